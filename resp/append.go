@@ -1,0 +1,52 @@
+package resp
+
+import (
+	"strconv"
+
+	"github.com/tidwall/redcon"
+)
+
+// AppendArray appends the header of an array (or of a command) of n elements.
+func AppendArray(dst []byte, n int) []byte {
+	if n >= 0 && n < 10 {
+		return append(dst, '*', '0'+byte(n), '\r', '\n')
+	}
+	return redcon.AppendArray(dst, n)
+}
+
+// AppendBulk appends a bulk string.
+func AppendBulk(dst, b []byte) []byte {
+	dst = append(dst, '$')
+	dst = strconv.AppendInt(dst, int64(len(b)), 10)
+	dst = append(dst, '\r', '\n')
+	dst = append(dst, b...)
+	return append(dst, '\r', '\n')
+}
+
+// AppendBulkString appends a bulk string.
+func AppendBulkString(dst []byte, s string) []byte { return redcon.AppendBulkString(dst, s) }
+
+// AppendInt appends an integer reply.
+func AppendInt(dst []byte, n int64) []byte { return redcon.AppendInt(dst, n) }
+
+// AppendNull appends RESP2's null bulk string.
+func AppendNull(dst []byte) []byte { return redcon.AppendNull(dst) }
+
+// AppendOK appends the status OK.
+func AppendOK(dst []byte) []byte { return redcon.AppendOK(dst) }
+
+// AppendSimple appends a status reply; line breaks in s become spaces.
+func AppendSimple(dst []byte, s string) []byte { return redcon.AppendString(dst, s) }
+
+// AppendError appends an error reply. text begins with its code ("ERR ...");
+// line breaks in it become spaces.
+func AppendError(dst []byte, text string) []byte { return redcon.AppendError(dst, text) }
+
+// AppendCommand appends a command of the given arguments.
+func AppendCommand(dst []byte, args ...string) []byte {
+	dst = AppendArray(dst, len(args))
+	for _, a := range args {
+		dst = AppendBulkString(dst, a)
+	}
+	return dst
+}

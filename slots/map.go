@@ -1,0 +1,83 @@
+package slots
+
+import "fmt"
+
+// Unowned marks a slot that no node serves.
+const Unowned = -1
+
+// Node is one server of a cluster.
+type Node struct {
+	ID      string   // the cluster's own name for it, where known
+	Addr    string   // host:port to connect to
+	Aliases []string // other host:port forms by which redirects may name it
+	Master  bool
+}
+
+// Range is a run of slots, both ends included.
+type Range struct{ First, Last uint16 }
+
+// Map says which node owns each slot. It is immutable: it may be read from any
+// goroutine.
+type Map struct {
+	nodes []Node
+	owner [Count]int16
+}
+
+// NewMap builds a map from nodes and, for each of them, the slots it owns.
+func NewMap(nodes []Node, owned [][]Range) (*Map, error) {
+	m := &Map{nodes: nodes}
+	for s := range m.owner {
+		m.owner[s] = Unowned
+	}
+	for i, ranges := range owned {
+		for _, r := range ranges {
+			if r.Last >= Count || r.First > r.Last {
+				return nil, fmt.Errorf("slot range %d-%d is not within 0-%d", r.First, r.Last, Count-1)
+			}
+			for s := int(r.First); s <= int(r.Last); s++ {
+				if j := m.owner[s]; j != Unowned && int(j) != i {
+					return nil, fmt.Errorf("slot %d is given to both %s and %s", s, nodes[j].Addr, nodes[i].Addr)
+				}
+				m.owner[s] = int16(i)
+			}
+		}
+	}
+	return m, nil
+}
+
+// Nodes are the cluster's servers, replicas included. Not to be changed.
+func (m *Map) Nodes() []Node { return m.nodes }
+
+// Owner is the index in Nodes of the owner of slot, or Unowned.
+func (m *Map) Owner(slot uint16) int { return int(m.owner[slot]) }
+
+// Covered is the number of slots that have an owner.
+func (m *Map) Covered() int {
+	n := 0
+	for _, o := range m.owner {
+		if o != Unowned {
+			n++
+		}
+	}
+	return n
+}
+
+// Same tells whether both maps name the same nodes and owners.
+func (m *Map) Same(o *Map) bool {
+	if o == nil || len(m.nodes) != len(o.nodes) || m.owner != o.owner {
+		return false
+	}
+	for i := range m.nodes {
+		if m.nodes[i].Addr != o.nodes[i].Addr || m.nodes[i].Master != o.nodes[i].Master {
+			return false
+		}
+	}
+	return true
+}
+
+// WithOwner returns a copy of the map in which node owns slot.
+func (m *Map) WithOwner(slot uint16, node int) *Map {
+	c := *m
+	c.owner[slot] = int16(node)
+	return &c
+}

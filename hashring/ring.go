@@ -1,0 +1,145 @@
+package hashring
+
+import (
+	"cmp"
+	"crypto/md5"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+)
+
+// Node is a member of a ring: its points depend on its name and its weight,
+// not on its address, so that a server can be replaced without moving keys.
+type Node struct {
+	Name   string
+	Weight int
+}
+
+const pointsPerNode = 160
+
+type point struct {
+	value uint32
+	node  int32
+}
+
+// Ring is a ketama continuum. It is immutable.
+type Ring struct {
+	hash   Hash
+	points []point
+	nodes  int
+}
+
+// New builds the continuum of nodes; keys are placed on it by hash.
+// Source: twemproxy 0.5, nc_ketama.c.
+func New(nodes []Node, hash Hash) (*Ring, error) {
+	total := 0
+	for _, n := range nodes {
+		if n.Weight < 1 {
+			return nil, fmt.Errorf("node %s: weight %d is less than 1", n.Name, n.Weight)
+		}
+		total += n.Weight
+	}
+	r := &Ring{hash: hash, nodes: len(nodes)}
+	for i, n := range nodes {
+		// In 32-bit floats, step by step, as the original computes it: the
+		// number of points decides where keys land.
+		pct := float32(n.Weight) / float32(total)
+		share := float32(float32(pct*pointsPerNode)/4) * float32(len(nodes))
+		hashes := int(math.Floor(float64(float32(float64(share) + 0.0000000001))))
+		for p := range hashes {
+			sum := md5.Sum(fmt.Appendf(nil, "%.85s", fmt.Sprintf("%s-%d", n.Name, p)))
+			for k := 0; k < 16; k += 4 {
+				r.points = append(r.points, point{binary.LittleEndian.Uint32(sum[k:]), int32(i)})
+			}
+		}
+	}
+	if len(r.points) == 0 {
+		return nil, fmt.Errorf("a ring needs at least one node with points on it")
+	}
+	slices.SortStableFunc(r.points, func(a, b point) int { return cmp.Compare(a.value, b.value) })
+	return r, nil
+}
+
+// Node returns the index of the node that key lands on.
+func (r *Ring) Node(key []byte) int {
+	if r.nodes == 1 {
+		return 0
+	}
+	return r.at(r.Point(key))
+}
+
+// Point returns the key's point on the continuum. As in twemproxy, the empty
+// key has point 0 whatever the hash.
+func (r *Ring) Point(key []byte) uint32 { return point0(r.hash, key) }
+
+func point0(hash Hash, key []byte) uint32 {
+	if len(key) == 0 {
+		return 0
+	}
+	return hash(key)
+}
+
+func (r *Ring) at(p uint32) int {
+	i := sort.Search(len(r.points), func(i int) bool { return r.points[i].value >= p })
+	if i == len(r.points) {
+		i = 0
+	}
+	return int(r.points[i].node)
+}
+
+// Shares returns each node's share of the continuum, adding up to 1.
+func (r *Ring) Shares() []float64 {
+	shares := make([]float64, r.nodes)
+	prev := uint64(r.points[len(r.points)-1].value)
+	for i, p := range r.points {
+		arc := uint64(p.value) - prev
+		if i == 0 {
+			arc = uint64(p.value) + 1<<32 - prev
+		}
+		shares[p.node] += float64(arc) / (1 << 32)
+		prev = uint64(p.value)
+	}
+	return shares
+}
+
+// Modula is twemproxy's modula distribution: hash modulo the sum of weights.
+// It is immutable. Source: twemproxy 0.5, nc_modula.c.
+type Modula struct {
+	hash  Hash
+	nodes int
+	of    []int32
+}
+
+// NewModula builds the distribution of nodes.
+func NewModula(nodes []Node, hash Hash) (*Modula, error) {
+	m := &Modula{hash: hash, nodes: len(nodes)}
+	for i, n := range nodes {
+		if n.Weight < 1 {
+			return nil, fmt.Errorf("node %s: weight %d is less than 1", n.Name, n.Weight)
+		}
+		for range n.Weight {
+			m.of = append(m.of, int32(i))
+		}
+	}
+	if len(m.of) == 0 {
+		return nil, fmt.Errorf("modulo needs at least one node")
+	}
+	return m, nil
+}
+
+// Node returns the index of the node that key lands on.
+func (m *Modula) Node(key []byte) int { return int(m.of[m.Point(key)%uint32(len(m.of))]) }
+
+// Point returns the key's hash, before the modulo.
+func (m *Modula) Point(key []byte) uint32 { return point0(m.hash, key) }
+
+// Shares returns each node's share of the keys, adding up to 1.
+func (m *Modula) Shares() []float64 {
+	shares := make([]float64, m.nodes)
+	for _, n := range m.of {
+		shares[n] += 1 / float64(len(m.of))
+	}
+	return shares
+}

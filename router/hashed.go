@@ -1,0 +1,73 @@
+package router
+
+import "github.com/keyway-proxy/keyway/hashring"
+
+// Hashed is the part of the ring and modulo layouts that is configured.
+type Hashed struct {
+	Hash    string // a name of hashring.HashNames
+	HashTag string // two delimiters, or empty for none
+	Weights []int  // of each node
+}
+
+// distribution is what hashring offers: a ring or modula.
+type distribution interface {
+	Node(key []byte) int
+	Point(key []byte) uint32
+	Shares() []float64
+}
+
+// hashLayout places a key by the hash of its tag.
+type hashLayout struct {
+	distribution
+	tag     hashTag
+	tagText string
+}
+
+// NewRing returns the table of a ketama ring of nodes.
+func NewRing(nodes []Node, h Hashed) (*Table, error) {
+	return newHashed("ring", nodes, h, func(n []hashring.Node, f hashring.Hash) (distribution, error) {
+		return hashring.New(n, f)
+	})
+}
+
+// NewModulo returns the table of nodes chosen by hash modulo their weights.
+func NewModulo(nodes []Node, h Hashed) (*Table, error) {
+	return newHashed("modulo", nodes, h, func(n []hashring.Node, f hashring.Hash) (distribution, error) {
+		return hashring.NewModula(n, f)
+	})
+}
+
+func newHashed(name string, nodes []Node, h Hashed, build func([]hashring.Node, hashring.Hash) (distribution, error)) (*Table, error) {
+	hash, ok := hashring.HashNamed(h.Hash)
+	if !ok {
+		return nil, &UnknownHashError{h.Hash}
+	}
+	tag, err := newHashTag(h.HashTag)
+	if err != nil {
+		return nil, err
+	}
+	members := make([]hashring.Node, len(nodes))
+	for i, n := range nodes {
+		members[i] = hashring.Node{Name: n.Name, Weight: h.Weights[i]}
+	}
+	d, err := build(members, hash)
+	if err != nil {
+		return nil, err
+	}
+	return newTable(name, &hashLayout{d, tag, h.HashTag}, nodes), nil
+}
+
+// UnknownHashError names a key hash that hashring does not have.
+type UnknownHashError struct{ Hash string }
+
+func (e *UnknownHashError) Error() string { return "unknown hash " + e.Hash }
+
+func (l *hashLayout) Place(key []byte) (int32, NodeID) {
+	n := l.Node(l.tag.part(key))
+	return int32(n), NodeID(n)
+}
+
+func (l *hashLayout) Explain(key []byte) Explanation {
+	p := l.Point(l.tag.part(key))
+	return Explanation{Tag: tagOf(key, l.tagText), Hash: &p}
+}

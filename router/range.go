@@ -1,0 +1,172 @@
+package router
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sort"
+)
+
+// Rule sends a range of keys to a node. With Numeric, it holds keys that begin
+// with Prefix and a decimal number right after it, in [From, To]; otherwise
+// keys in text order, in [Text, TextTo), an empty TextTo meaning no end.
+type Rule struct {
+	Node         NodeID
+	Numeric      bool
+	Prefix       string
+	From, To     int64
+	Text, TextTo string
+}
+
+func (r Rule) String() string {
+	if r.Numeric {
+		return fmt.Sprintf("%s%d..%d", r.Prefix, r.From, r.To)
+	}
+	return fmt.Sprintf("[%q, %q)", r.Text, r.TextTo)
+}
+
+// OverlapError names two rules, by index, that claim the same keys.
+type OverlapError struct{ A, B int }
+
+func (e *OverlapError) Error() string {
+	return fmt.Sprintf("rules %d and %d overlap", e.A+1, e.B+1)
+}
+
+// rangeLayout finds a key's rule in O(log n): the numeric rules of the longest
+// prefix that fits, by one look-up for each length that prefixes have, then the
+// number by binary search; what no numeric rule holds goes by the text rules,
+// then the default.
+type rangeLayout struct {
+	tag      hashTag
+	tagText  string
+	lengths  []int             // of the prefixes, each once, longest first
+	numeric  map[string][]Rule // by prefix; each by From
+	texts    []Rule            // by Text
+	fallback NodeID
+}
+
+// NewRange returns the table of nodes with rules. fallback takes the keys that
+// no rule holds; None leaves them without a node. An *OverlapError tells which
+// rules contradict each other.
+func NewRange(nodes []Node, rules []Rule, fallback NodeID, tagText string) (*Table, error) {
+	tag, err := newHashTag(tagText)
+	if err != nil {
+		return nil, err
+	}
+	l := &rangeLayout{tag: tag, tagText: tagText, fallback: fallback, numeric: map[string][]Rule{}}
+	index := make(map[Rule]int, len(rules))
+	for i, r := range rules {
+		if j, ok := index[r]; ok {
+			return nil, &OverlapError{j, i}
+		}
+		index[r] = i
+		if r.Numeric {
+			l.numeric[r.Prefix] = append(l.numeric[r.Prefix], r)
+		} else {
+			l.texts = append(l.texts, r)
+		}
+	}
+	for prefix, rs := range l.numeric {
+		slices.SortFunc(rs, func(a, b Rule) int { return cmp.Compare(a.From, b.From) })
+		for i := 1; i < len(rs); i++ {
+			if rs[i].From <= rs[i-1].To {
+				return nil, &OverlapError{index[rs[i-1]], index[rs[i]]}
+			}
+		}
+		l.lengths = append(l.lengths, len(prefix))
+	}
+	slices.SortFunc(l.lengths, func(a, b int) int { return cmp.Compare(b, a) })
+	l.lengths = slices.Compact(l.lengths)
+	slices.SortFunc(l.texts, func(a, b Rule) int { return cmp.Compare(a.Text, b.Text) })
+	for i := 1; i < len(l.texts); i++ {
+		if prev := l.texts[i-1]; prev.TextTo == "" || l.texts[i].Text < prev.TextTo {
+			return nil, &OverlapError{index[prev], index[l.texts[i]]}
+		}
+	}
+	return newTable("range", l, nodes), nil
+}
+
+func (l *rangeLayout) Place(key []byte) (int32, NodeID) {
+	n := l.fallback
+	if r := l.rule(l.tag.part(key)); r != nil {
+		n = r.Node
+	}
+	return int32(n), n
+}
+
+func (l *rangeLayout) rule(key []byte) *Rule {
+	for _, n := range l.lengths {
+		if n > len(key) {
+			continue
+		}
+		rules := l.numeric[string(key[:n])]
+		if rules == nil {
+			continue
+		}
+		id, ok := leadingNumber(key[n:])
+		if !ok {
+			continue
+		}
+		j := sort.Search(len(rules), func(j int) bool { return rules[j].To >= id })
+		if j < len(rules) && rules[j].From <= id {
+			return &rules[j]
+		}
+	}
+	j := sort.Search(len(l.texts), func(j int) bool { return l.texts[j].Text > string(key) }) - 1
+	if j >= 0 && (l.texts[j].TextTo == "" || string(key) < l.texts[j].TextTo) {
+		return &l.texts[j]
+	}
+	return nil
+}
+
+// leadingNumber reads the decimal digits that b starts with. A number beyond
+// 63 bits is no number.
+func leadingNumber(b []byte) (n int64, ok bool) {
+	i := 0
+	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
+		d := int64(b[i] - '0')
+		if n > (math.MaxInt64-d)/10 {
+			return 0, false
+		}
+		n = n*10 + d
+	}
+	return n, i > 0
+}
+
+func (l *rangeLayout) Explain(key []byte) Explanation {
+	e := Explanation{Tag: tagOf(key, l.tagText), Rule: "no rule"}
+	if r := l.rule(l.tag.part(key)); r != nil {
+		e.Rule = r.String()
+	} else if l.fallback != None {
+		e.Rule = "default"
+	}
+	return e
+}
+
+// Shares has no meaning for ranges: who can say how many users there are. It
+// returns nil.
+func (l *rangeLayout) Shares() []float64 { return nil }
+
+// Rules returns the rules of each node in order, for people; nil when the
+// table is not a range table.
+func (t *Table) Rules() map[NodeID][]string {
+	l, ok := t.Layout.(*rangeLayout)
+	if !ok {
+		return nil
+	}
+	rules := map[NodeID][]string{}
+	for _, prefix := range slices.Sorted(maps.Keys(l.numeric)) {
+		for _, r := range l.numeric[prefix] {
+			rules[r.Node] = append(rules[r.Node], r.String())
+		}
+	}
+	for _, r := range l.texts {
+		rules[r.Node] = append(rules[r.Node], r.String())
+	}
+	if l.fallback != None {
+		rules[l.fallback] = append(rules[l.fallback], "default")
+	}
+	return rules
+}

@@ -1,0 +1,191 @@
+package router
+
+import (
+	"fmt"
+
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// NodeID is an index into Table.Nodes.
+type NodeID int32
+
+// None is the NodeID of no node: nobody owns the key.
+const None NodeID = -1
+
+// Node is a Redis server that keys can live on.
+type Node struct {
+	Name    string
+	Addr    string   // host:port
+	Aliases []string // other host:port forms by which redirects may name it
+	Master  bool     // owns keys, or may; a cluster's replica does not
+}
+
+// Layout says where a key lives.
+type Layout interface {
+	// Place returns the group of key, and the node that owns it or None. Keys
+	// of one group always live together: a group is a hash slot, or a node.
+	Place(key []byte) (group int32, node NodeID)
+	// Explain says in words how key came to its place, for people.
+	Explain(key []byte) Explanation
+	// Shares returns each node's share of the keyspace, in [0, 1].
+	Shares() []float64
+}
+
+// Explanation is the reason for a key's place.
+type Explanation struct {
+	Key  string  `json:"key"`
+	Tag  string  `json:"hash_tag,omitempty"` // the part that was hashed, when not the whole key
+	Slot *uint16 `json:"slot,omitempty"`
+	Hash *uint32 `json:"hash,omitempty"`
+	Rule string  `json:"rule,omitempty"`
+	Node string  `json:"node,omitempty"`
+	Addr string  `json:"addr,omitempty"`
+}
+
+// Table is one snapshot of layout and nodes.
+type Table struct {
+	Layout
+	Name   string // slots, ring, range or modulo
+	Nodes  []Node
+	byAddr map[string]NodeID
+}
+
+func newTable(name string, layout Layout, nodes []Node) *Table {
+	t := &Table{Layout: layout, Name: name, Nodes: nodes, byAddr: make(map[string]NodeID, len(nodes))}
+	for i, n := range nodes {
+		for _, a := range n.Aliases {
+			t.byAddr[a] = NodeID(i)
+		}
+	}
+	for i, n := range nodes {
+		t.byAddr[n.Addr] = NodeID(i)
+	}
+	return t
+}
+
+// Clustered tells whether the nodes are a Redis Cluster, whose answers may
+// redirect and whose multi-key commands must keep to one slot.
+func (t *Table) Clustered() bool {
+	s, ok := t.Layout.(*slotLayout)
+	return ok && s.cluster
+}
+
+// Slotted tells whether keys are spread by hash slot.
+func (t *Table) Slotted() bool {
+	_, ok := t.Layout.(*slotLayout)
+	return ok
+}
+
+// ByAddr returns the node that is known under addr.
+func (t *Table) ByAddr(addr string) (NodeID, bool) {
+	id, ok := t.byAddr[addr]
+	return id, ok
+}
+
+// SlotOwner returns the owner of slot; the table must be Slotted.
+func (t *Table) SlotOwner(slot int32) NodeID {
+	return NodeID(t.Layout.(*slotLayout).m.Owner(uint16(slot)))
+}
+
+// Moved returns a table in which node owns slot; the table must be Slotted.
+func (t *Table) Moved(slot int32, node NodeID) *Table {
+	s := t.Layout.(*slotLayout)
+	c := *t
+	c.Nodes = t.Nodes
+	if !t.Nodes[node].Master { // a replica that was promoted
+		c.Nodes = append([]Node(nil), t.Nodes...)
+		c.Nodes[node].Master = true
+	}
+	c.Layout = &slotLayout{m: s.m.WithOwner(uint16(slot), int(node)), cluster: s.cluster, nodes: c.Nodes}
+	return &c
+}
+
+// ExplainKey is Explain with the node filled in.
+func (t *Table) ExplainKey(key []byte) Explanation {
+	e := t.Explain(key)
+	e.Key = string(key)
+	if _, n := t.Place(key); n != None {
+		e.Node, e.Addr = t.Nodes[n].Name, t.Nodes[n].Addr
+	}
+	return e
+}
+
+type slotLayout struct {
+	m       *slots.Map
+	nodes   []Node
+	cluster bool
+}
+
+// NewSlots returns the table of a Redis Cluster with that slot map.
+func NewSlots(m *slots.Map) *Table {
+	nodes := make([]Node, len(m.Nodes()))
+	for i, n := range m.Nodes() {
+		nodes[i] = Node{Name: n.Addr, Addr: n.Addr, Aliases: n.Aliases, Master: n.Master}
+	}
+	return newTable("slots", &slotLayout{m: m, nodes: nodes, cluster: true}, nodes)
+}
+
+// NewStaticSlots returns a table of standalone nodes that share the slots as
+// owned says, index by index.
+func NewStaticSlots(nodes []Node, owned [][]slots.Range) (*Table, error) {
+	sn := make([]slots.Node, len(nodes))
+	for i, n := range nodes {
+		sn[i] = slots.Node{Addr: n.Addr, Master: true}
+	}
+	m, err := slots.NewMap(sn, owned)
+	if err != nil {
+		return nil, err
+	}
+	return newTable("slots", &slotLayout{m: m, nodes: nodes}, nodes), nil
+}
+
+func (s *slotLayout) Place(key []byte) (int32, NodeID) {
+	slot := slots.Of(key)
+	return int32(slot), NodeID(s.m.Owner(slot))
+}
+
+func (s *slotLayout) Explain(key []byte) Explanation {
+	slot := slots.Of(key)
+	return Explanation{Tag: tagOf(key, "{}"), Slot: &slot}
+}
+
+func (s *slotLayout) Shares() []float64 {
+	shares := make([]float64, len(s.nodes))
+	for slot := range slots.Count {
+		if o := s.m.Owner(uint16(slot)); o != slots.Unowned {
+			shares[o] += 1.0 / slots.Count
+		}
+	}
+	return shares
+}
+
+// hashTag is the configured pair of tag delimiters; zero means none.
+type hashTag struct {
+	opening, closing byte
+	on               bool
+}
+
+func newHashTag(s string) (hashTag, error) {
+	switch len(s) {
+	case 0:
+		return hashTag{}, nil
+	case 2:
+		return hashTag{s[0], s[1], true}, nil
+	}
+	return hashTag{}, fmt.Errorf("hash_tag %q: write two characters, such as \"{}\", or \"\" for none", s)
+}
+
+func (h hashTag) part(key []byte) []byte {
+	if !h.on {
+		return key
+	}
+	return slots.Tag(key, h.opening, h.closing)
+}
+
+func tagOf(key []byte, delimiters string) string {
+	h, _ := newHashTag(delimiters)
+	if part := h.part(key); len(part) != len(key) {
+		return string(part)
+	}
+	return ""
+}

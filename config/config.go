@@ -1,0 +1,130 @@
+package config
+
+import "time"
+
+// Config is the file.
+type Config struct {
+	Listen  []string `yaml:"listen"`
+	Admin   string   `yaml:"admin"`
+	Threads int      `yaml:"threads"`
+	Layout  string   `yaml:"layout"`
+	HashTag string   `yaml:"hash_tag"`
+	Nodes   []Node   `yaml:"nodes"`
+	Slots   Slots    `yaml:"slots"`
+	Ring    Hashed   `yaml:"ring"`
+	Range   Range    `yaml:"range"`
+	Modulo  Hashed   `yaml:"modulo"`
+	Backend Backend  `yaml:"backend"`
+	Clients Clients  `yaml:"clients"`
+	Limits  Limits   `yaml:"limits"`
+
+	Commands Commands `yaml:"commands"`
+
+	file  string
+	where map[string]position
+}
+
+// The layouts.
+const (
+	LayoutSlots  = "slots"
+	LayoutRing   = "ring"
+	LayoutRange  = "range"
+	LayoutModulo = "modulo"
+)
+
+// Layouts are the values of layout.
+var Layouts = []string{LayoutSlots, LayoutRing, LayoutRange, LayoutModulo}
+
+// Node is a Redis server.
+type Node struct {
+	Name   string `yaml:"name"`
+	Addr   string `yaml:"addr"`
+	Weight int    `yaml:"weight"`
+}
+
+// Slots configures the slots layout: a cluster to follow, or a fixed table.
+type Slots struct {
+	Seeds  []string              `yaml:"seeds"`
+	Static map[string]SlotRanges `yaml:"static"`
+}
+
+// SlotRanges are the slots of one node: "0-5460", "1,3,5-9" or a list of these.
+type SlotRanges []SlotRange
+
+// SlotRange is a run of slots, both ends included.
+type SlotRange struct{ First, Last uint16 }
+
+// Hashed configures ring and modulo.
+type Hashed struct {
+	Hash string `yaml:"hash"`
+}
+
+// Range configures the range layout.
+type Range struct {
+	Rules   []Rule `yaml:"rules"`
+	Default string `yaml:"default"`
+}
+
+// Rule is a range of keys and its node. From and To are numbers where Prefix
+// is given, both ends included; otherwise text, To excluded.
+type Rule struct {
+	Prefix *string `yaml:"prefix"`
+	From   *string `yaml:"from"`
+	To     *string `yaml:"to"`
+	Node   string  `yaml:"node"`
+}
+
+// Backend configures the connections to the nodes.
+type Backend struct {
+	Username       string        `yaml:"username"`
+	Password       string        `yaml:"password"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+	RequestTimeout time.Duration `yaml:"request_timeout"`
+	Connections    int           `yaml:"connections"` // to each node, per thread
+}
+
+// Clients configures who may connect.
+type Clients struct {
+	Password    string        `yaml:"password"`
+	Max         int           `yaml:"max"`
+	IdleTimeout time.Duration `yaml:"idle_timeout"` // 0: never
+}
+
+// Limits bound what one client may take.
+type Limits struct {
+	MaxBulk      Size `yaml:"max_bulk"`
+	MaxArgs      int  `yaml:"max_args"`
+	MaxInline    Size `yaml:"max_inline"`
+	MaxRequest   Size `yaml:"max_request"`
+	ClientOutput Size `yaml:"client_output"`
+}
+
+// Commands names commands that pass though keyway would refuse them.
+type Commands struct {
+	Allow []string `yaml:"allow"`
+}
+
+// Size is a number of bytes: 1024, 64kb, 512mb, 1gb (k, m and g alone are
+// powers of ten, as in redis.conf).
+type Size int64
+
+// Default is the configuration of an empty file.
+func Default() Config {
+	return Config{
+		Listen:  []string{"127.0.0.1:6380"},
+		Threads: 1,
+		Layout:  LayoutSlots,
+		HashTag: "{}",
+		Ring:    Hashed{Hash: "fnv1a_64"},
+		Modulo:  Hashed{Hash: "crc32"},
+		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1},
+		Clients: Clients{Max: 10000},
+		Limits: Limits{
+			MaxBulk:      512 << 20,
+			MaxArgs:      1 << 20,
+			MaxInline:    64 << 10,
+			MaxRequest:   512 << 20,
+			ClientOutput: 256 << 20,
+		},
+	}
+}

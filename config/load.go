@@ -1,0 +1,287 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Load reads and checks the file at path. Every error it returns for what the
+// file says is an *Error.
+func Load(path string) (*Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	return Parse(path, b, os.LookupEnv)
+}
+
+// Parse decodes the text of a file called name. env looks up what ${NAME}
+// stands for.
+func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
+	c := Default()
+	c.file = name
+	c.where = map[string]position{}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, syntaxError(name, err)
+	}
+	if len(doc.Content) > 0 {
+		d := decoder{config: &c, env: env}
+		if err := d.document(doc.Content[0]); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// syntaxError turns yaml's "yaml: line 3: ..." into an *Error.
+func syntaxError(name string, err error) error {
+	e := &Error{File: name, Problem: strings.TrimPrefix(err.Error(), "yaml: "), Remedy: "this is not valid YAML"}
+	if rest, ok := strings.CutPrefix(e.Problem, "line "); ok {
+		if num, text, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(num); err == nil {
+				e.Line, e.Column, e.Problem = n, 1, text
+			}
+		}
+	}
+	return e
+}
+
+// check holds what the file alone can tell, section by section.
+func (c *Config) check() error {
+	for _, check := range []func() error{c.checkListen, c.checkNodes, c.checkLayout, c.checkSlots, c.checkRange, c.checkNumbers} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkListen() error {
+	if len(c.Listen) == 0 {
+		return c.Errorf("listen", "write listen: 127.0.0.1:6380", "no address to listen on")
+	}
+	for i, l := range c.Listen {
+		path := "listen"
+		if len(c.Listen) > 1 {
+			path = fmt.Sprintf("listen[%d]", i)
+		}
+		if file, ok := strings.CutPrefix(l, "unix://"); ok {
+			if !strings.HasPrefix(file, "/") {
+				return c.Errorf(path, "write unix:///run/keyway.sock", "%q is not an absolute path", l)
+			}
+			continue
+		}
+		if err := c.checkAddr(path, l, "127.0.0.1:6380"); err != nil {
+			return err
+		}
+	}
+	if c.Admin != "" {
+		return c.checkAddr("admin", c.Admin, "127.0.0.1:9380")
+	}
+	return nil
+}
+
+func (c *Config) checkAddr(path, addr, example string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return c.Errorf(path, "write HOST:PORT, such as "+example+" or [::1]:6380", "%q is not an address", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return c.Errorf(path, "write a port from 0 to 65535, such as "+example, "%q has no valid port", addr)
+	}
+	if strings.ContainsAny(host, " \t/") {
+		return c.Errorf(path, "write HOST:PORT, such as "+example, "%q has no valid host", addr)
+	}
+	return nil
+}
+
+func (c *Config) checkNodes() error {
+	names, addrs := map[string]int{}, map[string]int{}
+	for i, n := range c.Nodes {
+		path := fmt.Sprintf("nodes[%d]", i)
+		if n.Addr == "" {
+			return c.Errorf(path, "add addr: HOST:PORT", "a node without an address")
+		}
+		if err := c.checkAddr(path+".addr", n.Addr, "127.0.0.1:7101"); err != nil {
+			return err
+		}
+		if n.Name == "" {
+			return c.Errorf(path, "add a name: it decides, with the weight, where keys land in a ring", "a node without a name")
+		}
+		if j, ok := names[n.Name]; ok {
+			return c.Errorf(path+".name", "give each node a name of its own", "%q is also the name of nodes[%d]", n.Name, j)
+		}
+		if j, ok := addrs[n.Addr]; ok {
+			return c.Errorf(path+".addr", "give each node an address of its own", "%q is also the address of nodes[%d]", n.Addr, j)
+		}
+		names[n.Name], addrs[n.Addr] = i, i
+		if n.Weight < 1 || n.Weight > 1000000 {
+			return c.Errorf(path+".weight", "write a whole number from 1 to 1000000", "weight %d", n.Weight)
+		}
+	}
+	if len(c.Nodes) > 1024 {
+		return c.Errorf("nodes", "keep to 1024 nodes", "%d nodes", len(c.Nodes))
+	}
+	return nil
+}
+
+func (c *Config) checkLayout() error {
+	if !slices.Contains(Layouts, c.Layout) {
+		return c.Errorf("layout", "write slots, ring, range or modulo", "unknown layout %q", c.Layout)
+	}
+	if c.HashTag != "" && (len(c.HashTag) != 2) {
+		return c.Errorf("hash_tag", `write two characters, such as "{}", or "" for none`, "%q", c.HashTag)
+	}
+	needsNodes := c.Layout != LayoutSlots || len(c.Slots.Static) > 0
+	if needsNodes && len(c.Nodes) == 0 {
+		return c.Errorf("nodes", "list the servers: nodes: [{name: a, addr: 127.0.0.1:7101}]", "layout %s without nodes", c.Layout)
+	}
+	return nil
+}
+
+func (c *Config) checkSlots() error {
+	s := &c.Slots
+	if len(s.Seeds) > 0 && len(s.Static) > 0 {
+		return c.Errorf("slots.static", "keep seeds (a Redis Cluster that is followed) or static (a table that stays)", "both seeds and static")
+	}
+	if c.Layout == LayoutSlots && len(s.Seeds) == 0 && len(s.Static) == 0 {
+		return c.Errorf("slots", "write slots: {seeds: [127.0.0.1:7001]} or slots: {static: {a: 0-16383}}", "layout slots needs a cluster's seeds or a static table")
+	}
+	for i, seed := range s.Seeds {
+		if err := c.checkAddr(fmt.Sprintf("slots.seeds[%d]", i), seed, "127.0.0.1:7001"); err != nil {
+			return err
+		}
+	}
+	if len(s.Static) == 0 {
+		return nil
+	}
+	const slotCount = 16384
+	var owner [slotCount]string
+	for _, name := range sortedKeys(s.Static) {
+		path := "slots.static." + name
+		if c.Node(name) < 0 {
+			return c.Errorf(path, c.nodeRemedy(), "no node is called %q", name)
+		}
+		for _, r := range s.Static[name] {
+			for slot := int(r.First); slot <= int(r.Last); slot++ {
+				if o := owner[slot]; o != "" {
+					return c.Errorf(path, "give each slot to one node", "slot %d is given to %s already", slot, o)
+				}
+				owner[slot] = name
+			}
+		}
+	}
+	for slot, o := range owner {
+		if o != "" {
+			continue
+		}
+		last := slot
+		for last+1 < slotCount && owner[last+1] == "" {
+			last++
+		}
+		return c.Errorf("slots.static", fmt.Sprintf("add %d-%d to one of the nodes", slot, last), "nobody has the slots %d-%d", slot, last)
+	}
+	return nil
+}
+
+func (c *Config) checkRange() error {
+	for i, r := range c.Range.Rules {
+		path := fmt.Sprintf("range.rules[%d]", i)
+		if r.Node == "" {
+			return c.Errorf(path, "add node: NAME", "a rule without a node")
+		}
+		if c.Node(r.Node) < 0 {
+			return c.Errorf(path+".node", c.nodeRemedy(), "no node is called %q", r.Node)
+		}
+		if r.From == nil {
+			return c.Errorf(path, "add from", "a rule without its lower end")
+		}
+		if r.Prefix == nil {
+			if r.To != nil && *r.To <= *r.From {
+				return c.Errorf(path+".to", "write from before to, in byte order", "%q does not come after %q", *r.To, *r.From)
+			}
+			continue
+		}
+		if r.To == nil {
+			return c.Errorf(path, "add to", "a rule without its upper end")
+		}
+		from, err := c.ruleNumber(path+".from", *r.From)
+		if err != nil {
+			return err
+		}
+		to, err := c.ruleNumber(path+".to", *r.To)
+		if err != nil {
+			return err
+		}
+		if to < from {
+			return c.Errorf(path+".to", "write from: LOWER, to: HIGHER; both ends belong to the rule", "%d is less than %d", to, from)
+		}
+	}
+	if d := c.Range.Default; d != "" && c.Node(d) < 0 {
+		return c.Errorf("range.default", c.nodeRemedy(), "no node is called %q", d)
+	}
+	if c.Layout == LayoutRange && len(c.Range.Rules) == 0 && c.Range.Default == "" {
+		return c.Errorf("range", "write at least one rule, such as {prefix: \"user:\", from: 1, to: 1000, node: "+c.Nodes[0].Name+"}, or a default", "layout range without rules")
+	}
+	return nil
+}
+
+func (c *Config) ruleNumber(path, s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return 0, c.Errorf(path, "with a prefix, write whole numbers from 0; without one, from and to are text", "%q is not a number", s)
+	}
+	return n, nil
+}
+
+func (c *Config) checkNumbers() error {
+	for _, n := range []struct {
+		path     string
+		v        int64
+		min, max int64
+		remedy   string
+	}{
+		{"threads", int64(c.Threads), 1, 256, "write a whole number from 1 to 256"},
+		{"backend.connections", int64(c.Backend.Connections), 1, 64, "write a whole number from 1 to 64"},
+		{"backend.connect_timeout", int64(c.Backend.ConnectTimeout), 1e6, 1e12, "write a duration from 1ms, such as 1s"},
+		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 2s"},
+		{"clients.max", int64(c.Clients.Max), 1, 10000000, "write a whole number from 1"},
+		{"clients.idle_timeout", int64(c.Clients.IdleTimeout), 0, 1 << 62, "write a duration, such as 300s, or 0s for never"},
+		{"limits.max_bulk", int64(c.Limits.MaxBulk), 1 << 10, 4<<30 - 1, "write a size from 1kb to below 4gb, such as 512mb; no larger than the nodes' proto-max-bulk-len"},
+		{"limits.max_args", int64(c.Limits.MaxArgs), 16, 1<<31 - 1, "write a whole number from 16, such as 1048576"},
+		{"limits.max_inline", int64(c.Limits.MaxInline), 64, 1 << 30, "write a size from 64 bytes, such as 64kb"},
+		{"limits.max_request", int64(c.Limits.MaxRequest), 1 << 10, 4<<30 - 1, "write a size from 1kb to below 4gb, such as 512mb"},
+		{"limits.client_output", int64(c.Limits.ClientOutput), 1 << 10, 1 << 50, "write a size from 1kb, such as 256mb"},
+	} {
+		if n.v < n.min || n.v > n.max {
+			return c.Errorf(n.path, n.remedy, "out of range")
+		}
+	}
+	return nil
+}
+
+// Node is the index in Nodes of the node of that name, or -1.
+func (c *Config) Node(name string) int {
+	return slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Name == name })
+}
+
+func (c *Config) nodeRemedy() string {
+	if len(c.Nodes) == 0 {
+		return "list it under nodes"
+	}
+	names := make([]string, len(c.Nodes))
+	for i, n := range c.Nodes {
+		names[i] = n.Name
+	}
+	return "write one of " + strings.Join(names, ", ")
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"slices"
+	"strings"
+)
+
+// newer are the commands with keys, and those that keyway must know to treat
+// rightly, that came after the server the table is generated from. The source
+// of each is its page at https://redis.io/docs/latest/commands/NAME/ and, for
+// key specifications, src/commands/NAME.json of the Redis version named.
+//
+// One line each: name arity group since flags keys. Keys are "1" for the
+// argument at 1, "1,2" for two, "num:1:2:1" for a count at argument 1 with the
+// first key at 2 and a step of 1, "-" for none.
+const newer = `
+waitaof          4 generic     7.2.0 -        -
+client|no-touch  3 connection  7.2.0 -        -
+client|setinfo   4 connection  7.2.0 -        -
+cluster|myshardid 2 cluster    7.2.0 -        -
+
+hexpire         -6 hash        7.4.0 write    1
+hpexpire        -6 hash        7.4.0 write    1
+hexpireat       -6 hash        7.4.0 write    1
+hpexpireat      -6 hash        7.4.0 write    1
+hexpiretime     -5 hash        7.4.0 readonly 1
+hpexpiretime    -5 hash        7.4.0 readonly 1
+httl            -5 hash        7.4.0 readonly 1
+hpttl           -5 hash        7.4.0 readonly 1
+hpersist        -5 hash        7.4.0 write    1
+
+hgetex          -5 hash        8.0.0 write    1
+hsetex          -6 hash        8.0.0 write    1
+hgetdel         -5 hash        8.0.0 write    1
+vadd            -5 vector_set  8.0.0 write    1
+vcard            2 vector_set  8.0.0 readonly 1
+vdim             2 vector_set  8.0.0 readonly 1
+vemb            -3 vector_set  8.0.0 readonly 1
+vgetattr         3 vector_set  8.0.0 readonly 1
+vinfo            2 vector_set  8.0.0 readonly 1
+vismember        3 vector_set  8.0.0 readonly 1
+vlinks          -3 vector_set  8.0.0 readonly 1
+vrandmember     -2 vector_set  8.0.0 readonly 1
+vrem             3 vector_set  8.0.0 write    1
+vsetattr         4 vector_set  8.0.0 write    1
+vsim            -4 vector_set  8.0.0 readonly 1
+
+xackdel         -6 stream      8.2.0 write    1
+xdelex          -5 stream      8.2.0 write    1
+cluster|slot-stats -4 cluster  8.2.0 -        -
+
+delex           -2 string      8.4.0 write    1
+digest           2 string      8.4.0 readonly 1
+msetex          -4 string      8.4.0 write    num:1:2:2
+vrange          -4 vector_set  8.4.0 readonly 1
+cluster|migration -3 cluster   8.4.0 admin    -
+
+xcfgset         -2 stream      8.6.0 write    1
+hotkeys         -2 server      8.6.0 admin    -
+
+increx          -2 string      8.8.0 write    1
+xnack           -3 stream      8.8.0 write    1
+arcount          2 array       8.8.0 readonly 1
+ardel           -3 array       8.8.0 write    1
+ardelrange      -3 array       8.8.0 write    1
+arget            3 array       8.8.0 readonly 1
+argetrange      -3 array       8.8.0 readonly 1
+argrep          -3 array       8.8.0 readonly 1
+arinfo          -2 array       8.8.0 readonly 1
+arinsert        -3 array       8.8.0 write    1
+arlastitems     -3 array       8.8.0 readonly 1
+arlen            2 array       8.8.0 readonly 1
+armget          -3 array       8.8.0 readonly 1
+armset          -4 array       8.8.0 write    1
+arnext           2 array       8.8.0 readonly 1
+arop            -3 array       8.8.0 readonly 1
+arring          -3 array       8.8.0 write    1
+arscan          -3 array       8.8.0 readonly 1
+arseek           3 array       8.8.0 write    1
+arset           -4 array       8.8.0 write    1
+
+lmovem          -5 list        8.10.0 write   1,2
+blmovem         -6 list        8.10.0 write,blocking 1,2
+sunioncard      -3 set         8.10.0 readonly num:1:2:1
+sdiffcard       -3 set         8.10.0 readonly num:1:2:1
+himport         -2 hash        8.10.0 write   -
+backup          -2 server      8.10.0 admin   -
+`
+
+// addNewer adds what entries lack.
+func addNewer(entries []*entry) []*entry {
+	find := func(list []*entry, name string) *entry {
+		i := slices.IndexFunc(list, func(e *entry) bool { return e.name == name })
+		if i < 0 {
+			return nil
+		}
+		return list[i]
+	}
+	for _, line := range strings.Split(strings.TrimSpace(newer), "\n") {
+		f := strings.Fields(line)
+		if len(f) != 6 {
+			continue
+		}
+		e := &entry{name: f[0], arity: atoi(f[1]), group: f[2], since: f[3]}
+		e.source = "https://redis.io/docs/latest/commands/" + strings.ReplaceAll(f[0], "|", "-") + "/"
+		if f[4] != "-" {
+			for _, flag := range strings.Split(f[4], ",") {
+				e.flags = append(e.flags, flagIdents[flag])
+			}
+		}
+		e.specs = keysOf(f[5])
+		container, _, isSub := strings.Cut(e.name, "|")
+		if !isSub {
+			if find(entries, e.name) == nil {
+				entries = append(entries, e)
+			}
+			continue
+		}
+		if c := find(entries, container); c != nil && find(c.subs, e.name) == nil {
+			c.subs = append(c.subs, e)
+		}
+	}
+	return entries
+}
+
+func keysOf(s string) []string {
+	if s == "-" {
+		return nil
+	}
+	if n, ok := strings.CutPrefix(s, "num:"); ok {
+		f := strings.Split(n, ":")
+		at, first := atoi(f[0]), atoi(f[1])
+		return []string{"{Begin: AtIndex, Pos: " + f[0] + ", Find: ByNumber, KeyNumIdx: 0, FirstKey: " + itoa(first-at) + ", Step: " + f[2] + "}"}
+	}
+	var specs []string
+	for _, pos := range strings.Split(s, ",") {
+		specs = append(specs, "{Begin: AtIndex, Pos: "+pos+", Find: InRange, LastKey: 0, Step: 1}")
+	}
+	return specs
+}

@@ -1,0 +1,206 @@
+package command
+
+import "github.com/keyway-proxy/keyway/resp"
+
+// KeySpec is one rule of where keys are, as in COMMAND's key specifications
+// (https://redis.io/docs/latest/develop/reference/key-specs/).
+type KeySpec struct {
+	Begin   Begin
+	Pos     int    // AtIndex: the first argument to look at
+	Keyword string // AtKeyword: it stands before the keys, any case
+	From    int    // AtKeyword: where the search starts; negative: from the end, backwards
+
+	Find    Find
+	LastKey int // InRange: relative to the first; -1 is the last argument
+	Step    int
+	Limit   int // InRange: with LastKey -1, only 1/Limit of what is left holds keys
+
+	KeyNumIdx, FirstKey int // ByNumber, relative to where the search began
+
+	NotKey     bool // a channel, for instance: it routes, but is no key
+	Incomplete bool // there may be keys that the rule does not tell
+}
+
+// Begin says where the search for keys begins.
+type Begin uint8
+
+const (
+	AtUnknown Begin = iota
+	AtIndex
+	AtKeyword
+)
+
+// Find says which arguments from there on are keys.
+type Find uint8
+
+const (
+	Unfindable Find = iota
+	InRange
+	ByNumber
+)
+
+// single returns the position of the command's only key, if it is fixed.
+func (c *Command) single() int {
+	if len(c.Specs) != 1 || keyFinders[c.Name] != nil {
+		return 0
+	}
+	s := c.Specs[0]
+	if s.Begin == AtIndex && s.Find == InRange && s.LastKey == 0 && !s.NotKey && !s.Incomplete {
+		return s.Pos
+	}
+	return 0
+}
+
+// Keyed tells whether the command can have keys at all.
+func (c *Command) Keyed() bool {
+	for _, s := range c.Specs {
+		if !s.NotKey {
+			return true
+		}
+	}
+	return false
+}
+
+// Keys appends the positions of the command's keys to dst. A number of keys
+// that makes no sense yields none: the node says what is wrong with it.
+func (c *Command) Keys(args Args, dst []int) []int {
+	if c.Single > 0 {
+		if c.Single < args.Len() {
+			dst = append(dst, c.Single)
+		}
+		return dst
+	}
+	if find := keyFinders[c.Name]; find != nil {
+		return find(args, dst)
+	}
+	for i := range c.Specs {
+		if s := &c.Specs[i]; !s.NotKey {
+			dst = s.keys(args, dst)
+		}
+	}
+	return dst
+}
+
+func (s *KeySpec) keys(args Args, dst []int) []int {
+	n := args.Len()
+	first := s.begin(args)
+	if first < 1 || first >= n {
+		return dst
+	}
+	switch s.Find {
+	case InRange:
+		last := first + s.LastKey
+		if s.LastKey < 0 {
+			last = n + s.LastKey
+			if s.Limit > 1 {
+				last = first + (n-first)/s.Limit + s.LastKey
+			}
+		}
+		for i := first; i <= last && i < n; i += s.Step {
+			dst = append(dst, i)
+		}
+	case ByNumber:
+		at := first + s.KeyNumIdx
+		if at >= n {
+			return dst
+		}
+		num, ok := resp.ParseInt(args.Arg(at))
+		i := first + s.FirstKey
+		if !ok || num < 1 || num > int64(n) || i+(int(num)-1)*s.Step >= n {
+			return dst
+		}
+		for ; num > 0; num-- {
+			dst = append(dst, i)
+			i += s.Step
+		}
+	}
+	return dst
+}
+
+// begin returns where the keys begin, 0 when they do not.
+func (s *KeySpec) begin(args Args) int {
+	switch s.Begin {
+	case AtIndex:
+		return s.Pos
+	case AtKeyword:
+		n := args.Len()
+		i, end, step := s.From, n-1, 1
+		if s.From < 0 {
+			i, end, step = n+s.From, 0, -1
+		}
+		for ; i > 0 && i < n && i != end; i += step {
+			if EqualFold(args.Arg(i), s.Keyword) {
+				return i + 1
+			}
+		}
+	}
+	return 0
+}
+
+// keyFinders find the keys of the commands whose specifications say that they
+// do not tell all, as Redis's own functions do (db.c: sortGetKeys,
+// migrateGetKeys).
+var keyFinders = map[string]func(args Args, dst []int) []int{
+	"sort":    sortKeys,
+	"sort_ro": func(_ Args, dst []int) []int { return append(dst, 1) },
+	"migrate": migrateKeys,
+}
+
+func sortKeys(args Args, dst []int) []int {
+	dst = append(dst, 1)
+	store := 0
+	for i := 2; i < args.Len(); i++ {
+		switch a := args.Arg(i); {
+		case EqualFold(a, "limit"):
+			i += 2
+		case EqualFold(a, "get"), EqualFold(a, "by"):
+			i++
+		case EqualFold(a, "store") && i+1 < args.Len():
+			i++
+			store = i // the last one wins
+		}
+	}
+	if store > 0 {
+		dst = append(dst, store)
+	}
+	return dst
+}
+
+func migrateKeys(args Args, dst []int) []int {
+	if args.Len() < 6 {
+		return dst
+	}
+	if len(args.Arg(3)) > 0 {
+		return append(dst, 3)
+	}
+	for i := 6; i < args.Len(); i++ {
+		switch a := args.Arg(i); {
+		case EqualFold(a, "auth"):
+			i++
+		case EqualFold(a, "auth2"):
+			i += 2
+		case EqualFold(a, "keys"):
+			for i++; i < args.Len(); i++ {
+				dst = append(dst, i)
+			}
+		}
+	}
+	return dst
+}
+
+// EqualFold compares b with lower, which is in lower case, ignoring the case
+// of ASCII letters.
+func EqualFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if c-'A' < 26 {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,136 @@
+package command
+
+import (
+	"strings"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Learn reads a node's reply to COMMAND INFO name and returns what the node
+// knows; nil when it does not know the command either.
+func Learn(reply []byte) *Command {
+	n, rest, ok := resp.Elements(reply)
+	if !ok || n != 1 {
+		return nil
+	}
+	entry, ok := tree(rest)
+	if !ok {
+		return nil
+	}
+	c := learned(entry)
+	if c == nil || c.Name == "" {
+		return nil
+	}
+	return c
+}
+
+func learned(v value) *Command {
+	l := v.list
+	if len(l) < 6 {
+		return nil
+	}
+	c := &Command{Name: strings.ToLower(l[0].text), ID: LearnedID, Arity: int(l[1].num), Group: "module", Flags: Module}
+	for _, f := range l[2].list {
+		c.Flags |= flagNames[strings.ToLower(f.text)]
+	}
+	if len(l) > 8 {
+		for _, s := range l[8].list {
+			c.Specs = append(c.Specs, learnedSpec(s))
+		}
+	} else if first, last, step := int(l[3].num), int(l[4].num), int(l[5].num); first > 0 && step > 0 {
+		// Before Redis 7 there are only first key, last key and step.
+		if last >= 0 {
+			last -= first
+		}
+		c.Specs = []KeySpec{{Begin: AtIndex, Pos: first, Find: InRange, LastKey: last, Step: step}}
+	}
+	if len(l) > 9 {
+		for _, s := range l[9].list {
+			if sub := learned(s); sub != nil && strings.HasPrefix(sub.Name, c.Name+"|") {
+				c.Subs = append(c.Subs, *sub)
+			}
+		}
+	}
+	c.Single = c.single()
+	c.Handling = Refused
+	if c.Keyed() && !c.Has(Blocking) {
+		c.Handling = ByKey
+	}
+	return c
+}
+
+func learnedSpec(v value) KeySpec {
+	var s KeySpec
+	for i := 0; i+1 < len(v.list); i += 2 {
+		val := v.list[i+1]
+		switch v.list[i].text {
+		case "flags":
+			for _, f := range val.list {
+				s.NotKey = s.NotKey || f.text == "not_key"
+				s.Incomplete = s.Incomplete || f.text == "incomplete"
+			}
+		case "begin_search":
+			spec := val.get("spec")
+			switch val.get("type").text {
+			case "index":
+				s.Begin, s.Pos = AtIndex, int(spec.get("index").num)
+			case "keyword":
+				s.Begin, s.Keyword, s.From = AtKeyword, strings.ToLower(spec.get("keyword").text), int(spec.get("startfrom").num)
+			}
+		case "find_keys":
+			spec := val.get("spec")
+			s.Step = max(1, int(spec.get("keystep").num))
+			switch val.get("type").text {
+			case "range":
+				s.Find, s.LastKey, s.Limit = InRange, int(spec.get("lastkey").num), int(spec.get("limit").num)
+			case "keynum":
+				s.Find, s.KeyNumIdx, s.FirstKey = ByNumber, int(spec.get("keynumidx").num), int(spec.get("firstkey").num)
+			}
+		}
+	}
+	return s
+}
+
+// value is a decoded RESP2 reply.
+type value struct {
+	text string
+	num  int64
+	list []value
+}
+
+// get looks up a key in a map that came as a flat list.
+func (v value) get(key string) value {
+	for i := 0; i+1 < len(v.list); i += 2 {
+		if v.list[i].text == key {
+			return v.list[i+1]
+		}
+	}
+	return value{}
+}
+
+func tree(b []byte) (value, bool) {
+	v, _, ok := treeAt(b, 0)
+	return v, ok
+}
+
+func treeAt(b []byte, depth int) (v value, rest []byte, ok bool) {
+	if len(b) == 0 || depth > 16 {
+		return v, b, false
+	}
+	if b[0] != '*' {
+		elem, rest, ok := resp.Split(b)
+		if text, isText := resp.Bulk(elem); isText {
+			v.text = string(text)
+		} else if n, isInt := resp.Int(elem); isInt {
+			v.num = n
+		}
+		return v, rest, ok
+	}
+	n, rest, ok := resp.Elements(b)
+	for ; ok && n > 0; n-- {
+		var e value
+		e, rest, ok = treeAt(rest, depth+1)
+		v.list = append(v.list, e)
+	}
+	return v, rest, ok
+}

@@ -1,0 +1,130 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+)
+
+// RequestPolicy and ResponsePolicy are COMMAND's tips
+// (https://redis.io/docs/latest/develop/reference/command-tips/), under their
+// own names.
+type RequestPolicy uint8
+
+const (
+	RequestDefault RequestPolicy = iota
+	MultiShard
+	AllShards
+	RequestSpecial
+)
+
+// ResponsePolicy says how the replies of several nodes become one.
+type ResponsePolicy uint8
+
+const (
+	ResponseDefault ResponsePolicy = iota
+	AllSucceeded
+	AggSum
+	AggMin
+	ResponseSpecial
+)
+
+// Handling is what keyway does with a command.
+type Handling uint8
+
+const (
+	Refused    Handling = iota // no proxy may carry it, unless the config allows it
+	NotYet                     // will be carried, is not yet
+	ByKey                      // goes to the node of its keys
+	Split                      // one part for each place its keys live in
+	AnyMaster                  // needs no key: any node can answer
+	AllMasters                 // every node must hear it; the replies are merged
+	Local                      // the proxy answers
+)
+
+func (h Handling) String() string {
+	return [...]string{"refused", "not yet", "carried", "split", "any node", "merged", "answered"}[h]
+}
+
+// unprovenNames are the commands that run code of the user's.
+var unprovenNames = map[string]bool{
+	"eval": true, "evalsha": true, "eval_ro": true, "evalsha_ro": true, "fcall": true, "fcall_ro": true,
+}
+
+// handlings are the commands that are not simply carried by their keys.
+var handlings = func() map[string]Handling {
+	m := map[string]Handling{}
+	for h, names := range map[Handling]string{
+		Split: "mget mset del unlink exists touch",
+		Local: `ping echo quit reset time select auth hello role wait scan
+			client|id client|getname client|setname client|setinfo client|info client|list client|help`,
+		AllMasters: "info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush",
+		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
+			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help`,
+		NotYet: `multi exec discard watch unwatch subscribe psubscribe ssubscribe unsubscribe punsubscribe
+			sunsubscribe publish spublish blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop
+			waitaof blmovem monitor slowlog latency readonly readwrite asking swapdb move hotkeys himport
+			config|get config|set config|resetstat config|help script|kill`,
+		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
+	} {
+		for _, n := range strings.Fields(names) {
+			m[n] = h
+		}
+	}
+	return m
+}()
+
+// notYetContainers are not carried yet, subcommands and all, unless a
+// subcommand is named in handlings.
+var notYetContainers = map[string]bool{"function": true, "pubsub": true, "acl": true, "memory": true, "client": true, "slowlog": true, "latency": true, "hotkeys": true, "himport": true}
+
+func handlingOf(c *Command) Handling {
+	if h, ok := handlings[c.Name]; ok {
+		return h
+	}
+	container, _, _ := strings.Cut(c.Name, "|")
+	switch {
+	case c.Keyed():
+		return ByKey
+	case notYetContainers[container] && !(container == "acl" && c.Has(Admin)):
+		return NotYet
+	}
+	return Refused
+}
+
+// neverShared change the state of the connection they arrive on, or the number
+// of replies on it: not even the config can let them onto a connection that
+// clients share.
+var neverShared = map[string]bool{
+	"monitor": true, "sync": true, "psync": true, "replconf": true, "asking": true, "readonly": true, "readwrite": true,
+	"multi": true, "exec": true, "discard": true, "watch": true, "unwatch": true, "script|debug": true,
+	"subscribe": true, "psubscribe": true, "ssubscribe": true, "unsubscribe": true, "punsubscribe": true, "sunsubscribe": true,
+	"himport": true, "debug": true,
+}
+
+// Allow returns the set of command IDs that the given names let pass: a command,
+// a container with all its subcommands, or "container|subcommand".
+func Allow(names []string) (map[int]bool, error) {
+	ids := map[int]bool{}
+	for _, name := range names {
+		lower := strings.ToLower(strings.ReplaceAll(name, " ", "|"))
+		container, sub, _ := strings.Cut(lower, "|")
+		c := Lookup([]byte(container))
+		if c != nil && sub != "" {
+			c = c.Sub([]byte(sub))
+		}
+		if c == nil {
+			return nil, fmt.Errorf("no command is called %q", name)
+		}
+		if neverShared[c.Name] || neverShared[container] {
+			return nil, fmt.Errorf("%q changes the state of the connection it arrives on, which clients share; it cannot be allowed", name)
+		}
+		if c.Handling == NotYet && len(c.Subs) == 0 && c.Has(Blocking|PubSub) {
+			return nil, fmt.Errorf("%q is not supported yet; it cannot be allowed", name)
+		}
+		ids[c.ID] = true
+		for i := range c.Subs {
+			ids[c.Subs[i].ID] = true
+		}
+	}
+	return ids, nil
+}

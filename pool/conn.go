@@ -1,0 +1,531 @@
+package pool
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// State is where a connection stands.
+//
+//	Idle --Open/Send--> Dialing --Connected--> Greeting --last reply--> Ready
+//	  ^                    |                      |                       |
+//	  |                    +------failed----------+---> Down <--short-----+
+//	  +------------------------- Tick, after back-off --+      (a long-lived one
+//	                                                            dials at once)
+type State uint8
+
+const (
+	Idle     State = iota // no socket, nothing wrong
+	Dialing               // the shell is connecting
+	Greeting              // connected; AUTH and PING are not answered yet
+	Ready                 // requests may be written
+	Down                  // no socket until the back-off ends
+	Closed                // for good
+)
+
+func (s State) String() string {
+	return [...]string{"idle", "dialing", "greeting", "ready", "down", "closed"}[s]
+}
+
+// Duty is what the shell must do with a connection's socket, bytes to write
+// apart.
+type Duty uint8
+
+const (
+	Nothing Duty = iota
+	Dial         // connect to Addr, then call Connected or Fail
+	Hangup       // close the socket, if there is one
+)
+
+// Piece is part of a reply, in the order of the stream.
+type Piece struct {
+	Bytes       []byte // valid until Reply returns
+	First, Last bool
+	Kind        byte // the reply's type byte
+}
+
+// Whole tells whether the piece is the complete reply.
+func (p Piece) Whole() bool { return p.First && p.Last }
+
+// Receiver is who asked. Its methods are called from within Received, Fail and
+// Tick; they may send on any connection.
+type Receiver interface {
+	// Reply delivers the reply to frame, the request as it was sent, which is
+	// valid until Reply returns.
+	Reply(c *Conn, frame []byte, p Piece)
+	// Failed tells that there will be no (more of the) reply.
+	Failed(c *Conn, frame []byte, f Failure)
+}
+
+// Failure says why a request has no reply.
+type Failure struct {
+	Reason string
+	// Sent: bytes of the request may have reached the node, which may have
+	// executed it. Otherwise it was surely not executed.
+	Sent bool
+	// Midway: part of the reply has been delivered already.
+	Midway bool
+	// Timeout: the connection goes on, the reply did not come in time.
+	Timeout bool
+}
+
+const (
+	// A reply that is longer is passed on in pieces as it comes.
+	holdBack = 16 << 10
+	// Requests are not accepted while more than this many bytes wait for
+	// their replies on one connection.
+	maxHeld = 64 << 20
+	// An end sooner than this after greeting counts as a failure to connect.
+	shortLife = time.Second
+
+	backoffMin = 50 * time.Millisecond
+	backoffMax = 2 * time.Second
+)
+
+// Conn is one connection to one node, through as many sockets as it takes.
+//
+//	Send(GET a)  Send(GET b)                     Received("$1..$1..")
+//	     |            |                                  |
+//	     v            v                                  v
+//	queue: [GET a][GET b] ---> socket ---> node ---> Scanner
+//	fifo:  (c1)   (c2)  <------ each whole reply pops the front
+type Conn struct {
+	Addr  string
+	Owner any // who the connection belongs to, for whoever made it
+	Bind  any // the shell's end; this package never looks
+	Stats Stats
+
+	set   *Set
+	state State
+	duty  Duty
+	dirty bool
+
+	queue sendQueue
+	fifo  fifo
+	scan  resp.Scanner
+	part  []byte // the beginning of a reply, held back
+	mid   bool   // part of the front's reply has been delivered
+
+	greeting []byte // bytes to write while Greeting
+	greeted  int    // of them written
+	step     int
+	nonce    uint64 // of this socket's greeting
+
+	since    int64 // when the state began
+	heard    int64 // when the node last said something
+	dialedAt int64
+	retryAt  int64
+	attempts int // failures since it was last Ready for long
+	reason   string
+	downAt   int64 // when it was last Ready, while attempts > 0
+}
+
+// Conn makes a connection to addr; nothing is dialed yet.
+func (s *Set) Conn(addr string, owner any) *Conn {
+	c := &Conn{Addr: addr, Owner: owner, set: s}
+	c.queue.set = s
+	return c
+}
+
+// State tells where the connection stands.
+func (c *Conn) State() State { return c.state }
+
+// InFlight is the number of requests that are not answered, tombstones
+// included.
+func (c *Conn) InFlight() int { return c.fifo.n }
+
+// Held is the number of bytes of requests that are not answered.
+func (c *Conn) Held() int { return c.queue.held }
+
+// Full tells that no more should be sent for now.
+func (c *Conn) Full() bool { return c.queue.held > maxHeld }
+
+// Refusing returns why a request would fail at once: the last attempts to
+// connect have failed. Empty: it would be sent.
+func (c *Conn) Refusing() string {
+	if c.state == Closed {
+		return "the node has left the configuration"
+	}
+	if c.attempts > 0 && c.state != Ready {
+		return c.reason
+	}
+	return ""
+}
+
+// Reason is why the connection was last down.
+func (c *Conn) Reason() string { return c.reason }
+
+// DownFor is for how long the node could not be reached, in nanoseconds.
+func (c *Conn) DownFor(now int64) int64 { return now - c.downAt }
+
+// Duty returns what the shell must do with the socket, once.
+func (c *Conn) Duty() Duty {
+	d := c.duty
+	c.duty = Nothing
+	return d
+}
+
+func (c *Conn) mark() {
+	if !c.dirty {
+		c.dirty = true
+		c.set.dirty = append(c.set.dirty, c)
+	}
+}
+
+func (c *Conn) enter(s State, now int64) { c.state, c.since = s, now }
+
+// Open starts connecting, if nothing is under way.
+func (c *Conn) Open(now int64) {
+	if c.state == Idle {
+		c.dial(now)
+	}
+}
+
+func (c *Conn) dial(now int64) {
+	c.enter(Dialing, now)
+	c.dialedAt = now
+	c.Stats.Dials++
+	c.duty = Dial
+	c.mark()
+}
+
+// Send queues frame and notes that to gets its reply. deadline 0 means none.
+// The bytes are copied. Whether it may be sent is the caller's to ask first
+// (Refusing, Full).
+func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
+	c.Open(now)
+	c.put(c.queue.reserve(len(frame)), to, frame, deadline)
+	c.mark()
+}
+
+// SendOwned is Send for a large frame whose buffer the caller gives away.
+func (c *Conn) SendOwned(to Receiver, frame []byte, now, deadline int64) {
+	c.Open(now)
+	c.queue.dropWritten()
+	ch := &chunk{buf: frame[:len(frame):len(frame)]}
+	c.queue.chunks = append(c.queue.chunks, ch)
+	c.note(ch, to, 0, len(frame), deadline)
+	c.mark()
+}
+
+var asking = []byte("*1\r\n$6\r\nASKING\r\n")
+
+// SendAsking queues ASKING and frame next to each other in one buffer, so that
+// they leave in one write and nothing comes between.
+func (c *Conn) SendAsking(to Receiver, frame []byte, now, deadline int64) {
+	c.Open(now)
+	ch := c.queue.reserve(len(asking) + len(frame))
+	c.put(ch, nil, asking, 0)
+	c.put(ch, to, frame, deadline)
+	c.mark()
+}
+
+func (c *Conn) put(ch *chunk, to Receiver, frame []byte, deadline int64) {
+	off := len(ch.buf)
+	ch.buf = append(ch.buf, frame...)
+	c.note(ch, to, off, len(frame), deadline)
+}
+
+func (c *Conn) note(ch *chunk, to Receiver, off, n int, deadline int64) {
+	ch.refs++
+	c.fifo.push(entry{to: to, chunk: ch, off: off, len: n, pos: c.queue.pos, deadline: deadline})
+	c.queue.pos += uint64(n)
+	c.queue.held += n
+}
+
+// NextWrite is what should be written to the socket now; empty for nothing.
+// The shell reports with Wrote how much of it was taken.
+func (c *Conn) NextWrite() []byte {
+	switch c.state {
+	case Greeting:
+		return c.greeting[c.greeted:]
+	case Ready:
+		return c.queue.next()
+	}
+	return nil
+}
+
+// Wrote reports that n bytes of NextWrite were taken by the socket.
+func (c *Conn) Wrote(n int) {
+	c.Stats.BytesOut += uint64(n)
+	if c.state == Greeting {
+		c.greeted += n
+		return
+	}
+	c.queue.wrote(n)
+}
+
+// Connected reports that the socket is connected.
+func (c *Conn) Connected(now int64) {
+	if c.state != Dialing {
+		return
+	}
+	c.enter(Greeting, now)
+	c.scan, c.step = resp.Scanner{}, 0
+	c.set.nonce++
+	c.nonce = c.set.nonce
+	c.greet()
+}
+
+// The greeting: AUTH, if there is a password, then PING with a word that only
+// this connection knows, so that what comes back is surely the answer to it.
+func (c *Conn) greet() {
+	c.greeting, c.greeted = c.greeting[:0], 0
+	switch {
+	case c.step == 0 && c.set.Password != "" && c.set.Username != "":
+		c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Username, c.set.Password)
+	case c.step == 0 && c.set.Password != "":
+		c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
+	default:
+		c.step = 1
+		c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
+	}
+	c.mark()
+}
+
+func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }
+
+func (c *Conn) greetingReply(reply []byte, now int64) {
+	if text, isErr := resp.ErrorText(reply); isErr {
+		c.Fail(now, "the node refuses: "+string(text))
+		return
+	}
+	if c.greeted < len(c.greeting) || len(c.greeting) == 0 {
+		c.violate(now, "the node spoke before it was asked")
+		return
+	}
+	if c.step == 0 {
+		c.step = 1
+		c.greet()
+		return
+	}
+	if b, ok := resp.Bulk(reply); !ok || string(b) != c.word() {
+		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.word(), reply))
+		return
+	}
+	c.greeting = nil
+	c.enter(Ready, now)
+	c.heard = now
+	c.reason = ""
+	c.mark()
+}
+
+// Received takes bytes that the node sent. They are not kept.
+func (c *Conn) Received(b []byte, now int64) {
+	c.Stats.BytesIn += uint64(len(b))
+	c.heard = now
+	for len(b) > 0 {
+		if c.state != Ready && c.state != Greeting {
+			return
+		}
+		if c.state == Ready && c.fifo.n == 0 {
+			c.Stats.Unsolicited++
+			c.violate(now, fmt.Sprintf("the node sent what nobody asked for: %.40q", b))
+			return
+		}
+		n, done, err := c.scan.Scan(b)
+		piece := b[:n]
+		b = b[n:]
+		if err != nil {
+			c.violate(now, err.Error())
+			return
+		}
+		if c.scan.Kind() == '>' {
+			c.Stats.Unsolicited++
+			c.violate(now, "the node sent a push message to a connection that did not ask for any")
+			return
+		}
+		if !done && !c.mid && len(c.part)+len(piece) < holdBack {
+			c.part = append(c.part, piece...)
+			return
+		}
+		if len(c.part) > 0 {
+			c.part = append(c.part, piece...)
+			piece = c.part
+		}
+		if c.state == Greeting {
+			if done {
+				c.greetingReply(piece, now)
+				c.part = c.part[:0]
+				continue
+			}
+			c.violate(now, "the node answered the greeting at great length")
+			return
+		}
+		c.deliver(piece, done)
+	}
+}
+
+func (c *Conn) deliver(piece []byte, done bool) {
+	first := !c.mid
+	c.mid = !done
+	p := Piece{Bytes: piece, First: first, Last: done, Kind: c.scan.Kind()}
+	if !done {
+		if e := c.fifo.at(0); e.to != nil {
+			e.to.Reply(c, e.frame(), p)
+		}
+		c.part = c.part[:0]
+		return
+	}
+	// The entry goes before its reply is handed on: whatever Reply does to
+	// this connection, it finds it between replies.
+	e := c.fifo.pop()
+	if e.to != nil {
+		e.to.Reply(c, e.frame(), p)
+	} else if e.deadline != 0 {
+		c.Stats.Late++
+	}
+	if c.part != nil {
+		if cap(c.part) > 4*holdBack {
+			c.part = nil
+		} else {
+			c.part = c.part[:0]
+		}
+	}
+	c.queue.answered(e.chunk, e.len)
+}
+
+// Abandon makes tombstones of the requests of to: their replies will be
+// dropped.
+func (c *Conn) Abandon(to Receiver) {
+	for i := range c.fifo.n {
+		if e := c.fifo.at(i); e.to == to {
+			e.to = nil
+		}
+	}
+}
+
+// violate ends the connection since the node broke the protocol.
+func (c *Conn) violate(now int64, reason string) {
+	c.Stats.Violations++
+	c.Fail(now, reason)
+}
+
+// Fail reports that the socket could not be connected or has ended, or ends
+// it. Everything pending fails; the shell is told to close the socket.
+func (c *Conn) Fail(now int64, reason string) {
+	was := c.state
+	switch was {
+	case Idle, Down, Closed:
+		return
+	case Ready:
+		c.Stats.Losses++
+	default:
+		c.Stats.Failures++
+	}
+	c.duty = Hangup
+	c.mark()
+	c.reason = reason
+	if was == Ready && now-c.since >= int64(shortLife) {
+		c.attempts = 0
+	}
+	if c.attempts == 0 {
+		c.downAt = now
+	}
+	if was == Ready && now-c.since >= int64(shortLife) {
+		c.enter(Idle, now) // it was well; the next request, or Tick, dials
+	} else {
+		c.attempts++
+		c.enter(Down, now)
+		c.retryAt = now + c.backoff()
+	}
+	c.drop(Failure{Reason: reason})
+}
+
+// drop fails all that is pending.
+func (c *Conn) drop(f Failure) {
+	pending, written, mid := c.fifo, c.queue.written, c.mid
+	c.fifo, c.mid, c.part, c.scan = fifo{}, false, nil, resp.Scanner{}
+	c.greeting = nil
+	chunks := c.queue
+	c.queue = sendQueue{set: c.set, pos: chunks.pos, written: chunks.pos}
+	for first := true; pending.n > 0; first = false {
+		e := pending.pop()
+		if e.to != nil {
+			f.Sent = e.pos < written
+			f.Midway = first && mid
+			e.to.Failed(c, e.frame(), f)
+		}
+		chunks.answered(e.chunk, e.len)
+	}
+	chunks.clear()
+}
+
+// backoff is the time to the next attempt, in nanoseconds: exponential, with
+// jitter over its upper half, so that many proxies do not return in step.
+func (c *Conn) backoff() int64 {
+	d := int64(backoffMax)
+	if shift := c.attempts - 1; shift < 6 {
+		d = min(d, int64(backoffMin)<<shift)
+	}
+	return d/2 + c.set.Rand.Int64N(d/2+1)
+}
+
+// Close ends the connection for good.
+func (c *Conn) Close(now int64, reason string) {
+	if c.state == Closed {
+		return
+	}
+	if c.state != Idle && c.state != Down {
+		c.duty = Hangup
+		c.mark()
+	}
+	c.reason = reason
+	c.enter(Closed, now)
+	c.drop(Failure{Reason: reason})
+}
+
+// Busy tells whether Tick has anything to watch.
+func (c *Conn) Busy() bool {
+	return c.fifo.n > 0 || c.state != Ready && c.state != Closed
+}
+
+// Tick lets time act: greetings that take too long, requests past their
+// deadline, a back-off that has ended.
+func (c *Conn) Tick(now int64) {
+	switch c.state {
+	case Idle:
+		if c.Stats.Losses > 0 {
+			c.dial(now)
+		}
+	case Down:
+		if now >= c.retryAt {
+			c.dial(now)
+		}
+	case Dialing, Greeting:
+		if now-c.dialedAt >= int64(c.set.ConnectTimeout) {
+			c.Fail(now, fmt.Sprintf("no answer within %s", c.set.ConnectTimeout))
+		}
+	case Ready:
+		if c.attempts > 0 && now-c.since >= int64(shortLife) {
+			c.attempts = 0
+		}
+	}
+	c.expire(now)
+}
+
+// expire tells the askers of overdue requests. If such a request was never
+// written, or the node has said nothing at all since before it was sent, the
+// connection ends: what waits behind would only wait in vain.
+func (c *Conn) expire(now int64) {
+	for i := 0; i < c.fifo.n; i++ {
+		e := c.fifo.at(i)
+		if e.to == nil || e.deadline == 0 || e.deadline > now {
+			continue
+		}
+		if c.state != Ready || e.pos+uint64(e.len) > c.queue.written || now-c.heard >= int64(c.set.RequestTimeout) {
+			c.Stats.Timeouts++
+			c.Fail(now, fmt.Sprintf("no answer within %s", c.set.RequestTimeout))
+			return
+		}
+		c.Stats.Timeouts++
+		to := e.to
+		e.to = nil
+		to.Failed(c, e.frame(), Failure{
+			Reason: fmt.Sprintf("no answer within %s", c.set.RequestTimeout), Sent: true, Timeout: true, Midway: i == 0 && c.mid,
+		})
+	}
+}

@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// passes compares in a time that does not depend on the passwords.
+func (w *Worker) passes(user, password []byte) bool {
+	given, want := sha256.Sum256(password), sha256.Sum256([]byte(w.o.Password))
+	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && string(user) == "default"
+}
+
+// authenticate tries user and password and returns the error to answer with,
+// or nothing.
+func (w *Worker) authenticate(s *Session, user, password []byte) string {
+	if w.o.Password == "" {
+		// Redis's default user without a password lets everybody in
+		// (nopass), but only under its own name.
+		if string(user) == "default" {
+			return ""
+		}
+		return errWrongPass
+	}
+	if !w.passes(user, password) {
+		w.stats.AuthFailures++
+		return errWrongPass
+	}
+	s.set(authed)
+	return ""
+}
+
+var defaultUser = []byte("default")
+
+func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	var text string
+	switch a.Len() {
+	case 2:
+		if w.o.Password == "" {
+			return w.answerError(s, cmd, errNoPassword)
+		}
+		text = w.authenticate(s, defaultUser, a.Arg(1))
+	case 3:
+		text = w.authenticate(s, a.Arg(1), a.Arg(2))
+	default:
+		text = errSyntax
+	}
+	if text != "" {
+		return w.answerError(s, cmd, text)
+	}
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// hello answers HELLO [2 [AUTH user password] [SETNAME name]]
+// (networking.c, helloCommand).
+func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	var name []byte
+	if a.Len() > 1 {
+		v, ok := resp.ParseInt(a.Arg(1))
+		if !ok {
+			return w.answerError(s, cmd, errHelloProto)
+		}
+		if v != 2 {
+			return w.answerError(s, cmd, errNoProto)
+		}
+		for i := 2; i < a.Len(); i++ {
+			switch more := a.Len() - 1 - i; {
+			case command.EqualFold(a.Arg(i), "auth") && more >= 2:
+				if text := w.authenticate(s, a.Arg(i+1), a.Arg(i+2)); text != "" {
+					return w.answerError(s, cmd, text)
+				}
+				i += 2
+			case command.EqualFold(a.Arg(i), "setname") && more >= 1:
+				if name = a.Arg(i + 1); !validName(name) {
+					return w.answerError(s, cmd, errClientName)
+				}
+				i++
+			default:
+				return w.answerError(s, cmd, "ERR Syntax error in HELLO option '"+clean(a.Arg(i))+"'")
+			}
+		}
+	}
+	if !s.has(authed) {
+		return w.answerError(s, cmd, errHelloNoAuth)
+	}
+	if name != nil {
+		s.about.name = string(name)
+	}
+	b := resp.AppendArray(w.scratch[:0], 14)
+	b = resp.AppendBulkString(b, "server")
+	b = resp.AppendBulkString(b, "redis")
+	b = resp.AppendBulkString(b, "version")
+	b = resp.AppendBulkString(b, w.redisVersion)
+	b = resp.AppendBulkString(b, "proto")
+	b = resp.AppendInt(b, 2)
+	b = resp.AppendBulkString(b, "id")
+	b = resp.AppendInt(b, int64(s.id))
+	b = resp.AppendBulkString(b, "mode")
+	b = resp.AppendBulkString(b, "standalone")
+	b = resp.AppendBulkString(b, "role")
+	b = resp.AppendBulkString(b, "master")
+	b = resp.AppendBulkString(b, "modules")
+	return w.reply(s, cmd, resp.AppendArray(b, 0))
+}
+
+// validName tells whether a client may call itself so: no spaces, no control
+// characters (networking.c, validateClientName).
+func validName(name []byte) bool {
+	for _, c := range name {
+		if c < '!' || c > '~' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// call is one frame sent to one node for a request. It is its own receiver:
+// the connection's FIFO points at it until the reply is complete.
+type call struct {
+	req      *request
+	node     *node
+	group    int32 // of its keys, -1 for none
+	part     int32 // of its request
+	deadline int64
+
+	hops       uint8 // redirects followed
+	tries      uint8 // times it was put off
+	redirected bool  // counted in the session's redirecting
+	waiting    bool  // in the session's retry list
+
+	frame   []byte // kept while nothing else keeps it
+	lastErr []byte // the node's last word, while it waits to be sent again
+}
+
+// send gives a frame to the node's shared connection.
+func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
+	c.node = n
+	c.deadline = w.deadline()
+	s.inflight++
+	if !c.req.cmd.Has(readOnly) {
+		s.wrote.add(n.ordinal)
+	}
+	conn := n.conn(s)
+	if why := conn.Refusing(); why != "" {
+		w.refuse(c, why)
+		return
+	}
+	conn.Send(c, frame, w.now, c.deadline)
+}
+
+// Reply is called with the pieces of the node's reply.
+func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	r := c.req
+	s := r.sess
+	if s == nil {
+		if p.Last {
+			r.parts--
+			c.worker().freeIfDone(r)
+		}
+		return
+	}
+	w := s.w
+	failed := false
+	if p.Kind == '-' {
+		failed = true
+		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
+			return
+		}
+	}
+	if r.merge != nil {
+		r.merge.add(int(c.part), p.Bytes)
+		s.parked += len(p.Bytes)
+		w.bound(s)
+	} else {
+		w.deliver(r, p.Bytes)
+	}
+	if p.Last {
+		if len(s.retry) > 0 {
+			w.overtaken(s, c)
+		}
+		w.finish(c, failed)
+	}
+}
+
+// worker finds the worker of a call whose client has left.
+func (c *call) worker() *Worker { return c.node.w }
+
+// Failed is called when there will be no (more of a) reply.
+func (c *call) Failed(_ *pool.Conn, _ []byte, f pool.Failure) {
+	r := c.req
+	w := c.worker()
+	if w.table.Clustered() {
+		w.ready.Refresh = true
+	}
+	if r.sess == nil {
+		r.parts--
+		w.freeIfDone(r)
+		return
+	}
+	if r.begun {
+		// Part of the reply has left: nothing that could follow it would be
+		// the reply. The client must see that it broke off.
+		w.kill(r.sess)
+		w.finish(c, true)
+		return
+	}
+	if len(r.reply) > 0 && r.merge == nil {
+		r.sess.parked -= len(r.reply)
+		r.reply = r.reply[:0]
+	}
+	if f.Sent {
+		w.stats.UnknownOutcome++
+		w.settle(c, resp.AppendError(w.scratch[:0], errOutcomeUnknown(c.node, f)))
+		return
+	}
+	w.refuse(c, f.Reason)
+}
+
+// refuse ends a call that was surely not executed.
+func (w *Worker) refuse(c *call, reason string) {
+	w.stats.NotExecuted++
+	if w.table.Clustered() {
+		w.ready.Refresh = true
+	}
+	w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, reason)))
+}
+
+// settle ends a call with a complete reply.
+func (w *Worker) settle(c *call, reply []byte) {
+	r := c.req
+	if s := r.sess; s != nil {
+		if r.merge != nil {
+			m := r.merge
+			s.parked -= len(m.parts[c.part])
+			m.parts[c.part] = append(m.parts[c.part][:0], reply...)
+			s.parked += len(reply)
+		} else {
+			w.deliver(r, reply)
+		}
+	}
+	if c.waiting {
+		c.waiting = false
+		c.node.retrying--
+	}
+	w.finish(c, len(reply) > 0 && reply[0] == '-')
+}
+
+// abandon ends a call of a client that has left, one that no connection knows
+// of at the moment.
+func (w *Worker) abandon(c *call) {
+	if c.waiting {
+		c.waiting = false
+		c.node.retrying--
+	}
+	c.req.parts--
+}

@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+func clientID(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(s.id)))
+}
+
+func clientGetName(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if s.about.name == "" {
+		return w.reply(s, cmd, resp.AppendNull(w.scratch[:0]))
+	}
+	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], s.about.name))
+}
+
+func clientSetName(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if !validName(a.Arg(2)) {
+		return w.answerError(s, cmd, errClientName)
+	}
+	s.about.name = string(a.Arg(2))
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	attr, v := a.Arg(2), a.Arg(3)
+	var field *string
+	switch {
+	case command.EqualFold(attr, "lib-name"):
+		field = &s.about.libName
+	case command.EqualFold(attr, "lib-ver"):
+		field = &s.about.libVersion
+	default:
+		return w.answerError(s, cmd, "ERR Unrecognized option '"+clean(attr)+"'")
+	}
+	if !validName(v) {
+		return w.answerError(s, cmd, "ERR "+strings.ToLower(string(attr))+" cannot contain spaces, newlines or special characters.")
+	}
+	*field = string(v)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+func clientInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], w.appendClient(nil, s)))
+}
+
+func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	lines := []string{
+		"CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+		"GETNAME", "    Return the name of the current connection.",
+		"ID", "    Return the ID of the current connection.",
+		"INFO", "    Return information about the current client connection.",
+		"LIST [ID <id> ...]", "    Return information about client connections of this keyway.",
+		"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME, LIB-VER.",
+		"SETNAME <name>", "    Assign the name <name> to the current connection.",
+	}
+	b := resp.AppendArray(w.scratch[:0], len(lines))
+	for _, l := range lines {
+		b = resp.AppendSimple(b, l)
+	}
+	return w.reply(s, cmd, b)
+}
+
+// appendClient appends the client's line as Redis writes it
+// (networking.c, catClientInfoString).
+func (w *Worker) appendClient(b []byte, s *Session) []byte {
+	last := "NULL"
+	if s.lastCmd != nil {
+		last = s.lastCmd.Name
+	}
+	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=2",
+		s.id, s.about.peer, s.about.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9,
+		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last)
+	if s.about.libName != "" || s.about.libVersion != "" {
+		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)
+	}
+	return append(b, '\n')
+}
+
+// AppendClients appends the lines of all clients of this worker, for CLIENT
+// LIST on another.
+func (w *Worker) AppendClients(b []byte) []byte {
+	for _, s := range w.sessions {
+		b = w.appendClient(b, s)
+	}
+	return b
+}
+
+// gather is a CLIENT LIST that waits for the other workers' clients.
+type gather struct {
+	c     *call
+	text  []byte
+	left  int
+	known map[string]bool // ids asked for; nil for all
+}
+
+// clientList answers CLIENT LIST [TYPE normal] [ID id ...]: the clients of all
+// workers.
+func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	var ids map[string]bool
+	none := false
+	switch {
+	case a.Len() == 2:
+	case a.Len() >= 4 && command.EqualFold(a.Arg(2), "id"):
+		ids = map[string]bool{}
+		for i := 3; i < a.Len(); i++ {
+			if n, ok := resp.ParseInt(a.Arg(i)); !ok || n < 1 {
+				return w.answerError(s, cmd, "ERR Invalid client ID")
+			}
+			ids[string(a.Arg(i))] = true
+		}
+	case a.Len() == 4 && command.EqualFold(a.Arg(2), "type"):
+		switch t := strings.ToLower(string(a.Arg(3))); t {
+		case "normal":
+		case "master", "replica", "slave", "pubsub":
+			none = true
+		default:
+			return w.answerError(s, cmd, "ERR Unknown client type '"+clean(a.Arg(3))+"'")
+		}
+	default:
+		return w.answerError(s, cmd, errSyntax)
+	}
+	if none {
+		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], nil))
+	}
+	g := &gather{text: w.AppendClients(nil), left: w.o.Workers - 1, known: ids}
+	if g.left == 0 {
+		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], g.pick()))
+	}
+	r := w.newRequest(s, cmd)
+	g.c = &r.call
+	g.c.node = &node{w: w}
+	s.inflight++
+	w.token++
+	w.gathers[w.token] = g
+	w.ready.Gathers = append(w.ready.Gathers, w.token)
+	return true
+}
+
+// pick returns the lines that were asked for.
+func (g *gather) pick() []byte {
+	if g.known == nil {
+		return g.text
+	}
+	var b []byte
+	for line := range strings.Lines(string(g.text)) {
+		id, _, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
+		if g.known[id] {
+			b = append(b, line...)
+		}
+	}
+	return b
+}
+
+// Gathered brings one sibling's answer (AppendClients) to Ready.Gathers.
+func (w *Worker) Gathered(token uint64, text []byte) {
+	g := w.gathers[token]
+	if g == nil {
+		return
+	}
+	g.text = append(g.text, text...)
+	if g.left--; g.left > 0 {
+		return
+	}
+	delete(w.gathers, token)
+	if g.c.req.sess == nil {
+		g.c.req.parts--
+		w.freeIfDone(g.c.req)
+		return
+	}
+	w.settle(g.c, resp.AppendBulk(w.scratch[:0], g.pick()))
+}

@@ -1,0 +1,343 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+const readOnly = command.ReadOnly
+
+// bigFrame is the size from which a command's buffer is handed to the node's
+// connection rather than copied.
+const bigFrame = 64 << 10
+
+// dispatch starts one command. It tells false when the command must wait, and
+// nothing was done: it is then dispatched anew from the client's input.
+func (w *Worker) dispatch(s *Session, a command.Args) bool {
+	cmd := command.Lookup(a.Arg(0))
+	if cmd == nil {
+		return w.unknown(s, a)
+	}
+	if len(cmd.Subs) > 0 && a.Len() > 1 {
+		sub := cmd.Sub(a.Arg(1))
+		if sub == nil {
+			return w.answerError(s, cmd, errUnknownSub(cmd.Name, a.Arg(1)))
+		}
+		cmd = sub
+	}
+	s.lastCmd = cmd
+	if !cmd.ArityOK(a.Len()) {
+		return w.answerError(s, cmd, errArity(cmd))
+	}
+	if !s.has(authed) && !cmd.Has(command.NoAuth) {
+		return w.answerError(s, cmd, errNoAuth)
+	}
+	switch cmd.Handling {
+	case command.ByKey:
+		return w.byKey(s, cmd, a)
+	case command.Split:
+		return w.splitByKey(s, cmd, a)
+	case command.Local:
+		return locals[cmd.ID](w, s, cmd, a)
+	case command.AllMasters:
+		return w.allMasters(s, cmd, a)
+	case command.AnyMaster:
+		return w.toAny(s, cmd, a)
+	case command.NotYet:
+		if !w.o.Allow[cmd.ID] {
+			return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
+		}
+	case command.Refused:
+		if !w.o.Allow[cmd.ID] {
+			return w.answerError(s, cmd, errRefused(upper(cmd.Name)))
+		}
+	}
+	if cmd.Keyed() {
+		return w.byKey(s, cmd, a)
+	}
+	return w.allMasters(s, cmd, a)
+}
+
+func upper(name string) string {
+	b := bytes.ToUpper([]byte(name))
+	return string(bytes.ReplaceAll(b, []byte("|"), []byte(" ")))
+}
+
+// byKey sends a command to the node where all its keys live together.
+func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
+	if special := specials[cmd.ID]; special != nil {
+		if text := special(w, a); text != "" {
+			return w.answerError(s, cmd, text)
+		}
+	}
+	var group int32
+	var id router.NodeID
+	if cmd.Single > 0 {
+		group, id = w.table.Place(a.Arg(cmd.Single))
+	} else {
+		w.keys = cmd.Keys(a, w.keys[:0])
+		if len(w.keys) == 0 {
+			return w.toAny(s, cmd, a)
+		}
+		group, id = w.table.Place(a.Arg(w.keys[0]))
+		for _, k := range w.keys[1:] {
+			if g, other := w.table.Place(a.Arg(k)); g != group {
+				return w.answerError(s, cmd, w.crossing(a, w.keys[0], id, k, other))
+			}
+		}
+	}
+	if id == router.None {
+		return w.unowned(s, cmd, a, group)
+	}
+	n := w.nodes[id]
+	if n.conn(s).Full() {
+		return w.stall(s)
+	}
+	if cmd.Unproven() {
+		w.noteScript(cmd, a)
+	}
+	r := w.newRequest(s, cmd)
+	r.call.group = group
+	w.sendFrame(s, &r.call, n, a)
+	return true
+}
+
+// sendFrame sends a whole command, giving its buffer away when it is large.
+func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
+	frame := a.Frame()
+	if len(frame) >= bigFrame && len(s.in) > 0 && &s.in[0] == &frame[0] && n.conn(s).Refusing() == "" {
+		c.node, c.deadline = n, w.deadline()
+		s.inflight++
+		s.wrote.add(n.ordinal)
+		s.set(gave)
+		n.conn(s).SendOwned(c, frame, w.now, c.deadline)
+		return
+	}
+	w.send(s, c, n, frame)
+}
+
+// toAny sends a command without keys to some master.
+func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
+	n, conn := w.anyMaster(s)
+	if n == nil {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	if conn.Full() {
+		return w.stall(s)
+	}
+	if cmd.Unproven() {
+		w.noteScript(cmd, a)
+	}
+	r := w.newRequest(s, cmd)
+	r.call.group = -1
+	w.send(s, &r.call, n, a.Frame())
+	return true
+}
+
+// allMasters sends a command to every master; the replies become one.
+func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bool {
+	if len(w.masters) == 0 {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	for _, n := range w.masters {
+		if n.conn(s).Full() {
+			return w.stall(s)
+		}
+	}
+	r := w.newRequest(s, cmd)
+	r.kind = merged
+	switch cmd.Name {
+	case "info":
+		if done := w.infoRequest(s, r, a); done {
+			return true
+		}
+	case "script|load":
+		w.learnScript(a.Arg(2), true)
+	case "script|flush":
+		w.forgetScripts(true)
+	}
+	r.merge = w.getMerger(len(w.masters))
+	r.parts = len(w.masters)
+	for i, n := range w.masters {
+		c := r.merge.call(r, i)
+		c.group = -1
+		w.send(s, c, n, a.Frame())
+	}
+	return true
+}
+
+// unowned answers for keys that no node owns.
+func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group int32) bool {
+	if !w.table.Slotted() {
+		key := cmd.Single
+		if key == 0 {
+			key = w.keys[0]
+		}
+		return w.answerError(s, cmd, errNoRule(a.Arg(key)))
+	}
+	w.ready.Refresh = true
+	if len(w.nodes) == 0 {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	// The topology may be behind: let the command wait a little for a newer.
+	r := w.newRequest(s, cmd)
+	r.call.group = group
+	r.call.node = w.nodes[0]
+	r.call.deadline = w.deadline()
+	s.inflight++
+	if !w.putOff(&r.call, a.Frame(), resp.AppendError(nil, errSlotUnbound)) {
+		w.settle(&r.call, resp.AppendError(w.scratch[:0], errSlotUnbound))
+	}
+	return true
+}
+
+// crossing words the refusal of keys that live apart.
+func (w *Worker) crossing(a command.Args, k1 int, n1 router.NodeID, k2 int, n2 router.NodeID) string {
+	if w.table.Slotted() {
+		return errCrossSlot
+	}
+	return errCrossNode(string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
+}
+
+func (w *Worker) nodeName(id router.NodeID) string {
+	if id == router.None {
+		return "(none)"
+	}
+	return w.nodes[id].name
+}
+
+// stall makes the client wait until the node's connection has room.
+func (w *Worker) stall(s *Session) bool {
+	s.set(stalled)
+	w.stalled = append(w.stalled, s)
+	return false
+}
+
+// specials are checks that some commands need before they go to a node. They
+// return the error to answer with, or nothing.
+var specials = func() []func(w *Worker, a command.Args) string {
+	t := make([]func(*Worker, command.Args) string, command.Count)
+	for name, f := range map[string]func(*Worker, command.Args) string{
+		"xread":      refuseBlock,
+		"xreadgroup": refuseBlock,
+		"sort":       refuseForeignPatterns,
+		"sort_ro":    refuseForeignPatterns,
+	} {
+		t[command.Lookup([]byte(name)).ID] = f
+	}
+	return t
+}()
+
+func refuseBlock(_ *Worker, a command.Args) string {
+	for i := 1; i < a.Len() && !command.EqualFold(a.Arg(i), "streams"); i++ {
+		if command.EqualFold(a.Arg(i), "block") {
+			return errNotYet(upper(string(a.Arg(0))) + " BLOCK")
+		}
+	}
+	return ""
+}
+
+// refuseForeignPatterns keeps SORT from reading keys by pattern that may live
+// on other nodes, with the answer that a Redis Cluster gives.
+func refuseForeignPatterns(w *Worker, a command.Args) string {
+	if len(w.masters) < 2 {
+		return ""
+	}
+	for i := 2; i+1 < a.Len(); i++ {
+		switch arg := a.Arg(i); {
+		case command.EqualFold(arg, "limit"):
+			i += 2
+		case command.EqualFold(arg, "store"):
+			i++
+		case command.EqualFold(arg, "by"):
+			if i++; bytes.IndexByte(a.Arg(i), '*') >= 0 {
+				return errSortBy
+			}
+		case command.EqualFold(arg, "get"):
+			if i++; string(a.Arg(i)) != "#" {
+				return errSortGet
+			}
+		}
+	}
+	return ""
+}
+
+// unknown handles a command that the table lacks: a node may know it.
+func (w *Worker) unknown(s *Session, a command.Args) bool {
+	name := a.Arg(0)
+	if command.EqualFold(name, "post") || command.EqualFold(name, "host:") {
+		// A browser was made to talk to us (server.c, securityWarningCommand).
+		w.ready.Notes = append(w.ready.Notes, "closed a client that speaks HTTP, not Redis: "+s.about.peer)
+		w.kill(s)
+		return true
+	}
+	if !s.has(authed) || len(name) > 64 {
+		w.stats.Unknown++
+		return w.answerError(s, nil, errUnknownCommand(a))
+	}
+	lower := string(bytes.ToLower(name))
+	cmd := w.learned[lower]
+	if cmd == nil {
+		return w.learn(s, a, lower)
+	}
+	if len(cmd.Subs) > 0 && a.Len() > 1 {
+		if sub := cmd.Sub(a.Arg(1)); sub != nil {
+			cmd = sub
+		}
+	}
+	switch {
+	case !cmd.ArityOK(a.Len()):
+		return w.answerError(s, cmd, errArity(cmd))
+	case cmd.Has(command.Blocking):
+		return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
+	case cmd.Handling != command.ByKey:
+		return w.answerError(s, cmd, errLearnedKeyless(upper(cmd.Name)))
+	}
+	return w.byKey(s, cmd, a)
+}
+
+// maxLearned bounds the commands that are learned from nodes.
+const maxLearned = 4096
+
+// learn asks a node whether it knows the command; the client waits.
+func (w *Worker) learn(s *Session, a command.Args, name string) bool {
+	n, conn := w.anyMaster(s)
+	if n == nil || conn.Refusing() != "" || len(w.learned) >= maxLearned {
+		w.stats.Unknown++
+		return w.answerError(s, nil, errUnknownCommand(a))
+	}
+	s.set(blocked)
+	unknown := errUnknownCommand(a)
+	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
+		cmd := command.Learn(reply)
+		if ok && cmd != nil && cmd.Name == name {
+			w.learned[name] = cmd
+		}
+		if s.index < 0 {
+			return
+		}
+		s.clear(blocked)
+		if w.learned[name] == nil {
+			w.stats.Unknown++
+			w.dropFirst(s)
+			w.answerError(s, nil, unknown)
+		}
+		w.wake(s)
+	}, "COMMAND", "INFO", name)
+	return false
+}
+
+// dropFirst takes the command that a client waited with off its input.
+func (w *Worker) dropFirst(s *Session) {
+	p := w.getParser()
+	defer w.putParser(p)
+	if n, st, err := p.Next(s.in, &w.limits); err == nil && st == resp.Ready {
+		s.in = s.in[:copy(s.in, s.in[n:])]
+	}
+}
+
+var _ pool.Receiver = (*call)(nil)

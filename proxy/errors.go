@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+// Every text that a client can get from keyway itself is in this file. Where
+// Redis has a text for the case, it is Redis's to the letter, with the place in
+// its source.
+//
+// A command that failed is of one of two classes. Not executed: it surely was
+// not; the text begins with a code that client libraries may retry by
+// themselves (CLUSTERDOWN). Unknown: it may have been; the text begins with ERR
+// and says so.
+
+const (
+	errNoAuth      = "NOAUTH Authentication required."                                                                                                                                                                                       // server.c, processCommand
+	errWrongPass   = "WRONGPASS invalid username-password pair or user is disabled."                                                                                                                                                         // acl.c, authCommand
+	errNoPassword  = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"                                                                                          // acl.c
+	errHelloNoAuth = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time" // networking.c, helloCommand
+	errNoProto     = "NOPROTO unsupported protocol version"                                                                                                                                                                                  // networking.c
+	errHelloProto  = "ERR Protocol version is not an integer or out of range"                                                                                                                                                                // networking.c
+	errClientName  = "ERR Client names cannot contain spaces, newlines or special characters."                                                                                                                                               // networking.c
+	errCrossSlot   = "CROSSSLOT Keys in request don't hash to the same slot"                                                                                                                                                                 // cluster.c
+	errSlotUnbound = "CLUSTERDOWN Hash slot not served"                                                                                                                                                                                      // cluster.c
+	errNotInteger  = "ERR value is not an integer or out of range"                                                                                                                                                                           // object.c
+	errDBIndex     = "ERR DB index is out of range"                                                                                                                                                                                          // db.c, selectCommand
+	errSelect      = "ERR SELECT is not allowed in cluster mode"                                                                                                                                                                             // db.c
+	errCursor      = "ERR invalid cursor"                                                                                                                                                                                                    // db.c, scanCommand
+	errSyntax      = "ERR syntax error"                                                                                                                                                                                                      // object.c
+	errSortBy      = "ERR BY option of SORT denied in cluster mode."                                                                                                                                                                         // sort.c
+	errSortGet     = "ERR GET option of SORT denied in cluster mode."                                                                                                                                                                        // sort.c
+	errMaxClients  = "ERR max number of clients reached"                                                                                                                                                                                     // networking.c
+	errTimeoutNeg  = "ERR timeout is negative"                                                                                                                                                                                               // timeout.c
+
+	errSelectOther = "ERR keyway: databases other than 0 are not supported yet; keep each application on nodes of its own"
+	errNoMasters   = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
+	errWaitBusy    = "ERR keyway: too many clients wait for replicas of this node; try again later"
+)
+
+// errUnknownCommand is Redis's text for a command that does not exist
+// (server.c, commandCheckExistence).
+func errUnknownCommand(a command.Args) string {
+	var b strings.Builder
+	for i := 1; i < a.Len() && b.Len() < 128; i++ {
+		fmt.Fprintf(&b, "'%.*s' ", 128-b.Len(), clean(a.Arg(i)))
+	}
+	return fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: %s", clean(a.Arg(0)), b.String())
+}
+
+// errUnknownSub is Redis's text for a subcommand that does not exist.
+func errUnknownSub(container string, sub []byte) string {
+	return fmt.Sprintf("ERR unknown subcommand '%.128s'. Try %s HELP.", clean(sub), strings.ToUpper(container))
+}
+
+func errArity(c *command.Command) string {
+	return "ERR wrong number of arguments for '" + c.Name + "' command"
+}
+
+func errNotYet(name string) string {
+	return "ERR keyway: '" + name + "' is not supported yet"
+}
+
+func errRefused(name string) string {
+	return "ERR keyway: '" + name + "' is refused: it acts on a node, not on its data; to let it pass to every master, name it under commands.allow"
+}
+
+func errLearnedKeyless(name string) string {
+	return "ERR keyway: '" + name + "' names no key by which its node could be told; send it to a node directly"
+}
+
+// errCrossNode is CROSSSLOT for layouts without slots: it names what clashes.
+func errCrossNode(key1, node1, key2, node2 string) string {
+	return fmt.Sprintf("%s: keyway has '%.64s' on node %s and '%.64s' on node %s; give keys that belong together a common hash tag, such as {user1}:a and {user1}:b",
+		errCrossSlot, clean([]byte(key1)), node1, clean([]byte(key2)), node2)
+}
+
+func errNoRule(key []byte) string {
+	return fmt.Sprintf("ERR keyway: no range rule holds the key '%.64s' and there is no range.default; add one of them", clean(key))
+}
+
+func errNodeIsCluster(n *node) string {
+	return fmt.Sprintf("ERR keyway: node %s (%s) is part of a Redis Cluster, but this layout needs standalone nodes; set cluster-enabled no on it, or use layout slots with seeds", n.name, n.addr)
+}
+
+func errTooManyHops(n *node) string {
+	return fmt.Sprintf("CLUSTERDOWN keyway: the cluster's nodes redirect in a circle, node %s last; the command was not executed", n.name)
+}
+
+// errNotExecuted is for a command that surely was not executed.
+func errNotExecuted(n *node, reason string) string {
+	return fmt.Sprintf("CLUSTERDOWN keyway: node %s cannot be reached (%s); the command was not executed", n.label(), reason)
+}
+
+// errOutcomeUnknown is for a command that may have been executed.
+func errOutcomeUnknown(n *node, f pool.Failure) string {
+	if f.Timeout {
+		return fmt.Sprintf("ERR keyway: node %s gave %s; the command may have been executed", n.label(), f.Reason)
+	}
+	return fmt.Sprintf("ERR keyway: the connection to node %s ended after the command was sent (%s); it may have been executed", n.label(), f.Reason)
+}
+
+// clean replaces what must not stand in an error line.
+func clean(b []byte) string {
+	for _, c := range b {
+		if c < ' ' || c == 0x7f {
+			return strings.Map(func(r rune) rune {
+				if r < ' ' || r == 0x7f {
+					return ' '
+				}
+				return r
+			}, string(b))
+		}
+	}
+	return string(b)
+}

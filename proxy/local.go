@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// local answers a command without a node. It tells false when the command must
+// wait.
+type local func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
+
+// locals are the commands that the proxy answers, by command ID.
+var locals = func() []local {
+	t := make([]local, command.Count)
+	for name, f := range map[string]local{
+		"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
+		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
+		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
+		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|help": clientHelp,
+	} {
+		container, sub, isSub := strings.Cut(name, "|")
+		c := command.Lookup([]byte(container))
+		if isSub {
+			c = c.Sub([]byte(sub))
+		}
+		t[c.ID] = f
+	}
+	return t
+}()
+
+func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
+	w.answer(s, cmd, b)
+	w.scratch = b[:0]
+	return true
+}
+
+func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	switch a.Len() {
+	case 1:
+		return w.reply(s, cmd, append(w.scratch[:0], "+PONG\r\n"...))
+	case 2:
+		return echo(w, s, cmd, a)
+	}
+	return w.answerError(s, cmd, errArity(cmd))
+}
+
+func echo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], a.Arg(1)))
+}
+
+func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	w.answer(s, cmd, resp.AppendOK(w.scratch[:0]))
+	w.closeAfter(s)
+	return true
+}
+
+func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	s.about.name = ""
+	if w.o.Password != "" {
+		s.clear(authed)
+	}
+	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "RESET"))
+}
+
+func clock(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	b := resp.AppendArray(w.scratch[:0], 2)
+	b = resp.AppendBulkString(b, strconv.FormatInt(w.wall.Unix(), 10))
+	b = resp.AppendBulkString(b, strconv.Itoa(w.wall.Nanosecond()/1000))
+	return w.reply(s, cmd, b)
+}
+
+func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	n, ok := resp.ParseInt(a.Arg(1))
+	switch {
+	case !ok:
+		return w.answerError(s, cmd, errNotInteger)
+	case n == 0:
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	case w.table.Slotted():
+		return w.answerError(s, cmd, errSelect)
+	case n < 0 || n > 1<<20:
+		return w.answerError(s, cmd, errDBIndex)
+	}
+	return w.answerError(s, cmd, errSelectOther)
+}
+
+// role answers as a master without replicas: what keyway is to its clients.
+func role(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	b := resp.AppendArray(w.scratch[:0], 3)
+	b = resp.AppendBulkString(b, "master")
+	b = resp.AppendInt(b, 0)
+	return w.reply(s, cmd, resp.AppendArray(b, 0))
+}

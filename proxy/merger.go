@@ -1,0 +1,182 @@
+package proxy
+
+import "github.com/keyway-proxy/keyway/command"
+
+// merger gathers the replies of a request that has several calls.
+type merger struct {
+	calls []*call
+	parts [][]byte
+	part  []int32 // of each key, for byKey
+}
+
+func (w *Worker) getMerger(parts int) *merger {
+	var m *merger
+	if n := len(w.mergers); n > 0 {
+		m = w.mergers[n-1]
+		w.mergers = w.mergers[:n-1]
+	} else {
+		m = new(merger)
+	}
+	for len(m.calls) < parts {
+		m.calls = append(m.calls, new(call))
+		m.parts = append(m.parts, nil)
+	}
+	m.parts = m.parts[:parts]
+	return m
+}
+
+func (w *Worker) putMerger(m *merger) {
+	for i, p := range m.parts {
+		if cap(p) > bigFrame {
+			m.parts[i] = nil
+		} else {
+			m.parts[i] = p[:0]
+		}
+		*m.calls[i] = call{}
+	}
+	m.part = m.part[:0]
+	if len(w.mergers) < 64 && len(m.calls) <= 1024 {
+		m.parts = m.parts[:cap(m.parts)][:len(m.calls)]
+		w.mergers = append(w.mergers, m)
+	}
+}
+
+// call is the i-th of the request's calls.
+func (m *merger) call(r *request, i int) *call {
+	c := m.calls[i]
+	*c = call{req: r, part: int32(i)}
+	return c
+}
+
+func (m *merger) add(i int, b []byte) { m.parts[i] = append(m.parts[i], b...) }
+
+func (m *merger) size() (n int) {
+	for _, p := range m.parts {
+		n += len(p)
+	}
+	return n
+}
+
+// conclude makes one reply of a request's parts and gives it to the client, or
+// parks it. It tells whether that is an error.
+func (w *Worker) conclude(r *request) (failed bool) {
+	m := r.merge
+	r.sess.parked -= m.size()
+	dst := w.scratch[:0]
+	switch r.kind {
+	case byKey:
+		dst = command.MergeByKey(dst, m.parts, m.part)
+	case scanCursor:
+		dst = w.scanReply(dst, r, m.parts[0])
+	case infoText:
+		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0))
+	default:
+		dst = r.cmd.Merge(dst, m.parts, w.set.Rand.Uint64())
+	}
+	failed = len(dst) > 0 && dst[0] == '-'
+	w.deliver(r, dst)
+	if cap(dst) <= 4*bigFrame {
+		w.scratch = dst[:0]
+	}
+	return failed
+}
+
+// splitter deals a command's keys out to the groups they live in.
+type splitter struct {
+	stamp  uint32
+	stamps []uint32 // by group: stamp, if the group occurs in this command
+	index  []int32  // by group: which part
+	groups []part
+	next   []int32 // by key: the next key of the same part
+	partOf []int32 // by key: which part
+}
+
+type part struct {
+	group       int32
+	node        *node
+	first, last int32
+	n           int
+}
+
+// splitByKey sends one part of a command to each group that its keys live in.
+// A command whose keys live together goes as it is.
+func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bool {
+	stride := cmd.Stride()
+	if (a.Len()-1)%stride != 0 {
+		return w.answerError(s, cmd, errArity(cmd))
+	}
+	sp := &w.split
+	keys := (a.Len() - 1) / stride
+	sp.begin(keys)
+	for k := range keys {
+		group, id := w.table.Place(a.Arg(1 + k*stride))
+		if id < 0 {
+			w.keys = append(w.keys[:0], 1+k*stride)
+			return w.unowned(s, cmd, a, group)
+		}
+		sp.add(group, w.nodes[id], int32(k))
+	}
+	for _, p := range sp.groups {
+		if p.node.conn(s).Full() {
+			return w.stall(s)
+		}
+	}
+	r := w.newRequest(s, cmd)
+	if len(sp.groups) == 1 {
+		r.call.group = sp.groups[0].group
+		w.sendFrame(s, &r.call, sp.groups[0].node, a)
+		return true
+	}
+	r.kind = merged
+	r.parts = len(sp.groups)
+	r.merge = w.getMerger(len(sp.groups))
+	if cmd.Request == command.MultiShard && cmd.Response == command.ResponseDefault {
+		r.kind = byKey
+		for k := range keys {
+			r.merge.part = append(r.merge.part, sp.partOf[k])
+		}
+	}
+	for i := range sp.groups {
+		p := &sp.groups[i]
+		c := r.merge.call(r, i)
+		c.group = p.group
+		w.frame = cmd.AppendPart(w.frame[:0], a, p.first, sp.next, p.n)
+		w.send(s, c, p.node, w.frame)
+	}
+	if cap(w.frame) > 4*bigFrame {
+		w.frame = nil
+	}
+	return true
+}
+
+func (sp *splitter) begin(keys int) {
+	if sp.stamp++; sp.stamp == 0 { // wrapped: no old stamp may look new
+		clear(sp.stamps)
+		sp.stamp = 1
+	}
+	sp.groups = sp.groups[:0]
+	if cap(sp.next) < keys {
+		sp.next = make([]int32, keys)
+		sp.partOf = make([]int32, keys)
+	}
+	sp.next, sp.partOf = sp.next[:keys], sp.partOf[:keys]
+}
+
+func (sp *splitter) add(group int32, n *node, key int32) {
+	for int(group) >= len(sp.stamps) {
+		sp.stamps = append(sp.stamps, make([]uint32, 1024)...)
+		sp.index = append(sp.index, make([]int32, 1024)...)
+	}
+	if sp.stamps[group] != sp.stamp {
+		sp.stamps[group] = sp.stamp
+		sp.index[group] = int32(len(sp.groups))
+		sp.groups = append(sp.groups, part{group: group, node: n, first: key, last: key, n: 1})
+		sp.partOf[key] = sp.index[group]
+		return
+	}
+	p := &sp.groups[sp.index[group]]
+	sp.next[p.last] = key
+	p.last = key
+	p.n++
+	sp.partOf[key] = sp.index[group]
+}

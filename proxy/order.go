@@ -1,0 +1,216 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// request is one command's place in its client's line of replies.
+//
+//	client sent   GET a    MGET b c    PING
+//	line          [call]   [call,call] [reply: +PONG, parked]
+//	               ^ head: its reply goes straight to the output
+//
+// A reply that comes for any but the head is parked in its request. When the
+// head is done the line advances over all that are.
+type request struct {
+	next  *request
+	sess  *Session // nil once the client has left
+	cmd   *command.Command
+	seq   uint64
+	start int64
+	parts int    // calls that are not finished
+	done  bool   // the whole reply is in reply, or was passed on
+	begun bool   // part of the reply was passed on
+	reply []byte // parked
+	kind  ending
+	merge *merger
+	call  call // the only one, mostly
+}
+
+// ending is what is done with the replies before the client sees them.
+type ending uint8
+
+const (
+	asIs       ending = iota // one call, whose reply is passed on as it comes
+	merged                   // parts become one by the command's policy
+	byKey                    // parts are dealt out to the keys in order
+	scanCursor               // the cursor in the reply is made keyway's
+	infoText                 // merged, and keyway's own section added
+)
+
+// line is a client's requests in the order they came.
+type line struct {
+	head, tail *request
+	n          int
+}
+
+func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
+	r := w.requests
+	if r == nil {
+		r = new(request)
+	} else {
+		w.requests = r.next
+		r.next = nil
+	}
+	r.sess, r.cmd, r.start, r.parts = s, cmd, w.now, 1
+	r.call.req = r
+	r.seq = s.seq
+	s.seq++
+	if s.line.tail == nil {
+		s.line.head = r
+	} else {
+		s.line.tail.next = r
+	}
+	s.line.tail = r
+	s.line.n++
+	if s.line.n >= maxLine {
+		s.set(full)
+	}
+	return r
+}
+
+// answer gives a complete reply that keyway itself has made, in its turn. cmd
+// may be nil.
+func (w *Worker) answer(s *Session, cmd *command.Command, reply []byte) {
+	if cmd != nil {
+		w.count(cmd, w.now, len(reply) > 0 && reply[0] == '-')
+	}
+	if s.line.head == nil {
+		w.output(s, reply)
+		return
+	}
+	r := w.newRequest(s, cmd)
+	r.parts, r.done = 0, true
+	w.park(r, reply)
+}
+
+func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {
+	w.scratch = resp.AppendError(w.scratch[:0], text)
+	w.answer(s, cmd, w.scratch)
+	return true
+}
+
+func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
+	w.stats.Calls[cmd.ID]++
+	if failed {
+		w.stats.Errors[cmd.ID]++
+	}
+	w.stats.Families[familyOf[cmd.ID]].add(w.now - start)
+}
+
+// output appends to what the client is sent.
+func (w *Worker) output(s *Session, b []byte) {
+	s.out.append(w, b)
+	w.touch(s)
+	if s.out.size > softOutput {
+		s.set(full)
+	}
+	w.bound(s)
+}
+
+// park keeps a reply, or part of one, for its turn.
+func (w *Worker) park(r *request, b []byte) {
+	if r.reply == nil {
+		r.reply = w.buffer()
+	}
+	r.reply = append(r.reply, b...)
+	r.sess.parked += len(b)
+	w.bound(r.sess)
+}
+
+// bound closes a client that leaves more unread than it may.
+func (w *Worker) bound(s *Session) {
+	limit := w.o.ClientOutput
+	if !s.has(authed) {
+		limit = min(limit, maxUnauthOutput)
+	}
+	if s.out.size+s.parked > limit && !s.has(dead) {
+		w.stats.ClosedSlow++
+		w.kill(s)
+	}
+}
+
+// deliver passes a piece of a request's only reply on, or parks it.
+func (w *Worker) deliver(r *request, b []byte) {
+	if r.sess.line.head == r {
+		r.begun = true
+		w.output(r.sess, b)
+		return
+	}
+	w.park(r, b)
+}
+
+// finish notes that a call of the request has ended. When it was the last, the
+// reply is complete and the line advances.
+func (w *Worker) finish(c *call, failed bool) {
+	r := c.req
+	r.parts--
+	s := r.sess
+	if s == nil {
+		w.freeIfDone(r)
+		return
+	}
+	s.inflight--
+	if c.redirected {
+		s.redirecting--
+		c.redirected = false
+	}
+	if r.parts == 0 {
+		if r.merge != nil {
+			failed = w.conclude(r)
+		}
+		r.done = true
+		w.count(r.cmd, r.start, failed)
+		w.advance(s)
+	}
+	if s.inflight == 0 && s.has(held) {
+		w.wake(s)
+	}
+}
+
+// advance moves the line over what is done, and starts passing on what the new
+// head has so far.
+func (w *Worker) advance(s *Session) {
+	for r := s.line.head; r != nil; r = s.line.head {
+		if len(r.reply) > 0 {
+			s.parked -= len(r.reply)
+			r.begun = true
+			w.output(s, r.reply)
+			w.recycle(r.reply)
+			r.reply = nil
+		}
+		if !r.done {
+			break
+		}
+		if s.line.head = r.next; s.line.head == nil {
+			s.line.tail = nil
+		}
+		s.line.n--
+		w.free(r)
+	}
+	if s.has(full) && s.line.n <= maxLine/2 {
+		w.wake(s)
+	}
+	if s.has(closing) {
+		w.touch(s)
+	}
+}
+
+func (w *Worker) free(r *request) {
+	if r.merge != nil {
+		w.putMerger(r.merge)
+	}
+	if r.reply != nil {
+		w.recycle(r.reply)
+	}
+	*r = request{next: w.requests}
+	w.requests = r
+}
+
+// freeIfDone frees a request whose client has left once nothing refers to it.
+func (w *Worker) freeIfDone(r *request) {
+	if r.parts == 0 {
+		w.free(r)
+	}
+}

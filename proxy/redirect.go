@@ -1,0 +1,253 @@
+package proxy
+
+import (
+	"bytes"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+const (
+	maxHops  = 5 // redirects of one command, as Redis's own clients allow
+	retryMin = 5 * int64(1e6)
+	retryMax = 100 * int64(1e6)
+	// minRetrying calls may wait to be sent again to a node at any time; more
+	// only while they are less than a fifth of all.
+	minRetrying = 16
+)
+
+// onError looks at an error reply. It tells true when the call goes on, so the
+// client must not see the error.
+//
+// An error is proof that nothing was executed only for plain commands: a
+// script or a module may have written before it answered in the same words.
+func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
+	code, rest, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
+	switch string(code) {
+	case "NOSCRIPT":
+		return w.onNoScript(c, conn, frame, reply)
+	case "MOVED", "ASK":
+		if !w.table.Clustered() {
+			if c.req.cmd.Unproven() {
+				return false
+			}
+			w.stats.NotExecuted++
+			w.settle(c, resp.AppendError(w.scratch[:0], errNodeIsCluster(c.node)))
+			return true
+		}
+		slot, target, ok := parseRedirect(rest, conn.Addr)
+		if !ok || slot != c.group {
+			return false
+		}
+		ask := string(code) == "ASK"
+		if c.req.cmd.Unproven() {
+			w.confirm(c, frame, reply, Confirm{Addr: conn.Addr, Slot: uint16(slot), Ask: ask, Target: target})
+			return true
+		}
+		w.follow(c, frame, reply, ask, target)
+		return true
+	case "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING":
+		if !w.table.Clustered() || c.req.cmd.Unproven() || c.group < 0 {
+			return false
+		}
+		if string(code) != "TRYAGAIN" {
+			w.ready.Refresh = true
+		}
+		return w.putOff(c, frame, reply)
+	}
+	return false
+}
+
+// parseRedirect reads "3999 127.0.0.1:6381". An empty host is that of the node
+// that answered (cluster specification, "MOVED Redirection"); an IPv6 address
+// stands without brackets.
+func parseRedirect(rest []byte, from string) (slot int32, target string, ok bool) {
+	num, addr, ok := strings.Cut(string(rest), " ")
+	if !ok {
+		return 0, "", false
+	}
+	n, err := strconv.ParseUint(num, 10, 14)
+	if err != nil {
+		return 0, "", false
+	}
+	colon := strings.LastIndexByte(addr, ':')
+	if colon < 0 {
+		return 0, "", false
+	}
+	host, port := addr[:colon], addr[colon+1:]
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return 0, "", false
+	}
+	if host == "" || host == "?" {
+		if host, _, err = net.SplitHostPort(from); err != nil {
+			return 0, "", false
+		}
+	}
+	return int32(n), net.JoinHostPort(strings.Trim(host, "[]"), port), true
+}
+
+// follow sends the call on to where the node has pointed, if that is a node
+// the topology knows; otherwise it waits for a topology that does.
+func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
+	if ask {
+		c.node.asked++
+	} else {
+		c.node.moved++
+		w.ready.Refresh = true
+	}
+	if c.hops++; c.hops > maxHops {
+		w.stats.NotExecuted++
+		w.settle(c, resp.AppendError(w.scratch[:0], errTooManyHops(c.node)))
+		return
+	}
+	id, known := w.table.ByAddr(target)
+	if !known {
+		w.ready.Refresh = true
+		if !w.putOff(c, frame, reply) {
+			w.stats.NotExecuted++
+			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know")))
+		}
+		return
+	}
+	if !ask && w.table.SlotOwner(c.group) != id {
+		w.SetTable(w.table.Moved(c.group, id))
+	}
+	w.resend(c, frame, w.nodes[id], ask)
+}
+
+// resend sends a call once more, to n. frame may lie in a connection's buffer.
+func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
+	s := c.req.sess
+	w.fence(c)
+	c.node = n
+	if !c.req.cmd.Has(readOnly) {
+		s.wrote.add(n.ordinal)
+	}
+	conn := n.conn(s)
+	if why := conn.Refusing(); why != "" {
+		w.refuse(c, why)
+		return
+	}
+	if ask {
+		conn.SendAsking(c, frame, w.now, c.deadline)
+	} else {
+		conn.Send(c, frame, w.now, c.deadline)
+	}
+}
+
+// fence holds the client's later commands until the call is finished.
+func (w *Worker) fence(c *call) {
+	if !c.redirected {
+		c.redirected = true
+		c.req.sess.redirecting++
+	}
+}
+
+// putOff keeps the call to be sent again later. It tells false when it may not
+// be: its time is up, or too many wait already.
+func (w *Worker) putOff(c *call, frame, reply []byte) bool {
+	n := c.node
+	busy := n.retrying
+	for _, conn := range n.conns {
+		busy += conn.InFlight()
+	}
+	if w.now+retryMin >= c.deadline || n.retrying >= max(minRetrying, busy/5) {
+		w.stats.NotExecuted++
+		return false
+	}
+	n.retrying++
+	n.retried++
+	s := c.req.sess
+	w.fence(c)
+	c.waiting = true
+	c.tries++
+	c.frame = append(c.frame[:0], frame...)
+	c.lastErr = append(c.lastErr[:0], reply...)
+	if len(s.retry) == 0 {
+		w.retries = append(w.retries, s)
+	}
+	s.retry = append(s.retry, c)
+	wait := min(retryMin<<min(c.tries, 8), retryMax)
+	s.retryAt = w.now + w.set.Rand.Int64N(wait) + 1
+	return true
+}
+
+// overtaken gives up the retry of calls that a later command of the client to
+// the same group has just overtaken: sent again now, they would act out of
+// order. The client gets the node's last word, which says that they were not
+// executed.
+func (w *Worker) overtaken(s *Session, by *call) {
+	if by.group < 0 {
+		return
+	}
+	kept := s.retry[:0]
+	var lost []*call
+	for _, c := range s.retry {
+		if c.group == by.group && c.req.seq < by.req.seq {
+			lost = append(lost, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	s.retry = kept
+	for _, c := range lost {
+		w.stats.NotExecuted++
+		w.settle(c, w.lastWord(c))
+	}
+}
+
+// lastWord is what a client is told when a call will not be sent again. MOVED
+// and ASK are no answer for a client that takes keyway for one Redis.
+func (w *Worker) lastWord(c *call) []byte {
+	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
+		return resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "it redirects to a node that the topology does not know"))
+	}
+	return c.lastErr
+}
+
+// tickRetries sends again what has waited long enough, in the order it first
+// went, once nothing else of the client is under way.
+func (w *Worker) tickRetries() {
+	due := w.retries
+	w.retries = w.retrySpare[:0]
+	for _, s := range due {
+		switch {
+		case len(s.retry) == 0:
+		case w.now < s.retryAt, s.inflight > len(s.retry) && w.now < s.retry[0].deadline:
+			w.retries = append(w.retries, s)
+		default:
+			calls := s.retry
+			s.retry = nil
+			for _, c := range calls {
+				w.tryAgain(c) // may put it off once more
+			}
+		}
+	}
+	clear(due)
+	w.retrySpare = due
+}
+
+func (w *Worker) tryAgain(c *call) {
+	c.waiting = false
+	c.node.retrying--
+	if w.now >= c.deadline {
+		w.stats.NotExecuted++
+		w.settle(c, w.lastWord(c))
+		return
+	}
+	owner := router.None
+	if c.group >= 0 {
+		owner = w.table.SlotOwner(c.group)
+	}
+	if owner == router.None {
+		if c.tries > 4 || !w.putOff(c, c.frame, c.lastErr) {
+			w.settle(c, w.lastWord(c))
+		}
+		return
+	}
+	w.resend(c, c.frame, w.nodes[owner], false)
+}

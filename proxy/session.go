@@ -1,0 +1,385 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Session is one client. An idle one holds no buffer.
+type Session struct {
+	Bind any // the shell's end of it; this package never looks
+
+	w     *Worker
+	id    uint64
+	index int // in w.sessions
+	state state
+
+	in      []byte       // input that is not dispatched yet
+	partial *resp.Parser // in the middle of a command at the start of in
+	line    line
+	out     output
+	parked  int // bytes of replies that wait for their turn
+
+	epoch       uint64 // of the worker when nothing was in flight
+	inflight    int    // calls that are not finished
+	redirecting int    // of them, being sent a second time
+	retry       []*call
+	retryAt     int64
+	seq         uint64 // of the next request
+	wrote       ordinals
+
+	opened, seen int64
+	partialAt    int64
+	lastCmd      *command.Command
+	about        *about
+}
+
+// about is what few clients tell of themselves.
+type about struct {
+	peer, local               string
+	name, libName, libVersion string
+}
+
+// state is a set of facts about a session.
+type state uint16
+
+const (
+	authed   state = 1 << iota // may send commands
+	closing                    // nothing more is read; closed once all is answered and taken
+	dead                       // to be closed at once
+	dirty                      // in w.dirty
+	resuming                   // in w.resume
+	held                       // a command waits until nothing is in flight
+	blocked                    // a command waits for its own outcome (WAIT, learning)
+	full                       // too much is unanswered or unread
+	stalled                    // a node's connection has no room
+	gave                       // in was handed over to a connection
+	eof                        // the client sends no more; what it has sent is still answered
+)
+
+func (s *Session) has(f state) bool { return s.state&f != 0 }
+func (s *Session) set(f state)      { s.state |= f }
+func (s *Session) clear(f state)    { s.state &^= f }
+
+// stopped are the reasons not to look at a client's next command.
+const stopped = closing | dead | held | blocked | full | stalled
+
+// Open starts a session. peer and local are the socket's addresses, for people.
+func (w *Worker) Open(bind any, peer, local string) *Session {
+	w.lastID++
+	s := &Session{
+		Bind: bind, w: w,
+		id:     (w.lastID-1)*uint64(w.o.Workers) + uint64(w.o.Index) + 1,
+		index:  len(w.sessions),
+		opened: w.now, seen: w.now,
+		epoch: w.epoch,
+		about: &about{peer: peer, local: local},
+	}
+	if w.o.Password == "" {
+		s.set(authed)
+	}
+	w.sessions = append(w.sessions, s)
+	w.stats.Accepted++
+	return s
+}
+
+// Reject counts a connection that was not let in, and returns what to tell it.
+func (w *Worker) Reject() []byte {
+	w.stats.Rejected++
+	return resp.AppendError(nil, errMaxClients)
+}
+
+// Gone ends a session whose socket is closed. What it has under way goes on
+// without it.
+func (w *Worker) Gone(s *Session) {
+	if s.index < 0 {
+		return
+	}
+	last := len(w.sessions) - 1
+	w.sessions[s.index] = w.sessions[last]
+	w.sessions[s.index].index = s.index
+	w.sessions[last] = nil
+	w.sessions = w.sessions[:last]
+	s.index = -1
+	s.set(dead)
+	for _, c := range s.retry {
+		w.abandon(c)
+	}
+	s.retry = nil
+	for r := s.line.head; r != nil; {
+		next := r.next
+		r.sess, r.next = nil, nil
+		w.freeIfDone(r)
+		r = next
+	}
+	s.line = line{}
+	s.out.clear(w)
+	w.recycle(s.in)
+	s.in = nil
+	w.dropPartial(s)
+}
+
+// Reading tells whether the client may be read from.
+func (s *Session) Reading() bool { return s.state&(stopped|eof) == 0 }
+
+// Finished tells that the socket should be closed now.
+func (s *Session) Finished() bool {
+	if s.has(dead) {
+		return true
+	}
+	if s.line.head != nil || s.out.size > 0 {
+		return false
+	}
+	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming) == 0
+}
+
+// EOF tells that the client will send no more. Like Redis, which executes at
+// once what it has read, the commands that came before are still carried out
+// and answered; a client that only waits has left.
+func (w *Worker) EOF(s *Session) {
+	if s.has(blocked) {
+		w.kill(s)
+		return
+	}
+	s.set(eof)
+	w.touch(s)
+}
+
+// Output is what should be written to the client now; empty for nothing. The
+// shell reports with Wrote how much of it was taken.
+func (s *Session) Output() []byte { return s.out.next() }
+
+// Expecting tells that more replies are on the way and that waiting for them
+// costs little: the shell may put off writing while it has other work.
+func (s *Session) Expecting() bool {
+	return s.line.head != nil && s.out.size < 4<<10 && s.state&(closing|dead|full|eof) == 0
+}
+
+// Pending is the number of bytes that the client has not taken.
+func (s *Session) Pending() int { return s.out.size }
+
+// Wrote reports that n bytes of Output were taken.
+func (s *Session) Wrote(n int) {
+	s.w.stats.BytesOut += uint64(n)
+	s.out.wrote(s.w, n)
+	if s.has(full) && s.out.size < softOutput/4 {
+		s.w.wake(s)
+	}
+}
+
+// ID is the client's id, as CLIENT ID tells it.
+func (s *Session) ID() uint64 { return s.id }
+
+func (w *Worker) touch(s *Session) {
+	if !s.has(dirty) {
+		s.set(dirty)
+		w.dirty = append(w.dirty, s)
+	}
+}
+
+// wake has the session looked at again before the turn ends.
+func (w *Worker) wake(s *Session) {
+	if !s.has(resuming | dead) {
+		s.set(resuming)
+		w.resume = append(w.resume, s)
+	}
+}
+
+// kill closes a session at once.
+func (w *Worker) kill(s *Session) {
+	s.set(dead)
+	w.touch(s)
+}
+
+// closeAfter closes a session once all it asked for is answered and taken.
+func (w *Worker) closeAfter(s *Session) {
+	s.set(closing)
+	w.touch(s)
+}
+
+// Feed takes bytes that the client sent. They are not kept.
+func (w *Worker) Feed(s *Session, b []byte) {
+	w.stats.BytesIn += uint64(len(b))
+	s.seen = w.now
+	if s.has(closing | dead) {
+		return
+	}
+	if len(s.in) == 0 {
+		n := w.consume(s, b)
+		w.keep(s, b[n:])
+		return
+	}
+	w.keep(s, b)
+	if s.state&stopped == 0 {
+		w.consumeKept(s)
+	}
+}
+
+// keep appends input that cannot be dispatched yet. A command that is not
+// complete may take twice the memory that has been received of it, no more,
+// whatever its headers promise.
+func (w *Worker) keep(s *Session, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if s.in == nil {
+		s.in = w.inputBuffer(len(b))
+	}
+	if need := len(s.in) + len(b); need > cap(s.in) {
+		room := 2 * need
+		if s.partial != nil {
+			if promised := s.partial.Need(); promised >= need && promised < room {
+				room = promised
+			}
+		}
+		bigger := make([]byte, len(s.in), room)
+		copy(bigger, s.in)
+		w.recycle(s.in)
+		s.in = bigger
+	}
+	s.in = append(s.in, b...)
+}
+
+// goOn resumes a session that was stopped, if its reason is gone.
+func (w *Worker) goOn(s *Session) {
+	if s.has(dead) {
+		return
+	}
+	if s.has(held) && s.inflight == 0 {
+		s.clear(held | blocked)
+	}
+	if s.has(full) && s.line.n <= maxLine/2 && s.out.size < softOutput/4 {
+		s.clear(full)
+	}
+	s.clear(stalled)
+	if s.state&stopped == 0 && len(s.in) > 0 {
+		w.consumeKept(s)
+	}
+	w.touch(s)
+}
+
+// consumeKept dispatches what s.in holds.
+func (w *Worker) consumeKept(s *Session) {
+	n := w.consume(s, s.in)
+	rest := s.in[n:]
+	switch {
+	case s.has(gave):
+		// The buffer belongs to a connection now; what is left is copied out.
+		s.clear(gave)
+		s.in = nil
+		w.keep(s, rest)
+	case len(rest) == 0:
+		w.recycle(s.in)
+		s.in = nil
+	case n > 0:
+		s.in = s.in[:copy(s.in, rest)]
+	}
+}
+
+// consume dispatches the complete commands that b starts with, until something
+// stops it, and returns how many bytes they took.
+func (w *Worker) consume(s *Session, b []byte) (n int) {
+	p := w.parser
+	if s.partial != nil {
+		p, s.partial = s.partial, nil
+		defer func() {
+			if s.partial != p {
+				w.putParser(p)
+			}
+		}()
+	}
+	lim := &w.limits
+	if !s.has(authed) {
+		lim = &w.unauth
+	}
+	for n < len(b) && s.state&stopped == 0 {
+		if s.epoch != w.epoch || s.redirecting > 0 {
+			// An earlier command may still be on its way to where its key
+			// was: a later one must not overtake it.
+			if s.inflight > 0 {
+				w.stats.Held++
+				s.set(held)
+				return n
+			}
+			s.epoch = w.epoch
+		}
+		took, st, err := p.Next(b[n:], lim)
+		if err != nil {
+			w.stats.ProtocolErrors++
+			w.answer(s, nil, resp.AppendError(w.scratch[:0], errorLine(err)))
+			w.closeAfter(s)
+			p.Reset()
+			return len(b)
+		}
+		switch st {
+		case resp.More:
+			w.suspend(s, p)
+			return n
+		case resp.Ready:
+			if !w.dispatch(s, p) {
+				return n
+			}
+			if s.has(authed) {
+				lim = &w.limits
+			}
+		}
+		n += took
+	}
+	return n
+}
+
+func errorLine(err error) string { return "ERR " + err.Error() }
+
+// suspend keeps the parser's place in a command that is not complete.
+func (w *Worker) suspend(s *Session, p *resp.Parser) {
+	s.partial, s.partialAt = p, w.now
+	if p == w.parser {
+		w.parser = w.getParser()
+	}
+}
+
+func (w *Worker) getParser() *resp.Parser {
+	if n := len(w.parsers); n > 0 {
+		p := w.parsers[n-1]
+		w.parsers = w.parsers[:n-1]
+		return p
+	}
+	return new(resp.Parser)
+}
+
+func (w *Worker) putParser(p *resp.Parser) {
+	p.Reset()
+	if len(w.parsers) < 64 {
+		w.parsers = append(w.parsers, p)
+	}
+}
+
+func (w *Worker) dropPartial(s *Session) {
+	if s.partial != nil {
+		w.putParser(s.partial)
+		s.partial = nil
+	}
+}
+
+// ordinals is a set of nodes by their ordinal: whom a client has written to.
+type ordinals struct {
+	low  uint64
+	many bool // a node beyond the first 64: assume all of them
+}
+
+func (o *ordinals) add(n uint) {
+	if n < 64 {
+		o.low |= 1 << n
+	} else {
+		o.many = true
+	}
+}
+
+func (o *ordinals) has(n uint) bool { return o.many || n < 64 && o.low&(1<<n) != 0 }
+
+// Each calls f with every open session; f may end it.
+func (w *Worker) Each(f func(*Session)) {
+	for i := len(w.sessions) - 1; i >= 0; i-- {
+		f(w.sessions[i])
+	}
+}

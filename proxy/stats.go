@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"math/bits"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+// LatencyBuckets is the number of buckets of a latency histogram: bucket i
+// counts commands that took less than 2^i microseconds and no less than half
+// of that; the last one the rest.
+const LatencyBuckets = 26
+
+// Histogram is the latency of one family of commands.
+type Histogram struct {
+	Buckets    [LatencyBuckets]uint64
+	Count, Sum uint64 // Sum in microseconds
+}
+
+func (h *Histogram) add(ns int64) {
+	us := uint64(ns) / 1000
+	h.Buckets[min(bits.Len64(us), LatencyBuckets-1)]++
+	h.Count++
+	h.Sum += us
+}
+
+// Stats counts what a worker has done. It belongs to the worker's thread:
+// others get copies (Worker.Snapshot).
+type Stats struct {
+	Calls    []uint64 // commands received, by command.Command.ID
+	Errors   []uint64 // error replies, by command.Command.ID
+	Families []Histogram
+
+	Unknown        uint64 // commands that nobody knows
+	Accepted       uint64
+	Rejected       uint64 // connections over clients.max
+	ClosedSlow     uint64 // clients closed since they did not read
+	ClosedIdle     uint64
+	ProtocolErrors uint64
+	AuthFailures   uint64
+	BytesIn        uint64
+	BytesOut       uint64
+	NotExecuted    uint64 // error replies of class "not executed"
+	UnknownOutcome uint64 // error replies of class "unknown"
+	NoScript       uint64 // scripts sent again in full since a node had lost them
+	Held           uint64 // times a client waited for a redirect of its own
+}
+
+// FamilyNames are the names of Stats.Families.
+var FamilyNames []string
+
+// familyOf is each command ID's family.
+var familyOf []uint8
+
+func init() {
+	seen := map[string]uint8{}
+	familyOf = make([]uint8, command.Count)
+	add := func(id int, name string) {
+		f, ok := seen[name]
+		if !ok {
+			f = uint8(len(FamilyNames))
+			seen[name] = f
+			FamilyNames = append(FamilyNames, name)
+		}
+		familyOf[id] = f
+	}
+	for _, c := range command.ByID {
+		add(c.ID, c.Group)
+	}
+	add(command.LearnedID, "module")
+}
+
+func newStats() Stats {
+	return Stats{
+		Calls:    make([]uint64, command.Count),
+		Errors:   make([]uint64, command.Count),
+		Families: make([]Histogram, len(FamilyNames)),
+	}
+}
+
+// NodeStats is one node as one worker sees it.
+type NodeStats struct {
+	Name, Addr string
+	Master     bool
+	Up         bool // at least one connection is ready
+	Reason     string
+	InFlight   int
+	HeldBytes  int
+	Moved, Ask uint64 // redirects that the node answered
+	Retried    uint64 // commands sent again after TRYAGAIN and the like
+	pool.Stats
+}
+
+// Snapshot is a copy of a worker's counters.
+type Snapshot struct {
+	Stats
+	Clients     int
+	OutputBytes int // waiting for clients to take them
+	Nodes       []NodeStats
+	Layout      string
+	Epoch       uint64
+	Covered     bool // every slot has an owner
+}
+
+// Snapshot copies the worker's counters.
+func (w *Worker) Snapshot() Snapshot {
+	s := Snapshot{Stats: w.stats, Clients: len(w.sessions), Layout: w.table.Name, Epoch: w.epoch, Covered: true}
+	s.Calls = append([]uint64(nil), w.stats.Calls...)
+	s.Errors = append([]uint64(nil), w.stats.Errors...)
+	s.Families = append([]Histogram(nil), w.stats.Families...)
+	for _, c := range w.sessions {
+		s.OutputBytes += c.out.size + c.parked
+	}
+	for i, n := range w.nodes {
+		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Moved: n.moved, Ask: n.asked, Retried: n.retried}
+		for _, c := range n.conns {
+			ns.Up = ns.Up || c.State() == pool.Ready
+			if r := c.Reason(); r != "" {
+				ns.Reason = r
+			}
+			ns.InFlight += c.InFlight()
+			ns.HeldBytes += c.Held()
+			addPoolStats(&ns.Stats, &c.Stats)
+		}
+		s.Nodes = append(s.Nodes, ns)
+	}
+	if w.table.Slotted() {
+		covered := 0.0
+		for _, share := range w.table.Shares() {
+			covered += share
+		}
+		s.Covered = covered > 0.99999
+	}
+	return s
+}
+
+func addPoolStats(a *pool.Stats, b *pool.Stats) {
+	a.Dials += b.Dials
+	a.Failures += b.Failures
+	a.Losses += b.Losses
+	a.Timeouts += b.Timeouts
+	a.Late += b.Late
+	a.Unsolicited += b.Unsolicited
+	a.Violations += b.Violations
+	a.BytesIn += b.BytesIn
+	a.BytesOut += b.BytesOut
+}
+
+// Add adds another worker's view of the same node.
+func (n *NodeStats) Add(o *NodeStats) {
+	n.Up = n.Up && o.Up
+	if n.Reason == "" {
+		n.Reason = o.Reason
+	}
+	n.InFlight += o.InFlight
+	n.HeldBytes += o.HeldBytes
+	n.Moved += o.Moved
+	n.Ask += o.Ask
+	n.Retried += o.Retried
+	addPoolStats(&n.Stats, &o.Stats)
+}

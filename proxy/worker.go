@@ -1,0 +1,441 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// Options are a worker's settings; they do not change in its life.
+type Options struct {
+	Backend     pool.Config
+	Connections int // shared connections to each node; 0 means 1
+
+	Limits       resp.Limits // zero means resp.DefaultLimits
+	ClientOutput int         // bytes a client may leave unread
+	Password     string      // clients must give it; empty: none
+	IdleTimeout  time.Duration
+	Allow        map[int]bool // command IDs that pass though they are refused
+
+	Version        string // keyway's
+	Index, Workers int    // this worker among its siblings
+	Seed           uint64 // of all that is random
+}
+
+const (
+	// softOutput is how many unread bytes stop the reading of a client.
+	softOutput = 1 << 20
+	// maxLine is how many unanswered commands do.
+	maxLine = 4096
+	// maxUnauthOutput is what a client that has not authenticated may leave
+	// unread (CVE-2025-21605).
+	maxUnauthOutput = 16 << 10
+
+	authTimeout = int64(10 * time.Second) // to authenticate
+	readTimeout = int64(30 * time.Second) // to complete a command once begun
+
+	tick      = int64(10 * time.Millisecond) // while anything is under way
+	sweepTick = int64(time.Second)           // to look at every client
+)
+
+// Worker is one thread's clients, its connections to the nodes and all that
+// goes on between them.
+type Worker struct {
+	o       Options
+	limits  resp.Limits
+	unauth  resp.Limits
+	set     *pool.Set
+	table   *router.Table
+	nodes   []*node // as table.Nodes
+	masters []*node
+	byName  map[string]*node
+	print   uint64 // of the masters, for SCAN's cursors
+	epoch   uint64 // grows whenever any key's owner changes
+	ordinal uint   // of the next node that is met
+
+	now       int64
+	wall      time.Time
+	lastSweep int64
+
+	sessions   []*Session
+	lastID     uint64
+	dirty      []*Session // sessions the shell must look at
+	resume     []*Session // sessions that may be able to go on
+	retries    []*Session // sessions with calls to send again later
+	retrySpare []*Session
+	stalled    []*Session // sessions that wait for a connection to have room
+
+	parser     *resp.Parser
+	parsers    []*resp.Parser
+	spare      [][]byte
+	spareBytes int
+	smalls     [][]byte
+	requests   *request // free ones
+	mergers    []*merger
+
+	split   splitter
+	keys    []int
+	scratch []byte // for replies that keyway makes
+	frame   []byte // for parts of commands
+
+	doomed   []*pool.Conn // exclusive connections to close
+	scripts  scriptCache
+	learned  map[string]*command.Command
+	confirms map[uint64]*confirm
+	gathers  map[uint64]*gather
+	token    uint64
+
+	redisVersion string
+	versionAsked bool
+
+	stats Stats
+	ready Ready
+}
+
+// Ready is what is due after a turn. Its slices are valid until the next call
+// of EndTurn.
+type Ready struct {
+	// Conns first: write what NextWrite gives, and do what Duty says. Requests
+	// are written once a turn, however many clients spoke.
+	Conns []*pool.Conn
+	// Then Sessions: write what Output gives; close those that are Finished;
+	// read only from those that are Reading.
+	Sessions []*Session
+
+	Refresh  bool      // the topology should be fetched anew
+	Confirms []Confirm // answer each with Worker.Confirmed
+	Gathers  []uint64  // answer each with Worker.Gathered, once for every sibling
+	Scripts  [][]byte  // tell every sibling (Worker.LearnScript); nil: forget all
+	Notes    []string  // for the log: something an operator should know of a peer
+}
+
+// Confirm asks whether a redirect that a script's reply spoke of is real.
+type Confirm struct {
+	Token  uint64
+	Addr   string // the node that is said to redirect
+	Slot   uint16
+	Ask    bool   // it is said to be handing the slot over, rather than not to have it
+	Target string // to whom
+}
+
+// node is a server that keys live on.
+type node struct {
+	w          *Worker
+	name, addr string
+	ordinal    uint
+	conns      []*pool.Conn
+	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
+	waits      []wait1      // exclusive connections in use
+	exclusive  int          // how many
+
+	moved, asked, retried uint64
+	retrying              int
+}
+
+// label names the node in errors: a cluster's nodes have no name but their
+// address.
+func (n *node) label() string {
+	if n.name == n.addr {
+		return n.addr
+	}
+	return n.name + " (" + n.addr + ")"
+}
+
+// New returns a worker that routes by table.
+func New(o Options, table *router.Table) *Worker {
+	if o.Limits == (resp.Limits{}) {
+		o.Limits = resp.DefaultLimits
+	}
+	if o.ClientOutput == 0 {
+		o.ClientOutput = 256 << 20
+	}
+	o.Connections = max(o.Connections, 1)
+	o.Workers = max(o.Workers, 1)
+	w := &Worker{
+		o:        o,
+		limits:   o.Limits,
+		unauth:   o.Limits.UnauthenticatedLimits(),
+		set:      pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+		byName:   map[string]*node{},
+		parser:   new(resp.Parser),
+		learned:  map[string]*command.Command{},
+		confirms: map[uint64]*confirm{},
+		gathers:  map[uint64]*gather{},
+		stats:    newStats(),
+
+		scratch:      make([]byte, 0, 4<<10),
+		redisVersion: "7.0.0",
+	}
+	w.scripts.seed = maphash.MakeSeed()
+	w.SetTable(table)
+	return w
+}
+
+// SetTable swaps the layout. Connections to nodes that stay are kept.
+func (w *Worker) SetTable(t *router.Table) {
+	if w.table == nil || !sameOwners(w.table, t) {
+		w.epoch++ // clients with anything in flight are held; see consume
+	}
+	w.table = t
+	stay := map[string]*node{}
+	w.nodes, w.masters = make([]*node, len(t.Nodes)), nil
+	for i, tn := range t.Nodes {
+		key := tn.Name + " " + tn.Addr
+		n := w.byName[key]
+		if n == nil {
+			n = &node{w: w, name: tn.Name, addr: tn.Addr, ordinal: w.ordinal}
+			w.ordinal++
+			for range w.o.Connections {
+				n.conns = append(n.conns, w.set.Conn(tn.Addr, n))
+			}
+		}
+		stay[key] = n
+		w.nodes[i] = n
+		if tn.Master {
+			w.masters = append(w.masters, n)
+			for _, c := range n.conns {
+				c.Open(w.now)
+			}
+		}
+	}
+	for key, n := range w.byName {
+		if stay[key] == nil {
+			for _, c := range append(n.conns, n.idle...) {
+				c.Close(w.now, "the node has left the configuration")
+			}
+		}
+	}
+	w.byName = stay
+	w.print = fingerprint(w.masters)
+	for _, s := range w.retries {
+		s.retryAt = min(s.retryAt, w.now) // the wait was for this
+	}
+}
+
+// sameOwners tells whether every key has the same owner in both tables.
+func sameOwners(a, b *router.Table) bool {
+	if !a.Slotted() || !b.Slotted() || len(a.Nodes) != len(b.Nodes) {
+		return false
+	}
+	for i := range a.Nodes {
+		if a.Nodes[i].Addr != b.Nodes[i].Addr || a.Nodes[i].Master != b.Nodes[i].Master {
+			return false
+		}
+	}
+	for s := range int32(slots.Count) {
+		if a.SlotOwner(s) != b.SlotOwner(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// Turn begins a turn: everything until EndTurn happens at this time. now is
+// monotonic, in nanoseconds from any origin; wall is for people.
+func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
+
+// NextTick is the time at which Tick should be called, if nothing happens
+// before.
+func (w *Worker) NextTick() int64 {
+	if len(w.retries) > 0 || len(w.confirms) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 {
+		return w.now + tick
+	}
+	for _, n := range w.nodes {
+		for _, c := range n.conns {
+			if c.Busy() && (c.State() != pool.Idle || c.Stats.Losses > 0) {
+				return w.now + tick
+			}
+		}
+		if n.exclusive > 0 {
+			return w.now + tick
+		}
+	}
+	return w.lastSweep + sweepTick
+}
+
+// Tick lets time act: deadlines, retries, clients that have been silent for
+// too long.
+func (w *Worker) Tick() {
+	for _, n := range w.nodes {
+		for _, c := range n.conns {
+			c.Tick(w.now)
+		}
+	}
+	w.askVersion()
+	w.tickExclusive()
+	w.tickRetries()
+	w.tickConfirms()
+	for _, s := range w.stalled {
+		w.wake(s)
+	}
+	w.stalled = w.stalled[:0]
+	if w.now-w.lastSweep >= sweepTick {
+		w.lastSweep = w.now
+		w.sweep()
+	}
+}
+
+// sweep closes clients that hold a place without using it.
+func (w *Worker) sweep() {
+	for _, s := range w.sessions {
+		switch {
+		case s.has(closing):
+		case !s.has(authed) && w.now-s.opened > authTimeout:
+			w.kill(s)
+		case s.partial != nil && w.now-s.partialAt > readTimeout:
+			w.kill(s)
+		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
+			w.stats.ClosedIdle++
+			w.kill(s)
+		}
+	}
+}
+
+// EndTurn returns what is due.
+func (w *Worker) EndTurn() *Ready {
+	for len(w.resume) > 0 {
+		s := w.resume[len(w.resume)-1]
+		w.resume = w.resume[:len(w.resume)-1]
+		s.clear(resuming)
+		w.goOn(s)
+	}
+	r := &w.ready
+	r.Conns = w.set.Take(r.Conns[:0])
+	r.Sessions = append(r.Sessions[:0], w.dirty...)
+	for i, s := range w.dirty {
+		s.clear(dirty)
+		w.dirty[i] = nil
+	}
+	w.dirty = w.dirty[:0]
+	return r
+}
+
+// Taken tells that the shell has done what the one-time fields of Ready asked.
+func (w *Worker) Taken() {
+	r := &w.ready
+	r.Refresh = false
+	r.Confirms, r.Gathers, r.Scripts, r.Notes = r.Confirms[:0], r.Gathers[:0], r.Scripts[:0], r.Notes[:0]
+}
+
+// Clients is the number of open sessions.
+func (w *Worker) Clients() int { return len(w.sessions) }
+
+// Idle tells whether no command is under way and no output is waiting.
+func (w *Worker) Idle() bool {
+	for _, s := range w.sessions {
+		if s.line.head != nil || s.out.size > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Drain closes every client as soon as what it has sent is answered.
+func (w *Worker) Drain() {
+	for _, s := range w.sessions {
+		w.closeAfter(s)
+	}
+}
+
+// Shut closes all connections to the nodes.
+func (w *Worker) Shut() {
+	for _, n := range w.nodes {
+		for _, c := range append(n.conns, n.idle...) {
+			c.Close(w.now, "keyway is stopping")
+		}
+	}
+}
+
+// Up tells how many masters have a connection that is ready, of how many.
+func (w *Worker) Up() (up, of int) {
+	for _, n := range w.masters {
+		for _, c := range n.conns {
+			if c.State() == pool.Ready {
+				up++
+				break
+			}
+		}
+	}
+	return up, len(w.masters)
+}
+
+// probe asks a node something of the worker's own.
+type probe struct {
+	buf  []byte
+	done func(reply []byte, ok bool)
+}
+
+func (p *probe) Reply(_ *pool.Conn, _ []byte, piece pool.Piece) {
+	if p.buf = append(p.buf, piece.Bytes...); piece.Last {
+		p.done(p.buf, true)
+	}
+}
+
+func (p *probe) Failed(*pool.Conn, []byte, pool.Failure) { p.done(nil, false) }
+
+// ask sends a command of the worker's own to a node. done is called once.
+func (w *Worker) ask(c *pool.Conn, deadline int64, done func(reply []byte, ok bool), args ...string) {
+	c.Send(&probe{done: done}, resp.AppendCommand(nil, args...), w.now, deadline)
+}
+
+// askVersion finds out, once, which Redis version HELLO should speak of.
+func (w *Worker) askVersion() {
+	if w.versionAsked {
+		return
+	}
+	for _, n := range w.masters {
+		if c := n.conns[0]; c.State() == pool.Ready {
+			w.versionAsked = true
+			w.ask(c, w.deadline(), func(reply []byte, ok bool) {
+				text, _ := resp.Bulk(reply)
+				if v := infoField(text, "redis_version"); ok && v != "" {
+					w.redisVersion = v
+				}
+			}, "INFO", "server")
+			return
+		}
+	}
+}
+
+func (w *Worker) deadline() int64 { return w.now + int64(w.o.Backend.RequestTimeout) }
+
+// anyMaster returns a connection to some master that can be reached, the same
+// one for a client as long as that holds.
+func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
+	var n *node
+	var c *pool.Conn
+	for i := range w.masters {
+		n = w.masters[(int(s.id)+i)%len(w.masters)]
+		c = n.conn(s)
+		if c.Refusing() == "" {
+			break
+		}
+	}
+	return n, c
+}
+
+// conn is the shared connection that a session's commands to the node take:
+// always the same, or their order would be lost.
+func (n *node) conn(s *Session) *pool.Conn {
+	if len(n.conns) == 1 {
+		return n.conns[0]
+	}
+	return n.conns[s.id%uint64(len(n.conns))]
+}
+
+func fingerprint(masters []*node) uint64 {
+	h := uint64(14695981039346656037)
+	for _, n := range masters {
+		for _, c := range []byte(n.addr + strconv.Itoa(len(n.addr))) {
+			h = (h ^ uint64(c)) * 1099511628211
+		}
+	}
+	return h ^ h>>32
+}

@@ -1,0 +1,138 @@
+package loop
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller is epoll, level-triggered.
+type poller struct {
+	epfd, evfd int
+	events     [256]unix.EpollEvent
+	ready      int
+	handlers   []Handler // by descriptor
+	doomed     []int     // descriptors to close when the turn ends
+}
+
+func (p *poller) open() (err error) {
+	if p.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("creating an epoll instance: %w", err)
+	}
+	if p.evfd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		unix.Close(p.epfd)
+		return fmt.Errorf("creating an eventfd: %w", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.evfd)}
+	if err := unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, p.evfd, &ev); err != nil {
+		return fmt.Errorf("watching the eventfd: %w", err)
+	}
+	return nil
+}
+
+// close leaves evfd open for a wake that comes late: two bytes of kernel memory
+// against a write to a descriptor that is somebody else's by then.
+func (p *poller) close() {
+	p.endTurn()
+	unix.Close(p.epfd)
+}
+
+func (p *poller) wake() {
+	one := uint64(1)
+	b := (*[8]byte)(unsafe.Pointer(&one))
+	// EAGAIN means that the loop has a wake-up pending already.
+	_, _ = unix.Write(p.evfd, b[:])
+}
+
+// look finds what is ready now. The system call is a raw one: it does not
+// block, so the scheduler need not be told.
+func (p *poller) look() error {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	p.ready = int(n)
+	if errno != 0 {
+		p.ready = 0
+		if errno != unix.EINTR {
+			return fmt.Errorf("looking for events: %w", errno)
+		}
+	}
+	return nil
+}
+
+// wait sleeps until something is ready, a wake, or timeout.
+func (p *poller) wait(timeout time.Duration) error {
+	n, err := unix.EpollWait(p.epfd, p.events[:], int((timeout+time.Millisecond-1)/time.Millisecond))
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("waiting for events: %w", err)
+	}
+	p.ready = max(n, 0)
+	return nil
+}
+
+func (p *poller) dispatch() {
+	for i := range p.ready {
+		ev := &p.events[i]
+		fd := int(ev.Fd)
+		if fd == p.evfd {
+			var b [8]byte
+			_, _ = unix.Read(fd, b[:]) // the mailbox itself says what is in it
+			continue
+		}
+		if h := p.handlers[fd]; h != nil { // nil: removed earlier in this turn
+			const broken = unix.EPOLLERR | unix.EPOLLHUP | unix.EPOLLRDHUP
+			h.Ready(ev.Events&(unix.EPOLLIN|broken) != 0, ev.Events&(unix.EPOLLOUT|unix.EPOLLERR) != 0)
+		}
+	}
+	p.ready = 0
+}
+
+func (p *poller) endTurn() {
+	for _, fd := range p.doomed {
+		unix.Close(fd)
+	}
+	p.doomed = p.doomed[:0]
+}
+
+func interest(read, write bool) uint32 {
+	var ev uint32
+	if read {
+		ev |= unix.EPOLLIN
+	}
+	if write {
+		ev |= unix.EPOLLOUT
+	}
+	return ev
+}
+
+// Add watches a non-blocking descriptor.
+func (l *Loop) Add(fd int, h Handler, read, write bool) error {
+	p := &l.poll
+	for fd >= len(p.handlers) {
+		p.handlers = append(p.handlers, make([]Handler, max(256, len(p.handlers)))...)
+	}
+	ev := unix.EpollEvent{Events: interest(read, write), Fd: int32(fd)}
+	if err := unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("watching a socket: %w", err)
+	}
+	p.handlers[fd] = h
+	return nil
+}
+
+// Modify changes what a watched descriptor is watched for.
+func (l *Loop) Modify(fd int, read, write bool) error {
+	ev := unix.EpollEvent{Events: interest(read, write), Fd: int32(fd)}
+	if err := unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
+		return fmt.Errorf("watching a socket: %w", err)
+	}
+	return nil
+}
+
+// Close stops watching a descriptor and closes it when the turn ends: until
+// then its number cannot mean another socket.
+func (l *Loop) Close(fd int) {
+	l.poll.handlers[fd] = nil
+	// It is about to be closed, which removes it anyway.
+	_ = unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_DEL, fd, nil)
+	l.poll.doomed = append(l.poll.doomed, fd)
+}

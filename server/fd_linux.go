@@ -1,0 +1,223 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyway-proxy/keyway/loop"
+)
+
+// fd is a non-blocking socket in the loop's epoll.
+type fd struct {
+	loop        *loop.Loop
+	n           int
+	read, write bool // what is watched
+}
+
+func newFD(l *loop.Loop, n int, h loop.Handler, read, write bool) (*fd, error) {
+	f := &fd{loop: l, n: n, read: read, write: write}
+	if err := l.Add(n, h, read, write); err != nil {
+		unix.Close(n)
+		return nil, err
+	}
+	return f, nil
+}
+
+// Read and Write are raw system calls: the descriptor never blocks, so the
+// scheduler need not be told.
+func (f *fd) Read(b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	switch {
+	case errno == 0 && n == 0:
+		return 0, io.EOF
+	case errno == 0:
+		return int(n), nil
+	case errno == unix.EAGAIN || errno == unix.EINTR:
+		return 0, errAgain
+	}
+	return 0, errno
+}
+
+func (f *fd) Write(b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	switch {
+	case errno == 0:
+		return int(n), nil
+	case errno == unix.EAGAIN || errno == unix.EINTR:
+		return 0, errAgain
+	}
+	return 0, errno
+}
+
+func (f *fd) Watch(read, write bool) {
+	if f.read == read && f.write == write {
+		return
+	}
+	// It can fail only for a descriptor that is not watched.
+	if f.loop.Modify(f.n, read, write) == nil {
+		f.read, f.write = read, write
+	}
+}
+
+func (f *fd) Close() { f.loop.Close(f.n) }
+
+// acceptor accepts for one thread.
+type acceptor struct {
+	t      *thread
+	fd     *fd
+	ln     net.Listener
+	paused int64 // until when accepting rests, after running out of something
+	rest   int64
+}
+
+// accept has the loop accept from ln's socket.
+func (t *thread) accept(ln net.Listener) error {
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", ln.Addr(), err)
+	}
+	dup := -1
+	if ctlErr := raw.Control(func(n uintptr) { dup, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); ctlErr != nil {
+		return fmt.Errorf("listening on %s: %w", ln.Addr(), ctlErr)
+	}
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", ln.Addr(), err)
+	}
+	a := &acceptor{t: t, ln: ln}
+	if a.fd, err = newFD(t.loop, dup, a, true, false); err != nil {
+		return err
+	}
+	t.acceptors = append(t.acceptors, a)
+	return nil
+}
+
+const (
+	acceptRestMin = int64(10e6)
+	acceptRestMax = int64(1e9)
+	acceptBatch   = 64
+)
+
+// Ready accepts what is waiting, a batch at a time.
+func (a *acceptor) Ready(bool, bool) {
+	for range acceptBatch {
+		n, sa, err := unix.Accept4(a.fd.n, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			a.rest = 0
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			// The socket stays readable: looking again at once would spin.
+			a.rest = min(max(2*a.rest, acceptRestMin), acceptRestMax)
+			a.paused = a.t.now + a.rest
+			a.fd.Watch(false, false)
+			a.t.srv.log.Warn("cannot accept clients for now", "error", err, "pause_ms", a.rest/1e6)
+			return
+		default:
+			continue // that client has gone again
+		}
+		tcp := a.ln.Addr().Network() == "tcp"
+		if tcp {
+			_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+			_ = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		}
+		if !a.t.admit() {
+			_, _ = unix.Write(n, a.t.worker.Reject())
+			unix.Close(n)
+			continue
+		}
+		peer := "unix"
+		if tcp {
+			peer = addrOf(sa)
+		}
+		c := &client{t: a.t}
+		f, err := newFD(a.t.loop, n, c, true, false)
+		if err != nil {
+			a.t.dismiss()
+			continue
+		}
+		c.sock = f
+		c.session = a.t.worker.Open(c, peer, a.ln.Addr().String())
+	}
+}
+
+// tick ends a rest.
+func (a *acceptor) tick(now int64) {
+	if a.paused != 0 && now >= a.paused {
+		a.paused = 0
+		a.fd.Watch(true, false)
+	}
+}
+
+func (a *acceptor) close() { a.fd.Close() }
+
+func addrOf(sa unix.Sockaddr) string {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+	}
+	return "?"
+}
+
+// connect begins to connect to an IP address; b is told when it is writable.
+func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
+	family := unix.AF_INET
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: [4]byte(pad4(addr.Addr()))}
+	if addr.Addr().Is6() && !addr.Addr().Is4In6() {
+		family = unix.AF_INET6
+		sa6 := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+		if zone := addr.Addr().Zone(); zone != "" {
+			if ifi, err := net.InterfaceByName(zone); err == nil {
+				sa6.ZoneId = uint32(ifi.Index)
+			} else if n, err := strconv.Atoi(zone); err == nil {
+				sa6.ZoneId = uint32(n)
+			}
+		}
+		sa = sa6
+	}
+	n, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening a socket: %w", err)
+	}
+	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	if err := unix.Connect(n, sa); err != nil && err != unix.EINPROGRESS {
+		unix.Close(n)
+		return nil, err
+	}
+	return newFD(t.loop, n, b, false, true)
+}
+
+func pad4(a netip.Addr) []byte {
+	if a = a.Unmap(); a.Is4() {
+		b := a.As4()
+		return b[:]
+	}
+	return make([]byte, 4)
+}
+
+// connected returns how the attempt to connect has ended.
+func connected(s socket) error {
+	f, ok := s.(*fd)
+	if !ok {
+		return nil
+	}
+	errno, err := unix.GetsockoptInt(f.n, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if errno != 0 {
+		return syscall.Errno(errno)
+	}
+	return nil
+}

@@ -1,0 +1,24 @@
+//go:build !linux
+
+package server
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+)
+
+// Without epoll every connection is a stream; these are never reached.
+
+type acceptor struct{ paused int64 }
+
+func (a *acceptor) tick(int64) {}
+func (a *acceptor) close()     {}
+
+var errNoEpoll = errors.New("this system has no epoll")
+
+func (t *thread) accept(net.Listener) error { return errNoEpoll }
+
+func (t *thread) connect(*backend, netip.AddrPort) (socket, error) { return nil, errNoEpoll }
+
+func connected(socket) error { return nil }

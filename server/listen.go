@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// listen opens the sockets: with several threads each has its own on every
+// TCP address (SO_REUSEPORT), so that each accepts for itself.
+func (s *Server) listen() error {
+	for i, addr := range s.cfg.Listen {
+		path := "listen"
+		if len(s.cfg.Listen) > 1 {
+			path = fmt.Sprintf("listen[%d]", i)
+		}
+		if err := s.listenOn(addr); err != nil {
+			return s.cfg.Errorf(path, "end what uses the address, or listen elsewhere", "cannot listen on %s: %v", addr, err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) listenOn(addr string) error {
+	if file, ok := strings.CutPrefix(addr, "unix://"); ok {
+		if err := removeStale(file); err != nil {
+			return err
+		}
+		ln, err := net.Listen("unix", file)
+		if err != nil {
+			return err
+		}
+		return s.spread(ln)
+	}
+	if len(s.threads) == 1 {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		return s.spread(ln)
+	}
+	// SO_REUSEPORT would also let a second keyway onto the address unnoticed:
+	// see first that nobody has it.
+	first, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	addr = first.Addr().String() // the port that 0 stands for
+	first.Close()
+	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		ctl := c.Control(func(n uintptr) { err = unix.SetsockoptInt(int(n), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(ctl, err)
+	}}
+	for _, t := range s.threads {
+		ln, err := shared.Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			return err
+		}
+		if err := s.attach(t, ln); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spread lets every thread accept from one socket.
+func (s *Server) spread(ln net.Listener) error {
+	for i, t := range s.threads {
+		if s.o.Streams && i > 0 {
+			break
+		}
+		if err := s.attach(t, ln); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) attach(t *thread, ln net.Listener) error {
+	s.listeners = append(s.listeners, ln)
+	if s.o.Streams {
+		t.streams = append(t.streams, ln)
+		return nil
+	}
+	return t.accept(ln)
+}
+
+func (s *Server) closeListeners() {
+	for _, ln := range s.listeners {
+		ln.Close() // a second close of a shared one is harmless
+	}
+}
+
+// removeStale removes the socket file that a keyway which died has left. One
+// that somebody answers on stays.
+func removeStale(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil
+	}
+	if info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("%s exists and is no socket", file)
+	}
+	if c, err := net.DialTimeout("unix", file, time.Second); err == nil {
+		c.Close()
+		return errors.New("somebody listens there already")
+	}
+	return os.Remove(file)
+}
+
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
+
+// checkDescriptors lowers the number of clients to what the process may have
+// open, leaving some for nodes, topology and logs.
+func (s *Server) checkDescriptors(nodes int) {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
+		return
+	}
+	reserve := 32 + max(nodes, 16)*s.cfg.Backend.Connections*s.cfg.Threads
+	if room := int(min(lim.Cur, 1<<30)) - reserve; room < s.maxClients {
+		s.log.Warn("clients.max is more than the limit on open files allows; raise it (ulimit -n)",
+			"clients_max", s.maxClients, "used_instead", max(room, 1), "open_files", lim.Cur)
+		s.maxClients = max(room, 1)
+	}
+}

@@ -1,0 +1,259 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// Topology finds out who owns which slot of a cluster; slots/topology.Watcher
+// is one.
+type Topology interface {
+	// Run calls publish with each map it finds until ctx ends.
+	Run(ctx context.Context, publish func(*slots.Map)) error
+	// Refresh asks for a new look soon.
+	Refresh()
+	// Confirm asks the node at addr whether it redirects commands for slot.
+	Confirm(ctx context.Context, addr string, slot uint16, ask bool, target string) bool
+}
+
+// Options are what the configuration does not say.
+type Options struct {
+	Log      *slog.Logger // nil: silent
+	Version  string
+	Topology Topology // for the slots of a cluster; nil otherwise
+	// Streams serves every socket by goroutines instead of epoll, which is
+	// what systems without epoll always do.
+	Streams bool
+	// DrainTimeout bounds the end of Run; 0 means 10 s.
+	DrainTimeout time.Duration
+}
+
+// Server serves one configuration.
+type Server struct {
+	cfg        *config.Config
+	o          Options
+	log        *slog.Logger
+	threads    []*thread
+	listeners  []net.Listener
+	clients    atomic.Int64
+	maxClients int
+	started    time.Time
+	stop       context.Context // ends with Run
+	notes      noteLimit
+
+	mu   sync.Mutex
+	last *slots.Map
+	down map[string]bool // nodes that were reported down
+}
+
+// New builds a server and opens its listeners; it serves once Run is called.
+// Errors for what the configuration says are *config.Error.
+func New(cfg *config.Config, o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = 10 * time.Second
+	}
+	o.Streams = o.Streams || runtime.GOOS != "linux"
+	table, err := Table(cfg)
+	if err != nil {
+		return nil, err
+	}
+	allow, err := command.Allow(cfg.Commands.Allow)
+	if err != nil {
+		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
+	}
+	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), down: map[string]bool{}, maxClients: cfg.Clients.Max}
+	s.checkDescriptors(len(table.Nodes))
+	for i := range cfg.Threads {
+		l, err := loop.New()
+		if err != nil {
+			return nil, err
+		}
+		t := &thread{srv: s, index: i, loop: l, buf: make([]byte, readSize), done: make(chan struct{})}
+		t.worker = proxy.New(s.workerOptions(i, allow), table)
+		s.threads = append(s.threads, t)
+	}
+	if err := s.listen(); err != nil {
+		s.closeListeners()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
+	c := s.cfg
+	return proxy.Options{
+		Backend: pool.Config{
+			Username: c.Backend.Username, Password: c.Backend.Password,
+			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
+		},
+		Connections: c.Backend.Connections,
+		Limits: resp.Limits{
+			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
+			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),
+		},
+		ClientOutput: int(c.Limits.ClientOutput),
+		Password:     c.Clients.Password,
+		IdleTimeout:  c.Clients.IdleTimeout,
+		Allow:        allow,
+		Version:      s.o.Version,
+		Index:        index,
+		Workers:      c.Threads,
+		Seed:         rand.Uint64(),
+	}
+}
+
+// Addrs are the addresses that the server listens on.
+func (s *Server) Addrs() []net.Addr {
+	seen := map[string]bool{}
+	var addrs []net.Addr
+	for _, ln := range s.listeners {
+		if a := ln.Addr(); !seen[a.String()] {
+			seen[a.String()] = true
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// Run serves until ctx ends, then stops accepting, lets what is under way end
+// (bounded by DrainTimeout) and returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	topology, stopTopology := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTopology()
+	s.stop = topology
+	g, failed := errgroup.WithContext(ctx)
+	for _, t := range s.threads {
+		g.Go(t.run)
+	}
+	if s.o.Topology != nil {
+		g.Go(func() error {
+			err := s.o.Topology.Run(topology, s.publish)
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		})
+	}
+	<-failed.Done()
+	s.log.Info("stopping", "drain_timeout", s.o.DrainTimeout.String())
+	s.closeListeners()
+	for _, t := range s.threads {
+		t.loop.Post(func() { t.drain(t.now + int64(s.o.DrainTimeout)) })
+	}
+	for _, t := range s.threads {
+		<-t.done
+	}
+	stopTopology() // last: draining commands may still be redirected
+	return g.Wait()
+}
+
+// publish swaps the layout in every thread for that of the new map.
+func (s *Server) publish(m *slots.Map) {
+	s.mu.Lock()
+	same := m.Same(s.last)
+	s.last = m
+	s.mu.Unlock()
+	if !same {
+		masters := 0
+		for _, n := range m.Nodes() {
+			if n.Master {
+				masters++
+			}
+		}
+		s.log.Info("topology", "nodes", len(m.Nodes()), "masters", masters, "slots_covered", m.Covered())
+	}
+	table := router.NewSlots(m)
+	for _, t := range s.threads {
+		t.loop.Post(func() { t.worker.SetTable(table) })
+	}
+}
+
+func (s *Server) refresh() {
+	if s.o.Topology != nil {
+		s.o.Topology.Refresh()
+	}
+}
+
+// confirm puts a worker's question to the topology, outside the loop.
+func (s *Server) confirm(t *thread, q proxy.Confirm) {
+	go func() {
+		is := s.o.Topology.Confirm(s.stop, q.Addr, q.Slot, q.Ask, q.Target)
+		t.loop.Post(func() { t.worker.Confirmed(q.Token, is) })
+	}()
+}
+
+// resolve looks a host name up outside the loop.
+func (s *Server) resolve(addr string, done func(netip.AddrPort, error)) {
+	go func() {
+		ctx, cancel := context.WithTimeout(s.stop, s.cfg.Backend.ConnectTimeout)
+		defer cancel()
+		done(lookup(ctx, addr))
+	}()
+}
+
+func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
+	}
+	n, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
+	}
+	// As net.Dial does, IPv4 first: a name such as localhost often has an
+	// IPv6 address that nobody listens on.
+	for _, ip := range ips {
+		if ip.Unmap().Is4() {
+			return netip.AddrPortFrom(ip.Unmap(), uint16(n)), nil
+		}
+	}
+	return netip.AddrPortFrom(ips[0], uint16(n)), nil
+}
+
+// Snapshot copies the counters of all threads, one after another.
+func (s *Server) Snapshot(ctx context.Context) ([]proxy.Snapshot, error) {
+	shots := make(chan proxy.Snapshot, len(s.threads))
+	for _, t := range s.threads {
+		t.loop.Post(func() { shots <- t.worker.Snapshot() })
+	}
+	var all []proxy.Snapshot
+	for range s.threads {
+		select {
+		case one := <-shots:
+			all = append(all, one)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("reading the counters: %w", ctx.Err())
+		}
+	}
+	return all, nil
+}
+
+// Started is when the server was made.
+func (s *Server) Started() time.Time { return s.started }

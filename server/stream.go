@@ -1,0 +1,201 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+// stream carries bytes by a pair of goroutines that hand them to the loop by
+// its mailbox: for systems without epoll, and for connections that are more
+// than a descriptor.
+//
+//	reader: conn.Read(in) --post--> Ready(readable) --Read copies--> resume
+//	writer: <--out-- Write copies;  conn.Write(out) --post--> Ready(writable)
+type stream struct {
+	loop    *loop.Loop
+	handler loop.Handler
+	conn    net.Conn
+
+	// The loop's side.
+	in      []byte // read, not taken yet; the reader waits meanwhile
+	inErr   error
+	reading bool // the reader is under way, or its bytes are in the mailbox
+	want    bool // the owner wants to read
+	busy    bool // the writer is at work
+	outErr  error
+	wantOut bool
+	closed  bool
+
+	resume chan struct{} // the reader may read on
+	out    chan []byte
+	done   sync.WaitGroup
+}
+
+const streamBuffer = 32 << 10
+
+func newStream(l *loop.Loop, conn net.Conn, h loop.Handler) *stream {
+	s := &stream{loop: l, handler: h, conn: conn, reading: true, want: true, resume: make(chan struct{}, 1), out: make(chan []byte, 1)}
+	s.done.Add(2)
+	go s.readLoop()
+	go s.writeLoop()
+	return s
+}
+
+func (s *stream) readLoop() {
+	defer s.done.Done()
+	buf := make([]byte, streamBuffer)
+	for {
+		n, err := s.conn.Read(buf)
+		s.loop.Post(func() {
+			s.reading, s.in, s.inErr = false, buf[:n], err
+			s.tell()
+		})
+		if err != nil {
+			return
+		}
+		if _, ok := <-s.resume; !ok {
+			return
+		}
+	}
+}
+
+func (s *stream) writeLoop() {
+	defer s.done.Done()
+	for b := range s.out {
+		_, err := s.conn.Write(b)
+		s.loop.Post(func() {
+			s.busy = false
+			s.outErr = err
+			if !s.closed && s.wantOut {
+				s.handler.Ready(false, true)
+			}
+		})
+		if err != nil {
+			for range s.out { // until Close
+			}
+			return
+		}
+	}
+}
+
+// tell lets the owner read as long as it wants and there is something.
+func (s *stream) tell() {
+	for !s.closed && s.want && !s.reading {
+		s.handler.Ready(true, false)
+		if s.inErr != nil && len(s.in) == 0 {
+			return
+		}
+	}
+}
+
+func (s *stream) Read(b []byte) (int, error) {
+	if s.reading {
+		return 0, errAgain
+	}
+	if len(s.in) == 0 && s.inErr != nil {
+		if s.inErr != io.EOF {
+			return 0, s.inErr
+		}
+		return 0, io.EOF
+	}
+	n := copy(b, s.in)
+	if s.in = s.in[n:]; len(s.in) == 0 && s.inErr == nil {
+		s.reading = true
+		s.resume <- struct{}{}
+	}
+	return n, nil
+}
+
+func (s *stream) Write(b []byte) (int, error) {
+	if s.outErr != nil {
+		return 0, s.outErr
+	}
+	if s.busy {
+		return 0, errAgain
+	}
+	n := min(len(b), streamBuffer)
+	s.busy = true
+	s.out <- append([]byte(nil), b[:n]...)
+	return n, nil
+}
+
+func (s *stream) Watch(read, write bool) {
+	s.wantOut = write
+	if read && !s.want {
+		s.want = true
+		s.loop.Post(s.tell)
+	}
+	s.want = read
+}
+
+func (s *stream) Close() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.conn.Close()
+	close(s.resume)
+	close(s.out)
+}
+
+// acceptStreams accepts clients for t until ln is closed.
+func (s *Server) acceptStreams(t *thread, ln net.Listener) {
+	rest := time.Duration(0)
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if isClosed(err) {
+				return
+			}
+			rest = min(max(2*rest, 10*time.Millisecond), time.Second)
+			s.log.Warn("cannot accept clients for now", "error", err, "pause_ms", rest.Milliseconds())
+			time.Sleep(rest)
+			continue
+		}
+		rest = 0
+		t.loop.Post(func() {
+			if t.draining || !t.admit() {
+				_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
+				_, _ = conn.Write(t.worker.Reject())
+				conn.Close()
+				return
+			}
+			peer := conn.RemoteAddr().String()
+			if peer == "" || ln.Addr().Network() == "unix" {
+				peer = "unix"
+			}
+			c := &client{t: t}
+			c.session = t.worker.Open(c, peer, ln.Addr().String())
+			c.sock = newStream(t.loop, conn, c)
+		})
+	}
+}
+
+// dialStream connects outside the loop and hands the stream in.
+func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
+	addr := b.conn.Addr
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.Backend.ConnectTimeout))
+		defer cancel()
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		t.loop.Post(func() {
+			switch {
+			case !still() || b.conn.State() != pool.Dialing:
+				if err == nil {
+					conn.Close()
+				}
+			case err != nil:
+				b.conn.Fail(t.now, err.Error())
+			default:
+				b.sock = newStream(t.loop, conn, b)
+				b.conn.Connected(t.now)
+			}
+		})
+	}()
+}

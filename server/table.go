@@ -1,0 +1,93 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/hashring"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// Table builds the routing table of a configuration. For the slots of a
+// cluster, which only the cluster can tell, it returns an empty table: see
+// router.NewSlots. Errors are *config.Error.
+func Table(c *config.Config) (*router.Table, error) {
+	nodes := make([]router.Node, len(c.Nodes))
+	weights := make([]int, len(c.Nodes))
+	for i, n := range c.Nodes {
+		nodes[i] = router.Node{Name: n.Name, Addr: n.Addr, Master: true}
+		weights[i] = n.Weight
+	}
+	switch c.Layout {
+	case config.LayoutRing:
+		t, err := router.NewRing(nodes, router.Hashed{Hash: c.Ring.Hash, HashTag: c.HashTag, Weights: weights})
+		return t, hashError(c, "ring", err)
+	case config.LayoutModulo:
+		t, err := router.NewModulo(nodes, router.Hashed{Hash: c.Modulo.Hash, HashTag: c.HashTag, Weights: weights})
+		return t, hashError(c, "modulo", err)
+	case config.LayoutRange:
+		return rangeTable(c, nodes)
+	}
+	if len(c.Slots.Static) == 0 {
+		m, err := slots.NewMap(nil, nil)
+		return router.NewSlots(m), err
+	}
+	owned := make([][]slots.Range, len(nodes))
+	for name, ranges := range c.Slots.Static {
+		for _, r := range ranges {
+			owned[c.Node(name)] = append(owned[c.Node(name)], slots.Range{First: r.First, Last: r.Last})
+		}
+	}
+	t, err := router.NewStaticSlots(nodes, owned)
+	if err != nil {
+		return nil, c.Errorf("slots.static", "give each slot to one node", "%v", err)
+	}
+	return t, nil
+}
+
+func hashError(c *config.Config, section string, err error) error {
+	var unknown *router.UnknownHashError
+	if errors.As(err, &unknown) {
+		return c.Errorf(section+".hash", "write one of "+strings.Join(hashring.HashNames(), ", "), "unknown hash %q", unknown.Hash)
+	}
+	if err != nil {
+		return c.Errorf(section, "", "%v", err)
+	}
+	return nil
+}
+
+func rangeTable(c *config.Config, nodes []router.Node) (*router.Table, error) {
+	rules := make([]router.Rule, len(c.Range.Rules))
+	for i, r := range c.Range.Rules {
+		rule := router.Rule{Node: router.NodeID(c.Node(r.Node))}
+		if r.Prefix != nil {
+			rule.Numeric, rule.Prefix = true, *r.Prefix
+			rule.From, _ = strconv.ParseInt(*r.From, 10, 64) // config has checked
+			rule.To, _ = strconv.ParseInt(*r.To, 10, 64)
+		} else {
+			rule.Text = *r.From
+			if r.To != nil {
+				rule.TextTo = *r.To
+			}
+		}
+		rules[i] = rule
+	}
+	fallback := router.None
+	if c.Range.Default != "" {
+		fallback = router.NodeID(c.Node(c.Range.Default))
+	}
+	t, err := router.NewRange(nodes, rules, fallback, c.HashTag)
+	var overlap *router.OverlapError
+	if errors.As(err, &overlap) {
+		return nil, c.Errorf(fmt.Sprintf("range.rules[%d]", overlap.B), "let each key belong to one rule",
+			"overlaps with range.rules[%d] (%s and %s)", overlap.A, rules[overlap.A], rules[overlap.B])
+	}
+	if err != nil {
+		return nil, c.Errorf("range", "", "%v", err)
+	}
+	return t, nil
+}

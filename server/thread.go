@@ -1,0 +1,400 @@
+package server
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
+)
+
+// readSize is what one read may take: the loop's only big buffer.
+const readSize = 128 << 10
+
+// thread is one event loop with its worker and their sockets.
+type thread struct {
+	srv       *Server
+	index     int
+	loop      *loop.Loop
+	worker    *proxy.Worker
+	acceptors []*acceptor
+	streams   []net.Listener // accepted from by goroutines
+	done      chan struct{}  // closed when the loop has ended
+	buf       []byte
+	putOff    []*client // clients whose output waits for more
+	now       int64
+	nextTick  int64
+	draining  bool
+	drainBy   int64
+}
+
+// client is a client's socket and its session.
+type client struct {
+	t       *thread
+	sock    socket
+	session *proxy.Session
+	gone    bool
+	put     uint8 // turns for which its output was put off
+}
+
+// maxPutOff is for how many busy turns a client's replies may wait for those
+// that follow them.
+const maxPutOff = 3
+
+// due flushes the client, unless more of its replies are on the way and can
+// leave in the same write. It waits only while the loop has other work.
+func (c *client) due() {
+	if c.put < maxPutOff && c.session.Expecting() {
+		if c.put++; c.put == 1 {
+			c.t.putOff = append(c.t.putOff, c)
+		}
+		return
+	}
+	c.put = 0
+	c.flush()
+}
+
+// Pause flushes what was put off, before the loop sleeps.
+func (t *thread) Pause() {
+	for i, c := range t.putOff {
+		t.putOff[i] = nil
+		if c.put > 0 {
+			c.put = 0
+			c.flush()
+		}
+	}
+	t.putOff = t.putOff[:0]
+	t.finish()
+}
+
+// Ready moves what is due between the client's socket and its session.
+func (c *client) Ready(readable, writable bool) {
+	if c.gone {
+		return
+	}
+	if writable {
+		c.flush()
+	}
+	if !readable || c.gone {
+		return
+	}
+	n, err := c.sock.Read(c.t.buf)
+	switch {
+	case err == nil:
+		c.t.worker.Feed(c.session, c.t.buf[:n])
+	case err == io.EOF:
+		c.t.worker.EOF(c.session)
+	case err != errAgain:
+		c.close()
+	}
+}
+
+// flush writes what the session has, and settles what is watched.
+func (c *client) flush() {
+	s := c.session
+	for !c.gone {
+		b := s.Output()
+		if len(b) == 0 {
+			break
+		}
+		n, err := c.sock.Write(b)
+		if n > 0 {
+			s.Wrote(n)
+		}
+		if err == errAgain || err == nil && n < len(b) {
+			break
+		}
+		if err != nil {
+			c.close()
+			return
+		}
+	}
+	if s.Finished() {
+		c.close()
+		return
+	}
+	c.sock.Watch(s.Reading(), s.Pending() > 0)
+}
+
+func (c *client) close() {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.sock.Close()
+	c.t.worker.Gone(c.session)
+	c.t.dismiss()
+}
+
+// backend is a node's socket and its connection.
+type backend struct {
+	t          *thread
+	conn       *pool.Conn
+	sock       socket
+	connecting bool
+	up         bool // reported as reachable
+}
+
+func (b *backend) Ready(readable, writable bool) {
+	if b.sock == nil {
+		return
+	}
+	now := b.t.now
+	if b.connecting && (writable || readable) {
+		b.connecting = false
+		if err := connected(b.sock); err != nil {
+			b.conn.Fail(now, err.Error())
+			return
+		}
+		b.sock.Watch(true, false)
+		b.conn.Connected(now)
+		return
+	}
+	if writable {
+		b.flush()
+	}
+	if !readable || b.sock == nil {
+		return
+	}
+	n, err := b.sock.Read(b.t.buf)
+	switch {
+	case err == nil:
+		b.conn.Received(b.t.buf[:n], now)
+	case err == io.EOF:
+		b.conn.Fail(now, "the node closed the connection")
+	case err != errAgain:
+		b.conn.Fail(now, err.Error())
+	}
+}
+
+func (b *backend) flush() {
+	for b.sock != nil && !b.connecting {
+		out := b.conn.NextWrite()
+		if len(out) == 0 {
+			b.sock.Watch(true, false)
+			return
+		}
+		n, err := b.sock.Write(out)
+		if n > 0 {
+			b.conn.Wrote(n)
+		}
+		if err == errAgain || err == nil && n < len(out) {
+			b.sock.Watch(true, true)
+			return
+		}
+		if err != nil {
+			b.conn.Fail(b.t.now, err.Error())
+			return
+		}
+	}
+}
+
+func (b *backend) hangup() {
+	if b.sock != nil {
+		b.sock.Close()
+		b.sock = nil
+	}
+	b.connecting, b.up = false, false
+}
+
+// serve does what a connection asks of its socket.
+func (t *thread) serve(c *pool.Conn) {
+	b, _ := c.Bind.(*backend)
+	if b == nil {
+		b = &backend{t: t, conn: c}
+		c.Bind = b
+	}
+	switch c.Duty() {
+	case pool.Hangup:
+		b.hangup()
+		t.srv.lost(c)
+	case pool.Dial:
+		b.hangup()
+		t.dial(b)
+		return
+	}
+	b.flush()
+	if b.conn.State() == pool.Ready && !b.up {
+		b.up = true
+		t.srv.found(c.Addr)
+	}
+}
+
+// dial connects to the node. A host name is looked up anew each time, outside
+// the loop: addresses change, and look-ups block.
+func (t *thread) dial(b *backend) {
+	addr, err := netip.ParseAddrPort(b.conn.Addr)
+	if err == nil && !t.srv.o.Streams {
+		t.connectTo(b, addr)
+		return
+	}
+	conn, dials := b.conn, b.conn.Stats.Dials
+	still := func() bool { return conn.State() == pool.Dialing && conn.Stats.Dials == dials }
+	if t.srv.o.Streams {
+		t.srv.dialStream(t, b, still)
+		return
+	}
+	t.srv.resolve(conn.Addr, func(addr netip.AddrPort, err error) {
+		t.loop.Post(func() {
+			switch {
+			case !still():
+			case err != nil:
+				conn.Fail(t.now, err.Error())
+			default:
+				t.connectTo(b, addr)
+			}
+		})
+	})
+}
+
+func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
+	s, err := t.connect(b, addr)
+	if err != nil {
+		b.conn.Fail(t.now, err.Error())
+		return
+	}
+	b.sock, b.connecting = s, true
+}
+
+// admit counts a client in, if there is a place for it.
+func (t *thread) admit() bool {
+	if t.srv.clients.Add(1) > int64(t.srv.maxClients) {
+		t.srv.clients.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (t *thread) dismiss() { t.srv.clients.Add(-1) }
+
+// BeginTurn and EndTurn make the thread its loop's owner.
+func (t *thread) BeginTurn(now time.Duration, wall time.Time) {
+	t.now = int64(now)
+	t.worker.Turn(t.now, wall)
+}
+
+func (t *thread) EndTurn() time.Duration {
+	if t.now >= t.nextTick {
+		t.worker.Tick()
+		for _, a := range t.acceptors {
+			a.tick(t.now)
+		}
+	}
+	t.settlePutOff()
+	t.finish()
+	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
+		t.loop.Stop()
+	}
+	t.nextTick = t.worker.NextTick()
+	for _, a := range t.acceptors {
+		if a.paused != 0 {
+			t.nextTick = min(t.nextTick, a.paused)
+		}
+	}
+	if t.draining {
+		t.nextTick = min(t.nextTick, t.now+int64(10*time.Millisecond))
+	}
+	return time.Duration(t.nextTick)
+}
+
+// settlePutOff counts the turn for those who were put off before it.
+func (t *thread) settlePutOff() {
+	kept := t.putOff[:0]
+	for _, c := range t.putOff {
+		if c.gone || c.put == 0 {
+			continue
+		}
+		if c.put++; c.put > maxPutOff || !c.session.Expecting() {
+			c.put = 0
+			c.flush()
+			continue
+		}
+		kept = append(kept, c)
+	}
+	clear(t.putOff[len(kept):])
+	t.putOff = kept
+}
+
+// finish does what is due until nothing is.
+func (t *thread) finish() {
+	for {
+		r := t.worker.EndTurn()
+		for _, c := range r.Conns {
+			t.serve(c)
+		}
+		for _, s := range r.Sessions {
+			s.Bind.(*client).due()
+		}
+		busy := len(r.Conns) > 0 || len(r.Sessions) > 0
+		t.relay(r)
+		if !busy {
+			return
+		}
+	}
+}
+
+// relay passes on what the worker wants others to know.
+func (t *thread) relay(r *proxy.Ready) {
+	if r.Refresh {
+		t.srv.refresh()
+	}
+	for _, q := range r.Confirms {
+		t.srv.confirm(t, q)
+	}
+	for _, token := range r.Gathers {
+		for _, other := range t.srv.threads {
+			if other != t {
+				other.loop.Post(func() {
+					text := other.worker.AppendClients(nil)
+					t.loop.Post(func() { t.worker.Gathered(token, text) })
+				})
+			}
+		}
+	}
+	for _, script := range r.Scripts {
+		for _, other := range t.srv.threads {
+			if other != t {
+				other.loop.Post(func() { other.worker.LearnScript(script) })
+			}
+		}
+	}
+	for _, note := range r.Notes {
+		t.srv.note(note)
+	}
+	t.worker.Taken()
+}
+
+// drain stops accepting and closes clients as they are answered, until by.
+func (t *thread) drain(by int64) {
+	for _, a := range t.acceptors {
+		a.close()
+	}
+	t.acceptors = nil
+	t.worker.Drain()
+	t.draining, t.drainBy = true, by
+}
+
+// shut closes what is left.
+func (t *thread) shut() {
+	t.worker.Shut()
+	for _, c := range t.worker.EndTurn().Conns {
+		if b, _ := c.Bind.(*backend); b != nil {
+			b.hangup()
+		}
+	}
+	t.worker.Each(func(s *proxy.Session) { s.Bind.(*client).close() })
+}
+
+// run turns the loop until it is stopped, then closes what is left.
+func (t *thread) run() error {
+	defer close(t.done)
+	for _, ln := range t.streams {
+		go t.srv.acceptStreams(t, ln)
+	}
+	err := t.loop.Run(t)
+	t.shut()
+	return err
+}

@@ -1,0 +1,189 @@
+package topology
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// view is what one node says of its cluster.
+type view struct {
+	from  string
+	m     *slots.Map
+	ok    bool  // cluster_state:ok
+	epoch int64 // cluster_current_epoch
+}
+
+// better tells whether v should be believed rather than o: a node that sees a
+// working cluster, the later epoch (a side without majority cannot raise it),
+// the fuller map.
+func (v *view) better(o *view) bool {
+	if o == nil {
+		return true
+	}
+	if v.ok != o.ok {
+		return v.ok
+	}
+	if v.epoch != o.epoch {
+		return v.epoch > o.epoch
+	}
+	return v.m.Covered() > o.m.Covered()
+}
+
+// member collects one node while a reply is read.
+type member struct {
+	node   slots.Node
+	ranges []slots.Range
+}
+
+// build makes a map of members in an order that every reader of the same
+// cluster arrives at.
+func build(members []member) (*slots.Map, error) {
+	slices.SortFunc(members, func(a, b member) int {
+		return strings.Compare(a.node.ID+a.node.Addr, b.node.ID+b.node.Addr)
+	})
+	members = slices.CompactFunc(members, func(a, b member) bool { return a.node.Addr == b.node.Addr })
+	nodes := make([]slots.Node, len(members))
+	owned := make([][]slots.Range, len(members))
+	for i, m := range members {
+		nodes[i], owned[i] = m.node, m.ranges
+	}
+	return slots.NewMap(nodes, owned)
+}
+
+// address joins what a node announces. An empty or unknown ("?") host is that
+// of the node that was asked (cluster specification, CLUSTER SLOTS).
+func address(host string, port int64, from string) string {
+	if host == "" || host == "?" {
+		host, _, _ = net.SplitHostPort(from)
+	}
+	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
+}
+
+func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
+	var members []member
+	for _, sh := range shards {
+		var ranges []slots.Range
+		for _, r := range sh.Slots {
+			ranges = append(ranges, slots.Range{First: uint16(r.Start), Last: uint16(r.End)})
+		}
+		for _, n := range sh.Nodes {
+			if n.Health == "fail" && n.Role != "master" {
+				continue
+			}
+			port := n.Port
+			if port == 0 {
+				continue // TLS only: not spoken here
+			}
+			host := n.Endpoint
+			m := member{node: slots.Node{ID: n.ID, Addr: address(host, port, from)}}
+			for _, alias := range []string{n.IP, n.Hostname} {
+				if a := address(alias, port, from); alias != "" && a != m.node.Addr {
+					m.node.Aliases = append(m.node.Aliases, a)
+				}
+			}
+			if n.Role == "master" && len(ranges) > 0 && n.Health != "fail" {
+				m.node.Master, m.ranges = true, ranges
+			}
+			members = append(members, m)
+		}
+	}
+	return build(members)
+}
+
+func fromSlots(list []redis.ClusterSlot, from string) (*slots.Map, error) {
+	byAddr := map[string]*member{}
+	for _, cs := range list {
+		for i, n := range cs.Nodes {
+			host, port, err := net.SplitHostPort(n.Addr)
+			if err != nil {
+				continue
+			}
+			num, _ := strconv.ParseInt(port, 10, 64)
+			addr := address(host, num, from)
+			m := byAddr[addr]
+			if m == nil {
+				m = &member{node: slots.Node{ID: n.ID, Addr: addr}}
+				for _, alias := range n.NetworkingMetadata {
+					m.node.Aliases = append(m.node.Aliases, address(alias, num, from))
+				}
+				byAddr[addr] = m
+			}
+			if i == 0 {
+				m.node.Master = true
+				m.ranges = append(m.ranges, slots.Range{First: uint16(cs.Start), Last: uint16(cs.End)})
+			}
+		}
+	}
+	var members []member
+	for _, m := range byAddr {
+		members = append(members, *m)
+	}
+	return build(members)
+}
+
+// redirects reads one node's CLUSTER NODES text, of which its own line ("myself")
+// tells what it owns and what it is handing over, and tells whether the node
+// would redirect commands for slot: with ask, to target while the slot is being
+// handed over; otherwise since it does not own it.
+func redirects(text string, slot uint16, ask bool, target string) bool {
+	addrs := map[string][]string{} // by node ID
+	var own []string
+	found := false
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 8 {
+			continue
+		}
+		addrs[f[0]] = announced(f[1])
+		if strings.Contains(f[2], "myself") {
+			own, found = f[8:], true
+		}
+	}
+	if !found {
+		return false
+	}
+	owns, to := false, ""
+	for _, s := range own {
+		if strings.HasPrefix(s, "[") {
+			// [93->-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f]
+			num, id, migrating := strings.Cut(strings.Trim(s, "[]"), "->-")
+			if n, err := strconv.ParseUint(num, 10, 16); migrating && err == nil && uint16(n) == slot {
+				to = id
+			}
+			continue
+		}
+		first, last, two := strings.Cut(s, "-")
+		if !two {
+			last = first
+		}
+		a, err1 := strconv.ParseUint(first, 10, 16)
+		b, err2 := strconv.ParseUint(last, 10, 16)
+		owns = owns || err1 == nil && err2 == nil && uint16(a) <= slot && slot <= uint16(b)
+	}
+	if ask {
+		return to != "" && slices.Contains(addrs[to], target)
+	}
+	return !owns
+}
+
+// announced lists the forms of "ip:port@cport[,hostname]".
+func announced(s string) []string {
+	addr, hostname, _ := strings.Cut(s, ",")
+	addr, _, _ = strings.Cut(addr, "@")
+	colon := strings.LastIndexByte(addr, ':')
+	if colon < 0 {
+		return nil
+	}
+	host, port := addr[:colon], addr[colon+1:]
+	forms := []string{net.JoinHostPort(host, port)}
+	if hostname, _, _ = strings.Cut(hostname, ","); hostname != "" {
+		forms = append(forms, net.JoinHostPort(hostname, port))
+	}
+	return forms
+}

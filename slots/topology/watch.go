@@ -1,0 +1,282 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+const (
+	askTimeout  = 500 * time.Millisecond // for one question to one node
+	refreshRest = 500 * time.Millisecond // between refreshes on demand
+	interval    = 10 * time.Second       // between refreshes without demand, ± a fifth
+	maxAsked    = 5                      // nodes put the question at once
+	patience    = 20                     // views that are behind before one is believed
+)
+
+// Options configure a Watcher.
+type Options struct {
+	Seeds              []string
+	Username, Password string
+	Log                *slog.Logger
+}
+
+// Watcher follows a cluster's slot map.
+type Watcher struct {
+	o      Options
+	demand chan struct{}
+
+	mu      sync.Mutex
+	clients map[string]*redis.Client
+	known   []string // addresses of the last map's nodes
+	last    *view
+	behind  int // views in a row that were behind last
+}
+
+// New returns a watcher; nothing is asked before Run or Fetch.
+func New(o Options) *Watcher {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	// go-redis logs pool failures on its own to stderr; they come back as
+	// errors here, where they are counted once.
+	redis.SetLogger(quiet{})
+	return &Watcher{o: o, demand: make(chan struct{}, 1), clients: map[string]*redis.Client{}}
+}
+
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// Refresh asks for a new look at the cluster soon. It may be called from any
+// goroutine, as often as one likes: looks are at least half a second apart.
+func (w *Watcher) Refresh() {
+	select {
+	case w.demand <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// Run calls publish with each map that differs from the one before, until ctx
+// ends. It returns ctx's error.
+func (w *Watcher) Run(ctx context.Context, publish func(*slots.Map)) error {
+	defer w.close()
+	var failing bool
+	for {
+		began := time.Now()
+		m, err := w.Fetch(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !failing:
+			failing = true
+			w.o.Log.Warn("cannot read the cluster's topology; keeping the last one", "error", err)
+		case err == nil:
+			if failing {
+				w.o.Log.Info("the cluster's topology can be read again")
+			}
+			failing = false
+			publish(m)
+		}
+		wait := interval - interval/5 + rand.N(2*interval/5)
+		if failing {
+			wait = refreshRest
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		case <-w.demand:
+			timer.Stop()
+			if rest := refreshRest - time.Since(began); rest > 0 {
+				if err := sleep(ctx, rest); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// Fetch asks several nodes at once and returns the map that is best founded. A
+// view that is worse than the last one believed never replaces it.
+func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
+	asked := w.candidates()
+	views := make(chan *view, len(asked))
+	errs := make(chan error, len(asked))
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for _, addr := range asked {
+		go func() {
+			v, err := w.ask(ctx, addr)
+			if err != nil {
+				errs <- fmt.Errorf("%s: %w", addr, err)
+				return
+			}
+			views <- v
+		}()
+	}
+	var best *view
+	var failures []error
+	for range asked {
+		select {
+		case v := <-views:
+			if v.better(best) {
+				best = v
+			}
+		case err := <-errs:
+			failures = append(failures, err)
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("no node tells the cluster's topology: %w", errors.Join(failures...))
+	}
+	return w.believe(best), nil
+}
+
+// candidates are a few known nodes, and a seed lest all known ones be stale.
+func (w *Watcher) candidates() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	known := slices.Clone(w.known)
+	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+	if len(known) > maxAsked-1 {
+		known = known[:maxAsked-1]
+	}
+	seeds := slices.Clone(w.o.Seeds)
+	rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
+	for _, s := range seeds {
+		if len(known) >= maxAsked {
+			break
+		}
+		if !slices.Contains(known, s) {
+			known = append(known, s)
+		}
+	}
+	return known
+}
+
+// believe takes the view over unless it is behind what is known already.
+func (w *Watcher) believe(v *view) *slots.Map {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.last; l != nil && (v.epoch < l.epoch || !v.ok && l.ok && v.m.Covered() < l.m.Covered()) {
+		// A cluster that was made anew counts its epochs from the start: when
+		// nothing else is to be seen for long, that is what there is.
+		if w.behind++; !v.ok || w.behind < patience {
+			return l.m
+		}
+	}
+	w.last, w.behind = v, 0
+	w.known = w.known[:0]
+	keep := map[string]bool{}
+	for _, n := range v.m.Nodes() {
+		w.known = append(w.known, n.Addr)
+		keep[n.Addr] = true
+	}
+	for _, s := range w.o.Seeds {
+		keep[s] = true
+	}
+	for addr, c := range w.clients {
+		if !keep[addr] {
+			c.Close()
+			delete(w.clients, addr)
+		}
+	}
+	return v.m
+}
+
+// ask puts the question to one node: CLUSTER SHARDS, or SLOTS before Redis 7.
+func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
+	c := w.client(addr)
+	info, err := c.ClusterInfo(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	v := &view{from: addr, ok: strings.Contains(info, "cluster_state:ok")}
+	for line := range strings.Lines(info) {
+		if n, ok := strings.CutPrefix(line, "cluster_current_epoch:"); ok {
+			fmt.Sscan(n, &v.epoch)
+		}
+	}
+	shards, err := c.ClusterShards(ctx).Result()
+	var unknown redis.Error
+	switch {
+	case err == nil:
+		v.m, err = fromShards(shards, addr)
+	case errors.As(err, &unknown):
+		var list []redis.ClusterSlot
+		if list, err = c.ClusterSlots(ctx).Result(); err == nil {
+			v.m, err = fromSlots(list, addr)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(v.m.Nodes()) == 0 {
+		return nil, errors.New("the node knows no cluster")
+	}
+	return v, nil
+}
+
+// Confirm asks the node at addr, which must be known, whether it redirects
+// commands for slot: with ask, to target.
+func (w *Watcher) Confirm(ctx context.Context, addr string, slot uint16, ask bool, target string) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	text, err := w.client(addr).ClusterNodes(ctx).Result()
+	return err == nil && redirects(text, slot, ask, target)
+}
+
+// client returns the control connection to a node. The settings are those of a
+// plain client that never acts on its own.
+func (w *Watcher) client(addr string) *redis.Client {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.clients[addr]
+	if c == nil {
+		c = redis.NewClient(&redis.Options{
+			Addr: addr, Username: w.o.Username, Password: w.o.Password,
+			Protocol: 2, DisableIdentity: true,
+			MaxRetries: -1, PoolSize: 2, MinIdleConns: 0,
+			DialTimeout: askTimeout, DialerRetries: 1, ReadTimeout: askTimeout, WriteTimeout: askTimeout,
+			ContextTimeoutEnabled: true,
+			ReadBufferSize:        4 << 10, WriteBufferSize: 4 << 10,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		w.clients[addr] = c
+	}
+	return c
+}
+
+func (w *Watcher) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for addr, c := range w.clients {
+		c.Close()
+		delete(w.clients, addr)
+	}
+}

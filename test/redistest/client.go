@@ -1,0 +1,197 @@
+package redistest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Reply is one RESP2 reply.
+type Reply struct {
+	Kind  byte // '+', '-', ':', '$' or '*'
+	Text  string
+	Int   int64
+	Null  bool
+	Elems []Reply
+}
+
+func (r Reply) String() string {
+	switch {
+	case r.Null:
+		return "(nil)"
+	case r.Kind == '*':
+		parts := make([]string, len(r.Elems))
+		for i, e := range r.Elems {
+			parts[i] = e.String()
+		}
+		return "[" + strings.Join(parts, " ") + "]"
+	case r.Kind == ':':
+		return strconv.FormatInt(r.Int, 10)
+	case r.Kind == '-':
+		return "-" + r.Text
+	}
+	return r.Text
+}
+
+// Client is a plain client: one connection, no retries, no opinions.
+type Client struct {
+	t    testing.TB
+	Conn net.Conn
+	r    *bufio.Reader
+	w    *bufio.Writer
+}
+
+// ioTimeout bounds every read and write.
+const ioTimeout = 60 * time.Second
+
+// TryDial connects to addr, a host:port or a socket's path.
+func TryDial(addr string) (*Client, error) {
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	conn, err := net.DialTimeout(network, addr, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriterSize(conn, 64<<10)}, nil
+}
+
+// Dial connects to addr, closes the connection when the test ends, and fails
+// the test if it cannot.
+func Dial(t testing.TB, addr string) *Client {
+	t.Helper()
+	c, err := TryDial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.t = t
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Close closes the connection.
+func (c *Client) Close() { c.Conn.Close() }
+
+// Send writes a command into the client's buffer.
+func (c *Client) Send(args ...string) {
+	fmt.Fprintf(c.w, "*%d\r\n", len(args))
+	for _, a := range args {
+		fmt.Fprintf(c.w, "$%d\r\n%s\r\n", len(a), a)
+	}
+}
+
+// Raw writes bytes as they are.
+func (c *Client) Raw(s string) { c.w.WriteString(s) }
+
+// Flush sends what the buffer holds.
+func (c *Client) Flush() error {
+	c.Conn.SetWriteDeadline(time.Now().Add(ioTimeout))
+	return c.w.Flush()
+}
+
+// Receive reads one reply.
+func (c *Client) Receive() (Reply, error) {
+	c.Conn.SetReadDeadline(time.Now().Add(ioTimeout))
+	return readReply(c.r)
+}
+
+// TryDo sends a command and reads its reply.
+func (c *Client) TryDo(args ...string) (Reply, error) {
+	c.Send(args...)
+	if err := c.Flush(); err != nil {
+		return Reply{}, err
+	}
+	return c.Receive()
+}
+
+// Do is TryDo that fails the test when the connection does.
+func (c *Client) Do(args ...string) Reply {
+	c.t.Helper()
+	r, err := c.TryDo(args...)
+	if err != nil {
+		c.t.Fatalf("%.60q: %v", args, err)
+	}
+	return r
+}
+
+// MustDo is Do that fails the test on an error reply too.
+func (c *Client) MustDo(args ...string) Reply {
+	c.t.Helper()
+	r := c.Do(args...)
+	if r.Kind == '-' {
+		c.t.Fatalf("%.60q: %s", args, r.Text)
+	}
+	return r
+}
+
+// Expect sends a command and fails the test unless the reply is as written by
+// Reply.String.
+func (c *Client) Expect(want string, args ...string) {
+	c.t.Helper()
+	if got := c.Do(args...).String(); got != want {
+		c.t.Errorf("%.80q: got %.200q, want %.200q", args, got, want)
+	}
+}
+
+func readReply(r *bufio.Reader) (Reply, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return Reply{}, err
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return Reply{}, fmt.Errorf("malformed reply line %q", line)
+	}
+	rep := Reply{Kind: line[0]}
+	body := line[1 : len(line)-2]
+	switch rep.Kind {
+	case '+', '-':
+		rep.Text = body
+		return rep, nil
+	case ':':
+		rep.Int, err = strconv.ParseInt(body, 10, 64)
+		return rep, err
+	case '$':
+		n, err := strconv.Atoi(body)
+		if err != nil {
+			return rep, err
+		}
+		if n < 0 {
+			rep.Null = true
+			return rep, nil
+		}
+		b := make([]byte, n+2)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return rep, err
+		}
+		if string(b[n:]) != "\r\n" {
+			return rep, errors.New("bulk without its CRLF")
+		}
+		rep.Text = string(b[:n])
+		return rep, nil
+	case '*':
+		n, err := strconv.Atoi(body)
+		if err != nil {
+			return rep, err
+		}
+		if n < 0 {
+			rep.Null = true
+			return rep, nil
+		}
+		for range n {
+			e, err := readReply(r)
+			if err != nil {
+				return rep, err
+			}
+			rep.Elems = append(rep.Elems, e)
+		}
+		return rep, nil
+	}
+	return rep, fmt.Errorf("unknown reply type in %q", line)
+}

@@ -1,0 +1,104 @@
+package redistest
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Cluster is a Redis Cluster of real nodes.
+type Cluster struct {
+	t     testing.TB
+	Nodes []*Node // masters first, then each master's replica in the same order
+	IDs   []string
+}
+
+// NewCluster starts a cluster of masters, each with so many replicas (0 or 1).
+func NewCluster(t testing.TB, masters, replicas int, options ...string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	options = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
+		"--cluster-replica-validity-factor", "0"}, options...)
+	for range masters * (1 + replicas) {
+		c.Nodes = append(c.Nodes, Start(t, options...))
+	}
+	for i, n := range c.Nodes {
+		c.IDs = append(c.IDs, n.Do("CLUSTER", "MYID").Text)
+		n.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+		if i < masters {
+			n.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*16384/masters), strconv.Itoa((i+1)*16384/masters-1))
+		}
+		if i > 0 {
+			c.Nodes[0].Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(n.Port), strconv.Itoa(n.bus))
+		}
+	}
+	Eventually(t, 20*time.Second, "every node knows all others", func() bool {
+		for _, n := range c.Nodes {
+			if strings.Count(n.Do("CLUSTER", "NODES").Text, " connected") != len(c.Nodes) {
+				return false
+			}
+		}
+		return true
+	})
+	for i := masters; i < len(c.Nodes); i++ {
+		c.Nodes[i].Do("CLUSTER", "REPLICATE", c.IDs[i-masters])
+	}
+	c.Settle(replicas > 0)
+	return c
+}
+
+// Settle waits until every node that runs finds the cluster well and, with
+// replicas, every replica in step.
+func (c *Cluster) Settle(replicas bool) {
+	c.t.Helper()
+	Eventually(c.t, 30*time.Second, "the cluster is well", func() bool {
+		for _, n := range c.Nodes {
+			if n.cmd == nil {
+				continue
+			}
+			if !strings.Contains(n.Do("CLUSTER", "INFO").Text, "cluster_state:ok") {
+				return false
+			}
+			info := n.Do("INFO", "replication").Text
+			if replicas && strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// SeedsYAML is the configuration that follows the cluster.
+func (c *Cluster) SeedsYAML() string {
+	var addrs []string
+	for _, n := range c.Nodes {
+		addrs = append(addrs, n.Addr)
+	}
+	return fmt.Sprintf("layout: slots\nslots: {seeds: [%s]}\n", strings.Join(addrs, ", "))
+}
+
+// Owner is the index of the node that owns slot, in the view of node i.
+func (c *Cluster) Owner(i, slot int) int {
+	c.t.Helper()
+	for line := range strings.Lines(c.Nodes[i].Do("CLUSTER", "NODES").Text) {
+		f := strings.Fields(line)
+		for _, s := range f[8:] {
+			first, last, two := strings.Cut(s, "-")
+			if !two {
+				last = first
+			}
+			a, err1 := strconv.Atoi(first)
+			b, err2 := strconv.Atoi(last)
+			if err1 == nil && err2 == nil && a <= slot && slot <= b {
+				for k, id := range c.IDs {
+					if id == f[0] {
+						return k
+					}
+				}
+			}
+		}
+	}
+	return -1
+}

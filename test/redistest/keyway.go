@@ -1,0 +1,126 @@
+package redistest
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/slots/topology"
+)
+
+// Keyway is a keyway that runs inside the test.
+type Keyway struct {
+	t      testing.TB
+	Addr   string
+	Server *server.Server
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// Serve starts a keyway with this configuration on a free port; what the text
+// says of listen is kept.
+func Serve(t testing.TB, yaml string) *Keyway {
+	t.Helper()
+	return ServeWith(t, yaml, server.Options{})
+}
+
+// ServeWith is Serve with options of the test's own.
+func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
+	t.Helper()
+	cfg, err := config.Parse("test.yml", []byte("listen: 127.0.0.1:0\n"+yaml), os.LookupEnv)
+	if err != nil {
+		// The text has a listen of its own.
+		if cfg, err = config.Parse("test.yml", []byte(yaml), os.LookupEnv); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	if cfg.Layout == config.LayoutSlots && len(cfg.Slots.Seeds) > 0 && o.Topology == nil {
+		o.Topology = topology.New(topology.Options{Seeds: cfg.Slots.Seeds, Password: cfg.Backend.Password, Username: cfg.Backend.Username, Log: o.Log})
+	}
+	srv, err := server.New(cfg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &Keyway{t: t, Addr: srv.Addrs()[0].String(), Server: srv, cancel: cancel, done: make(chan error, 1)}
+	go func() { k.done <- srv.Run(ctx) }()
+	t.Cleanup(k.Stop)
+	return k
+}
+
+// Ready waits until every master can be reached and every key has a node.
+func (k *Keyway) Ready() *Keyway {
+	k.t.Helper()
+	Eventually(k.t, 20*time.Second, "keyway reaches every node", func() bool {
+		for _, s := range k.Snapshot() {
+			masters := 0
+			for _, n := range s.Nodes {
+				if n.Master {
+					masters++
+				}
+				if n.Master && !n.Up {
+					return false
+				}
+			}
+			if masters == 0 || !s.Covered {
+				return false
+			}
+		}
+		return true
+	})
+	return k
+}
+
+// Snapshot reads the counters of all threads.
+func (k *Keyway) Snapshot() []proxy.Snapshot {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := k.Server.Snapshot(ctx)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return s
+}
+
+// Dial connects a client.
+func (k *Keyway) Dial() *Client {
+	k.t.Helper()
+	return Dial(k.t, k.Addr)
+}
+
+// Stop ends the keyway and waits for it.
+func (k *Keyway) Stop() {
+	if k.cancel == nil {
+		return
+	}
+	k.cancel()
+	k.cancel = nil
+	select {
+	case err := <-k.done:
+		if err != nil {
+			k.t.Errorf("keyway ended with: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		k.t.Error("keyway does not stop")
+	}
+}
+
+// testLog writes log lines to the test's log.
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Logf("%s", p)
+	return len(p), nil
+}
+
+// Slotted tells whether the layout is slots.
+func (k *Keyway) Slotted() bool { return k.Snapshot()[0].Layout == "slots" }

@@ -1,0 +1,193 @@
+package redistest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Node is a redis-server process.
+type Node struct {
+	t    testing.TB
+	Addr string
+	Port int
+	bus  int
+	args []string
+	cmd  *exec.Cmd
+	log  *lockedBuffer
+}
+
+// lockedBuffer is what the process prints.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Start starts a node with more redis-server options, such as "--maxclients",
+// "10".
+func Start(t testing.TB, options ...string) *Node {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("redis-server is not installed; install it with: apt-get install -y redis-server (Debian) or brew install redis (macOS)")
+	}
+	port, bus := FreePort(t), FreePort(t)
+	n := &Node{t: t, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Port: port, bus: bus}
+	n.args = append([]string{path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(),
+		"--enable-debug-command", "yes", "--cluster-port", strconv.Itoa(bus), "--loglevel", "warning"}, options...)
+	n.Run()
+	t.Cleanup(n.Kill)
+	return n
+}
+
+// Run starts the process, again if it was killed, and waits until it answers.
+func (n *Node) Run() {
+	n.t.Helper()
+	n.log = new(lockedBuffer)
+	n.cmd = exec.Command(n.args[0], n.args[1:]...)
+	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatalf("starting redis-server: %v", err)
+	}
+	Eventually(n.t, 10*time.Second, "redis-server answers PING on "+n.Addr, func() bool {
+		c, err := TryDial(n.Addr)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		r, err := c.TryDo("PING")
+		return err == nil && (r.Text == "PONG" || r.Kind == '-')
+	})
+}
+
+// Kill ends the process at once.
+func (n *Node) Kill() {
+	if n.cmd == nil || n.cmd.Process == nil {
+		return
+	}
+	n.cmd.Process.Signal(syscall.SIGCONT) // a stopped process dies too, but late
+	n.cmd.Process.Kill()
+	n.cmd.Wait()
+	n.cmd = nil
+}
+
+// Freeze stops the process from running until Thaw.
+func (n *Node) Freeze() { n.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (n *Node) Thaw() { n.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Pid is the process's number.
+func (n *Node) Pid() int { return n.cmd.Process.Pid }
+
+// Do sends one command straight to the node and fails the test on an error.
+func (n *Node) Do(args ...string) Reply {
+	n.t.Helper()
+	c := Dial(n.t, n.Addr)
+	defer c.Close()
+	return c.MustDo(args...)
+}
+
+// Keys are all keys on the node.
+func (n *Node) Keys() []string {
+	n.t.Helper()
+	c := Dial(n.t, n.Addr)
+	defer c.Close()
+	r := c.MustDo("KEYS", "*")
+	keys := make([]string, len(r.Elems))
+	for i, e := range r.Elems {
+		keys[i] = e.Text
+	}
+	return keys
+}
+
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
+// FreePort returns a port of 127.0.0.1 that nobody listens on, never the same
+// one twice.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.given == nil {
+		ports.given = map[int]bool{}
+	}
+	for range 100 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := ln.Addr().(*net.TCPAddr).Port
+		ln.Close()
+		if !ports.given[port] {
+			ports.given[port] = true
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// Eventually waits until ok, and fails the test when within has passed.
+func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for pause := time.Millisecond; !ok(); pause = min(2*pause, 50*time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// WriteFile writes a file of the test's own and returns its path.
+func WriteFile(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Three starts three standalone nodes.
+func Three(t testing.TB) []*Node {
+	t.Helper()
+	nodes := make([]*Node, 3)
+	for i := range nodes {
+		nodes[i] = Start(t)
+	}
+	return nodes
+}
+
+// NodesYAML is the nodes section for standalone nodes, called a, b, c...
+func NodesYAML(nodes []*Node) string {
+	s := "nodes:\n"
+	for i, n := range nodes {
+		s += fmt.Sprintf("  - {name: %c, addr: %s}\n", 'a'+i, n.Addr)
+	}
+	return s
+}

@@ -277,7 +277,8 @@ func (t *thread) BeginTurn(now time.Duration, wall time.Time) {
 }
 
 func (t *thread) EndTurn() time.Duration {
-	if t.now >= t.nextTick {
+	ticked := t.now >= t.nextTick
+	if ticked {
 		t.worker.Tick()
 		for _, a := range t.acceptors {
 			a.tick(t.now)
@@ -288,7 +289,10 @@ func (t *thread) EndTurn() time.Duration {
 	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}
-	t.nextTick = t.worker.NextTick()
+	// Under load a turn follows a turn: the next tick must not recede.
+	if next := t.worker.NextTick(); ticked || next < t.nextTick {
+		t.nextTick = next
+	}
 	for _, a := range t.acceptors {
 		if a.paused != 0 {
 			t.nextTick = min(t.nextTick, a.paused)

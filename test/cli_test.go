@@ -1,0 +1,216 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+var built struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// build compiles the keyway command, once.
+func build(t *testing.T) string {
+	t.Helper()
+	built.Do(func() {
+		dir, err := os.MkdirTemp("", "keyway-test")
+		if err != nil {
+			built.err = err
+			return
+		}
+		built.path = filepath.Join(dir, "keyway")
+		out, err := exec.Command("go", "build", "-o", built.path, "github.com/keyway-proxy/keyway/cmd/keyway").CombinedOutput()
+		if err != nil {
+			built.err = fmt.Errorf("building keyway: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// process is a keyway process.
+type process struct {
+	cmd    *exec.Cmd
+	stdout *bytes.Buffer
+	stderr *bytes.Buffer
+}
+
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(build(t), args...), stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.cmd.Process.Kill(); p.cmd.Wait() })
+	return p
+}
+
+// end sends SIGTERM and waits for the process to exit with 0.
+func (p *process) end(t *testing.T) {
+	t.Helper()
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("keyway after SIGTERM: %v\n%s", err, p.stderr)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	for _, layout := range []string{"slots", "ring", "range", "modulo"} {
+		t.Run(layout, func(t *testing.T) {
+			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+			p := start(t, "demo", "--layout", layout, "--nodes", "4", "--listen", addr)
+			redistest.Eventually(t, 10*time.Second, "the demo answers", func() bool {
+				c, err := redistest.TryDial(addr)
+				if err != nil {
+					return false
+				}
+				defer c.Close()
+				r, err := c.TryDo("PING")
+				return err == nil && r.Text == "PONG"
+			})
+			c := redistest.Dial(t, addr)
+			c.Expect("OK", "MSET", "user:1", "ann", "user:1500", "bob", "cart:7", "book")
+			c.Expect("[ann bob book]", "MGET", "user:1", "user:1500", "cart:7")
+			if info := c.MustDo("INFO", "keyway").Text; !strings.Contains(info, "masters_up:4") || !strings.Contains(info, "layout:"+layout) {
+				t.Errorf("INFO keyway: %q", info)
+			}
+			c.Close()
+			p.end(t)
+			if out := p.stdout.String(); strings.Count(out, "redis-cli") < 3 || strings.Count(out, "  node ") != 4 {
+				t.Errorf("the demo prints: %s", out)
+			}
+		})
+	}
+}
+
+func TestServeStopsInOrder(t *testing.T) {
+	nodes := redistest.Three(t)
+	addr, adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	yaml := fmt.Sprintf("listen: %s\nadmin: %s\n", addr, adminAddr) + layouts(nodes)["ring"] +
+		"clients: {password: \"${KEYWAY_TEST_SECRET}\"}\n"
+	const secret = "hunter2hunter2"
+	t.Setenv("KEYWAY_TEST_SECRET", secret)
+	file := redistest.WriteFile(t, "keyway.yml", yaml)
+	p := start(t, "serve", "-c", file, "--log-format", "json")
+	redistest.Eventually(t, 10*time.Second, "keyway is ready", func() bool { return get(t, "http://"+adminAddr+"/readyz") == "ok\n" })
+	c := redistest.Dial(t, addr)
+	c.Expect("-NOAUTH Authentication required.", "GET", "x")
+	c.Expect("-WRONGPASS invalid username-password pair or user is disabled.", "AUTH", "wrong")
+	c.Expect("OK", "AUTH", secret)
+	c.Expect("OK", "SET", "slow", "1")
+
+	metrics := get(t, "http://"+adminAddr+"/metrics")
+	for _, want := range []string{`keyway_commands_total{command="set"} 1`, `keyway_node_up{addr="` + nodes[0].Addr + `",node="a"} 1`, `keyway_command_duration_seconds_count{family="string"}`, "keyway_auth_failures_total 1"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if get(t, "http://"+adminAddr+"/healthz") != "ok\n" {
+		t.Error("/healthz is not ok")
+	}
+
+	// A command that a node is still busy with is answered before the end.
+	done := make(chan redistest.Reply, 1)
+	go func() {
+		r, _ := c.TryDo("EVAL", "local t = redis.call('time'); local e = t[1]*1000+t[2]/1000+500; repeat t = redis.call('time') until t[1]*1000+t[2]/1000 > e; return 'slow'", "1", "slow")
+		done <- r
+	}()
+	redistest.Eventually(t, 5*time.Second, "the slow command is under way", func() bool {
+		return strings.Contains(get(t, "http://"+adminAddr+"/metrics"), "keyway_node_in_flight{addr=") && inFlight(get(t, "http://"+adminAddr+"/metrics")) > 0
+	})
+	p.end(t)
+	if r := <-done; r.Text != "slow" {
+		t.Errorf("the command under way at SIGTERM: %s", r)
+	}
+	if all := metrics + p.stderr.String() + p.stdout.String(); strings.Contains(all, secret) {
+		t.Error("the password is in the metrics or the log")
+	}
+	for line := range strings.Lines(p.stderr.String()) {
+		var entry map[string]any
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("a log line is no JSON: %s", line)
+		}
+	}
+}
+
+func inFlight(metrics string) (sum float64) {
+	for line := range strings.Lines(metrics) {
+		if strings.HasPrefix(line, "keyway_node_in_flight{") {
+			var v float64
+			fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &v)
+			sum += v
+		}
+	}
+	return sum
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: new(net.Dialer).DialContext}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
+func TestCheckAndRoute(t *testing.T) {
+	binary := build(t)
+	nodes := redistest.Three(t)
+	for name, yaml := range layouts(nodes) {
+		file := redistest.WriteFile(t, "keyway.yml", yaml+"clients: {password: hunter2hunter2}\nbackend: {password: hunter3hunter3}\n")
+		out, err := exec.Command(binary, "check", "-c", file).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "is valid: layout "+name) || strings.Contains(string(out), "hunter") {
+			t.Errorf("check %s: %v\n%s", name, err, out)
+		}
+		for _, n := range nodes {
+			if !strings.Contains(string(out), n.Addr) {
+				t.Errorf("check %s does not list %s:\n%s", name, n.Addr, out)
+			}
+		}
+		out, err = exec.Command(binary, "route", "-c", file, "{user1}:a", "user:1500").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "user1 ") {
+			t.Errorf("route %s: %v\n%s", name, err, out)
+		}
+	}
+	c := redistest.NewCluster(t, 3, 0)
+	file := redistest.WriteFile(t, "keyway.yml", c.SeedsYAML())
+	out, err := exec.Command(binary, "check", "-c", file).CombinedOutput()
+	if err != nil || strings.Count(string(out), "33.3") != 3 {
+		t.Errorf("check of a cluster: %v\n%s", err, out)
+	}
+	bad := redistest.WriteFile(t, "bad.yml", "layout: rings\n")
+	out, err = exec.Command(binary, "serve", "-c", bad).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "bad.yml:1:9: layout: unknown layout \"rings\"; write slots, ring, range or modulo") {
+		t.Errorf("serve of a bad file: %v\n%s", err, out)
+	}
+}

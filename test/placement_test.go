@@ -1,0 +1,211 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestPlacement writes 100,000 keys through keyway on each layout, where only
+// the line layout: differs, and finds each on exactly the node that keyway
+// route names, and nowhere else.
+func TestPlacement(t *testing.T) {
+	binary := build(t)
+	nodes := redistest.Three(t)
+	keys := someKeys(100_000)
+	for name, yaml := range layouts(nodes) {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range nodes {
+				n.Do("FLUSHALL")
+			}
+			k := redistest.Serve(t, yaml).Ready()
+			c := k.Dial()
+			for i := 0; i < len(keys); i += 1000 {
+				for _, key := range keys[i : i+1000] {
+					c.Send("SET", key, "v")
+				}
+				if err := c.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				for range 1000 {
+					if r, err := c.Receive(); err != nil || r.Text != "OK" {
+						t.Fatal(r, err)
+					}
+				}
+			}
+			want := routes(t, binary, redistest.WriteFile(t, "keyway.yml", yaml), keys)
+			found := 0
+			for _, n := range nodes {
+				for _, key := range n.Keys() {
+					found++
+					if want[key] != n.Addr {
+						t.Fatalf("%q is on %s, keyway route says %s", key, n.Addr, want[key])
+					}
+				}
+			}
+			if found != len(keys) {
+				t.Errorf("%d keys on the nodes, want %d", found, len(keys))
+			}
+			t.Logf("%d keys, each where keyway route says", found)
+		})
+	}
+}
+
+// someKeys are n different keys as people have them, some with hash tags.
+func someKeys(n int) []string {
+	keys := make([]string, 0, n)
+	for i := range n {
+		switch i % 6 {
+		case 0:
+			keys = append(keys, fmt.Sprintf("user:%d", i/6))
+		case 1:
+			keys = append(keys, fmt.Sprintf("{user:%d}:cart", i))
+		case 2:
+			keys = append(keys, fmt.Sprintf("session:%x", i*2654435761))
+		case 3:
+			keys = append(keys, fmt.Sprintf("b%d", i))
+		case 4:
+			keys = append(keys, fmt.Sprintf("{}odd{%d}", i))
+		default:
+			keys = append(keys, fmt.Sprintf("Zoë:%d", i))
+		}
+	}
+	return keys
+}
+
+// routes asks the keyway command where keys live.
+func routes(t *testing.T, binary, file string, keys []string) map[string]string {
+	t.Helper()
+	addr := make(map[string]string, len(keys))
+	for i := 0; i < len(keys); i += 10_000 {
+		out, err := exec.Command(binary, append([]string{"route", "-c", file, "--json", "--"}, keys[i:min(i+10_000, len(keys))]...)...).Output()
+		if err != nil {
+			t.Fatalf("keyway route: %v", err)
+		}
+		for line := range strings.Lines(string(out)) {
+			var e struct{ Key, Addr string }
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatal(err)
+			}
+			addr[e.Key] = e.Addr
+		}
+	}
+	return addr
+}
+
+// TestPipelineOrder has 1,000 clients send random pipelines of self-identifying
+// values over three nodes: every reply is the right one, in its place.
+func TestPipelineOrder(t *testing.T) {
+	const clients = 1000
+	total := 5_000_000
+	if raceEnabled {
+		total = 500_000
+	}
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, layouts(nodes)["slots"]).Ready()
+	began := time.Now()
+	errs := make(chan error, clients)
+	var wg sync.WaitGroup
+	for id := range clients {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := pipelines(k.Addr, id, total/clients); err != nil {
+				errs <- fmt.Errorf("client %d: %w", id, err)
+			}
+		}()
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Error(err)
+	}
+	t.Logf("%d replies in %s, none foreign, none out of order", total, time.Since(began).Round(time.Millisecond))
+}
+
+// pipelines sends n commands in pipelines of 1 to 64 and checks each reply.
+func pipelines(addr string, id, n int) error {
+	c, err := redistest.TryDial(addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	rng := rand.New(rand.NewPCG(uint64(id), 11))
+	values := map[string]string{}
+	for seq := 0; n > 0; {
+		var want []string
+		for range min(n, 1+rng.IntN(64)) {
+			seq++
+			key := func() string { return fmt.Sprintf("p%d:%d", id, rng.IntN(20)) }
+			switch rng.IntN(5) {
+			case 0, 1:
+				k := key()
+				values[k] = identify(k, id, seq, rng.IntN(64))
+				c.Send("SET", k, values[k])
+				want = append(want, "OK")
+			case 2:
+				k := key()
+				c.Send("GET", k)
+				want = append(want, orNil(values[k]))
+			case 3:
+				a, b, d := key(), key(), key()
+				c.Send("MGET", a, b, d)
+				want = append(want, "["+orNil(values[a])+" "+orNil(values[b])+" "+orNil(values[d])+"]")
+			default:
+				word := fmt.Sprintf("echo-%d-%d", id, seq)
+				c.Send("ECHO", word)
+				want = append(want, word)
+			}
+		}
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		for i, w := range want {
+			r, err := c.Receive()
+			if err != nil {
+				return err
+			}
+			if got := r.String(); got != w {
+				return fmt.Errorf("reply %d of a pipeline of %d: got %.100q, want %.100q", i, len(want), got, w)
+			}
+		}
+		n -= len(want)
+	}
+	return nil
+}
+
+func orNil(s string) string {
+	if s == "" {
+		return "(nil)"
+	}
+	return s
+}
+
+// TestRedisBenchmark runs redis-benchmark's whole default list on every layout.
+func TestRedisBenchmark(t *testing.T) {
+	path, err := exec.LookPath("redis-benchmark")
+	if err != nil {
+		t.Fatal("redis-benchmark is not installed; install it with: apt-get install -y redis-tools")
+	}
+	nodes := redistest.Three(t)
+	for name, yaml := range layouts(nodes) {
+		for _, depth := range []string{"1", "16"} {
+			t.Run(name+"/P"+depth, func(t *testing.T) {
+				k := redistest.Serve(t, yaml).Ready()
+				_, port, _ := strings.Cut(k.Addr, ":")
+				out, err := exec.Command(path, "-p", port, "-q", "-n", "5000", "-P", depth).CombinedOutput()
+				text := string(out)
+				if err != nil || strings.Contains(text, "Error") || strings.Contains(text, "ERR") || strings.Count(text, "requests per second") < 19 {
+					t.Errorf("redis-benchmark: %v\n%s", err, strings.ReplaceAll(text, "\r", "\n"))
+				}
+			})
+		}
+	}
+}

@@ -64,23 +64,24 @@ func md5Hash(key []byte) uint32 {
 	return binary.LittleEndian.Uint32(sum[:])
 }
 
-// crc16 is CRC-16/ARC, the Linux kernel's, not the cluster's XMODEM.
+// crc16 is the XMODEM polynomial in a register of 32 bits that is never cut to
+// 16: so twemproxy 0.5 has it.
 func crc16(key []byte) uint32 {
-	crc := uint16(0)
+	crc := uint32(0)
 	for _, c := range key {
-		crc = crc>>8 ^ crc16Table[byte(crc)^c]
+		crc = crc<<8 ^ uint32(crc16Table[byte(crc>>8)^c])
 	}
-	return uint32(crc)
+	return crc
 }
 
 var crc16Table = func() (t [256]uint16) {
 	for i := range t {
-		c := uint16(i)
+		c := uint16(i) << 8
 		for range 8 {
-			if c&1 != 0 {
-				c = c>>1 ^ 0xa001
+			if c&0x8000 != 0 {
+				c = c<<1 ^ 0x1021
 			} else {
-				c >>= 1
+				c <<= 1
 			}
 		}
 		t[i] = c

@@ -17,6 +17,21 @@ type Node struct {
 	Weight int
 }
 
+// order returns the indices of nodes as twemproxy walks them: it sorts its
+// servers by name, shorter names first (nc_conf.c, conf_validate_server;
+// nc_string.c, string_compare).
+func order(nodes []Node) []int {
+	indices := make([]int, len(nodes))
+	for i := range indices {
+		indices[i] = i
+	}
+	slices.SortStableFunc(indices, func(a, b int) int {
+		x, y := nodes[a].Name, nodes[b].Name
+		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+	})
+	return indices
+}
+
 const pointsPerNode = 160
 
 type point struct {
@@ -42,7 +57,8 @@ func New(nodes []Node, hash Hash) (*Ring, error) {
 		total += n.Weight
 	}
 	r := &Ring{hash: hash, nodes: len(nodes)}
-	for i, n := range nodes {
+	for _, i := range order(nodes) {
+		n := nodes[i]
 		// In 32-bit floats, step by step, as the original computes it: the
 		// number of points decides where keys land.
 		pct := float32(n.Weight) / float32(total)
@@ -115,7 +131,8 @@ type Modula struct {
 // NewModula builds the distribution of nodes.
 func NewModula(nodes []Node, hash Hash) (*Modula, error) {
 	m := &Modula{hash: hash, nodes: len(nodes)}
-	for i, n := range nodes {
+	for _, i := range order(nodes) {
+		n := nodes[i]
 		if n.Weight < 1 {
 			return nil, fmt.Errorf("node %s: weight %d is less than 1", n.Name, n.Weight)
 		}

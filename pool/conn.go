@@ -102,6 +102,7 @@ type Conn struct {
 	state State
 	duty  Duty
 	dirty bool
+	hold  bool // nothing should be read for the moment
 
 	queue sendQueue
 	fifo  fifo
@@ -167,6 +168,17 @@ func (c *Conn) Duty() Duty {
 	c.duty = Nothing
 	return d
 }
+
+// Pause asks the shell to stop reading from the socket, or to read again.
+func (c *Conn) Pause(on bool) {
+	if c.hold != on {
+		c.hold = on
+		c.mark()
+	}
+}
+
+// Paused tells whether the shell should read from the socket.
+func (c *Conn) Paused() bool { return c.hold }
 
 func (c *Conn) mark() {
 	if !c.dirty {
@@ -417,6 +429,7 @@ func (c *Conn) Fail(now int64, reason string) {
 		c.Stats.Failures++
 	}
 	c.duty = Hangup
+	c.hold = false
 	c.mark()
 	c.reason = reason
 	if was == Ready && now-c.since >= int64(shortLife) {

@@ -22,6 +22,7 @@ type Set struct {
 
 	free  []*chunk
 	nonce uint64
+	big   int // bytes of large buffers let go of since TakeBig
 }
 
 // NewSet returns an empty set. random decides back-off jitter.
@@ -56,10 +57,19 @@ func (s *Set) chunk(n int) *chunk {
 
 func (s *Set) release(c *chunk) {
 	if cap(c.buf) != chunkSize || len(s.free) >= maxFreeChunks {
+		s.big += cap(c.buf)
 		c.buf = nil
 		return
 	}
 	poison(c.buf)
 	c.buf = c.buf[:0]
 	s.free = append(s.free, c)
+}
+
+// TakeBig returns how many bytes of large buffers were let go of since it was
+// last called: garbage that is worth giving back to the system.
+func (s *Set) TakeBig() int {
+	n := s.big
+	s.big = 0
+	return n
 }

@@ -58,12 +58,14 @@ func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 // (networking.c, helloCommand).
 func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	var name []byte
+	version := int64(2)
 	if a.Len() > 1 {
-		v, ok := resp.ParseInt(a.Arg(1))
+		var ok bool
+		version, ok = resp.ParseInt(a.Arg(1))
 		if !ok {
 			return w.answerError(s, cmd, errHelloProto)
 		}
-		if v != 2 {
+		if version < 2 || version > 3 {
 			return w.answerError(s, cmd, errNoProto)
 		}
 		for i := 2; i < a.Len(); i++ {
@@ -85,6 +87,9 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	if !s.has(authed) {
 		return w.answerError(s, cmd, errHelloNoAuth)
+	}
+	if version == 3 {
+		return w.answerError(s, cmd, errNoProto) // not spoken yet
 	}
 	if name != nil {
 		s.about.name = string(name)

@@ -64,6 +64,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		w.bound(s)
 	} else {
 		w.deliver(r, p.Bytes)
+		if !p.Last && r.begun && s.out.size > softOutput {
+			w.holdBack(s, conn)
+		}
 	}
 	if p.Last {
 		if len(s.retry) > 0 {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -139,6 +140,47 @@ func (w *Worker) deliver(r *request, b []byte) {
 		return
 	}
 	w.park(r, b)
+}
+
+const (
+	// A node's connection is not read from while a client is this far behind
+	// with a large reply of it, as long as the client takes some of it all
+	// along, and no longer than patience. Others wait behind the reply anyway
+	// for as long as its transfer takes; a client that lags beyond that gets
+	// the rest buffered, up to its limit, and holds up nobody.
+	stallTime = 15 * int64(1e6)
+	patience  = int64(1e9)
+)
+
+// holdBack stops the reading of a large reply until its client has caught up.
+func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
+	if s.waitsFor != nil || s.has(slow|dead) || conn.Paused() {
+		return
+	}
+	s.waitsFor, s.waitsSince, s.took = conn, w.now, w.now
+	conn.Pause(true)
+	w.lagging = append(w.lagging, s)
+}
+
+func (w *Worker) letGo(s *Session) {
+	s.waitsFor.Pause(false)
+	s.waitsFor = nil
+	for i, other := range w.lagging {
+		if other == s {
+			w.lagging = append(w.lagging[:i], w.lagging[i+1:]...)
+			break
+		}
+	}
+}
+
+// tickLagging ends the patience with clients that do not catch up.
+func (w *Worker) tickLagging() {
+	for i := len(w.lagging) - 1; i >= 0; i-- {
+		if s := w.lagging[i]; w.now-s.took > stallTime || w.now-s.waitsSince > patience {
+			s.set(slow)
+			w.letGo(s)
+		}
+	}
 }
 
 // finish notes that a call of the request has ended. When it was the last, the

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -27,6 +28,10 @@ type Session struct {
 	retryAt     int64
 	seq         uint64 // of the next request
 	wrote       ordinals
+
+	waitsFor   *pool.Conn // paused until the client has taken what came of a large reply
+	waitsSince int64
+	took       int64 // when the client last took anything
 
 	opened, seen int64
 	partialAt    int64
@@ -54,6 +59,7 @@ const (
 	full                       // too much is unanswered or unread
 	stalled                    // a node's connection has no room
 	gave                       // in was handed over to a connection
+	slow                       // a large reply is no longer held back for it
 	eof                        // the client sends no more; what it has sent is still answered
 )
 
@@ -113,6 +119,9 @@ func (w *Worker) Gone(s *Session) {
 		r = next
 	}
 	s.line = line{}
+	if s.waitsFor != nil {
+		w.letGo(s)
+	}
 	s.out.clear(w)
 	w.recycle(s.in)
 	s.in = nil
@@ -132,6 +141,9 @@ func (s *Session) Finished() bool {
 	}
 	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming) == 0
 }
+
+// Dead tells that the socket should be closed at once, whatever is unwritten.
+func (s *Session) Dead() bool { return s.has(dead) }
 
 // EOF tells that the client will send no more. Like Redis, which executes at
 // once what it has read, the commands that came before are still carried out
@@ -162,6 +174,13 @@ func (s *Session) Pending() int { return s.out.size }
 func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
 	s.out.wrote(s.w, n)
+	s.took = s.w.now
+	if s.waitsFor != nil && s.out.size < softOutput/4 {
+		s.w.letGo(s)
+	}
+	if s.out.size == 0 {
+		s.clear(slow)
+	}
 	if s.has(full) && s.out.size < softOutput/4 {
 		s.w.wake(s)
 	}
@@ -234,6 +253,9 @@ func (w *Worker) keep(s *Session, b []byte) {
 		}
 		bigger := make([]byte, len(s.in), room)
 		copy(bigger, s.in)
+		if cap(s.in) > outputChunk {
+			w.ready.Garbage += cap(s.in)
+		}
 		w.recycle(s.in)
 		s.in = bigger
 	}

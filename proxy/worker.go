@@ -70,6 +70,7 @@ type Worker struct {
 	resume     []*Session // sessions that may be able to go on
 	retries    []*Session // sessions with calls to send again later
 	retrySpare []*Session
+	lagging    []*Session // sessions behind with a large reply
 	stalled    []*Session // sessions that wait for a connection to have room
 
 	parser     *resp.Parser
@@ -114,6 +115,7 @@ type Ready struct {
 	Gathers  []uint64  // answer each with Worker.Gathered, once for every sibling
 	Scripts  [][]byte  // tell every sibling (Worker.LearnScript); nil: forget all
 	Notes    []string  // for the log: something an operator should know of a peer
+	Garbage  int       // bytes of large buffers that nothing needs any more
 }
 
 // Confirm asks whether a redirect that a script's reply spoke of is real.
@@ -244,7 +246,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
-	if len(w.retries) > 0 || len(w.confirms) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 {
+	if len(w.retries) > 0 || len(w.confirms) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -272,6 +274,7 @@ func (w *Worker) Tick() {
 	w.tickExclusive()
 	w.tickRetries()
 	w.tickConfirms()
+	w.tickLagging()
 	for _, s := range w.stalled {
 		w.wake(s)
 	}
@@ -307,6 +310,7 @@ func (w *Worker) EndTurn() *Ready {
 		w.goOn(s)
 	}
 	r := &w.ready
+	r.Garbage += w.set.TakeBig()
 	r.Conns = w.set.Take(r.Conns[:0])
 	r.Sessions = append(r.Sessions[:0], w.dirty...)
 	for i, s := range w.dirty {
@@ -320,7 +324,7 @@ func (w *Worker) EndTurn() *Ready {
 // Taken tells that the shell has done what the one-time fields of Ready asked.
 func (w *Worker) Taken() {
 	r := &w.ready
-	r.Refresh = false
+	r.Refresh, r.Garbage = false, 0
 	r.Confirms, r.Gathers, r.Scripts, r.Notes = r.Confirms[:0], r.Gathers[:0], r.Scripts[:0], r.Notes[:0]
 }
 

@@ -60,6 +60,7 @@ type Server struct {
 	started    time.Time
 	stop       context.Context // ends with Run
 	notes      noteLimit
+	memory     giver
 
 	mu   sync.Mutex
 	last *slots.Map

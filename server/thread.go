@@ -95,7 +95,7 @@ func (c *client) Ready(readable, writable bool) {
 // flush writes what the session has, and settles what is watched.
 func (c *client) flush() {
 	s := c.session
-	for !c.gone {
+	for !c.gone && !s.Dead() {
 		b := s.Output()
 		if len(b) == 0 {
 			break
@@ -174,7 +174,7 @@ func (b *backend) flush() {
 	for b.sock != nil && !b.connecting {
 		out := b.conn.NextWrite()
 		if len(out) == 0 {
-			b.sock.Watch(true, false)
+			b.sock.Watch(!b.conn.Paused(), false)
 			return
 		}
 		n, err := b.sock.Write(out)
@@ -182,7 +182,7 @@ func (b *backend) flush() {
 			b.conn.Wrote(n)
 		}
 		if err == errAgain || err == nil && n < len(out) {
-			b.sock.Watch(true, true)
+			b.sock.Watch(!b.conn.Paused(), true)
 			return
 		}
 		if err != nil {
@@ -367,6 +367,9 @@ func (t *thread) relay(r *proxy.Ready) {
 	}
 	for _, note := range r.Notes {
 		t.srv.note(note)
+	}
+	if r.Garbage > 0 {
+		t.srv.memory.let(r.Garbage)
 	}
 	t.worker.Taken()
 }

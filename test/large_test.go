@@ -1,0 +1,205 @@
+package test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// rss is the resident memory of a process in bytes.
+func rss(t *testing.T, pid int) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
+
+// TestLargeValue writes 256 MB and reads it back: the reply streams through
+// while the process grows by less than 16 MiB, what the request took is given
+// back, and clients of the same node go on meanwhile.
+func TestLargeValue(t *testing.T) {
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Log("memory is not measured: this system has no /proc")
+	}
+	const size = 256 << 20
+	node := redistest.Start(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	file := redistest.WriteFile(t, "keyway.yml", "listen: "+addr+"\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
+	p := start(t, "serve", "-c", file)
+	redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
+		c, err := redistest.TryDial(addr)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		r, err := c.TryDo("SET", "small", "1")
+		return err == nil && r.Text == "OK"
+	})
+	base := rss(t, p.cmd.Process.Pid)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	block := bytes.Repeat([]byte("0123456789abcdef"), 4096) // 64 KiB
+	sent := sha256.New()
+	fmt.Fprintf(conn, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%d\r\n", size)
+	for range size / len(block) {
+		if _, err := conn.Write(block); err != nil {
+			t.Fatal(err)
+		}
+		sent.Write(block)
+	}
+	io.WriteString(conn, "\r\n")
+	reply := make([]byte, 5)
+	conn.SetDeadline(time.Now().Add(60 * time.Second))
+	if _, err := io.ReadFull(conn, reply); err != nil || string(reply) != "+OK\r\n" {
+		t.Fatalf("SET of 256 MB: %q, %v", reply, err)
+	}
+	redistest.Eventually(t, 5*time.Second, "what the request took is given back", func() bool {
+		return rss(t, p.cmd.Process.Pid) < base+32<<20
+	})
+
+	before := rss(t, p.cmd.Process.Pid)
+	peak := make(chan int64)
+	stop := make(chan struct{})
+	go func() {
+		high := int64(0)
+		for {
+			select {
+			case <-stop:
+				peak <- high
+				return
+			case <-time.After(5 * time.Millisecond):
+				high = max(high, rss(t, p.cmd.Process.Pid))
+			}
+		}
+	}()
+	fmt.Fprintf(conn, "*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")
+	got := sha256.New()
+	head := make([]byte, len(fmt.Sprintf("$%d\r\n", size)))
+	if _, err := io.ReadFull(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(got, conn, size); err != nil {
+		t.Fatal(err)
+	}
+	close(stop)
+	grown := <-peak - before
+	if !bytes.Equal(got.Sum(nil), sent.Sum(nil)) {
+		t.Error("what was read is not what was written")
+	}
+	t.Logf("the process has grown by %d KiB while 256 MB passed", grown>>10)
+	if grown >= 16<<20 {
+		t.Errorf("the process has grown by %d KiB while the reply passed", grown>>10)
+	}
+	p.end(t)
+}
+
+// TestSlowReader: a client that does not read is not read from, and past
+// client_output it is closed; others go on.
+func TestSlowReader(t *testing.T) {
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 8mb}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	c := k.Dial()
+	c.MustDo("SET", "v", strings.Repeat("x", 1<<20))
+	slow, err := net.Dial("tcp", k.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	slow.(*net.TCPConn).SetReadBuffer(4 << 10)
+	slow.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	// Far more than may be unread, in one pipeline.
+	if _, err := slow.Write(bytes.Repeat([]byte("*2\r\n$3\r\nGET\r\n$1\r\nv\r\n"), 200)); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, 20*time.Second, "the slow client is closed", func() bool {
+		c.Expect("PONG", "PING")
+		return k.Snapshot()[0].ClosedSlow == 1
+	})
+	if out := k.Snapshot()[0].OutputBytes; out > 1<<20 {
+		t.Errorf("%d bytes are still held for it", out)
+	}
+	c.Expect("1", "EXISTS", "v")
+
+	// A client that pipelines small commands and does not read stops being
+	// read; it is not closed, and gets everything once it reads.
+	lazy, err := net.Dial("tcp", k.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lazy.Close()
+	const n = 400_000
+	go func() {
+		one := []byte("*2\r\n$4\r\nECHO\r\n$40\r\n" + strings.Repeat("e", 40) + "\r\n")
+		lazy.Write(bytes.Repeat(one, n))
+	}()
+	redistest.Eventually(t, 20*time.Second, "the lazy client has stopped being read", func() bool {
+		a := k.Snapshot()[0].BytesIn
+		time.Sleep(50 * time.Millisecond)
+		return a > 1<<20 && k.Snapshot()[0].BytesIn == a
+	})
+	if s := k.Snapshot()[0]; s.OutputBytes > 4<<20 || s.ClosedSlow != 1 {
+		t.Errorf("%d bytes held, %d closed", s.OutputBytes, s.ClosedSlow)
+	}
+	lazy.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if got, err := io.CopyN(io.Discard, lazy, n*47); err != nil {
+		t.Errorf("the lazy client got %d of %d bytes: %v", got, n*47, err)
+	}
+}
+
+// TestNodeDiesInsideReply: a reply that breaks off ends the client's
+// connection; nothing that could be taken for the rest follows.
+func TestNodeDiesInsideReply(t *testing.T) {
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	c := k.Dial()
+	const size = 64 << 20
+	c.MustDo("SETRANGE", "big", strconv.Itoa(size-1), "x")
+	conn, err := net.Dial("tcp", k.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")
+	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buf := make([]byte, 1<<20)
+	if _, err := io.ReadFull(conn, buf); err != nil {
+		t.Fatal(err)
+	}
+	node.Kill()
+	rest, err := io.ReadAll(conn)
+	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection did not end: %v", err)
+	}
+	if len(buf)+len(rest) >= size {
+		t.Fatal("the whole reply had left before the node died; the test has tested nothing")
+	}
+	if bytes.Contains(rest, []byte("ERR")) || bytes.Contains(rest, []byte("keyway")) {
+		t.Error("an error stands inside the reply")
+	}
+	if r := c.Do("GET", "x"); !strings.Contains(r.Text, "executed") {
+		t.Errorf("another client: %s", r)
+	}
+}

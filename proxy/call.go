@@ -18,6 +18,8 @@ type call struct {
 	tries      uint8 // times it was put off
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
+	asking     bool  // sent behind ASKING
+	careful    bool  // an EVALSHA whose node may lack the script
 
 	frame   []byte // kept while nothing else keeps it
 	lastErr []byte // the node's last word, while it waits to be sent again
@@ -57,6 +59,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
 			return
 		}
+	} else if c.careful {
+		c.careful = false
+		c.node.hasScript(frame)
 	}
 	if r.merge != nil {
 		r.merge.add(int(c.part), p.Bytes)
@@ -69,9 +74,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
-		if len(s.retry) > 0 {
-			w.overtaken(s, c)
-		}
+		w.overtaken(s, c)
 		w.finish(c, failed)
 	}
 }
@@ -86,6 +89,7 @@ func (c *call) Failed(_ *pool.Conn, _ []byte, f pool.Failure) {
 	if w.table.Clustered() {
 		w.ready.Refresh = true
 	}
+	c.node.proven = nil // it may have been restarted
 	if r.sess == nil {
 		r.parts--
 		w.freeIfDone(r)
@@ -103,6 +107,7 @@ func (c *call) Failed(_ *pool.Conn, _ []byte, f pool.Failure) {
 		r.reply = r.reply[:0]
 	}
 	if f.Sent {
+		w.overtaken(r.sess, c) // it may have been executed
 		w.stats.UnknownOutcome++
 		w.settle(c, resp.AppendError(w.scratch[:0], errOutcomeUnknown(c.node, f)))
 		return

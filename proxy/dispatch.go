@@ -102,6 +102,10 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	r := w.newRequest(s, cmd)
 	r.call.group = group
+	if cmd.Unproven() && n.careful(cmd, a) {
+		r.call.careful = true
+		w.fence(&r.call)
+	}
 	w.sendFrame(s, &r.call, n, a)
 	return true
 }

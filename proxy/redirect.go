@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,7 +28,7 @@ const (
 // An error is proof that nothing was executed only for plain commands: a
 // script or a module may have written before it answered in the same words.
 func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
-	code, rest, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
+	code, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
 	switch string(code) {
 	case "NOSCRIPT":
 		return w.onNoScript(c, conn, frame, reply)
@@ -39,14 +41,12 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 			w.settle(c, resp.AppendError(w.scratch[:0], errNodeIsCluster(c.node)))
 			return true
 		}
-		slot, target, ok := parseRedirect(rest, conn.Addr)
+		ask, slot, target, ok := redirection(reply, conn.Addr)
 		if !ok || slot != c.group {
 			return false
 		}
-		ask := string(code) == "ASK"
 		if c.req.cmd.Unproven() {
-			w.confirm(c, frame, reply, Confirm{Addr: conn.Addr, Slot: uint16(slot), Ask: ask, Target: target})
-			return true
+			return w.confirm(c, conn, frame, reply, target)
 		}
 		w.follow(c, frame, reply, ask, target)
 		return true
@@ -62,32 +62,33 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	return false
 }
 
-// parseRedirect reads "3999 127.0.0.1:6381". An empty host is that of the node
-// that answered (cluster specification, "MOVED Redirection"); an IPv6 address
-// stands without brackets.
-func parseRedirect(rest []byte, from string) (slot int32, target string, ok bool) {
-	num, addr, ok := strings.Cut(string(rest), " ")
-	if !ok {
-		return 0, "", false
+// redirection reads "-MOVED 3999 127.0.0.1:6381", or ASK. An empty host is that
+// of the node that answered (cluster specification, "MOVED Redirection"); an
+// IPv6 address stands without brackets.
+func redirection(reply []byte, from string) (ask bool, slot int32, target string, ok bool) {
+	text, _ := resp.ErrorText(reply)
+	f := strings.Split(string(text), " ")
+	if len(f) != 3 || f[0] != "MOVED" && f[0] != "ASK" {
+		return false, 0, "", false
 	}
-	n, err := strconv.ParseUint(num, 10, 14)
+	n, err := strconv.ParseUint(f[1], 10, 14)
 	if err != nil {
-		return 0, "", false
+		return false, 0, "", false
 	}
-	colon := strings.LastIndexByte(addr, ':')
+	colon := strings.LastIndexByte(f[2], ':')
 	if colon < 0 {
-		return 0, "", false
+		return false, 0, "", false
 	}
-	host, port := addr[:colon], addr[colon+1:]
+	host, port := f[2][:colon], f[2][colon+1:]
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return 0, "", false
+		return false, 0, "", false
 	}
 	if host == "" || host == "?" {
 		if host, _, err = net.SplitHostPort(from); err != nil {
-			return 0, "", false
+			return false, 0, "", false
 		}
 	}
-	return int32(n), net.JoinHostPort(strings.Trim(host, "[]"), port), true
+	return f[0] == "ASK", int32(n), net.JoinHostPort(strings.Trim(host, "[]"), port), true
 }
 
 // follow sends the call on to where the node has pointed, if that is a node
@@ -102,6 +103,15 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	if c.hops++; c.hops > maxHops {
 		w.stats.NotExecuted++
 		w.settle(c, resp.AppendError(w.scratch[:0], errTooManyHops(c.node)))
+		return
+	}
+	if c.req.sess.waitsBefore(c) {
+		// An earlier call to the same group is not on its way yet. This one
+		// may not pass it.
+		if !w.putOff(c, frame, reply) {
+			w.stats.NotExecuted++
+			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its slot is moving")))
+		}
 		return
 	}
 	id, known := w.table.ByAddr(target)
@@ -123,7 +133,7 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	s := c.req.sess
 	w.fence(c)
-	c.node = n
+	c.node, c.asking = n, ask
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.add(n.ordinal)
 	}
@@ -144,6 +154,47 @@ func (w *Worker) fence(c *call) {
 	if !c.redirected {
 		c.redirected = true
 		c.req.sess.redirecting++
+	}
+}
+
+// waitsBefore tells whether an earlier call of the client to c's group is held
+// up here.
+func (s *Session) waitsBefore(c *call) bool {
+	for _, held := range [2][]*call{s.retry, s.away} {
+		for _, other := range held {
+			if other.group == c.group && other.req.seq < c.req.seq {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sentAfter tells whether a later call of the client to c's group has been
+// sent already.
+func (s *Session) sentAfter(c *call) bool {
+	for r := c.req.next; r != nil; r = r.next {
+		if r.merge == nil {
+			if r.call.group == c.group && r.parts > 0 {
+				return true
+			}
+			continue
+		}
+		for i := range r.merge.parts {
+			if r.merge.calls[i].group == c.group {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lookInto counts a call as away until back.
+func (s *Session) lookInto(c *call) { s.away = append(s.away, c) }
+
+func (s *Session) back(c *call) {
+	if i := slices.Index(s.away, c); i >= 0 {
+		s.away = slices.Delete(s.away, i, i+1)
 	}
 }
 
@@ -170,7 +221,9 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	if len(s.retry) == 0 {
 		w.retries = append(w.retries, s)
 	}
-	s.retry = append(s.retry, c)
+	// In the order they first went, whatever order they came back in.
+	at, _ := slices.BinarySearchFunc(s.retry, c, func(a, b *call) int { return cmp.Compare(a.req.seq, b.req.seq) })
+	s.retry = slices.Insert(s.retry, at, c)
 	wait := min(retryMin<<min(c.tries, 8), retryMax)
 	s.retryAt = w.now + w.set.Rand.Int64N(wait) + 1
 	return true
@@ -181,7 +234,7 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 // order. The client gets the node's last word, which says that they were not
 // executed.
 func (w *Worker) overtaken(s *Session, by *call) {
-	if by.group < 0 {
+	if len(s.retry) == 0 || by.group < 0 {
 		return
 	}
 	kept := s.retry[:0]

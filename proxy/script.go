@@ -103,12 +103,32 @@ func (w *Worker) LearnScript(body []byte) {
 	w.learnScript(body, false)
 }
 
+// careful tells whether an EVALSHA goes to a node that is not known to have the
+// script. What the client sends next then waits for its reply, since the node
+// may have to be sent the script first.
+func (n *node) careful(cmd *command.Command, a command.Args) bool {
+	return (cmd.Name == "evalsha" || cmd.Name == "evalsha_ro") && !n.proven[string(a.Arg(1))]
+}
+
+// hasScript notes that the node has executed the EVALSHA in frame.
+func (n *node) hasScript(frame []byte) {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() < 2 || len(p.Arg(1)) != 2*sha1.Size {
+		return
+	}
+	if n.proven == nil || len(n.proven) >= maxScripts {
+		n.proven = map[string]bool{}
+	}
+	n.proven[string(p.Arg(1))] = true
+}
+
 // onNoScript handles a node that says it lacks a script which clients have
 // loaded. A script's own error may say so too, so the node is asked; only if
 // the script is missing indeed, and so cannot have run, it is sent in full.
 func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	name := c.req.cmd.Name
-	if name != "evalsha" && name != "evalsha_ro" || c.req.sess == nil {
+	if name != "evalsha" && name != "evalsha_ro" || c.req.sess.sentAfter(c) {
+		// Sent again, it would act after a later command of the same client.
 		return false
 	}
 	var p resp.Parser
@@ -129,12 +149,14 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	full = append(full, p.Tail(2)...)
 	said := bytes.Clone(reply)
 	w.fence(c)
+	c.req.sess.lookInto(c)
 	w.ask(conn, c.deadline, func(exists []byte, ok bool) {
 		if c.req.sess == nil {
 			c.req.parts--
 			w.freeIfDone(c.req)
 			return
 		}
+		c.req.sess.back(c)
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
 			w.settle(c, said)
 			return
@@ -149,46 +171,51 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	return true
 }
 
-// confirm is a script's call whose reply spoke of a redirect. Whether it is
-// one, the node's own view of the cluster tells: a script may say anything,
-// and it may have written before.
-type confirm struct {
-	c     *call
-	frame []byte
-	reply []byte
-	what  Confirm
-}
-
-func (w *Worker) confirm(c *call, frame, reply []byte, what Confirm) {
-	w.token++
-	what.Token = w.token
+// confirm looks into a script's reply that speaks of a redirect. A script may
+// say anything, and may have written before. So the node is asked about the
+// same keys by a plain command, on the same connection: only if it redirects
+// that one to the same place it has not executed the script. (What stays open
+// is a script that lies with the very address its slot moves to, in the moment
+// in which it moves there.)
+func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, target string) bool {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
+		return false
+	}
+	keys := c.req.cmd.Keys(&p, nil)
+	if len(keys) == 0 {
+		return false
+	}
+	exists := resp.AppendBulkString(resp.AppendArray(nil, 1+len(keys)), "EXISTS")
+	for _, k := range keys {
+		exists = resp.AppendBulk(exists, p.Arg(k))
+	}
+	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	w.fence(c)
-	w.confirms[w.token] = &confirm{c: c, frame: bytes.Clone(frame), reply: bytes.Clone(reply), what: what}
-	w.ready.Confirms = append(w.ready.Confirms, what)
-}
-
-// Confirmed brings the answer to one of Ready.Confirms: is the redirect real.
-func (w *Worker) Confirmed(token uint64, is bool) {
-	q := w.confirms[token]
-	if q == nil {
-		return
-	}
-	delete(w.confirms, token)
-	switch r := q.c.req; {
-	case r.sess == nil:
-		r.parts--
-		w.freeIfDone(r)
-	case is:
-		w.follow(q.c, q.frame, q.reply, q.what.Ask, q.what.Target)
-	default:
-		w.settle(q.c, q.reply)
-	}
-}
-
-func (w *Worker) tickConfirms() {
-	for token, q := range w.confirms {
-		if w.now >= q.c.deadline {
-			w.Confirmed(token, false)
+	c.req.sess.lookInto(c)
+	asked := &probe{done: func(said []byte, ok bool) {
+		s := c.req.sess
+		if s == nil {
+			c.req.parts--
+			w.freeIfDone(c.req)
+			return
 		}
+		s.back(c)
+		if ask, slot, where, is := redirection(said, conn.Addr); ok && is && slot == c.group && where == target {
+			w.follow(c, frame, reply, ask, target)
+			return
+		}
+		w.overtaken(s, c)
+		if !ok {
+			w.stats.UnknownOutcome++
+			reply = resp.AppendError(nil, errOutcomeUnknown(c.node, pool.Failure{Reason: "while its redirect was looked into"}))
+		}
+		w.settle(c, reply)
+	}}
+	if c.asking {
+		conn.SendAsking(asked, exists, w.now, c.deadline)
+	} else {
+		conn.Send(asked, exists, w.now, c.deadline)
 	}
+	return true
 }

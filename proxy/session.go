@@ -21,10 +21,11 @@ type Session struct {
 	out     output
 	parked  int // bytes of replies that wait for their turn
 
-	epoch       uint64 // of the worker when nothing was in flight
-	inflight    int    // calls that are not finished
-	redirecting int    // of them, being sent a second time
-	retry       []*call
+	epoch       uint64  // of the worker when nothing was in flight
+	inflight    int     // calls that are not finished
+	redirecting int     // of them, being sent a second time
+	retry       []*call // to be sent again later
+	away        []*call // whose error is being looked into
 	retryAt     int64
 	seq         uint64 // of the next request
 	wrote       ordinals

@@ -86,12 +86,11 @@ type Worker struct {
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for parts of commands
 
-	doomed   []*pool.Conn // exclusive connections to close
-	scripts  scriptCache
-	learned  map[string]*command.Command
-	confirms map[uint64]*confirm
-	gathers  map[uint64]*gather
-	token    uint64
+	doomed  []*pool.Conn // exclusive connections to close
+	scripts scriptCache
+	learned map[string]*command.Command
+	gathers map[uint64]*gather
+	token   uint64
 
 	redisVersion string
 	versionAsked bool
@@ -110,21 +109,11 @@ type Ready struct {
 	// read only from those that are Reading.
 	Sessions []*Session
 
-	Refresh  bool      // the topology should be fetched anew
-	Confirms []Confirm // answer each with Worker.Confirmed
-	Gathers  []uint64  // answer each with Worker.Gathered, once for every sibling
-	Scripts  [][]byte  // tell every sibling (Worker.LearnScript); nil: forget all
-	Notes    []string  // for the log: something an operator should know of a peer
-	Garbage  int       // bytes of large buffers that nothing needs any more
-}
-
-// Confirm asks whether a redirect that a script's reply spoke of is real.
-type Confirm struct {
-	Token  uint64
-	Addr   string // the node that is said to redirect
-	Slot   uint16
-	Ask    bool   // it is said to be handing the slot over, rather than not to have it
-	Target string // to whom
+	Refresh bool     // the topology should be fetched anew
+	Gathers []uint64 // answer each with Worker.Gathered, once for every sibling
+	Scripts [][]byte // tell every sibling (Worker.LearnScript); nil: forget all
+	Notes   []string // for the log: something an operator should know of a peer
+	Garbage int      // bytes of large buffers that nothing needs any more
 }
 
 // node is a server that keys live on.
@@ -137,9 +126,13 @@ type node struct {
 	waits      []wait1      // exclusive connections in use
 	exclusive  int          // how many
 
+	proven map[string]bool // scripts that it has executed by EVALSHA
+
 	moved, asked, retried uint64
 	retrying              int
 }
+
+func (n *node) key() string { return n.name + " " + n.addr }
 
 // label names the node in errors: a cluster's nodes have no name but their
 // address.
@@ -161,16 +154,15 @@ func New(o Options, table *router.Table) *Worker {
 	o.Connections = max(o.Connections, 1)
 	o.Workers = max(o.Workers, 1)
 	w := &Worker{
-		o:        o,
-		limits:   o.Limits,
-		unauth:   o.Limits.UnauthenticatedLimits(),
-		set:      pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
-		byName:   map[string]*node{},
-		parser:   new(resp.Parser),
-		learned:  map[string]*command.Command{},
-		confirms: map[uint64]*confirm{},
-		gathers:  map[uint64]*gather{},
-		stats:    newStats(),
+		o:       o,
+		limits:  o.Limits,
+		unauth:  o.Limits.UnauthenticatedLimits(),
+		set:     pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+		byName:  map[string]*node{},
+		parser:  new(resp.Parser),
+		learned: map[string]*command.Command{},
+		gathers: map[uint64]*gather{},
+		stats:   newStats(),
 
 		scratch:      make([]byte, 0, 4<<10),
 		redisVersion: "7.0.0",
@@ -186,10 +178,10 @@ func (w *Worker) SetTable(t *router.Table) {
 		w.epoch++ // clients with anything in flight are held; see consume
 	}
 	w.table = t
-	stay := map[string]*node{}
+	stay, before := map[string]*node{}, w.nodes
 	w.nodes, w.masters = make([]*node, len(t.Nodes)), nil
 	for i, tn := range t.Nodes {
-		key := tn.Name + " " + tn.Addr
+		key := (&node{name: tn.Name, addr: tn.Addr}).key()
 		n := w.byName[key]
 		if n == nil {
 			n = &node{w: w, name: tn.Name, addr: tn.Addr, ordinal: w.ordinal}
@@ -207,14 +199,14 @@ func (w *Worker) SetTable(t *router.Table) {
 			}
 		}
 	}
-	for key, n := range w.byName {
-		if stay[key] == nil {
+	w.byName = stay
+	for _, n := range before {
+		if stay[n.key()] == nil {
 			for _, c := range append(n.conns, n.idle...) {
 				c.Close(w.now, "the node has left the configuration")
 			}
 		}
 	}
-	w.byName = stay
 	w.print = fingerprint(w.masters)
 	for _, s := range w.retries {
 		s.retryAt = min(s.retryAt, w.now) // the wait was for this
@@ -246,7 +238,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
-	if len(w.retries) > 0 || len(w.confirms) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -273,7 +265,6 @@ func (w *Worker) Tick() {
 	w.askVersion()
 	w.tickExclusive()
 	w.tickRetries()
-	w.tickConfirms()
 	w.tickLagging()
 	for _, s := range w.stalled {
 		w.wake(s)
@@ -325,7 +316,7 @@ func (w *Worker) EndTurn() *Ready {
 func (w *Worker) Taken() {
 	r := &w.ready
 	r.Refresh, r.Garbage = false, 0
-	r.Confirms, r.Gathers, r.Scripts, r.Notes = r.Confirms[:0], r.Gathers[:0], r.Scripts[:0], r.Notes[:0]
+	r.Gathers, r.Scripts, r.Notes = r.Gathers[:0], r.Scripts[:0], r.Notes[:0]
 }
 
 // Clients is the number of open sessions.

@@ -225,7 +225,7 @@ func (p *Parser) oddHeader(buf []byte, lim *Limits, tooBig ProtocolError) (v num
 		p.canonical = false
 	}
 	p.scanned = end + 2
-	v.n, v.bad = parseInt(buf[p.pos+1 : end])
+	v.n, v.bad = parseInt(buf[min(p.pos+1, end):end]) // the line may be empty, its type byte missing
 	return v, end + 2, true, nil
 }
 

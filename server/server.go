@@ -32,8 +32,6 @@ type Topology interface {
 	Run(ctx context.Context, publish func(*slots.Map)) error
 	// Refresh asks for a new look soon.
 	Refresh()
-	// Confirm asks the node at addr whether it redirects commands for slot.
-	Confirm(ctx context.Context, addr string, slot uint16, ask bool, target string) bool
 }
 
 // Options are what the configuration does not say.
@@ -196,14 +194,6 @@ func (s *Server) refresh() {
 	if s.o.Topology != nil {
 		s.o.Topology.Refresh()
 	}
-}
-
-// confirm puts a worker's question to the topology, outside the loop.
-func (s *Server) confirm(t *thread, q proxy.Confirm) {
-	go func() {
-		is := s.o.Topology.Confirm(s.stop, q.Addr, q.Slot, q.Ask, q.Target)
-		t.loop.Post(func() { t.worker.Confirmed(q.Token, is) })
-	}()
 }
 
 // resolve looks a host name up outside the loop.

@@ -345,9 +345,6 @@ func (t *thread) relay(r *proxy.Ready) {
 	if r.Refresh {
 		t.srv.refresh()
 	}
-	for _, q := range r.Confirms {
-		t.srv.confirm(t, q)
-	}
 	for _, token := range r.Gathers {
 		for _, other := range t.srv.threads {
 			if other != t {

@@ -18,7 +18,7 @@ func TestReshardUnderLoad(t *testing.T) {
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	var tl tally
 	stop := make(chan struct{})
-	writers, wait := load(t, 20, k.Addr, &tl, 16, stop)
+	writers, wait := load(t, 20, k.Addr, &tl, 16, 10*time.Second, stop)
 	out, err := exec.Command("redis-cli", "--cluster", "reshard", c.Nodes[0].Addr,
 		"--cluster-from", c.IDs[0], "--cluster-to", c.IDs[1], "--cluster-slots", "5461", "--cluster-yes", "--cluster-pipeline", "20").CombinedOutput()
 	close(stop)
@@ -55,7 +55,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	var tl tally
 	stop := make(chan struct{})
-	writers, wait := load(t, 20, k.Addr, &tl, 16, stop)
+	writers, wait := load(t, 20, k.Addr, &tl, 16, 10*time.Second, stop)
 	redistest.Eventually(t, 20*time.Second, "the load runs", func() bool { return tl.replies.Load() > 20000 })
 	if n := tl.errors(); n != 0 {
 		t.Fatalf("errors before anything went wrong: %v", &tl)
@@ -122,10 +122,7 @@ func TestFrozenNode(t *testing.T) {
 	k := redistest.Serve(t, layouts(nodes)["slots"]+"backend: {request_timeout: 1s}\n").Ready()
 	var tl tally
 	stop := make(chan struct{})
-	writers, wait := load(t, 20, k.Addr, &tl, 1, stop)
-	for _, w := range writers {
-		w.slow = 1500 * time.Millisecond
-	}
+	writers, wait := load(t, 20, k.Addr, &tl, 1, 1500*time.Millisecond, stop)
 	redistest.Eventually(t, 20*time.Second, "the load runs", func() bool { return tl.replies.Load() > 20000 })
 	nodes[0].Freeze()
 	defer nodes[0].Thaw()

@@ -35,6 +35,7 @@ var hostile = []string{
 	"\x00", "\x00\r\n", "*\x00", "*1\x00\r\n$4\r\nPING\r\n", "PI\x00NG\r\n", "*1\r\n$\x00", "*1\r\n$4\x00\r\nPING\r\n",
 	strings.Repeat("a", 70000), strings.Repeat("a", 70000) + "\r\n", "*" + strings.Repeat("1", 70000), "*1\r\n$" + strings.Repeat("1", 70000), "\x00" + strings.Repeat("x", 70000), "*\x00" + strings.Repeat("1", 70000), "*1\r\n$\x00" + strings.Repeat("1", 70000),
 	"QUIT\r\nPING\r\n", "*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", "*1\r\n$0\r\n\r\nPING\r\n", "*2\r\n$3\r\nGET\r\n$3\r\na\r\n\r\n",
+	"*1\r\n\r\n", "*1\r0\r0", "*2\r\n$3\r\nGET\r\n\r\n",
 	"FOO\r\n", "foo bar baz\r\n", "*1\r\n$3\r\n\r\n\r\r\nPING\r\n", "*2\r\n$3\r\nFOO\r\n$4\r\na\r\nb\r\nPING\r\n",
 }
 

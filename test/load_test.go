@@ -217,11 +217,11 @@ func (w *writer) verify(t *testing.T, addr string, judge func(key string) bool) 
 }
 
 // load runs n writers until stop is closed and returns them.
-func load(t *testing.T, n int, addr string, tl *tally, depth int, stop <-chan struct{}) (writers []*writer, wait func()) {
+func load(t *testing.T, n int, addr string, tl *tally, depth int, slow time.Duration, stop <-chan struct{}) (writers []*writer, wait func()) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for i := range n {
-		w := &writer{id: i, addr: addr, keys: 40, depth: depth, size: 200, slow: 10 * time.Second, tally: tl}
+		w := &writer{id: i, addr: addr, keys: 40, depth: depth, size: 200, slow: slow, tally: tl}
 		if i%2 == 0 {
 			w.depth = 1
 		}

@@ -242,15 +242,6 @@ func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
 	return v, nil
 }
 
-// Confirm asks the node at addr, which must be known, whether it redirects
-// commands for slot: with ask, to target.
-func (w *Watcher) Confirm(ctx context.Context, addr string, slot uint16, ask bool, target string) bool {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	text, err := w.client(addr).ClusterNodes(ctx).Result()
-	return err == nil && redirects(text, slot, ask, target)
-}
-
 // client returns the control connection to a node. The settings are those of a
 // plain client that never acts on its own.
 func (w *Watcher) client(addr string) *redis.Client {

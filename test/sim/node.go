@@ -1,0 +1,199 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// node is a scripted member of a cluster: lists by key, slot ownership as Redis
+// Cluster has it (cluster.c, getNodeByQuery), one command at a time.
+type node struct {
+	addr      string
+	lists     map[string][]string
+	strs      map[string]string
+	owner     []int // by slot group: the node's own view
+	migrating map[int]int
+	importing map[int]int
+	self      int
+	world     *world
+
+	up     bool
+	frozen int64 // until when it does nothing
+}
+
+// groups is how many slots the simulated keys live in: few, so that every one
+// of them sees much.
+const groups = 8
+
+// group is the simulated slot of a key.
+func group(key []byte) int { return int(slots.Of(key)) * groups / slots.Count }
+
+// process takes a connection's whole commands and returns their replies.
+func (n *node) process(l *link) {
+	for len(l.toNode) > 0 {
+		k, st, err := l.parser.Next(l.toNode, &resp.DefaultLimits)
+		if err != nil {
+			n.world.failf("keyway sent bytes that a node refuses: %v: %.80q", err, l.toNode)
+			return
+		}
+		if st == resp.More {
+			return
+		}
+		if st == resp.Ready {
+			args := make([]string, l.parser.Len())
+			for i := range args {
+				args[i] = string(l.parser.Arg(i))
+			}
+			reply := n.execute(l, args)
+			n.world.logf("%s on link %d: %.60q -> %.60q", n, l.id, args, reply)
+			l.toProxy = append(l.toProxy, reply...)
+		}
+		l.toNode = l.toNode[k:]
+	}
+}
+
+func errorReply(format string, args ...any) []byte {
+	return resp.AppendError(nil, fmt.Sprintf(format, args...))
+}
+
+func (n *node) execute(l *link, args []string) []byte {
+	asking := l.asking
+	l.asking = false
+	switch args[0] {
+	case "PING":
+		if len(args) > 1 {
+			return resp.AppendBulkString(nil, args[1])
+		}
+		return resp.AppendSimple(nil, "PONG")
+	case "ASKING":
+		l.asking = true
+		return resp.AppendOK(nil)
+	case "INFO":
+		return resp.AppendBulkString(nil, "redis_version:7.0.15\r\n")
+	}
+	keys := args[1:2]
+	switch args[0] {
+	case "MGET", "EXISTS":
+		keys = args[1:]
+	case "EVAL":
+		keys = args[3:4]
+	}
+	if reply := n.redirect(keys, asking); reply != nil {
+		return reply
+	}
+	if n.world.chance(n.world.chaos.loading) && n.world.faults {
+		return errorReply("LOADING Redis is loading the dataset in memory")
+	}
+	n.world.executed++
+	switch args[0] {
+	case "RPUSH":
+		n.lists[args[1]] = append(n.lists[args[1]], args[2])
+		return resp.AppendInt(nil, int64(len(n.lists[args[1]])))
+	case "EXISTS":
+		count := int64(0)
+		for _, k := range keys {
+			if n.has(k) {
+				count++
+			}
+		}
+		return resp.AppendInt(nil, count)
+	case "SET":
+		n.strs[args[1]] = args[2]
+		return resp.AppendOK(nil)
+	case "GET":
+		return n.value(args[1], nil)
+	case "MGET":
+		b := resp.AppendArray(nil, len(keys))
+		for _, k := range keys {
+			b = n.value(k, b)
+		}
+		return b
+	case "EVAL":
+		// A script that writes, then says whatever it was told to say.
+		n.lists[args[3]] = append(n.lists[args[3]], args[4])
+		return errorReply("%s", args[5])
+	}
+	n.world.failf("a node got %q", args)
+	return errorReply("ERR unknown command")
+}
+
+func (n *node) value(key string, b []byte) []byte {
+	if v, ok := n.strs[key]; ok {
+		return resp.AppendBulkString(b, v)
+	}
+	return resp.AppendNull(b)
+}
+
+func (n *node) has(key string) bool {
+	_, list := n.lists[key]
+	_, str := n.strs[key]
+	return list || str
+}
+
+// redirect answers for keys that the node does not serve now.
+func (n *node) redirect(keys []string, asking bool) []byte {
+	g := group([]byte(keys[0]))
+	slot := slots.Of([]byte(keys[0]))
+	missing := 0
+	for _, k := range keys {
+		if !n.has(k) {
+			missing++
+		}
+	}
+	if to, yes := n.migrating[g]; yes && n.owner[g] == n.self {
+		switch {
+		case missing == len(keys):
+			return errorReply("ASK %d %s", slot, n.world.nodes[to].addr)
+		case missing > 0:
+			return errorReply("TRYAGAIN Multiple keys request during rehashing of slot")
+		}
+		return nil
+	}
+	if n.owner[g] == n.self {
+		return nil
+	}
+	if _, yes := n.importing[g]; yes && asking {
+		if len(keys) > 1 && missing > 0 {
+			return errorReply("TRYAGAIN Multiple keys request during rehashing of slot")
+		}
+		return nil
+	}
+	return errorReply("MOVED %d %s", slot, n.world.nodes[n.owner[g]].addr)
+}
+
+// table builds what a topology fetch from this node would find.
+func (n *node) table() *slots.Map {
+	nodes := make([]slots.Node, len(n.world.nodes))
+	owned := make([][]slots.Range, len(nodes))
+	for i, other := range n.world.nodes {
+		nodes[i] = slots.Node{Addr: other.addr, Master: slices.Contains(n.owner, i)}
+	}
+	for g, o := range n.owner {
+		owned[o] = append(owned[o], slots.Range{First: uint16(g * slots.Count / groups), Last: uint16((g+1)*slots.Count/groups - 1)})
+	}
+	m, err := slots.NewMap(nodes, owned)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// keysOf returns the node's keys of a group, in order.
+func (n *node) keysOf(g int) []string {
+	var keys []string
+	for k := range n.lists {
+		keys = append(keys, k)
+	}
+	for k := range n.strs {
+		keys = append(keys, k)
+	}
+	keys = slices.DeleteFunc(keys, func(k string) bool { return group([]byte(k)) != g })
+	slices.Sort(keys)
+	return keys
+}
+
+func (n *node) String() string { return "n" + strconv.Itoa(n.self) }

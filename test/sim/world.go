@@ -1,0 +1,447 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+const (
+	requestTimeout = 500 * time.Millisecond
+	// deadline is when every command must have been answered, in nanoseconds:
+	// the request timeout, once more for one that waits behind a redirect, and
+	// for a client that sleeps meanwhile.
+	deadline = int64(5 * time.Second)
+	step     = int64(time.Millisecond)
+)
+
+// chaos is how often things go wrong, in chances out of 10,000 a step.
+type chaos struct {
+	cut, freeze, crash, move, hangup, stall, loading int
+}
+
+// world is one simulated run.
+type world struct {
+	rng     *rand.Rand
+	now     int64
+	worker  *proxy.Worker
+	nodes   []*node
+	clients []*client
+	links   []*link
+	faults  bool
+	chaos   chaos
+
+	refreshAt int64
+	nextTick  int64
+
+	failure                                                  string
+	trace                                                    *strings.Builder
+	replies, refusals, unknowns, executed, redials, unproven int
+}
+
+// link is one connection between keyway and a node.
+type link struct {
+	id      int
+	conn    *pool.Conn
+	node    *node
+	opened  int64 // when it is connected
+	open    bool
+	told    bool // the connection was told it is connected
+	toNode  []byte
+	toProxy []byte
+	parser  resp.Parser
+	asking  bool
+}
+
+func (w *world) failf(format string, args ...any) {
+	if w.failure == "" {
+		w.failure = fmt.Sprintf("at %d ms: ", w.now/1e6) + fmt.Sprintf(format, args...)
+		w.logf("FAILED %s", w.failure)
+	}
+}
+
+func (w *world) logf(format string, args ...any) {
+	if w.trace != nil {
+		fmt.Fprintf(w.trace, "%7d ms  %s\n", w.now/1e6, fmt.Sprintf(format, args...))
+	}
+}
+
+func (w *world) chance(of10000 int) bool { return w.rng.IntN(10000) < of10000 }
+
+// Run simulates one seed and returns what went wrong, or nothing.
+func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1}
+	w.chaos = chaos{
+		cut: w.rng.IntN(60), freeze: w.rng.IntN(8), crash: w.rng.IntN(8), move: w.rng.IntN(200),
+		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30),
+	}
+	if seed%4 == 0 {
+		w.chaos.move = 0
+	}
+	owner := make([]int, groups)
+	for g := range owner {
+		owner[g] = g % 3
+	}
+	for i := range 3 {
+		w.nodes = append(w.nodes, &node{addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, world: w, up: true,
+			lists: map[string][]string{}, strs: map[string]string{}, owner: append([]int(nil), owner...),
+			migrating: map[int]int{}, importing: map[int]int{}})
+	}
+	w.worker = proxy.New(proxy.Options{
+		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Connections: 1 + w.rng.IntN(2), Seed: seed,
+	}, router.NewSlots(w.nodes[0].table()))
+	for i := range 6 {
+		w.clients = append(w.clients, w.newClient(i))
+	}
+	for w.now < 4*int64(time.Second) && w.failure == "" {
+		w.turn()
+	}
+	// Everything heals; every question must be answered and every list be as
+	// the clients were told.
+	w.faults = false
+	for _, n := range w.nodes {
+		n.up, n.frozen = true, 0
+	}
+	for end := w.now + deadline; w.now < end && w.failure == "" && w.outstanding(); {
+		w.turn()
+	}
+	for _, c := range w.clients {
+		if c.open && len(c.waiting) > 0 {
+			w.failf("client %d still waits for %s %v", c.id, c.waiting[0].kind, c.waiting[0].keys)
+		}
+		c.census()
+	}
+	for _, n := range w.worker.Snapshot().Nodes {
+		if n.Unsolicited > 0 || n.Violations > 0 {
+			w.failf("node %s is said to have broken the protocol: %+v", n.Addr, n.Stats)
+		}
+	}
+	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets", w.replies, w.refusals, w.unknowns, w.executed, w.redials)
+}
+
+func (w *world) newClient(id int) *client {
+	c := &client{id: id, world: w, open: true, latest: map[string]int{}, pushed: map[string]map[string]fate{}}
+	c.session = w.worker.Open(c, fmt.Sprintf("client-%d", id), "keyway")
+	return c
+}
+
+func (w *world) outstanding() bool {
+	for _, c := range w.clients {
+		if c.open && len(c.waiting) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// turn is one turn of the loop: time passes, bytes move, things break, and the
+// worker has its say.
+func (w *world) turn() {
+	w.now += step
+	w.worker.Turn(w.now, time.Unix(0, w.now))
+	if w.faults {
+		w.breakThings()
+		for _, c := range w.clients {
+			if c.open && len(c.waiting) < 40 && w.rng.IntN(6) == 0 {
+				c.ask()
+			}
+		}
+	}
+	for _, i := range w.rng.Perm(len(w.clients)) {
+		c := w.clients[i]
+		w.fromClient(c)
+		if c.open && c.stall != 0 && w.now >= c.stall {
+			c.stall = 0
+			w.flush(c.session)
+		}
+	}
+	for _, i := range w.rng.Perm(len(w.links)) {
+		w.exchange(w.links[i])
+	}
+	w.topology()
+	if w.now >= w.nextTick {
+		w.worker.Tick()
+		w.nextTick = min(w.worker.NextTick(), w.now+int64(10*time.Millisecond))
+	}
+	w.duties()
+	open := w.links[:0]
+	for _, l := range w.links {
+		if l.open {
+			open = append(open, l)
+		}
+	}
+	w.links = open
+}
+
+// some returns a random prefix of b, mostly all of it.
+func (w *world) some(b []byte) []byte {
+	if w.rng.IntN(4) == 0 && len(b) > 0 {
+		return b[:w.rng.IntN(len(b)+1)]
+	}
+	return b
+}
+
+func (w *world) fromClient(c *client) {
+	if !c.open || !c.session.Reading() {
+		return
+	}
+	b := w.some(c.toProxy)
+	if len(b) > 0 {
+		w.worker.Feed(c.session, b)
+		c.toProxy = c.toProxy[len(b):]
+	}
+}
+
+func (w *world) exchange(l *link) {
+	switch {
+	case !l.open:
+	case !l.told:
+		if w.now >= l.opened {
+			if !l.node.up {
+				l.open = false
+				l.conn.Fail(w.now, "connection refused")
+				return
+			}
+			l.told = true
+			l.conn.Connected(w.now)
+		}
+	default:
+		if l.node.up && w.now >= l.node.frozen {
+			l.node.process(l)
+		}
+		if b := w.some(l.toProxy); len(b) > 0 && !l.conn.Paused() && w.rng.IntN(3) > 0 {
+			l.toProxy = l.toProxy[len(b):]
+			l.conn.Received(bytes.Clone(b), w.now)
+		}
+	}
+}
+
+// duties does what the worker asks for, as the server does with sockets.
+func (w *world) duties() {
+	for {
+		r := w.worker.EndTurn()
+		for _, c := range r.Conns {
+			w.serve(c)
+		}
+		for _, s := range r.Sessions {
+			w.flush(s)
+		}
+		if r.Refresh && w.refreshAt < 0 {
+			w.refreshAt = w.now + w.rng.Int64N(int64(100*time.Millisecond))
+		}
+		busy := len(r.Conns)+len(r.Sessions) > 0
+		w.worker.Taken()
+		if !busy {
+			return
+		}
+	}
+}
+
+func (w *world) serve(c *pool.Conn) {
+	l, _ := c.Bind.(*link)
+	switch c.Duty() {
+	case pool.Hangup:
+		if l != nil {
+			l.open = false
+		}
+		w.logf("%s hung up: %s", c.Addr, c.Reason())
+	case pool.Dial:
+		if l != nil {
+			l.open = false
+		}
+		w.redials++
+		l = &link{id: w.redials, conn: c, open: true, opened: w.now + w.rng.Int64N(int64(5*time.Millisecond))}
+		for _, n := range w.nodes {
+			if n.addr == c.Addr {
+				l.node = n
+			}
+		}
+		if l.node == nil {
+			w.failf("keyway dials %s, which no node of the topology is", c.Addr)
+			return
+		}
+		c.Bind = l
+		w.links = append(w.links, l)
+		return
+	}
+	for l != nil && l.open && l.told {
+		b := c.NextWrite()
+		if len(b) == 0 {
+			return
+		}
+		n := len(w.some(b))
+		l.toNode = append(l.toNode, b[:n]...)
+		c.Wrote(n)
+		if n < len(b) {
+			// The rest leaves when the socket is writable again: soon.
+			w.later(c)
+			return
+		}
+	}
+}
+
+// later marks a connection with bytes left as due in the next turn.
+func (w *world) later(c *pool.Conn) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
+
+func (w *world) flush(s *proxy.Session) {
+	c := s.Bind.(*client)
+	if !c.open {
+		return
+	}
+	for !s.Dead() {
+		b := s.Output()
+		if len(b) == 0 || w.now < c.stall {
+			break
+		}
+		n := len(w.some(b))
+		c.got = append(c.got, b[:n]...)
+		s.Wrote(n)
+	}
+	c.read()
+	if s.Finished() {
+		w.leave(c)
+	}
+}
+
+// leave ends a client's connection; another takes its place with keys of its
+// own.
+func (w *world) leave(c *client) {
+	c.open = false
+	for _, q := range c.waiting {
+		if q.elem != "" {
+			c.pushed[q.keys[0]][q.elem] = unknown
+		}
+	}
+	w.worker.Gone(c.session)
+	w.logf("client %d has left with %d commands unanswered", c.id, len(c.waiting))
+	w.clients = append(w.clients, w.newClient(len(w.clients)))
+}
+
+// breakThings lets chance have its way.
+func (w *world) breakThings() {
+	for _, l := range w.links {
+		if l.open && l.told && w.chance(w.chaos.cut) {
+			w.logf("the connection to %s is cut", l.node)
+			if w.rng.IntN(2) == 0 {
+				l.node.process(l) // what had arrived is executed, its replies lost
+			}
+			l.open = false
+			l.conn.Fail(w.now, "connection reset by peer")
+		}
+	}
+	for _, n := range w.nodes {
+		switch {
+		case n.up && w.now >= n.frozen && w.chance(w.chaos.freeze):
+			n.frozen = w.now + w.rng.Int64N(int64(1500*time.Millisecond))
+			w.logf("%s freezes until %d ms", n, n.frozen/1e6)
+		case n.up && w.chance(w.chaos.crash):
+			w.logf("%s crashes", n)
+			n.up = false
+			for _, l := range w.links {
+				if l.open && l.node == n {
+					l.open = false
+					l.conn.Fail(w.now, "the node closed the connection")
+				}
+			}
+		case !n.up && w.chance(200):
+			n.up = true
+			w.logf("%s is back", n)
+		}
+	}
+	if w.chance(w.chaos.move) {
+		w.moveSlots()
+	}
+	for _, c := range w.clients {
+		if c.open && w.chance(w.chaos.hangup) && len(w.clients) < 40 {
+			w.leave(c)
+		}
+		if w.chance(w.chaos.stall) {
+			c.stall = w.now + w.rng.Int64N(int64(200*time.Millisecond))
+		}
+	}
+}
+
+// moveSlots takes a slot migration one step further, or begins one
+// (cluster specification, "Live reconfiguration").
+func (w *world) moveSlots() {
+	g := w.rng.IntN(groups)
+	from := w.nodes[w.owner(g)]
+	to, moving := from.migrating[g]
+	if !moving {
+		to = (from.self + 1 + w.rng.IntN(2)) % 3
+		w.logf("slot group %d begins to move from %s to n%d", g, from, to)
+		w.nodes[to].importing[g] = from.self
+		from.migrating[g] = to
+		return
+	}
+	target := w.nodes[to]
+	keys := from.keysOf(g)
+	for _, k := range keys[:min(len(keys), 1+w.rng.IntN(3))] {
+		if v, ok := from.lists[k]; ok {
+			target.lists[k] = v
+			delete(from.lists, k)
+		}
+		if v, ok := from.strs[k]; ok {
+			target.strs[k] = v
+			delete(from.strs, k)
+		}
+	}
+	if len(from.keysOf(g)) > 0 {
+		return
+	}
+	w.logf("slot group %d belongs to n%d now", g, to)
+	target.owner[g] = to
+	delete(target.importing, g)
+	from.owner[g] = to
+	delete(from.migrating, g)
+	for _, n := range w.nodes {
+		if w.rng.IntN(2) == 0 {
+			n.owner[g] = to // the others hear of it, or later by gossip
+		}
+	}
+}
+
+// owner is who really owns a group: the one who says so of itself.
+func (w *world) owner(g int) int {
+	for _, n := range w.nodes {
+		if n.owner[g] == n.self {
+			return n.self
+		}
+	}
+	w.failf("nobody owns group %d", g)
+	return 0
+}
+
+// topology lets gossip spread, and brings answers to what the worker asked.
+func (w *world) topology() {
+	for g := range groups {
+		if o := w.owner(g); w.rng.IntN(100) == 0 {
+			w.nodes[w.rng.IntN(len(w.nodes))].owner[g] = o
+		}
+	}
+	if w.refreshAt >= 0 && w.now >= w.refreshAt {
+		w.refreshAt = -1
+		w.worker.SetTable(router.NewSlots(w.nodes[w.rng.IntN(len(w.nodes))].view()))
+	}
+}
+
+// view is the topology that a fetch would end with: each group with the owner
+// that claims it, as the higher epoch wins.
+func (n *node) view() *slots.Map {
+	truth := &node{world: n.world, owner: make([]int, groups)}
+	for g := range truth.owner {
+		truth.owner[g] = n.world.owner(g)
+		if n.world.rng.IntN(10) == 0 {
+			truth.owner[g] = n.owner[g] // or a stale one now and then
+		}
+	}
+	return truth.table()
+}

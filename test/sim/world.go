@@ -25,7 +25,8 @@ const (
 
 // chaos is how often things go wrong, in chances out of 10,000 a step.
 type chaos struct {
-	cut, freeze, crash, move, hangup, stall, loading int
+	cut, freeze, crash, move, hangup, stall, loading, trickle int
+	lag                                                       int // the nodes' mean delay, in steps
 }
 
 // world is one simulated run.
@@ -59,6 +60,7 @@ type link struct {
 	toProxy []byte
 	parser  resp.Parser
 	asking  bool
+	trickle int64 // until when its replies come a few bytes at a time
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -81,7 +83,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1}
 	w.chaos = chaos{
 		cut: w.rng.IntN(60), freeze: w.rng.IntN(8), crash: w.rng.IntN(8), move: w.rng.IntN(200),
-		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30),
+		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10), lag: w.rng.IntN(12),
 	}
 	if seed%4 == 0 {
 		w.chaos.move = 0
@@ -109,6 +111,9 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	w.faults = false
 	for _, n := range w.nodes {
 		n.up, n.frozen = true, 0
+	}
+	for _, l := range w.links {
+		l.trickle = 0
 	}
 	for end := w.now + deadline; w.now < end && w.failure == "" && w.outstanding(); {
 		w.turn()
@@ -214,10 +219,14 @@ func (w *world) exchange(l *link) {
 			l.conn.Connected(w.now)
 		}
 	default:
-		if l.node.up && w.now >= l.node.frozen {
+		if l.node.up && w.now >= l.node.frozen && w.rng.IntN(1+w.chaos.lag) == 0 {
 			l.node.process(l)
 		}
-		if b := w.some(l.toProxy); len(b) > 0 && !l.conn.Paused() && w.rng.IntN(3) > 0 {
+		b := w.some(l.toProxy)
+		if w.now < l.trickle {
+			b = b[:min(len(b), 4)]
+		}
+		if len(b) > 0 && !l.conn.Paused() && w.rng.IntN(3) > 0 {
 			l.toProxy = l.toProxy[len(b):]
 			l.conn.Received(bytes.Clone(b), w.now)
 		}
@@ -328,6 +337,10 @@ func (w *world) leave(c *client) {
 // breakThings lets chance have its way.
 func (w *world) breakThings() {
 	for _, l := range w.links {
+		if w.chance(w.chaos.trickle) {
+			l.trickle = w.now + w.rng.Int64N(int64(2*time.Second))
+			w.logf("the connection to %s slows down", l.node)
+		}
 		if l.open && l.told && w.chance(w.chaos.cut) {
 			w.logf("the connection to %s is cut", l.node)
 			if w.rng.IntN(2) == 0 {

@@ -101,12 +101,12 @@ func (s *KeySpec) keys(args Args, dst []int) []int {
 		}
 	case ByNumber:
 		at := first + s.KeyNumIdx
-		if at >= n {
+		if at < 1 || at >= n {
 			return dst
 		}
 		num, ok := resp.ParseInt(args.Arg(at))
 		i := first + s.FirstKey
-		if !ok || num < 1 || num > int64(n) || i+(int(num)-1)*s.Step >= n {
+		if !ok || num < 1 || num > int64(n) || i < 1 || i+(int(num)-1)*s.Step >= n {
 			return dst
 		}
 		for ; num > 0; num-- {

@@ -29,7 +29,7 @@ func learned(v value) *Command {
 	if len(l) < 6 {
 		return nil
 	}
-	c := &Command{Name: strings.ToLower(l[0].text), ID: LearnedID, Arity: int(l[1].num), Group: "module", Flags: Module}
+	c := &Command{Name: strings.ToLower(l[0].text), ID: LearnedID, Arity: l[1].small(), Group: "module", Flags: Module}
 	for _, f := range l[2].list {
 		c.Flags |= flagNames[strings.ToLower(f.text)]
 	}
@@ -37,7 +37,7 @@ func learned(v value) *Command {
 		for _, s := range l[8].list {
 			c.Specs = append(c.Specs, learnedSpec(s))
 		}
-	} else if first, last, step := int(l[3].num), int(l[4].num), int(l[5].num); first > 0 && step > 0 {
+	} else if first, last, step := l[3].small(), l[4].small(), l[5].small(); first > 0 && step > 0 {
 		// Before Redis 7 there are only first key, last key and step.
 		if last >= 0 {
 			last -= first
@@ -73,18 +73,18 @@ func learnedSpec(v value) KeySpec {
 			spec := val.get("spec")
 			switch val.get("type").text {
 			case "index":
-				s.Begin, s.Pos = AtIndex, int(spec.get("index").num)
+				s.Begin, s.Pos = AtIndex, spec.get("index").small()
 			case "keyword":
-				s.Begin, s.Keyword, s.From = AtKeyword, strings.ToLower(spec.get("keyword").text), int(spec.get("startfrom").num)
+				s.Begin, s.Keyword, s.From = AtKeyword, strings.ToLower(spec.get("keyword").text), spec.get("startfrom").small()
 			}
 		case "find_keys":
 			spec := val.get("spec")
-			s.Step = max(1, int(spec.get("keystep").num))
+			s.Step = max(1, spec.get("keystep").small())
 			switch val.get("type").text {
 			case "range":
-				s.Find, s.LastKey, s.Limit = InRange, int(spec.get("lastkey").num), int(spec.get("limit").num)
+				s.Find, s.LastKey, s.Limit = InRange, spec.get("lastkey").small(), spec.get("limit").small()
 			case "keynum":
-				s.Find, s.KeyNumIdx, s.FirstKey = ByNumber, int(spec.get("keynumidx").num), int(spec.get("firstkey").num)
+				s.Find, s.KeyNumIdx, s.FirstKey = ByNumber, spec.get("keynumidx").small(), spec.get("firstkey").small()
 			}
 		}
 	}
@@ -97,6 +97,10 @@ type value struct {
 	num  int64
 	list []value
 }
+
+// small is the number, bounded so that no sum or product of a few such
+// overflows: a position in a command is never larger.
+func (v value) small() int { return int(max(-1<<20, min(1<<20, v.num))) }
 
 // get looks up a key in a map that came as a flat list.
 func (v value) get(key string) value {

@@ -144,7 +144,7 @@ func (c *Config) checkLayout() error {
 	}
 	needsNodes := c.Layout != LayoutSlots || len(c.Slots.Static) > 0
 	if needsNodes && len(c.Nodes) == 0 {
-		return c.Errorf("nodes", "list the servers: nodes: [{name: a, addr: 127.0.0.1:7101}]", "layout %s without nodes", c.Layout)
+		return c.Errorf("layout", "list the servers: nodes: [{name: a, addr: 127.0.0.1:7101}]", "layout %s without nodes", c.Layout)
 	}
 	return nil
 }

@@ -1,0 +1,202 @@
+package command
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+func parse(t *testing.T, line string) Args {
+	t.Helper()
+	p := new(resp.Parser)
+	if _, st, err := p.Next([]byte(line+"\r\n"), &resp.DefaultLimits); st != resp.Ready || err != nil {
+		t.Fatal(line, st, err)
+	}
+	return p
+}
+
+func TestLookup(t *testing.T) {
+	for _, c := range ByID {
+		container, sub, isSub := strings.Cut(c.Name, "|")
+		got := Lookup([]byte(strings.ToUpper(container)))
+		if isSub && got != nil {
+			got = got.Sub([]byte(strings.ToUpper(sub)))
+		}
+		if got != c {
+			t.Errorf("%s is not found", c.Name)
+		}
+		if ByID[c.ID] != c {
+			t.Errorf("%s has the ID of another", c.Name)
+		}
+	}
+	for _, name := range []string{"", "gett", "ge", "nothing", strings.Repeat("x", 100), "get\x00", "client|id"} {
+		if c := Lookup([]byte(name)); c != nil {
+			t.Errorf("%q is taken for %s", name, c.Name)
+		}
+	}
+	name := []byte("HGetAll")
+	if n := testing.AllocsPerRun(100, func() { Lookup(name) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Nothing that changes the number of replies or the state of a connection may
+// come onto a shared one (requirement B6).
+func TestHandling(t *testing.T) {
+	for _, name := range strings.Fields(`client|reply client|tracking client|caching client|setname client|no-evict client|pause client|kill
+		subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf hello auth reset quit select
+		readonly readwrite asking multi exec discard watch unwatch blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof
+		script|debug debug shutdown replicaof slaveof failover cluster|reset migrate himport`) {
+		container, sub, isSub := strings.Cut(name, "|")
+		c := Lookup([]byte(container))
+		if c != nil && isSub {
+			c = c.Sub([]byte(sub))
+		}
+		if c == nil {
+			t.Errorf("no command %s", name)
+			continue
+		}
+		switch c.Handling {
+		case ByKey, Split, AnyMaster, AllMasters:
+			t.Errorf("%s reaches shared connections: %s", name, c.Handling)
+		}
+	}
+	for name, want := range map[string]Handling{
+		"get": ByKey, "eval": ByKey, "xread": ByKey, "hexpire": ByKey, "vadd": ByKey, "arset": ByKey, "mget": Split, "del": Split, "msetnx": ByKey, "msetex": ByKey,
+		"ping": Local, "dbsize": AllMasters, "scan": Local, "config": NotYet, "bgsave": Refused, "publish": NotYet,
+	} {
+		if got := Lookup([]byte(name)).Handling; name != "config" && got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestAllow(t *testing.T) {
+	ids, err := Allow([]string{"config", "memory doctor", "BGSAVE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"config|get", "config|set", "memory|doctor", "bgsave"} {
+		container, sub, isSub := strings.Cut(name, "|")
+		c := Lookup([]byte(container))
+		if isSub {
+			c = c.Sub([]byte(sub))
+		}
+		if !ids[c.ID] {
+			t.Errorf("%s is not allowed", name)
+		}
+	}
+	for _, name := range []string{"monitor", "nothing", "config|nothing", "subscribe", "multi", "script|debug", "blpop", "debug"} {
+		if _, err := Allow([]string{name}); err == nil {
+			t.Errorf("%s was allowed", name)
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	parts := func(s ...string) [][]byte {
+		var b [][]byte
+		for _, p := range s {
+			b = append(b, []byte(p))
+		}
+		return b
+	}
+	sub := func(c, s string) *Command { return Lookup([]byte(c)).Sub([]byte(s)) }
+	for _, tc := range []struct {
+		cmd   *Command
+		parts [][]byte
+		want  string
+	}{
+		{Lookup([]byte("del")), parts(":1\r\n", ":0\r\n", ":5\r\n"), ":6\r\n"},
+		{Lookup([]byte("del")), parts(":1\r\n", "-ERR x\r\n", ":5\r\n"), "-ERR x\r\n"},
+		{Lookup([]byte("del")), parts(":1\r\n", "+odd\r\n"), `-ERR keyway: a node's reply cannot be merged: "+odd\r\n"` + "\r\n"},
+		{Lookup([]byte("mset")), parts("+OK\r\n", "+OK\r\n"), "+OK\r\n"},
+		{Lookup([]byte("mset")), parts("+OK\r\n", "-OOM x\r\n"), "-OOM x\r\n"},
+		{Lookup([]byte("keys")), parts("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\nc\r\n"), "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"},
+		{Lookup([]byte("randomkey")), parts("$-1\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
+		{Lookup([]byte("randomkey")), parts("$-1\r\n", "$-1\r\n"), "$-1\r\n"},
+		{Lookup([]byte("wait")), parts(":2\r\n", ":1\r\n"), ":1\r\n"},
+		{sub("script", "exists"), parts("*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"), "*2\r\n:1\r\n:0\r\n"},
+		{sub("script", "load"), parts("$1\r\na\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
+	} {
+		if got := string(tc.cmd.Merge(nil, tc.parts, 0)); got != tc.want {
+			t.Errorf("%s of %q: %q, want %q", tc.cmd.Name, tc.parts, got, tc.want)
+		}
+	}
+	got := MergeByKey(nil, parts("*2\r\n$1\r\na\r\n$-1\r\n", "-ERR down\r\n", "*1\r\n$1\r\nz\r\n"), []int32{0, 1, 2, 0, 1})
+	if want := "*5\r\n$1\r\na\r\n-ERR down\r\n$1\r\nz\r\n$-1\r\n-ERR down\r\n"; string(got) != want {
+		t.Errorf("by key: %q, want %q", got, want)
+	}
+	info := Lookup([]byte("info")).Merge(nil, [][]byte{
+		resp.AppendBulkString(nil, "# Server\r\nredis_mode:cluster\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=1\r\n"),
+		resp.AppendBulkString(nil, "# Keyspace\r\ndb0:keys=40,expires=5\r\n"),
+	}, 0)
+	if s := string(info); !strings.Contains(s, "db0:keys=42,expires=6\r\n") || !strings.Contains(s, "redis_mode:standalone\r\n") {
+		t.Errorf("info: %q", s)
+	}
+}
+
+func TestAppendPart(t *testing.T) {
+	a := parse(t, "MSET a 1 b 2 c 3 a 4")
+	got := Lookup([]byte("mset")).AppendPart(nil, a, 0, []int32{3, 0, 0, 0}, 2)
+	if want := "*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\na\r\n$1\r\n4\r\n"; string(got) != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// The reply of Redis 7 to COMMAND INFO for a module's command, and of Redis 6.
+func TestLearn(t *testing.T) {
+	seven := "*1\r\n*10\r\n$9\r\nmod.write\r\n:-3\r\n*2\r\n+write\r\n+module\r\n:2\r\n:2\r\n:1\r\n*0\r\n*0\r\n" +
+		"*1\r\n*6\r\n$5\r\nflags\r\n*1\r\n+RW\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:2\r\n" +
+		"$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n"
+	six := "*1\r\n*7\r\n$9\r\nmod.write\r\n:-3\r\n*1\r\n+write\r\n:2\r\n:2\r\n:1\r\n*0\r\n"
+	for version, reply := range map[string]string{"7": seven, "6": six} {
+		c := Learn([]byte(reply))
+		if c == nil || c.Name != "mod.write" || c.Arity != -3 || c.Handling != ByKey || c.Single != 2 || !c.Unproven() || c.ID != LearnedID {
+			t.Errorf("Redis %s: %+v", version, c)
+			continue
+		}
+		if keys := c.Keys(parse(t, "mod.write x y z"), nil); len(keys) != 1 || keys[0] != 2 {
+			t.Errorf("Redis %s: keys %v", version, keys)
+		}
+	}
+	for _, reply := range []string{"", "*1\r\n*-1\r\n", "*1\r\n$-1\r\n", "*0\r\n", "-ERR x\r\n", "*1\r\n*2\r\n$1\r\na\r\n:1\r\n", "*1\r\n*6\r\n", strings.Repeat("*1\r\n", 100)} {
+		if c := Learn([]byte(reply)); c != nil {
+			t.Errorf("%q teaches %+v", reply, c)
+		}
+	}
+}
+
+// FuzzKeys: whatever the arguments, key positions lie among them, and a
+// command that a node has described cannot make keyway fail.
+func FuzzKeys(f *testing.F) {
+	for _, s := range []string{"EVAL s 2 a b", "XREAD STREAMS a b 0 0", "SORT a STORE", "MIGRATE h 1 \"\" 0 1 KEYS", "ZUNIONSTORE d 99999999999 a", "GEORADIUS a 1 2 3 km STORE", "MSET a"} {
+		f.Add([]byte(s), []byte("*1\r\n*6\r\n$1\r\na\r\n:-1\r\n*0\r\n:1\r\n:-1\r\n:1\r\n"))
+	}
+	f.Fuzz(func(t *testing.T, line, described []byte) {
+		var p resp.Parser
+		if _, st, err := p.Next(append(line, '\n'), &resp.DefaultLimits); st != resp.Ready || err != nil {
+			return
+		}
+		check := func(c *Command) {
+			if c == nil {
+				return
+			}
+			for _, k := range c.Keys(&p, nil) {
+				if k < 1 || k >= p.Len() {
+					t.Fatalf("%s: key at %d of %d", c.Name, k, p.Len())
+				}
+			}
+		}
+		if c := Lookup(p.Arg(0)); c != nil && c.ArityOK(p.Len()) {
+			check(c)
+			if p.Len() > 1 {
+				if s := c.Sub(p.Arg(1)); s != nil && s.ArityOK(p.Len()) {
+					check(s)
+				}
+			}
+		}
+		check(Learn(described))
+	})
+}

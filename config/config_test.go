@@ -1,0 +1,140 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func env(name string) (string, bool) {
+	if name == "SECRET" {
+		return "s3cret", true
+	}
+	return "", false
+}
+
+func TestLoadAll(t *testing.T) {
+	text, err := os.ReadFile("testdata/all.good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse("all", text, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Listen) != 2 || c.Threads != 2 || c.Nodes[0].Weight != 3 || c.Nodes[1].Weight != 1 || c.Nodes[2].Addr != "[::1]:7103" {
+		t.Errorf("%+v", c)
+	}
+	if c.Backend.Password != "s3cret" || c.Clients.Password != "xs3crety" || c.Backend.RequestTimeout != 3*time.Second || c.Clients.IdleTimeout != 5*time.Minute {
+		t.Errorf("%+v %+v", c.Backend, c.Clients)
+	}
+	if c.Limits.MaxBulk != 64<<20 || c.Limits.ClientOutput != 1<<30 || c.Limits.MaxInline != 4096 {
+		t.Errorf("%+v", c.Limits)
+	}
+	if s := c.Slots.Static["c"]; len(s) != 2 || s[1] != (SlotRange{16383, 16383}) {
+		t.Errorf("%+v", s)
+	}
+	if *c.Range.Rules[0].Prefix != "user:" || *c.Range.Rules[0].From != "1" || c.Range.Rules[1].Prefix != nil {
+		t.Errorf("%+v", c.Range.Rules)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := Parse("min", []byte("slots: {seeds: 127.0.0.1:7001}\n"), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Default()
+	if c.Listen[0] != d.Listen[0] || c.Layout != "slots" || c.Clients.Max != 10000 || c.Limits != d.Limits || c.Backend != d.Backend {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Every example that ships is valid.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("../examples/*.yml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("examples: %v %v", files, err)
+	}
+	for _, f := range files {
+		if _, err := Load(f); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+const nodes = "nodes: [{name: a, addr: \"127.0.0.1:1\"}, {name: b, addr: \"127.0.0.1:2\"}]\n"
+
+// Errors name file, line, column, key and what to write instead.
+func TestErrors(t *testing.T) {
+	for _, tc := range []struct{ yaml, want string }{
+		{"layuot: slots\n", `f.yml:1:1: unknown key "layuot"; did you mean "layout"?`},
+		{"ring:\n  hsh: x\n", `f.yml:2:3: ring: unknown key "hsh"; did you mean "hash"?`},
+		{"zzzzzz: 1\n", `f.yml:1:1: unknown key "zzzzzz"; known here: listen, admin, threads`},
+		{"threads: many\n", `f.yml:1:10: threads: "many" is not a whole number; write a whole number`},
+		{"threads: 0\nslots: {seeds: [a:1]}\n", "f.yml:1:10: threads: out of range; write a whole number from 1 to 256"},
+		{"threads: [1]\n", "f.yml:1:10: threads: a list where a single value is expected; write a single value"},
+		{"nodes: a\n", "f.yml:1:8: nodes: a single value where a list is expected; write a list: [...]"},
+		{"backend: [1]\n", "f.yml:1:10: backend: a list where keys are expected; write keys and values: username, password"},
+		{"layout: rings\n", `f.yml:1:9: layout: unknown layout "rings"; write slots, ring, range or modulo`},
+		{"layout: ring\n", "f.yml:1:9: layout: layout ring without nodes; list the servers"},
+		{"layout: slots\n", "slots: layout slots needs a cluster's seeds or a static table; write slots: {seeds: [127.0.0.1:7001]} or"},
+		{"backend: {request_timeout: 2}\n", `f.yml:1:28: backend.request_timeout: "2" is not a duration; write a number and a unit: 500ms, 2s, 5m`},
+		{"limits: {max_bulk: lots}\n", `f.yml:1:20: limits.max_bulk: "lots" is not a size; write a number of bytes or one with a unit: 64kb, 512mb, 1gb`},
+		{"limits: {max_bulk: 5gb}\nslots: {seeds: [a:1]}\n", "f.yml:1:20: limits.max_bulk: out of range; write a size from 1kb to below 4gb"},
+		{"clients: {password: \"${NOPE}\"}\n", "f.yml:1:21: clients.password: the environment has no variable NOPE; set NOPE in keyway's environment"},
+		{"clients: {password: }\n", "f.yml:1:21: clients.password: no value; write a value"},
+		{"listen: nowhere\n", `f.yml:1:9: listen: "nowhere" is not an address; write HOST:PORT`},
+		{"listen: [127.0.0.1:1, 127.0.0.1:99999]\n", `f.yml:1:23: listen[1]: "127.0.0.1:99999" has no valid port`},
+		{"listen: unix://x\n", `"unix://x" is not an absolute path; write unix:///run/keyway.sock`},
+		{"nodes: [{addr: \"a:1\"}]\n", "f.yml:1:9: nodes[0]: a node without a name"},
+		{"nodes: [{name: a}]\n", "nodes[0]: a node without an address; add addr: HOST:PORT"},
+		{"nodes: [{name: a, addr: \"a:1\"}, {name: a, addr: \"a:2\"}]\n", `f.yml:1:40: nodes[1].name: "a" is also the name of nodes[0]`},
+		{"nodes: [{name: a, addr: \"a:1\"}, {name: b, addr: \"a:1\"}]\n", `nodes[1].addr: "a:1" is also the address of nodes[0]`},
+		{"nodes: [{name: a, addr: \"a:1\", weight: 0}]\n", "nodes[0].weight: weight 0; write a whole number from 1"},
+		{nodes + "slots: {static: {a: 0-100, b: 100-16383}}\n", "f.yml:2:31: slots.static.b: slot 100 is given to a already; give each slot to one node"},
+		{nodes + "slots: {static: {a: 0-100, b: 102-16383}}\n", "f.yml:2:17: slots.static: nobody has the slots 101-101; add 101-101 to one of the nodes"},
+		{nodes + "slots: {static: {a: 0-100, z: 101-16383}}\n", `slots.static.z: no node is called "z"; write one of a, b`},
+		{nodes + "slots: {static: {a: 5-3}}\n", `slots.static.a: "5-3" is no range of slots`},
+		{nodes + "slots: {static: {a: 0-16384}}\n", `"0-16384" is no range of slots; write slots from 0 to 16383`},
+		{nodes + "slots: {seeds: [a:1], static: {a: 0-16383}}\n", "both seeds and static; keep seeds"},
+		{nodes + "layout: range\n", "range: layout range without rules"},
+		{nodes + "layout: range\nrange: {rules: [{prefix: u, from: x, to: 2, node: a}]}\n", `f.yml:3:35: range.rules[0].from: "x" is not a number; with a prefix, write whole numbers`},
+		{nodes + "layout: range\nrange: {rules: [{prefix: u, from: 3, to: 2, node: a}]}\n", "range.rules[0].to: 2 is less than 3"},
+		{nodes + "layout: range\nrange: {rules: [{from: m, to: a, node: a}]}\n", `range.rules[0].to: "a" does not come after "m"`},
+		{nodes + "layout: range\nrange: {rules: [{from: m, to: z, node: q}]}\n", `range.rules[0].node: no node is called "q"; write one of a, b`},
+		{nodes + "layout: range\nrange: {default: q}\n", `range.default: no node is called "q"`},
+		{"hash_tag: \"{\"\nslots: {seeds: [a:1]}\n", `f.yml:1:11: hash_tag: "{"; write two characters`},
+		{"layout: slots\nlayout: ring\n", `f.yml:2:1: the key "layout" stands twice; keep one of them`},
+		{"a: [\n", "f.yml:"},
+	} {
+		_, err := Parse("f.yml", []byte(tc.yaml), env)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%q:\n got %v\nwant %s", tc.yaml, err, tc.want)
+		}
+	}
+}
+
+// FuzzParse: no file makes the decoder fail in any other way than with an
+// error that names the file.
+func FuzzParse(f *testing.F) {
+	good, err := os.ReadFile("testdata/all.good.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	for _, s := range []string{"nodes: [{name: a}]", "slots: {static: {a: [1,2-3]}}", "a: &x [*x]", "listen: !!int 3", "? [a]\n: b", "limits: {max_bulk: 99999999999999999999gb}", "range: {rules: [{from: 1}]}"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse("f.yml", text, env)
+		if err != nil && !strings.HasPrefix(err.Error(), "f.yml:") {
+			t.Errorf("an error that does not name the file: %v", err)
+		}
+		if err == nil && c == nil {
+			t.Error("neither configuration nor error")
+		}
+	})
+}

@@ -1,0 +1,63 @@
+package slots
+
+import "testing"
+
+// The examples of the cluster specification, "Key distribution model" and "Hash
+// tags"; the numbers are CLUSTER KEYSLOT's.
+func TestSlotAndTag(t *testing.T) {
+	for _, tc := range []struct {
+		key, tag string
+		slot     uint16
+	}{
+		{"123456789", "123456789", 0x31C3},
+		{"{user1000}.following", "user1000", 3443},
+		{"{user1000}.followers", "user1000", 3443},
+		{"foo{}{bar}", "foo{}{bar}", 8363},
+		{"foo{{bar}}zap", "{bar", 4015},
+		{"foo{bar}{zap}", "bar", 5061},
+		{"", "", 0},
+		{"{}", "{}", 15257},
+		{"foo{bar", "foo{bar", 15278},
+		{"}foo{bar}", "bar", 5061},
+	} {
+		if got := string(Tag([]byte(tc.key), '{', '}')); got != tc.tag {
+			t.Errorf("tag of %q: %q, want %q", tc.key, got, tc.tag)
+		}
+		if got := Of([]byte(tc.key)); got != tc.slot {
+			t.Errorf("slot of %q: %d, want %d", tc.key, got, tc.slot)
+		}
+	}
+}
+
+func TestMap(t *testing.T) {
+	nodes := []Node{{Addr: "a"}, {Addr: "b"}}
+	m, err := NewMap(nodes, [][]Range{{{0, 99}, {200, 200}}, {{100, 199}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for slot, want := range map[uint16]int{0: 0, 99: 0, 100: 1, 199: 1, 200: 0, 201: Unowned, 16383: Unowned} {
+		if got := m.Owner(slot); got != want {
+			t.Errorf("owner of %d: %d, want %d", slot, got, want)
+		}
+	}
+	if m.Covered() != 201 {
+		t.Errorf("covered: %d", m.Covered())
+	}
+	if n := m.WithOwner(300, 1); n.Owner(300) != 1 || m.Owner(300) != Unowned || n.Same(m) || !m.Same(m) {
+		t.Error("WithOwner has changed the map it was asked of")
+	}
+	if _, err := NewMap(nodes, [][]Range{{{0, 10}}, {{10, 20}}}); err == nil {
+		t.Error("a slot with two owners was accepted")
+	}
+	if _, err := NewMap(nodes, [][]Range{{{0, 16384}}}); err == nil {
+		t.Error("a slot beyond the last was accepted")
+	}
+}
+
+func BenchmarkOf(b *testing.B) {
+	key := []byte("key:000000012345")
+	b.ReportAllocs()
+	for b.Loop() {
+		Of(key)
+	}
+}

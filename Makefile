@@ -2,7 +2,7 @@
 # look. Nothing here needs more than Go, redis-server, redis-tools and twemproxy,
 # and `make tools` installs those where it can.
 
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 SEEDS ?= 10000
 

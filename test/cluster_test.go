@@ -130,11 +130,10 @@ func TestFrozenNode(t *testing.T) {
 	healthy, dead := k.Dial(), k.Dial()
 	asked := 0
 	for time.Since(frozen) < 10*time.Second {
-		began := time.Now()
 		if r := healthy.Do("SET", keyOfSlot(9000), "x"); r.Kind == '-' {
 			t.Errorf("a request to a node that runs failed: %s", r)
 		}
-		began = time.Now()
+		began := time.Now()
 		r := dead.Do("GET", keyOfSlot(100))
 		if took := time.Since(began); r.Kind != '-' || took > 1100*time.Millisecond {
 			t.Errorf("a request to the frozen node: %s after %s", r, took)

@@ -229,6 +229,7 @@ func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
 		v.m, err = fromShards(shards, addr)
 	case errors.As(err, &unknown):
 		var list []redis.ClusterSlot
+		//lint:ignore SA1019 Redis before 7 has nothing else.
 		if list, err = c.ClusterSlots(ctx).Result(); err == nil {
 			v.m, err = fromSlots(list, addr)
 		}

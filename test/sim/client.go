@@ -20,11 +20,9 @@ type client struct {
 	waiting []question
 	open    bool
 	stall   int64 // until when it does not read
-	eof     bool  // it has sent its last
 
 	seq    int
-	latest map[string]int          // the last acknowledged SET of each key
-	maybe  map[string]map[int]bool // SETs of unknown outcome
+	latest map[string]int // the last acknowledged SET of each key
 	pushed map[string]map[string]fate
 }
 

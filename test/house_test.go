@@ -1,0 +1,177 @@
+package test
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyway-proxy/keyway/"
+
+// packages is what go list tells of the module's packages.
+func packages(t *testing.T) map[string]*listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Doc,GoFiles", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := map[string]*listed{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		p := new(listed)
+		if err := dec.Decode(p); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[strings.TrimPrefix(p.ImportPath, module)] = p
+	}
+}
+
+type listed struct {
+	ImportPath, Doc        string
+	Imports, Deps, GoFiles []string
+}
+
+// TestHouse: arrows point down, the core is pure, and each package says what
+// it owns.
+func TestHouse(t *testing.T) {
+	all := packages(t)
+	for name, p := range all {
+		if p.Doc == "" && len(p.GoFiles) > 0 {
+			t.Errorf("package %s has no doc comment", name)
+		}
+	}
+	core := "resp command slots hashring router pool proxy"
+	for _, rule := range []struct{ packages, forbidden, reason string }{
+		{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/doc.go"},
+		{core, "github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3", "control plane and export live outside the hot path"},
+		{"resp", module + "command " + module + "router " + module + "pool " + module + "proxy", "resp frames without knowing any command"},
+		{"slots hashring", module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp", "layer 0"},
+		{"command router pool", module + "proxy " + module + "server", "layer 1"},
+		{"pool", module + "command " + module + "router " + module + "slots", "a connection knows frames, not commands"},
+		{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
+		{"server", module + "admin " + module + "slots/topology", "the topology comes in by an interface"},
+	} {
+		for name := range strings.FieldsSeq(rule.packages) {
+			p := all[name]
+			if p == nil {
+				t.Errorf("no package %s", name)
+				continue
+			}
+			for bad := range strings.FieldsSeq(rule.forbidden) {
+				list := p.Deps // ours and third parties: on every path
+				if !strings.Contains(bad, ".") {
+					list = p.Imports // the standard library: direct imports
+				}
+				for _, dep := range list {
+					// proxy parses addresses in redirects; that opens no socket.
+					if dep == bad && !(name == "proxy" && bad == "net") {
+						t.Errorf("%s depends on %s: %s", name, bad, rule.reason)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range []string{"loop", "config"} {
+		for _, dep := range all[name].Deps {
+			if strings.HasPrefix(dep, module) {
+				t.Errorf("%s depends on %s: it is to be readable without the rest", name, dep)
+			}
+		}
+	}
+	for name, p := range all {
+		for _, dep := range p.Deps {
+			if strings.HasPrefix(name, "test") {
+				continue
+			}
+			if dep == "testing" || strings.HasPrefix(dep, module+"test") || strings.Contains(dep, "miniredis") && name != "cmd/keyway" {
+				t.Errorf("%s depends on %s: not in the product", name, dep)
+			}
+		}
+	}
+}
+
+// TestCoreStartsNothing: no goroutine, no clock and no printing in the core.
+func TestCoreStartsNothing(t *testing.T) {
+	for dir := range strings.FieldsSeq("resp command slots hashring router pool proxy loop config") {
+		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				if d != nil && d.IsDir() && (d.Name() == "gen" || d.Name() == "topology") {
+					return fs.SkipDir
+				}
+				return err
+			}
+			if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return nil
+			}
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s: a goroutine is started here", fset.Position(n.Pos()))
+				case *ast.CallExpr:
+					sel, ok := n.Fun.(*ast.SelectorExpr)
+					if !ok {
+						return true
+					}
+					if pkg, ok := sel.X.(*ast.Ident); ok {
+						call := pkg.Name + "." + sel.Sel.Name
+						if dir != "loop" && (call == "time.Now" || call == "time.Sleep" || call == "time.Since") || strings.HasPrefix(call, "fmt.Print") {
+							t.Errorf("%s: %s in the core", fset.Position(n.Pos()), call)
+						}
+					}
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFilesAreReadable: a file that cannot be read in one sitting wants
+// splitting, and none is named after nothing.
+func TestFilesAreReadable(t *testing.T) {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			switch name := d.Name(); name {
+			case "utils", "util", "helpers", "common", "misc", "managers":
+				t.Errorf("%s: a drawer, not a concept", path)
+			case ".git":
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_gen.go") {
+			return nil
+		}
+		out, err := exec.Command("wc", "-l", path).Output()
+		if err != nil {
+			return err
+		}
+		if n, _ := strconv.Atoi(strings.Fields(string(out))[0]); n > 700 {
+			t.Errorf("%s has %d lines", path, n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

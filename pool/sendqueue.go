@@ -74,10 +74,9 @@ func (q *sendQueue) dropWritten() {
 // shift takes the written chunks[0] off the queue; its entries keep it alive.
 func (q *sendQueue) shift() {
 	c := q.chunks[0]
-	q.chunks[0] = nil
-	if q.chunks = q.chunks[1:]; len(q.chunks) == 0 {
-		q.chunks = nil
-	}
+	last := copy(q.chunks, q.chunks[1:])
+	q.chunks[last] = nil
+	q.chunks = q.chunks[:last]
 	q.sent = 0
 	if c.refs == 0 {
 		q.set.release(c)

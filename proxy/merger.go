@@ -6,7 +6,8 @@ import "github.com/keyway-proxy/keyway/command"
 type merger struct {
 	calls []*call
 	parts [][]byte
-	part  []int32 // of each key, for byKey
+	part  []int32  // of each key, for byKey
+	rest  [][]byte // of parts, while they are dealt out
 }
 
 func (w *Worker) getMerger(parts int) *merger {
@@ -65,7 +66,9 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	dst := w.scratch[:0]
 	switch r.kind {
 	case byKey:
-		dst = command.MergeByKey(dst, m.parts, m.part)
+		m.rest = append(m.rest[:0], m.parts...)
+		dst = command.MergeByKey(dst, m.rest, m.part)
+		clear(m.rest)
 	case scanCursor:
 		dst = w.scanReply(dst, r, m.parts[0])
 	case infoText:

@@ -1,0 +1,315 @@
+package pool
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// asker writes down what becomes of its requests.
+type asker struct {
+	name string
+	log  *[]string
+	part string
+}
+
+func (a *asker) Reply(_ *Conn, frame []byte, p Piece) {
+	a.part += string(p.Bytes)
+	if p.Last {
+		*a.log = append(*a.log, fmt.Sprintf("%s: %q", a.name, a.part))
+	}
+}
+
+func (a *asker) Failed(_ *Conn, _ []byte, f Failure) {
+	*a.log = append(*a.log, fmt.Sprintf("%s failed: sent %v, midway %v, timeout %v", a.name, f.Sent, f.Midway, f.Timeout))
+}
+
+// bench is a connection and a clock.
+type bench struct {
+	t   *testing.T
+	set *Set
+	c   *Conn
+	now int64
+	log []string
+}
+
+func newBench(t *testing.T, cfg Config) *bench {
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = time.Second
+	}
+	if cfg.RequestTimeout == 0 {
+		cfg.RequestTimeout = 2 * time.Second
+	}
+	b := &bench{t: t, set: NewSet(cfg, rand.New(rand.NewPCG(1, 2))), now: int64(time.Hour)}
+	b.c = b.set.Conn("10.0.0.1:6379", nil)
+	return b
+}
+
+func (b *bench) pass(d time.Duration) { b.now += int64(d); b.c.Tick(b.now) }
+
+// written takes n bytes that the connection wants to write, all of them for -1.
+func (b *bench) written(n int) string {
+	out := ""
+	for n != 0 {
+		w := b.c.NextWrite()
+		if len(w) == 0 {
+			break
+		}
+		if n > 0 {
+			w = w[:min(n, len(w))]
+			n -= len(w)
+		}
+		out += string(w)
+		b.c.Wrote(len(w))
+	}
+	return out
+}
+
+// ready brings the connection up.
+func (b *bench) ready() *bench {
+	b.c.Open(b.now)
+	b.c.Connected(b.now)
+	ping := b.written(-1)
+	b.c.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), b.now)
+	if b.c.State() != Ready {
+		b.t.Fatalf("the connection is %s: %s", b.c.State(), b.c.Reason())
+	}
+	return b
+}
+
+func (b *bench) send(name string) {
+	b.c.Send(&asker{name: name, log: &b.log}, []byte("<"+name+">"), b.now, b.now+int64(2*time.Second))
+}
+
+func (b *bench) expect(want ...string) {
+	b.t.Helper()
+	if got := strings.Join(b.log, "; "); got != strings.Join(want, "; ") {
+		b.t.Errorf("\n got %s\nwant %s", got, strings.Join(want, "; "))
+	}
+	b.log = nil
+}
+
+func TestRepliesInOrder(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	b.send("a")
+	b.send("b")
+	b.send("c")
+	if got := b.written(-1); got != "<a><b><c>" {
+		t.Errorf("written: %q", got)
+	}
+	b.c.Received([]byte("+A\r\n$1\r"), b.now)
+	b.expect(`a: "+A\r\n"`)
+	b.c.Received([]byte("\nB\r\n*2\r\n:1\r\n:2\r\n"), b.now)
+	b.expect(`b: "$1\r\nB\r\n"`, `c: "*2\r\n:1\r\n:2\r\n"`)
+	if b.c.InFlight() != 0 || b.c.Held() != 0 {
+		t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.Held())
+	}
+}
+
+// Requests wait for the greeting; AUTH comes first and alone (redis #15640).
+func TestGreeting(t *testing.T) {
+	b := newBench(t, Config{Username: "app", Password: "pw"})
+	b.send("a")
+	if b.c.Duty() != Dial {
+		t.Error("nothing was dialed")
+	}
+	b.c.Connected(b.now)
+	if got := b.written(-1); got != string(resp.AppendCommand(nil, "AUTH", "app", "pw")) {
+		t.Errorf("first: %q", got)
+	}
+	b.c.Received([]byte("+OK\r\n"), b.now)
+	if got := b.written(-1); !strings.HasPrefix(got, "*2\r\n$4\r\nPING\r\n") {
+		t.Errorf("then: %q", got)
+	}
+	b.c.Received([]byte("$8\r\nkeyway-1\r\n"), b.now)
+	if got := b.written(-1); got != "<a>" {
+		t.Errorf("at last: %q", got)
+	}
+}
+
+func TestGreetingRefused(t *testing.T) {
+	for name, speak := range map[string]func(b *bench){
+		"error before anything was asked": func(b *bench) { b.c.Received([]byte("-ERR max number of clients reached\r\n"), b.now) },
+		"status before anything was sent": func(b *bench) { b.c.Received([]byte("+OK\r\n"), b.now) },
+		"wrong password":                  func(b *bench) { b.written(-1); b.c.Received([]byte("-WRONGPASS x\r\n"), b.now) },
+		"wrong word":                      func(b *bench) { b.written(-1); b.c.Received([]byte("$8\r\nkeyway-9\r\n"), b.now) },
+		"a push":                          func(b *bench) { b.written(-1); b.c.Received([]byte(">1\r\n+x\r\n"), b.now) },
+		"garbage":                         func(b *bench) { b.written(-1); b.c.Received([]byte("HTTP/1.1 400\r\n"), b.now) },
+		"silence":                         func(b *bench) { b.written(-1); b.pass(time.Second) },
+		"the end":                         func(b *bench) { b.c.Fail(b.now, "EOF") },
+	} {
+		b := newBench(t, Config{})
+		b.send("a")
+		b.c.Duty()
+		b.c.Connected(b.now)
+		speak(b)
+		b.expect("a failed: sent false, midway false, timeout false")
+		if b.c.State() != Down || b.c.Duty() != Hangup || b.c.Refusing() == "" {
+			t.Errorf("%s: the connection is %s", name, b.c.State())
+		}
+	}
+}
+
+// What was written may have been executed; what was not surely was not
+// (requirements B4, C1).
+func TestLossTellsWhatWasSent(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	for _, n := range []string{"a", "b", "c", "d"} {
+		b.send(n)
+	}
+	b.written(len("<a><b><"))
+	b.c.Received([]byte("+A\r\n"), b.now)
+	b.log = nil
+	b.c.Fail(b.now, "reset")
+	b.expect("b failed: sent true, midway false, timeout false", "c failed: sent true, midway false, timeout false", "d failed: sent false, midway false, timeout false")
+}
+
+// A late reply is dropped: its request stays as a tombstone (R1).
+func TestTimeoutLeavesATombstone(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	b.send("a")
+	b.written(-1)
+	b.pass(time.Second)
+	b.send("b")
+	b.written(-1)
+	b.c.Received([]byte("$10\r\nhe"), b.now) // it lives, it is only slow
+	b.pass(time.Second + time.Millisecond)
+	b.expect("a failed: sent true, midway false, timeout true")
+	b.c.Received([]byte("llo worl\r\n+B\r\n"), b.now)
+	b.expect(`b: "+B\r\n"`)
+	if b.c.Stats.Late != 1 || b.c.Stats.Timeouts != 1 {
+		t.Errorf("%+v", b.c.Stats)
+	}
+}
+
+// A node that has said nothing since before the request is given up.
+func TestSilentNodeIsGivenUp(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	b.pass(time.Second)
+	b.send("a")
+	b.written(-1)
+	b.pass(time.Second)
+	b.send("b")
+	b.pass(time.Second)
+	b.expect("a failed: sent true, midway false, timeout false", "b failed: sent false, midway false, timeout false")
+	if b.c.State() == Ready {
+		t.Error("the connection goes on")
+	}
+}
+
+func TestUnsolicited(t *testing.T) {
+	for name, speak := range map[string]func(b *bench){
+		"a reply nobody waits for": func(b *bench) { b.c.Received([]byte("+x\r\n"), b.now) },
+		"one reply too many":       func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte("+A\r\n+x\r\n"), b.now); b.log = nil },
+		"a push":                   func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte(">1\r\n+x\r\n"), b.now); b.log = nil },
+		"garbage":                  func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte("?\r\n"), b.now); b.log = nil },
+	} {
+		b := newBench(t, Config{}).ready()
+		speak(b)
+		if b.c.State() == Ready || b.c.Stats.Violations != 1 || len(b.log) != 0 {
+			t.Errorf("%s: %s, %+v, %v", name, b.c.State(), b.c.Stats, b.log)
+		}
+	}
+}
+
+// A large reply is passed on in pieces; when the node dies inside it, that is
+// told (B10).
+func TestLargeReplyInPieces(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	b.send("a")
+	b.send("b")
+	b.written(-1)
+	big := "$100000\r\n" + strings.Repeat("x", 100000) + "\r\n"
+	for i := 0; i < len(big); i += 1000 {
+		b.c.Received([]byte(big[i:min(i+1000, len(big))]), b.now)
+		if n := cap(b.c.part); n > 4*holdBack {
+			t.Fatalf("%d bytes are held back", n)
+		}
+	}
+	if len(b.log) != 1 || len(b.log[0]) < 100000 {
+		t.Fatalf("%.100q", b.log)
+	}
+	b.log = nil
+	b.c.Received([]byte(big[:50000]), b.now)
+	b.c.Fail(b.now, "EOF")
+	b.expect("b failed: sent true, midway true, timeout false")
+}
+
+// Reconnects back off with jitter, up to two seconds; meanwhile requests would
+// fail at once (C6).
+func TestBackoff(t *testing.T) {
+	b := newBench(t, Config{})
+	b.c.Open(b.now)
+	dials, began := 0, b.now
+	for b.now-began < int64(60*time.Second) {
+		if b.c.Duty() == Dial {
+			dials++
+			b.c.Fail(b.now, "connection refused")
+			if b.c.Refusing() == "" {
+				t.Fatal("requests would wait for a node that is down")
+			}
+		}
+		b.pass(10 * time.Millisecond)
+	}
+	if dials < 30 || dials > 70 {
+		t.Errorf("%d dials in a minute", dials)
+	}
+}
+
+// Frames are kept until their replies have come, so that a redirect can send
+// them again, and given back then.
+func TestFramesLiveUntilAnswered(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	frames := map[string]string{}
+	r := &keeper{frames: frames}
+	for i := range 3000 {
+		b.c.Send(r, fmt.Appendf(nil, "<%d %s>", i, strings.Repeat("y", i%200)), b.now, 0)
+	}
+	b.written(-1)
+	for i := range 3000 {
+		b.c.Received(fmt.Appendf(nil, ":%d\r\n", i), b.now)
+	}
+	for i := range 3000 {
+		if want := fmt.Sprintf("<%d %s>", i, strings.Repeat("y", i%200)); frames[fmt.Sprintf(":%d\r\n", i)] != want {
+			t.Fatalf("the frame of reply %d is %.40q", i, frames[fmt.Sprintf(":%d\r\n", i)])
+		}
+	}
+	if b.c.Held() != 0 || len(b.c.queue.chunks) != 0 {
+		t.Errorf("%d bytes and %d chunks are still held", b.c.Held(), len(b.c.queue.chunks))
+	}
+}
+
+type keeper struct{ frames map[string]string }
+
+func (k *keeper) Reply(_ *Conn, frame []byte, p Piece)    { k.frames[string(p.Bytes)] = string(frame) }
+func (k *keeper) Failed(_ *Conn, frame []byte, f Failure) {}
+
+type sink struct{}
+
+func (sink) Reply(*Conn, []byte, Piece)    {}
+func (sink) Failed(*Conn, []byte, Failure) {}
+
+func TestSendAllocatesNothing(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	frame := []byte("*2\r\n$3\r\nGET\r\n$1\r\na\r\n")
+	reply := []byte("$5\r\nhello\r\n")
+	into := make([]*Conn, 0, 8)
+	if n := testing.AllocsPerRun(100, func() {
+		for range 16 {
+			b.c.Send(sink{}, frame, b.now, b.now+1e9)
+		}
+		for w := b.c.NextWrite(); len(w) > 0; w = b.c.NextWrite() {
+			b.c.Wrote(len(w))
+		}
+		for range 16 {
+			b.c.Received(reply, b.now)
+		}
+		into = b.set.Take(into[:0])
+	}); n > 0 {
+		t.Errorf("%v allocations for 16 requests", n)
+	}
+}

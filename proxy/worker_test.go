@@ -1,0 +1,316 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// rig is a worker with two standalone nodes on static slots, a below 8192 and b
+// from there on, driven by hand.
+type rig struct {
+	t   testing.TB
+	w   *Worker
+	s   *Session
+	now int64
+	buf []byte
+}
+
+func newRig(t testing.TB, o Options) *rig {
+	nodes := []router.Node{{Name: "a", Addr: "10.0.0.1:1", Master: true}, {Name: "b", Addr: "10.0.0.2:1", Master: true}}
+	table, err := router.NewStaticSlots(nodes, [][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Backend = pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}
+	r := &rig{t: t, w: New(o, table), now: int64(time.Hour)}
+	r.w.Turn(r.now, time.Unix(1000, 0))
+	for _, n := range r.w.nodes {
+		for _, c := range n.conns {
+			c.Connected(r.now)
+			ping := c.NextWrite()
+			word := string(ping[strings.Index(string(ping), "PING\r\n")+6:])
+			c.Wrote(len(ping))
+			c.Received([]byte(word), r.now)
+		}
+	}
+	r.s = r.w.Open(nil, "peer:1", "keyway:1")
+	r.w.EndTurn()
+	r.w.versionAsked = true
+	return r
+}
+
+// sent is what a node's connection has to write.
+func (r *rig) sent(node int) string {
+	out := ""
+	for c := r.w.nodes[node].conns[0]; len(c.NextWrite()) > 0; {
+		out += string(c.NextWrite())
+		c.Wrote(len(c.NextWrite()))
+	}
+	return out
+}
+
+func (r *rig) node(node int, reply string) { r.w.nodes[node].conns[0].Received([]byte(reply), r.now) }
+
+func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.w.EndTurn() }
+
+// got is what the client is sent.
+func (r *rig) got() string {
+	r.w.EndTurn()
+	out := ""
+	for len(r.s.Output()) > 0 {
+		b := r.s.Output()
+		out += string(b)
+		r.s.Wrote(len(b))
+	}
+	return out
+}
+
+func cmd(args ...string) string { return string(resp.AppendCommand(nil, args...)) }
+
+// "b" lies in slot 3300, "a" in 15495 (cluster specification's CRC16).
+const onA, onB = "b", "a"
+
+func TestRepliesWaitForTheirTurn(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("GET", onA) + cmd("GET", onB) + cmd("PING") + cmd("GET", onA))
+	if got := r.sent(0); got != cmd("GET", onA)+cmd("GET", onA) {
+		t.Errorf("a was sent %q", got)
+	}
+	r.sent(1)
+	r.node(1, "$1\r\n2\r\n")
+	if got := r.got(); got != "" {
+		t.Errorf("the second reply has overtaken the first: %q", got)
+	}
+	r.node(0, "$1\r\n1\r\n")
+	if got := r.got(); got != "$1\r\n1\r\n$1\r\n2\r\n+PONG\r\n" {
+		t.Errorf("%q", got)
+	}
+	r.node(0, "$1\r\n3\r\n")
+	if got := r.got(); got != "$1\r\n3\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestLocalAnswersWaitBehindForwardedOnes(t *testing.T) {
+	for _, local := range []string{"PING", "ECHO x", "TIME", "CLIENT ID", "HELLO 2", "SELECT 0", "FOO", "GET", "SUBSCRIBE x", "SHUTDOWN", "MSETNX a 1 b 2", "ROLE", "RESET", "AUTH x", "QUIT"} {
+		r := newRig(t, Options{})
+		r.feed(cmd("GET", onA) + local + "\r\n")
+		r.sent(0)
+		if got := r.got(); got != "" {
+			t.Errorf("%s has overtaken: %q", local, got)
+			continue
+		}
+		if local == "FOO" {
+			continue // it asks a node first
+		}
+		r.node(0, "$1\r\n1\r\n")
+		if got := r.got(); !strings.HasPrefix(got, "$1\r\n1\r\n") || len(got) < 9 {
+			t.Errorf("%s: %q", local, got)
+		}
+	}
+}
+
+// A client that has gone gets nothing, and nobody gets what was meant for it.
+func TestGoneClient(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("GET", onA) + cmd("MGET", onA, onB))
+	r.sent(0)
+	r.sent(1)
+	other := r.w.Open(nil, "peer:2", "keyway:1")
+	r.w.Gone(r.s)
+	r.w.Feed(other, []byte(cmd("GET", onA)))
+	r.s = other
+	r.sent(0)
+	r.node(0, "$4\r\nmine\r\n*1\r\n$4\r\nmine\r\n")
+	r.node(1, "*1\r\n$4\r\nmine\r\n")
+	if got := r.got(); got != "" {
+		t.Errorf("another client got %q", got)
+	}
+	r.node(0, "$5\r\nyours\r\n")
+	if got := r.got(); got != "$5\r\nyours\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestPartOfMGETFails(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("MGET", onA, onB) + cmd("MSET", onA, "1", onB, "2") + cmd("DEL", onA, onB))
+	r.sent(0)
+	r.node(0, "*1\r\n$1\r\n1\r\n+OK\r\n:1\r\n")
+	r.w.nodes[1].conns[0].Fail(r.now, "reset")
+	got := r.got()
+	if !strings.HasPrefix(got, "*2\r\n$1\r\n1\r\n-CLUSTERDOWN keyway: node b (10.0.0.2:1) cannot be reached (reset); the command was not executed\r\n-CLUSTERDOWN") || strings.Count(got, "CLUSTERDOWN") != 3 {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestOutcomeIsTold(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("INCR", onA))
+	r.sent(0)
+	r.feed(cmd("INCR", onA))
+	r.w.nodes[0].conns[0].Fail(r.now, "reset")
+	want := "-ERR keyway: the connection to node a (10.0.0.1:1) ended after the command was sent (reset); it may have been executed\r\n" +
+		"-CLUSTERDOWN keyway: node a (10.0.0.1:1) cannot be reached (reset); the command was not executed\r\n"
+	if got := r.got(); got != want {
+		t.Errorf("%q", got)
+	}
+}
+
+// A node of a cluster behind a layout without one: its MOVED is no answer.
+func TestClusterNodeBehindStaticSlots(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("GET", onA))
+	r.sent(0)
+	r.node(0, "-MOVED 3300 10.9.9.9:1\r\n")
+	if got := r.got(); !strings.Contains(got, "is part of a Redis Cluster") {
+		t.Errorf("%q", got)
+	}
+}
+
+// A module's command is learned from a node; what no node knows is an error;
+// the client's later commands wait meanwhile.
+func TestLearning(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("MOD.SET", onB, "v") + cmd("PING"))
+	ask := cmd("COMMAND", "INFO", "mod.set")
+	if got := r.sent(0) + r.sent(1); got != ask {
+		t.Fatalf("the nodes were sent %q", got)
+	}
+	info := "*1\r\n*7\r\n$7\r\nmod.set\r\n:3\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
+	r.node(1, info)
+	r.w.EndTurn()
+	if got := r.sent(1); got != cmd("MOD.SET", onB, "v") {
+		t.Fatalf("b was sent %q", got)
+	}
+	r.node(1, "+OK\r\n")
+	if got := r.got(); got != "+OK\r\n+PONG\r\n" {
+		t.Errorf("%q", got)
+	}
+	r.feed(cmd("MOD.SET", onA))
+	if got := r.got(); got != "-ERR wrong number of arguments for 'mod.set' command\r\n" {
+		t.Errorf("%q", got)
+	}
+	r.feed(cmd("NO.SUCH", "x") + cmd("PING"))
+	r.sent(1)
+	r.node(1, "*1\r\n*-1\r\n")
+	if got := r.got(); got != "-ERR unknown command 'NO.SUCH', with args beginning with: 'x' \r\n+PONG\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Before authentication a client may neither take memory nor time.
+func TestUnauthenticated(t *testing.T) {
+	r := newRig(t, Options{Password: "pw"})
+	for range 600 {
+		r.feed(cmd("GET", "x"))
+	}
+	r.w.EndTurn()
+	if !r.s.Dead() {
+		t.Error("a client that has not authenticated leaves 16 KiB unread")
+	}
+	r = newRig(t, Options{Password: "pw"})
+	r.now += int64(11 * time.Second)
+	r.w.Turn(r.now, time.Unix(1011, 0))
+	r.w.Tick()
+	if !r.s.Dead() {
+		t.Error("a client may take longer than 10 s to authenticate")
+	}
+	r = newRig(t, Options{Password: "pw"})
+	r.feed(cmd("AUTH", "no") + cmd("GET", onA) + cmd("AUTH", "pw") + cmd("GET", onA))
+	if got := r.got(); got != "-WRONGPASS invalid username-password pair or user is disabled.\r\n-NOAUTH Authentication required.\r\n+OK\r\n" {
+		t.Errorf("%q", got)
+	}
+	if got := r.sent(0); got != cmd("GET", onA) {
+		t.Errorf("a was sent %q", got)
+	}
+}
+
+// A command that is begun and not continued closes its client after 30 s, an
+// idle one is left alone.
+func TestStalledCommand(t *testing.T) {
+	r := newRig(t, Options{})
+	idle := r.w.Open(nil, "peer:2", "keyway:1")
+	r.feed("*2\r\n$3\r\nGE")
+	r.now += int64(31 * time.Second)
+	r.w.Turn(r.now, time.Unix(1031, 0))
+	r.w.Tick()
+	if !r.s.Dead() || idle.Dead() {
+		t.Errorf("the stalled client is closed: %v; the idle one: %v", r.s.Dead(), idle.Dead())
+	}
+}
+
+// The hot path takes nothing from the heap: one client's commands to two nodes,
+// in pipelines, split ones too.
+func TestHotPathAllocatesNothing(t *testing.T) {
+	r := newRig(t, Options{})
+	in := []byte(strings.Repeat(cmd("GET", onA)+cmd("SET", onB, strings.Repeat("v", 64)), 8) + cmd("MGET", onA, onB, onA) + cmd("PING"))
+	fromA := []byte(strings.Repeat("$64\r\n"+strings.Repeat("v", 64)+"\r\n", 8) + "*2\r\n$1\r\n1\r\n$1\r\n1\r\n")
+	fromB := []byte(strings.Repeat("+OK\r\n", 8) + "*1\r\n$1\r\n2\r\n")
+	turn := func() {
+		r.w.Turn(r.now, r.w.wall)
+		r.w.Feed(r.s, in)
+		for _, c := range r.w.EndTurn().Conns {
+			for b := c.NextWrite(); len(b) > 0; b = c.NextWrite() {
+				c.Wrote(len(b))
+			}
+		}
+		// b first, so that its replies are parked.
+		r.w.nodes[1].conns[0].Received(fromB, r.now)
+		r.w.nodes[0].conns[0].Received(fromA, r.now)
+		for _, s := range r.w.EndTurn().Sessions {
+			for b := s.Output(); len(b) > 0; b = s.Output() {
+				s.Wrote(len(b))
+			}
+		}
+		r.w.Taken()
+	}
+	for range 10 {
+		turn()
+	}
+	if r.s.line.head != nil {
+		t.Fatal("commands are left unanswered")
+	}
+	if n := testing.AllocsPerRun(200, turn); n > 0 {
+		t.Errorf("%v allocations for 18 commands", n)
+	}
+}
+
+func BenchmarkPipeline16(b *testing.B) {
+	r := newRig(b, Options{})
+	var in, fromA, fromB []byte
+	for i := range 16 {
+		key := fmt.Sprintf("key:%012d", i)
+		in = append(in, cmd("GET", key)...)
+		reply := "$64\r\n" + strings.Repeat("v", 64) + "\r\n"
+		if slots.Of([]byte(key)) < 8192 {
+			fromA = append(fromA, reply...)
+		} else {
+			fromB = append(fromB, reply...)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.w.Turn(r.now, r.w.wall)
+		r.w.Feed(r.s, in)
+		for _, c := range r.w.EndTurn().Conns {
+			for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
+				c.Wrote(len(out))
+			}
+		}
+		r.w.nodes[0].conns[0].Received(fromA, r.now)
+		r.w.nodes[1].conns[0].Received(fromB, r.now)
+		for _, s := range r.w.EndTurn().Sessions {
+			for out := s.Output(); len(out) > 0; out = s.Output() {
+				s.Wrote(len(out))
+			}
+		}
+	}
+}

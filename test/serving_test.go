@@ -1,0 +1,244 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tidwall/redcon"
+
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// exercise is a little of everything, for ways of serving that share the core.
+func exercise(t *testing.T, addr string) {
+	t.Helper()
+	c := redistest.Dial(t, addr)
+	c.Expect("OK", "MSET", "a", "1", "b", "2", "c", "3")
+	c.Expect("[1 2 3]", "MGET", "a", "b", "c")
+	for i := range 500 {
+		c.Send("SET", fmt.Sprintf("k%d", i), strings.Repeat("x", i*20))
+		c.Send("STRLEN", fmt.Sprintf("k%d", i))
+	}
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 500 {
+		if r, err := c.Receive(); err != nil || r.Text != "OK" {
+			t.Fatal(r, err)
+		}
+		if r, err := c.Receive(); err != nil || r.Int != int64(i*20) {
+			t.Fatal(r, err)
+		}
+	}
+	big := strings.Repeat("y", 5<<20)
+	c.Expect("OK", "SET", "big", big)
+	if got := c.MustDo("GET", "big").Text; got != big {
+		t.Error("5 MiB came back changed")
+	}
+	c.Expect("4", "DEL", "a", "b", "c", "big")
+	c.Close()
+}
+
+// TestThreads: several loops share nothing but tables and mailboxes; what one
+// client loads or asks concerns them all.
+func TestThreads(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, "threads: 3\nclients: {max: 40}\n"+layouts(nodes)["ring"]).Ready()
+	exercise(t, k.Addr)
+	var clients []*redistest.Client
+	ids := map[int64]bool{}
+	for range 24 {
+		c := k.Dial()
+		id := c.MustDo("CLIENT", "ID").Int
+		if ids[id] {
+			t.Errorf("two clients have the id %d", id)
+		}
+		ids[id] = true
+		clients = append(clients, c)
+	}
+	used := 0
+	for _, s := range k.Snapshot() {
+		if s.Clients > 0 {
+			used++
+		}
+	}
+	if used < 2 {
+		t.Errorf("24 clients are served by %d threads", used)
+	}
+	if list := clients[0].MustDo("CLIENT", "LIST").Text; strings.Count(list, "\n") != 24 {
+		t.Errorf("CLIENT LIST has %d lines", strings.Count(list, "\n"))
+	}
+	sha := clients[0].MustDo("SCRIPT", "LOAD", "return KEYS[1]").Text
+	for _, n := range nodes {
+		n.Do("SCRIPT", "FLUSH")
+	}
+	for i, c := range clients {
+		c.Expect(fmt.Sprintf("key%d", i), "EVALSHA", sha, "1", fmt.Sprintf("key%d", i))
+	}
+	// clients.max counts those of all threads.
+	for range 16 {
+		clients = append(clients, k.Dial())
+	}
+	redistest.Eventually(t, 5*time.Second, "one too many is refused", func() bool {
+		got, closed := exchange(t, k.Addr, "", nil)
+		return strings.HasPrefix(got, "-ERR max number of clients reached") && closed
+	})
+	clients[0].Expect("PONG", "PING")
+}
+
+// TestStreams serves without epoll, as on systems that have none.
+func TestStreams(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.ServeWith(t, layouts(nodes)["slots"], server.Options{Streams: true}).Ready()
+	exercise(t, k.Addr)
+	for id := range 20 {
+		if err := pipelines(k.Addr, id, 2000); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestUnixSocket listens on a socket file beside a port, and takes over a file
+// that a dead keyway has left.
+func TestUnixSocket(t *testing.T) {
+	node := redistest.Start(t)
+	file := filepath.Join(t.TempDir(), "k.sock")
+	ln, err := net.Listen("unix", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	ln.Close()
+	k := redistest.Serve(t, "listen: [127.0.0.1:0, \"unix://"+file+"\"]\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	exercise(t, file)
+	exercise(t, k.Addr)
+}
+
+// TestNodesByNameAndPassword: host names, IPv6, a password and an ACL user.
+func TestNodesByNameAndPassword(t *testing.T) {
+	node := redistest.Start(t, "--requirepass", "secret", "--bind", "127.0.0.1", "::1")
+	admin := redistest.Dial(t, node.Addr)
+	admin.MustDo("AUTH", "secret")
+	admin.MustDo("ACL", "SETUSER", "app", "on", ">apppw", "~*", "&*", "+@all")
+	for name, yaml := range map[string]string{
+		"password": fmt.Sprintf("nodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {password: secret}\n", node.Port),
+		"user":     fmt.Sprintf("nodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {username: app, password: apppw}\n", node.Port),
+		"hostname": fmt.Sprintf("nodes: [{name: a, addr: \"localhost:%d\"}]\nbackend: {password: secret}\n", node.Port),
+		"ipv6":     fmt.Sprintf("nodes: [{name: a, addr: \"[::1]:%d\"}]\nbackend: {password: secret}\n", node.Port),
+	} {
+		t.Run(name, func(t *testing.T) {
+			exercise(t, redistest.Serve(t, "layout: modulo\n"+yaml).Ready().Addr)
+		})
+	}
+	k := redistest.Serve(t, fmt.Sprintf("layout: modulo\nnodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {password: wrong}\n", node.Port))
+	c := k.Dial()
+	redistest.Eventually(t, 10*time.Second, "the client is told why", func() bool {
+		r := c.Do("GET", "x")
+		return strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") && strings.Contains(r.Text, "the node refuses: WRONGPASS") && !strings.Contains(r.Text, "wrong)")
+	})
+}
+
+// TestFunctions: FCALL is pinned to the node of its keys.
+func TestFunctions(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		for _, n := range nodes {
+			n.Do("FUNCTION", "LOAD", "REPLACE", "#!lua name=lib\nredis.register_function{function_name='get', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}")
+		}
+		c := k.Dial()
+		for i, key := range apart(t, k, nodes) {
+			c.MustDo("SET", key, fmt.Sprint(i))
+			c.Expect(fmt.Sprint(i), "FCALL", "get", "1", key)
+			c.Expect(fmt.Sprint(i), "FCALL_RO", "get", "1", key)
+		}
+	})
+}
+
+// TestForeignRedirect: a cluster's node points at an address that the topology
+// does not know. Nobody is dialed, and the client is not sent there.
+func TestForeignRedirect(t *testing.T) {
+	foreign, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	var dialed atomic.Int64
+	go func() {
+		for {
+			c, err := foreign.Accept()
+			if err != nil {
+				return
+			}
+			dialed.Add(1)
+			c.Close()
+		}
+	}()
+	port := redistest.FreePort(t)
+	var calls atomic.Int64
+	node := redcon.NewServer(fmt.Sprintf("127.0.0.1:%d", port), func(conn redcon.Conn, cmd redcon.Command) {
+		args := make([]string, len(cmd.Args))
+		for i, a := range cmd.Args {
+			args[i] = string(a)
+		}
+		switch line := strings.ToUpper(strings.Join(args, " ")); {
+		case strings.HasPrefix(line, "PING"):
+			conn.WriteBulkString(args[len(args)-1])
+		case line == "CLUSTER INFO":
+			conn.WriteBulkString("cluster_state:ok\r\ncluster_current_epoch:1\r\n")
+		case line == "CLUSTER SHARDS":
+			conn.WriteRaw(fmt.Appendf(nil, "*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*14\r\n$2\r\nid\r\n$1\r\nx\r\n$4\r\nport\r\n:%d\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$8\r\nendpoint\r\n$9\r\n127.0.0.1\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$18\r\nreplication-offset\r\n:0\r\n$6\r\nhealth\r\n$6\r\nonline\r\n", port))
+		case strings.HasPrefix(line, "INFO"):
+			conn.WriteBulkString("redis_version:7.0.15\r\n")
+		case strings.HasPrefix(line, "GET"):
+			calls.Add(1)
+			conn.WriteError("MOVED 15495 " + foreign.Addr().String())
+		default:
+			conn.WriteError("ERR unknown command")
+		}
+	}, nil, nil)
+	started := make(chan error, 1)
+	go node.ListenServeAndSignal(started)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [127.0.0.1:%d]}\nbackend: {request_timeout: 500ms}\n", port)).Ready()
+	began := time.Now()
+	r := k.Dial().Do("GET", "a") // slot 15495
+	if !strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: ") {
+		t.Errorf("the client got %q", r.Text)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if n := calls.Load(); n < 2 || n > 60 {
+		t.Errorf("the node was asked %d times", n)
+	}
+	if dialed.Load() != 0 {
+		t.Error("keyway has dialed an address that only a reply named")
+	}
+}
+
+// TestClusterBehindRing: a node of a cluster behind a layout that needs
+// standalone ones is told apart from a lost key.
+func TestClusterBehindRing(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 0)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML(c.Nodes)).Ready()
+	client := k.Dial()
+	said := false
+	for i := range 20 {
+		r := client.Do("SET", fmt.Sprint("k", i), "v")
+		if r.Kind == '-' && !strings.Contains(r.Text, "is part of a Redis Cluster, but this layout needs standalone nodes") {
+			t.Errorf("%s", r)
+		}
+		said = said || r.Kind == '-'
+	}
+	if !said {
+		t.Error("no key fell on another node than its own")
+	}
+}

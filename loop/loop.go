@@ -78,6 +78,14 @@ func (l *Loop) Run(o Owner) error {
 			return err
 		}
 		if l.poll.ready == 0 && !l.posted.Load() {
+			// Let others run first, if any want to: on a busy machine what
+			// they send meanwhile makes one turn of many.
+			l.poll.yield()
+			if err := l.poll.look(); err != nil {
+				return err
+			}
+		}
+		if l.poll.ready == 0 && !l.posted.Load() {
 			o.Pause()
 			if timeout := next - time.Since(l.start); timeout > 0 {
 				if err := l.poll.wait(timeout); err != nil {

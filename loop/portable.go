@@ -28,6 +28,8 @@ func (p *poller) wake() {
 
 func (p *poller) look() error { return nil }
 
+func (p *poller) yield() {}
+
 func (p *poller) wait(timeout time.Duration) error {
 	p.timer.Reset(timeout)
 	select {

@@ -25,6 +25,7 @@ type thread struct {
 	done      chan struct{}  // closed when the loop has ended
 	buf       []byte
 	putOff    []*client // clients whose output waits for more
+	turns     int       // since everything that was due has left
 	now       int64
 	nextTick  int64
 	draining  bool
@@ -37,37 +38,27 @@ type client struct {
 	sock    socket
 	session *proxy.Session
 	gone    bool
-	put     uint8 // turns for which its output was put off
+	put     bool // in the thread's putOff
 }
 
-// maxPutOff is for how many busy turns a client's replies may wait for those
-// that follow them.
+// maxPutOff is for how many busy turns what is due may wait. Writes are what
+// costs: the more is gathered for each the better, as long as the loop has other
+// work; before it sleeps everything leaves.
 const maxPutOff = 3
 
-// due flushes the client, unless more of its replies are on the way and can
-// leave in the same write. It waits only while the loop has other work.
-func (c *client) due() {
-	if c.put < maxPutOff && c.session.Expecting() {
-		if c.put++; c.put == 1 {
-			c.t.putOff = append(c.t.putOff, c)
-		}
-		return
-	}
-	c.put = 0
-	c.flush()
+// Pause writes everything that is due, before the loop sleeps.
+func (t *thread) Pause() {
+	t.turns = 0
+	t.flushPutOff()
+	t.finish(true)
 }
 
-// Pause flushes what was put off, before the loop sleeps.
-func (t *thread) Pause() {
+func (t *thread) flushPutOff() {
 	for i, c := range t.putOff {
 		t.putOff[i] = nil
-		if c.put > 0 {
-			c.put = 0
-			c.flush()
-		}
+		c.flush()
 	}
 	t.putOff = t.putOff[:0]
-	t.finish()
 }
 
 // Ready moves what is due between the client's socket and its session.
@@ -95,6 +86,7 @@ func (c *client) Ready(readable, writable bool) {
 // flush writes what the session has, and settles what is watched.
 func (c *client) flush() {
 	s := c.session
+	c.put = false
 	for !c.gone && !s.Dead() {
 		b := s.Output()
 		if len(b) == 0 {
@@ -284,8 +276,11 @@ func (t *thread) EndTurn() time.Duration {
 			a.tick(t.now)
 		}
 	}
-	t.settlePutOff()
-	t.finish()
+	if t.turns++; t.turns >= maxPutOff {
+		t.turns = 0
+		t.flushPutOff()
+		t.finish(false)
+	}
 	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}
@@ -304,33 +299,22 @@ func (t *thread) EndTurn() time.Duration {
 	return time.Duration(t.nextTick)
 }
 
-// settlePutOff counts the turn for those who were put off before it.
-func (t *thread) settlePutOff() {
-	kept := t.putOff[:0]
-	for _, c := range t.putOff {
-		if c.gone || c.put == 0 {
-			continue
-		}
-		if c.put++; c.put > maxPutOff || !c.session.Expecting() {
-			c.put = 0
-			c.flush()
-			continue
-		}
-		kept = append(kept, c)
-	}
-	clear(t.putOff[len(kept):])
-	t.putOff = kept
-}
-
-// finish does what is due until nothing is.
-func (t *thread) finish() {
+// finish does what is due until nothing is. Unless everything must leave, a
+// client whose next replies are on the way waits for them.
+func (t *thread) finish(everything bool) {
 	for {
 		r := t.worker.EndTurn()
 		for _, c := range r.Conns {
 			t.serve(c)
 		}
 		for _, s := range r.Sessions {
-			s.Bind.(*client).due()
+			c := s.Bind.(*client)
+			if !everything && !c.put && s.Expecting() {
+				c.put = true
+				t.putOff = append(t.putOff, c)
+				continue
+			}
+			c.flush()
 		}
 		busy := len(r.Conns) > 0 || len(r.Sessions) > 0
 		t.relay(r)

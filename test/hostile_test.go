@@ -89,14 +89,12 @@ func TestHostileInputs(t *testing.T) {
 			r.want, r.wantEnd = exchange(t, node.Addr, hostile[i], nil)
 			r.got, r.gotEnd = exchange(t, k.Addr, hostile[i], nil)
 			r.cutGot, r.cutEnd = r.got, r.gotEnd
-			if n := len(hostile[i]); n > 1 && n < 200 {
+			// A client that turns out to speak HTTP is closed with what it has
+			// not been sent yet: what that is depends on when the rest comes.
+			if n := len(hostile[i]); n > 1 && n < 200 && !strings.Contains(hostile[i], "HTTP") {
 				for cut := 1; cut < n; cut++ {
 					got, end := exchange(t, k.Addr, hostile[i], []int{cut})
 					if got != r.want || end != r.wantEnd {
-						// What was answered before the rest came may have left.
-						if want, wantEnd := exchange(t, node.Addr, hostile[i], []int{cut}); got == want && end == wantEnd {
-							continue
-						}
 						r.cut, r.cutGot, r.cutEnd = cut, got, end
 						break
 					}

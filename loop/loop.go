@@ -87,6 +87,7 @@ func (l *Loop) Run(o Owner) error {
 		}
 		if l.poll.ready == 0 && !l.posted.Load() {
 			o.Pause()
+			l.poll.endTurn()
 			if timeout := next - time.Since(l.start); timeout > 0 {
 				if err := l.poll.wait(timeout); err != nil {
 					return err

@@ -82,6 +82,13 @@ func TestThreads(t *testing.T) {
 		c.Expect(fmt.Sprintf("key%d", i), "EVALSHA", sha, "1", fmt.Sprintf("key%d", i))
 	}
 	// clients.max counts those of all threads.
+	redistest.Eventually(t, 5*time.Second, "those who left are gone", func() bool {
+		n := 0
+		for _, s := range k.Snapshot() {
+			n += s.Clients
+		}
+		return n == 24
+	})
 	for range 16 {
 		clients = append(clients, k.Dial())
 	}

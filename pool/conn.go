@@ -121,7 +121,6 @@ type Conn struct {
 	retryAt  int64
 	attempts int // failures since it was last Ready for long
 	reason   string
-	downAt   int64 // when it was last Ready, while attempts > 0
 }
 
 // Conn makes a connection to addr; nothing is dialed yet.
@@ -159,9 +158,6 @@ func (c *Conn) Refusing() string {
 // Reason is why the connection was last down.
 func (c *Conn) Reason() string { return c.reason }
 
-// DownFor is for how long the node could not be reached, in nanoseconds.
-func (c *Conn) DownFor(now int64) int64 { return now - c.downAt }
-
 // Duty returns what the shell must do with the socket, once.
 func (c *Conn) Duty() Duty {
 	d := c.duty
@@ -177,7 +173,7 @@ func (c *Conn) Pause(on bool) {
 	}
 }
 
-// Paused tells whether the shell should read from the socket.
+// Paused tells that the shell should not read from the socket.
 func (c *Conn) Paused() bool { return c.hold }
 
 func (c *Conn) mark() {
@@ -400,16 +396,6 @@ func (c *Conn) deliver(piece []byte, done bool) {
 	c.queue.answered(e.chunk, e.len)
 }
 
-// Abandon makes tombstones of the requests of to: their replies will be
-// dropped.
-func (c *Conn) Abandon(to Receiver) {
-	for i := range c.fifo.n {
-		if e := c.fifo.at(i); e.to == to {
-			e.to = nil
-		}
-	}
-}
-
 // violate ends the connection since the node broke the protocol.
 func (c *Conn) violate(now int64, reason string) {
 	c.Stats.Violations++
@@ -434,9 +420,6 @@ func (c *Conn) Fail(now int64, reason string) {
 	c.reason = reason
 	if was == Ready && now-c.since >= int64(shortLife) {
 		c.attempts = 0
-	}
-	if c.attempts == 0 {
-		c.downAt = now
 	}
 	if was == Ready && now-c.since >= int64(shortLife) {
 		c.enter(Idle, now) // it was well; the next request, or Tick, dials

@@ -322,16 +322,6 @@ func (w *Worker) Taken() {
 // Clients is the number of open sessions.
 func (w *Worker) Clients() int { return len(w.sessions) }
 
-// Idle tells whether no command is under way and no output is waiting.
-func (w *Worker) Idle() bool {
-	for _, s := range w.sessions {
-		if s.line.head != nil || s.out.size > 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // Drain closes every client as soon as what it has sent is answered.
 func (w *Worker) Drain() {
 	for _, s := range w.sessions {

@@ -19,7 +19,6 @@ type rig struct {
 	w   *Worker
 	s   *Session
 	now int64
-	buf []byte
 }
 
 func newRig(t testing.TB, o Options) *rig {

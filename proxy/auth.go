@@ -92,7 +92,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, errNoProto) // not spoken yet
 	}
 	if name != nil {
-		s.about.name = string(name)
+		s.tells().name = string(name)
 	}
 	b := resp.AppendArray(w.scratch[:0], 14)
 	b = resp.AppendBulkString(b, "server")

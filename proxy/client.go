@@ -23,7 +23,7 @@ func clientSetName(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	if !validName(a.Arg(2)) {
 		return w.answerError(s, cmd, errClientName)
 	}
-	s.about.name = string(a.Arg(2))
+	s.tells().name = string(a.Arg(2))
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
@@ -32,9 +32,9 @@ func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	var field *string
 	switch {
 	case command.EqualFold(attr, "lib-name"):
-		field = &s.about.libName
+		field = &s.tells().libName
 	case command.EqualFold(attr, "lib-ver"):
-		field = &s.about.libVersion
+		field = &s.tells().libVersion
 	default:
 		return w.answerError(s, cmd, "ERR Unrecognized option '"+clean(attr)+"'")
 	}
@@ -74,7 +74,7 @@ func (w *Worker) appendClient(b []byte, s *Session) []byte {
 		last = s.lastCmd.Name
 	}
 	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=2",
-		s.id, s.about.peer, s.about.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9,
+		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9,
 		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last)
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)

@@ -58,7 +58,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 }
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	s.about.name = ""
+	s.about = anonymous
 	if w.o.Password != "" {
 		s.clear(authed)
 	}

@@ -157,7 +157,8 @@ func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
 	if s.waitsFor != nil || s.has(slow|dead) || conn.Paused() {
 		return
 	}
-	s.waitsFor, s.waitsSince, s.took = conn, w.now, w.now
+	t := s.troubled()
+	t.waitsFor, t.waitsSince, t.took = conn, w.now, w.now
 	conn.Pause(true)
 	w.lagging = append(w.lagging, s)
 }

@@ -190,7 +190,10 @@ func (s *Session) sentAfter(c *call) bool {
 }
 
 // lookInto counts a call as away until back.
-func (s *Session) lookInto(c *call) { s.away = append(s.away, c) }
+func (s *Session) lookInto(c *call) {
+	t := s.troubled()
+	t.away = append(t.away, c)
+}
 
 func (s *Session) back(c *call) {
 	if i := slices.Index(s.away, c); i >= 0 {
@@ -213,6 +216,7 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	n.retrying++
 	n.retried++
 	s := c.req.sess
+	s.troubled()
 	w.fence(c)
 	c.waiting = true
 	c.tries++

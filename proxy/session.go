@@ -21,29 +21,56 @@ type Session struct {
 	out     output
 	parked  int // bytes of replies that wait for their turn
 
-	epoch       uint64  // of the worker when nothing was in flight
-	inflight    int     // calls that are not finished
-	redirecting int     // of them, being sent a second time
-	retry       []*call // to be sent again later
-	away        []*call // whose error is being looked into
-	retryAt     int64
+	epoch       uint64 // of the worker when nothing was in flight
+	inflight    int    // calls that are not finished
+	redirecting int    // of them, being sent a second time
 	seq         uint64 // of the next request
 	wrote       ordinals
-
-	waitsFor   *pool.Conn // paused until the client has taken what came of a large reply
-	waitsSince int64
-	took       int64 // when the client last took anything
 
 	opened, seen int64
 	partialAt    int64
 	lastCmd      *command.Command
+	peer, local  string // addresses, for people
 	about        *about
+	*trouble
 }
 
-// about is what few clients tell of themselves.
+// about is what a client may tell of itself.
 type about struct {
-	peer, local               string
 	name, libName, libVersion string
+}
+
+// trouble is what most clients never have: calls that are held up, a node that
+// is held back for them.
+type trouble struct {
+	retry      []*call // to be sent again later
+	retryAt    int64
+	away       []*call    // whose error is being looked into
+	waitsFor   *pool.Conn // paused until the client has taken what came of a large reply
+	waitsSince int64
+	took       int64 // when the client last took anything, while it is waited for
+}
+
+// What sessions share until they need their own. Neither is ever written to.
+var (
+	anonymous  = new(about)
+	untroubled = new(trouble)
+)
+
+// tells returns the session's own about.
+func (s *Session) tells() *about {
+	if s.about == anonymous {
+		s.about = new(about)
+	}
+	return s.about
+}
+
+// troubled returns the session's own trouble.
+func (s *Session) troubled() *trouble {
+	if s.trouble == untroubled {
+		s.trouble = new(trouble)
+	}
+	return s.trouble
 }
 
 // state is a set of facts about a session.
@@ -80,7 +107,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 		index:  len(w.sessions),
 		opened: w.now, seen: w.now,
 		epoch: w.epoch,
-		about: &about{peer: peer, local: local},
+		peer:  peer, local: local, about: anonymous, trouble: untroubled,
 	}
 	if w.o.Password == "" {
 		s.set(authed)
@@ -109,10 +136,13 @@ func (w *Worker) Gone(s *Session) {
 	w.sessions = w.sessions[:last]
 	s.index = -1
 	s.set(dead)
+	if s.waitsFor != nil {
+		w.letGo(s)
+	}
 	for _, c := range s.retry {
 		w.abandon(c)
 	}
-	s.retry = nil
+	s.trouble, s.about = untroubled, anonymous
 	for r := s.line.head; r != nil; {
 		next := r.next
 		r.sess, r.next = nil, nil
@@ -120,9 +150,6 @@ func (w *Worker) Gone(s *Session) {
 		r = next
 	}
 	s.line = line{}
-	if s.waitsFor != nil {
-		w.letGo(s)
-	}
 	s.out.clear(w)
 	w.recycle(s.in)
 	s.in = nil
@@ -175,9 +202,10 @@ func (s *Session) Pending() int { return s.out.size }
 func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
 	s.out.wrote(s.w, n)
-	s.took = s.w.now
-	if s.waitsFor != nil && s.out.size < softOutput/4 {
-		s.w.letGo(s)
+	if s.waitsFor != nil {
+		if s.took = s.w.now; s.out.size < softOutput/4 {
+			s.w.letGo(s)
+		}
 	}
 	if s.out.size == 0 {
 		s.clear(slow)

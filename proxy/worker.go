@@ -209,7 +209,9 @@ func (w *Worker) SetTable(t *router.Table) {
 	}
 	w.print = fingerprint(w.masters)
 	for _, s := range w.retries {
-		s.retryAt = min(s.retryAt, w.now) // the wait was for this
+		if len(s.retry) > 0 {
+			s.retryAt = min(s.retryAt, w.now) // the wait was for this
+		}
 	}
 }
 

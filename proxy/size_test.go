@@ -1,0 +1,25 @@
+package proxy
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// TestIdleSession bounds what an idle client costs the core: ten thousand of
+// them are not to be felt.
+func TestIdleSession(t *testing.T) {
+	if n := unsafe.Sizeof(Session{}); n > 352 {
+		t.Errorf("a session takes %d bytes", n)
+	}
+	r := newRig(t, Options{})
+	if s := r.s; s.in != nil || s.out.cur != nil || s.partial != nil || s.line.head != nil {
+		t.Error("an idle client holds a buffer")
+	}
+	r.feed(cmd("SET", onA, "v"))
+	r.sent(0)
+	r.node(0, "+OK\r\n")
+	r.got()
+	if s := r.s; s.in != nil || s.out.cur != nil || s.partial != nil || s.line.head != nil {
+		t.Error("a client that is idle again holds a buffer")
+	}
+}

@@ -3,7 +3,10 @@ package test
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -68,4 +71,33 @@ func commandTable() string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// TestGuarantees: every test that docs/guarantees.md names exists.
+func TestGuarantees(t *testing.T) {
+	text, err := os.ReadFile("../docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(names) < 30 {
+		t.Fatalf("only %d tests are named", len(names))
+	}
+	var sources strings.Builder
+	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			b, err := os.ReadFile(path)
+			sources.Write(b)
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if !strings.Contains(sources.String(), "func "+n[1]+"(") {
+			t.Errorf("docs/guarantees.md names %s, which does not exist", n[1])
+		}
+	}
 }

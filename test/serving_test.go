@@ -90,7 +90,9 @@ func TestThreads(t *testing.T) {
 		return n == 24
 	})
 	for range 16 {
-		clients = append(clients, k.Dial())
+		c := k.Dial()
+		c.Expect("PONG", "PING") // it is in
+		clients = append(clients, c)
 	}
 	redistest.Eventually(t, 5*time.Second, "one too many is refused", func() bool {
 		got, closed := exchange(t, k.Addr, "", nil)

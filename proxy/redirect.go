@@ -42,10 +42,15 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 			return true
 		}
 		ask, slot, target, ok := redirection(reply, conn.Addr)
-		if !ok || slot != c.group {
+		odd := !ok || slot != c.group
+		switch unproven := c.req.cmd.Unproven(); {
+		case odd && unproven:
 			return false
-		}
-		if c.req.cmd.Unproven() {
+		case odd:
+			w.stats.NotExecuted++
+			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its redirect makes no sense: "+clean(bytes.TrimSpace(reply[1:])))))
+			return true
+		case unproven:
 			return w.confirm(c, conn, frame, reply, target)
 		}
 		w.follow(c, frame, reply, ask, target)
@@ -100,16 +105,10 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 		c.node.moved++
 		w.ready.Refresh = true
 	}
-	if c.hops++; c.hops > maxHops {
-		w.stats.NotExecuted++
-		w.settle(c, resp.AppendError(w.scratch[:0], errTooManyHops(c.node)))
-		return
-	}
 	if c.req.sess.waitsBefore(c) {
 		// An earlier call to the same group is not on its way yet. This one
 		// may not pass it.
 		if !w.putOff(c, frame, reply) {
-			w.stats.NotExecuted++
 			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its slot is moving")))
 		}
 		return
@@ -118,9 +117,13 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	if !known {
 		w.ready.Refresh = true
 		if !w.putOff(c, frame, reply) {
-			w.stats.NotExecuted++
 			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know")))
 		}
+		return
+	}
+	if c.hops++; c.hops > maxHops {
+		w.stats.NotExecuted++
+		w.settle(c, resp.AppendError(w.scratch[:0], errTooManyHops(c.node)))
 		return
 	}
 	if !ask && w.table.SlotOwner(c.group) != id {

@@ -1,0 +1,269 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// newClusterRig is a rig whose two nodes are a Redis Cluster.
+func newClusterRig(t testing.TB) *rig {
+	r := newRig(t, Options{})
+	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true, Aliases: []string{"a.example:1"}}, {ID: "b", Addr: "10.0.0.2:1", Master: true}},
+		[][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.SetTable(router.NewSlots(m))
+	for _, n := range r.w.nodes {
+		c := n.conns[0]
+		c.Connected(r.now)
+		ping := string(c.NextWrite())
+		c.Wrote(len(ping))
+		c.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), r.now)
+	}
+	r.w.EndTurn()
+	return r
+}
+
+func (r *rig) pass(d time.Duration) {
+	for end := r.now + int64(d); r.now < end; {
+		r.now += int64(10 * time.Millisecond)
+		r.w.Turn(r.now, time.Unix(1000, 0))
+		r.w.Tick()
+		r.w.EndTurn()
+	}
+}
+
+// Commands that were behind a moved one on the old node follow it; one that is
+// read later waits, though the new owner is known by then (D3).
+func TestMovedKeepsOrder(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed(cmd("SET", onA, "1") + cmd("SET", onA, "2"))
+	r.sent(0)
+	r.node(0, "-MOVED 3300 10.0.0.2:1\r\n")
+	r.feed(cmd("SET", onA, "3"))
+	if got := r.sent(1); got != cmd("SET", onA, "1") {
+		t.Fatalf("b was sent %q", got)
+	}
+	r.node(0, "-MOVED 3300 10.0.0.2:1\r\n")
+	r.w.EndTurn()
+	if got := r.sent(1); got != cmd("SET", onA, "2") {
+		t.Fatalf("b was sent %q", got)
+	}
+	r.node(1, "+OK\r\n+OK\r\n")
+	r.w.EndTurn()
+	if got := r.sent(1); got != cmd("SET", onA, "3") {
+		t.Fatalf("b was sent %q", got)
+	}
+	r.node(1, "+OK\r\n")
+	if got := r.got(); got != "+OK\r\n+OK\r\n+OK\r\n" {
+		t.Errorf("%q", got)
+	}
+	if !r.w.ready.Refresh {
+		t.Error("MOVED does not ask for a new topology")
+	}
+}
+
+// ASKING and the command leave together; the next command asks the old owner
+// again (D1).
+func TestAsk(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed(cmd("GET", onA))
+	r.sent(0)
+	r.node(0, "-ASK 3300 10.0.0.2:1\r\n")
+	r.w.EndTurn()
+	if got := string(r.w.nodes[1].conns[0].NextWrite()); got != cmd("ASKING")+cmd("GET", onA) {
+		t.Fatalf("b is to be sent %q in one write", got)
+	}
+	r.sent(1)
+	r.node(1, "+OK\r\n$1\r\nx\r\n")
+	r.feed(cmd("GET", onA))
+	if got := r.got(); got != "$1\r\nx\r\n" {
+		t.Errorf("%q", got)
+	}
+	if got := r.sent(0); got != cmd("GET", onA) {
+		t.Errorf("a was sent %q", got)
+	}
+}
+
+// What a plain command's redirect can look like, and what must not happen:
+// MOVED or ASK never reach the client, nobody unknown is dialed (C4, D8).
+func TestRedirectTargets(t *testing.T) {
+	for reply, want := range map[string]string{
+		"-MOVED 3300 10.0.0.2:1\r\n":  "b",
+		"-MOVED 3300 a.example:1\r\n": "a", // an alias, here of the node itself
+		"-MOVED 3300 :1\r\n":          "a", // the replying node's host
+		"-MOVED 99 10.0.0.2:1\r\n":    "makes no sense",
+		"-MOVED x\r\n":                "makes no sense",
+		"-MOVED 3300 10.9.9.9:1\r\n":  "which the topology does not know",
+		"-ASK 3300 [::1]:99999\r\n":   "makes no sense",
+	} {
+		r := newClusterRig(t)
+		r.feed(cmd("GET", onA))
+		r.sent(0)
+		r.node(0, reply)
+		r.w.EndTurn()
+		switch want {
+		case "a", "b":
+			if got := r.sent(int(want[0] - 'a')); got != cmd("GET", onA) {
+				t.Errorf("%q: %s was sent %q", reply, want, got)
+			}
+		default:
+			for range 200 {
+				r.pass(10 * time.Millisecond)
+				if r.sent(0) != "" {
+					r.node(0, reply)
+				}
+			}
+			got := r.got()
+			if !strings.HasPrefix(got, "-CLUSTERDOWN keyway: node 10.0.0.1:1") || !strings.Contains(got, want) && !strings.Contains(got, "topology does not know") {
+				t.Errorf("%q: the client got %q", reply, got)
+			}
+		}
+	}
+}
+
+// Nodes that point at each other end in an error after five hops.
+func TestRedirectCircle(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed(cmd("GET", onA))
+	hops := 0
+	for ; hops < 20; hops++ {
+		if r.sent(0) != "" {
+			r.node(0, "-MOVED 3300 10.0.0.2:1\r\n")
+		} else if r.sent(1) != "" {
+			r.node(1, "-MOVED 3300 10.0.0.1:1\r\n")
+		} else {
+			break
+		}
+		r.w.EndTurn()
+	}
+	if got := r.got(); !strings.Contains(got, "redirect in a circle") || hops != maxHops+1 {
+		t.Errorf("after %d hops: %q", hops, got)
+	}
+}
+
+// TRYAGAIN is retried with a back-off until the deadline, then told as it is.
+func TestTryAgain(t *testing.T) {
+	const said = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
+	r := newClusterRig(t)
+	r.feed(cmd("MGET", "{b}1", "{b}2"))
+	tries := 0
+	for range 150 {
+		if r.sent(0) != "" {
+			tries++
+			r.node(0, said)
+		}
+		r.pass(10 * time.Millisecond)
+	}
+	if got := r.got(); got != said || tries < 5 || tries > 60 {
+		t.Errorf("%d tries, then %q", tries, got)
+	}
+	r = newClusterRig(t)
+	r.feed(cmd("MGET", "{b}1", "{b}2") + cmd("PING"))
+	r.sent(0)
+	r.node(0, said)
+	r.pass(100 * time.Millisecond)
+	r.sent(0)
+	r.node(0, "*2\r\n$-1\r\n$-1\r\n")
+	if got := r.got(); got != "*2\r\n$-1\r\n$-1\r\n+PONG\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A command that was put off is not sent after a later one to its slot has been
+// executed.
+func TestPutOffIsNotOvertaken(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed(cmd("SET", onA, "1") + cmd("SET", onA, "2"))
+	r.sent(0)
+	r.node(0, "-LOADING Redis is loading the dataset in memory\r\n+OK\r\n")
+	r.pass(500 * time.Millisecond)
+	if got := r.sent(0); got != "" {
+		t.Errorf("a was sent %q", got)
+	}
+	if got := r.got(); got != "-LOADING Redis is loading the dataset in memory\r\n+OK\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A slot without an owner is waited for a little, then told as Redis does.
+func TestUnownedSlot(t *testing.T) {
+	r := newClusterRig(t)
+	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true}}, [][]slots.Range{{{First: 9000, Last: 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.SetTable(router.NewSlots(m))
+	r.feed(cmd("GET", onA))
+	r.pass(1100 * time.Millisecond)
+	if got := r.got(); got != "-CLUSTERDOWN Hash slot not served\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A script's redirect is believed only when the node redirects a plain command
+// for the same keys as well.
+func TestScriptRedirects(t *testing.T) {
+	eval := cmd("EVAL", "s", "1", onA)
+	for _, tc := range []struct{ said, exists, want string }{
+		{"-MOVED 3300 10.0.0.2:1\r\n", "-MOVED 3300 10.0.0.2:1\r\n", "follows"},
+		{"-ASK 3300 10.0.0.2:1\r\n", "-ASK 3300 10.0.0.2:1\r\n", "follows"},
+		{"-ASK 3300 10.0.0.2:1\r\n", "-MOVED 3300 10.0.0.2:1\r\n", "follows"},
+		{"-MOVED 3300 10.0.0.2:1\r\n", ":1\r\n", "its words"},
+		{"-MOVED 3300 10.0.0.2:1\r\n", ":0\r\n", "its words"},
+		{"-MOVED 3300 10.9.9.9:1\r\n", "-MOVED 3300 10.0.0.2:1\r\n", "its words"},
+		{"-MOVED 1 10.0.0.2:1\r\n", "", "its words"},
+		{"-TRYAGAIN x\r\n", "", "its words"},
+		{"-CLUSTERDOWN x\r\n", "", "its words"},
+	} {
+		r := newClusterRig(t)
+		r.feed(eval + cmd("PING"))
+		r.sent(0)
+		r.node(0, tc.said)
+		r.w.EndTurn()
+		if tc.exists != "" {
+			if got := r.sent(0); got != cmd("EXISTS", onA) {
+				t.Errorf("%q: a was asked %q", tc.said, got)
+			}
+			r.node(0, tc.exists)
+			r.w.EndTurn()
+		}
+		if tc.want == "follows" {
+			if got := r.sent(1); !strings.HasSuffix(got, eval) {
+				t.Errorf("%q: b was sent %q", tc.said, got)
+			}
+			continue
+		}
+		if got := r.got(); got != tc.said+"+PONG\r\n" {
+			t.Errorf("%q: the client got %q", tc.said, got)
+		}
+	}
+}
+
+// Hundreds of redirects ask for the topology, they do not fetch it.
+func TestRedirectStorm(t *testing.T) {
+	r := newClusterRig(t)
+	in, moved, ok := "", "", ""
+	for i := range 500 {
+		in += cmd("SET", onA, fmt.Sprint(i))
+		moved += "-MOVED 3300 10.0.0.2:1\r\n"
+		ok += "+OK\r\n"
+	}
+	r.feed(in)
+	r.sent(0)
+	r.node(0, moved)
+	r.w.EndTurn()
+	if got := r.sent(1); got != in {
+		t.Error("the commands did not follow in order")
+	}
+	r.node(1, ok)
+	if got := r.got(); got != ok {
+		t.Errorf("%.100q", got)
+	}
+}

@@ -30,6 +30,7 @@ fuzz:
 	scripts/fuzz ./resp FuzzScanner $(FUZZTIME)
 	scripts/fuzz ./config FuzzParse $(FUZZTIME)
 	scripts/fuzz ./command FuzzKeys $(FUZZTIME)
+	scripts/fuzz ./proxy FuzzSession $(FUZZTIME)
 
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)

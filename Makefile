@@ -6,7 +6,9 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 SEEDS ?= 10000
 
-.PHONY: build test race lint fuzz sim compat bench tools generate
+MUTANT ?=
+
+.PHONY: build test race lint fuzz sim mutants compat bench tools generate
 
 build:
 	go build -o keyway ./cmd/keyway
@@ -34,6 +36,10 @@ fuzz:
 
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)
+
+# Plants deliberate bugs and requires that a test fails for each.
+mutants: tools
+	go run ./test/mutants $(MUTANT)
 
 # Unmodified clients against keyway.
 compat: tools

@@ -83,7 +83,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 func (c *call) worker() *Worker { return c.node.w }
 
 // Failed is called when there will be no (more of a) reply.
-func (c *call) Failed(_ *pool.Conn, _ []byte, f pool.Failure) {
+func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	r := c.req
 	w := c.worker()
 	if w.table.Clustered() {

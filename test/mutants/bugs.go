@@ -1,0 +1,156 @@
+package main
+
+// bugs are, root cause by root cause (R1 to R9 of the reliability notes) and
+// invariant by invariant, what must not go unnoticed.
+var bugs = []bug{
+	{
+		"R1: a timeout takes its entry off the FIFO", "pool/conn.go",
+		"		to := e.to\n		e.to = nil\n", "		to := e.to\n		c.fifo.pop()\n",
+		"./pool", "TestTimeoutLeavesATombstone",
+	},
+	{
+		"R2: a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
+		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
+		"./pool", "TestUnsolicited",
+	},
+	{
+		"R2: bytes before the greeting's question are taken for its answer", "pool/conn.go",
+		"	if b, ok := resp.Bulk(reply); !ok || string(b) != c.word() {", "	if false {\n		b, ok := resp.Bulk(reply)\n		_, _ = b, ok",
+		"./pool", "TestGreetingRefused",
+	},
+	{
+		"R3: a blocking command reaches a shared connection", "command/policy.go",
+		"sunsubscribe publish spublish blpop brpop", "sunsubscribe publish spublish brpop",
+		"./command", "TestHandling",
+	},
+	{
+		"R4: after a failed write what was sent counts as not sent", "pool/conn.go",
+		"f.Sent = e.pos < written", "f.Sent = e.pos > written",
+		"./pool", "TestLossTellsWhatWasSent",
+	},
+	{
+		"R5: a map has as many elements as its header says", "resp/reply.go",
+		"		n *= 2\n", "		n *= 1\n",
+		"./resp", "TestScanner",
+	},
+	{
+		"R6: a frame's buffer is reused while replies are outstanding", "pool/sendqueue.go",
+		"	if c.refs--; c.refs > 0 {\n		return\n	}\n", "	c.refs--\n",
+		"./pool", "TestFramesLiveUntilAnswered",
+	},
+	{
+		"R7: MGET's values are dealt out to the wrong keys", "proxy/merger.go",
+		"			r.merge.part = append(r.merge.part, sp.partOf[k])", "			r.merge.part = append(r.merge.part, sp.partOf[keys-1-k])",
+		"./test", "TestSplitCommands",
+	},
+	{
+		"R8: a request is reused while a node still owes its reply", "proxy/order.go",
+		"	if r.parts == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
+		"./proxy", "TestGoneClient",
+	},
+	{
+		"R9: a local answer overtakes a forwarded command", "proxy/order.go",
+		"	if s.line.head == nil {\n		w.output(s, reply)", "	if true {\n		w.output(s, reply)",
+		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
+	},
+	{
+		"A1: a header's number may have leading zeros", "resp/command.go",
+		"b[0] == '0' && (len(b) > 1 || neg)", "b[0] == '0' && neg",
+		"./resp", "TestParser",
+	},
+	{
+		"A2: the number of arguments is not limited", "resp/command.go",
+		"		case v.n > int64(lim.MaxArgs):", "		case v.n > 1<<40:",
+		"./resp", "TestParserLimits",
+	},
+	{
+		"A7: what is not canonical is forwarded as received", "resp/command.go",
+		"	if !p.canonical {\n		p.reencode()\n	}\n", "",
+		"./resp", "TestParser",
+	},
+	{
+		"B10: an error follows the beginning of a reply", "proxy/call.go",
+		"	if r.begun {\n", "	if r.begun && w == nil {\n",
+		"./test", "TestNodeDiesInsideReply",
+	},
+	{
+		"C1: an unknown outcome is called not executed", "proxy/call.go",
+		"	if f.Sent {\n", "	if f.Sent && w == nil {\n",
+		"./proxy", "TestOutcomeIsTold",
+	},
+	{
+		"C2: a command is sent again when its connection is lost", "proxy/call.go",
+		"	if f.Sent {\n", "	if f.Sent && c.hops == 0 && w.table.Clustered() {\n		c.hops++\n		w.resend(c, frame, c.node, false)\n		return\n	}\n	if f.Sent {\n",
+		"./test/sim", "TestSimulation",
+	},
+	{
+		"C3: a script's MOVED is followed", "proxy/redirect.go",
+		"			return w.confirm(c, conn, frame, reply, target)\n", "			w.follow(c, frame, reply, ask, target)\n			return true\n",
+		"./proxy", "TestScriptRedirects",
+	},
+	{
+		"C3: a script's TRYAGAIN is retried", "proxy/redirect.go",
+		"!w.table.Clustered() || c.req.cmd.Unproven() || c.group < 0", "!w.table.Clustered() || c.group < 0",
+		"./proxy", "TestScriptRedirects",
+	},
+	{
+		"C3: NOSCRIPT is believed without asking the node", "proxy/script.go",
+		"		if !ok || !bytes.Equal(exists, []byte(\"*1\\r\\n:0\\r\\n\")) {", "		if !ok {",
+		"./test", "TestScriptsThatLie",
+	},
+	{
+		"C4: a redirect that makes no sense reaches the client", "proxy/redirect.go",
+		"		case odd && unproven:", "		case odd:",
+		"./proxy", "TestRedirectTargets",
+	},
+	{
+		"C4: hops are not counted", "proxy/redirect.go",
+		"c.hops++; c.hops > maxHops", "c.hops > maxHops",
+		"./proxy", "TestRedirectCircle",
+	},
+	{
+		"C6: a node that refuses is dialed at once", "pool/conn.go",
+		"		c.retryAt = now + c.backoff()\n", "		c.retryAt = now\n",
+		"./pool", "TestBackoff",
+	},
+	{
+		"D1: ASKING is forgotten", "proxy/redirect.go",
+		"		conn.SendAsking(c, frame, w.now, c.deadline)", "		conn.Send(c, frame, w.now, c.deadline)",
+		"./proxy", "TestAsk",
+	},
+	{
+		"D3: a later command overtakes a redirected one (fence)", "proxy/session.go",
+		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.epoch > w.epoch {",
+		"./proxy", "TestMovedKeepsOrder",
+	},
+	{
+		"D3: a new topology lets a command overtake (fence)", "proxy/session.go",
+		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.redirecting > 0 {",
+		"./test/sim", "TestSimulation",
+	},
+	{
+		"D3: retries leave in the order they came back", "proxy/redirect.go",
+		"	s.retry = slices.Insert(s.retry, at, c)", "	s.retry = append(s.retry[:len(s.retry)+0*at], c)",
+		"./test/sim", "TestSimulation",
+	},
+	{
+		"D3: a retry is sent after a later command was executed", "proxy/redirect.go",
+		"	if len(s.retry) == 0 || by.group < 0 {", "	if true {",
+		"./proxy", "TestPutOffIsNotOvertaken",
+	},
+	{
+		"D7: keys are routed by the first of them", "proxy/dispatch.go",
+		"			if g, other := w.table.Place(a.Arg(k)); g != group {", "			if g, other := w.table.Place(a.Arg(k)); g < -1 {",
+		"./test", "TestKeysThatLiveApart",
+	},
+	{
+		"E7: WAIT goes to a connection that has written nothing", "proxy/wait.go",
+		"	ping := len(nodes) > 0\n", "	ping := len(nodes) > 1000\n",
+		"./test", "TestWaitCountsOwnWrites",
+	},
+	{
+		"the tick recedes under load", "server/thread.go",
+		"ticked || next < t.nextTick", "ticked || next != t.nextTick",
+		"./test", "TestFrozenNode",
+	},
+}

@@ -125,6 +125,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 // view that is worse than the last one believed never replaces it.
 func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
 	asked := w.candidates()
+	if len(asked) == 0 {
+		return nil, errors.New("no node of the cluster is named")
+	}
 	views := make(chan *view, len(asked))
 	errs := make(chan error, len(asked))
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -152,7 +155,11 @@ func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("no node tells the cluster's topology: %w", errors.Join(failures...))
+		err := failures[0]
+		for _, f := range failures[1:] {
+			err = fmt.Errorf("%w; %w", err, f) // on one line, for logs
+		}
+		return nil, fmt.Errorf("no node tells the cluster's topology: %w", err)
 	}
 	return w.believe(best), nil
 }

@@ -2,6 +2,8 @@ package test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -10,7 +12,14 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built.path != "" {
+			os.RemoveAll(filepath.Dir(built.path))
+		}
+		os.Exit(code)
+	}))
+}
 
 // layouts is one configuration for all four layouts of the same three nodes:
 // only the first line differs.

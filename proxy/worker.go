@@ -282,7 +282,7 @@ func (w *Worker) Tick() {
 func (w *Worker) sweep() {
 	for _, s := range w.sessions {
 		switch {
-		case s.has(closing):
+		case s.has(closing | dead):
 		case !s.has(authed) && w.now-s.opened > authTimeout:
 			w.kill(s)
 		case s.partial != nil && w.now-s.partialAt > readTimeout:

@@ -313,3 +313,44 @@ func BenchmarkPipeline16(b *testing.B) {
 		}
 	}
 }
+
+// With clients.idle_timeout a client that says nothing is closed, one that
+// waits for a reply is not.
+func TestIdleTimeout(t *testing.T) {
+	r := newRig(t, Options{IdleTimeout: 5 * time.Second})
+	busy := r.w.Open(nil, "peer:2", "keyway:1")
+	for range 8 {
+		r.w.Feed(busy, []byte(cmd("PING")))
+		r.pass(time.Second)
+	}
+	if !r.s.Dead() || busy.Dead() {
+		t.Errorf("the idle client is closed: %v; the busy one: %v", r.s.Dead(), busy.Dead())
+	}
+	if r.w.stats.ClosedIdle != 1 {
+		t.Errorf("%d clients are counted as closed for idleness", r.w.stats.ClosedIdle)
+	}
+}
+
+// FLUSHALL, SCRIPT LOAD and their like go to every master; one that fails
+// fails the whole.
+func TestAllMasters(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed("FLUSHALL\r\nDBSIZE\r\nSCRIPT EXISTS x\r\nKEYS *\r\n")
+	want := cmd("FLUSHALL") + cmd("DBSIZE") + cmd("SCRIPT", "EXISTS", "x") + cmd("KEYS", "*")
+	if a, b := r.sent(0), r.sent(1); a != want || b != want {
+		t.Errorf("a was sent %q, b %q", a, b)
+	}
+	r.node(1, "+OK\r\n:40\r\n*1\r\n:0\r\n*1\r\n$1\r\nb\r\n")
+	r.node(0, "+OK\r\n:2\r\n*1\r\n:1\r\n*1\r\n$1\r\na\r\n")
+	if got := r.got(); got != "+OK\r\n:42\r\n*1\r\n:0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n" {
+		t.Errorf("%q", got)
+	}
+	r.feed("FLUSHALL\r\n")
+	r.sent(0)
+	r.sent(1)
+	r.node(0, "+OK\r\n")
+	r.node(1, "-MISCONF x\r\n")
+	if got := r.got(); got != "-MISCONF x\r\n" {
+		t.Errorf("%q", got)
+	}
+}

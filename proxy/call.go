@@ -25,11 +25,18 @@ type call struct {
 	lastErr []byte // the node's last word, while it waits to be sent again
 }
 
-// send gives a frame to the node's shared connection.
+// send starts a call: a frame for the node's shared connection.
 func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
-	c.node = n
 	c.deadline = w.deadline()
 	s.inflight++
+	w.transmit(c, n, frame, false)
+}
+
+// transmit gives a call's frame to n, behind ASKING if ask, or ends the call if
+// n cannot be reached. frame may lie in another connection's buffer.
+func (w *Worker) transmit(c *call, n *node, frame []byte, ask bool) {
+	s := c.req.sess
+	c.node, c.asking = n, ask
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.add(n.ordinal)
 	}
@@ -38,7 +45,11 @@ func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
 		w.refuse(c, why)
 		return
 	}
-	conn.Send(c, frame, w.now, c.deadline)
+	if ask {
+		conn.SendAsking(c, frame, w.now, c.deadline)
+	} else {
+		conn.Send(c, frame, w.now, c.deadline)
+	}
 }
 
 // Reply is called with the pieces of the node's reply.

@@ -132,24 +132,10 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	w.resend(c, frame, w.nodes[id], ask)
 }
 
-// resend sends a call once more, to n. frame may lie in a connection's buffer.
+// resend sends a call once more; the client's later commands wait for it.
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
-	s := c.req.sess
 	w.fence(c)
-	c.node, c.asking = n, ask
-	if !c.req.cmd.Has(readOnly) {
-		s.wrote.add(n.ordinal)
-	}
-	conn := n.conn(s)
-	if why := conn.Refusing(); why != "" {
-		w.refuse(c, why)
-		return
-	}
-	if ask {
-		conn.SendAsking(c, frame, w.now, c.deadline)
-	} else {
-		conn.Send(c, frame, w.now, c.deadline)
-	}
+	w.transmit(c, n, frame, ask)
 }
 
 // fence holds the client's later commands until the call is finished.

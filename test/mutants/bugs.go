@@ -114,7 +114,7 @@ var bugs = []bug{
 		"./pool", "TestBackoff",
 	},
 	{
-		"D1: ASKING is forgotten", "proxy/redirect.go",
+		"D1: ASKING is forgotten", "proxy/call.go",
 		"		conn.SendAsking(c, frame, w.now, c.deadline)", "		conn.Send(c, frame, w.now, c.deadline)",
 		"./proxy", "TestAsk",
 	},

@@ -147,7 +147,7 @@ func (c *Conn) Full() bool { return c.queue.held > maxHeld }
 // connect have failed. Empty: it would be sent.
 func (c *Conn) Refusing() string {
 	if c.state == Closed {
-		return "the node has left the configuration"
+		return c.reason
 	}
 	if c.attempts > 0 && c.state != Ready {
 		return c.reason

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -133,6 +135,19 @@ func (n *node) release(c *pool.Conn, well bool) {
 		return
 	}
 	n.w.doomed = append(n.w.doomed, c)
+}
+
+// close ends every connection to the node; what waits on them fails.
+func (n *node) close(now int64, reason string) {
+	for _, c := range n.conns {
+		c.Close(now, reason)
+	}
+	for _, c := range n.idle {
+		c.Close(now, reason)
+	}
+	for _, wt := range slices.Clone(n.waits) { // failing takes itself off the list
+		wt.conn.Close(now, reason)
+	}
 }
 
 // tickExclusive watches the exclusive connections: their deadlines, and

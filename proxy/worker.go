@@ -202,9 +202,7 @@ func (w *Worker) SetTable(t *router.Table) {
 	w.byName = stay
 	for _, n := range before {
 		if stay[n.key()] == nil {
-			for _, c := range append(n.conns, n.idle...) {
-				c.Close(w.now, "the node has left the configuration")
-			}
+			n.close(w.now, "the node has left the topology")
 		}
 	}
 	w.print = fingerprint(w.masters)
@@ -334,9 +332,7 @@ func (w *Worker) Drain() {
 // Shut closes all connections to the nodes.
 func (w *Worker) Shut() {
 	for _, n := range w.nodes {
-		for _, c := range append(n.conns, n.idle...) {
-			c.Close(w.now, "keyway is stopping")
-		}
+		n.close(w.now, "keyway is stopping")
 	}
 }
 

@@ -354,3 +354,40 @@ func TestAllMasters(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A client that sends its last command and closes its side, as printf | nc does,
+// still gets every answer.
+func TestHalfClose(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("GET", onA) + cmd("PING"))
+	r.w.EOF(r.s)
+	if r.s.Reading() || r.s.Finished() {
+		t.Fatalf("reading %v, finished %v, while a reply is on the way", r.s.Reading(), r.s.Finished())
+	}
+	r.sent(0)
+	r.node(0, "$1\r\n1\r\n")
+	if got := r.got(); got != "$1\r\n1\r\n+PONG\r\n" || !r.s.Finished() {
+		t.Errorf("%q, finished %v", got, r.s.Finished())
+	}
+}
+
+// A WAIT on a node that leaves the topology ends; its client goes on.
+func TestWaitOnANodeThatLeaves(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("SET", onA, "v"))
+	r.sent(0)
+	r.node(0, "+OK\r\n")
+	r.got()
+	r.feed(cmd("WAIT", "1", "0") + cmd("PING"))
+	if n := len(r.w.nodes[0].waits); n != 1 {
+		t.Fatalf("%d connections wait", n)
+	}
+	table, err := router.NewStaticSlots([]router.Node{{Name: "b", Addr: "10.0.0.2:1", Master: true}}, [][]slots.Range{{{First: 0, Last: 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.SetTable(table)
+	if got := r.got(); !strings.HasPrefix(got, "-CLUSTERDOWN keyway: node a") || !strings.HasSuffix(got, "\r\n+PONG\r\n") {
+		t.Errorf("%q", got)
+	}
+}

@@ -88,7 +88,7 @@ Try, in another terminal:
   %[1]s MGET user:1 user:1500 cart:7
   %[1]s INFO keyway
 
-Without redis-cli: printf 'PING\r\n' | nc %[2]s %[3]s
+Without redis-cli: printf 'PING\r\nQUIT\r\n' | nc %[2]s %[3]s
 Ctrl-C ends it; the data is gone then.
 `, cli, host, port)
 }

@@ -17,9 +17,13 @@ import (
 	"github.com/keyway-proxy/keyway/server"
 )
 
-// tableOf builds the table that serve would route by; for a cluster's slots it
-// asks the cluster.
-func tableOf(ctx context.Context, cfg *config.Config) (*router.Table, error) {
+// tableOf builds the table that serve would route by with that file; for a
+// cluster's slots it asks the cluster.
+func tableOf(ctx context.Context, file string) (*router.Table, error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := command.Allow(cfg.Commands.Allow); err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
@@ -42,11 +46,7 @@ func checkCommand() *cobra.Command {
 		Short: "Check a configuration file and print each node's share of the keys",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(file)
-			if err != nil {
-				return err
-			}
-			t, err := tableOf(cmd.Context(), cfg)
+			t, err := tableOf(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
@@ -92,11 +92,7 @@ func routeCommand() *cobra.Command {
 		Short: "Say where keys live, and why",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {
-			cfg, err := config.Load(file)
-			if err != nil {
-				return err
-			}
-			t, err := tableOf(cmd.Context(), cfg)
+			t, err := tableOf(cmd.Context(), file)
 			if err != nil {
 				return err
 			}

@@ -81,6 +81,7 @@ type Backend struct {
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"`
 	Connections    int           `yaml:"connections"` // to each node, per thread
+	Integrity      int           `yaml:"integrity"`   // after so many commands the replies are checked to be in step; 0: never
 }
 
 // Clients configures who may connect.
@@ -117,7 +118,7 @@ func Default() Config {
 		HashTag: "{}",
 		Ring:    Hashed{Hash: "fnv1a_64"},
 		Modulo:  Hashed{Hash: "crc32"},
-		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1},
+		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Integrity: 1000},
 		Clients: Clients{Max: 10000},
 		Limits: Limits{
 			MaxBulk:      512 << 20,

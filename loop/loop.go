@@ -48,6 +48,9 @@ func New() (*Loop, error) {
 	return l, nil
 }
 
+// Now is the time since the loop's start, as BeginTurn tells it.
+func (l *Loop) Now() time.Duration { return time.Since(l.start) }
+
 // Post has f run in the loop, in the order of posting. It may be called from
 // any goroutine and does not wait. After Run has returned, f is never run.
 func (l *Loop) Post(f func()) {

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"time"
@@ -96,6 +97,7 @@ type Conn struct {
 	Addr  string
 	Owner any // who the connection belongs to, for whoever made it
 	Bind  any // the shell's end; this package never looks
+	Fence int // after so many requests the replies are checked to be in step; 0: never
 	Stats Stats
 
 	set   *Set
@@ -114,6 +116,9 @@ type Conn struct {
 	greeted  int    // of them written
 	step     int
 	nonce    uint64 // of this socket's greeting
+
+	unfenced int   // requests since the last fence
+	fencedAt int64 // when that was
 
 	since    int64 // when the state began
 	heard    int64 // when the node last said something
@@ -206,6 +211,7 @@ func (c *Conn) dial(now int64) {
 func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	c.put(c.queue.reserve(len(frame)), to, frame, deadline)
+	c.sent(now)
 	c.mark()
 }
 
@@ -216,6 +222,7 @@ func (c *Conn) SendOwned(to Receiver, frame []byte, now, deadline int64) {
 	ch := &chunk{buf: frame[:len(frame):len(frame)]}
 	c.queue.chunks = append(c.queue.chunks, ch)
 	c.note(ch, to, 0, len(frame), deadline)
+	c.sent(now)
 	c.mark()
 }
 
@@ -228,6 +235,7 @@ func (c *Conn) SendAsking(to Receiver, frame []byte, now, deadline int64) {
 	ch := c.queue.reserve(len(asking) + len(frame))
 	c.put(ch, nil, asking, 0)
 	c.put(ch, to, frame, deadline)
+	c.sent(now)
 	c.mark()
 }
 
@@ -297,7 +305,10 @@ func (c *Conn) greet() {
 func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }
 
 func (c *Conn) greetingReply(reply []byte, now int64) {
-	if text, isErr := resp.ErrorText(reply); isErr {
+	text, isErr := resp.ErrorText(reply)
+	// A node that cannot save says so even to PING; its reads are served.
+	cannotSave := isErr && c.step == 1 && c.greeted > 0 && bytes.HasPrefix(text, []byte("MISCONF "))
+	if isErr && !cannotSave {
 		c.Fail(now, "the node refuses: "+string(text))
 		return
 	}
@@ -310,13 +321,14 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 		c.greet()
 		return
 	}
-	if b, ok := resp.Bulk(reply); !ok || string(b) != c.word() {
+	if b, ok := resp.Bulk(reply); !cannotSave && (!ok || string(b) != c.word()) {
 		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.word(), reply))
 		return
 	}
 	c.greeting = nil
 	c.enter(Ready, now)
 	c.heard = now
+	c.unfenced, c.fencedAt = 0, now
 	c.reason = ""
 	c.mark()
 }
@@ -363,11 +375,16 @@ func (c *Conn) Received(b []byte, now int64) {
 			c.violate(now, "the node answered the greeting at great length")
 			return
 		}
-		c.deliver(piece, done)
+		if wrong := c.deliver(piece, done); wrong != "" {
+			c.violate(now, wrong)
+			return
+		}
 	}
 }
 
-func (c *Conn) deliver(piece []byte, done bool) {
+// deliver hands a piece of a reply on. It returns what is wrong with it, if it
+// is a fence's.
+func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 	first := !c.mid
 	c.mid = !done
 	p := Piece{Bytes: piece, First: first, Last: done, Kind: c.scan.Kind()}
@@ -376,13 +393,16 @@ func (c *Conn) deliver(piece []byte, done bool) {
 			e.to.Reply(c, e.frame(), p)
 		}
 		c.part = c.part[:0]
-		return
+		return ""
 	}
 	// The entry goes before its reply is handed on: whatever Reply does to
 	// this connection, it finds it between replies.
 	e := c.fifo.pop()
 	if e.to != nil {
 		e.to.Reply(c, e.frame(), p)
+		if e.to == (fence{}) {
+			wrong = outOfStep(e.frame(), piece)
+		}
 	} else if e.deadline != 0 {
 		c.Stats.Late++
 	}
@@ -394,6 +414,7 @@ func (c *Conn) deliver(piece []byte, done bool) {
 		}
 	}
 	c.queue.answered(e.chunk, e.len)
+	return wrong
 }
 
 // violate ends the connection since the node broke the protocol.
@@ -498,6 +519,9 @@ func (c *Conn) Tick(now int64) {
 	case Ready:
 		if c.attempts > 0 && now-c.since >= int64(shortLife) {
 			c.attempts = 0
+		}
+		if c.unfenced > 0 && c.fifo.n > 0 && now-c.fencedAt >= fenceEvery {
+			c.sendFence(now)
 		}
 	}
 	c.expire(now)

@@ -313,3 +313,85 @@ func TestSendAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for 16 requests", n)
 	}
 }
+
+// echoOf is the word of a fence as the node echoes it.
+func echoOf(frame string) string { return frame[strings.Index(frame, "PING\r\n")+6:] }
+
+func TestFence(t *testing.T) {
+	up := func(t *testing.T) *bench {
+		b := newBench(t, Config{RequestTimeout: time.Second})
+		b.c.Fence = 2
+		return b.ready()
+	}
+	t.Run("in step", func(t *testing.T) {
+		b := up(t)
+		b.send("a")
+		b.send("b")
+		b.send("c")
+		out := b.written(-1)
+		fence := out[len("<a><b>") : len(out)-len("<c>")]
+		if !strings.HasPrefix(out, "<a><b>*2\r\n$4\r\nPING\r\n$16\r\n") || !strings.HasSuffix(out, "\r\n<c>") {
+			t.Fatalf("written: %q", out)
+		}
+		b.c.Received([]byte("+A\r\n+B\r\n"+echoOf(fence)+"+C\r\n"), b.now)
+		b.expect(`a: "+A\r\n"`, `b: "+B\r\n"`, `c: "+C\r\n"`)
+		if b.c.State() != Ready {
+			t.Errorf("the connection is %s: %s", b.c.State(), b.c.Reason())
+		}
+	})
+	t.Run("a reply left out", func(t *testing.T) {
+		b := up(t)
+		b.send("a")
+		b.send("b")
+		b.send("c")
+		fence := b.written(-1)[len("<a><b>"):]
+		b.c.Received([]byte("+A\r\n"+echoOf(fence[:len(fence)-3])), b.now)
+		b.c.Received([]byte("+C\r\n"), b.now)
+		if b.c.State() == Ready || b.c.Stats.Violations != 1 || !strings.Contains(b.c.Reason(), "out of step") {
+			t.Errorf("the connection is %s, %d violations: %s", b.c.State(), b.c.Stats.Violations, b.c.Reason())
+		}
+		if b.c.InFlight() != 0 || b.c.Held() != 0 {
+			t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.Held())
+		}
+	})
+	t.Run("an error that any PING may get", func(t *testing.T) {
+		b := up(t)
+		b.send("a")
+		b.send("b")
+		b.written(-1)
+		b.c.Received([]byte("+A\r\n+B\r\n-BUSY Redis is busy running a script.\r\n"), b.now)
+		if b.c.State() != Ready {
+			t.Errorf("the connection is %s: %s", b.c.State(), b.c.Reason())
+		}
+	})
+	t.Run("in time", func(t *testing.T) {
+		b := up(t)
+		b.c.Fence = 1000
+		b.send("a")
+		b.written(-1)
+		b.now += int64(999 * time.Millisecond)
+		b.c.Tick(b.now)
+		if out := b.written(-1); out != "" {
+			t.Errorf("too early: %q", out)
+		}
+		b.c.Received([]byte("+A\r\n"), b.now)
+		b.send("b")
+		b.now += int64(time.Millisecond)
+		b.c.Tick(b.now)
+		if out := b.written(-1); !strings.Contains(out, "PING") {
+			t.Errorf("no fence after a second: %q", out)
+		}
+	})
+}
+
+// A node that cannot save answers PING with MISCONF and serves reads.
+func TestGreetingMisconf(t *testing.T) {
+	b := newBench(t, Config{})
+	b.c.Open(b.now)
+	b.c.Connected(b.now)
+	b.written(-1)
+	b.c.Received([]byte("-MISCONF Redis is configured to save RDB snapshots, but\r\n"), b.now)
+	if b.c.State() != Ready {
+		t.Errorf("the connection is %s: %s", b.c.State(), b.c.Reason())
+	}
+}

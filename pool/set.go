@@ -21,6 +21,7 @@ type Set struct {
 	dirty []*Conn
 
 	free  []*chunk
+	fence []byte // the last one sent
 	nonce uint64
 	big   int // bytes of large buffers let go of since TakeBig
 }

@@ -9,6 +9,7 @@ type Stats struct {
 	Late        uint64 // replies that came after their request had timed out or been abandoned
 	Unsolicited uint64 // replies that nobody waited for
 	Violations  uint64 // connections ended since the node broke the protocol
+	Fences      uint64 // checks that replies are in step
 	BytesIn     uint64
 	BytesOut    uint64
 }

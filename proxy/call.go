@@ -120,6 +120,9 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	if f.Sent {
 		w.overtaken(r.sess, c) // it may have been executed
 		w.stats.UnknownOutcome++
+		if r.merge != nil {
+			r.merge.unknown = true
+		}
 		w.settle(c, resp.AppendError(w.scratch[:0], errOutcomeUnknown(c.node, f)))
 		return
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -102,6 +103,13 @@ func errOutcomeUnknown(n *node, f pool.Failure) string {
 		return fmt.Sprintf("ERR keyway: node %s gave %s; the command may have been executed", n.label(), f.Reason)
 	}
 	return fmt.Sprintf("ERR keyway: the connection to node %s ended after the command was sent (%s); it may have been executed", n.label(), f.Reason)
+}
+
+// errInPart is for a command that was split and did not fail everywhere. bad is
+// the error reply of one part.
+func errInPart(c *command.Command, bad []byte) string {
+	text := bytes.TrimSpace(bad[1:])
+	return fmt.Sprintf("ERR keyway: %s may have been executed on some nodes only; of one: %s", upper(c.Name), clean(text))
 }
 
 // clean replaces what must not stand in an error line.

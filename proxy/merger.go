@@ -1,6 +1,9 @@
 package proxy
 
-import "github.com/keyway-proxy/keyway/command"
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
 
 // merger gathers the replies of a request that has several calls.
 type merger struct {
@@ -8,6 +11,8 @@ type merger struct {
 	parts [][]byte
 	part  []int32  // of each key, for byKey
 	rest  [][]byte // of parts, while they are dealt out
+
+	unknown bool // a part may have been executed though it has no reply
 }
 
 func (w *Worker) getMerger(parts int) *merger {
@@ -35,7 +40,7 @@ func (w *Worker) putMerger(m *merger) {
 		}
 		*m.calls[i] = call{}
 	}
-	m.part = m.part[:0]
+	m.part, m.unknown = m.part[:0], false
 	if len(w.mergers) < 64 && len(m.calls) <= 1024 {
 		m.parts = m.parts[:cap(m.parts)][:len(m.calls)]
 		w.mergers = append(w.mergers, m)
@@ -74,6 +79,10 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	case infoText:
 		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0))
 	default:
+		if bad := m.inPart(r.cmd); bad != nil {
+			dst = resp.AppendError(dst, errInPart(r.cmd, bad))
+			break
+		}
 		dst = r.cmd.Merge(dst, m.parts, w.set.Rand.Uint64())
 	}
 	failed = len(dst) > 0 && dst[0] == '-'
@@ -82,6 +91,27 @@ func (w *Worker) conclude(r *request) (failed bool) {
 		w.scratch = dst[:0]
 	}
 	return failed
+}
+
+// inPart returns a part's error when a command that writes has failed in some
+// parts and not, or not surely, in all: no part's error would be true of the
+// whole.
+func (m *merger) inPart(cmd *command.Command) (bad []byte) {
+	if cmd.Has(readOnly) {
+		return nil
+	}
+	done := m.unknown
+	for _, p := range m.parts {
+		if len(p) == 0 || p[0] != '-' {
+			done = true
+		} else if bad == nil {
+			bad = p
+		}
+	}
+	if !done {
+		return nil
+	}
+	return bad
 }
 
 // splitter deals a command's keys out to the groups they live in.

@@ -364,7 +364,7 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 		}
 		switch st {
 		case resp.More:
-			w.suspend(s, p)
+			w.suspend(s, p, n > 0)
 			return n
 		case resp.Ready:
 			if !w.dispatch(s, p) {
@@ -381,11 +381,16 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 
 func errorLine(err error) string { return "ERR " + err.Error() }
 
-// suspend keeps the parser's place in a command that is not complete.
-func (w *Worker) suspend(s *Session, p *resp.Parser) {
-	s.partial, s.partialAt = p, w.now
+// suspend keeps the parser's place in a command that is not complete: one that
+// has just begun, or one that was suspended before.
+func (w *Worker) suspend(s *Session, p *resp.Parser, begun bool) {
+	s.partial = p
 	if p == w.parser {
 		w.parser = w.getParser()
+		begun = true
+	}
+	if begun {
+		s.partialAt = w.now
 	}
 }
 

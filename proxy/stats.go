@@ -143,6 +143,7 @@ func addPoolStats(a *pool.Stats, b *pool.Stats) {
 	a.Late += b.Late
 	a.Unsolicited += b.Unsolicited
 	a.Violations += b.Violations
+	a.Fences += b.Fences
 	a.BytesIn += b.BytesIn
 	a.BytesOut += b.BytesOut
 }

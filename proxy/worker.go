@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Backend     pool.Config
 	Connections int // shared connections to each node; 0 means 1
+	Fence       int // pool.Conn.Fence of the shared connections
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // bytes a client may leave unread
@@ -39,7 +40,8 @@ const (
 	maxUnauthOutput = 16 << 10
 
 	authTimeout = int64(10 * time.Second) // to authenticate
-	readTimeout = int64(30 * time.Second) // to complete a command once begun
+	readTimeout = int64(30 * time.Second) // to complete a command once begun,
+	minUpload   = 4 << 10                 // and longer for what came at this rate, in bytes a second
 
 	tick      = int64(10 * time.Millisecond) // while anything is under way
 	sweepTick = int64(time.Second)           // to look at every client
@@ -187,7 +189,9 @@ func (w *Worker) SetTable(t *router.Table) {
 			n = &node{w: w, name: tn.Name, addr: tn.Addr, ordinal: w.ordinal}
 			w.ordinal++
 			for range w.o.Connections {
-				n.conns = append(n.conns, w.set.Conn(tn.Addr, n))
+				c := w.set.Conn(tn.Addr, n)
+				c.Fence = w.o.Fence
+				n.conns = append(n.conns, c)
 			}
 		}
 		stay[key] = n
@@ -283,7 +287,7 @@ func (w *Worker) sweep() {
 		case s.has(closing | dead):
 		case !s.has(authed) && w.now-s.opened > authTimeout:
 			w.kill(s)
-		case s.partial != nil && w.now-s.partialAt > readTimeout:
+		case s.partial != nil && w.now-s.partialAt > readTimeout+int64(len(s.in))*int64(time.Second)/minUpload:
 			w.kill(s)
 		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
 			w.stats.ClosedIdle++

@@ -140,13 +140,40 @@ func TestGoneClient(t *testing.T) {
 
 func TestPartOfMGETFails(t *testing.T) {
 	r := newRig(t, Options{})
-	r.feed(cmd("MGET", onA, onB) + cmd("MSET", onA, "1", onB, "2") + cmd("DEL", onA, onB))
+	r.feed(cmd("MGET", onA, onB) + cmd("EXISTS", onA, onB))
 	r.sent(0)
-	r.node(0, "*1\r\n$1\r\n1\r\n+OK\r\n:1\r\n")
+	r.node(0, "*1\r\n$1\r\n1\r\n:1\r\n")
 	r.w.nodes[1].conns[0].Fail(r.now, "reset")
-	got := r.got()
-	if !strings.HasPrefix(got, "*2\r\n$1\r\n1\r\n-CLUSTERDOWN keyway: node b (10.0.0.2:1) cannot be reached (reset); the command was not executed\r\n-CLUSTERDOWN") || strings.Count(got, "CLUSTERDOWN") != 3 {
-		t.Errorf("%q", got)
+	lost := "-CLUSTERDOWN keyway: node b (10.0.0.2:1) cannot be reached (reset); the command was not executed\r\n"
+	if got, want := r.got(), "*2\r\n$1\r\n1\r\n"+lost+lost; got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// A command that writes is "not executed" only if that is true of all its parts.
+func TestPartOfMSETFails(t *testing.T) {
+	const inPart = "may have been executed on some nodes only"
+	for _, c := range []struct {
+		name, a string // a's reply; b's connection fails
+		sentToB bool
+		want    string
+	}{
+		{"done on a, not sent to b", "+OK\r\n", false, inPart},
+		{"done on a, sent to b", "+OK\r\n", true, inPart},
+		{"refused by a, not sent to b", "-OOM x\r\n", false, "-OOM x\r\n"},
+		{"refused by a, sent to b", "-OOM x\r\n", true, inPart},
+	} {
+		r := newRig(t, Options{})
+		r.feed(cmd("MSET", onA, "1", onB, "2"))
+		r.sent(0)
+		if c.sentToB {
+			r.sent(1)
+		}
+		r.node(0, c.a)
+		r.w.nodes[1].conns[0].Fail(r.now, "reset")
+		if got := r.got(); !strings.Contains(got, c.want) || c.want == inPart && !strings.HasPrefix(got, "-ERR keyway: MSET ") {
+			t.Errorf("%s: %q", c.name, got)
+		}
 	}
 }
 
@@ -349,6 +376,14 @@ func TestAllMasters(t *testing.T) {
 	r.sent(0)
 	r.sent(1)
 	r.node(0, "+OK\r\n")
+	r.node(1, "-MISCONF x\r\n")
+	if got := r.got(); got != "-ERR keyway: FLUSHALL may have been executed on some nodes only; of one: MISCONF x\r\n" {
+		t.Errorf("%q", got)
+	}
+	r.feed("FLUSHALL\r\n")
+	r.sent(0)
+	r.sent(1)
+	r.node(0, "-MISCONF x\r\n")
 	r.node(1, "-MISCONF x\r\n")
 	if got := r.got(); got != "-MISCONF x\r\n" {
 		t.Errorf("%q", got)

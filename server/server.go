@@ -109,6 +109,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},
 		Connections: c.Backend.Connections,
+		Fence:       c.Backend.Integrity,
 		Limits: resp.Limits{
 			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
 			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),

@@ -299,9 +299,24 @@ func (t *thread) EndTurn() time.Duration {
 	return time.Duration(t.nextTick)
 }
 
+// maxTurn is how long a turn takes at most, unless the process was stopped in
+// the middle of it.
+const maxTurn = 100 * time.Millisecond
+
+// catchUp lets time act when the process was stopped since the turn began: what
+// is overdue must not be sent any more, since whoever asked for it has been
+// told, or has decided for himself, that it failed.
+func (t *thread) catchUp() {
+	if now := t.loop.Now(); now-time.Duration(t.now) > maxTurn {
+		t.BeginTurn(now, time.Now())
+		t.worker.Tick()
+	}
+}
+
 // finish does what is due until nothing is. Unless everything must leave, a
 // client whose next replies are on the way waits for them.
 func (t *thread) finish(everything bool) {
+	t.catchUp()
 	for {
 		r := t.worker.EndTurn()
 		for _, c := range r.Conns {

@@ -98,7 +98,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 			migrating: map[int]int{}, importing: map[int]int{}})
 	}
 	w.worker = proxy.New(proxy.Options{
-		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Connections: 1 + w.rng.IntN(2), Seed: seed,
+		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Connections: 1 + w.rng.IntN(2), Fence: w.rng.IntN(30), Seed: seed,
 	}, router.NewSlots(w.nodes[0].table()))
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))

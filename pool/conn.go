@@ -197,6 +197,19 @@ func (c *Conn) Open(now int64) {
 	}
 }
 
+// Hope forgets that attempts to connect have failed, and makes one at once:
+// there is news of the node, such as that it has become a master. What is sent
+// meanwhile waits for the outcome.
+func (c *Conn) Hope(now int64) {
+	switch c.state {
+	case Idle, Down:
+		c.attempts = 0
+		c.dial(now)
+	case Dialing, Greeting:
+		c.attempts = 0
+	}
+}
+
 func (c *Conn) dial(now int64) {
 	c.enter(Dialing, now)
 	c.dialedAt = now

@@ -395,3 +395,18 @@ func TestGreetingMisconf(t *testing.T) {
 		t.Errorf("the connection is %s: %s", b.c.State(), b.c.Reason())
 	}
 }
+
+// A node that is made a master is tried at once, whatever its back-off says.
+func TestHope(t *testing.T) {
+	b := newBench(t, Config{})
+	b.c.Open(b.now)
+	b.c.Fail(b.now, "connection refused")
+	if b.c.Refusing() == "" || b.c.State() != Down {
+		t.Fatalf("%s: %q", b.c.State(), b.c.Refusing())
+	}
+	b.c.Hope(b.now)
+	if b.c.Refusing() != "" || b.c.State() != Dialing {
+		t.Errorf("%s: %q", b.c.State(), b.c.Refusing())
+	}
+	b.ready()
+}

@@ -19,7 +19,7 @@ type call struct {
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
 	asking     bool  // sent behind ASKING
-	careful    bool  // an EVALSHA whose node may lack the script
+	inFull     bool  // an EVALSHA that was sent as EVAL
 
 	frame   []byte // kept while nothing else keeps it
 	lastErr []byte // the node's last word, while it waits to be sent again
@@ -70,9 +70,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
 			return
 		}
-	} else if c.careful {
-		c.careful = false
-		c.node.hasScript(frame)
+	} else if c.inFull {
+		c.inFull = false
+		w.hasScript(c.node, frame)
 	}
 	if r.merge != nil {
 		r.merge.add(int(c.part), p.Bytes)

@@ -102,9 +102,12 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	r := w.newRequest(s, cmd)
 	r.call.group = group
-	if cmd.Unproven() && n.careful(cmd, a) {
-		r.call.careful = true
-		w.fence(&r.call)
+	if cmd.Unproven() {
+		if full := w.inFull(cmd, n, a); full != nil {
+			r.call.inFull = true
+			w.send(s, &r.call, n, full)
+			return true
+		}
 	}
 	w.sendFrame(s, &r.call, n, a)
 	return true

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -135,6 +136,14 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 // resend sends a call once more; the client's later commands wait for it.
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	w.fence(c)
+	if c.req.cmd.Unproven() {
+		var p resp.Parser
+		if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.req.cmd.Name) {
+			if full := w.inFull(c.req.cmd, n, &p); full != nil {
+				c.inFull, frame = true, full
+			}
+		}
+	}
 	w.transmit(c, n, frame, ask)
 }
 

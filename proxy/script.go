@@ -103,50 +103,64 @@ func (w *Worker) LearnScript(body []byte) {
 	w.learnScript(body, false)
 }
 
-// careful tells whether an EVALSHA goes to a node that is not known to have the
-// script. What the client sends next then waits for its reply, since the node
-// may have to be sent the script first.
-func (n *node) careful(cmd *command.Command, a command.Args) bool {
-	return (cmd.Name == "evalsha" || cmd.Name == "evalsha_ro") && !n.proven[string(a.Arg(1))]
+// inFull returns an EVALSHA as the EVAL of its script, for a node that is not
+// known to have it, or nil if it may go as it is. An EVAL is never answered with
+// Redis's own NOSCRIPT, so what comes back is beyond doubt. The bytes are valid
+// until the next call.
+func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
+	if cmd.Name != "evalsha" && cmd.Name != "evalsha_ro" || n.proven[string(a.Arg(1))] {
+		return nil
+	}
+	body := w.scripts.body(a.Arg(1))
+	if body == nil {
+		return nil
+	}
+	eval := "EVAL"
+	if cmd.Name == "evalsha_ro" {
+		eval = "EVAL_RO"
+	}
+	frame := resp.AppendArray(w.frame[:0], a.Len())
+	frame = resp.AppendBulkString(frame, eval)
+	frame = resp.AppendBulk(frame, body)
+	frame = append(frame, a.Tail(2)...)
+	w.frame = frame
+	if cap(frame) > 4*bigFrame {
+		w.frame = nil
+	}
+	return frame
 }
 
-// hasScript notes that the node has executed the EVALSHA in frame.
-func (n *node) hasScript(frame []byte) {
+// hasScript notes that the node has executed the EVAL in frame.
+func (w *Worker) hasScript(n *node, frame []byte) {
 	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() < 2 || len(p.Arg(1)) != 2*sha1.Size {
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() < 2 {
+		return
+	}
+	sha, known := w.scripts.byHash[maphash.Bytes(w.scripts.seed, p.Arg(1))]
+	if !known {
 		return
 	}
 	if n.proven == nil || len(n.proven) >= maxScripts {
 		n.proven = map[string]bool{}
 	}
-	n.proven[string(p.Arg(1))] = true
+	n.proven[sha] = true
 }
 
-// onNoScript handles a node that says it lacks a script which clients have
-// loaded. A script's own error may say so too, so the node is asked; only if
-// the script is missing indeed, and so cannot have run, it is sent in full.
+// onNoScript handles a node that says it lacks a script which it had: somebody
+// has flushed its scripts. A script's own error may say so too, so the node is
+// asked; only if the script is missing indeed, and so cannot have run, it is
+// sent in full.
 func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool {
-	name := c.req.cmd.Name
-	if name != "evalsha" && name != "evalsha_ro" || c.req.sess.sentAfter(c) {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &w.limits); err != nil || st != resp.Ready || !command.EqualFold(p.Arg(0), c.req.cmd.Name) {
+		return false // it was sent in full
+	}
+	delete(c.node.proven, string(p.Arg(1)))
+	full := bytes.Clone(w.inFull(c.req.cmd, c.node, &p))
+	if full == nil || c.req.sess.sentAfter(c) {
 		// Sent again, it would act after a later command of the same client.
 		return false
 	}
-	var p resp.Parser
-	if _, st, err := p.Next(frame, &w.limits); err != nil || st != resp.Ready {
-		return false
-	}
-	body := w.scripts.body(p.Arg(1))
-	if body == nil {
-		return false
-	}
-	eval := "EVAL"
-	if name == "evalsha_ro" {
-		eval = "EVAL_RO"
-	}
-	full := resp.AppendArray(nil, p.Len())
-	full = resp.AppendBulkString(full, eval)
-	full = resp.AppendBulk(full, body)
-	full = append(full, p.Tail(2)...)
 	said := bytes.Clone(reply)
 	w.fence(c)
 	c.req.sess.lookInto(c)
@@ -161,12 +175,9 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 			w.settle(c, said)
 			return
 		}
-		if why := conn.Refusing(); why != "" {
-			w.refuse(c, why)
-			return
-		}
 		w.stats.NoScript++
-		conn.Send(c, full, w.now, c.deadline)
+		c.inFull = true
+		w.transmit(c, c.node, full, c.asking)
 	}, "SCRIPT", "EXISTS", string(p.Arg(1)))
 	return true
 }

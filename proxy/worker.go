@@ -3,6 +3,7 @@ package proxy
 import (
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -128,7 +129,7 @@ type node struct {
 	waits      []wait1      // exclusive connections in use
 	exclusive  int          // how many
 
-	proven map[string]bool // scripts that it has executed by EVALSHA
+	proven map[string]bool // scripts that it has, by their SHA-1 in lower case
 
 	moved, asked, retried uint64
 	retrying              int
@@ -181,6 +182,7 @@ func (w *Worker) SetTable(t *router.Table) {
 	}
 	w.table = t
 	stay, before := map[string]*node{}, w.nodes
+	were := w.masters
 	w.nodes, w.masters = make([]*node, len(t.Nodes)), nil
 	for i, tn := range t.Nodes {
 		key := (&node{name: tn.Name, addr: tn.Addr}).key()
@@ -199,7 +201,11 @@ func (w *Worker) SetTable(t *router.Table) {
 		if tn.Master {
 			w.masters = append(w.masters, n)
 			for _, c := range n.conns {
-				c.Open(w.now)
+				if slices.Contains(were, n) {
+					c.Open(w.now)
+				} else {
+					c.Hope(w.now) // a dead node that is made a master is back
+				}
 			}
 		}
 	}

@@ -426,3 +426,51 @@ func TestWaitOnANodeThatLeaves(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A script goes in full to a node that is not known to have it, since that
+// leaves no doubt about what came of it; by its name to one that has.
+func TestScriptsGoInFullOnce(t *testing.T) {
+	const sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db" // of "return 1"
+	r := newRig(t, Options{})
+	r.feed(cmd("EVAL", "return 1", "1", onB)) // the other node
+	r.sent(1)
+	r.node(1, ":1\r\n")
+	full, short := cmd("EVAL", "return 1", "1", onA), cmd("EVALSHA", sha, "1", onA)
+	for _, reply := range []string{"-NOSCRIPT No matching script. Please use EVAL.\r\n", ":1\r\n"} {
+		r.feed(short)
+		if got := r.sent(0); got != full {
+			t.Errorf("sent %q", got)
+		}
+		r.got()
+		r.node(0, reply)
+		if got := r.got(); got != reply {
+			t.Errorf("%q", got) // an EVAL that says so has said it itself
+		}
+		if got := r.sent(0); got != "" {
+			t.Errorf("sent again: %q", got)
+		}
+	}
+	r.feed(short)
+	if got := r.sent(0); got != short {
+		t.Errorf("sent %q", got)
+	}
+	r.node(0, "-NOSCRIPT No matching script. Please use EVAL.\r\n")
+	if got := r.sent(0); got != cmd("SCRIPT", "EXISTS", sha) {
+		t.Errorf("sent %q", got)
+	}
+	r.node(0, "*1\r\n:0\r\n")
+	if got := r.sent(0); got != full {
+		t.Errorf("sent %q", got)
+	}
+	r.node(0, ":1\r\n")
+	r.feed(short)
+	if got := r.sent(0); got != short {
+		t.Errorf("sent %q", got)
+	}
+	r.node(0, "-NOSCRIPT spoof\r\n")
+	r.sent(0)
+	r.node(0, "*1\r\n:1\r\n") // it is there: the script itself has spoken
+	if got := r.got(); got != ":1\r\n-NOSCRIPT spoof\r\n" {
+		t.Errorf("%q", got)
+	}
+}

@@ -241,7 +241,7 @@ func whole(b []byte) int {
 		for i := 1; i+1 < len(b) && i < 32; i++ {
 			c := b[i]
 			if c == '\r' {
-				if b[i+1] == '\n' && i > 1 {
+				if b[i+1] == '\n' && i > 1 && (b[0] == '+' || b[i-1] != '-') {
 					return i + 2
 				}
 				return 0

@@ -1,84 +1,25 @@
 package test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-var built struct {
-	sync.Once
-	path string
-	err  error
-}
-
-// build compiles the keyway command, once.
-func build(t *testing.T) string {
-	t.Helper()
-	built.Do(func() {
-		dir, err := os.MkdirTemp("", "keyway-test")
-		if err != nil {
-			built.err = err
-			return
-		}
-		built.path = filepath.Join(dir, "keyway")
-		out, err := exec.Command("go", "build", "-o", built.path, "github.com/keyway-proxy/keyway/cmd/keyway").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("building keyway: %w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return built.path
-}
-
-// process is a keyway process.
-type process struct {
-	cmd    *exec.Cmd
-	stdout *bytes.Buffer
-	stderr *bytes.Buffer
-}
-
-func start(t *testing.T, args ...string) *process {
-	t.Helper()
-	p := &process{cmd: exec.Command(build(t), args...), stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.cmd.Process.Kill(); p.cmd.Wait() })
-	return p
-}
-
-// end sends SIGTERM and waits for the process to exit with 0.
-func (p *process) end(t *testing.T) {
-	t.Helper()
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("keyway after SIGTERM: %v\n%s", err, p.stderr)
-	}
-}
-
 func TestDemo(t *testing.T) {
 	for _, layout := range []string{"slots", "ring", "range", "modulo"} {
 		t.Run(layout, func(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-			p := start(t, "demo", "--layout", layout, "--nodes", "4", "--listen", addr)
+			p := redistest.StartProcess(t, "demo", "--layout", layout, "--nodes", "4", "--listen", addr)
 			redistest.Eventually(t, 10*time.Second, "the demo answers", func() bool {
 				c, err := redistest.TryDial(addr)
 				if err != nil {
@@ -95,8 +36,8 @@ func TestDemo(t *testing.T) {
 				t.Errorf("INFO keyway: %q", info)
 			}
 			c.Close()
-			p.end(t)
-			if out := p.stdout.String(); strings.Count(out, "redis-cli") < 3 || strings.Count(out, "  node ") != 4 {
+			p.End()
+			if out := p.Stdout.String(); strings.Count(out, "redis-cli") < 3 || strings.Count(out, "  node ") != 4 {
 				t.Errorf("the demo prints: %s", out)
 			}
 		})
@@ -106,12 +47,12 @@ func TestDemo(t *testing.T) {
 func TestServeStopsInOrder(t *testing.T) {
 	nodes := redistest.Three(t)
 	addr, adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	yaml := fmt.Sprintf("listen: %s\nadmin: %s\n", addr, adminAddr) + layouts(nodes)["ring"] +
+	yaml := fmt.Sprintf("listen: %s\nadmin: %s\n", addr, adminAddr) + redistest.Layouts(nodes)["ring"] +
 		"clients: {password: \"${KEYWAY_TEST_SECRET}\"}\n"
 	const secret = "hunter2hunter2"
 	t.Setenv("KEYWAY_TEST_SECRET", secret)
 	file := redistest.WriteFile(t, "keyway.yml", yaml)
-	p := start(t, "serve", "-c", file, "--log-format", "json")
+	p := redistest.StartProcess(t, "serve", "-c", file, "--log-format", "json")
 	redistest.Eventually(t, 10*time.Second, "keyway is ready", func() bool { return get(t, "http://"+adminAddr+"/readyz") == "ok\n" })
 	c := redistest.Dial(t, addr)
 	c.Expect("-NOAUTH Authentication required.", "GET", "x")
@@ -138,14 +79,14 @@ func TestServeStopsInOrder(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "the slow command is under way", func() bool {
 		return strings.Contains(get(t, "http://"+adminAddr+"/metrics"), "keyway_node_in_flight{addr=") && inFlight(get(t, "http://"+adminAddr+"/metrics")) > 0
 	})
-	p.end(t)
+	p.End()
 	if r := <-done; r.Text != "slow" {
 		t.Errorf("the command under way at SIGTERM: %s", r)
 	}
-	if all := metrics + p.stderr.String() + p.stdout.String(); strings.Contains(all, secret) {
+	if all := metrics + p.Stderr.String() + p.Stdout.String(); strings.Contains(all, secret) {
 		t.Error("the password is in the metrics or the log")
 	}
-	for line := range strings.Lines(p.stderr.String()) {
+	for line := range strings.Lines(p.Stderr.String()) {
 		var entry map[string]any
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Errorf("a log line is no JSON: %s", line)
@@ -184,9 +125,9 @@ func get(t *testing.T, url string) string {
 }
 
 func TestCheckAndRoute(t *testing.T) {
-	binary := build(t)
+	binary := redistest.Build(t)
 	nodes := redistest.Three(t)
-	for name, yaml := range layouts(nodes) {
+	for name, yaml := range redistest.Layouts(nodes) {
 		file := redistest.WriteFile(t, "keyway.yml", yaml+"clients: {password: hunter2hunter2}\nbackend: {password: hunter3hunter3}\n")
 		out, err := exec.Command(binary, "check", "-c", file).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "is valid: layout "+name) || strings.Contains(string(out), "hunter") {

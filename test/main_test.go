@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -14,30 +13,9 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if built.path != "" {
-			os.RemoveAll(filepath.Dir(built.path))
-		}
+		redistest.RemoveBuilt()
 		os.Exit(code)
 	}))
-}
-
-// layouts is one configuration for all four layouts of the same three nodes:
-// only the first line differs.
-func layouts(nodes []*redistest.Node) map[string]string {
-	common := redistest.NodesYAML(nodes) + `
-slots: {static: {a: 0-5460, b: 5461-10922, c: 10923-16383}}
-range:
-  rules:
-    - {prefix: "user:", from: 1, to: 1000, node: a}
-    - {prefix: "user:", from: 1001, to: 2000, node: b}
-    - {from: "a", to: "m", node: c}
-  default: a
-`
-	m := map[string]string{}
-	for _, l := range []string{"slots", "ring", "range", "modulo"} {
-		m[l] = fmt.Sprintf("layout: %s\n", l) + common
-	}
-	return m
 }
 
 // apart returns three keys that live on different nodes in every layout that

@@ -3,12 +3,9 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
@@ -17,10 +14,10 @@ import (
 // the line layout: differs, and finds each on exactly the node that keyway
 // route names, and nowhere else.
 func TestPlacement(t *testing.T) {
-	binary := build(t)
+	binary := redistest.Build(t)
 	nodes := redistest.Three(t)
 	keys := someKeys(100_000)
-	for name, yaml := range layouts(nodes) {
+	for name, yaml := range redistest.Layouts(nodes) {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range nodes {
 				n.Do("FLUSHALL")
@@ -100,94 +97,6 @@ func routes(t *testing.T, binary, file string, keys []string) map[string]string 
 	return addr
 }
 
-// TestPipelineOrder has 1,000 clients send random pipelines of self-identifying
-// values over three nodes: every reply is the right one, in its place.
-func TestPipelineOrder(t *testing.T) {
-	const clients = 1000
-	total := 5_000_000
-	if raceEnabled {
-		total = 500_000
-	}
-	nodes := redistest.Three(t)
-	k := redistest.Serve(t, layouts(nodes)["slots"]).Ready()
-	began := time.Now()
-	errs := make(chan error, clients)
-	var wg sync.WaitGroup
-	for id := range clients {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			if err := pipelines(k.Addr, id, total/clients); err != nil {
-				errs <- fmt.Errorf("client %d: %w", id, err)
-			}
-		}()
-	}
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		t.Error(err)
-	}
-	t.Logf("%d replies in %s, none foreign, none out of order", total, time.Since(began).Round(time.Millisecond))
-}
-
-// pipelines sends n commands in pipelines of 1 to 64 and checks each reply.
-func pipelines(addr string, id, n int) error {
-	c, err := redistest.TryDial(addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	rng := rand.New(rand.NewPCG(uint64(id), 11))
-	values := map[string]string{}
-	for seq := 0; n > 0; {
-		var want []string
-		for range min(n, 1+rng.IntN(64)) {
-			seq++
-			key := func() string { return fmt.Sprintf("p%d:%d", id, rng.IntN(20)) }
-			switch rng.IntN(5) {
-			case 0, 1:
-				k := key()
-				values[k] = identify(k, id, seq, rng.IntN(64))
-				c.Send("SET", k, values[k])
-				want = append(want, "OK")
-			case 2:
-				k := key()
-				c.Send("GET", k)
-				want = append(want, orNil(values[k]))
-			case 3:
-				a, b, d := key(), key(), key()
-				c.Send("MGET", a, b, d)
-				want = append(want, "["+orNil(values[a])+" "+orNil(values[b])+" "+orNil(values[d])+"]")
-			default:
-				word := fmt.Sprintf("echo-%d-%d", id, seq)
-				c.Send("ECHO", word)
-				want = append(want, word)
-			}
-		}
-		if err := c.Flush(); err != nil {
-			return err
-		}
-		for i, w := range want {
-			r, err := c.Receive()
-			if err != nil {
-				return err
-			}
-			if got := r.String(); got != w {
-				return fmt.Errorf("reply %d of a pipeline of %d: got %.100q, want %.100q", i, len(want), got, w)
-			}
-		}
-		n -= len(want)
-	}
-	return nil
-}
-
-func orNil(s string) string {
-	if s == "" {
-		return "(nil)"
-	}
-	return s
-}
-
 // TestRedisBenchmark runs redis-benchmark's whole default list on every layout.
 func TestRedisBenchmark(t *testing.T) {
 	path, err := exec.LookPath("redis-benchmark")
@@ -195,7 +104,7 @@ func TestRedisBenchmark(t *testing.T) {
 		t.Fatal("redis-benchmark is not installed; install it with: apt-get install -y redis-tools")
 	}
 	nodes := redistest.Three(t)
-	for name, yaml := range layouts(nodes) {
+	for name, yaml := range redistest.Layouts(nodes) {
 		for _, depth := range []string{"1", "16"} {
 			t.Run(name+"/P"+depth, func(t *testing.T) {
 				k := redistest.Serve(t, yaml).Ready()

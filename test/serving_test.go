@@ -49,7 +49,7 @@ func exercise(t *testing.T, addr string) {
 // client loads or asks concerns them all.
 func TestThreads(t *testing.T) {
 	nodes := redistest.Three(t)
-	k := redistest.Serve(t, "threads: 3\nclients: {max: 40}\n"+layouts(nodes)["ring"]).Ready()
+	k := redistest.Serve(t, "threads: 3\nclients: {max: 40}\n"+redistest.Layouts(nodes)["ring"]).Ready()
 	exercise(t, k.Addr)
 	var clients []*redistest.Client
 	ids := map[int64]bool{}
@@ -95,7 +95,7 @@ func TestThreads(t *testing.T) {
 		clients = append(clients, c)
 	}
 	redistest.Eventually(t, 5*time.Second, "one too many is refused", func() bool {
-		got, closed := exchange(t, k.Addr, "", nil)
+		got, closed := redistest.Exchange(t, k.Addr, "", nil)
 		return strings.HasPrefix(got, "-ERR max number of clients reached") && closed
 	})
 	clients[0].Expect("PONG", "PING")
@@ -104,10 +104,10 @@ func TestThreads(t *testing.T) {
 // TestStreams serves without epoll, as on systems that have none.
 func TestStreams(t *testing.T) {
 	nodes := redistest.Three(t)
-	k := redistest.ServeWith(t, layouts(nodes)["slots"], server.Options{Streams: true}).Ready()
+	k := redistest.ServeWith(t, redistest.Layouts(nodes)["slots"], server.Options{Streams: true}).Ready()
 	exercise(t, k.Addr)
 	for id := range 20 {
-		if err := pipelines(k.Addr, id, 2000); err != nil {
+		if err := redistest.Pipelines(k.Addr, id, 2000); err != nil {
 			t.Error(err)
 		}
 	}

@@ -71,7 +71,7 @@ var bugs = []bug{
 	{
 		"B10: an error follows the beginning of a reply", "proxy/call.go",
 		"	if r.begun {\n", "	if r.begun && w == nil {\n",
-		"./test", "TestNodeDiesInsideReply",
+		"./test/faults", "TestNodeDiesInsideReply",
 	},
 	{
 		"C1: an unknown outcome is called not executed", "proxy/call.go",
@@ -151,6 +151,26 @@ var bugs = []bug{
 	{
 		"the tick recedes under load", "server/thread.go",
 		"ticked || next < t.nextTick", "ticked || next != t.nextTick",
-		"./test", "TestFrozenNode",
+		"./test/faults", "TestN2FrozenNode",
+	},
+	{
+		"B8: an echo out of its place goes unnoticed", "pool/fence.go",
+		"	if bytes.Equal(reply, want) {", "	if len(reply) > 0 {",
+		"./pool", "TestFence",
+	},
+	{
+		"C1: a split write that was done in part is called not executed", "proxy/merger.go",
+		"	if cmd.Has(readOnly) {\n		return nil", "	if true {\n		return nil",
+		"./proxy", "TestPartOfMSETFails",
+	},
+	{
+		"C3: a NOSCRIPT that an EVAL answered is taken for Redis's", "proxy/script.go",
+		" || !command.EqualFold(p.Arg(0), c.req.cmd.Name)", "",
+		"./proxy", "TestScriptsGoInFullOnce",
+	},
+	{
+		"N1: a node that is made a master is not tried before its back-off ends", "pool/conn.go",
+		"		c.attempts = 0\n		c.dial(now)\n", "		c.attempts += 0\n",
+		"./pool", "TestHope",
 	},
 }

@@ -2,10 +2,12 @@ package redistest
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,10 +83,17 @@ func (c *Client) Close() { c.Conn.Close() }
 
 // Send writes a command into the client's buffer.
 func (c *Client) Send(args ...string) {
-	fmt.Fprintf(c.w, "*%d\r\n", len(args))
+	c.head('*', len(args))
 	for _, a := range args {
-		fmt.Fprintf(c.w, "$%d\r\n%s\r\n", len(a), a)
+		c.head('$', len(a))
+		c.w.WriteString(a)
+		c.w.WriteString("\r\n")
 	}
+}
+
+func (c *Client) head(kind byte, n int) {
+	b := strconv.AppendInt(append(c.w.AvailableBuffer(), kind), int64(n), 10)
+	c.w.Write(append(b, "\r\n"...))
 }
 
 // Raw writes bytes as they are.
@@ -141,7 +150,7 @@ func (c *Client) Expect(want string, args ...string) {
 }
 
 func readReply(r *bufio.Reader) (Reply, error) {
-	line, err := r.ReadString('\n')
+	line, err := r.ReadSlice('\n') // what is kept of it is copied below
 	if err != nil {
 		return Reply{}, err
 	}
@@ -149,7 +158,7 @@ func readReply(r *bufio.Reader) (Reply, error) {
 		return Reply{}, fmt.Errorf("malformed reply line %q", line)
 	}
 	rep := Reply{Kind: line[0]}
-	body := line[1 : len(line)-2]
+	body := string(line[1 : len(line)-2])
 	switch rep.Kind {
 	case '+', '-':
 		rep.Text = body
@@ -194,4 +203,31 @@ func readReply(r *bufio.Reader) (Reply, error) {
 		return rep, nil
 	}
 	return rep, fmt.Errorf("unknown reply type in %q", line)
+}
+
+// Exchange sends bytes, then asks to end the connection on our side, and
+// returns all that comes back.
+func Exchange(t testing.TB, addr, send string, cuts []int) (reply string, closed bool) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.(*net.TCPConn).SetNoDelay(true)
+	prev := 0
+	for _, cut := range append(cuts, len(send)) {
+		if _, err := conn.Write([]byte(send[prev:cut])); err != nil {
+			break // it may have been refused by now
+		}
+		prev = cut
+		if len(cuts) > 0 {
+			time.Sleep(200 * time.Microsecond) // let the pieces arrive apart
+		}
+	}
+	// What is open answers; what is closed ends.
+	conn.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
+	var b bytes.Buffer
+	_, err = io.Copy(&b, conn)
+	return b.String(), !errors.Is(err, os.ErrDeadlineExceeded)
 }

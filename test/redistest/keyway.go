@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"testing"
@@ -112,6 +113,25 @@ func (k *Keyway) Stop() {
 	case <-time.After(30 * time.Second):
 		k.t.Error("keyway does not stop")
 	}
+}
+
+// Layouts is one configuration for all four layouts of the same three nodes:
+// only the first line differs.
+func Layouts(nodes []*Node) map[string]string {
+	common := NodesYAML(nodes) + `
+slots: {static: {a: 0-5460, b: 5461-10922, c: 10923-16383}}
+range:
+  rules:
+    - {prefix: "user:", from: 1, to: 1000, node: a}
+    - {prefix: "user:", from: 1001, to: 2000, node: b}
+    - {from: "a", to: "m", node: c}
+  default: a
+`
+	m := map[string]string{}
+	for _, l := range []string{"slots", "ring", "range", "modulo"} {
+		m[l] = fmt.Sprintf("layout: %s\n", l) + common
+	}
+	return m
 }
 
 // testLog writes log lines to the test's log.

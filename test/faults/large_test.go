@@ -1,4 +1,4 @@
-package test
+package faults
 
 import (
 	"bytes"
@@ -17,23 +17,6 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// rss is the resident memory of a process in bytes.
-func rss(t *testing.T, pid int) int64 {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
-			n, _ := strconv.ParseInt(f[1], 10, 64)
-			return n << 10
-		}
-	}
-	t.Fatal("no VmRSS")
-	return 0
-}
-
 // TestLargeValue writes 256 MB and reads it back: the reply streams through
 // while the process grows by less than 16 MiB, what the request took is given
 // back, and clients of the same node go on meanwhile.
@@ -45,7 +28,7 @@ func TestLargeValue(t *testing.T) {
 	node := redistest.Start(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	file := redistest.WriteFile(t, "keyway.yml", "listen: "+addr+"\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
-	p := start(t, "serve", "-c", file)
+	p := redistest.StartProcess(t, "serve", "-c", file)
 	redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
 		c, err := redistest.TryDial(addr)
 		if err != nil {
@@ -55,7 +38,7 @@ func TestLargeValue(t *testing.T) {
 		r, err := c.TryDo("SET", "small", "1")
 		return err == nil && r.Text == "OK"
 	})
-	base := rss(t, p.cmd.Process.Pid)
+	base := p.RSS()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -77,10 +60,10 @@ func TestLargeValue(t *testing.T) {
 		t.Fatalf("SET of 256 MB: %q, %v", reply, err)
 	}
 	redistest.Eventually(t, 5*time.Second, "what the request took is given back", func() bool {
-		return rss(t, p.cmd.Process.Pid) < base+32<<20
+		return p.RSS() < base+32<<20
 	})
 
-	before := rss(t, p.cmd.Process.Pid)
+	before := p.RSS()
 	peak := make(chan int64)
 	stop := make(chan struct{})
 	go func() {
@@ -91,7 +74,7 @@ func TestLargeValue(t *testing.T) {
 				peak <- high
 				return
 			case <-time.After(5 * time.Millisecond):
-				high = max(high, rss(t, p.cmd.Process.Pid))
+				high = max(high, p.RSS())
 			}
 		}
 	}()
@@ -113,7 +96,7 @@ func TestLargeValue(t *testing.T) {
 	if grown >= 16<<20 {
 		t.Errorf("the process has grown by %d KiB while the reply passed", grown>>10)
 	}
-	p.end(t)
+	p.End()
 }
 
 // TestSlowReader: a client that does not read is not read from, and past

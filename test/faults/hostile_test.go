@@ -1,12 +1,8 @@
-package test
+package faults
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -39,33 +35,6 @@ var hostile = []string{
 	"FOO\r\n", "foo bar baz\r\n", "*1\r\n$3\r\n\r\n\r\r\nPING\r\n", "*2\r\n$3\r\nFOO\r\n$4\r\na\r\nb\r\nPING\r\n",
 }
 
-// exchange sends bytes, then asks to end the connection on our side, and
-// returns all that comes back.
-func exchange(t *testing.T, addr, send string, cuts []int) (reply string, closed bool) {
-	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.(*net.TCPConn).SetNoDelay(true)
-	prev := 0
-	for _, cut := range append(cuts, len(send)) {
-		if _, err := conn.Write([]byte(send[prev:cut])); err != nil {
-			break // it may have been refused by now
-		}
-		prev = cut
-		if len(cuts) > 0 {
-			time.Sleep(200 * time.Microsecond) // let the pieces arrive apart
-		}
-	}
-	// What is open answers; what is closed ends.
-	conn.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
-	var b bytes.Buffer
-	_, err = io.Copy(&b, conn)
-	return b.String(), !errors.Is(err, os.ErrDeadlineExceeded)
-}
-
 // TestHostileInputs compares what keyway says to hostile bytes with what Redis
 // says, to the letter, and whether the connection lives.
 func TestHostileInputs(t *testing.T) {
@@ -86,14 +55,14 @@ func TestHostileInputs(t *testing.T) {
 			limit <- struct{}{}
 			defer func() { <-limit }()
 			r := result{i: i}
-			r.want, r.wantEnd = exchange(t, node.Addr, hostile[i], nil)
-			r.got, r.gotEnd = exchange(t, k.Addr, hostile[i], nil)
+			r.want, r.wantEnd = redistest.Exchange(t, node.Addr, hostile[i], nil)
+			r.got, r.gotEnd = redistest.Exchange(t, k.Addr, hostile[i], nil)
 			r.cutGot, r.cutEnd = r.got, r.gotEnd
 			// A client that turns out to speak HTTP is closed with what it has
 			// not been sent yet: what that is depends on when the rest comes.
 			if n := len(hostile[i]); n > 1 && n < 200 && !strings.Contains(hostile[i], "HTTP") {
 				for cut := 1; cut < n; cut++ {
-					got, end := exchange(t, k.Addr, hostile[i], []int{cut})
+					got, end := redistest.Exchange(t, k.Addr, hostile[i], []int{cut})
 					if got != r.want || end != r.wantEnd {
 						r.cut, r.cutGot, r.cutEnd = cut, got, end
 						break
@@ -124,8 +93,8 @@ func TestUnauthenticatedLimits(t *testing.T) {
 	node := redistest.Start(t, "--requirepass", "secret")
 	k := redistest.Serve(t, "layout: ring\nbackend: {password: secret}\nclients: {password: secret}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 	for _, send := range []string{"*11\r\n", "*1\r\n$16385\r\n", "*100\r\n", "PING\r\n", "*2\r\n$3\r\nGET\r\n$1\r\nx\r\n", "FOO\r\n", "HELLO 2\r\n", "HELLO 3\r\n", "AUTH wrong\r\nPING\r\n", "AUTH secret\r\nPING\r\n", "HELLO 2 AUTH default nope\r\n", "AUTH other secret\r\n", "AUTH a b c\r\n", "QUIT\r\n", "RESET\r\n"} {
-		want, wantEnd := exchange(t, node.Addr, send, nil)
-		got, gotEnd := exchange(t, k.Addr, send, nil)
+		want, wantEnd := redistest.Exchange(t, node.Addr, send, nil)
+		got, gotEnd := redistest.Exchange(t, k.Addr, send, nil)
 		if got != want || gotEnd != wantEnd {
 			t.Errorf("%q: keyway says %.100q (closed %v), Redis %.100q (closed %v)", send, got, gotEnd, want, wantEnd)
 		}
@@ -170,7 +139,7 @@ func TestMaxClients(t *testing.T) {
 		c.Expect("PONG", "PING")
 		in = append(in, c)
 	}
-	got, closed := exchange(t, k.Addr, "", nil)
+	got, closed := redistest.Exchange(t, k.Addr, "", nil)
 	if got != "-ERR max number of clients reached\r\n" || !closed {
 		t.Errorf("the fourth client: %q (closed %v)", got, closed)
 	}

@@ -1,0 +1,179 @@
+package faults
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// reshard moves so many slots between masters while the load goes on.
+func reshard(t *testing.T, c *redistest.Cluster, from, to, n int) {
+	t.Helper()
+	out, err := exec.Command("redis-cli", "--cluster", "reshard", c.Nodes[from].Addr, "--cluster-from", c.IDs[from], "--cluster-to", c.IDs[to],
+		"--cluster-slots", fmt.Sprint(n), "--cluster-yes", "--cluster-pipeline", "20").CombinedOutput()
+	if err != nil || strings.Contains(string(out), "ERR") {
+		t.Fatalf("redis-cli --cluster reshard: %v\n%s", err, out[max(0, len(out)-500):])
+	}
+}
+
+// redirects counts what keyway has followed.
+func redirects(k *redistest.Keyway) (moved, asked uint64) {
+	for _, n := range k.Snapshot()[0].Nodes {
+		moved, asked = moved+n.Moved, asked+n.Ask
+	}
+	return moved, asked
+}
+
+// TestP1ReshardUnderLoad moves a third of the slots back and forth while
+// clients write and read back: no error, nothing lost, no foreign reply, and
+// every key keeps the order of its writes.
+func TestP1ReshardUnderLoad(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 0)
+	k := redistest.Serve(t, c.SeedsYAML()).Ready()
+	l := (&load{addr: k.Addr, clients: 20, keys: 30}).start(t)
+	for i := range scale(1, 3) {
+		from, to := i%2, 1-i%2
+		reshard(t, c, from, to, 5461)
+	}
+	l.halt()
+	moved, asked := redirects(k)
+	t.Logf("%d MOVED, %d ASK followed", moved, asked)
+	if l.errors() != 0 {
+		t.Errorf("clients saw errors: %v", &l.tally)
+	}
+	if moved == 0 || asked == 0 {
+		t.Error("redirects of one kind were not met: the test has not tested anything")
+	}
+	l.settle(t, k.Addr)
+	census(t, k.Addr, c.Nodes)
+	health(t, k)
+}
+
+// TestN1Failover kills masters that have a replica: errors only until the
+// failover, nothing lost on the masters that stayed, no foreign reply, and
+// keyway recovers by itself. Then masters change places with their replicas on
+// request, which no client must notice.
+func TestN1Failover(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 1)
+	k := redistest.Serve(t, c.SeedsYAML()).Ready()
+	shard := func(key string) int { return int(keySlot(key)) * 3 / 16384 }
+	for round := range scale(1, 10) {
+		l := (&load{addr: k.Addr, clients: 20, lossy: func(key string) bool { return shard(key) == 0 }}).start(t)
+		l.more(t, 20_000)
+		if l.errors() != 0 {
+			t.Fatalf("errors before anything went wrong: %v", &l.tally)
+		}
+		master, replica := c.Owner(1, 0), 3
+		if master == 3 {
+			replica = 0
+		}
+		began := time.Now()
+		c.Nodes[master].Kill()
+		l.phase.Store(1)
+		redistest.Eventually(t, 30*time.Second, "the replica is promoted", func() bool { return c.Owner(replica, 0) == replica })
+		promoted := time.Now()
+		probe := k.Dial()
+		key := keyOfSlot(0)
+		redistest.Eventually(t, 10*time.Second, "keyway serves the dead master's slots again", func() bool { return probe.Do("SET", key, "x").Text == "OK" })
+		t.Logf("round %d: promoted after %s, served again %s later", round, promoted.Sub(began), time.Since(promoted))
+		redistest.Eventually(t, 10*time.Second, "every node is reachable", func() bool { return k.Snapshot()[0].Covered })
+		errors := l.errors()
+		l.more(t, 20_000)
+		if n := l.errors(); n > errors+64 {
+			t.Errorf("%d errors after the failover", n-errors)
+		}
+		l.halt()
+		t.Logf("before: %v; from the death on: %v", &l.latency[0], &l.latency[1])
+		l.settle(t, k.Addr)
+		probe.Close()
+		c.Nodes[master].Run()
+		c.Settle(true)
+		redistest.Eventually(t, 10*time.Second, "the node that is back follows the new master", func() bool {
+			return strings.Contains(c.Nodes[master].Do("INFO", "replication").Text, "master_link_status:up")
+		})
+		k.Ready()
+		for _, n := range c.Nodes {
+			if strings.Contains(n.Do("INFO", "replication").Text, "role:master") {
+				n.Do("FLUSHALL")
+			}
+		}
+	}
+
+	l := (&load{addr: k.Addr, clients: 20}).start(t)
+	for round := range scale(3, 20) {
+		l.more(t, 5_000)
+		s := round % 3
+		master := c.Owner(0, s*5462)
+		replica := (master + 3) % 6
+		redistest.Eventually(t, 20*time.Second, "the replica takes over", func() bool {
+			if c.Owner(replica, s*5462) == replica {
+				return true
+			}
+			r := redistest.Dial(t, c.Nodes[replica].Addr)
+			defer r.Close()
+			r.Do("CLUSTER", "FAILOVER") // an error while one is under way
+			return false
+		})
+		c.Settle(true)
+	}
+	l.more(t, 5_000)
+	l.halt()
+	if l.errors() != 0 {
+		t.Errorf("clients saw errors during manual failovers: %v", &l.tally)
+	}
+	l.settle(t, k.Addr)
+	health(t, k)
+}
+
+func keySlot(key string) uint16 { return slots.Of([]byte(key)) }
+
+// keyOfSlot returns a key of that slot.
+func keyOfSlot(slot uint16) string {
+	for i := 0; ; i++ {
+		if key := fmt.Sprintf("s%d", i); keySlot(key) == slot {
+			return key
+		}
+	}
+}
+
+// TestN2FrozenNode stops a node for ten seconds: only requests to it fail, each
+// within the timeout, and what it says afterwards reaches nobody.
+func TestN2FrozenNode(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 1s}\n").Ready()
+	l := (&load{addr: k.Addr, clients: 20, depth: 1, within: 1500 * time.Millisecond}).start(t)
+	l.more(t, 20_000)
+	nodes[0].Freeze()
+	defer nodes[0].Thaw()
+	l.phase.Store(1)
+	frozen := time.Now()
+	healthy, dead := k.Dial(), k.Dial()
+	asked := 0
+	for time.Since(frozen) < 10*time.Second {
+		if r := healthy.Do("SET", keyOfSlot(9000), "x"); r.Kind == '-' {
+			t.Errorf("a request to a node that runs failed: %s", r)
+		}
+		began := time.Now()
+		r := dead.Do("GET", keyOfSlot(100))
+		if took := time.Since(began); r.Kind != '-' || took > 1100*time.Millisecond {
+			t.Errorf("a request to the frozen node: %s after %s", r, took)
+		}
+		asked++
+		time.Sleep(20 * time.Millisecond) // paces a loop of ten seconds
+	}
+	nodes[0].Thaw()
+	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return dead.Do("SET", keyOfSlot(100), "x").Text == "OK" })
+	healthy.Close()
+	dead.Close()
+	l.more(t, 20_000)
+	l.halt()
+	t.Logf("%d requests to the frozen node; before: %v; since: %v", asked, &l.latency[0], &l.latency[1])
+	l.settle(t, k.Addr)
+	census(t, k.Addr, nodes)
+	health(t, k)
+}

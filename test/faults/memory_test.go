@@ -1,0 +1,376 @@
+package faults
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// The tests of the fault plan that are about what a client may take: memory,
+// processor time, descriptors, other clients' time. Times are printed; what is
+// asserted is memory, processor time and who is closed.
+
+// connect opens n connections to addr, which are closed when the test ends.
+func connect(t *testing.T, addr string, n int) []net.Conn {
+	t.Helper()
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		conns[i] = c
+	}
+	return conns
+}
+
+// metric sums a metric over its labels.
+func metric(t *testing.T, admin, name string) (sum float64) {
+	t.Helper()
+	r, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	for s := bufio.NewScanner(r.Body); s.Scan(); {
+		if rest, ok := strings.CutPrefix(s.Text(), name); ok && strings.ContainsAny(rest[:1], "{ ") {
+			v, _ := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+			sum += v
+		}
+	}
+	return sum
+}
+
+func admin(t *testing.T) (addr, yaml string) {
+	addr = fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	return addr, "admin: " + addr + "\n"
+}
+
+// TestM2SlowLoris: thousands of clients that never finish a command cost two
+// KiB each at most, and who has not authenticated and does not read is closed.
+func TestM2SlowLoris(t *testing.T) {
+	node := redistest.Start(t)
+	yaml := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
+	p := redistest.ServeProcess(t, yaml)
+	l := (&load{addr: p.Addr, clients: 10, depth: 4, pause: time.Millisecond}).start(t)
+	l.more(t, 5_000)
+	base := p.RSS()
+	n := scale(2_000, 9_000)
+	conns := connect(t, p.Addr, n)
+	l.phase.Store(1)
+	command := "*2\r\n$3\r\nGET\r\n$2000\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	for i := range scale(10, len(command)) {
+		for _, c := range conns {
+			if _, err := c.Write([]byte{command[i]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(200 * time.Millisecond) // between the drops
+	}
+	l.more(t, 5_000)
+	l.halt()
+	grown := p.RSS() - base
+	t.Logf("%d dribbling clients: %d bytes each; others before: %v; since: %v", n, grown/int64(n), &l.latency[0], &l.latency[1])
+	if grown > int64(n)*2048 {
+		t.Errorf("the process has grown by %d KiB for %d clients", grown>>10, n)
+	}
+	l.settle(t, p.Addr)
+	for _, c := range conns {
+		c.Close()
+	}
+
+	guarded := redistest.Serve(t, "clients: {password: secret}\n"+yaml).Ready()
+	one := []byte(strings.Repeat("GET x\r\n", 100))
+	for _, c := range connect(t, guarded.Addr, scale(100, 1_000)) {
+		c.SetWriteDeadline(time.Now().Add(20 * time.Second))
+		sent, err := 0, error(nil)
+		for err == nil && sent < 64<<20 {
+			var k int
+			k, err = c.Write(one)
+			sent += k
+		}
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("a client that has not authenticated may send %d bytes and read nothing (%v)", sent, err)
+		}
+	}
+	redistest.Eventually(t, 10*time.Second, "all of them are closed", func() bool { return guarded.Snapshot()[0].Clients == 0 })
+}
+
+// TestM3Dribble: a command that comes byte by byte costs no more than its
+// bytes.
+func TestM3Dribble(t *testing.T) {
+	node := redistest.Start(t)
+	p := redistest.ServeProcess(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
+	size, args := scale(1<<20, 1<<20), scale(100_000, 100_000)
+	for name, command := range map[string]string{
+		"one large argument":   fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$%d\r\n%s\r\n", size, strings.Repeat("x", size)),
+		"many small arguments": fmt.Sprintf("*%d\r\n$3\r\nDEL\r\n%s", args, strings.Repeat("$1\r\nx\r\n", args-1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, p.Addr, 1)[0]
+			cpu, base, peak := p.CPU(), p.RSS(), int64(0)
+			for i := range len(command) {
+				if _, err := io.WriteString(c, command[i:i+1]); err != nil {
+					t.Fatal(err)
+				}
+				if i%100_000 == 0 {
+					peak = max(peak, p.RSS())
+				}
+			}
+			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			reply, err := bufio.NewReader(c).ReadString('\n')
+			if err != nil || reply[0] == '-' {
+				t.Fatal(reply, err)
+			}
+			peak = max(peak, p.RSS())
+			t.Logf("%d bytes one by one: %s of processor time, %d KiB of memory", len(command), p.CPU()-cpu, (peak-base)>>10)
+			if used := p.CPU() - cpu; used > 3*time.Second {
+				t.Errorf("%s of processor time", used)
+			}
+			if grown := peak - base - int64(2*len(command)); grown > 2<<20 {
+				t.Errorf("the process has grown by %d KiB more than twice what was sent", grown>>10)
+			}
+			c.Close()
+		})
+	}
+}
+
+// TestM4Descriptors: with files for a thousand, two thousand clients come. Those
+// over the limit are told so, nothing spins, and there is room again when the
+// others have left.
+func TestM4Descriptors(t *testing.T) {
+	node := redistest.Start(t)
+	p := redistest.ServeProcess(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=1024")
+	refused, conns := 0, connect(t, p.Addr, 2000)
+	for _, c := range conns {
+		io.WriteString(c, "PING\r\n")
+	}
+	for _, c := range conns {
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		switch {
+		case line == "-ERR max number of clients reached\r\n", line == "": // reset by what it sent afterwards
+			refused++
+		case line != "+PONG\r\n":
+			t.Fatalf("%q", line)
+		}
+	}
+	cpu, began := p.CPU(), time.Now()
+	time.Sleep(2 * time.Second) // measures
+	share := float64(p.CPU()-cpu) / float64(time.Since(began))
+	t.Logf("%d of 2,000 refused; afterwards %.1f %% of a processor", refused, 100*share)
+	if refused < 900 || refused > 1200 {
+		t.Errorf("%d of 2,000 clients were refused", refused)
+	}
+	if share > 0.05 {
+		t.Errorf("%.1f %% of a processor when nothing happens", 100*share)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	redistest.Eventually(t, 10*time.Second, "there is room again", func() bool {
+		c, err := redistest.TryDial(p.Addr)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		r, err := c.TryDo("PING")
+		return err == nil && r.Text == "PONG"
+	})
+}
+
+// TestM5SlowReaders: clients that ask for large values and hardly read are
+// closed at their limit; the nodes' connections go on for the others.
+func TestM5SlowReaders(t *testing.T) {
+	nodes := redistest.Three(t)
+	const limit = 2 << 20
+	adminAddr, adminYAML := admin(t)
+	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["ring"]+"limits: {client_output: 2mb}\n")
+	l := (&load{addr: p.Addr, clients: 50, depth: 4, pause: 2 * time.Millisecond}).start(t)
+	c := redistest.Dial(t, p.Addr)
+	for i := range 9 {
+		c.MustDo("SET", fmt.Sprintf("big:%d", i), strings.Repeat("x", 10<<20))
+	}
+	c.Close()
+	l.more(t, 20_000)
+	base := p.RSS()
+	l.phase.Store(1)
+	slow := scale(30, 100)
+	stop, peak := make(chan struct{}), int64(0)
+	var wg sync.WaitGroup
+	for i, conn := range connect(t, p.Addr, slow) {
+		conn.(*net.TCPConn).SetReadBuffer(4096)
+		fmt.Fprintf(conn, "GET big:%d\r\nGET big:%d\r\n", i%9, (i+1)%9)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			buf := make([]byte, 102)
+			for { // a KiB a second
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+				if _, err := conn.Read(buf); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	redistest.Eventually(t, 30*time.Second, "the slow readers are closed", func() bool {
+		peak = max(peak, p.RSS())
+		return metric(t, adminAddr, "keyway_clients_closed_total") >= float64(slow)
+	})
+	l.more(t, 20_000)
+	l.halt()
+	close(stop)
+	wg.Wait()
+	t.Logf("%d slow readers: %d KiB of memory; others before: %v; since: %v", slow, (peak-base)>>10, &l.latency[0], &l.latency[1])
+	if grown := peak - base; grown > int64(slow)*limit+32<<20 {
+		t.Errorf("the process has grown by %d MiB for %d slow readers", grown>>20, slow)
+	}
+	if l.errors() != 0 {
+		t.Errorf("others saw errors: %v", &l.tally)
+	}
+	l.settle(t, p.Addr)
+}
+
+// TestM6LargeUploads: a large SET, at full speed and slowly, holds up nobody
+// else by itself, and what it took is given back.
+func TestM6LargeUploads(t *testing.T) {
+	nodes := redistest.Three(t)
+	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
+	l := (&load{addr: p.Addr, clients: 50, depth: 4, pause: 2 * time.Millisecond}).start(t)
+	l.more(t, 20_000)
+	base := p.RSS()
+	l.phase.Store(1)
+	slow := connect(t, p.Addr, 1)[0]
+	fmt.Fprintf(slow, "*3\r\n$3\r\nSET\r\n$4\r\nslow\r\n$%d\r\n", 256<<20)
+	fast := connect(t, p.Addr, 1)[0]
+	size := scale(128<<20, 256<<20)
+	fmt.Fprintf(fast, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%d\r\n", size)
+	block := []byte(strings.Repeat("x", 64<<10))
+	for range size / len(block) {
+		if _, err := fast.Write(block); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := slow.Write(block[:1<<10]); err != nil { // some MiB in all
+			t.Fatal(err)
+		}
+	}
+	io.WriteString(fast, "\r\n")
+	fast.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if line, err := bufio.NewReader(fast).ReadString('\n'); line != "+OK\r\n" {
+		t.Fatal(line, err)
+	}
+	redistest.Eventually(t, 5*time.Second, "what the upload took is given back", func() bool { return p.RSS() < base+32<<20 })
+	l.more(t, 20_000)
+	l.halt()
+	t.Logf("others before: %v; since: %v", &l.latency[0], &l.latency[1])
+	if l.errors() != 0 {
+		t.Errorf("others saw errors: %v", &l.tally)
+	}
+	l.settle(t, p.Addr)
+}
+
+// TestM8Idle: what an idle client takes of the heap, and of the processor.
+func TestM8Idle(t *testing.T) {
+	node := redistest.Start(t)
+	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
+	k := redistest.Serve(t, yaml).Ready()
+	p := redistest.ServeProcess(t, yaml)
+	n := scale(4_000, 9_000)
+	before, rss := heap(), p.RSS()
+	for _, addr := range []string{k.Addr, p.Addr} {
+		port, _ := strconv.Atoi(addr[strings.LastIndexByte(addr, ':')+1:])
+		for range n {
+			// A bare socket: what the test itself takes must not count.
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	redistest.Eventually(t, 20*time.Second, "all are connected", func() bool { return k.Snapshot()[0].Clients == n && p.Descriptors() > n })
+	each := (heap() - before) / int64(n)
+	cpu, began := p.CPU(), time.Now()
+	time.Sleep(3 * time.Second) // measures
+	share := float64(p.CPU()-cpu) / float64(time.Since(began))
+	t.Logf("%d idle clients: %d bytes of heap each, %d bytes of resident memory, %.2f %% of a processor", n, each, (p.RSS()-rss)/int64(n), 100*share)
+	if each > 600 && !redistest.Race {
+		t.Errorf("%d bytes of heap for each idle client", each)
+	}
+	if share > 0.02 {
+		t.Errorf("%.2f %% of a processor while nothing happens", 100*share)
+	}
+}
+
+// TestN3Storm: all nodes are gone for a while under a thousand clients, who are
+// told at once; keyway neither spins nor storms the nodes, and is back with
+// them.
+func TestN3Storm(t *testing.T) {
+	var nodes []*redistest.Node
+	for range 3 {
+		nodes = append(nodes, redistest.Start(t, durable...))
+	}
+	adminAddr, adminYAML := admin(t)
+	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["slots"])
+	l := (&load{addr: p.Addr, clients: scale(200, 1_000), depth: 1, keys: 3, pause: 20 * time.Millisecond}).start(t)
+	l.more(t, 5_000)
+	usage := func() float64 {
+		cpu, n := p.CPU(), l.tally.replies.Load()
+		time.Sleep(time.Duration(scale(3, 15)) * time.Second) // measures
+		return float64(p.CPU()-cpu) / float64(l.tally.replies.Load()-n) / 1e3
+	}
+	healthy := usage()
+	for _, n := range nodes {
+		n.Kill()
+	}
+	l.phase.Store(1)
+	l.more(t, 5_000) // the first back-offs
+	dials, began := metric(t, adminAddr, "keyway_node_connects_total"), time.Now()
+	down := usage()
+	rate := (metric(t, adminAddr, "keyway_node_connects_total") - dials) / time.Since(began).Seconds() / 3
+	for _, n := range nodes {
+		n.Run()
+	}
+	back := time.Now()
+	var quiet atomic.Int64
+	redistest.Eventually(t, 10*time.Second, "nobody is refused any more", func() bool {
+		last := l.errors()
+		l.more(t, 2_000)
+		quiet.Store(l.errors() - last)
+		return quiet.Load() == 0
+	})
+	t.Logf("%.1f us of processor time for a command when all was well, %.1f when all nodes were gone; %.1f connects a second to each; served again after %s; well: %v; gone: %v",
+		healthy, down, rate, time.Since(back).Round(10*time.Millisecond), &l.latency[0], &l.latency[1])
+	if rate > 2 {
+		t.Errorf("%.1f attempts to connect a second to each node", rate)
+	}
+	if down > healthy*1.2 {
+		t.Errorf("a command that fails takes %.1f us of processor time, one that does not %.1f", down, healthy)
+	}
+	l.halt()
+	l.settle(t, p.Addr)
+	census(t, p.Addr, nodes)
+}

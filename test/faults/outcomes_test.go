@@ -1,0 +1,316 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// The tests of the fault plan that are about outcomes: what was acknowledged is
+// there, what was refused is not, nothing is done twice.
+
+// durable are options with which a node that is killed has lost nothing it
+// acknowledged: it has written before it answers.
+var durable = []string{"--appendonly", "yes", "--appendfsync", "no"}
+
+// TestP2KillWithoutFailover kills and restarts nodes that keep an append-only
+// file.
+func TestP2KillWithoutFailover(t *testing.T) {
+	var nodes []*redistest.Node
+	for range 3 {
+		nodes = append(nodes, redistest.Start(t, durable...))
+	}
+	k := redistest.Serve(t, redistest.Layouts(nodes)["modulo"]).Ready()
+	l := (&load{addr: k.Addr, clients: 20, within: 5 * time.Second}).start(t)
+	rng := rand.New(rand.NewPCG(5, 5))
+	for range scale(5, 20) {
+		n := nodes[rng.IntN(3)]
+		l.more(t, 10_000) // while the node is up,
+		n.Kill()
+		l.more(t, 10_000) // and while it is down
+		n.Run()
+	}
+	l.more(t, 10_000)
+	l.halt()
+	k.Ready()
+	if l.notExecuted.Load() == 0 || l.unknown.Load() == 0 {
+		t.Error("no node was missed: the test has tested nothing")
+	}
+	l.settle(t, k.Addr)
+	census(t, k.Addr, nodes)
+	health(t, k)
+}
+
+// TestP3KillKeyway kills keyway itself under load and starts it again: nothing
+// acknowledged is lost, and nothing of before comes out of the new process.
+func TestP3KillKeyway(t *testing.T) {
+	nodes := redistest.Three(t)
+	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
+	l := (&load{addr: p.Addr, clients: 20, reconnect: true}).start(t)
+	var slowest time.Duration
+	for range scale(4, 12) {
+		l.more(t, 20_000)
+		p.Kill()
+		began := time.Now()
+		p.Restart()
+		p.Answers()
+		slowest = max(slowest, time.Since(began))
+	}
+	l.more(t, 20_000)
+	l.halt()
+	t.Logf("from start to first reply at most %s", slowest.Round(time.Millisecond))
+	if l.lost.Load() == 0 {
+		t.Error("no client has noticed: nothing was tested")
+	}
+	l.settle(t, p.Addr)
+	census(t, p.Addr, nodes)
+}
+
+// TestN5FrozenKeyway stops keyway for longer than every deadline, with
+// pipelines in flight.
+func TestN5FrozenKeyway(t *testing.T) {
+	nodes := redistest.Three(t)
+	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 500ms}\n")
+	l := (&load{addr: p.Addr, clients: 50, depth: 64}).start(t)
+	for range scale(3, 10) {
+		l.more(t, 20_000)
+		p.Freeze()
+		time.Sleep(time.Duration(scale(2, 10)) * time.Second) // the fault itself
+		p.Thaw()
+	}
+	l.more(t, 20_000)
+	l.halt()
+	l.settle(t, p.Addr)
+	census(t, p.Addr, nodes)
+}
+
+// TestP5Scripts runs scripts while slots move and nodes forget them. Honest
+// ones never fail and act once; what liars say reaches their caller, and no
+// connection is made to where they point.
+func TestP5Scripts(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 0)
+	k := redistest.Serve(t, c.SeedsYAML()).Ready()
+	trap, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var trapped atomic.Int64
+	go func() {
+		for {
+			conn, err := trap.Accept()
+			if err != nil {
+				return
+			}
+			trapped.Add(1)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { trap.Close() })
+	lies := []string{"TRYAGAIN x", "NOSCRIPT spoof", "LOADING x", "CLUSTERDOWN x", "READONLY x", "MASTERDOWN x", "ERR x",
+		"NOSCRIPT No matching script. Please use EVAL.", "LOADING Redis is loading the dataset in memory",
+		"TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN The cluster is down"}
+	const honest, liar = "return redis.call('INCR', KEYS[1])", "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])"
+	loader := k.Dial()
+	honestSHA, liarSHA := loader.MustDo("SCRIPT", "LOAD", honest).Text, loader.MustDo("SCRIPT", "LOAD", liar).Text
+	loader.Close()
+	var done atomic.Int64
+	calls := int64(scale(10_000, 100_000))
+	var wg sync.WaitGroup
+	counts := make([]map[string]int64, 10)
+	for id := range counts {
+		counts[id] = map[string]int64{}
+		conn := k.Dial()
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer conn.Close()
+			rng := rand.New(rand.NewPCG(uint64(id), 3))
+			for done.Load() < calls {
+				key := fmt.Sprintf("p5:%d:%d", id, rng.IntN(50))
+				slot := fmt.Sprint(keySlot(key))
+				lie := append(lies, "MOVED "+slot+" "+trap.Addr().String(), "ASK "+slot+" "+trap.Addr().String(), "MOVED "+slot+" "+c.Nodes[rng.IntN(3)].Addr)[rng.IntN(len(lies)+3)]
+				var args []string
+				lying := rng.IntN(2) == 0
+				switch {
+				case lying && rng.IntN(2) == 0:
+					args = []string{"EVALSHA", liarSHA, "1", key, lie}
+				case lying:
+					args = []string{"EVAL", liar, "1", key, lie}
+				default:
+					args = []string{"EVALSHA", honestSHA, "1", key}
+				}
+				r, err := conn.TryDo(args...)
+				counts[id][key]++
+				switch {
+				case err != nil:
+					t.Errorf("%q: %v", args, err)
+					return
+				case lying && (r.Kind != '-' || r.Text != lie):
+					t.Errorf("%q: %s", args, r)
+				case !lying && r.Int != counts[id][key]:
+					t.Errorf("%q: %s, want %d", args, r, counts[id][key])
+					return
+				}
+				done.Add(1)
+			}
+		}()
+	}
+	from, to := 0, 1
+	for round := 0; done.Load() < calls && !t.Failed(); round++ {
+		reshard(t, c, from, to, 300)
+		c.Nodes[round%3].Do("SCRIPT", "FLUSH")
+		if round%4 == 3 {
+			from, to = to, from
+		}
+	}
+	wg.Wait()
+	moved, asked := redirects(k)
+	t.Logf("%d calls, %d MOVED and %d ASK followed, %d scripts sent again", done.Load(), moved, asked, k.Snapshot()[0].NoScript)
+	check := k.Dial()
+	for _, m := range counts {
+		for key, n := range m {
+			check.Expect(fmt.Sprint(n), "GET", key)
+		}
+	}
+	check.Close()
+	if n := trapped.Load(); n > 0 {
+		t.Errorf("%d connections were made to where scripts pointed", n)
+	}
+	if moved == 0 || k.Snapshot()[0].NoScript == 0 {
+		t.Error("no script met a slot that moved, or a node that had forgotten it")
+	}
+	census(t, k.Addr, c.Nodes)
+	health(t, k)
+}
+
+// TestD5SplitCommands sends commands of 0 to 1,000 keys, some of them twice,
+// over three nodes of which one is well, down, frozen or in error: every reply
+// is one reply, values stand in their keys' places, and clients that leave in
+// the middle harm nobody.
+func TestD5SplitCommands(t *testing.T) {
+	nodes := redistest.Three(t)
+	var broken atomic.Bool
+	f := redistest.NewFaults(t, nodes[1].Addr, func(int) redistest.Plan {
+		return redistest.Plan{Reply: func(n int, reply []byte) ([]byte, time.Duration) {
+			if broken.Load() && n > 0 { // the first is the greeting's
+				return []byte("-ERR injected\r\n"), 0
+			}
+			return reply, 0
+		}}
+	})
+	behind := []*redistest.Node{nodes[0], {Addr: f.Addr}, nodes[2]}
+	k := redistest.Serve(t, redistest.Layouts(behind)["slots"]+"backend: {request_timeout: 300ms, integrity: 0}\n").Ready()
+	rng := rand.New(rand.NewPCG(1, 5))
+	for _, state := range []struct {
+		name        string
+		start, stop func()
+	}{
+		{"well", func() {}, func() {}},
+		{"in error", func() { broken.Store(true) }, func() { broken.Store(false) }},
+		{"frozen", nodes[1].Freeze, nodes[1].Thaw},
+		{"down", nodes[1].Kill, nodes[1].Run},
+	} {
+		t.Run(state.name, func(t *testing.T) {
+			k.Ready()
+			c := k.Dial()
+			model := map[string]string{}
+			for i := range 1500 {
+				key := fmt.Sprintf("d5:%d", i)
+				model[key] = redistest.Identify(key, 1, i, 20)
+				c.Send("SET", key, model[key])
+			}
+			c.Flush()
+			for range model {
+				if r, err := c.Receive(); err != nil || r.Text != "OK" {
+					t.Fatal(r, err)
+				}
+			}
+			state.start()
+			defer state.stop()
+			for round := range scale(60, 1000) {
+				n := [...]int{0, 1, 2, 3, 10, 100, 1000}[rng.IntN(7)]
+				keys := make([]string, n)
+				for i := range keys {
+					keys[i] = fmt.Sprintf("d5:%d", rng.IntN(1600)) // some are not there
+				}
+				if round%5 == 4 { // one who leaves in the middle
+					gone := k.Dial()
+					gone.Send(append([]string{"MGET"}, keys...)...)
+					gone.Send(append([]string{"EXISTS"}, keys...)...)
+					gone.Flush()
+					gone.Close()
+					continue
+				}
+				checkSplit(t, c, keys, model, state.name == "well")
+				if t.Failed() {
+					return
+				}
+			}
+			c.Close()
+		})
+	}
+	health(t, k)
+}
+
+// checkSplit sends reads, and writes that change nothing, of all keys.
+func checkSplit(t *testing.T, c *redistest.Client, keys []string, model map[string]string, well bool) {
+	t.Helper()
+	there := int64(0)
+	pairs := []string{"MSET"}
+	for _, key := range keys {
+		if model[key] != "" {
+			there++
+			pairs = append(pairs, key, model[key])
+		}
+	}
+	own := func(key string) bool { s := keySlot(key); return s >= 5461 && s <= 10922 } // on the second node
+	touched := false
+	for _, key := range keys {
+		touched = touched || own(key)
+	}
+	r := c.Do(append([]string{"MGET"}, keys...)...)
+	switch {
+	case len(keys) == 0:
+		if r.Text != "ERR wrong number of arguments for 'mget' command" {
+			t.Errorf("MGET of nothing: %s", r)
+		}
+	case r.Kind == '-' && !well && touched: // all keys on the one node
+	case len(r.Elems) != len(keys):
+		t.Errorf("MGET of %d keys: %.200s", len(keys), r)
+	default:
+		for i, key := range keys {
+			if e := r.Elems[i]; e.Kind == '-' {
+				if well || !own(key) {
+					t.Errorf("MGET: in the place of %s stands %s", key, e)
+				}
+			} else if e.Text != model[key] {
+				t.Errorf("MGET: in the place of %s stands %.80q", key, e.Text)
+			}
+		}
+	}
+	for _, name := range []string{"EXISTS", "TOUCH"} {
+		r := c.Do(append([]string{name}, keys...)...)
+		switch {
+		case len(keys) == 0:
+			if r.Text != "ERR wrong number of arguments for '"+strings.ToLower(name)+"' command" {
+				t.Errorf("%s of nothing: %s", name, r)
+			}
+		case r.Kind == '-' && !well && touched:
+		case r.Int != there:
+			t.Errorf("%s of %d keys: %s, want %d", name, len(keys), r, there)
+		}
+	}
+	if r := c.Do(pairs...); r.Kind == '-' && (well || !touched) && len(pairs) > 1 || len(pairs) == 1 && r.Text != "ERR wrong number of arguments for 'mset' command" {
+		t.Errorf("MSET of %d keys: %s", len(keys), r)
+	}
+	if r := c.Do("UNLINK", "d5:no:1", "d5:no:2", "d5:no:3"); r.Kind == '-' && well || r.Kind == ':' && r.Int != 0 {
+		t.Errorf("UNLINK of keys that are not there: %s", r)
+	}
+}

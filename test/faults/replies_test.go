@@ -1,0 +1,276 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// The tests of the fault plan that are about replies.
+
+// TestPipelineOrder has 1,000 clients send random pipelines of self-identifying
+// values over three nodes: every reply is the right one, in its place.
+func TestPipelineOrder(t *testing.T) {
+	const clients = 1000
+	total := 5_000_000
+	if redistest.Race {
+		total = 500_000
+	}
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]).Ready()
+	began := time.Now()
+	errs := make(chan error, clients)
+	var wg sync.WaitGroup
+	for id := range clients {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := redistest.Pipelines(k.Addr, id, total/clients); err != nil {
+				errs <- fmt.Errorf("client %d: %w", id, err)
+			}
+		}()
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Error(err)
+	}
+	t.Logf("%d replies in %s, none foreign, none out of order", total, time.Since(began).Round(time.Millisecond))
+}
+
+// TestD1TenMillion is the whole mix over one connection to each node, the fence
+// on: clients hang up in the middle of their pipelines or stop reading for a
+// second, and every two seconds a node's connection dies under them. (A client
+// that was in the middle of a large reply then is ended too, and comes back.)
+func TestD1TenMillion(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {connections: 1, integrity: 100}\n").Ready()
+	l := (&load{addr: k.Addr, clients: scale(300, 1000), depth: 64, size: 1 << 20, replies: int64(scale(500_000, 10_000_000)),
+		hangup: 20, stall: 2, reconnect: true}).start(t)
+	ended := make(chan struct{})
+	go func() { l.wg.Wait(); close(ended) }()
+	cuts := 0
+	for tick := time.NewTicker(2 * time.Second); ; {
+		select {
+		case <-tick.C:
+			cut(t, nodes[cuts%3])
+			cuts++
+			continue
+		case <-ended:
+			tick.Stop()
+		}
+		break
+	}
+	t.Logf("%d connections cut", cuts)
+	k.Ready()
+	l.settle(t, k.Addr)
+	if l.hangups.Load() == 0 || l.unknown.Load() == 0 {
+		t.Error("no client has left or no connection was lost: nothing was tested")
+	}
+	census(t, k.Addr, nodes)
+	health(t, k)
+	fences := uint64(0)
+	for _, n := range k.Snapshot()[0].Nodes {
+		fences += n.Fences
+	}
+	if fences == 0 {
+		t.Error("no fence was sent")
+	}
+}
+
+// cut ends keyway's connections to a node, the way a network does that loses
+// them; where that needs rights or tools that are missing, the node does.
+func cut(t *testing.T, n *redistest.Node) {
+	t.Helper()
+	// ss kills nothing while its output goes nowhere.
+	_, err := exec.Command("ss", "-K", "state", "established", "dst", "127.0.0.1", "dport", "=", strconv.Itoa(n.Port)).CombinedOutput()
+	if err != nil {
+		n.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	}
+}
+
+// TestD2LateReplies holds replies back for one and a half request timeouts:
+// each such request gets one error, and its reply reaches nobody.
+func TestD2LateReplies(t *testing.T) {
+	nodes := redistest.Three(t)
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(2, 2))
+	late, calm := 0, false
+	var proxies []*redistest.Node
+	for _, n := range nodes {
+		f := redistest.NewFaults(t, n.Addr, func(int) redistest.Plan {
+			return redistest.Plan{Reply: func(_ int, reply []byte) ([]byte, time.Duration) {
+				mu.Lock()
+				defer mu.Unlock()
+				if !calm && rng.IntN(4000) == 0 {
+					late++
+					return reply, 300 * time.Millisecond
+				}
+				return reply, 0
+			}}
+		})
+		proxies = append(proxies, &redistest.Node{Addr: f.Addr})
+	}
+	k := redistest.Serve(t, redistest.Layouts(proxies)["slots"]+"backend: {request_timeout: 200ms, integrity: 50}\n").Ready()
+	l := (&load{addr: k.Addr, clients: 20, replies: int64(scale(60_000, 1_000_000))}).start(t)
+	l.wg.Wait()
+	if l.unknown.Load() == 0 {
+		t.Error("nothing timed out: the test has tested nothing")
+	}
+	mu.Lock()
+	t.Logf("%d replies held back", late)
+	calm = true
+	mu.Unlock()
+	k.Ready()
+	l.settle(t, k.Addr)
+	census(t, k.Addr, nodes)
+	health(t, k)
+}
+
+// TestD3CutAtEveryByte cuts a pipeline of twenty commands at every byte, on its
+// way to the node and back, with FIN and RST: what was answered before is
+// right, the rest are errors of the right class, judged by what the node did.
+// The first cuts fall into the greeting.
+func TestD3CutAtEveryByte(t *testing.T) {
+	node := redistest.Start(t)
+	const n = 20
+	direct := redistest.Dial(t, node.Addr)
+	answered, refused, unknowns := 0, 0, 0
+	one := func(t *testing.T, id string, plan redistest.Plan) {
+		f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
+			if conn == 0 {
+				return plan
+			}
+			return redistest.Plan{}
+		})
+		defer f.Close()
+		k := redistest.Serve(t, "layout: ring\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n")
+		defer k.Stop()
+		c := k.Dial()
+		for i := range n {
+			c.Send("INCR", fmt.Sprintf("%s:%d", id, i))
+		}
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			r, err := c.Receive()
+			if err != nil {
+				t.Fatalf("%+v: %v", plan, err)
+			}
+			done := direct.MustDo("EXISTS", fmt.Sprintf("%s:%d", id, i)).Int == 1
+			switch {
+			case r.Kind == ':' && r.Int == 1:
+				if answered++; !done {
+					t.Errorf("%+v: answered, not executed", plan)
+				}
+			case strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: "):
+				if refused++; done {
+					t.Errorf("%+v: said not to be executed, and was: %s", plan, r.Text)
+				}
+			case strings.Contains(r.Text, "may have been executed"):
+				unknowns++
+			default:
+				t.Errorf("%+v: %s", plan, r)
+			}
+		}
+		if plan.CutRequest%50+plan.CutReply%50 == 1 { // its back-off takes longer than all the rest
+			redistest.Eventually(t, 10*time.Second, "keyway recovers", func() bool { return c.Do("SET", "x", "1").Text == "OK" })
+		}
+		c.Close()
+	}
+	step := 1
+	if redistest.Race {
+		step = 7
+	}
+	cases := 0
+	for _, reset := range []bool{false, true} {
+		for cut := 1; cut < 740; cut += step {
+			one(t, fmt.Sprintf("d3:%d", cases), redistest.Plan{Reset: reset, CutRequest: cut})
+			cases++
+		}
+		for cut := 1; cut < 110; cut += step {
+			one(t, fmt.Sprintf("d3:%d", cases), redistest.Plan{Reset: reset, CutReply: cut})
+			cases++
+		}
+	}
+	t.Logf("%d cuts: %d answered, %d not executed, %d unknown", cases, answered, refused, unknowns)
+	if answered == 0 || refused == 0 || unknowns == 0 {
+		t.Error("not every outcome was met")
+	}
+}
+
+// TestD7SpeaksUnasked: what a node says at the wrong moment reaches nobody and
+// ends its connection. (A reply that a node leaves out, while others follow, is
+// not noticed: nothing in RESP2 tells which request a reply belongs to.)
+func TestD7SpeaksUnasked(t *testing.T) {
+	node := redistest.Start(t)
+	for name, p := range map[string]redistest.Plan{
+		"error on accept":   {Greeting: "-ERR max number of clients reached\r\n"},
+		"status on accept":  {Greeting: "+OK\r\n"},
+		"push on accept":    {Greeting: ">2\r\n+invalidate\r\n*0\r\n"},
+		"garbage on accept": {Greeting: "HTTP/1.1 400 Bad Request\r\n\r\n"},
+		"two for one": {Reply: func(n int, r []byte) ([]byte, time.Duration) {
+			if n == 5 {
+				return append(append([]byte(nil), r...), "$7\r\nforeign\r\n"...), 0
+			}
+			return r, 0
+		}},
+		"a push between": {Reply: func(n int, r []byte) ([]byte, time.Duration) {
+			if n == 5 {
+				return append([]byte(">2\r\n+message\r\n+foreign\r\n"), r...), 0
+			}
+			return r, 0
+		}},
+		"one broken": {Reply: func(n int, r []byte) ([]byte, time.Duration) {
+			if n == 5 {
+				return []byte("$3\r\nabcd\r\n"), 0
+			}
+			return r, 0
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
+				if conn < 2 {
+					return p
+				}
+				return redistest.Plan{}
+			})
+			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 300ms, connect_timeout: 300ms}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n")
+			c := k.Dial()
+			failed := 0
+			for i := range 200 {
+				key := fmt.Sprintf("d7:%d", i%10)
+				want := redistest.Identify(key, 1, i, 10)
+				for _, r := range []redistest.Reply{c.Do("SET", key, want), c.Do("GET", key)} {
+					switch {
+					case r.Kind == '-' && (strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: ") || strings.Contains(r.Text, "may have been executed")):
+						failed++
+					case r.Text == "OK" || r.Text == want:
+					case r.Kind == '$':
+						// An older value, where this SET has failed.
+						if k, _, _, ok := redistest.Identity(r.Text); !ok && !r.Null || ok && k != key {
+							t.Fatalf("a foreign reply: %s", r)
+						}
+					default:
+						t.Fatalf("a foreign reply: %s", r)
+					}
+				}
+				if failed > 0 && i < 100 {
+					time.Sleep(5 * time.Millisecond) // the back-off passes
+				}
+			}
+			if failed == 0 && f.Connections() < 2 {
+				t.Error("the connection was not given up")
+			}
+			redistest.Eventually(t, 10*time.Second, "the node is served", func() bool { return c.Do("SET", "x", "1").Text == "OK" })
+		})
+	}
+}

@@ -1,0 +1,182 @@
+package redistest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var built struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Build compiles the keyway command, once, and returns its path. Removed lets
+// it be removed.
+func Build(t testing.TB) string {
+	t.Helper()
+	built.Do(func() {
+		dir, err := os.MkdirTemp("", "keyway-test")
+		if err != nil {
+			built.err = err
+			return
+		}
+		built.path = filepath.Join(dir, "keyway")
+		out, err := exec.Command("go", "build", "-o", built.path, "github.com/keyway-proxy/keyway/cmd/keyway").CombinedOutput()
+		if err != nil {
+			built.err = fmt.Errorf("building keyway: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// RemoveBuilt removes what Build has made, when all tests have run.
+func RemoveBuilt() {
+	if built.path != "" {
+		os.RemoveAll(filepath.Dir(built.path))
+	}
+}
+
+// Process is a keyway process.
+type Process struct {
+	t              testing.TB
+	Addr           string // of the first client listener, if ServeProcess made it
+	Cmd            *exec.Cmd
+	Stdout, Stderr *bytes.Buffer // to be read when it has ended
+	args           []string
+}
+
+// StartProcess starts keyway with these arguments; it is killed when the test
+// ends.
+func StartProcess(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return startCommand(t, append([]string{Build(t)}, args...))
+}
+
+func startCommand(t testing.TB, args []string) *Process {
+	t.Helper()
+	p := &Process{t: t, args: args}
+	p.run()
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// ServeProcess starts keyway with this configuration, on a free port, and waits
+// until it answers. before are words to stand before the command, such as
+// "prlimit", "--nofile=1024".
+func ServeProcess(t testing.TB, yaml string, before ...string) *Process {
+	t.Helper()
+	addr := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	file := WriteFile(t, "keyway.yml", "listen: "+addr+"\n"+yaml)
+	p := startCommand(t, append(before, Build(t), "serve", "-c", file))
+	p.Addr = addr
+	p.Answers()
+	return p
+}
+
+func (p *Process) run() {
+	p.t.Helper()
+	p.Stdout, p.Stderr = new(bytes.Buffer), new(bytes.Buffer)
+	p.Cmd = exec.Command(p.args[0], p.args[1:]...)
+	p.Cmd.Stdout, p.Cmd.Stderr = p.Stdout, p.Stderr
+	if err := p.Cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// Answers waits until a client gets an answer from a node.
+func (p *Process) Answers() {
+	p.t.Helper()
+	Eventually(p.t, 10*time.Second, "keyway answers", func() bool {
+		c, err := TryDial(p.Addr)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		r, err := c.TryDo("EXISTS", "nothing")
+		return err == nil && r.Kind == ':'
+	})
+}
+
+// Kill ends the process at once.
+func (p *Process) Kill() {
+	if p.Cmd.ProcessState != nil {
+		return
+	}
+	p.Cmd.Process.Signal(syscall.SIGCONT)
+	p.Cmd.Process.Kill()
+	p.Cmd.Wait()
+}
+
+// Restart starts the process again after Kill.
+func (p *Process) Restart() { p.run() }
+
+// End sends SIGTERM and waits for the process to exit with 0.
+func (p *Process) End() {
+	p.t.Helper()
+	p.Cmd.Process.Signal(syscall.SIGTERM)
+	if err := p.Cmd.Wait(); err != nil {
+		p.t.Errorf("keyway after SIGTERM: %v\n%s", err, p.Stderr)
+	}
+}
+
+// Freeze stops the process from running until Thaw.
+func (p *Process) Freeze() { p.Cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw() { p.Cmd.Process.Signal(syscall.SIGCONT) }
+
+// RSS is the resident memory in bytes.
+func (p *Process) RSS() int64 {
+	p.t.Helper()
+	for line := range strings.Lines(p.proc("status")) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	p.t.Fatal("no VmRSS")
+	return 0
+}
+
+// CPU is the processor time used so far (proc(5): utime and stime, in
+// hundredths of a second).
+func (p *Process) CPU() time.Duration {
+	p.t.Helper()
+	stat := p.proc("stat")
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// Descriptors is how many files and sockets the process has open.
+func (p *Process) Descriptors() int {
+	p.t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(list)
+}
+
+func (p *Process) proc(name string) string {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.Cmd.Process.Pid, name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(b)
+}

@@ -317,7 +317,7 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 		w.stats.Unknown++
 		return w.answerError(s, nil, errUnknownCommand(a))
 	}
-	s.set(blocked)
+	s.set(blocked | learning)
 	unknown := errUnknownCommand(a)
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		cmd := command.Learn(reply)
@@ -327,7 +327,7 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 		if s.index < 0 {
 			return
 		}
-		s.clear(blocked)
+		s.clear(blocked | learning)
 		if w.learned[name] == nil {
 			w.stats.Unknown++
 			w.dropFirst(s)

@@ -48,14 +48,27 @@ const (
 func errUnknownCommand(a command.Args) string {
 	var b strings.Builder
 	for i := 1; i < a.Len() && b.Len() < 128; i++ {
-		fmt.Fprintf(&b, "'%.*s' ", 128-b.Len(), clean(a.Arg(i)))
+		fmt.Fprintf(&b, "'%s' ", cString(a.Arg(i), 128-b.Len()))
 	}
-	return fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: %s", clean(a.Arg(0)), b.String())
+	return fmt.Sprintf("ERR unknown command '%s', with args beginning with: %s", cString(a.Arg(0), 128), b.String())
 }
 
 // errUnknownSub is Redis's text for a subcommand that does not exist.
 func errUnknownSub(container string, sub []byte) string {
-	return fmt.Sprintf("ERR unknown subcommand '%.128s'. Try %s HELP.", clean(sub), strings.ToUpper(container))
+	return fmt.Sprintf("ERR unknown subcommand '%s'. Try %s HELP.", cString(sub, 128), strings.ToUpper(container))
+}
+
+// cString is b as Redis's own texts show it: no more than n bytes of it, printed
+// as a C string, its line ends replaced (networking.c, addReplyErrorFormat).
+func cString(b []byte, n int) []byte {
+	b = b[:min(n, len(b))]
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	if bytes.ContainsAny(b, "\r\n") {
+		b = bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r"), []byte(" ")), []byte("\n"), []byte(" "))
+	}
+	return b
 }
 
 func errArity(c *command.Command) string {

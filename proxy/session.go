@@ -88,6 +88,7 @@ const (
 	stalled                    // a node's connection has no room
 	gave                       // in was handed over to a connection
 	slow                       // a large reply is no longer held back for it
+	learning                   // blocked, since a node is asked about a command
 	eof                        // the client sends no more; what it has sent is still answered
 )
 
@@ -167,7 +168,7 @@ func (s *Session) Finished() bool {
 	if s.line.head != nil || s.out.size > 0 {
 		return false
 	}
-	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming) == 0
+	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming|learning) == 0
 }
 
 // Dead tells that the socket should be closed at once, whatever is unwritten.
@@ -177,7 +178,7 @@ func (s *Session) Dead() bool { return s.has(dead) }
 // once what it has read, the commands that came before are still carried out
 // and answered; a client that only waits has left.
 func (w *Worker) EOF(s *Session) {
-	if s.has(blocked) {
+	if s.has(blocked) && !s.has(learning) {
 		w.kill(s)
 		return
 	}

@@ -81,7 +81,7 @@ func (p *Parser) Next(buf []byte, lim *Limits) (n int, st Status, err error) {
 				return 0, More, err
 			}
 			if c := buf[p.pos]; c != '$' {
-				return 0, More, ProtocolError("Protocol error: expected '$', got '" + string(rune(c)) + "'")
+				return 0, More, ProtocolError("Protocol error: expected '$', got '" + string([]byte{c}) + "'")
 			}
 			switch {
 			case v.bad || v.n < 0:
@@ -190,7 +190,7 @@ func (p *Parser) header(buf []byte, lim *Limits, tooBig ProtocolError) (v number
 		}
 		n = n*10 + int64(c)
 	}
-	if i+1 < len(buf) && buf[i] == '\r' && buf[i+1] == '\n' && i > p.pos+1 && (buf[p.pos+1] != '0' || i == p.pos+2) {
+	if i+1 < len(buf) && buf[i] == '\r' && buf[i+1] == '\n' && i > p.pos+1 && (buf[p.pos+1] != '0' || i == p.pos+2) && buf[p.pos] != 0 {
 		return number{n: n}, i + 2, true, nil
 	}
 	return p.oddHeader(buf, lim, tooBig)

@@ -164,11 +164,6 @@ var bugs = []bug{
 		"./proxy", "TestPartOfMSETFails",
 	},
 	{
-		"C3: a NOSCRIPT that an EVAL answered is taken for Redis's", "proxy/script.go",
-		" || !command.EqualFold(p.Arg(0), c.req.cmd.Name)", "",
-		"./proxy", "TestScriptsGoInFullOnce",
-	},
-	{
 		"N1: a node that is made a master is not tried before its back-off ends", "pool/conn.go",
 		"		c.attempts = 0\n		c.dial(now)\n", "		c.attempts += 0\n",
 		"./pool", "TestHope",

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -35,6 +37,18 @@ const (
 	refused // surely not executed
 	unknown
 )
+
+// The scripts that clients send: one that appends an element, and one that does
+// and then says what it was told to say.
+const pushes, lies = "push", "lie"
+
+// noScript is what Redis answers to EVALSHA of a script that it lacks (script.c).
+const noScript = "NOSCRIPT No matching script. Please use EVAL."
+
+func shaOf(script string) string {
+	sum := sha1.Sum([]byte(script))
+	return hex.EncodeToString(sum[:])
+}
 
 // question is a command whose reply is outstanding.
 type question struct {
@@ -95,10 +109,21 @@ func (c *client) ask() {
 			}
 			q.want = []string{
 				fmt.Sprintf("MOVED %d %s", slot, target), fmt.Sprintf("ASK %d %s", slot, target),
-				"TRYAGAIN x", "CLUSTERDOWN x", "WRONGTYPE x",
-			}[r.IntN(5)]
+				"TRYAGAIN x", "CLUSTERDOWN x", "WRONGTYPE x", noScript,
+			}[r.IntN(6)]
 			c.note(q)
-			c.send("EVAL", "script", "1", q.keys[0], q.elem, q.want)
+			switch r.IntN(4) {
+			case 0:
+				c.send("EVAL", lies, "1", q.keys[0], q.elem, q.want)
+			case 1:
+				c.send("EVALSHA", shaOf(lies), "1", q.keys[0], q.elem, q.want)
+			case 2:
+				q.want = ""
+				c.send("EVAL", pushes, "1", q.keys[0], q.elem)
+			default:
+				q.want = ""
+				c.send("EVALSHA", shaOf(pushes), "1", q.keys[0], q.elem)
+			}
 		}
 		q.min = map[string]int{}
 		for _, k := range q.keys {
@@ -142,7 +167,11 @@ func (c *client) judge(q question, reply []byte) {
 		w.failf("client %d waited %d ms for %s %v", c.id, late/1e6, q.kind, q.keys)
 	}
 	text, isErr := resp.ErrorText(reply)
-	if isErr && q.kind == "EVAL" && string(text) == q.want {
+	switch {
+	case isErr && string(text) == noScript && q.want == noScript:
+		c.pushed[q.keys[0]][q.elem] = unknown // the script's own words, or the node's
+		return
+	case isErr && q.kind == "EVAL" && string(text) == q.want:
 		c.pushed[q.keys[0]][q.elem] = acked // it has written, then lied
 		return
 	}
@@ -151,9 +180,9 @@ func (c *client) judge(q question, reply []byte) {
 		return
 	}
 	switch q.kind {
-	case "RPUSH":
-		if _, ok := resp.Int(reply); !ok {
-			w.failf("client %d: RPUSH answered with %.80q", c.id, reply)
+	case "RPUSH", "EVAL":
+		if _, ok := resp.Int(reply); !ok || q.want != "" {
+			w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
 		}
 		c.pushed[q.keys[0]][q.elem] = acked
 	case "SET":
@@ -223,7 +252,7 @@ func (c *client) failed(q question, text string) {
 		if c.world.unproven++; c.world.unproven > 3 {
 			c.world.failf("client %d: %s failed with %q, as others did: redirects of scripts are not followed", c.id, q.kind, text)
 		}
-	case strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"), strings.HasPrefix(text, "LOADING"):
+	case strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"), strings.HasPrefix(text, "LOADING"), q.kind == "EVAL" && text == noScript:
 		c.world.refusals++
 	default:
 		c.world.failf("client %d: %s %v failed with %q", c.id, q.kind, q.keys, text)
@@ -232,6 +261,32 @@ func (c *client) failed(q question, text string) {
 	case "RPUSH", "EVAL":
 		c.pushed[q.keys[0]][q.elem] = kind
 	}
+}
+
+// executing is called when a node appends an element: whatever the client was
+// told of it before, and whatever stands in the list, must allow that now.
+func (c *client) executing(n *node, key, elem string) {
+	w := c.world
+	w.pushes[key+" "+elem]++
+	if count := w.pushes[key+" "+elem]; count > 1 {
+		w.failf("client %d: %s of %s is executed for the %d. time", c.id, elem, key, count)
+	}
+	if c.pushed[key][elem] == refused {
+		w.failf("client %d: %s of %s was said not to be executed, and is", c.id, elem, key)
+	}
+	if list := n.lists[key]; len(list) > 0 && seqOf(list[len(list)-1]) > seqOf(elem) {
+		w.failf("client %d: %s of %s is executed after %s: the client's commands change order", c.id, elem, key, list[len(list)-1])
+	}
+}
+
+func seqOf(elem string) (seq int) {
+	fmt.Sscanf(elem, "e%d", &seq)
+	return seq
+}
+
+// overdue tells whether the client has waited too long for an answer.
+func (c *client) overdue() bool {
+	return c.open && len(c.waiting) > 0 && c.world.now-c.waiting[0].sent > deadline
 }
 
 // census compares what the nodes hold at the end with what the client was told.

@@ -15,7 +15,8 @@ type node struct {
 	addr      string
 	lists     map[string][]string
 	strs      map[string]string
-	owner     []int // by slot group: the node's own view
+	scripts   map[string]string // by SHA-1
+	owner     []int             // by slot group: the node's own view
 	migrating map[int]int
 	importing map[int]int
 	self      int
@@ -72,6 +73,9 @@ func (n *node) execute(l *link, args []string) []byte {
 	case "ASKING":
 		l.asking = true
 		return resp.AppendOK(nil)
+	case "SCRIPT": // EXISTS
+		_, there := n.scripts[args[2]]
+		return resp.AppendInt(resp.AppendArray(nil, 1), map[bool]int64{true: 1}[there])
 	case "INFO":
 		return resp.AppendBulkString(nil, "redis_version:7.0.15\r\n")
 	}
@@ -79,7 +83,7 @@ func (n *node) execute(l *link, args []string) []byte {
 	switch args[0] {
 	case "MGET", "EXISTS":
 		keys = args[1:]
-	case "EVAL":
+	case "EVAL", "EVALSHA":
 		keys = args[3:4]
 	}
 	if reply := n.redirect(keys, asking); reply != nil {
@@ -88,11 +92,20 @@ func (n *node) execute(l *link, args []string) []byte {
 	if n.world.chance(n.world.chaos.loading) && n.world.faults {
 		return errorReply("LOADING Redis is loading the dataset in memory")
 	}
+	script := args[1]
+	switch args[0] {
+	case "EVAL":
+		n.scripts[shaOf(script)] = script
+	case "EVALSHA":
+		var there bool
+		if script, there = n.scripts[args[1]]; !there {
+			return errorReply(noScript)
+		}
+	}
 	n.world.executed++
 	switch args[0] {
 	case "RPUSH":
-		n.lists[args[1]] = append(n.lists[args[1]], args[2])
-		return resp.AppendInt(nil, int64(len(n.lists[args[1]])))
+		return n.push(args[1], args[2])
 	case "EXISTS":
 		count := int64(0)
 		for _, k := range keys {
@@ -112,13 +125,23 @@ func (n *node) execute(l *link, args []string) []byte {
 			b = n.value(k, b)
 		}
 		return b
-	case "EVAL":
-		// A script that writes, then says whatever it was told to say.
-		n.lists[args[3]] = append(n.lists[args[3]], args[4])
-		return errorReply("%s", args[5])
+	case "EVAL", "EVALSHA":
+		reply := n.push(args[3], args[4])
+		if script == lies {
+			return errorReply("%s", args[5])
+		}
+		return reply
 	}
 	n.world.failf("a node got %q", args)
 	return errorReply("ERR unknown command")
+}
+
+func (n *node) push(key, elem string) []byte {
+	var id int
+	fmt.Sscanf(key, "lc%d:", &id)
+	n.world.clients[id].executing(n, key, elem)
+	n.lists[key] = append(n.lists[key], elem)
+	return resp.AppendInt(nil, int64(len(n.lists[key])))
 }
 
 func (n *node) value(key string, b []byte) []byte {

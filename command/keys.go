@@ -156,8 +156,7 @@ func sortKeys(args Args, dst []int) []int {
 		case EqualFold(a, "get"), EqualFold(a, "by"):
 			i++
 		case EqualFold(a, "store") && i+1 < args.Len():
-			i++
-			store = i // the last one wins
+			store = i + 1 // the last one wins; it is not skipped (db.c, sortGetKeys)
 		}
 	}
 	if store > 0 {

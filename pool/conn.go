@@ -470,8 +470,11 @@ func (c *Conn) drop(f Failure) {
 	pending, written, mid := c.fifo, c.queue.written, c.mid
 	c.fifo, c.mid, c.part, c.scan = fifo{}, false, nil, resp.Scanner{}
 	c.greeting = nil
-	chunks := c.queue
-	c.queue = sendQueue{set: c.set, pos: chunks.pos, written: chunks.pos}
+	chunks := c.queue.chunks
+	c.queue = sendQueue{set: c.set, pos: c.queue.pos, written: c.queue.pos}
+	for _, ch := range chunks {
+		ch.refs++ // as long as it is in the queue's hands
+	}
 	for first := true; pending.n > 0; first = false {
 		e := pending.pop()
 		if e.to != nil {
@@ -479,9 +482,11 @@ func (c *Conn) drop(f Failure) {
 			f.Midway = first && mid
 			e.to.Failed(c, e.frame(), f)
 		}
-		chunks.answered(e.chunk, e.len)
+		c.set.unref(e.chunk)
 	}
-	chunks.clear()
+	for _, ch := range chunks {
+		c.set.unref(ch)
+	}
 }
 
 // backoff is the time to the next attempt, in nanoseconds: exponential, with

@@ -410,3 +410,30 @@ func TestHope(t *testing.T) {
 	}
 	b.ready()
 }
+
+// A connection that fails with much unwritten gives each of its buffers back
+// once: those who send next do not share one.
+func TestBuffersOfAFailedConnection(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	for range 400 {
+		b.send(strings.Repeat("x", 1000)) // some six buffers
+	}
+	b.c.Fail(b.now, "reset")
+	var sent [16]string
+	var conns [len(sent)]*Conn
+	for i := range conns {
+		conns[i] = b.c.set.Conn("other", nil)
+		conns[i].Open(b.now)
+		sent[i] = fmt.Sprintf("<%d>", i)
+		conns[i].Send(&asker{log: new([]string)}, []byte(sent[i]), b.now, 0)
+	}
+	for i, c := range conns {
+		c.Connected(b.now)
+		ping := string(c.NextWrite())
+		c.Wrote(len(ping))
+		c.Received([]byte(echoOf(ping)), b.now)
+		if got := string(c.NextWrite()); got != sent[i] {
+			t.Errorf("connection %d writes %q", i, got)
+		}
+	}
+}

@@ -96,14 +96,3 @@ func (q *sendQueue) answered(c *chunk, n int) {
 		q.shift()
 	}
 }
-
-func (q *sendQueue) clear() {
-	for i, c := range q.chunks {
-		q.chunks[i] = nil
-		if c.refs == 0 {
-			q.set.release(c)
-		}
-	}
-	q.chunks, q.sent, q.held = nil, 0, 0
-	q.written = q.pos
-}

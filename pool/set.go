@@ -56,6 +56,13 @@ func (s *Set) chunk(n int) *chunk {
 	return &chunk{buf: make([]byte, 0, chunkSize)}
 }
 
+// unref gives up one hold on a chunk.
+func (s *Set) unref(c *chunk) {
+	if c.refs--; c.refs == 0 {
+		s.release(c)
+	}
+}
+
 func (s *Set) release(c *chunk) {
 	if cap(c.buf) != chunkSize || len(s.free) >= maxFreeChunks {
 		s.big += cap(c.buf)

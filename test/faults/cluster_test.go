@@ -63,7 +63,7 @@ func TestN1Failover(t *testing.T) {
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	shard := func(key string) int { return int(keySlot(key)) * 3 / 16384 }
 	for round := range scale(1, 10) {
-		l := (&load{addr: k.Addr, clients: 20, lossy: func(key string) bool { return shard(key) == 0 }}).start(t)
+		l := (&load{addr: k.Addr, clients: 20, prefix: fmt.Sprint(round, ":"), lossy: func(key string) bool { return shard(key) == 0 }}).start(t)
 		l.more(t, 20_000)
 		if l.errors() != 0 {
 			t.Fatalf("errors before anything went wrong: %v", &l.tally)
@@ -97,29 +97,15 @@ func TestN1Failover(t *testing.T) {
 			return strings.Contains(c.Nodes[master].Do("INFO", "replication").Text, "master_link_status:up")
 		})
 		k.Ready()
-		for _, n := range c.Nodes {
-			if strings.Contains(n.Do("INFO", "replication").Text, "role:master") {
-				n.Do("FLUSHALL")
-			}
-		}
 	}
 
-	l := (&load{addr: k.Addr, clients: 20}).start(t)
+	l := (&load{addr: k.Addr, clients: 20, prefix: "manual:"}).start(t)
 	for round := range scale(3, 20) {
 		l.more(t, 5_000)
 		s := round % 3
 		master := c.Owner(0, s*5462)
 		replica := (master + 3) % 6
-		redistest.Eventually(t, 20*time.Second, "the replica takes over", func() bool {
-			if c.Owner(replica, s*5462) == replica {
-				return true
-			}
-			r := redistest.Dial(t, c.Nodes[replica].Addr)
-			defer r.Close()
-			r.Do("CLUSTER", "FAILOVER") // an error while one is under way
-			return false
-		})
-		c.Settle(true)
+		c.Failover(replica)
 	}
 	l.more(t, 5_000)
 	l.halt()

@@ -98,7 +98,7 @@ func TestF2Differential(t *testing.T) {
 	for lane := range lanes {
 		oracle, node := redistest.Start(t), redistest.Start(t)
 		// Redis 7 takes as many arguments as there can be; keyway's default is Redis 6's.
-		k := redistest.Serve(t, "layout: ring\nlimits: {max_args: 2147483647}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+		k := redistest.Serve(t, "layout: ring\nlimits: {max_args: 2147483647, max_request: 3gb}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

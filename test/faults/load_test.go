@@ -92,9 +92,10 @@ func (t *tally) class(text string) fate {
 type load struct {
 	addr    string
 	clients int
-	depth   int // longest pipeline of every other client; 1 of the others
-	keys    int // of each kind, for each client; 0 means 10
-	size    int // largest padding; 0 means 200
+	depth   int    // longest pipeline of every other client; 1 of the others
+	keys    int    // of each kind, for each client; 0 means 10
+	prefix  string // of all keys
+	size    int    // largest padding; 0 means 200
 	replies int64
 	pause   time.Duration // between a client's pipelines
 	within  time.Duration // a pipeline that takes longer is late; 0: no bound
@@ -374,7 +375,7 @@ func (c *client) talk(conn *redistest.Client) error {
 }
 
 func (c *client) key(kind string) string {
-	return fmt.Sprintf("%s:%d:%d", kind, c.id, c.rng.IntN(c.load.keys))
+	return fmt.Sprintf("%s%s:%d:%d", c.load.prefix, kind, c.id, c.rng.IntN(c.load.keys))
 }
 
 // padding is mostly small, now and then up to what is allowed.
@@ -477,7 +478,11 @@ func (c *client) note(o op, f fate) {
 func (c *client) judge(o op, r redistest.Reply) {
 	l := c.load
 	if r.Kind == '-' {
+		others := l.otherErrors.Load()
 		c.note(o, l.class(r.Text))
+		if l.otherErrors.Load() > others {
+			l.count(&l.otherErrors, "of", "%c %q", o.kind, o.keys)
+		}
 		return
 	}
 	foreign := func() { l.count(&l.foreign, "foreign", "%c %.60q: %.120q", o.kind, o.keys, r.String()) }

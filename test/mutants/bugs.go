@@ -39,6 +39,11 @@ var bugs = []bug{
 		"./pool", "TestFramesLiveUntilAnswered",
 	},
 	{
+		"R6: a failed connection's buffers are given back twice", "pool/set.go",
+		"	if c.refs--; c.refs == 0 {\n		s.release", "	if c.refs--; c.refs <= 1 {\n		s.release",
+		"./pool", "TestBuffersOfAFailedConnection",
+	},
+	{
 		"R7: MGET's values are dealt out to the wrong keys", "proxy/merger.go",
 		"			r.merge.part = append(r.merge.part, sp.partOf[k])", "			r.merge.part = append(r.merge.part, sp.partOf[keys-1-k])",
 		"./test", "TestSplitCommands",

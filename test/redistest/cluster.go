@@ -70,6 +70,23 @@ func (c *Cluster) Settle(replicas bool) {
 	})
 }
 
+// Failover has a replica take its master's place, and waits until all know.
+func (c *Cluster) Failover(replica int) {
+	c.t.Helper()
+	var asked time.Time
+	Eventually(c.t, 20*time.Second, "the replica takes over", func() bool {
+		if strings.Contains(c.Nodes[replica].Do("INFO", "replication").Text, "role:master") {
+			return true
+		}
+		if time.Since(asked) > 5*time.Second { // asked again, it would begin anew
+			asked = time.Now()
+			c.Nodes[replica].Do("CLUSTER", "FAILOVER")
+		}
+		return false
+	})
+	c.Settle(true)
+}
+
 // SeedsYAML is the configuration that follows the cluster.
 func (c *Cluster) SeedsYAML() string {
 	var addrs []string

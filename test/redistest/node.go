@@ -80,6 +80,10 @@ func (n *Node) Run() {
 	})
 }
 
+// Attach is a node that somebody else has started, at that address or socket
+// file.
+func Attach(t testing.TB, addr string) *Node { return &Node{t: t, Addr: addr} }
+
 // Kill ends the process at once.
 func (n *Node) Kill() {
 	if n.cmd == nil || n.cmd.Process == nil {

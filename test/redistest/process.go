@@ -62,10 +62,12 @@ type Process struct {
 // ends.
 func StartProcess(t testing.TB, args ...string) *Process {
 	t.Helper()
-	return startCommand(t, append([]string{Build(t)}, args...))
+	return StartCommand(t, append([]string{Build(t)}, args...)...)
 }
 
-func startCommand(t testing.TB, args []string) *Process {
+// StartCommand starts keyway by a command line of the test's own, such as one
+// that puts it on another host.
+func StartCommand(t testing.TB, args ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, args: args}
 	p.run()
@@ -80,7 +82,7 @@ func ServeProcess(t testing.TB, yaml string, before ...string) *Process {
 	t.Helper()
 	addr := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 	file := WriteFile(t, "keyway.yml", "listen: "+addr+"\n"+yaml)
-	p := startCommand(t, append(before, Build(t), "serve", "-c", file))
+	p := StartCommand(t, append(before, Build(t), "serve", "-c", file)...)
 	p.Addr = addr
 	p.Answers()
 	return p

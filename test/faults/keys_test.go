@@ -1,0 +1,82 @@
+package faults
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// words are what commands find their keys by, and what they take for keys.
+var words = []string{"a", "b", "c", "key:1", "0", "1", "2", "3", "-1", "x", "", "BY", "GET", "STORE", "storedist", "STREAMS", "streams", "KEYS", "LIMIT", "WEIGHTS",
+	"COUNT", "GROUP", "BLOCK", "NOACK", "MIN", "LEFT", "AUTH", "AUTH2", "AGGREGATE", "SAMPLES", "*", "9999999999"}
+
+// TestF4Keys compares the keys of random commands with what COMMAND GETKEYS of
+// a real server says. Where the server finds fault with a command the node that
+// gets it will, so it does not matter where it goes.
+func TestF4Keys(t *testing.T) {
+	node := redistest.Start(t)
+	c := redistest.Dial(t, node.Addr)
+	rng := rand.New(rand.NewPCG(4, 4))
+	var keyed []*command.Command
+	for _, cmd := range command.ByID {
+		if len(cmd.Subs) == 0 && cmd.Keyed() {
+			keyed = append(keyed, cmd)
+		}
+	}
+	compared, refused := 0, 0
+	for batch := range scale(2_000, 20_000) {
+		var forms [][]string
+		for range 500 {
+			cmd := keyed[rng.IntN(len(keyed))]
+			form := strings.Split(strings.ToUpper(cmd.Name), "|")
+			for n := rng.IntN(11); n > 0; n-- {
+				form = append(form, words[rng.IntN(len(words))])
+			}
+			if cmd.ArityOK(len(form)) {
+				forms = append(forms, form)
+				c.Send(append([]string{"COMMAND", "GETKEYS"}, form...)...)
+			}
+		}
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range forms {
+			r, err := c.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			none := r.Kind == '-' && strings.HasPrefix(r.Text, "ERR The command has no key arguments")
+			if r.Kind == '-' && !none {
+				refused++
+				continue
+			}
+			compared++
+			var p resp.Parser
+			if _, st, err := p.Next(resp.AppendCommand(nil, form...), &resp.DefaultLimits); st != resp.Ready || err != nil {
+				t.Fatal(form, st, err)
+			}
+			cmd := command.Lookup(p.Arg(0))
+			if len(cmd.Subs) > 0 {
+				cmd = cmd.Sub(p.Arg(1))
+			}
+			var got, want []string
+			for _, k := range cmd.Keys(&p, nil) {
+				got = append(got, string(p.Arg(k)))
+			}
+			for _, e := range r.Elems {
+				want = append(want, e.Text)
+			}
+			if strings.Join(got, "\x00") != strings.Join(want, "\x00") {
+				t.Errorf("batch %d: %q: keys %q, Redis says %q", batch, form, got, want)
+			}
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("%d commands compared, %d that Redis refuses", compared, refused)
+}

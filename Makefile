@@ -8,16 +8,17 @@ SEEDS ?= 10000
 
 MUTANT ?=
 
-.PHONY: build test race lint fuzz sim mutants compat bench tools generate
+.PHONY: build test race lint fuzz sim faults soak mutants compat bench tools generate
 
 build:
 	go build -o keyway ./cmd/keyway
 
+# One package at a time: some tests measure what keyway takes.
 test: tools
-	go test ./...
+	go test -p 1 -timeout 20m ./...
 
 race: tools
-	go test -race -shuffle=on ./...
+	go test -p 1 -timeout 20m -race -shuffle=on ./...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
@@ -36,6 +37,15 @@ fuzz:
 
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)
+
+# The long forms of the fault plan's tests, some fifteen minutes; N4 makes network
+# namespaces and needs root.
+faults: tools
+	go test -timeout 90m -v ./test/faults -args -long
+
+# An hour of clients that come and go under faults.
+soak: tools
+	go test -timeout 90m -v ./test/faults -run TestM7Soak -args -soak 60m
 
 # Plants deliberate bugs and requires that a test fails for each.
 mutants: tools

@@ -36,6 +36,7 @@ type Options struct {
 type Watcher struct {
 	o      Options
 	demand chan struct{}
+	look   func(context.Context) (*slots.Map, error) // Fetch, but for tests of Run
 
 	mu      sync.Mutex
 	clients map[string]*redis.Client
@@ -52,7 +53,9 @@ func New(o Options) *Watcher {
 	// go-redis logs pool failures on its own to stderr; they come back as
 	// errors here, where they are counted once.
 	redis.SetLogger(quiet{})
-	return &Watcher{o: o, demand: make(chan struct{}, 1), clients: map[string]*redis.Client{}}
+	w := &Watcher{o: o, demand: make(chan struct{}, 1), clients: map[string]*redis.Client{}}
+	w.look = w.Fetch
+	return w
 }
 
 type quiet struct{}
@@ -75,7 +78,7 @@ func (w *Watcher) Run(ctx context.Context, publish func(*slots.Map)) error {
 	var failing bool
 	for {
 		began := time.Now()
-		m, err := w.Fetch(ctx)
+		m, err := w.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -80,7 +80,11 @@ func (c *client) ask() {
 			c.send("RPUSH", q.keys[0], q.elem)
 		case 2, 3:
 			q.kind = "SET"
-			c.send("SET", key, fmt.Sprintf("%s=%d=%s", key, c.seq, strings.Repeat("x", r.IntN(100))))
+			size := r.IntN(100)
+			if r.IntN(30) == 0 {
+				size = r.IntN(60 << 10)
+			}
+			c.send("SET", key, fmt.Sprintf("%s=%d=%s", key, c.seq, strings.Repeat("x", size)))
 		case 4:
 			q.kind = "GET"
 			c.send("GET", key)

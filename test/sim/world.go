@@ -21,6 +21,8 @@ const (
 	// for a client that sleeps meanwhile.
 	deadline = int64(5 * time.Second)
 	step     = int64(time.Millisecond)
+
+	socketBuffer = 64 << 10 // what a node that does not read leaves room for
 )
 
 // chaos is how often things go wrong, in chances out of 10,000 a step.
@@ -31,15 +33,16 @@ type chaos struct {
 
 // world is one simulated run.
 type world struct {
-	rng     *rand.Rand
-	now     int64
-	worker  *proxy.Worker
-	nodes   []*node
-	clients []*client
-	links   []*link
-	conns   []*pool.Conn // that were ever dialed
-	faults  bool
-	chaos   chaos
+	rng       *rand.Rand
+	now       int64
+	worker    *proxy.Worker
+	nodes     []*node
+	clients   []*client
+	links     []*link
+	unwritten []*pool.Conn // with bytes that the socket did not take
+	conns     []*pool.Conn // that were ever dialed
+	faults    bool
+	chaos     chaos
 
 	refreshAt int64
 	nextTick  int64
@@ -149,6 +152,10 @@ func (w *world) outstanding() bool {
 func (w *world) turn() {
 	w.now += step
 	w.worker.Turn(w.now, time.Unix(0, w.now))
+	for _, c := range w.unwritten {
+		w.later(c) // its socket is writable again
+	}
+	w.unwritten = w.unwritten[:0]
 	if w.faults {
 		w.breakThings()
 		for _, c := range w.clients {
@@ -305,18 +312,17 @@ func (w *world) serve(c *pool.Conn) {
 		if len(b) == 0 {
 			return
 		}
-		n := len(w.some(b))
+		n := min(len(w.some(b)), max(socketBuffer-len(l.toNode), 0))
 		l.toNode = append(l.toNode, b[:n]...)
 		c.Wrote(n)
 		if n < len(b) {
-			// The rest leaves when the socket is writable again: soon.
-			w.later(c)
+			w.unwritten = append(w.unwritten, c)
 			return
 		}
 	}
 }
 
-// later marks a connection with bytes left as due in the next turn.
+// later marks a connection with bytes left as due again.
 func (w *world) later(c *pool.Conn) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
 
 func (w *world) flush(s *proxy.Session) {

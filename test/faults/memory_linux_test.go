@@ -269,7 +269,7 @@ func TestM6LargeUploads(t *testing.T) {
 	slow := connect(t, p.Addr, 1)[0]
 	fmt.Fprintf(slow, "*3\r\n$3\r\nSET\r\n$4\r\nslow\r\n$%d\r\n", 256<<20)
 	fast := connect(t, p.Addr, 1)[0]
-	size := scale(128<<20, 256<<20)
+	size := scale(128, 256) << 20
 	fmt.Fprintf(fast, "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%d\r\n", size)
 	block := []byte(strings.Repeat("x", 64<<10))
 	for range size / len(block) {

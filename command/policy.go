@@ -55,12 +55,12 @@ var handlings = func() map[string]Handling {
 	m := map[string]Handling{}
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
-		Local: `ping echo quit reset time select auth hello role wait scan
+		Local: `ping echo quit reset time select auth hello role wait scan multi exec discard watch unwatch
 			client|id client|getname client|setname client|setinfo client|info client|list client|help`,
 		AllMasters: "info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush",
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
 			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help`,
-		NotYet: `multi exec discard watch unwatch subscribe psubscribe ssubscribe unsubscribe punsubscribe
+		NotYet: `subscribe psubscribe ssubscribe unsubscribe punsubscribe
 			sunsubscribe publish spublish blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop
 			waitaof blmovem monitor slowlog latency readonly readwrite asking swapdb move hotkeys himport
 			config|get config|set config|resetstat config|help script|kill`,

@@ -252,6 +252,25 @@ func (c *Conn) SendAsking(to Receiver, frame []byte, now, deadline int64) {
 	c.mark()
 }
 
+// SendBlock queues several frames next to each other, so that they leave in one
+// write and nothing comes between: block[:ends[0]], block[ends[0]:ends[1]]...
+// The replies go to each, that of the last one, which alone has a deadline, to
+// last.
+func (c *Conn) SendBlock(each, last Receiver, block []byte, ends []int, now, deadline int64) {
+	c.Open(now)
+	ch, from := c.queue.reserve(len(block)), 0
+	for i, end := range ends {
+		if i < len(ends)-1 {
+			c.put(ch, each, block[from:end], 0)
+		} else {
+			c.put(ch, last, block[from:end], deadline)
+		}
+		from = end
+	}
+	c.sent(now)
+	c.mark()
+}
+
 func (c *Conn) put(ch *chunk, to Receiver, frame []byte, deadline int64) {
 	off := len(ch.buf)
 	ch.buf = append(ch.buf, frame...)

@@ -437,3 +437,18 @@ func TestBuffersOfAFailedConnection(t *testing.T) {
 		}
 	}
 }
+
+// Nothing comes between the frames of a block, not even a fence.
+func TestBlock(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	b.c.Fence = 1
+	each, last := &asker{name: "each", log: &b.log}, &asker{name: "last", log: &b.log}
+	b.c.SendBlock(each, last, []byte("<1><2><3>"), []int{3, 6, 9}, b.now, b.now+int64(time.Second))
+	if got := b.written(-1); !strings.HasPrefix(got, "<1><2><3>*2\r\n$4\r\nPING") {
+		t.Errorf("written: %q", got)
+	}
+	b.c.Received([]byte("+A\r\n+B\r\n+C\r\n"), b.now)
+	if len(b.log) != 3 || !strings.HasPrefix(b.log[2], "last: ") {
+		t.Errorf("%q", b.log)
+	}
+}

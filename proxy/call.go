@@ -21,6 +21,7 @@ type call struct {
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
 
+	txn     *txn   // of an EXEC: what goes is its block
 	frame   []byte // kept while nothing else keeps it
 	lastErr []byte // the node's last word, while it waits to be sent again
 }
@@ -43,6 +44,14 @@ func (w *Worker) transmit(c *call, n *node, frame []byte, ask bool) {
 	conn := n.conn(s)
 	if why := conn.Refusing(); why != "" {
 		w.refuse(c, why)
+		return
+	}
+	if t := c.txn; t != nil {
+		block, ends := t.block, t.ends
+		if ask {
+			block, ends = t.behindAsking()
+		}
+		conn.SendBlock(queued{t}, execReply{c}, block, ends, w.now, c.deadline)
 		return
 	}
 	if ask {

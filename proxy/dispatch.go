@@ -25,16 +25,19 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if len(cmd.Subs) > 0 && a.Len() > 1 {
 		sub := cmd.Sub(a.Arg(1))
 		if sub == nil {
-			return w.answerError(s, cmd, errUnknownSub(cmd.Name, a.Arg(1)))
+			return w.reject(s, cmd, errUnknownSub(cmd.Name, a.Arg(1)))
 		}
 		cmd = sub
 	}
 	s.lastCmd = cmd
 	if !cmd.ArityOK(a.Len()) {
-		return w.answerError(s, cmd, errArity(cmd))
+		return w.reject(s, cmd, errArity(cmd))
 	}
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
 		return w.answerError(s, cmd, errNoAuth)
+	}
+	if s.has(inMulti) && !ownInMulti[cmd.ID] {
+		return w.queue(s, cmd, a)
 	}
 	switch cmd.Handling {
 	case command.ByKey:
@@ -284,7 +287,7 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 	}
 	if !s.has(authed) || len(name) > 64 {
 		w.stats.Unknown++
-		return w.answerError(s, nil, errUnknownCommand(a))
+		return w.reject(s, nil, errUnknownCommand(a))
 	}
 	lower := string(bytes.ToLower(name))
 	cmd := w.learned[lower]
@@ -298,11 +301,14 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 	}
 	switch {
 	case !cmd.ArityOK(a.Len()):
-		return w.answerError(s, cmd, errArity(cmd))
+		return w.reject(s, cmd, errArity(cmd))
 	case cmd.Has(command.Blocking):
-		return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
+		return w.reject(s, cmd, errNotYet(upper(cmd.Name)))
 	case cmd.Handling != command.ByKey:
-		return w.answerError(s, cmd, errLearnedKeyless(upper(cmd.Name)))
+		return w.reject(s, cmd, errLearnedKeyless(upper(cmd.Name)))
+	}
+	if s.has(inMulti) {
+		return w.queue(s, cmd, a)
 	}
 	return w.byKey(s, cmd, a)
 }
@@ -315,7 +321,7 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 	n, conn := w.anyMaster(s)
 	if n == nil || conn.Refusing() != "" || len(w.learned) >= maxLearned {
 		w.stats.Unknown++
-		return w.answerError(s, nil, errUnknownCommand(a))
+		return w.reject(s, nil, errUnknownCommand(a))
 	}
 	s.set(blocked | learning)
 	unknown := errUnknownCommand(a)
@@ -331,7 +337,7 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 		if w.learned[name] == nil {
 			w.stats.Unknown++
 			w.dropFirst(s)
-			w.answerError(s, nil, unknown)
+			w.reject(s, nil, unknown)
 		}
 		w.wake(s)
 	}, "COMMAND", "INFO", name)

@@ -40,7 +40,6 @@ const (
 
 	errSelectOther = "ERR keyway: databases other than 0 are not supported yet; keep each application on nodes of its own"
 	errNoMasters   = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
-	errWaitBusy    = "ERR keyway: too many clients wait for replicas of this node; try again later"
 )
 
 // errUnknownCommand is Redis's text for a command that does not exist
@@ -74,6 +73,9 @@ func cString(b []byte, n int) []byte {
 func errArity(c *command.Command) string {
 	return "ERR wrong number of arguments for '" + c.Name + "' command"
 }
+
+// named puts a command's name into a text of keyway's.
+func named(text string, c *command.Command) string { return fmt.Sprintf(text, upper(c.Name)) }
 
 func errNotYet(name string) string {
 	return "ERR keyway: '" + name + "' is not supported yet"

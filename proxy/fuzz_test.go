@@ -19,6 +19,7 @@ func FuzzSession(f *testing.F) {
 		{"MOD.X b\r\nCLIENT LIST\r\nCLIENT SETNAME me\r\nHELLO 2 SETNAME x\r\nWAIT 1 10\r\nRESET\r\nQUIT\r\n", "*1\r\n*7\r\n$5\r\nmod.x\r\n:2\r\n*0\r\n:1\r\n:1\r\n:1\r\n*0\r\n", ""},
 		{cmd("SET", onA, "1") + cmd("SET", onA, "2"), "-MOVED 3300 10.0.0.2:1\r\n-ASK 3300 10.0.0.2:1\r\n-TRYAGAIN x\r\n", "+OK\r\n+OK\r\n+OK\r\n"},
 		{"MSET a 1 b 2 a 3\r\nDEL a b\r\nMSETNX a 1 b 2\r\nSORT b BY x* GET #\r\nXREAD BLOCK 1 STREAMS b 0\r\n", "+OK\r\n:1\r\n", "+OK\r\n-ERR x\r\n"},
+		{"MULTI\r\nSET b 1\r\nGET a\r\nFOO\r\nEXEC\r\nMULTI\r\nINCR b\r\nPING\r\nEXEC\r\nDISCARD\r\n", "*1\r\n*-1\r\n+OK\r\n-MOVED 3300 10.0.0.2:1\r\n+QUEUED\r\n-EXECABORT x\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n+PONG\r\n"},
 		{"*1\r\n$04\r\n", ">1\r\n+x\r\n", "?"},
 	} {
 		f.Add([]byte(s[0]), []byte(s[1]), []byte(s[2]), uint8(7), false)

@@ -18,6 +18,7 @@ var locals = func() []local {
 	for name, f := range map[string]local{
 		"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
 		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
+		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
 		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|help": clientHelp,
 	} {
@@ -59,6 +60,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	s.about = anonymous
+	w.endTransaction(s)
 	if w.o.Password != "" {
 		s.clear(authed)
 	}

@@ -49,6 +49,7 @@ type trouble struct {
 	waitsFor   *pool.Conn // paused until the client has taken what came of a large reply
 	waitsSince int64
 	took       int64 // when the client last took anything, while it is waited for
+	txn        *txn  // from WATCH or MULTI to EXEC
 }
 
 // What sessions share until they need their own. Neither is ever written to.
@@ -89,6 +90,7 @@ const (
 	gave                       // in was handed over to a connection
 	slow                       // a large reply is no longer held back for it
 	learning                   // blocked, since a node is asked about a command
+	inMulti                    // between MULTI and EXEC
 	eof                        // the client sends no more; what it has sent is still answered
 )
 

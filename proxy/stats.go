@@ -87,6 +87,7 @@ type NodeStats struct {
 	Reason     string
 	InFlight   int
 	HeldBytes  int
+	Exclusive  int    // connections that are one client's alone
 	Moved, Ask uint64 // redirects that the node answered
 	Retried    uint64 // commands sent again after TRYAGAIN and the like
 	pool.Stats
@@ -113,7 +114,7 @@ func (w *Worker) Snapshot() Snapshot {
 		s.OutputBytes += c.out.size + c.parked
 	}
 	for i, n := range w.nodes {
-		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Moved: n.moved, Ask: n.asked, Retried: n.retried}
+		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Moved: n.moved, Ask: n.asked, Retried: n.retried, Exclusive: n.exclusive}
 		for _, c := range n.conns {
 			ns.Up = ns.Up || c.State() == pool.Ready
 			if r := c.Reason(); r != "" {
@@ -156,6 +157,7 @@ func (n *NodeStats) Add(o *NodeStats) {
 	}
 	n.InFlight += o.InFlight
 	n.HeldBytes += o.HeldBytes
+	n.Exclusive += o.Exclusive
 	n.Moved += o.Moved
 	n.Ask += o.Ask
 	n.Retried += o.Retried

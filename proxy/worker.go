@@ -126,7 +126,7 @@ type node struct {
 	ordinal    uint
 	conns      []*pool.Conn
 	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
-	waits      []wait1      // exclusive connections in use
+	waits      []inUse      // exclusive connections in use
 	exclusive  int          // how many
 
 	proven map[string]bool // scripts that it has, by their SHA-1 in lower case

@@ -225,7 +225,7 @@ func health(t *testing.T, k *redistest.Keyway) {
 		for _, s := range k.Snapshot() {
 			left += s.Clients + s.OutputBytes
 			for _, n := range s.Nodes {
-				left += n.InFlight + n.HeldBytes
+				left += n.InFlight + n.HeldBytes + n.Exclusive
 			}
 		}
 		return left == 0

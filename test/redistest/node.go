@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -76,7 +77,7 @@ func (n *Node) Run() {
 		}
 		defer c.Close()
 		r, err := c.TryDo("PING")
-		return err == nil && (r.Text == "PONG" || r.Kind == '-')
+		return err == nil && (r.Text == "PONG" || r.Kind == '-' && !strings.HasPrefix(r.Text, "LOADING"))
 	})
 }
 

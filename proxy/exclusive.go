@@ -1,0 +1,81 @@
+package proxy
+
+import (
+	"slices"
+
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+const (
+	maxExclusive  = 256 // connections of one client each to one node, at a time
+	idleExclusive = 4   // connections kept for the next ones
+)
+
+// inUse is an exclusive connection and the client that has it.
+type inUse struct {
+	conn *pool.Conn
+	sess *Session
+}
+
+// takeExclusive returns a connection for one client's use.
+func (n *node) takeExclusive(w *Worker) *pool.Conn {
+	n.exclusive++
+	for len(n.idle) > 0 {
+		c := n.idle[len(n.idle)-1]
+		n.idle = n.idle[:len(n.idle)-1]
+		if c.State() == pool.Ready {
+			return c
+		}
+		c.Close(w.now, "lost while idle")
+	}
+	return w.set.Conn(n.addr, n)
+}
+
+// release takes a connection back; one that failed, or that the client left
+// waiting, is closed.
+func (n *node) release(c *pool.Conn, well bool) {
+	for i := range n.waits {
+		if n.waits[i].conn == c {
+			n.waits = append(n.waits[:i], n.waits[i+1:]...)
+			n.exclusive--
+			break
+		}
+	}
+	if well && len(n.idle) < idleExclusive && c.State() == pool.Ready && c.InFlight() == 0 {
+		n.idle = append(n.idle, c)
+		return
+	}
+	n.w.doomed = append(n.w.doomed, c)
+}
+
+// close ends every connection to the node; what waits on them fails.
+func (n *node) close(now int64, reason string) {
+	for _, c := range n.conns {
+		c.Close(now, reason)
+	}
+	for _, c := range n.idle {
+		c.Close(now, reason)
+	}
+	for _, use := range slices.Clone(n.waits) { // failing takes itself off the list
+		use.conn.Close(now, reason)
+	}
+}
+
+// tickExclusive watches the exclusive connections: their deadlines, and
+// clients that have left.
+func (w *Worker) tickExclusive() {
+	for _, n := range w.nodes {
+		for i := len(n.waits) - 1; i >= 0 && i < len(n.waits); i-- {
+			if use := n.waits[i]; use.sess.index < 0 {
+				n.release(use.conn, false)
+			} else {
+				use.conn.Tick(w.now)
+			}
+		}
+	}
+	for len(w.doomed) > 0 {
+		c := w.doomed[len(w.doomed)-1]
+		w.doomed = w.doomed[:len(w.doomed)-1]
+		c.Close(w.now, "no longer needed")
+	}
+}

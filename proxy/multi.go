@@ -1,0 +1,494 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// A transaction is gathered here and leaves as one block, MULTI to EXEC, in one
+// write, so that nothing of another client comes between:
+//
+//	client   MULTI  SET a 1  INCR b  EXEC
+//	keyway   +OK    +QUEUED  +QUEUED  |
+//	node                              MULTI SET a 1 INCR b EXEC
+//
+// Without WATCH the shared connection carries it, in the client's order, and a
+// redirect replays the block: Redis has then executed none of it. WATCH needs a
+// connection of the client's own from then until EXEC; whatever happens to that
+// connection, its node or its slot meanwhile makes EXEC answer the null array,
+// as if a watched key had changed.
+
+// txn is a client's transaction, from the first WATCH or from MULTI on.
+type txn struct {
+	broken bool   // a command was refused: EXEC discards
+	n      int    // commands queued
+	block  []byte // MULTI, the commands and, in the end, EXEC
+	ends   []int  // where each of them ends in block
+	group  int32  // of all keys, watched or queued; -1: none so far
+	bad    []byte // the first error of a node while it queued the block
+
+	node  *node // of watched keys
+	watch *pool.Conn
+	dials uint64 // of watch, when it began to watch: another socket watches nothing
+	lost  bool   // what was watched cannot be known any more
+}
+
+const (
+	errNested       = "ERR MULTI calls can not be nested"                           // multi.c
+	errNoMulti      = "ERR EXEC without MULTI"                                      // multi.c
+	errNoDiscard    = "ERR DISCARD without MULTI"                                   // multi.c
+	errWatchInMulti = "ERR WATCH inside MULTI is not allowed"                       // multi.c
+	errExecAbort    = "EXECABORT Transaction discarded because of previous errors." // multi.c
+	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
+
+	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
+	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (WAIT, WATCH); try again later"
+	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
+	errMultiLocal  = "ERR keyway: '%s' is answered by keyway; send it outside MULTI"
+)
+
+var (
+	multiFrame   = []byte("*1\r\n$5\r\nMULTI\r\n")
+	execFrame    = []byte("*1\r\n$4\r\nEXEC\r\n")
+	unwatchFrame = []byte("*1\r\n$7\r\nUNWATCH\r\n")
+	askingFrame  = []byte("*1\r\n$6\r\nASKING\r\n")
+	nullArray    = []byte("*-1\r\n")
+)
+
+// transaction returns the session's txn, made if there is none.
+func (s *Session) transaction() *txn {
+	t := s.troubled()
+	if t.txn == nil {
+		t.txn = &txn{group: -1}
+	}
+	return t.txn
+}
+
+// queued is how many commands wait for EXEC, -1 outside MULTI.
+func (s *Session) queued() int {
+	if !s.has(inMulti) {
+		return -1
+	}
+	return s.txn.n
+}
+
+func (t *txn) add(frame []byte) {
+	t.block = append(t.block, frame...)
+	t.ends = append(t.ends, len(t.block))
+}
+
+// behindAsking is the block with ASKING in front, which covers all of it.
+func (t *txn) behindAsking() (block []byte, ends []int) {
+	block = append(append(block, askingFrame...), t.block...)
+	ends = append(ends, len(askingFrame))
+	for _, e := range t.ends {
+		ends = append(ends, e+len(askingFrame))
+	}
+	return block, ends
+}
+
+func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if s.has(inMulti) {
+		return w.answerError(s, cmd, errNested)
+	}
+	s.transaction().add(multiFrame)
+	s.set(inMulti)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// reject answers a command that is not even begun. Inside MULTI, EXEC will then
+// discard (server.c, rejectCommand).
+func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
+	if s.has(inMulti) {
+		s.txn.broken = true
+	}
+	return w.answerError(s, cmd, text)
+}
+
+// queue takes a command between MULTI and EXEC.
+func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
+	t := s.transaction()
+	frame := a.Frame()
+	switch h := cmd.Handling; {
+	case h == command.ByKey, h == command.Split, cmd.Keyed() && cmd.Has(command.Blocking): // which do not block here
+		if special := specials[cmd.ID]; special != nil && !cmd.Has(command.Blocking) {
+			if text := special(w, a); text != "" {
+				return w.reject(s, cmd, text)
+			}
+		}
+		if text := w.join(t, cmd, a); text != "" {
+			return w.reject(s, cmd, text)
+		}
+		if cmd.Unproven() {
+			w.noteScript(cmd, a)
+			if full := w.inFull(cmd, nil, a); full != nil {
+				frame = full // inside EXEC there is no second try
+			}
+		}
+	case h == command.AnyMaster, queuedLocals[cmd.Name]:
+	case h == command.AllMasters:
+		return w.reject(s, cmd, named(errMultiAcross, cmd))
+	case h == command.Local:
+		return w.reject(s, cmd, named(errMultiLocal, cmd))
+	case h == command.NotYet:
+		return w.reject(s, cmd, errNotYet(upper(cmd.Name)))
+	default:
+		return w.reject(s, cmd, errDenied)
+	}
+	if len(t.block)+len(frame) > w.limits.MaxRequest {
+		return w.reject(s, cmd, errTxnTooLarge)
+	}
+	t.add(frame)
+	t.n++
+	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
+}
+
+// ownInMulti are the commands that act at once even between MULTI and EXEC
+// (server.c, processCommand), and UNWATCH, which is queued in its own way.
+var ownInMulti = func() []bool {
+	t := make([]bool, command.Count)
+	for _, name := range []string{"multi", "exec", "discard", "watch", "unwatch", "quit", "reset"} {
+		t[command.Lookup([]byte(name)).ID] = true
+	}
+	return t
+}()
+
+// queuedLocals are commands that keyway answers itself and a node can as well.
+var queuedLocals = map[string]bool{"ping": true, "echo": true, "time": true}
+
+// join has the transaction take in a command's keys. It returns the error if
+// they live elsewhere.
+func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
+	w.keys = cmd.Keys(a, w.keys[:0])
+	for i, k := range w.keys {
+		group, id := w.table.Place(a.Arg(k))
+		switch {
+		case id < 0 && w.table.Slotted():
+			return errSlotUnbound
+		case id < 0:
+			return errNoRule(a.Arg(k))
+		case t.group >= 0 && group != t.group && i > 0:
+			_, first := w.table.Place(a.Arg(w.keys[0]))
+			return w.crossing(a, w.keys[0], first, k, id)
+		case t.group >= 0 && group != t.group:
+			return errCrossSlot
+		}
+		t.group = group
+	}
+	return ""
+}
+
+func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if !s.has(inMulti) {
+		return w.answerError(s, cmd, errNoMulti)
+	}
+	t := s.txn
+	switch {
+	case t.broken:
+		w.endTransaction(s)
+		return w.answerError(s, cmd, errExecAbort)
+	case t.watch != nil:
+		return w.execWatched(s, cmd, t)
+	case t.lost:
+		w.endTransaction(s)
+		return w.reply(s, cmd, append(w.scratch[:0], nullArray...))
+	case t.n == 0:
+		w.endTransaction(s)
+		return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
+	}
+	n, conn := w.anyMaster(s)
+	if t.group >= 0 {
+		if n = w.ownerOf(t.group); n != nil {
+			conn = n.conn(s)
+		}
+	}
+	switch {
+	case n == nil && w.table.Slotted():
+		w.endTransaction(s)
+		return w.answerError(s, cmd, errSlotUnbound)
+	case n == nil:
+		w.endTransaction(s)
+		return w.answerError(s, cmd, errNoMasters)
+	case conn.Full():
+		return w.stall(s)
+	}
+	t.add(execFrame)
+	r := w.newRequest(s, cmd)
+	r.call.group, r.call.txn = t.group, t
+	w.endTransaction(s)
+	w.send(s, &r.call, n, nil)
+	return true
+}
+
+// ownerOf is the node that a group of keys lives on now, nil if there is none.
+func (w *Worker) ownerOf(group int32) *node {
+	id := router.NodeID(group) // where keys are not spread by slots a group is a node
+	if w.table.Slotted() {
+		id = w.table.SlotOwner(group)
+	}
+	if id < 0 {
+		return nil
+	}
+	return w.nodes[id]
+}
+
+// execWatched sends the block over the connection that has watched.
+func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
+	if s.inflight > 0 {
+		s.set(held) // what the client sent before, on other connections, comes first
+		return false
+	}
+	n := t.node
+	if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {
+		w.endTransaction(s)
+		return w.reply(s, cmd, append(w.scratch[:0], nullArray...))
+	}
+	t.add(execFrame)
+	r := w.newRequest(s, cmd)
+	c := &r.call
+	c.group, c.txn, c.node, c.deadline = t.group, t, n, w.deadline()
+	s.inflight++
+	s.wrote.add(n.ordinal)
+	s.clear(inMulti)
+	s.txn = nil
+	s.set(held | blocked) // its own later commands go over other connections
+	t.watch.SendBlock(queued{t}, &watched{call: c, conn: t.watch}, t.block, t.ends, w.now, c.deadline)
+	return true
+}
+
+// endTransaction forgets the session's transaction and what it watches.
+func (w *Worker) endTransaction(s *Session) {
+	s.clear(inMulti)
+	if t := s.txn; t != nil {
+		s.txn = nil
+		if cap(t.block) > outputChunk {
+			w.ready.Garbage += cap(t.block)
+		}
+		w.unwatch(t)
+	}
+}
+
+// unwatch gives a watching connection back.
+func (w *Worker) unwatch(t *txn) {
+	conn, n := t.watch, t.node
+	if conn == nil {
+		return
+	}
+	t.watch = nil
+	if conn.State() != pool.Ready || conn.InFlight() > 0 {
+		n.release(conn, false)
+		return
+	}
+	conn.Send(&probe{done: func(_ []byte, ok bool) { n.release(conn, ok) }}, unwatchFrame, w.now, w.deadline())
+}
+
+func discard(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if !s.has(inMulti) {
+		return w.answerError(s, cmd, errNoDiscard)
+	}
+	w.endTransaction(s)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+func unwatch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if s.has(inMulti) {
+		return w.queueUnwatch(s, cmd, a)
+	}
+	w.endTransaction(s)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// queueUnwatch: inside MULTI it is a command like others, without effect.
+func (w *Worker) queueUnwatch(s *Session, cmd *command.Command, a command.Args) bool {
+	t := s.transaction()
+	t.add(a.Frame())
+	t.n++
+	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
+}
+
+// watch sends WATCH over a connection of the client's own. What the client sends
+// next waits for the answer: a key read before it is watched would be no use.
+func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if s.has(inMulti) {
+		return w.answerError(s, cmd, errWatchInMulti)
+	}
+	if s.inflight > 0 {
+		s.set(held) // its own earlier writes must not count as changes
+		return false
+	}
+	t := s.transaction()
+	before := t.group
+	if text := w.join(t, cmd, a); text != "" {
+		t.group = before
+		return w.answerError(s, cmd, text)
+	}
+	n := w.ownerOf(t.group)
+	if t.watch == nil && !t.lost {
+		if n.exclusive >= maxExclusive {
+			return w.answerError(s, cmd, errTooManyHeld)
+		}
+		t.node, t.watch = n, n.takeExclusive(w)
+		n.waits = append(n.waits, inUse{t.watch, s})
+		t.dials = 0
+	}
+	if t.lost || n != t.node || t.dials != 0 && t.watch.Stats.Dials != t.dials {
+		t.lost = true
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	}
+	r := w.newRequest(s, cmd)
+	c := &r.call
+	c.group, c.node, c.deadline = t.group, n, w.deadline()
+	s.inflight++
+	s.set(held | blocked)
+	t.watch.Send(&watching{call: c, txn: t, first: t.dials == 0}, a.Frame(), w.now, c.deadline)
+	return true
+}
+
+// watching receives the reply to WATCH.
+type watching struct {
+	call  *call
+	txn   *txn
+	first bool // nothing is watched so far
+}
+
+func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	t, w := r.txn, r.call.worker()
+	t.dials = conn.Stats.Dials
+	reply := p.Bytes // of WATCH, always whole
+	switch {
+	case isRedirect(reply):
+		// Its slot has moved, or is about to: nothing is watched, so EXEC must
+		// not succeed. The client tries again, and finds the new node then.
+		t.lost = true
+		w.ready.Refresh = true
+		reply = resp.AppendOK(nil)
+	case p.Kind == '-' && r.first:
+		r.forget()
+	}
+	w.settleFor(r.call, reply)
+}
+
+func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+	r.txn.lost = true
+	if r.first {
+		r.forget()
+	}
+	f.Sent = false // to watch changes nothing: it may be repeated
+	r.call.Failed(conn, frame, f)
+}
+
+// forget ends a transaction whose first WATCH has failed: nothing is watched.
+func (r *watching) forget() {
+	if s := r.call.req.sess; s != nil && s.txn == r.txn {
+		r.call.worker().endTransaction(s)
+	}
+}
+
+// settleFor ends a call with a reply, whether or not its client is still there.
+func (w *Worker) settleFor(c *call, reply []byte) {
+	if c.req.sess == nil {
+		c.req.parts--
+		w.freeIfDone(c.req)
+		return
+	}
+	w.settle(c, reply)
+}
+
+// notHere tells whether an error means that the node is not, or not any more, the
+// one to execute the command.
+func notHere(reply []byte) bool {
+	if isRedirect(reply) {
+		return true
+	}
+	for _, code := range []string{"-CLUSTERDOWN ", "-READONLY ", "-MASTERDOWN ", "-TRYAGAIN ", "-LOADING "} {
+		if bytes.HasPrefix(reply, []byte(code)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isRedirect tells whether an error speaks of another node.
+func isRedirect(reply []byte) bool {
+	return bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK "))
+}
+
+// queued receives what a node says to a block before EXEC.
+type queued struct{ txn *txn }
+
+func (q queued) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
+	if p.Kind == '-' && q.txn.bad == nil && p.Whole() {
+		q.txn.bad = bytes.Clone(p.Bytes)
+	}
+}
+
+func (queued) Failed(*pool.Conn, []byte, pool.Failure) {}
+
+// execReply receives the reply to the EXEC of a block on a shared connection.
+type execReply struct{ *call }
+
+func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	c := e.call
+	if p.Kind != '-' || !p.Whole() || c.req.sess == nil {
+		c.Reply(conn, frame, p)
+		return
+	}
+	w, cause := c.worker(), c.txn.cause(p.Bytes)
+	switch {
+	case w.onError(c, conn, frame, cause):
+	case notHere(cause):
+		w.settle(c, cause) // it says more than EXECABORT: the same may work later
+	default:
+		w.settle(c, p.Bytes)
+	}
+}
+
+// cause is why a block was discarded: what the node said when it queued it, if
+// EXEC says no more than that.
+func (t *txn) cause(reply []byte) []byte {
+	cause := reply
+	if bytes.HasPrefix(reply, []byte("-EXECABORT ")) && t.bad != nil {
+		cause = t.bad
+	}
+	t.bad = nil // it may be sent again
+	return cause
+}
+
+// watched receives the reply to the EXEC of a block on the connection that has
+// watched its keys.
+type watched struct {
+	call *call
+	conn *pool.Conn
+}
+
+func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	c := e.call
+	if p.Last {
+		c.node.release(e.conn, true)
+	}
+	if p.Kind != '-' || !p.Whole() {
+		c.Reply(conn, frame, p)
+		return
+	}
+	// Never sent again: elsewhere, or later, nothing would be watched.
+	w, reply := c.worker(), p.Bytes
+	if notHere(c.txn.cause(reply)) {
+		w.ready.Refresh = true
+		reply = nullArray
+	}
+	w.settleFor(c, reply)
+}
+
+func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+	c := e.call
+	c.node.release(e.conn, false)
+	if !f.Sent && !c.req.begun {
+		c.worker().settleFor(c, nullArray)
+		return
+	}
+	c.Failed(conn, frame, f)
+}

@@ -30,30 +30,31 @@ var (
 	descUnknown  = desc("unknown_commands_total", "Commands that neither keyway nor the nodes know.")
 	descFailures = desc("failed_commands_total", "Commands that keyway itself failed: not_executed surely had no effect, unknown may have had.", "class")
 
-	descClients    = desc("clients", "Clients connected.")
-	descAccepted   = desc("clients_accepted_total", "Clients accepted.")
-	descRejected   = desc("clients_rejected_total", "Connections refused since clients.max was reached.")
-	descClosed     = desc("clients_closed_total", "Clients closed by keyway, by reason.", "reason")
-	descAuthFails  = desc("auth_failures_total", "Wrong passwords.")
-	descBytes      = desc("client_bytes_total", "Bytes from (in) and to (out) clients.", "direction")
-	descOutput     = desc("client_output_bytes", "Bytes that clients have not taken yet.")
-	descHeld       = desc("held_total", "Times a client's command waited for an earlier one that was being redirected.")
-	descNoScript   = desc("scripts_resent_total", "Scripts sent again in full since a node had lost them.")
-	descUp         = desc("node_up", "1 while every thread has a connection to the node.", "node", "addr")
-	descInFlight   = desc("node_in_flight", "Requests that the node has not answered.", "node", "addr")
-	descHeldBytes  = desc("node_in_flight_bytes", "Bytes of requests that the node has not answered.", "node", "addr")
-	descExclusive  = desc("node_exclusive_connections", "Connections to the node that are one client's alone: for WATCH and WAIT.", "node", "addr")
-	descDials      = desc("node_connects_total", "Connections begun to the node.", "node", "addr")
-	descDialFails  = desc("node_connect_failures_total", "Connections to the node that could not be made.", "node", "addr")
-	descLosses     = desc("node_connections_lost_total", "Connections to the node that ended.", "node", "addr")
-	descTimeouts   = desc("node_timeouts_total", "Requests that the node did not answer in time.", "node", "addr")
-	descLate       = desc("node_late_replies_total", "Replies that came after their request had been given up; they were dropped.", "node", "addr")
-	descUnsol      = desc("node_unsolicited_replies_total", "Replies that nobody had asked for; each ends its connection.", "node", "addr")
-	descViolations = desc("node_protocol_violations_total", "Connections ended since the node broke the protocol.", "node", "addr")
-	descFences     = desc("node_fences_total", "Checks that the node's replies are in step with the requests.", "node", "addr")
-	descRedirects  = desc("node_redirects_total", "Redirects that the node answered.", "node", "addr", "kind")
-	descRetries    = desc("node_retries_total", "Commands put off and sent again after TRYAGAIN, CLUSTERDOWN and the like.", "node", "addr")
-	descNodeBytes  = desc("node_bytes_total", "Bytes from (in) and to (out) the node.", "node", "addr", "direction")
+	descClients     = desc("clients", "Clients connected.")
+	descAccepted    = desc("clients_accepted_total", "Clients accepted.")
+	descRejected    = desc("clients_rejected_total", "Connections refused since clients.max was reached.")
+	descClosed      = desc("clients_closed_total", "Clients closed by keyway, by reason.", "reason")
+	descAuthFails   = desc("auth_failures_total", "Wrong passwords.")
+	descBytes       = desc("client_bytes_total", "Bytes from (in) and to (out) clients.", "direction")
+	descOutput      = desc("client_output_bytes", "Bytes that clients have not taken yet.")
+	descHeld        = desc("held_total", "Times a client's command waited for an earlier one that was being redirected.")
+	descNoScript    = desc("scripts_resent_total", "Scripts sent again in full since a node had lost them.")
+	descUndelivered = desc("undelivered_total", "Elements popped by blocking commands for clients that left in that moment.")
+	descUp          = desc("node_up", "1 while every thread has a connection to the node.", "node", "addr")
+	descInFlight    = desc("node_in_flight", "Requests that the node has not answered.", "node", "addr")
+	descHeldBytes   = desc("node_in_flight_bytes", "Bytes of requests that the node has not answered.", "node", "addr")
+	descExclusive   = desc("node_exclusive_connections", "Connections to the node that are one client's alone: for WATCH, WAIT and blocking commands.", "node", "addr")
+	descDials       = desc("node_connects_total", "Connections begun to the node.", "node", "addr")
+	descDialFails   = desc("node_connect_failures_total", "Connections to the node that could not be made.", "node", "addr")
+	descLosses      = desc("node_connections_lost_total", "Connections to the node that ended.", "node", "addr")
+	descTimeouts    = desc("node_timeouts_total", "Requests that the node did not answer in time.", "node", "addr")
+	descLate        = desc("node_late_replies_total", "Replies that came after their request had been given up; they were dropped.", "node", "addr")
+	descUnsol       = desc("node_unsolicited_replies_total", "Replies that nobody had asked for; each ends its connection.", "node", "addr")
+	descViolations  = desc("node_protocol_violations_total", "Connections ended since the node broke the protocol.", "node", "addr")
+	descFences      = desc("node_fences_total", "Checks that the node's replies are in step with the requests.", "node", "addr")
+	descRedirects   = desc("node_redirects_total", "Redirects that the node answered.", "node", "addr", "kind")
+	descRetries     = desc("node_retries_total", "Commands put off and sent again after TRYAGAIN, CLUSTERDOWN and the like.", "node", "addr")
+	descNodeBytes   = desc("node_bytes_total", "Bytes from (in) and to (out) the node.", "node", "addr", "direction")
 )
 
 // Describe says nothing, which makes the collector an unchecked one: its
@@ -108,6 +109,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descOutput, float64(all.OutputBytes))
 	count(descHeld, all.Held)
 	count(descNoScript, all.NoScript)
+	count(descUndelivered, all.Undelivered)
 	for _, n := range all.Nodes {
 		up := 0.0
 		if n.Up {
@@ -164,7 +166,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
 			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
-			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held},
+			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.Undelivered, &s.Undelivered},
 		} {
 			*p.a += *p.b
 		}

@@ -63,7 +63,7 @@ func TestHandling(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]Handling{
-		"get": ByKey, "eval": ByKey, "xread": ByKey, "hexpire": ByKey, "vadd": ByKey, "arset": ByKey, "mget": Split, "del": Split, "msetnx": ByKey, "msetex": ByKey,
+		"get": ByKey, "eval": ByKey, "xread": Block, "blpop": Block, "hexpire": ByKey, "vadd": ByKey, "arset": ByKey, "mget": Split, "del": Split, "msetnx": ByKey, "msetex": ByKey,
 		"ping": Local, "dbsize": AllMasters, "scan": Local, "config": NotYet, "bgsave": Refused, "publish": NotYet,
 	} {
 		if got := Lookup([]byte(name)).Handling; name != "config" && got != want {
@@ -87,7 +87,7 @@ func TestAllow(t *testing.T) {
 			t.Errorf("%s is not allowed", name)
 		}
 	}
-	for _, name := range []string{"monitor", "nothing", "config|nothing", "subscribe", "multi", "script|debug", "blpop", "debug"} {
+	for _, name := range []string{"monitor", "nothing", "config|nothing", "subscribe", "multi", "script|debug", "waitaof", "debug"} {
 		if _, err := Allow([]string{name}); err == nil {
 			t.Errorf("%s was allowed", name)
 		}

@@ -36,13 +36,14 @@ const (
 	NotYet                     // will be carried, is not yet
 	ByKey                      // goes to the node of its keys
 	Split                      // one part for each place its keys live in
+	Block                      // goes to the node of its keys, and may block there
 	AnyMaster                  // needs no key: any node can answer
 	AllMasters                 // every node must hear it; the replies are merged
 	Local                      // the proxy answers
 )
 
 func (h Handling) String() string {
-	return [...]string{"refused", "not yet", "carried", "split", "any node", "merged", "answered"}[h]
+	return [...]string{"refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered"}[h]
 }
 
 // unprovenNames are the commands that run code of the user's.
@@ -56,13 +57,13 @@ var handlings = func() map[string]Handling {
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
 		Local: `ping echo quit reset time select auth hello role wait scan multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|help`,
+			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help`,
 		AllMasters: "info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush",
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
 			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help`,
+		Block: "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
 		NotYet: `subscribe psubscribe ssubscribe unsubscribe punsubscribe
-			sunsubscribe publish spublish blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop
-			waitaof blmovem monitor slowlog latency readonly readwrite asking swapdb move hotkeys himport
+			sunsubscribe publish spublish waitaof monitor slowlog latency readonly readwrite asking swapdb move hotkeys himport
 			config|get config|set config|resetstat config|help script|kill`,
 		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
 	} {
@@ -98,7 +99,7 @@ var neverShared = map[string]bool{
 	"monitor": true, "sync": true, "psync": true, "replconf": true, "asking": true, "readonly": true, "readwrite": true,
 	"multi": true, "exec": true, "discard": true, "watch": true, "unwatch": true, "script|debug": true,
 	"subscribe": true, "psubscribe": true, "ssubscribe": true, "unsubscribe": true, "punsubscribe": true, "sunsubscribe": true,
-	"himport": true, "debug": true,
+	"himport": true, "debug": true, "waitaof": true,
 }
 
 // Allow returns the set of command IDs that the given names let pass: a command,

@@ -81,6 +81,7 @@ type Backend struct {
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"`
 	Connections    int           `yaml:"connections"` // to each node, per thread
+	Exclusive      int           `yaml:"exclusive"`   // connections to each node, per thread, that are one client's alone, at most
 	Integrity      int           `yaml:"integrity"`   // after so many commands the replies are checked to be in step; 0: never
 }
 
@@ -118,7 +119,7 @@ func Default() Config {
 		HashTag: "{}",
 		Ring:    Hashed{Hash: "fnv1a_64"},
 		Modulo:  Hashed{Hash: "crc32"},
-		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Integrity: 1000},
+		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
 		Clients: Clients{Max: 10000},
 		Limits: Limits{
 			MaxBulk:      512 << 20,

@@ -253,6 +253,7 @@ func (c *Config) checkNumbers() error {
 	}{
 		{"threads", int64(c.Threads), 1, 256, "write a whole number from 1 to 256"},
 		{"backend.connections", int64(c.Backend.Connections), 1, 64, "write a whole number from 1 to 64"},
+		{"backend.exclusive", int64(c.Backend.Exclusive), 1, 1 << 20, "write a whole number from 1, such as 1000"},
 		{"backend.integrity", int64(c.Backend.Integrity), 0, 1 << 30, "write a number of commands, such as 1000, or 0 for never"},
 		{"backend.connect_timeout", int64(c.Backend.ConnectTimeout), 1e6, 1e12, "write a duration from 1ms, such as 1s"},
 		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 2s"},

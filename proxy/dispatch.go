@@ -44,6 +44,8 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.byKey(s, cmd, a)
 	case command.Split:
 		return w.splitByKey(s, cmd, a)
+	case command.Block:
+		return w.block(s, cmd, a)
 	case command.Local:
 		return locals[cmd.ID](w, s, cmd, a)
 	case command.AllMasters:
@@ -232,24 +234,13 @@ func (w *Worker) stall(s *Session) bool {
 var specials = func() []func(w *Worker, a command.Args) string {
 	t := make([]func(*Worker, command.Args) string, command.Count)
 	for name, f := range map[string]func(*Worker, command.Args) string{
-		"xread":      refuseBlock,
-		"xreadgroup": refuseBlock,
-		"sort":       refuseForeignPatterns,
-		"sort_ro":    refuseForeignPatterns,
+		"sort":    refuseForeignPatterns,
+		"sort_ro": refuseForeignPatterns,
 	} {
 		t[command.Lookup([]byte(name)).ID] = f
 	}
 	return t
 }()
-
-func refuseBlock(_ *Worker, a command.Args) string {
-	for i := 1; i < a.Len() && !command.EqualFold(a.Arg(i), "streams"); i++ {
-		if command.EqualFold(a.Arg(i), "block") {
-			return errNotYet(upper(string(a.Arg(0))) + " BLOCK")
-		}
-	}
-	return ""
-}
 
 // refuseForeignPatterns keeps SORT from reading keys by pattern that may live
 // on other nodes, with the answer that a Redis Cluster gives.
@@ -302,13 +293,14 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 	switch {
 	case !cmd.ArityOK(a.Len()):
 		return w.reject(s, cmd, errArity(cmd))
-	case cmd.Has(command.Blocking):
-		return w.reject(s, cmd, errNotYet(upper(cmd.Name)))
 	case cmd.Handling != command.ByKey:
 		return w.reject(s, cmd, errLearnedKeyless(upper(cmd.Name)))
 	}
-	if s.has(inMulti) {
+	switch {
+	case s.has(inMulti):
 		return w.queue(s, cmd, a)
+	case cmd.Has(command.Blocking):
+		return w.block(s, cmd, a)
 	}
 	return w.byKey(s, cmd, a)
 }

@@ -6,15 +6,14 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-const (
-	maxExclusive  = 256 // connections of one client each to one node, at a time
-	idleExclusive = 4   // connections kept for the next ones
-)
+// idleExclusive is how many connections to a node are kept for the next clients.
+const idleExclusive = 4
 
 // inUse is an exclusive connection and the client that has it.
 type inUse struct {
-	conn *pool.Conn
-	sess *Session
+	conn  *pool.Conn
+	sess  *Session
+	until int64 // when the client has left: how long the connection is waited for
 }
 
 // takeExclusive returns a connection for one client's use.
@@ -66,7 +65,7 @@ func (n *node) close(now int64, reason string) {
 func (w *Worker) tickExclusive() {
 	for _, n := range w.nodes {
 		for i := len(n.waits) - 1; i >= 0 && i < len(n.waits); i-- {
-			if use := n.waits[i]; use.sess.index < 0 {
+			if use := &n.waits[i]; use.sess.index < 0 && w.now >= use.until {
 				n.release(use.conn, false)
 			} else {
 				use.conn.Tick(w.now)

@@ -20,7 +20,7 @@ var locals = func() []local {
 		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
 		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
-		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|help": clientHelp,
+		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|help": clientHelp,
 	} {
 		container, sub, isSub := strings.Cut(name, "|")
 		c := command.Lookup([]byte(container))

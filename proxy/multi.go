@@ -46,7 +46,7 @@ const (
 	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
-	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (WAIT, WATCH); try again later"
+	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive"
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
 	errMultiLocal  = "ERR keyway: '%s' is answered by keyway; send it outside MULTI"
 )
@@ -114,8 +114,8 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	t := s.transaction()
 	frame := a.Frame()
 	switch h := cmd.Handling; {
-	case h == command.ByKey, h == command.Split, cmd.Keyed() && cmd.Has(command.Blocking): // which do not block here
-		if special := specials[cmd.ID]; special != nil && !cmd.Has(command.Blocking) {
+	case h == command.ByKey, h == command.Split, h == command.Block: // which does not block here
+		if special := specials[cmd.ID]; special != nil {
 			if text := special(w, a); text != "" {
 				return w.reject(s, cmd, text)
 			}
@@ -328,11 +328,11 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	n := w.ownerOf(t.group)
 	if t.watch == nil && !t.lost {
-		if n.exclusive >= maxExclusive {
+		if n.exclusive >= w.o.Exclusive {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 		t.node, t.watch = n, n.takeExclusive(w)
-		n.waits = append(n.waits, inUse{t.watch, s})
+		n.waits = append(n.waits, inUse{conn: t.watch, sess: s})
 		t.dials = 0
 	}
 	if t.lost || n != t.node || t.dials != 0 && t.watch.Stats.Dials != t.dials {

@@ -106,19 +106,19 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 		c.node.moved++
 		w.ready.Refresh = true
 	}
-	if c.req.sess.waitsBefore(c) {
-		// An earlier call to the same group is not on its way yet. This one
-		// may not pass it.
-		if !w.putOff(c, frame, reply) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its slot is moving")))
-		}
-		return
-	}
 	id, known := w.table.ByAddr(target)
 	if !known {
 		w.ready.Refresh = true
 		if !w.putOff(c, frame, reply) {
 			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know")))
+		}
+		return
+	}
+	if c.req.sess.waitsBefore(c, w.nodes[id]) {
+		// An earlier call to the same group is not on its way there yet. This
+		// one may not pass it.
+		if !w.putOff(c, frame, reply) {
+			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its slot is moving")))
 		}
 		return
 	}
@@ -156,12 +156,30 @@ func (w *Worker) fence(c *call) {
 }
 
 // waitsBefore tells whether an earlier call of the client to c's group is held
-// up here.
-func (s *Session) waitsBefore(c *call) bool {
+// up here, or on its way to another node than c is about to go to.
+func (s *Session) waitsBefore(c *call, target *node) bool {
 	for _, held := range [2][]*call{s.retry, s.away} {
 		for _, other := range held {
 			if other.group == c.group && other.req.seq < c.req.seq {
 				return true
+			}
+		}
+	}
+	if s.redirecting == 0 {
+		return false // the node's replies came in order: nothing earlier is left there
+	}
+	for r := s.line.head; r != nil && r != c.req; r = r.next {
+		switch {
+		case r.parts == 0:
+		case r.merge == nil:
+			if r.call.group == c.group && r.call.node != target {
+				return true
+			}
+		default: // some of its parts may have ended; it does no harm to wait for the others
+			for i := range r.merge.parts {
+				if other := r.merge.calls[i]; other.group == c.group && other.node != target {
+					return true
+				}
 			}
 		}
 	}
@@ -272,8 +290,12 @@ func (w *Worker) tickRetries() {
 	for _, s := range due {
 		switch {
 		case len(s.retry) == 0:
-		case w.now < s.retryAt, s.inflight > len(s.retry) && w.now < s.retry[0].deadline:
+		case w.now < s.retryAt:
 			w.retries = append(w.retries, s)
+		case s.inflight > len(s.retry):
+			if w.giveUpOverdue(s); len(s.retry) > 0 {
+				w.retries = append(w.retries, s)
+			}
 		default:
 			calls := s.retry
 			s.retry = nil
@@ -284,6 +306,24 @@ func (w *Worker) tickRetries() {
 	}
 	clear(due)
 	w.retrySpare = due
+}
+
+// giveUpOverdue answers the calls whose time is up while they wait for others.
+func (w *Worker) giveUpOverdue(s *Session) {
+	var kept []*call
+	for _, c := range s.retry {
+		if w.now < c.deadline {
+			kept = append(kept, c)
+		}
+	}
+	overdue := s.retry
+	s.retry = kept
+	for _, c := range overdue {
+		if w.now >= c.deadline {
+			w.stats.NotExecuted++
+			w.settle(c, w.lastWord(c))
+		}
+	}
 }
 
 func (w *Worker) tryAgain(c *call) {

@@ -50,6 +50,7 @@ type trouble struct {
 	waitsSince int64
 	took       int64 // when the client last took anything, while it is waited for
 	txn        *txn  // from WATCH or MULTI to EXEC
+	blocking   *blocking
 }
 
 // What sessions share until they need their own. Neither is ever written to.
@@ -145,6 +146,7 @@ func (w *Worker) Gone(s *Session) {
 	for _, c := range s.retry {
 		w.abandon(c)
 	}
+	waits := s.blocking
 	s.trouble, s.about = untroubled, anonymous
 	for r := s.line.head; r != nil; {
 		next := r.next
@@ -153,6 +155,9 @@ func (w *Worker) Gone(s *Session) {
 		r = next
 	}
 	s.line = line{}
+	if waits != nil {
+		waits.leave(w, s)
+	}
 	s.out.clear(w)
 	w.recycle(s.in)
 	s.in = nil
@@ -160,7 +165,12 @@ func (w *Worker) Gone(s *Session) {
 }
 
 // Reading tells whether the client may be read from.
-func (s *Session) Reading() bool { return s.state&(stopped|eof) == 0 }
+func (s *Session) Reading() bool {
+	if s.has(blocked) && s.state&(closing|dead|full|stalled|eof) == 0 {
+		return len(s.in) < outputChunk // nothing is looked at; but it must show if the client leaves
+	}
+	return s.state&(stopped|eof) == 0
+}
 
 // Finished tells that the socket should be closed now.
 func (s *Session) Finished() bool {
@@ -180,7 +190,7 @@ func (s *Session) Dead() bool { return s.has(dead) }
 // once what it has read, the commands that came before are still carried out
 // and answered; a client that only waits has left.
 func (w *Worker) EOF(s *Session) {
-	if s.has(blocked) && !s.has(learning) {
+	if s.has(blocked) && !s.has(learning) && s.inflight > 0 {
 		w.kill(s)
 		return
 	}

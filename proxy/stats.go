@@ -44,6 +44,7 @@ type Stats struct {
 	NotExecuted    uint64 // error replies of class "not executed"
 	UnknownOutcome uint64 // error replies of class "unknown"
 	NoScript       uint64 // scripts sent again in full since a node had lost them
+	Undelivered    uint64 // elements popped for clients that left in that moment
 	Held           uint64 // times a client waited for a redirect of its own
 }
 

@@ -46,7 +46,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		nodes = append(nodes, n)
 	}
 	for _, n := range nodes {
-		if n.exclusive >= maxExclusive {
+		if n.exclusive >= w.o.Exclusive {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 	}
@@ -68,7 +68,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			conn.Send(&probe{done: func([]byte, bool) {}}, []byte("*1\r\n$4\r\nPING\r\n"), w.now, deadline)
 		}
 		conn.Send(&exclusive{call: c, conn: conn}, a.Frame(), w.now, deadline)
-		n.waits = append(n.waits, inUse{conn, s})
+		n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	}
 	return true
 }

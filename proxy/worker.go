@@ -19,6 +19,7 @@ type Options struct {
 	Backend     pool.Config
 	Connections int // shared connections to each node; 0 means 1
 	Fence       int // pool.Conn.Fence of the shared connections
+	Exclusive   int // connections to each node that are one client's alone, at most; 0 means 1000
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // bytes a client may leave unread
@@ -93,6 +94,7 @@ type Worker struct {
 	scripts scriptCache
 	learned map[string]*command.Command
 	gathers map[uint64]*gather
+	asked   map[uint64]*call // CLIENT UNBLOCKs that siblings are asked for
 	token   uint64
 
 	redisVersion string
@@ -112,11 +114,12 @@ type Ready struct {
 	// read only from those that are Reading.
 	Sessions []*Session
 
-	Refresh bool     // the topology should be fetched anew
-	Gathers []uint64 // answer each with Worker.Gathered, once for every sibling
-	Scripts [][]byte // tell every sibling (Worker.LearnScript); nil: forget all
-	Notes   []string // for the log: something an operator should know of a peer
-	Garbage int      // bytes of large buffers that nothing needs any more
+	Refresh  bool      // the topology should be fetched anew
+	Unblocks []Unblock // have the worker named Unblock, and give its answer to Unblocked
+	Gathers  []uint64  // answer each with Worker.Gathered, once for every sibling
+	Scripts  [][]byte  // tell every sibling (Worker.LearnScript); nil: forget all
+	Notes    []string  // for the log: something an operator should know of a peer
+	Garbage  int       // bytes of large buffers that nothing needs any more
 }
 
 // node is a server that keys live on.
@@ -156,6 +159,9 @@ func New(o Options, table *router.Table) *Worker {
 	}
 	o.Connections = max(o.Connections, 1)
 	o.Workers = max(o.Workers, 1)
+	if o.Exclusive == 0 {
+		o.Exclusive = 1000
+	}
 	w := &Worker{
 		o:       o,
 		limits:  o.Limits,
@@ -165,6 +171,7 @@ func New(o Options, table *router.Table) *Worker {
 		parser:  new(resp.Parser),
 		learned: map[string]*command.Command{},
 		gathers: map[uint64]*gather{},
+		asked:   map[uint64]*call{},
 		stats:   newStats(),
 
 		scratch:      make([]byte, 0, 4<<10),
@@ -326,7 +333,7 @@ func (w *Worker) EndTurn() *Ready {
 func (w *Worker) Taken() {
 	r := &w.ready
 	r.Refresh, r.Garbage = false, 0
-	r.Gathers, r.Scripts, r.Notes = r.Gathers[:0], r.Scripts[:0], r.Notes[:0]
+	r.Gathers, r.Scripts, r.Notes, r.Unblocks = r.Gathers[:0], r.Scripts[:0], r.Notes[:0], r.Unblocks[:0]
 }
 
 // Clients is the number of open sessions.

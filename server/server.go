@@ -110,6 +110,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 		},
 		Connections: c.Backend.Connections,
 		Fence:       c.Backend.Integrity,
+		Exclusive:   c.Backend.Exclusive,
 		Limits: resp.Limits{
 			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
 			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),

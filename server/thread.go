@@ -354,6 +354,13 @@ func (t *thread) relay(r *proxy.Ready) {
 			}
 		}
 	}
+	for _, u := range r.Unblocks {
+		other := t.srv.threads[u.Worker]
+		other.loop.Post(func() {
+			found := other.worker.Unblock(u.ID, u.WithError)
+			t.loop.Post(func() { t.worker.Unblocked(u.Token, found) })
+		})
+	}
 	for _, script := range r.Scripts {
 		for _, other := range t.srv.threads {
 			if other != t {

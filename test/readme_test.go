@@ -59,6 +59,7 @@ func commandTable() string {
 	}{
 		{command.ByKey, "carried to the node of their keys"},
 		{command.Split, "split over the nodes, replies merged in order"},
+		{command.Block, "carried, on a connection of the client's own if they block"},
 		{command.AllMasters, "sent to every master, replies merged"},
 		{command.AnyMaster, "answered by any master"},
 		{command.Local, "answered by keyway"},

@@ -20,7 +20,7 @@ var bugs = []bug{
 	},
 	{
 		"R3: a blocking command reaches a shared connection", "command/policy.go",
-		"sunsubscribe publish spublish blpop brpop", "sunsubscribe publish spublish brpop",
+		"Block: \"blpop brpop", "Block: \"brpop",
 		"./command", "TestHandling",
 	},
 	{
@@ -187,5 +187,25 @@ var bugs = []bug{
 		"E4: EXEC succeeds on a socket that has watched nothing", "proxy/multi.go",
 		"t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf", "t.watch.State() != pool.Ready || w.ownerOf",
 		"./proxy", "TestWatch",
+	},
+	{
+		"D3: a redirected call does not wait for an earlier one that is held up", "proxy/redirect.go",
+		"	if c.req.sess.waitsBefore(c, w.nodes[id]) {", "	if s := c.req.sess; s.waitsBefore(c, w.nodes[id]) && s == nil {",
+		"./test/sim", "TestSimulation",
+	},
+	{
+		"E5: a client that leaves does not end its wait", "proxy/session.go",
+		"		waits.leave(w, s)\n", "		_ = waits\n",
+		"./proxy", "TestBlockedClientGone",
+	},
+	{
+		"E5: a wait goes on with its whole time where its slot has moved", "proxy/block.go",
+		"	left := max(b.until-w.now, int64(time.Millisecond))", "	left := max(b.until, int64(time.Millisecond))",
+		"./proxy", "TestBlockedElsewhere",
+	},
+	{
+		"E5: a connection that was unblocked goes to another client", "proxy/block.go",
+		"		c.node.release(b.conn, !b.ended)", "		c.node.release(b.conn, true)",
+		"./proxy", "TestBlockedClientGone",
 	},
 }

@@ -1,0 +1,328 @@
+package proxy
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// A command that may block has a connection of the client's own for as long as
+// it takes, so that nobody waits behind it. The client's timeout counts, not
+// keyway's; a client that leaves takes the connection with it, so that no
+// element is popped for nobody.
+
+// blockTimeout finds the timeout of a command that may block: the position of
+// the argument, 0 for none, and its unit.
+func blockTimeout(cmd *command.Command, a command.Args) (pos int, unit time.Duration) {
+	switch cmd.Name {
+	case "xread", "xreadgroup":
+		for i := 1; i+1 < a.Len() && !command.EqualFold(a.Arg(i), "streams"); i++ {
+			if command.EqualFold(a.Arg(i), "block") {
+				return i + 1, time.Millisecond
+			}
+		}
+		return 0, 0
+	case "blmpop", "bzmpop":
+		return 1, time.Second
+	case "blpop", "brpop", "blmove", "brpoplpush", "bzpopmin", "bzpopmax", "blmovem":
+		return a.Len() - 1, time.Second
+	}
+	return 0, 0
+}
+
+// blocking receives the reply to a command that may block, on a connection of
+// its own.
+type blocking struct {
+	call   *call
+	conn   *pool.Conn
+	until  int64 // the client's timeout; 0: none
+	pos    int   // of the timeout among the arguments
+	unit   time.Duration
+	nodeID int64 // of conn among the node's clients, for CLIENT UNBLOCK; 0: not known yet
+	ended  bool  // the node was asked to end it: the connection must not go to another client
+}
+
+// block sends a command that may block.
+func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
+	pos, unit := blockTimeout(cmd, a)
+	if pos == 0 && (cmd.Name == "xread" || cmd.Name == "xreadgroup") {
+		return w.byKey(s, cmd, a)
+	}
+	w.keys = cmd.Keys(a, w.keys[:0])
+	if len(w.keys) == 0 {
+		return w.toAny(s, cmd, a) // it makes no sense: the node says why, at once
+	}
+	group, id := w.table.Place(a.Arg(w.keys[0]))
+	for _, k := range w.keys[1:] {
+		if g, other := w.table.Place(a.Arg(k)); g != group {
+			return w.answerError(s, cmd, w.crossing(a, w.keys[0], id, k, other))
+		}
+	}
+	if id == router.None {
+		return w.unowned(s, cmd, a, group)
+	}
+	if s.inflight > 0 {
+		s.set(held) // what the client sent before, on other connections, comes first
+		return false
+	}
+	n := w.nodes[id]
+	if n.exclusive >= w.o.Exclusive {
+		return w.answerError(s, cmd, errTooManyHeld)
+	}
+	r := w.newRequest(s, cmd)
+	b := &blocking{call: &r.call, pos: pos, unit: unit}
+	b.call.group = group
+	if pos > 0 {
+		if t, err := strconv.ParseFloat(string(a.Arg(pos)), 64); err == nil && t > 0 && t < math.MaxInt32 {
+			b.until = w.now + int64(t*float64(unit))
+		}
+	}
+	s.inflight++
+	s.set(held | blocked)
+	s.troubled().blocking = b
+	b.start(w, n, a.Frame(), false)
+	return true
+}
+
+// start sends the command to n, behind ASKING if ask.
+func (b *blocking) start(w *Worker, n *node, frame []byte, ask bool) {
+	c := b.call
+	c.node = n
+	s := c.req.sess
+	if why := n.conn(s).Refusing(); why != "" {
+		b.end()
+		w.refuse(c, why)
+		return
+	}
+	b.conn = n.takeExclusive(w)
+	n.waits = append(n.waits, inUse{conn: b.conn, sess: s})
+	s.wrote.add(n.ordinal)
+	conn, deadline := b.conn, int64(0)
+	if b.until > 0 {
+		deadline = b.until + int64(w.o.Backend.RequestTimeout)
+	}
+	w.ask(conn, w.deadline(), func(reply []byte, _ bool) { b.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+	if ask {
+		conn.SendAsking(b, frame, w.now, deadline)
+	} else {
+		conn.Send(b, frame, w.now, deadline)
+	}
+}
+
+// end forgets what the session is blocked by.
+func (b *blocking) end() {
+	if s := b.call.req.sess; s != nil && s.blocking == b {
+		s.blocking = nil
+	}
+}
+
+func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	c := b.call
+	w := c.worker()
+	whole := p.Whole()
+	var again func()
+	if p.Kind == '-' && whole && c.req.sess != nil {
+		again = b.elsewhere(w, conn, frame, p.Bytes)
+	}
+	if p.First && c.req.sess == nil && p.Kind != '-' && !isNull(p.Bytes) {
+		w.stats.Undelivered++
+		w.ready.Notes = append(w.ready.Notes, "node "+c.node.label()+" answered "+upper(c.req.cmd.Name)+" of a client that had left just then; what it popped is lost")
+	}
+	if p.Last {
+		c.node.release(b.conn, !b.ended)
+		if again == nil {
+			b.end()
+		}
+	}
+	switch {
+	case again != nil:
+		again()
+	case p.Kind == '-' && whole:
+		w.settleFor(c, p.Bytes)
+	default:
+		c.Reply(conn, frame, p)
+	}
+}
+
+func isNull(reply []byte) bool {
+	return string(reply) == "*-1\r\n" || string(reply) == "$-1\r\n" || string(reply) == "_\r\n"
+}
+
+func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+	b.call.node.release(b.conn, false)
+	b.end()
+	if b.call.req.sess == nil && f.Sent {
+		b.call.worker().stats.UnknownOutcome++ // it may pop for nobody yet
+	}
+	b.call.Failed(conn, frame, f)
+}
+
+// elsewhere looks at an error. If it is a redirect, the client waits on with
+// what is left of its time where the node has pointed; nil: the error is the
+// client's.
+func (b *blocking) elsewhere(w *Worker, conn *pool.Conn, frame, reply []byte) func() {
+	c := b.call
+	if !isRedirect(reply) || !w.table.Clustered() {
+		return nil
+	}
+	w.ready.Refresh = true
+	give := func(text string) func() {
+		text = string(resp.AppendError(nil, text))
+		return func() {
+			b.end()
+			w.stats.NotExecuted++
+			w.settle(c, []byte(text))
+		}
+	}
+	ask, slot, target, ok := redirection(reply, conn.Addr)
+	id, known := w.table.ByAddr(target)
+	switch {
+	case !ok || slot != c.group:
+		return give(errNotExecuted(c.node, "its redirect makes no sense"))
+	case !known:
+		return give(errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know"))
+	case c.hops >= maxHops:
+		return give(errTooManyHops(c.node))
+	}
+	c.hops++
+	if ask {
+		c.node.asked++
+	} else {
+		c.node.moved++
+	}
+	next := b.remaining(w, frame)
+	return func() {
+		if !ask && w.table.SlotOwner(c.group) != id {
+			w.SetTable(w.table.Moved(c.group, id))
+		}
+		b.start(w, w.nodes[id], next, ask)
+	}
+}
+
+// remaining is the command with what is left of its timeout.
+func (b *blocking) remaining(w *Worker, frame []byte) []byte {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || b.until == 0 {
+		return append([]byte(nil), frame...)
+	}
+	left := max(b.until-w.now, int64(time.Millisecond))
+	out := resp.AppendArray(nil, p.Len())
+	for i := range p.Len() {
+		switch {
+		case i != b.pos:
+			out = resp.AppendBulk(out, p.Arg(i))
+		case b.unit == time.Second:
+			out = resp.AppendBulkString(out, strconv.FormatFloat(float64(left)/1e9, 'f', 3, 64))
+		default:
+			out = resp.AppendBulkString(out, strconv.FormatInt(left/1e6, 10))
+		}
+	}
+	return out
+}
+
+// Unblock ends what the client of that id waits for, as CLIENT UNBLOCK does: as
+// if its time were up, or with an error. The node is asked to, so that nothing
+// is popped for nobody. It tells whether the client is this worker's and was
+// blocked.
+func (w *Worker) Unblock(id uint64, withError bool) bool {
+	for _, s := range w.sessions {
+		if s.id != id {
+			continue
+		}
+		how := "TIMEOUT"
+		if withError {
+			how = "ERROR"
+		}
+		return s.blocking != nil && s.blocking.unblock(w, s, how)
+	}
+	return false
+}
+
+// unblock asks the node to end the wait. It tells false when the node cannot be
+// asked.
+func (b *blocking) unblock(w *Worker, s *Session, how string) bool {
+	conn := b.call.node.conn(s)
+	if b.nodeID == 0 || conn.State() != pool.Ready {
+		return false
+	}
+	b.ended = true
+	w.ask(conn, w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), how)
+	return true
+}
+
+// leftTime is how long a node has to end the wait of a client that has left,
+// before the connection is closed on it.
+const leftTime = 100 * int64(time.Millisecond)
+
+// leave ends the wait of a client that has left, at once and so that what was
+// popped in that moment is known.
+func (b *blocking) leave(w *Worker, s *Session) {
+	if !b.unblock(w, s, "TIMEOUT") {
+		b.conn.Close(w.now, "its client has left")
+		return
+	}
+	for i := range b.call.node.waits {
+		if use := &b.call.node.waits[i]; use.conn == b.conn {
+			use.until = w.now + leftTime
+		}
+	}
+}
+
+// clientUnblock answers CLIENT UNBLOCK id [TIMEOUT|ERROR].
+func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	id, ok := resp.ParseInt(a.Arg(2))
+	withError := false
+	switch {
+	case a.Len() > 4:
+		return w.answerError(s, cmd, errSyntax)
+	case a.Len() == 4 && command.EqualFold(a.Arg(3), "error"):
+		withError = true
+	case a.Len() == 4 && !command.EqualFold(a.Arg(3), "timeout"):
+		return w.answerError(s, cmd, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR") // networking.c
+	}
+	if !ok {
+		return w.answerError(s, cmd, errNotInteger)
+	}
+	owner := int(uint64(id-1) % uint64(w.o.Workers))
+	if owner == w.o.Index || id < 1 {
+		n := int64(0)
+		if w.Unblock(uint64(id), withError) {
+			n = 1
+		}
+		return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], n))
+	}
+	r := w.newRequest(s, cmd)
+	r.call.node, r.call.group = &node{w: w}, -1
+	s.inflight++
+	w.token++
+	w.asked[w.token] = &r.call
+	w.ready.Unblocks = append(w.ready.Unblocks, Unblock{Token: w.token, Worker: owner, ID: uint64(id), WithError: withError})
+	return true
+}
+
+// Unblock is a CLIENT UNBLOCK for a sibling's client; see Ready.
+type Unblock struct {
+	Token     uint64
+	Worker    int // its index
+	ID        uint64
+	WithError bool
+}
+
+// Unblocked brings the sibling's answer.
+func (w *Worker) Unblocked(token uint64, found bool) {
+	c := w.asked[token]
+	if c == nil {
+		return
+	}
+	delete(w.asked, token)
+	n := int64(0)
+	if found {
+		n = 1
+	}
+	w.settleFor(c, resp.AppendInt(nil, n))
+}

@@ -1,0 +1,155 @@
+package test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// later sends a command and returns its reply when it comes.
+func later(t *testing.T, c *redistest.Client, args ...string) <-chan redistest.Reply {
+	t.Helper()
+	c.Send(args...)
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	reply := make(chan redistest.Reply, 1)
+	go func() {
+		r, err := c.Receive()
+		if err != nil {
+			r = redistest.Reply{Kind: '!', Text: err.Error()}
+		}
+		reply <- r
+	}()
+	return reply
+}
+
+// blockedOn waits until n clients are blocked on the nodes.
+func blockedOn(t *testing.T, nodes []*redistest.Node, n int) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, fmt.Sprintf("%d clients are blocked", n), func() bool {
+		total := 0
+		for _, node := range nodes {
+			for line := range strings.Lines(node.Do("INFO", "clients").Text) {
+				if v, ok := strings.CutPrefix(line, "blocked_clients:"); ok {
+					k, _ := strconv.Atoi(strings.TrimSpace(v))
+					total += k
+				}
+			}
+		}
+		return total == n
+	})
+}
+
+// TestBlockingCommands: each waits without holding up others, gets what comes,
+// and its reply is the one that Redis gives.
+func TestBlockingCommands(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		for i, c := range []struct{ wait, give, want string }{
+			{"BLPOP %s 0", "RPUSH %s v", "[%s v]"},
+			{"BRPOP %s 5", "RPUSH %s v", "[%s v]"},
+			{"BLMOVE %s %s:dst LEFT RIGHT 0", "RPUSH %s v", "v"},
+			{"BRPOPLPUSH %s %s:dst 0", "RPUSH %s v", "v"},
+			{"BLMPOP 0 1 %s LEFT", "RPUSH %s v", "[%s [v]]"},
+			{"BZPOPMIN %s 0", "ZADD %s 1 m", "[%s m 1]"},
+			{"BZPOPMAX %s 0", "ZADD %s 1 m", "[%s m 1]"},
+			{"BZMPOP 0 1 %s MIN", "ZADD %s 1 m", "[%s [[m 1]]]"},
+			{"XREAD BLOCK 0 STREAMS %s $", "XADD %s 1-1 f v", "[[%s [[1-1 [f v]]]]]"},
+		} {
+			key := fmt.Sprintf("user:%d:{u}", i+1)
+			fill := func(s string) []string { return strings.Fields(strings.ReplaceAll(s, "%s", key)) }
+			waiter, giver := k.Dial(), k.Dial()
+			reply := later(t, waiter, fill(c.wait)...)
+			blockedOn(t, nodes, 1)
+			giver.Expect("PONG", "PING")
+			giver.Expect("(nil)", "GET", key+":other") // on the same node, by the shared connection
+			giver.MustDo(fill(c.give)...)
+			if got, want := (<-reply).String(), strings.Join(fill(c.want), " "); got != want {
+				t.Errorf("%s: got %s, want %s", c.wait, got, want)
+			}
+			waiter.Expect("PONG", "PING")
+			waiter.Close()
+			giver.Close()
+		}
+	})
+}
+
+// TestBlockingTimes: the client's timeout is kept to a tenth of a second, not
+// keyway's own.
+func TestBlockingTimes(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 300ms}\n").Ready()
+	for _, args := range [][]string{{"BLPOP", "a", "0.4"}, {"BLPOP", "a", "1"}, {"BLMPOP", "1", "1", "a", "LEFT"}, {"XREAD", "BLOCK", "1000", "STREAMS", "a", "$"}, {"BLMOVE", "a", "a", "LEFT", "LEFT", "1"}} {
+		c := k.Dial()
+		want := time.Second
+		if args[2] == "0.4" {
+			want = 400 * time.Millisecond
+		}
+		began := time.Now()
+		r := c.Do(args...)
+		if took := time.Since(began); !r.Null || took < want-100*time.Millisecond || took > want+300*time.Millisecond {
+			t.Errorf("%q: %s after %s", args, r, took)
+		}
+	}
+	c := k.Dial()
+	c.Expect("-ERR timeout is negative", "BLPOP", "a", "-1")
+	c.Expect("-ERR timeout is not a float or out of range", "BLPOP", "a", "x")
+	c.Expect("-CROSSSLOT Keys in request don't hash to the same slot", "BLPOP", "a", "b", "1")
+}
+
+// TestBlockedClientLeaves: its node is free at once, and nothing is popped for
+// it; what it had sent behind is not executed.
+func TestBlockedClientLeaves(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
+	for range 20 {
+		gone := k.Dial()
+		gone.Send("BLPOP", "list", "0")
+		gone.Send("SET", "never", "x")
+		gone.Flush()
+		blockedOn(t, nodes, 1)
+		gone.Close()
+		blockedOn(t, nodes, 0)
+		c := k.Dial()
+		c.Expect("1", "RPUSH", "list", "v")
+		c.Expect("v", "LPOP", "list")
+		c.Expect("(nil)", "GET", "never")
+		c.Close()
+	}
+	if n := k.Snapshot()[0].Undelivered; n != 0 {
+		t.Errorf("%d elements were popped for nobody", n)
+	}
+}
+
+// TestClientUnblock: on the same thread and on another.
+func TestClientUnblock(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, "threads: 2\n"+redistest.Layouts(nodes)["modulo"]).Ready()
+	admin := k.Dial()
+	for i := range 8 { // some on either thread
+		c := k.Dial()
+		id := strconv.FormatInt(c.MustDo("CLIENT", "ID").Int, 10)
+		admin.Expect("0", "CLIENT", "UNBLOCK", id)
+		reply := later(t, c, "BLPOP", "list", "0")
+		blockedOn(t, nodes, 1)
+		want := "(nil)"
+		if i%2 == 0 {
+			admin.Expect("1", "CLIENT", "UNBLOCK", id)
+		} else {
+			admin.Expect("1", "CLIENT", "UNBLOCK", id, "ERROR")
+			want = "-UNBLOCKED client unblocked via CLIENT UNBLOCK"
+		}
+		if got := (<-reply).String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		c.Expect("PONG", "PING")
+		c.Close()
+	}
+	admin.Expect("0", "CLIENT", "UNBLOCK", "999999")
+	admin.Expect("-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR", "CLIENT", "UNBLOCK", "1", "x")
+	admin.Expect("-ERR value is not an integer or out of range", "CLIENT", "UNBLOCK", "x")
+}

@@ -127,7 +127,7 @@ func (a *acceptor) Ready(bool, bool) {
 		tcp := a.ln.Addr().Network() == "tcp"
 		if tcp {
 			_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			_ = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+			keepAlive(n, 300, 100) // as Redis does (tcp-keepalive)
 		}
 		if !a.t.admit() {
 			_, _ = unix.Write(n, a.t.worker.Reject())
@@ -190,12 +190,21 @@ func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
 		return nil, fmt.Errorf("opening a socket: %w", err)
 	}
 	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	keepAlive(n, 30, 10) // a client may wait on it for ever
 	if err := unix.Connect(n, sa); err != nil && err != unix.EINPROGRESS {
 		unix.Close(n)
 		return nil, err
 	}
 	return newFD(t.loop, n, b, false, true)
+}
+
+// keepAlive has the kernel ask a silent peer whether it is still there: after so
+// many seconds, then every so many, three times.
+func keepAlive(n, idle, interval int) {
+	_ = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, idle)
+	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, interval)
+	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3)
 }
 
 func pad4(a netip.Addr) []byte {

@@ -16,6 +16,9 @@ import (
 // An error of any part is the whole reply's error: the first one's, in the
 // order of parts.
 func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
+	if c.AnySuffices() {
+		return append(dst, best(parts)...)
+	}
 	for _, p := range parts {
 		if len(p) > 0 && p[0] == '-' {
 			return append(dst, p...)
@@ -26,6 +29,8 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 		return mergeArrays(dst, parts)
 	case "script|exists":
 		return mergeAnd(dst, parts)
+	case "function|stats":
+		return append(dst, busiest(parts)...)
 	case "randomkey":
 		return mergeRandom(dst, parts, random)
 	case "info":
@@ -40,6 +45,39 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
 	}
 	return append(dst, parts[0]...)
+}
+
+// AnySuffices tells whether the command has succeeded when it has on one node:
+// a script runs on one (COMMAND's tip one_succeeded).
+func (c *Command) AnySuffices() bool { return c.Name == "script|kill" || c.Name == "function|kill" }
+
+// best is the first success among replies, else the error that says most.
+func best(parts [][]byte) []byte {
+	said := parts[0]
+	for _, p := range parts {
+		if len(p) > 0 && p[0] != '-' {
+			return p
+		}
+		if !bytes.HasPrefix(p, []byte("-NOTBUSY ")) {
+			said = p
+		}
+	}
+	return said
+}
+
+// busiest is the FUNCTION STATS of a node that runs something, else the first.
+func busiest(parts [][]byte) []byte {
+	for _, p := range parts {
+		_, rest, ok := resp.Elements(p)
+		if !ok {
+			continue
+		}
+		_, rest, _ = resp.Split(rest) // "running_script"
+		if len(rest) > 0 && !bytes.HasPrefix(rest, []byte("$-1\r\n")) && !bytes.HasPrefix(rest, []byte("*-1\r\n")) {
+			return p
+		}
+	}
+	return parts[0]
 }
 
 // odd is the reply when a part is not of the type it must be.

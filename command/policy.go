@@ -57,14 +57,17 @@ var handlings = func() map[string]Handling {
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
 		Local: `ping echo quit reset time select auth hello role wait scan multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help`,
-		AllMasters: "info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush",
+			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch
+			script|kill function|kill function|stats acl|whoami`,
+		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush
+			function|load function|delete function|flush function|restore memory|purge`,
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
-			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help`,
+			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help
+			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
 		Block: "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
 		NotYet: `subscribe psubscribe ssubscribe unsubscribe punsubscribe
 			sunsubscribe publish spublish waitaof monitor slowlog latency readonly readwrite asking swapdb move hotkeys himport
-			config|get config|set config|resetstat config|help script|kill`,
+			config|get config|set config|resetstat config|help`,
 		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
 	} {
 		for _, n := range strings.Fields(names) {

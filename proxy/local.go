@@ -18,6 +18,8 @@ var locals = func() []local {
 	for name, f := range map[string]local{
 		"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
 		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
+		"script|kill": running, "function|kill": running, "function|stats": running,
+		"acl|whoami": whoAmI, "client|getredir": noRedirection, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
 		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
 		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|help": clientHelp,
@@ -95,4 +97,23 @@ func role(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	b = resp.AppendBulkString(b, "master")
 	b = resp.AppendInt(b, 0)
 	return w.reply(s, cmd, resp.AppendArray(b, 0))
+}
+
+// whoAmI: clients of keyway have no names of their own to authenticate by.
+func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], "default"))
+}
+
+// noRedirection answers CLIENT GETREDIR of a client that tracks nothing.
+func noRedirection(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], -1))
+}
+
+// alreadySo answers CLIENT NO-EVICT and NO-TOUCH: a node never sees the client,
+// so it neither evicts it nor counts its reads as its own.
+func alreadySo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if !command.EqualFold(a.Arg(2), "on") && !command.EqualFold(a.Arg(2), "off") {
+		return w.answerError(s, cmd, errSyntax)
+	}
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }

@@ -54,11 +54,18 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if timeout > 0 {
 		deadline = w.now + timeout*1e6 + int64(w.o.Backend.RequestTimeout)
 	}
+	w.askEach(s, cmd, a.Frame(), nodes, ping, deadline)
+	return true
+}
+
+// askEach sends a command to each of some nodes over connections of its own, on
+// which a PING may come first. What the client sends next waits, as in Redis.
+func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, ping bool, deadline int64) {
 	r := w.newRequest(s, cmd)
 	r.kind = merged
 	r.merge = w.getMerger(len(nodes))
 	r.parts = len(nodes)
-	s.set(held | blocked) // what the client sends next waits, as in Redis
+	s.set(held | blocked)
 	for i, n := range nodes {
 		c := r.merge.call(r, i)
 		c.group, c.node = -1, n
@@ -67,9 +74,24 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		if ping {
 			conn.Send(&probe{done: func([]byte, bool) {}}, []byte("*1\r\n$4\r\nPING\r\n"), w.now, deadline)
 		}
-		conn.Send(&exclusive{call: c, conn: conn}, a.Frame(), w.now, deadline)
+		conn.Send(&exclusive{call: c, conn: conn}, frame, w.now, deadline)
 		n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	}
+}
+
+// running answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the
+// scripts that run just now: Redis listens to nothing more from the connection
+// that one came on, which is the shared one, so they go over others.
+func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if len(w.masters) == 0 {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	for _, n := range w.masters {
+		if n.exclusive >= w.o.Exclusive {
+			return w.answerError(s, cmd, errTooManyHeld)
+		}
+	}
+	w.askEach(s, cmd, a.Frame(), w.masters, false, w.deadline())
 	return true
 }
 

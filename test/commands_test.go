@@ -277,13 +277,16 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	c.Expect("RESET", "RESET")
 	c.Expect("(nil)", "CLIENT", "GETNAME")
 	for cmd, want := range map[string]string{
-		"SUBSCRIBE x":               "-ERR keyway: 'SUBSCRIBE' is not supported yet",
-		"MULTI":                     "-ERR keyway: 'MULTI' is not supported yet",
-		"BLPOP x 1":                 "-ERR keyway: 'BLPOP' is not supported yet",
-		"XREAD BLOCK 1 STREAMS x 0": "-ERR keyway: 'XREAD BLOCK' is not supported yet",
-		"FOO bar":                   "-ERR unknown command 'FOO', with args beginning with: 'bar' ",
-		"GET":                       "-ERR wrong number of arguments for 'get' command",
-		"XGROUP CREATE":             "-ERR wrong number of arguments for 'xgroup|create' command",
+		"SUBSCRIBE x":         "-ERR keyway: 'SUBSCRIBE' is not supported yet",
+		"WAITAOF 1 1 1":       "-ERR keyway: 'WAITAOF' is not supported yet",
+		"FOO bar":             "-ERR unknown command 'FOO', with args beginning with: 'bar' ",
+		"GET":                 "-ERR wrong number of arguments for 'get' command",
+		"XGROUP CREATE":       "-ERR wrong number of arguments for 'xgroup|create' command",
+		"ACL WHOAMI":          "default",
+		"CLIENT NO-EVICT on":  "OK",
+		"CLIENT NO-TOUCH off": "OK",
+		"CLIENT NO-TOUCH x":   "-ERR syntax error",
+		"CLIENT GETREDIR":     "-1",
 	} {
 		c.Expect(want, strings.Fields(cmd)...)
 	}

@@ -156,16 +156,46 @@ func TestNodesByNameAndPassword(t *testing.T) {
 // TestFunctions: FCALL is pinned to the node of its keys.
 func TestFunctions(t *testing.T) {
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
-		for _, n := range nodes {
-			n.Do("FUNCTION", "LOAD", "REPLACE", "#!lua name=lib\nredis.register_function{function_name='get', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}")
-		}
 		c := k.Dial()
+		const lib = "#!lua name=lib\nredis.register_function{function_name='get', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}"
+		c.Expect("lib", "FUNCTION", "LOAD", "REPLACE", lib)
+		c.Expect("-ERR Library 'lib' already exists", "FUNCTION", "LOAD", lib)
 		for i, key := range apart(t, k, nodes) {
 			c.MustDo("SET", key, fmt.Sprint(i))
 			c.Expect(fmt.Sprint(i), "FCALL", "get", "1", key)
 			c.Expect(fmt.Sprint(i), "FCALL_RO", "get", "1", key)
 		}
+		dump := c.MustDo("FUNCTION", "DUMP").Text
+		if list := c.MustDo("FUNCTION", "LIST"); len(list.Elems) != 1 || list.Elems[0].Elems[1].Text != "lib" {
+			t.Errorf("FUNCTION LIST: %s", list)
+		}
+		c.Expect("OK", "FUNCTION", "DELETE", "lib")
+		c.Expect("[]", "FUNCTION", "LIST")
+		c.Expect("OK", "FUNCTION", "RESTORE", dump)
+		for _, n := range nodes {
+			if len(n.Do("FUNCTION", "LIST").Elems) != 1 {
+				t.Error("a node has not got the restored library")
+			}
+		}
+		c.Expect("OK", "FUNCTION", "FLUSH")
+		c.Expect("-NOTBUSY No scripts in execution right now.", "FUNCTION", "KILL")
 	})
+}
+
+// TestKillScript ends a script that runs for ever, which keyway's own connection
+// to its node waits for.
+func TestKillScript(t *testing.T) {
+	nodes := []*redistest.Node{redistest.Start(t, "--busy-reply-threshold", "50"), redistest.Start(t, "--busy-reply-threshold", "50"), redistest.Start(t, "--busy-reply-threshold", "50")}
+	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 10s}\n").Ready()
+	admin := k.Dial()
+	admin.Expect("-NOTBUSY No scripts in execution right now.", "SCRIPT", "KILL")
+	c := k.Dial()
+	reply := later(t, c, "EVAL", "while true do end", "1", "a")
+	redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool { return admin.Do("SCRIPT", "KILL").Text == "OK" })
+	if r := <-reply; r.Kind != '-' || !strings.Contains(r.Text, "killed by user") {
+		t.Errorf("%s", r)
+	}
+	c.Expect("OK", "SET", "a", "1")
 }
 
 // TestForeignRedirect: a cluster's node points at an address that the topology

@@ -60,13 +60,13 @@ var handlings = func() map[string]Handling {
 			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch
 			script|kill function|kill function|stats acl|whoami`,
 		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush
-			function|load function|delete function|flush function|restore memory|purge`,
+			function|load function|delete function|flush function|restore memory|purge swapdb`,
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
 			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help
 			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
 		Block: "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
 		NotYet: `subscribe psubscribe ssubscribe unsubscribe punsubscribe
-			sunsubscribe publish spublish waitaof monitor slowlog latency readonly readwrite asking swapdb move hotkeys himport
+			sunsubscribe publish spublish waitaof monitor slowlog latency readonly readwrite asking hotkeys himport
 			config|get config|set config|resetstat config|help`,
 		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
 	} {

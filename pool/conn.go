@@ -97,6 +97,7 @@ type Conn struct {
 	Addr  string
 	Owner any // who the connection belongs to, for whoever made it
 	Bind  any // the shell's end; this package never looks
+	DB    int // the database that is selected in greeting; set before anything else
 	Fence int // after so many requests the replies are checked to be in step; 0: never
 	Stats Stats
 
@@ -318,17 +319,28 @@ func (c *Conn) Connected(now int64) {
 	c.greet()
 }
 
-// The greeting: AUTH, if there is a password, then PING with a word that only
-// this connection knows, so that what comes back is surely the answer to it.
+// The steps of the greeting: AUTH, if there is a password, SELECT, if it is not
+// database 0, then PING with a word that only this connection knows, so that
+// what comes back is surely the answer to it.
+const (
+	stepAuth = iota
+	stepSelect
+	stepPing
+)
+
+// greet sends the next step that is needed.
 func (c *Conn) greet() {
 	c.greeting, c.greeted = c.greeting[:0], 0
 	switch {
-	case c.step == 0 && c.set.Password != "" && c.set.Username != "":
+	case c.step == stepAuth && c.set.Password != "" && c.set.Username != "":
 		c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Username, c.set.Password)
-	case c.step == 0 && c.set.Password != "":
+	case c.step == stepAuth && c.set.Password != "":
 		c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
+	case c.step <= stepSelect && c.DB > 0:
+		c.step = stepSelect
+		c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
 	default:
-		c.step = 1
+		c.step = stepPing
 		c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
 	}
 	c.mark()
@@ -339,7 +351,7 @@ func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10
 func (c *Conn) greetingReply(reply []byte, now int64) {
 	text, isErr := resp.ErrorText(reply)
 	// A node that cannot save says so even to PING; its reads are served.
-	cannotSave := isErr && c.step == 1 && c.greeted > 0 && bytes.HasPrefix(text, []byte("MISCONF "))
+	cannotSave := isErr && c.step == stepPing && c.greeted > 0 && bytes.HasPrefix(text, []byte("MISCONF "))
 	if isErr && !cannotSave {
 		c.Fail(now, "the node refuses: "+string(text))
 		return
@@ -348,8 +360,8 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 		c.violate(now, "the node spoke before it was asked")
 		return
 	}
-	if c.step == 0 {
-		c.step = 1
+	if c.step < stepPing {
+		c.step++
 		c.greet()
 		return
 	}

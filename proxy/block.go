@@ -99,7 +99,7 @@ func (b *blocking) start(w *Worker, n *node, frame []byte, ask bool) {
 		w.refuse(c, why)
 		return
 	}
-	b.conn = n.takeExclusive(w)
+	b.conn = n.takeExclusive(w, s)
 	n.waits = append(n.waits, inUse{conn: b.conn, sess: s})
 	s.wrote.add(n.ordinal)
 	conn, deadline := b.conn, int64(0)

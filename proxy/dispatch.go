@@ -155,6 +155,11 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	if len(w.masters) == 0 {
 		return w.answerError(s, cmd, errNoMasters)
 	}
+	if special := specials[cmd.ID]; special != nil {
+		if text := special(w, a); text != "" {
+			return w.answerError(s, cmd, text)
+		}
+	}
 	for _, n := range w.masters {
 		if n.conn(s).Full() {
 			return w.stall(s)
@@ -234,6 +239,8 @@ func (w *Worker) stall(s *Session) bool {
 var specials = func() []func(w *Worker, a command.Args) string {
 	t := make([]func(*Worker, command.Args) string, command.Count)
 	for name, f := range map[string]func(*Worker, command.Args) string{
+		"move":    notSlotted,
+		"swapdb":  notSlotted,
 		"sort":    refuseForeignPatterns,
 		"sort_ro": refuseForeignPatterns,
 	} {

@@ -38,8 +38,7 @@ const (
 	errMaxClients  = "ERR max number of clients reached"                                                                                                                                                                             // networking.c
 	errTimeoutNeg  = "ERR timeout is negative"                                                                                                                                                                                       // timeout.c
 
-	errSelectOther = "ERR keyway: databases other than 0 are not supported yet; keep each application on nodes of its own"
-	errNoMasters   = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
+	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )
 
 // errUnknownCommand is Redis's text for a command that does not exist

@@ -16,18 +16,25 @@ type inUse struct {
 	until int64 // when the client has left: how long the connection is waited for
 }
 
-// takeExclusive returns a connection for one client's use.
-func (n *node) takeExclusive(w *Worker) *pool.Conn {
+// takeExclusive returns a connection for the session's use alone.
+func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 	n.exclusive++
-	for len(n.idle) > 0 {
-		c := n.idle[len(n.idle)-1]
-		n.idle = n.idle[:len(n.idle)-1]
-		if c.State() == pool.Ready {
+	for i := len(n.idle) - 1; i >= 0; i-- {
+		c := n.idle[i]
+		switch {
+		case c.State() != pool.Ready:
+			c.Close(w.now, "lost while idle")
+		case c.DB == int(s.db):
+			n.idle = slices.Delete(n.idle, i, i+1)
 			return c
+		default:
+			continue
 		}
-		c.Close(w.now, "lost while idle")
+		n.idle = slices.Delete(n.idle, i, i+1)
 	}
-	return w.set.Conn(n.addr, n)
+	c := w.set.Conn(n.addr, n)
+	c.DB = int(s.db)
+	return c
 }
 
 // release takes a connection back; one that failed, or that the client left

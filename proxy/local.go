@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -61,7 +63,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 }
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	s.about = anonymous
+	s.about, s.db = anonymous, 0
 	w.endTransaction(s)
 	if w.o.Password != "" {
 		s.clear(authed)
@@ -76,19 +78,55 @@ func clock(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, b)
 }
 
+// selectDB has the client's commands go over connections that have selected its
+// database. Whether there is such a one a node must say.
 func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	n, ok := resp.ParseInt(a.Arg(1))
+	db, ok := resp.ParseInt(a.Arg(1))
 	switch {
 	case !ok:
 		return w.answerError(s, cmd, errNotInteger)
-	case n == 0:
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-	case w.table.Slotted():
+	case db != 0 && w.table.Slotted():
 		return w.answerError(s, cmd, errSelect)
-	case n < 0 || n > 1<<20:
+	case db < 0 || db > math.MaxUint16:
 		return w.answerError(s, cmd, errDBIndex)
+	case s.inflight > 0:
+		s.set(held) // its commands so far act first
+		return false
 	}
-	return w.answerError(s, cmd, errSelectOther)
+	before := s.db
+	s.db = uint16(db)
+	n, conn := w.anyMaster(s)
+	if db == 0 || conn.State() == pool.Ready {
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	}
+	s.set(blocked)
+	w.ask(conn, w.deadline(), func(_ []byte, ok bool) {
+		reply := resp.AppendOK(nil)
+		if why := conn.Reason(); !ok && strings.Contains(why, "DB index is out of range") {
+			reply = resp.AppendError(nil, errDBIndex)
+			n.disconnect(int(db))
+		} else if !ok {
+			reply = resp.AppendError(nil, errNotExecuted(n, why))
+		}
+		if s.index < 0 {
+			return
+		}
+		if !ok {
+			s.db = before
+		}
+		s.clear(blocked)
+		w.answer(s, cmd, reply)
+		w.wake(s)
+	}, "PING")
+	return true
+}
+
+// notSlotted lets a command on several databases pass where there are several.
+func notSlotted(w *Worker, a command.Args) string {
+	if w.table.Slotted() {
+		return "ERR " + upper(string(a.Arg(0))) + " is not allowed in cluster mode" // db.c
+	}
+	return ""
 }
 
 // role answers as a master without replicas: what keyway is to its clients.

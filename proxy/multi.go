@@ -331,7 +331,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		if n.exclusive >= w.o.Exclusive {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
-		t.node, t.watch = n, n.takeExclusive(w)
+		t.node, t.watch = n, n.takeExclusive(w, s)
 		n.waits = append(n.waits, inUse{conn: t.watch, sess: s})
 		t.dials = 0
 	}

@@ -14,6 +14,7 @@ type Session struct {
 	id    uint64
 	index int // in w.sessions
 	state state
+	db    uint16 // selected
 
 	in      []byte       // input that is not dispatched yet
 	partial *resp.Parser // in the middle of a command at the start of in
@@ -190,12 +191,18 @@ func (s *Session) Dead() bool { return s.has(dead) }
 // once what it has read, the commands that came before are still carried out
 // and answered; a client that only waits has left.
 func (w *Worker) EOF(s *Session) {
-	if s.has(blocked) && !s.has(learning) && s.inflight > 0 {
+	if s.waits() {
 		w.kill(s)
 		return
 	}
 	s.set(eof)
 	w.touch(s)
+}
+
+// waits tells whether the client does nothing but wait: for an element, or for
+// replicas.
+func (s *Session) waits() bool {
+	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.cmd.Name == "wait"
 }
 
 // Output is what should be written to the client now; empty for nothing. The

@@ -70,7 +70,7 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 		c := r.merge.call(r, i)
 		c.group, c.node = -1, n
 		s.inflight++
-		conn := n.takeExclusive(w)
+		conn := n.takeExclusive(w, s)
 		if ping {
 			conn.Send(&probe{done: func([]byte, bool) {}}, []byte("*1\r\n$4\r\nPING\r\n"), w.now, deadline)
 		}

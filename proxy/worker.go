@@ -127,7 +127,7 @@ type node struct {
 	w          *Worker
 	name, addr string
 	ordinal    uint
-	conns      []*pool.Conn
+	conns      []*pool.Conn // shared ones: so many for database 0, then as many for each other that is used
 	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits      []inUse      // exclusive connections in use
 	exclusive  int          // how many
@@ -197,17 +197,13 @@ func (w *Worker) SetTable(t *router.Table) {
 		if n == nil {
 			n = &node{w: w, name: tn.Name, addr: tn.Addr, ordinal: w.ordinal}
 			w.ordinal++
-			for range w.o.Connections {
-				c := w.set.Conn(tn.Addr, n)
-				c.Fence = w.o.Fence
-				n.conns = append(n.conns, c)
-			}
+			n.connect(0)
 		}
 		stay[key] = n
 		w.nodes[i] = n
 		if tn.Master {
 			w.masters = append(w.masters, n)
-			for _, c := range n.conns {
+			for _, c := range n.conns[:w.o.Connections] {
 				if slices.Contains(were, n) {
 					c.Open(w.now)
 				} else {
@@ -424,10 +420,40 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 // conn is the shared connection that a session's commands to the node take:
 // always the same, or their order would be lost.
 func (n *node) conn(s *Session) *pool.Conn {
-	if len(n.conns) == 1 {
+	k := n.w.o.Connections
+	if s.db == 0 && k == 1 {
 		return n.conns[0]
 	}
-	return n.conns[s.id%uint64(len(n.conns))]
+	for i := 0; i < len(n.conns); i += k {
+		if n.conns[i].DB == int(s.db) {
+			return n.conns[i+int(s.id%uint64(k))]
+		}
+	}
+	n.connect(int(s.db))
+	return n.conn(s)
+}
+
+// connect adds the shared connections for a database.
+func (n *node) connect(db int) {
+	for range n.w.o.Connections {
+		c := n.w.set.Conn(n.addr, n)
+		c.DB, c.Fence = db, n.w.o.Fence
+		n.conns = append(n.conns, c)
+	}
+}
+
+// disconnect takes away the shared connections for a database that there is
+// none of. Others may be walking over the old list.
+func (n *node) disconnect(db int) {
+	var kept []*pool.Conn
+	for _, c := range n.conns {
+		if c.DB == db {
+			n.w.doomed = append(n.w.doomed, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	n.conns = kept
 }
 
 func fingerprint(masters []*node) uint64 {

@@ -1,0 +1,113 @@
+package test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestDatabases has two clients send random sequences around SELECT, to keyway
+// and to a Redis of its own: every reply is the same.
+func TestDatabases(t *testing.T) {
+	sequences := 300 // on each of three layouts
+	if redistest.Race {
+		sequences = 30
+	}
+	nodes := redistest.Three(t)
+	for name, yaml := range redistest.Layouts(nodes) {
+		if name == "slots" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			k, oracle := redistest.Serve(t, yaml).Ready(), redistest.Start(t)
+			for _, n := range nodes {
+				n.Do("FLUSHALL")
+			}
+			rng := rand.New(rand.NewPCG(8, 8))
+			for n := range sequences {
+				var ours, theirs [2]*redistest.Client
+				for i := range ours {
+					ours[i], theirs[i] = redistest.Dial(t, k.Addr), redistest.Dial(t, oracle.Addr)
+				}
+				var said []string
+				for range 4 + rng.IntN(20) {
+					key, db := fmt.Sprintf("user:%d", 1+rng.IntN(2000)%7*300), fmt.Sprint(rng.IntN(4))
+					args := [][]string{
+						{"SELECT", db}, {"SELECT", db}, {"SELECT", "16"}, {"SELECT", "-1"}, {"SELECT", "x"}, {"SELECT", "100000"},
+						{"SET", key, fmt.Sprint(n)}, {"SET", key, fmt.Sprint(n)}, {"GET", key}, {"GET", key}, {"INCR", key}, {"DEL", key, "user:1"}, {"MGET", key, "user:1", "user:601"},
+						{"MOVE", key, db}, {"SWAPDB", "0", "1"}, {"DBSIZE"}, {"FLUSHDB"}, {"EXISTS", key}, {"MULTI"}, {"EXEC"}, {"WATCH", key}, {"RESET"},
+						{"EVAL", "return redis.call('GET', KEYS[1])", "1", key}, {"PING"},
+					}[rng.IntN(24)]
+					who := rng.IntN(2)
+					said = append(said, fmt.Sprintf("%d: %q", who, args))
+					if spans[args[0]] && ours[who].Do("ECHO", "x").Text == "QUEUED" {
+						theirs[who].Do("ECHO", "x")
+						continue // inside MULTI keyway refuses what concerns several nodes
+					}
+					if spans[args[0]] {
+						theirs[who].Do("ECHO", "x")
+					}
+					got, want := ours[who].Do(args...), theirs[who].Do(args...)
+					if args[0] == "MULTI" || args[0] == "WATCH" {
+						// Its keys would have to live together: left to TestTransactionsLikeRedis.
+						ours[who].Do("RESET")
+						theirs[who].Do("RESET")
+					}
+					if got.String() != want.String() || got.Kind != want.Kind {
+						t.Fatalf("after %v:\nkeyway says %s\nRedis says  %s", said, got, want)
+					}
+				}
+				for i := range ours {
+					ours[i].Close()
+					theirs[i].Close()
+				}
+			}
+		})
+	}
+}
+
+// spans are commands that concern all nodes.
+var spans = map[string]bool{"SWAPDB": true, "DBSIZE": true, "FLUSHDB": true, "SELECT": true, "DEL": true, "MGET": true}
+
+// TestDatabaseStays: transactions, blocking commands, and what comes after a
+// node was away, act in the database that the client has selected.
+func TestDatabaseStays(t *testing.T) {
+	nodes := []*redistest.Node{redistest.Start(t, "--appendonly", "yes")}
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML(nodes)).Ready()
+	c, other := k.Dial(), k.Dial()
+	c.Expect("OK", "SELECT", "3")
+	c.Expect("OK", "WATCH", "k")
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "SET", "k", "3")
+	c.Expect("[OK]", "EXEC")
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "INCR", "k")
+	c.Expect("[4]", "EXEC")
+	other.Expect("(nil)", "GET", "k")
+	reply := later(t, c, "BLPOP", "list", "5")
+	blockedOn(t, nodes, 1)
+	other.Expect("1", "RPUSH", "list", "of database 0")
+	other.Expect("OK", "SELECT", "3")
+	other.Expect("1", "RPUSH", "list", "v")
+	if got := (<-reply).String(); got != "[list v]" {
+		t.Error(got)
+	}
+	nodes[0].Kill()
+	nodes[0].Run()
+	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return c.Do("GET", "k").Kind == '$' })
+	c.Expect("4", "GET", "k")
+	c.Expect("[]", "KEYS", "l*")
+}
+
+// TestDatabasesOfACluster: there is only one.
+func TestDatabasesOfACluster(t *testing.T) {
+	nodes := redistest.Three(t)
+	c := redistest.Serve(t, redistest.Layouts(nodes)["slots"]).Ready().Dial()
+	c.Expect("OK", "SELECT", "0")
+	c.Expect("-ERR SELECT is not allowed in cluster mode", "SELECT", "1")
+	c.Expect("-ERR MOVE is not allowed in cluster mode", "MOVE", "k", "1")
+	c.Expect("-ERR SWAPDB is not allowed in cluster mode", "SWAPDB", "0", "1")
+}

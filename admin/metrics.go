@@ -40,6 +40,8 @@ var (
 	descHeld        = desc("held_total", "Times a client's command waited for an earlier one that was being redirected.")
 	descNoScript    = desc("scripts_resent_total", "Scripts sent again in full since a node had lost them.")
 	descUndelivered = desc("undelivered_total", "Elements popped by blocking commands for clients that left in that moment.")
+	descMessages    = desc("messages_total", "Messages sent to subscribers.")
+	descFeedLosses  = desc("feeds_lost_total", "Times a node was not listened to any more; what was published there meanwhile is missed.")
 	descUp          = desc("node_up", "1 while every thread has a connection to the node.", "node", "addr")
 	descInFlight    = desc("node_in_flight", "Requests that the node has not answered.", "node", "addr")
 	descHeldBytes   = desc("node_in_flight_bytes", "Bytes of requests that the node has not answered.", "node", "addr")
@@ -110,6 +112,8 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	count(descHeld, all.Held)
 	count(descNoScript, all.NoScript)
 	count(descUndelivered, all.Undelivered)
+	count(descMessages, all.Messages)
+	count(descFeedLosses, all.FeedLosses)
 	for _, n := range all.Nodes {
 		up := 0.0
 		if n.Up {
@@ -166,7 +170,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
 			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
-			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.Undelivered, &s.Undelivered},
+			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
 		} {
 			*p.a += *p.b
 		}

@@ -58,15 +58,15 @@ var handlings = func() map[string]Handling {
 		Split: "mget mset del unlink exists touch",
 		Local: `ping echo quit reset time select auth hello role wait scan multi exec discard watch unwatch
 			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch
-			script|kill function|kill function|stats acl|whoami`,
+			script|kill function|kill function|stats acl|whoami
+			subscribe psubscribe unsubscribe punsubscribe publish`,
 		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush
 			function|load function|delete function|flush function|restore memory|purge swapdb`,
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
 			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help
 			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
 		Block: "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
-		NotYet: `subscribe psubscribe ssubscribe unsubscribe punsubscribe
-			sunsubscribe publish spublish waitaof monitor slowlog latency readonly readwrite asking hotkeys himport
+		NotYet: `ssubscribe sunsubscribe spublish waitaof monitor slowlog latency readonly readwrite asking hotkeys himport
 			config|get config|set config|resetstat config|help`,
 		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
 	} {

@@ -94,12 +94,13 @@ const (
 //	queue: [GET a][GET b] ---> socket ---> node ---> Scanner
 //	fifo:  (c1)   (c2)  <------ each whole reply pops the front
 type Conn struct {
-	Addr  string
-	Owner any // who the connection belongs to, for whoever made it
-	Bind  any // the shell's end; this package never looks
-	DB    int // the database that is selected in greeting; set before anything else
-	Fence int // after so many requests the replies are checked to be in step; 0: never
-	Stats Stats
+	Addr     string
+	Owner    any      // who the connection belongs to, for whoever made it
+	Bind     any      // the shell's end; this package never looks
+	DB       int      // the database that is selected in greeting; set before anything else
+	Listener Listener // not nil: the connection listens, and carries no requests
+	Fence    int      // after so many requests the replies are checked to be in step; 0: never
+	Stats    Stats
 
 	set   *Set
 	state State
@@ -375,6 +376,9 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	c.unfenced, c.fencedAt = 0, now
 	c.reason = ""
 	c.mark()
+	if c.Listener != nil {
+		c.Listener.Up(c)
+	}
 }
 
 // Received takes bytes that the node sent. They are not kept.
@@ -385,7 +389,7 @@ func (c *Conn) Received(b []byte, now int64) {
 		if c.state != Ready && c.state != Greeting {
 			return
 		}
-		if c.state == Ready && c.fifo.n == 0 {
+		if c.state == Ready && c.fifo.n == 0 && c.Listener == nil {
 			c.Stats.Unsolicited++
 			c.violate(now, fmt.Sprintf("the node sent what nobody asked for: %.40q", b))
 			return
@@ -401,6 +405,13 @@ func (c *Conn) Received(b []byte, now int64) {
 			c.Stats.Unsolicited++
 			c.violate(now, "the node sent a push message to a connection that did not ask for any")
 			return
+		}
+		if c.state == Ready && c.Listener != nil {
+			if !c.listen(piece, done) {
+				c.violate(now, "a message is too long")
+				return
+			}
+			continue
 		}
 		if !done && !c.mid && len(c.part)+len(piece) < holdBack {
 			c.part = append(c.part, piece...)
@@ -494,6 +505,9 @@ func (c *Conn) Fail(now int64, reason string) {
 		c.retryAt = now + c.backoff()
 	}
 	c.drop(Failure{Reason: reason})
+	if c.Listener != nil {
+		c.Listener.Down(c)
+	}
 }
 
 // drop fails all that is pending.

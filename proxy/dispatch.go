@@ -36,8 +36,13 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
 		return w.answerError(s, cmd, errNoAuth)
 	}
-	if s.has(inMulti) && !ownInMulti[cmd.ID] {
-		return w.queue(s, cmd, a)
+	if s.state&(inMulti|subscribed) != 0 {
+		switch {
+		case s.has(inMulti) && !ownInMulti[cmd.ID]:
+			return w.queue(s, cmd, a)
+		case s.has(subscribed) && !inSubscription[cmd.ID]:
+			return w.answerError(s, cmd, errSubscribed(cmd))
+		}
 	}
 	switch cmd.Handling {
 	case command.ByKey:

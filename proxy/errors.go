@@ -126,6 +126,12 @@ func errInPart(c *command.Command, bad []byte) string {
 	return fmt.Sprintf("ERR keyway: %s may have been executed on some nodes only; of one: %s", upper(c.Name), clean(text))
 }
 
+// errSubscribed is Redis's text for what a client that listens may not send
+// (server.c, processCommand).
+func errSubscribed(c *command.Command) string {
+	return "ERR Can't execute '" + c.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+}
+
 // clean replaces what must not stand in an error line.
 func clean(b []byte) string {
 	for _, c := range b {

@@ -62,6 +62,11 @@ func (n *node) close(now int64, reason string) {
 	for _, c := range n.idle {
 		c.Close(now, reason)
 	}
+	if n.feed != nil {
+		n.feed.Close(now, reason)
+		n.w.hub.Down(n.feed)
+		n.feed = nil
+	}
 	for _, use := range slices.Clone(n.waits) { // failing takes itself off the list
 		use.conn.Close(now, reason)
 	}

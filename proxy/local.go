@@ -22,6 +22,19 @@ var locals = func() []local {
 		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
 		"script|kill": running, "function|kill": running, "function|stats": running,
 		"acl|whoami": whoAmI, "client|getredir": noRedirection, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
+		"publish": publishTo,
+		"subscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
+			return w.subscribe(s, c, a, false)
+		},
+		"psubscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
+			return w.subscribe(s, c, a, true)
+		},
+		"unsubscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
+			return w.unsubscribe(s, c, a, false)
+		},
+		"punsubscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
+			return w.unsubscribe(s, c, a, true)
+		},
 		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
 		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|help": clientHelp,
@@ -43,13 +56,15 @@ func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
 }
 
 func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	switch a.Len() {
-	case 1:
+	switch {
+	case a.Len() > 2:
+		return w.answerError(s, cmd, errArity(cmd))
+	case s.has(subscribed):
+		return w.subscribedPing(s, cmd, a)
+	case a.Len() == 1:
 		return w.reply(s, cmd, append(w.scratch[:0], "+PONG\r\n"...))
-	case 2:
-		return echo(w, s, cmd, a)
 	}
-	return w.answerError(s, cmd, errArity(cmd))
+	return echo(w, s, cmd, a)
 }
 
 func echo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
@@ -65,6 +80,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	s.about, s.db = anonymous, 0
 	w.endTransaction(s)
+	w.hub.leaveAll(s)
 	if w.o.Password != "" {
 		s.clear(authed)
 	}

@@ -76,6 +76,8 @@ func (w *Worker) conclude(r *request) (failed bool) {
 		clear(m.rest)
 	case scanCursor:
 		dst = w.scanReply(dst, r, m.parts[0])
+	case receivers:
+		dst = w.receiversReply(dst, m.calls[0], m.parts[0])
 	case infoText:
 		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0))
 	default:

@@ -158,7 +158,7 @@ var ownInMulti = func() []bool {
 }()
 
 // queuedLocals are commands that keyway answers itself and a node can as well.
-var queuedLocals = map[string]bool{"ping": true, "echo": true, "time": true}
+var queuedLocals = map[string]bool{"ping": true, "echo": true, "time": true, "publish": true}
 
 // join has the transaction take in a command's keys. It returns the error if
 // they live elsewhere.

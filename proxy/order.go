@@ -37,6 +37,7 @@ const (
 	merged                   // parts become one by the command's policy
 	byKey                    // parts are dealt out to the keys in order
 	scanCursor               // the cursor in the reply is made keyway's
+	receivers                // one call, whose reply counts who heard a message
 	infoText                 // merged, and keyway's own section added
 )
 
@@ -125,6 +126,9 @@ func (w *Worker) bound(s *Session) {
 	limit := w.o.ClientOutput
 	if !s.has(authed) {
 		limit = min(limit, maxUnauthOutput)
+	}
+	if s.has(subscribed) {
+		limit = min(limit, hardPubsub)
 	}
 	if s.out.size+s.parked > limit && !s.has(dead) {
 		w.stats.ClosedSlow++

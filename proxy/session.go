@@ -52,6 +52,7 @@ type trouble struct {
 	took       int64 // when the client last took anything, while it is waited for
 	txn        *txn  // from WATCH or MULTI to EXEC
 	blocking   *blocking
+	subs       *subscriptions
 }
 
 // What sessions share until they need their own. Neither is ever written to.
@@ -80,20 +81,21 @@ func (s *Session) troubled() *trouble {
 type state uint16
 
 const (
-	authed   state = 1 << iota // may send commands
-	closing                    // nothing more is read; closed once all is answered and taken
-	dead                       // to be closed at once
-	dirty                      // in w.dirty
-	resuming                   // in w.resume
-	held                       // a command waits until nothing is in flight
-	blocked                    // a command waits for its own outcome (WAIT, learning)
-	full                       // too much is unanswered or unread
-	stalled                    // a node's connection has no room
-	gave                       // in was handed over to a connection
-	slow                       // a large reply is no longer held back for it
-	learning                   // blocked, since a node is asked about a command
-	inMulti                    // between MULTI and EXEC
-	eof                        // the client sends no more; what it has sent is still answered
+	authed     state = 1 << iota // may send commands
+	closing                      // nothing more is read; closed once all is answered and taken
+	dead                         // to be closed at once
+	dirty                        // in w.dirty
+	resuming                     // in w.resume
+	held                         // a command waits until nothing is in flight
+	blocked                      // a command waits for its own outcome (WAIT, learning)
+	full                         // too much is unanswered or unread
+	stalled                      // a node's connection has no room
+	gave                         // in was handed over to a connection
+	slow                         // a large reply is no longer held back for it
+	learning                     // blocked, since a node is asked about a command
+	inMulti                      // between MULTI and EXEC
+	subscribed                   // listens to channels, and may say little else
+	eof                          // the client sends no more; what it has sent is still answered
 )
 
 func (s *Session) has(f state) bool { return s.state&f != 0 }
@@ -147,6 +149,7 @@ func (w *Worker) Gone(s *Session) {
 	for _, c := range s.retry {
 		w.abandon(c)
 	}
+	w.hub.leaveAll(s)
 	waits := s.blocking
 	s.trouble, s.about = untroubled, anonymous
 	for r := s.line.head; r != nil; {

@@ -45,6 +45,8 @@ type Stats struct {
 	UnknownOutcome uint64 // error replies of class "unknown"
 	NoScript       uint64 // scripts sent again in full since a node had lost them
 	Undelivered    uint64 // elements popped for clients that left in that moment
+	Messages       uint64 // sent to subscribers
+	FeedLosses     uint64 // times a node was not listened to any more, until its feed was back
 	Held           uint64 // times a client waited for a redirect of its own
 }
 

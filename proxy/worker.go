@@ -93,6 +93,7 @@ type Worker struct {
 	doomed  []*pool.Conn // exclusive connections to close
 	scripts scriptCache
 	learned map[string]*command.Command
+	hub     *hub
 	gathers map[uint64]*gather
 	asked   map[uint64]*call // CLIENT UNBLOCKs that siblings are asked for
 	token   uint64
@@ -131,6 +132,9 @@ type node struct {
 	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits      []inUse      // exclusive connections in use
 	exclusive  int          // how many
+	feed       *pool.Conn   // listens for subscribers, while there are any
+	fedPing    int64        // when it was last asked whether it lives
+	fedLosses  uint64       // of them
 
 	proven map[string]bool // scripts that it has, by their SHA-1 in lower case
 
@@ -178,6 +182,7 @@ func New(o Options, table *router.Table) *Worker {
 		redisVersion: "7.0.0",
 	}
 	w.scripts.seed = maphash.MakeSeed()
+	w.hub = newHub(w)
 	w.SetTable(table)
 	return w
 }
@@ -219,6 +224,7 @@ func (w *Worker) SetTable(t *router.Table) {
 		}
 	}
 	w.print = fingerprint(w.masters)
+	w.hub.layout()
 	for _, s := range w.retries {
 		if len(s.retry) > 0 {
 			s.retryAt = min(s.retryAt, w.now) // the wait was for this
@@ -251,7 +257,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
-	if len(w.retries) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries) > 0 || len(w.hub.waits) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -263,6 +269,9 @@ func (w *Worker) NextTick() int64 {
 		if n.exclusive > 0 {
 			return w.now + tick
 		}
+	}
+	if !w.hub.idle() {
+		return min(w.lastSweep+sweepTick, w.now+10*tick)
 	}
 	return w.lastSweep + sweepTick
 }
@@ -277,6 +286,7 @@ func (w *Worker) Tick() {
 	}
 	w.askVersion()
 	w.tickExclusive()
+	w.hub.tick()
 	w.tickRetries()
 	w.tickLagging()
 	for _, s := range w.stalled {
@@ -298,6 +308,11 @@ func (w *Worker) sweep() {
 			w.kill(s)
 		case s.partial != nil && w.now-s.partialAt > readTimeout+int64(len(s.in))*int64(time.Second)/minUpload:
 			w.kill(s)
+		case s.has(subscribed):
+			if s.tooSlow(w.now) {
+				w.stats.ClosedSlow++
+				w.kill(s)
+			}
 		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
 			w.stats.ClosedIdle++
 			w.kill(s)

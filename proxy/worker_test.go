@@ -98,7 +98,7 @@ func TestRepliesWaitForTheirTurn(t *testing.T) {
 }
 
 func TestLocalAnswersWaitBehindForwardedOnes(t *testing.T) {
-	for _, local := range []string{"PING", "ECHO x", "TIME", "CLIENT ID", "HELLO 2", "SELECT 0", "FOO", "GET", "SUBSCRIBE x", "SHUTDOWN", "MSETNX a 1 b 2", "ROLE", "RESET", "AUTH x", "QUIT"} {
+	for _, local := range []string{"PING", "ECHO x", "TIME", "CLIENT ID", "HELLO 2", "SELECT 0", "FOO", "GET", "PUNSUBSCRIBE x", "SHUTDOWN", "MSETNX a 1 b 2", "ROLE", "RESET", "AUTH x", "QUIT"} {
 		r := newRig(t, Options{})
 		r.feed(cmd("GET", onA) + local + "\r\n")
 		r.sent(0)

@@ -277,7 +277,7 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	c.Expect("RESET", "RESET")
 	c.Expect("(nil)", "CLIENT", "GETNAME")
 	for cmd, want := range map[string]string{
-		"SUBSCRIBE x":         "-ERR keyway: 'SUBSCRIBE' is not supported yet",
+		"SSUBSCRIBE x":        "-ERR keyway: 'SSUBSCRIBE' is not supported yet",
 		"WAITAOF 1 1 1":       "-ERR keyway: 'WAITAOF' is not supported yet",
 		"FOO bar":             "-ERR unknown command 'FOO', with args beginning with: 'bar' ",
 		"GET":                 "-ERR wrong number of arguments for 'get' command",

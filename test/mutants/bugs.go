@@ -208,4 +208,19 @@ var bugs = []bug{
 		"		c.node.release(b.conn, !b.ended)", "		c.node.release(b.conn, true)",
 		"./proxy", "TestBlockedClientGone",
 	},
+	{
+		"E8: a feed that comes back listens to nothing", "proxy/pubsub.go",
+		"			c.Tell(resp.AppendCommand(nil, kind.subscribe, tp.name))\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
+		"./proxy", "TestSubscribeWaitsForFeeds",
+	},
+	{
+		"E8: a cluster's messages are passed on as often as nodes tell of them", "proxy/pubsub.go",
+		"(c.Owner != h.primary || h.w.now < h.quiet) && ", "h.w.now < h.quiet && ",
+		"./proxy", "TestClusterFeeds",
+	},
+	{
+		"E8: SUBSCRIBE is answered before the nodes listen", "proxy/pubsub.go",
+		"		if len(tp.pending) > 0 {\n			wait.left++", "		if len(tp.pending) > 99 {\n			wait.left++",
+		"./proxy", "TestSubscribeWaitsForFeeds",
+	},
 }

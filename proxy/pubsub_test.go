@@ -1,0 +1,75 @@
+package proxy
+
+import (
+	"testing"
+
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+func TestSubscribeWaitsForFeeds(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed("SUBSCRIBE news\r\n")
+	var feeds []*pool.Conn
+	for _, n := range r.w.nodes {
+		feeds = append(feeds, n.feed)
+		greet(r, n.feed)
+		if got := take(n.feed); got != cmd("SUBSCRIBE", "news") {
+			t.Fatalf("sent %q", got)
+		}
+	}
+	const confirmed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+	feeds[0].Received([]byte(confirmed), r.now)
+	if got := r.got(); got != "" {
+		t.Errorf("answered before both listen: %q", got)
+	}
+	const message = "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n"
+	feeds[0].Received([]byte(message[:20]), r.now)
+	feeds[0].Received([]byte(message[20:]), r.now)
+	feeds[1].Received([]byte(confirmed), r.now)
+	if got := r.got(); got != confirmed+message {
+		t.Errorf("%q", got)
+	}
+	// A second client is answered at once; a feed that is lost is made again.
+	other := r.w.Open(nil, "peer:2", "keyway:1")
+	r.w.Feed(other, []byte("SUBSCRIBE news\r\n"))
+	if other.Pending() == 0 {
+		t.Error("the second subscriber waits")
+	}
+	feeds[1].Fail(r.now, "reset")
+	r.now += int64(5e9)
+	feeds[1].Tick(r.now)
+	greet(r, feeds[1])
+	if got := take(feeds[1]); got != cmd("SUBSCRIBE", "news") {
+		t.Errorf("the feed that is back is told %q", got)
+	}
+	r.w.Gone(other)
+	r.feed("UNSUBSCRIBE\r\n")
+	if got := take(feeds[0]); got != cmd("UNSUBSCRIBE", "news") {
+		t.Errorf("told %q", got)
+	}
+	r.w.Tick()
+	if feeds[0].State() != pool.Closed || r.w.nodes[0].feed != nil {
+		t.Error("the feeds stay though nobody listens")
+	}
+}
+
+// Every node of a cluster is listened to for its own notifications; what the
+// nodes tell each other counts once.
+func TestClusterFeeds(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed("PSUBSCRIBE *\r\n")
+	const confirmed = "*3\r\n$10\r\npsubscribe\r\n$1\r\n*\r\n:1\r\n"
+	for _, n := range r.w.nodes {
+		greet(r, n.feed)
+		take(n.feed)
+		n.feed.Received([]byte(confirmed), r.now)
+	}
+	r.got()
+	message := func(channel string) string { return cmd("pmessage", "*", channel, "x") }
+	for _, n := range r.w.nodes {
+		n.feed.Received([]byte(message("news")+message("__keyspace@0__:k")), r.now)
+	}
+	if got := r.got(); got != message("news")+message("__keyspace@0__:k")+message("__keyspace@0__:k") {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,199 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// messages reads n replies and returns them as text.
+func messages(t *testing.T, c *redistest.Client, n int) (all []string) {
+	t.Helper()
+	for range n {
+		r, err := c.Receive()
+		if err != nil {
+			t.Fatalf("after %q: %v", all, err)
+		}
+		all = append(all, r.String())
+	}
+	return all
+}
+
+// TestPubSub: what is published reaches every subscriber once, by channel and by
+// pattern, whoever publishes it: a client, a transaction, a script on any node,
+// or the node itself.
+func TestPubSub(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		a, b, p := k.Dial(), k.Dial(), k.Dial()
+		a.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
+		b.Send("SUBSCRIBE", "news", "other")
+		b.Send("PSUBSCRIBE", "n?ws", "__keyevent@0__:*")
+		b.Flush()
+		if got := fmt.Sprint(messages(t, b, 4)); got != "[[subscribe news 1] [subscribe other 2] [psubscribe n?ws 3] [psubscribe __keyevent@0__:* 4]]" {
+			t.Errorf("%s", got)
+		}
+		p.Expect("3", "PUBLISH", "news", "hello")
+		p.Expect("1", "PUBLISH", "other", "x")
+		p.Expect("0", "PUBLISH", "nobody", "x")
+		keys := apart(t, k, nodes)
+		want := []string{"[message news hello]", "[pmessage n?ws news hello]", "[message other x]"}
+		for _, key := range keys { // a script publishes on its key's node
+			p.MustDo("EVAL", "return redis.call('PUBLISH', 'news', ARGV[1])", "1", key, key)
+			want = append(want, "[message news "+key+"]", "[pmessage n?ws news "+key+"]")
+		}
+		p.Expect("OK", "MULTI")
+		p.Expect("QUEUED", "SET", keys[0], "x")
+		p.Expect("QUEUED", "PUBLISH", "news", "from MULTI")
+		p.MustDo("EXEC")
+		want = append(want, "[message news from MULTI]", "[pmessage n?ws news from MULTI]")
+		got := map[string]int{}
+		for _, m := range messages(t, b, len(want)) {
+			got[m]++
+		}
+		for _, m := range want {
+			if got[m] != 1 {
+				t.Errorf("%s came %d times", m, got[m])
+			}
+		}
+		for _, m := range messages(t, a, 2+len(keys)) {
+			if !strings.HasPrefix(m, "[message news ") {
+				t.Errorf("the other subscriber got %s", m)
+			}
+		}
+		for _, n := range nodes {
+			n.Do("CONFIG", "SET", "notify-keyspace-events", "Eg")
+		}
+		for _, key := range keys {
+			p.MustDo("SET", key, "x")
+			p.MustDo("DEL", key)
+			if m := messages(t, b, 1)[0]; m != "[pmessage __keyevent@0__:* __keyevent@0__:del "+key+"]" {
+				t.Errorf("%s", m)
+			}
+		}
+		for _, n := range nodes {
+			n.Do("CONFIG", "SET", "notify-keyspace-events", "")
+		}
+		b.Expect("[unsubscribe other 3]", "UNSUBSCRIBE", "other")
+		a.Close()
+		redistest.Eventually(t, 5*time.Second, "only one listens", func() bool { return p.Do("PUBLISH", "news", "y").Int == 2 })
+	})
+}
+
+// TestSubscriberLikeRedis compares what a client that listens is told with what
+// Redis tells.
+func TestSubscriberLikeRedis(t *testing.T) {
+	node, oracle := redistest.Start(t), redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	for _, script := range [][]string{
+		{"SUBSCRIBE a b a", "PING", "PING x", "GET a", "MULTI", "UNSUBSCRIBE b", "SELECT 0", "HELLO 2", "UNSUBSCRIBE a", "GET a", "PING"},
+		{"UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE x", "PUNSUBSCRIBE x y"},
+		{"PSUBSCRIBE p* q?", "SUBSCRIBE a", "PUNSUBSCRIBE", "EVAL x 0", "UNSUBSCRIBE", "PING"},
+		{"SUBSCRIBE a", "RESET", "GET a"},
+		{"SUBSCRIBE a", "QUIT"},
+		{"SUBSCRIBE"}, {"PUBLISH a"}, {"PUBLISH a b"},
+	} {
+		text := strings.Join(script, "\r\n") + "\r\n"
+		want, wantEnd := redistest.Exchange(t, oracle.Addr, text, nil)
+		got, gotEnd := redistest.Exchange(t, k.Addr, text, nil)
+		if got != want || gotEnd != wantEnd {
+			t.Errorf("%q:\nkeyway says %q (closed %v)\nRedis says  %q (closed %v)", script, got, gotEnd, want, wantEnd)
+		}
+	}
+	c := k.Dial()
+	c.Send("SUBSCRIBE", "z", "y", "x")
+	c.Flush()
+	messages(t, c, 3)
+	c.Send("UNSUBSCRIBE")
+	c.Flush()
+	counts := ""
+	for _, m := range messages(t, c, 3) {
+		counts += m[len(m)-3:]
+	}
+	if counts != " 2] 1] 0]" {
+		t.Errorf("%q", counts)
+	}
+}
+
+// TestSubscriptionsAreShared: however many clients listen, a node sees one.
+func TestSubscriptionsAreShared(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
+	var subs []*redistest.Client
+	for range 300 {
+		c := k.Dial()
+		c.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
+		subs = append(subs, c)
+	}
+	for _, n := range nodes {
+		if r := n.Do("PUBSUB", "NUMSUB", "news").String(); r != "[news 1]" {
+			t.Errorf("a node sees %s", r)
+		}
+	}
+	p := k.Dial()
+	p.Expect("300", "PUBLISH", "news", "x")
+	for _, c := range subs {
+		if m := messages(t, c, 1)[0]; m != "[message news x]" {
+			t.Errorf("%s", m)
+		}
+		c.Close()
+	}
+	redistest.Eventually(t, 5*time.Second, "the nodes are not listened to any more", func() bool {
+		for _, n := range nodes {
+			if n.Do("PUBSUB", "NUMSUB", "news").String() != "[news 0]" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestSlowSubscriber is closed when it has left too much unread, and holds up
+// nobody.
+func TestSlowSubscriber(t *testing.T) {
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	slow, quick, p := k.Dial(), k.Dial(), k.Dial()
+	for _, c := range []*redistest.Client{slow, quick} {
+		c.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
+	}
+	message := strings.Repeat("x", 1<<20)
+	go func() {
+		for {
+			if _, err := quick.Receive(); err != nil {
+				return
+			}
+		}
+	}()
+	for range 60 {
+		p.MustDo("PUBLISH", "news", message)
+	}
+	redistest.Eventually(t, 5*time.Second, "only one listens", func() bool { return p.Do("PUBLISH", "news", "y").Int == 1 })
+	if n := k.Snapshot()[0].ClosedSlow; n != 1 {
+		t.Errorf("%d clients were closed", n)
+	}
+	quick.Close()
+}
+
+// TestPubSubThreads: subscribers of every thread hear what is published through
+// any.
+func TestPubSubThreads(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, "threads: 3\n"+redistest.Layouts(nodes)["modulo"]).Ready()
+	var subs []*redistest.Client
+	for range 12 {
+		c := k.Dial()
+		c.Expect("[psubscribe n* 1]", "PSUBSCRIBE", "n*")
+		subs = append(subs, c)
+	}
+	for i := range 6 {
+		k.Dial().MustDo("PUBLISH", "news", fmt.Sprint(i))
+		for _, c := range subs {
+			if m := messages(t, c, 1)[0]; m != fmt.Sprintf("[pmessage n* news %d]", i) {
+				t.Errorf("%s", m)
+			}
+		}
+	}
+}

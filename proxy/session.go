@@ -149,9 +149,6 @@ func (w *Worker) Gone(s *Session) {
 	for _, c := range s.retry {
 		w.abandon(c)
 	}
-	w.hub.leaveAll(s)
-	waits := s.blocking
-	s.trouble, s.about = untroubled, anonymous
 	for r := s.line.head; r != nil; {
 		next := r.next
 		r.sess, r.next = nil, nil
@@ -159,9 +156,11 @@ func (w *Worker) Gone(s *Session) {
 		r = next
 	}
 	s.line = line{}
-	if waits != nil {
-		waits.leave(w, s)
+	w.hub.leaveAll(s)
+	if s.blocking != nil {
+		s.blocking.leave(w, s)
 	}
+	s.trouble, s.about = untroubled, anonymous
 	s.out.clear(w)
 	w.recycle(s.in)
 	s.in = nil
@@ -205,7 +204,7 @@ func (w *Worker) EOF(s *Session) {
 // waits tells whether the client does nothing but wait: for an element, or for
 // replicas.
 func (s *Session) waits() bool {
-	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.cmd.Name == "wait"
+	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.cmd != nil && s.line.head.cmd.Name == "wait"
 }
 
 // Output is what should be written to the client now; empty for nothing. The

@@ -195,7 +195,7 @@ var bugs = []bug{
 	},
 	{
 		"E5: a client that leaves does not end its wait", "proxy/session.go",
-		"		waits.leave(w, s)\n", "		_ = waits\n",
+		"		s.blocking.leave(w, s)\n", "		_ = s\n",
 		"./proxy", "TestBlockedClientGone",
 	},
 	{

@@ -183,7 +183,7 @@ func (s *Session) Finished() bool {
 	if s.line.head != nil || s.out.size > 0 {
 		return false
 	}
-	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming|learning) == 0
+	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming|blocked) == 0
 }
 
 // Dead tells that the socket should be closed at once, whatever is unwritten.

@@ -2,7 +2,9 @@ package test
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"testing"
 	"time"
 
@@ -100,6 +102,32 @@ func TestDatabaseStays(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return c.Do("GET", "k").Kind == '$' })
 	c.Expect("4", "GET", "k")
 	c.Expect("[]", "KEYS", "l*")
+}
+
+// TestHalfClosedClients: one that has sent its commands and closed its side, as
+// printf | nc does, gets every answer.
+func TestHalfClosedClients(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
+	for send, want := range map[string]string{
+		"SELECT 3\r\nSET a 1\r\nSELECT 0\r\nGET a\r\nSELECT 3\r\nGET a\r\n": "+OK\r\n+OK\r\n+OK\r\n$-1\r\n+OK\r\n$1\r\n1\r\n",
+		"WATCH b\r\nMULTI\r\nSET b 1\r\nEXEC\r\nGET b\r\n":                  "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n1\r\n",
+		"SUBSCRIBE x\r\nUNSUBSCRIBE x\r\nNOSUCH\r\n":                        "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:0\r\n-ERR unknown command 'NOSUCH', with args beginning with: \r\n",
+		"SCRIPT KILL\r\nPING\r\n":                                           "-NOTBUSY No scripts in execution right now.\r\n+PONG\r\n",
+	} {
+		conn, err := net.Dial("tcp", k.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, send)
+		conn.(*net.TCPConn).CloseWrite()
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		got, err := io.ReadAll(conn)
+		if string(got) != want || err != nil {
+			t.Errorf("%q:\n got %q, %v\nwant %q", send, got, err, want)
+		}
+		conn.Close()
+	}
 }
 
 // TestDatabasesOfACluster: there is only one.

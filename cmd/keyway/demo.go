@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/alicebob/miniredis/v2"
+	embedded "github.com/alicebob/miniredis/v2/server"
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -49,6 +50,7 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 			return fmt.Errorf("starting an embedded node: %w", err)
 		}
 		defer m.Close()
+		m.Server().SetPreHook(noDocs)
 		name := string(rune('a' + i))
 		fmt.Fprintf(&yaml, "  - {name: %s, addr: %q}\n", name, m.Addr())
 		static = append(static, fmt.Sprintf("%s: %d-%d", name, i*16384/n, (i+1)*16384/n-1))
@@ -69,6 +71,16 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 	}
 	greet(out, table, srv.Addrs()[0])
 	return srv.Run(ctx)
+}
+
+// noDocs answers COMMAND DOCS, with which redis-cli begins: the embedded nodes
+// answer any COMMAND with another's reply, at which it ends.
+func noDocs(c *embedded.Peer, cmd string, args ...string) bool {
+	if !strings.EqualFold(cmd, "command") || len(args) == 0 || !strings.EqualFold(args[0], "docs") {
+		return false
+	}
+	c.WriteLen(0)
+	return true
 }
 
 func greet(w io.Writer, t *router.Table, addr net.Addr) {

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -149,6 +151,50 @@ func TestSlowReader(t *testing.T) {
 	lazy.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if got, err := io.CopyN(io.Discard, lazy, n*47); err != nil {
 		t.Errorf("the lazy client got %d of %d bytes: %v", got, n*47, err)
+	}
+}
+
+// TestD4CutInsideReply cuts the node's connection at random bytes of a large
+// reply: the client gets a true beginning and then the end of its connection,
+// clients of other nodes notice nothing, and the memory is given back.
+func TestD4CutInsideReply(t *testing.T) {
+	nodes := redistest.Three(t)
+	rng := rand.New(rand.NewPCG(4, 4))
+	var at atomic.Int64 // 0: not at all
+	f := redistest.NewFaults(t, nodes[0].Addr, func(int) redistest.Plan { return redistest.Plan{CutReply: int(at.Load()), Reset: true} })
+	k := redistest.Serve(t, redistest.Layouts([]*redistest.Node{{Addr: f.Addr}, nodes[1], nodes[2]})["slots"]).Ready()
+	key := keyOfSlot(1) // on the first node
+	const size = 64 << 20
+	block := strings.Repeat("0123456789abcdef", size/16)
+	nodes[0].Do("SET", key, block)
+	other := k.Dial()
+	before := heap()
+	for range scale(10, 30) {
+		at.Store(int64(100 + rng.IntN(size-200)))
+		f.CutAll()
+		redistest.Eventually(t, 10*time.Second, "the node is reached", func() bool { return k.Snapshot()[0].Nodes[0].Up })
+		conn, err := net.Dial("tcp", k.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET %s\r\n", key)
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		got, err := io.ReadAll(conn)
+		conn.Close()
+		if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("the connection did not end: %v", err)
+		}
+		head := fmt.Sprintf("$%d\r\n", size)
+		if whole := head + block; len(got) == 0 || len(got) >= len(whole) || string(got) != whole[:len(got)] {
+			t.Fatalf("cut at %d: the client got %d bytes that are no beginning of the reply", at.Load(), len(got))
+		}
+		other.Expect("OK", "SET", keyOfSlot(9000), "x")
+	}
+	at.Store(0)
+	f.CutAll()
+	k.Ready()
+	if grown := heap() - before; grown > 16<<20 {
+		t.Errorf("the heap has grown by %d KiB", grown>>10)
 	}
 }
 

@@ -274,3 +274,57 @@ func TestD7SpeaksUnasked(t *testing.T) {
 		})
 	}
 }
+
+// TestD7LeftOut has a node leave out a reply while it answers what follows. RESP
+// does not number replies, so the next ones go astray, but not for long: the
+// fence ends the connection, and then everything is right again.
+func TestD7LeftOut(t *testing.T) {
+	node := redistest.Start(t)
+	f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
+		if conn > 0 {
+			return redistest.Plan{}
+		}
+		return redistest.Plan{Reply: func(n int, reply []byte) ([]byte, time.Duration) {
+			if n == 100 {
+				return nil, 0
+			}
+			return reply, 0
+		}}
+	})
+	const fence = 20
+	k := redistest.Serve(t, fmt.Sprintf("layout: ring\nbackend: {integrity: %d}\nnodes: [{name: a, addr: \"%s\"}]\n", fence, f.Addr)).Ready()
+	c := k.Dial()
+	astray, lost, last := 0, 0, 0
+	for batch := range 100 {
+		for i := range 10 {
+			c.Send("ECHO", "x") // keyway's own
+			c.Send("SETRANGE", fmt.Sprintf("d7:%d", batch*10+i), strconv.Itoa(batch*10+i), "x")
+		}
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			if r, err := c.Receive(); err != nil || r.Text != "x" {
+				t.Fatal(r, err)
+			}
+			r, err := c.Receive()
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case r.Kind == '-':
+				lost++
+			case r.Int != int64(batch*10+i+1): // the length of the string
+				astray++
+				last = batch*10 + i
+			}
+		}
+	}
+	t.Logf("%d replies astray, %d commands of unknown outcome or refused", astray, lost)
+	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return c.Do("STRLEN", "d7:1").Kind == ':' })
+	if n := k.Snapshot()[0].Nodes[0].Violations; n != 1 {
+		t.Errorf("%d violations were seen", n)
+	}
+	if astray > 2*fence || last > 100+3*fence {
+		t.Errorf("%d replies went astray, the last one that of command %d", astray, last)
+	}
+}

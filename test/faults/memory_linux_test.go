@@ -373,7 +373,7 @@ func TestN3Storm(t *testing.T) {
 	if rate > 2 {
 		t.Errorf("%.1f attempts to connect a second to each node", rate)
 	}
-	if down > healthy*1.2 {
+	if *long && down > healthy*1.2 { // over a few seconds it says little
 		t.Errorf("a command that fails takes %.1f us of processor time, one that does not %.1f", down, healthy)
 	}
 	l.halt()

@@ -92,11 +92,11 @@ func (t *tally) class(text string) fate {
 type load struct {
 	addr    string
 	clients int
-	depth   int    // longest pipeline of every other client; 1 of the others
-	keys    int    // of each kind, for each client; 0 means 10
-	prefix  string // of all keys
-	size    int    // largest padding; 0 means 200
-	replies int64
+	depth   int           // longest pipeline of every other client; 1 of the others
+	keys    int           // of each kind, for each client; 0 means 10
+	prefix  string        // of all keys
+	size    int           // largest padding; 0 means 200
+	replies int64         // after so many, those that were refused not counted, it ends
 	pause   time.Duration // between a client's pipelines
 	within  time.Duration // a pipeline that takes longer is late; 0: no bound
 
@@ -140,7 +140,7 @@ func (l *load) start(t *testing.T) *load {
 }
 
 func (l *load) over() bool {
-	return l.stopped.Load() || l.replies > 0 && l.tally.replies.Load() >= l.replies
+	return l.stopped.Load() || l.replies > 0 && l.tally.replies.Load()-l.notExecuted.Load() >= l.replies
 }
 
 // halt ends the load and waits for its clients.
@@ -337,6 +337,7 @@ func (c *client) talk(conn *redistest.Client) error {
 		if err := conn.Flush(); err != nil {
 			return err
 		}
+		refusals := l.notExecuted.Load()
 		read, hangup := n, c.rng.IntN(1000) < l.hangup
 		if hangup {
 			read = c.rng.IntN(n + 1)
@@ -369,6 +370,8 @@ func (c *client) talk(conn *redistest.Client) error {
 		}
 		if l.pause > 0 {
 			time.Sleep(l.pause)
+		} else if l.notExecuted.Load() > refusals && l.replies > 0 {
+			time.Sleep(2 * time.Millisecond) // as clients do whose commands are refused
 		}
 	}
 	return nil

@@ -148,11 +148,12 @@ func (w *Worker) deliver(r *request, b []byte) {
 
 const (
 	// A node's connection is not read from while a client is this far behind
-	// with a large reply of it, as long as the client takes some of it all
-	// along, and no longer than patience. Others wait behind the reply anyway
-	// for as long as its transfer takes; a client that lags beyond that gets
-	// the rest buffered, up to its limit, and holds up nobody.
+	// with a large reply of it, as long as the client takes keepsUp of it in
+	// every stallTime, and no longer than patience. Others wait behind the reply
+	// anyway for as long as its transfer takes; a client that lags beyond that
+	// gets the rest buffered, up to its limit, and holds up nobody.
 	stallTime = 15 * int64(1e6)
+	keepsUp   = 64 << 10
 	patience  = int64(1e9)
 )
 
@@ -162,7 +163,7 @@ func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
 		return
 	}
 	t := s.troubled()
-	t.waitsFor, t.waitsSince, t.took = conn, w.now, w.now
+	t.waitsFor, t.waitsSince, t.took, t.taken = conn, w.now, w.now, 0
 	conn.Pause(true)
 	w.lagging = append(w.lagging, s)
 }

@@ -49,7 +49,8 @@ type trouble struct {
 	away       []*call    // whose error is being looked into
 	waitsFor   *pool.Conn // paused until the client has taken what came of a large reply
 	waitsSince int64
-	took       int64 // when the client last took anything, while it is waited for
+	took       int64 // when the client last kept up, while it is waited for
+	taken      int   // bytes since then
 	txn        *txn  // from WATCH or MULTI to EXEC
 	blocking   *blocking
 	subs       *subscriptions
@@ -225,7 +226,10 @@ func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
 	s.out.wrote(s.w, n)
 	if s.waitsFor != nil {
-		if s.took = s.w.now; s.out.size < softOutput/4 {
+		if s.taken += n; s.taken >= keepsUp {
+			s.took, s.taken = s.w.now, 0
+		}
+		if s.out.size < softOutput/4 {
 			s.w.letGo(s)
 		}
 	}

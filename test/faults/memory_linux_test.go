@@ -146,7 +146,9 @@ func TestM3Dribble(t *testing.T) {
 			redistest.Eventually(t, 10*time.Second, "all is read but the last byte", func() bool { return k.Snapshot()[0].BytesIn == uint64(len(command)-1) })
 			grown := heap() - before
 			t.Logf("%d bytes one by one: %s of processor time, %d KiB of memory", len(command), used, grown>>10)
-			if used > 3*time.Second {
+			// A wake-up for each byte takes some 4 us on a machine that is idle;
+			// what looked at the whole command again for each would take hours.
+			if used > time.Duration(len(command))*10*time.Microsecond {
 				t.Errorf("%s of processor time", used)
 			}
 			if limit := int64(2*len(command) + 1<<20); grown > limit { // where its arguments are takes eight bytes for each
@@ -207,7 +209,7 @@ func TestM5SlowReaders(t *testing.T) {
 	nodes := redistest.Three(t)
 	const limit = 2 << 20
 	adminAddr, adminYAML := admin(t)
-	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["ring"]+"limits: {client_output: 2mb}\n")
+	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["slots"]+"limits: {client_output: 2mb}\nbackend: {request_timeout: 20s}\n") // Redis needs a second or two for a GiB
 	l := (&load{addr: p.Addr, clients: 50, depth: 4, pause: 2 * time.Millisecond}).start(t)
 	c := redistest.Dial(t, p.Addr)
 	for i := range 9 {
@@ -222,7 +224,7 @@ func TestM5SlowReaders(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, conn := range connect(t, p.Addr, slow) {
 		conn.(*net.TCPConn).SetReadBuffer(4096)
-		fmt.Fprintf(conn, "GET big:%d\r\nGET big:%d\r\n", i%9, (i+1)%9)
+		fmt.Fprintf(conn, "GET big:%d\r\n", i%9)
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -301,7 +303,7 @@ func TestM8Idle(t *testing.T) {
 	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
 	k := redistest.Serve(t, yaml).Ready()
 	p := redistest.ServeProcess(t, yaml)
-	n := scale(4_000, 9_000)
+	n := scale(4_000, 6_000) // three descriptors each, of the test's 20,000
 	before, rss := heap(), p.RSS()
 	for _, addr := range []string{k.Addr, p.Addr} {
 		port, _ := strconv.Atoi(addr[strings.LastIndexByte(addr, ':')+1:])

@@ -37,6 +37,7 @@ func (p *poller) open() (err error) {
 func (p *poller) close() {
 	p.endTurn()
 	unix.Close(p.epfd)
+	p.epfd = -1
 }
 
 func (p *poller) wake() {
@@ -135,6 +136,10 @@ func (l *Loop) Modify(fd int, read, write bool) error {
 // Close stops watching a descriptor and closes it when the turn ends: until
 // then its number cannot mean another socket.
 func (l *Loop) Close(fd int) {
+	if l.poll.epfd < 0 { // the loop has ended: there is no turn to wait for
+		unix.Close(fd)
+		return
+	}
 	l.poll.handlers[fd] = nil
 	// It is about to be closed, which removes it anyway.
 	_ = unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_DEL, fd, nil)

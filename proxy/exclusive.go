@@ -84,6 +84,11 @@ func (w *Worker) tickExclusive() {
 			}
 		}
 	}
+	w.closeDoomed()
+}
+
+// closeDoomed closes the connections that nobody needs any more.
+func (w *Worker) closeDoomed() {
 	for len(w.doomed) > 0 {
 		c := w.doomed[len(w.doomed)-1]
 		w.doomed = w.doomed[:len(w.doomed)-1]

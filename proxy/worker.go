@@ -362,6 +362,7 @@ func (w *Worker) Shut() {
 	for _, n := range w.nodes {
 		n.close(w.now, "keyway is stopping")
 	}
+	w.closeDoomed()
 }
 
 // Up tells how many masters have a connection that is ready, of how many.

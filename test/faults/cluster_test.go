@@ -170,3 +170,20 @@ func TestN2FrozenNode(t *testing.T) {
 	census(t, k.Addr, nodes)
 	health(t, k)
 }
+
+// TestN2FrozenSeed freezes the only seed, which is asked for the topology too,
+// and has another master change places with its replica: the topology is
+// learned from the other nodes without delay.
+func TestN2FrozenSeed(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 1)
+	seed := c.Nodes[3] // a replica: the cluster goes on without it
+	k := redistest.Serve(t, "layout: slots\nslots: {seeds: ["+seed.Addr+"]}\n").Ready()
+	seed.Freeze()
+	defer seed.Thaw()
+	c.Nodes[1].Kill()
+	redistest.Eventually(t, 30*time.Second, "the replica is promoted", func() bool { return c.Owner(4, 5462) == 4 })
+	promoted := time.Now()
+	probe := k.Dial()
+	redistest.Eventually(t, 5*time.Second, "keyway serves the dead master's slots again", func() bool { return probe.Do("SET", keyOfSlot(8000), "x").Text == "OK" })
+	t.Logf("served again %s after the promotion", time.Since(promoted).Round(time.Millisecond))
+}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -13,8 +14,20 @@ import (
 // long asks for the long forms: go test ./test/faults -args -long
 var long = flag.Bool("long", false, "run the long forms of the tests")
 
+// settled gives go-redis, which looks once a second whether its pool was closed
+// while a node could not be reached, the time to notice.
+type settled struct{ *testing.M }
+
+func (m settled) Run() int {
+	code := m.M.Run()
+	for deadline := time.Now().Add(3 * time.Second); goleak.Find() != nil && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return code
+}
+
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(settled{m}, goleak.Cleanup(func(code int) {
 		redistest.RemoveBuilt()
 		os.Exit(code)
 	}))

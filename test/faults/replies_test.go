@@ -328,3 +328,25 @@ func TestD7LeftOut(t *testing.T) {
 		t.Errorf("%d replies went astray, the last one that of command %d", astray, last)
 	}
 }
+
+// TestD3ClientsCut cuts the connections between clients and keyway at random
+// bytes, in the middle of requests and of replies.
+func TestD3ClientsCut(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]).Ready()
+	f := redistest.NewFaults(t, k.Addr, func(conn int) redistest.Plan {
+		at := 1 + conn*7919%20_000
+		if conn%2 == 0 {
+			return redistest.Plan{CutRequest: at, Reset: conn%4 == 0}
+		}
+		return redistest.Plan{CutReply: at, Reset: conn%4 == 1}
+	})
+	l := (&load{addr: f.Addr, clients: 20, replies: int64(scale(30_000, 1_000_000)), reconnect: true}).start(t)
+	l.wg.Wait()
+	if l.tally.lost.Load() == 0 {
+		t.Error("no connection was cut")
+	}
+	l.settle(t, k.Addr)
+	census(t, k.Addr, nodes)
+	health(t, k)
+}

@@ -303,7 +303,7 @@ func TestM8Idle(t *testing.T) {
 	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
 	k := redistest.Serve(t, yaml).Ready()
 	p := redistest.ServeProcess(t, yaml)
-	n := scale(4_000, 6_000) // three descriptors each, of the test's 20,000
+	n := scale(4_000, 6_000)       // three descriptors each, of the test's 20,000
 	sockets := make([]int, 0, 2*n) // bare ones: what the test itself takes must not count
 	defer func() {
 		for _, fd := range sockets {

@@ -350,3 +350,64 @@ func TestD3ClientsCut(t *testing.T) {
 	census(t, k.Addr, nodes)
 	health(t, k)
 }
+
+// plans is a fault of every kind, at random places.
+func plans(rng *rand.Rand) redistest.Plan {
+	at := 1 + rng.IntN(20_000)
+	return [...]redistest.Plan{
+		{CutRequest: at, Reset: true},
+		{CutRequest: at, HalfClose: true},
+		{CutReply: at},
+		{CutReply: at, HalfClose: true},
+		{CutBefore: 1 + rng.IntN(500)},
+		{CutBefore: 1 + rng.IntN(500), Reset: true},
+		{DeafRequest: at},
+		{DeafReply: at},
+		{OneByOne: true, CutReply: 10 * at},
+		{OneByOne: true, CutRequest: 10 * at, Reset: true},
+		{},
+	}[rng.IntN(11)]
+}
+
+// TestD3EveryPlan has a fault of every kind on the connections to the nodes and
+// on those of the clients, many times over.
+func TestD3EveryPlan(t *testing.T) {
+	nodes := redistest.Three(t)
+	var mu sync.Mutex
+	rng, calm := rand.New(rand.NewPCG(3, 3)), false
+	next := func(int) redistest.Plan {
+		mu.Lock()
+		defer mu.Unlock()
+		if calm {
+			return redistest.Plan{}
+		}
+		return plans(rng)
+	}
+	var proxies []*redistest.Node
+	var toNodes []*redistest.Faults
+	for _, n := range nodes {
+		f := redistest.NewFaults(t, n.Addr, next)
+		toNodes, proxies = append(toNodes, f), append(proxies, &redistest.Node{Addr: f.Addr})
+	}
+	k := redistest.Serve(t, redistest.Layouts(proxies)["slots"]+"backend: {request_timeout: 300ms, connect_timeout: 300ms}\n").Ready()
+	f := redistest.NewFaults(t, k.Addr, next)
+	l := (&load{addr: f.Addr, clients: 20, replies: int64(scale(20_000, 500_000)), reconnect: true}).start(t)
+	for !l.over() {
+		time.Sleep(300 * time.Millisecond) // as long as a deaf client waits
+		f.CutAll()
+	}
+	l.wg.Wait()
+	if l.tally.lost.Load() == 0 || l.unknown.Load() == 0 || l.notExecuted.Load() == 0 {
+		t.Error("not every outcome was met")
+	}
+	mu.Lock()
+	calm = true
+	mu.Unlock()
+	for _, p := range toNodes {
+		p.CutAll() // a deaf one would yet cost the census an answer
+	}
+	k.Ready()
+	l.settle(t, k.Addr)
+	census(t, k.Addr, nodes)
+	health(t, k)
+}

@@ -23,6 +23,8 @@ type Faults struct {
 	count int
 	wg    sync.WaitGroup
 	ln    net.Listener
+	end   sync.Once
+	ended chan struct{} // closed with the proxy
 }
 
 // Plan is what happens to one connection. The zero Plan passes everything.
@@ -30,8 +32,18 @@ type Plan struct {
 	// CutRequest and CutReply end the connection after so many bytes towards
 	// the node, or from it; 0 for never, -1 for at once.
 	CutRequest, CutReply int
+	// CutBefore ends it in the place of the reply of that number, counted from
+	// 1: the node has carried the request out. 0 for never.
+	CutBefore int
 	// Reset ends it with RST instead of FIN.
 	Reset bool
+	// HalfClose ends only the direction that a cut is in; the other goes on.
+	HalfClose bool
+	// OneByOne passes every byte in a segment of its own.
+	OneByOne bool
+	// DeafRequest and DeafReply stop reading after so many bytes towards the
+	// node, or from it: the sender's window closes. 0 for never.
+	DeafRequest, DeafReply int
 	// Greeting is said to whoever connects before anything else.
 	Greeting string
 	// Reply is told each whole reply and its number, from 0; it returns what
@@ -47,7 +59,7 @@ func NewFaults(t testing.TB, target string, plan func(conn int) Plan) *Faults {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Faults{t: t, Addr: ln.Addr().String(), target: target, plan: plan, conns: map[net.Conn]bool{}, ln: ln}
+	f := &Faults{t: t, Addr: ln.Addr().String(), target: target, plan: plan, conns: map[net.Conn]bool{}, ln: ln, ended: make(chan struct{})}
 	f.wg.Add(1)
 	go f.accept()
 	t.Cleanup(f.Close)
@@ -57,6 +69,7 @@ func NewFaults(t testing.TB, target string, plan func(conn int) Plan) *Faults {
 // Close ends the proxy and every connection through it.
 func (f *Faults) Close() {
 	f.ln.Close()
+	f.end.Do(func() { close(f.ended) })
 	f.CutAll()
 	f.wg.Wait()
 }
@@ -87,16 +100,33 @@ func (f *Faults) accept() {
 		f.mu.Lock()
 		n := f.count
 		f.count++
-		f.conns[c] = true
 		f.mu.Unlock()
 		f.wg.Add(1)
 		go func() {
 			defer f.wg.Done()
 			f.serve(c, f.plan(n))
-			f.mu.Lock()
-			delete(f.conns, c)
-			f.mu.Unlock()
 		}()
+	}
+}
+
+// track has CutAll know of connections until the returned function is called.
+func (f *Faults) track(conns ...net.Conn) (forget func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range conns {
+		f.conns[c] = true
+		select {
+		case <-f.ended:
+			c.Close() // CutAll has been
+		default:
+		}
+	}
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, c := range conns {
+			delete(f.conns, c)
+		}
 	}
 }
 
@@ -106,6 +136,7 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 		near.Close()
 		return
 	}
+	defer f.track(near, far)()
 	end := func() {
 		if p.Reset {
 			near.(*net.TCPConn).SetLinger(0)
@@ -123,34 +154,51 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 	}
 	var both sync.WaitGroup
 	both.Add(2)
-	go func() {
+	way := func(dst, src net.Conn, cut, deaf int, pass func(io.Writer, io.Reader)) {
 		defer both.Done()
-		passBytes(far, near, p.CutRequest)
-		end()
-	}()
-	go func() {
-		defer both.Done()
-		if p.Reply != nil {
-			passReplies(near, far, p.Reply)
-		} else {
-			passBytes(near, far, p.CutReply)
+		from := io.Reader(src)
+		if limit := max(cut, deaf); limit > 0 {
+			from = io.LimitReader(src, int64(limit))
+		}
+		to := io.Writer(dst)
+		if p.OneByOne {
+			to = oneByOne{dst}
+		}
+		pass(to, from)
+		switch {
+		case deaf > 0:
+			<-f.ended // the other way goes on, and ends both
+		case p.HalfClose:
+			dst.(*net.TCPConn).CloseWrite()
+			return
 		}
 		end()
-	}()
+	}
+	go way(far, near, p.CutRequest, p.DeafRequest, func(dst io.Writer, src io.Reader) { io.Copy(dst, src) })
+	go way(near, far, p.CutReply, p.DeafReply, func(dst io.Writer, src io.Reader) {
+		if p.Reply == nil && p.CutBefore == 0 {
+			io.Copy(dst, src)
+			return
+		}
+		passReplies(dst, src, p)
+	})
 	both.Wait()
 }
 
-// passBytes copies until the end, or until limit bytes have passed.
-func passBytes(dst io.Writer, src io.Reader, limit int) {
-	if limit > 0 {
-		io.CopyN(dst, src, int64(limit))
-		return
+// oneByOne writes every byte by itself.
+type oneByOne struct{ w io.Writer }
+
+func (o oneByOne) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := o.w.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
 	}
-	io.Copy(dst, src)
+	return len(b), nil
 }
 
-// passReplies lets change have its way with each whole reply.
-func passReplies(dst io.Writer, src io.Reader, change func(int, []byte) ([]byte, time.Duration)) {
+// passReplies does with each whole reply what the plan says.
+func passReplies(dst io.Writer, src io.Reader, p Plan) {
 	var scan resp.Scanner
 	var reply []byte
 	buf := make([]byte, 64<<10)
@@ -166,8 +214,13 @@ func passReplies(dst io.Writer, src io.Reader, change func(int, []byte) ([]byte,
 			if !done {
 				continue
 			}
-			out, wait := change(n, reply)
-			n++
+			out, wait := reply, time.Duration(0)
+			if p.Reply != nil {
+				out, wait = p.Reply(n, reply)
+			}
+			if n++; n == p.CutBefore {
+				return
+			}
 			time.Sleep(wait)
 			if _, err := dst.Write(out); err != nil {
 				return

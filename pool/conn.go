@@ -241,7 +241,11 @@ func (c *Conn) SendOwned(to Receiver, frame []byte, now, deadline int64) {
 	c.mark()
 }
 
-var asking = []byte("*1\r\n$6\r\nASKING\r\n")
+// Asking is the command that lets the next one, or the next transaction, use a
+// slot that is being imported.
+const Asking = "*1\r\n$6\r\nASKING\r\n"
+
+var asking = []byte(Asking)
 
 // SendAsking queues ASKING and frame next to each other in one buffer, so that
 // they leave in one write and nothing comes between.

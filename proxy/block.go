@@ -53,20 +53,15 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 	if pos == 0 && (cmd.Name == "xread" || cmd.Name == "xreadgroup") {
 		return w.byKey(s, cmd, a)
 	}
-	w.keys = cmd.Keys(a, w.keys[:0])
-	if len(w.keys) == 0 {
+	group, id, crossing := w.place(cmd, a)
+	switch {
+	case crossing != "":
+		return w.answerError(s, cmd, crossing)
+	case len(w.keys) == 0:
 		return w.toAny(s, cmd, a) // it makes no sense: the node says why, at once
-	}
-	group, id := w.table.Place(a.Arg(w.keys[0]))
-	for _, k := range w.keys[1:] {
-		if g, other := w.table.Place(a.Arg(k)); g != group {
-			return w.answerError(s, cmd, w.crossing(a, w.keys[0], id, k, other))
-		}
-	}
-	if id == router.None {
+	case id == router.None:
 		return w.unowned(s, cmd, a, group)
-	}
-	if s.inflight > 0 {
+	case s.inflight > 0:
 		s.set(held) // what the client sent before, on other connections, comes first
 		return false
 	}

@@ -89,15 +89,12 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	if cmd.Single > 0 {
 		group, id = w.table.Place(a.Arg(cmd.Single))
 	} else {
-		w.keys = cmd.Keys(a, w.keys[:0])
-		if len(w.keys) == 0 {
+		var crossing string
+		switch group, id, crossing = w.place(cmd, a); {
+		case crossing != "":
+			return w.answerError(s, cmd, crossing)
+		case len(w.keys) == 0:
 			return w.toAny(s, cmd, a)
-		}
-		group, id = w.table.Place(a.Arg(w.keys[0]))
-		for _, k := range w.keys[1:] {
-			if g, other := w.table.Place(a.Arg(k)); g != group {
-				return w.answerError(s, cmd, w.crossing(a, w.keys[0], id, k, other))
-			}
 		}
 	}
 	if id == router.None {
@@ -121,6 +118,21 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	w.sendFrame(s, &r.call, n, a)
 	return true
+}
+
+// place finds where all keys of a command, which are then in w.keys, live
+// together. crossing is the error to answer with when they do not.
+func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id router.NodeID, crossing string) {
+	group, id = -1, router.None
+	w.keys = cmd.Keys(a, w.keys[:0])
+	for i, k := range w.keys {
+		g, owner := w.table.Place(a.Arg(k))
+		if i > 0 && g != group {
+			return group, id, w.crossing(a, w.keys[0], id, k, owner)
+		}
+		group, id = g, owner
+	}
+	return group, id, ""
 }
 
 // sendFrame sends a whole command, giving its buffer away when it is large.

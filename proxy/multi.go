@@ -55,7 +55,6 @@ var (
 	multiFrame   = []byte("*1\r\n$5\r\nMULTI\r\n")
 	execFrame    = []byte("*1\r\n$4\r\nEXEC\r\n")
 	unwatchFrame = []byte("*1\r\n$7\r\nUNWATCH\r\n")
-	askingFrame  = []byte("*1\r\n$6\r\nASKING\r\n")
 	nullArray    = []byte("*-1\r\n")
 )
 
@@ -83,10 +82,10 @@ func (t *txn) add(frame []byte) {
 
 // behindAsking is the block with ASKING in front, which covers all of it.
 func (t *txn) behindAsking() (block []byte, ends []int) {
-	block = append(append(block, askingFrame...), t.block...)
-	ends = append(ends, len(askingFrame))
+	block = append(append(block, pool.Asking...), t.block...)
+	ends = append(ends, len(pool.Asking))
 	for _, e := range t.ends {
-		ends = append(ends, e+len(askingFrame))
+		ends = append(ends, e+len(pool.Asking))
 	}
 	return block, ends
 }
@@ -163,22 +162,20 @@ var queuedLocals = map[string]bool{"ping": true, "echo": true, "time": true, "pu
 // join has the transaction take in a command's keys. It returns the error if
 // they live elsewhere.
 func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
-	w.keys = cmd.Keys(a, w.keys[:0])
-	for i, k := range w.keys {
-		group, id := w.table.Place(a.Arg(k))
-		switch {
-		case id < 0 && w.table.Slotted():
-			return errSlotUnbound
-		case id < 0:
-			return errNoRule(a.Arg(k))
-		case t.group >= 0 && group != t.group && i > 0:
-			_, first := w.table.Place(a.Arg(w.keys[0]))
-			return w.crossing(a, w.keys[0], first, k, id)
-		case t.group >= 0 && group != t.group:
-			return errCrossSlot
-		}
-		t.group = group
+	group, id, crossing := w.place(cmd, a)
+	switch {
+	case crossing != "":
+		return crossing
+	case len(w.keys) == 0:
+		return ""
+	case id < 0 && w.table.Slotted():
+		return errSlotUnbound
+	case id < 0:
+		return errNoRule(a.Arg(w.keys[0]))
+	case t.group >= 0 && group != t.group:
+		return errCrossSlot
 	}
+	t.group = group
 	return ""
 }
 

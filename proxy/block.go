@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"time"
@@ -220,11 +221,11 @@ func (b *blocking) remaining(w *Worker, frame []byte) []byte {
 	return out
 }
 
-// Unblock ends what the client of that id waits for, as CLIENT UNBLOCK does: as
+// unblock ends what the client of that id waits for, as CLIENT UNBLOCK does: as
 // if its time were up, or with an error. The node is asked to, so that nothing
 // is popped for nobody. It tells whether the client is this worker's and was
 // blocked.
-func (w *Worker) Unblock(id uint64, withError bool) bool {
+func (w *Worker) unblock(id uint64, withError bool) bool {
 	for _, s := range w.sessions {
 		if s.id != id {
 			continue
@@ -283,41 +284,10 @@ func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	if !ok {
 		return w.answerError(s, cmd, errNotInteger)
 	}
-	owner := int(uint64(id-1) % uint64(w.o.Workers))
-	if owner == w.o.Index || id < 1 {
-		n := int64(0)
-		if w.Unblock(uint64(id), withError) {
-			n = 1
+	return w.askAll(s, cmd, func(o *Worker) []byte {
+		if o.unblock(uint64(id), withError) {
+			return []byte{1}
 		}
-		return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], n))
-	}
-	r := w.newRequest(s, cmd)
-	r.call.node, r.call.group = &node{w: w}, -1
-	s.inflight++
-	w.token++
-	w.asked[w.token] = &r.call
-	w.ready.Unblocks = append(w.ready.Unblocks, Unblock{Token: w.token, Worker: owner, ID: uint64(id), WithError: withError})
-	return true
-}
-
-// Unblock is a CLIENT UNBLOCK for a sibling's client; see Ready.
-type Unblock struct {
-	Token     uint64
-	Worker    int // its index
-	ID        uint64
-	WithError bool
-}
-
-// Unblocked brings the sibling's answer.
-func (w *Worker) Unblocked(token uint64, found bool) {
-	c := w.asked[token]
-	if c == nil {
-		return
-	}
-	delete(w.asked, token)
-	n := int64(0)
-	if found {
-		n = 1
-	}
-	w.settleFor(c, resp.AppendInt(nil, n))
+		return nil
+	}, func(answers [][]byte) []byte { return resp.AppendInt(nil, int64(len(bytes.Join(answers, nil)))) })
 }

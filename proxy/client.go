@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -103,21 +104,12 @@ func (s *Session) subscriptions(pattern bool) int {
 	return len(s.subs.of(pattern))
 }
 
-// AppendClients appends the lines of all clients of this worker, for CLIENT
-// LIST on another.
-func (w *Worker) AppendClients(b []byte) []byte {
+// appendClients appends the lines of all clients of this worker.
+func (w *Worker) appendClients(b []byte) []byte {
 	for _, s := range w.sessions {
 		b = w.appendClient(b, s)
 	}
 	return b
-}
-
-// gather is a CLIENT LIST that waits for the other workers' clients.
-type gather struct {
-	c     *call
-	text  []byte
-	left  int
-	known map[string]bool // ids asked for; nil for all
 }
 
 // clientList answers CLIENT LIST [TYPE normal] [ID id ...]: the clients of all
@@ -149,50 +141,21 @@ func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	if none {
 		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], nil))
 	}
-	g := &gather{text: w.AppendClients(nil), left: w.o.Workers - 1, known: ids}
-	if g.left == 0 {
-		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], g.pick()))
-	}
-	r := w.newRequest(s, cmd)
-	g.c = &r.call
-	g.c.node = &node{w: w}
-	s.inflight++
-	w.token++
-	w.gathers[w.token] = g
-	w.ready.Gathers = append(w.ready.Gathers, w.token)
-	return true
+	return w.askAll(s, cmd, func(o *Worker) []byte { return o.appendClients(nil) }, func(lists [][]byte) []byte {
+		return resp.AppendBulk(nil, pick(bytes.Join(lists, nil), ids))
+	})
 }
 
-// pick returns the lines that were asked for.
-func (g *gather) pick() []byte {
-	if g.known == nil {
-		return g.text
+// pick returns the lines of the clients with these ids; all if ids is nil.
+func pick(list []byte, ids map[string]bool) (picked []byte) {
+	if ids == nil {
+		return list
 	}
-	var b []byte
-	for line := range strings.Lines(string(g.text)) {
-		id, _, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
-		if g.known[id] {
-			b = append(b, line...)
+	for line := range bytes.Lines(list) {
+		id, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("id=")), []byte(" "))
+		if ids[string(id)] {
+			picked = append(picked, line...)
 		}
 	}
-	return b
-}
-
-// Gathered brings one sibling's answer (AppendClients) to Ready.Gathers.
-func (w *Worker) Gathered(token uint64, text []byte) {
-	g := w.gathers[token]
-	if g == nil {
-		return
-	}
-	g.text = append(g.text, text...)
-	if g.left--; g.left > 0 {
-		return
-	}
-	delete(w.gathers, token)
-	if g.c.req.sess == nil {
-		g.c.req.parts--
-		w.freeIfDone(g.c.req)
-		return
-	}
-	w.settle(g.c, resp.AppendBulk(w.scratch[:0], g.pick()))
+	return picked
 }

@@ -190,9 +190,9 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 			return true
 		}
 	case "script|load":
-		w.learnScript(a.Arg(2), true)
+		w.learnScript(a.Arg(2))
 	case "script|flush":
-		w.forgetScripts(true)
+		w.forgetScripts()
 	}
 	r.merge = w.getMerger(len(w.masters))
 	r.parts = len(w.masters)

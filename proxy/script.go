@@ -77,30 +77,21 @@ func (sc *scriptCache) reset() { *sc = scriptCache{seed: sc.seed} }
 // noteScript remembers the script of an EVAL.
 func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
 	if cmd.Name == "eval" || cmd.Name == "eval_ro" {
-		w.learnScript(a.Arg(1), true)
+		w.learnScript(a.Arg(1))
 	}
 }
 
-func (w *Worker) learnScript(body []byte, tell bool) {
-	if w.scripts.add(body) && tell && w.o.Workers > 1 {
-		w.ready.Scripts = append(w.ready.Scripts, bytes.Clone(body))
+// learnScript has every worker remember a script.
+func (w *Worker) learnScript(body []byte) {
+	if w.scripts.add(body) && w.o.Workers > 1 {
+		body = bytes.Clone(body)
+		w.tellSiblings(func(o *Worker) { o.scripts.add(body) })
 	}
 }
 
-func (w *Worker) forgetScripts(tell bool) {
+func (w *Worker) forgetScripts() {
 	w.scripts.reset()
-	if tell && w.o.Workers > 1 {
-		w.ready.Scripts = append(w.ready.Scripts, nil)
-	}
-}
-
-// LearnScript brings what a sibling's Ready.Scripts said.
-func (w *Worker) LearnScript(body []byte) {
-	if body == nil {
-		w.forgetScripts(false)
-		return
-	}
-	w.learnScript(body, false)
+	w.tellSiblings(func(o *Worker) { o.scripts.reset() })
 }
 
 // inFull returns an EVALSHA as the EVAL of its script, for a node that is not

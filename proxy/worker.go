@@ -90,13 +90,12 @@ type Worker struct {
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for parts of commands
 
-	doomed  []*pool.Conn // exclusive connections to close
-	scripts scriptCache
-	learned map[string]*command.Command
-	hub     *hub
-	gathers map[uint64]*gather
-	asked   map[uint64]*call // CLIENT UNBLOCKs that siblings are asked for
-	token   uint64
+	doomed    []*pool.Conn // exclusive connections to close
+	scripts   scriptCache
+	learned   map[string]*command.Command
+	hub       *hub
+	questions map[uint64]*question // by token
+	token     uint64
 
 	redisVersion string
 	versionAsked bool
@@ -115,12 +114,10 @@ type Ready struct {
 	// read only from those that are Reading.
 	Sessions []*Session
 
-	Refresh  bool      // the topology should be fetched anew
-	Unblocks []Unblock // have the worker named Unblock, and give its answer to Unblocked
-	Gathers  []uint64  // answer each with Worker.Gathered, once for every sibling
-	Scripts  [][]byte  // tell every sibling (Worker.LearnScript); nil: forget all
-	Notes    []string  // for the log: something an operator should know of a peer
-	Garbage  int       // bytes of large buffers that nothing needs any more
+	Refresh bool     // the topology should be fetched anew
+	Asks    []Ask    // have every sibling Do it, and give each answer to Answered
+	Notes   []string // for the log: something an operator should know of a peer
+	Garbage int      // bytes of large buffers that nothing needs any more
 }
 
 // node is a server that keys live on.
@@ -174,9 +171,9 @@ func New(o Options, table *router.Table) *Worker {
 		byName:  map[string]*node{},
 		parser:  new(resp.Parser),
 		learned: map[string]*command.Command{},
-		gathers: map[uint64]*gather{},
-		asked:   map[uint64]*call{},
 		stats:   newStats(),
+
+		questions: map[uint64]*question{},
 
 		scratch:      make([]byte, 0, 4<<10),
 		redisVersion: "7.0.0",
@@ -344,7 +341,8 @@ func (w *Worker) EndTurn() *Ready {
 func (w *Worker) Taken() {
 	r := &w.ready
 	r.Refresh, r.Garbage = false, 0
-	r.Gathers, r.Scripts, r.Notes, r.Unblocks = r.Gathers[:0], r.Scripts[:0], r.Notes[:0], r.Unblocks[:0]
+	clear(r.Asks)
+	r.Asks, r.Notes = r.Asks[:0], r.Notes[:0]
 }
 
 // Clients is the number of open sessions.

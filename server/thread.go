@@ -344,28 +344,17 @@ func (t *thread) relay(r *proxy.Ready) {
 	if r.Refresh {
 		t.srv.refresh()
 	}
-	for _, token := range r.Gathers {
+	for _, ask := range r.Asks {
 		for _, other := range t.srv.threads {
-			if other != t {
-				other.loop.Post(func() {
-					text := other.worker.AppendClients(nil)
-					t.loop.Post(func() { t.worker.Gathered(token, text) })
-				})
+			if other == t {
+				continue
 			}
-		}
-	}
-	for _, u := range r.Unblocks {
-		other := t.srv.threads[u.Worker]
-		other.loop.Post(func() {
-			found := other.worker.Unblock(u.ID, u.WithError)
-			t.loop.Post(func() { t.worker.Unblocked(u.Token, found) })
-		})
-	}
-	for _, script := range r.Scripts {
-		for _, other := range t.srv.threads {
-			if other != t {
-				other.loop.Post(func() { other.worker.LearnScript(script) })
-			}
+			other.loop.Post(func() {
+				answer := ask.Do(other.worker)
+				if ask.Token != 0 {
+					t.loop.Post(func() { t.worker.Answered(ask.Token, answer) })
+				}
+			})
 		}
 	}
 	for _, note := range r.Notes {

@@ -95,11 +95,11 @@ func (w *Worker) forgetScripts() {
 }
 
 // inFull returns an EVALSHA as the EVAL of its script, for a node that is not
-// known to have it, or nil if it may go as it is. An EVAL is never answered with
+// known to have it (or whichever node it may be: nil), or nil if it may go as it is. An EVAL is never answered with
 // Redis's own NOSCRIPT, so what comes back is beyond doubt. The bytes are valid
 // until the next call.
 func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
-	if cmd.Name != "evalsha" && cmd.Name != "evalsha_ro" || n.proven[string(a.Arg(1))] {
+	if cmd.Name != "evalsha" && cmd.Name != "evalsha_ro" || n != nil && n.proven[string(a.Arg(1))] {
 		return nil
 	}
 	body := w.scripts.body(a.Arg(1))

@@ -73,7 +73,7 @@ func busiest(parts [][]byte) []byte {
 			continue
 		}
 		_, rest, _ = resp.Split(rest) // "running_script"
-		if len(rest) > 0 && !bytes.HasPrefix(rest, []byte("$-1\r\n")) && !bytes.HasPrefix(rest, []byte("*-1\r\n")) {
+		if running, _, ok := resp.Split(rest); ok && !resp.IsNull(running) {
 			return p
 		}
 	}
@@ -149,12 +149,12 @@ func mergeAnd(dst []byte, parts [][]byte) []byte {
 func mergeRandom(dst []byte, parts [][]byte, random uint64) []byte {
 	var some [][]byte
 	for _, p := range parts {
-		if !bytes.HasPrefix(p, []byte("$-1")) {
+		if !resp.IsNull(p) {
 			some = append(some, p)
 		}
 	}
 	if len(some) == 0 {
-		return resp.AppendNull(dst)
+		return append(dst, parts[0]...)
 	}
 	return append(dst, some[random%uint64(len(some))]...)
 }
@@ -203,6 +203,9 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 		}
 	}
 	text := bytes.TrimSuffix(b.Bytes(), []byte("\r\n"))
+	if parts[0][0] == '=' {
+		return resp.AppendVerbatim(dst, text)
+	}
 	return resp.AppendBulk(dst, text)
 }
 

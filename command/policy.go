@@ -57,7 +57,7 @@ var handlings = func() map[string]Handling {
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
 		Local: `ping echo quit reset time select auth hello role wait scan multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch
+			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply
 			script|kill function|kill function|stats acl|whoami
 			subscribe psubscribe unsubscribe punsubscribe publish`,
 		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush

@@ -97,8 +97,11 @@ type Conn struct {
 	Addr     string
 	Owner    any      // who the connection belongs to, for whoever made it
 	Bind     any      // the shell's end; this package never looks
-	DB       int      // the database that is selected in greeting; set before anything else
+	DB       int      // the database that is selected in greeting; set before anything else, as what follows
+	RESP3    bool     // the node is to answer in RESP3
+	Prelude  []byte   // one more command of the greeting
 	Listener Listener // not nil: the connection listens, and carries no requests
+	Pushes   Pushes   // not nil: the node may push, in RESP3
 	Fence    int      // after so many requests the replies are checked to be in step; 0: never
 	Stats    Stats
 
@@ -324,29 +327,39 @@ func (c *Conn) Connected(now int64) {
 	c.greet()
 }
 
-// The steps of the greeting: AUTH, if there is a password, SELECT, if it is not
-// database 0, then PING with a word that only this connection knows, so that
-// what comes back is surely the answer to it.
+// The steps of the greeting: AUTH, if there is a password, what else the
+// connection is to be, then PING with a word that only this connection knows, so
+// that what comes back is surely the answer to it.
 const (
 	stepAuth = iota
+	stepHello
 	stepSelect
+	stepPrelude
 	stepPing
 )
 
 // greet sends the next step that is needed.
 func (c *Conn) greet() {
 	c.greeting, c.greeted = c.greeting[:0], 0
-	switch {
-	case c.step == stepAuth && c.set.Password != "" && c.set.Username != "":
-		c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Username, c.set.Password)
-	case c.step == stepAuth && c.set.Password != "":
-		c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
-	case c.step <= stepSelect && c.DB > 0:
-		c.step = stepSelect
-		c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
-	default:
-		c.step = stepPing
-		c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
+	for {
+		switch {
+		case c.step == stepAuth && c.set.Password != "" && c.set.Username != "":
+			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Username, c.set.Password)
+		case c.step == stepAuth && c.set.Password != "":
+			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
+		case c.step == stepHello && c.RESP3:
+			c.greeting = resp.AppendCommand(c.greeting, "HELLO", "3")
+		case c.step == stepSelect && c.DB > 0:
+			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
+		case c.step == stepPrelude:
+			c.greeting = append(c.greeting, c.Prelude...)
+		case c.step == stepPing:
+			c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
+		}
+		if len(c.greeting) > 0 {
+			break
+		}
+		c.step++
 	}
 	c.mark()
 }
@@ -393,7 +406,7 @@ func (c *Conn) Received(b []byte, now int64) {
 		if c.state != Ready && c.state != Greeting {
 			return
 		}
-		if c.state == Ready && c.fifo.n == 0 && c.Listener == nil {
+		if c.state == Ready && c.fifo.n == 0 && c.Listener == nil && !(c.Pushes != nil && c.pushed(b)) {
 			c.Stats.Unsolicited++
 			c.violate(now, fmt.Sprintf("the node sent what nobody asked for: %.40q", b))
 			return
@@ -405,13 +418,20 @@ func (c *Conn) Received(b []byte, now int64) {
 			c.violate(now, err.Error())
 			return
 		}
+		if c.scan.Kind() == '>' && c.Pushes != nil && (c.state == Ready || c.step > stepPrelude) {
+			if !c.message(piece, done, c.Pushes.Pushed) {
+				c.violate(now, "a push message is too long")
+				return
+			}
+			continue
+		}
 		if c.scan.Kind() == '>' {
 			c.Stats.Unsolicited++
 			c.violate(now, "the node sent a push message to a connection that did not ask for any")
 			return
 		}
 		if c.state == Ready && c.Listener != nil {
-			if !c.listen(piece, done) {
+			if !c.message(piece, done, c.Listener.Said) {
 				c.violate(now, "a message is too long")
 				return
 			}
@@ -512,6 +532,17 @@ func (c *Conn) Fail(now int64, reason string) {
 	if c.Listener != nil {
 		c.Listener.Down(c)
 	}
+	if c.Pushes != nil && was == Ready {
+		c.Pushes.Lost(c)
+	}
+}
+
+// pushed tells whether b goes on with, or begins, a push message.
+func (c *Conn) pushed(b []byte) bool {
+	if c.scan.Midway() {
+		return c.scan.Kind() == '>'
+	}
+	return b[0] == '>'
 }
 
 // drop fails all that is pending.

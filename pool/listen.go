@@ -27,9 +27,18 @@ func (c *Conn) Tell(frame []byte) {
 // Heard is when the node last said something.
 func (c *Conn) Heard() int64 { return c.heard }
 
-// listen takes a piece of a message. It tells false when the message is too
-// long.
-func (c *Conn) listen(piece []byte, done bool) bool {
+// Pushes is who gets what a node pushes between the replies of a connection. Its
+// methods are called from within Received, Fail and Tick.
+type Pushes interface {
+	// Pushed brings one whole message, which is valid until Pushed returns.
+	Pushed(c *Conn, message []byte)
+	// Lost: the connection has ended, and what was to be pushed with it.
+	Lost(c *Conn)
+}
+
+// message takes a piece of what a node says by itself, and gives it to whom it is
+// for when it is whole. It tells false when it is too long.
+func (c *Conn) message(piece []byte, done bool, to func(*Conn, []byte)) bool {
 	if !done || len(c.part) > 0 {
 		c.part = append(c.part, piece...)
 		piece = c.part
@@ -37,7 +46,7 @@ func (c *Conn) listen(piece []byte, done bool) bool {
 	if !done {
 		return len(c.part) <= maxMessage
 	}
-	c.Listener.Said(c, piece)
+	to(c, piece)
 	if cap(c.part) > 4*holdBack {
 		c.part = nil
 	} else {

@@ -54,11 +54,14 @@ func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// hello answers HELLO [2 [AUTH user password] [SETNAME name]]
+// hello answers HELLO [2|3 [AUTH user password] [SETNAME name]]
 // (networking.c, helloCommand).
 func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	var name []byte
 	version := int64(2)
+	if s.has(resp3) {
+		version = 3
+	}
 	if a.Len() > 1 {
 		var ok bool
 		version, ok = resp.ParseInt(a.Arg(1))
@@ -67,6 +70,10 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		}
 		if version < 2 || version > 3 {
 			return w.answerError(s, cmd, errNoProto)
+		}
+		if (version == 3) != s.has(resp3) && s.inflight > 0 {
+			s.set(held)
+			return false
 		}
 		for i := 2; i < a.Len(); i++ {
 			switch more := a.Len() - 1 - i; {
@@ -88,19 +95,26 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !s.has(authed) {
 		return w.answerError(s, cmd, errHelloNoAuth)
 	}
-	if version == 3 {
-		return w.answerError(s, cmd, errNoProto) // not spoken yet
-	}
 	if name != nil {
 		s.tells().name = string(name)
 	}
-	b := resp.AppendArray(w.scratch[:0], 14)
+	return w.speak(s, version, func(text string) {
+		if text != "" {
+			w.answerError(s, cmd, text)
+			return
+		}
+		w.reply(s, cmd, w.appendHello(w.scratch[:0], s, version))
+	})
+}
+
+func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
+	b = s.appendMap(b, 7)
 	b = resp.AppendBulkString(b, "server")
 	b = resp.AppendBulkString(b, "redis")
 	b = resp.AppendBulkString(b, "version")
 	b = resp.AppendBulkString(b, w.redisVersion)
 	b = resp.AppendBulkString(b, "proto")
-	b = resp.AppendInt(b, 2)
+	b = resp.AppendInt(b, version)
 	b = resp.AppendBulkString(b, "id")
 	b = resp.AppendInt(b, int64(s.id))
 	b = resp.AppendBulkString(b, "mode")
@@ -108,7 +122,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	b = resp.AppendBulkString(b, "role")
 	b = resp.AppendBulkString(b, "master")
 	b = resp.AppendBulkString(b, "modules")
-	return w.reply(s, cmd, resp.AppendArray(b, 0))
+	return resp.AppendArray(b, 0)
 }
 
 // validName tells whether a client may call itself so: no spaces, no control

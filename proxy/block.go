@@ -125,7 +125,7 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if p.Kind == '-' && whole && c.req.sess != nil {
 		again = b.elsewhere(w, conn, frame, p.Bytes)
 	}
-	if p.First && c.req.sess == nil && p.Kind != '-' && !isNull(p.Bytes) {
+	if p.First && c.req.sess == nil && p.Kind != '-' && !resp.IsNull(p.Bytes) {
 		w.stats.Undelivered++
 		w.ready.Notes = append(w.ready.Notes, "node "+c.node.label()+" answered "+upper(c.req.cmd.Name)+" of a client that had left just then; what it popped is lost")
 	}
@@ -143,10 +143,6 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	default:
 		c.Reply(conn, frame, p)
 	}
-}
-
-func isNull(reply []byte) bool {
-	return string(reply) == "*-1\r\n" || string(reply) == "$-1\r\n" || string(reply) == "_\r\n"
 }
 
 func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {

@@ -15,7 +15,7 @@ func clientID(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool 
 
 func clientGetName(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.about.name == "" {
-		return w.reply(s, cmd, resp.AppendNull(w.scratch[:0]))
+		return w.reply(s, cmd, s.appendNull(w.scratch[:0]))
 	}
 	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], s.about.name))
 }
@@ -47,7 +47,7 @@ func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 }
 
 func clientInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], w.appendClient(nil, s)))
+	return w.reply(s, cmd, s.appendText(w.scratch[:0], w.appendClient(nil, s)))
 }
 
 func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
@@ -74,9 +74,9 @@ func (w *Worker) appendClient(b []byte, s *Session) []byte {
 	if s.lastCmd != nil {
 		last = s.lastCmd.Name
 	}
-	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=2",
+	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d",
 		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db, s.subscriptions(false), s.subscriptions(true), s.queued(),
-		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last)
+		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last, s.protocol())
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)
 	}
@@ -94,6 +94,14 @@ func (s *Session) flags() string {
 		return "P"
 	}
 	return "N"
+}
+
+// protocol is the version of RESP that the client speaks.
+func (s *Session) protocol() int {
+	if s.has(resp3) {
+		return 3
+	}
+	return 2
 }
 
 // subscriptions counts the channels or patterns that the client listens to.
@@ -139,10 +147,10 @@ func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 		return w.answerError(s, cmd, errSyntax)
 	}
 	if none {
-		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], nil))
+		return w.reply(s, cmd, s.appendText(w.scratch[:0], nil))
 	}
 	return w.askAll(s, cmd, func(o *Worker) []byte { return o.appendClients(nil) }, func(lists [][]byte) []byte {
-		return resp.AppendBulk(nil, pick(bytes.Join(lists, nil), ids))
+		return s.appendText(nil, pick(bytes.Join(lists, nil), ids))
 	})
 }
 

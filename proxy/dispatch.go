@@ -40,7 +40,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		switch {
 		case s.has(inMulti) && !ownInMulti[cmd.ID]:
 			return w.queue(s, cmd, a)
-		case s.has(subscribed) && !inSubscription[cmd.ID]:
+		case s.has(subscribed) && !s.has(resp3) && !inSubscription[cmd.ID]:
 			return w.answerError(s, cmd, errSubscribed(cmd))
 		}
 	}

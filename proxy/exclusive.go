@@ -24,7 +24,7 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 		switch {
 		case c.State() != pool.Ready:
 			c.Close(w.now, "lost while idle")
-		case c.DB == int(s.db):
+		case c.DB == int(s.db) && c.RESP3 == s.has(resp3):
 			n.idle = slices.Delete(n.idle, i, i+1)
 			return c
 		default:
@@ -33,7 +33,7 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 		n.idle = slices.Delete(n.idle, i, i+1)
 	}
 	c := w.set.Conn(n.addr, n)
-	c.DB = int(s.db)
+	c.DB, c.RESP3 = int(s.db), s.has(resp3)
 	return c
 }
 

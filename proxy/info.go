@@ -33,7 +33,7 @@ func (w *Worker) infoRequest(s *Session, r *request, a command.Args) (done bool)
 	}
 	r.call.node = &node{w: w}
 	s.inflight++
-	w.settle(&r.call, w.appendInfo(resp.AppendBulk(nil, nil)))
+	w.settle(&r.call, w.appendInfo(s.appendText(nil, nil)))
 	return true
 }
 
@@ -66,6 +66,9 @@ func (w *Worker) appendInfo(b []byte) []byte {
 			}
 			fmt.Fprintf(&t, "node%d:name=%s,addr=%s,state=%s,in_flight=%d\r\n", i, n.name, n.addr, n.conns[0].State(), inflight)
 		}
+	}
+	if b[0] == '=' {
+		return resp.AppendVerbatim(nil, t.Bytes())
 	}
 	return resp.AppendBulk(nil, t.Bytes())
 }

@@ -37,7 +37,7 @@ var locals = func() []local {
 		},
 		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
-		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|help": clientHelp,
+		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|reply": clientReply, "client|help": clientHelp,
 	} {
 		container, sub, isSub := strings.Cut(name, "|")
 		c := command.Lookup([]byte(container))
@@ -59,7 +59,7 @@ func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch {
 	case a.Len() > 2:
 		return w.answerError(s, cmd, errArity(cmd))
-	case s.has(subscribed):
+	case s.has(subscribed) && !s.has(resp3):
 		return w.subscribedPing(s, cmd, a)
 	case a.Len() == 1:
 		return w.reply(s, cmd, append(w.scratch[:0], "+PONG\r\n"...))
@@ -78,7 +78,12 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 }
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if s.inflight > 0 && (s.has(resp3) || s.db != 0) {
+		s.set(held) // what it has sent comes first, over the connections it took
+		return false
+	}
 	s.about, s.db = anonymous, 0
+	s.clear(resp3 | silent | skipping)
 	w.endTransaction(s)
 	w.hub.leaveAll(s)
 	if w.o.Password != "" {
@@ -120,7 +125,7 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 		reply := resp.AppendOK(nil)
 		if why := conn.Reason(); !ok && strings.Contains(why, "DB index is out of range") {
 			reply = resp.AppendError(nil, errDBIndex)
-			n.disconnect(int(db))
+			n.disconnect(conn)
 		} else if !ok {
 			reply = resp.AppendError(nil, errNotExecuted(n, why))
 		}

@@ -55,7 +55,6 @@ var (
 	multiFrame   = []byte("*1\r\n$5\r\nMULTI\r\n")
 	execFrame    = []byte("*1\r\n$4\r\nEXEC\r\n")
 	unwatchFrame = []byte("*1\r\n$7\r\nUNWATCH\r\n")
-	nullArray    = []byte("*-1\r\n")
 )
 
 // transaction returns the session's txn, made if there is none.
@@ -192,7 +191,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return w.execWatched(s, cmd, t)
 	case t.lost:
 		w.endTransaction(s)
-		return w.reply(s, cmd, append(w.scratch[:0], nullArray...))
+		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
 	case t.n == 0:
 		w.endTransaction(s)
 		return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
@@ -242,7 +241,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	n := t.node
 	if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {
 		w.endTransaction(s)
-		return w.reply(s, cmd, append(w.scratch[:0], nullArray...))
+		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
 	}
 	t.add(execFrame)
 	r := w.newRequest(s, cmd)
@@ -395,6 +394,15 @@ func (w *Worker) settleFor(c *call, reply []byte) {
 	w.settle(c, reply)
 }
 
+// settleNull ends an EXEC as if a watched key had changed.
+func (w *Worker) settleNull(c *call) {
+	var null []byte
+	if s := c.req.sess; s != nil {
+		null = s.appendNullArray(nil)
+	}
+	w.settleFor(c, null)
+}
+
 // notHere tells whether an error means that the node is not, or not any more, the
 // one to execute the command.
 func notHere(reply []byte) bool {
@@ -475,7 +483,8 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	w, reply := c.worker(), p.Bytes
 	if notHere(c.txn.cause(reply)) {
 		w.ready.Refresh = true
-		reply = nullArray
+		w.settleNull(c)
+		return
 	}
 	w.settleFor(c, reply)
 }
@@ -484,7 +493,7 @@ func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	c := e.call
 	c.node.release(e.conn, false)
 	if !f.Sent && !c.req.begun {
-		c.worker().settleFor(c, nullArray)
+		c.worker().settleNull(c)
 		return
 	}
 	c.Failed(conn, frame, f)

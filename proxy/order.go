@@ -23,6 +23,7 @@ type request struct {
 	parts int    // calls that are not finished
 	done  bool   // the whole reply is in reply, or was passed on
 	begun bool   // part of the reply was passed on
+	mute  bool   // the client wants no reply
 	reply []byte // parked
 	kind  ending
 	merge *merger
@@ -48,14 +49,9 @@ type line struct {
 }
 
 func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
-	r := w.requests
-	if r == nil {
-		r = new(request)
-	} else {
-		w.requests = r.next
-		r.next = nil
-	}
+	r := w.takeRequest()
 	r.sess, r.cmd, r.start, r.parts = s, cmd, w.now, 1
+	r.mute = s.unanswered()
 	r.call.req = r
 	r.seq = s.seq
 	s.seq++
@@ -72,19 +68,59 @@ func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
 	return r
 }
 
+func (w *Worker) takeRequest() *request {
+	r := w.requests
+	if r == nil {
+		return new(request)
+	}
+	w.requests = r.next
+	r.next = nil
+	return r
+}
+
 // answer gives a complete reply that keyway itself has made, in its turn. cmd
 // may be nil.
 func (w *Worker) answer(s *Session, cmd *command.Command, reply []byte) {
 	if cmd != nil {
 		w.count(cmd, w.now, len(reply) > 0 && reply[0] == '-')
 	}
-	if s.line.head == nil {
-		w.output(s, reply)
+	if s.unanswered() {
 		return
 	}
-	r := w.newRequest(s, cmd)
-	r.parts, r.done = 0, true
-	w.park(r, reply)
+	w.tell(s, reply)
+}
+
+// tell has the client read something complete, in its turn.
+func (w *Worker) tell(s *Session, b []byte) {
+	if s.line.head == nil {
+		w.output(s, b)
+		return
+	}
+	r := w.newRequest(s, nil)
+	r.parts, r.done, r.mute = 0, true, false
+	w.park(r, b)
+}
+
+// push gives the client a message that is not a reply. In RESP3 it may come
+// between any two replies, so nothing that the client waits for holds it up,
+// unless that is to say first that it listens; in RESP2 it has its turn.
+func (w *Worker) push(s *Session, message []byte) {
+	head := s.line.head
+	switch {
+	case !s.has(resp3) || s.subs != nil && s.subs.confirming > 0:
+		w.tell(s, message)
+	case head == nil || !head.begun:
+		w.output(s, message)
+	default:
+		r := w.takeRequest()
+		r.sess, r.seq, r.done = s, head.seq, true
+		if r.next = head.next; r.next == nil {
+			s.line.tail = r
+		}
+		head.next = r
+		s.line.n++
+		w.park(r, message)
+	}
 }
 
 func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {
@@ -113,6 +149,9 @@ func (w *Worker) output(s *Session, b []byte) {
 
 // park keeps a reply, or part of one, for its turn.
 func (w *Worker) park(r *request, b []byte) {
+	if r.mute {
+		return
+	}
 	if r.reply == nil {
 		r.reply = w.buffer()
 	}
@@ -138,7 +177,7 @@ func (w *Worker) bound(s *Session) {
 
 // deliver passes a piece of a request's only reply on, or parks it.
 func (w *Worker) deliver(r *request, b []byte) {
-	if r.sess.line.head == r {
+	if r.sess.line.head == r && !r.mute {
 		r.begun = true
 		w.output(r.sess, b)
 		return

@@ -55,6 +55,7 @@ type topics struct {
 type subscriptions struct {
 	channels, patterns map[string]int // its place among the topic's subs
 	softSince          int64
+	confirming         int // SUBSCRIBEs that are not answered
 }
 
 func (p *subscriptions) count() int { return len(p.channels) + len(p.patterns) }
@@ -123,24 +124,29 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, pat
 			wait.left++
 			tp.waits = append(tp.waits, wait)
 		}
-		wait.reply = appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count())
+		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count())
 	}
 	if wait.left == 0 {
-		w.answer(s, cmd, wait.reply)
+		w.listens(s, cmd, wait.reply)
 		return true
 	}
 	r := w.newRequest(s, cmd)
+	r.mute = false // not even CLIENT REPLY OFF concerns what is pushed
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
 	wait.call = &r.call
 	h.waits = append(h.waits, wait)
+	t.subs.confirming++
+	if s.has(resp3) {
+		s.set(held) // what the client publishes next is to reach itself
+	}
 	return true
 }
 
-func appendSubscription(b []byte, what string, name []byte, count int) []byte {
-	b = resp.AppendBulkString(resp.AppendArray(b, 3), what)
+func (s *Session) appendSubscription(b []byte, what string, name []byte, count int) []byte {
+	b = resp.AppendBulkString(s.appendPush(b, 3), what)
 	if name == nil {
-		b = resp.AppendNull(b)
+		b = s.appendNull(b)
 	} else {
 		b = resp.AppendBulk(b, name)
 	}
@@ -165,20 +171,27 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, p
 		count = subs.count()
 	}
 	if len(names) == 0 {
-		reply = appendSubscription(nil, cmd.Name, nil, count)
+		reply = s.appendSubscription(nil, cmd.Name, nil, count)
 	}
 	for _, name := range names {
 		w.hub.leave(s, name, pattern)
 		if subs != nil {
 			count = subs.count()
 		}
-		reply = appendSubscription(reply, cmd.Name, []byte(name), count)
+		reply = s.appendSubscription(reply, cmd.Name, []byte(name), count)
 	}
-	w.answer(s, cmd, reply)
+	w.listens(s, cmd, reply)
 	if count == 0 {
 		s.clear(subscribed)
 	}
 	return true
+}
+
+// listens tells a client what it listens to now.
+func (w *Worker) listens(s *Session, cmd *command.Command, b []byte) {
+	w.count(cmd, w.now, false)
+	s.unanswered()
+	w.tell(s, b)
 }
 
 // leave takes a client off a topic.
@@ -406,6 +419,9 @@ func (h *hub) finish(wait *subscribing) {
 	if wait.call != nil {
 		c := wait.call
 		wait.call = nil
+		if s := c.req.sess; s != nil && s.subs != nil {
+			s.subs.confirming--
+		}
 		h.w.settleFor(c, wait.reply)
 	}
 }
@@ -449,7 +465,8 @@ func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
 	}
 	for _, s := range tp.subs {
 		h.w.stats.Messages++
-		h.w.answer(s, nil, message)
+		message[0] = s.pushKind()
+		h.w.push(s, message)
 	}
 }
 

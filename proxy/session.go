@@ -79,7 +79,7 @@ func (s *Session) troubled() *trouble {
 }
 
 // state is a set of facts about a session.
-type state uint16
+type state uint32
 
 const (
 	authed     state = 1 << iota // may send commands
@@ -97,6 +97,9 @@ const (
 	inMulti                      // between MULTI and EXEC
 	subscribed                   // listens to channels, and may say little else
 	eof                          // the client sends no more; what it has sent is still answered
+	resp3                        // speaks RESP3
+	silent                       // wants no replies
+	skipping                     // wants no reply to its next command
 )
 
 func (s *Session) has(f state) bool { return s.state&f != 0 }

@@ -125,7 +125,7 @@ type node struct {
 	w          *Worker
 	name, addr string
 	ordinal    uint
-	conns      []*pool.Conn // shared ones: so many for database 0, then as many for each other that is used
+	conns      []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
 	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits      []inUse      // exclusive connections in use
 	exclusive  int          // how many
@@ -199,7 +199,7 @@ func (w *Worker) SetTable(t *router.Table) {
 		if n == nil {
 			n = &node{w: w, name: tn.Name, addr: tn.Addr, ordinal: w.ordinal}
 			w.ordinal++
-			n.connect(0)
+			n.connect(0, false)
 		}
 		stay[key] = n
 		w.nodes[i] = n
@@ -435,33 +435,33 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 // always the same, or their order would be lost.
 func (n *node) conn(s *Session) *pool.Conn {
 	k := n.w.o.Connections
-	if s.db == 0 && k == 1 {
+	if s.db == 0 && k == 1 && !s.has(resp3) {
 		return n.conns[0]
 	}
 	for i := 0; i < len(n.conns); i += k {
-		if n.conns[i].DB == int(s.db) {
+		if c := n.conns[i]; c.DB == int(s.db) && c.RESP3 == s.has(resp3) {
 			return n.conns[i+int(s.id%uint64(k))]
 		}
 	}
-	n.connect(int(s.db))
+	n.connect(int(s.db), s.has(resp3))
 	return n.conn(s)
 }
 
 // connect adds the shared connections for a database.
-func (n *node) connect(db int) {
+func (n *node) connect(db int, resp3 bool) {
 	for range n.w.o.Connections {
 		c := n.w.set.Conn(n.addr, n)
-		c.DB, c.Fence = db, n.w.o.Fence
+		c.DB, c.RESP3, c.Fence = db, resp3, n.w.o.Fence
 		n.conns = append(n.conns, c)
 	}
 }
 
-// disconnect takes away the shared connections for a database that there is
-// none of. Others may be walking over the old list.
-func (n *node) disconnect(db int) {
+// disconnect takes away the shared connections that are for the same as this one,
+// which the node does not have. Others may be walking over the old list.
+func (n *node) disconnect(like *pool.Conn) {
 	var kept []*pool.Conn
 	for _, c := range n.conns {
-		if c.DB == db {
+		if c.DB == like.DB && c.RESP3 == like.RESP3 {
 			n.w.doomed = append(n.w.doomed, c)
 		} else {
 			kept = append(kept, c)

@@ -50,3 +50,19 @@ func AppendCommand(dst []byte, args ...string) []byte {
 	}
 	return dst
 }
+
+// AppendVerbatim appends RESP3's string that is meant for people.
+func AppendVerbatim(dst, text []byte) []byte {
+	dst = append(dst, '=')
+	dst = strconv.AppendInt(dst, int64(verbatimType+len(text)), 10)
+	dst = append(dst, "\r\ntxt:"...)
+	dst = append(dst, text...)
+	return append(dst, '\r', '\n')
+}
+
+// AppendHeader appends the header of an aggregate: its type byte and a number.
+func AppendHeader(dst []byte, kind byte, n int) []byte {
+	dst = append(dst, kind)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	return append(dst, '\r', '\n')
+}

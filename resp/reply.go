@@ -265,18 +265,31 @@ func Split(b []byte) (reply, rest []byte, ok bool) {
 	return b[:n], b[n:], true
 }
 
-// Elements returns the number of elements of an array reply (RESP2's null
-// array counts as none) and the bytes from its first element on.
+// Elements returns the number of elements of an array, a set, a push message or
+// a map, which has two for each pair (RESP2's null array counts as none), and the
+// bytes from its first element on.
 func Elements(reply []byte) (n int, rest []byte, ok bool) {
-	if len(reply) == 0 || reply[0] != '*' {
+	if len(reply) == 0 {
 		return 0, nil, false
 	}
 	v, rest, ok := headerNumber(reply)
-	return max(int(v), 0), rest, ok
+	n = max(int(v), 0)
+	switch reply[0] {
+	case '*', '~', '>':
+		return n, rest, ok
+	case '%':
+		return 2 * n, rest, ok
+	}
+	return 0, nil, false
 }
 
-// Bulk returns the payload of a bulk or simple string; ok is false for any
-// other reply, null included.
+// IsNull tells whether the reply is a null, of whatever kind.
+func IsNull(reply []byte) bool {
+	return string(reply) == "$-1\r\n" || string(reply) == "*-1\r\n" || string(reply) == "_\r\n"
+}
+
+// Bulk returns the payload of a bulk, simple or verbatim string; ok is false for
+// any other reply, null included.
 func Bulk(reply []byte) (b []byte, ok bool) {
 	if len(reply) == 0 {
 		return nil, false
@@ -284,15 +297,22 @@ func Bulk(reply []byte) (b []byte, ok bool) {
 	switch reply[0] {
 	case '+':
 		return bytes.TrimSuffix(reply[1:], []byte("\r\n")), true
-	case '$':
+	case '$', '=':
 		n, rest, ok := headerNumber(reply)
 		if !ok || n < 0 || int64(len(rest)) < n+2 {
 			return nil, false
+		}
+		if reply[0] == '=' {
+			return rest[min(n, verbatimType):n], true
 		}
 		return rest[:n], true
 	}
 	return nil, false
 }
+
+// verbatimType is the length of what says how a verbatim string is written, such
+// as "txt:".
+const verbatimType = 4
 
 // Int returns the value of an integer reply.
 func Int(reply []byte) (n int64, ok bool) {

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// Reply is one RESP2 reply.
+// Reply is one reply, or one message pushed in RESP3.
 type Reply struct {
-	Kind  byte // '+', '-', ':', '$' or '*'
+	Kind  byte // '+', '-', ':', '$', '*' or one of RESP3's
 	Text  string
 	Int   int64
 	Null  bool
@@ -27,7 +27,7 @@ func (r Reply) String() string {
 	switch {
 	case r.Null:
 		return "(nil)"
-	case r.Kind == '*':
+	case r.Elems != nil || strings.IndexByte("*%~>", r.Kind) >= 0:
 		parts := make([]string, len(r.Elems))
 		for i, e := range r.Elems {
 			parts[i] = e.String()
@@ -111,6 +111,32 @@ func (c *Client) Receive() (Reply, error) {
 	return readReply(c.r)
 }
 
+// ReceiveRaw reads one reply as it is on the wire.
+func (c *Client) ReceiveRaw() (string, error) {
+	c.Conn.SetReadDeadline(time.Now().Add(ioTimeout))
+	r := &recorder{Reader: c.r}
+	_, err := readReply(r)
+	return r.read.String(), err
+}
+
+// recorder keeps what is read through it.
+type recorder struct {
+	*bufio.Reader
+	read strings.Builder
+}
+
+func (r *recorder) ReadSlice(delim byte) ([]byte, error) {
+	line, err := r.Reader.ReadSlice(delim)
+	r.read.Write(line)
+	return line, err
+}
+
+func (r *recorder) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.read.Write(b[:n])
+	return n, err
+}
+
 // TryDo sends a command and reads its reply.
 func (c *Client) TryDo(args ...string) (Reply, error) {
 	c.Send(args...)
@@ -149,7 +175,13 @@ func (c *Client) Expect(want string, args ...string) {
 	}
 }
 
-func readReply(r *bufio.Reader) (Reply, error) {
+// source is what replies are read from.
+type source interface {
+	io.Reader
+	ReadSlice(delim byte) (line []byte, err error)
+}
+
+func readReply(r source) (Reply, error) {
 	line, err := r.ReadSlice('\n') // what is kept of it is copied below
 	if err != nil {
 		return Reply{}, err
@@ -160,13 +192,16 @@ func readReply(r *bufio.Reader) (Reply, error) {
 	rep := Reply{Kind: line[0]}
 	body := string(line[1 : len(line)-2])
 	switch rep.Kind {
-	case '+', '-':
+	case '+', '-', ',', '#', '(':
 		rep.Text = body
+		return rep, nil
+	case '_':
+		rep.Null = true
 		return rep, nil
 	case ':':
 		rep.Int, err = strconv.ParseInt(body, 10, 64)
 		return rep, err
-	case '$':
+	case '$', '=':
 		n, err := strconv.Atoi(body)
 		if err != nil {
 			return rep, err
@@ -184,8 +219,11 @@ func readReply(r *bufio.Reader) (Reply, error) {
 		}
 		rep.Text = string(b[:n])
 		return rep, nil
-	case '*':
+	case '*', '%', '~', '>':
 		n, err := strconv.Atoi(body)
+		if rep.Kind == '%' {
+			n *= 2
+		}
 		if err != nil {
 			return rep, err
 		}

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// A client speaks RESP2 until it asks for RESP3. Nodes are spoken to in the
+// client's own version, over connections of their own: what a node answers is
+// passed on as it is. What follows is for the replies that keyway makes itself.
+
+func (s *Session) appendNull(b []byte) []byte {
+	if s.has(resp3) {
+		return append(b, "_\r\n"...)
+	}
+	return resp.AppendNull(b)
+}
+
+func (s *Session) appendNullArray(b []byte) []byte {
+	if s.has(resp3) {
+		return append(b, "_\r\n"...)
+	}
+	return append(b, "*-1\r\n"...)
+}
+
+// appendMap begins a map of n pairs.
+func (s *Session) appendMap(b []byte, n int) []byte {
+	if s.has(resp3) {
+		return resp.AppendHeader(b, '%', n)
+	}
+	return resp.AppendArray(b, 2*n)
+}
+
+// appendPush begins a message of n elements that is not a reply.
+func (s *Session) appendPush(b []byte, n int) []byte {
+	return resp.AppendHeader(b, s.pushKind(), n)
+}
+
+func (s *Session) pushKind() byte {
+	if s.has(resp3) {
+		return '>'
+	}
+	return '*'
+}
+
+// appendText appends a string that is meant for people.
+func (s *Session) appendText(b, text []byte) []byte {
+	if s.has(resp3) {
+		return resp.AppendVerbatim(b, text)
+	}
+	return resp.AppendBulk(b, text)
+}
+
+// speak has the client and the nodes speak another version of the protocol, once
+// a node has shown that it can. answer is called then, with an error or nothing.
+// It tells false when the command must wait.
+func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool {
+	if (version == 3) == s.has(resp3) {
+		answer("")
+		return true
+	}
+	if s.inflight > 0 {
+		s.set(held) // its commands so far act first, over the connections they took
+		return false
+	}
+	s.clear(resp3)
+	if version == 2 {
+		answer("")
+		return true
+	}
+	s.set(resp3)
+	n, conn := w.anyMaster(s)
+	if n == nil || conn.State() == pool.Ready {
+		answer("")
+		return true
+	}
+	s.set(blocked)
+	w.ask(conn, w.deadline(), func(_ []byte, ok bool) {
+		if s.index < 0 {
+			return
+		}
+		text := ""
+		if why := conn.Reason(); !ok && (strings.Contains(why, "unknown command") || strings.Contains(why, "NOPROTO")) {
+			text = errNoProto // older than Redis 6
+			s.clear(resp3)
+			n.disconnect(conn)
+		}
+		s.clear(blocked)
+		answer(text)
+		w.wake(s)
+	}, "PING")
+	return true
+}
+
+// clientReply answers CLIENT REPLY ON|OFF|SKIP.
+func clientReply(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	switch how := a.Arg(2); {
+	case command.EqualFold(how, "on"):
+		s.clear(silent | skipping)
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	case command.EqualFold(how, "off"):
+		s.set(silent)
+	case command.EqualFold(how, "skip"):
+		if !s.has(silent) {
+			s.set(skipping)
+		}
+	default:
+		return w.answerError(s, cmd, errSyntax)
+	}
+	w.count(cmd, w.now, false)
+	return true
+}
+
+// unanswered tells whether the next reply is one that the client does not want.
+func (s *Session) unanswered() bool {
+	if s.state&(silent|skipping) == 0 {
+		return false
+	}
+	s.clear(skipping)
+	return true
+}

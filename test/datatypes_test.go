@@ -1,0 +1,199 @@
+package test
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// A type's commands, in words that stand for something at random:
+//
+//	K a key of the sequence     V a value, F a field or member of few
+//	N a small number            D a number with a fraction
+//	T a time in the far future  I an entry's id in a stream
+//	G a longitude and latitude
+//
+// Those whose replies are random, or speak of the node or the moment, are not
+// among them: RANDOMKEY, SPOP, SRANDMEMBER, HRANDFIELD and ZRANDMEMBER of some
+// (of all, they are), XADD with *, XINFO, OBJECT IDLETIME and FREQ, TTL of what
+// does not end in the far future, MEMORY, CLIENT, INFO, TIME. Sets come in any
+// order, in DUMP too.
+var dataTypes = map[string]string{
+	"string": `SET K V|SET K N|SET K D|SET K V NX|SET K V XX GET|SET K V PXAT T|SET K V KEEPTTL|SET K V EX 0|GET K|GET K|GETEX K PERSIST|GETSET K V|GETDEL K|APPEND K V|STRLEN K
+		SETRANGE K N V|GETRANGE K N N|SUBSTR K 0 N|INCR K|DECR K|INCRBY K N|DECRBY K N|INCRBYFLOAT K D|SETNX K V|SETEX K 100000 V|PSETEX K 100000000 V
+		MSET K V K V|MSETNX K V K V|MGET K K K|LCS K K|LCS K K LEN|LCS K K IDX WITHMATCHLEN|OBJECT ENCODING K`,
+	"bitmap": `SETBIT K N 1|SETBIT K N 0|SETBIT K N 1|SET K V|GETBIT K N|BITCOUNT K|BITCOUNT K 0 N|BITCOUNT K 0 N BIT|BITPOS K 1|BITPOS K 0 1 N BIT|BITOP AND K K K|BITOP OR K K K|BITOP XOR K K K|BITOP NOT K K
+		BITFIELD K SET u8 N N GET u4 0 INCRBY i5 N N|BITFIELD K OVERFLOW FAIL INCRBY u2 N 1|BITFIELD_RO K GET u8 0|GET K`,
+	"list": `RPUSH K V|LPUSH K V V|RPUSH K V V V|RPUSHX K V|LPUSHX K V|LPOP K|RPOP K|LPOP K 2|RPOP K 0|LLEN K|LRANGE K 0 -1|LRANGE K N N|LINDEX K N|LSET K N V|LINSERT K BEFORE V V|LREM K N V|LTRIM K N -1
+		LPOS K V|LPOS K V COUNT 0|LMOVE K K LEFT RIGHT|RPOPLPUSH K K|LMPOP 2 K K LEFT|LMPOP 1 K RIGHT COUNT 2|BLPOP K K 0.001|BRPOP K 0.001|BLMOVE K K LEFT LEFT 0.001|BLMPOP 0.001 1 K LEFT|BRPOPLPUSH K K 0.001
+		SORT K ALPHA|SORT K ALPHA DESC LIMIT 0 2|SORT K|SORT K ALPHA STORE K|SORT_RO K ALPHA|DEL K|COPY K K|RENAME K K`,
+	"hash": `HSET K F V|HSET K F V F V|HSET K F N|HSETNX K F V|HMSET K F V F V|HGET K F|HMGET K F F|HGETALL K|HKEYS K|HVALS K|HLEN K|HEXISTS K F|HDEL K F|HDEL K F F|HSTRLEN K F|HINCRBY K F N|HINCRBYFLOAT K F D
+		HRANDFIELD K 20|HRANDFIELD K 20 WITHVALUES|HSCAN K 0|HSCAN K 0 MATCH *a* COUNT 100|OBJECT ENCODING K|DUMP K`,
+	"set": `SADD K F|SADD K F F F|SADD K N N|SREM K F|SREM K F F|SISMEMBER K F|SMISMEMBER K F F N|SMEMBERS K|SCARD K|SMOVE K K F|SINTER K K|SUNION K K K|SDIFF K K|SINTERSTORE K K K|SUNIONSTORE K K K|SDIFFSTORE K K K
+		SINTERCARD 2 K K|SINTERCARD 2 K K LIMIT 1|SPOP K 20|SRANDMEMBER K 20|SSCAN K 0|OBJECT ENCODING K|SORT K ALPHA`,
+	"zset": `ZADD K N F|ZADD K D F D F|ZADD K NX N F|ZADD K XX CH N F|ZADD K GT N F|ZADD K INCR D F|ZINCRBY K D F|ZREM K F|ZCARD K|ZSCORE K F|ZMSCORE K F F|ZRANK K F|ZREVRANK K F|ZCOUNT K -inf +inf|ZCOUNT K (N N|ZLEXCOUNT K - +
+		ZRANGE K 0 -1|ZRANGE K 0 -1 WITHSCORES|ZRANGE K 0 -1 REV WITHSCORES|ZRANGE K N N BYSCORE LIMIT 0 2|ZREVRANGE K 0 -1 WITHSCORES|ZRANGEBYSCORE K -inf +inf WITHSCORES|ZREVRANGEBYSCORE K +inf -inf|ZRANGEBYLEX K - +|ZREVRANGEBYLEX K + -
+		ZPOPMIN K|ZPOPMAX K 2|ZMPOP 1 K MIN|ZMPOP 2 K K MAX COUNT 2|BZPOPMIN K 0.001|BZPOPMAX K K 0.001|BZMPOP 0.001 1 K MIN|ZUNION 2 K K WITHSCORES|ZINTER 2 K K|ZDIFF 2 K K WITHSCORES|ZINTERCARD 2 K K
+		ZUNIONSTORE K 2 K K|ZINTERSTORE K 2 K K WEIGHTS N N|ZDIFFSTORE K 2 K K|ZRANGESTORE K K 0 1|ZREMRANGEBYRANK K 0 0|ZREMRANGEBYSCORE K N N|ZREMRANGEBYLEX K [a [b|ZRANDMEMBER K 20 WITHSCORES|ZSCAN K 0|OBJECT ENCODING K`,
+	"stream": `XADD K I F V|XADD K I F V F V|XADD K MAXLEN 3 I F V|XADD K NOMKSTREAM I F V|XLEN K|XRANGE K - +|XRANGE K I + COUNT 2|XREVRANGE K + -|XDEL K I|XTRIM K MAXLEN 2|XREAD COUNT 2 STREAMS K 0|XREAD STREAMS K K 0 0|XREAD BLOCK 1 STREAMS K $
+		XGROUP CREATE K g 0 MKSTREAM|XGROUP CREATE K g $|XGROUP CREATECONSUMER K g c|XGROUP SETID K g 0|XGROUP DELCONSUMER K g c|XGROUP DESTROY K g|XREADGROUP GROUP g c COUNT 2 STREAMS K >|XREADGROUP GROUP g c STREAMS K 0|XREADGROUP GROUP g c BLOCK 1 STREAMS K >
+		XACK K g I|XPENDING K g|XCLAIM K g c 0 I|XCLAIM K g c 0 I JUSTID|XAUTOCLAIM K g c 0 0|XAUTOCLAIM K g c 0 0 JUSTID|XSETID K 99999-9`,
+	"hyperloglog": `PFADD K V|PFADD K V V V|PFADD K F F|PFCOUNT K|PFCOUNT K K|PFMERGE K K K|GET K|STRLEN K`,
+	"geo": `GEOADD K G F|GEOADD K G F G F|GEOADD K NX CH G F|GEOPOS K F F|GEODIST K F F|GEODIST K F F km|GEOHASH K F F|GEOSEARCH K FROMLONLAT G BYRADIUS 5000 km ASC|GEOSEARCH K FROMMEMBER F BYBOX 9000 9000 km DESC WITHCOORD WITHDIST WITHHASH
+		GEOSEARCHSTORE K K FROMLONLAT G BYRADIUS 9000 km|GEORADIUS K G 5000 km WITHDIST ASC|GEORADIUSBYMEMBER K F 9000 km COUNT 1 ASC|GEORADIUS_RO K G 3000 km ASC|ZCARD K|ZREM K F`,
+	"key": `SET K V|SET K N|RPUSH K N N N|SADD K N N|HSET K F V|ZADD K N F|TYPE K|EXISTS K K|DEL K|UNLINK K K|TOUCH K K|EXPIREAT K 99999999999|PEXPIREAT K T|PEXPIREAT K T NX|PEXPIREAT K T GT|EXPIRETIME K|PEXPIRETIME K|PERSIST K
+		RENAME K K|RENAMENX K K|COPY K K|COPY K K REPLACE|DUMP K|RESTORE K 0 V|OBJECT ENCODING K|OBJECT REFCOUNT K|OBJECT HELP|SORT K|SORT K DESC ALPHA|TTL K|GET K|EXPIRE K -1
+		EVAL return{KEYS[1],redis.call('TYPE',KEYS[1])} 1 K|EVAL return{1,2.5,'x',false,{1}} 1 K|EVAL redis.setresp(3)return{map={a=1},double=1.5} 1 K|EVAL redis.setresp(3)return(redis.call('HGETALL',KEYS[1])) 1 K|EVAL return{err='MY_ERR_it'} 1 K|EVAL_RO return(redis.call('SET',KEYS[1],1)) 1 K
+		FCALL nosuch 1 K|EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 K`,
+}
+
+// unordered are the commands whose replies are sets, in whatever order.
+var unordered = []string{"SMEMBERS", "SINTER", "SUNION", "SDIFF", "SSCAN", "SPOP", "SRANDMEMBER", "SORT"}
+
+// sequence is commands of one type on keys that live together.
+type sequence struct {
+	rng *rand.Rand
+	tag string
+}
+
+func (q *sequence) word(w string) string {
+	pick := func(some string) string {
+		f := strings.Fields(some)
+		return f[q.rng.IntN(len(f))]
+	}
+	switch w {
+	case "K":
+		return q.tag + pick("a b c")
+	case "V":
+		return pick("x yy zzz hello 0 17 -3 3.5 aXbXc") + pick("1 2 3")
+	case "F":
+		return pick("a b c d e ab bc")
+	case "N":
+		return pick("0 1 2 3 5 7 -1 -2 100")
+	case "(N":
+		return "(" + pick("0 1 2 3")
+	case "D":
+		return pick("0.5 1.25 -3.75 2 1e3 inf -0.1")
+	case "T":
+		return pick("33177117420000 33177117420001")
+	case "I":
+		return pick("1-1 2-0 3-5 4-* 7 0-1 99-1")
+	case "G":
+		return pick("13.361389 15.087269 -74.0 0 179.9") + " " + pick("38.115556 37.502669 40.7 0 -85")
+	}
+	return w
+}
+
+func (q *sequence) command(templates []string) []string {
+	template := templates[q.rng.IntN(len(templates))]
+	blocks := func(s string) bool { return strings.Contains(s, "0.001") || strings.Contains(s, "BLOCK") }
+	for blocks(template) && q.rng.IntN(12) > 0 {
+		template = templates[q.rng.IntN(len(templates))] // Redis looks for those whose time is up ten times a second
+	}
+	var args []string
+	for _, w := range strings.Fields(template) {
+		args = append(args, strings.Fields(q.word(w))...)
+	}
+	switch q.rng.IntN(40) {
+	case 0:
+		if !strings.HasSuffix(template, " 0.001") { // which would be taken for a key
+			args = append(args, q.word("K"))
+		}
+	case 1:
+		if random := args[0] == "SPOP" || strings.Contains(args[0], "RAND"); len(args) > 2 && !random {
+			args = args[:len(args)-1]
+		}
+	}
+	return args
+}
+
+// canonical puts what comes in any order into one.
+func canonical(command, reply string) string {
+	if command == "DUMP" {
+		reply, _, _ = strings.Cut(reply, "\r\n") // its length
+	}
+	if !slices.Contains(unordered, command) {
+		return reply
+	}
+	lines := strings.Split(reply, "\r\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\r\n")
+}
+
+// TestLikeRedis has thousands of random sequences of each data type's commands,
+// in RESP2 and RESP3, some of them in a transaction, answered by keyway and by a
+// Redis of its own: byte for byte the same.
+func TestLikeRedis(t *testing.T) {
+	each := 200 // of each type in each protocol on each of five layouts: 2,000 of each type
+	if redistest.Race {
+		each = 20
+	}
+	var all []string
+	templates := map[string][]string{}
+	for name, text := range dataTypes {
+		templates[name] = strings.FieldsFunc(text, func(r rune) bool { return r == '|' || r == '\n' })
+		all = append(all, templates[name]...)
+	}
+	slices.Sort(all)
+	oracle := redistest.Start(t)
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
+		oracle.Do("FLUSHALL")
+		for name, own := range templates {
+			for _, protocol := range []string{"2", "3"} {
+				t.Run(name+" "+protocol, func(t *testing.T) {
+					t.Parallel()
+					h := fnv.New64a()
+					h.Write([]byte(t.Name()))
+					rng := rand.New(rand.NewPCG(h.Sum64(), 7))
+					ours, theirs := k.Dial(), redistest.Dial(t, oracle.Addr)
+					ours.Do("HELLO", protocol)
+					theirs.Do("HELLO", protocol)
+					commands := 0
+					for n := range each {
+						user := fmt.Sprintf("user:%d", 1+rng.IntN(2000)) // the range layout's rules are for such keys
+						q := &sequence{rng: rng, tag: fmt.Sprintf("%s:{%s}%s%s%d", user, user, name, protocol, n)}
+						var sent [][]string
+						for range 4 + rng.IntN(16) {
+							from := own
+							if rng.IntN(10) == 0 {
+								from = all // of the wrong type
+							}
+							sent = append(sent, q.command(from))
+						}
+						if rng.IntN(5) == 0 {
+							sent = append(append([][]string{{"MULTI"}}, sent...), []string{"EXEC"})
+						}
+						for _, args := range sent {
+							ours.Send(args...)
+							theirs.Send(args...)
+						}
+						ours.Flush()
+						theirs.Flush()
+						for i, args := range sent {
+							got, err := ours.ReceiveRaw()
+							want, err2 := theirs.ReceiveRaw()
+							if err != nil || err2 != nil {
+								t.Fatal(err, err2)
+							}
+							commands++
+							name := args[0]
+							if name == "EXEC" {
+								name = "SMEMBERS" // there may be one among them
+							}
+							if canonical(name, got) != canonical(name, want) {
+								t.Fatalf("%q of %q:\nkeyway says %q\nRedis says  %q", args, sent[:i], got, want)
+							}
+						}
+					}
+					ours.Close()
+					theirs.Close()
+				})
+			}
+		}
+	})
+}

@@ -1,0 +1,43 @@
+package test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// ownNumbers are what no two servers say alike.
+var ownNumbers = regexp.MustCompile(`(\$2\r\nid\r\n:)[0-9]*`)
+
+// TestProtocolLikeRedis compares what clients of either version of the protocol
+// are told, around the change from one to the other, with what Redis tells.
+func TestProtocolLikeRedis(t *testing.T) {
+	oracle, node := redistest.Start(t), redistest.Start(t)
+	scripts := [][]string{
+		{"HELLO 3"}, {"HELLO 2"}, {"HELLO"}, {"HELLO 3", "HELLO"}, {"HELLO 4"}, {"HELLO x"}, {"HELLO 3 SETNAME me", "CLIENT GETNAME"}, {"HELLO 3 AUTH default x", "PING"},
+		{"HELLO 3 SETNAME", "GET a"}, {"HELLO 3", "CLIENT GETNAME", "GET nothing", "HGETALL nothing", "SMEMBERS nothing", "ZSCORE nothing x", "BLPOP nothing 0.01", "LPOP nothing 2"},
+		{"HELLO 3", "SET a 1", "HELLO 2", "GET nothing", "HELLO 3", "GET nothing", "RESET", "GET nothing"},
+		{"HELLO 3", "MULTI", "GET {c}nothing", "HGETALL {c}nothing", "INCR c{c}", "EXEC"}, {"HELLO 3", "WATCH w", "SET w 1", "MULTI", "GET w", "EXEC"}, {"WATCH w", "SET w 1", "MULTI", "GET w", "EXEC"},
+		{"HELLO 3", "SUBSCRIBE a b", "PING", "PING x", "GET nothing", "PSUBSCRIBE p*", "UNSUBSCRIBE a", "UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE", "PING"},
+		{"HELLO 3", "SUBSCRIBE a", "PUBLISH other hello", "HELLO 2", "GET a", "RESET", "GET nothing"},
+		{"CLIENT REPLY OFF", "PING", "GET a", "GET", "NOSUCH", "SUBSCRIBE x", "UNSUBSCRIBE x", "CLIENT REPLY ON", "PING"}, {"CLIENT REPLY SKIP", "PING", "PING"}, {"CLIENT REPLY SKIP", "GET nothing", "PING", "CLIENT REPLY SKIP", "MGET a b", "PING"},
+		{"CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "PING", "PING"}, {"CLIENT REPLY OFF", "CLIENT REPLY SKIP", "PING", "CLIENT REPLY ON", "PING"}, {"CLIENT REPLY x"}, {"CLIENT REPLY"}, {"CLIENT REPLY ON"},
+		{"CLIENT REPLY OFF", "MULTI", "SET a 1", "EXEC", "CLIENT REPLY ON", "GET a"}, {"HELLO 3", "CLIENT REPLY OFF", "SUBSCRIBE a", "PING", "CLIENT REPLY ON"},
+		{"HELLO 3", "EVAL redis.setresp(3)return(redis.call('HGETALL','h')) 0", "EVAL return{false} 0", "EVAL return(redis.call('GET',KEYS[1])) 1 nothing", "SCRIPT EXISTS x", "DBSIZE", "RANDOMKEY", "KEYS nothing*", "MGET nothing more"},
+		{"HELLO 3", "OBJECT HELP", "COMMAND COUNT", "LOLWUT VERSION 9", "MEMORY USAGE nothing", "FUNCTION LIST", "FUNCTION STATS", "ACL WHOAMI", "CLIENT GETREDIR", "ROLE x"},
+	}
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	for _, script := range scripts {
+		oracle.Do("FLUSHALL")
+		k.Dial().Do("FLUSHALL")
+		text := strings.Join(script, "\r\n") + "\r\n"
+		want, wantEnd := redistest.Exchange(t, oracle.Addr, text, nil)
+		got, gotEnd := redistest.Exchange(t, k.Addr, text, nil)
+		got, want = ownNumbers.ReplaceAllString(got, "$1"), ownNumbers.ReplaceAllString(want, "$1")
+		if got != want || gotEnd != wantEnd {
+			t.Errorf("%q:\nkeyway says %q (closed %v)\nRedis says  %q (closed %v)", script, got, gotEnd, want, wantEnd)
+		}
+	}
+}

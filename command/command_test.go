@@ -64,7 +64,7 @@ func TestHandling(t *testing.T) {
 	}
 	for name, want := range map[string]Handling{
 		"get": ByKey, "eval": ByKey, "xread": Block, "blpop": Block, "hexpire": ByKey, "vadd": ByKey, "arset": ByKey, "mget": Split, "del": Split, "msetnx": ByKey, "msetex": ByKey,
-		"ping": Local, "dbsize": AllMasters, "scan": Local, "config": NotYet, "bgsave": Refused, "publish": Local, "spublish": NotYet,
+		"ping": Local, "dbsize": AllMasters, "scan": Local, "config": NotYet, "bgsave": Refused, "publish": Local, "spublish": Local,
 	} {
 		if got := Lookup([]byte(name)).Handling; name != "config" && got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)

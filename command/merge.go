@@ -27,6 +27,10 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 	switch c.Name {
 	case "keys":
 		return mergeArrays(dst, parts)
+	case "pubsub|channels", "pubsub|shardchannels":
+		return mergeUnion(dst, parts)
+	case "pubsub|numpat": // every node is told of the same patterns
+		return mergeNumbers(dst, parts, func(a, b int64) int64 { return max(a, b) })
 	case "script|exists":
 		return mergeAnd(dst, parts)
 	case "function|stats":
@@ -116,6 +120,29 @@ func mergeArrays(dst []byte, parts [][]byte) []byte {
 		dst = append(dst, elems...)
 	}
 	return dst
+}
+
+// mergeUnion is every element of any array, once.
+func mergeUnion(dst []byte, parts [][]byte) []byte {
+	seen := map[string]bool{}
+	var all []byte
+	for _, p := range parts {
+		n, rest, ok := resp.Elements(p)
+		if !ok {
+			return odd(dst, p)
+		}
+		for range n {
+			var elem []byte
+			if elem, rest, ok = resp.Split(rest); !ok {
+				return odd(dst, p)
+			}
+			if !seen[string(elem)] {
+				seen[string(elem)] = true
+				all = append(all, elem...)
+			}
+		}
+	}
+	return append(resp.AppendArray(dst, len(seen)), all...)
 }
 
 // mergeAnd is agg_logical_and over arrays of 0 and 1.

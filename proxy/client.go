@@ -74,8 +74,8 @@ func (w *Worker) appendClient(b []byte, s *Session) []byte {
 	if s.lastCmd != nil {
 		last = s.lastCmd.Name
 	}
-	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d",
-		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db, s.subscriptions(false), s.subscriptions(true), s.queued(),
+	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d",
+		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db, s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(),
 		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last, s.protocol())
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)
@@ -104,12 +104,12 @@ func (s *Session) protocol() int {
 	return 2
 }
 
-// subscriptions counts the channels or patterns that the client listens to.
-func (s *Session) subscriptions(pattern bool) int {
+// subscriptions counts what the client listens to.
+func (s *Session) subscriptions(kind topicKind) int {
 	if s.subs == nil {
 		return 0
 	}
-	return len(s.subs.of(pattern))
+	return len(s.subs.places[kind])
 }
 
 // appendClients appends the lines of all clients of this worker.

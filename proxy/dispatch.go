@@ -193,6 +193,8 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 		w.learnScript(a.Arg(2))
 	case "script|flush":
 		w.forgetScripts()
+	case "pubsub|numsub", "pubsub|shardnumsub":
+		r.kind = subscribers
 	}
 	r.merge = w.getMerger(len(w.masters))
 	r.parts = len(w.masters)

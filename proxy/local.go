@@ -22,19 +22,9 @@ var locals = func() []local {
 		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
 		"script|kill": running, "function|kill": running, "function|stats": running,
 		"acl|whoami": whoAmI, "client|getredir": noRedirection, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
-		"publish": publishTo,
-		"subscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
-			return w.subscribe(s, c, a, false)
-		},
-		"psubscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
-			return w.subscribe(s, c, a, true)
-		},
-		"unsubscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
-			return w.unsubscribe(s, c, a, false)
-		},
-		"punsubscribe": func(w *Worker, s *Session, c *command.Command, a command.Args) bool {
-			return w.unsubscribe(s, c, a, true)
-		},
+		"publish": publishTo, "spublish": publishTo,
+		"subscribe": listenTo(byChannel), "psubscribe": listenTo(byPattern), "ssubscribe": listenTo(byShard),
+		"unsubscribe": noLongerTo(byChannel), "punsubscribe": noLongerTo(byPattern), "sunsubscribe": noLongerTo(byShard),
 		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
 		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|reply": clientReply, "client|help": clientHelp,

@@ -12,7 +12,8 @@ type merger struct {
 	part  []int32  // of each key, for byKey
 	rest  [][]byte // of parts, while they are dealt out
 
-	unknown bool // a part may have been executed though it has no reply
+	unknown bool   // a part may have been executed though it has no reply
+	channel []byte // of PUBLISH
 }
 
 func (w *Worker) getMerger(parts int) *merger {
@@ -77,7 +78,9 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	case scanCursor:
 		dst = w.scanReply(dst, r, m.parts[0])
 	case receivers:
-		dst = w.receiversReply(dst, m.calls[0], m.parts[0])
+		dst = w.receiversReply(dst, r)
+	case subscribers:
+		dst = w.numsubReply(dst, r)
 	case infoText:
 		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0))
 	default:

@@ -127,6 +127,10 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 				frame = full // inside EXEC there is no second try
 			}
 		}
+	case cmd.Name == "spublish":
+		if text := w.join(t, cmd, a); text != "" {
+			return w.reject(s, cmd, text)
+		}
 	case h == command.AnyMaster, queuedLocals[cmd.Name]:
 	case h == command.AllMasters:
 		return w.reject(s, cmd, named(errMultiAcross, cmd))

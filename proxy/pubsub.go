@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 // feed, is heard for all; the others only for keyspace notifications, which
 // each node makes of its own keys alone.
 //
+// A sharded channel belongs to the node that a key of its name belongs to: its
+// feed alone hears it, and it moves with its slot.
+//
 // A client is told that it listens when every feed has confirmed: what anybody
 // publishes from then on reaches it.
 
@@ -35,30 +39,57 @@ const (
 	// For so long messages from a new primary feed may be such as the old one
 	// has brought already.
 	settling = 100 * int64(time.Millisecond)
+
+	// So often a sharded channel is asked for where it belongs, until it is heard.
+	askAgain = 100 * int64(time.Millisecond)
 )
+
+// topicKind is one of the three ways to listen.
+type topicKind uint8
+
+const (
+	byChannel topicKind = iota
+	byPattern
+	byShard
+	topicKinds
+)
+
+// prefixes make SUBSCRIBE, UNSUBSCRIBE and the messages' types those of the kind.
+var prefixes = [topicKinds]string{"", "p", "s"}
+
+func (k topicKind) listen() string { return prefixes[k] + "subscribe" }
+func (k topicKind) leave() string  { return prefixes[k] + "unsubscribe" }
 
 // topic is a channel or a pattern that somebody listens to.
 type topic struct {
+	kind    topicKind
 	name    string
 	subs    []*Session
 	pending map[*pool.Conn]bool // feeds that have not confirmed
 	waits   []*subscribing
-}
 
-// topics are those of one kind.
-type topics struct {
-	byName           map[string]*topic
-	subscribe, leave string // the commands
+	// Of a sharded channel:
+	home    *node // to whose feed it was last said
+	heard   bool  // and who has confirmed
+	askedAt int64
 }
 
 // subscriptions are a client's.
 type subscriptions struct {
-	channels, patterns map[string]int // its place among the topic's subs
-	softSince          int64
-	confirming         int // SUBSCRIBEs that are not answered
+	places     [topicKinds]map[string]int // its place among the topic's subs
+	softSince  int64
+	confirming int // SUBSCRIBEs that are not answered
 }
 
-func (p *subscriptions) count() int { return len(p.channels) + len(p.patterns) }
+// count is what Redis shows with a change of that kind.
+func (p *subscriptions) count(kind topicKind) int {
+	if kind == byShard {
+		return len(p.places[byShard])
+	}
+	return len(p.places[byChannel]) + len(p.places[byPattern])
+}
+
+func (p *subscriptions) none() bool { return p.count(byChannel)+p.count(byShard) == 0 }
 
 // subscribing is a client's SUBSCRIBE that waits for the feeds.
 type subscribing struct {
@@ -70,61 +101,56 @@ type subscribing struct {
 
 // hub is a worker's share in publish and subscribe.
 type hub struct {
-	w                  *Worker
-	channels, patterns topics
-	primary            *node
-	quiet              int64 // until when a new primary feed is not believed
-	waits              []*subscribing
+	w        *Worker
+	topics   [topicKinds]map[string]*topic
+	primary  *node
+	quiet    int64 // until when a new primary feed is not believed
+	waits    []*subscribing
+	unheard  int // sharded channels that no node has confirmed
+	audience audience
 }
 
 func newHub(w *Worker) *hub {
-	return &hub{w: w,
-		channels: topics{map[string]*topic{}, "SUBSCRIBE", "UNSUBSCRIBE"},
-		patterns: topics{map[string]*topic{}, "PSUBSCRIBE", "PUNSUBSCRIBE"}}
-}
-
-func (h *hub) kind(pattern bool) *topics {
-	if pattern {
-		return &h.patterns
+	h := &hub{w: w}
+	for k := range h.topics {
+		h.topics[k] = map[string]*topic{}
 	}
-	return &h.channels
+	return h
 }
 
-func (h *hub) idle() bool { return len(h.channels.byName)+len(h.patterns.byName) == 0 }
-
-// of returns the client's own set of that kind.
-func (p *subscriptions) of(pattern bool) map[string]int {
-	if pattern {
-		return p.patterns
-	}
-	return p.channels
+func (h *hub) idle() bool {
+	return len(h.topics[byChannel])+len(h.topics[byPattern])+len(h.topics[byShard]) == 0
 }
 
-// subscribe handles SUBSCRIBE and PSUBSCRIBE.
-func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, pattern bool) bool {
+// subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
+func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
 	h, t := w.hub, s.troubled()
 	if t.subs == nil {
-		t.subs = &subscriptions{channels: map[string]int{}, patterns: map[string]int{}}
+		t.subs = new(subscriptions)
+		for k := range t.subs.places {
+			t.subs.places[k] = map[string]int{}
+		}
 	}
 	s.set(subscribed)
 	wait := &subscribing{deadline: w.deadline()}
 	for i := 1; i < a.Len(); i++ {
 		name := string(a.Arg(i))
-		tp := h.kind(pattern).byName[name]
+		tp := h.topics[kind][name]
 		if tp == nil {
-			tp = &topic{name: name, pending: map[*pool.Conn]bool{}}
-			h.kind(pattern).byName[name] = tp
-			h.open(tp, pattern)
+			tp = &topic{kind: kind, name: name, pending: map[*pool.Conn]bool{}}
+			h.topics[kind][name] = tp
+			h.open(tp)
 		}
-		if _, has := t.subs.of(pattern)[name]; !has {
-			t.subs.of(pattern)[name] = len(tp.subs)
+		if _, has := t.subs.places[kind][name]; !has {
+			t.subs.places[kind][name] = len(tp.subs)
 			tp.subs = append(tp.subs, s)
+			h.audience.changed(h, tp)
 		}
 		if len(tp.pending) > 0 {
 			wait.left++
 			tp.waits = append(tp.waits, wait)
 		}
-		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count())
+		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count(kind))
 	}
 	if wait.left == 0 {
 		w.listens(s, cmd, wait.reply)
@@ -153,35 +179,33 @@ func (s *Session) appendSubscription(b []byte, what string, name []byte, count i
 	return resp.AppendInt(b, int64(count))
 }
 
-// unsubscribe handles UNSUBSCRIBE and PUNSUBSCRIBE, of all when none is named.
-func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, pattern bool) bool {
+// unsubscribe handles UNSUBSCRIBE and its like, of all when none is named.
+func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
 	var names []string
 	for i := 1; i < a.Len(); i++ {
 		names = append(names, string(a.Arg(i)))
 	}
 	subs := s.subs
-	if len(names) == 0 && subs != nil {
-		for name := range subs.of(pattern) {
-			names = append(names, name)
-		}
-	}
-	var reply []byte
 	count := 0
 	if subs != nil {
-		count = subs.count()
+		if len(names) == 0 {
+			names = slices.Collect(maps.Keys(subs.places[kind]))
+		}
+		count = subs.count(kind)
 	}
+	var reply []byte
 	if len(names) == 0 {
 		reply = s.appendSubscription(nil, cmd.Name, nil, count)
 	}
 	for _, name := range names {
-		w.hub.leave(s, name, pattern)
+		w.hub.leave(s, name, kind)
 		if subs != nil {
-			count = subs.count()
+			count = subs.count(kind)
 		}
 		reply = s.appendSubscription(reply, cmd.Name, []byte(name), count)
 	}
 	w.listens(s, cmd, reply)
-	if count == 0 {
+	if subs == nil || subs.none() {
 		s.clear(subscribed)
 	}
 	return true
@@ -195,32 +219,35 @@ func (w *Worker) listens(s *Session, cmd *command.Command, b []byte) {
 }
 
 // leave takes a client off a topic.
-func (h *hub) leave(s *Session, name string, pattern bool) {
+func (h *hub) leave(s *Session, name string, kind topicKind) {
 	if s.subs == nil {
 		return
 	}
-	at, has := s.subs.of(pattern)[name]
+	at, has := s.subs.places[kind][name]
 	if !has {
 		return
 	}
-	delete(s.subs.of(pattern), name)
-	kind := h.kind(pattern)
-	tp := kind.byName[name]
+	delete(s.subs.places[kind], name)
+	tp := h.topics[kind][name]
 	last := len(tp.subs) - 1
-	tp.subs[at] = tp.subs[last]
-	tp.subs[at].subs.of(pattern)[name] = at
-	tp.subs[last] = nil
-	if at == last {
-		delete(s.subs.of(pattern), name)
+	if at != last {
+		tp.subs[at] = tp.subs[last]
+		tp.subs[at].subs.places[kind][name] = at
 	}
-	if tp.subs = tp.subs[:last]; last > 0 {
+	tp.subs[last] = nil
+	tp.subs = tp.subs[:last]
+	h.audience.changed(h, tp)
+	if last > 0 {
 		return
 	}
-	delete(kind.byName, name)
+	delete(h.topics[kind], name)
+	if kind == byShard && !tp.heard {
+		h.unheard--
+	}
 	h.release(tp)
 	for _, n := range h.w.masters {
-		if n.feed != nil && n.feed.State() == pool.Ready && h.hears(n, name, pattern) {
-			n.feed.Tell(resp.AppendCommand(nil, kind.leave, name))
+		if h.hears(n, tp) {
+			n.tellFeed(kind.leave(), name)
 		}
 	}
 	if h.idle() {
@@ -233,25 +260,60 @@ func (h *hub) leaveAll(s *Session) {
 	if s.subs == nil {
 		return
 	}
-	for _, pattern := range []bool{false, true} {
-		for name := range s.subs.of(pattern) {
-			h.leave(s, name, pattern)
+	for kind, places := range s.subs.places {
+		for name := range places {
+			h.leave(s, name, topicKind(kind))
 		}
 	}
 	s.clear(subscribed)
 }
 
-// open has every feed listen to a new topic.
-func (h *hub) open(tp *topic, pattern bool) {
+// tellFeed tells the node's feed what to listen to, if it is ready; one that is
+// not is told everything when it is.
+func (n *node) tellFeed(what, name string) {
+	if n.feed != nil && n.feed.State() == pool.Ready {
+		n.feed.Tell(resp.AppendCommand(nil, what, name))
+	}
+}
+
+// open has every feed that is to hear it listen to a new topic.
+func (h *hub) open(tp *topic) {
 	h.connect()
+	if tp.kind == byShard {
+		tp.pending[nil] = true // whoever it belongs to
+		h.unheard++
+		h.ask(tp)
+		return
+	}
 	for _, n := range h.w.masters {
-		if !h.hears(n, tp.name, pattern) || n.feed.Refusing() != "" {
+		if !h.hears(n, tp) || n.feed.Refusing() != "" {
 			continue
 		}
-		tp.pending[n.feed] = true // one that is not ready yet is told everything when it is
-		if n.feed.State() == pool.Ready {
-			n.feed.Tell(resp.AppendCommand(nil, h.kind(pattern).subscribe, tp.name))
-		}
+		tp.pending[n.feed] = true
+		n.tellFeed(tp.kind.listen(), tp.name)
+	}
+}
+
+// ask has a sharded channel's node listen to it, which may have changed.
+func (h *hub) ask(tp *topic) {
+	tp.askedAt = h.w.now
+	_, id := h.w.table.Place([]byte(tp.name))
+	if id < 0 {
+		return // later, perhaps
+	}
+	n := h.w.nodes[id]
+	if tp.home != nil && tp.home != n {
+		tp.home.tellFeed(byShard.leave(), tp.name)
+	}
+	tp.home = n
+	n.tellFeed(byShard.listen(), tp.name)
+}
+
+// lose notes that nobody listens to a sharded channel any more.
+func (h *hub) lose(tp *topic) {
+	if tp.heard {
+		tp.heard = false
+		h.unheard++
 	}
 }
 
@@ -289,39 +351,41 @@ func (h *hub) elect() {
 	}
 	// The new one listens to what it has not listened to so far; the old one no
 	// longer does.
-	h.each(func(tp *topic, kind *topics, pattern bool) {
-		if fromKeyspace(tp.name, pattern) {
+	h.each(func(tp *topic) {
+		if tp.kind == byShard || tp.fromKeyspace() {
 			return
 		}
-		if next.feed.State() == pool.Ready {
-			next.feed.Tell(resp.AppendCommand(nil, kind.subscribe, tp.name))
-		}
-		if before != nil && before.feed != nil && before.feed.State() == pool.Ready {
-			before.feed.Tell(resp.AppendCommand(nil, kind.leave, tp.name))
+		next.tellFeed(tp.kind.listen(), tp.name)
+		if before != nil {
+			before.tellFeed(tp.kind.leave(), tp.name)
 		}
 	})
+	h.audience.moved = true
 }
 
-func (h *hub) each(f func(tp *topic, kind *topics, pattern bool)) {
-	for _, tp := range h.channels.byName {
-		f(tp, &h.channels, false)
-	}
-	for _, tp := range h.patterns.byName {
-		f(tp, &h.patterns, true)
+func (h *hub) each(f func(tp *topic)) {
+	for _, topics := range h.topics {
+		for _, tp := range topics {
+			f(tp)
+		}
 	}
 }
 
-// hears tells whether a node's feed listens to a topic.
-func (h *hub) hears(n *node, name string, pattern bool) bool {
-	return !h.w.table.Clustered() || n == h.primary || fromKeyspace(name, pattern)
+// hears tells whether a node's feed is to listen to a topic.
+func (h *hub) hears(n *node, tp *topic) bool {
+	if tp.kind == byShard {
+		return n == tp.home
+	}
+	return !h.w.table.Clustered() || n == h.primary || tp.fromKeyspace()
 }
 
 // keyspace is what the channels of keyspace notifications begin with.
 const keyspace = "__key"
 
 // fromKeyspace tells whether a topic may bring keyspace notifications.
-func fromKeyspace(name string, pattern bool) bool {
-	if !pattern {
+func (tp *topic) fromKeyspace() bool {
+	name := tp.name
+	if tp.kind == byChannel {
 		return len(name) >= len(keyspace) && name[:len(keyspace)] == keyspace
 	}
 	for i := range min(len(name), len(keyspace)) {
@@ -351,7 +415,18 @@ func (h *hub) close(n *node) {
 	n.feed = nil
 	c.Listener = nobody{}
 	h.w.doomed = append(h.w.doomed, c)
-	h.each(func(tp *topic, _ *topics, _ bool) { h.confirm(tp, c) })
+	h.deaf(n, c)
+}
+
+// deaf notes that a node's feed has ended.
+func (h *hub) deaf(n *node, c *pool.Conn) {
+	h.each(func(tp *topic) {
+		if tp.kind != byShard {
+			h.confirm(tp, c)
+		} else if tp.home == n {
+			h.lose(tp)
+		}
+	})
 }
 
 // nobody hears what is said on a feed that is being closed.
@@ -372,32 +447,39 @@ func (h *hub) layout() {
 		}
 	}
 	h.connect()
+	for _, tp := range h.topics[byShard] {
+		if _, id := h.w.table.Place([]byte(tp.name)); id >= 0 && h.w.nodes[id] != tp.home {
+			h.lose(tp)
+			h.ask(tp)
+		}
+	}
 }
 
 // Up has a feed that is connected listen to everything it is to.
 func (h *hub) Up(c *pool.Conn) {
 	n := c.Owner.(*node)
 	h.elect()
-	h.each(func(tp *topic, kind *topics, pattern bool) {
-		if h.hears(n, tp.name, pattern) {
-			c.Tell(resp.AppendCommand(nil, kind.subscribe, tp.name))
+	h.each(func(tp *topic) {
+		if h.hears(n, tp) {
+			c.Tell(resp.AppendCommand(nil, tp.kind.listen(), tp.name))
 		}
 	})
 }
 
 // Down: nobody waits for a feed that has ended; another may become primary.
 func (h *hub) Down(c *pool.Conn) {
-	if n := c.Owner.(*node); c.Stats.Losses > n.fedLosses {
+	n := c.Owner.(*node)
+	if c.Stats.Losses > n.fedLosses {
 		n.fedLosses = c.Stats.Losses
 		h.w.stats.FeedLosses++
 	}
-	h.each(func(tp *topic, _ *topics, _ bool) { h.confirm(tp, c) })
+	h.deaf(n, c)
 	h.elect()
 }
 
 // confirm notes that a feed listens to the topic, or never will.
 func (h *hub) confirm(tp *topic, c *pool.Conn) {
-	if tp.pending[c] {
+	if tp != nil && tp.pending[c] {
 		if delete(tp.pending, c); len(tp.pending) == 0 {
 			h.release(tp)
 		}
@@ -428,39 +510,58 @@ func (h *hub) finish(wait *subscribing) {
 
 // Said passes on what a node has said.
 func (h *hub) Said(c *pool.Conn, message []byte) {
+	if isRedirect(message) {
+		h.w.ready.Refresh = true // a sharded channel belongs elsewhere; it is asked for again
+		return
+	}
 	_, rest, ok := resp.Elements(message)
 	if !ok {
-		return // +PONG, before anything was subscribed to
+		return // +PONG, or a node too old for sharded channels
 	}
-	kind, rest, _ := resp.Split(rest)
-	name, rest, _ := resp.Split(rest)
-	what, _ := resp.Bulk(kind)
-	topicName, _ := resp.Bulk(name)
+	what, rest, _ := resp.Split(rest)
+	first, rest, _ := resp.Split(rest)
+	what, _ = resp.Bulk(what)
+	name, _ := resp.Bulk(first)
 	switch string(what) {
 	case "message":
-		h.publish(c, h.channels.byName[string(topicName)], topicName, message)
+		h.publish(c, h.topics[byChannel][string(name)], name, message)
 	case "pmessage":
 		channel, _, _ := resp.Split(rest)
 		channel, _ = resp.Bulk(channel)
-		h.publish(c, h.patterns.byName[string(topicName)], channel, message)
+		h.publish(c, h.topics[byPattern][string(name)], channel, message)
+	case "smessage":
+		h.publish(c, h.topics[byShard][string(name)], name, message)
 	case "subscribe":
-		if tp := h.channels.byName[string(topicName)]; tp != nil {
-			h.confirm(tp, c)
-		}
+		h.confirm(h.topics[byChannel][string(name)], c)
 	case "psubscribe":
-		if tp := h.patterns.byName[string(topicName)]; tp != nil {
-			h.confirm(tp, c)
+		h.confirm(h.topics[byPattern][string(name)], c)
+	case "ssubscribe":
+		if tp := h.topics[byShard][string(name)]; tp != nil && tp.home == c.Owner {
+			if !tp.heard {
+				tp.heard = true
+				h.unheard--
+			}
+			h.confirm(tp, nil)
+		}
+	case "sunsubscribe":
+		// Asked for, or said by a node whose slot has left.
+		if tp := h.topics[byShard][string(name)]; tp != nil && tp.home == c.Owner {
+			h.lose(tp)
+			h.w.ready.Refresh = true
 		}
 	}
 }
 
-// publish sends a message to the topic's subscribers, each in its turn behind
-// the replies that it waits for.
+// publish sends a message to the topic's subscribers, each in its turn.
 func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
-	if tp == nil {
+	switch {
+	case tp == nil:
 		return // nobody listens any more
-	}
-	if h.w.table.Clustered() && (c.Owner != h.primary || h.w.now < h.quiet) && !bytes.HasPrefix(channel, []byte(keyspace)) {
+	case tp.kind == byShard:
+		if tp.home != c.Owner {
+			return
+		}
+	case h.w.table.Clustered() && (c.Owner != h.primary || h.w.now < h.quiet) && !bytes.HasPrefix(channel, []byte(keyspace)):
 		return // another feed brings it, or has brought it
 	}
 	for _, s := range tp.subs {
@@ -486,6 +587,13 @@ func (h *hub) tick() {
 			case n.fedPing < c.Heard():
 				n.fedPing = w.now
 				c.Tell(resp.AppendCommand(nil, "PING"))
+			}
+		}
+	}
+	if h.unheard > 0 {
+		for _, tp := range h.topics[byShard] {
+			if !tp.heard && w.now-tp.askedAt >= askAgain {
+				h.ask(tp)
 			}
 		}
 	}
@@ -518,61 +626,11 @@ func (s *Session) tooSlow(now int64) bool {
 	return now-s.subs.softSince > softTime
 }
 
-// publishTo sends PUBLISH to the node that the channel falls to, as if it were a
-// key; every node is heard.
-func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	n, conn := w.anyMaster(s)
-	if n == nil {
-		return w.answerError(s, cmd, errNoMasters)
-	}
-	// Messages of one channel keep their order only if they take one way.
-	if _, id := w.table.Place(a.Arg(1)); id >= 0 {
-		n = w.nodes[id]
-		conn = n.conn(s)
-	}
-	if conn.Full() {
-		return w.stall(s)
-	}
-	r := w.newRequest(s, cmd)
-	r.kind = receivers
-	r.merge = w.getMerger(1)
-	c := r.merge.call(r, 0)
-	c.group = -1
-	c.frame = append(c.frame[:0], a.Arg(1)...) // the channel
-	w.send(s, c, n, a.Frame())
-	return true
-}
-
-// receiversReply makes the node's count of receivers that of keyway's clients:
-// to the node this worker is one, however many listen here.
-func (w *Worker) receiversReply(dst []byte, c *call, reply []byte) []byte {
-	count, ok := resp.Int(reply)
-	n, channel := c.node, c.frame
-	if !ok || n.feed == nil {
-		return append(dst, reply...)
-	}
-	if tp := w.hub.channels.byName[string(channel)]; tp != nil {
-		count += int64(len(tp.subs))
-		if w.hub.hears(n, tp.name, false) {
-			count--
-		}
-	}
-	for name, tp := range w.hub.patterns.byName {
-		if command.Glob([]byte(name), channel) {
-			count += int64(len(tp.subs))
-			if w.hub.hears(n, name, true) {
-				count--
-			}
-		}
-	}
-	return resp.AppendInt(dst, max(count, 0))
-}
-
 // inSubscription are the commands that a client which listens may send
 // (server.c, processCommand).
 var inSubscription = func() []bool {
 	t := make([]bool, command.Count)
-	for _, name := range []string{"subscribe", "psubscribe", "unsubscribe", "punsubscribe", "ping", "quit", "reset"} {
+	for _, name := range []string{"subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "ping", "quit", "reset"} {
 		t[command.Lookup([]byte(name)).ID] = true
 	}
 	return t
@@ -585,4 +643,16 @@ func (w *Worker) subscribedPing(s *Session, cmd *command.Command, a command.Args
 		return w.reply(s, cmd, resp.AppendBulk(b, a.Arg(1)))
 	}
 	return w.reply(s, cmd, resp.AppendBulk(b, nil))
+}
+
+func listenTo(kind topicKind) local {
+	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+		return w.subscribe(s, cmd, a, kind)
+	}
+}
+
+func noLongerTo(kind topicKind) local {
+	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+		return w.unsubscribe(s, cmd, a, kind)
+	}
 }

@@ -13,7 +13,7 @@ func TestSubscribeWaitsForFeeds(t *testing.T) {
 	for _, n := range r.w.nodes {
 		feeds = append(feeds, n.feed)
 		greet(r, n.feed)
-		if got := take(n.feed); got != cmd("SUBSCRIBE", "news") {
+		if got := take(n.feed); got != cmd("subscribe", "news") {
 			t.Fatalf("sent %q", got)
 		}
 	}
@@ -39,12 +39,12 @@ func TestSubscribeWaitsForFeeds(t *testing.T) {
 	r.now += int64(5e9)
 	feeds[1].Tick(r.now)
 	greet(r, feeds[1])
-	if got := take(feeds[1]); got != cmd("SUBSCRIBE", "news") {
+	if got := take(feeds[1]); got != cmd("subscribe", "news") {
 		t.Errorf("the feed that is back is told %q", got)
 	}
 	r.w.Gone(other)
 	r.feed("UNSUBSCRIBE\r\n")
-	if got := take(feeds[0]); got != cmd("UNSUBSCRIBE", "news") {
+	if got := take(feeds[0]); got != cmd("unsubscribe", "news") {
 		t.Errorf("told %q", got)
 	}
 	r.w.Tick()

@@ -254,7 +254,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
-	if len(w.retries) > 0 || len(w.hub.waits) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -325,6 +325,7 @@ func (w *Worker) EndTurn() *Ready {
 		s.clear(resuming)
 		w.goOn(s)
 	}
+	w.hub.tellAudience()
 	r := &w.ready
 	r.Garbage += w.set.TakeBig()
 	r.Conns = w.set.Take(r.Conns[:0])

@@ -189,11 +189,69 @@ func TestPubSubThreads(t *testing.T) {
 		subs = append(subs, c)
 	}
 	for i := range 6 {
-		k.Dial().MustDo("PUBLISH", "news", fmt.Sprint(i))
+		k.Dial().Expect("12", "PUBLISH", "news", fmt.Sprint(i))
 		for _, c := range subs {
 			if m := messages(t, c, 1)[0]; m != fmt.Sprintf("[pmessage n* news %d]", i) {
 				t.Errorf("%s", m)
 			}
 		}
 	}
+}
+
+// TestShardedPubSub: sharded channels live where a key of their name lives.
+func TestShardedPubSub(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		a, b, p := k.Dial(), k.Dial(), k.Dial()
+		channels := apart(t, k, nodes)
+		for i, ch := range channels {
+			a.Expect(fmt.Sprintf("[ssubscribe %s %d]", ch, i+1), "SSUBSCRIBE", ch)
+		}
+		b.MustDo("HELLO", "3")
+		b.Expect("[ssubscribe "+channels[0]+" 1]", "SSUBSCRIBE", channels[0])
+		b.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
+		a.Expect("-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", "GET", "x")
+		for i, ch := range channels {
+			want := "1"
+			if i == 0 {
+				want = "2"
+			}
+			p.Expect(want, "SPUBLISH", ch, "hello")
+			if m := messages(t, a, 1)[0]; m != "[smessage "+ch+" hello]" {
+				t.Errorf("%s", m)
+			}
+		}
+		if r, err := b.Receive(); err != nil || r.Kind != '>' || r.String() != "[smessage "+channels[0]+" hello]" {
+			t.Errorf("%s, %v", r, err)
+		}
+		p.Expect("OK", "MULTI")
+		p.Expect("QUEUED", "SET", channels[1], "x")
+		p.Expect("QUEUED", "SPUBLISH", channels[1], "from MULTI")
+		p.MustDo("EXEC")
+		if m := messages(t, a, 1)[0]; m != "[smessage "+channels[1]+" from MULTI]" {
+			t.Errorf("%s", m)
+		}
+		p.Expect("0", "PUBLISH", channels[0], "not sharded")
+		p.Expect("1", "PUBLISH", "news", "x")
+		if m := messages(t, b, 1)[0]; m != "[message news x]" {
+			t.Errorf("%s", m)
+		}
+		p.Expect("[news 1 nobody 0]", "PUBSUB", "NUMSUB", "news", "nobody")
+		p.Expect(fmt.Sprintf("[%s 2 %s 1 nobody 0]", channels[0], channels[1]), "PUBSUB", "SHARDNUMSUB", channels[0], channels[1], "nobody")
+		p.Expect("[news]", "PUBSUB", "CHANNELS")
+		p.Expect("[]", "PUBSUB", "CHANNELS", "x*")
+		if n := len(p.MustDo("PUBSUB", "SHARDCHANNELS").Elems); n != len(channels) {
+			t.Errorf("%d sharded channels", n)
+		}
+		p.Expect("0", "PUBSUB", "NUMPAT")
+		b.Expect("[psubscribe n* 2]", "PSUBSCRIBE", "n*")
+		p.Expect("1", "PUBSUB", "NUMPAT")
+		b.Expect("[sunsubscribe "+channels[0]+" 0]", "SUNSUBSCRIBE")
+		p.Expect("1", "SPUBLISH", channels[0], "only one")
+		messages(t, a, 1)
+		a.Send("SUNSUBSCRIBE")
+		a.Flush()
+		messages(t, a, len(channels))
+		a.Expect("(nil)", "GET", "nothing")
+		redistest.Eventually(t, 5*time.Second, "no sharded channel is left", func() bool { return len(p.MustDo("PUBSUB", "SHARDCHANNELS").Elems) == 0 })
+	})
 }

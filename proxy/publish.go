@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// To a node, each worker that listens to a channel is one subscriber, however
+// many clients it has. PUBLISH and PUBSUB NUMSUB are to count the clients, so what
+// a node says is corrected by what every worker knows of itself, and tells its
+// siblings as it changes.
+
+// audience is who listens, as far as siblings have told.
+type audience struct {
+	siblings map[int]*sibling
+	news     [topicKinds]map[string]int // clients of a topic, changed since siblings were last told
+	moved    bool                       // the primary feed has changed since
+}
+
+// sibling is what another worker has told.
+type sibling struct {
+	primary string // its primary feed's node
+	clients [topicKinds]map[string]int
+}
+
+// changed notes that a topic has more clients, or fewer.
+func (a *audience) changed(h *hub, tp *topic) {
+	if h.w.o.Workers == 1 {
+		return
+	}
+	if a.news[tp.kind] == nil {
+		a.news[tp.kind] = map[string]int{}
+	}
+	a.news[tp.kind][tp.name] = len(tp.subs)
+}
+
+// tellAudience tells the siblings what has changed.
+func (h *hub) tellAudience() {
+	a := &h.audience
+	if len(a.news[byChannel])+len(a.news[byPattern])+len(a.news[byShard]) == 0 && !a.moved {
+		return
+	}
+	news, from, primary := a.news, h.w.o.Index, ""
+	if h.primary != nil {
+		primary = h.primary.addr
+	}
+	a.news, a.moved = [topicKinds]map[string]int{}, false
+	h.w.tellSiblings(func(o *Worker) { o.hub.audience.learn(from, primary, news) })
+}
+
+func (a *audience) learn(from int, primary string, news [topicKinds]map[string]int) {
+	if a.siblings == nil {
+		a.siblings = map[int]*sibling{}
+	}
+	s := a.siblings[from]
+	if s == nil {
+		s = new(sibling)
+		for k := range s.clients {
+			s.clients[k] = map[string]int{}
+		}
+		a.siblings[from] = s
+	}
+	s.primary = primary
+	for kind, changes := range news {
+		for name, clients := range changes {
+			if s.clients[kind][name] = clients; clients == 0 {
+				delete(s.clients[kind], name)
+			}
+		}
+	}
+}
+
+// clients is how many clients of all workers listen to a topic.
+func (h *hub) clients(kind topicKind, name string) (n int) {
+	if tp := h.topics[kind][name]; tp != nil {
+		n = len(tp.subs)
+	}
+	for _, s := range h.audience.siblings {
+		n += s.clients[kind][name]
+	}
+	return n
+}
+
+// feeds is how many workers' feeds the node counts as subscribers of a topic.
+func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
+	tp := h.topics[kind][name]
+	if tp != nil && h.hears(n, tp) {
+		count++
+	}
+	if tp == nil {
+		tp = &topic{kind: kind, name: name}
+	}
+	for _, s := range h.audience.siblings {
+		if s.clients[kind][name] == 0 {
+			continue
+		}
+		switch {
+		case kind == byShard:
+			if _, id := h.w.table.Place([]byte(name)); id >= 0 && h.w.nodes[id] == n {
+				count++
+			}
+		case !h.w.table.Clustered() || s.primary == n.addr || tp.fromKeyspace():
+			count++
+		}
+	}
+	return count
+}
+
+// publishTo sends PUBLISH, or SPUBLISH, to the node that the channel falls to, as
+// if it were a key.
+func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	n, conn := w.anyMaster(s)
+	if n == nil {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	// Messages of one channel keep their order only if they take one way.
+	group, id := w.table.Place(a.Arg(1))
+	sharded := cmd.Name == "spublish"
+	switch {
+	case id >= 0:
+		n = w.nodes[id]
+		conn = n.conn(s)
+	case sharded:
+		w.keys = append(w.keys[:0], 1)
+		return w.unowned(s, cmd, a, group)
+	}
+	if conn.Full() {
+		return w.stall(s)
+	}
+	r := w.newRequest(s, cmd)
+	r.kind = receivers
+	r.merge = w.getMerger(1)
+	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
+	c := r.merge.call(r, 0)
+	c.group = -1
+	if sharded {
+		c.group = group // it follows its slot
+	}
+	w.send(s, c, n, a.Frame())
+	return true
+}
+
+// receiversReply makes the node's count of receivers that of the clients.
+func (w *Worker) receiversReply(dst []byte, r *request) []byte {
+	reply, n := r.merge.parts[0], r.merge.calls[0].node
+	count, ok := resp.Int(reply)
+	if !ok {
+		return append(dst, reply...)
+	}
+	h, name := w.hub, string(r.merge.channel)
+	if r.cmd.Name == "spublish" {
+		count += int64(h.clients(byShard, name) - h.feeds(n, byShard, name))
+		return resp.AppendInt(dst, max(count, 0))
+	}
+	count += int64(h.clients(byChannel, name) - h.feeds(n, byChannel, name))
+	for pattern := range h.patterns() {
+		if command.Glob([]byte(pattern), r.merge.channel) {
+			count += int64(h.clients(byPattern, pattern) - h.feeds(n, byPattern, pattern))
+		}
+	}
+	return resp.AppendInt(dst, max(count, 0))
+}
+
+// patterns are those that any worker's clients listen to.
+func (h *hub) patterns() map[string]bool {
+	all := make(map[string]bool, len(h.topics[byPattern]))
+	for name := range h.topics[byPattern] {
+		all[name] = true
+	}
+	for _, s := range h.audience.siblings {
+		for name := range s.clients[byPattern] {
+			all[name] = true
+		}
+	}
+	return all
+}
+
+// numsubReply makes the nodes' counts of subscribers that of the clients.
+func (w *Worker) numsubReply(dst []byte, r *request) []byte {
+	kind := byChannel
+	if r.cmd.Name == "pubsub|shardnumsub" {
+		kind = byShard
+	}
+	var names []string
+	var counts []int
+	for i, part := range r.merge.parts {
+		n, rest, ok := resp.Elements(part)
+		if !ok {
+			return append(dst, part...)
+		}
+		for at := range n / 2 {
+			var name, count []byte
+			name, rest, _ = resp.Split(rest)
+			count, rest, _ = resp.Split(rest)
+			channel, _ := resp.Bulk(name)
+			clients, _ := resp.Int(count)
+			if i == 0 {
+				names = append(names, string(channel))
+				counts = append(counts, w.hub.clients(kind, string(channel)))
+			}
+			if at < len(counts) {
+				counts[at] += int(clients) - w.hub.feeds(r.merge.calls[i].node, kind, string(channel))
+			}
+		}
+	}
+	dst = resp.AppendArray(dst, 2*len(names))
+	for i, name := range names {
+		dst = resp.AppendBulkString(dst, name)
+		dst = resp.AppendInt(dst, int64(max(counts[i], 0)))
+	}
+	return dst
+}

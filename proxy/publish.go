@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"hash/maphash"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -106,24 +108,43 @@ func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
 	return count
 }
 
-// publishTo sends PUBLISH, or SPUBLISH, to the node that the channel falls to, as
-// if it were a key.
-func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	n, conn := w.anyMaster(s)
-	if n == nil {
-		return w.answerError(s, cmd, errNoMasters)
+// crier is the node that a cluster's messages of a channel go to: always the same
+// while it is a master, so that they take one way and keep their order; another
+// for another channel. It is nil if there is no node.
+func (w *Worker) crier(channel []byte) (best *node) {
+	var most uint64
+	for _, n := range w.masters {
+		score := maphash.Bytes(w.scripts.seed, channel) ^ uint64(n.ordinal+1)*0x9e3779b97f4a7c15
+		score *= 0xff51afd7ed558ccd
+		if best == nil || score > most {
+			best, most = n, score
+		}
 	}
-	// Messages of one channel keep their order only if they take one way.
-	group, id := w.table.Place(a.Arg(1))
+	return best
+}
+
+// publishTo sends PUBLISH, or SPUBLISH, to the node that the channel falls to, as
+// if it were a key. In a cluster any node will do for what is not sharded; a slot
+// that moves must not have its messages overtake each other.
+func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	sharded := cmd.Name == "spublish"
+	group, id := w.table.Place(a.Arg(1))
+	var n *node
 	switch {
+	case !sharded && w.table.Clustered():
+		n = w.crier(a.Arg(1))
 	case id >= 0:
 		n = w.nodes[id]
-		conn = n.conn(s)
 	case sharded:
 		w.keys = append(w.keys[:0], 1)
 		return w.unowned(s, cmd, a, group)
+	default:
+		n, _ = w.anyMaster(s)
 	}
+	if n == nil {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	conn := n.conn(s)
 	if conn.Full() {
 		return w.stall(s)
 	}

@@ -16,19 +16,21 @@ import (
 // and on a cluster, while the nodes' connections are cut, a node freezes and one
 // dies: no message comes twice or to who did not ask, each publisher's messages
 // on a channel keep their order, what is published when nothing is wrong
-// arrives, and other clients do not notice.
+// arrives, and other clients do not notice. Half of it is sharded, and the
+// cluster's slots move.
 func TestD8PubSub(t *testing.T) {
 	for _, layout := range []string{"ring", "cluster"} {
 		t.Run(layout, func(t *testing.T) {
 			var nodes []*redistest.Node
+			var cluster *redistest.Cluster
 			var k *redistest.Keyway
 			if layout == "ring" {
 				nodes = redistest.Three(t)
 				k = redistest.Serve(t, redistest.Layouts(nodes)["ring"]+"backend: {request_timeout: 500ms}\n").Ready()
 			} else {
-				c := redistest.NewCluster(t, 3, 0)
-				nodes = c.Nodes
-				k = redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 500ms}\n").Ready()
+				cluster = redistest.NewCluster(t, 3, 0)
+				nodes = cluster.Nodes
+				k = redistest.Serve(t, cluster.SeedsYAML()+"backend: {request_timeout: 500ms}\n").Ready()
 			}
 			const channels = 20
 			var stop atomic.Bool
@@ -40,17 +42,21 @@ func TestD8PubSub(t *testing.T) {
 				subs[id] = c
 				rng := rand.New(rand.NewPCG(uint64(id), 41))
 				listens := map[string]bool{}
-				for range 4 {
-					listens[fmt.Sprintf("d8:%d", rng.IntN(channels))] = true
+				prefix, listen, kind := "d8:", "subscribe", "message"
+				if id%2 == 1 {
+					prefix, listen, kind = "d8s:", "ssubscribe", "smessage"
 				}
-				args := []string{"SUBSCRIBE"}
+				for range 4 {
+					listens[fmt.Sprintf("%s%d", prefix, rng.IntN(channels))] = true
+				}
+				args := []string{listen}
 				for ch := range listens {
 					args = append(args, ch)
 				}
 				c.Send(args...)
 				c.Flush()
 				for range listens {
-					if r, err := c.Receive(); err != nil || r.Elems[0].Text != "subscribe" {
+					if r, err := c.Receive(); err != nil || r.Elems[0].Text != listen {
 						t.Fatal(r, err)
 					}
 				}
@@ -66,7 +72,7 @@ func TestD8PubSub(t *testing.T) {
 							}
 							return
 						}
-						if r.Kind != '*' || len(r.Elems) != 3 || r.Elems[0].Text != "message" || !listens[r.Elems[1].Text] {
+						if r.Kind != '*' || len(r.Elems) != 3 || r.Elems[0].Text != kind || !listens[r.Elems[1].Text] {
 							t.Errorf("subscriber %d got %s", id, r)
 							return
 						}
@@ -94,8 +100,11 @@ func TestD8PubSub(t *testing.T) {
 					rng := rand.New(rand.NewPCG(uint64(who), 42))
 					var tl tally
 					for seq := 1; !stop.Load(); seq++ {
-						ch := fmt.Sprintf("d8:%d", rng.IntN(channels))
-						if r := c.Do("PUBLISH", ch, fmt.Sprintf("%s %d %d", ch, who, seq)); r.Kind == '-' {
+						ch, publish := fmt.Sprintf("d8:%d", rng.IntN(channels)), "PUBLISH"
+						if seq%2 == 0 {
+							ch, publish = fmt.Sprintf("d8s:%d", rng.IntN(channels)), "SPUBLISH"
+						}
+						if r := c.Do(publish, ch, fmt.Sprintf("%s %d %d", ch, who, seq)); r.Kind == '-' {
 							tl.class(r.Text)
 						} else {
 							published.Add(1)
@@ -120,6 +129,12 @@ func TestD8PubSub(t *testing.T) {
 				cut(t, nodes[i%3])
 				goOn()
 			}
+			if cluster != nil {
+				reshard(t, cluster, 0, 1, 3000) // sharded channels go with their slots
+				goOn()
+				reshard(t, cluster, 1, 0, 3000)
+				goOn()
+			}
 			nodes[1].Freeze()
 			time.Sleep(1500 * time.Millisecond) // the fault itself
 			nodes[1].Thaw()
@@ -133,8 +148,11 @@ func TestD8PubSub(t *testing.T) {
 			probe := k.Dial()
 			redistest.Eventually(t, 10*time.Second, "every node is listened to", func() bool {
 				for i := range channels {
-					if r := probe.Do("PUBLISH", fmt.Sprintf("d8:%d", i), fmt.Sprintf("d8:%d 9 %d", i, time.Now().UnixMicro()%1e9)); r.Kind == '-' {
-						return false
+					for prefix, publish := range map[string]string{"d8:": "PUBLISH", "d8s:": "SPUBLISH"} {
+						channel := fmt.Sprintf("%s%d", prefix, i)
+						if r := probe.Do(publish, channel, fmt.Sprintf("%s 9 %d", channel, time.Now().UnixMicro()%1e9)); r.Kind == '-' {
+							return false
+						}
 					}
 				}
 				return true

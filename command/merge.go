@@ -3,9 +3,6 @@ package command
 import (
 	"bytes"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -32,13 +29,15 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 	case "pubsub|numpat": // every node is told of the same patterns
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return max(a, b) })
 	case "script|exists":
-		return mergeAnd(dst, parts)
+		return mergeLeast(dst, parts)
 	case "function|stats":
 		return append(dst, busiest(parts)...)
 	case "randomkey":
 		return mergeRandom(dst, parts, random)
 	case "info":
 		return mergeInfo(dst, parts)
+	case "waitaof":
+		return mergeLeast(dst, parts)
 	case "wait", "lastsave":
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
 	}
@@ -145,8 +144,9 @@ func mergeUnion(dst []byte, parts [][]byte) []byte {
 	return append(resp.AppendArray(dst, len(seen)), all...)
 }
 
-// mergeAnd is agg_logical_and over arrays of 0 and 1.
-func mergeAnd(dst []byte, parts [][]byte) []byte {
+// mergeLeast is the least number in each place of arrays of numbers, which for 0
+// and 1 is agg_logical_and.
+func mergeLeast(dst []byte, parts [][]byte) []byte {
 	var all []int64
 	for i, p := range parts {
 		n, elems, ok := resp.Elements(p)
@@ -184,101 +184,6 @@ func mergeRandom(dst []byte, parts [][]byte, random uint64) []byte {
 		return append(dst, parts[0]...)
 	}
 	return append(dst, some[random%uint64(len(some))]...)
-}
-
-// mergeInfo takes the first node's text and adds up the key counts of all.
-// A cluster's nodes say so in INFO; to its clients keyway is one Redis.
-func mergeInfo(dst []byte, parts [][]byte) []byte {
-	first, ok := resp.Bulk(parts[0])
-	if !ok {
-		return odd(dst, parts[0])
-	}
-	counts := map[string][]int64{} // db0 -> keys, expires, avg_ttl
-	for _, p := range parts {
-		text, _ := resp.Bulk(p)
-		for line := range strings.SplitSeq(string(text), "\r\n") {
-			db, fields, ok := keyspaceLine(line)
-			if !ok {
-				continue
-			}
-			sum := counts[db]
-			if sum == nil {
-				sum = make([]int64, len(fields))
-			}
-			for i := range min(len(sum), len(fields)) {
-				sum[i] += fields[i].value
-			}
-			counts[db] = sum
-		}
-	}
-	var b bytes.Buffer
-	for line := range strings.SplitSeq(string(first), "\r\n") {
-		if _, _, ok := keyspaceLine(line); ok {
-			continue
-		}
-		switch line {
-		case "redis_mode:cluster":
-			line = "redis_mode:standalone"
-		case "cluster_enabled:1":
-			line = "cluster_enabled:0"
-		}
-		b.WriteString(line + "\r\n")
-		if line == "# Keyspace" {
-			for _, db := range sortedDBs(counts) {
-				b.WriteString(db + ":" + keyspaceFields(counts[db]) + "\r\n")
-			}
-		}
-	}
-	text := bytes.TrimSuffix(b.Bytes(), []byte("\r\n"))
-	if parts[0][0] == '=' {
-		return resp.AppendVerbatim(dst, text)
-	}
-	return resp.AppendBulk(dst, text)
-}
-
-type field struct {
-	name  string
-	value int64
-}
-
-// keyspaceLine reads "db0:keys=1,expires=0,avg_ttl=0".
-func keyspaceLine(line string) (db string, fields []field, ok bool) {
-	db, rest, ok := strings.Cut(line, ":keys=")
-	if !ok || !strings.HasPrefix(db, "db") {
-		return "", nil, false
-	}
-	for f := range strings.SplitSeq("keys="+rest, ",") {
-		name, v, _ := strings.Cut(f, "=")
-		n, _ := strconv.ParseInt(v, 10, 64)
-		fields = append(fields, field{name, n})
-	}
-	return db, fields, true
-}
-
-// keyspaceFields words the sums; an average does not add up, and 0 is what
-// Redis writes when it has none.
-func keyspaceFields(sum []int64) string {
-	names := []string{"keys", "expires", "avg_ttl", "subexpiry"}
-	var out []string
-	for i, v := range sum {
-		if i >= len(names) {
-			break
-		}
-		if names[i] == "avg_ttl" {
-			v = 0
-		}
-		out = append(out, names[i]+"="+strconv.FormatInt(v, 10))
-	}
-	return strings.Join(out, ",")
-}
-
-func sortedDBs(m map[string][]int64) []string {
-	dbs := make([]string, 0, len(m))
-	for db := range m {
-		dbs = append(dbs, db)
-	}
-	slices.Sort(dbs)
-	return dbs
 }
 
 // MergeByKey appends one array of one element for each key of a Split command:

@@ -56,19 +56,19 @@ var handlings = func() map[string]Handling {
 	m := map[string]Handling{}
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
-		Local: `ping echo quit reset time select auth hello role wait scan multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply
+		Local: `ping echo quit reset time select auth hello role wait waitaof scan config|get multi exec discard watch unwatch
+			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply client|kill client|pause client|unpause
+			monitor slowlog|get slowlog|len slowlog|reset slowlog|help latency|latest latency|history latency|reset latency|doctor latency|graph latency|histogram latency|help
 			script|kill function|kill function|stats acl|whoami
 			subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe publish spublish`,
 		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush
 			function|load function|delete function|flush function|restore memory|purge swapdb
 			pubsub|channels pubsub|shardchannels pubsub|numpat pubsub|numsub pubsub|shardnumsub`,
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
-			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help pubsub|help
+			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help pubsub|help config|help
 			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
-		Block: "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
-		NotYet: `waitaof monitor slowlog latency readonly readwrite asking hotkeys himport
-			config|get config|set config|resetstat config|help`,
+		Block:   "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
+		NotYet:  "readonly readwrite asking hotkeys himport",
 		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
 	} {
 		for _, n := range strings.Fields(names) {
@@ -80,7 +80,7 @@ var handlings = func() map[string]Handling {
 
 // notYetContainers are not carried yet, subcommands and all, unless a
 // subcommand is named in handlings.
-var notYetContainers = map[string]bool{"acl": true, "memory": true, "client": true, "slowlog": true, "latency": true, "hotkeys": true, "himport": true}
+var notYetContainers = map[string]bool{"acl": true, "memory": true, "client": true, "hotkeys": true, "himport": true}
 
 func handlingOf(c *Command) Handling {
 	if h, ok := handlings[c.Name]; ok {

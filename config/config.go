@@ -18,6 +18,7 @@ type Config struct {
 	Clients Clients  `yaml:"clients"`
 	Limits  Limits   `yaml:"limits"`
 
+	SlowLog  SlowLog  `yaml:"slowlog"`
 	Commands Commands `yaml:"commands"`
 
 	file  string
@@ -101,6 +102,12 @@ type Limits struct {
 	ClientOutput Size `yaml:"client_output"`
 }
 
+// SlowLog says which commands SLOWLOG tells of.
+type SlowLog struct {
+	SlowerThan time.Duration `yaml:"slower_than"`
+	Entries    int           `yaml:"entries"` // to keep, per thread
+}
+
 // Commands names commands that pass though keyway would refuse them.
 type Commands struct {
 	Allow []string `yaml:"allow"`
@@ -121,6 +128,7 @@ func Default() Config {
 		Modulo:  Hashed{Hash: "crc32"},
 		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
 		Clients: Clients{Max: 10000},
+		SlowLog: SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
 		Limits: Limits{
 			MaxBulk:      512 << 20,
 			MaxArgs:      1 << 20,

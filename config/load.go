@@ -259,6 +259,8 @@ func (c *Config) checkNumbers() error {
 		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 2s"},
 		{"clients.max", int64(c.Clients.Max), 1, 10000000, "write a whole number from 1"},
 		{"clients.idle_timeout", int64(c.Clients.IdleTimeout), 0, 1 << 62, "write a duration, such as 300s, or 0s for never"},
+		{"slowlog.slower_than", int64(c.SlowLog.SlowerThan), 1, 1 << 62, "write a duration, such as 10ms"},
+		{"slowlog.entries", int64(c.SlowLog.Entries), 1, 1 << 20, "write a whole number from 1, such as 128"},
 		{"limits.max_bulk", int64(c.Limits.MaxBulk), 1 << 10, 4<<30 - 1, "write a size from 1kb to below 4gb, such as 512mb; no larger than the nodes' proto-max-bulk-len"},
 		{"limits.max_args", int64(c.Limits.MaxArgs), 16, 1<<31 - 1, "write a whole number from 16, such as 1048576"},
 		{"limits.max_inline", int64(c.Limits.MaxInline), 64, 1 << 30, "write a size from 64 bytes, such as 64kb"},

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 	"time"
@@ -280,10 +279,10 @@ func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	if !ok {
 		return w.answerError(s, cmd, errNotInteger)
 	}
-	return w.askAll(s, cmd, func(o *Worker) []byte {
+	return w.askAll(s, cmd, func(o *Worker) any {
 		if o.unblock(uint64(id), withError) {
-			return []byte{1}
+			return 1
 		}
-		return nil
-	}, func(answers [][]byte) []byte { return resp.AppendInt(nil, int64(len(bytes.Join(answers, nil)))) })
+		return 0
+	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(sum(counts))) })
 }

@@ -94,6 +94,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
+		if w.now-r.start >= int64(w.o.SlowerThan) && r.parts == 1 {
+			w.slow(r, frame)
+		}
 		w.overtaken(s, c)
 		w.finish(c, failed)
 	}
@@ -127,6 +130,9 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		r.reply = r.reply[:0]
 	}
 	if f.Sent {
+		if w.now-r.start >= int64(w.o.SlowerThan) {
+			w.slow(r, frame)
+		}
 		w.overtaken(r.sess, c) // it may have been executed
 		w.stats.UnknownOutcome++
 		if r.merge != nil {

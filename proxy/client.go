@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -51,20 +50,24 @@ func clientInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 }
 
 func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	lines := []string{
-		"CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+	return w.help(s, cmd, "CLIENT",
+		"CACHING (YES|NO)", "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+		"GETREDIR", "    Return the client ID we are redirecting to when tracking is enabled.",
 		"GETNAME", "    Return the name of the current connection.",
 		"ID", "    Return the ID of the current connection.",
 		"INFO", "    Return information about the current client connection.",
-		"LIST [ID <id> ...]", "    Return information about client connections of this keyway.",
+		"KILL <ip:port>", "    Kill connection made from <ip:port>.",
+		"KILL <option> <value> [<option> <value> [...]]", "    Kill connections of this keyway by ADDR, LADDR, TYPE, USER, SKIPME, ID or MAXAGE.",
+		"LIST [options ...]", "    Return information about client connections of this keyway: TYPE (NORMAL|PUBSUB), ID <id> ...",
+		"UNPAUSE", "    Stop the current client pause, resuming traffic.",
+		"PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients of this keyway for <timeout> milliseconds.",
+		"REPLY (ON|OFF|SKIP)", "    Control the replies sent to the current connection.",
 		"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME, LIB-VER.",
 		"SETNAME <name>", "    Assign the name <name> to the current connection.",
-	}
-	b := resp.AppendArray(w.scratch[:0], len(lines))
-	for _, l := range lines {
-		b = resp.AppendSimple(b, l)
-	}
-	return w.reply(s, cmd, b)
+		"UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
+		"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]", "    Control server assisted client side caching.",
+		"TRACKINGINFO", "    Report tracking status for the current connection.",
+		"NO-EVICT (ON|OFF)", "    Protect current client connection from eviction.")
 }
 
 // appendClient appends the client's line as Redis writes it
@@ -112,58 +115,44 @@ func (s *Session) subscriptions(kind topicKind) int {
 	return len(s.subs.places[kind])
 }
 
-// appendClients appends the lines of all clients of this worker.
-func (w *Worker) appendClients(b []byte) []byte {
-	for _, s := range w.sessions {
-		b = w.appendClient(b, s)
-	}
-	return b
-}
-
-// clientList answers CLIENT LIST [TYPE normal] [ID id ...]: the clients of all
+// clientList answers CLIENT LIST [TYPE type] [ID id ...]: the clients of all
 // workers.
 func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	var ids map[string]bool
-	none := false
+	of := &victims{}
+	var ids map[uint64]bool
 	switch {
 	case a.Len() == 2:
 	case a.Len() >= 4 && command.EqualFold(a.Arg(2), "id"):
-		ids = map[string]bool{}
+		ids = map[uint64]bool{}
 		for i := 3; i < a.Len(); i++ {
-			if n, ok := resp.ParseInt(a.Arg(i)); !ok || n < 1 {
+			n, ok := resp.ParseInt(a.Arg(i))
+			if !ok || n < 1 {
 				return w.answerError(s, cmd, "ERR Invalid client ID")
 			}
-			ids[string(a.Arg(i))] = true
+			ids[uint64(n)] = true
 		}
 	case a.Len() == 4 && command.EqualFold(a.Arg(2), "type"):
-		switch t := strings.ToLower(string(a.Arg(3))); t {
-		case "normal":
-		case "master", "replica", "slave", "pubsub":
-			none = true
-		default:
+		kind, nobody, known := clientKind(a.Arg(3))
+		if !known {
 			return w.answerError(s, cmd, "ERR Unknown client type '"+clean(a.Arg(3))+"'")
 		}
+		of.kind, of.nobody = kind, nobody
 	default:
 		return w.answerError(s, cmd, errSyntax)
 	}
-	if none {
-		return w.reply(s, cmd, s.appendText(w.scratch[:0], nil))
-	}
-	return w.askAll(s, cmd, func(o *Worker) []byte { return o.appendClients(nil) }, func(lists [][]byte) []byte {
-		return s.appendText(nil, pick(bytes.Join(lists, nil), ids))
-	})
-}
-
-// pick returns the lines of the clients with these ids; all if ids is nil.
-func pick(list []byte, ids map[string]bool) (picked []byte) {
-	if ids == nil {
-		return list
-	}
-	for line := range bytes.Lines(list) {
-		id, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("id=")), []byte(" "))
-		if ids[string(id)] {
-			picked = append(picked, line...)
+	return w.askAll(s, cmd, func(o *Worker) any {
+		var lines []byte
+		for _, c := range o.sessions {
+			if of.include(c, o.now) && (ids == nil || ids[c.id]) {
+				lines = o.appendClient(lines, c)
+			}
 		}
-	}
-	return picked
+		return lines
+	}, func(answers []any) []byte {
+		var list []byte
+		for _, lines := range answers {
+			list = append(list, lines.([]byte)...)
+		}
+		return s.appendText(nil, list)
+	})
 }

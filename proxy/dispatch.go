@@ -36,6 +36,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
 		return w.answerError(s, cmd, errNoAuth)
 	}
+	if w.pause.until != 0 && w.paused(s, cmd) {
+		return w.stall(s)
+	}
 	if s.state&(inMulti|subscribed) != 0 {
 		switch {
 		case s.has(inMulti) && !ownInMulti[cmd.ID]:
@@ -269,11 +272,13 @@ var specials = func() []func(w *Worker, a command.Args) string {
 }()
 
 // refuseForeignPatterns keeps SORT from reading keys by pattern that may live
-// on other nodes, with the answer that a Redis Cluster gives.
+// on other nodes, with the answer that a Redis Cluster gives. A pattern with a
+// hash tag of the key's own group is one whose keys live with it.
 func refuseForeignPatterns(w *Worker, a command.Args) string {
-	if len(w.masters) < 2 {
+	if len(w.masters) < 2 || a.Len() < 2 {
 		return ""
 	}
+	group, _ := w.table.Place(a.Arg(1))
 	for i := 2; i+1 < a.Len(); i++ {
 		switch arg := a.Arg(i); {
 		case command.EqualFold(arg, "limit"):
@@ -281,16 +286,24 @@ func refuseForeignPatterns(w *Worker, a command.Args) string {
 		case command.EqualFold(arg, "store"):
 			i++
 		case command.EqualFold(arg, "by"):
-			if i++; bytes.IndexByte(a.Arg(i), '*') >= 0 {
+			if i++; bytes.IndexByte(a.Arg(i), '*') >= 0 && !w.pins(a.Arg(i), group) {
 				return errSortBy
 			}
 		case command.EqualFold(arg, "get"):
-			if i++; string(a.Arg(i)) != "#" {
+			if i++; string(a.Arg(i)) != "#" && !w.pins(a.Arg(i), group) {
 				return errSortGet
 			}
 		}
 	}
 	return ""
+}
+
+// pins tells whether every key that a pattern makes belongs to the group: its hash
+// tag comes before what varies.
+func (w *Worker) pins(pattern []byte, group int32) bool {
+	fixed, _, _ := bytes.Cut(pattern, []byte("*"))
+	g, _ := w.table.Place(fixed)
+	return g == group && w.table.Explain(fixed).Tag != ""
 }
 
 // unknown handles a command that the table lacks: a node may know it.

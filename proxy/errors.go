@@ -36,6 +36,7 @@ const (
 	errSortBy      = "ERR BY option of SORT denied in cluster mode."                                                                                                                                                                 // sort.c
 	errSortGet     = "ERR GET option of SORT denied in cluster mode."                                                                                                                                                                // sort.c
 	errMaxClients  = "ERR max number of clients reached"                                                                                                                                                                             // networking.c
+	errTimeoutBad  = "ERR timeout is not an integer or out of range"                                                                                                                                                                 // timeout.c
 	errTimeoutNeg  = "ERR timeout is negative"                                                                                                                                                                                       // timeout.c
 
 	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"

@@ -19,7 +19,7 @@ var locals = func() []local {
 	t := make([]local, command.Count)
 	for name, f := range map[string]local{
 		"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
-		"auth": auth, "hello": hello, "wait": wait, "scan": scan,
+		"auth": auth, "hello": hello, "wait": wait, "waitaof": wait, "config|get": configGet, "scan": scan,
 		"script|kill": running, "function|kill": running, "function|stats": running,
 		"acl|whoami": whoAmI, "client|getredir": noRedirection, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
 		"publish": publishTo, "spublish": publishTo,
@@ -27,7 +27,10 @@ var locals = func() []local {
 		"unsubscribe": noLongerTo(byChannel), "punsubscribe": noLongerTo(byPattern), "sunsubscribe": noLongerTo(byShard),
 		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
 		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
-		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|reply": clientReply, "client|help": clientHelp,
+		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|reply": clientReply, "client|kill": clientKill, "client|pause": clientPause, "client|unpause": clientUnpause,
+		"monitor": monitor, "slowlog|get": slowLogGet, "slowlog|len": slowLogLen, "slowlog|reset": slowLogReset, "slowlog|help": slowLogHelp,
+		"latency|latest": latencyLatest, "latency|history": latencyHistory, "latency|reset": latencyReset, "latency|doctor": latencyDoctor,
+		"latency|graph": latencyGraph, "latency|histogram": latencyHistogram, "latency|help": latencyHelp, "client|help": clientHelp,
 	} {
 		container, sub, isSub := strings.Cut(name, "|")
 		c := command.Lookup([]byte(container))
@@ -76,6 +79,7 @@ func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	s.clear(resp3 | silent | skipping)
 	w.endTransaction(s)
 	w.hub.leaveAll(s)
+	w.stopMonitor(s)
 	if w.o.Password != "" {
 		s.clear(authed)
 	}
@@ -165,4 +169,49 @@ func alreadySo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 		return w.answerError(s, cmd, errSyntax)
 	}
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// secrets are the settings of a node that keyway's clients need not know.
+var secrets = map[string]bool{"requirepass": true, "masterauth": true, "tls-key-file-pass": true, "tls-client-key-file-pass": true}
+
+// configGet has a node answer CONFIG GET.
+func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	n, conn := w.anyMaster(s)
+	switch {
+	case n == nil:
+		return w.answerError(s, cmd, errNoMasters)
+	case conn.Full():
+		return w.stall(s)
+	}
+	r := w.newRequest(s, cmd)
+	r.kind = configText
+	r.merge = w.getMerger(1)
+	c := r.merge.call(r, 0)
+	c.group = -1
+	w.send(s, c, n, a.Frame())
+	return true
+}
+
+// withoutSecrets blanks them out of a reply to CONFIG GET.
+func withoutSecrets(dst, reply []byte) []byte {
+	n, rest, ok := resp.Elements(reply)
+	if !ok {
+		return append(dst, reply...)
+	}
+	dst = append(dst, reply[:len(reply)-len(rest)]...)
+	for range n / 2 {
+		name, after, _ := resp.Split(rest)
+		value, after, ok := resp.Split(after)
+		if !ok {
+			break
+		}
+		dst = append(dst, name...)
+		if text, _ := resp.Bulk(name); secrets[string(text)] {
+			dst = resp.AppendBulk(dst, nil)
+		} else {
+			dst = append(dst, value...)
+		}
+		rest = after
+	}
+	return dst
 }

@@ -79,6 +79,8 @@ func (w *Worker) conclude(r *request) (failed bool) {
 		dst = w.scanReply(dst, r, m.parts[0])
 	case receivers:
 		dst = w.receiversReply(dst, r)
+	case configText:
+		dst = withoutSecrets(dst, m.parts[0])
 	case subscribers:
 		dst = w.numsubReply(dst, r)
 	case infoText:

@@ -25,6 +25,7 @@ import (
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
 	broken bool   // a command was refused: EXEC discards
+	writes bool   // a command may write
 	n      int    // commands queued
 	block  []byte // MULTI, the commands and, in the end, EXEC
 	ends   []int  // where each of them ends in block
@@ -146,6 +147,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	t.add(frame)
 	t.n++
+	t.writes = t.writes || cmd.Has(command.Write) || mayReplicate[cmd.Name]
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 

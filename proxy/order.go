@@ -40,6 +40,7 @@ const (
 	scanCursor                // the cursor in the reply is made keyway's
 	receivers                 // one call, whose reply counts who heard a message
 	subscribers               // merged: how many listen to each channel
+	configText                // one call, whose reply has secrets in it
 	infoText                  // merged, and keyway's own section added
 )
 
@@ -135,7 +136,12 @@ func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
 	if failed {
 		w.stats.Errors[cmd.ID]++
 	}
-	w.stats.Families[familyOf[cmd.ID]].add(w.now - start)
+	h := w.histograms[cmd.ID]
+	if h == nil {
+		h = new(Histogram)
+		w.histograms[cmd.ID] = h
+	}
+	h.add(w.now - start)
 }
 
 // output appends to what the client is sent.

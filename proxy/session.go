@@ -161,6 +161,7 @@ func (w *Worker) Gone(s *Session) {
 	}
 	s.line = line{}
 	w.hub.leaveAll(s)
+	w.stopMonitor(s)
 	if s.blocking != nil {
 		s.blocking.leave(w, s)
 	}
@@ -208,7 +209,7 @@ func (w *Worker) EOF(s *Session) {
 // waits tells whether the client does nothing but wait: for an element, or for
 // replicas.
 func (s *Session) waits() bool {
-	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.cmd != nil && s.line.head.cmd.Name == "wait"
+	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.cmd != nil && (s.line.head.cmd.Name == "wait" || s.line.head.cmd.Name == "waitaof")
 }
 
 // Output is what should be written to the client now; empty for nothing. The
@@ -398,6 +399,9 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 		case resp.Ready:
 			if !w.dispatch(s, p) {
 				return n
+			}
+			if !w.monitors.none() {
+				w.show(s, p)
 			}
 			if s.has(authed) {
 				lim = &w.limits

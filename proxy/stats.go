@@ -25,12 +25,20 @@ func (h *Histogram) add(ns int64) {
 	h.Sum += us
 }
 
+func (h *Histogram) merge(o *Histogram) {
+	for i, n := range o.Buckets {
+		h.Buckets[i] += n
+	}
+	h.Count += o.Count
+	h.Sum += o.Sum
+}
+
 // Stats counts what a worker has done. It belongs to the worker's thread:
 // others get copies (Worker.Snapshot).
 type Stats struct {
-	Calls    []uint64 // commands received, by command.Command.ID
-	Errors   []uint64 // error replies, by command.Command.ID
-	Families []Histogram
+	Calls    []uint64    // commands received, by command.Command.ID
+	Errors   []uint64    // error replies, by command.Command.ID
+	Families []Histogram // in a Snapshot, by the index of FamilyNames
 
 	Unknown        uint64 // commands that nobody knows
 	Accepted       uint64
@@ -76,9 +84,8 @@ func init() {
 
 func newStats() Stats {
 	return Stats{
-		Calls:    make([]uint64, command.Count),
-		Errors:   make([]uint64, command.Count),
-		Families: make([]Histogram, len(FamilyNames)),
+		Calls:  make([]uint64, command.Count),
+		Errors: make([]uint64, command.Count),
 	}
 }
 
@@ -112,7 +119,12 @@ func (w *Worker) Snapshot() Snapshot {
 	s := Snapshot{Stats: w.stats, Clients: len(w.sessions), Layout: w.table.Name, Epoch: w.epoch, Covered: true}
 	s.Calls = append([]uint64(nil), w.stats.Calls...)
 	s.Errors = append([]uint64(nil), w.stats.Errors...)
-	s.Families = append([]Histogram(nil), w.stats.Families...)
+	s.Families = make([]Histogram, len(FamilyNames))
+	for id, h := range w.histograms {
+		if h != nil {
+			s.Families[familyOf[id]].merge(h)
+		}
+	}
 	for _, c := range w.sessions {
 		s.OutputBytes += c.out.size + c.parked
 	}

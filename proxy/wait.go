@@ -6,7 +6,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// wait answers WAIT numreplicas timeout for the client's own writes.
+// wait answers WAIT numreplicas timeout, and WAITAOF numlocal numreplicas timeout,
+// for the client's own writes.
 //
 // Redis measures WAIT against the replication offset after the last command of
 // the connection it came on (replication.c, waitCommand). The client's writes
@@ -19,9 +20,9 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if _, ok := resp.ParseInt(a.Arg(1)); !ok {
 		return w.answerError(s, cmd, errNotInteger)
 	}
-	timeout, ok := resp.ParseInt(a.Arg(2))
+	timeout, ok := resp.ParseInt(a.Arg(a.Len() - 1))
 	if !ok || timeout > 1<<40 {
-		return w.answerError(s, cmd, "ERR timeout is not an integer or out of range") // timeout.c
+		return w.answerError(s, cmd, errTimeoutBad)
 	}
 	if timeout < 0 {
 		return w.answerError(s, cmd, errTimeoutNeg)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -26,6 +27,9 @@ type Options struct {
 	Password     string      // clients must give it; empty: none
 	IdleTimeout  time.Duration
 	Allow        map[int]bool // command IDs that pass though they are refused
+
+	SlowerThan  time.Duration // commands that take longer are kept for SLOWLOG; 0 means 10 ms, less: none are
+	SlowEntries int           // how many; 0 means 128
 
 	Version        string // keyway's
 	Index, Workers int    // this worker among its siblings
@@ -94,14 +98,18 @@ type Worker struct {
 	scripts   scriptCache
 	learned   map[string]*command.Command
 	hub       *hub
+	monitors  monitors
+	pause     pause
+	slowLog   slowLog
 	questions map[uint64]*question // by token
 	token     uint64
 
 	redisVersion string
 	versionAsked bool
 
-	stats Stats
-	ready Ready
+	stats      Stats
+	histograms []*Histogram // by command.Command.ID; nil until it is used
+	ready      Ready
 }
 
 // Ready is what is due after a turn. Its slices are valid until the next call
@@ -163,6 +171,15 @@ func New(o Options, table *router.Table) *Worker {
 	if o.Exclusive == 0 {
 		o.Exclusive = 1000
 	}
+	if o.SlowerThan == 0 {
+		o.SlowerThan = 10 * time.Millisecond
+	}
+	if o.SlowerThan < 0 {
+		o.SlowerThan = math.MaxInt64
+	}
+	if o.SlowEntries == 0 {
+		o.SlowEntries = 128
+	}
 	w := &Worker{
 		o:       o,
 		limits:  o.Limits,
@@ -173,7 +190,8 @@ func New(o Options, table *router.Table) *Worker {
 		learned: map[string]*command.Command{},
 		stats:   newStats(),
 
-		questions: map[uint64]*question{},
+		questions:  map[uint64]*question{},
+		histograms: make([]*Histogram, command.Count),
 
 		scratch:      make([]byte, 0, 4<<10),
 		redisVersion: "7.0.0",
@@ -326,6 +344,7 @@ func (w *Worker) EndTurn() *Ready {
 		w.goOn(s)
 	}
 	w.hub.tellAudience()
+	w.tellMonitors()
 	r := &w.ready
 	r.Garbage += w.set.TakeBig()
 	r.Conns = w.set.Take(r.Conns[:0])

@@ -118,6 +118,8 @@ func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 		ClientOutput: int(c.Limits.ClientOutput),
 		Password:     c.Clients.Password,
 		IdleTimeout:  c.Clients.IdleTimeout,
+		SlowerThan:   c.SlowLog.SlowerThan,
+		SlowEntries:  c.SlowLog.Entries,
 		Allow:        allow,
 		Version:      s.o.Version,
 		Index:        index,

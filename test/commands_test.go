@@ -277,8 +277,8 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	c.Expect("RESET", "RESET")
 	c.Expect("(nil)", "CLIENT", "GETNAME")
 	for cmd, want := range map[string]string{
-		"SSUBSCRIBE x":        "-ERR keyway: 'SSUBSCRIBE' is not supported yet",
-		"WAITAOF 1 1 1":       "-ERR keyway: 'WAITAOF' is not supported yet",
+		"READONLY":            "-ERR keyway: 'READONLY' is not supported yet",
+		"WAITAOF 1 1 1":       "-ERR unknown command 'WAITAOF', with args beginning with: '1' '1' '1' ", // of a node older than 7.2
 		"FOO bar":             "-ERR unknown command 'FOO', with args beginning with: 'bar' ",
 		"GET":                 "-ERR wrong number of arguments for 'get' command",
 		"XGROUP CREATE":       "-ERR wrong number of arguments for 'xgroup|create' command",

@@ -55,7 +55,7 @@ var bugs = []bug{
 	},
 	{
 		"R9: a local answer overtakes a forwarded command", "proxy/order.go",
-		"	if s.line.head == nil {\n		w.output(s, reply)", "	if true {\n		w.output(s, reply)",
+		"	if s.line.head == nil {\n		w.output(s, b)", "	if true {\n		w.output(s, b)",
 		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
 	},
 	{
@@ -210,7 +210,7 @@ var bugs = []bug{
 	},
 	{
 		"E8: a feed that comes back listens to nothing", "proxy/pubsub.go",
-		"			c.Tell(resp.AppendCommand(nil, kind.subscribe, tp.name))\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
+		"			c.Tell(resp.AppendCommand(nil, tp.kind.listen(), tp.name))\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
 		"./proxy", "TestSubscribeWaitsForFeeds",
 	},
 	{

@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// victims says which clients CLIENT KILL ends; what is empty does not matter.
+type victims struct {
+	id                uint64
+	addr, laddr, kind string
+	nobody            bool   // of a kind or user that no client is
+	maxAge            int64  // nanoseconds that they have been here at least
+	spare             uint64 // the id of one that is not ended
+}
+
+func (v *victims) include(s *Session, now int64) bool {
+	return !v.nobody && s.id != v.spare && (v.id == 0 || s.id == v.id) && (v.addr == "" || s.peer == v.addr) &&
+		(v.laddr == "" || s.local == v.laddr) && (v.kind == "" || s.kind() == v.kind) && now-s.opened >= v.maxAge
+}
+
+// kind is the client's type, as CLIENT LIST and KILL know it.
+func (s *Session) kind() string {
+	if s.has(subscribed) {
+		return "pubsub"
+	}
+	return "normal"
+}
+
+// clientKind reads the type of clients that a command names. known is false for a
+// word that Redis does not know; nobody says that keyway has none of it.
+func clientKind(word []byte) (kind string, nobody, known bool) {
+	switch kind = strings.ToLower(string(word)); kind {
+	case "normal", "pubsub":
+		return kind, false, true
+	case "master", "replica", "slave":
+		return "", true, true
+	}
+	return "", false, false
+}
+
+// killThose ends this worker's clients that are meant and returns how many.
+func (w *Worker) killThose(v *victims, asker uint64) (n int) {
+	for _, s := range w.sessions {
+		if !v.include(s, w.now) || s.has(dead) {
+			continue
+		}
+		n++
+		if s.id == asker {
+			w.closeAfter(s) // it is told first
+		} else {
+			w.kill(s)
+		}
+	}
+	return n
+}
+
+// clientKill answers CLIENT KILL in both its forms (networking.c, clientCommand).
+func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	old := a.Len() == 3
+	v := &victims{spare: s.id}
+	switch {
+	case old:
+		v.addr, v.spare = string(a.Arg(2)), 0
+	case a.Len()%2 != 0:
+		return w.answerError(s, cmd, errSyntax)
+	}
+	for i := 2; !old && i < a.Len(); i += 2 {
+		switch option, value := strings.ToLower(string(a.Arg(i))), a.Arg(i+1); option {
+		case "id":
+			id, ok := resp.ParseInt(value)
+			if !ok || id < 1 {
+				return w.answerError(s, cmd, "ERR client-id should be greater than 0")
+			}
+			v.id = uint64(id)
+		case "maxage":
+			age, ok := resp.ParseInt(value)
+			if !ok || age < 1 || age > 1<<32 {
+				return w.answerError(s, cmd, "ERR maxage is not an integer or out of range")
+			}
+			v.maxAge = age * 1e9
+		case "type":
+			kind, nobody, known := clientKind(value)
+			if !known {
+				return w.answerError(s, cmd, "ERR Unknown client type '"+clean(value)+"'")
+			}
+			v.kind, v.nobody = kind, v.nobody || nobody
+		case "addr":
+			v.addr = string(value)
+		case "laddr":
+			v.laddr = string(value)
+		case "user":
+			if string(value) != "default" {
+				return w.answerError(s, cmd, "ERR No such user '"+clean(value)+"'")
+			}
+		case "skipme":
+			switch {
+			case command.EqualFold(value, "yes"):
+				v.spare = s.id
+			case command.EqualFold(value, "no"):
+				v.spare = 0
+			default:
+				return w.answerError(s, cmd, errSyntax)
+			}
+		default:
+			return w.answerError(s, cmd, errSyntax)
+		}
+	}
+	asker := s.id
+	return w.askAll(s, cmd, func(o *Worker) any { return o.killThose(v, asker) }, func(counts []any) []byte {
+		n := sum(counts)
+		switch {
+		case !old:
+			return resp.AppendInt(nil, int64(n))
+		case n == 0:
+			return resp.AppendError(nil, "ERR No such client")
+		}
+		return resp.AppendOK(nil)
+	})
+}
+
+// sum adds up counts that workers have answered with.
+func sum(counts []any) (n int) {
+	for _, c := range counts {
+		n += c.(int)
+	}
+	return n
+}
+
+// pause holds clients' commands up.
+type pause struct {
+	until int64
+	all   bool // not only those that may write
+}
+
+// clientPause answers CLIENT PAUSE timeout [WRITE|ALL].
+func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	p := pause{all: true}
+	if a.Len() == 4 {
+		switch {
+		case command.EqualFold(a.Arg(3), "write"):
+			p.all = false
+		case !command.EqualFold(a.Arg(3), "all"):
+			return w.answerError(s, cmd, "ERR CLIENT PAUSE mode must be WRITE or ALL")
+		}
+	} else if a.Len() > 4 {
+		return w.answerError(s, cmd, errSyntax)
+	}
+	ms, ok := resp.ParseInt(a.Arg(2))
+	switch {
+	case !ok || ms > 1<<42:
+		return w.answerError(s, cmd, errTimeoutBad)
+	case ms < 0:
+		return w.answerError(s, cmd, errTimeoutNeg)
+	}
+	hold := func(o *Worker) {
+		o.pause = pause{until: max(o.pause.until, o.now+ms*1e6), all: p.all || o.pause.all && o.pause.until > o.now}
+	}
+	hold(w)
+	w.tellSiblings(hold)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	w.pause = pause{}
+	w.tellSiblings(func(o *Worker) { o.pause = pause{} })
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// mayReplicate are the commands that are no writes and may yet reach replicas
+// (COMMAND's flag may_replicate).
+var mayReplicate = map[string]bool{"eval": true, "evalsha": true, "fcall": true, "publish": true, "spublish": true, "pfcount": true}
+
+// paused tells whether the client must wait with the command.
+func (w *Worker) paused(s *Session, cmd *command.Command) bool {
+	if w.now >= w.pause.until {
+		w.pause = pause{}
+		return false
+	}
+	return w.pause.all || cmd.Has(command.Write) || mayReplicate[cmd.Name] || cmd.Name == "exec" && s.has(inMulti) && s.txn.writes
+}

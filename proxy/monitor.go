@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// MONITOR shows what keyway's clients send, whichever worker they belong to.
+
+// monitors is who watches.
+type monitors struct {
+	own      []*Session
+	siblings int    // clients of others that watch
+	lines    []byte // for them, since they were last told
+}
+
+func (m *monitors) none() bool { return len(m.own) == 0 && m.siblings == 0 }
+
+func monitor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if !slices.Contains(w.monitors.own, s) {
+		w.monitors.own = append(w.monitors.own, s)
+		w.tellSiblings(func(o *Worker) { o.monitors.siblings++ })
+	}
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// stopMonitor is for a client that watches no more.
+func (w *Worker) stopMonitor(s *Session) {
+	if i := slices.Index(w.monitors.own, s); i >= 0 {
+		w.monitors.own = slices.Delete(w.monitors.own, i, i+1)
+		w.tellSiblings(func(o *Worker) { o.monitors.siblings-- })
+	}
+}
+
+// show has those who watch see a command. Passwords are not shown, nor are the
+// commands of operators (monitor.c: CMD_ADMIN and CMD_SKIP_MONITOR).
+func (w *Worker) show(s *Session, a command.Args) {
+	cmd := s.lastCmd
+	if cmd != nil && (cmd.Has(command.Admin) || cmd.Name == "auth" || cmd.Name == "monitor" || cmd.Name == "exec") {
+		return
+	}
+	line := append(w.frame[:0], '+')
+	line = strconv.AppendInt(line, w.wall.Unix(), 10)
+	micros := strconv.Itoa(1e6 + w.wall.Nanosecond()/1000)
+	line = append(append(line, '.'), micros[1:]...)
+	line = append(line, " ["...)
+	line = strconv.AppendInt(line, int64(s.db), 10)
+	line = append(line, ' ')
+	line = append(line, s.peer...)
+	line = append(line, ']')
+	for i := range a.Len() {
+		arg := a.Arg(i)
+		if i > 0 && cmd != nil && cmd.Name == "hello" && a.Len() > 2 {
+			arg = []byte("(redacted)")
+		}
+		line = appendQuoted(append(line, ' '), arg)
+	}
+	line = append(line, "\r\n"...)
+	for _, m := range w.monitors.own {
+		w.tell(m, line)
+	}
+	if w.monitors.siblings > 0 {
+		w.monitors.lines = append(w.monitors.lines, line...)
+	}
+	if w.frame = line; cap(line) > 4*bigFrame {
+		w.frame = nil
+	}
+}
+
+// tellMonitors passes on to the siblings what their clients watch for.
+func (w *Worker) tellMonitors() {
+	if len(w.monitors.lines) == 0 {
+		return
+	}
+	lines := w.monitors.lines
+	w.monitors.lines = nil
+	w.tellSiblings(func(o *Worker) {
+		for _, m := range o.monitors.own {
+			o.tell(m, lines)
+		}
+	})
+}
+
+// appendQuoted appends b as Redis shows it to people (sds.c, sdscatrepr).
+func appendQuoted(dst, b []byte) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '"')
+	for _, c := range b {
+		if i := bytes.IndexByte([]byte("\\\"\n\r\t\a\b"), c); i >= 0 {
+			dst = append(dst, '\\', "\\\"nrtab"[i])
+		} else if c < ' ' || c > '~' {
+			dst = append(dst, '\\', 'x', digits[c>>4], digits[c&15])
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
+}

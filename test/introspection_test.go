@@ -1,0 +1,276 @@
+package test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// threeThreads is a keyway of three threads in front of three nodes.
+func threeThreads(t *testing.T, more string) (*redistest.Keyway, []*redistest.Node) {
+	nodes := redistest.Three(t)
+	return redistest.Serve(t, "threads: 3\n"+more+redistest.Layouts(nodes)["ring"]).Ready(), nodes
+}
+
+// gone tells whether the connection has been closed.
+func gone(c *redistest.Client) bool {
+	c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := c.Receive()
+	return err != nil
+}
+
+func TestClientKill(t *testing.T) {
+	k, _ := threeThreads(t, "")
+	admin := k.Dial()
+	dial := func() (c *redistest.Client, id, addr string) {
+		c = k.Dial()
+		return c, c.MustDo("CLIENT", "ID").String(), c.Conn.LocalAddr().String()
+	}
+	var all []*redistest.Client
+	for i := range 9 { // on whichever threads
+		c, id, addr := dial()
+		switch i % 3 {
+		case 0:
+			admin.Expect("1", "CLIENT", "KILL", "ID", id)
+		case 1:
+			admin.Expect("OK", "CLIENT", "KILL", addr)
+		case 2:
+			admin.Expect("0", "CLIENT", "KILL", "ADDR", addr, "TYPE", "pubsub")
+			admin.Expect("0", "CLIENT", "KILL", "ID", id, "MAXAGE", "1000")
+			admin.Expect("1", "CLIENT", "KILL", "ADDR", addr, "TYPE", "normal", "USER", "default")
+		}
+		if !gone(c) {
+			t.Errorf("client %d is still there", i)
+		}
+	}
+	sub, id, _ := dial()
+	sub.MustDo("SUBSCRIBE", "x")
+	for range 4 {
+		c, _, _ := dial()
+		all = append(all, c)
+	}
+	if list := admin.MustDo("CLIENT", "LIST", "TYPE", "pubsub").Text; strings.Count(list, "\n") != 1 || !strings.Contains(list, "id="+id+" ") {
+		t.Errorf("CLIENT LIST TYPE pubsub: %q", list)
+	}
+	if list := admin.MustDo("CLIENT", "LIST", "ID", id, "999999").Text; strings.Count(list, "\n") != 1 {
+		t.Errorf("CLIENT LIST ID: %q", list)
+	}
+	admin.Expect("1", "CLIENT", "KILL", "TYPE", "pubsub")
+	if !gone(sub) {
+		t.Error("the subscriber is still there")
+	}
+	admin.Expect("4", "CLIENT", "KILL", "TYPE", "normal")
+	for _, c := range all {
+		if !gone(c) {
+			t.Error("a client is still there")
+		}
+	}
+	admin.Expect("-ERR No such client", "CLIENT", "KILL", "127.0.0.1:1")
+	admin.Expect("-ERR Unknown client type 'x'", "CLIENT", "KILL", "TYPE", "x")
+	admin.Expect("-ERR No such user 'x'", "CLIENT", "KILL", "USER", "x")
+	admin.Expect("-ERR client-id should be greater than 0", "CLIENT", "KILL", "ID", "0")
+	admin.Expect("-ERR syntax error", "CLIENT", "KILL", "ID", "1", "SKIPME")
+	admin.Expect("PONG", "PING")
+	admin.Expect("1", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+	if !gone(admin) {
+		t.Error("the one who asked is still there")
+	}
+}
+
+func TestClientPause(t *testing.T) {
+	k, _ := threeThreads(t, "")
+	admin := k.Dial()
+	var clients []*redistest.Client
+	for range 6 {
+		clients = append(clients, k.Dial())
+	}
+	admin.Expect("OK", "CLIENT", "PAUSE", "60000", "WRITE")
+	for i, c := range clients {
+		c.Expect("(nil)", "GET", "nothing")
+		c.Expect("OK", "MULTI")
+		c.Send("SET", fmt.Sprint(i), "x")
+		c.Flush()
+	}
+	admin.Expect("0", "DBSIZE")
+	admin.Expect("OK", "CLIENT", "UNPAUSE")
+	for _, c := range clients {
+		if r, err := c.Receive(); err != nil || r.Text != "QUEUED" {
+			t.Errorf("%s, %v", r, err)
+		}
+		c.Expect("[OK]", "EXEC")
+	}
+	admin.Expect("6", "DBSIZE")
+	began := time.Now()
+	admin.Expect("OK", "CLIENT", "PAUSE", "300")
+	for _, c := range clients {
+		c.Expect("PONG", "PING")
+	}
+	if took := time.Since(began); took < 250*time.Millisecond {
+		t.Errorf("they were paused for %s", took)
+	}
+	admin.Expect("-ERR timeout is negative", "CLIENT", "PAUSE", "-1")
+	admin.Expect("-ERR timeout is not an integer or out of range", "CLIENT", "PAUSE", "x")
+	admin.Expect("-ERR CLIENT PAUSE mode must be WRITE or ALL", "CLIENT", "PAUSE", "1", "x")
+}
+
+func TestMonitor(t *testing.T) {
+	k, _ := threeThreads(t, "clients: {password: secret}\n")
+	watcher := k.Dial()
+	watcher.MustDo("AUTH", "secret")
+	watcher.Expect("OK", "MONITOR")
+	var want []string
+	for i := range 6 {
+		c := k.Dial()
+		c.MustDo("HELLO", "3", "AUTH", "default", "secret")
+		c.MustDo("SET", fmt.Sprint(i), "a\r\n\"\x00\xff\\")
+		c.MustDo("AUTH", "secret")
+		c.MustDo("MGET", "a", "b", "c")
+		want = append(want, `"HELLO" "(redacted)" "(redacted)" "(redacted)" "(redacted)"`, fmt.Sprintf(`"SET" "%d" "a\r\n\"\x00\xff\\"`, i), `"MGET" "a" "b" "c"`)
+	}
+	line := regexp.MustCompile(`^\d{10}\.\d{6} \[0 127\.0\.0\.1:\d+\] (.*)$`)
+	got := map[string]int{}
+	for _, m := range messages(t, watcher, len(want)) {
+		if strings.Contains(m, "secret") {
+			t.Errorf("the password is shown: %s", m)
+		}
+		f := line.FindStringSubmatch(m)
+		if f == nil {
+			t.Fatalf("%q", m)
+		}
+		got[f[1]]++
+	}
+	for _, w := range want {
+		if got[w] == 0 {
+			t.Errorf("not shown: %s; only %v", w, got)
+		}
+	}
+	watcher.Expect("RESET", "RESET")
+	k.Dial().Expect("-NOAUTH Authentication required.", "GET", "x")
+	watcher.MustDo("AUTH", "secret")
+	watcher.Expect("PONG", "PING")
+}
+
+func TestSlowLog(t *testing.T) {
+	k, nodes := threeThreads(t, "slowlog: {slower_than: 30ms, entries: 3}\n")
+	c := k.Dial()
+	c.Expect("0", "SLOWLOG", "LEN")
+	c.Expect("[]", "SLOWLOG", "GET")
+	c.Expect("[]", "LATENCY", "LATEST")
+	for i := range 4 {
+		slow := k.Dial()
+		slow.MustDo("CLIENT", "SETNAME", "tortoise")
+		slow.MustDo("EVAL", "local t = redis.call('TIME') repeat local n = redis.call('TIME') until (n[1]-t[1])*1000000+n[2]-t[2] > 50000 return 1", "1", fmt.Sprint(i), strings.Repeat("x", 200))
+	}
+	c.Expect("nothing slow", "ECHO", "nothing slow")
+	n := c.MustDo("SLOWLOG", "LEN").Int
+	if n < 3 || n > 4 { // three of each thread
+		t.Errorf("%d slow commands", n)
+	}
+	entries := c.MustDo("SLOWLOG", "GET", "-1").Elems
+	if len(entries) != int(n) {
+		t.Fatalf("%d entries", len(entries))
+	}
+	ids := map[int64]bool{}
+	for _, e := range entries {
+		f := e.Elems
+		if ids[f[0].Int] || time.Since(time.Unix(f[1].Int, 0)).Abs() > time.Minute || f[2].Int < 45_000 || f[2].Int > 5_000_000 || f[3].Elems[0].Text != "EVAL" ||
+			!strings.HasSuffix(f[3].Elems[4].Text, "... (72 more bytes)") || !strings.HasPrefix(f[4].Text, "127.0.0.1:") || f[5].Text != "tortoise" {
+			t.Errorf("%s", e)
+		}
+		ids[f[0].Int] = true
+	}
+	if got := len(c.MustDo("SLOWLOG", "GET", "1").Elems); got != 1 {
+		t.Errorf("SLOWLOG GET 1 gives %d", got)
+	}
+	latest := c.MustDo("LATENCY", "LATEST").Elems
+	if len(latest) != 1 || latest[0].Elems[0].Text != "command" || latest[0].Elems[3].Int < 45 {
+		t.Errorf("LATENCY LATEST: %v", latest)
+	}
+	if h := c.MustDo("LATENCY", "HISTORY", "command").Elems; len(h) == 0 || h[0].Elems[1].Int < 45 {
+		t.Errorf("LATENCY HISTORY: %v", h)
+	}
+	c.Expect("[]", "LATENCY", "HISTORY", "fork")
+	if text := c.MustDo("LATENCY", "DOCTOR").Text; !strings.Contains(text, "the worst of all") {
+		t.Errorf("%q", text)
+	}
+	if text := c.MustDo("LATENCY", "GRAPH", "command").Text; !strings.Contains(text, "command - high") || !strings.Contains(text, "#") {
+		t.Errorf("%q", text)
+	}
+	c.Expect("-ERR No samples available for event 'fork'", "LATENCY", "GRAPH", "fork")
+	c.Expect("1", "LATENCY", "RESET")
+	c.Expect("0", "LATENCY", "RESET", "command")
+	c.Expect("OK", "SLOWLOG", "RESET")
+	redistest.Eventually(t, 5*time.Second, "the slow log is empty", func() bool { return c.MustDo("SLOWLOG", "LEN").Int == 0 })
+	c.MustDo("GET", "x")
+	h := c.MustDo("LATENCY", "HISTOGRAM", "get", "eval", "nosuch").Elems
+	if len(h) != 4 || h[0].Text+h[2].Text != "evalget" && h[0].Text+h[2].Text != "geteval" {
+		t.Errorf("LATENCY HISTOGRAM: %v", h)
+	}
+	for i := 1; i < len(h); i += 2 {
+		e := h[i].Elems
+		buckets := e[3].Elems
+		if e[0].Text != "calls" || e[1].Int == 0 || e[2].Text != "histogram_usec" || buckets[len(buckets)-1].Int != e[1].Int {
+			t.Errorf("%s", h[i])
+		}
+	}
+	// A node that hangs: who waited for it is named.
+	keys, victim := apart(t, k, nodes), ""
+	nodes[0].Freeze()
+	defer nodes[0].Thaw()
+	for _, key := range keys {
+		if r := c.Do("GET", key); r.Kind == '-' {
+			victim = key
+		}
+	}
+	if text := c.MustDo("SLOWLOG", "GET").String(); victim == "" || !strings.Contains(text, "GET "+victim) {
+		t.Errorf("SLOWLOG does not name %q: %s", victim, text)
+	}
+	c.Expect("-ERR count should be greater than or equal to -1", "SLOWLOG", "GET", "-2")
+}
+
+func TestConfigGet(t *testing.T) {
+	node := redistest.Start(t, "--masterauth", "hunter3")
+	node.Do("CONFIG", "SET", "requirepass", "hunter2")
+	k := redistest.Serve(t, "layout: ring\nbackend: {password: hunter2}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	for _, protocol := range []string{"2", "3"} {
+		c := k.Dial()
+		c.MustDo("HELLO", protocol)
+		c.Expect("[maxmemory-policy noeviction]", "CONFIG", "GET", "maxmemory-policy")
+		c.Expect("[requirepass ]", "CONFIG", "GET", "requirepass")
+		all := c.MustDo("CONFIG", "GET", "*")
+		if text := all.String(); strings.Contains(text, "hunter") || len(all.Elems) < 200 || (all.Kind == '%') != (protocol == "3") {
+			t.Errorf("%s", text)
+		}
+	}
+	for _, command := range []string{"SET maxmemory 1", "REWRITE", "RESETSTAT"} {
+		if r := k.Dial().Do(strings.Fields("CONFIG " + command)...); !strings.Contains(r.Text, "commands.allow") {
+			t.Errorf("CONFIG %s: %s", command, r)
+		}
+	}
+}
+
+// TestSortByPattern: patterns whose keys are sure to live with the list may be
+// used where Redis itself lets them be.
+func TestSortByPattern(t *testing.T) {
+	nodes := redistest.Three(t)
+	for _, layout := range []string{"ring", "modulo", "slots", "range"} {
+		c := redistest.Serve(t, redistest.Layouts(nodes)[layout]).Ready().Dial()
+		for _, n := range nodes {
+			n.Do("FLUSHALL")
+		}
+		for i, weight := range []string{"3", "1", "2"} {
+			c.MustDo("RPUSH", "list:{u1}", fmt.Sprint(i))
+			c.MustDo("SET", fmt.Sprintf("{u1}:weight:%d", i), weight)
+			c.MustDo("HSET", fmt.Sprintf("{u1}:hash:%d", i), "name", "n"+weight)
+		}
+		c.Expect("[1 2 0]", "SORT", "list:{u1}", "BY", "{u1}:weight:*")
+		c.Expect("[n1 1 n2 2 n3 0]", "SORT", "list:{u1}", "BY", "{u1}:weight:*", "GET", "{u1}:hash:*->name", "GET", "#")
+		c.Expect("-ERR BY option of SORT denied in cluster mode.", "SORT", "list:{u1}", "BY", "weight:*")
+		c.Expect("-ERR GET option of SORT denied in cluster mode.", "SORT", "list:{u1}", "GET", "*:{u1}")
+		c.Expect("[0 1 2]", "SORT", "list:{u1}", "BY", "nosort")
+	}
+}

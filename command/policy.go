@@ -57,7 +57,7 @@ var handlings = func() map[string]Handling {
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
 		Local: `ping echo quit reset time select auth hello role wait waitaof scan config|get multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply client|kill client|pause client|unpause
+			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply client|kill client|pause client|unpause client|tracking client|trackinginfo client|caching
 			monitor slowlog|get slowlog|len slowlog|reset slowlog|help latency|latest latency|history latency|reset latency|doctor latency|graph latency|histogram latency|help
 			script|kill function|kill function|stats acl|whoami
 			subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe publish spublish`,

@@ -95,14 +95,14 @@ const (
 //	fifo:  (c1)   (c2)  <------ each whole reply pops the front
 type Conn struct {
 	Addr     string
-	Owner    any      // who the connection belongs to, for whoever made it
-	Bind     any      // the shell's end; this package never looks
-	DB       int      // the database that is selected in greeting; set before anything else, as what follows
-	RESP3    bool     // the node is to answer in RESP3
-	Prelude  []byte   // one more command of the greeting
-	Listener Listener // not nil: the connection listens, and carries no requests
-	Pushes   Pushes   // not nil: the node may push, in RESP3
-	Fence    int      // after so many requests the replies are checked to be in step; 0: never
+	Owner    any           // who the connection belongs to, for whoever made it
+	Bind     any           // the shell's end; this package never looks
+	DB       int           // the database that is selected in greeting; set before anything else, as what follows
+	RESP3    bool          // the node is to answer in RESP3
+	Prelude  func() []byte // not nil: one more command of the greeting; one that it cannot tell yet makes the attempt fail
+	Listener Listener      // not nil: the connection listens, and carries no requests
+	Pushes   Pushes        // not nil: the node may push, in RESP3
+	Fence    int           // after so many requests the replies are checked to be in step; 0: never
 	Stats    Stats
 
 	set   *Set
@@ -111,11 +111,13 @@ type Conn struct {
 	dirty bool
 	hold  bool // nothing should be read for the moment
 
-	queue sendQueue
-	fifo  fifo
-	scan  resp.Scanner
-	part  []byte // the beginning of a reply, held back
-	mid   bool   // part of the front's reply has been delivered
+	queue    sendQueue
+	ClientID int64 // of the connection among the node's clients, where RESP3 is spoken
+
+	fifo fifo
+	scan resp.Scanner
+	part []byte // the beginning of a reply, held back
+	mid  bool   // part of the front's reply has been delivered
 
 	greeting []byte // bytes to write while Greeting
 	greeted  int    // of them written
@@ -324,7 +326,7 @@ func (c *Conn) Connected(now int64) {
 	c.scan, c.step = resp.Scanner{}, 0
 	c.set.nonce++
 	c.nonce = c.set.nonce
-	c.greet()
+	c.greet(now)
 }
 
 // The steps of the greeting: AUTH, if there is a password, what else the
@@ -339,7 +341,7 @@ const (
 )
 
 // greet sends the next step that is needed.
-func (c *Conn) greet() {
+func (c *Conn) greet(now int64) {
 	c.greeting, c.greeted = c.greeting[:0], 0
 	for {
 		switch {
@@ -351,8 +353,11 @@ func (c *Conn) greet() {
 			c.greeting = resp.AppendCommand(c.greeting, "HELLO", "3")
 		case c.step == stepSelect && c.DB > 0:
 			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
-		case c.step == stepPrelude:
-			c.greeting = append(c.greeting, c.Prelude...)
+		case c.step == stepPrelude && c.Prelude != nil:
+			if c.greeting = append(c.greeting, c.Prelude()...); len(c.greeting) == 0 {
+				c.Fail(now, "what it depends on is not there yet")
+				return
+			}
 		case c.step == stepPing:
 			c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
 		}
@@ -379,8 +384,11 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 		return
 	}
 	if c.step < stepPing {
+		if c.step == stepHello {
+			c.ClientID = clientID(reply)
+		}
 		c.step++
-		c.greet()
+		c.greet(now)
 		return
 	}
 	if b, ok := resp.Bulk(reply); !cannotSave && (!ok || string(b) != c.word()) {
@@ -396,6 +404,20 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	if c.Listener != nil {
 		c.Listener.Up(c)
 	}
+}
+
+// clientID reads the id in a reply to HELLO 3.
+func clientID(reply []byte) (id int64) {
+	n, rest, _ := resp.Elements(reply)
+	for range n / 2 {
+		var name, value []byte
+		name, rest, _ = resp.Split(rest)
+		value, rest, _ = resp.Split(rest)
+		if text, _ := resp.Bulk(name); string(text) == "id" {
+			id, _ = resp.Int(value)
+		}
+	}
+	return id
 }
 
 // Received takes bytes that the node sent. They are not kept.

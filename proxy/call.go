@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -20,6 +22,7 @@ type call struct {
 	waiting    bool  // in the session's retry list
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
+	caching    caching
 
 	txn     *txn   // of an EXEC: what goes is its block
 	frame   []byte // kept while nothing else keeps it
@@ -29,6 +32,7 @@ type call struct {
 // send starts a call: a frame for the node's shared connection.
 func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
 	c.deadline = w.deadline()
+	c.caching = s.cached()
 	s.inflight++
 	w.transmit(c, n, frame, false)
 }
@@ -46,17 +50,27 @@ func (w *Worker) transmit(c *call, n *node, frame []byte, ask bool) {
 		w.refuse(c, why)
 		return
 	}
+	if ask && c.caching != cachingDefault {
+		c.caching = cachingDefault // one of both goes before a command
+		s.tracking.forgetAll()
+	}
 	if t := c.txn; t != nil {
 		block, ends := t.block, t.ends
 		if ask {
-			block, ends = t.behindAsking()
+			block, ends = t.behind([]byte(pool.Asking))
+		} else if c.caching != cachingDefault {
+			block, ends = t.behind(cachingFrames[c.caching])
 		}
 		conn.SendBlock(queued{t}, execReply{c}, block, ends, w.now, c.deadline)
 		return
 	}
-	if ask {
+	switch {
+	case ask:
 		conn.SendAsking(c, frame, w.now, c.deadline)
-	} else {
+	case c.caching != cachingDefault:
+		first := cachingFrames[c.caching]
+		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, c.deadline)
+	default:
 		conn.Send(c, frame, w.now, c.deadline)
 	}
 }

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -77,9 +79,9 @@ func (w *Worker) appendClient(b []byte, s *Session) []byte {
 	if s.lastCmd != nil {
 		last = s.lastCmd.Name
 	}
-	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d",
+	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=%d resp=%d",
 		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db, s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(),
-		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last, s.protocol())
+		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last, s.redirectsTo(), s.protocol())
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)
 	}
@@ -87,16 +89,16 @@ func (w *Worker) appendClient(b []byte, s *Session) []byte {
 }
 
 // flags are those that Redis shows for a client in the session's state.
-func (s *Session) flags() string {
-	switch {
-	case s.has(inMulti):
-		return "x"
-	case s.waits():
-		return "b"
-	case s.has(subscribed):
-		return "P"
+func (s *Session) flags() (flags string) {
+	for _, f := range []struct {
+		is   bool
+		flag string
+	}{{slices.Contains(s.w.monitors.own, s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"}, {s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"}} {
+		if f.is {
+			flags += f.flag
+		}
 	}
-	return "N"
+	return cmp.Or(flags, "N")
 }
 
 // protocol is the version of RESP that the client speaks.

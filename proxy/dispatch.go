@@ -141,7 +141,7 @@ func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id ro
 // sendFrame sends a whole command, giving its buffer away when it is large.
 func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	frame := a.Frame()
-	if len(frame) >= bigFrame && len(s.in) > 0 && &s.in[0] == &frame[0] && n.conn(s).Refusing() == "" {
+	if len(frame) >= bigFrame && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] && n.conn(s).Refusing() == "" {
 		c.node, c.deadline = n, w.deadline()
 		s.inflight++
 		s.wrote.add(n.ordinal)

@@ -21,7 +21,7 @@ var locals = func() []local {
 		"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
 		"auth": auth, "hello": hello, "wait": wait, "waitaof": wait, "config|get": configGet, "scan": scan,
 		"script|kill": running, "function|kill": running, "function|stats": running,
-		"acl|whoami": whoAmI, "client|getredir": noRedirection, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
+		"acl|whoami": whoAmI, "client|getredir": clientGetRedir, "client|tracking": clientTracking, "client|trackinginfo": clientTrackingInfo, "client|caching": clientCaching, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
 		"publish": publishTo, "spublish": publishTo,
 		"subscribe": listenTo(byChannel), "psubscribe": listenTo(byPattern), "ssubscribe": listenTo(byShard),
 		"unsubscribe": noLongerTo(byChannel), "punsubscribe": noLongerTo(byPattern), "sunsubscribe": noLongerTo(byShard),
@@ -71,10 +71,11 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 }
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	if s.inflight > 0 && (s.has(resp3) || s.db != 0) {
+	if s.inflight > 0 && (s.has(resp3|tracks) || s.db != 0) {
 		s.set(held) // what it has sent comes first, over the connections it took
 		return false
 	}
+	w.untrack(s)
 	s.about, s.db = anonymous, 0
 	s.clear(resp3 | silent | skipping)
 	w.endTransaction(s)
@@ -109,7 +110,10 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 		return false
 	}
 	before := s.db
-	s.db = uint16(db)
+	if s.db != uint16(db) {
+		s.db = uint16(db)
+		w.renew(s)
+	}
 	n, conn := w.anyMaster(s)
 	if db == 0 || conn.State() == pool.Ready {
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
@@ -128,6 +132,7 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 		}
 		if !ok {
 			s.db = before
+			w.renew(s)
 		}
 		s.clear(blocked)
 		w.answer(s, cmd, reply)
@@ -157,9 +162,8 @@ func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], "default"))
 }
 
-// noRedirection answers CLIENT GETREDIR of a client that tracks nothing.
-func noRedirection(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], -1))
+func clientGetRedir(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], s.redirectsTo()))
 }
 
 // alreadySo answers CLIENT NO-EVICT and NO-TOUCH: a node never sees the client,

@@ -80,12 +80,13 @@ func (t *txn) add(frame []byte) {
 	t.ends = append(t.ends, len(t.block))
 }
 
-// behindAsking is the block with ASKING in front, which covers all of it.
-func (t *txn) behindAsking() (block []byte, ends []int) {
-	block = append(append(block, pool.Asking...), t.block...)
-	ends = append(ends, len(pool.Asking))
+// behind is the block with ASKING, or CLIENT CACHING, in front, which covers all
+// of it.
+func (t *txn) behind(first []byte) (block []byte, ends []int) {
+	block = append(append(block, first...), t.block...)
+	ends = append(ends, len(first))
 	for _, e := range t.ends {
-		ends = append(ends, e+len(pool.Asking))
+		ends = append(ends, e+len(first))
 	}
 	return block, ends
 }
@@ -482,7 +483,11 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.node.release(e.conn, true)
 	}
 	if p.Kind != '-' || !p.Whole() {
+		s := c.req.sess
 		c.Reply(conn, frame, p)
+		if p.Last && s != nil && s.has(tracks) {
+			s.tracking.forgetAll() // no node tracks what it has read
+		}
 		return
 	}
 	// Never sent again: elsewhere, or later, nothing would be watched.

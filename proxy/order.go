@@ -107,22 +107,29 @@ func (w *Worker) tell(s *Session, b []byte) {
 // between any two replies, so nothing that the client waits for holds it up,
 // unless that is to say first that it listens; in RESP2 it has its turn.
 func (w *Worker) push(s *Session, message []byte) {
-	head := s.line.head
-	switch {
-	case !s.has(resp3) || s.subs != nil && s.subs.confirming > 0:
+	if !s.has(resp3) || s.subs != nil && s.subs.confirming > 0 {
 		w.tell(s, message)
-	case head == nil || !head.begun:
-		w.output(s, message)
-	default:
-		r := w.takeRequest()
-		r.sess, r.seq, r.done = s, head.seq, true
-		if r.next = head.next; r.next == nil {
-			s.line.tail = r
-		}
-		head.next = r
-		s.line.n++
-		w.park(r, message)
+		return
 	}
+	// Replies that have come wait for their turn; it must not overtake them.
+	var last *request
+	for r := s.line.head; r != nil; r = r.next {
+		if r.done || r.begun || len(r.reply) > 0 || r.merge != nil {
+			last = r
+		}
+	}
+	if last == nil {
+		w.output(s, message)
+		return
+	}
+	r := w.takeRequest()
+	r.sess, r.seq, r.done = s, last.seq, true
+	if r.next = last.next; r.next == nil {
+		s.line.tail = r
+	}
+	last.next = r
+	s.line.n++
+	w.park(r, message)
 }
 
 func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {

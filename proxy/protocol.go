@@ -67,11 +67,14 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 		return false
 	}
 	s.clear(resp3)
+	if version == 3 {
+		s.set(resp3)
+	}
+	w.renew(s)
 	if version == 2 {
 		answer("")
 		return true
 	}
-	s.set(resp3)
 	n, conn := w.anyMaster(s)
 	if n == nil || conn.State() == pool.Ready {
 		answer("")

@@ -54,6 +54,7 @@ type trouble struct {
 	txn        *txn  // from WATCH or MULTI to EXEC
 	blocking   *blocking
 	subs       *subscriptions
+	tracking   *tracking
 }
 
 // What sessions share until they need their own. Neither is ever written to.
@@ -100,6 +101,7 @@ const (
 	resp3                        // speaks RESP3
 	silent                       // wants no replies
 	skipping                     // wants no reply to its next command
+	tracks                       // caches, and has connections of its own
 )
 
 func (s *Session) has(f state) bool { return s.state&f != 0 }
@@ -162,6 +164,7 @@ func (w *Worker) Gone(s *Session) {
 	s.line = line{}
 	w.hub.leaveAll(s)
 	w.stopMonitor(s)
+	w.untrack(s)
 	if s.blocking != nil {
 		s.blocking.leave(w, s)
 	}
@@ -402,6 +405,9 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 			}
 			if !w.monitors.none() {
 				w.show(s, p)
+			}
+			if s.has(tracks) {
+				s.spent()
 			}
 			if s.has(authed) {
 				lim = &w.limits

@@ -13,28 +13,33 @@ type Ask struct {
 
 // question is a client's command that waits for what the siblings say.
 type question struct {
-	call     *call
-	left     int
-	answers  []any
-	conclude func(answers []any) (reply []byte)
+	left    int
+	answers []any
+	done    func(answers []any)
 }
 
 // askAll has every worker do something, this one at once, and answers the client
 // with what conclude makes of the answers. do must not touch what belongs to this
 // worker's thread, nor its answer what belongs to the other's.
 func (w *Worker) askAll(s *Session, cmd *command.Command, do func(*Worker) any, conclude func(answers []any) []byte) bool {
-	q := &question{left: w.o.Workers - 1, answers: []any{do(w)}, conclude: conclude}
-	if q.left == 0 {
-		return w.reply(s, cmd, append(w.scratch[:0], conclude(q.answers)...))
-	}
 	r := w.newRequest(s, cmd)
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
-	q.call = &r.call
+	w.askSiblings(do, func(answers []any) { w.settleFor(&r.call, conclude(answers)) })
+	return true
+}
+
+// askSiblings has every worker do something, this one at once, and done look at
+// the answers.
+func (w *Worker) askSiblings(do func(*Worker) any, done func(answers []any)) {
+	q := &question{left: w.o.Workers - 1, answers: []any{do(w)}, done: done}
+	if q.left == 0 {
+		done(q.answers)
+		return
+	}
 	w.token++
 	w.questions[w.token] = q
 	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})
-	return true
 }
 
 // tellSiblings has the other workers do something.
@@ -56,6 +61,6 @@ func (w *Worker) Answered(token uint64, answer any) {
 	q.answers = append(q.answers, answer)
 	if q.left--; q.left == 0 {
 		delete(w.questions, token)
-		w.settleFor(q.call, q.conclude(q.answers))
+		q.done(q.answers)
 	}
 }

@@ -98,6 +98,7 @@ type Worker struct {
 	scripts   scriptCache
 	learned   map[string]*command.Command
 	hub       *hub
+	trackers  []*Session // that track
 	monitors  monitors
 	pause     pause
 	slowLog   slowLog
@@ -138,6 +139,7 @@ type node struct {
 	waits      []inUse      // exclusive connections in use
 	exclusive  int          // how many
 	feed       *pool.Conn   // listens for subscribers, while there are any
+	ear        *pool.Conn   // hears what has changed, for clients that track in RESP2
 	fedPing    int64        // when it was last asked whether it lives
 	fedLosses  uint64       // of them
 
@@ -204,7 +206,8 @@ func New(o Options, table *router.Table) *Worker {
 
 // SetTable swaps the layout. Connections to nodes that stay are kept.
 func (w *Worker) SetTable(t *router.Table) {
-	if w.table == nil || !sameOwners(w.table, t) {
+	changed := w.table == nil || !sameOwners(w.table, t)
+	if changed {
 		w.epoch++ // clients with anything in flight are held; see consume
 	}
 	w.table = t
@@ -240,6 +243,9 @@ func (w *Worker) SetTable(t *router.Table) {
 	}
 	w.print = fingerprint(w.masters)
 	w.hub.layout()
+	if changed {
+		w.layoutChanged()
+	}
 	for _, s := range w.retries {
 		if len(s.retry) > 0 {
 			s.retryAt = min(s.retryAt, w.now) // the wait was for this
@@ -272,7 +278,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
-	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.trackers) > 0 || len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -301,6 +307,7 @@ func (w *Worker) Tick() {
 	}
 	w.askVersion()
 	w.tickExclusive()
+	w.tickTracking()
 	w.hub.tick()
 	w.tickRetries()
 	w.tickLagging()
@@ -455,8 +462,11 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 // always the same, or their order would be lost.
 func (n *node) conn(s *Session) *pool.Conn {
 	k := n.w.o.Connections
-	if s.db == 0 && k == 1 && !s.has(resp3) {
+	if s.db == 0 && k == 1 && s.state&(resp3|tracks) == 0 {
 		return n.conns[0]
+	}
+	if s.has(tracks) && s.tracking.active() {
+		return s.tracking.conn(n)
 	}
 	for i := 0; i < len(n.conns); i += k {
 		if c := n.conns[i]; c.DB == int(s.db) && c.RESP3 == s.has(resp3) {

@@ -1,0 +1,578 @@
+package proxy
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// A client that caches (CLIENT TRACKING) is told by the nodes which keys have
+// changed. A node remembers what was read over which connection, so such a client
+// has a connection of its own to every node that it speaks to, for all it sends:
+//
+//	client  <--- GET a ------  its own connection  ------ node
+//	        <--- >invalidate a -------------------------- (another changes a)
+//
+// What a node says between the replies is pushed to the client behind the replies
+// that came before. Whatever ends such a connection, or moves keys to another
+// node, makes everything that the client has cached invalid.
+//
+// In RESP2 a node cannot say anything between replies. It says it to an ear, a
+// connection in RESP3 that all such clients of a worker share; a client may then
+// be told of keys that another has read, which does no harm.
+
+// tracking is a client's.
+type tracking struct {
+	w     *Worker
+	sess  *Session
+	conns map[*node]*pool.Conn
+
+	bcast, optin, optout, noloop bool
+	prefixes                     [][]byte
+	redirect                     uint64 // the id of the client that is told instead; 0: none
+	broken                       bool   // which is not there any more
+	caching                      caching
+}
+
+// caching is what CLIENT CACHING has said of the next command.
+type caching uint8
+
+const (
+	cachingDefault caching = iota
+	cachingYes
+	cachingNo
+)
+
+var cachingFrames = [...][]byte{
+	cachingYes: resp.AppendCommand(nil, "CLIENT", "CACHING", "YES"),
+	cachingNo:  resp.AppendCommand(nil, "CLIENT", "CACHING", "NO"),
+}
+
+// invalidations is the channel on which a client of RESP2 is told (tracking.c).
+const invalidations = "__redis__:invalidate"
+
+// trackPing is how long a connection that invalidations come on may be silent
+// before it is asked whether it lives.
+const trackPing = 5 * int64(time.Second)
+
+// active tells whether nodes have to track anything: in RESP2 without REDIRECT
+// Redis has nobody to tell.
+func (t *tracking) active() bool { return t.sess.has(resp3) || t.redirect != 0 }
+
+// conn is the connection that a session's commands to the node take while it
+// tracks.
+func (t *tracking) conn(n *node) *pool.Conn {
+	c := t.conns[n]
+	if c == nil {
+		s := t.sess
+		c = t.w.set.Conn(n.addr, n)
+		c.DB, c.RESP3, c.Fence = int(s.db), s.has(resp3), t.w.o.Fence
+		c.Prelude = func() []byte { return t.prelude(n) }
+		if s.has(resp3) {
+			c.Pushes = t
+		} else {
+			n.openEar()
+		}
+		t.conns[n] = c
+	}
+	return c
+}
+
+// prelude is the CLIENT TRACKING that the node is sent, nil if it cannot be said
+// yet.
+func (t *tracking) prelude(n *node) []byte {
+	args := []string{"CLIENT", "TRACKING", "ON"}
+	if !t.sess.has(resp3) {
+		if n.ear == nil || n.ear.State() != pool.Ready {
+			return nil
+		}
+		args = append(args, "REDIRECT", strconv.FormatInt(n.ear.ClientID, 10))
+	}
+	for i, on := range []bool{t.bcast, t.optin, t.optout, t.noloop} {
+		if on {
+			args = append(args, []string{"BCAST", "OPTIN", "OPTOUT", "NOLOOP"}[i])
+		}
+	}
+	for _, p := range t.prefixes {
+		args = append(args, "PREFIX", string(p))
+	}
+	return resp.AppendCommand(nil, args...)
+}
+
+// Pushed brings what a node says between replies.
+func (t *tracking) Pushed(_ *pool.Conn, message []byte) {
+	_, rest, ok := resp.Elements(message)
+	if !ok {
+		return
+	}
+	what, keys, _ := resp.Split(rest)
+	if name, _ := resp.Bulk(what); string(name) == "invalidate" {
+		t.tell(keys)
+	}
+}
+
+// Lost: what was read over that connection is tracked no more.
+func (t *tracking) Lost(*pool.Conn) { t.forgetAll() }
+
+// forgetAll tells the client that nothing it has cached is valid any more.
+func (t *tracking) forgetAll() {
+	if t.active() {
+		t.tell([]byte("_\r\n"))
+	}
+}
+
+// tell has whoever is to know be told that keys, an array or a null in RESP3, are
+// not valid any more.
+func (t *tracking) tell(keys []byte) {
+	if t.redirect == 0 {
+		t.w.invalidate(t.sess, keys)
+		return
+	}
+	keys = bytes.Clone(keys)
+	if target := t.w.byID(t.redirect); target != nil {
+		t.w.invalidate(target, keys)
+		return
+	}
+	id, from, index := t.redirect, t.sess.id, t.w.o.Index
+	if int((id-1)%uint64(t.w.o.Workers)) == index || t.w.o.Workers == 1 {
+		t.breakRedirect()
+		return
+	}
+	t.w.tellSiblings(func(o *Worker) {
+		if int((id-1)%uint64(o.o.Workers)) != o.o.Index {
+			return
+		}
+		if target := o.byID(id); target != nil {
+			o.invalidate(target, keys)
+			return
+		}
+		o.tellSiblings(func(back *Worker) {
+			if s := back.byID(from); back.o.Index == index && s != nil && s.tracking != nil && s.tracking.redirect == id {
+				s.tracking.breakRedirect()
+			}
+		})
+	})
+}
+
+// breakRedirect notes that the client which was to be told is gone.
+func (t *tracking) breakRedirect() {
+	if !t.broken && t.sess.has(resp3) {
+		b := resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "tracking-redir-broken")
+		t.w.push(t.sess, resp.AppendInt(b, int64(t.redirect)))
+	}
+	t.broken = true
+}
+
+func (w *Worker) byID(id uint64) *Session {
+	for _, s := range w.sessions {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// invalidate tells a client that keys are not valid any more; one of RESP2 if it
+// listens to the channel for that.
+func (w *Worker) invalidate(s *Session, keys []byte) {
+	if s.has(resp3) {
+		w.push(s, append(resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "invalidate"), keys...))
+		return
+	}
+	if s.subs == nil {
+		return
+	}
+	if _, listens := s.subs.places[byChannel][invalidations]; !listens {
+		return
+	}
+	b := resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 3), "message"), invalidations)
+	if resp.IsNull(keys) {
+		keys = []byte("*-1\r\n")
+	}
+	w.push(s, append(b, keys...))
+}
+
+// ear hears what a node says to clients of RESP2 that track.
+type ear struct{ w *Worker }
+
+func (e ear) Pushed(c *pool.Conn, message []byte) {
+	for _, s := range e.w.trackers {
+		if t := s.tracking; !s.has(resp3) && t.conns[c.Owner.(*node)] != nil {
+			t.Pushed(c, message)
+		}
+	}
+}
+
+// Lost: the next ear has another id, so those who named this one begin anew.
+func (e ear) Lost(c *pool.Conn) {
+	n := c.Owner.(*node)
+	for _, s := range e.w.trackers {
+		if own := s.tracking.conns[n]; own != nil && !s.has(resp3) {
+			own.Fail(e.w.now, "the connection for invalidations ended")
+			s.tracking.forgetAll()
+		}
+	}
+}
+
+func (n *node) openEar() {
+	if n.ear != nil {
+		return
+	}
+	n.ear = n.w.set.Conn(n.addr, n)
+	n.ear.RESP3, n.ear.Pushes = true, ear{n.w}
+	n.ear.Open(n.w.now)
+}
+
+// track has the session's commands tracked from now on; t replaces what it had.
+func (w *Worker) track(s *Session, t *tracking) {
+	w.untrack(s)
+	s.troubled().tracking = t
+	s.set(tracks)
+	w.trackers = append(w.trackers, s)
+}
+
+// untrack ends a session's tracking.
+func (w *Worker) untrack(s *Session) {
+	if !s.has(tracks) {
+		return
+	}
+	s.tracking.close()
+	s.clear(tracks)
+	s.tracking = nil
+	i := slices.Index(w.trackers, s)
+	w.trackers = slices.Delete(w.trackers, i, i+1)
+	if slices.ContainsFunc(w.trackers, func(o *Session) bool { return !o.has(resp3) }) {
+		return
+	}
+	for _, n := range w.nodes {
+		n.closeEar()
+	}
+}
+
+func (n *node) closeEar() {
+	if n.ear != nil {
+		n.ear.Pushes = nil
+		n.w.doomed = append(n.w.doomed, n.ear)
+		n.ear = nil
+	}
+}
+
+// close gives the connections up.
+func (t *tracking) close() {
+	for n, c := range t.conns {
+		c.Pushes = nil
+		t.w.doomed = append(t.w.doomed, c)
+		delete(t.conns, n)
+	}
+}
+
+// renew has a client that tracks begin anew over other connections: its database
+// or protocol has changed.
+func (w *Worker) renew(s *Session) {
+	if s.has(tracks) {
+		s.tracking.close()
+		s.tracking.forgetAll()
+		s.tracking.openAll()
+	}
+}
+
+// openAll connects to every master where keys matter that the client has not
+// read.
+func (t *tracking) openAll() {
+	if t.bcast && t.active() {
+		for _, n := range t.w.masters {
+			t.conn(n).Open(t.w.now)
+		}
+	}
+}
+
+// layoutChanged is called when keys may have other owners.
+func (w *Worker) layoutChanged() {
+	for _, s := range w.trackers {
+		if !s.has(resp3) && s.tracking.active() {
+			for _, n := range w.masters {
+				n.openEar()
+			}
+		}
+		if !s.tracking.bcast {
+			s.tracking.forgetAll()
+		}
+		s.tracking.openAll()
+	}
+}
+
+// tickTracking lets time act on the connections of those who track.
+func (w *Worker) tickTracking() {
+	watch := func(c *pool.Conn) {
+		c.Tick(w.now)
+		if c.State() == pool.Ready && c.InFlight() == 0 && w.now-c.Heard() >= trackPing {
+			w.ask(c, w.deadline(), func([]byte, bool) {}, "PING")
+		}
+	}
+	if len(w.trackers) == 0 {
+		return
+	}
+	for _, s := range w.trackers {
+		for _, c := range s.tracking.conns {
+			watch(c)
+		}
+	}
+	for _, n := range w.nodes {
+		if n.ear != nil {
+			watch(n.ear)
+		}
+	}
+}
+
+// clientTracking answers CLIENT TRACKING ON|OFF with its options (networking.c,
+// clientCommand).
+func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	t := &tracking{w: w, sess: s, conns: map[*node]*pool.Conn{}}
+	on := command.EqualFold(a.Arg(2), "on")
+	for i := 3; i < a.Len(); i++ {
+		more := i+1 < a.Len()
+		switch arg := a.Arg(i); {
+		case command.EqualFold(arg, "redirect") && more:
+			i++
+			if t.redirect != 0 {
+				return w.answerError(s, cmd, "ERR A client can only redirect to a single other client")
+			}
+			id, ok := resp.ParseInt(a.Arg(i))
+			if !ok {
+				return w.answerError(s, cmd, errNotInteger)
+			}
+			t.redirect = uint64(id)
+		case command.EqualFold(arg, "bcast"):
+			t.bcast = true
+		case command.EqualFold(arg, "optin"):
+			t.optin = true
+		case command.EqualFold(arg, "optout"):
+			t.optout = true
+		case command.EqualFold(arg, "noloop"):
+			t.noloop = true
+		case command.EqualFold(arg, "prefix") && more:
+			i++
+			t.prefixes = append(t.prefixes, bytes.Clone(a.Arg(i)))
+		default:
+			return w.answerError(s, cmd, errSyntax)
+		}
+	}
+	before := s.tracking
+	switch {
+	case !on && !command.EqualFold(a.Arg(2), "off"):
+		return w.answerError(s, cmd, errSyntax)
+	case s.inflight > 0:
+		s.set(held) // what it has sent goes over the connections it had
+		return false
+	case !on:
+		w.untrack(s)
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	case !t.bcast && len(t.prefixes) > 0:
+		return w.answerError(s, cmd, "ERR PREFIX option requires BCAST mode to be enabled")
+	case before != nil && before.bcast != t.bcast:
+		return w.answerError(s, cmd, "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.")
+	case t.bcast && (t.optin || t.optout):
+		return w.answerError(s, cmd, "ERR OPTIN and OPTOUT are not compatible with BCAST")
+	case t.optin && t.optout:
+		return w.answerError(s, cmd, "ERR You can't specify both OPTIN mode and OPTOUT mode")
+	case before != nil && (t.optin && before.optout || t.optout && before.optin):
+		return w.answerError(s, cmd, "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.")
+	case before == nil && len(w.trackers) >= w.o.Exclusive:
+		return w.answerError(s, cmd, errTooManyHeld)
+	}
+	var known [][]byte
+	if before != nil {
+		known = before.prefixes
+	}
+	if text := overlap(t.prefixes, known); text != "" {
+		return w.answerError(s, cmd, text)
+	}
+	if t.prefixes = append(slices.Clip(known), t.prefixes...); t.bcast && len(t.prefixes) == 0 {
+		t.prefixes = [][]byte{{}} // every key's
+	}
+	if t.redirect == 0 {
+		return w.beginTracking(s, cmd, t)
+	}
+	// The other client may be any worker's.
+	id := t.redirect
+	s.set(blocked)
+	found := func(there bool) {
+		if s.index < 0 {
+			return
+		}
+		s.clear(blocked)
+		if there {
+			w.beginTracking(s, cmd, t)
+		} else {
+			w.answerError(s, cmd, "ERR The client ID you want redirect to does not exist")
+		}
+		w.wake(s)
+	}
+	w.askSiblings(func(o *Worker) any { return o.byID(id) != nil }, func(answers []any) { found(slices.Contains(answers, any(true))) })
+	return true
+}
+
+// overlap tells what is wrong with prefixes, given those that there are already
+// (tracking.c, checkPrefixCollisionsOrReply).
+func overlap(prefixes, known [][]byte) string {
+	for i, p := range prefixes {
+		for j, others := range [][][]byte{known, prefixes[i+1:]} {
+			for _, other := range others {
+				if bytes.HasPrefix(p, other) || bytes.HasPrefix(other, p) {
+					what := [...]string{"an existing", "another provided"}[j]
+					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" + clean(other) + "'. Prefixes for a single client must not overlap."
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// beginTracking answers once the nodes track.
+func (w *Worker) beginTracking(s *Session, cmd *command.Command, t *tracking) bool {
+	w.track(s, t)
+	if !t.active() {
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	}
+	s.set(blocked)
+	begin := func() {
+		t.openAll()
+		if len(t.conns) == 0 {
+			w.anyMaster(s)
+		}
+		w.reach(slices.Collect(maps.Values(t.conns)), func(refusal string) {
+			if s.index < 0 {
+				return
+			}
+			s.clear(blocked)
+			if refusal != "" {
+				w.untrack(s)
+				w.answerError(s, cmd, refusal)
+			} else {
+				w.answer(s, cmd, resp.AppendOK(nil))
+			}
+			w.wake(s)
+		})
+	}
+	if s.has(resp3) {
+		begin()
+		return true
+	}
+	var ears []*pool.Conn
+	for _, n := range w.masters {
+		n.openEar()
+		ears = append(ears, n.ear)
+	}
+	w.reach(ears, func(string) { // their ids are part of what the nodes are told
+		if s.index >= 0 {
+			begin()
+		}
+	})
+	return true
+}
+
+// reach waits until connections are ready, or cannot be. refusal is what a node
+// has said against it.
+func (w *Worker) reach(conns []*pool.Conn, done func(refusal string)) {
+	left, refusal := len(conns), ""
+	if left == 0 {
+		done("")
+		return
+	}
+	for _, c := range conns {
+		w.ask(c, w.deadline(), func(_ []byte, ok bool) {
+			if why, refused := strings.CutPrefix(c.Reason(), "the node refuses: "); !ok && refused {
+				refusal = why
+			}
+			if left--; left == 0 {
+				done(refusal)
+			}
+		}, "PING")
+	}
+}
+
+// clientCaching answers CLIENT CACHING YES|NO, which is of the next command.
+func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	t := s.tracking
+	switch what := a.Arg(2); {
+	case t == nil:
+		return w.answerError(s, cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+	case command.EqualFold(what, "yes"):
+		if !t.optin {
+			return w.answerError(s, cmd, "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+		}
+		t.caching = cachingYes
+	case command.EqualFold(what, "no"):
+		if !t.optout {
+			return w.answerError(s, cmd, "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+		}
+		t.caching = cachingNo
+	default:
+		return w.answerError(s, cmd, errSyntax)
+	}
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// cached takes what CLIENT CACHING has said, for a call of the next command.
+func (s *Session) cached() caching {
+	if !s.has(tracks) {
+		return cachingDefault
+	}
+	return s.tracking.caching
+}
+
+// spent forgets what CLIENT CACHING has said, once the next command, or the whole
+// transaction, has gone.
+func (s *Session) spent() {
+	if s.tracking.caching != cachingDefault && !s.has(inMulti) && s.lastCmd != nil && s.lastCmd.Name != "client|caching" {
+		s.tracking.caching = cachingDefault
+	}
+}
+
+// clientTrackingInfo answers CLIENT TRACKINGINFO.
+func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	flags, redirect, prefixes := []string{"off"}, int64(-1), [][]byte(nil)
+	if t := s.tracking; t != nil {
+		flags = []string{"on"}
+		for _, f := range []struct {
+			on   bool
+			name string
+		}{{t.bcast, "bcast"}, {t.optin, "optin"}, {t.caching == cachingYes, "caching-yes"}, {t.optout, "optout"}, {t.caching == cachingNo, "caching-no"}, {t.noloop, "noloop"}, {t.broken, "broken_redirect"}} {
+			if f.on {
+				flags = append(flags, f.name)
+			}
+		}
+		redirect, prefixes = int64(t.redirect), t.prefixes
+	}
+	b := resp.AppendBulkString(s.appendMap(w.scratch[:0], 3), "flags")
+	kind := byte('*')
+	if s.has(resp3) {
+		kind = '~'
+	}
+	b = resp.AppendHeader(b, kind, len(flags))
+	for _, f := range flags {
+		b = resp.AppendBulkString(b, f)
+	}
+	b = resp.AppendInt(resp.AppendBulkString(b, "redirect"), redirect)
+	b = resp.AppendArray(resp.AppendBulkString(b, "prefixes"), len(prefixes))
+	for _, p := range prefixes {
+		b = resp.AppendBulk(b, p)
+	}
+	return w.reply(s, cmd, b)
+}
+
+// redirectsTo is the client that is told instead of this one, as CLIENT GETREDIR
+// shows it.
+func (s *Session) redirectsTo() int64 {
+	if s.tracking == nil {
+		return -1
+	}
+	return int64(s.tracking.redirect)
+}

@@ -1,0 +1,250 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// pushed reads the next thing that the client is told, which must be this push.
+func pushed(t *testing.T, c *redistest.Client, want string) {
+	t.Helper()
+	c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if r, err := c.Receive(); err != nil || r.Kind != '>' || r.String() != want {
+		t.Errorf("pushed %c%s (%v), want %s", r.Kind, r, err, want)
+	}
+}
+
+// quiet fails the test if the client is told anything that it has not asked for.
+func quiet(t *testing.T, c *redistest.Client) {
+	t.Helper()
+	c.Expect("PONG", "PING")
+}
+
+func TestTracking(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		keys := apart(t, k, nodes)
+		w := k.Dial() // the one who writes
+		for _, key := range keys {
+			w.MustDo("SET", key, "0")
+		}
+		c := k.Dial()
+		c.MustDo("HELLO", "3")
+		c.Expect("OK", "CLIENT", "TRACKING", "ON")
+		c.Expect("[flags [on] redirect 0 prefixes []]", "CLIENT", "TRACKINGINFO")
+		c.Expect("0", "CLIENT", "GETREDIR")
+		for _, key := range keys {
+			c.Expect("0", "GET", key)
+			w.MustDo("SET", key, "1")
+			pushed(t, c, "[invalidate ["+key+"]]")
+			w.MustDo("SET", key, "2") // nothing is cached any more
+			quiet(t, c)
+		}
+		if all := c.MustDo(append([]string{"MGET"}, keys...)...); strings.Trim(all.String(), "[2 ]") != "" {
+			t.Errorf("%s", all)
+		}
+		w.MustDo(append([]string{"DEL"}, keys...)...)
+		got := map[string]bool{}
+		for range keys {
+			r, err := c.Receive()
+			if err != nil || r.Kind != '>' {
+				t.Fatal(r, err)
+			}
+			got[r.Elems[1].Elems[0].Text] = true
+		}
+		for _, key := range keys {
+			if !got[key] {
+				t.Errorf("%s is not said to be invalid", key)
+			}
+		}
+		c.MustDo("GET", keys[0])
+		c.MustDo("SET", keys[0], "own") // without NOLOOP that counts
+		pushed(t, c, "[invalidate ["+keys[0]+"]]")
+		c.Expect("OK", "CLIENT", "TRACKING", "OFF")
+		c.MustDo("GET", keys[0])
+		w.MustDo("SET", keys[0], "x")
+		quiet(t, c)
+
+		c.Expect("OK", "CLIENT", "TRACKING", "ON", "NOLOOP")
+		c.MustDo("GET", keys[0])
+		c.MustDo("SET", keys[0], "own")
+		quiet(t, c)
+		c.MustDo("CLIENT", "TRACKING", "OFF")
+
+		c.Expect("OK", "CLIENT", "TRACKING", "ON", "OPTIN")
+		c.MustDo("GET", keys[0])
+		w.MustDo("SET", keys[0], "x")
+		quiet(t, c)
+		c.Expect("OK", "CLIENT", "CACHING", "YES")
+		c.Expect("[flags [on optin caching-yes] redirect 0 prefixes []]", "CLIENT", "TRACKINGINFO")
+		c.MustDo("GET", keys[0])
+		w.MustDo("SET", keys[0], "y")
+		quiet(t, c) // TRACKINGINFO was the next command
+		c.Expect("OK", "CLIENT", "CACHING", "YES")
+		c.MustDo("GET", keys[0])
+		c.MustDo("GET", keys[1])
+		w.MustDo("SET", keys[0], "z")
+		w.MustDo("SET", keys[1], "z")
+		pushed(t, c, "[invalidate ["+keys[0]+"]]")
+		quiet(t, c)
+		c.Expect("OK", "CLIENT", "CACHING", "YES")
+		c.MustDo("MULTI")
+		c.MustDo("GET", keys[2])
+		c.MustDo("EXEC")
+		w.MustDo("SET", keys[2], "z")
+		pushed(t, c, "[invalidate ["+keys[2]+"]]")
+		c.MustDo("CLIENT", "TRACKING", "OFF")
+
+		c.Expect("OK", "CLIENT", "TRACKING", "ON", "OPTOUT")
+		c.Expect("OK", "CLIENT", "CACHING", "NO")
+		c.MustDo("GET", keys[0])
+		c.MustDo("GET", keys[1])
+		w.MustDo("SET", keys[0], "z")
+		w.MustDo("SET", keys[1], "z")
+		pushed(t, c, "[invalidate ["+keys[1]+"]]")
+		c.MustDo("CLIENT", "TRACKING", "OFF")
+
+		c.Expect("OK", "CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", keys[0]+"|", "PREFIX", keys[1]+"|")
+		w.MustDo("SET", keys[0], "z")
+		for i := range 10 { // wherever they live
+			for _, key := range keys[:2] {
+				key = fmt.Sprintf("%s|%d", key, i)
+				w.MustDo("SET", key, "z")
+				pushed(t, c, "[invalidate ["+key+"]]")
+			}
+		}
+		c.MustDo("CLIENT", "TRACKING", "OFF")
+
+		// What was read over a connection that is lost is not valid any more.
+		c.Expect("OK", "CLIENT", "TRACKING", "ON")
+		c.MustDo("GET", keys[0])
+		for _, n := range nodes {
+			n.Do("CLIENT", "KILL", "TYPE", "normal")
+		}
+		pushed(t, c, "[invalidate (nil)]")
+		redistest.Eventually(t, 5*time.Second, "the node is spoken to again", func() bool {
+			c.Send("GET", keys[0])
+			c.Flush()
+			for {
+				if r, err := c.Receive(); err != nil || r.Kind != '>' {
+					return r.Kind == '$'
+				}
+			}
+		})
+		redistest.Eventually(t, 5*time.Second, "it is written to", func() bool { return w.Do("SET", keys[0], "again").Text == "OK" })
+		for {
+			r, err := c.Receive()
+			if err != nil {
+				t.Fatal("a key that was read over a new connection is not tracked: ", err)
+			}
+			if r.String() == "[invalidate ["+keys[0]+"]]" {
+				break
+			}
+		}
+		c.Expect("RESET", "RESET")
+		c.Expect("[flags [off] redirect -1 prefixes []]", "CLIENT", "TRACKINGINFO")
+		c.Close()
+		redistest.Eventually(t, 5*time.Second, "its connections are closed", func() bool {
+			n := 0
+			for _, node := range nodes {
+				n += strings.Count(node.Do("CLIENT", "LIST").Text, "flags=t")
+			}
+			return n == 0
+		})
+	})
+}
+
+// TestTrackingRedirect has another client told, on any thread and in either
+// version of the protocol.
+func TestTrackingRedirect(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, "threads: 3\n"+redistest.Layouts(nodes)["slots"]).Ready()
+	w := k.Dial()
+	keys := apart(t, k, nodes)
+	for round := range 6 {
+		for _, protocol := range []string{"2", "3"} {
+			told, c := k.Dial(), k.Dial()
+			told.MustDo("HELLO", protocol)
+			if protocol == "2" {
+				told.MustDo("SUBSCRIBE", "__redis__:invalidate")
+			}
+			other := k.Dial() // of RESP2 too: it is not to hear of what it has not read
+			c.MustDo("HELLO", protocol)
+			id := told.Do("CLIENT", "ID").String()
+			if protocol == "2" {
+				list := w.MustDo("CLIENT", "LIST", "TYPE", "pubsub").Text
+				id, _, _ = strings.Cut(strings.TrimPrefix(list, "id="), " ")
+			}
+			c.Expect("OK", "CLIENT", "TRACKING", "ON", "REDIRECT", id)
+			c.Expect(id, "CLIENT", "GETREDIR")
+			for _, key := range keys {
+				c.MustDo("GET", key)
+				w.MustDo("SET", key, fmt.Sprint(round))
+				r, err := told.Receive()
+				want := "[message __redis__:invalidate [" + key + "]]"
+				if protocol == "3" {
+					want = "[invalidate [" + key + "]]"
+				}
+				if err != nil || r.String() != want {
+					t.Errorf("RESP%s: %s (%v), want %s", protocol, r, err, want)
+				}
+			}
+			quiet(t, c)
+			quiet(t, other)
+			if protocol == "2" && round == 0 {
+				c.MustDo("GET", keys[0])
+				w.MustDo("FLUSHALL")
+				for range nodes {
+					if r, err := told.Receive(); err != nil || r.String() != "[message __redis__:invalidate (nil)]" && r.String() != "[message __redis__:invalidate ["+keys[0]+"]]" {
+						t.Errorf("%s (%v)", r, err)
+					}
+				}
+			}
+			told.Close()
+			redistest.Eventually(t, 5*time.Second, "it is gone", func() bool { return !strings.Contains(w.MustDo("CLIENT", "LIST").Text, "id="+id+" ") })
+			c.MustDo("GET", keys[1])
+			w.MustDo("SET", keys[1], "x")
+			if protocol == "3" {
+				pushed(t, c, "[tracking-redir-broken "+id+"]")
+				c.Expect("[flags [on broken_redirect] redirect "+id+" prefixes []]", "CLIENT", "TRACKINGINFO")
+			}
+			c.Close()
+			other.Close()
+		}
+	}
+	redistest.Eventually(t, 5*time.Second, "no connection that tracks is left", func() bool {
+		for _, n := range nodes {
+			if list := n.Do("CLIENT", "LIST").Text; strings.Contains(list, "flags=t") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestTrackingLikeRedis compares what CLIENT TRACKING and its like are answered
+// with Redis's answers.
+func TestTrackingLikeRedis(t *testing.T) {
+	oracle, node := redistest.Start(t), redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	for _, script := range [][]string{
+		{"CLIENT TRACKING"}, {"CLIENT TRACKING x"}, {"CLIENT TRACKING ON x"}, {"CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 1", "CLIENT TRACKING OFF", "CLIENT TRACKINGINFO"},
+		{"CLIENT TRACKING ON PREFIX a"}, {"CLIENT TRACKING ON BCAST OPTIN"}, {"CLIENT TRACKING ON OPTIN OPTOUT"}, {"CLIENT TRACKING ON REDIRECT 99999"}, {"CLIENT TRACKING ON REDIRECT x"}, {"CLIENT TRACKING ON REDIRECT"},
+		{"CLIENT TRACKING ON BCAST", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO"}, {"CLIENT TRACKING ON OPTIN", "CLIENT TRACKING ON OPTOUT"}, {"CLIENT TRACKING ON BCAST PREFIX a PREFIX ab"},
+		{"CLIENT TRACKING ON BCAST PREFIX ab", "CLIENT TRACKING ON BCAST PREFIX b", "CLIENT TRACKINGINFO", "CLIENT TRACKING ON BCAST PREFIX a"},
+		{"CLIENT CACHING YES"}, {"CLIENT TRACKING ON", "CLIENT CACHING YES"}, {"CLIENT TRACKING ON OPTIN", "CLIENT CACHING NO", "CLIENT CACHING x", "CLIENT CACHING YES"}, {"CLIENT TRACKING ON OPTOUT", "CLIENT CACHING YES", "CLIENT CACHING NO"},
+		{"HELLO 3", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 2"}, {"CLIENT GETREDIR"}, {"CLIENT TRACKINGINFO"}, {"CLIENT TRACKINGINFO x"}, {"CLIENT TRACKING OFF"},
+		{"HELLO 3", "CLIENT TRACKING ON BCAST NOLOOP", "CLIENT TRACKINGINFO", "SET a 1", "CLIENT TRACKING OFF", "SET a 2"},
+	} {
+		text := strings.Join(script, "\r\n") + "\r\n"
+		want, wantEnd := redistest.Exchange(t, oracle.Addr, text, nil)
+		got, gotEnd := redistest.Exchange(t, k.Addr, text, nil)
+		got, want = ownNumbers.ReplaceAllString(got, "$1"), ownNumbers.ReplaceAllString(want, "$1")
+		if got != want || gotEnd != wantEnd {
+			t.Errorf("%q:\nkeyway says %q (closed %v)\nRedis says  %q (closed %v)", script, got, gotEnd, want, wantEnd)
+		}
+	}
+}

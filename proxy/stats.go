@@ -130,6 +130,11 @@ func (w *Worker) Snapshot() Snapshot {
 	}
 	for i, n := range w.nodes {
 		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Moved: n.moved, Ask: n.asked, Retried: n.retried, Exclusive: n.exclusive}
+		for _, s := range w.trackers {
+			if s.tracking.conns[n] != nil {
+				ns.Exclusive++
+			}
+		}
 		for _, c := range n.conns {
 			ns.Up = ns.Up || c.State() == pool.Ready
 			if r := c.Reason(); r != "" {

@@ -26,6 +26,8 @@ type client struct {
 	seq    int
 	latest map[string]int // the last acknowledged SET of each key
 	pushed map[string]map[string]fate
+
+	transactions []*transaction
 }
 
 // fate is what a client was told of a write.
@@ -58,6 +60,7 @@ type question struct {
 	elem string
 	want string
 	min  map[string]int // what a read must see at least
+	tx   *transaction
 	sent int64
 }
 
@@ -71,7 +74,10 @@ func (c *client) ask() {
 		q := question{seq: c.seq, sent: c.world.now}
 		key := c.key(r.IntN(6))
 		q.keys = []string{key}
-		switch r.IntN(7) {
+		switch r.IntN(8) {
+		case 7:
+			c.askTransaction("l" + key)
+			continue
 		case 0, 1:
 			q.kind = "RPUSH"
 			q.elem = fmt.Sprintf("e%d", c.seq)
@@ -184,11 +190,30 @@ func (c *client) judge(q question, reply []byte) {
 		return
 	}
 	switch q.kind {
+	case "WATCH", "MULTI":
+		if string(reply) != "+OK\r\n" {
+			w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
+		}
+		q.tx.watched = q.tx.watched || q.kind == "WATCH"
+		return
+	case "QUEUED":
+		if string(reply) != "+QUEUED\r\n" {
+			w.failf("client %d: a queued command answered with %.80q", c.id, reply)
+		}
+		return
+	case "EXEC":
+		c.judgeTransaction(q, reply)
+		return
+	}
+	switch q.kind {
 	case "RPUSH", "EVAL":
 		if _, ok := resp.Int(reply); !ok || q.want != "" {
 			w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
 		}
 		c.pushed[q.keys[0]][q.elem] = acked
+		if q.tx != nil {
+			q.tx.changed = true
+		}
 	case "SET":
 		if string(reply) != "+OK\r\n" {
 			w.failf("client %d: SET answered with %.80q", c.id, reply)
@@ -264,6 +289,8 @@ func (c *client) failed(q question, text string) {
 	switch q.kind {
 	case "RPUSH", "EVAL":
 		c.pushed[q.keys[0]][q.elem] = kind
+	case "EXEC":
+		c.settle(q.tx, kind)
 	}
 }
 
@@ -296,12 +323,15 @@ func (c *client) overdue() bool {
 // census compares what the nodes hold at the end with what the client was told.
 func (c *client) census() {
 	w := c.world
+	counts := map[string]map[string]int{}
+	defer func() { c.whole(counts) }()
 	for key, elems := range c.pushed {
 		var list []string
 		for _, n := range w.nodes {
 			list = append(list, n.lists[key]...)
 		}
 		count := map[string]int{}
+		counts[key] = count
 		last := 0
 		for _, e := range list {
 			count[e]++

@@ -16,6 +16,7 @@ type node struct {
 	lists     map[string][]string
 	strs      map[string]string
 	scripts   map[string]string // by SHA-1
+	versions  map[string]int    // of keys: how often they have changed
 	owner     []int             // by slot group: the node's own view
 	migrating map[int]int
 	importing map[int]int
@@ -79,6 +80,9 @@ func (n *node) execute(l *link, args []string) []byte {
 	case "INFO":
 		return resp.AppendBulkString(nil, "redis_version:7.0.15\r\n")
 	}
+	if reply := n.transact(l, args, asking); reply != nil {
+		return reply
+	}
 	keys := args[1:2]
 	switch args[0] {
 	case "MGET", "EXISTS":
@@ -92,6 +96,11 @@ func (n *node) execute(l *link, args []string) []byte {
 	if n.world.chance(n.world.chaos.loading) && n.world.faults {
 		return errorReply("LOADING Redis is loading the dataset in memory")
 	}
+	return n.run(args)
+}
+
+// run carries a command out.
+func (n *node) run(args []string) []byte {
 	script := args[1]
 	switch args[0] {
 	case "EVAL":
@@ -108,20 +117,21 @@ func (n *node) execute(l *link, args []string) []byte {
 		return n.push(args[1], args[2])
 	case "EXISTS":
 		count := int64(0)
-		for _, k := range keys {
+		for _, k := range args[1:] {
 			if n.has(k) {
 				count++
 			}
 		}
 		return resp.AppendInt(nil, count)
 	case "SET":
+		n.versions[args[1]]++
 		n.strs[args[1]] = args[2]
 		return resp.AppendOK(nil)
 	case "GET":
 		return n.value(args[1], nil)
 	case "MGET":
-		b := resp.AppendArray(nil, len(keys))
-		for _, k := range keys {
+		b := resp.AppendArray(nil, len(args)-1)
+		for _, k := range args[1:] {
 			b = n.value(k, b)
 		}
 		return b
@@ -140,6 +150,7 @@ func (n *node) push(key, elem string) []byte {
 	var id int
 	fmt.Sscanf(key, "lc%d:", &id)
 	n.world.clients[id].executing(n, key, elem)
+	n.versions[key]++
 	n.lists[key] = append(n.lists[key], elem)
 	return resp.AppendInt(nil, int64(len(n.lists[key])))
 }

@@ -65,6 +65,7 @@ type link struct {
 	toProxy []byte
 	parser  resp.Parser
 	asking  bool
+	block   block
 	trickle int64 // until when its replies come a few bytes at a time
 }
 
@@ -99,7 +100,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	}
 	for i := range 3 {
 		w.nodes = append(w.nodes, &node{addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, world: w, up: true,
-			lists: map[string][]string{}, strs: map[string]string{}, scripts: map[string]string{}, owner: append([]int(nil), owner...),
+			lists: map[string][]string{}, strs: map[string]string{}, scripts: map[string]string{}, versions: map[string]int{}, owner: append([]int(nil), owner...),
 			migrating: map[int]int{}, importing: map[int]int{}})
 	}
 	w.worker = proxy.New(proxy.Options{
@@ -350,7 +351,9 @@ func (w *world) flush(s *proxy.Session) {
 func (w *world) leave(c *client) {
 	c.open = false
 	for _, q := range c.waiting {
-		if q.elem != "" {
+		if q.kind == "EXEC" {
+			c.settle(q.tx, unknown)
+		} else if q.elem != "" {
 			c.pushed[q.keys[0]][q.elem] = unknown
 		}
 	}
@@ -443,6 +446,8 @@ func (w *world) moveSlots() {
 			target.strs[k] = v
 			delete(from.strs, k)
 		}
+		from.versions[k]++
+		target.versions[k]++
 	}
 	if len(from.keysOf(g)) > 0 {
 		return

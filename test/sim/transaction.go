@@ -1,0 +1,152 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// transaction is a client's MULTI of two RPUSHes to one key, perhaps watched.
+type transaction struct {
+	key     string
+	elems   [2]string
+	watched bool // WATCH was answered with OK
+	changed bool // and the key has changed since, by the client's own hand
+}
+
+// askTransaction sends a whole transaction: half of them behind a WATCH, half of
+// those with a change of the watched key in between.
+func (c *client) askTransaction(key string) {
+	r := c.world.rng
+	tx := &transaction{key: key}
+	ask := func(q question, args ...string) {
+		q.keys, q.tx, q.sent = []string{key}, tx, c.world.now
+		c.waiting = append(c.waiting, q)
+		c.send(args...)
+	}
+	if r.IntN(2) == 0 {
+		ask(question{kind: "WATCH"}, "WATCH", key)
+		if r.IntN(2) == 0 {
+			q := question{kind: "RPUSH", keys: []string{key}, elem: c.element()}
+			c.note(q)
+			ask(q, "RPUSH", key, q.elem)
+		}
+	}
+	ask(question{kind: "MULTI"}, "MULTI")
+	for i := range tx.elems {
+		tx.elems[i] = c.element()
+		c.note(question{keys: []string{key}, elem: tx.elems[i]})
+		ask(question{kind: "QUEUED"}, "RPUSH", key, tx.elems[i])
+	}
+	c.transactions = append(c.transactions, tx)
+	ask(question{kind: "EXEC", elem: tx.elems[0]}, "EXEC")
+}
+
+func (c *client) element() string {
+	c.seq++
+	return fmt.Sprintf("e%d", c.seq)
+}
+
+// judgeTransaction looks at a reply to EXEC that is no error.
+func (c *client) judgeTransaction(q question, reply []byte) {
+	tx := q.tx
+	if resp.IsNull(reply) {
+		if !tx.watched {
+			c.world.failf("client %d: EXEC without WATCH is answered with null", c.id)
+		}
+		c.settle(tx, refused)
+		return
+	}
+	n, rest, ok := resp.Elements(reply)
+	first, rest, ok1 := resp.Split(rest)
+	second, _, ok2 := resp.Split(rest)
+	a, ok3 := resp.Int(first)
+	b, ok4 := resp.Int(second)
+	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || n != 2 || b != a+1 {
+		c.world.failf("client %d: EXEC is answered with %.80q", c.id, reply)
+	}
+	if tx.watched && tx.changed {
+		c.world.failf("client %d: EXEC has succeeded though %s has changed since WATCH", c.id, tx.key)
+	}
+	c.settle(tx, acked)
+}
+
+func (c *client) settle(tx *transaction, f fate) {
+	for _, e := range tx.elems {
+		c.pushed[tx.key][e] = f
+	}
+}
+
+// whole fails the run if a transaction was executed in part.
+func (c *client) whole(count map[string]map[string]int) {
+	for _, tx := range c.transactions {
+		if n := count[tx.key]; n[tx.elems[0]] != n[tx.elems[1]] {
+			c.world.failf("client %d: of the transaction %v of %s half was executed", c.id, tx.elems, tx.key)
+		}
+	}
+}
+
+// block is what a node keeps of a connection's MULTI and WATCH (multi.c).
+type block struct {
+	multi, broken, asking bool
+	queue                 [][]string
+	watched               map[string]int // the version of each key then
+}
+
+// transact handles what concerns transactions; nil: the command is to be executed.
+func (n *node) transact(l *link, args []string, asking bool) []byte {
+	b := &l.block
+	switch args[0] {
+	case "MULTI":
+		b.multi, b.asking = true, asking
+		return resp.AppendOK(nil)
+	case "WATCH":
+		if reply := n.redirect(args[1:], asking); reply != nil {
+			return reply
+		}
+		if b.watched == nil {
+			b.watched = map[string]int{}
+		}
+		for _, k := range args[1:] {
+			b.watched[k] = n.versions[k]
+		}
+		return resp.AppendOK(nil)
+	case "UNWATCH":
+		b.watched = nil
+		return resp.AppendOK(nil)
+	case "EXEC":
+		was := *b
+		*b = block{}
+		for _, queued := range was.queue {
+			if reply := n.redirect(queued[1:2], was.asking); reply != nil {
+				return reply
+			}
+		}
+		if was.broken {
+			return errorReply("EXECABORT Transaction discarded because of previous errors.")
+		}
+		for k, version := range was.watched {
+			if n.versions[k] != version {
+				return []byte("*-1\r\n")
+			}
+		}
+		reply := resp.AppendArray(nil, len(was.queue))
+		for _, queued := range was.queue {
+			reply = append(reply, n.run(queued)...)
+		}
+		return reply
+	}
+	if !b.multi {
+		return nil
+	}
+	if reply := n.redirect(args[1:2], b.asking); reply != nil {
+		b.broken = true
+		return reply
+	}
+	if n.world.chance(n.world.chaos.loading) && n.world.faults {
+		b.broken = true
+		return errorReply("LOADING Redis is loading the dataset in memory")
+	}
+	b.queue = append(b.queue, args)
+	return resp.AppendSimple(nil, "QUEUED")
+}

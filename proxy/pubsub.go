@@ -36,8 +36,8 @@ const (
 	softPubsub = 8 << 20                // and for no longer than softTime
 	softTime   = 60 * int64(time.Second)
 
-	// For so long messages from a new primary feed may be such as the old one
-	// has brought already.
+	// For so long messages from a new primary feed, or from a replica that took
+	// over, may be such as the old one has brought already.
 	settling = 100 * int64(time.Millisecond)
 
 	// So often a sharded channel is asked for where it belongs, until it is heard.
@@ -72,6 +72,7 @@ type topic struct {
 	home    *node // to whose feed it was last said
 	heard   bool  // and who has confirmed
 	askedAt int64
+	quiet   int64 // until when a new home is not believed
 }
 
 // subscriptions are a client's.
@@ -304,6 +305,9 @@ func (h *hub) ask(tp *topic) {
 	n := h.w.nodes[id]
 	if tp.home != nil && tp.home != n {
 		tp.home.tellFeed(byShard.leave(), tp.name)
+		if !slices.Contains(h.w.masters, tp.home) {
+			tp.quiet = h.w.now + settling // a replica took over: it hears its old master's messages, too
+		}
 	}
 	tp.home = n
 	n.tellFeed(byShard.listen(), tp.name)
@@ -558,7 +562,7 @@ func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
 	case tp == nil:
 		return // nobody listens any more
 	case tp.kind == byShard:
-		if tp.home != c.Owner {
+		if tp.home != c.Owner || h.w.now < tp.quiet {
 			return
 		}
 	case h.w.table.Clustered() && (c.Owner != h.primary || h.w.now < h.quiet) && !bytes.HasPrefix(channel, []byte(keyspace)):

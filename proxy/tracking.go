@@ -39,6 +39,7 @@ type tracking struct {
 	redirect                     uint64 // the id of the client that is told instead; 0: none
 	broken                       bool   // which is not there any more
 	caching                      caching
+	begun                        bool // the client has been told so
 }
 
 // caching is what CLIENT CACHING has said of the next command.
@@ -131,6 +132,9 @@ func (t *tracking) forgetAll() {
 // tell has whoever is to know be told that keys, an array or a null in RESP3, are
 // not valid any more.
 func (t *tracking) tell(keys []byte) {
+	if !t.begun {
+		return
+	}
 	if t.redirect == 0 {
 		t.w.invalidate(t.sess, keys)
 		return
@@ -437,8 +441,10 @@ func overlap(prefixes, known [][]byte) string {
 
 // beginTracking answers once the nodes track.
 func (w *Worker) beginTracking(s *Session, cmd *command.Command, t *tracking) bool {
+	again := s.has(tracks)
 	w.track(s, t)
 	if !t.active() {
+		t.begun = true
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	s.set(blocked)
@@ -457,6 +463,9 @@ func (w *Worker) beginTracking(s *Session, cmd *command.Command, t *tracking) bo
 				w.answerError(s, cmd, refusal)
 			} else {
 				w.answer(s, cmd, resp.AppendOK(nil))
+				if t.begun = true; again {
+					t.forgetAll() // what was tracked before is not any more
+				}
 			}
 			w.wake(s)
 		})

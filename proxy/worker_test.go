@@ -474,3 +474,30 @@ func TestScriptsGoInFullOnce(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestWaitAOF goes behind a PING to the node that was written to, over a
+// connection of its own.
+func TestWaitAOF(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("SET", onA, "v") + cmd("SET", onB, "v"))
+	r.sent(0)
+	r.sent(1)
+	r.node(0, "+OK\r\n")
+	r.node(1, "+OK\r\n")
+	r.got()
+	r.feed(cmd("WAITAOF", "1", "1", "100"))
+	for i, reply := range []string{"*2\r\n:1\r\n:0\r\n", "*2\r\n:0\r\n:2\r\n"} {
+		c := r.exclusive(i)
+		if got := take(c); got != cmd("PING")+cmd("WAITAOF", "1", "1", "100") {
+			t.Fatalf("sent %q", got)
+		}
+		c.Received([]byte("+PONG\r\n"+reply), r.now)
+	}
+	if got := r.got(); got != "*2\r\n:0\r\n:0\r\n" {
+		t.Errorf("%q", got)
+	}
+	r.feed(cmd("WAITAOF", "1", "1", "-1"))
+	if got := r.got(); got != "-ERR timeout is negative\r\n" {
+		t.Errorf("%q", got)
+	}
+}

@@ -15,7 +15,7 @@ import (
 
 // TestP6Transactions moves money between accounts, by WATCH and retry and by
 // blind MULTI, while slots move, masters change places with replicas and nodes
-// die and come back: the sums stay, each EXEC acts wholly or not at all, and no
+// die, come back and freeze: the sums stay, each EXEC acts wholly or not at all, and no
 // connection is left over.
 func TestP6Transactions(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 1, durable...)
@@ -123,6 +123,11 @@ func TestP6Transactions(t *testing.T) {
 		n.Run()
 		c.Settle(true)
 		goOn()
+		c.Nodes[2].Freeze()
+		time.Sleep(1500 * time.Millisecond) // the fault itself
+		c.Nodes[2].Thaw()
+		goOn()
+		c.Settle(true)
 	}
 	stop.Store(true)
 	wg.Wait()

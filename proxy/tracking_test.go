@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// answerAll greets a connection whatever its greeting asks, and returns the
+// commands that it was sent until the PING at the end.
+func answerAll(r *rig, c *pool.Conn) (said []string) {
+	c.Connected(r.now)
+	for c.State() == pool.Greeting {
+		out := string(c.NextWrite())
+		c.Wrote(len(out))
+		said = append(said, out)
+		switch {
+		case strings.Contains(out, "HELLO"):
+			c.Received([]byte("%2\r\n+server\r\n+redis\r\n+id\r\n:42\r\n"), r.now)
+		case strings.Contains(out, "PING"):
+			c.Received([]byte(out[strings.Index(out, "PING\r\n")+6:]), r.now)
+		default:
+			c.Received([]byte("+OK\r\n"), r.now)
+		}
+	}
+	return said
+}
+
+// tracker is a client of RESP3 that tracks, with its connections to both nodes.
+func tracker(t *testing.T) (r *rig, conns []*pool.Conn) {
+	r = newRig(t, Options{})
+	r.feed("HELLO 3\r\n")
+	answerAll(r, r.w.masters[int(r.s.id)%2].conns[1])
+	for _, n := range r.w.nodes {
+		if len(n.conns) > 1 {
+			take(n.conns[1])
+			n.conns[1].Received([]byte("+PONG\r\n"), r.now)
+		}
+	}
+	r.got()
+	r.feed("CLIENT TRACKING ON BCAST\r\n")
+	for _, n := range r.w.nodes {
+		c := r.s.tracking.conns[n]
+		if said := strings.Join(answerAll(r, c), ""); said != cmd("HELLO", "3")+cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "")+cmd("PING", said[strings.Index(said, "keyway-"):len(said)-2]) {
+			t.Fatalf("greeted with %q", said)
+		}
+		take(c)
+		c.Received([]byte("+PONG\r\n"), r.now)
+		conns = append(conns, c)
+	}
+	if got := r.got(); got != "+OK\r\n" {
+		t.Fatalf("%q", got)
+	}
+	return r, conns
+}
+
+func invalidated(key string) string {
+	return ">2\r\n$10\r\ninvalidate\r\n*1\r\n" + string(resp.AppendBulkString(nil, key))
+}
+
+// TestPushesKeepTheirPlace: what a node says to be invalid comes behind the
+// replies that came before, and in front of those that did not.
+func TestPushesKeepTheirPlace(t *testing.T) {
+	r, conns := tracker(t)
+	conns[0].Received([]byte(invalidated("x")), r.now)
+	if got := r.got(); got != invalidated("x") {
+		t.Errorf("%q", got)
+	}
+	r.feed(cmd("GET", onA) + cmd("GET", onB) + cmd("GET", onB))
+	for _, c := range conns {
+		take(c)
+	}
+	// The second is answered first, and is no longer valid at once.
+	conns[1].Received([]byte("$1\r\n2\r\n"+invalidated(onB)), r.now)
+	if got := r.got(); got != "" {
+		t.Errorf("out of turn: %q", got)
+	}
+	conns[0].Received([]byte("$1\r\n1\r\n"), r.now)
+	if got := r.got(); got != "$1\r\n1\r\n$1\r\n2\r\n"+invalidated(onB) {
+		t.Errorf("%q", got)
+	}
+	// Nothing that came before stands in the way of this one.
+	conns[0].Received([]byte(invalidated("y")), r.now)
+	conns[1].Received([]byte("$1\r\n3\r\n"), r.now)
+	if got := r.got(); got != invalidated("y")+"$1\r\n3\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestLostTrackingInvalidatesAll: a node that is lost knows nothing any more of
+// what was read there, nor does one that has become another.
+func TestLostTrackingInvalidatesAll(t *testing.T) {
+	const nothing = ">2\r\n$10\r\ninvalidate\r\n_\r\n"
+	r, conns := tracker(t)
+	r.now += int64(2 * time.Second)
+	conns[1].Fail(r.now, "reset")
+	if got := r.got(); got != nothing {
+		t.Errorf("%q", got)
+	}
+	r.feed("CLIENT TRACKING OFF\r\n" + cmd("GET", onA))
+	r.got()
+	if c := r.w.nodes[0].conns[1]; !strings.Contains(take(c), "GET") && c.State() != pool.Dialing {
+		t.Error("what comes after TRACKING OFF does not take the shared connection")
+	}
+	r.w.Tick()
+	if conns[0].State() != pool.Closed || len(r.w.trackers) != 0 {
+		t.Error("the connections stay")
+	}
+}

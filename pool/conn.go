@@ -404,6 +404,9 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	if c.Listener != nil {
 		c.Listener.Up(c)
 	}
+	if c.Pushes != nil {
+		c.Pushes.Ready(c)
+	}
 }
 
 // clientID reads the id in a reply to HELLO 3.

@@ -32,6 +32,8 @@ func (c *Conn) Heard() int64 { return c.heard }
 type Pushes interface {
 	// Pushed brings one whole message, which is valid until Pushed returns.
 	Pushed(c *Conn, message []byte)
+	// Ready: from now on the node pushes.
+	Ready(c *Conn)
 	// Lost: the connection has ended, and what was to be pushed with it.
 	Lost(c *Conn)
 }

@@ -229,7 +229,10 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 		if withError {
 			how = "ERROR"
 		}
-		return s.blocking != nil && s.blocking.unblock(w, s, how)
+		if s.blocking == nil {
+			return w.unblockWait(s, how)
+		}
+		return s.blocking.unblock(w, s, how)
 	}
 	return false
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -21,6 +22,11 @@ func FuzzSession(f *testing.F) {
 		{"MSET a 1 b 2 a 3\r\nDEL a b\r\nMSETNX a 1 b 2\r\nSORT b BY x* GET #\r\nXREAD BLOCK 1 STREAMS b 0\r\n", "+OK\r\n:1\r\n", "+OK\r\n-ERR x\r\n"},
 		{"MULTI\r\nSET b 1\r\nGET a\r\nFOO\r\nEXEC\r\nMULTI\r\nINCR b\r\nPING\r\nEXEC\r\nDISCARD\r\n", "*1\r\n*-1\r\n+OK\r\n-MOVED 3300 10.0.0.2:1\r\n+QUEUED\r\n-EXECABORT x\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n+PONG\r\n"},
 		{"*1\r\n$04\r\n", ">1\r\n+x\r\n", "?"},
+		{"HELLO 3\r\nCLIENT TRACKING ON BCAST PREFIX a\r\nGET b\r\nMGET a b\r\nSUBSCRIBE x\r\nSSUBSCRIBE b\r\nPUBLISH x y\r\nSPUBLISH b y\r\nPUBSUB NUMSUB x\r\nCLIENT TRACKING OFF\r\nRESET\r\n",
+			"+PONG\r\n>2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nb\r\n$1\r\nx\r\n:1\r\n*2\r\n$1\r\nx\r\n:1\r\n*3\r\n$8\r\nsmessage\r\n$1\r\nb\r\n$1\r\nx\r\n", "+PONG\r\n*1\r\n_\r\n%1\r\n+a\r\n#t\r\n"},
+		{"CLIENT TRACKING ON REDIRECT 1 OPTIN\r\nCLIENT CACHING YES\r\nGET b\r\nCLIENT TRACKINGINFO\r\nWATCH b\r\nMULTI\r\nSPUBLISH b x\r\nEXEC\r\nSELECT 0\r\n", "+PONG\r\n+OK\r\n$1\r\nx\r\n+QUEUED\r\n*1\r\n:1\r\n", ""},
+		{"MONITOR\r\nCLIENT REPLY SKIP\r\nGET b\r\nSLOWLOG GET\r\nLATENCY HISTOGRAM\r\nLATENCY GRAPH command\r\nCLIENT PAUSE 10\r\nGET b\r\nCONFIG GET *\r\nWAITAOF 1 1 10\r\nSLOWLOG GET\r\nCLIENT KILL TYPE normal\r\n",
+			"$1\r\nx\r\n*2\r\n$11\r\nrequirepass\r\n$1\r\nx\r\n*2\r\n:1\r\n:1\r\n", ""},
 	} {
 		f.Add([]byte(s[0]), []byte(s[1]), []byte(s[2]), uint8(7), false)
 		f.Add([]byte(s[0]), []byte(s[1]), []byte(s[2]), uint8(200), true)
@@ -47,9 +53,9 @@ func FuzzSession(f *testing.F) {
 			}
 			got += r.got()
 			for n, from := range []*[]byte{&fromA, &fromB} {
-				r.sent(n)
-				if b := take(from); len(b) > 0 {
-					r.node(n, string(b))
+				all := r.conns(n)
+				if b := take(from); len(b) > 0 && len(all) > 0 {
+					all[i%len(all)].Received(b, r.now)
 				}
 			}
 			got += r.got()
@@ -67,4 +73,30 @@ func FuzzSession(f *testing.F) {
 			}
 		}
 	})
+}
+
+// conns are all connections to a node, brought up, and what they had to say said.
+func (r *rig) conns(node int) (all []*pool.Conn) {
+	n := r.w.nodes[node]
+	all = append(all, n.conns...)
+	for _, use := range n.waits {
+		all = append(all, use.conn)
+	}
+	for _, s := range r.w.trackers {
+		if c := s.tracking.conns[n]; c != nil {
+			all = append(all, c)
+		}
+	}
+	for _, c := range []*pool.Conn{n.feed, n.ear} {
+		if c != nil {
+			all = append(all, c)
+		}
+	}
+	for _, c := range all {
+		if c.State() == pool.Dialing {
+			answerAll(r, c)
+		}
+		take(c)
+	}
+	return all
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
 )
@@ -70,6 +71,47 @@ func TestClusterFeeds(t *testing.T) {
 		n.feed.Received([]byte(message("news")+message("__keyspace@0__:k")), r.now)
 	}
 	if got := r.got(); got != message("news")+message("__keyspace@0__:k")+message("__keyspace@0__:k") {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestShardedChannelFollowsItsSlot: it is listened to where its slot goes, and
+// asked for again until it is heard.
+func TestShardedChannelFollowsItsSlot(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed("SSUBSCRIBE " + onA + "\r\n")
+	confirmed := "*3\r\n$10\r\nssubscribe\r\n$1\r\n" + onA + "\r\n:1\r\n"
+	feeds := []*pool.Conn{r.w.nodes[0].feed, r.w.nodes[1].feed}
+	for _, c := range feeds {
+		greet(r, c)
+	}
+	if a, b := take(feeds[0]), take(feeds[1]); a != cmd("ssubscribe", onA) || b != "" {
+		t.Fatalf("said %q and %q", a, b)
+	}
+	feeds[0].Received([]byte("-MOVED 3300 10.0.0.2:1\r\n"), r.now)
+	if !r.w.EndTurn().Refresh {
+		t.Error("the topology is not looked at")
+	}
+	r.pass(150 * time.Millisecond)
+	if got := take(feeds[0]); got != cmd("ssubscribe", onA) {
+		t.Errorf("said %q", got)
+	}
+	feeds[0].Received([]byte(confirmed), r.now)
+	if got := r.got(); got != confirmed {
+		t.Errorf("%q", got)
+	}
+	message := cmd("smessage", onA, "x")
+	feeds[0].Received([]byte(message), r.now)
+	feeds[1].Received([]byte(message), r.now) // which is not asked for any
+	if got := r.got(); got != message {
+		t.Errorf("%q", got)
+	}
+	r.w.SetTable(r.w.table.Moved(3300, 1))
+	if a, b := take(feeds[0]), take(feeds[1]); a != cmd("sunsubscribe", onA) || b != cmd("ssubscribe", onA) {
+		t.Errorf("said %q and %q", a, b)
+	}
+	feeds[1].Received([]byte(confirmed+message), r.now)
+	if got := r.got(); got != message {
 		t.Errorf("%q", got)
 	}
 }

@@ -76,9 +76,8 @@ func (t *tracking) conn(n *node) *pool.Conn {
 		c = t.w.set.Conn(n.addr, n)
 		c.DB, c.RESP3, c.Fence = int(s.db), s.has(resp3), t.w.o.Fence
 		c.Prelude = func() []byte { return t.prelude(n) }
-		if s.has(resp3) {
-			c.Pushes = t
-		} else {
+		c.Pushes = t
+		if !s.has(resp3) {
 			n.openEar()
 		}
 		t.conns[n] = c
@@ -116,6 +115,14 @@ func (t *tracking) Pushed(_ *pool.Conn, message []byte) {
 	what, keys, _ := resp.Split(rest)
 	if name, _ := resp.Bulk(what); string(name) == "invalidate" {
 		t.tell(keys)
+	}
+}
+
+// Ready: what has changed until now nobody has told, though in BCAST mode it may
+// have been read meanwhile, over other connections.
+func (t *tracking) Ready(*pool.Conn) {
+	if t.bcast {
+		t.forgetAll()
 	}
 }
 
@@ -214,13 +221,14 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 	}
 }
 
+func (ear) Ready(*pool.Conn) {}
+
 // Lost: the next ear has another id, so those who named this one begin anew.
 func (e ear) Lost(c *pool.Conn) {
 	n := c.Owner.(*node)
 	for _, s := range e.w.trackers {
 		if own := s.tracking.conns[n]; own != nil && !s.has(resp3) {
 			own.Fail(e.w.now, "the connection for invalidations ended")
-			s.tracking.forgetAll()
 		}
 	}
 }
@@ -305,9 +313,7 @@ func (w *Worker) layoutChanged() {
 				n.openEar()
 			}
 		}
-		if !s.tracking.bcast {
-			s.tracking.forgetAll()
-		}
+		s.tracking.forgetAll()
 		s.tracking.openAll()
 	}
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strconv"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -13,8 +15,8 @@ import (
 // the connection it came on (replication.c, waitCommand). The client's writes
 // went over the shared connection, where WAIT would hold up everybody; on
 // another one it would count from nothing and lie. So WAIT goes on a connection
-// of its own behind a PING: the PING comes after the client's writes, which
-// have been answered, so its offset is theirs or later. The count can be too
+// of its own behind CLIENT ID: that comes after the client's writes, which have
+// been answered, so its offset is theirs or later. The count can be too
 // low, when others write much; it is never too high.
 func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if _, ok := resp.ParseInt(a.Arg(1)); !ok {
@@ -38,8 +40,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			nodes = append(nodes, n)
 		}
 	}
-	ping := len(nodes) > 0
-	if !ping {
+	if len(nodes) == 0 {
 		n, _ := w.anyMaster(s)
 		if n == nil {
 			return w.answerError(s, cmd, errNoMasters)
@@ -55,13 +56,13 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if timeout > 0 {
 		deadline = w.now + timeout*1e6 + int64(w.o.Backend.RequestTimeout)
 	}
-	w.askEach(s, cmd, a.Frame(), nodes, ping, deadline)
+	w.askEach(s, cmd, a.Frame(), nodes, deadline)
 	return true
 }
 
 // askEach sends a command to each of some nodes over connections of its own, on
-// which a PING may come first. What the client sends next waits, as in Redis.
-func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, ping bool, deadline int64) {
+// which CLIENT ID comes first. What the client sends next waits, as in Redis.
+func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, deadline int64) {
 	r := w.newRequest(s, cmd)
 	r.kind = merged
 	r.merge = w.getMerger(len(nodes))
@@ -72,11 +73,10 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 		c.group, c.node = -1, n
 		s.inflight++
 		conn := n.takeExclusive(w, s)
-		if ping {
-			conn.Send(&probe{done: func([]byte, bool) {}}, []byte("*1\r\n$4\r\nPING\r\n"), w.now, deadline)
-		}
-		conn.Send(&exclusive{call: c, conn: conn}, frame, w.now, deadline)
-		n.waits = append(n.waits, inUse{conn: conn, sess: s})
+		e := &exclusive{call: c, conn: conn}
+		w.ask(conn, deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+		conn.Send(e, frame, w.now, deadline)
+		n.waits = append(n.waits, inUse{conn: conn, sess: s, by: e})
 	}
 }
 
@@ -92,21 +92,40 @@ func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 	}
-	w.askEach(s, cmd, a.Frame(), w.masters, false, w.deadline())
+	w.askEach(s, cmd, a.Frame(), w.masters, w.deadline())
 	return true
 }
 
 // exclusive is the receiver of a call on a connection that is its client's
 // alone.
 type exclusive struct {
-	call *call
-	conn *pool.Conn
+	call   *call
+	conn   *pool.Conn
+	nodeID int64 // of conn among the node's clients; 0: not known yet
+	ended  bool  // the node was asked to end it: the connection must not go to another client
+}
+
+// unblockWait asks the nodes to end the WAIT of a session. It tells whether there
+// is one.
+func (w *Worker) unblockWait(s *Session, how string) (waiting bool) {
+	if !s.waits() {
+		return false
+	}
+	for _, n := range w.nodes {
+		for _, use := range n.waits {
+			if e := use.by; use.sess == s && e != nil && e.nodeID != 0 {
+				waiting, e.ended = true, true
+				w.ask(n.conn(s), w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(e.nodeID, 10), how)
+			}
+		}
+	}
+	return waiting
 }
 
 func (e *exclusive) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	n := e.call.node
 	if p.Last {
-		n.release(e.conn, true)
+		n.release(e.conn, !e.ended)
 	}
 	e.call.Reply(conn, frame, p)
 }

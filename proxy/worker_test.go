@@ -488,10 +488,10 @@ func TestWaitAOF(t *testing.T) {
 	r.feed(cmd("WAITAOF", "1", "1", "100"))
 	for i, reply := range []string{"*2\r\n:1\r\n:0\r\n", "*2\r\n:0\r\n:2\r\n"} {
 		c := r.exclusive(i)
-		if got := take(c); got != cmd("PING")+cmd("WAITAOF", "1", "1", "100") {
+		if got := take(c); got != cmd("CLIENT", "ID")+cmd("WAITAOF", "1", "1", "100") {
 			t.Fatalf("sent %q", got)
 		}
-		c.Received([]byte("+PONG\r\n"+reply), r.now)
+		c.Received([]byte(":7\r\n"+reply), r.now)
 	}
 	if got := r.got(); got != "*2\r\n:0\r\n:0\r\n" {
 		t.Errorf("%q", got)

@@ -146,6 +146,18 @@ func TestClientUnblock(t *testing.T) {
 		if got := (<-reply).String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+		c.MustDo("SET", "waits", "for replicas that there are none of")
+		reply = later(t, c, "WAIT", "1", "0")
+		blockedOn(t, nodes, 1)
+		if want = "0"; i%2 == 0 {
+			admin.Expect("1", "CLIENT", "UNBLOCK", id)
+		} else {
+			admin.Expect("1", "CLIENT", "UNBLOCK", id, "ERROR")
+			want = "-UNBLOCKED client unblocked via CLIENT UNBLOCK"
+		}
+		if got := (<-reply).String(); got != want {
+			t.Errorf("WAIT: got %s, want %s", got, want)
+		}
 		c.Expect("PONG", "PING")
 		c.Close()
 	}

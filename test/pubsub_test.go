@@ -96,11 +96,7 @@ func TestSubscriberLikeRedis(t *testing.T) {
 		{"SUBSCRIBE"}, {"PUBLISH a"}, {"PUBLISH a b"},
 	} {
 		text := strings.Join(script, "\r\n") + "\r\n"
-		want, wantEnd := redistest.Exchange(t, oracle.Addr, text, nil)
-		got, gotEnd := redistest.Exchange(t, k.Addr, text, nil)
-		if got != want || gotEnd != wantEnd {
-			t.Errorf("%q:\nkeyway says %q (closed %v)\nRedis says  %q (closed %v)", script, got, gotEnd, want, wantEnd)
-		}
+		sameAnswers(t, k.Addr, oracle.Addr, script, text)
 	}
 	c := k.Dial()
 	c.Send("SUBSCRIBE", "z", "y", "x")

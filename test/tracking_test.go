@@ -240,11 +240,6 @@ func TestTrackingLikeRedis(t *testing.T) {
 		{"HELLO 3", "CLIENT TRACKING ON BCAST NOLOOP", "CLIENT TRACKINGINFO", "SET a 1", "CLIENT TRACKING OFF", "SET a 2"},
 	} {
 		text := strings.Join(script, "\r\n") + "\r\n"
-		want, wantEnd := redistest.Exchange(t, oracle.Addr, text, nil)
-		got, gotEnd := redistest.Exchange(t, k.Addr, text, nil)
-		got, want = ownNumbers.ReplaceAllString(got, "$1"), ownNumbers.ReplaceAllString(want, "$1")
-		if got != want || gotEnd != wantEnd {
-			t.Errorf("%q:\nkeyway says %q (closed %v)\nRedis says  %q (closed %v)", script, got, gotEnd, want, wantEnd)
-		}
+		sameAnswers(t, k.Addr, oracle.Addr, script, text)
 	}
 }

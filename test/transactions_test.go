@@ -11,10 +11,7 @@ import (
 // TestTransactionsLikeRedis has two clients send random sequences around MULTI,
 // WATCH and EXEC, to keyway and to a Redis of its own: every reply is the same.
 func TestTransactionsLikeRedis(t *testing.T) {
-	sequences := 500 // on each of five layouts
-	if redistest.Race {
-		sequences = 50
-	}
+	sequences := underRace(500, 50) // on each of five layouts
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
 		oracle := redistest.Start(t)
 		rng := rand.New(rand.NewPCG(6, 6))

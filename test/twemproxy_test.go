@@ -56,7 +56,7 @@ func TestPlacementEqualsTwemproxy(t *testing.T) {
 		}
 		return err == nil
 	})
-	keys := twemproxyKeys(100_000)
+	keys := twemproxyKeys(underRace(100_000, 10_000))
 	for _, p := range pools {
 		t.Run(p.hash+"/"+p.distribution, func(t *testing.T) {
 			for _, n := range nodes {

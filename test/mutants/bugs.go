@@ -20,7 +20,7 @@ var bugs = []bug{
 	},
 	{
 		"R3: a blocking command reaches a shared connection", "command/policy.go",
-		"Block: \"blpop brpop", "Block: \"brpop",
+		"Block:   \"blpop brpop", "Block:   \"brpop",
 		"./command", "TestHandling",
 	},
 	{
@@ -150,7 +150,7 @@ var bugs = []bug{
 	},
 	{
 		"E7: WAIT goes to a connection that has written nothing", "proxy/wait.go",
-		"	ping := len(nodes) > 0\n", "	ping := len(nodes) > 1000\n",
+		"		w.ask(conn, deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, \"CLIENT\", \"ID\")\n", "",
 		"./test", "TestWaitCountsOwnWrites",
 	},
 	{
@@ -180,7 +180,7 @@ var bugs = []bug{
 	},
 	{
 		"E3: a watched block is sent again elsewhere", "proxy/multi.go",
-		"	if p.Kind != '-' || !p.Whole() {\n		c.Reply(conn, frame, p)\n		return\n	}\n	// Never", "	if p.Kind > 0 {\n		execReply{c}.Reply(conn, frame, p)\n		return\n	}\n	// Never",
+		"	if p.Kind != '-' || !p.Whole() {\n		s := c.req.sess\n		c.Reply(conn, frame, p)\n", "	if p.Kind > 0 {\n		s := c.req.sess\n		execReply{c}.Reply(conn, frame, p)\n",
 		"./proxy", "TestWatch",
 	},
 	{
@@ -222,5 +222,35 @@ var bugs = []bug{
 		"E8: SUBSCRIBE is answered before the nodes listen", "proxy/pubsub.go",
 		"		if len(tp.pending) > 0 {\n			wait.left++", "		if len(tp.pending) > 99 {\n			wait.left++",
 		"./proxy", "TestSubscribeWaitsForFeeds",
+	},
+	{
+		"E8: a sharded channel does not follow its slot", "proxy/pubsub.go",
+		"			h.lose(tp)\n			h.ask(tp)\n", "			h.lose(tp)\n",
+		"./proxy", "TestShardedChannelFollowsItsSlot",
+	},
+	{
+		"B7: a push overtakes replies that came before it", "proxy/order.go",
+		"		if r.done || r.begun || len(r.reply) > 0 || r.merge != nil {", "		if r.begun {",
+		"./proxy", "TestPushesKeepTheirPlace",
+	},
+	{
+		"B7: a cache stays valid though its node is lost", "proxy/tracking.go",
+		"func (t *tracking) Lost(*pool.Conn) { t.forgetAll() }", "func (t *tracking) Lost(*pool.Conn) {}",
+		"./proxy", "TestLostTrackingInvalidatesAll",
+	},
+	{
+		"B6: clients of both protocols share connections", "proxy/worker.go",
+		"c := n.conns[i]; c.DB == int(s.db) && c.RESP3 == s.has(resp3)", "c := n.conns[i]; c.DB == int(s.db)",
+		"./proxy", "TestProtocolsApart",
+	},
+	{
+		"B6: replies that a client does not want shift the next ones", "proxy/order.go",
+		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
+		"./proxy", "TestClientReply",
+	},
+	{
+		"E4: EXEC goes though the connection that watched was lost (by seeds)", "proxy/multi.go",
+		"if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {", "if t.watch.State() != pool.Ready {",
+		"./test/sim", "TestSimulation",
 	},
 }

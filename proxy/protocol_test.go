@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"testing"
+)
+
+// TestProtocolsApart: what a client of RESP3 asks goes over connections that
+// speak it, and nobody else's do.
+func TestProtocolsApart(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed("HELLO 3\r\n")
+	n, c := r.w.anyMaster(r.s)
+	answerAll(r, c)
+	take(c)
+	c.Received([]byte("+PONG\r\n"), r.now)
+	if got := r.got(); got[:2] != "%7" {
+		t.Errorf("%q", got)
+	}
+	r.feed(cmd("GET", onA))
+	r.w.Tick()
+	if got := r.sent(0); got != "" {
+		t.Errorf("sent on a connection that speaks RESP2: %q", got)
+	}
+	if own := r.w.nodes[0].conns[1]; !own.RESP3 || own.InFlight() != 1 {
+		t.Error("not sent on a connection that speaks RESP3")
+	}
+	if n.conns[0].RESP3 {
+		t.Error("the other connection speaks RESP3")
+	}
+}
+
+// TestClientReply: replies that are not wanted are left out, those behind them
+// are not.
+func TestClientReply(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed("CLIENT REPLY SKIP\r\n" + cmd("GET", onA) + cmd("GET", onA) + "CLIENT REPLY OFF\r\n" + cmd("GET", onA) + cmd("MGET", onA, onB) + "PING\r\n" + "CLIENT REPLY ON\r\n" + cmd("GET", onA))
+	r.sent(0)
+	r.sent(1)
+	r.node(1, "*1\r\n$1\r\n9\r\n")
+	r.node(0, "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n*1\r\n$1\r\n4\r\n$1\r\n5\r\n")
+	if got := r.got(); got != "$1\r\n2\r\n+OK\r\n$1\r\n5\r\n" {
+		t.Errorf("%q", got)
+	}
+}

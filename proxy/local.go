@@ -19,18 +19,26 @@ var locals = func() []local {
 	t := make([]local, command.Count)
 	for name, f := range map[string]local{
 		"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
-		"auth": auth, "hello": hello, "wait": wait, "waitaof": wait, "config|get": configGet, "scan": scan,
+		"auth": auth, "hello": hello, "acl|whoami": whoAmI,
+		"wait": wait, "waitaof": wait, "scan": scan, "config|get": configGet,
 		"script|kill": running, "function|kill": running, "function|stats": running,
-		"acl|whoami": whoAmI, "client|getredir": clientGetRedir, "client|tracking": clientTracking, "client|trackinginfo": clientTrackingInfo, "client|caching": clientCaching, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
+
+		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
+
 		"publish": publishTo, "spublish": publishTo,
 		"subscribe": listenTo(byChannel), "psubscribe": listenTo(byPattern), "ssubscribe": listenTo(byShard),
 		"unsubscribe": noLongerTo(byChannel), "punsubscribe": noLongerTo(byPattern), "sunsubscribe": noLongerTo(byShard),
-		"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
-		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName,
-		"client|setinfo": clientSetInfo, "client|info": clientInfo, "client|list": clientList, "client|unblock": clientUnblock, "client|reply": clientReply, "client|kill": clientKill, "client|pause": clientPause, "client|unpause": clientUnpause,
-		"monitor": monitor, "slowlog|get": slowLogGet, "slowlog|len": slowLogLen, "slowlog|reset": slowLogReset, "slowlog|help": slowLogHelp,
+
+		"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName, "client|setinfo": clientSetInfo,
+		"client|info": clientInfo, "client|list": clientList, "client|help": clientHelp, "client|reply": clientReply,
+		"client|kill": clientKill, "client|pause": clientPause, "client|unpause": clientUnpause, "client|unblock": clientUnblock,
+		"client|tracking": clientTracking, "client|trackinginfo": clientTrackingInfo, "client|caching": clientCaching,
+		"client|getredir": clientGetRedir, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
+
+		"monitor":     monitor,
+		"slowlog|get": slowLogGet, "slowlog|len": slowLogLen, "slowlog|reset": slowLogReset, "slowlog|help": slowLogHelp,
 		"latency|latest": latencyLatest, "latency|history": latencyHistory, "latency|reset": latencyReset, "latency|doctor": latencyDoctor,
-		"latency|graph": latencyGraph, "latency|histogram": latencyHistogram, "latency|help": latencyHelp, "client|help": clientHelp,
+		"latency|graph": latencyGraph, "latency|histogram": latencyHistogram, "latency|help": latencyHelp,
 	} {
 		container, sub, isSub := strings.Cut(name, "|")
 		c := command.Lookup([]byte(container))
@@ -160,10 +168,6 @@ func role(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 // whoAmI: clients of keyway have no names of their own to authenticate by.
 func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], "default"))
-}
-
-func clientGetRedir(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], s.redirectsTo()))
 }
 
 // alreadySo answers CLIENT NO-EVICT and NO-TOUCH: a node never sees the client,

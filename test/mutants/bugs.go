@@ -209,7 +209,7 @@ var bugs = []bug{
 		"./proxy", "TestBlockedClientGone",
 	},
 	{
-		"E8: a feed that comes back listens to nothing", "proxy/pubsub.go",
+		"E8: a feed that comes back listens to nothing", "proxy/feeds.go",
 		"			c.Tell(resp.AppendCommand(nil, tp.kind.listen(), tp.name))\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
 		"./proxy", "TestSubscribeWaitsForFeeds",
 	},
@@ -224,7 +224,7 @@ var bugs = []bug{
 		"./proxy", "TestSubscribeWaitsForFeeds",
 	},
 	{
-		"E8: a sharded channel does not follow its slot", "proxy/pubsub.go",
+		"E8: a sharded channel does not follow its slot", "proxy/feeds.go",
 		"			h.lose(tp)\n			h.ask(tp)\n", "			h.lose(tp)\n",
 		"./proxy", "TestShardedChannelFollowsItsSlot",
 	},

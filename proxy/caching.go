@@ -1,0 +1,214 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// What a client that caches may say: CLIENT TRACKING, CACHING, TRACKINGINFO and
+// GETREDIR (networking.c, clientCommand; tracking.c).
+
+// caching is what CLIENT CACHING has said of the next command.
+type caching uint8
+
+const (
+	cachingDefault caching = iota
+	cachingYes
+	cachingNo
+)
+
+var cachingFrames = [...][]byte{
+	cachingYes: resp.AppendCommand(nil, "CLIENT", "CACHING", "YES"),
+	cachingNo:  resp.AppendCommand(nil, "CLIENT", "CACHING", "NO"),
+}
+
+// clientTracking answers CLIENT TRACKING ON|OFF with its options (networking.c,
+// clientCommand).
+func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	t := &tracking{w: w, sess: s, conns: map[*node]*pool.Conn{}}
+	on := command.EqualFold(a.Arg(2), "on")
+	for i := 3; i < a.Len(); i++ {
+		more := i+1 < a.Len()
+		switch arg := a.Arg(i); {
+		case command.EqualFold(arg, "redirect") && more:
+			i++
+			if t.redirect != 0 {
+				return w.answerError(s, cmd, "ERR A client can only redirect to a single other client")
+			}
+			id, ok := resp.ParseInt(a.Arg(i))
+			if !ok {
+				return w.answerError(s, cmd, errNotInteger)
+			}
+			t.redirect = uint64(id)
+		case command.EqualFold(arg, "bcast"):
+			t.bcast = true
+		case command.EqualFold(arg, "optin"):
+			t.optin = true
+		case command.EqualFold(arg, "optout"):
+			t.optout = true
+		case command.EqualFold(arg, "noloop"):
+			t.noloop = true
+		case command.EqualFold(arg, "prefix") && more:
+			i++
+			t.prefixes = append(t.prefixes, bytes.Clone(a.Arg(i)))
+		default:
+			return w.answerError(s, cmd, errSyntax)
+		}
+	}
+	before := s.tracking
+	switch {
+	case !on && !command.EqualFold(a.Arg(2), "off"):
+		return w.answerError(s, cmd, errSyntax)
+	case s.inflight > 0:
+		s.set(held) // what it has sent goes over the connections it had
+		return false
+	case !on:
+		w.untrack(s)
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	case !t.bcast && len(t.prefixes) > 0:
+		return w.answerError(s, cmd, "ERR PREFIX option requires BCAST mode to be enabled")
+	case before != nil && before.bcast != t.bcast:
+		return w.answerError(s, cmd, "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.")
+	case t.bcast && (t.optin || t.optout):
+		return w.answerError(s, cmd, "ERR OPTIN and OPTOUT are not compatible with BCAST")
+	case t.optin && t.optout:
+		return w.answerError(s, cmd, "ERR You can't specify both OPTIN mode and OPTOUT mode")
+	case before != nil && (t.optin && before.optout || t.optout && before.optin):
+		return w.answerError(s, cmd, "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.")
+	case before == nil && len(w.trackers) >= w.o.Exclusive:
+		return w.answerError(s, cmd, errTooManyHeld)
+	}
+	var known [][]byte
+	if before != nil {
+		known = before.prefixes
+	}
+	if text := overlap(t.prefixes, known); text != "" {
+		return w.answerError(s, cmd, text)
+	}
+	if t.prefixes = append(slices.Clip(known), t.prefixes...); t.bcast && len(t.prefixes) == 0 {
+		t.prefixes = [][]byte{{}} // every key's
+	}
+	if t.redirect == 0 {
+		return w.beginTracking(s, cmd, t)
+	}
+	// The other client may be any worker's.
+	id := t.redirect
+	s.set(blocked)
+	found := func(there bool) {
+		if s.index < 0 {
+			return
+		}
+		s.clear(blocked)
+		if there {
+			w.beginTracking(s, cmd, t)
+		} else {
+			w.answerError(s, cmd, "ERR The client ID you want redirect to does not exist")
+		}
+		w.wake(s)
+	}
+	w.askSiblings(func(o *Worker) any { return o.byID(id) != nil }, func(answers []any) { found(slices.Contains(answers, any(true))) })
+	return true
+}
+
+// overlap tells what is wrong with prefixes, given those that there are already
+// (tracking.c, checkPrefixCollisionsOrReply).
+func overlap(prefixes, known [][]byte) string {
+	for i, p := range prefixes {
+		for j, others := range [][][]byte{known, prefixes[i+1:]} {
+			for _, other := range others {
+				if bytes.HasPrefix(p, other) || bytes.HasPrefix(other, p) {
+					what := [...]string{"an existing", "another provided"}[j]
+					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" + clean(other) + "'. Prefixes for a single client must not overlap."
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// clientCaching answers CLIENT CACHING YES|NO, which is of the next command.
+func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	t := s.tracking
+	switch what := a.Arg(2); {
+	case t == nil:
+		return w.answerError(s, cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+	case command.EqualFold(what, "yes"):
+		if !t.optin {
+			return w.answerError(s, cmd, "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+		}
+		t.caching = cachingYes
+	case command.EqualFold(what, "no"):
+		if !t.optout {
+			return w.answerError(s, cmd, "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+		}
+		t.caching = cachingNo
+	default:
+		return w.answerError(s, cmd, errSyntax)
+	}
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// cached takes what CLIENT CACHING has said, for a call of the next command.
+func (s *Session) cached() caching {
+	if !s.has(tracks) {
+		return cachingDefault
+	}
+	return s.tracking.caching
+}
+
+// spent forgets what CLIENT CACHING has said, once the next command, or the whole
+// transaction, has gone.
+func (s *Session) spent() {
+	if s.tracking.caching != cachingDefault && !s.has(inMulti) && s.lastCmd != nil && s.lastCmd.Name != "client|caching" {
+		s.tracking.caching = cachingDefault
+	}
+}
+
+// clientTrackingInfo answers CLIENT TRACKINGINFO.
+func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	flags, redirect, prefixes := []string{"off"}, int64(-1), [][]byte(nil)
+	if t := s.tracking; t != nil {
+		flags = []string{"on"}
+		for _, f := range []struct {
+			on   bool
+			name string
+		}{{t.bcast, "bcast"}, {t.optin, "optin"}, {t.caching == cachingYes, "caching-yes"}, {t.optout, "optout"}, {t.caching == cachingNo, "caching-no"}, {t.noloop, "noloop"}, {t.broken, "broken_redirect"}} {
+			if f.on {
+				flags = append(flags, f.name)
+			}
+		}
+		redirect, prefixes = int64(t.redirect), t.prefixes
+	}
+	b := resp.AppendBulkString(s.appendMap(w.scratch[:0], 3), "flags")
+	kind := byte('*')
+	if s.has(resp3) {
+		kind = '~'
+	}
+	b = resp.AppendHeader(b, kind, len(flags))
+	for _, f := range flags {
+		b = resp.AppendBulkString(b, f)
+	}
+	b = resp.AppendInt(resp.AppendBulkString(b, "redirect"), redirect)
+	b = resp.AppendArray(resp.AppendBulkString(b, "prefixes"), len(prefixes))
+	for _, p := range prefixes {
+		b = resp.AppendBulk(b, p)
+	}
+	return w.reply(s, cmd, b)
+}
+
+func clientGetRedir(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], s.redirectsTo()))
+}
+
+// redirectsTo is the client that is told instead of this one, as CLIENT GETREDIR
+// shows it.
+func (s *Session) redirectsTo() int64 {
+	if s.tracking == nil {
+		return -1
+	}
+	return int64(s.tracking.redirect)
+}

@@ -151,7 +151,7 @@ var bugs = []bug{
 	{
 		"E7: WAIT goes to a connection that has written nothing", "proxy/wait.go",
 		"		w.ask(conn, deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, \"CLIENT\", \"ID\")\n", "",
-		"./test", "TestWaitCountsOwnWrites",
+		"./test/faults", "TestP9Wait",
 	},
 	{
 		"the tick recedes under load", "server/thread.go",

@@ -18,6 +18,7 @@ type Config struct {
 	Clients Clients  `yaml:"clients"`
 	Limits  Limits   `yaml:"limits"`
 
+	Cluster  Cluster  `yaml:"cluster"`
 	SlowLog  SlowLog  `yaml:"slowlog"`
 	Commands Commands `yaml:"commands"`
 
@@ -100,6 +101,13 @@ type Limits struct {
 	MaxInline    Size `yaml:"max_inline"`
 	MaxRequest   Size `yaml:"max_request"`
 	ClientOutput Size `yaml:"client_output"`
+}
+
+// Cluster has clients that speak only to a Redis Cluster take keyway for one.
+type Cluster struct {
+	Emulate  bool     `yaml:"emulate"`
+	Announce string   `yaml:"announce"` // where clients find this keyway
+	Peers    []string `yaml:"peers"`    // and the others
 }
 
 // SlowLog says which commands SLOWLOG tells of.

@@ -33,6 +33,9 @@ func TestLoadAll(t *testing.T) {
 	if c.Limits.MaxBulk != 64<<20 || c.Limits.ClientOutput != 1<<30 || c.Limits.MaxInline != 4096 {
 		t.Errorf("%+v", c.Limits)
 	}
+	if !c.Cluster.Emulate || c.Cluster.Announce != "10.0.0.1:6380" || len(c.Cluster.Peers) != 1 || c.SlowLog.SlowerThan != 50*time.Millisecond || c.SlowLog.Entries != 20 {
+		t.Errorf("%+v %+v", c.Cluster, c.SlowLog)
+	}
 	if s := c.Slots.Static["c"]; len(s) != 2 || s[1] != (SlotRange{16383, 16383}) {
 		t.Errorf("%+v", s)
 	}
@@ -72,6 +75,10 @@ func TestErrors(t *testing.T) {
 	for _, tc := range []struct{ yaml, want string }{
 		{"layuot: slots\n", `f.yml:1:1: unknown key "layuot"; did you mean "layout"?`},
 		{"ring:\n  hsh: x\n", `f.yml:2:3: ring: unknown key "hsh"; did you mean "hash"?`},
+		{"cluster: {emulate: maybe}\n", `f.yml:1:20: cluster.emulate: "maybe" is neither true nor false; write true or false`},
+		{"layout: ring\n" + nodes + "cluster: {emulate: true}\n", `f.yml:3:20: cluster.emulate: no address to tell clients; add announce: HOST:PORT, the address at which clients find this keyway`},
+		{"layout: ring\n" + nodes + "cluster: {emulate: true, announce: \"a:1\", peers: [\"b:1\", \"a:1\"]}\n", `cluster.peers[1]: "a:1" is there already; name each other keyway once`},
+		{"layout: ring\n" + nodes + "slowlog: {entries: 0}\n", `f.yml:3:20: slowlog.entries: out of range`},
 		{"zzzzzz: 1\n", `f.yml:1:1: unknown key "zzzzzz"; known here: listen, admin, threads`},
 		{"threads: many\n", `f.yml:1:10: threads: "many" is not a whole number; write a whole number`},
 		{"threads: 0\nslots: {seeds: [a:1]}\n", "f.yml:1:10: threads: out of range; write a whole number from 1 to 256"},

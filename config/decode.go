@@ -73,6 +73,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 			return d.errorf(n, path, "write a whole number", "%q is not a whole number", s)
 		}
 		v.SetInt(int64(i))
+	case reflect.Bool:
+		if s != "true" && s != "false" {
+			return d.errorf(n, path, "write true or false", "%q is neither true nor false", s)
+		}
+		v.SetBool(s == "true")
 	}
 	return nil
 }

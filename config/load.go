@@ -58,7 +58,7 @@ func syntaxError(name string, err error) error {
 
 // check holds what the file alone can tell, section by section.
 func (c *Config) check() error {
-	for _, check := range []func() error{c.checkListen, c.checkNodes, c.checkLayout, c.checkSlots, c.checkRange, c.checkNumbers} {
+	for _, check := range []func() error{c.checkListen, c.checkNodes, c.checkLayout, c.checkSlots, c.checkRange, c.checkCluster, c.checkNumbers} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -101,6 +101,28 @@ func (c *Config) checkAddr(path, addr, example string) error {
 	}
 	if strings.ContainsAny(host, " \t/") {
 		return c.Errorf(path, "write HOST:PORT, such as "+example, "%q has no valid host", addr)
+	}
+	return nil
+}
+
+func (c *Config) checkCluster() error {
+	if !c.Cluster.Emulate {
+		return nil
+	}
+	if c.Cluster.Announce == "" {
+		return c.Errorf("cluster.emulate", "add announce: HOST:PORT, the address at which clients find this keyway", "no address to tell clients")
+	}
+	if err := c.checkAddr("cluster.announce", c.Cluster.Announce, "10.0.0.1:6380"); err != nil {
+		return err
+	}
+	for i, p := range c.Cluster.Peers {
+		path := fmt.Sprintf("cluster.peers[%d]", i)
+		if err := c.checkAddr(path, p, "10.0.0.2:6380"); err != nil {
+			return err
+		}
+		if p == c.Cluster.Announce || slices.Contains(c.Cluster.Peers[:i], p) {
+			return c.Errorf(path, "name each other keyway once", "%q is there already", p)
+		}
 	}
 	return nil
 }

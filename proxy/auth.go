@@ -118,7 +118,7 @@ func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
 	b = resp.AppendBulkString(b, "id")
 	b = resp.AppendInt(b, int64(s.id))
 	b = resp.AppendBulkString(b, "mode")
-	b = resp.AppendBulkString(b, "standalone")
+	b = resp.AppendBulkString(b, w.mode())
 	b = resp.AppendBulkString(b, "role")
 	b = resp.AppendBulkString(b, "master")
 	b = resp.AppendBulkString(b, "modules")

@@ -60,12 +60,14 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.allMasters(s, cmd, a)
 	case command.AnyMaster:
 		return w.toAny(s, cmd, a)
-	case command.NotYet:
-		if !w.o.Allow[cmd.ID] {
+	case command.NotYet, command.Refused:
+		switch {
+		case w.o.Cluster != nil && emulated[cmd.ID] != nil:
+			return emulated[cmd.ID](w, s, cmd, a)
+		case w.o.Allow[cmd.ID]:
+		case cmd.Handling == command.NotYet:
 			return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
-		}
-	case command.Refused:
-		if !w.o.Allow[cmd.ID] {
+		default:
 			return w.answerError(s, cmd, errRefused(upper(cmd.Name)))
 		}
 	}

@@ -25,7 +25,7 @@ func (w *Worker) infoRequest(s *Session, r *request, a command.Args) (done bool)
 			others = true
 		}
 	}
-	if own {
+	if r.own = own; own || w.o.Cluster != nil {
 		r.kind = infoText
 	}
 	if others {
@@ -33,17 +33,26 @@ func (w *Worker) infoRequest(s *Session, r *request, a command.Args) (done bool)
 	}
 	r.call.node = &node{w: w}
 	s.inflight++
-	w.settle(&r.call, w.appendInfo(s.appendText(nil, nil)))
+	w.settle(&r.call, w.appendInfo(s.appendText(nil, nil), true))
 	return true
 }
 
-// appendInfo adds keyway's section to the INFO reply in b.
-func (w *Worker) appendInfo(b []byte) []byte {
+// asCluster is INFO of a cluster's node.
+var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
+
+// appendInfo makes the INFO reply in b keyway's, with its own section if own.
+func (w *Worker) appendInfo(b []byte, own bool) []byte {
 	text, ok := resp.Bulk(b)
 	if !ok {
 		return b
 	}
+	if w.o.Cluster != nil {
+		text = []byte(asCluster.Replace(string(text)))
+	}
 	var t bytes.Buffer
+	if !own {
+		return infoReply(b[0], text)
+	}
 	t.Write(text)
 	if t.Len() > 0 {
 		if !bytes.HasSuffix(text, []byte("\r\n")) {
@@ -67,10 +76,15 @@ func (w *Worker) appendInfo(b []byte) []byte {
 			fmt.Fprintf(&t, "node%d:name=%s,addr=%s,state=%s,in_flight=%d\r\n", i, n.name, n.addr, n.conns[0].State(), inflight)
 		}
 	}
-	if b[0] == '=' {
-		return resp.AppendVerbatim(nil, t.Bytes())
+	return infoReply(b[0], t.Bytes())
+}
+
+// infoReply is the text as a reply of the kind that the nodes gave.
+func infoReply(kind byte, text []byte) []byte {
+	if kind == '=' {
+		return resp.AppendVerbatim(nil, text)
 	}
-	return resp.AppendBulk(nil, t.Bytes())
+	return resp.AppendBulk(nil, text)
 }
 
 // infoField returns a field of an INFO text.

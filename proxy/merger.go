@@ -84,7 +84,7 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	case subscribers:
 		dst = w.numsubReply(dst, r)
 	case infoText:
-		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0))
+		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0), r.own)
 	default:
 		if bad := m.inPart(r.cmd); bad != nil {
 			dst = resp.AppendError(dst, errInPart(r.cmd, bad))

@@ -24,6 +24,7 @@ type request struct {
 	done  bool   // the whole reply is in reply, or was passed on
 	begun bool   // part of the reply was passed on
 	mute  bool   // the client wants no reply
+	own   bool   // keyway's own section belongs to it (INFO)
 	reply []byte // parked
 	kind  ending
 	merge *merger
@@ -41,7 +42,7 @@ const (
 	receivers                 // one call, whose reply counts who heard a message
 	subscribers               // merged: how many listen to each channel
 	configText                // one call, whose reply has secrets in it
-	infoText                  // merged, and keyway's own section added
+	infoText                  // merged, and keyway's own made of it
 )
 
 // line is a client's requests in the order they came.

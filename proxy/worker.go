@@ -31,6 +31,8 @@ type Options struct {
 	SlowerThan  time.Duration // commands that take longer are kept for SLOWLOG; 0 means 10 ms, less: none are
 	SlowEntries int           // how many; 0 means 128
 
+	Cluster *Emulation // not nil: what clients are told that keyway is
+
 	Version        string // keyway's
 	Index, Workers int    // this worker among its siblings
 	Seed           uint64 // of all that is random

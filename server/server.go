@@ -103,7 +103,12 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 
 func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 	c := s.cfg
+	var cluster *proxy.Emulation
+	if c.Cluster.Emulate {
+		cluster = &proxy.Emulation{Announce: c.Cluster.Announce, Peers: c.Cluster.Peers}
+	}
 	return proxy.Options{
+		Cluster: cluster,
 		Backend: pool.Config{
 			Username: c.Backend.Username, Password: c.Backend.Password,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,

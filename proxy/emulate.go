@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// A client that speaks only to a Redis Cluster can be told that keyway is one:
+// one master with all slots, or as many as there are keyways side by side, each
+// with its share. Any of them serves any key, so none ever redirects.
+
+// Emulation is the cluster that clients are told of.
+type Emulation struct {
+	Announce string   // where clients find this keyway, host:port
+	Peers    []string // where they find the others
+}
+
+// member is one keyway as a cluster's node.
+type member struct {
+	host        string
+	port        int64
+	id          string
+	first, last int // of its slots
+}
+
+// members are all keyways, the same for each of them.
+func (e *Emulation) members() []member {
+	addrs := slices.Sorted(slices.Values(append([]string{e.Announce}, e.Peers...)))
+	all := make([]member, len(addrs))
+	for i, addr := range addrs {
+		host, port, _ := net.SplitHostPort(addr)
+		n, _ := strconv.ParseInt(port, 10, 64)
+		all[i] = member{host: host, port: n, id: nodeID(addr), first: i * slots.Count / len(addrs), last: (i+1)*slots.Count/len(addrs) - 1}
+	}
+	return all
+}
+
+// nodeID is a name such as a cluster's nodes have, the same at every start.
+func nodeID(addr string) string {
+	sum := sha1.Sum([]byte(addr))
+	return hex.EncodeToString(sum[:])
+}
+
+// emulated are the commands that are answered so only when a cluster is emulated.
+var emulated = func() []local {
+	t := make([]local, command.Count)
+	for name, f := range map[string]local{
+		"cluster|slots": clusterSlots, "cluster|shards": clusterShards, "cluster|nodes": clusterNodes, "cluster|info": clusterInfo,
+		"cluster|myid": clusterMyID, "cluster|myshardid": clusterMyID, "cluster|keyslot": clusterKeySlot,
+		"cluster|countkeysinslot": keysInSlot, "cluster|getkeysinslot": keysInSlot,
+		"readonly": yes, "readwrite": yes, "asking": yes,
+	} {
+		container, sub, isSub := strings.Cut(name, "|")
+		c := command.Lookup([]byte(container))
+		if isSub {
+			c = c.Sub([]byte(sub))
+		}
+		t[c.ID] = f
+	}
+	return t
+}()
+
+func yes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+func clusterSlots(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	members := w.o.Cluster.members()
+	b := resp.AppendArray(w.scratch[:0], len(members))
+	for _, m := range members {
+		b = resp.AppendArray(b, 3)
+		b = resp.AppendInt(resp.AppendInt(b, int64(m.first)), int64(m.last))
+		b = resp.AppendArray(b, 4)
+		b = resp.AppendInt(resp.AppendBulkString(b, m.host), m.port)
+		b = resp.AppendArray(resp.AppendBulkString(b, m.id), 0)
+	}
+	return w.reply(s, cmd, b)
+}
+
+func clusterShards(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	members := w.o.Cluster.members()
+	b := resp.AppendArray(w.scratch[:0], len(members))
+	text := func(name, value string) { b = resp.AppendBulkString(resp.AppendBulkString(b, name), value) }
+	for _, m := range members {
+		b = resp.AppendArray(resp.AppendBulkString(s.appendMap(b, 2), "slots"), 2)
+		b = resp.AppendInt(resp.AppendInt(b, int64(m.first)), int64(m.last))
+		b = s.appendMap(resp.AppendArray(resp.AppendBulkString(b, "nodes"), 1), 7)
+		text("id", m.id)
+		b = resp.AppendInt(resp.AppendBulkString(b, "port"), m.port)
+		text("ip", m.host)
+		text("endpoint", m.host)
+		text("role", "master")
+		b = resp.AppendInt(resp.AppendBulkString(b, "replication-offset"), 0)
+		text("health", "online")
+	}
+	return w.reply(s, cmd, b)
+}
+
+func clusterNodes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	var text []byte
+	for i, m := range w.o.Cluster.members() {
+		flags := "master"
+		if m.id == nodeID(w.o.Cluster.Announce) {
+			flags = "myself,master"
+		}
+		text = fmt.Appendf(text, "%s %s:%d@%d %s - 0 0 %d connected %d-%d\n", m.id, m.host, m.port, m.port+10000, flags, i+1, m.first, m.last)
+	}
+	return w.reply(s, cmd, s.appendText(w.scratch[:0], text))
+}
+
+func clusterInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	n := len(w.o.Cluster.Peers) + 1
+	text := fmt.Appendf(nil, "cluster_state:ok\r\ncluster_slots_assigned:%d\r\ncluster_slots_ok:%d\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:0\r\n"+
+		"cluster_known_nodes:%d\r\ncluster_size:%d\r\ncluster_current_epoch:%d\r\ncluster_my_epoch:1\r\n", slots.Count, slots.Count, n, n, n)
+	return w.reply(s, cmd, s.appendText(w.scratch[:0], text))
+}
+
+func clusterMyID(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], nodeID(w.o.Cluster.Announce)))
+}
+
+func clusterKeySlot(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(slots.Of(a.Arg(2)))))
+}
+
+// keysInSlot has a cluster's node answer that owns the slot.
+func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	slot, ok := resp.ParseInt(a.Arg(2))
+	switch {
+	case !ok || slot < 0 || slot >= slots.Count:
+		return w.answerError(s, cmd, "ERR Invalid slot") // cluster.c
+	case !w.table.Clustered():
+		return w.answerError(s, cmd, named(errNoSlots, cmd))
+	}
+	n := w.ownerOf(int32(slot))
+	if n == nil {
+		return w.answerError(s, cmd, errSlotUnbound)
+	}
+	if n.conn(s).Full() {
+		return w.stall(s)
+	}
+	r := w.newRequest(s, cmd)
+	r.call.group = -1
+	w.send(s, &r.call, n, a.Frame())
+	return true
+}
+
+// mode is what clients are told that they speak to.
+func (w *Worker) mode() string {
+	if w.o.Cluster != nil {
+		return "cluster"
+	}
+	return "standalone"
+}

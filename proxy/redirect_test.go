@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -265,5 +267,44 @@ func TestRedirectStorm(t *testing.T) {
 	r.node(1, ok)
 	if got := r.got(); got != ok {
 		t.Errorf("%.100q", got)
+	}
+}
+
+// TestNoScriptAskedOnce: clients whose EVALSHA found the node without the script
+// share the question whether it is so. Asked after a third client's EVAL had
+// loaded it, a second one's would be answered as if the script itself had said
+// NOSCRIPT.
+func TestNoScriptAskedOnce(t *testing.T) {
+	const body, said = "return 1", "-NOSCRIPT No matching script. Please use EVAL.\r\n"
+	r := newRig(t, Options{})
+	sum := sha1.Sum([]byte(body))
+	evalsha := cmd("EVALSHA", hex.EncodeToString(sum[:]), "1", onA)
+	eval := cmd("EVAL", body, "1", onA)
+	r.feed(eval + evalsha) // which shows that the node has it
+	r.sent(0)
+	r.node(0, ":1\r\n:1\r\n")
+	r.got()
+	second, third := r.w.Open(nil, "peer:2", "keyway:1"), r.w.Open(nil, "peer:3", "keyway:1")
+	r.feed(evalsha)
+	r.w.Feed(second, []byte(evalsha))
+	if got := r.sent(0); got != evalsha+evalsha {
+		t.Fatalf("sent %q", got)
+	}
+	r.node(0, said)
+	r.w.Feed(third, []byte(evalsha))
+	r.node(0, said)
+	if got := r.sent(0); got != cmd("SCRIPT", "EXISTS", hex.EncodeToString(sum[:]))+eval {
+		t.Fatalf("sent %q", got)
+	}
+	r.node(0, "*1\r\n:0\r\n")
+	if got := r.sent(0); got != eval+eval {
+		t.Errorf("sent %q", got)
+	}
+	r.node(0, ":1\r\n:2\r\n:3\r\n")
+	if got := r.got(); got != ":2\r\n" {
+		t.Errorf("%q", got)
+	}
+	if got := string(second.Output()); got != ":3\r\n" {
+		t.Errorf("the second client got %q", got)
 	}
 }

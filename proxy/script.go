@@ -155,7 +155,7 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	said := bytes.Clone(reply)
 	w.fence(c)
 	c.req.sess.lookInto(c)
-	w.ask(conn, c.deadline, func(exists []byte, ok bool) {
+	w.askExists(conn, string(p.Arg(1)), c.deadline, func(exists []byte, ok bool) {
 		if c.req.sess == nil {
 			c.req.parts--
 			w.freeIfDone(c.req)
@@ -169,8 +169,31 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 		w.stats.NoScript++
 		c.inFull = true
 		w.transmit(c, c.node, full, c.asking)
-	}, "SCRIPT", "EXISTS", string(p.Arg(1)))
+	})
 	return true
+}
+
+// lookup is a SCRIPT EXISTS that is under way.
+type lookup struct {
+	conn *pool.Conn
+	sha  string
+}
+
+// askExists asks the node whether it has a script. Who asks while another does,
+// over the same connection, gets the same answer: his EVALSHA went before that
+// question, and what may load the script goes behind it.
+func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done func(exists []byte, ok bool)) {
+	l := lookup{conn, sha}
+	if w.lookups[l] = append(w.lookups[l], done); len(w.lookups[l]) > 1 {
+		return
+	}
+	w.ask(conn, deadline, func(exists []byte, ok bool) {
+		waiting := w.lookups[l]
+		delete(w.lookups, l)
+		for _, done := range waiting {
+			done(exists, ok)
+		}
+	}, "SCRIPT", "EXISTS", sha)
 }
 
 // confirm looks into a script's reply that speaks of a redirect. A script may

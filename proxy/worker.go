@@ -98,6 +98,7 @@ type Worker struct {
 
 	doomed    []*pool.Conn // exclusive connections to close
 	scripts   scriptCache
+	lookups   map[lookup][]func(exists []byte, ok bool)
 	learned   map[string]*command.Command
 	hub       *hub
 	trackers  []*Session // that track
@@ -192,6 +193,7 @@ func New(o Options, table *router.Table) *Worker {
 		byName:  map[string]*node{},
 		parser:  new(resp.Parser),
 		learned: map[string]*command.Command{},
+		lookups: map[lookup][]func([]byte, bool){},
 		stats:   newStats(),
 
 		questions:  map[uint64]*question{},

@@ -40,9 +40,9 @@ func TestClusterClients(t *testing.T) {
 				defer cancel()
 				c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{keyways[0].Addr}})
 				defer c.Close()
-				slots, err := c.ClusterSlots(ctx).Result()
-				if err != nil || len(slots) != count || slots[0].Start != 0 || slots[count-1].End != 16383 {
-					t.Fatalf("%v, %v", slots, err)
+				shards, err := c.ClusterShards(ctx).Result()
+				if err != nil || len(shards) != count || shards[0].Slots[0].Start != 0 || shards[count-1].Slots[0].End != 16383 {
+					t.Fatalf("%v, %v", shards, err)
 				}
 				for i := range 300 {
 					if err := c.Set(ctx, fmt.Sprintf("%s:%d:%d", name, count, i), i, time.Minute).Err(); err != nil {
@@ -96,8 +96,8 @@ func TestClusterClients(t *testing.T) {
 				if text := c2.MustDo("CLUSTER", "INFO").Text; !strings.HasPrefix(text, "cluster_state:ok\r\n") {
 					t.Errorf("CLUSTER INFO: %q", text)
 				}
-				if shards := c2.MustDo("CLUSTER", "SHARDS").Elems; len(shards) != count || len(shards[0].Elems) != 4 {
-					t.Errorf("CLUSTER SHARDS: %v", shards)
+				if slots := c2.MustDo("CLUSTER", "SLOTS").Elems; len(slots) != count || slots[0].Elems[0].Int != 0 || slots[count-1].Elems[1].Int != 16383 {
+					t.Errorf("CLUSTER SLOTS: %v", slots)
 				}
 				if text := c2.MustDo("INFO").Text; !strings.Contains(text, "redis_mode:cluster\r\n") || !strings.Contains(text, "cluster_enabled:1\r\n") {
 					t.Error("INFO is not that of a cluster's node")

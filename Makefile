@@ -51,9 +51,10 @@ soak: tools
 mutants: tools
 	go run ./test/mutants $(MUTANT)
 
-# Unmodified clients against keyway.
+# Unmodified clients against keyway; TARGET=redis against one Redis.
 compat: tools
 	go test -count=1 -v -run TestClients ./test
+	scripts/compat
 
 bench:
 	go test -run xxx -bench . -benchmem ./...

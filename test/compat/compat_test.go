@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	clients = flag.String("clients", "", "run the clients of these languages, such as python,node")
+	clients = flag.String("clients", "", "run the clients of these languages, such as python,java")
 	target  = flag.String("target", "keyway", "run them against keyway, or against one redis")
 	update  = flag.Bool("update", false, "rewrite the list of libraries in README.md")
 )
@@ -34,6 +34,8 @@ var (
 var commands = map[string][]string{
 	"python": {filepath.Join("venv", "bin", "python"), "compat.py"},
 	"node":   {"node", "compat.mjs"},
+	"go":     {"go", "run", "."},
+	"java":   {"java", "-cp", "deps/*", "Compat.java"},
 }
 
 // TestCompat runs every client on every layout.
@@ -77,8 +79,14 @@ func run(t *testing.T, language, layout, addr string, passed map[string]map[stri
 	if err != nil {
 		t.Fatal(err)
 	}
+	var stderr strings.Builder
 	cmd := exec.Command(args[0], append(args[1:len(args):len(args)], host, port, layout)...)
-	cmd.Dir, cmd.Stderr, cmd.WaitDelay = language, os.Stderr, 5*time.Second
+	cmd.Dir, cmd.Stderr, cmd.WaitDelay = language, &stderr, 5*time.Second
+	defer func() {
+		if t.Failed() && stderr.Len() > 0 {
+			t.Logf("%s", &stderr)
+		}
+	}()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

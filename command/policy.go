@@ -68,8 +68,8 @@ var handlings = func() map[string]Handling {
 			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help pubsub|help config|help
 			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
 		Block:   "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
-		NotYet:  "readonly readwrite asking hotkeys himport",
-		Refused: "script|debug pfselftest pfdebug migrate restore-asking",
+		NotYet:  "hotkeys himport",
+		Refused: "readonly readwrite asking script|debug pfselftest pfdebug migrate restore-asking",
 	} {
 		for _, n := range strings.Fields(names) {
 			m[n] = h

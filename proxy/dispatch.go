@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -65,6 +66,8 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		case w.o.Cluster != nil && emulated[cmd.ID] != nil:
 			return emulated[cmd.ID](w, s, cmd, a)
 		case w.o.Allow[cmd.ID]:
+		case emulated[cmd.ID] != nil || strings.HasPrefix(cmd.Name, "cluster|"):
+			return w.answerError(s, cmd, errNoCluster)
 		case cmd.Handling == command.NotYet:
 			return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
 		default:

@@ -276,7 +276,10 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	c.Expect("RESET", "RESET")
 	c.Expect("(nil)", "CLIENT", "GETNAME")
 	for cmd, want := range map[string]string{
-		"READONLY":            "-ERR keyway: 'READONLY' is not supported yet",
+		"READONLY":            "-ERR This instance has cluster support disabled",
+		"CLUSTER SLOTS":       "-ERR This instance has cluster support disabled",
+		"CLUSTER RESET":       "-ERR This instance has cluster support disabled",
+		"HOTKEYS GET":         "-ERR keyway: 'HOTKEYS' is not supported yet",
 		"WAITAOF 1 1 1":       "-ERR unknown command 'WAITAOF', with args beginning with: '1' '1' '1' ", // of a node older than 7.2
 		"FOO bar":             "-ERR unknown command 'FOO', with args beginning with: 'bar' ",
 		"GET":                 "-ERR wrong number of arguments for 'get' command",
@@ -289,7 +292,7 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	} {
 		c.Expect(want, strings.Fields(cmd)...)
 	}
-	for _, cmd := range []string{"SHUTDOWN", "REPLICAOF no one", "DEBUG SLEEP 1", "BGSAVE", "CLUSTER RESET", "MODULE LIST", "CONFIG SET save x", "SCRIPT DEBUG no"} {
+	for _, cmd := range []string{"SHUTDOWN", "REPLICAOF no one", "DEBUG SLEEP 1", "BGSAVE", "MODULE LIST", "CONFIG SET save x", "SCRIPT DEBUG no"} {
 		if r := c.Do(strings.Fields(cmd)...); !strings.HasPrefix(r.Text, "ERR keyway: ") {
 			t.Errorf("%s: %s", cmd, r)
 		}

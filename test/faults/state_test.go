@@ -16,10 +16,10 @@ var stateCommands = map[string]string{
 	"CLIENT TRACKING on": "+OK", "CLIENT TRACKING on bcast": "+OK", "CLIENT CACHING yes": "-ERR CLIENT CACHING", "CLIENT PAUSE 20": "+OK", "CLIENT PAUSE 20 WRITE": "+OK", "CLIENT UNPAUSE": "+OK",
 	"CLIENT KILL ID 999999999": ":0", "SUBSCRIBE a b c": "", "PSUBSCRIBE a* b*": "", "SSUBSCRIBE a": "", "UNSUBSCRIBE": "", "PUNSUBSCRIBE": "", "SUNSUBSCRIBE": "", "MONITOR": "+OK",
 	"SYNC": "-ERR keyway", "PSYNC ? -1": "-ERR keyway", "REPLCONF ack 1": "-ERR keyway", "HELLO 3": "%7", "HELLO 2": "*14", "HELLO 9": "-NOPROTO", "AUTH x": "-ERR AUTH <password> called", "AUTH a b": "-WRONGPASS",
-	"RESET": "+RESET", "QUIT": "+OK", "SELECT 0": "+OK", "SELECT 1": "", "READONLY": "-ERR keyway", "READWRITE": "-ERR keyway", "ASKING": "-ERR keyway", "MULTI": "+OK", "EXEC": "-ERR EXEC without MULTI",
+	"RESET": "+RESET", "QUIT": "+OK", "SELECT 0": "+OK", "SELECT 1": "", "READONLY": "-ERR This instance", "READWRITE": "-ERR This instance", "ASKING": "-ERR This instance", "MULTI": "+OK", "EXEC": "-ERR EXEC without MULTI",
 	"DISCARD": "-ERR DISCARD without MULTI", "WATCH d6:a": "+OK", "UNWATCH": "+OK", "BLPOP d6:none 0.01": "*-1", "BRPOP d6:none 0.01": "*-1", "BLMOVE d6:none d6:none LEFT LEFT 0.01": "", "BZPOPMIN d6:none 0.01": "*-1",
 	"BLMPOP 0.01 1 d6:none LEFT": "*-1", "BZMPOP 0.01 1 d6:none MIN": "*-1", "XREAD BLOCK 10 STREAMS d6:none $": "*-1", "WAIT 0 10": ":0", "WAITAOF 0 0 10": "", "SCRIPT DEBUG yes": "-ERR keyway", "DEBUG SLEEP 1": "-ERR keyway",
-	"SHUTDOWN": "-ERR keyway", "REPLICAOF no one": "-ERR keyway", "FAILOVER": "-ERR keyway", "CLUSTER RESET": "-ERR keyway", "MIGRATE a 1 k 0 1": "-ERR keyway",
+	"SHUTDOWN": "-ERR keyway", "REPLICAOF no one": "-ERR keyway", "FAILOVER": "-ERR keyway", "CLUSTER RESET": "-ERR This instance", "MIGRATE a 1 k 0 1": "-ERR keyway",
 }
 
 // TestD6StateCommands has one client send every command that would upset a

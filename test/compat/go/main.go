@@ -71,7 +71,7 @@ func want[T comparable](got T, err error, want T) error {
 func withRueidis(ctx context.Context) {
 	const module = "github.com/redis/rueidis"
 	check := func(name string, run func() error) { check("rueidis", module, name, run) }
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, ClientName: "app"})
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ClientName: "app"})
 	check("handshake", func() error {
 		if err != nil {
 			return err

@@ -74,10 +74,12 @@ func (c *client) ask() {
 		q := question{seq: c.seq, sent: c.world.now}
 		key := c.key(r.IntN(6))
 		q.keys = []string{key}
-		switch r.IntN(8) {
-		case 7:
+		kind := r.IntN(7)
+		if r.IntN(15) == 0 {
 			c.askTransaction("l" + key)
 			continue
+		}
+		switch kind {
 		case 0, 1:
 			q.kind = "RPUSH"
 			q.elem = fmt.Sprintf("e%d", c.seq)

@@ -24,7 +24,8 @@ func (c *client) askTransaction(key string) {
 		c.waiting = append(c.waiting, q)
 		c.send(args...)
 	}
-	if r.IntN(2) == 0 {
+	apart := r.IntN(2) == 0
+	if apart {
 		ask(question{kind: "WATCH"}, "WATCH", key)
 		if r.IntN(2) == 0 {
 			q := question{kind: "RPUSH", keys: []string{key}, elem: c.element()}
@@ -35,6 +36,7 @@ func (c *client) askTransaction(key string) {
 	ask(question{kind: "MULTI"}, "MULTI")
 	for i := range tx.elems {
 		tx.elems[i] = c.element()
+		c.apart[tx.elems[i]] = apart
 		c.note(question{keys: []string{key}, elem: tx.elems[i]})
 		ask(question{kind: "QUEUED"}, "RPUSH", key, tx.elems[i])
 	}
@@ -73,7 +75,11 @@ func (c *client) judgeTransaction(q question, reply []byte) {
 
 func (c *client) settle(tx *transaction, f fate) {
 	for _, e := range tx.elems {
-		c.pushed[tx.key][e] = f
+		if f == acked {
+			c.acked(tx.key, e)
+		} else {
+			c.pushed[tx.key][e] = f
+		}
 	}
 }
 

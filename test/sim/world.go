@@ -134,7 +134,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 }
 
 func (w *world) newClient(id int) *client {
-	c := &client{id: id, world: w, open: true, latest: map[string]int{}, pushed: map[string]map[string]fate{}}
+	c := &client{id: id, world: w, open: true, latest: map[string]int{}, apart: map[string]bool{}, passed: map[string]bool{}, pushed: map[string]map[string]fate{}}
 	c.session = w.worker.Open(c, fmt.Sprintf("client-%d", id), "keyway")
 	return c
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -160,12 +161,13 @@ func (s *Session) cached() caching {
 	return s.tracking.caching
 }
 
-// spent forgets what CLIENT CACHING has said, once the next command, or the whole
-// transaction, has gone.
+// spent forgets what CLIENT CACHING has said, once the next command that is no
+// CLIENT, or the whole transaction, has gone (networking.c, resetClient).
 func (s *Session) spent() {
-	if s.tracking.caching != cachingDefault && !s.has(inMulti) && s.lastCmd != nil && s.lastCmd.Name != "client|caching" {
-		s.tracking.caching = cachingDefault
+	if s.has(inMulti) || s.lastCmd != nil && strings.HasPrefix(s.lastCmd.Name, "client|") {
+		return
 	}
+	s.tracking.caching = cachingDefault
 }
 
 // clientTrackingInfo answers CLIENT TRACKINGINFO.

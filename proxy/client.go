@@ -120,7 +120,7 @@ func (s *Session) subscriptions(kind topicKind) int {
 // clientList answers CLIENT LIST [TYPE type] [ID id ...]: the clients of all
 // workers.
 func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	of := &victims{}
+	of := &clientFilter{}
 	var ids map[uint64]bool
 	switch {
 	case a.Len() == 2:

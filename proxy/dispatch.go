@@ -313,6 +313,7 @@ func (w *Worker) pins(pattern []byte, group int32) bool {
 
 // unknown handles a command that the table lacks: a node may know it.
 func (w *Worker) unknown(s *Session, a command.Args) bool {
+	s.lastCmd = nil
 	name := a.Arg(0)
 	if command.EqualFold(name, "post") || command.EqualFold(name, "host:") {
 		// A browser was made to talk to us (server.c, securityWarningCommand).
@@ -334,6 +335,7 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 			cmd = sub
 		}
 	}
+	s.lastCmd = cmd
 	switch {
 	case !cmd.ArityOK(a.Len()):
 		return w.reject(s, cmd, errArity(cmd))
@@ -374,6 +376,9 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 			w.stats.Unknown++
 			w.dropFirst(s)
 			w.reject(s, nil, unknown)
+			if s.has(tracks) {
+				s.spent()
+			}
 		}
 		w.wake(s)
 	}, "COMMAND", "INFO", name)

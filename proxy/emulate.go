@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -51,23 +50,12 @@ func nodeID(addr string) string {
 }
 
 // emulated are the commands that are answered so only when a cluster is emulated.
-var emulated = func() []local {
-	t := make([]local, command.Count)
-	for name, f := range map[string]local{
-		"cluster|slots": clusterSlots, "cluster|shards": clusterShards, "cluster|nodes": clusterNodes, "cluster|info": clusterInfo,
-		"cluster|myid": clusterMyID, "cluster|myshardid": clusterMyID, "cluster|keyslot": clusterKeySlot,
-		"cluster|countkeysinslot": keysInSlot, "cluster|getkeysinslot": keysInSlot,
-		"readonly": yes, "readwrite": yes, "asking": yes,
-	} {
-		container, sub, isSub := strings.Cut(name, "|")
-		c := command.Lookup([]byte(container))
-		if isSub {
-			c = c.Sub([]byte(sub))
-		}
-		t[c.ID] = f
-	}
-	return t
-}()
+var emulated = byCommand(map[string]local{
+	"cluster|slots": clusterSlots, "cluster|shards": clusterShards, "cluster|nodes": clusterNodes, "cluster|info": clusterInfo,
+	"cluster|myid": clusterMyID, "cluster|myshardid": clusterMyID, "cluster|keyslot": clusterKeySlot,
+	"cluster|countkeysinslot": keysInSlot, "cluster|getkeysinslot": keysInSlot,
+	"readonly": yes, "readwrite": yes, "asking": yes,
+})
 
 func yes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))

@@ -7,8 +7,9 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// victims says which clients CLIENT KILL ends; what is empty does not matter.
-type victims struct {
+// clientFilter says which clients CLIENT KILL and LIST mean; what is empty does not
+// matter.
+type clientFilter struct {
 	id                uint64
 	addr, laddr, kind string
 	nobody            bool   // of a kind or user that no client is
@@ -16,7 +17,7 @@ type victims struct {
 	spare             uint64 // the id of one that is not ended
 }
 
-func (v *victims) include(s *Session, now int64) bool {
+func (v *clientFilter) include(s *Session, now int64) bool {
 	return !v.nobody && s.id != v.spare && (v.id == 0 || s.id == v.id) && (v.addr == "" || s.peer == v.addr) &&
 		(v.laddr == "" || s.local == v.laddr) && (v.kind == "" || s.kind() == v.kind) && now-s.opened >= v.maxAge
 }
@@ -42,7 +43,7 @@ func clientKind(word []byte) (kind string, nobody, known bool) {
 }
 
 // killThose ends this worker's clients that are meant and returns how many.
-func (w *Worker) killThose(v *victims, asker uint64) (n int) {
+func (w *Worker) killThose(v *clientFilter, asker uint64) (n int) {
 	for _, s := range w.sessions {
 		if !v.include(s, w.now) || s.has(dead) {
 			continue
@@ -60,7 +61,7 @@ func (w *Worker) killThose(v *victims, asker uint64) (n int) {
 // clientKill answers CLIENT KILL in both its forms (networking.c, clientCommand).
 func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	old := a.Len() == 3
-	v := &victims{spare: s.id}
+	v := &clientFilter{spare: s.id}
 	switch {
 	case old:
 		v.addr, v.spare = string(a.Arg(2)), 0
@@ -127,57 +128,4 @@ func sum(counts []any) (n int) {
 		n += c.(int)
 	}
 	return n
-}
-
-// pause holds clients' commands up.
-type pause struct {
-	until int64
-	all   bool // not only those that may write
-}
-
-// clientPause answers CLIENT PAUSE timeout [WRITE|ALL].
-func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	p := pause{all: true}
-	if a.Len() == 4 {
-		switch {
-		case command.EqualFold(a.Arg(3), "write"):
-			p.all = false
-		case !command.EqualFold(a.Arg(3), "all"):
-			return w.answerError(s, cmd, "ERR CLIENT PAUSE mode must be WRITE or ALL")
-		}
-	} else if a.Len() > 4 {
-		return w.answerError(s, cmd, errSyntax)
-	}
-	ms, ok := resp.ParseInt(a.Arg(2))
-	switch {
-	case !ok || ms > 1<<42:
-		return w.answerError(s, cmd, errTimeoutBad)
-	case ms < 0:
-		return w.answerError(s, cmd, errTimeoutNeg)
-	}
-	hold := func(o *Worker) {
-		o.pause = pause{until: max(o.pause.until, o.now+ms*1e6), all: p.all || o.pause.all && o.pause.until > o.now}
-	}
-	hold(w)
-	w.tellSiblings(hold)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-}
-
-func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	w.pause = pause{}
-	w.tellSiblings(func(o *Worker) { o.pause = pause{} })
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-}
-
-// mayReplicate are the commands that are no writes and may yet reach replicas
-// (COMMAND's flag may_replicate).
-var mayReplicate = map[string]bool{"eval": true, "evalsha": true, "fcall": true, "publish": true, "spublish": true, "pfcount": true}
-
-// paused tells whether the client must wait with the command.
-func (w *Worker) paused(s *Session, cmd *command.Command) bool {
-	if w.now >= w.pause.until {
-		w.pause = pause{}
-		return false
-	}
-	return w.pause.all || cmd.Has(command.Write) || mayReplicate[cmd.Name] || cmd.Name == "exec" && s.has(inMulti) && s.txn.writes
 }

@@ -11,6 +11,9 @@ import (
 
 // MONITOR shows what keyway's clients send, whichever worker they belong to.
 
+// redacted stands for what must not be shown (server.c, redactClientCommandArgument).
+var redacted = []byte("(redacted)")
+
 // monitors is who watches.
 type monitors struct {
 	own      []*Session
@@ -55,7 +58,7 @@ func (w *Worker) show(s *Session, a command.Args) {
 	for i := range a.Len() {
 		arg := a.Arg(i)
 		if i > 0 && cmd != nil && cmd.Name == "hello" && a.Len() > 2 {
-			arg = []byte("(redacted)")
+			arg = redacted
 		}
 		line = appendQuoted(append(line, ' '), arg)
 	}

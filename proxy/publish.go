@@ -108,10 +108,10 @@ func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
 	return count
 }
 
-// crier is the node that a cluster's messages of a channel go to: always the same
+// publishNode is the node that a cluster's messages of a channel go to: always the same
 // while it is a master, so that they take one way and keep their order; another
 // for another channel. It is nil if there is no node.
-func (w *Worker) crier(channel []byte) (best *node) {
+func (w *Worker) publishNode(channel []byte) (best *node) {
 	var most uint64
 	for _, n := range w.masters {
 		score := maphash.Bytes(w.scripts.seed, channel) ^ uint64(n.ordinal+1)*0x9e3779b97f4a7c15
@@ -132,7 +132,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	var n *node
 	switch {
 	case !sharded && w.table.Clustered():
-		n = w.crier(a.Arg(1))
+		n = w.publishNode(a.Arg(1))
 	case id >= 0:
 		n = w.nodes[id]
 	case sharded:

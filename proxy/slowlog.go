@@ -17,6 +17,7 @@ import (
 const (
 	slowArgs  = 32  // arguments of a command that are kept, at most (slowlog.h)
 	slowBytes = 128 // of each
+	adminArgs = 2   // of an operator's command, such as CONFIG SET: what follows may be a password
 	spikes    = 160 // seconds of the latency history (latency.h)
 )
 
@@ -42,8 +43,8 @@ type slowLog struct {
 // slow notes a command that took long. frame is what was sent to the node, or one
 // of the nodes.
 func (w *Worker) slow(r *request, frame []byte) {
-	if r.cmd == nil || r.cmd.Handling == command.Block || r.cmd.Name == "wait" || r.cmd.Name == "waitaof" {
-		return
+	if r.cmd.Has(command.Blocking) || r.cmd.Name == "wait" || r.cmd.Name == "waitaof" {
+		return // it is meant to take long
 	}
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
@@ -55,6 +56,8 @@ func (w *Worker) slow(r *request, frame []byte) {
 	for i := range min(p.Len(), slowArgs) {
 		arg := p.Arg(i)
 		switch {
+		case i >= adminArgs && r.cmd.Has(command.Admin):
+			arg = redacted
 		case i == slowArgs-1 && p.Len() > slowArgs:
 			arg = fmt.Appendf(nil, "... (%d more arguments)", p.Len()-slowArgs+1)
 		case len(arg) > slowBytes:

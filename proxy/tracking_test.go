@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -108,5 +109,30 @@ func TestLostTrackingInvalidatesAll(t *testing.T) {
 	r.w.Tick()
 	if conns[0].State() != pool.Closed || len(r.w.trackers) != 0 {
 		t.Error("the connections stay")
+	}
+}
+
+// TestCachingIsOfOneCommand: whatever that is, unless it is a CLIENT command.
+func TestCachingIsOfOneCommand(t *testing.T) {
+	const pending = "caching-yes"
+	for _, c := range []struct {
+		next  string
+		stays bool
+	}{{"PING", false}, {"GET " + onA, false}, {"GET", false}, {"NOSUCH x", false}, {"MY.GET " + onA, false}, {"CLIENT ID", true}, {"MULTI", true}, {"MULTI\r\nPING", true}, {"MULTI\r\nPING\r\nDISCARD", false}} {
+		r := newRig(t, Options{})
+		r.w.learned["my.get"] = command.Learn([]byte("*1\r\n*6\r\n$6\r\nmy.get\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"))
+		r.feed("CLIENT TRACKING ON OPTIN\r\nCLIENT CACHING YES\r\nCLIENT TRACKINGINFO\r\n")
+		if got := r.got(); !strings.Contains(got, pending) {
+			t.Fatalf("%q", got)
+		}
+		r.feed(c.next + "\r\n")
+		for node := range r.w.nodes {
+			if said := r.sent(node); strings.Contains(said, "COMMAND") {
+				r.node(node, "*1\r\n*-1\r\n")
+			}
+		}
+		if got := r.s.tracking.caching == cachingYes; got != c.stays {
+			t.Errorf("after %q: still pending %t", c.next, got)
+		}
 	}
 }

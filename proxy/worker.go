@@ -282,7 +282,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
-	if len(w.trackers) > 0 || len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -295,7 +295,14 @@ func (w *Worker) NextTick() int64 {
 			return w.now + tick
 		}
 	}
-	if !w.hub.idle() {
+	for _, s := range w.trackers {
+		for _, c := range s.tracking.conns {
+			if c.Busy() {
+				return w.now + tick
+			}
+		}
+	}
+	if !w.hub.idle() || len(w.trackers) > 0 {
 		return min(w.lastSweep+sweepTick, w.now+10*tick)
 	}
 	return w.lastSweep + sweepTick

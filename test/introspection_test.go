@@ -232,6 +232,16 @@ func TestSlowLog(t *testing.T) {
 	c.Expect("-ERR count should be greater than or equal to -1", "SLOWLOG", "GET", "-2")
 }
 
+// TestSlowLogKeepsSecrets: what an operator sets may be a password.
+func TestSlowLogKeepsSecrets(t *testing.T) {
+	nodes := redistest.Three(t)
+	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]+"slowlog: {slower_than: 1ns}\ncommands: {allow: [config]}\n").Ready().Dial()
+	c.Expect("OK", "CONFIG", "SET", "masterauth", "hunter2")
+	if text := c.MustDo("SLOWLOG", "GET").String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "[CONFIG SET (redacted) (redacted)]") {
+		t.Errorf("%s", text)
+	}
+}
+
 func TestConfigGet(t *testing.T) {
 	node := redistest.Start(t, "--masterauth", "hunter3")
 	node.Do("CONFIG", "SET", "requirepass", "hunter2")

@@ -125,15 +125,9 @@ func TestP8Blocking(t *testing.T) {
 	for range scale(2, 8) {
 		reshard(t, c, 1, 2, 300)
 		goOn()
-		replica := 3
-		if c.Owner(0, 0) == 3 {
-			replica = 0
-		}
-		c.Failover(replica)
+		swap(c)
 		goOn()
-		c.Nodes[2].Freeze()
-		time.Sleep(1200 * time.Millisecond) // the fault itself: shorter than what the cluster calls a failure
-		c.Nodes[2].Thaw()
+		freeze(c.Nodes[2])
 		c.Settle(true)
 		goOn()
 	}

@@ -21,6 +21,23 @@ func reshard(t *testing.T, c *redistest.Cluster, from, to, n int) {
 	}
 }
 
+// swap has the first shard's replica take its master's place, or give it back.
+func swap(c *redistest.Cluster) {
+	replica := 3
+	if c.Owner(0, 0) == 3 {
+		replica = 0
+	}
+	c.Failover(replica)
+}
+
+// freeze stops a node for a while that is shorter than what the cluster calls a
+// failure: two seconds.
+func freeze(n *redistest.Node) {
+	n.Freeze()
+	time.Sleep(1200 * time.Millisecond) // the fault itself
+	n.Thaw()
+}
+
 // redirects counts what keyway has followed.
 func redirects(k *redistest.Keyway) (moved, asked uint64) {
 	for _, n := range k.Snapshot()[0].Nodes {

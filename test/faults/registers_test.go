@@ -129,17 +129,11 @@ func TestP7Registers(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	for range scale(1, 6) {
 		n := c.Nodes[rng.IntN(3)]
-		n.Freeze()
-		time.Sleep(time.Second) // the fault itself, shorter than what the cluster calls a failure
-		n.Thaw()
+		freeze(n)
 		c.Settle(true)
 		reshard(t, c, 1, 2, 200)
 		// A master whose replica takes over on request.
-		replica := 3
-		if c.Owner(0, 0) == 3 {
-			replica = 0
-		}
-		c.Failover(replica)
+		swap(c)
 		// A node that is back before the cluster notices has lost nothing.
 		down := c.Nodes[2]
 		down.Kill()

@@ -161,15 +161,9 @@ func TestTrackingUnderFaults(t *testing.T) {
 		goOn()
 		reshard(t, c, 1, 2, 300)
 		goOn()
-		replica := 3
-		if c.Owner(0, 0) == 3 {
-			replica = 0
-		}
-		c.Failover(replica)
+		swap(c)
 		goOn()
-		c.Nodes[2].Freeze()
-		time.Sleep(1500 * time.Millisecond) // the fault itself
-		c.Nodes[2].Thaw()
+		freeze(c.Nodes[2])
 		goOn()
 		c.Settle(true)
 	}

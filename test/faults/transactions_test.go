@@ -112,20 +112,14 @@ func TestP6Transactions(t *testing.T) {
 	for round := range scale(2, 8) {
 		reshard(t, c, 1, 2, 300)
 		goOn()
-		replica := 3
-		if c.Owner(0, 0) == 3 {
-			replica = 0
-		}
-		c.Failover(replica)
+		swap(c)
 		goOn()
 		n := c.Nodes[1+round%2] // back before the cluster takes it for dead
 		n.Kill()
 		n.Run()
 		c.Settle(true)
 		goOn()
-		c.Nodes[2].Freeze()
-		time.Sleep(1500 * time.Millisecond) // the fault itself
-		c.Nodes[2].Thaw()
+		freeze(c.Nodes[2])
 		goOn()
 		c.Settle(true)
 	}

@@ -253,4 +253,19 @@ var bugs = []bug{
 		"if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {", "if t.watch.State() != pool.Ready {",
 		"./test/sim", "TestSimulation",
 	},
+	{
+		"E2: EXEC goes though a command was refused", "proxy/multi.go",
+		"		s.txn.broken = true\n", "",
+		"./proxy", "TestTransactionErrors",
+	},
+	{
+		"E6: a script is pinned by the first of its KEYS alone", "command/keys.go",
+		"		for ; num > 0; num-- {", "		for ; num > 0; num = 0 {",
+		"./test", "TestKeysThatLiveApart",
+	},
+	{
+		"CLIENT CACHING holds for more than one command", "proxy/caching.go",
+		"	s.tracking.caching = cachingDefault\n", "",
+		"./proxy", "TestCachingIsOfOneCommand",
+	},
 }

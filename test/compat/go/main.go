@@ -1,4 +1,3 @@
-// Rueidis, redigo and asynq: one line for each check.
 package main
 
 import (

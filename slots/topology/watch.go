@@ -18,11 +18,9 @@ import (
 )
 
 const (
-	askTimeout  = 500 * time.Millisecond // for one question to one node
-	refreshRest = 500 * time.Millisecond // between refreshes on demand
-	interval    = 10 * time.Second       // between refreshes without demand, ± a fifth
-	maxAsked    = 5                      // nodes put the question at once
-	patience    = 20                     // views that are behind before one is believed
+	interval = 10 * time.Second // between looks at a cluster without demand
+	maxAsked = 5                // nodes put the question at once
+	patience = 20               // views that are behind before one is believed
 )
 
 // Options configure a Watcher.
@@ -34,9 +32,8 @@ type Options struct {
 
 // Watcher follows a cluster's slot map.
 type Watcher struct {
-	o      Options
-	demand chan struct{}
-	look   func(context.Context) (*slots.Map, error) // Fetch, but for tests of Run
+	follower[*slots.Map]
+	o Options
 
 	mu      sync.Mutex
 	clients map[string]*redis.Client
@@ -47,13 +44,10 @@ type Watcher struct {
 
 // New returns a watcher; nothing is asked before Run or Fetch.
 func New(o Options) *Watcher {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	// go-redis logs pool failures on its own to stderr; they come back as
 	// errors here, where they are counted once.
 	redis.SetLogger(quiet{})
-	w := &Watcher{o: o, demand: make(chan struct{}, 1), clients: map[string]*redis.Client{}}
+	w := &Watcher{follower: newFollower[*slots.Map]("the cluster's topology", interval, o.Log), o: o, clients: map[string]*redis.Client{}}
 	w.look = w.Fetch
 	return w
 }
@@ -62,66 +56,11 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// Refresh asks for a new look at the cluster soon. It may be called from any
-// goroutine, as often as one likes: looks are at least half a second apart.
-func (w *Watcher) Refresh() {
-	select {
-	case w.demand <- struct{}{}:
-	default: // one is due already
-	}
-}
-
-// Run calls publish with each map that differs from the one before, until ctx
+// Run calls publish with the map that each look at the cluster finds, until ctx
 // ends. It returns ctx's error.
 func (w *Watcher) Run(ctx context.Context, publish func(*slots.Map)) error {
 	defer w.close()
-	var failing bool
-	for {
-		began := time.Now()
-		m, err := w.look(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && !failing:
-			failing = true
-			w.o.Log.Warn("cannot read the cluster's topology; keeping the last one", "error", err)
-		case err == nil:
-			if failing {
-				w.o.Log.Info("the cluster's topology can be read again")
-			}
-			failing = false
-			publish(m)
-		}
-		wait := interval - interval/5 + rand.N(2*interval/5)
-		if failing {
-			wait = refreshRest
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		case <-w.demand:
-			timer.Stop()
-			if rest := refreshRest - time.Since(began); rest > 0 {
-				if err := sleep(ctx, rest); err != nil {
-					return err
-				}
-			}
-		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return w.run(ctx, publish)
 }
 
 // Fetch asks several nodes at once and returns the map that is best founded. A
@@ -253,25 +192,29 @@ func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
 	return v, nil
 }
 
-// client returns the control connection to a node. The settings are those of a
-// plain client that never acts on its own.
+// client returns the control connection to a node.
 func (w *Watcher) client(addr string) *redis.Client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.clients[addr]
 	if c == nil {
-		c = redis.NewClient(&redis.Options{
-			Addr: addr, Username: w.o.Username, Password: w.o.Password,
-			Protocol: 2, DisableIdentity: true,
-			MaxRetries: -1, PoolSize: 2, MinIdleConns: 0,
-			DialTimeout: askTimeout, DialerRetries: 1, ReadTimeout: askTimeout, WriteTimeout: askTimeout,
-			ContextTimeoutEnabled: true,
-			ReadBufferSize:        4 << 10, WriteBufferSize: 4 << 10,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		})
+		c = redis.NewClient(control(addr, w.o.Username, w.o.Password))
 		w.clients[addr] = c
 	}
 	return c
+}
+
+// control are the settings of a plain client that never acts on its own.
+func control(addr, username, password string) *redis.Options {
+	return &redis.Options{
+		Addr: addr, Username: username, Password: password,
+		Protocol: 2, DisableIdentity: true,
+		MaxRetries: -1, PoolSize: 2, MinIdleConns: 0,
+		DialTimeout: askTimeout, DialerRetries: 1, ReadTimeout: askTimeout, WriteTimeout: askTimeout,
+		ContextTimeoutEnabled: true,
+		ReadBufferSize:        4 << 10, WriteBufferSize: 4 << 10,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
 }
 
 func (w *Watcher) close() {

@@ -1,0 +1,91 @@
+package topology
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	askTimeout  = 500 * time.Millisecond // for one question to one server
+	refreshRest = 500 * time.Millisecond // between looks on demand
+)
+
+// follower looks at something again and again: now and then, and soon after
+// somebody asks for it.
+type follower[T any] struct {
+	look     func(context.Context) (T, error)
+	interval time.Duration // between looks without demand, ± a fifth
+	what     string        // that is looked at, for the log
+	log      *slog.Logger
+	demand   chan struct{}
+}
+
+func newFollower[T any](what string, interval time.Duration, log *slog.Logger) follower[T] {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return follower[T]{what: what, interval: interval, log: log, demand: make(chan struct{}, 1)}
+}
+
+// Refresh asks for a new look soon. It may be called from any goroutine, as
+// often as one likes: looks are at least half a second apart.
+func (f *follower[T]) Refresh() {
+	select {
+	case f.demand <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// run calls publish with what each look finds, until ctx ends. It returns ctx's
+// error.
+func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
+	var failing bool
+	for {
+		began := time.Now()
+		found, err := f.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !failing:
+			failing = true
+			f.log.Warn("cannot read "+f.what+"; keeping the last one", "error", err)
+		case err == nil:
+			if failing {
+				f.log.Info(f.what + " can be read again")
+			}
+			failing = false
+			publish(found)
+		}
+		wait := f.interval - f.interval/5 + rand.N(2*f.interval/5)
+		if failing {
+			wait = refreshRest
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		case <-f.demand:
+			timer.Stop()
+			if rest := refreshRest - time.Since(began); rest > 0 {
+				if err := sleep(ctx, rest); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -14,10 +14,12 @@ type Config struct {
 	Ring    Hashed   `yaml:"ring"`
 	Range   Range    `yaml:"range"`
 	Modulo  Hashed   `yaml:"modulo"`
+	Reads   string   `yaml:"reads"`
 	Backend Backend  `yaml:"backend"`
 	Clients Clients  `yaml:"clients"`
 	Limits  Limits   `yaml:"limits"`
 
+	Replicas Replicas `yaml:"replicas"`
 	Cluster  Cluster  `yaml:"cluster"`
 	SlowLog  SlowLog  `yaml:"slowlog"`
 	Commands Commands `yaml:"commands"`
@@ -37,11 +39,32 @@ const (
 // Layouts are the values of layout.
 var Layouts = []string{LayoutSlots, LayoutRing, LayoutRange, LayoutModulo}
 
-// Node is a Redis server.
+// The values of reads.
+const (
+	ReadsMaster        = "master"
+	ReadsPreferReplica = "prefer-replica"
+	ReadsReplica       = "replica"
+	ReadsNearest       = "nearest"
+)
+
+// Reads are the values of reads.
+var Reads = []string{ReadsMaster, ReadsPreferReplica, ReadsReplica, ReadsNearest}
+
+// Node is a Redis server: at an address, or wherever sentinels say.
 type Node struct {
-	Name   string `yaml:"name"`
-	Addr   string `yaml:"addr"`
-	Weight int    `yaml:"weight"`
+	Name     string    `yaml:"name"`
+	Addr     string    `yaml:"addr"`
+	Weight   int       `yaml:"weight"`
+	Replicas []string  `yaml:"replicas"` // addresses of servers that follow it; sentinels tell theirs
+	Sentinel *Sentinel `yaml:"sentinel"`
+}
+
+// Sentinel names a master that sentinels watch over.
+type Sentinel struct {
+	Master   string   `yaml:"master"` // the sentinels' name for it
+	Addrs    []string `yaml:"addrs"`
+	Username string   `yaml:"username"` // the sentinels' own
+	Password string   `yaml:"password"`
 }
 
 // Slots configures the slots layout: a cluster to follow, or a fixed table.
@@ -85,6 +108,12 @@ type Backend struct {
 	Connections    int           `yaml:"connections"` // to each node, per thread
 	Exclusive      int           `yaml:"exclusive"`   // connections to each node, per thread, that are one client's alone, at most
 	Integrity      int           `yaml:"integrity"`   // after so many commands the replies are checked to be in step; 0: never
+}
+
+// Replicas configures which of them are read from, where reads says so.
+type Replicas struct {
+	MaxLag time.Duration `yaml:"max_lag"` // they may be so far behind their master, at most; 0: any time
+	OptIn  bool          `yaml:"opt_in"`  // only by clients that have sent READONLY
 }
 
 // Clients configures who may connect.
@@ -134,9 +163,12 @@ func Default() Config {
 		HashTag: "{}",
 		Ring:    Hashed{Hash: "fnv1a_64"},
 		Modulo:  Hashed{Hash: "crc32"},
+		Reads:   ReadsMaster,
 		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
 		Clients: Clients{Max: 10000},
-		SlowLog: SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
+
+		Replicas: Replicas{MaxLag: 10 * time.Second},
+		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
 		Limits: Limits{
 			MaxBulk:      512 << 20,
 			MaxArgs:      1 << 20,

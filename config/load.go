@@ -2,11 +2,13 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -58,7 +60,7 @@ func syntaxError(name string, err error) error {
 
 // check holds what the file alone can tell, section by section.
 func (c *Config) check() error {
-	for _, check := range []func() error{c.checkListen, c.checkNodes, c.checkLayout, c.checkSlots, c.checkRange, c.checkCluster, c.checkNumbers} {
+	for _, check := range []func() error{c.checkListen, c.checkNodes, c.checkLayout, c.checkReads, c.checkSlots, c.checkRange, c.checkCluster, c.checkNumbers} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -131,10 +133,7 @@ func (c *Config) checkNodes() error {
 	names, addrs := map[string]int{}, map[string]int{}
 	for i, n := range c.Nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
-		if n.Addr == "" {
-			return c.Errorf(path, "add addr: HOST:PORT", "a node without an address")
-		}
-		if err := c.checkAddr(path+".addr", n.Addr, "127.0.0.1:7101"); err != nil {
+		if err := c.checkWhere(path, n); err != nil {
 			return err
 		}
 		if n.Name == "" {
@@ -143,16 +142,82 @@ func (c *Config) checkNodes() error {
 		if j, ok := names[n.Name]; ok {
 			return c.Errorf(path+".name", "give each node a name of its own", "%q is also the name of nodes[%d]", n.Name, j)
 		}
-		if j, ok := addrs[n.Addr]; ok {
-			return c.Errorf(path+".addr", "give each node an address of its own", "%q is also the address of nodes[%d]", n.Addr, j)
+		names[n.Name] = i
+		for at, addr := range n.servers(path) {
+			if j, ok := addrs[addr]; ok {
+				return c.Errorf(at, "give each node an address of its own", "%q is also the address of nodes[%d]", addr, j)
+			}
+			addrs[addr] = i
 		}
-		names[n.Name], addrs[n.Addr] = i, i
 		if n.Weight < 1 || n.Weight > 1000000 {
 			return c.Errorf(path+".weight", "write a whole number from 1 to 1000000", "weight %d", n.Weight)
 		}
 	}
 	if len(c.Nodes) > 1024 {
 		return c.Errorf("nodes", "keep to 1024 nodes", "%d nodes", len(c.Nodes))
+	}
+	return nil
+}
+
+// checkWhere checks how the node is to be found.
+func (c *Config) checkWhere(path string, n Node) error {
+	if s := n.Sentinel; s != nil {
+		path += ".sentinel"
+		switch {
+		case n.Addr != "" || len(n.Replicas) > 0:
+			return c.Errorf(path, "leave addr and replicas out: the sentinels tell them", "a node with both sentinels and an address")
+		case s.Master == "":
+			return c.Errorf(path, "add master: NAME, as in the sentinels' \"sentinel monitor NAME ...\"", "sentinels without the name of a master")
+		case len(s.Addrs) == 0:
+			return c.Errorf(path, "add addrs: [127.0.0.1:26379, ...]", "no address of a sentinel")
+		}
+		for i, addr := range s.Addrs {
+			if err := c.checkAddr(fmt.Sprintf("%s.addrs[%d]", path, i), addr, "127.0.0.1:26379"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if n.Addr == "" {
+		return c.Errorf(path, "add addr: HOST:PORT, or sentinel: {master: NAME, addrs: [HOST:PORT, ...]}", "a node without an address")
+	}
+	for at, addr := range n.servers(path) {
+		if err := c.checkAddr(at, addr, "127.0.0.1:7101"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// servers are the addresses that a node is said to have, by where that is said.
+// A master among sentinels is told from others by its name and theirs.
+func (n Node) servers(path string) iter.Seq2[string, string] {
+	return func(yield func(at, addr string) bool) {
+		if s := n.Sentinel; s != nil {
+			for i, addr := range s.Addrs {
+				if !yield(fmt.Sprintf("%s.sentinel.addrs[%d]", path, i), s.Master+" at "+addr) {
+					return
+				}
+			}
+			return
+		}
+		if !yield(path+".addr", n.Addr) {
+			return
+		}
+		for i, addr := range n.Replicas {
+			if !yield(fmt.Sprintf("%s.replicas[%d]", path, i), addr) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Config) checkReads() error {
+	if !slices.Contains(Reads, c.Reads) {
+		return c.Errorf("reads", "write "+strings.Join(Reads, ", "), "unknown reads %q", c.Reads)
+	}
+	if lag := c.Replicas.MaxLag; lag != 0 && (lag < 100*time.Millisecond || lag > time.Hour) {
+		return c.Errorf("replicas.max_lag", "write a duration from 100ms to 1h, or 0 for no bound", "out of range")
 	}
 	return nil
 }
@@ -295,6 +360,9 @@ func (c *Config) checkNumbers() error {
 	}
 	return nil
 }
+
+// Clustered tells whether a Redis Cluster is followed.
+func (c *Config) Clustered() bool { return c.Layout == LayoutSlots && len(c.Slots.Seeds) > 0 }
 
 // Node is the index in Nodes of the node of that name, or -1.
 func (c *Config) Node(name string) int {

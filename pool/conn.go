@@ -99,6 +99,7 @@ type Conn struct {
 	Bind     any           // the shell's end; this package never looks
 	DB       int           // the database that is selected in greeting; set before anything else, as what follows
 	RESP3    bool          // the node is to answer in RESP3
+	Master   bool          // the node is asked whether it is a master: what is not makes the attempt fail
 	Prelude  func() []byte // not nil: one more command of the greeting; one that it cannot tell yet makes the attempt fail
 	Listener Listener      // not nil: the connection listens, and carries no requests
 	Pushes   Pushes        // not nil: the node may push, in RESP3
@@ -335,6 +336,7 @@ func (c *Conn) Connected(now int64) {
 const (
 	stepAuth = iota
 	stepHello
+	stepRole
 	stepSelect
 	stepPrelude
 	stepPing
@@ -351,6 +353,8 @@ func (c *Conn) greet(now int64) {
 			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
 		case c.step == stepHello && c.RESP3:
 			c.greeting = resp.AppendCommand(c.greeting, "HELLO", "3")
+		case c.step == stepRole && c.Master:
+			c.greeting = resp.AppendCommand(c.greeting, "ROLE")
 		case c.step == stepSelect && c.DB > 0:
 			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
 		case c.step == stepPrelude && c.Prelude != nil:
@@ -384,8 +388,14 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 		return
 	}
 	if c.step < stepPing {
-		if c.step == stepHello {
+		switch c.step {
+		case stepHello:
 			c.ClientID = clientID(reply)
+		case stepRole:
+			if role := role(reply); role != "master" {
+				c.Fail(now, "the node is no master: its role is "+role)
+				return
+			}
 		}
 		c.step++
 		c.greet(now)
@@ -407,6 +417,16 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	if c.Pushes != nil {
 		c.Pushes.Ready(c)
 	}
+}
+
+// role reads the first element of a reply to ROLE.
+func role(reply []byte) string {
+	if n, rest, ok := resp.Elements(reply); ok && n > 0 {
+		first, _, _ := resp.Split(rest)
+		text, _ := resp.Bulk(first)
+		return string(text)
+	}
+	return "unknown"
 }
 
 // clientID reads the id in a reply to HELLO 3.

@@ -156,6 +156,33 @@ func TestGreetingRefused(t *testing.T) {
 
 // What was written may have been executed; what was not surely was not
 // (requirements B4, C1).
+// TestGreetingAsksForTheRole: where sentinels rule, what was a master when they
+// last spoke may be a replica by now.
+func TestGreetingAsksForTheRole(t *testing.T) {
+	for role, ready := range map[string]bool{
+		"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n":                              true,
+		"*5\r\n$5\r\nslave\r\n$1\r\na\r\n:1\r\n$9\r\nconnected\r\n:5\r\n": false,
+		"*2\r\n$8\r\nsentinel\r\n*0\r\n":                                  false,
+		"+master\r\n":                                                     false,
+		"-NOPERM no\r\n":                                                  false,
+	} {
+		b := newBench(t, Config{})
+		b.c.Master = true
+		b.send("a")
+		b.c.Connected(b.now)
+		if got := b.written(-1); got != "*1\r\n$4\r\nROLE\r\n" {
+			t.Fatalf("greeted with %q", got)
+		}
+		b.c.Received([]byte(role), b.now)
+		if ping := b.written(-1); ping != "" {
+			b.c.Received([]byte(echoOf(ping)), b.now)
+		}
+		if got := b.c.State() == Ready; got != ready {
+			t.Errorf("%q: the connection is %s (%s)", role, b.c.State(), b.c.Reason())
+		}
+	}
+}
+
 func TestLossTellsWhatWasSent(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	for _, n := range []string{"a", "b", "c", "d"} {

@@ -123,7 +123,7 @@ func (c *call) worker() *Worker { return c.node.w }
 func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	r := c.req
 	w := c.worker()
-	if w.table.Clustered() {
+	if w.table.Changes() {
 		w.ready.Refresh = true
 	}
 	c.node.proven = nil // it may have been restarted
@@ -161,7 +161,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 // refuse ends a call that was surely not executed.
 func (w *Worker) refuse(c *call, reason string) {
 	w.stats.NotExecuted++
-	if w.table.Clustered() {
+	if w.table.Changes() {
 		w.ready.Refresh = true
 	}
 	w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, reason)))

@@ -33,7 +33,7 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 		}
 		n.idle = slices.Delete(n.idle, i, i+1)
 	}
-	c := w.set.Conn(n.addr, n)
+	c := n.newConn()
 	c.DB, c.RESP3 = int(s.db), s.has(resp3)
 	return c
 }

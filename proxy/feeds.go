@@ -77,7 +77,7 @@ func (h *hub) lose(tp *topic) {
 func (h *hub) connect() {
 	for _, n := range h.w.masters {
 		if n.feed == nil {
-			n.feed = h.w.set.Conn(n.addr, n)
+			n.feed = n.newConn()
 			n.feed.Listener = h
 			n.feed.Open(h.w.now)
 		}

@@ -230,7 +230,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 // ownerOf is the node that a group of keys lives on now, nil if there is none.
 func (w *Worker) ownerOf(group int32) *node {
 	id := router.NodeID(group) // where keys are not spread by slots a group is a node
-	if w.table.Slotted() {
+	if w.table.Slotted() && group >= 0 {
 		id = w.table.SlotOwner(group)
 	}
 	if id < 0 {

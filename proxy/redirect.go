@@ -11,7 +11,6 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
-	"github.com/keyway-proxy/keyway/router"
 )
 
 const (
@@ -57,11 +56,14 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 		w.follow(c, frame, reply, ask, target)
 		return true
 	case "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING":
-		if !w.table.Clustered() || c.req.cmd.Unproven() || c.group < 0 {
+		if !w.table.Changes() {
 			return false
 		}
 		if string(code) != "TRYAGAIN" {
 			w.ready.Refresh = true
+		}
+		if c.req.cmd.Unproven() || c.group < 0 {
+			return false
 		}
 		return w.putOff(c, frame, reply)
 	}
@@ -334,15 +336,12 @@ func (w *Worker) tryAgain(c *call) {
 		w.settle(c, w.lastWord(c))
 		return
 	}
-	owner := router.None
-	if c.group >= 0 {
-		owner = w.table.SlotOwner(c.group)
-	}
-	if owner == router.None {
+	owner := w.ownerOf(c.group)
+	if owner == nil {
 		if c.tries > 4 || !w.putOff(c, c.frame, c.lastErr) {
 			w.settle(c, w.lastWord(c))
 		}
 		return
 	}
-	w.resend(c, c.frame, w.nodes[owner], false)
+	w.resend(c, c.frame, owner, false)
 }

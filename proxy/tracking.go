@@ -59,7 +59,7 @@ func (t *tracking) conn(n *node) *pool.Conn {
 	c := t.conns[n]
 	if c == nil {
 		s := t.sess
-		c = t.w.set.Conn(n.addr, n)
+		c = n.newConn()
 		c.DB, c.RESP3, c.Fence = int(s.db), s.has(resp3), t.w.o.Fence
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
@@ -223,7 +223,7 @@ func (n *node) openEar() {
 	if n.ear != nil {
 		return
 	}
-	n.ear = n.w.set.Conn(n.addr, n)
+	n.ear = n.newConn()
 	n.ear.RESP3, n.ear.Pushes = true, ear{n.w}
 	n.ear.Open(n.w.now)
 }

@@ -136,6 +136,7 @@ type Ready struct {
 type node struct {
 	w          *Worker
 	name, addr string
+	sentinel   bool // sentinels have said that it is a master
 	ordinal    uint
 	conns      []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
 	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
@@ -154,11 +155,18 @@ type node struct {
 
 func (n *node) key() string { return n.name + " " + n.addr }
 
+// newConn is one more connection to the node; nothing is dialed yet.
+func (n *node) newConn() *pool.Conn {
+	c := n.w.set.Conn(n.addr, n)
+	c.Master = n.sentinel
+	return c
+}
+
 // label names the node in errors: a cluster's nodes have no name but their
-// address.
+// address, and some have no address yet.
 func (n *node) label() string {
-	if n.name == n.addr {
-		return n.addr
+	if n.name == n.addr || n.addr == "" {
+		return n.name
 	}
 	return n.name + " (" + n.addr + ")"
 }
@@ -222,7 +230,7 @@ func (w *Worker) SetTable(t *router.Table) {
 		key := (&node{name: tn.Name, addr: tn.Addr}).key()
 		n := w.byName[key]
 		if n == nil {
-			n = &node{w: w, name: tn.Name, addr: tn.Addr, ordinal: w.ordinal}
+			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal}
 			w.ordinal++
 			n.connect(0, false)
 		}
@@ -491,7 +499,7 @@ func (n *node) conn(s *Session) *pool.Conn {
 // connect adds the shared connections for a database.
 func (n *node) connect(db int, resp3 bool) {
 	for range n.w.o.Connections {
-		c := n.w.set.Conn(n.addr, n)
+		c := n.newConn()
 		c.DB, c.RESP3, c.Fence = db, resp3, n.w.o.Fence
 		n.conns = append(n.conns, c)
 	}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -17,7 +18,12 @@ type Node struct {
 	Name    string
 	Addr    string   // host:port
 	Aliases []string // other host:port forms by which redirects may name it
-	Master  bool     // owns keys, or may; a cluster's replica does not
+	Master  bool     // owns keys, or may; a replica does not
+	// Sentinel: sentinels have said where it is, and what is there may have
+	// become a replica since.
+	Sentinel bool
+	// Replicas are the servers that follow this one.
+	Replicas []NodeID
 }
 
 // Layout says where a key lives.
@@ -46,7 +52,7 @@ type Explanation struct {
 type Table struct {
 	Layout
 	Name   string // slots, ring, range or modulo
-	Nodes  []Node
+	Nodes  []Node // a replica stands behind all that keys are placed on, but for a cluster's
 	byAddr map[string]NodeID
 }
 
@@ -70,6 +76,12 @@ func (t *Table) Clustered() bool {
 	return ok && s.cluster
 }
 
+// Changes tells whether nodes or owners change by themselves: in a Redis Cluster,
+// and where sentinels watch over nodes.
+func (t *Table) Changes() bool {
+	return t.Clustered() || slices.ContainsFunc(t.Nodes, func(n Node) bool { return n.Sentinel })
+}
+
 // Slotted tells whether keys are spread by hash slot.
 func (t *Table) Slotted() bool {
 	_, ok := t.Layout.(*slotLayout)
@@ -85,6 +97,21 @@ func (t *Table) ByAddr(addr string) (NodeID, bool) {
 // SlotOwner returns the owner of slot; the table must be Slotted.
 func (t *Table) SlotOwner(slot int32) NodeID {
 	return NodeID(t.Layout.(*slotLayout).m.Owner(uint16(slot)))
+}
+
+// WithReplicas returns a table that also has the servers that follow each node:
+// replicas are addresses, index by index as Nodes.
+func (t *Table) WithReplicas(replicas [][]string) *Table {
+	nodes := append([]Node(nil), t.Nodes...)
+	for i, addrs := range replicas {
+		for _, addr := range addrs {
+			if _, known := t.byAddr[addr]; !known {
+				nodes[i].Replicas = append(nodes[i].Replicas, NodeID(len(nodes)))
+				nodes = append(nodes, Node{Name: addr, Addr: addr})
+			}
+		}
+	}
+	return newTable(t.Name, t.Layout, nodes)
 }
 
 // Moved returns a table in which node owns slot; the table must be Slotted.
@@ -122,7 +149,13 @@ func NewSlots(m *slots.Map) *Table {
 	for i, n := range m.Nodes() {
 		nodes[i] = Node{Name: n.Addr, Addr: n.Addr, Aliases: n.Aliases, Master: n.Master}
 	}
-	return newTable("slots", &slotLayout{m: m, nodes: nodes, cluster: true}, nodes)
+	t := newTable("slots", &slotLayout{m: m, nodes: nodes, cluster: true}, nodes)
+	for i, n := range m.Nodes() {
+		if master, known := t.ByAddr(n.Of); known && !n.Master {
+			nodes[master].Replicas = append(nodes[master].Replicas, NodeID(i))
+		}
+	}
+	return t
 }
 
 // NewStaticSlots returns a table of standalone nodes that share the slots as

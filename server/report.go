@@ -9,8 +9,8 @@ import (
 // lost logs, once for each time, that a node cannot be reached; found logs that
 // it can be again.
 func (s *Server) lost(c *pool.Conn) {
-	if c.State() == pool.Closed {
-		return
+	if c.State() == pool.Closed || c.Addr == "" {
+		return // nothing new, or said by who looks for the address
 	}
 	s.mu.Lock()
 	known := s.down[c.Addr]

@@ -25,20 +25,14 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// Topology finds out who owns which slot of a cluster; slots/topology.Watcher
-// is one.
-type Topology interface {
-	// Run calls publish with each map it finds until ctx ends.
-	Run(ctx context.Context, publish func(*slots.Map)) error
-	// Refresh asks for a new look soon.
-	Refresh()
-}
-
 // Options are what the configuration does not say.
 type Options struct {
-	Log      *slog.Logger // nil: silent
-	Version  string
-	Topology Topology // for the slots of a cluster; nil otherwise
+	Log     *slog.Logger // nil: silent
+	Version string
+	// Topology is for the slots of a cluster, nil otherwise; Sentinels are by the
+	// names of the nodes that they watch over. topology.Configured makes both.
+	Topology  slots.Follower[*slots.Map]
+	Sentinels map[string]slots.Follower[slots.Shard]
 	// Streams serves every socket by goroutines instead of epoll, which is
 	// what systems without epoll always do.
 	Streams bool
@@ -60,9 +54,10 @@ type Server struct {
 	notes      noteLimit
 	memory     giver
 
-	mu   sync.Mutex
-	last *slots.Map
-	down map[string]bool // nodes that were reported down
+	mu     sync.Mutex
+	last   *slots.Map
+	shards []slots.Shard   // what sentinels have told, as cfg.Nodes
+	down   map[string]bool // nodes that were reported down
 }
 
 // New builds a server and opens its listeners; it serves once Run is called.
@@ -75,7 +70,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		o.DrainTimeout = 10 * time.Second
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
-	table, err := Table(cfg)
+	table, err := Table(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +78,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	if err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
-	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), down: map[string]bool{}, maxClients: cfg.Clients.Max}
+	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), down: map[string]bool{}, maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
 	s.checkDescriptors(len(table.Nodes))
 	for i := range cfg.Threads {
 		l, err := loop.New()
@@ -157,13 +152,14 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(t.run)
 	}
 	if s.o.Topology != nil {
-		g.Go(func() error {
-			err := s.o.Topology.Run(topology, s.publish)
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
-			return err
-		})
+		g.Go(func() error { return unlessEnded(s.o.Topology.Run(topology, s.publish)) })
+	}
+	for i, n := range s.cfg.Nodes {
+		if f := s.o.Sentinels[n.Name]; f != nil {
+			g.Go(func() error {
+				return unlessEnded(f.Run(topology, func(sh slots.Shard) { s.moved(i, sh) }))
+			})
+		}
 	}
 	<-failed.Done()
 	s.log.Info("stopping", "drain_timeout", s.o.DrainTimeout.String())
@@ -176,6 +172,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stopTopology() // last: draining commands may still be redirected
 	return g.Wait()
+}
+
+func unlessEnded(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // publish swaps the layout in every thread for that of the new map.
@@ -193,7 +196,29 @@ func (s *Server) publish(m *slots.Map) {
 		}
 		s.log.Info("topology", "nodes", len(m.Nodes()), "masters", masters, "slots_covered", m.Covered())
 	}
-	table := router.NewSlots(m)
+	s.swap(router.NewSlots(m))
+}
+
+// moved swaps the layout in every thread for one in which a node is where
+// sentinels have said.
+func (s *Server) moved(node int, to slots.Shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from := s.shards[node]
+	if to.Same(from) {
+		return
+	}
+	s.shards[node] = to
+	table, err := Table(s.cfg, s.shards)
+	if err != nil { // the same configuration was fine with other addresses
+		s.log.Error("cannot follow the sentinels", "node", s.cfg.Nodes[node].Name, "error", err)
+		return
+	}
+	s.log.Info("sentinels", "node", s.cfg.Nodes[node].Name, "master", to.Master, "was", from.Master, "replicas", len(to.Replicas))
+	s.swap(table)
+}
+
+func (s *Server) swap(table *router.Table) {
 	for _, t := range s.threads {
 		t.loop.Post(func() { t.worker.SetTable(table) })
 	}
@@ -202,6 +227,9 @@ func (s *Server) publish(m *slots.Map) {
 func (s *Server) refresh() {
 	if s.o.Topology != nil {
 		s.o.Topology.Refresh()
+	}
+	for _, f := range s.o.Sentinels {
+		f.Refresh()
 	}
 }
 

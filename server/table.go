@@ -12,14 +12,31 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// Table builds the routing table of a configuration. For the slots of a
-// cluster, which only the cluster can tell, it returns an empty table: see
-// router.NewSlots. Errors are *config.Error.
-func Table(c *config.Config) (*router.Table, error) {
+// Table builds the routing table of a configuration. What sentinels tell is in
+// shards, index by index as c.Nodes; a master that they have not told of yet has
+// no address. For the slots of a cluster, which only the cluster can tell, the
+// table is empty: see router.NewSlots. Errors are *config.Error.
+func Table(c *config.Config, shards []slots.Shard) (*router.Table, error) {
 	nodes := make([]router.Node, len(c.Nodes))
-	weights := make([]int, len(c.Nodes))
+	replicas := make([][]string, len(c.Nodes))
 	for i, n := range c.Nodes {
-		nodes[i] = router.Node{Name: n.Name, Addr: n.Addr, Master: true}
+		at := slots.Shard{Master: n.Addr, Replicas: n.Replicas}
+		if n.Sentinel != nil && i < len(shards) {
+			at = shards[i]
+		}
+		nodes[i] = router.Node{Name: n.Name, Addr: at.Master, Master: true, Sentinel: n.Sentinel != nil}
+		replicas[i] = at.Replicas
+	}
+	t, err := layout(c, nodes)
+	if err != nil {
+		return nil, err
+	}
+	return t.WithReplicas(replicas), nil
+}
+
+func layout(c *config.Config, nodes []router.Node) (*router.Table, error) {
+	weights := make([]int, len(nodes))
+	for i, n := range c.Nodes {
 		weights[i] = n.Weight
 	}
 	switch c.Layout {

@@ -218,6 +218,10 @@ func (t *thread) serve(c *pool.Conn) {
 // dial connects to the node. A host name is looked up anew each time, outside
 // the loop: addresses change, and look-ups block.
 func (t *thread) dial(b *backend) {
+	if b.conn.Addr == "" {
+		b.conn.Fail(t.now, "no sentinel has told its address yet")
+		return
+	}
 	addr, err := netip.ParseAddrPort(b.conn.Addr)
 	if err == nil && !t.srv.o.Streams {
 		t.connectTo(b, addr)

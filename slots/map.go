@@ -11,6 +11,7 @@ type Node struct {
 	Addr    string   // host:port to connect to
 	Aliases []string // other host:port forms by which redirects may name it
 	Master  bool
+	Of      string // the address of the master that a replica follows
 }
 
 // Range is a run of slots, both ends included.
@@ -68,7 +69,7 @@ func (m *Map) Same(o *Map) bool {
 		return false
 	}
 	for i := range m.nodes {
-		if m.nodes[i].Addr != o.nodes[i].Addr || m.nodes[i].Master != o.nodes[i].Master {
+		if m.nodes[i].Addr != o.nodes[i].Addr || m.nodes[i].Master != o.nodes[i].Master || m.nodes[i].Of != o.nodes[i].Of {
 			return false
 		}
 	}

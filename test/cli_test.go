@@ -149,6 +149,19 @@ func TestCheckAndRoute(t *testing.T) {
 	if err != nil || strings.Count(string(out), "33.3") != 3 {
 		t.Errorf("check of a cluster: %v\n%s", err, out)
 	}
+	w := redistest.NewWatched(t, "east")
+	file = redistest.WriteFile(t, "keyway.yml", "layout: ring\n"+w.NodesYAML())
+	out, err = exec.Command(binary, "check", "-c", file).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), w.Masters[0].Addr+"  100.00 %") || !strings.Contains(string(out), w.Replicas[0].Addr+"  replica") {
+		t.Errorf("check with sentinels: %v\n%s", err, out)
+	}
+	for _, s := range w.Sentinels {
+		s.Kill()
+	}
+	out, err = exec.Command(binary, "route", "-c", file, "x").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "keyway.yml:3:25: nodes[0].sentinel: no sentinel tells where east is") {
+		t.Errorf("route without sentinels: %v\n%s", err, out)
+	}
 	bad := redistest.WriteFile(t, "bad.yml", "layout: rings\n")
 	out, err = exec.Command(binary, "serve", "-c", bad).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "bad.yml:1:9: layout: unknown layout \"rings\"; write slots, ring, range or modulo") {

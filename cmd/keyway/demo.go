@@ -61,7 +61,7 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 	if err != nil {
 		return err
 	}
-	table, err := server.Table(cfg)
+	table, err := server.Table(cfg, nil)
 	if err != nil {
 		return err
 	}

@@ -68,9 +68,7 @@ func newLog(w io.Writer, format, level string) (*slog.Logger, error) {
 // address last, so that operators can watch.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	o := server.Options{Log: log, Version: versionText()}
-	if cfg.Layout == config.LayoutSlots && len(cfg.Slots.Seeds) > 0 {
-		o.Topology = topologyOf(cfg, log)
-	}
+	o.Topology, o.Sentinels = topology.Configured(cfg, log)
 	srv, err := server.New(cfg, o)
 	if err != nil {
 		return err
@@ -95,12 +93,6 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	err = g.Wait()
 	log.Info("stopped")
 	return err
-}
-
-func topologyOf(cfg *config.Config, log *slog.Logger) *topology.Watcher {
-	return topology.New(topology.Options{
-		Seeds: cfg.Slots.Seeds, Username: cfg.Backend.Username, Password: cfg.Backend.Password, Log: log,
-	})
 }
 
 func serveAdmin(ctx context.Context, ln net.Listener, h http.Handler) error {

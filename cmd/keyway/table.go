@@ -15,10 +15,12 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/slots/topology"
 )
 
-// tableOf builds the table that serve would route by with that file; for a
-// cluster's slots it asks the cluster.
+// tableOf builds the table that serve would route by with that file; it asks the
+// cluster, or the sentinels, that the file names.
 func tableOf(ctx context.Context, file string) (*router.Table, error) {
 	cfg, err := config.Load(file)
 	if err != nil {
@@ -27,16 +29,27 @@ func tableOf(ctx context.Context, file string) (*router.Table, error) {
 	if _, err := command.Allow(cfg.Commands.Allow); err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
-	if cfg.Layout != config.LayoutSlots || len(cfg.Slots.Seeds) == 0 {
-		return server.Table(cfg)
-	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	m, err := topologyOf(cfg, nil).Fetch(ctx)
-	if err != nil {
-		return nil, cfg.Errorf("slots.seeds", "start the cluster, or name nodes of it that can be reached", "%v", err)
+	if cfg.Clustered() {
+		m, err := topology.OfCluster(cfg, nil).Fetch(ctx)
+		if err != nil {
+			return nil, cfg.Errorf("slots.seeds", "start the cluster, or name nodes of it that can be reached", "%v", err)
+		}
+		return router.NewSlots(m), nil
 	}
-	return router.NewSlots(m), nil
+	shards := make([]slots.Shard, len(cfg.Nodes))
+	for i, n := range cfg.Nodes {
+		if n.Sentinel == nil {
+			continue
+		}
+		s := topology.OfSentinel(n.Sentinel, nil)
+		defer s.Close()
+		if shards[i], err = s.Fetch(ctx); err != nil {
+			return nil, cfg.Errorf(fmt.Sprintf("nodes[%d].sentinel", i), "start the sentinels, or name those that watch over this master", "%v", err)
+		}
+	}
+	return server.Table(cfg, shards)
 }
 
 func checkCommand() *cobra.Command {

@@ -68,6 +68,7 @@ func address(host string, port int64, from string) string {
 func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 	var members []member
 	for _, sh := range shards {
+		first, master := len(members), ""
 		var ranges []slots.Range
 		for _, r := range sh.Slots {
 			ranges = append(ranges, slots.Range{First: uint16(r.Start), Last: uint16(r.End)})
@@ -89,8 +90,14 @@ func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 			}
 			if n.Role == "master" && len(ranges) > 0 && n.Health != "fail" {
 				m.node.Master, m.ranges = true, ranges
+				master = m.node.Addr
 			}
 			members = append(members, m)
+		}
+		for i := first; i < len(members); i++ {
+			if !members[i].node.Master {
+				members[i].node.Of = master
+			}
 		}
 	}
 	return build(members)
@@ -99,6 +106,7 @@ func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 func fromSlots(list []redis.ClusterSlot, from string) (*slots.Map, error) {
 	byAddr := map[string]*member{}
 	for _, cs := range list {
+		master := ""
 		for i, n := range cs.Nodes {
 			host, port, err := net.SplitHostPort(n.Addr)
 			if err != nil {
@@ -115,8 +123,11 @@ func fromSlots(list []redis.ClusterSlot, from string) (*slots.Map, error) {
 				byAddr[addr] = m
 			}
 			if i == 0 {
-				m.node.Master = true
+				master = addr
+				m.node.Master, m.node.Of = true, ""
 				m.ranges = append(m.ranges, slots.Range{First: uint16(cs.Start), Last: uint16(cs.End)})
+			} else if !m.node.Master {
+				m.node.Of = master
 			}
 		}
 	}

@@ -52,6 +52,11 @@ func TestShards(t *testing.T) {
 		t.Errorf("nodes that own nothing: %v", replicas)
 	}
 	for _, n := range m.Nodes() {
+		if want := map[string]string{"d": "[2001:db8::1]:7001"}[n.ID]; n.Of != want {
+			t.Errorf("%s follows %q, want %q", n.ID, n.Of, want)
+		}
+	}
+	for _, n := range m.Nodes() {
 		if n.ID == "b" && (len(n.Aliases) != 1 || n.Aliases[0] != "10.0.0.2:7002") {
 			t.Errorf("aliases of b: %v", n.Aliases)
 		}
@@ -72,6 +77,11 @@ func TestSlots(t *testing.T) {
 	}
 	if m.Covered() != slots.Count {
 		t.Errorf("covered: %d", m.Covered())
+	}
+	for _, n := range m.Nodes() {
+		if want := map[string]string{"c": "192.0.2.7:7001"}[n.ID]; n.Of != want {
+			t.Errorf("%s follows %q, want %q", n.ID, n.Of, want)
+		}
 	}
 }
 

@@ -97,11 +97,7 @@ func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
 		}
 	}
 	if best == nil {
-		err := failures[0]
-		for _, f := range failures[1:] {
-			err = fmt.Errorf("%w; %w", err, f) // on one line, for logs
-		}
-		return nil, fmt.Errorf("no node tells the cluster's topology: %w", err)
+		return nil, fmt.Errorf("no node tells the cluster's topology: %w", oneLine(failures))
 	}
 	return w.believe(best), nil
 }

@@ -43,8 +43,8 @@ func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
-	if cfg.Layout == config.LayoutSlots && len(cfg.Slots.Seeds) > 0 && o.Topology == nil {
-		o.Topology = topology.New(topology.Options{Seeds: cfg.Slots.Seeds, Password: cfg.Backend.Password, Username: cfg.Backend.Username, Log: o.Log})
+	if o.Topology == nil {
+		o.Topology, o.Sentinels = topology.Configured(cfg, o.Log)
 	}
 	srv, err := server.New(cfg, o)
 	if err != nil {

@@ -1,0 +1,132 @@
+package redistest
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Watched is masters with a replica each, and sentinels that watch over them.
+type Watched struct {
+	t         testing.TB
+	Names     []string // the sentinels' names for the masters
+	Masters   []*Node
+	Replicas  []*Node // in the order of Masters
+	Sentinels []*Node
+}
+
+// NewWatched starts a master with a replica for each name, and three sentinels.
+func NewWatched(t testing.TB, names ...string) *Watched {
+	t.Helper()
+	w := &Watched{t: t, Names: names}
+	monitored := ""
+	for _, name := range names {
+		master := Start(t, "--repl-diskless-sync-delay", "0")
+		w.Masters = append(w.Masters, master)
+		w.Replicas = append(w.Replicas, Replica(t, master))
+		monitored += fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 2\nsentinel down-after-milliseconds %[1]s 1000\n"+
+			"sentinel failover-timeout %[1]s 5000\n", name, master.Port)
+	}
+	for range 3 {
+		w.Sentinels = append(w.Sentinels, startSentinel(t, monitored))
+	}
+	w.Settle()
+	return w
+}
+
+// Replica starts a node that follows a master, and waits until it has all of it.
+func Replica(t testing.TB, master *Node, options ...string) *Node {
+	t.Helper()
+	n := Start(t, append([]string{"--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1 " + strconv.Itoa(master.Port)}, options...)...)
+	Eventually(t, 20*time.Second, "the replica is in step", n.follows)
+	return n
+}
+
+func (n *Node) follows() bool {
+	info := n.Do("INFO", "replication").Text
+	return strings.Contains(info, "role:slave") && strings.Contains(info, "master_link_status:up")
+}
+
+func startSentinel(t testing.TB, monitored string) *Node {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := FreePort(t)
+	conf := WriteFile(t, "sentinel.conf", fmt.Sprintf("port %d\nbind 127.0.0.1\n", port)+monitored)
+	n := &Node{t: t, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Port: port, args: []string{path, conf, "--sentinel"}}
+	n.Run()
+	t.Cleanup(n.Kill)
+	return n
+}
+
+// Settle waits until every sentinel knows the others, and every master's replica,
+// and finds nobody missing.
+func (w *Watched) Settle() {
+	w.t.Helper()
+	Eventually(w.t, 60*time.Second, "the sentinels know each other and the replicas", func() bool {
+		for _, s := range w.Sentinels {
+			for _, name := range w.Names {
+				about := s.Do("SENTINEL", "MASTER", name)
+				if field(about, "num-other-sentinels") != strconv.Itoa(len(w.Sentinels)-1) || field(about, "flags") != "master" {
+					return false
+				}
+				replicas := s.Do("SENTINEL", "REPLICAS", name).Elems
+				if len(replicas) != 1 || field(replicas[0], "flags") != "slave" || field(replicas[0], "master-link-status") != "ok" {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// field reads a field of a reply of names and values.
+func field(r Reply, name string) string {
+	for i := 0; i+1 < len(r.Elems); i += 2 {
+		if r.Elems[i].Text == name {
+			return r.Elems[i+1].Text
+		}
+	}
+	return ""
+}
+
+// Announced listens to a sentinel and returns a channel that gets the time at
+// which it announces another master of that name.
+func (w *Watched) Announced(sentinel int, name string) <-chan time.Time {
+	w.t.Helper()
+	c := Dial(w.t, w.Sentinels[sentinel].Addr)
+	c.MustDo("SUBSCRIBE", "+switch-master")
+	at := make(chan time.Time, 1)
+	go func() {
+		for {
+			m, err := c.Receive()
+			if err != nil {
+				return // the test has ended
+			}
+			if len(m.Elems) == 3 && strings.HasPrefix(m.Elems[2].Text, name+" ") {
+				at <- time.Now()
+				return
+			}
+		}
+	}()
+	return at
+}
+
+// NodesYAML is the nodes section: a, b... are wherever the sentinels say.
+func (w *Watched) NodesYAML() string {
+	var addrs []string
+	for _, s := range w.Sentinels {
+		addrs = append(addrs, s.Addr)
+	}
+	text := "nodes:\n"
+	for i, name := range w.Names {
+		text += fmt.Sprintf("  - {name: %c, sentinel: {master: %s, addrs: [%s]}}\n", 'a'+i, name, strings.Join(addrs, ", "))
+	}
+	return text
+}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"math"
 	"strings"
 	"time"
 
@@ -56,6 +57,9 @@ var (
 	descFences      = desc("node_fences_total", "Checks that the node's replies are in step with the requests.", "node", "addr")
 	descRedirects   = desc("node_redirects_total", "Redirects that the node answered.", "node", "addr", "kind")
 	descRetries     = desc("node_retries_total", "Commands put off and sent again after TRYAGAIN, CLUSTERDOWN and the like.", "node", "addr")
+	descReads       = desc("reads_total", "Commands that only read, of clients that may read from replicas, by where they went.", "from")
+	descReadsAgain  = desc("reads_again_total", "Reads that a replica did not answer and that were sent again.")
+	descBehind      = desc("replica_behind_seconds", "How long ago the replica surely had all that its master had.", "node", "addr")
 	descNodeBytes   = desc("node_bytes_total", "Bytes from (in) and to (out) the node.", "node", "addr", "direction")
 )
 
@@ -114,7 +118,20 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	count(descUndelivered, all.Undelivered)
 	count(descMessages, all.Messages)
 	count(descFeedLosses, all.FeedLosses)
+	count(descReads, all.ReadsMaster, "master")
+	count(descReads, all.ReadsReplica, "replica")
+	count(descReadsAgain, all.ReadsAgain)
 	for _, n := range all.Nodes {
+		if !n.Master && n.Dials == 0 {
+			continue // nothing is read from replicas
+		}
+		if !n.Master {
+			behind := n.Behind.Seconds()
+			if n.Behind == math.MaxInt64 {
+				behind = math.Inf(1)
+			}
+			gauge(descBehind, behind, n.Name, n.Addr)
+		}
 		up := 0.0
 		if n.Up {
 			up = 1
@@ -170,7 +187,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
 			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
-			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
+			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
 		} {
 			*p.a += *p.b
 		}

@@ -13,6 +13,7 @@ type call struct {
 	req      *request
 	node     *node
 	group    int32 // of its keys, -1 for none
+	replica  bool  // it reads from a replica: counted in the session's reading
 	part     int32 // of its request
 	deadline int64
 
@@ -23,10 +24,10 @@ type call struct {
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
 	caching    caching
-
-	txn     *txn   // of an EXEC: what goes is its block
-	frame   []byte // kept while nothing else keeps it
-	lastErr []byte // the node's last word, while it waits to be sent again
+	read       replicaRead
+	txn        *txn   // of an EXEC: what goes is its block
+	frame      []byte // kept while nothing else keeps it
+	lastErr    []byte // the node's last word, while it waits to be sent again
 }
 
 // send starts a call: a frame for the node's shared connection.
@@ -45,10 +46,13 @@ func (w *Worker) transmit(c *call, n *node, frame []byte, ask bool) {
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.add(n.ordinal)
 	}
-	conn := n.conn(s)
+	conn, deadline := n.conn(s), c.deadline
 	if why := conn.Refusing(); why != "" {
 		w.refuse(c, why)
 		return
+	}
+	if c.replica { // there must be time left to ask the master
+		deadline = min(deadline, w.now+int64(w.o.Backend.RequestTimeout)/2)
 	}
 	if ask && c.caching != cachingDefault {
 		c.caching = cachingDefault // one of both goes before a command
@@ -66,12 +70,12 @@ func (w *Worker) transmit(c *call, n *node, frame []byte, ask bool) {
 	}
 	switch {
 	case ask:
-		conn.SendAsking(c, frame, w.now, c.deadline)
+		conn.SendAsking(c, frame, w.now, deadline)
 	case c.caching != cachingDefault:
 		first := cachingFrames[c.caching]
 		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, c.deadline)
 	default:
-		conn.Send(c, frame, w.now, c.deadline)
+		conn.Send(c, frame, w.now, deadline)
 	}
 }
 
@@ -88,6 +92,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	w := s.w
 	failed := false
+	if c.replica && p.Whole() && w.table.Clustered() && c.doubtful(p.Bytes) && w.reread(c, frame, true) {
+		return
+	}
 	if p.Kind == '-' {
 		failed = true
 		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
@@ -111,7 +118,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		if w.now-r.start >= int64(w.o.SlowerThan) && r.parts == 1 {
 			w.slow(r, frame)
 		}
-		w.overtaken(s, c)
+		if !c.replica {
+			w.overtaken(s, c)
+		}
 		w.finish(c, failed)
 	}
 }
@@ -139,6 +148,11 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		w.finish(c, true)
 		return
 	}
+	if c.replica {
+		if c.node.doubt(); w.reread(c, frame, false) {
+			return
+		}
+	}
 	if len(r.reply) > 0 && r.merge == nil {
 		r.sess.parked -= len(r.reply)
 		r.reply = r.reply[:0]
@@ -147,7 +161,9 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		if w.now-r.start >= int64(w.o.SlowerThan) {
 			w.slow(r, frame)
 		}
-		w.overtaken(r.sess, c) // it may have been executed
+		if !c.replica {
+			w.overtaken(r.sess, c) // it may have been executed
+		}
 		w.stats.UnknownOutcome++
 		if r.merge != nil {
 			r.merge.unknown = true

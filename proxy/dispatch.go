@@ -48,6 +48,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 			return w.answerError(s, cmd, errSubscribed(cmd))
 		}
 	}
+	if s.has(readsReplicas) && !w.mayWrite(s, cmd, a) {
+		return false
+	}
 	switch cmd.Handling {
 	case command.ByKey:
 		return w.byKey(s, cmd, a)
@@ -63,6 +66,8 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.toAny(s, cmd, a)
 	case command.NotYet, command.Refused:
 		switch {
+		case w.o.Reads != FromMaster && readScopes[cmd.ID] != nil:
+			return readScopes[cmd.ID](w, s, cmd, a)
 		case w.o.Cluster != nil && emulated[cmd.ID] != nil:
 			return emulated[cmd.ID](w, s, cmd, a)
 		case w.o.Allow[cmd.ID]:
@@ -109,6 +114,13 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 		return w.unowned(s, cmd, a, group)
 	}
 	n := w.nodes[id]
+	var read replicaRead
+	if s.mayReadElsewhere(cmd) && (cmd.Single > 0 || len(w.keys) == 1 || !w.table.Clustered()) {
+		read = w.lastWrote(s, cmd, a)
+		if n = w.readerOf(s, n, read.since); n == nil {
+			return w.answerError(s, cmd, errNoReplica(w.nodes[id]))
+		}
+	}
 	if n.conn(s).Full() {
 		return w.stall(s)
 	}
@@ -117,6 +129,9 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	r := w.newRequest(s, cmd)
 	r.call.group = group
+	if n.master != nil {
+		s.readAt(&r.call, read)
+	}
 	if cmd.Unproven() {
 		if full := w.inFull(cmd, n, a); full != nil {
 			r.call.inFull = true
@@ -146,7 +161,7 @@ func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id ro
 // sendFrame sends a whole command, giving its buffer away when it is large.
 func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	frame := a.Frame()
-	if len(frame) >= bigFrame && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] && n.conn(s).Refusing() == "" {
+	if len(frame) >= bigFrame && !c.replica && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] && n.conn(s).Refusing() == "" {
 		c.node, c.deadline = n, w.deadline()
 		s.inflight++
 		s.wrote.add(n.ordinal)
@@ -345,6 +360,8 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 	switch {
 	case s.has(inMulti):
 		return w.queue(s, cmd, a)
+	case s.has(readsReplicas) && !w.mayWrite(s, cmd, a):
+		return false
 	case cmd.Has(command.Blocking):
 		return w.block(s, cmd, a)
 	}

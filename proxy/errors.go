@@ -120,6 +120,10 @@ func errTooManyHops(n *node) string {
 	return fmt.Sprintf("CLUSTERDOWN keyway: the cluster's nodes redirect in a circle, node %s last; the command was not executed", n.name)
 }
 
+func errNoReplica(n *node) string {
+	return fmt.Sprintf("CLUSTERDOWN keyway: node %s has no replica that can be read (reads: replica); the command was not executed", n.label())
+}
+
 // errNotExecuted is for a command that surely was not executed.
 func errNotExecuted(n *node, reason string) string {
 	return fmt.Sprintf("CLUSTERDOWN keyway: node %s cannot be reached (%s); the command was not executed", n.label(), reason)

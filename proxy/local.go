@@ -87,6 +87,9 @@ func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return false
 	}
 	w.untrack(s)
+	if s.clear(readsReplicas); w.o.Reads != FromMaster && !w.o.ReadsOptIn {
+		w.letReadElsewhere(s)
+	}
 	s.about, s.db = anonymous, 0
 	s.clear(resp3 | silent | skipping)
 	w.endTransaction(s)

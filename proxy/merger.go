@@ -136,6 +136,7 @@ type part struct {
 	node        *node
 	first, last int32
 	n           int
+	read        replicaRead // if it is from a replica
 }
 
 // splitByKey sends one part of a command to each group that its keys live in.
@@ -156,6 +157,11 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		}
 		sp.add(group, w.nodes[id], int32(k))
 	}
+	if s.mayReadElsewhere(cmd) {
+		if m := w.spreadReads(s, a, stride); m != nil {
+			return w.answerError(s, cmd, errNoReplica(m))
+		}
+	}
 	for _, p := range sp.groups {
 		if p.node.conn(s).Full() {
 			return w.stall(s)
@@ -164,6 +170,9 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	r := w.newRequest(s, cmd)
 	if len(sp.groups) == 1 {
 		r.call.group = sp.groups[0].group
+		if p := &sp.groups[0]; p.node.master != nil {
+			s.readAt(&r.call, p.read)
+		}
 		w.sendFrame(s, &r.call, sp.groups[0].node, a)
 		return true
 	}
@@ -180,6 +189,9 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		p := &sp.groups[i]
 		c := r.merge.call(r, i)
 		c.group = p.group
+		if p.node.master != nil {
+			s.readAt(c, p.read)
+		}
 		w.frame = cmd.AppendPart(w.frame[:0], a, p.first, sp.next, p.n)
 		w.send(s, c, p.node, w.frame)
 	}

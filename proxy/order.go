@@ -254,6 +254,9 @@ func (w *Worker) finish(c *call, failed bool) {
 		return
 	}
 	s.inflight--
+	if c.replica {
+		s.leftReplica(c)
+	}
 	if c.redirected {
 		s.redirecting--
 		c.redirected = false
@@ -290,6 +293,9 @@ func (w *Worker) advance(s *Session) {
 		}
 		s.line.n--
 		w.free(r)
+	}
+	if s.own != nil {
+		s.answered(w.now)
 	}
 	if s.has(full) && s.line.n <= maxLine/2 {
 		w.wake(s)

@@ -29,6 +29,16 @@ const (
 // script or a module may have written before it answered in the same words.
 func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	code, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
+	if c.replica && unanswered[string(code)] {
+		if code[0] == 'M' { // MOVED, or MASTERDOWN
+			w.ready.Refresh = true
+		}
+		c.node.doubt()
+		if !w.reread(c, frame, false) {
+			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "the replica answers "+string(code))))
+		}
+		return true
+	}
 	switch string(code) {
 	case "NOSCRIPT":
 		return w.onNoScript(c, conn, frame, reply)
@@ -174,12 +184,12 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 		switch {
 		case r.parts == 0:
 		case r.merge == nil:
-			if r.call.group == c.group && r.call.node != target {
+			if r.call.group == c.group && r.call.node != target && !r.call.replica {
 				return true
 			}
 		default: // some of its parts may have ended; it does no harm to wait for the others
 			for i := range r.merge.parts {
-				if other := r.merge.calls[i]; other.group == c.group && other.node != target {
+				if other := r.merge.calls[i]; other.group == c.group && other.node != target && !other.replica {
 					return true
 				}
 			}
@@ -193,13 +203,13 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 func (s *Session) sentAfter(c *call) bool {
 	for r := c.req.next; r != nil; r = r.next {
 		if r.merge == nil {
-			if r.call.group == c.group && r.parts > 0 {
+			if r.call.group == c.group && r.parts > 0 && !r.call.replica {
 				return true
 			}
 			continue
 		}
 		for i := range r.merge.parts {
-			if r.merge.calls[i].group == c.group {
+			if other := r.merge.calls[i]; other.group == c.group && !other.replica {
 				return true
 			}
 		}

@@ -55,6 +55,8 @@ type trouble struct {
 	blocking   *blocking
 	subs       *subscriptions
 	tracking   *tracking
+	reading    int        // calls under way at replicas
+	own        *ownWrites // where the client reads from replicas
 }
 
 // What sessions share until they need their own. Neither is ever written to.
@@ -83,25 +85,26 @@ func (s *Session) troubled() *trouble {
 type state uint32
 
 const (
-	authed     state = 1 << iota // may send commands
-	closing                      // nothing more is read; closed once all is answered and taken
-	dead                         // to be closed at once
-	dirty                        // in w.dirty
-	resuming                     // in w.resume
-	held                         // a command waits until nothing is in flight
-	blocked                      // a command waits for its own outcome (WAIT, learning)
-	full                         // too much is unanswered or unread
-	stalled                      // a node's connection has no room
-	gave                         // in was handed over to a connection
-	slow                         // a large reply is no longer held back for it
-	learning                     // blocked, since a node is asked about a command
-	inMulti                      // between MULTI and EXEC
-	subscribed                   // listens to channels, and may say little else
-	eof                          // the client sends no more; what it has sent is still answered
-	resp3                        // speaks RESP3
-	silent                       // wants no replies
-	skipping                     // wants no reply to its next command
-	tracks                       // caches, and has connections of its own
+	authed        state = 1 << iota // may send commands
+	closing                         // nothing more is read; closed once all is answered and taken
+	dead                            // to be closed at once
+	dirty                           // in w.dirty
+	resuming                        // in w.resume
+	held                            // a command waits until nothing is in flight
+	blocked                         // a command waits for its own outcome (WAIT, learning)
+	full                            // too much is unanswered or unread
+	stalled                         // a node's connection has no room
+	gave                            // in was handed over to a connection
+	slow                            // a large reply is no longer held back for it
+	learning                        // blocked, since a node is asked about a command
+	inMulti                         // between MULTI and EXEC
+	subscribed                      // listens to channels, and may say little else
+	eof                             // the client sends no more; what it has sent is still answered
+	resp3                           // speaks RESP3
+	silent                          // wants no replies
+	skipping                        // wants no reply to its next command
+	tracks                          // caches, and has connections of its own
+	readsReplicas                   // reads from replicas
 )
 
 func (s *Session) has(f state) bool { return s.state&f != 0 }
@@ -124,6 +127,9 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 	}
 	if w.o.Password == "" {
 		s.set(authed)
+	}
+	if w.o.Reads != FromMaster && !w.o.ReadsOptIn {
+		s.set(readsReplicas)
 	}
 	w.sessions = append(w.sessions, s)
 	w.stats.Accepted++

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"math/bits"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -51,6 +52,9 @@ type Stats struct {
 	BytesOut       uint64
 	NotExecuted    uint64 // error replies of class "not executed"
 	UnknownOutcome uint64 // error replies of class "unknown"
+	ReadsMaster    uint64 // of clients that may read from replicas
+	ReadsReplica   uint64
+	ReadsAgain     uint64 // that a replica did not answer
 	NoScript       uint64 // scripts sent again in full since a node had lost them
 	Undelivered    uint64 // elements popped for clients that left in that moment
 	Messages       uint64 // sent to subscribers
@@ -93,7 +97,8 @@ func newStats() Stats {
 type NodeStats struct {
 	Name, Addr string
 	Master     bool
-	Up         bool // at least one connection is ready
+	Up         bool          // at least one connection is ready
+	Behind     time.Duration // how long ago a replica surely had all that its master had; math.MaxInt64: not known
 	Reason     string
 	InFlight   int
 	HeldBytes  int
@@ -129,7 +134,7 @@ func (w *Worker) Snapshot() Snapshot {
 		s.OutputBytes += c.out.size + c.parked
 	}
 	for i, n := range w.nodes {
-		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Moved: n.moved, Ask: n.asked, Retried: n.retried, Exclusive: n.exclusive}
+		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Behind: n.behind(), Moved: n.moved, Ask: n.asked, Retried: n.retried, Exclusive: n.exclusive}
 		for _, s := range w.trackers {
 			if s.tracking.conns[n] != nil {
 				ns.Exclusive++
@@ -181,5 +186,6 @@ func (n *NodeStats) Add(o *NodeStats) {
 	n.Moved += o.Moved
 	n.Ask += o.Ask
 	n.Retried += o.Retried
+	n.Behind = max(n.Behind, o.Behind)
 	addPoolStats(&n.Stats, &o.Stats)
 }

@@ -31,6 +31,10 @@ type Options struct {
 	SlowerThan  time.Duration // commands that take longer are kept for SLOWLOG; 0 means 10 ms, less: none are
 	SlowEntries int           // how many; 0 means 128
 
+	Reads      Reads         // where commands that only read go
+	MaxLag     time.Duration // replicas that are further behind are not read from; 0: however far
+	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
+
 	Cluster *Emulation // not nil: what clients are told that keyway is
 
 	Version        string // keyway's
@@ -104,6 +108,8 @@ type Worker struct {
 	trackers  []*Session // that track
 	monitors  monitors
 	pause     pause
+	nextLook  int64 // at the replicas
+	oldest    int64 // the least fresh replica, at the last look
 	slowLog   slowLog
 	questions map[uint64]*question // by token
 	token     uint64
@@ -136,16 +142,19 @@ type Ready struct {
 type node struct {
 	w          *Worker
 	name, addr string
-	sentinel   bool // sentinels have said that it is a master
-	ordinal    uint
-	conns      []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
-	idle       []*pool.Conn // exclusive connections, ready for the next who needs one
-	waits      []inUse      // exclusive connections in use
-	exclusive  int          // how many
-	feed       *pool.Conn   // listens for subscribers, while there are any
-	ear        *pool.Conn   // hears what has changed, for clients that track in RESP2
-	fedPing    int64        // when it was last asked whether it lives
-	fedLosses  uint64       // of them
+	sentinel   bool    // sentinels have said that it is a master
+	master     *node   // that it follows; nil for a master
+	replicas   []*node // that follow it
+	following
+	ordinal   uint
+	conns     []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
+	idle      []*pool.Conn // exclusive connections, ready for the next who needs one
+	waits     []inUse      // exclusive connections in use
+	exclusive int          // how many
+	feed      *pool.Conn   // listens for subscribers, while there are any
+	ear       *pool.Conn   // hears what has changed, for clients that track in RESP2
+	fedPing   int64        // when it was last asked whether it lives
+	fedLosses uint64       // of them
 
 	proven map[string]bool // scripts that it has, by their SHA-1 in lower case
 
@@ -230,7 +239,7 @@ func (w *Worker) SetTable(t *router.Table) {
 		key := (&node{name: tn.Name, addr: tn.Addr}).key()
 		n := w.byName[key]
 		if n == nil {
-			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal}
+			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal, following: following{fresh: never}}
 			w.ordinal++
 			n.connect(0, false)
 		}
@@ -247,6 +256,7 @@ func (w *Worker) SetTable(t *router.Table) {
 			}
 		}
 	}
+	w.setReplicas()
 	w.byName = stay
 	for _, n := range before {
 		if stay[n.key()] == nil {
@@ -261,6 +271,28 @@ func (w *Worker) SetTable(t *router.Table) {
 	for _, s := range w.retries {
 		if len(s.retry) > 0 {
 			s.retryAt = min(s.retryAt, w.now) // the wait was for this
+		}
+	}
+}
+
+// setReplicas notes who follows whom in the table.
+func (w *Worker) setReplicas() {
+	were := make([]bool, len(w.nodes))
+	for i, n := range w.nodes {
+		were[i] = n.master != nil
+		n.master, n.replicas = nil, nil
+	}
+	for i, tn := range w.table.Nodes {
+		for _, id := range tn.Replicas {
+			if r := w.nodes[id]; !w.table.Nodes[id].Master {
+				r.master = w.nodes[i]
+				w.nodes[i].replicas = append(w.nodes[i].replicas, r)
+			}
+		}
+	}
+	for i, n := range w.nodes {
+		if (n.master != nil) != were[i] {
+			n.roleChanged()
 		}
 	}
 }
@@ -294,6 +326,14 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 // NextTick is the time at which Tick should be called, if nothing happens
 // before.
 func (w *Worker) NextTick() int64 {
+	next := w.nextDue()
+	if w.o.Reads != FromMaster {
+		next = min(next, w.nextLook)
+	}
+	return next
+}
+
+func (w *Worker) nextDue() int64 {
 	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
@@ -328,6 +368,7 @@ func (w *Worker) Tick() {
 			c.Tick(w.now)
 		}
 	}
+	w.tickReplicas()
 	w.askVersion()
 	w.tickExclusive()
 	w.tickTracking()
@@ -505,6 +546,9 @@ func (n *node) connect(db int, resp3 bool) {
 	for range n.w.o.Connections {
 		c := n.newConn()
 		c.DB, c.RESP3, c.Fence = db, resp3, n.w.o.Fence
+		if n.w.o.Reads != FromMaster && n.w.table.Clustered() {
+			c.Prelude = n.scope
+		}
 		n.conns = append(n.conns, c)
 	}
 }

@@ -276,7 +276,14 @@ func TestStalledCommand(t *testing.T) {
 // The hot path takes nothing from the heap: one client's commands to two nodes,
 // in pipelines, split ones too.
 func TestHotPathAllocatesNothing(t *testing.T) {
-	r := newRig(t, Options{})
+	allocatesNothing(t, newRig(t, Options{}), 0)
+	r := readRig(t, Options{Reads: PreferReplica}, false)
+	allocatesNothing(t, r, r.replica())
+}
+
+// allocatesNothing has a's keys read from that node.
+func allocatesNothing(t *testing.T, r *rig, a int) {
+	t.Helper()
 	in := []byte(strings.Repeat(cmd("GET", onA)+cmd("SET", onB, strings.Repeat("v", 64)), 8) + cmd("MGET", onA, onB, onA) + cmd("PING"))
 	fromA := []byte(strings.Repeat("$64\r\n"+strings.Repeat("v", 64)+"\r\n", 8) + "*2\r\n$1\r\n1\r\n$1\r\n1\r\n")
 	fromB := []byte(strings.Repeat("+OK\r\n", 8) + "*1\r\n$1\r\n2\r\n")
@@ -290,7 +297,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		}
 		// b first, so that its replies are parked.
 		r.w.nodes[1].conns[0].Received(fromB, r.now)
-		r.w.nodes[0].conns[0].Received(fromA, r.now)
+		r.w.nodes[a].conns[0].Received(fromA, r.now)
 		for _, s := range r.w.EndTurn().Sessions {
 			for b := s.Output(); len(b) > 0; b = s.Output() {
 				s.Wrote(len(b))

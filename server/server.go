@@ -96,6 +96,11 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	return s, nil
 }
 
+var reads = map[string]proxy.Reads{
+	config.ReadsMaster: proxy.FromMaster, config.ReadsPreferReplica: proxy.PreferReplica,
+	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
+}
+
 func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 	c := s.cfg
 	var cluster *proxy.Emulation
@@ -103,7 +108,10 @@ func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 		cluster = &proxy.Emulation{Announce: c.Cluster.Announce, Peers: c.Cluster.Peers}
 	}
 	return proxy.Options{
-		Cluster: cluster,
+		Cluster:    cluster,
+		Reads:      reads[c.Reads],
+		MaxLag:     c.Replicas.MaxLag,
+		ReadsOptIn: c.Replicas.OptIn,
 		Backend: pool.Config{
 			Username: c.Backend.Username, Password: c.Backend.Password,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,

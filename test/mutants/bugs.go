@@ -120,7 +120,7 @@ var bugs = []bug{
 	},
 	{
 		"D1: ASKING is forgotten", "proxy/call.go",
-		"		conn.SendAsking(c, frame, w.now, c.deadline)", "		conn.Send(c, frame, w.now, c.deadline)",
+		"		conn.SendAsking(c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
 		"./proxy", "TestAsk",
 	},
 	{
@@ -277,5 +277,30 @@ var bugs = []bug{
 		"a replica is taken for the master that it was", "pool/conn.go",
 		"role != \"master\" {", "role == \"unknown\" {",
 		"./pool", "TestGreetingAsksForTheRole",
+	},
+	{
+		"a client does not read its own writes", "proxy/lag.go",
+		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
+		"./proxy", "TestReadsOwnWrites",
+	},
+	{
+		"a write overtakes a read that is at a replica", "proxy/reads.go",
+		"if s.reading > 0 && s.readsAny(w, a, all) {", "if false {",
+		"./proxy", "TestWritesWaitForReads",
+	},
+	{
+		"what a replica of a moving slot lacks is believed", "proxy/call.go",
+		"c.doubtful(p.Bytes) && ", "false && ",
+		"./proxy", "TestDoubtfulReads",
+	},
+	{
+		"what is watched is read from replicas", "proxy/reads.go",
+		"		s.txn == nil && !s.has(tracks)", "		!s.has(tracks)",
+		"./proxy", "TestReadsGoToReplicas",
+	},
+	{
+		"a replica is as fresh as the last look at it", "proxy/lag.go",
+		"if o.stream == stream && o.bytes <= bytes {", "if o.stream == stream {",
+		"./proxy", "TestReplicasBehind",
 	},
 }

@@ -1,0 +1,406 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"math"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Reads that go to replicas. Three things hold all the same:
+//
+//   - A client reads its own writes: a key that it has written goes to the master
+//     until the replica is sure to have the write (see lag.go).
+//   - A read does not see a write that the same client has sent after it: the
+//     write waits for the read.
+//   - A client reads of a replica as long as that can be read, so that what it
+//     sees does not go back in time.
+//
+// Transactions, watched keys, scripts and clients that track are the masters'.
+
+// Reads says where commands that only read go.
+type Reads uint8
+
+const (
+	FromMaster    Reads = iota
+	PreferReplica       // the master where no replica can be read
+	FromReplica         // an error where none can
+	FromNearest         // whichever answers fastest
+)
+
+// masterOnly are commands that only read and yet are not the same elsewhere:
+// cursors are good where they come from, and the rest tells of, or counts as, the
+// use of a key.
+var masterOnly = func() []bool {
+	t := make([]bool, command.Count)
+	for _, name := range []string{"hscan", "sscan", "zscan", "touch"} {
+		t[command.Lookup([]byte(name)).ID] = true
+	}
+	object := command.Lookup([]byte("object"))
+	for _, sub := range []string{"freq", "idletime"} {
+		t[object.Sub([]byte(sub)).ID] = true
+	}
+	return t
+}()
+
+var execID = command.Lookup([]byte("exec")).ID
+
+// mayReadElsewhere tells whether a replica may serve the session's command.
+func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
+	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) && !masterOnly[cmd.ID] &&
+		s.txn == nil && !s.has(tracks)
+}
+
+// reader is the node that a read goes to instead of m, the keys' master, or m
+// itself; nil if it may go to none.
+func (w *Worker) reader(s *Session, m *node, since int64) *node {
+	if w.o.Reads == FromNearest {
+		if n := m.near; n != nil && n.master == m && n.readable(s, since) {
+			return n
+		}
+		return m
+	}
+	first := int(s.id / uint64(w.o.Workers))
+	for i := range m.replicas {
+		if r := m.replicas[(first+i)%len(m.replicas)]; r.readable(s, since) {
+			return r
+		}
+	}
+	if w.o.Reads == FromReplica && since == 0 {
+		return nil
+	}
+	return m
+}
+
+// readerOf is reader for the only keys of a command, and counts what it is.
+func (w *Worker) readerOf(s *Session, m *node, since int64) *node {
+	n := w.reader(s, m, since)
+	if n == m {
+		w.stats.ReadsMaster++
+	} else if n != nil {
+		w.stats.ReadsReplica++
+	}
+	return n
+}
+
+// spreadReads chooses the node that each part of a split command reads from. It
+// returns the master of one that may be read from nobody.
+func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
+	sp := &w.split
+	for i := range sp.groups {
+		p := &sp.groups[i]
+		for n, k := p.n, p.first; n > 0; n, k = n-1, sp.next[k] {
+			p.read.key = w.hash(a.Arg(1 + int(k)*stride))
+			p.read.since = max(p.read.since, s.wroteKey(p.read.key))
+		}
+		p.read.keys = int32(p.n)
+		m := p.node
+		if p.node = w.readerOf(s, m, p.read.since); p.node == nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// replicaRead is what is read from a replica.
+type replicaRead struct {
+	keys  int32
+	key   uint64 // the hash of the only one
+	since int64  // when the client last wrote any of them, 0 if never
+}
+
+// readAt notes that a call reads from a replica.
+func (s *Session) readAt(c *call, read replicaRead) {
+	c.replica, c.read = true, read
+	s.troubled().reading++
+}
+
+// leftReplica notes that the call does so no more.
+func (s *Session) leftReplica(c *call) {
+	c.replica = false
+	s.reading--
+}
+
+// unanswered are error codes of a replica that say nothing of the key.
+var unanswered = map[string]bool{"LOADING": true, "MASTERDOWN": true, "CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true}
+
+// doubtful tells whether a cluster's replica may lack what it was asked for since
+// the slot is moving: keys that have gone are gone there too, and only the master
+// knows where they are.
+func (c *call) doubtful(reply []byte) bool {
+	if c.read.keys > 1 {
+		return lacks(reply, c.read.keys)
+	}
+	return nothing(reply)
+}
+
+// nothing tells whether a reply might be that to a command whose key is not there.
+func nothing(reply []byte) bool {
+	switch reply[0] {
+	case '-', '_':
+		return true
+	case ':':
+		n, _ := resp.Int(reply)
+		return n <= 0
+	case '+':
+		return string(reply) == "+none\r\n"
+	case '$':
+		b, ok := resp.Bulk(reply)
+		return !ok || len(b) == 0
+	case ',', '#', '(', '=':
+		return false
+	}
+	n, rest, _ := resp.Elements(reply)
+	for range n {
+		one, next, ok := resp.Split(rest)
+		if !ok || !nothing(one) {
+			return false
+		}
+		rest = next
+	}
+	return true
+}
+
+// lacks tells whether a reply to MGET or EXISTS shows that one of the keys is not
+// there.
+func lacks(reply []byte, keys int32) bool {
+	if n, ok := resp.Int(reply); ok {
+		return n < int64(keys)
+	}
+	n, rest, _ := resp.Elements(reply)
+	for range n {
+		one, next, _ := resp.Split(rest)
+		if _, there := resp.Bulk(one); !there {
+			return true
+		}
+		rest = next
+	}
+	return n == 0
+}
+
+// reread sends a read that a replica did not answer to the master, or, where only
+// replicas are to be read, to another one; a doubtful one to the master always. It
+// tells false when there is none.
+func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
+	r := c.req
+	s := r.sess
+	m := w.ownerOf(c.group)
+	if m == nil || c.hops >= maxHops {
+		return false
+	}
+	n := m
+	if w.o.Reads == FromReplica && !doubtful {
+		if n = w.reader(s, m, c.read.since); n == nil {
+			return false
+		}
+	}
+	if r.merge != nil {
+		s.parked -= len(r.merge.parts[c.part])
+		r.merge.parts[c.part] = r.merge.parts[c.part][:0]
+	} else {
+		s.parked -= len(r.reply)
+		r.reply = r.reply[:0]
+	}
+	c.hops++
+	w.stats.ReadsAgain++
+	if n == m {
+		s.leftReplica(c)
+	}
+	w.resend(c, frame, n, false)
+	return true
+}
+
+// ownWrites is what a client has written of late.
+type ownWrites struct {
+	keys map[uint64]write // by hash
+	all  write            // of what is not told by keys
+	open []openWrite      // that are not answered, in the order they were sent
+	done int              // how many at the front of open are
+}
+
+type write struct {
+	open int   // that are not answered
+	at   int64 // when the last one was
+}
+
+type openWrite struct {
+	key, seq uint64
+	all      bool
+}
+
+const (
+	underWay  = math.MaxInt64
+	maxOwn    = 4096 // keys that are kept apart
+	maxPerOne = 64   // of one command
+)
+
+func (wr write) since() int64 {
+	if wr.open > 0 {
+		return underWay
+	}
+	return wr.at
+}
+
+func (w *Worker) hash(key []byte) uint64 { return maphash.Bytes(w.scripts.seed, key) }
+
+// wroteKey is when the session last wrote a key, 0 if never; underWay while it may
+// not have been executed.
+func (s *Session) wroteKey(key uint64) int64 {
+	o := s.own
+	if o == nil {
+		return 0
+	}
+	return max(o.keys[key].since(), o.all.since())
+}
+
+// lastWrote is when the session last wrote any of the keys of a command, which are
+// in w.keys unless it has but one.
+func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (read replicaRead) {
+	if cmd.Single > 0 {
+		key := w.hash(a.Arg(cmd.Single))
+		return replicaRead{1, key, s.wroteKey(key)}
+	}
+	read.keys = int32(len(w.keys))
+	for _, k := range w.keys {
+		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))
+	}
+	return read
+}
+
+// mayWrite notes what a command of the session may write. It tells false when the
+// command must wait, since the client has a read of it under way at a replica.
+func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
+	exec := cmd.ID == execID && s.has(inMulti) && s.txn.writes
+	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
+		return true
+	}
+	w.keys = w.keys[:0]
+	if !exec {
+		w.keys = cmd.Keys(a, w.keys)
+	}
+	all := len(w.keys) == 0 || len(w.keys) > maxPerOne
+	if s.reading > 0 && s.readsAny(w, a, all) {
+		s.set(held)
+		return false
+	}
+	t := s.troubled()
+	if t.own == nil {
+		t.own = &ownWrites{keys: map[uint64]write{}}
+	}
+	if all {
+		t.own.note(openWrite{seq: s.seq, all: true})
+		return true
+	}
+	for _, k := range w.keys {
+		t.own.note(openWrite{key: w.hash(a.Arg(k)), seq: s.seq})
+	}
+	if len(t.own.keys) > maxOwn {
+		t.own.forget(w.oldest, w.now)
+	}
+	return true
+}
+
+// readsAny tells whether a read is under way at a replica of one of w.keys, of
+// anything if all.
+func (s *Session) readsAny(w *Worker, a command.Args, all bool) bool {
+	if all {
+		return true
+	}
+	for _, k := range w.keys {
+		key := a.Arg(k)
+		hash := w.hash(key)
+		group, _ := w.table.Place(key)
+		for r := s.line.head; r != nil; r = r.next {
+			if r.merge == nil {
+				if c := &r.call; c.replica && c.group == group && (c.read.keys > 1 || c.read.key == hash) {
+					return true
+				}
+				continue
+			}
+			for i := range r.merge.parts {
+				if c := r.merge.calls[i]; c.replica && c.group == group && (c.read.keys > 1 || c.read.key == hash) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (o *ownWrites) note(wr openWrite) {
+	if wr.all {
+		o.all.open++
+	} else {
+		k := o.keys[wr.key]
+		k.open++
+		o.keys[wr.key] = k
+	}
+	o.open = append(o.open, wr)
+}
+
+// answered notes that all the session has sent before its line's head is answered.
+func (s *Session) answered(now int64) {
+	o, head := s.own, s.seq
+	if s.line.head != nil {
+		head = s.line.head.seq
+	}
+	for ; o.done < len(o.open) && o.open[o.done].seq < head; o.done++ {
+		if wr := o.open[o.done]; wr.all {
+			o.all = write{o.all.open - 1, now}
+		} else {
+			o.keys[wr.key] = write{o.keys[wr.key].open - 1, now}
+		}
+	}
+	if o.done == len(o.open) || o.done > maxOwn {
+		o.open = o.open[:copy(o.open, o.open[o.done:])]
+		o.done = 0
+	}
+}
+
+// forget drops what every replica has by now, or all keys alike when that does not
+// make room.
+func (o *ownWrites) forget(oldest, now int64) {
+	for k, wr := range o.keys {
+		if wr.open == 0 && wr.at < oldest {
+			delete(o.keys, k)
+		}
+	}
+	if len(o.keys) <= maxOwn/2 {
+		return
+	}
+	for k, wr := range o.keys {
+		if wr.open == 0 {
+			o.all.at = now
+			delete(o.keys, k)
+		}
+	}
+}
+
+// readScopes are READONLY and READWRITE, where not everything is read from masters.
+var readScopes = byCommand(map[string]local{
+	"readonly": func(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+		w.letReadElsewhere(s)
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	},
+	"readwrite": func(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+		if s.reading > 0 {
+			s.set(held) // a write that follows would not wait for it
+			return false
+		}
+		s.clear(readsReplicas)
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	},
+})
+
+// letReadElsewhere has a session read from replicas from now on. What it has
+// written until now is not known by keys.
+func (w *Worker) letReadElsewhere(s *Session) {
+	s.set(readsReplicas)
+	if s.seq == 0 {
+		return
+	}
+	t := s.troubled()
+	t.own = &ownWrites{keys: map[uint64]write{}}
+	t.own.note(openWrite{seq: s.seq, all: true})
+}

@@ -210,7 +210,25 @@ func (n *node) roleChanged() {
 	n.following = following{fresh: never, looking: n.looking}
 	for _, c := range n.conns {
 		if c.Prelude != nil && (c.State() == pool.Ready || c.State() == pool.Greeting) {
-			c.Send(&probe{done: func([]byte, bool) {}}, n.scope(), n.w.now, n.w.deadline())
+			n.w.say(c, n.scope())
 		}
+	}
+}
+
+// say sends a command whose reply does not matter.
+func (w *Worker) say(c *pool.Conn, frame []byte) {
+	c.Send(&probe{done: func([]byte, bool) {}}, frame, w.now, w.deadline())
+}
+
+// asMaster has the node answer what send sends as one that serves nothing that it
+// has as a replica: where keys are is not to be hidden by its reads.
+func (n *node) asMaster(c *pool.Conn, send func()) {
+	scoped := c.Prelude != nil && n.master != nil && slices.Contains(n.conns, c)
+	if scoped {
+		n.w.say(c, readWriteFrame)
+	}
+	send()
+	if scoped {
+		n.w.say(c, readOnlyFrame)
 	}
 }

@@ -207,6 +207,42 @@ func TestReadsThatReplicasFail(t *testing.T) {
 	}
 }
 
+// TestScriptOfADemotedMaster: whether a node that has become a replica redirects a
+// script is not hidden by its serving reads.
+func TestScriptOfADemotedMaster(t *testing.T) {
+	r := readRig(t, Options{Reads: PreferReplica, MaxLag: time.Second}, true)
+	eval := cmd("EVAL", "x", "1", onA)
+	r.feed(eval)
+	if got := r.sent(0); got != eval {
+		t.Fatalf("the master was sent %q", got)
+	}
+	m, err := slots.NewMap([]slots.Node{{Addr: "10.0.0.1:1", Of: "10.0.1.1:1"}, {Addr: "10.0.0.2:1", Master: true}, {Addr: "10.0.1.1:1", Master: true}},
+		[][]slots.Range{nil, {{First: 8192, Last: 16383}}, {{First: 0, Last: 8191}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.SetTable(router.NewSlots(m))
+	if got := r.sent(0); got != string(readOnlyFrame) {
+		t.Fatalf("the demoted master was sent %q", got)
+	}
+	if got := r.sent(2); got != string(readWriteFrame) {
+		t.Fatalf("the new master was sent %q", got)
+	}
+	r.node(2, "+OK\r\n")
+	r.node(0, "-MOVED 3300 10.0.1.1:1\r\n")
+	if got := r.sent(0); got != string(readWriteFrame)+cmd("EXISTS", onA)+string(readOnlyFrame) {
+		t.Fatalf("the demoted master was sent %q", got)
+	}
+	r.node(0, "+OK\r\n+OK\r\n-MOVED 3300 10.0.1.1:1\r\n+OK\r\n")
+	if got := r.sent(2); got != eval {
+		t.Fatalf("the new master was sent %q", got)
+	}
+	r.node(2, ":1\r\n")
+	if got := r.got(); got != ":1\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestReplicasThatWereRestarted may have lost what they had.
 func TestReplicasThatWereRestarted(t *testing.T) {
 	r := readRig(t, Options{Reads: PreferReplica, MaxLag: 10 * time.Second}, false)

@@ -237,10 +237,12 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, target s
 		}
 		w.settle(c, reply)
 	}}
-	if c.asking {
-		conn.SendAsking(asked, exists, w.now, c.deadline)
-	} else {
-		conn.Send(asked, exists, w.now, c.deadline)
-	}
+	c.node.asMaster(conn, func() {
+		if c.asking {
+			conn.SendAsking(asked, exists, w.now, c.deadline)
+		} else {
+			conn.Send(asked, exists, w.now, c.deadline)
+		}
+	})
 	return true
 }

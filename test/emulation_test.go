@@ -13,19 +13,6 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// emulating starts n keyways that tell clients they are a cluster.
-func emulating(t *testing.T, n int, yaml string) (keyways []*redistest.Keyway) {
-	var addrs []string
-	for range n {
-		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)))
-	}
-	for i, addr := range addrs {
-		peers := append(append([]string{}, addrs[:i]...), addrs[i+1:]...)
-		keyways = append(keyways, redistest.Serve(t, fmt.Sprintf("listen: %s\ncluster: {emulate: true, announce: %q, peers: [%s]}\n%s", addr, addr, strings.Join(peers, ", "), yaml)).Ready())
-	}
-	return keyways
-}
-
 // TestClusterClients drives an unmodified cluster client, which takes one keyway,
 // or three, for a whole cluster.
 func TestClusterClients(t *testing.T) {
@@ -35,7 +22,7 @@ func TestClusterClients(t *testing.T) {
 	for name, yaml := range layouts {
 		for _, count := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s/%d", name, count), func(t *testing.T) {
-				keyways := emulating(t, count, yaml)
+				keyways := redistest.Emulating(t, count, yaml)
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				defer cancel()
 				c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{keyways[0].Addr}})

@@ -5,12 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +30,8 @@ var commands = map[string][]string{
 	"node":   {"node", "compat.mjs"},
 	"go":     {"go", "run", "."},
 	"java":   {"java", "-cp", "deps/*", "Compat.java"},
+	"rust":   {filepath.Join("target", "debug", "compat")},
+	"php":    {"php", "compat.php"},
 }
 
 // TestCompat runs every client on every layout.
@@ -37,44 +39,71 @@ func TestCompat(t *testing.T) {
 	if *clients == "" {
 		t.Skip("make compat runs the clients of other languages")
 	}
-	passed := map[string]map[string]bool{} // library and version, layout
-	for layout, addr := range targets(t) {
-		for _, language := range strings.Split(*clients, ",") {
-			t.Run(layout+"/"+language, func(t *testing.T) { run(t, language, layout, addr, passed) })
-		}
-	}
+	passed := &results{of: map[string]map[string]bool{}}
 	if *update {
-		writeList(t, passed)
+		t.Cleanup(func() { writeList(t, passed.of) })
+	}
+	for layout, at := range targets(t) {
+		for _, language := range strings.Split(*clients, ",") {
+			t.Run(layout+"/"+language, func(t *testing.T) {
+				t.Parallel()
+				run(t, language, layout, at, passed)
+			})
+		}
 	}
 }
 
-// targets are the addresses to run against, by layout.
-func targets(t *testing.T) map[string]string {
-	if *target == "redis" {
-		return map[string]string{"redis": redistest.Start(t).Addr}
+// results are whether a library, with its version, has passed on a layout.
+type results struct {
+	sync.Mutex
+	of map[string]map[string]bool
+}
+
+func (r *results) add(library, layout string, ok bool) {
+	r.Lock()
+	defer r.Unlock()
+	if r.of[library] == nil {
+		r.of[library] = map[string]bool{}
 	}
-	addrs := map[string]string{}
+	before, seen := r.of[library][layout]
+	r.of[library][layout] = ok && (before || !seen)
+}
+
+// addresses are where the clients of one layout connect to.
+type addresses struct {
+	plain   string
+	one     string // a keyway that says it is a cluster
+	several string // one of three that say they are
+}
+
+// targets are the addresses to run against, by layout.
+func targets(t *testing.T) map[string]addresses {
+	if *target == "redis" {
+		whole := redistest.NewCluster(t, 1, 0, "--cluster-announce-ip", "127.0.0.1")
+		return map[string]addresses{"redis": {redistest.Start(t).Addr, whole.Nodes[0].Addr, redistest.NewCluster(t, 3, 0).Nodes[0].Addr}}
+	}
+	at := map[string]addresses{}
 	nodes := redistest.Three(t)
 	for layout, yaml := range redistest.Layouts(nodes) {
 		if layout == "slots" {
 			yaml = redistest.NewCluster(t, 3, 0).SeedsYAML()
 		}
-		addrs[layout] = redistest.Serve(t, yaml).Ready().Addr
+		at[layout] = addresses{
+			redistest.Serve(t, yaml).Ready().Addr,
+			redistest.Emulating(t, 1, yaml)[0].Addr,
+			redistest.Emulating(t, 3, yaml)[0].Addr,
+		}
 	}
-	return addrs
+	return at
 }
 
-func run(t *testing.T, language, layout, addr string, passed map[string]map[string]bool) {
+func run(t *testing.T, language, layout string, at addresses, passed *results) {
 	args := commands[language]
 	if args == nil {
 		t.Fatalf("no client is written in %s", language)
 	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var stderr strings.Builder
-	cmd := exec.Command(args[0], append(args[1:len(args):len(args)], host, port, layout)...)
+	cmd := exec.Command(args[0], append(args[1:len(args):len(args)], layout, at.plain, at.one, at.several)...)
 	cmd.Dir, cmd.Stderr, cmd.WaitDelay = language, &stderr, 5*time.Second
 	defer func() {
 		if t.Failed() && stderr.Len() > 0 {
@@ -100,15 +129,8 @@ func run(t *testing.T, language, layout, addr string, passed map[string]map[stri
 		}
 		t.Log(line)
 		checks++
-		library := f[1] + " " + f[2]
-		if passed[library] == nil {
-			passed[library] = map[string]bool{}
-		}
-		if _, seen := passed[library][layout]; !seen {
-			passed[library][layout] = true
-		}
+		passed.add(f[1]+" "+f[2], layout, f[0] == "ok")
 		if f[0] == "FAIL" {
-			passed[library][layout] = false
 			t.Error(line)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,21 @@ func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	go func() { k.done <- srv.Run(ctx) }()
 	t.Cleanup(k.Stop)
 	return k
+}
+
+// Emulating starts n keyways that tell clients that they are a cluster.
+func Emulating(t testing.TB, n int, yaml string) (keyways []*Keyway) {
+	t.Helper()
+	var addrs []string
+	for range n {
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", FreePort(t)))
+	}
+	for i, addr := range addrs {
+		peers := append(append([]string{}, addrs[:i]...), addrs[i+1:]...)
+		text := fmt.Sprintf("listen: %s\ncluster: {emulate: true, announce: %q, peers: [%s]}\n", addr, addr, strings.Join(peers, ", "))
+		keyways = append(keyways, Serve(t, text+yaml).Ready())
+	}
+	return keyways
 }
 
 // Ready waits until every master can be reached and every key has a node.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,14 +23,17 @@ var (
 )
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: compat HOST PORT LAYOUT")
+	if len(os.Args) != 5 {
+		fmt.Fprintln(os.Stderr, "usage: compat LAYOUT ADDR CLUSTER-OF-ONE CLUSTER-OF-SEVERAL")
 		os.Exit(2)
 	}
-	addr, layout = os.Args[1]+":"+os.Args[2], os.Args[3]
+	layout, addr = os.Args[1], os.Args[2]
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	withRueidis(ctx)
+	withRueidis(ctx, "rueidis/RESP2", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true})
+	withRueidis(ctx, "rueidis/RESP3", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true})
+	withRueidis(ctx, "rueidis-cluster-1/RESP3", rueidis.ClientOption{InitAddress: os.Args[3:4]})
+	withRueidis(ctx, "rueidis-cluster-3/RESP3", rueidis.ClientOption{InitAddress: os.Args[4:5]})
 	withRedigo()
 	withAsynq(ctx)
 	if failed {
@@ -67,10 +71,11 @@ func want[T comparable](got T, err error, want T) error {
 	return err
 }
 
-func withRueidis(ctx context.Context) {
+func withRueidis(ctx context.Context, library string, o rueidis.ClientOption) {
 	const module = "github.com/redis/rueidis"
-	check := func(name string, run func() error) { check("rueidis", module, name, run) }
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ClientName: "app"})
+	check := func(name string, run func() error) { check(library, module, name, run) }
+	o.ClientName = "app"
+	c, err := rueidis.NewClient(o)
 	check("handshake", func() error {
 		if err != nil {
 			return err
@@ -99,6 +104,9 @@ func withRueidis(ctx context.Context) {
 		return nil
 	})
 	check("client-side-cache", func() error {
+		if o.DisableCache {
+			return nil
+		}
 		k := key("cached")
 		for round := range 5 {
 			v := fmt.Sprint(round)
@@ -126,18 +134,31 @@ func withRueidis(ctx context.Context) {
 		return nil
 	})
 	check("transaction", func() error {
-		return c.Dedicated(func(d rueidis.DedicatedClient) error {
-			k := key("{t}")
-			if err := d.Do(ctx, d.B().Watch().Key(k).Build()).Error(); err != nil {
+		k := key("{t}")
+		err := retries(20, func() (bool, error) {
+			var kept bool
+			err := c.Dedicated(func(d rueidis.DedicatedClient) error {
+				if err := d.Do(ctx, d.B().Watch().Key(k).Build()).Error(); err != nil {
+					return err
+				}
+				n, err := d.Do(ctx, d.B().Get().Key(k).Build()).AsInt64()
+				if err != nil && !rueidis.IsRedisNil(err) {
+					return err
+				}
+				replies := d.DoMulti(ctx, d.B().Multi().Build(), d.B().Set().Key(k).Value(fmt.Sprint(n+1)).Build(), d.B().Exec().Build())
+				err = replies[2].Error()
+				if kept = err == nil; rueidis.IsRedisNil(err) {
+					return nil
+				}
 				return err
-			}
-			replies := d.DoMulti(ctx, d.B().Multi().Build(), d.B().Incr().Key(k).Build(), d.B().Incr().Key(k).Build(), d.B().Exec().Build())
-			values, err := replies[3].AsIntSlice()
-			if err != nil {
-				return err
-			}
-			return want(fmt.Sprint(values), nil, "[1 2]")
+			})
+			return kept, err
 		})
+		if err != nil {
+			return err
+		}
+		n, err := c.Do(ctx, c.B().Get().Key(k).Build()).AsInt64()
+		return want(n, err, 60)
 	})
 	check("scripts", func() error {
 		script := rueidis.NewLuaScript("return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -165,15 +186,108 @@ func withRueidis(ctx context.Context) {
 		}
 		return errors.New("no message came")
 	})
-	check("blocking", func() error {
-		k := key("b")
-		go func() {
-			time.Sleep(100 * time.Millisecond)
-			c.Do(ctx, c.B().Rpush().Key(k).Element("x").Build())
-		}()
-		got, err := c.Do(ctx, c.B().Blpop().Key(k).Timeout(10).Build()).AsStrSlice()
-		return want(fmt.Sprint(got), err, fmt.Sprintf("[%s x]", k))
+	check("pubsub by pattern", func() error {
+		channel, got := key("c"), make(chan string, 1)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			c.Receive(ctx, c.B().Psubscribe().Pattern(channel[:8]+"*").Build(), func(m rueidis.PubSubMessage) {
+				select {
+				case got <- m.Message:
+				default:
+				}
+			})
+		})
+		defer wg.Wait()
+		defer cancel()
+		for ctx.Err() == nil {
+			c.Do(context.Background(), c.B().Publish().Channel(channel).Message("hello").Build())
+			select {
+			case m := <-got:
+				return want(m, nil, "hello")
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		return errors.New("no message came")
 	})
+	check("blocking", func() error {
+		k, got := key("b"), make(chan string, 2)
+		for range 2 {
+			go func() {
+				popped, err := c.Do(ctx, c.B().Blpop().Key(k).Timeout(10).Build()).AsStrSlice()
+				got <- fmt.Sprint(popped, err)
+			}()
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err := c.Do(ctx, c.B().Rpush().Key(k).Element("1", "2").Build()).Error(); err != nil {
+			return err
+		}
+		both := []string{<-got, <-got}
+		slices.Sort(both)
+		return want(fmt.Sprint(both), nil, fmt.Sprintf("[[%s 1] <nil> [%s 2] <nil>]", k, k))
+	})
+	check("streams", func() error {
+		k := key("st")
+		if err := c.Do(ctx, c.B().XgroupCreate().Key(k).Group("g").Id("0").Mkstream().Build()).Error(); err != nil {
+			return err
+		}
+		id, err := c.Do(ctx, c.B().Xadd().Key(k).Id("*").FieldValue().FieldValue("n", "1").Build()).ToString()
+		if err != nil {
+			return err
+		}
+		entries, err := c.Do(ctx, c.B().Xreadgroup().Group("g", "c").Block(1000).Streams().Key(k).Id(">").Build()).AsXRead()
+		if err != nil || len(entries[k]) != 1 || entries[k][0].ID != id {
+			return fmt.Errorf("%v, %v", entries, err)
+		}
+		n, err := c.Do(ctx, c.B().Xack().Key(k).Group("g").Id(id).Build()).AsInt64()
+		return want(n, err, 1)
+	})
+	check("scan", func() error {
+		prefix, seen := key("scan"), map[string]bool{}
+		for i := range 200 {
+			if err := c.Do(ctx, c.B().Set().Key(fmt.Sprint(prefix, ":", i)).Value("x").Build()).Error(); err != nil {
+				return err
+			}
+		}
+		for _, node := range c.Nodes() { // one of several that are the same
+			for cursor := uint64(0); ; {
+				page, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(prefix+"*").Count(50).Build()).AsScanEntry()
+				if err != nil {
+					return err
+				}
+				for _, k := range page.Elements {
+					seen[k] = true
+				}
+				if cursor = page.Cursor; cursor == 0 {
+					break
+				}
+			}
+		}
+		return want(len(seen), nil, 200)
+	})
+}
+
+// retries has three goroutines repeat an attempt until each has succeeded so many
+// times.
+func retries(times int, attempt func() (bool, error)) error {
+	errs := make(chan error, 3)
+	for range 3 {
+		go func() {
+			for done := 0; done < times; {
+				kept, err := attempt()
+				if err != nil {
+					errs <- err
+					return
+				}
+				if kept {
+					done++
+				}
+			}
+			errs <- nil
+		}()
+	}
+	return errors.Join(<-errs, <-errs, <-errs)
 }
 
 func withRedigo() {
@@ -202,12 +316,75 @@ func withRedigo() {
 	})
 	check("transaction", func() error {
 		k := key("t")
-		c.Do("WATCH", k)
-		c.Send("MULTI")
-		c.Send("INCR", k)
-		c.Send("INCR", k)
-		values, err := redis.Ints(c.Do("EXEC"))
-		return want(fmt.Sprint(values), err, "[1 2]")
+		err := retries(20, func() (bool, error) {
+			c := pool.Get()
+			defer c.Close()
+			c.Do("WATCH", k)
+			n, err := redis.Int(c.Do("GET", k))
+			if err != nil && err != redis.ErrNil {
+				return false, err
+			}
+			c.Send("MULTI")
+			c.Send("SET", k, n+1)
+			reply, err := c.Do("EXEC")
+			return reply != nil, err
+		})
+		if err != nil {
+			return err
+		}
+		n, err := redis.Int(c.Do("GET", k))
+		return want(n, err, 60)
+	})
+	check("blocking", func() error {
+		k, got := key("b"), make(chan string, 2)
+		for range 2 {
+			go func() {
+				c := pool.Get()
+				defer c.Close()
+				popped, err := redis.Strings(c.Do("BLPOP", k, 10))
+				got <- fmt.Sprint(popped, err)
+			}()
+		}
+		time.Sleep(100 * time.Millisecond)
+		c.Do("RPUSH", k, "1", "2")
+		both := []string{<-got, <-got}
+		slices.Sort(both)
+		return want(fmt.Sprint(both), nil, fmt.Sprintf("[[%s 1] <nil> [%s 2] <nil>]", k, k))
+	})
+	check("streams", func() error {
+		k := key("st")
+		c.Do("XGROUP", "CREATE", k, "g", "0", "MKSTREAM")
+		id, err := redis.String(c.Do("XADD", k, "*", "n", "1"))
+		if err != nil {
+			return err
+		}
+		reply, err := redis.Values(c.Do("XREADGROUP", "GROUP", "g", "c", "BLOCK", 1000, "STREAMS", k, ">"))
+		if err != nil || !strings.Contains(fmt.Sprintf("%s", reply), id) {
+			return fmt.Errorf("%s, %v", reply, err)
+		}
+		n, err := redis.Int(c.Do("XACK", k, "g", id))
+		return want(n, err, 1)
+	})
+	check("scan", func() error {
+		prefix, seen := key("scan"), map[string]bool{}
+		for i := range 200 {
+			c.Send("SET", fmt.Sprint(prefix, ":", i), "x")
+		}
+		c.Do("")
+		for cursor := "0"; ; {
+			page, err := redis.Values(c.Do("SCAN", cursor, "MATCH", prefix+"*", "COUNT", 50))
+			if err != nil {
+				return err
+			}
+			cursor, _ = redis.String(page[0], nil)
+			keys, _ := redis.Strings(page[1], nil)
+			for _, k := range keys {
+				seen[k] = true
+			}
+			if cursor == "0" {
+				return want(len(seen), nil, 200)
+			}
+		}
 	})
 	check("scripts", func() error {
 		n, err := redis.Int(redis.NewScript(1, "return redis.call('INCRBY', KEYS[1], ARGV[1])").Do(c, key("s"), 5))
@@ -216,7 +393,7 @@ func withRedigo() {
 	check("pubsub", func() error {
 		p, channel := redis.PubSubConn{Conn: pool.Get()}, key("c")
 		defer p.Close()
-		if err := p.Subscribe(channel); err != nil {
+		if err := p.PSubscribe(channel[:8] + "*"); err != nil {
 			return err
 		}
 		p.Receive()

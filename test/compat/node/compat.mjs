@@ -1,12 +1,14 @@
-// ioredis, node-redis and BullMQ: one line for each check.
+// ioredis, node-redis, their cluster clients and BullMQ: one line for each check.
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import assert from "node:assert/strict";
 import Redis from "ioredis";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Queue, Worker } from "bullmq";
 
-const [host, port, layout] = [process.argv[2], Number(process.argv[3]), process.argv[4]];
+const [layout, plain, one, several] = process.argv.slice(2);
+const address = (at) => ({ host: at.split(":")[0], port: Number(at.split(":")[1]) });
+const { host, port } = address(plain);
 const version = (name) => JSON.parse(readFileSync(new URL(`node_modules/${name}/package.json`, import.meta.url))).version;
 const key = (name) => `${name}:${randomUUID()}`;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -23,37 +25,29 @@ async function check(library, name, run) {
     failed = true;
   }
   clearTimeout(timer);
-  const [of] = library.split("/");
-  console.log(`${error ? "FAIL" : "ok"} ${library} ${version(of === "node-redis" ? "redis" : of)} ${layout} ${name}${error ? " " + String(error.message).replaceAll("\n", " ") : ""}`);
+  const of = library.startsWith("node-redis") ? "redis" : library.split(/[-/]/)[0];
+  console.log(`${error ? "FAIL" : "ok"} ${library} ${version(of)} ${layout} ${name}${error ? " " + String(error.message).replaceAll("\n", " ") : ""}`);
 }
 
-async function ioredis() {
-  const open = [];
-  const dial = (more) => (open.push(new Redis({ host, port, ...more })), open.at(-1));
-  const r = dial({ connectionName: "app" });
-  const l = "ioredis";
-  await check(l, "handshake", async () => assert.equal(await r.client("GETNAME"), "app"));
+// What ioredis does, be it a client of one server or of a cluster. dial makes one
+// more client.
+async function ioredisChecks(l, r, dial) {
   await check(l, "pipeline", async () => {
-    const k = Array.from({ length: 200 }, () => key("p"));
+    const k = Array.from({ length: 200 }, () => key("{p}"));
     const p = r.pipeline();
     k.forEach((k, i) => p.set(k, i));
     k.forEach((k) => p.get(k));
     const replies = await p.exec();
     assert.deepEqual(replies.slice(200).map(([e, v]) => e ?? v), k.map((_, i) => String(i)));
-    assert.equal(await r.del(...k), 200);
-  });
-  await check(l, "transaction", async () => {
-    const k = key("t");
-    assert.deepEqual(await r.multi().incr(k).incr(k).exec(), [[null, 1], [null, 2]]);
-    await r.watch(k);
-    await dial().incr(k);
-    assert.equal(await r.multi().incr(k).exec(), null);
+    const apart = Array.from({ length: 200 }, () => key("p"));
+    await Promise.all(apart.map((k, i) => r.set(k, i)));
+    assert.deepEqual(await Promise.all(apart.map((k) => r.get(k))), apart.map((_, i) => String(i)));
   });
   await check(l, "scripts", async () => {
     r.defineCommand("plus", { numberOfKeys: 1, lua: "return redis.call('INCRBY', KEYS[1], ARGV[1])" });
     const k = key("s");
     assert.equal(await r.plus(k, 5), 5);
-    assert.equal(await r.plus(k, 5), 10);
+    assert.equal(await r.plus(k, 5), 10); // by EVALSHA
   });
   await check(l, "blocking", async () => {
     const k = key("b");
@@ -73,7 +67,7 @@ async function ioredis() {
     });
     await sub.subscribe(channel);
     await sub.psubscribe(channel.slice(0, 8) + "*");
-    assert.equal(await r.publish(channel, "hello"), 2);
+    await r.publish(channel, "hello");
     assert.deepEqual(await got, ["message", "pmessage"]);
   });
   await check(l, "streams", async () => {
@@ -84,6 +78,34 @@ async function ioredis() {
     assert.equal(got, id);
     assert.equal(await r.xack(k, "g", id), 1);
   });
+}
+
+// retries increments a key by WATCH, from several clients at once.
+async function retries(clients, k, times, { watch, get, set }) {
+  await Promise.all(
+    clients.map(async (c) => {
+      for (let done = 0; done < times; ) {
+        await watch(c);
+        const n = Number((await get(c)) ?? 0);
+        if (await set(c, n + 1)) done++;
+      }
+    }),
+  );
+}
+
+async function ioredis() {
+  const open = [];
+  const dial = (more) => (open.push(new Redis({ host, port, ...more })), open.at(-1));
+  const r = dial({ connectionName: "app" });
+  const l = "ioredis";
+  await check(l, "handshake", async () => assert.equal(await r.client("GETNAME"), "app"));
+  await ioredisChecks(l, r, dial);
+  await check(l, "transaction", async () => {
+    const k = key("t");
+    assert.deepEqual(await r.multi().incr(k).incr(k).exec(), [[null, 1], [null, 2]]);
+    await retries([dial(), dial(), dial()], k, 20, { watch: (c) => c.watch(k), get: (c) => c.get(k), set: (c, n) => c.multi().set(k, n).exec() });
+    assert.equal(await r.get(k), "62");
+  });
   await check(l, "scan", async () => {
     const prefix = key("scan");
     for (let i = 0; i < 200; i++) await r.set(`${prefix}:${i}`, i);
@@ -92,6 +114,47 @@ async function ioredis() {
     assert.equal(seen.size, 200);
   });
   open.forEach((c) => c.disconnect());
+}
+
+async function ioredisCluster(name, at) {
+  const open = [];
+  const dial = () => (open.push(new Redis.Cluster([address(at)])), open.at(-1));
+  const l = `ioredis-cluster-${name}`;
+  const r = dial();
+  await ioredisChecks(l, r, dial);
+  await check(l, "transaction", async () => {
+    const k = key("t");
+    assert.deepEqual(await r.multi().incr(k).incr(k).exec(), [[null, 1], [null, 2]]);
+  });
+  open.forEach((c) => c.disconnect());
+}
+
+async function nodeRedisCluster(RESP, name, at) {
+  const l = `node-redis-cluster-${name}/RESP${RESP}`;
+  const r = createCluster({ rootNodes: [{ socket: address(at) }], RESP });
+  r.on("error", () => {});
+  await r.connect();
+  await check(l, "pipeline", async () => {
+    const k = Array.from({ length: 200 }, () => key("p"));
+    await Promise.all(k.map((k, i) => r.set(k, String(i))));
+    assert.deepEqual(await Promise.all(k.map((k) => r.get(k))), k.map((_, i) => String(i)));
+  });
+  await check(l, "transaction", async () => {
+    const k = key("t");
+    assert.deepEqual(await r.multi().incr(k).incr(k).exec(), [1, 2]);
+  });
+  await check(l, "scripts", async () => {
+    assert.equal(await r.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", { keys: [key("s")], arguments: ["5"] }), 5);
+  });
+  await check(l, "pubsub", async () => {
+    const channel = key("c");
+    let heard;
+    const got = new Promise((done) => (heard = done));
+    await r.sSubscribe(channel, heard);
+    await r.sPublish(channel, "hello");
+    assert.equal(await got, "hello");
+  });
+  r.destroy();
 }
 
 async function nodeRedis(RESP) {
@@ -114,9 +177,24 @@ async function nodeRedis(RESP) {
   await check(l, "transaction", async () => {
     const k = key("t");
     assert.deepEqual(await r.multi().incr(k).incr(k).exec(), [1, 2]);
-    await r.watch(k);
-    await (await dial()).incr(k);
-    await assert.rejects(() => r.multi().incr(k).exec(), /watched keys has been changed/);
+    await retries([await dial(), await dial(), await dial()], k, 20, {
+      watch: (c) => c.watch(k),
+      get: (c) => c.get(k),
+      set: (c, n) => c.multi().set(k, String(n)).exec().catch((e) => assert.match(e.message, /watched keys has been changed/)),
+    });
+    assert.equal(await r.get(k), "62");
+  });
+  await check(l, "scripts", async () => {
+    const sha = await r.scriptLoad("return redis.call('INCRBY', KEYS[1], ARGV[1])");
+    assert.equal(await r.evalSha(sha, { keys: [key("s")], arguments: ["5"] }), 5);
+  });
+  await check(l, "streams", async () => {
+    const k = key("st");
+    await r.xGroupCreate(k, "g", "0", { MKSTREAM: true });
+    const id = await r.xAdd(k, "*", { n: "1" });
+    const [stream] = await r.xReadGroup("g", "c", { key: k, id: ">" }, { BLOCK: 1000 });
+    assert.deepEqual(stream.messages.map((m) => m.id), [id]);
+    assert.equal(await r.xAck(k, "g", id), 1);
   });
   await check(l, "hashes", async () => {
     const k = key("h");
@@ -128,10 +206,10 @@ async function nodeRedis(RESP) {
   });
   await check(l, "blocking", async () => {
     const k = key("b");
-    const wait = (await dial()).blPop(k, 10);
+    const two = [(await dial()).blPop(k, 10), (await dial()).blPop(k, 10)];
     await sleep(100);
-    await r.rPush(k, "x");
-    assert.equal((await wait).element, "x");
+    await r.rPush(k, ["1", "2"]);
+    assert.deepEqual((await Promise.all(two)).map((e) => e.element).sort(), ["1", "2"]);
   });
   await check(l, "pubsub", async () => {
     const sub = await dial();
@@ -139,8 +217,11 @@ async function nodeRedis(RESP) {
     let heard;
     const got = new Promise((done) => (heard = done));
     await sub.subscribe(channel, heard);
+    let pattern;
+    const matched = new Promise((done) => (pattern = done));
+    await sub.pSubscribe(channel.slice(0, 8) + "*", pattern);
     await r.publish(channel, "hello");
-    assert.equal(await got, "hello");
+    assert.deepEqual([await got, await matched], ["hello", "hello"]);
     let sharded;
     const other = new Promise((done) => (sharded = done));
     await sub.sSubscribe(channel, sharded);
@@ -199,5 +280,10 @@ async function bullmq() {
 await ioredis();
 await nodeRedis(2);
 await nodeRedis(3);
+for (const [name, at] of [["1", one], ["3", several]]) {
+  await ioredisCluster(name, at);
+  await nodeRedisCluster(2, name, at);
+  await nodeRedisCluster(3, name, at);
+}
 await bullmq();
 process.exit(failed ? 1 : 0);

@@ -1,23 +1,29 @@
-"""redis-py, sync and asyncio, in RESP2 and RESP3: one line for each check."""
+"""redis-py, sync, asyncio and its cluster client, in RESP2 and RESP3, and Celery:
+one line for each check."""
 
 import asyncio
+import collections
+import logging
 import sys
 import threading
 import time
 import uuid
 
+import celery
+import celery.contrib.testing.worker
 import redis
 import redis.asyncio
 
-host, port, layout = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+layout, plain, one, several = sys.argv[1:5]
+host, port = plain.split(":")
 failed = False
 
 
-def report(library, check, error):
+def report(library, check, error, version=redis.__version__):
     global failed
     failed = failed or error is not None
     text = "" if error is None else f" {type(error).__name__}: {error}".replace("\n", " ")
-    print(f"{'ok' if error is None else 'FAIL'} {library} {redis.__version__} {layout} {check}{text}", flush=True)
+    print(f"{'ok' if error is None else 'FAIL'} {library} {version} {layout} {check}{text}", flush=True)
 
 
 def same(got, want):
@@ -140,6 +146,41 @@ class Sync:
         same(self.r.get(key("nothing")), None)
 
 
+class Cluster(Sync):
+    """What a client that speaks only to a cluster does."""
+
+    def __init__(self, protocol, name, at):
+        self.library = f"redis-py-cluster-{name}/RESP{protocol}"
+        host, port = at.split(":")
+        self.dial = lambda **more: redis.RedisCluster(host=host, port=int(port), protocol=protocol, decode_responses=True, **more)
+        self.r = self.dial()
+
+    def check_handshake(self):
+        assert self.r.ping()
+        same(self.r.cluster_keyslot("a"), 15495)
+
+    def check_pipeline(self):
+        keys = [key("p") for _ in range(200)]
+        with self.r.pipeline() as p:
+            for i, k in enumerate(keys):
+                p.set(k, i)
+            for k in keys:
+                p.get(k)
+            same(p.execute()[200:], [str(i) for i in range(200)])
+        same(self.r.mget_nonatomic(keys), [str(i) for i in range(200)])
+
+    def check_transaction(self):
+        k = key("{t}")
+        with self.r.pipeline(transaction=True) as p:
+            p.watch(k)
+            p.multi()
+            p.incr(k)
+            p.incr(k)
+            same(p.execute(), [1, 2])
+
+    check_lock = None  # it is the same class
+
+
 class Async:
     def __init__(self, protocol):
         self.library = f"redis-py-asyncio/RESP{protocol}"
@@ -182,23 +223,60 @@ class Async:
                 same((await p.get_message(timeout=5))["data"], "hello")
 
 
-def checks(of):
-    return sorted(name for name in dir(of) if name.startswith("check_"))
+def check_all(kind, *of):
+    try:
+        library = kind(*of)
+    except Exception as e:
+        report(kind.__name__, "connect", e)
+        return
+    for name in sorted(name for name in dir(library) if name.startswith("check_")):
+        check = getattr(library, name)
+        if check is None:
+            continue
+        try:
+            done = check()
+            if asyncio.iscoroutine(done):
+                asyncio.run(asyncio.wait_for(done, 30))
+            report(library.library, name[6:], None)
+        except Exception as e:
+            report(library.library, name[6:], e)
+
+
+def check_jobs():
+    """Celery: its broker's keys live together by their prefix."""
+    url = f"redis://{plain}/0"
+    app = celery.Celery("compat", broker=url, backend=url)
+    queue = key("queue")
+    app.conf.update(
+        broker_transport_options={"global_keyprefix": "{celery}:"},
+        result_backend_transport_options={"global_keyprefix": "{celery}:"},
+        task_default_queue=queue,
+        worker_hijack_root_logger=False,
+    )
+    done, lock = collections.Counter(), threading.Lock()
+
+    @app.task
+    def job(n):
+        with lock:
+            done[n] += 1
+        return n
+
+    with celery.contrib.testing.worker.start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, loglevel="CRITICAL"):
+        results = [job.delay(n) for n in range(1000)]
+        same([r.get(timeout=60) for r in results], list(range(1000)))
+        time.sleep(0.2)
+    same(sorted(done.items()), [(n, 1) for n in range(1000)])
 
 
 for protocol in (2, 3):
-    for kind in (Sync, Async):
-        try:
-            one = kind(protocol)
-        except Exception as e:
-            report(kind.__name__, "connect", e)
-            continue
-        for name in checks(one):
-            try:
-                done = getattr(one, name)()
-                if asyncio.iscoroutine(done):
-                    asyncio.run(asyncio.wait_for(done, 30))
-                report(one.library, name[6:], None)
-            except Exception as e:
-                report(one.library, name[6:], e)
+    check_all(Sync, protocol)
+    check_all(Async, protocol)
+    check_all(Cluster, protocol, "1", one)
+    check_all(Cluster, protocol, "3", several)
+logging.disable(logging.CRITICAL)
+try:
+    check_jobs()
+    report("celery", "1,000 jobs, none lost or doubled", None, celery.__version__)
+except Exception as e:
+    report("celery", "1,000 jobs, none lost or doubled", e, celery.__version__)
 sys.exit(failed)

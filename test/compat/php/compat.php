@@ -1,0 +1,169 @@
+<?php
+// phpredis and its cluster client: one line for each check.
+
+[, $layout, $plain, $one, $several] = $argv;
+[$host, $port] = explode(':', $plain);
+$failed = false;
+
+function check(string $library, string $name, callable $run): void
+{
+    global $layout, $failed;
+    $line = "$library " . phpversion('redis') . " $layout $name";
+    try {
+        $run();
+        echo "ok $line\n";
+    } catch (Throwable $e) {
+        $failed = true;
+        echo "FAIL $line " . str_replace("\n", ' ', get_class($e) . ' ' . $e->getMessage()) . "\n";
+    }
+}
+
+function same(mixed $got, mixed $want): void
+{
+    if ($got !== $want) {
+        throw new Exception('got ' . json_encode($got) . ', want ' . json_encode($want));
+    }
+}
+
+function key_of(string $name): string
+{
+    return $name . ':' . bin2hex(random_bytes(8));
+}
+
+// apart runs in another process what waits while this one goes on; it returns how
+// to wait for what that has returned, or has said before it returned.
+function apart(callable $run): callable
+{
+    [$here, $there] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
+    if (pcntl_fork() === 0) {
+        $say = function (mixed $result) use ($there) {
+            fwrite($there, json_encode($result));
+            posix_kill(getmypid(), SIGKILL); // nothing of the parent's is to be closed
+        };
+        $say($run($say));
+    }
+    fclose($there);
+    return function () use ($here) {
+        $got = json_decode(stream_get_contents($here), true);
+        pcntl_wait($status);
+        return $got;
+    };
+}
+
+// What phpredis does, be it a client of one server or of a cluster.
+function checks(string $l, Redis|RedisCluster $r, callable $dial): void
+{
+    check($l, 'transaction', function () use ($r) {
+        $k = key_of('t');
+        $r->watch($k);
+        same($r->multi()->incr($k)->incr($k)->exec(), [1, 2]);
+    });
+    check($l, 'scripts', function () use ($r) {
+        $script = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
+        $k = key_of('s');
+        same($r->eval($script, [$k, 5], 1), 5);
+        same($r->evalSha(sha1($script), [$k, 5], 1), 10);
+    });
+    check($l, 'blocking', function () use ($r, $dial) {
+        $k = key_of('b');
+        $wait = [];
+        foreach ([1, 2] as $_) {
+            $wait[] = apart(fn () => $dial()->blPop([$k], 10)[1]);
+        }
+        usleep(200_000);
+        $r->rPush($k, '1', '2');
+        $got = [$wait[0](), $wait[1]()];
+        sort($got);
+        same($got, ['1', '2']);
+    });
+    check($l, 'pubsub', function () use ($r, $dial) {
+        $channel = key_of('c');
+        $wait = apart(fn ($say) => $dial()->psubscribe(
+            [substr($channel, 0, 8) . '*'],
+            fn ($c, $pattern, $channel, $message) => $say($message),
+        ));
+        for ($i = 0; $r instanceof Redis ? $r->publish($channel, 'hello') === 0 : $i < 10; $i++) {
+            usleep(50_000);
+            $r instanceof Redis || $r->publish($channel, 'hello');
+        }
+        same($wait(), 'hello');
+    });
+    check($l, 'streams', function () use ($r) {
+        $k = key_of('st');
+        $r->xGroup('CREATE', $k, 'g', '0', true);
+        $id = $r->xAdd($k, '*', ['n' => '1']);
+        same($r->xReadGroup('g', 'c', [$k => '>'], 1, 1000), [$k => [$id => ['n' => '1']]]);
+        same($r->xAck($k, 'g', [$id]), 1);
+    });
+    check($l, 'types', function () use ($r) {
+        $k = key_of('h');
+        $r->hMSet($k, ['a' => '1', 'b' => '2']);
+        same($r->hGetAll($k), ['a' => '1', 'b' => '2']);
+        $r->zAdd("{$k}z", 1.5, 'x');
+        same($r->zScore("{$k}z", 'x'), 1.5);
+        same($r->get(key_of('nothing')), false);
+    });
+}
+
+$dial = function () use ($host, $port) {
+    $r = new Redis();
+    $r->connect($host, (int) $port, 10);
+    return $r;
+};
+$r = $dial();
+check('phpredis', 'handshake', function () use ($r) {
+    $r->client('setname', 'app');
+    same($r->client('getname'), 'app');
+});
+check('phpredis', 'pipeline', function () use ($r) {
+    $keys = array_map(fn () => key_of('p'), range(0, 199));
+    $p = $r->pipeline();
+    foreach ($keys as $i => $k) {
+        $p->set($k, $i);
+    }
+    foreach ($keys as $k) {
+        $p->get($k);
+    }
+    $want = array_map('strval', range(0, 199));
+    same(array_slice($p->exec(), 200), $want);
+    same($r->mGet($keys), $want);
+    same($r->del($keys), 200);
+});
+checks('phpredis', $r, $dial);
+check('phpredis', 'retries', function () use ($dial) {
+    $k = key_of('t');
+    $wait = [];
+    foreach ([1, 2, 3] as $_) {
+        $wait[] = apart(function () use ($dial, $k) {
+            $c = $dial();
+            for ($done = 0; $done < 20;) {
+                $c->watch($k);
+                $n = (int) $c->get($k);
+                $done += $c->multi()->set($k, $n + 1)->exec() === false ? 0 : 1;
+            }
+            return $done;
+        });
+    }
+    foreach ($wait as $w) {
+        same($w(), 20);
+    }
+    same($dial()->get($k), '60');
+});
+check('phpredis', 'scan', function () use ($r) {
+    $prefix = key_of('scan');
+    for ($i = 0; $i < 200; $i++) {
+        $r->set("$prefix:$i", 'x');
+    }
+    $r->setOption(Redis::OPT_SCAN, Redis::SCAN_RETRY);
+    $seen = [];
+    $cursor = null;
+    while ($keys = $r->scan($cursor, "$prefix*", 50)) {
+        $seen += array_flip($keys);
+    }
+    same(count($seen), 200);
+});
+foreach (['1' => $one, '3' => $several] as $name => $at) {
+    $dial = fn () => new RedisCluster(null, [$at], 10, 10);
+    checks("phpredis-cluster-$name", $dial(), $dial);
+}
+exit($failed ? 1 : 0);

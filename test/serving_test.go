@@ -129,30 +129,6 @@ func TestUnixSocket(t *testing.T) {
 	exercise(t, k.Addr)
 }
 
-// TestNodesByNameAndPassword: host names, IPv6, a password and an ACL user.
-func TestNodesByNameAndPassword(t *testing.T) {
-	node := redistest.Start(t, "--requirepass", "secret", "--bind", "127.0.0.1", "::1")
-	admin := redistest.Dial(t, node.Addr)
-	admin.MustDo("AUTH", "secret")
-	admin.MustDo("ACL", "SETUSER", "app", "on", ">apppw", "~*", "&*", "+@all")
-	for name, yaml := range map[string]string{
-		"password": fmt.Sprintf("nodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {password: secret}\n", node.Port),
-		"user":     fmt.Sprintf("nodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {username: app, password: apppw}\n", node.Port),
-		"hostname": fmt.Sprintf("nodes: [{name: a, addr: \"localhost:%d\"}]\nbackend: {password: secret}\n", node.Port),
-		"ipv6":     fmt.Sprintf("nodes: [{name: a, addr: \"[::1]:%d\"}]\nbackend: {password: secret}\n", node.Port),
-	} {
-		t.Run(name, func(t *testing.T) {
-			exercise(t, redistest.Serve(t, "layout: modulo\n"+yaml).Ready().Addr)
-		})
-	}
-	k := redistest.Serve(t, fmt.Sprintf("layout: modulo\nnodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {password: wrong}\n", node.Port))
-	c := k.Dial()
-	redistest.Eventually(t, 10*time.Second, "the client is told why", func() bool {
-		r := c.Do("GET", "x")
-		return strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") && strings.Contains(r.Text, "the node refuses: WRONGPASS") && !strings.Contains(r.Text, "wrong)")
-	})
-}
-
 // TestFunctions: FCALL is pinned to the node of its keys.
 func TestFunctions(t *testing.T) {
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {

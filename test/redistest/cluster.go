@@ -18,11 +18,17 @@ type Cluster struct {
 // NewCluster starts a cluster of masters, each with so many replicas (0 or 1).
 func NewCluster(t testing.TB, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
+	return NewClusterAt(t, "127.0.0.1", masters, replicas, options...)
+}
+
+// NewClusterAt starts a cluster on another address of this machine.
+func NewClusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {
+	t.Helper()
 	c := &Cluster{t: t}
 	options = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
 		"--cluster-replica-validity-factor", "0"}, options...)
 	for range masters * (1 + replicas) {
-		c.Nodes = append(c.Nodes, Start(t, options...))
+		c.Nodes = append(c.Nodes, StartAt(t, host, FreePort(t), options...))
 	}
 	for i, n := range c.Nodes {
 		c.IDs = append(c.IDs, n.Do("CLUSTER", "MYID").Text)
@@ -31,7 +37,7 @@ func NewCluster(t testing.TB, masters, replicas int, options ...string) *Cluster
 			n.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*16384/masters), strconv.Itoa((i+1)*16384/masters-1))
 		}
 		if i > 0 {
-			c.Nodes[0].Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(n.Port), strconv.Itoa(n.bus))
+			c.Nodes[0].Do("CLUSTER", "MEET", host, strconv.Itoa(n.Port), strconv.Itoa(n.bus))
 		}
 	}
 	Eventually(t, 20*time.Second, "every node knows all others", func() bool {
@@ -91,7 +97,7 @@ func (c *Cluster) Failover(replica int) {
 func (c *Cluster) SeedsYAML() string {
 	var addrs []string
 	for _, n := range c.Nodes {
-		addrs = append(addrs, n.Addr)
+		addrs = append(addrs, strconv.Quote(n.Addr))
 	}
 	return fmt.Sprintf("layout: slots\nslots: {seeds: [%s]}\n", strings.Join(addrs, ", "))
 }

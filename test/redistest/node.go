@@ -48,13 +48,19 @@ func (l *lockedBuffer) String() string {
 // "10".
 func Start(t testing.TB, options ...string) *Node {
 	t.Helper()
+	return StartAt(t, "127.0.0.1", FreePort(t), options...)
+}
+
+// StartAt starts a node on another address of this machine.
+func StartAt(t testing.TB, host string, port int, options ...string) *Node {
+	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatal("redis-server is not installed; install it with: apt-get install -y redis-server (Debian) or brew install redis (macOS)")
 	}
-	port, bus := FreePort(t), FreePort(t)
-	n := &Node{t: t, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Port: port, bus: bus}
-	n.args = append([]string{path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(),
+	bus := FreePort(t)
+	n := &Node{t: t, Addr: net.JoinHostPort(host, strconv.Itoa(port)), Port: port, bus: bus}
+	n.args = append([]string{path, "--port", strconv.Itoa(port), "--bind", host, "--save", "", "--dir", t.TempDir(),
 		"--enable-debug-command", "yes", "--cluster-port", strconv.Itoa(bus), "--loglevel", "warning"}, options...)
 	n.Run()
 	t.Cleanup(n.Kill)

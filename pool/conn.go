@@ -1,9 +1,7 @@
 package pool
 
 import (
-	"bytes"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
@@ -328,119 +326,6 @@ func (c *Conn) Connected(now int64) {
 	c.set.nonce++
 	c.nonce = c.set.nonce
 	c.greet(now)
-}
-
-// The steps of the greeting: AUTH, if there is a password, what else the
-// connection is to be, then PING with a word that only this connection knows, so
-// that what comes back is surely the answer to it.
-const (
-	stepAuth = iota
-	stepHello
-	stepRole
-	stepSelect
-	stepPrelude
-	stepPing
-)
-
-// greet sends the next step that is needed.
-func (c *Conn) greet(now int64) {
-	c.greeting, c.greeted = c.greeting[:0], 0
-	for {
-		switch {
-		case c.step == stepAuth && c.set.Password != "" && c.set.Username != "":
-			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Username, c.set.Password)
-		case c.step == stepAuth && c.set.Password != "":
-			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
-		case c.step == stepHello && c.RESP3:
-			c.greeting = resp.AppendCommand(c.greeting, "HELLO", "3")
-		case c.step == stepRole && c.Master:
-			c.greeting = resp.AppendCommand(c.greeting, "ROLE")
-		case c.step == stepSelect && c.DB > 0:
-			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
-		case c.step == stepPrelude && c.Prelude != nil:
-			if c.greeting = append(c.greeting, c.Prelude()...); len(c.greeting) == 0 {
-				c.Fail(now, "what it depends on is not there yet")
-				return
-			}
-		case c.step == stepPing:
-			c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
-		}
-		if len(c.greeting) > 0 {
-			break
-		}
-		c.step++
-	}
-	c.mark()
-}
-
-func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }
-
-func (c *Conn) greetingReply(reply []byte, now int64) {
-	text, isErr := resp.ErrorText(reply)
-	// A node that cannot save says so even to PING; its reads are served.
-	cannotSave := isErr && c.step == stepPing && c.greeted > 0 && bytes.HasPrefix(text, []byte("MISCONF "))
-	if isErr && !cannotSave {
-		c.Fail(now, "the node refuses: "+string(text))
-		return
-	}
-	if c.greeted < len(c.greeting) || len(c.greeting) == 0 {
-		c.violate(now, "the node spoke before it was asked")
-		return
-	}
-	if c.step < stepPing {
-		switch c.step {
-		case stepHello:
-			c.ClientID = clientID(reply)
-		case stepRole:
-			if role := role(reply); role != "master" {
-				c.Fail(now, "the node is no master: its role is "+role)
-				return
-			}
-		}
-		c.step++
-		c.greet(now)
-		return
-	}
-	if b, ok := resp.Bulk(reply); !cannotSave && (!ok || string(b) != c.word()) {
-		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.word(), reply))
-		return
-	}
-	c.greeting = nil
-	c.enter(Ready, now)
-	c.heard = now
-	c.unfenced, c.fencedAt = 0, now
-	c.reason = ""
-	c.mark()
-	if c.Listener != nil {
-		c.Listener.Up(c)
-	}
-	if c.Pushes != nil {
-		c.Pushes.Ready(c)
-	}
-}
-
-// role reads the first element of a reply to ROLE.
-func role(reply []byte) string {
-	if n, rest, ok := resp.Elements(reply); ok && n > 0 {
-		first, _, _ := resp.Split(rest)
-		text, _ := resp.Bulk(first)
-		return string(text)
-	}
-	return "unknown"
-}
-
-// clientID reads the id in a reply to HELLO 3.
-func clientID(reply []byte) (id int64) {
-	n, rest, _ := resp.Elements(reply)
-	for range n / 2 {
-		var name, value []byte
-		name, rest, _ = resp.Split(rest)
-		value, rest, _ = resp.Split(rest)
-		if text, _ := resp.Bulk(name); string(text) == "id" {
-			id, _ = resp.Int(value)
-		}
-	}
-	return id
 }
 
 // Received takes bytes that the node sent. They are not kept.

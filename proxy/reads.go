@@ -8,16 +8,15 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Reads that go to replicas. Three things hold all the same:
+// Reads that go to replicas. Two things hold all the same:
 //
 //   - A client reads its own writes: a key that it has written goes to the master
 //     until the replica is sure to have the write (see lag.go).
 //   - A read does not see a write that the same client has sent after it: the
 //     write waits for the read.
-//   - A client reads of a replica as long as that can be read, so that what it
-//     sees does not go back in time.
 //
-// Transactions, watched keys, scripts and clients that track are the masters'.
+// A client reads from one replica of a master as long as that can be read, so that
+// what it sees of others' writes seldom goes back in time. Transactions, watched keys, scripts and clients that track are the masters'.
 
 // Reads says where commands that only read go.
 type Reads uint8

@@ -154,7 +154,7 @@ func TestFilesAreReadable(t *testing.T) {
 			switch name := d.Name(); name {
 			case "utils", "util", "helpers", "common", "misc", "managers":
 				t.Errorf("%s: a drawer, not a concept", path)
-			case ".git":
+			case ".git", "node_modules", "venv", "target", "deps": // not ours
 				return fs.SkipDir
 			}
 			return nil

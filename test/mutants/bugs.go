@@ -14,7 +14,7 @@ var bugs = []bug{
 		"./pool", "TestUnsolicited",
 	},
 	{
-		"R2: bytes before the greeting's question are taken for its answer", "pool/conn.go",
+		"R2: bytes before the greeting's question are taken for its answer", "pool/greeting.go",
 		"!cannotSave && (!ok || string(b) != c.word())", "!cannotSave && (!ok && string(b) == c.word())",
 		"./pool", "TestGreetingRefused",
 	},
@@ -274,7 +274,7 @@ var bugs = []bug{
 		"./slots/topology", "TestBelieveSentinels",
 	},
 	{
-		"a replica is taken for the master that it was", "pool/conn.go",
+		"a replica is taken for the master that it was", "pool/greeting.go",
 		"role != \"master\" {", "role == \"unknown\" {",
 		"./pool", "TestGreetingAsksForTheRole",
 	},

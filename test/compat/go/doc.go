@@ -1,3 +1,3 @@
-// Command compat drives rueidis, redigo and asynq and prints one line for each
-// check.
+// Command compat drives go-redis, redis-cli, rueidis, redigo and asynq and prints
+// one line for each check.
 package main

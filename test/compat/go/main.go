@@ -14,6 +14,7 @@ import (
 
 	"github.com/gomodule/redigo/redis"
 	"github.com/hibiken/asynq"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 )
 
@@ -34,6 +35,13 @@ func main() {
 	withRueidis(ctx, "rueidis/RESP3", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true})
 	withRueidis(ctx, "rueidis-cluster-1/RESP3", rueidis.ClientOption{InitAddress: os.Args[3:4]})
 	withRueidis(ctx, "rueidis-cluster-3/RESP3", rueidis.ClientOption{InitAddress: os.Args[4:5]})
+	withGoRedis(ctx, "go-redis/RESP2", goredis.NewClient(&goredis.Options{Addr: addr, Protocol: 2, ClientName: "app"}))
+	withGoRedis(ctx, "go-redis/RESP3", goredis.NewClient(&goredis.Options{Addr: addr, Protocol: 3, ClientName: "app"}))
+	withGoRedis(ctx, "go-redis-cluster-1/RESP3", goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: os.Args[3:4], ClientName: "app"}))
+	withGoRedis(ctx, "go-redis-cluster-3/RESP3", goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: os.Args[4:5], ClientName: "app"}))
+	withRedisCLI("redis-cli", addr)
+	withRedisCLI("redis-cli-cluster-1", os.Args[3], "-c")
+	withRedisCLI("redis-cli-cluster-3", os.Args[4], "-c")
 	withRedigo()
 	withAsynq(ctx)
 	if failed {
@@ -53,13 +61,16 @@ func version(module string) string {
 }
 
 func check(library, module, name string, run func() error) {
-	err := run()
+	report(library, version(module), name, run())
+}
+
+func report(library, version, name string, err error) {
 	if err == nil {
-		fmt.Println("ok", library, version(module), layout, name)
+		fmt.Println("ok", library, version, layout, name)
 		return
 	}
 	failed = true
-	fmt.Println("FAIL", library, version(module), layout, name, strings.ReplaceAll(err.Error(), "\n", " "))
+	fmt.Println("FAIL", library, version, layout, name, strings.ReplaceAll(err.Error(), "\n", " "))
 }
 
 func key(name string) string { return fmt.Sprintf("%s:%x", name, rand.Uint64()) }

@@ -70,6 +70,7 @@ func (h *hub) lose(tp *topic) {
 	if tp.heard {
 		tp.heard = false
 		h.unheard++
+		h.audience.changed(h, tp)
 	}
 }
 
@@ -237,6 +238,7 @@ func (h *hub) Down(c *pool.Conn) {
 func (h *hub) confirm(tp *topic, c *pool.Conn) {
 	if tp != nil && tp.pending[c] {
 		if delete(tp.pending, c); len(tp.pending) == 0 {
+			h.audience.changed(h, tp)
 			h.release(tp)
 		}
 	}
@@ -296,6 +298,7 @@ func (h *hub) Said(c *pool.Conn, message []byte) {
 			if !tp.heard {
 				tp.heard = true
 				h.unheard--
+				h.audience.changed(h, tp)
 			}
 			h.confirm(tp, nil)
 		}

@@ -33,7 +33,7 @@ func (a *audience) changed(h *hub, tp *topic) {
 	if a.news[tp.kind] == nil {
 		a.news[tp.kind] = map[string]int{}
 	}
-	a.news[tp.kind][tp.name] = len(tp.subs)
+	a.news[tp.kind][tp.name] = tp.clients()
 }
 
 // tellAudience tells the siblings what has changed.
@@ -75,7 +75,7 @@ func (a *audience) learn(from int, primary string, news [topicKinds]map[string]i
 // clients is how many clients of all workers listen to a topic.
 func (h *hub) clients(kind topicKind, name string) (n int) {
 	if tp := h.topics[kind][name]; tp != nil {
-		n = len(tp.subs)
+		n = tp.clients()
 	}
 	for _, s := range h.audience.siblings {
 		n += s.clients[kind][name]
@@ -86,7 +86,7 @@ func (h *hub) clients(kind topicKind, name string) (n int) {
 // feeds is how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
-	if tp != nil && h.hears(n, tp) {
+	if tp != nil && tp.clients() > 0 && h.hears(n, tp) {
 		count++
 	}
 	if tp == nil {

@@ -67,6 +67,15 @@ type topic struct {
 	quiet   int64 // until when a new home is not believed
 }
 
+// clients is how many a message reaches for sure: none before the feeds have
+// confirmed.
+func (tp *topic) clients() int {
+	if len(tp.pending) > 0 || tp.kind == byShard && !tp.heard {
+		return 0
+	}
+	return len(tp.subs)
+}
+
 // subscriptions are a client's.
 type subscriptions struct {
 	places     [topicKinds]map[string]int // its place among the topic's subs

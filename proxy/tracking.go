@@ -256,16 +256,23 @@ func (w *Worker) untrack(s *Session) {
 
 func (n *node) closeEar() {
 	if n.ear != nil {
-		n.ear.Pushes = nil
+		n.ear.Pushes = noMore{}
 		n.w.doomed = append(n.w.doomed, n.ear)
 		n.ear = nil
 	}
 }
 
+// noMore gets what is pushed until a connection that is given up is closed.
+type noMore struct{}
+
+func (noMore) Pushed(*pool.Conn, []byte) {}
+func (noMore) Ready(*pool.Conn)          {}
+func (noMore) Lost(*pool.Conn)           {}
+
 // close gives the connections up.
 func (t *tracking) close() {
 	for n, c := range t.conns {
-		c.Pushes = nil
+		c.Pushes = noMore{}
 		t.w.doomed = append(t.w.doomed, c)
 		delete(t.conns, n)
 	}

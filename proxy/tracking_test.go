@@ -112,6 +112,21 @@ func TestLostTrackingInvalidatesAll(t *testing.T) {
 	}
 }
 
+// TestPushesForOneWhoLeft: the connections of a client that has left may still be
+// pushed to, until they are closed; their nodes do nothing wrong.
+func TestPushesForOneWhoLeft(t *testing.T) {
+	r, conns := tracker(t)
+	r.w.Gone(r.s)
+	conns[0].Received([]byte(invalidated("x")), r.now)
+	if conns[0].State() != pool.Ready || conns[0].Stats.Violations != 0 {
+		t.Errorf("the connection is %s: %s", conns[0].State(), conns[0].Reason())
+	}
+	r.w.Tick()
+	if conns[0].State() != pool.Closed {
+		t.Errorf("the connection is %s", conns[0].State())
+	}
+}
+
 // TestCachingIsOfOneCommand: whatever that is, unless it is a CLIENT command.
 func TestCachingIsOfOneCommand(t *testing.T) {
 	const pending = "caching-yes"

@@ -251,3 +251,31 @@ func TestShardedPubSub(t *testing.T) {
 		redistest.Eventually(t, 5*time.Second, "no sharded channel is left", func() bool { return len(p.MustDo("PUBSUB", "SHARDCHANNELS").Elems) == 0 })
 	})
 }
+
+// TestPublishCountsWhoHears: whoever PUBLISH counts gets the message, though the
+// nodes have only just been asked for it.
+func TestPublishCountsWhoHears(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
+		from := k.Dial()
+		for i := range 100 {
+			for _, kind := range []struct{ listen, publish, topic, channel string }{
+				{"SUBSCRIBE", "PUBLISH", fmt.Sprint("c", i), fmt.Sprint("c", i)},
+				{"PSUBSCRIBE", "PUBLISH", fmt.Sprint("p", i, "*"), fmt.Sprint("p", i, "x")},
+				{"SSUBSCRIBE", "SPUBLISH", fmt.Sprint("s", i), fmt.Sprint("s", i)},
+			} {
+				c := k.Dial()
+				c.Send(kind.listen, kind.topic)
+				c.Flush()
+				redistest.Eventually(t, 5*time.Second, "somebody hears it", func() bool { return from.MustDo(kind.publish, kind.channel, "hello").Int > 0 })
+				lost := time.AfterFunc(5*time.Second, c.Close) // nobody waits for ever
+				for _, want := range []string{"subscribe", "message"} {
+					if r, err := c.Receive(); err != nil || !strings.HasSuffix(r.Elems[0].Text, want) {
+						t.Fatalf("%s %d: %v %v, want %s", kind.listen, i, r, err, want)
+					}
+				}
+				lost.Stop()
+				c.Close()
+			}
+		}
+	})
+}

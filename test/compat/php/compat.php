@@ -40,7 +40,11 @@ function apart(callable $run): callable
             fwrite($there, json_encode($result));
             posix_kill(getmypid(), SIGKILL); // nothing of the parent's is to be closed
         };
-        $say($run($say));
+        try {
+            $say($run($say));
+        } catch (Throwable $e) {
+            $say($e->getMessage());
+        }
     }
     fclose($there);
     return function () use ($here) {

@@ -13,12 +13,17 @@ MUTANT ?=
 build:
 	go build -o keyway ./cmd/keyway
 
-# One package at a time: some tests measure what keyway takes.
+# The fault tests by themselves: some measure what keyway takes, or load all there
+# is. Those that mostly wait wait together.
+OTHERS = $$(go list ./... | grep -v /test/faults)
+
 test: tools
-	go test -p 1 -timeout 20m ./...
+	go test -timeout 20m $(OTHERS)
+	go test -timeout 20m -parallel 4 ./test/faults
 
 race: tools
-	go test -p 1 -timeout 20m -race -shuffle=on ./...
+	go test -timeout 20m -race -shuffle=on $(OTHERS)
+	go test -timeout 20m -race -shuffle=on -parallel 4 ./test/faults
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }

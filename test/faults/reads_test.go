@@ -69,6 +69,7 @@ func readsFrom(t *testing.T, k *redistest.Keyway, replicas int) {
 // TestReplicaReads counts on the nodes where reads go, of clients that read what
 // others write.
 func TestReplicaReads(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for name, sh := range readLayouts(t) {
 		k := redistest.Serve(t, sh.yaml+"reads: prefer-replica\nthreads: 2\n")
 		readsFrom(t, k, len(sh.replicas))
@@ -169,6 +170,7 @@ func TestReplicaReadsUnderFaults(t *testing.T) {
 // up, and one that loads its data set, are not read from. Until then it can be
 // seen who reads where.
 func TestReplicaBehind(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	var mended atomic.Bool
 	link := redistest.NewFaults(t, master.Addr, func(int) redistest.Plan {

@@ -14,15 +14,15 @@ build:
 	go build -o keyway ./cmd/keyway
 
 # The fault tests by themselves: some measure what keyway takes, or load all there
-# is. Those that mostly wait wait together.
+# is. Those that mostly wait, for nodes or clients, do so four at a time.
 OTHERS = $$(go list ./... | grep -v /test/faults)
 
 test: tools
-	go test -timeout 20m $(OTHERS)
+	go test -timeout 20m -parallel 4 $(OTHERS)
 	go test -timeout 20m -parallel 4 ./test/faults
 
 race: tools
-	go test -timeout 20m -race -shuffle=on $(OTHERS)
+	go test -timeout 20m -race -shuffle=on -parallel 4 $(OTHERS)
 	go test -timeout 20m -race -shuffle=on -parallel 4 ./test/faults
 
 lint:

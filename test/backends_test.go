@@ -90,6 +90,7 @@ func TestClusterByIPv6AndUser(t *testing.T) {
 
 // TestSentinelsWithPasswords: the sentinels have one, and the nodes a user.
 func TestSentinelsWithPasswords(t *testing.T) {
+	t.Parallel()
 	w := redistest.NewWatched(t, "east")
 	yaml := "layout: ring\n" + strings.ReplaceAll(w.NodesYAML(), "master: east", "master: east, password: sentinelpw") + "backend: {username: app, password: apppw}\n"
 	asked := redistest.Dial(t, w.Sentinels[0].Addr)
@@ -117,6 +118,7 @@ func TestSentinelsWithPasswords(t *testing.T) {
 
 // TestRestartedNodesHaveNoScripts: a client of EVALSHA does not notice.
 func TestRestartedNodesHaveNoScripts(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		keys := apart(t, k, nodes)

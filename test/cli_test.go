@@ -125,6 +125,7 @@ func get(t *testing.T, url string) string {
 }
 
 func TestCheckAndRoute(t *testing.T) {
+	t.Parallel()
 	binary := redistest.Build(t)
 	nodes := redistest.Three(t)
 	for name, yaml := range redistest.Layouts(nodes) {

@@ -161,6 +161,7 @@ func TestScriptsThatLie(t *testing.T) {
 }
 
 func TestScanMissesNoKey(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		want := map[string]bool{}

@@ -129,6 +129,7 @@ func canonical(command, reply string) string {
 // in RESP2 and RESP3, some of them in a transaction, answered by keyway and by a
 // Redis of its own: byte for byte the same.
 func TestLikeRedis(t *testing.T) {
+	t.Parallel()
 	each := underRace(200, 20) // of each type in each protocol on each of five layouts: 2,000 of each type
 	var all []string
 	templates := map[string][]string{}

@@ -15,6 +15,7 @@ import (
 // the line layout: differs, and finds each on exactly the node that keyway
 // route names, and nowhere else.
 func TestPlacement(t *testing.T) {
+	t.Parallel()
 	binary := redistest.Build(t)
 	nodes := redistest.Three(t)
 	keys := someKeys(underRace(100_000, 10_000))
@@ -109,6 +110,7 @@ func underRace(usual, less int) int {
 
 // TestRedisBenchmark runs redis-benchmark's whole default list on every layout.
 func TestRedisBenchmark(t *testing.T) {
+	t.Parallel()
 	path, err := exec.LookPath("redis-benchmark")
 	if err != nil {
 		t.Fatal("redis-benchmark is not installed; install it with: apt-get install -y redis-tools")

@@ -255,6 +255,7 @@ func TestShardedPubSub(t *testing.T) {
 // TestPublishCountsWhoHears: whoever PUBLISH counts gets the message, though the
 // nodes have only just been asked for it.
 func TestPublishCountsWhoHears(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
 		from := k.Dial()
 		for i := range 100 {

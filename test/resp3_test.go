@@ -34,6 +34,7 @@ func sameAnswers(t *testing.T, addr, oracle string, script []string, text string
 // TestProtocolLikeRedis compares what clients of either version of the protocol
 // are told, around the change from one to the other, with what Redis tells.
 func TestProtocolLikeRedis(t *testing.T) {
+	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)
 	scripts := [][]string{
 		{"HELLO 3"}, {"HELLO 2"}, {"HELLO"}, {"HELLO 3", "HELLO"}, {"HELLO 4"}, {"HELLO x"}, {"HELLO 3 SETNAME me", "CLIENT GETNAME"}, {"HELLO 3 AUTH default x", "PING"},

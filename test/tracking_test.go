@@ -224,6 +224,7 @@ func TestTrackingRedirect(t *testing.T) {
 // TestTrackingLikeRedis compares what CLIENT TRACKING and its like are answered
 // with Redis's answers.
 func TestTrackingLikeRedis(t *testing.T) {
+	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)
 	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 	for _, script := range [][]string{

@@ -11,6 +11,7 @@ import (
 // TestTransactionsLikeRedis has two clients send random sequences around MULTI,
 // WATCH and EXEC, to keyway and to a Redis of its own: every reply is the same.
 func TestTransactionsLikeRedis(t *testing.T) {
+	t.Parallel()
 	sequences := underRace(500, 50) // on each of five layouts
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
 		oracle := redistest.Start(t)

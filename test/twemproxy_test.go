@@ -17,6 +17,7 @@ import (
 // distribution through the real twemproxy and finds each on the node where
 // keyway would put it, with the same names, weights, hash and hash tag.
 func TestPlacementEqualsTwemproxy(t *testing.T) {
+	t.Parallel()
 	path, err := exec.LookPath("nutcracker")
 	if err != nil {
 		t.Fatal("twemproxy is not installed; install it with: apt-get install -y nutcracker (Debian) or brew install twemproxy (macOS)")

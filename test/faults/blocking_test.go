@@ -19,6 +19,7 @@ import (
 // or is still there, or is accounted for; nobody waits longer than he said; and
 // no connection is left over.
 func TestP8Blocking(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, durable...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 1s}\n").Ready()
 	const queues = 12

@@ -192,6 +192,7 @@ func TestN2FrozenNode(t *testing.T) {
 // and has another master change places with its replica: the topology is
 // learned from the other nodes without delay.
 func TestN2FrozenSeed(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1)
 	seed := c.Nodes[3] // a replica: the cluster goes on without it
 	k := redistest.Serve(t, "layout: slots\nslots: {seeds: ["+seed.Addr+"]}\n").Ready()

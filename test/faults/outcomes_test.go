@@ -76,6 +76,7 @@ func TestP3KillKeyway(t *testing.T) {
 // TestN5FrozenKeyway stops keyway for longer than every deadline, with
 // pipelines in flight.
 func TestN5FrozenKeyway(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 500ms}\n")
 	l := (&load{addr: p.Addr, clients: 50, depth: 64}).start(t)

@@ -19,6 +19,7 @@ import (
 // arrives, and other clients do not notice. Half of it is sharded; the cluster's
 // slots move, and a replica takes over.
 func TestD8PubSub(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []string{"ring", "cluster"} {
 		t.Run(layout, func(t *testing.T) {
 			var nodes []*redistest.Node

@@ -69,7 +69,7 @@ func readsFrom(t *testing.T, k *redistest.Keyway, replicas int) {
 // TestReplicaReads counts on the nodes where reads go, of clients that read what
 // others write.
 func TestReplicaReads(t *testing.T) {
-	t.Parallel() // it waits, mostly
+	t.Parallel()
 	for name, sh := range readLayouts(t) {
 		k := redistest.Serve(t, sh.yaml+"reads: prefer-replica\nthreads: 2\n")
 		readsFrom(t, k, len(sh.replicas))
@@ -132,6 +132,7 @@ func TestReplicaReads(t *testing.T) {
 // TestReplicaReadsUnderFaults: whatever happens to replicas and slots, a client
 // reads what it has written itself, and sees no error.
 func TestReplicaReadsUnderFaults(t *testing.T) {
+	t.Parallel()
 	for _, reads := range []string{"prefer-replica", "nearest"}[:scale(1, 2)] {
 		c := redistest.NewCluster(t, 3, 1)
 		k := redistest.Serve(t, c.SeedsYAML()+"reads: "+reads+"\nreplicas: {max_lag: 1s}\n")
@@ -170,7 +171,7 @@ func TestReplicaReadsUnderFaults(t *testing.T) {
 // up, and one that loads its data set, are not read from. Until then it can be
 // seen who reads where.
 func TestReplicaBehind(t *testing.T) {
-	t.Parallel() // it waits, mostly
+	t.Parallel()
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	var mended atomic.Bool
 	link := redistest.NewFaults(t, master.Addr, func(int) redistest.Plan {

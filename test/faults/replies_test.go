@@ -93,6 +93,7 @@ func cut(t *testing.T, n *redistest.Node) {
 // TestD2LateReplies holds replies back for one and a half request timeouts:
 // each such request gets one error, and its reply reaches nobody.
 func TestD2LateReplies(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	var mu sync.Mutex
 	rng := rand.New(rand.NewPCG(2, 2))

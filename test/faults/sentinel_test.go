@@ -17,7 +17,7 @@ import (
 // since, though the old master comes back as a master that takes writes; nobody
 // gets a foreign reply. Then a switch on request, and sentinels that die.
 func TestSentinelFailover(t *testing.T) {
-	t.Parallel() // it waits for sentinels, mostly
+	t.Parallel()
 	soon := time.Second
 	if redistest.Race {
 		soon *= 5 // nothing is as fast
@@ -136,7 +136,7 @@ range: {default: b, rules: [{from: k1, to: k5, node: a}]}`} {
 // TestNoMasterWithoutSentinels: as long as no sentinel tells where a master is,
 // clients are told so; keyway serves once one does.
 func TestNoMasterWithoutSentinels(t *testing.T) {
-	t.Parallel() // it waits for sentinels, mostly
+	t.Parallel()
 	w := redistest.NewWatched(t, "east")
 	for _, s := range w.Sentinels {
 		s.Kill()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,7 +68,7 @@ func ready(ctx context.Context, b Backend) error {
 			}
 			masters++
 			if !n.Up {
-				return fmt.Errorf("node %s (%s) cannot be reached: %s", n.Name, n.Addr, n.Reason)
+				return fmt.Errorf("node %s cannot be reached: %s", strings.TrimSpace(n.Name+" "+n.Addr), n.Reason)
 			}
 		}
 		if masters == 0 {

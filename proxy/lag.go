@@ -116,15 +116,15 @@ func (n *node) look() {
 			n.rtt += (took - n.rtt) / 8
 		}
 		stream := infoField(text, "master_replid")
-		if n.master == nil {
+		switch role := infoField(text, "role"); {
+		case n.master == nil && role == "master":
 			if bytes, err := strconv.ParseInt(infoField(text, "master_repl_offset"), 10, 64); err == nil {
 				n.passed(offset{asked, stream, bytes})
 			}
-			return
-		}
-		// While the link is down it may be about to begin anew, with nothing.
-		if bytes, err := strconv.ParseInt(infoField(text, "slave_repl_offset"), 10, 64); err == nil && infoField(text, "master_link_status") == "up" {
-			n.reached(stream, bytes)
+		case n.master != nil && role == "slave" && infoField(text, "master_link_status") == "up": // else it may be about to begin anew, with nothing
+			if bytes, err := strconv.ParseInt(infoField(text, "slave_repl_offset"), 10, 64); err == nil {
+				n.reached(stream, bytes)
+			}
 		}
 	}, "INFO", "replication")
 }

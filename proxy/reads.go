@@ -216,7 +216,10 @@ type ownWrites struct {
 	all  write            // of what is not told by keys
 	open []openWrite      // that are not answered, in the order they were sent
 	done int              // how many at the front of open are
+	room int              // so many keys before those are looked for that replicas have by now
 }
+
+func newOwnWrites() *ownWrites { return &ownWrites{keys: map[uint64]write{}, room: minOwn} }
 
 type write struct {
 	open int   // that are not answered
@@ -230,6 +233,7 @@ type openWrite struct {
 
 const (
 	underWay  = math.MaxInt64
+	minOwn    = 64
 	maxOwn    = 4096 // keys that are kept apart
 	maxPerOne = 64   // of one command
 )
@@ -285,7 +289,7 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 	}
 	t := s.troubled()
 	if t.own == nil {
-		t.own = &ownWrites{keys: map[uint64]write{}}
+		t.own = newOwnWrites()
 	}
 	if all {
 		t.own.note(openWrite{seq: s.seq, all: true})
@@ -294,7 +298,7 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 	for _, k := range w.keys {
 		t.own.note(openWrite{key: w.hash(a.Arg(k)), seq: s.seq})
 	}
-	if len(t.own.keys) > maxOwn {
+	if len(t.own.keys) > t.own.room {
 		t.own.forget(w.oldest, w.now)
 	}
 	return true
@@ -365,15 +369,15 @@ func (o *ownWrites) forget(oldest, now int64) {
 			delete(o.keys, k)
 		}
 	}
-	if len(o.keys) <= maxOwn/2 {
-		return
-	}
-	for k, wr := range o.keys {
-		if wr.open == 0 {
-			o.all.at = now
-			delete(o.keys, k)
+	if len(o.keys) > maxOwn/2 {
+		for k, wr := range o.keys {
+			if wr.open == 0 {
+				o.all.at = now
+				delete(o.keys, k)
+			}
 		}
 	}
+	o.room = max(2*len(o.keys), minOwn)
 }
 
 // readScopes are READONLY and READWRITE, where not everything is read from masters.
@@ -400,6 +404,6 @@ func (w *Worker) letReadElsewhere(s *Session) {
 		return
 	}
 	t := s.troubled()
-	t.own = &ownWrites{keys: map[uint64]write{}}
+	t.own = newOwnWrites()
 	t.own.note(openWrite{seq: s.seq, all: true})
 }

@@ -143,6 +143,27 @@ func TestReadsOwnWrites(t *testing.T) {
 	r.wants(r.replica(), cmd("GET", onA), "$1\r\n2\r\n")
 }
 
+// TestOwnWritesAreBounded: what a client has written is known by few keys or many,
+// never by more than a bound, and read from the master all the same.
+func TestOwnWritesAreBounded(t *testing.T) {
+	r := readRig(t, Options{Reads: PreferReplica, MaxLag: 10 * time.Second}, false)
+	most := 0
+	for i := range 3 * maxOwn {
+		r.feed(cmd("SET", fmt.Sprint("{b}", i), "1"))
+		r.sent(0)
+		r.node(0, "+OK\r\n")
+		r.got()
+		most = max(most, len(r.s.own.keys))
+	}
+	if most > maxOwn+1 {
+		t.Errorf("%d keys are kept", most)
+	}
+	r.wants(0, cmd("GET", "{b}0"), "$1\r\n1\r\n")
+	r.wants(0, cmd("GET", "{b}5000"), "$1\r\n1\r\n")
+	r.inStep(0)
+	r.wants(r.replica(), cmd("GET", "{b}0"), "$1\r\n1\r\n")
+}
+
 // TestWritesWaitForReads: a read must not see what was written after it.
 func TestWritesWaitForReads(t *testing.T) {
 	r := readRig(t, Options{Reads: PreferReplica, MaxLag: time.Second}, false)

@@ -120,28 +120,6 @@ func clusterKeySlot(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(slots.Of(a.Arg(2)))))
 }
 
-// keysInSlot has a cluster's node answer that owns the slot.
-func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	slot, ok := resp.ParseInt(a.Arg(2))
-	switch {
-	case !ok || slot < 0 || slot >= slots.Count:
-		return w.answerError(s, cmd, "ERR Invalid slot") // cluster.c
-	case !w.table.Clustered():
-		return w.answerError(s, cmd, named(errNoSlots, cmd))
-	}
-	n := w.ownerOf(int32(slot))
-	if n == nil {
-		return w.answerError(s, cmd, errSlotUnbound)
-	}
-	if n.conn(s).Full() {
-		return w.stall(s)
-	}
-	r := w.newRequest(s, cmd)
-	r.call.group = -1
-	w.send(s, &r.call, n, a.Frame())
-	return true
-}
-
 // mode is what clients are told that they speak to.
 func (w *Worker) mode() string {
 	if w.o.Cluster != nil {

@@ -40,7 +40,6 @@ const (
 	errTimeoutNeg  = "ERR timeout is negative"                                                                                                                                                                                       // timeout.c
 
 	errNoCluster = "ERR This instance has cluster support disabled" // cluster.c; what clients look for to know that they speak to one Redis
-	errNoSlots   = "ERR keyway: '%s' needs the layout slots with seeds; in this one nodes keep no keys by slot"
 	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -112,8 +113,13 @@ func (q *sequence) command(templates []string) []string {
 	return args
 }
 
+// moments are when a key ends that was to live for so long from the moment of the
+// command on, which is not the same at both servers.
+var moments = regexp.MustCompile(`:(1[789]\d{8}(\d{3})?|100000|99999)\r\n`)
+
 // canonical puts what comes in any order into one.
 func canonical(command, reply string) string {
+	reply = moments.ReplaceAllString(reply, ":moment\r\n")
 	if command == "DUMP" {
 		reply, _, _ = strings.Cut(reply, "\r\n") // its length
 	}

@@ -315,20 +315,30 @@ func (s *Session) readsAny(w *Worker, a command.Args, all bool) bool {
 		hash := w.hash(key)
 		group, _ := w.table.Place(key)
 		for r := s.line.head; r != nil; r = r.next {
-			if r.merge == nil {
-				if c := &r.call; c.replica && c.group == group && (c.read.keys > 1 || c.read.key == hash) {
-					return true
-				}
-				continue
-			}
-			for i := range r.merge.parts {
-				if c := r.merge.calls[i]; c.replica && c.group == group && (c.read.keys > 1 || c.read.key == hash) {
-					return true
-				}
+			if r.readsFromReplica(group, hash) {
+				return true
 			}
 		}
 	}
 	return false
+}
+
+// readsFromReplica tells whether a call of the request may be reading the key at a
+// replica.
+func (r *request) readsFromReplica(group int32, hash uint64) bool {
+	if r.merge == nil {
+		return r.call.mayRead(group, hash)
+	}
+	for i := range r.merge.parts {
+		if r.merge.calls[i].mayRead(group, hash) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *call) mayRead(group int32, hash uint64) bool {
+	return c.replica && c.group == group && (c.read.keys > 1 || c.read.key == hash)
 }
 
 func (o *ownWrites) note(wr openWrite) {

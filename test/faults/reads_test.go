@@ -86,8 +86,12 @@ func TestReplicaReads(t *testing.T) {
 			}
 			return at
 		}
-		redistest.Eventually(t, 10*time.Second, "the keys are there to be read", func() bool {
-			return seed.MustDo("GET", "k499").Text == "0" && k.Snapshot()[0].Nodes != nil
+		redistest.Eventually(t, 10*time.Second, "the replicas have all keys", func() bool {
+			keys := 0
+			for _, n := range sh.replicas {
+				keys += int(n.Do("DBSIZE").Int)
+			}
+			return keys == 500
 		})
 		before = count()
 		var wg sync.WaitGroup
@@ -193,12 +197,18 @@ func TestReplicaBehind(t *testing.T) {
 	patient := redistest.Serve(t, yaml+"reads: replica\nreplicas: {max_lag: 0}\n")
 	readsFrom(t, k, 1)
 	readsFrom(t, patient, 1)
+	asked := redistest.Serve(t, yaml+"reads: prefer-replica\nreplicas: {max_lag: 0, opt_in: true}\n")
+	readsFrom(t, asked, 1)
 	master.Do("SET", "k", "old")
 	reader := k.Dial()
 	redistest.Eventually(t, 10*time.Second, "the replica has the key", func() bool { return reader.MustDo("GET", "k").Text == "old" })
 	master.Do("SET", "big", strings.Repeat("x", 100_000)) // stops the link
 	master.Do("SET", "k", "new")
-	reader.Expect("old", "GET", "k") // from the replica, within the bound
+	reader.Expect("old", "GET", "k")       // from the replica, within the bound
+	asked.Dial().Expect("new", "GET", "k") // it has not said READONLY
+	opted := asked.Dial()
+	opted.Expect("OK", "READONLY")
+	opted.Expect("old", "GET", "k")
 	watching := k.Dial()
 	watching.Expect("old", "GET", "k")
 	watching.Expect("OK", "WATCH", "k")

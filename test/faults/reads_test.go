@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	operators "github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -237,6 +239,13 @@ func TestReplicaBehind(t *testing.T) {
 		t.Errorf("%d reads reached a replica that is behind", n)
 	}
 	patient.Dial().Expect("old", "GET", "k") // as it was asked for
+	metrics := httptest.NewRecorder()
+	operators.Handler(patient.Server, "test").ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{`keyway_reads_total{from="replica"} 1`, `keyway_reads_total{from="master"} 0`, `keyway_replica_behind_seconds{addr="` + replica.Addr + `",node="` + replica.Addr + `"} `} {
+		if !strings.Contains(metrics.Body.String(), want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
 
 	mended.Store(true)
 	link.CutAll() // the replica makes a new one

@@ -24,11 +24,15 @@ type monitors struct {
 func (m *monitors) none() bool { return len(m.own) == 0 && m.siblings == 0 }
 
 func monitor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	if !slices.Contains(w.monitors.own, s) {
-		w.monitors.own = append(w.monitors.own, s)
-		w.tellSiblings(func(o *Worker) { o.monitors.siblings++ })
+	if slices.Contains(w.monitors.own, s) {
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	w.monitors.own = append(w.monitors.own, s)
+	return w.haveAll(s, cmd, func(o *Worker) {
+		if o != w {
+			o.monitors.siblings++
+		}
+	})
 }
 
 // stopMonitor is for a client that watches no more.

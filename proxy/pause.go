@@ -31,18 +31,13 @@ func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	case ms < 0:
 		return w.answerError(s, cmd, errTimeoutNeg)
 	}
-	hold := func(o *Worker) {
+	return w.haveAll(s, cmd, func(o *Worker) {
 		o.pause = pause{until: max(o.pause.until, o.now+ms*1e6), all: p.all || o.pause.all && o.pause.until > o.now}
-	}
-	hold(w)
-	w.tellSiblings(hold)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	})
 }
 
 func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	w.pause = pause{}
-	w.tellSiblings(func(o *Worker) { o.pause = pause{} })
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return w.haveAll(s, cmd, func(o *Worker) { o.pause = pause{} })
 }
 
 // mayReplicate are the commands that are no writes and may yet reach replicas

@@ -270,6 +270,39 @@ func TestRedirectStorm(t *testing.T) {
 	}
 }
 
+// TestScriptThatASiblingKnows: a client may name a script that another one has just
+// sent to another worker.
+func TestScriptThatASiblingKnows(t *testing.T) {
+	const body, said = "return 1", "-NOSCRIPT No matching script. Please use EVAL.\r\n"
+	sum := sha1.Sum([]byte(body))
+	sha := hex.EncodeToString(sum[:])
+	for _, known := range []bool{true, false} {
+		r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2})
+		if known {
+			sibling.feed(cmd("EVAL", body, "1", onB))
+		}
+		r.feed(cmd("EVALSHA", sha, "1", onA))
+		r.sent(0)
+		r.node(0, said)
+		if got := r.sent(0); got != cmd("SCRIPT", "EXISTS", sha) {
+			t.Fatalf("sent %q", got)
+		}
+		r.node(0, "*1\r\n:0\r\n")
+		r.asked(sibling)
+		want := said
+		if known {
+			want = ":1\r\n"
+			if got := r.sent(0); got != cmd("EVAL", body, "1", onA) {
+				t.Errorf("sent %q", got)
+			}
+			r.node(0, want)
+		}
+		if got := r.got(); got != want {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
 // TestNoScriptAskedOnce: clients whose EVALSHA found the node without the script
 // share the question whether it is so. Asked after a third client's EVAL had
 // loaded it, a second one's would be answered as if the script itself had said

@@ -137,40 +137,73 @@ func (w *Worker) hasScript(n *node, frame []byte) {
 	n.proven[sha] = true
 }
 
-// onNoScript handles a node that says it lacks a script which it had: somebody
-// has flushed its scripts. A script's own error may say so too, so the node is
-// asked; only if the script is missing indeed, and so cannot have run, it is
-// sent in full.
+// onNoScript handles a node that says it lacks a script: one that somebody has
+// flushed, or that keyway knows and nobody has told the node. A script's own error
+// may say so too, so the node is asked; only if the script is missing indeed, and
+// so cannot have run, it is sent in full.
 func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &w.limits); err != nil || st != resp.Ready || !command.EqualFold(p.Arg(0), c.req.cmd.Name) {
 		return false // it was sent in full
 	}
-	delete(c.node.proven, string(p.Arg(1)))
-	full := bytes.Clone(w.inFull(c.req.cmd, c.node, &p))
-	if full == nil || c.req.sess.sentAfter(c) {
-		// Sent again, it would act after a later command of the same client.
+	sha := string(p.Arg(1))
+	delete(c.node.proven, sha)
+	if w.o.Workers < 2 && w.scripts.body(p.Arg(1)) == nil || c.req.sess.sentAfter(c) {
+		// Nobody knows it; or, sent again, it would act after a later command of
+		// the same client.
 		return false
 	}
-	said := bytes.Clone(reply)
+	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	w.fence(c)
 	c.req.sess.lookInto(c)
-	w.askExists(conn, string(p.Arg(1)), c.deadline, func(exists []byte, ok bool) {
-		if c.req.sess == nil {
-			c.req.parts--
-			w.freeIfDone(c.req)
-			return
-		}
-		c.req.sess.back(c)
+	w.askExists(conn, sha, c.deadline, func(exists []byte, ok bool) {
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
-			w.settle(c, said)
+			w.comeBack(c, reply)
 			return
 		}
-		w.stats.NoScript++
-		c.inFull = true
-		w.transmit(c, c.node, full, c.asking)
+		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })
 	})
 	return true
+}
+
+// comeBack settles a call that was looked into with what the node has said.
+func (w *Worker) comeBack(c *call, reply []byte) {
+	if s := c.req.sess; s != nil {
+		s.back(c)
+	}
+	w.settleFor(c, reply)
+}
+
+// sendInFull sends the script of an EVALSHA that the node lacks, if it is known.
+func (w *Worker) sendInFull(c *call, frame, reply []byte) {
+	var p resp.Parser
+	p.Next(frame, &w.limits)
+	full := w.inFull(c.req.cmd, nil, &p)
+	if full == nil || c.req.sess == nil {
+		w.comeBack(c, reply)
+		return
+	}
+	c.req.sess.back(c)
+	w.stats.NoScript++
+	c.inFull = true
+	w.transmit(c, c.node, full, c.asking)
+}
+
+// findScript calls done when the script is known, if any worker knows it: one may
+// have learned it from a client just now, and be about to tell the others.
+func (w *Worker) findScript(sha string, done func()) {
+	if w.o.Workers < 2 || w.scripts.body([]byte(sha)) != nil {
+		done()
+		return
+	}
+	w.askSiblings(func(o *Worker) any { return o.scripts.body([]byte(sha)) }, func(answers []any) {
+		for _, answer := range answers {
+			if body := answer.([]byte); body != nil {
+				w.scripts.add(body)
+			}
+		}
+		done()
+	})
 }
 
 // lookup is a SCRIPT EXISTS that is under way.

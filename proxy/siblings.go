@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // Ask is something that a worker wants of its siblings, each of which does it on
@@ -27,6 +28,16 @@ func (w *Worker) askAll(s *Session, cmd *command.Command, do func(*Worker) any, 
 	s.inflight++
 	w.askSiblings(do, func(answers []any) { w.settleFor(&r.call, conclude(answers)) })
 	return true
+}
+
+// haveAll has every worker do something, this one at once, and tells the client OK
+// when all have done it: what another client sends after that finds it done,
+// whichever worker it belongs to.
+func (w *Worker) haveAll(s *Session, cmd *command.Command, do func(*Worker)) bool {
+	return w.askAll(s, cmd, func(o *Worker) any {
+		do(o)
+		return nil
+	}, func([]any) []byte { return resp.AppendOK(nil) })
 }
 
 // askSiblings has every worker do something, this one at once, and done look at

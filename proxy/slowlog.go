@@ -128,9 +128,7 @@ func slowLogLen(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 }
 
 func slowLogReset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	w.slowLog.entries = nil
-	w.tellSiblings(func(o *Worker) { o.slowLog.entries = nil })
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return w.haveAll(s, cmd, func(o *Worker) { o.slowLog.entries = nil })
 }
 
 // latencyEvent is the only one that keyway tells of: commands that took long.

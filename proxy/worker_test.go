@@ -59,6 +59,16 @@ func (r *rig) node(node int, reply string) { r.w.nodes[node].conns[0].Received([
 
 func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.w.EndTurn() }
 
+// asked has a sibling do what the worker wants of it, and answer.
+func (r *rig) asked(sibling *rig) {
+	for _, ask := range r.w.EndTurn().Asks {
+		if answer := ask.Do(sibling.w); ask.Token != 0 {
+			defer r.w.Answered(ask.Token, answer)
+		}
+	}
+	r.w.Taken()
+}
+
 // got is what the client is sent.
 func (r *rig) got() string {
 	r.w.EndTurn()

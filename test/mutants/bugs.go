@@ -104,6 +104,16 @@ var bugs = []bug{
 		"./test", "TestScriptsThatLie",
 	},
 	{
+		"C3: a script that a sibling knows is not asked for", "proxy/script.go",
+		"		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })", "		w.sendInFull(c, frame, reply)",
+		"./proxy", "TestScriptThatASiblingKnows",
+	},
+	{
+		"E: OK is said before all workers have done it", "proxy/siblings.go",
+		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})", "	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})\n	q.left = 0\n	done(q.answers)",
+		"./proxy", "TestAllWorkersBeforeOK",
+	},
+	{
 		"C4: a redirect that makes no sense reaches the client", "proxy/redirect.go",
 		"		case odd && unproven:", "		case odd:",
 		"./proxy", "TestRedirectTargets",

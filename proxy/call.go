@@ -13,7 +13,7 @@ type call struct {
 	req      *request
 	node     *node
 	group    int32 // of its keys, -1 for none
-	replica  bool  // it reads from a replica: counted in the session's reading
+	replica  bool  // it reads from a replica, and is in the session's reading
 	part     int32 // of its request
 	deadline int64
 
@@ -25,6 +25,7 @@ type call struct {
 	inFull     bool  // an EVALSHA that was sent as EVAL
 	caching    caching
 	read       replicaRead
+	reads      *call  // the next one in its chain of the session's reading
 	txn        *txn   // of an EXEC: what goes is its block
 	frame      []byte // kept while nothing else keeps it
 	lastErr    []byte // the node's last word, while it waits to be sent again

@@ -109,17 +109,66 @@ type replicaRead struct {
 	since int64  // when the client last wrote any of them, 0 if never
 }
 
-// readAt notes that a call reads from a replica.
+// readings are a client's calls at replicas, so that a write finds those that it
+// must wait for in a pipeline of any length.
+type readings struct {
+	n       int
+	byKey   [64]chain // by the hash of the only key
+	byGroup [16]chain // by the group of several keys
+}
+
+// chain is in the order of the calls, which is about that in which they end.
+type chain struct{ first, last *call }
+
+func (r *readings) chain(c *call) *chain {
+	if c.read.keys > 1 {
+		return r.ofGroup(c.group)
+	}
+	return r.ofKey(c.read.key)
+}
+
+func (r *readings) ofKey(hash uint64) *chain { return &r.byKey[hash%uint64(len(r.byKey))] }
+func (r *readings) ofGroup(group int32) *chain {
+	return &r.byGroup[uint32(group)%uint32(len(r.byGroup))]
+}
+
+// readAt notes that a call, whose group is known, reads from a replica.
 func (s *Session) readAt(c *call, read replicaRead) {
+	t := s.troubled()
+	if t.reading == nil {
+		t.reading = new(readings)
+	}
 	c.replica, c.read = true, read
-	s.troubled().reading++
+	at := t.reading.chain(c)
+	if at.first == nil {
+		at.first = c
+	} else {
+		at.last.reads = c
+	}
+	at.last = c
+	t.reading.n++
 }
 
 // leftReplica notes that the call does so no more.
 func (s *Session) leftReplica(c *call) {
-	c.replica = false
-	s.reading--
+	at := s.reading.chain(c)
+	if at.first == c {
+		at.first = c.reads
+	} else {
+		before := at.first
+		for before.reads != c {
+			before = before.reads
+		}
+		if before.reads = c.reads; at.last == c {
+			at.last = before
+		}
+	}
+	c.replica, c.reads = false, nil
+	s.reading.n--
 }
+
+// readsElsewhere tells whether any of the session's calls is at a replica.
+func (s *Session) readsElsewhere() bool { return s.reading != nil && s.reading.n > 0 }
 
 // unanswered are error codes of a replica that say nothing of the key.
 var unanswered = map[string]bool{"LOADING": true, "MASTERDOWN": true, "CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true}
@@ -212,23 +261,25 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 
 // ownWrites is what a client has written of late.
 type ownWrites struct {
-	keys map[uint64]write // by hash
-	all  write            // of what is not told by keys
-	open []openWrite      // that are not answered, in the order they were sent
-	done int              // how many at the front of open are
-	room int              // so many keys before those are looked for that replicas have by now
+	keys  map[uint64]*written // by hash
+	all   written             // of what is not told by keys
+	open  []openWrite         // that are not answered, in the order they were sent
+	done  int                 // how many at the front of open are
+	room  int                 // so many keys before those are looked for that replicas have by now
+	spare []*written
 }
 
-func newOwnWrites() *ownWrites { return &ownWrites{keys: map[uint64]write{}, room: minOwn} }
+func newOwnWrites() *ownWrites { return &ownWrites{keys: map[uint64]*written{}, room: minOwn} }
 
-type write struct {
+// written is what a key's writes have come to.
+type written struct {
 	open int   // that are not answered
 	at   int64 // when the last one was
 }
 
 type openWrite struct {
-	key, seq uint64
-	all      bool
+	to  *written
+	seq uint64
 }
 
 const (
@@ -238,8 +289,11 @@ const (
 	maxPerOne = 64   // of one command
 )
 
-func (wr write) since() int64 {
-	if wr.open > 0 {
+func (wr *written) since() int64 {
+	switch {
+	case wr == nil:
+		return 0
+	case wr.open > 0:
 		return underWay
 	}
 	return wr.at
@@ -266,7 +320,8 @@ func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (re
 	}
 	read.keys = int32(len(w.keys))
 	for _, k := range w.keys {
-		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))
+		read.key = w.hash(a.Arg(k))
+		read.since = max(read.since, s.wroteKey(read.key))
 	}
 	return read
 }
@@ -283,7 +338,7 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 		w.keys = cmd.Keys(a, w.keys)
 	}
 	all := len(w.keys) == 0 || len(w.keys) > maxPerOne
-	if s.reading > 0 && s.readsAny(w, a, all) {
+	if s.readsElsewhere() && s.readsAny(w, a, all) {
 		s.set(held)
 		return false
 	}
@@ -292,11 +347,11 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 		t.own = newOwnWrites()
 	}
 	if all {
-		t.own.note(openWrite{seq: s.seq, all: true})
+		t.own.note(&t.own.all, s.seq)
 		return true
 	}
 	for _, k := range w.keys {
-		t.own.note(openWrite{key: w.hash(a.Arg(k)), seq: s.seq})
+		t.own.note(t.own.of(w.hash(a.Arg(k))), s.seq)
 	}
 	if len(t.own.keys) > t.own.room {
 		t.own.forget(w.oldest, w.now)
@@ -311,11 +366,15 @@ func (s *Session) readsAny(w *Worker, a command.Args, all bool) bool {
 		return true
 	}
 	for _, k := range w.keys {
-		key := a.Arg(k)
-		hash := w.hash(key)
-		group, _ := w.table.Place(key)
-		for r := s.line.head; r != nil; r = r.next {
-			if r.readsFromReplica(group, hash) {
+		hash := w.hash(a.Arg(k))
+		for c := s.reading.ofKey(hash).first; c != nil; c = c.reads {
+			if c.read.key == hash {
+				return true
+			}
+		}
+		group, _ := w.table.Place(a.Arg(k))
+		for c := s.reading.ofGroup(group).first; c != nil; c = c.reads {
+			if c.group == group {
 				return true
 			}
 		}
@@ -323,33 +382,23 @@ func (s *Session) readsAny(w *Worker, a command.Args, all bool) bool {
 	return false
 }
 
-// readsFromReplica tells whether a call of the request may be reading the key at a
-// replica.
-func (r *request) readsFromReplica(group int32, hash uint64) bool {
-	if r.merge == nil {
-		return r.call.mayRead(group, hash)
-	}
-	for i := range r.merge.parts {
-		if r.merge.calls[i].mayRead(group, hash) {
-			return true
+// of is what is known of a key's writes from now on.
+func (o *ownWrites) of(key uint64) *written {
+	wr := o.keys[key]
+	if wr == nil {
+		if n := len(o.spare) - 1; n >= 0 {
+			wr, o.spare = o.spare[n], o.spare[:n]
+		} else {
+			wr = new(written)
 		}
+		o.keys[key] = wr
 	}
-	return false
+	return wr
 }
 
-func (c *call) mayRead(group int32, hash uint64) bool {
-	return c.replica && c.group == group && (c.read.keys > 1 || c.read.key == hash)
-}
-
-func (o *ownWrites) note(wr openWrite) {
-	if wr.all {
-		o.all.open++
-	} else {
-		k := o.keys[wr.key]
-		k.open++
-		o.keys[wr.key] = k
-	}
-	o.open = append(o.open, wr)
+func (o *ownWrites) note(to *written, seq uint64) {
+	to.open++
+	o.open = append(o.open, openWrite{to, seq})
 }
 
 // answered notes that all the session has sent before its line's head is answered.
@@ -359,11 +408,9 @@ func (s *Session) answered(now int64) {
 		head = s.line.head.seq
 	}
 	for ; o.done < len(o.open) && o.open[o.done].seq < head; o.done++ {
-		if wr := o.open[o.done]; wr.all {
-			o.all = write{o.all.open - 1, now}
-		} else {
-			o.keys[wr.key] = write{o.keys[wr.key].open - 1, now}
-		}
+		to := o.open[o.done].to
+		to.open--
+		to.at = now
 	}
 	if o.done == len(o.open) || o.done > maxOwn {
 		o.open = o.open[:copy(o.open, o.open[o.done:])]
@@ -376,18 +423,25 @@ func (s *Session) answered(now int64) {
 func (o *ownWrites) forget(oldest, now int64) {
 	for k, wr := range o.keys {
 		if wr.open == 0 && wr.at < oldest {
-			delete(o.keys, k)
+			o.drop(k, wr)
 		}
 	}
 	if len(o.keys) > maxOwn/2 {
 		for k, wr := range o.keys {
 			if wr.open == 0 {
 				o.all.at = now
-				delete(o.keys, k)
+				o.drop(k, wr)
 			}
 		}
 	}
-	o.room = max(2*len(o.keys), minOwn)
+	// Looking takes as long as the map has ever been large; that shall be seldom.
+	o.room = max(2*len(o.keys), o.room/2, minOwn)
+}
+
+func (o *ownWrites) drop(key uint64, wr *written) {
+	delete(o.keys, key)
+	*wr = written{}
+	o.spare = append(o.spare, wr)
 }
 
 // readScopes are READONLY and READWRITE, where not everything is read from masters.
@@ -397,7 +451,7 @@ var readScopes = byCommand(map[string]local{
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	},
 	"readwrite": func(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-		if s.reading > 0 {
+		if s.readsElsewhere() {
 			s.set(held) // a write that follows would not wait for it
 			return false
 		}
@@ -415,5 +469,5 @@ func (w *Worker) letReadElsewhere(s *Session) {
 	}
 	t := s.troubled()
 	t.own = newOwnWrites()
-	t.own.note(openWrite{seq: s.seq, all: true})
+	t.own.note(&t.own.all, s.seq)
 }

@@ -13,7 +13,7 @@ import (
 
 // readRig is a rig whose node a has two replicas, on static slots or as a cluster.
 // Node 0 is a, 1 is b, and the replicas come behind, in step.
-func readRig(t *testing.T, o Options, cluster bool) *rig {
+func readRig(t testing.TB, o Options, cluster bool) *rig {
 	t.Helper()
 	r := newRig(t, o)
 	table := r.w.table.WithReplicas([][]string{{"10.0.1.1:1", "10.0.1.2:1"}})
@@ -166,25 +166,42 @@ func TestOwnWritesAreBounded(t *testing.T) {
 
 // TestWritesWaitForReads: a read must not see what was written after it.
 func TestWritesWaitForReads(t *testing.T) {
-	r := readRig(t, Options{Reads: PreferReplica, MaxLag: time.Second}, false)
-	at := r.replica()
-	r.feed(cmd("GET", onA) + cmd("SET", "b5", "1") + cmd("SET", onA, "2"))
-	if got := r.sent(0); got != cmd("SET", "b5", "1") {
-		t.Fatalf("the master was sent %q", got)
-	}
-	r.sent(at)
-	r.node(0, "+OK\r\n")
-	if got := r.sent(0); got != "" {
-		t.Fatalf("the write has overtaken the read: %q", got)
-	}
-	r.node(at, "$1\r\n1\r\n")
-	r.w.EndTurn()
-	if got := r.sent(0); got != cmd("SET", onA, "2") {
-		t.Fatalf("the master was sent %q", got)
-	}
-	r.node(0, "+OK\r\n")
-	if got := r.got(); got != "$1\r\n1\r\n+OK\r\n+OK\r\n" {
-		t.Errorf("%q", got)
+	for read, answer := range map[string]string{
+		cmd("GET", onA):                      "$1\r\n1\r\n",
+		cmd("SINTER", onA):                   "*1\r\n$1\r\n1\r\n",
+		cmd("SINTERCARD", "1", onA):          ":1\r\n",
+		cmd("MGET", onA, "{"+onA+"}2"):       "*2\r\n$1\r\n1\r\n$1\r\n2\r\n",
+		cmd("SINTER", "{"+onA+"}2", onA):     "*1\r\n$1\r\n1\r\n",
+		strings.Repeat(cmd("GET", onA), 300): strings.Repeat("$1\r\n1\r\n", 300),
+	} {
+		r := readRig(t, Options{Reads: PreferReplica, MaxLag: time.Second}, false)
+		at := r.replica()
+		other := "" // reads that the write need not wait for share the chains
+		for i := range 300 {
+			other += cmd("GET", fmt.Sprint("{b5}", i))
+		}
+		r.feed(other + read + cmd("SET", "b5", "1") + cmd("SET", onA, "2"))
+		if got := r.sent(0); got != cmd("SET", "b5", "1") {
+			t.Fatalf("%q: the master was sent %q", read, got)
+		}
+		r.sent(at)
+		r.node(0, "+OK\r\n")
+		if got := r.sent(0); got != "" {
+			t.Fatalf("%q: the write has overtaken it: %q", read, got)
+		}
+		before := strings.Repeat("$-1\r\n", 300)
+		r.node(at, before+answer)
+		r.w.EndTurn()
+		if got := r.sent(0); got != cmd("SET", onA, "2") {
+			t.Fatalf("%q: the master was sent %q", read, got)
+		}
+		r.node(0, "+OK\r\n")
+		if got := r.got(); got != before+answer+"+OK\r\n+OK\r\n" {
+			t.Errorf("%q: %q", read, got)
+		}
+		if r.s.readsElsewhere() {
+			t.Errorf("%q: still under way", read)
+		}
 	}
 }
 
@@ -218,7 +235,7 @@ func TestReadsThatReplicasFail(t *testing.T) {
 			if got := r.got(); got != "$1\r\n1\r\n" {
 				t.Errorf("%s: %q", name, got)
 			}
-			if r.s.reading != 0 {
+			if r.s.readsElsewhere() {
 				t.Errorf("%s: still counted as reading", name)
 			}
 			if slices.Contains([]string{"LOADING", "MASTERDOWN"}, name) {
@@ -388,5 +405,45 @@ func TestReadsNearest(t *testing.T) {
 	for _, fast := range []int{0, 3, 2} {
 		answers(fast)
 		r.wants(fast, cmd("GET", onA), "$1\r\n1\r\n")
+	}
+}
+
+// BenchmarkWrites: what it costs to remember which keys a client has written, which
+// reads from replicas need.
+func BenchmarkWrites(b *testing.B) {
+	b.Run("masters", func(b *testing.B) { writes(b, newRig(b, Options{})) })
+	b.Run("replicas", func(b *testing.B) { writes(b, readRig(b, Options{Reads: PreferReplica}, false)) })
+}
+
+// writes has 8,192 keys written, 16 at a time.
+func writes(b *testing.B, r *rig) {
+	const turns = 512
+	var in [turns][]byte
+	var replies [turns][2][]byte
+	for i := range turns * 16 {
+		key := fmt.Sprintf("key:%012d", i)
+		in[i/16] = append(in[i/16], cmd("SET", key, strings.Repeat("v", 64))...)
+		node := slots.Of([]byte(key)) / 8192
+		replies[i/16][node] = append(replies[i/16][node], "+OK\r\n"...)
+	}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		r.now += 16_000
+		r.w.Turn(r.now, r.w.wall)
+		r.w.Feed(r.s, in[n%turns])
+		for _, c := range r.w.EndTurn().Conns {
+			for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
+				c.Wrote(len(out))
+			}
+		}
+		for node, b := range replies[n%turns] {
+			r.w.nodes[node].conns[0].Received(b, r.now)
+		}
+		for _, s := range r.w.EndTurn().Sessions {
+			for out := s.Output(); len(out) > 0; out = s.Output() {
+				s.Wrote(len(out))
+			}
+		}
+		r.w.Taken()
 	}
 }

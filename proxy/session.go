@@ -55,8 +55,8 @@ type trouble struct {
 	blocking   *blocking
 	subs       *subscriptions
 	tracking   *tracking
-	reading    int        // calls under way at replicas
-	own        *ownWrites // where the client reads from replicas
+	reading    *readings // where the client reads from replicas
+	own        *ownWrites
 }
 
 // What sessions share until they need their own. Neither is ever written to.

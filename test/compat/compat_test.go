@@ -32,6 +32,7 @@ var commands = map[string][]string{
 	"java":   {"java", "-cp", "deps/*", "Compat.java"},
 	"rust":   {filepath.Join("target", "debug", "compat")},
 	"php":    {"php", "compat.php"},
+	"ruby":   {"ruby", "compat.rb"},
 }
 
 // TestCompat runs every client on every layout.

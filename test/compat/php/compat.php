@@ -1,14 +1,14 @@
 <?php
-// phpredis and its cluster client: one line for each check.
+// phpredis, Predis and their cluster clients: one line for each check.
 
 [, $layout, $plain, $one, $several] = $argv;
 [$host, $port] = explode(':', $plain);
 $failed = false;
 
-function check(string $library, string $name, callable $run): void
+function check(string $library, string $version, string $name, callable $run): void
 {
     global $layout, $failed;
-    $line = "$library " . phpversion('redis') . " $layout $name";
+    $line = "$library $version $layout $name";
     try {
         $run();
         echo "ok $line\n";
@@ -55,20 +55,21 @@ function apart(callable $run): callable
 }
 
 // What phpredis does, be it a client of one server or of a cluster.
-function checks(string $l, Redis|RedisCluster $r, callable $dial): void
+function phpredis_checks(string $l, Redis|RedisCluster $r, callable $dial): void
 {
-    check($l, 'transaction', function () use ($r) {
+    $check = fn (string $name, callable $run) => check($l, phpversion('redis'), $name, $run);
+    $check('transaction', function () use ($r) {
         $k = key_of('t');
         $r->watch($k);
         same($r->multi()->incr($k)->incr($k)->exec(), [1, 2]);
     });
-    check($l, 'scripts', function () use ($r) {
+    $check('scripts', function () use ($r) {
         $script = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
         $k = key_of('s');
         same($r->eval($script, [$k, 5], 1), 5);
         same($r->evalSha(sha1($script), [$k, 5], 1), 10);
     });
-    check($l, 'blocking', function () use ($r, $dial) {
+    $check('blocking', function () use ($r, $dial) {
         $k = key_of('b');
         $wait = [];
         foreach ([1, 2] as $_) {
@@ -80,7 +81,7 @@ function checks(string $l, Redis|RedisCluster $r, callable $dial): void
         sort($got);
         same($got, ['1', '2']);
     });
-    check($l, 'pubsub', function () use ($r, $dial) {
+    $check('pubsub', function () use ($r, $dial) {
         $channel = key_of('c');
         $wait = apart(fn ($say) => $dial()->psubscribe(
             [substr($channel, 0, 8) . '*'],
@@ -92,14 +93,14 @@ function checks(string $l, Redis|RedisCluster $r, callable $dial): void
         }
         same($wait(), 'hello');
     });
-    check($l, 'streams', function () use ($r) {
+    $check('streams', function () use ($r) {
         $k = key_of('st');
         $r->xGroup('CREATE', $k, 'g', '0', true);
         $id = $r->xAdd($k, '*', ['n' => '1']);
         same($r->xReadGroup('g', 'c', [$k => '>'], 1, 1000), [$k => [$id => ['n' => '1']]]);
         same($r->xAck($k, 'g', [$id]), 1);
     });
-    check($l, 'types', function () use ($r) {
+    $check('types', function () use ($r) {
         $k = key_of('h');
         $r->hMSet($k, ['a' => '1', 'b' => '2']);
         same($r->hGetAll($k), ['a' => '1', 'b' => '2']);
@@ -115,11 +116,12 @@ $dial = function () use ($host, $port) {
     return $r;
 };
 $r = $dial();
-check('phpredis', 'handshake', function () use ($r) {
+$check = fn (string $name, callable $run) => check('phpredis', phpversion('redis'), $name, $run);
+$check('handshake', function () use ($r) {
     $r->client('setname', 'app');
     same($r->client('getname'), 'app');
 });
-check('phpredis', 'pipeline', function () use ($r) {
+$check('pipeline', function () use ($r) {
     $keys = array_map(fn () => key_of('p'), range(0, 199));
     $p = $r->pipeline();
     foreach ($keys as $i => $k) {
@@ -133,8 +135,8 @@ check('phpredis', 'pipeline', function () use ($r) {
     same($r->mGet($keys), $want);
     same($r->del($keys), 200);
 });
-checks('phpredis', $r, $dial);
-check('phpredis', 'retries', function () use ($dial) {
+phpredis_checks('phpredis', $r, $dial);
+$check('retries', function () use ($dial) {
     $k = key_of('t');
     $wait = [];
     foreach ([1, 2, 3] as $_) {
@@ -153,7 +155,7 @@ check('phpredis', 'retries', function () use ($dial) {
     }
     same($dial()->get($k), '60');
 });
-check('phpredis', 'scan', function () use ($r) {
+$check('scan', function () use ($r) {
     $prefix = key_of('scan');
     for ($i = 0; $i < 200; $i++) {
         $r->set("$prefix:$i", 'x');
@@ -168,6 +170,7 @@ check('phpredis', 'scan', function () use ($r) {
 });
 foreach (['1' => $one, '3' => $several] as $name => $at) {
     $dial = fn () => new RedisCluster(null, [$at], 10, 10);
-    checks("phpredis-cluster-$name", $dial(), $dial);
+    phpredis_checks("phpredis-cluster-$name", $dial(), $dial);
 }
+require 'predis.php';
 exit($failed ? 1 : 0);

@@ -250,9 +250,19 @@ func (h *hub) release(tp *topic) {
 	tp.waits = nil
 	for _, wait := range waits {
 		if wait.left--; wait.left == 0 {
-			h.finish(wait)
+			h.confirmed(wait)
 		}
 	}
+}
+
+// confirmed answers a client for whom the feeds have confirmed everything, once the
+// siblings know.
+func (h *hub) confirmed(wait *subscribing) {
+	if h.w.o.Workers == 1 {
+		h.finish(wait)
+		return
+	}
+	h.audience.waits = append(h.audience.waits, wait)
 }
 
 func (h *hub) finish(wait *subscribing) {

@@ -17,6 +17,7 @@ type audience struct {
 	siblings map[int]*sibling
 	news     [topicKinds]map[string]int // clients of a topic, changed since siblings were last told
 	moved    bool                       // the primary feed has changed since
+	waits    []*subscribing             // for siblings to have been told
 }
 
 // sibling is what another worker has told.
@@ -39,15 +40,24 @@ func (a *audience) changed(h *hub, tp *topic) {
 // tellAudience tells the siblings what has changed.
 func (h *hub) tellAudience() {
 	a := &h.audience
-	if len(a.news[byChannel])+len(a.news[byPattern])+len(a.news[byShard]) == 0 && !a.moved {
+	if len(a.news[byChannel])+len(a.news[byPattern])+len(a.news[byShard])+len(a.waits) == 0 && !a.moved {
 		return
 	}
-	news, from, primary := a.news, h.w.o.Index, ""
+	news, waits, from, primary := a.news, a.waits, h.w.o.Index, ""
 	if h.primary != nil {
 		primary = h.primary.addr
 	}
-	a.news, a.moved = [topicKinds]map[string]int{}, false
-	h.w.tellSiblings(func(o *Worker) { o.hub.audience.learn(from, primary, news) })
+	a.news, a.waits, a.moved = [topicKinds]map[string]int{}, nil, false
+	h.w.askSiblings(func(o *Worker) any {
+		if o.o.Index != from {
+			o.hub.audience.learn(from, primary, news)
+		}
+		return nil
+	}, func([]any) {
+		for _, wait := range waits {
+			h.finish(wait)
+		}
+	})
 }
 
 func (a *audience) learn(from int, primary string, news [topicKinds]map[string]int) {

@@ -27,8 +27,8 @@ import (
 // A sharded channel belongs to the node that a key of its name belongs to: its
 // feed alone hears it, and it moves with its slot.
 //
-// A client is told that it listens when every feed has confirmed: what anybody
-// publishes from then on reaches it.
+// A client is told that it listens when every feed has confirmed, and the other
+// workers know: what anybody publishes from then on reaches it, and counts it.
 
 const (
 	hardPubsub = 32 << 20 // bytes that a subscriber may leave unread (client-output-buffer-limit pubsub),
@@ -85,7 +85,10 @@ type subscriptions struct {
 
 // count is what Redis shows with a change of that kind.
 func (p *subscriptions) count(kind topicKind) int {
-	if kind == byShard {
+	switch {
+	case p == nil:
+		return 0
+	case kind == byShard:
 		return len(p.places[byShard])
 	}
 	return len(p.places[byChannel]) + len(p.places[byPattern])
@@ -93,7 +96,8 @@ func (p *subscriptions) count(kind topicKind) int {
 
 func (p *subscriptions) none() bool { return p.count(byChannel)+p.count(byShard) == 0 }
 
-// subscribing is a client's SUBSCRIBE that waits for the feeds.
+// subscribing is a client's SUBSCRIBE that waits for the feeds and the siblings, or
+// its UNSUBSCRIBE, that waits for the siblings alone.
 type subscribing struct {
 	call     *call
 	left     int // topics that are not confirmed
@@ -154,18 +158,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 		}
 		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count(kind))
 	}
-	if wait.left == 0 {
-		w.listens(s, cmd, wait.reply)
-		return true
-	}
-	r := w.newRequest(s, cmd)
-	r.mute = false // not even CLIENT REPLY OFF concerns what is pushed
-	r.call.node, r.call.group = &node{w: w}, -1
-	s.inflight++
-	wait.call = &r.call
-	h.waits = append(h.waits, wait)
-	t.subs.confirming++
-	if s.has(resp3) {
+	if w.listens(s, cmd, wait) && s.has(resp3) {
 		s.set(held) // what the client publishes next is to reach itself
 	}
 	return true
@@ -188,36 +181,44 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 		names = append(names, string(a.Arg(i)))
 	}
 	subs := s.subs
-	count := 0
-	if subs != nil {
-		if len(names) == 0 {
-			names = slices.Collect(maps.Keys(subs.places[kind]))
-		}
-		count = subs.count(kind)
+	if subs != nil && len(names) == 0 {
+		names = slices.Collect(maps.Keys(subs.places[kind]))
 	}
-	var reply []byte
+	wait := &subscribing{deadline: w.deadline()}
 	if len(names) == 0 {
-		reply = s.appendSubscription(nil, cmd.Name, nil, count)
+		wait.reply = s.appendSubscription(nil, cmd.Name, nil, subs.count(kind))
 	}
 	for _, name := range names {
 		w.hub.leave(s, name, kind)
-		if subs != nil {
-			count = subs.count(kind)
-		}
-		reply = s.appendSubscription(reply, cmd.Name, []byte(name), count)
+		wait.reply = s.appendSubscription(wait.reply, cmd.Name, []byte(name), subs.count(kind))
 	}
-	w.listens(s, cmd, reply)
-	if subs == nil || subs.none() {
+	w.listens(s, cmd, wait)
+	if subs.none() {
 		s.clear(subscribed)
 	}
 	return true
 }
 
-// listens tells a client what it listens to now.
-func (w *Worker) listens(s *Session, cmd *command.Command, b []byte) {
-	w.count(cmd, w.now, false)
-	s.unanswered()
-	w.tell(s, b)
+// listens tells a client what it listens to now, when that holds for everybody. It
+// tells true when there is something to wait for.
+func (w *Worker) listens(s *Session, cmd *command.Command, wait *subscribing) bool {
+	if s.subs == nil || wait.left == 0 && w.o.Workers == 1 {
+		w.count(cmd, w.now, false)
+		s.unanswered()
+		w.tell(s, wait.reply)
+		return false
+	}
+	r := w.newRequest(s, cmd)
+	r.mute = false // not even CLIENT REPLY OFF concerns what is pushed
+	r.call.node, r.call.group = &node{w: w}, -1
+	s.inflight++
+	s.subs.confirming++
+	wait.call = &r.call
+	w.hub.waits = append(w.hub.waits, wait)
+	if wait.left == 0 {
+		w.hub.confirmed(wait)
+	}
+	return true
 }
 
 // leave takes a client off a topic.

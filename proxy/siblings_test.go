@@ -32,3 +32,34 @@ func TestAllWorkersBeforeOK(t *testing.T) {
 		}
 	}
 }
+
+// TestSiblingsCountSubscribers: who is told that it listens, or listens no more, is
+// counted so by every worker's PUBLISH from then on.
+func TestSiblingsCountSubscribers(t *testing.T) {
+	r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2, Index: 1})
+	r.feed("SUBSCRIBE news\r\n")
+	confirmed := "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+	for _, n := range r.w.nodes {
+		greet(r, n.feed)
+		n.feed.Received([]byte(confirmed), r.now)
+	}
+	says := func(step, want string, clients int) {
+		t.Helper()
+		if got := r.got(); got != "" {
+			t.Errorf("%s: %q before the other worker knows", step, got)
+		}
+		r.asked(sibling)
+		if got := r.got(); got != want {
+			t.Errorf("%s: %q", step, got)
+		}
+		if n := sibling.w.hub.clients(byChannel, "news"); n != clients {
+			t.Errorf("%s: the other worker counts %d clients", step, n)
+		}
+	}
+	says("the first", confirmed, 1)
+	r.s = r.w.Open(nil, "peer:2", "keyway:1")
+	r.feed("SUBSCRIBE news\r\n")
+	says("the second", confirmed, 2)
+	r.feed("UNSUBSCRIBE news\r\n")
+	says("one that leaves", "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n", 1)
+}

@@ -234,6 +234,11 @@ var bugs = []bug{
 		"./proxy", "TestSubscribeWaitsForFeeds",
 	},
 	{
+		"E8: SUBSCRIBE is answered before the siblings know", "proxy/feeds.go",
+		"	if h.w.o.Workers == 1 {\n		h.finish(wait)", "	if h.w.o.Workers > 0 {\n		h.finish(wait)",
+		"./proxy", "TestSiblingsCountSubscribers",
+	},
+	{
 		"E8: a sharded channel does not follow its slot", "proxy/feeds.go",
 		"			h.lose(tp)\n			h.ask(tp)\n", "			h.lose(tp)\n",
 		"./proxy", "TestShardedChannelFollowsItsSlot",

@@ -172,7 +172,7 @@ func TestD4CutInsideReply(t *testing.T) {
 	for range scale(10, 30) {
 		at.Store(int64(100 + rng.IntN(size-200)))
 		f.CutAll()
-		redistest.Eventually(t, 10*time.Second, "the node is reached", func() bool { return k.Snapshot()[0].Nodes[0].Up })
+		k.Ready()
 		conn, err := net.Dial("tcp", k.Addr)
 		if err != nil {
 			t.Fatal(err)

@@ -101,32 +101,30 @@ func (f *Faults) accept() {
 		n := f.count
 		f.count++
 		f.mu.Unlock()
+		forget := f.track(c) // before it has a plan: CutAll ends all that have an old one
 		f.wg.Add(1)
 		go func() {
 			defer f.wg.Done()
+			defer forget()
 			f.serve(c, f.plan(n))
 		}()
 	}
 }
 
-// track has CutAll know of connections until the returned function is called.
-func (f *Faults) track(conns ...net.Conn) (forget func()) {
+// track has CutAll know of a connection until the returned function is called.
+func (f *Faults) track(c net.Conn) (forget func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range conns {
-		f.conns[c] = true
-		select {
-		case <-f.ended:
-			c.Close() // CutAll has been
-		default:
-		}
+	f.conns[c] = true
+	select {
+	case <-f.ended:
+		c.Close() // CutAll has been
+	default:
 	}
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		for _, c := range conns {
-			delete(f.conns, c)
-		}
+		delete(f.conns, c)
 	}
 }
 
@@ -136,7 +134,7 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 		near.Close()
 		return
 	}
-	defer f.track(near, far)()
+	defer f.track(far)()
 	end := func() {
 		if p.Reset {
 			near.(*net.TCPConn).SetLinger(0)

@@ -76,6 +76,9 @@ func Emulating(t testing.TB, n int, yaml string) (keyways []*Keyway) {
 // Ready waits until every master can be reached and every key has a node.
 func (k *Keyway) Ready() *Keyway {
 	k.t.Helper()
+	// A thread looks at its connections between two questions: when it has answered
+	// this one, the next answer knows what had ended before.
+	k.Snapshot()
 	Eventually(k.t, 20*time.Second, "keyway reaches every node", func() bool {
 		for _, s := range k.Snapshot() {
 			masters := 0

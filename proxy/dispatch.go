@@ -238,20 +238,25 @@ func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group
 		}
 		return w.answerError(s, cmd, errNoRule(a.Arg(key)))
 	}
-	w.ready.Refresh = true
 	if len(w.nodes) == 0 {
+		w.ready.Refresh = true
 		return w.answerError(s, cmd, errNoMasters)
 	}
-	// The topology may be behind: let the command wait a little for a newer.
 	r := w.newRequest(s, cmd)
 	r.call.group = group
-	r.call.node = w.nodes[0]
-	r.call.deadline = w.deadline()
-	s.inflight++
-	if !w.putOff(&r.call, a.Frame(), resp.AppendError(nil, errSlotUnbound)) {
-		w.settle(&r.call, resp.AppendError(w.scratch[:0], errSlotUnbound))
-	}
+	w.await(s, &r.call, a.Frame())
 	return true
+}
+
+// await starts a call whose slot no node owns. The topology may be behind: it waits a
+// little for a newer.
+func (w *Worker) await(s *Session, c *call, frame []byte) {
+	w.ready.Refresh = true
+	c.node, c.deadline, c.caching = w.nodes[0], w.deadline(), s.cached()
+	s.inflight++
+	if !w.putOff(c, frame, resp.AppendError(nil, errSlotUnbound)) {
+		w.settle(c, resp.AppendError(w.scratch[:0], errSlotUnbound))
+	}
 }
 
 // crossing words the refusal of keys that live apart.

@@ -133,7 +133,7 @@ type splitter struct {
 
 type part struct {
 	group       int32
-	node        *node
+	node        *node // nil: none owns the slot
 	first, last int32
 	n           int
 	read        replicaRead // if it is from a replica
@@ -150,12 +150,15 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	keys := (a.Len() - 1) / stride
 	sp.begin(keys)
 	for k := range keys {
-		group, id := w.table.Place(a.Arg(1 + k*stride))
-		if id < 0 {
+		switch group, id := w.table.Place(a.Arg(1 + k*stride)); {
+		case id >= 0:
+			sp.add(group, w.nodes[id], int32(k))
+		case w.table.Slotted() && len(w.nodes) > 0:
+			sp.add(group, nil, int32(k)) // that part waits
+		default:
 			w.keys = append(w.keys[:0], 1+k*stride)
 			return w.unowned(s, cmd, a, group)
 		}
-		sp.add(group, w.nodes[id], int32(k))
 	}
 	if s.mayReadElsewhere(cmd) {
 		if m := w.spreadReads(s, a, stride); m != nil {
@@ -163,17 +166,22 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		}
 	}
 	for _, p := range sp.groups {
-		if p.node.conn(s).Full() {
+		if p.node != nil && p.node.conn(s).Full() {
 			return w.stall(s)
 		}
 	}
 	r := w.newRequest(s, cmd)
 	if len(sp.groups) == 1 {
-		r.call.group = sp.groups[0].group
-		if p := &sp.groups[0]; p.node.master != nil {
+		p := &sp.groups[0]
+		r.call.group = p.group
+		if p.node == nil {
+			w.await(s, &r.call, a.Frame())
+			return true
+		}
+		if p.node.master != nil {
 			s.readAt(&r.call, p.read)
 		}
-		w.sendFrame(s, &r.call, sp.groups[0].node, a)
+		w.sendFrame(s, &r.call, p.node, a)
 		return true
 	}
 	r.kind = merged
@@ -189,10 +197,14 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		p := &sp.groups[i]
 		c := r.merge.call(r, i)
 		c.group = p.group
+		w.frame = cmd.AppendPart(w.frame[:0], a, p.first, sp.next, p.n)
+		if p.node == nil {
+			w.await(s, c, w.frame)
+			continue
+		}
 		if p.node.master != nil {
 			s.readAt(c, p.read)
 		}
-		w.frame = cmd.AppendPart(w.frame[:0], a, p.first, sp.next, p.n)
 		w.send(s, c, p.node, w.frame)
 	}
 	if cap(w.frame) > 4*bigFrame {

@@ -89,6 +89,9 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 	sp := &w.split
 	for i := range sp.groups {
 		p := &sp.groups[i]
+		if p.node == nil {
+			continue
+		}
 		for n, k := p.n, p.first; n > 0; n, k = n-1, sp.next[k] {
 			p.read.key = w.hash(a.Arg(1 + int(k)*stride))
 			p.read.since = max(p.read.since, s.wroteKey(p.read.key))

@@ -209,6 +209,43 @@ func TestUnownedSlot(t *testing.T) {
 	}
 }
 
+// Of a command that is split only the part waits whose slot has no owner. The node
+// that gets one would not take the others with it.
+func TestPartOfAnUnownedSlot(t *testing.T) {
+	r := newClusterRig(t)
+	whole := r.w.table
+	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true}, {ID: "b", Addr: "10.0.0.2:1", Master: true}}, [][]slots.Range{{{First: 0, Last: 3000}}, {{First: 9000, Last: 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, late := range []bool{false, true} {
+		r.w.SetTable(router.NewSlots(m))
+		r.feed(cmd("MSET", onA, "1", onB, "2"))
+		if got := r.sent(0); got != "" {
+			t.Errorf("a was sent %q", got)
+		}
+		if got := r.sent(1); got != cmd("MSET", onB, "2") {
+			t.Errorf("b was sent %q", got)
+		}
+		r.node(1, "+OK\r\n")
+		want := "-ERR keyway: MSET may have been executed on some nodes only; of one: CLUSTERDOWN Hash slot not served\r\n"
+		if late {
+			r.pass(1100 * time.Millisecond)
+		} else {
+			r.w.SetTable(whole)
+			r.pass(200 * time.Millisecond)
+			if got := r.sent(0); got != cmd("MSET", onA, "1") {
+				t.Errorf("a was sent %q", got)
+			}
+			r.node(0, "+OK\r\n")
+			want = "+OK\r\n"
+		}
+		if got := r.got(); got != want {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
 // A script's redirect is believed only when the node redirects a plain command
 // for the same keys as well.
 func TestScriptRedirects(t *testing.T) {

@@ -104,7 +104,7 @@ func TestSentinelsWithPasswords(t *testing.T) {
 	c := k.Dial()
 	c.Expect("OK", "SET", "x", "1")
 	asked.MustDo("SENTINEL", "FAILOVER", "east")
-	redistest.Eventually(t, 30*time.Second, "the switch is followed", func() bool {
+	redistest.Eventually(t, redistest.Deliberate, "the switch is followed", func() bool {
 		n := k.Snapshot()[0].Nodes[0]
 		return n.Addr == w.Replicas[0].Addr && n.Up
 	})

@@ -58,7 +58,7 @@ range: {default: b, rules: [{from: k1, to: k5, node: a}]}`} {
 	w.Masters[0].Kill()
 	probe := k.Dial()
 	var at time.Time
-	redistest.Eventually(t, 30*time.Second, "the sentinels announce another master", func() bool {
+	redistest.Eventually(t, redistest.Deliberate, "the sentinels announce another master", func() bool {
 		if probe.Do("SET", inWest, "x").Text != "OK" {
 			t.Fatal("the other master's keys are not served")
 		}
@@ -80,7 +80,7 @@ range: {default: b, rules: [{from: k1, to: k5, node: a}]}`} {
 		t.Fatalf("the old master came back as %s: nothing was tested", role)
 	}
 	since.more(t, 5_000)
-	redistest.Eventually(t, 60*time.Second, "the old master follows the new one", func() bool {
+	redistest.Eventually(t, redistest.Deliberate, "the old master follows the new one", func() bool {
 		return w.Masters[0].Do("ROLE").Elems[0].Text == "slave"
 	})
 	since.more(t, 5_000)

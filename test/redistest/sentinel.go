@@ -10,6 +10,11 @@ import (
 	"time"
 )
 
+// Deliberate is how long sentinels may take for anything: one that was held up for two
+// seconds, as on a busy machine, does nothing for half a minute (TILT mode), and an old
+// master is told what it is when it has been well for eight seconds.
+const Deliberate = 3 * time.Minute
+
 // Watched is masters with a replica each, and sentinels that watch over them.
 type Watched struct {
 	t         testing.TB
@@ -69,7 +74,7 @@ func startSentinel(t testing.TB, monitored string) *Node {
 // and finds nobody missing.
 func (w *Watched) Settle() {
 	w.t.Helper()
-	Eventually(w.t, 60*time.Second, "the sentinels know each other and the replicas", func() bool {
+	Eventually(w.t, Deliberate, "the sentinels know each other and the replicas", func() bool {
 		for _, s := range w.Sentinels {
 			for _, name := range w.Names {
 				about := s.Do("SENTINEL", "MASTER", name)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -78,9 +79,26 @@ func (tp *topic) clients() int {
 
 // subscriptions are a client's.
 type subscriptions struct {
-	places     [topicKinds]map[string]int // its place among the topic's subs
+	places     [topicKinds]map[string]place
+	last       int32 // place's order
 	softSince  int64
 	confirming int // SUBSCRIBEs that are not answered
+}
+
+// place is a client's in a topic.
+type place struct {
+	at    int32 // among the topic's subs
+	order int32 // among the client's topics
+}
+
+// all are the topics of a kind in the order in which they were subscribed to, as
+// Redis keeps patterns.
+func (p *subscriptions) all(kind topicKind) []string {
+	if p == nil {
+		return nil
+	}
+	places := p.places[kind]
+	return slices.SortedFunc(maps.Keys(places), func(a, b string) int { return cmp.Compare(places[a].order, places[b].order) })
 }
 
 // count is what Redis shows with a change of that kind.
@@ -134,7 +152,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 	if t.subs == nil {
 		t.subs = new(subscriptions)
 		for k := range t.subs.places {
-			t.subs.places[k] = map[string]int{}
+			t.subs.places[k] = map[string]place{}
 		}
 	}
 	s.set(subscribed)
@@ -148,7 +166,8 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 			h.open(tp)
 		}
 		if _, has := t.subs.places[kind][name]; !has {
-			t.subs.places[kind][name] = len(tp.subs)
+			t.subs.last++
+			t.subs.places[kind][name] = place{int32(len(tp.subs)), t.subs.last}
 			tp.subs = append(tp.subs, s)
 			h.audience.changed(h, tp)
 		}
@@ -181,8 +200,8 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 		names = append(names, string(a.Arg(i)))
 	}
 	subs := s.subs
-	if subs != nil && len(names) == 0 {
-		names = slices.Collect(maps.Keys(subs.places[kind]))
+	if len(names) == 0 {
+		names = subs.all(kind)
 	}
 	wait := &subscribing{deadline: w.deadline()}
 	if len(names) == 0 {
@@ -226,16 +245,18 @@ func (h *hub) leave(s *Session, name string, kind topicKind) {
 	if s.subs == nil {
 		return
 	}
-	at, has := s.subs.places[kind][name]
+	own, has := s.subs.places[kind][name]
 	if !has {
 		return
 	}
 	delete(s.subs.places[kind], name)
 	tp := h.topics[kind][name]
 	last := len(tp.subs) - 1
-	if at != last {
-		tp.subs[at] = tp.subs[last]
-		tp.subs[at].subs.places[kind][name] = at
+	if other := tp.subs[last]; other != s {
+		tp.subs[own.at] = other
+		moved := other.subs.places[kind][name]
+		moved.at = own.at
+		other.subs.places[kind][name] = moved
 	}
 	tp.subs[last] = nil
 	tp.subs = tp.subs[:last]

@@ -90,7 +90,7 @@ func TestSubscriberLikeRedis(t *testing.T) {
 	for _, script := range [][]string{
 		{"SUBSCRIBE a b a", "PING", "PING x", "GET a", "MULTI", "UNSUBSCRIBE b", "SELECT 0", "HELLO 2", "UNSUBSCRIBE a", "GET a", "PING"},
 		{"UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE x", "PUNSUBSCRIBE x y"},
-		{"PSUBSCRIBE p* q?", "SUBSCRIBE a", "PUNSUBSCRIBE", "EVAL x 0", "UNSUBSCRIBE", "PING"},
+		{"PSUBSCRIBE p* q?", "SUBSCRIBE a", "PUNSUBSCRIBE q?", "PUNSUBSCRIBE", "EVAL x 0", "UNSUBSCRIBE", "PING"},
 		{"SUBSCRIBE a", "RESET", "GET a"},
 		{"SUBSCRIBE a", "QUIT"},
 		{"SUBSCRIBE"}, {"PUBLISH a"}, {"PUBLISH a b"},
@@ -104,12 +104,10 @@ func TestSubscriberLikeRedis(t *testing.T) {
 	messages(t, c, 3)
 	c.Send("UNSUBSCRIBE")
 	c.Flush()
-	counts := ""
-	for _, m := range messages(t, c, 3) {
-		counts += m[len(m)-3:]
-	}
-	if counts != " 2] 1] 0]" {
-		t.Errorf("%q", counts)
+	// In the order of the subscriptions; Redis itself has one for patterns only, and
+	// only until 7.0.
+	if got := fmt.Sprint(messages(t, c, 3)); got != "[[unsubscribe z 2] [unsubscribe y 1] [unsubscribe x 0]]" {
+		t.Errorf("%s", got)
 	}
 }
 

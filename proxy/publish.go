@@ -49,7 +49,7 @@ func (h *hub) tellAudience() {
 	}
 	a.news, a.waits, a.moved = [topicKinds]map[string]int{}, nil, false
 	h.w.askSiblings(func(o *Worker) any {
-		if o.o.Index != from {
+		if o != h.w {
 			o.hub.audience.learn(from, primary, news)
 		}
 		return nil

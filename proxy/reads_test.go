@@ -429,21 +429,10 @@ func writes(b *testing.B, r *rig) {
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		r.now += 16_000
-		r.w.Turn(r.now, r.w.wall)
-		r.w.Feed(r.s, in[n%turns])
-		for _, c := range r.w.EndTurn().Conns {
-			for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
-				c.Wrote(len(out))
+		r.turn(in[n%turns], func() {
+			for node, b := range replies[n%turns] {
+				r.w.nodes[node].conns[0].Received(b, r.now)
 			}
-		}
-		for node, b := range replies[n%turns] {
-			r.w.nodes[node].conns[0].Received(b, r.now)
-		}
-		for _, s := range r.w.EndTurn().Sessions {
-			for out := s.Output(); len(out) > 0; out = s.Output() {
-				s.Wrote(len(out))
-			}
-		}
-		r.w.Taken()
+		})
 	}
 }

@@ -50,7 +50,7 @@ func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 		return true
 	}
 	s.inflight++
-	r.call.node = nodes[0]
+	r.call.node = nodes[0] // which is not asked when no keys are wanted
 	scan := &slotScan{call: &r.call, slot: uint16(slot), most: int(most), nodes: nodes, keys: map[string]bool{}}
 	scan.step("0")
 	return true

@@ -59,6 +59,24 @@ func (r *rig) node(node int, reply string) { r.w.nodes[node].conns[0].Received([
 
 func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.w.EndTurn() }
 
+// turn has the client send in and take what comes of it. It takes no memory itself.
+func (r *rig) turn(in []byte, answer func()) {
+	r.w.Turn(r.now, r.w.wall)
+	r.w.Feed(r.s, in)
+	for _, c := range r.w.EndTurn().Conns {
+		for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
+			c.Wrote(len(out))
+		}
+	}
+	answer()
+	for _, s := range r.w.EndTurn().Sessions {
+		for out := s.Output(); len(out) > 0; out = s.Output() {
+			s.Wrote(len(out))
+		}
+	}
+	r.w.Taken()
+}
+
 // asked has a sibling do what the worker wants of it, and answer.
 func (r *rig) asked(sibling *rig) {
 	for _, ask := range r.w.EndTurn().Asks {
@@ -298,22 +316,10 @@ func allocatesNothing(t *testing.T, r *rig, a int) {
 	fromA := []byte(strings.Repeat("$64\r\n"+strings.Repeat("v", 64)+"\r\n", 8) + "*2\r\n$1\r\n1\r\n$1\r\n1\r\n")
 	fromB := []byte(strings.Repeat("+OK\r\n", 8) + "*1\r\n$1\r\n2\r\n")
 	turn := func() {
-		r.w.Turn(r.now, r.w.wall)
-		r.w.Feed(r.s, in)
-		for _, c := range r.w.EndTurn().Conns {
-			for b := c.NextWrite(); len(b) > 0; b = c.NextWrite() {
-				c.Wrote(len(b))
-			}
-		}
-		// b first, so that its replies are parked.
-		r.w.nodes[1].conns[0].Received(fromB, r.now)
-		r.w.nodes[a].conns[0].Received(fromA, r.now)
-		for _, s := range r.w.EndTurn().Sessions {
-			for b := s.Output(); len(b) > 0; b = s.Output() {
-				s.Wrote(len(b))
-			}
-		}
-		r.w.Taken()
+		r.turn(in, func() {
+			r.w.nodes[1].conns[0].Received(fromB, r.now) // first, so that its replies are parked
+			r.w.nodes[a].conns[0].Received(fromA, r.now)
+		})
 	}
 	for range 10 {
 		turn()
@@ -341,20 +347,10 @@ func BenchmarkPipeline16(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		r.w.Turn(r.now, r.w.wall)
-		r.w.Feed(r.s, in)
-		for _, c := range r.w.EndTurn().Conns {
-			for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
-				c.Wrote(len(out))
-			}
-		}
-		r.w.nodes[0].conns[0].Received(fromA, r.now)
-		r.w.nodes[1].conns[0].Received(fromB, r.now)
-		for _, s := range r.w.EndTurn().Sessions {
-			for out := s.Output(); len(out) > 0; out = s.Output() {
-				s.Wrote(len(out))
-			}
-		}
+		r.turn(in, func() {
+			r.w.nodes[0].conns[0].Received(fromA, r.now)
+			r.w.nodes[1].conns[0].Received(fromB, r.now)
+		})
 	}
 }
 

@@ -304,12 +304,12 @@ var bugs = []bug{
 		"./proxy", "TestReadsOwnWrites",
 	},
 	{
-		"a write overtakes a read that is at a replica", "proxy/reads.go",
+		"a write overtakes a read that is at a replica", "proxy/ownwrites.go",
 		"if s.readsElsewhere() && s.readsAny(w, a, all) {", "if false {",
 		"./proxy", "TestWritesWaitForReads",
 	},
 	{
-		"a write overtakes a read whose keys are counted", "proxy/reads.go",
+		"a write overtakes a read whose keys are counted", "proxy/ownwrites.go",
 		"		read.key = w.hash(a.Arg(k))\n		read.since = max(read.since, s.wroteKey(read.key))", "		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))",
 		"./proxy", "TestWritesWaitForReads",
 	},

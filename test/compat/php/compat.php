@@ -54,6 +54,27 @@ function apart(callable $run): callable
     };
 }
 
+// two_wait has two processes wait for an element each.
+function two_wait(callable $pop, callable $push): void
+{
+    $wait = [apart($pop), apart($pop)];
+    usleep(200_000);
+    $push();
+    $got = [$wait[0](), $wait[1]()];
+    sort($got);
+    same($got, ['1', '2']);
+}
+
+// three_add has three processes count up a key 20 times each.
+function three_add(callable $add, callable $sum): void
+{
+    $wait = array_map(fn () => apart($add), range(1, 3));
+    foreach ($wait as $w) {
+        same($w(), 20);
+    }
+    same($sum(), '60');
+}
+
 // What phpredis does, be it a client of one server or of a cluster.
 function phpredis_checks(string $l, Redis|RedisCluster $r, callable $dial): void
 {
@@ -71,15 +92,7 @@ function phpredis_checks(string $l, Redis|RedisCluster $r, callable $dial): void
     });
     $check('blocking', function () use ($r, $dial) {
         $k = key_of('b');
-        $wait = [];
-        foreach ([1, 2] as $_) {
-            $wait[] = apart(fn () => $dial()->blPop([$k], 10)[1]);
-        }
-        usleep(200_000);
-        $r->rPush($k, '1', '2');
-        $got = [$wait[0](), $wait[1]()];
-        sort($got);
-        same($got, ['1', '2']);
+        two_wait(fn () => $dial()->blPop([$k], 10)[1], fn () => $r->rPush($k, '1', '2'));
     });
     $check('pubsub', function () use ($r, $dial) {
         $channel = key_of('c');
@@ -138,22 +151,15 @@ $check('pipeline', function () use ($r) {
 phpredis_checks('phpredis', $r, $dial);
 $check('retries', function () use ($dial) {
     $k = key_of('t');
-    $wait = [];
-    foreach ([1, 2, 3] as $_) {
-        $wait[] = apart(function () use ($dial, $k) {
-            $c = $dial();
-            for ($done = 0; $done < 20;) {
-                $c->watch($k);
-                $n = (int) $c->get($k);
-                $done += $c->multi()->set($k, $n + 1)->exec() === false ? 0 : 1;
-            }
-            return $done;
-        });
-    }
-    foreach ($wait as $w) {
-        same($w(), 20);
-    }
-    same($dial()->get($k), '60');
+    three_add(function () use ($dial, $k) {
+        $c = $dial();
+        for ($done = 0; $done < 20;) {
+            $c->watch($k);
+            $n = (int) $c->get($k);
+            $done += $c->multi()->set($k, $n + 1)->exec() === false ? 0 : 1;
+        }
+        return $done;
+    }, fn () => $dial()->get($k));
 });
 $check('scan', function () use ($r) {
     $prefix = key_of('scan');

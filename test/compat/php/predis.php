@@ -16,15 +16,7 @@ function predis_checks(string $l, Predis\Client $r, callable $dial): void
     });
     $check('blocking', function () use ($r, $dial) {
         $k = key_of('b');
-        $wait = [];
-        foreach ([1, 2] as $_) {
-            $wait[] = apart(fn () => $dial()->blpop([$k], 10)[1]);
-        }
-        usleep(200_000);
-        $r->rpush($k, ['1', '2']);
-        $got = [$wait[0](), $wait[1]()];
-        sort($got);
-        same($got, ['1', '2']);
+        two_wait(fn () => $dial()->blpop([$k], 10)[1], fn () => $r->rpush($k, ['1', '2']));
     });
     $check('types', function () use ($r) {
         $k = key_of('h');
@@ -70,24 +62,17 @@ $check('transaction', function () use ($r) {
 });
 $check('retries', function () use ($dial) {
     $k = key_of('t');
-    $wait = [];
-    foreach ([1, 2, 3] as $_) {
-        $wait[] = apart(function () use ($dial, $k) {
-            $c = $dial();
-            for ($done = 0; $done < 20; $done++) {
-                $c->transaction(['cas' => true, 'watch' => $k, 'retry' => 1000], function ($t) use ($k) {
-                    $n = (int) $t->get($k);
-                    $t->multi();
-                    $t->set($k, $n + 1);
-                });
-            }
-            return $done;
-        });
-    }
-    foreach ($wait as $w) {
-        same($w(), 20);
-    }
-    same($dial()->get($k), '60');
+    three_add(function () use ($dial, $k) {
+        $c = $dial();
+        for ($done = 0; $done < 20; $done++) {
+            $c->transaction(['cas' => true, 'watch' => $k, 'retry' => 1000], function ($t) use ($k) {
+                $n = (int) $t->get($k);
+                $t->multi();
+                $t->set($k, $n + 1);
+            });
+        }
+        return $done;
+    }, fn () => $dial()->get($k));
 });
 $check('pubsub', function () use ($r, $dial) {
     $channel = key_of('c');

@@ -24,6 +24,8 @@ type Node struct {
 	args []string
 	cmd  *exec.Cmd
 	log  *lockedBuffer
+
+	ended <-chan error // has how the process ended, when it has
 }
 
 // lockedBuffer is what the process prints.
@@ -76,6 +78,9 @@ func (n *Node) Run() {
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatalf("starting redis-server: %v", err)
 	}
+	ended := make(chan error, 1)
+	n.ended = ended
+	go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(n.cmd)
 	Eventually(n.t, 10*time.Second, "redis-server answers PING on "+n.Addr, func() bool {
 		c, err := TryDial(n.Addr)
 		if err != nil {
@@ -91,14 +96,20 @@ func (n *Node) Run() {
 // file.
 func Attach(t testing.TB, addr string) *Node { return &Node{t: t, Addr: addr} }
 
-// Kill ends the process at once.
+// Kill ends the process at once. One that has ended before, without having been
+// told to, fails the test with what it has printed.
 func (n *Node) Kill() {
 	if n.cmd == nil || n.cmd.Process == nil {
 		return
 	}
-	n.cmd.Process.Signal(syscall.SIGCONT) // a stopped process dies too, but late
-	n.cmd.Process.Kill()
-	n.cmd.Wait()
+	select {
+	case err := <-n.ended:
+		n.t.Errorf("redis-server on %s ended by itself: %v\n%.3000s", n.Addr, err, n.log)
+	default:
+		n.cmd.Process.Signal(syscall.SIGCONT) // a stopped process dies too, but late
+		n.cmd.Process.Kill()
+		<-n.ended
+	}
 	n.cmd = nil
 }
 

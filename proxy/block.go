@@ -45,6 +45,7 @@ type blocking struct {
 	unit   time.Duration
 	nodeID int64 // of conn among the node's clients, for CLIENT UNBLOCK; 0: not known yet
 	ended  bool  // the node was asked to end it: the connection must not go to another client
+	asNull bool  // and the client is to be told that its time is up
 }
 
 // block sends a command that may block.
@@ -124,24 +125,55 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if p.Kind == '-' && whole && c.req.sess != nil {
 		again = b.elsewhere(w, conn, frame, p.Bytes)
 	}
-	if p.First && c.req.sess == nil && p.Kind != '-' && !resp.IsNull(p.Bytes) {
-		w.stats.Undelivered++
-		w.ready.Notes = append(w.ready.Notes, "node "+c.node.label()+" answered "+upper(c.req.cmd.Name)+" of a client that had left just then; what it popped is lost")
+	if p.First && c.req.sess == nil {
+		w.undelivered(c.node, c.req.cmd, p.Bytes)
 	}
-	if p.Last {
+	freed := b.ended && string(p.Bytes) == unblocked
+	switch {
+	case freed:
+		b.seeOff(w)
+	case p.Last:
 		c.node.release(b.conn, !b.ended)
-		if again == nil {
-			b.end()
-		}
+	}
+	if p.Last && again == nil {
+		b.end()
 	}
 	switch {
 	case again != nil:
 		again()
+	case freed && b.asNull:
+		w.settleNull(c)
 	case p.Kind == '-' && whole:
 		w.settleFor(c, p.Bytes)
 	default:
 		c.Reply(conn, frame, p)
 	}
+}
+
+// undelivered accounts for a reply that begins with b and that nobody waits for any
+// more.
+func (w *Worker) undelivered(n *node, cmd *command.Command, b []byte) {
+	if b[0] == '-' || resp.IsNull(b) {
+		return
+	}
+	w.stats.Undelivered++
+	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+" of a client that had left just then; what it popped is lost")
+}
+
+// seeOff keeps the connection for a moment when the node has ended the wait. If the
+// command was held up by a pause it still is, and may yet be executed for nobody:
+// then its reply comes before that to PING.
+func (b *blocking) seeOff(w *Worker) {
+	n, conn, cmd := b.call.node, b.conn, b.call.req.cmd
+	w.ask(conn, w.now+leftTime, func(reply []byte, ok bool) {
+		switch {
+		case !ok:
+			w.stats.UnknownOutcome++
+		case string(reply) != "+PONG\r\n":
+			w.undelivered(n, cmd, reply)
+		}
+		n.release(conn, false)
+	}, "PING")
 }
 
 func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
@@ -225,29 +257,33 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 		if s.id != id {
 			continue
 		}
-		how := "TIMEOUT"
-		if withError {
-			how = "ERROR"
-		}
 		if s.blocking == nil {
-			return w.unblockWait(s, how)
+			return w.unblockWait(s, withError)
 		}
-		return s.blocking.unblock(w, s, how)
+		return s.blocking.unblock(w, s, withError)
 	}
 	return false
 }
 
 // unblock asks the node to end the wait. It tells false when the node cannot be
 // asked.
-func (b *blocking) unblock(w *Worker, s *Session, how string) bool {
+//
+// It is always asked to do so with an error. Told to let the time be up, Redis
+// before 7.2 aborts if the command is not blocked but held up by a pause, which
+// every failover on request begins with (blocked.c, replyToBlockedClientTimedOut).
+func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
 	conn := b.call.node.conn(s)
 	if b.nodeID == 0 || conn.State() != pool.Ready {
 		return false
 	}
-	b.ended = true
-	w.ask(conn, w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), how)
+	b.ended, b.asNull = true, !withError
+	w.ask(conn, w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
 	return true
 }
+
+// unblocked is what a command is answered whose wait the node was asked to end
+// (networking.c, clientCommand).
+const unblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
 
 // leftTime is how long a node has to end the wait of a client that has left,
 // before the connection is closed on it.
@@ -256,7 +292,7 @@ const leftTime = 100 * int64(time.Millisecond)
 // leave ends the wait of a client that has left, at once and so that what was
 // popped in that moment is known.
 func (b *blocking) leave(w *Worker, s *Session) {
-	if !b.unblock(w, s, "TIMEOUT") {
+	if !b.unblock(w, s, false) {
 		b.conn.Close(w.now, "its client has left")
 		return
 	}

@@ -97,7 +97,7 @@ func TestBlockedClientGone(t *testing.T) {
 	r, conn := blockedRig(t)
 	r.w.Gone(r.s)
 	r.w.EndTurn()
-	if got := r.sent(0); got != cmd("CLIENT", "UNBLOCK", "77", "TIMEOUT") {
+	if got := r.sent(0); got != cmd("CLIENT", "UNBLOCK", "77", "ERROR") {
 		t.Errorf("sent %q", got)
 	}
 	conn.Received([]byte("*2\r\n$1\r\nb\r\n$1\r\nv\r\n"), r.now)
@@ -112,6 +112,43 @@ func TestBlockedClientGone(t *testing.T) {
 	r.pass(200 * time.Millisecond)
 	if conn.State() != pool.Closed {
 		t.Errorf("a node that does not answer keeps the connection: %s", conn.State())
+	}
+}
+
+// A command that the node had not begun when it was unblocked, because of a pause,
+// may be executed for nobody when the pause ends: what it popped then is told of.
+func TestUnblockedInAPause(t *testing.T) {
+	for _, tc := range []struct {
+		withError bool
+		client    string
+		then      string
+		lost      uint64
+	}{
+		{false, "*-1\r\n", "+PONG\r\n", 0},
+		{true, unblocked, "+PONG\r\n", 0},
+		{false, "*-1\r\n", "*-1\r\n", 0},
+		{false, "*-1\r\n", "*2\r\n$1\r\nb\r\n$1\r\nv\r\n", 1},
+	} {
+		r, conn := blockedRig(t)
+		if !r.w.unblock(r.s.id, tc.withError) {
+			t.Fatal("no client was blocked")
+		}
+		if got := r.sent(0); got != cmd("CLIENT", "UNBLOCK", "77", "ERROR") {
+			t.Errorf("sent %q", got)
+		}
+		conn.Received([]byte(unblocked), r.now)
+		if got := r.got(); got != tc.client {
+			t.Errorf("the client got %q", got)
+		}
+		if got := take(conn); got != cmd("PING") {
+			t.Errorf("sent %q", got)
+		}
+		conn.Received([]byte(tc.then), r.now)
+		r.w.EndTurn()
+		r.w.Tick()
+		if r.w.stats.Undelivered != tc.lost || conn.State() != pool.Closed || r.w.nodes[0].exclusive != 0 {
+			t.Errorf("%q: %d undelivered; the connection is %s, %d in use", tc.then, r.w.stats.Undelivered, conn.State(), r.w.nodes[0].exclusive)
+		}
 	}
 }
 

@@ -107,9 +107,13 @@ type exclusive struct {
 
 // unblockWait asks the nodes to end the WAIT of a session. It tells whether there
 // is one.
-func (w *Worker) unblockWait(s *Session, how string) (waiting bool) {
+func (w *Worker) unblockWait(s *Session, withError bool) (waiting bool) {
 	if !s.waits() {
 		return false
+	}
+	how := "TIMEOUT"
+	if withError {
+		how = "ERROR"
 	}
 	for _, n := range w.nodes {
 		for _, use := range n.waits {

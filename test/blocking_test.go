@@ -125,6 +125,75 @@ func TestBlockedClientLeaves(t *testing.T) {
 	}
 }
 
+// TestUnblockWhilePaused: a node that has paused its clients, as a master does for a
+// failover on request, holds BLPOP up before it blocks. Asked in the wrong way to end
+// that wait, Redis before 7.2 aborts.
+func TestUnblockWhilePaused(t *testing.T) {
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
+	admin := k.Dial()
+	heldUp := func(want bool) {
+		t.Helper()
+		redistest.Eventually(t, 10*time.Second, fmt.Sprintf("BLPOP is held up: %t", want), func() bool {
+			held := false
+			for _, n := range nodes {
+				held = held || strings.Contains(n.Do("CLIENT", "LIST").Text, " cmd=blpop ")
+			}
+			return held == want
+		})
+	}
+	pause := func() (id string, c *redistest.Client, reply <-chan redistest.Reply) {
+		for _, n := range nodes {
+			n.Do("CLIENT", "PAUSE", "60000", "WRITE")
+		}
+		c = k.Dial()
+		id = strconv.FormatInt(c.MustDo("CLIENT", "ID").Int, 10)
+		reply = later(t, c, "BLPOP", "list", "0")
+		heldUp(true)
+		return id, c, reply
+	}
+	goOn := func() {
+		for _, n := range nodes {
+			n.Do("CLIENT", "UNPAUSE")
+		}
+		admin.Expect("1", "RPUSH", "list", "v")
+	}
+
+	_, gone, _ := pause()
+	gone.Close()
+	heldUp(false)
+	goOn()
+	admin.Expect("v", "LPOP", "list")
+
+	for _, how := range []string{"TIMEOUT", "ERROR"} {
+		id, c, reply := pause()
+		admin.Expect("1", "CLIENT", "UNBLOCK", id, how)
+		want := "(nil)"
+		if how == "ERROR" {
+			want = "-UNBLOCKED client unblocked via CLIENT UNBLOCK"
+		}
+		got := ""
+		select {
+		case r := <-reply:
+			got = r.String()
+			heldUp(false)
+			goOn()
+			admin.Expect("v", "LPOP", "list")
+		case <-time.After(time.Second): // Redis since 7.2 does not end such a wait
+			goOn()
+			got, want = (<-reply).String(), "[list v]"
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", how, got, want)
+		}
+		c.Expect("PONG", "PING")
+		c.Close()
+	}
+	if n := k.Snapshot()[0].Undelivered; n != 0 {
+		t.Errorf("%d elements were popped for nobody", n)
+	}
+}
+
 // TestClientUnblock: on the same thread and on another.
 func TestClientUnblock(t *testing.T) {
 	nodes := redistest.Three(t)

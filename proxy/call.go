@@ -122,6 +122,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		if !c.replica {
 			w.overtaken(s, c)
 		}
+		if c.tries > 0 {
+			c.node.servedAt = w.now
+		}
 		w.finish(c, failed)
 	}
 }
@@ -197,19 +200,13 @@ func (w *Worker) settle(c *call, reply []byte) {
 			w.deliver(r, reply)
 		}
 	}
-	if c.waiting {
-		c.waiting = false
-		c.node.retrying--
-	}
+	c.waitsNoMore()
 	w.finish(c, len(reply) > 0 && reply[0] == '-')
 }
 
 // abandon ends a call of a client that has left, one that no connection knows
 // of at the moment.
 func (w *Worker) abandon(c *call) {
-	if c.waiting {
-		c.waiting = false
-		c.node.retrying--
-	}
+	c.waitsNoMore()
 	c.req.parts--
 }

@@ -17,9 +17,11 @@ const (
 	maxHops  = 5 // redirects of one command, as Redis's own clients allow
 	retryMin = 5 * int64(1e6)
 	retryMax = 100 * int64(1e6)
-	// minRetrying calls may wait to be sent again to a node at any time; more
-	// only while they are less than a fifth of all.
-	minRetrying = 16
+	// Of the calls that wait or are under way to a node a fifth may be sent again
+	// at each tick, and always minRetried.
+	minRetried = 16
+	// What waits to be sent again to one node takes no more memory than this.
+	maxPutOff = 64 << 20
 )
 
 // onError looks at an error reply. It tells true when the call goes on, so the
@@ -61,7 +63,14 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its redirect makes no sense: "+clean(bytes.TrimSpace(reply[1:])))))
 			return true
 		case unproven:
-			return w.confirm(c, conn, frame, reply, target)
+			return w.confirm(c, conn, frame, reply, func(said, frame, reply []byte) bool {
+				ask, slot, where, ok := redirection(said, conn.Addr)
+				if !ok || slot != c.group || where != target {
+					return false
+				}
+				w.follow(c, frame, reply, ask, target)
+				return true
+			})
 		}
 		w.follow(c, frame, reply, ask, target)
 		return true
@@ -72,12 +81,32 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 		if string(code) != "TRYAGAIN" {
 			w.ready.Refresh = true
 		}
-		if c.req.cmd.Unproven() || c.group < 0 {
+		switch {
+		case c.group < 0:
+			return false
+		case !c.req.cmd.Unproven():
+			c.node.refuses(w.now, reply)
+			return w.putOff(c, frame, reply)
+		case string(code) == "READONLY": // of reads it would not be said
 			return false
 		}
-		return w.putOff(c, frame, reply)
+		return w.confirm(c, conn, frame, reply, func(said, frame, reply []byte) bool {
+			return (bytes.Equal(said, reply) || c.node.refusedAll(c.req.start, reply)) && w.putOff(c, frame, reply)
+		})
 	}
 	return false
+}
+
+// refuses notes a refusal that a plain command has met.
+func (n *node) refuses(now int64, reply []byte) {
+	n.refusal, n.refusalAt = append(n.refusal[:0], reply...), now
+}
+
+// refusedAll tells whether the node has refused a plain command since then in words
+// that mean all commands (cluster.c, getNodeByQuery; server.c, processCommand).
+func (n *node) refusedAll(since int64, reply []byte) bool {
+	all := bytes.HasPrefix(reply, []byte("-LOADING ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) || string(reply) == "-CLUSTERDOWN The cluster is down\r\n"
+	return all && n.refusalAt >= since && bytes.Equal(n.refusal, reply)
 }
 
 // redirection reads "-MOVED 3999 127.0.0.1:6381", or ASK. An empty host is that
@@ -230,18 +259,22 @@ func (s *Session) back(c *call) {
 }
 
 // putOff keeps the call to be sent again later. It tells false when it may not
-// be: its time is up, or too many wait already.
+// be: its time is up, or what waits already takes too much memory. A moment in
+// which a node refuses all, as in a failover, nobody must notice; when it lasts,
+// clients are told at once, and no more wait than it takes to see its end.
 func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	n := c.node
-	busy := n.retrying
-	for _, conn := range n.conns {
-		busy += conn.InFlight()
+	if w.now-n.refusedAt > 2*retryMax {
+		n.servedAt = w.now // nothing has waited: this is new
 	}
-	if w.now+retryMin >= c.deadline || n.retrying >= max(minRetrying, busy/5) {
+	n.refusedAt = w.now
+	lasts := w.now-n.servedAt > int64(w.o.Backend.RequestTimeout)
+	if w.now+retryMin >= c.deadline || n.waitingBytes+len(frame) > maxPutOff || lasts && n.waiting >= n.retryShare() {
 		w.stats.NotExecuted++
 		return false
 	}
-	n.retrying++
+	n.waiting++
+	n.waitingBytes += len(frame)
 	n.retried++
 	s := c.req.sess
 	s.troubled()
@@ -294,9 +327,33 @@ func (w *Worker) lastWord(c *call) []byte {
 	return c.lastErr
 }
 
+// retryShare is how many calls may be sent again at one tick.
+func (n *node) retryShare() int {
+	busy := n.waiting
+	for _, conn := range n.conns {
+		busy += conn.InFlight()
+	}
+	return max(minRetried, busy/5)
+}
+
+// waitsNoMore takes a call off the count of those that wait, if it is one.
+func (c *call) waitsNoMore() {
+	if c.waiting {
+		c.waiting = false
+		c.node.waiting--
+		c.node.waitingBytes -= len(c.frame)
+	}
+}
+
 // tickRetries sends again what has waited long enough, in the order it first
 // went, once nothing else of the client is under way.
 func (w *Worker) tickRetries() {
+	if len(w.retries) == 0 {
+		return
+	}
+	for _, n := range w.nodes {
+		n.mayRetry = n.retryShare()
+	}
 	due := w.retries
 	w.retries = w.retrySpare[:0]
 	for _, s := range due {
@@ -304,20 +361,38 @@ func (w *Worker) tickRetries() {
 		case len(s.retry) == 0:
 		case w.now < s.retryAt:
 			w.retries = append(w.retries, s)
-		case s.inflight > len(s.retry):
+		case s.inflight > len(s.retry) || s.scouting || !s.scouted && w.scout(s):
 			if w.giveUpOverdue(s); len(s.retry) > 0 {
 				w.retries = append(w.retries, s)
 			}
 		default:
-			calls := s.retry
-			s.retry = nil
-			for _, c := range calls {
-				w.tryAgain(c) // may put it off once more
-			}
+			s.scouted = false
+			w.retry(s)
 		}
 	}
 	clear(due)
 	w.retrySpare = due
+}
+
+// retry sends again what a session has put off, as much of it as its nodes may be
+// sent at this tick.
+func (w *Worker) retry(s *Session) {
+	calls := s.retry
+	s.retry = nil
+	for i, c := range calls {
+		owner := w.ownerOf(c.group)
+		if owner != nil && w.now < c.deadline {
+			if owner.mayRetry == 0 {
+				if len(s.retry) == 0 {
+					w.retries = append(w.retries, s)
+				}
+				s.retry = append(s.retry, calls[i:]...)
+				return
+			}
+			owner.mayRetry--
+		}
+		w.tryAgain(c, owner) // may put it off once more
+	}
 }
 
 // giveUpOverdue answers the calls whose time is up while they wait for others.
@@ -338,15 +413,15 @@ func (w *Worker) giveUpOverdue(s *Session) {
 	}
 }
 
-func (w *Worker) tryAgain(c *call) {
-	c.waiting = false
-	c.node.retrying--
+// tryAgain sends a call that was put off to the node that owns its slot now; nil if
+// none does.
+func (w *Worker) tryAgain(c *call, owner *node) {
+	c.waitsNoMore()
 	if w.now >= c.deadline {
 		w.stats.NotExecuted++
 		w.settle(c, w.lastWord(c))
 		return
 	}
-	owner := w.ownerOf(c.group)
 	if owner == nil {
 		if c.tries > 4 || !w.putOff(c, c.frame, c.lastErr) {
 			w.settle(c, w.lastWord(c))

@@ -178,6 +178,56 @@ func TestTryAgain(t *testing.T) {
 	}
 }
 
+// A moment in which a node refuses all is seen by nobody: what it has refused goes
+// again in order, a fifth at a time. When it lasts, few wait and the others are told
+// at once.
+func TestPutOffAll(t *testing.T) {
+	const said, n = "-CLUSTERDOWN The cluster is down\r\n", 500
+	r := newClusterRig(t)
+	in, ok := "", ""
+	for i := range n {
+		in += cmd("SET", onA, fmt.Sprint(i))
+		ok += "+OK\r\n"
+	}
+	refuse := func(in string) { r.node(0, strings.Repeat(said, strings.Count(in, "SET"))) }
+	r.feed(in)
+	refuse(r.sent(0))
+	again := ""
+	for again != in {
+		r.pass(10 * time.Millisecond)
+		got := r.sent(0)
+		if !strings.HasPrefix(in[len(again):], got) || strings.Count(got, "SET") > n/5 {
+			t.Fatalf("at one tick %d were sent, out of order: %t", strings.Count(got, "SET"), !strings.HasPrefix(in[len(again):], got))
+		}
+		again += got
+		r.node(0, strings.Repeat("+OK\r\n", strings.Count(got, "SET")))
+	}
+	if got := r.got(); got != ok {
+		t.Errorf("%.100q", got)
+	}
+
+	for _, lasts := range []bool{false, true} {
+		if lasts {
+			for range 110 {
+				r.w.Feed(r.w.Open(nil, "peer:2", "keyway:1"), []byte(cmd("SET", onA, "1")))
+				refuse(r.sent(0))
+				r.pass(10 * time.Millisecond)
+			}
+		}
+		r.feed(in)
+		refuse(r.sent(0))
+		r.w.EndTurn()
+		if told := r.s.Output(); (len(told) > 0) != lasts {
+			t.Errorf("it lasts: %t; the client was told %.100q", lasts, told)
+		}
+		if lasts != (r.w.nodes[0].waiting < n) {
+			t.Errorf("it lasts: %t; %d wait", lasts, r.w.nodes[0].waiting)
+		}
+		r.pass(2 * time.Second) // their time is up
+		r.got()
+	}
+}
+
 // A command that was put off is not sent after a later one to its slot has been
 // executed.
 func TestPutOffIsNotOvertaken(t *testing.T) {
@@ -246,8 +296,8 @@ func TestPartOfAnUnownedSlot(t *testing.T) {
 	}
 }
 
-// A script's redirect is believed only when the node redirects a plain command
-// for the same keys as well.
+// What a script says of where it runs, or when, is believed only when the node says
+// the same of a plain command for the same keys.
 func TestScriptRedirects(t *testing.T) {
 	eval := cmd("EVAL", "s", "1", onA)
 	for _, tc := range []struct{ said, exists, want string }{
@@ -258,8 +308,13 @@ func TestScriptRedirects(t *testing.T) {
 		{"-MOVED 3300 10.0.0.2:1\r\n", ":0\r\n", "its words"},
 		{"-MOVED 3300 10.9.9.9:1\r\n", "-MOVED 3300 10.0.0.2:1\r\n", "its words"},
 		{"-MOVED 1 10.0.0.2:1\r\n", "", "its words"},
-		{"-TRYAGAIN x\r\n", "", "its words"},
-		{"-CLUSTERDOWN x\r\n", "", "its words"},
+		{"-TRYAGAIN x\r\n", ":1\r\n", "its words"},
+		{"-TRYAGAIN x\r\n", "-TRYAGAIN x\r\n", "goes again"},
+		{"-CLUSTERDOWN x\r\n", ":1\r\n", "its words"},
+		{"-CLUSTERDOWN x\r\n", "-CLUSTERDOWN y\r\n", "its words"},
+		{"-CLUSTERDOWN x\r\n", "-CLUSTERDOWN x\r\n", "goes again"},
+		{"-LOADING x\r\n", "-LOADING x\r\n", "goes again"},
+		{"-READONLY x\r\n", "", "its words"},
 	} {
 		r := newClusterRig(t)
 		r.feed(eval + cmd("PING"))
@@ -273,14 +328,61 @@ func TestScriptRedirects(t *testing.T) {
 			r.node(0, tc.exists)
 			r.w.EndTurn()
 		}
-		if tc.want == "follows" {
+		switch tc.want {
+		case "follows":
 			if got := r.sent(1); !strings.HasSuffix(got, eval) {
 				t.Errorf("%q: b was sent %q", tc.said, got)
+			}
+			continue
+		case "goes again":
+			for _, exists := range []string{tc.exists, ":1\r\n"} {
+				r.pass(100 * time.Millisecond)
+				if got := r.sent(0); got != cmd("EXISTS", onA) {
+					t.Errorf("%q: a was sent %q", tc.said, got)
+				}
+				r.node(0, exists)
+			}
+			r.pass(100 * time.Millisecond)
+			if got := r.sent(0); got != eval {
+				t.Errorf("%q: a was sent %q", tc.said, got)
 			}
 			continue
 		}
 		if got := r.got(); got != tc.said+"+PONG\r\n" {
 			t.Errorf("%q: the client got %q", tc.said, got)
+		}
+	}
+}
+
+// A script that was refused when all was is sent again, even if the node is well by
+// the time that it is asked; not so if the refusal may have been the script's own.
+func TestScriptRefusedWithAll(t *testing.T) {
+	eval := cmd("EVAL", "s", "1", onA)
+	for _, tc := range []struct {
+		said, others string
+		again        bool
+	}{
+		{"-CLUSTERDOWN The cluster is down\r\n", "-CLUSTERDOWN The cluster is down\r\n", true},
+		{"-CLUSTERDOWN The cluster is down\r\n", "-LOADING x\r\n", false},
+		{"-CLUSTERDOWN The cluster is down\r\n", "$-1\r\n", false},
+		{"-CLUSTERDOWN Hash slot not served\r\n", "-CLUSTERDOWN Hash slot not served\r\n", false},
+		{"-TRYAGAIN x\r\n", "-TRYAGAIN x\r\n", false},
+	} {
+		r := newClusterRig(t)
+		r.w.Feed(r.w.Open(nil, "peer:2", "keyway:1"), []byte(cmd("GET", onA)))
+		r.feed(eval)
+		r.sent(0)
+		r.node(0, tc.others+tc.said)
+		if got := r.sent(0); got != cmd("EXISTS", onA) {
+			t.Fatalf("%q: a was sent %q", tc.said, got)
+		}
+		r.node(0, ":1\r\n")
+		want := tc.said
+		if tc.again {
+			want = ""
+		}
+		if got := r.got(); got != want {
+			t.Errorf("%q, while others got %q: the client got %q", tc.said, tc.others, got)
 		}
 	}
 }

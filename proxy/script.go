@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"hash/maphash"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -229,24 +230,17 @@ func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done fun
 	}, "SCRIPT", "EXISTS", sha)
 }
 
-// confirm looks into a script's reply that speaks of a redirect. A script may
-// say anything, and may have written before. So the node is asked about the
-// same keys by a plain command, on the same connection: only if it redirects
-// that one to the same place it has not executed the script. (What stays open
-// is a script that lies with the very address its slot moves to, in the moment
-// in which it moves there.)
-func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, target string) bool {
-	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
+// confirm looks into a script's reply that says that it was not executed here, or
+// not now. A script may say anything, and may have written before. So the node is
+// asked about the same keys by a plain command, on the same connection: only if it
+// says the same to that one, as proven finds, and goes on from there, it has not
+// executed the script; or if it has refused another one in the meantime. (What stays open is a script that lies with the very
+// address its slot moves to, or in the very words, in the moment in which it moves
+// there, or the cluster goes down.)
+func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven func(said, frame, reply []byte) bool) bool {
+	exists := existsOf(c, frame)
+	if exists == nil {
 		return false
-	}
-	keys := c.req.cmd.Keys(&p, nil)
-	if len(keys) == 0 {
-		return false
-	}
-	exists := resp.AppendBulkString(resp.AppendArray(nil, 1+len(keys)), "EXISTS")
-	for _, k := range keys {
-		exists = resp.AppendBulk(exists, p.Arg(k))
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	w.fence(c)
@@ -259,14 +253,13 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, target s
 			return
 		}
 		s.back(c)
-		if ask, slot, where, is := redirection(said, conn.Addr); ok && is && slot == c.group && where == target {
-			w.follow(c, frame, reply, ask, target)
+		if ok && proven(said, frame, reply) {
 			return
 		}
 		w.overtaken(s, c)
 		if !ok {
 			w.stats.UnknownOutcome++
-			reply = resp.AppendError(nil, errOutcomeUnknown(c.node, pool.Failure{Reason: "while its redirect was looked into"}))
+			reply = resp.AppendError(nil, errOutcomeUnknown(c.node, pool.Failure{Reason: "while its error was looked into"}))
 		}
 		w.settle(c, reply)
 	}}
@@ -278,4 +271,48 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, target s
 		}
 	})
 	return true
+}
+
+// scout asks about the keys of the first script that a session has put off before
+// it sends anything again: a script that is not sent in vain need not be looked
+// into. It tells whether there is something to wait for.
+func (w *Worker) scout(s *Session) bool {
+	i := slices.IndexFunc(s.retry, func(c *call) bool { return c.req.cmd.Unproven() })
+	if i < 0 {
+		return false
+	}
+	c := s.retry[i]
+	n, exists := w.ownerOf(c.group), existsOf(c, c.frame)
+	if n == nil || exists == nil || n.conn(s).Refusing() != "" {
+		return false
+	}
+	t := s.trouble // the client may leave it behind
+	t.scouting = true
+	conn, asked := n.conn(s), &probe{done: func(said []byte, ok bool) {
+		t.scouting = false
+		if ok && notHere(said) && !isRedirect(said) {
+			t.retryAt = w.now + w.set.Rand.Int64N(retryMax)
+		} else {
+			t.scouted = true
+		}
+	}}
+	n.asMaster(conn, func() { conn.Send(asked, exists, w.now, c.deadline) })
+	return true
+}
+
+// existsOf is a plain command for the keys of a script, nil if it has none.
+func existsOf(c *call, frame []byte) []byte {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
+		return nil
+	}
+	keys := c.req.cmd.Keys(&p, nil)
+	if len(keys) == 0 {
+		return nil
+	}
+	exists := resp.AppendBulkString(resp.AppendArray(nil, 1+len(keys)), "EXISTS")
+	for _, k := range keys {
+		exists = resp.AppendBulk(exists, p.Arg(k))
+	}
+	return exists
 }

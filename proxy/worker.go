@@ -159,7 +159,12 @@ type node struct {
 	proven map[string]bool // scripts that it has, by their SHA-1 in lower case
 
 	moved, asked, retried uint64
-	retrying              int
+	waiting, waitingBytes int    // calls to be sent again, and their frames
+	servedAt              int64  // when one of them last was, or the first came to wait
+	refusedAt             int64  // when one last came to wait
+	mayRetry              int    // how many go at this tick
+	refusal               []byte // that a plain command met last
+	refusalAt             int64
 }
 
 func (n *node) key() string { return n.name + " " + n.addr }

@@ -141,6 +141,37 @@ func TestN1Failover(t *testing.T) {
 	health(t, k)
 }
 
+// TestClusterDownForAMoment has a master find the cluster down for a moment, as it
+// does in failovers when it hears that slots have lost their owner before it hears
+// who has them now: clients wait, and see nothing of it.
+func TestClusterDownForAMoment(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 0)
+	k := redistest.Serve(t, c.SeedsYAML()).Ready()
+	l := (&load{addr: k.Addr, clients: 40}).start(t)
+	for i := range scale(12, 200) {
+		l.more(t, 2_000)
+		c.Nodes[1].Do("CLUSTER", "DELSLOTS", "0")
+		time.Sleep([]time.Duration{10 * time.Millisecond, 100 * time.Millisecond, time.Second}[i%3]) // the fault itself
+		c.Nodes[1].Do("CLUSTER", "SETSLOT", "0", "NODE", c.IDs[0])
+		c.Settle(false)
+	}
+	l.more(t, 2_000)
+	l.halt()
+	if l.errors() != 0 {
+		t.Errorf("clients saw errors: %v", &l.tally)
+	}
+	retried := uint64(0)
+	for _, n := range k.Snapshot()[0].Nodes {
+		retried += n.Retried
+	}
+	t.Logf("%d calls were put off", retried)
+	if retried == 0 {
+		t.Error("the cluster was never down: the test has not tested anything")
+	}
+	l.settle(t, k.Addr)
+	health(t, k)
+}
+
 func keySlot(key string) uint16 { return slots.Of([]byte(key)) }
 
 // keyOfSlot returns a key of that slot.

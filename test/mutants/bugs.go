@@ -90,13 +90,28 @@ var bugs = []bug{
 	},
 	{
 		"C3: a script's MOVED is followed", "proxy/redirect.go",
-		"			return w.confirm(c, conn, frame, reply, target)\n", "			w.follow(c, frame, reply, ask, target)\n			return true\n",
+		"				if !ok || slot != c.group || where != target {\n", "				if ask, slot, where, ok = redirection(reply, conn.Addr); !ok || slot != c.group || where != target {\n",
 		"./proxy", "TestScriptRedirects",
 	},
 	{
 		"C3: a script's TRYAGAIN is retried", "proxy/redirect.go",
-		"		if c.req.cmd.Unproven() || c.group < 0 {\n			return false", "		if c.group < 0 {\n			return false",
+		"			return (bytes.Equal(said, reply) || ", "			return (string(code) == \"TRYAGAIN\" || bytes.Equal(said, reply) || ",
 		"./proxy", "TestScriptRedirects",
+	},
+	{
+		"C3: a refusal of other keys is taken for the script's", "proxy/redirect.go",
+		"	return all && n.refusalAt >= since", "	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
+		"./proxy", "TestScriptRefusedWithAll",
+	},
+	{
+		"C5: no more than a few wait for the end of a failover", "proxy/redirect.go",
+		" || lasts && n.waiting >= n.retryShare() {", " || (lasts || w.now > 0) && n.waiting >= n.retryShare() {",
+		"./proxy", "TestPutOffAll",
+	},
+	{
+		"E5: a node is asked to let the time of a client be up that it has paused", "proxy/block.go",
+		"strconv.FormatInt(b.nodeID, 10), \"ERROR\")", "strconv.FormatInt(b.nodeID, 10), \"TIMEOUT\")",
+		"./test", "TestUnblockWhilePaused",
 	},
 	{
 		"C3: NOSCRIPT is believed without asking the node", "proxy/script.go",

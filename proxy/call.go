@@ -21,6 +21,7 @@ type call struct {
 	tries      uint8 // times it was put off
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
+	passed     bool  // overtaken while its error was looked into
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
 	caching    caching

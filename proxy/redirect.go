@@ -250,6 +250,7 @@ func (s *Session) sentAfter(c *call) bool {
 func (s *Session) lookInto(c *call) {
 	t := s.troubled()
 	t.away = append(t.away, c)
+	c.passed = false
 }
 
 func (s *Session) back(c *call) {
@@ -299,6 +300,9 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 // order. The client gets the node's last word, which says that they were not
 // executed.
 func (w *Worker) overtaken(s *Session, by *call) {
+	for _, c := range s.away {
+		c.passed = c.passed || c.group == by.group && c.req.seq < by.req.seq
+	}
 	if len(s.retry) == 0 || by.group < 0 {
 		return
 	}

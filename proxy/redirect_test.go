@@ -387,6 +387,27 @@ func TestScriptRefusedWithAll(t *testing.T) {
 	}
 }
 
+// A script that was refused is not sent after a later command to its slot has been
+// executed, though that be while the node is asked about it.
+func TestScriptIsNotOvertaken(t *testing.T) {
+	const said = "-CLUSTERDOWN The cluster is down\r\n"
+	r := newClusterRig(t)
+	r.feed(cmd("EVAL", "s", "1", onA) + cmd("SET", onA, "2"))
+	r.sent(0)
+	r.node(0, said+"+OK\r\n")
+	if got := r.sent(0); got != cmd("EXISTS", onA) {
+		t.Fatalf("a was sent %q", got)
+	}
+	r.node(0, said)
+	r.pass(500 * time.Millisecond)
+	if got := r.sent(0); got != "" {
+		t.Errorf("a was sent %q", got)
+	}
+	if got := r.got(); got != said+"+OK\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // Hundreds of redirects ask for the topology, they do not fetch it.
 func TestRedirectStorm(t *testing.T) {
 	r := newClusterRig(t)

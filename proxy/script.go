@@ -253,7 +253,7 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 			return
 		}
 		s.back(c)
-		if ok && proven(said, frame, reply) {
+		if ok && !c.passed && proven(said, frame, reply) {
 			return
 		}
 		w.overtaken(s, c)

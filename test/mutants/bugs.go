@@ -99,6 +99,11 @@ var bugs = []bug{
 		"./proxy", "TestScriptRedirects",
 	},
 	{
+		"D3: a script that a later command has overtaken is sent again", "proxy/script.go",
+		"		if ok && !c.passed && proven(", "		if ok && proven(",
+		"./proxy", "TestScriptIsNotOvertaken",
+	},
+	{
 		"C3: a refusal of other keys is taken for the script's", "proxy/redirect.go",
 		"	return all && n.refusalAt >= since", "	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
 		"./proxy", "TestScriptRefusedWithAll",

@@ -408,6 +408,27 @@ func TestScriptIsNotOvertaken(t *testing.T) {
 	}
 }
 
+// A script and a later command that were both refused go again in their order, though
+// the script waits for an answer about itself before it waits to be sent.
+func TestRefusedKeepOrder(t *testing.T) {
+	const said = "-CLUSTERDOWN The cluster is down\r\n"
+	r := newClusterRig(t)
+	eval, set := cmd("EVAL", "s", "1", onA), cmd("SET", onA, "2")
+	r.feed(eval + set)
+	r.sent(0)
+	r.node(0, said+said)
+	for _, reply := range []string{said, said, ":1\r\n"} {
+		if got := r.sent(0); got != cmd("EXISTS", onA) {
+			t.Fatalf("a was sent %q", got)
+		}
+		r.node(0, reply)
+		r.pass(200 * time.Millisecond)
+	}
+	if got := r.sent(0); got != eval+set {
+		t.Errorf("a was sent %q", got)
+	}
+}
+
 // Hundreds of redirects ask for the topology, they do not fetch it.
 func TestRedirectStorm(t *testing.T) {
 	r := newClusterRig(t)

@@ -151,7 +151,7 @@ func TestClusterDownForAMoment(t *testing.T) {
 	for i := range scale(12, 200) {
 		l.more(t, 2_000)
 		c.Nodes[1].Do("CLUSTER", "DELSLOTS", "0")
-		time.Sleep([]time.Duration{10 * time.Millisecond, 100 * time.Millisecond, time.Second}[i%3]) // the fault itself
+		time.Sleep([]time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond}[i%3]) // the fault itself
 		c.Nodes[1].Do("CLUSTER", "SETSLOT", "0", "NODE", c.IDs[0])
 		c.Settle(false)
 	}

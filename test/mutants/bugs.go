@@ -171,7 +171,7 @@ var bugs = []bug{
 	{
 		"D3: retries leave in the order they came back", "proxy/redirect.go",
 		"	s.retry = slices.Insert(s.retry, at, c)", "	s.retry = append(s.retry[:len(s.retry)+0*at], c)",
-		"./test/sim", "TestSimulation",
+		"./proxy", "TestRefusedKeepOrder",
 	},
 	{
 		"D3: a retry is sent after a later command was executed", "proxy/redirect.go",
@@ -191,7 +191,7 @@ var bugs = []bug{
 	{
 		"the tick recedes under load", "server/thread.go",
 		"ticked || next < t.nextTick", "ticked || next != t.nextTick",
-		"./test/faults", "TestN2FrozenNode",
+		"./server", "TestTickUnderLoad",
 	},
 	{
 		"B8: an echo out of its place goes unnoticed", "pool/fence.go",

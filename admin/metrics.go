@@ -38,6 +38,7 @@ var (
 	descAuthFails   = desc("auth_failures_total", "Wrong passwords.")
 	descBytes       = desc("client_bytes_total", "Bytes from (in) and to (out) clients.", "direction")
 	descOutput      = desc("client_output_bytes", "Bytes that clients have not taken yet.")
+	descOvertaken   = desc("overtaken_total", "Commands refused by a node that were not sent again: a later one of the same client had been executed by then.")
 	descHeld        = desc("held_total", "Times a client's command waited for an earlier one that was being redirected.")
 	descNoScript    = desc("scripts_resent_total", "Scripts sent again in full since a node had lost them.")
 	descUndelivered = desc("undelivered_total", "Elements popped by blocking commands for clients that left in that moment.")
@@ -113,6 +114,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	count(descBytes, all.BytesIn, "in")
 	count(descBytes, all.BytesOut, "out")
 	gauge(descOutput, float64(all.OutputBytes))
+	count(descOvertaken, all.Overtaken)
 	count(descHeld, all.Held)
 	count(descNoScript, all.NoScript)
 	count(descUndelivered, all.Undelivered)
@@ -187,7 +189,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
 			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
-			{&all.NotExecuted, &s.NotExecuted}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
+			{&all.NotExecuted, &s.NotExecuted}, {&all.Overtaken, &s.Overtaken}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
 		} {
 			*p.a += *p.b
 		}

@@ -37,6 +37,9 @@ func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
 	c.deadline = w.deadline()
 	c.caching = s.cached()
 	s.inflight++
+	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {
+		return
+	}
 	w.transmit(c, n, frame, false)
 }
 

@@ -318,6 +318,7 @@ func (w *Worker) overtaken(s *Session, by *call) {
 	s.retry = kept
 	for _, c := range lost {
 		w.stats.NotExecuted++
+		w.stats.Overtaken++
 		w.settle(c, w.lastWord(c))
 	}
 }

@@ -387,6 +387,32 @@ func TestScriptRefusedWithAll(t *testing.T) {
 	}
 }
 
+// A script that comes while a node refuses all is not sent before the node is well.
+func TestScriptIsHeld(t *testing.T) {
+	const said = "-CLUSTERDOWN The cluster is down\r\n"
+	r := newClusterRig(t)
+	other := r.w.Open(nil, "peer:2", "keyway:1")
+	r.w.Feed(other, []byte(cmd("SET", onA, "1")))
+	r.sent(0)
+	r.node(0, said)
+	eval := cmd("EVAL", "s", "1", onA)
+	r.feed(eval)
+	if got := r.sent(0); got != "" {
+		t.Errorf("a was sent %q", got)
+	}
+	for sent := ""; !strings.Contains(sent, eval); {
+		r.pass(10 * time.Millisecond)
+		sent = r.sent(0)
+		r.node(0, strings.Repeat("+OK\r\n", strings.Count(sent, "SET"))+strings.Repeat(":1\r\n", strings.Count(sent, "EXISTS")+strings.Count(sent, "EVAL")))
+		if r.now > int64(time.Hour+time.Second) {
+			t.Fatal("the script was never sent")
+		}
+	}
+	if got := r.got(); got != ":1\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // A script that was refused is not sent after a later command to its slot has been
 // executed, though that be while the node is asked about it.
 func TestScriptIsNotOvertaken(t *testing.T) {

@@ -253,7 +253,10 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 			return
 		}
 		s.back(c)
-		if ok && !c.passed && proven(said, frame, reply) {
+		switch {
+		case c.passed:
+			w.stats.Overtaken++
+		case ok && proven(said, frame, reply):
 			return
 		}
 		w.overtaken(s, c)
@@ -271,6 +274,13 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 		}
 	})
 	return true
+}
+
+// hold puts a script off that would go to a node that refuses all. If it is well in a
+// moment it could not be proven that it has refused this.
+func (w *Worker) hold(c *call, n *node, frame []byte) bool {
+	c.node = n
+	return c.group >= 0 && n.refusedAll(w.now-retryMax, n.refusal) && w.putOff(c, frame, n.refusal)
 }
 
 // scout asks about the keys of the first script that a session has put off before

@@ -51,6 +51,7 @@ type Stats struct {
 	BytesIn        uint64
 	BytesOut       uint64
 	NotExecuted    uint64 // error replies of class "not executed"
+	Overtaken      uint64 // refused for good, since a later command of the client had been executed by then
 	UnknownOutcome uint64 // error replies of class "unknown"
 	ReadsMaster    uint64 // of clients that may read from replicas
 	ReadsReplica   uint64

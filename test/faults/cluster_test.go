@@ -46,6 +46,17 @@ func redirects(k *redistest.Keyway) (moved, asked uint64) {
 	return moved, asked
 }
 
+// noErrors requires that no client has seen an error, but of commands that it sent
+// close before another to the same slot: if a node refuses the one and is well for
+// the other, the first cannot be executed any more without changing their order.
+// before is how many such there were before.
+func noErrors(t *testing.T, k *redistest.Keyway, l *load, before uint64) {
+	t.Helper()
+	if overtaken := k.Snapshot()[0].Overtaken - before; l.errors() > int64(overtaken) {
+		t.Errorf("clients saw errors: %v; %d commands were overtaken", &l.tally, overtaken)
+	}
+}
+
 // TestP1ReshardUnderLoad moves a third of the slots back and forth while
 // clients write and read back: no error, nothing lost, no foreign reply, and
 // every key keeps the order of its writes.
@@ -119,6 +130,7 @@ func TestN1Failover(t *testing.T) {
 		k.Ready()
 	}
 
+	overtaken := k.Snapshot()[0].Overtaken
 	l := (&load{addr: k.Addr, clients: 20, prefix: "manual:"}).start(t)
 	for round := range scale(3, 20) {
 		l.more(t, 5_000)
@@ -134,9 +146,7 @@ func TestN1Failover(t *testing.T) {
 	}
 	l.more(t, 5_000)
 	l.halt()
-	if l.errors() != 0 {
-		t.Errorf("clients saw errors during manual failovers: %v", &l.tally)
-	}
+	noErrors(t, k, l, overtaken)
 	l.settle(t, k.Addr)
 	health(t, k)
 }
@@ -157,9 +167,7 @@ func TestClusterDownForAMoment(t *testing.T) {
 	}
 	l.more(t, 2_000)
 	l.halt()
-	if l.errors() != 0 {
-		t.Errorf("clients saw errors: %v", &l.tally)
-	}
+	noErrors(t, k, l, 0)
 	retried := uint64(0)
 	for _, n := range k.Snapshot()[0].Nodes {
 		retried += n.Retried

@@ -100,8 +100,13 @@ var bugs = []bug{
 	},
 	{
 		"D3: a script that a later command has overtaken is sent again", "proxy/script.go",
-		"		if ok && !c.passed && proven(", "		if ok && proven(",
+		"		case c.passed:", "		case c.passed && !ok:",
 		"./proxy", "TestScriptIsNotOvertaken",
+	},
+	{
+		"C3: a script is sent to a node that refuses all", "proxy/call.go",
+		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {", "	if n.waiting < 0 && w.hold(c, n, frame) {",
+		"./proxy", "TestScriptIsHeld",
 	},
 	{
 		"C3: a refusal of other keys is taken for the script's", "proxy/redirect.go",

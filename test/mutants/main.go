@@ -7,12 +7,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -31,35 +35,51 @@ func main() {
 	}
 }
 
+// run tries the bugs, as many at a time as there are processors, each worker in a
+// copy of its own.
 func run(only string) (survived int, err error) {
-	dir, err := os.MkdirTemp("", "keyway-mutants")
+	root, err := os.MkdirTemp("", "keyway-mutants")
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	if err := copySource(dir); err != nil {
-		return 0, err
-	}
-	tried := 0
+	defer os.RemoveAll(root)
+	todo := make(chan bug, len(bugs))
 	for _, m := range bugs {
-		if !strings.Contains(m.name, only) {
-			continue
+		if strings.Contains(m.name, only) {
+			todo <- m
 		}
-		tried++
-		began := time.Now()
-		killed, err := m.try(dir)
-		if err != nil {
-			return survived, fmt.Errorf("%s: %w", m.name, err)
-		}
-		verdict := "noticed"
-		if !killed {
-			verdict = "SURVIVED"
-			survived++
-		}
-		fmt.Printf("%-9s %-55s %s (%.1f s)\n", verdict, m.name, m.test, time.Since(began).Seconds())
 	}
+	close(todo)
+	tried := len(todo)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range min(runtime.NumCPU(), tried) {
+		dir := filepath.Join(root, strconv.Itoa(i))
+		if err := copySource(dir); err != nil {
+			return 0, err
+		}
+		wg.Go(func() {
+			for m := range todo {
+				began := time.Now()
+				killed, failed := m.try(dir)
+				verdict := "noticed"
+				mu.Lock()
+				switch {
+				case failed != nil:
+					verdict = "BROKEN"
+					err = errors.Join(err, fmt.Errorf("%s: %w", m.name, failed))
+				case !killed:
+					verdict = "SURVIVED"
+					survived++
+				}
+				fmt.Printf("%-9s %-55s %s (%.1f s)\n", verdict, m.name, m.test, time.Since(began).Seconds())
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
 	fmt.Printf("%d bugs planted, %d noticed\n", tried, tried-survived)
-	return survived, nil
+	return survived, err
 }
 
 // copySource copies what git tracks, as it is in the work tree.

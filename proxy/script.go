@@ -233,10 +233,11 @@ func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done fun
 // confirm looks into a script's reply that says that it was not executed here, or
 // not now. A script may say anything, and may have written before. So the node is
 // asked about the same keys by a plain command, on the same connection: only if it
-// says the same to that one, as proven finds, and goes on from there, it has not
-// executed the script; or if it has refused another one in the meantime. (What stays open is a script that lies with the very
-// address its slot moves to, or in the very words, in the moment in which it moves
-// there, or the cluster goes down.)
+// says the same to that one, or has refused another in the meantime, as proven
+// finds, it has not executed the script. proven goes on with it then. (What stays
+// open is a script that lies with the very address that its slot moves to, or in
+// Redis's very words, in the moment in which the slot moves or the cluster goes
+// down.)
 func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven func(said, frame, reply []byte) bool) bool {
 	exists := existsOf(c, frame)
 	if exists == nil {

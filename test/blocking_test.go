@@ -179,7 +179,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 			heldUp(false)
 			goOn()
 			admin.Expect("v", "LPOP", "list")
-		case <-time.After(time.Second): // Redis since 7.2 does not end such a wait
+		case <-time.After(3 * time.Second): // Redis since 7.2 does not end such a wait
 			goOn()
 			got, want = (<-reply).String(), "[list v]"
 		}

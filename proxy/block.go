@@ -157,7 +157,7 @@ func (w *Worker) undelivered(n *node, cmd *command.Command, b []byte) {
 		return
 	}
 	w.stats.Undelivered++
-	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+" of a client that had left just then; what it popped is lost")
+	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+" of a client that waits no more; what it popped is lost")
 }
 
 // seeOff keeps the connection for a moment when the node has ended the wait. If the

@@ -21,7 +21,7 @@ const (
 	// at each tick, and always minRetried.
 	minRetried = 16
 	// What waits to be sent again to one node takes no more memory than this.
-	maxPutOff = 64 << 20
+	maxWaiting = 64 << 20
 )
 
 // onError looks at an error reply. It tells true when the call goes on, so the
@@ -85,7 +85,7 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 		case c.group < 0:
 			return false
 		case !c.req.cmd.Unproven():
-			c.node.refuses(w.now, reply)
+			c.node.refused(w.now, reply)
 			return w.putOff(c, frame, reply)
 		case string(code) == "READONLY": // of reads it would not be said
 			return false
@@ -97,9 +97,13 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	return false
 }
 
-// refuses notes a refusal that a plain command has met.
-func (n *node) refuses(now int64, reply []byte) {
+// refused tells whether the node has refused a plain command, and notes how.
+func (n *node) refused(now int64, reply []byte) bool {
+	if !notHere(reply) || isRedirect(reply) {
+		return false
+	}
 	n.refusal, n.refusalAt = append(n.refusal[:0], reply...), now
+	return true
 }
 
 // refusedAll tells whether the node has refused a plain command since then in words
@@ -265,12 +269,12 @@ func (s *Session) back(c *call) {
 // clients are told at once, and no more wait than it takes to see its end.
 func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	n := c.node
-	if w.now-n.refusedAt > 2*retryMax {
+	if w.now-n.putOffAt > 2*retryMax {
 		n.servedAt = w.now // nothing has waited: this is new
 	}
-	n.refusedAt = w.now
+	n.putOffAt = w.now
 	lasts := w.now-n.servedAt > int64(w.o.Backend.RequestTimeout)
-	if w.now+retryMin >= c.deadline || n.waitingBytes+len(frame) > maxPutOff || lasts && n.waiting >= n.retryShare() {
+	if w.now+retryMin >= c.deadline || n.waitingBytes+len(frame) > maxWaiting || lasts && n.waiting >= n.retryShare() {
 		w.stats.NotExecuted++
 		return false
 	}

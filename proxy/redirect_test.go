@@ -228,6 +228,35 @@ func TestPutOffAll(t *testing.T) {
 	}
 }
 
+// What waits for one node is bounded: past that the client is told at once.
+func TestPutOffIsBounded(t *testing.T) {
+	const said = "-CLUSTERDOWN The cluster is down\r\n"
+	r := newClusterRig(t)
+	set := cmd("SET", onA, strings.Repeat("x", maxWaiting/8))
+	for range 2 { // when the clients have left there is room again
+		var clients []*Session
+		for i := range 9 {
+			s := r.w.Open(nil, "peer:2", "keyway:1")
+			clients = append(clients, s)
+			r.w.Feed(s, []byte(set))
+			r.sent(0)
+			r.node(0, said)
+			r.w.EndTurn()
+			want := ""
+			if i >= 7 {
+				want = said
+			}
+			if got := string(s.Output()); got != want {
+				t.Errorf("client %d was told %q", i, got)
+			}
+		}
+		for _, s := range clients {
+			r.w.Gone(s)
+		}
+		r.pass(2 * time.Second)
+	}
+}
+
 // A command that was put off is not sent after a later one to its slot has been
 // executed.
 func TestPutOffIsNotOvertaken(t *testing.T) {
@@ -387,14 +416,21 @@ func TestScriptRefusedWithAll(t *testing.T) {
 	}
 }
 
-// A script that comes while a node refuses all is not sent before the node is well.
+// A script that comes while a node refuses all is not sent before the node is well,
+// though all that it has refused be scripts.
 func TestScriptIsHeld(t *testing.T) {
+	for _, refused := range []string{cmd("SET", onA, "1"), cmd("EVAL", "other", "1", onA)} {
+		testHeld(t, refused)
+	}
+}
+
+func testHeld(t *testing.T, refused string) {
 	const said = "-CLUSTERDOWN The cluster is down\r\n"
 	r := newClusterRig(t)
-	other := r.w.Open(nil, "peer:2", "keyway:1")
-	r.w.Feed(other, []byte(cmd("SET", onA, "1")))
-	r.sent(0)
-	r.node(0, said)
+	r.w.Feed(r.w.Open(nil, "peer:2", "keyway:1"), []byte(refused))
+	for r.sent(0) != "" { // the script, then the question about it
+		r.node(0, said)
+	}
 	eval := cmd("EVAL", "s", "1", onA)
 	r.feed(eval)
 	if got := r.sent(0); got != "" {

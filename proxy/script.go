@@ -254,6 +254,9 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 			return
 		}
 		s.back(c)
+		if ok {
+			c.node.refused(w.now, said)
+		}
 		switch {
 		case c.passed:
 			w.stats.Overtaken++
@@ -281,7 +284,7 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 // moment it could not be proven that it has refused this.
 func (w *Worker) hold(c *call, n *node, frame []byte) bool {
 	c.node = n
-	return c.group >= 0 && n.refusedAll(w.now-retryMax, n.refusal) && w.putOff(c, frame, n.refusal)
+	return c.group >= 0 && !c.replica && n.refusedAll(w.now-retryMax, n.refusal) && w.putOff(c, frame, n.refusal)
 }
 
 // scout asks about the keys of the first script that a session has put off before
@@ -301,7 +304,7 @@ func (w *Worker) scout(s *Session) bool {
 	t.scouting = true
 	conn, asked := n.conn(s), &probe{done: func(said []byte, ok bool) {
 		t.scouting = false
-		if ok && notHere(said) && !isRedirect(said) {
+		if ok && n.refused(w.now, said) {
 			t.retryAt = w.now + w.set.Rand.Int64N(retryMax)
 		} else {
 			t.scouted = true

@@ -161,7 +161,7 @@ type node struct {
 	moved, asked, retried uint64
 	waiting, waitingBytes int    // calls to be sent again, and their frames
 	servedAt              int64  // when one of them last was, or the first came to wait
-	refusedAt             int64  // when one last came to wait
+	putOffAt              int64  // when one last came to wait
 	mayRetry              int    // how many go at this tick
 	refusal               []byte // that a plain command met last
 	refusalAt             int64

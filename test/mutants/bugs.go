@@ -109,6 +109,11 @@ var bugs = []bug{
 		"./proxy", "TestScriptIsHeld",
 	},
 	{
+		"C3: what questions about scripts are refused is forgotten", "proxy/script.go",
+		"			c.node.refused(w.now, said)", "			_ = said",
+		"./proxy", "TestScriptIsHeld",
+	},
+	{
 		"C3: a refusal of other keys is taken for the script's", "proxy/redirect.go",
 		"	return all && n.refusalAt >= since", "	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
 		"./proxy", "TestScriptRefusedWithAll",

@@ -184,7 +184,7 @@ func census(t *testing.T, addr string, nodes []*redistest.Node) {
 	t.Helper()
 	seen := map[string]int{}
 	for i, n := range nodes {
-		if n.Do("ROLE").Elems[0].Text != "master" {
+		if n.Role() == "slave" {
 			continue // one that has lost its last slot becomes a replica
 		}
 		for _, key := range n.Keys() {

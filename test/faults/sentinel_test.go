@@ -76,12 +76,12 @@ range: {default: b, rules: [{from: k1, to: k5, node: a}]}`} {
 	since := (&load{addr: k.Addr, clients: 20, pause: 2 * time.Millisecond, prefix: "since:"}).start(t)
 	since.more(t, 5_000)
 	w.Masters[0].Run()
-	if role := w.Masters[0].Do("ROLE").Elems[0].Text; role != "master" {
+	if role := w.Masters[0].Role(); role != "master" {
 		t.Fatalf("the old master came back as %s: nothing was tested", role)
 	}
 	since.more(t, 5_000)
 	redistest.Eventually(t, redistest.Deliberate, "the old master follows the new one", func() bool {
-		return w.Masters[0].Do("ROLE").Elems[0].Text == "slave"
+		return w.Masters[0].Role() == "slave"
 	})
 	since.more(t, 5_000)
 	before.halt()

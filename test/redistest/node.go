@@ -130,6 +130,19 @@ func (n *Node) Do(args ...string) Reply {
 	return c.MustDo(args...)
 }
 
+// Role is "master" or "slave", and empty if the node closes the connection, as it does
+// when a sentinel tells it what it is.
+func (n *Node) Role() string {
+	n.t.Helper()
+	c := Dial(n.t, n.Addr)
+	defer c.Close()
+	r, err := c.TryDo("ROLE")
+	if err != nil || r.Kind != '*' {
+		return ""
+	}
+	return r.Elems[0].Text
+}
+
 // Keys are all keys on the node.
 func (n *Node) Keys() []string {
 	n.t.Helper()

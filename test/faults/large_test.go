@@ -23,6 +23,7 @@ import (
 // while the process grows by less than 16 MiB, what the request took is given
 // back, and clients of the same node go on meanwhile.
 func TestLargeValue(t *testing.T) {
+	ofAProcess(t)
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Log("memory is not measured: this system has no /proc")
 	}

@@ -163,6 +163,7 @@ func TestM3Dribble(t *testing.T) {
 // over the limit are told so, nothing spins, and there is room again when the
 // others have left.
 func TestM4Descriptors(t *testing.T) {
+	ofAProcess(t)
 	node := redistest.Start(t)
 	p := redistest.ServeProcess(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=1024")
 	refused, conns := 0, connect(t, p.Addr, 2000)
@@ -206,6 +207,7 @@ func TestM4Descriptors(t *testing.T) {
 // TestM5SlowReaders: clients that ask for large values and hardly read are
 // closed at their limit; the nodes' connections go on for the others.
 func TestM5SlowReaders(t *testing.T) {
+	ofAProcess(t)
 	nodes := redistest.Three(t)
 	const limit = 2 << 20
 	adminAddr, adminYAML := admin(t)
@@ -262,6 +264,7 @@ func TestM5SlowReaders(t *testing.T) {
 // TestM6LargeUploads: a large SET, at full speed and slowly, holds up nobody
 // else by itself, and what it took is given back.
 func TestM6LargeUploads(t *testing.T) {
+	ofAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
 	l := (&load{addr: p.Addr, clients: 50, depth: 4, pause: 2 * time.Millisecond}).start(t)
@@ -299,6 +302,7 @@ func TestM6LargeUploads(t *testing.T) {
 
 // TestM8Idle: what an idle client takes of the heap, and of the processor.
 func TestM8Idle(t *testing.T) {
+	ofAProcess(t)
 	node := redistest.Start(t)
 	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
 	k := redistest.Serve(t, yaml).Ready()
@@ -331,7 +335,7 @@ func TestM8Idle(t *testing.T) {
 	time.Sleep(3 * time.Second) // measures
 	share := float64(p.CPU()-cpu) / float64(time.Since(began))
 	t.Logf("%d idle clients: %d bytes of heap each, %d bytes of resident memory, %.2f %% of a processor", n, each, (p.RSS()-rss)/int64(n), 100*share)
-	if each > 600 && !redistest.Race {
+	if each > 600 {
 		t.Errorf("%d bytes of heap for each idle client", each)
 	}
 	if share > 0.02 {
@@ -343,6 +347,7 @@ func TestM8Idle(t *testing.T) {
 // told at once; keyway neither spins nor storms the nodes, and is back with
 // them.
 func TestN3Storm(t *testing.T) {
+	ofAProcess(t)
 	var nodes []*redistest.Node
 	for range 3 {
 		nodes = append(nodes, redistest.Start(t, durable...))
@@ -392,6 +397,7 @@ func TestN3Storm(t *testing.T) {
 // TestX4NothingIsLeft: a thousand clients come and go, and every node dies and
 // is back. Then keyway has no more open than before.
 func TestX4NothingIsLeft(t *testing.T) {
+	ofAProcess(t)
 	nodes := redistest.Three(t)
 	adminAddr, adminYAML := admin(t)
 	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["slots"])

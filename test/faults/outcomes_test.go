@@ -51,6 +51,7 @@ func TestP2KillWithoutFailover(t *testing.T) {
 // TestP3KillKeyway kills keyway itself under load and starts it again: nothing
 // acknowledged is lost, and nothing of before comes out of the new process.
 func TestP3KillKeyway(t *testing.T) {
+	ofAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
 	l := (&load{addr: p.Addr, clients: 20, reconnect: true}).start(t)
@@ -76,6 +77,7 @@ func TestP3KillKeyway(t *testing.T) {
 // TestN5FrozenKeyway stops keyway for longer than every deadline, with
 // pipelines in flight.
 func TestN5FrozenKeyway(t *testing.T) {
+	ofAProcess(t)
 	t.Parallel()
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 500ms}\n")
@@ -96,6 +98,7 @@ func TestN5FrozenKeyway(t *testing.T) {
 // ones never fail and act once; what liars say reaches their caller, and no
 // connection is made to where they point.
 func TestP5Scripts(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	trap, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,6 +17,7 @@ import (
 // since, though the old master comes back as a master that takes writes; nobody
 // gets a foreign reply. Then a switch on request, and sentinels that die.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	soon := time.Second
 	if redistest.Race {
 		soon *= 5 // nothing is as fast

@@ -26,6 +26,7 @@ var stateCommands = map[string]string{
 // connection which clients share, while others pipeline through the same nodes:
 // the others notice nothing, and what the one sends next is answered as ever.
 func TestD6StateCommands(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	for _, layout := range []string{"slots", "ring"} {
 		k := redistest.Serve(t, redistest.Layouts(nodes)[layout]).Ready()

@@ -128,7 +128,7 @@ func (m *bug) try(dir string) (killed bool, err error) {
 		return false, err
 	}
 	defer os.WriteFile(path, good, 0o644)
-	cmd := exec.Command("go", "test", "-count=1", "-vet=off", "-timeout", "120s", "-run", "^"+m.test+"$", m.pkg)
+	cmd := exec.Command("go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout", "120s", "-run", "^"+m.test+"$", m.pkg)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err == nil {

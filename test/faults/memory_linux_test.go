@@ -302,7 +302,6 @@ func TestM6LargeUploads(t *testing.T) {
 
 // TestM8Idle: what an idle client takes of the heap, and of the processor.
 func TestM8Idle(t *testing.T) {
-	ofAProcess(t)
 	node := redistest.Start(t)
 	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
 	k := redistest.Serve(t, yaml).Ready()
@@ -335,7 +334,7 @@ func TestM8Idle(t *testing.T) {
 	time.Sleep(3 * time.Second) // measures
 	share := float64(p.CPU()-cpu) / float64(time.Since(began))
 	t.Logf("%d idle clients: %d bytes of heap each, %d bytes of resident memory, %.2f %% of a processor", n, each, (p.RSS()-rss)/int64(n), 100*share)
-	if each > 600 {
+	if each > 600 && !redistest.Race {
 		t.Errorf("%d bytes of heap for each idle client", each)
 	}
 	if share > 0.02 {

@@ -50,14 +50,17 @@ func run(only string) (survived int, err error) {
 		}
 	}
 	close(todo)
-	tried := len(todo)
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for i := range min(runtime.NumCPU(), tried) {
-		dir := filepath.Join(root, strconv.Itoa(i))
-		if err := copySource(dir); err != nil {
+	tried, noticed := len(todo), 0
+	dirs := make([]string, min(runtime.NumCPU(), tried))
+	for i := range dirs {
+		dirs[i] = filepath.Join(root, strconv.Itoa(i))
+		if err := copySource(dirs[i]); err != nil {
 			return 0, err
 		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, dir := range dirs {
 		wg.Go(func() {
 			for m := range todo {
 				began := time.Now()
@@ -71,6 +74,8 @@ func run(only string) (survived int, err error) {
 				case !killed:
 					verdict = "SURVIVED"
 					survived++
+				default:
+					noticed++
 				}
 				fmt.Printf("%-9s %-55s %s (%.1f s)\n", verdict, m.name, m.test, time.Since(began).Seconds())
 				mu.Unlock()
@@ -78,7 +83,7 @@ func run(only string) (survived int, err error) {
 		})
 	}
 	wg.Wait()
-	fmt.Printf("%d bugs planted, %d noticed\n", tried, tried-survived)
+	fmt.Printf("%d bugs planted, %d noticed\n", tried, noticed)
 	return survived, err
 }
 

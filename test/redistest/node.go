@@ -130,8 +130,8 @@ func (n *Node) Do(args ...string) Reply {
 	return c.MustDo(args...)
 }
 
-// Role is "master" or "slave", and empty if the node closes the connection, as it does
-// when a sentinel tells it what it is.
+// Role is "master" or "slave", and empty if the node does not say: a sentinel that
+// tells it what it is has it close the connections of all its clients.
 func (n *Node) Role() string {
 	n.t.Helper()
 	c := Dial(n.t, n.Addr)

@@ -1,6 +1,7 @@
 # make test runs what must pass before a change lands; the rest is for a closer
-# look. Nothing here needs more than Go, redis-server, redis-tools and twemproxy,
-# and `make tools` installs those where it can.
+# look. Nothing here needs more than Go, redis-server, redis-tools, twemproxy and
+# the other servers that scripts/servers fetches; `make tools` installs all of them
+# where it can.
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s

@@ -21,14 +21,25 @@ func NewCluster(t testing.TB, masters, replicas int, options ...string) *Cluster
 	return NewClusterAt(t, "127.0.0.1", masters, replicas, options...)
 }
 
+// Cluster starts a cluster of such servers; see NewCluster.
+func (s Server) Cluster(t testing.TB, masters, replicas int, options ...string) *Cluster {
+	t.Helper()
+	return s.clusterAt(t, "127.0.0.1", masters, replicas, options...)
+}
+
 // NewClusterAt starts a cluster on another address of this machine.
 func NewClusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {
+	t.Helper()
+	return chosen(t).clusterAt(t, host, masters, replicas, options...)
+}
+
+func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	options = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
 		"--cluster-replica-validity-factor", "0"}, options...)
 	for range masters * (1 + replicas) {
-		c.Nodes = append(c.Nodes, StartAt(t, host, FreePort(t), options...))
+		c.Nodes = append(c.Nodes, s.startAt(t, host, FreePort(t), options...))
 	}
 	for i, n := range c.Nodes {
 		c.IDs = append(c.IDs, n.Do("CLUSTER", "MYID").Text)

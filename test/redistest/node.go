@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +21,7 @@ type Node struct {
 	Port int
 	bus  int
 	args []string
+	env  []string
 	cmd  *exec.Cmd
 	log  *lockedBuffer
 
@@ -56,17 +56,7 @@ func Start(t testing.TB, options ...string) *Node {
 // StartAt starts a node on another address of this machine.
 func StartAt(t testing.TB, host string, port int, options ...string) *Node {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatal("redis-server is not installed; install it with: apt-get install -y redis-server (Debian) or brew install redis (macOS)")
-	}
-	bus := FreePort(t)
-	n := &Node{t: t, Addr: net.JoinHostPort(host, strconv.Itoa(port)), Port: port, bus: bus}
-	n.args = append([]string{path, "--port", strconv.Itoa(port), "--bind", host, "--save", "", "--dir", t.TempDir(),
-		"--enable-debug-command", "yes", "--cluster-port", strconv.Itoa(bus), "--loglevel", "warning"}, options...)
-	n.Run()
-	t.Cleanup(n.Kill)
-	return n
+	return chosen(t).startAt(t, host, port, options...)
 }
 
 // Run starts the process, again if it was killed, and waits until it answers.
@@ -75,6 +65,7 @@ func (n *Node) Run() {
 	n.log = new(lockedBuffer)
 	n.cmd = exec.Command(n.args[0], n.args[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
+	n.cmd.Env = n.env
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatalf("starting redis-server: %v", err)
 	}
@@ -211,11 +202,7 @@ func WriteFile(t testing.TB, name, text string) string {
 // Three starts three standalone nodes.
 func Three(t testing.TB) []*Node {
 	t.Helper()
-	nodes := make([]*Node, 3)
-	for i := range nodes {
-		nodes[i] = Start(t)
-	}
-	return nodes
+	return chosen(t).Three(t)
 }
 
 // NodesYAML is the nodes section for standalone nodes, called a, b, c...

@@ -3,7 +3,6 @@ package redistest
 import (
 	"fmt"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,13 +57,11 @@ func (n *Node) follows() bool {
 
 func startSentinel(t testing.TB, monitored string) *Node {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, env := chosen(t).binary(t)
 	port := FreePort(t)
 	conf := WriteFile(t, "sentinel.conf", fmt.Sprintf("port %d\nbind 127.0.0.1\n", port)+monitored)
-	n := &Node{t: t, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Port: port, args: []string{path, conf, "--sentinel"}}
+	n := &Node{t: t, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Port: port, env: env,
+		args: []string{path, conf, "--sentinel"}}
 	n.Run()
 	t.Cleanup(n.Kill)
 	return n

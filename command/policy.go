@@ -106,6 +106,13 @@ var neverShared = map[string]bool{
 	"himport": true, "debug": true, "waitaof": true,
 }
 
+// NeverShared reports whether the command changes the state of the connection it
+// arrives on, so that no configuration can allow it.
+func (c *Command) NeverShared() bool {
+	container, _, _ := strings.Cut(c.Name, "|")
+	return neverShared[c.Name] || neverShared[container]
+}
+
 // Allow returns the set of command IDs that the given names let pass: a command,
 // a container with all its subcommands, or "container|subcommand".
 func Allow(names []string) (map[int]bool, error) {
@@ -120,7 +127,7 @@ func Allow(names []string) (map[int]bool, error) {
 		if c == nil {
 			return nil, fmt.Errorf("no command is called %q", name)
 		}
-		if neverShared[c.Name] || neverShared[container] {
+		if c.NeverShared() {
 			return nil, fmt.Errorf("%q changes the state of the connection it arrives on, which clients share; it cannot be allowed", name)
 		}
 		if c.Handling == NotYet && len(c.Subs) == 0 && c.Has(Blocking|PubSub) {

@@ -76,7 +76,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		case cmd.Handling == command.NotYet:
 			return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
 		default:
-			return w.answerError(s, cmd, errRefused(upper(cmd.Name)))
+			return w.answerError(s, cmd, errRefused(cmd))
 		}
 	}
 	if cmd.Keyed() {
@@ -216,11 +216,16 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 		w.learnScript(a.Arg(2))
 	case "script|flush":
 		w.forgetScripts()
+	case "script|exists":
+		r.kind = scriptsExist
 	case "pubsub|numsub", "pubsub|shardnumsub":
 		r.kind = subscribers
 	}
 	r.merge = w.getMerger(len(w.masters))
 	r.parts = len(w.masters)
+	if r.kind == scriptsExist {
+		r.merge.part = w.knownScripts(r.merge.part[:0], a)
+	}
 	for i, n := range w.masters {
 		c := r.merge.call(r, i)
 		c.group = -1
@@ -341,7 +346,7 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 		w.kill(s)
 		return true
 	}
-	if !s.has(authed) || len(name) > 64 {
+	if !s.has(authed) || len(name) > 64 || bytes.IndexByte(name, '|') >= 0 { // COMMAND INFO knows "config|get", clients may not send it
 		w.stats.Unknown++
 		return w.reject(s, nil, errUnknownCommand(a))
 	}

@@ -90,9 +90,13 @@ var reasons = map[string]string{
 	"PSYNC":          "keyway has no data of its own to replicate; replicate from the nodes",
 }
 
-func errRefused(name string) string {
+func errRefused(c *command.Command) string {
+	name := upper(c.Name)
 	if why := reasons[name]; why != "" {
 		return "ERR keyway: '" + name + "' is refused: " + why
+	}
+	if c.NeverShared() {
+		return "ERR keyway: '" + name + "' is refused: it changes the connection it arrives on, which clients share; send it to a node directly"
 	}
 	return "ERR keyway: '" + name + "' is refused: it acts on a node, not on its data; to let it pass to every master, name it under commands.allow"
 }

@@ -108,8 +108,10 @@ func clock(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, b)
 }
 
-// selectDB has the client's commands go over connections that have selected its
-// database. Whether there is such a one a node must say.
+// selectDB sends the client's later commands over connections that have selected
+// its database. A node says first whether it has that database, over a connection
+// of the client's own: shared connections that the node refuses would look like a
+// node that cannot be reached.
 func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	db, ok := resp.ParseInt(a.Arg(1))
 	switch {
@@ -123,36 +125,55 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 		s.set(held) // its commands so far act first
 		return false
 	}
-	before := s.db
-	if s.db != uint16(db) {
-		s.db = uint16(db)
-		w.renew(s)
-	}
-	n, conn := w.anyMaster(s)
-	if db == 0 || conn.State() == pool.Ready {
+	n, shared := w.anyMaster(s)
+	switch {
+	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):
+		w.useDB(s, uint16(db))
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	case shared.Refusing() != "":
+		return w.answerError(s, cmd, errNotExecuted(n, shared.Refusing()))
+	case n.exclusive >= w.o.Exclusive:
+		return w.answerError(s, cmd, errTooManyHeld)
 	}
+	conn := n.takeExclusive(w, s)
+	n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	s.set(blocked)
-	w.ask(conn, w.deadline(), func(_ []byte, ok bool) {
-		reply := resp.AppendOK(nil)
-		if why := conn.Reason(); !ok && strings.Contains(why, "DB index is out of range") {
-			reply = resp.AppendError(nil, errDBIndex)
-			n.disconnect(conn)
-		} else if !ok {
-			reply = resp.AppendError(nil, errNotExecuted(n, why))
-		}
+	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
+		why := conn.Reason()
+		n.release(conn, ok && reply[0] == '-') // unless it is in another database now
 		if s.index < 0 {
 			return
 		}
-		if !ok {
-			s.db = before
-			w.renew(s)
+		switch {
+		case !ok:
+			reply = resp.AppendError(nil, errNotExecuted(n, why))
+		case reply[0] != '-':
+			w.useDB(s, uint16(db))
 		}
 		s.clear(blocked)
 		w.answer(s, cmd, reply)
 		w.wake(s)
-	}, "PING")
+	}, "SELECT", strconv.FormatInt(db, 10))
 	return true
+}
+
+// useDB sends the client's commands to a database from now on.
+func (w *Worker) useDB(s *Session, db uint16) {
+	if s.db != db {
+		s.db = db
+		w.renew(s)
+	}
+}
+
+// hasDB reports whether the node surely has a database: it has let a connection
+// select it.
+func (n *node) hasDB(s *Session, db int) bool {
+	for _, c := range n.conns {
+		if c.DB == db && c.RESP3 == s.has(resp3) && c.State() == pool.Ready {
+			return true
+		}
+	}
+	return false
 }
 
 // notSlotted lets a command on several databases pass where there are several.

@@ -9,7 +9,7 @@ import (
 type merger struct {
 	calls []*call
 	parts [][]byte
-	part  []int32  // of each key, for byKey
+	part  []int32  // of each key, for byKey; of each script, for scriptsExist, 1 if keyway has it
 	rest  [][]byte // of parts, while they are dealt out
 
 	unknown bool   // a part may have been executed though it has no reply
@@ -83,6 +83,8 @@ func (w *Worker) conclude(r *request) (failed bool) {
 		dst = withoutSecrets(dst, m.parts[0])
 	case subscribers:
 		dst = w.numsubReply(dst, r)
+	case scriptsExist:
+		dst = markKnown(dst, r.cmd.Merge(nil, m.parts, 0), m.part)
 	case infoText:
 		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0), r.own)
 	default:

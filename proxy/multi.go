@@ -455,8 +455,19 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	case notHere(cause):
 		w.settle(c, cause) // it says more than EXECABORT: the same may work later
 	default:
-		w.settle(c, p.Bytes)
+		w.settle(c, aborted(p.Bytes, cause))
 	}
+}
+
+// aborted is the reply to an EXEC that the node refused. When the node refused a
+// command while it queued it, its words say why. The client has read QUEUED for
+// that command, so EXEC tells it, as Redis does when EXEC itself is refused
+// (multi.c, execCommandAbort).
+func aborted(reply, cause []byte) []byte {
+	if bytes.Equal(reply, cause) {
+		return reply
+	}
+	return append([]byte("-EXECABORT Transaction discarded because of: "), cause[1:]...)
 }
 
 // cause is why a block was discarded: what the node said when it queued it, if
@@ -491,13 +502,13 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		return
 	}
 	// Never sent again: elsewhere, or later, nothing would be watched.
-	w, reply := c.worker(), p.Bytes
-	if notHere(c.txn.cause(reply)) {
+	w, cause := c.worker(), c.txn.cause(p.Bytes)
+	if notHere(cause) {
 		w.ready.Refresh = true
 		w.settleNull(c)
 		return
 	}
-	w.settleFor(c, reply)
+	w.settleFor(c, aborted(p.Bytes, cause))
 }
 
 func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {

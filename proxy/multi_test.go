@@ -100,6 +100,23 @@ func TestTransactionIsReplayed(t *testing.T) {
 	}
 }
 
+func TestExecTellsWhyTheNodeRefused(t *testing.T) {
+	for replies, want := range map[string]string{
+		"+OK\r\n-NOPERM this user\r\n-OOM x\r\n" + execAbort: "-EXECABORT Transaction discarded because of: NOPERM this user\r\n",
+		"+OK\r\n+QUEUED\r\n+QUEUED\r\n" + execAbort:          execAbort,
+		"+OK\r\n+QUEUED\r\n+QUEUED\r\n-MISCONF x\r\n":        "-MISCONF x\r\n",
+	} {
+		r := newRig(t, Options{})
+		r.feed("MULTI\r\n" + cmd("SET", onA, "1") + cmd("INCR", onA) + "EXEC\r\n")
+		r.got()
+		r.sent(0)
+		r.node(0, replies)
+		if got := r.got(); got != want {
+			t.Errorf("%q: %q", replies, got)
+		}
+	}
+}
+
 // watchRig has watched onA over a connection of the client's own.
 func watchRig(t *testing.T) (*rig, *pool.Conn) {
 	r := newClusterRig(t)
@@ -152,7 +169,8 @@ func TestWatch(t *testing.T) {
 		"moved when queued": {"+OK\r\n-MOVED 3300 10.0.0.2:1\r\n" + execAbort, "*-1\r\n"},
 		"moved at EXEC":     {"+OK\r\n+QUEUED\r\n-ASK 3300 10.0.0.2:1\r\n", "*-1\r\n"},
 		"demoted":           {"+OK\r\n-READONLY You can't write against a read only replica.\r\n" + execAbort, "*-1\r\n"},
-		"out of memory":     {"+OK\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n" + execAbort, execAbort},
+		"out of memory": {"+OK\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n" + execAbort,
+			"-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.\r\n"},
 	} {
 		r, conn := watchRig(t)
 		r.feed(transact)

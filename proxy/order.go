@@ -35,14 +35,15 @@ type request struct {
 type ending uint8
 
 const (
-	asIs        ending = iota // one call, whose reply is passed on as it comes
-	merged                    // parts become one by the command's policy
-	byKey                     // parts are dealt out to the keys in order
-	scanCursor                // the cursor in the reply is made keyway's
-	receivers                 // one call, whose reply counts who heard a message
-	subscribers               // merged: how many listen to each channel
-	configText                // one call, whose reply has secrets in it
-	infoText                  // merged, and keyway's own made of it
+	asIs         ending = iota // one call, whose reply is passed on as it comes
+	merged                     // parts become one by the command's policy
+	byKey                      // parts are dealt out to the keys in order
+	scanCursor                 // the cursor in the reply is made keyway's
+	receivers                  // one call, whose reply counts who heard a message
+	subscribers                // merged: how many listen to each channel
+	configText                 // one call, whose reply has secrets in it
+	scriptsExist               // merged, with the scripts that keyway has itself
+	infoText                   // merged, and keyway's own made of it
 )
 
 // line is a client's requests in the order they came.

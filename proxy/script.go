@@ -95,6 +95,37 @@ func (w *Worker) forgetScripts() {
 	w.tellSiblings(func(o *Worker) { o.scripts.reset() })
 }
 
+// knownScripts appends, for each script that a SCRIPT EXISTS names, 1 if keyway
+// has it. EVALSHA works for such a script, whatever the nodes have.
+func (w *Worker) knownScripts(dst []int32, a command.Args) []int32 {
+	for i := 2; i < a.Len(); i++ {
+		known := int32(0)
+		if w.scripts.body(a.Arg(i)) != nil {
+			known = 1
+		}
+		dst = append(dst, known)
+	}
+	return dst
+}
+
+// markKnown appends the nodes' reply to SCRIPT EXISTS with a 1 for each script
+// that is known.
+func markKnown(dst, reply []byte, known []int32) []byte {
+	n, rest, ok := resp.Elements(reply)
+	if !ok || n != len(known) {
+		return append(dst, reply...)
+	}
+	dst = resp.AppendArray(dst, n)
+	for _, k := range known {
+		var exists []byte
+		if exists, rest, _ = resp.Split(rest); k == 1 {
+			exists = []byte(":1\r\n")
+		}
+		dst = append(dst, exists...)
+	}
+	return dst
+}
+
 // inFull returns an EVALSHA as the EVAL of its script, for a node that is not
 // known to have it (or whichever node it may be: nil), or nil if it may go as it is. An EVAL is never answered with
 // Redis's own NOSCRIPT, so what comes back is beyond doubt. The bytes are valid

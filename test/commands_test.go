@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -117,6 +118,7 @@ func TestScripts(t *testing.T) {
 		const other = "return {KEYS[1], ARGV[1]}"
 		c.MustDo("EVAL", other, "1", keys[0], "x")
 		otherSHA := nodes[0].Do("EVAL", "return redis.sha1hex(ARGV[1])", "0", other).Text
+		c.Expect("[1 0 1]", "SCRIPT", "EXISTS", otherSHA, strings.Repeat("f", 40), strings.ToUpper(sha))
 		for _, key := range keys {
 			c.Expect("["+key+" y]", "EVALSHA", otherSHA, "1", key, "y")
 			c.Expect("["+key+" z]", "EVALSHA_RO", otherSHA, "1", key, "z")
@@ -128,7 +130,35 @@ func TestScripts(t *testing.T) {
 		if r := c.Do("EVALSHA", sha, "1", keys[0]); !strings.HasPrefix(r.Text, "NOSCRIPT") {
 			t.Errorf("after SCRIPT FLUSH: %s", r)
 		}
+		c.Expect("[0 0]", "SCRIPT", "EXISTS", sha, otherSHA)
 	})
+}
+
+// TestRefusals: a refusal advises what works, and a name that only COMMAND INFO
+// knows is unknown, as Redis words it.
+func TestRefusals(t *testing.T) {
+	nodes := redistest.Three(t)
+	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready().Dial()
+	for _, words := range []string{"DEBUG OBJECT k", "SYNC", "REPLCONF x", "SCRIPT DEBUG YES", "SHUTDOWN", "CONFIG SET maxmemory 1"} {
+		args := strings.Fields(words)
+		r := c.Do(args...)
+		allow := args[0]
+		if len(args) > 1 && args[0] != "DEBUG" && args[0] != "REPLCONF" {
+			allow += " " + args[1]
+		}
+		_, err := command.Allow([]string{allow})
+		if advised := strings.Contains(r.Text, "commands.allow"); r.Kind != '-' || advised != (err == nil) {
+			t.Errorf("%s: %s; the configuration says %v", words, r, err)
+		}
+	}
+	for _, args := range [][]string{{"CONFIG|GET", "maxmemory"}, {"client|id"}, {"OBJECT|ENCODING", "k"}} {
+		want := redistest.Dial(t, nodes[0].Addr).Do(args...)
+		for range 2 {
+			if r := c.Do(args...); r.Kind != '-' || r.Text != want.Text {
+				t.Errorf("%q: %s, Redis says %s", args, r, want)
+			}
+		}
+	}
 }
 
 // A script may answer in any words, after having written: nothing may run twice

@@ -1,13 +1,17 @@
 package test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -127,6 +131,33 @@ func TestHalfClosedClients(t *testing.T) {
 			t.Errorf("%q:\n got %q, %v\nwant %q", send, got, err, want)
 		}
 		conn.Close()
+	}
+}
+
+// TestDatabaseThatIsNotThere: a client that asks for one gets Redis's error, and
+// the node does not look unreachable for it.
+func TestDatabaseThatIsNotThere(t *testing.T) {
+	nodes := []*redistest.Node{redistest.Start(t)}
+	var log bytes.Buffer
+	k := redistest.ServeWith(t, "layout: ring\n"+redistest.NodesYAML(nodes), server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}).Ready()
+	c := k.Dial()
+	for _, protocol := range []string{"2", "3"} {
+		c.MustDo("HELLO", protocol)
+		c.Expect("OK", "SELECT", "3")
+		c.Expect("OK", "SET", "k", protocol)
+		for range 3 {
+			c.Expect("-ERR DB index is out of range", "SELECT", "16")
+		}
+		c.Expect(protocol, "GET", "k")
+		c.Expect("OK", "SELECT", "15")
+		c.Expect("(nil)", "GET", "k")
+	}
+	if n := k.Snapshot()[0].Nodes[0]; n.Failures > 0 || n.Losses > 0 || n.Exclusive > 0 {
+		t.Errorf("%d failures, %d losses, %d connections in use", n.Failures, n.Losses, n.Exclusive)
+	}
+	k.Stop()
+	if strings.Contains(log.String(), "unreachable") {
+		t.Error(log.String())
 	}
 }
 

@@ -8,6 +8,17 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
+// TestExecOutOfMemory: the client reads QUEUED, so EXEC has to tell why the node
+// refused.
+func TestExecOutOfMemory(t *testing.T) {
+	node := redistest.Start(t)
+	c := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready().Dial()
+	node.Do("CONFIG", "SET", "maxmemory", "1")
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "SET", "k", "v")
+	c.Expect("-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.", "EXEC")
+}
+
 // TestTransactionsLikeRedis has two clients send random sequences around MULTI,
 // WATCH and EXEC, to keyway and to a Redis of its own: every reply is the same.
 func TestTransactionsLikeRedis(t *testing.T) {

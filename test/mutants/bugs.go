@@ -358,4 +358,19 @@ var bugs = []bug{
 		"if o.stream == stream && o.bytes <= bytes {", "if o.stream == stream {",
 		"./proxy", "TestReplicasBehind",
 	},
+	{
+		"EXEC hides why a node refused what it queued", "proxy/multi.go",
+		"	if bytes.Equal(reply, cause) {\n		return reply", "	if len(cause) > 0 {\n		return reply",
+		"./proxy", "TestExecTellsWhyTheNodeRefused",
+	},
+	{
+		"a shared connection finds out whether a database is there", "proxy/local.go",
+		"	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):", "	case db >= 0:",
+		"./test", "TestDatabaseThatIsNotThere",
+	},
+	{
+		"SCRIPT EXISTS knows only the nodes' scripts", "proxy/script.go",
+		"rest, _ = resp.Split(rest); k == 1 {", "rest, _ = resp.Split(rest); k > 1 {",
+		"./test", "TestScripts",
+	},
 }

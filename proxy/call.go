@@ -163,7 +163,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	}
 	if len(r.reply) > 0 && r.merge == nil {
 		r.sess.parked -= len(r.reply)
-		r.reply = r.reply[:0]
+		w.unpark(r)
 	}
 	if f.Sent {
 		if w.now-r.start >= int64(w.o.SlowerThan) {

@@ -26,6 +26,7 @@ type request struct {
 	mute  bool   // the client wants no reply
 	own   bool   // keyway's own section belongs to it (INFO)
 	reply []byte // parked
+	nest  *nest  // that reply lies in; nil: reply has a buffer of its own
 	kind  ending
 	merge *merger
 	call  call // the only one, mostly
@@ -163,19 +164,6 @@ func (w *Worker) output(s *Session, b []byte) {
 	w.bound(s)
 }
 
-// park keeps a reply, or part of one, for its turn.
-func (w *Worker) park(r *request, b []byte) {
-	if r.mute {
-		return
-	}
-	if r.reply == nil {
-		r.reply = w.buffer()
-	}
-	r.reply = append(r.reply, b...)
-	r.sess.parked += len(b)
-	w.bound(r.sess)
-}
-
 // bound closes a client that leaves more unread than it may.
 func (w *Worker) bound(s *Session) {
 	limit := w.o.ClientOutput
@@ -283,8 +271,7 @@ func (w *Worker) advance(s *Session) {
 			s.parked -= len(r.reply)
 			r.begun = true
 			w.output(s, r.reply)
-			w.recycle(r.reply)
-			r.reply = nil
+			w.unpark(r)
 		}
 		if !r.done {
 			break
@@ -310,9 +297,7 @@ func (w *Worker) free(r *request) {
 	if r.merge != nil {
 		w.putMerger(r.merge)
 	}
-	if r.reply != nil {
-		w.recycle(r.reply)
-	}
+	w.unpark(r)
 	*r = request{next: w.requests}
 	w.requests = r
 }

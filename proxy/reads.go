@@ -187,7 +187,7 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 		r.merge.parts[c.part] = r.merge.parts[c.part][:0]
 	} else {
 		s.parked -= len(r.reply)
-		r.reply = r.reply[:0]
+		w.unpark(r)
 	}
 	c.hops++
 	w.stats.ReadsAgain++

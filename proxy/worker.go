@@ -92,6 +92,8 @@ type Worker struct {
 	spare      [][]byte
 	spareBytes int
 	smalls     [][]byte
+	nest       *nest    // being filled
+	nests      []*nest  // free ones
 	requests   *request // free ones
 	mergers    []*merger
 

@@ -294,6 +294,11 @@ var bugs = []bug{
 		"./proxy", "TestProtocolsApart",
 	},
 	{
+		"B7: a parked reply's memory is reused while another reply lies in it", "proxy/parked.go",
+		"	if n.refs--; n.refs > 0 {\n		return\n	}\n", "	n.refs--\n",
+		"./proxy", "TestParkedRepliesKeepTheirBytes",
+	},
+	{
 		"B6: replies that a client does not want shift the next ones", "proxy/order.go",
 		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
 		"./proxy", "TestClientReply",

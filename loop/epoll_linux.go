@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller is epoll, level-triggered.
+// poller is epoll. Sockets are level-triggered while they are watched for reading,
+// and edge-triggered otherwise; see interest.
 type poller struct {
 	epfd, evfd int
 	events     [256]unix.EpollEvent
@@ -99,10 +100,13 @@ func (p *poller) endTurn() {
 	p.doomed = p.doomed[:0]
 }
 
+// interest returns the events to watch for. EPOLLHUP and EPOLLERR cannot be
+// masked: a closed socket that nobody reads from would be reported in every turn,
+// so it is reported once. Level-triggered reading gives each socket one read a turn.
 func interest(read, write bool) uint32 {
-	var ev uint32
+	ev := uint32(unix.EPOLLET)
 	if read {
-		ev |= unix.EPOLLIN
+		ev = unix.EPOLLIN
 	}
 	if write {
 		ev |= unix.EPOLLOUT
@@ -124,7 +128,8 @@ func (l *Loop) Add(fd int, h Handler, read, write bool) error {
 	return nil
 }
 
-// Modify changes what a watched descriptor is watched for.
+// Modify changes what a watched descriptor is watched for. A descriptor that is
+// watched for writing must be written to until it takes no more.
 func (l *Loop) Modify(fd int, read, write bool) error {
 	ev := unix.EpollEvent{Events: interest(read, write), Fd: int32(fd)}
 	if err := unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {

@@ -32,7 +32,8 @@ func newFD(l *loop.Loop, n int, h loop.Handler, read, write bool) (*fd, error) {
 }
 
 // Read and Write are raw system calls: the descriptor never blocks, so the
-// scheduler need not be told.
+// scheduler need not be told. Write asks for no SIGPIPE, which the runtime would
+// have to handle each time that a peer has gone.
 func (f *fd) Read(b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	switch {
@@ -47,7 +48,8 @@ func (f *fd) Read(b []byte) (int, error) {
 }
 
 func (f *fd) Write(b []byte) (int, error) {
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+		uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
 	switch {
 	case errno == 0:
 		return int(n), nil

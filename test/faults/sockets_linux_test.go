@@ -1,0 +1,46 @@
+package faults
+
+import (
+	"io"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestGoneClientCostsNothing: a client closes its socket while its command waits
+// for a node. epoll reports such a socket whatever it is watched for (EPOLLHUP),
+// so keyway must not look at it again and again until the node answers.
+func TestGoneClientCostsNothing(t *testing.T) {
+	ofAProcess(t)
+	for _, command := range []string{"GET x\r\n", "BLPOP x 0\r\n"} {
+		node := redistest.Start(t)
+		sock := filepath.Join(t.TempDir(), "keyway.sock")
+		yaml := "listen: [127.0.0.1:0, \"unix://" + sock + "\"]\nlayout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
+		p := redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", yaml))
+		p.Addr = sock
+		p.Answers()
+		node.Freeze()
+		for range 10 {
+			c, err := net.Dial("unix", sock)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, command); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond) // the command is on its way to the node
+			c.Close()
+		}
+		before, began := p.CPU(), time.Now()
+		time.Sleep(500 * time.Millisecond)
+		used, passed := p.CPU()-before, time.Since(began)
+		if used > passed/4 {
+			t.Errorf("%q: keyway has used %s of processor time in %s while nothing happened", command, used, passed)
+		}
+		node.Thaw()
+		p.End()
+	}
+}

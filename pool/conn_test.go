@@ -423,6 +423,49 @@ func TestGreetingMisconf(t *testing.T) {
 	}
 }
 
+// A node that is busy with a script serves what ends the script; it takes no
+// subscriptions, and cannot select a database. It is asked often, since the script
+// may end at any time.
+func TestGreetingBusy(t *testing.T) {
+	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
+	for name, c := range map[string]struct {
+		prepare func(c *Conn)
+		want    State
+	}{
+		"plain":    {func(*Conn) {}, Ready},
+		"database": {func(c *Conn) { c.DB = 1 }, Down},
+		"master":   {func(c *Conn) { c.Master = true }, Down},
+		"listener": {func(c *Conn) { c.Listener = deaf{} }, Down},
+	} {
+		b := newBench(t, Config{})
+		c.prepare(b.c)
+		b.c.Open(b.now)
+		for range 10 {
+			b.c.Connected(b.now)
+			b.written(-1)
+			b.c.Received([]byte(busy), b.now)
+			if b.c.State() != c.want {
+				t.Fatalf("%s: the connection is %s: %s", name, b.c.State(), b.c.Reason())
+			}
+			if c.want == Ready {
+				break
+			}
+			if got := "-" + b.c.Refusing() + "\r\n"; got != busy {
+				t.Errorf("%s: requests are refused with %q", name, got)
+			}
+			if b.pass(backoffMin); b.c.State() != Dialing {
+				t.Fatalf("%s: the connection is %s after the shortest back-off", name, b.c.State())
+			}
+		}
+	}
+}
+
+type deaf struct{}
+
+func (deaf) Up(*Conn)           {}
+func (deaf) Said(*Conn, []byte) {}
+func (deaf) Down(*Conn)         {}
+
 // A node that is made a master is tried at once, whatever its back-off says.
 func TestHope(t *testing.T) {
 	b := newBench(t, Config{})

@@ -55,10 +55,9 @@ func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10
 
 func (c *Conn) greetingReply(reply []byte, now int64) {
 	text, isErr := resp.ErrorText(reply)
-	// A node that cannot save says so even to PING; its reads are served.
-	cannotSave := isErr && c.step == stepPing && c.greeted > 0 && bytes.HasPrefix(text, []byte("MISCONF "))
-	if isErr && !cannotSave {
-		c.Fail(now, "the node refuses: "+string(text))
+	noEcho := isErr && c.step == stepPing && c.greeted > 0 && c.servesWith(text)
+	if isErr && !noEcho {
+		c.refuse(now, text)
 		return
 	}
 	if c.greeted < len(c.greeting) || len(c.greeting) == 0 {
@@ -79,7 +78,7 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 		c.greet(now)
 		return
 	}
-	if b, ok := resp.Bulk(reply); !cannotSave && (!ok || string(b) != c.word()) {
+	if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != c.word()) {
 		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.word(), reply))
 		return
 	}
@@ -95,6 +94,29 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	if c.Pushes != nil {
 		c.Pushes.Ready(c)
 	}
+}
+
+// servesWith reports whether the connection is of use although the node answers
+// PING with this error. A node that cannot save serves reads. A node that is busy
+// with a script serves SCRIPT KILL and its like, and says BUSY to all else; but it
+// takes no subscriptions.
+func (c *Conn) servesWith(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("MISCONF ")) || isBusy(text) && c.Listener == nil && c.Pushes == nil
+}
+
+func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
+
+// refuse ends an attempt to connect that the node answered with an error. LOADING
+// and MASTERDOWN are refusals too: such a node serves no key. BUSY ends with the
+// script: until then it is asked often, and what it said is what clients are told.
+func (c *Conn) refuse(now int64, text []byte) {
+	if !isBusy(text) {
+		c.Fail(now, "the node refuses: "+string(text))
+		return
+	}
+	c.Fail(now, string(text))
+	c.attempts = 1
+	c.retryAt = now + c.backoff()
 }
 
 // role reads the first element of a reply to ROLE.

@@ -127,8 +127,12 @@ func errNoReplica(n *node) string {
 	return fmt.Sprintf("CLUSTERDOWN keyway: node %s has no replica that can be read (reads: replica); the command was not executed", n.label())
 }
 
-// errNotExecuted is for a command that surely was not executed.
+// errNotExecuted is for a command that surely was not executed. A node that is busy
+// with a script has said so in Redis's own words, which are the client's.
 func errNotExecuted(n *node, reason string) string {
+	if strings.HasPrefix(reason, "BUSY ") {
+		return reason
+	}
 	return fmt.Sprintf("CLUSTERDOWN keyway: node %s cannot be reached (%s); the command was not executed", n.label(), reason)
 }
 

@@ -38,6 +38,15 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 	return c
 }
 
+// takeForRunning returns a connection for a command about the script that runs just
+// now. A node that is busy with one answers neither SELECT nor ROLE.
+func (n *node) takeForRunning(w *Worker, s *Session) *pool.Conn {
+	n.exclusive++
+	c := w.set.Conn(n.addr, n)
+	c.RESP3 = s.has(resp3)
+	return c
+}
+
 // release takes a connection back; one that failed, or that the client left
 // waiting, is closed.
 func (n *node) release(c *pool.Conn, well bool) {
@@ -48,7 +57,7 @@ func (n *node) release(c *pool.Conn, well bool) {
 			break
 		}
 	}
-	if well && len(n.idle) < idleExclusive && c.State() == pool.Ready && c.InFlight() == 0 {
+	if well && c.Master == n.sentinel && len(n.idle) < idleExclusive && c.State() == pool.Ready && c.InFlight() == 0 {
 		n.idle = append(n.idle, c)
 		return
 	}

@@ -56,13 +56,18 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if timeout > 0 {
 		deadline = w.now + timeout*1e6 + int64(w.o.Backend.RequestTimeout)
 	}
-	w.askEach(s, cmd, a.Frame(), nodes, deadline)
+	w.askEach(s, cmd, a.Frame(), nodes, (*node).takeExclusive, deadline)
 	return true
 }
 
+// taker returns a connection to a node for the session's use alone.
+type taker func(*node, *Worker, *Session) *pool.Conn
+
 // askEach sends a command to each of some nodes over connections of its own, on
 // which CLIENT ID comes first. What the client sends next waits, as in Redis.
-func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, deadline int64) {
+func (w *Worker) askEach(
+	s *Session, cmd *command.Command, frame []byte, nodes []*node, take taker, deadline int64,
+) {
 	r := w.newRequest(s, cmd)
 	r.kind = merged
 	r.merge = w.getMerger(len(nodes))
@@ -72,7 +77,7 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 		c := r.merge.call(r, i)
 		c.group, c.node = -1, n
 		s.inflight++
-		conn := n.takeExclusive(w, s)
+		conn := take(n, w, s)
 		e := &exclusive{call: c, conn: conn}
 		w.ask(conn, deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
 		conn.Send(e, frame, w.now, deadline)
@@ -92,7 +97,7 @@ func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 	}
-	w.askEach(s, cmd, a.Frame(), w.masters, w.deadline())
+	w.askEach(s, cmd, a.Frame(), w.masters, (*node).takeForRunning, w.deadline())
 	return true
 }
 

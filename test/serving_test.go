@@ -174,6 +174,48 @@ func TestKillScript(t *testing.T) {
 	c.Expect("OK", "SET", "a", "1")
 }
 
+// TestBusyNode: a script runs for longer than keyway waits for it. Clients are told
+// so in Redis's own words, over new connections too, until it is killed.
+func TestBusyNode(t *testing.T) {
+	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+	const busyFunction = "-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+	node := redistest.Start(t, "--busy-reply-threshold", "50")
+	yaml := "layout: ring\nbackend: {request_timeout: 300ms}\n" + redistest.NodesYAML([]*redistest.Node{node})
+	k := redistest.Serve(t, yaml).Ready()
+	c, slow, admin := k.Dial(), k.Dial(), k.Dial()
+	admin.Expect("OK", "SELECT", "3")
+	slow.Expect("lib", "FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() while true do end end)")
+	for _, script := range []struct {
+		run       []string
+		busy, end string
+	}{
+		{[]string{"EVAL", "while true do end", "0"}, busy, "SCRIPT"},
+		{[]string{"FCALL", "f", "0"}, busyFunction, "FUNCTION"},
+	} {
+		if r := slow.Do(script.run...); !strings.Contains(r.Text, "may have been executed") {
+			t.Fatalf("the script: %s", r)
+		}
+		redistest.Eventually(t, 10*time.Second, "a client is told that the node is busy", func() bool {
+			return c.Do("GET", "x").String() == script.busy
+		})
+		c.Expect(script.busy, "SET", "x", "1")
+		k.Dial().Expect(script.busy, "GET", "x")
+		redistest.Eventually(t, 10*time.Second, "so is one in another database", func() bool {
+			return admin.Do("GET", "x").String() == script.busy
+		})
+		// Redis tells of functions alone: while a script runs it says BUSY here too.
+		if got := admin.Do("FUNCTION", "STATS").String(); got != busy && !strings.Contains(got, "running_script [name f") {
+			t.Errorf("FUNCTION STATS: %s", got)
+		}
+		admin.Expect("OK", script.end, "KILL")
+		for _, client := range []*redistest.Client{c, admin} {
+			redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool {
+				return client.Do("SET", "x", "1").Text == "OK"
+			})
+		}
+	}
+}
+
 // TestForeignRedirect: a cluster's node points at an address that the topology
 // does not know. Nobody is dialed, and the client is not sent there.
 func TestForeignRedirect(t *testing.T) {

@@ -383,4 +383,9 @@ var bugs = []bug{
 		"rest, _ = resp.Split(rest); k == 1 {", "rest, _ = resp.Split(rest); k > 1 {",
 		"./test", "TestScripts",
 	},
+	{
+		"a node that is busy with a script cannot be told to end it", "pool/greeting.go",
+		"isBusy(text) && c.Listener == nil && c.Pushes == nil", "false",
+		"./test", "TestBusyNode",
+	},
 }

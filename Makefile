@@ -39,6 +39,7 @@ fuzz:
 	scripts/fuzz ./resp FuzzScanner $(FUZZTIME)
 	scripts/fuzz ./config FuzzParse $(FUZZTIME)
 	scripts/fuzz ./command FuzzKeys $(FUZZTIME)
+	scripts/fuzz ./command FuzzGlob $(FUZZTIME)
 	scripts/fuzz ./proxy FuzzSession $(FUZZTIME)
 
 sim:

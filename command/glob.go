@@ -1,48 +1,62 @@
 package command
 
-// Glob tells whether s matches pattern as Redis matches channels and keys
-// (util.c, stringmatchlen): * ? [abc] [^a-z] and \ before any of them.
+// Glob reports whether s matches pattern as Redis matches channels and keys
+// (util.c, stringmatchlen): * ? [abc] [^a-z] and \ before any of them. As in Redis
+// no star matches an empty string.
+//
+// Every element but the star takes exactly one byte, so if the elements behind a
+// star do not match, it is enough to let this last star take one byte more:
+// earlier stars cannot help. The time is that of len(pattern) * len(s) at most.
 func Glob(pattern, s []byte) bool {
-	for len(pattern) > 0 && len(s) > 0 {
-		switch pattern[0] {
-		case '*':
-			for len(pattern) > 1 && pattern[1] == '*' {
-				pattern = pattern[1:]
-			}
-			if len(pattern) == 1 {
+	if len(s) == 0 {
+		return len(pattern) == 0
+	}
+	var behind, rest []byte // the pattern behind the last star, and what it was tried on
+	for len(s) > 0 {
+		if len(pattern) > 0 && pattern[0] == '*' {
+			if pattern = trimStars(pattern); len(pattern) == 0 {
 				return true
 			}
-			for i := range len(s) + 1 {
-				if Glob(pattern[1:], s[i:]) {
-					return true
-				}
-			}
-			return false
-		case '?':
-		case '[':
-			var match bool
-			if match, pattern = class(pattern[1:], s[0]); !match {
-				return false
-			}
-		case '\\':
-			if len(pattern) > 1 {
-				pattern = pattern[1:]
-			}
-			fallthrough
-		default:
-			if pattern[0] != s[0] {
-				return false
-			}
+			behind, rest = pattern, s
 		}
-		s = s[1:]
-		if len(pattern) > 0 {
+		if next, match := element(pattern, s[0]); match {
+			pattern, s = next, s[1:]
+			continue
+		}
+		if behind == nil {
+			return false
+		}
+		rest = rest[1:]
+		pattern, s = behind, rest
+	}
+	return len(trimStars(pattern)) == 0
+}
+
+func trimStars(pattern []byte) []byte {
+	for len(pattern) > 0 && pattern[0] == '*' {
+		pattern = pattern[1:]
+	}
+	return pattern
+}
+
+// element matches c with the pattern's first element, which is no star, and returns
+// the pattern behind it.
+func element(pattern []byte, c byte) (rest []byte, match bool) {
+	if len(pattern) == 0 {
+		return nil, false
+	}
+	switch pattern[0] {
+	case '?':
+		return pattern[1:], true
+	case '[':
+		match, rest = class(pattern[1:], c)
+		return rest[min(1, len(rest)):], match
+	case '\\':
+		if len(pattern) > 1 {
 			pattern = pattern[1:]
 		}
 	}
-	for len(s) == 0 && len(pattern) > 0 && pattern[0] == '*' {
-		pattern = pattern[1:]
-	}
-	return len(pattern) == 0 && len(s) == 0
+	return pattern[1:], pattern[0] == c
 }
 
 // class matches one byte with what follows a '['. rest begins with the closing
@@ -58,9 +72,10 @@ func class(pattern []byte, c byte) (match bool, rest []byte) {
 			pattern = pattern[1:]
 			match = match || pattern[0] == c
 		case len(pattern) >= 3 && pattern[1] == '-':
-			from, to := min(pattern[0], pattern[2]), max(pattern[0], pattern[2])
+			// Redis compares a char, which is signed on most machines.
+			from, to, c := int8(pattern[0]), int8(pattern[2]), int8(c)
+			match = match || c >= min(from, to) && c <= max(from, to)
 			pattern = pattern[2:]
-			match = match || c >= from && c <= to
 		default:
 			match = match || pattern[0] == c
 		}

@@ -2,10 +2,13 @@ package test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -280,4 +283,43 @@ func TestPublishCountsWhoHears(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestGlobLikeRedis asks a Redis which of 300 channels match 2,000 random patterns.
+func TestGlobLikeRedis(t *testing.T) {
+	t.Parallel()
+	oracle := redistest.Start(t)
+	c, listener := redistest.Dial(t, oracle.Addr), redistest.Dial(t, oracle.Addr)
+	random := rand.New(rand.NewPCG(1, 2))
+	word := func(alphabet string, most int) string {
+		b := make([]byte, random.IntN(most+1))
+		for i := range b {
+			b[i] = alphabet[random.IntN(len(alphabet))]
+		}
+		return string(b)
+	}
+	channels := map[string]bool{"": true}
+	for len(channels) < 300 {
+		channels[word("aabbc-]*\\\xfe", 6)] = true
+	}
+	for channel := range channels {
+		listener.MustDo("SUBSCRIBE", channel)
+	}
+	for range 2000 {
+		pattern := word("aabb**??[[]]^-\\\xff", 9)
+		var want, got []string
+		for _, r := range c.MustDo("PUBSUB", "CHANNELS", pattern).Elems {
+			want = append(want, r.Text)
+		}
+		for channel := range channels {
+			if command.Glob([]byte(pattern), []byte(channel)) {
+				got = append(got, channel)
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %q, Redis %q", pattern, got, want)
+		}
+	}
 }

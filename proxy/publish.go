@@ -18,6 +18,35 @@ type audience struct {
 	news     [topicKinds]map[string]int // clients of a topic, changed since siblings were last told
 	moved    bool                       // the primary feed has changed since
 	waits    []*subscribing             // for siblings to have been told
+	patterns map[string]*pattern        // that clients of any worker listen to
+}
+
+// pattern is one that clients of some workers listen to.
+type pattern struct {
+	glob    []byte
+	workers int // that have such clients
+}
+
+// addPattern notes that one more worker has clients of a pattern.
+func (a *audience) addPattern(name string) {
+	if a.patterns == nil {
+		a.patterns = map[string]*pattern{}
+	}
+	p := a.patterns[name]
+	if p == nil {
+		p = &pattern{glob: []byte(name)}
+		a.patterns[name] = p
+	}
+	p.workers++
+}
+
+// dropPattern notes that one worker less has clients of a pattern.
+func (a *audience) dropPattern(name string) {
+	if p := a.patterns[name]; p.workers > 1 {
+		p.workers--
+	} else {
+		delete(a.patterns, name)
+	}
 }
 
 // sibling is what another worker has told.
@@ -75,10 +104,25 @@ func (a *audience) learn(from int, primary string, news [topicKinds]map[string]i
 	s.primary = primary
 	for kind, changes := range news {
 		for name, clients := range changes {
-			if s.clients[kind][name] = clients; clients == 0 {
-				delete(s.clients[kind], name)
-			}
+			s.learn(a, topicKind(kind), name, clients)
 		}
+	}
+}
+
+// learn notes how many clients of the sibling listen to a topic.
+func (s *sibling) learn(a *audience, kind topicKind, name string, clients int) {
+	had := s.clients[kind][name] > 0
+	if clients > 0 {
+		s.clients[kind][name] = clients
+	} else {
+		delete(s.clients[kind], name)
+	}
+	switch has := clients > 0; {
+	case kind != byPattern || had == has:
+	case has:
+		a.addPattern(name)
+	default:
+		a.dropPattern(name)
 	}
 }
 
@@ -184,26 +228,12 @@ func (w *Worker) receiversReply(dst []byte, r *request) []byte {
 		return resp.AppendInt(dst, max(count, 0))
 	}
 	count += int64(h.clients(byChannel, name) - h.feeds(n, byChannel, name))
-	for pattern := range h.patterns() {
-		if command.Glob([]byte(pattern), r.merge.channel) {
-			count += int64(h.clients(byPattern, pattern) - h.feeds(n, byPattern, pattern))
+	for name, p := range h.audience.patterns {
+		if command.Glob(p.glob, r.merge.channel) {
+			count += int64(h.clients(byPattern, name) - h.feeds(n, byPattern, name))
 		}
 	}
 	return resp.AppendInt(dst, max(count, 0))
-}
-
-// patterns are those that any worker's clients listen to.
-func (h *hub) patterns() map[string]bool {
-	all := make(map[string]bool, len(h.topics[byPattern]))
-	for name := range h.topics[byPattern] {
-		all[name] = true
-	}
-	for _, s := range h.audience.siblings {
-		for name := range s.clients[byPattern] {
-			all[name] = true
-		}
-	}
-	return all
 }
 
 // numsubReply makes the nodes' counts of subscribers that of the clients.

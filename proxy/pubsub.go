@@ -163,6 +163,9 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 		if tp == nil {
 			tp = &topic{kind: kind, name: name, pending: map[*pool.Conn]bool{}}
 			h.topics[kind][name] = tp
+			if kind == byPattern {
+				h.audience.addPattern(name)
+			}
 			h.open(tp)
 		}
 		if _, has := t.subs.places[kind][name]; !has {
@@ -265,6 +268,9 @@ func (h *hub) leave(s *Session, name string, kind topicKind) {
 		return
 	}
 	delete(h.topics[kind], name)
+	if kind == byPattern {
+		h.audience.dropPattern(name)
+	}
 	if kind == byShard && !tp.heard {
 		h.unheard--
 	}

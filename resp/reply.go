@@ -10,7 +10,6 @@ import (
 const (
 	maxReplyBulk  = 1 << 40
 	maxReplyItems = 1 << 32
-	maxReplyDepth = 1024
 	maxReplyLine  = 64 << 10
 )
 
@@ -22,17 +21,23 @@ func (e *ReplyError) Error() string { return "protocol violation by the node: " 
 
 // Scanner finds where replies end. It is fed a stream in pieces cut anywhere
 // and holds none of it: every byte it has seen is consumed. The zero value is
-// ready. It is iterative, and nesting costs 8 bytes a level.
+// ready.
+//
+// It needs no stack, so replies may be nested as deeply as they like: a reply ends
+// when no element is left, and it makes no difference on which level the missing
+// elements are.
+//
+//	        *2   $1 a   *1   :1
+//	left  1   2      1    1    0
 type Scanner struct {
-	kind  byte    // the type of the reply being scanned; 0 between replies
-	state scan    // what the next byte is
-	typ   byte    // the type of the element being scanned
-	num   int64   // its number so far
-	neg   bool    //
-	line  int     // bytes of the line being scanned
-	skip  int64   // bytes of a bulk still to pass, its CRLF not counted
-	attr  bool    // the aggregate at the bottom is an attribute: a reply follows
-	open  []int64 // elements still to come, for each open aggregate
+	kind  byte  // the type of the reply being scanned; 0 until it is known
+	state scan  // what the next byte is
+	typ   byte  // the type of the element being scanned
+	num   int64 // its number so far
+	neg   bool  //
+	line  int   // bytes of the line being scanned
+	skip  int64 // bytes of a bulk still to pass, its CRLF not counted
+	left  int64 // elements until the reply ends, on all levels; 0 between replies
 }
 
 type scan uint8
@@ -53,22 +58,23 @@ const (
 func (s *Scanner) Kind() byte { return s.kind }
 
 // Midway tells whether the stream ends inside a reply.
-func (s *Scanner) Midway() bool { return s.state != atType || len(s.open) > 0 || s.attr }
+func (s *Scanner) Midway() bool { return s.left > 0 }
 
 // Scan passes over b up to the end of the current reply. done: it ended after
 // n bytes. Otherwise n is len(b) and the reply goes on.
 func (s *Scanner) Scan(b []byte) (n int, done bool, err error) {
-	if !s.Midway() {
-		s.kind = 0
-		// The usual replies, whole: "+OK", ":1", "$5..hello".
-		if n := whole(b); n > 0 {
-			s.kind = b[0]
-			return n, true, nil
-		}
+	if len(b) > 0 && !s.Midway() {
+		s.kind, s.left = 0, 1
 	}
 	for i := 0; i < len(b); {
 		switch s.state {
 		case atType:
+			if n := s.whole(b[i:]); n > 0 {
+				if i += n; s.left == 0 {
+					return i, true, nil
+				}
+				continue
+			}
 			s.typ, s.num, s.neg, s.line = b[i], 0, false, 0
 			if s.kind == 0 {
 				s.kind = s.typ
@@ -174,84 +180,118 @@ func (s *Scanner) counted() (ended bool, err error) {
 		}
 		return false, nil
 	}
-	if s.num > maxReplyItems || len(s.open) >= maxReplyDepth {
-		return false, &ReplyError{"aggregate too large or nested too deeply"}
+	if max(s.num, s.left) > maxReplyItems {
+		return false, &ReplyError{"aggregate too large"}
 	}
-	n := s.num
-	if s.typ == '%' || s.typ == '|' {
-		n *= 2
-	}
-	if s.typ == '|' {
-		// An attribute comes before the element it speaks of: count it as
-		// one more element where it stands.
-		if len(s.open) == 0 {
-			s.attr = true
+	switch s.typ {
+	case '%':
+		s.left += 2 * s.num
+	case '|':
+		// An attribute is no element: it comes before the one it describes.
+		if s.left += 2 * s.num; s.kind == '|' && s.left == 1 {
 			s.kind = 0
-		} else {
-			s.open[len(s.open)-1]++
 		}
+		return false, nil
+	default:
+		s.left += s.num
 	}
-	if n == 0 {
-		return true, nil
-	}
-	s.open = append(s.open, n)
-	return false, nil
+	return true, nil
 }
 
-// element closes one element and every aggregate that it completes; it tells
-// whether the reply ends.
+// element counts an element that has ended, or an aggregate whose elements are
+// counted by themselves. It reports whether the reply ends.
 func (s *Scanner) element() bool {
-	for len(s.open) > 0 {
-		top := len(s.open) - 1
-		if s.open[top]--; s.open[top] > 0 {
-			return false
-		}
-		s.open = s.open[:top]
+	s.left--
+	if s.left == 1 && s.kind == '|' {
+		s.kind = 0 // the attribute has ended; the reply follows
 	}
-	if s.attr {
-		s.attr = false
-		s.kind = 0
-		return false
-	}
-	return true
+	return s.left == 0
 }
 
-// whole returns the length of the simple reply that b starts with, 0 when b
-// holds none that is complete or it is not of the simple kinds.
-func whole(b []byte) int {
+// whole passes over the complete elements of the usual kinds that b starts with:
+// "+OK", ":1", "$5..hello", and headers of arrays. The rest is for Scan.
+func (s *Scanner) whole(b []byte) (n int) {
+	for n < len(b) && s.left > 0 {
+		size, items := simple(b[n:]), int64(0)
+		if size == 0 {
+			if size, items = arrayHeader(b[n:]); size == 0 || s.left > maxReplyItems {
+				break
+			}
+		}
+		if s.kind == 0 {
+			s.kind = b[n]
+		}
+		n += size
+		s.left += items
+		s.element()
+	}
+	return n
+}
+
+// simple returns the length of the string, number, line or null that b starts
+// with, 0 if b starts with anything else or holds only part of it.
+func simple(b []byte) int {
 	if len(b) < 4 {
 		return 0
 	}
 	switch b[0] {
 	case '$':
-		n, i := 0, 1
-		for ; i < len(b) && i < 10; i++ {
-			c := b[i] - '0'
-			if c > 9 {
-				break
+		if b[1] == '-' {
+			if len(b) >= 5 && b[2] == '1' && b[3] == '\r' && b[4] == '\n' {
+				return 5
 			}
-			n = n*10 + int(c)
+			return 0
 		}
+		n, i := digits(b)
 		end := i + 2 + n
 		if i == 1 || end+2 > len(b) || b[i] != '\r' || b[i+1] != '\n' || b[end] != '\r' || b[end+1] != '\n' {
 			return 0
 		}
 		return end + 2
-	case '+', ':':
-		for i := 1; i+1 < len(b) && i < 32; i++ {
-			c := b[i]
-			if c == '\r' {
-				if b[i+1] == '\n' && i > 1 && (b[0] == '+' || b[i-1] != '-') {
+	case ':':
+		for i := 1; i+1 < len(b) && i < 19; i++ {
+			switch c := b[i]; {
+			case c == '\r':
+				if b[i+1] == '\n' && i > 1 && b[i-1] != '-' {
 					return i + 2
 				}
 				return 0
-			}
-			if b[0] == ':' && (c < '0' || c > '9') && (c != '-' || i > 1) {
+			case (c < '0' || c > '9') && (c != '-' || i > 1):
 				return 0
 			}
 		}
+	case '+', '-', '_', ',', '#', '(':
+		if i := bytes.IndexByte(b[:min(len(b), 512)], '\r'); i > 0 && i+1 < len(b) && b[i+1] == '\n' {
+			return i + 2
+		}
 	}
 	return 0
+}
+
+// arrayHeader returns the length of the header of an array that b starts with, 0
+// if it does not, and the number of its elements.
+func arrayHeader(b []byte) (n int, items int64) {
+	if len(b) < 4 || b[0] != '*' {
+		return 0, 0
+	}
+	count, i := digits(b)
+	if i == 1 || i+1 >= len(b) || b[i] != '\r' || b[i+1] != '\n' {
+		return 0, 0
+	}
+	return i + 2, int64(count)
+}
+
+// digits returns the number of at most eight digits behind b's first byte, and
+// where it ends.
+func digits(b []byte) (n, end int) {
+	for end = 1; end < len(b) && end < 9; end++ {
+		c := b[end] - '0'
+		if c > 9 {
+			break
+		}
+		n = n*10 + int(c)
+	}
+	return n, end
 }
 
 // Split returns the first complete reply of b and what follows it; ok is

@@ -54,7 +54,14 @@ func TestScanner(t *testing.T) {
 		{"$3\r\nabcd\r\n", "error"}, {"$-2\r\n", "error"}, {"?\r\n", "error"}, {":\r\n", "error"}, {"*x\r\n", "error"},
 		{"$99999999999999999999\r\n", "error"}, {"%-1\r\n", "error"}, {"+a\rb", "error"}, {":1 \r\n", "error"}, {"$4611686018427387904\r\n", "error"},
 		{"+" + strings.Repeat("x", 70000), "error"},
-		{strings.Repeat("*1\r\n", 1025), "error"},
+		{strings.Repeat("*1\r\n", 1_000_000) + ":1\r\n+x\r\n", "*4000004 +4000008"}, // a script can nest 8,000 levels
+		{strings.Repeat("*1\r\n", 1025), "midway"},
+		{strings.Repeat("%1\r\n+k\r\n", 8000) + "_\r\n", "%64003"},
+		{"*2\r\n|0\r\n|1\r\n+k\r\n|1\r\n+a\r\n+b\r\n+v\r\n:1\r\n:2\r\n+x\r\n", "*40 +44"},
+		{"|1\r\n+k\r\n*1\r\n+v\r\n|0\r\n|1\r\n+k\r\n+v\r\n_\r\n", "_35"}, {"|1\r\n+k\r\n+v\r\n", "midway"},
+		{"*2\r\n*-1\r\n$-1\r\n-ERR x\r\n", "*14 -22"}, {"*3\r\n_\r\n-x\r\n_\r\n_\r\n", "*14 _17"},
+		{":123456789012345678\r\n:-1234567890123456789\r\n", ":21 :44"},
+		{"*4294967297\r\n", "error"}, {"*4294967296\r\n*4294967296\r\n*4294967296\r\n", "error"},
 	} {
 		if got := replies([]byte(tc.in)); got != tc.want {
 			t.Errorf("%.60q: got %s, want %s", tc.in, got, tc.want)
@@ -75,16 +82,20 @@ func TestScannerCutAnywhere(t *testing.T) {
 }
 
 func TestScannerAllocatesNothing(t *testing.T) {
-	in := []byte("$5\r\nhello\r\n")
-	var s Scanner
-	if n := testing.AllocsPerRun(1000, func() { s.Scan(in) }); n > 0 {
-		t.Errorf("%v allocations for a reply", n)
+	in := []byte("$5\r\nhello\r\n*2\r\n*1\r\n:1\r\n%1\r\n+k\r\n$-1\r\n")
+	if n := testing.AllocsPerRun(1000, func() {
+		for rest, ok := in, true; ok; {
+			_, rest, ok = Split(rest)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for two replies", n)
 	}
 }
 
 // FuzzScanner: however a stream is cut, replies end at the same places.
 func FuzzScanner(f *testing.F) {
-	for _, s := range []string{"+OK\r\n$5\r\nhello\r\n", "*2\r\n$1\r\na\r\n*-1\r\n", "%1\r\n+a\r\n~1\r\n#t\r\n", "|1\r\n+a\r\n+b\r\n:1\r\n", "$99999999999999999999\r\n", "*1\r\n*1\r\n*1\r\n"} {
+	for _, s := range []string{"+OK\r\n$5\r\nhello\r\n", "*2\r\n$1\r\na\r\n*-1\r\n", "%1\r\n+a\r\n~1\r\n#t\r\n", "|1\r\n+a\r\n+b\r\n:1\r\n", "$99999999999999999999\r\n", "*1\r\n*1\r\n*1\r\n",
+		"*3\r\n$-1\r\n-ERR x\r\n*-1\r\n_\r\n"} {
 		f.Add([]byte(s), uint64(1))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64) {

@@ -59,3 +59,33 @@ func TestProtocolLikeRedis(t *testing.T) {
 		sameAnswers(t, k.Addr, oracle.Addr, script, text)
 	}
 }
+
+// TestDeeplyNestedReplies: a reply may be nested as deeply as a node likes. Its
+// client gets it as from Redis, and clients with commands at that node see nothing
+// of it.
+func TestDeeplyNestedReplies(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	const script = "local a={}; local b={a}; a[1]=b; return a" // 8,000 arrays in each other
+	want := node.Do("EVAL", script, "0").String()
+	if levels := strings.Count(want, "["); levels < 2000 {
+		t.Fatalf("Redis nests %d levels", levels)
+	}
+	one, other := k.Dial(), k.Dial()
+	for range 20 {
+		const pings = 100
+		for range pings {
+			other.Send("GET", "nothing")
+		}
+		other.Flush()
+		if got := one.Do("EVAL", script, "0").String(); got != want {
+			t.Fatalf("the client got %.60q, Redis says %.60q", got, want)
+		}
+		for range pings {
+			if r, err := other.Receive(); err != nil || !r.Null {
+				t.Fatalf("another client got %s (%v)", r, err)
+			}
+		}
+	}
+}

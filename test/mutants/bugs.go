@@ -30,7 +30,12 @@ var bugs = []bug{
 	},
 	{
 		"R5: a map has as many elements as its header says", "resp/reply.go",
-		"		n *= 2\n", "		n *= 1\n",
+		"	case '%':\n		s.left += 2 * s.num", "	case '%':\n		s.left += s.num",
+		"./resp", "TestScanner",
+	},
+	{
+		"R5: an empty array counts as if an element followed", "resp/reply.go",
+		"		s.left += items\n", "		s.left += max(items, 1)\n",
 		"./resp", "TestScanner",
 	},
 	{

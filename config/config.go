@@ -23,6 +23,8 @@ type Config struct {
 	Cluster  Cluster  `yaml:"cluster"`
 	SlowLog  SlowLog  `yaml:"slowlog"`
 	Commands Commands `yaml:"commands"`
+	Ready    string   `yaml:"ready"`
+	Shutdown Shutdown `yaml:"shutdown"`
 
 	file  string
 	where map[string]position
@@ -49,6 +51,12 @@ const (
 
 // Reads are the values of reads.
 var Reads = []string{ReadsMaster, ReadsPreferReplica, ReadsReplica, ReadsNearest}
+
+// The values of ready: which masters /readyz needs to reach.
+const (
+	ReadyAny = "any"
+	ReadyAll = "all"
+)
 
 // Node is a Redis server: at an address, or wherever sentinels say.
 type Node struct {
@@ -145,6 +153,12 @@ type SlowLog struct {
 	Entries    int           `yaml:"entries"` // to keep, per thread
 }
 
+// Shutdown configures what happens after SIGTERM.
+type Shutdown struct {
+	Delay   time.Duration `yaml:"delay"`   // /readyz says no, new clients are still served
+	Timeout time.Duration `yaml:"timeout"` // then no new clients; what is under way may take this long
+}
+
 // Commands names commands that pass though keyway would refuse them.
 type Commands struct {
 	Allow []string `yaml:"allow"`
@@ -167,6 +181,8 @@ func Default() Config {
 		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
 		Clients: Clients{Max: 10000},
 
+		Ready:    ReadyAny,
+		Shutdown: Shutdown{Timeout: 10 * time.Second},
 		Replicas: Replicas{MaxLag: 10 * time.Second},
 		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
 		Limits: Limits{

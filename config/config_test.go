@@ -123,11 +123,59 @@ func TestErrors(t *testing.T) {
 		{nodes + "layout: range\nrange: {default: q}\n", `range.default: no node is called "q"`},
 		{"hash_tag: \"{\"\nslots: {seeds: [a:1]}\n", `f.yml:1:11: hash_tag: "{"; write two characters`},
 		{"layout: slots\nlayout: ring\n", `f.yml:2:1: the key "layout" stands twice; keep one of them`},
+		{"clients: {password: ${NOPE}}\n", "f.yml:1:21: clients.password: the environment has no variable NOPE"},
+		{"clients:\n  max: 5\n  password: ${NOPE:?ask the operators, please}\n", "f.yml:3:13: clients.password: NOPE: ask the operators, please; set NOPE"},
+		{"clients: {password: \"${NOPE:-${SECRET}}\"}\n", `f.yml:1:21: clients.password: "${NOPE:-${SECRET}" names no variable; write ${NAME}, ${NAME:-default} or`},
+		{"clients: {password: ${}}\n", `"${}" names no variable`},
+		{"${SECRET}: 1\n", `f.yml:1:1: unknown key "${SECRET}"`},
+		{"threads: 1\nnodes: [\n", "f.yml:2:8: what opens here is not closed; close it with ]"},
+		{"threads: 1\nnodes:\n  - {name: a, addr: x:1}\n  - {name: b addr: x:2}\nlayout: ring\n", "f.yml:4:3: a comma or a closing } is missing; write {key: value, key: value}"},
+		{"threads: 1\nbackend: {\n  username: a,\n  password: [b\n  }\nlayout: ring\n", "f.yml:5:3: a comma or a closing ] is missing"},
+		{"threads: 1\n# more\nslots:\n\tseeds: [a:1]\n", "f.yml:4:1: a tab indents this line; indent with spaces"},
+		{"threads: 1\nslots:\n  seeds: [a:1]\n reads: master\n", "f.yml:4:2: this line does not belong to the lines above it"},
+		{"threads: 1\nlayout: ring: a\n", "f.yml:2:1: a colon where no key can stand"},
+		{"threads 1\nlayout: ring\n", "f.yml:1:1: a colon where no key can stand"},
+		{"threads: 1\nadmin: \"127.0.0.1:1\nlayout: ring\n", "f.yml:2:8: what opens here is not closed; close it with \""},
+		{"clients: {password: *x}\n", "f.yml:1:1: a value that begins with * refers to an anchor"},
+		{"threads: 1\nclients: {password: @x}\n", "f.yml:2:1: a value cannot begin with this character; put it in quotes"},
+		{"threads: 1\n---\nthreads: 2\n", "f.yml:2:1: a second document begins here; keep to one"},
+		{"threads: 1\n}\n", "f.yml:2:1:"},
+		{"listen: 127.0.0.1:7101\nnodes: [{name: a, addr: \"127.0.0.1:7101\"}]\n", `f.yml:2:25: nodes[0].addr: "127.0.0.1:7101" is where keyway itself listens; write the address of the Redis server`},
+		{"listen: 0.0.0.0:7101\nnodes: [{name: a, addr: \"localhost:7101\"}]\n", `"localhost:7101" is where keyway itself listens`},
+		{"admin: 127.0.0.1:7101\nnodes: [{name: a, addr: \"a:1\", replicas: [\"127.0.0.1:7101\"]}]\n", `nodes[0].replicas[0]: "127.0.0.1:7101" is where keyway itself listens`},
+		{"slots: {seeds: [\"127.0.0.1:6380\"]}\n", `slots.seeds[0]: "127.0.0.1:6380" is where keyway itself listens`},
+		{"ready: some\n", `f.yml:1:8: ready: unknown ready "some"; write any or all`},
+		{"shutdown: {delay: 2h}\nslots: {seeds: [a:1]}\n", "f.yml:1:19: shutdown.delay: out of range"},
 		{"a: [\n", "f.yml:"},
 	} {
 		_, err := Parse("f.yml", []byte(tc.yaml), env)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q:\n got %v\nwant %s", tc.yaml, err, tc.want)
+		}
+	}
+}
+
+// A variable can stand bare in braces, and have a default.
+func TestVariables(t *testing.T) {
+	for _, tc := range []struct{ yaml, want string }{
+		{"{password: ${SECRET}}", "s3cret"},
+		{"{password: ${SECRET}, max: 5}", "s3cret"},
+		{"{password: \"a${SECRET}b${SECRET}\"}", "as3cretbs3cret"},
+		{"{password: '${SECRET}'}", "s3cret"},
+		{"{password: ${NOPE:-default}}", "default"},
+		{"{password: ${NOPE:-a, b: [c] #d}}", "a, b: [c] #d"},
+		{"{password: ${EMPTY:-x}}", "x"},
+		{"{password: ${EMPTY}}", ""},
+		{"{password: ${SECRET:-x}}", "s3cret"},
+		{"{password: ${SECRET:?needed}}", "s3cret"},
+		{"{password: ${QUOTES}}", "a\": {b"},
+	} {
+		c, err := Parse("f.yml", []byte("slots: {seeds: [a:1]}\nclients: "+tc.yaml+"\n"), func(name string) (string, bool) {
+			v, ok := map[string]string{"SECRET": "s3cret", "EMPTY": "", "QUOTES": "a\": {b"}[name]
+			return v, ok
+		})
+		if err != nil || c.Clients.Password != tc.want {
+			t.Errorf("%s: %v, %+v", tc.yaml, err, c)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 type decoder struct {
 	config *Config
 	env    func(string) (string, bool)
+	refs   references
 }
 
 func (d *decoder) document(n *yaml.Node) error {
@@ -165,8 +165,6 @@ func (d *decoder) strings(n *yaml.Node, p *[]string, path string) error {
 	return nil
 }
 
-var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
-
 // scalar returns the text of a scalar with ${NAME} replaced.
 func (d *decoder) scalar(n *yaml.Node, path string) (string, error) {
 	if n.Kind == yaml.AliasNode {
@@ -178,18 +176,7 @@ func (d *decoder) scalar(n *yaml.Node, path string) (string, error) {
 	if n.Tag == "!!null" {
 		return "", d.errorf(n, path, `write a value, or leave the key out; an empty text is ""`, "no value")
 	}
-	missing := ""
-	s := variable.ReplaceAllStringFunc(n.Value, func(m string) string {
-		v, ok := d.env(m[2 : len(m)-1])
-		if !ok && missing == "" {
-			missing = m[2 : len(m)-1]
-		}
-		return v
-	})
-	if missing != "" {
-		return "", d.errorf(n, path, "set "+missing+" in keyway's environment", "the environment has no variable %s", missing)
-	}
-	return s, nil
+	return d.resolve(n, path)
 }
 
 func (d *decoder) duration(n *yaml.Node, p *time.Duration, path string) error {

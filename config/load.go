@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"os"
@@ -29,13 +31,14 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	c := Default()
 	c.file = name
 	c.where = map[string]position{}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, syntaxError(name, err)
+	text, refs := mark(text)
+	doc, err := document(name, text, refs)
+	if err != nil {
+		return nil, err
 	}
-	if len(doc.Content) > 0 {
-		d := decoder{config: &c, env: env}
-		if err := d.document(doc.Content[0]); err != nil {
+	if doc != nil {
+		d := decoder{config: &c, env: env, refs: refs}
+		if err := d.document(doc); err != nil {
 			return nil, err
 		}
 	}
@@ -45,22 +48,33 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	return &c, nil
 }
 
-// syntaxError turns yaml's "yaml: line 3: ..." into an *Error.
-func syntaxError(name string, err error) error {
-	e := &Error{File: name, Problem: strings.TrimPrefix(err.Error(), "yaml: "), Remedy: "this is not valid YAML"}
-	if rest, ok := strings.CutPrefix(e.Problem, "line "); ok {
-		if num, text, ok := strings.Cut(rest, ": "); ok {
-			if n, err := strconv.Atoi(num); err == nil {
-				e.Line, e.Column, e.Problem = n, 1, text
-			}
-		}
+// document returns the one document of the text, nil if it is empty.
+func document(name string, text []byte, refs references) (*yaml.Node, error) {
+	in := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, second yaml.Node
+	err := in.Decode(&doc)
+	if err == io.EOF {
+		return nil, nil
 	}
-	return e
+	if err != nil {
+		return nil, syntaxError(name, text, refs, err)
+	}
+	switch err := in.Decode(&second); {
+	case err == nil:
+		return nil, &Error{File: name, Line: second.Line, Column: second.Column, Problem: "a second document begins here", Remedy: "keep to one: remove the --- between them"}
+	case err != io.EOF:
+		return nil, syntaxError(name, text, refs, err)
+	}
+	refs.keys(&doc)
+	return doc.Content[0], nil
 }
 
 // check holds what the file alone can tell, section by section.
 func (c *Config) check() error {
-	for _, check := range []func() error{c.checkListen, c.checkNodes, c.checkLayout, c.checkReads, c.checkSlots, c.checkRange, c.checkCluster, c.checkNumbers} {
+	for _, check := range []func() error{
+		c.checkListen, c.checkReady, c.checkNodes, c.checkLayout, c.checkReads,
+		c.checkSlots, c.checkRange, c.checkCluster, c.checkNumbers,
+	} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -89,6 +103,38 @@ func (c *Config) checkListen() error {
 	}
 	if c.Admin != "" {
 		return c.checkAddr("admin", c.Admin, "127.0.0.1:9380")
+	}
+	return nil
+}
+
+// isOwn reports whether addr is one that keyway listens on, as far as the file can
+// tell: a name that resolves to an address of this machine is not looked up.
+func (c *Config) isOwn(addr string) bool {
+	return slices.ContainsFunc(append([]string{c.Admin}, c.Listen...), func(own string) bool { return sameAddress(own, addr) })
+}
+
+func sameAddress(own, addr string) bool {
+	ownHost, ownPort, err1 := net.SplitHostPort(own)
+	host, port, err2 := net.SplitHostPort(addr)
+	if err1 != nil || err2 != nil || ownPort != port || port == "0" {
+		return false
+	}
+	return ownHost == host || isLoopback(host) && (isLoopback(ownHost) || isWildcard(ownHost))
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func isWildcard(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+func (c *Config) checkReady() error {
+	if c.Ready != ReadyAny && c.Ready != ReadyAll {
+		return c.Errorf("ready", "write any or all", "unknown ready %q", c.Ready)
 	}
 	return nil
 }
@@ -135,6 +181,11 @@ func (c *Config) checkNodes() error {
 		path := fmt.Sprintf("nodes[%d]", i)
 		if err := c.checkWhere(path, n); err != nil {
 			return err
+		}
+		for at, addr := range n.servers(path) {
+			if n.Sentinel == nil && c.isOwn(addr) {
+				return c.Errorf(at, "write the address of the Redis server", "%q is where keyway itself listens", addr)
+			}
 		}
 		if n.Name == "" {
 			return c.Errorf(path, "add a name: it decides, with the weight, where keys land in a ring", "a node without a name")
@@ -245,8 +296,12 @@ func (c *Config) checkSlots() error {
 		return c.Errorf("slots", "write slots: {seeds: [127.0.0.1:7001]} or slots: {static: {a: 0-16383}}", "layout slots needs a cluster's seeds or a static table")
 	}
 	for i, seed := range s.Seeds {
-		if err := c.checkAddr(fmt.Sprintf("slots.seeds[%d]", i), seed, "127.0.0.1:7001"); err != nil {
+		path := fmt.Sprintf("slots.seeds[%d]", i)
+		if err := c.checkAddr(path, seed, "127.0.0.1:7001"); err != nil {
 			return err
+		}
+		if c.isOwn(seed) {
+			return c.Errorf(path, "write the address of a node of the cluster", "%q is where keyway itself listens", seed)
 		}
 	}
 	if len(s.Static) == 0 {
@@ -346,6 +401,8 @@ func (c *Config) checkNumbers() error {
 		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 2s"},
 		{"clients.max", int64(c.Clients.Max), 1, 10000000, "write a whole number from 1"},
 		{"clients.idle_timeout", int64(c.Clients.IdleTimeout), 0, 1 << 62, "write a duration, such as 300s, or 0s for never"},
+		{"shutdown.delay", int64(c.Shutdown.Delay), 0, int64(time.Hour), "write a duration up to 1h, such as 5s"},
+		{"shutdown.timeout", int64(c.Shutdown.Timeout), 1e6, int64(time.Hour), "write a duration from 1ms to 1h, such as 10s"},
 		{"slowlog.slower_than", int64(c.SlowLog.SlowerThan), 1, 1 << 62, "write a duration, such as 10ms"},
 		{"slowlog.entries", int64(c.SlowLog.Entries), 1, 1 << 20, "write a whole number from 1, such as 128"},
 		{"limits.max_bulk", int64(c.Limits.MaxBulk), 1 << 10, 4<<30 - 1, "write a size from 1kb to below 4gb, such as 512mb; no larger than the nodes' proto-max-bulk-len"},
@@ -363,6 +420,12 @@ func (c *Config) checkNumbers() error {
 
 // Clustered tells whether a Redis Cluster is followed.
 func (c *Config) Clustered() bool { return c.Layout == LayoutSlots && len(c.Slots.Seeds) > 0 }
+
+// IsSet reports whether the file gives path a value: without one, the default holds.
+func (c *Config) IsSet(path string) bool {
+	_, ok := c.where[path]
+	return ok
+}
 
 // Node is the index in Nodes of the node of that name, or -1.
 func (c *Config) Node(name string) int {

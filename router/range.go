@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // Rule sends a range of keys to a node. With Numeric, it holds keys that begin
@@ -34,6 +35,17 @@ func (e *OverlapError) Error() string {
 	return fmt.Sprintf("rules %d and %d overlap", e.A+1, e.B+1)
 }
 
+// GapError names two neighbouring rules, by index, and the keys between them that no
+// rule holds.
+type GapError struct {
+	A, B    int
+	Missing string
+}
+
+func (e *GapError) Error() string {
+	return fmt.Sprintf("no rule holds %s, between rules %d and %d", e.Missing, e.A+1, e.B+1)
+}
+
 // rangeLayout finds a key's rule in O(log n): the numeric rules of the longest
 // prefix that fits, by one look-up for each length that prefixes have, then the
 // number by binary search; what no numeric rule holds goes by the text rules,
@@ -48,8 +60,9 @@ type rangeLayout struct {
 }
 
 // NewRange returns the table of nodes with rules. fallback takes the keys that
-// no rule holds; None leaves them without a node. An *OverlapError tells which
-// rules contradict each other.
+// no rule holds; None leaves those before the first rule and after the last without a
+// node. An *OverlapError names rules that contradict each other, a *GapError those
+// that leave out keys between them.
 func NewRange(nodes []Node, rules []Rule, fallback NodeID, tagText string) (*Table, error) {
 	tag, err := newHashTag(tagText)
 	if err != nil {
@@ -85,7 +98,46 @@ func NewRange(nodes []Node, rules []Rule, fallback NodeID, tagText string) (*Tab
 			return nil, &OverlapError{index[prev], index[l.texts[i]]}
 		}
 	}
+	if fallback == None {
+		if err := l.gap(index); err != nil {
+			return nil, err
+		}
+	}
 	return newTable("range", l, nodes), nil
+}
+
+// gap returns a *GapError if keys between two neighbouring rules have no node.
+func (l *rangeLayout) gap(index map[Rule]int) error {
+	for _, prefix := range slices.Sorted(maps.Keys(l.numeric)) {
+		rules := l.numeric[prefix]
+		for i := 1; i < len(rules) && !l.hasOther(prefix); i++ {
+			a, b := rules[i-1], rules[i]
+			if b.From > a.To+1 {
+				missing := Rule{Numeric: true, Prefix: prefix, From: a.To + 1, To: b.From - 1}
+				return &GapError{index[a], index[b], missing.String()}
+			}
+		}
+	}
+	for i := 1; i < len(l.texts); i++ {
+		if a, b := l.texts[i-1], l.texts[i]; b.Text > a.TextTo {
+			return &GapError{index[a], index[b], Rule{Text: a.TextTo, TextTo: b.Text}.String()}
+		}
+	}
+	return nil
+}
+
+// hasOther reports whether keys with the prefix can have a node by another rule than
+// the prefix's own: by that of a shorter prefix, whose number begins within this one,
+// or by a text rule that holds all of them.
+func (l *rangeLayout) hasOther(prefix string) bool {
+	for other := range l.numeric {
+		if rest, ok := strings.CutPrefix(prefix, other); ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
+			return true
+		}
+	}
+	return slices.ContainsFunc(l.texts, func(r Rule) bool {
+		return r.Text <= prefix && (r.TextTo == "" || r.TextTo >= prefix+":") // ':' follows the digits
+	})
 }
 
 func (l *rangeLayout) Place(key []byte) (int32, NodeID) {

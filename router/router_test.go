@@ -18,7 +18,7 @@ func text(node NodeID, from, to string) Rule { return Rule{Node: node, Text: fro
 func TestRange(t *testing.T) {
 	table, err := NewRange(three, []Rule{
 		number(0, "user:", 1, 1000), number(1, "user:", 1001, 2000), number(2, "user:vip:", 0, 9),
-		text(2, "a", "m"), text(1, "x", ""),
+		text(2, "a", "m"), text(1, "m", "n"),
 	}, None, "{}")
 	if err != nil {
 		t.Fatal(err)
@@ -27,8 +27,8 @@ func TestRange(t *testing.T) {
 		"user:1": 0, "user:1000": 0, "user:1001": 1, "user:2000:cart": 1, "user:0001": 0,
 		"user:2001": None, "user:0": None, "user:vip:5": 2, "user:vip:10": None,
 		"user:": None, "user:99999999999999999999": None,
-		"apple": 2, "a": 2, "m": None, "lzz": 2, "x": 1, "zebra": 1, "A": None, "": None,
-		"cart:{user:7}": 0, "{}x": 1,
+		"apple": 2, "a": 2, "m": 1, "lzz": 2, "mzz": 1, "n": None, "zebra": None, "A": None, "": None,
+		"cart:{user:7}": 0, "{}x": None, "m{}": 1,
 	} {
 		if _, got := table.Place([]byte(key)); got != want {
 			t.Errorf("%q is on %d, want %d", key, got, want)
@@ -58,6 +58,36 @@ func TestRangeOverlaps(t *testing.T) {
 	}
 	if _, err := NewRange(three, []Rule{number(0, "u:", 1, 10), number(1, "v:", 1, 10), number(1, "u:", 11, 20), text(0, "a", "b"), text(1, "b", "c")}, 2, ""); err != nil {
 		t.Errorf("rules that only touch: %v", err)
+	}
+}
+
+// TestRangeGaps: keys between two rules have a node, or there is a default.
+func TestRangeGaps(t *testing.T) {
+	for missing, rules := range map[string][]Rule{
+		"u:11..11":       {number(0, "u:", 1, 10), number(1, "u:", 12, 20)},
+		"u:3..9":         {number(1, "u:", 10, 20), number(0, "u:", 1, 2), text(2, "a", "b")},
+		`["m", "n")`:     {text(0, "a", "m"), text(1, "n", "z"), number(0, "m", 1, 2)},
+		"user:5..6":      {number(0, "user:", 1, 4), number(1, "user:", 7, 9), text(1, "v", ""), number(2, "us", 1, 9)},
+		`["b", "c\x00")`: {text(0, "a", "b"), text(1, "c\x00", "")},
+	} {
+		var gap *GapError
+		if _, err := NewRange(three, rules, None, ""); !errors.As(err, &gap) || gap.Missing != missing {
+			t.Errorf("%s: %v", missing, err)
+		}
+		if _, err := NewRange(three, rules, 0, ""); err != nil {
+			t.Errorf("with a default: %v", err)
+		}
+	}
+	for name, rules := range map[string][]Rule{
+		"text rule below":    {number(0, "u:", 1, 2), number(1, "u:", 5, 9), text(2, "a", "")},
+		"shorter prefix":     {number(0, "k1", 1, 2), number(1, "k1", 5, 9), number(2, "k", 0, 999)},
+		"before, after":      {number(0, "u:", 5, 6), text(2, "v", "w")},
+		"neighbours":         {number(0, "u:", 1, 4), number(1, "u:", 5, 6), text(0, "v", "w"), text(1, "w", "x")},
+		"different prefixes": {number(0, "u:", 1, 4), number(1, "v:", 7, 9)},
+	} {
+		if _, err := NewRange(three, rules, None, ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

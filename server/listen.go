@@ -22,7 +22,7 @@ func (s *Server) listen() error {
 			path = fmt.Sprintf("listen[%d]", i)
 		}
 		if err := s.listenOn(addr); err != nil {
-			return s.cfg.Errorf(path, "end what uses the address, or listen elsewhere", "cannot listen on %s: %v", addr, err)
+			return s.cfg.Errorf(path, BindRemedy(err), "cannot listen on %s: %v", addr, err)
 		}
 	}
 	return nil
@@ -111,7 +111,7 @@ func removeStale(file string) error {
 	}
 	if c, err := net.DialTimeout("unix", file, time.Second); err == nil {
 		c.Close()
-		return errors.New("somebody listens there already")
+		return errInUse
 	}
 	return os.Remove(file)
 }

@@ -103,6 +103,11 @@ func rangeTable(c *config.Config, nodes []router.Node) (*router.Table, error) {
 		return nil, c.Errorf(fmt.Sprintf("range.rules[%d]", overlap.B), "let each key belong to one rule",
 			"overlaps with range.rules[%d] (%s and %s)", overlap.A, rules[overlap.A], rules[overlap.B])
 	}
+	var gap *router.GapError
+	if errors.As(err, &gap) {
+		return nil, c.Errorf(fmt.Sprintf("range.rules[%d]", gap.B), "close the gap, or add default: NAME for what no rule holds",
+			"no rule holds %s, the keys between range.rules[%d] and this one", gap.Missing, gap.A)
+	}
 	if err != nil {
 		return nil, c.Errorf("range", "", "%v", err)
 	}

@@ -169,3 +169,50 @@ func TestCheckAndRoute(t *testing.T) {
 		t.Errorf("serve of a bad file: %v\n%s", err, out)
 	}
 }
+
+// TestCommandLine: a mistake on the command line is an error that says what was meant.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	binary := redistest.Build(t)
+	for _, tc := range []struct {
+		args, want string
+		fails      bool
+	}{
+		{"serv", `unknown command "serv"; did you mean serve?`, true},
+		{"chekc -c x.yml", "unknown command", true},
+		{"xyzzy", `unknown command "xyzzy"; keyway --help lists the commands`, true},
+		{"--version", "keyway ", false},
+		{"version", "keyway ", false},
+		{"--help", "Available Commands", false},
+	} {
+		out, err := exec.Command(binary, strings.Fields(tc.args)...).CombinedOutput()
+		if (err != nil) != tc.fails || !strings.Contains(string(out), tc.want) {
+			t.Errorf("keyway %s: %v\n%s", tc.args, err, out)
+		}
+	}
+}
+
+// TestBindErrors: what to do about an address depends on what is wrong with it.
+func TestBindErrors(t *testing.T) {
+	t.Parallel()
+	binary := redistest.Build(t)
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	for listen, want := range map[string]string{
+		"listen: " + used.Addr().String():                                 "address already in use; end what uses the address",
+		"listen: 192.0.2.1:0":                                             "write an address that this machine has",
+		"listen: unix:///nonexistent/x.sock":                              "make the directory",
+		"listen: nonexistent.invalid:0":                                   "write an IP address, or a name that resolves",
+		"listen: 127.0.0.1:0\nadmin: 192.0.2.1:0":                         "admin: cannot listen on 192.0.2.1:0",
+		"listen: 127.0.0.1:0\nthreads: 2\nadmin: " + used.Addr().String(): "end what uses the address",
+	} {
+		file := redistest.WriteFile(t, "keyway.yml", listen+"\nlayout: ring\nnodes: [{name: a, addr: \"127.0.0.1:1\"}]\n")
+		out, err := exec.Command(binary, "serve", "-c", file).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v\n%s", listen, err, out)
+		}
+	}
+}

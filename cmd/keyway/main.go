@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,10 +34,31 @@ func root() *cobra.Command {
 		Long:          "keyway is a proxy that clients use as if it were one Redis. It routes every command\nby hash slot, consistent-hash ring, range table or modulo to the Redis nodes behind it.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Version:       versionText(),
+		Args:          cobra.ArbitraryArgs,
+		RunE:          unknownCommand,
 	}
+	cmd.SetVersionTemplate("keyway {{.Version}}\n")
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if len(os.Args) > 1 && !c.HasParent() && !strings.HasPrefix(os.Args[1], "-") {
+			return unknownCommand(c, os.Args[1:2]) // the flags are fine for the command that was meant
+		}
+		return err
+	})
 	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), demoCommand(), versionCommand())
 	return cmd
+}
+
+// unknownCommand runs when no command is named, or one that does not exist.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(like, " or "))
+	}
+	return fmt.Errorf("unknown command %q; keyway --help lists the commands", args[0])
 }
 
 func versionCommand() *cobra.Command {

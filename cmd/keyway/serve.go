@@ -79,7 +79,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if cfg.Admin != "" {
 		ln, err := net.Listen("tcp", cfg.Admin)
 		if err != nil {
-			return cfg.Errorf("admin", "end what uses the address, write another, or leave admin empty", "cannot listen on %s: %v", cfg.Admin, err)
+			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
 		}
 		g.Go(func() error { return serveAdmin(adminCtx, ln, admin.Handler(srv, versionText())) })
 	}

@@ -1,0 +1,28 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// BindRemedy says what to do about an error of listening on an address.
+func BindRemedy(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, errInUse):
+		return "end what uses the address, or listen elsewhere"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "write an address that this machine has, or 0.0.0.0 for all of them"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return "write a port from 1024 or a directory that keyway may write to, or give keyway the right"
+	case errors.Is(err, syscall.ENOENT):
+		return "make the directory"
+	case errors.As(err, &dns):
+		return "write an IP address, or a name that resolves"
+	}
+	return "listen elsewhere"
+}
+
+// errInUse: a process answers on the socket file.
+var errInUse = errors.New("another process listens there")

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -30,38 +29,11 @@ var cachingFrames = [...][]byte{
 // clientTracking answers CLIENT TRACKING ON|OFF with its options (networking.c,
 // clientCommand).
 func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	t := &tracking{w: w, sess: s, conns: map[*node]*pool.Conn{}}
 	on := command.EqualFold(a.Arg(2), "on")
-	for i := 3; i < a.Len(); i++ {
-		more := i+1 < a.Len()
-		switch arg := a.Arg(i); {
-		case command.EqualFold(arg, "redirect") && more:
-			i++
-			if t.redirect != 0 {
-				return w.answerError(s, cmd, "ERR A client can only redirect to a single other client")
-			}
-			id, ok := resp.ParseInt(a.Arg(i))
-			if !ok {
-				return w.answerError(s, cmd, errNotInteger)
-			}
-			t.redirect = uint64(id)
-		case command.EqualFold(arg, "bcast"):
-			t.bcast = true
-		case command.EqualFold(arg, "optin"):
-			t.optin = true
-		case command.EqualFold(arg, "optout"):
-			t.optout = true
-		case command.EqualFold(arg, "noloop"):
-			t.noloop = true
-		case command.EqualFold(arg, "prefix") && more:
-			i++
-			t.prefixes = append(t.prefixes, bytes.Clone(a.Arg(i)))
-		default:
-			return w.answerError(s, cmd, errSyntax)
-		}
-	}
-	before := s.tracking
+	o, text := parseTracking(a)
 	switch {
+	case text != "":
+		return w.answerError(s, cmd, text)
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return w.answerError(s, cmd, errSyntax)
 	case s.inflight > 0:
@@ -70,34 +42,21 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	case !on:
 		w.untrack(s)
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-	case !t.bcast && len(t.prefixes) > 0:
-		return w.answerError(s, cmd, "ERR PREFIX option requires BCAST mode to be enabled")
-	case before != nil && before.bcast != t.bcast:
-		return w.answerError(s, cmd, "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.")
-	case t.bcast && (t.optin || t.optout):
-		return w.answerError(s, cmd, "ERR OPTIN and OPTOUT are not compatible with BCAST")
-	case t.optin && t.optout:
-		return w.answerError(s, cmd, "ERR You can't specify both OPTIN mode and OPTOUT mode")
-	case before != nil && (t.optin && before.optout || t.optout && before.optin):
-		return w.answerError(s, cmd, "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.")
-	case before == nil && len(w.trackers) >= w.o.Exclusive:
-		return w.answerError(s, cmd, errTooManyHeld)
 	}
-	var known [][]byte
-	if before != nil {
-		known = before.prefixes
-	}
-	if text := overlap(t.prefixes, known); text != "" {
+	if text := o.refusal(s.tracking); text != "" {
 		return w.answerError(s, cmd, text)
 	}
-	if t.prefixes = append(slices.Clip(known), t.prefixes...); t.bcast && len(t.prefixes) == 0 {
-		t.prefixes = [][]byte{{}} // every key's
+	if s.tracking == nil && len(w.trackers) >= w.o.Exclusive {
+		return w.answerError(s, cmd, errTooManyHeld)
 	}
-	if t.redirect == 0 {
-		return w.beginTracking(s, cmd, t)
+	if o.bcast && len(o.prefixes) == 0 {
+		o.prefixes = [][]byte{{}} // that of all keys
+	}
+	if o.redirect == 0 {
+		return w.beginTracking(s, cmd, o)
 	}
 	// The other client may be any worker's.
-	id := t.redirect
+	id := o.redirect
 	s.set(blocked)
 	found := func(there bool) {
 		if s.index < 0 {
@@ -105,14 +64,69 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		}
 		s.clear(blocked)
 		if there {
-			w.beginTracking(s, cmd, t)
+			w.beginTracking(s, cmd, o)
 		} else {
 			w.answerError(s, cmd, "ERR The client ID you want redirect to does not exist")
 		}
 		w.wake(s)
 	}
-	w.askSiblings(func(o *Worker) any { return o.byID(id) != nil }, func(answers []any) { found(slices.Contains(answers, any(true))) })
+	w.askSiblings(func(o *Worker) any { return o.byID[id] != nil }, func(answers []any) { found(slices.Contains(answers, any(true))) })
 	return true
+}
+
+// parseTracking reads the options of CLIENT TRACKING. It returns the error to
+// answer with, or nothing.
+func parseTracking(a command.Args) (o trackingOptions, text string) {
+	for i := 3; i < a.Len(); i++ {
+		more := i+1 < a.Len()
+		switch arg := a.Arg(i); {
+		case command.EqualFold(arg, "redirect") && more:
+			i++
+			if o.redirect != 0 {
+				return o, "ERR A client can only redirect to a single other client"
+			}
+			id, ok := resp.ParseInt(a.Arg(i))
+			if !ok {
+				return o, errNotInteger
+			}
+			o.redirect = uint64(id)
+		case command.EqualFold(arg, "bcast"):
+			o.bcast = true
+		case command.EqualFold(arg, "optin"):
+			o.optin = true
+		case command.EqualFold(arg, "optout"):
+			o.optout = true
+		case command.EqualFold(arg, "noloop"):
+			o.noloop = true
+		case command.EqualFold(arg, "prefix") && more:
+			i++
+			o.prefixes = append(o.prefixes, bytes.Clone(a.Arg(i)))
+		default:
+			return o, errSyntax
+		}
+	}
+	return o, ""
+}
+
+// refusal is the error for options that contradict each other, or what the client
+// tracks already; empty if they do not.
+func (o *trackingOptions) refusal(before *tracking) string {
+	var known [][]byte
+	switch {
+	case !o.bcast && len(o.prefixes) > 0:
+		return "ERR PREFIX option requires BCAST mode to be enabled"
+	case before != nil && before.bcast != o.bcast:
+		return "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode."
+	case o.bcast && (o.optin || o.optout):
+		return "ERR OPTIN and OPTOUT are not compatible with BCAST"
+	case o.optin && o.optout:
+		return "ERR You can't specify both OPTIN mode and OPTOUT mode"
+	case before != nil && (o.optin && before.optout || o.optout && before.optin):
+		return "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode."
+	case before != nil:
+		known = before.prefixes
+	}
+	return overlap(o.prefixes, known)
 }
 
 // overlap tells what is wrong with prefixes, given those that there are already
@@ -196,6 +210,7 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 	}
 	b = resp.AppendInt(resp.AppendBulkString(b, "redirect"), redirect)
 	b = resp.AppendArray(resp.AppendBulkString(b, "prefixes"), len(prefixes))
+	prefixes = slices.SortedFunc(slices.Values(prefixes), bytes.Compare) // as Redis keeps them
 	for _, p := range prefixes {
 		b = resp.AppendBulk(b, p)
 	}

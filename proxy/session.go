@@ -134,6 +134,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 		s.set(readsReplicas)
 	}
 	w.sessions = append(w.sessions, s)
+	w.byID[s.id] = s
 	w.stats.Accepted++
 	return s
 }
@@ -155,6 +156,7 @@ func (w *Worker) Gone(s *Session) {
 	w.sessions[s.index].index = s.index
 	w.sessions[last] = nil
 	w.sessions = w.sessions[:last]
+	delete(w.byID, s.id)
 	s.index = -1
 	s.set(dead)
 	if s.waitsFor != nil {

@@ -27,6 +27,9 @@ import (
 // In RESP2 a node cannot say anything between replies. It says it to an ear, a
 // connection in RESP3 that all such clients of a worker share; a client may then
 // be told of keys that another has read, which does no harm.
+//
+// When a client changes its options, the nodes are told over the same connections:
+// they still know what was read there.
 
 // tracking is a client's.
 type tracking struct {
@@ -34,16 +37,26 @@ type tracking struct {
 	sess  *Session
 	conns map[*node]*pool.Conn
 
+	trackingOptions
+	broken  bool // the client that is told instead is not there any more
+	caching caching
+	begun   bool // the client has been told so
+}
+
+// trackingOptions are what a client asks for with CLIENT TRACKING ON.
+type trackingOptions struct {
 	bcast, optin, optout, noloop bool
 	prefixes                     [][]byte
 	redirect                     uint64 // the id of the client that is told instead; 0: none
-	broken                       bool   // which is not there any more
-	caching                      caching
-	begun                        bool // the client has been told so
 }
 
 // invalidations is the channel on which a client of RESP2 is told (tracking.c).
 const invalidations = "__redis__:invalidate"
+
+// everyKey reports whether one of the prefixes is that of all keys.
+func everyKey(prefixes [][]byte) bool {
+	return slices.ContainsFunc(prefixes, func(p []byte) bool { return len(p) == 0 })
+}
 
 // trackPing is how long a connection that invalidations come on may be silent
 // before it is asked whether it lives.
@@ -73,7 +86,11 @@ func (t *tracking) conn(n *node) *pool.Conn {
 
 // prelude is the CLIENT TRACKING that the node is sent, nil if it cannot be said
 // yet.
-func (t *tracking) prelude(n *node) []byte {
+func (t *tracking) prelude(n *node) []byte { return t.frame(n, t.prefixes) }
+
+// frame is a CLIENT TRACKING for the node with these of the prefixes, nil if it
+// cannot be said yet.
+func (t *tracking) frame(n *node, prefixes [][]byte) []byte {
 	args := []string{"CLIENT", "TRACKING", "ON"}
 	if !t.sess.has(resp3) {
 		if n.ear == nil || n.ear.State() != pool.Ready {
@@ -86,8 +103,10 @@ func (t *tracking) prelude(n *node) []byte {
 			args = append(args, []string{"BCAST", "OPTIN", "OPTOUT", "NOLOOP"}[i])
 		}
 	}
-	for _, p := range t.prefixes {
-		args = append(args, "PREFIX", string(p))
+	if !everyKey(prefixes) { // else that is what a node does without any
+		for _, p := range prefixes {
+			args = append(args, "PREFIX", string(p))
+		}
 	}
 	return resp.AppendCommand(nil, args...)
 }
@@ -133,7 +152,7 @@ func (t *tracking) tell(keys []byte) {
 		return
 	}
 	keys = bytes.Clone(keys)
-	if target := t.w.byID(t.redirect); target != nil {
+	if target := t.w.byID[t.redirect]; target != nil {
 		t.w.invalidate(target, keys)
 		return
 	}
@@ -146,12 +165,12 @@ func (t *tracking) tell(keys []byte) {
 		if int((id-1)%uint64(o.o.Workers)) != o.o.Index {
 			return
 		}
-		if target := o.byID(id); target != nil {
+		if target := o.byID[id]; target != nil {
 			o.invalidate(target, keys)
 			return
 		}
 		o.tellSiblings(func(back *Worker) {
-			if s := back.byID(from); back.o.Index == index && s != nil && s.tracking != nil && s.tracking.redirect == id {
+			if s := back.byID[from]; back.o.Index == index && s != nil && s.tracking != nil && s.tracking.redirect == id {
 				s.tracking.breakRedirect()
 			}
 		})
@@ -165,15 +184,6 @@ func (t *tracking) breakRedirect() {
 		t.w.push(t.sess, resp.AppendInt(b, int64(t.redirect)))
 	}
 	t.broken = true
-}
-
-func (w *Worker) byID(id uint64) *Session {
-	for _, s := range w.sessions {
-		if s.id == id {
-			return s
-		}
-	}
-	return nil
 }
 
 // invalidate tells a client that keys are not valid any more; one of RESP2 if it
@@ -191,7 +201,7 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 	}
 	b := resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 3), "message"), invalidations)
 	if resp.IsNull(keys) {
-		keys = []byte("*-1\r\n")
+		keys = resp.AppendNull(nil) // which is not the null array (tracking.c, sendTrackingMessage)
 	}
 	w.push(s, append(b, keys...))
 }
@@ -199,9 +209,13 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 // ear hears what a node says to clients of RESP2 that track.
 type ear struct{ w *Worker }
 
+// Pushed tells each client once, however many others name it to be told instead.
 func (e ear) Pushed(c *pool.Conn, message []byte) {
+	n, told := c.Owner.(*node), e.w.told
+	clear(told)
 	for _, s := range e.w.trackers {
-		if t := s.tracking; !s.has(resp3) && t.conns[c.Owner.(*node)] != nil {
+		if t := s.tracking; !s.has(resp3) && t.begun && t.conns[n] != nil && !told[t.redirect] {
+			told[t.redirect] = true
 			t.Pushed(c, message)
 		}
 	}
@@ -228,9 +242,8 @@ func (n *node) openEar() {
 	n.ear.Open(n.w.now)
 }
 
-// track has the session's commands tracked from now on; t replaces what it had.
+// track has the session's commands tracked from now on.
 func (w *Worker) track(s *Session, t *tracking) {
-	w.untrack(s)
 	s.troubled().tracking = t
 	s.set(tracks)
 	w.trackers = append(w.trackers, s)
@@ -272,10 +285,15 @@ func (noMore) Lost(*pool.Conn)           {}
 // close gives the connections up.
 func (t *tracking) close() {
 	for n, c := range t.conns {
-		c.Pushes = noMore{}
-		t.w.doomed = append(t.w.doomed, c)
-		delete(t.conns, n)
+		t.discard(n, c)
 	}
+}
+
+// discard gives the connection to a node up.
+func (t *tracking) discard(n *node, c *pool.Conn) {
+	c.Pushes = noMore{}
+	t.w.doomed = append(t.w.doomed, c)
+	delete(t.conns, n)
 }
 
 // renew has a client that tracks begin anew over other connections: its database
@@ -334,52 +352,101 @@ func (w *Worker) tickTracking() {
 	}
 }
 
-// beginTracking answers once the nodes track.
-func (w *Worker) beginTracking(s *Session, cmd *command.Command, t *tracking) bool {
-	again := s.has(tracks)
-	w.track(s, t)
+// beginTracking answers once the nodes track as the client asks.
+func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptions) bool {
+	t := s.tracking
+	again, wasActive := t != nil, t != nil && t.active()
+	added := o.prefixes
+	if again {
+		o.prefixes = slices.Clip(t.prefixes)
+		if !everyKey(o.prefixes) { // else there is no more to add
+			o.prefixes = append(o.prefixes, added...)
+		}
+	} else {
+		t = &tracking{w: w, sess: s, conns: map[*node]*pool.Conn{}}
+		w.track(s, t)
+	}
+	t.trackingOptions, t.broken = o, false
 	if !t.active() {
+		t.close()
 		t.begun = true
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	s.set(blocked)
-	begin := func() {
+	done := func(refusal string) {
+		if s.index < 0 {
+			return
+		}
+		s.clear(blocked)
+		if refusal != "" {
+			w.untrack(s)
+			w.answerError(s, cmd, refusal)
+		} else {
+			w.answer(s, cmd, resp.AppendOK(nil))
+			if t.begun = true; again && !wasActive {
+				t.forgetAll() // what was read meanwhile is not tracked
+			}
+		}
+		w.wake(s)
+	}
+	if wasActive {
+		t.change(added, done)
+	} else {
+		t.begin(done)
+	}
+	return true
+}
+
+// begin connects to the nodes whose keys matter already. done gets what a node has
+// said against it.
+func (t *tracking) begin(done func(refusal string)) {
+	w, s := t.w, t.sess
+	begin := func(string) {
+		if s.index < 0 {
+			return
+		}
 		t.openAll()
 		if len(t.conns) == 0 {
 			w.anyMaster(s)
 		}
-		w.reach(slices.Collect(maps.Values(t.conns)), func(refusal string) {
-			if s.index < 0 {
-				return
-			}
-			s.clear(blocked)
-			if refusal != "" {
-				w.untrack(s)
-				w.answerError(s, cmd, refusal)
-			} else {
-				w.answer(s, cmd, resp.AppendOK(nil))
-				if t.begun = true; again {
-					t.forgetAll() // what was tracked before is not any more
-				}
-			}
-			w.wake(s)
-		})
+		w.reach(slices.Collect(maps.Values(t.conns)), done)
 	}
 	if s.has(resp3) {
-		begin()
-		return true
+		begin("")
+		return
 	}
 	var ears []*pool.Conn
 	for _, n := range w.masters {
 		n.openEar()
 		ears = append(ears, n.ear)
 	}
-	w.reach(ears, func(string) { // their ids are part of what the nodes are told
-		if s.index >= 0 {
-			begin()
+	w.reach(ears, begin) // their ids are part of what the nodes are told
+}
+
+// change tells the nodes of new options over the connections that there are.
+// added are the prefixes that they do not know.
+func (t *tracking) change(added [][]byte, done func(refusal string)) {
+	left, refusal := 1, ""
+	one := func(reply []byte, _ bool) {
+		if text, isErr := resp.ErrorText(reply); isErr {
+			refusal = string(text)
 		}
-	})
-	return true
+		if left--; left == 0 {
+			done(refusal)
+		}
+	}
+	for n, c := range t.conns {
+		frame := t.frame(n, added)
+		switch {
+		case c.State() == pool.Ready && frame != nil:
+			left++
+			c.Send(&probe{done: one}, frame, t.w.now, t.w.deadline())
+		case c.State() != pool.Idle: // it may have told the node of the old ones
+			t.discard(n, c)
+		}
+	}
+	t.openAll()
+	one(nil, true)
 }
 
 // reach waits until connections are ready, or cannot be. refusal is what a node

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func tracker(t *testing.T) (r *rig, conns []*pool.Conn) {
 	r.feed("CLIENT TRACKING ON BCAST\r\n")
 	for _, n := range r.w.nodes {
 		c := r.s.tracking.conns[n]
-		if said := strings.Join(answerAll(r, c), ""); said != cmd("HELLO", "3")+cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "")+cmd("PING", said[strings.Index(said, "keyway-"):len(said)-2]) {
+		if said := strings.Join(answerAll(r, c), ""); said != cmd("HELLO", "3")+cmd("CLIENT", "TRACKING", "ON", "BCAST")+cmd("PING", said[strings.Index(said, "keyway-"):len(said)-2]) {
 			t.Fatalf("greeted with %q", said)
 		}
 		take(c)
@@ -149,5 +150,97 @@ func TestCachingIsOfOneCommand(t *testing.T) {
 		if got := r.s.tracking.caching == cachingYes; got != c.stays {
 			t.Errorf("after %q: still pending %t", c.next, got)
 		}
+	}
+}
+
+// TestTrackingOptionsChange: the nodes are told of new options over the connections
+// that know what the client has read, so nothing has to be said invalid.
+func TestTrackingOptionsChange(t *testing.T) {
+	r, conns := tracker(t)
+	r.feed("CLIENT TRACKING ON BCAST NOLOOP\r\n")
+	if got := r.got(); got != "" {
+		t.Errorf("%q before the nodes have answered", got)
+	}
+	for _, c := range conns {
+		if got := take(c); got != cmd("CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP") {
+			t.Errorf("a node is told %q", got)
+		}
+		c.Received([]byte("+OK\r\n"), r.now)
+	}
+	if got := r.got(); got != "+OK\r\n" {
+		t.Errorf("%q", got)
+	}
+	conns[1].Received([]byte(invalidated("x")), r.now)
+	if got := r.got(); got != invalidated("x") {
+		t.Errorf("%q", got)
+	}
+	r.feed("CLIENT TRACKINGINFO\r\n")
+	if got := r.got(); !strings.Contains(got, "noloop") {
+		t.Errorf("%q", got)
+	}
+	// A node that is not reached is told when it is.
+	r.now += int64(2 * time.Second)
+	conns[0].Fail(r.now, "reset")
+	r.got()
+	r.feed("CLIENT TRACKING ON BCAST\r\n")
+	conns[1].Received([]byte("+OK\r\n"), r.now)
+	if got := r.got(); got != "+OK\r\n" {
+		t.Errorf("%q", got)
+	}
+	if said := strings.Join(answerAll(r, conns[0]), ""); !strings.Contains(said, cmd("CLIENT", "TRACKING", "ON", "BCAST")) {
+		t.Errorf("greeted with %q", said)
+	}
+}
+
+// redirected makes a client of RESP2 that tracks, and is told through another. It
+// greets the connection to node a.
+func redirected(t *testing.T, r *rig) (target *Session, own *pool.Conn) {
+	target = r.w.Open(nil, "peer:2", "keyway:1")
+	r.w.Feed(target, []byte("SUBSCRIBE "+invalidations+"\r\n"))
+	for _, n := range r.w.nodes {
+		greet(r, n.feed)
+		take(n.feed)
+		n.feed.Received([]byte(cmd("subscribe", invalidations)), r.now)
+	}
+	r.feed("CLIENT TRACKING ON REDIRECT " + strconv.FormatUint(target.id, 10) + "\r\n")
+	for _, n := range r.w.nodes {
+		answerAll(r, n.ear)
+		take(n.ear)
+		n.ear.Received([]byte("+PONG\r\n"), r.now)
+	}
+	for _, c := range r.s.tracking.conns {
+		answerAll(r, c)
+		take(c)
+		c.Received([]byte("+PONG\r\n"), r.now)
+		own = c
+	}
+	if got := r.got(); got != "+OK\r\n" {
+		t.Fatalf("%q", got)
+	}
+	return target, own
+}
+
+func outputOf(s *Session) (out string) {
+	for len(s.Output()) > 0 {
+		out += string(s.Output())
+		s.Wrote(len(s.Output()))
+	}
+	return out
+}
+
+// TestFlushInRESP2 is told with a null string, as Redis does, and once to each
+// client, however many others name it.
+func TestFlushInRESP2(t *testing.T) {
+	r := newRig(t, Options{})
+	target, own := redirected(t, r)
+	n := own.Owner.(*node)
+	for range 2 {
+		s := r.w.Open(nil, "peer:3", "keyway:1")
+		r.w.track(s, &tracking{w: r.w, sess: s, conns: map[*node]*pool.Conn{n: n.newConn()}, begun: true, trackingOptions: trackingOptions{redirect: target.id}})
+	}
+	outputOf(target)
+	n.ear.Received([]byte(">2\r\n$10\r\ninvalidate\r\n_\r\n"), r.now)
+	if got, want := outputOf(target), "*3\r\n$7\r\nmessage\r\n$20\r\n"+invalidations+"\r\n$-1\r\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

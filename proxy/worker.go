@@ -79,6 +79,7 @@ type Worker struct {
 	lastSweep int64
 
 	sessions   []*Session
+	byID       map[uint64]*Session
 	lastID     uint64
 	dirty      []*Session // sessions the shell must look at
 	resume     []*Session // sessions that may be able to go on
@@ -107,7 +108,8 @@ type Worker struct {
 	lookups   map[lookup][]func(exists []byte, ok bool)
 	learned   map[string]*command.Command
 	hub       *hub
-	trackers  []*Session // that track
+	trackers  []*Session      // that track
+	told      map[uint64]bool // clients, by id, that an ear has told of a push
 	monitors  monitors
 	pause     pause
 	nextLook  int64 // at the replicas
@@ -214,6 +216,8 @@ func New(o Options, table *router.Table) *Worker {
 		limits:  o.Limits,
 		unauth:  o.Limits.UnauthenticatedLimits(),
 		set:     pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+		byID:    map[uint64]*Session{},
+		told:    map[uint64]bool{},
 		byName:  map[string]*node{},
 		parser:  new(resp.Parser),
 		learned: map[string]*command.Command{},

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,8 +237,50 @@ func TestTrackingLikeRedis(t *testing.T) {
 		{"CLIENT CACHING YES"}, {"CLIENT TRACKING ON", "CLIENT CACHING YES"}, {"CLIENT TRACKING ON OPTIN", "CLIENT CACHING NO", "CLIENT CACHING x", "CLIENT CACHING YES"}, {"CLIENT TRACKING ON OPTOUT", "CLIENT CACHING YES", "CLIENT CACHING NO"},
 		{"HELLO 3", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 2"}, {"CLIENT GETREDIR"}, {"CLIENT TRACKINGINFO"}, {"CLIENT TRACKINGINFO x"}, {"CLIENT TRACKING OFF"},
 		{"HELLO 3", "CLIENT TRACKING ON BCAST NOLOOP", "CLIENT TRACKINGINFO", "SET a 1", "CLIENT TRACKING OFF", "SET a 2"},
+		{"HELLO 3", "CLIENT TRACKING ON", "GET a", "CLIENT TRACKING ON NOLOOP", "SET a 1", "GET a", "CLIENT TRACKING ON", "SET a 2"},
+		{"CLIENT TRACKING ON BCAST PREFIX b PREFIX a", "CLIENT TRACKING ON BCAST", "CLIENT TRACKING ON BCAST", "CLIENT TRACKINGINFO", "CLIENT TRACKING ON BCAST PREFIX x"},
 	} {
 		text := strings.Join(script, "\r\n") + "\r\n"
 		sameAnswers(t, k.Addr, oracle.Addr, script, text)
+	}
+}
+
+// TestToldLikeRedis compares what a client of RESP2 is told instead of another, byte
+// for byte, while that one changes its options.
+func TestToldLikeRedis(t *testing.T) {
+	t.Parallel()
+	oracle, node := redistest.Start(t), redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	told := func(addr string) (all []string) {
+		c, w, target := redistest.Dial(t, addr), redistest.Dial(t, addr), redistest.Dial(t, addr)
+		id := target.MustDo("CLIENT", "ID").String()
+		target.MustDo("SUBSCRIBE", "__redis__:invalidate")
+		next := func(step string) {
+			raw, err := target.ReceiveRaw()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, step+": "+raw)
+		}
+		for _, step := range []string{"ON", "ON OPTOUT", "ON", "ON NOLOOP"} {
+			c.MustDo(strings.Fields("CLIENT TRACKING " + step + " REDIRECT " + id)...)
+			for _, write := range []string{"SET a 1", "FLUSHALL"} {
+				c.MustDo("GET", "a")
+				w.MustDo(strings.Fields(write)...)
+				next(step + ", " + write)
+			}
+		}
+		c.MustDo("GET", "a") // which the node still knows with other options
+		c.MustDo("CLIENT", "TRACKING", "ON", "OPTIN", "REDIRECT", id)
+		w.MustDo("SET", "a", "1")
+		next("what was read before")
+		c.MustDo("GET", "a")
+		w.MustDo("SET", "a", "2")
+		w.MustDo("FLUSHALL")
+		next("after OPTIN")
+		return all
+	}
+	if got, want := told(k.Addr), told(oracle.Addr); !slices.Equal(got, want) {
+		t.Errorf("told %q, Redis %q", got, want)
 	}
 }

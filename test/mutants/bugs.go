@@ -349,6 +349,11 @@ var bugs = []bug{
 		"./command", "TestGlob",
 	},
 	{
+		"nodes are not told of a client's new tracking options", "proxy/tracking.go",
+		"	if wasActive {\n		t.change(added, done)", "	if !again && wasActive {\n		t.change(added, done)",
+		"./proxy", "TestTrackingOptionsChange",
+	},
+	{
 		"a client does not read its own writes", "proxy/lag.go",
 		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
 		"./proxy", "TestReadsOwnWrites",

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,12 +22,7 @@ import (
 func blockTimeout(cmd *command.Command, a command.Args) (pos int, unit time.Duration) {
 	switch cmd.Name {
 	case "xread", "xreadgroup":
-		for i := 1; i+1 < a.Len() && !command.EqualFold(a.Arg(i), "streams"); i++ {
-			if command.EqualFold(a.Arg(i), "block") {
-				return i + 1, time.Millisecond
-			}
-		}
-		return 0, 0
+		return streamTimeout(a), time.Millisecond
 	case "blmpop", "bzmpop":
 		return 1, time.Second
 	case "blpop", "brpop", "blmove", "brpoplpush", "bzpopmin", "bzpopmax", "blmovem":
@@ -35,13 +31,33 @@ func blockTimeout(cmd *command.Command, a command.Args) (pos int, unit time.Dura
 	return 0, 0
 }
 
+// streamTimeout returns the position of XREAD's or XREADGROUP's timeout, 0 for none.
+// It walks over the options as Redis does (t_stream.c, xreadCommand): a group or a
+// consumer may be called "block" or "streams".
+func streamTimeout(a command.Args) (pos int) {
+	for i := 1; i+1 < a.Len(); i++ {
+		switch arg := a.Arg(i); {
+		case command.EqualFold(arg, "block"):
+			i++
+			pos = i // the last one counts
+		case command.EqualFold(arg, "count"):
+			i++
+		case command.EqualFold(arg, "group"):
+			i += 2
+		case command.EqualFold(arg, "streams"):
+			return pos
+		}
+	}
+	return pos
+}
+
 // blocking receives the reply to a command that may block, on a connection of
 // its own.
 type blocking struct {
 	call   *call
-	conn   *pool.Conn
-	until  int64 // the client's timeout; 0: none
-	pos    int   // of the timeout among the arguments
+	conn   *pool.Conn // nil while the command waits to be sent
+	until  int64      // the client's timeout; 0: none
+	pos    int        // of the timeout among the arguments
 	unit   time.Duration
 	nodeID int64 // of conn among the node's clients, for CLIENT UNBLOCK; 0: not known yet
 	ended  bool  // the node was asked to end it: the connection must not go to another client
@@ -55,63 +71,77 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 		return w.byKey(s, cmd, a)
 	}
 	group, id, crossing := w.place(cmd, a)
-	switch {
-	case crossing != "":
+	if crossing != "" {
 		return w.answerError(s, cmd, crossing)
-	case len(w.keys) == 0:
-		return w.toAny(s, cmd, a) // it makes no sense: the node says why, at once
-	case id == router.None:
-		return w.unowned(s, cmd, a, group)
-	case s.inflight > 0:
+	}
+	var n *node
+	switch {
+	case id != router.None:
+		n = w.nodes[id]
+	case len(w.keys) == 0: // malformed: a node says why
+		if n, _ = w.anyMaster(s); n == nil {
+			return w.answerError(s, cmd, errNoMasters)
+		}
+	default:
+		if text := w.neverOwned(cmd, a); text != "" {
+			return w.answerError(s, cmd, text)
+		}
+	}
+	if s.inflight > 0 {
 		s.set(held) // what the client sent before, on other connections, comes first
 		return false
 	}
-	n := w.nodes[id]
-	if n.exclusive >= w.o.Exclusive {
+	if n != nil && n.exclusive >= w.o.Exclusive {
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	r := w.newRequest(s, cmd)
 	b := &blocking{call: &r.call, pos: pos, unit: unit}
 	b.call.group = group
+	b.call.goAlone(b)
 	if pos > 0 {
 		if t, err := strconv.ParseFloat(string(a.Arg(pos)), 64); err == nil && t > 0 && t < math.MaxInt32 {
 			b.until = w.now + int64(t*float64(unit))
 		}
 	}
-	s.inflight++
 	s.set(held | blocked)
 	s.troubled().blocking = b
-	b.start(w, n, a.Frame(), false)
+	if n == nil {
+		w.await(s, b.call, a.Frame())
+	} else {
+		w.send(s, b.call, n, a.Frame())
+	}
 	return true
 }
 
-// start sends the command to n, behind ASKING if ask.
-func (b *blocking) start(w *Worker, n *node, frame []byte, ask bool) {
+// take opens a connection to n, or takes an idle one. A command that is sent again
+// waits for what is left of its time.
+func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	c := b.call
-	c.node = n
 	s := c.req.sess
 	if why := n.conn(s).Refusing(); why != "" {
-		b.end()
-		w.refuse(c, why)
-		return
+		return trip{refusal: why}
 	}
-	b.conn = n.takeExclusive(w, s)
-	n.waits = append(n.waits, inUse{conn: b.conn, sess: s})
+	if c.redirected {
+		frame = b.remaining(w, frame)
+	}
+	conn := n.takeExclusive(w, s)
+	b.conn, b.nodeID = conn, 0
+	n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	s.wrote.add(n.ordinal)
-	conn, deadline := b.conn, int64(0)
+	deadline := int64(0)
 	if b.until > 0 {
 		deadline = b.until + int64(w.o.Backend.RequestTimeout)
 	}
-	w.ask(conn, w.deadline(), func(reply []byte, _ bool) { b.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
-	if ask {
-		conn.SendAsking(b, frame, w.now, deadline)
-	} else {
-		conn.Send(b, frame, w.now, deadline)
-	}
+	w.ask(conn, w.deadline(), func(reply []byte, _ bool) {
+		if b.conn == conn {
+			b.nodeID, _ = resp.Int(reply)
+		}
+	}, "CLIENT", "ID")
+	return trip{conn: conn, frame: frame, deadline: deadline}
 }
 
-// end forgets what the session is blocked by.
-func (b *blocking) end() {
+// finished forgets what the session is blocked by.
+func (b *blocking) finished() {
 	if s := b.call.req.sess; s != nil && s.blocking == b {
 		s.blocking = nil
 	}
@@ -120,11 +150,6 @@ func (b *blocking) end() {
 func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := b.call
 	w := c.worker()
-	whole := p.Whole()
-	var again func()
-	if p.Kind == '-' && whole && c.req.sess != nil {
-		again = b.elsewhere(w, conn, frame, p.Bytes)
-	}
 	if p.First && c.req.sess == nil {
 		w.undelivered(c.node, c.req.cmd, p.Bytes)
 	}
@@ -134,18 +159,18 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		b.seeOff(w)
 	case p.Last:
 		c.node.release(b.conn, !b.ended)
-	}
-	if p.Last && again == nil {
-		b.end()
+		b.conn = nil
 	}
 	switch {
-	case again != nil:
-		again()
 	case freed && b.asNull:
 		w.settleNull(c)
-	case p.Kind == '-' && whole:
+	case freed:
 		w.settleFor(c, p.Bytes)
 	default:
+		c.deadline = w.deadline() // by which it is sent again, if it is an error that says so
+		if b.until > 0 {
+			c.deadline = min(c.deadline, b.until)
+		}
 		c.Reply(conn, frame, p)
 	}
 }
@@ -178,53 +203,11 @@ func (b *blocking) seeOff(w *Worker) {
 
 func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	b.call.node.release(b.conn, false)
-	b.end()
+	b.conn = nil
 	if b.call.req.sess == nil && f.Sent {
 		b.call.worker().stats.UnknownOutcome++ // it may pop for nobody yet
 	}
 	b.call.Failed(conn, frame, f)
-}
-
-// elsewhere looks at an error. If it is a redirect, the client waits on with
-// what is left of its time where the node has pointed; nil: the error is the
-// client's.
-func (b *blocking) elsewhere(w *Worker, conn *pool.Conn, frame, reply []byte) func() {
-	c := b.call
-	if !isRedirect(reply) || !w.table.Clustered() {
-		return nil
-	}
-	w.ready.Refresh = true
-	give := func(text string) func() {
-		text = string(resp.AppendError(nil, text))
-		return func() {
-			b.end()
-			w.stats.NotExecuted++
-			w.settle(c, []byte(text))
-		}
-	}
-	ask, slot, target, ok := redirection(reply, conn.Addr)
-	id, known := w.table.ByAddr(target)
-	switch {
-	case !ok || slot != c.group:
-		return give(errNotExecuted(c.node, "its redirect makes no sense"))
-	case !known:
-		return give(errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know"))
-	case c.hops >= maxHops:
-		return give(errTooManyHops(c.node))
-	}
-	c.hops++
-	if ask {
-		c.node.asked++
-	} else {
-		c.node.moved++
-	}
-	next := b.remaining(w, frame)
-	return func() {
-		if !ask && w.table.SlotOwner(c.group) != id {
-			w.SetTable(w.table.Moved(c.group, id))
-		}
-		b.start(w, w.nodes[id], next, ask)
-	}
 }
 
 // remaining is the command with what is left of its timeout.
@@ -272,7 +255,17 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 // before 7.2 aborts if the command is not blocked but held up by a pause, which
 // every failover on request begins with (blocked.c, replyToBlockedClientTimedOut).
 func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
-	conn := b.call.node.conn(s)
+	c := b.call
+	if c.waiting {
+		s.retry = slices.DeleteFunc(s.retry, func(o *call) bool { return o == c })
+		if withError {
+			w.settle(c, []byte(unblocked))
+		} else {
+			w.settleNull(c)
+		}
+		return true
+	}
+	conn := c.node.conn(s)
 	if b.nodeID == 0 || conn.State() != pool.Ready {
 		return false
 	}
@@ -292,6 +285,9 @@ const leftTime = 100 * int64(time.Millisecond)
 // leave ends the wait of a client that has left, at once and so that what was
 // popped in that moment is known.
 func (b *blocking) leave(w *Worker, s *Session) {
+	if b.conn == nil {
+		return // it waits to be sent
+	}
 	if !b.unblock(w, s, false) {
 		b.conn.Close(w.now, "its client has left")
 		return

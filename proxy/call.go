@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"bytes"
-
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -16,6 +14,8 @@ type call struct {
 	replica  bool  // it reads from a replica, and is in the session's reading
 	part     int32 // of its request
 	deadline int64
+	lane     lane
+	alone    alone // in the exclusive lane
 
 	hops       uint8 // redirects followed
 	tries      uint8 // times it was put off
@@ -30,58 +30,6 @@ type call struct {
 	txn        *txn   // of an EXEC: what goes is its block
 	frame      []byte // kept while nothing else keeps it
 	lastErr    []byte // the node's last word, while it waits to be sent again
-}
-
-// send starts a call: a frame for the node's shared connection.
-func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
-	c.deadline = w.deadline()
-	c.caching = s.cached()
-	s.inflight++
-	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {
-		return
-	}
-	w.transmit(c, n, frame, false)
-}
-
-// transmit gives a call's frame to n, behind ASKING if ask, or ends the call if
-// n cannot be reached. frame may lie in another connection's buffer.
-func (w *Worker) transmit(c *call, n *node, frame []byte, ask bool) {
-	s := c.req.sess
-	c.node, c.asking = n, ask
-	if !c.req.cmd.Has(readOnly) {
-		s.wrote.add(n.ordinal)
-	}
-	conn, deadline := n.conn(s), c.deadline
-	if why := conn.Refusing(); why != "" {
-		w.refuse(c, why)
-		return
-	}
-	if c.replica { // there must be time left to ask the master
-		deadline = min(deadline, w.now+int64(w.o.Backend.RequestTimeout)/2)
-	}
-	if ask && c.caching != cachingDefault {
-		c.caching = cachingDefault // one of both goes before a command
-		s.tracking.forgetAll()
-	}
-	if t := c.txn; t != nil {
-		block, ends := t.block, t.ends
-		if ask {
-			block, ends = t.behind([]byte(pool.Asking))
-		} else if c.caching != cachingDefault {
-			block, ends = t.behind(cachingFrames[c.caching])
-		}
-		conn.SendBlock(queued{t}, execReply{c}, block, ends, w.now, c.deadline)
-		return
-	}
-	switch {
-	case ask:
-		conn.SendAsking(c, frame, w.now, deadline)
-	case c.caching != cachingDefault:
-		first := cachingFrames[c.caching]
-		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, c.deadline)
-	default:
-		conn.Send(c, frame, w.now, deadline)
-	}
 }
 
 // Reply is called with the pieces of the node's reply.

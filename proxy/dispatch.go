@@ -161,12 +161,9 @@ func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id ro
 // sendFrame sends a whole command, giving its buffer away when it is large.
 func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	frame := a.Frame()
-	if len(frame) >= bigFrame && !c.replica && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] && n.conn(s).Refusing() == "" {
-		c.node, c.deadline = n, w.deadline()
-		s.inflight++
-		s.wrote.add(n.ordinal)
+	if len(frame) >= bigFrame && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] {
 		s.set(gave)
-		n.conn(s).SendOwned(c, frame, w.now, c.deadline)
+		w.sendAs(s, c, n, frame, owned)
 		return
 	}
 	w.send(s, c, n, frame)
@@ -236,16 +233,8 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 
 // unowned answers for keys that no node owns.
 func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group int32) bool {
-	if !w.table.Slotted() {
-		key := cmd.Single
-		if key == 0 {
-			key = w.keys[0]
-		}
-		return w.answerError(s, cmd, errNoRule(a.Arg(key)))
-	}
-	if len(w.nodes) == 0 {
-		w.ready.Refresh = true
-		return w.answerError(s, cmd, errNoMasters)
+	if text := w.neverOwned(cmd, a); text != "" {
+		return w.answerError(s, cmd, text)
 	}
 	r := w.newRequest(s, cmd)
 	r.call.group = group
@@ -253,12 +242,29 @@ func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group
 	return true
 }
 
+// neverOwned is the error for keys that no node owns and that are not worth waiting
+// for; empty if they are.
+func (w *Worker) neverOwned(cmd *command.Command, a command.Args) string {
+	if !w.table.Slotted() {
+		key := cmd.Single
+		if key == 0 {
+			key = w.keys[0]
+		}
+		return errNoRule(a.Arg(key))
+	}
+	if len(w.nodes) == 0 {
+		w.ready.Refresh = true
+		return errNoMasters
+	}
+	return ""
+}
+
 // await starts a call whose slot no node owns. The topology may be behind: it waits a
 // little for a newer.
 func (w *Worker) await(s *Session, c *call, frame []byte) {
 	w.ready.Refresh = true
-	c.node, c.deadline, c.caching = w.nodes[0], w.deadline(), s.cached()
-	s.inflight++
+	c.node = w.nodes[0]
+	w.begin(s, c)
 	if !w.putOff(c, frame, resp.AppendError(nil, errSlotUnbound)) {
 		w.settle(c, resp.AppendError(w.scratch[:0], errSlotUnbound))
 	}

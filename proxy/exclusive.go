@@ -13,8 +13,8 @@ const idleExclusive = 4
 type inUse struct {
 	conn  *pool.Conn
 	sess  *Session
-	by    *exclusive // of WAIT
-	until int64      // when the client has left: how long the connection is waited for
+	by    *askedAlone // of WAIT
+	until int64       // when the client has left: how long the connection is waited for
 }
 
 // takeExclusive returns a connection for the session's use alone.

@@ -81,8 +81,11 @@ func (t *txn) add(frame []byte) {
 }
 
 // behind is the block with ASKING, or CLIENT CACHING, in front, which covers all
-// of it.
+// of it, or with nothing.
 func (t *txn) behind(first []byte) (block []byte, ends []int) {
+	if len(first) == 0 {
+		return t.block, t.ends
+	}
 	block = append(append(block, first...), t.block...)
 	ends = append(ends, len(first))
 	for _, e := range t.ends {
@@ -253,13 +256,12 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	t.add(execFrame)
 	r := w.newRequest(s, cmd)
 	c := &r.call
-	c.group, c.txn, c.node, c.deadline = t.group, t, n, w.deadline()
-	s.inflight++
-	s.wrote.add(n.ordinal)
+	c.group, c.txn = t.group, t
+	c.goAlone(&watched{call: c, conn: t.watch})
 	s.clear(inMulti)
 	s.txn = nil
 	s.set(held | blocked) // its own later commands go over other connections
-	t.watch.SendBlock(queued{t}, &watched{call: c, conn: t.watch}, t.block, t.ends, w.now, c.deadline)
+	w.send(s, c, n, nil)
 	return true
 }
 
@@ -344,10 +346,10 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	r := w.newRequest(s, cmd)
 	c := &r.call
-	c.group, c.node, c.deadline = t.group, n, w.deadline()
-	s.inflight++
+	c.group = t.group
+	c.goAlone(&watching{call: c, txn: t, first: t.dials == 0})
 	s.set(held | blocked)
-	t.watch.Send(&watching{call: c, txn: t, first: t.dials == 0}, a.Frame(), w.now, c.deadline)
+	w.send(s, c, n, a.Frame())
 	return true
 }
 
@@ -357,6 +359,12 @@ type watching struct {
 	txn   *txn
 	first bool // nothing is watched so far
 }
+
+func (r *watching) take(_ *Worker, _ *node, frame []byte) trip {
+	return trip{conn: r.txn.watch, frame: frame, deadline: r.call.deadline}
+}
+
+func (r *watching) finished() {}
 
 func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	t, w := r.txn, r.call.worker()
@@ -487,6 +495,13 @@ type watched struct {
 	call *call
 	conn *pool.Conn
 }
+
+func (e *watched) take(_ *Worker, n *node, frame []byte) trip {
+	e.call.req.sess.wrote.add(n.ordinal)
+	return trip{conn: e.conn, frame: frame, deadline: e.call.deadline}
+}
+
+func (e *watched) finished() {}
 
 func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := e.call

@@ -243,6 +243,9 @@ func (w *Worker) finish(c *call, failed bool) {
 		return
 	}
 	s.inflight--
+	if c.alone != nil {
+		c.alone.finished()
+	}
 	if c.replica {
 		s.leftReplica(c)
 	}

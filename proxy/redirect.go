@@ -189,7 +189,11 @@ func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 			}
 		}
 	}
-	w.transmit(c, n, frame, ask)
+	how := plain
+	if ask {
+		how = behindAsking
+	}
+	w.start(c, n, frame, how)
 }
 
 // fence holds the client's later commands until the call is finished.

@@ -218,7 +218,11 @@ func (w *Worker) sendInFull(c *call, frame, reply []byte) {
 	c.req.sess.back(c)
 	w.stats.NoScript++
 	c.inFull = true
-	w.transmit(c, c.node, full, c.asking)
+	how := plain
+	if c.asking {
+		how = behindAsking
+	}
+	w.start(c, c.node, full, how)
 }
 
 // findScript calls done when the script is known, if any worker knows it: one may

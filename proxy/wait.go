@@ -75,13 +75,9 @@ func (w *Worker) askEach(
 	s.set(held | blocked)
 	for i, n := range nodes {
 		c := r.merge.call(r, i)
-		c.group, c.node = -1, n
-		s.inflight++
-		conn := take(n, w, s)
-		e := &exclusive{call: c, conn: conn}
-		w.ask(conn, deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
-		conn.Send(e, frame, w.now, deadline)
-		n.waits = append(n.waits, inUse{conn: conn, sess: s, by: e})
+		c.group = -1
+		c.goAlone(&askedAlone{call: c, taker: take, deadline: deadline})
+		w.send(s, c, n, frame)
 	}
 }
 
@@ -101,14 +97,25 @@ func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// exclusive is the receiver of a call on a connection that is its client's
-// alone.
-type exclusive struct {
-	call   *call
-	conn   *pool.Conn
-	nodeID int64 // of conn among the node's clients; 0: not known yet
-	ended  bool  // the node was asked to end it: the connection must not go to another client
+// askedAlone receives the reply to a command that askEach has sent.
+type askedAlone struct {
+	call     *call
+	taker    taker
+	conn     *pool.Conn
+	deadline int64 // 0: none
+	nodeID   int64 // of conn among the node's clients; 0: not known yet
+	ended    bool  // the node was asked to end it: the connection must not go to another client
 }
+
+func (e *askedAlone) take(w *Worker, n *node, frame []byte) trip {
+	s := e.call.req.sess
+	e.conn = e.taker(n, w, s)
+	n.waits = append(n.waits, inUse{conn: e.conn, sess: s, by: e})
+	w.ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+	return trip{conn: e.conn, frame: frame, deadline: e.deadline}
+}
+
+func (e *askedAlone) finished() {}
 
 // unblockWait asks the nodes to end the WAIT of a session. It tells whether there
 // is one.
@@ -131,7 +138,7 @@ func (w *Worker) unblockWait(s *Session, withError bool) (waiting bool) {
 	return waiting
 }
 
-func (e *exclusive) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	n := e.call.node
 	if p.Last {
 		n.release(e.conn, !e.ended)
@@ -139,7 +146,7 @@ func (e *exclusive) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	e.call.Reply(conn, frame, p)
 }
 
-func (e *exclusive) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+func (e *askedAlone) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	e.call.node.release(e.conn, false)
 	e.call.Failed(conn, frame, f)
 }

@@ -540,7 +540,7 @@ func (n *node) conn(s *Session) *pool.Conn {
 	if s.db == 0 && k == 1 && s.state&(resp3|tracks) == 0 {
 		return n.conns[0]
 	}
-	if s.has(tracks) && s.tracking.active() {
+	if s.lane() == trackedLane {
 		return s.tracking.conn(n)
 	}
 	for i := 0; i < len(n.conns); i += k {

@@ -78,6 +78,28 @@ func TestBlockingCommands(t *testing.T) {
 	})
 }
 
+// TestGroupCalledStreams: a group or consumer may be called as an option is; the
+// command still blocks its own client alone.
+func TestGroupCalledStreams(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		other := k.Dial()
+		defer other.Close()
+		for _, group := range []string{"streams", "block"} {
+			key := "{g}" + group
+			other.Expect("OK", "XGROUP", "CREATE", key, group, "$", "MKSTREAM")
+			waiter := k.Dial()
+			reply := later(t, waiter, "XREADGROUP", "GROUP", group, "count", "BLOCK", "0", "STREAMS", key, ">")
+			blockedOn(t, nodes, 1)
+			other.Expect("0", "EXISTS", key+":other") // on the same node
+			other.Expect("1-1", "XADD", key, "1-1", "f", "v")
+			if got, want := (<-reply).String(), "[["+key+" [[1-1 [f v]]]]]"; got != want {
+				t.Errorf("group %s: %s", group, got)
+			}
+			waiter.Close()
+		}
+	})
+}
+
 // TestBlockingTimes: the client's timeout is kept to a tenth of a second, not
 // keyway's own.
 func TestBlockingTimes(t *testing.T) {

@@ -143,6 +143,68 @@ func TestCoreStartsNothing(t *testing.T) {
 	}
 }
 
+// TestOneRoadToTheNodes: what clients send reaches nodes by proxy/lane.go alone, which
+// chooses the connection by the call's lane. Elsewhere only questions of keyway's own
+// are sent, whose receiver is a probe.
+func TestOneRoadToTheNodes(t *testing.T) {
+	files, err := filepath.Glob("../proxy/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") || filepath.Base(path) == "lane.go" {
+			continue
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			switch sel.Sel.Name {
+			case "SendOwned", "SendBlock":
+				t.Errorf("%s: a client's command is sent here", fset.Position(n.Pos()))
+			case "Send", "SendAsking":
+				if !isProbe(call.Args[0]) {
+					t.Errorf("%s: sent for a receiver that is not a new probe", fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// isProbe reports whether an expression is &probe{...}, or a variable that is one.
+func isProbe(e ast.Expr) bool {
+	if id, ok := e.(*ast.Ident); ok && id.Obj != nil {
+		if as, ok := id.Obj.Decl.(*ast.AssignStmt); ok {
+			for i, left := range as.Lhs {
+				if l, ok := left.(*ast.Ident); ok && l.Name == id.Name && i < len(as.Rhs) {
+					e = as.Rhs[i]
+				}
+			}
+		}
+	}
+	u, ok := e.(*ast.UnaryExpr)
+	if !ok {
+		return false
+	}
+	lit, ok := u.X.(*ast.CompositeLit)
+	if !ok {
+		return false
+	}
+	id, ok := lit.Type.(*ast.Ident)
+	return ok && id.Name == "probe"
+}
+
 // TestFilesAreReadable: a file that cannot be read in one sitting wants
 // splitting, and none is named after nothing.
 func TestFilesAreReadable(t *testing.T) {

@@ -24,6 +24,16 @@ var bugs = []bug{
 		"./command", "TestHandling",
 	},
 	{
+		"R3: a blocking command that is sent again takes the shared connection", "proxy/lane.go",
+		"	if c.lane == exclusiveLane {\n		w.startAlone", "	if c.lane == exclusiveLane && !c.redirected {\n		w.startAlone",
+		"./proxy", "TestBlockingCommandsKeepTheirLane",
+	},
+	{
+		"R3: a group's name is taken for an option", "proxy/block.go",
+		"		case command.EqualFold(arg, \"group\"):\n			i += 2\n", "",
+		"./proxy", "TestBlockingCommandsKeepTheirLane",
+	},
+	{
 		"R4: after a failed write what was sent counts as not sent", "pool/conn.go",
 		"f.Sent = e.pos < written", "f.Sent = e.pos > written",
 		"./pool", "TestLossTellsWhatWasSent",

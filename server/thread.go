@@ -25,7 +25,7 @@ type thread struct {
 	done      chan struct{}  // closed when the loop has ended
 	buf       []byte
 	putOff    []*client // clients whose output waits for more
-	turns     int       // since everything that was due has left
+	turns     int       // since putOff was last written
 	now       int64
 	nextTick  int64
 	draining  bool
@@ -38,25 +38,27 @@ type client struct {
 	sock    socket
 	session *proxy.Session
 	gone    bool
-	put     bool // in the thread's putOff
+	put     bool // its output waits; it is in the thread's putOff
 }
 
-// maxPutOff is for how many busy turns what is due may wait. Writes are what
-// costs: the more is gathered for each the better, as long as the loop has other
-// work; before it sleeps everything leaves.
+// maxPutOff is for how many busy turns a client's output may wait for the rest of
+// its replies. A write is what costs most: a pipeline over several nodes comes back
+// in several turns, and its replies should leave in one write.
 const maxPutOff = 3
 
 // Pause writes everything that is due, before the loop sleeps.
 func (t *thread) Pause() {
-	t.turns = 0
 	t.flushPutOff()
 	t.finish(true)
 }
 
 func (t *thread) flushPutOff() {
+	t.turns = 0
 	for i, c := range t.putOff {
 		t.putOff[i] = nil
-		c.flush()
+		if c.put {
+			c.flush()
+		}
 	}
 	t.putOff = t.putOff[:0]
 }
@@ -273,21 +275,31 @@ func (t *thread) BeginTurn(now time.Duration, wall time.Time) {
 }
 
 func (t *thread) EndTurn() time.Duration {
-	ticked := t.now >= t.nextTick
-	if ticked {
-		t.worker.Tick()
-		for _, a := range t.acceptors {
-			a.tick(t.now)
-		}
-	}
+	ticked := t.tick()
 	if t.turns++; t.turns >= maxPutOff {
-		t.turns = 0
 		t.flushPutOff()
-		t.finish(false)
 	}
+	t.finish(false)
 	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}
+	return t.next(ticked)
+}
+
+// tick lets time act, if the next tick is due, and reports whether it was.
+func (t *thread) tick() bool {
+	if t.now < t.nextTick {
+		return false
+	}
+	t.worker.Tick()
+	for _, a := range t.acceptors {
+		a.tick(t.now)
+	}
+	return true
+}
+
+// next returns when the next turn should begin at the latest.
+func (t *thread) next(ticked bool) time.Duration {
 	// Under load a turn follows a turn: the next tick must not recede.
 	if next := t.worker.NextTick(); ticked || next < t.nextTick {
 		t.nextTick = next
@@ -328,12 +340,13 @@ func (t *thread) finish(everything bool) {
 		}
 		for _, s := range r.Sessions {
 			c := s.Bind.(*client)
-			if !everything && !c.put && s.Expecting() {
+			switch {
+			case everything || !s.Expecting():
+				c.flush()
+			case !c.put:
 				c.put = true
 				t.putOff = append(t.putOff, c)
-				continue
 			}
-			c.flush()
 		}
 		busy := len(r.Conns) > 0 || len(r.Sessions) > 0
 		t.relay(r)

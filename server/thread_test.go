@@ -1,9 +1,12 @@
 package server
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/router"
@@ -20,19 +23,99 @@ func TestTickUnderLoad(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	th := &thread{
 		worker: proxy.New(proxy.Options{Backend: pool.Config{ConnectTimeout: timeout, RequestTimeout: timeout}}, router.NewSlots(m)),
-		turns:  -1000, // nothing leaves: there are no sockets
 	}
 	now := time.Hour
 	th.BeginTurn(now, time.Now())
 	s := th.worker.Open(nil, "peer:1", "keyway:1")
 	th.worker.Feed(s, []byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"))
-	th.EndTurn()
+	th.next(th.tick())
 	for range 2 * timeout / time.Millisecond {
 		now += time.Millisecond
 		th.BeginTurn(now, time.Now())
-		th.EndTurn()
+		th.next(th.tick())
 	}
 	if got := string(s.Output()); got != "-CLUSTERDOWN Hash slot not served\r\n" {
 		t.Errorf("the client got %q", got)
+	}
+}
+
+// wire is a socket that keeps what is written to it.
+type wire struct{ written []string }
+
+func (*wire) Read([]byte) (int, error) { return 0, errAgain }
+func (w *wire) Write(b []byte) (int, error) {
+	w.written = append(w.written, string(b))
+	return len(b), nil
+}
+func (*wire) Watch(_, _ bool) {}
+func (*wire) Close()          {}
+
+// take returns what was written since the last call.
+func (w *wire) take() (all string) {
+	all = strings.Join(w.written, "|")
+	w.written = nil
+	return all
+}
+
+// TestWhenWritesLeave: while the loop is busy, nodes and clients that expect no more
+// replies are written each turn; a client that does expect more waits three turns at
+// most for one write.
+func TestWhenWritesLeave(t *testing.T) {
+	nodes := []router.Node{{Name: "a", Addr: "10.0.0.1:1", Master: true}}
+	table, err := router.NewStaticSlots(nodes, [][]slots.Range{{{First: 0, Last: slots.Count - 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := loop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler)}, loop: l}
+	o := proxy.Options{Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}}
+	th.worker = proxy.New(o, table)
+	node := &wire{}
+	th.BeginTurn(0, time.Now())
+	conn := th.worker.EndTurn().Conns[0]
+	conn.Duty() // to dial
+	conn.Bind = &backend{t: th, conn: conn, sock: node, up: true}
+	conn.Connected(0)
+	th.EndTurn()
+	greeting := node.take()
+	conn.Received([]byte(greeting[strings.Index(greeting, "PING\r\n")+6:]), 0)
+
+	c, sock := &client{t: th}, &wire{}
+	c.sock, c.session = sock, th.worker.Open(c, "peer:1", "keyway:1")
+	turn := func(client, replies string) {
+		th.BeginTurn(0, time.Now())
+		th.worker.Feed(c.session, []byte(client))
+		if replies != "" {
+			conn.Received([]byte(replies), 0)
+		}
+		th.EndTurn()
+	}
+	const get = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+	for range 5 {
+		if turn(get, ""); node.take() != get {
+			t.Fatal("the node is not written in the turn in which the client spoke")
+		}
+		if turn("", ":1\r\n"); sock.take() != ":1\r\n" {
+			t.Fatal("the client is not written in the turn in which its only reply came")
+		}
+	}
+	turn(get+get+get, "")
+	turn("", ":1\r\n")
+	if turn("", ":2\r\n"); len(sock.written) > 1 {
+		t.Errorf("a client that expects more is written %q", sock.written)
+	}
+	if turn("", ":3\r\n"); !strings.HasSuffix(sock.take(), ":3\r\n") {
+		t.Error("a client is not written in the turn in which its last reply came")
+	}
+	turn(get+get, "")
+	turn("", ":1\r\n")
+	for range maxPutOff {
+		turn("", "")
+	}
+	if sock.take() != ":1\r\n" {
+		t.Errorf("a client that expects more waits for more than %d turns", maxPutOff)
 	}
 }

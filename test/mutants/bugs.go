@@ -319,6 +319,11 @@ var bugs = []bug{
 		"./proxy", "TestParkedRepliesKeepTheirBytes",
 	},
 	{
+		"a client that expects no more replies waits for busy turns to end", "server/thread.go",
+		"			case everything || !s.Expecting():", "			case everything:",
+		"./server", "TestWhenWritesLeave",
+	},
+	{
 		"B6: replies that a client does not want shift the next ones", "proxy/order.go",
 		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
 		"./proxy", "TestClientReply",

@@ -36,8 +36,8 @@ var infoRules = []struct {
 	{infoMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled aof_enabled loading async_loading lru_clock total_system_memory client_recent_max_* current_* active_defrag_running
 		rdb_last_bgsave_time_sec aof_last_rewrite_time_sec rdb_last_cow_size aof_last_cow_size module_fork_last_cow_size latest_fork_usec instantaneous_eventloop_duration_usec`},
 	{infoMin, "maxclients rdb_last_save_time rdb_saves_since_start"},
+	{infoMin, "connected_slaves"}, // clients take it for how many WAIT can reach, whatever the key
 	{infoWorst, "*_status"},
-	{infoSum, "connected_slaves"},
 }
 
 // infoSections are those whose numbers are added up.

@@ -25,6 +25,7 @@ type Config struct {
 	Commands Commands `yaml:"commands"`
 	Ready    string   `yaml:"ready"`
 	Shutdown Shutdown `yaml:"shutdown"`
+	Scripts  Scripts  `yaml:"scripts"`
 
 	file  string
 	where map[string]position
@@ -162,6 +163,21 @@ type Shutdown struct {
 // Commands names commands that pass though keyway would refuse them.
 type Commands struct {
 	Allow []string `yaml:"allow"`
+}
+
+// Scripts says what keyway cannot see in a script.
+type Scripts struct {
+	PerKey []PerKeyScript `yaml:"per_key"` // they treat each of their KEYS alone
+}
+
+// PerKeyScript names a script, by its SHA-1 or its text, and says how its ARGV
+// belong to its KEYS; see command.PerKey.
+type PerKeyScript struct {
+	SHA   string   `yaml:"sha"`
+	Text  string   `yaml:"text"`
+	Keys  int      `yaml:"keys"` // KEYS that belong together; 0 means 1
+	Argv  []string `yaml:"argv"` // shared, each, counted; none: all are shared
+	Reply string   `yaml:"reply"`
 }
 
 // Size is a number of bytes: 1024, 64kb, 512mb, 1gb (k, m and g alone are

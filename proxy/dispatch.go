@@ -8,6 +8,7 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 const readOnly = command.ReadOnly
@@ -105,7 +106,7 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 		var crossing string
 		switch group, id, crossing = w.place(cmd, a); {
 		case crossing != "":
-			return w.answerError(s, cmd, crossing)
+			return w.splitScript(s, cmd, a, crossing)
 		case len(w.keys) == 0:
 			return w.toAny(s, cmd, a)
 		}
@@ -274,6 +275,9 @@ func (w *Worker) await(s *Session, c *call, frame []byte) {
 func (w *Worker) crossing(a command.Args, k1 int, n1 router.NodeID, k2 int, n2 router.NodeID) string {
 	if w.table.Slotted() {
 		return errCrossSlot
+	}
+	if slot := slots.Of(a.Arg(k1)); w.o.Cluster != nil && slot == slots.Of(a.Arg(k2)) {
+		return errOneSlot(slot, w.table.Name, string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
 	}
 	return errCrossNode(string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
 }

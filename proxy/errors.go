@@ -39,6 +39,11 @@ const (
 	errTimeoutBad  = "ERR timeout is not an integer or out of range"                                                                                                                                                                 // timeout.c
 	errTimeoutNeg  = "ERR timeout is negative"                                                                                                                                                                                       // timeout.c
 
+	errNoScript = "NOSCRIPT No matching script. Please use EVAL." // script.c
+
+	errPerKeyArgs  = "ERR keyway: the script is a per-key one, but its KEYS and ARGV do not fit the rule for it; mend scripts.per_key, or the call"
+	errPerKeyUnits = "ERR keyway: a per-key script takes no more than 16384 keys that live apart; send fewer at a time"
+
 	errNoCluster = "ERR This instance has cluster support disabled" // cluster.c; what clients look for to know that they speak to one Redis
 	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )
@@ -109,6 +114,14 @@ func errLearnedKeyless(name string) string {
 func errCrossNode(key1, node1, key2, node2 string) string {
 	return fmt.Sprintf("%s: keyway has '%.64s' on node %s and '%.64s' on node %s; give keys that belong together a common hash tag, such as {user1}:a and {user1}:b",
 		errCrossSlot, clean([]byte(key1)), node1, clean([]byte(key2)), node2)
+}
+
+// errOneSlot is CROSSSLOT for a cluster client, which knows that its keys are of one
+// slot, where the layout does not place keys by slots.
+func errOneSlot(slot uint16, layout, key1, node1, key2, node2 string) string {
+	return fmt.Sprintf("CROSSSLOT keyway: '%.64s' on node %s and '%.64s' on node %s share slot %d, but layout %s does not place keys by slot; "+
+		"give keys that belong together a common hash tag, such as {user1}:a and {user1}:b",
+		clean([]byte(key1)), node1, clean([]byte(key2)), node2, slot, layout)
 }
 
 func errNoRule(key []byte) string {

@@ -12,8 +12,9 @@ type merger struct {
 	part  []int32  // of each key, for byKey; of each script, for scriptsExist, 1 if keyway has it
 	rest  [][]byte // of parts, while they are dealt out
 
-	unknown bool   // a part may have been executed though it has no reply
-	channel []byte // of PUBLISH
+	unknown bool            // a part may have been executed though it has no reply
+	channel []byte          // of PUBLISH
+	perKey  *command.PerKey // of byUnit
 }
 
 func (w *Worker) getMerger(parts int) *merger {
@@ -41,7 +42,7 @@ func (w *Worker) putMerger(m *merger) {
 		}
 		*m.calls[i] = call{}
 	}
-	m.part, m.unknown = m.part[:0], false
+	m.part, m.unknown, m.perKey = m.part[:0], false, nil
 	if len(w.mergers) < 64 && len(m.calls) <= 1024 {
 		m.parts = m.parts[:cap(m.parts)][:len(m.calls)]
 		w.mergers = append(w.mergers, m)
@@ -90,6 +91,10 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	default:
 		if bad := m.inPart(r.cmd); bad != nil {
 			dst = resp.AppendError(dst, errInPart(r.cmd, bad))
+			break
+		}
+		if r.kind == byUnit {
+			dst = m.perKey.Merge(dst, m.parts)
 			break
 		}
 		dst = r.cmd.Merge(dst, m.parts, w.set.Rand.Uint64())

@@ -39,6 +39,7 @@ const (
 	asIs         ending = iota // one call, whose reply is passed on as it comes
 	merged                     // parts become one by the command's policy
 	byKey                      // parts are dealt out to the keys in order
+	byUnit                     // parts are those of a per-key script, in order
 	scanCursor                 // the cursor in the reply is made keyway's
 	receivers                  // one call, whose reply counts who heard a message
 	subscribers                // merged: how many listen to each channel

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"crypto/sha1"
-	"encoding/hex"
 	"hash/maphash"
 	"slices"
 
@@ -23,41 +22,63 @@ const (
 // load a script once and count on it.
 type scriptCache struct {
 	seed   maphash.Seed
-	bySHA  map[string][]byte // hex SHA-1 -> body
+	perKey *command.PerKeyScripts
+	bySHA  map[string]script // by hex SHA-1
 	byHash map[uint64]string // maphash of the body -> SHA-1: EVAL is not to cost a SHA-1 each time
 	order  []string
 	bytes  int
 }
 
-// body returns the script with that hex SHA-1 in any case, nil if unknown.
-func (sc *scriptCache) body(sha []byte) []byte {
+// script is one that keyway knows.
+type script struct {
+	body   []byte
+	perKey *command.PerKey // how it can be split; nil: it cannot
+}
+
+// get returns the script with that hex SHA-1 in any case.
+func (sc *scriptCache) get(sha []byte) (script, bool) {
 	if len(sha) != 2*sha1.Size {
-		return nil
+		return script{}, false
 	}
-	return sc.bySHA[string(bytes.ToLower(sha))]
+	known, ok := sc.bySHA[string(bytes.ToLower(sha))]
+	return known, ok
+}
+
+// body returns the text of the script with that hex SHA-1, nil if it is unknown.
+func (sc *scriptCache) body(sha []byte) []byte {
+	known, _ := sc.get(sha)
+	return known.body
+}
+
+// of returns the script of an EVAL or EVALSHA, if it is known.
+func (sc *scriptCache) of(cmd *command.Command, a command.Args) (script, bool) {
+	if !isEval(cmd) {
+		return sc.get(a.Arg(1))
+	}
+	known, ok := sc.bySHA[sc.byHash[maphash.Bytes(sc.seed, a.Arg(1))]]
+	return known, ok && bytes.Equal(known.body, a.Arg(1))
 }
 
 // add remembers a script. It tells whether it was new.
 func (sc *scriptCache) add(body []byte) bool {
 	h := maphash.Bytes(sc.seed, body)
-	if sha, ok := sc.byHash[h]; ok && bytes.Equal(sc.bySHA[sha], body) {
+	if sha, ok := sc.byHash[h]; ok && bytes.Equal(sc.bySHA[sha].body, body) {
 		return false
 	}
 	if len(body) > maxScriptBytes/4 {
 		return false
 	}
 	if sc.bySHA == nil {
-		sc.bySHA, sc.byHash = map[string][]byte{}, map[uint64]string{}
+		sc.bySHA, sc.byHash = map[string]script{}, map[uint64]string{}
 	}
-	sum := sha1.Sum(body)
-	sha := hex.EncodeToString(sum[:])
+	sha := command.SHA1(body)
 	if _, ok := sc.bySHA[sha]; ok {
 		return false
 	}
 	for len(sc.order) >= maxScripts || sc.bytes+len(body) > maxScriptBytes {
 		sc.evict()
 	}
-	sc.bySHA[sha] = bytes.Clone(body)
+	sc.bySHA[sha] = script{bytes.Clone(body), sc.perKey.Find(sha, body)}
 	sc.byHash[h] = sha
 	sc.order = append(sc.order, sha)
 	sc.bytes += len(body)
@@ -67,17 +88,21 @@ func (sc *scriptCache) add(body []byte) bool {
 func (sc *scriptCache) evict() {
 	sha := sc.order[0]
 	sc.order = sc.order[1:]
-	body := sc.bySHA[sha]
+	body := sc.bySHA[sha].body
 	sc.bytes -= len(body)
 	delete(sc.bySHA, sha)
 	delete(sc.byHash, maphash.Bytes(sc.seed, body))
 }
 
-func (sc *scriptCache) reset() { *sc = scriptCache{seed: sc.seed} }
+func (sc *scriptCache) reset() { *sc = scriptCache{seed: sc.seed, perKey: sc.perKey} }
+
+func isEval(cmd *command.Command) bool { return cmd.Name == "eval" || cmd.Name == "eval_ro" }
+
+func isEvalSHA(cmd *command.Command) bool { return cmd.Name == "evalsha" || cmd.Name == "evalsha_ro" }
 
 // noteScript remembers the script of an EVAL.
 func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
-	if cmd.Name == "eval" || cmd.Name == "eval_ro" {
+	if isEval(cmd) {
 		w.learnScript(a.Arg(1))
 	}
 }
@@ -131,16 +156,9 @@ func markKnown(dst, reply []byte, known []int32) []byte {
 // Redis's own NOSCRIPT, so what comes back is beyond doubt. The bytes are valid
 // until the next call.
 func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
-	if cmd.Name != "evalsha" && cmd.Name != "evalsha_ro" || n != nil && n.proven[string(a.Arg(1))] {
-		return nil
-	}
-	body := w.scripts.body(a.Arg(1))
+	eval, body := w.textFor(cmd, n, a.Arg(1))
 	if body == nil {
 		return nil
-	}
-	eval := "EVAL"
-	if cmd.Name == "evalsha_ro" {
-		eval = "EVAL_RO"
 	}
 	frame := resp.AppendArray(w.frame[:0], a.Len())
 	frame = resp.AppendBulkString(frame, eval)
@@ -151,6 +169,18 @@ func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
 		w.frame = nil
 	}
 	return frame
+}
+
+// textFor returns the command and the text by which an EVALSHA has to go to a node;
+// no text if it may go as it is.
+func (w *Worker) textFor(cmd *command.Command, n *node, sha []byte) (eval string, body []byte) {
+	if !isEvalSHA(cmd) || n != nil && n.proven[string(sha)] {
+		return "", nil
+	}
+	if body = w.scripts.body(sha); cmd.Name == "evalsha_ro" {
+		return "EVAL_RO", body
+	}
+	return "EVAL", body
 }
 
 // hasScript notes that the node has executed the EVAL in frame.

@@ -28,6 +28,8 @@ type Options struct {
 	IdleTimeout  time.Duration
 	Allow        map[int]bool // command IDs that pass though they are refused
 
+	PerKey command.PerKeyScripts // scripts that can be split by their keys
+
 	SlowerThan  time.Duration // commands that take longer are kept for SLOWLOG; 0 means 10 ms, less: none are
 	SlowEntries int           // how many; 0 means 128
 
@@ -99,6 +101,7 @@ type Worker struct {
 	mergers    []*merger
 
 	split   splitter
+	units   []command.Unit
 	keys    []int
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for parts of commands
@@ -230,7 +233,7 @@ func New(o Options, table *router.Table) *Worker {
 		scratch:      make([]byte, 0, 4<<10),
 		redisVersion: "7.0.0",
 	}
-	w.scripts.seed = maphash.MakeSeed()
+	w.scripts = scriptCache{seed: maphash.MakeSeed(), perKey: &w.o.PerKey}
 	w.hub = newHub(w)
 	w.SetTable(table)
 	return w

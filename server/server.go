@@ -78,6 +78,10 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	if err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
+	perKey, err := PerKeyScripts(cfg)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), down: map[string]bool{}, maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
 	s.checkDescriptors(len(table.Nodes))
 	for i := range cfg.Threads {
@@ -86,7 +90,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 			return nil, err
 		}
 		t := &thread{srv: s, index: i, loop: l, buf: make([]byte, readSize), done: make(chan struct{})}
-		t.worker = proxy.New(s.workerOptions(i, allow), table)
+		t.worker = proxy.New(s.workerOptions(i, allow, perKey), table)
 		s.threads = append(s.threads, t)
 	}
 	if err := s.listen(); err != nil {
@@ -101,7 +105,7 @@ var reads = map[string]proxy.Reads{
 	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
 }
 
-func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
+func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.PerKeyScripts) proxy.Options {
 	c := s.cfg
 	var cluster *proxy.Emulation
 	if c.Cluster.Emulate {
@@ -129,6 +133,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool) proxy.Options {
 		SlowerThan:   c.SlowLog.SlowerThan,
 		SlowEntries:  c.SlowLog.Entries,
 		Allow:        allow,
+		PerKey:       perKey,
 		Version:      s.o.Version,
 		Index:        index,
 		Workers:      c.Threads,

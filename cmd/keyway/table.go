@@ -29,6 +29,9 @@ func tableOf(ctx context.Context, file string) (*router.Table, error) {
 	if _, err := command.Allow(cfg.Commands.Allow); err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
+	if _, err := server.PerKeyScripts(cfg); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if cfg.Clustered() {

@@ -64,6 +64,16 @@ var bugs = []bug{
 		"./test", "TestSplitCommands",
 	},
 	{
+		"R7: a per-key script's ARGV go to the next key", "command/perkey.go",
+		"Keys: size, arg: next,", "Keys: size, arg: min(next+1, tail-1),",
+		"./test", "TestPerKeyScripts",
+	},
+	{
+		"R7: the error of one key of a per-key script is dropped", "command/perkey.go",
+		"			return append(dst, part...)\n", "			return append(dst, \"*1\\r\\n:0\\r\\n\"...)\n",
+		"./command", "TestMergedUnits",
+	},
+	{
 		"R8: a request is reused while a node still owes its reply", "proxy/order.go",
 		"	if r.parts == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
 		"./proxy", "TestGoneClient",

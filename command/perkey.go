@@ -1,0 +1,275 @@
+package command
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// PerKey describes a script that treats each of its KEYS alone. Such a script
+// can be split over nodes as MGET is: into one call for each key.
+type PerKey struct {
+	SHA    string // SHA-1 of the script's text, as EVALSHA takes it
+	Normal string // SHA-1 of NormalScript of its text; "": only SHA counts
+
+	Keys int    // how many KEYS belong to one unit; 0 means 1
+	Argv []Argv // how ARGV belongs to the units; empty: every unit gets all of it
+	Sum  bool   // replies are numbers that add up; otherwise they are arrays, joined in order
+}
+
+// Argv says for one ARGV, or a group of them, which unit it belongs to.
+type Argv uint8
+
+const (
+	Shared  Argv = iota // belongs to all units
+	Each                // one for each unit
+	Counted             // a number for each unit, and that many more
+)
+
+var argvNames = []string{Shared: "shared", Each: "each", Counted: "counted"}
+
+// ParseArgv reads the configuration's form of PerKey.Argv. Words between the
+// first and the last "each" or "counted" repeat for each unit, so "shared" may
+// stand only before or after them.
+func ParseArgv(words []string) ([]Argv, error) {
+	var argv []Argv
+	for _, word := range words {
+		i := slices.Index(argvNames, word)
+		if i < 0 {
+			return nil, fmt.Errorf("%q is none of %s", word, strings.Join(argvNames, ", "))
+		}
+		argv = append(argv, Argv(i))
+	}
+	p := PerKey{Argv: argv}
+	if before, own, _ := p.argv(); slices.Contains(own, Shared) {
+		return nil, fmt.Errorf("%q stands between words that repeat for each key", words[before+slices.Index(own, Shared)])
+	}
+	return argv, nil
+}
+
+// argv splits Argv into what repeats for each unit, and how many ARGV are
+// shared before and after it.
+func (p *PerKey) argv() (before int, own []Argv, after int) {
+	isOwn := func(a Argv) bool { return a != Shared }
+	if before = slices.IndexFunc(p.Argv, isOwn); before < 0 {
+		return len(p.Argv), nil, 0
+	}
+	own = p.Argv[before:]
+	for !isOwn(own[len(own)-1]) {
+		own = own[:len(own)-1]
+		after++
+	}
+	return before, own, after
+}
+
+// Unit is one unit of a per-key script's call.
+type Unit struct {
+	Key, Keys int // where its KEYS stand in the command, and how many they are
+	arg, args int // its own ARGV
+	before    int // shared ARGV in front of all units'
+	tail      int // where the shared ARGV behind them begin
+	after     int // and how many they are
+}
+
+// Units appends the units of an EVAL or EVALSHA to dst. It returns false if KEYS
+// and ARGV are not what the description says.
+func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
+	numKeys, ok := resp.ParseInt(a.Arg(2))
+	size, end := max(p.Keys, 1), a.Len()
+	if !ok || numKeys < 1 || numKeys > int64(end-3) || int(numKeys)%size != 0 {
+		return dst, false
+	}
+	first := 3 + int(numKeys)
+	before, own, after := p.argv()
+	if len(p.Argv) == 0 {
+		before = end - first
+	}
+	next, tail := first+before, end-after
+	if next > tail {
+		return dst, false
+	}
+	for key := 3; key < first; key += size {
+		u := Unit{Key: key, Keys: size, arg: next, before: before, tail: tail, after: after}
+		for _, kind := range own {
+			n := int64(0)
+			if next >= tail {
+				return dst, false
+			}
+			if kind == Counted {
+				if n, ok = resp.ParseInt(a.Arg(next)); !ok || n < 0 || n > int64(tail) {
+					return dst, false
+				}
+			}
+			next += 1 + int(n)
+		}
+		u.args = next - u.arg
+		dst = append(dst, u)
+	}
+	return dst, next == tail
+}
+
+// Append appends the command that executes the script for this unit alone: name
+// with script, which is its text or its SHA-1.
+func (u *Unit) Append(dst []byte, name string, script []byte, a Args) []byte {
+	dst = resp.AppendArray(dst, 3+u.Keys+u.before+u.args+u.after)
+	dst = resp.AppendBulk(resp.AppendBulkString(dst, name), script)
+	dst = resp.AppendBulkString(dst, strconv.Itoa(u.Keys))
+	numKeys, _ := resp.ParseInt(a.Arg(2))
+	for _, r := range [][2]int{{u.Key, u.Keys}, {3 + int(numKeys), u.before}, {u.arg, u.args}, {u.tail, u.after}} {
+		for i := range r[1] {
+			dst = resp.AppendBulk(dst, a.Arg(r[0]+i))
+		}
+	}
+	return dst
+}
+
+// Merge appends the script's reply, made of those of its units in order. The error
+// of a unit is the error of the whole: as an element it would be read as a result.
+func (p *PerKey) Merge(dst []byte, parts [][]byte) []byte {
+	for _, part := range parts {
+		if len(part) > 0 && part[0] == '-' {
+			return append(dst, part...)
+		}
+	}
+	if p.Sum {
+		return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
+	}
+	return mergeArrays(dst, parts)
+}
+
+// knownPerKey are scripts of client libraries. Redisson renews all locks that it
+// holds in one of these; a renewal that fails loses the locks.
+var knownPerKey = []PerKey{
+	{ // locks, write locks, fair, fenced and spin locks, since 3.44
+		SHA: "6a3d31570dc6f4b0bd32bcdc8e75667747c6f635", Normal: "e06c2cadc840d716824e9a18aa02b6ed4b3ee973",
+		Argv: []Argv{Shared, Each},
+	},
+	{ // read locks, 3.44 to 3.52
+		SHA: "1affef780a01e1406cb1968c62918f618d10d6a3", Normal: "c80df295c6407e9b2c49897f81363a1bd97f04e9",
+		Keys: 2, Argv: []Argv{Shared, Each},
+	},
+	{ // read locks, 4.0 to 4.3
+		SHA: "d6564f42b98d6eece0e940a478ee248f80b8a90a", Normal: "310e89de989fb6b4565523ebe1f0ab7981168016",
+		Keys: 2, Argv: []Argv{Shared, Each},
+	},
+	{ // read locks, 4.7
+		SHA: "38d2b478dfbe264ab67c221b7e4be62245f00ba0", Normal: "72b2e43760945cde8d9cdd44c64f8f2eff100fec",
+		Keys: 2, Argv: []Argv{Shared, Counted},
+	},
+}
+
+// PerKeyScripts finds the description of a script. The zero value knows none.
+type PerKeyScripts struct {
+	bySHA, byNormal map[string]*PerKey
+}
+
+// NewPerKeyScripts returns the scripts that keyway knows and those declared, which
+// win.
+func NewPerKeyScripts(declared []PerKey) PerKeyScripts {
+	t := PerKeyScripts{map[string]*PerKey{}, map[string]*PerKey{}}
+	for _, p := range slices.Concat(knownPerKey, declared) {
+		t.bySHA[p.SHA] = &p
+		if p.Normal != "" {
+			t.byNormal[p.Normal] = &p
+		}
+	}
+	return t
+}
+
+// Find returns the description of the script with that SHA-1, in lower case, and
+// text; nil if there is none.
+func (t *PerKeyScripts) Find(sha string, text []byte) *PerKey {
+	if p := t.bySHA[sha]; p != nil || len(t.byNormal) == 0 {
+		return p
+	}
+	return t.byNormal[SHA1(NormalScript(text))]
+}
+
+// SHA1 returns the digest in hex, as EVALSHA takes it.
+func SHA1(b []byte) string {
+	sum := sha1.Sum(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// NormalScript returns a Lua script without what does not change its meaning:
+// comments, white space, semicolons between statements, and which quotes stand
+// around a text. Two scripts with the same normal form do the same.
+func NormalScript(text []byte) []byte {
+	var out []byte
+	gap, ended := false, false // white space, or a semicolon, was left out before the next token
+	for len(text) > 0 {
+		n := tokenLen(text)
+		token := text[:n]
+		text = text[n:]
+		switch c := token[0]; {
+		case bytes.IndexByte([]byte(" \t\r\n\v\f;"), c) >= 0, bytes.HasPrefix(token, []byte("--")):
+			gap, ended = true, ended || c == ';'
+			continue
+		case c == '(' && ended:
+			out = append(out, ';') // without it this would be a call
+		case c == '\'' && len(token) > 1 && !bytes.ContainsAny(token, "\"\\"):
+			token = slices.Concat([]byte{'"'}, token[1:len(token)-1], []byte{'"'})
+		}
+		if gap && len(out) > 0 && isWord(out[len(out)-1]) && isWord(token[0]) {
+			out = append(out, ' ')
+		}
+		gap, ended = false, false
+		out = append(out, token...)
+	}
+	return out
+}
+
+// tokenLen is the length of the token that text begins with: a comment or a
+// string in one piece, or else a single byte.
+func tokenLen(text []byte) int {
+	switch {
+	case bytes.HasPrefix(text, []byte("--")):
+		if n := longLen(text[2:]); n > 0 {
+			return 2 + n
+		}
+		if n := bytes.IndexByte(text, '\n'); n >= 0 {
+			return n
+		}
+		return len(text)
+	case text[0] == '[':
+		return max(1, longLen(text))
+	case text[0] == '\'' || text[0] == '"':
+		for i := 1; i < len(text); i++ {
+			switch text[i] {
+			case '\\':
+				i++
+			case text[0]:
+				return i + 1
+			}
+		}
+		return len(text)
+	}
+	return 1
+}
+
+// longLen is the length of the long bracket, [[...]] or [=[...]=], that text begins
+// with, 0 if it begins with none.
+func longLen(text []byte) int {
+	level := 1
+	for level < len(text) && text[level] == '=' {
+		level++
+	}
+	if text == nil || level >= len(text) || text[0] != '[' || text[level] != '[' {
+		return 0
+	}
+	closing := slices.Concat([]byte{']'}, text[1:level], []byte{']'})
+	if n := bytes.Index(text[level+1:], closing); n >= 0 {
+		return level + 1 + n + len(closing)
+	}
+	return len(text)
+}
+
+func isWord(c byte) bool {
+	return c == '_' || c-'0' < 10 || c|0x20-'a' < 26 || c >= 0x80
+}

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// maxUnits bounds the calls that one per-key script becomes: no more than a
+// command over all slots does.
+const maxUnits = 1 << 14
+
+// splitScript answers a command whose keys live apart, which is an error unless it
+// is a script that treats each key alone. That one becomes a call for each unit of
+// keys. Units of the same node are not put together: in a slot that moves, one key
+// alone never has to wait for another.
+func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, crossing string) bool {
+	switch {
+	case isEval(cmd):
+		w.noteScript(cmd, a)
+	case !isEvalSHA(cmd):
+		return w.answerError(s, cmd, crossing)
+	}
+	known, ok := w.scripts.of(cmd, a)
+	switch {
+	case !ok && isEvalSHA(cmd):
+		return w.askForScript(s, cmd, a)
+	case known.perKey == nil:
+		return w.answerError(s, cmd, crossing)
+	}
+	units, ok := known.perKey.Units(a, w.units[:0])
+	if w.units = units; !ok {
+		return w.answerError(s, cmd, errPerKeyArgs)
+	}
+	if len(units) > maxUnits {
+		return w.answerError(s, cmd, errPerKeyUnits)
+	}
+	if crossing := w.placeUnits(a, units); crossing != "" {
+		return w.answerError(s, cmd, crossing)
+	}
+	for i := range w.split.groups {
+		if n := w.split.groups[i].node; n != nil && n.conn(s).Full() {
+			return w.stall(s)
+		}
+	}
+	w.sendUnits(s, cmd, a, units, known.perKey)
+	return true
+}
+
+// placeUnits makes each unit a part of its own for the node of its keys. It returns
+// the error to answer with if a unit's keys live apart, or nowhere.
+func (w *Worker) placeUnits(a command.Args, units []command.Unit) (failed string) {
+	sp := &w.split
+	sp.groups = sp.groups[:0]
+	for i := range units {
+		first, size := units[i].Key, units[i].Keys
+		group, id := w.table.Place(a.Arg(first))
+		for k := first + 1; k < first+size; k++ {
+			if g, owner := w.table.Place(a.Arg(k)); g != group {
+				return w.crossing(a, first, id, k, owner)
+			}
+		}
+		p := part{group: group}
+		switch {
+		case id != router.None:
+			p.node = w.nodes[id]
+		case !w.table.Slotted():
+			return errNoRule(a.Arg(first))
+		case len(w.nodes) == 0:
+			w.ready.Refresh = true
+			return errNoMasters
+		}
+		sp.groups = append(sp.groups, p)
+	}
+	return ""
+}
+
+// sendUnits starts the calls of a per-key script.
+func (w *Worker) sendUnits(s *Session, cmd *command.Command, a command.Args, units []command.Unit, how *command.PerKey) {
+	r := w.newRequest(s, cmd)
+	r.kind, r.parts, r.merge = byUnit, len(units), w.getMerger(len(units))
+	r.merge.perKey = how
+	for i := range units {
+		p := &w.split.groups[i]
+		c := r.merge.call(r, i)
+		c.group = p.group
+		name, script := upper(cmd.Name), a.Arg(1)
+		if p.node != nil {
+			if eval, body := w.textFor(cmd, p.node, script); body != nil {
+				name, script, c.inFull = eval, body, true
+			}
+		}
+		w.frame = units[i].Append(w.frame[:0], name, script, a)
+		if p.node == nil {
+			w.await(s, c, w.frame)
+			continue
+		}
+		w.send(s, c, p.node, w.frame)
+	}
+	if cap(w.frame) > 4*bigFrame {
+		w.frame = nil
+	}
+}
+
+// askForScript answers an EVALSHA whose keys live apart and whose script this worker
+// does not know, so that it cannot tell whether it may be split. If no sibling knows
+// it either, the client has to send the text, as it would have to one Redis.
+func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) bool {
+	if w.o.Workers < 2 || len(a.Arg(1)) != 40 {
+		return w.answerError(s, cmd, errNoScript)
+	}
+	s.set(blocked)
+	sha := string(bytes.ToLower(a.Arg(1)))
+	w.findScript(sha, func() {
+		if s.index < 0 {
+			return
+		}
+		s.clear(blocked)
+		if w.scripts.body([]byte(sha)) == nil {
+			w.dropFirst(s)
+			w.answerError(s, cmd, errNoScript)
+			if s.has(tracks) {
+				s.spent()
+			}
+		}
+		w.wake(s)
+	})
+	return false
+}

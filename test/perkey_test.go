@@ -1,0 +1,58 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// renew extends leases: ARGV[1] is the time, ARGV[1+i] the holder of KEYS[i].
+const renew = `local r = {}
+for i, k in ipairs(KEYS) do
+	r[i] = redis.call('get', k) == ARGV[1+i] and redis.call('pexpire', k, ARGV[1]) or 0
+end
+return r`
+
+// TestPerKeyScripts renews fifty leases in one script, on every layout.
+func TestPerKeyScripts(t *testing.T) {
+	nodes := redistest.Three(t)
+	layouts := redistest.Layouts(nodes)
+	layouts["cluster"] = redistest.NewCluster(t, 3, 0).SeedsYAML()
+	for name, yaml := range layouts {
+		t.Run(name, func(t *testing.T) {
+			text := "\nscripts: {per_key: [{argv: [shared, each], text: " + fmt.Sprintf("%q", strings.ReplaceAll(renew, "\n", " ")) + "}]}\n"
+			c := redistest.Serve(t, yaml+text).Ready().Dial()
+			// As a client does that has its script's SHA-1 only: the text once, then the name.
+			sha := nodes[0].Do("EVAL", "return redis.sha1hex(ARGV[1])", "0", renew).Text
+			keys, argv, want := []string{}, []string{"60000"}, []string{}
+			for i := range 50 {
+				key := fmt.Sprintf("user:%d", 41*i)
+				keys, argv = append(keys, key), append(argv, fmt.Sprint(i))
+				c.MustDo("SET", key, fmt.Sprint(i), "PX", "5000")
+				want = append(want, "1")
+			}
+			c.MustDo("SET", keys[7], "another's")
+			want[7] = "0"
+			call := func(name, script string) []string {
+				return append(append([]string{name, script, "50"}, keys...), argv...)
+			}
+			c.Expect("-NOSCRIPT No matching script. Please use EVAL.", call("EVALSHA", sha)...)
+			c.Expect("["+strings.Join(want, " ")+"]", call("EVAL", renew)...)
+			c.Expect("["+strings.Join(want, " ")+"]", call("EVALSHA", sha)...)
+			for i, key := range keys {
+				if left := c.MustDo("PTTL", key).Int; i != 7 && (left <= 5000 || left > 60000) {
+					t.Errorf("%s has %d ms left", key, left)
+				}
+			}
+			// One key that the script cannot read: an error, and no element among the others.
+			c.MustDo(append([]string{"DEL"}, keys...)...)
+			c.MustDo("LPUSH", keys[3], "x")
+			if r := c.Do(call("EVALSHA", sha)...); r.Kind != '-' || !strings.Contains(r.Text, "WRONGTYPE") {
+				t.Errorf("one key of another type: %s", r)
+			}
+			c.MustDo(append([]string{"DEL"}, keys...)...)
+		})
+	}
+}

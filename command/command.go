@@ -9,7 +9,7 @@ type Command struct {
 	Arity    int    // as in COMMAND: negative means at least
 	Flags    Flags
 	Group    string // the family, as in COMMAND DOCS
-	Since    string // the first Redis version that has it
+	Since    string // the first version, of Redis or Valkey, that has it
 	Specs    []KeySpec
 	Request  RequestPolicy
 	Response ResponsePolicy

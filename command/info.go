@@ -144,7 +144,7 @@ func isReplica(name string) bool {
 
 func (s *infoSection) merge(f *infoField) string {
 	switch f.name {
-	case "redis_mode":
+	case "redis_mode", "server_mode":
 		return "standalone"
 	case "cluster_enabled":
 		return "0"

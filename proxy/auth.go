@@ -110,9 +110,9 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
 	b = s.appendMap(b, 7)
 	b = resp.AppendBulkString(b, "server")
-	b = resp.AppendBulkString(b, "redis")
+	b = resp.AppendBulkString(b, w.server.name)
 	b = resp.AppendBulkString(b, "version")
-	b = resp.AppendBulkString(b, w.redisVersion)
+	b = resp.AppendBulkString(b, w.server.version)
 	b = resp.AppendBulkString(b, "proto")
 	b = resp.AppendInt(b, version)
 	b = resp.AppendBulkString(b, "id")
@@ -122,7 +122,7 @@ func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
 	b = resp.AppendBulkString(b, "role")
 	b = resp.AppendBulkString(b, "master")
 	b = resp.AppendBulkString(b, "modules")
-	return resp.AppendArray(b, 0)
+	return w.appendModules(b, s)
 }
 
 // validName tells whether a client may call itself so: no spaces, no control

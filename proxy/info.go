@@ -37,8 +37,9 @@ func (w *Worker) infoRequest(s *Session, r *request, a command.Args) (done bool)
 	return true
 }
 
-// asCluster is INFO of a cluster's node.
-var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
+// asCluster is INFO of a cluster's node. Valkey calls the mode server_mode.
+var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n",
+	"server_mode:standalone\r\n", "server_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
 
 // appendInfo makes the INFO reply in b keyway's, with its own section if own.
 func (w *Worker) appendInfo(b []byte, own bool) []byte {

@@ -207,7 +207,7 @@ func alreadySo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 }
 
 // secrets are the settings of a node that keyway's clients need not know.
-var secrets = map[string]bool{"requirepass": true, "masterauth": true, "tls-key-file-pass": true, "tls-client-key-file-pass": true}
+var secrets = map[string]bool{"requirepass": true, "masterauth": true, "primaryauth": true, "tls-key-file-pass": true, "tls-client-key-file-pass": true}
 
 // configGet has a node answer CONFIG GET.
 func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {

@@ -121,8 +121,7 @@ type Worker struct {
 	questions map[uint64]*question // by token
 	token     uint64
 
-	redisVersion string
-	versionAsked bool
+	server serverInfo
 
 	stats      Stats
 	histograms []*Histogram // by command.Command.ID; nil until it is used
@@ -230,8 +229,8 @@ func New(o Options, table *router.Table) *Worker {
 		questions:  map[uint64]*question{},
 		histograms: make([]*Histogram, command.Count),
 
-		scratch:      make([]byte, 0, 4<<10),
-		redisVersion: "7.0.0",
+		scratch: make([]byte, 0, 4<<10),
+		server:  serverInfo{name: "redis", version: "7.0.0"},
 	}
 	w.scripts = scriptCache{seed: maphash.MakeSeed(), perKey: &w.o.PerKey}
 	w.hub = newHub(w)
@@ -383,7 +382,7 @@ func (w *Worker) Tick() {
 		}
 	}
 	w.tickReplicas()
-	w.askVersion()
+	w.askServer()
 	w.tickExclusive()
 	w.tickTracking()
 	w.hub.tick()
@@ -498,25 +497,6 @@ func (p *probe) Failed(*pool.Conn, []byte, pool.Failure) { p.done(nil, false) }
 // ask sends a command of the worker's own to a node. done is called once.
 func (w *Worker) ask(c *pool.Conn, deadline int64, done func(reply []byte, ok bool), args ...string) {
 	c.Send(&probe{done: done}, resp.AppendCommand(nil, args...), w.now, deadline)
-}
-
-// askVersion finds out, once, which Redis version HELLO should speak of.
-func (w *Worker) askVersion() {
-	if w.versionAsked {
-		return
-	}
-	for _, n := range w.masters {
-		if c := n.conns[0]; c.State() == pool.Ready {
-			w.versionAsked = true
-			w.ask(c, w.deadline(), func(reply []byte, ok bool) {
-				text, _ := resp.Bulk(reply)
-				if v := infoField(text, "redis_version"); ok && v != "" {
-					w.redisVersion = v
-				}
-			}, "INFO", "server")
-			return
-		}
-	}
 }
 
 func (w *Worker) deadline() int64 { return w.now + int64(w.o.Backend.RequestTimeout) }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func newRig(t testing.TB, o Options) *rig {
 	}
 	r.s = r.w.Open(nil, "peer:1", "keyway:1")
 	r.w.EndTurn()
-	r.w.versionAsked = true
+	r.w.server.nextQuestion = math.MaxInt64
 	return r
 }
 

@@ -159,7 +159,9 @@ func TestUnblockWhilePaused(t *testing.T) {
 		redistest.Eventually(t, 10*time.Second, fmt.Sprintf("BLPOP is held up: %t", want), func() bool {
 			held := false
 			for _, n := range nodes {
-				held = held || strings.Contains(n.Do("CLIENT", "LIST").Text, " cmd=blpop ")
+				for line := range strings.Lines(n.Do("CLIENT", "LIST").Text) {
+					held = held || strings.Contains(line, " cmd=blpop ") && strings.Contains(line, " flags=b ")
+				}
 			}
 			return held == want
 		})

@@ -86,7 +86,7 @@ func TestClusterClients(t *testing.T) {
 				if slots := c2.MustDo("CLUSTER", "SLOTS").Elems; len(slots) != count || slots[0].Elems[0].Int != 0 || slots[count-1].Elems[1].Int != 16383 {
 					t.Errorf("CLUSTER SLOTS: %v", slots)
 				}
-				if text := c2.MustDo("INFO").Text; !strings.Contains(text, "redis_mode:cluster\r\n") || !strings.Contains(text, "cluster_enabled:1\r\n") {
+				if text := c2.MustDo("INFO").Text; !strings.Contains(text, "_mode:cluster\r\n") || !strings.Contains(text, "cluster_enabled:1\r\n") {
 					t.Error("INFO is not that of a cluster's node")
 				}
 				if mode := c2.MustDo("HELLO").Elems[9].Text; mode != "cluster" {

@@ -163,7 +163,7 @@ func TestSlowLog(t *testing.T) {
 	for i := range 4 {
 		slow := k.Dial()
 		slow.MustDo("CLIENT", "SETNAME", "tortoise")
-		slow.MustDo("EVAL", "local t = redis.call('TIME') repeat local n = redis.call('TIME') until (n[1]-t[1])*1000000+n[2]-t[2] > 50000 return 1", "1", fmt.Sprint(i), strings.Repeat("x", 200))
+		slow.MustDo("EVAL", redistest.BusyScript(50*time.Millisecond), "1", fmt.Sprint(i), strings.Repeat("x", 200))
 	}
 	c.Expect("nothing slow", "ECHO", "nothing slow")
 	n := c.MustDo("SLOWLOG", "LEN").Int

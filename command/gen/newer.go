@@ -1,12 +1,9 @@
 package main
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // newer are the commands with keys, and those that keyway must know to treat
-// rightly, that came after the server the table is generated from. The source
+// rightly, that came after the servers the table is generated from. The source
 // of each is its page at https://redis.io/docs/latest/commands/NAME/ and, for
 // key specifications, src/commands/NAME.json of the Redis version named.
 //
@@ -89,13 +86,6 @@ backup          -2 server      8.10.0 admin   -
 
 // addNewer adds what entries lack.
 func addNewer(entries []*entry) []*entry {
-	find := func(list []*entry, name string) *entry {
-		i := slices.IndexFunc(list, func(e *entry) bool { return e.name == name })
-		if i < 0 {
-			return nil
-		}
-		return list[i]
-	}
 	for _, line := range strings.Split(strings.TrimSpace(newer), "\n") {
 		f := strings.Fields(line)
 		if len(f) != 6 {

@@ -213,3 +213,17 @@ func NodesYAML(nodes []*Node) string {
 	}
 	return s
 }
+
+// BusyScript is a script that keeps its node busy for so long and returns "done".
+// Since Redis 7.2 TIME stands still within a script; before, scripts had no clock.
+func BusyScript(d time.Duration) string {
+	return fmt.Sprintf(`local clock = pcall(function() return os.clock() end)
+local function now()
+	if clock then return os.clock()*1000 end
+	local t = redis.call('TIME')
+	return t[1]*1000 + t[2]/1000
+end
+local over = now() + %d
+repeat until now() > over
+return 'done'`, d.Milliseconds())
+}

@@ -77,8 +77,10 @@ func (n *node) execute(l *link, args []string) []byte {
 	case "SCRIPT": // EXISTS
 		_, there := n.scripts[args[2]]
 		return resp.AppendInt(resp.AppendArray(nil, 1), map[bool]int64{true: 1}[there])
-	case "INFO":
-		return resp.AppendBulkString(nil, "redis_version:7.0.15\r\n")
+	case "HELLO":
+		b := resp.AppendBulkString(resp.AppendArray(nil, 4), "server")
+		b = resp.AppendBulkString(resp.AppendBulkString(b, "redis"), "version")
+		return resp.AppendBulkString(b, "7.0.15")
 	}
 	if reply := n.transact(l, args, asking); reply != nil {
 		return reply

@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// serverInfo is what HELLO says of the nodes: their software, its version and
+// the modules that they have loaded.
+type serverInfo struct {
+	name, version string
+	modules       []moduleInfo
+
+	nextQuestion int64 // when a node is asked again
+}
+
+// moduleInfo is a module as HELLO lists it.
+type moduleInfo struct {
+	pairs  int    // of names and values
+	fields []byte // the pairs as they are on the wire, in either protocol
+}
+
+// serverRefresh is how long a node's answer counts. A rolling upgrade is noticed
+// within that time.
+const serverRefresh = int64(time.Minute)
+
+// askServer asks a master what it is.
+func (w *Worker) askServer() {
+	if w.now < w.server.nextQuestion {
+		return
+	}
+	for _, n := range w.masters {
+		c := n.conns[0]
+		if c.State() != pool.Ready {
+			continue
+		}
+		w.server.nextQuestion = w.now + serverRefresh
+		w.ask(c, w.deadline(), func(reply []byte, ok bool) {
+			switch info := readHello(reply); {
+			case ok && info.version != "":
+				info.nextQuestion = w.server.nextQuestion
+				w.server = info
+			case ok:
+				w.askOldServer(c) // Redis has HELLO since 6.0
+			default:
+				w.server.nextQuestion = w.now + sweepTick
+			}
+		}, "HELLO")
+		return
+	}
+}
+
+// askOldServer asks a node that does not answer HELLO for its version.
+func (w *Worker) askOldServer(c *pool.Conn) {
+	w.ask(c, w.deadline(), func(reply []byte, ok bool) {
+		text, _ := resp.Bulk(reply)
+		if v := infoField(text, "redis_version"); ok && v != "" {
+			w.server.version = v
+		}
+	}, "INFO", "server")
+}
+
+// readHello reads the reply to HELLO of a node that speaks RESP2. The version is
+// empty if it is another reply.
+func readHello(reply []byte) serverInfo {
+	var info serverInfo
+	n, rest, _ := resp.Elements(reply)
+	for range n / 2 {
+		var name, value []byte
+		name, rest, _ = resp.Split(rest)
+		value, rest, _ = resp.Split(rest)
+		text, _ := resp.Bulk(value)
+		switch key, _ := resp.Bulk(name); string(key) {
+		case "server":
+			info.name = string(text)
+		case "version":
+			info.version = string(text)
+		case "modules":
+			info.modules = readModules(value)
+		}
+	}
+	return info
+}
+
+func readModules(list []byte) (modules []moduleInfo) {
+	n, rest, _ := resp.Elements(list)
+	for range n {
+		var module []byte
+		module, rest, _ = resp.Split(rest)
+		if fields, pairs, ok := resp.Elements(module); ok {
+			modules = append(modules, moduleInfo{pairs: fields / 2, fields: append([]byte(nil), pairs...)})
+		}
+	}
+	return modules
+}
+
+// appendModules appends the list of modules in the client's protocol.
+func (w *Worker) appendModules(b []byte, s *Session) []byte {
+	b = resp.AppendArray(b, len(w.server.modules))
+	for _, m := range w.server.modules {
+		b = append(s.appendMap(b, m.pairs), m.fields...)
+	}
+	return b
+}

@@ -16,11 +16,20 @@ type Command struct {
 	Handling Handling
 	Subs     []Command
 
+	// Of a command that is Split, Stride arguments belong to each key, and Tail
+	// arguments follow all of them and belong to every part.
+	Stride, Tail int
+
+	// Refusal is why keyway does not carry the command, if it has a reason of its
+	// own.
+	Refusal string
+
 	// Single is the position of the only key where that never varies, else 0:
 	// the way of nearly all commands.
 	Single int
 
 	unproven bool
+	groups   bool // see NeedsAll
 }
 
 // Flags are COMMAND's flags, those that matter here.
@@ -85,6 +94,11 @@ func init() {
 			c.Single = c.single()
 			c.unproven = unprovenNames[c.Name]
 			c.Handling = handlingOf(c)
+			c.Refusal = refusals[c.Name]
+			c.Stride = 1
+			if c.Name == "mset" {
+				c.Stride = 2
+			}
 			ByID = append(ByID, c)
 			number(c.Subs)
 		}

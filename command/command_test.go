@@ -1,6 +1,9 @@
 package command
 
 import (
+	"fmt"
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -128,6 +131,12 @@ func TestMerge(t *testing.T) {
 	if want := "*5\r\n$1\r\na\r\n-ERR down\r\n$1\r\nz\r\n$-1\r\n-ERR down\r\n"; string(got) != want {
 		t.Errorf("by key: %q, want %q", got, want)
 	}
+	// TS.MADD has errors for elements: they are not the part's own.
+	got = MergeByKey(nil, parts("*2\r\n-ERR one\r\n-ERR two\r\n", ":9\r\n", "*1\r\n:1\r\n"), []int32{0, 2, 0, 1})
+	want := "*4\r\n-ERR one\r\n:1\r\n-ERR two\r\n" + `-ERR keyway: a node's reply cannot be merged: ":9\r\n"` + "\r\n"
+	if string(got) != want {
+		t.Errorf("by key: %q, want %q", got, want)
+	}
 	info := Lookup([]byte("info")).Merge(nil, [][]byte{
 		resp.AppendBulkString(nil, "# Server\r\nredis_mode:cluster\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=1\r\n"),
 		resp.AppendBulkString(nil, "# Keyspace\r\ndb0:keys=40,expires=5\r\n"),
@@ -161,9 +170,63 @@ func TestLearn(t *testing.T) {
 			t.Errorf("Redis %s: keys %v", version, keys)
 		}
 	}
+	resp3 := strings.NewReplacer("*2\r\n+write", "~2\r\n+write", "*6\r\n$5\r\nflags\r\n*1", "%3\r\n$5\r\nflags\r\n~1",
+		"*4\r\n$4\r\ntype", "%2\r\n$4\r\ntype", "*2\r\n$5\r\nindex", "%1\r\n$5\r\nindex", "*6\r\n$7\r\nlastkey", "%3\r\n$7\r\nlastkey").Replace(seven)
+	if a, b := Learn([]byte(seven)), Learn([]byte(resp3)); !reflect.DeepEqual(a, b) {
+		t.Errorf("of RESP3: %+v, of RESP2: %+v", b, a)
+	}
 	for _, reply := range []string{"", "*1\r\n*-1\r\n", "*1\r\n$-1\r\n", "*0\r\n", "-ERR x\r\n", "*1\r\n*2\r\n$1\r\na\r\n:1\r\n", "*1\r\n*6\r\n", strings.Repeat("*1\r\n", 100)} {
 		if c := Learn([]byte(reply)); c != nil {
 			t.Errorf("%q teaches %+v", reply, c)
+		}
+	}
+}
+
+// TestModules: where a module names one key, or none, what is known of its
+// command counts.
+func TestModules(t *testing.T) {
+	learn := func(name string) *Command { // as its module describes it
+		one := "*1\r\n*7\r\n$" + strconv.Itoa(len(name)) + "\r\n" + name + "\r\n:-1\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
+		return Learn([]byte(one))
+	}
+	for line, want := range map[string]string{
+		"JSON.MGET a b c $.n":                 "split [1 2 3]",
+		"JSON.MSET a $ 1 b $ 2":               "split [1 4]",
+		"TS.MADD a 1 1 b 2 2":                 "split [1 4]",
+		"CMS.MERGE d 2 a b":                   "carried [1 3 4]",
+		"TDIGEST.MERGE d 2 a b":               "carried [1 3 4]",
+		"TS.CREATERULE a b AGGREGATION avg 1": "carried [1 2]",
+		"TS.MGET FILTER a=b":                  "merged []",
+		"FT.SUGADD s hello 1":                 "carried [1]",
+		"BF.ADD f x":                          "carried [1]",
+	} {
+		a := parse(t, line)
+		c := learn(string(a.Arg(0)))
+		if got := fmt.Sprint(c.Handling, c.Keys(a, nil)); got != want {
+			t.Errorf("%s: %s, want %s", line, got, want)
+		}
+		if c.NeedsAll(a) {
+			t.Errorf("%s works with one node only", line)
+		}
+	}
+	for _, line := range []string{"FT.SEARCH i *", "ft._list", "TS.MRANGE - + FILTER a=b GROUPBY n REDUCE max"} {
+		a := parse(t, line)
+		if c := learn(string(a.Arg(0))); !c.NeedsAll(a) || c.Refusal == "" {
+			t.Errorf("%s works with several nodes", line)
+		}
+	}
+	a := parse(t, "JSON.MGET a b c d $.n")
+	if got := learn("json.mget").AppendPart(nil, a, 1, []int32{0, 3, 0, 0}, 2); string(got) != "*4\r\n$9\r\nJSON.MGET\r\n$1\r\nb\r\n$1\r\nd\r\n$3\r\n$.n\r\n" {
+		t.Errorf("%q", got)
+	}
+	for parts, want := range map[[2]string]string{
+		{"*1\r\n*2\r\n$1\r\nb\r\n*0\r\n", "*2\r\n*2\r\n$1\r\na\r\n:1\r\n*2\r\n$1\r\nc\r\n:3\r\n"}: "*3\r\n*2\r\n$1\r\na\r\n:1\r\n*2\r\n$1\r\nb\r\n*0\r\n*2\r\n$1\r\nc\r\n:3\r\n",
+		{"%1\r\n$1\r\nb\r\n:2\r\n", "%2\r\n$1\r\nb\r\n:2\r\n$1\r\na\r\n:1\r\n"}:                   "%2\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n:2\r\n",
+		{"~0\r\n", "~1\r\n$1\r\na\r\n"}: "~1\r\n$1\r\na\r\n",
+		{"*0\r\n", "-ERR x\r\n"}:        "-ERR x\r\n",
+	} {
+		if got := learn("ts.mget").Merge(nil, [][]byte{[]byte(parts[0]), []byte(parts[1])}, 0); string(got) != want {
+			t.Errorf("%q: %q, want %q", parts, got, want)
 		}
 	}
 }

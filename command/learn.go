@@ -51,11 +51,17 @@ func learned(v value) *Command {
 			}
 		}
 	}
-	c.Single = c.single()
 	c.Handling = Refused
-	if c.Keyed() && !c.Has(Blocking) {
+	switch {
+	case c.Has(Blocking):
+		c.Refusal = "it may block, and keyway does not know how it ends; send it to a node directly"
+	case c.Keyed():
 		c.Handling = ByKey
+	default:
+		c.Refusal = "it names no key by which its node could be told; send it to a node directly"
 	}
+	c.correct()
+	c.Single = c.single()
 	return c
 }
 
@@ -91,7 +97,7 @@ func learnedSpec(v value) KeySpec {
 	return s
 }
 
-// value is a decoded RESP2 reply.
+// value is a decoded reply; a map of RESP3 is a list as in RESP2.
 type value struct {
 	text string
 	num  int64
@@ -121,7 +127,8 @@ func treeAt(b []byte, depth int) (v value, rest []byte, ok bool) {
 	if len(b) == 0 || depth > 16 {
 		return v, b, false
 	}
-	if b[0] != '*' {
+	n, rest, ok := resp.Elements(b)
+	if !ok {
 		elem, rest, ok := resp.Split(b)
 		if text, isText := resp.Bulk(elem); isText {
 			v.text = string(text)
@@ -130,7 +137,6 @@ func treeAt(b []byte, depth int) (v value, rest []byte, ok bool) {
 		}
 		return v, rest, ok
 	}
-	n, rest, ok := resp.Elements(b)
 	for ; ok && n > 0; n-- {
 		var e value
 		e, rest, ok = treeAt(rest, depth+1)

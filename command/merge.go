@@ -46,6 +46,8 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
 	case AggMin:
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
+	case aggByName:
+		return mergeByName(dst, parts)
 	}
 	return append(dst, parts[0]...)
 }
@@ -192,19 +194,25 @@ func mergeRandom(dst []byte, parts [][]byte, random uint64) []byte {
 // parts is consumed.
 func MergeByKey(dst []byte, parts [][]byte, part []int32) []byte {
 	dst = resp.AppendArray(dst, len(part))
+	var errs []bool // the parts that are no array, if there are any
 	for i, p := range parts {
 		if len(p) > 0 && p[0] == '*' {
 			_, parts[i], _ = resp.Elements(p)
+			continue
 		}
+		if errs == nil {
+			errs = make([]bool, len(parts))
+		}
+		errs[i] = true
 	}
 	for _, at := range part {
 		p := parts[at]
-		if len(p) > 0 && p[0] == '-' {
+		if errs != nil && errs[at] && len(p) > 0 && p[0] == '-' {
 			dst = append(dst, p...)
 			continue
 		}
 		elem, rest, ok := resp.Split(p)
-		if !ok {
+		if !ok || errs != nil && errs[at] {
 			dst = odd(dst, p)
 			continue
 		}

@@ -26,6 +26,7 @@ const (
 	AggSum
 	AggMin
 	ResponseSpecial
+	aggByName // entries in the order of their keys; see mergeByName
 )
 
 // Handling is what keyway does with a command.
@@ -40,10 +41,11 @@ const (
 	AnyMaster                  // needs no key: any node can answer
 	AllMasters                 // every node must hear it; the replies are merged
 	Local                      // the proxy answers
+	Whole                      // needs all data at once: goes to the only master, where there is one
 )
 
 func (h Handling) String() string {
-	return [...]string{"refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered"}[h]
+	return [...]string{"refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered", "one node"}[h]
 }
 
 // unprovenNames are the commands that run code of the user's.
@@ -104,6 +106,14 @@ var neverShared = map[string]bool{
 	"multi": true, "exec": true, "discard": true, "watch": true, "unwatch": true, "script|debug": true,
 	"subscribe": true, "psubscribe": true, "ssubscribe": true, "unsubscribe": true, "punsubscribe": true, "sunsubscribe": true,
 	"himport": true, "debug": true, "waitaof": true,
+}
+
+// refusals are reasons of commands that are refused for one of their own.
+var refusals = map[string]string{
+	"migrate":        "it would take keys to where keyway does not look for them; move slots with redis-cli --cluster reshard",
+	"restore-asking": "it is for nodes that move a slot between them",
+	"sync":           "keyway has no data of its own to replicate; replicate from the nodes",
+	"psync":          "keyway has no data of its own to replicate; replicate from the nodes",
 }
 
 // NeverShared reports whether the command changes the state of the connection it

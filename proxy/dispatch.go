@@ -22,14 +22,18 @@ const bigFrame = 64 << 10
 func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd == nil {
-		return w.unknown(s, a)
+		if cmd = w.known(s, a); cmd == nil {
+			return w.unknown(s, a)
+		}
 	}
 	if len(cmd.Subs) > 0 && a.Len() > 1 {
 		sub := cmd.Sub(a.Arg(1))
-		if sub == nil {
+		switch {
+		case sub != nil:
+			cmd = sub
+		case !cmd.Has(command.Module): // whose subcommands need not be told
 			return w.reject(s, cmd, errUnknownSub(cmd.Name, a.Arg(1)))
 		}
-		cmd = sub
 	}
 	s.lastCmd = cmd
 	if !cmd.ArityOK(a.Len()) {
@@ -65,6 +69,8 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.allMasters(s, cmd, a)
 	case command.AnyMaster:
 		return w.toAny(s, cmd, a)
+	case command.Whole:
+		return w.toOnly(s, cmd, a)
 	case command.NotYet, command.Refused:
 		switch {
 		case w.o.Reads != FromMaster && readScopes[cmd.ID] != nil:
@@ -188,10 +194,21 @@ func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
+// toOnly sends a command that needs all data at once to the only master.
+func (w *Worker) toOnly(s *Session, cmd *command.Command, a command.Args) bool {
+	if len(w.masters) > 1 {
+		return w.answerError(s, cmd, errRefused(cmd))
+	}
+	return w.toAny(s, cmd, a)
+}
+
 // allMasters sends a command to every master; the replies become one.
 func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) == 0 {
 		return w.answerError(s, cmd, errNoMasters)
+	}
+	if cmd.NeedsAll(a) {
+		return w.toOnly(s, cmd, a)
 	}
 	if special := specials[cmd.ID]; special != nil {
 		if text := special(w, a); text != "" {
@@ -346,7 +363,25 @@ func (w *Worker) pins(pattern []byte, group int32) bool {
 	return g == group && w.table.Explain(fixed).Tag != ""
 }
 
-// unknown handles a command that the table lacks: a node may know it.
+// known returns a command that was learned from a node, nil if none has its name.
+func (w *Worker) known(s *Session, a command.Args) *command.Command {
+	if len(w.learned) == 0 || !s.has(authed) || len(a.Arg(0)) > maxName {
+		return nil
+	}
+	var lower [maxName]byte
+	name := append(lower[:0], a.Arg(0)...)
+	for i, c := range name {
+		if c-'A' < 26 {
+			name[i] = c | 0x20
+		}
+	}
+	return w.learned[string(name)]
+}
+
+// maxName is the length of the longest name that a node is asked about.
+const maxName = 64
+
+// unknown handles a command that keyway does not know: a node may know it.
 func (w *Worker) unknown(s *Session, a command.Args) bool {
 	s.lastCmd = nil
 	name := a.Arg(0)
@@ -356,36 +391,11 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 		w.kill(s)
 		return true
 	}
-	if !s.has(authed) || len(name) > 64 || bytes.IndexByte(name, '|') >= 0 { // COMMAND INFO knows "config|get", clients may not send it
+	if !s.has(authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 { // COMMAND INFO knows "config|get", clients may not send it
 		w.stats.Unknown++
 		return w.reject(s, nil, errUnknownCommand(a))
 	}
-	lower := string(bytes.ToLower(name))
-	cmd := w.learned[lower]
-	if cmd == nil {
-		return w.learn(s, a, lower)
-	}
-	if len(cmd.Subs) > 0 && a.Len() > 1 {
-		if sub := cmd.Sub(a.Arg(1)); sub != nil {
-			cmd = sub
-		}
-	}
-	s.lastCmd = cmd
-	switch {
-	case !cmd.ArityOK(a.Len()):
-		return w.reject(s, cmd, errArity(cmd))
-	case cmd.Handling != command.ByKey:
-		return w.reject(s, cmd, errLearnedKeyless(upper(cmd.Name)))
-	}
-	switch {
-	case s.has(inMulti):
-		return w.queue(s, cmd, a)
-	case s.has(readsReplicas) && !w.mayWrite(s, cmd, a):
-		return false
-	case cmd.Has(command.Blocking):
-		return w.block(s, cmd, a)
-	}
-	return w.byKey(s, cmd, a)
+	return w.learn(s, a, string(bytes.ToLower(name)))
 }
 
 // maxLearned bounds the commands that are learned from nodes.

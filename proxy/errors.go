@@ -87,27 +87,15 @@ func errNotYet(name string) string {
 	return "ERR keyway: '" + name + "' is not supported yet"
 }
 
-// reasons are those of commands that are refused for one of their own.
-var reasons = map[string]string{
-	"MIGRATE":        "it would take keys to where keyway does not look for them; move slots with redis-cli --cluster reshard",
-	"RESTORE-ASKING": "it is for nodes that move a slot between them",
-	"SYNC":           "keyway has no data of its own to replicate; replicate from the nodes",
-	"PSYNC":          "keyway has no data of its own to replicate; replicate from the nodes",
-}
-
 func errRefused(c *command.Command) string {
 	name := upper(c.Name)
-	if why := reasons[name]; why != "" {
-		return "ERR keyway: '" + name + "' is refused: " + why
+	if c.Refusal != "" {
+		return "ERR keyway: '" + name + "' is refused: " + c.Refusal
 	}
 	if c.NeverShared() {
 		return "ERR keyway: '" + name + "' is refused: it changes the connection it arrives on, which clients share; send it to a node directly"
 	}
 	return "ERR keyway: '" + name + "' is refused: it acts on a node, not on its data; to let it pass to every master, name it under commands.allow"
-}
-
-func errLearnedKeyless(name string) string {
-	return "ERR keyway: '" + name + "' names no key by which its node could be told; send it to a node directly"
 }
 
 // errCrossNode is CROSSSLOT for layouts without slots: it names what clashes.

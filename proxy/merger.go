@@ -149,12 +149,12 @@ type part struct {
 // splitByKey sends one part of a command to each group that its keys live in.
 // A command whose keys live together goes as it is.
 func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bool {
-	stride := cmd.Stride()
-	if (a.Len()-1)%stride != 0 {
+	stride := cmd.Stride
+	keys := (a.Len() - 1 - cmd.Tail) / stride
+	if keys < 1 || (a.Len()-1-cmd.Tail)%stride != 0 {
 		return w.answerError(s, cmd, errArity(cmd))
 	}
 	sp := &w.split
-	keys := (a.Len() - 1) / stride
 	sp.begin(keys)
 	for k := range keys {
 		switch group, id := w.table.Place(a.Arg(1 + k*stride)); {

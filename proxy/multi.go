@@ -137,6 +137,9 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 			return w.reject(s, cmd, text)
 		}
 	case h == command.AnyMaster, queuedLocals[cmd.Name]:
+	case cmd.NeedsAll(a) && len(w.masters) > 1:
+		return w.reject(s, cmd, errRefused(cmd))
+	case h == command.Whole:
 	case h == command.AllMasters:
 		return w.reject(s, cmd, named(errMultiAcross, cmd))
 	case h == command.Local:

@@ -428,4 +428,19 @@ var bugs = []bug{
 		"isBusy(text) && c.Listener == nil && c.Pushes == nil", "false",
 		"./test", "TestBusyNode",
 	},
+	{
+		"an index of one node answers for all", "command/modules.go",
+		"		c.Handling, c.Refusal = Whole, indexOfOneNode\n", "		c.Handling = AnyMaster\n",
+		"./command", "TestModules",
+	},
+	{
+		"an element that is an error is taken for its part's error", "command/merge.go",
+		"		if errs != nil && errs[at] && len(p) > 0 && p[0] == '-' {", "		if len(p) > 0 && p[0] == '-' {",
+		"./command", "TestMerge",
+	},
+	{
+		"JSON.MGET's path goes to one part only", "command/split.go",
+		"	for i := args.Len() - c.Tail; i < args.Len(); i++ {", "	for i := args.Len() - c.Tail; i < 0; i++ {",
+		"./command", "TestModules",
+	},
 }

@@ -113,10 +113,10 @@ type Backend struct {
 	Username       string        `yaml:"username"`
 	Password       string        `yaml:"password"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
-	RequestTimeout time.Duration `yaml:"request_timeout"`
-	Connections    int           `yaml:"connections"` // to each node, per thread
-	Exclusive      int           `yaml:"exclusive"`   // connections to each node, per thread, that are one client's alone, at most
-	Integrity      int           `yaml:"integrity"`   // after so many commands the replies are checked to be in step; 0: never
+	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; more than Redis's own busy-reply-threshold, 5 s
+	Connections    int           `yaml:"connections"`     // to each node, per thread
+	Exclusive      int           `yaml:"exclusive"`       // connections to each node, per thread, that are one client's alone, at most
+	Integrity      int           `yaml:"integrity"`       // after so many commands the replies are checked to be in step; 0: never
 }
 
 // Replicas configures which of them are read from, where reads says so.
@@ -194,7 +194,7 @@ func Default() Config {
 		Ring:    Hashed{Hash: "fnv1a_64"},
 		Modulo:  Hashed{Hash: "crc32"},
 		Reads:   ReadsMaster,
-		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 2 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
+		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
 		Clients: Clients{Max: 10000},
 
 		Ready:    ReadyAny,

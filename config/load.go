@@ -398,7 +398,7 @@ func (c *Config) checkNumbers() error {
 		{"backend.exclusive", int64(c.Backend.Exclusive), 1, 1 << 20, "write a whole number from 1, such as 1000"},
 		{"backend.integrity", int64(c.Backend.Integrity), 0, 1 << 30, "write a number of commands, such as 1000, or 0 for never"},
 		{"backend.connect_timeout", int64(c.Backend.ConnectTimeout), 1e6, 1e12, "write a duration from 1ms, such as 1s"},
-		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 2s"},
+		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 6s"},
 		{"clients.max", int64(c.Clients.Max), 1, 10000000, "write a whole number from 1"},
 		{"clients.idle_timeout", int64(c.Clients.IdleTimeout), 0, 1 << 62, "write a duration, such as 300s, or 0s for never"},
 		{"shutdown.delay", int64(c.Shutdown.Delay), 0, int64(time.Hour), "write a duration up to 1h, such as 5s"},

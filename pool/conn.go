@@ -128,6 +128,10 @@ type Conn struct {
 
 	since    int64 // when the state began
 	heard    int64 // when the node last said something
+	moved    int64 // when part of a reply or of a request last got through; see expire
+	short    bool  // the socket has not taken all that it was offered
+	taken    bool  // it has taken more since, and since the last Tick
+	silent   bool  // the node let requests time out, and has not answered a greeting since
 	dialedAt int64
 	retryAt  int64
 	attempts int // failures since it was last Ready for long
@@ -313,7 +317,8 @@ func (c *Conn) Wrote(n int) {
 		c.greeted += n
 		return
 	}
-	c.queue.wrote(n)
+	c.taken = c.taken || c.short
+	c.short = c.queue.wrote(n)
 }
 
 // Connected reports that the socket is connected.
@@ -366,6 +371,9 @@ func (c *Conn) Received(b []byte, now int64) {
 				return
 			}
 			continue
+		}
+		if !done || c.mid || len(c.part) > 0 {
+			c.moved = now
 		}
 		if !done && !c.mid && len(c.part)+len(piece) < holdBack {
 			c.part = append(c.part, piece...)
@@ -479,6 +487,7 @@ func (c *Conn) pushed(b []byte) bool {
 func (c *Conn) drop(f Failure) {
 	pending, written, mid := c.fifo, c.queue.written, c.mid
 	c.fifo, c.mid, c.part, c.scan = fifo{}, false, nil, resp.Scanner{}
+	c.moved, c.short, c.taken = 0, false, false
 	c.greeting = nil
 	chunks := c.queue.chunks
 	c.queue = sendQueue{set: c.set, pos: c.queue.pos, written: c.queue.pos}
@@ -541,8 +550,8 @@ func (c *Conn) Tick(now int64) {
 			c.dial(now)
 		}
 	case Dialing, Greeting:
-		if now-c.dialedAt >= int64(c.set.ConnectTimeout) {
-			c.Fail(now, fmt.Sprintf("no answer within %s", c.set.ConnectTimeout))
+		if limit := c.greetingTimeout(); now-c.dialedAt >= int64(limit) {
+			c.Fail(now, fmt.Sprintf("no answer within %s", limit))
 		}
 	case Ready:
 		if c.attempts > 0 && now-c.since >= int64(shortLife) {
@@ -555,25 +564,43 @@ func (c *Conn) Tick(now int64) {
 	c.expire(now)
 }
 
-// expire tells the askers of overdue requests. If such a request was never
-// written, or the node has said nothing at all since before it was sent, the
-// connection ends: what waits behind would only wait in vain.
+// greetingTimeout is how long an attempt to connect may take. A node that runs a
+// slow command answers a greeting as late as any request; one that has just let
+// requests time out, or that could not be reached, must be quicker.
+func (c *Conn) greetingTimeout() time.Duration {
+	if c.state == Dialing || c.silent || c.attempts > 0 {
+		return c.set.ConnectTimeout
+	}
+	return max(c.set.ConnectTimeout, c.set.RequestTimeout)
+}
+
+// expire fails overdue requests. Time-outs are about silence: while part of a reply
+// or of a request gets through, or reading is paused, no request is overdue, those
+// that wait behind it neither. If an overdue request was never written, or the node
+// has said nothing at all since before it was sent, the connection ends: requests
+// behind it would only wait in vain.
 func (c *Conn) expire(now int64) {
+	if c.taken || c.hold {
+		c.taken = false
+		c.moved = now
+	}
+	if now-c.moved < int64(c.set.RequestTimeout) {
+		return
+	}
 	for i := 0; i < c.fifo.n; i++ {
 		e := c.fifo.at(i)
 		if e.to == nil || e.deadline == 0 || e.deadline > now {
 			continue
 		}
+		c.Stats.Timeouts++
+		reason := fmt.Sprintf("no answer within %s", c.set.RequestTimeout)
 		if c.state != Ready || e.pos+uint64(e.len) > c.queue.written || now-c.heard >= int64(c.set.RequestTimeout) {
-			c.Stats.Timeouts++
-			c.Fail(now, fmt.Sprintf("no answer within %s", c.set.RequestTimeout))
+			c.silent = true
+			c.Fail(now, reason)
 			return
 		}
-		c.Stats.Timeouts++
 		to := e.to
 		e.to = nil
-		to.Failed(c, e.frame(), Failure{
-			Reason: fmt.Sprintf("no answer within %s", c.set.RequestTimeout), Sent: true, Timeout: true, Midway: i == 0 && c.mid,
-		})
+		to.Failed(c, e.frame(), Failure{Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.mid})
 	}
 }

@@ -84,7 +84,7 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	}
 	c.greeting = nil
 	c.enter(Ready, now)
-	c.heard = now
+	c.heard, c.silent = now, false
 	c.unfenced, c.fencedAt = 0, now
 	c.reason = ""
 	c.mark()

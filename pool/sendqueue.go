@@ -56,12 +56,16 @@ func (q *sendQueue) next() []byte {
 	return nil
 }
 
-func (q *sendQueue) wrote(n int) {
+// wrote counts n bytes as written, and reports whether they were fewer than next
+// has returned.
+func (q *sendQueue) wrote(n int) (short bool) {
 	q.sent += n
 	q.written += uint64(n)
+	short = q.sent < len(q.chunks[0].buf)
 	if len(q.chunks) == 1 && q.sent == len(q.chunks[0].buf) && q.chunks[0].refs == 0 {
 		q.shift()
 	}
+	return short
 }
 
 // dropWritten lets go of a last chunk that is written but has no room left.

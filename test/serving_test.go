@@ -216,6 +216,33 @@ func TestBusyNode(t *testing.T) {
 	}
 }
 
+// TestSlowScript: with the defaults a script of four seconds lets others wait, as at
+// one Redis, and then they are answered; on new connections too.
+func TestSlowScript(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	script := later(t, k.Dial(), "EVAL", `local t = redis.call('TIME')[1] + 4
+		while redis.call('TIME')[1] + 0 < t do end return 'done'`, "0")
+	same, other := k.Dial(), k.Dial()
+	other.Send("SELECT", "1") // keyway has no connection for that database yet
+	other.Flush()
+	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+	a, b := later(t, same, "SET", "a", "1"), later(t, other, "SET", "b", "1")
+	if r := <-script; r.Text != "done" {
+		t.Errorf("the script: %s", r)
+	}
+	if r := <-a; r.Text != "OK" {
+		t.Errorf("behind it: %s", r)
+	}
+	if r := <-b; r.Text != "OK" {
+		t.Errorf("the SELECT of another client: %s", r)
+	}
+	if r, err := other.Receive(); err != nil || r.Text != "OK" {
+		t.Errorf("its SET: %s, %v", r, err)
+	}
+}
+
 // TestForeignRedirect: a cluster's node points at an address that the topology
 // does not know. Nobody is dialed, and the client is not sent there.
 func TestForeignRedirect(t *testing.T) {

@@ -84,6 +84,16 @@ var bugs = []bug{
 		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
 	},
 	{
+		"what waits behind a transfer times out", "pool/conn.go",
+		"		if !done || c.mid || len(c.part) > 0 {\n			c.moved = now", "		if false {\n			c.moved = now",
+		"./pool", "TestTransfersDoNotTimeOut",
+	},
+	{
+		"an upload times out while it goes on", "pool/conn.go",
+		"	if c.taken || c.hold {", "	if c.hold {",
+		"./pool", "TestTransfersDoNotTimeOut",
+	},
+	{
 		"a closed socket that nobody reads from is reported in every turn", "loop/epoll_linux.go",
 		"ev := uint32(unix.EPOLLET)", "ev := uint32(0)",
 		"./test/faults", "TestGoneClientCostsNothing",

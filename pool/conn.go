@@ -341,7 +341,7 @@ func (c *Conn) Received(b []byte, now int64) {
 		if c.state != Ready && c.state != Greeting {
 			return
 		}
-		if c.state == Ready && c.fifo.n == 0 && c.Listener == nil && !(c.Pushes != nil && c.pushed(b)) {
+		if c.state == Ready && !c.asked() && c.Listener == nil && !(c.Pushes != nil && c.pushed(b)) {
 			c.Stats.Unsolicited++
 			c.violate(now, fmt.Sprintf("the node sent what nobody asked for: %.40q", b))
 			return
@@ -398,6 +398,10 @@ func (c *Conn) Received(b []byte, now int64) {
 		}
 	}
 }
+
+// asked reports whether a request waits whose reply may come: one that has been
+// written, or has begun to be. (A node may refuse a long one by its header.)
+func (c *Conn) asked() bool { return c.fifo.n > 0 && c.fifo.at(0).pos < c.queue.written }
 
 // deliver hands a piece of a reply on. It returns what is wrong with it, if it
 // is a fence's.

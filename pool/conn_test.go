@@ -325,8 +325,20 @@ func TestUnsolicited(t *testing.T) {
 	for name, speak := range map[string]func(b *bench){
 		"a reply nobody waits for": func(b *bench) { b.c.Received([]byte("+x\r\n"), b.now) },
 		"one reply too many":       func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte("+A\r\n+x\r\n"), b.now); b.log = nil },
-		"a push":                   func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte(">1\r\n+x\r\n"), b.now); b.log = nil },
-		"garbage":                  func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte("?\r\n"), b.now); b.log = nil },
+		"a reply to what is not written yet": func(b *bench) {
+			b.send("a")
+			b.c.Received([]byte("+A\r\n"), b.now)
+			b.expect("a failed: sent false, midway false, timeout false")
+		},
+		"a reply to what is not written yet, behind another's": func(b *bench) {
+			b.send("a")
+			b.send("b")
+			b.written(3)
+			b.c.Received([]byte("+A\r\n+B\r\n"), b.now)
+			b.expect(`a: "+A\r\n"`, "b failed: sent false, midway false, timeout false")
+		},
+		"a push":  func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte(">1\r\n+x\r\n"), b.now); b.log = nil },
+		"garbage": func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte("?\r\n"), b.now); b.log = nil },
 	} {
 		b := newBench(t, Config{}).ready()
 		speak(b)

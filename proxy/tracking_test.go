@@ -183,6 +183,7 @@ func TestTrackingOptionsChange(t *testing.T) {
 	conns[0].Fail(r.now, "reset")
 	r.got()
 	r.feed("CLIENT TRACKING ON BCAST\r\n")
+	take(conns[1])
 	conns[1].Received([]byte("+OK\r\n"), r.now)
 	if got := r.got(); got != "+OK\r\n" {
 		t.Errorf("%q", got)

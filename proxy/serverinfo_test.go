@@ -45,6 +45,7 @@ func TestHelloOfAnOldNode(t *testing.T) {
 	r := newRig(t, Options{})
 	r.w.server.nextQuestion = 0
 	r.w.Tick()
+	r.sent(0)
 	r.node(0, "-ERR unknown command 'HELLO'\r\n")
 	if got := r.sent(0); !strings.HasSuffix(got, cmd("INFO", "server")) {
 		t.Fatalf("asked %q", got)

@@ -98,7 +98,7 @@ type Conn struct {
 	DB       int           // the database that is selected in greeting; set before anything else, as what follows
 	RESP3    bool          // the node is to answer in RESP3
 	Master   bool          // the node is asked whether it is a master: what is not makes the attempt fail
-	Prelude  func() []byte // not nil: one more command of the greeting; one that it cannot tell yet makes the attempt fail
+	Prelude  func() []byte // not nil: one more command of the greeting; the greeting waits for Resume while it is empty
 	Listener Listener      // not nil: the connection listens, and carries no requests
 	Pushes   Pushes        // not nil: the node may push, in RESP3
 	Fence    int           // after so many requests the replies are checked to be in step; 0: never

@@ -37,8 +37,7 @@ func (c *Conn) greet(now int64) {
 			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
 		case c.step == stepPrelude && c.Prelude != nil:
 			if c.greeting = append(c.greeting, c.Prelude()...); len(c.greeting) == 0 {
-				c.Fail(now, "what it depends on is not there yet")
-				return
+				return // until Resume, or the connect timeout
 			}
 		case c.step == stepPing:
 			c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
@@ -49,6 +48,13 @@ func (c *Conn) greet(now int64) {
 		c.step++
 	}
 	c.mark()
+}
+
+// Resume goes on with a greeting that waits for its Prelude.
+func (c *Conn) Resume(now int64) {
+	if c.state == Greeting && c.step == stepPrelude && len(c.greeting) == 0 {
+		c.greet(now)
+	}
 }
 
 func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }

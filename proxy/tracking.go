@@ -221,7 +221,14 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 	}
 }
 
-func (ear) Ready(*pool.Conn) {}
+// Ready: connections whose greeting names the ear can go on with it.
+func (e ear) Ready(c *pool.Conn) {
+	for _, s := range e.w.trackers {
+		if own := s.tracking.conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
+			own.Resume(e.w.now)
+		}
+	}
+}
 
 // Lost: the next ear has another id, so those who named this one begin anew.
 func (e ear) Lost(c *pool.Conn) {

@@ -9,6 +9,8 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // answerAll greets a connection whatever its greeting asks, and returns the
@@ -19,16 +21,20 @@ func answerAll(r *rig, c *pool.Conn) (said []string) {
 		out := string(c.NextWrite())
 		c.Wrote(len(out))
 		said = append(said, out)
-		switch {
-		case strings.Contains(out, "HELLO"):
-			c.Received([]byte("%2\r\n+server\r\n+redis\r\n+id\r\n:42\r\n"), r.now)
-		case strings.Contains(out, "PING"):
-			c.Received([]byte(out[strings.Index(out, "PING\r\n")+6:]), r.now)
-		default:
-			c.Received([]byte("+OK\r\n"), r.now)
-		}
+		c.Received([]byte(greetingAnswer(out)), r.now)
 	}
 	return said
+}
+
+// greetingAnswer is what a node answers to a step of the greeting.
+func greetingAnswer(step string) string {
+	switch {
+	case strings.Contains(step, "HELLO"):
+		return "%2\r\n+server\r\n+redis\r\n+id\r\n:42\r\n"
+	case strings.Contains(step, "PING"):
+		return step[strings.Index(step, "PING\r\n")+6:]
+	}
+	return "+OK\r\n"
 }
 
 // tracker is a client of RESP3 that tracks, with its connections to both nodes.
@@ -243,5 +249,38 @@ func TestFlushInRESP2(t *testing.T) {
 	n.ear.Received([]byte(">2\r\n$10\r\ninvalidate\r\n_\r\n"), r.now)
 	if got, want := outputOf(target), "*3\r\n$7\r\nmessage\r\n$20\r\n"+invalidations+"\r\n$-1\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestTrackingAtANewMaster: a command to a master that is new waits until what the
+// node invalidates can be heard; it does not fail.
+func TestTrackingAtANewMaster(t *testing.T) {
+	r := newRig(t, Options{})
+	redirected(t, r)
+	nodes := []router.Node{{Name: "a", Addr: "10.0.0.1:1", Master: true}, {Name: "c", Addr: "10.0.0.3:1", Master: true}}
+	table, err := router.NewStaticSlots(nodes, [][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.SetTable(table)
+	n := r.w.nodes[1]
+	r.feed(cmd("GET", onB))
+	own := r.s.tracking.conns[n]
+	own.Connected(r.now)
+	if said := own.NextWrite(); len(said) > 0 || own.State() != pool.Greeting {
+		t.Errorf("said %q before the node's pushes can be heard; the connection is %s", said, own.State())
+	}
+	answerAll(r, n.ear)
+	for own.State() == pool.Greeting {
+
+		said := take(own)
+		own.Received([]byte(greetingAnswer(said)), r.now)
+	}
+	if got := take(own); got != cmd("GET", onB) {
+		t.Errorf("sent %q", got)
+	}
+	own.Received([]byte("$1\r\n1\r\n"), r.now)
+	if got := r.got(); got != "$1\r\n1\r\n" {
+		t.Errorf("%q", got)
 	}
 }

@@ -394,6 +394,11 @@ var bugs = []bug{
 		"./proxy", "TestTrackingOptionsChange",
 	},
 	{
+		"a greeting that waits for the invalidations' connection goes on no more", "proxy/tracking.go",
+		"			own.Resume(e.w.now)\n", "			_ = own\n",
+		"./proxy", "TestTrackingAtANewMaster",
+	},
+	{
 		"a client does not read its own writes", "proxy/lag.go",
 		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
 		"./proxy", "TestReadsOwnWrites",

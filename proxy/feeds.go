@@ -21,12 +21,52 @@ const (
 	askAgain = 100 * int64(time.Millisecond)
 )
 
-// tellFeed tells the node's feed what to listen to, if it is ready; one that is
-// not is told everything when it is.
-func (n *node) tellFeed(what, name string) {
-	if n.feed != nil && n.feed.State() == pool.Ready {
-		n.feed.Tell(resp.AppendCommand(nil, what, name))
+// asked is something that a feed was told and has not answered. Answers come in
+// the order of what was told, so a confirmation is never taken for a later one's.
+type asked struct {
+	topic *topic // nil: PING
+	leave bool   // not to listen to it any more
+	round int    // the topic's, when it was told
+}
+
+// tell has the node's feed listen to a topic, or leave it, if it is ready; one
+// that is not is told everything when it is.
+func (n *node) tell(tp *topic, leave bool) {
+	what := tp.kind.listen()
+	if leave {
+		what = tp.kind.leave()
+		tp.round++ // what is confirmed of it until now is over
 	}
+	if n.feed != nil && n.feed.State() == pool.Ready {
+		n.feed.Tell(resp.AppendCommand(nil, what, tp.name))
+		n.unconfirmed = append(n.unconfirmed, asked{tp, leave, tp.round})
+	}
+}
+
+// answered takes what the feed was told first off the list. what and name are what
+// it says of it; both are empty when it says an error.
+func (n *node) answered(what, name string) (a asked, inStep bool) {
+	if len(n.unconfirmed) == 0 {
+		return asked{}, false
+	}
+	a = n.unconfirmed[0]
+	switch {
+	case what == "":
+		inStep = true
+	case a.topic == nil:
+		inStep = what == "pong"
+	case a.leave:
+		inStep = what == a.topic.kind.leave() && name == a.topic.name
+	default:
+		inStep = what == a.topic.kind.listen() && name == a.topic.name
+	}
+	if !inStep {
+		return asked{}, false
+	}
+	if n.unconfirmed = n.unconfirmed[1:]; len(n.unconfirmed) == 0 {
+		n.unconfirmed = nil
+	}
+	return a, true
 }
 
 // open has every feed that is to hear it listen to a new topic.
@@ -43,7 +83,7 @@ func (h *hub) open(tp *topic) {
 			continue
 		}
 		tp.pending[n.feed] = true
-		n.tellFeed(tp.kind.listen(), tp.name)
+		n.tell(tp, false)
 	}
 }
 
@@ -56,13 +96,13 @@ func (h *hub) ask(tp *topic) {
 	}
 	n := h.w.nodes[id]
 	if tp.home != nil && tp.home != n {
-		tp.home.tellFeed(byShard.leave(), tp.name)
+		tp.home.tell(tp, true)
 		if !slices.Contains(h.w.masters, tp.home) {
 			tp.quiet = h.w.now + settling // a replica took over: it hears its old master's messages, too
 		}
 	}
 	tp.home = n
-	n.tellFeed(byShard.listen(), tp.name)
+	n.tell(tp, false)
 }
 
 // lose notes that nobody listens to a sharded channel any more.
@@ -112,10 +152,14 @@ func (h *hub) elect() {
 		if tp.kind == byShard || tp.fromKeyspace() {
 			return
 		}
-		next.tellFeed(tp.kind.listen(), tp.name)
 		if before != nil {
-			before.tellFeed(tp.kind.leave(), tp.name)
+			before.tell(tp, true)
+			if tp.pending[before.feed] { // the new one is to confirm it
+				delete(tp.pending, before.feed)
+				tp.pending[next.feed] = true
+			}
 		}
+		next.tell(tp, false)
 	})
 	h.audience.moved = true
 }
@@ -175,13 +219,17 @@ func (h *hub) close(n *node) {
 	h.deaf(n, c)
 }
 
-// deaf notes that a node's feed has ended.
+// deaf notes that a node's feed has ended. Nobody waits for one that cannot be
+// connected again.
 func (h *hub) deaf(n *node, c *pool.Conn) {
+	gone := n.feed != c || c.Refusing() != ""
+	n.unconfirmed = nil
 	h.each(func(tp *topic) {
-		if tp.kind != byShard {
-			h.confirm(tp, c)
-		} else if tp.home == n {
+		switch {
+		case tp.kind == byShard && tp.home == n:
 			h.lose(tp)
+		case tp.kind != byShard && gone:
+			h.confirm(tp, c)
 		}
 	})
 }
@@ -218,20 +266,20 @@ func (h *hub) Up(c *pool.Conn) {
 	h.elect()
 	h.each(func(tp *topic) {
 		if h.hears(n, tp) {
-			c.Tell(resp.AppendCommand(nil, tp.kind.listen(), tp.name))
+			n.tell(tp, false)
 		}
 	})
 }
 
-// Down: nobody waits for a feed that has ended; another may become primary.
+// Down: another feed may become primary.
 func (h *hub) Down(c *pool.Conn) {
 	n := c.Owner.(*node)
 	if c.Stats.Losses > n.fedLosses {
 		n.fedLosses = c.Stats.Losses
 		h.w.stats.FeedLosses++
 	}
+	h.elect() // first: what the old one has not confirmed, the new one will
 	h.deaf(n, c)
-	h.elect()
 }
 
 // confirm notes that a feed listens to the topic, or never will.
@@ -278,13 +326,18 @@ func (h *hub) finish(wait *subscribing) {
 
 // Said passes on what a node has said.
 func (h *hub) Said(c *pool.Conn, message []byte) {
-	if isRedirect(message) {
-		h.w.ready.Refresh = true // a sharded channel belongs elsewhere; it is asked for again
-		return
-	}
+	n := c.Owner.(*node)
 	_, rest, ok := resp.Elements(message)
 	if !ok {
-		return // +PONG, or a node too old for sharded channels
+		if isRedirect(message) {
+			h.w.ready.Refresh = true // a sharded channel belongs elsewhere; it is asked for again
+		}
+		what := "pong" // where nothing is listened to
+		if message[0] == '-' {
+			what = "" // a node too old for sharded channels, perhaps
+		}
+		h.answered(c, n, what, "")
+		return
 	}
 	what, rest, _ := resp.Split(rest)
 	first, rest, _ := resp.Split(rest)
@@ -299,25 +352,33 @@ func (h *hub) Said(c *pool.Conn, message []byte) {
 		h.publish(c, h.topics[byPattern][string(name)], channel, message)
 	case "smessage":
 		h.publish(c, h.topics[byShard][string(name)], name, message)
-	case "subscribe":
-		h.confirm(h.topics[byChannel][string(name)], c)
-	case "psubscribe":
-		h.confirm(h.topics[byPattern][string(name)], c)
-	case "ssubscribe":
-		if tp := h.topics[byShard][string(name)]; tp != nil && tp.home == c.Owner {
-			if !tp.heard {
-				tp.heard = true
-				h.unheard--
-				h.audience.changed(h, tp)
-			}
-			h.confirm(tp, nil)
-		}
-	case "sunsubscribe":
+	default:
+		h.answered(c, n, string(what), string(name))
+	}
+}
+
+// answered acts on a feed's answer to what it was told first.
+func (h *hub) answered(c *pool.Conn, n *node, what, name string) {
+	a, inStep := n.answered(what, name)
+	switch {
+	case what == "sunsubscribe":
 		// Asked for, or said by a node whose slot has left.
-		if tp := h.topics[byShard][string(name)]; tp != nil && tp.home == c.Owner {
+		if tp := h.topics[byShard][name]; tp != nil && tp.home == n {
 			h.lose(tp)
 			h.w.ready.Refresh = true
 		}
+	case !inStep:
+		c.Fail(h.w.now, "the node confirms a subscription that it was not asked for")
+	case what == "" || a.topic == nil || a.leave || a.round != a.topic.round || h.topics[a.topic.kind][name] != a.topic:
+	case a.topic.kind != byShard:
+		h.confirm(a.topic, c)
+	case a.topic.home == n:
+		if !a.topic.heard {
+			a.topic.heard = true
+			h.unheard--
+			h.audience.changed(h, a.topic)
+		}
+		h.confirm(a.topic, nil)
 	}
 }
 
@@ -337,6 +398,7 @@ func (h *hub) tick() {
 			case n.fedPing < c.Heard():
 				n.fedPing = w.now
 				c.Tell(resp.AppendCommand(nil, "PING"))
+				n.unconfirmed = append(n.unconfirmed, asked{})
 			}
 		}
 	}

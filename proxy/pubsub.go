@@ -60,6 +60,7 @@ type topic struct {
 	subs    []*Session
 	pending map[*pool.Conn]bool // feeds that have not confirmed
 	waits   []*subscribing
+	round   int // grows whenever a feed is told to leave it
 
 	// Of a sharded channel:
 	home    *node // to whose feed it was last said
@@ -277,7 +278,7 @@ func (h *hub) leave(s *Session, name string, kind topicKind) {
 	h.release(tp)
 	for _, n := range h.w.masters {
 		if h.hears(n, tp) {
-			n.tellFeed(kind.leave(), name)
+			n.tell(tp, true)
 		}
 	}
 	if h.idle() {

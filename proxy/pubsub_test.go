@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -112,6 +113,74 @@ func TestShardedChannelFollowsItsSlot(t *testing.T) {
 	}
 	feeds[1].Received([]byte(confirmed+message), r.now)
 	if got := r.got(); got != message {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestConfirmationOfAnEarlierSubscription: a client that subscribes again is told so
+// when the node has confirmed that, not what it was asked for before.
+func TestConfirmationOfAnEarlierSubscription(t *testing.T) {
+	says := func(what, name, n string) string {
+		return "*3\r\n$" + strconv.Itoa(len(what)) + "\r\n" + what + "\r\n$" + strconv.Itoa(len(name)) + "\r\n" + name + "\r\n:" + n + "\r\n"
+	}
+	r := newRig(t, Options{})
+	r.feed("SUBSCRIBE other\r\n")
+	var feeds []*pool.Conn
+	for _, n := range r.w.nodes {
+		greet(r, n.feed)
+		take(n.feed)
+		n.feed.Received([]byte(says("subscribe", "other", "1")), r.now)
+		feeds = append(feeds, n.feed)
+	}
+	r.got()
+	r.feed("SUBSCRIBE news\r\nUNSUBSCRIBE news\r\nSUBSCRIBE news\r\n")
+	before := says("subscribe", "news", "2") + says("unsubscribe", "news", "1")
+	if got := r.got(); got != before {
+		t.Errorf("%q", got)
+	}
+	for _, c := range feeds {
+		if got := take(c); got != cmd("subscribe", "news")+cmd("unsubscribe", "news")+cmd("subscribe", "news") {
+			t.Errorf("told %q", got)
+		}
+		c.Received([]byte(before), r.now)
+	}
+	if got := r.got(); got != "" {
+		t.Errorf("%q while the nodes do not listen", got)
+	}
+	for _, c := range feeds {
+		c.Received([]byte(says("subscribe", "news", "2")), r.now)
+	}
+	if got := r.got(); got != says("subscribe", "news", "2") {
+		t.Errorf("%q", got)
+	}
+	// A node that confirms what it was not asked for is not believed.
+	feeds[0].Received([]byte(says("subscribe", "other", "1")), r.now)
+	if feeds[0].State() == pool.Ready {
+		t.Error("the feed stays")
+	}
+}
+
+// TestPrimaryFeedChangesBeforeItConfirms: the client is told that it listens when the
+// feed that took over has confirmed it.
+func TestPrimaryFeedChangesBeforeItConfirms(t *testing.T) {
+	r := newClusterRig(t)
+	r.feed("SUBSCRIBE news\r\n")
+	a, b := r.w.nodes[0].feed, r.w.nodes[1].feed
+	greet(r, a)
+	greet(r, b)
+	if got := take(a) + "|" + take(b); got != cmd("subscribe", "news")+"|" {
+		t.Fatalf("told %q", got)
+	}
+	a.Fail(r.now, "reset")
+	if got := take(b); got != cmd("subscribe", "news") {
+		t.Fatalf("the other feed is told %q", got)
+	}
+	if got := r.got(); got != "" {
+		t.Errorf("%q while no node listens", got)
+	}
+	const confirmed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+	b.Received([]byte(confirmed), r.now)
+	if got := r.got(); got != confirmed {
 		t.Errorf("%q", got)
 	}
 }

@@ -152,15 +152,16 @@ type node struct {
 	master     *node   // that it follows; nil for a master
 	replicas   []*node // that follow it
 	following
-	ordinal   uint
-	conns     []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
-	idle      []*pool.Conn // exclusive connections, ready for the next who needs one
-	waits     []inUse      // exclusive connections in use
-	exclusive int          // how many
-	feed      *pool.Conn   // listens for subscribers, while there are any
-	ear       *pool.Conn   // hears what has changed, for clients that track in RESP2
-	fedPing   int64        // when it was last asked whether it lives
-	fedLosses uint64       // of them
+	ordinal     uint
+	conns       []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
+	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
+	waits       []inUse      // exclusive connections in use
+	exclusive   int          // how many
+	feed        *pool.Conn   // listens for subscribers, while there are any
+	ear         *pool.Conn   // hears what has changed, for clients that track in RESP2
+	unconfirmed []asked      // by the feed
+	fedPing     int64        // when it was last asked whether it lives
+	fedLosses   uint64       // of them
 
 	proven map[string]bool // scripts that it has, by their SHA-1 in lower case
 

@@ -399,6 +399,12 @@ var bugs = []bug{
 		"./proxy", "TestTrackingAtANewMaster",
 	},
 	{
+		"a subscription is confirmed by the answer to an earlier one", "proxy/feeds.go",
+		"a.round != a.topic.round || h.topics[a.topic.kind][name] != a.topic:\n	case a.topic.kind != byShard:\n		h.confirm(a.topic, c)",
+		"h.topics[a.topic.kind][name] == nil:\n	case a.topic.kind != byShard:\n		h.confirm(h.topics[a.topic.kind][name], c)",
+		"./proxy", "TestConfirmationOfAnEarlierSubscription",
+	},
+	{
 		"a client does not read its own writes", "proxy/lag.go",
 		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
 		"./proxy", "TestReadsOwnWrites",

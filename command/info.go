@@ -2,7 +2,6 @@ package command
 
 import (
 	"bytes"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -11,10 +10,10 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// INFO of several nodes becomes that of one: what is counted is added up, what is
-// a height or a share is that of the node where it is highest, what describes a
-// server is the first node's. A cluster's nodes say that they are one; to its
-// clients keyway is one Redis.
+// INFO of several nodes becomes that of one: what is counted is added up, a height
+// or a time is that of the node where it is highest, a share is computed anew, and
+// what describes a server is the first node's. A cluster's nodes say that they are
+// one; to its clients keyway is one Redis.
 
 // infoRule says how a field's values become one.
 type infoRule uint8
@@ -25,39 +24,57 @@ const (
 	infoMax
 	infoMin
 	infoWorst // the first that is not "ok"
+	infoLimit // added up, unless one node has no limit
+	infoNone  // what one Redis never has any of
 )
 
-// infoRules are the fields that are not merged as their section is. Of those that
-// begin or end alike one stands for all, with a * in the place of the rest.
+// infoRules are the fields that are not merged as their section is, of Redis 7.0
+// to 8 and Valkey 9. A * stands for anything.
 var infoRules = []struct {
 	rule  infoRule
 	names string
 }{
-	{infoMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled aof_enabled loading async_loading lru_clock total_system_memory client_recent_max_* current_* active_defrag_running
-		rdb_last_bgsave_time_sec aof_last_rewrite_time_sec rdb_last_cow_size aof_last_cow_size module_fork_last_cow_size latest_fork_usec instantaneous_eventloop_duration_usec`},
-	{infoMin, "maxclients rdb_last_save_time rdb_saves_since_start"},
+	{infoMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled *_time_sec *_peak_time *_cow_size *_eta_seconds *_consecutive_failures
+		aof_enabled aof_pending_rewrite loading async_loading lru_clock total_system_memory client_recent_max_* current_* active_defrag_running
+		latest_fork_usec instantaneous_eventloop_* number_of_* engines_count
+		pubsub_channels pubsub_patterns tracking_total_prefixes`}, // every node has the same scripts, functions and subscriptions
+	{infoMin, "maxclients rdb_last_save_time loading_start_time"},
 	{infoMin, "connected_slaves"}, // clients take it for how many WAIT can reach, whatever the key
 	{infoWorst, "*_status"},
+	{infoLimit, "maxmemory"},
+	{infoNone, "cluster_connections cluster_enabled"},
+	{infoFirst, "paused_* repl_backlog_* mem_allocator"},
 }
 
-// infoSections are those whose numbers are added up.
-var infoSections = map[string]bool{"Clients": true, "Memory": true, "Persistence": true, "Stats": true, "CPU": true, "Commandstats": true, "Errorstats": true, "Debug": true}
+// infoSections say how the fields of a section are merged that have no rule of
+// their own. Of other sections the first node's are told.
+var infoSections = map[string]infoRule{
+	"Clients": infoSum, "Memory": infoSum, "Persistence": infoSum, "Stats": infoSum, "CPU": infoSum, "Debug": infoSum,
+	"Commandstats": infoSum, "Errorstats": infoSum, "Keysizes": infoSum, "Latencystats": infoMax,
+}
+
+// infoShares are fields that are one number divided by another: those of all nodes
+// together are computed from these, not from the nodes' shares.
+var infoShares = map[string]struct{ part, whole, lessWhole string }{
+	"used_memory_peak_perc":    {part: "used_memory", whole: "used_memory_peak"},
+	"used_memory_dataset_perc": {part: "used_memory_dataset", whole: "used_memory", lessWhole: "used_memory_startup"},
+	"allocator_frag_ratio":     {part: "allocator_active", whole: "allocator_allocated"},
+	"allocator_rss_ratio":      {part: "allocator_resident", whole: "allocator_active"},
+	"rss_overhead_ratio":       {part: "used_memory_rss", whole: "allocator_resident"},
+	"mem_fragmentation_ratio":  {part: "used_memory_rss", whole: "used_memory"},
+}
 
 func infoRuleOf(section, name string) infoRule {
-	for _, r := range infoRules {
-		for pattern := range strings.FieldsSeq(r.names) {
-			if Glob([]byte(pattern), []byte(name)) {
-				return r.rule
+	if !strings.HasSuffix(section, "stats") { // whose fields are named after commands and errors
+		for _, r := range infoRules {
+			for pattern := range strings.FieldsSeq(r.names) {
+				if Glob([]byte(pattern), []byte(name)) {
+					return r.rule
+				}
 			}
 		}
 	}
-	switch {
-	case section == "Latencystats":
-		return infoMax
-	case infoSections[section]:
-		return infoSum
-	}
-	return infoFirst
+	return infoSections[section]
 }
 
 // infoField is a field of one section, with what each node says of it.
@@ -113,6 +130,10 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 				}
 				name = "slave" + strconv.Itoa(replicas)
 			}
+			if in.name == "Modules" { // each has a line of the same name
+				module, about, _ := strings.Cut(value, ",")
+				name, value = name+":"+module, about
+			}
 			in.add(name, value)
 		}
 	}
@@ -126,7 +147,11 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 			slices.SortFunc(s.fields, func(x, y *infoField) int { return strings.Compare(x.name, y.name) })
 		}
 		for _, f := range s.fields {
-			fmt.Fprintf(&b, "%s:%s\r\n", f.name, s.merge(f))
+			after := ":"
+			if s.name == "Modules" {
+				after = ","
+			}
+			b.WriteString(f.name + after + s.merge(f) + "\r\n")
 		}
 	}
 	if parts[0][0] == '=' {
@@ -143,11 +168,8 @@ func isReplica(name string) bool {
 }
 
 func (s *infoSection) merge(f *infoField) string {
-	switch f.name {
-	case "redis_mode", "server_mode":
+	if f.name == "redis_mode" || f.name == "server_mode" {
 		return "standalone"
-	case "cluster_enabled":
-		return "0"
 	}
 	if base, ok := strings.CutSuffix(f.name, "_human"); ok && s.byName[base] != nil {
 		if n, err := strconv.ParseFloat(s.merge(s.byName[base]), 64); err == nil {
@@ -157,8 +179,12 @@ func (s *infoSection) merge(f *infoField) string {
 	first := f.values[0]
 	rule := infoRuleOf(s.name, f.name)
 	switch {
-	case len(f.values) == 1 && s.name != "Keyspace":
+	case rule == infoNone:
+		return "0"
+	case len(f.values) == 1:
 		return first
+	case rule == infoLimit && slices.Contains(f.values, "0"):
+		return "0"
 	case s.name == "Keyspace", strings.Contains(first, "=") && rule != infoFirst:
 		return mergeFields(f.values, rule)
 	case rule == infoWorst:
@@ -171,11 +197,40 @@ func (s *infoSection) merge(f *infoField) string {
 	case rule == infoFirst:
 		return first
 	}
+	if share, ok := s.share(f.name); ok {
+		return share
+	}
 	merged, ok := mergeDecimals(f.values, rule)
 	if !ok {
 		return first
 	}
 	return merged
+}
+
+// share computes a field that is one number divided by another.
+func (s *infoSection) share(name string) (text string, ok bool) {
+	how, isShare := infoShares[name]
+	if !isShare {
+		return "", false
+	}
+	number := func(name string) float64 {
+		if s.byName[name] == nil {
+			return 0
+		}
+		n, _ := strconv.ParseFloat(s.merge(s.byName[name]), 64)
+		return n
+	}
+	part, whole := number(how.part), number(how.whole)
+	if how.lessWhole != "" {
+		whole -= number(how.lessWhole)
+	}
+	if part <= 0 || whole <= 0 {
+		return "", false
+	}
+	if strings.HasSuffix(name, "_perc") {
+		return strconv.FormatFloat(100*part/whole, 'f', 2, 64) + "%", true
+	}
+	return strconv.FormatFloat(part/whole, 'f', 2, 64), true
 }
 
 // mergeDecimals merges numbers, written as the most exact of them is.
@@ -224,8 +279,8 @@ func mergeFields(values []string, rule infoRule) string {
 			merged[f.name] = f.values[0]
 		}
 	}
-	if s.byName["avg_ttl"] != nil && len(values) > 1 {
-		merged["avg_ttl"] = "0" // an average does not add up, and this is what Redis writes when it has none
+	if ttl, expires := s.byName["avg_ttl"], s.byName["expires"]; ttl != nil && expires != nil {
+		merged["avg_ttl"] = average(ttl.values, expires.values)
 	}
 	if s.byName["usec_per_call"] != nil {
 		calls, _ := strconv.ParseFloat(merged["calls"], 64)
@@ -237,6 +292,18 @@ func mergeFields(values []string, rule infoRule) string {
 		out = append(out, f.name+"="+merged[f.name])
 	}
 	return strings.Join(out, ",")
+}
+
+// average is the average of values that count as much as their weights say.
+func average(values, weights []string) string {
+	var sum, total float64
+	for i := range min(len(values), len(weights)) {
+		v, _ := strconv.ParseFloat(values[i], 64)
+		weight, _ := strconv.ParseFloat(weights[i], 64)
+		sum += v * weight
+		total += weight
+	}
+	return strconv.FormatFloat(math.Floor(sum/max(total, 1)), 'f', 0, 64)
 }
 
 // human writes a number of bytes as Redis does for people (util.c,

@@ -210,6 +210,9 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	if cmd.NeedsAll(a) {
 		return w.toOnly(s, cmd, a)
 	}
+	if cmd.Name == "info" {
+		return w.info(s, cmd, a)
+	}
 	if special := specials[cmd.ID]; special != nil {
 		if text := special(w, a); text != "" {
 			return w.answerError(s, cmd, text)
@@ -223,10 +226,6 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	r := w.newRequest(s, cmd)
 	r.kind = merged
 	switch cmd.Name {
-	case "info":
-		if done := w.infoRequest(s, r, a); done {
-			return true
-		}
 	case "script|load":
 		w.learnScript(a.Arg(2))
 	case "script|flush":

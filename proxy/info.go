@@ -7,14 +7,48 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// infoRequest prepares INFO: keyway's own section alone needs no node. It
-// tells whether the request is done.
-func (w *Worker) infoRequest(s *Session, r *request, a command.Args) (done bool) {
-	own := a.Len() == 1
-	others := own
+// INFO tells of the nodes' data and of keyway's clients. Each master gives its
+// text; the last part of the merger is what all workers know themselves.
+
+// info answers INFO. keyway's own section alone needs no node.
+func (w *Worker) info(s *Session, cmd *command.Command, a command.Args) bool {
+	own, others := infoSections(a)
+	var masters []*node
+	if others {
+		masters = w.masters
+	}
+	for _, n := range masters {
+		if n.conn(s).Full() {
+			return w.stall(s)
+		}
+	}
+	r := w.newRequest(s, cmd)
+	r.kind, r.own = infoText, own
+	r.parts = len(masters) + 1
+	r.merge = w.getMerger(r.parts)
+	last := r.merge.call(r, len(masters))
+	last.node, last.group = &node{w: w}, -1
+	s.inflight++
+	for i, n := range masters {
+		c := r.merge.call(r, i)
+		c.group = -1
+		w.send(s, c, n, a.Frame())
+	}
+	w.askSiblings(func(o *Worker) any { return o.figures() }, func(answers []any) {
+		w.settleFor(last, w.appendFigures(nil, answers))
+	})
+	return true
+}
+
+// infoSections reports whether INFO is asked for keyway's own section, and for
+// others.
+func infoSections(a command.Args) (own, others bool) {
+	own = a.Len() == 1
+	others = own
 	for i := 1; i < a.Len(); i++ {
 		switch arg := a.Arg(i); {
 		case command.EqualFold(arg, "keyway"):
@@ -25,67 +59,159 @@ func (w *Worker) infoRequest(s *Session, r *request, a command.Args) (done bool)
 			others = true
 		}
 	}
-	if r.own = own; own || w.o.Cluster != nil {
-		r.kind = infoText
-	}
-	if others {
-		return false
-	}
-	r.call.node = &node{w: w}
-	s.inflight++
-	w.settle(&r.call, w.appendInfo(s.appendText(nil, nil), true))
-	return true
+	return own, others
 }
 
-// asCluster is INFO of a cluster's node. Valkey calls the mode server_mode.
-var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n",
-	"server_mode:standalone\r\n", "server_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
+// figures are what one worker knows for INFO.
+type figures struct {
+	index                                        int
+	clients, blocked, tracking, pubsub, watching int
+	accepted, rejected, calls, errors            uint64
+	bytesIn, bytesOut                            uint64
+	up                                           int
+	nodes                                        []nodeFigures // the masters
+}
 
-// appendInfo makes the INFO reply in b keyway's, with its own section if own.
-func (w *Worker) appendInfo(b []byte, own bool) []byte {
-	text, ok := resp.Bulk(b)
+type nodeFigures struct {
+	name, addr, state string
+	inFlight          int
+}
+
+func (w *Worker) figures() figures {
+	st := &w.stats
+	f := figures{index: w.o.Index, clients: len(w.sessions), tracking: len(w.trackers),
+		accepted: st.Accepted, rejected: st.Rejected, bytesIn: st.BytesIn, bytesOut: st.BytesOut}
+	for id := range st.Calls {
+		f.calls += st.Calls[id]
+		f.errors += st.Errors[id]
+	}
+	for _, s := range w.sessions {
+		f.blocked += oneIf(s.waits())
+		f.pubsub += oneIf(s.has(subscribed))
+		f.watching += oneIf(s.txn != nil && s.txn.watch != nil)
+	}
+	f.up, _ = w.Up()
+	for i, n := range w.nodes {
+		if w.table.Nodes[i].Master {
+			nf := nodeFigures{name: n.name, addr: n.addr, state: n.conns[0].State().String()}
+			for _, c := range n.conns {
+				nf.inFlight += c.InFlight()
+			}
+			f.nodes = append(f.nodes, nf)
+		}
+	}
+	return f
+}
+
+func oneIf(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// add adds another worker's figures. A node is as ready as it is for the worker
+// that has most trouble with it.
+func (f *figures) add(o figures) {
+	f.clients += o.clients
+	f.blocked += o.blocked
+	f.tracking += o.tracking
+	f.pubsub += o.pubsub
+	f.watching += o.watching
+	f.accepted += o.accepted
+	f.rejected += o.rejected
+	f.calls += o.calls
+	f.errors += o.errors
+	f.bytesIn += o.bytesIn
+	f.bytesOut += o.bytesOut
+	f.up = min(f.up, o.up)
+	for i := range f.nodes {
+		for _, n := range o.nodes {
+			if n.name == f.nodes[i].name && n.addr == f.nodes[i].addr {
+				f.nodes[i].inFlight += n.inFlight
+				if n.state != pool.Ready.String() {
+					f.nodes[i].state = n.state
+				}
+			}
+		}
+	}
+}
+
+// ownSection begins keyway's own section; what stands before it are fields of
+// other sections that are about keyway's clients.
+const ownSection = "# Keyway\r\n"
+
+// appendFigures appends what all workers know.
+func (w *Worker) appendFigures(b []byte, answers []any) []byte {
+	all := answers[0].(figures)
+	for _, o := range answers[1:] {
+		all.add(o.(figures))
+	}
+	b = fmt.Appendf(b, "connected_clients:%d\r\nmaxclients:%d\r\nblocked_clients:%d\r\ntracking_clients:%d\r\n"+
+		"pubsub_clients:%d\r\nwatching_clients:%d\r\ntotal_connections_received:%d\r\nrejected_connections:%d\r\n"+
+		"total_commands_processed:%d\r\ntotal_error_replies:%d\r\ntotal_net_input_bytes:%d\r\ntotal_net_output_bytes:%d\r\n",
+		all.clients, w.o.MaxClients, all.blocked, all.tracking, all.pubsub, all.watching, all.accepted, all.rejected,
+		all.calls, all.errors, all.bytesIn, all.bytesOut)
+	b = fmt.Appendf(b, ownSection+"keyway_version:%s\r\ngo_version:%s\r\nlayout:%s\r\nthreads:%d\r\nclients:%d\r\n"+
+		"masters:%d\r\nmasters_up:%d\r\ncommands:%d\r\nbytes_in:%d\r\nbytes_out:%d\r\n",
+		w.o.Version, runtime.Version(), w.table.Name, len(answers), all.clients,
+		len(w.masters), all.up, all.calls, all.bytesIn, all.bytesOut)
+	for i, n := range all.nodes {
+		b = fmt.Appendf(b, "node%d:name=%s,addr=%s,state=%s,in_flight=%d\r\n", i, n.name, n.addr, n.state, n.inFlight)
+	}
+	for _, o := range answers {
+		f := o.(figures)
+		b = fmt.Appendf(b, "thread%d:clients=%d,commands=%d,bytes_in=%d,bytes_out=%d\r\n", f.index, f.clients, f.calls, f.bytesIn, f.bytesOut)
+	}
+	return b
+}
+
+// asCluster is INFO of a cluster's node.
+var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
+
+// infoReply makes one reply of the masters' texts and what the workers know.
+func (w *Worker) infoReply(dst []byte, r *request) []byte {
+	last := len(r.merge.parts) - 1
+	fields, own, _ := bytes.Cut(r.merge.parts[last], []byte(ownSection))
+	merged := r.sess.appendText(nil, nil)
+	if last > 0 {
+		merged = r.cmd.Merge(nil, r.merge.parts[:last], 0)
+	}
+	text, ok := resp.Bulk(merged)
 	if !ok {
-		return b
+		return append(dst, merged...)
 	}
 	if w.o.Cluster != nil {
 		text = []byte(asCluster.Replace(string(text)))
 	}
-	var t bytes.Buffer
-	if !own {
-		return infoReply(b[0], text)
-	}
-	t.Write(text)
-	if t.Len() > 0 {
-		if !bytes.HasSuffix(text, []byte("\r\n")) {
-			t.WriteString("\r\n")
+	text = withFields(text, fields)
+	if r.own {
+		if len(text) > 0 {
+			text = append(text, "\r\n"...)
 		}
-		t.WriteString("\r\n")
+		text = append(append(text, ownSection...), own...)
 	}
-	up, masters := w.Up()
-	calls := uint64(0)
-	for _, n := range w.stats.Calls {
-		calls += n
+	if merged[0] == '=' {
+		return resp.AppendVerbatim(dst, text)
 	}
-	fmt.Fprintf(&t, "# Keyway\r\nkeyway_version:%s\r\ngo_version:%s\r\nlayout:%s\r\nthreads:%d\r\nthread:%d\r\n", w.o.Version, runtime.Version(), w.table.Name, w.o.Workers, w.o.Index)
-	fmt.Fprintf(&t, "clients:%d\r\nmasters:%d\r\nmasters_up:%d\r\ncommands:%d\r\nbytes_in:%d\r\nbytes_out:%d\r\n", len(w.sessions), masters, up, calls, w.stats.BytesIn, w.stats.BytesOut)
-	for i, n := range w.nodes {
-		if w.table.Nodes[i].Master {
-			inflight := 0
-			for _, c := range n.conns {
-				inflight += c.InFlight()
-			}
-			fmt.Fprintf(&t, "node%d:name=%s,addr=%s,state=%s,in_flight=%d\r\n", i, n.name, n.addr, n.conns[0].State(), inflight)
-		}
-	}
-	return infoReply(b[0], t.Bytes())
+	return resp.AppendBulk(dst, text)
 }
 
-// infoReply is the text as a reply of the kind that the nodes gave.
-func infoReply(kind byte, text []byte) []byte {
-	if kind == '=' {
-		return resp.AppendVerbatim(nil, text)
+// withFields puts keyway's own fields in the place of the nodes'.
+func withFields(text, fields []byte) []byte {
+	own := map[string]string{}
+	for line := range strings.SplitSeq(string(fields), "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		own[name] = value
 	}
-	return resp.AppendBulk(nil, text)
+	var b []byte
+	for line := range strings.Lines(string(text)) {
+		if name, _, ok := strings.Cut(line, ":"); ok && own[name] != "" {
+			line = name + ":" + own[name] + "\r\n"
+		}
+		b = append(b, line...)
+	}
+	return b
 }
 
 // infoField returns a field of an INFO text.

@@ -87,7 +87,7 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	case scriptsExist:
 		dst = markKnown(dst, r.cmd.Merge(nil, m.parts, 0), m.part)
 	case infoText:
-		dst = w.appendInfo(r.cmd.Merge(dst, m.parts, 0), r.own)
+		dst = w.infoReply(dst, r)
 	default:
 		if bad := m.inPart(r.cmd); bad != nil {
 			dst = resp.AppendError(dst, errInPart(r.cmd, bad))

@@ -26,6 +26,7 @@ type Options struct {
 	ClientOutput int         // bytes a client may leave unread
 	Password     string      // clients must give it; empty: none
 	IdleTimeout  time.Duration
+	MaxClients   int          // of all workers, for INFO
 	Allow        map[int]bool // command IDs that pass though they are refused
 
 	PerKey command.PerKeyScripts // scripts that can be split by their keys

@@ -130,6 +130,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 		ClientOutput: int(c.Limits.ClientOutput),
 		Password:     c.Clients.Password,
 		IdleTimeout:  c.Clients.IdleTimeout,
+		MaxClients:   s.maxClients,
 		SlowerThan:   c.SlowLog.SlowerThan,
 		SlowEntries:  c.SlowLog.Entries,
 		Allow:        allow,

@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,69 @@ func TestClientPause(t *testing.T) {
 	admin.Expect("-ERR timeout is negative", "CLIENT", "PAUSE", "-1")
 	admin.Expect("-ERR timeout is not an integer or out of range", "CLIENT", "PAUSE", "x")
 	admin.Expect("-ERR CLIENT PAUSE mode must be WRITE or ALL", "CLIENT", "PAUSE", "1", "x")
+}
+
+// TestInfoTellsOfClients: INFO's clients are keyway's, of all threads, and not the
+// connections that keyway has to its nodes.
+func TestInfoTellsOfClients(t *testing.T) {
+	k, _ := threeThreads(t, "clients: {max: 100}\n")
+	admin := k.Dial()
+	var clients []*redistest.Client
+	for range 9 {
+		clients = append(clients, k.Dial())
+	}
+	clients[0].Send("BLPOP", "nothing", "0")
+	clients[0].Flush()
+	clients[1].Expect("[subscribe x 1]", "SUBSCRIBE", "x")
+	clients[2].Expect("OK", "WATCH", "x")
+	for _, c := range clients[3:5] {
+		c.MustDo("HELLO", "3")
+		c.Expect("OK", "CLIENT", "TRACKING", "ON")
+	}
+	for _, c := range clients[5:] {
+		c.Expect("PONG", "PING")
+	}
+	info := func(section, field string) int {
+		text := admin.MustDo("INFO", section).Text
+		_, value, _ := strings.Cut(text, "\r\n"+field+":")
+		value, _, _ = strings.Cut(value, "\r\n")
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			t.Fatalf("%s in %q", field, text)
+		}
+		return n
+	}
+	redistest.Eventually(t, 5*time.Second, "one is blocked", func() bool { return info("clients", "blocked_clients") == 1 })
+	for field, want := range map[string]int{"connected_clients": 10, "maxclients": 100, "tracking_clients": 2, "cluster_connections": 0} {
+		if got := info("clients", field); got != want {
+			t.Errorf("%s:%d, want %d", field, got, want)
+		}
+	}
+	before := info("stats", "total_commands_processed")
+	for range 10 {
+		clients[6].Expect("[(nil) (nil) (nil) (nil)]", "MGET", "a", "b", "c", "d")
+	}
+	if n := info("stats", "total_commands_processed") - before; n != 11 {
+		t.Errorf("%d commands of ten clients' and the INFO before", n)
+	}
+	if n := info("stats", "total_connections_received"); n != 10 {
+		t.Errorf("total_connections_received:%d", n)
+	}
+	if n := info("keyway", "clients"); n != 10 {
+		t.Errorf("clients:%d", n)
+	}
+	total := 0
+	for i := range 3 {
+		_, line, _ := strings.Cut(admin.MustDo("INFO", "keyway").Text, fmt.Sprintf("thread%d:clients=", i))
+		n, err := strconv.Atoi(strings.Split(line, ",")[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	if total != 10 {
+		t.Errorf("%d clients of all threads", total)
+	}
 }
 
 func TestMonitor(t *testing.T) {

@@ -455,6 +455,16 @@ var bugs = []bug{
 		"./test", "TestBusyNode",
 	},
 	{
+		"INFO adds up what every node says alike", "command/info.go",
+		"latest_fork_usec instantaneous_eventloop_* number_of_* engines_count", "latest_fork_usec",
+		"./command", "TestMergeInfoFields",
+	},
+	{
+		"INFO tells of one thread's clients", "proxy/info.go",
+		"		all.add(o.(figures))\n", "		_ = o\n",
+		"./test", "TestInfoTellsOfClients",
+	},
+	{
 		"an index of one node answers for all", "command/modules.go",
 		"		c.Handling, c.Refusal = Whole, indexOfOneNode\n", "		c.Handling = AnyMaster\n",
 		"./command", "TestModules",

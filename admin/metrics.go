@@ -15,7 +15,7 @@ import (
 // Collector turns the workers' counters into metrics each time it is asked.
 type Collector struct {
 	backend Backend
-	version string
+	o       Options
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -23,13 +23,14 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descInfo     = desc("info", "1, with keyway's version and layout as labels.", "version", "layout")
-	descUptime   = desc("uptime_seconds", "Seconds since keyway was started.")
-	descCommands = desc("commands_total", "Commands answered, by command.", "command")
-	descErrors   = desc("command_errors_total", "Error replies, by command.", "command")
-	descLatency  = desc("command_duration_seconds", "Time from a command's arrival to its whole reply, by command family.", "family")
-	descUnknown  = desc("unknown_commands_total", "Commands that neither keyway nor the nodes know.")
-	descFailures = desc("failed_commands_total", "Commands that keyway itself failed: not_executed surely had no effect, unknown may have had.", "class")
+	descInfo       = desc("info", "1, with keyway's version and layout as labels.", "version", "layout")
+	descUptime     = desc("uptime_seconds", "Seconds since keyway was started.")
+	descLogDropped = desc("log_lines_dropped_total", "Log lines that were dropped, since what reads the log was too slow.")
+	descCommands   = desc("commands_total", "Commands answered, by command.", "command")
+	descErrors     = desc("command_errors_total", "Error replies, by command.", "command")
+	descLatency    = desc("command_duration_seconds", "Time from a command's arrival to its whole reply, by command family.", "family")
+	descUnknown    = desc("unknown_commands_total", "Commands that neither keyway nor the nodes know.")
+	descFailures   = desc("failed_commands_total", "Commands that keyway itself failed: not_executed surely had no effect, unknown may have had.", "class")
 
 	descClients     = desc("clients", "Clients connected.")
 	descAccepted    = desc("clients_accepted_total", "Clients accepted.")
@@ -84,7 +85,10 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
 	all := sum(shots)
-	gauge(descInfo, 1, c.version, all.Layout)
+	gauge(descInfo, 1, c.o.Version, all.Layout)
+	if c.o.DroppedLines != nil {
+		count(descLogDropped, c.o.DroppedLines())
+	}
 	gauge(descUptime, time.Since(c.backend.Started()).Seconds())
 	for id, n := range all.Calls {
 		if n > 0 {
@@ -109,6 +113,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	count(descRejected, all.Rejected)
 	count(descClosed, all.ClosedSlow, "slow")
 	count(descClosed, all.ClosedIdle, "idle")
+	count(descClosed, all.ClosedTLS, "tls")
 	count(descClosed, all.ProtocolErrors, "protocol_error")
 	count(descAuthFails, all.AuthFailures)
 	count(descBytes, all.BytesIn, "in")
@@ -187,7 +192,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 		}
 		for _, p := range []struct{ a, b *uint64 }{
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
-			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ProtocolErrors, &s.ProtocolErrors},
+			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ClosedTLS, &s.ClosedTLS}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
 			{&all.NotExecuted, &s.NotExecuted}, {&all.Overtaken, &s.Overtaken}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
 		} {

@@ -27,6 +27,7 @@ func (w *Worker) authenticate(s *Session, user, password []byte) string {
 	}
 	if !w.passes(user, password) {
 		w.stats.AuthFailures++
+		w.logRefusal(s, "wrong password")
 		return errWrongPass
 	}
 	s.set(authed)

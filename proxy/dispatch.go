@@ -386,7 +386,7 @@ func (w *Worker) unknown(s *Session, a command.Args) bool {
 	name := a.Arg(0)
 	if command.EqualFold(name, "post") || command.EqualFold(name, "host:") {
 		// A browser was made to talk to us (server.c, securityWarningCommand).
-		w.ready.Notes = append(w.ready.Notes, "closed a client that speaks HTTP, not Redis: "+s.peer)
+		w.logRefusal(s, "speaks HTTP, not Redis")
 		w.kill(s)
 		return true
 	}

@@ -176,6 +176,7 @@ func (w *Worker) bound(s *Session) {
 	}
 	if s.out.size+s.parked > limit && !s.has(dead) {
 		w.stats.ClosedSlow++
+		w.logRefusal(s, "does not read its replies")
 		w.kill(s)
 	}
 }

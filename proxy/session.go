@@ -295,6 +295,13 @@ func (w *Worker) Feed(s *Session, b []byte) {
 	if s.has(closing | dead) {
 		return
 	}
+	if len(b) > 1 && b[0] == tlsHandshake && s.isTLS(b) {
+		w.stats.ClosedTLS++
+		w.logRefusal(s, "speaks TLS, and this port does not")
+		w.answerError(s, nil, "ERR keyway: this port does not speak TLS")
+		w.closeAfter(s)
+		return
+	}
 	if len(s.in) == 0 {
 		n := w.consume(s, b)
 		w.keep(s, b[n:])
@@ -400,6 +407,7 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 		took, st, err := p.Next(b[n:], lim)
 		if err != nil {
 			w.stats.ProtocolErrors++
+			w.logRefusal(s, errorLine(err))
 			w.answer(s, nil, resp.AppendError(w.scratch[:0], errorLine(err)))
 			w.closeAfter(s)
 			p.Reset()

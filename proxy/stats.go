@@ -46,6 +46,7 @@ type Stats struct {
 	Rejected       uint64 // connections over clients.max
 	ClosedSlow     uint64 // clients closed since they did not read
 	ClosedIdle     uint64
+	ClosedTLS      uint64 // clients closed since they spoke TLS
 	ProtocolErrors uint64
 	AuthFailures   uint64
 	BytesIn        uint64

@@ -139,10 +139,11 @@ type Ready struct {
 	// read only from those that are Reading.
 	Sessions []*Session
 
-	Refresh bool     // the topology should be fetched anew
-	Asks    []Ask    // have every sibling Do it, and give each answer to Answered
-	Notes   []string // for the log: something an operator should know of a peer
-	Garbage int      // bytes of large buffers that nothing needs any more
+	Refresh  bool      // the topology should be fetched anew
+	Asks     []Ask     // have every sibling Do it, and give each answer to Answered
+	Notes    []string  // for the log: something an operator should know of a peer
+	Refusals []Refusal // for the log: clients that were refused something, or closed
+	Garbage  int       // bytes of large buffers that nothing needs any more
 }
 
 // node is a server that keys live on.
@@ -406,12 +407,15 @@ func (w *Worker) sweep() {
 		switch {
 		case s.has(closing | dead):
 		case !s.has(authed) && w.now-s.opened > authTimeout:
+			w.logRefusal(s, "no password in time")
 			w.kill(s)
 		case s.partial != nil && w.now-s.partialAt > readTimeout+int64(len(s.in))*int64(time.Second)/minUpload:
+			w.logRefusal(s, "a command that did not arrive in time")
 			w.kill(s)
 		case s.has(subscribed):
 			if s.tooSlow(w.now) {
 				w.stats.ClosedSlow++
+				w.logRefusal(s, "does not read its messages")
 				w.kill(s)
 			}
 		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
@@ -448,7 +452,7 @@ func (w *Worker) Taken() {
 	r := &w.ready
 	r.Refresh, r.Garbage = false, 0
 	clear(r.Asks)
-	r.Asks, r.Notes = r.Asks[:0], r.Notes[:0]
+	r.Asks, r.Notes, r.Refusals = r.Asks[:0], r.Notes[:0], r.Refusals[:0]
 }
 
 // Clients is the number of open sessions.

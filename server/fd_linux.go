@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/proxy"
 )
 
 // fd is a non-blocking socket in the loop's epoll.
@@ -133,6 +134,7 @@ func (a *acceptor) Ready(bool, bool) {
 		}
 		if !a.t.admit() {
 			_, _ = unix.Write(n, a.t.worker.Reject())
+			a.t.srv.reports.refused(proxy.Refusal{Reason: "clients.max is reached", Client: addrOf(sa)})
 			unix.Close(n)
 			continue
 		}
@@ -148,6 +150,7 @@ func (a *acceptor) Ready(bool, bool) {
 		}
 		c.sock = f
 		c.session = a.t.worker.Open(c, peer, a.ln.Addr().String())
+		a.t.srv.reports.client("client accepted", c)
 	}
 }
 

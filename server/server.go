@@ -36,7 +36,7 @@ type Options struct {
 	// Streams serves every socket by goroutines instead of epoll, which is
 	// what systems without epoll always do.
 	Streams bool
-	// DrainTimeout bounds the end of Run; 0 means 10 s.
+	// DrainTimeout, if not 0, is used instead of the configuration's shutdown.timeout.
 	DrainTimeout time.Duration
 }
 
@@ -48,16 +48,16 @@ type Server struct {
 	threads    []*thread
 	listeners  []net.Listener
 	clients    atomic.Int64
+	stopping   atomic.Bool
 	maxClients int
 	started    time.Time
 	stop       context.Context // ends with Run
-	notes      noteLimit
+	reports    *reports
 	memory     giver
 
 	mu     sync.Mutex
 	last   *slots.Map
-	shards []slots.Shard   // what sentinels have told, as cfg.Nodes
-	down   map[string]bool // nodes that were reported down
+	shards []slots.Shard // what sentinels have told, as cfg.Nodes
 }
 
 // New builds a server and opens its listeners; it serves once Run is called.
@@ -67,7 +67,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.DrainTimeout == 0 {
-		o.DrainTimeout = 10 * time.Second
+		o.DrainTimeout = cfg.Shutdown.Timeout
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	table, err := Table(cfg, nil)
@@ -82,7 +82,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), down: map[string]bool{}, maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
+	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log), maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
 	s.checkDescriptors(len(table.Nodes))
 	for i := range cfg.Threads {
 		l, err := loop.New()
@@ -155,8 +155,8 @@ func (s *Server) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run serves until ctx ends, then stops accepting, lets what is under way end
-// (bounded by DrainTimeout) and returns nil.
+// Run serves until ctx ends. It is then Stopping: after the configured delay it stops
+// accepting, lets what is under way end (bounded by DrainTimeout) and returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	topology, stopTopology := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTopology()
@@ -176,7 +176,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	<-failed.Done()
-	s.log.Info("stopping", "drain_timeout", s.o.DrainTimeout.String())
+	s.stopping.Store(true)
+	s.log.Info("stopping; a second signal ends keyway at once", "delay", s.cfg.Shutdown.Delay.String(), "timeout", s.o.DrainTimeout.String())
+	if ctx.Err() != nil { // asked to, rather than failed
+		time.Sleep(s.cfg.Shutdown.Delay)
+	}
 	s.closeListeners()
 	for _, t := range s.threads {
 		t.loop.Post(func() { t.drain(t.now + int64(s.o.DrainTimeout)) })
@@ -198,17 +202,11 @@ func unlessEnded(err error) error {
 // publish swaps the layout in every thread for that of the new map.
 func (s *Server) publish(m *slots.Map) {
 	s.mu.Lock()
-	same := m.Same(s.last)
+	before := s.last
 	s.last = m
 	s.mu.Unlock()
-	if !same {
-		masters := 0
-		for _, n := range m.Nodes() {
-			if n.Master {
-				masters++
-			}
-		}
-		s.log.Info("topology", "nodes", len(m.Nodes()), "masters", masters, "slots_covered", m.Covered())
+	if !m.Same(before) {
+		s.reports.topology(before, m)
 	}
 	s.swap(router.NewSlots(m))
 }
@@ -296,6 +294,10 @@ func (s *Server) Snapshot(ctx context.Context) ([]proxy.Snapshot, error) {
 	}
 	return all, nil
 }
+
+// Stopping reports whether the server has been asked to end: whoever spreads clients
+// over several keyways should send none here.
+func (s *Server) Stopping() bool { return s.stopping.Load() }
 
 // Started is when the server was made.
 func (s *Server) Started() time.Time { return s.started }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
 )
 
 // stream carries bytes by a pair of goroutines that hand them to the loop by
@@ -39,6 +40,9 @@ type stream struct {
 
 const streamBuffer = 32 << 10
 
+// lastWrite is how long the last bytes to a peer may take once the stream is closed.
+const lastWrite = time.Second
+
 func newStream(l *loop.Loop, conn net.Conn, h loop.Handler) *stream {
 	s := &stream{loop: l, handler: h, conn: conn, reading: true, want: true, resume: make(chan struct{}, 1), out: make(chan []byte, 1)}
 	s.done.Add(2)
@@ -67,6 +71,7 @@ func (s *stream) readLoop() {
 
 func (s *stream) writeLoop() {
 	defer s.done.Done()
+	defer s.conn.Close()
 	for b := range s.out {
 		_, err := s.conn.Write(b)
 		s.loop.Post(func() {
@@ -139,7 +144,11 @@ func (s *stream) Close() {
 		return
 	}
 	s.closed = true
-	s.conn.Close()
+	if s.busy { // the writer closes it, when what it has is written
+		_ = s.conn.SetDeadline(time.Now().Add(lastWrite))
+	} else {
+		s.conn.Close()
+	}
 	close(s.resume)
 	close(s.out)
 }
@@ -163,6 +172,7 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 			if t.draining || !t.admit() {
 				_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
 				_, _ = conn.Write(t.worker.Reject())
+				s.reports.refused(proxy.Refusal{Reason: "clients.max is reached, or keyway stops", Client: conn.RemoteAddr().String()})
 				conn.Close()
 				return
 			}
@@ -173,6 +183,7 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 			c := &client{t: t}
 			c.session = t.worker.Open(c, peer, ln.Addr().String())
 			c.sock = newStream(t.loop, conn, c)
+			s.reports.client("client accepted", c)
 		})
 	}
 }

@@ -118,6 +118,7 @@ func (c *client) close() {
 		return
 	}
 	c.gone = true
+	c.t.srv.reports.client("client gone", c)
 	c.sock.Close()
 	c.t.worker.Gone(c.session)
 	c.t.dismiss()
@@ -204,16 +205,17 @@ func (t *thread) serve(c *pool.Conn) {
 	switch c.Duty() {
 	case pool.Hangup:
 		b.hangup()
-		t.srv.lost(c)
+		t.srv.reports.lost(c)
 	case pool.Dial:
 		b.hangup()
+		t.srv.reports.dialing(c)
 		t.dial(b)
 		return
 	}
 	b.flush()
 	if b.conn.State() == pool.Ready && !b.up {
 		b.up = true
-		t.srv.found(c.Addr)
+		t.srv.reports.found(c)
 	}
 }
 
@@ -375,7 +377,10 @@ func (t *thread) relay(r *proxy.Ready) {
 		}
 	}
 	for _, note := range r.Notes {
-		t.srv.note(note)
+		t.srv.reports.note(note)
+	}
+	for _, of := range r.Refusals {
+		t.srv.reports.refused(of)
 	}
 	if r.Garbage > 0 {
 		t.srv.memory.let(r.Garbage)

@@ -1,6 +1,9 @@
 package slots
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // The examples of the cluster specification, "Key distribution model" and "Hash
 // tags"; the numbers are CLUSTER KEYSLOT's.
@@ -59,5 +62,35 @@ func BenchmarkOf(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Of(key)
+	}
+}
+
+// TestChanges: what has changed between two maps is told by nodes and slots.
+func TestChanges(t *testing.T) {
+	before, err := NewMap([]Node{{Addr: "a", Master: true}, {Addr: "b", Master: true}, {Addr: "c", Of: "a"}, {Addr: "d", Of: "b"}}, [][]Range{{{0, 99}}, {{100, 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := NewMap([]Node{{Addr: "c", Master: true}, {Addr: "a", Of: "c"}, {Addr: "b", Master: true}, {Addr: "e", Of: "b"}}, [][]Range{{{0, 49}, {60, 99}, {200, 299}, {301, 301}}, nil, {{100, 199}, {300, 300}, {302, 16383}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, c := range after.Changes(before) {
+		got += fmt.Sprintf("%s %s %s>%s %s %d\n", c.What, c.Node, c.From, c.To, c.Text(), c.Count())
+	}
+	want := `node is a master now c >  0
+node is a replica now a >c  0
+node joined e >  0
+node left d >  0
+slots moved  a>c 0-49,60-99 90
+slots moved  a> 50-59 10
+slots moved  b>c 200-299,301 101
+`
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if same := after.Changes(after); len(same) != 0 {
+		t.Errorf("%v", same)
 	}
 }

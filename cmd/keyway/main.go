@@ -18,13 +18,25 @@ import (
 var version = ""
 
 func main() {
-	// Handle signals first: from here on, SIGTERM ends whatever was begun.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := root().ExecuteContext(ctx); err != nil {
+	if err := root().ExecuteContext(untilSignal()); err != nil {
 		fmt.Fprintln(os.Stderr, "keyway:", err)
 		os.Exit(1)
 	}
+}
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second
+// one ends the process at once.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(1)
+	}()
+	return ctx
 }
 
 func root() *cobra.Command {

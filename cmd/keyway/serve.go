@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,15 +28,16 @@ func serveCommand() *cobra.Command {
 		Short: "Serve clients as a configuration file says",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLog(cmd.ErrOrStderr(), format, level)
+			log, lines, err := newLog(cmd.ErrOrStderr(), format, level)
 			if err != nil {
 				return err
 			}
+			defer lines.Close(flushTime)
 			cfg, err := config.Load(file)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, log)
+			return serve(cmd.Context(), cfg, log, lines)
 		},
 	}
 	configFlag(cmd, &file)
@@ -48,25 +51,11 @@ func configFlag(cmd *cobra.Command, file *string) {
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
 }
 
-func newLog(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %s: write debug, info, warn or error", level)
-	}
-	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	}
-	return nil, fmt.Errorf("--log-format %s: write text or json", format)
-}
-
 // serve runs the configuration until ctx ends. The order of stopping: not
 // ready, no new clients, what is under way ends, loops, topology; the admin
 // address last, so that operators can watch.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *admin.LogQueue) error {
+	defer ignoreSignals(log)()
 	o := server.Options{Log: log, Version: versionText()}
 	o.Topology, o.Sentinels = topology.Configured(cfg, log)
 	srv, err := server.New(cfg, o)
@@ -81,7 +70,11 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		if err != nil {
 			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
 		}
-		g.Go(func() error { return serveAdmin(adminCtx, ln, admin.Handler(srv, versionText())) })
+		g.Go(func() error {
+			return serveAdmin(adminCtx, ln, admin.Handler(srv, admin.Options{
+				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped,
+			}))
+		})
 	}
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "addr", a.String(), "layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
@@ -93,6 +86,30 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	err = g.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// ignoreSignals keeps keyway alive when its terminal goes away, or what reads its
+// log. It returns a function that ends that.
+func ignoreSignals(log *slog.Logger) (end func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGPIPE)
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGHUP {
+					log.Info("SIGHUP is ignored: the configuration is read at start only; restart keyway to change it")
+				}
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(ended)
+	}
 }
 
 func serveAdmin(ctx context.Context, ln net.Listener, h http.Handler) error {

@@ -45,6 +45,7 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 	for {
 		began := time.Now()
 		found, err := f.look(ctx)
+		f.log.Debug("looked at "+f.what, "took", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -240,7 +240,7 @@ func TestReplicaBehind(t *testing.T) {
 	}
 	patient.Dial().Expect("old", "GET", "k") // as it was asked for
 	metrics := httptest.NewRecorder()
-	operators.Handler(patient.Server, "test").ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
+	operators.Handler(patient.Server, operators.Options{Version: "test"}).ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{`keyway_reads_total{from="replica"} 1`, `keyway_reads_total{from="master"} 0`, `keyway_replica_behind_seconds{addr="` + replica.Addr + `",node="` + replica.Addr + `"} `} {
 		if !strings.Contains(metrics.Body.String(), want) {
 			t.Errorf("metrics lack %s", want)

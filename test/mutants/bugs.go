@@ -9,6 +9,21 @@ var bugs = []bug{
 		"./pool", "TestTimeoutLeavesATombstone",
 	},
 	{
+		"a full log makes whoever logs wait", "admin/log.go",
+		"	default:\n		q.dropped.Add(1)\n	}", "	}",
+		"./admin", "TestLogQueue",
+	},
+	{
+		"keyway is ready while it stops", "admin/http.go",
+		"	if b.Stopping() {", "	if false {",
+		"./test", "TestStopping",
+	},
+	{
+		"a client that speaks TLS is read from", "proxy/session.go",
+		"b[0] == tlsHandshake && s.isTLS(b)", "b[0] == tlsHandshake && s.has(dead)",
+		"./test", "TestTLSOnPlainPort",
+	},
+	{
 		"R2: a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
 		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
 		"./pool", "TestUnsolicited",

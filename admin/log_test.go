@@ -1,0 +1,59 @@
+package admin
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slowLog is what reads a log: it takes a line whenever one is asked for.
+type slowLog struct {
+	take chan struct{}
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *slowLog) Write(p []byte) (int, error) {
+	<-s.take
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+// TestLogQueue: nobody waits for a log that is not read; what is dropped is counted
+// and told of when lines can be written again; Close does not wait for ever.
+func TestLogQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &slowLog{take: make(chan struct{})}
+		q := NewLogQueue(out)
+		var told []uint64
+		q.Resumed = func(n uint64) { told = append(told, n) }
+		for range logLines + 101 {
+			q.Write([]byte("x\n"))
+			synctest.Wait() // one line is with the writer
+		}
+		if n := q.Dropped(); n != 100 {
+			t.Errorf("%d lines were dropped", n)
+		}
+		for range 3 {
+			out.take <- struct{}{}
+		}
+		synctest.Wait()
+		if len(told) != 1 || told[0] != 100 {
+			t.Errorf("told %v", told)
+		}
+		began := time.Now()
+		q.Close(time.Second)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("Close took %s", took)
+		}
+		q.Write([]byte("late\n"))
+		close(out.take)
+		q.Close(time.Second)
+		if text := out.text.String(); text != strings.Repeat("x\n", logLines+1) || q.Dropped() != 101 {
+			t.Errorf("%d bytes, %d dropped", len(text), q.Dropped())
+		}
+	})
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/keyway-proxy/keyway/admin"
+)
+
+// flushTime is how long the end of the process waits for what reads the log.
+const flushTime = time.Second
+
+// newLog returns a logger of that format and level, which never makes anybody wait,
+// and the queue that its lines go through.
+func newLog(w io.Writer, format, level string) (*slog.Logger, *admin.LogQueue, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, nil, fmt.Errorf("--log-level %s: write debug, info, warn or error", level)
+	}
+	o := &slog.HandlerOptions{Level: l}
+	var handler func(io.Writer) slog.Handler
+	switch format {
+	case "text":
+		handler = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, o) }
+	case "json":
+		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, o) }
+	default:
+		return nil, nil, fmt.Errorf("--log-format %s: write text or json", format)
+	}
+	q := admin.NewLogQueue(w)
+	log := slog.New(handler(q))
+	q.Resumed = func(dropped uint64) {
+		log.Warn("log lines were dropped, since what reads the log was too slow", "lines", dropped)
+	}
+	return log, q, nil
+}

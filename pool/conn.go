@@ -74,9 +74,12 @@ type Failure struct {
 const (
 	// A reply that is longer is passed on in pieces as it comes.
 	holdBack = 16 << 10
-	// Requests are not accepted while more than this many bytes wait for
-	// their replies on one connection.
+	// Requests are not accepted while more than this many bytes of memory wait
+	// for their replies on one connection.
 	maxHeld = 64 << 20
+	// requestCost is what a request takes besides its bytes: its entry, and what
+	// the asker keeps. A million short commands would take a gigabyte.
+	requestCost = 256
 	// An end sooner than this after greeting counts as a failure to connect.
 	shortLife = time.Second
 
@@ -156,7 +159,7 @@ func (c *Conn) InFlight() int { return c.fifo.n }
 func (c *Conn) Held() int { return c.queue.held }
 
 // Full tells that no more should be sent for now.
-func (c *Conn) Full() bool { return c.queue.held > maxHeld }
+func (c *Conn) Full() bool { return c.queue.held+c.fifo.n*requestCost > maxHeld }
 
 // Refusing returns why a request would fail at once: the last attempts to
 // connect have failed. Empty: it would be sent.
@@ -419,6 +422,7 @@ func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 	// The entry goes before its reply is handed on: whatever Reply does to
 	// this connection, it finds it between replies.
 	e := c.fifo.pop()
+	c.set.big += c.fifo.trim()
 	if e.to != nil {
 		e.to.Reply(c, e.frame(), p)
 		if e.to == (fence{}) {
@@ -507,6 +511,7 @@ func (c *Conn) drop(f Failure) {
 		}
 		c.set.unref(e.chunk)
 	}
+	c.set.big += pending.trim()
 	for _, ch := range chunks {
 		c.set.unref(ch)
 	}

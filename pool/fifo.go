@@ -1,5 +1,10 @@
 package pool
 
+import "unsafe"
+
+// maxIdleRing is the longest ring, in entries, that is kept when nothing is pending.
+const maxIdleRing = 1 << 16
+
 // entry is a request that was given to a connection and is not answered yet.
 type entry struct {
 	to       Receiver // nil: a tombstone, or a reply of no interest
@@ -39,4 +44,13 @@ func (f *fifo) pop() entry {
 	f.head = (f.head + 1) & (len(f.ring) - 1)
 	f.n--
 	return e
+}
+
+// trim lets go of a very long ring that is empty, and returns how many bytes it took.
+func (f *fifo) trim() (bytes int) {
+	if f.n == 0 && len(f.ring) > maxIdleRing {
+		bytes = len(f.ring) * int(unsafe.Sizeof(entry{}))
+		*f = fifo{}
+	}
+	return bytes
 }

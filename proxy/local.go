@@ -55,7 +55,7 @@ var locals = byCommand(map[string]local{
 
 func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
 	w.answer(s, cmd, b)
-	w.scratch = b[:0]
+	w.scratch = w.kept(b)
 	return true
 }
 

@@ -15,6 +15,8 @@ type merger struct {
 	unknown bool            // a part may have been executed though it has no reply
 	channel []byte          // of PUBLISH
 	perKey  *command.PerKey // of byUnit
+
+	kept int // bytes it is counted with while it is unused
 }
 
 func (w *Worker) getMerger(parts int) *merger {
@@ -22,6 +24,7 @@ func (w *Worker) getMerger(parts int) *merger {
 	if n := len(w.mergers); n > 0 {
 		m = w.mergers[n-1]
 		w.mergers = w.mergers[:n-1]
+		w.mergerBytes -= m.kept
 	} else {
 		m = new(merger)
 	}
@@ -35,18 +38,22 @@ func (w *Worker) getMerger(parts int) *merger {
 
 func (w *Worker) putMerger(m *merger) {
 	for i, p := range m.parts {
-		if cap(p) > bigFrame {
+		if m.parts[i] = p[:0]; cap(p) > bigFrame {
+			w.ready.Garbage += cap(p)
 			m.parts[i] = nil
-		} else {
-			m.parts[i] = p[:0]
 		}
 		*m.calls[i] = call{}
 	}
 	m.part, m.unknown, m.perKey = m.part[:0], false, nil
-	if len(w.mergers) < 64 && len(m.calls) <= 1024 {
-		m.parts = m.parts[:cap(m.parts)][:len(m.calls)]
-		w.mergers = append(w.mergers, m)
+	m.channel = w.kept(m.channel)
+	m.kept = m.memory()
+	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {
+		w.ready.Garbage += m.kept
+		return
 	}
+	w.mergerBytes += m.kept
+	m.parts = m.parts[:len(m.calls)]
+	w.mergers = append(w.mergers, m)
 }
 
 // call is the i-th of the request's calls.
@@ -101,9 +108,7 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	}
 	failed = len(dst) > 0 && dst[0] == '-'
 	w.deliver(r, dst)
-	if cap(dst) <= 4*bigFrame {
-		w.scratch = dst[:0]
-	}
+	w.scratch = w.kept(dst)
 	return failed
 }
 
@@ -214,9 +219,7 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		}
 		w.send(s, c, p.node, w.frame)
 	}
-	if cap(w.frame) > 4*bigFrame {
-		w.frame = nil
-	}
+	w.frame = w.kept(w.frame)
 	return true
 }
 

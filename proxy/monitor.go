@@ -73,9 +73,7 @@ func (w *Worker) show(s *Session, a command.Args) {
 	if w.monitors.siblings > 0 {
 		w.monitors.lines = append(w.monitors.lines, line...)
 	}
-	if w.frame = line; cap(line) > 4*bigFrame {
-		w.frame = nil
-	}
+	w.frame = w.kept(line)
 }
 
 // tellMonitors passes on to the siblings what their clients watch for.

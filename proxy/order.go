@@ -55,7 +55,7 @@ type line struct {
 }
 
 func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
-	r := w.takeRequest()
+	r := w.requests.take()
 	r.sess, r.cmd, r.start, r.parts = s, cmd, w.now, 1
 	r.mute = s.unanswered()
 	r.call.req = r
@@ -71,16 +71,6 @@ func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
 	if s.line.n >= maxLine {
 		s.set(full)
 	}
-	return r
-}
-
-func (w *Worker) takeRequest() *request {
-	r := w.requests
-	if r == nil {
-		return new(request)
-	}
-	w.requests = r.next
-	r.next = nil
 	return r
 }
 
@@ -126,7 +116,7 @@ func (w *Worker) push(s *Session, message []byte) {
 		w.output(s, message)
 		return
 	}
-	r := w.takeRequest()
+	r := w.requests.take()
 	r.sess, r.seq, r.done = s, last.seq, true
 	if r.next = last.next; r.next == nil {
 		s.line.tail = r
@@ -137,9 +127,7 @@ func (w *Worker) push(s *Session, message []byte) {
 }
 
 func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {
-	w.scratch = resp.AppendError(w.scratch[:0], text)
-	w.answer(s, cmd, w.scratch)
-	return true
+	return w.reply(s, cmd, resp.AppendError(w.scratch[:0], text))
 }
 
 func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
@@ -303,8 +291,7 @@ func (w *Worker) free(r *request) {
 		w.putMerger(r.merge)
 	}
 	w.unpark(r)
-	*r = request{next: w.requests}
-	w.requests = r
+	w.requests.put(r)
 }
 
 // freeIfDone frees a request whose client has left once nothing refers to it.

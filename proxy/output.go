@@ -105,5 +105,7 @@ func (w *Worker) recycle(b []byte) {
 		poison(b)
 		w.spare = append(w.spare, b[:0])
 		w.spareBytes += c
+	} else {
+		w.ready.Garbage += c
 	}
 }

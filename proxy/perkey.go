@@ -98,9 +98,7 @@ func (w *Worker) sendUnits(s *Session, cmd *command.Command, a command.Args, uni
 		}
 		w.send(s, c, p.node, w.frame)
 	}
-	if cap(w.frame) > 4*bigFrame {
-		w.frame = nil
-	}
+	w.frame = w.kept(w.frame)
 }
 
 // askForScript answers an EVALSHA whose keys live apart and whose script this worker

@@ -53,8 +53,8 @@ func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	frame = resp.AppendBulk(frame, a.Arg(0))
 	frame = resp.AppendBulkString(frame, strconv.FormatUint(own, 10))
 	frame = append(frame, a.Tail(2)...)
-	w.frame = frame
 	w.send(s, c, n, frame)
+	w.frame = w.kept(frame)
 	return true
 }
 

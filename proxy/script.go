@@ -164,10 +164,7 @@ func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
 	frame = resp.AppendBulkString(frame, eval)
 	frame = resp.AppendBulk(frame, body)
 	frame = append(frame, a.Tail(2)...)
-	w.frame = frame
-	if cap(frame) > 4*bigFrame {
-		w.frame = nil
-	}
+	w.frame = w.kept(frame)
 	return frame
 }
 

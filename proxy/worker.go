@@ -91,15 +91,16 @@ type Worker struct {
 	lagging    []*Session // sessions behind with a large reply
 	stalled    []*Session // sessions that wait for a connection to have room
 
-	parser     *resp.Parser
-	parsers    []*resp.Parser
-	spare      [][]byte
-	spareBytes int
-	smalls     [][]byte
-	nest       *nest    // being filled
-	nests      []*nest  // free ones
-	requests   *request // free ones
-	mergers    []*merger
+	parser      *resp.Parser
+	parsers     []*resp.Parser
+	spare       [][]byte
+	spareBytes  int
+	smalls      [][]byte
+	nest        *nest   // being filled
+	nests       []*nest // free ones
+	requests    freeRequests
+	mergers     []*merger // free ones
+	mergerBytes int
 
 	split   splitter
 	units   []command.Unit
@@ -403,6 +404,7 @@ func (w *Worker) Tick() {
 
 // sweep closes clients that hold a place without using it.
 func (w *Worker) sweep() {
+	w.trim()
 	for _, s := range w.sessions {
 		switch {
 		case s.has(closing | dead):

@@ -125,16 +125,26 @@ func (p *Parser) reset() {
 	p.canonical, p.started = true, true
 }
 
-// Reset forgets a command that Next has begun, and memory that a very long
-// argument list has taken.
+// Reset forgets a command that Next has begun, and memory that a very large one
+// has taken.
 func (p *Parser) Reset() {
+	p.started = false
+	p.Trim()
+}
+
+// Trim lets go of memory that a very large command has taken, unless Next has begun
+// another.
+func (p *Parser) Trim() {
+	if p.started {
+		return
+	}
 	if cap(p.args) > 1024 {
 		p.args = nil
 	}
 	if cap(p.enc) > 64<<10 {
 		p.enc = nil
 	}
-	p.frame, p.started = nil, false
+	p.frame = nil
 }
 
 // Need is the least length that the buffer must have for Next to get further;

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -416,4 +417,79 @@ func TestX4NothingIsLeft(t *testing.T) {
 		return metric(t, adminAddr, "keyway_node_up") == 3 && metric(t, adminAddr, "keyway_clients") == 1 &&
 			p.Descriptors() <= files && metric(t, adminAddr, "go_goroutines") <= goroutines+1
 	})
+}
+
+// TestM9MemoryComesBack: ten seconds after the largest things that clients and nodes
+// can do, keyway is as small as before, whoever is still connected.
+func TestM9MemoryComesBack(t *testing.T) {
+	ofAProcess(t)
+	nodes := redistest.Three(t)
+	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"]+"backend: {connections: 4, request_timeout: 2s}\n")
+	c := redistest.Dial(t, p.Addr)
+	mget := []string{"MGET"}
+	for i := range 100 {
+		mget = append(mget, fmt.Sprintf("key:%d", i))
+		c.MustDo("SET", mget[i+1], strings.Repeat("x", 10<<10))
+	}
+	c.MustDo(mget...)
+	base := p.RSS()
+	back := func(after string) {
+		t.Helper()
+		peak, now := p.RSS(), int64(0)
+		began := time.Now()
+		for now = peak; now > base+32<<20 && time.Since(began) < 10*time.Second; now = p.RSS() {
+			time.Sleep(100 * time.Millisecond) // between looks
+		}
+		t.Logf("after %s: %d MiB, then %d MiB, %d MiB before", after, peak>>20, now>>20, base>>20)
+		if now > base+32<<20 {
+			t.Errorf("after %s the process stays %d MiB larger", after, (now-base)>>20)
+		}
+	}
+
+	c.Expect(strings.Repeat("x", 200<<20), "ECHO", strings.Repeat("x", 200<<20))
+	back("ECHO of 200 MiB")
+
+	var wg sync.WaitGroup
+	for range 64 {
+		c := redistest.Dial(t, p.Addr)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range 5 {
+				if r, err := c.TryDo(mget...); err != nil || len(r.Elems) != 100 || len(r.Elems[99].Text) != 10<<10 {
+					t.Error("a reply is wrong: ", err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	back("MGET of 1 MiB by 64 clients")
+
+	hung := ""
+	for _, key := range mget[1:] {
+		if slices.Contains(nodes[0].Keys(), key) {
+			hung = key
+		}
+	}
+	nodes[0].Freeze()
+	defer nodes[0].Thaw()
+	const each = 4000 // as many as one client may have unanswered
+	for _, conn := range connect(t, p.Addr, 250) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			go io.WriteString(conn, strings.Repeat("GET "+hung+"\r\n", each))
+			conn.SetReadDeadline(time.Now().Add(60 * time.Second))
+			r := bufio.NewReader(conn)
+			for range each {
+				if line, err := r.ReadString('\n'); err != nil || line[0] != '-' {
+					t.Errorf("%q (%v) of a node that hangs", line, err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	back("a million commands to a node that hangs")
 }

@@ -364,6 +364,21 @@ var bugs = []bug{
 		"./server", "TestWhenWritesLeave",
 	},
 	{
+		"a worker keeps the memory of a large reply of its own", "proxy/spare.go",
+		"	if cap(b) <= maxScratch {", "	if cap(b) >= 0 {",
+		"./proxy", "TestLargeCommandsLeaveNothing",
+	},
+	{
+		"requests that were needed once are kept for ever", "proxy/spare.go",
+		"	if f.unused > maxUnusedRequests {", "	if f.unused < 0 {",
+		"./proxy", "TestLargeCommandsLeaveNothing",
+	},
+	{
+		"mergers are kept whatever they take", "proxy/merger.go",
+		"	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {", "	if len(w.mergers) >= 64 {",
+		"./proxy", "TestLargeCommandsLeaveNothing",
+	},
+	{
 		"B6: replies that a client does not want shift the next ones", "proxy/order.go",
 		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
 		"./proxy", "TestClientReply",

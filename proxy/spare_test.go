@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// spareMemory is what a worker keeps for reuse, in bytes.
+func (w *Worker) spareMemory() int {
+	n := cap(w.scratch) + cap(w.frame) + w.spareBytes + w.mergerBytes + w.requests.n*240
+	for _, m := range w.mergers {
+		n += m.memory() - m.kept // nothing is to grow uncounted
+	}
+	return n
+}
+
+// What large commands took is let go of, and counted for the shell to give back.
+func TestLargeCommandsLeaveNothing(t *testing.T) {
+	large := strings.Repeat("x", 8<<20)
+	for name, f := range map[string]func(r *rig){
+		"a large local answer": func(r *rig) { r.feed(cmd("ECHO", large)); r.got() },
+		"a large SCAN": func(r *rig) {
+			r.feed(cmd("SCAN", "0", "MATCH", large))
+			r.sent(0)
+			r.node(0, "*2\r\n$1\r\n0\r\n*0\r\n")
+			r.got()
+		},
+		"a channel with a long name": func(r *rig) {
+			r.feed(cmd("PUBLISH", large, "x"))
+			for i := range r.w.nodes {
+				if r.sent(i) != "" {
+					r.node(i, ":0\r\n")
+				}
+			}
+			r.got()
+		},
+		"many merged replies": func(r *rig) {
+			const n = 64
+			r.feed(strings.Repeat(cmd("MGET", onA, onB), n))
+			r.sent(0)
+			r.sent(1)
+			r.node(1, strings.Repeat("*1\r\n"+value("v", 60<<10), n))
+			r.node(0, strings.Repeat("*1\r\n"+value("v", 60<<10), n))
+			r.got()
+		},
+		"many commands at once": func(r *rig) {
+			for len(r.w.sessions) < 20 {
+				r.w.Open(nil, "peer:2", "keyway:1")
+			}
+			for _, s := range r.w.sessions {
+				r.w.Feed(s, []byte(strings.Repeat(cmd("GET", onA), 4000)))
+			}
+			r.sent(0)
+			r.node(0, strings.Repeat("$-1\r\n", 80_000))
+			for _, r.s = range r.w.sessions {
+				r.got()
+			}
+		},
+	} {
+		r := newRig(t, Options{})
+		f(r)
+		if r.s.line.head != nil {
+			t.Fatalf("%s: a command is left unanswered", name)
+		}
+		garbage := 0
+		for range 3 {
+			garbage += r.w.EndTurn().Garbage
+			r.w.Taken()
+			r.pass(time.Second)
+		}
+		if kept := r.w.spareMemory(); kept > maxSpare+maxMergers+1<<20 {
+			t.Errorf("after %s the worker keeps %d KiB", name, kept>>10)
+		}
+		if garbage < 4<<20 {
+			t.Errorf("after %s, %d KiB are counted as garbage", name, garbage>>10)
+		}
+	}
+}
+
+// Commands that are in use at every moment are not let go of: a steady load takes
+// nothing from the heap.
+func TestSteadyLoadKeepsItsRequests(t *testing.T) {
+	r := newRig(t, Options{})
+	in := []byte(strings.Repeat(cmd("GET", onA), 1000))
+	replies := []byte(strings.Repeat("$-1\r\n", 1000))
+	turn := func() {
+		r.turn(in, func() { r.w.nodes[0].conns[0].Received(replies, r.now) })
+		r.pass(time.Second)
+	}
+	for range 5 {
+		turn()
+	}
+	if n := testing.AllocsPerRun(10, turn); n > 10 {
+		t.Errorf("%v allocations for 1,000 commands in a second", n)
+	}
+}

@@ -56,7 +56,7 @@ func TestBlockingCommandsKeepTheirLane(t *testing.T) {
 				conn := r.exclusive(0)
 				take(conn)
 				conn.Received([]byte(":7\r\n-MOVED 3300 10.0.0.2:1\r\n"), r.now)
-				r.w.SetTable(r.w.table.Moved(3300, 0))
+				r.w.moveSlot(3300, 0)
 			},
 		} {
 			r := newClusterRig(t)

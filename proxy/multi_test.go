@@ -225,7 +225,7 @@ func TestWatch(t *testing.T) {
 	t.Run("the slot has another owner", func(t *testing.T) {
 		r, conn := watchRig(t)
 		id, _ := r.w.table.ByAddr("10.0.0.2:1")
-		r.w.SetTable(r.w.table.Moved(3300, id))
+		r.w.moveSlot(3300, id)
 		r.feed(transact)
 		if got := r.got(); got != begun+"*-1\r\n" {
 			t.Errorf("%q", got)

@@ -107,7 +107,8 @@ func TestShardedChannelFollowsItsSlot(t *testing.T) {
 	if got := r.got(); got != message {
 		t.Errorf("%q", got)
 	}
-	r.w.SetTable(r.w.table.Moved(3300, 1))
+	r.w.moveSlot(3300, 1)
+	r.w.EndTurn()
 	if a, b := take(feeds[0]), take(feeds[1]); a != cmd("sunsubscribe", onA) || b != cmd("ssubscribe", onA) {
 		t.Errorf("said %q and %q", a, b)
 	}

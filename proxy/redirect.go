@@ -173,7 +173,7 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 		return
 	}
 	if !ask && w.table.SlotOwner(c.group) != id {
-		w.SetTable(w.table.Moved(c.group, id))
+		w.moveSlot(c.group, id)
 	}
 	w.resend(c, frame, w.nodes[id], ask)
 }

@@ -70,7 +70,9 @@ type Worker struct {
 	unauth  resp.Limits
 	set     *pool.Set
 	table   *router.Table
-	nodes   []*node // as table.Nodes
+	private *router.Table // the table, if it is no other thread's
+	moved   bool          // keys have other owners than at the end of the last turn
+	nodes   []*node       // as table.Nodes
 	masters []*node
 	byName  map[string]*node
 	print   uint64 // of the masters, for SCAN's cursors
@@ -248,7 +250,42 @@ func (w *Worker) SetTable(t *router.Table) {
 	if changed {
 		w.epoch++ // clients with anything in flight are held; see consume
 	}
-	w.table = t
+	w.table, w.private = t, nil
+	w.setNodes()
+	w.ownersChanged(changed || w.moved)
+}
+
+// moveSlot notes that a node owns a slot that another did. A failover moves
+// thousands in one turn, so what follows from that waits until its end.
+func (w *Worker) moveSlot(slot int32, id router.NodeID) {
+	if w.private == nil {
+		w.private = w.table.Private()
+		w.table = w.private
+	}
+	w.epoch++
+	w.moved = true
+	if w.table.Move(slot, id) {
+		w.setNodes()
+	}
+}
+
+// ownersChanged acts on another layout. changed: keys have other owners.
+func (w *Worker) ownersChanged(changed bool) {
+	w.moved = false
+	w.hub.layout()
+	if changed {
+		w.layoutChanged()
+	}
+	for _, s := range w.retries {
+		if len(s.retry) > 0 {
+			s.retryAt = min(s.retryAt, w.now) // the wait was for this
+		}
+	}
+}
+
+// setNodes makes the nodes those of the table.
+func (w *Worker) setNodes() {
+	t := w.table
 	stay, before := map[string]*node{}, w.nodes
 	were := w.masters
 	w.nodes, w.masters = make([]*node, len(t.Nodes)), nil
@@ -281,15 +318,6 @@ func (w *Worker) SetTable(t *router.Table) {
 		}
 	}
 	w.print = fingerprint(w.masters)
-	w.hub.layout()
-	if changed {
-		w.layoutChanged()
-	}
-	for _, s := range w.retries {
-		if len(s.retry) > 0 {
-			s.retryAt = min(s.retryAt, w.now) // the wait was for this
-		}
-	}
 }
 
 // setReplicas notes who follows whom in the table.
@@ -429,6 +457,9 @@ func (w *Worker) sweep() {
 
 // EndTurn returns what is due.
 func (w *Worker) EndTurn() *Ready {
+	if w.moved {
+		w.ownersChanged(true)
+	}
 	for len(w.resume) > 0 {
 		s := w.resume[len(w.resume)-1]
 		w.resume = w.resume[:len(w.resume)-1]

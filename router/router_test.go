@@ -125,9 +125,12 @@ func TestSlotsMoved(t *testing.T) {
 	if id, ok := table.ByAddr("a.example:1"); !ok || id != 0 {
 		t.Error("a node is not known by its alias")
 	}
-	moved := table.Moved(100, 1)
+	moved := table.Private()
+	if !moved.Move(100, 1) || moved.Move(101, 1) {
+		t.Error("the first slot makes a replica a master, and no other does")
+	}
 	if table.SlotOwner(100) != 0 || moved.SlotOwner(100) != 1 || moved.SlotOwner(99) != 0 {
-		t.Error("Moved has moved the wrong thing")
+		t.Error("the wrong thing has moved")
 	}
 	if table.Nodes[1].Master || !moved.Nodes[1].Master {
 		t.Error("a replica that owns a slot is a master, in the new table only")

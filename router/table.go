@@ -114,17 +114,23 @@ func (t *Table) WithReplicas(replicas [][]string) *Table {
 	return newTable(t.Name, t.Layout, nodes)
 }
 
-// Moved returns a table in which node owns slot; the table must be Slotted.
-func (t *Table) Moved(slot int32, node NodeID) *Table {
+// Private returns a copy of the table, whose slots its only holder may Move; the
+// table must be Slotted.
+func (t *Table) Private() *Table {
 	s := t.Layout.(*slotLayout)
 	c := *t
-	c.Nodes = t.Nodes
-	if !t.Nodes[node].Master { // a replica that was promoted
-		c.Nodes = append([]Node(nil), t.Nodes...)
-		c.Nodes[node].Master = true
-	}
-	c.Layout = &slotLayout{m: s.m.WithOwner(uint16(slot), int(node)), cluster: s.cluster, nodes: c.Nodes}
+	c.Nodes = slices.Clone(t.Nodes)
+	c.Layout = &slotLayout{m: s.m.Clone(), cluster: s.cluster, nodes: c.Nodes}
 	return &c
+}
+
+// Move makes node the owner of slot in a Private table. It reports whether node is
+// a new master: a replica that was promoted.
+func (t *Table) Move(slot int32, node NodeID) (promoted bool) {
+	t.Layout.(*slotLayout).m.Move(uint16(slot), int(node))
+	promoted = !t.Nodes[node].Master
+	t.Nodes[node].Master = true
+	return promoted
 }
 
 // ExplainKey is Explain with the node filled in.

@@ -17,8 +17,8 @@ type Node struct {
 // Range is a run of slots, both ends included.
 type Range struct{ First, Last uint16 }
 
-// Map says which node owns each slot. It is immutable: it may be read from any
-// goroutine.
+// Map says which node owns each slot. It may be read from any goroutine, since only
+// the sole holder of a Clone changes one.
 type Map struct {
 	nodes []Node
 	owner [Count]int16
@@ -76,9 +76,11 @@ func (m *Map) Same(o *Map) bool {
 	return true
 }
 
-// WithOwner returns a copy of the map in which node owns slot.
-func (m *Map) WithOwner(slot uint16, node int) *Map {
+// Clone returns a copy of the map.
+func (m *Map) Clone() *Map {
 	c := *m
-	c.owner[slot] = int16(node)
 	return &c
 }
+
+// Move makes node the owner of slot. Nobody else may hold the map.
+func (m *Map) Move(slot uint16, node int) { m.owner[slot] = int16(node) }

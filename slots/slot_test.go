@@ -46,8 +46,10 @@ func TestMap(t *testing.T) {
 	if m.Covered() != 201 {
 		t.Errorf("covered: %d", m.Covered())
 	}
-	if n := m.WithOwner(300, 1); n.Owner(300) != 1 || m.Owner(300) != Unowned || n.Same(m) || !m.Same(m) {
-		t.Error("WithOwner has changed the map it was asked of")
+	n := m.Clone()
+	n.Move(300, 1)
+	if n.Owner(300) != 1 || m.Owner(300) != Unowned || n.Same(m) || !m.Same(m) {
+		t.Error("a slot that moved in a clone has moved in the map")
 	}
 	if _, err := NewMap(nodes, [][]Range{{{0, 10}}, {{10, 20}}}); err == nil {
 		t.Error("a slot with two owners was accepted")

@@ -26,8 +26,28 @@ type Backend interface {
 // Options are what the handler shows, and how.
 type Options struct {
 	Version      string
-	ReadyAll     bool          // /readyz needs every master, not only one
-	DroppedLines func() uint64 // of the log; nil if that is not known
+	ReadyAll     bool              // /readyz needs every master, not only one
+	DroppedLines func() uint64     // of the log; nil if that is not known
+	Surveyed     func() []Surveyed // nil if nobody has looked
+}
+
+// Surveyed is what a look at a node has found.
+type Surveyed struct {
+	Name, Addr string
+	Unfit      string // why it cannot serve its keys; empty if it can
+	Sampled    int    // keys that were drawn at random
+	Elsewhere  int    // of them, those that belong to another node
+}
+
+// unfit returns why nodes cannot serve their keys, by name.
+func (o Options) unfit() map[string]string {
+	unfit := map[string]string{}
+	if o.Surveyed != nil {
+		for _, n := range o.Surveyed() {
+			unfit[n.Name] = n.Unfit
+		}
+	}
+	return unfit
 }
 
 const snapshotTimeout = 2 * time.Second
@@ -41,7 +61,7 @@ func Handler(b Backend, o Options) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, healthy(r.Context(), b)) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		notes, err := ready(r.Context(), b, o.ReadyAll)
+		notes, err := ready(r.Context(), b, o)
 		answer(w, err)
 		for _, note := range notes {
 			fmt.Fprintln(w, note)
@@ -70,7 +90,7 @@ func healthy(ctx context.Context, b Backend) error {
 
 // ready returns why keyway should get no clients, nil if it should: it can reach a
 // master, or all of them if that is asked for. notes say what clients will miss.
-func ready(ctx context.Context, b Backend, all bool) (notes []string, err error) {
+func ready(ctx context.Context, b Backend, o Options) (notes []string, err error) {
 	if b.Stopping() {
 		return nil, errors.New("keyway is stopping")
 	}
@@ -80,16 +100,20 @@ func ready(ctx context.Context, b Backend, all bool) (notes []string, err error)
 	if err != nil {
 		return nil, err
 	}
-	masters, up := 0, 0
+	masters, up, unfit := 0, 0, o.unfit()
 	for _, n := range sum(shots).Nodes {
 		if !n.Master {
 			continue
 		}
-		if masters++; n.Up {
+		masters++
+		switch why := unfit[n.Name]; {
+		case !n.Up:
+			notes = append(notes, fmt.Sprintf("node %s cannot be reached: %s", strings.TrimSpace(n.Name+" "+n.Addr), n.Reason))
+		case why != "":
+			notes = append(notes, fmt.Sprintf("node %s %s %s", n.Name, n.Addr, why))
+		default:
 			up++
-			continue
 		}
-		notes = append(notes, fmt.Sprintf("node %s cannot be reached: %s", strings.TrimSpace(n.Name+" "+n.Addr), n.Reason))
 	}
 	covered := !slices.ContainsFunc(shots, func(s proxy.Snapshot) bool { return !s.Covered })
 	if !covered && masters > 0 {
@@ -99,9 +123,9 @@ func ready(ctx context.Context, b Backend, all bool) (notes []string, err error)
 	case masters == 0:
 		return nil, errors.New("no node is known yet")
 	case up == 0:
-		return notes, errors.New("no node can be reached")
-	case all && (up < masters || !covered):
-		return notes, fmt.Errorf("%d of %d nodes can be reached", up, masters)
+		return notes, errors.New("no node can serve")
+	case o.ReadyAll && (up < masters || !covered):
+		return notes, fmt.Errorf("%d of %d nodes can serve", up, masters)
 	}
 	return notes, nil
 }

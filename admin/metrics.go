@@ -26,6 +26,8 @@ var (
 	descInfo       = desc("info", "1, with keyway's version and layout as labels.", "version", "layout")
 	descUptime     = desc("uptime_seconds", "Seconds since keyway was started.")
 	descLogDropped = desc("log_lines_dropped_total", "Log lines that were dropped, since what reads the log was too slow.")
+	descSampled    = desc("node_keys_sampled", "Keys that were drawn from the node at random, when keyway was started.", "node", "addr")
+	descElsewhere  = desc("node_keys_elsewhere", "Of the keys drawn, those that the layout places on another node: clients do not find them.", "node", "addr")
 	descCommands   = desc("commands_total", "Commands answered, by command.", "command")
 	descErrors     = desc("command_errors_total", "Error replies, by command.", "command")
 	descLatency    = desc("command_duration_seconds", "Time from a command's arrival to its whole reply, by command family.", "family")
@@ -88,6 +90,12 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descInfo, 1, c.o.Version, all.Layout)
 	if c.o.DroppedLines != nil {
 		count(descLogDropped, c.o.DroppedLines())
+	}
+	if c.o.Surveyed != nil {
+		for _, n := range c.o.Surveyed() {
+			gauge(descSampled, float64(n.Sampled), n.Name, n.Addr)
+			gauge(descElsewhere, float64(n.Elsewhere), n.Name, n.Addr)
+		}
 	}
 	gauge(descUptime, time.Since(c.backend.Started()).Seconds())
 	for id, n := range all.Calls {

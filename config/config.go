@@ -191,7 +191,7 @@ func Default() Config {
 		Threads: 1,
 		Layout:  LayoutSlots,
 		HashTag: "{}",
-		Ring:    Hashed{Hash: "fnv1a_64"},
+		Ring:    Hashed{Hash: "murmur"},
 		Modulo:  Hashed{Hash: "crc32"},
 		Reads:   ReadsMaster,
 		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},

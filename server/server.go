@@ -49,6 +49,7 @@ type Server struct {
 	listeners  []net.Listener
 	clients    atomic.Int64
 	stopping   atomic.Bool
+	table      atomic.Pointer[router.Table]
 	maxClients int
 	started    time.Time
 	stop       context.Context // ends with Run
@@ -83,6 +84,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log), maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
+	s.table.Store(table)
 	s.checkDescriptors(len(table.Nodes))
 	for i := range cfg.Threads {
 		l, err := loop.New()
@@ -231,6 +233,7 @@ func (s *Server) moved(node int, to slots.Shard) {
 }
 
 func (s *Server) swap(table *router.Table) {
+	s.table.Store(table)
 	for _, t := range s.threads {
 		t.loop.Post(func() { t.worker.SetTable(table) })
 	}
@@ -294,6 +297,9 @@ func (s *Server) Snapshot(ctx context.Context) ([]proxy.Snapshot, error) {
 	}
 	return all, nil
 }
+
+// Table is what is routed by now.
+func (s *Server) Table() *router.Table { return s.table.Load() }
 
 // Stopping reports whether the server has been asked to end: whoever spreads clients
 // over several keyways should send none here.

@@ -147,7 +147,7 @@ func TestCheckAndRoute(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 0)
 	file := redistest.WriteFile(t, "keyway.yml", c.SeedsYAML())
 	out, err := exec.Command(binary, "check", "-c", file).CombinedOutput()
-	if err != nil || strings.Count(string(out), "33.3") != 3 {
+	if err != nil || lines(string(out), "  33.3") != 3 {
 		t.Errorf("check of a cluster: %v\n%s", err, out)
 	}
 	w := redistest.NewWatched(t, "east")

@@ -229,11 +229,11 @@ func TestReady(t *testing.T) {
 	nodes[1].Kill()
 	dead := "node b " + nodes[1].Addr + " cannot be reached: "
 	expect("any", 200, "ok\n"+dead)
-	expect("all", 503, "2 of 3 nodes can be reached\n"+dead)
+	expect("all", 503, "2 of 3 nodes can serve\n"+dead)
 	nodes[0].Kill()
 	nodes[2].Kill()
-	expect("any", 503, "no node can be reached\n")
-	expect("all", 503, "no node can be reached\n")
+	expect("any", 503, "no node can serve\n")
+	expect("all", 503, "no node can serve\n")
 }
 
 // TestTLSOnPlainPort: a client that speaks TLS is told at once, logged and counted.

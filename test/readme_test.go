@@ -5,13 +5,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
 var update = flag.Bool("update", false, "rewrite what is generated in README.md")
@@ -72,6 +77,91 @@ func commandTable() string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// TestREADMERuns: what "Run it" says works as printed, on other ports.
+func TestREADMERuns(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Run it\n")
+	section, _, _ = strings.Cut(section, "\nWith Docker,")
+	dir := t.TempDir()
+	var pairs []string
+	var nodes []string
+	for _, port := range []string{"7101", "7102", "7103", "6380", "9380"} {
+		free := strconv.Itoa(redistest.FreePort(t))
+		pairs = append(pairs, port, free)
+		if port[0] == '7' {
+			nodes = append(nodes, "127.0.0.1:"+free)
+		}
+	}
+	here := strings.NewReplacer(append(pairs, "go build -o keyway ./cmd/keyway", "ln -s "+redistest.Build(t)+" keyway")...)
+	if err := os.Mkdir(filepath.Join(dir, "examples"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("../examples/ring.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "examples", "ring.yml"), []byte(here.Replace(string(example))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // if the README's own command has not been reached
+		for _, addr := range nodes {
+			if c, err := redistest.TryDial(addr); err == nil {
+				c.TryDo("SHUTDOWN", "NOSAVE")
+				c.Close()
+			}
+		}
+	})
+	var serve *exec.Cmd
+	ran := 0
+	for line := range strings.Lines(section) {
+		command, ok := strings.CutPrefix(here.Replace(strings.TrimRight(line, "\n")), "    ")
+		if !ok {
+			continue
+		}
+		ran++
+		cmd := exec.Command("sh", "-c", "exec 2>&1; "+command)
+		cmd.Dir = dir
+		if strings.Contains(command, "keyway serve") {
+			cmd = exec.Command(filepath.Join(dir, "keyway"), strings.Fields(command)[1:]...)
+			cmd.Dir = dir
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			serve = cmd
+			defer cmd.Process.Kill()
+			redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
+				c, err := redistest.TryDial(here.Replace("127.0.0.1:6380"))
+				if err != nil {
+					return false
+				}
+				defer c.Close()
+				r, err := c.TryDo("DBSIZE")
+				return err == nil && r.Kind == ':'
+			})
+			continue
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(command, "MSET") && !strings.Contains(string(out), "OK") {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+		if strings.Contains(command, "redis-server") {
+			for _, addr := range nodes {
+				redistest.Attach(t, addr).Answers()
+			}
+		}
+	}
+	if ran != 7 || serve == nil {
+		t.Errorf("%d commands ran", ran)
+	}
+	serve.Process.Signal(syscall.SIGTERM)
+	if err := serve.Wait(); err != nil {
+		t.Errorf("keyway ended with %v", err)
+	}
 }
 
 // TestGuarantees: every test that docs/guarantees.md names exists.

@@ -64,7 +64,12 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	}
 	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAdmin()
+	look := newSurvey(cfg, log, srv.Table)
 	var g errgroup.Group
+	g.Go(func() error {
+		look.run(ctx)
+		return nil
+	})
 	if cfg.Admin != "" {
 		ln, err := net.Listen("tcp", cfg.Admin)
 		if err != nil {
@@ -72,12 +77,15 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		}
 		g.Go(func() error {
 			return serveAdmin(adminCtx, ln, admin.Handler(srv, admin.Options{
-				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped,
+				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped, Surveyed: look.nodes,
 			}))
 		})
 	}
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "addr", a.String(), "layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
+	}
+	if note := defaultHash(cfg); note != "" {
+		log.Info(note)
 	}
 	g.Go(func() error {
 		defer stopAdmin()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,35 +20,36 @@ import (
 	"github.com/keyway-proxy/keyway/slots/topology"
 )
 
-// tableOf builds the table that serve would route by with that file; it asks the
-// cluster, or the sentinels, that the file names.
-func tableOf(ctx context.Context, file string) (*router.Table, error) {
-	cfg, err := config.Load(file)
-	if err != nil {
-		return nil, err
-	}
+// tableOf builds the table that serve would route by; it asks the cluster, or the
+// sentinels, that the configuration names, if it may. Without a cluster's answer the
+// table is empty.
+func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table, error) {
 	if _, err := command.Allow(cfg.Commands.Allow); err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
 	if _, err := server.PerKeyScripts(cfg); err != nil {
 		return nil, err
 	}
+	shards := make([]slots.Shard, len(cfg.Nodes))
+	if ask == askNobody {
+		return server.Table(cfg, shards)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if cfg.Clustered() {
 		m, err := topology.OfCluster(cfg, nil).Fetch(ctx)
 		if err != nil {
-			return nil, cfg.Errorf("slots.seeds", "start the cluster, or name nodes of it that can be reached", "%v", err)
+			return nil, cfg.Errorf("slots.seeds", "start the cluster, name nodes of it that can be reached, or use check --offline", "%v", err)
 		}
 		return router.NewSlots(m), nil
 	}
-	shards := make([]slots.Shard, len(cfg.Nodes))
 	for i, n := range cfg.Nodes {
 		if n.Sentinel == nil {
 			continue
 		}
 		s := topology.OfSentinel(n.Sentinel, nil)
 		defer s.Close()
+		var err error
 		if shards[i], err = s.Fetch(ctx); err != nil {
 			return nil, cfg.Errorf(fmt.Sprintf("nodes[%d].sentinel", i), "start the sentinels, or name those that watch over this master", "%v", err)
 		}
@@ -55,50 +57,150 @@ func tableOf(ctx context.Context, file string) (*router.Table, error) {
 	return server.Table(cfg, shards)
 }
 
+// asking says whom check and route may ask.
+type asking int
+
+const (
+	askWhereNeeded asking = iota // a cluster, or sentinels, for what only they can tell
+	askNobody
+)
+
 func checkCommand() *cobra.Command {
 	var file string
+	var offline, connect bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration file and print each node's share of the keys",
-		Args:  cobra.NoArgs,
+		Long: "check validates a configuration file and prints each node's share of the keys. It asks a cluster,\n" +
+			"or sentinels, where the file leaves the nodes to them; --offline asks nobody, --connect all nodes.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := tableOf(cmd.Context(), file)
+			cfg, err := config.Load(file)
 			if err != nil {
 				return err
 			}
-			return printShares(cmd.OutOrStdout(), file, t)
+			ask := askWhereNeeded
+			if offline {
+				ask = askNobody
+			}
+			t, err := tableOf(cmd.Context(), cfg, ask)
+			if err != nil {
+				return err
+			}
+			if err := printShares(cmd.OutOrStdout(), file, cfg, t); err != nil || !connect {
+				return err
+			}
+			return printNodes(cmd.Context(), cmd.OutOrStdout(), cfg, t)
 		},
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody: no node, cluster or sentinel")
+	cmd.Flags().BoolVar(&connect, "connect", false, "connect to every node: role, cluster mode, version, and whether its keys lie where the layout says")
+	cmd.MarkFlagsMutuallyExclusive("offline", "connect")
 	return cmd
 }
 
-func printShares(w io.Writer, file string, t *router.Table) error {
+// measuredKeys is how many keys of each kind are placed to measure shares.
+const measuredKeys = 100_000
+
+func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) error {
 	fmt.Fprintf(w, "%s is valid: layout %s\n\n", file, t.Name)
+	if len(t.Nodes) == 0 {
+		fmt.Fprintln(w, "The cluster was not asked for its nodes.")
+		return nil
+	}
+	if note := defaultHash(cfg); note != "" {
+		fmt.Fprintf(w, "note: %s\n\n", note)
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	shares, rules := t.Shares(), t.Rules()
+	rules := t.Rules()
+	sequential, random := t.Measured(measuredKeys)
 	if rules != nil {
 		fmt.Fprintln(tw, "NODE\tADDRESS\tRULES")
 	} else {
-		fmt.Fprintln(tw, "NODE\tADDRESS\tSHARE")
+		fmt.Fprintln(tw, "NODE\tADDRESS\tSHARE\tOF user:1, user:2...\tOF RANDOM KEYS")
 	}
 	for i, n := range t.Nodes {
+		addr := n.Addr
+		if addr == "" {
+			addr = "(as sentinels say)"
+		}
 		switch {
 		case !n.Master:
-			fmt.Fprintf(tw, "%s\t%s\treplica\n", n.Name, n.Addr)
+			fmt.Fprintf(tw, "%s\t%s\treplica\n", n.Name, addr)
 		case rules != nil:
 			list := rules[router.NodeID(i)]
 			text := strings.Join(list, ", ")
 			if len(list) == 0 {
 				text = "none: no key comes here"
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Name, n.Addr, text)
+			fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Name, addr, text)
 		default:
-			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\n", n.Name, n.Addr, 100*shares[i])
+			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n", n.Name, addr, 100*t.Shares()[i], 100*sequential[i], 100*random[i])
 		}
 	}
 	return tw.Flush()
 }
+
+// defaultHash says that the ring's hash is the default one, if it is: that was another
+// one before, and another hash moves keys.
+func defaultHash(cfg *config.Config) string {
+	if cfg.Layout != config.LayoutRing || cfg.IsSet("ring.hash") {
+		return ""
+	}
+	return "ring.hash is not set: keys are placed by " + cfg.Ring.Hash + ", the default; it was fnv1a_64 before. " +
+		"Keys that were placed by another hash are not found: write ring: {hash: NAME}"
+}
+
+// printNodes prints what the nodes say of themselves. It returns an error if one of
+// them cannot serve its keys.
+func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table) error {
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	all := make([]router.NodeID, len(t.Nodes))
+	for i := range all {
+		all[i] = router.NodeID(i)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "\nNODE\tADDRESS\tROLE\tMODE\tVERSION\tMAXMEMORY-POLICY\tKEYS SAMPLED\tELSEWHERE")
+	var remarks []string
+	unfit, policies, versions := 0, map[string]bool{}, map[string]bool{}
+	for _, r := range topology.Inspect(ctx, cfg, t, all, sampleSize) {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Name, r.Addr, dash(r.Role), dash(r.Mode), dash(r.Version), dash(r.Policy), r.Sampled, r.Elsewhere)
+		if problem, remedy := r.Unfit(t); problem != "" {
+			unfit++
+			remarks = append(remarks, fmt.Sprintf("problem: node %s %s; %s", r.Name, problem, remedy))
+		}
+		if r.Elsewhere > 0 {
+			remarks = append(remarks, fmt.Sprintf("warning: of %d keys of node %s, %d belong to other nodes by this layout, such as %q to %s; clients do not find them",
+				r.Sampled, r.Name, r.Elsewhere, r.Example, dash(r.Belongs)))
+		}
+		if r.Err == nil {
+			policies[r.Policy], versions[r.Version] = true, true
+		}
+	}
+	if len(policies) > 1 {
+		remarks = append(remarks, "note: the nodes differ in maxmemory-policy: some evict keys when memory is full, others refuse writes")
+	}
+	if len(versions) > 1 {
+		remarks = append(remarks, "note: the nodes differ in version: a command may be known to some only")
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	if len(remarks) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, remark := range remarks {
+		fmt.Fprintln(w, remark)
+	}
+	if unfit > 0 {
+		return fmt.Errorf("%d of %d nodes cannot serve", unfit, len(all))
+	}
+	return nil
+}
+
+func dash(s string) string { return cmp.Or(s, "-") }
 
 func routeCommand() *cobra.Command {
 	var file string
@@ -108,7 +210,11 @@ func routeCommand() *cobra.Command {
 		Short: "Say where keys live, and why",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {
-			t, err := tableOf(cmd.Context(), file)
+			cfg, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			t, err := tableOf(cmd.Context(), cfg, askWhereNeeded)
 			if err != nil {
 				return err
 			}

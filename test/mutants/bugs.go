@@ -24,6 +24,16 @@ var bugs = []bug{
 		"./test", "TestTLSOnPlainPort",
 	},
 	{
+		"keys that lie elsewhere are not seen", "slots/topology/inspect.go",
+		"owner != id {", "owner == router.None {",
+		"./test", "TestKeysElsewhere",
+	},
+	{
+		"a node in cluster mode counts as fit", "slots/topology/inspect.go",
+		"case r.Mode == \"cluster\" && !t.Clustered():", "case r.Mode == \"cluster\" && t.Clustered():",
+		"./test", "TestClusterBehindRingIsTold",
+	},
+	{
 		"R2: a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
 		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
 		"./pool", "TestUnsolicited",

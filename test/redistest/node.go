@@ -72,6 +72,12 @@ func (n *Node) Run() {
 	ended := make(chan error, 1)
 	n.ended = ended
 	go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(n.cmd)
+	n.Answers()
+}
+
+// Answers waits until the node answers.
+func (n *Node) Answers() {
+	n.t.Helper()
 	Eventually(n.t, 10*time.Second, "redis-server answers PING on "+n.Addr, func() bool {
 		c, err := TryDial(n.Addr)
 		if err != nil {

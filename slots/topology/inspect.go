@@ -1,0 +1,122 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// Report is what a node says of itself.
+type Report struct {
+	Name, Addr string
+	Master     bool  // by the table
+	Err        error // not nil: it could not be asked, and what follows is empty
+
+	Version, Role, Mode, Policy string
+
+	Sampled   int    // keys that were drawn at random
+	Elsewhere int    // of them, those that the table places on another node
+	Example   string // one of those
+	Belongs   string // the node that it belongs to
+}
+
+// Inspect asks nodes of the table about themselves, all at once, and draws so many
+// keys from each master to see whether they lie where the table says. Of a cluster no
+// keys are drawn: it keeps order by itself.
+func Inspect(ctx context.Context, c *config.Config, t *router.Table, nodes []router.NodeID, sample int) []Report {
+	if t.Clustered() {
+		sample = 0
+	}
+	reports := make([]Report, len(nodes))
+	var asked sync.WaitGroup
+	for i, id := range nodes {
+		asked.Go(func() { reports[i] = inspect(ctx, c, t, id, sample) })
+	}
+	asked.Wait()
+	return reports
+}
+
+func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router.NodeID, sample int) Report {
+	n := t.Nodes[id]
+	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master}
+	if n.Addr == "" {
+		r.Err = errors.New("no sentinel has told its address yet")
+		return r
+	}
+	redis.SetLogger(quiet{})
+	c := redis.NewClient(control(n.Addr, cfg.Backend.Username, cfg.Backend.Password))
+	defer c.Close()
+	if r.Err = c.Ping(ctx).Err(); r.Err != nil {
+		return r
+	}
+	info, err := c.Info(ctx).Result()
+	if err != nil {
+		r.Err = fmt.Errorf("asking for INFO: %w", err)
+		return r
+	}
+	for line := range strings.SplitSeq(info, "\r\n") {
+		field, value, _ := strings.Cut(line, ":")
+		switch field {
+		case "redis_version":
+			r.Version = value
+		case "redis_mode":
+			r.Mode = value
+		case "role":
+			r.Role = value
+		case "maxmemory_policy":
+			r.Policy = value
+		}
+	}
+	if n.Master && r.Mode != "cluster" {
+		r.draw(ctx, c, t, id, sample)
+	}
+	return r
+}
+
+// draw draws keys and notes those that belong elsewhere. A node that refuses
+// RANDOMKEY has none to show.
+func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id router.NodeID, sample int) {
+	draws, _ := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for range sample {
+			p.RandomKey(ctx)
+		}
+		return nil
+	})
+	for _, d := range draws {
+		key, err := d.(*redis.StringCmd).Result()
+		if err != nil {
+			continue // it has no keys, or does not tell
+		}
+		r.Sampled++
+		if _, owner := t.Place([]byte(key)); owner != id {
+			r.Elsewhere++
+			if r.Example = key; owner != router.None {
+				r.Belongs = t.Nodes[owner].Name
+			}
+		}
+	}
+}
+
+// Unfit says why the node cannot serve its keys in that layout, and what to do about
+// it; empty if it can.
+func (r Report) Unfit(t *router.Table) (problem, remedy string) {
+	switch {
+	case r.Err != nil:
+		return "cannot be reached: " + r.Err.Error(), "start it, or correct its address or backend.password"
+	case r.Mode == "cluster" && !t.Clustered():
+		return "runs in cluster mode, but layout " + t.Name + " needs standalone nodes",
+			"write layout: slots with slots: {seeds: [...]}, or start the node without cluster-enabled"
+	case r.Master && r.Role == "slave":
+		return "is a replica, and cannot be written to", "name its master, or make it one (REPLICAOF NO ONE)"
+	case !r.Master && r.Role == "master":
+		return "is no replica", "make it one (REPLICAOF), or leave it out of replicas"
+	}
+	return "", ""
+}

@@ -1,0 +1,170 @@
+package test
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// check runs keyway check and returns what it prints.
+func check(t *testing.T, yaml string, flags ...string) (out string, ok bool) {
+	t.Helper()
+	file := redistest.WriteFile(t, "keyway.yml", yaml)
+	b, err := exec.Command(redistest.Build(t), append([]string{"check", "-c", file}, flags...)...).CombinedOutput()
+	return string(b), err == nil
+}
+
+// lines counts the lines of text that contain all the words.
+func lines(text string, words ...string) (n int) {
+	for line := range strings.Lines(text) {
+		found := 0
+		for _, w := range words {
+			if strings.Contains(line, w) {
+				found++
+			}
+		}
+		if found == len(words) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestCheckOffline asks nobody, on any layout.
+func TestCheckOffline(t *testing.T) {
+	t.Parallel()
+	nowhere := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	for _, yaml := range []string{
+		"layout: slots\nslots: {seeds: [\"" + nowhere + "\"]}\n",
+		"layout: ring\nnodes: [{name: a, sentinel: {master: m, addrs: [\"" + nowhere + "\"]}}]\n",
+	} {
+		if out, ok := check(t, yaml, "--offline"); !ok || !strings.Contains(out, "is valid") {
+			t.Errorf("%s", out)
+		}
+		if out, ok := check(t, yaml); ok {
+			t.Errorf("without --offline: %s", out)
+		}
+		if out, ok := check(t, yaml, "--offline", "--connect"); ok {
+			t.Errorf("%s", out)
+		}
+	}
+}
+
+// TestCheckConnect tells what each node is, and which of them cannot serve.
+func TestCheckConnect(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	for name, yaml := range redistest.Layouts(nodes) {
+		out, ok := check(t, yaml, "--connect")
+		if !ok || lines(out, "master", "standalone", "noeviction") != 3 || strings.Contains(out, "problem") || strings.Contains(out, "note: the nodes") {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	nodes[2].Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	replica := redistest.Replica(t, nodes[0])
+	cluster := redistest.NewCluster(t, 3, 0)
+	gone := redistest.Start(t)
+	gone.Kill()
+	odd := append(append([]*redistest.Node{}, nodes...), replica, cluster.Nodes[0], gone)
+	out, ok := check(t, "layout: ring\n"+redistest.NodesYAML(odd), "--connect")
+	for _, want := range []string{
+		"problem: node d is a replica, and cannot be written to; name its master",
+		"problem: node e runs in cluster mode, but layout ring needs standalone nodes; write layout: slots",
+		"problem: node f cannot be reached: ",
+		"note: the nodes differ in maxmemory-policy",
+		"3 of 6 nodes cannot serve",
+	} {
+		if ok || !strings.Contains(out, want) {
+			t.Errorf("lacks %q: %s", want, out)
+		}
+	}
+	out, ok = check(t, cluster.SeedsYAML(), "--connect")
+	if !ok || lines(out, "master", "cluster", "noeviction") != 3 || strings.Contains(out, "problem") {
+		t.Errorf("a cluster: %s", out)
+	}
+}
+
+// TestKeysElsewhere: after a change of layout keyway warns that the nodes' keys lie
+// where clients do not find them.
+func TestKeysElsewhere(t *testing.T) {
+	nodes := redistest.Three(t)
+	layouts := redistest.Layouts(nodes)
+	k := redistest.Serve(t, layouts["ring"]).Ready()
+	c := k.Dial()
+	for i := range 600 {
+		c.MustDo("SET", fmt.Sprintf("key:%d", i), "x")
+	}
+	k.Stop()
+	for _, layout := range []string{"ring", "slots"} {
+		adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+		p := redistest.ServeProcess(t, "admin: "+adminAddr+"\n"+layouts[layout])
+		var metrics string
+		redistest.Eventually(t, 10*time.Second, "every node has been looked at", func() bool {
+			metrics = get(t, "http://"+adminAddr+"/metrics")
+			return lines(metrics, "keyway_node_keys_sampled{", " 200") == 3
+		})
+		p.End()
+		told := lines(p.Stderr.String(), "level=WARN", "keys lie on another node", "sampled=200", "example=key:", "belongs_to=")
+		inPlace := lines(metrics, "keyway_node_keys_elsewhere{", "} 0")
+		if layout == "ring" && (told != 0 || inPlace != 3) || layout == "slots" && (told != 3 || inPlace != 0) {
+			t.Errorf("%s: told of %d nodes, %d in place\n%s", layout, told, inPlace, p.Stderr)
+		}
+		out, ok := check(t, layouts[layout], "--connect")
+		if warned := lines(out, "warning: of 200 keys of node", "such as"); !ok || warned != told {
+			t.Errorf("check: %s", out)
+		}
+	}
+}
+
+// TestClusterBehindRingIsTold: a node of a cluster behind a layout that needs
+// standalone ones is an error in the log, and makes keyway not ready.
+func TestClusterBehindRingIsTold(t *testing.T) {
+	c := redistest.NewCluster(t, 3, 0)
+	adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	file := redistest.WriteFile(t, "keyway.yml", fmt.Sprintf("listen: 127.0.0.1:%d\nadmin: %s\nlayout: ring\n", redistest.FreePort(t), adminAddr)+redistest.NodesYAML(c.Nodes))
+	p := redistest.StartProcess(t, "serve", "-c", file)
+	redistest.Eventually(t, 10*time.Second, "keyway is not ready, and says why", func() bool {
+		status, body := fetch(t, "http://"+adminAddr+"/readyz")
+		return status == 503 && strings.Count(body, "runs in cluster mode, but layout ring needs standalone nodes") == 3
+	})
+	p.End()
+	if n := lines(p.Stderr.String(), "level=ERROR", "a node cannot serve its keys", "node=b", "remedy="); n != 1 {
+		t.Errorf("%s", p.Stderr)
+	}
+}
+
+// TestDefaultHash: the ring's default hash spreads keys that count up as evenly as
+// random ones, and both check and serve say that it is the default.
+func TestDefaultHash(t *testing.T) {
+	t.Parallel()
+	yaml := "layout: ring\nnodes:\n"
+	for _, name := range "abcdefgh" {
+		yaml += fmt.Sprintf("  - {name: %c, addr: \"127.0.0.1:%d\"}\n", name, name)
+	}
+	cfg, err := config.Parse("keyway.yml", []byte(yaml), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := server.Table(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sequential, random := table.Measured(30_000)
+	for i, share := range table.Shares() {
+		if sequential[i] < 0.93*share || sequential[i] > 1.07*share || random[i] < 0.93*share || random[i] > 1.07*share {
+			t.Errorf("node %d has %.4f of the ring, %.4f of keys that count up, %.4f of random ones", i, share, sequential[i], random[i])
+		}
+	}
+	if out, ok := check(t, yaml); !ok || !strings.Contains(out, "note: ring.hash is not set: keys are placed by murmur") {
+		t.Errorf("%s", out)
+	}
+	if out, ok := check(t, yaml+"ring: {hash: fnv1a_64}\n"); !ok || strings.Contains(out, "note:") {
+		t.Errorf("%s", out)
+	}
+}

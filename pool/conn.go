@@ -11,8 +11,8 @@ import (
 //
 //	Idle --Open/Send--> Dialing --Connected--> Greeting --last reply--> Ready
 //	  ^                    |                      |                       |
-//	  |                    +------failed----------+---> Down <--short-----+
-//	  +------------------------- Tick, after back-off --+      (a long-lived one
+//	  |                    +------failed----------+---> Down <--useless---+
+//	  +------------------------- Tick, after back-off --+      (one that has served
 //	                                                            dials at once)
 type State uint8
 
@@ -59,6 +59,13 @@ type Receiver interface {
 	Failed(c *Conn, frame []byte, f Failure)
 }
 
+// Forewarned is a Receiver that has to know what its client sent after it. When a
+// connection ends, WillFail is called for all requests that were sent, the last one
+// first, before Failed is called for any, the first one first.
+type Forewarned interface {
+	WillFail(frame []byte)
+}
+
 // Failure says why a request has no reply.
 type Failure struct {
 	Reason string
@@ -80,7 +87,8 @@ const (
 	// requestCost is what a request takes besides its bytes: its entry, and what
 	// the asker keeps. A million short commands would take a gigabyte.
 	requestCost = 256
-	// An end sooner than this after greeting counts as a failure to connect.
+	// An end sooner than this after greeting, with no request answered, is followed
+	// by a pause before the next attempt to connect.
 	shortLife = time.Second
 
 	backoffMin = 50 * time.Millisecond
@@ -137,7 +145,9 @@ type Conn struct {
 	silent   bool  // the node let requests time out, and has not answered a greeting since
 	dialedAt int64
 	retryAt  int64
-	attempts int // failures since it was last Ready for long
+	attempts int  // failures since it was last Ready for long, or has served a request
+	refused  bool // the last attempt to connect has failed
+	served   bool // a request was answered since it is Ready
 	reason   string
 }
 
@@ -161,13 +171,13 @@ func (c *Conn) Held() int { return c.queue.held }
 // Full tells that no more should be sent for now.
 func (c *Conn) Full() bool { return c.queue.held+c.fifo.n*requestCost > maxHeld }
 
-// Refusing returns why a request would fail at once: the last attempts to
-// connect have failed. Empty: it would be sent.
+// Refusing returns why a request would fail at once: the last attempt to
+// connect has failed. Empty: it would be sent, or wait until it can be.
 func (c *Conn) Refusing() string {
 	if c.state == Closed {
 		return c.reason
 	}
-	if c.attempts > 0 && c.state != Ready {
+	if c.refused && c.state != Ready {
 		return c.reason
 	}
 	return ""
@@ -216,10 +226,10 @@ func (c *Conn) Open(now int64) {
 func (c *Conn) Hope(now int64) {
 	switch c.state {
 	case Idle, Down:
-		c.attempts = 0
+		c.attempts, c.refused = 0, false
 		c.dial(now)
 	case Dialing, Greeting:
-		c.attempts = 0
+		c.attempts, c.refused = 0, false
 	}
 }
 
@@ -423,6 +433,7 @@ func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 	// this connection, it finds it between replies.
 	e := c.fifo.pop()
 	c.set.big += c.fifo.trim()
+	c.served = true
 	if e.to != nil {
 		e.to.Reply(c, e.frame(), p)
 		if e.to == (fence{}) {
@@ -464,13 +475,12 @@ func (c *Conn) Fail(now int64, reason string) {
 	c.hold = false
 	c.mark()
 	c.reason = reason
-	if was == Ready && now-c.since >= int64(shortLife) {
-		c.attempts = 0
-	}
-	if was == Ready && now-c.since >= int64(shortLife) {
+	if was == Ready && (c.served || now-c.since >= int64(shortLife)) {
+		c.attempts, c.refused = 0, false
 		c.enter(Idle, now) // it was well; the next request, or Tick, dials
 	} else {
 		c.attempts++
+		c.refused = was != Ready || c.Listener != nil
 		c.enter(Down, now)
 		c.retryAt = now + c.backoff()
 	}
@@ -491,7 +501,8 @@ func (c *Conn) pushed(b []byte) bool {
 	return b[0] == '>'
 }
 
-// drop fails all that is pending.
+// drop fails all that is pending, in the order it was sent. What a receiver sends
+// again over this connection takes the same order.
 func (c *Conn) drop(f Failure) {
 	pending, written, mid := c.fifo, c.queue.written, c.mid
 	c.fifo, c.mid, c.part, c.scan = fifo{}, false, nil, resp.Scanner{}
@@ -501,6 +512,13 @@ func (c *Conn) drop(f Failure) {
 	c.queue = sendQueue{set: c.set, pos: c.queue.pos, written: c.queue.pos}
 	for _, ch := range chunks {
 		ch.refs++ // as long as it is in the queue's hands
+	}
+	for i := pending.n - 1; i >= 0; i-- {
+		if e := pending.at(i); e.pos < written {
+			if to, ok := e.to.(Forewarned); ok {
+				to.WillFail(e.frame())
+			}
+		}
 	}
 	for first := true; pending.n > 0; first = false {
 		e := pending.pop()
@@ -604,6 +622,10 @@ func (c *Conn) expire(now int64) {
 		c.Stats.Timeouts++
 		reason := fmt.Sprintf("no answer within %s", c.set.RequestTimeout)
 		if c.state != Ready || e.pos+uint64(e.len) > c.queue.written || now-c.heard >= int64(c.set.RequestTimeout) {
+			if c.state == Down { // what waits for the back-off to end has waited for too long
+				c.drop(Failure{Reason: c.reason})
+				return
+			}
 			c.silent = true
 			c.Fail(now, reason)
 			return

@@ -91,6 +91,7 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	c.greeting = nil
 	c.enter(Ready, now)
 	c.heard, c.silent = now, false
+	c.refused, c.served = false, false
 	c.unfenced, c.fencedAt = 0, now
 	c.reason = ""
 	c.mark()

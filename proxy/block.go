@@ -56,6 +56,7 @@ func streamTimeout(a command.Args) (pos int) {
 type blocking struct {
 	call   *call
 	conn   *pool.Conn // nil while the command waits to be sent
+	sentAt int64      // over conn
 	until  int64      // the client's timeout; 0: none
 	pos    int        // of the timeout among the arguments
 	unit   time.Duration
@@ -125,7 +126,7 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 		frame = b.remaining(w, frame)
 	}
 	conn := n.takeExclusive(w, s)
-	b.conn, b.nodeID = conn, 0
+	b.conn, b.nodeID, b.sentAt = conn, 0, w.now
 	n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	s.wrote.add(n.ordinal)
 	deadline := int64(0)
@@ -167,11 +168,16 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	case freed:
 		w.settleFor(c, p.Bytes)
 	default:
-		c.deadline = w.deadline() // by which it is sent again, if it is an error that says so
-		if b.until > 0 {
-			c.deadline = min(c.deadline, b.until)
-		}
+		b.renew(w)
 		c.Reply(conn, frame, p)
+	}
+}
+
+// renew gives a command that has waited at its node for long the time, and the
+// attempts, of a new one, should it be sent again.
+func (b *blocking) renew(w *Worker) {
+	if c := b.call; w.now-b.sentAt >= int64(w.o.Backend.RequestTimeout) {
+		c.deadline, c.hops, c.tries, c.losses = w.deadline(), 0, 0, 0
 	}
 }
 
@@ -207,6 +213,7 @@ func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	if b.call.req.sess == nil && f.Sent {
 		b.call.worker().stats.UnknownOutcome++ // it may pop for nobody yet
 	}
+	b.renew(b.call.worker())
 	b.call.Failed(conn, frame, f)
 }
 

@@ -83,7 +83,15 @@ func TestBlockedElsewhere(t *testing.T) {
 	}
 	r, conn := blockedRig(t)
 	conn.Received([]byte("-MOVED 3300 10.6.6.6:1\r\n"), r.now)
-	r.pass(1100 * time.Millisecond) // the topology may come to know it
+	for range 20 { // the topology may come to know it
+		r.pass(100 * time.Millisecond)
+		if len(r.w.nodes[0].waits) == 0 {
+			continue
+		}
+		conn = r.exclusive(0)
+		take(conn)
+		conn.Received([]byte(":8\r\n-MOVED 3300 10.6.6.6:1\r\n"), r.now)
+	}
 	if got := r.got(); !strings.HasPrefix(got, "-CLUSTERDOWN keyway: ") {
 		t.Errorf("a node that nobody knows: %q", got)
 	}

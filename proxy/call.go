@@ -19,9 +19,10 @@ type call struct {
 
 	hops       uint8 // redirects followed
 	tries      uint8 // times it was put off
+	losses     uint8 // connections that ended under it
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
-	passed     bool  // overtaken while its error was looked into
+	passed     bool  // overtaken while its error was looked into, or when its connection ended
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
 	caching    caching
@@ -109,9 +110,9 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 			return
 		}
 	}
-	if len(r.reply) > 0 && r.merge == nil {
-		r.sess.parked -= len(r.reply)
-		w.unpark(r)
+	w.forgetPart(c)
+	if w.outlives(c, frame, f) {
+		return
 	}
 	if f.Sent {
 		if w.now-r.start >= int64(w.o.SlowerThan) {

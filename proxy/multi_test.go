@@ -64,7 +64,7 @@ func TestTransactionOutcome(t *testing.T) {
 	r.got()
 	c := r.w.nodes[0].conns[0]
 	c.Wrote(len(c.NextWrite()) - len(cmd("EXEC"))) // the node drops what no EXEC follows
-	c.Fail(r.now, "reset")
+	r.dies(0)
 	if got := r.got(); !strings.HasPrefix(got, "-CLUSTERDOWN keyway: ") {
 		t.Errorf("%q", got)
 	}

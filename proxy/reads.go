@@ -170,8 +170,7 @@ func lacks(reply []byte, keys int32) bool {
 // replicas are to be read, to another one; a doubtful one to the master always. It
 // tells false when there is none.
 func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
-	r := c.req
-	s := r.sess
+	s := c.req.sess
 	m := w.ownerOf(c.group)
 	if m == nil || c.hops >= maxHops {
 		return false
@@ -182,13 +181,7 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 			return false
 		}
 	}
-	if r.merge != nil {
-		s.parked -= len(r.merge.parts[c.part])
-		r.merge.parts[c.part] = r.merge.parts[c.part][:0]
-	} else {
-		s.parked -= len(r.reply)
-		w.unpark(r)
-	}
+	w.forgetPart(c)
 	c.hops++
 	w.stats.ReadsAgain++
 	if n == m {

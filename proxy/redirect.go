@@ -267,21 +267,35 @@ func (s *Session) back(c *call) {
 	}
 }
 
-// putOff keeps the call to be sent again later. It tells false when it may not
-// be: its time is up, or what waits already takes too much memory. A moment in
-// which a node refuses all, as in a failover, nobody must notice; when it lasts,
-// clients are told at once, and no more wait than it takes to see its end.
-func (w *Worker) putOff(c *call, frame, reply []byte) bool {
+// mayWait reports whether a call may wait to be sent again later: its time is not up,
+// and what waits already does not take too much memory. A moment in which a node
+// refuses all, as in a failover, nobody must notice; when it lasts, clients are told
+// at once, and no more wait than it takes to see its end.
+func (w *Worker) mayWait(c *call, frame []byte) bool {
 	n := c.node
 	if w.now-n.putOffAt > 2*retryMax {
 		n.servedAt = w.now // nothing has waited: this is new
 	}
 	n.putOffAt = w.now
 	lasts := w.now-n.servedAt > int64(w.o.Backend.RequestTimeout)
-	if w.now+retryMin >= c.deadline || n.waitingBytes+len(frame) > maxWaiting || lasts && n.waiting >= n.retryShare() {
+	return w.now+retryMin < c.deadline && n.waitingBytes+len(frame) <= maxWaiting && (!lasts || n.waiting < n.retryShare())
+}
+
+// putOff keeps the call to be sent again later, if it may wait. Otherwise it returns
+// false, and counts the call as one that was not executed.
+func (w *Worker) putOff(c *call, frame, reply []byte) bool {
+	if !w.mayWait(c, frame) {
 		w.stats.NotExecuted++
 		return false
 	}
+	w.wait(c, frame, reply)
+	return true
+}
+
+// wait keeps the call to be sent again later. reply is what its client is told if
+// that does not come to pass.
+func (w *Worker) wait(c *call, frame, reply []byte) {
+	n := c.node
 	n.waiting++
 	n.waitingBytes += len(frame)
 	n.retried++
@@ -300,7 +314,6 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	s.retry = slices.Insert(s.retry, at, c)
 	wait := min(retryMin<<min(c.tries, 8), retryMax)
 	s.retryAt = w.now + w.set.Rand.Int64N(wait) + 1
-	return true
 }
 
 // overtaken gives up the retry of calls that a later command of the client to

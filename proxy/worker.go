@@ -110,20 +110,22 @@ type Worker struct {
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for parts of commands
 
-	doomed    []*pool.Conn // exclusive connections to close
-	scripts   scriptCache
-	lookups   map[lookup][]func(exists []byte, ok bool)
-	learned   map[string]*command.Command
-	hub       *hub
-	trackers  []*Session      // that track
-	told      map[uint64]bool // clients, by id, that an ear has told of a push
-	monitors  monitors
-	pause     pause
-	nextLook  int64 // at the replicas
-	oldest    int64 // the least fresh replica, at the last look
-	slowLog   slowLog
-	questions map[uint64]*question // by token
-	token     uint64
+	doomed  []*pool.Conn // exclusive connections to close
+	scripts scriptCache
+	// Writes that were on connections that have ended in this turn; see loss.go.
+	lostWrites map[lostKey]struct{}
+	lookups    map[lookup][]func(exists []byte, ok bool)
+	learned    map[string]*command.Command
+	hub        *hub
+	trackers   []*Session      // that track
+	told       map[uint64]bool // clients, by id, that an ear has told of a push
+	monitors   monitors
+	pause      pause
+	nextLook   int64 // at the replicas
+	oldest     int64 // the least fresh replica, at the last look
+	slowLog    slowLog
+	questions  map[uint64]*question // by token
+	token      uint64
 
 	server serverInfo
 
@@ -230,7 +232,10 @@ func New(o Options, table *router.Table) *Worker {
 		parser:  new(resp.Parser),
 		learned: map[string]*command.Command{},
 		lookups: map[lookup][]func([]byte, bool){},
-		stats:   newStats(),
+
+		lostWrites: map[lostKey]struct{}{},
+
+		stats: newStats(),
 
 		questions:  map[uint64]*question{},
 		histograms: make([]*Histogram, command.Count),
@@ -465,6 +470,9 @@ func (w *Worker) EndTurn() *Ready {
 		w.resume = w.resume[:len(w.resume)-1]
 		s.clear(resuming)
 		w.goOn(s)
+	}
+	if len(w.lostWrites) > 0 {
+		clear(w.lostWrites)
 	}
 	w.hub.tellAudience()
 	w.tellMonitors()

@@ -56,6 +56,16 @@ func (r *rig) sent(node int) string {
 	return out
 }
 
+// dies ends a node's connection, and the attempt to connect anew.
+func (r *rig) dies(node int) {
+	c := r.w.nodes[node].conns[0]
+	c.Fail(r.now, "reset")
+	for c.State() != pool.Dialing {
+		r.pass(10 * time.Millisecond)
+	}
+	c.Fail(r.now, "connection refused")
+}
+
 func (r *rig) node(node int, reply string) { r.w.nodes[node].conns[0].Received([]byte(reply), r.now) }
 
 func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.w.EndTurn() }
@@ -172,8 +182,8 @@ func TestPartOfMGETFails(t *testing.T) {
 	r.feed(cmd("MGET", onA, onB) + cmd("EXISTS", onA, onB))
 	r.sent(0)
 	r.node(0, "*1\r\n$1\r\n1\r\n:1\r\n")
-	r.w.nodes[1].conns[0].Fail(r.now, "reset")
-	lost := "-CLUSTERDOWN keyway: node b (10.0.0.2:1) cannot be reached (reset); the command was not executed\r\n"
+	r.dies(1)
+	lost := "-CLUSTERDOWN keyway: node b (10.0.0.2:1) cannot be reached (connection refused); the command was not executed\r\n"
 	if got, want := r.got(), "*2\r\n$1\r\n1\r\n"+lost+lost; got != want {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
@@ -199,7 +209,7 @@ func TestPartOfMSETFails(t *testing.T) {
 			r.sent(1)
 		}
 		r.node(0, c.a)
-		r.w.nodes[1].conns[0].Fail(r.now, "reset")
+		r.dies(1)
 		if got := r.got(); !strings.Contains(got, c.want) || c.want == inPart && !strings.HasPrefix(got, "-ERR keyway: MSET ") {
 			t.Errorf("%s: %q", c.name, got)
 		}
@@ -211,9 +221,9 @@ func TestOutcomeIsTold(t *testing.T) {
 	r.feed(cmd("INCR", onA))
 	r.sent(0)
 	r.feed(cmd("INCR", onA))
-	r.w.nodes[0].conns[0].Fail(r.now, "reset")
+	r.dies(0)
 	want := "-ERR keyway: the connection to node a (10.0.0.1:1) ended after the command was sent (reset); it may have been executed\r\n" +
-		"-CLUSTERDOWN keyway: node a (10.0.0.1:1) cannot be reached (reset); the command was not executed\r\n"
+		"-CLUSTERDOWN keyway: node a (10.0.0.1:1) cannot be reached (connection refused); the command was not executed\r\n"
 	if got := r.got(); got != want {
 		t.Errorf("%q", got)
 	}

@@ -129,12 +129,20 @@ type backend struct {
 	t          *thread
 	conn       *pool.Conn
 	sock       socket
+	dials      uint64 // conn's, when sock was opened
 	connecting bool
 	up         bool // reported as reachable
 }
 
 func (b *backend) Ready(readable, writable bool) {
 	if b.sock == nil {
+		return
+	}
+	if b.dials != b.conn.Stats.Dials {
+		// The connection has given this socket up and dials anew, which is not done
+		// yet: nothing that the old one says counts for the new attempt.
+		b.sock.Close()
+		b.sock = nil
 		return
 	}
 	now := b.t.now
@@ -256,7 +264,7 @@ func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
 		b.conn.Fail(t.now, err.Error())
 		return
 	}
-	b.sock, b.connecting = s, true
+	b.sock, b.dials, b.connecting = s, b.conn.Stats.Dials, true
 }
 
 // admit counts a client in, if there is a place for it.

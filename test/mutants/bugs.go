@@ -159,6 +159,26 @@ var bugs = []bug{
 		"./test/sim", "TestSimulation",
 	},
 	{
+		"C2: a write is sent again when its connection is lost", "proxy/loss.go",
+		"	case f.Sent && (c.passed || !c.isHarmless()):", "	case f.Sent && c.passed:",
+		"./proxy", "TestWhatOutlivesItsConnection",
+	},
+	{
+		"D3: a read that is sent again sees what its client wrote later", "proxy/loss.go",
+		"			c.passed = true\n", "",
+		"./proxy", "TestWhatOutlivesItsConnection",
+	},
+	{
+		"D3: what outlives its connection overtakes what waits", "proxy/loss.go",
+		"	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {", "	if n == nil {",
+		"./proxy", "TestLostBehindOneThatWaits",
+	},
+	{
+		"A6: a connection that has served is not dialed at once", "pool/conn.go",
+		"	if was == Ready && (c.served || now", "	if was == Ready && (now",
+		"./pool", "TestSentAgainInOrder",
+	},
+	{
 		"C3: a script's MOVED is followed", "proxy/redirect.go",
 		"				if !ok || slot != c.group || where != target {\n", "				if ask, slot, where, ok = redirection(reply, conn.Addr); !ok || slot != c.group || where != target {\n",
 		"./proxy", "TestScriptRedirects",
@@ -174,7 +194,7 @@ var bugs = []bug{
 		"./proxy", "TestScriptIsNotOvertaken",
 	},
 	{
-		"C3: a script is sent to a node that refuses all", "proxy/call.go",
+		"C3: a script is sent to a node that refuses all", "proxy/lane.go",
 		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {", "	if n.waiting < 0 && w.hold(c, n, frame) {",
 		"./proxy", "TestScriptIsHeld",
 	},
@@ -190,7 +210,7 @@ var bugs = []bug{
 	},
 	{
 		"C5: no more than a few wait for the end of a failover", "proxy/redirect.go",
-		" || lasts && n.waiting >= n.retryShare() {", " || (lasts || w.now > 0) && n.waiting >= n.retryShare() {",
+		"(!lasts || n.waiting < n.retryShare())", "n.waiting < n.retryShare()",
 		"./proxy", "TestPutOffAll",
 	},
 	{
@@ -234,7 +254,7 @@ var bugs = []bug{
 		"./pool", "TestBackoff",
 	},
 	{
-		"D1: ASKING is forgotten", "proxy/call.go",
+		"D1: ASKING is forgotten", "proxy/lane.go",
 		"		conn.SendAsking(c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
 		"./proxy", "TestAsk",
 	},
@@ -265,7 +285,7 @@ var bugs = []bug{
 	},
 	{
 		"E7: WAIT goes to a connection that has written nothing", "proxy/wait.go",
-		"		w.ask(conn, deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, \"CLIENT\", \"ID\")\n", "",
+		"	w.ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, \"CLIENT\", \"ID\")\n", "",
 		"./test/faults", "TestP9Wait",
 	},
 	{
@@ -285,7 +305,7 @@ var bugs = []bug{
 	},
 	{
 		"N1: a node that is made a master is not tried before its back-off ends", "pool/conn.go",
-		"		c.attempts = 0\n		c.dial(now)\n", "		c.attempts += 0\n",
+		"		c.attempts, c.refused = 0, false\n		c.dial(now)\n", "		c.attempts += 0\n",
 		"./pool", "TestHope",
 	},
 	{

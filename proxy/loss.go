@@ -1,0 +1,107 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// What becomes of calls whose connection ends. What was not written goes over the
+// next connection, and so does what only reads; a write that was on the way may have
+// been executed, so its client is told that nobody knows.
+//
+//	written              not written
+//	GET a  SET b 1  GET c | SET d 1  GET e
+//	again  unknown  again | again    again      in this order
+
+// maxLosses is how many connections one call may lose: a request that makes its node
+// end the connection must not do so for ever.
+const maxLosses = 5
+
+// lostKey is a key that a session may have written: by its hash, 0 for any key.
+type lostKey struct {
+	session, hash uint64
+}
+
+// isHarmless reports whether the call may be executed twice.
+func (c *call) isHarmless() bool {
+	if c.txn != nil {
+		return !c.txn.writes
+	}
+	return c.req.cmd.Has(readOnly)
+}
+
+// WillFail finds out which reads cannot be sent again: those behind which their client
+// has sent a write to the same key, which they might see. It is called for the last
+// request first.
+func (c *call) WillFail(frame []byte) {
+	s := c.req.sess
+	c.passed = false
+	if s == nil || s.line.n < 2 {
+		return
+	}
+	lost := s.w.lostWrites
+	reads := c.isHarmless()
+	if reads && len(lost) == 0 {
+		return
+	}
+	var p resp.Parser
+	var keys []int
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready && c.txn == nil {
+		keys = c.req.cmd.Keys(&p, nil)
+	}
+	any := lostKey{session: s.id}
+	if reads {
+		_, c.passed = lost[any]
+	} else if len(keys) == 0 {
+		lost[any] = struct{}{}
+	}
+	for _, i := range keys {
+		k := lostKey{s.id, s.w.hash(p.Arg(i))}
+		if _, wrote := lost[k]; wrote && reads {
+			c.passed = true
+		} else if !reads {
+			lost[k] = struct{}{}
+		}
+	}
+}
+
+// outlives sends a call again whose connection has ended, if that can do no harm. It
+// reports whether the call goes on.
+func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
+	switch {
+	case f.Timeout || w.now >= c.deadline || c.losses >= maxLosses:
+		return false
+	case f.Sent && (c.passed || !c.isHarmless()):
+		return false
+	case c.lane == exclusiveLane && c.req.sess.blocking != c.alone:
+		return false // what WATCH, EXEC and WAIT mean ends with their connection
+	}
+	n := c.node
+	if c.group >= 0 && !c.asking {
+		n = w.ownerOf(c.group)
+	}
+	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 { // an earlier command waits
+		if !w.mayWait(c, frame) {
+			return false
+		}
+		c.losses++
+		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, f.Reason)))
+		return true
+	}
+	c.losses++
+	n.retried++
+	w.resend(c, frame, n, c.asking)
+	return true
+}
+
+// forgetPart drops what has come of a reply that will come anew.
+func (w *Worker) forgetPart(c *call) {
+	r := c.req
+	if r.merge != nil {
+		r.sess.parked -= len(r.merge.parts[c.part])
+		r.merge.parts[c.part] = r.merge.parts[c.part][:0]
+		return
+	}
+	r.sess.parked -= len(r.reply)
+	w.unpark(r)
+}

@@ -19,12 +19,12 @@ type Owner interface {
 	// BeginTurn is called before anything else of a turn. now is the time
 	// since the loop's start.
 	BeginTurn(now time.Duration, wall time.Time)
-	// EndTurn is called last and returns when the next turn should begin at
-	// the latest.
-	EndTurn() (next time.Duration)
+	// EndTurn is called last.
+	EndTurn()
 	// Pause is called when nothing is ready, before the loop sleeps: the
-	// moment to do what was put off in favour of what was ready.
-	Pause()
+	// moment to do what was put off in favour of what was ready. It returns when
+	// the next turn should begin at the latest.
+	Pause() (next time.Duration)
 }
 
 // Loop is one thread's event loop. Except for Post and Stop, its methods are to
@@ -74,7 +74,6 @@ func (l *Loop) Run(o Owner) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer l.poll.close()
-	next := time.Duration(0)
 	for !l.stopped.Load() {
 		// Look first without sleeping: under load something is always ready.
 		if err := l.poll.look(); err != nil {
@@ -89,7 +88,7 @@ func (l *Loop) Run(o Owner) error {
 			}
 		}
 		if l.poll.ready == 0 && !l.posted.Load() {
-			o.Pause()
+			next := o.Pause()
 			l.poll.endTurn()
 			if timeout := next - time.Since(l.start); timeout > 0 {
 				if err := l.poll.wait(timeout); err != nil {
@@ -103,7 +102,7 @@ func (l *Loop) Run(o Owner) error {
 		if l.posted.Load() {
 			l.runMail()
 		}
-		next = o.EndTurn()
+		o.EndTurn()
 		l.poll.endTurn()
 	}
 	return nil

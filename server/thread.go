@@ -28,6 +28,7 @@ type thread struct {
 	turns     int       // since putOff was last written
 	now       int64
 	nextTick  int64
+	late      int // turns that only read, since the process was stopped
 	draining  bool
 	drainBy   int64
 }
@@ -47,9 +48,17 @@ type client struct {
 const maxPutOff = 3
 
 // Pause writes everything that is due, before the loop sleeps.
-func (t *thread) Pause() {
+func (t *thread) Pause() time.Duration {
+	ticked := false
+	if t.late > 0 { // nothing is left to read
+		t.late = 0
+		ticked = t.tick()
+	}
 	t.flushPutOff()
-	t.finish(true)
+	if !t.finish(true) {
+		return 0
+	}
+	return t.next(ticked)
 }
 
 func (t *thread) flushPutOff() {
@@ -284,7 +293,10 @@ func (t *thread) BeginTurn(now time.Duration, wall time.Time) {
 	t.worker.Turn(t.now, wall)
 }
 
-func (t *thread) EndTurn() time.Duration {
+func (t *thread) EndTurn() {
+	if t.onlyReads() {
+		return
+	}
 	ticked := t.tick()
 	if t.turns++; t.turns >= maxPutOff {
 		t.flushPutOff()
@@ -293,7 +305,7 @@ func (t *thread) EndTurn() time.Duration {
 	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}
-	return t.next(ticked)
+	t.next(ticked)
 }
 
 // tick lets time act, if the next tick is due, and reports whether it was.
@@ -325,24 +337,36 @@ func (t *thread) next(ticked bool) time.Duration {
 	return time.Duration(t.nextTick)
 }
 
-// maxTurn is how long a turn takes at most, unless the process was stopped in
-// the middle of it.
-const maxTurn = 100 * time.Millisecond
+const (
+	// maxTurn is how long a turn takes at most, and how late a tick is, unless the
+	// process was stopped.
+	maxTurn = 100 * time.Millisecond
+	// maxLate is how many turns only read after that.
+	maxLate = 32
+)
 
-// catchUp lets time act when the process was stopped since the turn began: what
-// is overdue must not be sent any more, since whoever asked for it has been
-// told, or has decided for himself, that it failed.
-func (t *thread) catchUp() {
-	if now := t.loop.Now(); now-time.Duration(t.now) > maxTurn {
-		t.BeginTurn(now, time.Now())
-		t.worker.Tick()
+// onlyReads reports whether the process was stopped and has not read yet all that
+// came in meanwhile. Until it has, time does not act, since a reply that is there
+// is in time; and nothing is sent, since whoever asked for what is overdue has
+// decided for himself that it failed.
+func (t *thread) onlyReads() bool {
+	if t.late == 0 && t.now-t.nextTick <= int64(maxTurn) {
+		return false
 	}
+	if t.late++; t.late <= maxLate {
+		return true
+	}
+	t.late = 0
+	return false
 }
 
 // finish does what is due until nothing is. Unless everything must leave, a
-// client whose next replies are on the way waits for them.
-func (t *thread) finish(everything bool) {
-	t.catchUp()
+// client whose next replies are on the way waits for them. It does nothing, and
+// returns false, if the process was stopped since the turn began.
+func (t *thread) finish(everything bool) bool {
+	if t.loop.Now()-time.Duration(t.now) > maxTurn {
+		return false
+	}
 	for {
 		r := t.worker.EndTurn()
 		for _, c := range r.Conns {
@@ -361,7 +385,7 @@ func (t *thread) finish(everything bool) {
 		busy := len(r.Conns) > 0 || len(r.Sessions) > 0
 		t.relay(r)
 		if !busy {
-			return
+			return true
 		}
 	}
 }

@@ -44,3 +44,37 @@ func TestGoneClientCostsNothing(t *testing.T) {
 		p.End()
 	}
 }
+
+// TestStoppedKeywayReadsFirst stops keyway for three request timeouts while replies
+// come in: when it goes on, what is there is in time.
+func TestStoppedKeywayReadsFirst(t *testing.T) {
+	ofAProcess(t)
+	t.Parallel()
+	node := redistest.Start(t)
+	addr, yaml := admin(t)
+	p := redistest.ServeProcess(t, yaml+"layout: ring\nbackend: {request_timeout: 1s}\n"+redistest.NodesYAML([]*redistest.Node{node}))
+	node.Do("SET", "x", "there")
+	clients := make([]*redistest.Client, 20)
+	for range scale(2, 10) {
+		node.Freeze()
+		for i := range clients {
+			clients[i] = redistest.Dial(t, p.Addr)
+			clients[i].Send("GET", "x")
+			clients[i].Flush()
+		}
+		redistest.Eventually(t, 10*time.Second, "all requests are on their way", func() bool {
+			return metric(t, addr, "keyway_node_in_flight") >= float64(len(clients))
+		})
+		p.Freeze()
+		node.Thaw()
+		node.Do("PING")             // behind the replies
+		time.Sleep(3 * time.Second) // the fault itself
+		p.Thaw()
+		for _, c := range clients {
+			if r, err := c.Receive(); err != nil || r.Text != "there" {
+				t.Fatalf("%s, %v", r, err)
+			}
+			c.Close()
+		}
+	}
+}

@@ -109,6 +109,11 @@ var bugs = []bug{
 		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
 	},
 	{
+		"a process that was stopped looks at the clock first", "server/thread.go",
+		"t.late == 0 && t.now-t.nextTick <= int64(maxTurn)", "t.late == 0",
+		"./test/faults", "TestStoppedKeywayReadsFirst",
+	},
+	{
 		"a reply is taken for a request that was not written yet", "pool/conn.go",
 		"c.fifo.n > 0 && c.fifo.at(0).pos < c.queue.written", "c.fifo.n > 0",
 		"./pool", "TestUnsolicited",

@@ -421,6 +421,9 @@ func (c *Config) checkNumbers() error {
 // Clustered tells whether a Redis Cluster is followed.
 func (c *Config) Clustered() bool { return c.Layout == LayoutSlots && len(c.Slots.Seeds) > 0 }
 
+// File is the name of the file.
+func (c *Config) File() string { return c.file }
+
 // IsSet reports whether the file gives path a value: without one, the default holds.
 func (c *Config) IsSet(path string) bool {
 	_, ok := c.where[path]

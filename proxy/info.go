@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -141,6 +142,24 @@ func (f *figures) add(o figures) {
 // other sections that are about keyway's clients.
 const ownSection = "# Keyway\r\n"
 
+// Process is what INFO tells of the process rather than of its workers.
+type Process struct {
+	RunID      string // 40 random hexadecimal digits
+	PID, Port  int    // the first port that clients connect to; 0 if there is none
+	Executable string
+	ConfigFile string
+	Started    time.Time
+}
+
+func (p *Process) appendFields(b []byte, now time.Time) []byte {
+	if p == nil {
+		return b
+	}
+	up := int(now.Sub(p.Started).Seconds())
+	return fmt.Appendf(b, "run_id:%s\r\nprocess_id:%d\r\ntcp_port:%d\r\nuptime_in_seconds:%d\r\nuptime_in_days:%d\r\n"+
+		"executable:%s\r\nconfig_file:%s\r\n", p.RunID, p.PID, p.Port, up, up/86400, p.Executable, p.ConfigFile)
+}
+
 // appendFigures appends what all workers know.
 func (w *Worker) appendFigures(b []byte, answers []any) []byte {
 	all := answers[0].(figures)
@@ -152,6 +171,7 @@ func (w *Worker) appendFigures(b []byte, answers []any) []byte {
 		"total_commands_processed:%d\r\ntotal_error_replies:%d\r\ntotal_net_input_bytes:%d\r\ntotal_net_output_bytes:%d\r\n",
 		all.clients, w.o.MaxClients, all.blocked, all.tracking, all.pubsub, all.watching, all.accepted, all.rejected,
 		all.calls, all.errors, all.bytesIn, all.bytesOut)
+	b = w.o.Process.appendFields(b, w.wall)
 	b = fmt.Appendf(b, ownSection+"keyway_version:%s\r\ngo_version:%s\r\nlayout:%s\r\nthreads:%d\r\nclients:%d\r\n"+
 		"masters:%d\r\nmasters_up:%d\r\ncommands:%d\r\nbytes_in:%d\r\nbytes_out:%d\r\n",
 		w.o.Version, runtime.Version(), w.table.Name, len(answers), all.clients,

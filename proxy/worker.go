@@ -40,9 +40,10 @@ type Options struct {
 
 	Cluster *Emulation // not nil: what clients are told that keyway is
 
-	Version        string // keyway's
-	Index, Workers int    // this worker among its siblings
-	Seed           uint64 // of all that is random
+	Process        *Process // nil: INFO tells of a node's process
+	Version        string   // keyway's
+	Index, Workers int      // this worker among its siblings
+	Seed           uint64   // of all that is random
 }
 
 const (

@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	crand "crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -54,6 +58,7 @@ type Server struct {
 	started    time.Time
 	stop       context.Context // ends with Run
 	reports    *reports
+	process    *proxy.Process // complete before Run
 	memory     giver
 
 	mu     sync.Mutex
@@ -84,6 +89,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log), maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
+	s.process = processOf(cfg, s.started)
 	s.table.Store(table)
 	s.checkDescriptors(len(table.Nodes))
 	for i := range cfg.Threads {
@@ -98,6 +104,11 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	if err := s.listen(); err != nil {
 		s.closeListeners()
 		return nil, err
+	}
+	for _, a := range s.Addrs() {
+		if tcp, ok := a.(*net.TCPAddr); ok && s.process.Port == 0 {
+			s.process.Port = tcp.Port
+		}
 	}
 	return s, nil
 }
@@ -138,10 +149,20 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 		Allow:        allow,
 		PerKey:       perKey,
 		Version:      s.o.Version,
+		Process:      s.process,
 		Index:        index,
 		Workers:      c.Threads,
 		Seed:         rand.Uint64(),
 	}
+}
+
+func processOf(cfg *config.Config, started time.Time) *proxy.Process {
+	id := make([]byte, 20)
+	_, _ = crand.Read(id) // never fails
+	// Without them INFO leaves the fields empty.
+	executable, _ := os.Executable()
+	file, _ := filepath.Abs(cfg.File())
+	return &proxy.Process{RunID: hex.EncodeToString(id), PID: os.Getpid(), Executable: executable, ConfigFile: file, Started: started}
 }
 
 // Addrs are the addresses that the server listens on.

@@ -208,6 +208,39 @@ func fetch(t *testing.T, url string) (status int, body string) {
 	return r.StatusCode, string(b)
 }
 
+// TestInfoOfTheProcess: INFO tells of keyway's process, on every thread alike, and not
+// of a node's.
+func TestInfoOfTheProcess(t *testing.T) {
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "threads: 2\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	_, port, _ := net.SplitHostPort(k.Addr)
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for range 8 {
+		info := k.Dial().MustDo("INFO", "server").Text
+		fields := map[string]string{}
+		for line := range strings.SplitSeq(info, "\r\n") {
+			name, value, _ := strings.Cut(line, ":")
+			fields[name] = value
+		}
+		for name, want := range map[string]string{"tcp_port": port, "process_id": fmt.Sprint(os.Getpid()), "executable": executable, "uptime_in_days": "0"} {
+			if fields[name] != want {
+				t.Errorf("%s is %q, want %q", name, fields[name], want)
+			}
+		}
+		if !strings.HasSuffix(fields["config_file"], "/test.yml") || len(fields["run_id"]) != 40 {
+			t.Errorf("config_file %q, run_id %q", fields["config_file"], fields["run_id"])
+		}
+		ids[fields["run_id"]] = true
+	}
+	if len(ids) != 1 || strings.Contains(node.Do("INFO", "server").Text, fmt.Sprint(ids)[4:44]) {
+		t.Errorf("run ids %v", ids)
+	}
+}
+
 // TestReady: a dead node is named; it makes keyway not ready if ready is all, or if
 // no other is left.
 func TestReady(t *testing.T) {

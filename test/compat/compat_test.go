@@ -44,13 +44,41 @@ func TestCompat(t *testing.T) {
 	if *update {
 		t.Cleanup(func() { writeList(t, passed.of) })
 	}
-	for layout, at := range targets(t) {
-		for _, language := range strings.Split(*clients, ",") {
-			t.Run(layout+"/"+language, func(t *testing.T) {
-				t.Parallel()
-				run(t, language, layout, at, passed)
-			})
+	t.Run("clients", func(t *testing.T) {
+		for layout, at := range targets(t) {
+			for _, language := range strings.Split(*clients, ",") {
+				t.Run(layout+"/"+language, func(t *testing.T) {
+					t.Parallel()
+					args := append(slices.Clone(commands[language]), layout, at.plain, at.one, at.several)
+					run(t, language, args, passed)
+				})
+			}
 		}
+	})
+	if slices.Contains(strings.Split(*clients, ","), "java") {
+		t.Run("locks", func(t *testing.T) { locks(t, passed) }) // alone: what it holds runs out in three seconds
+	}
+}
+
+// locks holds Redisson's locks, of its current and of an older release.
+func locks(t *testing.T, passed *results) {
+	var at []string
+	if *target == "redis" {
+		at = []string{"redis,single," + redistest.Start(t).Addr, "redis,cluster," + redistest.NewCluster(t, 3, 1).Nodes[0].Addr}
+	} else {
+		layouts := redistest.Layouts(redistest.Three(t))
+		layouts["slots,static"] = layouts["slots"]
+		layouts["slots"] = redistest.NewCluster(t, 3, 1).SeedsYAML()
+		for _, name := range slices.Sorted(maps.Keys(layouts)) {
+			layout, _, _ := strings.Cut(name, ",")
+			at = append(at, layout+",single,"+redistest.Serve(t, layouts[name]).Ready().Addr,
+				layout+",cluster,"+redistest.Emulating(t, 1, layouts[name])[0].Addr)
+		}
+	}
+	for _, deps := range []string{"deps/*", "deps/redisson-3.45.1/*"} {
+		t.Run(deps, func(t *testing.T) {
+			run(t, "java", append([]string{"java", "-XX:TieredStopAtLevel=1", "-cp", deps, "Locks.java"}, at...), passed)
+		})
 	}
 }
 
@@ -98,13 +126,13 @@ func targets(t *testing.T) map[string]addresses {
 	return at
 }
 
-func run(t *testing.T, language, layout string, at addresses, passed *results) {
-	args := commands[language]
-	if args == nil {
+// run runs a program in a language's folder, and takes down the checks that it reports.
+func run(t *testing.T, language string, args []string, passed *results) {
+	if commands[language] == nil {
 		t.Fatalf("no client is written in %s", language)
 	}
 	var stderr strings.Builder
-	cmd := exec.Command(args[0], append(args[1:len(args):len(args)], layout, at.plain, at.one, at.several)...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stderr, cmd.WaitDelay = language, &stderr, 5*time.Second
 	defer func() {
 		if t.Failed() && stderr.Len() > 0 {
@@ -130,7 +158,7 @@ func run(t *testing.T, language, layout string, at addresses, passed *results) {
 		}
 		t.Log(line)
 		checks++
-		passed.add(f[1]+" "+f[2], layout, f[0] == "ok")
+		passed.add(f[1]+" "+f[2], f[3], f[0] == "ok")
 		if f[0] == "FAIL" {
 			t.Error(line)
 		}

@@ -43,6 +43,7 @@ var (
 	descOutput      = desc("client_output_bytes", "Bytes that clients have not taken yet.")
 	descOvertaken   = desc("overtaken_total", "Commands refused by a node that were not sent again: a later one of the same client had been executed by then.")
 	descHeld        = desc("held_total", "Times a client's command waited for an earlier one that was being redirected.")
+	descKeyless     = desc("keyless_scripts_total", "Scripts and functions without keys that may have written; what they write is on one node.")
 	descNoScript    = desc("scripts_resent_total", "Scripts sent again in full since a node had lost them.")
 	descUndelivered = desc("undelivered_total", "Elements popped by blocking commands for clients that left in that moment.")
 	descMessages    = desc("messages_total", "Messages sent to subscribers.")
@@ -130,6 +131,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	count(descOvertaken, all.Overtaken)
 	count(descHeld, all.Held)
 	count(descNoScript, all.NoScript)
+	count(descKeyless, all.Keyless)
 	count(descUndelivered, all.Undelivered)
 	count(descMessages, all.Messages)
 	count(descFeedLosses, all.FeedLosses)
@@ -202,7 +204,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
 			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ClosedTLS, &s.ClosedTLS}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
-			{&all.NotExecuted, &s.NotExecuted}, {&all.Overtaken, &s.Overtaken}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
+			{&all.NotExecuted, &s.NotExecuted}, {&all.Overtaken, &s.Overtaken}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Keyless, &s.Keyless}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
 		} {
 			*p.a += *p.b
 		}

@@ -167,7 +167,8 @@ type Commands struct {
 
 // Scripts says what keyway cannot see in a script.
 type Scripts struct {
-	PerKey []PerKeyScript `yaml:"per_key"` // they treat each of their KEYS alone
+	PerKey  []PerKeyScript `yaml:"per_key"` // they treat each of their KEYS alone
+	Keyless string         `yaml:"keyless"` // scripts without KEYS run on the node of this key
 }
 
 // PerKeyScript names a script, by its SHA-1 or its text, and says how its ARGV

@@ -113,8 +113,13 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 		switch group, id, crossing = w.place(cmd, a); {
 		case crossing != "":
 			return w.splitScript(s, cmd, a, crossing)
-		case len(w.keys) == 0:
+		case len(w.keys) > 0:
+		case !cmd.Unproven():
 			return w.toAny(s, cmd, a)
+		default:
+			if group, id = w.keylessPlace(); id == router.None && !w.table.Slotted() {
+				return w.answerError(s, cmd, errNoMasters)
+			}
 		}
 	}
 	if id == router.None {
@@ -184,9 +189,6 @@ func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	if conn.Full() {
 		return w.stall(s)
-	}
-	if cmd.Unproven() {
-		w.noteScript(cmd, a)
 	}
 	r := w.newRequest(s, cmd)
 	r.call.group = -1

@@ -24,13 +24,14 @@ import (
 
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
-	broken bool   // a command was refused: EXEC discards
-	writes bool   // a command may write
-	n      int    // commands queued
-	block  []byte // MULTI, the commands and, in the end, EXEC
-	ends   []int  // where each of them ends in block
-	group  int32  // of all keys, watched or queued; -1: none so far
-	bad    []byte // the first error of a node while it queued the block
+	broken  bool   // a command was refused: EXEC discards
+	writes  bool   // a command may write
+	keyless bool   // a script without keys is among the commands
+	n       int    // commands queued
+	block   []byte // MULTI, the commands and, in the end, EXEC
+	ends    []int  // where each of them ends in block
+	group   int32  // of all keys, watched or queued; -1: none so far
+	bad     []byte // the first error of a node while it queued the block
 
 	node  *node // of watched keys
 	watch *pool.Conn
@@ -128,6 +129,9 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 		}
 		if cmd.Unproven() {
 			w.noteScript(cmd, a)
+			if len(w.keys) == 0 {
+				t.keyless = true
+			}
 			if full := w.inFull(cmd, nil, a); full != nil {
 				frame = full // inside EXEC there is no second try
 			}
@@ -210,6 +214,9 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
 	}
 	n, conn := w.anyMaster(s)
+	if t.group < 0 && t.keyless {
+		t.group, _ = w.keylessPlace()
+	}
 	if t.group >= 0 {
 		if n = w.ownerOf(t.group); n != nil {
 			conn = n.conn(s)

@@ -33,6 +33,8 @@ type scriptCache struct {
 type script struct {
 	body   []byte
 	perKey *command.PerKey // how it can be split; nil: it cannot
+
+	harmless bool // it surely writes nothing
 }
 
 // get returns the script with that hex SHA-1 in any case.
@@ -78,7 +80,7 @@ func (sc *scriptCache) add(body []byte) bool {
 	for len(sc.order) >= maxScripts || sc.bytes+len(body) > maxScriptBytes {
 		sc.evict()
 	}
-	sc.bySHA[sha] = script{bytes.Clone(body), sc.perKey.Find(sha, body)}
+	sc.bySHA[sha] = script{body: bytes.Clone(body), perKey: sc.perKey.Find(sha, body), harmless: isHarmless(body)}
 	sc.byHash[h] = sha
 	sc.order = append(sc.order, sha)
 	sc.bytes += len(body)
@@ -100,10 +102,14 @@ func isEval(cmd *command.Command) bool { return cmd.Name == "eval" || cmd.Name =
 
 func isEvalSHA(cmd *command.Command) bool { return cmd.Name == "evalsha" || cmd.Name == "evalsha_ro" }
 
-// noteScript remembers the script of an EVAL.
+// noteScript remembers the script of an EVAL, and warns of a script without keys,
+// which are in w.keys.
 func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
 	if isEval(cmd) {
 		w.learnScript(a.Arg(1))
+	}
+	if len(w.keys) == 0 {
+		w.warnKeyless(cmd, a)
 	}
 }
 

@@ -58,6 +58,7 @@ type Stats struct {
 	ReadsReplica   uint64
 	ReadsAgain     uint64 // that a replica did not answer
 	NoScript       uint64 // scripts sent again in full since a node had lost them
+	Keyless        uint64 // scripts without keys that may have written
 	Undelivered    uint64 // elements popped for clients that left in that moment
 	Messages       uint64 // sent to subscribers
 	FeedLosses     uint64 // times a node was not listened to any more, until its feed was back

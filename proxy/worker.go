@@ -29,7 +29,8 @@ type Options struct {
 	MaxClients   int          // of all workers, for INFO
 	Allow        map[int]bool // command IDs that pass though they are refused
 
-	PerKey command.PerKeyScripts // scripts that can be split by their keys
+	PerKey  command.PerKeyScripts // scripts that can be split by their keys
+	Keyless string                // scripts without keys run on the node of this key
 
 	SlowerThan  time.Duration // commands that take longer are kept for SLOWLOG; 0 means 10 ms, less: none are
 	SlowEntries int           // how many; 0 means 128
@@ -113,6 +114,8 @@ type Worker struct {
 
 	doomed  []*pool.Conn // exclusive connections to close
 	scripts scriptCache
+	keyless []byte          // Options.Keyless
+	warned  map[string]bool // scripts without keys, by name
 	// Writes that were on connections that have ended in this turn; see loss.go.
 	lostWrites map[lostKey]struct{}
 	lookups    map[lookup][]func(exists []byte, ok bool)
@@ -244,6 +247,7 @@ func New(o Options, table *router.Table) *Worker {
 		scratch: make([]byte, 0, 4<<10),
 		server:  serverInfo{name: "redis", version: "7.0.0"},
 	}
+	w.keyless, w.warned = []byte(o.Keyless), map[string]bool{}
 	w.scripts = scriptCache{seed: maphash.MakeSeed(), perKey: &w.o.PerKey}
 	w.hub = newHub(w)
 	w.SetTable(table)

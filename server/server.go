@@ -148,6 +148,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 		SlowEntries:  c.SlowLog.Entries,
 		Allow:        allow,
 		PerKey:       perKey,
+		Keyless:      c.Scripts.Keyless,
 		Version:      s.o.Version,
 		Process:      s.process,
 		Index:        index,

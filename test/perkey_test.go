@@ -56,3 +56,31 @@ func TestPerKeyScripts(t *testing.T) {
 		})
 	}
 }
+
+// TestKeylessScripts: what scripts without KEYS write is in one place, for the clients of
+// all threads and keyways, and found by name where the configuration says so.
+func TestKeylessScripts(t *testing.T) {
+	nodes := redistest.Three(t)
+	layouts := redistest.Layouts(nodes)
+	layouts["cluster"] = redistest.NewCluster(t, 3, 0).SeedsYAML()
+	for name, yaml := range layouts {
+		t.Run(name, func(t *testing.T) {
+			yaml += "\nthreads: 2\nscripts: {keyless: \"{jobs}\"}\n"
+			keyways := []*redistest.Keyway{redistest.Serve(t, yaml).Ready(), redistest.Serve(t, yaml).Ready()}
+			const push = "return redis.call('rpush', '{jobs}:' .. ARGV[1], 'x')"
+			for i := range 10 {
+				keyways[i%2].Dial().Expect(fmt.Sprint(i+1), "EVAL", push, "0", name)
+			}
+			keyways[0].Dial().Expect("10", "LLEN", "{jobs}:"+name)
+			warned := uint64(0)
+			for _, k := range keyways {
+				for _, s := range k.Snapshot() {
+					warned += s.Keyless
+				}
+			}
+			if warned != 10 {
+				t.Errorf("%d scripts were counted", warned)
+			}
+		})
+	}
+}

@@ -99,6 +99,11 @@ var bugs = []bug{
 		"./command", "TestMergedUnits",
 	},
 	{
+		"R7: scripts without keys run where the client's other commands without keys do", "proxy/dispatch.go",
+		"		case !cmd.Unproven():\n", "		case true:\n",
+		"./proxy", "TestScriptsWithoutKeys",
+	},
+	{
 		"R8: a request is reused while a node still owes its reply", "proxy/order.go",
 		"	if r.parts == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
 		"./proxy", "TestGoneClient",

@@ -74,7 +74,8 @@ class Locks {
         for (var kind : KINDS.entrySet()) {
           List<RLock> locks = new ArrayList<>();
           for (int i = 0; i < t.count(); i++) {
-            var lock = kind.getValue().apply(r).apply(kind.getKey() + ":" + UUID.randomUUID());
+            String name = (i % 2 == 0 ? "a:" : "z:") + kind.getKey() + ":" + UUID.randomUUID(); // of two ranges
+            var lock = kind.getValue().apply(r).apply(name);
             lock.lock();
             locks.add(lock);
           }

@@ -1,0 +1,75 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// maxWarned bounds the scripts that are remembered as warned of.
+const maxWarned = 1024
+
+// keylessPlace is where a script, function or module command without keys runs: with
+// one fixed key, so that what it leaves behind is found by the next one, whichever
+// client, thread or keyway sends it.
+func (w *Worker) keylessPlace() (group int32, id router.NodeID) {
+	group, id = w.table.Place(w.keyless)
+	if id != router.None || w.table.Slotted() {
+		return group, id
+	}
+	for i, n := range w.table.Nodes { // no range rule holds that key
+		if n.Master && (id == router.None || n.Name < w.table.Nodes[id].Name) {
+			id = router.NodeID(i)
+		}
+	}
+	return int32(id), id // where keys are not spread by slots a group is a node
+}
+
+// warnKeyless warns, once for each script, that a script without KEYS may write: keys
+// are looked for on the nodes of their names, which is elsewhere.
+func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
+	if len(w.masters) < 2 || cmd.Group != "scripting" || cmd.Has(readOnly) {
+		return
+	}
+	known, ok := w.scripts.of(cmd, a)
+	if ok && known.harmless {
+		return
+	}
+	w.stats.Keyless++
+	name := string(bytes.ToLower(a.Arg(1)))
+	if isEval(cmd) {
+		name = command.SHA1(a.Arg(1))
+	}
+	if name = clean([]byte(name)); len(name) > 64 {
+		name = name[:64]
+	}
+	if !w.warn(name) {
+		return
+	}
+	w.tellSiblings(func(o *Worker) { o.warn(name) })
+	w.ready.Notes = append(w.ready.Notes, fmt.Sprintf("%s %s has no KEYS and may write; keys that it makes are found by name only if they "+
+		"belong to the node of scripts.keyless", upper(cmd.Name), name))
+}
+
+// warn reports whether there was no warning of this script so far.
+func (w *Worker) warn(name string) bool {
+	if w.warned[name] || len(w.warned) >= maxWarned {
+		return false
+	}
+	w.warned[name] = true
+	return true
+}
+
+// isHarmless reports whether a script surely writes nothing: it is flagged so, or calls
+// no command.
+func isHarmless(body []byte) bool {
+	if bytes.HasPrefix(body, []byte("#!")) {
+		shebang, _, _ := bytes.Cut(body, []byte("\n"))
+		if bytes.Contains(shebang, []byte("no-writes")) {
+			return true
+		}
+	}
+	return !bytes.Contains(body, []byte("call")) // redis.call, redis.pcall, server.call
+}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/slots"
@@ -119,5 +120,33 @@ func BenchmarkFailover(b *testing.B) {
 		b.StopTimer()
 		f.end()
 		b.StartTimer()
+	}
+}
+
+// TestRedirectedBehindOneThatWaits: a command does not follow its redirect past an
+// earlier one that followed it and was put off there.
+func TestRedirectedBehindOneThatWaits(t *testing.T) {
+	r := newClusterRig(t)
+	first, second := cmd("SET", onA, "1"), cmd("SET", onA, "2")
+	r.feed(first + second)
+	r.sent(0)
+	r.node(0, "-MOVED 3300 10.0.0.2:1\r\n")
+	if got := r.sent(1); got != first {
+		t.Fatalf("sent %q", got)
+	}
+	r.node(1, "-CLUSTERDOWN The cluster is down\r\n")
+	r.node(0, "-MOVED 3300 10.0.0.2:1\r\n")
+	if got := r.sent(1); got != "" {
+		t.Errorf("%q has passed the first", got)
+	}
+	for range 2 {
+		r.pass(300 * time.Millisecond)
+	}
+	if got := r.sent(1); got != first+second {
+		t.Errorf("sent %q", got)
+	}
+	r.node(1, "+OK\r\n+OK\r\n")
+	if got := r.got(); got != "+OK\r\n+OK\r\n" || len(r.s.moving) > 0 {
+		t.Errorf("%q, still moving: %v", got, r.s.moving)
 	}
 }

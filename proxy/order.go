@@ -240,8 +240,7 @@ func (w *Worker) finish(c *call, failed bool) {
 		s.leftReplica(c)
 	}
 	if c.redirected {
-		s.redirecting--
-		c.redirected = false
+		s.arrived(c)
 	}
 	if r.parts == 0 {
 		if r.merge != nil {

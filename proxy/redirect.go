@@ -181,6 +181,7 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 // resend sends a call once more; the client's later commands wait for it.
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	w.fence(c)
+	c.req.sess.goes(c, n)
 	if c.req.cmd.Unproven() {
 		var p resp.Parser
 		if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.req.cmd.Name) {
@@ -200,13 +201,56 @@ func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 func (w *Worker) fence(c *call) {
 	if !c.redirected {
 		c.redirected = true
-		c.req.sess.redirecting++
+		s := c.req.sess
+		s.redirecting++
+		t := s.troubled()
+		if t.moving == nil {
+			t.moving = map[int32]moving{}
+		}
+		m := t.moving[c.group]
+		m.calls++
+		t.moving[c.group] = m
+	}
+}
+
+// moving is what a client has under way once more of one group of keys.
+type moving struct {
+	calls  int   // redirected and not finished
+	target *node // that all of them go to; nil: to several, or some wait
+}
+
+// goes notes where a call that is sent once more goes; nil: nowhere yet.
+func (s *Session) goes(c *call, n *node) {
+	m := s.moving[c.group]
+	if m.calls > 1 && m.target != n {
+		n = nil
+	}
+	m.target = n
+	s.moving[c.group] = m
+}
+
+// arrived notes that a call that was sent once more is finished.
+func (s *Session) arrived(c *call) {
+	c.redirected = false
+	s.redirecting--
+	m := s.moving[c.group]
+	if m.calls--; m.calls > 0 {
+		s.moving[c.group] = m
+	} else {
+		delete(s.moving, c.group)
 	}
 }
 
 // waitsBefore tells whether an earlier call of the client to c's group is held
 // up here, or on its way to another node than c is about to go to.
 func (s *Session) waitsBefore(c *call, target *node) bool {
+	others := s.moving[c.group]
+	if c.redirected {
+		others.calls--
+	}
+	if len(s.away) == 0 && (others.calls == 0 || others.target == target) {
+		return false // so it need not look for them among thousands
+	}
 	for _, held := range [2][]*call{s.retry, s.away} {
 		for _, other := range held {
 			if other.group == c.group && other.req.seq < c.req.seq {
@@ -302,6 +346,7 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	s := c.req.sess
 	s.troubled()
 	w.fence(c)
+	s.goes(c, nil)
 	c.waiting = true
 	c.tries++
 	c.frame = append(c.frame[:0], frame...)

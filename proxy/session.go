@@ -46,10 +46,11 @@ type about struct {
 type trouble struct {
 	retry      []*call // to be sent again later
 	retryAt    int64
-	scouting   bool       // a node is asked whether scripts may be sent again
-	scouted    bool       // it has said so
-	away       []*call    // whose error is being looked into
-	waitsFor   *pool.Conn // paused until the client has taken what came of a large reply
+	scouting   bool             // a node is asked whether scripts may be sent again
+	scouted    bool             // it has said so
+	away       []*call          // whose error is being looked into
+	moving     map[int32]moving // by group of keys
+	waitsFor   *pool.Conn       // paused until the client has taken what came of a large reply
 	waitsSince int64
 	took       int64 // when the client last kept up, while it is waited for
 	taken      int   // bytes since then

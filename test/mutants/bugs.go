@@ -480,6 +480,11 @@ var bugs = []bug{
 		"./proxy", "TestFailoverOfManySlots",
 	},
 	{
+		"a redirected command passes one that followed and waits", "proxy/redirect.go",
+		"	s.goes(c, nil)\n", "",
+		"./proxy", "TestRedirectedBehindOneThatWaits",
+	},
+	{
 		"a client does not read its own writes", "proxy/lag.go",
 		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
 		"./proxy", "TestReadsOwnWrites",

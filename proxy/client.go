@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -93,7 +92,7 @@ func (s *Session) flags() (flags string) {
 	for _, f := range []struct {
 		is   bool
 		flag string
-	}{{slices.Contains(s.w.monitors.own, s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"}, {s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"}} {
+	}{{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"}, {s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"}} {
 		if f.is {
 			flags += f.flag
 		}

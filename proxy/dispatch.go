@@ -40,7 +40,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.reject(s, cmd, errArity(cmd))
 	}
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
-		return w.answerError(s, cmd, errNoAuth)
+		return w.reject(s, cmd, errNoAuth)
 	}
 	if w.pause.until != 0 && w.paused(s, cmd) {
 		return w.stall(s)
@@ -50,7 +50,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		case s.has(inMulti) && !ownInMulti[cmd.ID]:
 			return w.queue(s, cmd, a)
 		case s.has(subscribed) && !s.has(resp3) && !inSubscription[cmd.ID]:
-			return w.answerError(s, cmd, errSubscribed(cmd))
+			return w.reject(s, cmd, errSubscribed(cmd))
 		}
 	}
 	if s.has(readsReplicas) && !w.mayWrite(s, cmd, a) {

@@ -19,12 +19,16 @@ type monitors struct {
 	own      []*Session
 	siblings int    // clients of others that watch
 	lines    []byte // for them, since they were last told
+	rejected bool   // the command that is dispatched is not even begun
 }
+
+// include reports whether a client of this worker watches.
+func (m *monitors) include(s *Session) bool { return slices.Contains(m.own, s) }
 
 func (m *monitors) none() bool { return len(m.own) == 0 && m.siblings == 0 }
 
 func monitor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	if slices.Contains(w.monitors.own, s) {
+	if w.monitors.include(s) {
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	w.monitors.own = append(w.monitors.own, s)
@@ -43,11 +47,46 @@ func (w *Worker) stopMonitor(s *Session) {
 	}
 }
 
+// shown reports whether those who watch see a command that was dispatched: not one
+// that was rejected, and one between MULTI and EXEC only when EXEC carries it out.
+func (w *Worker) shown(s *Session) bool {
+	switch cmd := s.lastCmd; {
+	case w.monitors.rejected:
+		return false
+	case !s.has(inMulti):
+		return true
+	default:
+		return cmd != nil && ownInMulti[cmd.ID] && cmd.Name != "unwatch"
+	}
+}
+
+// showBlock has those who watch see what a transaction carries out.
+func (w *Worker) showBlock(s *Session, t *txn) {
+	if w.monitors.none() {
+		return
+	}
+	p := w.getParser()
+	defer w.putParser(p)
+	for i := 1; i <= t.n; i++ { // behind MULTI
+		if _, st, err := p.Next(t.block[t.ends[i-1]:t.ends[i]], &w.limits); err == nil && st == resp.Ready {
+			w.show(s, commandOf(p), p)
+		}
+	}
+}
+
+// commandOf finds a command by its name, nil if the table lacks it.
+func commandOf(a command.Args) *command.Command {
+	cmd := command.Lookup(a.Arg(0))
+	if cmd != nil && len(cmd.Subs) > 0 && a.Len() > 1 {
+		return cmd.Sub(a.Arg(1))
+	}
+	return cmd
+}
+
 // show has those who watch see a command. Passwords are not shown, nor are the
-// commands of operators (monitor.c: CMD_ADMIN and CMD_SKIP_MONITOR).
-func (w *Worker) show(s *Session, a command.Args) {
-	cmd := s.lastCmd
-	if cmd != nil && (cmd.Has(command.Admin) || cmd.Name == "auth" || cmd.Name == "monitor" || cmd.Name == "exec") {
+// commands of operators (server.c, call: CMD_ADMIN and CMD_SKIP_MONITOR).
+func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
+	if cmd != nil && cmd.Has(command.Admin) {
 		return
 	}
 	line := append(w.frame[:0], '+')
@@ -61,7 +100,7 @@ func (w *Worker) show(s *Session, a command.Args) {
 	line = append(line, ']')
 	for i := range a.Len() {
 		arg := a.Arg(i)
-		if i > 0 && cmd != nil && cmd.Name == "hello" && a.Len() > 2 {
+		if isPassword(cmd, a, i) {
 			arg = redacted
 		}
 		line = appendQuoted(append(line, ' '), arg)
@@ -74,6 +113,19 @@ func (w *Worker) show(s *Session, a command.Args) {
 		w.monitors.lines = append(w.monitors.lines, line...)
 	}
 	w.frame = w.kept(line)
+}
+
+// isPassword reports whether an argument is a password, or the user that goes with it.
+func isPassword(cmd *command.Command, a command.Args, i int) bool {
+	switch {
+	case cmd == nil || i == 0:
+		return false
+	case cmd.Name == "auth":
+		return true
+	case cmd.Name == "hello":
+		return command.EqualFold(a.Arg(i-1), "auth") || i > 1 && command.EqualFold(a.Arg(i-2), "auth")
+	}
+	return false
 }
 
 // tellMonitors passes on to the siblings what their clients watch for.

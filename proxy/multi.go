@@ -110,6 +110,7 @@ func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 	if s.has(inMulti) {
 		s.txn.broken = true
 	}
+	w.monitors.rejected = true
 	return w.answerError(s, cmd, text)
 }
 
@@ -232,6 +233,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	case conn.Full():
 		return w.stall(s)
 	}
+	w.showBlock(s, t)
 	t.add(execFrame)
 	r := w.newRequest(s, cmd)
 	r.call.group, r.call.txn = t.group, t
@@ -263,6 +265,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 		w.endTransaction(s)
 		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
 	}
+	w.showBlock(s, t)
 	t.add(execFrame)
 	r := w.newRequest(s, cmd)
 	c := &r.call

@@ -243,6 +243,7 @@ func (s *Session) Pending() int { return s.out.size }
 func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
 	s.out.wrote(s.w, n)
+	s.seen = s.w.now // a client that takes what it is sent is not idle (networking.c, _writeToClient)
 	if s.waitsFor != nil {
 		if s.taken += n; s.taken >= keepsUp {
 			s.took, s.taken = s.w.now, 0
@@ -419,11 +420,13 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 			w.suspend(s, p, n > 0)
 			return n
 		case resp.Ready:
+			watched := !w.monitors.none()
+			w.monitors.rejected = false
 			if !w.dispatch(s, p) {
 				return n
 			}
-			if !w.monitors.none() {
-				w.show(s, p)
+			if watched && w.shown(s) {
+				w.show(s, s.lastCmd, p)
 			}
 			if s.has(tracks) {
 				s.spent()

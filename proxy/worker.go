@@ -458,7 +458,7 @@ func (w *Worker) sweep() {
 				w.logRefusal(s, "does not read its messages")
 				w.kill(s)
 			}
-		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
+		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout) && !w.monitors.include(s):
 			w.stats.ClosedIdle++
 			w.kill(s)
 		}

@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -193,7 +194,7 @@ func TestMonitor(t *testing.T) {
 		c.MustDo("SET", fmt.Sprint(i), "a\r\n\"\x00\xff\\")
 		c.MustDo("AUTH", "secret")
 		c.MustDo("MGET", "a", "b", "c")
-		want = append(want, `"HELLO" "(redacted)" "(redacted)" "(redacted)" "(redacted)"`, fmt.Sprintf(`"SET" "%d" "a\r\n\"\x00\xff\\"`, i), `"MGET" "a" "b" "c"`)
+		want = append(want, `"HELLO" "3" "AUTH" "(redacted)" "(redacted)"`, `"AUTH" "(redacted)"`, fmt.Sprintf(`"SET" "%d" "a\r\n\"\x00\xff\\"`, i), `"MGET" "a" "b" "c"`)
 	}
 	line := regexp.MustCompile(`^\d{10}\.\d{6} \[0 127\.0\.0\.1:\d+\] (.*)$`)
 	got := map[string]int{}
@@ -216,6 +217,78 @@ func TestMonitor(t *testing.T) {
 	k.Dial().Expect("-NOAUTH Authentication required.", "GET", "x")
 	watcher.MustDo("AUTH", "secret")
 	watcher.Expect("PONG", "PING")
+}
+
+// TestMonitorLikeRedis compares what MONITOR shows with what Redis shows.
+func TestMonitorLikeRedis(t *testing.T) {
+	t.Parallel()
+	node, oracle := redistest.Start(t), redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	commands := strings.Split(`SET a 1
+AUTH secret
+AUTH default secret
+MULTI
+SET a 2
+INCRBY a 3
+EXEC
+EXEC
+MULTI
+DISCARD
+MULTI
+NOSUCH x
+SET a 3
+EXEC
+MULTI
+UNWATCH
+PING
+EXEC
+WATCH a
+MULTI
+GET a
+EXEC
+MULTI
+EXEC
+CLIENT SETNAME me
+CONFIG GET port
+CLIENT LIST
+SLOWLOG LEN
+HELLO 3 AUTH default secret SETNAME you
+HELLO 2
+NOSUCH x
+GET
+SELECT 3
+GET a
+SUBSCRIBE x
+GET a
+PING
+UNSUBSCRIBE
+BLPOP l 0.01
+PUBLISH x y
+RESET
+PING last`, "\n")
+	shown := func(addr string) (all []string) {
+		watcher, c := redistest.Dial(t, addr), redistest.Dial(t, addr)
+		watcher.Expect("OK", "MONITOR")
+		for _, command := range commands {
+			c.Do(strings.Fields(command)...)
+		}
+		line := regexp.MustCompile(`^\d{10}\.\d{6} (\[\d+) 127\.0\.0\.1:\d+(\] .*)$`)
+		for len(all) == 0 || !strings.HasSuffix(all[len(all)-1], `"last"`) {
+			m := messages(t, watcher, 1)[0]
+			f := line.FindStringSubmatch(m)
+			if f == nil {
+				t.Fatalf("%q", m)
+			}
+			if strings.Contains(m, "SELECT") {
+				f[1] = "[?" // Redis shows the database that it has selected
+			}
+			all = append(all, f[1]+f[2])
+		}
+		return all
+	}
+	if got, want := shown(k.Addr), shown(oracle.Addr); !slices.Equal(got, want) {
+		t.Errorf("shown\n%s\nRedis shows\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 func TestSlowLog(t *testing.T) {

@@ -485,6 +485,16 @@ var bugs = []bug{
 		"./proxy", "TestRedirectedBehindOneThatWaits",
 	},
 	{
+		"MONITOR leaves out a transaction's last command", "proxy/monitor.go",
+		"	for i := 1; i <= t.n; i++ {", "	for i := 1; i < t.n; i++ {",
+		"./test", "TestMonitorLikeRedis",
+	},
+	{
+		"a client that watches is closed for its silence", "proxy/worker.go",
+		" && !w.monitors.include(s):", ":",
+		"./proxy", "TestIdleClients",
+	},
+	{
 		"a client does not read its own writes", "proxy/lag.go",
 		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
 		"./proxy", "TestReadsOwnWrites",

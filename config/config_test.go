@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,6 +153,23 @@ func TestErrors(t *testing.T) {
 		_, err := Parse("f.yml", []byte(tc.yaml), env)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q:\n got %v\nwant %s", tc.yaml, err, tc.want)
+		}
+	}
+}
+
+// TestOwnAddress: a keyway that listens on all addresses is no node of its own.
+func TestOwnAddress(t *testing.T) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, a := range addrs {
+		own := net.JoinHostPort(a.(*net.IPNet).IP.String(), "7101")
+		for listen, want := range map[string]bool{"0.0.0.0:7101": true, "\"[::]:7101\"": true, "0.0.0.0:7102": false, "192.0.2.1:7101": false} {
+			_, err := Parse("f.yml", []byte(fmt.Sprintf("layout: ring\nlisten: %s\nnodes: [{name: a, addr: %q}]\n", listen, own)), env)
+			if (err != nil) != want {
+				t.Errorf("listen %s, node %s: %v", listen, own, err)
+			}
 		}
 	}
 }

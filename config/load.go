@@ -61,7 +61,10 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 	}
 	switch err := in.Decode(&second); {
 	case err == nil:
-		return nil, &Error{File: name, Line: second.Line, Column: second.Column, Problem: "a second document begins here", Remedy: "keep to one: remove the --- between them"}
+		return nil, &Error{
+			File: name, Line: second.Line, Column: second.Column,
+			Problem: "a second document begins here", Remedy: "keep to one: remove the --- between them",
+		}
 	case err != io.EOF:
 		return nil, syntaxError(name, text, refs, err)
 	}
@@ -110,7 +113,8 @@ func (c *Config) checkListen() error {
 // isOwn reports whether addr is one that keyway listens on, as far as the file can
 // tell: a name that resolves to an address of this machine is not looked up.
 func (c *Config) isOwn(addr string) bool {
-	return slices.ContainsFunc(append([]string{c.Admin}, c.Listen...), func(own string) bool { return sameAddress(own, addr) })
+	same := func(own string) bool { return sameAddress(own, addr) }
+	return same(c.Admin) || slices.ContainsFunc(c.Listen, same)
 }
 
 func sameAddress(own, addr string) bool {
@@ -119,7 +123,17 @@ func sameAddress(own, addr string) bool {
 	if err1 != nil || err2 != nil || ownPort != port || port == "0" {
 		return false
 	}
-	return ownHost == host || isLoopback(host) && (isLoopback(ownHost) || isWildcard(ownHost))
+	return ownHost == host || isLoopback(host) && isLoopback(ownHost) || isWildcard(ownHost) && isLocal(host)
+}
+
+// isLocal reports whether host is an address of this machine.
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	addrs, err := net.InterfaceAddrs()
+	return isLoopback(host) || err == nil && ip != nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
 }
 
 func isLoopback(host string) bool {

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/test/redistest"
@@ -87,80 +86,90 @@ func TestREADMERuns(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(string(text), "\n## Run it\n")
 	section, _, _ = strings.Cut(section, "\nWith Docker,")
-	dir := t.TempDir()
-	var pairs []string
-	var nodes []string
+	r := newReader(t)
+	ran := 0
+	for line := range strings.Lines(section) {
+		if command, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "    "); ok {
+			r.run(r.here.Replace(command))
+			ran++
+		}
+	}
+	if ran != 7 || r.keyway == nil {
+		t.Fatalf("%d commands ran", ran)
+	}
+	r.keyway.Process.Signal(syscall.SIGTERM)
+	if err := r.keyway.Wait(); err != nil {
+		t.Errorf("keyway ended with %v", err)
+	}
+}
+
+// reader does what the README says in a directory of its own.
+type reader struct {
+	t      *testing.T
+	dir    string
+	nodes  []string          // addresses
+	here   *strings.Replacer // what the README prints -> what stands for it here
+	keyway *exec.Cmd
+}
+
+func newReader(t *testing.T) *reader {
+	t.Helper()
+	r := &reader{t: t, dir: t.TempDir()}
+	pairs := []string{"go build -o keyway ./cmd/keyway", "ln -s " + redistest.Build(t) + " keyway"}
 	for _, port := range []string{"7101", "7102", "7103", "6380", "9380"} {
 		free := strconv.Itoa(redistest.FreePort(t))
 		pairs = append(pairs, port, free)
 		if port[0] == '7' {
-			nodes = append(nodes, "127.0.0.1:"+free)
+			r.nodes = append(r.nodes, "127.0.0.1:"+free)
 		}
 	}
-	here := strings.NewReplacer(append(pairs, "go build -o keyway ./cmd/keyway", "ln -s "+redistest.Build(t)+" keyway")...)
-	if err := os.Mkdir(filepath.Join(dir, "examples"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	r.here = strings.NewReplacer(pairs...)
 	example, err := os.ReadFile("../examples/ring.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "examples", "ring.yml"), []byte(here.Replace(string(example))), 0o600); err != nil {
+	if err := os.Mkdir(filepath.Join(r.dir, "examples"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // if the README's own command has not been reached
-		for _, addr := range nodes {
+	if err := os.WriteFile(filepath.Join(r.dir, "examples", "ring.yml"), []byte(r.here.Replace(string(example))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, addr := range r.nodes { // if the README's own command to end them was not reached
 			if c, err := redistest.TryDial(addr); err == nil {
 				c.TryDo("SHUTDOWN", "NOSAVE")
 				c.Close()
 			}
 		}
+		if r.keyway != nil && r.keyway.ProcessState == nil {
+			r.keyway.Process.Kill()
+			r.keyway.Wait()
+		}
 	})
-	var serve *exec.Cmd
-	ran := 0
-	for line := range strings.Lines(section) {
-		command, ok := strings.CutPrefix(here.Replace(strings.TrimRight(line, "\n")), "    ")
-		if !ok {
-			continue
+	return r
+}
+
+func (r *reader) run(command string) {
+	r.t.Helper()
+	if words := strings.Fields(command); words[0] == "./keyway" && words[1] == "serve" {
+		r.keyway = exec.Command(filepath.Join(r.dir, "keyway"), words[1:]...)
+		r.keyway.Dir = r.dir
+		if err := r.keyway.Start(); err != nil {
+			r.t.Fatal(err)
 		}
-		ran++
-		cmd := exec.Command("sh", "-c", "exec 2>&1; "+command)
-		cmd.Dir = dir
-		if strings.Contains(command, "keyway serve") {
-			cmd = exec.Command(filepath.Join(dir, "keyway"), strings.Fields(command)[1:]...)
-			cmd.Dir = dir
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			serve = cmd
-			defer cmd.Process.Kill()
-			redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
-				c, err := redistest.TryDial(here.Replace("127.0.0.1:6380"))
-				if err != nil {
-					return false
-				}
-				defer c.Close()
-				r, err := c.TryDo("DBSIZE")
-				return err == nil && r.Kind == ':'
-			})
-			continue
-		}
-		out, err := cmd.CombinedOutput()
-		if err != nil || strings.Contains(command, "MSET") && !strings.Contains(string(out), "OK") {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-		if strings.Contains(command, "redis-server") {
-			for _, addr := range nodes {
-				redistest.Attach(t, addr).Answers()
-			}
-		}
+		redistest.Attach(r.t, r.here.Replace("127.0.0.1:6380")).Answers()
+		return
 	}
-	if ran != 7 || serve == nil {
-		t.Errorf("%d commands ran", ran)
+	cmd := exec.Command("sh", "-c", command)
+	cmd.Dir = r.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(command, "MSET") && string(out) != "OK\n" {
+		r.t.Fatalf("%s: %v\n%s", command, err, out)
 	}
-	serve.Process.Signal(syscall.SIGTERM)
-	if err := serve.Wait(); err != nil {
-		t.Errorf("keyway ended with %v", err)
+	if strings.Contains(command, "redis-server") {
+		for _, addr := range r.nodes {
+			redistest.Attach(r.t, addr).Answers()
+		}
 	}
 }
 

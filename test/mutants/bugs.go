@@ -34,6 +34,16 @@ var bugs = []bug{
 		"./test", "TestClusterBehindRingIsTold",
 	},
 	{
+		"YAML sees the braces of a variable", "config/reference.go",
+		"	if marked.Match(text) {", "	if len(text) > 0 {",
+		"./config", "TestVariables",
+	},
+	{
+		"a gap between rules goes unnoticed", "router/range.go",
+		"			if b.From > a.To+1 {", "			if b.From > a.To+1 && a.From > b.To {",
+		"./router", "TestRangeGaps",
+	},
+	{
 		"R2: a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
 		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
 		"./pool", "TestUnsolicited",

@@ -97,18 +97,17 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 }
 
 // ignoreSignals keeps keyway alive when its terminal goes away, or what reads its
-// log. It returns a function that ends that.
+// log. It returns a function after which SIGHUP ends keyway again.
 func ignoreSignals(log *slog.Logger) (end func()) {
+	signal.Ignore(syscall.SIGPIPE) // to the last line
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(signals, syscall.SIGHUP)
 	ended := make(chan struct{})
 	go func() {
 		for {
 			select {
-			case s := <-signals:
-				if s == syscall.SIGHUP {
-					log.Info("SIGHUP is ignored: the configuration is read at start only; restart keyway to change it")
-				}
+			case <-signals:
+				log.Info("SIGHUP is ignored: the configuration is read at start only; restart keyway to change it")
 			case <-ended:
 				return
 			}

@@ -87,6 +87,8 @@ func (w *Worker) conclude(r *request) (failed bool) {
 		dst = w.scanReply(dst, r, m.parts[0])
 	case receivers:
 		dst = w.receiversReply(dst, r)
+	case execReceivers:
+		dst = w.execReply(dst, r)
 	case configText:
 		dst = withoutSecrets(dst, m.parts[0])
 	case subscribers:

@@ -33,6 +33,8 @@ type txn struct {
 	group   int32  // of all keys, watched or queued; -1: none so far
 	bad     []byte // the first error of a node while it queued the block
 
+	published []published
+
 	node  *node // of watched keys
 	watch *pool.Conn
 	dials uint64 // of watch, when it began to watch: another socket watches nothing
@@ -157,6 +159,9 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	if len(t.block)+len(frame) > w.limits.MaxRequest {
 		return w.reject(s, cmd, errTxnTooLarge)
 	}
+	if cmd.Name == "publish" || cmd.Name == "spublish" {
+		t.published = append(t.published, published{at: t.n, kind: publishKind(cmd), channel: string(a.Arg(1))})
+	}
 	t.add(frame)
 	t.n++
 	t.writes = t.writes || cmd.Has(command.Write) || mayReplicate[cmd.Name]
@@ -235,10 +240,9 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	}
 	w.showBlock(s, t)
 	t.add(execFrame)
-	r := w.newRequest(s, cmd)
-	r.call.group, r.call.txn = t.group, t
+	c := t.call(w, w.newRequest(s, cmd))
 	w.endTransaction(s)
-	w.send(s, &r.call, n, nil)
+	w.send(s, c, n, nil)
 	return true
 }
 
@@ -267,9 +271,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	}
 	w.showBlock(s, t)
 	t.add(execFrame)
-	r := w.newRequest(s, cmd)
-	c := &r.call
-	c.group, c.txn = t.group, t
+	c := t.call(w, w.newRequest(s, cmd))
 	c.goAlone(&watched{call: c, conn: t.watch})
 	s.clear(inMulti)
 	s.txn = nil

@@ -36,16 +36,17 @@ type request struct {
 type ending uint8
 
 const (
-	asIs         ending = iota // one call, whose reply is passed on as it comes
-	merged                     // parts become one by the command's policy
-	byKey                      // parts are dealt out to the keys in order
-	byUnit                     // parts are those of a per-key script, in order
-	scanCursor                 // the cursor in the reply is made keyway's
-	receivers                  // one call, whose reply counts who heard a message
-	subscribers                // merged: how many listen to each channel
-	configText                 // one call, whose reply has secrets in it
-	scriptsExist               // merged, with the scripts that keyway has itself
-	infoText                   // merged, and keyway's own made of it
+	asIs          ending = iota // one call, whose reply is passed on as it comes
+	merged                      // parts become one by the command's policy
+	byKey                       // parts are dealt out to the keys in order
+	byUnit                      // parts are those of a per-key script, in order
+	scanCursor                  // the cursor in the reply is made keyway's
+	receivers                   // one call, whose reply counts who heard a message
+	execReceivers               // one call, an EXEC, whose reply has such counts in it
+	subscribers                 // merged: how many listen to each channel
+	configText                  // one call, whose reply has secrets in it
+	scriptsExist                // merged, with the scripts that keyway has itself
+	infoText                    // merged, and keyway's own made of it
 )
 
 // line is a client's requests in the order they came.
@@ -99,7 +100,9 @@ func (w *Worker) tell(s *Session, b []byte) {
 
 // push gives the client a message that is not a reply. In RESP3 it may come
 // between any two replies, so nothing that the client waits for holds it up,
-// unless that is to say first that it listens; in RESP2 it has its turn.
+// unless that is to say first that it listens, or may have published the message:
+// then it comes behind the reply, as in Redis 7.4 (7.0 puts it in front, and into the
+// midst of EXEC's). In RESP2 it has its turn.
 func (w *Worker) push(s *Session, message []byte) {
 	if !s.has(resp3) || s.subs != nil && s.subs.confirming > 0 {
 		w.tell(s, message)
@@ -108,7 +111,7 @@ func (w *Worker) push(s *Session, message []byte) {
 	// Replies that have come wait for their turn; it must not overtake them.
 	var last *request
 	for r := s.line.head; r != nil; r = r.next {
-		if r.done || r.begun || len(r.reply) > 0 || r.merge != nil {
+		if r.done || r.begun || len(r.reply) > 0 || r.mayPublish() {
 			last = r
 		}
 	}
@@ -124,6 +127,11 @@ func (w *Worker) push(s *Session, message []byte) {
 	last.next = r
 	s.line.n++
 	w.park(r, message)
+}
+
+// mayPublish reports whether a command may publish, or has some of its replies.
+func (r *request) mayPublish() bool {
+	return r.merge != nil || r.cmd.ID == execID || r.cmd.Unproven()
 }
 
 func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {

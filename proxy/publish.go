@@ -222,18 +222,71 @@ func (w *Worker) receiversReply(dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	h, name := w.hub, string(r.merge.channel)
-	if r.cmd.Name == "spublish" {
-		count += int64(h.clients(byShard, name) - h.feeds(n, byShard, name))
-		return resp.AppendInt(dst, max(count, 0))
-	}
-	count += int64(h.clients(byChannel, name) - h.feeds(n, byChannel, name))
-	for name, p := range h.audience.patterns {
-		if command.Glob(p.glob, r.merge.channel) {
-			count += int64(h.clients(byPattern, name) - h.feeds(n, byPattern, name))
+	return resp.AppendInt(dst, w.hub.receivers(n, publishKind(r.cmd), string(r.merge.channel), count))
+}
+
+// receivers is how many clients get a message for which the node counts so many.
+func (h *hub) receivers(n *node, kind topicKind, channel string, count int64) int64 {
+	count += int64(h.clients(kind, channel) - h.feeds(n, kind, channel))
+	if kind == byChannel {
+		text := []byte(channel)
+		for name, p := range h.audience.patterns {
+			if command.Glob(p.glob, text) {
+				count += int64(h.clients(byPattern, name) - h.feeds(n, byPattern, name))
+			}
 		}
 	}
-	return resp.AppendInt(dst, max(count, 0))
+	return max(count, 0)
+}
+
+// publishKind is how those listen who get what a command publishes.
+func publishKind(cmd *command.Command) topicKind {
+	if cmd.Name == "spublish" {
+		return byShard
+	}
+	return byChannel
+}
+
+// published is a PUBLISH, or SPUBLISH, in a transaction.
+type published struct {
+	at      int // among the commands
+	kind    topicKind
+	channel string
+}
+
+// call is the one of an EXEC. The reply of a transaction that publishes is kept
+// until it is whole.
+func (t *txn) call(w *Worker, r *request) *call {
+	c := &r.call
+	if len(t.published) > 0 {
+		r.kind, r.merge = execReceivers, w.getMerger(1)
+		c = r.merge.call(r, 0)
+	}
+	c.group, c.txn = t.group, t
+	return c
+}
+
+// execReply makes the node's counts of receivers those of the clients.
+func (w *Worker) execReply(dst []byte, r *request) []byte {
+	reply, c := r.merge.parts[0], r.merge.calls[0]
+	n, rest, ok := resp.Elements(reply)
+	if !ok {
+		return append(dst, reply...)
+	}
+	dst = append(dst, reply[:len(reply)-len(rest)]...)
+	published := c.txn.published
+	for i := range n {
+		var one []byte
+		one, rest, _ = resp.Split(rest)
+		if len(published) > 0 && published[0].at == i {
+			if count, ok := resp.Int(one); ok {
+				one = resp.AppendInt(nil, w.hub.receivers(c.node, published[0].kind, published[0].channel, count))
+			}
+			published = published[1:]
+		}
+		dst = append(dst, one...)
+	}
+	return dst
 }
 
 // numsubReply makes the nodes' counts of subscribers that of the clients.

@@ -256,6 +256,45 @@ func TestShardedPubSub(t *testing.T) {
 	})
 }
 
+// TestPublishInTransactions: PUBLISH between MULTI and EXEC counts the clients, on
+// whichever node it is carried out, and a client's own message comes behind the
+// reply.
+func TestPublishInTransactions(t *testing.T) {
+	t.Parallel()
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		keys := apart(t, k, nodes)
+		own, other := k.Dial(), k.Dial()
+		own.MustDo("HELLO", "3")
+		own.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
+		other.Expect("[psubscribe n* 1]", "PSUBSCRIBE", "n*")
+		other.Expect("[subscribe news 2]", "SUBSCRIBE", "news")
+		for _, key := range keys {
+			own.Send("SSUBSCRIBE", key)
+			own.Flush()
+			messages(t, own, 1)
+			for range 20 {
+				for _, command := range [][]string{{"MULTI"}, {"SET", key, "x"}, {"PUBLISH", "news", key}, {"GET", key}, {"PUBLISH", "empty", key}, {"SPUBLISH", key, "y"}, {"EXEC"}} {
+					own.Send(command...)
+				}
+				own.Flush()
+				got := messages(t, own, 9)
+				want := []string{"OK", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "[OK 3 x 0 1]", "[message news " + key + "]", "[smessage " + key + " y]"}
+				if got, want := fmt.Sprint(got[:7]), fmt.Sprint(want[:7]); got != want {
+					t.Errorf("%s, want %s", got, want)
+				}
+				messages(t, other, 2)
+			}
+		}
+		own.Send("EVAL", "redis.call('PUBLISH', 'news', 'x') return 5", "1", keys[0])
+		own.Send("PUBLISH", "news", "y")
+		own.Flush()
+		if got := fmt.Sprint(messages(t, own, 4)); !strings.HasPrefix(got, "[5 ") {
+			t.Errorf("%s", got)
+		}
+		other.Close()
+	})
+}
+
 // TestPublishCountsWhoHears: whoever PUBLISH counts gets the message, though the
 // nodes have only just been asked for it.
 func TestPublishCountsWhoHears(t *testing.T) {

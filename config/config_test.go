@@ -1,10 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +155,37 @@ func TestErrors(t *testing.T) {
 		_, err := Parse("f.yml", []byte(tc.yaml), env)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q:\n got %v\nwant %s", tc.yaml, err, tc.want)
+		}
+	}
+}
+
+// TestREADMEDefaults: the README's configuration is valid, and its values are the
+// defaults, as it says.
+func TestREADMEDefaults(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ = bytes.Cut(text, []byte("\n```yaml\n"))
+	text, _, _ = bytes.Cut(text, []byte("\n```\n"))
+	c, err := Parse("README.md", text, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Admin, want.Nodes, want.Slots, want.Range = c.Admin, c.Nodes, c.Slots, c.Range
+	want.file, want.where = c.file, c.where
+	got, defaults := reflect.ValueOf(c).Elem(), reflect.ValueOf(&want).Elem()
+	for i := range got.NumField() {
+		name := got.Type().Field(i).Name
+		// A list that is written as [] is none.
+		if a, b := fmt.Sprintf("%+v", got.Field(i)), fmt.Sprintf("%+v", defaults.Field(i)); a != b {
+			t.Errorf("%s: the README has %s, the default is %s", name, a, b)
+		}
+	}
+	for _, key := range keysOf(got.Type()) {
+		if !c.IsSet(key) {
+			t.Errorf("the README does not show %s", key)
 		}
 	}
 }

@@ -227,8 +227,17 @@ func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	return true
 }
 
-// withoutSecrets blanks them out of a reply to CONFIG GET.
-func withoutSecrets(dst, reply []byte) []byte {
+// ownSetting returns what clients are told instead of a node's setting.
+func (w *Worker) ownSetting(name string) (value string, own bool) {
+	if name == "port" && w.o.Process != nil {
+		return strconv.Itoa(w.o.Process.Port), true
+	}
+	return "", secrets[name]
+}
+
+// settings is a node's reply to CONFIG GET with keyway's own settings, and without
+// secrets.
+func (w *Worker) settings(dst, reply []byte) []byte {
 	n, rest, ok := resp.Elements(reply)
 	if !ok {
 		return append(dst, reply...)
@@ -241,8 +250,9 @@ func withoutSecrets(dst, reply []byte) []byte {
 			break
 		}
 		dst = append(dst, name...)
-		if text, _ := resp.Bulk(name); secrets[string(text)] {
-			dst = resp.AppendBulk(dst, nil)
+		text, _ := resp.Bulk(name)
+		if own, ok := w.ownSetting(string(text)); ok {
+			dst = resp.AppendBulkString(dst, own)
 		} else {
 			dst = append(dst, value...)
 		}

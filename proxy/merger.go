@@ -90,7 +90,7 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	case execReceivers:
 		dst = w.execReply(dst, r)
 	case configText:
-		dst = withoutSecrets(dst, m.parts[0])
+		dst = w.settings(dst, m.parts[0])
 	case subscribers:
 		dst = w.numsubReply(dst, r)
 	case scriptsExist:

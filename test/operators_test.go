@@ -208,8 +208,8 @@ func fetch(t *testing.T, url string) (status int, body string) {
 	return r.StatusCode, string(b)
 }
 
-// TestInfoOfTheProcess: INFO tells of keyway's process, on every thread alike, and not
-// of a node's.
+// TestInfoOfTheProcess: INFO and CONFIG GET port tell of keyway's process, on every
+// thread alike, and not of a node's.
 func TestInfoOfTheProcess(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, "threads: 2\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
@@ -218,6 +218,7 @@ func TestInfoOfTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.Dial().Expect("[port "+port+"]", "CONFIG", "GET", "port")
 	ids := map[string]bool{}
 	for range 8 {
 		info := k.Dial().MustDo("INFO", "server").Text

@@ -62,12 +62,13 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	if err != nil {
 		return err
 	}
-	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopAdmin()
+	// What runs beside the server ends with it, not before.
+	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBeside()
 	look := newSurvey(cfg, log, srv.Table)
 	var g errgroup.Group
 	g.Go(func() error {
-		look.run(ctx)
+		look.run(beside)
 		return nil
 	})
 	if cfg.Admin != "" {
@@ -76,7 +77,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
 		}
 		g.Go(func() error {
-			return serveAdmin(adminCtx, ln, admin.Handler(srv, admin.Options{
+			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
 				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped, Surveyed: look.nodes,
 			}))
 		})
@@ -88,7 +89,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		log.Info(note)
 	}
 	g.Go(func() error {
-		defer stopAdmin()
+		defer stopBeside()
 		return srv.Run(ctx)
 	})
 	err = g.Wait()
@@ -120,7 +121,10 @@ func ignoreSignals(log *slog.Logger) (end func()) {
 }
 
 func serveAdmin(ctx context.Context, ln net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+	}
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()

@@ -319,8 +319,6 @@ func (w *Worker) stall(s *Session) bool {
 var specials = func() []func(w *Worker, a command.Args) string {
 	t := make([]func(*Worker, command.Args) string, command.Count)
 	for name, f := range map[string]func(*Worker, command.Args) string{
-		"move":    notSlotted,
-		"swapdb":  notSlotted,
 		"sort":    refuseForeignPatterns,
 		"sort_ro": refuseForeignPatterns,
 	} {

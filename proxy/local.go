@@ -117,8 +117,6 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	switch {
 	case !ok:
 		return w.answerError(s, cmd, errNotInteger)
-	case db != 0 && w.table.Slotted():
-		return w.answerError(s, cmd, errSelect)
 	case db < 0 || db > math.MaxUint16:
 		return w.answerError(s, cmd, errDBIndex)
 	case s.inflight > 0:
@@ -174,14 +172,6 @@ func (n *node) hasDB(s *Session, db int) bool {
 		}
 	}
 	return false
-}
-
-// notSlotted lets a command on several databases pass where there are several.
-func notSlotted(w *Worker, a command.Args) string {
-	if w.table.Slotted() {
-		return "ERR " + upper(string(a.Arg(0))) + " is not allowed in cluster mode" // db.c
-	}
-	return ""
 }
 
 // role answers as a master without replicas: what keyway is to its clients.

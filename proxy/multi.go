@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -99,7 +100,7 @@ func (t *txn) behind(first []byte) (block []byte, ends []int) {
 
 func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.has(inMulti) {
-		return w.answerError(s, cmd, errNested)
+		return w.notInMulti(s, cmd, errNested)
 	}
 	s.transaction().add(multiFrame)
 	s.set(inMulti)
@@ -113,6 +114,15 @@ func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 		s.txn.broken = true
 	}
 	w.monitors.rejected = true
+	return w.answerError(s, cmd, text)
+}
+
+// notInMulti refuses MULTI or WATCH between MULTI and EXEC. In Valkey since 8 that
+// breaks the transaction.
+func (w *Worker) notInMulti(s *Session, cmd *command.Command, text string) bool {
+	if w.server.name == "valkey" && !strings.HasPrefix(w.server.version, "7.") {
+		return w.reject(s, cmd, "ERR Command '"+cmd.Name+"' not allowed inside a transaction") // server.c
+	}
 	return w.answerError(s, cmd, text)
 }
 
@@ -334,7 +344,7 @@ func (w *Worker) queueUnwatch(s *Session, cmd *command.Command, a command.Args) 
 // next waits for the answer: a key read before it is watched would be no use.
 func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if s.has(inMulti) {
-		return w.answerError(s, cmd, errWatchInMulti)
+		return w.notInMulti(s, cmd, errWatchInMulti)
 	}
 	if s.inflight > 0 {
 		s.set(held) // its own earlier writes must not count as changes

@@ -18,15 +18,12 @@ import (
 // TestDatabases has two clients send random sequences around SELECT, to keyway
 // and to a Redis of its own: every reply is the same.
 func TestDatabases(t *testing.T) {
-	sequences := 300 // on each of three layouts
+	sequences := 300 // on each of four layouts
 	if redistest.Race {
 		sequences = 30
 	}
 	nodes := redistest.Three(t)
 	for name, yaml := range redistest.Layouts(nodes) {
-		if name == "slots" {
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
 			k, oracle := redistest.Serve(t, yaml).Ready(), redistest.Start(t)
 			for _, n := range nodes {
@@ -161,12 +158,67 @@ func TestDatabaseThatIsNotThere(t *testing.T) {
 	}
 }
 
-// TestDatabasesOfACluster: there is only one.
+// TestDatabasesOfACluster: a Redis Cluster has one.
 func TestDatabasesOfACluster(t *testing.T) {
-	nodes := redistest.Three(t)
-	c := redistest.Serve(t, redistest.Layouts(nodes)["slots"]).Ready().Dial()
+	c := redistest.Serve(t, redistest.Redis.Cluster(t, 3, 0).SeedsYAML()).Ready().Dial()
 	c.Expect("OK", "SELECT", "0")
 	c.Expect("-ERR SELECT is not allowed in cluster mode", "SELECT", "1")
 	c.Expect("-ERR MOVE is not allowed in cluster mode", "MOVE", "k", "1")
 	c.Expect("-ERR SWAPDB is not allowed in cluster mode", "SWAPDB", "0", "1")
+	c.Expect("OK", "SET", "k", "1")
+}
+
+// TestNumberedDatabasesOfACluster: Valkey 9 can have several in a cluster. What a
+// client does stays in its own, on every node, while slots move and masters change.
+func TestNumberedDatabasesOfACluster(t *testing.T) {
+	cluster := redistest.Valkey.Cluster(t, 3, 1, "--cluster-databases", "4")
+	k := redistest.Serve(t, cluster.SeedsYAML()).Ready()
+	c, other := k.Dial(), k.Dial()
+	c.Expect("-ERR DB index is out of range", "SELECT", "4")
+	c.Expect("OK", "SELECT", "3")
+	keys := []string{"a", "b", "c", "d", "e", "f"}
+	for _, key := range keys {
+		c.Expect("OK", "SET", key, "3")
+	}
+	c.Expect("[3 3 3 3 3 3]", append([]string{"MGET"}, keys...)...)
+	c.Expect("6", "DBSIZE")
+	other.Expect("0", "DBSIZE")
+	other.Expect("(nil)", "GET", "a")
+	c.Expect("1", "MOVE", "a", "2")
+	c.Expect("(nil)", "GET", "a")
+	other.Expect("OK", "SELECT", "2")
+	other.Expect("3", "GET", "a")
+	other.Expect("1", "COPY", "a", "a", "DB", "3")
+	c.Expect("3", "GET", "a")
+	c.Expect("-ERR SWAPDB is not allowed in cluster mode", "SWAPDB", "0", "1")
+
+	c.Expect("OK", "WATCH", "b")
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "INCR", "b")
+	c.Expect("[4]", "EXEC")
+	reply := later(t, c, "BLPOP", "list", "20")
+	blockedOn(t, cluster.Nodes[:3], 1)
+	other.Expect("1", "RPUSH", "list", "of database 2")
+	other.Expect("OK", "SELECT", "3")
+	other.Expect("1", "RPUSH", "list", "v")
+	if got := (<-reply).String(); got != "[list v]" {
+		t.Error(got)
+	}
+
+	reader := redistest.Serve(t, cluster.SeedsYAML()+"reads: replica\n").Ready().Dial()
+	reader.Expect("OK", "SELECT", "3")
+	redistest.Eventually(t, 10*time.Second, "a replica is read", func() bool { return reader.Do("GET", "a").Text == "3" })
+
+	const slot = 15495 // of "a"
+	from := cluster.Owner(0, slot)
+	cluster.Nodes[from].Do("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "15495", "15495", "NODE", cluster.IDs[0])
+	redistest.Eventually(t, 20*time.Second, "the slot has moved", func() bool {
+		return cluster.Owner(0, slot) == 0 && cluster.Owner(from, slot) == 0
+	})
+	c.Expect("3", "GET", "a")
+	c.Expect("OK", "SET", "a", "moved")
+	cluster.Failover(3) // the replica of the first
+	redistest.Eventually(t, 10*time.Second, "the new master is served", func() bool { return c.Do("SET", "a", "there").Text == "OK" })
+	c.Expect("there", "GET", "a")
+	k.Dial().Expect("(nil)", "GET", "a")
 }

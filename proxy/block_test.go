@@ -35,6 +35,13 @@ func (r *rig) exclusive(node int) *pool.Conn {
 	return conn
 }
 
+// answerAlone answers what was last sent over a connection of its own.
+func (r *rig) answerAlone(node int, reply string) {
+	conn := r.exclusive(node)
+	take(conn)
+	conn.Received([]byte(reply), r.now)
+}
+
 func TestBlocking(t *testing.T) {
 	r, conn := blockedRig(t)
 	r.feed(cmd("GET", onA))

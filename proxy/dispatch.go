@@ -53,7 +53,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 			return w.reject(s, cmd, errSubscribed(cmd))
 		}
 	}
-	if s.has(readsReplicas) && !w.mayWrite(s, cmd, a) {
+	if s.has(readsReplicas) && !w.mayWrite(s, cmd, a) || s.holdLarge(len(a.Frame())) {
 		return false
 	}
 	switch cmd.Handling {

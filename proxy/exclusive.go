@@ -57,7 +57,7 @@ func (n *node) release(c *pool.Conn, well bool) {
 			break
 		}
 	}
-	if well && c.Master == n.sentinel && len(n.idle) < idleExclusive && c.State() == pool.Ready && c.InFlight() == 0 {
+	if well && len(c.NextWrite()) == 0 && c.Master == n.sentinel && len(n.idle) < idleExclusive && c.State() == pool.Ready && c.InFlight() == 0 {
 		n.idle = append(n.idle, c)
 		return
 	}

@@ -14,7 +14,7 @@ type lane uint8
 const (
 	sharedLane    lane = iota // the node's connection that its clients share
 	trackedLane               // the client's own connection to the node, on which the node tracks what it reads
-	exclusiveLane             // a connection that is this call's alone until its reply (BLPOP, WATCH, WAIT)
+	exclusiveLane             // a connection that is this call's alone until its reply (BLPOP, WATCH, WAIT, what is large)
 )
 
 // lane is the lane of what the session sends, unless the command needs one of its own.
@@ -81,8 +81,11 @@ func (w *Worker) begin(s *Session, c *call) {
 // another connection's buffer.
 func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	c.node, c.asking = n, how == behindAsking
+	if c.lane == sharedLane && (len(frame) >= largeFrame || c.txn != nil && len(c.txn.block) >= largeFrame) {
+		w.goLarge(c, n)
+	}
 	if c.lane == exclusiveLane {
-		w.startAlone(c, n, frame)
+		w.startAlone(c, n, frame, how)
 		return
 	}
 	s := c.req.sess
@@ -118,15 +121,18 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 }
 
 // startAlone is start in the exclusive lane.
-func (w *Worker) startAlone(c *call, n *node, frame []byte) {
+func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
 	t := c.alone.take(w, n, frame)
 	switch {
 	case t.refusal != "":
 		w.refuse(c, t.refusal)
 	case c.txn != nil:
-		t.conn.SendBlock(queued{c.txn}, c.alone, c.txn.block, c.txn.ends, w.now, t.deadline)
+		block, ends := c.txn.behind(c.first())
+		t.conn.SendBlock(queued{c.txn}, c.alone, block, ends, w.now, t.deadline)
 	case c.asking:
 		t.conn.SendAsking(c.alone, t.frame, w.now, t.deadline)
+	case how == owned:
+		t.conn.SendOwned(c.alone, t.frame, w.now, t.deadline)
 	default:
 		t.conn.Send(c.alone, t.frame, w.now, t.deadline)
 	}

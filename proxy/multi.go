@@ -247,6 +247,8 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return w.answerError(s, cmd, errNoMasters)
 	case conn.Full():
 		return w.stall(s)
+	case s.holdLarge(len(t.block) + len(execFrame)):
+		return false
 	}
 	w.showBlock(s, t)
 	t.add(execFrame)

@@ -239,8 +239,7 @@ func TestPutOffIsBounded(t *testing.T) {
 			s := r.w.Open(nil, "peer:2", "keyway:1")
 			clients = append(clients, s)
 			r.w.Feed(s, []byte(set))
-			r.sent(0)
-			r.node(0, said)
+			r.answerAlone(0, said)
 			r.w.EndTurn()
 			want := ""
 			if i >= 7 {

@@ -171,14 +171,31 @@ func (b *backend) Ready(readable, writable bool) {
 	if !readable || b.sock == nil {
 		return
 	}
+	b.read()
+}
+
+// read takes what the node has sent, or ends the connection.
+func (b *backend) read() error {
 	n, err := b.sock.Read(b.t.buf)
 	switch {
 	case err == nil:
-		b.conn.Received(b.t.buf[:n], now)
+		b.conn.Received(b.t.buf[:n], b.t.now)
 	case err == io.EOF:
-		b.conn.Fail(now, "the node closed the connection")
+		b.conn.Fail(b.t.now, "the node closed the connection")
 	case err != errAgain:
-		b.conn.Fail(now, err.Error())
+		b.conn.Fail(b.t.now, err.Error())
+	}
+	return err
+}
+
+// readRest ends a connection that takes no more. A node that refuses a request says
+// why before it closes, so what it has sent is read first.
+func (b *backend) readRest(cause error) {
+	dials := b.conn.Stats.Dials
+	for b.conn.State() == pool.Ready && b.conn.Stats.Dials == dials && b.read() == nil {
+	}
+	if b.conn.Stats.Dials == dials {
+		b.conn.Fail(b.t.now, cause.Error())
 	}
 }
 
@@ -198,7 +215,7 @@ func (b *backend) flush() {
 			return
 		}
 		if err != nil {
-			b.conn.Fail(b.t.now, err.Error())
+			b.readRest(err)
 			return
 		}
 	}

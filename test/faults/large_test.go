@@ -102,6 +102,26 @@ func TestLargeValue(t *testing.T) {
 	p.End()
 }
 
+// TestRefusedValue sends values that are larger than the node takes: it says so and
+// closes the connection, and other clients notice nothing.
+func TestRefusedValue(t *testing.T) {
+	node := redistest.Start(t, "--proto-max-bulk-len", "1mb")
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	l := (&load{addr: k.Addr, clients: 10}).start(t)
+	l.more(t, 5_000)
+	l.phase.Store(1)
+	c, value := k.Dial(), strings.Repeat("x", 2<<20)
+	for range scale(50, 500) {
+		c.Expect("-ERR Protocol error: invalid bulk length", "SET", "large", value)
+		c.Expect("(nil)", "GET", "large")
+		l.more(t, 100)
+	}
+	l.halt()
+	t.Logf("others before: %v; since: %v", &l.latency[0], &l.latency[1])
+	noErrors(t, k, l, 0)
+	l.settle(t, k.Addr)
+}
+
 // TestSlowReader: a client that does not read is not read from, and past
 // client_output it is closed; others go on.
 func TestSlowReader(t *testing.T) {

@@ -58,6 +58,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.inFull = false
 		w.hasScript(c.node, frame)
 	}
+	if p.First && !p.Last && announcesLarge(p.Bytes) {
+		w.largeReply(c, conn, frame)
+	}
 	if r.merge != nil {
 		r.merge.add(int(c.part), p.Bytes)
 		s.parked += len(p.Bytes)

@@ -133,14 +133,21 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, errNoReplica(w.nodes[id]))
 		}
 	}
-	if n.conn(s).Full() {
+	large := w.largeRead(s, cmd, a)
+	switch {
+	case n.conn(s).Full():
 		return w.stall(s)
+	case large != 0 && s.holdLarge(largeFrame):
+		return false
 	}
 	if cmd.Unproven() {
 		w.noteScript(cmd, a)
 	}
 	r := w.newRequest(s, cmd)
 	r.call.group = group
+	if large != 0 && n.master == nil {
+		w.goLarge(&r.call, n, large)
+	}
 	if n.master != nil {
 		s.readAt(&r.call, read)
 	}

@@ -69,6 +69,9 @@ func (n *node) close(now int64, reason string) {
 	for _, c := range n.conns {
 		c.Close(now, reason)
 	}
+	for _, c := range n.retired {
+		c.Close(now, reason)
+	}
 	for _, c := range n.idle {
 		c.Close(now, reason)
 	}

@@ -82,7 +82,7 @@ func (w *Worker) begin(s *Session, c *call) {
 func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	c.node, c.asking = n, how == behindAsking
 	if c.lane == sharedLane && (len(frame) >= largeFrame || c.txn != nil && len(c.txn.block) >= largeFrame) {
-		w.goLarge(c, n)
+		w.goLarge(c, n, 0)
 	}
 	if c.lane == exclusiveLane {
 		w.startAlone(c, n, frame, how)

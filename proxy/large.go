@@ -3,8 +3,11 @@ package proxy
 import (
 	"bytes"
 	"math"
+	"slices"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // largeFrame is the size from which a request has a connection of its own while it
@@ -14,11 +17,111 @@ import (
 // connection of its own it harms only itself.
 const largeFrame = 1 << 20
 
-// large receives the reply to a large request.
+// large receives the reply to a large request, or to a read of a large value.
 type large struct {
 	call *call
 	to   pool.Receiver
 	conn *pool.Conn
+	key  uint64 // hash of the key whose value is large, 0 if that is not known
+}
+
+// largeKeys remembers, by their hashes, keys whose values are large: a read of one
+// has a connection of its own, since a reply that takes long to pass holds up what
+// is behind it. A key forgets another that has its place.
+type largeKeys [1024]uint64
+
+func (l *largeKeys) has(key uint64) bool { return l != nil && l[key%uint64(len(l))] == key }
+
+func (l *largeKeys) forget(key uint64) {
+	if l.has(key) {
+		l[key%uint64(len(l))] = 0
+	}
+}
+
+// noteLarge remembers the only key of the command in frame, and returns its hash.
+func (w *Worker) noteLarge(cmd *command.Command, frame []byte) (key uint64) {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); cmd.Single == 0 || err != nil || st != resp.Ready || p.Len() <= cmd.Single {
+		return 0
+	}
+	if w.largeKeys == nil {
+		w.largeKeys = new(largeKeys)
+	}
+	key = w.hash(p.Arg(cmd.Single))
+	w.largeKeys[key%uint64(len(w.largeKeys))] = key
+	return key
+}
+
+// largeRead returns the hash of the key that the command reads, if its value is
+// known to be large, and 0 otherwise.
+func (w *Worker) largeRead(s *Session, cmd *command.Command, a command.Args) uint64 {
+	if w.largeKeys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
+		return 0
+	}
+	if key := w.hash(a.Arg(cmd.Single)); w.largeKeys.has(key) {
+		return key
+	}
+	return 0
+}
+
+// announcesLarge reports whether a reply that begins with b will be large. Elements
+// are taken to have 16 bytes.
+func announcesLarge(b []byte) bool {
+	line, _, found := bytes.Cut(b[1:], []byte("\r\n"))
+	n, ok := resp.ParseInt(line)
+	switch {
+	case !found || !ok:
+		return false
+	case b[0] == '$' || b[0] == '=':
+		return n >= largeFrame
+	}
+	return n >= largeFrame/16 && (b[0] == '*' || b[0] == '~' || b[0] == '%')
+}
+
+// largeReply is called when a reply that will be large has begun on a connection.
+// If others share it, they get a new one, and what is under way goes on here. The
+// next read of that key will have a connection of its own.
+func (w *Worker) largeReply(c *call, conn *pool.Conn, frame []byte) {
+	if c.lane != sharedLane {
+		return
+	}
+	if c.req.cmd != nil && c.req.cmd.Has(readOnly) {
+		w.noteLarge(c.req.cmd, frame)
+	}
+	c.node.retire(conn)
+}
+
+// maxRetired is how many connections to a node may be retired at a time.
+const maxRetired = 8
+
+// retire replaces a shared connection. The old one goes on until all its requests
+// are answered. Clients that wait for any reply send nothing more before it has
+// come, so no command overtakes one that is on the old connection.
+func (n *node) retire(conn *pool.Conn) {
+	w, i := n.w, slices.Index(n.conns, conn)
+	if i < 0 || len(n.retired) >= maxRetired {
+		return
+	}
+	fresh := n.newShared(conn.DB, conn.RESP3)
+	fresh.Stats = conn.Stats        // they are this place's
+	n.conns = slices.Clone(n.conns) // others may be walking over the old list
+	n.conns[i] = fresh
+	fresh.Open(w.now)
+	n.retired = append(n.retired, conn)
+	w.epoch++
+}
+
+// tickRetired closes the retired connections that have nothing left to answer.
+func (n *node) tickRetired() {
+	for i := len(n.retired) - 1; i >= 0; i-- {
+		c := n.retired[i]
+		if c.State() == pool.Ready && c.InFlight() > 0 {
+			c.Tick(n.w.now)
+			continue
+		}
+		n.retired = slices.Delete(n.retired, i, i+1)
+		n.w.doomed = append(n.w.doomed, c)
+	}
 }
 
 // holdLarge reports whether a large command must wait for its client's earlier ones,
@@ -33,13 +136,13 @@ func (s *Session) holdLarge(size int) bool {
 
 // goLarge gives the call a connection of its own, and lets its client's later
 // commands wait for it. Where too many have one, it shares. So it does if earlier
-// commands of its client are on their way.
-func (w *Worker) goLarge(c *call, n *node) {
+// commands of its client are on their way. key is that of a read, or 0.
+func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	s := c.req.sess
 	if c.replica || s.inflight > c.req.parts || n.exclusive >= w.o.Exclusive {
 		return
 	}
-	l := &large{call: c, to: c}
+	l := &large{call: c, to: c, key: key}
 	if c.txn != nil {
 		l.to = execReply{c}
 	}
@@ -55,6 +158,7 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	}
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.add(n.ordinal)
+		l.key = w.noteLarge(c.req.cmd, frame) // it may be read next
 	}
 	l.conn = n.takeExclusive(w, s)
 	// The request is carried out to its end, even if its client leaves.
@@ -65,6 +169,9 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 func (l *large) finished() {}
 
 func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	if p.Whole() && len(p.Bytes) < largeFrame && (p.Kind == '-' || l.call.req.cmd.Has(readOnly)) {
+		l.call.worker().largeKeys.forget(l.key)
+	}
 	if p.Last {
 		// After a protocol error the node closes the connection.
 		l.call.node.release(conn, !bytes.HasPrefix(p.Bytes, []byte("-ERR Protocol error")))

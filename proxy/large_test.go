@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyway-proxy/keyway/pool"
 )
 
 // TestLargeRequestsGoAlone: a request of a megabyte goes over a connection of its
@@ -22,7 +24,8 @@ func TestLargeRequestsGoAlone(t *testing.T) {
 		"a part": {cmd("MSET", onA, value, onB, "1"), cmd("MSET", onA, value), "+OK\r\n", "+OK\r\n"},
 	} {
 		r := newRig(t, Options{})
-		r.feed(cmd("GET", onA) + c.in + cmd("GET", onA))
+		later := cmd("GET", "{"+onA+"}") // of the same slot
+		r.feed(cmd("GET", onA) + c.in + later)
 		if got := r.sent(0); got != cmd("GET", onA) {
 			t.Fatalf("%s: before the earlier command was answered: %.60q", name, got)
 		}
@@ -33,8 +36,8 @@ func TestLargeRequestsGoAlone(t *testing.T) {
 			t.Fatalf("%s: sent %.80q", name, got)
 		}
 		other := r.w.Open(nil, "peer:2", "keyway:1")
-		r.w.Feed(other, []byte(cmd("GET", onA)))
-		if got := r.sent(0); got != cmd("GET", onA) {
+		r.w.Feed(other, []byte(later))
+		if got := r.sent(0); got != later {
 			t.Errorf("%s: another client's, or a later command: %.60q", name, got)
 		}
 		conn.Received([]byte(c.reply), r.now)
@@ -42,7 +45,7 @@ func TestLargeRequestsGoAlone(t *testing.T) {
 			r.node(1, "+OK\r\n")
 		}
 		r.w.EndTurn()
-		if got := r.sent(0); got != cmd("GET", onA) {
+		if got := r.sent(0); got != later {
 			t.Errorf("%s: the later command: %.60q", name, got)
 		}
 		r.node(0, "$-1\r\n$-1\r\n")
@@ -73,5 +76,57 @@ func TestLargeRequestOfAGoneClient(t *testing.T) {
 	conn.Received([]byte("+OK\r\n"), r.now)
 	if n := r.w.nodes[0]; n.exclusive != 0 || len(n.idle) != 1 {
 		t.Errorf("%d connections in use, %d idle", n.exclusive, len(n.idle))
+	}
+}
+
+// TestLargeReplies: when a reply announces that it is large, others get a connection
+// that is not behind it; the next read of the key has one of its own.
+func TestLargeReplies(t *testing.T) {
+	r := newRig(t, Options{})
+	old := r.w.nodes[0].conns[0]
+	other := r.w.Open(nil, "peer:2", "keyway:1")
+	reply := "$1048576\r\n" + strings.Repeat("x", largeFrame) + "\r\n"
+	get, small := cmd("GET", onA), cmd("GET", "{"+onA+"}")
+	r.feed(get + small)
+	r.sent(0)
+	old.Received([]byte(reply[:100_000]), r.now)
+	r.w.Feed(other, []byte(small))
+	r.feed(small) // behind the first client's own, which has not been answered
+	r.w.EndTurn()
+	fresh := r.w.nodes[0].conns[0]
+	if fresh == old {
+		t.Fatal("others still wait behind the reply")
+	}
+	greet(r, fresh)
+	if got := r.sent(0); got != small {
+		t.Errorf("sent over the new connection: %q", got)
+	}
+	r.node(0, "$1\r\n1\r\n")
+	r.w.EndTurn()
+	if got := string(other.Output()); got != "$1\r\n1\r\n" {
+		t.Errorf("another client got %q", got)
+	}
+	old.Received([]byte(reply[100_000:]+"$1\r\n2\r\n"), r.now)
+	if got := r.got(); got != reply+"$1\r\n2\r\n" {
+		t.Errorf("the client got %d bytes", len(got))
+	}
+	r.w.EndTurn()
+	if got := r.sent(0); got != small {
+		t.Errorf("then sent over the new connection: %q", got)
+	}
+	r.node(0, "$1\r\n3\r\n")
+	if r.pass(time.Second); old.State() != pool.Closed || r.got() != "$1\r\n3\r\n" {
+		t.Errorf("the old connection is %s", old.State())
+	}
+	for i, again := range []string{reply, "$1\r\n4\r\n"} {
+		r.feed(get)
+		r.answerAlone(0, again)
+		if got := r.got(); got != again {
+			t.Errorf("read %d: %d bytes", i, len(got))
+		}
+		r.w.EndTurn()
+	}
+	if r.feed(get); r.sent(0) != get {
+		t.Error("a value that is small again is read over a connection of its own")
 	}
 }

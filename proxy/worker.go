@@ -112,10 +112,11 @@ type Worker struct {
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for parts of commands
 
-	doomed  []*pool.Conn // exclusive connections to close
-	scripts scriptCache
-	keyless []byte          // Options.Keyless
-	warned  map[string]bool // scripts without keys, by name
+	doomed    []*pool.Conn // exclusive connections to close
+	scripts   scriptCache
+	keyless   []byte          // Options.Keyless
+	warned    map[string]bool // scripts without keys, by name
+	largeKeys *largeKeys      // nil: no large value has been met
 	// Writes that were on connections that have ended in this turn; see loss.go.
 	lostWrites map[lostKey]struct{}
 	lookups    map[lookup][]func(exists []byte, ok bool)
@@ -165,6 +166,7 @@ type node struct {
 	following
 	ordinal     uint
 	conns       []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
+	retired     []*pool.Conn // that were shared, and have replies to come; see retire
 	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits       []inUse      // exclusive connections in use
 	exclusive   int          // how many
@@ -398,7 +400,7 @@ func (w *Worker) nextDue() int64 {
 				return w.now + tick
 			}
 		}
-		if n.exclusive > 0 {
+		if n.exclusive > 0 || len(n.retired) > 0 {
 			return w.now + tick
 		}
 	}
@@ -422,6 +424,7 @@ func (w *Worker) Tick() {
 		for _, c := range n.conns {
 			c.Tick(w.now)
 		}
+		n.tickRetired()
 	}
 	w.tickReplicas()
 	w.askServer()
@@ -590,13 +593,18 @@ func (n *node) conn(s *Session) *pool.Conn {
 // connect adds the shared connections for a database.
 func (n *node) connect(db int, resp3 bool) {
 	for range n.w.o.Connections {
-		c := n.newConn()
-		c.DB, c.RESP3, c.Fence = db, resp3, n.w.o.Fence
-		if n.w.o.Reads != FromMaster && n.w.table.Clustered() {
-			c.Prelude = n.scope
-		}
-		n.conns = append(n.conns, c)
+		n.conns = append(n.conns, n.newShared(db, resp3))
 	}
+}
+
+// newShared is one more connection to the node that clients share.
+func (n *node) newShared(db int, resp3 bool) *pool.Conn {
+	c := n.newConn()
+	c.DB, c.RESP3, c.Fence = db, resp3, n.w.o.Fence
+	if n.w.o.Reads != FromMaster && n.w.table.Clustered() {
+		c.Prelude = n.scope
+	}
+	return c
 }
 
 // disconnect takes away the shared connections that are for the same as this one,

@@ -102,6 +102,47 @@ func TestLargeValue(t *testing.T) {
 	p.End()
 }
 
+// TestLargeTransfers writes and reads a value over a link of 200 Mbit/s, for longer
+// than the request timeout: to the node, and to the client. Other clients go on.
+func TestLargeTransfers(t *testing.T) {
+	const rate = 200e6 / 8
+	size := scale(64<<20, 400<<20)
+	slow := redistest.Plan{Rate: rate}
+	for name, link := range map[string]struct{ node, client redistest.Plan }{
+		"to the node":   {node: slow},
+		"to the client": {client: slow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := redistest.Start(t)
+			f := redistest.NewFaults(t, node.Addr, func(int) redistest.Plan { return link.node })
+			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 1s}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n").Ready()
+			c := redistest.Dial(t, redistest.NewFaults(t, k.Addr, func(int) redistest.Plan { return link.client }).Addr)
+			l := (&load{addr: k.Addr, clients: 10, pause: time.Millisecond}).start(t)
+			l.more(t, 5_000)
+			value := strings.Repeat("0123456789abcdef", size/16)
+			l.phase.Store(1)
+			before := l.tally.replies.Load()
+			c.Expect("OK", "SET", "large", value)
+			wrote := l.tally.replies.Load()
+			if r := c.Do("GET", "large"); r.Text != value {
+				t.Errorf("GET: %d bytes: %.100s", len(r.Text), r)
+			}
+			read := l.tally.replies.Load()
+			node.Do("SET", "other", value) // keyway does not know it to be large
+			c.Expect(value[:8], "GETRANGE", "other", "0", "7")
+			if r := c.Do("GET", "other"); r.Text != value {
+				t.Errorf("GET: %d bytes: %.100s", len(r.Text), r)
+			}
+			l.halt()
+			t.Logf("others before: %v; since: %v", &l.latency[0], &l.latency[1])
+			t.Logf("others' replies: %d while it was written, %d while it was read, %d while another was",
+				wrote-before, read-wrote, l.tally.replies.Load()-read)
+			noErrors(t, k, l, 0)
+			l.settle(t, k.Addr)
+		})
+	}
+}
+
 // TestRefusedValue sends values that are larger than the node takes: it says so and
 // closes the connection, and other clients notice nothing.
 func TestRefusedValue(t *testing.T) {

@@ -44,6 +44,8 @@ type Plan struct {
 	// DeafRequest and DeafReply stop reading after so many bytes towards the
 	// node, or from it: the sender's window closes. 0 for never.
 	DeafRequest, DeafReply int
+	// Rate is how many bytes a second pass in each direction; 0 for all.
+	Rate int
 	// Greeting is said to whoever connects before anything else.
 	Greeting string
 	// Reply is told each whole reply and its number, from 0; it returns what
@@ -158,6 +160,9 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 		if limit := max(cut, deaf); limit > 0 {
 			from = io.LimitReader(src, int64(limit))
 		}
+		if p.Rate > 0 {
+			from = &paced{r: from, rate: p.Rate, began: time.Now()}
+		}
 		to := io.Writer(dst)
 		if p.OneByOne {
 			to = oneByOne{dst}
@@ -181,6 +186,25 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 		passReplies(dst, src, p)
 	})
 	both.Wait()
+}
+
+// paced reads no more than rate bytes a second.
+type paced struct {
+	r     io.Reader
+	rate  int
+	began time.Time
+	read  time.Duration // how long what was read takes to pass
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	if idle := time.Since(p.began) - p.read; idle > 0 {
+		p.began = p.began.Add(idle) // what was not used is lost
+	} else {
+		time.Sleep(-idle)
+	}
+	n, err := p.r.Read(b[:min(len(b), 64<<10)])
+	p.read += time.Duration(n) * time.Second / time.Duration(p.rate)
+	return n, err
 }
 
 // oneByOne writes every byte by itself.

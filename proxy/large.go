@@ -150,6 +150,12 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	w.fence(c)
 }
 
+// isLarge reports whether the call has a connection of its own for its size alone.
+func (c *call) isLarge() bool {
+	_, large := c.alone.(*large)
+	return large
+}
+
 func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	c := l.call
 	s := c.req.sess
@@ -173,11 +179,13 @@ func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		l.call.worker().largeKeys.forget(l.key)
 	}
 	if p.Last {
-		// After a protocol error the node closes the connection.
-		l.call.node.release(conn, !bytes.HasPrefix(p.Bytes, []byte("-ERR Protocol error")))
+		l.call.node.release(conn, !isProtocolError(p.Bytes))
 	}
 	l.to.Reply(conn, frame, p)
 }
+
+// isProtocolError reports whether the node will close the connection after this reply.
+func isProtocolError(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-ERR Protocol error")) }
 
 func (l *large) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	l.call.node.release(conn, false)

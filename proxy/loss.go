@@ -73,7 +73,7 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 		return false
 	case f.Sent && (c.passed || !c.isHarmless()):
 		return false
-	case c.lane == exclusiveLane && c.req.sess.blocking != c.alone:
+	case c.lane == exclusiveLane && c.req.sess.blocking != c.alone && !c.isLarge():
 		return false // what WATCH, EXEC and WAIT mean ends with their connection
 	}
 	n := c.node

@@ -46,8 +46,8 @@ func (r *reports) lost(c *pool.Conn) {
 	if r.debug {
 		r.log.Debug("connection to a node ended", "node", name, "addr", c.Addr, "state", c.State(), "reason", c.Reason())
 	}
-	if c.State() == pool.Closed {
-		return
+	if c.State() == pool.Closed || c.Refusing() == "" {
+		return // it has ended well, or will be made again at once
 	}
 	if r.setDown(name+" "+c.Addr, true) {
 		r.log.Warn("node unreachable", "node", name, "addr", c.Addr, "reason", c.Reason())

@@ -124,6 +124,26 @@ var bugs = []bug{
 		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
 	},
 	{
+		"a large request goes over the connection that others share", "proxy/lane.go",
+		"		w.goLarge(c, n, 0)\n", "",
+		"./proxy", "TestLargeRequestsGoAlone",
+	},
+	{
+		"others wait behind a large reply", "proxy/large.go",
+		"	c.node.retire(conn)\n", "",
+		"./proxy", "TestLargeReplies",
+	},
+	{
+		"a command overtakes one that is behind a large reply", "proxy/large.go",
+		"	w.epoch++\n", "",
+		"./proxy", "TestLargeReplies",
+	},
+	{
+		"a node's refusal is lost with its connection", "server/thread.go",
+		"			b.readRest(err)\n", "			b.conn.Fail(b.t.now, err.Error())\n",
+		"./test/faults", "TestRefusedValue",
+	},
+	{
 		"a process that was stopped looks at the clock first", "server/thread.go",
 		"t.late == 0 && t.now-t.nextTick <= int64(maxTurn)", "t.late == 0",
 		"./test/faults", "TestStoppedKeywayReadsFirst",

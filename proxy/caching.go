@@ -12,6 +12,8 @@ import (
 // What a client that caches may say: CLIENT TRACKING, CACHING, TRACKINGINFO and
 // GETREDIR (networking.c, clientCommand; tracking.c).
 
+const errNoRedirect = "ERR The client ID you want redirect to does not exist" // networking.c, clientCommand
+
 // caching is what CLIENT CACHING has said of the next command.
 type caching uint8
 
@@ -66,7 +68,7 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		if there {
 			w.beginTracking(s, cmd, o)
 		} else {
-			w.answerError(s, cmd, "ERR The client ID you want redirect to does not exist")
+			w.answerError(s, cmd, errNoRedirect)
 		}
 		w.wake(s)
 	}
@@ -86,8 +88,11 @@ func parseTracking(a command.Args) (o trackingOptions, text string) {
 				return o, "ERR A client can only redirect to a single other client"
 			}
 			id, ok := resp.ParseInt(a.Arg(i))
-			if !ok {
+			switch {
+			case !ok:
 				return o, errNotInteger
+			case id <= 0:
+				return o, errNoRedirect
 			}
 			o.redirect = uint64(id)
 		case command.EqualFold(arg, "bcast"):

@@ -101,7 +101,7 @@ func (w *Worker) tell(s *Session, b []byte) {
 // push gives the client a message that is not a reply. In RESP3 it may come
 // between any two replies, so nothing that the client waits for holds it up,
 // unless that is to say first that it listens, or may have published the message:
-// then it comes behind the reply, as in Redis 7.4 (7.0 puts it in front, and into the
+// then it comes behind the reply, as in Redis 8 and Valkey 9 (7.0 puts it in front, and into the
 // midst of EXEC's). In RESP2 it has its turn.
 func (w *Worker) push(s *Session, message []byte) {
 	if !s.has(resp3) || s.subs != nil && s.subs.confirming > 0 {

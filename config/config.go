@@ -114,6 +114,7 @@ type Backend struct {
 	Password       string        `yaml:"password"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; more than Redis's own busy-reply-threshold, 5 s
+	Hold           time.Duration `yaml:"hold"`            // how long commands wait for the node that takes a dead one's place; the request timeout if not given
 	Connections    int           `yaml:"connections"`     // to each node, per thread
 	Exclusive      int           `yaml:"exclusive"`       // connections to each node, per thread, that are one client's alone, at most
 	Integrity      int           `yaml:"integrity"`       // after so many commands the replies are checked to be in step; 0: never
@@ -195,7 +196,7 @@ func Default() Config {
 		Ring:    Hashed{Hash: "murmur"},
 		Modulo:  Hashed{Hash: "crc32"},
 		Reads:   ReadsMaster,
-		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
+		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Hold: 6 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
 		Clients: Clients{Max: 10000},
 
 		Ready:    ReadyAny,

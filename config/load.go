@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -29,6 +30,7 @@ func Load(path string) (*Config, error) {
 // stands for.
 func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
 	c := Default()
+	c.Backend.Hold = notGiven
 	c.file = name
 	c.where = map[string]position{}
 	text, refs := mark(text)
@@ -42,11 +44,18 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 			return nil, err
 		}
 	}
+	if c.Backend.Hold == notGiven {
+		c.Backend.Hold = c.Backend.RequestTimeout
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	return &c, nil
 }
+
+// notGiven is what a duration is before the file is read, if its default depends on
+// another.
+const notGiven = time.Duration(math.MinInt64)
 
 // document returns the one document of the text, nil if it is empty.
 func document(name string, text []byte, refs references) (*yaml.Node, error) {
@@ -413,6 +422,7 @@ func (c *Config) checkNumbers() error {
 		{"backend.integrity", int64(c.Backend.Integrity), 0, 1 << 30, "write a number of commands, such as 1000, or 0 for never"},
 		{"backend.connect_timeout", int64(c.Backend.ConnectTimeout), 1e6, 1e12, "write a duration from 1ms, such as 1s"},
 		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 6s"},
+		{"backend.hold", int64(c.Backend.Hold), 0, int64(time.Hour), "write a duration up to 1h, such as 20s, or 0s for not at all"},
 		{"clients.max", int64(c.Clients.Max), 1, 10000000, "write a whole number from 1"},
 		{"clients.idle_timeout", int64(c.Clients.IdleTimeout), 0, 1 << 62, "write a duration, such as 300s, or 0s for never"},
 		{"shutdown.delay", int64(c.Shutdown.Delay), 0, int64(time.Hour), "write a duration up to 1h, such as 5s"},

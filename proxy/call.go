@@ -8,14 +8,15 @@ import (
 // call is one frame sent to one node for a request. It is its own receiver:
 // the connection's FIFO points at it until the reply is complete.
 type call struct {
-	req      *request
-	node     *node
-	group    int32 // of its keys, -1 for none
-	replica  bool  // it reads from a replica, and is in the session's reading
-	part     int32 // of its request
-	deadline int64
-	lane     lane
-	alone    alone // in the exclusive lane
+	req       *request
+	node      *node
+	group     int32 // of its keys, -1 for none
+	replica   bool  // it reads from a replica, and is in the session's reading
+	part      int32 // of its request
+	deadline  int64 // of the first attempt
+	waitUntil int64 // while it waits to be sent again
+	lane      lane
+	alone     alone // in the exclusive lane
 
 	hops       uint8 // redirects followed
 	tries      uint8 // times it was put off
@@ -131,7 +132,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		w.settle(c, resp.AppendError(w.scratch[:0], errOutcomeUnknown(c.node, f)))
 		return
 	}
-	w.refuse(c, f.Reason)
+	w.unreachable(c, frame, f.Reason)
 }
 
 // refuse ends a call that was surely not executed.

@@ -1,125 +1,223 @@
 package proxy
 
 import (
-	"fmt"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// failover is what happens to a worker whose six clients have asked for a key of each of
-// 5,461 slots of node a, when this has handed all of them over to b.
-type failover struct {
-	*rig
-	clients  []*Session
-	requests [][]byte
-	answers  []byte
+// failoverTable is a cluster's whose node a is followed by c: as long as a lives, when
+// it has failed, and when c has taken its place. b has no replica.
+func failoverTable(t testing.TB, state string) *router.Table {
+	t.Helper()
+	nodes := []slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true}, {ID: "b", Addr: "10.0.0.2:1", Master: true},
+		{ID: "c", Addr: "10.0.0.3:1", Of: "10.0.0.1:1", Replica: true}}
+	lower, upper := []slots.Range{{First: 0, Last: 8191}}, []slots.Range{{First: 8192, Last: 16383}}
+	owned := [][]slots.Range{lower, upper, nil}
+	switch state {
+	case "failed":
+		nodes[0].Master, nodes[2].Of = false, ""
+		owned[0] = nil
+	case "over":
+		nodes = nodes[1:]
+		nodes[1] = slots.Node{ID: "c", Addr: "10.0.0.3:1", Master: true}
+		owned = [][]slots.Range{upper, lower}
+	}
+	m, err := slots.NewMap(nodes, owned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return router.NewSlots(m)
 }
 
-func newFailover(t testing.TB) *failover {
-	f := &failover{rig: newClusterRig(t)}
-	const moved, clients = 5461, 6
-	f.requests = make([][]byte, clients)
-	for range clients {
-		f.clients = append(f.clients, f.w.Open(nil, "peer:1", "keyway:1"))
+func newFailoverRig(t *testing.T, o Options) *rig {
+	r := newRig(t, o)
+	r.w.SetTable(failoverTable(t, ""))
+	for _, n := range r.w.nodes[:2] {
+		greet(r, n.conns[0])
 	}
-	keys, found := make([]string, moved), 0
-	for i := 0; found < moved; i++ {
-		key := strconv.Itoa(i)
-		if slot := slots.Of([]byte(key)); slot < moved && keys[slot] == "" {
-			keys[slot] = key
-			found++
+	r.w.EndTurn()
+	return r
+}
+
+// failsOver has c take a's place, and brings its connection up.
+func (r *rig) failsOver() {
+	r.w.SetTable(failoverTable(r.t, "over"))
+	greet(r, r.w.nodes[1].conns[0])
+	r.pass(200 * time.Millisecond)
+}
+
+// A master that has a replica dies: whatever surely was not executed waits for the new
+// master, in its order, and so do reads; a write that was on the way is told that
+// nobody knows.
+func TestFailoverIsAPause(t *testing.T) {
+	for _, failed := range []bool{false, true} {
+		r := newFailoverRig(t, Options{})
+		r.feed(cmd("GET", onA) + cmd("INCR", "{b}n"))
+		r.sent(0)
+		r.feed(cmd("SET", "{b}2", "x"))
+		r.dies(0)
+		if failed {
+			r.w.SetTable(failoverTable(t, "failed"))
+		}
+		lines := map[string]string{
+			"a write":       cmd("SET", "{b}3", "x"),
+			"a script":      cmd("EVAL", "s", "1", "{b}3"),
+			"a transaction": cmd("MULTI") + cmd("SET", "{b}3", "x") + cmd("EXEC"),
+			"some":          cmd("APPEND", "{b}3", "1") + cmd("APPEND", "{b}3", "2") + cmd("APPEND", "{b}3", "3"),
+		}
+		clients := map[string]*Session{}
+		for name, line := range lines {
+			clients[name] = r.w.Open(nil, "peer:2", "keyway:1")
+			r.w.Feed(clients[name], []byte(line))
+		}
+		blocked := r.w.Open(nil, "peer:2", "keyway:1")
+		r.w.Feed(blocked, []byte(cmd("BLPOP", "{b}4", "0")))
+		r.pass(500 * time.Millisecond)
+		if got := r.got(); got != "" {
+			t.Errorf("failed %v: the client got %q", failed, got)
+		}
+		r.failsOver()
+		sent := ""
+		for range 20 {
+			got := r.sent(1)
+			if got == "" {
+				break
+			}
+
+			sent += got
+			r.answerAll(1, got)
+			r.pass(100 * time.Millisecond)
+		}
+		if got, want := r.got(), "$1\r\nv\r\n"+strings.Replace(unknownOutcome, "a (10.0.0.1:1)", "10.0.0.1:1", 1)+"+OK\r\n"; got != want {
+			t.Errorf("failed %v: the client got %q", failed, got)
+		}
+		for name, line := range lines {
+			if !inOrder(sent, line) || strings.Contains(string(clients[name].Output()), "CLUSTERDOWN") {
+				t.Errorf("failed %v, %s: the new master was sent %q, the client got %q", failed, name, sent, clients[name].Output())
+			}
+		}
+		if strings.Count(sent, "INCR") > 0 {
+			t.Errorf("failed %v: a write was sent again", failed)
+		}
+		if waits := r.w.nodes[1].waits; len(waits) != 1 || waits[0].sess != blocked {
+			t.Errorf("failed %v: BLPOP does not wait at the new master", failed)
 		}
 	}
-	for slot, key := range keys {
-		client := slot * clients / moved
-		f.requests[client] = append(f.requests[client], cmd("GET", key)...)
-		f.answers = fmt.Appendf(f.answers, "-MOVED %d 10.0.0.2:1\r\n", slot)
-	}
-	return f
 }
 
-// ask has the clients send; a takes it.
-func (f *failover) ask() {
-	for slot := range int32(5461) {
-		f.w.moveSlot(slot, 0)
-	}
-	f.w.EndTurn()
-	for i, s := range f.clients {
-		f.w.Feed(s, f.requests[i])
-	}
-	f.w.EndTurn()
-	f.w.Taken()
-	take(f.w.nodes[0].conns[0])
-}
-
-// turn is the one in which a answers.
-func (f *failover) turn() {
-	f.w.nodes[0].conns[0].Received(f.answers, f.now)
-	f.w.EndTurn()
-	f.w.Taken()
-}
-
-// end has b answer, so that it can be done again.
-func (f *failover) end() {
-	sent := take(f.w.nodes[1].conns[0])
-	f.w.nodes[1].conns[0].Received([]byte(strings.Repeat("$-1\r\n", strings.Count(sent, "GET"))), f.now)
-	for _, s := range f.clients {
-		for out := s.Output(); len(out) > 0; out = s.Output() {
-			s.Wrote(len(out))
+// inOrder reports whether the frames of want stand in sent, one behind the other.
+func inOrder(sent, want string) bool {
+	for frame := range strings.SplitSeq(want[1:], "*") {
+		_, after, found := strings.Cut(sent, "*"+frame)
+		if !found {
+			return false
 		}
+		sent = after
 	}
-	f.w.EndTurn()
-	f.w.Taken()
+	return true
 }
 
-// TestFailoverOfManySlots: slots that move in one turn take one copy of the table, not
-// one each; who has to know that keys have other owners is told once.
-func TestFailoverOfManySlots(t *testing.T) {
-	f := newFailover(t)
-	caching := f.w.Open(nil, "peer:2", "keyway:1")
-	caching.set(resp3)
-	f.w.track(caching, &tracking{w: f.w, sess: caching, conns: map[*node]*pool.Conn{}, begun: true})
-	f.ask()
-	outputOf(caching)
-	var before, after runtime.MemStats
-	epoch := f.w.epoch
-	runtime.ReadMemStats(&before)
-	f.turn()
-	runtime.ReadMemStats(&after)
-	if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
-		t.Errorf("it took %d MiB of memory", took>>20)
-	}
-	if got := outputOf(caching); got != ">2\r\n$10\r\ninvalidate\r\n_\r\n" {
-		t.Errorf("a client that caches is told %.100q", got)
-	}
-	if f.w.epoch-epoch != 5461 || f.w.table.SlotOwner(0) != 1 || f.w.table.SlotOwner(5460) != 1 {
-		t.Errorf("%d slots have moved", f.w.epoch-epoch)
-	}
-	f.end()
-	for _, s := range f.clients {
-		if s.inflight > 0 {
-			t.Errorf("%d commands of a client are not answered", s.inflight)
+// answerAll answers each of the commands that a node was sent.
+func (r *rig) answerAll(node int, sent string) {
+	for frame := range strings.SplitSeq(sent, "*") {
+		switch f := strings.Split(frame, "\r\n"); {
+		case len(f) < 3:
+		case f[2] == "GET":
+			r.node(node, "$1\r\nv\r\n")
+		case f[2] == "EXEC":
+			r.node(node, "*1\r\n+OK\r\n")
+		case f[2] == "EVAL" || f[2] == "EXISTS" || f[2] == "APPEND":
+			r.node(node, ":1\r\n")
+		default:
+			r.node(node, "+OK\r\n")
 		}
 	}
 }
 
-func BenchmarkFailover(b *testing.B) {
-	f := newFailover(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		b.StopTimer()
-		f.ask()
-		b.StartTimer()
-		f.turn()
-		b.StopTimer()
-		f.end()
-		b.StartTimer()
+// What waits for a failover waits for backend.hold; if none comes, those who come later
+// are told at once.
+func TestHoldIsBounded(t *testing.T) {
+	r := newFailoverRig(t, Options{Hold: 3 * time.Second})
+	r.dies(0)
+	r.feed(cmd("GET", onA))
+	r.pass(2900 * time.Millisecond)
+	if got := r.got(); got != "" {
+		t.Errorf("too early: %q", got)
+	}
+	r.pass(150 * time.Millisecond)
+	const refused = "-CLUSTERDOWN keyway: node 10.0.0.1:1 cannot be reached (no answer within 1s); the command was not executed\r\n"
+	if got := r.got(); got != refused {
+		t.Errorf("%q", got)
+	}
+	atOnce := 0
+	for range 100 {
+		s := r.w.Open(nil, "peer:2", "keyway:1")
+		r.w.Feed(s, []byte(cmd("GET", onA)))
+		r.w.EndTurn()
+		if string(s.Output()) == refused {
+			atOnce++
+		}
+	}
+	if atOnce < 100-minRetried {
+		t.Errorf("%d of 100 are told at once", atOnce)
+	}
+	if n := r.w.nodes[0]; n.waiting == 0 || n.waiting > minRetried {
+		t.Errorf("%d wait to see the end", n.waiting)
+	}
+}
+
+// Where no failover can come, or it would change nothing, commands fail at once.
+func TestNotHeld(t *testing.T) {
+	for name, c := range map[string]struct {
+		o    Options
+		fail func(r *rig)
+		key  string
+	}{
+		"a master without replicas":        {fail: func(r *rig) { r.dies(1) }, key: onB},
+		"no hold":                          {o: Options{Hold: -1}, fail: func(r *rig) { r.dies(0) }, key: onA},
+		"a node that refuses the password": {fail: func(r *rig) { r.dies(0); r.w.nodes[0].conns[0].Hope(r.now); r.refuses("WRONGPASS x") }, key: onA},
+	} {
+		r := newFailoverRig(t, c.o)
+		c.fail(r)
+		r.feed(cmd("GET", c.key))
+		if got := r.got(); !strings.HasPrefix(got, "-CLUSTERDOWN keyway: ") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// refuses answers the greeting of node a's connection with an error.
+func (r *rig) refuses(said string) {
+	c := r.w.nodes[0].conns[0]
+	c.Connected(r.now)
+	take(c)
+	c.Received([]byte("-"+said+"\r\n"), r.now)
+	if c.State() == pool.Ready {
+		r.t.Fatal("the node does not refuse")
+	}
+}
+
+// A client that leaves takes what waits for it away.
+func TestHeldClientLeaves(t *testing.T) {
+	r := newFailoverRig(t, Options{})
+	r.dies(0)
+	r.feed(cmd("SET", onA, "x") + cmd("SET", onA, "y"))
+	if n := r.w.nodes[0]; n.waiting != 1 || n.waitingBytes == 0 {
+		t.Errorf("%d calls wait, %d bytes", n.waiting, n.waitingBytes)
+	}
+	a := r.w.nodes[0]
+	r.w.Gone(r.s)
+	if a.waiting != 0 || a.waitingBytes != 0 {
+		t.Errorf("%d calls wait, %d bytes", a.waiting, a.waitingBytes)
+	}
+	r.failsOver()
+	if got := r.sent(1); got != "" {
+		t.Errorf("sent %q", got)
 	}
 }
 

@@ -92,9 +92,9 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.add(n.ordinal)
 	}
-	conn, deadline := n.conn(s), c.deadline
+	conn, deadline := n.conn(s), w.replyBy(c)
 	if why := conn.Refusing(); why != "" {
-		w.refuse(c, why)
+		w.unreachable(c, frame, why)
 		return
 	}
 	if c.replica { // there must be time left to ask the master
@@ -107,12 +107,12 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	switch {
 	case c.txn != nil:
 		block, ends := c.txn.behind(c.first())
-		conn.SendBlock(queued{c.txn}, execReply{c}, block, ends, w.now, c.deadline)
+		conn.SendBlock(queued{c.txn}, execReply{c}, block, ends, w.now, deadline)
 	case c.asking:
 		conn.SendAsking(c, frame, w.now, deadline)
 	case c.caching != cachingDefault:
 		first := c.first()
-		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, c.deadline)
+		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, deadline)
 	case how == owned:
 		conn.SendOwned(c, frame, w.now, deadline)
 	default:
@@ -120,12 +120,21 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	}
 }
 
+// replyBy is when a call that is sent now must be answered: one that has waited to be
+// sent has as much time as any.
+func (w *Worker) replyBy(c *call) int64 {
+	if c.tries > 0 {
+		return w.deadline()
+	}
+	return c.deadline
+}
+
 // startAlone is start in the exclusive lane.
 func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
 	t := c.alone.take(w, n, frame)
 	switch {
 	case t.refusal != "":
-		w.refuse(c, t.refusal)
+		w.unreachable(c, frame, t.refusal)
 	case c.txn != nil:
 		block, ends := c.txn.behind(c.first())
 		t.conn.SendBlock(queued{c.txn}, c.alone, block, ends, w.now, t.deadline)

@@ -169,7 +169,7 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	l.conn = n.takeExclusive(w, s)
 	// The request is carried out to its end, even if its client leaves.
 	n.waits = append(n.waits, inUse{conn: l.conn, sess: s, until: math.MaxInt64})
-	return trip{conn: l.conn, frame: frame, deadline: c.deadline}
+	return trip{conn: l.conn, frame: frame, deadline: w.replyBy(c)}
 }
 
 func (l *large) finished() {}

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -28,6 +30,13 @@ func (c *call) isHarmless() bool {
 		return !c.txn.writes
 	}
 	return c.req.cmd.Has(readOnly)
+}
+
+// isRepeatable reports whether the call means the same over another connection. WATCH,
+// the EXEC behind it and WAIT do not.
+func (c *call) isRepeatable() bool {
+	_, blocks := c.alone.(*blocking)
+	return c.lane != exclusiveLane || blocks || c.isLarge()
 }
 
 // WillFail finds out which reads cannot be sent again: those behind which their client
@@ -69,19 +78,19 @@ func (c *call) WillFail(frame []byte) {
 // reports whether the call goes on.
 func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 	switch {
-	case f.Timeout || w.now >= c.deadline || c.losses >= maxLosses:
+	case f.Timeout || w.now >= c.deadline && c.tries == 0 || c.losses >= maxLosses:
 		return false
 	case f.Sent && (c.passed || !c.isHarmless()):
 		return false
-	case c.lane == exclusiveLane && c.req.sess.blocking != c.alone && !c.isLarge():
-		return false // what WATCH, EXEC and WAIT mean ends with their connection
+	case !c.isRepeatable():
+		return false
 	}
 	n := c.node
 	if c.group >= 0 && !c.asking {
 		n = w.ownerOf(c.group)
 	}
 	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 { // an earlier command waits
-		if !w.mayWait(c, frame) {
+		if !w.mayWait(c, frame, w.patience) {
 			return false
 		}
 		c.losses++
@@ -92,6 +101,39 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 	n.retried++
 	w.resend(c, frame, n, c.asking)
 	return true
+}
+
+// unreachable ends a call that was surely not executed, since its node cannot be
+// reached; or it waits for the node that takes the other's place.
+func (w *Worker) unreachable(c *call, frame []byte, reason string) {
+	if w.mayFailOver(c, reason) && w.mayWait(c, frame, w.failover) {
+		w.ready.Refresh = true
+		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, reason)))
+		return
+	}
+	w.refuse(c, reason)
+}
+
+// mayFailOver reports whether another node may soon serve the call's keys.
+func (w *Worker) mayFailOver(c *call, reason string) bool {
+	if w.failover <= 0 || c.group < 0 || c.replica || !c.isRepeatable() || !w.table.Changes() {
+		return false
+	}
+	if strings.HasPrefix(reason, "BUSY ") {
+		return false
+	}
+	if said, refused := strings.CutPrefix(reason, "the node refuses: "); refused &&
+		!strings.HasPrefix(said, "LOADING ") && !strings.HasPrefix(said, "MASTERDOWN ") {
+		return false // a password, a database: no other node would say anything else
+	}
+	if w.private != nil {
+		return true // changed by redirects: who follows whom is not known yet
+	}
+	owner := w.ownerOf(c.group)
+	if owner == nil {
+		return w.table.Orphaned()
+	}
+	return len(owner.replicas) > 0 && (owner.sentinel || w.table.Clustered())
 }
 
 // forgetPart drops what has come of a reply that will come anew.

@@ -200,9 +200,9 @@ func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
 		return crossing
 	case len(w.keys) == 0:
 		return ""
-	case id < 0 && w.table.Slotted():
+	case id < 0 && w.table.Slotted() && !w.table.Orphaned():
 		return errSlotUnbound
-	case id < 0:
+	case id < 0 && !w.table.Slotted():
 		return errNoRule(a.Arg(w.keys[0]))
 	case t.group >= 0 && group != t.group:
 		return errCrossSlot
@@ -239,13 +239,10 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		}
 	}
 	switch {
-	case n == nil && w.table.Slotted():
-		w.endTransaction(s)
-		return w.answerError(s, cmd, errSlotUnbound)
-	case n == nil:
+	case n == nil && (t.group < 0 || len(w.nodes) == 0):
 		w.endTransaction(s)
 		return w.answerError(s, cmd, errNoMasters)
-	case conn.Full():
+	case n != nil && conn.Full():
 		return w.stall(s)
 	case s.holdLarge(len(t.block) + len(execFrame)):
 		return false
@@ -254,7 +251,11 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	t.add(execFrame)
 	c := t.call(w, w.newRequest(s, cmd))
 	w.endTransaction(s)
-	w.send(s, c, n, nil)
+	if n == nil {
+		w.await(s, c, nil)
+	} else {
+		w.send(s, c, n, nil)
+	}
 	return true
 }
 
@@ -359,6 +360,10 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, text)
 	}
 	n := w.ownerOf(t.group)
+	if n == nil {
+		t.group = before
+		return w.answerError(s, cmd, errSlotUnbound)
+	}
 	if t.watch == nil && !t.lost {
 		if n.exclusive >= w.o.Exclusive {
 			return w.answerError(s, cmd, errTooManyHeld)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"cmp"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -22,6 +23,8 @@ const (
 	minRetried = 16
 	// What waits to be sent again to one node takes no more memory than this.
 	maxWaiting = 64 << 20
+	// waitingCost is what a waiting call takes besides its bytes.
+	waitingCost = 512
 )
 
 // onError looks at an error reply. It tells true when the call goes on, so the
@@ -311,24 +314,36 @@ func (s *Session) back(c *call) {
 	}
 }
 
-// mayWait reports whether a call may wait to be sent again later: its time is not up,
-// and what waits already does not take too much memory. A moment in which a node
+// weight is the memory that a call takes while it waits.
+func (c *call) weight(frame []byte) int {
+	n := len(frame) + waitingCost
+	if c.txn != nil {
+		n += len(c.txn.block)
+	}
+	return n
+}
+
+// mayWait reports whether a call may wait to be sent again later: limit, since it was
+// first sent, is not over, and what waits already does not take too much memory. A moment in which a node
 // refuses all, as in a failover, nobody must notice; when it lasts, clients are told
 // at once, and no more wait than it takes to see its end.
-func (w *Worker) mayWait(c *call, frame []byte) bool {
+func (w *Worker) mayWait(c *call, frame []byte, limit int64) bool {
 	n := c.node
+	if c.tries == 0 {
+		c.waitUntil = c.deadline - int64(w.o.Backend.RequestTimeout) + limit // since it was first sent
+	}
 	if w.now-n.putOffAt > 2*retryMax {
 		n.servedAt = w.now // nothing has waited: this is new
 	}
 	n.putOffAt = w.now
-	lasts := w.now-n.servedAt > int64(w.o.Backend.RequestTimeout)
-	return w.now+retryMin < c.deadline && n.waitingBytes+len(frame) <= maxWaiting && (!lasts || n.waiting < n.retryShare())
+	lasts := w.now-n.servedAt > limit
+	return w.now+retryMin < c.waitUntil && n.waitingBytes+c.weight(frame) <= maxWaiting && (!lasts || n.waiting < n.retryShare())
 }
 
 // putOff keeps the call to be sent again later, if it may wait. Otherwise it returns
 // false, and counts the call as one that was not executed.
 func (w *Worker) putOff(c *call, frame, reply []byte) bool {
-	if !w.mayWait(c, frame) {
+	if !w.mayWait(c, frame, w.patience) {
 		w.stats.NotExecuted++
 		return false
 	}
@@ -341,14 +356,16 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 func (w *Worker) wait(c *call, frame, reply []byte) {
 	n := c.node
 	n.waiting++
-	n.waitingBytes += len(frame)
+	n.waitingBytes += c.weight(frame)
 	n.retried++
 	s := c.req.sess
 	s.troubled()
 	w.fence(c)
 	s.goes(c, nil)
 	c.waiting = true
-	c.tries++
+	if c.tries < math.MaxUint8 {
+		c.tries++
+	}
 	c.frame = append(c.frame[:0], frame...)
 	c.lastErr = append(c.lastErr[:0], reply...)
 	if len(s.retry) == 0 {
@@ -412,7 +429,7 @@ func (c *call) waitsNoMore() {
 	if c.waiting {
 		c.waiting = false
 		c.node.waiting--
-		c.node.waitingBytes -= len(c.frame)
+		c.node.waitingBytes -= c.weight(c.frame)
 	}
 }
 
@@ -452,7 +469,7 @@ func (w *Worker) retry(s *Session) {
 	s.retry = nil
 	for i, c := range calls {
 		owner := w.ownerOf(c.group)
-		if owner != nil && w.now < c.deadline {
+		if owner != nil && !c.isOverdue(w.now) {
 			if owner.mayRetry == 0 {
 				if len(s.retry) == 0 {
 					w.retries = append(w.retries, s)
@@ -470,31 +487,50 @@ func (w *Worker) retry(s *Session) {
 func (w *Worker) giveUpOverdue(s *Session) {
 	var kept []*call
 	for _, c := range s.retry {
-		if w.now < c.deadline {
+		if !c.isOverdue(w.now) {
 			kept = append(kept, c)
 		}
 	}
 	overdue := s.retry
 	s.retry = kept
 	for _, c := range overdue {
-		if w.now >= c.deadline {
-			w.stats.NotExecuted++
-			w.settle(c, w.lastWord(c))
+		if c.isOverdue(w.now) {
+			w.giveUp(c)
 		}
 	}
+}
+
+// isOverdue reports whether a call has waited to be sent for as long as it may, or as
+// its client said that it would.
+func (c *call) isOverdue(now int64) bool { return now >= c.waitUntil || c.isTimedOut(now) }
+
+// isTimedOut reports whether a blocking command's own time is up.
+func (c *call) isTimedOut(now int64) bool {
+	b, blocks := c.alone.(*blocking)
+	return blocks && b.until > 0 && now >= b.until
+}
+
+// giveUp ends a call that is overdue.
+func (w *Worker) giveUp(c *call) {
+	if c.isTimedOut(w.now) { // nothing came
+		w.settleNull(c)
+		return
+	}
+	w.stats.NotExecuted++
+	w.settle(c, w.lastWord(c))
 }
 
 // tryAgain sends a call that was put off to the node that owns its slot now; nil if
 // none does.
 func (w *Worker) tryAgain(c *call, owner *node) {
 	c.waitsNoMore()
-	if w.now >= c.deadline {
-		w.stats.NotExecuted++
-		w.settle(c, w.lastWord(c))
+	if c.isOverdue(w.now) {
+		w.giveUp(c)
 		return
 	}
 	if owner == nil {
-		if c.tries > 4 || !w.putOff(c, c.frame, c.lastErr) {
+		w.ready.Refresh = true
+		if c.tries > 4 && !w.table.Orphaned() || !w.putOff(c, c.frame, c.lastErr) {
 			w.settle(c, w.lastWord(c))
 		}
 		return

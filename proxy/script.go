@@ -221,7 +221,7 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	w.fence(c)
 	c.req.sess.lookInto(c)
-	w.askExists(conn, sha, c.deadline, func(exists []byte, ok bool) {
+	w.askExists(conn, sha, w.replyBy(c), func(exists []byte, ok bool) {
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
 			w.comeBack(c, reply)
 			return
@@ -340,9 +340,9 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 	}}
 	c.node.asMaster(conn, func() {
 		if c.asking {
-			conn.SendAsking(asked, exists, w.now, c.deadline)
+			conn.SendAsking(asked, exists, w.now, w.replyBy(c))
 		} else {
-			conn.Send(asked, exists, w.now, c.deadline)
+			conn.Send(asked, exists, w.now, w.replyBy(c))
 		}
 	})
 	return true
@@ -378,7 +378,7 @@ func (w *Worker) scout(s *Session) bool {
 			t.scouted = true
 		}
 	}}
-	n.asMaster(conn, func() { conn.Send(asked, exists, w.now, c.deadline) })
+	n.asMaster(conn, func() { conn.Send(asked, exists, w.now, w.deadline()) })
 	return true
 }
 

@@ -18,9 +18,10 @@ import (
 // Options are a worker's settings; they do not change in its life.
 type Options struct {
 	Backend     pool.Config
-	Connections int // shared connections to each node; 0 means 1
-	Fence       int // pool.Conn.Fence of the shared connections
-	Exclusive   int // connections to each node that are one client's alone, at most; 0 means 1000
+	Connections int           // shared connections to each node; 0 means 1
+	Fence       int           // pool.Conn.Fence of the shared connections
+	Hold        time.Duration // how long commands wait for the node that takes a dead one's place; 0 means the request timeout, less: not at all
+	Exclusive   int           // connections to each node that are one client's alone, at most; 0 means 1000
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // bytes a client may leave unread
@@ -80,6 +81,9 @@ type Worker struct {
 	print   uint64 // of the masters, for SCAN's cursors
 	epoch   uint64 // grows whenever any key's owner changes
 	ordinal uint   // of the next node that is met
+
+	failover int64 // how long a call waits for a node to take a dead one's place, in nanoseconds
+	patience int64 // how long it waits for a node that refuses
 
 	now       int64
 	wall      time.Time
@@ -218,6 +222,9 @@ func New(o Options, table *router.Table) *Worker {
 	if o.Exclusive == 0 {
 		o.Exclusive = 1000
 	}
+	if o.Hold == 0 {
+		o.Hold = o.Backend.RequestTimeout
+	}
 	if o.SlowerThan == 0 {
 		o.SlowerThan = 10 * time.Millisecond
 	}
@@ -240,6 +247,8 @@ func New(o Options, table *router.Table) *Worker {
 		lookups: map[lookup][]func([]byte, bool){},
 
 		lostWrites: map[lostKey]struct{}{},
+		failover:   int64(o.Hold),
+		patience:   int64(max(o.Hold, o.Backend.RequestTimeout)),
 
 		stats: newStats(),
 

@@ -51,9 +51,10 @@ type Explanation struct {
 // Table is one snapshot of layout and nodes.
 type Table struct {
 	Layout
-	Name   string // slots, ring, range or modulo
-	Nodes  []Node // a replica stands behind all that keys are placed on, but for a cluster's
-	byAddr map[string]NodeID
+	Name     string // slots, ring, range or modulo
+	Nodes    []Node // a replica stands behind all that keys are placed on, but for a cluster's
+	byAddr   map[string]NodeID
+	orphaned bool
 }
 
 func newTable(name string, layout Layout, nodes []Node) *Table {
@@ -75,6 +76,10 @@ func (t *Table) Clustered() bool {
 	s, ok := t.Layout.(*slotLayout)
 	return ok && s.cluster
 }
+
+// Orphaned reports whether a replica's master has failed, so that slots without an
+// owner may soon have one again.
+func (t *Table) Orphaned() bool { return t.orphaned }
 
 // Changes tells whether nodes or owners change by themselves: in a Redis Cluster,
 // and where sentinels watch over nodes.
@@ -159,6 +164,8 @@ func NewSlots(m *slots.Map) *Table {
 	for i, n := range m.Nodes() {
 		if master, known := t.ByAddr(n.Of); known && !n.Master {
 			nodes[master].Replicas = append(nodes[master].Replicas, NodeID(i))
+		} else if n.Replica {
+			t.orphaned = true
 		}
 	}
 	return t

@@ -120,6 +120,10 @@ var reads = map[string]proxy.Reads{
 
 func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.PerKeyScripts) proxy.Options {
 	c := s.cfg
+	hold := c.Backend.Hold
+	if hold == 0 {
+		hold = -1 // 0 is the default there
+	}
 	var cluster *proxy.Emulation
 	if c.Cluster.Emulate {
 		cluster = &proxy.Emulation{Announce: c.Cluster.Announce, Peers: c.Cluster.Peers}
@@ -136,6 +140,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 		Connections: c.Backend.Connections,
 		Fence:       c.Backend.Integrity,
 		Exclusive:   c.Backend.Exclusive,
+		Hold:        hold,
 		Limits: resp.Limits{
 			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
 			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),

@@ -11,6 +11,7 @@ type Node struct {
 	Addr    string   // host:port to connect to
 	Aliases []string // other host:port forms by which redirects may name it
 	Master  bool
+	Replica bool   // says of itself that it follows another
 	Of      string // the address of the master that a replica follows
 }
 

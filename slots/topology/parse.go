@@ -88,6 +88,7 @@ func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 					m.node.Aliases = append(m.node.Aliases, a)
 				}
 			}
+			m.node.Replica = n.Role != "master"
 			if n.Role == "master" && len(ranges) > 0 && n.Health != "fail" {
 				m.node.Master, m.ranges = true, ranges
 				master = m.node.Addr

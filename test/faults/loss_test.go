@@ -28,6 +28,7 @@ func startReaders(t *testing.T, addr string, clients, depth int) *readers {
 	for i := range 100 {
 		fill.MustDo("SET", fmt.Sprint("read", i), fmt.Sprint("value", i))
 	}
+	fill.Do("WAIT", "1", "5000") // a failover must not lose them
 	fill.Close()
 	for range clients {
 		conn := redistest.Dial(t, addr)
@@ -105,4 +106,62 @@ func TestNodeClosesConnections(t *testing.T) {
 	l.settle(t, k.Addr)
 	census(t, k.Addr, nodes)
 	health(t, k)
+}
+
+// TestClusterFailoverIsAPause kills a master that has a replica, without warning: reads
+// do not fail, what surely was not executed waits for the new master, and only writes
+// that were on the way are told that nobody knows.
+func TestClusterFailoverIsAPause(t *testing.T) {
+	t.Parallel()
+	c := redistest.NewCluster(t, 3, 1)
+	k := redistest.Serve(t, c.SeedsYAML()+"backend: {hold: 30s}\n").Ready()
+	first := func(key string) bool { return int(keySlot(key)) < 16384/3 }
+	l := (&load{addr: k.Addr, clients: 20, lossy: first}).start(t)
+	reads := startReaders(t, k.Addr, 4, 20)
+	l.more(t, 5_000)
+	began := time.Now()
+	c.Nodes[0].Kill()
+	redistest.Eventually(t, 30*time.Second, "the replica is promoted", func() bool { return c.Owner(3, 0) == 3 })
+	promoted := time.Since(began)
+	onlyUnknown(t, k, l, reads)
+	t.Logf("promoted after %s", promoted)
+	census(t, k.Addr, c.Nodes[1:])
+	health(t, k)
+}
+
+// TestSentinelFailoverIsAPause: the same where sentinels say who is master.
+func TestSentinelFailoverIsAPause(t *testing.T) {
+	t.Parallel()
+	w := redistest.NewWatched(t, "east", "west")
+	k := redistest.Serve(t, "layout: ring\n"+w.NodesYAML()+"backend: {hold: 60s}\n").Ready()
+	l := (&load{addr: k.Addr, clients: 20, lossy: func(string) bool { return true }}).start(t)
+	reads := startReaders(t, k.Addr, 4, 20)
+	l.more(t, 5_000)
+	announced := w.Announced(0, "east")
+	w.Masters[0].Kill()
+	select {
+	case <-announced:
+	case <-time.After(redistest.Deliberate):
+		t.Fatal("the sentinels announce nothing")
+	}
+	onlyUnknown(t, k, l, reads)
+	health(t, k)
+}
+
+// onlyUnknown has the load go on after a failover, and requires that no client has been
+// told anything but that the outcome of a write is unknown.
+func onlyUnknown(t *testing.T, k *redistest.Keyway, l *load, reads *readers) {
+	t.Helper()
+	l.more(t, 5_000)
+	reads.noneFailed(t)
+	l.halt()
+	overtaken := int64(k.Snapshot()[0].Overtaken)
+	if l.notExecuted.Load() > overtaken || l.otherErrors.Load() > 0 || l.lost.Load() > 0 {
+		t.Errorf("%v; %d commands were overtaken", &l.tally, overtaken)
+	}
+	if l.unknown.Load() > int64(l.clients*l.depth) {
+		t.Errorf("more is unknown than can have been on the way: %v", &l.tally)
+	}
+	t.Logf("%v", &l.tally)
+	l.settle(t, k.Addr)
 }

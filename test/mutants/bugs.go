@@ -219,6 +219,26 @@ var bugs = []bug{
 		"./pool", "TestSentAgainInOrder",
 	},
 	{
+		"C5: nothing waits for a failover", "proxy/loss.go",
+		"	if w.mayFailOver(c, reason) && w.mayWait(", "	if w.mayFailOver(c, reason) && c.hops > 0 && w.mayWait(",
+		"./proxy", "TestFailoverIsAPause",
+	},
+	{
+		"C5: commands wait where no failover can come", "proxy/loss.go",
+		"	return len(owner.replicas) > 0 && (owner", "	return len(owner.replicas) >= 0 && (owner",
+		"./proxy", "TestNotHeld",
+	},
+	{
+		"C5: commands wait for a failover without end", "proxy/loss.go",
+		"w.mayWait(c, frame, w.failover)", "w.mayWait(c, frame, 1<<60)",
+		"./proxy", "TestHoldIsBounded",
+	},
+	{
+		"C5: slots without an owner are not waited for", "proxy/redirect.go",
+		"		if c.tries > 4 && !w.table.Orphaned() ||", "		if c.tries > 4 ||",
+		"./proxy", "TestFailoverIsAPause",
+	},
+	{
 		"C3: a script's MOVED is followed", "proxy/redirect.go",
 		"				if !ok || slot != c.group || where != target {\n", "				if ask, slot, where, ok = redirection(reply, conn.Addr); !ok || slot != c.group || where != target {\n",
 		"./proxy", "TestScriptRedirects",
@@ -250,7 +270,7 @@ var bugs = []bug{
 	},
 	{
 		"C5: no more than a few wait for the end of a failover", "proxy/redirect.go",
-		"(!lasts || n.waiting < n.retryShare())", "n.waiting < n.retryShare()",
+		"(!lasts || n.waiting < n.retryShare())", "(!lasts || w.now > 0) && n.waiting < n.retryShare()",
 		"./proxy", "TestPutOffAll",
 	},
 	{

@@ -30,6 +30,8 @@ type client struct {
 	transactions []*transaction
 	apart        map[string]bool // elements that took another connection, behind WATCH
 	passed       map[string]bool // that such a one has passed
+
+	popped, delivered, unknownPops map[string]int // by queue: the last element that BLPOP gave, how many, and how many may have been lost
 }
 
 // mayPass tells whether a later element may be executed before an earlier one: it
@@ -97,6 +99,10 @@ func (c *client) ask() {
 		kind := r.IntN(7)
 		if r.IntN(15) == 0 {
 			c.askTransaction("l" + key)
+			continue
+		}
+		if r.IntN(15) == 0 {
+			c.askPop("q" + key)
 			continue
 		}
 		switch kind {
@@ -228,6 +234,8 @@ func (c *client) judge(q question, reply []byte) {
 		return
 	}
 	switch q.kind {
+	case "BLPOP":
+		c.judgePop(q, reply)
 	case "RPUSH", "EVAL":
 		if _, ok := resp.Int(reply); !ok || q.want != "" {
 			w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
@@ -308,7 +316,17 @@ func (c *client) failed(q question, text string) {
 	default:
 		c.world.failf("client %d: %s %v failed with %q", c.id, q.kind, q.keys, text)
 	}
+	if c.world.calm && kind == refused && q.tx == nil && text != noScript {
+		c.world.failf("client %d: %s %v failed with %q, though it could wait", c.id, q.kind, q.keys, text)
+	}
+	if c.world.calm && kind == unknown && (q.kind == "GET" || q.kind == "MGET") && !c.wroteBehind(q) {
+		c.world.failf("client %d: %s %v failed with %q: it could be sent again", c.id, q.kind, q.keys, text)
+	}
 	switch q.kind {
+	case "BLPOP":
+		if kind == unknown {
+			c.unknownPops[q.keys[0]]++
+		}
 	case "RPUSH", "EVAL":
 		c.pushed[q.keys[0]][q.elem] = kind
 	case "EXEC":
@@ -330,6 +348,17 @@ func (c *client) executing(n *node, key, elem string) {
 	if list := n.lists[key]; len(list) > 0 && seqOf(list[len(list)-1]) > seqOf(elem) && !c.mayPass(key, list[len(list)-1], elem) {
 		w.failf("client %d: %s of %s is executed after %s: the client's commands change order", c.id, elem, key, list[len(list)-1])
 	}
+}
+
+// wroteBehind reports whether the client has sent a command that may write any of a
+// read's keys behind it.
+func (c *client) wroteBehind(read question) bool {
+	for _, q := range c.waiting {
+		if q.kind != "GET" && q.kind != "MGET" && q.kind != "ECHO" {
+			return true
+		}
+	}
+	return false
 }
 
 func seqOf(elem string) (seq int) {
@@ -369,7 +398,7 @@ func (c *client) census() {
 			switch {
 			case n > 1:
 				w.failf("client %d: %s of %s was executed %d times", c.id, e, key, n)
-			case f == acked && n == 0:
+			case f == acked && n == 0 && !w.gone[key+" "+e]:
 				w.failf("client %d: %s of %s was acknowledged and is lost", c.id, e, key)
 			case f == refused && n > 0:
 				w.failf("client %d: %s of %s was said not to be executed, and was", c.id, e, key)

@@ -21,6 +21,7 @@ type node struct {
 	migrating map[int]int
 	importing map[int]int
 	self      int
+	follows   int // the node it is a replica of; -1: none
 	world     *world
 
 	up     bool
@@ -36,7 +37,7 @@ func group(key []byte) int { return int(slots.Of(key)) * groups / slots.Count }
 
 // process takes a connection's whole commands and returns their replies.
 func (n *node) process(l *link) {
-	for len(l.toNode) > 0 {
+	for n.serveWait(l) && len(l.toNode) > 0 {
 		k, st, err := l.parser.Next(l.toNode, &resp.DefaultLimits)
 		if err != nil {
 			n.world.failf("keyway sent bytes that a node refuses: %v: %.80q", err, l.toNode)
@@ -77,6 +78,8 @@ func (n *node) execute(l *link, args []string) []byte {
 	case "SCRIPT": // EXISTS
 		_, there := n.scripts[args[2]]
 		return resp.AppendInt(resp.AppendArray(nil, 1), map[bool]int64{true: 1}[there])
+	case "CLIENT":
+		return n.clientCommand(l, args)
 	case "HELLO":
 		b := resp.AppendBulkString(resp.AppendArray(nil, 4), "server")
 		b = resp.AppendBulkString(resp.AppendBulkString(b, "redis"), "version")
@@ -97,6 +100,9 @@ func (n *node) execute(l *link, args []string) []byte {
 	}
 	if n.world.chance(n.world.chaos.loading) && n.world.faults {
 		return errorReply("LOADING Redis is loading the dataset in memory")
+	}
+	if args[0] == "BLPOP" {
+		return n.pop(l, args[1], args[2])
 	}
 	return n.run(args)
 }
@@ -150,7 +156,7 @@ func (n *node) run(args []string) []byte {
 
 func (n *node) push(key, elem string) []byte {
 	var id int
-	fmt.Sscanf(key, "lc%d:", &id)
+	fmt.Sscanf(key[1:], "c%d:", &id)
 	n.world.clients[id].executing(n, key, elem)
 	n.versions[key]++
 	n.lists[key] = append(n.lists[key], elem)
@@ -207,10 +213,14 @@ func (n *node) table() *slots.Map {
 	owned := make([][]slots.Range, len(nodes))
 	for i, other := range n.world.nodes {
 		nodes[i] = slots.Node{Addr: other.addr, Master: slices.Contains(n.owner, i)}
+		if !nodes[i].Master && other.follows >= 0 {
+			nodes[i].Of, nodes[i].Replica = n.world.nodes[other.follows].addr, true
+		}
 	}
 	for g, o := range n.owner {
 		owned[o] = append(owned[o], slots.Range{First: uint16(g * slots.Count / groups), Last: uint16((g+1)*slots.Count/groups - 1)})
 	}
+	n.world.failed(nodes, owned)
 	m, err := slots.NewMap(nodes, owned)
 	if err != nil {
 		panic(err)

@@ -27,8 +27,9 @@ const (
 
 // chaos is how often things go wrong, in chances out of 10,000 a step.
 type chaos struct {
-	cut, freeze, crash, move, hangup, stall, loading, trickle, spurious, flush int
-	lag                                                                        int // the nodes' mean delay, in steps
+	cut, freeze, crash, move, hangup, stall, loading, trickle, spurious, flush, failover int
+
+	lag int // the nodes' mean delay, in steps
 }
 
 // world is one simulated run.
@@ -51,6 +52,10 @@ type world struct {
 	trace                                                              *strings.Builder
 	replies, refusals, unknowns, executed, redials, unproven, spurious int
 	pushes                                                             map[string]int // how often each element was executed
+	pops                                                               map[string]int // of each queue
+	gone                                                               map[string]bool
+	failing                                                            *failover
+	calm                                                               bool // nothing goes wrong but that nodes close connections and fail over
 }
 
 // link is one connection between keyway and a node.
@@ -66,6 +71,7 @@ type link struct {
 	parser  resp.Parser
 	asking  bool
 	block   block
+	waits   *wait
 	trickle int64 // until when its replies come a few bytes at a time
 }
 
@@ -86,10 +92,15 @@ func (w *world) chance(of10000 int) bool { return w.rng.IntN(10000) < of10000 }
 
 // Run simulates one seed and returns what went wrong, or nothing.
 func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1, pushes: map[string]int{}}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1, pushes: map[string]int{}, pops: map[string]int{}, gone: map[string]bool{}}
 	w.chaos = chaos{
 		cut: w.rng.IntN(60), freeze: w.rng.IntN(8), crash: w.rng.IntN(8), move: w.rng.IntN(200),
-		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10), spurious: w.rng.IntN(4), flush: w.rng.IntN(20), lag: w.rng.IntN(12),
+		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10), spurious: w.rng.IntN(4), flush: w.rng.IntN(20), lag: w.rng.IntN(12), failover: w.rng.IntN(20),
+	}
+	hold := []time.Duration{-1, 0, 2 * time.Second}[w.rng.IntN(3)]
+	if w.calm = seed%5 == 0; w.calm {
+		w.chaos = chaos{cut: w.chaos.cut, failover: 20}
+		hold = 2 * time.Second
 	}
 	if seed%4 == 0 {
 		w.chaos.move = 0
@@ -98,13 +109,13 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	for g := range owner {
 		owner[g] = g % 3
 	}
-	for i := range 3 {
-		w.nodes = append(w.nodes, &node{addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, world: w, up: true,
+	for i := range 6 {
+		w.nodes = append(w.nodes, &node{addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, follows: i - 3, world: w, up: true,
 			lists: map[string][]string{}, strs: map[string]string{}, scripts: map[string]string{}, versions: map[string]int{}, owner: append([]int(nil), owner...),
 			migrating: map[int]int{}, importing: map[int]int{}})
 	}
 	w.worker = proxy.New(proxy.Options{
-		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Connections: 1 + w.rng.IntN(2), Fence: w.rng.IntN(30), Seed: seed,
+		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold, Connections: 1 + w.rng.IntN(2), Fence: w.rng.IntN(30), Seed: seed,
 	}, router.NewSlots(w.nodes[0].table()))
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
@@ -115,6 +126,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	// Everything heals; every question must be answered and every list be as
 	// the clients were told.
 	w.faults = false
+	w.elect(true)
 	for _, n := range w.nodes {
 		n.up, n.frozen = true, 0
 	}
@@ -129,12 +141,14 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 			w.failf("client %d still waits for %s %v", c.id, c.waiting[0].kind, c.waiting[0].keys)
 		}
 		c.census()
+		c.censusOfPops()
 	}
 	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets", w.replies, w.refusals, w.unknowns, w.executed, w.redials)
 }
 
 func (w *world) newClient(id int) *client {
-	c := &client{id: id, world: w, open: true, latest: map[string]int{}, apart: map[string]bool{}, passed: map[string]bool{}, pushed: map[string]map[string]fate{}}
+	c := &client{id: id, world: w, open: true, latest: map[string]int{}, apart: map[string]bool{}, passed: map[string]bool{}, pushed: map[string]map[string]fate{},
+		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{}}
 	c.session = w.worker.Open(c, fmt.Sprintf("client-%d", id), "keyway")
 	return c
 }
@@ -353,6 +367,8 @@ func (w *world) leave(c *client) {
 	for _, q := range c.waiting {
 		if q.kind == "EXEC" {
 			c.settle(q.tx, unknown)
+		} else if q.kind == "BLPOP" {
+			c.unknownPops[q.keys[0]]++
 		} else if q.elem != "" {
 			c.pushed[q.keys[0]][q.elem] = unknown
 		}
@@ -395,16 +411,10 @@ func (w *world) breakThings() {
 		case n.up && w.now >= n.frozen && w.chance(w.chaos.freeze):
 			n.frozen = w.now + w.rng.Int64N(int64(1500*time.Millisecond))
 			w.logf("%s freezes until %d ms", n, n.frozen/1e6)
-		case n.up && w.chance(w.chaos.crash):
+		case n.up && w.chance(w.chaos.crash) && w.failing == nil:
 			w.logf("%s crashes", n)
-			n.up, n.scripts = false, map[string]string{}
-			for _, l := range w.links {
-				if l.open && l.node == n {
-					l.open = false
-					l.conn.Fail(w.now, "the node closed the connection")
-				}
-			}
-		case !n.up && w.chance(200):
+			w.die(n)
+		case !n.up && w.chance(200) && (w.failing == nil || w.failing.from != n.self):
 			n.up = true
 			w.logf("%s is back", n)
 		}
@@ -412,6 +422,10 @@ func (w *world) breakThings() {
 	if w.chance(w.chaos.move) {
 		w.moveSlots()
 	}
+	if w.chance(w.chaos.failover) {
+		w.failOver()
+	}
+	w.elect(false)
 	for _, c := range w.clients {
 		if c.open && w.chance(w.chaos.hangup) && len(w.clients) < 40 {
 			w.leave(c)
@@ -429,7 +443,11 @@ func (w *world) moveSlots() {
 	from := w.nodes[w.owner(g)]
 	to, moving := from.migrating[g]
 	if !moving {
-		to = (from.self + 1 + w.rng.IntN(2)) % 3
+		for to = w.owner(w.rng.IntN(groups)); to == from.self; to = w.owner(w.rng.IntN(groups)) {
+		}
+		if w.failing != nil {
+			return
+		}
 		w.logf("slot group %d begins to move from %s to n%d", g, from, to)
 		w.nodes[to].importing[g] = from.self
 		from.migrating[g] = to
@@ -494,7 +512,7 @@ func (n *node) view() *slots.Map {
 	truth := &node{world: n.world, owner: make([]int, groups)}
 	for g := range truth.owner {
 		truth.owner[g] = n.world.owner(g)
-		if n.world.rng.IntN(10) == 0 {
+		if n.world.rng.IntN(10) == 0 && !n.world.calm {
 			truth.owner[g] = n.owner[g] // or a stale one now and then
 		}
 	}

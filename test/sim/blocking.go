@@ -1,0 +1,125 @@
+package sim
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// wait is a BLPOP that a node has not answered yet.
+type wait struct {
+	key   string
+	until int64 // 0: for ever
+}
+
+// askPop sends a push to a queue of the client's own and, often, a BLPOP of it; now and
+// then one of an empty queue.
+func (c *client) askPop(key string) {
+	r := c.world.rng
+	if r.IntN(4) > 0 {
+		q := question{kind: "RPUSH", keys: []string{key}, elem: c.element(), sent: c.world.now}
+		c.note(q)
+		c.waiting = append(c.waiting, q)
+		c.send("RPUSH", key, q.elem)
+	}
+	c.waiting = append(c.waiting, question{kind: "BLPOP", keys: []string{key}, sent: c.world.now})
+	c.send("BLPOP", key, []string{"0.05", "0.3"}[r.IntN(2)])
+}
+
+// judgePop looks at a reply to BLPOP that is no error.
+func (c *client) judgePop(q question, reply []byte) {
+	if resp.IsNull(reply) {
+		return
+	}
+	n, rest, _ := resp.Elements(reply)
+	first, rest, _ := resp.Split(rest)
+	second, _, _ := resp.Split(rest)
+	key, _ := resp.Bulk(first)
+	elem, _ := resp.Bulk(second)
+	f, pushed := c.pushed[q.keys[0]][string(elem)]
+	if n != 2 || string(key) != q.keys[0] || !pushed || f == refused {
+		c.world.failf("client %d: BLPOP %s is answered with %.80q", c.id, q.keys[0], reply)
+	}
+	if last := c.popped[q.keys[0]]; seqOf(string(elem)) <= last {
+		c.world.failf("client %d: BLPOP %s gives %s after e%d", c.id, q.keys[0], elem, last)
+	}
+	c.popped[q.keys[0]] = seqOf(string(elem))
+	c.delivered[q.keys[0]]++
+}
+
+// pop serves a BLPOP, or has it wait.
+func (n *node) pop(l *link, key, timeout string) []byte {
+	if list := n.lists[key]; len(list) > 0 {
+		return n.take(key)
+	}
+	t, _ := strconv.ParseFloat(timeout, 64)
+	l.waits = &wait{key: key, until: n.world.now + int64(t*1e9)}
+	return nil
+}
+
+func (n *node) take(key string) []byte {
+	elem := n.lists[key][0]
+	if n.lists[key] = n.lists[key][1:]; len(n.lists[key]) == 0 {
+		delete(n.lists, key)
+	}
+	n.versions[key]++
+	n.world.executed++
+	n.world.pops[key]++
+	n.world.gone[key+" "+elem] = true
+	return resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 2), key), elem)
+}
+
+// serveWait answers a BLPOP that waits, if there is an answer by now. It reports whether
+// the link's next command may be looked at.
+func (n *node) serveWait(l *link) bool {
+	if l.waits == nil {
+		return true
+	}
+	var reply []byte
+	switch redirected := n.redirect([]string{l.waits.key}, false); {
+	case redirected != nil && len(n.lists[l.waits.key]) == 0:
+		reply = redirected
+	case len(n.lists[l.waits.key]) > 0:
+		reply = n.take(l.waits.key)
+	case n.world.now >= l.waits.until:
+		reply = []byte("*-1\r\n")
+	default:
+		return false
+	}
+	n.world.logf("%s on link %d: BLPOP %s ends with %.60q", n, l.id, l.waits.key, reply)
+	l.waits = nil
+	l.toProxy = append(l.toProxy, reply...)
+	return true
+}
+
+// clientCommand answers CLIENT ID and CLIENT UNBLOCK.
+func (n *node) clientCommand(l *link, args []string) []byte {
+	if args[1] == "ID" {
+		return resp.AppendInt(nil, int64(l.id))
+	}
+	for _, other := range n.world.links {
+		if other.node == n && other.open && other.waits != nil && fmt.Sprint(other.id) == args[2] {
+			other.waits = nil
+			other.toProxy = append(other.toProxy, "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"...)
+			return resp.AppendInt(nil, 1)
+		}
+	}
+	return resp.AppendInt(nil, 0)
+}
+
+// pops fails the run if more was popped than clients were told of, or may not have
+// been.
+func (c *client) censusOfPops() {
+	for key, n := range c.world.pops {
+		var id int
+		fmt.Sscanf(key, "qc%d:", &id)
+		if id != c.id {
+			continue
+		}
+		if lost := n - c.delivered[key]; lost > c.unknownPops[key] {
+			c.world.failf("client %d: %d elements of %s were popped, %d delivered, %d pops are unknown",
+				c.id, n, key, c.delivered[key], c.unknownPops[key])
+		}
+	}
+}

@@ -108,6 +108,7 @@ type Conn struct {
 	Bind     any           // the shell's end; this package never looks
 	DB       int           // the database that is selected in greeting; set before anything else, as what follows
 	RESP3    bool          // the node is to answer in RESP3
+	NoTouch  bool          // what is read over it does not count as used
 	Master   bool          // the node is asked whether it is a master: what is not makes the attempt fail
 	Prelude  func() []byte // not nil: one more command of the greeting; the greeting waits for Resume while it is empty
 	Listener Listener      // not nil: the connection listens, and carries no requests

@@ -16,6 +16,7 @@ const (
 	stepHello
 	stepRole
 	stepSelect
+	stepNoTouch
 	stepPrelude
 	stepPing
 )
@@ -35,6 +36,8 @@ func (c *Conn) greet(now int64) {
 			c.greeting = resp.AppendCommand(c.greeting, "ROLE")
 		case c.step == stepSelect && c.DB > 0:
 			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
+		case c.step == stepNoTouch && c.NoTouch:
+			c.greeting = resp.AppendCommand(c.greeting, "CLIENT", "NO-TOUCH", "ON")
 		case c.step == stepPrelude && c.Prelude != nil:
 			if c.greeting = append(c.greeting, c.Prelude()...); len(c.greeting) == 0 {
 				return // until Resume, or the connect timeout

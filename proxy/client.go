@@ -92,7 +92,10 @@ func (s *Session) flags() (flags string) {
 	for _, f := range []struct {
 		is   bool
 		flag string
-	}{{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"}, {s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"}} {
+	}{
+		{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"}, {s.has(tracks), "t"},
+		{s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"}, {s.has(noTouch), "T"},
+	} {
 		if f.is {
 			flags += f.flag
 		}

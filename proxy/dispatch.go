@@ -42,7 +42,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
 		return w.reject(s, cmd, errNoAuth)
 	}
-	if w.pause.until != 0 && w.paused(s, cmd) {
+	if w.pause.until != 0 && w.paused(s, cmd, a) {
 		return w.stall(s)
 	}
 	if s.state&(inMulti|subscribed) != 0 {

@@ -25,7 +25,7 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 		switch {
 		case c.State() != pool.Ready:
 			c.Close(w.now, "lost while idle")
-		case c.DB == int(s.db) && c.RESP3 == s.has(resp3):
+		case s.fits(c):
 			n.idle = slices.Delete(n.idle, i, i+1)
 			return c
 		default:
@@ -34,7 +34,7 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 		n.idle = slices.Delete(n.idle, i, i+1)
 	}
 	c := n.newConn()
-	c.DB, c.RESP3 = int(s.db), s.has(resp3)
+	s.shape(c)
 	return c
 }
 

@@ -102,7 +102,7 @@ func (n *node) retire(conn *pool.Conn) {
 	if i < 0 || len(n.retired) >= maxRetired {
 		return
 	}
-	fresh := n.newShared(conn.DB, conn.RESP3)
+	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
 	fresh.Stats = conn.Stats        // they are this place's
 	n.conns = slices.Clone(n.conns) // others may be walking over the old list
 	n.conns[i] = fresh

@@ -45,7 +45,7 @@ var locals = byCommand(map[string]local{
 	"client|info": clientInfo, "client|list": clientList, "client|help": clientHelp, "client|reply": clientReply,
 	"client|kill": clientKill, "client|pause": clientPause, "client|unpause": clientUnpause, "client|unblock": clientUnblock,
 	"client|tracking": clientTracking, "client|trackinginfo": clientTrackingInfo, "client|caching": clientCaching,
-	"client|getredir": clientGetRedir, "client|no-evict": alreadySo, "client|no-touch": alreadySo,
+	"client|getredir": clientGetRedir, "client|no-evict": noEvict, "client|no-touch": touches,
 
 	"monitor":     monitor,
 	"slowlog|get": slowLogGet, "slowlog|len": slowLogLen, "slowlog|reset": slowLogReset, "slowlog|help": slowLogHelp,
@@ -82,7 +82,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 }
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	if s.inflight > 0 && (s.has(resp3|tracks) || s.db != 0) {
+	if s.inflight > 0 && (s.has(resp3|tracks|noTouch) || s.db != 0) {
 		s.set(held) // what it has sent comes first, over the connections it took
 		return false
 	}
@@ -91,7 +91,7 @@ func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		w.letReadElsewhere(s)
 	}
 	s.about, s.db = anonymous, 0
-	s.clear(resp3 | silent | skipping)
+	s.clear(resp3 | silent | skipping | noTouch)
 	w.endTransaction(s)
 	w.hub.leaveAll(s)
 	w.stopMonitor(s)
@@ -133,12 +133,20 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	case n.exclusive >= w.o.Exclusive:
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
+	w.tryFirst(s, cmd, n, func() { w.useDB(s, uint16(db)) }, "SELECT", strconv.FormatInt(db, 10))
+	return true
+}
+
+// tryFirst has a node carry out, over a connection of the client's own, what all
+// of the client's connections will be sent. The client gets the reply. adopt is
+// called if it is no error.
+func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(), args ...string) {
 	conn := n.takeExclusive(w, s)
 	n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	s.set(blocked)
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		why := conn.Reason()
-		n.release(conn, ok && reply[0] == '-') // unless it is in another database now
+		n.release(conn, ok && reply[0] == '-') // unless its state has changed
 		if s.index < 0 {
 			return
 		}
@@ -146,13 +154,12 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 		case !ok:
 			reply = resp.AppendError(nil, errNotExecuted(n, why))
 		case reply[0] != '-':
-			w.useDB(s, uint16(db))
+			adopt()
 		}
 		s.clear(blocked)
 		w.answer(s, cmd, reply)
 		w.wake(s)
-	}, "SELECT", strconv.FormatInt(db, 10))
-	return true
+	}, args...)
 }
 
 // useDB sends the client's commands to a database from now on.
@@ -187,13 +194,46 @@ func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], "default"))
 }
 
-// alreadySo answers CLIENT NO-EVICT and NO-TOUCH: a node never sees the client,
-// so it neither evicts it nor counts its reads as its own.
-func alreadySo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+// noEvict answers CLIENT NO-EVICT: a node never sees the client, so it cannot evict
+// it.
+func noEvict(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !command.EqualFold(a.Arg(2), "on") && !command.EqualFold(a.Arg(2), "off") {
 		return w.answerError(s, cmd, errSyntax)
 	}
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+// touches answers CLIENT NO-TOUCH ON|OFF: the client's commands take connections
+// whose reads the nodes do not count. A node says first whether it knows such.
+func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	on := command.EqualFold(a.Arg(2), "on")
+	n, shared := w.anyMaster(s)
+	switch {
+	case !on && !command.EqualFold(a.Arg(2), "off"):
+		return w.answerError(s, cmd, errSyntax)
+	case s.inflight > 0:
+		s.set(held) // its commands so far act first
+		return false
+	case !on, s.has(noTouch), n == nil:
+		w.setTouch(s, on)
+		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	case shared.Refusing() != "":
+		return w.answerError(s, cmd, errNotExecuted(n, shared.Refusing()))
+	case n.exclusive >= w.o.Exclusive:
+		return w.answerError(s, cmd, errTooManyHeld)
+	}
+	w.tryFirst(s, cmd, n, func() { w.setTouch(s, true) }, "CLIENT", "NO-TOUCH", "ON")
+	return true
+}
+
+func (w *Worker) setTouch(s *Session, off bool) {
+	if s.has(noTouch) == off {
+		return
+	}
+	if s.clear(noTouch); off {
+		s.set(noTouch)
+	}
+	w.renew(s)
 }
 
 // secrets are the settings of a node that keyway's clients need not know.

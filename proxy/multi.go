@@ -174,7 +174,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	t.add(frame)
 	t.n++
-	t.writes = t.writes || cmd.Has(command.Write) || mayReplicate[cmd.Name]
+	t.writes = t.writes || w.replicates(cmd, a)
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -45,10 +47,45 @@ func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 var mayReplicate = map[string]bool{"eval": true, "evalsha": true, "fcall": true, "publish": true, "spublish": true, "pfcount": true}
 
 // paused tells whether the client must wait with the command.
-func (w *Worker) paused(s *Session, cmd *command.Command) bool {
+func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
 	if w.now >= w.pause.until {
 		w.pause = pause{}
 		return false
 	}
-	return w.pause.all || cmd.Has(command.Write) || mayReplicate[cmd.Name] || cmd.Name == "exec" && s.has(inMulti) && s.txn.writes
+	return w.pause.all || w.replicates(cmd, a) || cmd.Name == "exec" && s.has(inMulti) && s.txn.writes
+}
+
+// replicates reports whether a command may change what replicas have. A script
+// that declares its flags does so unless they say no-writes (script.c,
+// scriptFlagsToCmdFlags).
+func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
+	if cmd.Has(command.Write) || !mayReplicate[cmd.Name] {
+		return cmd.Has(command.Write)
+	}
+	switch cmd.Name {
+	case "eval":
+		return !declaresNoWrites(a.Arg(1))
+	case "evalsha":
+		return !declaresNoWrites(w.scripts.body(a.Arg(1)))
+	}
+	return true
+}
+
+// declaresNoWrites reads the flags in a script's first line, such as
+// #!lua flags=no-writes,allow-stale.
+func declaresNoWrites(body []byte) bool {
+	line, _, _ := bytes.Cut(body, []byte("\n"))
+	if !bytes.HasPrefix(line, []byte("#!")) {
+		return false
+	}
+	for _, word := range bytes.Fields(line) {
+		if flags, ok := bytes.CutPrefix(word, []byte("flags=")); ok {
+			for flag := range bytes.SplitSeq(flags, []byte(",")) {
+				if string(flag) == "no-writes" {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

@@ -108,6 +108,7 @@ const (
 	skipping                        // wants no reply to its next command
 	tracks                          // caches, and has connections of its own
 	readsReplicas                   // reads from replicas
+	noTouch                         // what it reads does not count as used
 )
 
 func (s *Session) has(f state) bool { return s.state&f != 0 }

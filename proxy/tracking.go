@@ -73,7 +73,8 @@ func (t *tracking) conn(n *node) *pool.Conn {
 	if c == nil {
 		s := t.sess
 		c = n.newConn()
-		c.DB, c.RESP3, c.Fence = int(s.db), s.has(resp3), t.w.o.Fence
+		s.shape(c)
+		c.Fence = t.w.o.Fence
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
 		if !s.has(resp3) {

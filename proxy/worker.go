@@ -316,7 +316,7 @@ func (w *Worker) setNodes() {
 		if n == nil {
 			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal, following: following{fresh: never}}
 			w.ordinal++
-			n.connect(0, false)
+			n.connect(new(Session))
 		}
 		stay[key] = n
 		w.nodes[i] = n
@@ -584,32 +584,45 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 // always the same, or their order would be lost.
 func (n *node) conn(s *Session) *pool.Conn {
 	k := n.w.o.Connections
-	if s.db == 0 && k == 1 && s.state&(resp3|tracks) == 0 {
+	if s.db == 0 && k == 1 && s.state&(resp3|tracks|noTouch) == 0 {
 		return n.conns[0]
 	}
 	if s.lane() == trackedLane {
 		return s.tracking.conn(n)
 	}
 	for i := 0; i < len(n.conns); i += k {
-		if c := n.conns[i]; c.DB == int(s.db) && c.RESP3 == s.has(resp3) {
+		if s.fits(n.conns[i]) {
 			return n.conns[i+int(s.id%uint64(k))]
 		}
 	}
-	n.connect(int(s.db), s.has(resp3))
+	n.connect(s)
 	return n.conn(s)
 }
 
-// connect adds the shared connections for a database.
-func (n *node) connect(db int, resp3 bool) {
+// fits reports whether a connection's state is the client's: its database, its
+// protocol, and whether what it reads counts as used.
+func (s *Session) fits(c *pool.Conn) bool {
+	return c.DB == int(s.db) && c.RESP3 == s.has(resp3) && c.NoTouch == s.has(noTouch)
+}
+
+// shape gives a new connection the client's state.
+func (s *Session) shape(c *pool.Conn) {
+	c.DB, c.RESP3, c.NoTouch = int(s.db), s.has(resp3), s.has(noTouch)
+}
+
+// connect adds the shared connections for clients in the session's state.
+func (n *node) connect(s *Session) {
 	for range n.w.o.Connections {
-		n.conns = append(n.conns, n.newShared(db, resp3))
+		n.conns = append(n.conns, n.newShared(s.shape))
 	}
 }
 
-// newShared is one more connection to the node that clients share.
-func (n *node) newShared(db int, resp3 bool) *pool.Conn {
+// newShared is one more connection to the node that clients share. shape gives it
+// the state that they have in common.
+func (n *node) newShared(shape func(*pool.Conn)) *pool.Conn {
 	c := n.newConn()
-	c.DB, c.RESP3, c.Fence = db, resp3, n.w.o.Fence
+	shape(c)
+	c.Fence = n.w.o.Fence
 	if n.w.o.Reads != FromMaster && n.w.table.Clustered() {
 		c.Prelude = n.scope
 	}
@@ -621,7 +634,7 @@ func (n *node) newShared(db int, resp3 bool) *pool.Conn {
 func (n *node) disconnect(like *pool.Conn) {
 	var kept []*pool.Conn
 	for _, c := range n.conns {
-		if c.DB == like.DB && c.RESP3 == like.RESP3 {
+		if c.DB == like.DB && c.RESP3 == like.RESP3 && c.NoTouch == like.NoTouch {
 			n.w.doomed = append(n.w.doomed, c)
 		} else {
 			kept = append(kept, c)

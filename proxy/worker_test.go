@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha1"
 	"fmt"
 	"math"
 	"strings"
@@ -523,5 +524,27 @@ func TestWaitAOF(t *testing.T) {
 	r.feed(cmd("WAITAOF", "1", "1", "-1"))
 	if got := r.got(); got != "-ERR timeout is negative\r\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestPausedScripts: a pause of writes holds up the scripts that may write.
+func TestPausedScripts(t *testing.T) {
+	for script, runs := range map[string]bool{
+		"return 1": false, "#!lua\nreturn 'flags=no-writes'": false, "#!lua flags=allow-stale\nreturn 1": false,
+		"#!lua flags=no-writes\nreturn 1": true, "#!lua name=x flags=allow-stale,no-writes\nreturn 1": true,
+	} {
+		for _, send := range []string{cmd("EVAL", script, "1", onA), cmd("EVALSHA", fmt.Sprintf("%x", sha1.Sum([]byte(script))), "1", onA)} {
+			r := newRig(t, Options{})
+			r.w.scripts.add([]byte(script))
+			r.feed("CLIENT PAUSE 1000 WRITE\r\n" + send)
+			if got := r.sent(0); (got != "") != runs {
+				t.Errorf("%q: sent %q", send, got)
+			}
+		}
+	}
+	r := newRig(t, Options{})
+	r.feed("CLIENT PAUSE 1000 WRITE\r\n" + cmd("EVAL_RO", "return 1", "1", onA))
+	if r.sent(0) == "" {
+		t.Error("EVAL_RO is held up")
 	}
 }

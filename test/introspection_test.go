@@ -1,6 +1,7 @@
 package test
 
 import (
+	"crypto/sha1"
 	"fmt"
 	"regexp"
 	"slices"
@@ -98,6 +99,13 @@ func TestClientPause(t *testing.T) {
 		c.Flush()
 	}
 	admin.Expect("0", "DBSIZE")
+	const reads = "#!lua flags=no-writes,allow-stale\nreturn redis.call('EXISTS', KEYS[1])"
+	admin.Expect("0", "EVAL", reads, "1", "k")
+	admin.Expect("0", "EVALSHA", fmt.Sprintf("%x", sha1.Sum([]byte(reads))), "1", "k")
+	admin.Expect("0", "EVAL_RO", "return redis.call('EXISTS', KEYS[1])", "1", "k")
+	admin.Expect("OK", "MULTI")
+	admin.Expect("QUEUED", "EVAL", reads, "1", "k")
+	admin.Expect("[0]", "EXEC")
 	admin.Expect("OK", "CLIENT", "UNPAUSE")
 	for _, c := range clients {
 		if r, err := c.Receive(); err != nil || r.Text != "QUEUED" {
@@ -179,6 +187,62 @@ func TestInfoTellsOfClients(t *testing.T) {
 	}
 	if total != 10 {
 		t.Errorf("%d clients of all threads", total)
+	}
+}
+
+// TestNoTouch: what a client reads after CLIENT NO-TOUCH ON does not count as
+// used; what others read, over other connections, does.
+func TestNoTouch(t *testing.T) {
+	for _, server := range []redistest.Server{redistest.Redis8, redistest.Valkey} {
+		t.Run(server.Name, func(t *testing.T) {
+			node := server.Start(t, "--maxmemory-policy", "allkeys-lfu", "--lfu-log-factor", "0")
+			k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			c, other := k.Dial(), k.Dial()
+			c.Expect("OK", "SET", "k", "v")
+			counted := func(by *redistest.Client, args ...string) bool {
+				before := node.Do("OBJECT", "FREQ", "k").Int
+				by.MustDo(args...)
+				return node.Do("OBJECT", "FREQ", "k").Int > before
+			}
+			for _, protocol := range []string{"2", "3"} {
+				c.MustDo("HELLO", protocol)
+				if !counted(c, "GET", "k") {
+					t.Error("a read does not count")
+				}
+				c.Expect("OK", "CLIENT", "NO-TOUCH", "ON")
+				if counted(c, "GET", "k") || counted(c, "EVAL", "return redis.call('GET', KEYS[1])", "1", "k") {
+					t.Error("a read counts")
+				}
+				c.Expect("OK", "WATCH", "k")
+				c.Expect("OK", "MULTI")
+				c.Expect("QUEUED", "GET", "k")
+				if counted(c, "EXEC") {
+					t.Error("a transaction's read counts")
+				}
+				if !counted(other, "GET", "k") {
+					t.Error("another client's read does not count")
+				}
+				c.Expect("OK", "CLIENT", "NO-TOUCH", "OFF")
+				if !counted(c, "GET", "k") {
+					t.Error("a read does not count after NO-TOUCH OFF")
+				}
+			}
+			c.Expect("OK", "CLIENT", "NO-TOUCH", "ON")
+			c.Expect("RESET", "RESET")
+			if !counted(c, "GET", "k") {
+				t.Error("a read does not count after RESET")
+			}
+		})
+	}
+	node := redistest.Redis.Start(t) // 7.0 does not know it
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	if info := k.Dial().MustDo("INFO", "server").Text; !strings.Contains(info, "redis_version:7.0") {
+		return
+	}
+	for _, args := range [][]string{{"CLIENT", "NO-TOUCH", "ON"}, {"CLIENT", "NO-TOUCH", "x"}} {
+		if r := k.Dial().Do(args...); r.Kind != '-' {
+			t.Errorf("%q: %s", args, r)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // stateCommands change the state of the connection they come on, or the number of
 // its replies (requirement B6); with the beginnings of what keyway may answer.
 var stateCommands = map[string]string{
-	"CLIENT REPLY ON": "+OK", "CLIENT REPLY OFF": "", "CLIENT REPLY SKIP": "", "CLIENT SETNAME me": "+OK", "CLIENT NO-EVICT on": "+OK", "CLIENT NO-TOUCH on": "+OK",
+	"CLIENT REPLY ON": "+OK", "CLIENT REPLY OFF": "", "CLIENT REPLY SKIP": "", "CLIENT SETNAME me": "+OK", "CLIENT NO-EVICT on": "+OK", "CLIENT NO-TOUCH on": "",
 	"CLIENT TRACKING on": "+OK", "CLIENT TRACKING on bcast": "+OK", "CLIENT CACHING yes": "-ERR CLIENT CACHING", "CLIENT PAUSE 20": "+OK", "CLIENT PAUSE 20 WRITE": "+OK", "CLIENT UNPAUSE": "+OK",
 	"CLIENT KILL ID 999999999": ":0", "SUBSCRIBE a b c": "", "PSUBSCRIBE a* b*": "", "SSUBSCRIBE a": "", "UNSUBSCRIBE": "", "PUNSUBSCRIBE": "", "SUNSUBSCRIBE": "", "MONITOR": "+OK",
 	"SYNC": "-ERR keyway", "PSYNC ? -1": "-ERR keyway", "REPLCONF ack 1": "-ERR keyway", "HELLO 3": "%7", "HELLO 2": "*14", "HELLO 9": "-NOPROTO", "AUTH x": "-ERR AUTH <password> called", "AUTH a b": "-WRONGPASS",

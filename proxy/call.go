@@ -73,7 +73,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
-		if w.now-r.start >= int64(w.o.SlowerThan) && r.parts == 1 {
+		if w.now-r.start >= w.slowLog.look && r.parts == 1 {
 			w.slow(r, frame)
 		}
 		if !c.replica {
@@ -119,7 +119,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if f.Sent {
-		if w.now-r.start >= int64(w.o.SlowerThan) {
+		if w.now-r.start >= w.slowLog.look {
 			w.slow(r, frame)
 		}
 		if !c.replica {

@@ -244,8 +244,12 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	case "pubsub|numsub", "pubsub|shardnumsub":
 		r.kind = subscribers
 	}
-	r.merge = w.getMerger(len(w.masters))
-	r.parts = len(w.masters)
+	own := ownSettings(cmd, a)
+	r.parts = len(w.masters) + oneIf(own != nil)
+	r.merge = w.getMerger(r.parts)
+	if own != nil {
+		w.thenAll(r, own)
+	}
 	if r.kind == scriptsExist {
 		r.merge.part = w.knownScripts(r.merge.part[:0], a)
 	}

@@ -79,13 +79,11 @@ type nodeFigures struct {
 }
 
 func (w *Worker) figures() figures {
-	st := &w.stats
+	now, before := w.countedSoFar(), &w.before
 	f := figures{index: w.o.Index, clients: len(w.sessions), tracking: len(w.trackers),
-		accepted: st.Accepted, rejected: st.Rejected, bytesIn: st.BytesIn, bytesOut: st.BytesOut}
-	for id := range st.Calls {
-		f.calls += st.Calls[id]
-		f.errors += st.Errors[id]
-	}
+		accepted: now.accepted - before.accepted, rejected: now.rejected - before.rejected,
+		calls: now.calls - before.calls, errors: now.errors - before.errors,
+		bytesIn: now.bytesIn - before.bytesIn, bytesOut: now.bytesOut - before.bytesOut}
 	for _, s := range w.sessions {
 		f.blocked += oneIf(s.waits())
 		f.pubsub += oneIf(s.has(subscribed))

@@ -15,6 +15,7 @@ type merger struct {
 	unknown bool            // a part may have been executed though it has no reply
 	channel []byte          // of PUBLISH
 	perKey  *command.PerKey // of byUnit
+	then    func()          // called when all parts but the last are there; it settles that
 
 	kept int // bytes it is counted with while it is unused
 }
@@ -44,7 +45,7 @@ func (w *Worker) putMerger(m *merger) {
 		}
 		*m.calls[i] = call{}
 	}
-	m.part, m.unknown, m.perKey = m.part[:0], false, nil
+	m.part, m.unknown, m.perKey, m.then = m.part[:0], false, nil, nil
 	m.channel = w.kept(m.channel)
 	m.kept = m.memory()
 	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {

@@ -250,6 +250,12 @@ func (w *Worker) finish(c *call, failed bool) {
 	if c.redirected {
 		s.arrived(c)
 	}
+	if r.parts == 1 && r.merge != nil && r.merge.then != nil {
+		then := r.merge.then
+		r.merge.then = nil
+		then()
+		return
+	}
 	if r.parts == 0 {
 		if r.merge != nil {
 			failed = w.conclude(r)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -34,10 +35,22 @@ type spike struct{ at, ms int64 }
 
 // slowLog is a worker's slow log, and the history of its worst seconds.
 type slowLog struct {
+	from, spikeFrom int64 // durations, in nanoseconds, from which a command is logged, and counts for the history
+	look            int64 // the smaller of them
+	max             int   // entries
+
 	entries []slowCommand // the oldest first
 	next    uint64
 	history []spike
 	worst   int64 // milliseconds, ever
+}
+
+// keep bounds the number of entries.
+func (l *slowLog) keep(most int) {
+	l.max = most
+	if over := len(l.entries) - most; over > 0 {
+		l.entries = slices.Delete(l.entries, 0, over)
+	}
 }
 
 // slow notes a command that took long. frame is what was sent to the node, or one
@@ -51,6 +64,15 @@ func (w *Worker) slow(r *request, frame []byte) {
 		return
 	}
 	l := &w.slowLog
+	took := w.now - r.start
+	if took >= l.spikeFrom {
+		ms := took / 1e6
+		l.worst = max(l.worst, ms)
+		l.history = addSpike(l.history, spike{w.wall.Unix(), ms})
+	}
+	if took < l.from {
+		return
+	}
 	e := slowCommand{id: l.next*uint64(w.o.Workers) + uint64(w.o.Index), at: w.wall.Unix(), micros: (w.now - r.start) / 1e3, peer: r.sess.peer, name: r.sess.about.name}
 	l.next++
 	for i := range min(p.Len(), slowArgs) {
@@ -65,13 +87,8 @@ func (w *Worker) slow(r *request, frame []byte) {
 		}
 		e.args = append(e.args, bytes.Clone(arg))
 	}
-	if len(l.entries) >= w.o.SlowEntries {
-		l.entries = slices.Delete(l.entries, 0, 1+len(l.entries)-w.o.SlowEntries)
-	}
 	l.entries = append(l.entries, e)
-	ms := e.micros / 1e3
-	l.worst = max(l.worst, ms)
-	l.history = addSpike(l.history, spike{e.at, ms})
+	l.keep(l.max)
 }
 
 // addSpike adds to a history, in which a second stands once.
@@ -204,14 +221,14 @@ func latencyReset(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 
 func latencyDoctor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.askLatencies(s, cmd, func(l latencies) []byte {
-		text := fmt.Sprintf("No command has taken longer than %s since keyway started, or since LATENCY RESET.\n", w.o.SlowerThan)
+		text := fmt.Sprintf("No command has taken longer than %s since keyway started, or since LATENCY RESET.\n", time.Duration(w.slowLog.spikeFrom))
 		if n := len(l.history); n > 0 {
 			var total int64
 			for _, second := range l.history {
 				total += second.ms
 			}
 			text = fmt.Sprintf("%s: in %d seconds commands took longer than %s; on average the worst of such a second took %d ms, the worst of all %d ms.\n"+
-				"SLOWLOG GET names them; keyway's metrics tell which node they wait for (keyway_node_in_flight).\n", latencyEvent, n, w.o.SlowerThan, total/int64(n), l.worst)
+				"SLOWLOG GET names them; keyway's metrics tell which node they wait for (keyway_node_in_flight).\n", latencyEvent, n, time.Duration(w.slowLog.spikeFrom), total/int64(n), l.worst)
 		}
 		return s.appendText(nil, []byte(text))
 	})
@@ -275,7 +292,9 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 		copies := map[int]Histogram{}
 		for id, h := range o.histograms {
 			if h != nil && id != command.LearnedID && (!named || slices.Contains(wanted, id)) {
-				copies[id] = *h
+				if h := o.since(id); h.Count > 0 {
+					copies[id] = h
+				}
 			}
 		}
 		return copies

@@ -140,6 +140,7 @@ type Worker struct {
 
 	stats      Stats
 	histograms []*Histogram // by command.Command.ID; nil until it is used
+	before     counted      // when CONFIG RESETSTAT was last sent
 	ready      Ready
 }
 
@@ -251,6 +252,8 @@ func New(o Options, table *router.Table) *Worker {
 		patience:   int64(max(o.Hold, o.Backend.RequestTimeout)),
 
 		stats: newStats(),
+
+		slowLog: slowLog{from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan), look: int64(o.SlowerThan), max: o.SlowEntries},
 
 		questions:  map[uint64]*question{},
 		histograms: make([]*Histogram, command.Count),

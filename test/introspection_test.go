@@ -433,6 +433,64 @@ func TestSlowLog(t *testing.T) {
 	c.Expect("-ERR count should be greater than or equal to -1", "SLOWLOG", "GET", "-2")
 }
 
+// TestConfigSetChangesKeyway: where CONFIG is allowed, what it says of SLOWLOG,
+// LATENCY and statistics holds for keyway's own, on all threads.
+func TestConfigSetChangesKeyway(t *testing.T) {
+	k, nodes := threeThreads(t, "slowlog: {slower_than: 1h}\ncommands: {allow: [config]}\n")
+	c := k.Dial()
+	slow := func() {
+		for range 6 { // on whichever threads
+			k.Dial().MustDo("EVAL", "local t = redis.call('TIME') repeat local n = redis.call('TIME') until (n[1]-t[1])*1000000+n[2]-t[2] > 3000 return 1", "1", "k")
+		}
+	}
+	slow()
+	c.Expect("0", "SLOWLOG", "LEN")
+	c.Expect("OK", "CONFIG", "SET", "slowlog-log-slower-than", "2000")
+	slow()
+	if n := c.MustDo("SLOWLOG", "LEN").Int; n < 6 {
+		t.Errorf("SLOWLOG LEN %d", n)
+	}
+	c.Expect("[]", "LATENCY", "LATEST")
+	c.Expect("OK", "CONFIG", "SET", "latency-monitor-threshold", "1", "slowlog-log-slower-than", "-1", "slowlog-max-len", "1")
+	if n := c.MustDo("SLOWLOG", "LEN").Int; n > 3 {
+		t.Errorf("SLOWLOG LEN %d with one entry for each thread", n)
+	}
+	c.Expect("OK", "SLOWLOG", "RESET")
+	slow()
+	c.Expect("0", "SLOWLOG", "LEN")
+	if n := len(c.MustDo("LATENCY", "LATEST").Elems); n != 1 {
+		t.Errorf("LATENCY LATEST has %d events", n)
+	}
+	c.Expect("OK", "CONFIG", "SET", "slowlog-max-len", "0", "slowlog-log-slower-than", "0")
+	slow()
+	c.Expect("0", "SLOWLOG", "LEN")
+
+	// What a node refuses changes nothing.
+	c.Expect("OK", "CONFIG", "SET", "slowlog-max-len", "100", "slowlog-log-slower-than", "-1")
+	nodes[1].Do("CONFIG", "SET", "maxmemory", "1")
+	if r := c.Do("CONFIG", "SET", "slowlog-log-slower-than", "0", "no-such-setting", "1"); r.Kind != '-' {
+		t.Errorf("%s", r)
+	}
+	slow = func() { k.Dial().MustDo("GET", "k") }
+	slow()
+	c.Expect("0", "SLOWLOG", "LEN")
+	if r := c.Do("CONFIG", "SET", "slowlog-log-slower-than", "x"); !strings.HasPrefix(r.Text, "ERR CONFIG SET failed") {
+		t.Errorf("%s", r)
+	}
+
+	c.Expect("OK", "CONFIG", "RESETSTAT")
+	text := c.MustDo("INFO", "stats").Text
+	if !strings.Contains(text, "\r\ntotal_commands_processed:1\r\n") || !strings.Contains(text, "\r\ntotal_connections_received:0\r\n") {
+		t.Errorf("%q", text)
+	}
+	if h := c.MustDo("LATENCY", "HISTOGRAM").Elems; len(h) != 4 { // CONFIG RESETSTAT and INFO
+		t.Errorf("LATENCY HISTOGRAM after CONFIG RESETSTAT: %v", h)
+	}
+	if n := k.Snapshot()[0].Accepted + k.Snapshot()[1].Accepted + k.Snapshot()[2].Accepted; n < 20 {
+		t.Errorf("the metrics count %d connections", n)
+	}
+}
+
 // TestSlowLogKeepsSecrets: what an operator sets may be a password.
 func TestSlowLogKeepsSecrets(t *testing.T) {
 	nodes := redistest.Three(t)

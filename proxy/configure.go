@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"bytes"
+	"math"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// CONFIG SET and CONFIG RESETSTAT, where the configuration allows them, go to the
+// nodes. What clients ask of keyway itself afterwards, SLOWLOG, LATENCY and INFO,
+// is changed too once all nodes have agreed.
+
+// ownSettings returns what a CONFIG SET or RESETSTAT changes in each worker, nil if
+// it is nothing.
+func ownSettings(cmd *command.Command, a command.Args) func(*Worker) {
+	if cmd.Name == "config|resetstat" {
+		return (*Worker).resetStats
+	}
+	if cmd.Name != "config|set" {
+		return nil
+	}
+	var changes []func(*Worker)
+	for i := 2; i+1 < a.Len(); i += 2 {
+		n, ok := resp.ParseInt(a.Arg(i + 1))
+		if !ok {
+			continue
+		}
+		switch name := a.Arg(i); {
+		case command.EqualFold(name, "slowlog-log-slower-than"):
+			changes = append(changes, func(w *Worker) { w.slowLog.from = threshold(n, time.Microsecond, n < 0) })
+		case command.EqualFold(name, "latency-monitor-threshold"):
+			changes = append(changes, func(w *Worker) { w.slowLog.spikeFrom = threshold(n, time.Millisecond, n <= 0) })
+		case command.EqualFold(name, "slowlog-max-len"):
+			changes = append(changes, func(w *Worker) { w.slowLog.keep(int(min(max(n, 0), math.MaxInt32))) })
+		}
+	}
+	if changes == nil {
+		return nil
+	}
+	return func(w *Worker) {
+		for _, change := range changes {
+			change(w)
+		}
+		w.slowLog.look = min(w.slowLog.from, w.slowLog.spikeFrom)
+	}
+}
+
+// threshold is a duration from which commands are told of, in nanoseconds.
+func threshold(n int64, unit time.Duration, never bool) int64 {
+	if never || n > math.MaxInt64/int64(unit) {
+		return math.MaxInt64
+	}
+	return n * int64(unit)
+}
+
+// thenAll changes all workers once every node has answered without an error.
+func (w *Worker) thenAll(r *request, change func(*Worker)) {
+	m := r.merge
+	last := m.call(r, len(m.parts)-1)
+	last.node, last.group = &node{w: w}, -1
+	r.sess.inflight++
+	m.then = func() {
+		for _, p := range m.parts[:len(m.parts)-1] {
+			if len(p) > 0 && p[0] == '-' {
+				w.settleFor(last, bytes.Clone(p))
+				return
+			}
+		}
+		w.askSiblings(func(o *Worker) any {
+			change(o)
+			return nil
+		}, func([]any) { w.settleFor(last, resp.AppendOK(nil)) })
+	}
+}
+
+// counted are the counters that INFO and LATENCY HISTOGRAM tell of. Those of the
+// metrics never go back.
+type counted struct {
+	accepted, rejected, calls, errors, bytesIn, bytesOut uint64
+	histograms                                           []*Histogram
+}
+
+// resetStats has INFO and LATENCY HISTOGRAM count from now.
+func (w *Worker) resetStats() {
+	w.before = w.countedSoFar()
+	w.before.histograms = make([]*Histogram, len(w.histograms))
+	for id, h := range w.histograms {
+		if h != nil {
+			before := *h
+			w.before.histograms[id] = &before
+		}
+	}
+}
+
+func (w *Worker) countedSoFar() counted {
+	st := &w.stats
+	c := counted{accepted: st.Accepted, rejected: st.Rejected, bytesIn: st.BytesIn, bytesOut: st.BytesOut}
+	for id := range st.Calls {
+		c.calls += st.Calls[id]
+		c.errors += st.Errors[id]
+	}
+	return c
+}
+
+// since is the histogram of a command since CONFIG RESETSTAT.
+func (w *Worker) since(id int) Histogram {
+	h := *w.histograms[id]
+	if w.before.histograms == nil || w.before.histograms[id] == nil {
+		return h
+	}
+	before := w.before.histograms[id]
+	for i := range h.Buckets {
+		h.Buckets[i] -= before.Buckets[i]
+	}
+	h.Count -= before.Count
+	h.Sum -= before.Sum
+	return h
+}

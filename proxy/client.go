@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -46,8 +47,8 @@ func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-func clientInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, s.appendText(w.scratch[:0], w.appendClient(nil, s)))
+func clientInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	return w.reply(s, cmd, s.appendText(w.scratch[:0], w.appendClient(nil, s, len(a.Frame()))))
 }
 
 func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
@@ -72,19 +73,36 @@ func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 }
 
 // appendClient appends the client's line as Redis writes it
-// (networking.c, catClientInfoString).
-func (w *Worker) appendClient(b []byte, s *Session) []byte {
-	last := "NULL"
+// (networking.c, catClientInfoString). argv is the size of the command that it
+// sends just now.
+func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
+	last, events := "NULL", "r"
 	if s.lastCmd != nil {
 		last = s.lastCmd.Name
 	}
-	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 obl=0 oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=%d resp=%d",
-		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db, s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(),
-		len(s.in), cap(s.in)-len(s.in), s.line.n, s.out.size, len(s.in)+s.out.size+s.parked, last, s.redirectsTo(), s.protocol())
+	if s.out.size > 0 {
+		events = "rw"
+	}
+	first := len(s.out.cur) - s.out.sent
+	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out.cur) + len(s.out.more)*outputChunk + s.parked + argv
+	multi, watched := 0, 0
+	if s.trouble != untroubled {
+		memory += int(unsafe.Sizeof(*s.trouble))
+	}
+	if t := s.txn; t != nil {
+		multi, watched = len(t.block), len(t.names)
+		memory += cap(t.block)
+	}
+	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d watch=%d "+
+		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=default redir=%d resp=%d",
+		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db,
+		s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(), watched,
+		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi, first, len(s.out.more), s.out.size-first+s.parked, memory,
+		events, last, s.redirectsTo(), s.protocol())
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)
 	}
-	return append(b, '\n')
+	return fmt.Appendf(b, " tot-net-in=%d tot-net-out=%d tot-cmds=%d\n", s.bytesIn, s.bytesOut, s.commands)
 }
 
 // flags are those that Redis shows for a client in the session's state.
@@ -144,11 +162,16 @@ func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	default:
 		return w.answerError(s, cmd, errSyntax)
 	}
+	argv := len(a.Frame())
 	return w.askAll(s, cmd, func(o *Worker) any {
 		var lines []byte
 		for _, c := range o.sessions {
 			if of.include(c, o.now) && (ids == nil || ids[c.id]) {
-				lines = o.appendClient(lines, c)
+				size := 0
+				if c == s {
+					size = argv
+				}
+				lines = o.appendClient(lines, c, size)
 			}
 		}
 		return lines

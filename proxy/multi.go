@@ -36,7 +36,8 @@ type txn struct {
 
 	published []published
 
-	node  *node // of watched keys
+	names map[string]bool // of watched keys
+	node  *node           // of watched keys
 	watch *pool.Conn
 	dials uint64 // of watch, when it began to watch: another socket watches nothing
 	lost  bool   // what was watched cannot be known any more
@@ -358,6 +359,12 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if text := w.join(t, cmd, a); text != "" {
 		t.group = before
 		return w.answerError(s, cmd, text)
+	}
+	if t.names == nil {
+		t.names = map[string]bool{}
+	}
+	for i := 1; i < a.Len(); i++ {
+		t.names[string(a.Arg(i))] = true
 	}
 	n := w.ownerOf(t.group)
 	if n == nil {

@@ -31,6 +31,9 @@ type Session struct {
 	opened, seen int64
 	partialAt    int64
 	lastCmd      *command.Command
+	bytesIn      uint64
+	bytesOut     uint64
+	commands     uint64
 	peer, local  string // addresses, for people
 	about        *about
 	*trouble
@@ -243,6 +246,7 @@ func (s *Session) Pending() int { return s.out.size }
 // Wrote reports that n bytes of Output were taken.
 func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
+	s.bytesOut += uint64(n)
 	s.out.wrote(s.w, n)
 	s.seen = s.w.now // a client that takes what it is sent is not idle (networking.c, _writeToClient)
 	if s.waitsFor != nil {
@@ -294,6 +298,7 @@ func (w *Worker) closeAfter(s *Session) {
 // Feed takes bytes that the client sent. They are not kept.
 func (w *Worker) Feed(s *Session, b []byte) {
 	w.stats.BytesIn += uint64(len(b))
+	s.bytesIn += uint64(len(b))
 	s.seen = w.now
 	if s.has(closing | dead) {
 		return
@@ -426,6 +431,7 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 			if !w.dispatch(s, p) {
 				return n
 			}
+			s.commands++
 			if watched && w.shown(s) {
 				w.show(s, s.lastCmd, p)
 			}

@@ -190,6 +190,58 @@ func TestInfoTellsOfClients(t *testing.T) {
 	}
 }
 
+// TestClientListFigures: what CLIENT LIST tells of memory, commands and bytes is
+// what the client has taken.
+func TestClientListFigures(t *testing.T) {
+	k, _ := threeThreads(t, "")
+	admin, c := k.Dial(), k.Dial()
+	id := c.MustDo("CLIENT", "ID").String()
+	figure := func(name string) int {
+		t.Helper()
+		line := admin.MustDo("CLIENT", "LIST", "ID", id).Text
+		_, value, _ := strings.Cut(line, " "+name+"=")
+		value, _, _ = strings.Cut(value, " ")
+		n, err := strconv.Atoi(strings.TrimSpace(value))
+		if err != nil {
+			t.Fatalf("%s in %q", name, line)
+		}
+		return n
+	}
+	check := func(when string, want map[string]int) {
+		t.Helper()
+		for name, n := range want {
+			if got := figure(name); got != n {
+				t.Errorf("%s: %s=%d, want %d", when, name, got, n)
+			}
+		}
+	}
+	sent := len("*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
+	received := len(":" + id + "\r\n")
+	check("after one command", map[string]int{"tot-cmds": 1, "tot-net-in": sent, "tot-net-out": received, "watch": 0, "multi-mem": 0, "qbuf": 0})
+	if n := figure("tot-mem"); n < 200 || n > 4096 {
+		t.Errorf("tot-mem=%d", n)
+	}
+	c.Expect("OK", "WATCH", "{k}1", "{k}2")
+	c.Expect("OK", "WATCH", "{k}1", "{k}3")
+	check("watching", map[string]int{"watch": 3, "tot-cmds": 3, "multi": -1})
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "SET", "{k}1", strings.Repeat("x", 10_000))
+	if n := figure("multi-mem"); n < 10_000 || n > 20_000 {
+		t.Errorf("multi-mem=%d", n)
+	}
+	if n := figure("tot-mem"); n < 10_000 || n > 60_000 {
+		t.Errorf("tot-mem=%d in MULTI", n)
+	}
+	c.MustDo("EXEC")
+	check("after EXEC", map[string]int{"watch": 0, "multi-mem": 0, "tot-cmds": 6})
+	c.Raw("*2\r\n$4\r\nECHO\r\n$9\r\npart")
+	c.Flush()
+	redistest.Eventually(t, 5*time.Second, "a part of a command is there", func() bool { return figure("qbuf") == 22 })
+	if line := admin.MustDo("CLIENT", "INFO").Text; !strings.Contains(line, " qbuf=26 ") || !strings.Contains(line, " argv-mem=26 ") {
+		t.Errorf("of the client itself: %q", line)
+	}
+}
+
 // TestNoTouch: what a client reads after CLIENT NO-TOUCH ON does not count as
 // used; what others read, over other connections, does.
 func TestNoTouch(t *testing.T) {

@@ -615,6 +615,21 @@ var bugs = []bug{
 		"./test", "TestInfoTellsOfClients",
 	},
 	{
+		"clients of CLIENT NO-TOUCH share connections with others", "proxy/worker.go",
+		" && c.NoTouch == s.has(noTouch)\n", "\n",
+		"./test", "TestNoTouch",
+	},
+	{
+		"keyway takes a setting that a node has refused", "proxy/configure.go",
+		"			if len(p) > 0 && p[0] == '-' {\n				w.settleFor", "			if len(p) == 0 {\n				w.settleFor",
+		"./test", "TestConfigSetChangesKeyway",
+	},
+	{
+		"any flags of a script let it pass a pause of writes", "proxy/pause.go",
+		"				if string(flag) == \"no-writes\" {", "				if len(flag) > 0 {",
+		"./proxy", "TestPausedScripts",
+	},
+	{
 		"an index of one node answers for all", "command/modules.go",
 		"		c.Handling, c.Refusal = Whole, indexOfOneNode\n", "		c.Handling = AnyMaster\n",
 		"./command", "TestModules",

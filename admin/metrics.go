@@ -38,6 +38,7 @@ var (
 	descAccepted    = desc("clients_accepted_total", "Clients accepted.")
 	descRejected    = desc("clients_rejected_total", "Connections refused since clients.max was reached.")
 	descClosed      = desc("clients_closed_total", "Clients closed by keyway, by reason.", "reason")
+	descLarge       = desc("large_commands_refused_total", "Large commands refused since limits.memory was nearly reached.")
 	descAuthFails   = desc("auth_failures_total", "Wrong passwords.")
 	descBytes       = desc("client_bytes_total", "Bytes from (in) and to (out) clients.", "direction")
 	descOutput      = desc("client_output_bytes", "Bytes that clients have not taken yet.")
@@ -122,6 +123,8 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	count(descRejected, all.Rejected)
 	count(descClosed, all.ClosedSlow, "slow")
 	count(descClosed, all.ClosedIdle, "idle")
+	count(descClosed, all.ClosedMemory, "memory")
+	count(descLarge, all.RefusedLarge)
 	count(descClosed, all.ClosedTLS, "tls")
 	count(descClosed, all.ProtocolErrors, "protocol_error")
 	count(descAuthFails, all.AuthFailures)
@@ -202,7 +205,7 @@ func sum(shots []proxy.Snapshot) proxy.Snapshot {
 		}
 		for _, p := range []struct{ a, b *uint64 }{
 			{&all.Unknown, &s.Unknown}, {&all.Accepted, &s.Accepted}, {&all.Rejected, &s.Rejected},
-			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ClosedTLS, &s.ClosedTLS}, {&all.ProtocolErrors, &s.ProtocolErrors},
+			{&all.ClosedSlow, &s.ClosedSlow}, {&all.ClosedIdle, &s.ClosedIdle}, {&all.ClosedMemory, &s.ClosedMemory}, {&all.RefusedLarge, &s.RefusedLarge}, {&all.ClosedTLS, &s.ClosedTLS}, {&all.ProtocolErrors, &s.ProtocolErrors},
 			{&all.AuthFailures, &s.AuthFailures}, {&all.BytesIn, &s.BytesIn}, {&all.BytesOut, &s.BytesOut},
 			{&all.NotExecuted, &s.NotExecuted}, {&all.Overtaken, &s.Overtaken}, {&all.UnknownOutcome, &s.UnknownOutcome}, {&all.NoScript, &s.NoScript}, {&all.Keyless, &s.Keyless}, {&all.Held, &s.Held}, {&all.ReadsMaster, &s.ReadsMaster}, {&all.ReadsReplica, &s.ReadsReplica}, {&all.ReadsAgain, &s.ReadsAgain}, {&all.Undelivered, &s.Undelivered}, {&all.Messages, &s.Messages}, {&all.FeedLosses, &s.FeedLosses},
 		} {

@@ -140,6 +140,7 @@ type Limits struct {
 	MaxInline    Size `yaml:"max_inline"`
 	MaxRequest   Size `yaml:"max_request"`
 	ClientOutput Size `yaml:"client_output"`
+	Memory       Size `yaml:"memory"` // of the process; 0: half of the machine's or the control group's
 }
 
 // Cluster has clients that speak only to a Redis Cluster take keyway for one.

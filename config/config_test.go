@@ -34,7 +34,7 @@ func TestLoadAll(t *testing.T) {
 	if c.Backend.Password != "s3cret" || c.Clients.Password != "xs3crety" || c.Backend.RequestTimeout != 3*time.Second || c.Clients.IdleTimeout != 5*time.Minute {
 		t.Errorf("%+v %+v", c.Backend, c.Clients)
 	}
-	if c.Limits.MaxBulk != 64<<20 || c.Limits.ClientOutput != 1<<30 || c.Limits.MaxInline != 4096 {
+	if c.Limits.MaxBulk != 64<<20 || c.Limits.ClientOutput != 1<<30 || c.Limits.MaxInline != 4096 || c.Limits.Memory != 2<<30 {
 		t.Errorf("%+v", c.Limits)
 	}
 	if !c.Cluster.Emulate || c.Cluster.Announce != "10.0.0.1:6380" || len(c.Cluster.Peers) != 1 || c.SlowLog.SlowerThan != 50*time.Millisecond || c.SlowLog.Entries != 20 {

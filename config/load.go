@@ -439,6 +439,9 @@ func (c *Config) checkNumbers() error {
 			return c.Errorf(n.path, n.remedy, "out of range")
 		}
 	}
+	if m := c.Limits.Memory; m != 0 && (m < 32<<20 || m > 1<<50) {
+		return c.Errorf("limits.memory", "write a size from 32mb, such as 1gb, or 0 for half of what the machine has", "out of range")
+	}
 	return nil
 }
 

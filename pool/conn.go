@@ -81,9 +81,8 @@ type Failure struct {
 const (
 	// A reply that is longer is passed on in pieces as it comes.
 	holdBack = 16 << 10
-	// Requests are not accepted while more than this many bytes of memory wait
-	// for their replies on one connection.
-	maxHeld = 64 << 20
+	// defaultMaxQueued is Config.MaxQueued's default.
+	defaultMaxQueued = 64 << 20
 	// requestCost is what a request takes besides its bytes: its entry, and what
 	// the asker keeps. A million short commands would take a gigabyte.
 	requestCost = 256
@@ -170,7 +169,10 @@ func (c *Conn) InFlight() int { return c.fifo.n }
 func (c *Conn) Held() int { return c.queue.held }
 
 // Full tells that no more should be sent for now.
-func (c *Conn) Full() bool { return c.queue.held+c.fifo.n*requestCost > maxHeld }
+func (c *Conn) Full() bool { return c.Memory() > c.set.MaxQueued }
+
+// Memory is what requests that are not answered take, in bytes.
+func (c *Conn) Memory() int { return c.queue.held + c.fifo.n*requestCost }
 
 // Refusing returns why a request would fail at once: the last attempt to
 // connect has failed. Empty: it would be sent, or wait until it can be.

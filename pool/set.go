@@ -10,6 +10,7 @@ type Config struct {
 	Username, Password string
 	ConnectTimeout     time.Duration // for dialing and greeting together
 	RequestTimeout     time.Duration
+	MaxQueued          int // memory that requests on one connection may take until they are answered; 0: 64 MiB
 }
 
 // Set is the connections of one thread and the memory they share.
@@ -27,7 +28,12 @@ type Set struct {
 }
 
 // NewSet returns an empty set. random decides back-off jitter.
-func NewSet(c Config, random *rand.Rand) *Set { return &Set{Config: c, Rand: random} }
+func NewSet(c Config, random *rand.Rand) *Set {
+	if c.MaxQueued == 0 {
+		c.MaxQueued = defaultMaxQueued
+	}
+	return &Set{Config: c, Rand: random}
+}
 
 // Take returns the connections that have something for the shell to do
 // (Conn.Duty, Conn.NextWrite) since the last call. The slice is valid until the

@@ -65,6 +65,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if r.merge != nil {
 		r.merge.add(int(c.part), p.Bytes)
 		s.parked += len(p.Bytes)
+		w.grown += len(p.Bytes)
 		w.bound(s)
 	} else {
 		w.deliver(r, p.Bytes)

@@ -42,6 +42,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
 		return w.reject(s, cmd, errNoAuth)
 	}
+	if w.tooLarge(a.Frame()) {
+		return w.reject(s, cmd, errMemory)
+	}
 	if w.pause.until != 0 && w.paused(s, cmd, a) {
 		return w.stall(s)
 	}

@@ -43,6 +43,8 @@ const (
 	errPerKeyArgs  = "ERR keyway: the script is a per-key one, but its KEYS and ARGV do not fit the rule for it; mend scripts.per_key, or the call"
 	errPerKeyUnits = "ERR keyway: a per-key script takes no more than 16384 keys that live apart; send fewer at a time"
 
+	errMemory = "ERR keyway: memory is short (limits.memory), so large commands are refused for now; send it again later"
+
 	errNoCluster = "ERR This instance has cluster support disabled" // cluster.c; what clients look for to know that they speak to one Redis
 	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )

@@ -154,6 +154,7 @@ func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
 // output appends to what the client is sent.
 func (w *Worker) output(s *Session, b []byte) {
 	s.out.append(w, b)
+	w.grown += len(b)
 	w.touch(s)
 	if s.out.size > softOutput {
 		s.set(full)

@@ -44,6 +44,7 @@ func (w *Worker) park(r *request, b []byte) {
 		r.reply = append(r.reply, b...)
 	}
 	r.sess.parked += len(b)
+	w.grown += len(b)
 	w.bound(r.sess)
 }
 

@@ -347,6 +347,7 @@ func (w *Worker) keep(s *Session, b []byte) {
 		s.in = bigger
 	}
 	s.in = append(s.in, b...)
+	w.grown += len(b)
 }
 
 // goOn resumes a session that was stopped, if its reason is gone.

@@ -46,6 +46,8 @@ type Stats struct {
 	Rejected       uint64 // connections over clients.max
 	ClosedSlow     uint64 // clients closed since they did not read
 	ClosedIdle     uint64
+	ClosedMemory   uint64 // clients closed since limits.memory was reached
+	RefusedLarge   uint64 // commands refused since it nearly was
 	ClosedTLS      uint64 // clients closed since they spoke TLS
 	ProtocolErrors uint64
 	AuthFailures   uint64

@@ -109,6 +109,8 @@ type Worker struct {
 	requests    freeRequests
 	mergers     []*merger // free ones
 	mergerBytes int
+	grown       int  // bytes taken in for clients since Held
+	short       bool // memory is: large commands are refused
 
 	split   splitter
 	units   []command.Unit

@@ -60,6 +60,7 @@ type Server struct {
 	reports    *reports
 	process    *proxy.Process // complete before Run
 	memory     giver
+	budget     *budget
 
 	mu     sync.Mutex
 	last   *slots.Map
@@ -91,6 +92,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log), maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
 	s.process = processOf(cfg, s.started)
 	s.table.Store(table)
+	s.budget = newBudget(s.MemoryLimit(), cfg.Threads)
 	s.checkDescriptors(len(table.Nodes))
 	for i := range cfg.Threads {
 		l, err := loop.New()
@@ -136,6 +138,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 		Backend: pool.Config{
 			Username: c.Backend.Username, Password: c.Backend.Password,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
+			MaxQueued: s.budget.maxQueued(),
 		},
 		Connections: c.Backend.Connections,
 		Fence:       c.Backend.Integrity,

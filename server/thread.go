@@ -319,6 +319,9 @@ func (t *thread) EndTurn() {
 		t.flushPutOff()
 	}
 	t.finish(false)
+	if t.srv.budget.due(t, ticked) {
+		t.srv.weigh(t)
+	}
 	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}

@@ -70,7 +70,7 @@ func TestWhenWritesLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler)}, loop: l}
+	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler), budget: newBudget(0, 1)}, loop: l}
 	o := proxy.Options{Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}}
 	th.worker = proxy.New(o, table)
 	node := &wire{}

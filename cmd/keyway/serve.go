@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -61,6 +62,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	srv, err := server.New(cfg, o)
 	if err != nil {
 		return err
+	}
+	if limit := srv.MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
 	}
 	// What runs beside the server ends with it, not before.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))

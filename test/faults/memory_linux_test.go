@@ -493,3 +493,60 @@ func TestM9MemoryComesBack(t *testing.T) {
 	wg.Wait()
 	back("a million commands to a node that hangs")
 }
+
+// TestM10MemoryLimit: clients that leave more unread than limits.memory allows are
+// closed, the one with the most first; those with little, and those that read, notice
+// nothing.
+func TestM10MemoryLimit(t *testing.T) {
+	ofAProcess(t)
+	nodes := redistest.Three(t)
+	adminAddr, adminYAML := admin(t)
+	const limit = 128 << 20
+	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["ring"]+
+		"limits: {memory: 128mb, client_output: 1gb}\nbackend: {request_timeout: 20s}\nthreads: 2\n")
+	c := redistest.Dial(t, p.Addr)
+	const size = 8 << 20
+	for i := range 9 {
+		c.MustDo("SET", fmt.Sprintf("big:%d", i), strings.Repeat("x", size))
+	}
+	l := (&load{addr: p.Addr, clients: 20, depth: 4, pause: 2 * time.Millisecond}).start(t)
+	some := connect(t, p.Addr, 8) // some 32 of the 96 MiB that clients may take, as the kernel takes up to 4 MiB for each
+	for i, conn := range some {
+		fmt.Fprintf(conn, "GET big:%d\r\n", i)
+	}
+	unread := func() float64 { return metric(t, adminAddr, "keyway_client_output_bytes") }
+	redistest.Eventually(t, 30*time.Second, "the replies are there", func() bool { return unread() > 20<<20 })
+	greedy := connect(t, p.Addr, 1)[0]
+	for i := range 18 {
+		fmt.Fprintf(greedy, "GET big:%d\r\n", i%9)
+	}
+	peak := int64(0)
+	closed := func() float64 { return metric(t, adminAddr, `keyway_clients_closed_total{reason="memory"}`) }
+	redistest.Eventually(t, 30*time.Second, "the client with the most is closed", func() bool {
+		peak = max(peak, p.RSS())
+		return closed() > 0
+	})
+	for _, conn := range some {
+		conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		r := bufio.NewReaderSize(conn, 1<<20)
+		if head, err := r.ReadString('\n'); head != fmt.Sprintf("$%d\r\n", size) {
+			t.Fatalf("a client with little got %q (%v)", head, err)
+		}
+		if n, err := io.CopyN(io.Discard, r, size+2); err != nil {
+			t.Fatalf("a client with little got %d bytes of its value: %v", n, err)
+		}
+	}
+	l.more(t, 5_000)
+	l.halt()
+	t.Logf("%d MiB at most; others: %v", peak>>20, &l.latency[0])
+	if n := closed(); n != 1 {
+		t.Errorf("%v clients were closed", n)
+	}
+	if peak > limit+32<<20 {
+		t.Errorf("the process took %d MiB", peak>>20)
+	}
+	if l.errors() != 0 {
+		t.Errorf("others saw errors: %v", &l.tally)
+	}
+	l.settle(t, p.Addr)
+}

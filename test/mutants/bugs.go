@@ -469,6 +469,21 @@ var bugs = []bug{
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
 	{
+		"the client with the least unread is closed when memory is short", "proxy/held.go",
+		"s.holds() > largest.holds()", "s.holds() < largest.holds()",
+		"./proxy", "TestLargestClientIsClosed",
+	},
+	{
+		"replies that wait for their turn do not count as held", "proxy/held.go",
+		"s.out.size + s.parked + cap(s.in)", "s.out.size + cap(s.in)",
+		"./proxy", "TestLargestClientIsClosed",
+	},
+	{
+		"limits.memory bounds nothing", "server/budget.go",
+		"	if total > b.limit && clients", "	if total > 2*b.limit && clients",
+		"./test/faults", "TestM10MemoryLimit",
+	},
+	{
 		"B6: replies that a client does not want shift the next ones", "proxy/order.go",
 		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
 		"./proxy", "TestClientReply",

@@ -1,0 +1,86 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+// What clients make a worker hold is counted wherever it lies, and the client that
+// it holds most for is the one that is closed.
+func TestLargestClientIsClosed(t *testing.T) {
+	var r *rig
+	for name, f := range map[string]func(s *Session, n int){
+		"unread replies": func(s *Session, n int) {
+			r.w.Feed(s, []byte(cmd("GET", onA)))
+			r.w.EndTurn()
+			r.sent(0)
+			r.node(0, value("v", n))
+		},
+		"replies that wait for their turn": func(s *Session, n int) {
+			r.w.Feed(s, []byte(cmd("GET", onA)+cmd("GET", onB)))
+			r.w.EndTurn()
+			r.sent(0)
+			r.sent(1)
+			r.node(1, value("v", n))
+		},
+		"a part of a merged reply": func(s *Session, n int) {
+			r.w.Feed(s, []byte(cmd("MGET", onA, onB)))
+			r.w.EndTurn()
+			r.sent(0)
+			r.sent(1)
+			r.node(1, "*1\r\n"+value("v", n))
+		},
+		"a command that is not complete": func(s *Session, n int) {
+			r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", n))[:n]))
+		},
+		"a transaction": func(s *Session, n int) {
+			r.w.Feed(s, []byte(cmd("MULTI")+cmd("SET", onA, strings.Repeat("x", n))))
+		},
+	} {
+		r = newRig(t, Options{})
+		large, small := r.s, r.w.Open(nil, "peer:2", "keyway:1")
+		f(small, 100<<10)
+		before := r.w.Held()
+		f(large, 200<<10)
+		if grown := r.w.Grown(); grown < 190<<10 && name != "a transaction" {
+			t.Errorf("%s: grown by %d", name, grown)
+		}
+		h := r.w.Held()
+		if h.Largest < 190<<10 || h.Clients-before.Clients < 190<<10 {
+			t.Errorf("%s: before %+v, then %+v", name, before, h)
+		}
+		r.w.CloseLargest()
+		if !large.Dead() || small.Dead() {
+			t.Errorf("%s: closed: the large one %v, the small one %v", name, large.Dead(), small.Dead())
+		}
+		if after := r.w.Held(); after.Clients >= h.Clients-190<<10 {
+			t.Errorf("%s: after the close %+v", name, after)
+		}
+	}
+	r = newRig(t, Options{})
+	r.feed(cmd("GET", onA)) // on the way to a node
+	if h := r.w.Held(); h.Queued == 0 {
+		t.Errorf("a request that is not answered does not count: %+v", h)
+	}
+}
+
+// While memory is short large commands are refused, in transactions too; others are
+// not.
+func TestLargeCommandsAreRefused(t *testing.T) {
+	r := newRig(t, Options{})
+	set := cmd("SET", onA, strings.Repeat("x", bigFrame))
+	r.w.RefuseLarge(true)
+	r.feed(set + cmd("GET", onA) + cmd("MULTI") + set + cmd("EXEC"))
+	if got := r.sent(0); got != cmd("GET", onA) {
+		t.Errorf("the node was sent %.100q", got)
+	}
+	r.node(0, "$1\r\nv\r\n")
+	refused := "-" + errMemory + "\r\n"
+	if got, want := r.got(), refused+"$1\r\nv\r\n+OK\r\n"+refused+"-EXECABORT Transaction discarded because of previous errors.\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	r.w.RefuseLarge(false)
+	if r.feed(set); r.sent(0) != set {
+		t.Error("a large command is refused though memory is not short any more")
+	}
+}

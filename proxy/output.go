@@ -16,21 +16,25 @@ type output struct {
 
 func (o *output) append(w *Worker, b []byte) {
 	o.size += len(b)
+	if o.cur == nil {
+		o.cur = w.buffer(len(b))
+	}
 	for {
 		last := &o.cur
 		if len(o.more) > 0 {
 			last = &o.more[len(o.more)-1]
-		} else if o.cur == nil {
-			o.cur = w.buffer()
 		}
-		if room := outputChunk - len(*last); room >= len(b) {
-			*last = append(*last, b...)
+		n := min(len(b), outputChunk-len(*last))
+		if need := len(*last) + n; need > cap(*last) {
+			larger := append(w.buffer(need), *last...)
+			w.recycle(*last)
+			*last = larger
+		}
+		*last = append(*last, b[:n]...)
+		if b = b[n:]; len(b) == 0 {
 			return
-		} else if room > 0 {
-			*last = append(*last, b[:room]...)
-			b = b[room:]
 		}
-		o.more = append(o.more, w.buffer())
+		o.more = append(o.more, w.buffer(outputChunk))
 	}
 }
 
@@ -63,18 +67,28 @@ func (o *output) clear(w *Worker) {
 }
 
 // maxSpare bounds the bytes that a worker keeps in unused buffers.
-const maxSpare = 4 << 20
+const maxSpare = 8 << 20
 
-// buffer returns an empty buffer, for output and for unfinished input.
-func (w *Worker) buffer() []byte {
-	if n := len(w.spare); n > 0 {
-		b := w.spare[n-1]
-		w.spare[n-1] = nil
-		w.spare = w.spare[:n-1]
-		w.spareBytes -= cap(b)
-		return b
+// bufferSizes are the sizes of buffers. Unused ones are kept by size: a client with
+// little output must not hold a large one, nor much output grow small ones again
+// and again.
+var bufferSizes = [...]int{4 << 10, 16 << 10, outputChunk}
+
+// buffer returns an empty buffer for n bytes, or for the first outputChunk of them.
+func (w *Worker) buffer(n int) []byte {
+	size := 0
+	for n > bufferSizes[size] && size < len(bufferSizes)-1 {
+		size++
 	}
-	return make([]byte, 0, 4<<10)
+	free := w.spare[size]
+	if len(free) == 0 {
+		return make([]byte, 0, bufferSizes[size])
+	}
+	b := free[len(free)-1]
+	free[len(free)-1] = nil
+	w.spare[size] = free[:len(free)-1]
+	w.spareBytes -= cap(b)
+	return b
 }
 
 // smallInput is enough for most commands that a read cut in two, and little
@@ -84,7 +98,7 @@ const smallInput = 512
 // inputBuffer returns an empty buffer for n bytes of unfinished input.
 func (w *Worker) inputBuffer(n int) []byte {
 	if n > smallInput {
-		return w.buffer()
+		return w.buffer(n)
 	}
 	if n := len(w.smalls); n > 0 {
 		b := w.smalls[n-1]
@@ -101,11 +115,16 @@ func (w *Worker) recycle(b []byte) {
 		w.smalls = append(w.smalls, b[:0])
 		return
 	}
-	if c := cap(b); c >= 1<<10 && c <= outputChunk && w.spareBytes+c <= maxSpare {
-		poison(b)
-		w.spare = append(w.spare, b[:0])
-		w.spareBytes += c
-	} else {
+	c := cap(b)
+	if c < bufferSizes[0] || c > outputChunk || w.spareBytes+c > maxSpare {
 		w.ready.Garbage += c
+		return
 	}
+	size := len(bufferSizes) - 1
+	for c < bufferSizes[size] {
+		size--
+	}
+	poison(b)
+	w.spare[size] = append(w.spare[size], b[:0])
+	w.spareBytes += c
 }

@@ -39,7 +39,7 @@ func (w *Worker) park(r *request, b []byte) {
 		r.nest.refs++
 		r.reply = r.nest.buf[at:len(r.nest.buf):len(r.nest.buf)]
 	case r.reply == nil:
-		r.reply = append(w.buffer(), b...)
+		r.reply = append(w.buffer(len(b)), b...)
 	default: // append copies a reply out of its nest, where it has no spare capacity
 		r.reply = append(r.reply, b...)
 	}

@@ -101,7 +101,7 @@ type Worker struct {
 
 	parser      *resp.Parser
 	parsers     []*resp.Parser
-	spare       [][]byte
+	spare       [len(bufferSizes)][][]byte // unused buffers, by size
 	spareBytes  int
 	smalls      [][]byte
 	nest        *nest   // being filled

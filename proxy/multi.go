@@ -174,6 +174,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 		t.published = append(t.published, published{at: t.n, kind: publishKind(cmd), channel: string(a.Arg(1))})
 	}
 	t.add(frame)
+	w.grown += len(frame)
 	t.n++
 	t.writes = t.writes || w.replicates(cmd, a)
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))

@@ -36,6 +36,12 @@ func (w *Worker) Held() (h Held) {
 		for _, c := range n.conns {
 			h.Queued += c.Memory()
 		}
+		for _, c := range n.retired {
+			h.Queued += c.Memory()
+		}
+		for i := range n.waits {
+			h.Queued += n.waits[i].conn.Memory()
+		}
 	}
 	return h
 }

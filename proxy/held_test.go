@@ -65,6 +65,11 @@ func TestLargestClientIsClosed(t *testing.T) {
 	if h := r.w.Held(); h.Queued == 0 {
 		t.Errorf("a request that is not answered does not count: %+v", h)
 	}
+	r = newRig(t, Options{})
+	r.feed(cmd("SET", onA, strings.Repeat("x", 2<<20))) // over a connection of its own
+	if h := r.w.Held(); h.Queued < 2<<20 {
+		t.Errorf("a large request that is not answered does not count: %+v", h)
+	}
 }
 
 // While memory is short large commands are refused, in transactions too; others are

@@ -164,7 +164,11 @@ func TestDefaultHash(t *testing.T) {
 	if out, ok := check(t, yaml); !ok || !strings.Contains(out, "note: ring.hash is not set: keys are placed by murmur") {
 		t.Errorf("%s", out)
 	}
-	if out, ok := check(t, yaml+"ring: {hash: fnv1a_64}\n"); !ok || strings.Contains(out, "note:") {
+	if out, ok := check(t, yaml+"ring: {hash: fnv1a_64}\n"); !ok || strings.Contains(out, "note:") || strings.Contains(out, "warning:") {
+		t.Errorf("%s", out)
+	}
+	// On a ring its 15 bits lie between two points.
+	if out, ok := check(t, yaml+"ring: {hash: crc32}\n"); !ok || !strings.Contains(out, "warning: the hash spreads such keys unevenly") {
 		t.Errorf("%s", out)
 	}
 }

@@ -113,7 +113,7 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 		fmt.Fprintf(w, "note: %s\n\n", note)
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	rules := t.Rules()
+	rules, uneven := t.Rules(), false
 	sequential, random := t.Measured(measuredKeys)
 	if rules != nil {
 		fmt.Fprintln(tw, "NODE\tADDRESS\tRULES")
@@ -136,11 +136,20 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 			}
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Name, addr, text)
 		default:
-			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n", n.Name, addr, 100*t.Shares()[i], 100*sequential[i], 100*random[i])
+			share := t.Shares()[i]
+			uneven = uneven || !near(sequential[i], share) || !near(random[i], share)
+			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n", n.Name, addr, 100*share, 100*sequential[i], 100*random[i])
 		}
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil || !uneven {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "\nwarning: the hash spreads such keys unevenly; for a new pool choose another, such as murmur")
+	return err
 }
+
+// near reports whether what was measured is within a quarter of the share.
+func near(measured, share float64) bool { return measured > 0.75*share && measured < 1.25*share }
 
 // defaultHash says that the ring's hash is the default one, if it is: that was another
 // one before, and another hash moves keys.

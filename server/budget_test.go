@@ -3,7 +3,42 @@ package server
 import (
 	"testing"
 	"testing/fstest"
+
+	"github.com/keyway-proxy/keyway/proxy"
 )
+
+// The thread with the largest client of all closes it, as long as that helps: what
+// waits for nodes is not freed by closing clients.
+func TestBudget(t *testing.T) {
+	const mib = 1 << 20
+	b := newBudget(128*mib, 2) // 96 MiB for clients
+	for _, step := range []struct {
+		thread int
+		held   proxy.Held
+		over   int
+	}{
+		{0, proxy.Held{Clients: 40 * mib, Largest: 30 * mib}, -1},
+		{1, proxy.Held{Clients: 50 * mib, Largest: 20 * mib}, -1},
+		{1, proxy.Held{Clients: 60 * mib, Largest: 20 * mib}, 0}, // 100 in all
+		{0, proxy.Held{Clients: 40 * mib, Largest: 10 * mib}, 1},
+		{0, proxy.Held{Clients: 30 * mib, Largest: 10 * mib}, -1},
+		{0, proxy.Held{Clients: 30 * mib, Largest: 10 * mib, Queued: 7 * mib}, 1},
+		{1, proxy.Held{Clients: 10 * mib, Largest: 10 * mib}, -1},
+		{1, proxy.Held{Clients: 10 * mib, Largest: 10 * mib, Queued: 100 * mib}, -1}, // nodes hang
+		{1, proxy.Held{Clients: 90 * mib, Largest: 16 << 10}, 0},
+		{0, proxy.Held{Clients: 30 * mib, Largest: 16 << 10}, -1}, // all are small
+	} {
+		if got := b.over(b.note(step.thread, step.held)); got != step.over {
+			t.Errorf("after %+v thread %d should close its largest client, not %d", step, step.over, got)
+		}
+	}
+	if n := b.maxQueued(); n != 6*mib {
+		t.Errorf("%d bytes may wait on one connection", n)
+	}
+	if n := newBudget(0, 1).maxQueued(); n != 64*mib {
+		t.Errorf("%d bytes may wait on one connection when no limit is known", n)
+	}
+}
 
 // The least of the machine's memory and of all control groups that hold the process
 // counts, in both versions of control groups.

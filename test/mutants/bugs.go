@@ -479,6 +479,11 @@ var bugs = []bug{
 		"./proxy", "TestLargestClientIsClosed",
 	},
 	{
+		"clients are closed for memory that only waits for nodes", "server/budget.go",
+		" && clients > b.limit/2 && ", " && clients > 0 && ",
+		"./server", "TestBudget",
+	},
+	{
 		"limits.memory bounds nothing", "server/budget.go",
 		"	if total > b.limit && clients", "	if total > 2*b.limit && clients",
 		"./test/faults", "TestM10MemoryLimit",

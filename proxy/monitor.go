@@ -19,7 +19,7 @@ type monitors struct {
 	own      []*Session
 	siblings int    // clients of others that watch
 	lines    []byte // for them, since they were last told
-	rejected bool   // the command that is dispatched is not even begun
+	hidden   bool   // the command that is dispatched is not even begun, or shown with its outcome
 }
 
 // include reports whether a client of this worker watches.
@@ -51,7 +51,7 @@ func (w *Worker) stopMonitor(s *Session) {
 // that was rejected, and one between MULTI and EXEC only when EXEC carries it out.
 func (w *Worker) shown(s *Session) bool {
 	switch cmd := s.lastCmd; {
-	case w.monitors.rejected:
+	case w.monitors.hidden:
 		return false
 	case !s.has(inMulti):
 		return true
@@ -65,12 +65,28 @@ func (w *Worker) showBlock(s *Session, t *txn) {
 	if w.monitors.none() {
 		return
 	}
+	for i := 1; i <= t.n; i++ { // behind MULTI
+		w.showFrame(s, t.block[t.ends[i-1]:t.ends[i]])
+	}
+}
+
+// showWatched has those who watch see an EXEC of a client that watches keys, and what
+// it has carried out, if it has.
+func (w *Worker) showWatched(s *Session, t *txn, done bool) {
+	if s == nil || w.monitors.none() {
+		return
+	}
+	if done {
+		w.showBlock(s, t)
+	}
+	w.showFrame(s, execFrame)
+}
+
+func (w *Worker) showFrame(s *Session, frame []byte) {
 	p := w.getParser()
 	defer w.putParser(p)
-	for i := 1; i <= t.n; i++ { // behind MULTI
-		if _, st, err := p.Next(t.block[t.ends[i-1]:t.ends[i]], &w.limits); err == nil && st == resp.Ready {
-			w.show(s, commandOf(p), p)
-		}
+	if _, st, err := p.Next(frame, &w.limits); err == nil && st == resp.Ready {
+		w.show(s, commandOf(p), p)
 	}
 }
 

@@ -114,7 +114,7 @@ func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 	if s.has(inMulti) {
 		s.txn.broken = true
 	}
-	w.monitors.rejected = true
+	w.monitors.hidden = true
 	return w.answerError(s, cmd, text)
 }
 
@@ -284,7 +284,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 		w.endTransaction(s)
 		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
 	}
-	w.showBlock(s, t)
+	w.monitors.hidden = true // until it is known whether a key has changed
 	t.add(execFrame)
 	c := t.call(w, w.newRequest(s, cmd))
 	c.goAlone(&watched{call: c, conn: t.watch})
@@ -545,6 +545,9 @@ func (e *watched) finished() {}
 
 func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := e.call
+	if p.First {
+		c.worker().showWatched(c.req.sess, c.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
+	}
 	if p.Last {
 		c.node.release(e.conn, true)
 	}
@@ -569,6 +572,9 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	c := e.call
 	c.node.release(e.conn, false)
+	if !f.Midway {
+		c.worker().showWatched(c.req.sess, c.txn, false)
+	}
 	if !f.Sent && !c.req.begun {
 		c.worker().settleNull(c)
 		return

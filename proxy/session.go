@@ -428,7 +428,7 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 			return n
 		case resp.Ready:
 			watched := !w.monitors.none()
-			w.monitors.rejected = false
+			w.monitors.hidden = false
 			if !w.dispatch(s, p) {
 				return n
 			}

@@ -9,7 +9,7 @@ SEEDS ?= 10000
 
 MUTANT ?=
 
-.PHONY: build test race lint fuzz sim faults soak mutants compat bench tools generate
+.PHONY: build test race lint fuzz sim faults soak mutants compat servers bench tools generate
 
 build:
 	go build -o keyway ./cmd/keyway
@@ -62,6 +62,16 @@ mutants: tools
 compat: tools
 	go test -count=1 -v -run TestClients ./test
 	scripts/compat
+
+# What compares keyway with one server, clusters and some clients, over each of the
+# other servers; test and compat run over redis-server.
+OVER_EACH = LikeRedis|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients
+
+servers: tools
+	for server in redis8 valkey stack; do \
+		go test -count=1 -parallel 4 ./test -run '$(OVER_EACH)' -args -server $$server && \
+		SERVER=$$server CLIENTS=go scripts/compat || exit 1; \
+	done
 
 bench:
 	go test -run xxx -bench . -benchmem ./...

@@ -144,6 +144,8 @@ var keyFinders = map[string]func(args Args, dst []int) []int{
 	"sort":    sortKeys,
 	"sort_ro": func(_ Args, dst []int) []int { return append(dst, 1) },
 	"migrate": migrateKeys,
+	// No key, but a cursor that names its slot as a key does, by a hash tag.
+	"clusterscan": func(_ Args, dst []int) []int { return append(dst, 1) },
 }
 
 func sortKeys(args Args, dst []int) []int {

@@ -59,16 +59,18 @@ var handlings = func() map[string]Handling {
 	for h, names := range map[Handling]string{
 		Split: "mget mset del unlink exists touch",
 		Local: `ping echo quit reset time select auth hello role wait waitaof scan config|get multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply client|kill client|pause client|unpause client|tracking client|trackinginfo client|caching
+			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply client|kill client|pause client|unpause client|tracking client|trackinginfo client|caching client|capa
 			monitor slowlog|get slowlog|len slowlog|reset slowlog|help latency|latest latency|history latency|reset latency|doctor latency|graph latency|histogram latency|help
+			commandlog|get commandlog|len commandlog|reset script|show
 			script|kill function|kill function|stats acl|whoami
 			subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe publish spublish`,
 		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush
 			function|load function|delete function|flush function|restore memory|purge swapdb
 			pubsub|channels pubsub|shardchannels pubsub|numpat pubsub|numsub pubsub|shardnumsub`,
 		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
-			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help pubsub|help config|help
+			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help pubsub|help config|help commandlog|help
 			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
+		ByKey:   "clusterscan",
 		Block:   "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
 		NotYet:  "hotkeys himport",
 		Refused: "readonly readwrite asking script|debug pfselftest pfdebug migrate restore-asking",

@@ -184,8 +184,9 @@ func (w *Worker) appendFigures(b []byte, answers []any) []byte {
 	return b
 }
 
-// asCluster is INFO of a cluster's node.
-var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
+// asCluster is INFO of a cluster's node. Valkey calls the mode server_mode.
+var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n",
+	"server_mode:standalone\r\n", "server_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
 
 // infoReply makes one reply of the masters' texts and what the workers know.
 func (w *Worker) infoReply(dst []byte, r *request) []byte {

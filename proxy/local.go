@@ -46,9 +46,12 @@ var locals = byCommand(map[string]local{
 	"client|kill": clientKill, "client|pause": clientPause, "client|unpause": clientUnpause, "client|unblock": clientUnblock,
 	"client|tracking": clientTracking, "client|trackinginfo": clientTrackingInfo, "client|caching": clientCaching,
 	"client|getredir": clientGetRedir, "client|no-evict": noEvict, "client|no-touch": touches,
+	"client|capa": yes,
 
 	"monitor":     monitor,
 	"slowlog|get": slowLogGet, "slowlog|len": slowLogLen, "slowlog|reset": slowLogReset, "slowlog|help": slowLogHelp,
+	"commandlog|get": commandLogGet, "commandlog|len": commandLogLen, "commandlog|reset": commandLogReset,
+	"script|show":    scriptShow,
 	"latency|latest": latencyLatest, "latency|history": latencyHistory, "latency|reset": latencyReset, "latency|doctor": latencyDoctor,
 	"latency|graph": latencyGraph, "latency|histogram": latencyHistogram, "latency|help": latencyHelp,
 })

@@ -30,7 +30,7 @@ const (
 // use of a key.
 var masterOnly = func() []bool {
 	t := make([]bool, command.Count)
-	for _, name := range []string{"hscan", "sscan", "zscan", "touch"} {
+	for _, name := range []string{"hscan", "sscan", "zscan", "clusterscan", "touch"} {
 		t[command.Lookup([]byte(name)).ID] = true
 	}
 	object := command.Lookup([]byte("object"))

@@ -21,13 +21,19 @@ var oddForms = []string{
 	"MIGRATE h 1 a 0 1", "MIGRATE h 1 \"\" 0 1 KEYS a b", "MIGRATE h 1 \"\" 0 1 AUTH p KEYS a b", "MIGRATE h 1 \"\" 0 1 AUTH2 u p KEYS a",
 	"XGROUP CREATE a g $", "XGROUP DESTROY a g", "XINFO STREAM a", "XINFO GROUPS a", "OBJECT ENCODING a", "OBJECT FREQ a", "MEMORY USAGE a", "MEMORY USAGE a SAMPLES 5",
 	"MSET a 1 b 2", "MSETNX a 1 b 2", "BITOP AND d a b", "PFMERGE d a b", "PFCOUNT a b", "RENAME a b", "COPY a b", "LMOVE a b LEFT LEFT", "BLMOVE a b LEFT LEFT 0", "RPOPLPUSH a b", "SMOVE a b m", "SDIFFSTORE d a b", "LCS a b", "BLPOP a b 0", "BZPOPMIN a b 0", "BRPOPLPUSH a b 0",
+	"MSETEX 2 a v b w EX 1", "ZRANK a m WITHSCORE", "HSETEX a EX 1 FIELDS 1 f v", "HGETEX a FIELDS 1 f", "SET a v IFEQ w", "DELIFEQ a v", "VADD a VALUES 1 1 e",
 	"SET a v GET", "GETEX a EX 1", "HSET a f v", "ZADD a 1 m", "LPOS a e", "XADD a * f v", "XACK a g 1-1", "XCLAIM a g c 0 1-1", "XAUTOCLAIM a g c 0 0", "XTRIM a MAXLEN 1", "BITFIELD a GET u8 0", "SETRANGE a 0 v", "GETRANGE a 0 1", "WATCH a b", "RESTORE a 0 x", "DUMP a",
 }
 
 // TestKeysAsRedisFindsThem compares the key positions of every command that
-// has keys with COMMAND GETKEYS of a real server.
+// has keys with COMMAND GETKEYS of each kind of server.
 func TestKeysAsRedisFindsThem(t *testing.T) {
-	node := redistest.Start(t)
+	for _, server := range redistest.Servers() {
+		t.Run(server.Name, func(t *testing.T) { keysAsFoundBy(t, server.Start(t)) })
+	}
+}
+
+func keysAsFoundBy(t *testing.T, node *redistest.Node) {
 	c := redistest.Dial(t, node.Addr)
 	version := c.MustDo("INFO", "server").Text
 	forms := append([]string(nil), oddForms...)

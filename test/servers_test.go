@@ -1,8 +1,12 @@
 package test
 
 import (
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
@@ -23,5 +27,69 @@ func TestServers(t *testing.T) {
 			c.Expect("["+strings.TrimSuffix(strings.Repeat("1 ", len(keys)), " ")+"]", append([]string{"MGET"}, keys...)...)
 			c.Expect("6", "DBSIZE")
 		})
+	}
+}
+
+// TestCommandsOfValkey: those that only Valkey has are answered as by one Valkey; a
+// Redis says that it does not know them.
+func TestCommandsOfValkey(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Valkey.Cluster(t, 3, 0)
+	k := redistest.Serve(t, cluster.SeedsYAML()).Ready()
+	c := k.Dial()
+	redistest.Eventually(t, 5*time.Second, "HELLO says valkey", func() bool { return c.Do("HELLO").Elems[1].Text == "valkey" })
+	c.Expect("OK", "CLIENT", "CAPA", "redirect")
+	c.Expect("0", "COMMANDLOG", "LEN", "slow")
+	c.Expect("[]", "COMMANDLOG", "GET", "-1", "SLOW")
+	c.Expect("-ERR count should be greater than or equal to -1", "COMMANDLOG", "GET", "x", "slow")
+	c.Expect("-ERR type should be one of the following: slow, large-request, large-reply", "COMMANDLOG", "LEN", "quick")
+	c.Expect("OK", "COMMANDLOG", "RESET", "slow")
+	sha := c.MustDo("SCRIPT", "LOAD", "return 1").Text
+	c.Expect("return 1", "SCRIPT", "SHOW", strings.ToUpper(sha))
+	c.Expect("-NOSCRIPT No matching script.", "SCRIPT", "SHOW", strings.Repeat("0", 40))
+	c.Expect("OK", "SET", "k", "v")
+	c.Expect("0", "DELIFEQ", "k", "w")
+	c.Expect("1", "DELIFEQ", "k", "v")
+
+	want := map[string]bool{}
+	for i := range 500 {
+		key := fmt.Sprintf("key:%d", i)
+		c.MustDo("SET", key, "v")
+		want[key] = true
+	}
+	for cursor, steps := "0", 0; steps == 0 || cursor != "0"; steps++ {
+		r := c.MustDo("CLUSTERSCAN", cursor, "COUNT", "100")
+		for _, e := range r.Elems[1].Elems {
+			delete(want, e.Text)
+		}
+		if cursor = r.Elems[0].Text; steps > 20_000 {
+			t.Fatalf("CLUSTERSCAN does not end: its cursor is %s", cursor)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("CLUSTERSCAN missed %d keys", len(want))
+	}
+
+	node := redistest.Redis.Start(t)
+	plain := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	for _, command := range []string{"COMMANDLOG LEN slow", "SCRIPT SHOW " + sha, "CLUSTERSCAN 0", "DELIFEQ k v"} {
+		text := "PING\r\n" + command + "\r\n"
+		sameAnswers(t, plain.Addr, node.Addr, []string{command}, text)
+	}
+}
+
+// TestServersThatReadmeNames: the README says over which servers the tests run.
+func TestServersThatReadmeNames(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(text), "The tests run over ")
+	line, _, _ = strings.Cut(line, ". ")
+	for server, name := range map[*redistest.Server]string{&redistest.Redis8: "Redis ", &redistest.Stack: "Redis Stack ", &redistest.Valkey: "Valkey "} {
+		version := strings.Split(server.Start(t).Do("HELLO").Elems[3].Text, ".")
+		if name += version[0] + "." + version[1]; !slices.Contains(strings.Split(line, ", "), name) {
+			t.Errorf("README.md says that the tests run over %s, not over %s", line, name)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router
 		switch field {
 		case "redis_version":
 			r.Version = value
-		case "redis_mode":
+		case "redis_mode", "server_mode": // the latter is Valkey's name of it
 			r.Mode = value
 		case "role":
 			r.Role = value

@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// What only Valkey has, keyway answers only where the nodes are Valkey; elsewhere a
+// node says that it does not know the command.
+
+const errLogType = "ERR type should be one of the following: slow, large-request, large-reply" // commandlog.c
+
+const errLargeLogs = "ERR keyway: COMMANDLOG of large requests and replies is kept by the nodes, not by keyway; ask each of them"
+
+// ofValkey wraps a handler of a command that only Valkey has.
+func ofValkey(answer local) local {
+	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+		if w.server.name != "valkey" {
+			return w.toAny(s, cmd, a)
+		}
+		return answer(w, s, cmd, a)
+	}
+}
+
+// COMMANDLOG of type slow is what SLOWLOG is elsewhere.
+var (
+	commandLogGet = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+		return w.slowType(s, cmd, a.Arg(3)) || slowLogGet(w, s, cmd, a)
+	})
+	commandLogLen = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+		return w.slowType(s, cmd, a.Arg(2)) || slowLogLen(w, s, cmd, a)
+	})
+	commandLogReset = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+		return w.slowType(s, cmd, a.Arg(2)) || slowLogReset(w, s, cmd, a)
+	})
+)
+
+// slowType refuses a COMMANDLOG of another type than slow. It returns false if it
+// is of that type.
+func (w *Worker) slowType(s *Session, cmd *command.Command, kind []byte) bool {
+	switch {
+	case command.EqualFold(kind, "slow"):
+		return false
+	case command.EqualFold(kind, "large-request"), command.EqualFold(kind, "large-reply"):
+		return w.answerError(s, cmd, errLargeLogs)
+	}
+	return w.answerError(s, cmd, errLogType)
+}
+
+// scriptShow answers SCRIPT SHOW sha1: with a script that keyway has seen, or what
+// a node has.
+var scriptShow = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if body := w.scripts.body(a.Arg(2)); body != nil {
+		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], body))
+	}
+	return w.toAny(s, cmd, a)
+})

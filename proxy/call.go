@@ -74,6 +74,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
+		if s.delayed > 0 {
+			s.delayed = 0
+		}
 		if w.now-r.start >= w.slowLog.look && r.parts == 1 {
 			w.slow(r, frame)
 		}

@@ -130,3 +130,40 @@ func TestLargeReplies(t *testing.T) {
 		t.Error("a value that is small again is read over a connection of its own")
 	}
 }
+
+// TestSlowReaderDelaysOthers: a client that takes a large reply slowly delays those
+// who wait behind it for a second in all, however often it lags; where nobody does,
+// the reply goes at its pace and is not buffered.
+func TestSlowReaderDelaysOthers(t *testing.T) {
+	for _, others := range []bool{true, false} {
+		r := newRig(t, Options{})
+		conn := r.w.nodes[0].conns[0]
+		r.feed(cmd("GET", onA))
+		if others {
+			r.w.Feed(r.w.Open(nil, "peer:2", "keyway:1"), []byte(cmd("GET", onA)))
+		}
+		r.sent(0)
+		chunk := []byte(strings.Repeat("x", 128<<10))
+		conn.Received([]byte("$536870912\r\n"), r.now)
+		paused, most := 0, 0
+		for range 1000 { // ten seconds
+			for sent := 0; !conn.Paused() && sent < 2; sent++ { // the node is faster
+				conn.Received(chunk, r.now)
+			}
+			if conn.Paused() {
+				paused++
+			}
+			most = max(most, r.s.Pending())
+			for range 2 {
+				r.s.Wrote(min(len(r.s.Output()), keepsUp))
+			}
+			r.pass(10 * time.Millisecond)
+		}
+		if others == (paused > 200) {
+			t.Errorf("others wait: %t; the node was not read from for %d of 1000 ticks", others, paused)
+		}
+		if !others && most > softOutput+len(chunk) {
+			t.Errorf("%d bytes were buffered though nobody waits", most)
+		}
+	}
+}

@@ -189,19 +189,20 @@ func (w *Worker) deliver(r *request, b []byte) {
 }
 
 const (
-	// A node's connection is not read from while a client is this far behind
-	// with a large reply of it, as long as the client takes keepsUp of it in
-	// every stallTime, and no longer than patience. Others wait behind the reply
-	// anyway for as long as its transfer takes; a client that lags beyond that
-	// gets the rest buffered, up to its limit, and holds up nobody.
+	// A node's connection is not read from while a client lags with a large reply of
+	// it, as long as the client takes keepsUp in every stallTime. Others wait behind
+	// the reply anyway for as long as its transfer takes; all its pauses together
+	// delay them by no more than maxDelay. A client that lags beyond that gets the
+	// rest buffered, up to its limit, and holds up nobody. Where nobody waits behind
+	// the reply, the client has the request timeout.
 	stallTime = 15 * int64(1e6)
 	keepsUp   = 64 << 10
-	patience  = int64(1e9)
+	maxDelay  = int64(1e9)
 )
 
 // holdBack stops the reading of a large reply until its client has caught up.
 func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
-	if s.waitsFor != nil || s.has(slow|dead) || conn.Paused() {
+	if s.waitsFor != nil || s.has(slow|dead) || conn.Paused() || s.delayed > maxDelay {
 		return
 	}
 	t := s.troubled()
@@ -210,7 +211,19 @@ func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
 	w.lagging = append(w.lagging, s)
 }
 
+// delays counts how long others have waited for the session since the last call, and
+// reports whether any do.
+func (s *Session) delays(now int64) bool {
+	others := s.waitsFor.InFlight() > 1
+	if others {
+		s.delayed += now - s.waitsSince
+	}
+	s.waitsSince = now
+	return others
+}
+
 func (w *Worker) letGo(s *Session) {
+	s.delays(w.now)
 	s.waitsFor.Pause(false)
 	s.waitsFor = nil
 	for i, other := range w.lagging {
@@ -221,10 +234,14 @@ func (w *Worker) letGo(s *Session) {
 	}
 }
 
-// tickLagging ends the patience with clients that do not catch up.
+// tickLagging buffers the rest of the replies of clients that do not catch up.
 func (w *Worker) tickLagging() {
 	for i := len(w.lagging) - 1; i >= 0; i-- {
-		if s := w.lagging[i]; w.now-s.took > stallTime || w.now-s.waitsSince > patience {
+		s, limit := w.lagging[i], int64(w.o.Backend.RequestTimeout)
+		if s.delays(w.now) {
+			limit = stallTime
+		}
+		if w.now-s.took > limit || s.delayed > maxDelay {
 			s.set(slow)
 			w.letGo(s)
 		}

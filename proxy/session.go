@@ -54,10 +54,11 @@ type trouble struct {
 	away       []*call          // whose error is being looked into
 	moving     map[int32]moving // by group of keys
 	waitsFor   *pool.Conn       // paused until the client has taken what came of a large reply
-	waitsSince int64
-	took       int64 // when the client last kept up, while it is waited for
-	taken      int   // bytes since then
-	txn        *txn  // from WATCH or MULTI to EXEC
+	waitsSince int64            // when delayed was last added to
+	delayed    int64            // for how long others have waited for it, during this reply
+	took       int64            // when the client last kept up, while it is waited for
+	taken      int              // bytes since then
+	txn        *txn             // from WATCH or MULTI to EXEC
 	blocking   *blocking
 	subs       *subscriptions
 	tracking   *tracking

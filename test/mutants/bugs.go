@@ -124,6 +124,11 @@ var bugs = []bug{
 		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
 	},
 	{
+		"a slow reader holds up others at each of its pauses", "proxy/order.go",
+		"w.now-s.took > limit || s.delayed > maxDelay", "w.now-s.took > limit",
+		"./proxy", "TestSlowReaderDelaysOthers",
+	},
+	{
 		"a large request goes over the connection that others share", "proxy/lane.go",
 		"		w.goLarge(c, n, 0)\n", "",
 		"./proxy", "TestLargeRequestsGoAlone",

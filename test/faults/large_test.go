@@ -169,7 +169,7 @@ func TestSlowReader(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 8mb}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 	c := k.Dial()
-	c.MustDo("SET", "v", strings.Repeat("x", 1<<20))
+	c.MustDo("SET", "v", strings.Repeat("x", 1<<19)) // not so large that it is read alone
 	slow, err := net.Dial("tcp", k.Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestSlowReader(t *testing.T) {
 	slow.(*net.TCPConn).SetReadBuffer(4 << 10)
 	slow.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	// Far more than may be unread, in one pipeline.
-	if _, err := slow.Write(bytes.Repeat([]byte("*2\r\n$3\r\nGET\r\n$1\r\nv\r\n"), 200)); err != nil {
+	if _, err := slow.Write(bytes.Repeat([]byte("*2\r\n$3\r\nGET\r\n$1\r\nv\r\n"), 400)); err != nil {
 		t.Fatal(err)
 	}
 	redistest.Eventually(t, 20*time.Second, "the slow client is closed", func() bool {

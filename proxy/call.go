@@ -100,7 +100,9 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	if w.table.Changes() {
 		w.ready.Refresh = true
 	}
-	c.node.proven = nil // it may have been restarted
+	if !f.Timeout {
+		c.node.proven = nil // it may have been restarted
+	}
 	if r.sess == nil {
 		r.parts--
 		w.freeIfDone(r)

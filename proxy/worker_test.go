@@ -500,6 +500,29 @@ func TestScriptsGoInFullOnce(t *testing.T) {
 	}
 }
 
+// TestTimeoutKeepsScripts: one command that comes late does not make keyway send
+// every script in full again; the connection goes on, so the node is the same.
+func TestTimeoutKeepsScripts(t *testing.T) {
+	const sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db" // of "return 1"
+	r := newRig(t, Options{})
+	r.feed(cmd("EVAL", "return 1", "1", onA) + cmd("EVALSHA", sha, "1", onA))
+	r.sent(0)
+	r.node(0, ":1\r\n:1\r\n")
+	r.got()
+	r.feed(cmd("GET", onA) + cmd("GET", onA))
+	r.sent(0)
+	r.pass(600 * time.Millisecond)
+	r.node(0, "$-1\r\n")
+	r.pass(600 * time.Millisecond)
+	if got := r.got(); !strings.Contains(got, "gave no answer") {
+		t.Fatalf("%q", got)
+	}
+	r.feed(cmd("EVALSHA", sha, "1", onA))
+	if got := r.sent(0); got != cmd("EVALSHA", sha, "1", onA) {
+		t.Errorf("sent %q", got)
+	}
+}
+
 // TestWaitAOF goes behind a PING to the node that was written to, over a
 // connection of its own.
 func TestWaitAOF(t *testing.T) {

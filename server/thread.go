@@ -322,7 +322,8 @@ func (t *thread) EndTurn() {
 	if t.srv.budget.due(t, ticked) {
 		t.srv.weigh(t)
 	}
-	if t.draining && (t.worker.Clients() == 0 || t.now >= t.drainBy) {
+	// A thread without clients stays for what others ask of it.
+	if t.draining && (t.srv.clients.Load() <= 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}
 	t.next(ticked)

@@ -243,6 +243,38 @@ func TestSlowScript(t *testing.T) {
 	}
 }
 
+// TestDrainAnswersSiblings: a thread that has no clients left still answers the
+// others while keyway stops, here whether it knows a script.
+func TestDrainAnswersSiblings(t *testing.T) {
+	node := redistest.Start(t)
+	k := redistest.Serve(t, "layout: ring\nthreads: 2\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	c := k.Dial()
+	node.Freeze()
+	defer node.Thaw()
+	reply := later(t, c, "EVALSHA", strings.Repeat("0", 40), "1", "x")
+	redistest.Eventually(t, 10*time.Second, "the command is on its way", func() bool {
+		s := k.Snapshot()
+		return s[0].Nodes[0].InFlight+s[1].Nodes[0].InFlight > 0
+	})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		k.Stop()
+	}()
+	redistest.Eventually(t, 10*time.Second, "keyway is stopping", func() bool {
+		other, err := net.Dial("tcp", k.Addr)
+		if err == nil {
+			other.Close()
+		}
+		return err != nil
+	})
+	node.Thaw()
+	if r := <-reply; !strings.HasPrefix(r.Text, "NOSCRIPT ") {
+		t.Errorf("the client got %s", r)
+	}
+	<-stopped
+}
+
 // TestForeignRedirect: a cluster's node points at an address that the topology
 // does not know. Nobody is dialed, and the client is not sent there.
 func TestForeignRedirect(t *testing.T) {

@@ -75,7 +75,8 @@ func (m *merger) size() (n int) {
 
 // conclude makes one reply of a request's parts and gives it to the client, or
 // parks it. It tells whether that is an error.
-func (w *Worker) conclude(r *request) (failed bool) {
+// after, if it is not nil, appends the rest of the reply to the line.
+func (w *Worker) conclude(r *request) (failed bool, after func()) {
 	m := r.merge
 	r.sess.parked -= m.size()
 	dst := w.scratch[:0]
@@ -90,6 +91,7 @@ func (w *Worker) conclude(r *request) (failed bool) {
 		dst = w.receiversReply(dst, r)
 	case execReceivers:
 		dst = w.execReply(dst, r)
+		dst, after = w.beforeLate(dst, r)
 	case configText:
 		dst = w.settings(dst, m.parts[0])
 	case subscribers:
@@ -112,7 +114,7 @@ func (w *Worker) conclude(r *request) (failed bool) {
 	failed = len(dst) > 0 && dst[0] == '-'
 	w.deliver(r, dst)
 	w.scratch = w.kept(dst)
-	return failed
+	return failed, after
 }
 
 // inPart returns a part's error when a command that writes has failed in some

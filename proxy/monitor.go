@@ -66,7 +66,7 @@ func (w *Worker) showBlock(s *Session, t *txn) {
 		return
 	}
 	for i := 1; i <= t.n; i++ { // behind MULTI
-		w.showFrame(s, t.block[t.ends[i-1]:t.ends[i]])
+		w.showFrame(s, t.shown(i-1))
 	}
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -35,6 +36,10 @@ type txn struct {
 	bad     []byte // the first error of a node while it queued the block
 
 	published []published
+	late      []lateCommand
+	lateBytes int   // of their frames
+	selects   []int // where SELECTs stand among the commands
+	alone     bool  // it concerns all nodes, so that there must be only one
 
 	names map[string]bool // of watched keys
 	node  *node           // of watched keys
@@ -54,6 +59,8 @@ const (
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
 	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive"
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
+	errMultiSpread = "ERR keyway: the transaction concerns all nodes, and there are several now; send these commands outside MULTI"
+	errLateStalled = "ERR keyway: a node's connection has no room; send it again outside MULTI"
 	errMultiLocal  = "ERR keyway: '%s' is answered by keyway; send it outside MULTI"
 )
 
@@ -79,6 +86,9 @@ func (s *Session) queued() int {
 	}
 	return s.txn.n
 }
+
+// size is how many bytes the commands have that wait for EXEC.
+func (t *txn) size() int { return len(t.block) + t.lateBytes }
 
 func (t *txn) add(frame []byte) {
 	t.block = append(t.block, frame...)
@@ -157,7 +167,16 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	case h == command.AnyMaster, queuedLocals[cmd.Name]:
 	case cmd.NeedsAll(a) && len(w.masters) > 1:
 		return w.reject(s, cmd, errRefused(cmd))
-	case h == command.Whole:
+	case cmd.Name == "select" && (!w.table.Slotted() || string(a.Arg(1)) == "0"):
+		t.selects = append(t.selects, t.n)
+	case w.isLate(cmd):
+		t.late = append(t.late, lateCommand{t.n, cmd, bytes.Clone(frame)})
+		t.lateBytes += len(frame)
+		frame = pingFrame
+	case (h == command.Whole || h == command.AllMasters) && len(w.masters) == 1:
+		if t.alone = true; cmd.Name == "script|load" {
+			w.learnScript(a.Arg(2))
+		}
 	case h == command.AllMasters:
 		return w.reject(s, cmd, named(errMultiAcross, cmd))
 	case h == command.Local:
@@ -167,7 +186,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	default:
 		return w.reject(s, cmd, errDenied)
 	}
-	if len(t.block)+len(frame) > w.limits.MaxRequest {
+	if t.size()+len(frame) > w.limits.MaxRequest {
 		return w.reject(s, cmd, errTxnTooLarge)
 	}
 	if cmd.Name == "publish" || cmd.Name == "spublish" {
@@ -222,6 +241,9 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	case t.broken:
 		w.endTransaction(s)
 		return w.answerError(s, cmd, errExecAbort)
+	case t.alone && len(w.masters) != 1:
+		w.endTransaction(s)
+		return w.answerError(s, cmd, errMultiSpread)
 	case t.watch != nil:
 		return w.execWatched(s, cmd, t)
 	case t.lost:
@@ -250,15 +272,27 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return false
 	}
 	w.showBlock(s, t)
-	t.add(execFrame)
+	t.close(s)
 	c := t.call(w, w.newRequest(s, cmd))
 	w.endTransaction(s)
+	if len(t.late)+len(t.selects) > 0 {
+		s.set(held | blocked) // its later commands find what these do
+	}
 	if n == nil {
 		w.await(s, c, nil)
 	} else {
 		w.send(s, c, n, nil)
 	}
 	return true
+}
+
+// close ends the block. A connection that a SELECT has taken to another database is
+// brought back to the client's before anything else can come.
+func (t *txn) close(s *Session) {
+	if len(t.selects) > 0 {
+		t.add(resp.AppendCommand(nil, "SELECT", strconv.Itoa(int(s.db))))
+	}
+	t.add(execFrame)
 }
 
 // ownerOf is the node that a group of keys lives on now, nil if there is none.
@@ -285,7 +319,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
 	}
 	w.monitors.hidden = true // until it is known whether a key has changed
-	t.add(execFrame)
+	t.close(s)
 	c := t.call(w, w.newRequest(s, cmd))
 	c.goAlone(&watched{call: c, conn: t.watch})
 	s.clear(inMulti)

@@ -15,21 +15,22 @@ import (
 // A reply that comes for any but the head is parked in its request. When the
 // head is done the line advances over all that are.
 type request struct {
-	next  *request
-	sess  *Session // nil once the client has left
-	cmd   *command.Command
-	seq   uint64
-	start int64
-	parts int    // calls that are not finished
-	done  bool   // the whole reply is in reply, or was passed on
-	begun bool   // part of the reply was passed on
-	mute  bool   // the client wants no reply
-	own   bool   // keyway's own section belongs to it (INFO)
-	reply []byte // parked
-	nest  *nest  // that reply lies in; nil: reply has a buffer of its own
-	kind  ending
-	merge *merger
-	call  call // the only one, mostly
+	next   *request
+	sess   *Session // nil once the client has left
+	cmd    *command.Command
+	seq    uint64
+	start  int64
+	parts  int    // calls that are not finished
+	done   bool   // the whole reply is in reply, or was passed on
+	begun  bool   // part of the reply was passed on
+	mute   bool   // the client wants no reply
+	joined bool   // its reply goes on what the one before has begun
+	own    bool   // keyway's own section belongs to it (INFO)
+	reply  []byte // parked
+	nest   *nest  // that reply lies in; nil: reply has a buffer of its own
+	kind   ending
+	merge  *merger
+	call   call // the only one, mostly
 }
 
 // ending is what is done with the replies before the client sees them.
@@ -111,7 +112,7 @@ func (w *Worker) push(s *Session, message []byte) {
 	// Replies that have come wait for their turn; it must not overtake them.
 	var last *request
 	for r := s.line.head; r != nil; r = r.next {
-		if r.done || r.begun || len(r.reply) > 0 || r.mayPublish() {
+		if r.done || r.begun || r.joined || len(r.reply) > 0 || r.mayPublish() {
 			last = r
 		}
 	}
@@ -275,8 +276,12 @@ func (w *Worker) finish(c *call, failed bool) {
 		return
 	}
 	if r.parts == 0 {
+		var after func()
 		if r.merge != nil {
-			failed = w.conclude(r)
+			failed, after = w.conclude(r)
+		}
+		if after != nil {
+			s.line.insertBehind(r, after)
 		}
 		r.done = true
 		w.count(r.cmd, r.start, failed)
@@ -284,6 +289,20 @@ func (w *Worker) finish(c *call, failed bool) {
 	}
 	if s.inflight == 0 && s.has(held) {
 		w.wake(s)
+	}
+}
+
+// insertBehind puts what add appends to the line right behind r, which is not done
+// yet, and joins it to r's reply.
+func (l *line) insertBehind(r *request, add func()) {
+	rest, tail := r.next, l.tail
+	r.next, l.tail = nil, r
+	add()
+	for j := r.next; j != nil; j = j.next {
+		j.joined = true
+	}
+	if rest != nil {
+		l.tail.next, l.tail = rest, tail
 	}
 }
 

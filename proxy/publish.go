@@ -254,11 +254,11 @@ type published struct {
 	channel string
 }
 
-// call is the one of an EXEC. The reply of a transaction that publishes is kept
-// until it is whole.
+// call is the one of an EXEC. The reply of a transaction in which keyway has a part
+// is kept until it is whole.
 func (t *txn) call(w *Worker, r *request) *call {
 	c := &r.call
-	if len(t.published) > 0 {
+	if len(t.published)+len(t.late)+len(t.selects) > 0 {
 		r.kind, r.merge = execReceivers, w.getMerger(1)
 		c = r.merge.call(r, 0)
 	}
@@ -273,11 +273,22 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	dst = append(dst, reply[:len(reply)-len(rest)]...)
-	published := c.txn.published
+	t := c.txn
+	if n > t.n { // behind the client's own commands is the SELECT that close adds
+		n = t.n
+		dst = resp.AppendArray(dst, n)
+	} else {
+		dst = append(dst, reply[:len(reply)-len(rest)]...)
+	}
+	published, selects, db := t.published, t.selects, -1
 	for i := range n {
 		var one []byte
 		one, rest, _ = resp.Split(rest)
+		if len(selects) > 0 && selects[0] == i {
+			if selects = selects[1:]; len(one) > 0 && one[0] == '+' {
+				db = t.database(i)
+			}
+		}
 		if len(published) > 0 && published[0].at == i {
 			if count, ok := resp.Int(one); ok {
 				one = resp.AppendInt(nil, w.hub.receivers(c.node, published[0].kind, published[0].channel, count))
@@ -286,7 +297,20 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 		}
 		dst = append(dst, one...)
 	}
+	if db >= 0 {
+		w.useDB(r.sess, uint16(db))
+	}
 	return dst
+}
+
+// database is the one that the i-th command, a SELECT, selects.
+func (t *txn) database(i int) int {
+	var p resp.Parser
+	if _, st, err := p.Next(t.block[t.ends[i]:t.ends[i+1]], &resp.DefaultLimits); err != nil || st != resp.Ready {
+		return -1
+	}
+	db, _ := resp.ParseInt(p.Arg(1))
+	return int(db)
 }
 
 // numsubReply makes the nodes' counts of subscribers that of the clients.

@@ -660,6 +660,16 @@ var bugs = []bug{
 		"./proxy", "TestPausedScripts",
 	},
 	{
+		"a push comes into the midst of EXEC's reply", "proxy/order.go",
+		"r.begun || r.joined || len", "r.begun || len",
+		"./proxy", "TestLateCommandsThatWait",
+	},
+	{
+		"SELECT in a transaction leaves the shared connection in its database", "proxy/multi.go",
+		"	if len(t.selects) > 0 {\n		t.add", "	if len(t.selects) > 99 {\n		t.add",
+		"./test", "TestLateCommandsLikeRedis",
+	},
+	{
 		"an index of one node answers for all", "command/modules.go",
 		"		c.Handling, c.Refusal = Whole, indexOfOneNode\n", "		c.Handling = AnyMaster\n",
 		"./command", "TestModules",

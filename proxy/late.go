@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Between MULTI and EXEC a client may also send what keyway answers itself. In the
+// node's block a PING holds its place; when the node has executed the block, keyway
+// answers it in that place:
+//
+//	client   MULTI  SET a 1  CLIENT ID  INCR b  EXEC
+//	node     MULTI  SET a 1  PING       INCR b  EXEC    *3 +OK +PONG :2
+//	client                                              *3 +OK :7    :2
+//
+// The pieces of the reply are joined requests of the client's line, so that one
+// that waits, for other workers or for a node, keeps its place.
+
+// lateCommand is one that keyway answers once the block has been executed.
+type lateCommand struct {
+	at    int // among the commands
+	cmd   *command.Command
+	frame []byte
+}
+
+// late are the commands that keyway can answer in a transaction. Others change the
+// connection, wait for something, or are no use there.
+var late = func() []bool {
+	t := make([]bool, command.Count)
+	for _, name := range [][2]string{
+		{"role"}, {"info"}, {"scan"}, {"acl", "whoami"}, {"config", "get"},
+		{"client", "id"}, {"client", "getname"}, {"client", "setname"}, {"client", "setinfo"}, {"client", "info"},
+		{"client", "list"}, {"client", "help"}, {"client", "kill"}, {"client", "pause"}, {"client", "unpause"},
+		{"client", "unblock"}, {"client", "trackinginfo"}, {"client", "getredir"}, {"client", "no-evict"},
+		{"slowlog", "get"}, {"slowlog", "len"}, {"slowlog", "reset"}, {"slowlog", "help"},
+		{"latency", "latest"}, {"latency", "history"}, {"latency", "reset"}, {"latency", "doctor"},
+		{"latency", "graph"}, {"latency", "histogram"}, {"latency", "help"},
+	} {
+		c := command.Lookup([]byte(name[0]))
+		if name[1] != "" {
+			c = c.Sub([]byte(name[1]))
+		}
+		t[c.ID] = true
+	}
+	return t
+}()
+
+var pingFrame = []byte("*1\r\n$4\r\nPING\r\n")
+
+// isLate reports whether keyway answers the command after the block: one of its
+// own, or one whose reply it makes out of those of all masters, where there is one.
+func (w *Worker) isLate(cmd *command.Command) bool {
+	if cmd.Handling != command.AllMasters || len(w.masters) != 1 {
+		return late[cmd.ID]
+	}
+	switch cmd.Name {
+	case "info", "script|exists", "script|flush", "pubsub|numsub", "pubsub|shardnumsub":
+		return true
+	}
+	return false
+}
+
+// shown is the i-th command as the client has sent it.
+func (t *txn) shown(i int) []byte {
+	for _, late := range t.late {
+		if late.at == i {
+			return late.frame
+		}
+	}
+	return t.block[t.ends[i]:t.ends[i+1]]
+}
+
+// split cuts the reply of a block into the piece before each late command and that
+// behind the last. It is nil if the block was not executed.
+func (t *txn) split(reply []byte) (pieces [][]byte) {
+	n, rest, ok := resp.Elements(reply)
+	if !ok || n != t.n {
+		return nil
+	}
+	from := 0
+	next := t.late
+	for i := range n {
+		at := len(reply) - len(rest)
+		if _, rest, ok = resp.Split(rest); !ok {
+			return nil
+		}
+		if len(next) > 0 && next[0].at == i {
+			pieces = append(pieces, reply[from:at])
+			from = len(reply) - len(rest)
+			next = next[1:]
+		}
+	}
+	return append(pieces, reply[from:])
+}
+
+// answerLate answers the late commands of a transaction whose block was executed,
+// and puts the rest of its reply between their replies.
+func (w *Worker) answerLate(s *Session, t *txn, rest [][]byte, mute bool) {
+	if silenced := mute && !s.has(silent); silenced {
+		s.set(silent)
+		defer s.clear(silent)
+	}
+	for i, late := range t.late {
+		p := w.getParser()
+		if _, st, err := p.Next(late.frame, &resp.DefaultLimits); err == nil && st == resp.Ready && !w.carryOut(s, late.cmd, p) {
+			s.clear(stalled)
+			w.answerError(s, late.cmd, errLateStalled)
+		}
+		w.putParser(p)
+		if len(rest[i]) > 0 && !mute {
+			w.tell(s, rest[i])
+		}
+	}
+}
+
+// answers are locals, which refers to EXEC, and so to all of this.
+var answers []local
+
+func init() { answers = locals }
+
+// carryOut has a late command answered.
+func (w *Worker) carryOut(s *Session, cmd *command.Command, a command.Args) bool {
+	if cmd.Handling == command.AllMasters {
+		return w.allMasters(s, cmd, a)
+	}
+	return answers[cmd.ID](w, s, cmd, a)
+}
+
+// beforeLate returns the beginning of a transaction's reply, and what answers its
+// late commands, nil if there are none.
+func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func()) {
+	t := r.merge.calls[0].txn
+	if len(t.late) == 0 {
+		return reply, nil
+	}
+	pieces := t.split(bytes.Clone(reply))
+	if pieces == nil {
+		return reply, nil
+	}
+	s, mute := r.sess, r.mute
+	return pieces[0], func() { w.answerLate(s, t, pieces[1:], mute) }
+}

@@ -19,6 +19,11 @@ func failoverTable(t testing.TB, state string) *router.Table {
 	lower, upper := []slots.Range{{First: 0, Last: 8191}}, []slots.Range{{First: 8192, Last: 16383}}
 	owned := [][]slots.Range{lower, upper, nil}
 	switch state {
+	case "elected": // and known to be no replica any more, but not yet to own anything
+		nodes[2].Of, nodes[2].Replica = "", false
+	case "elected and failed":
+		nodes[0].Master, nodes[2].Of, nodes[2].Replica = false, "", false
+		owned[0] = nil
 	case "failed":
 		nodes[0].Master, nodes[2].Of = false, ""
 		owned[0] = nil
@@ -55,14 +60,14 @@ func (r *rig) failsOver() {
 // master, in its order, and so do reads; a write that was on the way is told that
 // nobody knows.
 func TestFailoverIsAPause(t *testing.T) {
-	for _, failed := range []bool{false, true} {
+	for _, state := range []string{"", "failed", "elected", "elected and failed"} {
 		r := newFailoverRig(t, Options{})
 		r.feed(cmd("GET", onA) + cmd("INCR", "{b}n"))
 		r.sent(0)
 		r.feed(cmd("SET", "{b}2", "x"))
 		r.dies(0)
-		if failed {
-			r.w.SetTable(failoverTable(t, "failed"))
+		if state != "" {
+			r.w.SetTable(failoverTable(t, state))
 		}
 		lines := map[string]string{
 			"a write":       cmd("SET", "{b}3", "x"),
@@ -79,7 +84,7 @@ func TestFailoverIsAPause(t *testing.T) {
 		r.w.Feed(blocked, []byte(cmd("BLPOP", "{b}4", "0")))
 		r.pass(500 * time.Millisecond)
 		if got := r.got(); got != "" {
-			t.Errorf("failed %v: the client got %q", failed, got)
+			t.Errorf("state %q: the client got %q", state, got)
 		}
 		r.failsOver()
 		sent := ""
@@ -94,18 +99,18 @@ func TestFailoverIsAPause(t *testing.T) {
 			r.pass(100 * time.Millisecond)
 		}
 		if got, want := r.got(), "$1\r\nv\r\n"+strings.Replace(unknownOutcome, "a (10.0.0.1:1)", "10.0.0.1:1", 1)+"+OK\r\n"; got != want {
-			t.Errorf("failed %v: the client got %q", failed, got)
+			t.Errorf("state %q: the client got %q", state, got)
 		}
 		for name, line := range lines {
 			if !inOrder(sent, line) || strings.Contains(string(clients[name].Output()), "CLUSTERDOWN") {
-				t.Errorf("failed %v, %s: the new master was sent %q, the client got %q", failed, name, sent, clients[name].Output())
+				t.Errorf("state %q, %s: the new master was sent %q, the client got %q", state, name, sent, clients[name].Output())
 			}
 		}
 		if strings.Count(sent, "INCR") > 0 {
-			t.Errorf("failed %v: a write was sent again", failed)
+			t.Errorf("state %q: a write was sent again", state)
 		}
 		if waits := r.w.nodes[1].waits; len(waits) != 1 || waits[0].sess != blocked {
-			t.Errorf("failed %v: BLPOP does not wait at the new master", failed)
+			t.Errorf("state %q: BLPOP does not wait at the new master", state)
 		}
 	}
 }

@@ -131,9 +131,18 @@ func (w *Worker) mayFailOver(c *call, reason string) bool {
 	}
 	owner := w.ownerOf(c.group)
 	if owner == nil {
-		return w.table.Orphaned()
+		return w.mayGetOwner()
 	}
-	return len(owner.replicas) > 0 && (owner.sentinel || w.table.Clustered())
+	return (len(owner.replicas) > 0 || w.isRecent(owner.followedAt)) && (owner.sentinel || w.table.Clustered())
+}
+
+// mayGetOwner reports whether slots that have no owner may soon have one.
+func (w *Worker) mayGetOwner() bool { return w.table.Orphaned() || w.isRecent(w.followedAt) }
+
+// isRecent reports whether a master had replicas so lately that one of them may be about
+// to take its place: while that happens, nodes do not agree about who follows whom.
+func (w *Worker) isRecent(followedAt int64) bool {
+	return followedAt > 0 && w.now-followedAt < w.failover
 }
 
 // forgetPart drops what has come of a reply that will come anew.

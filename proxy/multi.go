@@ -221,7 +221,7 @@ func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
 		return crossing
 	case len(w.keys) == 0:
 		return ""
-	case id < 0 && w.table.Slotted() && !w.table.Orphaned():
+	case id < 0 && w.table.Slotted() && !w.mayGetOwner():
 		return errSlotUnbound
 	case id < 0 && !w.table.Slotted():
 		return errNoRule(a.Arg(w.keys[0]))

@@ -530,7 +530,7 @@ func (w *Worker) tryAgain(c *call, owner *node) {
 	}
 	if owner == nil {
 		w.ready.Refresh = true
-		if c.tries > 4 && !w.table.Orphaned() || !w.putOff(c, c.frame, c.lastErr) {
+		if c.tries > 4 && !w.mayGetOwner() || !w.putOff(c, c.frame, c.lastErr) {
 			w.settle(c, w.lastWord(c))
 		}
 		return

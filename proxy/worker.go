@@ -85,6 +85,8 @@ type Worker struct {
 	failover int64 // how long a call waits for a node to take a dead one's place, in nanoseconds
 	patience int64 // how long it waits for a node that refuses
 
+	followedAt int64 // when any node last had replicas and the table changed
+
 	now       int64
 	wall      time.Time
 	lastSweep int64
@@ -177,6 +179,7 @@ type node struct {
 	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits       []inUse      // exclusive connections in use
 	exclusive   int          // how many
+	followedAt  int64        // when it last had replicas and the table changed; 0: never
 	feed        *pool.Conn   // listens for subscribers, while there are any
 	ear         *pool.Conn   // hears what has changed, for clients that track in RESP2
 	unconfirmed []asked      // by the feed
@@ -351,6 +354,9 @@ func (w *Worker) setReplicas() {
 	were := make([]bool, len(w.nodes))
 	for i, n := range w.nodes {
 		were[i] = n.master != nil
+		if len(n.replicas) > 0 {
+			n.followedAt, w.followedAt = w.now, w.now
+		}
 		n.master, n.replicas = nil, nil
 	}
 	for i, tn := range w.table.Nodes {

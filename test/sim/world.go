@@ -18,8 +18,9 @@ const (
 	requestTimeout = 500 * time.Millisecond
 	// deadline is when every command must have been answered, in nanoseconds:
 	// the request timeout, once more for one that waits behind a redirect, and
-	// for a client that sleeps meanwhile.
-	deadline = int64(5 * time.Second)
+	// for a client that sleeps meanwhile; and so on for what waits for a failover,
+	// which may happen to each of a client's commands in turn.
+	deadline = int64(15 * time.Second)
 	step     = int64(time.Millisecond)
 
 	socketBuffer = 64 << 10 // what a node that does not read leaves room for
@@ -443,7 +444,8 @@ func (w *world) moveSlots() {
 	from := w.nodes[w.owner(g)]
 	to, moving := from.migrating[g]
 	if !moving {
-		for to = w.owner(w.rng.IntN(groups)); to == from.self; to = w.owner(w.rng.IntN(groups)) {
+		for to = from.self; to == from.self || w.nodes[to].follows >= 0; { // another master
+			to = w.rng.IntN(len(w.nodes))
 		}
 		if w.failing != nil {
 			return

@@ -50,7 +50,7 @@ var bugs = []bug{
 	},
 	{
 		"R2: bytes before the greeting's question are taken for its answer", "pool/greeting.go",
-		"!cannotSave && (!ok || string(b) != c.word())", "!cannotSave && (!ok && string(b) == c.word())",
+		"!noEcho && (!ok || string(b) != c.word())", "!noEcho && (!ok && string(b) == c.word())",
 		"./pool", "TestGreetingRefused",
 	},
 	{
@@ -415,7 +415,7 @@ var bugs = []bug{
 	},
 	{
 		"E8: a feed that comes back listens to nothing", "proxy/feeds.go",
-		"			c.Tell(resp.AppendCommand(nil, tp.kind.listen(), tp.name))\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
+		"			n.tell(tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
 		"./proxy", "TestSubscribeWaitsForFeeds",
 	},
 	{
@@ -440,7 +440,7 @@ var bugs = []bug{
 	},
 	{
 		"B7: a push overtakes replies that came before it", "proxy/order.go",
-		"		if r.done || r.begun || len(r.reply) > 0 || r.merge != nil {", "		if r.begun {",
+		"		if r.done || r.begun || r.joined || len(r.reply) > 0 || r.mayPublish() {", "		if r.begun {",
 		"./proxy", "TestPushesKeepTheirPlace",
 	},
 	{
@@ -450,7 +450,7 @@ var bugs = []bug{
 	},
 	{
 		"B6: clients of both protocols share connections", "proxy/worker.go",
-		"c := n.conns[i]; c.DB == int(s.db) && c.RESP3 == s.has(resp3)", "c := n.conns[i]; c.DB == int(s.db)",
+		"	return c.DB == int(s.db) && c.RESP3 == s.has(resp3) &&", "	return c.DB == int(s.db) &&",
 		"./proxy", "TestProtocolsApart",
 	},
 	{

@@ -505,21 +505,19 @@ func TestM10MemoryLimit(t *testing.T) {
 	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["ring"]+
 		"limits: {memory: 128mb, client_output: 1gb}\nbackend: {request_timeout: 20s}\nthreads: 2\n")
 	c := redistest.Dial(t, p.Addr)
-	const size = 8 << 20
+	const size, each = 512 << 10, 16 // values that the clients' shared connections carry
 	for i := range 9 {
 		c.MustDo("SET", fmt.Sprintf("big:%d", i), strings.Repeat("x", size))
 	}
 	l := (&load{addr: p.Addr, clients: 20, depth: 4, pause: 2 * time.Millisecond}).start(t)
 	some := connect(t, p.Addr, 8) // some 32 of the 96 MiB that clients may take, as the kernel takes up to 4 MiB for each
 	for i, conn := range some {
-		fmt.Fprintf(conn, "GET big:%d\r\n", i)
+		io.WriteString(conn, strings.Repeat(fmt.Sprintf("GET big:%d\r\n", i), each))
 	}
 	unread := func() float64 { return metric(t, adminAddr, "keyway_client_output_bytes") }
 	redistest.Eventually(t, 30*time.Second, "the replies are there", func() bool { return unread() > 20<<20 })
 	greedy := connect(t, p.Addr, 1)[0]
-	for i := range 18 {
-		fmt.Fprintf(greedy, "GET big:%d\r\n", i%9)
-	}
+	io.WriteString(greedy, strings.Repeat("GET big:8\r\n", 18*each))
 	peak := int64(0)
 	closed := func() float64 { return metric(t, adminAddr, `keyway_clients_closed_total{reason="memory"}`) }
 	redistest.Eventually(t, 30*time.Second, "the client with the most is closed", func() bool {
@@ -529,11 +527,13 @@ func TestM10MemoryLimit(t *testing.T) {
 	for _, conn := range some {
 		conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		r := bufio.NewReaderSize(conn, 1<<20)
-		if head, err := r.ReadString('\n'); head != fmt.Sprintf("$%d\r\n", size) {
-			t.Fatalf("a client with little got %q (%v)", head, err)
-		}
-		if n, err := io.CopyN(io.Discard, r, size+2); err != nil {
-			t.Fatalf("a client with little got %d bytes of its value: %v", n, err)
+		for range each {
+			if head, err := r.ReadString('\n'); head != fmt.Sprintf("$%d\r\n", size) {
+				t.Fatalf("a client with little got %q (%v)", head, err)
+			}
+			if n, err := io.CopyN(io.Discard, r, size+2); err != nil {
+				t.Fatalf("a client with little got %d bytes of its value: %v", n, err)
+			}
 		}
 	}
 	l.more(t, 5_000)

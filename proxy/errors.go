@@ -173,3 +173,8 @@ func clean(b []byte) string {
 	}
 	return string(b)
 }
+
+func errUnmarked(n *node, why string) string {
+	return "ERR keyway: which replicas have this client's writes cannot be known, since node " + n.label() +
+		" refuses FUNCTION RESTORE, with which keyway asks: " + why
+}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
@@ -11,6 +12,7 @@ import (
 // the modules that they have loaded.
 type serverInfo struct {
 	name, version string
+	known         bool // a node has said so
 	modules       []moduleInfo
 
 	nextQuestion int64 // when a node is asked again
@@ -26,6 +28,14 @@ type moduleInfo struct {
 // within that time.
 const serverRefresh = int64(time.Minute)
 
+// offsetOfReads reports whether a connection's replication offset, which WAIT looks
+// at, is that of its last command, not of its last write.
+func (i *serverInfo) offsetOfReads() bool {
+	major, minor := 0, 0
+	fmt.Sscanf(i.version, "%d.%d", &major, &minor)
+	return i.known && i.name == "redis" && (major < 7 || major == 7 && minor < 2)
+}
+
 // askServer asks a master what it is.
 func (w *Worker) askServer() {
 	if w.now < w.server.nextQuestion {
@@ -40,7 +50,7 @@ func (w *Worker) askServer() {
 		w.ask(c, w.deadline(), func(reply []byte, ok bool) {
 			switch info := readHello(reply); {
 			case ok && info.version != "":
-				info.nextQuestion = w.server.nextQuestion
+				info.nextQuestion, info.known = w.server.nextQuestion, true
 				w.server = info
 			case ok:
 				w.askOldServer(c) // Redis has HELLO since 6.0
@@ -57,7 +67,7 @@ func (w *Worker) askOldServer(c *pool.Conn) {
 	w.ask(c, w.deadline(), func(reply []byte, ok bool) {
 		text, _ := resp.Bulk(reply)
 		if v := infoField(text, "redis_version"); ok && v != "" {
-			w.server.version = v
+			w.server.version, w.server.known = v, true
 		}
 	}, "INFO", "server")
 }

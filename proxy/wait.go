@@ -11,13 +11,13 @@ import (
 // wait answers WAIT numreplicas timeout, and WAITAOF numlocal numreplicas timeout,
 // for the client's own writes.
 //
-// Redis measures WAIT against the replication offset after the last command of
-// the connection it came on (replication.c, waitCommand). The client's writes
+// Redis measures WAIT against the replication offset after the last write of the
+// connection it came on (replication.c, waitCommand). The client's writes
 // went over the shared connection, where WAIT would hold up everybody; on
 // another one it would count from nothing and lie. So WAIT goes on a connection
-// of its own behind CLIENT ID: that comes after the client's writes, which have
-// been answered, so its offset is theirs or later. The count can be too
-// low, when others write much; it is never too high.
+// of its own behind a write that changes nothing: that comes after the client's
+// writes, which have been answered, so its offset is theirs or later. The count can
+// be too low, when others write much; it is never too high.
 func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if _, ok := resp.ParseInt(a.Arg(1)); !ok {
 		return w.answerError(s, cmd, errNotInteger)
@@ -56,18 +56,39 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if timeout > 0 {
 		deadline = w.now + timeout*1e6 + int64(w.o.Backend.RequestTimeout)
 	}
-	w.askEach(s, cmd, a.Frame(), nodes, (*node).takeExclusive, deadline)
+	w.askEach(s, cmd, a.Frame(), nodes, howAlone{take: (*node).takeExclusive, deadline: deadline, behindWrites: true})
 	return true
+}
+
+// restoreNothing is FUNCTION RESTORE of no functions, as FUNCTION DUMP of Redis 7.0
+// tells them. It changes nothing, needs no key, and yet is replicated.
+var restoreNothing = []string{"FUNCTION", "RESTORE", "\x0a\x00\x5d\x9b\x5c\x40\x0f\x7f\xa2\xda"}
+
+// mark writes something over the connection of a WAIT, so that its offset is that
+// of the writes before.
+func (e *askedAlone) mark(w *Worker, n *node) {
+	w.ask(e.conn, e.deadline, func(reply []byte, ok bool) {
+		// Redis before 7.2 takes the offset after any command, CLIENT ID too.
+		if ok && reply[0] == '-' && !w.server.offsetOfReads() {
+			text, _ := resp.ErrorText(reply)
+			e.unmarked = errUnmarked(n, string(text))
+		}
+	}, restoreNothing...)
 }
 
 // taker returns a connection to a node for the session's use alone.
 type taker func(*node, *Worker, *Session) *pool.Conn
 
+// howAlone is how askEach sends a command.
+type howAlone struct {
+	take         taker
+	deadline     int64 // 0: none
+	behindWrites bool  // the reply is about the client's writes to the node
+}
+
 // askEach sends a command to each of some nodes over connections of its own, on
 // which CLIENT ID comes first. What the client sends next waits, as in Redis.
-func (w *Worker) askEach(
-	s *Session, cmd *command.Command, frame []byte, nodes []*node, take taker, deadline int64,
-) {
+func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, how howAlone) {
 	r := w.newRequest(s, cmd)
 	r.kind = merged
 	r.merge = w.getMerger(len(nodes))
@@ -76,7 +97,7 @@ func (w *Worker) askEach(
 	for i, n := range nodes {
 		c := r.merge.call(r, i)
 		c.group = -1
-		c.goAlone(&askedAlone{call: c, taker: take, deadline: deadline})
+		c.goAlone(&askedAlone{call: c, howAlone: how})
 		w.send(s, c, n, frame)
 	}
 }
@@ -93,25 +114,28 @@ func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 	}
-	w.askEach(s, cmd, a.Frame(), w.masters, (*node).takeForRunning, w.deadline())
+	w.askEach(s, cmd, a.Frame(), w.masters, howAlone{take: (*node).takeForRunning, deadline: w.deadline()})
 	return true
 }
 
 // askedAlone receives the reply to a command that askEach has sent.
 type askedAlone struct {
+	howAlone
 	call     *call
-	taker    taker
 	conn     *pool.Conn
-	deadline int64 // 0: none
-	nodeID   int64 // of conn among the node's clients; 0: not known yet
-	ended    bool  // the node was asked to end it: the connection must not go to another client
+	nodeID   int64  // of conn among the node's clients; 0: not known yet
+	ended    bool   // the node was asked to end it: the connection must not go to another client
+	unmarked string // not empty: what the client gets, since the reply would count too many
 }
 
 func (e *askedAlone) take(w *Worker, n *node, frame []byte) trip {
 	s := e.call.req.sess
-	e.conn = e.taker(n, w, s)
+	e.conn = e.howAlone.take(n, w, s)
 	n.waits = append(n.waits, inUse{conn: e.conn, sess: s, by: e})
 	w.ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+	if e.behindWrites && s.wrote.has(n.ordinal) {
+		e.mark(w, n)
+	}
 	return trip{conn: e.conn, frame: frame, deadline: e.deadline}
 }
 
@@ -142,6 +166,12 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	n := e.call.node
 	if p.Last {
 		n.release(e.conn, !e.ended)
+	}
+	if e.unmarked != "" {
+		if !p.Last {
+			return
+		}
+		p.Bytes = resp.AppendError(nil, e.unmarked)
 	}
 	e.call.Reply(conn, frame, p)
 }

@@ -523,8 +523,8 @@ func TestTimeoutKeepsScripts(t *testing.T) {
 	}
 }
 
-// TestWaitAOF goes behind a PING to the node that was written to, over a
-// connection of its own.
+// TestWaitAOF goes behind a write to the node that was written to, over a
+// connection of its own. If that write is refused, no count is given.
 func TestWaitAOF(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed(cmd("SET", onA, "v") + cmd("SET", onB, "v"))
@@ -536,13 +536,27 @@ func TestWaitAOF(t *testing.T) {
 	r.feed(cmd("WAITAOF", "1", "1", "100"))
 	for i, reply := range []string{"*2\r\n:1\r\n:0\r\n", "*2\r\n:0\r\n:2\r\n"} {
 		c := r.exclusive(i)
-		if got := take(c); got != cmd("CLIENT", "ID")+cmd("WAITAOF", "1", "1", "100") {
+		if got := take(c); got != cmd("CLIENT", "ID")+cmd(restoreNothing...)+cmd("WAITAOF", "1", "1", "100") {
 			t.Fatalf("sent %q", got)
 		}
-		c.Received([]byte(":7\r\n"+reply), r.now)
+		c.Received([]byte(":7\r\n+OK\r\n"+reply), r.now)
 	}
 	if got := r.got(); got != "*2\r\n:0\r\n:0\r\n" {
 		t.Errorf("%q", got)
+	}
+	for _, old := range []bool{false, true} {
+		if old {
+			r.w.server = serverInfo{name: "redis", version: "7.0.15", known: true, nextQuestion: math.MaxInt64}
+		}
+		r.feed(cmd("WAITAOF", "1", "1", "100"))
+		for i := range 2 {
+			c := r.exclusive(i)
+			take(c)
+			c.Received([]byte(":7\r\n-OOM no memory\r\n*2\r\n:1\r\n:1\r\n"), r.now)
+		}
+		if got := r.got(); strings.Contains(got, "FUNCTION RESTORE, with which keyway asks: OOM no memory") == old {
+			t.Errorf("%q", got)
+		}
 	}
 	r.feed(cmd("WAITAOF", "1", "1", "-1"))
 	if got := r.got(); got != "-ERR timeout is negative\r\n" {

@@ -78,6 +78,34 @@ func TestCommandsOfValkey(t *testing.T) {
 	}
 }
 
+// TestWaitOverEachServer: WAIT counts the replicas that have this client's writes. A
+// connection's replication offset is since Redis 7.2 that of its last write.
+func TestWaitOverEachServer(t *testing.T) {
+	t.Parallel()
+	for _, server := range redistest.Servers() {
+		t.Run(server.Name, func(t *testing.T) {
+			t.Parallel()
+			cluster := server.Cluster(t, 1, 1)
+			c := redistest.Serve(t, cluster.SeedsYAML()).Ready().Dial()
+			c.Expect("OK", "SET", "k", "1")
+			c.Expect("1", "WAIT", "1", "5000")
+			replica := cluster.Nodes[1]
+			replica.Freeze()
+			c.Expect("OK", "SET", "k", "2")
+			c.Expect("0", "WAIT", "1", "300")
+			if server.Name != redistest.Redis.Name {
+				cluster.Nodes[0].Do("CONFIG", "SET", "appendonly", "yes")
+				c.Expect("[1 0]", "WAITAOF", "1", "1", "1500")
+			}
+			replica.Thaw()
+			c.Expect("1", "WAIT", "1", "5000")
+			if list := cluster.Nodes[0].Do("FUNCTION", "LIST"); len(list.Elems) > 0 {
+				t.Errorf("WAIT left functions behind: %s", list)
+			}
+		})
+	}
+}
+
 // TestServersThatReadmeNames: the README says over which servers the tests run.
 func TestServersThatReadmeNames(t *testing.T) {
 	text, err := os.ReadFile("../README.md")

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"io"
 	"log/slog"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,5 +119,53 @@ func TestWhenWritesLeave(t *testing.T) {
 	}
 	if sock.take() != ":1\r\n" {
 		t.Errorf("a client that expects more waits for more than %d turns", maxPutOff)
+	}
+}
+
+// closed is a socket that the peer has closed, and what it said before.
+type closed struct {
+	wire
+	said string
+}
+
+func (c *closed) Read(b []byte) (int, error) {
+	if c.said == "" {
+		return 0, io.EOF
+	}
+	n := copy(b, c.said)
+	c.said = c.said[n:]
+	return n, nil
+}
+
+func (*closed) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// TestRefusalIsRead: a node that refuses a request says why and closes the
+// connection, while the request is still being written.
+func TestRefusalIsRead(t *testing.T) {
+	nodes := []router.Node{{Name: "a", Addr: "10.0.0.1:1", Master: true}}
+	table, err := router.NewStaticSlots(nodes, [][]slots.Range{{{First: 0, Last: slots.Count - 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := proxy.Options{Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}}
+	th := &thread{buf: make([]byte, readSize), worker: proxy.New(o, table)}
+	conn := th.worker.EndTurn().Conns[0]
+	b := &backend{t: th, conn: conn}
+	conn.Bind = b
+	conn.Connected(0)
+	ping := string(conn.NextWrite())
+	conn.Wrote(len(ping))
+	conn.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), 0)
+	s := th.worker.Open(nil, "peer:1", "keyway:1")
+	th.worker.Feed(s, []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlong\r\n"))
+	conn.Wrote(10) // of the request's bytes
+	const refusal = "-ERR Protocol error: invalid bulk length\r\n"
+	b.sock = &closed{said: refusal}
+	b.flush()
+	if got := string(s.Output()); got != refusal {
+		t.Errorf("the client got %q", got)
+	}
+	if conn.State() == pool.Ready {
+		t.Error("the connection goes on")
 	}
 }

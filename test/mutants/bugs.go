@@ -130,7 +130,7 @@ var bugs = []bug{
 	},
 	{
 		"a slow reader holds up others at each of its pauses", "proxy/order.go",
-		"w.now-s.took > limit || s.delayed > maxDelay", "w.now-s.took > limit",
+		"s.delayed += now - s.waitsSince", "s.delayed = now - s.waitsSince",
 		"./proxy", "TestSlowReaderDelaysOthers",
 	},
 	{
@@ -151,7 +151,7 @@ var bugs = []bug{
 	{
 		"a node's refusal is lost with its connection", "server/thread.go",
 		"			b.readRest(err)\n", "			b.conn.Fail(b.t.now, err.Error())\n",
-		"./test/faults", "TestRefusedValue",
+		"./server", "TestRefusalIsRead",
 	},
 	{
 		"a process that was stopped looks at the clock first", "server/thread.go",

@@ -115,7 +115,7 @@ func TestLargeTransfers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t)
 			f := redistest.NewFaults(t, node.Addr, func(int) redistest.Plan { return link.node })
-			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 1s}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n").Ready()
+			k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 512mb}\nbackend: {request_timeout: 1s}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n").Ready()
 			c := redistest.Dial(t, redistest.NewFaults(t, k.Addr, func(int) redistest.Plan { return link.client }).Addr)
 			l := (&load{addr: k.Addr, clients: 10, pause: time.Millisecond}).start(t)
 			l.more(t, 5_000)

@@ -459,12 +459,22 @@ func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 // violate ends the connection since the node broke the protocol.
 func (c *Conn) violate(now int64, reason string) {
 	c.Stats.Violations++
-	c.Fail(now, reason)
+	c.fail(now, reason)
 }
 
 // Fail reports that the socket could not be connected or has ended, or ends
 // it. Everything pending fails; the shell is told to close the socket.
 func (c *Conn) Fail(now int64, reason string) {
+	// A socket that ends in its greeting may have been closed as any other; the node
+	// is taken for one that cannot be reached when that happens over and over.
+	c.end(now, reason, c.state == Dialing || c.state == Greeting && c.attempts > 1)
+}
+
+// fail ends the connection for a reason of our own.
+func (c *Conn) fail(now int64, reason string) { c.end(now, reason, c.state != Ready) }
+
+// end is Fail. refused: no connection to the node can be had for the moment.
+func (c *Conn) end(now int64, reason string, refused bool) {
 	was := c.state
 	switch was {
 	case Idle, Down, Closed:
@@ -483,7 +493,7 @@ func (c *Conn) Fail(now int64, reason string) {
 		c.enter(Idle, now) // it was well; the next request, or Tick, dials
 	} else {
 		c.attempts++
-		c.refused = was != Ready || c.Listener != nil
+		c.refused = c.refused || refused || c.Listener != nil
 		c.enter(Down, now)
 		c.retryAt = now + c.backoff()
 	}
@@ -581,7 +591,7 @@ func (c *Conn) Tick(now int64) {
 		}
 	case Dialing, Greeting:
 		if limit := c.greetingTimeout(); now-c.dialedAt >= int64(limit) {
-			c.Fail(now, fmt.Sprintf("no answer within %s", limit))
+			c.fail(now, fmt.Sprintf("no answer within %s", limit))
 		}
 	case Ready:
 		if c.attempts > 0 && now-c.since >= int64(shortLife) {
@@ -630,7 +640,7 @@ func (c *Conn) expire(now int64) {
 				return
 			}
 			c.silent = true
-			c.Fail(now, reason)
+			c.fail(now, reason)
 			return
 		}
 		to := e.to

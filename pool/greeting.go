@@ -79,7 +79,7 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 			c.ClientID = clientID(reply)
 		case stepRole:
 			if role := role(reply); role != "master" {
-				c.Fail(now, "the node is no master: its role is "+role)
+				c.fail(now, "the node is no master: its role is "+role)
 				return
 			}
 		}
@@ -121,10 +121,10 @@ func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
 // script: until then it is asked often, and what it said is what clients are told.
 func (c *Conn) refuse(now int64, text []byte) {
 	if !isBusy(text) {
-		c.Fail(now, "the node refuses: "+string(text))
+		c.fail(now, "the node refuses: "+string(text))
 		return
 	}
-	c.Fail(now, string(text))
+	c.fail(now, string(text))
 	c.attempts = 1
 	c.retryAt = now + c.backoff()
 }

@@ -93,11 +93,12 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 		if !w.mayWait(c, frame, w.patience) {
 			return false
 		}
-		c.losses++
 		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, f.Reason)))
 		return true
 	}
-	c.losses++
+	if f.Sent {
+		c.losses++
+	}
 	n.retried++
 	w.resend(c, frame, n, c.asking)
 	return true

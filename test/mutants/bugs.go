@@ -224,6 +224,11 @@ var bugs = []bug{
 		"./proxy", "TestLostBehindOneThatWaits",
 	},
 	{
+		"A6: a connection closed in its greeting makes the node refuse", "pool/conn.go",
+		"c.state == Greeting && c.attempts > 1)", "c.state == Greeting)",
+		"./pool", "TestClosedInGreeting",
+	},
+	{
 		"A6: a connection that has served is not dialed at once", "pool/conn.go",
 		"	if was == Ready && (c.served || now", "	if was == Ready && (now",
 		"./pool", "TestSentAgainInOrder",

@@ -40,7 +40,7 @@ func TestLateCommandsThatWait(t *testing.T) {
 	r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2, Index: 1})
 	r.s.set(resp3)
 	r.w.nodes[0].conns[0].RESP3, r.w.nodes[1].conns[0].RESP3 = true, true
-	r.feed(cmd("GET", onB) + "MULTI\r\nSLOWLOG LEN\r\n" + cmd("GET", onA) + "SLOWLOG LEN\r\nCLIENT GETNAME\r\nEXEC\r\nECHO 2\r\n")
+	r.feed(cmd("GET", onB) + "MULTI\r\nSLOWLOG LEN\r\n" + cmd("GET", onA) + "CLIENT GETNAME\r\nSLOWLOG LEN\r\nEXEC\r\nECHO 2\r\n")
 	r.got()
 	r.sent(0)
 	r.sent(1)
@@ -53,7 +53,7 @@ func TestLateCommandsThatWait(t *testing.T) {
 	}
 	r.asked(sibling)
 	got := r.got()
-	if reply, ok := strings.CutPrefix(got, ":0\r\n$1\r\nv\r\n:0\r\n_\r\n>1\r\n"); !ok || !strings.HasSuffix(reply, "$1\r\n2\r\n") {
+	if reply, ok := strings.CutPrefix(got, ":0\r\n$1\r\nv\r\n_\r\n:0\r\n>1\r\n"); !ok || !strings.HasSuffix(reply, "$1\r\n2\r\n") {
 		t.Errorf("%q", got)
 	}
 }

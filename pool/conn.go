@@ -467,7 +467,7 @@ func (c *Conn) violate(now int64, reason string) {
 func (c *Conn) Fail(now int64, reason string) {
 	// A socket that ends in its greeting may have been closed as any other; the node
 	// is taken for one that cannot be reached when that happens over and over.
-	c.end(now, reason, c.state == Dialing || c.state == Greeting && c.attempts > 1)
+	c.end(now, reason, c.state == Dialing || c.state == Greeting && c.attempts > 5)
 }
 
 // fail ends the connection for a reason of our own.

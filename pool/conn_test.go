@@ -140,7 +140,7 @@ func TestGreetingRefused(t *testing.T) {
 		"a push":                          func(b *bench) { b.written(-1); b.c.Received([]byte(">1\r\n+x\r\n"), b.now) },
 		"garbage":                         func(b *bench) { b.written(-1); b.c.Received([]byte("HTTP/1.1 400\r\n"), b.now) },
 		"silence":                         func(b *bench) { b.written(-1); b.pass(2 * time.Second) },
-		"the end, over and over":          func(b *bench) { b.c.attempts = 2; b.c.Fail(b.now, "EOF") },
+		"the end, over and over":          func(b *bench) { b.c.attempts = 6; b.c.Fail(b.now, "EOF") },
 	} {
 		b := newBench(t, Config{})
 		b.send("a")

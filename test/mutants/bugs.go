@@ -225,7 +225,7 @@ var bugs = []bug{
 	},
 	{
 		"A6: a connection closed in its greeting makes the node refuse", "pool/conn.go",
-		"c.state == Greeting && c.attempts > 1)", "c.state == Greeting)",
+		"c.state == Greeting && c.attempts > 5)", "c.state == Greeting)",
 		"./pool", "TestClosedInGreeting",
 	},
 	{

@@ -37,6 +37,12 @@ func TestLateCommands(t *testing.T) {
 // TestLateCommandsThatWait: one that other workers answer keeps its place, and
 // nothing comes between the pieces of EXEC's reply.
 func TestLateCommandsThatWait(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		lateCommandsThatWait(t, early)
+	}
+}
+
+func lateCommandsThatWait(t *testing.T, early bool) {
 	r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2, Index: 1})
 	r.s.set(resp3)
 	r.w.nodes[0].conns[0].RESP3, r.w.nodes[1].conns[0].RESP3 = true, true
@@ -44,7 +50,9 @@ func TestLateCommandsThatWait(t *testing.T) {
 	r.got()
 	r.sent(0)
 	r.sent(1)
-	r.w.push(r.s, []byte(">1\r\n+early\r\n"))
+	if early {
+		r.w.push(r.s, []byte(">1\r\n+early\r\n"))
+	}
 	r.node(0, "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n+PONG\r\n$1\r\nv\r\n+PONG\r\n+PONG\r\n")
 	r.node(1, "$1\r\nb\r\n")
 	r.w.push(r.s, []byte(">1\r\n+late\r\n"))

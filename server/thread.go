@@ -144,14 +144,7 @@ type backend struct {
 }
 
 func (b *backend) Ready(readable, writable bool) {
-	if b.sock == nil {
-		return
-	}
-	if b.dials != b.conn.Stats.Dials {
-		// The connection has given this socket up and dials anew, which is not done
-		// yet: nothing that the old one says counts for the new attempt.
-		b.sock.Close()
-		b.sock = nil
+	if !b.current() {
 		return
 	}
 	now := b.t.now
@@ -168,10 +161,21 @@ func (b *backend) Ready(readable, writable bool) {
 	if writable {
 		b.flush()
 	}
-	if !readable || b.sock == nil {
+	if !readable || !b.current() {
 		return
 	}
 	b.read()
+}
+
+// current reports whether the socket is that of the connection's latest attempt. One that
+// the connection has given up, while the new one is not made yet, is closed: nothing that
+// it says counts for the new attempt.
+func (b *backend) current() bool {
+	if b.sock != nil && b.dials != b.conn.Stats.Dials {
+		b.sock.Close()
+		b.sock = nil
+	}
+	return b.sock != nil
 }
 
 // read takes what the node has sent, or ends the connection.

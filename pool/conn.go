@@ -137,12 +137,14 @@ type Conn struct {
 	unfenced int   // requests since the last fence
 	fencedAt int64 // when that was
 
-	since    int64 // when the state began
-	heard    int64 // when the node last said something
-	moved    int64 // when part of a reply or of a request last got through; see expire
-	short    bool  // the socket has not taken all that it was offered
-	taken    bool  // it has taken more since, and since the last Tick
-	silent   bool  // the node let requests time out, and has not answered a greeting since
+	since    int64  // when the state began
+	heard    int64  // when the node last said something
+	moved    int64  // when part of a reply or of a request last got through; see expire
+	script   uint64 // where the last script that was sent ends in the stream; see SentScript
+	scriptAt int64  // when the first of those that are not answered was sent
+	short    bool   // the socket has not taken all that it was offered
+	taken    bool   // it has taken more since, and since the last Tick
+	silent   bool   // the node let requests time out, and has not answered a greeting since
 	dialedAt int64
 	retryAt  int64
 	attempts int  // failures since it was last Ready for long, or has served a request
@@ -305,6 +307,23 @@ func (c *Conn) put(ch *chunk, to Receiver, frame []byte, deadline int64) {
 	off := len(ch.buf)
 	ch.buf = append(ch.buf, frame...)
 	c.note(ch, to, off, len(frame), deadline)
+}
+
+// SentScript tells the connection that the request that was just sent runs code of the
+// user's: its node may be busy with it for long.
+func (c *Conn) SentScript(now int64) {
+	if c.fifo.n == 0 || c.fifo.at(0).pos >= c.script {
+		c.scriptAt = now
+	}
+	c.script = c.queue.pos
+}
+
+// Stuck reports whether a script is not answered and the node has said nothing over
+// this connection for so long. Redis reads nothing more from the connection that a
+// script came from until the script ends, though it answers others with BUSY.
+func (c *Conn) Stuck(now int64, silence time.Duration) bool {
+	return c.state == Ready && !c.hold && c.asked() && c.fifo.at(0).pos < c.script &&
+		now-max(c.heard, c.scriptAt) >= int64(silence)
 }
 
 func (c *Conn) note(ch *chunk, to Receiver, off, n int, deadline int64) {

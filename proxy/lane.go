@@ -118,6 +118,9 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	default:
 		conn.Send(c, frame, w.now, deadline)
 	}
+	if c.runsScript() {
+		conn.SentScript(w.now)
+	}
 }
 
 // replyBy is when a call that is sent now must be answered: one that has waited to be

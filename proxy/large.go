@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -91,6 +92,35 @@ func (w *Worker) largeReply(c *call, conn *pool.Conn, frame []byte) {
 	c.node.retire(conn)
 }
 
+// stuckAfter is how long a node may be silent while it runs a script before clients
+// get another connection to it: a sixth of the request timeout, which is a second by
+// default, and a second at most. Redis says BUSY after five.
+func (w *Worker) stuckAfter() time.Duration {
+	return min(time.Second, w.o.Backend.RequestTimeout/6)
+}
+
+// runsScript reports whether the node may be busy with the call for long and tell
+// others so with BUSY.
+func (c *call) runsScript() bool {
+	if c.txn != nil {
+		return c.txn.scripts
+	}
+	return c.req.cmd.Unproven()
+}
+
+// tickShared watches the shared connections. Where a script has kept one silent, what
+// clients send from now on goes over a new one: it is answered when the script ends, or
+// with BUSY when the node says so. What is behind the script already is answered when
+// it ends.
+func (n *node) tickShared() {
+	for _, c := range n.conns {
+		if c.Tick(n.w.now); c.Stuck(n.w.now, n.w.stuckAfter()) {
+			n.retire(c)
+		}
+	}
+	n.tickRetired()
+}
+
 // maxRetired is how many connections to a node may be retired at a time.
 const maxRetired = 8
 
@@ -103,12 +133,22 @@ func (n *node) retire(conn *pool.Conn) {
 		return
 	}
 	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
-	fresh.Stats = conn.Stats        // they are this place's
+	fresh.Stats.Dials = conn.Stats.Dials
+	moveStats(&fresh.Stats, &conn.Stats)
 	n.conns = slices.Clone(n.conns) // others may be walking over the old list
 	n.conns[i] = fresh
 	fresh.Open(w.now)
 	n.retired = append(n.retired, conn)
 	w.epoch++
+}
+
+// moveStats counts for one connection what another has counted, but for its dials: they
+// tell its sockets apart.
+func moveStats(to, from *pool.Stats) {
+	dials := from.Dials
+	from.Dials = 0
+	addPoolStats(to, from)
+	*from = pool.Stats{Dials: dials}
 }
 
 // tickRetired closes the retired connections that have nothing left to answer.
@@ -120,6 +160,7 @@ func (n *node) tickRetired() {
 			continue
 		}
 		n.retired = slices.Delete(n.retired, i, i+1)
+		moveStats(&n.conns[0].Stats, &c.Stats)
 		n.w.doomed = append(n.w.doomed, c)
 	}
 }

@@ -28,7 +28,8 @@ import (
 type txn struct {
 	broken  bool   // a command was refused: EXEC discards
 	writes  bool   // a command may write
-	keyless bool   // a script without keys is among the commands
+	scripts bool   // a script, a function or a module's command is among the commands
+	keyless bool   // a script without keys is
 	n       int    // commands queued
 	block   []byte // MULTI, the commands and, in the end, EXEC
 	ends    []int  // where each of them ends in block
@@ -152,6 +153,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 			return w.reject(s, cmd, text)
 		}
 		if cmd.Unproven() {
+			t.scripts = true
 			w.noteScript(cmd, a)
 			if len(w.keys) == 0 {
 				t.keyless = true

@@ -139,20 +139,23 @@ func (w *Worker) Snapshot() Snapshot {
 		s.OutputBytes += c.out.size + c.parked
 	}
 	for i, n := range w.nodes {
-		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Behind: n.behind(), Moved: n.moved, Ask: n.asked, Retried: n.retried, Exclusive: n.exclusive}
+		ns := NodeStats{Name: n.name, Addr: n.addr, Master: w.table.Nodes[i].Master, Behind: n.behind(), Moved: n.moved, Ask: n.asked, Retried: n.retried, Exclusive: n.exclusive, Up: n.isUp()}
 		for _, s := range w.trackers {
 			if s.tracking.conns[n] != nil {
 				ns.Exclusive++
 			}
 		}
 		for _, c := range n.conns {
-			ns.Up = ns.Up || c.State() == pool.Ready
 			if r := c.Reason(); r != "" {
 				ns.Reason = r
 			}
 			ns.InFlight += c.InFlight()
 			ns.HeldBytes += c.Held()
 			addPoolStats(&ns.Stats, &c.Stats)
+		}
+		for _, c := range n.retired {
+			ns.InFlight += c.InFlight()
+			ns.HeldBytes += c.Held()
 		}
 		s.Nodes = append(s.Nodes, ns)
 	}

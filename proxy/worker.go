@@ -441,10 +441,7 @@ func (w *Worker) nextDue() int64 {
 // too long.
 func (w *Worker) Tick() {
 	for _, n := range w.nodes {
-		for _, c := range n.conns {
-			c.Tick(w.now)
-		}
-		n.tickRetired()
+		n.tickShared()
 	}
 	w.tickReplicas()
 	w.askServer()
@@ -545,14 +542,18 @@ func (w *Worker) Shut() {
 // Up tells how many masters have a connection that is ready, of how many.
 func (w *Worker) Up() (up, of int) {
 	for _, n := range w.masters {
-		for _, c := range n.conns {
-			if c.State() == pool.Ready {
-				up++
-				break
-			}
+		if n.isUp() {
+			up++
 		}
 	}
 	return up, len(w.masters)
+}
+
+// isUp reports whether a connection to the node is ready that clients share, or shared
+// until a slow reply kept it.
+func (n *node) isUp() bool {
+	ready := func(c *pool.Conn) bool { return c.State() == pool.Ready }
+	return slices.ContainsFunc(n.conns, ready) || slices.ContainsFunc(n.retired, ready)
 }
 
 // probe asks a node something of the worker's own.

@@ -243,6 +243,42 @@ func TestSlowScript(t *testing.T) {
 	}
 }
 
+// TestBusyBeforeTheScriptEnds: a script keeps its node busy. What was sent behind it is
+// answered when it ends; who comes later is told BUSY as soon as Redis says so.
+func TestBusyBeforeTheScriptEnds(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t, "--busy-reply-threshold", "300")
+	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	behind, c := k.Dial(), k.Dial()
+	script := later(t, k.Dial(), "EVAL", redistest.BusyScript(4*time.Second), "0")
+	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+	set := later(t, behind, "SET", "a", "1")
+	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+	redistest.Eventually(t, 10*time.Second, "a client is told that the node is busy", func() bool {
+		select {
+		case r := <-script:
+			t.Fatalf("the script ended first: %s", r)
+		case r := <-later(t, k.Dial(), "SET", "b", "1"):
+			return r.String() == busy
+		case <-time.After(50 * time.Millisecond): // it is behind the script, too
+		}
+		return false
+	})
+	c.Expect(busy, "SET", "a", "2")
+	c.Expect(busy, "GET", "a")
+	if up := k.Snapshot()[0].Nodes[0].Up; !up {
+		t.Error("a busy node is said to be down")
+	}
+	if r := <-script; r.Text != "done" {
+		t.Errorf("the script: %s", r)
+	}
+	if r := <-set; r.Text != "OK" {
+		t.Errorf("what was behind it: %s", r)
+	}
+	behind.Expect("1", "GET", "a")
+	c.Expect("1", "GET", "a")
+}
+
 // TestDrainAnswersSiblings: a thread that has no clients left still answers the
 // others while keyway stops, here whether it knows a script.
 func TestDrainAnswersSiblings(t *testing.T) {

@@ -640,6 +640,16 @@ var bugs = []bug{
 		"./test", "TestBusyNode",
 	},
 	{
+		"who comes later waits behind a script", "proxy/large.go",
+		"c.Stuck(n.w.now, n.w.stuckAfter())", "false",
+		"./proxy", "TestStuckBehindAScript",
+	},
+	{
+		"a script that has ended still counts as one that runs", "pool/conn.go",
+		"c.fifo.at(0).pos < c.script", "c.script > 0",
+		"./proxy", "TestStuckBehindAScript",
+	},
+	{
 		"INFO adds up what every node says alike", "command/info.go",
 		"latest_fork_usec instantaneous_eventloop_* number_of_* engines_count", "latest_fork_usec",
 		"./command", "TestMergeInfoFields",

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -61,8 +62,8 @@ func (c *call) WillFail(frame []byte) {
 	any := lostKey{session: s.id}
 	if reads {
 		_, c.passed = lost[any]
-	} else if len(keys) == 0 {
-		lost[any] = struct{}{}
+	} else if len(keys) == 0 && (c.txn != nil || c.req.cmd.Unproven() || c.req.cmd.Has(command.Write)) {
+		lost[any] = struct{}{} // others without keys, such as PUBLISH, write none
 	}
 	for _, i := range keys {
 		k := lostKey{s.id, s.w.hash(p.Arg(i))}

@@ -55,6 +55,8 @@ func TestWhatOutlivesItsConnection(t *testing.T) {
 		{"a read, another key written behind it", cmd("GET", onA) + cmd("SET", "{b}2", "1"), cmd("GET", onA)},
 		{"a read, its key written before it", cmd("SET", onA, "1") + cmd("GET", onA), cmd("GET", onA)},
 		{"a read, any key written behind it", cmd("GET", onA) + "MULTI\r\n" + cmd("SET", "{b}2", "1") + "EXEC\r\n", ""},
+		{"a read, a message published behind it", cmd("GET", onA) + cmd("PUBLISH", "c", "m"), cmd("GET", onA)},
+		{"a read, a script without keys behind it", cmd("GET", onA) + cmd("EVAL", "return 1", "0"), ""},
 		{"a script", cmd("EVAL", "return 1", "1", onA), ""},
 		{"a script that only reads", cmd("EVAL_RO", "return 1", "1", onA), cmd("EVAL_RO", "return 1", "1", onA)},
 		{"a transaction", "MULTI\r\n" + cmd("SET", onA, "1") + "EXEC\r\n", ""},

@@ -12,10 +12,11 @@ type merger struct {
 	part  []int32  // of each key, for byKey; of each script, for scriptsExist, 1 if keyway has it
 	rest  [][]byte // of parts, while they are dealt out
 
-	unknown bool            // a part may have been executed though it has no reply
-	channel []byte          // of PUBLISH
-	perKey  *command.PerKey // of byUnit
-	then    func()          // called when all parts but the last are there; it settles that
+	unknown   bool            // a part may have been executed though it has no reply
+	channel   []byte          // of PUBLISH
+	uncounted int64           // clients that listen to it and that its node does not count, when it was sent
+	perKey    *command.PerKey // of byUnit
+	then      func()          // called when all parts but the last are there; it settles that
 
 	kept int // bytes it is counted with while it is unused
 }

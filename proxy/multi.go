@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 	"strings"
 
@@ -192,7 +193,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 		return w.reject(s, cmd, errTxnTooLarge)
 	}
 	if cmd.Name == "publish" || cmd.Name == "spublish" {
-		t.published = append(t.published, published{at: t.n, kind: publishKind(cmd), channel: string(a.Arg(1))})
+		t.published = append(t.published, published{at: t.n, kind: publishKind(cmd), channel: string(a.Arg(1)), uncounted: math.MaxInt64})
 	}
 	t.add(frame)
 	w.grown += len(frame)
@@ -275,7 +276,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	}
 	w.showBlock(s, t)
 	t.close(s)
-	c := t.call(w, w.newRequest(s, cmd))
+	c := t.call(w, w.newRequest(s, cmd), n)
 	w.endTransaction(s)
 	if len(t.late)+len(t.selects) > 0 {
 		s.set(held | blocked) // its later commands find what these do
@@ -322,7 +323,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	}
 	w.monitors.hidden = true // until it is known whether a key has changed
 	t.close(s)
-	c := t.call(w, w.newRequest(s, cmd))
+	c := t.call(w, w.newRequest(s, cmd), n)
 	c.goAlone(&watched{call: c, conn: t.watch})
 	s.clear(inMulti)
 	s.txn = nil

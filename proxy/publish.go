@@ -206,6 +206,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	r.kind = receivers
 	r.merge = w.getMerger(1)
 	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
+	r.merge.uncounted = w.hub.uncounted(n, publishKind(cmd), string(r.merge.channel))
 	c := r.merge.call(r, 0)
 	c.group = -1
 	if sharded {
@@ -222,21 +223,29 @@ func (w *Worker) receiversReply(dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	return resp.AppendInt(dst, w.hub.receivers(n, publishKind(r.cmd), string(r.merge.channel), count))
+	return resp.AppendInt(dst, w.hub.receivers(n, publishKind(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
 }
 
 // receivers is how many clients get a message for which the node counts so many.
-func (h *hub) receivers(n *node, kind topicKind, channel string, count int64) int64 {
-	count += int64(h.clients(kind, channel) - h.feeds(n, kind, channel))
+// before is what uncounted said when the message was sent: clients that are listened
+// for since then may have missed it.
+func (h *hub) receivers(n *node, kind topicKind, channel string, count, before int64) int64 {
+	return max(count+min(before, h.uncounted(n, kind, channel)), 0)
+}
+
+// uncounted is how many more clients of all workers listen to a channel than the node
+// counts.
+func (h *hub) uncounted(n *node, kind topicKind, channel string) int64 {
+	more := h.clients(kind, channel) - h.feeds(n, kind, channel)
 	if kind == byChannel {
 		text := []byte(channel)
 		for name, p := range h.audience.patterns {
 			if command.Glob(p.glob, text) {
-				count += int64(h.clients(byPattern, name) - h.feeds(n, byPattern, name))
+				more += h.clients(byPattern, name) - h.feeds(n, byPattern, name)
 			}
 		}
 	}
-	return max(count, 0)
+	return int64(more)
 }
 
 // publishKind is how those listen who get what a command publishes.
@@ -249,15 +258,21 @@ func publishKind(cmd *command.Command) topicKind {
 
 // published is a PUBLISH, or SPUBLISH, in a transaction.
 type published struct {
-	at      int // among the commands
-	kind    topicKind
-	channel string
+	at        int // among the commands
+	kind      topicKind
+	channel   string
+	uncounted int64 // when the transaction was sent
 }
 
-// call is the one of an EXEC. The reply of a transaction in which keyway has a part
-// is kept until it is whole.
-func (t *txn) call(w *Worker, r *request) *call {
+// call is the one of an EXEC that goes to n. The reply of a transaction in which keyway
+// has a part is kept until it is whole.
+func (t *txn) call(w *Worker, r *request, n *node) *call {
 	c := &r.call
+	for i := range t.published {
+		if p := &t.published[i]; n != nil {
+			p.uncounted = w.hub.uncounted(n, p.kind, p.channel)
+		}
+	}
 	if len(t.published)+len(t.late)+len(t.selects) > 0 {
 		r.kind, r.merge = execReceivers, w.getMerger(1)
 		c = r.merge.call(r, 0)
@@ -291,7 +306,7 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 		}
 		if len(published) > 0 && published[0].at == i {
 			if count, ok := resp.Int(one); ok {
-				one = resp.AppendInt(nil, w.hub.receivers(c.node, published[0].kind, published[0].channel, count))
+				one = resp.AppendInt(nil, w.hub.receivers(c.node, published[0].kind, published[0].channel, count, published[0].uncounted))
 			}
 			published = published[1:]
 		}

@@ -92,7 +92,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 		s.set(held) // what the client sent before, on other connections, comes first
 		return false
 	}
-	if n != nil && n.exclusive >= w.o.Exclusive {
+	if n != nil && !n.hasRoom() {
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	r := w.newRequest(s, cmd)

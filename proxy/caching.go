@@ -48,7 +48,7 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	if text := o.refusal(s.tracking); text != "" {
 		return w.answerError(s, cmd, text)
 	}
-	if s.tracking == nil && len(w.trackers) >= w.o.Exclusive {
+	if s.tracking == nil && (len(w.trackers) >= w.o.Exclusive || !w.o.HasRoom()) {
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	if o.bcast && len(o.prefixes) == 0 {

@@ -129,7 +129,7 @@ const maxRetired = 8
 // come, so no command overtakes one that is on the old connection.
 func (n *node) retire(conn *pool.Conn) {
 	w, i := n.w, slices.Index(n.conns, conn)
-	if i < 0 || len(n.retired) >= maxRetired {
+	if i < 0 || len(n.retired) >= maxRetired || !w.o.HasRoom() {
 		return
 	}
 	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
@@ -180,7 +180,7 @@ func (s *Session) holdLarge(size int) bool {
 // commands of its client are on their way. key is that of a read, or 0.
 func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	s := c.req.sess
-	if c.replica || s.inflight > c.req.parts || n.exclusive >= w.o.Exclusive {
+	if c.replica || s.inflight > c.req.parts || !n.hasRoom() {
 		return
 	}
 	l := &large{call: c, to: c, key: key}

@@ -133,7 +133,7 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	case shared.Refusing() != "":
 		return w.answerError(s, cmd, errNotExecuted(n, shared.Refusing()))
-	case n.exclusive >= w.o.Exclusive:
+	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	w.tryFirst(s, cmd, n, func() { w.useDB(s, uint16(db)) }, "SELECT", strconv.FormatInt(db, 10))
@@ -222,7 +222,7 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	case shared.Refusing() != "":
 		return w.answerError(s, cmd, errNotExecuted(n, shared.Refusing()))
-	case n.exclusive >= w.o.Exclusive:
+	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	w.tryFirst(s, cmd, n, func() { w.setTouch(s, true) }, "CLIENT", "NO-TOUCH", "ON")

@@ -59,7 +59,7 @@ const (
 	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
-	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive"
+	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n"
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
 	errMultiSpread = "ERR keyway: the transaction concerns all nodes, and there are several now; send these commands outside MULTI"
 	errLateStalled = "ERR keyway: a node's connection has no room; send it again outside MULTI"
@@ -410,7 +410,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, errSlotUnbound)
 	}
 	if t.watch == nil && !t.lost {
-		if n.exclusive >= w.o.Exclusive {
+		if !n.hasRoom() {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 		t.node, t.watch = n, n.takeExclusive(w, s)

@@ -48,7 +48,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		nodes = append(nodes, n)
 	}
 	for _, n := range nodes {
-		if n.exclusive >= w.o.Exclusive {
+		if !n.hasRoom() {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 	}
@@ -110,7 +110,7 @@ func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, errNoMasters)
 	}
 	for _, n := range w.masters {
-		if n.exclusive >= w.o.Exclusive {
+		if !n.hasRoom() {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
 	}

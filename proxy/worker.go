@@ -22,6 +22,9 @@ type Options struct {
 	Fence       int           // pool.Conn.Fence of the shared connections
 	Hold        time.Duration // how long commands wait for the node that takes a dead one's place; 0 means the request timeout, less: not at all
 	Exclusive   int           // connections to each node that are one client's alone, at most; 0 means 1000
+	// HasRoom reports whether a connection to a node that can be done without may be
+	// opened: whether the process has files left. nil: always.
+	HasRoom func() bool
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // bytes a client may leave unread
@@ -227,6 +230,9 @@ func New(o Options, table *router.Table) *Worker {
 	o.Workers = max(o.Workers, 1)
 	if o.Exclusive == 0 {
 		o.Exclusive = 1000
+	}
+	if o.HasRoom == nil {
+		o.HasRoom = func() bool { return true }
 	}
 	if o.Hold == 0 {
 		o.Hold = o.Backend.RequestTimeout

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -118,17 +119,32 @@ func removeStale(file string) error {
 
 func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 
-// checkDescriptors lowers the number of clients to what the process may have
-// open, leaving some for nodes, topology and logs.
+// checkDescriptors finds out how many clients and connections to nodes the process may
+// have open, and lowers clients.max to that.
 func (s *Server) checkDescriptors(nodes int) {
 	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
+	if s.room = math.MaxInt64; unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
 		return
 	}
-	reserve := 32 + max(nodes, 16)*s.cfg.Backend.Connections*s.cfg.Threads
-	if room := int(min(lim.Cur, 1<<30)) - reserve; room < s.maxClients {
+	files := int64(min(lim.Cur, 1<<30))
+	s.room = files - min(s.reservedFiles(nodes), files/2)
+	if s.room < int64(s.maxClients) {
+		room := int(max(s.room, 1))
 		s.log.Warn("clients.max is more than the limit on open files allows; raise it (ulimit -n)",
-			"clients_max", s.maxClients, "used_instead", max(room, 1), "open_files", lim.Cur)
-		s.maxClients = max(room, 1)
+			"clients_max", s.maxClients, "used_instead", room, "open_files", lim.Cur)
+		s.maxClients = room
 	}
 }
+
+// reservedFiles is how many descriptors are kept from clients: those for topology,
+// metrics and logs, each thread's own, and for each node the connections that clients
+// share, in RESP2 and RESP3, and one that listens in each. Connections that are one
+// client's alone are not reserved: they are refused when there is no room.
+func (s *Server) reservedFiles(nodes int) int64 {
+	thread := 2 + 2*len(s.cfg.Listen) + max(nodes, 16)*(2*s.cfg.Backend.Connections+2)
+	return int64(32 + s.cfg.Threads*thread)
+}
+
+// hasRoom reports whether there are descriptors left for what can be done without: a
+// client, or a connection to a node that is one client's alone.
+func (s *Server) hasRoom() bool { return s.clients.Load()+s.sockets.Load() <= s.room }

@@ -55,6 +55,8 @@ type Server struct {
 	stopping   atomic.Bool
 	table      atomic.Pointer[router.Table]
 	maxClients int
+	sockets    atomic.Int64 // to nodes
+	room       int64        // clients and sockets to nodes that there may be
 	started    time.Time
 	stop       context.Context // ends with Run
 	reports    *reports
@@ -143,6 +145,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 		Connections: c.Backend.Connections,
 		Fence:       c.Backend.Integrity,
 		Exclusive:   c.Backend.Exclusive,
+		HasRoom:     s.hasRoom,
 		Hold:        hold,
 		Limits: resp.Limits{
 			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,

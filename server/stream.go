@@ -204,7 +204,7 @@ func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
 			case err != nil:
 				b.conn.Fail(t.now, err.Error())
 			default:
-				b.sock, b.dials = newStream(t.loop, conn, b), b.conn.Stats.Dials
+				b.open(newStream(t.loop, conn, b))
 				b.conn.Connected(t.now)
 			}
 		})

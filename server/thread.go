@@ -171,9 +171,8 @@ func (b *backend) Ready(readable, writable bool) {
 // the connection has given up, while the new one is not made yet, is closed: nothing that
 // it says counts for the new attempt.
 func (b *backend) current() bool {
-	if b.sock != nil && b.dials != b.conn.Stats.Dials {
-		b.sock.Close()
-		b.sock = nil
+	if b.dials != b.conn.Stats.Dials {
+		b.close()
 	}
 	return b.sock != nil
 }
@@ -226,11 +225,22 @@ func (b *backend) flush() {
 }
 
 func (b *backend) hangup() {
+	b.close()
+	b.connecting, b.up = false, false
+}
+
+// open gives the connection's latest attempt its socket.
+func (b *backend) open(s socket) {
+	b.sock, b.dials = s, b.conn.Stats.Dials
+	b.t.srv.sockets.Add(1)
+}
+
+func (b *backend) close() {
 	if b.sock != nil {
 		b.sock.Close()
 		b.sock = nil
+		b.t.srv.sockets.Add(-1)
 	}
-	b.connecting, b.up = false, false
 }
 
 // serve does what a connection asks of its socket.
@@ -294,12 +304,13 @@ func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
 		b.conn.Fail(t.now, err.Error())
 		return
 	}
-	b.sock, b.dials, b.connecting = s, b.conn.Stats.Dials, true
+	b.open(s)
+	b.connecting = true
 }
 
 // admit counts a client in, if there is a place for it.
 func (t *thread) admit() bool {
-	if t.srv.clients.Add(1) > int64(t.srv.maxClients) {
+	if t.srv.clients.Add(1) > int64(t.srv.maxClients) || !t.srv.hasRoom() {
 		t.srv.clients.Add(-1)
 		return false
 	}

@@ -205,6 +205,52 @@ func TestM4Descriptors(t *testing.T) {
 	})
 }
 
+// TestM4FilesForNodes: clients come, and block, until there is room for no more. All get
+// an answer that says so, and the connection that clients share can be made anew.
+func TestM4FilesForNodes(t *testing.T) {
+	ofAProcess(t)
+	node := redistest.Start(t)
+	p := redistest.ServeProcess(t, "layout: ring\nthreads: 1\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=256")
+	c := redistest.Dial(t, p.Addr)
+	c.Expect("OK", "SET", "a", "1")
+	const clients = 300
+	var replied atomic.Int64
+	replies := make(chan string, clients)
+	for range clients { // one after the other, as each needs two files
+		conn := connect(t, p.Addr, 1)[0]
+		io.WriteString(conn, "BLPOP list 0\r\n")
+		go func() {
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			replied.Add(1)
+			replies <- line
+		}()
+	}
+	redistest.Eventually(t, 10*time.Second, "every client is refused or blocked", func() bool {
+		blocked := strings.Count(node.Do("CLIENT", "LIST").Text, " cmd=blpop ")
+		return int(replied.Load())+blocked == clients
+	})
+	for range 5 {
+		for line := range strings.SplitSeq(node.Do("CLIENT", "LIST", "TYPE", "normal").Text, "\n") {
+			if id, rest, ok := strings.Cut(line, " "); ok && !strings.Contains(rest, " cmd=blpop ") && !strings.Contains(rest, " cmd=client|list ") {
+				node.Do("CLIENT", "KILL", "ID", strings.TrimPrefix(id, "id="))
+			}
+		}
+		c.Expect("1", "GET", "a")
+	}
+	for range clients {
+		node.Do("LPUSH", "list", "x")
+	}
+	counts := map[string]int{}
+	for range clients {
+		counts[<-replies]++
+	}
+	const full = "-ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n\r\n"
+	served, refused := counts["*2\r\n"], counts["-ERR max number of clients reached\r\n"]+counts[""] // reset by what it sent afterwards
+	if served < 50 || refused < 50 || served+refused+counts[full] != clients {
+		t.Errorf("replies: %v", counts)
+	}
+}
+
 // TestM5SlowReaders: clients that ask for large values and hardly read are
 // closed at their limit; the nodes' connections go on for the others.
 func TestM5SlowReaders(t *testing.T) {

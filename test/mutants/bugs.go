@@ -650,6 +650,11 @@ var bugs = []bug{
 		"./proxy", "TestStuckBehindAScript",
 	},
 	{
+		"clients take the files that connections to nodes need", "server/listen.go",
+		"s.clients.Load()+s.sockets.Load() <= s.room", "true",
+		"./test/faults", "TestM4FilesForNodes",
+	},
+	{
 		"INFO adds up what every node says alike", "command/info.go",
 		"latest_fork_usec instantaneous_eventloop_* number_of_* engines_count", "latest_fork_usec",
 		"./command", "TestMergeInfoFields",

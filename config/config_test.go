@@ -86,6 +86,7 @@ func TestErrors(t *testing.T) {
 		{"zzzzzz: 1\n", `f.yml:1:1: unknown key "zzzzzz"; known here: listen, admin, threads`},
 		{"threads: many\n", `f.yml:1:10: threads: "many" is not a whole number; write a whole number`},
 		{"threads: 0\nslots: {seeds: [a:1]}\n", "f.yml:1:10: threads: out of range; write a whole number from 1 to 256"},
+		{"hash_tag: {}\n", `f.yml:1:11: hash_tag: keys and values where a single value is expected; write a single value, in quotes: "{}"`},
 		{"threads: [1]\n", "f.yml:1:10: threads: a list where a single value is expected; write a single value"},
 		{"nodes: a\n", "f.yml:1:8: nodes: a single value where a list is expected; write a list: [...]"},
 		{"backend: [1]\n", "f.yml:1:10: backend: a list where keys are expected; write keys and values: username, password"},

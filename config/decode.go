@@ -171,7 +171,11 @@ func (d *decoder) scalar(n *yaml.Node, path string) (string, error) {
 		n = n.Alias
 	}
 	if n.Kind != yaml.ScalarNode {
-		return "", d.errorf(n, path, "write a single value", "%s where a single value is expected", kindName(n))
+		remedy := "write a single value"
+		if path == "hash_tag" { // its value looks like YAML
+			remedy += `, in quotes: "{}"`
+		}
+		return "", d.errorf(n, path, remedy, "%s where a single value is expected", kindName(n))
 	}
 	if n.Tag == "!!null" {
 		return "", d.errorf(n, path, `write a value, or leave the key out; an empty text is ""`, "no value")

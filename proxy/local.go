@@ -225,7 +225,7 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
-	w.tryFirst(s, cmd, n, func() { w.setTouch(s, true) }, "CLIENT", "NO-TOUCH", "ON")
+	w.tryFirst(s, cmd, n, func() { w.setTouch(s, true) }, "CLIENT", string(a.Arg(1)), "ON")
 	return true
 }
 

@@ -88,6 +88,13 @@ func TestCheckConnect(t *testing.T) {
 	if !ok || lines(out, "master", "cluster", "noeviction") != 3 || strings.Contains(out, "problem") {
 		t.Errorf("a cluster: %s", out)
 	}
+	for _, n := range cluster.Nodes {
+		n.Do("CLUSTER", "DELSLOTS", "0")
+	}
+	out, _ = check(t, cluster.SeedsYAML())
+	if !strings.Contains(out, "warning: 1 of 16384 slots have no owner, 0 among them; commands to their keys fail") {
+		t.Errorf("a cluster that lacks a slot: %s", out)
+	}
 }
 
 // TestKeysElsewhere: after a change of layout keyway warns that the nodes' keys lie
@@ -116,7 +123,7 @@ func TestKeysElsewhere(t *testing.T) {
 			t.Errorf("%s: told of %d nodes, %d in place\n%s", layout, told, inPlace, p.Stderr)
 		}
 		out, ok := check(t, layouts[layout], "--connect")
-		if warned := lines(out, "warning: of 200 keys of node", "such as"); !ok || warned != told {
+		if warned := lines(out, "warning: of 200 keys drawn at random from node", "such as"); !ok || warned != told {
 			t.Errorf("check: %s", out)
 		}
 	}

@@ -180,6 +180,10 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"serv", `unknown command "serv"; did you mean serve?`, true},
 		{"chekc -c x.yml", "unknown command", true},
+		{"serve", "open keyway.yml: no such file or directory; name the file with --config", true},
+		{"serve keyway.yml", `keyway serve takes no argument "keyway.yml"; name the configuration file with --config`, true},
+		{"check --offline --connect", "--offline and --connect exclude each other; give one of them", true},
+		{"route", "keyway route needs a key; write keyway route --config FILE KEY [KEY...]", true},
 		{"xyzzy", `unknown command "xyzzy"; keyway --help lists the commands`, true},
 		{"--version", "keyway ", false},
 		{"version", "keyway ", false},

@@ -296,6 +296,7 @@ func TestNoTouch(t *testing.T) {
 			t.Errorf("%q: %s", args, r)
 		}
 	}
+	k.Dial().Expect("-ERR unknown subcommand 'no-touch'. Try CLIENT HELP.", "CLIENT", "no-touch", "on")
 }
 
 func TestMonitor(t *testing.T) {

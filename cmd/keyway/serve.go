@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,14 +28,14 @@ func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve clients as a configuration file says",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, lines, err := newLog(cmd.ErrOrStderr(), format, level)
 			if err != nil {
 				return err
 			}
 			defer lines.Close(flushTime)
-			cfg, err := config.Load(file)
+			cfg, err := load(file)
 			if err != nil {
 				return err
 			}
@@ -50,6 +51,23 @@ func serveCommand() *cobra.Command {
 func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", "keyway.yml", "the configuration `file`")
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
+}
+
+// noArguments refuses arguments of a command that takes its file by a flag.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no argument %q; name the configuration file with --config", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+// load reads the file that --config names.
+func load(file string) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; name the file with --config", err)
+	}
+	return cfg, err
 }
 
 // serve runs the configuration until ctx ends. The order of stopping: not
@@ -80,6 +98,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		if err != nil {
 			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
 		}
+		log.Info("serving metrics, health and readiness", "addr", ln.Addr().String())
 		g.Go(func() error {
 			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
 				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped, Surveyed: look.nodes,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -73,9 +74,12 @@ func checkCommand() *cobra.Command {
 		Short: "Check a configuration file and print each node's share of the keys",
 		Long: "check validates a configuration file and prints each node's share of the keys. It asks a cluster,\n" +
 			"or sentinels, where the file leaves the nodes to them; --offline asks nobody, --connect all nodes.",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(file)
+			if offline && connect {
+				return errors.New("--offline and --connect exclude each other; give one of them")
+			}
+			cfg, err := load(file)
 			if err != nil {
 				return err
 			}
@@ -96,7 +100,6 @@ func checkCommand() *cobra.Command {
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody: no node, cluster or sentinel")
 	cmd.Flags().BoolVar(&connect, "connect", false, "connect to every node: role, cluster mode, version, and whether its keys lie where the layout says")
-	cmd.MarkFlagsMutuallyExclusive("offline", "connect")
 	return cmd
 }
 
@@ -141,11 +144,35 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n", n.Name, addr, 100*share, 100*sequential[i], 100*random[i])
 		}
 	}
-	if err := tw.Flush(); err != nil || !uneven {
+	if err := tw.Flush(); err != nil {
 		return err
+	}
+	if warning := unowned(t); warning != "" {
+		fmt.Fprintf(w, "\nwarning: %s\n", warning)
+	}
+	if !uneven {
+		return nil
 	}
 	_, err := fmt.Fprintln(w, "\nwarning: the hash spreads such keys unevenly; for a new pool choose another, such as murmur")
 	return err
+}
+
+// unowned says how many slots have no owner, empty if all have one.
+func unowned(t *router.Table) string {
+	if !t.Slotted() {
+		return ""
+	}
+	count, first := 0, int32(0)
+	for slot := int32(slots.Count - 1); slot >= 0; slot-- {
+		if t.SlotOwner(slot) == router.None {
+			count, first = count+1, slot
+		}
+	}
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d slots have no owner, %d among them; commands to their keys fail until the cluster gives them one: "+
+		"redis-cli --cluster check", count, slots.Count, first)
 }
 
 // near reports whether what was measured is within a quarter of the share.
@@ -181,7 +208,7 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 			remarks = append(remarks, fmt.Sprintf("problem: node %s %s; %s", r.Name, problem, remedy))
 		}
 		if r.Elsewhere > 0 {
-			remarks = append(remarks, fmt.Sprintf("warning: of %d keys of node %s, %d belong to other nodes by this layout, such as %q to %s; clients do not find them",
+			remarks = append(remarks, fmt.Sprintf("warning: of %d keys drawn at random from node %s, %d belong to other nodes by this layout, such as %q to %s; clients do not find them",
 				r.Sampled, r.Name, r.Elsewhere, r.Example, dash(r.Belongs)))
 		}
 		if r.Err == nil {
@@ -217,9 +244,14 @@ func routeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "route KEY...",
 		Short: "Say where keys live, and why",
-		Args:  cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, keys []string) error {
+			if len(keys) == 0 {
+				return errors.New("keyway route needs a key; write keyway route --config FILE KEY [KEY...]")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, keys []string) error {
-			cfg, err := config.Load(file)
+			cfg, err := load(file)
 			if err != nil {
 				return err
 			}

@@ -462,6 +462,13 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 
 func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	r.txn.lost = true
+	if w := r.call.worker(); conn.Refusing() == "" && w.now < r.call.deadline {
+		// The node has closed a connection that was well: EXEC must not succeed. The
+		// client tries again, over another.
+		r.txn.dials = conn.Stats.Dials
+		w.settleFor(r.call, resp.AppendOK(nil))
+		return
+	}
 	if r.first {
 		r.forget()
 	}

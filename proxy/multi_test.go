@@ -159,6 +159,29 @@ func take(conn *pool.Conn) string {
 	return out
 }
 
+// A node that closes the connection of a WATCH is no node that cannot be reached: the
+// client learns at EXEC that it has to try again.
+func TestWatchLosesItsConnection(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		r, conn := watchRig(t)
+		r.feed(cmd("WATCH", onA))
+		if written {
+			take(conn)
+		}
+		conn.Fail(r.now, "reset")
+		if got := r.got(); got != "+OK\r\n" {
+			t.Errorf("written %t: WATCH is answered %q", written, got)
+		}
+		r.feed("MULTI\r\n" + cmd("SET", onA, "1") + "EXEC\r\n")
+		if got := r.got(); got != "+OK\r\n+QUEUED\r\n*-1\r\n" {
+			t.Errorf("written %t: the transaction is answered %q", written, got)
+		}
+		if n := r.w.nodes[0]; n.exclusive != 0 || len(n.waits) != 0 {
+			t.Errorf("written %t: %d connections are held", written, n.exclusive)
+		}
+	}
+}
+
 func TestWatch(t *testing.T) {
 	block := cmd("MULTI") + cmd("SET", onA, "1") + cmd("EXEC")
 	transact := "MULTI\r\n" + cmd("SET", onA, "1") + "EXEC\r\n"

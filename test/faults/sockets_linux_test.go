@@ -55,7 +55,7 @@ func TestStoppedKeywayReadsFirst(t *testing.T) {
 	p := redistest.ServeProcess(t, yaml+"layout: ring\nbackend: {request_timeout: 1s}\n"+redistest.NodesYAML([]*redistest.Node{node}))
 	node.Do("SET", "x", "there")
 	clients := make([]*redistest.Client, 20)
-	for range scale(2, 10) {
+	for range scale(4, 10) {
 		node.Freeze()
 		for i := range clients {
 			clients[i] = redistest.Dial(t, p.Addr)

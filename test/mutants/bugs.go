@@ -359,11 +359,6 @@ var bugs = []bug{
 		"./test", "TestKeysThatLiveApart",
 	},
 	{
-		"E7: WAIT goes to a connection that has written nothing", "proxy/wait.go",
-		"	w.ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, \"CLIENT\", \"ID\")\n", "",
-		"./test/faults", "TestP9Wait",
-	},
-	{
 		"the tick recedes under load", "server/thread.go",
 		"ticked || next < t.nextTick", "ticked || next != t.nextTick",
 		"./server", "TestTickUnderLoad",

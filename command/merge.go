@@ -56,6 +56,17 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 // a script runs on one (COMMAND's tip one_succeeded).
 func (c *Command) AnySuffices() bool { return c.Name == "script|kill" || c.Name == "function|kill" }
 
+// OnlyTells reports whether a command that goes to all nodes, and that Redis does not
+// flag as one that reads, changes nothing on any: the error of one node is then true of
+// the whole.
+func (c *Command) OnlyTells() bool {
+	switch c.Name {
+	case "function|stats", "pubsub|channels", "pubsub|shardchannels", "pubsub|numpat", "lastsave":
+		return true
+	}
+	return false
+}
+
 // best is the first success among replies, else the error that says most.
 func best(parts [][]byte) []byte {
 	said := parts[0]

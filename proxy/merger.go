@@ -125,6 +125,9 @@ func (m *merger) inPart(cmd *command.Command) (bad []byte) {
 	if cmd.Has(readOnly) || cmd.AnySuffices() {
 		return nil
 	}
+	if cmd.OnlyTells() {
+		return nil
+	}
 	done := m.unknown
 	for _, p := range m.parts {
 		if len(p) == 0 || p[0] != '-' {

@@ -217,6 +217,19 @@ func TestPartOfMSETFails(t *testing.T) {
 	}
 }
 
+// What a node says to a command that changes nothing is said of the whole.
+func TestPartOfAQuestionFails(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("PUBSUB", "CHANNELS"))
+	r.sent(0)
+	r.sent(1)
+	r.node(0, "*0\r\n")
+	r.node(1, "-BUSY x\r\n")
+	if got := r.got(); got != "-BUSY x\r\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestOutcomeIsTold(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed(cmd("INCR", onA))

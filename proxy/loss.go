@@ -20,9 +20,10 @@ import (
 // end the connection must not do so for ever.
 const maxLosses = 5
 
-// lostKey is a key that a session may have written: by its hash, 0 for any key.
+// lostKey is a key that a session may have written: by its hash, or any of a node's.
 type lostKey struct {
 	session, hash uint64
+	any           *node
 }
 
 // isHarmless reports whether the call may be executed twice.
@@ -59,14 +60,14 @@ func (c *call) WillFail(frame []byte) {
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready && c.txn == nil {
 		keys = c.req.cmd.Keys(&p, nil)
 	}
-	any := lostKey{session: s.id}
+	any := lostKey{session: s.id, any: c.node}
 	if reads {
 		_, c.passed = lost[any]
 	} else if len(keys) == 0 && (c.txn != nil || c.req.cmd.Unproven() || c.req.cmd.Has(command.Write)) {
 		lost[any] = struct{}{} // others without keys, such as PUBLISH, write none
 	}
 	for _, i := range keys {
-		k := lostKey{s.id, s.w.hash(p.Arg(i))}
+		k := lostKey{session: s.id, hash: s.w.hash(p.Arg(i))}
 		if _, wrote := lost[k]; wrote && reads {
 			c.passed = true
 		} else if !reads {

@@ -72,6 +72,19 @@ func TestWhatOutlivesItsConnection(t *testing.T) {
 	}
 }
 
+// A transaction that is lost with one node's connection keeps no read of another node
+// from being sent again, though both connections end at once.
+func TestLostAtTwoNodes(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed("MULTI\r\n" + cmd("SET", onB, "1") + "EXEC\r\n" + cmd("GET", onA) + cmd("GET", onA))
+	r.sent(0)
+	r.sent(1)
+	r.w.nodes[1].conns[0].Fail(r.now, "reset")
+	if got := r.lost(0); got != cmd("GET", onA)+cmd("GET", onA) {
+		t.Errorf("the next connection is sent %q", got)
+	}
+}
+
 // A part of a reply that came over the old connection is no part of the new one.
 func TestLostInsideAReply(t *testing.T) {
 	r := newRig(t, Options{})

@@ -1,8 +1,13 @@
 package main
 
+import "slices"
+
 // bugs are, root cause by root cause (R1 to R9 of the reliability notes) and
 // invariant by invariant, what must not go unnoticed.
-var bugs = []bug{
+var bugs = slices.Concat(aroundProxy, inProxy)
+
+// aroundProxy are planted in every package but proxy.
+var aroundProxy = []bug{
 	{
 		"R1: a timeout takes its entry off the FIFO", "pool/conn.go",
 		"		to := e.to\n		e.to = nil\n", "		to := e.to\n		c.fifo.pop()\n",
@@ -17,11 +22,6 @@ var bugs = []bug{
 		"keyway is ready while it stops", "admin/http.go",
 		"	if b.Stopping() {", "	if false {",
 		"./test", "TestStopping",
-	},
-	{
-		"a client that speaks TLS is read from", "proxy/session.go",
-		"b[0] == tlsHandshake && s.isTLS(b)", "b[0] == tlsHandshake && s.has(dead)",
-		"./test", "TestTLSOnPlainPort",
 	},
 	{
 		"keys that lie elsewhere are not seen", "slots/topology/inspect.go",
@@ -59,16 +59,6 @@ var bugs = []bug{
 		"./command", "TestHandling",
 	},
 	{
-		"R3: a blocking command that is sent again takes the shared connection", "proxy/lane.go",
-		"	if c.lane == exclusiveLane {\n		w.startAlone", "	if c.lane == exclusiveLane && !c.redirected {\n		w.startAlone",
-		"./proxy", "TestBlockingCommandsKeepTheirLane",
-	},
-	{
-		"R3: a group's name is taken for an option", "proxy/block.go",
-		"		case command.EqualFold(arg, \"group\"):\n			i += 2\n", "",
-		"./proxy", "TestBlockingCommandsKeepTheirLane",
-	},
-	{
 		"R4: after a failed write what was sent counts as not sent", "pool/conn.go",
 		"f.Sent = e.pos < written", "f.Sent = e.pos > written",
 		"./pool", "TestLossTellsWhatWasSent",
@@ -94,11 +84,6 @@ var bugs = []bug{
 		"./pool", "TestBuffersOfAFailedConnection",
 	},
 	{
-		"R7: MGET's values are dealt out to the wrong keys", "proxy/merger.go",
-		"			r.merge.part = append(r.merge.part, sp.partOf[k])", "			r.merge.part = append(r.merge.part, sp.partOf[keys-1-k])",
-		"./test", "TestSplitCommands",
-	},
-	{
 		"R7: a per-key script's ARGV go to the next key", "command/perkey.go",
 		"Keys: size, arg: next,", "Keys: size, arg: min(next+1, tail-1),",
 		"./test", "TestPerKeyScripts",
@@ -109,44 +94,9 @@ var bugs = []bug{
 		"./command", "TestMergedUnits",
 	},
 	{
-		"R7: scripts without keys run where the client's other commands without keys do", "proxy/dispatch.go",
-		"		case !cmd.Unproven():\n", "		case true:\n",
-		"./proxy", "TestScriptsWithoutKeys",
-	},
-	{
-		"R8: a request is reused while a node still owes its reply", "proxy/order.go",
-		"	if r.parts == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
-		"./proxy", "TestGoneClient",
-	},
-	{
-		"R9: a local answer overtakes a forwarded command", "proxy/order.go",
-		"	if s.line.head == nil {\n		w.output(s, b)", "	if true {\n		w.output(s, b)",
-		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
-	},
-	{
 		"a thread that drains leaves its siblings without an answer", "server/thread.go",
 		"(t.srv.clients.Load() <= 0 ||", "(t.worker.Clients() == 0 ||",
 		"./test", "TestDrainAnswersSiblings",
-	},
-	{
-		"a slow reader holds up others at each of its pauses", "proxy/order.go",
-		"s.delayed += now - s.waitsSince", "s.delayed = now - s.waitsSince",
-		"./proxy", "TestSlowReaderDelaysOthers",
-	},
-	{
-		"a large request goes over the connection that others share", "proxy/lane.go",
-		"		w.goLarge(c, n, 0)\n", "",
-		"./proxy", "TestLargeRequestsGoAlone",
-	},
-	{
-		"others wait behind a large reply", "proxy/large.go",
-		"	c.node.retire(conn)\n", "",
-		"./proxy", "TestLargeReplies",
-	},
-	{
-		"a command overtakes one that is behind a large reply", "proxy/large.go",
-		"	w.epoch++\n", "",
-		"./proxy", "TestLargeReplies",
 	},
 	{
 		"a node's refusal is lost with its connection", "server/thread.go",
@@ -194,36 +144,6 @@ var bugs = []bug{
 		"./resp", "TestParser",
 	},
 	{
-		"B10: an error follows the beginning of a reply", "proxy/call.go",
-		"	if r.begun {\n", "	if r.begun && w == nil {\n",
-		"./test/faults", "TestNodeDiesInsideReply",
-	},
-	{
-		"C1: an unknown outcome is called not executed", "proxy/call.go",
-		"	if f.Sent {\n", "	if f.Sent && w == nil {\n",
-		"./proxy", "TestOutcomeIsTold",
-	},
-	{
-		"C2: a command is sent again when its connection is lost", "proxy/call.go",
-		"	if f.Sent {\n", "	if f.Sent && c.hops == 0 && w.table.Changes() {\n		c.hops++\n		w.resend(c, frame, c.node, false)\n		return\n	}\n	if f.Sent {\n",
-		"./test/sim", "TestSimulation",
-	},
-	{
-		"C2: a write is sent again when its connection is lost", "proxy/loss.go",
-		"	case f.Sent && (c.passed || !c.isHarmless()):", "	case f.Sent && c.passed:",
-		"./proxy", "TestWhatOutlivesItsConnection",
-	},
-	{
-		"D3: a read that is sent again sees what its client wrote later", "proxy/loss.go",
-		"			c.passed = true\n", "",
-		"./proxy", "TestWhatOutlivesItsConnection",
-	},
-	{
-		"D3: what outlives its connection overtakes what waits", "proxy/loss.go",
-		"	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {", "	if n == nil {",
-		"./proxy", "TestLostBehindOneThatWaits",
-	},
-	{
 		"A6: a connection closed in its greeting makes the node refuse", "pool/conn.go",
 		"c.state == Greeting && c.attempts > 5)", "c.state == Greeting)",
 		"./pool", "TestClosedInGreeting",
@@ -234,129 +154,9 @@ var bugs = []bug{
 		"./pool", "TestSentAgainInOrder",
 	},
 	{
-		"C5: nothing waits for a failover", "proxy/loss.go",
-		"	if w.mayFailOver(c, reason) && w.mayWait(", "	if w.mayFailOver(c, reason) && c.hops > 0 && w.mayWait(",
-		"./proxy", "TestFailoverIsAPause",
-	},
-	{
-		"C5: commands wait where no failover can come", "proxy/loss.go",
-		"	return (len(owner.replicas) > 0 || w.isRecent(", "	return (len(owner.replicas) >= 0 || w.isRecent(",
-		"./proxy", "TestNotHeld",
-	},
-	{
-		"C5: commands wait for a failover without end", "proxy/loss.go",
-		"w.mayWait(c, frame, w.failover)", "w.mayWait(c, frame, 1<<60)",
-		"./proxy", "TestHoldIsBounded",
-	},
-	{
-		"C5: slots without an owner are not waited for", "proxy/redirect.go",
-		"		if c.tries > 4 && !w.mayGetOwner() ||", "		if c.tries > 4 ||",
-		"./proxy", "TestFailoverIsAPause",
-	},
-	{
-		"C3: a script's MOVED is followed", "proxy/redirect.go",
-		"				if !ok || slot != c.group || where != target {\n", "				if ask, slot, where, ok = redirection(reply, conn.Addr); !ok || slot != c.group || where != target {\n",
-		"./proxy", "TestScriptRedirects",
-	},
-	{
-		"C3: a script's TRYAGAIN is retried", "proxy/redirect.go",
-		"			return (bytes.Equal(said, reply) || ", "			return (string(code) == \"TRYAGAIN\" || bytes.Equal(said, reply) || ",
-		"./proxy", "TestScriptRedirects",
-	},
-	{
-		"D3: a script that a later command has overtaken is sent again", "proxy/script.go",
-		"		case c.passed:", "		case c.passed && !ok:",
-		"./proxy", "TestScriptIsNotOvertaken",
-	},
-	{
-		"C3: a script is sent to a node that refuses all", "proxy/lane.go",
-		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {", "	if n.waiting < 0 && w.hold(c, n, frame) {",
-		"./proxy", "TestScriptIsHeld",
-	},
-	{
-		"C3: what questions about scripts are refused is forgotten", "proxy/script.go",
-		"			c.node.refused(w.now, said)", "			_ = said",
-		"./proxy", "TestScriptIsHeld",
-	},
-	{
-		"C3: a refusal of other keys is taken for the script's", "proxy/redirect.go",
-		"	return all && n.refusalAt >= since", "	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
-		"./proxy", "TestScriptRefusedWithAll",
-	},
-	{
-		"C5: no more than a few wait for the end of a failover", "proxy/redirect.go",
-		"(!lasts || n.waiting < n.retryShare())", "(!lasts || w.now > 0) && n.waiting < n.retryShare()",
-		"./proxy", "TestPutOffAll",
-	},
-	{
-		"E5: a node is asked to let the time of a client be up that it has paused", "proxy/block.go",
-		"strconv.FormatInt(b.nodeID, 10), \"ERROR\")", "strconv.FormatInt(b.nodeID, 10), \"TIMEOUT\")",
-		"./test", "TestUnblockWhilePaused",
-	},
-	{
-		"C3: NOSCRIPT is believed without asking the node", "proxy/script.go",
-		"		if !ok || !bytes.Equal(exists, []byte(\"*1\\r\\n:0\\r\\n\")) {", "		if !ok {",
-		"./test", "TestScriptsThatLie",
-	},
-	{
-		"C3: a script that a sibling knows is not asked for", "proxy/script.go",
-		"		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })", "		w.sendInFull(c, frame, reply)",
-		"./proxy", "TestScriptThatASiblingKnows",
-	},
-	{
-		"E: OK is said before all workers have done it", "proxy/siblings.go",
-		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})", "	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})\n	q.left = 0\n	done(q.answers)",
-		"./proxy", "TestAllWorkersBeforeOK",
-	},
-	{
-		"C4: a redirect that makes no sense reaches the client", "proxy/redirect.go",
-		"		case odd && unproven:", "		case odd:",
-		"./proxy", "TestRedirectTargets",
-	},
-	{
-		"C4: a split command waits as a whole for a slot's owner", "proxy/merger.go",
-		"		case w.table.Slotted() && len(w.nodes) > 0:", "		case false:",
-		"./proxy", "TestPartOfAnUnownedSlot",
-	},
-	{
-		"C4: hops are not counted", "proxy/redirect.go",
-		"c.hops++; c.hops > maxHops", "c.hops > maxHops",
-		"./proxy", "TestRedirectCircle",
-	},
-	{
 		"C6: a node that refuses is dialed at once", "pool/conn.go",
 		"		c.retryAt = now + c.backoff()\n", "		c.retryAt = now\n",
 		"./pool", "TestBackoff",
-	},
-	{
-		"D1: ASKING is forgotten", "proxy/lane.go",
-		"		conn.SendAsking(c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
-		"./proxy", "TestAsk",
-	},
-	{
-		"D3: a later command overtakes a redirected one (fence)", "proxy/session.go",
-		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.epoch > w.epoch {",
-		"./proxy", "TestMovedKeepsOrder",
-	},
-	{
-		"D3: a new topology lets a command overtake (fence)", "proxy/session.go",
-		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.redirecting > 0 {",
-		"./test/sim", "TestSimulation",
-	},
-	{
-		"D3: retries leave in the order they came back", "proxy/redirect.go",
-		"	s.retry = slices.Insert(s.retry, at, c)", "	s.retry = append(s.retry[:len(s.retry)+0*at], c)",
-		"./proxy", "TestRefusedKeepOrder",
-	},
-	{
-		"D3: a retry is sent after a later command was executed", "proxy/redirect.go",
-		"	if len(s.retry) == 0 || by.group < 0 {", "	if true {",
-		"./proxy", "TestPutOffIsNotOvertaken",
-	},
-	{
-		"D7: keys are routed by one of them", "proxy/dispatch.go",
-		"		if i > 0 && g != group {", "		if i > 0 && g < -1 {",
-		"./test", "TestKeysThatLiveApart",
 	},
 	{
 		"the tick recedes under load", "server/thread.go",
@@ -369,11 +169,6 @@ var bugs = []bug{
 		"./pool", "TestFence",
 	},
 	{
-		"C1: a split write that was done in part is called not executed", "proxy/merger.go",
-		"	if cmd.Has(readOnly) || cmd.AnySuffices() {\n		return nil", "	if true || cmd.AnySuffices() {\n		return nil",
-		"./proxy", "TestPartOfMSETFails",
-	},
-	{
 		"N1: a node that is made a master is not tried before its back-off ends", "pool/conn.go",
 		"		c.attempts, c.refused = 0, false\n		c.dial(now)\n", "		c.attempts += 0\n",
 		"./pool", "TestHope",
@@ -384,109 +179,9 @@ var bugs = []bug{
 		"./pool", "TestBlock",
 	},
 	{
-		"E3: a watched block is sent again elsewhere", "proxy/multi.go",
-		"	if p.Kind != '-' || !p.Whole() {\n		s := c.req.sess\n		c.Reply(conn, frame, p)\n", "	if p.Kind > 0 {\n		s := c.req.sess\n		execReply{c}.Reply(conn, frame, p)\n",
-		"./proxy", "TestWatch",
-	},
-	{
-		"E4: EXEC succeeds on a socket that has watched nothing", "proxy/multi.go",
-		"t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf", "t.watch.State() != pool.Ready || w.ownerOf",
-		"./proxy", "TestWatch",
-	},
-	{
-		"D3: a redirected call does not wait for an earlier one that is held up", "proxy/redirect.go",
-		"	if c.req.sess.waitsBefore(c, w.nodes[id]) {", "	if s := c.req.sess; s.waitsBefore(c, w.nodes[id]) && s == nil {",
-		"./test/sim", "TestSimulation",
-	},
-	{
-		"E5: a client that leaves does not end its wait", "proxy/session.go",
-		"		s.blocking.leave(w, s)\n", "		_ = s\n",
-		"./proxy", "TestBlockedClientGone",
-	},
-	{
-		"E5: a wait goes on with its whole time where its slot has moved", "proxy/block.go",
-		"	left := max(b.until-w.now, int64(time.Millisecond))", "	left := max(b.until, int64(time.Millisecond))",
-		"./proxy", "TestBlockedElsewhere",
-	},
-	{
-		"E5: a connection that was unblocked goes to another client", "proxy/block.go",
-		"		c.node.release(b.conn, !b.ended)", "		c.node.release(b.conn, true)",
-		"./proxy", "TestBlockedClientGone",
-	},
-	{
-		"E8: a feed that comes back listens to nothing", "proxy/feeds.go",
-		"			n.tell(tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
-		"./proxy", "TestSubscribeWaitsForFeeds",
-	},
-	{
-		"E8: a cluster's messages are passed on as often as nodes tell of them", "proxy/pubsub.go",
-		"(c.Owner != h.primary || h.w.now < h.quiet) && ", "h.w.now < h.quiet && ",
-		"./proxy", "TestClusterFeeds",
-	},
-	{
-		"E8: SUBSCRIBE is answered before the nodes listen", "proxy/pubsub.go",
-		"		if len(tp.pending) > 0 {\n			wait.left++", "		if len(tp.pending) > 99 {\n			wait.left++",
-		"./proxy", "TestSubscribeWaitsForFeeds",
-	},
-	{
-		"E8: SUBSCRIBE is answered before the siblings know", "proxy/feeds.go",
-		"	if h.w.o.Workers == 1 {\n		h.finish(wait)", "	if h.w.o.Workers > 0 {\n		h.finish(wait)",
-		"./proxy", "TestSiblingsCountSubscribers",
-	},
-	{
-		"E8: a sharded channel does not follow its slot", "proxy/feeds.go",
-		"			h.lose(tp)\n			h.ask(tp)\n", "			h.lose(tp)\n",
-		"./proxy", "TestShardedChannelFollowsItsSlot",
-	},
-	{
-		"B7: a push overtakes replies that came before it", "proxy/order.go",
-		"		if r.done || r.begun || r.joined || len(r.reply) > 0 || r.mayPublish() {", "		if r.begun {",
-		"./proxy", "TestPushesKeepTheirPlace",
-	},
-	{
-		"B7: a cache stays valid though its node is lost", "proxy/tracking.go",
-		"func (t *tracking) Lost(*pool.Conn) { t.forgetAll() }", "func (t *tracking) Lost(*pool.Conn) {}",
-		"./proxy", "TestLostTrackingInvalidatesAll",
-	},
-	{
-		"B6: clients of both protocols share connections", "proxy/worker.go",
-		"	return c.DB == int(s.db) && c.RESP3 == s.has(resp3) &&", "	return c.DB == int(s.db) &&",
-		"./proxy", "TestProtocolsApart",
-	},
-	{
-		"B7: a parked reply's memory is reused while another reply lies in it", "proxy/parked.go",
-		"	if n.refs--; n.refs > 0 {\n		return\n	}\n", "	n.refs--\n",
-		"./proxy", "TestParkedRepliesKeepTheirBytes",
-	},
-	{
 		"a client that expects no more replies waits for busy turns to end", "server/thread.go",
 		"			case everything || !s.Expecting():", "			case everything:",
 		"./server", "TestWhenWritesLeave",
-	},
-	{
-		"a worker keeps the memory of a large reply of its own", "proxy/spare.go",
-		"	if cap(b) <= maxScratch {", "	if cap(b) >= 0 {",
-		"./proxy", "TestLargeCommandsLeaveNothing",
-	},
-	{
-		"requests that were needed once are kept for ever", "proxy/spare.go",
-		"	if f.unused > maxUnusedRequests {", "	if f.unused < 0 {",
-		"./proxy", "TestLargeCommandsLeaveNothing",
-	},
-	{
-		"mergers are kept whatever they take", "proxy/merger.go",
-		"	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {", "	if len(w.mergers) >= 64 {",
-		"./proxy", "TestLargeCommandsLeaveNothing",
-	},
-	{
-		"the client with the least unread is closed when memory is short", "proxy/held.go",
-		"s.holds() > largest.holds()", "s.holds() < largest.holds()",
-		"./proxy", "TestLargestClientIsClosed",
-	},
-	{
-		"replies that wait for their turn do not count as held", "proxy/held.go",
-		"s.out.size + s.parked + cap(s.in)", "s.out.size + cap(s.in)",
-		"./proxy", "TestLargestClientIsClosed",
 	},
 	{
 		"clients are closed for memory that only waits for nodes", "server/budget.go",
@@ -499,29 +194,9 @@ var bugs = []bug{
 		"./test/faults", "TestM10MemoryLimit",
 	},
 	{
-		"B6: replies that a client does not want shift the next ones", "proxy/order.go",
-		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
-		"./proxy", "TestClientReply",
-	},
-	{
-		"E4: EXEC goes though the connection that watched was lost (by seeds)", "proxy/multi.go",
-		"if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {", "if t.watch.State() != pool.Ready {",
-		"./test/sim", "TestSimulation",
-	},
-	{
-		"E2: EXEC goes though a command was refused", "proxy/multi.go",
-		"		s.txn.broken = true\n", "",
-		"./proxy", "TestTransactionErrors",
-	},
-	{
 		"E6: a script is pinned by the first of its KEYS alone", "command/keys.go",
 		"		for ; num > 0; num-- {", "		for ; num > 0; num = 0 {",
 		"./test", "TestKeysThatLiveApart",
-	},
-	{
-		"CLIENT CACHING holds for more than one command", "proxy/caching.go",
-		"	s.tracking.caching = cachingDefault\n", "",
-		"./proxy", "TestCachingIsOfOneCommand",
 	},
 	{
 		"a sentinel that is behind is believed", "slots/topology/sentinel.go",
@@ -539,105 +214,9 @@ var bugs = []bug{
 		"./command", "TestGlob",
 	},
 	{
-		"nodes are not told of a client's new tracking options", "proxy/tracking.go",
-		"	if wasActive {\n		t.change(added, done)", "	if !again && wasActive {\n		t.change(added, done)",
-		"./proxy", "TestTrackingOptionsChange",
-	},
-	{
-		"a greeting that waits for the invalidations' connection goes on no more", "proxy/tracking.go",
-		"			own.Resume(e.w.now)\n", "			_ = own\n",
-		"./proxy", "TestTrackingAtANewMaster",
-	},
-	{
-		"a subscription is confirmed by the answer to an earlier one", "proxy/feeds.go",
-		"a.round != a.topic.round || h.topics[a.topic.kind][name] != a.topic:\n	case a.topic.kind != byShard:\n		h.confirm(a.topic, c)",
-		"h.topics[a.topic.kind][name] == nil:\n	case a.topic.kind != byShard:\n		h.confirm(h.topics[a.topic.kind][name], c)",
-		"./proxy", "TestConfirmationOfAnEarlierSubscription",
-	},
-	{
-		"nobody is told at the end of a turn that slots have moved", "proxy/worker.go",
-		"	if w.moved {\n		w.ownersChanged(true)", "	if w.moved {\n		w.ownersChanged(false)",
-		"./proxy", "TestFailoverOfManySlots",
-	},
-	{
-		"a redirected command passes one that followed and waits", "proxy/redirect.go",
-		"	s.goes(c, nil)\n", "",
-		"./proxy", "TestRedirectedBehindOneThatWaits",
-	},
-	{
-		"MONITOR leaves out a transaction's last command", "proxy/monitor.go",
-		"	for i := 1; i <= t.n; i++ {", "	for i := 1; i < t.n; i++ {",
-		"./test", "TestMonitorLikeRedis",
-	},
-	{
-		"a client that watches is closed for its silence", "proxy/worker.go",
-		" && !w.monitors.include(s):", ":",
-		"./proxy", "TestIdleClients",
-	},
-	{
-		"PUBLISH in a transaction counts what its node counts", "proxy/publish.go",
-		"published[0].at == i {", "published[0].at > i {",
-		"./test", "TestPublishInTransactions",
-	},
-	{
-		"a client's own message overtakes its EXEC", "proxy/order.go",
-		"	return r.merge != nil || r.cmd.ID == execID || r.cmd.Unproven()", "	return false",
-		"./test", "TestPublishInTransactions",
-	},
-	{
-		"a client does not read its own writes", "proxy/lag.go",
-		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
-		"./proxy", "TestReadsOwnWrites",
-	},
-	{
-		"a write overtakes a read that is at a replica", "proxy/ownwrites.go",
-		"if s.readsElsewhere() && s.readsAny(w, a, all) {", "if false {",
-		"./proxy", "TestWritesWaitForReads",
-	},
-	{
-		"a write overtakes a read whose keys are counted", "proxy/ownwrites.go",
-		"		read.key = w.hash(a.Arg(k))\n		read.since = max(read.since, s.wroteKey(read.key))", "		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))",
-		"./proxy", "TestWritesWaitForReads",
-	},
-	{
-		"what a replica of a moving slot lacks is believed", "proxy/call.go",
-		"c.doubtful(p.Bytes) && ", "false && ",
-		"./proxy", "TestDoubtfulReads",
-	},
-	{
-		"what is watched is read from replicas", "proxy/reads.go",
-		"		s.txn == nil && !s.has(tracks)", "		!s.has(tracks)",
-		"./proxy", "TestReadsGoToReplicas",
-	},
-	{
-		"a replica is as fresh as the last look at it", "proxy/lag.go",
-		"if o.stream == stream && o.bytes <= bytes {", "if o.stream == stream {",
-		"./proxy", "TestReplicasBehind",
-	},
-	{
-		"EXEC hides why a node refused what it queued", "proxy/multi.go",
-		"	if bytes.Equal(reply, cause) {\n		return reply", "	if len(cause) > 0 {\n		return reply",
-		"./proxy", "TestExecTellsWhyTheNodeRefused",
-	},
-	{
-		"a shared connection finds out whether a database is there", "proxy/local.go",
-		"	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):", "	case db >= 0:",
-		"./test", "TestDatabaseThatIsNotThere",
-	},
-	{
-		"SCRIPT EXISTS knows only the nodes' scripts", "proxy/script.go",
-		"rest, _ = resp.Split(rest); k == 1 {", "rest, _ = resp.Split(rest); k > 1 {",
-		"./test", "TestScripts",
-	},
-	{
 		"a node that is busy with a script cannot be told to end it", "pool/greeting.go",
 		"isBusy(text) && c.Listener == nil && c.Pushes == nil", "false",
 		"./test", "TestBusyNode",
-	},
-	{
-		"who comes later waits behind a script", "proxy/large.go",
-		"c.Stuck(n.w.now, n.w.stuckAfter())", "false",
-		"./proxy", "TestStuckBehindAScript",
 	},
 	{
 		"a script that has ended still counts as one that runs", "pool/conn.go",
@@ -655,36 +234,6 @@ var bugs = []bug{
 		"./command", "TestMergeInfoFields",
 	},
 	{
-		"INFO tells of one thread's clients", "proxy/info.go",
-		"		all.add(o.(figures))\n", "		_ = o\n",
-		"./test", "TestInfoTellsOfClients",
-	},
-	{
-		"clients of CLIENT NO-TOUCH share connections with others", "proxy/worker.go",
-		" && c.NoTouch == s.has(noTouch)\n", "\n",
-		"./test", "TestNoTouch",
-	},
-	{
-		"keyway takes a setting that a node has refused", "proxy/configure.go",
-		"			if len(p) > 0 && p[0] == '-' {\n				w.settleFor", "			if len(p) == 0 {\n				w.settleFor",
-		"./test", "TestConfigSetChangesKeyway",
-	},
-	{
-		"any flags of a script let it pass a pause of writes", "proxy/pause.go",
-		"				if string(flag) == \"no-writes\" {", "				if len(flag) > 0 {",
-		"./proxy", "TestPausedScripts",
-	},
-	{
-		"a push comes into the midst of EXEC's reply", "proxy/order.go",
-		"r.begun || r.joined || len", "r.begun || len",
-		"./proxy", "TestLateCommandsThatWait",
-	},
-	{
-		"SELECT in a transaction leaves the shared connection in its database", "proxy/multi.go",
-		"	if len(t.selects) > 0 {\n		t.add", "	if len(t.selects) > 99 {\n		t.add",
-		"./test", "TestLateCommandsLikeRedis",
-	},
-	{
 		"an index of one node answers for all", "command/modules.go",
 		"		c.Handling, c.Refusal = Whole, indexOfOneNode\n", "		c.Handling = AnyMaster\n",
 		"./command", "TestModules",
@@ -698,10 +247,5 @@ var bugs = []bug{
 		"JSON.MGET's path goes to one part only", "command/split.go",
 		"	for i := args.Len() - c.Tail; i < args.Len(); i++ {", "	for i := args.Len() - c.Tail; i < 0; i++ {",
 		"./command", "TestModules",
-	},
-	{
-		"WAIT counts from nothing", "proxy/wait.go",
-		"	if e.behindWrites && s.wrote.has(n.ordinal) {", "	if e.behindWrites && n == nil {",
-		"./proxy", "TestWaitAOF",
 	},
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// LogQueue writes log lines in a goroutine of its own: whoever logs never waits for
-// what reads the log. Lines that find the queue full are dropped and counted.
+// LogQueue writes log lines in a goroutine of its own, so that an event loop that logs
+// never waits for the log's reader. If the queue is full, lines are dropped and counted.
 type LogQueue struct {
 	// Resumed is called, if not nil, when lines can be written again after some were
 	// dropped, with their number. It is set before the first line.

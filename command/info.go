@@ -10,9 +10,9 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// INFO of several nodes becomes that of one: what is counted is added up, a height
-// or a time is that of the node where it is highest, a share is computed anew, and
-// what describes a server is the first node's. A cluster's nodes say that they are
+// The INFO texts of several nodes become one: counts are added up, peaks and times are
+// the highest of any node, ratios are computed from the sums, and fields that describe a
+// server are the first node's. A cluster's nodes say that they are
 // one; to its clients keyway is one Redis.
 
 // infoRule says how a field's values become one.

@@ -318,9 +318,9 @@ func (c *Conn) SentScript(now int64) {
 	c.script = c.queue.pos
 }
 
-// Stuck reports whether a script is not answered and the node has said nothing over
-// this connection for so long. Redis reads nothing more from the connection that a
-// script came from until the script ends, though it answers others with BUSY.
+// Stuck reports whether a script is unanswered and the node has sent nothing over this
+// connection for the duration silence. Until a script ends, Redis reads nothing more
+// from the connection it came from; it answers other connections with BUSY.
 func (c *Conn) Stuck(now int64, silence time.Duration) bool {
 	return c.state == Ready && !c.hold && c.asked() && c.fifo.at(0).pos < c.script &&
 		now-max(c.heard, c.scriptAt) >= int64(silence)

@@ -129,8 +129,8 @@ func errNoReplica(n *node) string {
 	return fmt.Sprintf("CLUSTERDOWN keyway: node %s has no replica that can be read (reads: replica); the command was not executed", n.label())
 }
 
-// errNotExecuted is for a command that surely was not executed. A node that is busy
-// with a script has said so in Redis's own words, which are the client's.
+// errNotExecuted is for a command that surely was not executed. If the node is busy
+// with a script, the client gets Redis's own BUSY error.
 func errNotExecuted(n *node, reason string) string {
 	if strings.HasPrefix(reason, "BUSY ") {
 		return reason

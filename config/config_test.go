@@ -82,6 +82,8 @@ func TestErrors(t *testing.T) {
 		{"cluster: {emulate: maybe}\n", `f.yml:1:20: cluster.emulate: "maybe" is neither true nor false; write true or false`},
 		{"layout: ring\n" + nodes + "cluster: {emulate: true}\n", `f.yml:3:20: cluster.emulate: no address to tell clients; add announce: HOST:PORT, the address at which clients find this keyway`},
 		{"layout: ring\n" + nodes + "cluster: {emulate: true, announce: \"a:1\", peers: [\"b:1\", \"a:1\"]}\n", `cluster.peers[1]: "a:1" is there already; name each other keyway once`},
+		{"layout: ring\nhash_tag: \"[]\"\n" + nodes + "cluster: {emulate: true, announce: \"a:1\"}\n", `f.yml:2:11: hash_tag: "[]", where the clients of an emulated cluster count on keys with the same {tag} to live together; write "{}", or leave cluster.emulate out`},
+		{"layout: modulo\nhash_tag: \"\"\n" + nodes + "cluster: {emulate: true, announce: \"a:1\"}\n", `f.yml:2:11: hash_tag: "", where the clients of an emulated`},
 		{"layout: ring\n" + nodes + "slowlog: {entries: 0}\n", `f.yml:3:20: slowlog.entries: out of range`},
 		{"zzzzzz: 1\n", `f.yml:1:1: unknown key "zzzzzz"; known here: listen, admin, threads`},
 		{"threads: many\n", `f.yml:1:10: threads: "many" is not a whole number; write a whole number`},

@@ -195,6 +195,11 @@ func (c *Config) checkCluster() error {
 			return c.Errorf(path, "name each other keyway once", "%q is there already", p)
 		}
 	}
+	if c.Layout != LayoutSlots && c.HashTag != "{}" {
+		// A cluster's client sends together what shares a tag in braces.
+		return c.Errorf("hash_tag", `write "{}", or leave cluster.emulate out`,
+			"%q, where the clients of an emulated cluster count on keys with the same {tag} to live together", c.HashTag)
+	}
 	return nil
 }
 

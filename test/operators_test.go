@@ -350,3 +350,25 @@ func TestTopologyLog(t *testing.T) {
 	l.has(t, "topology changed", `what="slots moved"`, "from="+c.Nodes[0].Addr, "to="+c.Nodes[3].Addr, "slots=0-5460", "count=5461")
 	l.has(t, "topology changed", `what="node is a master now"`, "node="+c.Nodes[3].Addr)
 }
+
+// TestLostOwnerIsLogged: a cluster whose master is gone for good says that it fails; the
+// log tells which slots have lost which node, and when they have an owner again.
+func TestLostOwnerIsLogged(t *testing.T) {
+	t.Parallel()
+	c := redistest.NewCluster(t, 3, 0)
+	k, l := logged(t, c.SeedsYAML(), slog.LevelInfo)
+	k.Ready()
+	client := k.Dial()
+	told := func(what string) func() bool {
+		return func() bool {
+			client.Do("GET", "b") // slot 3300
+			return strings.Contains(l.String(), what)
+		}
+	}
+	c.Nodes[0].Kill()
+	redistest.Eventually(t, 20*time.Second, "the loss is logged", told("slots have lost their owner"))
+	l.has(t, "slots have lost their owner", "node="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")
+	c.Nodes[0].Run()
+	redistest.Eventually(t, 20*time.Second, "the return is logged", told("slots have an owner again"))
+	l.has(t, "slots have an owner again", "node="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")
+}

@@ -1,6 +1,8 @@
 package topology
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -116,5 +118,34 @@ func TestBelieve(t *testing.T) {
 	}
 	if w.believe(made) != made.m {
 		t.Error("a cluster that was made anew is never believed")
+	}
+}
+
+// TestLostSlotsAreLogged: slots that lose their owner are logged once, and once when
+// they have one again, though the view that lacks them is not believed.
+func TestLostSlotsAreLogged(t *testing.T) {
+	seen := func(ok bool, b slots.Range) *view {
+		m, err := slots.NewMap([]slots.Node{{Addr: "a:1", Master: true}, {Addr: "b:1", Master: true}},
+			[][]slots.Range{{{First: 0, Last: 99}}, {b}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &view{m: m, ok: ok, epoch: 5}
+	}
+	whole, lost := seen(true, slots.Range{First: 100, Last: 16383}), seen(false, slots.Range{First: 100, Last: 15999})
+	var log strings.Builder
+	w := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, v := range []*view{whole, whole, lost, lost, lost, whole, whole} {
+		if m := w.believe(v); m.Covered() != slots.Count {
+			t.Error("a view that lacks slots was believed")
+		}
+	}
+	for _, line := range []string{
+		`level=WARN msg="slots have lost their owner" node=b:1 slots=16000-16383 count=384` + "\n",
+		`level=INFO msg="slots have an owner again" node=b:1 slots=16000-16383 count=384` + "\n",
+	} {
+		if n := strings.Count(log.String(), line); n != 1 {
+			t.Errorf("%d times %q in the log:\n%s", n, line, log.String())
+		}
 	}
 }

@@ -40,6 +40,8 @@ type Watcher struct {
 	known   []string // addresses of the last map's nodes
 	last    *view
 	behind  int // views in a row that were behind last
+
+	seen *slots.Map // of the last view, believed or not
 }
 
 // New returns a watcher; nothing is asked before Run or Fetch.
@@ -128,6 +130,9 @@ func (w *Watcher) candidates() []string {
 func (w *Watcher) believe(v *view) *slots.Map {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.last == nil || v.epoch >= w.last.epoch {
+		w.logUnowned(v.m)
+	}
 	if l := w.last; l != nil && (v.epoch < l.epoch || !v.ok && l.ok && v.m.Covered() < l.m.Covered()) {
 		// A cluster that was made anew counts its epochs from the start: when
 		// nothing else is to be seen for long, that is what there is.
@@ -152,6 +157,24 @@ func (w *Watcher) believe(v *view) *slots.Map {
 		}
 	}
 	return v.m
+}
+
+// logUnowned logs which slots have lost their owner since the last view, and which
+// have one again. A map that lacks slots of a failing cluster is not believed, so
+// nothing else would tell of them.
+func (w *Watcher) logUnowned(m *slots.Map) {
+	if w.seen != nil {
+		for _, c := range m.Changes(w.seen) {
+			switch {
+			case len(c.Slots) == 0:
+			case c.To == "":
+				w.log.Warn("slots have lost their owner", "node", c.From, "slots", c.Text(), "count", c.Count())
+			case c.From == "":
+				w.log.Info("slots have an owner again", "node", c.To, "slots", c.Text(), "count", c.Count())
+			}
+		}
+	}
+	w.seen = m
 }
 
 // ask puts the question to one node: CLUSTER SHARDS, or SLOTS before Redis 7.

@@ -30,7 +30,7 @@ func everyConnection(t *testing.T, addr string) {
 		t.Errorf("BLPOP: %v %v", r, err)
 	}
 	c.Expect("[subscribe channel 1]", "SUBSCRIBE", "channel")
-	redistest.Eventually(t, 5*time.Second, "a message comes", func() bool { return other.MustDo("PUBLISH", "channel", "hello").Int > 0 })
+	redistest.Eventually(t, 20*time.Second, "a message comes", func() bool { return other.MustDo("PUBLISH", "channel", "hello").Int > 0 })
 	if r, err := c.Receive(); err != nil || r.String() != "[message channel hello]" {
 		t.Errorf("message: %v %v", r, err)
 	}

@@ -73,10 +73,10 @@ func TestServeStopsInOrder(t *testing.T) {
 	// A command that a node is still busy with is answered before the end.
 	done := make(chan redistest.Reply, 1)
 	go func() {
-		r, _ := c.TryDo("EVAL", redistest.BusyScript(500*time.Millisecond), "1", "slow")
+		r, _ := c.TryDo("EVAL", redistest.BusyScript(3*time.Second), "1", "slow")
 		done <- r
 	}()
-	redistest.Eventually(t, 5*time.Second, "the slow command is under way", func() bool {
+	redistest.Eventually(t, 20*time.Second, "the slow command is under way", func() bool {
 		return strings.Contains(get(t, "http://"+adminAddr+"/metrics"), "keyway_node_in_flight{addr=") && inFlight(get(t, "http://"+adminAddr+"/metrics")) > 0
 	})
 	p.End()

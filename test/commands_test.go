@@ -286,7 +286,7 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	c.Expect("-ERR unknown subcommand 'foo'. Try CLIENT HELP.", "CLIENT", "foo")
 	c.Expect("-NOPROTO unsupported protocol version", "HELLO", "4")
 	version := nodes[0].Do("HELLO").Elems[3].Text
-	redistest.Eventually(t, 5*time.Second, "HELLO tells the nodes' version, "+version, func() bool {
+	redistest.Eventually(t, 20*time.Second, "HELLO tells the nodes' version, "+version, func() bool {
 		r := c.MustDo("HELLO", "2", "SETNAME", "you")
 		return len(r.Elems) == 14 && r.Elems[3].Text == version
 	})

@@ -21,7 +21,7 @@ func threeThreads(t *testing.T, more string) (*redistest.Keyway, []*redistest.No
 
 // gone tells whether the connection has been closed.
 func gone(c *redistest.Client) bool {
-	c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.Conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	_, err := c.Receive()
 	return err != nil
 }
@@ -157,7 +157,7 @@ func TestInfoTellsOfClients(t *testing.T) {
 		}
 		return n
 	}
-	redistest.Eventually(t, 5*time.Second, "one is blocked", func() bool { return info("clients", "blocked_clients") == 1 })
+	redistest.Eventually(t, 20*time.Second, "one is blocked", func() bool { return info("clients", "blocked_clients") == 1 })
 	for field, want := range map[string]int{"connected_clients": 10, "maxclients": 100, "tracking_clients": 2, "cluster_connections": 0} {
 		if got := info("clients", field); got != want {
 			t.Errorf("%s:%d, want %d", field, got, want)
@@ -236,7 +236,7 @@ func TestClientListFigures(t *testing.T) {
 	check("after EXEC", map[string]int{"watch": 0, "multi-mem": 0, "tot-cmds": 6})
 	c.Raw("*2\r\n$4\r\nECHO\r\n$9\r\npart")
 	c.Flush()
-	redistest.Eventually(t, 5*time.Second, "a part of a command is there", func() bool { return figure("qbuf") == 22 })
+	redistest.Eventually(t, 20*time.Second, "a part of a command is there", func() bool { return figure("qbuf") == 22 })
 	if line := admin.MustDo("CLIENT", "INFO").Text; !strings.Contains(line, " qbuf=26 ") || !strings.Contains(line, " argv-mem=26 ") {
 		t.Errorf("of the client itself: %q", line)
 	}
@@ -414,7 +414,7 @@ PING last`, "\n")
 }
 
 func TestSlowLog(t *testing.T) {
-	k, nodes := threeThreads(t, "slowlog: {slower_than: 30ms, entries: 3}\n")
+	k, nodes := threeThreads(t, "slowlog: {slower_than: 200ms, entries: 3}\n")
 	c := k.Dial()
 	c.Expect("0", "SLOWLOG", "LEN")
 	c.Expect("[]", "SLOWLOG", "GET")
@@ -422,7 +422,7 @@ func TestSlowLog(t *testing.T) {
 	for i := range 4 {
 		slow := k.Dial()
 		slow.MustDo("CLIENT", "SETNAME", "tortoise")
-		slow.MustDo("EVAL", redistest.BusyScript(50*time.Millisecond), "1", fmt.Sprint(i), strings.Repeat("x", 200))
+		slow.MustDo("EVAL", redistest.BusyScript(300*time.Millisecond), "1", fmt.Sprint(i), strings.Repeat("x", 200))
 	}
 	c.Expect("nothing slow", "ECHO", "nothing slow")
 	n := c.MustDo("SLOWLOG", "LEN").Int
@@ -436,7 +436,7 @@ func TestSlowLog(t *testing.T) {
 	ids := map[int64]bool{}
 	for _, e := range entries {
 		f := e.Elems
-		if ids[f[0].Int] || time.Since(time.Unix(f[1].Int, 0)).Abs() > time.Minute || f[2].Int < 45_000 || f[2].Int > 5_000_000 || f[3].Elems[0].Text != "EVAL" ||
+		if ids[f[0].Int] || time.Since(time.Unix(f[1].Int, 0)).Abs() > time.Minute || f[2].Int < 250_000 || f[2].Int > 60_000_000 || f[3].Elems[0].Text != "EVAL" ||
 			!strings.HasSuffix(f[3].Elems[4].Text, "... (72 more bytes)") || !strings.HasPrefix(f[4].Text, "127.0.0.1:") || f[5].Text != "tortoise" {
 			t.Errorf("%s", e)
 		}
@@ -446,10 +446,10 @@ func TestSlowLog(t *testing.T) {
 		t.Errorf("SLOWLOG GET 1 gives %d", got)
 	}
 	latest := c.MustDo("LATENCY", "LATEST").Elems
-	if len(latest) != 1 || latest[0].Elems[0].Text != "command" || latest[0].Elems[3].Int < 45 {
+	if len(latest) != 1 || latest[0].Elems[0].Text != "command" || latest[0].Elems[3].Int < 250 {
 		t.Errorf("LATENCY LATEST: %v", latest)
 	}
-	if h := c.MustDo("LATENCY", "HISTORY", "command").Elems; len(h) == 0 || h[0].Elems[1].Int < 45 {
+	if h := c.MustDo("LATENCY", "HISTORY", "command").Elems; len(h) == 0 || h[0].Elems[1].Int < 250 {
 		t.Errorf("LATENCY HISTORY: %v", h)
 	}
 	c.Expect("[]", "LATENCY", "HISTORY", "fork")
@@ -463,7 +463,7 @@ func TestSlowLog(t *testing.T) {
 	c.Expect("1", "LATENCY", "RESET")
 	c.Expect("0", "LATENCY", "RESET", "command")
 	c.Expect("OK", "SLOWLOG", "RESET")
-	redistest.Eventually(t, 5*time.Second, "the slow log is empty", func() bool { return c.MustDo("SLOWLOG", "LEN").Int == 0 })
+	redistest.Eventually(t, 20*time.Second, "the slow log is empty", func() bool { return c.MustDo("SLOWLOG", "LEN").Int == 0 })
 	c.MustDo("GET", "x")
 	h := c.MustDo("LATENCY", "HISTOGRAM", "get", "eval", "nosuch").Elems
 	if len(h) != 4 || h[0].Text+h[2].Text != "evalget" && h[0].Text+h[2].Text != "geteval" {

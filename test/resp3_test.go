@@ -64,7 +64,7 @@ func TestProtocolLikeRedis(t *testing.T) {
 	}
 	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 	version := node.Do("HELLO").Elems[3].Text
-	redistest.Eventually(t, 5*time.Second, "HELLO tells the nodes' version", func() bool { return k.Dial().Do("HELLO").Elems[3].Text == version })
+	redistest.Eventually(t, 20*time.Second, "HELLO tells the nodes' version", func() bool { return k.Dial().Do("HELLO").Elems[3].Text == version })
 	for _, script := range scripts {
 		oracle.Do("FLUSHALL")
 		k.Dial().Do("FLUSHALL")

@@ -37,7 +37,7 @@ func TestCommandsOfValkey(t *testing.T) {
 	cluster := redistest.Valkey.Cluster(t, 3, 0)
 	k := redistest.Serve(t, cluster.SeedsYAML()).Ready()
 	c := k.Dial()
-	redistest.Eventually(t, 5*time.Second, "HELLO says valkey", func() bool { return c.Do("HELLO").Elems[1].Text == "valkey" })
+	redistest.Eventually(t, 20*time.Second, "HELLO says valkey", func() bool { return c.Do("HELLO").Elems[1].Text == "valkey" })
 	c.Expect("OK", "CLIENT", "CAPA", "redirect")
 	c.Expect("0", "COMMANDLOG", "LEN", "slow")
 	c.Expect("[]", "COMMANDLOG", "GET", "-1", "SLOW")

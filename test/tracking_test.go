@@ -13,7 +13,7 @@ import (
 // pushed reads the next thing that the client is told, which must be this push.
 func pushed(t *testing.T, c *redistest.Client, want string) {
 	t.Helper()
-	c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.Conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if r, err := c.Receive(); err != nil || r.Kind != '>' || r.String() != want {
 		t.Errorf("pushed %c%s (%v), want %s", r.Kind, r, err, want)
 	}
@@ -122,7 +122,7 @@ func TestTracking(t *testing.T) {
 			n.Do("CLIENT", "KILL", "TYPE", "normal")
 		}
 		pushed(t, c, "[invalidate (nil)]")
-		redistest.Eventually(t, 5*time.Second, "the node is spoken to again", func() bool {
+		redistest.Eventually(t, 20*time.Second, "the node is spoken to again", func() bool {
 			c.Send("GET", keys[0])
 			c.Flush()
 			for {
@@ -131,7 +131,7 @@ func TestTracking(t *testing.T) {
 				}
 			}
 		})
-		redistest.Eventually(t, 5*time.Second, "it is written to", func() bool { return w.Do("SET", keys[0], "again").Text == "OK" })
+		redistest.Eventually(t, 20*time.Second, "it is written to", func() bool { return w.Do("SET", keys[0], "again").Text == "OK" })
 		for {
 			r, err := c.Receive()
 			if err != nil {
@@ -144,7 +144,7 @@ func TestTracking(t *testing.T) {
 		c.Expect("RESET", "RESET")
 		c.Expect("[flags [off] redirect -1 prefixes []]", "CLIENT", "TRACKINGINFO")
 		c.Close()
-		redistest.Eventually(t, 5*time.Second, "its connections are closed", func() bool {
+		redistest.Eventually(t, 20*time.Second, "its connections are closed", func() bool {
 			n := 0
 			for _, node := range nodes {
 				n += strings.Count(node.Do("CLIENT", "LIST").Text, "flags=t")
@@ -201,7 +201,7 @@ func TestTrackingRedirect(t *testing.T) {
 				}
 			}
 			told.Close()
-			redistest.Eventually(t, 5*time.Second, "it is gone", func() bool { return !strings.Contains(w.MustDo("CLIENT", "LIST").Text, "id="+id+" ") })
+			redistest.Eventually(t, 20*time.Second, "it is gone", func() bool { return !strings.Contains(w.MustDo("CLIENT", "LIST").Text, "id="+id+" ") })
 			c.MustDo("GET", keys[1])
 			w.MustDo("SET", keys[1], "x")
 			if protocol == "3" {
@@ -212,7 +212,7 @@ func TestTrackingRedirect(t *testing.T) {
 			other.Close()
 		}
 	}
-	redistest.Eventually(t, 5*time.Second, "no connection that tracks is left", func() bool {
+	redistest.Eventually(t, 20*time.Second, "no connection that tracks is left", func() bool {
 		for _, n := range nodes {
 			if list := n.Do("CLIENT", "LIST").Text; strings.Contains(list, "flags=t") {
 				return false

@@ -20,7 +20,7 @@ import (
 // no connection is left over.
 func TestP8Blocking(t *testing.T) {
 	t.Parallel()
-	c := redistest.NewCluster(t, 3, 1, durable...)
+	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 1s}\n").Ready()
 	const queues = 12
 	queue := func(i int) string { return fmt.Sprintf("{q%d}", i) }
@@ -129,7 +129,7 @@ func TestP8Blocking(t *testing.T) {
 		swap(c)
 		goOn()
 		freeze(c.Nodes[2])
-		c.Settle(true)
+		c.Settle()
 		goOn()
 	}
 	producing.Store(false)

@@ -144,7 +144,7 @@ func TestMaxClients(t *testing.T) {
 		t.Errorf("the fourth client: %q (closed %v)", got, closed)
 	}
 	in[0].Close()
-	redistest.Eventually(t, 5*time.Second, "there is room again", func() bool {
+	redistest.Eventually(t, 20*time.Second, "there is room again", func() bool {
 		c, err := redistest.TryDial(k.Addr)
 		if err != nil {
 			return false

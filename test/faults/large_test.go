@@ -62,7 +62,7 @@ func TestLargeValue(t *testing.T) {
 	if _, err := io.ReadFull(conn, reply); err != nil || string(reply) != "+OK\r\n" {
 		t.Fatalf("SET of 256 MB: %q, %v", reply, err)
 	}
-	redistest.Eventually(t, 5*time.Second, "what the request took is given back", func() bool {
+	redistest.Eventually(t, 10*time.Second, "what the request took is given back", func() bool {
 		return p.RSS() < base+32<<20
 	})
 

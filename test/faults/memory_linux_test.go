@@ -147,9 +147,10 @@ func TestM3Dribble(t *testing.T) {
 			redistest.Eventually(t, 10*time.Second, "all is read but the last byte", func() bool { return k.Snapshot()[0].BytesIn == uint64(len(command)-1) })
 			grown := heap() - before
 			t.Logf("%d bytes one by one: %s of processor time, %d KiB of memory", len(command), used, grown>>10)
-			// A wake-up for each byte takes some 4 us on a machine that is idle;
-			// what looked at the whole command again for each would take hours.
-			if used > time.Duration(len(command))*10*time.Microsecond {
+			// A wake-up for each byte takes some 4 us on a machine that is idle, more on
+			// one that is not; what looked at the whole command again for each would
+			// take hours.
+			if used > time.Duration(len(command))*50*time.Microsecond {
 				t.Errorf("%s of processor time", used)
 			}
 			if limit := int64(2*len(command) + 1<<20); grown > limit { // where its arguments are takes eight bytes for each
@@ -229,10 +230,11 @@ func TestM4FilesForNodes(t *testing.T) {
 		blocked := strings.Count(node.Do("CLIENT", "LIST").Text, " cmd=blpop ")
 		return int(replied.Load())+blocked == clients
 	})
+	direct := redistest.Dial(t, node.Addr)
 	for range 5 {
-		for line := range strings.SplitSeq(node.Do("CLIENT", "LIST", "TYPE", "normal").Text, "\n") {
+		for line := range strings.SplitSeq(direct.MustDo("CLIENT", "LIST", "TYPE", "normal").Text, "\n") {
 			if id, rest, ok := strings.Cut(line, " "); ok && !strings.Contains(rest, " cmd=blpop ") && !strings.Contains(rest, " cmd=client|list ") {
-				node.Do("CLIENT", "KILL", "ID", strings.TrimPrefix(id, "id="))
+				direct.Do("CLIENT", "KILL", "ID", strings.TrimPrefix(id, "id=")) // keyway may have closed it by now
 			}
 		}
 		c.Expect("1", "GET", "a")
@@ -337,7 +339,7 @@ func TestM6LargeUploads(t *testing.T) {
 	if line, err := bufio.NewReader(fast).ReadString('\n'); line != "+OK\r\n" {
 		t.Fatal(line, err)
 	}
-	redistest.Eventually(t, 5*time.Second, "what the upload took is given back", func() bool { return p.RSS() < base+32<<20 })
+	redistest.Eventually(t, 10*time.Second, "what the upload took is given back", func() bool { return p.RSS() < base+32<<20 })
 	l.more(t, 20_000)
 	l.halt()
 	t.Logf("others before: %v; since: %v", &l.latency[0], &l.latency[1])

@@ -20,6 +20,11 @@ import (
 // acknowledged: it has written before it answers.
 var durable = []string{"--appendonly", "yes", "--appendfsync", "no"}
 
+// onRequest are options of a cluster whose nodes are durable and whose replicas take
+// over only when they are asked to: a node that freezes, or is killed and started
+// again, is not replaced, however long that takes on a busy machine.
+var onRequest = append([]string{"--cluster-replica-no-failover", "yes"}, durable...)
+
 // TestP2KillWithoutFailover kills and restarts nodes that keep an append-only
 // file.
 func TestP2KillWithoutFailover(t *testing.T) {

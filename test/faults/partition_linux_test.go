@@ -167,7 +167,7 @@ func TestN4Partitions(t *testing.T) {
 		redistest.Eventually(t, 20*time.Second, "the replica is promoted", func() bool { return owner(c[1], "0") == l.addr(3) })
 		promoted := time.Now()
 		key := keyOfSlot(0)
-		redistest.Eventually(t, 5*time.Second, "keyway uses the new master", func() bool {
+		redistest.Eventually(t, 20*time.Second, "keyway uses the new master", func() bool {
 			served(key)()
 			return c[3].Do("EXISTS", key).Int == 1
 		})

@@ -57,7 +57,7 @@ const cas = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEY
 // killed, loses slots and hands over to its replica: what they saw must be
 // explained by one order of all operations for each key.
 func TestP7Registers(t *testing.T) {
-	c := redistest.NewCluster(t, 3, 1, durable...)
+	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 500ms}\n").Ready()
 	const clients, keys, each = 8, 50, 60 // operations of a client on a key, at most
 	var mu sync.Mutex
@@ -130,7 +130,7 @@ func TestP7Registers(t *testing.T) {
 	for range scale(1, 6) {
 		n := c.Nodes[rng.IntN(3)]
 		freeze(n)
-		c.Settle(true)
+		c.Settle()
 		reshard(t, c, 1, 2, 200)
 		// A master whose replica takes over on request.
 		swap(c)
@@ -138,7 +138,7 @@ func TestP7Registers(t *testing.T) {
 		down := c.Nodes[2]
 		down.Kill()
 		down.Run()
-		c.Settle(true)
+		c.Settle()
 	}
 	close(stop)
 	wg.Wait()

@@ -18,7 +18,7 @@ import (
 // die, come back and freeze: the sums stay, each EXEC acts wholly or not at all, and no
 // connection is left over.
 func TestP6Transactions(t *testing.T) {
-	c := redistest.NewCluster(t, 3, 1, durable...)
+	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 1s}\n").Ready()
 	const groups, accounts, start = 12, 5, 1000
 	account := func(g, a int) string { return fmt.Sprintf("{bank%d}:%d", g, a) }
@@ -117,11 +117,11 @@ func TestP6Transactions(t *testing.T) {
 		n := c.Nodes[1+round%2] // back before the cluster takes it for dead
 		n.Kill()
 		n.Run()
-		c.Settle(true)
+		c.Settle()
 		goOn()
 		freeze(c.Nodes[2])
 		goOn()
-		c.Settle(true)
+		c.Settle()
 	}
 	stop.Store(true)
 	wg.Wait()

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -62,29 +63,67 @@ func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, opti
 	for i := masters; i < len(c.Nodes); i++ {
 		c.Nodes[i].Do("CLUSTER", "REPLICATE", c.IDs[i-masters])
 	}
-	c.Settle(replicas > 0)
+	c.Settle()
 	return c
 }
 
-// Settle waits until every node that runs finds the cluster well and, with
-// replicas, every replica in step.
-func (c *Cluster) Settle(replicas bool) {
+// Settle waits until every node that runs finds the cluster well, all of them agree
+// about each other's roles and slots, and every replica is in step with its master.
+func (c *Cluster) Settle() {
 	c.t.Helper()
-	Eventually(c.t, 30*time.Second, "the cluster is well", func() bool {
-		for _, n := range c.Nodes {
+	Eventually(c.t, 60*time.Second, "the cluster is well", func() bool {
+		view := ""
+		for i, n := range c.Nodes {
 			if n.cmd == nil {
 				continue
 			}
-			if !strings.Contains(n.Do("CLUSTER", "INFO").Text, "cluster_state:ok") {
+			if !strings.Contains(n.Do("CLUSTER", "INFO").Text, "cluster_state:ok") || !n.inStep() {
 				return false
 			}
-			info := n.Do("INFO", "replication").Text
-			if replicas && strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up") {
+			v := c.view(i)
+			if view == "" {
+				view = v
+			}
+			if v == "" || v != view {
 				return false
 			}
 		}
 		return true
 	})
+}
+
+// view returns what node i says of the nodes that run: who is master of whom, and who
+// has which slots. It is empty if the node has no connection to one of them.
+func (c *Cluster) view(i int) string {
+	c.t.Helper()
+	var all []string
+	for line := range strings.Lines(c.Nodes[i].Do("CLUSTER", "NODES").Text) {
+		f := strings.Fields(line)
+		k := slices.Index(c.IDs, f[0])
+		if k < 0 || c.Nodes[k].cmd == nil {
+			continue
+		}
+		flags := strings.Split(strings.TrimPrefix(f[2], "myself,"), ",")
+		if f[7] != "connected" || slices.ContainsFunc(flags, func(s string) bool { return s == "fail" || s == "fail?" }) {
+			return ""
+		}
+		// Only the node itself lists slots that are on their way, in brackets.
+		slots := slices.DeleteFunc(f[8:], func(s string) bool { return s[0] == '[' })
+		all = append(all, fmt.Sprint(f[0], flags[0], f[3], slots))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
+// inStep reports whether a replica's link is up, or a master has sent its data set to
+// all of its replicas.
+func (n *Node) inStep() bool {
+	n.t.Helper()
+	info := n.Do("INFO", "replication").Text
+	if strings.Contains(info, "role:slave") {
+		return strings.Contains(info, "master_link_status:up")
+	}
+	return !strings.Contains(info, "state=") || strings.Count(info, "state=") == strings.Count(info, "state=online")
 }
 
 // Failover has a replica take its master's place, and waits until all know.
@@ -101,7 +140,7 @@ func (c *Cluster) Failover(replica int) {
 		}
 		return false
 	})
-	c.Settle(true)
+	c.Settle()
 }
 
 // SeedsYAML is the configuration that follows the cluster.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -20,11 +21,16 @@ import (
 // end the connection must not do so for ever.
 const maxLosses = 5
 
-// lostKey is a key that a session may have written: by its hash, or any of a node's.
+// lostKey is what a session may have written: a key, by its hash, or keys of a node.
 type lostKey struct {
 	session, hash uint64
-	any           *node
+	node          *node // hash is oneKey or anyKey
 }
+
+const (
+	oneKey = iota // one at least: reads without keys, such as DBSIZE, may see that
+	anyKey        // perhaps: all reads may see that
+)
 
 // isHarmless reports whether the call may be executed twice.
 func (c *call) isHarmless() bool {
@@ -51,29 +57,93 @@ func (c *call) WillFail(frame []byte) {
 		return
 	}
 	lost := s.w.lostWrites
-	reads := c.isHarmless()
-	if reads && len(lost) == 0 {
+	if !c.isHarmless() {
+		c.eachPart(frame, func(cmd *command.Command, keys []uint64) {
+			if cmd != nil && cmd.Has(readOnly) || len(keys) == 0 && !mayWriteAny(cmd) {
+				return
+			}
+			lost[lostKey{session: s.id, hash: oneKey, node: c.node}] = struct{}{}
+			if len(keys) == 0 {
+				lost[lostKey{session: s.id, hash: anyKey, node: c.node}] = struct{}{}
+			}
+			for _, key := range keys {
+				lost[lostKey{session: s.id, hash: key}] = struct{}{}
+			}
+		})
 		return
 	}
-	var p resp.Parser
-	var keys []int
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready && c.txn == nil {
-		keys = c.req.cmd.Keys(&p, nil)
+	if len(lost) == 0 {
+		return
 	}
-	any := lostKey{session: s.id, any: c.node}
-	if reads {
-		_, c.passed = lost[any]
-	} else if len(keys) == 0 && (c.txn != nil || c.req.cmd.Unproven() || c.req.cmd.Has(command.Write)) {
-		lost[any] = struct{}{} // others without keys, such as PUBLISH, write none
-	}
-	for _, i := range keys {
-		k := lostKey{session: s.id, hash: s.w.hash(p.Arg(i))}
-		if _, wrote := lost[k]; wrote && reads {
+	sees := func(k lostKey) {
+		if _, written := lost[k]; written {
 			c.passed = true
-		} else if !reads {
-			lost[k] = struct{}{}
 		}
 	}
+	sees(lostKey{session: s.id, hash: anyKey, node: c.node})
+	c.eachPart(frame, func(cmd *command.Command, keys []uint64) {
+		for _, key := range keys {
+			sees(lostKey{session: s.id, hash: key})
+		}
+		if len(keys) == 0 && (cmd == nil || cmd.Has(readOnly)) {
+			sees(lostKey{session: s.id, hash: oneKey, node: c.node})
+		}
+	})
+}
+
+// mayWriteAny reports whether a command without keys may write: nil is one that is
+// not known. Others without keys, such as PUBLISH, write none.
+func mayWriteAny(cmd *command.Command) bool {
+	return cmd == nil || cmd.Unproven() || cmd.Has(command.Write)
+}
+
+// eachPart calls f for the call's command, or for each of its transaction's, with the
+// hashes of its keys. cmd is nil if it is not known.
+func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64)) {
+	w := c.worker()
+	if c.txn != nil {
+		frame = c.txn.block[c.txn.ends[0]:] // behind MULTI
+	}
+	var p resp.Parser
+	var at []int
+	var keys []uint64
+	for len(frame) > 0 {
+		n, st, err := p.Next(frame, &resp.DefaultLimits)
+		if err != nil || st != resp.Ready {
+			f(nil, nil)
+			return
+		}
+		frame = frame[n:]
+		cmd := c.req.cmd
+		if c.txn != nil {
+			if len(frame) == 0 {
+				return // EXEC
+			}
+			cmd = w.commandOf(&p)
+		}
+		at, keys = at[:0], keys[:0]
+		if cmd != nil {
+			at = cmd.Keys(&p, at)
+		}
+		for _, i := range at {
+			keys = append(keys, w.hash(p.Arg(i)))
+		}
+		f(cmd, keys)
+	}
+}
+
+// commandOf is the command that a frame holds, nil if it is not known.
+func (w *Worker) commandOf(a command.Args) *command.Command {
+	cmd := command.Lookup(a.Arg(0))
+	if cmd == nil {
+		return w.learned[string(bytes.ToLower(a.Arg(0)))]
+	}
+	if a.Len() > 1 {
+		if sub := cmd.Sub(a.Arg(1)); sub != nil {
+			return sub
+		}
+	}
+	return cmd
 }
 
 // outlives sends a call again whose connection has ended, if that can do no harm. It

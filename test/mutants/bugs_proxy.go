@@ -83,6 +83,16 @@ var inProxy = []bug{
 		"./proxy", "TestWhatOutlivesItsConnection",
 	},
 	{
+		"D3: a transaction's keys are not taken for written", "proxy/loss.go",
+		"	if c.txn != nil {\n		frame = c.txn.block", "	if c.txn != nil {\n		return\n	}\n	if c.txn != nil {\n		frame = c.txn.block",
+		"./proxy", "TestWhatOutlivesItsConnection",
+	},
+	{
+		"D3: a read of all keys that is sent again sees what its client wrote later", "proxy/loss.go",
+		"			sees(lostKey{session: s.id, hash: oneKey, node: c.node})\n", "",
+		"./proxy", "TestWhatOutlivesItsConnection",
+	},
+	{
 		"D3: what outlives its connection overtakes what waits", "proxy/loss.go",
 		"	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {", "	if n == nil {",
 		"./proxy", "TestLostBehindOneThatWaits",

@@ -76,8 +76,10 @@ servers: tools
 bench:
 	go test -run xxx -bench . -benchmem ./...
 
+# The command table, and the pages that list commands and configuration keys.
 generate:
 	go generate ./command
+	go test ./test -run TestREADMEPages -args -update
 
 tools:
 	@scripts/tools

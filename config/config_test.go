@@ -162,35 +162,60 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestREADMEDefaults: the README's configuration is valid, and its values are the
-// defaults, as it says.
-func TestREADMEDefaults(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text, _ = bytes.Cut(text, []byte("\n```yaml\n"))
-	text, _, _ = bytes.Cut(text, []byte("\n```\n"))
-	c, err := Parse("README.md", text, env)
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestDocumentedDefaults checks that the whole file in docs/configuration.md shows
+// every key with its default.
+func TestDocumentedDefaults(t *testing.T) {
+	c := parseDocumented(t, "../docs/configuration.md")
 	want := Default()
 	want.Admin, want.Nodes, want.Slots, want.Range = c.Admin, c.Nodes, c.Slots, c.Range
 	want.file, want.where = c.file, c.where
 	got, defaults := reflect.ValueOf(c).Elem(), reflect.ValueOf(&want).Elem()
 	for i := range got.NumField() {
 		name := got.Type().Field(i).Name
-		// A list that is written as [] is none.
+		// A list that is written as [] is empty.
 		if a, b := fmt.Sprintf("%+v", got.Field(i)), fmt.Sprintf("%+v", defaults.Field(i)); a != b {
-			t.Errorf("%s: the README has %s, the default is %s", name, a, b)
+			t.Errorf("%s: docs/configuration.md has %s, the default is %s", name, a, b)
 		}
 	}
 	for _, key := range keysOf(got.Type()) {
 		if !c.IsSet(key) {
-			t.Errorf("the README does not show %s", key)
+			t.Errorf("docs/configuration.md does not show %s", key)
 		}
 	}
+}
+
+// TestREADMEConfiguration checks that the README's configuration is valid and has ten lines.
+func TestREADMEConfiguration(t *testing.T) {
+	if c := parseDocumented(t, "../README.md"); c.Layout != LayoutRing || len(c.Nodes) != 3 {
+		t.Errorf("layout %s with %d nodes", c.Layout, len(c.Nodes))
+	}
+	if lines := bytes.Count(documented(t, "../README.md"), []byte("\n")) + 1; lines > 10 {
+		t.Errorf("the README's configuration has %d lines", lines)
+	}
+}
+
+// documented returns the first YAML block of a page.
+func documented(t *testing.T, page string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := bytes.Cut(text, []byte("\n```yaml\n"))
+	text, _, closed := bytes.Cut(text, []byte("\n```\n"))
+	if !found || !closed {
+		t.Fatalf("%s has no YAML block", page)
+	}
+	return text
+}
+
+func parseDocumented(t *testing.T, page string) *Config {
+	t.Helper()
+	c, err := Parse(page, documented(t, page), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // TestOwnAddress: a keyway that listens on all addresses is no node of its own.

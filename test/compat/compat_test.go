@@ -20,7 +20,7 @@ import (
 var (
 	clients = flag.String("clients", "", "run the clients of these languages, such as python,java")
 	target  = flag.String("target", "keyway", "run them against keyway, or against one redis")
-	update  = flag.Bool("update", false, "rewrite the list of libraries in README.md")
+	update  = flag.Bool("update", false, "rewrite the list of libraries in docs/clients.md")
 )
 
 // commands are how the programs are run, from their folders; scripts/compat
@@ -176,17 +176,17 @@ const (
 	listEnd   = "<!-- end of libraries -->\n"
 )
 
-// writeList puts into README.md what each library has passed on.
+// writeList puts into docs/clients.md what each library has passed on.
 func writeList(t *testing.T, passed map[string]map[string]bool) {
-	const readme = "../../README.md"
-	text, err := os.ReadFile(readme)
+	const page = "../../docs/clients.md"
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	head, rest, ok1 := strings.Cut(string(text), listBegin)
 	_, tail, ok2 := strings.Cut(rest, listEnd)
 	if !ok1 || !ok2 {
-		t.Fatal("README.md has no place for the list of libraries")
+		t.Fatal("docs/clients.md has no place for the list of libraries")
 	}
 	layouts := []string{"slots", "ring", "range", "modulo"}
 	var b strings.Builder
@@ -198,7 +198,7 @@ func writeList(t *testing.T, passed map[string]map[string]bool) {
 		}
 		b.WriteString("\n")
 	}
-	if err := os.WriteFile(readme, []byte(head+listBegin+b.String()+"\n"+listEnd+tail), 0o644); err != nil {
+	if err := os.WriteFile(page, []byte(head+listBegin+b.String()+"\n"+listEnd+tail), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -89,7 +89,7 @@ func run(only string) (survived int, err error) {
 
 // copySource copies what git tracks, as it is in the work tree.
 func copySource(dir string) error {
-	out, err := exec.Command("git", "ls-files", "*.go", "go.mod", "go.sum", "*/testdata/*", "examples/*", "README.md", "docs/*").Output()
+	out, err := exec.Command("git", "ls-files", "*.go", "go.mod", "go.sum", "*/testdata/*", "examples/*", "*.md").Output()
 	if err != nil {
 		return fmt.Errorf("listing the source: %w", err)
 	}

@@ -11,10 +11,14 @@ type Command struct {
 	Group    string // the family, as in COMMAND DOCS
 	Since    string // the first version, of Redis or Valkey, that has it
 	Specs    []KeySpec
-	Request  RequestPolicy
 	Response ResponsePolicy
-	Handling Handling
 	Subs     []Command
+
+	// What follows comes from rows.
+	Handling Handling
+	Action   Action
+	Traits   Traits
+	InMulti  InMulti
 
 	// Of a command that is Split, Stride arguments belong to each key, and Tail
 	// arguments follow all of them and belong to every part.
@@ -28,8 +32,8 @@ type Command struct {
 	// the way of nearly all commands.
 	Single int
 
-	unproven bool
-	groups   bool // see NeedsAll
+	timeout Timeout
+	finder  keyFinder
 }
 
 // Flags are COMMAND's flags, those that matter here.
@@ -42,13 +46,12 @@ const (
 	Blocking
 	PubSub
 	NoAuth
-	Movable
 	Module
 )
 
 var flagNames = map[string]Flags{
 	"write": Write, "readonly": ReadOnly, "admin": Admin, "blocking": Blocking,
-	"pubsub": PubSub, "no_auth": NoAuth, "movablekeys": Movable, "module": Module,
+	"pubsub": PubSub, "no_auth": NoAuth, "module": Module,
 }
 
 // Has tells whether any of f is set.
@@ -62,10 +65,6 @@ func (c *Command) ArityOK(n int) bool {
 	}
 	return n == c.Arity
 }
-
-// Unproven tells whether the command's own error replies prove nothing about
-// what was executed: a script or a module may write and then answer MOVED.
-func (c *Command) Unproven() bool { return c.unproven || c.Has(Module) }
 
 // Count is the number of command IDs, Learned's included.
 var Count int
@@ -85,25 +84,18 @@ var index [indexSize]*Command
 
 func init() {
 	n := 0
-	var number func(cs []Command)
-	number = func(cs []Command) {
+	var number func(cs []Command, container *Command)
+	number = func(cs []Command, container *Command) {
 		for i := range cs {
 			c := &cs[i]
 			c.ID = n
 			n++
-			c.Single = c.single()
-			c.unproven = unprovenNames[c.Name]
-			c.Handling = handlingOf(c)
-			c.Refusal = refusals[c.Name]
-			c.Stride = 1
-			if c.Name == "mset" {
-				c.Stride = 2
-			}
+			c.apply(container)
 			ByID = append(ByID, c)
-			number(c.Subs)
+			number(c.Subs, c)
 		}
 	}
-	number(table)
+	number(table, nil)
 	LearnedID, Count = n, n+1
 	for i := range table {
 		c := &table[i]

@@ -41,7 +41,7 @@ const (
 
 // single returns the position of the command's only key, if it is fixed.
 func (c *Command) single() int {
-	if len(c.Specs) != 1 || keyFinders[c.Name] != nil {
+	if len(c.Specs) != 1 || c.finder != nil {
 		return 0
 	}
 	s := c.Specs[0]
@@ -70,8 +70,8 @@ func (c *Command) Keys(args Args, dst []int) []int {
 		}
 		return dst
 	}
-	if find := keyFinders[c.Name]; find != nil {
-		return find(args, dst)
+	if c.finder != nil {
+		return c.finder(args, dst)
 	}
 	for i := range c.Specs {
 		if s := &c.Specs[i]; !s.NotKey {
@@ -137,16 +137,11 @@ func (s *KeySpec) begin(args Args) int {
 	return 0
 }
 
-// keyFinders find the keys of the commands whose specifications say that they
-// do not tell all, as Redis's own functions do (db.c: sortGetKeys,
-// migrateGetKeys).
-var keyFinders = map[string]func(args Args, dst []int) []int{
-	"sort":    sortKeys,
-	"sort_ro": func(_ Args, dst []int) []int { return append(dst, 1) },
-	"migrate": migrateKeys,
-	// No key, but a cursor that names its slot as a key does, by a hash tag.
-	"clusterscan": func(_ Args, dst []int) []int { return append(dst, 1) },
-}
+// keyFinder finds the keys of a command whose specifications say that they do not
+// tell all, as Redis's own functions do (db.c: sortGetKeys, migrateGetKeys).
+type keyFinder func(args Args, dst []int) []int
+
+func firstArg(_ Args, dst []int) []int { return append(dst, 1) }
 
 func sortKeys(args Args, dst []int) []int {
 	dst = append(dst, 1)
@@ -204,4 +199,14 @@ func EqualFold(b []byte, lower string) bool {
 		}
 	}
 	return true
+}
+
+// keyAt and countAt are key specifications: the keys from one argument to another,
+// and as many keys as an argument says.
+func keyAt(pos, lastKey, step int) KeySpec {
+	return KeySpec{Begin: AtIndex, Pos: pos, Find: InRange, LastKey: lastKey, Step: step}
+}
+
+func countAt(pos int) KeySpec {
+	return KeySpec{Begin: AtIndex, Pos: pos, Find: ByNumber, FirstKey: 1, Step: 1}
 }

@@ -21,51 +21,33 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 			return append(dst, p...)
 		}
 	}
-	switch c.Name {
-	case "keys":
-		return mergeArrays(dst, parts)
-	case "pubsub|channels", "pubsub|shardchannels":
-		return mergeUnion(dst, parts)
-	case "pubsub|numpat": // every node is told of the same patterns
-		return mergeNumbers(dst, parts, func(a, b int64) int64 { return max(a, b) })
-	case "script|exists":
-		return mergeLeast(dst, parts)
-	case "function|stats":
-		return append(dst, busiest(parts)...)
-	case "randomkey":
-		return mergeRandom(dst, parts, random)
-	case "info":
-		return mergeInfo(dst, parts)
-	case "waitaof":
-		return mergeLeast(dst, parts)
-	case "wait", "lastsave":
-		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
-	}
 	switch c.Response {
 	case AggSum:
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
 	case AggMin:
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
+	case aggMax:
+		return mergeNumbers(dst, parts, func(a, b int64) int64 { return max(a, b) })
+	case AggLogicalAnd, leastEach:
+		return mergeLeast(dst, parts)
+	case arraysOf:
+		return mergeArrays(dst, parts)
+	case unionOf:
+		return mergeUnion(dst, parts)
+	case oneOf:
+		return mergeRandom(dst, parts, random)
+	case busiestOf:
+		return append(dst, busiest(parts)...)
+	case infoTexts:
+		return mergeInfo(dst, parts)
 	case aggByName:
 		return mergeByName(dst, parts)
 	}
 	return append(dst, parts[0]...)
 }
 
-// AnySuffices tells whether the command has succeeded when it has on one node:
-// a script runs on one (COMMAND's tip one_succeeded).
-func (c *Command) AnySuffices() bool { return c.Name == "script|kill" || c.Name == "function|kill" }
-
-// OnlyTells reports whether a command that goes to all nodes, and that Redis does not
-// flag as one that reads, changes nothing on any: the error of one node is then true of
-// the whole.
-func (c *Command) OnlyTells() bool {
-	switch c.Name {
-	case "function|stats", "pubsub|channels", "pubsub|shardchannels", "pubsub|numpat", "lastsave":
-		return true
-	}
-	return false
-}
+// AnySuffices reports whether the command has succeeded when it has on one node.
+func (c *Command) AnySuffices() bool { return c.Response == OneSucceeded }
 
 // best is the first success among replies, else the error that says most.
 func best(parts [][]byte) []byte {

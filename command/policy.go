@@ -5,27 +5,24 @@ import (
 	"strings"
 )
 
-// RequestPolicy and ResponsePolicy are COMMAND's tips
-// (https://redis.io/docs/latest/develop/reference/command-tips/), under their
-// own names.
-type RequestPolicy uint8
-
-const (
-	RequestDefault RequestPolicy = iota
-	MultiShard
-	AllShards
-	RequestSpecial
-)
-
-// ResponsePolicy says how the replies of several nodes become one.
+// ResponsePolicy says how the replies of several nodes become one. The exported ones
+// are COMMAND's tips (https://redis.io/docs/latest/develop/reference/command-tips/).
 type ResponsePolicy uint8
 
 const (
-	ResponseDefault ResponsePolicy = iota
+	ResponseDefault ResponsePolicy = iota // the replies of a Split command in the order of its keys; else the first node's
 	AllSucceeded
+	OneSucceeded // a script runs on one node
 	AggSum
 	AggMin
-	ResponseSpecial
+	AggLogicalAnd
+	aggMax
+	leastEach // the least of each place of arrays of numbers
+	arraysOf  // one array of the elements of all
+	unionOf   // the same, each element once
+	oneOf     // one of those that are not null
+	busiestOf // FUNCTION STATS of a node that runs something
+	infoTexts
 	aggByName // entries in the order of their keys; see mergeByName
 )
 
@@ -33,7 +30,8 @@ const (
 type Handling uint8
 
 const (
-	Refused    Handling = iota // no proxy may carry it, unless the config allows it
+	unsaid     Handling = iota // only in rows
+	Refused                    // no proxy may carry it, unless the config allows it
 	NotYet                     // will be carried, is not yet
 	ByKey                      // goes to the node of its keys
 	Split                      // one part for each place its keys live in
@@ -45,85 +43,12 @@ const (
 )
 
 func (h Handling) String() string {
-	return [...]string{"refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered", "one node"}[h]
-}
-
-// unprovenNames are the commands that run code of the user's.
-var unprovenNames = map[string]bool{
-	"eval": true, "evalsha": true, "eval_ro": true, "evalsha_ro": true, "fcall": true, "fcall_ro": true,
-}
-
-// handlings are the commands that are not simply carried by their keys.
-var handlings = func() map[string]Handling {
-	m := map[string]Handling{}
-	for h, names := range map[Handling]string{
-		Split: "mget mset del unlink exists touch",
-		Local: `ping echo quit reset time select auth hello role wait waitaof scan config|get multi exec discard watch unwatch
-			client|id client|getname client|setname client|setinfo client|info client|list client|unblock client|help client|getredir client|no-evict client|no-touch client|reply client|kill client|pause client|unpause client|tracking client|trackinginfo client|caching client|capa
-			monitor slowlog|get slowlog|len slowlog|reset slowlog|help latency|latest latency|history latency|reset latency|doctor latency|graph latency|histogram latency|help
-			commandlog|get commandlog|len commandlog|reset script|show
-			script|kill function|kill function|stats acl|whoami
-			subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe publish spublish`,
-		AllMasters: `info dbsize keys flushall flushdb randomkey lastsave script|load script|exists script|flush
-			function|load function|delete function|flush function|restore memory|purge swapdb
-			pubsub|channels pubsub|shardchannels pubsub|numpat pubsub|numsub pubsub|shardnumsub`,
-		AnyMaster: `command command|count command|info command|list command|docs command|getkeys
-			command|getkeysandflags command|help lolwut script|help object|help xinfo|help xgroup|help memory|help pubsub|help config|help commandlog|help
-			function|list function|dump function|help acl|cat acl|genpass acl|help memory|doctor memory|stats memory|malloc-stats`,
-		ByKey:   "clusterscan",
-		Block:   "blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop blmovem xread xreadgroup",
-		NotYet:  "hotkeys himport",
-		Refused: "readonly readwrite asking script|debug pfselftest pfdebug migrate restore-asking",
-	} {
-		for _, n := range strings.Fields(names) {
-			m[n] = h
-		}
-	}
-	return m
-}()
-
-// notYetContainers are not carried yet, subcommands and all, unless a
-// subcommand is named in handlings.
-var notYetContainers = map[string]bool{"acl": true, "memory": true, "client": true, "hotkeys": true, "himport": true}
-
-func handlingOf(c *Command) Handling {
-	if h, ok := handlings[c.Name]; ok {
-		return h
-	}
-	container, _, _ := strings.Cut(c.Name, "|")
-	switch {
-	case c.Keyed():
-		return ByKey
-	case notYetContainers[container] && !(container == "acl" && c.Has(Admin)):
-		return NotYet
-	}
-	return Refused
-}
-
-// neverShared change the state of the connection they arrive on, or the number
-// of replies on it: not even the config can let them onto a connection that
-// clients share.
-var neverShared = map[string]bool{
-	"monitor": true, "sync": true, "psync": true, "replconf": true, "asking": true, "readonly": true, "readwrite": true,
-	"multi": true, "exec": true, "discard": true, "watch": true, "unwatch": true, "script|debug": true,
-	"subscribe": true, "psubscribe": true, "ssubscribe": true, "unsubscribe": true, "punsubscribe": true, "sunsubscribe": true,
-	"himport": true, "debug": true, "waitaof": true,
-}
-
-// refusals are reasons of commands that are refused for one of their own.
-var refusals = map[string]string{
-	"migrate":        "it would take keys to where keyway does not look for them; move slots with redis-cli --cluster reshard",
-	"restore-asking": "it is for nodes that move a slot between them",
-	"sync":           "keyway has no data of its own to replicate; replicate from the nodes",
-	"psync":          "keyway has no data of its own to replicate; replicate from the nodes",
+	return [...]string{"", "refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered", "one node"}[h]
 }
 
 // NeverShared reports whether the command changes the state of the connection it
 // arrives on, so that no configuration can allow it.
-func (c *Command) NeverShared() bool {
-	container, _, _ := strings.Cut(c.Name, "|")
-	return neverShared[c.Name] || neverShared[container]
-}
+func (c *Command) NeverShared() bool { return c.Is(ChangesConnection) }
 
 // Allow returns the set of command IDs that the given names let pass: a command,
 // a container with all its subcommands, or "container|subcommand".

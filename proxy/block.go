@@ -17,40 +17,6 @@ import (
 // keyway's; a client that leaves takes the connection with it, so that no
 // element is popped for nobody.
 
-// blockTimeout finds the timeout of a command that may block: the position of
-// the argument, 0 for none, and its unit.
-func blockTimeout(cmd *command.Command, a command.Args) (pos int, unit time.Duration) {
-	switch cmd.Name {
-	case "xread", "xreadgroup":
-		return streamTimeout(a), time.Millisecond
-	case "blmpop", "bzmpop":
-		return 1, time.Second
-	case "blpop", "brpop", "blmove", "brpoplpush", "bzpopmin", "bzpopmax", "blmovem":
-		return a.Len() - 1, time.Second
-	}
-	return 0, 0
-}
-
-// streamTimeout returns the position of XREAD's or XREADGROUP's timeout, 0 for none.
-// It walks over the options as Redis does (t_stream.c, xreadCommand): a group or a
-// consumer may be called "block" or "streams".
-func streamTimeout(a command.Args) (pos int) {
-	for i := 1; i+1 < a.Len(); i++ {
-		switch arg := a.Arg(i); {
-		case command.EqualFold(arg, "block"):
-			i++
-			pos = i // the last one counts
-		case command.EqualFold(arg, "count"):
-			i++
-		case command.EqualFold(arg, "group"):
-			i += 2
-		case command.EqualFold(arg, "streams"):
-			return pos
-		}
-	}
-	return pos
-}
-
 // blocking receives the reply to a command that may block, on a connection of
 // its own.
 type blocking struct {
@@ -67,8 +33,8 @@ type blocking struct {
 
 // block sends a command that may block.
 func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
-	pos, unit := blockTimeout(cmd, a)
-	if pos == 0 && (cmd.Name == "xread" || cmd.Name == "xreadgroup") {
+	pos, unit := cmd.Timeout(a)
+	if pos == 0 {
 		return w.byKey(s, cmd, a)
 	}
 	group, id, crossing := w.place(cmd, a)

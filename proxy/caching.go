@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"slices"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -183,7 +182,7 @@ func (s *Session) cached() caching {
 // spent forgets what CLIENT CACHING has said, once the next command that is no
 // CLIENT, or the whole transaction, has gone (networking.c, resetClient).
 func (s *Session) spent() {
-	if s.has(inMulti) || s.lastCmd != nil && strings.HasPrefix(s.lastCmd.Name, "client|") {
+	if s.has(inMulti) || s.lastCmd != nil && s.lastCmd.Is(command.KeepsCaching) {
 		return
 	}
 	s.tracking.caching = cachingDefault

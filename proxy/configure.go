@@ -13,15 +13,8 @@ import (
 // nodes. What clients ask of keyway itself afterwards, SLOWLOG, LATENCY and INFO,
 // is changed too once all nodes have agreed.
 
-// ownSettings returns what a CONFIG SET or RESETSTAT changes in each worker, nil if
-// it is nothing.
-func ownSettings(cmd *command.Command, a command.Args) func(*Worker) {
-	if cmd.Name == "config|resetstat" {
-		return (*Worker).resetStats
-	}
-	if cmd.Name != "config|set" {
-		return nil
-	}
+// ownSettings returns what a CONFIG SET changes in each worker, nil if it is nothing.
+func ownSettings(a command.Args) func(*Worker) {
 	var changes []func(*Worker)
 	for i := 2; i+1 < a.Len(); i += 2 {
 		n, ok := resp.ParseInt(a.Arg(i + 1))

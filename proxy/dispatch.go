@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -50,9 +49,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	}
 	if s.state&(inMulti|subscribed) != 0 {
 		switch {
-		case s.has(inMulti) && !ownInMulti[cmd.ID]:
+		case s.has(inMulti) && !cmd.ActsInMulti():
 			return w.queue(s, cmd, a)
-		case s.has(subscribed) && !s.has(resp3) && !inSubscription[cmd.ID]:
+		case s.has(subscribed) && !s.has(resp3) && !cmd.Is(command.WhileSubscribed):
 			return w.reject(s, cmd, errSubscribed(cmd))
 		}
 	}
@@ -67,7 +66,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	case command.Block:
 		return w.block(s, cmd, a)
 	case command.Local:
-		return locals[cmd.ID](w, s, cmd, a)
+		return handlers[cmd.Action].answer(w, s, cmd, a)
 	case command.AllMasters:
 		return w.allMasters(s, cmd, a)
 	case command.AnyMaster:
@@ -75,13 +74,13 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	case command.Whole:
 		return w.toOnly(s, cmd, a)
 	case command.NotYet, command.Refused:
-		switch {
-		case w.o.Reads != FromMaster && readScopes[cmd.ID] != nil:
-			return readScopes[cmd.ID](w, s, cmd, a)
-		case w.o.Cluster != nil && emulated[cmd.ID] != nil:
-			return emulated[cmd.ID](w, s, cmd, a)
+		switch h := &handlers[cmd.Action]; {
+		case w.o.Reads != FromMaster && h.onReplicas != nil:
+			return h.onReplicas(w, s, cmd, a)
+		case w.o.Cluster != nil && h.emulated != nil:
+			return h.emulated(w, s, cmd, a)
 		case w.o.Allow[cmd.ID]:
-		case emulated[cmd.ID] != nil || strings.HasPrefix(cmd.Name, "cluster|"):
+		case h.emulated != nil || cmd.Is(command.AboutCluster):
 			return w.answerError(s, cmd, errNoCluster)
 		case cmd.Handling == command.NotYet:
 			return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
@@ -102,8 +101,8 @@ func upper(name string) string {
 
 // byKey sends a command to the node where all its keys live together.
 func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
-	if special := specials[cmd.ID]; special != nil {
-		if text := special(w, a); text != "" {
+	if check := handlers[cmd.Action].check; check != nil {
+		if text := check(w, a); text != "" {
 			return w.answerError(s, cmd, text)
 		}
 	}
@@ -222,13 +221,9 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	if cmd.NeedsAll(a) {
 		return w.toOnly(s, cmd, a)
 	}
-	if cmd.Name == "info" {
-		return w.info(s, cmd, a)
-	}
-	if special := specials[cmd.ID]; special != nil {
-		if text := special(w, a); text != "" {
-			return w.answerError(s, cmd, text)
-		}
+	h := &handlers[cmd.Action]
+	if h.answer != nil {
+		return h.answer(w, s, cmd, a)
 	}
 	for _, n := range w.masters {
 		if n.conn(s).Full() {
@@ -237,17 +232,16 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	}
 	r := w.newRequest(s, cmd)
 	r.kind = merged
-	switch cmd.Name {
-	case "script|load":
-		w.learnScript(a.Arg(2))
-	case "script|flush":
-		w.forgetScripts()
-	case "script|exists":
-		r.kind = scriptsExist
-	case "pubsub|numsub", "pubsub|shardnumsub":
-		r.kind = subscribers
+	if h.kind != 0 {
+		r.kind = h.kind
 	}
-	own := ownSettings(cmd, a)
+	if h.before != nil {
+		h.before(w, a)
+	}
+	var own func(*Worker)
+	if h.changes != nil {
+		own = h.changes(a)
+	}
 	r.parts = len(w.masters) + oneIf(own != nil)
 	r.merge = w.getMerger(r.parts)
 	if own != nil {
@@ -327,19 +321,6 @@ func (w *Worker) stall(s *Session) bool {
 	w.stalled = append(w.stalled, s)
 	return false
 }
-
-// specials are checks that some commands need before they go to a node. They
-// return the error to answer with, or nothing.
-var specials = func() []func(w *Worker, a command.Args) string {
-	t := make([]func(*Worker, command.Args) string, command.Count)
-	for name, f := range map[string]func(*Worker, command.Args) string{
-		"sort":    refuseForeignPatterns,
-		"sort_ro": refuseForeignPatterns,
-	} {
-		t[command.Lookup([]byte(name)).ID] = f
-	}
-	return t
-}()
 
 // refuseForeignPatterns keeps SORT from reading keys by pattern that may live
 // on other nodes, with the answer that a Redis Cluster gives. A pattern with a

@@ -49,14 +49,6 @@ func nodeID(addr string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// emulated are the commands that are answered so only when a cluster is emulated.
-var emulated = byCommand(map[string]local{
-	"cluster|slots": clusterSlots, "cluster|shards": clusterShards, "cluster|nodes": clusterNodes, "cluster|info": clusterInfo,
-	"cluster|myid": clusterMyID, "cluster|myshardid": clusterMyID, "cluster|keyslot": clusterKeySlot,
-	"cluster|countkeysinslot": keysInSlot, "cluster|getkeysinslot": keysInSlot,
-	"readonly": yes, "readwrite": yes, "asking": yes,
-})
-
 func yes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }

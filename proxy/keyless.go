@@ -30,7 +30,7 @@ func (w *Worker) keylessPlace() (group int32, id router.NodeID) {
 // warnKeyless warns, once for each script, that a script without KEYS may write: keys
 // are looked for on the nodes of their names, which is elsewhere.
 func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
-	if len(w.masters) < 2 || cmd.Group != "scripting" || cmd.Has(readOnly) {
+	if len(w.masters) < 2 || cmd.Has(command.Module) || cmd.Has(readOnly) {
 		return
 	}
 	known, ok := w.scripts.of(cmd, a)
@@ -39,7 +39,7 @@ func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
 	}
 	w.stats.Keyless++
 	name := string(bytes.ToLower(a.Arg(1)))
-	if isEval(cmd) {
+	if cmd.Is(command.TakesScript) {
 		name = command.SHA1(a.Arg(1))
 	}
 	if name = clean([]byte(name)); len(name) > 64 {

@@ -25,41 +25,12 @@ type lateCommand struct {
 	frame []byte
 }
 
-// late are the commands that keyway can answer in a transaction. Others change the
-// connection, wait for something, or are no use there.
-var late = func() []bool {
-	t := make([]bool, command.Count)
-	for _, name := range [][2]string{
-		{"role"}, {"info"}, {"scan"}, {"acl", "whoami"}, {"config", "get"},
-		{"client", "id"}, {"client", "getname"}, {"client", "setname"}, {"client", "setinfo"}, {"client", "info"},
-		{"client", "list"}, {"client", "help"}, {"client", "kill"}, {"client", "pause"}, {"client", "unpause"},
-		{"client", "unblock"}, {"client", "trackinginfo"}, {"client", "getredir"}, {"client", "no-evict"},
-		{"slowlog", "get"}, {"slowlog", "len"}, {"slowlog", "reset"}, {"slowlog", "help"},
-		{"latency", "latest"}, {"latency", "history"}, {"latency", "reset"}, {"latency", "doctor"},
-		{"latency", "graph"}, {"latency", "histogram"}, {"latency", "help"},
-	} {
-		c := command.Lookup([]byte(name[0]))
-		if name[1] != "" {
-			c = c.Sub([]byte(name[1]))
-		}
-		t[c.ID] = true
-	}
-	return t
-}()
-
 var pingFrame = []byte("*1\r\n$4\r\nPING\r\n")
 
 // isLate reports whether keyway answers the command after the block: one of its
 // own, or one whose reply it makes out of those of all masters, where there is one.
 func (w *Worker) isLate(cmd *command.Command) bool {
-	if cmd.Handling != command.AllMasters || len(w.masters) != 1 {
-		return late[cmd.ID]
-	}
-	switch cmd.Name {
-	case "info", "script|exists", "script|flush", "pubsub|numsub", "pubsub|shardnumsub":
-		return true
-	}
-	return false
+	return cmd.InMulti == command.AnsweredAfter || cmd.InMulti == command.AnsweredAfterAlone && len(w.masters) == 1
 }
 
 // shown is the i-th command as the client has sent it.
@@ -115,17 +86,12 @@ func (w *Worker) answerLate(s *Session, t *txn, rest [][]byte, mute bool) {
 	}
 }
 
-// answers are locals, which refers to EXEC, and so to all of this.
-var answers []local
-
-func init() { answers = locals }
-
 // carryOut has a late command answered.
 func (w *Worker) carryOut(s *Session, cmd *command.Command, a command.Args) bool {
 	if cmd.Handling == command.AllMasters {
 		return w.allMasters(s, cmd, a)
 	}
-	return answers[cmd.ID](w, s, cmd, a)
+	return handlers[cmd.Action].answer(w, s, cmd, a)
 }
 
 // beforeLate returns the beginning of a transaction's reply, and what answers its

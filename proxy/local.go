@@ -3,58 +3,11 @@ package proxy
 import (
 	"math"
 	"strconv"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
-
-// local answers a command without a node. It tells false when the command must
-// wait.
-type local func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
-
-// byCommand makes a table by command ID of one by name.
-func byCommand(named map[string]local) []local {
-	t := make([]local, command.Count)
-	for name, f := range named {
-		container, sub, isSub := strings.Cut(name, "|")
-		c := command.Lookup([]byte(container))
-		if isSub {
-			c = c.Sub([]byte(sub))
-		}
-		t[c.ID] = f
-	}
-	return t
-}
-
-// locals are the commands that the proxy answers.
-var locals = byCommand(map[string]local{
-	"ping": ping, "echo": echo, "quit": quit, "reset": reset, "time": clock, "select": selectDB, "role": role,
-	"auth": auth, "hello": hello, "acl|whoami": whoAmI,
-	"wait": wait, "waitaof": wait, "scan": scan, "config|get": configGet,
-	"script|kill": running, "function|kill": running, "function|stats": running,
-
-	"multi": multi, "exec": exec, "discard": discard, "watch": watch, "unwatch": unwatch,
-
-	"publish": publishTo, "spublish": publishTo,
-	"subscribe": listenTo(byChannel), "psubscribe": listenTo(byPattern), "ssubscribe": listenTo(byShard),
-	"unsubscribe": noLongerTo(byChannel), "punsubscribe": noLongerTo(byPattern), "sunsubscribe": noLongerTo(byShard),
-
-	"client|id": clientID, "client|getname": clientGetName, "client|setname": clientSetName, "client|setinfo": clientSetInfo,
-	"client|info": clientInfo, "client|list": clientList, "client|help": clientHelp, "client|reply": clientReply,
-	"client|kill": clientKill, "client|pause": clientPause, "client|unpause": clientUnpause, "client|unblock": clientUnblock,
-	"client|tracking": clientTracking, "client|trackinginfo": clientTrackingInfo, "client|caching": clientCaching,
-	"client|getredir": clientGetRedir, "client|no-evict": noEvict, "client|no-touch": touches,
-	"client|capa": yes,
-
-	"monitor":     monitor,
-	"slowlog|get": slowLogGet, "slowlog|len": slowLogLen, "slowlog|reset": slowLogReset, "slowlog|help": slowLogHelp,
-	"commandlog|get": commandLogGet, "commandlog|len": commandLogLen, "commandlog|reset": commandLogReset,
-	"script|show":    scriptShow,
-	"latency|latest": latencyLatest, "latency|history": latencyHistory, "latency|reset": latencyReset, "latency|doctor": latencyDoctor,
-	"latency|graph": latencyGraph, "latency|histogram": latencyHistogram, "latency|help": latencyHelp,
-})
 
 func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
 	w.answer(s, cmd, b)

@@ -122,10 +122,7 @@ func (w *Worker) conclude(r *request) (failed bool, after func()) {
 // parts and not, or not surely, in all: no part's error would be true of the
 // whole.
 func (m *merger) inPart(cmd *command.Command) (bad []byte) {
-	if cmd.Has(readOnly) || cmd.AnySuffices() {
-		return nil
-	}
-	if cmd.OnlyTells() {
+	if cmd.Has(readOnly) || cmd.AnySuffices() || cmd.Is(command.OnlyTells) {
 		return nil
 	}
 	done := m.unknown
@@ -208,7 +205,7 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	r.kind = merged
 	r.parts = len(sp.groups)
 	r.merge = w.getMerger(len(sp.groups))
-	if cmd.Request == command.MultiShard && cmd.Response == command.ResponseDefault {
+	if cmd.Response == command.ResponseDefault {
 		r.kind = byKey
 		for k := range keys {
 			r.merge.part = append(r.merge.part, sp.partOf[k])

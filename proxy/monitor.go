@@ -56,7 +56,7 @@ func (w *Worker) shown(s *Session) bool {
 	case !s.has(inMulti):
 		return true
 	default:
-		return cmd != nil && ownInMulti[cmd.ID] && cmd.Name != "unwatch"
+		return cmd != nil && cmd.InMulti == command.ActsAtOnce
 	}
 }
 
@@ -116,7 +116,7 @@ func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
 	line = append(line, ']')
 	for i := range a.Len() {
 		arg := a.Arg(i)
-		if isPassword(cmd, a, i) {
+		if cmd != nil && cmd.IsSecret(a, i) {
 			arg = redacted
 		}
 		line = appendQuoted(append(line, ' '), arg)
@@ -129,19 +129,6 @@ func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
 		w.monitors.lines = append(w.monitors.lines, line...)
 	}
 	w.frame = w.kept(line)
-}
-
-// isPassword reports whether an argument is a password, or the user that goes with it.
-func isPassword(cmd *command.Command, a command.Args, i int) bool {
-	switch {
-	case cmd == nil || i == 0:
-		return false
-	case cmd.Name == "auth":
-		return true
-	case cmd.Name == "hello":
-		return command.EqualFold(a.Arg(i-1), "auth") || i > 1 && command.EqualFold(a.Arg(i-2), "auth")
-	}
-	return false
 }
 
 // tellMonitors passes on to the siblings what their clients watch for.

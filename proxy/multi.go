@@ -145,8 +145,8 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	frame := a.Frame()
 	switch h := cmd.Handling; {
 	case h == command.ByKey, h == command.Split, h == command.Block: // which does not block here
-		if special := specials[cmd.ID]; special != nil {
-			if text := special(w, a); text != "" {
+		if check := handlers[cmd.Action].check; check != nil {
+			if text := check(w, a); text != "" {
 				return w.reject(s, cmd, text)
 			}
 		}
@@ -163,22 +163,23 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 				frame = full // inside EXEC there is no second try
 			}
 		}
-	case cmd.Name == "spublish":
+	case cmd.InMulti == command.NodeOfKeys:
 		if text := w.join(t, cmd, a); text != "" {
 			return w.reject(s, cmd, text)
 		}
-	case h == command.AnyMaster, queuedLocals[cmd.Name]:
+	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
 	case cmd.NeedsAll(a) && len(w.masters) > 1:
 		return w.reject(s, cmd, errRefused(cmd))
-	case cmd.Name == "select" && (!w.table.Slotted() || string(a.Arg(1)) == "0"):
+	case cmd.InMulti == command.SelectsDatabase && (!w.table.Slotted() || string(a.Arg(1)) == "0"):
 		t.selects = append(t.selects, t.n)
 	case w.isLate(cmd):
 		t.late = append(t.late, lateCommand{t.n, cmd, bytes.Clone(frame)})
 		t.lateBytes += len(frame)
 		frame = pingFrame
 	case (h == command.Whole || h == command.AllMasters) && len(w.masters) == 1:
-		if t.alone = true; cmd.Name == "script|load" {
-			w.learnScript(a.Arg(2))
+		t.alone = true
+		if before := handlers[cmd.Action].before; before != nil {
+			before(w, a)
 		}
 	case h == command.AllMasters:
 		return w.reject(s, cmd, named(errMultiAcross, cmd))
@@ -192,8 +193,8 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	if t.size()+len(frame) > w.limits.MaxRequest {
 		return w.reject(s, cmd, errTxnTooLarge)
 	}
-	if cmd.Name == "publish" || cmd.Name == "spublish" {
-		t.published = append(t.published, published{at: t.n, kind: publishKind(cmd), channel: string(a.Arg(1)), uncounted: math.MaxInt64})
+	if cmd.Is(command.Publishes) {
+		t.published = append(t.published, published{at: t.n, kind: topicKindOf(cmd), channel: string(a.Arg(1)), uncounted: math.MaxInt64})
 	}
 	t.add(frame)
 	w.grown += len(frame)
@@ -201,19 +202,6 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	t.writes = t.writes || w.replicates(cmd, a)
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
-
-// ownInMulti are the commands that act at once even between MULTI and EXEC
-// (server.c, processCommand), and UNWATCH, which is queued in its own way.
-var ownInMulti = func() []bool {
-	t := make([]bool, command.Count)
-	for _, name := range []string{"multi", "exec", "discard", "watch", "unwatch", "quit", "reset"} {
-		t[command.Lookup([]byte(name)).ID] = true
-	}
-	return t
-}()
-
-// queuedLocals are commands that keyway answers itself and a node can as well.
-var queuedLocals = map[string]bool{"ping": true, "echo": true, "time": true, "publish": true}
 
 // join has the transaction take in a command's keys. It returns the error if
 // they live elsewhere.

@@ -132,7 +132,7 @@ func (w *Worker) push(s *Session, message []byte) {
 
 // mayPublish reports whether a command may publish, or has some of its replies.
 func (r *request) mayPublish() bool {
-	return r.merge != nil || r.cmd.ID == execID || r.cmd.Unproven()
+	return r.merge != nil || r.cmd.Is(command.Executes) || r.cmd.Unproven()
 }
 
 func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {

@@ -42,30 +42,26 @@ func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 	return w.haveAll(s, cmd, func(o *Worker) { o.pause = pause{} })
 }
 
-// mayReplicate are the commands that are no writes and may yet reach replicas
-// (COMMAND's flag may_replicate).
-var mayReplicate = map[string]bool{"eval": true, "evalsha": true, "fcall": true, "publish": true, "spublish": true, "pfcount": true}
-
 // paused tells whether the client must wait with the command.
 func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
 	if w.now >= w.pause.until {
 		w.pause = pause{}
 		return false
 	}
-	return w.pause.all || w.replicates(cmd, a) || cmd.Name == "exec" && s.has(inMulti) && s.txn.writes
+	return w.pause.all || w.replicates(cmd, a) || cmd.Is(command.Executes) && s.has(inMulti) && s.txn.writes
 }
 
 // replicates reports whether a command may change what replicas have. A script
 // that declares its flags does so unless they say no-writes (script.c,
 // scriptFlagsToCmdFlags).
 func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
-	if cmd.Has(command.Write) || !mayReplicate[cmd.Name] {
+	if cmd.Has(command.Write) || !cmd.Is(command.MayReplicate) {
 		return cmd.Has(command.Write)
 	}
-	switch cmd.Name {
-	case "eval":
+	switch {
+	case cmd.Is(command.TakesScript):
 		return !declaresNoWrites(a.Arg(1))
-	case "evalsha":
+	case cmd.Is(command.TakesSHA):
 		return !declaresNoWrites(w.scripts.body(a.Arg(1)))
 	}
 	return true

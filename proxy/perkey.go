@@ -17,14 +17,14 @@ const maxUnits = 1 << 14
 // alone never has to wait for another.
 func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, crossing string) bool {
 	switch {
-	case isEval(cmd):
+	case cmd.Is(command.TakesScript):
 		w.noteScript(cmd, a)
-	case !isEvalSHA(cmd):
+	case !cmd.Is(command.TakesSHA):
 		return w.answerError(s, cmd, crossing)
 	}
 	known, ok := w.scripts.of(cmd, a)
 	switch {
-	case !ok && isEvalSHA(cmd):
+	case !ok && cmd.Is(command.TakesSHA):
 		return w.askForScript(s, cmd, a)
 	case known.perKey == nil:
 		return w.answerError(s, cmd, crossing)

@@ -181,7 +181,7 @@ func (w *Worker) publishNode(channel []byte) (best *node) {
 // if it were a key. In a cluster any node will do for what is not sharded; a slot
 // that moves must not have its messages overtake each other.
 func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	sharded := cmd.Name == "spublish"
+	sharded := cmd.Is(command.Sharded)
 	group, id := w.table.Place(a.Arg(1))
 	var n *node
 	switch {
@@ -206,7 +206,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	r.kind = receivers
 	r.merge = w.getMerger(1)
 	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
-	r.merge.uncounted = w.hub.uncounted(n, publishKind(cmd), string(r.merge.channel))
+	r.merge.uncounted = w.hub.uncounted(n, topicKindOf(cmd), string(r.merge.channel))
 	c := r.merge.call(r, 0)
 	c.group = -1
 	if sharded {
@@ -223,7 +223,7 @@ func (w *Worker) receiversReply(dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	return resp.AppendInt(dst, w.hub.receivers(n, publishKind(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
+	return resp.AppendInt(dst, w.hub.receivers(n, topicKindOf(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
 }
 
 // receivers is how many clients get a message for which the node counts so many.
@@ -248,9 +248,9 @@ func (h *hub) uncounted(n *node, kind topicKind, channel string) int64 {
 	return int64(more)
 }
 
-// publishKind is how those listen who get what a command publishes.
-func publishKind(cmd *command.Command) topicKind {
-	if cmd.Name == "spublish" {
+// topicKindOf is the kind of the channels that a command names.
+func topicKindOf(cmd *command.Command) topicKind {
+	if cmd.Is(command.Sharded) {
 		return byShard
 	}
 	return byChannel
@@ -330,10 +330,7 @@ func (t *txn) database(i int) int {
 
 // numsubReply makes the nodes' counts of subscribers that of the clients.
 func (w *Worker) numsubReply(dst []byte, r *request) []byte {
-	kind := byChannel
-	if r.cmd.Name == "pubsub|shardnumsub" {
-		kind = byShard
-	}
+	kind := topicKindOf(r.cmd)
 	var names []string
 	var counts []int
 	for i, part := range r.merge.parts {

@@ -330,16 +330,6 @@ func (s *Session) tooSlow(now int64) bool {
 	return now-s.subs.softSince > softTime
 }
 
-// inSubscription are the commands that a client which listens may send
-// (server.c, processCommand).
-var inSubscription = func() []bool {
-	t := make([]bool, command.Count)
-	for _, name := range []string{"subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "ping", "quit", "reset"} {
-		t[command.Lookup([]byte(name)).ID] = true
-	}
-	return t
-}()
-
 // subscribedPing answers PING of a client that listens.
 func (w *Worker) subscribedPing(s *Session, cmd *command.Command, a command.Args) bool {
 	b := resp.AppendBulkString(resp.AppendArray(w.scratch[:0], 2), "pong")

@@ -25,26 +25,9 @@ const (
 	FromNearest         // whichever answers fastest
 )
 
-// masterOnly are commands that only read and yet are not the same elsewhere:
-// cursors are good where they come from, and the rest tells of, or counts as, the
-// use of a key.
-var masterOnly = func() []bool {
-	t := make([]bool, command.Count)
-	for _, name := range []string{"hscan", "sscan", "zscan", "clusterscan", "touch"} {
-		t[command.Lookup([]byte(name)).ID] = true
-	}
-	object := command.Lookup([]byte("object"))
-	for _, sub := range []string{"freq", "idletime"} {
-		t[object.Sub([]byte(sub)).ID] = true
-	}
-	return t
-}()
-
-var execID = command.Lookup([]byte("exec")).ID
-
 // mayReadElsewhere tells whether a replica may serve the session's command.
 func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
-	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) && !masterOnly[cmd.ID] &&
+	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) && !cmd.Is(command.MastersOnly) &&
 		s.txn == nil && !s.has(tracks)
 }
 
@@ -191,21 +174,19 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 	return true
 }
 
-// readScopes are READONLY and READWRITE, where not everything is read from masters.
-var readScopes = byCommand(map[string]local{
-	"readonly": func(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-		w.letReadElsewhere(s)
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-	},
-	"readwrite": func(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-		if s.readsElsewhere() {
-			s.set(held) // a write that follows would not wait for it
-			return false
-		}
-		s.clear(readsReplicas)
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-	},
-})
+func readsFromReplicas(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	w.letReadElsewhere(s)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
+
+func readsFromMasters(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	if s.readsElsewhere() {
+		s.set(held) // a write that follows would not wait for it
+		return false
+	}
+	s.clear(readsReplicas)
+	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+}
 
 // letReadElsewhere has a session read from replicas from now on. What it has
 // written until now is not known by keys.

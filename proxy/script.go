@@ -54,7 +54,7 @@ func (sc *scriptCache) body(sha []byte) []byte {
 
 // of returns the script of an EVAL or EVALSHA, if it is known.
 func (sc *scriptCache) of(cmd *command.Command, a command.Args) (script, bool) {
-	if !isEval(cmd) {
+	if !cmd.Is(command.TakesScript) {
 		return sc.get(a.Arg(1))
 	}
 	known, ok := sc.bySHA[sc.byHash[maphash.Bytes(sc.seed, a.Arg(1))]]
@@ -98,14 +98,10 @@ func (sc *scriptCache) evict() {
 
 func (sc *scriptCache) reset() { *sc = scriptCache{seed: sc.seed, perKey: sc.perKey} }
 
-func isEval(cmd *command.Command) bool { return cmd.Name == "eval" || cmd.Name == "eval_ro" }
-
-func isEvalSHA(cmd *command.Command) bool { return cmd.Name == "evalsha" || cmd.Name == "evalsha_ro" }
-
 // noteScript remembers the script of an EVAL, and warns of a script without keys,
 // which are in w.keys.
 func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
-	if isEval(cmd) {
+	if cmd.Is(command.TakesScript) {
 		w.learnScript(a.Arg(1))
 	}
 	if len(w.keys) == 0 {
@@ -177,10 +173,10 @@ func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
 // textFor returns the command and the text by which an EVALSHA has to go to a node;
 // no text if it may go as it is.
 func (w *Worker) textFor(cmd *command.Command, n *node, sha []byte) (eval string, body []byte) {
-	if !isEvalSHA(cmd) || n != nil && n.proven[string(sha)] {
+	if !cmd.Is(command.TakesSHA) || n != nil && n.proven[string(sha)] {
 		return "", nil
 	}
-	if body = w.scripts.body(sha); cmd.Name == "evalsha_ro" {
+	if body = w.scripts.body(sha); cmd.Has(readOnly) {
 		return "EVAL_RO", body
 	}
 	return "EVAL", body

@@ -228,7 +228,12 @@ func (w *Worker) EOF(s *Session) {
 // waits tells whether the client does nothing but wait: for an element, or for
 // replicas.
 func (s *Session) waits() bool {
-	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.cmd != nil && (s.line.head.cmd.Name == "wait" || s.line.head.cmd.Name == "waitaof")
+	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.waitsForReplicas()
+}
+
+// waitsForReplicas reports whether the request is a WAIT or a WAITAOF.
+func (r *request) waitsForReplicas() bool {
+	return r.cmd != nil && r.cmd.Handling == command.Local && r.cmd.Has(command.Blocking)
 }
 
 // Output is what should be written to the client now; empty for nothing. The

@@ -56,7 +56,7 @@ func (l *slowLog) keep(most int) {
 // slow notes a command that took long. frame is what was sent to the node, or one
 // of the nodes.
 func (w *Worker) slow(r *request, frame []byte) {
-	if r.cmd.Has(command.Blocking) || r.cmd.Name == "wait" || r.cmd.Name == "waitaof" {
+	if r.cmd.Has(command.Blocking) {
 		return // it is meant to take long
 	}
 	var p resp.Parser

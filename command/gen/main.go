@@ -249,7 +249,7 @@ type entry struct {
 	arity              int
 	flags              []string
 	specs              []string
-	request, response  string
+	response           string
 	subs               []*entry
 	module             bool
 	source             string // where it is documented; empty: the server itself
@@ -257,13 +257,12 @@ type entry struct {
 
 var flagIdents = map[string]string{
 	"write": "Write", "readonly": "ReadOnly", "admin": "Admin", "blocking": "Blocking",
-	"pubsub": "PubSub", "no_auth": "NoAuth", "movablekeys": "Movable",
+	"pubsub": "PubSub", "no_auth": "NoAuth",
 }
 
 var tipIdents = map[string]string{
-	"request_policy:multi_shard": "MultiShard", "request_policy:all_shards": "AllShards", "request_policy:special": "RequestSpecial",
 	"response_policy:all_succeeded": "AllSucceeded", "response_policy:agg_sum": "AggSum", "response_policy:agg_min": "AggMin",
-	"response_policy:special": "ResponseSpecial",
+	"response_policy:one_succeeded": "OneSucceeded", "response_policy:agg_logical_and": "AggLogicalAnd",
 }
 
 func entryOf(c []any, groups, since map[string]string) *entry {
@@ -276,9 +275,7 @@ func entryOf(c []any, groups, since map[string]string) *entry {
 		e.module = e.module || f == "module"
 	}
 	for _, tip := range c[7].([]any) {
-		if id := tipIdents[tip.(string)]; strings.HasPrefix(tip.(string), "request_") {
-			e.request = id
-		} else if strings.HasPrefix(tip.(string), "response_") {
+		if id := tipIdents[tip.(string)]; id != "" {
 			e.response = id
 		}
 	}
@@ -328,9 +325,6 @@ func (e *entry) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "{Name: %q, Arity: %d, Group: %q, Since: %q", e.name, e.arity, e.group, e.since)
 	if len(e.flags) > 0 {
 		fmt.Fprintf(b, ", Flags: %s", strings.Join(e.flags, " | "))
-	}
-	if e.request != "" {
-		fmt.Fprintf(b, ", Request: %s", e.request)
 	}
 	if e.response != "" {
 		fmt.Fprintf(b, ", Response: %s", e.response)

@@ -59,9 +59,14 @@ var aroundProxy = []bug{
 		"./pool", "TestGreetingRefused",
 	},
 	{
-		"R3: a blocking command reaches a shared connection", "command/policy.go",
-		"Block:   \"blpop brpop", "Block:   \"brpop",
+		"R3: a blocking command reaches a shared connection", "command/rows.go",
+		"{name: \"blpop\", handling: Block, timeout: LastSeconds}", "{name: \"blpop\"}",
 		"./command", "TestHandling",
+	},
+	{
+		"what holds for all subcommands of a command does not", "command/rows.go",
+		"		c.Traits |= container.Traits\n", "",
+		"./command", "TestContainersSpeakForSubcommands",
 	},
 	{
 		"R4: after a failed write what was sent counts as not sent", "pool/conn.go",

@@ -1,0 +1,115 @@
+package proxy
+
+import "github.com/keyway-proxy/keyway/command"
+
+// local answers a command without sending it on as it is. It returns false if the
+// command has to wait; it then has no effect.
+type local func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
+
+// handler is what the proxy does itself about a command. The command's row in package
+// command says which handler it has.
+type handler struct {
+	answer     local // the way it is answered
+	emulated   local // the same for a refused command, where a cluster is emulated
+	onReplicas local // the same, where reads go to replicas
+
+	// Of a command that goes to nodes.
+	check   func(w *Worker, a command.Args) string // returns the error to answer with, "" to let it go
+	before  func(w *Worker, a command.Args)        // called when it goes to all masters
+	changes func(a command.Args) func(*Worker)     // returns what changes in each worker once all masters have agreed
+	kind    ending                                 // how the masters' replies become one
+}
+
+// handlers are all handlers. They are set here since many of them refer to this table.
+var handlers [command.Actions]handler
+
+func init() {
+	handlers = [command.Actions]handler{
+		command.DoSort: {check: refuseForeignPatterns},
+
+		command.DoScriptLoad:      {before: func(w *Worker, a command.Args) { w.learnScript(a.Arg(2)) }},
+		command.DoScriptFlush:     {before: func(w *Worker, _ command.Args) { w.forgetScripts() }},
+		command.DoScriptExists:    {kind: scriptsExist},
+		command.DoScriptShow:      {answer: scriptShow},
+		command.DoRunning:         {answer: running},
+		command.DoNumSub:          {kind: subscribers},
+		command.DoConfigSet:       {changes: ownSettings},
+		command.DoConfigResetStat: {changes: func(command.Args) func(*Worker) { return (*Worker).resetStats }},
+		command.DoConfigGet:       {answer: configGet},
+		command.DoInfo:            {answer: (*Worker).info},
+		command.DoScan:            {answer: scan},
+		command.DoWait:            {answer: wait},
+
+		command.DoPing:   {answer: ping},
+		command.DoEcho:   {answer: echo},
+		command.DoQuit:   {answer: quit},
+		command.DoReset:  {answer: reset},
+		command.DoTime:   {answer: clock},
+		command.DoSelect: {answer: selectDB},
+		command.DoRole:   {answer: role},
+		command.DoAuth:   {answer: auth},
+		command.DoHello:  {answer: hello},
+		command.DoWhoAmI: {answer: whoAmI},
+
+		command.DoMulti:   {answer: multi},
+		command.DoExec:    {answer: exec},
+		command.DoDiscard: {answer: discard},
+		command.DoWatch:   {answer: watch},
+		command.DoUnwatch: {answer: unwatch},
+
+		command.DoPublish:      {answer: publishTo},
+		command.DoSubscribe:    {answer: listenTo(byChannel)},
+		command.DoPSubscribe:   {answer: listenTo(byPattern)},
+		command.DoSSubscribe:   {answer: listenTo(byShard)},
+		command.DoUnsubscribe:  {answer: noLongerTo(byChannel)},
+		command.DoPUnsubscribe: {answer: noLongerTo(byPattern)},
+		command.DoSUnsubscribe: {answer: noLongerTo(byShard)},
+
+		command.DoClientID:           {answer: clientID},
+		command.DoClientGetName:      {answer: clientGetName},
+		command.DoClientSetName:      {answer: clientSetName},
+		command.DoClientSetInfo:      {answer: clientSetInfo},
+		command.DoClientInfo:         {answer: clientInfo},
+		command.DoClientList:         {answer: clientList},
+		command.DoClientHelp:         {answer: clientHelp},
+		command.DoClientReply:        {answer: clientReply},
+		command.DoClientKill:         {answer: clientKill},
+		command.DoClientPause:        {answer: clientPause},
+		command.DoClientUnpause:      {answer: clientUnpause},
+		command.DoClientUnblock:      {answer: clientUnblock},
+		command.DoClientTracking:     {answer: clientTracking},
+		command.DoClientTrackingInfo: {answer: clientTrackingInfo},
+		command.DoClientCaching:      {answer: clientCaching},
+		command.DoClientGetRedir:     {answer: clientGetRedir},
+		command.DoClientNoEvict:      {answer: noEvict},
+		command.DoClientNoTouch:      {answer: touches},
+		command.DoClientCapa:         {answer: yes},
+
+		command.DoMonitor:          {answer: monitor},
+		command.DoSlowLogGet:       {answer: slowLogGet},
+		command.DoSlowLogLen:       {answer: slowLogLen},
+		command.DoSlowLogReset:     {answer: slowLogReset},
+		command.DoSlowLogHelp:      {answer: slowLogHelp},
+		command.DoCommandLogGet:    {answer: commandLogGet},
+		command.DoCommandLogLen:    {answer: commandLogLen},
+		command.DoCommandLogReset:  {answer: commandLogReset},
+		command.DoLatencyLatest:    {answer: latencyLatest},
+		command.DoLatencyHistory:   {answer: latencyHistory},
+		command.DoLatencyReset:     {answer: latencyReset},
+		command.DoLatencyDoctor:    {answer: latencyDoctor},
+		command.DoLatencyGraph:     {answer: latencyGraph},
+		command.DoLatencyHistogram: {answer: latencyHistogram},
+		command.DoLatencyHelp:      {answer: latencyHelp},
+
+		command.DoReadOnly:       {emulated: yes, onReplicas: readsFromReplicas},
+		command.DoReadWrite:      {emulated: yes, onReplicas: readsFromMasters},
+		command.DoAsking:         {emulated: yes},
+		command.DoClusterSlots:   {emulated: clusterSlots},
+		command.DoClusterShards:  {emulated: clusterShards},
+		command.DoClusterNodes:   {emulated: clusterNodes},
+		command.DoClusterInfo:    {emulated: clusterInfo},
+		command.DoClusterMyID:    {emulated: clusterMyID},
+		command.DoClusterKeySlot: {emulated: clusterKeySlot},
+		command.DoKeysInSlot:     {emulated: keysInSlot},
+	}
+}

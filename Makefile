@@ -79,6 +79,7 @@ bench:
 # The command table, and the pages that list commands and configuration keys.
 generate:
 	go generate ./command
+	go test ./config -run TestKeysPage -args -update
 	go test ./test -run TestREADMEPages -args -update
 
 tools:

@@ -84,8 +84,8 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 // check holds what the file alone can tell, section by section.
 func (c *Config) check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkReady, c.checkNodes, c.checkLayout, c.checkReads,
-		c.checkSlots, c.checkRange, c.checkCluster, c.checkNumbers,
+		c.checkListen, c.checkReady, c.checkNumbers, c.checkNodes, c.checkLayout, c.checkReads,
+		c.checkSlots, c.checkRange, c.checkCluster,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -295,9 +295,6 @@ func (c *Config) checkReads() error {
 	if !slices.Contains(Reads, c.Reads) {
 		return c.Errorf("reads", "write "+strings.Join(Reads, ", "), "unknown reads %q", c.Reads)
 	}
-	if lag := c.Replicas.MaxLag; lag != 0 && (lag < 100*time.Millisecond || lag > time.Hour) {
-		return c.Errorf("replicas.max_lag", "write a duration from 100ms to 1h, or 0 for no bound", "out of range")
-	}
 	return nil
 }
 
@@ -412,42 +409,6 @@ func (c *Config) ruleNumber(path, s string) (int64, error) {
 		return 0, c.Errorf(path, "with a prefix, write whole numbers from 0; without one, from and to are text", "%q is not a number", s)
 	}
 	return n, nil
-}
-
-func (c *Config) checkNumbers() error {
-	for _, n := range []struct {
-		path     string
-		v        int64
-		min, max int64
-		remedy   string
-	}{
-		{"threads", int64(c.Threads), 1, 256, "write a whole number from 1 to 256"},
-		{"backend.connections", int64(c.Backend.Connections), 1, 64, "write a whole number from 1 to 64"},
-		{"backend.exclusive", int64(c.Backend.Exclusive), 1, 1 << 20, "write a whole number from 1, such as 1000"},
-		{"backend.integrity", int64(c.Backend.Integrity), 0, 1 << 30, "write a number of commands, such as 1000, or 0 for never"},
-		{"backend.connect_timeout", int64(c.Backend.ConnectTimeout), 1e6, 1e12, "write a duration from 1ms, such as 1s"},
-		{"backend.request_timeout", int64(c.Backend.RequestTimeout), 1e6, 1e13, "write a duration from 1ms, such as 6s"},
-		{"backend.hold", int64(c.Backend.Hold), 0, int64(time.Hour), "write a duration up to 1h, such as 20s, or 0s for not at all"},
-		{"clients.max", int64(c.Clients.Max), 1, 10000000, "write a whole number from 1"},
-		{"clients.idle_timeout", int64(c.Clients.IdleTimeout), 0, 1 << 62, "write a duration, such as 300s, or 0s for never"},
-		{"shutdown.delay", int64(c.Shutdown.Delay), 0, int64(time.Hour), "write a duration up to 1h, such as 5s"},
-		{"shutdown.timeout", int64(c.Shutdown.Timeout), 1e6, int64(time.Hour), "write a duration from 1ms to 1h, such as 10s"},
-		{"slowlog.slower_than", int64(c.SlowLog.SlowerThan), 1, 1 << 62, "write a duration, such as 10ms"},
-		{"slowlog.entries", int64(c.SlowLog.Entries), 1, 1 << 20, "write a whole number from 1, such as 128"},
-		{"limits.max_bulk", int64(c.Limits.MaxBulk), 1 << 10, 4<<30 - 1, "write a size from 1kb to below 4gb, such as 512mb; no larger than the nodes' proto-max-bulk-len"},
-		{"limits.max_args", int64(c.Limits.MaxArgs), 16, 1<<31 - 1, "write a whole number from 16, such as 1048576"},
-		{"limits.max_inline", int64(c.Limits.MaxInline), 64, 1 << 30, "write a size from 64 bytes, such as 64kb"},
-		{"limits.max_request", int64(c.Limits.MaxRequest), 1 << 10, 4<<30 - 1, "write a size from 1kb to below 4gb, such as 512mb"},
-		{"limits.client_output", int64(c.Limits.ClientOutput), 1 << 10, 1 << 50, "write a size from 1kb, such as 256mb"},
-	} {
-		if n.v < n.min || n.v > n.max {
-			return c.Errorf(n.path, n.remedy, "out of range")
-		}
-	}
-	if m := c.Limits.Memory; m != 0 && (m < 32<<20 || m > 1<<50) {
-		return c.Errorf("limits.memory", "write a size from 32mb, such as 1gb, or 0 for half of what the machine has", "out of range")
-	}
-	return nil
 }
 
 // Clustered tells whether a Redis Cluster is followed.

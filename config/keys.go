@@ -1,0 +1,251 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// key is what a reader and the checks need to know about one key of the file. Its type
+// and its default come from Config and Default.
+type key struct {
+	path    string // [] stands for an index, NAME for a node's name
+	meaning string
+	change  string // when to change it
+
+	// The bounds of a number, a duration or a size, both included, and what to write
+	// instead of a value beyond them. Without a remedy there are no bounds.
+	min, max int64
+	zero     bool // 0 is also allowed
+	remedy   string
+	initial  string // the default, if it is not that of Default
+}
+
+const (
+	hour = int64(time.Hour)
+	ms   = int64(time.Millisecond)
+
+	noMaximum = 1 << 62 // of a duration
+	petabyte  = 1 << 50
+)
+
+// keys lists every key. docs/configuration.md is generated from it.
+var keys = []key{
+	{path: "listen",
+		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file.",
+		change:  "Clients connect from other machines, or over a Unix socket."},
+	{path: "admin",
+		meaning: "The address of `/metrics`, `/healthz` and `/readyz` over HTTP. Empty: there is none.",
+		change:  "Always set it in production, on an address that clients cannot reach."},
+	{path: "threads", min: 1, max: 256, remedy: "write a whole number from 1 to 256",
+		meaning: "How many event loops serve clients. Each has its own clients, and its own connections to the nodes.",
+		change:  "One core is not enough. Use at most as many as there are cores."},
+	{path: "layout",
+		meaning: "How keys are placed: `slots`, `ring`, `range` or `modulo`.",
+		change:  "Choose it once: a change moves no keys."},
+	{path: "hash_tag",
+		meaning: "Two characters. If a key contains both, only the text between them places it. Empty: no tags. " +
+			"Used by `ring`, `range` and `modulo`; `slots` and `cluster.emulate` need `{}`.",
+		change: "Keys were placed by twemproxy with another tag, or with none."},
+	{path: "nodes",
+		meaning: "The Redis servers of `ring`, `range`, `modulo` and of `slots.static`.",
+		change:  "Always, unless a cluster is followed."},
+	{path: "nodes[].name", initial: "required",
+		meaning: "The node's name in rules, logs and metrics. `ring` places keys by it.",
+		change:  "Choose it once: on a ring, another name moves the node's keys."},
+	{path: "nodes[].addr", initial: "required, unless `sentinel` is given",
+		meaning: "The node's address, `HOST:PORT`.",
+		change:  "The server has moved. Its keys stay with the name."},
+	{path: "nodes[].weight", initial: "`1`",
+		meaning: "The node's share of the keys on `ring` and `modulo`, relative to the others.",
+		change:  "A node has more memory than others. A change moves no keys."},
+	{path: "nodes[].replicas",
+		meaning: "The addresses of the node's replicas. Sentinels report them by themselves.",
+		change:  "`reads` is to use them."},
+	{path: "nodes[].sentinel.master", initial: "required",
+		meaning: "The name of the master among the sentinels.",
+		change:  "Sentinels watch over this node."},
+	{path: "nodes[].sentinel.addrs", initial: "required",
+		meaning: "The addresses of all sentinels.",
+		change:  "A sentinel was added or removed."},
+	{path: "nodes[].sentinel.username",
+		meaning: "The user for the sentinels themselves.",
+		change:  "The sentinels have an ACL."},
+	{path: "nodes[].sentinel.password",
+		meaning: "The password for the sentinels themselves.",
+		change:  "The sentinels have a password."},
+	{path: "slots.seeds",
+		meaning: "Some nodes of a Redis Cluster. keyway learns all others from them, and follows the cluster.",
+		change:  "Name at least two, on different machines."},
+	{path: "slots.static.NAME",
+		meaning: "The slots of a standalone node: `0-5460`, or `0-99,200`. Every slot needs a node.",
+		change:  "Standalone nodes are to be placed by slot."},
+	{path: "ring.hash",
+		meaning: "The hash of the layout `ring`.",
+		change:  "Keys were placed by twemproxy: its default is `fnv1a_64`."},
+	{path: "range.rules[].prefix",
+		meaning: "With a prefix, the rule is about the number right after it. Without one, it is about the whole key as text.",
+		change:  "Keys contain a number that places them."},
+	{path: "range.rules[].from", initial: "required",
+		meaning: "The lower end, which belongs to the rule.",
+		change:  "A range is to begin elsewhere. A change moves no keys."},
+	{path: "range.rules[].to", initial: "required with `prefix`",
+		meaning: "The upper end. It belongs to the rule if there is a prefix, and does not if there is none.",
+		change:  "A range is to end elsewhere. A change moves no keys."},
+	{path: "range.rules[].node", initial: "required",
+		meaning: "The name of the node that has these keys.",
+		change:  "You have moved the keys yourself."},
+	{path: "range.default",
+		meaning: "The node for keys that no rule matches. Without it, a gap between rules is an error of the file, " +
+			"and a command for another unmatched key is an error for the client.",
+		change: "Not all keys follow the rules."},
+	{path: "modulo.hash",
+		meaning: "The hash of the layout `modulo`.",
+		change:  "Keys were placed by twemproxy with another hash."},
+	{path: "reads",
+		meaning: "Where commands that only read go: `master`, `prefer-replica`, `replica` or `nearest`.",
+		change:  "Replicas are to share the load, and clients tolerate values as old as `replicas.max_lag`."},
+	{path: "replicas.max_lag", min: 100 * ms, max: hour, zero: true,
+		remedy:  "write a duration from 100ms to 1h, or 0 for no bound",
+		meaning: "How old the data of a replica may be. `0`: however old.",
+		change:  "Reads must be fresher, or may be older."},
+	{path: "replicas.opt_in",
+		meaning: "Only clients that have sent READONLY read from replicas.",
+		change:  "Some clients tolerate old values, others do not."},
+	{path: "backend.username",
+		meaning: "The user for the nodes (ACL).",
+		change:  "The nodes have an ACL."},
+	{path: "backend.password",
+		meaning: "The password for the nodes.",
+		change:  "The nodes have a password. Write `${NAME}` and keep it in the environment."},
+	{path: "backend.connect_timeout", min: ms, max: 1000 * 1000 * ms,
+		remedy:  "write a duration from 1ms, such as 1s",
+		meaning: "How long a connection to a node may take to open.",
+		change:  "Nodes are far away."},
+	{path: "backend.request_timeout", min: ms, max: 10 * 1000 * 1000 * ms,
+		remedy:  "write a duration from 1ms, such as 6s",
+		meaning: "How long a node may be silent while it owes a reply. The time that a transfer takes does not count.",
+		change:  "A hanging node must be noticed sooner. Below 5 s, commands fail behind a slow script that Redis would finish."},
+	{path: "backend.hold", max: hour, initial: "the same as `request_timeout`",
+		remedy:  "write a duration up to 1h, such as 20s, or 0s for not at all",
+		meaning: "How long commands wait for the successor of a dead master. `0s`: they fail at once.",
+		change:  "A failover takes longer: set it above `cluster-node-timeout` and some seconds, and clients' timeouts above it."},
+	{path: "backend.connections", min: 1, max: 64, remedy: "write a whole number from 1 to 64",
+		meaning: "Shared connections to each node, for each thread.",
+		change:  "Seldom: one connection carries what one thread can send."},
+	{path: "backend.exclusive", min: 1, max: 1 << 20, remedy: "write a whole number from 1, such as 1000",
+		meaning: "How many connections to each node, for each thread, may belong to one client alone: " +
+			"for WATCH, WAIT, blocking commands, CLIENT TRACKING and large values.",
+		change: "More clients block at a time, or the nodes' `maxclients` is lower."},
+	{path: "backend.integrity", max: 1 << 30,
+		remedy:  "write a number of commands, such as 1000, or 0 for never",
+		meaning: "After how many commands on a connection keyway checks that replies match requests. `0`: never.",
+		change:  "Seldom."},
+	{path: "clients.password",
+		meaning: "The password for all clients (AUTH). Empty: none is needed.",
+		change:  "Others can reach keyway's address."},
+	{path: "clients.max", min: 1, max: 10_000_000, remedy: "write a whole number from 1",
+		meaning: "How many clients may be connected. keyway lowers it if `ulimit -n` does not allow that many.",
+		change:  "More clients connect, or memory is short."},
+	{path: "clients.idle_timeout", max: noMaximum, remedy: "write a duration, such as 300s, or 0s for never",
+		meaning: "A client that sends nothing for so long is closed. `0s`: never. " +
+			"Clients that wait, listen or monitor are not closed.",
+		change: "Clients leave connections open and forget them."},
+	{path: "cluster.emulate",
+		meaning: "keyway presents itself as a Redis Cluster.",
+		change:  "Clients speak only to a cluster."},
+	{path: "cluster.announce", initial: "required with `emulate`",
+		meaning: "The address at which clients find this keyway.",
+		change:  "With `emulate`."},
+	{path: "cluster.peers",
+		meaning: "The addresses at which clients find the other keyways.",
+		change:  "Several keyways stand side by side."},
+	{path: "slowlog.slower_than", min: 1, max: noMaximum, remedy: "write a duration, such as 10ms",
+		meaning: "SLOWLOG and LATENCY list commands that a client waited longer for.",
+		change:  "The list is too long or too short. CONFIG SET can change it too, if allowed."},
+	{path: "slowlog.entries", min: 1, max: 1 << 20, remedy: "write a whole number from 1, such as 128",
+		meaning: "How many commands SLOWLOG keeps, for each thread.",
+		change:  "The list is too short."},
+	{path: "limits.max_bulk", min: 1 << 10, max: 4<<30 - 1,
+		remedy:  "write a size from 1kb to below 4gb, such as 512mb; no larger than the nodes' proto-max-bulk-len",
+		meaning: "The largest argument of a command.",
+		change:  "The nodes' `proto-max-bulk-len` differs from 512mb."},
+	{path: "limits.max_args", min: 16, max: 1<<31 - 1, remedy: "write a whole number from 16, such as 1048576",
+		meaning: "The most arguments of a command.",
+		change:  "Seldom."},
+	{path: "limits.max_inline", min: 64, max: 1 << 30, remedy: "write a size from 64 bytes, such as 64kb",
+		meaning: "The longest inline command, and the longest line of the protocol.",
+		change:  "Seldom."},
+	{path: "limits.max_request", min: 1 << 10, max: 4<<30 - 1,
+		remedy:  "write a size from 1kb to below 4gb, such as 512mb",
+		meaning: "The largest command.",
+		change:  "Commands with many large arguments are refused, or smaller ones should be."},
+	{path: "limits.client_output", min: 1 << 10, max: petabyte, remedy: "write a size from 1kb, such as 256mb",
+		meaning: "How many bytes of replies may wait for a client. Beyond that the client is closed.",
+		change:  "Slow clients read large replies, or memory is short."},
+	{path: "limits.memory", min: 32 << 20, max: petabyte, zero: true,
+		remedy: "write a size from 32mb, such as 1gb, or 0 for half of what the machine has",
+		meaning: "The memory of the process. Near it, the client with the most unread is closed first. " +
+			"`0`: half of the memory of the machine or the control group.",
+		change: "keyway shares the machine with others, or has it alone."},
+	{path: "ready",
+		meaning: "What `/readyz` needs: `any` master that can be reached, or `all` of them and an owner for every slot.",
+		change:  "Other keyways can reach nodes that this one cannot."},
+	{path: "shutdown.delay", max: hour, remedy: "write a duration up to 1h, such as 5s",
+		meaning: "After SIGTERM, how long keyway still accepts clients while `/readyz` already fails.",
+		change:  "A balancer takes time to notice: set it a little above that."},
+	{path: "shutdown.timeout", min: ms, max: hour, remedy: "write a duration from 1ms to 1h, such as 10s",
+		meaning: "After that, how long the commands under way may take.",
+		change:  "Commands take longer, or the process is killed earlier."},
+	{path: "commands.allow",
+		meaning: "Commands that keyway refuses otherwise, such as `config` or `bgsave`.",
+		change:  "You administer the nodes through keyway."},
+	{path: "scripts.per_key[].sha",
+		meaning: "The SHA-1 of a script that treats each of its KEYS alone. Give `sha` or `text`.",
+		change:  "Such a script gets CROSSSLOT."},
+	{path: "scripts.per_key[].text",
+		meaning: "The script itself. White space and comments do not matter.",
+		change:  "The script has no fixed SHA-1."},
+	{path: "scripts.per_key[].keys", initial: "`1`",
+		meaning: "How many KEYS belong together.",
+		change:  "KEYS come in pairs, or more."},
+	{path: "scripts.per_key[].argv", initial: "all are shared",
+		meaning: "Which key each ARGV belongs to: a list of `shared`, `each` and `counted`.",
+		change:  "ARGV contains values of single keys."},
+	{path: "scripts.per_key[].reply", initial: "`array`",
+		meaning: "`array`: the replies are arrays to join. `sum`: they are numbers to add up.",
+		change:  "The script returns a number."},
+	{path: "scripts.keyless",
+		meaning: "A key: scripts and functions without KEYS run on its node.",
+		change:  "Such scripts write keys with a common hash tag: name that tag."},
+}
+
+// checkNumbers checks the bounds of all numbers, durations and sizes.
+func (c *Config) checkNumbers() error {
+	for _, k := range keys {
+		if k.remedy == "" {
+			continue
+		}
+		v := fieldAt(reflect.ValueOf(c).Elem(), k.path).Int()
+		if v == 0 && k.zero {
+			continue
+		}
+		if v < k.min || v > k.max {
+			return c.Errorf(k.path, k.remedy, "out of range")
+		}
+	}
+	return nil
+}
+
+// fieldAt returns the field of v that path names.
+func fieldAt(v reflect.Value, path string) reflect.Value {
+	for name := range strings.SplitSeq(path, ".") {
+		field, ok := fieldOf(v, name)
+		if !ok {
+			panic(fmt.Sprintf("config: the table of keys has %s, which Config has not", path))
+		}
+		v = field
+	}
+	return v
+}

@@ -52,9 +52,9 @@ func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, opti
 			c.Nodes[0].Do("CLUSTER", "MEET", host, strconv.Itoa(n.Port), strconv.Itoa(n.bus))
 		}
 	}
-	Eventually(t, 20*time.Second, "every node knows all others", func() bool {
-		for _, n := range c.Nodes {
-			if strings.Count(n.Do("CLUSTER", "NODES").Text, " connected") != len(c.Nodes) {
+	Eventually(t, 60*time.Second, "every node knows all others", func() bool {
+		for i := range c.Nodes { // by its name: in a handshake it has another
+			if c.view(i) == "" {
 				return false
 			}
 		}
@@ -93,9 +93,16 @@ func (c *Cluster) Settle() {
 }
 
 // view returns what node i says of the nodes that run: who is master of whom, and who
-// has which slots. It is empty if the node has no connection to one of them.
+// has which slots. It is empty if the node does not know one of them, has no connection
+// to it, or takes it for dead.
 func (c *Cluster) view(i int) string {
 	c.t.Helper()
+	running := 0
+	for _, n := range c.Nodes {
+		if n.cmd != nil {
+			running++
+		}
+	}
 	var all []string
 	for line := range strings.Lines(c.Nodes[i].Do("CLUSTER", "NODES").Text) {
 		f := strings.Fields(line)
@@ -110,6 +117,9 @@ func (c *Cluster) view(i int) string {
 		// Only the node itself lists slots that are on their way, in brackets.
 		slots := slices.DeleteFunc(f[8:], func(s string) bool { return s[0] == '[' })
 		all = append(all, fmt.Sprint(f[0], flags[0], f[3], slots))
+	}
+	if len(all) != running {
+		return ""
 	}
 	slices.Sort(all)
 	return strings.Join(all, "; ")

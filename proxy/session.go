@@ -64,6 +64,7 @@ type trouble struct {
 	tracking   *tracking
 	reading    *readings // where the client reads from replicas
 	own        *ownWrites
+	synced     *synced
 }
 
 // What sessions share until they need their own. Neither is ever written to.
@@ -503,6 +504,18 @@ func (o *ordinals) add(n uint) {
 		o.low |= 1 << n
 	} else {
 		o.many = true
+	}
+}
+
+func (o *ordinals) addAll(of ordinals) {
+	o.low |= of.low
+	o.many = o.many || of.many
+}
+
+// remove has no effect on a node beyond the first 64.
+func (o *ordinals) remove(n uint) {
+	if n < 64 {
+		o.low &^= 1 << n
 	}
 }
 

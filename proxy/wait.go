@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -19,8 +20,12 @@ import (
 // writes, which have been answered, so its offset is theirs or later. The count can
 // be too low, when others write much; it is never too high.
 func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	if _, ok := resp.ParseInt(a.Arg(1)); !ok {
+	replicas, ok := resp.ParseInt(a.Arg(1))
+	if !ok {
 		return w.answerError(s, cmd, errNotInteger)
+	}
+	if a.Len() > 3 || replicas <= 0 {
+		replicas = math.MaxInt64 // WAITAOF counts files too, and WAIT 0 all replicas: earlier answers do not help
 	}
 	timeout, ok := resp.ParseInt(a.Arg(a.Len() - 1))
 	if !ok || timeout > 1<<40 {
@@ -34,6 +39,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		s.set(held)
 		return false
 	}
+	s.reopenSynced(replicas)
 	var nodes []*node
 	for _, n := range w.nodes {
 		if s.wrote.has(n.ordinal) {
@@ -56,8 +62,47 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if timeout > 0 {
 		deadline = w.now + timeout*1e6 + int64(w.o.Backend.RequestTimeout)
 	}
-	w.askEach(s, cmd, a.Frame(), nodes, howAlone{take: (*node).takeExclusive, deadline: deadline, behindWrites: true})
+	how := howAlone{take: (*node).takeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
+	w.askEach(s, cmd, a.Frame(), nodes, how)
 	return true
+}
+
+// synced is what earlier WAITs have answered: replicas have the client's writes to
+// these nodes, which it has not written to since.
+type synced struct {
+	nodes    ordinals
+	replicas int64 // of each of the nodes, at least
+}
+
+// reopenSynced makes a WAIT for so many replicas ask about all of the client's
+// writes, unless it can ask about the latest alone: a client that waits after each
+// write asks one node, however many it has written to.
+func (s *Session) reopenSynced(replicas int64) {
+	if known := s.synced; known != nil && (replicas > known.replicas || s.wrote == ordinals{}) {
+		s.wrote.addAll(known.nodes)
+		s.synced = nil
+	}
+}
+
+// countSynced takes note that so many replicas of a node have the client's writes, if
+// that is all it asked for. It returns how many have all that it ever wrote, as far
+// as is known.
+func (s *Session) countSynced(n *node, replicas, asked int64) int64 {
+	known := s.synced
+	if known != nil {
+		replicas = min(replicas, known.replicas)
+	}
+	if replicas < asked {
+		return replicas
+	}
+	if known == nil {
+		known = new(synced)
+		s.troubled().synced = known
+	}
+	known.replicas = replicas
+	known.nodes.add(n.ordinal)
+	s.wrote.remove(n.ordinal)
+	return replicas
 }
 
 // restoreNothing is FUNCTION RESTORE of no functions, as FUNCTION DUMP of Redis 7.0
@@ -84,6 +129,7 @@ type howAlone struct {
 	take         taker
 	deadline     int64 // 0: none
 	behindWrites bool  // the reply is about the client's writes to the node
+	replicas     int64 // that WAIT asks for
 }
 
 // askEach sends a command to each of some nodes over connections of its own, on
@@ -172,6 +218,11 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			return
 		}
 		p.Bytes = resp.AppendError(nil, e.unmarked)
+	}
+	if s := e.call.req.sess; e.behindWrites && s.wrote.has(n.ordinal) {
+		if got, ok := resp.Int(p.Bytes); ok {
+			p.Bytes = resp.AppendInt(nil, s.countSynced(n, got, e.replicas))
+		}
 	}
 	e.call.Reply(conn, frame, p)
 }

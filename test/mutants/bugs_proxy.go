@@ -473,4 +473,14 @@ var inProxy = []bug{
 		"	if e.behindWrites && s.wrote.has(n.ordinal) {", "	if e.behindWrites && n == nil {",
 		"./proxy", "TestWaitAOF",
 	},
+	{
+		"WAIT counts more replicas than have the earlier writes", "proxy/wait.go",
+		"		replicas = min(replicas, known.replicas)", "		known.replicas = replicas",
+		"./proxy", "TestWaitAsksAboutTheLatestWrites",
+	},
+	{
+		"WAIT for more replicas asks about the latest writes alone", "proxy/wait.go",
+		"(replicas > known.replicas || s.wrote == ordinals{})", "(s.wrote == ordinals{})",
+		"./proxy", "TestWaitAsksAboutTheLatestWrites",
+	},
 }

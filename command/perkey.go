@@ -18,9 +18,18 @@ type PerKey struct {
 	SHA    string // SHA-1 of the script's text, as EVALSHA takes it
 	Normal string // SHA-1 of NormalScript of its text; "": only SHA counts
 
-	Keys int    // how many KEYS belong to one unit; 0 means 1
-	Argv []Argv // how ARGV belongs to the units; empty: every unit gets all of it
-	Sum  bool   // replies are numbers that add up; otherwise they are arrays, joined in order
+	Keys   int    // how many KEYS belong to one unit; 0 means 1
+	Prefix bool   // only the first of a unit's KEYS is a key; names that share its tag begin with the others
+	Argv   []Argv // how ARGV belongs to the units; empty: every unit gets all of it
+	Sum    bool   // replies are numbers that add up; otherwise they are arrays, joined in order
+}
+
+// Placed is how many KEYS of a unit say where it lives.
+func (p *PerKey) Placed() int {
+	if p.Prefix {
+		return 1
+	}
+	return max(p.Keys, 1)
 }
 
 // Argv says for one ARGV, or a group of them, which unit it belongs to.
@@ -144,7 +153,8 @@ func (p *PerKey) Merge(dst []byte, parts [][]byte) []byte {
 }
 
 // knownPerKey are scripts of client libraries. Redisson renews all locks that it
-// holds in one of these; a renewal that fails loses the locks.
+// holds in one of these; a renewal that fails loses the locks. After a thread has
+// released a read lock that it held twice, 3.45.1 renews it with an empty prefix.
 var knownPerKey = []PerKey{
 	{ // locks, write locks, fair, fenced and spin locks, since 3.44
 		SHA: "6a3d31570dc6f4b0bd32bcdc8e75667747c6f635", Normal: "e06c2cadc840d716824e9a18aa02b6ed4b3ee973",
@@ -152,15 +162,15 @@ var knownPerKey = []PerKey{
 	},
 	{ // read locks, 3.44 to 3.52
 		SHA: "1affef780a01e1406cb1968c62918f618d10d6a3", Normal: "c80df295c6407e9b2c49897f81363a1bd97f04e9",
-		Keys: 2, Argv: []Argv{Shared, Each},
+		Keys: 2, Prefix: true, Argv: []Argv{Shared, Each},
 	},
 	{ // read locks, 4.0 to 4.3
 		SHA: "d6564f42b98d6eece0e940a478ee248f80b8a90a", Normal: "310e89de989fb6b4565523ebe1f0ab7981168016",
-		Keys: 2, Argv: []Argv{Shared, Each},
+		Keys: 2, Prefix: true, Argv: []Argv{Shared, Each},
 	},
 	{ // read locks, 4.7
 		SHA: "38d2b478dfbe264ab67c221b7e4be62245f00ba0", Normal: "72b2e43760945cde8d9cdd44c64f8f2eff100fec",
-		Keys: 2, Argv: []Argv{Shared, Counted},
+		Keys: 2, Prefix: true, Argv: []Argv{Shared, Counted},
 	},
 }
 

@@ -36,7 +36,7 @@ func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, c
 	if len(units) > maxUnits {
 		return w.answerError(s, cmd, errPerKeyUnits)
 	}
-	if crossing := w.placeUnits(a, units); crossing != "" {
+	if crossing := w.placeUnits(a, units, known.perKey.Placed()); crossing != "" {
 		return w.answerError(s, cmd, crossing)
 	}
 	for i := range w.split.groups {
@@ -48,13 +48,13 @@ func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, c
 	return true
 }
 
-// placeUnits makes each unit a part of its own for the node of its keys. It returns
-// the error to answer with if a unit's keys live apart, or nowhere.
-func (w *Worker) placeUnits(a command.Args, units []command.Unit) (failed string) {
+// placeUnits makes each unit a part of its own for the node of its first size keys. It
+// returns the error to answer with if these live apart, or nowhere.
+func (w *Worker) placeUnits(a command.Args, units []command.Unit, size int) (failed string) {
 	sp := &w.split
 	sp.groups = sp.groups[:0]
 	for i := range units {
-		first, size := units[i].Key, units[i].Keys
+		first := units[i].Key
 		group, id := w.table.Place(a.Arg(first))
 		for k := first + 1; k < first+size; k++ {
 			if g, owner := w.table.Place(a.Arg(k)); g != group {

@@ -483,4 +483,9 @@ var inProxy = []bug{
 		"(replicas > known.replicas || s.wrote == ordinals{})", "(s.wrote == ordinals{})",
 		"./proxy", "TestWaitAsksAboutTheLatestWrites",
 	},
+	{
+		"A unit of a per-key script lives where its prefix does", "command/perkey.go",
+		"	if p.Prefix {", "	if p.Prefix && p.Keys == 0 {",
+		"./proxy", "TestPerKeyScriptWithPrefixes",
+	},
 }

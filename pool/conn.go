@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
@@ -124,10 +125,11 @@ type Conn struct {
 	queue    sendQueue
 	ClientID int64 // of the connection among the node's clients, where RESP3 is spoken
 
-	fifo fifo
-	scan resp.Scanner
-	part []byte // the beginning of a reply, held back
-	mid  bool   // part of the front's reply has been delivered
+	fifo  fifo
+	scan  resp.Scanner
+	part  []byte // the beginning of a reply, held back
+	mid   bool   // part of the front's reply has been delivered
+	began int64  // when the first part was; see Lingers
 
 	greeting []byte // bytes to write while Greeting
 	greeted  int    // of them written
@@ -445,6 +447,9 @@ func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 	c.mid = !done
 	p := Piece{Bytes: piece, First: first, Last: done, Kind: c.scan.Kind()}
 	if !done {
+		if first {
+			c.began = c.heard
+		}
 		if e := c.fifo.at(0); e.to != nil {
 			e.to.Reply(c, e.frame(), p)
 		}
@@ -479,6 +484,37 @@ func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 func (c *Conn) violate(now int64, reason string) {
 	c.Stats.Violations++
 	c.fail(now, reason)
+}
+
+// Waiting yields the requests that somebody waits for, in their order, and their places,
+// which hold until a request is sent or answered. The one at place 0 may have part of
+// its reply.
+func (c *Conn) Waiting() iter.Seq2[int, Receiver] {
+	return func(yield func(int, Receiver) bool) {
+		for i := range c.fifo.n {
+			if to := c.fifo.at(i).to; to != nil && to != (fence{}) && !yield(i, to) {
+				return
+			}
+		}
+	}
+}
+
+// Lingers reports whether a reply has been passing for the duration or longer. It says
+// so once for each reply.
+func (c *Conn) Lingers(now int64, d time.Duration) bool {
+	if !c.mid || c.began == 0 || now-c.began < int64(d) {
+		return false
+	}
+	c.began = 0
+	return true
+}
+
+// Forget makes the request at a place one whose reply nobody waits for: the reply is
+// dropped when it comes. It returns the request.
+func (c *Conn) Forget(place int) (frame []byte) {
+	e := c.fifo.at(place)
+	e.to, e.deadline = nil, 0
+	return e.frame()
 }
 
 // Fail reports that the socket could not be connected or has ended, or ends

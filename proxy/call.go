@@ -21,6 +21,7 @@ type call struct {
 	hops       uint8 // redirects followed
 	tries      uint8 // times it was put off
 	losses     uint8 // connections that ended under it
+	reread     bool  // sent again, since it was behind a large reply
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
 	passed     bool  // overtaken while its error was looked into, or when its connection ended
@@ -38,6 +39,9 @@ type call struct {
 func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	r := c.req
 	s := r.sess
+	if p.First && !p.Last && announcesLarge(p.Bytes) {
+		c.worker().largeReply(c, conn, frame)
+	}
 	if s == nil {
 		if p.Last {
 			r.parts--
@@ -59,9 +63,6 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.inFull = false
 		w.hasScript(c.node, frame)
 	}
-	if p.First && !p.Last && announcesLarge(p.Bytes) {
-		w.largeReply(c, conn, frame)
-	}
 	if r.merge != nil {
 		r.merge.add(int(c.part), p.Bytes)
 		s.parked += len(p.Bytes)
@@ -70,7 +71,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	} else {
 		w.deliver(r, p.Bytes)
 		if !p.Last && r.begun && s.out.size > softOutput {
-			w.holdBack(s, conn)
+			w.holdBack(c, conn)
 		}
 	}
 	if p.Last {

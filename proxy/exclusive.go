@@ -17,8 +17,11 @@ type inUse struct {
 	until int64       // when the client has left: how long the connection is waited for
 }
 
-// hasRoom reports whether a client may have one more connection of its own to the node.
-func (n *node) hasRoom() bool { return n.exclusive < n.w.o.Exclusive && n.w.o.HasRoom() }
+// hasRoom reports whether one more connection to the node may be kept for one client: its
+// own, or a retired one.
+func (n *node) hasRoom() bool {
+	return n.exclusive+len(n.retired) < n.w.o.Exclusive && n.w.o.HasRoom()
+}
 
 // takeExclusive returns a connection for the session's use alone.
 func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {

@@ -121,15 +121,12 @@ func (n *node) tickShared() {
 	n.tickRetired()
 }
 
-// maxRetired is how many connections to a node may be retired at a time.
-const maxRetired = 8
-
 // retire replaces a shared connection. The old one goes on until all its requests
 // are answered. Clients that wait for any reply send nothing more before it has
 // come, so no command overtakes one that is on the old connection.
 func (n *node) retire(conn *pool.Conn) {
 	w, i := n.w, slices.Index(n.conns, conn)
-	if i < 0 || len(n.retired) >= maxRetired || !w.o.HasRoom() {
+	if i < 0 || !n.hasRoom() {
 		return
 	}
 	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
@@ -151,12 +148,15 @@ func moveStats(to, from *pool.Stats) {
 	*from = pool.Stats{Dials: dials}
 }
 
-// tickRetired closes the retired connections that have nothing left to answer.
+// tickRetired closes the retired connections that have nothing left to answer, and sends
+// reads again that wait there behind a reply that takes long to pass.
 func (n *node) tickRetired() {
 	for i := len(n.retired) - 1; i >= 0; i-- {
 		c := n.retired[i]
 		if c.State() == pool.Ready && c.InFlight() > 0 {
-			c.Tick(n.w.now)
+			if c.Tick(n.w.now); c.Lingers(n.w.now, rereadAfter) {
+				n.w.rereadBehind(c)
+			}
 			continue
 		}
 		n.retired = slices.Delete(n.retired, i, i+1)

@@ -1,6 +1,10 @@
 package proxy
 
 import (
+	"math"
+	"slices"
+	"time"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -173,10 +177,14 @@ func (w *Worker) bound(s *Session) {
 		limit = min(limit, hardPubsub)
 	}
 	if s.out.size+s.parked > limit && !s.has(dead) {
-		w.stats.ClosedSlow++
-		w.logRefusal(s, "does not read its replies")
-		w.kill(s)
+		w.closeSlow(s)
 	}
+}
+
+func (w *Worker) closeSlow(s *Session) {
+	w.stats.ClosedSlow++
+	w.logRefusal(s, "does not read its replies")
+	w.kill(s)
 }
 
 // deliver passes a piece of a request's only reply on, or parks it.
@@ -191,23 +199,38 @@ func (w *Worker) deliver(r *request, b []byte) {
 
 const (
 	// A node's connection is not read from while a client lags with a large reply of
-	// it, as long as the client takes keepsUp in every stallTime. Others wait behind
-	// the reply anyway for as long as its transfer takes; all its pauses together
-	// delay them by no more than maxDelay. A client that lags beyond that gets the
-	// rest buffered, up to its limit, and holds up nobody. Where nobody waits behind
-	// the reply, the client has the request timeout.
-	stallTime = 15 * int64(1e6)
+	// it. Where no other client waits behind the reply, the reading client must take
+	// keepsUp within each request timeout.
+	//
+	// Where others wait, it must take keepsUp in every stallTime, and all its pauses
+	// together delay them by no more than maxDelay. After that the rest is buffered.
+	// When the buffer is nearly full, a shared connection goes on, so that the client
+	// meets its limit. A retired one, on which nothing new is sent, is paused once more,
+	// for up to the request timeout, as long as the client takes keepsUp in every
+	// maxDelay.
+	stallTime = 15 * int64(time.Millisecond)
 	keepsUp   = 64 << 10
-	maxDelay  = int64(1e9)
+	maxDelay  = int64(time.Second)
 )
 
 // holdBack stops the reading of a large reply until its client has caught up.
-func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
-	if s.waitsFor != nil || s.has(slow|dead) || conn.Paused() || s.delayed > maxDelay {
+func (w *Worker) holdBack(c *call, conn *pool.Conn) {
+	s := c.req.sess
+	if s.waitsFor != nil || s.has(dead) || conn.Paused() {
 		return
+	}
+	resumeAt := softOutput / 4
+	nearlyFull := false
+	if s.has(slow) || s.delayed > maxDelay {
+		limit := w.o.ClientOutput - w.o.ClientOutput/16
+		if nearlyFull = s.out.size >= limit && slices.Contains(c.node.retired, conn); !nearlyFull {
+			return
+		}
+		resumeAt = max(resumeAt, limit-softOutput)
 	}
 	t := s.troubled()
 	t.waitsFor, t.waitsSince, t.took, t.taken = conn, w.now, w.now, 0
+	t.resumeAt, t.nearlyFull = resumeAt, nearlyFull
 	conn.Pause(true)
 	w.lagging = append(w.lagging, s)
 }
@@ -215,12 +238,33 @@ func (w *Worker) holdBack(s *Session, conn *pool.Conn) {
 // delays counts how long others have waited for the session since the last call, and
 // reports whether any do.
 func (s *Session) delays(now int64) bool {
-	others := s.waitsFor.InFlight() > 1
+	others := s.othersWait(s.waitsFor)
 	if others {
 		s.delayed += now - s.waitsSince
 	}
 	s.waitsSince = now
 	return others
+}
+
+// othersWait reports whether another client waits for a reply behind the one that is
+// passing over the connection.
+func (s *Session) othersWait(conn *pool.Conn) bool {
+	for _, to := range conn.Waiting() {
+		switch to := to.(type) {
+		case *call:
+			if other := to.req.sess; other != nil && other != s {
+				return true
+			}
+		case execReply:
+			if other := to.req.sess; other != nil && other != s {
+				return true
+			}
+		case queued: // its EXEC follows
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 func (w *Worker) letGo(s *Session) {
@@ -235,17 +279,27 @@ func (w *Worker) letGo(s *Session) {
 	}
 }
 
-// tickLagging buffers the rest of the replies of clients that do not catch up.
+// tickLagging buffers the rest of the replies of clients that do not catch up, and closes
+// those whose buffer is full.
 func (w *Worker) tickLagging() {
+	timeout := int64(w.o.Backend.RequestTimeout)
 	for i := len(w.lagging) - 1; i >= 0; i-- {
-		s, limit := w.lagging[i], int64(w.o.Backend.RequestTimeout)
-		if s.delays(w.now) {
-			limit = stallTime
+		s := w.lagging[i]
+		stall, delay := timeout, int64(math.MaxInt64)
+		switch others := s.delays(w.now); {
+		case others && s.nearlyFull:
+			stall, delay = maxDelay, maxDelay+timeout
+		case others:
+			stall, delay = stallTime, maxDelay
 		}
-		if w.now-s.took > limit || s.delayed > maxDelay {
-			s.set(slow)
-			w.letGo(s)
+		if w.now-s.took <= stall && s.delayed <= delay {
+			continue
 		}
+		if s.nearlyFull && !s.has(dead) {
+			w.closeSlow(s)
+		}
+		s.set(slow)
+		w.letGo(s)
 	}
 }
 

@@ -54,6 +54,8 @@ type trouble struct {
 	away       []*call          // whose error is being looked into
 	moving     map[int32]moving // by group of keys
 	waitsFor   *pool.Conn       // paused until the client has taken what came of a large reply
+	resumeAt   int              // how little must be unread for that
+	nearlyFull bool             // what the client may leave unread is nearly used up
 	waitsSince int64            // when delayed was last added to
 	delayed    int64            // for how long others have waited for it, during this reply
 	took       int64            // when the client last kept up, while it is waited for
@@ -260,7 +262,7 @@ func (s *Session) Wrote(n int) {
 		if s.taken += n; s.taken >= keepsUp {
 			s.took, s.taken = s.w.now, 0
 		}
-		if s.out.size < softOutput/4 {
+		if s.out.size < s.resumeAt {
 			s.w.letGo(s)
 		}
 	}

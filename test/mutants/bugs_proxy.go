@@ -48,6 +48,26 @@ var inProxy = []bug{
 		"./proxy", "TestLargeRequestsGoAlone",
 	},
 	{
+		"reads wait behind a large reply", "proxy/large.go",
+		"c.Lingers(n.w.now, rereadAfter)", "false",
+		"./proxy", "TestReadsBehindALargeReply",
+	},
+	{
+		"a read goes again though its client has a write behind the same large reply", "proxy/behind.go",
+		"			if place == 0 || !to.mayBeReread() {\n				stay", "			if place == 0 {\n				stay",
+		"./proxy", "TestReadsBehindALargeReply",
+	},
+	{
+		"a client gets two replies to a read that was sent again", "pool/conn.go",
+		"	e.to, e.deadline = nil, 0\n", "",
+		"./pool", "TestForgottenRequest",
+	},
+	{
+		"a write waits for a slow client for as long as that takes", "proxy/order.go",
+		"		if s.nearlyFull && !s.has(dead) {\n			w.closeSlow(s)\n		}\n", "",
+		"./proxy", "TestSlowReaderNearItsLimit",
+	},
+	{
 		"others wait behind a large reply", "proxy/large.go",
 		"	c.node.retire(conn)\n", "",
 		"./proxy", "TestLargeReplies",

@@ -1,0 +1,71 @@
+package pool
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestForgottenRequest: the reply to a request that nobody waits for any more is dropped,
+// and counts as none that came late; nor does the request time out, or fail.
+func TestForgottenRequest(t *testing.T) {
+	b := newBench(t, Config{}).ready()
+	for _, name := range []string{"a", "b", "c"} {
+		b.send(name)
+	}
+	b.written(-1)
+	waiting := func() string {
+		var names []string
+		for _, to := range b.c.Waiting() {
+			names = append(names, to.(*asker).name)
+		}
+		return strings.Join(names, "")
+	}
+	if got := waiting(); got != "abc" {
+		t.Errorf("waiting: %q", got)
+	}
+	for place, to := range b.c.Waiting() {
+		if to.(*asker).name == "b" {
+			if frame := string(b.c.Forget(place)); frame != "<b>" {
+				t.Errorf("forgot %q", frame)
+			}
+		}
+	}
+	if got := waiting(); got != "ac" {
+		t.Errorf("still waiting: %q", got)
+	}
+	b.c.Received([]byte("+A\r\n+B\r\n+C\r\n"), b.now)
+	b.expect(`a: "+A\r\n"`, `c: "+C\r\n"`)
+	if b.c.Stats.Late != 0 {
+		t.Errorf("%+v", b.c.Stats)
+	}
+	b.send("d")
+	b.written(-1)
+	b.c.Forget(0)
+	b.pass(5 * time.Second)
+	b.c.Fail(b.now, "reset")
+	b.expect()
+}
+
+// TestLingers: a reply is said once to take long to pass.
+func TestLingers(t *testing.T) {
+	const long = 20 * time.Millisecond
+	b := newBench(t, Config{}).ready()
+	b.send("a")
+	b.send("b")
+	b.written(-1)
+	half := strings.Repeat("x", holdBack)
+	for range 2 {
+		if b.pass(time.Second); b.c.Lingers(b.now, long) {
+			t.Error("before the reply has begun")
+		}
+		b.c.Received([]byte("$32768\r\n"+half), b.now)
+		if b.pass(long - 1); b.c.Lingers(b.now, long) {
+			t.Error("too early")
+		}
+		if b.pass(1); !b.c.Lingers(b.now, long) || b.c.Lingers(b.now, long) {
+			t.Error("not said, or twice")
+		}
+		b.c.Received([]byte(half+"\r\n"), b.now)
+	}
+}

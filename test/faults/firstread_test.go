@@ -1,0 +1,74 @@
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestFirstReadOfALargeValue: a client at 200 Mbit/s reads a value that keyway does not
+// know to be large, and that is larger than what a client may leave unread. It gets the
+// value; others' reads that were behind it do not wait for that, and writes are answered.
+func TestFirstReadOfALargeValue(t *testing.T) {
+	const limit = 16 << 20
+	size := scale(64<<20, 400<<20)
+	for name, c := range map[string]struct {
+		limit  int
+		behind [][]string
+		wait   bool // for the large value
+	}{
+		"reads behind it":      {limit, [][]string{{"GET", "small"}, {"GET", "big"}, {"MGET", "small", "none"}}, false},
+		"a write behind it":    {size * 5 / 8, [][]string{{"SET", "small", "there"}, {"GET", "small"}}, true},
+		"nothing is behind it": {limit, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			node := redistest.Start(t)
+			value := strings.Repeat("0123456789abcdef", size/16)
+			node.Do("SET", "big", value)
+			node.Do("SET", "small", "there")
+			k := redistest.Serve(t, fmt.Sprintf("layout: ring\nlimits: {client_output: %d}\n", c.limit)+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			link := redistest.NewFaults(t, k.Addr, func(int) redistest.Plan { return redistest.Plan{Rate: 200e6 / 8} })
+			slow := redistest.Dial(t, link.Addr)
+			inFlight := func(n int) func() bool {
+				return func() bool { return k.Snapshot()[0].Nodes[0].InFlight >= n }
+			}
+			node.Freeze()
+			slow.Send("GET", "big")
+			slow.Flush()
+			redistest.Eventually(t, 10*time.Second, "the read is on its way", inFlight(1))
+			var others []*redistest.Client
+			for i, command := range c.behind {
+				others = append(others, k.Dial())
+				others[i].Send(command...)
+				others[i].Flush()
+				redistest.Eventually(t, 10*time.Second, "what is behind it too", inFlight(i+2))
+			}
+			node.Thaw()
+			passed := make(chan struct{})
+			go func() {
+				defer close(passed)
+				if r, err := slow.Receive(); err != nil || r.Text != value {
+					t.Errorf("the slow client: %d bytes, %v", len(r.Text), err)
+				}
+			}()
+			for i, command := range c.behind {
+				r, err := others[i].Receive()
+				if err != nil || r.Kind == '-' {
+					t.Errorf("%q: %.100s, %v", command, r, err)
+				}
+				select {
+				case <-passed:
+					if !c.wait {
+						t.Errorf("%q has waited for the large value", command)
+					}
+				default:
+				}
+			}
+			<-passed
+		})
+	}
+}

@@ -67,20 +67,24 @@ func clock(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 // selectDB sends the client's later commands over connections that have selected
 // its database. A node says first whether it has that database, over a connection
 // of the client's own: shared connections that the node refuses would look like a
-// node that cannot be reached.
+// node that cannot be reached. No node has the database -1.
 func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	db, ok := resp.ParseInt(a.Arg(1))
 	switch {
 	case !ok:
 		return w.answerError(s, cmd, errNotInteger)
-	case db < 0 || db > math.MaxUint16:
-		return w.answerError(s, cmd, errDBIndex)
+	case db < math.MinInt32 || db > math.MaxInt32:
+		return w.answerError(s, cmd, errNotInt32)
 	case s.inflight > 0:
 		s.set(held) // its commands so far act first
 		return false
+	case db < 0 || db > math.MaxUint16:
+		db = -1
 	}
 	n, shared := w.anyMaster(s)
 	switch {
+	case n == nil && db < 0:
+		return w.answerError(s, cmd, errDBIndex)
 	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):
 		w.useDB(s, uint16(db))
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))

@@ -170,7 +170,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
 	case cmd.NeedsAll(a) && len(w.masters) > 1:
 		return w.reject(s, cmd, errRefused(cmd))
-	case cmd.InMulti == command.SelectsDatabase && (!w.table.Slotted() || string(a.Arg(1)) == "0"):
+	case cmd.InMulti == command.SelectsDatabase:
 		t.selects = append(t.selects, t.n)
 	case w.isLate(cmd):
 		t.late = append(t.late, lateCommand{t.n, cmd, bytes.Clone(frame)})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -158,14 +159,31 @@ func TestDatabaseThatIsNotThere(t *testing.T) {
 	}
 }
 
-// TestDatabasesOfACluster: a Redis Cluster has one.
+// TestDatabasesOfACluster: what a cluster's node says of databases that it lacks, clients
+// are told, in transactions too.
 func TestDatabasesOfACluster(t *testing.T) {
-	c := redistest.Serve(t, redistest.Redis.Cluster(t, 3, 0).SeedsYAML()).Ready().Dial()
-	c.Expect("OK", "SELECT", "0")
-	c.Expect("-ERR SELECT is not allowed in cluster mode", "SELECT", "1")
-	c.Expect("-ERR MOVE is not allowed in cluster mode", "MOVE", "k", "1")
-	c.Expect("-ERR SWAPDB is not allowed in cluster mode", "SWAPDB", "0", "1")
-	c.Expect("OK", "SET", "k", "1")
+	t.Parallel()
+	for _, server := range redistest.Servers() {
+		t.Run(server.Name, func(t *testing.T) {
+			t.Parallel()
+			cluster := server.Cluster(t, 3, 0)
+			const key = "a"
+			ours := redistest.Serve(t, cluster.SeedsYAML()).Ready().Dial()
+			theirs := redistest.Dial(t, cluster.Nodes[cluster.Owner(0, int(slots.Of([]byte(key))))].Addr)
+			for _, words := range []string{
+				"SELECT 0", "SELECT 1", "SELECT 16", "SELECT -1", "SELECT x", "SELECT 65536", "SELECT 2147483647", "SELECT 2147483648",
+				"MOVE a 1", "SWAPDB 0 1", "SET a 1",
+				"MULTI", "SET a 2", "SELECT 1", "SELECT -1", "SELECT x", "STRLEN a", "SELECT 0", "GET a", "EXEC", "GET a",
+				"WATCH {a}w", "MULTI", "SELECT 1", "GET a", "EXEC", "GET a", "SELECT 1", "GET a",
+			} {
+				args := strings.Fields(words)
+				got, want := ours.Do(args...), theirs.Do(args...)
+				if got.String() != want.String() || got.Kind != want.Kind {
+					t.Errorf("%s:\nkeyway says %s\n%s says %s", words, got, server.Name, want)
+				}
+			}
+		})
+	}
 }
 
 // TestNumberedDatabasesOfACluster: Valkey 9 can have several in a cluster. What a
@@ -196,6 +214,15 @@ func TestNumberedDatabasesOfACluster(t *testing.T) {
 	c.Expect("OK", "MULTI")
 	c.Expect("QUEUED", "INCR", "b")
 	c.Expect("[4]", "EXEC")
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "INCR", "b")
+	c.Expect("QUEUED", "SELECT", "1")
+	c.Expect("QUEUED", "SET", "b", "1")
+	c.Expect("QUEUED", "SELECT", "4")
+	c.Expect("[5 OK OK ERR DB index is out of range]", "EXEC")
+	c.Expect("1", "GET", "b") // in the database that was selected last
+	c.Expect("OK", "SELECT", "3")
+	c.Expect("5", "GET", "b")
 	reply := later(t, c, "BLPOP", "list", "20")
 	blockedOn(t, cluster.Nodes[:3], 1)
 	other.Expect("1", "RPUSH", "list", "of database 2")

@@ -144,6 +144,7 @@ var rows = []row{
 	{name: "client|tracking", handling: Local, action: DoClientTracking},
 	{name: "client|caching", handling: Local, action: DoClientCaching},
 	{name: "client|capa", handling: Local, action: DoClientCapa},
+	{name: "client|import-source", handling: Local, action: DoClientImportSource},
 
 	// The server.
 	{name: "info", handling: AllMasters, action: DoInfo, inMulti: AnsweredAfter, response: infoTexts},
@@ -202,6 +203,11 @@ var rows = []row{
 	{name: "cluster|keyslot", action: DoClusterKeySlot},
 	{name: "cluster|countkeysinslot", action: DoKeysInSlot},
 	{name: "cluster|getkeysinslot", action: DoKeysInSlot},
+	{name: "cluster|replicas", action: DoClusterReplicas},
+	{name: "cluster|slaves", action: DoClusterReplicas},
+	{name: "cluster|count-failure-reports", action: DoClusterFailureReports},
+	{name: "cluster|links", action: DoClusterLinks},
+	{name: "cluster|help", action: DoClusterHelp},
 
 	// Modules: RedisJSON, RedisTimeSeries and RedisBloom as of Redis Stack 7.4
 	// (https://redis.io/docs/latest/commands/). Their key specifications are written

@@ -188,6 +188,7 @@ const (
 	DoClientTracking
 	DoClientCaching
 	DoClientCapa
+	DoClientImportSource
 	DoInfo
 	DoScan
 	DoConfigGet
@@ -215,6 +216,10 @@ const (
 	DoClusterMyID
 	DoClusterKeySlot
 	DoKeysInSlot
+	DoClusterReplicas
+	DoClusterFailureReports
+	DoClusterLinks
+	DoClusterHelp
 
 	// Actions is the number of actions.
 	Actions int = iota

@@ -36,6 +36,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	}
 	s.lastCmd = cmd
 	if !cmd.ArityOK(a.Len()) {
+		if w.lacks(cmd) {
+			return w.reject(s, cmd, errLacked(cmd, a))
+		}
 		return w.reject(s, cmd, errArity(cmd))
 	}
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
@@ -79,7 +82,11 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 			return h.onReplicas(w, s, cmd, a)
 		case w.o.Cluster != nil && h.emulated != nil:
 			return h.emulated(w, s, cmd, a)
+		case w.lacks(cmd):
+			return w.answerError(s, cmd, errLacked(cmd, a))
 		case w.o.Allow[cmd.ID]:
+		case w.o.Cluster != nil && cmd.Is(command.AboutCluster):
+			return w.answerError(s, cmd, named(errEmulated, cmd))
 		case h.emulated != nil || cmd.Is(command.AboutCluster):
 			return w.answerError(s, cmd, errNoCluster)
 		case cmd.Handling == command.NotYet:

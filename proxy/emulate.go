@@ -112,6 +112,50 @@ func clusterKeySlot(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(slots.Of(a.Arg(2)))))
 }
 
+// clusterReplicas answers CLUSTER REPLICAS: a keyway has none.
+func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if !w.o.Cluster.hasMember(a.Arg(2)) {
+		return w.answerError(s, cmd, errUnknownNode(a.Arg(2)))
+	}
+	return noneOfThem(w, s, cmd, a)
+}
+
+// clusterFailureReports answers CLUSTER COUNT-FAILURE-REPORTS: keyways do not report
+// each other.
+func clusterFailureReports(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if !w.o.Cluster.hasMember(a.Arg(2)) {
+		return w.answerError(s, cmd, errUnknownNode(a.Arg(2)))
+	}
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], 0))
+}
+
+// hasMember reports whether a keyway of the emulated cluster has that ID.
+func (e *Emulation) hasMember(id []byte) bool {
+	return slices.ContainsFunc(e.members(), func(m member) bool { return m.id == string(id) })
+}
+
+// noneOfThem answers with an empty list.
+func noneOfThem(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
+}
+
+// clusterHelp names what an emulated cluster answers.
+func clusterHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
+	return w.help(s, cmd, "CLUSTER",
+		"COUNT-FAILURE-REPORTS <node-id>", "    Return number of failure reports for <node-id>.",
+		"COUNTKEYSINSLOT <slot>", "    Return the number of keys in <slot>.",
+		"GETKEYSINSLOT <slot> <count>", "    Return key names stored by current node in a slot.",
+		"INFO", "    Return information about the cluster.",
+		"KEYSLOT <key>", "    Return the hash slot for <key>.",
+		"LINKS", "    Return information about all network links between this node and its peers.",
+		"MYID", "    Return the node id.",
+		"MYSHARDID", "    Return the node's shard id.",
+		"NODES", "    Return cluster configuration seen by node.",
+		"REPLICAS <node-id>", "    Return <node-id> replicas.",
+		"SHARDS", "    Return information about slot range mappings and the nodes associated with them.",
+		"SLOTS", "    Return information about slots range mappings.")
+}
+
 // mode is what clients are told that they speak to.
 func (w *Worker) mode() string {
 	if w.o.Cluster != nil {

@@ -47,6 +47,7 @@ const (
 	errMemory = "ERR keyway: memory is short (limits.memory), so large commands are refused for now; send it again later"
 
 	errNoCluster = "ERR This instance has cluster support disabled" // cluster.c; what clients look for to know that they speak to one Redis
+	errEmulated  = "ERR keyway: '%s' is refused: keyway emulates this cluster, whose nodes are keyways; ask or change the Redis servers directly"
 	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )
 
@@ -63,6 +64,17 @@ func errUnknownCommand(a command.Args) string {
 // errUnknownSub is Redis's text for a subcommand that does not exist.
 func errUnknownSub(container string, sub []byte) string {
 	return fmt.Sprintf("ERR unknown subcommand '%s'. Try %s HELP.", cString(sub, 128), strings.ToUpper(container))
+}
+
+// errUnknownNode is Redis's text for an ID that no node of the cluster has (cluster.c).
+func errUnknownNode(id []byte) string { return fmt.Sprintf("ERR Unknown node %s", cString(id, 128)) }
+
+// errLacked is Redis's text for a command that is newer than the nodes.
+func errLacked(c *command.Command, a command.Args) string {
+	if container, _, isSub := strings.Cut(c.Name, "|"); isSub {
+		return errUnknownSub(container, a.Arg(1))
+	}
+	return errUnknownCommand(a)
 }
 
 // cString is b as Redis's own texts show it: no more than n bytes of it, printed

@@ -169,6 +169,8 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	on := command.EqualFold(a.Arg(2), "on")
 	n, shared := w.anyMaster(s)
 	switch {
+	case w.lacks(cmd):
+		return w.answerError(s, cmd, errLacked(cmd, a))
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return w.answerError(s, cmd, errSyntax)
 	case s.inflight > 0:

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -28,12 +30,26 @@ type moduleInfo struct {
 // within that time.
 const serverRefresh = int64(time.Minute)
 
+// before reports whether the nodes' version is surely older than another, such as
+// 7.4.0.
+func (i *serverInfo) before(version string) bool {
+	if !i.known {
+		return false
+	}
+	var a, b [2]int
+	fmt.Sscanf(i.version, "%d.%d", &a[0], &a[1])
+	fmt.Sscanf(version, "%d.%d", &b[0], &b[1])
+	return slices.Compare(a[:], b[:]) < 0
+}
+
+// lacks reports whether the nodes are too old to know a command that keyway knows.
+// Where a node gets to see the command, it says so itself.
+func (w *Worker) lacks(cmd *command.Command) bool { return w.server.before(cmd.Since) }
+
 // offsetOfReads reports whether a connection's replication offset, which WAIT looks
 // at, is that of its last command, not of its last write.
 func (i *serverInfo) offsetOfReads() bool {
-	major, minor := 0, 0
-	fmt.Sscanf(i.version, "%d.%d", &major, &minor)
-	return i.known && i.name == "redis" && (major < 7 || major == 7 && minor < 2)
+	return i.name == "redis" && i.before("7.2")
 }
 
 // askServer asks a master what it is.

@@ -12,6 +12,8 @@ const errLogType = "ERR type should be one of the following: slow, large-request
 
 const errLargeLogs = "ERR keyway: COMMANDLOG of large requests and replies is kept by the nodes, not by keyway; ask each of them"
 
+const errImportSource = "ERR keyway: 'CLIENT IMPORT-SOURCE' is refused: it marks a connection to a node, and keyway's clients share these; import into the nodes directly"
+
 // ofValkey wraps a handler of a command that only Valkey has.
 func ofValkey(answer local) local {
 	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
@@ -54,4 +56,12 @@ var scriptShow = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a co
 		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], body))
 	}
 	return w.toAny(s, cmd, a)
+})
+
+// importSource answers CLIENT IMPORT-SOURCE ON|OFF. No client is one here.
+var importSource = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if command.EqualFold(a.Arg(2), "off") {
+		return yes(w, s, cmd, a)
+	}
+	return w.answerError(s, cmd, errImportSource)
 })

@@ -77,6 +77,16 @@ func TestClusterClients(t *testing.T) {
 				c2.Expect("OK", "READWRITE")
 				c2.Expect("OK", "ASKING")
 				c2.Expect("12182", "CLUSTER", "KEYSLOT", "foo")
+				id := c2.MustDo("CLUSTER", "MYID").Text
+				c2.Expect("[]", "CLUSTER", "REPLICAS", id)
+				c2.Expect("-ERR Unknown node x", "CLUSTER", "SLAVES", "x")
+				c2.Expect("0", "CLUSTER", "COUNT-FAILURE-REPORTS", id)
+				c2.Expect("[]", "CLUSTER", "LINKS")
+				c2.Expect("-ERR keyway: 'CLUSTER FAILOVER' is refused: keyway emulates this cluster, whose nodes are keyways; "+
+					"ask or change the Redis servers directly", "CLUSTER", "FAILOVER")
+				if help := c2.MustDo("CLUSTER", "HELP").String(); !strings.Contains(help, "KEYSLOT <key>") {
+					t.Errorf("CLUSTER HELP: %s", help)
+				}
 				if text := c2.MustDo("CLUSTER", "NODES").Text; strings.Count(text, "\n") != count || strings.Count(text, "myself,master") != 1 || !strings.Contains(text, c2.MustDo("CLUSTER", "MYID").Text+" "+keyways[count-1].Addr) {
 					t.Errorf("CLUSTER NODES: %q", text)
 				}

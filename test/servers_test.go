@@ -78,6 +78,34 @@ func TestCommandsOfValkey(t *testing.T) {
 	}
 }
 
+// TestCommandsThatTheServerLacks: keyway knows the commands of the newest servers, and
+// words its errors as the server does that its clients believe to speak to.
+func TestCommandsThatTheServerLacks(t *testing.T) {
+	t.Parallel()
+	commands := []string{
+		"CLIENT NO-TOUCH", "CLIENT NO-TOUCH OFF", "CLIENT no-touch x", "CLIENT NO-TOUCH ON x", "CLIENT NO-EVICT x",
+		"CLIENT IMPORT-SOURCE OFF", "CLIENT CAPA x", "COMMANDLOG LEN slow", "SCRIPT SHOW x", "WAITAOF 1", "SPUBLISH",
+		"HEXPIRE", "HEXPIRE k", "HGETEX k", "HGETDEL", "GETEX", "MSETEX", "NOSUCH", "FUNCTION NOSUCH", "CLUSTER", "CLUSTER HELP",
+		"CLUSTER NOSUCH", "CLUSTER SHARDS", "CLUSTER MYSHARDID", "CLUSTER SLOT-STATS ORDERBY key-count", "CLUSTER GETSLOTMIGRATIONS",
+	}
+	ofRedis := []string{"XNACK", "XDELEX k", "DIGEST", "DELEX", "BLMOVEM", "HOTKEYS GET", "HIMPORT x"}
+	for _, server := range redistest.Servers() {
+		t.Run(server.Name, func(t *testing.T) {
+			t.Parallel()
+			node := server.Start(t)
+			k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			c := k.Dial()
+			said := node.Do("HELLO").Elems[3].Text
+			redistest.Eventually(t, 5*time.Second, "HELLO says "+said, func() bool { return c.Do("HELLO").Elems[3].Text == said })
+			commands := commands
+			if server.Name != redistest.Valkey.Name {
+				commands = append(commands[:len(commands):len(commands)], ofRedis...)
+			}
+			sameAnswers(t, k.Addr, node.Addr, commands, strings.Join(commands, "\r\n")+"\r\n")
+		})
+	}
+}
+
 // TestWaitOverEachServer: WAIT counts the replicas that have this client's writes. A
 // connection's replication offset is since Redis 7.2 that of its last write.
 func TestWaitOverEachServer(t *testing.T) {

@@ -3,6 +3,11 @@ package main
 // inProxy are planted in package proxy.
 var inProxy = []bug{
 	{
+		"what the nodes are too old for is answered", "proxy/serverinfo.go",
+		"return slices.Compare(a[:], b[:]) < 0", "return slices.Compare(a[:], b[:]) < -1",
+		"./test", "TestCommandsThatTheServerLacks",
+	},
+	{
 		"a client that speaks TLS is read from", "proxy/session.go",
 		"b[0] == tlsHandshake && s.isTLS(b)", "b[0] == tlsHandshake && s.has(dead)",
 		"./test", "TestTLSOnPlainPort",

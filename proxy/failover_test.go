@@ -207,6 +207,84 @@ func (r *rig) refuses(said string) {
 	}
 }
 
+// Commands for all masters wait for a failover too: each part goes to its own master, or
+// to the one that has taken its place. One that any master can answer goes to another.
+func TestAllMastersWaitForAFailover(t *testing.T) {
+	for name, c := range map[string]struct {
+		sent     string
+		replies  [2]string // of b and of c, the new master
+		got      string
+		unsent   bool // the master dies before the command is sent
+		unheard  bool // while it is on the way
+		toOthers bool // it goes to another master
+	}{
+		"DBSIZE, the master being dead": {sent: cmd("DBSIZE"), replies: [2]string{":1\r\n", ":2\r\n"}, got: ":3\r\n"},
+		"DBSIZE that is not sent yet":   {sent: cmd("DBSIZE"), replies: [2]string{":1\r\n", ":2\r\n"}, got: ":3\r\n", unsent: true},
+		"DBSIZE that is on the way":     {sent: cmd("DBSIZE"), replies: [2]string{":1\r\n", ":2\r\n"}, got: ":3\r\n", unheard: true},
+		"KEYS":                          {sent: cmd("KEYS", "*"), replies: [2]string{"*1\r\n$1\r\na\r\n", "*1\r\n$1\r\nb\r\n"}, got: "*2\r\n$1\r\nb\r\n$1\r\na\r\n"},
+		"FLUSHALL":                      {sent: cmd("FLUSHALL"), replies: [2]string{"+OK\r\n", "+OK\r\n"}, got: "+OK\r\n"},
+		"SCAN at that master":           {sent: cmd("SCAN", "0"), replies: [2]string{"", "*2\r\n$1\r\n0\r\n*0\r\n"}, got: "*2\r\n"},
+		"COMMAND":                       {sent: cmd("COMMAND"), replies: [2]string{"*0\r\n", ""}, got: "*0\r\n", unsent: true, toOthers: true},
+	} {
+		r := newFailoverRig(t, Options{})
+		r.s = r.w.Open(nil, "peer:2", "keyway:1") // whose commands for any master go to a
+		switch {
+		case c.unsent:
+			r.feed(c.sent)
+			r.dies(0)
+		case c.unheard:
+			r.feed(c.sent)
+			r.sent(0)
+			r.dies(0)
+		default:
+			r.dies(0)
+			r.feed(c.sent)
+		}
+		old := r.sent(1)
+		if c.replies[0] != "" {
+			r.node(1, c.replies[0])
+		}
+		r.pass(500 * time.Millisecond)
+		if got := r.got(); (got != "") != c.toOthers {
+			t.Errorf("%s: before the failover the client got %q", name, got)
+			continue
+		} else if c.toOthers {
+			if got != c.got || old != c.sent {
+				t.Errorf("%s: b was sent %q, the client got %q", name, old, got)
+			}
+			continue
+		}
+		r.failsOver()
+		if sent := r.sent(1); sent != c.sent {
+			t.Errorf("%s: the new master was sent %q", name, sent)
+			continue
+		}
+		r.node(1, c.replies[1])
+		if got := r.got(); !strings.HasPrefix(got, c.got) {
+			t.Errorf("%s: the client got %q", name, got)
+		}
+		if sent := r.sent(0); sent != "" {
+			t.Errorf("%s: b was sent %q once more", name, sent)
+		}
+	}
+}
+
+// A command for all masters that waits for one of them keeps its place among its
+// client's commands.
+func TestAllMastersKeepTheirPlace(t *testing.T) {
+	r := newFailoverRig(t, Options{})
+	first, second, third := cmd("SET", onA, "1"), cmd("FLUSHALL"), cmd("SET", onA, "2")
+	r.feed(first + second + third)
+	r.dies(0)
+	r.sent(1)
+	r.node(1, "+OK\r\n")
+	r.pass(500 * time.Millisecond)
+	r.failsOver()
+	if sent := r.sent(1); sent != first+second+third {
+		t.Errorf("the new master was sent %q", sent)
+	}
+}
+
 // A client that leaves takes what waits for it away.
 func TestHeldClientLeaves(t *testing.T) {
 	r := newFailoverRig(t, Options{})

@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // What becomes of calls whose connection ends. What was not written goes over the
@@ -158,10 +161,10 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 		return false
 	}
 	n := c.node
-	if c.group >= 0 && !c.asking {
-		n = w.ownerOf(c.group)
+	if !c.asking {
+		n = w.target(c)
 	}
-	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 { // an earlier command waits
+	if n == nil || len(c.req.sess.retry) > 0 { // an earlier command waits
 		if !w.mayWait(c, frame, w.patience) {
 			return false
 		}
@@ -176,9 +179,45 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 	return true
 }
 
+// target is the node that a call goes to when it is sent again, nil if there is none at
+// the moment. A part of a command for all masters goes to its own node, or to the one
+// that has taken its place: that has a group of keys that was the other's.
+func (w *Worker) target(c *call) *node {
+	switch {
+	case c.group >= 0:
+		return w.ownerOf(c.group)
+	case c.req.cmd.Handling == command.AnyMaster:
+		n, _ := w.anyMaster(c.req.sess)
+		return n
+	case slices.Contains(w.masters, c.node):
+		return c.node
+	}
+	return w.ownerOf(c.node.group)
+}
+
+// noteGroups remembers a group of keys that each master owns.
+func (w *Worker) noteGroups() {
+	for i, n := range w.nodes {
+		if !w.table.Slotted() {
+			n.group = int32(i)
+		}
+	}
+	for slot := int32(slots.Count - 1); slot >= 0 && w.table.Slotted(); slot-- {
+		if id := w.table.SlotOwner(slot); id != router.None {
+			w.nodes[id].group = slot
+		}
+	}
+}
+
 // unreachable ends a call that was surely not executed, since its node cannot be
 // reached; or it waits for the node that takes the other's place.
 func (w *Worker) unreachable(c *call, frame []byte, reason string) {
+	if c.group < 0 && c.isRepeatable() {
+		if n := w.target(c); n != nil && n != c.node && n.conn(c.req.sess).Refusing() == "" {
+			w.resend(c, frame, n, false)
+			return
+		}
+	}
 	if w.mayFailOver(c, reason) && w.mayWait(c, frame, w.failover) {
 		w.ready.Refresh = true
 		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, reason)))
@@ -189,7 +228,7 @@ func (w *Worker) unreachable(c *call, frame []byte, reason string) {
 
 // mayFailOver reports whether another node may soon serve the call's keys.
 func (w *Worker) mayFailOver(c *call, reason string) bool {
-	if w.failover <= 0 || c.group < 0 || c.replica || !c.isRepeatable() || !w.table.Changes() {
+	if w.failover <= 0 || c.replica || !c.isRepeatable() || !w.table.Changes() {
 		return false
 	}
 	if strings.HasPrefix(reason, "BUSY ") {
@@ -202,7 +241,7 @@ func (w *Worker) mayFailOver(c *call, reason string) bool {
 	if w.private != nil {
 		return true // changed by redirects: who follows whom is not known yet
 	}
-	owner := w.ownerOf(c.group)
+	owner := w.target(c)
 	if owner == nil {
 		return w.mayGetOwner()
 	}

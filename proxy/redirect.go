@@ -468,7 +468,7 @@ func (w *Worker) retry(s *Session) {
 	calls := s.retry
 	s.retry = nil
 	for i, c := range calls {
-		owner := w.ownerOf(c.group)
+		owner := w.target(c)
 		if owner != nil && !c.isOverdue(w.now) {
 			if owner.mayRetry == 0 {
 				if len(s.retry) == 0 {
@@ -520,8 +520,8 @@ func (w *Worker) giveUp(c *call) {
 	w.settle(c, w.lastWord(c))
 }
 
-// tryAgain sends a call that was put off to the node that owns its slot now; nil if
-// none does.
+// tryAgain sends a call that was put off to the node that owns its slot now, or its
+// node's place; nil if none does.
 func (w *Worker) tryAgain(c *call, owner *node) {
 	c.waitsNoMore()
 	if c.isOverdue(w.now) {

@@ -182,6 +182,7 @@ type node struct {
 	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits       []inUse      // exclusive connections in use
 	exclusive   int          // how many
+	group       int32        // of keys that it owns, or owned last; -1: none
 	followedAt  int64        // when it last had replicas and the table changed; 0: never
 	feed        *pool.Conn   // listens for subscribers, while there are any
 	ear         *pool.Conn   // hears what has changed, for clients that track in RESP2
@@ -328,7 +329,7 @@ func (w *Worker) setNodes() {
 		key := (&node{name: tn.Name, addr: tn.Addr}).key()
 		n := w.byName[key]
 		if n == nil {
-			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal, following: following{fresh: never}}
+			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal, group: -1, following: following{fresh: never}}
 			w.ordinal++
 			n.connect(new(Session))
 		}
@@ -346,6 +347,7 @@ func (w *Worker) setNodes() {
 		}
 	}
 	w.setReplicas()
+	w.noteGroups()
 	w.byName = stay
 	for _, n := range before {
 		if stay[n.key()] == nil {

@@ -63,6 +63,27 @@ func startReaders(t *testing.T, addr string, clients, depth int) *readers {
 	return l
 }
 
+// everywhere has one more client send a command that all masters answer, over and over.
+func (l *readers) everywhere(t *testing.T, addr string, args ...string) {
+	conn := redistest.Dial(t, addr)
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		defer conn.Close()
+		for !l.stopped.Load() {
+			r, err := conn.TryDo(args...)
+			if err != nil {
+				t.Errorf("%v: %v", args, err)
+				return
+			}
+			if l.replies.Add(1); r.Kind == '-' {
+				l.wrong.Add(1)
+				l.first.LoadOrStore("first", fmt.Sprint(args, ": ", r))
+			}
+		}
+	}()
+}
+
 func (l *readers) halt() {
 	l.stopped.Store(true)
 	l.wg.Wait()
@@ -109,7 +130,7 @@ func TestNodeClosesConnections(t *testing.T) {
 }
 
 // TestClusterFailoverIsAPause kills a master that has a replica, without warning: reads
-// do not fail, what surely was not executed waits for the new master, and only writes
+// do not fail, those of all masters neither, what surely was not executed waits for the new master, and only writes
 // that were on the way are told that nobody knows.
 func TestClusterFailoverIsAPause(t *testing.T) {
 	t.Parallel()
@@ -118,6 +139,9 @@ func TestClusterFailoverIsAPause(t *testing.T) {
 	first := func(key string) bool { return int(keySlot(key)) < 16384/3 }
 	l := (&load{addr: k.Addr, clients: 20, lossy: first}).start(t)
 	reads := startReaders(t, k.Addr, 4, 20)
+	for _, cmd := range [][]string{{"DBSIZE"}, {"KEYS", "read*"}, {"SCAN", "0"}} {
+		reads.everywhere(t, k.Addr, cmd...)
+	}
 	l.more(t, 5_000)
 	began := time.Now()
 	c.Nodes[0].Kill()

@@ -119,13 +119,23 @@ var inProxy = []bug{
 	},
 	{
 		"D3: what outlives its connection overtakes what waits", "proxy/loss.go",
-		"	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {", "	if n == nil {",
+		"	if n == nil || len(c.req.sess.retry) > 0 {", "	if n == nil {",
 		"./proxy", "TestLostBehindOneThatWaits",
 	},
 	{
 		"C5: nothing waits for a failover", "proxy/loss.go",
 		"	if w.mayFailOver(c, reason) && w.mayWait(", "	if w.mayFailOver(c, reason) && c.hops > 0 && w.mayWait(",
 		"./proxy", "TestFailoverIsAPause",
+	},
+	{
+		"C5: a command for all masters waits for its dead one for ever", "proxy/loss.go",
+		"	return w.ownerOf(c.node.group)\n", "	return c.node\n",
+		"./proxy", "TestAllMastersWaitForAFailover",
+	},
+	{
+		"C5: a command for all masters overtakes what waits for one of them", "proxy/loss.go",
+		"	if n == nil || len(c.req.sess.retry) > 0 {", "	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {",
+		"./proxy", "TestAllMastersKeepTheirPlace",
 	},
 	{
 		"C5: commands wait where no failover can come", "proxy/loss.go",

@@ -254,18 +254,14 @@ func (r *reader) run(command string) {
 	}
 }
 
-// TestGuarantees: every test that docs/guarantees.md names exists.
+// TestGuarantees checks that every test that the documentation names exists.
 func TestGuarantees(t *testing.T) {
-	text, err := os.ReadFile("../docs/guarantees.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+	names := namedIn(t, "`((?:Test|Fuzz)[A-Za-z0-9]+)`", "guarantees.md", "architecture.md")
 	if len(names) < 30 {
 		t.Fatalf("only %d tests are named", len(names))
 	}
 	var sources strings.Builder
-	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, "_test.go") {
 			b, err := os.ReadFile(path)
 			sources.Write(b)
@@ -276,9 +272,38 @@ func TestGuarantees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range names {
-		if !strings.Contains(sources.String(), "func "+n[1]+"(") {
-			t.Errorf("docs/guarantees.md names %s, which does not exist", n[1])
+	for name, page := range names {
+		if !strings.Contains(sources.String(), "func "+name+"(") {
+			t.Errorf("docs/%s names %s, which does not exist", page, name)
 		}
 	}
+}
+
+// TestHouseIsAsDescribed checks that every file that the documentation names exists.
+func TestHouseIsAsDescribed(t *testing.T) {
+	names := namedIn(t, "`([a-z]+(?:/[a-z_]+)+\\.go)`", "architecture.md", "guarantees.md", "operations.md")
+	if len(names) < 20 {
+		t.Fatalf("only %d files are named", len(names))
+	}
+	for name, page := range names {
+		if _, err := os.Stat(filepath.Join("..", name)); err != nil {
+			t.Errorf("docs/%s names a file that does not exist: %v", page, err)
+		}
+	}
+}
+
+// namedIn returns what a pattern finds in pages of docs, and the page of each.
+func namedIn(t *testing.T, pattern string, pages ...string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join("..", "docs", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			found[m[1]] = page
+		}
+	}
+	return found
 }

@@ -11,13 +11,13 @@ type call struct {
 	req       *request
 	node      *node
 	group     int32 // of its keys, -1 for none
-	replica   bool  // it reads from a replica, and is in the session's reading
 	part      int32 // of its request
 	deadline  int64 // of the first attempt
 	waitUntil int64 // while it waits to be sent again
-	lane      lane
 	alone     alone // in the exclusive lane
 
+	lane       lane
+	replica    bool  // it reads from a replica, and is in the session's reading
 	hops       uint8 // redirects followed
 	tries      uint8 // times it was put off
 	losses     uint8 // connections that ended under it
@@ -75,9 +75,6 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
-		if s.delayed > 0 {
-			s.delayed = 0
-		}
 		if w.now-r.start >= w.slowLog.look && r.parts == 1 {
 			w.slow(r, frame)
 		}

@@ -24,15 +24,15 @@ type request struct {
 	cmd    *command.Command
 	seq    uint64
 	start  int64
-	parts  int    // calls that are not finished
-	done   bool   // the whole reply is in reply, or was passed on
-	begun  bool   // part of the reply was passed on
-	mute   bool   // the client wants no reply
-	joined bool   // its reply goes on what the one before has begun
-	own    bool   // keyway's own section belongs to it (INFO)
+	parts  int  // calls that are not finished
+	done   bool // the whole reply is in reply, or was passed on
+	begun  bool // part of the reply was passed on
+	mute   bool // the client wants no reply
+	joined bool // its reply goes on what the one before has begun
+	own    bool // keyway's own section belongs to it (INFO)
+	kind   ending
 	reply  []byte // parked
 	nest   *nest  // that reply lies in; nil: reply has a buffer of its own
-	kind   ending
 	merge  *merger
 	call   call // the only one, mostly
 }
@@ -219,6 +219,9 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	if s.waitsFor != nil || s.has(dead) || conn.Paused() {
 		return
 	}
+	if s.delayed > 0 && s.delayedBy != c.req.seq {
+		s.delayed = 0
+	}
 	resumeAt := softOutput / 4
 	nearlyFull := false
 	if s.has(slow) || s.delayed > maxDelay {
@@ -230,7 +233,7 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	}
 	t := s.troubled()
 	t.waitsFor, t.waitsSince, t.took, t.taken = conn, w.now, w.now, 0
-	t.resumeAt, t.nearlyFull = resumeAt, nearlyFull
+	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.req.seq
 	conn.Pause(true)
 	w.lagging = append(w.lagging, s)
 }
@@ -394,7 +397,9 @@ func (w *Worker) free(r *request) {
 	if r.merge != nil {
 		w.putMerger(r.merge)
 	}
-	w.unpark(r)
+	if r.reply != nil {
+		w.unpark(r)
+	}
 	w.requests.put(r)
 }
 

@@ -57,7 +57,8 @@ type trouble struct {
 	resumeAt   int              // how little must be unread for that
 	nearlyFull bool             // what the client may leave unread is nearly used up
 	waitsSince int64            // when delayed was last added to
-	delayed    int64            // for how long others have waited for it, during this reply
+	delayed    int64            // for how long others have waited for it, during one reply
+	delayedBy  uint64           // seq of that reply's request
 	took       int64            // when the client last kept up, while it is waited for
 	taken      int              // bytes since then
 	txn        *txn             // from WATCH or MULTI to EXEC

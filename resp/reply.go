@@ -64,6 +64,10 @@ func (s *Scanner) Midway() bool { return s.left > 0 }
 // n bytes. Otherwise n is len(b) and the reply goes on.
 func (s *Scanner) Scan(b []byte) (n int, done bool, err error) {
 	if len(b) > 0 && !s.Midway() {
+		if n := simple(b); n > 0 {
+			s.kind = b[0]
+			return n, true, nil
+		}
 		s.kind, s.left = 0, 1
 	}
 	for i := 0; i < len(b); {
@@ -236,15 +240,15 @@ func simple(b []byte) int {
 	}
 	switch b[0] {
 	case '$':
-		if b[1] == '-' {
-			if len(b) >= 5 && b[2] == '1' && b[3] == '\r' && b[4] == '\n' {
+		n, i := digits(b)
+		if i == 1 {
+			if len(b) >= 5 && string(b[1:5]) == "-1\r\n" {
 				return 5
 			}
 			return 0
 		}
-		n, i := digits(b)
 		end := i + 2 + n
-		if i == 1 || end+2 > len(b) || b[i] != '\r' || b[i+1] != '\n' || b[end] != '\r' || b[end+1] != '\n' {
+		if end+2 > len(b) || b[i] != '\r' || b[i+1] != '\n' || b[end] != '\r' || b[end+1] != '\n' {
 			return 0
 		}
 		return end + 2

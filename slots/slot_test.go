@@ -2,7 +2,10 @@ package slots
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
+
+	"github.com/sigurn/crc16"
 )
 
 // The examples of the cluster specification, "Key distribution model" and "Hash
@@ -28,6 +31,20 @@ func TestSlotAndTag(t *testing.T) {
 		}
 		if got := Of([]byte(tc.key)); got != tc.slot {
 			t.Errorf("slot of %q: %d, want %d", tc.key, got, tc.slot)
+		}
+	}
+}
+
+// TestSlotIsTheChecksum: the slot is the CRC16 of the key, whatever its length and bytes.
+func TestSlotIsTheChecksum(t *testing.T) {
+	source, xmodem := rand.New(rand.NewPCG(1, 2)), crc16.MakeTable(crc16.CRC16_XMODEM)
+	for n := range 1000 {
+		key := make([]byte, n%40)
+		for i := range key {
+			key[i] = byte(source.Uint32())
+		}
+		if got, want := Of(key), crc16.Checksum(Tag(key, '{', '}'), xmodem)%Count; got != want {
+			t.Fatalf("slot of %q: %d, want %d", key, got, want)
 		}
 	}
 }

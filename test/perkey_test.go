@@ -2,9 +2,14 @@ package test
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	operators "github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -82,5 +87,28 @@ func TestKeylessScripts(t *testing.T) {
 				t.Errorf("%d scripts were counted", warned)
 			}
 		})
+	}
+}
+
+// TestKeylessWritesAreTold: a script without KEYS that may write is logged once, whichever
+// threads its calls are on, and each of its calls is counted; one that only reads is not.
+func TestKeylessWritesAreTold(t *testing.T) {
+	k, log := logged(t, "threads: 3\n"+redistest.Layouts(redistest.Three(t))["ring"], slog.LevelWarn)
+	k.Ready()
+	for i := range 12 { // on whichever threads
+		c := k.Dial()
+		c.Expect("OK", "EVAL", "return redis.call('set', ARGV[1], 'x')", "0", fmt.Sprint("k", i))
+		c.Expect("0", "EVAL", "#!lua flags=no-writes\nreturn redis.call('exists', ARGV[1])", "0", "none")
+		c.Expect("1", "EVAL_RO", "return 1", "0")
+		k.Snapshot() // by its answer a thread knows what others have told it
+	}
+	log.has(t, "level=WARN", "has no KEYS and may write", "scripts.keyless")
+	time.Sleep(1500 * time.Millisecond) // the log takes one such line a second, and counts the others
+	k.Dial().Expect("OK", "EVAL", "return redis.call('set', 'another', 'x')", "0")
+	log.has(t, command.SHA1([]byte("return redis.call('set', 'another', 'x')"))+" has no KEYS", "others_like_it=0")
+	metrics := httptest.NewRecorder()
+	operators.Handler(k.Server, operators.Options{}).ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(metrics.Body.String(), "\nkeyway_keyless_scripts_total 13\n") {
+		t.Errorf("the metrics count: %s", metrics.Body)
 	}
 }

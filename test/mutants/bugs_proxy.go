@@ -504,6 +504,22 @@ var inProxy = []bug{
 		"./test", "TestLateCommandsLikeRedis",
 	},
 	{
+		"each thread warns of a script without keys", "proxy/keyless.go",
+		"	w.tellSiblings(func(o *Worker) { o.warn(name) })\n", "",
+		"./test", "TestKeylessWritesAreTold",
+	},
+	{
+		"a redirect walks through all that its client has under way", "proxy/redirect.go",
+		"	if len(s.away) == 0 && (others.calls == 0 ||", "	if s.redirecting == 0 && (others.calls == 0 ||",
+		"./proxy", "TestRedirectsCostTheSameInLongPipelines",
+	},
+	{
+		"an invalidation looks for its client among all", "proxy/tracking.go",
+		"	if target := t.w.byID[t.redirect]; target != nil {\n",
+		"	for _, target := range t.w.byID {\n		if target.id != t.redirect {\n			continue\n		}\n",
+		"./proxy", "TestInvalidationsCostTheSameWithManyClients",
+	},
+	{
 		"WAIT counts from nothing", "proxy/wait.go",
 		"	if e.behindWrites && s.wrote.has(n.ordinal) {", "	if e.behindWrites && n == nil {",
 		"./proxy", "TestWaitAOF",

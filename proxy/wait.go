@@ -219,7 +219,7 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 		p.Bytes = resp.AppendError(nil, e.unmarked)
 	}
-	if s := e.call.req.sess; e.behindWrites && s.wrote.has(n.ordinal) {
+	if s := e.call.req.sess; s != nil && e.behindWrites && s.wrote.has(n.ordinal) {
 		if got, ok := resp.Int(p.Bytes); ok {
 			p.Bytes = resp.AppendInt(nil, s.countSynced(n, got, e.replicas))
 		}

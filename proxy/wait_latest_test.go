@@ -52,3 +52,21 @@ func TestWaitAsksAboutTheLatestWrites(t *testing.T) {
 		t.Errorf("WAITAOF asked %d nodes", n)
 	}
 }
+
+// The reply to the WAIT of a client that has left counts for nobody.
+func TestWaitOfAClientThatLeaves(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed(cmd("SET", onA, "v"))
+	r.sent(0)
+	r.node(0, "+OK\r\n")
+	r.feed(cmd("WAIT", "1", "0"))
+	c := r.exclusive(0)
+	take(c)
+	other := r.w.Open(nil, "peer:2", "keyway:1")
+	r.w.Gone(r.s)
+	r.s = other
+	c.Received([]byte(":7\r\n+OK\r\n:1\r\n"), r.now)
+	if got := r.got(); got != "" {
+		t.Errorf("another client got %q", got)
+	}
+}

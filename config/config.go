@@ -2,7 +2,7 @@ package config
 
 import "time"
 
-// Config is the file.
+// Config is the content of a configuration file.
 type Config struct {
 	Listen  []string `yaml:"listen"`
 	Admin   string   `yaml:"admin"`
@@ -59,20 +59,20 @@ const (
 	ReadyAll = "all"
 )
 
-// Node is a Redis server: at an address, or wherever sentinels say.
+// Node is a Redis server, at an address or behind sentinels.
 type Node struct {
 	Name     string    `yaml:"name"`
 	Addr     string    `yaml:"addr"`
 	Weight   int       `yaml:"weight"`
-	Replicas []string  `yaml:"replicas"` // addresses of servers that follow it; sentinels tell theirs
+	Replicas []string  `yaml:"replicas"` // addresses; sentinels report theirs
 	Sentinel *Sentinel `yaml:"sentinel"`
 }
 
-// Sentinel names a master that sentinels watch over.
+// Sentinel names a master that sentinels monitor.
 type Sentinel struct {
-	Master   string   `yaml:"master"` // the sentinels' name for it
+	Master   string   `yaml:"master"` // its name among the sentinels
 	Addrs    []string `yaml:"addrs"`
-	Username string   `yaml:"username"` // the sentinels' own
+	Username string   `yaml:"username"` // for the sentinels themselves
 	Password string   `yaml:"password"`
 }
 
@@ -99,8 +99,8 @@ type Range struct {
 	Default string `yaml:"default"`
 }
 
-// Rule is a range of keys and its node. From and To are numbers where Prefix
-// is given, both ends included; otherwise text, To excluded.
+// Rule is a range of keys and its node. With a Prefix, From and To are numbers, both
+// included. Without one they are text, and To is excluded.
 type Rule struct {
 	Prefix *string `yaml:"prefix"`
 	From   *string `yaml:"from"`
@@ -113,17 +113,17 @@ type Backend struct {
 	Username       string        `yaml:"username"`
 	Password       string        `yaml:"password"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
-	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; more than Redis's own busy-reply-threshold, 5 s
-	Hold           time.Duration `yaml:"hold"`            // how long commands wait for the node that takes a dead one's place; the request timeout if not given
+	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; above Redis's own busy-reply-threshold, 5 s
+	Hold           time.Duration `yaml:"hold"`            // for a dead master's successor; by default the request timeout
 	Connections    int           `yaml:"connections"`     // to each node, per thread
-	Exclusive      int           `yaml:"exclusive"`       // connections to each node, per thread, that are one client's alone, at most
-	Integrity      int           `yaml:"integrity"`       // after so many commands the replies are checked to be in step; 0: never
+	Exclusive      int           `yaml:"exclusive"`       // connections to each node, per thread, for one client alone
+	Integrity      int           `yaml:"integrity"`       // commands between two integrity checks; 0: no checks
 }
 
-// Replicas configures which of them are read from, where reads says so.
+// Replicas says which replicas may be read from, if Reads allows replicas.
 type Replicas struct {
-	MaxLag time.Duration `yaml:"max_lag"` // they may be so far behind their master, at most; 0: any time
-	OptIn  bool          `yaml:"opt_in"`  // only by clients that have sent READONLY
+	MaxLag time.Duration `yaml:"max_lag"` // the greatest allowed lag; 0: any
+	OptIn  bool          `yaml:"opt_in"`  // only clients that have sent READONLY read from replicas
 }
 
 // Clients configures who may connect.
@@ -133,53 +133,54 @@ type Clients struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout"` // 0: never
 }
 
-// Limits bound what one client may take.
+// Limits bound what one client may use, and the memory of the process.
 type Limits struct {
 	MaxBulk      Size `yaml:"max_bulk"`
 	MaxArgs      int  `yaml:"max_args"`
 	MaxInline    Size `yaml:"max_inline"`
 	MaxRequest   Size `yaml:"max_request"`
 	ClientOutput Size `yaml:"client_output"`
-	Memory       Size `yaml:"memory"` // of the process; 0: half of the machine's or the control group's
+	Memory       Size `yaml:"memory"` // 0: half of the machine's or the control group's
 }
 
-// Cluster has clients that speak only to a Redis Cluster take keyway for one.
+// Cluster makes keyway present itself as a Redis Cluster, for clients that speak only
+// to a cluster.
 type Cluster struct {
 	Emulate  bool     `yaml:"emulate"`
-	Announce string   `yaml:"announce"` // where clients find this keyway
-	Peers    []string `yaml:"peers"`    // and the others
+	Announce string   `yaml:"announce"` // the address at which clients find this keyway
+	Peers    []string `yaml:"peers"`    // the addresses of the other keyways
 }
 
-// SlowLog says which commands SLOWLOG tells of.
+// SlowLog says which commands SLOWLOG lists.
 type SlowLog struct {
 	SlowerThan time.Duration `yaml:"slower_than"`
-	Entries    int           `yaml:"entries"` // to keep, per thread
+	Entries    int           `yaml:"entries"` // per thread
 }
 
 // Shutdown configures what happens after SIGTERM.
 type Shutdown struct {
-	Delay   time.Duration `yaml:"delay"`   // /readyz says no, new clients are still served
-	Timeout time.Duration `yaml:"timeout"` // then no new clients; what is under way may take this long
+	Delay   time.Duration `yaml:"delay"`   // /readyz fails, and new clients are still served
+	Timeout time.Duration `yaml:"timeout"` // after the delay: no new clients, and so much time to finish
 }
 
-// Commands names commands that pass though keyway would refuse them.
+// Commands allows commands that keyway refuses otherwise.
 type Commands struct {
 	Allow []string `yaml:"allow"`
 }
 
-// Scripts says what keyway cannot see in a script.
+// Scripts describes scripts, where keyway cannot see what they do.
 type Scripts struct {
-	PerKey  []PerKeyScript `yaml:"per_key"` // they treat each of their KEYS alone
+	PerKey  []PerKeyScript `yaml:"per_key"` // scripts that treat each of their KEYS alone
 	Keyless string         `yaml:"keyless"` // scripts without KEYS run on the node of this key
 }
 
-// PerKeyScript names a script, by its SHA-1 or its text, and says how its ARGV
-// belong to its KEYS; see command.PerKey.
+// PerKeyScript names a script, by its SHA-1 or its text, and says which ARGV belong to
+// which KEYS; see command.PerKey.
 type PerKeyScript struct {
 	SHA   string   `yaml:"sha"`
 	Text  string   `yaml:"text"`
-	Keys  int      `yaml:"keys"` // KEYS that belong together; 0 means 1
-	Argv  []string `yaml:"argv"` // shared, each, counted; none: all are shared
+	Keys  int      `yaml:"keys"` // how many KEYS belong together; 0 means 1
+	Argv  []string `yaml:"argv"` // shared, each, counted; empty: all are shared
 	Reply string   `yaml:"reply"`
 }
 
@@ -197,7 +198,10 @@ func Default() Config {
 		Ring:    Hashed{Hash: "murmur"},
 		Modulo:  Hashed{Hash: "crc32"},
 		Reads:   ReadsMaster,
-		Backend: Backend{ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Hold: 6 * time.Second, Connections: 1, Exclusive: 1000, Integrity: 1000},
+		Backend: Backend{
+			ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Hold: 6 * time.Second,
+			Connections: 1, Exclusive: 1000, Integrity: 1000,
+		},
 		Clients: Clients{Max: 10000},
 
 		Ready:    ReadyAny,

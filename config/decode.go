@@ -13,8 +13,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// decoder fills a Config from YAML nodes. It is stricter than yaml.v3's own
-// decoding, remembers where each key stands, and says what a value ought to be.
+// decoder fills a Config from YAML nodes. It is stricter than yaml.v3's own decoding,
+// records the position of each key, and says in its errors what to write instead.
 type decoder struct {
 	config *Config
 	env    func(string) (string, bool)
@@ -100,7 +100,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) error {
 			return d.errorf(key, path, suggest(key.Value, keysOf(v.Type())), "unknown key %q", key.Value)
 		}
 		if seen[key.Value] {
-			return d.errorf(key, path, "keep one of them", "the key %q stands twice", key.Value)
+			return d.errorf(key, path, "keep one of them", "the key %q appears twice", key.Value)
 		}
 		seen[key.Value] = true
 		if err := d.value(val, field, join(path, key.Value)); err != nil {
@@ -132,7 +132,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) error {
 		key := n.Content[i].Value
 		elem := reflect.New(v.Type().Elem()).Elem()
 		if v.MapIndex(reflect.ValueOf(key)).IsValid() {
-			return d.errorf(n.Content[i], path, "keep one of them", "the key %q stands twice", key)
+			return d.errorf(n.Content[i], path, "keep one of them", "the key %q appears twice", key)
 		}
 		if err := d.value(n.Content[i+1], elem, join(path, key)); err != nil {
 			return err
@@ -142,7 +142,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) error {
 	return nil
 }
 
-// strings takes one string or a list of them.
+// strings decodes one string or a list of strings.
 func (d *decoder) strings(n *yaml.Node, p *[]string, path string) error {
 	if n.Kind != yaml.SequenceNode {
 		s, err := d.scalar(n, path)
@@ -165,7 +165,7 @@ func (d *decoder) strings(n *yaml.Node, p *[]string, path string) error {
 	return nil
 }
 
-// scalar returns the text of a scalar with ${NAME} replaced.
+// scalar returns the text of a scalar, with references to variables replaced.
 func (d *decoder) scalar(n *yaml.Node, path string) (string, error) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -244,7 +244,7 @@ func (d *decoder) slotRanges(n *yaml.Node, p *SlotRanges, path string) error {
 		a, err1 := strconv.ParseUint(strings.TrimSpace(first), 10, 16)
 		b, err2 := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
 		if err1 != nil || err2 != nil || b > 16383 || a > b {
-			return d.errorf(n, path, "write slots from 0 to 16383, such as 0-5460 or 0-99,200", "%q is no range of slots", part)
+			return d.errorf(n, path, "write slots from 0 to 16383, such as 0-5460 or 0-99,200", "%q is not a range of slots", part)
 		}
 		*p = append(*p, SlotRange{uint16(a), uint16(b)})
 	}
@@ -287,7 +287,7 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
-// suggest names the known key nearest to the one written, or all of them.
+// suggest names the known key that is most like key, or all known keys.
 func suggest(key string, known []string) string {
 	best := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(key, a), distance(key, b)) })
 	if distance(key, best) <= 1+len(best)/3 {
@@ -296,7 +296,7 @@ func suggest(key string, known []string) string {
 	return "known here: " + strings.Join(known, ", ")
 }
 
-// distance is the Levenshtein distance.
+// distance returns the Levenshtein distance.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -1,8 +1,8 @@
-// Package config owns the YAML file: its whole shape, its defaults, strict
-// decoding, values from the environment, and errors that name file, line and
-// what to write instead.
+// Package config owns the configuration file: its keys, their defaults and bounds,
+// strict decoding, references to the environment, and errors that name the file, the
+// line, and what to write instead.
 //
-// It knows nothing of the rest of the program. What needs more than the file
-// to be judged (do rules overlap, does a hash exist) is judged by whoever
-// builds it, who reports it with [Config.Errorf] at the place in the file.
+// It does not know the rest of the program. Other packages check what depends on them,
+// such as overlapping rules or the name of a hash, and report errors with
+// [Config.Errorf] at the right place in the file.
 package config

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Error is a fault in the file: where, what, and what to write instead.
+// Error is an error in the file: its position, what is wrong, and what to write instead.
 type Error struct {
 	File         string
-	Line, Column int    // 0 when the fault has no one place
+	Line, Column int    // 0 if the error has no single position
 	Path         string // the key, as in range.rules[1].node
 	Problem      string
 	Remedy       string
@@ -33,8 +33,8 @@ func (e *Error) Error() string {
 
 type position struct{ line, column int }
 
-// Errorf reports a fault at the key path, or at the nearest key above it that
-// the file has.
+// Errorf returns an error at the key path, or at the nearest key above it that the file
+// has.
 func (c *Config) Errorf(path, remedy, problem string, args ...any) *Error {
 	e := &Error{File: c.file, Path: path, Problem: fmt.Sprintf(problem, args...), Remedy: remedy}
 	for p := path; ; {

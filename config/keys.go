@@ -243,7 +243,7 @@ func fieldAt(v reflect.Value, path string) reflect.Value {
 	for name := range strings.SplitSeq(path, ".") {
 		field, ok := fieldOf(v, name)
 		if !ok {
-			panic(fmt.Sprintf("config: the table of keys has %s, which Config has not", path))
+			panic(fmt.Sprintf("config: the table of keys has %s, which Config does not have", path))
 		}
 		v = field
 	}

@@ -53,7 +53,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 	}
 	for _, k := range keys {
 		if _, ok := fields[k.path]; !ok && k.path != "nodes" {
-			t.Errorf("the table of keys has %s, which Config has not", k.path)
+			t.Errorf("the table of keys has %s, which Config does not have", k.path)
 		}
 		if k.meaning == "" || k.change == "" {
 			t.Errorf("the table of keys does not explain %s", k.path)

@@ -16,8 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Load reads and checks the file at path. Every error it returns for what the
-// file says is an *Error.
+// Load reads and checks the file at path. An error in the file is an *Error.
 func Load(path string) (*Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -26,8 +25,8 @@ func Load(path string) (*Config, error) {
 	return Parse(path, b, os.LookupEnv)
 }
 
-// Parse decodes the text of a file called name. env looks up what ${NAME}
-// stands for.
+// Parse decodes and checks the text of a file called name. env looks up environment
+// variables.
 func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
 	c := Default()
 	c.Backend.Hold = notGiven
@@ -53,11 +52,11 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	return &c, nil
 }
 
-// notGiven is what a duration is before the file is read, if its default depends on
-// another.
+// notGiven marks a duration whose default depends on another key, until the file has
+// been read.
 const notGiven = time.Duration(math.MinInt64)
 
-// document returns the one document of the text, nil if it is empty.
+// document returns the only YAML document of the text, or nil if the text is empty.
 func document(name string, text []byte, refs references) (*yaml.Node, error) {
 	in := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
@@ -72,7 +71,7 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 	case err == nil:
 		return nil, &Error{
 			File: name, Line: second.Line, Column: second.Column,
-			Problem: "a second document begins here", Remedy: "keep to one: remove the --- between them",
+			Problem: "a second document begins here", Remedy: "keep one document: remove the --- between them",
 		}
 	case err != io.EOF:
 		return nil, syntaxError(name, text, refs, err)
@@ -81,7 +80,7 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-// check holds what the file alone can tell, section by section.
+// check finds the errors that the file alone shows, section by section.
 func (c *Config) check() error {
 	for _, check := range []func() error{
 		c.checkListen, c.checkReady, c.checkNumbers, c.checkNodes, c.checkLayout, c.checkReads,
@@ -119,8 +118,7 @@ func (c *Config) checkListen() error {
 	return nil
 }
 
-// isOwn reports whether addr is one that keyway listens on, as far as the file can
-// tell: a name that resolves to an address of this machine is not looked up.
+// isOwn reports whether keyway itself listens on addr. It does not resolve names.
 func (c *Config) isOwn(addr string) bool {
 	same := func(own string) bool { return sameAddress(own, addr) }
 	return same(c.Admin) || slices.ContainsFunc(c.Listen, same)
@@ -181,7 +179,7 @@ func (c *Config) checkCluster() error {
 		return nil
 	}
 	if c.Cluster.Announce == "" {
-		return c.Errorf("cluster.emulate", "add announce: HOST:PORT, the address at which clients find this keyway", "no address to tell clients")
+		return c.Errorf("cluster.emulate", "add announce: HOST:PORT, the address at which clients find this keyway", "no address for clients")
 	}
 	if err := c.checkAddr("cluster.announce", c.Cluster.Announce, "10.0.0.1:6380"); err != nil {
 		return err
@@ -192,7 +190,7 @@ func (c *Config) checkCluster() error {
 			return err
 		}
 		if p == c.Cluster.Announce || slices.Contains(c.Cluster.Peers[:i], p) {
-			return c.Errorf(path, "name each other keyway once", "%q is there already", p)
+			return c.Errorf(path, "list each other keyway once", "%q is already listed", p)
 		}
 	}
 	if c.Layout != LayoutSlots && c.HashTag != "{}" {
@@ -207,7 +205,7 @@ func (c *Config) checkNodes() error {
 	names, addrs := map[string]int{}, map[string]int{}
 	for i, n := range c.Nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
-		if err := c.checkWhere(path, n); err != nil {
+		if err := c.checkPlace(path, n); err != nil {
 			return err
 		}
 		for at, addr := range n.servers(path) {
@@ -233,18 +231,18 @@ func (c *Config) checkNodes() error {
 		}
 	}
 	if len(c.Nodes) > 1024 {
-		return c.Errorf("nodes", "keep to 1024 nodes", "%d nodes", len(c.Nodes))
+		return c.Errorf("nodes", "list at most 1024 nodes", "%d nodes", len(c.Nodes))
 	}
 	return nil
 }
 
-// checkWhere checks how the node is to be found.
-func (c *Config) checkWhere(path string, n Node) error {
+// checkPlace checks the node's address, or its sentinels.
+func (c *Config) checkPlace(path string, n Node) error {
 	if s := n.Sentinel; s != nil {
 		path += ".sentinel"
 		switch {
 		case n.Addr != "" || len(n.Replicas) > 0:
-			return c.Errorf(path, "leave addr and replicas out: the sentinels tell them", "a node with both sentinels and an address")
+			return c.Errorf(path, "leave addr and replicas out: the sentinels report them", "a node with both sentinels and an address")
 		case s.Master == "":
 			return c.Errorf(path, "add master: NAME, as in the sentinels' \"sentinel monitor NAME ...\"", "sentinels without the name of a master")
 		case len(s.Addrs) == 0:
@@ -268,10 +266,10 @@ func (c *Config) checkWhere(path string, n Node) error {
 	return nil
 }
 
-// servers are the addresses that a node is said to have, by where that is said.
-// A master among sentinels is told from others by its name and theirs.
+// servers yields the node's addresses, each with its path in the file. A sentinel may
+// monitor several masters, so the master's name is part of its address.
 func (n Node) servers(path string) iter.Seq2[string, string] {
-	return func(yield func(at, addr string) bool) {
+	return func(yield func(path, addr string) bool) {
 		if s := n.Sentinel; s != nil {
 			for i, addr := range s.Addrs {
 				if !yield(fmt.Sprintf("%s.sentinel.addrs[%d]", path, i), s.Master+" at "+addr) {
@@ -315,7 +313,7 @@ func (c *Config) checkLayout() error {
 func (c *Config) checkSlots() error {
 	s := &c.Slots
 	if len(s.Seeds) > 0 && len(s.Static) > 0 {
-		return c.Errorf("slots.static", "keep seeds (a Redis Cluster that is followed) or static (a table that stays)", "both seeds and static")
+		return c.Errorf("slots.static", "keep seeds (a Redis Cluster that keyway follows) or static (a fixed table)", "both seeds and static")
 	}
 	if c.Layout == LayoutSlots && len(s.Seeds) == 0 && len(s.Static) == 0 {
 		return c.Errorf("slots", "write slots: {seeds: [127.0.0.1:7001]} or slots: {static: {a: 0-16383}}", "layout slots needs a cluster's seeds or a static table")
@@ -342,7 +340,7 @@ func (c *Config) checkSlots() error {
 		for _, r := range s.Static[name] {
 			for slot := int(r.First); slot <= int(r.Last); slot++ {
 				if o := owner[slot]; o != "" {
-					return c.Errorf(path, "give each slot to one node", "slot %d is given to %s already", slot, o)
+					return c.Errorf(path, "give each slot to one node", "slot %d already belongs to %s", slot, o)
 				}
 				owner[slot] = name
 			}
@@ -356,7 +354,7 @@ func (c *Config) checkSlots() error {
 		for last+1 < slotCount && owner[last+1] == "" {
 			last++
 		}
-		return c.Errorf("slots.static", fmt.Sprintf("add %d-%d to one of the nodes", slot, last), "nobody has the slots %d-%d", slot, last)
+		return c.Errorf("slots.static", fmt.Sprintf("add %d-%d to one of the nodes", slot, last), "no node has the slots %d-%d", slot, last)
 	}
 	return nil
 }
@@ -411,19 +409,19 @@ func (c *Config) ruleNumber(path, s string) (int64, error) {
 	return n, nil
 }
 
-// Clustered tells whether a Redis Cluster is followed.
+// Clustered reports whether keyway follows a Redis Cluster.
 func (c *Config) Clustered() bool { return c.Layout == LayoutSlots && len(c.Slots.Seeds) > 0 }
 
-// File is the name of the file.
+// File returns the name of the file.
 func (c *Config) File() string { return c.file }
 
-// IsSet reports whether the file gives path a value: without one, the default holds.
+// IsSet reports whether the file has a value for path.
 func (c *Config) IsSet(path string) bool {
 	_, ok := c.where[path]
 	return ok
 }
 
-// Node is the index in Nodes of the node of that name, or -1.
+// Node returns the index in Nodes of the node with that name, or -1.
 func (c *Config) Node(name string) int {
 	return slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Name == name })
 }

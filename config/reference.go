@@ -7,10 +7,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// references are the ${...} of a file, in their order. YAML would read their braces
-// and colons as its own signs, so the YAML parser sees a mark in the place of each:
-// one rune that says which reference it is, then filling to the same length, so that
-// lines and columns stay those of the file.
+// references are the ${...} of a file, in order. Their braces and colons mean something
+// else in YAML. So the YAML parser gets a mark instead of each: one rune that says which
+// reference it is, then filling of the same length, which keeps lines and columns right.
 type references []string
 
 const (
@@ -22,12 +21,12 @@ const (
 var (
 	reference = regexp.MustCompile(`\$\{[^}\n]*\}`)
 	marked    = regexp.MustCompile("[\U000F0000-\U000FFFFD]\uE000*")
-	// A reference is a name, and what to do when the variable is unset or empty.
+	// A reference has a name, and may say what to do if the variable is unset or empty.
 	variable = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)([^{}]*))?\}$`)
 )
 
-// mark returns the text with a mark in the place of each reference. A text that
-// contains marks of its own, or too many references, stays as it is.
+// mark replaces each reference in the text by a mark. It does not change a text that
+// contains marks itself, and leaves references beyond the last mark as they are.
 func mark(text []byte) ([]byte, references) {
 	var refs references
 	if marked.Match(text) {
@@ -44,7 +43,7 @@ func mark(text []byte) ([]byte, references) {
 	return out, refs
 }
 
-// restore returns s with the references as the file has them.
+// restore replaces the marks in s by the references of the file.
 func (r references) restore(s string) string {
 	return marked.ReplaceAllStringFunc(s, func(m string) string {
 		if i := int([]rune(m)[0] - firstMark); i < len(r) {
@@ -54,8 +53,7 @@ func (r references) restore(s string) string {
 	})
 }
 
-// resolve returns the text of a scalar with each reference replaced by what the
-// environment says.
+// resolve returns the text of a scalar, with each reference replaced by its value.
 func (d *decoder) resolve(n *yaml.Node, path string) (string, error) {
 	var failed error
 	s := reference.ReplaceAllStringFunc(d.refs.restore(n.Value), func(ref string) string {
@@ -71,7 +69,7 @@ func (d *decoder) resolve(n *yaml.Node, path string) (string, error) {
 func (d *decoder) lookup(n *yaml.Node, path, ref string) (string, error) {
 	parts := variable.FindStringSubmatch(ref)
 	if parts == nil {
-		return "", d.errorf(n, path, "write ${NAME}, ${NAME:-default} or ${NAME:?message}", "%q names no variable", ref)
+		return "", d.errorf(n, path, "write ${NAME}, ${NAME:-default} or ${NAME:?message}", "%q is not a reference to a variable", ref)
 	}
 	name, operator, rest := parts[1], parts[2], parts[3]
 	v, ok := d.env(name)
@@ -89,7 +87,7 @@ func (d *decoder) lookup(n *yaml.Node, path, ref string) (string, error) {
 	return v, nil
 }
 
-// keys restores the references in a mapping's keys, where they mean nothing.
+// keys restores the references in the keys of mappings, where they are plain text.
 func (r references) keys(n *yaml.Node) {
 	if len(r) == 0 || n == nil {
 		return

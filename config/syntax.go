@@ -8,8 +8,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// syntaxError says in plain words what is not YAML in text, and where. The YAML
-// parser's own line is often that of another construct.
+// syntaxError says in plain words why text is not valid YAML, and where. The line that
+// the YAML parser reports is often that of another construct.
 func syntaxError(name string, text []byte, refs references, err error) error {
 	e := &Error{File: name}
 	if open := openAt(string(text)); len(open) > 0 && parses(string(text)+closers(open)) {
@@ -42,19 +42,19 @@ func syntaxError(name string, text []byte, refs references, err error) error {
 	return e
 }
 
-// plainWords are what the YAML parser's messages mean.
+// plainWords explains the YAML parser's messages.
 var plainWords = []struct{ parser, problem, remedy string }{
 	{"',' or '}'", "a comma or a closing } is missing", "write {key: value, key: value}"},
 	{"',' or ']'", "a comma or a closing ] is missing", "write [value, value]"},
 	{"mapping values are not allowed", "a colon where no key can stand",
-		"indent the line as its neighbours, or put a value that contains \": \" in quotes"},
+		"indent the line like its neighbours, or put a value that contains \": \" in quotes"},
 	{"could not find expected ':'", "a key without its colon",
 		"write KEY: VALUE, or close the quote that was opened before"},
-	{"did not find expected key", "this line does not belong to the lines above it", "write KEY: VALUE, indented as its neighbours"},
+	{"did not find expected key", "this line does not belong to the lines above it", "write KEY: VALUE, indented like its neighbours"},
 	{"did not find expected '-' indicator", "this line does not belong to the list above it",
-		"begin it with \"- \", or indent it as its neighbours"},
-	{"block sequence entries are not allowed", "a list begins where none can", "begin the list on a line of its own"},
-	{"block collection entries are not allowed", "a list begins where none can", "begin the list on a line of its own"},
+		"begin it with \"- \", or indent it like its neighbours"},
+	{"block sequence entries are not allowed", "a list cannot begin here", "begin the list on a line of its own"},
+	{"block collection entries are not allowed", "a list cannot begin here", "begin the list on a line of its own"},
 	{"unexpected end of stream", "a quote is not closed", "close it"},
 	{"escape", "a backslash in double quotes begins no escape that YAML knows", "use single quotes"},
 	{"cannot start any token", "a value cannot begin with this character", "put it in quotes"},
@@ -94,13 +94,14 @@ func parses(text string) bool {
 	}
 }
 
-// opening is a bracket or quote that is not closed.
+// opening is a bracket or a quote that is not closed.
 type opening struct {
 	closer       byte
 	line, column int
 }
 
-// openAt returns the brackets and quotes that text leaves open, outermost first.
+// openAt returns the brackets and quotes that are open at the end of text, outermost
+// first.
 func openAt(text string) []opening {
 	var open []opening
 	line, column := 1, 0

@@ -92,7 +92,7 @@ func TestCheckConnect(t *testing.T) {
 		n.Do("CLUSTER", "DELSLOTS", "0")
 	}
 	out, _ = check(t, cluster.SeedsYAML())
-	if !strings.Contains(out, "warning: 1 of 16384 slots have no owner, 0 among them; commands to their keys fail") {
+	if !strings.Contains(out, "warning: 1 of 16384 slots have no owner, slot 0 for one; commands for their keys fail") {
 		t.Errorf("a cluster that lacks a slot: %s", out)
 	}
 }
@@ -168,14 +168,14 @@ func TestDefaultHash(t *testing.T) {
 			t.Errorf("node %d has %.4f of the ring, %.4f of keys that count up, %.4f of random ones", i, share, sequential[i], random[i])
 		}
 	}
-	if out, ok := check(t, yaml); !ok || !strings.Contains(out, "note: ring.hash is not set: keys are placed by murmur") {
+	if out, ok := check(t, yaml); !ok || !strings.Contains(out, "note: ring.hash is not set: keyway places keys by the default, murmur") {
 		t.Errorf("%s", out)
 	}
 	if out, ok := check(t, yaml+"ring: {hash: fnv1a_64}\n"); !ok || strings.Contains(out, "note:") || strings.Contains(out, "warning:") {
 		t.Errorf("%s", out)
 	}
 	// On a ring its 15 bits lie between two points.
-	if out, ok := check(t, yaml+"ring: {hash: crc32}\n"); !ok || !strings.Contains(out, "warning: the hash spreads such keys unevenly") {
+	if out, ok := check(t, yaml+"ring: {hash: crc32}\n"); !ok || !strings.Contains(out, "warning: the hash spreads keys unevenly") {
 		t.Errorf("%s", out)
 	}
 }

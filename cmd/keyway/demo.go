@@ -23,7 +23,7 @@ func demoCommand() *cobra.Command {
 	var nodes int
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Start embedded in-memory nodes and keyway in front of them",
+		Short: "Start in-memory nodes, and keyway in front of them",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return demo(cmd.Context(), cmd.OutOrStdout(), layout, listen, nodes)
@@ -73,8 +73,8 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 	return srv.Run(ctx)
 }
 
-// noDocs answers COMMAND DOCS, with which redis-cli begins: the embedded nodes
-// answer any COMMAND with another's reply, at which it ends.
+// noDocs answers COMMAND DOCS, which redis-cli sends at start. The embedded nodes answer
+// every COMMAND with the reply of another subcommand, and redis-cli then exits.
 func noDocs(c *embedded.Peer, cmd string, args ...string) bool {
 	if !strings.EqualFold(cmd, "command") || len(args) == 0 || !strings.EqualFold(args[0], "docs") {
 		return false
@@ -101,6 +101,6 @@ Try, in another terminal:
   %[1]s INFO keyway
 
 Without redis-cli: printf 'PING\r\nQUIT\r\n' | nc %[2]s %[3]s
-Ctrl-C ends it; the data is gone then.
+Ctrl-C ends keyway and the nodes; their data is lost.
 `, cli, host, port)
 }

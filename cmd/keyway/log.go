@@ -9,11 +9,11 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 )
 
-// flushTime is how long the end of the process waits for what reads the log.
+// flushTime is how long the process waits for the log's reader before it ends.
 const flushTime = time.Second
 
-// newLog returns a logger of that format and level, which never makes anybody wait,
-// and the queue that its lines go through.
+// newLog returns a logger of that format and level, and the queue of its lines. The logger
+// never blocks.
 func newLog(w io.Writer, format, level string) (*slog.Logger, *admin.LogQueue, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -32,7 +32,7 @@ func newLog(w io.Writer, format, level string) (*slog.Logger, *admin.LogQueue, e
 	q := admin.NewLogQueue(w)
 	log := slog.New(handler(q))
 	q.Resumed = func(dropped uint64) {
-		log.Warn("log lines were dropped, since what reads the log was too slow", "lines", dropped)
+		log.Warn("log lines were dropped, because the reader of the log was too slow", "lines", dropped)
 	}
 	return log, q, nil
 }

@@ -41,9 +41,10 @@ func untilSignal() context.Context {
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "keyway",
-		Short:         "A Redis Cluster-aware sharding proxy",
-		Long:          "keyway is a proxy that clients use as if it were one Redis. It routes every command\nby hash slot, consistent-hash ring, range table or modulo to the Redis nodes behind it.",
+		Use:   "keyway",
+		Short: "A Redis Cluster-aware sharding proxy",
+		Long: "keyway is a proxy that clients use as if it were one Redis. It sends every command to the\n" +
+			"Redis node that holds the key: by hash slot, consistent-hash ring, ranges or modulo.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       versionText(),
@@ -53,7 +54,7 @@ func root() *cobra.Command {
 	cmd.SetVersionTemplate("keyway {{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if len(os.Args) > 1 && !c.HasParent() && !strings.HasPrefix(os.Args[1], "-") {
-			return unknownCommand(c, os.Args[1:2]) // the flags are fine for the command that was meant
+			return unknownCommand(c, os.Args[1:2]) // the flags belong to the command that was meant
 		}
 		return err
 	})
@@ -61,7 +62,8 @@ func root() *cobra.Command {
 	return cmd
 }
 
-// unknownCommand runs when no command is named, or one that does not exist.
+// unknownCommand prints the help if no command is named. Otherwise the named command does
+// not exist, and it returns an error.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()

@@ -27,7 +27,7 @@ func serveCommand() *cobra.Command {
 	var file, format, level string
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve clients as a configuration file says",
+		Short: "Serve clients according to a configuration file",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, lines, err := newLog(cmd.ErrOrStderr(), format, level)
@@ -53,7 +53,7 @@ func configFlag(cmd *cobra.Command, file *string) {
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
 }
 
-// noArguments refuses arguments of a command that takes its file by a flag.
+// noArguments refuses arguments: the command takes its file by a flag.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s takes no argument %q; name the configuration file with --config", cmd.CommandPath(), args[0])
@@ -61,7 +61,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// load reads the file that --config names.
+// load reads the file named by --config.
 func load(file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,9 +70,9 @@ func load(file string) (*config.Config, error) {
 	return cfg, err
 }
 
-// serve runs the configuration until ctx ends. The order of stopping: not
-// ready, no new clients, what is under way ends, loops, topology; the admin
-// address last, so that operators can watch.
+// serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
+// commands under way finish, loops end, topology ends. The admin address ends last, so
+// that operators can watch.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *admin.LogQueue) error {
 	defer ignoreSignals(log)()
 	o := server.Options{Log: log, Version: versionText()}
@@ -84,13 +84,13 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	if limit := srv.MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
-	// What runs beside the server ends with it, not before.
+	// The survey and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	look := newSurvey(cfg, log, srv.Table)
+	survey := newSurvey(cfg, log, srv.Table)
 	var g errgroup.Group
 	g.Go(func() error {
-		look.run(beside)
+		survey.run(beside)
 		return nil
 	})
 	if cfg.Admin != "" {
@@ -101,7 +101,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		log.Info("serving metrics, health and readiness", "addr", ln.Addr().String())
 		g.Go(func() error {
 			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
-				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped, Surveyed: look.nodes,
+				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped, Surveyed: survey.nodes,
 			}))
 		})
 	}
@@ -120,10 +120,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	return err
 }
 
-// ignoreSignals keeps keyway alive when its terminal goes away, or what reads its
-// log. It returns a function after which SIGHUP ends keyway again.
+// ignoreSignals keeps keyway alive when its terminal or the reader of its log goes away.
+// After a call of the function that it returns, SIGHUP ends keyway again.
 func ignoreSignals(log *slog.Logger) (end func()) {
-	signal.Ignore(syscall.SIGPIPE) // to the last line
+	signal.Ignore(syscall.SIGPIPE) // until the process ends
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	ended := make(chan struct{})

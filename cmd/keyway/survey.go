@@ -14,14 +14,14 @@ import (
 
 const (
 	sampleSize     = 200             // keys that are drawn from each node
-	surveyInterval = 2 * time.Second // between looks at nodes that could not be asked, or cannot serve
+	surveyInterval = 2 * time.Second // between questions to nodes that did not answer, or cannot serve
 	surveyTimeout  = 5 * time.Second
 )
 
-// survey looks at each node once it can be reached, and warns of what no command
-// would tell: a node of a cluster behind a layout that needs standalone ones, and keys
-// that lie on other nodes than the layout says, as they do after the layout, a hash, a
-// name or a weight was changed.
+// survey asks each node once it can be reached, and warns about what clients would not
+// notice: a node in cluster mode behind a layout that needs standalone nodes, and keys on
+// another node than the layout says. Keys lie elsewhere after the layout, a hash, a name
+// or a weight was changed.
 type survey struct {
 	cfg   *config.Config
 	log   *slog.Logger
@@ -35,7 +35,7 @@ func newSurvey(cfg *config.Config, log *slog.Logger, table func() *router.Table)
 	return &survey{cfg: cfg, log: log, table: table, found: map[string]admin.Surveyed{}}
 }
 
-// nodes returns what was found.
+// nodes returns the findings so far.
 func (s *survey) nodes() []admin.Surveyed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,8 +46,8 @@ func (s *survey) nodes() []admin.Surveyed {
 	return all
 }
 
-// run looks until ctx ends. Nothing of a cluster needs to be looked at: its nodes say
-// so themselves when a key belongs elsewhere.
+// run asks nodes until ctx ends. It does not ask a cluster, whose nodes themselves answer
+// with a redirect when a key belongs elsewhere.
 func (s *survey) run(ctx context.Context) {
 	if s.cfg.Clustered() {
 		return
@@ -64,7 +64,7 @@ func (s *survey) run(ctx context.Context) {
 	}
 }
 
-// look asks the masters that have not been found fit yet.
+// look asks the masters that are not known to be fit yet.
 func (s *survey) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
@@ -99,7 +99,8 @@ func (s *survey) record(t *router.Table, r topology.Report) {
 		s.log.Error("a node cannot serve its keys", "node", r.Name, "addr", r.Addr, "problem", problem, "remedy", remedy)
 	}
 	if r.Elsewhere > 0 {
-		s.log.Warn("keys lie on another node than the layout says; clients do not find them: the layout, a hash, a name or a weight has changed since they were written",
+		s.log.Warn("keys lie on another node than the layout says, so clients do not find them; "+
+			"the layout, a hash, a name or a weight has changed since they were written",
 			"node", r.Name, "addr", r.Addr, "sampled", r.Sampled, "elsewhere", r.Elsewhere, "example", r.Example, "belongs_to", r.Belongs)
 	}
 	s.log.Debug("looked at a node", "node", r.Name, "addr", r.Addr, "role", r.Role, "mode", r.Mode,

@@ -21,9 +21,8 @@ import (
 	"github.com/keyway-proxy/keyway/slots/topology"
 )
 
-// tableOf builds the table that serve would route by; it asks the cluster, or the
-// sentinels, that the configuration names, if it may. Without a cluster's answer the
-// table is empty.
+// tableOf builds the table by which serve would route. Unless ask forbids it, it asks the
+// configured cluster or sentinels. If it does not ask a cluster, the table is empty.
 func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table, error) {
 	if _, err := command.Allow(cfg.Commands.Allow); err != nil {
 		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
@@ -58,11 +57,11 @@ func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table
 	return server.Table(cfg, shards)
 }
 
-// asking says whom check and route may ask.
+// asking says which servers check and route may ask.
 type asking int
 
 const (
-	askWhereNeeded asking = iota // a cluster, or sentinels, for what only they can tell
+	askWhereNeeded asking = iota // a cluster or sentinels, if only they know the nodes
 	askNobody
 )
 
@@ -72,8 +71,8 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration file and print each node's share of the keys",
-		Long: "check validates a configuration file and prints each node's share of the keys. It asks a cluster,\n" +
-			"or sentinels, where the file leaves the nodes to them; --offline asks nobody, --connect all nodes.",
+		Long: "check validates a configuration file and prints each node's share of the keys. If only a cluster\n" +
+			"or sentinels know the nodes, it asks them. --offline asks nobody; --connect asks every node.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if offline && connect {
@@ -98,18 +97,18 @@ func checkCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody: no node, cluster or sentinel")
-	cmd.Flags().BoolVar(&connect, "connect", false, "connect to every node: role, cluster mode, version, and whether its keys lie where the layout says")
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask no node, cluster or sentinel")
+	cmd.Flags().BoolVar(&connect, "connect", false, "ask every node for its role, cluster mode and version, and whether its keys lie where the layout says")
 	return cmd
 }
 
-// measuredKeys is how many keys of each kind are placed to measure shares.
+// measuredKeys is the number of keys of each kind that are placed to measure shares.
 const measuredKeys = 100_000
 
 func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) error {
 	fmt.Fprintf(w, "%s is valid: layout %s\n\n", file, t.Name)
 	if len(t.Nodes) == 0 {
-		fmt.Fprintln(w, "The cluster was not asked for its nodes.")
+		fmt.Fprintln(w, "keyway did not ask the cluster for its nodes.")
 		return nil
 	}
 	if note := defaultHash(cfg); note != "" {
@@ -126,7 +125,7 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 	for i, n := range t.Nodes {
 		addr := n.Addr
 		if addr == "" {
-			addr = "(as sentinels say)"
+			addr = "(known to the sentinels)"
 		}
 		switch {
 		case !n.Master:
@@ -135,7 +134,7 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 			list := rules[router.NodeID(i)]
 			text := strings.Join(list, ", ")
 			if len(list) == 0 {
-				text = "none: no key comes here"
+				text = "none: no key is placed here"
 			}
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Name, addr, text)
 		default:
@@ -153,11 +152,11 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 	if !uneven {
 		return nil
 	}
-	_, err := fmt.Fprintln(w, "\nwarning: the hash spreads such keys unevenly; for a new pool choose another, such as murmur")
+	_, err := fmt.Fprintln(w, "\nwarning: the hash spreads keys unevenly; for a new pool choose another, such as murmur")
 	return err
 }
 
-// unowned says how many slots have no owner, empty if all have one.
+// unowned returns a warning about slots without an owner, empty if there are none.
 func unowned(t *router.Table) string {
 	if !t.Slotted() {
 		return ""
@@ -171,25 +170,25 @@ func unowned(t *router.Table) string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d slots have no owner, %d among them; commands to their keys fail until the cluster gives them one: "+
-		"redis-cli --cluster check", count, slots.Count, first)
+	return fmt.Sprintf("%d of %d slots have no owner, slot %d for one; commands for their keys fail until the cluster gives them "+
+		"one: redis-cli --cluster check", count, slots.Count, first)
 }
 
-// near reports whether what was measured is within a quarter of the share.
+// near reports whether a measured share is within a quarter of the intended one.
 func near(measured, share float64) bool { return measured > 0.75*share && measured < 1.25*share }
 
-// defaultHash says that the ring's hash is the default one, if it is: that was another
-// one before, and another hash moves keys.
+// defaultHash returns a note if the file names no hash for a ring: the default has
+// changed, and another hash moves keys.
 func defaultHash(cfg *config.Config) string {
 	if cfg.Layout != config.LayoutRing || cfg.IsSet("ring.hash") {
 		return ""
 	}
-	return "ring.hash is not set: keys are placed by " + cfg.Ring.Hash + ", the default; it was fnv1a_64 before. " +
-		"Keys that were placed by another hash are not found: write ring: {hash: NAME}"
+	return "ring.hash is not set: keyway places keys by the default, " + cfg.Ring.Hash + ", which was fnv1a_64 before. " +
+		"It does not find keys that were placed by another hash: for those write ring: {hash: NAME}"
 }
 
-// printNodes prints what the nodes say of themselves. It returns an error if one of
-// them cannot serve its keys.
+// printNodes asks the nodes and prints their answers. It returns an error if a node cannot
+// serve its keys.
 func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table) error {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
@@ -208,7 +207,7 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 			remarks = append(remarks, fmt.Sprintf("problem: node %s %s; %s", r.Name, problem, remedy))
 		}
 		if r.Elsewhere > 0 {
-			remarks = append(remarks, fmt.Sprintf("warning: of %d keys drawn at random from node %s, %d belong to other nodes by this layout, such as %q to %s; clients do not find them",
+			remarks = append(remarks, fmt.Sprintf("warning: of %d keys drawn at random from node %s, this layout places %d on other nodes, such as %q on %s; clients do not find them",
 				r.Sampled, r.Name, r.Elsewhere, r.Example, dash(r.Belongs)))
 		}
 		if r.Err == nil {
@@ -216,10 +215,10 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 		}
 	}
 	if len(policies) > 1 {
-		remarks = append(remarks, "note: the nodes differ in maxmemory-policy: some evict keys when memory is full, others refuse writes")
+		remarks = append(remarks, "note: the nodes differ in maxmemory-policy: some may evict keys when memory is full, others may refuse writes")
 	}
 	if len(versions) > 1 {
-		remarks = append(remarks, "note: the nodes differ in version: a command may be known to some only")
+		remarks = append(remarks, "note: the nodes differ in version: some may not know a command that others know")
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -243,7 +242,7 @@ func routeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "route KEY...",
-		Short: "Say where keys live, and why",
+		Short: "Print the node of each key, and why it is there",
 		Args: func(cmd *cobra.Command, keys []string) error {
 			if len(keys) == 0 {
 				return errors.New("keyway route needs a key; write keyway route --config FILE KEY [KEY...]")
@@ -263,7 +262,7 @@ func routeCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
 	return cmd
 }
 

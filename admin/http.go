@@ -16,30 +16,30 @@ import (
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
-// Backend is what is shown; server.Server is one.
+// Backend is the source of what is shown. server.Server is one.
 type Backend interface {
 	Snapshot(ctx context.Context) ([]proxy.Snapshot, error)
 	Started() time.Time
 	Stopping() bool
 }
 
-// Options are what the handler shows, and how.
+// Options configure the handler.
 type Options struct {
 	Version      string
 	ReadyAll     bool              // /readyz needs every master, not only one
-	DroppedLines func() uint64     // of the log; nil if that is not known
-	Surveyed     func() []Surveyed // nil if nobody has looked
+	DroppedLines func() uint64     // log lines dropped so far; may be nil
+	Surveyed     func() []Surveyed // findings about the nodes; may be nil
 }
 
-// Surveyed is what a look at a node has found.
+// Surveyed is a finding about a node.
 type Surveyed struct {
 	Name, Addr string
 	Unfit      string // why it cannot serve its keys; empty if it can
 	Sampled    int    // keys that were drawn at random
-	Elsewhere  int    // of them, those that belong to another node
+	Elsewhere  int    // of these, how many belong to another node
 }
 
-// unfit returns why nodes cannot serve their keys, by name.
+// unfit returns the reasons why nodes cannot serve their keys, by the nodes' names.
 func (o Options) unfit() map[string]string {
 	unfit := map[string]string{}
 	if o.Surveyed != nil {
@@ -52,8 +52,7 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz and /readyz. Nothing that it serves changes
-// anything.
+// Handler serves /metrics, /healthz and /readyz, all of them read-only.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &Collector{b, o})
@@ -80,7 +79,7 @@ func answer(w http.ResponseWriter, err error) {
 	fmt.Fprintln(w, "ok")
 }
 
-// healthy: every loop turns.
+// healthy returns an error unless every event loop answers in time.
 func healthy(ctx context.Context, b Backend) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
@@ -88,8 +87,8 @@ func healthy(ctx context.Context, b Backend) error {
 	return err
 }
 
-// ready returns why keyway should get no clients, nil if it should: it can reach a
-// master, or all of them if that is asked for. notes say what clients will miss.
+// ready returns an error if keyway should get no clients: it must reach a master, or with
+// ReadyAll every master and slot. notes name the nodes that clients will miss.
 func ready(ctx context.Context, b Backend, o Options) (notes []string, err error) {
 	if b.Stopping() {
 		return nil, errors.New("keyway is stopping")

@@ -10,8 +10,8 @@ import (
 // LogQueue writes log lines in a goroutine of its own, so that an event loop that logs
 // never waits for the log's reader. If the queue is full, lines are dropped and counted.
 type LogQueue struct {
-	// Resumed is called, if not nil, when lines can be written again after some were
-	// dropped, with their number. It is set before the first line.
+	// Resumed, if not nil, is called when lines can be written again after some were
+	// dropped, with the number of these. Set it before the first line is written.
 	Resumed func(dropped uint64)
 
 	out     io.Writer
@@ -23,7 +23,7 @@ type LogQueue struct {
 	closed bool
 }
 
-// logLines is how many lines wait for what reads the log.
+// logLines is the number of lines that may wait for the log's reader.
 const logLines = 1024
 
 // NewLogQueue returns a queue to out. Close ends its goroutine.
@@ -64,11 +64,10 @@ func (q *LogQueue) run() {
 	}
 }
 
-// Dropped is the number of lines that were dropped so far.
+// Dropped returns the number of lines dropped so far.
 func (q *LogQueue) Dropped() uint64 { return q.dropped.Load() }
 
-// Close waits until all lines are written, for no longer than the time given, and
-// drops later ones.
+// Close blocks until all lines are written or the time is over, and drops later lines.
 func (q *LogQueue) Close(within time.Duration) {
 	q.mu.Lock()
 	if !q.closed {

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Hash maps a key to a point.
+// Hash maps a key to a point of the continuum.
 type Hash func(key []byte) uint32
 
 // hashes holds every key hash of twemproxy 0.5 under its configuration name.
@@ -33,7 +33,7 @@ func HashNamed(name string) (Hash, bool) {
 	return h, ok
 }
 
-// HashNames are the names that HashNamed knows, sorted.
+// HashNames returns the names that HashNamed knows, sorted.
 func HashNames() []string {
 	names := make([]string, 0, len(hashes))
 	for n := range hashes {
@@ -43,7 +43,7 @@ func HashNames() []string {
 	return names
 }
 
-// signed is a byte as twemproxy's hashes see it: a C char, signed on x86.
+// signed returns a byte as twemproxy's hashes see it: a C char, which is signed on x86.
 func signed(b byte) uint32 { return uint32(int32(int8(b))) }
 
 func oneAtATime(key []byte) uint32 {
@@ -64,8 +64,8 @@ func md5Hash(key []byte) uint32 {
 	return binary.LittleEndian.Uint32(sum[:])
 }
 
-// crc16 is the XMODEM polynomial in a register of 32 bits that is never cut to
-// 16: so twemproxy 0.5 has it.
+// crc16 uses the XMODEM polynomial in a register of 32 bits that is never cut to 16, as
+// twemproxy 0.5 does.
 func crc16(key []byte) uint32 {
 	crc := uint32(0)
 	for _, c := range key {

@@ -10,17 +10,16 @@ import (
 	"sort"
 )
 
-// Node is a member of a ring: its points depend on its name and its weight,
-// not on its address, so that a server can be replaced without moving keys.
+// Node is a member of a ring. Its points depend on its name and its weight, and not on its
+// address, so a server can be replaced without moving keys.
 type Node struct {
 	Name   string
 	Weight int
 }
 
-// order returns the indices of nodes as twemproxy walks them: it sorts its
-// servers by name, shorter names first (nc_conf.c, conf_validate_server;
-// nc_string.c, string_compare).
-func order(nodes []Node) []int {
+// twemproxyOrder returns the indices of nodes in twemproxy's order: by name, shorter names
+// first (nc_conf.c, conf_validate_server; nc_string.c, string_compare).
+func twemproxyOrder(nodes []Node) []int {
 	indices := make([]int, len(nodes))
 	for i := range indices {
 		indices[i] = i
@@ -46,7 +45,7 @@ type Ring struct {
 	nodes  int
 }
 
-// New builds the continuum of nodes; keys are placed on it by hash.
+// New returns the continuum of nodes, on which hash places keys.
 // Source: twemproxy 0.5, nc_ketama.c.
 func New(nodes []Node, hash Hash) (*Ring, error) {
 	total := 0
@@ -57,10 +56,10 @@ func New(nodes []Node, hash Hash) (*Ring, error) {
 		total += n.Weight
 	}
 	r := &Ring{hash: hash, nodes: len(nodes)}
-	for _, i := range order(nodes) {
+	for _, i := range twemproxyOrder(nodes) {
 		n := nodes[i]
-		// In 32-bit floats, step by step, as the original computes it: the
-		// number of points decides where keys land.
+		// The number of points decides where keys are placed, so compute it in 32-bit
+		// floats and in the same steps as the original.
 		pct := float32(n.Weight) / float32(total)
 		share := float32(float32(pct*pointsPerNode)/4) * float32(len(nodes))
 		hashes := int(math.Floor(float64(float32(float64(share) + 0.0000000001))))
@@ -78,7 +77,7 @@ func New(nodes []Node, hash Hash) (*Ring, error) {
 	return r, nil
 }
 
-// Node returns the index of the node that key lands on.
+// Node returns the index of key's node.
 func (r *Ring) Node(key []byte) int {
 	if r.nodes == 1 {
 		return 0
@@ -88,9 +87,9 @@ func (r *Ring) Node(key []byte) int {
 
 // Point returns the key's point on the continuum. As in twemproxy, the empty
 // key has point 0 whatever the hash.
-func (r *Ring) Point(key []byte) uint32 { return point0(r.hash, key) }
+func (r *Ring) Point(key []byte) uint32 { return pointOf(r.hash, key) }
 
-func point0(hash Hash, key []byte) uint32 {
+func pointOf(hash Hash, key []byte) uint32 {
 	if len(key) == 0 {
 		return 0
 	}
@@ -105,7 +104,7 @@ func (r *Ring) at(p uint32) int {
 	return int(r.points[i].node)
 }
 
-// Shares returns each node's share of the continuum, adding up to 1.
+// Shares returns each node's share of the continuum. They add up to 1.
 func (r *Ring) Shares() []float64 {
 	shares := make([]float64, r.nodes)
 	prev := uint64(r.points[len(r.points)-1].value)
@@ -128,10 +127,10 @@ type Modula struct {
 	of    []int32
 }
 
-// NewModula builds the distribution of nodes.
+// NewModula returns the distribution over nodes.
 func NewModula(nodes []Node, hash Hash) (*Modula, error) {
 	m := &Modula{hash: hash, nodes: len(nodes)}
-	for _, i := range order(nodes) {
+	for _, i := range twemproxyOrder(nodes) {
 		n := nodes[i]
 		if n.Weight < 1 {
 			return nil, fmt.Errorf("node %s: weight %d is less than 1", n.Name, n.Weight)
@@ -146,13 +145,13 @@ func NewModula(nodes []Node, hash Hash) (*Modula, error) {
 	return m, nil
 }
 
-// Node returns the index of the node that key lands on.
+// Node returns the index of key's node.
 func (m *Modula) Node(key []byte) int { return int(m.of[m.Point(key)%uint32(len(m.of))]) }
 
 // Point returns the key's hash, before the modulo.
-func (m *Modula) Point(key []byte) uint32 { return point0(m.hash, key) }
+func (m *Modula) Point(key []byte) uint32 { return pointOf(m.hash, key) }
 
-// Shares returns each node's share of the keys, adding up to 1.
+// Shares returns each node's share of the keys. They add up to 1.
 func (m *Modula) Shares() []float64 {
 	shares := make([]float64, m.nodes)
 	for _, n := range m.of {

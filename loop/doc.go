@@ -1,9 +1,7 @@
-// Package loop owns the event loop of one thread: readiness of sockets, the
-// time to wake at, and a mailbox through which other goroutines have their say.
-// It knows nothing of Redis.
+// Package loop owns the event loop of one thread: readiness of sockets, the time of the
+// next wake-up, and a mailbox for other goroutines. It knows nothing of Redis.
 //
-// A turn is: wait; tell every ready socket's handler; run what was posted; end
-// the turn, where the owner writes what is due. On Linux readiness comes from
-// epoll; elsewhere the loop has a mailbox only, and sockets are served by
-// goroutines that post to it.
+// A turn is: wait; call the handler of every ready socket; call the posted functions; end
+// the turn, when the owner writes. On Linux readiness comes from epoll. Elsewhere the loop
+// has only its mailbox, and goroutines that serve the sockets post to it.
 package loop

@@ -33,8 +33,8 @@ func (p *poller) open() (err error) {
 	return nil
 }
 
-// close leaves evfd open for a wake that comes late: two bytes of kernel memory
-// against a write to a descriptor that is somebody else's by then.
+// close leaves evfd open, because a late wake may still write to it. A closed descriptor's
+// number could belong to another file by then.
 func (p *poller) close() {
 	p.endTurn()
 	unix.Close(p.epfd)
@@ -48,8 +48,8 @@ func (p *poller) wake() {
 	_, _ = unix.Write(p.evfd, b[:])
 }
 
-// look finds what is ready now. The system call is a raw one: it does not
-// block, so the scheduler need not be told.
+// look finds the descriptors that are ready now. It uses a raw system call, which does not
+// involve Go's scheduler, because it does not block.
 func (p *poller) look() error {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
 	p.ready = int(n)
@@ -62,11 +62,10 @@ func (p *poller) look() error {
 	return nil
 }
 
-// yield gives the processor to whoever else is ready to run. It returns at once
-// when nobody is.
+// yield lets other threads run. It returns at once if none is ready.
 func (p *poller) yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
-// wait sleeps until something is ready, a wake, or timeout.
+// wait blocks until a descriptor is ready, wake is called, or timeout has passed.
 func (p *poller) wait(timeout time.Duration) error {
 	n, err := unix.EpollWait(p.epfd, p.events[:], int((timeout+time.Millisecond-1)/time.Millisecond))
 	if err != nil && err != unix.EINTR {
@@ -100,9 +99,9 @@ func (p *poller) endTurn() {
 	p.doomed = p.doomed[:0]
 }
 
-// interest returns the events to watch for. EPOLLHUP and EPOLLERR cannot be
-// masked: a closed socket that nobody reads from would be reported in every turn,
-// so it is reported once. Level-triggered reading gives each socket one read a turn.
+// interest returns the events to watch for. Reading is level-triggered, so that each socket
+// gets one read in each turn. A socket that is not read from is edge-triggered: EPOLLHUP
+// and EPOLLERR cannot be masked, and would otherwise be reported in every turn.
 func interest(read, write bool) uint32 {
 	ev := uint32(unix.EPOLLET)
 	if read {
@@ -128,8 +127,8 @@ func (l *Loop) Add(fd int, h Handler, read, write bool) error {
 	return nil
 }
 
-// Modify changes what a watched descriptor is watched for. A descriptor that is
-// watched for writing must be written to until it takes no more.
+// Modify changes the events that a descriptor is watched for. If it is watched for writing,
+// the caller must write until the descriptor accepts no more.
 func (l *Loop) Modify(fd int, read, write bool) error {
 	ev := unix.EpollEvent{Events: interest(read, write), Fd: int32(fd)}
 	if err := unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {

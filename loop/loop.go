@@ -7,28 +7,27 @@ import (
 	"time"
 )
 
-// Handler is told when its socket is ready.
+// Handler handles a socket's readiness.
 type Handler interface {
 	// Ready is called in the loop. A socket that has failed or was closed by
 	// the peer is reported as readable.
 	Ready(readable, writable bool)
 }
 
-// Owner is whom the loop serves.
+// Owner does the work of a loop's turns.
 type Owner interface {
-	// BeginTurn is called before anything else of a turn. now is the time
-	// since the loop's start.
+	// BeginTurn is called first in each turn. now is the time since the loop's start.
 	BeginTurn(now time.Duration, wall time.Time)
-	// EndTurn is called last.
+	// EndTurn is called last in each turn.
 	EndTurn()
-	// Pause is called when nothing is ready, before the loop sleeps: the
-	// moment to do what was put off in favour of what was ready. It returns when
-	// the next turn should begin at the latest.
+	// Pause is called when nothing is ready, before the loop sleeps. It does the work
+	// that was delayed while sockets were ready, and returns the latest time at which
+	// the next turn should begin.
 	Pause() (next time.Duration)
 }
 
-// Loop is one thread's event loop. Except for Post and Stop, its methods are to
-// be called from within Run, or before it.
+// Loop is one thread's event loop. Except for Post and Stop, call its methods only within
+// Run, or before it.
 type Loop struct {
 	poll  poller
 	start time.Time
@@ -48,11 +47,12 @@ func New() (*Loop, error) {
 	return l, nil
 }
 
-// Now is the time since the loop's start, as BeginTurn tells it.
+// Now returns the time since the loop's start, on the clock of BeginTurn.
 func (l *Loop) Now() time.Duration { return time.Since(l.start) }
 
-// Post has f run in the loop, in the order of posting. It may be called from
-// any goroutine and does not wait. After Run has returned, f is never run.
+// Post makes the loop call f. Functions are called in the order in which they were
+// posted. Post may be called from any goroutine and does not block. After Run has
+// returned, f is never called.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
 	l.mail = append(l.mail, f)
@@ -69,7 +69,7 @@ func (l *Loop) Stop() {
 	l.Post(func() {})
 }
 
-// Run turns the loop until Stop. It holds its operating system thread.
+// Run runs the loop until Stop is called. It locks its operating system thread.
 func (l *Loop) Run(o Owner) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -80,8 +80,8 @@ func (l *Loop) Run(o Owner) error {
 			return err
 		}
 		if l.poll.ready == 0 && !l.posted.Load() {
-			// Let others run first, if any want to: on a busy machine what
-			// they send meanwhile makes one turn of many.
+			// Yield first: on a busy machine other processes send more meanwhile, and
+			// one turn handles what would have been many.
 			l.poll.yield()
 			if err := l.poll.look(); err != nil {
 				return err

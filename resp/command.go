@@ -2,32 +2,32 @@ package resp
 
 import "bytes"
 
-// span is an argument's place in the parser's frame. 32 bits hold it: config
-// keeps max_request below 4 GiB, and a command of a million empty arguments
-// must not cost more to note than to receive.
+// span is an argument's place in the parser's frame. 32 bits are enough, because config
+// keeps max_request below 4 GiB. They also keep a span as small as an empty argument on
+// the wire, of which a command may have a million.
 type span struct{ off, len uint32 }
 
-// Parser frames commands, one after another, in buffers that its caller owns.
-// It keeps its place between calls, so a command that arrives in a thousand
-// pieces is still looked at once. The zero value is ready.
+// Parser frames commands, one after another, in buffers that its caller owns. It keeps its
+// position between calls, so it reads every byte once, even of a command that arrives in
+// a thousand pieces. The zero value is ready to use.
 //
 //	caller's buffer   | *2\r\n$3\r\nGET\r\n$5\r\nhe      (cut: needs more)
 //	parser            |  args: GET; pos here -----^ ; need: 22 bytes
 //
-// A Parser holds no bytes of the caller's between calls: it remembers offsets.
+// Between calls a Parser holds offsets, and no bytes of the caller.
 type Parser struct {
-	frame     []byte // what Arg looks into: the caller's buffer or enc
+	frame     []byte // of the last command: in the caller's buffer or in enc
 	args      []span
-	pos       int  // bytes of the current command understood so far
+	pos       int  // bytes of the current command parsed so far
 	scanned   int  // bytes of the current line already searched for its end
 	left      int  // arguments still to come; -1: no header read yet
 	bulk      int  // length of the argument being read; -1: its header is next
-	canonical bool // every header as Redis itself would write it
+	canonical bool // every header is as Redis itself writes it
 	started   bool
 	enc       []byte // a command re-encoded: inline, or not canonical
 }
 
-// Status is what Next found.
+// Status is the result of Next.
 type Status uint8
 
 const (
@@ -36,12 +36,12 @@ const (
 	Skipped               // bytes that Redis skips: "*0", "*-1", a blank line
 )
 
-// Next frames the command that buf starts with. Called again after More, buf
-// must start with the same bytes; it may have moved. With Ready and Skipped, n
-// is the number of bytes that belong to it.
+// Next frames the command that buf starts with. After More, the next buf must start with
+// the same bytes, and may be another slice. After Ready and Skipped, n is the number of
+// bytes that were consumed.
 //
-// After Ready, Len, Arg and Frame speak of this command; they are valid until
-// the next call of Next or until buf changes.
+// After Ready, Len, Arg and Frame return this command. They are valid until Next is called
+// or buf changes.
 func (p *Parser) Next(buf []byte, lim *Limits) (n int, st Status, err error) {
 	if !p.started {
 		p.reset()
@@ -101,7 +101,7 @@ func (p *Parser) Next(buf []byte, lim *Limits) (n int, st Status, err error) {
 			return 0, More, nil
 		}
 		if buf[end] != '\r' || buf[end+1] != '\n' {
-			p.canonical = false // Redis skips these two bytes unseen
+			p.canonical = false // Redis skips these two bytes without a check
 		}
 		p.args = append(p.args, span{uint32(p.pos), uint32(p.bulk)})
 		p.pos, p.bulk = end+2, -1
@@ -125,15 +125,13 @@ func (p *Parser) reset() {
 	p.canonical, p.started = true, true
 }
 
-// Reset forgets a command that Next has begun, and memory that a very large one
-// has taken.
+// Reset discards a command that Next has begun, and frees the memory of a very large one.
 func (p *Parser) Reset() {
 	p.started = false
 	p.Trim()
 }
 
-// Trim lets go of memory that a very large command has taken, unless Next has begun
-// another.
+// Trim frees the memory of a very large command, unless Next has begun another.
 func (p *Parser) Trim() {
 	if p.started {
 		return
@@ -147,8 +145,8 @@ func (p *Parser) Trim() {
 	p.frame = nil
 }
 
-// Need is the least length that the buffer must have for Next to get further;
-// 0 when that is not known. It never exceeds the limits that Next was given.
+// Need returns the least length of the buffer with which Next can make progress, or 0 if
+// that is not known. It never exceeds the limits that Next was given.
 func (p *Parser) Need() int {
 	if p.started && p.bulk >= 0 {
 		return p.pos + p.bulk + 2
@@ -156,20 +154,20 @@ func (p *Parser) Need() int {
 	return 0
 }
 
-// Len is the number of arguments, the command's name included.
+// Len returns the number of arguments, with the command's name.
 func (p *Parser) Len() int { return len(p.args) }
 
-// Arg is argument i, 0 being the command's name.
+// Arg returns argument i. Argument 0 is the command's name.
 func (p *Parser) Arg(i int) []byte {
 	s := p.args[i]
 	return p.frame[s.off : s.off+s.len : s.off+s.len]
 }
 
-// Frame is the whole command in canonical form: the received bytes where they
-// are so already. Only this may be sent to a node.
+// Frame returns the whole command in canonical form: the received bytes, if they are
+// canonical. Nothing else may be sent to a node.
 func (p *Parser) Frame() []byte { return p.frame }
 
-// Tail is the part of Frame that begins with the header of argument i.
+// Tail returns Frame from the header of argument i on.
 func (p *Parser) Tail(i int) []byte {
 	if i >= len(p.args) {
 		return nil
@@ -180,15 +178,15 @@ func (p *Parser) Tail(i int) []byte {
 	return p.frame[p.args[i-1].off+p.args[i-1].len+2:]
 }
 
-// number is a header's value; bad when string2ll would refuse it.
+// number is the value of a header. It is bad if Redis's string2ll would refuse it.
 type number struct {
 	n   int64
 	bad bool
 }
 
-// header reads the number of the line at p.pos and returns where the next line
-// starts. Not ok: the line's end has not arrived. As in Redis, the line ends at
-// the first '\r', whatever byte follows is skipped, and a NUL before it hides it.
+// header reads the number in the line at p.pos, and returns where the next line starts. ok
+// is false if the line's end has not arrived. As in Redis, the line ends at the first
+// '\r', the byte after it is skipped, and a NUL before the '\r' hides it.
 func (p *Parser) header(buf []byte, lim *Limits, tooBig ProtocolError) (v number, next int, ok bool, err error) {
 	// The usual case: a few digits, then "\r\n".
 	i := p.pos + 1
@@ -211,7 +209,7 @@ func (p *Parser) oddHeader(buf []byte, lim *Limits, tooBig ProtocolError) (v num
 	end := bytes.IndexByte(buf[from:], '\r')
 	if end >= 0 {
 		if nul := bytes.IndexByte(buf[from:from+end], 0); nul >= 0 {
-			// strchr stops here for good: stay in front of the NUL.
+			// Redis's strchr never gets past the NUL, so stay in front of it.
 			p.scanned, end = from+nul, -1
 		}
 	} else {
@@ -239,8 +237,8 @@ func (p *Parser) oddHeader(buf []byte, lim *Limits, tooBig ProtocolError) (v num
 	return v, end + 2, true, nil
 }
 
-// parseInt reads an integer exactly as Redis's string2ll does: no sign but
-// '-', no leading zero, nothing around it, no overflow.
+// parseInt parses an integer exactly as Redis's string2ll does: no sign but '-', no leading
+// zero, nothing around it, no overflow.
 func parseInt(b []byte) (n int64, bad bool) {
 	neg := len(b) > 1 && b[0] == '-'
 	if neg {
@@ -269,7 +267,7 @@ func parseInt(b []byte) (n int64, bad bool) {
 	return int64(u), false
 }
 
-// ParseInt reads an integer as Redis reads its arguments (string2ll).
+// ParseInt parses an integer as Redis parses its arguments (string2ll).
 func ParseInt(b []byte) (n int64, ok bool) {
 	n, bad := parseInt(b)
 	return n, !bad

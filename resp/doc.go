@@ -1,13 +1,12 @@
-// Package resp owns the wire: bounded, incremental, in-place framing of
-// commands and replies of the Redis protocol (RESP2, and RESP3 where a reply
-// is only passed on), and the encoding of what keyway says itself.
+// Package resp owns the protocol: it frames commands and replies of RESP2 and RESP3 in
+// place, in pieces and within bounds, and encodes keyway's own replies. It passes RESP3
+// replies on without decoding them.
 //
-// It frames without knowing any command. [Parser] accepts exactly the commands
-// that Redis accepts, with Redis's limits and error texts (networking.c,
-// processMultibulkBuffer and processInlineBuffer), and tells whether the bytes
-// as received are canonical, so that nothing is ever forwarded which a node
-// would refuse. [Scanner] finds the end of a reply in a stream that may be cut
-// anywhere, holding no bytes itself.
+// It knows no command. [Parser] accepts exactly the commands that Redis accepts, with
+// Redis's limits and error texts (networking.c, processMultibulkBuffer and
+// processInlineBuffer). It re-encodes a command whose bytes are not canonical, so that
+// keyway never forwards anything that a node would refuse. [Scanner] finds the end of a
+// reply in a stream that may be cut anywhere, and holds no bytes itself.
 //
-// Nothing here allocates in proportion to a number that a peer has sent.
+// Nothing here allocates memory in proportion to a number that a peer has sent.
 package resp

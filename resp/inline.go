@@ -43,7 +43,7 @@ func (p *Parser) inline(buf []byte, lim *Limits) (int, Status, error) {
 	return end + 1, Ready, nil
 }
 
-// split appends the unquoted words of line to a scratch buffer and notes
+// split returns the words of line without their quotes, one after another. It records
 // their places in p.args.
 func (p *Parser) split(line []byte) (words []byte, ok bool) {
 	p.args = p.args[:0]
@@ -99,7 +99,7 @@ func (p *Parser) split(line []byte) (words []byte, ok bool) {
 	}
 }
 
-// isSpace is C's isspace for the bytes that can stand in a line.
+// isSpace is C's isspace, for the bytes that a line can contain.
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
 func isHex(c byte) bool {

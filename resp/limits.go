@@ -1,20 +1,20 @@
 package resp
 
-// Limits bound what one command may ask for. They are checked on its headers,
-// before the payload is read or memory is taken.
+// Limits bound one command. The parser checks them on the headers, before the payload is
+// read or memory is allocated.
 type Limits struct {
 	MaxBulk    int // bytes of one argument
 	MaxArgs    int // arguments of one command
 	MaxInline  int // bytes of a line: an inline command or a header
 	MaxRequest int // bytes of one command, headers included
 
-	// Unauthenticated words the refusal of a command that is over MaxArgs or
-	// MaxBulk the way Redis does for clients that have not authenticated.
+	// Unauthenticated selects the error texts that Redis uses for clients that have not
+	// authenticated.
 	Unauthenticated bool
 }
 
-// DefaultLimits are Redis's own: proto-max-bulk-len, PROTO_INLINE_MAX_SIZE,
-// and the 1024*1024 arguments that every version still accepts.
+// DefaultLimits are Redis's own limits: proto-max-bulk-len, PROTO_INLINE_MAX_SIZE, and
+// 1024*1024 arguments, which every version accepts.
 var DefaultLimits = Limits{
 	MaxBulk:    512 << 20,
 	MaxArgs:    1 << 20,
@@ -22,8 +22,8 @@ var DefaultLimits = Limits{
 	MaxRequest: 512 << 20,
 }
 
-// UnauthenticatedLimits returns l tightened to what Redis lets a client send
-// before it has authenticated (CVE-2021-32675).
+// UnauthenticatedLimits returns l, reduced to what Redis accepts from a client that has not
+// authenticated (CVE-2021-32675).
 func (l Limits) UnauthenticatedLimits() Limits {
 	l.MaxArgs = min(l.MaxArgs, 10)
 	l.MaxBulk = min(l.MaxBulk, 16384)
@@ -32,7 +32,7 @@ func (l Limits) UnauthenticatedLimits() Limits {
 	return l
 }
 
-// ProtocolError is the text after "-ERR " that ends a client's connection.
+// ProtocolError is an error that ends a client's connection: the text after "-ERR ".
 type ProtocolError string
 
 func (e ProtocolError) Error() string { return string(e) }

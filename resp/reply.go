@@ -5,27 +5,24 @@ import (
 	"fmt"
 )
 
-// Bounds on what a node may claim. They cost no memory; they only tell a
-// reply from garbage.
+// Bounds of what a node may announce. They reserve no memory, and only detect garbage.
 const (
 	maxReplyBulk  = 1 << 40
 	maxReplyItems = 1 << 32
 	maxReplyLine  = 64 << 10
 )
 
-// ReplyError says how a node broke the protocol. The connection it came on is
-// of no more use: what follows cannot be framed.
+// ReplyError says how a node broke the protocol. Its connection is unusable, because what
+// follows cannot be framed.
 type ReplyError struct{ Reason string }
 
 func (e *ReplyError) Error() string { return "protocol violation by the node: " + e.Reason }
 
-// Scanner finds where replies end. It is fed a stream in pieces cut anywhere
-// and holds none of it: every byte it has seen is consumed. The zero value is
-// ready.
+// Scanner finds the ends of replies in a stream that may be cut anywhere. It holds none of
+// the stream's bytes. The zero value is ready to use.
 //
-// It needs no stack, so replies may be nested as deeply as they like: a reply ends
-// when no element is left, and it makes no difference on which level the missing
-// elements are.
+// It needs no stack, so replies may be nested to any depth: a reply ends when no element
+// is left, on whatever level.
 //
 //	        *2   $1 a   *1   :1
 //	left  1   2      1    1    0
@@ -36,7 +33,7 @@ type Scanner struct {
 	num   int64 // its number so far
 	neg   bool  //
 	line  int   // bytes of the line being scanned
-	skip  int64 // bytes of a bulk still to pass, its CRLF not counted
+	skip  int64 // bytes of a bulk that remain, without its CRLF
 	left  int64 // elements until the reply ends, on all levels; 0 between replies
 }
 
@@ -53,15 +50,14 @@ const (
 	atBulkLF             // its '\n'
 )
 
-// Kind is the type byte of the reply that is being scanned, or of the one that
-// has just ended.
+// Kind returns the type byte of the reply that is being scanned, or has just ended.
 func (s *Scanner) Kind() byte { return s.kind }
 
-// Midway tells whether the stream ends inside a reply.
+// Midway reports whether the stream so far ends inside a reply.
 func (s *Scanner) Midway() bool { return s.left > 0 }
 
-// Scan passes over b up to the end of the current reply. done: it ended after
-// n bytes. Otherwise n is len(b) and the reply goes on.
+// Scan scans b up to the end of the current reply. If done, the reply ended after n bytes.
+// Otherwise n is len(b), and the reply continues.
 func (s *Scanner) Scan(b []byte) (n int, done bool, err error) {
 	if len(b) > 0 && !s.Midway() {
 		if n := simple(b); n > 0 {
@@ -162,7 +158,7 @@ func (s *Scanner) Scan(b []byte) (n int, done bool, err error) {
 	return len(b), false, nil
 }
 
-// counted acts on a complete numeric header. ended: the element ends with it.
+// counted handles a complete numeric header. It reports whether the element ends with it.
 func (s *Scanner) counted() (ended bool, err error) {
 	if s.typ == ':' {
 		return true, nil
@@ -191,7 +187,7 @@ func (s *Scanner) counted() (ended bool, err error) {
 	case '%':
 		s.left += 2 * s.num
 	case '|':
-		// An attribute is no element: it comes before the one it describes.
+		// An attribute is not an element: it comes before the element that it describes.
 		if s.left += 2 * s.num; s.kind == '|' && s.left == 1 {
 			s.kind = 0
 		}
@@ -202,8 +198,8 @@ func (s *Scanner) counted() (ended bool, err error) {
 	return true, nil
 }
 
-// element counts an element that has ended, or an aggregate whose elements are
-// counted by themselves. It reports whether the reply ends.
+// element counts an element that has ended, or the header of an aggregate, whose elements
+// are counted separately. It reports whether the reply ends.
 func (s *Scanner) element() bool {
 	s.left--
 	if s.left == 1 && s.kind == '|' {
@@ -212,8 +208,8 @@ func (s *Scanner) element() bool {
 	return s.left == 0
 }
 
-// whole passes over the complete elements of the usual kinds that b starts with:
-// "+OK", ":1", "$5..hello", and headers of arrays. The rest is for Scan.
+// whole returns the length of the complete elements of the usual kinds at the start of b:
+// "+OK", ":1", "$5..hello", and headers of arrays. Scan handles all others.
 func (s *Scanner) whole(b []byte) (n int) {
 	for n < len(b) && s.left > 0 {
 		size, items := simple(b[n:]), int64(0)
@@ -232,8 +228,8 @@ func (s *Scanner) whole(b []byte) (n int) {
 	return n
 }
 
-// simple returns the length of the string, number, line or null that b starts
-// with, 0 if b starts with anything else or holds only part of it.
+// simple returns the length of the string, number, line or null that b starts with. It
+// returns 0 if b starts with anything else, or holds only a piece of it.
 func simple(b []byte) int {
 	if len(b) < 4 {
 		return 0
@@ -272,8 +268,8 @@ func simple(b []byte) int {
 	return 0
 }
 
-// arrayHeader returns the length of the header of an array that b starts with, 0
-// if it does not, and the number of its elements.
+// arrayHeader returns the length of the array header that b starts with, and the number of
+// the array's elements. The length is 0 if b does not start with a whole header.
 func arrayHeader(b []byte) (n int, items int64) {
 	if len(b) < 4 || b[0] != '*' {
 		return 0, 0
@@ -285,8 +281,8 @@ func arrayHeader(b []byte) (n int, items int64) {
 	return i + 2, int64(count)
 }
 
-// digits returns the number of at most eight digits behind b's first byte, and
-// where it ends.
+// digits returns the number, of at most eight digits, after b's first byte, and where it
+// ends.
 func digits(b []byte) (n, end int) {
 	for end = 1; end < len(b) && end < 9; end++ {
 		c := b[end] - '0'
@@ -298,8 +294,8 @@ func digits(b []byte) (n, end int) {
 	return n, end
 }
 
-// Split returns the first complete reply of b and what follows it; ok is
-// false when b does not start with one.
+// Split returns the first complete reply of b, and the bytes after it. ok is false if b
+// does not start with a complete reply.
 func Split(b []byte) (reply, rest []byte, ok bool) {
 	var s Scanner
 	n, done, err := s.Scan(b)
@@ -309,9 +305,9 @@ func Split(b []byte) (reply, rest []byte, ok bool) {
 	return b[:n], b[n:], true
 }
 
-// Elements returns the number of elements of an array, a set, a push message or
-// a map, which has two for each pair (RESP2's null array counts as none), and the
-// bytes from its first element on.
+// Elements returns the number of elements of an array, a set, a push message or a map, and
+// the bytes from the first element on. A map has two elements for each pair; RESP2's null
+// array has none.
 func Elements(reply []byte) (n int, rest []byte, ok bool) {
 	if len(reply) == 0 {
 		return 0, nil, false
@@ -327,7 +323,7 @@ func Elements(reply []byte) (n int, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// IsNull tells whether the reply is a null, of whatever kind.
+// IsNull reports whether the reply is a null of any kind.
 func IsNull(reply []byte) bool {
 	return string(reply) == "$-1\r\n" || string(reply) == "*-1\r\n" || string(reply) == "_\r\n"
 }
@@ -354,8 +350,7 @@ func Bulk(reply []byte) (b []byte, ok bool) {
 	return nil, false
 }
 
-// verbatimType is the length of what says how a verbatim string is written, such
-// as "txt:".
+// verbatimType is the length of the format in front of a verbatim string, such as "txt:".
 const verbatimType = 4
 
 // Int returns the value of an integer reply.

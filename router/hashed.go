@@ -2,14 +2,14 @@ package router
 
 import "github.com/keyway-proxy/keyway/hashring"
 
-// Hashed is the part of the ring and modulo layouts that is configured.
+// Hashed configures the ring and modulo layouts.
 type Hashed struct {
-	Hash    string // a name of hashring.HashNames
+	Hash    string // one of hashring.HashNames
 	HashTag string // two delimiters, or empty for none
 	Weights []int  // of each node
 }
 
-// distribution is what hashring offers: a ring or modula.
+// distribution is a ring or a modula of hashring.
 type distribution interface {
 	Node(key []byte) int
 	Point(key []byte) uint32
@@ -63,11 +63,11 @@ type UnknownHashError struct{ Hash string }
 func (e *UnknownHashError) Error() string { return "unknown hash " + e.Hash }
 
 func (l *hashLayout) Place(key []byte) (int32, NodeID) {
-	n := l.Node(l.tag.part(key))
+	n := l.Node(l.tag.of(key))
 	return int32(n), NodeID(n)
 }
 
 func (l *hashLayout) Explain(key []byte) Explanation {
-	p := l.Point(l.tag.part(key))
+	p := l.Point(l.tag.of(key))
 	return Explanation{Tag: tagOf(key, l.tagText), Hash: &p}
 }

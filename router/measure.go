@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// Measured places n keys whose names count up, user:1, user:2..., and n random ones,
-// and returns each node's share of both. Where keys are not spread by a hash, such
-// keys say nothing: it returns nil.
+// Measured places n sequential keys (user:1, user:2 and so on) and n random ones, and
+// returns each node's share of both. It returns nil for ranges, where such keys are not
+// typical.
 func (t *Table) Measured(n int) (sequential, random []float64) {
 	if t.Shares() == nil {
 		return nil, nil

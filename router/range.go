@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Rule sends a range of keys to a node. With Numeric, it holds keys that begin
-// with Prefix and a decimal number right after it, in [From, To]; otherwise
-// keys in text order, in [Text, TextTo), an empty TextTo meaning no end.
+// Rule places a range of keys on a node. A Numeric rule matches keys that begin with Prefix
+// and, right after it, a decimal number in [From, To]. Other rules match the keys in
+// [Text, TextTo), in the order of bytes. An empty TextTo means that there is no end.
 type Rule struct {
 	Node         NodeID
 	Numeric      bool
@@ -28,28 +28,27 @@ func (r Rule) String() string {
 	return fmt.Sprintf("[%q, %q)", r.Text, r.TextTo)
 }
 
-// OverlapError names two rules, by index, that claim the same keys.
+// OverlapError names two rules, by index, that match the same keys.
 type OverlapError struct{ A, B int }
 
 func (e *OverlapError) Error() string {
 	return fmt.Sprintf("rules %d and %d overlap", e.A+1, e.B+1)
 }
 
-// GapError names two neighbouring rules, by index, and the keys between them that no
-// rule holds.
+// GapError names two neighbouring rules, by index, and the keys between them that no rule
+// matches.
 type GapError struct {
 	A, B    int
 	Missing string
 }
 
 func (e *GapError) Error() string {
-	return fmt.Sprintf("no rule holds %s, between rules %d and %d", e.Missing, e.A+1, e.B+1)
+	return fmt.Sprintf("no rule matches %s, between rules %d and %d", e.Missing, e.A+1, e.B+1)
 }
 
-// rangeLayout finds a key's rule in O(log n): the numeric rules of the longest
-// prefix that fits, by one look-up for each length that prefixes have, then the
-// number by binary search; what no numeric rule holds goes by the text rules,
-// then the default.
+// rangeLayout finds a key's rule in O(log n). It tries one look-up for each length of a
+// prefix, longest first, then a binary search for the number. If no numeric rule matches,
+// it tries the text rules, then the default.
 type rangeLayout struct {
 	tag      hashTag
 	tagText  string
@@ -59,10 +58,10 @@ type rangeLayout struct {
 	fallback NodeID
 }
 
-// NewRange returns the table of nodes with rules. fallback takes the keys that
-// no rule holds; None leaves those before the first rule and after the last without a
-// node. An *OverlapError names rules that contradict each other, a *GapError those
-// that leave out keys between them.
+// NewRange returns the table of nodes with rules. Keys that no rule matches belong to
+// fallback. If fallback is None, keys before the first rule and after the last have no
+// node, and keys between two rules are a *GapError. Rules that contradict each other are
+// an *OverlapError.
 func NewRange(nodes []Node, rules []Rule, fallback NodeID, tagText string) (*Table, error) {
 	tag, err := newHashTag(tagText)
 	if err != nil {
@@ -142,7 +141,7 @@ func (l *rangeLayout) hasOther(prefix string) bool {
 
 func (l *rangeLayout) Place(key []byte) (int32, NodeID) {
 	n := l.fallback
-	if r := l.rule(l.tag.part(key)); r != nil {
+	if r := l.rule(l.tag.of(key)); r != nil {
 		n = r.Node
 	}
 	return int32(n), n
@@ -173,8 +172,8 @@ func (l *rangeLayout) rule(key []byte) *Rule {
 	return nil
 }
 
-// leadingNumber reads the decimal digits that b starts with. A number beyond
-// 63 bits is no number.
+// leadingNumber returns the decimal number that b starts with. It ignores numbers of more
+// than 63 bits.
 func leadingNumber(b []byte) (n int64, ok bool) {
 	i := 0
 	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
@@ -189,7 +188,7 @@ func leadingNumber(b []byte) (n int64, ok bool) {
 
 func (l *rangeLayout) Explain(key []byte) Explanation {
 	e := Explanation{Tag: tagOf(key, l.tagText), Rule: "no rule"}
-	if r := l.rule(l.tag.part(key)); r != nil {
+	if r := l.rule(l.tag.of(key)); r != nil {
 		e.Rule = r.String()
 	} else if l.fallback != None {
 		e.Rule = "default"
@@ -197,8 +196,7 @@ func (l *rangeLayout) Explain(key []byte) Explanation {
 	return e
 }
 
-// Shares has no meaning for ranges: who can say how many users there are. It
-// returns nil.
+// Shares returns nil: a range does not say how many of its keys exist.
 func (l *rangeLayout) Shares() []float64 { return nil }
 
 // Rules returns the rules of each node in order, for people; nil when the

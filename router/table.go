@@ -10,7 +10,7 @@ import (
 // NodeID is an index into Table.Nodes.
 type NodeID int32
 
-// None is the NodeID of no node: nobody owns the key.
+// None is the NodeID of a key without an owner.
 const None NodeID = -1
 
 // Node is a Redis server that keys can live on.
@@ -18,20 +18,20 @@ type Node struct {
 	Name    string
 	Addr    string   // host:port
 	Aliases []string // other host:port forms by which redirects may name it
-	Master  bool     // owns keys, or may; a replica does not
-	// Sentinel: sentinels have said where it is, and what is there may have
-	// become a replica since.
+	Master  bool     // may own keys; a replica does not
+	// Sentinel reports that sentinels gave the address. The server there may have become
+	// a replica since.
 	Sentinel bool
-	// Replicas are the servers that follow this one.
+	// Replicas are this node's replicas.
 	Replicas []NodeID
 }
 
-// Layout says where a key lives.
+// Layout places keys on nodes.
 type Layout interface {
-	// Place returns the group of key, and the node that owns it or None. Keys
-	// of one group always live together: a group is a hash slot, or a node.
+	// Place returns the group of key, and the node that owns it or None. Keys of one group
+	// always live on one node: a group is a hash slot, or a node.
 	Place(key []byte) (group int32, node NodeID)
-	// Explain says in words how key came to its place, for people.
+	// Explain returns the reason for key's place, for people.
 	Explain(key []byte) Explanation
 	// Shares returns each node's share of the keyspace, in [0, 1].
 	Shares() []float64
@@ -40,7 +40,7 @@ type Layout interface {
 // Explanation is the reason for a key's place.
 type Explanation struct {
 	Key  string  `json:"key"`
-	Tag  string  `json:"hash_tag,omitempty"` // the part that was hashed, when not the whole key
+	Tag  string  `json:"hash_tag,omitempty"` // the text that was hashed, if not the whole key
 	Slot *uint16 `json:"slot,omitempty"`
 	Hash *uint32 `json:"hash,omitempty"`
 	Rule string  `json:"rule,omitempty"`
@@ -52,7 +52,7 @@ type Explanation struct {
 type Table struct {
 	Layout
 	Name     string // slots, ring, range or modulo
-	Nodes    []Node // a replica stands behind all that keys are placed on, but for a cluster's
+	Nodes    []Node // except in a cluster, replicas come after all nodes that own keys
 	byAddr   map[string]NodeID
 	orphaned bool
 }
@@ -70,8 +70,8 @@ func newTable(name string, layout Layout, nodes []Node) *Table {
 	return t
 }
 
-// Clustered tells whether the nodes are a Redis Cluster, whose answers may
-// redirect and whose multi-key commands must keep to one slot.
+// Clustered reports whether the nodes are a Redis Cluster. Its nodes may answer with
+// redirects, and the keys of one command must be in one slot.
 func (t *Table) Clustered() bool {
 	s, ok := t.Layout.(*slotLayout)
 	return ok && s.cluster
@@ -81,19 +81,19 @@ func (t *Table) Clustered() bool {
 // owner may soon have one again.
 func (t *Table) Orphaned() bool { return t.orphaned }
 
-// Changes tells whether nodes or owners change by themselves: in a Redis Cluster,
-// and where sentinels watch over nodes.
+// Changes reports whether nodes or owners may change by themselves: in a Redis Cluster,
+// and if sentinels monitor nodes.
 func (t *Table) Changes() bool {
 	return t.Clustered() || slices.ContainsFunc(t.Nodes, func(n Node) bool { return n.Sentinel })
 }
 
-// Slotted tells whether keys are spread by hash slot.
+// Slotted reports whether keys are placed by hash slot.
 func (t *Table) Slotted() bool {
 	_, ok := t.Layout.(*slotLayout)
 	return ok
 }
 
-// ByAddr returns the node that is known under addr.
+// ByAddr returns the node with the address or alias addr.
 func (t *Table) ByAddr(addr string) (NodeID, bool) {
 	id, ok := t.byAddr[addr]
 	return id, ok
@@ -104,8 +104,8 @@ func (t *Table) SlotOwner(slot int32) NodeID {
 	return NodeID(t.Layout.(*slotLayout).m.Owner(uint16(slot)))
 }
 
-// WithReplicas returns a table that also has the servers that follow each node:
-// replicas are addresses, index by index as Nodes.
+// WithReplicas returns a table that also has the replicas of each node. replicas[i] are the
+// addresses of the replicas of Nodes[i].
 func (t *Table) WithReplicas(replicas [][]string) *Table {
 	nodes := append([]Node(nil), t.Nodes...)
 	for i, addrs := range replicas {
@@ -119,8 +119,8 @@ func (t *Table) WithReplicas(replicas [][]string) *Table {
 	return newTable(t.Name, t.Layout, nodes)
 }
 
-// Private returns a copy of the table, whose slots its only holder may Move; the
-// table must be Slotted.
+// Private returns a copy of the table, whose holder may call Move. The table must be
+// Slotted.
 func (t *Table) Private() *Table {
 	s := t.Layout.(*slotLayout)
 	c := *t
@@ -129,8 +129,8 @@ func (t *Table) Private() *Table {
 	return &c
 }
 
-// Move makes node the owner of slot in a Private table. It reports whether node is
-// a new master: a replica that was promoted.
+// Move makes node the owner of slot in a Private table. It reports whether node was a
+// replica, and is thereby promoted.
 func (t *Table) Move(slot int32, node NodeID) (promoted bool) {
 	t.Layout.(*slotLayout).m.Move(uint16(slot), int(node))
 	promoted = !t.Nodes[node].Master
@@ -138,7 +138,7 @@ func (t *Table) Move(slot int32, node NodeID) (promoted bool) {
 	return promoted
 }
 
-// ExplainKey is Explain with the node filled in.
+// ExplainKey returns the reason for key's place, and its node.
 func (t *Table) ExplainKey(key []byte) Explanation {
 	e := t.Explain(key)
 	e.Key = string(key)
@@ -171,8 +171,7 @@ func NewSlots(m *slots.Map) *Table {
 	return t
 }
 
-// NewStaticSlots returns a table of standalone nodes that share the slots as
-// owned says, index by index.
+// NewStaticSlots returns a table of standalone nodes. owned[i] are the slots of nodes[i].
 func NewStaticSlots(nodes []Node, owned [][]slots.Range) (*Table, error) {
 	sn := make([]slots.Node, len(nodes))
 	for i, n := range nodes {
@@ -205,7 +204,7 @@ func (s *slotLayout) Shares() []float64 {
 	return shares
 }
 
-// hashTag is the configured pair of tag delimiters; zero means none.
+// hashTag is the configured pair of delimiters. The zero value means that there are none.
 type hashTag struct {
 	opening, closing byte
 	on               bool
@@ -221,17 +220,19 @@ func newHashTag(s string) (hashTag, error) {
 	return hashTag{}, fmt.Errorf("hash_tag %q: write two characters, such as \"{}\", or \"\" for none", s)
 }
 
-func (h hashTag) part(key []byte) []byte {
+// of returns the text in key that the layout hashes.
+func (h hashTag) of(key []byte) []byte {
 	if !h.on {
 		return key
 	}
 	return slots.Tag(key, h.opening, h.closing)
 }
 
+// tagOf returns the hash tag of key, empty if the whole key is hashed.
 func tagOf(key []byte, delimiters string) string {
 	h, _ := newHashTag(delimiters)
-	if part := h.part(key); len(part) != len(key) {
-		return string(part)
+	if tag := h.of(key); len(tag) != len(key) {
+		return string(tag)
 	}
 	return ""
 }

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Change is one difference between two maps of a cluster, for people. Nodes are named
-// by their addresses.
+// Change is one difference between two maps of a cluster, for the log. Nodes are named by
+// their addresses.
 type Change struct {
 	What     string // node joined, node left, node is a master now, node is a replica now, slots moved
 	Node     string
-	From, To string // of slots that moved; empty for no owner
+	From, To string // owners of slots that moved; empty: no owner
 	Slots    []Range
 }
 
-// Changes returns what has changed since the map before.
+// Changes returns the differences between before and m.
 func (m *Map) Changes(before *Map) []Change {
 	var changes []Change
 	was := map[string]Node{}
@@ -74,7 +74,7 @@ func (m *Map) ownerAddr(slot uint16) string {
 	return ""
 }
 
-// Text writes the slots as Redis does, 0-99,200; of many runs only the first.
+// Text returns the slots as Redis writes them, such as 0-99,200. It shortens a long list.
 func (c Change) Text() string {
 	const most = 16
 	var b strings.Builder
@@ -93,7 +93,7 @@ func (c Change) Text() string {
 	return b.String()
 }
 
-// Count is the number of slots that moved.
+// Count returns the number of slots that moved.
 func (c Change) Count() (n int) {
 	for _, r := range c.Slots {
 		n += int(r.Last-r.First) + 1

@@ -7,25 +7,25 @@ const Unowned = -1
 
 // Node is one server of a cluster.
 type Node struct {
-	ID      string   // the cluster's own name for it, where known
+	ID      string   // the cluster's own name for the node, if known
 	Addr    string   // host:port to connect to
 	Aliases []string // other host:port forms by which redirects may name it
 	Master  bool
-	Replica bool   // says of itself that it follows another
-	Of      string // the address of the master that a replica follows
+	Replica bool   // reports itself as a replica
+	Of      string // the address of a replica's master
 }
 
 // Range is a run of slots, both ends included.
 type Range struct{ First, Last uint16 }
 
-// Map says which node owns each slot. It may be read from any goroutine, since only
-// the sole holder of a Clone changes one.
+// Map holds the owner of each slot. It may be read from any goroutine, because only the
+// sole holder of a Clone changes one.
 type Map struct {
 	nodes []Node
 	owner [Count]int16
 }
 
-// NewMap builds a map from nodes and, for each of them, the slots it owns.
+// NewMap returns a map of nodes. owned[i] are the slots of nodes[i].
 func NewMap(nodes []Node, owned [][]Range) (*Map, error) {
 	m := &Map{nodes: nodes}
 	for s := range m.owner {
@@ -47,13 +47,13 @@ func NewMap(nodes []Node, owned [][]Range) (*Map, error) {
 	return m, nil
 }
 
-// Nodes are the cluster's servers, replicas included. Not to be changed.
+// Nodes returns the cluster's servers, with replicas. The caller must not change them.
 func (m *Map) Nodes() []Node { return m.nodes }
 
-// Owner is the index in Nodes of the owner of slot, or Unowned.
+// Owner returns the index in Nodes of the owner of slot, or Unowned.
 func (m *Map) Owner(slot uint16) int { return int(m.owner[slot]) }
 
-// Covered is the number of slots that have an owner.
+// Covered returns the number of slots that have an owner.
 func (m *Map) Covered() int {
 	n := 0
 	for _, o := range m.owner {
@@ -64,7 +64,7 @@ func (m *Map) Covered() int {
 	return n
 }
 
-// Same tells whether both maps name the same nodes and owners.
+// Same reports whether both maps have the same nodes and owners.
 func (m *Map) Same(o *Map) bool {
 	if o == nil || len(m.nodes) != len(o.nodes) || m.owner != o.owner {
 		return false
@@ -83,5 +83,5 @@ func (m *Map) Clone() *Map {
 	return &c
 }
 
-// Move makes node the owner of slot. Nobody else may hold the map.
+// Move makes node the owner of slot. Only the sole holder of a map may call it.
 func (m *Map) Move(slot uint16, node int) { m.owner[slot] = int16(node) }

@@ -2,14 +2,13 @@ package slots
 
 import "slices"
 
-// Shard is a master and the servers that follow it.
+// Shard is a master and its replicas.
 type Shard struct {
 	Master   string // host:port
 	Replicas []string
 }
 
-// Same tells whether both name the same servers, each in the same role. The order
-// of replicas is part of it.
+// Same reports whether both have the same master, and the same replicas in the same order.
 func (s Shard) Same(o Shard) bool {
 	return s.Master == o.Master && slices.Equal(s.Replicas, o.Replicas)
 }

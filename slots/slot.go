@@ -35,9 +35,9 @@ func Of(key []byte) uint16 {
 	return crc % Count
 }
 
-// Tag returns the part of key that is hashed: what stands between the first
-// opening byte and the first closing byte after it, if that is not empty,
-// otherwise the whole key. The result is part of key.
+// Tag returns the bytes of key that are hashed: those between the first opening byte and
+// the first closing byte after it, or the whole key if there are none. The result shares
+// memory with key.
 func Tag(key []byte, opening, closing byte) []byte {
 	i := bytes.IndexByte(key, opening)
 	if i < 0 {

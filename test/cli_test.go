@@ -160,7 +160,7 @@ func TestCheckAndRoute(t *testing.T) {
 		s.Kill()
 	}
 	out, err = exec.Command(binary, "route", "-c", file, "x").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "keyway.yml:3:25: nodes[0].sentinel: no sentinel tells where east is") {
+	if err == nil || !strings.Contains(string(out), "keyway.yml:3:25: nodes[0].sentinel: no sentinel reports the address of east") {
 		t.Errorf("route without sentinels: %v\n%s", err, out)
 	}
 	bad := redistest.WriteFile(t, "bad.yml", "layout: rings\n")

@@ -7,8 +7,8 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// Configured returns who follows what the configuration leaves to a cluster, nil if
-// there is none, and to sentinels, by the names of the nodes that they watch over.
+// Configured returns the follower of the configured cluster, nil if there is none, and the
+// followers of sentinels by the names of their nodes.
 func Configured(c *config.Config, log *slog.Logger) (cluster slots.Follower[*slots.Map], sentinels map[string]slots.Follower[slots.Shard]) {
 	if c.Clustered() {
 		return OfCluster(c, log), nil
@@ -22,12 +22,12 @@ func Configured(c *config.Config, log *slog.Logger) (cluster slots.Follower[*slo
 	return nil, sentinels
 }
 
-// OfCluster is the follower of the cluster that the configuration names.
+// OfCluster returns the follower of the configured cluster.
 func OfCluster(c *config.Config, log *slog.Logger) *Watcher {
 	return New(Options{Seeds: c.Slots.Seeds, Username: c.Backend.Username, Password: c.Backend.Password, Log: log})
 }
 
-// OfSentinel is the follower of a master that sentinels watch over.
+// OfSentinel returns the follower of a master that sentinels monitor.
 func OfSentinel(s *config.Sentinel, log *slog.Logger) *Sentinel {
 	return NewSentinel(SentinelOptions{Master: s.Master, Addrs: s.Addrs, Username: s.Username, Password: s.Password, Log: log})
 }

@@ -1,8 +1,9 @@
-// Package topology owns finding out which servers there are and what each of them
-// is, where the configuration leaves that to others: who owns which slot of a Redis
-// Cluster, and which master sentinels have chosen. It follows both. It is the
-// control plane: go-redis, one plain client for each server, retries off, every
-// question bounded in time and put to several at once. (go-redis's own ClusterClient
-// executes writes again on errors and asks nodes one after another; its
-// FailoverClient believes the first sentinel that answers.)
+// Package topology asks servers for what the configuration does not say: which servers a
+// Redis Cluster has and who owns which slot, and which master sentinels have chosen. It
+// follows both as they change, and inspects single nodes for keyway check.
+//
+// It is the control plane. It uses go-redis, one plain client for each server, without
+// retries. Every question is bounded in time and goes to several servers at once.
+// (go-redis's own ClusterClient repeats writes after errors and asks nodes one after
+// another; its FailoverClient believes the first sentinel that answers.)
 package topology

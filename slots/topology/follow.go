@@ -9,15 +9,15 @@ import (
 
 const (
 	askTimeout  = 500 * time.Millisecond // for one question to one server
-	refreshRest = 500 * time.Millisecond // between looks on demand
+	refreshRest = 500 * time.Millisecond // between looks on demand, at least
 )
 
-// follower looks at something again and again: now and then, and soon after
-// somebody asks for it.
+// follower asks servers for their state: at intervals, and soon after each Refresh. One
+// round of questions is called a look.
 type follower[T any] struct {
 	look     func(context.Context) (T, error)
 	interval time.Duration // between looks without demand, ± a fifth
-	what     string        // that is looked at, for the log
+	what     string        // the state's name, for the log
 	log      *slog.Logger
 	demand   chan struct{}
 }
@@ -29,29 +29,28 @@ func newFollower[T any](what string, interval time.Duration, log *slog.Logger) f
 	return follower[T]{what: what, interval: interval, log: log, demand: make(chan struct{}, 1)}
 }
 
-// Refresh asks for a new look soon. It may be called from any goroutine, as
-// often as one likes: looks are at least half a second apart.
+// Refresh asks for a new look soon. It may be called from any goroutine and at any rate:
+// looks are at least half a second apart.
 func (f *follower[T]) Refresh() {
 	select {
 	case f.demand <- struct{}{}:
-	default: // one is due already
+	default: // one is already requested
 	}
 }
 
-// run calls publish with what each look finds, until ctx ends. It returns ctx's
-// error.
+// run calls publish with the result of each look until ctx ends, and returns ctx's error.
 func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 	var failing bool
 	for {
 		began := time.Now()
 		found, err := f.look(ctx)
-		f.log.Debug("looked at "+f.what, "took", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
+		f.log.Debug("read "+f.what, "took", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil && !failing:
 			failing = true
-			f.log.Warn("cannot read "+f.what+"; keeping the last one", "error", err)
+			f.log.Warn("cannot read "+f.what+"; keeping the last result", "error", err)
 		case err == nil:
 			if failing {
 				f.log.Info(f.what + " can be read again")

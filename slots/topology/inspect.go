@@ -13,23 +13,23 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// Report is what a node says of itself.
+// Report is what a node reports about itself.
 type Report struct {
 	Name, Addr string
-	Master     bool  // by the table
-	Err        error // not nil: it could not be asked, and what follows is empty
+	Master     bool  // according to the table
+	Err        error // not nil: the node could not be asked, and the other fields are empty
 
 	Version, Role, Mode, Policy string
 
 	Sampled   int    // keys that were drawn at random
-	Elsewhere int    // of them, those that the table places on another node
-	Example   string // one of those
-	Belongs   string // the node that it belongs to
+	Elsewhere int    // of these, how many the table places on another node
+	Example   string // one key that is elsewhere
+	Belongs   string // the node that the example belongs to
 }
 
-// Inspect asks nodes of the table about themselves, all at once, and draws so many
-// keys from each master to see whether they lie where the table says. Of a cluster no
-// keys are drawn: it keeps order by itself.
+// Inspect asks nodes of the table about themselves, all at once. It draws sample keys from
+// each master and checks whether the table places them there. It draws no keys from a
+// cluster, which moves keys itself.
 func Inspect(ctx context.Context, c *config.Config, t *router.Table, nodes []router.NodeID, sample int) []Report {
 	if t.Clustered() {
 		sample = 0
@@ -66,7 +66,7 @@ func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router
 		switch field {
 		case "redis_version":
 			r.Version = value
-		case "redis_mode", "server_mode": // the latter is Valkey's name of it
+		case "redis_mode", "server_mode": // server_mode is Valkey's name
 			r.Mode = value
 		case "role":
 			r.Role = value
@@ -80,8 +80,8 @@ func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router
 	return r
 }
 
-// draw draws keys and notes those that belong elsewhere. A node that refuses
-// RANDOMKEY has none to show.
+// draw draws keys at random and counts those that belong elsewhere. It ignores errors of
+// RANDOMKEY.
 func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id router.NodeID, sample int) {
 	draws, _ := c.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for range sample {
@@ -92,7 +92,7 @@ func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id 
 	for _, d := range draws {
 		key, err := d.(*redis.StringCmd).Result()
 		if err != nil {
-			continue // it has no keys, or does not tell
+			continue // the node is empty, or refuses the command
 		}
 		r.Sampled++
 		if _, owner := t.Place([]byte(key)); owner != id {
@@ -104,8 +104,8 @@ func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id 
 	}
 }
 
-// Unfit says why the node cannot serve its keys in that layout, and what to do about
-// it; empty if it can.
+// Unfit returns why the node cannot serve its keys in the table's layout, and what to do
+// about it. Both are empty if the node can.
 func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 	switch {
 	case r.Err != nil:
@@ -116,7 +116,7 @@ func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 	case r.Master && r.Role == "slave":
 		return "is a replica, and cannot be written to", "name its master, or make it one (REPLICAOF NO ONE)"
 	case !r.Master && r.Role == "master":
-		return "is no replica", "make it one (REPLICAOF), or leave it out of replicas"
+		return "is not a replica", "make it one (REPLICAOF), or remove it from replicas"
 	}
 	return "", ""
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// view is what one node says of its cluster.
+// view is one node's view of its cluster.
 type view struct {
 	from  string
 	m     *slots.Map
@@ -19,9 +19,8 @@ type view struct {
 	epoch int64 // cluster_current_epoch
 }
 
-// better tells whether v should be believed rather than o: a node that sees a
-// working cluster, the later epoch (a side without majority cannot raise it),
-// the fuller map.
+// better reports whether v is more credible than o: the node sees a working cluster, or a
+// later epoch (a side without majority cannot raise it), or more slots with owners.
 func (v *view) better(o *view) bool {
 	if o == nil {
 		return true
@@ -35,14 +34,14 @@ func (v *view) better(o *view) bool {
 	return v.m.Covered() > o.m.Covered()
 }
 
-// member collects one node while a reply is read.
+// member is one node and its slots.
 type member struct {
 	node   slots.Node
 	ranges []slots.Range
 }
 
-// build makes a map of members in an order that every reader of the same
-// cluster arrives at.
+// build returns the map of members. It sorts them, so that maps of the same cluster are
+// the same.
 func build(members []member) (*slots.Map, error) {
 	slices.SortFunc(members, func(a, b member) int {
 		return strings.Compare(a.node.ID+a.node.Addr, b.node.ID+b.node.Addr)
@@ -56,8 +55,8 @@ func build(members []member) (*slots.Map, error) {
 	return slots.NewMap(nodes, owned)
 }
 
-// address joins what a node announces. An empty or unknown ("?") host is that
-// of the node that was asked (cluster specification, CLUSTER SLOTS).
+// address returns the address that a node announces. An empty or unknown ("?") host stands
+// for the host of the node that was asked (cluster specification, CLUSTER SLOTS).
 func address(host string, port int64, from string) string {
 	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from)
@@ -79,7 +78,7 @@ func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 			}
 			port := n.Port
 			if port == 0 {
-				continue // TLS only: not spoken here
+				continue // the node accepts TLS only
 			}
 			host := n.Endpoint
 			m := member{node: slots.Node{ID: n.ID, Addr: address(host, port, from)}}

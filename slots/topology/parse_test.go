@@ -113,7 +113,7 @@ func TestBelieve(t *testing.T) {
 		t.Error("the worse of two views is preferred")
 	}
 	made := seen(1, true, 16383)
-	for range patience {
+	for range maxStale {
 		w.believe(made)
 	}
 	if w.believe(made) != made.m {

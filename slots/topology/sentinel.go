@@ -17,40 +17,39 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// sentinelInterval is between looks at a master's sentinels without demand. They
-// announce a switch themselves; this is for announcements that are missed.
+// sentinelInterval is the time between looks at a master's sentinels without demand.
+// Sentinels announce a switch themselves; these looks make up for missed announcements.
 const sentinelInterval = time.Second
 
-// SentinelOptions name a master and the sentinels that watch over it.
+// SentinelOptions name a master and the sentinels that monitor it.
 type SentinelOptions struct {
-	Master             string // the sentinels' name for it
+	Master             string // its name among the sentinels
 	Addrs              []string
-	Username, Password string // the sentinels' own
+	Username, Password string // for the sentinels themselves
 	Log                *slog.Logger
 }
 
-// Sentinel follows a master through the switches that sentinels make. Several
-// sentinels are asked at once, and the one that tells of the latest failover (the
-// highest configuration epoch) is believed. Only sentinels that are configured
-// are asked.
+// Sentinel follows a master through failovers by sentinels. It asks all configured
+// sentinels at once, and believes the one that reports the latest failover (the highest
+// configuration epoch). It asks no other sentinels.
 type Sentinel struct {
 	follower[slots.Shard]
 	o       SentinelOptions
 	clients []*redis.SentinelClient // as o.Addrs
 
-	mu     sync.Mutex
-	last   word
-	behind int // looks in a row that were behind last
+	mu    sync.Mutex
+	last  sentinelReport
+	stale int // reports in a row that were older than last
 }
 
-// word is what one sentinel says.
-type word struct {
+// sentinelReport is one sentinel's answer.
+type sentinelReport struct {
 	shard slots.Shard
 	epoch int64
 }
 
-// NewSentinel returns a follower; nothing is asked before Run or Fetch. Close
-// ends its connections, as the end of Run does.
+// NewSentinel returns a follower. It asks nothing before Run or Fetch is called. Close, or
+// the end of Run, closes its connections.
 func NewSentinel(o SentinelOptions) *Sentinel {
 	redis.SetLogger(quiet{})
 	s := &Sentinel{follower: newFollower[slots.Shard]("what sentinels say of "+o.Master, sentinelInterval, o.Log), o: o}
@@ -61,8 +60,8 @@ func NewSentinel(o SentinelOptions) *Sentinel {
 	return s
 }
 
-// Run calls publish with the master and replicas that each look finds, until ctx
-// ends. It returns ctx's error.
+// Run calls publish with the master and replicas of each look until ctx ends. It returns
+// ctx's error.
 func (s *Sentinel) Run(ctx context.Context, publish func(slots.Shard)) error {
 	var listening sync.WaitGroup
 	defer s.Close()
@@ -73,18 +72,18 @@ func (s *Sentinel) Run(ctx context.Context, publish func(slots.Shard)) error {
 	return s.run(ctx, publish)
 }
 
-// Close ends the connections to the sentinels.
+// Close closes the connections to the sentinels.
 func (s *Sentinel) Close() {
 	for _, c := range s.clients {
 		c.Close()
 	}
 }
 
-// listen has a look taken when a sentinel announces that the master is another.
+// listen calls Refresh when a sentinel announces another master.
 func (s *Sentinel) listen(ctx context.Context, c *redis.SentinelClient) {
 	announced := c.Subscribe(ctx, "+switch-master")
 	defer announced.Close()
-	messages := announced.Channel() // connects again by itself
+	messages := announced.Channel() // reconnects by itself
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,33 +96,33 @@ func (s *Sentinel) listen(ctx context.Context, c *redis.SentinelClient) {
 	}
 }
 
-// Fetch asks the sentinels and returns what is best founded.
+// Fetch asks the sentinels and returns the most credible answer.
 func (s *Sentinel) Fetch(ctx context.Context) (slots.Shard, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	words, errs := make([]word, len(s.clients)), make([]error, len(s.clients))
+	reports, errs := make([]sentinelReport, len(s.clients)), make([]error, len(s.clients))
 	var asked sync.WaitGroup
 	for i, c := range s.clients {
 		asked.Go(func() {
-			if words[i], errs[i] = s.ask(ctx, c); errs[i] != nil {
+			if reports[i], errs[i] = s.ask(ctx, c); errs[i] != nil {
 				errs[i] = fmt.Errorf("%s: %w", s.o.Addrs[i], errs[i])
 			}
 		})
 	}
 	asked.Wait()
-	best := word{epoch: -1}
-	for i, w := range words {
-		if errs[i] == nil && w.epoch > best.epoch {
-			best = w
+	best := sentinelReport{epoch: -1}
+	for i, r := range reports {
+		if errs[i] == nil && r.epoch > best.epoch {
+			best = r
 		}
 	}
 	if best.epoch < 0 {
-		return slots.Shard{}, fmt.Errorf("no sentinel tells where %s is: %w", s.o.Master, oneLine(errs))
+		return slots.Shard{}, fmt.Errorf("no sentinel reports the address of %s: %w", s.o.Master, oneLine(errs))
 	}
 	return s.believe(best), nil
 }
 
-// oneLine joins errors for a log.
+// oneLine joins errors into one line for the log.
 func oneLine(errs []error) error {
 	err := errs[0]
 	for _, e := range errs[1:] {
@@ -132,49 +131,49 @@ func oneLine(errs []error) error {
 	return err
 }
 
-// believe takes the word over unless it is behind what is known already.
-func (s *Sentinel) believe(w word) slots.Shard {
+// believe accepts the report, unless it is older than the last one.
+func (s *Sentinel) believe(r sentinelReport) slots.Shard {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w.epoch < s.last.epoch {
-		// Sentinels that were set up anew count from the start: when nothing else
-		// is to be heard for long, that is what there is.
-		if s.behind++; s.behind < patience {
+	if r.epoch < s.last.epoch {
+		// Sentinels that were set up anew count epochs from the start. Believe them after
+		// many such reports in a row.
+		if s.stale++; s.stale < maxStale {
 			return s.last.shard
 		}
 	}
-	s.last, s.behind = w, 0
-	return w.shard
+	s.last, s.stale = r, 0
+	return r.shard
 }
 
-// ask puts the questions to one sentinel. The epoch comes first: an address may
-// then be newer than its epoch, never older.
-func (s *Sentinel) ask(ctx context.Context, c *redis.SentinelClient) (w word, err error) {
+// ask asks one sentinel. It asks for the epoch first: then the address may be newer than
+// its epoch, but never older.
+func (s *Sentinel) ask(ctx context.Context, c *redis.SentinelClient) (report sentinelReport, err error) {
 	about, err := c.Master(ctx, s.o.Master).Result()
 	if err != nil {
-		return w, err
+		return report, err
 	}
-	if w.epoch, err = strconv.ParseInt(about["config-epoch"], 10, 64); err != nil {
-		return w, fmt.Errorf("reading the configuration epoch: %w", err)
+	if report.epoch, err = strconv.ParseInt(about["config-epoch"], 10, 64); err != nil {
+		return report, fmt.Errorf("reading the configuration epoch: %w", err)
 	}
 	at, err := c.GetMasterAddrByName(ctx, s.o.Master).Result()
 	if err != nil {
-		return w, err
+		return report, err
 	}
 	if len(at) != 2 {
-		return w, errors.New("the sentinel knows no address")
+		return report, errors.New("the sentinel knows no address")
 	}
-	w.shard.Master = net.JoinHostPort(at[0], at[1])
+	report.shard.Master = net.JoinHostPort(at[0], at[1])
 	replicas, err := c.Replicas(ctx, s.o.Master).Result()
 	if err != nil {
-		return w, err
+		return report, err
 	}
 	for _, r := range replicas {
 		addr := net.JoinHostPort(r["ip"], r["port"])
-		if flags := strings.Split(r["flags"], ","); addr != w.shard.Master && !slices.Contains(flags, "s_down") {
-			w.shard.Replicas = append(w.shard.Replicas, addr)
+		if flags := strings.Split(r["flags"], ","); addr != report.shard.Master && !slices.Contains(flags, "s_down") {
+			report.shard.Replicas = append(report.shard.Replicas, addr)
 		}
 	}
-	slices.Sort(w.shard.Replicas)
-	return w, nil
+	slices.Sort(report.shard.Replicas)
+	return report, nil
 }

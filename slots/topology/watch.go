@@ -19,8 +19,8 @@ import (
 
 const (
 	interval = 10 * time.Second // between looks at a cluster without demand
-	maxAsked = 5                // nodes put the question at once
-	patience = 20               // views that are behind before one is believed
+	maxAsked = 5                // nodes asked at once
+	maxStale = 20               // older views, or reports, in a row before one is believed
 )
 
 // Options configure a Watcher.
@@ -39,15 +39,15 @@ type Watcher struct {
 	clients map[string]*redis.Client
 	known   []string // addresses of the last map's nodes
 	last    *view
-	behind  int // views in a row that were behind last
+	stale   int // views in a row that were older than last
 
-	seen *slots.Map // of the last view, believed or not
+	seen *slots.Map // of the last view, whether believed or not
 }
 
-// New returns a watcher; nothing is asked before Run or Fetch.
+// New returns a watcher. It asks nothing before Run or Fetch is called.
 func New(o Options) *Watcher {
-	// go-redis logs pool failures on its own to stderr; they come back as
-	// errors here, where they are counted once.
+	// go-redis logs connection failures to stderr. It also returns them as errors, which
+	// the follower logs once.
 	redis.SetLogger(quiet{})
 	w := &Watcher{follower: newFollower[*slots.Map]("the cluster's topology", interval, o.Log), o: o, clients: map[string]*redis.Client{}}
 	w.look = w.Fetch
@@ -58,19 +58,18 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// Run calls publish with the map that each look at the cluster finds, until ctx
-// ends. It returns ctx's error.
+// Run calls publish with the map of each look until ctx ends. It returns ctx's error.
 func (w *Watcher) Run(ctx context.Context, publish func(*slots.Map)) error {
 	defer w.close()
 	return w.run(ctx, publish)
 }
 
-// Fetch asks several nodes at once and returns the map that is best founded. A
-// view that is worse than the last one believed never replaces it.
+// Fetch asks several nodes at once and returns the most credible map. A view that is worse
+// than the last believed one does not replace it.
 func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
 	asked := w.candidates()
 	if len(asked) == 0 {
-		return nil, errors.New("no node of the cluster is named")
+		return nil, errors.New("no node of the cluster is configured")
 	}
 	views := make(chan *view, len(asked))
 	errs := make(chan error, len(asked))
@@ -99,12 +98,12 @@ func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("no node tells the cluster's topology: %w", oneLine(failures))
+		return nil, fmt.Errorf("no node reports the cluster's topology: %w", oneLine(failures))
 	}
 	return w.believe(best), nil
 }
 
-// candidates are a few known nodes, and a seed lest all known ones be stale.
+// candidates returns a few known nodes, and a seed in case all known nodes are gone.
 func (w *Watcher) candidates() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,7 +125,7 @@ func (w *Watcher) candidates() []string {
 	return known
 }
 
-// believe takes the view over unless it is behind what is known already.
+// believe accepts the view, unless it is worse than the last one.
 func (w *Watcher) believe(v *view) *slots.Map {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,13 +133,13 @@ func (w *Watcher) believe(v *view) *slots.Map {
 		w.logUnowned(v.m)
 	}
 	if l := w.last; l != nil && (v.epoch < l.epoch || !v.ok && l.ok && v.m.Covered() < l.m.Covered()) {
-		// A cluster that was made anew counts its epochs from the start: when
-		// nothing else is to be seen for long, that is what there is.
-		if w.behind++; !v.ok || w.behind < patience {
+		// A cluster that was created anew counts epochs from the start. Believe it after
+		// many such views in a row.
+		if w.stale++; !v.ok || w.stale < maxStale {
 			return l.m
 		}
 	}
-	w.last, w.behind = v, 0
+	w.last, w.stale = v, 0
 	w.known = w.known[:0]
 	keep := map[string]bool{}
 	for _, n := range v.m.Nodes() {
@@ -159,9 +158,9 @@ func (w *Watcher) believe(v *view) *slots.Map {
 	return v.m
 }
 
-// logUnowned logs which slots have lost their owner since the last view, and which
-// have one again. A map that lacks slots of a failing cluster is not believed, so
-// nothing else would tell of them.
+// logUnowned logs the slots that have lost their owner since the last view, and those that
+// have an owner again. A failing cluster's map without these slots is not believed, so
+// nothing else would log them.
 func (w *Watcher) logUnowned(m *slots.Map) {
 	if w.seen != nil {
 		for _, c := range m.Changes(w.seen) {
@@ -177,7 +176,7 @@ func (w *Watcher) logUnowned(m *slots.Map) {
 	w.seen = m
 }
 
-// ask puts the question to one node: CLUSTER SHARDS, or SLOTS before Redis 7.
+// ask asks one node for CLUSTER SHARDS, or for CLUSTER SLOTS before Redis 7.
 func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
 	c := w.client(addr)
 	info, err := c.ClusterInfo(ctx).Result()
@@ -211,7 +210,7 @@ func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
 	return v, nil
 }
 
-// client returns the control connection to a node.
+// client returns the client of a node.
 func (w *Watcher) client(addr string) *redis.Client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -223,7 +222,7 @@ func (w *Watcher) client(addr string) *redis.Client {
 	return c
 }
 
-// control are the settings of a plain client that never acts on its own.
+// control returns the options of a client that never retries or connects by itself.
 func control(addr, username, password string) *redis.Options {
 	return &redis.Options{
 		Addr: addr, Username: username, Password: password,

@@ -215,7 +215,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"a sentinel that is behind is believed", "slots/topology/sentinel.go",
-		"	if w.epoch < s.last.epoch {", "	if false {",
+		"	if r.epoch < s.last.epoch {", "	if false {",
 		"./slots/topology", "TestBelieveSentinels",
 	},
 	{

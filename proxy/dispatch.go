@@ -16,8 +16,8 @@ const readOnly = command.ReadOnly
 // connection rather than copied.
 const bigFrame = 64 << 10
 
-// dispatch starts one command. It tells false when the command must wait, and
-// nothing was done: it is then dispatched anew from the client's input.
+// dispatch starts one command. It returns false if the command has to wait; it then
+// has no effect, and the command is dispatched anew from the client's input.
 func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd == nil {
@@ -76,29 +76,31 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.toAny(s, cmd, a)
 	case command.Whole:
 		return w.toOnly(s, cmd, a)
-	case command.NotYet, command.Refused:
-		switch h := &handlers[cmd.Action]; {
-		case w.o.Reads != FromMaster && h.onReplicas != nil:
-			return h.onReplicas(w, s, cmd, a)
-		case w.o.Cluster != nil && h.emulated != nil:
-			return h.emulated(w, s, cmd, a)
-		case w.lacks(cmd):
-			return w.answerError(s, cmd, errLacked(cmd, a))
-		case w.o.Allow[cmd.ID]:
-		case w.o.Cluster != nil && cmd.Is(command.AboutCluster):
-			return w.answerError(s, cmd, named(errEmulated, cmd))
-		case h.emulated != nil || cmd.Is(command.AboutCluster):
-			return w.answerError(s, cmd, errNoCluster)
-		case cmd.Handling == command.NotYet:
-			return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
-		default:
-			return w.answerError(s, cmd, errRefused(cmd))
-		}
 	}
-	if cmd.Keyed() {
+	return w.refused(s, cmd, a)
+}
+
+// refused handles a command that is refused unless the configuration lets it pass.
+func (w *Worker) refused(s *Session, cmd *command.Command, a command.Args) bool {
+	switch h := &handlers[cmd.Action]; {
+	case w.o.Reads != FromMaster && h.onReplicas != nil:
+		return h.onReplicas(w, s, cmd, a)
+	case w.o.Cluster != nil && h.emulated != nil:
+		return h.emulated(w, s, cmd, a)
+	case w.lacks(cmd):
+		return w.answerError(s, cmd, errLacked(cmd, a))
+	case w.o.Allow[cmd.ID] && cmd.Keyed():
 		return w.byKey(s, cmd, a)
+	case w.o.Allow[cmd.ID]:
+		return w.allMasters(s, cmd, a)
+	case w.o.Cluster != nil && cmd.Is(command.AboutCluster):
+		return w.answerError(s, cmd, named(errEmulated, cmd))
+	case h.emulated != nil || cmd.Is(command.AboutCluster):
+		return w.answerError(s, cmd, errNoCluster)
+	case cmd.Handling == command.NotYet:
+		return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
 	}
-	return w.allMasters(s, cmd, a)
+	return w.answerError(s, cmd, errRefused(cmd))
 }
 
 func upper(name string) string {
@@ -113,24 +115,28 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, text)
 		}
 	}
-	var group int32
-	var id router.NodeID
 	if cmd.Single > 0 {
-		group, id = w.table.Place(a.Arg(cmd.Single))
-	} else {
-		var crossing string
-		switch group, id, crossing = w.place(cmd, a); {
-		case crossing != "":
-			return w.splitScript(s, cmd, a, crossing)
-		case len(w.keys) > 0:
-		case !cmd.Unproven():
-			return w.toAny(s, cmd, a)
-		default:
-			if group, id = w.keylessPlace(); id == router.None && !w.table.Slotted() {
-				return w.answerError(s, cmd, errNoMasters)
-			}
+		group, id := w.table.Place(a.Arg(cmd.Single))
+		return w.toOwner(s, cmd, a, group, id)
+	}
+	group, id, crossing := w.place(cmd, a)
+	switch {
+	case crossing != "":
+		return w.splitScript(s, cmd, a, crossing)
+	case len(w.keys) > 0:
+	case !cmd.Unproven():
+		return w.toAny(s, cmd, a)
+	default:
+		if group, id = w.keylessPlace(); id == router.None && !w.table.Slotted() {
+			return w.answerError(s, cmd, errNoMasters)
 		}
 	}
+	return w.toOwner(s, cmd, a, group, id)
+}
+
+// toOwner sends a command whose keys, in w.keys unless it has a single one, all belong
+// to one group, to the group's owner or to a replica of it.
+func (w *Worker) toOwner(s *Session, cmd *command.Command, a command.Args, group int32, id router.NodeID) bool {
 	if id == router.None {
 		return w.unowned(s, cmd, a, group)
 	}

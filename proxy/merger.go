@@ -165,6 +165,32 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	if keys < 1 || (a.Len()-1-cmd.Tail)%stride != 0 {
 		return w.answerError(s, cmd, errArity(cmd))
 	}
+	if key, group := w.dealOut(a, keys, stride); key > 0 {
+		w.keys = append(w.keys[:0], key)
+		return w.unowned(s, cmd, a, group)
+	}
+	if s.mayReadElsewhere(cmd) {
+		if m := w.spreadReads(s, a, stride); m != nil {
+			return w.answerError(s, cmd, errNoReplica(m))
+		}
+	}
+	for _, p := range w.split.groups {
+		if p.node != nil && p.node.conn(s).Full() {
+			return w.stall(s)
+		}
+	}
+	if len(w.split.groups) == 1 {
+		w.sendWhole(s, cmd, a)
+	} else {
+		w.sendParts(s, cmd, a, keys)
+	}
+	return true
+}
+
+// dealOut deals the keys of a split command out to the groups they live in. It returns
+// the position of a key that no node owns nor will own, and its group; 0 if there is
+// none.
+func (w *Worker) dealOut(a command.Args, keys, stride int) (key int, group int32) {
 	sp := &w.split
 	sp.begin(keys)
 	for k := range keys {
@@ -174,34 +200,31 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		case w.table.Slotted() && len(w.nodes) > 0:
 			sp.add(group, nil, int32(k)) // that part waits
 		default:
-			w.keys = append(w.keys[:0], 1+k*stride)
-			return w.unowned(s, cmd, a, group)
+			return 1 + k*stride, group
 		}
 	}
-	if s.mayReadElsewhere(cmd) {
-		if m := w.spreadReads(s, a, stride); m != nil {
-			return w.answerError(s, cmd, errNoReplica(m))
-		}
-	}
-	for _, p := range sp.groups {
-		if p.node != nil && p.node.conn(s).Full() {
-			return w.stall(s)
-		}
-	}
+	return 0, 0
+}
+
+// sendWhole sends a command whose keys all live in one group.
+func (w *Worker) sendWhole(s *Session, cmd *command.Command, a command.Args) {
 	r := w.newRequest(s, cmd)
-	if len(sp.groups) == 1 {
-		p := &sp.groups[0]
-		r.call.group = p.group
-		if p.node == nil {
-			w.await(s, &r.call, a.Frame())
-			return true
-		}
-		if p.node.master != nil {
-			s.readAt(&r.call, p.read)
-		}
-		w.sendFrame(s, &r.call, p.node, a)
-		return true
+	p := &w.split.groups[0]
+	r.call.group = p.group
+	if p.node == nil {
+		w.await(s, &r.call, a.Frame())
+		return
 	}
+	if p.node.master != nil {
+		s.readAt(&r.call, p.read)
+	}
+	w.sendFrame(s, &r.call, p.node, a)
+}
+
+// sendParts sends one part of a command to each group that its keys live in.
+func (w *Worker) sendParts(s *Session, cmd *command.Command, a command.Args, keys int) {
+	sp := &w.split
+	r := w.newRequest(s, cmd)
 	r.kind = merged
 	r.parts = len(sp.groups)
 	r.merge = w.getMerger(len(sp.groups))
@@ -226,7 +249,6 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 		w.send(s, c, p.node, w.frame)
 	}
 	w.frame = w.kept(w.frame)
-	return true
 }
 
 func (sp *splitter) begin(keys int) {

@@ -436,9 +436,8 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	t.dials = conn.Stats.Dials
 	reply := p.Bytes // of WATCH, always whole
 	switch {
-	case isRedirect(reply):
-		// Its slot has moved, or is about to: nothing is watched, so EXEC must
-		// not succeed. The client tries again, and finds the new node then.
+	case w.decide(r.call, conn, reply).do == unwatched:
+		// EXEC must not succeed. The client tries again, and finds the new node then.
 		t.lost = true
 		w.ready.Refresh = true
 		reply = resp.AppendOK(nil)
@@ -591,9 +590,8 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 		return
 	}
-	// Never sent again: elsewhere, or later, nothing would be watched.
 	w, cause := c.worker(), c.txn.cause(p.Bytes)
-	if notHere(cause) {
+	if w.decide(c, conn, cause).do == unwatched {
 		w.ready.Refresh = true
 		w.settleNull(c)
 		return

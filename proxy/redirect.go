@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -26,79 +25,6 @@ const (
 	// waitingCost is what a waiting call takes besides its bytes.
 	waitingCost = 512
 )
-
-// onError looks at an error reply. It tells true when the call goes on, so the
-// client must not see the error.
-//
-// An error is proof that nothing was executed only for plain commands: a
-// script or a module may have written before it answered in the same words.
-func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
-	code, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
-	if c.replica && unanswered[string(code)] {
-		if code[0] == 'M' { // MOVED, or MASTERDOWN
-			w.ready.Refresh = true
-		}
-		c.node.doubt()
-		if !w.reread(c, frame, false) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "the replica answers "+string(code))))
-		}
-		return true
-	}
-	switch string(code) {
-	case "NOSCRIPT":
-		return w.onNoScript(c, conn, frame, reply)
-	case "MOVED", "ASK":
-		if !w.table.Clustered() {
-			if c.req.cmd.Unproven() {
-				return false
-			}
-			w.stats.NotExecuted++
-			w.settle(c, resp.AppendError(w.scratch[:0], errNodeIsCluster(c.node)))
-			return true
-		}
-		ask, slot, target, ok := redirection(reply, conn.Addr)
-		odd := !ok || slot != c.group
-		switch unproven := c.req.cmd.Unproven(); {
-		case odd && unproven:
-			return false
-		case odd:
-			w.stats.NotExecuted++
-			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its redirect makes no sense: "+clean(bytes.TrimSpace(reply[1:])))))
-			return true
-		case unproven:
-			return w.confirm(c, conn, frame, reply, func(said, frame, reply []byte) bool {
-				ask, slot, where, ok := redirection(said, conn.Addr)
-				if !ok || slot != c.group || where != target {
-					return false
-				}
-				w.follow(c, frame, reply, ask, target)
-				return true
-			})
-		}
-		w.follow(c, frame, reply, ask, target)
-		return true
-	case "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING":
-		if !w.table.Changes() {
-			return false
-		}
-		if string(code) != "TRYAGAIN" {
-			w.ready.Refresh = true
-		}
-		switch {
-		case c.group < 0:
-			return false
-		case !c.req.cmd.Unproven():
-			c.node.refused(w.now, reply)
-			return w.putOff(c, frame, reply)
-		case string(code) == "READONLY": // of reads it would not be said
-			return false
-		}
-		return w.confirm(c, conn, frame, reply, func(said, frame, reply []byte) bool {
-			return (bytes.Equal(said, reply) || c.node.refusedAll(c.req.start, reply)) && w.putOff(c, frame, reply)
-		})
-	}
-	return false
-}
 
 // refused tells whether the node has refused a plain command, and notes how.
 func (n *node) refused(now int64, reply []byte) bool {

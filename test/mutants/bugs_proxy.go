@@ -29,7 +29,7 @@ var inProxy = []bug{
 	},
 	{
 		"R7: scripts without keys run where the client's other commands without keys do", "proxy/dispatch.go",
-		"		case !cmd.Unproven():\n", "		case true:\n",
+		"	case !cmd.Unproven():\n		return w.toAny", "	case true:\n		return w.toAny",
 		"./proxy", "TestScriptsWithoutKeys",
 	},
 	{
@@ -153,13 +153,13 @@ var inProxy = []bug{
 		"./proxy", "TestFailoverIsAPause",
 	},
 	{
-		"C3: a script's MOVED is followed", "proxy/redirect.go",
-		"				if !ok || slot != c.group || where != target {\n", "				if ask, slot, where, ok = redirection(reply, conn.Addr); !ok || slot != c.group || where != target {\n",
+		"C3: a script's MOVED is followed", "proxy/verdict.go",
+		"redirection(said, conn.Addr)", "redirection(reply, conn.Addr)",
 		"./proxy", "TestScriptRedirects",
 	},
 	{
-		"C3: a script's TRYAGAIN is retried", "proxy/redirect.go",
-		"			return (bytes.Equal(said, reply) || ", "			return (string(code) == \"TRYAGAIN\" || bytes.Equal(said, reply) || ",
+		"C3: a script's TRYAGAIN is retried", "proxy/verdict.go",
+		"		return bytes.Equal(said, reply) || ", "		return bytes.HasPrefix(reply, []byte(\"-TRYAGAIN \")) || bytes.Equal(said, reply) || ",
 		"./proxy", "TestScriptRedirects",
 	},
 	{
@@ -208,8 +208,8 @@ var inProxy = []bug{
 		"./proxy", "TestAllWorkersBeforeOK",
 	},
 	{
-		"C4: a redirect that makes no sense reaches the client", "proxy/redirect.go",
-		"		case odd && unproven:", "		case odd:",
+		"C4: a redirect that makes no sense reaches the client", "proxy/verdict.go",
+		"	case unproven && (odd ||", "	case odd, unproven && (odd ||",
 		"./proxy", "TestRedirectTargets",
 	},
 	{

@@ -64,7 +64,7 @@ var rows = []row{
 	{name: "eval_ro", traits: RunsCode | TakesScript},
 	{name: "evalsha", traits: RunsCode | TakesSHA | MayReplicate},
 	{name: "evalsha_ro", traits: RunsCode | TakesSHA},
-	{name: "fcall", traits: RunsCode | MayReplicate},
+	{name: "fcall", traits: RunsCode | CallsFunction | MayReplicate},
 	{name: "fcall_ro", traits: RunsCode},
 	{name: "script|load", handling: AllMasters, action: DoScriptLoad},
 	{name: "script|exists", handling: AllMasters, action: DoScriptExists, inMulti: AnsweredAfterAlone},

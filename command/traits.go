@@ -13,6 +13,9 @@ const (
 	// SHA-1, of a script.
 	TakesScript
 	TakesSHA
+	// CallsFunction is a command whose first argument is the name of a function that may
+	// write.
+	CallsFunction
 	// ChangesConnection is a command that changes the state of the connection it
 	// arrives on, or the number of replies on it: no configuration can let it onto a
 	// connection that clients share.

@@ -38,7 +38,7 @@ const (
 // isHarmless reports whether the call may be executed twice.
 func (c *call) isHarmless() bool {
 	if c.txn != nil {
-		return !c.txn.writes
+		return !c.txn.mayWrite()
 	}
 	return c.req.cmd.Has(readOnly)
 }

@@ -28,7 +28,7 @@ import (
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
 	broken  bool   // a command was refused: EXEC discards
-	writes  bool   // a command may write
+	writes  bool   // a command other than FCALL may write
 	scripts bool   // a script, a function or a module's command is among the commands
 	keyless bool   // a script without keys is
 	n       int    // commands queued
@@ -39,9 +39,10 @@ type txn struct {
 
 	published []published
 	late      []lateCommand
-	lateBytes int   // of their frames
-	selects   []int // where SELECTs stand among the commands
-	alone     bool  // it concerns all nodes, so that there must be only one
+	lateBytes int      // of their frames
+	functions []string // that FCALL calls; whether they write is asked only in a pause
+	selects   []int    // where SELECTs stand among the commands
+	alone     bool     // it concerns all nodes, so that there must be only one
 
 	names map[string]bool // of watched keys
 	node  *node           // of watched keys
@@ -88,6 +89,9 @@ func (s *Session) queued() int {
 	}
 	return s.txn.n
 }
+
+// mayWrite reports whether a command of the transaction may write.
+func (t *txn) mayWrite() bool { return t.writes || len(t.functions) > 0 }
 
 // size is how many bytes the commands have that wait for EXEC.
 func (t *txn) size() int { return len(t.block) + t.lateBytes }
@@ -199,7 +203,11 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	t.add(frame)
 	w.grown += len(frame)
 	t.n++
-	t.writes = t.writes || w.replicates(cmd, a)
+	if cmd.Is(command.CallsFunction) {
+		t.functions = append(t.functions, string(a.Arg(1)))
+	} else {
+		t.writes = t.writes || w.replicates(cmd, a)
+	}
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 

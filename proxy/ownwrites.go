@@ -80,7 +80,7 @@ func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (re
 // mayWrite notes what a command of the session may write. It tells false when the
 // command must wait, since the client has a read of it under way at a replica.
 func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
-	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.txn.writes
+	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.txn.mayWrite()
 	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
 		return true
 	}

@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"iter"
+	"slices"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -11,6 +15,13 @@ import (
 type pause struct {
 	until int64
 	all   bool // not only those that may write
+
+	functions *functionFlags // as a node told since the pause began; nil: no FCALL has come
+}
+
+// functionFlags are what functions declare.
+type functionFlags struct {
+	noWrites map[string]bool // by name in lower case, since Redis ignores the case; nil: not known yet
 }
 
 // clientPause answers CLIENT PAUSE timeout [WRITE|ALL].
@@ -48,7 +59,91 @@ func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
 		w.pause = pause{}
 		return false
 	}
-	return w.pause.all || w.replicates(cmd, a) || cmd.Is(command.Executes) && s.has(inMulti) && s.txn.writes
+	switch {
+	case w.pause.all:
+		return true
+	case cmd.Is(command.CallsFunction):
+		return w.functionReplicates(string(a.Arg(1)))
+	case cmd.Is(command.Executes) && s.has(inMulti):
+		return s.txn.writes || slices.ContainsFunc(s.txn.functions, w.functionReplicates)
+	}
+	return w.replicates(cmd, a)
+}
+
+// functionReplicates reports whether a function may change what replicas have: unless
+// it declares no-writes (script.c, fcallGetCommandFlags). A node is asked at the
+// first FCALL in a pause; until it has answered, the function counts as one that may.
+func (w *Worker) functionReplicates(name string) bool {
+	if w.pause.functions == nil {
+		w.askFunctions()
+	}
+	f := w.pause.functions
+	return f == nil || !f.noWrites[strings.ToLower(name)]
+}
+
+// askFunctions asks a master what its functions declare. All masters have the same.
+// None changes while writes pause: FUNCTION LOAD is one.
+func (w *Worker) askFunctions() {
+	i := slices.IndexFunc(w.masters, func(n *node) bool { return n.conns[0].State() == pool.Ready })
+	if i < 0 {
+		return // the client asks again at the next tick
+	}
+	f := &functionFlags{}
+	w.pause.functions = f
+	w.ask(w.masters[i].conns[0], w.deadline(), func(reply []byte, ok bool) {
+		if ok {
+			f.noWrites = readFunctions(reply)
+		} else if w.pause.functions == f {
+			w.pause.functions = nil
+		}
+	}, "FUNCTION", "LIST")
+}
+
+// readFunctions reads the reply to FUNCTION LIST for the functions that declare
+// no-writes.
+func readFunctions(reply []byte) map[string]bool {
+	noWrites := map[string]bool{}
+	for library := range elements(reply) {
+		for function := range elements(valueOf(library, "functions")) {
+			for flag := range elements(valueOf(function, "flags")) {
+				if text, _ := resp.Bulk(flag); string(text) == "no-writes" {
+					name, _ := resp.Bulk(valueOf(function, "name"))
+					noWrites[strings.ToLower(string(name))] = true
+				}
+			}
+		}
+	}
+	return noWrites
+}
+
+// elements yields the elements of an array.
+func elements(array []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		n, rest, _ := resp.Elements(array)
+		for range n {
+			var one []byte
+			var ok bool
+			if one, rest, ok = resp.Split(rest); !ok || !yield(one) {
+				return
+			}
+		}
+	}
+}
+
+// valueOf returns what follows a name in an array of names and values, nil if the name is
+// not there.
+func valueOf(pairs []byte, name string) []byte {
+	found := false
+	i := 0
+	for e := range elements(pairs) {
+		if found {
+			return e
+		}
+		text, _ := resp.Bulk(e)
+		found = i%2 == 0 && string(text) == name
+		i++
+	}
+	return nil
 }
 
 // replicates reports whether a command may change what replicas have. A script

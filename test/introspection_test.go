@@ -91,7 +91,19 @@ func TestClientPause(t *testing.T) {
 	for range 6 {
 		clients = append(clients, k.Dial())
 	}
+	admin.Expect("lib", "FUNCTION", "LOAD", "#!lua name=lib\n"+
+		"redis.register_function{function_name='Reads', callback=function(keys) return redis.call('EXISTS', keys[1]) end, flags={'allow-oom', 'no-writes'}}\n"+
+		"redis.register_function('writes', function() return 1 end)")
+	early, writer := k.Dial(), k.Dial()
+	early.Expect("OK", "MULTI")
+	early.Expect("QUEUED", "FCALL", "reads", "1", "k")
+	early.Expect("QUEUED", "GET", "k")
 	admin.Expect("OK", "CLIENT", "PAUSE", "60000", "WRITE")
+	written := later(t, writer, "FCALL", "writes", "1", "k")
+	early.Expect("[0 (nil)]", "EXEC")
+	for _, c := range append(clients, admin) { // of all threads
+		c.Expect("0", "FCALL", "READS", "1", "k")
+	}
 	for i, c := range clients {
 		c.Expect("(nil)", "GET", "nothing")
 		c.Expect("OK", "MULTI")
@@ -105,8 +117,17 @@ func TestClientPause(t *testing.T) {
 	admin.Expect("0", "EVAL_RO", "return redis.call('EXISTS', KEYS[1])", "1", "k")
 	admin.Expect("OK", "MULTI")
 	admin.Expect("QUEUED", "EVAL", reads, "1", "k")
-	admin.Expect("[0]", "EXEC")
+	admin.Expect("QUEUED", "FCALL", "reads", "1", "k")
+	admin.Expect("[0 0]", "EXEC")
+	select {
+	case r := <-written:
+		t.Errorf("a function that may write is not held up: %s", r)
+	default:
+	}
 	admin.Expect("OK", "CLIENT", "UNPAUSE")
+	if r := <-written; r.Int != 1 {
+		t.Errorf("a function that may write: %s", r)
+	}
 	for _, c := range clients {
 		if r, err := c.Receive(); err != nil || r.Text != "QUEUED" {
 			t.Errorf("%s, %v", r, err)

@@ -489,6 +489,11 @@ var inProxy = []bug{
 		"./test", "TestConfigSetChangesKeyway",
 	},
 	{
+		"a pause of writes lets every function pass", "proxy/pause.go",
+		"	return f == nil || !f.noWrites[", "	return f == nil || f.noWrites != nil && !f.noWrites[",
+		"./proxy", "TestPausedFunctions",
+	},
+	{
 		"any flags of a script let it pass a pause of writes", "proxy/pause.go",
 		"				if string(flag) == \"no-writes\" {", "				if len(flag) > 0 {",
 		"./proxy", "TestPausedScripts",

@@ -1,7 +1,6 @@
-# make test runs what must pass before a change lands; the rest is for a closer
-# look. Nothing here needs more than Go, redis-server, redis-tools, twemproxy and
-# the other servers that scripts/servers fetches; `make tools` installs all of them
-# where it can.
+# make test runs the tests that must pass before a change lands; the other targets look
+# closer. All of them need Go, redis-server, redis-tools, twemproxy, and the other servers
+# that scripts/servers fetches. `make tools` installs these where it can.
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
@@ -14,8 +13,8 @@ MUTANT ?=
 build:
 	go build -o keyway ./cmd/keyway
 
-# The fault tests by themselves: some measure what keyway takes, or load all there
-# is. Those that mostly wait, for nodes or clients, do so four at a time.
+# The fault tests run alone, because some measure keyway's use of memory and time, or use
+# the whole machine. Four tests at a time wait for nodes or clients.
 OTHERS = $$(go list ./... | grep -v /test/faults)
 
 test: tools
@@ -45,7 +44,7 @@ fuzz:
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)
 
-# The long forms of the fault plan's tests, some fifteen minutes; N4 makes network
+# The long forms of the fault tests take some fifteen minutes. N4 makes network
 # namespaces and needs root.
 faults: tools
 	go test -timeout 90m -v ./test/faults -args -long
@@ -63,8 +62,8 @@ compat: tools
 	go test -count=1 -v -run TestClients ./test
 	scripts/compat
 
-# What compares keyway with one server, clusters and some clients, over each of the
-# other servers; test and compat run over redis-server.
+# The tests that compare keyway with one server, the cluster tests and some clients, over
+# each of the other servers. `make test` and `make compat` run over redis-server.
 OVER_EACH = LikeRedis|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients
 
 servers: tools

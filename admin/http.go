@@ -55,7 +55,8 @@ const snapshotTimeout = 2 * time.Second
 // Handler serves /metrics, /healthz and /readyz, all of them read-only.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &Collector{b, o})
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &Collector{b, o})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, healthy(r.Context(), b)) })

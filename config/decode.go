@@ -29,7 +29,10 @@ func (d *decoder) document(n *yaml.Node) error {
 }
 
 func (d *decoder) errorf(n *yaml.Node, path, remedy, problem string, args ...any) error {
-	return &Error{File: d.config.file, Line: n.Line, Column: n.Column, Path: path, Problem: fmt.Sprintf(problem, args...), Remedy: remedy}
+	return &Error{
+		File: d.config.file, Line: n.Line, Column: n.Column,
+		Path: path, Problem: fmt.Sprintf(problem, args...), Remedy: remedy,
+	}
 }
 
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
@@ -87,7 +90,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) error {
 		return nil // "ring:" alone keeps the defaults
 	}
 	if n.Kind != yaml.MappingNode {
-		return d.errorf(n, path, "write keys and values: "+strings.Join(keysOf(v.Type()), ", "), "%s where keys are expected", kindName(n))
+		return d.errorf(n, path, "write keys and values: "+strings.Join(keysOf(v.Type()), ", "),
+			"%s where keys are expected", kindName(n))
 	}
 	if v.Type() == reflect.TypeFor[Node]() {
 		v.FieldByName("Weight").SetInt(1)
@@ -244,7 +248,8 @@ func (d *decoder) slotRanges(n *yaml.Node, p *SlotRanges, path string) error {
 		a, err1 := strconv.ParseUint(strings.TrimSpace(first), 10, 16)
 		b, err2 := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
 		if err1 != nil || err2 != nil || b > 16383 || a > b {
-			return d.errorf(n, path, "write slots from 0 to 16383, such as 0-5460 or 0-99,200", "%q is not a range of slots", part)
+			return d.errorf(n, path, "write slots from 0 to 16383, such as 0-5460 or 0-99,200",
+				"%q is not a range of slots", part)
 		}
 		*p = append(*p, SlotRange{uint16(a), uint16(b)})
 	}

@@ -30,7 +30,7 @@ const (
 	petabyte  = 1 << 50
 )
 
-// keys lists every key. docs/configuration.md is generated from it.
+// keys lists every key of the file. docs/configuration.md is generated from it.
 var keys = []key{
 	{path: "listen",
 		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file.",
@@ -65,7 +65,7 @@ var keys = []key{
 		change:  "`reads` is to use them."},
 	{path: "nodes[].sentinel.master", initial: "required",
 		meaning: "The name of the master among the sentinels.",
-		change:  "Sentinels watch over this node."},
+		change:  "Sentinels monitor this node."},
 	{path: "nodes[].sentinel.addrs", initial: "required",
 		meaning: "The addresses of all sentinels.",
 		change:  "A sentinel was added or removed."},
@@ -85,7 +85,7 @@ var keys = []key{
 		meaning: "The hash of the layout `ring`.",
 		change:  "Keys were placed by twemproxy: its default is `fnv1a_64`."},
 	{path: "range.rules[].prefix",
-		meaning: "With a prefix, the rule is about the number right after it. Without one, it is about the whole key as text.",
+		meaning: "With a prefix, the rule is about the number right after it. Without one, it is about the whole key.",
 		change:  "Keys contain a number that places them."},
 	{path: "range.rules[].from", initial: "required",
 		meaning: "The lower end, which belongs to the rule.",
@@ -126,11 +126,13 @@ var keys = []key{
 	{path: "backend.request_timeout", min: ms, max: 10 * 1000 * 1000 * ms,
 		remedy:  "write a duration from 1ms, such as 6s",
 		meaning: "How long a node may be silent while it owes a reply. The time that a transfer takes does not count.",
-		change:  "A hanging node must be noticed sooner. Below 5 s, commands fail behind a slow script that Redis would finish."},
+		change: "A hanging node must be noticed sooner. Below 5 s, commands fail behind a slow script " +
+			"that Redis would finish."},
 	{path: "backend.hold", max: hour, initial: "the same as `request_timeout`",
 		remedy:  "write a duration up to 1h, such as 20s, or 0s for not at all",
 		meaning: "How long commands wait for the successor of a dead master. `0s`: they fail at once.",
-		change:  "A failover takes longer: set it above `cluster-node-timeout` and some seconds, and clients' timeouts above it."},
+		change: "A failover takes longer: set it above `cluster-node-timeout` and some seconds, " +
+			"and clients' timeouts above it."},
 	{path: "backend.connections", min: 1, max: 64, remedy: "write a whole number from 1 to 64",
 		meaning: "Shared connections to each node, for each thread.",
 		change:  "Seldom: one connection carries what one thread can send."},

@@ -179,7 +179,8 @@ func (c *Config) checkCluster() error {
 		return nil
 	}
 	if c.Cluster.Announce == "" {
-		return c.Errorf("cluster.emulate", "add announce: HOST:PORT, the address at which clients find this keyway", "no address for clients")
+		return c.Errorf("cluster.emulate", "add announce: HOST:PORT, the address at which clients find this keyway",
+			"no address for clients")
 	}
 	if err := c.checkAddr("cluster.announce", c.Cluster.Announce, "10.0.0.1:6380"); err != nil {
 		return err
@@ -242,9 +243,11 @@ func (c *Config) checkPlace(path string, n Node) error {
 		path += ".sentinel"
 		switch {
 		case n.Addr != "" || len(n.Replicas) > 0:
-			return c.Errorf(path, "leave addr and replicas out: the sentinels report them", "a node with both sentinels and an address")
+			return c.Errorf(path, "leave addr and replicas out: the sentinels report them",
+				"a node with both sentinels and an address")
 		case s.Master == "":
-			return c.Errorf(path, "add master: NAME, as in the sentinels' \"sentinel monitor NAME ...\"", "sentinels without the name of a master")
+			return c.Errorf(path, "add master: NAME, as in the sentinels' \"sentinel monitor NAME ...\"",
+				"sentinels without the name of a master")
 		case len(s.Addrs) == 0:
 			return c.Errorf(path, "add addrs: [127.0.0.1:26379, ...]", "no address of a sentinel")
 		}
@@ -256,7 +259,8 @@ func (c *Config) checkPlace(path string, n Node) error {
 		return nil
 	}
 	if n.Addr == "" {
-		return c.Errorf(path, "add addr: HOST:PORT, or sentinel: {master: NAME, addrs: [HOST:PORT, ...]}", "a node without an address")
+		return c.Errorf(path, "add addr: HOST:PORT, or sentinel: {master: NAME, addrs: [HOST:PORT, ...]}",
+			"a node without an address")
 	}
 	for at, addr := range n.servers(path) {
 		if err := c.checkAddr(at, addr, "127.0.0.1:7101"); err != nil {
@@ -305,7 +309,8 @@ func (c *Config) checkLayout() error {
 	}
 	needsNodes := c.Layout != LayoutSlots || len(c.Slots.Static) > 0
 	if needsNodes && len(c.Nodes) == 0 {
-		return c.Errorf("layout", "list the servers: nodes: [{name: a, addr: 127.0.0.1:7101}]", "layout %s without nodes", c.Layout)
+		return c.Errorf("layout", "list the servers: nodes: [{name: a, addr: 127.0.0.1:7101}]",
+			"layout %s without nodes", c.Layout)
 	}
 	return nil
 }
@@ -313,10 +318,12 @@ func (c *Config) checkLayout() error {
 func (c *Config) checkSlots() error {
 	s := &c.Slots
 	if len(s.Seeds) > 0 && len(s.Static) > 0 {
-		return c.Errorf("slots.static", "keep seeds (a Redis Cluster that keyway follows) or static (a fixed table)", "both seeds and static")
+		return c.Errorf("slots.static", "keep seeds (a Redis Cluster that keyway follows) or static (a fixed table)",
+			"both seeds and static")
 	}
 	if c.Layout == LayoutSlots && len(s.Seeds) == 0 && len(s.Static) == 0 {
-		return c.Errorf("slots", "write slots: {seeds: [127.0.0.1:7001]} or slots: {static: {a: 0-16383}}", "layout slots needs a cluster's seeds or a static table")
+		return c.Errorf("slots", "write slots: {seeds: [127.0.0.1:7001]} or slots: {static: {a: 0-16383}}",
+			"layout slots needs a cluster's seeds or a static table")
 	}
 	for i, seed := range s.Seeds {
 		path := fmt.Sprintf("slots.seeds[%d]", i)
@@ -354,7 +361,8 @@ func (c *Config) checkSlots() error {
 		for last+1 < slotCount && owner[last+1] == "" {
 			last++
 		}
-		return c.Errorf("slots.static", fmt.Sprintf("add %d-%d to one of the nodes", slot, last), "no node has the slots %d-%d", slot, last)
+		return c.Errorf("slots.static", fmt.Sprintf("add %d-%d to one of the nodes", slot, last),
+			"no node has the slots %d-%d", slot, last)
 	}
 	return nil
 }
@@ -389,14 +397,16 @@ func (c *Config) checkRange() error {
 			return err
 		}
 		if to < from {
-			return c.Errorf(path+".to", "write from: LOWER, to: HIGHER; both ends belong to the rule", "%d is less than %d", to, from)
+			return c.Errorf(path+".to", "write from: LOWER, to: HIGHER; both ends belong to the rule",
+				"%d is less than %d", to, from)
 		}
 	}
 	if d := c.Range.Default; d != "" && c.Node(d) < 0 {
 		return c.Errorf("range.default", c.nodeRemedy(), "no node is called %q", d)
 	}
 	if c.Layout == LayoutRange && len(c.Range.Rules) == 0 && c.Range.Default == "" {
-		return c.Errorf("range", "write at least one rule, such as {prefix: \"user:\", from: 1, to: 1000, node: "+c.Nodes[0].Name+"}, or a default", "layout range without rules")
+		rule := "{prefix: \"user:\", from: 1, to: 1000, node: " + c.Nodes[0].Name + "}"
+		return c.Errorf("range", "write at least one rule, such as "+rule+", or a default", "layout range without rules")
 	}
 	return nil
 }
@@ -404,7 +414,8 @@ func (c *Config) checkRange() error {
 func (c *Config) ruleNumber(path, s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 {
-		return 0, c.Errorf(path, "with a prefix, write whole numbers from 0; without one, from and to are text", "%q is not a number", s)
+		return 0, c.Errorf(path, "with a prefix, write whole numbers from 0; without one, from and to are text",
+			"%q is not a number", s)
 	}
 	return n, nil
 }

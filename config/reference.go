@@ -69,7 +69,8 @@ func (d *decoder) resolve(n *yaml.Node, path string) (string, error) {
 func (d *decoder) lookup(n *yaml.Node, path, ref string) (string, error) {
 	parts := variable.FindStringSubmatch(ref)
 	if parts == nil {
-		return "", d.errorf(n, path, "write ${NAME}, ${NAME:-default} or ${NAME:?message}", "%q is not a reference to a variable", ref)
+		return "", d.errorf(n, path, "write ${NAME}, ${NAME:-default} or ${NAME:?message}",
+			"%q is not a reference to a variable", ref)
 	}
 	name, operator, rest := parts[1], parts[2], parts[3]
 	v, ok := d.env(name)

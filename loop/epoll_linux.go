@@ -51,7 +51,8 @@ func (p *poller) wake() {
 // look finds the descriptors that are ready now. It uses a raw system call, which does not
 // involve Go's scheduler, because it does not block.
 func (p *poller) look() error {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd),
+		uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
 	p.ready = int(n)
 	if errno != 0 {
 		p.ready = 0

@@ -198,7 +198,8 @@ func (p *Parser) header(buf []byte, lim *Limits, tooBig ProtocolError) (v number
 		}
 		n = n*10 + int64(c)
 	}
-	if i+1 < len(buf) && buf[i] == '\r' && buf[i+1] == '\n' && i > p.pos+1 && (buf[p.pos+1] != '0' || i == p.pos+2) && buf[p.pos] != 0 {
+	if i+1 < len(buf) && buf[i] == '\r' && buf[i+1] == '\n' && i > p.pos+1 &&
+		(buf[p.pos+1] != '0' || i == p.pos+2) && buf[p.pos] != 0 {
 		return number{n: n}, i + 2, true, nil
 	}
 	return p.oddHeader(buf, lim, tooBig)

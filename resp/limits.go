@@ -46,5 +46,6 @@ const (
 	errMbulkTooBig     = ProtocolError("Protocol error: too big mbulk count string")
 	errBulkTooBig      = ProtocolError("Protocol error: too big bulk count string")
 	errUnbalanced      = ProtocolError("Protocol error: unbalanced quotes in request")
-	errRequestTooBig   = ProtocolError("keyway: the request is larger than limits.max_request; raise it, or send the value in parts (APPEND, SETRANGE)")
+	errRequestTooBig   = ProtocolError("keyway: the request is larger than limits.max_request; " +
+		"raise it, or send the value in parts (APPEND, SETRANGE)")
 )

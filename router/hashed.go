@@ -37,7 +37,10 @@ func NewModulo(nodes []Node, h Hashed) (*Table, error) {
 	})
 }
 
-func newHashed(name string, nodes []Node, h Hashed, build func([]hashring.Node, hashring.Hash) (distribution, error)) (*Table, error) {
+// builder makes the distribution of a hashed layout.
+type builder func([]hashring.Node, hashring.Hash) (distribution, error)
+
+func newHashed(name string, nodes []Node, h Hashed, build builder) (*Table, error) {
 	hash, ok := hashring.HashNamed(h.Hash)
 	if !ok {
 		return nil, &UnknownHashError{h.Hash}

@@ -32,7 +32,8 @@ func demoCommand() *cobra.Command {
 	cmd.Flags().StringVar(&layout, "layout", config.LayoutSlots, "how keys are spread: slots, ring, range or modulo")
 	cmd.Flags().IntVar(&nodes, "nodes", 3, "how many nodes")
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:6380", "the address to serve on")
-	_ = cmd.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(config.Layouts, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
+	layouts := cobra.FixedCompletions(config.Layouts, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("layout", layouts) // fails only for an unknown flag
 	return cmd
 }
 
@@ -56,7 +57,8 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 		static = append(static, fmt.Sprintf("%s: %d-%d", name, i*16384/n, (i+1)*16384/n-1))
 		rules = append(rules, fmt.Sprintf("{prefix: \"user:\", from: %d, to: %d, node: %s}", i*1000+1, (i+1)*1000, name))
 	}
-	fmt.Fprintf(&yaml, "slots: {static: {%s}}\nrange: {rules: [%s], default: a}\n", strings.Join(static, ", "), strings.Join(rules, ", "))
+	fmt.Fprintf(&yaml, "slots: {static: {%s}}\nrange: {rules: [%s], default: a}\n",
+		strings.Join(static, ", "), strings.Join(rules, ", "))
 	cfg, err := config.Parse("demo", yaml.Bytes(), func(string) (string, bool) { return "", false })
 	if err != nil {
 		return err

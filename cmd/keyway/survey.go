@@ -90,7 +90,9 @@ func (s *survey) record(t *router.Table, r topology.Report) {
 	problem, remedy := r.Unfit(t)
 	s.mu.Lock()
 	before, known := s.found[r.Name]
-	s.found[r.Name] = admin.Surveyed{Name: r.Name, Addr: r.Addr, Unfit: problem, Sampled: r.Sampled, Elsewhere: r.Elsewhere}
+	s.found[r.Name] = admin.Surveyed{
+		Name: r.Name, Addr: r.Addr, Unfit: problem, Sampled: r.Sampled, Elsewhere: r.Elsewhere,
+	}
 	s.mu.Unlock()
 	if known && before.Unfit == problem {
 		return
@@ -101,7 +103,8 @@ func (s *survey) record(t *router.Table, r topology.Report) {
 	if r.Elsewhere > 0 {
 		s.log.Warn("keys lie on another node than the layout says, so clients do not find them; "+
 			"the layout, a hash, a name or a weight has changed since they were written",
-			"node", r.Name, "addr", r.Addr, "sampled", r.Sampled, "elsewhere", r.Elsewhere, "example", r.Example, "belongs_to", r.Belongs)
+			"node", r.Name, "addr", r.Addr, "sampled", r.Sampled, "elsewhere", r.Elsewhere,
+			"example", r.Example, "belongs_to", r.Belongs)
 	}
 	s.log.Debug("looked at a node", "node", r.Name, "addr", r.Addr, "role", r.Role, "mode", r.Mode,
 		"version", r.Version, "maxmemory_policy", r.Policy, "sampled", r.Sampled, "elsewhere", r.Elsewhere)

@@ -39,7 +39,8 @@ func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table
 	if cfg.Clustered() {
 		m, err := topology.OfCluster(cfg, nil).Fetch(ctx)
 		if err != nil {
-			return nil, cfg.Errorf("slots.seeds", "start the cluster, name nodes of it that can be reached, or use check --offline", "%v", err)
+			return nil, cfg.Errorf("slots.seeds",
+				"start the cluster, name nodes that can be reached, or use check --offline", "%v", err)
 		}
 		return router.NewSlots(m), nil
 	}
@@ -51,7 +52,8 @@ func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table
 		defer s.Close()
 		var err error
 		if shards[i], err = s.Fetch(ctx); err != nil {
-			return nil, cfg.Errorf(fmt.Sprintf("nodes[%d].sentinel", i), "start the sentinels, or name those that watch over this master", "%v", err)
+			return nil, cfg.Errorf(fmt.Sprintf("nodes[%d].sentinel", i),
+				"start the sentinels, or name those that monitor this master", "%v", err)
 		}
 	}
 	return server.Table(cfg, shards)
@@ -98,7 +100,8 @@ func checkCommand() *cobra.Command {
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask no node, cluster or sentinel")
-	cmd.Flags().BoolVar(&connect, "connect", false, "ask every node for its role, cluster mode and version, and whether its keys lie where the layout says")
+	cmd.Flags().BoolVar(&connect, "connect", false,
+		"ask every node for its role, cluster mode and version, and whether its keys lie where the layout says")
 	return cmd
 }
 
@@ -170,8 +173,8 @@ func unowned(t *router.Table) string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d slots have no owner, slot %d for one; commands for their keys fail until the cluster gives them "+
-		"one: redis-cli --cluster check", count, slots.Count, first)
+	return fmt.Sprintf("%d of %d slots have no owner, slot %d for one; commands for their keys fail "+
+		"until the cluster gives them one: redis-cli --cluster check", count, slots.Count, first)
 }
 
 // near reports whether a measured share is within a quarter of the intended one.
@@ -201,13 +204,15 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 	var remarks []string
 	unfit, policies, versions := 0, map[string]bool{}, map[string]bool{}
 	for _, r := range topology.Inspect(ctx, cfg, t, all, sampleSize) {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Name, r.Addr, dash(r.Role), dash(r.Mode), dash(r.Version), dash(r.Policy), r.Sampled, r.Elsewhere)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Name, r.Addr, dash(r.Role), dash(r.Mode),
+			dash(r.Version), dash(r.Policy), r.Sampled, r.Elsewhere)
 		if problem, remedy := r.Unfit(t); problem != "" {
 			unfit++
 			remarks = append(remarks, fmt.Sprintf("problem: node %s %s; %s", r.Name, problem, remedy))
 		}
 		if r.Elsewhere > 0 {
-			remarks = append(remarks, fmt.Sprintf("warning: of %d keys drawn at random from node %s, this layout places %d on other nodes, such as %q on %s; clients do not find them",
+			remarks = append(remarks, fmt.Sprintf("warning: of %d keys drawn at random from node %s, "+
+				"this layout places %d on other nodes, such as %q on %s; clients do not find them",
 				r.Sampled, r.Name, r.Elsewhere, r.Example, dash(r.Belongs)))
 		}
 		if r.Err == nil {
@@ -215,7 +220,8 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 		}
 	}
 	if len(policies) > 1 {
-		remarks = append(remarks, "note: the nodes differ in maxmemory-policy: some may evict keys when memory is full, others may refuse writes")
+		remarks = append(remarks, "note: the nodes differ in maxmemory-policy: "+
+			"some may evict keys when memory is full, others may refuse writes")
 	}
 	if len(versions) > 1 {
 		remarks = append(remarks, "note: the nodes differ in version: some may not know a command that others know")

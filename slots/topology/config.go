@@ -9,7 +9,9 @@ import (
 
 // Configured returns the follower of the configured cluster, nil if there is none, and the
 // followers of sentinels by the names of their nodes.
-func Configured(c *config.Config, log *slog.Logger) (cluster slots.Follower[*slots.Map], sentinels map[string]slots.Follower[slots.Shard]) {
+func Configured(c *config.Config, log *slog.Logger) (
+	cluster slots.Follower[*slots.Map], sentinels map[string]slots.Follower[slots.Shard],
+) {
 	if c.Clustered() {
 		return OfCluster(c, log), nil
 	}
@@ -29,5 +31,7 @@ func OfCluster(c *config.Config, log *slog.Logger) *Watcher {
 
 // OfSentinel returns the follower of a master that sentinels monitor.
 func OfSentinel(s *config.Sentinel, log *slog.Logger) *Sentinel {
-	return NewSentinel(SentinelOptions{Master: s.Master, Addrs: s.Addrs, Username: s.Username, Password: s.Password, Log: log})
+	return NewSentinel(SentinelOptions{
+		Master: s.Master, Addrs: s.Addrs, Username: s.Username, Password: s.Password, Log: log,
+	})
 }

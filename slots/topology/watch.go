@@ -49,7 +49,10 @@ func New(o Options) *Watcher {
 	// go-redis logs connection failures to stderr. It also returns them as errors, which
 	// the follower logs once.
 	redis.SetLogger(quiet{})
-	w := &Watcher{follower: newFollower[*slots.Map]("the cluster's topology", interval, o.Log), o: o, clients: map[string]*redis.Client{}}
+	w := &Watcher{
+		follower: newFollower[*slots.Map]("the cluster's topology", interval, o.Log),
+		o:        o, clients: map[string]*redis.Client{},
+	}
 	w.look = w.Fetch
 	return w
 }

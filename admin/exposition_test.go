@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"context"
+	"flag"
+	"hash/fnv"
+	"math"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/proxy"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write testdata/metrics.txt anew")
+
+// counted is a backend of two threads.
+type counted struct{}
+
+func (counted) Started() time.Time { return time.Now() }
+func (counted) Stopping() bool     { return false }
+
+func (counted) Snapshot(context.Context) ([]proxy.Snapshot, error) {
+	var shots []proxy.Snapshot
+	for thread := range 2 {
+		s := proxy.Snapshot{Layout: "slots", Nodes: make([]proxy.NodeStats, 4)}
+		s.Calls, s.Errors = make([]uint64, command.Count), make([]uint64, command.Count)
+		s.Families = make([]proxy.Histogram, len(proxy.FamilyNames))
+		get := command.Lookup([]byte("get"))
+		s.Calls[get.ID], s.Calls[command.LearnedID], s.Errors[command.LearnedID] = 10, 20, 3
+		s.Calls[command.Lookup([]byte("config")).Sub([]byte("get")).ID] = 1
+		s.Families[0].Count, s.Families[0].Sum, s.Families[0].Buckets[3] = 7, 70, 7
+		fill(reflect.ValueOf(&s).Elem())
+		for i := range s.Nodes {
+			n := &s.Nodes[i]
+			fill(reflect.ValueOf(n).Elem())
+			n.Name, n.Addr, n.Master, n.Up = string(rune('a'+i)), "127.0.0.1:1", i < 2, i+thread > 0
+		}
+		s.Nodes[1].Up = true
+		s.Nodes[2].Behind = time.Duration(thread+1) * 1500 * time.Millisecond
+		s.Nodes[3].Behind = math.MaxInt64
+		s.Nodes = append(s.Nodes, proxy.NodeStats{Name: "unused replica"})
+		shots = append(shots, s)
+	}
+	return shots, nil
+}
+
+// fill gives each number of a struct a value of its own, by its name.
+func fill(v reflect.Value) {
+	for i := range v.NumField() {
+		name := fnv.New32()
+		name.Write([]byte(v.Type().Field(i).Name))
+		switch n := name.Sum32() % 10_000; v.Field(i).Kind() {
+		case reflect.Uint64:
+			v.Field(i).SetUint(uint64(n))
+		case reflect.Int:
+			v.Field(i).SetInt(int64(n))
+		case reflect.Struct:
+			fill(v.Field(i))
+		}
+	}
+}
+
+// TestExposition: the names, types, help texts and values in /metrics are those of
+// testdata/metrics.txt, on which operators' dashboards and alarms rest.
+func TestExposition(t *testing.T) {
+	surveyed := func() []Surveyed { return []Surveyed{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5}} }
+	h := Handler(counted{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Surveyed: surveyed})
+	answer := httptest.NewRecorder()
+	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	var got []string
+	for line := range strings.Lines(answer.Body.String()) {
+		if strings.Contains(line, "keyway_") && !strings.HasPrefix(line, "keyway_uptime_seconds") {
+			got = append(got, line)
+		}
+	}
+	const file = "testdata/metrics.txt"
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(strings.Join(got, "")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.SplitAfter(string(text), "\n")
+	for i, line := range got {
+		if i >= len(want) || line != want[i] {
+			t.Fatalf("line %d is %qwant %q", i+1, line, want[min(i, len(want)-1)])
+		}
+	}
+	if len(got) != len(want)-1 {
+		t.Errorf("%d lines, want %d", len(got), len(want)-1)
+	}
+}

@@ -13,23 +13,24 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write testdata/metrics.txt anew")
 
-// counted is a backend of two threads.
-type counted struct{}
+// twoThreads is a backend of two threads.
+type twoThreads struct{}
 
-func (counted) Started() time.Time { return time.Now() }
-func (counted) Stopping() bool     { return false }
+func (twoThreads) Started() time.Time { return time.Now() }
+func (twoThreads) Stopping() bool     { return false }
 
-func (counted) Snapshot(context.Context) ([]proxy.Snapshot, error) {
-	var shots []proxy.Snapshot
+func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
+	var shots []metrics.Snapshot
 	for thread := range 2 {
-		s := proxy.Snapshot{Layout: "slots", Nodes: make([]proxy.NodeStats, 4)}
+		s := metrics.Snapshot{Layout: "slots", Nodes: make([]metrics.Node, 4)}
 		s.Calls, s.Errors = make([]uint64, command.Count), make([]uint64, command.Count)
-		s.Families = make([]proxy.Histogram, len(proxy.FamilyNames))
+		s.Families = make([]metrics.Histogram, len(proxy.FamilyNames))
 		get := command.Lookup([]byte("get"))
 		s.Calls[get.ID], s.Calls[command.LearnedID], s.Errors[command.LearnedID] = 10, 20, 3
 		s.Calls[command.Lookup([]byte("config")).Sub([]byte("get")).ID] = 1
@@ -43,7 +44,7 @@ func (counted) Snapshot(context.Context) ([]proxy.Snapshot, error) {
 		s.Nodes[1].Up = true
 		s.Nodes[2].Behind = time.Duration(thread+1) * 1500 * time.Millisecond
 		s.Nodes[3].Behind = math.MaxInt64
-		s.Nodes = append(s.Nodes, proxy.NodeStats{Name: "unused replica"})
+		s.Nodes = append(s.Nodes, metrics.Node{Name: "unused replica"})
 		shots = append(shots, s)
 	}
 	return shots, nil
@@ -69,7 +70,7 @@ func fill(v reflect.Value) {
 // testdata/metrics.txt, on which operators' dashboards and alarms rest.
 func TestExposition(t *testing.T) {
 	surveyed := func() []Surveyed { return []Surveyed{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5}} }
-	h := Handler(counted{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Surveyed: surveyed})
+	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Surveyed: surveyed})
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	var got []string

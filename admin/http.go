@@ -13,12 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/metrics"
 )
 
 // Backend is the source of what is shown. server.Server is one.
 type Backend interface {
-	Snapshot(ctx context.Context) ([]proxy.Snapshot, error)
+	Snapshot(ctx context.Context) ([]metrics.Snapshot, error)
 	Started() time.Time
 	Stopping() bool
 }
@@ -101,7 +101,7 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 		return nil, err
 	}
 	masters, up, unfit := 0, 0, o.unfit()
-	for _, n := range sum(shots).Nodes {
+	for _, n := range metrics.Sum(shots).Nodes {
 		if !n.Master {
 			continue
 		}
@@ -115,7 +115,7 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 			up++
 		}
 	}
-	covered := !slices.ContainsFunc(shots, func(s proxy.Snapshot) bool { return !s.Covered })
+	covered := !slices.ContainsFunc(shots, func(s metrics.Snapshot) bool { return !s.Covered })
 	if !covered && masters > 0 {
 		notes = append(notes, "some slots have no node")
 	}

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -104,17 +105,17 @@ const (
 //	fifo:  (c1)   (c2)  <------ each whole reply pops the front
 type Conn struct {
 	Addr     string
-	Owner    any           // who the connection belongs to, for whoever made it
-	Bind     any           // the shell's end; this package never looks
-	DB       int           // the database that is selected in greeting; set before anything else, as what follows
-	RESP3    bool          // the node is to answer in RESP3
-	NoTouch  bool          // what is read over it does not count as used
-	Master   bool          // the node is asked whether it is a master: what is not makes the attempt fail
-	Prelude  func() []byte // not nil: one more command of the greeting; the greeting waits for Resume while it is empty
-	Listener Listener      // not nil: the connection listens, and carries no requests
-	Pushes   Pushes        // not nil: the node may push, in RESP3
-	Fence    int           // after so many requests the replies are checked to be in step; 0: never
-	Stats    Stats
+	Owner    any                // who the connection belongs to, for whoever made it
+	Bind     any                // the shell's end; this package never looks
+	DB       int                // the database that is selected in greeting; set before anything else, as what follows
+	RESP3    bool               // the node is to answer in RESP3
+	NoTouch  bool               // what is read over it does not count as used
+	Master   bool               // the node is asked whether it is a master: what is not makes the attempt fail
+	Prelude  func() []byte      // not nil: one more command of the greeting; the greeting waits for Resume while it is empty
+	Listener Listener           // not nil: the connection listens, and carries no requests
+	Pushes   Pushes             // not nil: the node may push, in RESP3
+	Fence    int                // after so many requests the replies are checked to be in step; 0: never
+	Stats    metrics.Connection // of this connection; belongs to its thread
 
 	set   *Set
 	state State

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -69,17 +70,16 @@ func (w *Worker) thenAll(r *request, change func(*Worker)) {
 	}
 }
 
-// counted are the counters that INFO and LATENCY HISTOGRAM tell of. Those of the
-// metrics never go back.
+// counted are the counters that INFO and LATENCY HISTOGRAM show. Those of /metrics
+// never go back.
 type counted struct {
-	accepted, rejected, calls, errors, bytesIn, bytesOut uint64
-	histograms                                           []*Histogram
+	metrics.Counters
+	histograms []*metrics.Histogram
 }
 
-// resetStats has INFO and LATENCY HISTOGRAM count from now.
+// resetStats lets INFO and LATENCY HISTOGRAM count from now.
 func (w *Worker) resetStats() {
-	w.before = w.countedSoFar()
-	w.before.histograms = make([]*Histogram, len(w.histograms))
+	w.before = counted{w.stats.Clone(), make([]*metrics.Histogram, len(w.histograms))}
 	for id, h := range w.histograms {
 		if h != nil {
 			before := *h
@@ -88,27 +88,11 @@ func (w *Worker) resetStats() {
 	}
 }
 
-func (w *Worker) countedSoFar() counted {
-	st := &w.stats
-	c := counted{accepted: st.Accepted, rejected: st.Rejected, bytesIn: st.BytesIn, bytesOut: st.BytesOut}
-	for id := range st.Calls {
-		c.calls += st.Calls[id]
-		c.errors += st.Errors[id]
-	}
-	return c
-}
-
 // since is the histogram of a command since CONFIG RESETSTAT.
-func (w *Worker) since(id int) Histogram {
-	h := *w.histograms[id]
+func (w *Worker) since(id int) metrics.Histogram {
+	h := w.histograms[id]
 	if w.before.histograms == nil || w.before.histograms[id] == nil {
-		return h
+		return *h
 	}
-	before := w.before.histograms[id]
-	for i := range h.Buckets {
-		h.Buckets[i] -= before.Buckets[i]
-	}
-	h.Count -= before.Count
-	h.Sum -= before.Sum
-	return h
+	return h.Since(w.before.histograms[id])
 }

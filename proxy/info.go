@@ -2,12 +2,15 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -63,42 +66,16 @@ func infoSections(a command.Args) (own, others bool) {
 	return own, others
 }
 
-// figures are what one worker knows for INFO.
+// figures are what one worker counts for INFO.
 type figures struct {
-	index                                        int
-	clients, blocked, tracking, pubsub, watching int
-	accepted, rejected, calls, errors            uint64
-	bytesIn, bytesOut                            uint64
-	up                                           int
-	nodes                                        []nodeFigures // the masters
+	index int
+	metrics.Snapshot
 }
 
-type nodeFigures struct {
-	name, addr, state string
-	inFlight          int
-}
-
+// figures counts since CONFIG RESETSTAT.
 func (w *Worker) figures() figures {
-	now, before := w.countedSoFar(), &w.before
-	f := figures{index: w.o.Index, clients: len(w.sessions), tracking: len(w.trackers),
-		accepted: now.accepted - before.accepted, rejected: now.rejected - before.rejected,
-		calls: now.calls - before.calls, errors: now.errors - before.errors,
-		bytesIn: now.bytesIn - before.bytesIn, bytesOut: now.bytesOut - before.bytesOut}
-	for _, s := range w.sessions {
-		f.blocked += oneIf(s.waits())
-		f.pubsub += oneIf(s.has(subscribed))
-		f.watching += oneIf(s.txn != nil && s.txn.watch != nil)
-	}
-	f.up, _ = w.Up()
-	for i, n := range w.nodes {
-		if w.table.Nodes[i].Master {
-			nf := nodeFigures{name: n.name, addr: n.addr, state: n.conns[0].State().String()}
-			for _, c := range n.conns {
-				nf.inFlight += c.InFlight()
-			}
-			f.nodes = append(f.nodes, nf)
-		}
-	}
+	f := figures{w.o.Index, w.Snapshot()}
+	f.Counters = f.Counters.Since(&w.before.Counters)
 	return f
 }
 
@@ -107,33 +84,6 @@ func oneIf(is bool) int {
 		return 1
 	}
 	return 0
-}
-
-// add adds another worker's figures. A node is as ready as it is for the worker
-// that has most trouble with it.
-func (f *figures) add(o figures) {
-	f.clients += o.clients
-	f.blocked += o.blocked
-	f.tracking += o.tracking
-	f.pubsub += o.pubsub
-	f.watching += o.watching
-	f.accepted += o.accepted
-	f.rejected += o.rejected
-	f.calls += o.calls
-	f.errors += o.errors
-	f.bytesIn += o.bytesIn
-	f.bytesOut += o.bytesOut
-	f.up = min(f.up, o.up)
-	for i := range f.nodes {
-		for _, n := range o.nodes {
-			if n.name == f.nodes[i].name && n.addr == f.nodes[i].addr {
-				f.nodes[i].inFlight += n.inFlight
-				if n.state != pool.Ready.String() {
-					f.nodes[i].state = n.state
-				}
-			}
-		}
-	}
 }
 
 // ownSection begins keyway's own section; what stands before it are fields of
@@ -160,26 +110,38 @@ func (p *Process) appendFields(b []byte, now time.Time) []byte {
 
 // appendFigures appends what all workers know.
 func (w *Worker) appendFigures(b []byte, answers []any) []byte {
-	all := answers[0].(figures)
-	for _, o := range answers[1:] {
-		all.add(o.(figures))
+	var threads []metrics.Snapshot
+	for _, o := range answers {
+		threads = append(threads, o.(figures).Snapshot)
 	}
-	b = fmt.Appendf(b, "connected_clients:%d\r\nmaxclients:%d\r\nblocked_clients:%d\r\ntracking_clients:%d\r\n"+
-		"pubsub_clients:%d\r\nwatching_clients:%d\r\ntotal_connections_received:%d\r\nrejected_connections:%d\r\n"+
-		"total_commands_processed:%d\r\ntotal_error_replies:%d\r\ntotal_net_input_bytes:%d\r\ntotal_net_output_bytes:%d\r\n",
-		all.clients, w.o.MaxClients, all.blocked, all.tracking, all.pubsub, all.watching, all.accepted, all.rejected,
-		all.calls, all.errors, all.bytesIn, all.bytesOut)
+	all := metrics.Sum(threads)
+	line := func(name string, value uint64) { b = fmt.Appendf(b, "%s:%d\r\n", name, value) }
+	all.Info(line)
+	line("maxclients", uint64(w.o.MaxClients))
 	b = w.o.Process.appendFields(b, w.wall)
-	b = fmt.Appendf(b, ownSection+"keyway_version:%s\r\ngo_version:%s\r\nlayout:%s\r\nthreads:%d\r\nclients:%d\r\n"+
-		"masters:%d\r\nmasters_up:%d\r\ncommands:%d\r\nbytes_in:%d\r\nbytes_out:%d\r\n",
-		w.o.Version, runtime.Version(), w.table.Name, len(answers), all.clients,
-		len(w.masters), all.up, all.calls, all.bytesIn, all.bytesOut)
-	for i, n := range all.nodes {
-		b = fmt.Appendf(b, "node%d:name=%s,addr=%s,state=%s,in_flight=%d\r\n", i, n.name, n.addr, n.state, n.inFlight)
+	b = fmt.Appendf(b, ownSection+"keyway_version:%s\r\ngo_version:%s\r\nlayout:%s\r\nthreads:%d\r\n",
+		w.o.Version, runtime.Version(), w.table.Name, len(answers))
+	masters := slices.DeleteFunc(all.Nodes, func(n metrics.Node) bool { return !n.Master })
+	up := 0
+	for _, n := range masters {
+		up += oneIf(n.Up)
+	}
+	line("masters", uint64(len(masters)))
+	line("masters_up", uint64(up))
+	all.Own(line)
+	for i, n := range masters {
+		state := cmp.Or(n.State, pool.Ready.String())
+		b = fmt.Appendf(b, "node%d:name=%s,addr=%s,state=%s,in_flight=%d\r\n", i, n.Name, n.Addr, state, n.InFlight)
 	}
 	for _, o := range answers {
 		f := o.(figures)
-		b = fmt.Appendf(b, "thread%d:clients=%d,commands=%d,bytes_in=%d,bytes_out=%d\r\n", f.index, f.clients, f.calls, f.bytesIn, f.bytesOut)
+		b = fmt.Appendf(b, "thread%d:", f.index)
+		comma := ""
+		f.Own(func(name string, value uint64) {
+			b = fmt.Appendf(b, "%s%s=%d", comma, name, value)
+			comma = ","
+		})
+		b = append(b, "\r\n"...)
 	}
 	return b
 }

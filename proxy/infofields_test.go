@@ -51,7 +51,7 @@ func TestInfoFields(t *testing.T) {
 			}
 		}
 	}
-	want := "keyway_version go_version layout threads clients masters masters_up commands bytes_in bytes_out " +
+	want := "keyway_version go_version layout threads masters masters_up clients commands bytes_in bytes_out " +
 		"node0 .name .addr .state .in_flight node1 .name .addr .state .in_flight thread0 .clients .commands .bytes_in .bytes_out"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("fields: %s\nwant %s", got, want)

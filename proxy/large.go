@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -141,11 +142,11 @@ func (n *node) retire(conn *pool.Conn) {
 
 // moveStats counts for one connection what another has counted, but for its dials: they
 // tell its sockets apart.
-func moveStats(to, from *pool.Stats) {
+func moveStats(to, from *metrics.Connection) {
 	dials := from.Dials
 	from.Dials = 0
-	addPoolStats(to, from)
-	*from = pool.Stats{Dials: dials}
+	to.AddConnection(from)
+	*from = metrics.Connection{Dials: dials}
 }
 
 // tickRetired closes the retired connections that have nothing left to answer, and sends

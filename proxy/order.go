@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -150,10 +151,10 @@ func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
 	}
 	h := w.histograms[cmd.ID]
 	if h == nil {
-		h = new(Histogram)
+		h = new(metrics.Histogram)
 		w.histograms[cmd.ID] = h
 	}
-	h.add(w.now - start)
+	h.Observe(w.now - start)
 }
 
 // output appends to what the client is sent.

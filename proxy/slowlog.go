@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -289,7 +290,7 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 	}
 	named := a.Len() > 2
 	return w.askAll(s, cmd, func(o *Worker) any {
-		copies := map[int]Histogram{}
+		copies := map[int]metrics.Histogram{}
 		for id, h := range o.histograms {
 			if h != nil && id != command.LearnedID && (!named || slices.Contains(wanted, id)) {
 				if h := o.since(id); h.Count > 0 {
@@ -299,11 +300,11 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 		}
 		return copies
 	}, func(answers []any) []byte {
-		all := map[int]Histogram{}
+		all := map[int]metrics.Histogram{}
 		for _, copies := range answers {
-			for id, h := range copies.(map[int]Histogram) {
+			for id, h := range copies.(map[int]metrics.Histogram) {
 				total := all[id]
-				total.merge(&h)
+				total.Add(&h)
 				all[id] = total
 			}
 		}
@@ -318,7 +319,7 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 			b = resp.AppendBulkString(b, "calls")
 			b = resp.AppendInt(b, int64(h.Count))
 			b = resp.AppendBulkString(b, "histogram_usec")
-			b = h.appendCumulative(b, s)
+			b = s.appendCumulative(b, &h)
 		}
 		return b
 	})
@@ -326,7 +327,7 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 
 // appendCumulative appends, for each power of two that commands took less than,
 // how many did.
-func (h *Histogram) appendCumulative(b []byte, s *Session) []byte {
+func (s *Session) appendCumulative(b []byte, h *metrics.Histogram) []byte {
 	n := 0
 	for _, count := range h.Buckets {
 		if count > 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -145,9 +146,9 @@ type Worker struct {
 
 	server serverInfo
 
-	stats      Stats
-	histograms []*Histogram // by command.Command.ID; nil until it is used
-	before     counted      // when CONFIG RESETSTAT was last sent
+	stats      metrics.Counters
+	histograms []*metrics.Histogram // by command.Command.ID; nil until it is used
+	before     counted              // when CONFIG RESETSTAT was last sent
 	ready      Ready
 }
 
@@ -263,12 +264,12 @@ func New(o Options, table *router.Table) *Worker {
 		failover:   int64(o.Hold),
 		patience:   int64(max(o.Hold, o.Backend.RequestTimeout)),
 
-		stats: newStats(),
+		stats: newCounters(),
 
 		slowLog: slowLog{from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan), look: int64(o.SlowerThan), max: o.SlowEntries},
 
 		questions:  map[uint64]*question{},
-		histograms: make([]*Histogram, command.Count),
+		histograms: make([]*metrics.Histogram, command.Count),
 
 		scratch: make([]byte, 0, 4<<10),
 		server:  serverInfo{name: "redis", version: "7.0.0"},

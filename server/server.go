@@ -22,6 +22,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/resp"
@@ -314,12 +315,12 @@ func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
 }
 
 // Snapshot copies the counters of all threads, one after another.
-func (s *Server) Snapshot(ctx context.Context) ([]proxy.Snapshot, error) {
-	shots := make(chan proxy.Snapshot, len(s.threads))
+func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
+	shots := make(chan metrics.Snapshot, len(s.threads))
 	for _, t := range s.threads {
 		t.loop.Post(func() { shots <- t.worker.Snapshot() })
 	}
-	var all []proxy.Snapshot
+	var all []metrics.Snapshot
 	for range s.threads {
 		select {
 		case one := <-shots:

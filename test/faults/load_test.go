@@ -233,7 +233,7 @@ func health(t *testing.T, k *redistest.Keyway) {
 	for _, s := range k.Snapshot() {
 		for _, n := range s.Nodes {
 			if n.Unsolicited > 0 || n.Violations > 0 {
-				t.Errorf("node %s is said to have broken the protocol: %+v", n.Addr, n.Stats)
+				t.Errorf("node %s is said to have broken the protocol: %+v", n.Addr, n.Connection)
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/slots/topology"
 )
@@ -100,7 +100,7 @@ func (k *Keyway) Ready() *Keyway {
 }
 
 // Snapshot reads the counters of all threads.
-func (k *Keyway) Snapshot() []proxy.Snapshot {
+func (k *Keyway) Snapshot() []metrics.Snapshot {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -1,0 +1,171 @@
+package metrics
+
+import (
+	"math"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Metric is one name in /metrics.
+type Metric struct {
+	Name, Help string
+	Counter    bool     // it only grows
+	Labels     []string // their names
+}
+
+// Sample is a metric's value for one set of labels.
+type Sample struct {
+	*Metric
+	Labels    []string   // their values
+	Value     float64    // if it has no histogram
+	Histogram *Histogram // in microseconds
+}
+
+// row is a field with what its tags say.
+type row struct {
+	index     []int // of the field, for reflect
+	metric    *Metric
+	value     string // of the metric's own label
+	by        string
+	replicas  bool
+	info, own string
+}
+
+var (
+	byName     = map[string]*Metric{}
+	threadRows = rows(reflect.TypeFor[Snapshot]())
+	nodeRows   = rows(reflect.TypeFor[Node](), "node", "addr")
+)
+
+// All returns every metric that a snapshot may have samples of.
+func All() []*Metric {
+	var all []*Metric
+	for _, m := range byName {
+		all = append(all, m)
+	}
+	return all
+}
+
+func rows(t reflect.Type, labels ...string) (table []row) {
+	for _, f := range reflect.VisibleFields(t) {
+		r := row{index: f.Index, by: f.Tag.Get("by"), replicas: f.Tag.Get("of") == "replicas",
+			info: f.Tag.Get("info"), own: f.Tag.Get("own")}
+		if name := f.Tag.Get("metric"); name != "" {
+			label, value, _ := strings.Cut(f.Tag.Get("label"), "=")
+			if r.value = value; r.by != "" {
+				label = r.by
+			}
+			if r.metric = byName[name]; r.metric == nil {
+				r.metric = &Metric{Name: name, Help: f.Tag.Get("help"), Counter: isCounter(f.Type), Labels: labels}
+				if label != "" {
+					r.metric.Labels = append(labels[:len(labels):len(labels)], label)
+				}
+				byName[name] = r.metric
+			}
+		}
+		if r.metric != nil || r.info != "" || r.own != "" {
+			table = append(table, r)
+		}
+	}
+	return table
+}
+
+func isCounter(t reflect.Type) bool {
+	return t.Kind() == reflect.Uint64 || t == reflect.TypeFor[[]uint64]()
+}
+
+// Each calls f with all samples. nameOf names element i of a slice that has one for
+// each command or each family. Of commands, those that were sent are shown; of
+// replicas, those that were read from.
+func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
+	v := reflect.ValueOf(s).Elem()
+	for _, r := range threadRows {
+		switch of := v.FieldByIndex(r.index); {
+		case r.metric == nil:
+		case r.by == "family":
+			for i := range s.Families {
+				if h := &s.Families[i]; h.Count > 0 {
+					f(Sample{Metric: r.metric, Labels: []string{nameOf(r.by, i)}, Histogram: h})
+				}
+			}
+		case r.by != "":
+			for i := range s.Calls {
+				if s.Calls[i] > 0 {
+					f(Sample{Metric: r.metric, Labels: []string{nameOf(r.by, i)}, Value: float(of.Index(i))})
+				}
+			}
+		default:
+			f(r.sample(of))
+		}
+	}
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.Master || n.Dials > 0 {
+			n.each(f)
+		}
+	}
+}
+
+func (n *Node) each(f func(Sample)) {
+	v := reflect.ValueOf(n).Elem()
+	for _, r := range nodeRows {
+		if r.metric != nil && !(r.replicas && n.Master) {
+			f(r.sample(v.FieldByIndex(r.index), n.Name, n.Addr))
+		}
+	}
+}
+
+func (r *row) sample(of reflect.Value, labels ...string) Sample {
+	if r.value != "" {
+		labels = append(labels, r.value)
+	}
+	return Sample{Metric: r.metric, Labels: labels, Value: float(of)}
+}
+
+func float(v reflect.Value) float64 {
+	if d, ok := v.Interface().(time.Duration); ok {
+		if d == math.MaxInt64 {
+			return math.Inf(1)
+		}
+		return d.Seconds()
+	}
+	switch {
+	case v.CanUint():
+		return float64(v.Uint())
+	case v.CanInt():
+		return float64(v.Int())
+	case v.Bool():
+		return 1
+	}
+	return 0
+}
+
+// Info calls f with each field of INFO that shows what keyway counts, not what its
+// nodes do.
+func (s *Snapshot) Info(f func(name string, value uint64)) {
+	s.fields(func(r row) string { return r.info }, f)
+}
+
+// Own calls f with each such field of INFO's section Keyway.
+func (s *Snapshot) Own(f func(name string, value uint64)) {
+	s.fields(func(r row) string { return r.own }, f)
+}
+
+func (s *Snapshot) fields(nameIn func(row) string, f func(name string, value uint64)) {
+	v := reflect.ValueOf(s).Elem()
+	for _, r := range threadRows {
+		if name := nameIn(r); name != "" {
+			f(name, total(v.FieldByIndex(r.index)))
+		}
+	}
+}
+
+func total(v reflect.Value) (n uint64) {
+	if v.Kind() == reflect.Slice {
+		for i := range v.Len() {
+			n += v.Index(i).Uint()
+		}
+		return n
+	}
+	return uint64(float(v))
+}

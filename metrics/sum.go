@@ -1,0 +1,96 @@
+package metrics
+
+import (
+	"reflect"
+	"slices"
+)
+
+// Sum adds the snapshots of all threads up. There is at least one.
+func Sum(threads []Snapshot) Snapshot {
+	all := threads[0]
+	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
+	all.Families, all.Nodes = slices.Clone(all.Families), slices.Clone(all.Nodes)
+	for i := range threads[1:] {
+		all.add(&threads[i+1])
+	}
+	return all
+}
+
+func (s *Snapshot) add(o *Snapshot) {
+	add(&s.Gauges, &o.Gauges)
+	add(&s.Counters, &o.Counters)
+	for i := range o.Families {
+		s.Families[i].Add(&o.Families[i])
+	}
+	for i := range o.Nodes {
+		n := &o.Nodes[i]
+		at := slices.IndexFunc(s.Nodes, func(m Node) bool { return m.Name == n.Name && m.Addr == n.Addr })
+		if at < 0 {
+			s.Nodes = append(s.Nodes, *n)
+		} else {
+			add(&s.Nodes[at], n)
+		}
+	}
+	s.Covered = s.Covered && o.Covered
+}
+
+// AddConnection adds what was counted of another connection to the node.
+func (c *Connection) AddConnection(o *Connection) { add(c, o) }
+
+// add adds the fields of struct b to those of struct a, as their tags say.
+func add[T any](a, b *T) { combine(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), "") }
+
+func combine(a, b reflect.Value, rule string) {
+	switch rule {
+	case "max":
+		a.SetInt(max(a.Int(), b.Int()))
+		return
+	case "all":
+		a.SetBool(a.Bool() && b.Bool())
+		return
+	case "first":
+		if a.IsZero() {
+			a.Set(b)
+		}
+		return
+	}
+	switch a.Kind() {
+	case reflect.Uint64:
+		a.SetUint(a.Uint() + b.Uint())
+	case reflect.Int:
+		a.SetInt(a.Int() + b.Int())
+	case reflect.Slice:
+		for i := range b.Len() {
+			combine(a.Index(i), b.Index(i), "")
+		}
+	case reflect.Struct:
+		for i := range a.NumField() {
+			combine(a.Field(i), b.Field(i), a.Type().Field(i).Tag.Get("merge"))
+		}
+	}
+}
+
+// Since returns what was counted since the counters were as before, which may be
+// the zero value.
+func (c *Counters) Since(before *Counters) Counters {
+	d := *c
+	d.Calls, d.Errors = less(c.Calls, before.Calls), less(c.Errors, before.Errors)
+	v, b := reflect.ValueOf(&d).Elem(), reflect.ValueOf(before).Elem()
+	for i := range v.NumField() {
+		if v.Field(i).Kind() == reflect.Uint64 {
+			v.Field(i).SetUint(v.Field(i).Uint() - b.Field(i).Uint())
+		}
+	}
+	return d
+}
+
+func less(a, before []uint64) []uint64 {
+	a = slices.Clone(a)
+	for i, n := range before {
+		a[i] -= n
+	}
+	return a
+}
+
+// Clone returns a copy that shares nothing with c.
+func (c *Counters) Clone() Counters { return c.Since(&Counters{}) }

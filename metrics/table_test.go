@@ -1,0 +1,60 @@
+package metrics
+
+import (
+	"reflect"
+	"testing"
+)
+
+// TestEveryCounterIsExported: each counter of a thread and of a node has a metric, and
+// each metric a help text and no sample twice.
+func TestEveryCounterIsExported(t *testing.T) {
+	for _, table := range []struct {
+		of   reflect.Type
+		rows []row
+	}{{reflect.TypeFor[Snapshot](), threadRows}, {reflect.TypeFor[Node](), nodeRows}} {
+		samples := map[string]bool{}
+		exported := map[string]bool{"Epoch": true} // counts nothing
+		for _, r := range table.rows {
+			if r.metric == nil {
+				continue
+			}
+			if key := r.metric.Name + " " + r.value; r.metric.Help == "" || samples[key] {
+				t.Errorf("%s has no help text, or twice the same labels", key)
+			}
+			samples[r.metric.Name+" "+r.value] = true
+			exported[table.of.FieldByIndex(r.index).Name] = true
+		}
+		for _, f := range reflect.VisibleFields(table.of) {
+			if isCounter(f.Type) && !exported[f.Name] {
+				t.Errorf("%s.%s is counted and not shown", table.of.Name(), f.Name)
+			}
+		}
+	}
+}
+
+// TestSum: counters add up, a node is up if it is for every thread, a replica is as old
+// as for the thread that knows least, and the threads' own copies stay as they are.
+func TestSum(t *testing.T) {
+	thread := func(calls uint64, up bool, reason string) Snapshot {
+		s := Snapshot{Counters: Counters{Calls: []uint64{calls, 1}, Errors: []uint64{0, calls}, Accepted: calls}, Covered: up}
+		s.Families = []Histogram{{Count: calls}}
+		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Behind: 5, InFlight: 2, Connection: Connection{Dials: calls}}}
+		return s
+	}
+	a, b := thread(3, true, ""), thread(4, false, "refused")
+	b.Nodes = append(b.Nodes, Node{Name: "new"})
+	all := Sum([]Snapshot{a, b})
+	want := thread(7, false, "refused")
+	want.Calls[1], want.Nodes[0].InFlight = 2, 4
+	want.Nodes = append(want.Nodes, Node{Name: "new"})
+	if !reflect.DeepEqual(all, want) {
+		t.Errorf("sum:  %+v\nwant: %+v", all, want)
+	}
+	if !reflect.DeepEqual(a, thread(3, true, "")) {
+		t.Errorf("a thread's copy was changed: %+v", a)
+	}
+	since := all.Counters.Since(&a.Counters)
+	if !reflect.DeepEqual(since, Counters{Calls: []uint64{4, 1}, Errors: []uint64{0, 4}, Accepted: 4}) {
+		t.Errorf("since: %+v", since)
+	}
+}

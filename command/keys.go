@@ -143,23 +143,57 @@ type keyFinder func(args Args, dst []int) []int
 
 func firstArg(_ Args, dst []int) []int { return append(dst, 1) }
 
-func sortKeys(args Args, dst []int) []int {
-	dst = append(dst, 1)
-	store := 0
-	for i := 2; i < args.Len(); i++ {
+// sortOption is an option of SORT with a key or a pattern behind it.
+type sortOption uint8
+
+const (
+	sortBy sortOption = iota
+	sortGet
+	sortStore
+)
+
+// eachSortOption calls f for each such option with the position of what is behind it.
+// behindStore is how many arguments STORE takes: one, but none where Redis looks for
+// keys (db.c, sortGetKeys).
+func eachSortOption(args Args, behindStore int, f func(o sortOption, at int)) {
+	for i := 2; i+1 < args.Len(); i++ {
 		switch a := args.Arg(i); {
 		case EqualFold(a, "limit"):
 			i += 2
-		case EqualFold(a, "get"), EqualFold(a, "by"):
+		case EqualFold(a, "by"):
 			i++
-		case EqualFold(a, "store") && i+1 < args.Len():
-			store = i + 1 // the last one wins; it is not skipped (db.c, sortGetKeys)
+			f(sortBy, i)
+		case EqualFold(a, "get"):
+			i++
+			f(sortGet, i)
+		case EqualFold(a, "store"):
+			f(sortStore, i+1)
+			i += behindStore
 		}
 	}
+}
+
+func sortKeys(args Args, dst []int) []int {
+	store := 0
+	eachSortOption(args, 0, func(o sortOption, at int) {
+		if o == sortStore {
+			store = at // the last one wins
+		}
+	})
+	dst = append(dst, 1)
 	if store > 0 {
 		dst = append(dst, store)
 	}
 	return dst
+}
+
+// SortPatterns calls f for each pattern of a SORT: of BY, and of GET otherwise.
+func SortPatterns(args Args, f func(by bool, pattern []byte)) {
+	eachSortOption(args, 1, func(o sortOption, at int) {
+		if o != sortStore {
+			f(o == sortBy, args.Arg(at))
+		}
+	})
 }
 
 func migrateKeys(args Args, dst []int) []int {

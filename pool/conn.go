@@ -391,21 +391,9 @@ func (c *Conn) Received(b []byte, now int64) {
 			c.violate(now, err.Error())
 			return
 		}
-		if c.scan.Kind() == '>' && c.Pushes != nil && (c.state == Ready || c.step > stepPrelude) {
-			if !c.message(piece, done, c.Pushes.Pushed) {
-				c.violate(now, "a push message is too long")
-				return
-			}
-			continue
-		}
-		if c.scan.Kind() == '>' {
-			c.Stats.Unsolicited++
-			c.violate(now, "the node sent a push message to a connection that did not ask for any")
-			return
-		}
-		if c.state == Ready && c.Listener != nil {
-			if !c.message(piece, done, c.Listener.Said) {
-				c.violate(now, "a message is too long")
+		if c.scan.Kind() == '>' || c.state == Ready && c.Listener != nil {
+			if wrong := c.noReply(piece, done); wrong != "" {
+				c.violate(now, wrong)
 				return
 			}
 			continue
@@ -435,6 +423,24 @@ func (c *Conn) Received(b []byte, now int64) {
 			return
 		}
 	}
+}
+
+// noReply passes on a message, or a piece of one, that is no reply to a request. It
+// returns what is wrong with it, "" if nothing is.
+func (c *Conn) noReply(piece []byte, done bool) (wrong string) {
+	isPush := c.scan.Kind() == '>'
+	switch {
+	case isPush && c.Pushes != nil && (c.state == Ready || c.step > stepPrelude):
+		if !c.message(piece, done, c.Pushes.Pushed) {
+			return "a push message is too long"
+		}
+	case isPush:
+		c.Stats.Unsolicited++
+		return "the node sent a push message to a connection that did not ask for any"
+	case !c.message(piece, done, c.Listener.Said):
+		return "a message is too long"
+	}
+	return ""
 }
 
 // asked reports whether a request waits whose reply may come: one that has been

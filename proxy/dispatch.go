@@ -36,10 +36,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	}
 	s.lastCmd = cmd
 	if !cmd.ArityOK(a.Len()) {
-		if w.lacks(cmd) {
-			return w.reject(s, cmd, errLacked(cmd, a))
-		}
-		return w.reject(s, cmd, errArity(cmd))
+		return w.reject(s, cmd, w.arityError(cmd, a))
 	}
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
 		return w.reject(s, cmd, errNoAuth)
@@ -78,6 +75,15 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.toOnly(s, cmd, a)
 	}
 	return w.refused(s, cmd, a)
+}
+
+// arityError is the error for a wrong number of arguments. A node that lacks the
+// command does not count them.
+func (w *Worker) arityError(cmd *command.Command, a command.Args) string {
+	if w.lacks(cmd) {
+		return errLacked(cmd, a)
+	}
+	return errArity(cmd)
 }
 
 // refused handles a command that is refused unless the configuration lets it pass.
@@ -343,23 +349,17 @@ func refuseForeignPatterns(w *Worker, a command.Args) string {
 		return ""
 	}
 	group, _ := w.table.Place(a.Arg(1))
-	for i := 2; i+1 < a.Len(); i++ {
-		switch arg := a.Arg(i); {
-		case command.EqualFold(arg, "limit"):
-			i += 2
-		case command.EqualFold(arg, "store"):
-			i++
-		case command.EqualFold(arg, "by"):
-			if i++; bytes.IndexByte(a.Arg(i), '*') >= 0 && !w.pins(a.Arg(i), group) {
-				return errSortBy
-			}
-		case command.EqualFold(arg, "get"):
-			if i++; string(a.Arg(i)) != "#" && !w.pins(a.Arg(i), group) {
-				return errSortGet
-			}
+	var text string
+	command.SortPatterns(a, func(by bool, pattern []byte) {
+		switch {
+		case text != "" || w.pins(pattern, group):
+		case by && bytes.IndexByte(pattern, '*') >= 0:
+			text = errSortBy
+		case !by && string(pattern) != "#":
+			text = errSortGet
 		}
-	}
-	return ""
+	})
+	return text
 }
 
 // pins tells whether every key that a pattern makes belongs to the group: its hash

@@ -69,44 +69,8 @@ func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 		return w.answerError(s, cmd, errSyntax)
 	}
 	for i := 2; !old && i < a.Len(); i += 2 {
-		switch option, value := strings.ToLower(string(a.Arg(i))), a.Arg(i+1); option {
-		case "id":
-			id, ok := resp.ParseInt(value)
-			if !ok || id < 1 {
-				return w.answerError(s, cmd, "ERR client-id should be greater than 0")
-			}
-			v.id = uint64(id)
-		case "maxage":
-			age, ok := resp.ParseInt(value)
-			if !ok || age < 1 || age > 1<<32 {
-				return w.answerError(s, cmd, "ERR maxage is not an integer or out of range")
-			}
-			v.maxAge = age * 1e9
-		case "type":
-			kind, nobody, known := clientKind(value)
-			if !known {
-				return w.answerError(s, cmd, "ERR Unknown client type '"+clean(value)+"'")
-			}
-			v.kind, v.nobody = kind, v.nobody || nobody
-		case "addr":
-			v.addr = string(value)
-		case "laddr":
-			v.laddr = string(value)
-		case "user":
-			if string(value) != "default" {
-				return w.answerError(s, cmd, "ERR No such user '"+clean(value)+"'")
-			}
-		case "skipme":
-			switch {
-			case command.EqualFold(value, "yes"):
-				v.spare = s.id
-			case command.EqualFold(value, "no"):
-				v.spare = 0
-			default:
-				return w.answerError(s, cmd, errSyntax)
-			}
-		default:
-			return w.answerError(s, cmd, errSyntax)
+		if text := v.option(s, strings.ToLower(string(a.Arg(i))), a.Arg(i+1)); text != "" {
+			return w.answerError(s, cmd, text)
 		}
 	}
 	asker := s.id
@@ -120,6 +84,51 @@ func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 		}
 		return resp.AppendOK(nil)
 	})
+}
+
+// option reads one option of CLIENT KILL that s has sent. It returns the error to
+// answer with, "" if it is right.
+func (v *clientFilter) option(s *Session, option string, value []byte) (text string) {
+	switch option {
+	case "id":
+		id, ok := resp.ParseInt(value)
+		if !ok || id < 1 {
+			return "ERR client-id should be greater than 0"
+		}
+		v.id = uint64(id)
+	case "maxage":
+		age, ok := resp.ParseInt(value)
+		if !ok || age < 1 || age > 1<<32 {
+			return "ERR maxage is not an integer or out of range"
+		}
+		v.maxAge = age * 1e9
+	case "type":
+		kind, nobody, known := clientKind(value)
+		if !known {
+			return "ERR Unknown client type '" + clean(value) + "'"
+		}
+		v.kind, v.nobody = kind, v.nobody || nobody
+	case "addr":
+		v.addr = string(value)
+	case "laddr":
+		v.laddr = string(value)
+	case "user":
+		if string(value) != "default" {
+			return "ERR No such user '" + clean(value) + "'"
+		}
+	case "skipme":
+		switch {
+		case command.EqualFold(value, "yes"):
+			v.spare = s.id
+		case command.EqualFold(value, "no"):
+			v.spare = 0
+		default:
+			return errSyntax
+		}
+	default:
+		return errSyntax
+	}
+	return ""
 }
 
 // sum adds up counts that workers have answered with.

@@ -143,58 +143,14 @@ func (w *Worker) notInMulti(s *Session, cmd *command.Command, text string) bool 
 	return w.answerError(s, cmd, text)
 }
 
-// queue takes a command between MULTI and EXEC.
+// queue queues a command between MULTI and EXEC.
 func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	t := s.transaction()
-	frame := a.Frame()
-	switch h := cmd.Handling; {
-	case h == command.ByKey, h == command.Split, h == command.Block: // which does not block here
-		if check := handlers[cmd.Action].check; check != nil {
-			if text := check(w, a); text != "" {
-				return w.reject(s, cmd, text)
-			}
-		}
-		if text := w.join(t, cmd, a); text != "" {
-			return w.reject(s, cmd, text)
-		}
-		if cmd.Unproven() {
-			t.scripts = true
-			w.noteScript(cmd, a)
-			if len(w.keys) == 0 {
-				t.keyless = true
-			}
-			if full := w.inFull(cmd, nil, a); full != nil {
-				frame = full // inside EXEC there is no second try
-			}
-		}
-	case cmd.InMulti == command.NodeOfKeys:
-		if text := w.join(t, cmd, a); text != "" {
-			return w.reject(s, cmd, text)
-		}
-	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
-	case cmd.NeedsAll(a) && len(w.masters) > 1:
-		return w.reject(s, cmd, errRefused(cmd))
-	case cmd.InMulti == command.SelectsDatabase:
-		t.selects = append(t.selects, t.n)
-	case w.isLate(cmd):
-		t.late = append(t.late, lateCommand{t.n, cmd, bytes.Clone(frame)})
-		t.lateBytes += len(frame)
-		frame = pingFrame
-	case (h == command.Whole || h == command.AllMasters) && len(w.masters) == 1:
-		t.alone = true
-		if before := handlers[cmd.Action].before; before != nil {
-			before(w, a)
-		}
-	case h == command.AllMasters:
-		return w.reject(s, cmd, named(errMultiAcross, cmd))
-	case h == command.Local:
-		return w.reject(s, cmd, named(errMultiLocal, cmd))
-	case h == command.NotYet:
-		return w.reject(s, cmd, errNotYet(upper(cmd.Name)))
-	default:
-		return w.reject(s, cmd, errDenied)
-	}
-	if t.size()+len(frame) > w.limits.MaxRequest {
+	frame, text := w.forBlock(t, cmd, a)
+	switch {
+	case text != "":
+		return w.reject(s, cmd, text)
+	case t.size()+len(frame) > w.limits.MaxRequest:
 		return w.reject(s, cmd, errTxnTooLarge)
 	}
 	if cmd.Is(command.Publishes) {
@@ -209,6 +165,62 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 		t.writes = t.writes || w.replicates(cmd, a)
 	}
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
+}
+
+// forBlock returns what the node gets of a command as part of a transaction, or the
+// error of a command that the transaction cannot have.
+func (w *Worker) forBlock(t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
+	frame = a.Frame()
+	switch h := cmd.Handling; {
+	case h == command.ByKey, h == command.Split, h == command.Block: // which does not block here
+		return w.forBlockByKey(t, cmd, a)
+	case cmd.InMulti == command.NodeOfKeys:
+		return frame, w.join(t, cmd, a)
+	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
+	case cmd.NeedsAll(a) && len(w.masters) > 1:
+		return nil, errRefused(cmd)
+	case cmd.InMulti == command.SelectsDatabase:
+		t.selects = append(t.selects, t.n)
+	case w.isLate(cmd):
+		t.late = append(t.late, lateCommand{t.n, cmd, bytes.Clone(frame)})
+		t.lateBytes += len(frame)
+		return pingFrame, ""
+	case (h == command.Whole || h == command.AllMasters) && len(w.masters) == 1:
+		t.alone = true
+		if before := handlers[cmd.Action].before; before != nil {
+			before(w, a)
+		}
+	case h == command.AllMasters:
+		return nil, named(errMultiAcross, cmd)
+	case h == command.Local:
+		return nil, named(errMultiLocal, cmd)
+	case h == command.NotYet:
+		return nil, errNotYet(upper(cmd.Name))
+	default:
+		return nil, errDenied
+	}
+	return frame, ""
+}
+
+// forBlockByKey is forBlock for a command with keys.
+func (w *Worker) forBlockByKey(t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
+	if check := handlers[cmd.Action].check; check != nil {
+		if text := check(w, a); text != "" {
+			return nil, text
+		}
+	}
+	if text := w.join(t, cmd, a); text != "" {
+		return nil, text
+	}
+	if cmd.Unproven() {
+		t.scripts = true
+		t.keyless = t.keyless || len(w.keys) == 0
+		w.noteScript(cmd, a)
+		if full := w.inFull(cmd, nil, a); full != nil {
+			return full, "" // inside EXEC there is no second try
+		}
+	}
+	return a.Frame(), ""
 }
 
 // join has the transaction take in a command's keys. It returns the error if

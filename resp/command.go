@@ -42,6 +42,9 @@ const (
 //
 // After Ready, Len, Arg and Frame return this command. They are valid until Next is called
 // or buf changes.
+//
+// It is long because it is one state machine, which may stop at any byte and goes on
+// there.
 func (p *Parser) Next(buf []byte, lim *Limits) (n int, st Status, err error) {
 	if !p.started {
 		p.reset()

@@ -58,6 +58,9 @@ func (s *Scanner) Midway() bool { return s.left > 0 }
 
 // Scan scans b up to the end of the current reply. If done, the reply ended after n bytes.
 // Otherwise n is len(b), and the reply continues.
+//
+// It is long because it is one state machine, which may stop at any byte: in one function
+// its state stays in registers.
 func (s *Scanner) Scan(b []byte) (n int, done bool, err error) {
 	if len(b) > 0 && !s.Midway() {
 		if n := simple(b); n > 0 {

@@ -22,8 +22,8 @@ func (s *slowLog) Write(p []byte) (int, error) {
 	return s.text.Write(p)
 }
 
-// TestLogQueue: nobody waits for a log that is not read; what is dropped is counted
-// and told of when lines can be written again; Close does not wait for ever.
+// TestLogQueue checks that a log that nobody reads blocks no writer, that dropped lines are
+// counted and reported when lines can be written again, and that Close returns in time.
 func TestLogQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &slowLog{take: make(chan struct{})}

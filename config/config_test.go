@@ -235,7 +235,7 @@ func TestOwnAddress(t *testing.T) {
 	}
 }
 
-// A variable can stand bare in braces, and have a default.
+// A reference to a variable needs no quotes in a flow mapping, and may have a default.
 func TestVariables(t *testing.T) {
 	for _, tc := range []struct{ yaml, want string }{
 		{"{password: ${SECRET}}", "s3cret"},

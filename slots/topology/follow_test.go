@@ -14,8 +14,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watch runs a watcher for so long in a bubble of its own time, and returns
-// when it looked. act is called beside it.
+// watch runs a watcher for d on a synthetic clock, and returns the times of its looks. act
+// runs concurrently.
 func watch(t *testing.T, d time.Duration, look func(n int) error, act func(w *Watcher)) (looks []time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -50,8 +50,8 @@ func TestLooksWithoutDemand(t *testing.T) {
 	}
 }
 
-// However often a look is asked for, they are half a second apart; the first
-// one comes at once when there was none lately.
+// Looks on demand are at least half a second apart. The first comes at once if there was
+// none in the last half second.
 func TestLooksOnDemand(t *testing.T) {
 	looks := watch(t, 10*time.Second, fine, func(w *Watcher) {
 		time.Sleep(3 * time.Second)
@@ -71,7 +71,7 @@ func TestLooksOnDemand(t *testing.T) {
 	}
 }
 
-// While nobody answers there is a look every half second.
+// While no server answers there is a look every half second.
 func TestLooksWhileFailing(t *testing.T) {
 	looks := watch(t, 4*time.Second, func(n int) error {
 		if n <= 4 {

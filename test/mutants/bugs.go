@@ -9,7 +9,7 @@ var bugs = slices.Concat(aroundProxy, inProxy)
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{
 	{
-		"R1: a timeout takes its entry off the FIFO", "pool/conn.go",
+		"R1: a timeout takes its entry off the FIFO", "pool/tick.go",
 		"		to := e.to\n		e.to = nil\n", "		to := e.to\n		c.fifo.pop()\n",
 		"./pool", "TestTimeoutLeavesATombstone",
 	},
@@ -139,7 +139,7 @@ var aroundProxy = []bug{
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{
-		"an upload times out while it goes on", "pool/conn.go",
+		"an upload times out while it goes on", "pool/tick.go",
 		"	if c.taken || c.hold {", "	if c.hold {",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},

@@ -292,6 +292,33 @@ func TestHouseIsAsDescribed(t *testing.T) {
 	}
 }
 
+// TestHouseHasTheMetrics checks that every metric that the documentation names exists.
+func TestHouseHasTheMetrics(t *testing.T) {
+	names := namedIn(t, "`keyway_([a-z_]+)", "operations.md", "guarantees.md", "commands.md", "deploy.md")
+	if len(names) < 20 {
+		t.Fatalf("only %d metrics are named", len(names))
+	}
+	var sources strings.Builder
+	for _, pattern := range []string{"../admin/*.go", "../metrics/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources.Write(b)
+		}
+	}
+	for name, page := range names {
+		if !strings.Contains(sources.String(), strconv.Quote(name)) {
+			t.Errorf("docs/%s names keyway_%s, and there is no such metric", page, name)
+		}
+	}
+}
+
 // namedIn returns what a pattern finds in pages of docs, and the page of each.
 func namedIn(t *testing.T, pattern string, pages ...string) map[string]string {
 	t.Helper()

@@ -51,15 +51,15 @@ func (q *LogQueue) Write(line []byte) (int, error) {
 
 func (q *LogQueue) run() {
 	defer close(q.written)
-	told := uint64(0)
+	reported := uint64(0)
 	for line := range q.lines {
 		if _, err := q.out.Write(line); err != nil {
 			q.dropped.Add(1)
 			continue
 		}
-		if n := q.dropped.Load(); n != told && q.Resumed != nil {
-			q.Resumed(n - told)
-			told = n
+		if n := q.dropped.Load(); n != reported && q.Resumed != nil {
+			q.Resumed(n - reported)
+			reported = n
 		}
 	}
 }

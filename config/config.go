@@ -27,8 +27,8 @@ type Config struct {
 	Shutdown Shutdown `yaml:"shutdown"`
 	Scripts  Scripts  `yaml:"scripts"`
 
-	file  string
-	where map[string]position
+	file      string
+	positions map[string]position // of the keys in the file
 }
 
 // The layouts.

@@ -168,7 +168,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	c := parseDocumented(t, "../docs/configuration.md")
 	want := Default()
 	want.Admin, want.Nodes, want.Slots, want.Range = c.Admin, c.Nodes, c.Slots, c.Range
-	want.file, want.where = c.file, c.where
+	want.file, want.positions = c.file, c.positions
 	got, defaults := reflect.ValueOf(c).Elem(), reflect.ValueOf(&want).Elem()
 	for i := range got.NumField() {
 		name := got.Type().Field(i).Name

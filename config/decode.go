@@ -40,7 +40,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 		n = n.Alias
 	}
 	if path != "" {
-		d.config.where[path] = position{n.Line, n.Column}
+		d.config.positions[path] = position{n.Line, n.Column}
 	}
 	switch p := v.Addr().Interface().(type) {
 	case *time.Duration:
@@ -159,7 +159,7 @@ func (d *decoder) strings(n *yaml.Node, p *[]string, path string) error {
 	*p = make([]string, len(n.Content))
 	for i, c := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		d.config.where[at] = position{c.Line, c.Column}
+		d.config.positions[at] = position{c.Line, c.Column}
 		s, err := d.scalar(c, at)
 		if err != nil {
 			return err

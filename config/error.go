@@ -38,7 +38,7 @@ type position struct{ line, column int }
 func (c *Config) Errorf(path, remedy, problem string, args ...any) *Error {
 	e := &Error{File: c.file, Path: path, Problem: fmt.Sprintf(problem, args...), Remedy: remedy}
 	for p := path; ; {
-		if pos, ok := c.where[p]; ok {
+		if pos, ok := c.positions[p]; ok {
 			e.Line, e.Column = pos.line, pos.column
 			return e
 		}

@@ -31,7 +31,7 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	c := Default()
 	c.Backend.Hold = notGiven
 	c.file = name
-	c.where = map[string]position{}
+	c.positions = map[string]position{}
 	text, refs := mark(text)
 	doc, err := document(name, text, refs)
 	if err != nil {
@@ -428,7 +428,7 @@ func (c *Config) File() string { return c.file }
 
 // IsSet reports whether the file has a value for path.
 func (c *Config) IsSet(path string) bool {
-	_, ok := c.where[path]
+	_, ok := c.positions[path]
 	return ok
 }
 

@@ -15,7 +15,7 @@ type poller struct {
 	events     [256]unix.EpollEvent
 	ready      int
 	handlers   []Handler // by descriptor
-	doomed     []int     // descriptors to close when the turn ends
+	toClose    []int     // descriptors to close when the turn ends
 }
 
 func (p *poller) open() (err error) {
@@ -94,10 +94,10 @@ func (p *poller) dispatch() {
 }
 
 func (p *poller) endTurn() {
-	for _, fd := range p.doomed {
+	for _, fd := range p.toClose {
 		unix.Close(fd)
 	}
-	p.doomed = p.doomed[:0]
+	p.toClose = p.toClose[:0]
 }
 
 // interest returns the events to watch for. Reading is level-triggered, so that each socket
@@ -148,5 +148,5 @@ func (l *Loop) Close(fd int) {
 	l.poll.handlers[fd] = nil
 	// It is about to be closed, which removes it anyway.
 	_ = unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_DEL, fd, nil)
-	l.poll.doomed = append(l.poll.doomed, fd)
+	l.poll.toClose = append(l.poll.toClose, fd)
 }

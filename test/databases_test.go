@@ -219,7 +219,7 @@ func TestNumberedDatabasesOfACluster(t *testing.T) {
 	c.Expect("QUEUED", "SELECT", "1")
 	c.Expect("QUEUED", "SET", "b", "1")
 	c.Expect("QUEUED", "SELECT", "4")
-	c.Expect("[5 OK OK ERR DB index is out of range]", "EXEC")
+	c.Expect("[5 OK OK -ERR DB index is out of range]", "EXEC")
 	c.Expect("1", "GET", "b") // in the database that was selected last
 	c.Expect("OK", "SELECT", "3")
 	c.Expect("5", "GET", "b")

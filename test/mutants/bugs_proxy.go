@@ -63,7 +63,7 @@ var inProxy = []bug{
 		"./proxy", "TestReadsBehindALargeReply",
 	},
 	{
-		"a client gets two replies to a read that was sent again", "pool/conn.go",
+		"a client gets two replies to a read that was sent again", "pool/waiting.go",
 		"	e.to, e.deadline = nil, 0\n", "",
 		"./pool", "TestForgottenRequest",
 	},

@@ -44,14 +44,14 @@ fuzz:
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)
 
-# The long forms of the fault tests take some fifteen minutes. N4 makes network
+# The long forms of the fault tests take some fifteen minutes. TestPartitions makes network
 # namespaces and needs root.
 faults: tools
 	go test -timeout 90m -v ./test/faults -args -long
 
 # An hour of clients that come and go under faults.
 soak: tools
-	go test -timeout 90m -v ./test/faults -run TestM7Soak -args -soak 60m
+	go test -timeout 90m -v ./test/faults -run TestSoak -args -soak 60m
 
 # Plants deliberate bugs and requires that a test fails for each.
 mutants: tools

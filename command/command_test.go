@@ -45,7 +45,7 @@ func TestLookup(t *testing.T) {
 }
 
 // Nothing that changes the number of replies or the state of a connection may
-// come onto a shared one (requirement B6).
+// come onto a shared one.
 func TestHandling(t *testing.T) {
 	for _, name := range strings.Fields(`client|reply client|tracking client|caching client|setname client|no-evict client|pause client|kill
 		subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf hello auth reset quit select

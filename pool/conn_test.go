@@ -154,8 +154,7 @@ func TestGreetingRefused(t *testing.T) {
 	}
 }
 
-// What was written may have been executed; what was not surely was not
-// (requirements B4, C1).
+// What was written may have been executed; what was not surely was not.
 // TestGreetingAsksForTheRole: where sentinels rule, what was a master when they
 // last spoke may be a replica by now.
 func TestGreetingAsksForTheRole(t *testing.T) {
@@ -195,7 +194,7 @@ func TestLossTellsWhatWasSent(t *testing.T) {
 	b.expect("b failed: sent true, midway false, timeout false", "c failed: sent true, midway false, timeout false", "d failed: sent false, midway false, timeout false")
 }
 
-// A late reply is dropped: its request stays as a tombstone (R1).
+// A late reply is dropped: its request stays as a tombstone.
 func TestTimeoutLeavesATombstone(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.send("x")
@@ -349,7 +348,7 @@ func TestUnsolicited(t *testing.T) {
 }
 
 // A large reply is passed on in pieces; when the node dies inside it, that is
-// told (B10).
+// told.
 func TestLargeReplyInPieces(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.send("a")
@@ -372,7 +371,7 @@ func TestLargeReplyInPieces(t *testing.T) {
 }
 
 // Reconnects back off with jitter, up to two seconds; meanwhile requests would
-// fail at once (C6).
+// fail at once.
 func TestBackoff(t *testing.T) {
 	b := newBench(t, Config{})
 	b.c.Open(b.now)

@@ -42,7 +42,7 @@ func (r *rig) pass(d time.Duration) {
 }
 
 // Commands that were behind a moved one on the old node follow it; one that is
-// read later waits, though the new owner is known by then (D3).
+// read later waits, though the new owner is known by then.
 func TestMovedKeepsOrder(t *testing.T) {
 	r := newClusterRig(t)
 	r.feed(cmd("SET", onA, "1") + cmd("SET", onA, "2"))
@@ -72,7 +72,7 @@ func TestMovedKeepsOrder(t *testing.T) {
 }
 
 // ASKING and the command leave together; the next command asks the old owner
-// again (D1).
+// again.
 func TestAsk(t *testing.T) {
 	r := newClusterRig(t)
 	r.feed(cmd("GET", onA))
@@ -94,7 +94,7 @@ func TestAsk(t *testing.T) {
 }
 
 // What a plain command's redirect can look like, and what must not happen:
-// MOVED or ASK never reach the client, nobody unknown is dialed (C4, D8).
+// MOVED or ASK never reach the client, nobody unknown is dialed.
 func TestRedirectTargets(t *testing.T) {
 	for reply, want := range map[string]string{
 		"-MOVED 3300 10.0.0.2:1\r\n":  "b",

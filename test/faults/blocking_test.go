@@ -13,12 +13,12 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestP8Blocking has consumers wait for elements that producers push, by BLPOP
+// TestBlockingUnderFaults has consumers wait for elements that producers push, by BLPOP
 // and BLMOVE, and leave while they wait, while slots move, masters change
 // places with replicas and a node freezes: what was pushed was delivered once,
 // or is still there, or is accounted for; nobody waits longer than he said; and
 // no connection is left over.
-func TestP8Blocking(t *testing.T) {
+func TestBlockingUnderFaults(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 1s}\n").Ready()

@@ -57,10 +57,10 @@ func noErrors(t *testing.T, k *redistest.Keyway, l *load, before uint64) {
 	}
 }
 
-// TestP1ReshardUnderLoad moves a third of the slots back and forth while
+// TestReshardingUnderLoad moves a third of the slots back and forth while
 // clients write and read back: no error, nothing lost, no foreign reply, and
 // every key keeps the order of its writes.
-func TestP1ReshardUnderLoad(t *testing.T) {
+func TestReshardingUnderLoad(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 0)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	l := (&load{addr: k.Addr, clients: 20, keys: 30}).start(t)
@@ -83,11 +83,11 @@ func TestP1ReshardUnderLoad(t *testing.T) {
 	health(t, k)
 }
 
-// TestN1Failover kills masters that have a replica: errors only until the
+// TestFailoversUnderLoad kills masters that have a replica: errors only until the
 // failover, nothing lost on the masters that stayed, no foreign reply, and
 // keyway recovers by itself. Then masters change places with their replicas on
 // request, which no client must notice.
-func TestN1Failover(t *testing.T) {
+func TestFailoversUnderLoad(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 1)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	shard := func(key string) int { return int(keySlot(key)) * 3 / 16384 }
@@ -188,9 +188,9 @@ func keyOfSlot(slot uint16) string {
 	}
 }
 
-// TestN2FrozenNode stops a node for ten seconds: only requests to it fail, each
+// TestFrozenNodeFailsOnlyItsKeys stops a node for ten seconds: only requests to it fail, each
 // within about the timeout, and what it says afterwards reaches nobody.
-func TestN2FrozenNode(t *testing.T) {
+func TestFrozenNodeFailsOnlyItsKeys(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 1s}\n").Ready()
 	l := (&load{addr: k.Addr, clients: 20, depth: 1, within: 3 * time.Second}).start(t)
@@ -225,10 +225,10 @@ func TestN2FrozenNode(t *testing.T) {
 	health(t, k)
 }
 
-// TestN2FrozenSeed freezes the only seed, which is asked for the topology too,
+// TestFrozenSeedDelaysNoTopology freezes the only seed, which is asked for the topology too,
 // and has another master change places with its replica: the topology is
 // learned from the other nodes without delay.
-func TestN2FrozenSeed(t *testing.T) {
+func TestFrozenSeedDelaysNoTopology(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1)
 	seed := c.Nodes[3] // a replica: the cluster goes on without it

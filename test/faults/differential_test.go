@@ -87,10 +87,10 @@ func converse(addr string, b []byte) (string, error) {
 	return string(reply), err
 }
 
-// TestF2Differential sends the same bytes to keyway and to a Redis of its own:
+// TestRandomBytesLikeRedis sends the same bytes to keyway and to a Redis of its own:
 // every reply, and which commands were executed, must be the same; and whatever
 // came in, no node has found fault with what keyway sent it.
-func TestF2Differential(t *testing.T) {
+func TestRandomBytesLikeRedis(t *testing.T) {
 	runs := scale(30_000, 1_000_000)
 	const lanes = 4 // each with a pair of nodes, since replies depend on what is stored
 	var wg sync.WaitGroup

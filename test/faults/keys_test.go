@@ -14,10 +14,10 @@ import (
 var words = []string{"a", "b", "c", "key:1", "0", "1", "2", "3", "-1", "x", "", "BY", "GET", "STORE", "storedist", "STREAMS", "streams", "KEYS", "LIMIT", "WEIGHTS",
 	"COUNT", "GROUP", "BLOCK", "NOACK", "MIN", "LEFT", "AUTH", "AUTH2", "AGGREGATE", "SAMPLES", "*", "9999999999"}
 
-// TestF4Keys compares the keys of random commands with what COMMAND GETKEYS of
+// TestKeysOfRandomCommands compares the keys of random commands with what COMMAND GETKEYS of
 // a real server says. Where the server finds fault with a command the node that
 // gets it will, so it does not matter where it goes.
-func TestF4Keys(t *testing.T) {
+func TestKeysOfRandomCommands(t *testing.T) {
 	node := redistest.Start(t)
 	c := redistest.Dial(t, node.Addr)
 	rng := rand.New(rand.NewPCG(4, 4))

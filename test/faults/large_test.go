@@ -216,10 +216,10 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestD4CutInsideReply cuts the node's connection at random bytes of a large
+// TestConnectionCutInsideReply cuts the node's connection at random bytes of a large
 // reply: the client gets a true beginning and then the end of its connection,
 // clients of other nodes notice nothing, and the memory is given back.
-func TestD4CutInsideReply(t *testing.T) {
+func TestConnectionCutInsideReply(t *testing.T) {
 	nodes := redistest.Three(t)
 	rng := rand.New(rand.NewPCG(4, 4))
 	var at atomic.Int64 // 0: not at all

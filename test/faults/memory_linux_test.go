@@ -64,9 +64,9 @@ func admin(t *testing.T) (addr, yaml string) {
 	return addr, "admin: " + addr + "\n"
 }
 
-// TestM2SlowLoris: thousands of clients that never finish a command cost two
+// TestUnfinishedCommandsTakeLittleMemory: thousands of clients that never finish a command cost two
 // KiB each at most, and who has not authenticated and does not read is closed.
-func TestM2SlowLoris(t *testing.T) {
+func TestUnfinishedCommandsTakeLittleMemory(t *testing.T) {
 	node := redistest.Start(t)
 	yaml := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
 	p := redistest.ServeProcess(t, yaml)
@@ -114,9 +114,9 @@ func TestM2SlowLoris(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "all of them are closed", func() bool { return guarded.Snapshot()[0].Clients == 0 })
 }
 
-// TestM3Dribble: a command that comes byte by byte costs no more time than its
+// TestCommandsByteByByteCostNoMore: a command that comes byte by byte costs no more time than its
 // bytes, and no more memory than twice of them.
-func TestM3Dribble(t *testing.T) {
+func TestCommandsByteByByteCostNoMore(t *testing.T) {
 	node := redistest.Start(t)
 	yaml := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
 	p := redistest.ServeProcess(t, yaml)
@@ -161,10 +161,10 @@ func TestM3Dribble(t *testing.T) {
 	}
 }
 
-// TestM4Descriptors: with files for a thousand, two thousand clients come. Those
+// TestClientsBeyondTheFileLimit: with files for a thousand, two thousand clients come. Those
 // over the limit are told so, nothing spins, and there is room again when the
 // others have left.
-func TestM4Descriptors(t *testing.T) {
+func TestClientsBeyondTheFileLimit(t *testing.T) {
 	ofAProcess(t)
 	node := redistest.Start(t)
 	p := redistest.ServeProcess(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=1024")
@@ -206,9 +206,9 @@ func TestM4Descriptors(t *testing.T) {
 	})
 }
 
-// TestM4FilesForNodes: clients come, and block, until there is room for no more. All get
+// TestFilesStayFreeForSharedConnections: clients come, and block, until there is room for no more. All get
 // an answer that says so, and the connection that clients share can be made anew.
-func TestM4FilesForNodes(t *testing.T) {
+func TestFilesStayFreeForSharedConnections(t *testing.T) {
 	ofAProcess(t)
 	node := redistest.Start(t)
 	p := redistest.ServeProcess(t, "layout: ring\nthreads: 1\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=256")
@@ -253,9 +253,9 @@ func TestM4FilesForNodes(t *testing.T) {
 	}
 }
 
-// TestM5SlowReaders: clients that ask for large values and hardly read are
+// TestSlowReadersAreClosed: clients that ask for large values and hardly read are
 // closed at their limit; the nodes' connections go on for the others.
-func TestM5SlowReaders(t *testing.T) {
+func TestSlowReadersAreClosed(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
 	const limit = 2 << 20
@@ -310,9 +310,9 @@ func TestM5SlowReaders(t *testing.T) {
 	l.settle(t, p.Addr)
 }
 
-// TestM6LargeUploads: a large SET, at full speed and slowly, holds up nobody
+// TestLargeUploadsGiveTheirMemoryBack: a large SET, at full speed and slowly, holds up nobody
 // else by itself, and what it took is given back.
-func TestM6LargeUploads(t *testing.T) {
+func TestLargeUploadsGiveTheirMemoryBack(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
@@ -349,8 +349,8 @@ func TestM6LargeUploads(t *testing.T) {
 	l.settle(t, p.Addr)
 }
 
-// TestM8Idle: what an idle client takes of the heap, and of the processor.
-func TestM8Idle(t *testing.T) {
+// TestIdleClientsTakeLittleMemory: what an idle client takes of the heap, and of the processor.
+func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	node := redistest.Start(t)
 	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
 	k := redistest.Serve(t, yaml).Ready()
@@ -391,10 +391,10 @@ func TestM8Idle(t *testing.T) {
 	}
 }
 
-// TestN3Storm: all nodes are gone for a while under a thousand clients, who are
+// TestAllNodesGone: all nodes are gone for a while under a thousand clients, who are
 // told at once; keyway neither spins nor storms the nodes, and is back with
 // them.
-func TestN3Storm(t *testing.T) {
+func TestAllNodesGone(t *testing.T) {
 	ofAProcess(t)
 	var nodes []*redistest.Node
 	for range 3 {
@@ -442,9 +442,9 @@ func TestN3Storm(t *testing.T) {
 	census(t, p.Addr, nodes)
 }
 
-// TestX4NothingIsLeft: a thousand clients come and go, and every node dies and
+// TestNothingIsLeftOpen: a thousand clients come and go, and every node dies and
 // is back. Then keyway has no more open than before.
-func TestX4NothingIsLeft(t *testing.T) {
+func TestNothingIsLeftOpen(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
 	adminAddr, adminYAML := admin(t)
@@ -467,9 +467,9 @@ func TestX4NothingIsLeft(t *testing.T) {
 	})
 }
 
-// TestM9MemoryComesBack: ten seconds after the largest things that clients and nodes
+// TestMemoryComesBack: ten seconds after the largest things that clients and nodes
 // can do, keyway is as small as before, whoever is still connected.
-func TestM9MemoryComesBack(t *testing.T) {
+func TestMemoryComesBack(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"]+"backend: {connections: 4, request_timeout: 2s}\n")
@@ -542,10 +542,10 @@ func TestM9MemoryComesBack(t *testing.T) {
 	back("a million commands to a node that hangs")
 }
 
-// TestM10MemoryLimit: clients that leave more unread than limits.memory allows are
+// TestMemoryStaysBelowItsLimit: clients that leave more unread than limits.memory allows are
 // closed, the one with the most first; those with little, and those that read, notice
 // nothing.
-func TestM10MemoryLimit(t *testing.T) {
+func TestMemoryStaysBelowItsLimit(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
 	adminAddr, adminYAML := admin(t)

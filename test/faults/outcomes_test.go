@@ -25,9 +25,9 @@ var durable = []string{"--appendonly", "yes", "--appendfsync", "no"}
 // again, is not replaced, however long that takes on a busy machine.
 var onRequest = append([]string{"--cluster-replica-no-failover", "yes"}, durable...)
 
-// TestP2KillWithoutFailover kills and restarts nodes that keep an append-only
+// TestNodesKilledWithoutFailover kills and restarts nodes that keep an append-only
 // file.
-func TestP2KillWithoutFailover(t *testing.T) {
+func TestNodesKilledWithoutFailover(t *testing.T) {
 	var nodes []*redistest.Node
 	for range 3 {
 		nodes = append(nodes, redistest.Start(t, durable...))
@@ -53,9 +53,9 @@ func TestP2KillWithoutFailover(t *testing.T) {
 	health(t, k)
 }
 
-// TestP3KillKeyway kills keyway itself under load and starts it again: nothing
+// TestKilledKeywayLosesNothing kills keyway itself under load and starts it again: nothing
 // acknowledged is lost, and nothing of before comes out of the new process.
-func TestP3KillKeyway(t *testing.T) {
+func TestKilledKeywayLosesNothing(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
@@ -79,9 +79,9 @@ func TestP3KillKeyway(t *testing.T) {
 	census(t, p.Addr, nodes)
 }
 
-// TestN5FrozenKeyway stops keyway for longer than every deadline, with
+// TestFrozenKeywayMixesNoReplies stops keyway for longer than every deadline, with
 // pipelines in flight.
-func TestN5FrozenKeyway(t *testing.T) {
+func TestFrozenKeywayMixesNoReplies(t *testing.T) {
 	ofAProcess(t)
 	t.Parallel()
 	nodes := redistest.Three(t)
@@ -99,10 +99,10 @@ func TestN5FrozenKeyway(t *testing.T) {
 	census(t, p.Addr, nodes)
 }
 
-// TestP5Scripts runs scripts while slots move and nodes forget them. Honest
+// TestScriptsActOnceWhileSlotsMove runs scripts while slots move and nodes forget them. Honest
 // ones never fail and act once; what liars say reaches their caller, and no
 // connection is made to where they point.
-func TestP5Scripts(t *testing.T) {
+func TestScriptsActOnceWhileSlotsMove(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
@@ -202,11 +202,11 @@ func TestP5Scripts(t *testing.T) {
 	health(t, k)
 }
 
-// TestD5SplitCommands sends commands of 0 to 1,000 keys, some of them twice,
+// TestSplitCommandsUnderFaults sends commands of 0 to 1,000 keys, some of them twice,
 // over three nodes of which one is well, down, frozen or in error: every reply
 // is one reply, values stand in their keys' places, and clients that leave in
 // the middle harm nobody.
-func TestD5SplitCommands(t *testing.T) {
+func TestSplitCommandsUnderFaults(t *testing.T) {
 	nodes := redistest.Three(t)
 	var broken atomic.Bool
 	f := redistest.NewFaults(t, nodes[1].Addr, func(int) redistest.Plan {

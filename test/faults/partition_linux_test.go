@@ -70,11 +70,11 @@ func (l *lab) heal(i int, others ...int) {
 	}
 }
 
-// TestN4Partitions: a master is cut off from the other nodes while keyway still
+// TestPartitions: a master is cut off from the other nodes while keyway still
 // reaches it; keyway alone is cut off from it; its answers alone are lost. Each
 // time the rest goes on, keyway follows the majority, and when the network is
 // whole again everything is served.
-func TestN4Partitions(t *testing.T) {
+func TestPartitions(t *testing.T) {
 	if !*long {
 		t.Skip("long form only: make faults")
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestD8PubSub has subscribers and publishers with sequence numbers, on a ring
+// TestPubSubUnderFaults has subscribers and publishers with sequence numbers, on a ring
 // and on a cluster, while the nodes' connections are cut, a node freezes and one
 // dies: no message comes twice or to who did not ask, each publisher's messages
 // on a channel keep their order, what is published when nothing is wrong
 // arrives, and other clients do not notice. Half of it is sharded; the cluster's
 // slots move, and a replica takes over.
-func TestD8PubSub(t *testing.T) {
+func TestPubSubUnderFaults(t *testing.T) {
 	t.Parallel()
 	for _, layout := range []string{"ring", "cluster"} {
 		t.Run(layout, func(t *testing.T) {

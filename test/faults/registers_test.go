@@ -53,10 +53,10 @@ var register = porcupine.Model{
 
 const cas = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) return 1 else return 0 end"
 
-// TestP7Registers has eight clients use the same keys while a node freezes, is
+// TestRegistersHaveOneOrder has eight clients use the same keys while a node freezes, is
 // killed, loses slots and hands over to its replica: what they saw must be
 // explained by one order of all operations for each key.
-func TestP7Registers(t *testing.T) {
+func TestRegistersHaveOneOrder(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 500ms}\n").Ready()
 	const clients, keys, each = 8, 50, 60 // operations of a client on a key, at most

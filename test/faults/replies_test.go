@@ -46,11 +46,11 @@ func TestPipelineOrder(t *testing.T) {
 	t.Logf("%d replies in %s, none foreign, none out of order", total, time.Since(began).Round(time.Millisecond))
 }
 
-// TestD1TenMillion is the whole mix over one connection to each node, the fence
+// TestRepliesKeepOrderUnderFaults is the whole mix over one connection to each node, the fence
 // on: clients hang up in the middle of their pipelines or stop reading for a
 // second, and every two seconds a node's connection dies under them. (A client
 // that was in the middle of a large reply then is ended too, and comes back.)
-func TestD1TenMillion(t *testing.T) {
+func TestRepliesKeepOrderUnderFaults(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {connections: 1, integrity: 100}\n").Ready()
 	l := (&load{addr: k.Addr, clients: scale(300, 1000), depth: 64, size: 1 << 20, hangup: 20, stall: 2, reconnect: true}).start(t)
@@ -91,9 +91,9 @@ func cut(t *testing.T, n *redistest.Node) {
 	}
 }
 
-// TestD2LateReplies holds replies back for one and a half request timeouts:
+// TestLateRepliesReachNobody holds replies back for one and a half request timeouts:
 // each such request gets one error, and its reply reaches nobody.
-func TestD2LateReplies(t *testing.T) {
+func TestLateRepliesReachNobody(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
 	var mu sync.Mutex
@@ -130,12 +130,12 @@ func TestD2LateReplies(t *testing.T) {
 	health(t, k)
 }
 
-// TestD3CutAtEveryByte cuts a pipeline of twenty commands at every byte, on its
+// TestConnectionCutAtEveryByte cuts a pipeline of twenty commands at every byte, on its
 // way to the node and back, with FIN and RST: what was answered before is
 // right, the rest are errors of the right class, judged by what the node did.
 // The first cuts fall into the greeting. In some cases the next connections are cut
 // in the same place: a node that cannot be greeted executes nothing.
-func TestD3CutAtEveryByte(t *testing.T) {
+func TestConnectionCutAtEveryByte(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
 	const n = 20
@@ -209,10 +209,10 @@ func TestD3CutAtEveryByte(t *testing.T) {
 	}
 }
 
-// TestD7SpeaksUnasked: what a node says at the wrong moment reaches nobody and
+// TestNodeSpeaksUnasked: what a node says at the wrong moment reaches nobody and
 // ends its connection. (A reply that a node leaves out or doubles, while others
 // follow, is not noticed: nothing in RESP2 tells which request a reply belongs to.)
-func TestD7SpeaksUnasked(t *testing.T) {
+func TestNodeSpeaksUnasked(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
 	// instead replaces a reply when nothing else is asked of the node: keyway itself
@@ -293,10 +293,10 @@ func ended(k *redistest.Keyway) (n uint64) {
 	return n
 }
 
-// TestD7LeftOut has a node leave out a reply while it answers what follows. RESP
+// TestNodeLeavesOutAReply has a node leave out a reply while it answers what follows. RESP
 // does not number replies, so the next ones go astray, but not for long: the
 // fence ends the connection, and then everything is right again.
-func TestD7LeftOut(t *testing.T) {
+func TestNodeLeavesOutAReply(t *testing.T) {
 	node := redistest.Start(t)
 	f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
 		if conn > 0 {
@@ -347,9 +347,9 @@ func TestD7LeftOut(t *testing.T) {
 	}
 }
 
-// TestD3ClientsCut cuts the connections between clients and keyway at random
+// TestClientsCutAnywhere cuts the connections between clients and keyway at random
 // bytes, in the middle of requests and of replies.
-func TestD3ClientsCut(t *testing.T) {
+func TestClientsCutAnywhere(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]).Ready()
 	f := redistest.NewFaults(t, k.Addr, func(conn int) redistest.Plan {
@@ -387,9 +387,9 @@ func plans(rng *rand.Rand) redistest.Plan {
 	}[rng.IntN(11)]
 }
 
-// TestD3EveryPlan has a fault of every kind on the connections to the nodes and
+// TestEveryFaultOnEveryConnection has a fault of every kind on the connections to the nodes and
 // on those of the clients, many times over.
-func TestD3EveryPlan(t *testing.T) {
+func TestEveryFaultOnEveryConnection(t *testing.T) {
 	nodes := redistest.Three(t)
 	var mu sync.Mutex
 	rng, calm := rand.New(rand.NewPCG(3, 3)), false

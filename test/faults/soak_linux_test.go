@@ -11,11 +11,11 @@ import (
 
 var soak = flag.Duration("soak", 0, "run the soak test for so long")
 
-// TestM7Soak has clients come and go, a hundred a second, while every few
+// TestSoak has clients come and go, a hundred a second, while every few
 // seconds something breaks: a connection is cut, a node freezes, or dies and
 // comes back. Memory, descriptors and goroutines must not grow, and at the end
 // everything must be as the clients were told.
-func TestM7Soak(t *testing.T) {
+func TestSoak(t *testing.T) {
 	if *soak == 0 {
 		t.Skip("make soak runs it for an hour")
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // stateCommands change the state of the connection they come on, or the number of
-// its replies (requirement B6); with the beginnings of what keyway may answer.
+// its replies; with the beginnings of what keyway may answer.
 var stateCommands = map[string]string{
 	"CLIENT REPLY ON": "+OK", "CLIENT REPLY OFF": "", "CLIENT REPLY SKIP": "", "CLIENT SETNAME me": "+OK", "CLIENT NO-EVICT on": "+OK", "CLIENT NO-TOUCH on": "",
 	"CLIENT TRACKING on": "+OK", "CLIENT TRACKING on bcast": "+OK", "CLIENT CACHING yes": "-ERR CLIENT CACHING", "CLIENT PAUSE 20": "+OK", "CLIENT PAUSE 20 WRITE": "+OK", "CLIENT UNPAUSE": "+OK",
@@ -22,10 +22,10 @@ var stateCommands = map[string]string{
 	"SHUTDOWN": "-ERR keyway", "REPLICAOF no one": "-ERR keyway", "FAILOVER": "-ERR keyway", "CLUSTER RESET": "-ERR This instance", "MIGRATE a 1 k 0 1": "-ERR keyway",
 }
 
-// TestD6StateCommands has one client send every command that would upset a
+// TestStateCommandsHarmNobodyElse has one client send every command that would upset a
 // connection which clients share, while others pipeline through the same nodes:
 // the others notice nothing, and what the one sends next is answered as ever.
-func TestD6StateCommands(t *testing.T) {
+func TestStateCommandsHarmNobodyElse(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
 	for _, layout := range []string{"slots", "ring"} {

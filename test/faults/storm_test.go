@@ -128,10 +128,10 @@ func (s *scripted) get(conn redcon.Conn, key string, asking bool) {
 	}
 }
 
-// TestP4Redirects: every way in which a cluster's node can send a client
+// TestEveryRedirectEnds: every way in which a cluster's node can send a client
 // elsewhere or put it off ends in the value, or in Redis's last word within the
 // deadline. The client never sees where it was sent.
-func TestP4Redirects(t *testing.T) {
+func TestEveryRedirectEnds(t *testing.T) {
 	a, _ := newScripted(t)
 	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\nbackend: {request_timeout: 500ms}\n", net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()
 	for _, c := range []struct{ word, want string }{
@@ -161,10 +161,10 @@ func TestP4Redirects(t *testing.T) {
 	}
 }
 
-// TestP4Storm: members that redirect every command to each other, thousands of
+// TestStormOfRedirects: members that redirect every command to each other, thousands of
 // times a second. Each command ends after five hops, and the topology is asked
 // for twice a second at most.
-func TestP4Storm(t *testing.T) {
+func TestStormOfRedirects(t *testing.T) {
 	a, b := newScripted(t)
 	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\n", net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()
 	fetches, began := a.fetches.Load()+b.fetches.Load(), time.Now()

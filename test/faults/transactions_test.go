@@ -13,11 +13,11 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestP6Transactions moves money between accounts, by WATCH and retry and by
+// TestTransactionsUnderFaults moves money between accounts, by WATCH and retry and by
 // blind MULTI, while slots move, masters change places with replicas and nodes
 // die, come back and freeze: the sums stay, each EXEC acts wholly or not at all, and no
 // connection is left over.
-func TestP6Transactions(t *testing.T) {
+func TestTransactionsUnderFaults(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 1s}\n").Ready()
 	const groups, accounts, start = 12, 5, 1000

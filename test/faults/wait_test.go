@@ -8,9 +8,9 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestP9Wait: WAIT counts replicas for the client's own writes, for as long as it
+// TestWaitDelaysNobodyElse: WAIT counts replicas for the client's own writes, for as long as it
 // says, and delays nobody else.
-func TestP9Wait(t *testing.T) {
+func TestWaitDelaysNobodyElse(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 1)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	client, other := k.Dial(), k.Dial()

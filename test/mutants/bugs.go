@@ -2,14 +2,13 @@ package main
 
 import "slices"
 
-// bugs are, root cause by root cause (R1 to R9 of the reliability notes) and
-// invariant by invariant, what must not go unnoticed.
+// bugs are what must not go unnoticed: each breaks one thing that clients count on.
 var bugs = slices.Concat(aroundProxy, inProxy)
 
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{
 	{
-		"R1: a timeout takes its entry off the FIFO", "pool/tick.go",
+		"a timeout takes its entry off the FIFO", "pool/tick.go",
 		"		to := e.to\n		e.to = nil\n", "		to := e.to\n		c.fifo.pop()\n",
 		"./pool", "TestTimeoutLeavesATombstone",
 	},
@@ -59,17 +58,17 @@ var aroundProxy = []bug{
 		"./router", "TestRangeGaps",
 	},
 	{
-		"R2: a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
+		"a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
 		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
 		"./pool", "TestUnsolicited",
 	},
 	{
-		"R2: bytes before the greeting's question are taken for its answer", "pool/greeting.go",
+		"bytes before the greeting's question are taken for its answer", "pool/greeting.go",
 		"!noEcho && (!ok || string(b) != c.word())", "!noEcho && (!ok && string(b) == c.word())",
 		"./pool", "TestGreetingRefused",
 	},
 	{
-		"R3: a blocking command reaches a shared connection", "command/rows.go",
+		"a blocking command reaches a shared connection", "command/rows.go",
 		"{name: \"blpop\", handling: Block, timeout: LastSeconds}", "{name: \"blpop\"}",
 		"./command", "TestHandling",
 	},
@@ -79,37 +78,37 @@ var aroundProxy = []bug{
 		"./command", "TestContainersSpeakForSubcommands",
 	},
 	{
-		"R4: after a failed write what was sent counts as not sent", "pool/conn.go",
+		"after a failed write what was sent counts as not sent", "pool/conn.go",
 		"f.Sent = e.pos < written", "f.Sent = e.pos > written",
 		"./pool", "TestLossTellsWhatWasSent",
 	},
 	{
-		"R5: a map has as many elements as its header says", "resp/reply.go",
+		"a map has as many elements as its header says", "resp/reply.go",
 		"	case '%':\n		s.left += 2 * s.num", "	case '%':\n		s.left += s.num",
 		"./resp", "TestScanner",
 	},
 	{
-		"R5: an empty array counts as if an element followed", "resp/reply.go",
+		"an empty array counts as if an element followed", "resp/reply.go",
 		"		s.left += items\n", "		s.left += max(items, 1)\n",
 		"./resp", "TestScanner",
 	},
 	{
-		"R6: a frame's buffer is reused while replies are outstanding", "pool/sendqueue.go",
+		"a frame's buffer is reused while replies are outstanding", "pool/sendqueue.go",
 		"	if c.refs--; c.refs > 0 {\n		return\n	}\n", "	c.refs--\n",
 		"./pool", "TestFramesLiveUntilAnswered",
 	},
 	{
-		"R6: a failed connection's buffers are given back twice", "pool/set.go",
+		"a failed connection's buffers are given back twice", "pool/set.go",
 		"	if c.refs--; c.refs == 0 {\n		s.release", "	if c.refs--; c.refs <= 1 {\n		s.release",
 		"./pool", "TestBuffersOfAFailedConnection",
 	},
 	{
-		"R7: a per-key script's ARGV go to the next key", "command/perkey.go",
+		"a per-key script's ARGV go to the next key", "command/perkey.go",
 		"Keys: size, arg: next,", "Keys: size, arg: min(next+1, tail-1),",
 		"./test", "TestPerKeyScripts",
 	},
 	{
-		"R7: the error of one key of a per-key script is dropped", "command/perkey.go",
+		"the error of one key of a per-key script is dropped", "command/perkey.go",
 		"			return append(dst, part...)\n", "			return append(dst, \"*1\\r\\n:0\\r\\n\"...)\n",
 		"./command", "TestMergedUnits",
 	},
@@ -149,32 +148,32 @@ var aroundProxy = []bug{
 		"./test/faults", "TestGoneClientCostsNothing",
 	},
 	{
-		"A1: a header's number may have leading zeros", "resp/command.go",
+		"a header's number may have leading zeros", "resp/command.go",
 		"b[0] == '0' && (len(b) > 1 || neg)", "b[0] == '0' && neg",
 		"./resp", "TestParser",
 	},
 	{
-		"A2: the number of arguments is not limited", "resp/command.go",
+		"the number of arguments is not limited", "resp/command.go",
 		"		case v.n > int64(lim.MaxArgs):", "		case v.n > 1<<40:",
 		"./resp", "TestParserLimits",
 	},
 	{
-		"A7: what is not canonical is forwarded as received", "resp/command.go",
+		"what is not canonical is forwarded as received", "resp/command.go",
 		"	if !p.canonical {\n		p.reencode()\n	}\n", "",
 		"./resp", "TestParser",
 	},
 	{
-		"A6: a connection closed in its greeting makes the node refuse", "pool/conn.go",
+		"a connection closed in its greeting makes the node refuse", "pool/conn.go",
 		"c.state == Greeting && c.attempts > 5)", "c.state == Greeting)",
 		"./pool", "TestClosedInGreeting",
 	},
 	{
-		"A6: a connection that has served is not dialed at once", "pool/conn.go",
+		"a connection that has served is not dialed at once", "pool/conn.go",
 		"	if was == Ready && (c.served || now", "	if was == Ready && (now",
 		"./pool", "TestSentAgainInOrder",
 	},
 	{
-		"C6: a node that refuses is dialed at once", "pool/conn.go",
+		"a node that refuses is dialed at once", "pool/conn.go",
 		"		c.retryAt = now + c.backoff()\n", "		c.retryAt = now\n",
 		"./pool", "TestBackoff",
 	},
@@ -184,17 +183,17 @@ var aroundProxy = []bug{
 		"./server", "TestTickUnderLoad",
 	},
 	{
-		"B8: an echo out of its place goes unnoticed", "pool/fence.go",
+		"an echo out of its place goes unnoticed", "pool/fence.go",
 		"	if bytes.Equal(reply, want) {", "	if len(reply) > 0 {",
 		"./pool", "TestFence",
 	},
 	{
-		"N1: a node that is made a master is not tried before its back-off ends", "pool/conn.go",
+		"a node that is made a master is not tried before its back-off ends", "pool/conn.go",
 		"		c.attempts, c.refused = 0, false\n		c.dial(now)\n", "		c.attempts += 0\n",
 		"./pool", "TestHope",
 	},
 	{
-		"E1: a block's commands leave one by one", "pool/conn.go",
+		"a block's commands leave one by one", "pool/conn.go",
 		"			c.put(ch, each, block[from:end], 0)\n", "			c.put(ch, each, block[from:end], 0)\n			c.sent(now)\n",
 		"./pool", "TestBlock",
 	},
@@ -211,10 +210,10 @@ var aroundProxy = []bug{
 	{
 		"limits.memory bounds nothing", "server/budget.go",
 		"	if total > b.limit && clients", "	if total > 2*b.limit && clients",
-		"./test/faults", "TestM10MemoryLimit",
+		"./test/faults", "TestMemoryStaysBelowItsLimit",
 	},
 	{
-		"E6: a script is pinned by the first of its KEYS alone", "command/keys.go",
+		"a script is pinned by the first of its KEYS alone", "command/keys.go",
 		"		for ; num > 0; num-- {", "		for ; num > 0; num = 0 {",
 		"./test", "TestKeysThatLiveApart",
 	},
@@ -246,7 +245,7 @@ var aroundProxy = []bug{
 	{
 		"clients take the files that connections to nodes need", "server/listen.go",
 		"s.clients.Load()+s.sockets.Load() <= s.room", "true",
-		"./test/faults", "TestM4FilesForNodes",
+		"./test/faults", "TestFilesStayFreeForSharedConnections",
 	},
 	{
 		"INFO adds up what every node says alike", "command/info.go",

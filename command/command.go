@@ -28,8 +28,8 @@ type Command struct {
 	// own.
 	Refusal string
 
-	// Single is the position of the only key where that never varies, else 0:
-	// the way of nearly all commands.
+	// Single is the position of the only key where that never varies, as in nearly all
+	// commands, else 0. A command whose arity is right has an argument there.
 	Single int
 
 	timeout Timeout

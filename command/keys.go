@@ -39,13 +39,15 @@ const (
 	ByNumber
 )
 
-// single returns the position of the command's only key, if it is fixed.
+// single returns the position of the command's only key, if it is fixed and the arity
+// ensures that an argument stands there: that of most modules' commands does not.
 func (c *Command) single() int {
 	if len(c.Specs) != 1 || c.finder != nil {
 		return 0
 	}
 	s := c.Specs[0]
-	if s.Begin == AtIndex && s.Find == InRange && s.LastKey == 0 && !s.NotKey && !s.Incomplete {
+	if s.Begin == AtIndex && s.Find == InRange && s.LastKey == 0 && !s.NotKey && !s.Incomplete &&
+		max(c.Arity, -c.Arity) > s.Pos {
 		return s.Pos
 	}
 	return 0

@@ -71,3 +71,17 @@ func TestContainersSpeakForSubcommands(t *testing.T) {
 		}
 	}
 }
+
+// TestSingleKeyIsThere: a command of the right arity has an argument where its only key
+// stands, even one that a module counts the arguments of by itself.
+func TestSingleKeyIsThere(t *testing.T) {
+	module := learned(value{list: []value{
+		{text: "json.get"}, {num: -1}, {}, {num: 1}, {num: 1}, {num: 1}, // COMMAND INFO of Redis 6
+	}})
+	for _, c := range append(ByID, module) {
+		least := max(c.Arity, -c.Arity)
+		if c.Single >= least {
+			t.Errorf("%s may have %d arguments; its key is said to stand at %d", c.Name, least, c.Single)
+		}
+	}
+}

@@ -158,6 +158,9 @@ func markKnown(dst, reply []byte, known []int32) []byte {
 // Redis's own NOSCRIPT, so what comes back is beyond doubt. The bytes are valid
 // until the next call.
 func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
+	if !cmd.Is(command.TakesSHA) {
+		return nil
+	}
 	eval, body := w.textFor(cmd, n, a.Arg(1))
 	if body == nil {
 		return nil

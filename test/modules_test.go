@@ -66,6 +66,11 @@ func TestModulesLikeRedis(t *testing.T) {
 				same("TOPK.RESERVE top 5")
 				same("FT.SUGADD sug hello 1")
 				same("FT.SUGGET sug he")
+				for _, words := range []string{"JSON.GET", "JSON.SET", "BF.ADD", "TS.ADD", "CMS.QUERY", "TOPK.LIST", "FT.SUGADD"} {
+					for _, words := range []string{words, "MULTI", words, "EXEC"} {
+						same(words) // modules count the arguments themselves
+					}
+				}
 			})
 		}
 	}

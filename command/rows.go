@@ -268,6 +268,9 @@ func (c *Command) apply(container *Command) {
 	if r.specs != nil {
 		c.Specs = r.specs
 	}
+	if c.Group == "vector_set" {
+		c.Arity = -1 // a module's: Redis queues them with any number of arguments
+	}
 	inherited := unsaid
 	if container != nil {
 		c.Traits |= container.Traits

@@ -1,0 +1,36 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/command"
+)
+
+// TestAnyNumberOfArguments: no command ends keyway by having fewer or more arguments than
+// it should, not even a module's, whose arity tells nothing.
+func TestAnyNumberOfArguments(t *testing.T) {
+	module := command.Learn([]byte("*1\r\n*6\r\n$5\r\nm.get\r\n:-1\r\n*2\r\n+module\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"))
+	for name, o := range map[string]Options{
+		"plain": {}, "cluster": {Cluster: &Emulation{Announce: "10.0.0.9:1"}}, "replicas": {Reads: PreferReplica},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, o)
+			r.w.learned["m.get"] = module
+			for _, c := range append([]*command.Command{module}, command.ByID...) {
+				for n := range 5 {
+					args := append(strings.Split(c.Name, "|"), []string{"1", "x", "1", "x"}[:n]...)
+					for _, before := range []string{"", cmd("MULTI"), cmd("HELLO", "3")} {
+						r.s = r.w.Open(nil, "peer:1", "keyway:1")
+						r.feed(before + cmd(args...) + cmd("EXEC"))
+						for node := range r.w.masters {
+							r.sent(node)
+						}
+						r.w.Gone(r.s)
+						r.w.EndTurn()
+					}
+				}
+			}
+		})
+	}
+}

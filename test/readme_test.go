@@ -292,6 +292,44 @@ func TestHouseIsAsDescribed(t *testing.T) {
 	}
 }
 
+// TestHouseHasTheFunctions checks that docs/architecture.md names the files of the
+// functions that it names.
+func TestHouseHasTheFunctions(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := regexp.MustCompile(`(?s)\n[0-9]\. .*?(\n\n|\n[0-9]\. )`)
+	function := regexp.MustCompile("`([a-z][A-Za-z]+)`")
+	file := regexp.MustCompile("`([a-z]+(?:/[a-z_]+)+\\.go)`")
+	named := 0
+	for rest := string(text); ; {
+		at := step.FindStringIndex(rest)
+		if at == nil {
+			break
+		}
+		item := rest[at[0]:at[1]]
+		rest = rest[at[0]+1:]
+		var sources strings.Builder
+		for _, m := range file.FindAllStringSubmatch(item, -1) {
+			b, err := os.ReadFile(filepath.Join("..", m[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources.Write(b)
+		}
+		for _, m := range function.FindAllStringSubmatch(item, -1) {
+			named++
+			if !regexp.MustCompile(`func (\(.*?\) )?` + m[1] + `\(`).MatchString(sources.String()) {
+				t.Errorf("docs/architecture.md names %s, and no file that has it:%s", m[1], strings.TrimSpace(item))
+			}
+		}
+	}
+	if named < 8 {
+		t.Errorf("docs/architecture.md names %d functions", named)
+	}
+}
+
 // TestHouseHasTheMetrics checks that every metric that the documentation names exists.
 func TestHouseHasTheMetrics(t *testing.T) {
 	names := namedIn(t, "`keyway_([a-z_]+)", "operations.md", "guarantees.md", "commands.md", "deploy.md")

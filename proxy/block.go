@@ -91,9 +91,8 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	if c.redirected {
 		frame = b.remaining(w, frame)
 	}
-	conn := n.takeExclusive(w, s)
+	conn := n.takeExclusive(inUse{sess: s})
 	b.conn, b.nodeID, b.sentAt = conn, 0, w.now
-	n.waits = append(n.waits, inUse{conn: conn, sess: s})
 	s.wrote.add(n.ordinal)
 	deadline := int64(0)
 	if b.until > 0 {

@@ -23,14 +23,26 @@ func (n *node) hasRoom() bool {
 	return n.exclusive+len(n.retired) < n.w.o.Exclusive && n.w.o.HasRoom()
 }
 
-// takeExclusive returns a connection for the session's use alone.
-func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
+// takeExclusive returns a connection for the use of one session alone, until release.
+func (n *node) takeExclusive(use inUse) *pool.Conn {
+	use.conn = n.idleOrNew(use.sess)
+	return n.lend(use)
+}
+
+// lend notes who uses a connection.
+func (n *node) lend(use inUse) *pool.Conn {
 	n.exclusive++
+	n.waits = append(n.waits, use)
+	return use.conn
+}
+
+// idleOrNew returns a connection that nobody uses.
+func (n *node) idleOrNew(s *Session) *pool.Conn {
 	for i := len(n.idle) - 1; i >= 0; i-- {
 		c := n.idle[i]
 		switch {
 		case c.State() != pool.Ready:
-			c.Close(w.now, "lost while idle")
+			c.Close(n.w.now, "lost while idle")
 		case s.fits(c):
 			n.idle = slices.Delete(n.idle, i, i+1)
 			return c
@@ -46,11 +58,11 @@ func (n *node) takeExclusive(w *Worker, s *Session) *pool.Conn {
 
 // takeForRunning returns a connection for a command about the script that runs just
 // now. A node that is busy with one answers neither SELECT nor ROLE.
-func (n *node) takeForRunning(w *Worker, s *Session) *pool.Conn {
-	n.exclusive++
-	c := w.set.Conn(n.addr, n)
-	c.RESP3 = s.has(resp3)
-	return c
+func (n *node) takeForRunning(use inUse) *pool.Conn {
+	c := n.w.set.Conn(n.addr, n)
+	c.RESP3 = use.sess.has(resp3)
+	use.conn = c
+	return n.lend(use)
 }
 
 // release takes a connection back; one that failed, or that the client left

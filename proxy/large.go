@@ -208,9 +208,8 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 		s.wrote.add(n.ordinal)
 		l.key = w.noteLarge(c.req.cmd, frame) // it may be read next
 	}
-	l.conn = n.takeExclusive(w, s)
 	// The request is carried out to its end, even if its client leaves.
-	n.waits = append(n.waits, inUse{conn: l.conn, sess: s, until: math.MaxInt64})
+	l.conn = n.takeExclusive(inUse{sess: s, until: math.MaxInt64})
 	return trip{conn: l.conn, frame: frame, deadline: w.replyBy(c)}
 }
 

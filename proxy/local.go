@@ -101,8 +101,7 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 // of the client's connections will be sent. The client gets the reply. adopt is
 // called if it is no error.
 func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(), args ...string) {
-	conn := n.takeExclusive(w, s)
-	n.waits = append(n.waits, inUse{conn: conn, sess: s})
+	conn := n.takeExclusive(inUse{sess: s})
 	s.set(blocked)
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		why := conn.Reason()

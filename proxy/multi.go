@@ -421,8 +421,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		if !n.hasRoom() {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
-		t.node, t.watch = n, n.takeExclusive(w, s)
-		n.waits = append(n.waits, inUse{conn: t.watch, sess: s})
+		t.node, t.watch = n, n.takeExclusive(inUse{sess: s})
 		t.dials = 0
 	}
 	if t.lost || n != t.node || t.dials != 0 && t.watch.Stats.Dials != t.dials {

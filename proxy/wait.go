@@ -121,8 +121,8 @@ func (e *askedAlone) mark(w *Worker, n *node) {
 	}, restoreNothing...)
 }
 
-// taker returns a connection to a node for the session's use alone.
-type taker func(*node, *Worker, *Session) *pool.Conn
+// taker returns a connection to a node for the use of one session alone.
+type taker func(*node, inUse) *pool.Conn
 
 // howAlone is how askEach sends a command.
 type howAlone struct {
@@ -176,8 +176,7 @@ type askedAlone struct {
 
 func (e *askedAlone) take(w *Worker, n *node, frame []byte) trip {
 	s := e.call.req.sess
-	e.conn = e.howAlone.take(n, w, s)
-	n.waits = append(n.waits, inUse{conn: e.conn, sess: s, by: e})
+	e.conn = e.howAlone.take(n, inUse{sess: s, by: e})
 	w.ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
 	if e.behindWrites && s.wrote.has(n.ordinal) {
 		e.mark(w, n)

@@ -108,7 +108,8 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 		masters++
 		switch why := unfit[n.Name]; {
 		case !n.Up:
-			notes = append(notes, fmt.Sprintf("node %s cannot be reached: %s", strings.TrimSpace(n.Name+" "+n.Addr), n.Reason))
+			name := strings.TrimSpace(n.Name + " " + n.Addr)
+			notes = append(notes, fmt.Sprintf("node %s cannot be reached: %s", name, n.Reason))
 		case why != "":
 			notes = append(notes, fmt.Sprintf("node %s %s %s", n.Name, n.Addr, why))
 		default:

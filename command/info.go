@@ -34,10 +34,12 @@ var infoRules = []struct {
 	rule  infoRule
 	names string
 }{
-	{infoMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled *_time_sec *_peak_time *_cow_size *_eta_seconds *_consecutive_failures
-		aof_enabled aof_pending_rewrite loading async_loading lru_clock total_system_memory client_recent_max_* current_* active_defrag_running
+	{infoMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled *_time_sec *_peak_time *_cow_size
+		*_eta_seconds *_consecutive_failures
+		aof_enabled aof_pending_rewrite loading async_loading lru_clock total_system_memory
+		client_recent_max_* current_* active_defrag_running
 		latest_fork_usec instantaneous_eventloop_* number_of_* engines_count
-		pubsub_channels pubsub_patterns tracking_total_prefixes`}, // every node has the same scripts, functions and subscriptions
+		pubsub_channels pubsub_patterns tracking_total_prefixes`}, // every node has the same of these
 	{infoMin, "maxclients rdb_last_save_time loading_start_time"},
 	{infoMin, "connected_slaves"}, // clients take it for how many WAIT can reach, whatever the key
 	{infoWorst, "*_status"},

@@ -81,7 +81,8 @@ func learnedSpec(v value) KeySpec {
 			case "index":
 				s.Begin, s.Pos = AtIndex, spec.get("index").small()
 			case "keyword":
-				s.Begin, s.Keyword, s.From = AtKeyword, strings.ToLower(spec.get("keyword").text), spec.get("startfrom").small()
+				s.Begin, s.From = AtKeyword, spec.get("startfrom").small()
+				s.Keyword = strings.ToLower(spec.get("keyword").text)
 			}
 		case "find_keys":
 			spec := val.get("spec")

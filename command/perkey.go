@@ -57,7 +57,8 @@ func ParseArgv(words []string) ([]Argv, error) {
 	}
 	p := PerKey{Argv: argv}
 	if before, own, _ := p.argv(); slices.Contains(own, Shared) {
-		return nil, fmt.Errorf("%q stands between words that repeat for each key", words[before+slices.Index(own, Shared)])
+		word := words[before+slices.Index(own, Shared)]
+		return nil, fmt.Errorf("%q stands between words that repeat for each key", word)
 	}
 	return argv, nil
 }

@@ -10,7 +10,9 @@ import (
 type ResponsePolicy uint8
 
 const (
-	ResponseDefault ResponsePolicy = iota // the replies of a Split command in the order of its keys; else the first node's
+	// ResponseDefault is the replies of a Split command in the order of its keys, else the
+	// first node's reply.
+	ResponseDefault ResponsePolicy = iota
 	AllSucceeded
 	OneSucceeded // a script runs on one node
 	AggSum
@@ -43,7 +45,9 @@ const (
 )
 
 func (h Handling) String() string {
-	return [...]string{"", "refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered", "one node"}[h]
+	return [...]string{
+		"", "refused", "not yet", "carried", "split", "blocking", "any node", "merged", "answered", "one node",
+	}[h]
 }
 
 // NeverShared reports whether the command changes the state of the connection it
@@ -65,7 +69,8 @@ func Allow(names []string) (map[int]bool, error) {
 			return nil, fmt.Errorf("no command is called %q", name)
 		}
 		if c.NeverShared() {
-			return nil, fmt.Errorf("%q changes the state of the connection it arrives on, which clients share; it cannot be allowed", name)
+			return nil, fmt.Errorf("%q changes the state of the connection it arrives on, which clients share; "+
+				"it cannot be allowed", name)
 		}
 		if c.Handling == NotYet && len(c.Subs) == 0 && c.Has(Blocking|PubSub) {
 			return nil, fmt.Errorf("%q is not supported yet; it cannot be allowed", name)

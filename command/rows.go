@@ -35,10 +35,10 @@ var rows = []row{
 	{name: "object|idletime", traits: MastersOnly},
 	{name: "sort", action: DoSort, keys: sortKeys},
 	{name: "sort_ro", action: DoSort, keys: firstArg},
-	{name: "clusterscan", handling: ByKey, traits: MastersOnly, keys: firstArg}, // a cursor that names its slot by a hash tag
+	// CLUSTERSCAN has a cursor that names its slot by a hash tag.
+	{name: "clusterscan", handling: ByKey, traits: MastersOnly, keys: firstArg},
 	{name: "pfcount", traits: MayReplicate},
-	{name: "migrate", handling: Refused, keys: migrateKeys,
-		refusal: "it would take keys to where keyway does not look for them; move slots with redis-cli --cluster reshard"},
+	{name: "migrate", handling: Refused, keys: migrateKeys, refusal: keysElsewhere},
 	{name: "restore-asking", handling: Refused, refusal: "it is for nodes that move a slot between them"},
 	{name: "pfselftest", handling: Refused},
 	{name: "pfdebug", handling: Refused},
@@ -98,10 +98,12 @@ var rows = []row{
 	{name: "punsubscribe", handling: Local, action: DoPUnsubscribe, traits: ChangesConnection | WhileSubscribed},
 	{name: "sunsubscribe", handling: Local, action: DoSUnsubscribe, traits: ChangesConnection | WhileSubscribed},
 	{name: "publish", handling: Local, action: DoPublish, traits: Publishes | MayReplicate, inMulti: NodeCanToo},
-	{name: "spublish", handling: Local, action: DoPublish, traits: Publishes | Sharded | MayReplicate, inMulti: NodeOfKeys},
+	{name: "spublish", handling: Local, action: DoPublish, traits: Publishes | Sharded | MayReplicate,
+		inMulti: NodeOfKeys},
 	{name: "pubsub|channels", handling: AllMasters, traits: OnlyTells, response: unionOf},
 	{name: "pubsub|shardchannels", handling: AllMasters, traits: OnlyTells, response: unionOf},
-	{name: "pubsub|numpat", handling: AllMasters, traits: OnlyTells, response: aggMax}, // every node is told of the same patterns
+	// Every node is told of the same patterns.
+	{name: "pubsub|numpat", handling: AllMasters, traits: OnlyTells, response: aggMax},
 	{name: "pubsub|numsub", handling: AllMasters, action: DoNumSub, inMulti: AnsweredAfterAlone},
 	{name: "pubsub|shardnumsub", handling: AllMasters, action: DoNumSub, traits: Sharded, inMulti: AnsweredAfterAlone},
 	{name: "pubsub|help", handling: AnyMaster},
@@ -221,8 +223,10 @@ var rows = []row{
 	{name: "ts.createrule", handling: ByKey, specs: []KeySpec{keyAt(1, 1, 1)}},
 	{name: "ts.deleterule", handling: ByKey, specs: []KeySpec{keyAt(1, 1, 1)}},
 	{name: "ts.mget", handling: AllMasters, specs: noKeys, response: aggByName},
-	{name: "ts.mrange", handling: AllMasters, specs: noKeys, traits: GroupsKeys, response: aggByName, refusal: groupsOfAll},
-	{name: "ts.mrevrange", handling: AllMasters, specs: noKeys, traits: GroupsKeys, response: aggByName, refusal: groupsOfAll},
+	{name: "ts.mrange", handling: AllMasters, specs: noKeys, traits: GroupsKeys, response: aggByName,
+		refusal: groupsOfAll},
+	{name: "ts.mrevrange", handling: AllMasters, specs: noKeys, traits: GroupsKeys, response: aggByName,
+		refusal: groupsOfAll},
 	{name: "ts.queryindex", handling: AllMasters, specs: noKeys, response: aggByName},
 
 	// Of RediSearch only suggestions have keys like any other; all other commands
@@ -236,8 +240,11 @@ var rows = []row{
 var noKeys = []KeySpec{}
 
 const (
-	noData         = "keyway has no data of its own to replicate; replicate from the nodes"
-	groupsOfAll    = "GROUPBY makes one series out of those of several nodes; leave it out, or give all of these keys a common node"
+	keysElsewhere = "it would take keys to where keyway does not look for them; " +
+		"move slots with redis-cli --cluster reshard"
+	noData      = "keyway has no data of its own to replicate; replicate from the nodes"
+	groupsOfAll = "GROUPBY makes one series out of those of several nodes; " +
+		"leave it out, or give all of these keys a common node"
 	indexOfOneNode = "an index holds only the documents of its own node, and there are several nodes; " +
 		"send it to each node directly, or put the data on one node"
 )

@@ -155,7 +155,8 @@ func TestTail(t *testing.T) {
 func FuzzParser(f *testing.F) {
 	for _, s := range []string{
 		"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "PING\r\nset a 'b c'\r\n", "*1\r\n$04\r\nPING\r\n", "*0\r\n*-1\r\n\r\nPING\n",
-		"*1\r\n$9223372036854775807\r\n", "*1\r\n$-2\r\n", "*9223372036854775807\r\n$3\r\nfoo\r\n", "*1\rX$4\rYPINGZZ*1\r\n$4\r\nPING\r\n", "echo \"\\x41\\n\" x\r\n", "*1\r\n$\x00",
+		"*1\r\n$9223372036854775807\r\n", "*1\r\n$-2\r\n", "*9223372036854775807\r\n$3\r\nfoo\r\n",
+		"*1\rX$4\rYPINGZZ*1\r\n$4\r\nPING\r\n", "echo \"\\x41\\n\" x\r\n", "*1\r\n$\x00",
 	} {
 		f.Add([]byte(s), uint64(1))
 	}
@@ -189,7 +190,9 @@ func FuzzParser(f *testing.F) {
 			if st == Ready {
 				wide := DefaultLimits
 				frame := bytes.Clone(p.Frame())
-				if k, st, err := again.Next(frame, &wide); k != len(frame) || st != Ready || err != nil || !again.canonical || !bytes.Equal(again.Frame(), frame) {
+				k, st, err := again.Next(frame, &wide)
+				if k != len(frame) || st != Ready || err != nil || !again.canonical ||
+					!bytes.Equal(again.Frame(), frame) {
 					t.Fatalf("what would be forwarded is not canonical: %q", frame)
 				}
 			}

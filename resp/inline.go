@@ -66,7 +66,8 @@ func (p *Parser) split(line []byte) (words []byte, ok bool) {
 			}
 			c := line[i]
 			switch {
-			case quote == '"' && c == '\\' && i+3 < len(line) && line[i+1] == 'x' && isHex(line[i+2]) && isHex(line[i+3]):
+			case quote == '"' && c == '\\' && i+3 < len(line) && line[i+1] == 'x' &&
+				isHex(line[i+2]) && isHex(line[i+3]):
 				words = append(words, unhex(line[i+2])<<4|unhex(line[i+3]))
 				i += 4
 				continue

@@ -7,7 +7,10 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-var three = []Node{{Name: "a", Addr: "a:1", Master: true}, {Name: "b", Addr: "b:1", Master: true}, {Name: "c", Addr: "c:1", Master: true}}
+var three = []Node{
+	{Name: "a", Addr: "a:1", Master: true}, {Name: "b", Addr: "b:1", Master: true},
+	{Name: "c", Addr: "c:1", Master: true},
+}
 
 func number(node NodeID, prefix string, from, to int64) Rule {
 	return Rule{Node: node, Numeric: true, Prefix: prefix, From: from, To: to}
@@ -34,7 +37,8 @@ func TestRange(t *testing.T) {
 			t.Errorf("%q is on %d, want %d", key, got, want)
 		}
 	}
-	if e := table.ExplainKey([]byte("cart:{user:7}")); e.Tag != "user:7" || e.Rule != "user:1..1000" || e.Node != "a" || e.Addr != "a:1" {
+	e := table.ExplainKey([]byte("cart:{user:7}"))
+	if e.Tag != "user:7" || e.Rule != "user:1..1000" || e.Node != "a" || e.Addr != "a:1" {
 		t.Errorf("explanation: %+v", e)
 	}
 	if e := table.ExplainKey([]byte("M")); e.Rule != "no rule" || e.Node != "" {
@@ -56,7 +60,9 @@ func TestRangeOverlaps(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := NewRange(three, []Rule{number(0, "u:", 1, 10), number(1, "v:", 1, 10), number(1, "u:", 11, 20), text(0, "a", "b"), text(1, "b", "c")}, 2, ""); err != nil {
+	rules := []Rule{number(0, "u:", 1, 10), number(1, "v:", 1, 10), number(1, "u:", 11, 20),
+		text(0, "a", "b"), text(1, "b", "c")}
+	if _, err := NewRange(three, rules, 2, ""); err != nil {
 		t.Errorf("rules that only touch: %v", err)
 	}
 }
@@ -103,7 +109,8 @@ func TestHashedLayouts(t *testing.T) {
 		if g1 != g2 || n1 != n2 {
 			t.Error("keys of one hash tag live apart")
 		}
-		if e := table.ExplainKey([]byte("$user1$:a")); e.Tag != "user1" || e.Hash == nil || e.Node != table.Nodes[n1].Name {
+		e := table.ExplainKey([]byte("$user1$:a"))
+		if e.Tag != "user1" || e.Hash == nil || e.Node != table.Nodes[n1].Name {
 			t.Errorf("explanation: %+v", e)
 		}
 		if table.Slotted() || table.Clustered() {
@@ -117,7 +124,8 @@ func TestHashedLayouts(t *testing.T) {
 }
 
 func TestSlotsMoved(t *testing.T) {
-	m, err := slots.NewMap([]slots.Node{{Addr: "a:1", Aliases: []string{"a.example:1"}, Master: true}, {Addr: "b:1"}}, [][]slots.Range{{{First: 0, Last: 16383}}})
+	m, err := slots.NewMap([]slots.Node{{Addr: "a:1", Aliases: []string{"a.example:1"}, Master: true}, {Addr: "b:1"}},
+		[][]slots.Range{{{First: 0, Last: 16383}}})
 	if err != nil {
 		t.Fatal(err)
 	}

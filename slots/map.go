@@ -70,7 +70,7 @@ func (m *Map) Same(o *Map) bool {
 		return false
 	}
 	for i := range m.nodes {
-		if m.nodes[i].Addr != o.nodes[i].Addr || m.nodes[i].Master != o.nodes[i].Master || m.nodes[i].Of != o.nodes[i].Of {
+		if a, b := &m.nodes[i], &o.nodes[i]; a.Addr != b.Addr || a.Master != b.Master || a.Of != b.Of {
 			return false
 		}
 	}

@@ -86,11 +86,14 @@ func BenchmarkOf(b *testing.B) {
 
 // TestChanges checks the differences between two maps, by nodes and slots.
 func TestChanges(t *testing.T) {
-	before, err := NewMap([]Node{{Addr: "a", Master: true}, {Addr: "b", Master: true}, {Addr: "c", Of: "a"}, {Addr: "d", Of: "b"}}, [][]Range{{{0, 99}}, {{100, 16383}}})
+	before, err := NewMap([]Node{{Addr: "a", Master: true}, {Addr: "b", Master: true},
+		{Addr: "c", Of: "a"}, {Addr: "d", Of: "b"}}, [][]Range{{{0, 99}}, {{100, 16383}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := NewMap([]Node{{Addr: "c", Master: true}, {Addr: "a", Of: "c"}, {Addr: "b", Master: true}, {Addr: "e", Of: "b"}}, [][]Range{{{0, 49}, {60, 99}, {200, 299}, {301, 301}}, nil, {{100, 199}, {300, 300}, {302, 16383}}})
+	after, err := NewMap([]Node{{Addr: "c", Master: true}, {Addr: "a", Of: "c"},
+		{Addr: "b", Master: true}, {Addr: "e", Of: "b"}},
+		[][]Range{{{0, 49}, {60, 99}, {200, 299}, {301, 301}}, nil, {{100, 199}, {300, 300}, {302, 16383}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,8 @@ func keysOf(s string) []string {
 	if n, ok := strings.CutPrefix(s, "num:"); ok {
 		f := strings.Split(n, ":")
 		at, first := atoi(f[0]), atoi(f[1])
-		return []string{"{Begin: AtIndex, Pos: " + f[0] + ", Find: ByNumber, KeyNumIdx: 0, FirstKey: " + itoa(first-at) + ", Step: " + f[2] + "}"}
+		return []string{"{Begin: AtIndex, Pos: " + f[0] + ", Find: ByNumber, KeyNumIdx: 0, FirstKey: " +
+			itoa(first-at) + ", Step: " + f[2] + "}"}
 	}
 	var specs []string
 	for _, pos := range strings.Split(s, ",") {

@@ -30,7 +30,8 @@ func TestShards(t *testing.T) {
 			{ID: "d", Endpoint: "10.0.0.4", IP: "10.0.0.4", Port: 7004, Role: "replica", Health: "online"},
 		}},
 		{Slots: []redis.SlotRange{{Start: 5001, End: 9000}, {Start: 12000, End: 12000}}, Nodes: []redis.Node{
-			{ID: "b", Endpoint: "redis-b.example", IP: "10.0.0.2", Hostname: "redis-b.example", Port: 7002, Role: "master", Health: "online"},
+			{ID: "b", Endpoint: "redis-b.example", IP: "10.0.0.2", Hostname: "redis-b.example",
+				Port: 7002, Role: "master", Health: "online"},
 		}},
 		{Slots: []redis.SlotRange{{Start: 9001, End: 11999}}, Nodes: []redis.Node{
 			{ID: "c", Endpoint: "?", Port: 7003, Role: "master", Health: "online"},
@@ -42,7 +43,9 @@ func TestShards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for slot, want := range map[uint16]string{0: "[2001:db8::1]:7001", 5001: "redis-b.example:7002", 12000: "redis-b.example:7002", 9001: "192.0.2.7:7003"} {
+	for slot, want := range map[uint16]string{
+		0: "[2001:db8::1]:7001", 5001: "redis-b.example:7002", 12000: "redis-b.example:7002", 9001: "192.0.2.7:7003",
+	} {
 		if got := m.Nodes()[m.Owner(slot)].Addr; got != want {
 			t.Errorf("slot %d is on %s, want %s", slot, got, want)
 		}
@@ -68,7 +71,8 @@ func TestShards(t *testing.T) {
 func TestSlots(t *testing.T) {
 	m, err := fromSlots([]redis.ClusterSlot{
 		{Start: 0, End: 8000, Nodes: []redis.ClusterNode{{ID: "a", Addr: ":7001"}, {ID: "c", Addr: "10.0.0.3:7003"}}},
-		{Start: 8001, End: 16383, Nodes: []redis.ClusterNode{{ID: "b", Addr: "[::1]:7002", NetworkingMetadata: map[string]string{"hostname": "b.example"}}}},
+		{Start: 8001, End: 16383, Nodes: []redis.ClusterNode{{ID: "b", Addr: "[::1]:7002",
+			NetworkingMetadata: map[string]string{"hostname": "b.example"}}}},
 	}, "192.0.2.7:7001")
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +104,9 @@ func TestBelieve(t *testing.T) {
 	w := New(Options{})
 	good := seen(5, true, 16383)
 	w.believe(good)
-	for name, v := range map[string]*view{"older epoch": seen(4, true, 16383), "failing, fewer slots": seen(5, false, 100)} {
+	for name, v := range map[string]*view{
+		"older epoch": seen(4, true, 16383), "failing, fewer slots": seen(5, false, 100),
+	} {
 		if w.believe(v) != good.m {
 			t.Errorf("%s was believed", name)
 		}
@@ -109,7 +115,8 @@ func TestBelieve(t *testing.T) {
 	if w.believe(newer) != newer.m {
 		t.Error("a newer epoch was not believed")
 	}
-	if !seen(3, true, 100).better(seen(9, false, 16383)) || !seen(4, true, 1).better(seen(3, true, 100)) || !seen(3, true, 100).better(seen(3, true, 99)) {
+	if !seen(3, true, 100).better(seen(9, false, 16383)) ||
+		!seen(4, true, 1).better(seen(3, true, 100)) || !seen(3, true, 100).better(seen(3, true, 99)) {
 		t.Error("the worse of two views is preferred")
 	}
 	made := seen(1, true, 16383)

@@ -13,7 +13,9 @@ func TestBelieveSentinels(t *testing.T) {
 	defer s.Close()
 	old := sentinelReport{slots.Shard{Master: "a:1", Replicas: []string{"b:1"}}, 3}
 	switched := sentinelReport{slots.Shard{Master: "b:1", Replicas: []string{"a:1"}}, 4}
-	for i, c := range []struct{ report, want sentinelReport }{{old, old}, {switched, switched}, {old, switched}, {switched, switched}} {
+	for i, c := range []struct{ report, want sentinelReport }{
+		{old, old}, {switched, switched}, {old, switched}, {switched, switched},
+	} {
 		if got := s.believe(c.report); !got.Same(c.want.shard) {
 			t.Errorf("report %d: believed %v", i, got)
 		}

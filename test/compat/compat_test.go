@@ -60,20 +60,29 @@ func TestCompat(t *testing.T) {
 	}
 }
 
-// locks holds Redisson's locks, of its current and of an older release.
+// locks holds Redisson's locks, of its current and of an older release. Each keyway is a
+// process of its own: in one process they would wait for each other's turn.
 func locks(t *testing.T, passed *results) {
+	t.Cleanup(redistest.RemoveBuilt)
+	cluster := redistest.NewCluster(t, 3, 1)
 	var at []string
+	add := func(layout, client, addr string) { at = append(at, layout+","+client+","+addr) }
 	if *target == "redis" {
-		at = []string{"redis,single," + redistest.Start(t).Addr, "redis,cluster," + redistest.NewCluster(t, 3, 1).Nodes[0].Addr}
+		add("redis", "single", redistest.Start(t).Addr)
+		add("redis", "cluster", cluster.Nodes[0].Addr)
 	} else {
 		layouts := redistest.Layouts(redistest.Three(t))
 		layouts["slots,static"] = layouts["slots"]
-		layouts["slots"] = redistest.NewCluster(t, 3, 1).SeedsYAML()
+		layouts["slots"] = cluster.SeedsYAML()
 		for _, name := range slices.Sorted(maps.Keys(layouts)) {
 			layout, _, _ := strings.Cut(name, ",")
-			at = append(at, layout+",single,"+redistest.Serve(t, layouts[name]).Ready().Addr,
-				layout+",cluster,"+redistest.Emulating(t, 1, layouts[name])[0].Addr)
+			add(layout, "single", redistest.ServeProcess(t, layouts[name]).Addr)
+			add(layout, "cluster", redistest.EmulatingProcesses(t, 1, layouts[name])[0].Addr)
+			if name == "slots" || name == "ring" {
+				add(layout, "cluster-3", redistest.EmulatingProcesses(t, 3, layouts[name])[0].Addr)
+			}
 		}
+		add("redis", "control", cluster.Nodes[0].Addr)
 	}
 	for _, deps := range []string{"deps/*", "deps/redisson-3.45.1/*"} {
 		t.Run(deps, func(t *testing.T) {

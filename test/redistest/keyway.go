@@ -61,16 +61,24 @@ func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 // Emulating starts n keyways that tell clients that they are a cluster.
 func Emulating(t testing.TB, n int, yaml string) (keyways []*Keyway) {
 	t.Helper()
+	for _, text := range emulations(t, n) {
+		keyways = append(keyways, Serve(t, text+yaml).Ready())
+	}
+	return keyways
+}
+
+// emulations are the first lines of the configurations of n such keyways.
+func emulations(t testing.TB, n int) (texts []string) {
+	t.Helper()
 	var addrs []string
 	for range n {
 		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", FreePort(t)))
 	}
 	for i, addr := range addrs {
 		peers := append(append([]string{}, addrs[:i]...), addrs[i+1:]...)
-		text := fmt.Sprintf("listen: %s\ncluster: {emulate: true, announce: %q, peers: [%s]}\n", addr, addr, strings.Join(peers, ", "))
-		keyways = append(keyways, Serve(t, text+yaml).Ready())
+		texts = append(texts, fmt.Sprintf("listen: %s\ncluster: {emulate: true, announce: %q, peers: [%s]}\n", addr, addr, strings.Join(peers, ", ")))
 	}
-	return keyways
+	return texts
 }
 
 // Ready waits until every master can be reached and every key has a node.

@@ -81,10 +81,26 @@ func StartCommand(t testing.TB, args ...string) *Process {
 // "prlimit", "--nofile=1024".
 func ServeProcess(t testing.TB, yaml string, before ...string) *Process {
 	t.Helper()
-	addr := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
-	file := WriteFile(t, "keyway.yml", "listen: "+addr+"\n"+yaml)
+	return serveProcess(t, fmt.Sprintf("listen: 127.0.0.1:%d\n", FreePort(t)), yaml, before...)
+}
+
+// EmulatingProcesses is Emulating with processes of their own.
+func EmulatingProcesses(t testing.TB, n int, yaml string) (keyways []*Process) {
+	t.Helper()
+	for _, text := range emulations(t, n) {
+		keyways = append(keyways, serveProcess(t, text, yaml))
+	}
+	return keyways
+}
+
+// serveProcess is ServeProcess with the configuration's first lines, of which the first
+// says where keyway listens.
+func serveProcess(t testing.TB, listen, yaml string, before ...string) *Process {
+	t.Helper()
+	file := WriteFile(t, "keyway.yml", listen+yaml)
 	p := StartCommand(t, append(before, Build(t), "serve", "-c", file)...)
-	p.Addr = addr
+	line, _, _ := strings.Cut(listen, "\n")
+	p.Addr = strings.TrimPrefix(line, "listen: ")
 	p.Answers()
 	return p
 }

@@ -224,3 +224,46 @@ func TestNotRereadAtOnce(t *testing.T) {
 		t.Errorf("the client got %q", got)
 	}
 }
+
+// TestRedirectsBehindARetiredConnection: of two commands to one key that are redirected
+// to the same node, the second does not go over a new connection while the first is on
+// the one that was retired meanwhile.
+func TestRedirectsBehindARetiredConnection(t *testing.T) {
+	for _, ask := range []string{"-ASK 3300 10.0.0.2:1\r\n", "-MOVED 3300 10.0.0.2:1\r\n"} {
+		r := newClusterRig(t)
+		b := r.w.nodes[1]
+		old, other := b.conns[0], r.w.Open(nil, "peer:2", "keyway:1")
+		set1, set2 := cmd("SET", onA, "1"), cmd("SET", onA, "2")
+		r.w.Feed(other, []byte(cmd("GET", onB)))
+		r.feed(set1 + set2)
+		r.sent(0)
+		r.node(0, ask)
+		r.w.EndTurn()
+		if got := r.sent(1); !strings.HasSuffix(got, set1) {
+			t.Fatalf("b was sent %q", got)
+		}
+		old.Received([]byte(largeReplyHead()), r.now)
+		r.w.EndTurn()
+		greet(r, b.conns[0])
+		r.node(0, ask)
+		if r.pass(50 * time.Millisecond); r.sent(1) != "" {
+			t.Error("the second command has overtaken the first")
+		}
+		reply := "+OK\r\n"
+		if strings.Contains(ask, "ASK") {
+			reply = "+OK\r\n+OK\r\n"
+		}
+		old.Received([]byte(largeReplyRest()+reply), r.now)
+		if got := r.got(); got != "+OK\r\n" {
+			t.Fatalf("the client got %q", got)
+		}
+		again := ""
+		for range 20 {
+			r.pass(10 * time.Millisecond)
+			again += r.sent(0) + r.sent(1)
+		}
+		if again != set2 {
+			t.Errorf("then sent: %q", again)
+		}
+	}
+}

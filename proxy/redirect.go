@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -144,17 +145,21 @@ func (w *Worker) fence(c *call) {
 
 // moving is what a client has under way once more of one group of keys.
 type moving struct {
-	calls  int   // redirected and not finished
-	target *node // that all of them go to; nil: to several, or some wait
+	calls  int        // redirected and not finished
+	target *pool.Conn // that all of them go over; nil: over several, or some wait
 }
 
 // goes notes where a call that is sent once more goes; nil: nowhere yet.
 func (s *Session) goes(c *call, n *node) {
 	m := s.moving[c.group]
-	if m.calls > 1 && m.target != n {
-		n = nil
+	var conn *pool.Conn
+	if n != nil {
+		conn = n.conn(s)
 	}
-	m.target = n
+	if m.calls > 1 && m.target != conn {
+		conn = nil
+	}
+	m.target = conn
 	s.moving[c.group] = m
 }
 
@@ -171,13 +176,14 @@ func (s *Session) arrived(c *call) {
 }
 
 // waitsBefore tells whether an earlier call of the client to c's group is held
-// up here, or on its way to another node than c is about to go to.
+// up here, or on its way to another node than c is about to go to, or to the same node
+// over another connection, one that was retired meanwhile.
 func (s *Session) waitsBefore(c *call, target *node) bool {
-	others := s.moving[c.group]
+	others, conn := s.moving[c.group], target.conn(s)
 	if c.redirected {
 		others.calls--
 	}
-	if len(s.away) == 0 && (others.calls == 0 || others.target == target) {
+	if len(s.away) == 0 && (others.calls == 0 || others.target == conn) {
 		return false // so it need not look for them among thousands
 	}
 	for _, held := range [2][]*call{s.retry, s.away} {
@@ -190,16 +196,19 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 	if s.redirecting == 0 {
 		return false // the node's replies came in order: nothing earlier is left there
 	}
+	elsewhere := func(other *call) bool {
+		return other.group == c.group && !other.replica && (other.node != target || other.redirected && others.target != conn)
+	}
 	for r := s.line.head; r != nil && r != c.req; r = r.next {
 		switch {
 		case r.parts == 0:
 		case r.merge == nil:
-			if r.call.group == c.group && r.call.node != target && !r.call.replica {
+			if elsewhere(&r.call) {
 				return true
 			}
 		default: // some of its parts may have ended; it does no harm to wait for the others
 			for i := range r.merge.parts {
-				if other := r.merge.calls[i]; other.group == c.group && other.node != target && !other.replica {
+				if elsewhere(r.merge.calls[i]) {
 					return true
 				}
 			}

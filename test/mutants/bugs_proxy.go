@@ -53,6 +53,11 @@ var inProxy = []bug{
 		"./proxy", "TestLargeRequestsGoAlone",
 	},
 	{
+		"a redirected command overtakes another that is on a retired connection", "proxy/redirect.go",
+		"(other.node != target || other.redirected && others.target != conn)", "other.node != target",
+		"./proxy", "TestRedirectsBehindARetiredConnection",
+	},
+	{
 		"reads wait behind a large reply", "proxy/large.go",
 		"c.Lingers(n.w.now, rereadAfter)", "false",
 		"./proxy", "TestReadsBehindALargeReply",

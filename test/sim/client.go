@@ -105,7 +105,13 @@ func (c *client) ask() {
 			c.askPop("q" + key)
 			continue
 		}
+		if r.IntN(40) == 0 {
+			kind = -1
+		}
 		switch kind {
+		case -1:
+			q.kind, q.keys[0] = "BIG", bigPrefix+key
+			c.send("GET", q.keys[0])
 		case 0, 1:
 			q.kind = "RPUSH"
 			q.elem = fmt.Sprintf("e%d", c.seq)
@@ -251,6 +257,10 @@ func (c *client) judge(q question, reply []byte) {
 		c.latest[q.keys[0]] = q.seq
 	case "GET":
 		c.judgeValue(q, q.keys[0], reply)
+	case "BIG":
+		if !bytes.Equal(reply, bigReply) && !bytes.Equal(reply, smallReply) {
+			w.failf("client %d: GET %s answered with %d bytes: %.80q", c.id, q.keys[0], len(reply), reply)
+		}
 	case "MGET":
 		n, rest, ok := resp.Elements(reply)
 		if !ok || n != len(q.keys) {
@@ -275,9 +285,12 @@ func (c *client) judge(q question, reply []byte) {
 	}
 }
 
-// judgeValue: the value must be of this key, and not older than the client
-// knew when it asked; nor may it come from the client's future.
+// judgeValue: the value must be of this key, and not older than what the client had
+// written before, as far as it was told; nor may it come from the client's future.
 func (c *client) judgeValue(q question, key string, reply []byte) {
+	if q.tx == nil { // what it has been told since it asked was also sent before
+		q.min = map[string]int{key: max(q.min[key], c.latest[key])}
+	}
 	if bytes.HasPrefix(reply, []byte("$-1")) {
 		if q.min[key] > 0 {
 			c.world.failf("client %d: %s is gone, though SET %d was acknowledged", c.id, key, q.min[key])

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/slots"
@@ -163,7 +164,21 @@ func (n *node) push(key, elem string) []byte {
 	return resp.AppendInt(nil, int64(len(n.lists[key])))
 }
 
+// bigPrefix begins keys whose values are large at some times and small at others.
+const bigPrefix = "big"
+
+var (
+	bigReply   = resp.AppendBulkString(nil, strings.Repeat("x", 1<<20))
+	smallReply = resp.AppendBulkString(nil, "x")
+)
+
 func (n *node) value(key string, b []byte) []byte {
+	if strings.HasPrefix(key, bigPrefix) {
+		if n.world.rng.IntN(2) == 0 {
+			return append(b, bigReply...)
+		}
+		return append(b, smallReply...)
+	}
 	if v, ok := n.strs[key]; ok {
 		return resp.AppendBulkString(b, v)
 	}

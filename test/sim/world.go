@@ -261,7 +261,7 @@ func (w *world) exchange(l *link) {
 		if l.node.up && w.now >= l.node.frozen && w.rng.IntN(1+w.chaos.lag) == 0 {
 			l.node.process(l)
 		}
-		b := w.some(l.toProxy)
+		b := w.some(l.toProxy[:min(len(l.toProxy), socketBuffer)])
 		if w.now < l.trickle {
 			b = b[:min(len(b), 4)]
 		}

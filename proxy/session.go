@@ -515,6 +515,10 @@ func (o *ordinals) addAll(of ordinals) {
 	o.many = o.many || of.many
 }
 
+func (o *ordinals) hasAll(of ordinals) bool {
+	return o.many || !of.many && of.low&^o.low == 0
+}
+
 // remove has no effect on a node beyond the first 64.
 func (o *ordinals) remove(n uint) {
 	if n < 64 {

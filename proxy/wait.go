@@ -78,7 +78,11 @@ type synced struct {
 // writes, unless it can ask about the latest alone: a client that waits after each
 // write asks one node, however many it has written to.
 func (s *Session) reopenSynced(replicas int64) {
-	if known := s.synced; known != nil && (replicas > known.replicas || s.wrote == ordinals{}) {
+	known := s.synced
+	if known == nil {
+		return
+	}
+	if replicas > known.replicas || s.wrote == (ordinals{}) || s.wrote.hasAll(known.nodes) {
 		s.wrote.addAll(known.nodes)
 		s.synced = nil
 	}

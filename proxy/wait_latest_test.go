@@ -36,6 +36,10 @@ func TestWaitAsksAboutTheLatestWrites(t *testing.T) {
 	write(onA, 0)
 	wait("2", [2]string{"1", ""}, "1") // too few: it is asked again
 	wait("2", [2]string{"2", ""}, "2")
+	write(onA, 0)
+	wait("2", [2]string{"3", ""}, "3") // all that it wrote to is asked again
+	write(onA, 0)
+	wait("2", [2]string{"2", ""}, "2")
 	write(onB, 1)
 	wait("2", [2]string{"", "3"}, "2") // no more than a's writes are known to have
 	write(onB, 1)

@@ -541,7 +541,7 @@ var inProxy = []bug{
 	},
 	{
 		"WAIT for more replicas asks about the latest writes alone", "proxy/wait.go",
-		"(replicas > known.replicas || s.wrote == ordinals{})", "(s.wrote == ordinals{})",
+		"	if replicas > known.replicas || s.wrote", "	if s.wrote",
 		"./proxy", "TestWaitAsksAboutTheLatestWrites",
 	},
 	{

@@ -46,7 +46,7 @@ func TestLookup(t *testing.T) {
 
 // Nothing that changes the number of replies or the state of a connection may
 // come onto a shared one.
-func TestHandling(t *testing.T) {
+func TestStateCommandsAreNotShared(t *testing.T) {
 	for _, name := range strings.Fields(`client|reply client|tracking client|caching client|setname client|no-evict client|pause client|kill
 		subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf hello auth reset quit select
 		readonly readwrite asking multi exec discard watch unwatch blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof
@@ -155,7 +155,7 @@ func TestAppendPart(t *testing.T) {
 }
 
 // The reply of Redis 7 to COMMAND INFO for a module's command, and of Redis 6.
-func TestLearn(t *testing.T) {
+func TestCommandInfoOfModules(t *testing.T) {
 	seven := "*1\r\n*10\r\n$9\r\nmod.write\r\n:-3\r\n*2\r\n+write\r\n+module\r\n:2\r\n:2\r\n:1\r\n*0\r\n*0\r\n" +
 		"*1\r\n*6\r\n$5\r\nflags\r\n*1\r\n+RW\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:2\r\n" +
 		"$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n"
@@ -182,9 +182,9 @@ func TestLearn(t *testing.T) {
 	}
 }
 
-// TestModules: where a module names one key, or none, what is known of its
+// TestModuleCommandsThatNameTooFewKeys: where a module names one key, or none, what is known of its
 // command counts.
-func TestModules(t *testing.T) {
+func TestModuleCommandsThatNameTooFewKeys(t *testing.T) {
 	learn := func(name string) *Command { // as its module describes it
 		one := "*1\r\n*7\r\n$" + strconv.Itoa(len(name)) + "\r\n" + name + "\r\n:-1\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
 		return Learn([]byte(one))

@@ -75,7 +75,7 @@ func TestExamples(t *testing.T) {
 const nodes = "nodes: [{name: a, addr: \"127.0.0.1:1\"}, {name: b, addr: \"127.0.0.1:2\"}]\n"
 
 // Errors name file, line, column, key and what to write instead.
-func TestErrors(t *testing.T) {
+func TestErrorsSayWhereAndWhat(t *testing.T) {
 	for _, tc := range []struct{ yaml, want string }{
 		{"layuot: slots\n", `f.yml:1:1: unknown key "layuot"; did you mean "layout"?`},
 		{"ring:\n  hsh: x\n", `f.yml:2:3: ring: unknown key "hsh"; did you mean "hash"?`},

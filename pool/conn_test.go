@@ -111,7 +111,7 @@ func TestRepliesInOrder(t *testing.T) {
 }
 
 // Requests wait for the greeting; AUTH comes first and alone (redis #15640).
-func TestGreeting(t *testing.T) {
+func TestRequestsWaitForTheGreeting(t *testing.T) {
 	b := newBench(t, Config{Username: "app", Password: "pw"})
 	b.send("a")
 	if b.c.Duty() != Dial {
@@ -320,7 +320,7 @@ func TestSilentNodeIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestUnsolicited(t *testing.T) {
+func TestUnaskedRepliesEndTheConnection(t *testing.T) {
 	for name, speak := range map[string]func(b *bench){
 		"a reply nobody waits for": func(b *bench) { b.c.Received([]byte("+x\r\n"), b.now) },
 		"one reply too many":       func(b *bench) { b.send("a"); b.written(-1); b.c.Received([]byte("+A\r\n+x\r\n"), b.now); b.log = nil },
@@ -448,7 +448,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 // echoOf is the word of a fence as the node echoes it.
 func echoOf(frame string) string { return frame[strings.Index(frame, "PING\r\n")+6:] }
 
-func TestFence(t *testing.T) {
+func TestShiftedRepliesAreNoticed(t *testing.T) {
 	up := func(t *testing.T) *bench {
 		b := newBench(t, Config{RequestTimeout: time.Second})
 		b.c.Fence = 2
@@ -516,7 +516,7 @@ func TestFence(t *testing.T) {
 }
 
 // A node that cannot save answers PING with MISCONF and serves reads.
-func TestGreetingMisconf(t *testing.T) {
+func TestNodeThatCannotSaveIsServed(t *testing.T) {
 	b := newBench(t, Config{})
 	b.c.Open(b.now)
 	b.c.Connected(b.now)
@@ -530,7 +530,7 @@ func TestGreetingMisconf(t *testing.T) {
 // A node that is busy with a script serves what ends the script; it takes no
 // subscriptions, and cannot select a database. It is asked often, since the script
 // may end at any time.
-func TestGreetingBusy(t *testing.T) {
+func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
 	for name, c := range map[string]struct {
 		prepare func(c *Conn)
@@ -571,7 +571,7 @@ func (deaf) Said(*Conn, []byte) {}
 func (deaf) Down(*Conn)         {}
 
 // A node that is made a master is tried at once, whatever its back-off says.
-func TestHope(t *testing.T) {
+func TestNewMasterIsDialedAtOnce(t *testing.T) {
 	b := newBench(t, Config{})
 	b.c.Open(b.now)
 	b.c.Fail(b.now, "connection refused")
@@ -613,7 +613,7 @@ func TestBuffersOfAFailedConnection(t *testing.T) {
 }
 
 // Nothing comes between the frames of a block, not even a fence.
-func TestBlock(t *testing.T) {
+func TestBlockStaysTogether(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.c.Fence = 1
 	each, last := &asker{name: "each", log: &b.log}, &asker{name: "last", log: &b.log}

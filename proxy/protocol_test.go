@@ -60,9 +60,9 @@ func TestNullsInMergedReplies(t *testing.T) {
 	}
 }
 
-// TestClientReply: replies that are not wanted are left out, those behind them
+// TestUnwantedRepliesAreLeftOut: replies that are not wanted are left out, those behind them
 // are not.
-func TestClientReply(t *testing.T) {
+func TestUnwantedRepliesAreLeftOut(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed("CLIENT REPLY SKIP\r\n" + cmd("GET", onA) + cmd("GET", onA) + "CLIENT REPLY OFF\r\n" + cmd("GET", onA) + cmd("MGET", onA, onB) + "PING\r\n" + "CLIENT REPLY ON\r\n" + cmd("GET", onA))
 	r.sent(0)

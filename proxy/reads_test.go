@@ -356,8 +356,8 @@ func TestDoubtfulReads(t *testing.T) {
 	r.wants(r.replica(), cmd("SUNION", onA, "{b}2"), "*0\r\n")
 }
 
-// TestReadScopes: READONLY and READWRITE say where a client reads.
-func TestReadScopes(t *testing.T) {
+// TestReadOnlySaysWhereAClientReads: READONLY and READWRITE say where a client reads.
+func TestReadOnlySaysWhereAClientReads(t *testing.T) {
 	for _, o := range []Options{{Reads: PreferReplica}, {Reads: PreferReplica, ReadsOptIn: true}} {
 		r := readRig(t, o, false)
 		if o.ReadsOptIn {

@@ -73,7 +73,7 @@ func TestMovedKeepsOrder(t *testing.T) {
 
 // ASKING and the command leave together; the next command asks the old owner
 // again.
-func TestAsk(t *testing.T) {
+func TestASKIsFollowedOnce(t *testing.T) {
 	r := newClusterRig(t)
 	r.feed(cmd("GET", onA))
 	r.sent(0)
@@ -151,7 +151,7 @@ func TestRedirectCircle(t *testing.T) {
 }
 
 // TRYAGAIN is retried with a back-off until the deadline, then told as it is.
-func TestTryAgain(t *testing.T) {
+func TestTryAgainUntilTheDeadline(t *testing.T) {
 	const said = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
 	r := newClusterRig(t)
 	r.feed(cmd("MGET", "{b}1", "{b}2"))
@@ -181,7 +181,7 @@ func TestTryAgain(t *testing.T) {
 // A moment in which a node refuses all is seen by nobody: what it has refused goes
 // again in order, a fifth at a time. When it lasts, few wait and the others are told
 // at once.
-func TestPutOffAll(t *testing.T) {
+func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 	const said, n = "-CLUSTERDOWN The cluster is down\r\n", 500
 	r := newClusterRig(t)
 	in, ok := "", ""

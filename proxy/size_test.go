@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// TestIdleSession bounds what an idle client costs the core: ten thousand of
+// TestIdleSessionTakesLittle bounds what an idle client costs the core: ten thousand of
 // them are not to be felt.
-func TestIdleSession(t *testing.T) {
+func TestIdleSessionTakesLittle(t *testing.T) {
 	if n := unsafe.Sizeof(Session{}); n > 352 {
 		t.Errorf("a session takes %d bytes", n)
 	}

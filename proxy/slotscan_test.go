@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestSlotScan: pages are asked for until the end, keys that come twice count once;
+// TestSlotScanCountsEachKeyOnce: pages are asked for until the end, keys that come twice count once;
 // a node that is lost is told of, and a client that leaves ends the scan.
-func TestSlotScan(t *testing.T) {
+func TestSlotScanCountsEachKeyOnce(t *testing.T) {
 	r := newRig(t, Options{Cluster: &Emulation{Announce: "10.9.9.9:1"}})
 	page := func(cursor string, keys ...string) string {
 		return "*2\r\n" + "$1\r\n" + cursor + "\r\n" + cmd(keys...)

@@ -256,7 +256,7 @@ func TestClusterNodeBehindStaticSlots(t *testing.T) {
 
 // A module's command is learned from a node; what no node knows is an error;
 // the client's later commands wait meanwhile.
-func TestLearning(t *testing.T) {
+func TestModuleCommandsAreLearned(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed(cmd("MOD.SET", onB, "v") + cmd("PING"))
 	ask := cmd("COMMAND", "INFO", "mod.set")
@@ -286,7 +286,7 @@ func TestLearning(t *testing.T) {
 }
 
 // Before authentication a client may neither take memory nor time.
-func TestUnauthenticated(t *testing.T) {
+func TestUnauthenticatedClientsTakeLittle(t *testing.T) {
 	r := newRig(t, Options{Password: "pw"})
 	for range 600 {
 		r.feed(cmd("GET", "x"))
@@ -398,7 +398,7 @@ func TestIdleTimeout(t *testing.T) {
 
 // FLUSHALL, SCRIPT LOAD and their like go to every master; one that fails
 // fails the whole.
-func TestAllMasters(t *testing.T) {
+func TestCommandsForAllMasters(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed("FLUSHALL\r\nDBSIZE\r\nSCRIPT EXISTS x\r\nKEYS *\r\n")
 	want := cmd("FLUSHALL") + cmd("DBSIZE") + cmd("SCRIPT", "EXISTS", "x") + cmd("KEYS", "*")
@@ -430,7 +430,7 @@ func TestAllMasters(t *testing.T) {
 
 // A client that sends its last command and closes its side, as printf | nc does,
 // still gets every answer.
-func TestHalfClose(t *testing.T) {
+func TestHalfClosedClientGetsEveryAnswer(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed(cmd("GET", onA) + cmd("PING"))
 	r.w.EOF(r.s)
@@ -536,9 +536,9 @@ func TestTimeoutKeepsScripts(t *testing.T) {
 	}
 }
 
-// TestWaitAOF goes behind a write to the node that was written to, over a
+// TestWaitAOFGoesBehindAWrite goes behind a write to the node that was written to, over a
 // connection of its own. If that write is refused, no count is given.
-func TestWaitAOF(t *testing.T) {
+func TestWaitAOFGoesBehindAWrite(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed(cmd("SET", onA, "v") + cmd("SET", onB, "v"))
 	r.sent(0)

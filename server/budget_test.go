@@ -9,7 +9,7 @@ import (
 
 // The thread with the largest client of all closes it, as long as that helps: what
 // waits for nodes is not freed by closing clients.
-func TestBudget(t *testing.T) {
+func TestThreadWithTheLargestClientClosesIt(t *testing.T) {
 	const mib = 1 << 20
 	b := newBudget(128*mib, 2) // 96 MiB for clients
 	for _, step := range []struct {

@@ -84,8 +84,8 @@ func BenchmarkOf(b *testing.B) {
 	}
 }
 
-// TestChanges checks the differences between two maps, by nodes and slots.
-func TestChanges(t *testing.T) {
+// TestChangesBetweenTwoMaps checks the differences between two maps, by nodes and slots.
+func TestChangesBetweenTwoMaps(t *testing.T) {
 	before, err := NewMap([]Node{{Addr: "a", Master: true}, {Addr: "b", Master: true},
 		{Addr: "c", Of: "a"}, {Addr: "d", Of: "b"}}, [][]Range{{{0, 99}}, {{100, 16383}}})
 	if err != nil {

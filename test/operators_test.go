@@ -167,9 +167,9 @@ func TestLogReaderDies(t *testing.T) {
 	}
 }
 
-// TestStopping: after SIGTERM keyway says that it is not ready and still serves, for
+// TestStoppingInTwoSteps: after SIGTERM keyway says that it is not ready and still serves, for
 // as long as shutdown.delay says; a second SIGTERM ends it at once.
-func TestStopping(t *testing.T) {
+func TestStoppingInTwoSteps(t *testing.T) {
 	node := redistest.Start(t)
 	adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	p := redistest.ServeProcess(t, "admin: "+adminAddr+"\nshutdown: {delay: 3m}\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
@@ -242,9 +242,9 @@ func TestInfoOfTheProcess(t *testing.T) {
 	}
 }
 
-// TestReady: a dead node is named; it makes keyway not ready if ready is all, or if
+// TestReadyNamesDeadNodes: a dead node is named; it makes keyway not ready if ready is all, or if
 // no other is left.
-func TestReady(t *testing.T) {
+func TestReadyNamesDeadNodes(t *testing.T) {
 	nodes := redistest.Three(t)
 	admins := map[string]string{}
 	for _, ready := range []string{"any", "all"} {

@@ -11,10 +11,10 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestPlacement writes 100,000 keys through keyway on each layout, where only
+// TestKeysLieWhereRouteSays writes 100,000 keys through keyway on each layout, where only
 // the line layout: differs, and finds each on exactly the node that keyway
 // route names, and nowhere else.
-func TestPlacement(t *testing.T) {
+func TestKeysLieWhereRouteSays(t *testing.T) {
 	t.Parallel()
 	binary := redistest.Build(t)
 	nodes := redistest.Three(t)

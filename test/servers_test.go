@@ -11,8 +11,8 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestServers: keyway serves clusters of every kind of server.
-func TestServers(t *testing.T) {
+// TestEveryServerIsServed: keyway serves clusters of every kind of server.
+func TestEveryServerIsServed(t *testing.T) {
 	t.Parallel()
 	for _, server := range redistest.Servers() {
 		t.Run(server.Name, func(t *testing.T) {

@@ -45,9 +45,9 @@ func exercise(t *testing.T, addr string) {
 	c.Close()
 }
 
-// TestThreads: several loops share nothing but tables and mailboxes; what one
+// TestThreadsServeAsOne: several loops share nothing but tables and mailboxes; what one
 // client loads or asks concerns them all.
-func TestThreads(t *testing.T) {
+func TestThreadsServeAsOne(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, "threads: 3\nclients: {max: 40}\n"+redistest.Layouts(nodes)["ring"]).Ready()
 	exercise(t, k.Addr)
@@ -101,8 +101,8 @@ func TestThreads(t *testing.T) {
 	clients[0].Expect("PONG", "PING")
 }
 
-// TestStreams serves without epoll, as on systems that have none.
-func TestStreams(t *testing.T) {
+// TestServingWithoutEpoll serves without epoll, as on systems that have none.
+func TestServingWithoutEpoll(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.ServeWith(t, redistest.Layouts(nodes)["slots"], server.Options{Streams: true}).Ready()
 	exercise(t, k.Addr)
@@ -129,8 +129,8 @@ func TestUnixSocket(t *testing.T) {
 	exercise(t, k.Addr)
 }
 
-// TestFunctions: FCALL is pinned to the node of its keys.
-func TestFunctions(t *testing.T) {
+// TestFunctionsRunWhereTheirKeysAre: FCALL is pinned to the node of its keys.
+func TestFunctionsRunWhereTheirKeysAre(t *testing.T) {
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		const lib = "#!lua name=lib\nredis.register_function{function_name='get', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}"

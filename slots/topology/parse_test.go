@@ -93,7 +93,7 @@ func TestSlots(t *testing.T) {
 
 // A worse view never replaces a better one (cluster specification, "Failure
 // detection": a minority cannot raise the epoch).
-func TestBelieve(t *testing.T) {
+func TestWorseViewsAreNotBelieved(t *testing.T) {
 	seen := func(epoch int64, ok bool, last uint16) *view {
 		m, err := slots.NewMap([]slots.Node{{Addr: "a:1", Master: true}}, [][]slots.Range{{{First: 0, Last: last}}})
 		if err != nil {

@@ -20,7 +20,7 @@ var aroundProxy = []bug{
 	{
 		"keyway is ready while it stops", "admin/http.go",
 		"	if b.Stopping() {", "	if false {",
-		"./test", "TestStopping",
+		"./test", "TestStoppingInTwoSteps",
 	},
 	{
 		"a byte of four is left out of a key's slot", "slots/slot.go",
@@ -65,7 +65,7 @@ var aroundProxy = []bug{
 	{
 		"a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
 		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
-		"./pool", "TestUnsolicited",
+		"./pool", "TestUnaskedRepliesEndTheConnection",
 	},
 	{
 		"bytes before the greeting's question are taken for its answer", "pool/greeting.go",
@@ -75,7 +75,7 @@ var aroundProxy = []bug{
 	{
 		"a blocking command reaches a shared connection", "command/rows.go",
 		"{name: \"blpop\", handling: Block, timeout: LastSeconds}", "{name: \"blpop\"}",
-		"./command", "TestHandling",
+		"./command", "TestStateCommandsAreNotShared",
 	},
 	{
 		"what holds for all subcommands of a command does not", "command/rows.go",
@@ -135,7 +135,7 @@ var aroundProxy = []bug{
 	{
 		"a reply is taken for a request that was not written yet", "pool/conn.go",
 		"c.fifo.n > 0 && c.fifo.at(0).pos < c.queue.written", "c.fifo.n > 0",
-		"./pool", "TestUnsolicited",
+		"./pool", "TestUnaskedRepliesEndTheConnection",
 	},
 	{
 		"what waits behind a transfer times out", "pool/conn.go",
@@ -190,17 +190,17 @@ var aroundProxy = []bug{
 	{
 		"an echo out of its place goes unnoticed", "pool/fence.go",
 		"	if bytes.Equal(reply, want) {", "	if len(reply) > 0 {",
-		"./pool", "TestFence",
+		"./pool", "TestShiftedRepliesAreNoticed",
 	},
 	{
 		"a node that is made a master is not tried before its back-off ends", "pool/conn.go",
 		"		c.attempts, c.refused = 0, false\n		c.dial(now)\n", "		c.attempts += 0\n",
-		"./pool", "TestHope",
+		"./pool", "TestNewMasterIsDialedAtOnce",
 	},
 	{
 		"a block's commands leave one by one", "pool/conn.go",
 		"			c.put(ch, each, block[from:end], 0)\n", "			c.put(ch, each, block[from:end], 0)\n			c.sent(now)\n",
-		"./pool", "TestBlock",
+		"./pool", "TestBlockStaysTogether",
 	},
 	{
 		"a client that expects no more replies waits for busy turns to end", "server/thread.go",
@@ -210,7 +210,7 @@ var aroundProxy = []bug{
 	{
 		"clients are closed for memory that only waits for nodes", "server/budget.go",
 		" && clients > b.limit/2 && ", " && clients > 0 && ",
-		"./server", "TestBudget",
+		"./server", "TestThreadWithTheLargestClientClosesIt",
 	},
 	{
 		"limits.memory bounds nothing", "server/budget.go",
@@ -260,7 +260,7 @@ var aroundProxy = []bug{
 	{
 		"an index of one node answers for all", "command/modules.go",
 		"		c.Handling, c.Refusal = Whole, indexOfOneNode\n", "		c.Handling = AnyMaster\n",
-		"./command", "TestModules",
+		"./command", "TestModuleCommandsThatNameTooFewKeys",
 	},
 	{
 		"an element that is an error is taken for its part's error", "command/merge.go",
@@ -270,6 +270,6 @@ var aroundProxy = []bug{
 	{
 		"JSON.MGET's path goes to one part only", "command/split.go",
 		"	for i := args.Len() - c.Tail; i < args.Len(); i++ {", "	for i := args.Len() - c.Tail; i < 0; i++ {",
-		"./command", "TestModules",
+		"./command", "TestModuleCommandsThatNameTooFewKeys",
 	},
 }

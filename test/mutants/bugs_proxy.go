@@ -190,7 +190,7 @@ var inProxy = []bug{
 	{
 		"no more than a few wait for the end of a failover", "proxy/redirect.go",
 		"(!lasts || n.waiting < n.retryShare())", "(!lasts || w.now > 0) && n.waiting < n.retryShare()",
-		"./proxy", "TestPutOffAll",
+		"./proxy", "TestRefusalsOfAMomentAreSeenByNobody",
 	},
 	{
 		"a node is asked to let the time of a client be up that it has paused", "proxy/block.go",
@@ -230,7 +230,7 @@ var inProxy = []bug{
 	{
 		"ASKING is forgotten", "proxy/lane.go",
 		"		conn.SendAsking(c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
-		"./proxy", "TestAsk",
+		"./proxy", "TestASKIsFollowedOnce",
 	},
 	{
 		"a later command overtakes a redirected one (fence)", "proxy/session.go",
@@ -365,7 +365,7 @@ var inProxy = []bug{
 	{
 		"replies that a client does not want shift the next ones", "proxy/order.go",
 		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
-		"./proxy", "TestClientReply",
+		"./proxy", "TestUnwantedRepliesAreLeftOut",
 	},
 	{
 		"EXEC goes though the connection that watched was lost (by seeds)", "proxy/multi.go",
@@ -532,7 +532,7 @@ var inProxy = []bug{
 	{
 		"WAIT counts from nothing", "proxy/wait.go",
 		"	if e.behindWrites && s.wrote.has(n.ordinal) {", "	if e.behindWrites && n == nil {",
-		"./proxy", "TestWaitAOF",
+		"./proxy", "TestWaitAOFGoesBehindAWrite",
 	},
 	{
 		"WAIT counts more replicas than have the earlier writes", "proxy/wait.go",

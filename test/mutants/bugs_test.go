@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPlaces: every bug has the one place that it is planted in.
-func TestPlaces(t *testing.T) {
+// TestEveryBugHasOnePlace: every bug has the one place that it is planted in.
+func TestEveryBugHasOnePlace(t *testing.T) {
 	for _, m := range bugs {
 		b, err := os.ReadFile(filepath.Join("..", "..", m.file))
 		if err != nil {

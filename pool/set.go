@@ -3,6 +3,8 @@ package pool
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/keyway-proxy/keyway/buffer"
 )
 
 // Config is what all connections of a Set share.
@@ -75,7 +77,7 @@ func (s *Set) release(c *chunk) {
 		c.buf = nil
 		return
 	}
-	poison(c.buf)
+	buffer.Poison(c.buf)
 	c.buf = c.buf[:0]
 	s.free = append(s.free, c)
 }

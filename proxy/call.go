@@ -70,7 +70,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		w.bound(s)
 	} else {
 		w.deliver(r, p.Bytes)
-		if !p.Last && r.begun && s.out.size > softOutput {
+		if !p.Last && r.begun && s.out.Size() > softOutput {
 			w.holdBack(c, conn)
 		}
 	}

@@ -80,11 +80,11 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 	if s.lastCmd != nil {
 		last = s.lastCmd.Name
 	}
-	if s.out.size > 0 {
+	if s.out.Size() > 0 {
 		events = "rw"
 	}
-	first := len(s.out.cur) - s.out.sent
-	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out.cur) + len(s.out.more)*outputChunk + s.parked + argv
+	first := len(s.out.Next())
+	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + s.out.Memory() + s.parked + argv
 	multi, watched := 0, 0
 	if s.trouble != untroubled {
 		memory += int(unsafe.Sizeof(*s.trouble))
@@ -97,7 +97,7 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=default redir=%d resp=%d",
 		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db,
 		s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(), watched,
-		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi, first, len(s.out.more), s.out.size-first+s.parked, memory,
+		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi, first, s.out.Chunks(), s.out.Size()-first+s.parked, memory,
 		events, last, s.redirectsTo(), s.protocol())
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)

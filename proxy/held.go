@@ -3,7 +3,7 @@ package proxy
 // holds is how many bytes the worker holds for the client: replies that it has not
 // read, and commands that it has sent and that cannot go on yet.
 func (s *Session) holds() int {
-	n := s.out.size + s.parked + cap(s.in)
+	n := s.out.Size() + s.parked + cap(s.in)
 	if s.txn != nil {
 		n += cap(s.txn.block)
 	}

@@ -11,7 +11,7 @@ import (
 
 func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
 	w.answer(s, cmd, b)
-	w.scratch = w.kept(b)
+	w.scratch = w.buffers.Scratch(b)
 	return true
 }
 

@@ -265,6 +265,6 @@ func (w *Worker) forgetPart(c *call) {
 		r.merge.parts[c.part] = r.merge.parts[c.part][:0]
 		return
 	}
-	r.sess.parked -= len(r.reply)
-	w.unpark(r)
+	r.sess.parked -= r.reply.Len()
+	r.reply.Release(&w.buffers)
 }

@@ -41,16 +41,16 @@ func (w *Worker) getMerger(parts int) *merger {
 func (w *Worker) putMerger(m *merger) {
 	for i, p := range m.parts {
 		if m.parts[i] = p[:0]; cap(p) > bigFrame {
-			w.ready.Garbage += cap(p)
+			w.buffers.Drop(cap(p))
 			m.parts[i] = nil
 		}
 		*m.calls[i] = call{}
 	}
 	m.part, m.unknown, m.perKey, m.then = m.part[:0], false, nil, nil
-	m.channel = w.kept(m.channel)
+	m.channel = w.buffers.Scratch(m.channel)
 	m.kept = m.memory()
 	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {
-		w.ready.Garbage += m.kept
+		w.buffers.Drop(m.kept)
 		return
 	}
 	w.mergerBytes += m.kept
@@ -114,7 +114,7 @@ func (w *Worker) conclude(r *request) (failed bool, after func()) {
 	}
 	failed = len(dst) > 0 && dst[0] == '-'
 	w.deliver(r, dst)
-	w.scratch = w.kept(dst)
+	w.scratch = w.buffers.Scratch(dst)
 	return failed, after
 }
 
@@ -248,7 +248,7 @@ func (w *Worker) sendParts(s *Session, cmd *command.Command, a command.Args, key
 		}
 		w.send(s, c, p.node, w.frame)
 	}
-	w.frame = w.kept(w.frame)
+	w.frame = w.buffers.Scratch(w.frame)
 }
 
 func (sp *splitter) begin(keys int) {

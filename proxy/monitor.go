@@ -128,7 +128,7 @@ func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
 	if w.monitors.siblings > 0 {
 		w.monitors.lines = append(w.monitors.lines, line...)
 	}
-	w.frame = w.kept(line)
+	w.frame = w.buffers.Scratch(line)
 }
 
 // tellMonitors passes on to the siblings what their clients watch for.

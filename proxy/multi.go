@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -345,8 +346,8 @@ func (w *Worker) endTransaction(s *Session) {
 	s.clear(inMulti)
 	if t := s.txn; t != nil {
 		s.txn = nil
-		if cap(t.block) > outputChunk {
-			w.ready.Garbage += cap(t.block)
+		if cap(t.block) > buffer.Chunk {
+			w.buffers.Drop(cap(t.block))
 		}
 		w.unwatch(t)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -32,8 +33,7 @@ type request struct {
 	joined bool // its reply goes on what the one before has begun
 	own    bool // keyway's own section belongs to it (INFO)
 	kind   ending
-	reply  []byte // parked
-	nest   *nest  // that reply lies in; nil: reply has a buffer of its own
+	reply  buffer.Parked
 	merge  *merger
 	call   call // the only one, mostly
 }
@@ -117,7 +117,7 @@ func (w *Worker) push(s *Session, message []byte) {
 	// Replies that have come wait for their turn; it must not overtake them.
 	var last *request
 	for r := s.line.head; r != nil; r = r.next {
-		if r.done || r.begun || r.joined || len(r.reply) > 0 || r.mayPublish() {
+		if r.done || r.begun || r.joined || r.reply.Len() > 0 || r.mayPublish() {
 			last = r
 		}
 	}
@@ -159,13 +159,24 @@ func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
 
 // output appends to what the client is sent.
 func (w *Worker) output(s *Session, b []byte) {
-	s.out.append(w, b)
+	s.out.Append(&w.buffers, b)
 	w.grown += len(b)
 	w.touch(s)
-	if s.out.size > softOutput {
+	if s.out.Size() > softOutput {
 		s.set(full)
 	}
 	w.bound(s)
+}
+
+// park keeps a reply, or part of one, until its turn.
+func (w *Worker) park(r *request, b []byte) {
+	if r.mute {
+		return
+	}
+	r.reply.Append(&w.buffers, b)
+	r.sess.parked += len(b)
+	w.grown += len(b)
+	w.bound(r.sess)
 }
 
 // bound closes a client that leaves more unread than it may.
@@ -177,7 +188,7 @@ func (w *Worker) bound(s *Session) {
 	if s.has(subscribed) {
 		limit = min(limit, hardPubsub)
 	}
-	if s.out.size+s.parked > limit && !s.has(dead) {
+	if s.out.Size()+s.parked > limit && !s.has(dead) {
 		w.closeSlow(s)
 	}
 }
@@ -227,7 +238,7 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	nearlyFull := false
 	if s.has(slow) || s.delayed > maxDelay {
 		limit := w.o.ClientOutput - w.o.ClientOutput/16
-		if nearlyFull = s.out.size >= limit && slices.Contains(c.node.retired, conn); !nearlyFull {
+		if nearlyFull = s.out.Size() >= limit && slices.Contains(c.node.retired, conn); !nearlyFull {
 			return
 		}
 		resumeAt = max(resumeAt, limit-softOutput)
@@ -368,11 +379,11 @@ func (l *line) insertBehind(r *request, add func()) {
 // head has so far.
 func (w *Worker) advance(s *Session) {
 	for r := s.line.head; r != nil; r = s.line.head {
-		if len(r.reply) > 0 {
-			s.parked -= len(r.reply)
+		if r.reply.Len() > 0 {
+			s.parked -= r.reply.Len()
 			r.begun = true
-			w.output(s, r.reply)
-			w.unpark(r)
+			w.output(s, r.reply.Bytes())
+			r.reply.Release(&w.buffers)
 		}
 		if !r.done {
 			break
@@ -398,9 +409,7 @@ func (w *Worker) free(r *request) {
 	if r.merge != nil {
 		w.putMerger(r.merge)
 	}
-	if r.reply != nil {
-		w.unpark(r)
-	}
+	r.reply.Release(&w.buffers)
 	w.requests.put(r)
 }
 

@@ -17,7 +17,7 @@ func value(of string, n int) string {
 func TestParkedRepliesKeepTheirBytes(t *testing.T) {
 	r := newRig(t, Options{})
 	first, second := r.s, r.w.Open(nil, "peer:2", "keyway:1")
-	small, large := value("small", 20), value("large", 2*maxNested)
+	small, large := value("small", 20), value("large", 2<<10)
 	for _, s := range []*Session{first, second} {
 		r.w.Feed(s, []byte(cmd("GET", onA)+cmd("GET", onB)+cmd("GET", onB)+cmd("GET", onA)+cmd("GET", onB)))
 	}
@@ -99,8 +99,5 @@ func TestParkedAlways(t *testing.T) {
 	turns()
 	if n := testing.AllocsPerRun(100, turns); n > 0 {
 		t.Errorf("%v allocations for 200 commands", n)
-	}
-	if n := len(r.w.nests); n > 2 {
-		t.Errorf("%d unused buffers for one parked reply", n)
 	}
 }

@@ -98,7 +98,7 @@ func (w *Worker) sendUnits(s *Session, cmd *command.Command, a command.Args, uni
 		}
 		w.send(s, c, p.node, w.frame)
 	}
-	w.frame = w.kept(w.frame)
+	w.frame = w.buffers.Scratch(w.frame)
 }
 
 // askForScript answers an EVALSHA whose keys live apart and whose script this worker

@@ -320,7 +320,7 @@ func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
 
 // tooSlow tells whether a subscriber has left too much unread for too long.
 func (s *Session) tooSlow(now int64) bool {
-	if s.out.size+s.parked <= softPubsub {
+	if s.out.Size()+s.parked <= softPubsub {
 		s.subs.softSince = 0
 		return false
 	}

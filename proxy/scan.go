@@ -54,7 +54,7 @@ func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	frame = resp.AppendBulkString(frame, strconv.FormatUint(own, 10))
 	frame = append(frame, a.Tail(2)...)
 	w.send(s, c, n, frame)
-	w.frame = w.kept(frame)
+	w.frame = w.buffers.Scratch(frame)
 	return true
 }
 

@@ -169,7 +169,7 @@ func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
 	frame = resp.AppendBulkString(frame, eval)
 	frame = resp.AppendBulk(frame, body)
 	frame = append(frame, a.Tail(2)...)
-	w.frame = w.kept(frame)
+	w.frame = w.buffers.Scratch(frame)
 	return frame
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -19,7 +20,7 @@ type Session struct {
 	in      []byte       // input that is not dispatched yet
 	partial *resp.Parser // in the middle of a command at the start of in
 	line    line
-	out     output
+	out     buffer.Output
 	parked  int // bytes of replies that wait for their turn
 
 	epoch       uint64 // of the worker when nothing was in flight
@@ -189,8 +190,8 @@ func (w *Worker) Gone(s *Session) {
 		s.blocking.leave(w, s)
 	}
 	s.trouble, s.about = untroubled, anonymous
-	s.out.clear(w)
-	w.recycle(s.in)
+	s.out.Clear(&w.buffers)
+	w.buffers.Put(s.in)
 	s.in = nil
 	w.dropPartial(s)
 }
@@ -198,7 +199,7 @@ func (w *Worker) Gone(s *Session) {
 // Reading tells whether the client may be read from.
 func (s *Session) Reading() bool {
 	if s.has(blocked) && s.state&(closing|dead|full|stalled|eof) == 0 {
-		return len(s.in) < outputChunk // nothing is looked at; but it must show if the client leaves
+		return len(s.in) < buffer.Chunk // nothing is looked at; but it must show if the client leaves
 	}
 	return s.state&(stopped|eof) == 0
 }
@@ -208,7 +209,7 @@ func (s *Session) Finished() bool {
 	if s.has(dead) {
 		return true
 	}
-	if s.line.head != nil || s.out.size > 0 {
+	if s.line.head != nil || s.out.Size() > 0 {
 		return false
 	}
 	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming|blocked) == 0
@@ -242,35 +243,35 @@ func (r *request) waitsForReplicas() bool {
 
 // Output is what should be written to the client now; empty for nothing. The
 // shell reports with Wrote how much of it was taken.
-func (s *Session) Output() []byte { return s.out.next() }
+func (s *Session) Output() []byte { return s.out.Next() }
 
 // Expecting tells that more replies are on the way and that waiting for them
 // costs little: the shell may put off writing while it has other work.
 func (s *Session) Expecting() bool {
-	return s.line.head != nil && s.out.size < 4<<10 && s.state&(closing|dead|full|eof) == 0
+	return s.line.head != nil && s.out.Size() < 4<<10 && s.state&(closing|dead|full|eof) == 0
 }
 
 // Pending is the number of bytes that the client has not taken.
-func (s *Session) Pending() int { return s.out.size }
+func (s *Session) Pending() int { return s.out.Size() }
 
 // Wrote reports that n bytes of Output were taken.
 func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
 	s.bytesOut += uint64(n)
-	s.out.wrote(s.w, n)
+	s.out.Wrote(&s.w.buffers, n)
 	s.seen = s.w.now // a client that takes what it is sent is not idle (networking.c, _writeToClient)
 	if s.waitsFor != nil {
 		if s.taken += n; s.taken >= keepsUp {
 			s.took, s.taken = s.w.now, 0
 		}
-		if s.out.size < s.resumeAt {
+		if s.out.Size() < s.resumeAt {
 			s.w.letGo(s)
 		}
 	}
-	if s.out.size == 0 {
+	if s.out.Size() == 0 {
 		s.clear(slow)
 	}
-	if s.has(full) && s.out.size < softOutput/4 {
+	if s.has(full) && s.out.Size() < softOutput/4 {
 		s.w.wake(s)
 	}
 }
@@ -339,7 +340,7 @@ func (w *Worker) keep(s *Session, b []byte) {
 		return
 	}
 	if s.in == nil {
-		s.in = w.inputBuffer(len(b))
+		s.in = w.buffers.GetInput(len(b))
 	}
 	if need := len(s.in) + len(b); need > cap(s.in) {
 		room := 2 * need
@@ -350,10 +351,7 @@ func (w *Worker) keep(s *Session, b []byte) {
 		}
 		bigger := make([]byte, len(s.in), room)
 		copy(bigger, s.in)
-		if cap(s.in) > outputChunk {
-			w.ready.Garbage += cap(s.in)
-		}
-		w.recycle(s.in)
+		w.buffers.Put(s.in)
 		s.in = bigger
 	}
 	s.in = append(s.in, b...)
@@ -368,7 +366,7 @@ func (w *Worker) goOn(s *Session) {
 	if s.has(held) && s.inflight == 0 {
 		s.clear(held | blocked)
 	}
-	if s.has(full) && s.line.n <= maxLine/2 && s.out.size < softOutput/4 {
+	if s.has(full) && s.line.n <= maxLine/2 && s.out.Size() < softOutput/4 {
 		s.clear(full)
 	}
 	s.clear(stalled)
@@ -389,7 +387,7 @@ func (w *Worker) consumeKept(s *Session) {
 		s.in = nil
 		w.keep(s, rest)
 	case len(rest) == 0:
-		w.recycle(s.in)
+		w.buffers.Put(s.in)
 		s.in = nil
 	case n > 0:
 		s.in = s.in[:copy(s.in, rest)]

@@ -7,30 +7,21 @@ import "unsafe"
 // counted in Ready.Garbage: the shell has it returned to the system.
 
 const (
-	// maxScratch is the largest buffer that is kept for the worker's own use.
-	maxScratch = 4 * bigFrame
+	// maxSplit is the largest number of keys of one command whose places are kept.
+	maxSplit = 32 << 10
 	// maxMergers bounds the bytes of unused mergers that a worker keeps.
 	maxMergers = 4 << 20
 	// maxUnusedRequests is how many requests may be unused for a whole sweep.
 	maxUnusedRequests = 4096
 )
 
-// kept returns b emptied, to be used again, or nil if it is too large to be kept.
-func (w *Worker) kept(b []byte) []byte {
-	if cap(b) <= maxScratch {
-		return b[:0]
-	}
-	w.ready.Garbage += cap(b)
-	return nil
-}
-
 // trim lets go of what nothing has needed since the last sweep, or what only very
 // large commands need.
 func (w *Worker) trim() {
-	w.ready.Garbage += w.requests.trim()
+	w.buffers.Drop(w.requests.trim())
 	w.parser.Trim()
-	if sp := &w.split; cap(sp.next) > maxScratch/8 {
-		w.ready.Garbage += 8 * cap(sp.next)
+	if sp := &w.split; cap(sp.next) > maxSplit {
+		w.buffers.Drop(8 * cap(sp.next))
 		sp.next, sp.partOf = nil, nil
 	}
 }

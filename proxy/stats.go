@@ -54,7 +54,7 @@ func (w *Worker) Snapshot() metrics.Snapshot {
 func (w *Worker) gauges() metrics.Gauges {
 	g := metrics.Gauges{Clients: len(w.sessions), Tracking: len(w.trackers)}
 	for _, s := range w.sessions {
-		g.OutputBytes += s.out.size + s.parked
+		g.OutputBytes += s.out.Size() + s.parked
 		g.Blocked += oneIf(s.waits())
 		g.Subscribed += oneIf(s.has(subscribed))
 		g.Watching += oneIf(s.txn != nil && s.txn.watch != nil)

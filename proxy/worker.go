@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -107,11 +108,7 @@ type Worker struct {
 
 	parser      *resp.Parser
 	parsers     []*resp.Parser
-	spare       [len(bufferSizes)][][]byte // unused buffers, by size
-	spareBytes  int
-	smalls      [][]byte
-	nest        *nest   // being filled
-	nests       []*nest // free ones
+	buffers     buffer.Pool
 	requests    freeRequests
 	mergers     []*merger // free ones
 	mergerBytes int
@@ -511,7 +508,7 @@ func (w *Worker) EndTurn() *Ready {
 	w.hub.tellAudience()
 	w.tellMonitors()
 	r := &w.ready
-	r.Garbage += w.set.TakeBig()
+	r.Garbage += w.set.TakeBig() + w.buffers.TakeGarbage()
 	r.Conns = w.set.Take(r.Conns[:0])
 	r.Sessions = append(r.Sessions[:0], w.dirty...)
 	for i, s := range w.dirty {

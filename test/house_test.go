@@ -49,7 +49,7 @@ func TestHouse(t *testing.T) {
 			t.Errorf("package %s has no doc comment", name)
 		}
 	}
-	core := "resp command slots hashring router metrics pool proxy"
+	core := "resp command slots hashring router metrics buffer pool proxy"
 	for _, rule := range []struct{ packages, forbidden, reason string }{
 		{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/doc.go"},
 		{core, "github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3", "control plane and export live outside the hot path"},
@@ -80,7 +80,7 @@ func TestHouse(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"loop", "config", "metrics"} {
+	for _, name := range []string{"loop", "config", "metrics", "buffer"} {
 		for _, dep := range all[name].Deps {
 			if strings.HasPrefix(dep, module) {
 				t.Errorf("%s depends on %s: it is to be readable without the rest", name, dep)
@@ -101,7 +101,7 @@ func TestHouse(t *testing.T) {
 
 // TestCoreStartsNothing: no goroutine, no clock and no printing in the core.
 func TestCoreStartsNothing(t *testing.T) {
-	for dir := range strings.FieldsSeq("resp command slots hashring router metrics pool proxy loop config") {
+	for dir := range strings.FieldsSeq("resp command slots hashring router metrics buffer pool proxy loop config") {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				if d != nil && d.IsDir() && (d.Name() == "gen" || d.Name() == "topology") {

@@ -319,7 +319,7 @@ var inProxy = []bug{
 	},
 	{
 		"a push overtakes replies that came before it", "proxy/order.go",
-		"		if r.done || r.begun || r.joined || len(r.reply) > 0 || r.mayPublish() {", "		if r.begun {",
+		"		if r.done || r.begun || r.joined || r.reply.Len() > 0 || r.mayPublish() {", "		if r.begun {",
 		"./proxy", "TestPushesKeepTheirPlace",
 	},
 	{
@@ -333,12 +333,12 @@ var inProxy = []bug{
 		"./proxy", "TestProtocolsApart",
 	},
 	{
-		"a parked reply's memory is reused while another reply lies in it", "proxy/parked.go",
+		"a parked reply's memory is reused while another reply lies in it", "buffer/parked.go",
 		"	if n.refs--; n.refs > 0 {\n		return\n	}\n", "	n.refs--\n",
 		"./proxy", "TestParkedRepliesKeepTheirBytes",
 	},
 	{
-		"a worker keeps the memory of a large reply of its own", "proxy/spare.go",
+		"a worker keeps the memory of a large reply of its own", "buffer/pool.go",
 		"	if cap(b) <= maxScratch {", "	if cap(b) >= 0 {",
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
@@ -359,7 +359,7 @@ var inProxy = []bug{
 	},
 	{
 		"replies that wait for their turn do not count as held", "proxy/held.go",
-		"s.out.size + s.parked + cap(s.in)", "s.out.size + cap(s.in)",
+		"s.out.Size() + s.parked + cap(s.in)", "s.out.Size() + cap(s.in)",
 		"./proxy", "TestLargestClientIsClosed",
 	},
 	{
@@ -505,7 +505,7 @@ var inProxy = []bug{
 	},
 	{
 		"a push comes into the midst of EXEC's reply", "proxy/order.go",
-		"r.begun || r.joined || len", "r.begun || len",
+		"r.begun || r.joined || r.reply", "r.begun || r.reply",
 		"./proxy", "TestLateCommandsThatWait",
 	},
 	{

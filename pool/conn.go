@@ -141,7 +141,7 @@ type Conn struct {
 
 	since    int64  // when the state began
 	heard    int64  // when the node last said something
-	moved    int64  // when part of a reply or of a request last got through; see expire
+	moved    int64  // when part of a reply or of a request last got through, or the node was busy; see expire
 	script   uint64 // where the last script that was sent ends in the stream; see SentScript
 	scriptAt int64  // when the first of those that are not answered was sent
 	short    bool   // the socket has not taken all that it was offered
@@ -276,11 +276,11 @@ const Asking = "*1\r\n$6\r\nASKING\r\n"
 var asking = []byte(Asking)
 
 // SendAsking queues ASKING and frame next to each other in one buffer, so that
-// they leave in one write and nothing comes between.
-func (c *Conn) SendAsking(to Receiver, frame []byte, now, deadline int64) {
+// they leave in one write and nothing comes between. asked gets the reply to ASKING.
+func (c *Conn) SendAsking(asked, to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	ch := c.queue.reserve(len(asking) + len(frame))
-	c.put(ch, nil, asking, 0)
+	c.put(ch, asked, asking, 0)
 	c.put(ch, to, frame, deadline)
 	c.sent(now)
 	c.mark()
@@ -327,6 +327,24 @@ func (c *Conn) Stuck(now int64, silence time.Duration) bool {
 	return c.state == Ready && !c.hold && c.asked() && c.fifo.at(0).pos < c.script &&
 		now-max(c.heard, c.scriptAt) >= int64(silence)
 }
+
+// Late reports whether the node has sent nothing over this connection for the duration
+// silence, though it has had a request for as long.
+func (c *Conn) Late(now int64, silence time.Duration) bool {
+	if c.state != Ready || c.hold || !c.asked() || now-max(c.heard, c.moved) < int64(silence) {
+		return false
+	}
+	for i := range c.fifo.n {
+		if e := c.fifo.at(i); e.deadline != 0 {
+			return now-(e.deadline-int64(c.set.RequestTimeout)) >= int64(silence)
+		}
+	}
+	return false
+}
+
+// Excuse tells the connection that its node is busy with a script, as the node has said
+// over another connection: no request is overdue for one more request timeout.
+func (c *Conn) Excuse(now int64) { c.moved = now }
 
 func (c *Conn) note(ch *chunk, to Receiver, off, n int, deadline int64) {
 	ch.refs++
@@ -417,7 +435,7 @@ func (c *Conn) Received(b []byte, now int64) {
 			c.violate(now, "the node answered the greeting at great length")
 			return
 		}
-		if wrong := c.deliver(piece, done); wrong != "" {
+		if wrong := c.deliver(piece, done, now); wrong != "" {
 			c.violate(now, wrong)
 			return
 		}
@@ -448,7 +466,7 @@ func (c *Conn) asked() bool { return c.fifo.n > 0 && c.fifo.at(0).pos < c.queue.
 
 // deliver hands a piece of a reply on. It returns what is wrong with it, if it
 // is a fence's.
-func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
+func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 	first := !c.mid
 	c.mid = !done
 	p := Piece{Bytes: piece, First: first, Last: done, Kind: c.scan.Kind()}
@@ -468,6 +486,9 @@ func (c *Conn) deliver(piece []byte, done bool) (wrong string) {
 	c.set.big += c.fifo.trim()
 	c.served = true
 	if e.to != nil {
+		if e.deadline != 0 && e.deadline <= now {
+			c.moved = now // what is behind has waited for it
+		}
 		e.to.Reply(c, e.frame(), p)
 		if e.to == (fence{}) {
 			wrong = outOfStep(e.frame(), piece)

@@ -48,10 +48,10 @@ func (c *Conn) greetingTimeout() time.Duration {
 }
 
 // expire fails overdue requests. Time-outs are about silence: while part of a reply
-// or of a request gets through, or reading is paused, no request is overdue, those
-// that wait behind it neither. If an overdue request was never written, or the node
-// has said nothing at all since before it was sent, the connection ends: requests
-// behind it would only wait in vain.
+// or of a request gets through, reading is paused, or the node says that it is busy with
+// a script, no request is overdue, and none that waits behind one. If an overdue request
+// was never written, or the node has said nothing at all since before it was sent, the
+// connection ends: requests behind it would only wait in vain.
 func (c *Conn) expire(now int64) {
 	if c.taken || c.hold {
 		c.taken = false

@@ -11,8 +11,8 @@ import (
 // Most large replies pass sooner, and then the node need not read anything twice.
 const rereadAfter = 20 * time.Millisecond
 
-// rereadBehind sends reads again that are behind a large reply on a retired connection,
-// over the one that has taken its place. The replies that come over the retired one are
+// rereadBehind sends reads again that are behind a large reply, or a script, on a retired
+// connection, over the one that has taken its place. The replies that come over the retired one are
 // dropped. Writes wait there, since the node may have executed them.
 //
 // A client's commands go or stay together. A read that went alone could see what its

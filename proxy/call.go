@@ -21,13 +21,14 @@ type call struct {
 	hops       uint8 // redirects followed
 	tries      uint8 // times it was put off
 	losses     uint8 // connections that ended under it
-	reread     bool  // sent again, since it was behind a large reply
+	reread     bool  // sent again, since it was behind a large reply or a script
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
 	passed     bool  // overtaken while its error was looked into, or when its connection ended
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
 	caching    caching
+	asked      *askingReply // the reply to that ASKING
 	read       replicaRead
 	reads      *call  // the next one in its chain of the session's reading
 	txn        *txn   // of an EXEC: what goes is its block
@@ -56,6 +57,9 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	if p.Kind == '-' {
 		failed = true
+		if c.asked != nil && c.asked.refusal != nil && isRedirect(p.Bytes) {
+			p.Bytes = c.asked.refusal
+		}
 		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
 			return
 		}

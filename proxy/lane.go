@@ -80,7 +80,7 @@ func (w *Worker) begin(s *Session, c *call) {
 // and each time after, or ends the call if n cannot be reached. frame may lie in
 // another connection's buffer.
 func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
-	c.node, c.asking = n, how == behindAsking
+	c.node, c.asking, c.asked = n, how == behindAsking, nil
 	if c.lane == sharedLane && (len(frame) >= largeFrame || c.txn != nil && len(c.txn.block) >= largeFrame) {
 		w.goLarge(c, n, 0)
 	}
@@ -109,7 +109,7 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 		block, ends := c.txn.behind(c.first())
 		conn.SendBlock(queued{c.txn}, execReply{c}, block, ends, w.now, deadline)
 	case c.asking:
-		conn.SendAsking(c, frame, w.now, deadline)
+		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)
 	case c.caching != cachingDefault:
 		first := c.first()
 		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, deadline)
@@ -124,9 +124,9 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 }
 
 // replyBy is when a call that is sent now must be answered: one that has waited to be
-// sent has as much time as any.
+// sent, or behind what takes long, has as much time as any.
 func (w *Worker) replyBy(c *call) int64 {
-	if c.tries > 0 {
+	if c.tries > 0 || c.deadline <= w.now {
 		return w.deadline()
 	}
 	return c.deadline
@@ -142,13 +142,31 @@ func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
 		block, ends := c.txn.behind(c.first())
 		t.conn.SendBlock(queued{c.txn}, c.alone, block, ends, w.now, t.deadline)
 	case c.asking:
-		t.conn.SendAsking(c.alone, t.frame, w.now, t.deadline)
+		t.conn.SendAsking(c.asksFirst(), c.alone, t.frame, w.now, t.deadline)
 	case how == owned:
 		t.conn.SendOwned(c.alone, t.frame, w.now, t.deadline)
 	default:
 		t.conn.Send(c.alone, t.frame, w.now, t.deadline)
 	}
 }
+
+// asksFirst returns the receiver of the reply to the ASKING in front of the call.
+func (c *call) asksFirst() *askingReply {
+	c.asked = new(askingReply)
+	return c.asked
+}
+
+// askingReply receives the reply to the ASKING in front of a call. If the node refuses
+// that, it answers the call with a redirect that means nothing.
+type askingReply struct{ refusal []byte }
+
+func (a *askingReply) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
+	if p.Kind == '-' && p.Whole() {
+		a.refusal = bytes.Clone(p.Bytes)
+	}
+}
+
+func (*askingReply) Failed(*pool.Conn, []byte, pool.Failure) {}
 
 // first is what goes in front of a call, if anything does.
 func (c *call) first() []byte {

@@ -111,9 +111,10 @@ func (c *call) runsScript() bool {
 
 // tickShared watches the shared connections. Where a script has kept one silent, what
 // clients send from now on goes over a new one: it is answered when the script ends, or
-// with BUSY when the node says so. What is behind the script already is answered when
-// it ends.
+// with BUSY when the node says so. Writes that are behind the script already are answered
+// when it ends.
 func (n *node) tickShared() {
+	n.tickBusy()
 	for _, c := range n.conns {
 		if c.Tick(n.w.now); c.Stuck(n.w.now, n.w.stuckAfter()) {
 			n.retire(c)

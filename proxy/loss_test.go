@@ -146,15 +146,22 @@ func TestBlockedReadOutlivesItsConnection(t *testing.T) {
 // A call that outlives its connection does not overtake an earlier one of its client
 // that waits to be sent again.
 func TestLostBehindOneThatWaits(t *testing.T) {
-	r := newClusterRig(t)
-	set1, set2 := cmd("SET", onA, "1"), cmd("SET", onA, "2")
-	r.feed(set1)
-	r.sent(0)
-	r.feed(set2)
-	r.node(0, "-TRYAGAIN x\r\n")
-	again := r.lost(0)
-	r.pass(200 * time.Millisecond)
-	if again += r.sent(0); again != set1+set2 {
-		t.Errorf("the next connection is sent %q", again)
+	for _, then := range []string{cmd("SET", onA, "2"), cmd("FLUSHALL")} {
+		r := newClusterRig(t)
+		first := cmd("SET", onA, "1")
+		r.feed(first)
+		r.sent(0)
+		r.feed(then)
+		r.sent(1)
+		r.node(0, "-TRYAGAIN x\r\n")
+		again := r.lost(0)
+		r.pass(100 * time.Millisecond)
+		if r.w.nodes[1].conns[0].InFlight() > 0 {
+			r.node(1, "+OK\r\n")
+		}
+		r.pass(200 * time.Millisecond)
+		if again += r.sent(0); again != first+then {
+			t.Errorf("the next connection is sent %q", again)
+		}
 	}
 }

@@ -274,7 +274,7 @@ func (s *Session) othersWait(conn *pool.Conn) bool {
 			if other := to.req.sess; other != nil && other != s {
 				return true
 			}
-		case queued: // its EXEC follows
+		case queued, *askingReply: // its EXEC, or its call, follows
 		default:
 			return true
 		}

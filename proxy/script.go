@@ -339,7 +339,7 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 	}}
 	c.node.asMaster(conn, func() {
 		if c.asking {
-			conn.SendAsking(asked, exists, w.now, w.replyBy(c))
+			conn.SendAsking(nil, asked, exists, w.now, w.replyBy(c))
 		} else {
 			conn.Send(asked, exists, w.now, w.replyBy(c))
 		}

@@ -177,6 +177,7 @@ type node struct {
 	ordinal     uint
 	conns       []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
 	retired     []*pool.Conn // that were shared, and have replies to come; see retire
+	askedIfBusy bool         // see tickBusy
 	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits       []inUse      // exclusive connections in use
 	exclusive   int          // how many

@@ -88,6 +88,26 @@ var inProxy = []bug{
 		"./proxy", "TestLargeReplies",
 	},
 	{
+		"a node that says BUSY is taken for a silent one", "pool/conn.go",
+		"func (c *Conn) Excuse(now int64) { c.moved = now }", "func (c *Conn) Excuse(int64) {}",
+		"./proxy", "TestBusyIsNotSilence",
+	},
+	{
+		"a script has no time of its own behind one that was long", "pool/conn.go",
+		"			c.moved = now // what is behind has waited for it\n", "",
+		"./proxy", "TestScriptBehindAScript",
+	},
+	{
+		"reads behind a script wait for its end", "proxy/busy.go",
+		"		n.w.rereadBehind(c)\n", "		_ = c\n",
+		"./proxy", "TestBusyIsNotSilence",
+	},
+	{
+		"the redirect of a node that has refused ASKING is followed", "proxy/call.go",
+		"			p.Bytes = c.asked.refusal\n", "			_ = c.asked.refusal\n",
+		"./proxy", "TestBusyForAsking",
+	},
+	{
 		"an error follows the beginning of a reply", "proxy/call.go",
 		"	if r.begun {\n", "	if r.begun && w == nil {\n",
 		"./test/faults", "TestNodeDiesInsideReply",
@@ -140,7 +160,7 @@ var inProxy = []bug{
 	{
 		"a command for all masters overtakes what waits for one of them", "proxy/loss.go",
 		"	if n == nil || len(c.req.sess.retry) > 0 {", "	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {",
-		"./proxy", "TestAllMastersKeepTheirPlace",
+		"./proxy", "TestLostBehindOneThatWaits",
 	},
 	{
 		"commands wait where no failover can come", "proxy/loss.go",
@@ -229,7 +249,7 @@ var inProxy = []bug{
 	},
 	{
 		"ASKING is forgotten", "proxy/lane.go",
-		"		conn.SendAsking(c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
+		"		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
 		"./proxy", "TestASKIsFollowedOnce",
 	},
 	{

@@ -324,10 +324,13 @@ func (c *client) failed(q question, text string) {
 		if c.world.unproven++; c.world.unproven > 3 {
 			c.world.failf("client %d: %s failed with %q, as others did: redirects of scripts are not followed", c.id, q.kind, text)
 		}
-	case strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"), strings.HasPrefix(text, "LOADING"), q.kind == "EVAL" && text == noScript:
+	case isBusy(text), strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"), strings.HasPrefix(text, "LOADING"), q.kind == "EVAL" && text == noScript:
 		c.world.refusals++
 	default:
 		c.world.failf("client %d: %s %v failed with %q", c.id, q.kind, q.keys, text)
+	}
+	if c.world.onlyBusy && !isBusy(text) && text != noScript {
+		c.world.failf("client %d: %s %v failed with %q, though nodes were only busy", c.id, q.kind, q.keys, text)
 	}
 	if c.world.calm && kind == refused && q.tx == nil && text != noScript {
 		c.world.failf("client %d: %s %v failed with %q, though it could wait", c.id, q.kind, q.keys, text)

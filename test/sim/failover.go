@@ -48,7 +48,7 @@ func (w *world) replicaOf(master int) int {
 
 // die ends a node and its connections.
 func (w *world) die(n *node) {
-	n.up, n.scripts = false, map[string]string{}
+	n.up, n.scripts, n.busy = false, map[string]string{}, nil
 	for _, l := range w.links {
 		if l.open && l.node == n {
 			l.open = false

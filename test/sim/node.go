@@ -27,6 +27,7 @@ type node struct {
 
 	up     bool
 	frozen int64 // until when it does nothing
+	busy   *busy // with a script
 }
 
 // groups is how many slots the simulated keys live in: few, so that every one
@@ -38,7 +39,7 @@ func group(key []byte) int { return int(slots.Of(key)) * groups / slots.Count }
 
 // process takes a connection's whole commands and returns their replies.
 func (n *node) process(l *link) {
-	for n.serveWait(l) && len(l.toNode) > 0 {
+	for !n.isDeaf(l) && n.serveWait(l) && len(l.toNode) > 0 {
 		k, st, err := l.parser.Next(l.toNode, &resp.DefaultLimits)
 		if err != nil {
 			n.world.failf("keyway sent bytes that a node refuses: %v: %.80q", err, l.toNode)
@@ -67,6 +68,11 @@ func errorReply(format string, args ...any) []byte {
 func (n *node) execute(l *link, args []string) []byte {
 	asking := l.asking
 	l.asking = false
+	if n.busy != nil {
+		if reply := l.refuse(args[0]); reply != nil {
+			return reply
+		}
+	}
 	switch args[0] {
 	case "PING":
 		if len(args) > 1 {
@@ -105,7 +111,7 @@ func (n *node) execute(l *link, args []string) []byte {
 	if args[0] == "BLPOP" {
 		return n.pop(l, args[1], args[2])
 	}
-	return n.run(args)
+	return n.mayKeepBusy(l, args[0], n.run(args))
 }
 
 // run carries a command out.

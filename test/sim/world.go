@@ -28,7 +28,7 @@ const (
 
 // chaos is how often things go wrong, in chances out of 10,000 a step.
 type chaos struct {
-	cut, freeze, crash, move, hangup, stall, loading, trickle, spurious, flush, failover int
+	cut, freeze, crash, move, hangup, stall, loading, trickle, spurious, flush, failover, busy int
 
 	lag int // the nodes' mean delay, in steps
 }
@@ -57,6 +57,7 @@ type world struct {
 	gone                                                               map[string]bool
 	failing                                                            *failover
 	calm                                                               bool // nothing goes wrong but that nodes close connections and fail over
+	onlyBusy                                                           bool // nothing goes wrong but that scripts keep nodes busy
 }
 
 // link is one connection between keyway and a node.
@@ -96,12 +97,15 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1, pushes: map[string]int{}, pops: map[string]int{}, gone: map[string]bool{}}
 	w.chaos = chaos{
 		cut: w.rng.IntN(60), freeze: w.rng.IntN(8), crash: w.rng.IntN(8), move: w.rng.IntN(200),
-		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10), spurious: w.rng.IntN(4), flush: w.rng.IntN(20), lag: w.rng.IntN(12), failover: w.rng.IntN(20),
+		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10), spurious: w.rng.IntN(4), flush: w.rng.IntN(20), lag: w.rng.IntN(12), failover: w.rng.IntN(20), busy: w.rng.IntN(20),
 	}
 	hold := []time.Duration{-1, 0, 2 * time.Second}[w.rng.IntN(3)]
 	if w.calm = seed%5 == 0; w.calm {
 		w.chaos = chaos{cut: w.chaos.cut, failover: 20}
 		hold = 2 * time.Second
+	}
+	if w.onlyBusy = seed%8 == 7 && !w.calm; w.onlyBusy {
+		w.chaos = chaos{busy: 40, lag: w.chaos.lag}
 	}
 	if seed%4 == 0 {
 		w.chaos.move = 0

@@ -1,0 +1,81 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// A script runs for more than twice the request timeout, and for much longer than its
+// node lets pass before it says BUSY. Twenty clients are behind it, or come later: each
+// reply is one that a single Redis could give, and the script gets its own.
+func TestScriptOutlastsTheTimeout(t *testing.T) {
+	t.Parallel()
+	const busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+	for name, c := range map[string]struct {
+		script, ends string // how its reply begins
+		kill         bool
+	}{
+		"it ends":      {redistest.BusyScript(5 * time.Second), "done", false},
+		"it is killed": {"while true do end", "ERR", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			node := redistest.Start(t, "--busy-reply-threshold", "300")
+			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 2s}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			var clients []*redistest.Client
+			for i := range 20 {
+				clients = append(clients, k.Dial())
+				clients[i].Expect("OK", "SET", fmt.Sprint("own", i), fmt.Sprint(i))
+			}
+			blocked := later(t, k.Dial(), "BLPOP", "queue", "1")
+			redistest.Eventually(t, 10*time.Second, "BLPOP waits", func() bool {
+				return strings.Contains(node.Do("INFO", "clients").Text, "blocked_clients:1\r\n")
+			})
+			script := later(t, k.Dial(), "EVAL", c.script, "0")
+			redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+			replies := make([]<-chan redistest.Reply, len(clients))
+			for i, client := range clients {
+				key := fmt.Sprint("own", i)
+				if i%2 == 0 {
+					replies[i] = later(t, client, "APPEND", key, "+")
+				} else {
+					replies[i] = later(t, client, "GET", key)
+				}
+			}
+			if c.kill {
+				time.Sleep(5 * time.Second) // more than two request timeouts
+				admin := k.Dial()
+				redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool { return admin.Do("SCRIPT", "KILL").Text == "OK" })
+			}
+			if r := <-script; !strings.HasPrefix(r.Text, c.ends) || c.kill && !strings.Contains(r.Text, "killed by user") {
+				t.Errorf("the script: %s", r)
+			}
+			if r := <-blocked; !r.Null {
+				t.Errorf("BLPOP: %s", r)
+			}
+			answered := 0
+			for i, client := range clients {
+				own := fmt.Sprint(i)
+				want := own
+				if i%2 == 0 {
+					want = fmt.Sprint(len(own) + 1)
+				}
+				switch r := <-replies[i]; {
+				case r.Text == busy:
+				case r.Text == want || r.String() == want:
+					if answered++; i%2 == 0 {
+						own += "+"
+					}
+				default:
+					t.Errorf("client %d got %s", i, r)
+				}
+				client.Expect(own, "GET", fmt.Sprint("own", i))
+			}
+			t.Logf("%d of %d are answered, the others told BUSY", answered, len(clients))
+		})
+	}
+}

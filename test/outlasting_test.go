@@ -19,21 +19,21 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 		script, ends string // how its reply begins
 		kill         bool
 	}{
-		"it ends":      {redistest.BusyScript(5 * time.Second), "done", false},
+		"it ends":      {redistest.BusyScript(9 * time.Second), "done", false},
 		"it is killed": {"while true do end", "ERR", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			node := redistest.Start(t, "--busy-reply-threshold", "300")
-			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 2s}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 4s}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 			var clients []*redistest.Client
 			for i := range 20 {
 				clients = append(clients, k.Dial())
 				clients[i].Expect("OK", "SET", fmt.Sprint("own", i), fmt.Sprint(i))
 			}
-			blocked := later(t, k.Dial(), "BLPOP", "queue", "1")
+			blocked := later(t, k.Dial(), "BLPOP", "queue", "2")
 			redistest.Eventually(t, 10*time.Second, "BLPOP waits", func() bool {
-				return strings.Contains(node.Do("INFO", "clients").Text, "blocked_clients:1\r\n")
+				return strings.Contains(node.Do("INFO", "clients").Text, "blocked_clients:1\r\n") || len(blocked) > 0
 			})
 			script := later(t, k.Dial(), "EVAL", c.script, "0")
 			redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
@@ -47,7 +47,7 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 				}
 			}
 			if c.kill {
-				time.Sleep(5 * time.Second) // more than two request timeouts
+				time.Sleep(5 * time.Second) // more than a request timeout
 				admin := k.Dial()
 				redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool { return admin.Do("SCRIPT", "KILL").Text == "OK" })
 			}
@@ -78,4 +78,25 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 			t.Logf("%d of %d are answered, the others told BUSY", answered, len(clients))
 		})
 	}
+}
+
+// A node that is busy can be shut down through keyway, where the configuration allows it.
+// The script's client learns that nobody knows what became of it.
+func TestShutdownOfABusyNode(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t, "--busy-reply-threshold", "50")
+	k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 4s}\ncommands: {allow: [shutdown]}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	script := later(t, k.Dial(), "EVAL", "while true do end", "0")
+	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+	admin := k.Dial()
+	redistest.Eventually(t, 10*time.Second, "a client is told that the node is busy", func() bool {
+		return strings.HasPrefix(admin.Do("GET", "a").Text, "BUSY ")
+	})
+	shutdown := later(t, admin, "SHUTDOWN", "NOSAVE")
+	for name, reply := range map[string]<-chan redistest.Reply{"the script": script, "SHUTDOWN": shutdown} {
+		if r := <-reply; !strings.Contains(r.Text, "may have been executed") {
+			t.Errorf("%s: %s", name, r)
+		}
+	}
+	node.AwaitEnd()
 }

@@ -180,7 +180,7 @@ func TestBusyNode(t *testing.T) {
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 	const busyFunction = "-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
 	node := redistest.Start(t, "--busy-reply-threshold", "50")
-	yaml := "layout: ring\nbackend: {request_timeout: 1s}\n" + redistest.NodesYAML([]*redistest.Node{node})
+	yaml := "layout: ring\nbackend: {request_timeout: 4s}\n" + redistest.NodesYAML([]*redistest.Node{node})
 	k := redistest.Serve(t, yaml).Ready()
 	c, slow, admin := k.Dial(), k.Dial(), k.Dial()
 	admin.Expect("OK", "SELECT", "3")

@@ -110,6 +110,17 @@ func (n *Node) Kill() {
 	n.cmd = nil
 }
 
+// AwaitEnd waits until the process has ended, as a client has told it to.
+func (n *Node) AwaitEnd() {
+	n.t.Helper()
+	select {
+	case <-n.ended:
+		n.cmd = nil
+	case <-time.After(10 * time.Second):
+		n.t.Errorf("redis-server on %s does not end", n.Addr)
+	}
+}
+
 // Freeze stops the process from running until Thaw.
 func (n *Node) Freeze() { n.cmd.Process.Signal(syscall.SIGSTOP) }
 

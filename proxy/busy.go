@@ -21,7 +21,7 @@ import (
 // tickBusy asks a node that owes replies, and has sent none for a while, whether it is
 // busy with a script.
 func (n *node) tickBusy() {
-	if n.askedIfBusy || !n.isLate() {
+	if n.askedIfBusy || !owes(n) {
 		return
 	}
 	w := n.w
@@ -43,9 +43,9 @@ func (n *node) tickBusy() {
 	}
 }
 
-// isLate reports whether a reply of the node has been due for a while.
-func (n *node) isLate() bool {
-	for c := range n.questioned() {
+// owes reports whether a reply of the node has been due for a while.
+func owes(n *node) bool {
+	for c := range questioned(n) {
 		if c.Late(n.w.now, n.w.stuckAfter()) {
 			return true
 		}
@@ -56,7 +56,7 @@ func (n *node) isLate() bool {
 // excuse lets nothing time out for now that waits for the node, which is busy. Reads that
 // are behind the script get BUSY, as all that comes over the shared connection.
 func (n *node) excuse() {
-	for c := range n.questioned() {
+	for c := range questioned(n) {
 		c.Excuse(n.w.now)
 	}
 	for _, c := range n.retired {
@@ -65,7 +65,7 @@ func (n *node) excuse() {
 }
 
 // questioned are the connections over which clients may have asked the node something.
-func (n *node) questioned() iter.Seq[*pool.Conn] {
+func questioned(n *node) iter.Seq[*pool.Conn] {
 	return func(yield func(*pool.Conn) bool) {
 		for _, c := range n.conns {
 			if !yield(c) {

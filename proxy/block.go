@@ -277,7 +277,7 @@ func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	withError := false
 	switch {
 	case a.Len() > 4:
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errSubSyntax("CLIENT", a.Arg(1)))
 	case a.Len() == 4 && command.EqualFold(a.Arg(3), "error"):
 		withError = true
 	case a.Len() == 4 && !command.EqualFold(a.Arg(3), "timeout"):

@@ -77,6 +77,12 @@ func errLacked(c *command.Command, a command.Args) string {
 	return errUnknownCommand(a)
 }
 
+// errSubSyntax is Redis's text for a subcommand whose handler counts the arguments itself
+// (networking.c, addReplySubcommandSyntaxError).
+func errSubSyntax(container string, sub []byte) string {
+	return fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP.", cString(sub, 128), container)
+}
+
 // cString is b as Redis's own texts show it: no more than n bytes of it, printed
 // as a C string, its line ends replaced (networking.c, addReplyErrorFormat).
 func cString(b []byte, n int) []byte {

@@ -58,6 +58,7 @@ const (
 	errNoDiscard    = "ERR DISCARD without MULTI"                                   // multi.c
 	errWatchInMulti = "ERR WATCH inside MULTI is not allowed"                       // multi.c
 	errExecAbort    = "EXECABORT Transaction discarded because of previous errors." // multi.c
+	errDiscarded    = "EXECABORT Transaction discarded because of: "                // multi.c, execCommandAbort
 	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
@@ -126,9 +127,13 @@ func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 }
 
 // reject answers a command that is not even begun. Inside MULTI, EXEC will then
-// discard (server.c, rejectCommand).
+// discard; an EXEC that is rejected discards at once (server.c, rejectCommand).
 func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
-	if s.has(inMulti) {
+	switch {
+	case cmd != nil && cmd.Is(command.Executes):
+		w.endTransaction(s)
+		text = errDiscarded + strings.TrimPrefix(text, "ERR ")
+	case s.has(inMulti):
 		s.txn.broken = true
 	}
 	w.monitors.hidden = true
@@ -566,7 +571,7 @@ func aborted(reply, cause []byte) []byte {
 	if bytes.Equal(reply, cause) {
 		return reply
 	}
-	return append([]byte("-EXECABORT Transaction discarded because of: "), cause[1:]...)
+	return append([]byte("-"+errDiscarded), cause[1:]...)
 }
 
 // cause is why a block was discarded: what the node said when it queued it, if

@@ -88,7 +88,7 @@ func TestCommandsThatTheServerLacks(t *testing.T) {
 		"HEXPIRE", "HEXPIRE k", "HGETEX k", "HGETDEL", "GETEX", "MSETEX", "NOSUCH", "FUNCTION NOSUCH", "CLUSTER", "CLUSTER HELP",
 		"CLUSTER NOSUCH", "CLUSTER SHARDS", "CLUSTER MYSHARDID", "CLUSTER SLOT-STATS ORDERBY key-count", "CLUSTER GETSLOTMIGRATIONS",
 	}
-	ofRedis := []string{"VREM k", "VGETATTR", "XNACK", "XDELEX k", "DIGEST", "DELEX", "BLMOVEM", "HOTKEYS GET", "HIMPORT x"}
+	ofRedis := []string{"CLIENT UNblock 5 timeout x", "VREM k", "VGETATTR", "XNACK", "XDELEX k", "DIGEST", "DELEX", "BLMOVEM", "HOTKEYS GET", "HIMPORT x"}
 	for _, server := range redistest.Servers() {
 		t.Run(server.Name, func(t *testing.T) {
 			t.Parallel()

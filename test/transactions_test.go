@@ -41,8 +41,8 @@ func TestTransactionsLikeRedis(t *testing.T) {
 					{"MULTI"}, {"MULTI"}, {"EXEC"}, {"EXEC"}, {"EXEC"}, {"DISCARD"}, {"WATCH", key()}, {"WATCH", key(), key()}, {"UNWATCH"},
 					{"SET", key(), fmt.Sprint(n)}, {"INCR", key()}, {"GET", key()}, {"RPUSH", key(), "x"}, {"LRANGE", key(), "0", "-1"}, {"MGET", key(), key()},
 					{"DEL", key()}, {"HSET", key(), "f", "v"}, {"EVAL", "return redis.call('GET', KEYS[1])", "1", key()}, {"BLPOP", key(), "0.01"},
-					{"PING"}, {"ECHO", "x"}, {"GET"}, {"NOSUCH", "x"}, {"OBJECT", "NOSUCH"}, {"SET", key(), "a", "NX", "XX"}, {"RESET"},
-				}[rng.IntN(26)]
+					{"PING"}, {"ECHO", "x"}, {"GET"}, {"NOSUCH", "x"}, {"OBJECT", "NOSUCH"}, {"SET", key(), "a", "NX", "XX"}, {"RESET"}, {"EXEC", "x"},
+				}[rng.IntN(27)]
 				who := rng.IntN(2)
 				switch args[0] {
 				case "MULTI":

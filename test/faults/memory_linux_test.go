@@ -301,7 +301,8 @@ func TestSlowReadersAreClosed(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	t.Logf("%d slow readers: %d KiB of memory; others before: %v; since: %v", slow, (peak-base)>>10, &l.latency[0], &l.latency[1])
-	if grown := peak - base; grown > int64(slow)*limit+32<<20 {
+	// Go lets as much garbage lie as there is in use. Without a limit it would be 10 MiB for each.
+	if grown := peak - base; grown > 2*int64(slow)*limit+32<<20 {
 		t.Errorf("the process has grown by %d MiB for %d slow readers", grown>>20, slow)
 	}
 	if l.errors() != 0 {

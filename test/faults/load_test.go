@@ -105,7 +105,7 @@ type load struct {
 	lossy         func(key string) bool // keys whose acknowledged writes the node may lose
 
 	tally
-	latency [2]histogram // of single commands: before and since Phase
+	latency [12]histogram // of single commands, by phase
 	phase   atomic.Int32
 
 	stopped atomic.Bool

@@ -114,7 +114,7 @@ type Backend struct {
 	Password       string        `yaml:"password"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; above Redis's own busy-reply-threshold, 5 s
-	Hold           time.Duration `yaml:"hold"`            // for a dead master's successor; by default the request timeout
+	Hold           time.Duration `yaml:"hold"`            // for a dead master's successor
 	Connections    int           `yaml:"connections"`     // to each node, per thread
 	Exclusive      int           `yaml:"exclusive"`       // connections to each node, per thread, for one client alone
 	Integrity      int           `yaml:"integrity"`       // commands between two integrity checks; 0: no checks

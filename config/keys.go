@@ -192,7 +192,7 @@ var keys = []key{
 			"`0`: half of the memory of the machine or the control group.",
 		change: "keyway shares the machine with others, or has it alone."},
 	{path: "ready",
-		meaning: "What `/readyz` needs: `any` master that can be reached, or `all` of them and an owner for every slot.",
+		meaning: "What `/readyz` needs: `any` master that can be reached, or `all` masters and slots.",
 		change:  "Other keyways can reach nodes that this one cannot."},
 	{path: "shutdown.delay", max: hour, remedy: "write a duration up to 1h, such as 5s",
 		meaning: "After SIGTERM, how long keyway still accepts clients while `/readyz` already fails.",

@@ -197,7 +197,7 @@ func (c *Config) checkCluster() error {
 	if c.Layout != LayoutSlots && c.HashTag != "{}" {
 		// A cluster's client sends together what shares a tag in braces.
 		return c.Errorf("hash_tag", `write "{}", or leave cluster.emulate out`,
-			"%q, where the clients of an emulated cluster count on keys with the same {tag} to live together", c.HashTag)
+			"%q, but the clients of an emulated cluster need keys with the same {tag} to live together", c.HashTag)
 	}
 	return nil
 }
@@ -215,15 +215,18 @@ func (c *Config) checkNodes() error {
 			}
 		}
 		if n.Name == "" {
-			return c.Errorf(path, "add a name: it decides, with the weight, where keys land in a ring", "a node without a name")
+			return c.Errorf(path, "add a name: it decides, with the weight, where keys land in a ring",
+				"a node without a name")
 		}
 		if j, ok := names[n.Name]; ok {
-			return c.Errorf(path+".name", "give each node a name of its own", "%q is also the name of nodes[%d]", n.Name, j)
+			return c.Errorf(path+".name", "give each node a name of its own", "%q is also the name of nodes[%d]",
+				n.Name, j)
 		}
 		names[n.Name] = i
 		for at, addr := range n.servers(path) {
 			if j, ok := addrs[addr]; ok {
-				return c.Errorf(at, "give each node an address of its own", "%q is also the address of nodes[%d]", addr, j)
+				return c.Errorf(at, "give each node an address of its own", "%q is also the address of nodes[%d]",
+					addr, j)
 			}
 			addrs[addr] = i
 		}
@@ -331,7 +334,8 @@ func (c *Config) checkSlots() error {
 			return err
 		}
 		if c.isOwn(seed) {
-			return c.Errorf(path, "write the address of a node of the cluster", "%q is where keyway itself listens", seed)
+			return c.Errorf(path, "write the address of a node of the cluster", "%q is where keyway itself listens",
+				seed)
 		}
 	}
 	if len(s.Static) == 0 {
@@ -381,7 +385,8 @@ func (c *Config) checkRange() error {
 		}
 		if r.Prefix == nil {
 			if r.To != nil && *r.To <= *r.From {
-				return c.Errorf(path+".to", "write from before to, in byte order", "%q does not come after %q", *r.To, *r.From)
+				return c.Errorf(path+".to", "write from before to, in byte order", "%q does not come after %q",
+					*r.To, *r.From)
 			}
 			continue
 		}
@@ -406,7 +411,8 @@ func (c *Config) checkRange() error {
 	}
 	if c.Layout == LayoutRange && len(c.Range.Rules) == 0 && c.Range.Default == "" {
 		rule := "{prefix: \"user:\", from: 1, to: 1000, node: " + c.Nodes[0].Name + "}"
-		return c.Errorf("range", "write at least one rule, such as "+rule+", or a default", "layout range without rules")
+		return c.Errorf("range", "write at least one rule, such as "+rule+", or a default",
+			"layout range without rules")
 	}
 	return nil
 }

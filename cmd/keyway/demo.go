@@ -55,7 +55,8 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 		name := string(rune('a' + i))
 		fmt.Fprintf(&yaml, "  - {name: %s, addr: %q}\n", name, m.Addr())
 		static = append(static, fmt.Sprintf("%s: %d-%d", name, i*16384/n, (i+1)*16384/n-1))
-		rules = append(rules, fmt.Sprintf("{prefix: \"user:\", from: %d, to: %d, node: %s}", i*1000+1, (i+1)*1000, name))
+		rules = append(rules, fmt.Sprintf("{prefix: \"user:\", from: %d, to: %d, node: %s}",
+			i*1000+1, (i+1)*1000, name))
 	}
 	fmt.Fprintf(&yaml, "slots: {static: {%s}}\nrange: {rules: [%s], default: a}\n",
 		strings.Join(static, ", "), strings.Join(rules, ", "))

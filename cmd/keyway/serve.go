@@ -56,7 +56,8 @@ func configFlag(cmd *cobra.Command, file *string) {
 // noArguments refuses arguments: the command takes its file by a flag.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%s takes no argument %q; name the configuration file with --config", cmd.CommandPath(), args[0])
+		return fmt.Errorf("%s takes no argument %q; name the configuration file with --config",
+			cmd.CommandPath(), args[0])
 	}
 	return nil
 }
@@ -101,12 +102,14 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		log.Info("serving metrics, health and readiness", "addr", ln.Addr().String())
 		g.Go(func() error {
 			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
-				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll, DroppedLines: lines.Dropped, Surveyed: survey.nodes,
+				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll,
+				DroppedLines: lines.Dropped, Surveyed: survey.nodes,
 			}))
 		})
 	}
 	for _, a := range srv.Addrs() {
-		log.Info("listening", "addr", a.String(), "layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
+		log.Info("listening", "addr", a.String(),
+			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
 	}
 	if note := defaultHash(cfg); note != "" {
 		log.Info(note)

@@ -98,7 +98,8 @@ func (s *survey) record(t *router.Table, r topology.Report) {
 		return
 	}
 	if problem != "" {
-		s.log.Error("a node cannot serve its keys", "node", r.Name, "addr", r.Addr, "problem", problem, "remedy", remedy)
+		s.log.Error("a node cannot serve its keys",
+			"node", r.Name, "addr", r.Addr, "problem", problem, "remedy", remedy)
 	}
 	if r.Elsewhere > 0 {
 		s.log.Warn("keys lie on another node than the layout says, so clients do not find them; "+

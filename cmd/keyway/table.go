@@ -143,7 +143,8 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 		default:
 			share := t.Shares()[i]
 			uneven = uneven || !near(sequential[i], share) || !near(random[i], share)
-			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n", n.Name, addr, 100*share, 100*sequential[i], 100*random[i])
+			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n",
+				n.Name, addr, 100*share, 100*sequential[i], 100*random[i])
 		}
 	}
 	if err := tw.Flush(); err != nil {
@@ -155,7 +156,8 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 	if !uneven {
 		return nil
 	}
-	_, err := fmt.Fprintln(w, "\nwarning: the hash spreads keys unevenly; for a new pool choose another, such as murmur")
+	_, err := fmt.Fprintln(w,
+		"\nwarning: the hash spreads keys unevenly; for a new pool choose another, such as murmur")
 	return err
 }
 
@@ -186,8 +188,8 @@ func defaultHash(cfg *config.Config) string {
 	if cfg.Layout != config.LayoutRing || cfg.IsSet("ring.hash") {
 		return ""
 	}
-	return "ring.hash is not set: keyway places keys by the default, " + cfg.Ring.Hash + ", which was fnv1a_64 before. " +
-		"It does not find keys that were placed by another hash: for those write ring: {hash: NAME}"
+	return "ring.hash is not set: keyway places keys by the default, " + cfg.Ring.Hash + ", which was fnv1a_64 " +
+		"before. It does not find keys that were placed by another hash: for those write ring: {hash: NAME}"
 }
 
 // printNodes asks the nodes and prints their answers. It returns an error if a node cannot

@@ -173,7 +173,11 @@ func TestOneRoadToTheNodes(t *testing.T) {
 			case "SendOwned", "SendBlock":
 				t.Errorf("%s: a client's command is sent here", fset.Position(n.Pos()))
 			case "Send", "SendAsking":
-				if !isProbe(call.Args[0]) {
+				to := call.Args[0]
+				if sel.Sel.Name == "SendAsking" { // ASKING's own reply goes to the first
+					to = call.Args[1]
+				}
+				if !isProbe(to) {
 					t.Errorf("%s: sent for a receiver that is not a new probe", fset.Position(n.Pos()))
 				}
 			}

@@ -96,7 +96,7 @@ func TestCommandsThatTheServerLacks(t *testing.T) {
 			k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
 			c := k.Dial()
 			said := node.Do("HELLO").Elems[3].Text
-			redistest.Eventually(t, 5*time.Second, "HELLO says "+said, func() bool { return c.Do("HELLO").Elems[3].Text == said })
+			redistest.Eventually(t, 20*time.Second, "HELLO says "+said, func() bool { return c.Do("HELLO").Elems[3].Text == said })
 			commands := commands
 			if server.Name != redistest.Valkey.Name {
 				commands = append(commands[:len(commands):len(commands)], ofRedis...)

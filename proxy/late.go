@@ -106,5 +106,5 @@ func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func(
 		return reply, nil
 	}
 	s, mute := r.sess, r.mute
-	return pieces[0], func() { w.answerLate(s, t, pieces[1:], mute) }
+	return reply[:len(pieces[0])], func() { w.answerLate(s, t, pieces[1:], mute) }
 }

@@ -34,6 +34,19 @@ func TestLateCommands(t *testing.T) {
 	}
 }
 
+// TestLongLateReply: a reply of keyway's that is longer than what it takes the place of
+// leaves the node's replies behind it as they are.
+func TestLongLateReply(t *testing.T) {
+	r := newRig(t, Options{})
+	r.feed("MULTI\r\nCLIENT NO-EVICT perhaps\r\n" + cmd("GET", onA) + "EXEC\r\n")
+	r.sent(0)
+	r.node(0, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+PONG\r\n$10\r\n0123456789\r\n")
+	const queued = "+OK\r\n+QUEUED\r\n+QUEUED\r\n"
+	if got := r.got(); got != queued+"*2\r\n-ERR syntax error\r\n$10\r\n0123456789\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestLateCommandsThatWait: one that other workers answer keeps its place, and
 // nothing comes between the pieces of EXEC's reply.
 func TestLateCommandsThatWait(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 const (
 	maxReplyBulk  = 1 << 40
 	maxReplyItems = 1 << 32
-	maxReplyLine  = 64 << 10
+	maxReplyLine  = 1 << 30 // an error repeats a client's key, and a script's status has any length
 )
 
 // ReplyError says how a node broke the protocol. Its connection is unusable, because what
@@ -113,7 +113,7 @@ func (s *Scanner) Scan(b []byte) (n int, done bool, err error) {
 				s.state = atTextLF
 			}
 			if s.line += end; s.line > maxReplyLine {
-				return i, false, &ReplyError{"line of more than 64 KiB"}
+				return i, false, &ReplyError{"line of more than 1 GiB"}
 			}
 			i += end
 			if s.state == atTextLF {

@@ -11,7 +11,7 @@ import (
 )
 
 // failoverTable is a cluster's whose node a is followed by c: as long as a lives, when
-// it has failed, and when c has taken its place. b has no replica.
+// it has failed, when c has taken its place, and when a follows c. b has no replica.
 func failoverTable(t testing.TB, state string) *router.Table {
 	t.Helper()
 	nodes := []slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true}, {ID: "b", Addr: "10.0.0.2:1", Master: true},
@@ -27,6 +27,10 @@ func failoverTable(t testing.TB, state string) *router.Table {
 	case "failed":
 		nodes[0].Master, nodes[2].Of = false, ""
 		owned[0] = nil
+	case "swapped":
+		nodes[0].Master, nodes[0].Replica, nodes[0].Of = false, true, "10.0.0.3:1"
+		nodes[2] = slots.Node{ID: "c", Addr: "10.0.0.3:1", Master: true}
+		owned = [][]slots.Range{nil, upper, lower}
 	case "over":
 		nodes = nodes[1:]
 		nodes[1] = slots.Node{ID: "c", Addr: "10.0.0.3:1", Master: true}

@@ -40,9 +40,10 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return false
 	}
 	s.reopenSynced(replicas)
+	w.followWrites(s)
 	var nodes []*node
 	for _, n := range w.nodes {
-		if s.wrote.has(n.ordinal) {
+		if n.master == nil && s.wrote.has(n.ordinal) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -65,6 +66,25 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	how := howAlone{take: (*node).takeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
 	w.askEach(s, cmd, a.Frame(), nodes, how)
 	return true
+}
+
+// followWrites takes what the client has written to a node that is gone, or a replica by
+// now, for written to each master: it is there, on whichever has taken the node's place.
+// A replica would refuse WAIT, as long as the client stays.
+func (w *Worker) followWrites(s *Session) {
+	var stay ordinals
+	for _, n := range w.nodes {
+		if n.master == nil {
+			stay.add(n.ordinal)
+		}
+	}
+	if stay.hasAll(s.wrote) {
+		return
+	}
+	s.wrote.keep(stay)
+	for _, n := range w.masters {
+		s.wrote.add(n.ordinal)
+	}
 }
 
 // synced is what earlier WAITs have answered: replicas have the client's writes to

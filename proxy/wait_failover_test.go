@@ -1,0 +1,31 @@
+package proxy
+
+import "testing"
+
+// After a failover WAIT asks the masters, not the node that the client wrote to, be that
+// gone or a replica by now.
+func TestWaitAfterAFailover(t *testing.T) {
+	for state, masters := range map[string][]int{"over": {0, 1}, "swapped": {1, 2}} {
+		r := newFailoverRig(t, Options{})
+		r.feed(cmd("SET", onA, "v"))
+		r.sent(0)
+		r.node(0, "+OK\r\n")
+		r.got()
+		r.w.SetTable(failoverTable(t, state))
+		greet(r, r.w.nodes[masters[1]].conns[0])
+		r.feed(cmd("WAIT", "1", "100"))
+		for _, i := range masters {
+			if len(r.w.nodes[i].waits) == 0 {
+				t.Fatalf("%s: master %d was not asked", state, i)
+			}
+			c := r.exclusive(i)
+			if got := take(c); got != cmd("CLIENT", "ID")+cmd(restoreNothing...)+cmd("WAIT", "1", "100") {
+				t.Fatalf("%s: sent %q", state, got)
+			}
+			c.Received([]byte(":7\r\n+OK\r\n:1\r\n"), r.now)
+		}
+		if got := r.got(); got != ":1\r\n" {
+			t.Errorf("%s: %q", state, got)
+		}
+	}
+}

@@ -13,9 +13,12 @@ import (
 func syntaxError(name string, text []byte, refs references, err error) error {
 	e := &Error{File: name}
 	if open := openAt(string(text)); len(open) > 0 && parses(string(text)+closers(open)) {
-		first := open[0]
-		e.Line, e.Column = first.line, first.column
-		e.Problem, e.Remedy = "what opens here is not closed", "close it with "+string(first.closer)
+		o := open[0]
+		if last := open[len(open)-1]; last.closer == '"' || last.closer == '\'' {
+			o = last // the quote has swallowed the closing brackets
+		}
+		e.Line, e.Column = o.line, o.column
+		e.Problem, e.Remedy = "what opens here is not closed", "close it with "+string(o.closer)
 		return e
 	}
 	e.Line = badLine(text)
@@ -30,6 +33,9 @@ func syntaxError(name string, text []byte, refs references, err error) error {
 		e.Column = i + 1
 		e.Problem, e.Remedy = "a tab indents this line", "indent with spaces"
 		return e
+	}
+	if strings.HasPrefix(words, "mapping values are not allowed") && !strings.Contains(line, ":") {
+		words = "could not find expected ':'"
 	}
 	for _, w := range plainWords {
 		if strings.Contains(words, w.parser) {

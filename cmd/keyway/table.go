@@ -40,7 +40,7 @@ func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table
 		m, err := topology.OfCluster(cfg, nil).Fetch(ctx)
 		if err != nil {
 			return nil, cfg.Errorf("slots.seeds",
-				"start the cluster, name nodes that can be reached, or use check --offline", "%v", err)
+				"start the cluster, or name nodes that can be reached; keyway check --offline asks no node", "%v", err)
 		}
 		return router.NewSlots(m), nil
 	}
@@ -132,7 +132,7 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 		}
 		switch {
 		case !n.Master:
-			fmt.Fprintf(tw, "%s\t%s\treplica\n", n.Name, addr)
+			fmt.Fprintf(tw, "%s\t%s\treplica\t\t\n", n.Name, addr)
 		case rules != nil:
 			list := rules[router.NodeID(i)]
 			text := strings.Join(list, ", ")
@@ -182,14 +182,15 @@ func unowned(t *router.Table) string {
 // near reports whether a measured share is within a quarter of the intended one.
 func near(measured, share float64) bool { return measured > 0.75*share && measured < 1.25*share }
 
-// defaultHash returns a note if the file names no hash for a ring: the default has
-// changed, and another hash moves keys.
+// defaultHash returns a note if the file names no hash for a ring: keyway's default is
+// not twemproxy's, and another hash moves keys.
 func defaultHash(cfg *config.Config) string {
 	if cfg.Layout != config.LayoutRing || cfg.IsSet("ring.hash") {
 		return ""
 	}
-	return "ring.hash is not set: keyway places keys by the default, " + cfg.Ring.Hash + ", which was fnv1a_64 " +
-		"before. It does not find keys that were placed by another hash: for those write ring: {hash: NAME}"
+	return "ring.hash is not set: keyway places keys by the default, " + cfg.Ring.Hash + ". " +
+		"It does not find keys that another hash placed, such as twemproxy's fnv1a_64: " +
+		"for those write ring: {hash: NAME}"
 }
 
 // printNodes asks the nodes and prints their answers. It returns an error if a node cannot

@@ -66,7 +66,7 @@ const (
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
 	errMultiSpread = "ERR keyway: the transaction concerns all nodes, and there are several now; send these commands outside MULTI"
 	errLateStalled = "ERR keyway: a node's connection has no room; send it again outside MULTI"
-	errMultiLocal  = "ERR keyway: '%s' is answered by keyway; send it outside MULTI"
+	errMultiLocal  = "ERR keyway: '%s' cannot be queued in a transaction; send it outside MULTI"
 )
 
 var (

@@ -236,6 +236,9 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if p.Last {
 		n.release(e.conn, !e.ended)
 	}
+	if e.behindWrites && p.Kind == '-' {
+		n.w.ready.Refresh = true // it may be a replica by now
+	}
 	if e.unmarked != "" {
 		if !p.Last {
 			return

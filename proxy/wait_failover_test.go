@@ -29,3 +29,19 @@ func TestWaitAfterAFailover(t *testing.T) {
 		}
 	}
 }
+
+// A master that refuses WAIT, as a replica does, is reason to look at the topology.
+func TestWaitRefusedByAReplica(t *testing.T) {
+	r := newFailoverRig(t, Options{})
+	r.feed(cmd("SET", onA, "v"))
+	r.sent(0)
+	r.node(0, "+OK\r\n")
+	r.feed(cmd("WAIT", "1", "100"))
+	c := r.exclusive(0)
+	take(c)
+	r.w.Taken()
+	c.Received([]byte(":7\r\n-READONLY r\r\n-ERR WAIT cannot be used with replica instances.\r\n"), r.now)
+	if !r.w.EndTurn().Refresh {
+		t.Error("the topology is not asked for")
+	}
+}

@@ -218,6 +218,10 @@ func (n *node) label() string {
 	return n.name + " (" + n.addr + ")"
 }
 
+// hashSeed is secret, so that nobody can make keys collide. All workers share it: which
+// keys collide must not differ between two runs of one simulation.
+var hashSeed = maphash.MakeSeed()
+
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker {
 	if o.Limits == (resp.Limits{}) {
@@ -273,7 +277,7 @@ func New(o Options, table *router.Table) *Worker {
 		server:  serverInfo{name: "redis", version: "7.0.0"},
 	}
 	w.keyless, w.warned = []byte(o.Keyless), map[string]bool{}
-	w.scripts = scriptCache{seed: maphash.MakeSeed(), perKey: &w.o.PerKey}
+	w.scripts = scriptCache{seed: hashSeed, perKey: &w.o.PerKey}
 	w.hub = newHub(w)
 	w.SetTable(table)
 	return w

@@ -517,12 +517,6 @@ func (o *ordinals) hasAll(of ordinals) bool {
 	return o.many || !of.many && of.low&^o.low == 0
 }
 
-// keep removes what is not in of.
-func (o *ordinals) keep(of ordinals) {
-	o.low &= of.low
-	o.many = o.many && of.many
-}
-
 // remove has no effect on a node beyond the first 64.
 func (o *ordinals) remove(n uint) {
 	if n < 64 {

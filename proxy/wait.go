@@ -68,20 +68,23 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// followWrites takes what the client has written to a node that is gone, or a replica by
-// now, for written to each master: it is there, on whichever has taken the node's place.
-// A replica would refuse WAIT, as long as the client stays.
+// followWrites takes what the client has written to a node that is a replica by now for
+// written to its master, and what it has written to one that is gone for written to each
+// master: it is there, on whichever has taken the node's place. A replica would refuse
+// WAIT, as long as the client stays.
 func (w *Worker) followWrites(s *Session) {
-	var stay ordinals
+	var here ordinals
 	for _, n := range w.nodes {
-		if n.master == nil {
-			stay.add(n.ordinal)
+		here.add(n.ordinal)
+		if n.master != nil && s.wrote.has(n.ordinal) {
+			s.wrote.remove(n.ordinal)
+			s.wrote.add(n.master.ordinal)
 		}
 	}
-	if stay.hasAll(s.wrote) {
+	if s.wrote.low&^here.low == 0 {
 		return
 	}
-	s.wrote.keep(stay)
+	s.wrote.low &= here.low
 	for _, n := range w.masters {
 		s.wrote.add(n.ordinal)
 	}

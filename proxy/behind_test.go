@@ -267,3 +267,55 @@ func TestRedirectsBehindARetiredConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestReplacementRefused: a node without a connection to spare refuses the one that takes
+// the place of a retired one. It still answers over that one.
+func TestReplacementRefused(t *testing.T) {
+	for name, late := range map[string]bool{"at once": false, "when reads have gone there": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, Options{})
+			old := r.w.nodes[0].conns[0]
+			reader, writer := r.w.Open(nil, "peer:2", "keyway:1"), r.w.Open(nil, "peer:3", "keyway:1")
+			r.feed(cmd("GET", onA))
+			r.w.Feed(reader, []byte(cmd("GET", "{b}1")))
+			r.sent(0)
+			old.Received([]byte(largeReplyHead()), r.now)
+			fresh := r.w.nodes[0].conns[0]
+			if fresh == old {
+				t.Fatal("the connection was not retired")
+			}
+			r.w.Feed(writer, []byte(cmd("SET", "{b}1", "x")))
+			if late {
+				r.pass(3 * rereadAfter)
+			}
+			fresh.Connected(r.now)
+			take(fresh)
+			fresh.Received([]byte("-ERR max number of clients reached\r\n"), r.now)
+			r.pass(3 * rereadAfter)
+			again := cmd("SET", "{b}1", "x")
+			answers := "$1\r\n1\r\n+OK\r\n"
+			if late {
+				again += cmd("GET", "{b}1")
+				answers += "$1\r\nx\r\n"
+			}
+			if got := r.sent(0); r.w.nodes[0].conns[0] != old || got != again {
+				t.Fatalf("sent over the old connection: %q", got)
+			}
+			old.Received([]byte(largeReplyRest()+answers), r.now)
+			want := "$1\r\n1\r\n"
+			if late {
+				want = "$1\r\nx\r\n"
+			}
+			if got := string(reader.Output()); got != want {
+				t.Errorf("the reader got %q", got)
+			}
+			if got := string(writer.Output()); got != "+OK\r\n" {
+				t.Errorf("the writer got %q", got)
+			}
+			r.w.Feed(writer, []byte(cmd("GET", "{b}1")))
+			if got := r.sent(0); got != cmd("GET", "{b}1") {
+				t.Errorf("later: %q", got)
+			}
+		})
+	}
+}

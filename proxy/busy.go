@@ -59,7 +59,7 @@ func (n *node) excuse() {
 	for c := range questioned(n) {
 		c.Excuse(n.w.now)
 	}
-	for _, c := range n.retired {
+	for _, c := range n.retired.conns {
 		n.w.rereadBehind(c)
 	}
 }
@@ -72,7 +72,7 @@ func questioned(n *node) iter.Seq[*pool.Conn] {
 				return
 			}
 		}
-		for _, c := range n.retired {
+		for _, c := range n.retired.conns {
 			if !yield(c) {
 				return
 			}

@@ -20,7 +20,7 @@ type inUse struct {
 // hasRoom reports whether one more connection to the node may be kept for one client: its
 // own, or a retired one.
 func (n *node) hasRoom() bool {
-	return n.exclusive+len(n.retired) < n.w.o.Exclusive && n.w.o.HasRoom()
+	return n.exclusive+len(n.retired.conns) < n.w.o.Exclusive && n.w.o.HasRoom()
 }
 
 // takeExclusive returns a connection for the use of one session alone, until release.
@@ -87,7 +87,7 @@ func (n *node) close(now int64, reason string) {
 	for _, c := range n.conns {
 		c.Close(now, reason)
 	}
-	for _, c := range n.retired {
+	for _, c := range n.retired.conns {
 		c.Close(now, reason)
 	}
 	for _, c := range n.idle {

@@ -36,7 +36,7 @@ func (w *Worker) Held() (h Held) {
 		for _, c := range n.conns {
 			h.Queued += c.Memory()
 		}
-		for _, c := range n.retired {
+		for _, c := range n.retired.conns {
 			h.Queued += c.Memory()
 		}
 		for i := range n.waits {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -123,12 +124,24 @@ func (n *node) tickShared() {
 	n.tickRetired()
 }
 
+// retired are connections to a node that clients shared, until a slow reply kept them.
+// Their replies are still to come. Whoever is walking over conns is not disturbed by a
+// change.
+type retired struct {
+	conns     []*pool.Conn
+	refusedAt int64 // when the node last refused the connection that took a place
+}
+
+// refusedFor is how long a node that has refused to replace a connection is not asked
+// again.
+const refusedFor = int64(time.Second)
+
 // retire replaces a shared connection. The old one goes on until all its requests
 // are answered. Clients that wait for any reply send nothing more before it has
 // come, so no command overtakes one that is on the old connection.
 func (n *node) retire(conn *pool.Conn) {
 	w, i := n.w, slices.Index(n.conns, conn)
-	if i < 0 || !n.hasRoom() {
+	if i < 0 || !n.hasRoom() || n.retired.refusedAt > 0 && w.now-n.retired.refusedAt < refusedFor {
 		return
 	}
 	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
@@ -137,8 +150,37 @@ func (n *node) retire(conn *pool.Conn) {
 	n.conns = slices.Clone(n.conns) // others may be walking over the old list
 	n.conns[i] = fresh
 	fresh.Open(w.now)
-	n.retired = append(n.retired, conn)
+	n.retired.conns = append(slices.Clone(n.retired.conns), conn)
 	w.epoch++
+}
+
+// reinstate puts retired connections back where the node has refused the ones that took
+// their places: one that has no connection to spare still answers over those it has.
+func (r *retired) reinstate(n *node) {
+	for i, fresh := range n.conns {
+		if why := fresh.Refusing(); why == "" || strings.HasPrefix(why, "BUSY ") {
+			continue
+		}
+		place := slices.IndexFunc(r.conns, func(c *pool.Conn) bool {
+			return c.State() == pool.Ready && c.DB == fresh.DB && c.RESP3 == fresh.RESP3 && c.NoTouch == fresh.NoTouch
+		})
+		if place < 0 {
+			continue
+		}
+		old := r.remove(place)
+		moveStats(&old.Stats, &fresh.Stats)
+		n.conns = slices.Clone(n.conns)
+		n.conns[i] = old
+		n.w.doomed = append(n.w.doomed, fresh)
+		r.refusedAt = n.w.now
+		n.w.epoch++
+	}
+}
+
+func (r *retired) remove(place int) *pool.Conn {
+	c := r.conns[place]
+	r.conns = slices.Concat(r.conns[:place], r.conns[place+1:])
+	return c
 }
 
 // moveStats counts for one connection what another has counted, but for its dials: they
@@ -153,15 +195,16 @@ func moveStats(to, from *metrics.Connection) {
 // tickRetired closes the retired connections that have nothing left to answer, and sends
 // reads again that wait there behind a reply that takes long to pass.
 func (n *node) tickRetired() {
-	for i := len(n.retired) - 1; i >= 0; i-- {
-		c := n.retired[i]
+	for _, c := range n.retired.conns {
 		if c.State() == pool.Ready && c.InFlight() > 0 {
 			if c.Tick(n.w.now); c.Lingers(n.w.now, rereadAfter) {
 				n.w.rereadBehind(c)
 			}
 			continue
 		}
-		n.retired = slices.Delete(n.retired, i, i+1)
+		if place := slices.Index(n.retired.conns, c); place >= 0 {
+			n.retired.remove(place)
+		}
 		moveStats(&n.conns[0].Stats, &c.Stats)
 		n.w.doomed = append(n.w.doomed, c)
 	}

@@ -153,6 +153,9 @@ func TestSlowReaderDelaysOthers(t *testing.T) {
 			for sent := 0; !conn.Paused() && sent < 2; sent++ { // the node is faster
 				conn.Received(chunk, r.now)
 			}
+			if fresh := r.w.nodes[0].conns[0]; fresh.State() == pool.Dialing {
+				greet(r, fresh)
+			}
 			most = max(most, r.s.Pending())
 			for range 2 {
 				r.s.Wrote(min(len(r.s.Output()), keepsUp))

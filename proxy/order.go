@@ -238,7 +238,7 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	nearlyFull := false
 	if s.has(slow) || s.delayed > maxDelay {
 		limit := w.o.ClientOutput - w.o.ClientOutput/16
-		if nearlyFull = s.out.Size() >= limit && slices.Contains(c.node.retired, conn); !nearlyFull {
+		if nearlyFull = s.out.Size() >= limit && slices.Contains(c.node.retired.conns, conn); !nearlyFull {
 			return
 		}
 		resumeAt = max(resumeAt, limit-softOutput)

@@ -91,7 +91,7 @@ func (n *node) snapshot(master bool) metrics.Node {
 		s.HeldBytes += c.Held()
 		s.AddConnection(&c.Stats)
 	}
-	for _, c := range n.retired {
+	for _, c := range n.retired.conns {
 		s.InFlight += c.InFlight()
 		s.HeldBytes += c.Held()
 	}

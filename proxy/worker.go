@@ -176,7 +176,7 @@ type node struct {
 	following
 	ordinal     uint
 	conns       []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
-	retired     []*pool.Conn // that were shared, and have replies to come; see retire
+	retired     retired
 	askedIfBusy bool         // see tickBusy
 	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
 	waits       []inUse      // exclusive connections in use
@@ -431,7 +431,7 @@ func (w *Worker) nextDue() int64 {
 				return w.now + tick
 			}
 		}
-		if n.exclusive > 0 || len(n.retired) > 0 {
+		if n.exclusive > 0 || len(n.retired.conns) > 0 {
 			return w.now + tick
 		}
 	}
@@ -564,7 +564,7 @@ func (w *Worker) Up() (up, of int) {
 // until a slow reply kept it.
 func (n *node) isUp() bool {
 	ready := func(c *pool.Conn) bool { return c.State() == pool.Ready }
-	return slices.ContainsFunc(n.conns, ready) || slices.ContainsFunc(n.retired, ready)
+	return slices.ContainsFunc(n.conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
 }
 
 // probe asks a node something of the worker's own.
@@ -606,6 +606,9 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 // conn is the shared connection that a session's commands to the node take:
 // always the same, or their order would be lost.
 func (n *node) conn(s *Session) *pool.Conn {
+	if len(n.retired.conns) > 0 {
+		n.retired.reinstate(n)
+	}
 	k := n.w.o.Connections
 	if s.db == 0 && k == 1 && s.state&(resp3|tracks|noTouch) == 0 {
 		return n.conns[0]

@@ -58,6 +58,11 @@ var inProxy = []bug{
 		"./proxy", "TestRedirectsBehindARetiredConnection",
 	},
 	{
+		"a node without a connection to spare is taken for one that is gone", "proxy/worker.go",
+		"len(n.retired.conns) > 0 {\n		n.retired", "false {\n		n.retired",
+		"./proxy", "TestReplacementRefused",
+	},
+	{
 		"reads wait behind a large reply", "proxy/large.go",
 		"c.Lingers(n.w.now, rereadAfter)", "false",
 		"./proxy", "TestReadsBehindALargeReply",

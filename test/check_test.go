@@ -56,6 +56,21 @@ func TestCheckOffline(t *testing.T) {
 	}
 }
 
+// TestCheckConnectSendsAuth: a password for a node that has none is an error, as it is for
+// keyway serve.
+func TestCheckConnectSendsAuth(t *testing.T) {
+	t.Parallel()
+	n := redistest.Start(t)
+	yaml := "layout: ring\nnodes: [{name: a, addr: \"" + n.Addr + "\"}]\nbackend: {password: secret}\n"
+	if out, ok := check(t, yaml, "--connect"); ok || lines(out, "node a", "AUTH", "backend.password") != 1 {
+		t.Errorf("%s", out)
+	}
+	n.Do("CONFIG", "SET", "requirepass", "secret")
+	if out, ok := check(t, yaml, "--connect"); !ok || strings.Contains(out, "problem") {
+		t.Errorf("%s", out)
+	}
+}
+
 // TestCheckConnect tells what each node is, and which of them cannot serve.
 func TestCheckConnect(t *testing.T) {
 	t.Parallel()

@@ -56,6 +56,13 @@ func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router
 	if r.Err = c.Ping(ctx).Err(); r.Err != nil {
 		return r
 	}
+	if b := cfg.Backend; b.Password != "" && b.Username == "" {
+		// A node without a password accepts any in HELLO, which this client sends, and none
+		// in AUTH, which the pool sends.
+		if r.Err = c.Do(ctx, "AUTH", b.Password).Err(); r.Err != nil {
+			return r
+		}
+	}
 	info, err := c.Info(ctx).Result()
 	if err != nil {
 		r.Err = fmt.Errorf("asking for INFO: %w", err)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"slices"
 	"strings"
@@ -33,6 +34,24 @@ type large struct {
 // is behind it. A key forgets another that has its place.
 type largeKeys [1024]uint64
 
+// placeOf is a key's hash. Unlike others it is the same in each process: keys that take
+// each other's places must not make a simulation's runs differ.
+func placeOf(key []byte) uint64 {
+	h := uint64(len(key))
+	for ; len(key) >= 8; key = key[8:] {
+		h = mix(h ^ binary.LittleEndian.Uint64(key))
+	}
+	for _, c := range key {
+		h = h<<8 ^ h>>56 ^ uint64(c)
+	}
+	return mix(h)
+}
+
+func mix(h uint64) uint64 {
+	h *= 0x9e3779b97f4a7c15
+	return h ^ h>>32
+}
+
 func (l *largeKeys) has(key uint64) bool { return l != nil && l[key%uint64(len(l))] == key }
 
 func (l *largeKeys) forget(key uint64) {
@@ -50,7 +69,7 @@ func (w *Worker) noteLarge(cmd *command.Command, frame []byte) (key uint64) {
 	if w.largeKeys == nil {
 		w.largeKeys = new(largeKeys)
 	}
-	key = w.hash(p.Arg(cmd.Single))
+	key = placeOf(p.Arg(cmd.Single))
 	w.largeKeys[key%uint64(len(w.largeKeys))] = key
 	return key
 }
@@ -61,7 +80,7 @@ func (w *Worker) largeRead(s *Session, cmd *command.Command, a command.Args) uin
 	if w.largeKeys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
 		return 0
 	}
-	if key := w.hash(a.Arg(cmd.Single)); w.largeKeys.has(key) {
+	if key := placeOf(a.Arg(cmd.Single)); w.largeKeys.has(key) {
 		return key
 	}
 	return 0

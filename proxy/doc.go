@@ -1,11 +1,13 @@
-// Package proxy owns what a client experiences: the session's states, the order
-// of its replies, what is answered here, how a command becomes calls to nodes
-// and their replies one reply, redirects and their fences.
+// Package proxy is what a client talks to. It keeps each session's state and the
+// order of its replies, and answers some commands itself. It turns the other
+// commands into calls to nodes, merges the nodes' replies into one, and follows
+// redirects without letting a client's commands overtake each other.
 //
-// It is pure. A [Worker] is told of bytes, events and the time, and says what
-// is due in one struct, [Ready]; it never sees a socket, a clock, a goroutine
-// or a lock. package server drives it with sockets, the simulation in test with
-// a virtual clock and network.
+// The package is pure. A [Worker] gets bytes, events and the time as arguments.
+// It returns everything that the shell has to do in one struct, [Ready]. It opens
+// no socket, reads no clock, starts no goroutine and takes no lock. Package server
+// drives it with sockets; the simulation in test/sim drives it with a virtual clock
+// and network.
 //
 //	Feed(client bytes)                         Received(node bytes)
 //	   | resp.Parser.Next                         | pool.Conn: head of FIFO
@@ -16,6 +18,25 @@
 //	   v                                          v otherwise: parked
 //	EndTurn: Ready.Conns to write, Ready.Sessions to write
 //
-// All of a Worker belongs to one thread. What other threads must know of it
-// goes through Ready and comes back as a method call on their Worker.
+// A Worker belongs to one thread. It sends messages to other threads through
+// Ready; each arrives as a method call on the other thread's Worker.
+//
+// Ten words have one meaning each:
+//
+//   - session: one client: its input, its state (database, MULTI, subscriptions)
+//     and its output.
+//   - line: a session's commands in the order in which the client gets the replies.
+//   - call: one frame sent to one node for a command. A split MGET has several.
+//   - lane: the kind of connection that a call may use: shared with other clients,
+//     tracked, or its own.
+//   - hold: the time that a command waits for the successor of a dead master
+//     (backend.hold).
+//   - retry: a call sent again, because its node surely did not execute it or
+//     because it only reads.
+//   - feed: a connection to a node that carries only what the node publishes to
+//     subscribers.
+//   - worker: everything that one thread knows: its sessions, nodes and connections.
+//   - sibling: another thread's worker. Workers share nothing and send each other
+//     messages.
+//   - slot: one of the 16,384 parts of the key space of a Redis Cluster.
 package proxy

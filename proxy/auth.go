@@ -8,18 +8,19 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// passes compares in a time that does not depend on the passwords.
+// passes reports whether user and password are the configured ones. Its running time
+// does not depend on how much of the password is right.
 func (w *Worker) passes(user, password []byte) bool {
 	given, want := sha256.Sum256(password), sha256.Sum256([]byte(w.o.Password))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && string(user) == "default"
 }
 
-// authenticate tries user and password and returns the error to answer with,
-// or nothing.
+// authenticate checks user and password and marks the session as authenticated. It
+// returns the error for the client, or "".
 func (w *Worker) authenticate(s *Session, user, password []byte) string {
 	if w.o.Password == "" {
-		// Redis's default user without a password lets everybody in
-		// (nopass), but only under its own name.
+		// Like Redis's default user with nopass: any password is right, but the
+		// user name has to be "default".
 		if string(user) == "default" {
 			return ""
 		}
@@ -36,6 +37,7 @@ func (w *Worker) authenticate(s *Session, user, password []byte) string {
 
 var defaultUser = []byte("default")
 
+// auth answers AUTH [user] password.
 func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	var text string
 	switch a.Len() {
@@ -108,6 +110,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	})
 }
 
+// appendHello appends the reply to HELLO.
 func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
 	b = s.appendMap(b, 7)
 	b = resp.AppendBulkString(b, "server")
@@ -126,8 +129,8 @@ func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
 	return w.appendModules(b, s)
 }
 
-// validName tells whether a client may call itself so: no spaces, no control
-// characters (networking.c, validateClientName).
+// validName reports whether name is printable ASCII without spaces, as Redis demands of
+// client names (networking.c, validateClientName).
 func validName(name []byte) bool {
 	for _, c := range name {
 		if c < '!' || c > '~' {

@@ -8,16 +8,16 @@ import (
 )
 
 // rereadAfter is how long reads wait behind a large reply before they are sent again.
-// Most large replies pass sooner, and then the node need not read anything twice.
+// Most large replies arrive sooner, so the node does not read anything twice.
 const rereadAfter = 20 * time.Millisecond
 
-// rereadBehind sends reads again that are behind a large reply, or a script, on a retired
-// connection, over the one that has taken its place. The replies that come over the retired one are
-// dropped. Writes wait there, since the node may have executed them.
+// rereadBehind resends reads that wait on a retired connection behind a large reply or a
+// script. They go over the connection that replaced it; the replies on the retired
+// connection are dropped. Writes stay, since the node may have executed them.
 //
-// A client's commands go or stay together. A read that went alone could see what its
-// client writes behind it, or be executed before a write in front of it, or after a
-// read behind it. And its client has to wait anyway for the command that stays.
+// Either all of a client's commands move or none. A read that moved alone could see a
+// later write of its client. It could also run before an earlier write, or after a later
+// read. And its client would still have to wait for the command that stays.
 //
 //	retired  [GET large, of c1] [GET a, c2] [GET b, c3] [SET d, c2] [GET e, c1]
 //	fresh    [GET b, c3]
@@ -51,16 +51,16 @@ func (w *Worker) rereadBehind(conn *pool.Conn) {
 	}
 }
 
-// mayBeReread reports whether a call that is under way on a shared connection may be
-// sent once more, and its first reply be dropped. It may once: where many values are
-// large and not known to be, the node has twice the work at most.
+// mayBeReread reports whether a call on a shared connection may be sent again, and its
+// first reply dropped. Each call may be reread once: even where many values are large
+// without keyway knowing, the node does at most twice the work.
 func (c *call) mayBeReread() bool {
 	s := c.req.sess
 	return s != nil && !c.reread && c.isHarmless() && c.isRepeatable() && len(s.retry) == 0 && len(s.away) == 0
 }
 
-// knownLarge returns the hash of the only key of a call's frame, if the value is known
-// to be large, and 0 otherwise.
+// knownLarge returns the hash of the only key in a call's frame if its value is known to
+// be large, and 0 otherwise.
 func (w *Worker) knownLarge(c *call, frame []byte) uint64 {
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() <= c.req.cmd.Single {

@@ -12,23 +12,22 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// A command that may block has a connection of the client's own for as long as
-// it takes, so that nobody waits behind it. The client's timeout counts, not
-// keyway's; a client that leaves takes the connection with it, so that no
-// element is popped for nobody.
+// A command that may block gets an exclusive connection until its reply, so that no
+// other client waits behind it. The client's timeout applies, not keyway's request
+// timeout. When the client leaves, keyway ends the wait at the node, so that the node
+// does not pop an element for a client that is gone.
 
-// blocking receives the reply to a command that may block, on a connection of
-// its own.
+// blocking receives the reply to a command that may block, on an exclusive connection.
 type blocking struct {
 	call   *call
 	conn   *pool.Conn // nil while the command waits to be sent
-	sentAt int64      // over conn
-	until  int64      // the client's timeout; 0: none
-	pos    int        // of the timeout among the arguments
+	sentAt int64      // time of the last attempt
+	until  int64      // when the client's timeout ends; 0: none
+	pos    int        // position of the timeout among the arguments
 	unit   time.Duration
-	nodeID int64 // of conn among the node's clients, for CLIENT UNBLOCK; 0: not known yet
-	ended  bool  // the node was asked to end it: the connection must not go to another client
-	asNull bool  // and the client is to be told that its time is up
+	nodeID int64 // conn's client ID at the node, for CLIENT UNBLOCK; 0: not known yet
+	ended  bool  // the node was asked to end the wait, so no other client may reuse the connection
+	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
 }
 
 // block sends a command that may block.
@@ -45,7 +44,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 	switch {
 	case id != router.None:
 		n = w.nodes[id]
-	case len(w.keys) == 0: // malformed: a node says why
+	case len(w.keys) == 0: // malformed: let a node produce the error
 		if n, _ = w.anyMaster(s); n == nil {
 			return w.answerError(s, cmd, errNoMasters)
 		}
@@ -55,7 +54,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 		}
 	}
 	if s.inflight > 0 {
-		s.set(held) // what the client sent before, on other connections, comes first
+		s.set(held) // the client's earlier commands use other connections and must finish first
 		return false
 	}
 	if n != nil && !n.hasRoom() {
@@ -80,8 +79,8 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// take opens a connection to n, or takes an idle one. A command that is sent again
-// waits for what is left of its time.
+// take gets an exclusive connection to n. If the command is sent again, its timeout is
+// reduced to the remaining time.
 func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	c := b.call
 	s := c.req.sess
@@ -106,7 +105,7 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	return trip{conn: conn, frame: frame, deadline: deadline}
 }
 
-// finished forgets what the session is blocked by.
+// finished marks the session as no longer blocked by b.
 func (b *blocking) finished() {
 	if s := b.call.req.sess; s != nil && s.blocking == b {
 		s.blocking = nil
@@ -117,12 +116,12 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := b.call
 	w := c.worker()
 	if p.First && c.req.sess == nil {
-		w.undelivered(c.node, c.req.cmd, p.Bytes)
+		w.recordUndelivered(c.node, c.req.cmd, p.Bytes)
 	}
 	freed := b.ended && string(p.Bytes) == unblocked
 	switch {
 	case freed:
-		b.seeOff(w)
+		b.drainAfterUnblock(w)
 	case p.Last:
 		c.node.release(b.conn, !b.ended)
 		b.conn = nil
@@ -138,35 +137,36 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 }
 
-// renew gives a command that has waited at its node for long the time, and the
-// attempts, of a new one, should it be sent again.
+// renew resets the deadline and the attempts of a command that has waited at its node
+// for the request timeout or longer. If it is sent again, it counts as a new command.
 func (b *blocking) renew(w *Worker) {
 	if c := b.call; w.now-b.sentAt >= int64(w.o.Backend.RequestTimeout) {
 		c.deadline, c.hops, c.tries, c.losses = w.deadline(), 0, 0, 0
 	}
 }
 
-// undelivered accounts for a reply that begins with b and that nobody waits for any
-// more.
-func (w *Worker) undelivered(n *node, cmd *command.Command, b []byte) {
+// recordUndelivered counts and logs a reply whose client has left, unless it is an error
+// or a null. b is the first piece of the reply.
+func (w *Worker) recordUndelivered(n *node, cmd *command.Command, b []byte) {
 	if b[0] == '-' || resp.IsNull(b) {
 		return
 	}
 	w.stats.Undelivered++
-	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+" of a client that waits no more; what it popped is lost")
+	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+
+		" of a client that waits no more; what it popped is lost")
 }
 
-// seeOff keeps the connection for a moment when the node has ended the wait. If the
-// command was held up by a pause it still is, and may yet be executed for nobody:
-// then its reply comes before that to PING.
-func (b *blocking) seeOff(w *Worker) {
+// drainAfterUnblock sends a PING behind the command to learn whether it still executed.
+// A command that CLIENT PAUSE delays stays delayed after the node has ended its wait, and
+// may execute later. Its reply then comes before the reply to PING.
+func (b *blocking) drainAfterUnblock(w *Worker) {
 	n, conn, cmd := b.call.node, b.conn, b.call.req.cmd
 	w.ask(conn, w.now+leftTime, func(reply []byte, ok bool) {
 		switch {
 		case !ok:
 			w.stats.UnknownOutcome++
 		case string(reply) != "+PONG\r\n":
-			w.undelivered(n, cmd, reply)
+			w.recordUndelivered(n, cmd, reply)
 		}
 		n.release(conn, false)
 	}, "PING")
@@ -176,13 +176,13 @@ func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	b.call.node.release(b.conn, false)
 	b.conn = nil
 	if b.call.req.sess == nil && f.Sent {
-		b.call.worker().stats.UnknownOutcome++ // it may pop for nobody yet
+		b.call.worker().stats.UnknownOutcome++ // the node may still pop an element
 	}
 	b.renew(b.call.worker())
 	b.call.Failed(conn, frame, f)
 }
 
-// remaining is the command with what is left of its timeout.
+// remaining returns the command with its timeout reduced to the remaining time.
 func (b *blocking) remaining(w *Worker, frame []byte) []byte {
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || b.until == 0 {
@@ -203,10 +203,10 @@ func (b *blocking) remaining(w *Worker, frame []byte) []byte {
 	return out
 }
 
-// unblock ends what the client of that id waits for, as CLIENT UNBLOCK does: as
-// if its time were up, or with an error. The node is asked to, so that nothing
-// is popped for nobody. It tells whether the client is this worker's and was
-// blocked.
+// unblock ends the wait of a blocked client, as CLIENT UNBLOCK does: with an error, or as
+// if the client's timeout had passed. It asks the node to end the wait, so that the node
+// does not pop an element for nobody. It returns false if the client belongs to another
+// worker, is not blocked, or its node cannot be asked.
 func (w *Worker) unblock(id uint64, withError bool) bool {
 	for _, s := range w.sessions {
 		if s.id != id {
@@ -220,12 +220,12 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 	return false
 }
 
-// unblock asks the node to end the wait. It tells false when the node cannot be
-// asked.
+// unblock asks the node to end the wait. It returns false if the node cannot be asked.
+// A call that waits to be sent ends at once.
 //
-// It is always asked to do so with an error. Told to let the time be up, Redis
-// before 7.2 aborts if the command is not blocked but held up by a pause, which
-// every failover on request begins with (blocked.c, replyToBlockedClientTimedOut).
+// It always sends CLIENT UNBLOCK with ERROR. With TIMEOUT, Redis before 7.2 aborts if the
+// command is not blocked but delayed by a pause (blocked.c, replyToBlockedClientTimedOut).
+// Every manual failover begins with such a pause.
 func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
 	c := b.call
 	if c.waiting {
@@ -246,19 +246,19 @@ func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
 	return true
 }
 
-// unblocked is what a command is answered whose wait the node was asked to end
+// unblocked is the reply to a command whose wait CLIENT UNBLOCK has ended with ERROR
 // (networking.c, clientCommand).
 const unblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
 
-// leftTime is how long a node has to end the wait of a client that has left,
-// before the connection is closed on it.
+// leftTime is how long keyway waits for a node to end the wait of a client that has
+// left. After that keyway closes the connection.
 const leftTime = 100 * int64(time.Millisecond)
 
-// leave ends the wait of a client that has left, at once and so that what was
-// popped in that moment is known.
+// leave ends the wait of a client that has left. It asks the node first, so that keyway
+// learns whether the node has popped an element in that moment.
 func (b *blocking) leave(w *Worker, s *Session) {
 	if b.conn == nil {
-		return // it waits to be sent
+		return // the command waits to be sent
 	}
 	if !b.unblock(w, s, false) {
 		b.conn.Close(w.now, "its client has left")

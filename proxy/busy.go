@@ -8,26 +8,26 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-// A node that runs a script for longer than its busy-reply-threshold says BUSY to
-// every connection but the one that the script came from. So it is not silent: the
-// script, writes behind it, and clients that are blocked at that node wait until it
-// ends, or is killed, and get their true replies, as with one Redis.
+// A node that runs a script for longer than its busy-reply-threshold answers BUSY on every
+// connection except the one that the script came from. So keyway knows that the node is
+// alive. The script, the writes behind it, and clients that are blocked at that node wait
+// until the script ends or is killed. They get their true replies, as with one Redis.
 //
 //	retired connection   EVAL SET ................................ reply +OK
 //	shared connection            PING -BUSY  PING -BUSY  PING -BUSY
 //	                                   |           |           |
 //	                     nothing is overdue for one more request timeout
 
-// tickBusy asks a node that owes replies, and has sent none for a while, whether it is
-// busy with a script.
+// tickBusy sends a PING to a node with overdue replies, to learn whether it is busy with a
+// script.
 func (n *node) tickBusy() {
-	if n.askedIfBusy || !owes(n) {
+	if n.askedIfBusy || !isLate(n) {
 		return
 	}
 	w := n.w
 	for _, c := range n.conns {
 		switch {
-		case strings.HasPrefix(c.Refusing(), "BUSY "): // the greeting has asked
+		case strings.HasPrefix(c.Refusing(), "BUSY "): // the reply to the connection's greeting
 			n.excuse()
 			return
 		case c.State() == pool.Ready && !c.Stuck(w.now, 0) && !c.Late(w.now, w.stuckAfter()):
@@ -43,9 +43,10 @@ func (n *node) tickBusy() {
 	}
 }
 
-// owes reports whether a reply of the node has been due for a while.
-func owes(n *node) bool {
-	for c := range questioned(n) {
+// isLate reports whether a connection of the node has a request but has received nothing
+// for stuckAfter.
+func isLate(n *node) bool {
+	for c := range clientConns(n) {
 		if c.Late(n.w.now, n.w.stuckAfter()) {
 			return true
 		}
@@ -53,10 +54,11 @@ func owes(n *node) bool {
 	return false
 }
 
-// excuse lets nothing time out for now that waits for the node, which is busy. Reads that
-// are behind the script get BUSY, as all that comes over the shared connection.
+// excuse keeps the requests to a busy node from timing out for one more request timeout.
+// It sends the reads behind the script again over the shared connection, where the node
+// answers BUSY.
 func (n *node) excuse() {
-	for c := range questioned(n) {
+	for c := range clientConns(n) {
 		c.Excuse(n.w.now)
 	}
 	for _, c := range n.retired.conns {
@@ -64,8 +66,8 @@ func (n *node) excuse() {
 	}
 }
 
-// questioned are the connections over which clients may have asked the node something.
-func questioned(n *node) iter.Seq[*pool.Conn] {
+// clientConns yields the connections to the node that may carry clients' requests.
+func clientConns(n *node) iter.Seq[*pool.Conn] {
 	return func(yield func(*pool.Conn) bool) {
 		for _, c := range n.conns {
 			if !yield(c) {

@@ -8,12 +8,12 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// What a client that caches may say: CLIENT TRACKING, CACHING, TRACKINGINFO and
+// The commands of client-side caching: CLIENT TRACKING, CACHING, TRACKINGINFO and
 // GETREDIR (networking.c, clientCommand; tracking.c).
 
 const errNoRedirect = "ERR The client ID you want redirect to does not exist" // networking.c, clientCommand
 
-// caching is what CLIENT CACHING has said of the next command.
+// caching is the argument of the last CLIENT CACHING; it applies to the next command.
 type caching uint8
 
 const (
@@ -38,7 +38,7 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return w.answerError(s, cmd, errSyntax)
 	case s.inflight > 0:
-		s.set(held) // what it has sent goes over the connections it had
+		s.set(held) // the client's earlier commands use the old connections and must finish first
 		return false
 	case !on:
 		w.untrack(s)
@@ -51,12 +51,12 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	if o.bcast && len(o.prefixes) == 0 {
-		o.prefixes = [][]byte{{}} // that of all keys
+		o.prefixes = [][]byte{{}} // the empty prefix matches all keys
 	}
 	if o.redirect == 0 {
 		return w.beginTracking(s, cmd, o)
 	}
-	// The other client may be any worker's.
+	// The other client may belong to any worker.
 	id := o.redirect
 	s.set(blocked)
 	found := func(there bool) {
@@ -71,12 +71,14 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		}
 		w.wake(s)
 	}
-	w.askSiblings(func(o *Worker) any { return o.byID[id] != nil }, func(answers []any) { found(slices.Contains(answers, any(true))) })
+	w.askSiblings(func(o *Worker) any { return o.byID[id] != nil }, func(answers []any) {
+		found(slices.Contains(answers, any(true)))
+	})
 	return true
 }
 
-// parseTracking reads the options of CLIENT TRACKING. It returns the error to
-// answer with, or nothing.
+// parseTracking parses the options of CLIENT TRACKING. text is the error for the client, or
+// "".
 func parseTracking(a command.Args) (o trackingOptions, text string) {
 	for i := 3; i < a.Len(); i++ {
 		more := i+1 < a.Len()
@@ -112,8 +114,8 @@ func parseTracking(a command.Args) (o trackingOptions, text string) {
 	return o, ""
 }
 
-// refusal is the error for options that contradict each other, or what the client
-// tracks already; empty if they do not.
+// refusal returns the error for options that contradict each other, or the client's
+// tracking so far. It returns "" if they do not.
 func (o *trackingOptions) refusal(before *tracking) string {
 	var known [][]byte
 	switch {
@@ -133,15 +135,16 @@ func (o *trackingOptions) refusal(before *tracking) string {
 	return overlap(o.prefixes, known)
 }
 
-// overlap tells what is wrong with prefixes, given those that there are already
-// (tracking.c, checkPrefixCollisionsOrReply).
+// overlap returns the error for prefixes that overlap with each other or with the known
+// ones, or "" (tracking.c, checkPrefixCollisionsOrReply).
 func overlap(prefixes, known [][]byte) string {
 	for i, p := range prefixes {
 		for j, others := range [][][]byte{known, prefixes[i+1:]} {
 			for _, other := range others {
 				if bytes.HasPrefix(p, other) || bytes.HasPrefix(other, p) {
 					what := [...]string{"an existing", "another provided"}[j]
-					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" + clean(other) + "'. Prefixes for a single client must not overlap."
+					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" + clean(other) +
+						"'. Prefixes for a single client must not overlap."
 				}
 			}
 		}
@@ -149,7 +152,7 @@ func overlap(prefixes, known [][]byte) string {
 	return ""
 }
 
-// clientCaching answers CLIENT CACHING YES|NO, which is of the next command.
+// clientCaching answers CLIENT CACHING YES|NO, which applies to the next command.
 func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	t := s.tracking
 	switch what := a.Arg(2); {
@@ -171,7 +174,7 @@ func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// cached takes what CLIENT CACHING has said, for a call of the next command.
+// cached returns the setting of CLIENT CACHING for the command that is being dispatched.
 func (s *Session) cached() caching {
 	if !s.has(tracks) {
 		return cachingDefault
@@ -179,8 +182,8 @@ func (s *Session) cached() caching {
 	return s.tracking.caching
 }
 
-// spent forgets what CLIENT CACHING has said, once the next command that is no
-// CLIENT, or the whole transaction, has gone (networking.c, resetClient).
+// spent resets the setting of CLIENT CACHING after a command that it applied to. It is
+// kept after CLIENT and inside MULTI (networking.c, resetClient).
 func (s *Session) spent() {
 	if s.has(inMulti) || s.lastCmd != nil && s.lastCmd.Is(command.KeepsCaching) {
 		return
@@ -196,7 +199,11 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 		for _, f := range []struct {
 			on   bool
 			name string
-		}{{t.bcast, "bcast"}, {t.optin, "optin"}, {t.caching == cachingYes, "caching-yes"}, {t.optout, "optout"}, {t.caching == cachingNo, "caching-no"}, {t.noloop, "noloop"}, {t.broken, "broken_redirect"}} {
+		}{
+			{t.bcast, "bcast"}, {t.optin, "optin"}, {t.caching == cachingYes, "caching-yes"},
+			{t.optout, "optout"}, {t.caching == cachingNo, "caching-no"},
+			{t.noloop, "noloop"}, {t.broken, "broken_redirect"},
+		} {
 			if f.on {
 				flags = append(flags, f.name)
 			}
@@ -214,7 +221,7 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 	}
 	b = resp.AppendInt(resp.AppendBulkString(b, "redirect"), redirect)
 	b = resp.AppendArray(resp.AppendBulkString(b, "prefixes"), len(prefixes))
-	prefixes = slices.SortedFunc(slices.Values(prefixes), bytes.Compare) // as Redis keeps them
+	prefixes = slices.SortedFunc(slices.Values(prefixes), bytes.Compare) // in Redis's order
 	for _, p := range prefixes {
 		b = resp.AppendBulk(b, p)
 	}
@@ -225,8 +232,8 @@ func clientGetRedir(w *Worker, s *Session, cmd *command.Command, _ command.Args)
 	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], s.redirectsTo()))
 }
 
-// redirectsTo is the client that is told instead of this one, as CLIENT GETREDIR
-// shows it.
+// redirectsTo returns the ID of the client that gets the invalidations of this one, as
+// CLIENT GETREDIR shows it: 0 without REDIRECT, -1 without tracking.
 func (s *Session) redirectsTo() int64 {
 	if s.tracking == nil {
 		return -1

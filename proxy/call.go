@@ -5,38 +5,42 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// call is one frame sent to one node for a request. It is its own receiver:
-// the connection's FIFO points at it until the reply is complete.
+// call is one frame sent to one node for a request. It receives its own reply: the
+// connection's FIFO points at it until the reply is complete.
 type call struct {
 	req       *request
 	node      *node
 	group     int32 // of its keys, -1 for none
-	part      int32 // of its request
+	part      int32 // index among the request's calls
 	deadline  int64 // of the first attempt
-	waitUntil int64 // while it waits to be sent again
-	alone     alone // in the exclusive lane
+	waitUntil int64 // while it waits to be sent again: when it gives up
+	alone     alone // receiver of the reply, in the exclusive lane
 
 	lane       lane
 	replica    bool  // it reads from a replica, and is in the session's reading
 	hops       uint8 // redirects followed
-	tries      uint8 // times it was put off
-	losses     uint8 // connections that ended under it
-	reread     bool  // sent again, since it was behind a large reply or a script
+	tries      uint8 // times that it began to wait to be sent again
+	losses     uint8 // connections that ended after it was written
+	reread     bool  // sent again because it waited behind a large reply or a script
 	redirected bool  // counted in the session's redirecting
 	waiting    bool  // in the session's retry list
-	passed     bool  // overtaken while its error was looked into, or when its connection ended
 	asking     bool  // sent behind ASKING
 	inFull     bool  // an EVALSHA that was sent as EVAL
-	caching    caching
-	asked      *askingReply // the reply to that ASKING
-	read       replicaRead
-	reads      *call  // the next one in its chain of the session's reading
-	txn        *txn   // of an EXEC: what goes is its block
-	frame      []byte // kept while nothing else keeps it
-	lastErr    []byte // the node's last word, while it waits to be sent again
+
+	// A later command of the client was answered while keyway checked this call's error.
+	// Or, when the connection ended: this read might see a later write of its client.
+	passed bool
+
+	caching caching
+	asked   *askingReply // receiver of the reply to ASKING
+	read    replicaRead
+	reads   *call  // next in its chain of the session's reading
+	txn     *txn   // of an EXEC, which is sent as this transaction's block
+	frame   []byte // kept only while the call waits to be sent again
+	lastErr []byte // the error to answer with if the call is not sent again, while it waits for that
 }
 
-// Reply is called with the pieces of the node's reply.
+// Reply receives a piece of the node's reply.
 func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	r := c.req
 	s := r.sess
@@ -92,10 +96,10 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 }
 
-// worker finds the worker of a call whose client has left.
+// worker returns the call's worker, even if its client has left.
 func (c *call) worker() *Worker { return c.node.w }
 
-// Failed is called when there will be no (more of a) reply.
+// Failed ends the call, or sends it again, when no reply or no more of it will arrive.
 func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	r := c.req
 	w := c.worker()
@@ -103,7 +107,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		w.ready.Refresh = true
 	}
 	if !f.Timeout {
-		c.node.proven = nil // it may have been restarted
+		c.node.proven = nil // a restarted node may lack the scripts
 	}
 	if r.sess == nil {
 		r.parts--
@@ -111,8 +115,8 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if r.begun {
-		// Part of the reply has left: nothing that could follow it would be
-		// the reply. The client must see that it broke off.
+		// The client has the beginning of the reply, so keyway cannot send an error.
+		// Closing the connection shows the client that the reply is incomplete.
 		w.kill(r.sess)
 		w.finish(c, true)
 		return
@@ -131,7 +135,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 			w.slow(r, frame)
 		}
 		if !c.replica {
-			w.overtaken(r.sess, c) // it may have been executed
+			w.overtaken(r.sess, c) // the node may have executed it
 		}
 		w.stats.UnknownOutcome++
 		if r.merge != nil {
@@ -143,7 +147,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 	w.unreachable(c, frame, f.Reason)
 }
 
-// refuse ends a call that was surely not executed.
+// refuse ends a call that the node surely did not execute.
 func (w *Worker) refuse(c *call, reason string) {
 	w.stats.NotExecuted++
 	if w.table.Changes() {
@@ -169,8 +173,7 @@ func (w *Worker) settle(c *call, reply []byte) {
 	w.finish(c, len(reply) > 0 && reply[0] == '-')
 }
 
-// abandon ends a call of a client that has left, one that no connection knows
-// of at the moment.
+// abandon ends a call whose client has left while the call waited to be sent again.
 func (w *Worker) abandon(c *call) {
 	c.waitsNoMore()
 	c.req.parts--

@@ -41,7 +41,8 @@ func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 		return w.answerError(s, cmd, "ERR Unrecognized option '"+clean(attr)+"'")
 	}
 	if !validName(v) {
-		return w.answerError(s, cmd, "ERR "+strings.ToLower(string(attr))+" cannot contain spaces, newlines or special characters.")
+		return w.answerError(s, cmd, "ERR "+strings.ToLower(string(attr))+
+			" cannot contain spaces, newlines or special characters.")
 	}
 	*field = string(v)
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
@@ -59,22 +60,25 @@ func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 		"ID", "    Return the ID of the current connection.",
 		"INFO", "    Return information about the current client connection.",
 		"KILL <ip:port>", "    Kill connection made from <ip:port>.",
-		"KILL <option> <value> [<option> <value> [...]]", "    Kill connections of this keyway by ADDR, LADDR, TYPE, USER, SKIPME, ID or MAXAGE.",
-		"LIST [options ...]", "    Return information about client connections of this keyway: TYPE (NORMAL|PUBSUB), ID <id> ...",
+		"KILL <option> <value> [<option> <value> [...]]",
+		"    Kill connections of this keyway by ADDR, LADDR, TYPE, USER, SKIPME, ID or MAXAGE.",
+		"LIST [options ...]",
+		"    Return information about client connections of this keyway: TYPE (NORMAL|PUBSUB), ID <id> ...",
 		"UNPAUSE", "    Stop the current client pause, resuming traffic.",
 		"PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients of this keyway for <timeout> milliseconds.",
 		"REPLY (ON|OFF|SKIP)", "    Control the replies sent to the current connection.",
 		"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME, LIB-VER.",
 		"SETNAME <name>", "    Assign the name <name> to the current connection.",
 		"UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
-		"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]", "    Control server assisted client side caching.",
+		"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]",
+		"    Control server assisted client side caching.",
 		"TRACKINGINFO", "    Report tracking status for the current connection.",
 		"NO-EVICT (ON|OFF)", "    Protect current client connection from eviction.")
 }
 
-// appendClient appends the client's line as Redis writes it
-// (networking.c, catClientInfoString). argv is the size of the command that it
-// sends just now.
+// appendClient appends the client's entry in CLIENT LIST, as Redis writes it
+// (networking.c, catClientInfoString). argv is the size of the CLIENT command that asks,
+// 0 in other clients' entries.
 func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 	last, events := "NULL", "r"
 	if s.lastCmd != nil {
@@ -93,8 +97,10 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 		multi, watched = t.size(), len(t.names)
 		memory += cap(t.block)
 	}
-	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d watch=%d "+
-		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=default redir=%d resp=%d",
+	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d "+
+		"sub=%d psub=%d ssub=%d multi=%d watch=%d "+
+		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d "+
+		"events=%s cmd=%s user=default redir=%d resp=%d",
 		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db,
 		s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(), watched,
 		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi, first, s.out.Chunks(), s.out.Size()-first+s.parked, memory,
@@ -105,14 +111,15 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 	return fmt.Appendf(b, " tot-net-in=%d tot-net-out=%d tot-cmds=%d\n", s.bytesIn, s.bytesOut, s.commands)
 }
 
-// flags are those that Redis shows for a client in the session's state.
+// flags returns the flags that CLIENT LIST shows for the session.
 func (s *Session) flags() (flags string) {
 	for _, f := range []struct {
 		is   bool
 		flag string
 	}{
-		{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"}, {s.has(tracks), "t"},
-		{s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"}, {s.has(noTouch), "T"},
+		{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"},
+		{s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"},
+		{s.has(noTouch), "T"},
 	} {
 		if f.is {
 			flags += f.flag
@@ -121,7 +128,7 @@ func (s *Session) flags() (flags string) {
 	return cmp.Or(flags, "N")
 }
 
-// protocol is the version of RESP that the client speaks.
+// protocol returns the version of RESP that the client speaks: 2 or 3.
 func (s *Session) protocol() int {
 	if s.has(resp3) {
 		return 3
@@ -129,7 +136,7 @@ func (s *Session) protocol() int {
 	return 2
 }
 
-// subscriptions counts what the client listens to.
+// subscriptions returns the number of the client's subscriptions of a kind.
 func (s *Session) subscriptions(kind topicKind) int {
 	if s.subs == nil {
 		return 0
@@ -137,8 +144,7 @@ func (s *Session) subscriptions(kind topicKind) int {
 	return len(s.subs.places[kind])
 }
 
-// clientList answers CLIENT LIST [TYPE type] [ID id ...]: the clients of all
-// workers.
+// clientList answers CLIENT LIST [TYPE type | ID id ...] with the clients of all workers.
 func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	of := &clientFilter{}
 	var ids map[uint64]bool

@@ -10,11 +10,12 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// CONFIG SET and CONFIG RESETSTAT, where the configuration allows them, go to the
-// nodes. What clients ask of keyway itself afterwards, SLOWLOG, LATENCY and INFO,
-// is changed too once all nodes have agreed.
+// CONFIG SET and CONFIG RESETSTAT, where the configuration allows them, go to all
+// masters. keyway itself answers SLOWLOG, LATENCY and INFO, so it applies the change too,
+// once every node has answered without an error.
 
-// ownSettings returns what a CONFIG SET changes in each worker, nil if it is nothing.
+// ownSettings returns a function that applies a CONFIG SET to a worker, or nil if no
+// setting of keyway changes.
 func ownSettings(a command.Args) func(*Worker) {
 	var changes []func(*Worker)
 	for i := 2; i+1 < a.Len(); i += 2 {
@@ -42,7 +43,8 @@ func ownSettings(a command.Args) func(*Worker) {
 	}
 }
 
-// threshold is a duration from which commands are told of, in nanoseconds.
+// threshold converts a setting to the duration, in nanoseconds, from which a command is
+// logged. If never is true, no command is.
 func threshold(n int64, unit time.Duration, never bool) int64 {
 	if never || n > math.MaxInt64/int64(unit) {
 		return math.MaxInt64
@@ -50,7 +52,8 @@ func threshold(n int64, unit time.Duration, never bool) int64 {
 	return n * int64(unit)
 }
 
-// thenAll changes all workers once every node has answered without an error.
+// thenAll settles the request's last call once every node has answered: with the first
+// error, or with OK after all workers have applied change.
 func (w *Worker) thenAll(r *request, change func(*Worker)) {
 	m := r.merge
 	last := m.call(r, len(m.parts)-1)
@@ -70,14 +73,14 @@ func (w *Worker) thenAll(r *request, change func(*Worker)) {
 	}
 }
 
-// counted are the counters that INFO and LATENCY HISTOGRAM show. Those of /metrics
-// never go back.
+// counted holds the counters at the last CONFIG RESETSTAT. INFO and LATENCY HISTOGRAM
+// subtract them. The counters of /metrics are never reset.
 type counted struct {
 	metrics.Counters
 	histograms []*metrics.Histogram
 }
 
-// resetStats lets INFO and LATENCY HISTOGRAM count from now.
+// resetStats makes INFO and LATENCY HISTOGRAM count from zero.
 func (w *Worker) resetStats() {
 	w.before = counted{w.stats.Clone(), make([]*metrics.Histogram, len(w.histograms))}
 	for id, h := range w.histograms {
@@ -88,7 +91,7 @@ func (w *Worker) resetStats() {
 	}
 }
 
-// since is the histogram of a command since CONFIG RESETSTAT.
+// since returns a command's histogram since the last CONFIG RESETSTAT.
 func (w *Worker) since(id int) metrics.Histogram {
 	h := w.histograms[id]
 	if w.before.histograms == nil || w.before.histograms[id] == nil {

@@ -12,8 +12,8 @@ import (
 
 const readOnly = command.ReadOnly
 
-// bigFrame is the size from which a command's buffer is handed to the node's
-// connection rather than copied.
+// bigFrame is the size from which a command's buffer is handed over to the node's
+// connection instead of being copied.
 const bigFrame = 64 << 10
 
 // dispatch starts one command. It returns false if the command has to wait; it then
@@ -30,7 +30,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		switch {
 		case sub != nil:
 			cmd = sub
-		case !cmd.Has(command.Module): // whose subcommands need not be told
+		case !cmd.Has(command.Module): // a module may have subcommands that its node does not report
 			return w.reject(s, cmd, errUnknownSub(cmd.Name, a.Arg(1)))
 		}
 	}
@@ -77,8 +77,8 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	return w.refused(s, cmd, a)
 }
 
-// arityError is the error for a wrong number of arguments. A node that lacks the
-// command does not count them.
+// arityError returns the error for a wrong number of arguments. A node that lacks the
+// command reports it as unknown, whatever its arguments.
 func (w *Worker) arityError(cmd *command.Command, a command.Args) string {
 	if w.lacks(cmd) {
 		return errLacked(cmd, a)
@@ -86,7 +86,7 @@ func (w *Worker) arityError(cmd *command.Command, a command.Args) string {
 	return errArity(cmd)
 }
 
-// refused handles a command that is refused unless the configuration lets it pass.
+// refused handles a command that is refused unless the configuration allows it.
 func (w *Worker) refused(s *Session, cmd *command.Command, a command.Args) bool {
 	switch h := &handlers[cmd.Action]; {
 	case w.o.Reads != FromMaster && h.onReplicas != nil:
@@ -109,12 +109,13 @@ func (w *Worker) refused(s *Session, cmd *command.Command, a command.Args) bool 
 	return w.answerError(s, cmd, errRefused(cmd))
 }
 
+// upper returns a command's name for people: "config|get" becomes "CONFIG GET".
 func upper(name string) string {
 	b := bytes.ToUpper([]byte(name))
 	return string(bytes.ReplaceAll(b, []byte("|"), []byte(" ")))
 }
 
-// byKey sends a command to the node where all its keys live together.
+// byKey sends a command to the node that owns all its keys.
 func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	if check := handlers[cmd.Action].check; check != nil {
 		if text := check(w, a); text != "" {
@@ -140,8 +141,8 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 	return w.toOwner(s, cmd, a, group, id)
 }
 
-// toOwner sends a command whose keys, in w.keys unless it has a single one, all belong
-// to one group, to the group's owner or to a replica of it.
+// toOwner sends a command to the owner of its keys, or to a replica of the owner. All
+// keys belong to one group; w.keys has their positions unless cmd.Single is set.
 func (w *Worker) toOwner(s *Session, cmd *command.Command, a command.Args, group int32, id router.NodeID) bool {
 	if id == router.None {
 		return w.unowned(s, cmd, a, group)
@@ -183,8 +184,9 @@ func (w *Worker) toOwner(s *Session, cmd *command.Command, a command.Args, group
 	return true
 }
 
-// place finds where all keys of a command, which are then in w.keys, live
-// together. crossing is the error to answer with when they do not.
+// place returns the group of a command's keys and its owner, and leaves the keys'
+// positions in w.keys. If the keys do not live together, crossing is the error for the
+// client.
 func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id router.NodeID, crossing string) {
 	group, id = -1, router.None
 	w.keys = cmd.Keys(a, w.keys[:0])
@@ -198,7 +200,8 @@ func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id ro
 	return group, id, ""
 }
 
-// sendFrame sends a whole command, giving its buffer away when it is large.
+// sendFrame sends a whole command. It hands a large command's buffer over to the
+// connection.
 func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	frame := a.Frame()
 	if len(frame) >= bigFrame && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] {
@@ -209,7 +212,7 @@ func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	w.send(s, c, n, frame)
 }
 
-// toAny sends a command without keys to some master.
+// toAny sends a command without keys to one master, whichever can be reached.
 func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 	n, conn := w.anyMaster(s)
 	if n == nil {
@@ -224,7 +227,8 @@ func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// toOnly sends a command that needs all data at once to the only master.
+// toOnly sends a command that needs all data at once to the only master. It refuses the
+// command if there are several.
 func (w *Worker) toOnly(s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) > 1 {
 		return w.answerError(s, cmd, errRefused(cmd))
@@ -232,7 +236,7 @@ func (w *Worker) toOnly(s *Session, cmd *command.Command, a command.Args) bool {
 	return w.toAny(s, cmd, a)
 }
 
-// allMasters sends a command to every master; the replies become one.
+// allMasters sends a command to every master and merges the replies.
 func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) == 0 {
 		return w.answerError(s, cmd, errNoMasters)
@@ -277,7 +281,7 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	return true
 }
 
-// unowned answers for keys that no node owns.
+// unowned handles a command whose keys no node owns: it waits for an owner, or fails.
 func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group int32) bool {
 	if text := w.neverOwned(cmd, a); text != "" {
 		return w.answerError(s, cmd, text)
@@ -288,8 +292,8 @@ func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group
 	return true
 }
 
-// neverOwned is the error for keys that no node owns and that are not worth waiting
-// for; empty if they are.
+// neverOwned returns the error for keys that no node owns if waiting for an owner is
+// useless, and "" otherwise.
 func (w *Worker) neverOwned(cmd *command.Command, a command.Args) string {
 	if !w.table.Slotted() {
 		key := cmd.Single
@@ -305,8 +309,8 @@ func (w *Worker) neverOwned(cmd *command.Command, a command.Args) string {
 	return ""
 }
 
-// await starts a call whose slot no node owns. The topology may be behind: it waits a
-// little for a newer.
+// await starts a call whose slot no node owns. Our topology may be out of date, so the
+// call waits briefly for a refresh.
 func (w *Worker) await(s *Session, c *call, frame []byte) {
 	w.ready.Refresh = true
 	c.node = w.nodes[0]
@@ -316,7 +320,7 @@ func (w *Worker) await(s *Session, c *call, frame []byte) {
 	}
 }
 
-// crossing words the refusal of keys that live apart.
+// crossing returns the error for two keys that do not live together.
 func (w *Worker) crossing(a command.Args, k1 int, n1 router.NodeID, k2 int, n2 router.NodeID) string {
 	if w.table.Slotted() {
 		return errCrossSlot
@@ -334,16 +338,17 @@ func (w *Worker) nodeName(id router.NodeID) string {
 	return w.nodes[id].name
 }
 
-// stall makes the client wait until the node's connection has room.
+// stall makes the client wait until the node's connection has room. It returns false, for
+// dispatch to return.
 func (w *Worker) stall(s *Session) bool {
 	s.set(stalled)
 	w.stalled = append(w.stalled, s)
 	return false
 }
 
-// refuseForeignPatterns keeps SORT from reading keys by pattern that may live
-// on other nodes, with the answer that a Redis Cluster gives. A pattern with a
-// hash tag of the key's own group is one whose keys live with it.
+// refuseForeignPatterns returns Redis Cluster's error if SORT's patterns may name keys on
+// other nodes, and "" otherwise. A pattern with a hash tag of the sorted key's group names
+// only keys that live with it.
 func refuseForeignPatterns(w *Worker, a command.Args) string {
 	if len(w.masters) < 2 || a.Len() < 2 {
 		return ""
@@ -362,15 +367,15 @@ func refuseForeignPatterns(w *Worker, a command.Args) string {
 	return text
 }
 
-// pins tells whether every key that a pattern makes belongs to the group: its hash
-// tag comes before what varies.
+// pins reports whether every key that a pattern names belongs to the group. The pattern
+// needs a hash tag before its first '*'.
 func (w *Worker) pins(pattern []byte, group int32) bool {
 	fixed, _, _ := bytes.Cut(pattern, []byte("*"))
 	g, _ := w.table.Place(fixed)
 	return g == group && w.table.Explain(fixed).Tag != ""
 }
 
-// known returns a command that was learned from a node, nil if none has its name.
+// known returns the command of that name that a node has described, or nil.
 func (w *Worker) known(s *Session, a command.Args) *command.Command {
 	if len(w.learned) == 0 || !s.has(authed) || len(a.Arg(0)) > maxName {
 		return nil
@@ -385,30 +390,32 @@ func (w *Worker) known(s *Session, a command.Args) *command.Command {
 	return w.learned[string(name)]
 }
 
-// maxName is the length of the longest name that a node is asked about.
+// maxName is the longest command name, in bytes, that keyway asks a node about.
 const maxName = 64
 
-// unknown handles a command that keyway does not know: a node may know it.
+// unknown handles a command that keyway does not know. A node may know it.
 func (w *Worker) unknown(s *Session, a command.Args) bool {
 	s.lastCmd = nil
 	name := a.Arg(0)
 	if command.EqualFold(name, "post") || command.EqualFold(name, "host:") {
-		// A browser was made to talk to us (server.c, securityWarningCommand).
+		// A web page has made a browser connect to keyway (server.c, securityWarningCommand).
 		w.logRefusal(s, "speaks HTTP, not Redis")
 		w.kill(s)
 		return true
 	}
-	if !s.has(authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 { // COMMAND INFO knows "config|get", clients may not send it
+	// COMMAND INFO accepts "config|get", but clients may not send that as a command.
+	if !s.has(authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 {
 		w.stats.Unknown++
 		return w.reject(s, nil, errUnknownCommand(a))
 	}
 	return w.learn(s, a, string(bytes.ToLower(name)))
 }
 
-// maxLearned bounds the commands that are learned from nodes.
+// maxLearned is how many commands a worker learns from nodes.
 const maxLearned = 4096
 
-// learn asks a node whether it knows the command; the client waits.
+// learn asks a node whether it knows the command. The client waits for the reply, and then
+// the command is dispatched again or rejected.
 func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 	n, conn := w.anyMaster(s)
 	if n == nil || conn.Refusing() != "" || len(w.learned) >= maxLearned {
@@ -439,7 +446,7 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 	return false
 }
 
-// dropFirst takes the command that a client waited with off its input.
+// dropFirst removes the first command from the client's input.
 func (w *Worker) dropFirst(s *Session) {
 	p := w.getParser()
 	defer w.putParser(p)

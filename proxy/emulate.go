@@ -13,42 +13,44 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// A client that speaks only to a Redis Cluster can be told that keyway is one:
-// one master with all slots, or as many as there are keyways side by side, each
-// with its share. Any of them serves any key, so none ever redirects.
+// For clients that speak only to a Redis Cluster, keyway can emulate one. Each keyway
+// appears as a master; several side by side share the slots among them. Every keyway
+// serves every key, so none ever redirects.
 
-// Emulation is the cluster that clients are told of.
+// Emulation describes the emulated cluster.
 type Emulation struct {
-	Announce string   // where clients find this keyway, host:port
-	Peers    []string // where they find the others
+	Announce string   // this keyway's address for clients, host:port
+	Peers    []string // the other keyways' addresses for clients
 }
 
-// member is one keyway as a cluster's node.
+// member is one keyway as a node of the emulated cluster.
 type member struct {
 	host        string
 	port        int64
 	id          string
-	first, last int // of its slots
+	first, last int // its slots
 }
 
-// members are all keyways, the same for each of them.
+// members returns all keyways, this one included. Every keyway returns the same list.
 func (e *Emulation) members() []member {
 	addrs := slices.Sorted(slices.Values(append([]string{e.Announce}, e.Peers...)))
 	all := make([]member, len(addrs))
 	for i, addr := range addrs {
 		host, port, _ := net.SplitHostPort(addr)
 		n, _ := strconv.ParseInt(port, 10, 64)
-		all[i] = member{host: host, port: n, id: nodeID(addr), first: i * slots.Count / len(addrs), last: (i+1)*slots.Count/len(addrs) - 1}
+		first, next := i*slots.Count/len(addrs), (i+1)*slots.Count/len(addrs)
+		all[i] = member{host: host, port: n, id: nodeID(addr), first: first, last: next - 1}
 	}
 	return all
 }
 
-// nodeID is a name such as a cluster's nodes have, the same at every start.
+// nodeID derives a cluster node's ID from an address, so that it survives restarts.
 func nodeID(addr string) string {
 	sum := sha1.Sum([]byte(addr))
 	return hex.EncodeToString(sum[:])
 }
 
+// yes answers OK.
 func yes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
@@ -92,15 +94,17 @@ func clusterNodes(w *Worker, s *Session, cmd *command.Command, _ command.Args) b
 		if m.id == nodeID(w.o.Cluster.Announce) {
 			flags = "myself,master"
 		}
-		text = fmt.Appendf(text, "%s %s:%d@%d %s - 0 0 %d connected %d-%d\n", m.id, m.host, m.port, m.port+10000, flags, i+1, m.first, m.last)
+		text = fmt.Appendf(text, "%s %s:%d@%d %s - 0 0 %d connected %d-%d\n",
+			m.id, m.host, m.port, m.port+10000, flags, i+1, m.first, m.last)
 	}
 	return w.reply(s, cmd, s.appendText(w.scratch[:0], text))
 }
 
 func clusterInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	n := len(w.o.Cluster.Peers) + 1
-	text := fmt.Appendf(nil, "cluster_state:ok\r\ncluster_slots_assigned:%d\r\ncluster_slots_ok:%d\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:0\r\n"+
-		"cluster_known_nodes:%d\r\ncluster_size:%d\r\ncluster_current_epoch:%d\r\ncluster_my_epoch:1\r\n", slots.Count, slots.Count, n, n, n)
+	text := fmt.Appendf(nil, "cluster_state:ok\r\ncluster_slots_assigned:%d\r\ncluster_slots_ok:%d\r\n"+
+		"cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:%d\r\ncluster_size:%d\r\n"+
+		"cluster_current_epoch:%d\r\ncluster_my_epoch:1\r\n", slots.Count, slots.Count, n, n, n)
 	return w.reply(s, cmd, s.appendText(w.scratch[:0], text))
 }
 
@@ -112,7 +116,7 @@ func clusterKeySlot(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(slots.Of(a.Arg(2)))))
 }
 
-// clusterReplicas answers CLUSTER REPLICAS: a keyway has none.
+// clusterReplicas answers CLUSTER REPLICAS with an empty list: a keyway has no replicas.
 func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !w.o.Cluster.hasMember(a.Arg(2)) {
 		return w.answerError(s, cmd, errUnknownNode(a.Arg(2)))
@@ -120,7 +124,7 @@ func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args
 	return noneOfThem(w, s, cmd, a)
 }
 
-// clusterFailureReports answers CLUSTER COUNT-FAILURE-REPORTS: keyways do not report
+// clusterFailureReports answers CLUSTER COUNT-FAILURE-REPORTS with 0: keyways do not watch
 // each other.
 func clusterFailureReports(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !w.o.Cluster.hasMember(a.Arg(2)) {
@@ -129,7 +133,7 @@ func clusterFailureReports(w *Worker, s *Session, cmd *command.Command, a comman
 	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], 0))
 }
 
-// hasMember reports whether a keyway of the emulated cluster has that ID.
+// hasMember reports whether id is that of a keyway in the emulated cluster.
 func (e *Emulation) hasMember(id []byte) bool {
 	return slices.ContainsFunc(e.members(), func(m member) bool { return m.id == string(id) })
 }
@@ -139,7 +143,7 @@ func noneOfThem(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 	return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
 }
 
-// clusterHelp names what an emulated cluster answers.
+// clusterHelp answers CLUSTER HELP with the subcommands that an emulated cluster supports.
 func clusterHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.help(s, cmd, "CLUSTER",
 		"COUNT-FAILURE-REPORTS <node-id>", "    Return number of failure reports for <node-id>.",
@@ -156,7 +160,7 @@ func clusterHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bo
 		"SLOTS", "    Return information about slots range mappings.")
 }
 
-// mode is what clients are told that they speak to.
+// mode returns the server mode that HELLO shows.
 func (w *Worker) mode() string {
 	if w.o.Cluster != nil {
 		return "cluster"

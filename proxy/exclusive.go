@@ -6,37 +6,38 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-// idleExclusive is how many connections to a node are kept for the next clients.
+// idleExclusive is how many idle exclusive connections to a node are kept for reuse.
 const idleExclusive = 4
 
-// inUse is an exclusive connection and the client that has it.
+// inUse is an exclusive connection and the client that uses it.
 type inUse struct {
 	conn  *pool.Conn
 	sess  *Session
 	by    *askedAlone // of WAIT
-	until int64       // when the client has left: how long the connection is waited for
+	until int64       // if the client leaves: when the connection is closed
 }
 
-// hasRoom reports whether one more connection to the node may be kept for one client: its
-// own, or a retired one.
+// hasRoom reports whether the limits allow one more connection to the node besides the
+// shared ones: an exclusive or a retired one.
 func (n *node) hasRoom() bool {
 	return n.exclusive+len(n.retired.conns) < n.w.o.Exclusive && n.w.o.HasRoom()
 }
 
-// takeExclusive returns a connection for the use of one session alone, until release.
+// takeExclusive returns a connection that only use.sess uses until release.
 func (n *node) takeExclusive(use inUse) *pool.Conn {
 	use.conn = n.idleOrNew(use.sess)
 	return n.lend(use)
 }
 
-// lend notes who uses a connection.
+// lend records who uses a connection, and counts it.
 func (n *node) lend(use inUse) *pool.Conn {
 	n.exclusive++
 	n.waits = append(n.waits, use)
 	return use.conn
 }
 
-// idleOrNew returns a connection that nobody uses.
+// idleOrNew returns an idle connection in the session's state, or else a new one. It closes
+// idle connections that it finds lost.
 func (n *node) idleOrNew(s *Session) *pool.Conn {
 	for i := len(n.idle) - 1; i >= 0; i-- {
 		c := n.idle[i]
@@ -56,8 +57,9 @@ func (n *node) idleOrNew(s *Session) *pool.Conn {
 	return c
 }
 
-// takeForRunning returns a connection for a command about the script that runs just
-// now. A node that is busy with one answers neither SELECT nor ROLE.
+// takeForRunning returns a connection for a command about the script that is running, such
+// as SCRIPT KILL. A node that is busy with a script answers neither SELECT nor ROLE, so the
+// connection's greeting has neither.
 func (n *node) takeForRunning(use inUse) *pool.Conn {
 	c := n.w.set.Conn(n.addr, n)
 	c.RESP3 = use.sess.has(resp3)
@@ -65,8 +67,8 @@ func (n *node) takeForRunning(use inUse) *pool.Conn {
 	return n.lend(use)
 }
 
-// release takes a connection back; one that failed, or that the client left
-// waiting, is closed.
+// release ends the use of an exclusive connection. If well is true and the connection can
+// be reused, it becomes idle; otherwise it is closed.
 func (n *node) release(c *pool.Conn, well bool) {
 	for i := range n.waits {
 		if n.waits[i].conn == c {
@@ -75,14 +77,15 @@ func (n *node) release(c *pool.Conn, well bool) {
 			break
 		}
 	}
-	if well && len(c.NextWrite()) == 0 && c.Master == n.sentinel && len(n.idle) < idleExclusive && c.State() == pool.Ready && c.InFlight() == 0 {
+	if well && len(c.NextWrite()) == 0 && c.Master == n.sentinel && len(n.idle) < idleExclusive &&
+		c.State() == pool.Ready && c.InFlight() == 0 {
 		n.idle = append(n.idle, c)
 		return
 	}
 	n.w.doomed = append(n.w.doomed, c)
 }
 
-// close ends every connection to the node; what waits on them fails.
+// close closes every connection to the node. The requests on them fail.
 func (n *node) close(now int64, reason string) {
 	for _, c := range n.conns {
 		c.Close(now, reason)
@@ -105,13 +108,13 @@ func (n *node) close(now int64, reason string) {
 		n.w.hub.Down(n.feed)
 		n.feed = nil
 	}
-	for _, use := range slices.Clone(n.waits) { // failing takes itself off the list
+	for _, use := range slices.Clone(n.waits) { // a failing request removes its entry from n.waits
 		use.conn.Close(now, reason)
 	}
 }
 
-// tickExclusive watches the exclusive connections: their deadlines, and
-// clients that have left.
+// tickExclusive checks the deadlines on exclusive connections, and closes those whose
+// client has left too long ago.
 func (w *Worker) tickExclusive() {
 	for _, n := range w.nodes {
 		for i := len(n.waits) - 1; i >= 0 && i < len(n.waits); i-- {
@@ -125,7 +128,7 @@ func (w *Worker) tickExclusive() {
 	w.closeDoomed()
 }
 
-// closeDoomed closes the connections that nobody needs any more.
+// closeDoomed closes the connections in w.doomed.
 func (w *Worker) closeDoomed() {
 	for len(w.doomed) > 0 {
 		c := w.doomed[len(w.doomed)-1]

@@ -8,34 +8,36 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// The hub's connections to the nodes: who listens to what, and what they say.
+// The hub's feeds: which node's feed subscribes to which topic, and the messages that the
+// nodes send over them.
 
 const (
-	feedPing = 5 * int64(time.Second) // a feed that is silent is asked whether it lives
+	// feedPing is how long a feed may be silent before it gets a PING.
+	feedPing = 5 * int64(time.Second)
 
-	// For so long messages from a new primary feed, or from a replica that took
-	// over, may be such as the old one has brought already.
+	// settling is how long messages are dropped from a new primary feed, or from a
+	// promoted replica: the old feed may have delivered them already.
 	settling = 100 * int64(time.Millisecond)
 
-	// So often a sharded channel is asked for where it belongs, until it is heard.
+	// askAgain is how often SSUBSCRIBE is repeated until a node confirms it.
 	askAgain = 100 * int64(time.Millisecond)
 )
 
-// asked is something that a feed was told and has not answered. Answers come in
-// the order of what was told, so a confirmation is never taken for a later one's.
+// asked is a command that was sent over a feed and is not answered yet. Answers come in
+// the order of the commands, so each answer belongs to one command.
 type asked struct {
 	topic *topic // nil: PING
-	leave bool   // not to listen to it any more
-	round int    // the topic's, when it was told
+	leave bool   // unsubscribe
+	round int    // topic.round when the command was sent
 }
 
-// tell has the node's feed listen to a topic, or leave it, if it is ready; one
-// that is not is told everything when it is.
+// tell subscribes the node's feed to a topic, or unsubscribes it. If the feed is not
+// connected, it does nothing: Up subscribes to all topics once the feed is ready.
 func (n *node) tell(tp *topic, leave bool) {
 	what := tp.kind.listen()
 	if leave {
 		what = tp.kind.leave()
-		tp.round++ // what is confirmed of it until now is over
+		tp.round++ // so that confirmations of earlier subscriptions no longer count
 	}
 	if n.feed != nil && n.feed.State() == pool.Ready {
 		n.feed.Tell(resp.AppendCommand(nil, what, tp.name))
@@ -43,9 +45,10 @@ func (n *node) tell(tp *topic, leave bool) {
 	}
 }
 
-// answered takes what the feed was told first off the list. what and name are what
-// it says of it; both are empty when it says an error.
-func (n *node) answered(what, name string) (a asked, inStep bool) {
+// popUnconfirmed removes the feed's oldest unanswered command and returns it. what and
+// name are the type and the topic of the node's answer, or "" for an error. inStep is
+// false if the answer does not fit the command.
+func (n *node) popUnconfirmed(what, name string) (a asked, inStep bool) {
 	if len(n.unconfirmed) == 0 {
 		return asked{}, false
 	}
@@ -69,11 +72,11 @@ func (n *node) answered(what, name string) (a asked, inStep bool) {
 	return a, true
 }
 
-// open has every feed that is to hear it listen to a new topic.
+// open subscribes the responsible feeds to a new topic.
 func (h *hub) open(tp *topic) {
 	h.connect()
 	if tp.kind == byShard {
-		tp.pending[nil] = true // whoever it belongs to
+		tp.pending[nil] = true // stands for the feed of any node, since the owner may change
 		h.unheard++
 		h.ask(tp)
 		return
@@ -87,25 +90,26 @@ func (h *hub) open(tp *topic) {
 	}
 }
 
-// ask has a sharded channel's node listen to it, which may have changed.
+// ask subscribes to a sharded channel at the node that owns its slot now, and unsubscribes
+// at the former owner.
 func (h *hub) ask(tp *topic) {
 	tp.askedAt = h.w.now
 	_, id := h.w.table.Place([]byte(tp.name))
 	if id < 0 {
-		return // later, perhaps
+		return // tick tries again
 	}
 	n := h.w.nodes[id]
 	if tp.home != nil && tp.home != n {
 		tp.home.tell(tp, true)
 		if !slices.Contains(h.w.masters, tp.home) {
-			tp.quiet = h.w.now + settling // a replica took over: it hears its old master's messages, too
+			tp.quiet = h.w.now + settling // a promoted replica also relays its old master's messages
 		}
 	}
 	tp.home = n
 	n.tell(tp, false)
 }
 
-// lose notes that nobody listens to a sharded channel any more.
+// lose records that the sharded channel's owner has not confirmed a subscription to it.
 func (h *hub) lose(tp *topic) {
 	if tp.heard {
 		tp.heard = false
@@ -114,7 +118,7 @@ func (h *hub) lose(tp *topic) {
 	}
 }
 
-// connect makes the feeds that are missing and picks the primary one.
+// connect opens a feed to each master that has none, and picks the primary feed.
 func (h *hub) connect() {
 	for _, n := range h.w.masters {
 		if n.feed == nil {
@@ -126,8 +130,8 @@ func (h *hub) connect() {
 	h.elect()
 }
 
-// elect picks the primary feed: the one there is, while it is a master's and
-// well; else one that is.
+// elect picks the primary feed. It keeps the current one while its node is a master that
+// can be reached; otherwise it picks the feed of another such master.
 func (h *hub) elect() {
 	var next *node
 	for _, n := range h.w.masters {
@@ -146,15 +150,14 @@ func (h *hub) elect() {
 	if before != nil {
 		h.quiet = h.w.now + settling
 	}
-	// The new one listens to what it has not listened to so far; the old one no
-	// longer does.
+	// The topics that only the primary feed carries move from the old feed to the new one.
 	h.each(func(tp *topic) {
 		if tp.kind == byShard || tp.fromKeyspace() {
 			return
 		}
 		if before != nil {
 			before.tell(tp, true)
-			if tp.pending[before.feed] { // the new one is to confirm it
+			if tp.pending[before.feed] { // the new feed has to confirm it instead
 				delete(tp.pending, before.feed)
 				tp.pending[next.feed] = true
 			}
@@ -164,6 +167,7 @@ func (h *hub) elect() {
 	h.audience.moved = true
 }
 
+// each calls f for every topic.
 func (h *hub) each(f func(tp *topic)) {
 	for _, topics := range h.topics {
 		for _, tp := range topics {
@@ -172,7 +176,7 @@ func (h *hub) each(f func(tp *topic)) {
 	}
 }
 
-// hears tells whether a node's feed is to listen to a topic.
+// hears reports whether a node's feed should subscribe to a topic.
 func (h *hub) hears(n *node, tp *topic) bool {
 	if tp.kind == byShard {
 		return n == tp.home
@@ -180,10 +184,10 @@ func (h *hub) hears(n *node, tp *topic) bool {
 	return !h.w.table.Clustered() || n == h.primary || tp.fromKeyspace()
 }
 
-// keyspace is what the channels of keyspace notifications begin with.
+// keyspace is the prefix of the channels of keyspace notifications.
 const keyspace = "__key"
 
-// fromKeyspace tells whether a topic may bring keyspace notifications.
+// fromKeyspace reports whether a topic may deliver keyspace notifications.
 func (tp *topic) fromKeyspace() bool {
 	name := tp.name
 	if tp.kind == byChannel {
@@ -201,6 +205,7 @@ func (tp *topic) fromKeyspace() bool {
 	return len(name) >= len(keyspace)
 }
 
+// closeFeeds closes all feeds.
 func (h *hub) closeFeeds() {
 	for _, n := range h.w.nodes {
 		if n.feed != nil {
@@ -210,18 +215,18 @@ func (h *hub) closeFeeds() {
 	h.primary = nil
 }
 
-// close ends a node's feed.
+// close closes a node's feed.
 func (h *hub) close(n *node) {
 	c := n.feed
 	n.feed = nil
 	c.Listener = nobody{}
 	h.w.doomed = append(h.w.doomed, c)
-	h.deaf(n, c)
+	h.feedLost(n, c)
 }
 
-// deaf notes that a node's feed has ended. Nobody waits for one that cannot be
-// connected again.
-func (h *hub) deaf(n *node, c *pool.Conn) {
+// feedLost records that a node's feed has ended. If it cannot be connected again, clients
+// no longer wait for its confirmations.
+func (h *hub) feedLost(n *node, c *pool.Conn) {
 	gone := n.feed != c || c.Refusing() != ""
 	n.unconfirmed = nil
 	h.each(func(tp *topic) {
@@ -234,14 +239,15 @@ func (h *hub) deaf(n *node, c *pool.Conn) {
 	})
 }
 
-// nobody hears what is said on a feed that is being closed.
+// nobody drops the messages on a feed that is being closed.
 type nobody struct{}
 
 func (nobody) Up(*pool.Conn)           {}
 func (nobody) Said(*pool.Conn, []byte) {}
 func (nobody) Down(*pool.Conn)         {}
 
-// layout is called when the masters may have changed.
+// layout adapts the feeds and sharded channels after a possible change of the masters or
+// of slot owners.
 func (h *hub) layout() {
 	if h.idle() {
 		return
@@ -260,7 +266,7 @@ func (h *hub) layout() {
 	}
 }
 
-// Up has a feed that is connected listen to everything it is to.
+// Up subscribes a newly connected feed to its topics.
 func (h *hub) Up(c *pool.Conn) {
 	n := c.Owner.(*node)
 	h.elect()
@@ -271,18 +277,19 @@ func (h *hub) Up(c *pool.Conn) {
 	})
 }
 
-// Down: another feed may become primary.
+// Down handles the end of a feed: it counts the loss, and picks another primary feed if
+// needed.
 func (h *hub) Down(c *pool.Conn) {
 	n := c.Owner.(*node)
 	if c.Stats.Losses > n.fedLosses {
 		n.fedLosses = c.Stats.Losses
 		h.w.stats.FeedLosses++
 	}
-	h.elect() // first: what the old one has not confirmed, the new one will
-	h.deaf(n, c)
+	h.elect() // before feedLost: the new primary feed takes over the pending confirmations
+	h.feedLost(n, c)
 }
 
-// confirm notes that a feed listens to the topic, or never will.
+// confirm records that a feed has confirmed the topic, or never will.
 func (h *hub) confirm(tp *topic, c *pool.Conn) {
 	if tp != nil && tp.pending[c] {
 		if delete(tp.pending, c); len(tp.pending) == 0 {
@@ -292,7 +299,8 @@ func (h *hub) confirm(tp *topic, c *pool.Conn) {
 	}
 }
 
-// release answers those who waited for the topic, unless they wait for others.
+// release answers the clients that waited for the topic, except those that still wait for
+// other topics.
 func (h *hub) release(tp *topic) {
 	waits := tp.waits
 	tp.waits = nil
@@ -303,8 +311,8 @@ func (h *hub) release(tp *topic) {
 	}
 }
 
-// confirmed answers a client for whom the feeds have confirmed everything, once the
-// siblings know.
+// confirmed answers a client whose topics are all confirmed, once the siblings know its
+// subscriptions.
 func (h *hub) confirmed(wait *subscribing) {
 	if h.w.o.Workers == 1 {
 		h.finish(wait)
@@ -313,6 +321,7 @@ func (h *hub) confirmed(wait *subscribing) {
 	h.audience.waits = append(h.audience.waits, wait)
 }
 
+// finish sends the client the reply to its command. It has no effect the second time.
 func (h *hub) finish(wait *subscribing) {
 	if wait.call != nil {
 		c := wait.call
@@ -324,19 +333,20 @@ func (h *hub) finish(wait *subscribing) {
 	}
 }
 
-// Said passes on what a node has said.
+// Said handles one message from a node: it publishes it, or takes it as an answer to a
+// command of the feed.
 func (h *hub) Said(c *pool.Conn, message []byte) {
 	n := c.Owner.(*node)
 	_, rest, ok := resp.Elements(message)
 	if !ok {
 		if isRedirect(message) {
-			h.w.ready.Refresh = true // a sharded channel belongs elsewhere; it is asked for again
+			h.w.ready.Refresh = true // a sharded channel has another owner; tick subscribes again
 		}
-		what := "pong" // where nothing is listened to
+		what := "pong" // +PONG, from a feed without subscriptions
 		if message[0] == '-' {
-			what = "" // a node too old for sharded channels, perhaps
+			what = "" // such as from a node too old for sharded channels
 		}
-		h.answered(c, n, what, "")
+		h.onAnswer(c, n, what, "")
 		return
 	}
 	what, rest, _ := resp.Split(rest)
@@ -353,16 +363,16 @@ func (h *hub) Said(c *pool.Conn, message []byte) {
 	case "smessage":
 		h.publish(c, h.topics[byShard][string(name)], name, message)
 	default:
-		h.answered(c, n, string(what), string(name))
+		h.onAnswer(c, n, string(what), string(name))
 	}
 }
 
-// answered acts on a feed's answer to what it was told first.
-func (h *hub) answered(c *pool.Conn, n *node, what, name string) {
-	a, inStep := n.answered(what, name)
+// onAnswer handles a feed's answer to its oldest unanswered command.
+func (h *hub) onAnswer(c *pool.Conn, n *node, what, name string) {
+	a, inStep := n.popUnconfirmed(what, name)
 	switch {
 	case what == "sunsubscribe":
-		// Asked for, or said by a node whose slot has left.
+		// The answer to SUNSUBSCRIBE, or the node has lost the slot.
 		if tp := h.topics[byShard][name]; tp != nil && tp.home == n {
 			h.lose(tp)
 			h.w.ready.Refresh = true
@@ -382,7 +392,8 @@ func (h *hub) answered(c *pool.Conn, n *node, what, name string) {
 	}
 }
 
-// tick lets time act on feeds, and on clients that wait for them.
+// tick pings silent feeds, repeats unconfirmed SSUBSCRIBEs, and answers clients whose
+// deadline has passed.
 func (h *hub) tick() {
 	w := h.w
 	for _, n := range w.nodes {
@@ -417,7 +428,7 @@ func (h *hub) tick() {
 		switch {
 		case wait.call == nil:
 		case w.now >= wait.deadline:
-			h.finish(wait) // a feed hangs; the others are listened to
+			h.finish(wait) // a feed hangs: do not wait for it any longer
 		default:
 			kept = append(kept, wait)
 		}

@@ -49,7 +49,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, errNoMasters)
 		}
 	default:
-		if text := w.neverOwned(cmd, a); text != "" {
+		if text := w.unownedError(cmd, a); text != "" {
 			return w.answerError(s, cmd, text)
 		}
 	}

@@ -21,8 +21,8 @@ const bigFrame = 64 << 10
 func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd == nil {
-		if cmd = w.known(s, a); cmd == nil {
-			return w.unknown(s, a)
+		if cmd = w.learnedCommand(s, a); cmd == nil {
+			return w.handleUnknown(s, a)
 		}
 	}
 	if len(cmd.Subs) > 0 && a.Len() > 1 {
@@ -74,7 +74,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	case command.Whole:
 		return w.toOnly(s, cmd, a)
 	}
-	return w.refused(s, cmd, a)
+	return w.handleRefused(s, cmd, a)
 }
 
 // arityError returns the error for a wrong number of arguments. A node that lacks the
@@ -86,8 +86,8 @@ func (w *Worker) arityError(cmd *command.Command, a command.Args) string {
 	return errArity(cmd)
 }
 
-// refused handles a command that is refused unless the configuration allows it.
-func (w *Worker) refused(s *Session, cmd *command.Command, a command.Args) bool {
+// handleRefused handles a command that is refused unless the configuration allows it.
+func (w *Worker) handleRefused(s *Session, cmd *command.Command, a command.Args) bool {
 	switch h := &handlers[cmd.Action]; {
 	case w.o.Reads != FromMaster && h.onReplicas != nil:
 		return h.onReplicas(w, s, cmd, a)
@@ -212,7 +212,7 @@ func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	w.send(s, c, n, frame)
 }
 
-// toAny sends a command without keys to one master, whichever can be reached.
+// toAny sends a command without keys to one master, if possible to one that can be reached.
 func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 	n, conn := w.anyMaster(s)
 	if n == nil {
@@ -283,7 +283,7 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 
 // unowned handles a command whose keys no node owns: it waits for an owner, or fails.
 func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group int32) bool {
-	if text := w.neverOwned(cmd, a); text != "" {
+	if text := w.unownedError(cmd, a); text != "" {
 		return w.answerError(s, cmd, text)
 	}
 	r := w.newRequest(s, cmd)
@@ -292,9 +292,9 @@ func (w *Worker) unowned(s *Session, cmd *command.Command, a command.Args, group
 	return true
 }
 
-// neverOwned returns the error for keys that no node owns if waiting for an owner is
+// unownedError returns the error for keys that no node owns if waiting for an owner is
 // useless, and "" otherwise.
-func (w *Worker) neverOwned(cmd *command.Command, a command.Args) string {
+func (w *Worker) unownedError(cmd *command.Command, a command.Args) string {
 	if !w.table.Slotted() {
 		key := cmd.Single
 		if key == 0 {
@@ -326,7 +326,8 @@ func (w *Worker) crossing(a command.Args, k1 int, n1 router.NodeID, k2 int, n2 r
 		return errCrossSlot
 	}
 	if slot := slots.Of(a.Arg(k1)); w.o.Cluster != nil && slot == slots.Of(a.Arg(k2)) {
-		return errOneSlot(slot, w.table.Name, string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
+		return errOneSlot(slot, w.table.Name,
+			string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
 	}
 	return errCrossNode(string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
 }
@@ -375,8 +376,8 @@ func (w *Worker) pins(pattern []byte, group int32) bool {
 	return g == group && w.table.Explain(fixed).Tag != ""
 }
 
-// known returns the command of that name that a node has described, or nil.
-func (w *Worker) known(s *Session, a command.Args) *command.Command {
+// learnedCommand returns the command of that name as a node has described it, or nil.
+func (w *Worker) learnedCommand(s *Session, a command.Args) *command.Command {
 	if len(w.learned) == 0 || !s.has(authed) || len(a.Arg(0)) > maxName {
 		return nil
 	}
@@ -393,8 +394,9 @@ func (w *Worker) known(s *Session, a command.Args) *command.Command {
 // maxName is the longest command name, in bytes, that keyway asks a node about.
 const maxName = 64
 
-// unknown handles a command that keyway does not know. A node may know it.
-func (w *Worker) unknown(s *Session, a command.Args) bool {
+// handleUnknown handles a command that keyway does not know. If a node may know it, the
+// client waits while keyway asks.
+func (w *Worker) handleUnknown(s *Session, a command.Args) bool {
 	s.lastCmd = nil
 	name := a.Arg(0)
 	if command.EqualFold(name, "post") || command.EqualFold(name, "host:") {

@@ -63,7 +63,8 @@ func (c *call) mayBeReread() bool {
 // be large, and 0 otherwise.
 func (w *Worker) knownLarge(c *call, frame []byte) uint64 {
 	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() <= c.req.cmd.Single {
+	_, st, err := p.Next(frame, &resp.DefaultLimits)
+	if err != nil || st != resp.Ready || p.Len() <= c.req.cmd.Single {
 		return 0
 	}
 	return w.largeRead(c.req.sess, c.req.cmd, &p)

@@ -27,7 +27,7 @@ func (n *node) tickBusy() {
 	w := n.w
 	for _, c := range n.conns {
 		switch {
-		case strings.HasPrefix(c.Refusing(), "BUSY "): // the reply to the connection's greeting
+		case strings.HasPrefix(c.Refusing(), "BUSY "): // the node's answer to the greeting
 			n.excuse()
 			return
 		case c.State() == pool.Ready && !c.Stuck(w.now, 0) && !c.Late(w.now, w.stuckAfter()):

@@ -122,13 +122,15 @@ func (o *trackingOptions) refusal(before *tracking) string {
 	case !o.bcast && len(o.prefixes) > 0:
 		return "ERR PREFIX option requires BCAST mode to be enabled"
 	case before != nil && before.bcast != o.bcast:
-		return "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode."
+		return "ERR You can't switch BCAST mode on/off before disabling tracking for this client, " +
+			"and then re-enabling it with a different mode."
 	case o.bcast && (o.optin || o.optout):
 		return "ERR OPTIN and OPTOUT are not compatible with BCAST"
 	case o.optin && o.optout:
 		return "ERR You can't specify both OPTIN mode and OPTOUT mode"
 	case before != nil && (o.optin && before.optout || o.optout && before.optin):
-		return "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode."
+		return "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, " +
+			"and then re-enabling it with a different mode."
 	case before != nil:
 		known = before.prefixes
 	}
@@ -143,8 +145,8 @@ func overlap(prefixes, known [][]byte) string {
 			for _, other := range others {
 				if bytes.HasPrefix(p, other) || bytes.HasPrefix(other, p) {
 					what := [...]string{"an existing", "another provided"}[j]
-					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" + clean(other) +
-						"'. Prefixes for a single client must not overlap."
+					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" +
+						clean(other) + "'. Prefixes for a single client must not overlap."
 				}
 			}
 		}
@@ -157,15 +159,18 @@ func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	t := s.tracking
 	switch what := a.Arg(2); {
 	case t == nil:
-		return w.answerError(s, cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+		return w.answerError(s, cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode "+
+			"with OPTIN or OPTOUT mode enabled")
 	case command.EqualFold(what, "yes"):
 		if !t.optin {
-			return w.answerError(s, cmd, "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+			return w.answerError(s, cmd,
+				"ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
 		}
 		t.caching = cachingYes
 	case command.EqualFold(what, "no"):
 		if !t.optout {
-			return w.answerError(s, cmd, "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+			return w.answerError(s, cmd,
+				"ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
 		}
 		t.caching = cachingNo
 	default:

@@ -12,7 +12,7 @@ type call struct {
 	node      *node
 	group     int32 // of its keys, -1 for none
 	part      int32 // index among the request's calls
-	deadline  int64 // of the first attempt
+	deadline  int64 // when the first attempt must be answered
 	waitUntil int64 // while it waits to be sent again: when it gives up
 	alone     alone // receiver of the reply, in the exclusive lane
 
@@ -36,8 +36,8 @@ type call struct {
 	read    replicaRead
 	reads   *call  // next in its chain of the session's reading
 	txn     *txn   // of an EXEC, which is sent as this transaction's block
-	frame   []byte // kept only while the call waits to be sent again
-	lastErr []byte // the error to answer with if the call is not sent again, while it waits for that
+	frame   []byte // its copy, valid only while the call waits to be sent again
+	lastErr []byte // the last error, valid only while the call waits to be sent again
 }
 
 // Reply receives a piece of the node's reply.

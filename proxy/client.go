@@ -65,12 +65,14 @@ func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 		"LIST [options ...]",
 		"    Return information about client connections of this keyway: TYPE (NORMAL|PUBSUB), ID <id> ...",
 		"UNPAUSE", "    Stop the current client pause, resuming traffic.",
-		"PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients of this keyway for <timeout> milliseconds.",
+		"PAUSE <timeout> [WRITE|ALL]",
+		"    Suspend all, or just write, clients of this keyway for <timeout> milliseconds.",
 		"REPLY (ON|OFF|SKIP)", "    Control the replies sent to the current connection.",
 		"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME, LIB-VER.",
 		"SETNAME <name>", "    Assign the name <name> to the current connection.",
 		"UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
-		"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]",
+		"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+		"         [OPTIN] [OPTOUT] [NOLOOP]",
 		"    Control server assisted client side caching.",
 		"TRACKINGINFO", "    Report tracking status for the current connection.",
 		"NO-EVICT (ON|OFF)", "    Protect current client connection from eviction.")
@@ -103,7 +105,8 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 		"events=%s cmd=%s user=default redir=%d resp=%d",
 		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db,
 		s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(), watched,
-		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi, first, s.out.Chunks(), s.out.Size()-first+s.parked, memory,
+		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi,
+		first, s.out.Chunks(), s.out.Size()-first+s.parked, memory,
 		events, last, s.redirectsTo(), s.protocol())
 	if s.about.libName != "" || s.about.libVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", s.about.libName, s.about.libVersion)
@@ -118,8 +121,8 @@ func (s *Session) flags() (flags string) {
 		flag string
 	}{
 		{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"},
-		{s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"}, {s.has(tracks) && s.tracking.bcast, "B"},
-		{s.has(noTouch), "T"},
+		{s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"},
+		{s.has(tracks) && s.tracking.bcast, "B"}, {s.has(noTouch), "T"},
 	} {
 		if f.is {
 			flags += f.flag

@@ -26,12 +26,12 @@ const (
 	// acl.c, authCommand
 	errWrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 	// acl.c
-	errNoPassword = "ERR AUTH <password> called without any password configured for the default user. Are you sure your " +
-		"configuration is correct?"
+	errNoPassword = "ERR AUTH <password> called without any password configured for the default user. " +
+		"Are you sure your configuration is correct?"
 	// networking.c, helloCommand
-	errHelloNoAuth = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> " +
-		"<pass> option can be used to authenticate the client and select the RESP protocol version at the " +
-		"same time"
+	errHelloNoAuth = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
+		"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version " +
+		"at the same time"
 	// networking.c
 	errNoProto = "NOPROTO unsupported protocol version"
 	// networking.c
@@ -66,17 +66,18 @@ const (
 	// script.c
 	errNoScript = "NOSCRIPT No matching script. Please use EVAL."
 
-	errPerKeyArgs = "ERR keyway: the script is a per-key one, but its KEYS and ARGV do not fit the rule for it; mend " +
-		"scripts.per_key, or the call"
-	errPerKeyUnits = "ERR keyway: a per-key script takes no more than 16384 keys that live apart; send fewer at a time"
+	errPerKeyArgs = "ERR keyway: the script is a per-key one, but its KEYS and ARGV do not fit the rule for it; " +
+		"mend scripts.per_key, or the call"
+	errPerKeyUnits = "ERR keyway: a per-key script takes no more than 16384 keys that live apart; " +
+		"send fewer at a time"
 
-	errMemory = "ERR keyway: memory is short (limits.memory), so large commands are refused for now; send it again " +
-		"later"
+	errMemory = "ERR keyway: memory is short (limits.memory), so large commands are refused for now; " +
+		"send it again later"
 
 	// cluster.c. Clients recognize a standalone Redis by this text.
 	errNoCluster = "ERR This instance has cluster support disabled"
-	errEmulated  = "ERR keyway: '%s' is refused: keyway emulates this cluster, whose nodes are keyways; ask or change " +
-		"the Redis servers directly"
+	errEmulated  = "ERR keyway: '%s' is refused: keyway emulates this cluster, whose nodes are keyways; " +
+		"ask or change the Redis servers directly"
 	errNoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )
 
@@ -144,8 +145,8 @@ func errRefused(c *command.Command) string {
 		return "ERR keyway: '" + name + "' is refused: " + c.Refusal
 	}
 	if c.NeverShared() {
-		return "ERR keyway: '" + name + "' is refused: it changes the connection it arrives on, which clients share; " +
-			"send it to a node directly"
+		return "ERR keyway: '" + name + "' is refused: it changes the connection it arrives on, " +
+			"which clients share; send it to a node directly"
 	}
 	return "ERR keyway: '" + name + "' is refused: it acts on a node, not on its data; " +
 		"to let it pass to every master, name it under commands.allow"
@@ -169,13 +170,14 @@ func errOneSlot(slot uint16, layout, key1, node1, key2, node2 string) string {
 }
 
 func errNoRule(key []byte) string {
-	return fmt.Sprintf("ERR keyway: no range rule holds the key '%.64s' and there is no range.default; add one of them",
-		clean(key))
+	return fmt.Sprintf("ERR keyway: no range rule holds the key '%.64s' and there is no range.default; "+
+		"add one of them", clean(key))
 }
 
 func errNodeIsCluster(n *node) string {
-	return fmt.Sprintf("ERR keyway: node %s (%s) is part of a Redis Cluster, but this layout needs standalone nodes; "+
-		"set cluster-enabled no on it, or use layout slots with seeds", n.name, n.addr)
+	return fmt.Sprintf("ERR keyway: node %s (%s) is part of a Redis Cluster, "+
+		"but this layout needs standalone nodes; set cluster-enabled no on it, or use layout slots with seeds",
+		n.name, n.addr)
 }
 
 func errTooManyHops(n *node) string {

@@ -289,7 +289,8 @@ func (h *hub) Down(c *pool.Conn) {
 	h.feedLost(n, c)
 }
 
-// confirm records that a feed has confirmed the topic, or never will.
+// confirm ends the wait for a feed's confirmation of the topic, when the feed has confirmed
+// it or never will.
 func (h *hub) confirm(tp *topic, c *pool.Conn) {
 	if tp != nil && tp.pending[c] {
 		if delete(tp.pending, c); len(tp.pending) == 0 {

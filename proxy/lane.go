@@ -6,18 +6,24 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-// lane says over which kind of connection a call goes. It belongs to the call, so
-// that a retry takes the same kind as the first attempt: a blocking command cannot
-// reach a connection that others share.
+// lane is the kind of connection that a call uses. It belongs to the call, so a retry
+// uses the same kind as the first attempt. A blocking command thus never reaches a
+// connection that other clients share.
 type lane uint8
 
 const (
-	sharedLane    lane = iota // the node's connection that its clients share
-	trackedLane               // the client's own connection to the node, on which the node tracks what it reads
-	exclusiveLane             // a connection that is this call's alone until its reply (BLPOP, WATCH, WAIT, what is large)
+	// sharedLane is the node's connection that its clients share.
+	sharedLane lane = iota
+	// trackedLane is the client's own connection to the node. The node tracks the keys
+	// that are read over it.
+	trackedLane
+	// exclusiveLane is a connection for this call alone until its reply (BLPOP, WATCH,
+	// WAIT, large requests).
+	exclusiveLane
 )
 
-// lane is the lane of what the session sends, unless the command needs one of its own.
+// lane returns the lane of the session's calls. Commands that need a connection of
+// their own use exclusiveLane instead.
 func (s *Session) lane() lane {
 	if s.has(tracks) && s.tracking.active() {
 		return trackedLane
@@ -25,12 +31,12 @@ func (s *Session) lane() lane {
 	return sharedLane
 }
 
-// alone receives the reply to a call in the exclusive lane and knows its connection.
+// alone is the receiver of a call in the exclusive lane. It knows the call's connection.
 type alone interface {
 	pool.Receiver
-	// take returns how the call goes to n this time.
+	// take returns the connection and the frame for the call's next attempt at n.
 	take(w *Worker, n *node, frame []byte) trip
-	// finished is called when the call has been answered.
+	// finished is called when the call has ended, unless its client has left.
 	finished()
 }
 
@@ -42,7 +48,7 @@ type trip struct {
 	refusal  string // not empty: why the node cannot be reached
 }
 
-// goAlone puts a call in the exclusive lane.
+// goAlone puts the call in the exclusive lane.
 func (c *call) goAlone(a alone) { c.lane, c.alone = exclusiveLane, a }
 
 // manner is how a call's frame is written.
@@ -51,10 +57,10 @@ type manner uint8
 const (
 	plain        manner = iota
 	behindAsking        // with ASKING in front
-	owned               // the frame's buffer is given away
+	owned               // the connection takes over the frame's buffer
 )
 
-// send starts a call for the first time.
+// send makes the first attempt of a call.
 func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
 	w.sendAs(s, c, n, frame, plain)
 }
@@ -67,7 +73,8 @@ func (w *Worker) sendAs(s *Session, c *call, n *node, frame []byte, how manner) 
 	w.start(c, n, frame, how)
 }
 
-// begin counts a call that is about to be sent, or to wait for that.
+// begin counts a call as in flight and sets its deadline and lane. It precedes the first
+// attempt, or the wait for it.
 func (w *Worker) begin(s *Session, c *call) {
 	c.deadline = w.deadline()
 	s.inflight++
@@ -76,9 +83,9 @@ func (w *Worker) begin(s *Session, c *call) {
 	}
 }
 
-// start sends a call's frame to n over the connection of its lane, the first time
-// and each time after, or ends the call if n cannot be reached. frame may lie in
-// another connection's buffer.
+// start makes an attempt of the call: it sends the frame to n over the connection of the
+// call's lane. If n cannot be reached, the call ends, waits, or goes to another node (see
+// unreachable). frame may lie in another connection's buffer.
 func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	c.node, c.asking, c.asked = n, how == behindAsking, nil
 	if c.lane == sharedLane && (len(frame) >= largeFrame || c.txn != nil && len(c.txn.block) >= largeFrame) {
@@ -97,22 +104,23 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 		w.unreachable(c, frame, why)
 		return
 	}
-	if c.replica { // there must be time left to ask the master
+	if c.replica { // leave time to ask the master
 		deadline = min(deadline, w.now+int64(w.o.Backend.RequestTimeout)/2)
 	}
 	if c.asking && c.caching != cachingDefault {
-		c.caching = cachingDefault // one of both goes before a command
+		c.caching = cachingDefault // only one of ASKING and CLIENT CACHING can precede a command
 		s.tracking.forgetAll()
 	}
 	switch {
 	case c.txn != nil:
-		block, ends := c.txn.behind(c.first())
+		block, ends := c.txn.withPrefix(c.first())
 		conn.SendBlock(queued{c.txn}, execReply{c}, block, ends, w.now, deadline)
 	case c.asking:
 		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)
 	case c.caching != cachingDefault:
 		first := c.first()
-		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), []int{len(first), len(first) + len(frame)}, w.now, deadline)
+		ends := []int{len(first), len(first) + len(frame)}
+		conn.SendBlock(nil, c, append(bytes.Clone(first), frame...), ends, w.now, deadline)
 	case how == owned:
 		conn.SendOwned(c, frame, w.now, deadline)
 	default:
@@ -123,8 +131,8 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	}
 }
 
-// replyBy is when a call that is sent now must be answered: one that has waited to be
-// sent, or behind what takes long, has as much time as any.
+// replyBy returns the deadline for the reply to a call that is sent now. A call that was
+// put off, or that has spent its time behind a slow request, gets a full request timeout.
 func (w *Worker) replyBy(c *call) int64 {
 	if c.tries > 0 || c.deadline <= w.now {
 		return w.deadline()
@@ -132,14 +140,14 @@ func (w *Worker) replyBy(c *call) int64 {
 	return c.deadline
 }
 
-// startAlone is start in the exclusive lane.
+// startAlone is start for the exclusive lane.
 func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
 	t := c.alone.take(w, n, frame)
 	switch {
 	case t.refusal != "":
 		w.unreachable(c, frame, t.refusal)
 	case c.txn != nil:
-		block, ends := c.txn.behind(c.first())
+		block, ends := c.txn.withPrefix(c.first())
 		t.conn.SendBlock(queued{c.txn}, c.alone, block, ends, w.now, t.deadline)
 	case c.asking:
 		t.conn.SendAsking(c.asksFirst(), c.alone, t.frame, w.now, t.deadline)
@@ -150,14 +158,15 @@ func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
 	}
 }
 
-// asksFirst returns the receiver of the reply to the ASKING in front of the call.
+// asksFirst returns a new receiver for the reply to the ASKING in front of the call.
 func (c *call) asksFirst() *askingReply {
 	c.asked = new(askingReply)
 	return c.asked
 }
 
-// askingReply receives the reply to the ASKING in front of a call. If the node refuses
-// that, it answers the call with a redirect that means nothing.
+// askingReply receives the reply to the ASKING in front of a call. A node that refuses
+// ASKING answers the call with a redirect. That redirect is meaningless, so the refusal
+// replaces it.
 type askingReply struct{ refusal []byte }
 
 func (a *askingReply) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
@@ -168,7 +177,8 @@ func (a *askingReply) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
 
 func (*askingReply) Failed(*pool.Conn, []byte, pool.Failure) {}
 
-// first is what goes in front of a call, if anything does.
+// first returns the command that precedes the call's frame: ASKING, CLIENT CACHING, or
+// nothing.
 func (c *call) first() []byte {
 	if c.asking {
 		return []byte(pool.Asking)

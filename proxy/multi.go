@@ -13,43 +13,43 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// A transaction is gathered here and leaves as one block, MULTI to EXEC, in one
-// write, so that nothing of another client comes between:
+// Keyway collects a transaction and sends it as one block, from MULTI to EXEC, in one
+// write. No command of another client can then come between:
 //
 //	client   MULTI  SET a 1  INCR b  EXEC
 //	keyway   +OK    +QUEUED  +QUEUED  |
 //	node                              MULTI SET a 1 INCR b EXEC
 //
-// Without WATCH the shared connection carries it, in the client's order, and a
-// redirect replays the block: Redis has then executed none of it. WATCH needs a
-// connection of the client's own from then until EXEC; whatever happens to that
-// connection, its node or its slot meanwhile makes EXEC answer the null array,
-// as if a watched key had changed.
+// Without WATCH, the block uses the shared connection, in the order of the client's
+// commands. After a redirect, keyway sends the block again: Redis has executed none of it.
+// WATCH needs a connection of the client's own until EXEC. If anything happens to that
+// connection, its node or its slot before EXEC, EXEC returns the null array, as if a
+// watched key had changed.
 
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
-	broken  bool   // a command was refused: EXEC discards
+	broken  bool   // a command was refused, so EXEC discards the transaction
 	writes  bool   // a command other than FCALL may write
-	scripts bool   // a script, a function or a module's command is among the commands
-	keyless bool   // a script without keys is
-	n       int    // commands queued
-	block   []byte // MULTI, the commands and, in the end, EXEC
-	ends    []int  // where each of them ends in block
-	group   int32  // of all keys, watched or queued; -1: none so far
-	bad     []byte // the first error of a node while it queued the block
+	scripts bool   // a command is a script, a function or a module's command
+	keyless bool   // a script has no keys
+	n       int    // number of queued commands
+	block   []byte // MULTI, the commands and finally EXEC
+	ends    []int  // where each of these ends in block
+	group   int32  // of all watched and queued keys, -1 if there are none so far
+	bad     []byte // the first error of the node while it queued the block
 
 	published []published
 	late      []lateCommand
-	lateBytes int      // of their frames
-	functions []string // that FCALL calls; whether they write is asked only in a pause
-	selects   []int    // where SELECTs stand among the commands
-	alone     bool     // it concerns all nodes, so that there must be only one
+	lateBytes int      // total size of the frames in late
+	functions []string // called by FCALL; only a pause makes keyway ask whether they write
+	selects   []int    // the indexes of SELECTs among the commands
+	alone     bool     // a command concerns all nodes, so there must be only one
 
-	names map[string]bool // of watched keys
-	node  *node           // of watched keys
-	watch *pool.Conn
-	dials uint64 // of watch, when it began to watch: another socket watches nothing
-	lost  bool   // what was watched cannot be known any more
+	names map[string]bool // the watched keys
+	node  *node           // the node of the watched keys
+	watch *pool.Conn      // the connection that watches
+	dials uint64          // of watch when WATCH was answered: another socket watches nothing
+	lost  bool            // changes of the watched keys may have gone unnoticed
 }
 
 const (
@@ -62,9 +62,11 @@ const (
 	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
-	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n"
+	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); " +
+		"raise backend.exclusive, or ulimit -n"
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
-	errMultiSpread = "ERR keyway: the transaction concerns all nodes, and there are several now; send these commands outside MULTI"
+	errMultiSpread = "ERR keyway: the transaction concerns all nodes, and there are several now; " +
+		"send these commands outside MULTI"
 	errLateStalled = "ERR keyway: a node's connection has no room; send it again outside MULTI"
 	errMultiLocal  = "ERR keyway: '%s' cannot be queued in a transaction; send it outside MULTI"
 )
@@ -75,7 +77,7 @@ var (
 	unwatchFrame = []byte("*1\r\n$7\r\nUNWATCH\r\n")
 )
 
-// transaction returns the session's txn, made if there is none.
+// transaction returns the session's txn, and creates it if there is none.
 func (s *Session) transaction() *txn {
 	t := s.troubled()
 	if t.txn == nil {
@@ -84,7 +86,7 @@ func (s *Session) transaction() *txn {
 	return t.txn
 }
 
-// queued is how many commands wait for EXEC, -1 outside MULTI.
+// queued returns how many commands wait for EXEC, -1 outside MULTI.
 func (s *Session) queued() int {
 	if !s.has(inMulti) {
 		return -1
@@ -95,7 +97,7 @@ func (s *Session) queued() int {
 // mayWrite reports whether a command of the transaction may write.
 func (t *txn) mayWrite() bool { return t.writes || len(t.functions) > 0 }
 
-// size is how many bytes the commands have that wait for EXEC.
+// size returns how many bytes the commands take that wait for EXEC.
 func (t *txn) size() int { return len(t.block) + t.lateBytes }
 
 func (t *txn) add(frame []byte) {
@@ -103,9 +105,9 @@ func (t *txn) add(frame []byte) {
 	t.ends = append(t.ends, len(t.block))
 }
 
-// behind is the block with ASKING, or CLIENT CACHING, in front, which covers all
-// of it, or with nothing.
-func (t *txn) behind(first []byte) (block []byte, ends []int) {
+// withPrefix returns the block with the command first in front: ASKING or CLIENT CACHING,
+// which apply to the whole block, or nothing.
+func (t *txn) withPrefix(first []byte) (block []byte, ends []int) {
 	if len(first) == 0 {
 		return t.block, t.ends
 	}
@@ -126,8 +128,9 @@ func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// reject answers a command that is not even begun. Inside MULTI, EXEC will then
-// discard; an EXEC that is rejected discards at once (server.c, rejectCommand).
+// reject answers a command with an error before keyway begins to execute it. Inside MULTI,
+// EXEC will then discard the transaction. A rejected EXEC discards it at once (server.c,
+// rejectCommand).
 func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 	switch {
 	case cmd != nil && cmd.Is(command.Executes):
@@ -140,8 +143,8 @@ func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 	return w.answerError(s, cmd, text)
 }
 
-// notInMulti refuses MULTI or WATCH between MULTI and EXEC. In Valkey since 8 that
-// breaks the transaction.
+// notInMulti refuses MULTI or WATCH between MULTI and EXEC. Since Valkey 8 this breaks the
+// transaction.
 func (w *Worker) notInMulti(s *Session, cmd *command.Command, text string) bool {
 	if w.server.name == "valkey" && !strings.HasPrefix(w.server.version, "7.") {
 		return w.reject(s, cmd, "ERR Command '"+cmd.Name+"' not allowed inside a transaction") // server.c
@@ -160,7 +163,8 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 		return w.reject(s, cmd, errTxnTooLarge)
 	}
 	if cmd.Is(command.Publishes) {
-		t.published = append(t.published, published{at: t.n, kind: topicKindOf(cmd), channel: string(a.Arg(1)), uncounted: math.MaxInt64})
+		t.published = append(t.published,
+			published{at: t.n, kind: topicKindOf(cmd), channel: string(a.Arg(1)), uncounted: math.MaxInt64})
 	}
 	t.add(frame)
 	w.grown += len(frame)
@@ -173,12 +177,12 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 
-// forBlock returns what the node gets of a command as part of a transaction, or the
-// error of a command that the transaction cannot have.
+// forBlock returns the frame that the node gets for a command in a transaction, or an
+// error if the transaction cannot contain the command.
 func (w *Worker) forBlock(t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
 	frame = a.Frame()
 	switch h := cmd.Handling; {
-	case h == command.ByKey, h == command.Split, h == command.Block: // which does not block here
+	case h == command.ByKey, h == command.Split, h == command.Block: // it does not block in MULTI
 		return w.forBlockByKey(t, cmd, a)
 	case cmd.InMulti == command.NodeOfKeys:
 		return frame, w.join(t, cmd, a)
@@ -223,14 +227,14 @@ func (w *Worker) forBlockByKey(t *txn, cmd *command.Command, a command.Args) (fr
 		t.keyless = t.keyless || len(w.keys) == 0
 		w.noteScript(cmd, a)
 		if full := w.inFull(cmd, nil, a); full != nil {
-			return full, "" // inside EXEC there is no second try
+			return full, "" // inside EXEC, a NOSCRIPT cannot be retried
 		}
 	}
 	return a.Frame(), ""
 }
 
-// join has the transaction take in a command's keys. It returns the error if
-// they live elsewhere.
+// join adds a command's keys to the transaction. It returns an error if they live in
+// another group than the keys so far, or have no owner.
 func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
 	group, id, crossing := w.place(cmd, a)
 	switch {
@@ -293,7 +297,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	c := t.call(w, w.newRequest(s, cmd), n)
 	w.endTransaction(s)
 	if len(t.late)+len(t.selects) > 0 {
-		s.set(held | blocked) // its later commands find what these do
+		s.set(held | blocked) // later commands depend on the outcome of these
 	}
 	if n == nil {
 		w.await(s, c, nil)
@@ -303,8 +307,8 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return true
 }
 
-// close ends the block. A connection that a SELECT has taken to another database is
-// brought back to the client's before anything else can come.
+// close ends the block with EXEC. If the block contains SELECT, close first adds a SELECT
+// of the client's database, since requests behind the block expect the connection in it.
 func (t *txn) close(s *Session) {
 	if len(t.selects) > 0 {
 		t.add(resp.AppendCommand(nil, "SELECT", strconv.Itoa(int(s.db))))
@@ -312,9 +316,9 @@ func (t *txn) close(s *Session) {
 	t.add(execFrame)
 }
 
-// ownerOf is the node that a group of keys lives on now, nil if there is none.
+// ownerOf returns the node that owns a group of keys now, nil if there is none.
 func (w *Worker) ownerOf(group int32) *node {
-	id := router.NodeID(group) // where keys are not spread by slots a group is a node
+	id := router.NodeID(group) // without slots, a group is a node
 	if w.table.Slotted() && group >= 0 {
 		id = w.table.SlotOwner(group)
 	}
@@ -324,10 +328,10 @@ func (w *Worker) ownerOf(group int32) *node {
 	return w.nodes[id]
 }
 
-// execWatched sends the block over the connection that has watched.
+// execWatched sends the block over the connection that watches the keys.
 func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	if s.inflight > 0 {
-		s.set(held) // what the client sent before, on other connections, comes first
+		s.set(held) // earlier commands, on other connections, finish first
 		return false
 	}
 	n := t.node
@@ -335,18 +339,18 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 		w.endTransaction(s)
 		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
 	}
-	w.monitors.hidden = true // until it is known whether a key has changed
+	w.monitors.hidden = true // shown once EXEC's reply says whether a key has changed
 	t.close(s)
 	c := t.call(w, w.newRequest(s, cmd), n)
 	c.goAlone(&watched{call: c, conn: t.watch})
 	s.clear(inMulti)
 	s.txn = nil
-	s.set(held | blocked) // its own later commands go over other connections
+	s.set(held | blocked) // later commands use other connections, so they wait
 	w.send(s, c, n, nil)
 	return true
 }
 
-// endTransaction forgets the session's transaction and what it watches.
+// endTransaction drops the session's transaction and unwatches its keys.
 func (w *Worker) endTransaction(s *Session) {
 	s.clear(inMulti)
 	if t := s.txn; t != nil {
@@ -358,7 +362,7 @@ func (w *Worker) endTransaction(s *Session) {
 	}
 }
 
-// unwatch gives a watching connection back.
+// unwatch gives back the connection that watches.
 func (w *Worker) unwatch(t *txn) {
 	conn, n := t.watch, t.node
 	if conn == nil {
@@ -388,7 +392,7 @@ func unwatch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// queueUnwatch: inside MULTI it is a command like others, without effect.
+// queueUnwatch queues UNWATCH like any other command. Inside MULTI it has no effect.
 func (w *Worker) queueUnwatch(s *Session, cmd *command.Command, a command.Args) bool {
 	t := s.transaction()
 	t.add(a.Frame())
@@ -396,14 +400,14 @@ func (w *Worker) queueUnwatch(s *Session, cmd *command.Command, a command.Args) 
 	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 
-// watch sends WATCH over a connection of the client's own. What the client sends
-// next waits for the answer: a key read before it is watched would be no use.
+// watch sends WATCH over a connection of the client's own. The client's next commands wait
+// for the reply: WATCH would not protect a key that is read earlier.
 func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if s.has(inMulti) {
 		return w.notInMulti(s, cmd, errWatchInMulti)
 	}
 	if s.inflight > 0 {
-		s.set(held) // its own earlier writes must not count as changes
+		s.set(held) // the client's earlier writes must not count as changes
 		return false
 	}
 	t := s.transaction()
@@ -447,7 +451,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 type watching struct {
 	call  *call
 	txn   *txn
-	first bool // nothing is watched so far
+	first bool // the connection watches nothing so far
 }
 
 func (r *watching) take(_ *Worker, _ *node, frame []byte) trip {
@@ -462,7 +466,7 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	reply := p.Bytes // of WATCH, always whole
 	switch {
 	case w.decide(r.call, conn, reply).do == unwatched:
-		// EXEC must not succeed. The client tries again, and finds the new node then.
+		// EXEC must return null. The client then starts again, and WATCH goes to the new node.
 		t.lost = true
 		w.ready.Refresh = true
 		reply = resp.AppendOK(nil)
@@ -475,8 +479,8 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	r.txn.lost = true
 	if w := r.call.worker(); conn.Refusing() == "" && w.now < r.call.deadline {
-		// The node has closed a connection that was well: EXEC must not succeed. The
-		// client tries again, over another.
+		// The node has closed a working connection, so EXEC must return null. The
+		// client then starts again, over another connection.
 		r.txn.dials = conn.Stats.Dials
 		w.settleFor(r.call, resp.AppendOK(nil))
 		return
@@ -484,18 +488,18 @@ func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	if r.first {
 		r.forget()
 	}
-	f.Sent = false // to watch changes nothing: it may be repeated
+	f.Sent = false // WATCH changes nothing, so the client may repeat it
 	r.call.Failed(conn, frame, f)
 }
 
-// forget ends a transaction whose first WATCH has failed: nothing is watched.
+// forget ends a transaction whose first WATCH has failed, since it watches nothing.
 func (r *watching) forget() {
 	if s := r.call.req.sess; s != nil && s.txn == r.txn {
 		r.call.worker().endTransaction(s)
 	}
 }
 
-// settleFor ends a call with a reply, whether or not its client is still there.
+// settleFor is settle for a call whose client may have left.
 func (w *Worker) settleFor(c *call, reply []byte) {
 	if c.req.sess == nil {
 		c.req.parts--
@@ -514,8 +518,8 @@ func (w *Worker) settleNull(c *call) {
 	w.settleFor(c, null)
 }
 
-// notHere tells whether an error means that the node is not, or not any more, the
-// one to execute the command.
+// notHere reports whether an error means that this node cannot execute the command, now or
+// at all, while another node or a later attempt may.
 func notHere(reply []byte) bool {
 	if isRedirect(reply) {
 		return true
@@ -528,12 +532,12 @@ func notHere(reply []byte) bool {
 	return false
 }
 
-// isRedirect tells whether an error speaks of another node.
+// isRedirect reports whether an error is MOVED or ASK.
 func isRedirect(reply []byte) bool {
 	return bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK "))
 }
 
-// queued receives what a node says to a block before EXEC.
+// queued receives the node's replies to a block, except that to EXEC.
 type queued struct{ txn *txn }
 
 func (q queued) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
@@ -557,16 +561,16 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	switch {
 	case w.onError(c, conn, frame, cause):
 	case notHere(cause):
-		w.settle(c, cause) // it says more than EXECABORT: the same may work later
+		w.settle(c, cause) // the client learns more than from EXECABORT: a later attempt may succeed
 	default:
 		w.settle(c, aborted(p.Bytes, cause))
 	}
 }
 
-// aborted is the reply to an EXEC that the node refused. When the node refused a
-// command while it queued it, its words say why. The client has read QUEUED for
-// that command, so EXEC tells it, as Redis does when EXEC itself is refused
-// (multi.c, execCommandAbort).
+// aborted returns the client's reply to an EXEC that the node refused. If the node refused
+// a command of the block, cause is its error. The client has got QUEUED for that command,
+// so EXEC's reply repeats the error, as Redis does when it refuses EXEC itself (multi.c,
+// execCommandAbort).
 func aborted(reply, cause []byte) []byte {
 	if bytes.Equal(reply, cause) {
 		return reply
@@ -574,19 +578,19 @@ func aborted(reply, cause []byte) []byte {
 	return append([]byte("-"+errDiscarded), cause[1:]...)
 }
 
-// cause is why a block was discarded: what the node said when it queued it, if
-// EXEC says no more than that.
+// cause returns the error that made the node discard the block. If EXEC's reply is just
+// EXECABORT, this is the node's first error while it queued the block.
 func (t *txn) cause(reply []byte) []byte {
 	cause := reply
 	if bytes.HasPrefix(reply, []byte("-EXECABORT ")) && t.bad != nil {
 		cause = t.bad
 	}
-	t.bad = nil // it may be sent again
+	t.bad = nil // the block may be sent again
 	return cause
 }
 
-// watched receives the reply to the EXEC of a block on the connection that has
-// watched its keys.
+// watched receives the reply to the EXEC of a block on the connection that watches its
+// keys.
 type watched struct {
 	call *call
 	conn *pool.Conn
@@ -611,7 +615,7 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		s := c.req.sess
 		c.Reply(conn, frame, p)
 		if p.Last && s != nil && s.has(tracks) {
-			s.tracking.forgetAll() // no node tracks what it has read
+			s.tracking.forgetAll() // no node tracks the keys that it has read
 		}
 		return
 	}

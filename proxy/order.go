@@ -12,14 +12,14 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// request is one command's place in its client's line of replies.
+// request is one command's place in its client's line.
 //
 //	client sent   GET a    MGET b c    PING
 //	line          [call]   [call,call] [reply: +PONG, parked]
 //	               ^ head: its reply goes straight to the output
 //
-// A reply that comes for any but the head is parked in its request. When the
-// head is done the line advances over all that are.
+// The reply to any other request is parked in that request. When the head is done, the
+// line advances over it and over the done requests right behind it.
 type request struct {
 	next   *request
 	sess   *Session // nil once the client has left
@@ -27,35 +27,35 @@ type request struct {
 	seq    uint64
 	start  int64
 	parts  int  // calls that are not finished
-	done   bool // the whole reply is in reply, or was passed on
-	begun  bool // part of the reply was passed on
+	done   bool // the whole reply is in reply, or in the session's output
+	begun  bool // a part of the reply is in the session's output
 	mute   bool // the client wants no reply
-	joined bool // its reply goes on what the one before has begun
-	own    bool // keyway's own section belongs to it (INFO)
+	joined bool // its reply continues the reply of the request before it
+	own    bool // INFO: the reply includes keyway's own section
 	kind   ending
 	reply  buffer.Parked
 	merge  *merger
-	call   call // the only one, mostly
+	call   call // the only call of most requests
 }
 
-// ending is what is done with the replies before the client sees them.
+// ending says how the nodes' replies become the client's reply.
 type ending uint8
 
 const (
-	asIs          ending = iota // one call, whose reply is passed on as it comes
-	merged                      // parts become one by the command's policy
-	byKey                       // parts are dealt out to the keys in order
-	byUnit                      // parts are those of a per-key script, in order
-	scanCursor                  // the cursor in the reply is made keyway's
-	receivers                   // one call, whose reply counts who heard a message
-	execReceivers               // one call, an EXEC, whose reply has such counts in it
-	subscribers                 // merged: how many listen to each channel
-	configText                  // one call, whose reply has secrets in it
-	scriptsExist                // merged, with the scripts that keyway has itself
-	infoText                    // merged, and keyway's own made of it
+	asIs          ending = iota // one call, whose reply is forwarded piece by piece
+	merged                      // the command's policy merges the replies
+	byKey                       // the replies' elements are put in the order of the keys
+	byUnit                      // the replies are those of a per-key script, in order
+	scanCursor                  // keyway's cursor replaces the node's in the reply
+	receivers                   // one call, whose reply counts the receivers of a message
+	execReceivers               // one call, an EXEC, whose reply contains such counts
+	subscribers                 // merged: the number of subscribers of each channel
+	configText                  // one call, whose reply contains secrets
+	scriptsExist                // merged, with the scripts that keyway itself has
+	infoText                    // merged, with keyway's own fields and section
 )
 
-// line is a client's requests in the order they came.
+// line is a session's requests in the order in which the client gets the replies.
 type line struct {
 	head, tail *request
 	n          int
@@ -81,8 +81,8 @@ func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
 	return r
 }
 
-// answer gives a complete reply that keyway itself has made, in its turn. cmd
-// may be nil.
+// answer sends a complete reply that keyway itself has made, behind the replies to
+// earlier commands. It counts cmd, unless cmd is nil.
 func (w *Worker) answer(s *Session, cmd *command.Command, reply []byte) {
 	if cmd != nil {
 		w.count(cmd, w.now, len(reply) > 0 && reply[0] == '-')
@@ -93,7 +93,7 @@ func (w *Worker) answer(s *Session, cmd *command.Command, reply []byte) {
 	w.tell(s, reply)
 }
 
-// tell has the client read something complete, in its turn.
+// tell sends the client complete RESP values, behind the replies to earlier commands.
 func (w *Worker) tell(s *Session, b []byte) {
 	if s.line.head == nil {
 		w.output(s, b)
@@ -104,17 +104,18 @@ func (w *Worker) tell(s *Session, b []byte) {
 	w.park(r, b)
 }
 
-// push gives the client a message that is not a reply. In RESP3 it may come
-// between any two replies, so nothing that the client waits for holds it up,
-// unless that is to say first that it listens, or may have published the message:
-// then it comes behind the reply, as in Redis 8 and Valkey 9 (7.0 puts it in front, and into the
-// midst of EXEC's). In RESP2 it has its turn.
+// push sends the client a message that is not a reply. In RESP3 a message may stand
+// between any two replies, so it does not wait for the nodes. There are two exceptions.
+// It follows the confirmation of a subscription that the client waits for, and it follows
+// the reply to a command that may have published it. Redis 8 and Valkey 9 do the same;
+// 7.0 puts the message in front of the reply, and inside EXEC's. In RESP2 the message
+// follows the replies to earlier commands.
 func (w *Worker) push(s *Session, message []byte) {
 	if !s.has(resp3) || s.subs != nil && s.subs.confirming > 0 {
 		w.tell(s, message)
 		return
 	}
-	// Replies that have come wait for their turn; it must not overtake them.
+	// The message must not overtake replies that have arrived and wait for their turn.
 	var last *request
 	for r := s.line.head; r != nil; r = r.next {
 		if r.done || r.begun || r.joined || r.reply.Len() > 0 || r.mayPublish() {
@@ -135,7 +136,8 @@ func (w *Worker) push(s *Session, message []byte) {
 	w.park(r, message)
 }
 
-// mayPublish reports whether a command may publish, or has some of its replies.
+// mayPublish reports whether the command may publish, or may have the replies to some
+// of its calls.
 func (r *request) mayPublish() bool {
 	return r.merge != nil || r.cmd.Is(command.Executes) || r.cmd.Unproven()
 }
@@ -157,7 +159,7 @@ func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
 	h.Observe(w.now - start)
 }
 
-// output appends to what the client is sent.
+// output appends b to the session's output.
 func (w *Worker) output(s *Session, b []byte) {
 	s.out.Append(&w.buffers, b)
 	w.grown += len(b)
@@ -168,7 +170,7 @@ func (w *Worker) output(s *Session, b []byte) {
 	w.bound(s)
 }
 
-// park keeps a reply, or part of one, until its turn.
+// park keeps a reply, or a part of one, until the request's turn.
 func (w *Worker) park(r *request, b []byte) {
 	if r.mute {
 		return
@@ -179,7 +181,7 @@ func (w *Worker) park(r *request, b []byte) {
 	w.bound(r.sess)
 }
 
-// bound closes a client that leaves more unread than it may.
+// bound closes a client whose unread replies exceed its limit.
 func (w *Worker) bound(s *Session) {
 	limit := w.o.ClientOutput
 	if !s.has(authed) {
@@ -199,7 +201,8 @@ func (w *Worker) closeSlow(s *Session) {
 	w.kill(s)
 }
 
-// deliver passes a piece of a request's only reply on, or parks it.
+// deliver sends the client a piece of the request's only reply, or parks the piece until
+// the request's turn.
 func (w *Worker) deliver(r *request, b []byte) {
 	if r.sess.line.head == r && !r.mute {
 		r.begun = true
@@ -210,22 +213,22 @@ func (w *Worker) deliver(r *request, b []byte) {
 }
 
 const (
-	// A node's connection is not read from while a client lags with a large reply of
-	// it. Where no other client waits behind the reply, the reading client must take
-	// keepsUp within each request timeout.
+	// While a client lags with a large reply, keyway does not read from the connection
+	// that carries the reply. If no other client waits behind the reply, the client must
+	// read keepsUp bytes within each request timeout.
 	//
-	// Where others wait, it must take keepsUp in every stallTime, and all its pauses
-	// together delay them by no more than maxDelay. After that the rest is buffered.
-	// When the buffer is nearly full, a shared connection goes on, so that the client
-	// meets its limit. A retired one, on which nothing new is sent, is paused once more,
-	// for up to the request timeout, as long as the client takes keepsUp in every
-	// maxDelay.
+	// If other clients wait, it must read keepsUp bytes in every stallTime, and all its
+	// pauses together may delay the others by maxDelay. After that, the remaining reply
+	// is buffered. When the buffer is nearly full, a shared connection continues, so that
+	// the client reaches its limit. A retired connection, which gets no new requests, is
+	// paused once more, for up to the request timeout, as long as the client reads
+	// keepsUp bytes in every maxDelay.
 	stallTime = 15 * int64(time.Millisecond)
 	keepsUp   = 64 << 10
 	maxDelay  = int64(time.Second)
 )
 
-// holdBack stops the reading of a large reply until its client has caught up.
+// holdBack pauses the connection of a large reply until the client has caught up.
 func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	s := c.req.sess
 	if s.waitsFor != nil || s.has(dead) || conn.Paused() {
@@ -250,8 +253,8 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	w.lagging = append(w.lagging, s)
 }
 
-// delays counts how long others have waited for the session since the last call, and
-// reports whether any do.
+// delays reports whether other clients wait for the session to read. If so, it adds the
+// time since its last call to the session's delayed.
 func (s *Session) delays(now int64) bool {
 	others := s.othersWait(s.waitsFor)
 	if others {
@@ -261,8 +264,8 @@ func (s *Session) delays(now int64) bool {
 	return others
 }
 
-// othersWait reports whether another client waits for a reply behind the one that is
-// passing over the connection.
+// othersWait reports whether another client waits on the connection, behind the reply
+// that is arriving.
 func (s *Session) othersWait(conn *pool.Conn) bool {
 	for _, to := range conn.Waiting() {
 		switch to := to.(type) {
@@ -274,7 +277,7 @@ func (s *Session) othersWait(conn *pool.Conn) bool {
 			if other := to.req.sess; other != nil && other != s {
 				return true
 			}
-		case queued, *askingReply: // its EXEC, or its call, follows
+		case queued, *askingReply: // the EXEC, or the call, follows in the FIFO
 		default:
 			return true
 		}
@@ -282,6 +285,7 @@ func (s *Session) othersWait(conn *pool.Conn) bool {
 	return false
 }
 
+// letGo resumes the connection that is paused for the session.
 func (w *Worker) letGo(s *Session) {
 	s.delays(w.now)
 	s.waitsFor.Pause(false)
@@ -294,8 +298,8 @@ func (w *Worker) letGo(s *Session) {
 	}
 }
 
-// tickLagging buffers the rest of the replies of clients that do not catch up, and closes
-// those whose buffer is full.
+// tickLagging resumes the connections of clients that do not catch up, so that the rest
+// of their replies is buffered. It closes the clients whose buffer is nearly full.
 func (w *Worker) tickLagging() {
 	timeout := int64(w.o.Backend.RequestTimeout)
 	for i := len(w.lagging) - 1; i >= 0; i-- {
@@ -318,8 +322,8 @@ func (w *Worker) tickLagging() {
 	}
 }
 
-// finish notes that a call of the request has ended. When it was the last, the
-// reply is complete and the line advances.
+// finish records that a call of the request has ended. After the last call, the reply is
+// complete and the line advances.
 func (w *Worker) finish(c *call, failed bool) {
 	r := c.req
 	r.parts--
@@ -361,8 +365,8 @@ func (w *Worker) finish(c *call, failed bool) {
 	}
 }
 
-// insertBehind puts what add appends to the line right behind r, which is not done
-// yet, and joins it to r's reply.
+// insertBehind calls add and moves the requests that add appends to the line right behind
+// r, which is not done yet. It joins them to r's reply.
 func (l *line) insertBehind(r *request, add func()) {
 	rest, tail := r.next, l.tail
 	r.next, l.tail = nil, r
@@ -375,8 +379,8 @@ func (l *line) insertBehind(r *request, add func()) {
 	}
 }
 
-// advance moves the line over what is done, and starts passing on what the new
-// head has so far.
+// advance removes the done requests at the front of the line. It sends the client the
+// parked part of the new head's reply.
 func (w *Worker) advance(s *Session) {
 	for r := s.line.head; r != nil; r = s.line.head {
 		if r.reply.Len() > 0 {
@@ -413,7 +417,7 @@ func (w *Worker) free(r *request) {
 	w.requests.put(r)
 }
 
-// freeIfDone frees a request whose client has left once nothing refers to it.
+// freeIfDone frees a request whose client has left, once all its calls have ended.
 func (w *Worker) freeIfDone(r *request) {
 	if r.parts == 0 {
 		w.free(r)

@@ -2,25 +2,29 @@ package proxy
 
 import "github.com/keyway-proxy/keyway/command"
 
-// local answers a command without sending it on as it is. It returns false if the
+// local handles a command that keyway does not just forward. It returns false if the
 // command has to wait; it then has no effect.
 type local func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 
-// handler is what the proxy does itself about a command. The command's row in package
-// command says which handler it has.
+// handler says what keyway itself does for a command. The command's row in package
+// command names its handler.
 type handler struct {
-	answer     local // the way it is answered
-	emulated   local // the same for a refused command, where a cluster is emulated
-	onReplicas local // the same, where reads go to replicas
+	answer     local // answers the command
+	emulated   local // answers a refused command where keyway emulates a cluster
+	onReplicas local // answers a refused command where reads go to replicas
 
-	// Of a command that goes to nodes.
-	check   func(w *Worker, a command.Args) string // returns the error to answer with, "" to let it go
-	before  func(w *Worker, a command.Args)        // called when it goes to all masters
-	changes func(a command.Args) func(*Worker)     // returns what changes in each worker once all masters have agreed
-	kind    ending                                 // how the masters' replies become one
+	// The remaining fields are for commands that go to nodes.
+
+	// check returns an error for the client, or "" if the command may go to the nodes.
+	check func(w *Worker, a command.Args) string
+	// before is called when the command goes to all masters.
+	before func(w *Worker, a command.Args)
+	// changes returns the change that each worker makes once all masters have agreed.
+	changes func(a command.Args) func(*Worker)
+	kind    ending // how the masters' replies become one
 }
 
-// handlers are all handlers. They are set here since many of them refer to this table.
+// handlers is the table of all handlers. init fills it, since many handlers refer to it.
 var handlers [command.Actions]handler
 
 func init() {

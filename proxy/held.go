@@ -1,7 +1,7 @@
 package proxy
 
-// holds is how many bytes the worker holds for the client: replies that it has not
-// read, and commands that it has sent and that cannot go on yet.
+// holds returns how many bytes the worker stores for the client: replies that the client
+// has not read, and commands that cannot go on yet.
 func (s *Session) holds() int {
 	n := s.out.Size() + s.parked + cap(s.in)
 	if s.txn != nil {
@@ -10,18 +10,18 @@ func (s *Session) holds() int {
 	return n
 }
 
-// Held is what a worker holds in memory for its clients, in bytes.
+// Held is the memory that a worker uses for its clients, in bytes.
 type Held struct {
-	Clients int // what closing clients would free
-	Largest int // of it, for the client that it holds most for
+	Clients int // freed if all clients are closed
+	Largest int // the largest share of one client in Clients
 	Queued  int // requests that nodes have not answered
 }
 
-// Grown is how many bytes the worker has taken in for clients since Held was last
-// called. The shell calls Held when it has become much: that looks at every client.
+// Grown returns how many bytes the worker has stored for clients since the last call of
+// Held. Package server calls Held when this is large, since Held visits every client.
 func (w *Worker) Grown() int { return w.grown }
 
-// Held counts what the worker holds for its clients.
+// Held adds up the memory that the worker uses for its clients.
 func (w *Worker) Held() (h Held) {
 	w.grown = 0
 	for _, s := range w.sessions {
@@ -46,7 +46,7 @@ func (w *Worker) Held() (h Held) {
 	return h
 }
 
-// CloseLargest closes the client that the worker holds most for.
+// CloseLargest closes the client that takes the most memory.
 func (w *Worker) CloseLargest() {
 	var largest *Session
 	for _, s := range w.sessions {
@@ -58,14 +58,16 @@ func (w *Worker) CloseLargest() {
 		return
 	}
 	w.stats.ClosedMemory++
-	w.ready.Notes = append(w.ready.Notes, "closed the client that took most memory, since limits.memory is reached: "+largest.peer)
+	w.ready.Notes = append(w.ready.Notes,
+		"closed the client that took most memory, since limits.memory is reached: "+largest.peer)
 	w.kill(largest)
 }
 
 // RefuseLarge makes the worker refuse large commands, or accept them again.
 func (w *Worker) RefuseLarge(on bool) { w.short = on }
 
-// tooLarge reports whether the command is refused since memory is short.
+// tooLarge reports whether the command is refused because memory is short, and counts
+// the refusal.
 func (w *Worker) tooLarge(frame []byte) bool {
 	if !w.short || len(frame) < bigFrame {
 		return false

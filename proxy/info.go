@@ -15,10 +15,10 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// INFO tells of the nodes' data and of keyway's clients. Each master gives its
-// text; the last part of the merger is what all workers know themselves.
+// INFO describes the nodes' data and keyway's clients. Each master sends its text. The
+// last part of the merger contains the figures of all workers.
 
-// info answers INFO. keyway's own section alone needs no node.
+// info answers INFO. It asks no node if the client wants only keyway's own section.
 func (w *Worker) info(s *Session, cmd *command.Command, a command.Args) bool {
 	own, others := infoSections(a)
 	var masters []*node
@@ -48,8 +48,8 @@ func (w *Worker) info(s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// infoSections reports whether INFO is asked for keyway's own section, and for
-// others.
+// infoSections reports whether the client asks for keyway's own section, and whether it
+// asks for others.
 func infoSections(a command.Args) (own, others bool) {
 	own = a.Len() == 1
 	others = own
@@ -66,13 +66,13 @@ func infoSections(a command.Args) (own, others bool) {
 	return own, others
 }
 
-// figures are what one worker counts for INFO.
+// figures are one worker's counters for INFO.
 type figures struct {
 	index int
 	metrics.Snapshot
 }
 
-// figures counts since CONFIG RESETSTAT.
+// figures returns the worker's counters since CONFIG RESETSTAT.
 func (w *Worker) figures() figures {
 	f := figures{w.o.Index, w.Snapshot()}
 	f.Counters = f.Counters.Since(&w.before.Counters)
@@ -86,14 +86,14 @@ func oneIf(is bool) int {
 	return 0
 }
 
-// ownSection begins keyway's own section; what stands before it are fields of
-// other sections that are about keyway's clients.
+// ownSection is the heading of keyway's own section. The fields in front of it belong to
+// other sections and describe keyway's clients and process.
 const ownSection = "# Keyway\r\n"
 
-// Process is what INFO tells of the process rather than of its workers.
+// Process is what INFO reports about the process rather than its workers.
 type Process struct {
 	RunID      string // 40 random hexadecimal digits
-	PID, Port  int    // the first port that clients connect to; 0 if there is none
+	PID, Port  int    // Port is the first port that clients connect to, 0 if there is none
 	Executable string
 	ConfigFile string
 	Started    time.Time
@@ -108,7 +108,7 @@ func (p *Process) appendFields(b []byte, now time.Time) []byte {
 		"executable:%s\r\nconfig_file:%s\r\n", p.RunID, p.PID, p.Port, up, up/86400, p.Executable, p.ConfigFile)
 }
 
-// appendFigures appends what all workers know.
+// appendFigures appends the figures of all workers.
 func (w *Worker) appendFigures(b []byte, answers []any) []byte {
 	var threads []metrics.Snapshot
 	for _, o := range answers {
@@ -146,11 +146,12 @@ func (w *Worker) appendFigures(b []byte, answers []any) []byte {
 	return b
 }
 
-// asCluster is INFO of a cluster's node. Valkey calls the mode server_mode.
+// asCluster turns the INFO text of a standalone node into that of a cluster node. Valkey
+// calls the mode server_mode.
 var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n",
 	"server_mode:standalone\r\n", "server_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
 
-// infoReply makes one reply of the masters' texts and what the workers know.
+// infoReply merges the masters' texts and the workers' figures into one reply.
 func (w *Worker) infoReply(dst []byte, r *request) []byte {
 	last := len(r.merge.parts) - 1
 	fields, own, _ := bytes.Cut(r.merge.parts[last], []byte(ownSection))
@@ -178,7 +179,7 @@ func (w *Worker) infoReply(dst []byte, r *request) []byte {
 	return resp.AppendBulk(dst, text)
 }
 
-// withFields puts keyway's own fields in the place of the nodes'.
+// withFields replaces the nodes' fields in text with keyway's own.
 func withFields(text, fields []byte) []byte {
 	own := map[string]string{}
 	for line := range strings.SplitSeq(string(fields), "\r\n") {
@@ -195,7 +196,7 @@ func withFields(text, fields []byte) []byte {
 	return b
 }
 
-// infoField returns a field of an INFO text.
+// infoField returns the value of a field in an INFO text, "" if the text lacks it.
 func infoField(text []byte, field string) string {
 	for line := range strings.SplitSeq(string(text), "\r\n") {
 		if v, ok := strings.CutPrefix(line, field+":"); ok {

@@ -8,27 +8,27 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// maxWarned bounds the scripts that are remembered as warned of.
+// maxWarned is how many scripts warn remembers.
 const maxWarned = 1024
 
-// keylessPlace is where a script, function or module command without keys runs: with
-// one fixed key, so that what it leaves behind is found by the next one, whichever
-// client, thread or keyway sends it.
+// keylessPlace returns where a script, function or module command without keys runs. It
+// is the place of one fixed key, so each such command finds what the previous one has
+// left, whichever client, thread or keyway sends it.
 func (w *Worker) keylessPlace() (group int32, id router.NodeID) {
 	group, id = w.table.Place(w.keyless)
 	if id != router.None || w.table.Slotted() {
 		return group, id
 	}
-	for i, n := range w.table.Nodes { // no range rule holds that key
+	for i, n := range w.table.Nodes { // no range rule contains the key
 		if n.Master && (id == router.None || n.Name < w.table.Nodes[id].Name) {
 			id = router.NodeID(i)
 		}
 	}
-	return int32(id), id // where keys are not spread by slots a group is a node
+	return int32(id), id // without slots, a group is a node
 }
 
-// warnKeyless warns, once for each script, that a script without KEYS may write: keys
-// are looked for on the nodes of their names, which is elsewhere.
+// warnKeyless logs, once for each script, that a script without KEYS may write. Keyway
+// looks for a key on the node that its name selects, which may be another one.
 func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
 	if len(w.masters) < 2 || cmd.Has(command.Module) || cmd.Has(readOnly) {
 		return
@@ -49,11 +49,13 @@ func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
 		return
 	}
 	w.tellSiblings(func(o *Worker) { o.warn(name) })
-	w.ready.Notes = append(w.ready.Notes, fmt.Sprintf("%s %s has no KEYS and may write; keys that it makes are found by name only if they "+
-		"belong to the node of scripts.keyless", upper(cmd.Name), name))
+	w.ready.Notes = append(w.ready.Notes, fmt.Sprintf("%s %s has no KEYS and may write; "+
+		"keys that it makes are found by name only if they belong to the node of scripts.keyless",
+		upper(cmd.Name), name))
 }
 
-// warn reports whether there was no warning of this script so far.
+// warn remembers a warning about the script. It returns false if it has remembered one
+// already, or if it remembers maxWarned scripts.
 func (w *Worker) warn(name string) bool {
 	if w.warned[name] || len(w.warned) >= maxWarned {
 		return false
@@ -62,8 +64,8 @@ func (w *Worker) warn(name string) bool {
 	return true
 }
 
-// isHarmless reports whether a script surely writes nothing: it is flagged so, or calls
-// no command.
+// isHarmless reports whether a script certainly writes nothing: it has the flag no-writes,
+// or calls no command.
 func isHarmless(body []byte) bool {
 	if bytes.HasPrefix(body, []byte("#!")) {
 		shebang, _, _ := bytes.Cut(body, []byte("\n"))

@@ -7,14 +7,14 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// clientFilter says which clients CLIENT KILL and LIST mean; what is empty does not
-// matter.
+// clientFilter says which clients CLIENT KILL and CLIENT LIST select. A field with the
+// zero value selects all clients.
 type clientFilter struct {
 	id                uint64
 	addr, laddr, kind string
-	nobody            bool   // of a kind or user that no client is
-	maxAge            int64  // nanoseconds that they have been here at least
-	spare             uint64 // the id of one that is not ended
+	nobody            bool   // selects no client: none has the type
+	maxAge            int64  // the least age of a connection, in nanoseconds
+	spare             uint64 // the id of a client that is not selected
 }
 
 func (v *clientFilter) include(s *Session, now int64) bool {
@@ -22,7 +22,7 @@ func (v *clientFilter) include(s *Session, now int64) bool {
 		(v.laddr == "" || s.local == v.laddr) && (v.kind == "" || s.kind() == v.kind) && now-s.opened >= v.maxAge
 }
 
-// kind is the client's type, as CLIENT LIST and KILL know it.
+// kind returns the client's type, as CLIENT LIST and CLIENT KILL name it.
 func (s *Session) kind() string {
 	if s.has(subscribed) {
 		return "pubsub"
@@ -30,8 +30,8 @@ func (s *Session) kind() string {
 	return "normal"
 }
 
-// clientKind reads the type of clients that a command names. known is false for a
-// word that Redis does not know; nobody says that keyway has none of it.
+// clientKind parses a client type. known is false for a type that Redis does not know.
+// nobody is true for a type that no client of keyway has.
 func clientKind(word []byte) (kind string, nobody, known bool) {
 	switch kind = strings.ToLower(string(word)); kind {
 	case "normal", "pubsub":
@@ -42,7 +42,7 @@ func clientKind(word []byte) (kind string, nobody, known bool) {
 	return "", false, false
 }
 
-// killThose ends this worker's clients that are meant and returns how many.
+// killThose closes the worker's clients that v selects, and returns how many it closes.
 func (w *Worker) killThose(v *clientFilter, asker uint64) (n int) {
 	for _, s := range w.sessions {
 		if !v.include(s, w.now) || s.has(dead) {
@@ -50,7 +50,7 @@ func (w *Worker) killThose(v *clientFilter, asker uint64) (n int) {
 		}
 		n++
 		if s.id == asker {
-			w.closeAfter(s) // it is told first
+			w.closeAfter(s) // it gets its reply first
 		} else {
 			w.kill(s)
 		}
@@ -58,7 +58,7 @@ func (w *Worker) killThose(v *clientFilter, asker uint64) (n int) {
 	return n
 }
 
-// clientKill answers CLIENT KILL in both its forms (networking.c, clientCommand).
+// clientKill answers both forms of CLIENT KILL (networking.c, clientCommand).
 func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	old := a.Len() == 3
 	v := &clientFilter{spare: s.id}
@@ -86,8 +86,8 @@ func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	})
 }
 
-// option reads one option of CLIENT KILL that s has sent. It returns the error to
-// answer with, "" if it is right.
+// option parses an option of a CLIENT KILL that s has sent. It returns an error for the
+// client, or "" if the option is valid.
 func (v *clientFilter) option(s *Session, option string, value []byte) (text string) {
 	switch option {
 	case "id":
@@ -131,7 +131,7 @@ func (v *clientFilter) option(s *Session, option string, value []byte) (text str
 	return ""
 }
 
-// sum adds up counts that workers have answered with.
+// sum adds up the counts in the workers' answers.
 func sum(counts []any) (n int) {
 	for _, c := range counts {
 		n += c.(int)

@@ -10,42 +10,45 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// How far replicas are behind is told in time, not in bytes: every so often master
-// and replicas are asked how far the stream of writes has come (INFO replication).
-// A replica that is at least where its master was when it was asked at time t has
-// all that was written before t:
+// Replica lag is measured in time, not in bytes. At regular intervals keyway asks masters
+// and replicas for their replication offsets (INFO replication). A master is asked at
+// time t and reports an offset. A replica that has reached this offset has everything
+// that was written before t:
 //
 //	master    t=1: 100   t=2: 180   t=3: 310
 //	replica                              t=3: 200   is as fresh as t=2
 //
-// An answer of the replica is thus never older than now-fresh.
+// The data that a replica returns is thus never older than now-fresh.
 
 const (
 	never      = math.MinInt64 / 2
-	lookMin    = 20 * time.Millisecond // between two looks
+	lookMin    = 20 * time.Millisecond // bounds of the interval between two looks
 	lookMax    = 100 * time.Millisecond
-	maxOffsets = 128 // of a master's that are kept
+	maxOffsets = 128 // recorded for each master
 )
 
-// offset is how far a master's stream of writes had come, at least, at a time.
+// offset is a master's replication offset. The master had written at most this many
+// bytes to its stream at the time when it was asked.
 type offset struct {
-	at     int64
-	stream string // whose: a promoted replica begins another
+	at     int64  // when the master was asked
+	stream string // the replication ID: a promoted replica begins another stream
 	bytes  int64
 }
 
-// following is what is known of a replica, and of a master's own pace.
+// following is the lag of a replica, and the offsets of a master.
 type following struct {
-	fresh   int64    // the replica has all that its master had executed by then
-	dials   uint64   // of the first connection when that became known: behind another socket may be another process
-	looking bool     // an answer is awaited
-	rtt     int64    // of the looks, smoothed; 0: not known
+	fresh int64 // the replica has everything that its master had executed by then
+	// dials is that of the first connection when fresh became known. Another socket may
+	// lead to another process.
+	dials   uint64
+	looking bool     // a look is unanswered
+	rtt     int64    // the smoothed round-trip time of looks, 0 if unknown
 	offsets []offset // of a master, by time
-	near    *node    // of a master: it or the replica that answers fastest
+	near    *node    // of a master: the fastest node, itself or a replica
 }
 
-// lookEvery is the time between two looks: a small part of what replicas may be
-// behind, for a look can only tell how it was at the one before.
+// lookEvery returns the interval between two looks. It is a small part of the permitted
+// lag, since a look compares a replica with the master's offset at an earlier look.
 func lookEvery(maxLag time.Duration) int64 {
 	if maxLag == 0 {
 		return int64(lookMax)
@@ -53,7 +56,7 @@ func lookEvery(maxLag time.Duration) int64 {
 	return int64(min(max(maxLag/5, lookMin), lookMax))
 }
 
-// tickReplicas looks at all replicas and their masters when it is time to.
+// tickReplicas looks at all replicas and their masters if the interval is over.
 func (w *Worker) tickReplicas() {
 	if w.o.Reads == FromMaster || w.now < w.nextLook {
 		return
@@ -73,8 +76,8 @@ func (w *Worker) tickReplicas() {
 	}
 }
 
-// nearest is who answers fastest of a master and its replicas in step. Who it was
-// so far stays so unless another one is faster by a fifth.
+// nearest returns the fastest node among a master and its replicas in step. It keeps the
+// previous one unless another is faster by a fifth.
 func (m *node) nearest() *node {
 	best := m.near
 	if best == nil || best != m && (best.master != m || !best.inStep()) {
@@ -92,6 +95,7 @@ func (m *node) nearest() *node {
 	return best
 }
 
+// look asks the node for its replication offset, and measures the round-trip time.
 func (n *node) look() {
 	w, c := n.w, n.conns[0]
 	c.Open(w.now)
@@ -106,32 +110,33 @@ func (n *node) look() {
 	asked := w.now
 	w.ask(c, w.deadline(), func(reply []byte, ok bool) {
 		n.looking = false
-		text, told := resp.Bulk(reply)
-		if !ok || !told {
+		text, isBulk := resp.Bulk(reply)
+		if !ok || !isBulk {
 			return
 		}
-		if took := max(w.now-asked, 1); n.rtt == 0 {
-			n.rtt = took
+		if rtt := max(w.now-asked, 1); n.rtt == 0 {
+			n.rtt = rtt
 		} else {
-			n.rtt += (took - n.rtt) / 8
+			n.rtt += (rtt - n.rtt) / 8
 		}
 		stream := infoField(text, "master_replid")
 		switch role := infoField(text, "role"); {
 		case n.master == nil && role == "master":
 			if bytes, err := strconv.ParseInt(infoField(text, "master_repl_offset"), 10, 64); err == nil {
-				n.passed(offset{asked, stream, bytes})
+				n.recordOffset(offset{asked, stream, bytes})
 			}
-		case n.master != nil && role == "slave" && infoField(text, "master_link_status") == "up": // else it may be about to begin anew, with nothing
+		case n.master != nil && role == "slave" && infoField(text, "master_link_status") == "up":
+			// With the link down, the replica may be about to start again without any data.
 			if bytes, err := strconv.ParseInt(infoField(text, "slave_repl_offset"), 10, 64); err == nil {
-				n.reached(stream, bytes)
+				n.recordReached(stream, bytes)
 			}
 		}
 	}, "INFO", "replication")
 }
 
-// passed notes how far a master has come. When there are many notes every other
-// one goes: what is long ago is known less exactly.
-func (n *node) passed(o offset) {
+// recordOffset records a master's offset. When there are maxOffsets, it drops every other
+// one, so that older offsets are further apart.
+func (n *node) recordOffset(o offset) {
 	if k := len(n.offsets); k > 0 && n.offsets[k-1].stream == o.stream && n.offsets[k-1].bytes == o.bytes {
 		n.offsets[k-1].at = o.at
 		return
@@ -145,8 +150,8 @@ func (n *node) passed(o offset) {
 	n.offsets = append(n.offsets, o)
 }
 
-// reached notes how far a replica has come.
-func (n *node) reached(stream string, bytes int64) {
+// recordReached records the offset that a replica has reached.
+func (n *node) recordReached(stream string, bytes int64) {
 	for _, o := range slices.Backward(n.master.offsets) {
 		if o.stream == stream && o.bytes <= bytes {
 			n.fresh = max(n.fresh, o.at)
@@ -155,11 +160,10 @@ func (n *node) reached(stream string, bytes int64) {
 	}
 }
 
-// doubt has a replica not be read from before it is known anew how far it is: it
-// may have been restarted.
+// doubt stops reads from a replica until the next look at it: it may have restarted.
 func (n *node) doubt() { n.fresh = never }
 
-// inStep tells whether the replica is no further behind than it may be.
+// inStep reports whether the replica's lag is known and within the limit.
 func (n *node) inStep() bool {
 	w := n.w
 	if c := n.conns[0]; c.State() != pool.Ready || c.Stats.Dials != n.dials {
@@ -171,8 +175,8 @@ func (n *node) inStep() bool {
 	return n.fresh != never
 }
 
-// readable tells whether a session may read from the replica what it has itself
-// last written at since, 0 for never.
+// readable reports whether the session may read from the replica. since is when the
+// session last wrote what it reads, 0 for never.
 func (n *node) readable(s *Session, since int64) bool {
 	if !n.inStep() || since > 0 && n.fresh <= since {
 		return false
@@ -181,8 +185,7 @@ func (n *node) readable(s *Session, since int64) bool {
 	return c.Refusing() == "" && !c.Full()
 }
 
-// behind is how long ago the replica was surely in step, the longest time if that
-// is not known.
+// behind returns an upper bound of the replica's lag, the longest duration if unknown.
 func (n *node) behind() time.Duration {
 	if n.fresh == never {
 		return math.MaxInt64
@@ -195,9 +198,9 @@ var (
 	readWriteFrame = []byte("*1\r\n$9\r\nREADWRITE\r\n")
 )
 
-// scope is the command that has a connection to a cluster's node serve reads of the
-// keys that it has as a replica, or not (cluster specification, "Scaling reads
-// using replica nodes").
+// scope returns the command that makes a connection to a cluster node serve, or not
+// serve, reads of the keys that the node has as a replica (cluster specification,
+// "Scaling reads using replica nodes").
 func (n *node) scope() []byte {
 	if n.master != nil {
 		return readOnlyFrame
@@ -205,7 +208,7 @@ func (n *node) scope() []byte {
 	return readWriteFrame
 }
 
-// roleChanged tells the node's connections so.
+// roleChanged forgets the node's lag or offsets, and sends its connections the new scope.
 func (n *node) roleChanged() {
 	n.following = following{fresh: never, looking: n.looking}
 	for _, c := range n.conns {
@@ -215,13 +218,13 @@ func (n *node) roleChanged() {
 	}
 }
 
-// say sends a command whose reply does not matter.
+// say sends a command and ignores the reply.
 func (w *Worker) say(c *pool.Conn, frame []byte) {
 	c.Send(&probe{done: func([]byte, bool) {}}, frame, w.now, w.deadline())
 }
 
-// asMaster has the node answer what send sends as one that serves nothing that it
-// has as a replica: where keys are is not to be hidden by its reads.
+// asMaster calls send, and makes the node answer the commands that send sends without the
+// keys that it has as a replica. Otherwise its replies would hide which node owns them.
 func (n *node) asMaster(c *pool.Conn, send func()) {
 	scoped := c.Prelude != nil && n.master != nil && slices.Contains(n.conns, c)
 	if scoped {

@@ -14,11 +14,11 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// largeFrame is the size from which a request has a connection of its own while it
-// lasts. No node refuses a smaller one: proto-max-bulk-len and
-// client-query-buffer-limit are 1 MB at least. One that a node refuses ends its
-// connection, and one that takes long to pass holds up what is behind it: with a
-// connection of its own it harms only itself.
+// largeFrame is the size from which a request gets a connection of its own until it is
+// answered. No node refuses a smaller one: proto-max-bulk-len and
+// client-query-buffer-limit are at least 1 MB. A node that refuses a request closes its
+// connection, and a request that takes long to transfer delays those behind it. On a
+// connection of its own, a large request harms only itself.
 const largeFrame = 1 << 20
 
 // large receives the reply to a large request, or to a read of a large value.
@@ -26,16 +26,16 @@ type large struct {
 	call *call
 	to   pool.Receiver
 	conn *pool.Conn
-	key  uint64 // hash of the key whose value is large, 0 if that is not known
+	key  uint64 // hash of the key whose value is large, 0 if it is unknown
 }
 
-// largeKeys remembers, by their hashes, keys whose values are large: a read of one
-// has a connection of its own, since a reply that takes long to pass holds up what
-// is behind it. A key forgets another that has its place.
+// largeKeys contains the hashes of keys whose values are large. A read of such a key gets
+// a connection of its own, since a reply that takes long to transfer delays those behind
+// it. A new key replaces the key that has its place.
 type largeKeys [1024]uint64
 
-// placeOf is a key's hash. Unlike others it is the same in each process: keys that take
-// each other's places must not make a simulation's runs differ.
+// placeOf returns a key's hash. Unlike Worker.hash, it is the same in each process: runs
+// of a simulation must not differ in which keys replace each other.
 func placeOf(key []byte) uint64 {
 	h := uint64(len(key))
 	for ; len(key) >= 8; key = key[8:] {
@@ -60,10 +60,12 @@ func (l *largeKeys) forget(key uint64) {
 	}
 }
 
-// noteLarge remembers the only key of the command in frame, and returns its hash.
-func (w *Worker) noteLarge(cmd *command.Command, frame []byte) (key uint64) {
+// rememberLarge adds the only key of the command in frame to largeKeys, and returns its
+// hash. It returns 0 if the command does not have exactly one key.
+func (w *Worker) rememberLarge(cmd *command.Command, frame []byte) (key uint64) {
 	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); cmd.Single == 0 || err != nil || st != resp.Ready || p.Len() <= cmd.Single {
+	_, st, err := p.Next(frame, &resp.DefaultLimits)
+	if cmd.Single == 0 || err != nil || st != resp.Ready || p.Len() <= cmd.Single {
 		return 0
 	}
 	if w.largeKeys == nil {
@@ -74,8 +76,8 @@ func (w *Worker) noteLarge(cmd *command.Command, frame []byte) (key uint64) {
 	return key
 }
 
-// largeRead returns the hash of the key that the command reads, if its value is
-// known to be large, and 0 otherwise.
+// largeRead returns the hash of the key that the command reads if its value is known to
+// be large, and 0 otherwise.
 func (w *Worker) largeRead(s *Session, cmd *command.Command, a command.Args) uint64 {
 	if w.largeKeys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
 		return 0
@@ -86,8 +88,8 @@ func (w *Worker) largeRead(s *Session, cmd *command.Command, a command.Args) uin
 	return 0
 }
 
-// announcesLarge reports whether a reply that begins with b will be large. Elements
-// are taken to have 16 bytes.
+// announcesLarge reports whether a reply that begins with b will be large. It assumes 16
+// bytes for each element.
 func announcesLarge(b []byte) bool {
 	line, _, found := bytes.Cut(b[1:], []byte("\r\n"))
 	n, ok := resp.ParseInt(line)
@@ -100,28 +102,28 @@ func announcesLarge(b []byte) bool {
 	return n >= largeFrame/16 && (b[0] == '*' || b[0] == '~' || b[0] == '%')
 }
 
-// largeReply is called when a reply that will be large has begun on a connection.
-// If others share it, they get a new one, and what is under way goes on here. The
-// next read of that key will have a connection of its own.
+// largeReply is called when a large reply has begun to arrive on a connection. If clients
+// share the connection, they get a new one, and the requests in flight stay on the old
+// one. The next read of that key will have a connection of its own.
 func (w *Worker) largeReply(c *call, conn *pool.Conn, frame []byte) {
 	if c.lane != sharedLane {
 		return
 	}
 	if c.req.cmd != nil && c.req.cmd.Has(readOnly) {
-		w.noteLarge(c.req.cmd, frame)
+		w.rememberLarge(c.req.cmd, frame)
 	}
 	c.node.retire(conn)
 }
 
-// stuckAfter is how long a node may be silent while it runs a script before clients
-// get another connection to it: a sixth of the request timeout, which is a second by
-// default, and a second at most. Redis says BUSY after five.
+// stuckAfter returns how long a node may be silent while it runs a script before clients
+// get another connection to it. It is a sixth of the request timeout, at most a second,
+// which is also the default. Redis replies BUSY after five seconds.
 func (w *Worker) stuckAfter() time.Duration {
 	return min(time.Second, w.o.Backend.RequestTimeout/6)
 }
 
-// runsScript reports whether the node may be busy with the call for long and tell
-// others so with BUSY.
+// runsScript reports whether the call may keep the node busy for long, so that the node
+// answers other clients with BUSY.
 func (c *call) runsScript() bool {
 	if c.txn != nil {
 		return c.txn.scripts
@@ -129,10 +131,9 @@ func (c *call) runsScript() bool {
 	return c.req.cmd.Unproven()
 }
 
-// tickShared watches the shared connections. Where a script has kept one silent, what
-// clients send from now on goes over a new one: it is answered when the script ends, or
-// with BUSY when the node says so. Writes that are behind the script already are answered
-// when it ends.
+// tickShared watches the shared connections. If a script has kept one silent, clients'
+// later commands use a new one. The node answers them when the script ends, or with BUSY.
+// It answers writes that are already behind the script when the script ends.
 func (n *node) tickShared() {
 	n.tickBusy()
 	for _, c := range n.conns {
@@ -143,21 +144,20 @@ func (n *node) tickShared() {
 	n.tickRetired()
 }
 
-// retired are connections to a node that clients shared, until a slow reply kept them.
-// Their replies are still to come. Whoever is walking over conns is not disturbed by a
-// change.
+// retired are the connections to a node that clients shared until a slow reply occupied
+// them. Their replies are still due. Each change makes a new slice conns, so it does not
+// disturb a loop over the old one.
 type retired struct {
 	conns     []*pool.Conn
-	refusedAt int64 // when the node last refused the connection that took a place
+	refusedAt int64 // when the node last refused a replacement connection
 }
 
-// refusedFor is how long a node that has refused to replace a connection is not asked
-// again.
+// refusedFor is how long after a refusal keyway replaces no connection to the node.
 const refusedFor = int64(time.Second)
 
-// retire replaces a shared connection. The old one goes on until all its requests
-// are answered. Clients that wait for any reply send nothing more before it has
-// come, so no command overtakes one that is on the old connection.
+// retire replaces a shared connection. The old one stays until all its requests are
+// answered. Clients that wait for any reply send nothing more until they have it, so no
+// command overtakes one on the old connection.
 func (n *node) retire(conn *pool.Conn) {
 	w, i := n.w, slices.Index(n.conns, conn)
 	if i < 0 || !n.hasRoom() || n.retired.refusedAt > 0 && w.now-n.retired.refusedAt < refusedFor {
@@ -166,15 +166,15 @@ func (n *node) retire(conn *pool.Conn) {
 	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
 	fresh.Stats.Dials = conn.Stats.Dials
 	moveStats(&fresh.Stats, &conn.Stats)
-	n.conns = slices.Clone(n.conns) // others may be walking over the old list
+	n.conns = slices.Clone(n.conns) // a caller may be in a loop over the old slice
 	n.conns[i] = fresh
 	fresh.Open(w.now)
 	n.retired.conns = append(slices.Clone(n.retired.conns), conn)
 	w.epoch++
 }
 
-// reinstate puts retired connections back where the node has refused the ones that took
-// their places: one that has no connection to spare still answers over those it has.
+// reinstate puts retired connections back in the places where the node has refused their
+// replacements. A node without a spare connection still answers over those it has.
 func (r *retired) reinstate(n *node) {
 	for i, fresh := range n.conns {
 		if why := fresh.Refusing(); why == "" || strings.HasPrefix(why, "BUSY ") {
@@ -202,8 +202,8 @@ func (r *retired) remove(place int) *pool.Conn {
 	return c
 }
 
-// moveStats counts for one connection what another has counted, but for its dials: they
-// tell its sockets apart.
+// moveStats moves one connection's counters to another, except dials: these distinguish
+// the connection's sockets.
 func moveStats(to, from *metrics.Connection) {
 	dials := from.Dials
 	from.Dials = 0
@@ -211,8 +211,8 @@ func moveStats(to, from *metrics.Connection) {
 	*from = metrics.Connection{Dials: dials}
 }
 
-// tickRetired closes the retired connections that have nothing left to answer, and sends
-// reads again that wait there behind a reply that takes long to pass.
+// tickRetired closes the retired connections on which no reply is due. On the others, it
+// sends the reads again that wait behind a reply that takes long to transfer.
 func (n *node) tickRetired() {
 	for _, c := range n.retired.conns {
 		if c.State() == pool.Ready && c.InFlight() > 0 {
@@ -229,8 +229,8 @@ func (n *node) tickRetired() {
 	}
 }
 
-// holdLarge reports whether a large command must wait for its client's earlier ones,
-// which go over other connections.
+// holdLarge reports whether a large command must wait for its client's earlier commands,
+// which use other connections.
 func (s *Session) holdLarge(size int) bool {
 	if size < largeFrame || s.inflight == 0 {
 		return false
@@ -239,9 +239,10 @@ func (s *Session) holdLarge(size int) bool {
 	return true
 }
 
-// goLarge gives the call a connection of its own, and lets its client's later
-// commands wait for it. Where too many have one, it shares. So it does if earlier
-// commands of its client are on their way. key is that of a read, or 0.
+// goLarge gives the call a connection of its own, and makes its client's later commands
+// wait for it. The call stays on a shared connection if too many calls have their own, if
+// earlier commands of its client are in flight, or if it reads from a replica. key is the
+// hash of the key that the call reads, or 0.
 func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	s := c.req.sess
 	if c.replica || s.inflight > c.req.parts || !n.hasRoom() {
@@ -255,7 +256,8 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	w.fence(c)
 }
 
-// isLarge reports whether the call has a connection of its own for its size alone.
+// isLarge reports whether the call has a connection of its own only because it, or its
+// reply, is large.
 func (c *call) isLarge() bool {
 	_, large := c.alone.(*large)
 	return large
@@ -269,9 +271,9 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	}
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.add(n.ordinal)
-		l.key = w.noteLarge(c.req.cmd, frame) // it may be read next
+		l.key = w.rememberLarge(c.req.cmd, frame) // the next command may read it
 	}
-	// The request is carried out to its end, even if its client leaves.
+	// The connection stays until the node has answered, even if the client leaves.
 	l.conn = n.takeExclusive(inUse{sess: s, until: math.MaxInt64})
 	return trip{conn: l.conn, frame: frame, deadline: w.replyBy(c)}
 }
@@ -288,7 +290,7 @@ func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	l.to.Reply(conn, frame, p)
 }
 
-// isProtocolError reports whether the node will close the connection after this reply.
+// isProtocolError reports whether the node closes the connection after this reply.
 func isProtocolError(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-ERR Protocol error")) }
 
 func (l *large) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {

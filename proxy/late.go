@@ -7,33 +7,34 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Between MULTI and EXEC a client may also send what keyway answers itself. In the
-// node's block a PING holds its place; when the node has executed the block, keyway
-// answers it in that place:
+// Between MULTI and EXEC a client may also send commands that keyway itself answers. In
+// the node's block, a PING takes the place of such a command. After the node has executed
+// the block, keyway answers the command in that place:
 //
 //	client   MULTI  SET a 1  CLIENT ID  INCR b  EXEC
 //	node     MULTI  SET a 1  PING       INCR b  EXEC    *3 +OK +PONG :2
 //	client                                              *3 +OK :7    :2
 //
-// The pieces of the reply are joined requests of the client's line, so that one
-// that waits, for other workers or for a node, keeps its place.
+// The pieces of the reply are joined requests in the session's line. An answer that waits
+// for other workers or for a node thus keeps its place.
 
-// lateCommand is one that keyway answers once the block has been executed.
+// lateCommand is a command that keyway answers after the node has executed the block.
 type lateCommand struct {
-	at    int // among the commands
+	at    int // its index among the transaction's commands
 	cmd   *command.Command
 	frame []byte
 }
 
 var pingFrame = []byte("*1\r\n$4\r\nPING\r\n")
 
-// isLate reports whether keyway answers the command after the block: one of its
-// own, or one whose reply it makes out of those of all masters, where there is one.
+// isLate reports whether keyway answers the command after the block. It does so for its
+// own commands and, if there is a single master, for commands that merge all masters'
+// replies.
 func (w *Worker) isLate(cmd *command.Command) bool {
 	return cmd.InMulti == command.AnsweredAfter || cmd.InMulti == command.AnsweredAfterAlone && len(w.masters) == 1
 }
 
-// shown is the i-th command as the client has sent it.
+// shown returns the i-th command as the client has sent it.
 func (t *txn) shown(i int) []byte {
 	for _, late := range t.late {
 		if late.at == i {
@@ -43,8 +44,8 @@ func (t *txn) shown(i int) []byte {
 	return t.block[t.ends[i]:t.ends[i+1]]
 }
 
-// split cuts the reply of a block into the piece before each late command and that
-// behind the last. It is nil if the block was not executed.
+// split cuts a block's reply into the piece in front of each late command and the piece
+// behind the last one. It returns nil if the node has not executed the block.
 func (t *txn) split(reply []byte) (pieces [][]byte) {
 	n, rest, ok := resp.Elements(reply)
 	if !ok || n != t.n {
@@ -66,8 +67,8 @@ func (t *txn) split(reply []byte) (pieces [][]byte) {
 	return append(pieces, reply[from:])
 }
 
-// answerLate answers the late commands of a transaction whose block was executed,
-// and puts the rest of its reply between their replies.
+// answerLate answers the late commands of a transaction whose block the node has executed.
+// Behind each of their replies it sends the piece of the block's reply that belongs there.
 func (w *Worker) answerLate(s *Session, t *txn, rest [][]byte, mute bool) {
 	if silenced := mute && !s.has(silent); silenced {
 		s.set(silent)
@@ -75,7 +76,8 @@ func (w *Worker) answerLate(s *Session, t *txn, rest [][]byte, mute bool) {
 	}
 	for i, late := range t.late {
 		p := w.getParser()
-		if _, st, err := p.Next(late.frame, &resp.DefaultLimits); err == nil && st == resp.Ready && !w.carryOut(s, late.cmd, p) {
+		_, st, err := p.Next(late.frame, &resp.DefaultLimits)
+		if err == nil && st == resp.Ready && !w.carryOut(s, late.cmd, p) {
 			s.clear(stalled)
 			w.answerError(s, late.cmd, errLateStalled)
 		}
@@ -86,7 +88,7 @@ func (w *Worker) answerLate(s *Session, t *txn, rest [][]byte, mute bool) {
 	}
 }
 
-// carryOut has a late command answered.
+// carryOut answers a late command. It returns false if the command would have to wait.
 func (w *Worker) carryOut(s *Session, cmd *command.Command, a command.Args) bool {
 	if cmd.Handling == command.AllMasters {
 		return w.allMasters(s, cmd, a)
@@ -94,8 +96,8 @@ func (w *Worker) carryOut(s *Session, cmd *command.Command, a command.Args) bool
 	return handlers[cmd.Action].answer(w, s, cmd, a)
 }
 
-// beforeLate returns the beginning of a transaction's reply, and what answers its
-// late commands, nil if there are none.
+// beforeLate returns the piece of a transaction's reply in front of its first late
+// command. after answers the late commands; it is nil if there are none.
 func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func()) {
 	t := r.merge.calls[0].txn
 	if len(t.late) == 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
+// reply is answer for a reply that was appended to w.scratch. It returns true.
 func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
 	w.answer(s, cmd, b)
 	w.scratch = w.buffers.Scratch(b)
@@ -39,7 +40,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.inflight > 0 && (s.has(resp3|tracks|noTouch) || s.db != 0) {
-		s.set(held) // what it has sent comes first, over the connections it took
+		s.set(held) // its earlier commands finish first, on the connections that they use
 		return false
 	}
 	w.untrack(s)
@@ -64,10 +65,10 @@ func clock(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, b)
 }
 
-// selectDB sends the client's later commands over connections that have selected
-// its database. A node says first whether it has that database, over a connection
-// of the client's own: shared connections that the node refuses would look like a
-// node that cannot be reached. No node has the database -1.
+// selectDB makes the client's later commands use connections that have selected its
+// database. First it asks a node for that database, over a connection of the client's
+// own: if the node refused shared connections, it would seem to be unreachable. No node
+// has the database -1.
 func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	db, ok := resp.ParseInt(a.Arg(1))
 	switch {
@@ -76,7 +77,7 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	case db < math.MinInt32 || db > math.MaxInt32:
 		return w.answerError(s, cmd, errNotInt32)
 	case s.inflight > 0:
-		s.set(held) // its commands so far act first
+		s.set(held) // its earlier commands finish first
 		return false
 	case db < 0 || db > math.MaxUint16:
 		db = -1
@@ -97,15 +98,15 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	return true
 }
 
-// tryFirst has a node carry out, over a connection of the client's own, what all
-// of the client's connections will be sent. The client gets the reply. adopt is
-// called if it is no error.
+// tryFirst sends a node a command that keyway will send on all of the client's
+// connections. It uses a connection of the client's own, and the client gets the reply.
+// If that is not an error, tryFirst calls adopt.
 func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(), args ...string) {
 	conn := n.takeExclusive(inUse{sess: s})
 	s.set(blocked)
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		why := conn.Reason()
-		n.release(conn, ok && reply[0] == '-') // unless its state has changed
+		n.release(conn, ok && reply[0] == '-') // reusable only if the command has changed nothing
 		if s.index < 0 {
 			return
 		}
@@ -121,7 +122,7 @@ func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(
 	}, args...)
 }
 
-// useDB sends the client's commands to a database from now on.
+// useDB makes the client's later commands use the database.
 func (w *Worker) useDB(s *Session, db uint16) {
 	if s.db != db {
 		s.db = db
@@ -129,8 +130,8 @@ func (w *Worker) useDB(s *Session, db uint16) {
 	}
 }
 
-// hasDB reports whether the node surely has a database: it has let a connection
-// select it.
+// hasDB reports whether the node is known to have the database: one of its connections
+// has selected it.
 func (n *node) hasDB(s *Session, db int) bool {
 	for _, c := range n.conns {
 		if c.DB == db && c.RESP3 == s.has(resp3) && c.State() == pool.Ready {
@@ -140,7 +141,7 @@ func (n *node) hasDB(s *Session, db int) bool {
 	return false
 }
 
-// role answers as a master without replicas: what keyway is to its clients.
+// role answers ROLE as a master without replicas, since clients see keyway as one.
 func role(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	b := resp.AppendArray(w.scratch[:0], 3)
 	b = resp.AppendBulkString(b, "master")
@@ -148,13 +149,13 @@ func role(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendArray(b, 0))
 }
 
-// whoAmI: clients of keyway have no names of their own to authenticate by.
+// whoAmI answers ACL WHOAMI. All clients of keyway authenticate as the default user.
 func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], "default"))
 }
 
-// noEvict answers CLIENT NO-EVICT: a node never sees the client, so it cannot evict
-// it.
+// noEvict answers CLIENT NO-EVICT. The command has no effect: nodes do not see the client,
+// so they cannot evict it.
 func noEvict(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !command.EqualFold(a.Arg(2), "on") && !command.EqualFold(a.Arg(2), "off") {
 		return w.answerError(s, cmd, errSyntax)
@@ -162,8 +163,9 @@ func noEvict(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// touches answers CLIENT NO-TOUCH ON|OFF: the client's commands take connections
-// whose reads the nodes do not count. A node says first whether it knows such.
+// touches answers CLIENT NO-TOUCH ON|OFF. With ON, the client's later commands use
+// connections on which reads do not count as use of a key. First it asks a node whether
+// it knows the command.
 func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	on := command.EqualFold(a.Arg(2), "on")
 	n, shared := w.anyMaster(s)
@@ -173,7 +175,7 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return w.answerError(s, cmd, errSyntax)
 	case s.inflight > 0:
-		s.set(held) // its commands so far act first
+		s.set(held) // its earlier commands finish first
 		return false
 	case !on, s.has(noTouch), n == nil:
 		w.setTouch(s, on)
@@ -197,10 +199,13 @@ func (w *Worker) setTouch(s *Session, off bool) {
 	w.renew(s)
 }
 
-// secrets are the settings of a node that keyway's clients need not know.
-var secrets = map[string]bool{"requirepass": true, "masterauth": true, "primaryauth": true, "tls-key-file-pass": true, "tls-client-key-file-pass": true}
+// secrets are the settings of a node that keyway hides from its clients.
+var secrets = map[string]bool{
+	"requirepass": true, "masterauth": true, "primaryauth": true,
+	"tls-key-file-pass": true, "tls-client-key-file-pass": true,
+}
 
-// configGet has a node answer CONFIG GET.
+// configGet sends CONFIG GET to one master.
 func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	n, conn := w.anyMaster(s)
 	switch {
@@ -218,7 +223,8 @@ func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	return true
 }
 
-// ownSetting returns what clients are told instead of a node's setting.
+// ownSetting returns the value that clients get instead of a node's setting. own is false
+// if they get the node's.
 func (w *Worker) ownSetting(name string) (value string, own bool) {
 	if name == "port" && w.o.Process != nil {
 		return strconv.Itoa(w.o.Process.Port), true
@@ -226,8 +232,8 @@ func (w *Worker) ownSetting(name string) (value string, own bool) {
 	return "", secrets[name]
 }
 
-// settings is a node's reply to CONFIG GET with keyway's own settings, and without
-// secrets.
+// settings appends a node's reply to CONFIG GET, with keyway's own settings in place of
+// the node's and without secrets.
 func (w *Worker) settings(dst, reply []byte) []byte {
 	n, rest, ok := resp.Elements(reply)
 	if !ok {

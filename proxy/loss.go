@@ -12,30 +12,31 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// What becomes of calls whose connection ends. What was not written goes over the
-// next connection, and so does what only reads; a write that was on the way may have
-// been executed, so its client is told that nobody knows.
+// This file decides about calls whose connection ends. Calls that were not written, and
+// calls that only read, are sent again over the next connection. The node may have
+// executed a write that was in flight, so its client gets an error that says so.
 //
 //	written              not written
 //	GET a  SET b 1  GET c | SET d 1  GET e
 //	again  unknown  again | again    again      in this order
 
-// maxLosses is how many connections one call may lose: a request that makes its node
-// end the connection must not do so for ever.
+// maxLosses is how many connections one call may lose. Without this limit, a request that
+// makes nodes close the connection would do so forever.
 const maxLosses = 5
 
-// lostKey is what a session may have written: a key, by its hash, or keys of a node.
+// lostKey is something that a session may have written: a key, given by its hash, or
+// unknown keys of a node.
 type lostKey struct {
 	session, hash uint64
-	node          *node // hash is oneKey or anyKey
+	node          *node // set if hash is oneKey or anyKey
 }
 
 const (
-	oneKey = iota // one at least: reads without keys, such as DBSIZE, may see that
-	anyKey        // perhaps: all reads may see that
+	oneKey = iota // at least one key: reads without keys, such as DBSIZE, may see the write
+	anyKey        // possibly any key: all reads may see the write
 )
 
-// isHarmless reports whether the call may be executed twice.
+// isHarmless reports whether the call may be executed twice, since it only reads.
 func (c *call) isHarmless() bool {
 	if c.txn != nil {
 		return !c.txn.mayWrite()
@@ -43,16 +44,16 @@ func (c *call) isHarmless() bool {
 	return c.req.cmd.Has(readOnly)
 }
 
-// isRepeatable reports whether the call means the same over another connection. WATCH,
-// the EXEC behind it and WAIT do not.
+// isRepeatable reports whether the call means the same on another connection. WATCH, the
+// EXEC that follows it, and WAIT do not.
 func (c *call) isRepeatable() bool {
 	_, blocks := c.alone.(*blocking)
 	return c.lane != exclusiveLane || blocks || c.isLarge()
 }
 
-// WillFail finds out which reads cannot be sent again: those behind which their client
-// has sent a write to the same key, which they might see. It is called for the last
-// request first.
+// WillFail finds the reads that must not be sent again. Their client has sent a write to
+// the same key behind them, and the second attempt might see that write. The connection
+// calls WillFail for its last request first.
 func (c *call) WillFail(frame []byte) {
 	s := c.req.sess
 	c.passed = false
@@ -94,14 +95,14 @@ func (c *call) WillFail(frame []byte) {
 	})
 }
 
-// mayWriteAny reports whether a command without keys may write: nil is one that is
-// not known. Others without keys, such as PUBLISH, write none.
+// mayWriteAny reports whether a command without keys may write. nil stands for an unknown
+// command. PUBLISH, for example, has no keys and writes none.
 func mayWriteAny(cmd *command.Command) bool {
 	return cmd == nil || cmd.Unproven() || cmd.Has(command.Write)
 }
 
-// eachPart calls f for the call's command, or for each of its transaction's, with the
-// hashes of its keys. cmd is nil if it is not known.
+// eachPart calls f for the call's command, or for each command of its transaction, with
+// the hashes of the command's keys. cmd is nil if the command is unknown.
 func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64)) {
 	w := c.worker()
 	if c.txn != nil {
@@ -135,7 +136,7 @@ func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64
 	}
 }
 
-// commandOf is the command that a frame holds, nil if it is not known.
+// commandOf returns the command that a frame contains, nil if it is unknown.
 func (w *Worker) commandOf(a command.Args) *command.Command {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd == nil {
@@ -149,8 +150,8 @@ func (w *Worker) commandOf(a command.Args) *command.Command {
 	return cmd
 }
 
-// outlives sends a call again whose connection has ended, if that can do no harm. It
-// reports whether the call goes on.
+// outlives makes another attempt of a call whose connection has ended, or lets the call
+// wait for it, if that is harmless. It reports whether the call continues.
 func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 	switch {
 	case f.Timeout || w.now >= c.deadline && c.tries == 0 || c.losses >= maxLosses:
@@ -164,7 +165,7 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 	if !c.asking {
 		n = w.target(c)
 	}
-	if n == nil || len(c.req.sess.retry) > 0 { // an earlier command waits
+	if n == nil || len(c.req.sess.retry) > 0 { // no node yet, or an earlier command waits
 		if !w.mayWait(c, frame, w.patience) {
 			return false
 		}
@@ -179,9 +180,9 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 	return true
 }
 
-// target is the node that a call goes to when it is sent again, nil if there is none at
-// the moment. A part of a command for all masters goes to its own node, or to the one
-// that has taken its place: that has a group of keys that was the other's.
+// target returns the node for the next attempt of a call, nil if there is none at the
+// moment. A call of a command for all masters goes to its own node as long as that is a
+// master. Then it goes to the successor: the owner of a group of keys that was the node's.
 func (w *Worker) target(c *call) *node {
 	switch {
 	case c.group >= 0:
@@ -195,7 +196,7 @@ func (w *Worker) target(c *call) *node {
 	return w.ownerOf(c.node.group)
 }
 
-// noteGroups remembers a group of keys that each master owns.
+// noteGroups records, for each master, one group of keys that it owns.
 func (w *Worker) noteGroups() {
 	for i, n := range w.nodes {
 		if !w.table.Slotted() {
@@ -209,8 +210,8 @@ func (w *Worker) noteGroups() {
 	}
 }
 
-// unreachable ends a call that was surely not executed, since its node cannot be
-// reached; or it waits for the node that takes the other's place.
+// unreachable decides about a call that was certainly not executed, since its node cannot
+// be reached. The call goes to the node's successor, waits for one, or ends.
 func (w *Worker) unreachable(c *call, frame []byte, reason string) {
 	if c.group < 0 && c.isRepeatable() {
 		if n := w.target(c); n != nil && n != c.node && n.conn(c.req.sess).Refusing() == "" {
@@ -234,12 +235,12 @@ func (w *Worker) mayFailOver(c *call, reason string) bool {
 	if strings.HasPrefix(reason, "BUSY ") {
 		return false
 	}
-	if said, refused := strings.CutPrefix(reason, "the node refuses: "); refused &&
-		!strings.HasPrefix(said, "LOADING ") && !strings.HasPrefix(said, "MASTERDOWN ") {
-		return false // a password, a database: no other node would say anything else
+	if refusal, ok := strings.CutPrefix(reason, "the node refuses: "); ok &&
+		!strings.HasPrefix(refusal, "LOADING ") && !strings.HasPrefix(refusal, "MASTERDOWN ") {
+		return false // such as a wrong password or database: other nodes would refuse it too
 	}
 	if w.private != nil {
-		return true // changed by redirects: who follows whom is not known yet
+		return true // redirects have changed the table: each master's replicas are not known yet
 	}
 	owner := w.target(c)
 	if owner == nil {
@@ -251,13 +252,14 @@ func (w *Worker) mayFailOver(c *call, reason string) bool {
 // mayGetOwner reports whether slots that have no owner may soon have one.
 func (w *Worker) mayGetOwner() bool { return w.table.Orphaned() || w.isRecent(w.followedAt) }
 
-// isRecent reports whether a master had replicas so lately that one of them may be about
-// to take its place: while that happens, nodes do not agree about who follows whom.
+// isRecent reports whether a master had replicas so recently that one of them may be about
+// to take its place. During a failover, nodes disagree about which replica follows which
+// master.
 func (w *Worker) isRecent(followedAt int64) bool {
 	return followedAt > 0 && w.now-followedAt < w.failover
 }
 
-// forgetPart drops what has come of a reply that will come anew.
+// forgetPart drops the received part of a reply, since the call is sent again.
 func (w *Worker) forgetPart(c *call) {
 	r := c.req
 	if r.merge != nil {

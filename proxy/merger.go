@@ -9,16 +9,18 @@ import (
 type merger struct {
 	calls []*call
 	parts [][]byte
-	part  []int32  // of each key, for byKey; of each script, for scriptsExist, 1 if keyway has it
-	rest  [][]byte // of parts, while they are dealt out
+	part  []int32  // byKey: the part of each key; scriptsExist: 1 for each script that keyway has
+	rest  [][]byte // what MergeByKey has not read of parts
 
-	unknown   bool            // a part may have been executed though it has no reply
-	channel   []byte          // of PUBLISH
-	uncounted int64           // clients that listen to it and that its node does not count, when it was sent
-	perKey    *command.PerKey // of byUnit
-	then      func()          // called when all parts but the last are there; it settles that
+	unknown bool   // the node may have executed a call that has no reply
+	channel []byte // of PUBLISH
+	// uncounted is how many subscribers of channel its node did not count when the
+	// message was sent.
+	uncounted int64
+	perKey    *command.PerKey // for byUnit
+	then      func()          // called when all calls but the last have ended; it ends the last
 
-	kept int // bytes it is counted with while it is unused
+	kept int // its bytes in Worker.mergerBytes while it is unused
 }
 
 func (w *Worker) getMerger(parts int) *merger {
@@ -58,7 +60,7 @@ func (w *Worker) putMerger(m *merger) {
 	w.mergers = append(w.mergers, m)
 }
 
-// call is the i-th of the request's calls.
+// call resets the i-th of the request's calls and returns it.
 func (m *merger) call(r *request, i int) *call {
 	c := m.calls[i]
 	*c = call{req: r, part: int32(i)}
@@ -74,9 +76,9 @@ func (m *merger) size() (n int) {
 	return n
 }
 
-// conclude makes one reply of a request's parts and gives it to the client, or
-// parks it. It tells whether that is an error.
-// after, if it is not nil, appends the rest of the reply to the line.
+// conclude merges a request's parts into one reply and delivers it. failed reports whether
+// the reply is an error. after, if it is not nil, appends the rest of the reply to the
+// line.
 func (w *Worker) conclude(r *request) (failed bool, after func()) {
 	m := r.merge
 	r.sess.parked -= m.size()
@@ -118,9 +120,9 @@ func (w *Worker) conclude(r *request) (failed bool, after func()) {
 	return failed, after
 }
 
-// inPart returns a part's error when a command that writes has failed in some
-// parts and not, or not surely, in all: no part's error would be true of the
-// whole.
+// inPart returns the error of one part if a command that writes has failed in some parts,
+// but not, or not certainly, in all. In that case no part's error is true of the whole
+// command.
 func (m *merger) inPart(cmd *command.Command) (bad []byte) {
 	if cmd.Has(readOnly) || cmd.AnySuffices() || cmd.Is(command.OnlyTells) {
 		return nil
@@ -139,26 +141,27 @@ func (m *merger) inPart(cmd *command.Command) (bad []byte) {
 	return bad
 }
 
-// splitter deals a command's keys out to the groups they live in.
+// splitter assigns a command's keys to the groups they live in.
 type splitter struct {
 	stamp  uint32
 	stamps []uint32 // by group: stamp, if the group occurs in this command
-	index  []int32  // by group: which part
+	index  []int32  // by group: its index in groups
 	groups []part
 	next   []int32 // by key: the next key of the same part
-	partOf []int32 // by key: which part
+	partOf []int32 // by key: the index of its part in groups
 }
 
+// part is the keys of a split command that live in one group.
 type part struct {
 	group       int32
-	node        *node // nil: none owns the slot
+	node        *node // nil if no node owns the slot
 	first, last int32
 	n           int
-	read        replicaRead // if it is from a replica
+	read        replicaRead // set if node is a replica
 }
 
-// splitByKey sends one part of a command to each group that its keys live in.
-// A command whose keys live together goes as it is.
+// splitByKey sends one part of a command to each group that its keys live in. If all keys
+// live in one group, it sends the command unchanged.
 func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bool {
 	stride := cmd.Stride
 	keys := (a.Len() - 1 - cmd.Tail) / stride
@@ -187,9 +190,9 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	return true
 }
 
-// dealOut deals the keys of a split command out to the groups they live in. It returns
-// the position of a key that no node owns nor will own, and its group; 0 if there is
-// none.
+// dealOut assigns the keys of a split command to the groups they live in. If no node owns
+// or will own one of them, it returns the position of that key and its group. Otherwise it
+// returns 0.
 func (w *Worker) dealOut(a command.Args, keys, stride int) (key int, group int32) {
 	sp := &w.split
 	sp.begin(keys)
@@ -198,7 +201,7 @@ func (w *Worker) dealOut(a command.Args, keys, stride int) (key int, group int32
 		case id >= 0:
 			sp.add(group, w.nodes[id], int32(k))
 		case w.table.Slotted() && len(w.nodes) > 0:
-			sp.add(group, nil, int32(k)) // that part waits
+			sp.add(group, nil, int32(k)) // this part waits for an owner
 		default:
 			return 1 + k*stride, group
 		}
@@ -252,7 +255,7 @@ func (w *Worker) sendParts(s *Session, cmd *command.Command, a command.Args, key
 }
 
 func (sp *splitter) begin(keys int) {
-	if sp.stamp++; sp.stamp == 0 { // wrapped: no old stamp may look new
+	if sp.stamp++; sp.stamp == 0 { // the counter has wrapped: old stamps must not look new
 		clear(sp.stamps)
 		sp.stamp = 1
 	}

@@ -9,20 +9,24 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// MONITOR shows what keyway's clients send, whichever worker they belong to.
+// MONITOR shows the commands of all keyway's clients, whichever worker they belong to. A
+// monitor is a client that has sent MONITOR.
 
-// redacted stands for what must not be shown (server.c, redactClientCommandArgument).
+// redacted replaces an argument that must not be shown (server.c,
+// redactClientCommandArgument).
 var redacted = []byte("(redacted)")
 
-// monitors is who watches.
+// monitors are the monitors that a worker knows.
 type monitors struct {
-	own      []*Session
-	siblings int    // clients of others that watch
-	lines    []byte // for them, since they were last told
-	hidden   bool   // the command that is dispatched is not even begun, or shown with its outcome
+	own      []*Session // the worker's own
+	siblings int        // number of the siblings' monitors
+	lines    []byte     // output that siblings have not got yet
+	// hidden says not to show the command that is being dispatched: it was rejected, or
+	// it is shown later with its outcome.
+	hidden bool
 }
 
-// include reports whether a client of this worker watches.
+// include reports whether s, a client of this worker, is a monitor.
 func (m *monitors) include(s *Session) bool { return slices.Contains(m.own, s) }
 
 func (m *monitors) none() bool { return len(m.own) == 0 && m.siblings == 0 }
@@ -39,7 +43,7 @@ func monitor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	})
 }
 
-// stopMonitor is for a client that watches no more.
+// stopMonitor ends a client's MONITOR.
 func (w *Worker) stopMonitor(s *Session) {
 	if i := slices.Index(w.monitors.own, s); i >= 0 {
 		w.monitors.own = slices.Delete(w.monitors.own, i, i+1)
@@ -47,8 +51,8 @@ func (w *Worker) stopMonitor(s *Session) {
 	}
 }
 
-// shown reports whether those who watch see a command that was dispatched: not one
-// that was rejected, and one between MULTI and EXEC only when EXEC carries it out.
+// shown reports whether monitors see the command that was just dispatched. They do not see
+// a rejected command. They see a queued command only when EXEC executes it.
 func (w *Worker) shown(s *Session) bool {
 	switch cmd := s.lastCmd; {
 	case w.monitors.hidden:
@@ -60,7 +64,7 @@ func (w *Worker) shown(s *Session) bool {
 	}
 }
 
-// showBlock has those who watch see what a transaction carries out.
+// showBlock shows monitors the commands that a transaction executes.
 func (w *Worker) showBlock(s *Session, t *txn) {
 	if w.monitors.none() {
 		return
@@ -70,8 +74,8 @@ func (w *Worker) showBlock(s *Session, t *txn) {
 	}
 }
 
-// showWatched has those who watch see an EXEC of a client that watches keys, and what
-// it has carried out, if it has.
+// showWatched shows monitors the EXEC of a client that watches keys. If EXEC has executed
+// the commands, it shows these first.
 func (w *Worker) showWatched(s *Session, t *txn, done bool) {
 	if s == nil || w.monitors.none() {
 		return
@@ -90,7 +94,7 @@ func (w *Worker) showFrame(s *Session, frame []byte) {
 	}
 }
 
-// commandOf finds a command by its name, nil if the table lacks it.
+// commandOf looks up a command by its name. It returns nil if the table lacks it.
 func commandOf(a command.Args) *command.Command {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd != nil && len(cmd.Subs) > 0 && a.Len() > 1 {
@@ -99,8 +103,8 @@ func commandOf(a command.Args) *command.Command {
 	return cmd
 }
 
-// show has those who watch see a command. Passwords are not shown, nor are the
-// commands of operators (server.c, call: CMD_ADMIN and CMD_SKIP_MONITOR).
+// show shows monitors a command. It redacts passwords, and shows no operators' commands
+// (server.c, call: CMD_ADMIN and CMD_SKIP_MONITOR).
 func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
 	if cmd != nil && cmd.Has(command.Admin) {
 		return
@@ -131,7 +135,7 @@ func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
 	w.frame = w.buffers.Scratch(line)
 }
 
-// tellMonitors passes on to the siblings what their clients watch for.
+// tellMonitors sends the siblings the output for their monitors.
 func (w *Worker) tellMonitors() {
 	if len(w.monitors.lines) == 0 {
 		return
@@ -145,7 +149,7 @@ func (w *Worker) tellMonitors() {
 	})
 }
 
-// appendQuoted appends b as Redis shows it to people (sds.c, sdscatrepr).
+// appendQuoted appends b in quotes and with escapes, as Redis does (sds.c, sdscatrepr).
 func appendQuoted(dst, b []byte) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')

@@ -7,25 +7,27 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 )
 
-// What a client has written, and what it is reading at replicas: by these it reads
-// its own writes, and none that it has sent later.
+// This file records what a client has written, and what it reads from replicas. A client
+// therefore reads its own earlier writes, and no write that it sends after the read.
 
-// ownWrites is what a client has written of late.
+// ownWrites is a client's recent writes.
 type ownWrites struct {
-	keys  map[uint64]*written // by hash
-	all   written             // of what is not told by keys
-	open  []openWrite         // that are not answered, in the order they were sent
-	done  int                 // how many at the front of open are
-	room  int                 // so many keys before those are looked for that replicas have by now
+	keys map[uint64]*written // by the key's hash
+	all  written             // writes that keys does not contain
+	open []openWrite         // unanswered writes, in the order they were sent
+	done int                 // how many at the front of open are answered
+	// room is how many keys may be recorded before forget looks for those that all
+	// replicas have.
+	room  int
 	spare []*written
 }
 
 func newOwnWrites() *ownWrites { return &ownWrites{keys: map[uint64]*written{}, room: minOwn} }
 
-// written is what a key's writes have come to.
+// written is the state of one key's writes.
 type written struct {
-	open int   // that are not answered
-	at   int64 // when the last one was
+	open int   // how many are unanswered
+	at   int64 // when the last one was answered
 }
 
 type openWrite struct {
@@ -36,8 +38,8 @@ type openWrite struct {
 const (
 	underWay  = math.MaxInt64
 	minOwn    = 64
-	maxOwn    = 4096 // keys that are kept apart
-	maxPerOne = 64   // of one command
+	maxOwn    = 4096 // keys that are recorded one by one
+	maxPerOne = 64   // keys of one command that are recorded one by one
 )
 
 func (wr *written) since() int64 {
@@ -52,8 +54,8 @@ func (wr *written) since() int64 {
 
 func (w *Worker) hash(key []byte) uint64 { return maphash.Bytes(w.scripts.seed, key) }
 
-// wroteKey is when the session last wrote a key, 0 if never; underWay while it may
-// not have been executed.
+// wroteKey returns when the session last wrote the key: 0 if never, and underWay while the
+// write may not have been executed.
 func (s *Session) wroteKey(key uint64) int64 {
 	o := s.own
 	if o == nil {
@@ -62,8 +64,8 @@ func (s *Session) wroteKey(key uint64) int64 {
 	return max(o.keys[key].since(), o.all.since())
 }
 
-// lastWrote is when the session last wrote any of the keys of a command, which are
-// in w.keys unless it has but one.
+// lastWrote describes the command's read from a replica, with the time when the session
+// last wrote any of its keys. w.keys has the keys, unless the command has a single one.
 func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (read replicaRead) {
 	if cmd.Single > 0 {
 		key := w.hash(a.Arg(cmd.Single))
@@ -77,8 +79,8 @@ func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (re
 	return read
 }
 
-// mayWrite notes what a command of the session may write. It tells false when the
-// command must wait, since the client has a read of it under way at a replica.
+// mayWrite records what a command of the session may write. It returns false if the
+// command must wait, because a read of the same keys is in flight to a replica.
 func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
 	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.txn.mayWrite()
 	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
@@ -110,8 +112,8 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 	return true
 }
 
-// readsAny tells whether a read is under way at a replica of one of w.keys, of
-// anything if all.
+// readsAny reports whether a read of one of w.keys, or of any key if all is set, is in
+// flight to a replica. Its caller has checked that the session reads from a replica.
 func (s *Session) readsAny(w *Worker, a command.Args, all bool) bool {
 	if all {
 		return true
@@ -133,7 +135,7 @@ func (s *Session) readsAny(w *Worker, a command.Args, all bool) bool {
 	return false
 }
 
-// of is what is known of a key's writes from now on.
+// of returns the entry for a key's writes, and creates it if there is none.
 func (o *ownWrites) of(key uint64) *written {
 	wr := o.keys[key]
 	if wr == nil {
@@ -152,7 +154,8 @@ func (o *ownWrites) note(to *written, seq uint64) {
 	o.open = append(o.open, openWrite{to, seq})
 }
 
-// answered notes that all the session has sent before its line's head is answered.
+// answered records that all commands in front of the head of the session's line have been
+// answered.
 func (s *Session) answered(now int64) {
 	o, head := s.own, s.seq
 	if s.line.head != nil {
@@ -169,8 +172,8 @@ func (s *Session) answered(now int64) {
 	}
 }
 
-// forget drops what every replica has by now, or all keys alike when that does not
-// make room.
+// forget drops the keys whose writes every replica has by now. If that does not make room,
+// it moves all answered keys into o.all.
 func (o *ownWrites) forget(oldest, now int64) {
 	for k, wr := range o.keys {
 		if wr.open == 0 && wr.at < oldest {
@@ -185,7 +188,7 @@ func (o *ownWrites) forget(oldest, now int64) {
 			}
 		}
 	}
-	// Looking takes as long as the map has ever been large; that shall be seldom.
+	// A loop over a map takes time in proportion to its largest size ever, so it must be rare.
 	o.room = max(2*len(o.keys), o.room/2, minOwn)
 }
 
@@ -195,15 +198,15 @@ func (o *ownWrites) drop(key uint64, wr *written) {
 	o.spare = append(o.spare, wr)
 }
 
-// readings are a client's calls at replicas, so that a write finds those that it
-// must wait for in a pipeline of any length.
+// readings are a client's calls that read from replicas. In a pipeline of any length, a
+// write quickly finds those that it must wait for.
 type readings struct {
 	n       int
 	byKey   [64]chain // by the hash of the only key
 	byGroup [16]chain // by the group of several keys
 }
 
-// chain is in the order of the calls, which is about that in which they end.
+// chain is in the order in which the calls were sent, which is about the order of their ends.
 type chain struct{ first, last *call }
 
 func (r *readings) chain(c *call) *chain {
@@ -218,7 +221,7 @@ func (r *readings) ofGroup(group int32) *chain {
 	return &r.byGroup[uint32(group)%uint32(len(r.byGroup))]
 }
 
-// readAt notes that a call, whose group is known, reads from a replica.
+// readAt records that a call, whose group is set, reads from a replica.
 func (s *Session) readAt(c *call, read replicaRead) {
 	t := s.troubled()
 	if t.reading == nil {
@@ -235,7 +238,7 @@ func (s *Session) readAt(c *call, read replicaRead) {
 	t.reading.n++
 }
 
-// leftReplica notes that the call does so no more.
+// leftReplica records that a call no longer reads from a replica.
 func (s *Session) leftReplica(c *call) {
 	at := s.reading.chain(c)
 	if at.first == c {
@@ -253,5 +256,5 @@ func (s *Session) leftReplica(c *call) {
 	s.reading.n--
 }
 
-// readsElsewhere tells whether any of the session's calls is at a replica.
+// readsElsewhere reports whether any of the session's calls reads from a replica.
 func (s *Session) readsElsewhere() bool { return s.reading != nil && s.reading.n > 0 }

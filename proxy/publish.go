@@ -7,27 +7,27 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// To a node, each worker that listens to a channel is one subscriber, however
-// many clients it has. PUBLISH and PUBSUB NUMSUB are to count the clients, so what
-// a node says is corrected by what every worker knows of itself, and tells its
-// siblings as it changes.
+// For a node, each worker that subscribes to a channel is one subscriber, however many
+// clients the worker has. PUBLISH and PUBSUB NUMSUB must count the clients, so keyway
+// corrects the node's count. For this, each worker counts its own subscribers, and sends
+// changes to its siblings.
 
-// audience is who listens, as far as siblings have told.
+// audience counts the subscribers of other workers, as the siblings reported them.
 type audience struct {
-	siblings map[int]*sibling
-	news     [topicKinds]map[string]int // clients of a topic, changed since siblings were last told
-	moved    bool                       // the primary feed has changed since
-	waits    []*subscribing             // for siblings to have been told
-	patterns map[string]*pattern        // that clients of any worker listen to
+	siblings map[int]*sibling           // by worker index
+	news     [topicKinds]map[string]int // own subscribers by topic, changed since the last report to siblings
+	moved    bool                       // the primary feed has changed since that report
+	waits    []*subscribing             // requests that wait until the siblings have the report
+	patterns map[string]*pattern        // patterns with subscribers on any worker
 }
 
-// pattern is one that clients of some workers listen to.
+// pattern is a pattern with subscribers on some workers.
 type pattern struct {
 	glob    []byte
-	workers int // that have such clients
+	workers int // number of workers with subscribers
 }
 
-// addPattern notes that one more worker has clients of a pattern.
+// addPattern records that one more worker has subscribers of a pattern.
 func (a *audience) addPattern(name string) {
 	if a.patterns == nil {
 		a.patterns = map[string]*pattern{}
@@ -40,7 +40,7 @@ func (a *audience) addPattern(name string) {
 	p.workers++
 }
 
-// dropPattern notes that one worker less has clients of a pattern.
+// dropPattern records that one worker less has subscribers of a pattern.
 func (a *audience) dropPattern(name string) {
 	if p := a.patterns[name]; p.workers > 1 {
 		p.workers--
@@ -49,13 +49,13 @@ func (a *audience) dropPattern(name string) {
 	}
 }
 
-// sibling is what another worker has told.
+// sibling is the last report of another worker.
 type sibling struct {
-	primary string // its primary feed's node
-	clients [topicKinds]map[string]int
+	primary string                     // the address of its primary feed's node
+	clients [topicKinds]map[string]int // subscribers by topic
 }
 
-// changed notes that a topic has more clients, or fewer.
+// changed records for the next report that a topic's number of subscribers has changed.
 func (a *audience) changed(h *hub, tp *topic) {
 	if h.w.o.Workers == 1 {
 		return
@@ -66,7 +66,8 @@ func (a *audience) changed(h *hub, tp *topic) {
 	a.news[tp.kind][tp.name] = tp.clients()
 }
 
-// tellAudience tells the siblings what has changed.
+// tellAudience reports the changed numbers of subscribers to the siblings. When all have
+// the report, it answers the requests that waited for it.
 func (h *hub) tellAudience() {
 	a := &h.audience
 	if len(a.news[byChannel])+len(a.news[byPattern])+len(a.news[byShard])+len(a.waits) == 0 && !a.moved {
@@ -89,6 +90,7 @@ func (h *hub) tellAudience() {
 	})
 }
 
+// learn stores a report of the sibling with the index from.
 func (a *audience) learn(from int, primary string, news [topicKinds]map[string]int) {
 	if a.siblings == nil {
 		a.siblings = map[int]*sibling{}
@@ -109,7 +111,7 @@ func (a *audience) learn(from int, primary string, news [topicKinds]map[string]i
 	}
 }
 
-// learn notes how many clients of the sibling listen to a topic.
+// learn records how many clients of the sibling are subscribed to a topic.
 func (s *sibling) learn(a *audience, kind topicKind, name string, clients int) {
 	had := s.clients[kind][name] > 0
 	if clients > 0 {
@@ -126,7 +128,7 @@ func (s *sibling) learn(a *audience, kind topicKind, name string, clients int) {
 	}
 }
 
-// clients is how many clients of all workers listen to a topic.
+// clients returns how many clients of all workers are subscribed to a topic.
 func (h *hub) clients(kind topicKind, name string) (n int) {
 	if tp := h.topics[kind][name]; tp != nil {
 		n = tp.clients()
@@ -137,7 +139,7 @@ func (h *hub) clients(kind topicKind, name string) (n int) {
 	return n
 }
 
-// feeds is how many workers' feeds the node counts as subscribers of a topic.
+// feeds returns how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
 	if tp != nil && tp.clients() > 0 && h.hears(n, tp) {
@@ -162,9 +164,9 @@ func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
 	return count
 }
 
-// publishNode is the node that a cluster's messages of a channel go to: always the same
-// while it is a master, so that they take one way and keep their order; another
-// for another channel. It is nil if there is no node.
+// publishNode returns the cluster node that gets the messages of a channel, or nil if there
+// is no master. While the masters stay the same, it is always the same node, so the messages
+// keep their order. Different channels have different nodes.
 func (w *Worker) publishNode(channel []byte) (best *node) {
 	var most uint64
 	for _, n := range w.masters {
@@ -177,9 +179,9 @@ func (w *Worker) publishNode(channel []byte) (best *node) {
 	return best
 }
 
-// publishTo sends PUBLISH, or SPUBLISH, to the node that the channel falls to, as
-// if it were a key. In a cluster any node will do for what is not sharded; a slot
-// that moves must not have its messages overtake each other.
+// publishTo sends PUBLISH or SPUBLISH to the node of the channel, which is placed like a
+// key. In a cluster, any node can take PUBLISH. keyway does not choose it by slot, so a
+// migrating slot cannot make messages overtake each other.
 func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	sharded := cmd.Is(command.Sharded)
 	group, id := w.table.Place(a.Arg(1))
@@ -210,13 +212,14 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	c := r.merge.call(r, 0)
 	c.group = -1
 	if sharded {
-		c.group = group // it follows its slot
+		c.group = group // a redirect of the slot is followed
 	}
 	w.send(s, c, n, a.Frame())
 	return true
 }
 
-// receiversReply makes the node's count of receivers that of the clients.
+// receiversReply appends the reply to PUBLISH: it turns the node's count of receivers into
+// the number of clients.
 func (w *Worker) receiversReply(dst []byte, r *request) []byte {
 	reply, n := r.merge.parts[0], r.merge.calls[0].node
 	count, ok := resp.Int(reply)
@@ -226,15 +229,15 @@ func (w *Worker) receiversReply(dst []byte, r *request) []byte {
 	return resp.AppendInt(dst, w.hub.receivers(n, topicKindOf(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
 }
 
-// receivers is how many clients get a message for which the node counts so many.
-// before is what uncounted said when the message was sent: clients that are listened
-// for since then may have missed it.
+// receivers returns how many clients receive a message for which the node counted count
+// receivers. before is the result of uncounted when the message was sent: clients that
+// have subscribed since then may have missed it.
 func (h *hub) receivers(n *node, kind topicKind, channel string, count, before int64) int64 {
 	return max(count+min(before, h.uncounted(n, kind, channel)), 0)
 }
 
-// uncounted is how many more clients of all workers listen to a channel than the node
-// counts.
+// uncounted returns how many more clients of all workers are subscribed to a channel, by
+// name or by pattern, than the node counts.
 func (h *hub) uncounted(n *node, kind topicKind, channel string) int64 {
 	more := h.clients(kind, channel) - h.feeds(n, kind, channel)
 	if kind == byChannel {
@@ -248,7 +251,7 @@ func (h *hub) uncounted(n *node, kind topicKind, channel string) int64 {
 	return int64(more)
 }
 
-// topicKindOf is the kind of the channels that a command names.
+// topicKindOf returns the kind of the channels that a command names.
 func topicKindOf(cmd *command.Command) topicKind {
 	if cmd.Is(command.Sharded) {
 		return byShard
@@ -256,16 +259,16 @@ func topicKindOf(cmd *command.Command) topicKind {
 	return byChannel
 }
 
-// published is a PUBLISH, or SPUBLISH, in a transaction.
+// published is a PUBLISH or SPUBLISH in a transaction.
 type published struct {
-	at        int // among the commands
+	at        int // its index among the commands
 	kind      topicKind
 	channel   string
-	uncounted int64 // when the transaction was sent
+	uncounted int64 // the result of hub.uncounted when the transaction was sent
 }
 
-// call is the one of an EXEC that goes to n. The reply of a transaction in which keyway
-// has a part is kept until it is whole.
+// call returns the call for an EXEC that goes to n. If keyway has to edit replies inside
+// the transaction's reply, it buffers that reply until it is complete.
 func (t *txn) call(w *Worker, r *request, n *node) *call {
 	c := &r.call
 	for i := range t.published {
@@ -281,7 +284,8 @@ func (t *txn) call(w *Worker, r *request, n *node) *call {
 	return c
 }
 
-// execReply makes the node's counts of receivers those of the clients.
+// execReply appends the reply to EXEC. It turns the node's counts of receivers into numbers
+// of clients, and switches the session to the database of the last successful SELECT.
 func (w *Worker) execReply(dst []byte, r *request) []byte {
 	reply, c := r.merge.parts[0], r.merge.calls[0]
 	n, rest, ok := resp.Elements(reply)
@@ -289,7 +293,7 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 		return append(dst, reply...)
 	}
 	t := c.txn
-	if n > t.n { // behind the client's own commands is the SELECT that close adds
+	if n > t.n { // the last reply is that of the SELECT which close has added
 		n = t.n
 		dst = resp.AppendArray(dst, n)
 	} else {
@@ -306,7 +310,8 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 		}
 		if len(published) > 0 && published[0].at == i {
 			if count, ok := resp.Int(one); ok {
-				one = resp.AppendInt(nil, w.hub.receivers(c.node, published[0].kind, published[0].channel, count, published[0].uncounted))
+				p := published[0]
+				one = resp.AppendInt(nil, w.hub.receivers(c.node, p.kind, p.channel, count, p.uncounted))
 			}
 			published = published[1:]
 		}
@@ -318,7 +323,8 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 	return dst
 }
 
-// database is the one that the i-th command, a SELECT, selects.
+// database returns the database that the i-th command, a SELECT, selects, or -1 if it
+// cannot be parsed.
 func (t *txn) database(i int) int {
 	var p resp.Parser
 	if _, st, err := p.Next(t.block[t.ends[i]:t.ends[i+1]], &resp.DefaultLimits); err != nil || st != resp.Ready {
@@ -328,7 +334,8 @@ func (t *txn) database(i int) int {
 	return int(db)
 }
 
-// numsubReply makes the nodes' counts of subscribers that of the clients.
+// numsubReply appends the reply to PUBSUB NUMSUB: it turns the nodes' counts of subscribers
+// into numbers of clients.
 func (w *Worker) numsubReply(dst []byte, r *request) []byte {
 	kind := topicKindOf(r.cmd)
 	var names []string

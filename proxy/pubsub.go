@@ -12,32 +12,33 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Subscriptions are shared: however many clients listen to a channel, a worker
-// listens to it once at each node, over one connection (the node's feed) that
-// carries nothing else.
+// Clients share subscriptions: however many clients subscribe to a channel, a worker
+// subscribes once at each node, over the node's feed. A feed is a connection that carries
+// nothing else.
 //
 //	subscribers  <---+
-//	subscribers  <---+-- worker <== feed == node a      ring, range, modulo: all nodes
-//	subscribers  <---+         <== feed == node b      are heard; a message is
-//	                                                    published at one of them
+//	subscribers  <---+-- worker <== feed == node a      ring, range, modulo: the worker
+//	subscribers  <---+         <== feed == node b      subscribes at all nodes; a message
+//	                                                    is published at one of them
 //
-// A cluster's nodes pass messages on to each other, so one of them, the primary
-// feed, is heard for all; the others only for keyspace notifications, which
-// each node makes of its own keys alone.
+// A cluster's nodes forward messages to each other. So the worker subscribes at one node
+// only, over the primary feed. It uses the other feeds only for keyspace notifications,
+// which each node sends for its own keys alone.
 //
-// A sharded channel belongs to the node that a key of its name belongs to: its
-// feed alone hears it, and it moves with its slot.
+// A sharded channel belongs to the node that owns the slot of its name. Only the feed of
+// this node subscribes to it. When the slot moves, the subscription moves too.
 //
-// A client is told that it listens when every feed has confirmed, and the other
-// workers know: what anybody publishes from then on reaches it, and counts it.
+// A client gets the reply to SUBSCRIBE when every feed has confirmed and the other workers
+// know of the subscription. Each message published after that reaches the client, and the
+// reply to PUBLISH counts it.
 
 const (
-	hardPubsub = 32 << 20 // bytes that a subscriber may leave unread (client-output-buffer-limit pubsub),
-	softPubsub = 8 << 20  // and for no longer than softTime
+	hardPubsub = 32 << 20 // unread bytes at which a subscriber is closed (client-output-buffer-limit pubsub)
+	softPubsub = 8 << 20  // unread bytes at which a subscriber is closed after softTime
 	softTime   = 60 * int64(time.Second)
 )
 
-// topicKind is one of the three ways to listen.
+// topicKind is one of the three kinds of subscription.
 type topicKind uint8
 
 const (
@@ -47,29 +48,29 @@ const (
 	topicKinds
 )
 
-// prefixes make SUBSCRIBE, UNSUBSCRIBE and the messages' types those of the kind.
+// prefixes are what the kinds put in front of "subscribe" and "unsubscribe".
 var prefixes = [topicKinds]string{"", "p", "s"}
 
 func (k topicKind) listen() string { return prefixes[k] + "subscribe" }
 func (k topicKind) leave() string  { return prefixes[k] + "unsubscribe" }
 
-// topic is a channel or a pattern that somebody listens to.
+// topic is a channel or a pattern that clients of this worker are subscribed to.
 type topic struct {
 	kind    topicKind
 	name    string
 	subs    []*Session
-	pending map[*pool.Conn]bool // feeds that have not confirmed
-	waits   []*subscribing
-	round   int // grows whenever a feed is told to leave it
+	pending map[*pool.Conn]bool // feeds that have not confirmed; nil stands for the feed of a sharded channel
+	waits   []*subscribing      // requests that wait for the confirmations
+	round   int                 // grows whenever a feed unsubscribes from the topic
 
-	// Of a sharded channel:
-	home    *node // to whose feed it was last said
-	heard   bool  // and who has confirmed
-	askedAt int64
-	quiet   int64 // until when a new home is not believed
+	// Sharded channels only:
+	home    *node // the node at which keyway last subscribed
+	heard   bool  // home has confirmed
+	askedAt int64 // when keyway last tried to subscribe
+	quiet   int64 // messages of a new home are dropped until then
 }
 
-// clients is how many a message reaches for sure: none before the feeds have
+// clients returns how many clients a message surely reaches: none before the feeds have
 // confirmed.
 func (tp *topic) clients() int {
 	if len(tp.pending) > 0 || tp.kind == byShard && !tp.heard {
@@ -78,31 +79,33 @@ func (tp *topic) clients() int {
 	return len(tp.subs)
 }
 
-// subscriptions are a client's.
+// subscriptions are the subscriptions of one client.
 type subscriptions struct {
-	places     [topicKinds]map[string]place
-	last       int32 // place's order
-	softSince  int64
-	confirming int // SUBSCRIBEs that are not answered
+	places     [topicKinds]map[string]place // by topic
+	last       int32                        // the order of the latest place
+	softSince  int64                        // since when softPubsub is exceeded; 0: it is not
+	confirming int                          // requests (SUBSCRIBE, UNSUBSCRIBE) without a reply so far
 }
 
-// place is a client's in a topic.
+// place is one subscription of a client.
 type place struct {
-	at    int32 // among the topic's subs
-	order int32 // among the client's topics
+	at    int32 // index in the topic's subs
+	order int32 // grows with each subscription of the client
 }
 
-// all are the topics of a kind in the order in which they were subscribed to, as
-// Redis keeps patterns.
+// all returns the topics of a kind in the order of subscription, as Redis keeps patterns.
 func (p *subscriptions) all(kind topicKind) []string {
 	if p == nil {
 		return nil
 	}
 	places := p.places[kind]
-	return slices.SortedFunc(maps.Keys(places), func(a, b string) int { return cmp.Compare(places[a].order, places[b].order) })
+	return slices.SortedFunc(maps.Keys(places), func(a, b string) int {
+		return cmp.Compare(places[a].order, places[b].order)
+	})
 }
 
-// count is what Redis shows with a change of that kind.
+// count returns the number of subscriptions that Redis reports when one of this kind
+// changes: it counts channels and patterns together, sharded channels alone.
 func (p *subscriptions) count(kind topicKind) int {
 	switch {
 	case p == nil:
@@ -115,8 +118,8 @@ func (p *subscriptions) count(kind topicKind) int {
 
 func (p *subscriptions) none() bool { return p.count(byChannel)+p.count(byShard) == 0 }
 
-// subscribing is a client's SUBSCRIBE that waits for the feeds and the siblings, or
-// its UNSUBSCRIBE, that waits for the siblings alone.
+// subscribing is a SUBSCRIBE that waits for the feeds and the siblings, or an UNSUBSCRIBE
+// that waits for the siblings alone.
 type subscribing struct {
 	call     *call
 	left     int // topics that are not confirmed
@@ -124,14 +127,14 @@ type subscribing struct {
 	deadline int64
 }
 
-// hub is a worker's share in publish and subscribe.
+// hub is the pub/sub state of a worker.
 type hub struct {
 	w        *Worker
 	topics   [topicKinds]map[string]*topic
-	primary  *node
-	quiet    int64 // until when a new primary feed is not believed
-	waits    []*subscribing
-	unheard  int // sharded channels that no node has confirmed
+	primary  *node          // the node of the primary feed
+	quiet    int64          // messages of a new primary feed are dropped until then
+	waits    []*subscribing // requests without a reply so far
+	unheard  int            // sharded channels that no node has confirmed
 	audience audience
 }
 
@@ -143,6 +146,7 @@ func newHub(w *Worker) *hub {
 	return h
 }
 
+// idle reports whether no client of the worker has a subscription.
 func (h *hub) idle() bool {
 	return len(h.topics[byChannel])+len(h.topics[byPattern])+len(h.topics[byShard]) == 0
 }
@@ -182,7 +186,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count(kind))
 	}
 	if w.listens(s, cmd, wait) && s.has(resp3) {
-		s.set(held) // what the client publishes next is to reach itself
+		s.set(held) // a message that the client publishes next must reach the client itself
 	}
 	return true
 }
@@ -197,7 +201,8 @@ func (s *Session) appendSubscription(b []byte, what string, name []byte, count i
 	return resp.AppendInt(b, int64(count))
 }
 
-// unsubscribe handles UNSUBSCRIBE and its like, of all when none is named.
+// unsubscribe handles UNSUBSCRIBE, PUNSUBSCRIBE and SUNSUBSCRIBE. Without names they end all
+// subscriptions of the kind.
 func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
 	var names []string
 	for i := 1; i < a.Len(); i++ {
@@ -222,8 +227,8 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 	return true
 }
 
-// listens tells a client what it listens to now, when that holds for everybody. It
-// tells true when there is something to wait for.
+// listens sends the client its new subscriptions, as soon as the feeds and siblings have
+// confirmed them. It returns true if that is later.
 func (w *Worker) listens(s *Session, cmd *command.Command, wait *subscribing) bool {
 	if s.subs == nil || wait.left == 0 && w.o.Workers == 1 {
 		w.count(cmd, w.now, false)
@@ -232,7 +237,7 @@ func (w *Worker) listens(s *Session, cmd *command.Command, wait *subscribing) bo
 		return false
 	}
 	r := w.newRequest(s, cmd)
-	r.mute = false // not even CLIENT REPLY OFF concerns what is pushed
+	r.mute = false // CLIENT REPLY OFF does not suppress push messages
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
 	s.subs.confirming++
@@ -244,7 +249,7 @@ func (w *Worker) listens(s *Session, cmd *command.Command, wait *subscribing) bo
 	return true
 }
 
-// leave takes a client off a topic.
+// leave ends a client's subscription to a topic.
 func (h *hub) leave(s *Session, name string, kind topicKind) {
 	if s.subs == nil {
 		return
@@ -299,17 +304,18 @@ func (h *hub) leaveAll(s *Session) {
 	s.clear(subscribed)
 }
 
-// publish sends a message to the topic's subscribers, each in its turn.
+// publish sends a message from the feed c to the topic's subscribers.
 func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
 	switch {
 	case tp == nil:
-		return // nobody listens any more
+		return // no subscribers are left
 	case tp.kind == byShard:
 		if tp.home != c.Owner || h.w.now < tp.quiet {
 			return
 		}
-	case h.w.table.Clustered() && (c.Owner != h.primary || h.w.now < h.quiet) && !bytes.HasPrefix(channel, []byte(keyspace)):
-		return // another feed brings it, or has brought it
+	case h.w.table.Clustered() && (c.Owner != h.primary || h.w.now < h.quiet) &&
+		!bytes.HasPrefix(channel, []byte(keyspace)):
+		return // another feed delivers this message, or has delivered it
 	}
 	for _, s := range tp.subs {
 		h.w.stats.Messages++
@@ -318,7 +324,8 @@ func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
 	}
 }
 
-// tooSlow tells whether a subscriber has left too much unread for too long.
+// tooSlow reports whether a subscriber has left more than softPubsub unread for longer than
+// softTime.
 func (s *Session) tooSlow(now int64) bool {
 	if s.out.Size()+s.parked <= softPubsub {
 		s.subs.softSince = 0
@@ -330,7 +337,7 @@ func (s *Session) tooSlow(now int64) bool {
 	return now-s.subs.softSince > softTime
 }
 
-// subscribedPing answers PING of a client that listens.
+// subscribedPing answers PING of a RESP2 client that has subscriptions.
 func (w *Worker) subscribedPing(s *Session, cmd *command.Command, a command.Args) bool {
 	b := resp.AppendBulkString(resp.AppendArray(w.scratch[:0], 2), "pong")
 	if a.Len() > 1 {

@@ -5,34 +5,36 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Reads that go to replicas. Two things hold all the same:
+// Reads from replicas keep two guarantees:
 //
-//   - A client reads its own writes: a key that it has written goes to the master
-//     until the replica is sure to have the write (see lag.go).
+//   - A client reads its own writes: reads of a key that the client has written go to the
+//     master, until the replica surely has the write (see lag.go).
 //   - A read does not see a write that the same client has sent after it: the
 //     write waits for the read.
 //
-// A client reads from one replica of a master as long as that can be read, so that
-// what it sees of others' writes seldom goes back in time. Transactions, watched keys, scripts and clients that track are the masters'.
+// A client reads from the same replica of a master as long as possible, so that its view of
+// other clients' writes seldom goes back in time. Transactions, watched keys, scripts and
+// clients that track use masters only.
 
-// Reads says where commands that only read go.
+// Reads says which nodes serve commands that only read.
 type Reads uint8
 
 const (
 	FromMaster    Reads = iota
-	PreferReplica       // the master where no replica can be read
-	FromReplica         // an error where none can
-	FromNearest         // whichever answers fastest
+	PreferReplica       // a replica, or the master if no replica can be read
+	FromReplica         // a replica, or an error if no replica can be read
+	FromNearest         // the master or a replica, whichever answers fastest
 )
 
-// mayReadElsewhere tells whether a replica may serve the session's command.
+// mayReadElsewhere reports whether a replica may serve the session's command.
 func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
-	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) && !cmd.Is(command.MastersOnly) &&
-		s.txn == nil && !s.has(tracks)
+	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) &&
+		!cmd.Is(command.MastersOnly) && s.txn == nil && !s.has(tracks)
 }
 
-// reader is the node that a read goes to instead of m, the keys' master, or m
-// itself; nil if it may go to none.
+// reader returns the node that serves a read of keys whose master is m: a replica, or m
+// itself, or nil if no node may serve it. since is the time of the client's last write to
+// the keys.
 func (w *Worker) reader(s *Session, m *node, since int64) *node {
 	if w.o.Reads == FromNearest {
 		if n := m.near; n != nil && n.master == m && n.readable(s, since) {
@@ -52,7 +54,7 @@ func (w *Worker) reader(s *Session, m *node, since int64) *node {
 	return m
 }
 
-// readerOf is reader for the only keys of a command, and counts what it is.
+// readerOf is like reader, and also counts the read as one from a master or a replica.
 func (w *Worker) readerOf(s *Session, m *node, since int64) *node {
 	n := w.reader(s, m, since)
 	if n == m {
@@ -63,8 +65,8 @@ func (w *Worker) readerOf(s *Session, m *node, since int64) *node {
 	return n
 }
 
-// spreadReads chooses the node that each part of a split command reads from. It
-// returns the master of one that may be read from nobody.
+// spreadReads chooses the node that serves each group of a split command. If no node may
+// serve a group, spreadReads returns the master of that group, otherwise nil.
 func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 	sp := &w.split
 	for i := range sp.groups {
@@ -85,19 +87,21 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 	return nil
 }
 
-// replicaRead is what is read from a replica.
+// replicaRead describes a read that a replica serves.
 type replicaRead struct {
-	keys  int32
-	key   uint64 // the hash of the only one
-	since int64  // when the client last wrote any of them, 0 if never
+	keys  int32  // number of keys
+	key   uint64 // the hash of the only key
+	since int64  // when the client last wrote one of the keys, 0 if never
 }
 
-// unanswered are error codes of a replica that say nothing of the key.
-var unanswered = map[string]bool{"LOADING": true, "MASTERDOWN": true, "CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true}
+// unanswered are a replica's error codes that say nothing about the key.
+var unanswered = map[string]bool{
+	"LOADING": true, "MASTERDOWN": true, "CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true,
+}
 
-// doubtful tells whether a cluster's replica may lack what it was asked for since
-// the slot is moving: keys that have gone are gone there too, and only the master
-// knows where they are.
+// doubtful reports whether keys of the call may be missing from a cluster's replica only
+// because their slot is migrating. Keys that have migrated are missing from the replica too,
+// and only the master knows their new node.
 func (c *call) doubtful(reply []byte) bool {
 	if c.read.keys > 1 {
 		return lacks(reply, c.read.keys)
@@ -105,7 +109,7 @@ func (c *call) doubtful(reply []byte) bool {
 	return nothing(reply)
 }
 
-// nothing tells whether a reply might be that to a command whose key is not there.
+// nothing reports whether a reply may be that to a command whose key does not exist.
 func nothing(reply []byte) bool {
 	switch reply[0] {
 	case '-', '_':
@@ -132,8 +136,7 @@ func nothing(reply []byte) bool {
 	return true
 }
 
-// lacks tells whether a reply to MGET or EXISTS shows that one of the keys is not
-// there.
+// lacks reports whether a reply to MGET or EXISTS shows that one of the keys does not exist.
 func lacks(reply []byte, keys int32) bool {
 	if n, ok := resp.Int(reply); ok {
 		return n < int64(keys)
@@ -149,9 +152,9 @@ func lacks(reply []byte, keys int32) bool {
 	return n == 0
 }
 
-// reread sends a read that a replica did not answer to the master, or, where only
-// replicas are to be read, to another one; a doubtful one to the master always. It
-// tells false when there is none.
+// reread sends a read again that a replica did not serve: to the master, or to another
+// replica if keyway may read from replicas only. A doubtful read always goes to the master.
+// reread returns false if there is no such node, or if the call has used up its redirects.
 func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 	s := c.req.sess
 	m := w.ownerOf(c.group)
@@ -181,15 +184,15 @@ func readsFromReplicas(w *Worker, s *Session, cmd *command.Command, _ command.Ar
 
 func readsFromMasters(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.readsElsewhere() {
-		s.set(held) // a write that follows would not wait for it
+		s.set(held) // otherwise a later write would not wait for the reads at replicas
 		return false
 	}
 	s.clear(readsReplicas)
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// letReadElsewhere has a session read from replicas from now on. What it has
-// written until now is not known by keys.
+// letReadElsewhere lets replicas serve the session's reads from now on. The session's
+// earlier writes were not recorded by key, so all keys count as written now.
 func (w *Worker) letReadElsewhere(s *Session) {
 	s.set(readsReplicas)
 	if s.seq == 0 {

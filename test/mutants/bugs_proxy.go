@@ -324,7 +324,7 @@ var inProxy = []bug{
 	},
 	{
 		"a cluster's messages are passed on as often as nodes tell of them", "proxy/pubsub.go",
-		"(c.Owner != h.primary || h.w.now < h.quiet) && ", "h.w.now < h.quiet && ",
+		"(c.Owner != h.primary || h.w.now < h.quiet) &&", "h.w.now < h.quiet &&",
 		"./proxy", "TestClusterFeeds",
 	},
 	{
@@ -475,7 +475,7 @@ var inProxy = []bug{
 	},
 	{
 		"what is watched is read from replicas", "proxy/reads.go",
-		"		s.txn == nil && !s.has(tracks)", "		!s.has(tracks)",
+		"!cmd.Is(command.MastersOnly) && s.txn == nil && !s.has(tracks)", "!cmd.Is(command.MastersOnly) && !s.has(tracks)",
 		"./proxy", "TestReadsGoToReplicas",
 	},
 	{

@@ -11,17 +11,17 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// pause holds clients' commands up.
+// pause is a CLIENT PAUSE: clients' commands wait until it ends.
 type pause struct {
 	until int64
-	all   bool // not only those that may write
+	all   bool // pause all commands, not only those that may write
 
-	functions *functionFlags // as a node told since the pause began; nil: no FCALL has come
+	functions *functionFlags // from a node, fetched during this pause; nil: not requested yet
 }
 
-// functionFlags are what functions declare.
+// functionFlags are the flags that functions declare.
 type functionFlags struct {
-	noWrites map[string]bool // by name in lower case, since Redis ignores the case; nil: not known yet
+	noWrites map[string]bool // keys are names in lower case, since Redis ignores case; nil: not known yet
 }
 
 // clientPause answers CLIENT PAUSE timeout [WRITE|ALL].
@@ -53,7 +53,7 @@ func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 	return w.haveAll(s, cmd, func(o *Worker) { o.pause = pause{} })
 }
 
-// paused tells whether the client must wait with the command.
+// paused reports whether a CLIENT PAUSE delays the command.
 func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
 	if w.now >= w.pause.until {
 		w.pause = pause{}
@@ -70,9 +70,10 @@ func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
 	return w.replicates(cmd, a)
 }
 
-// functionReplicates reports whether a function may change what replicas have: unless
-// it declares no-writes (script.c, fcallGetCommandFlags). A node is asked at the
-// first FCALL in a pause; until it has answered, the function counts as one that may.
+// functionReplicates reports whether a function may change the data of replicas, which it
+// may unless it declares no-writes (script.c, fcallGetCommandFlags). The first FCALL in a
+// pause asks a node for the flags. Until the node answers, every function counts as one
+// that may write.
 func (w *Worker) functionReplicates(name string) bool {
 	if w.pause.functions == nil {
 		w.askFunctions()
@@ -81,12 +82,12 @@ func (w *Worker) functionReplicates(name string) bool {
 	return f == nil || !f.noWrites[strings.ToLower(name)]
 }
 
-// askFunctions asks a master what its functions declare. All masters have the same.
-// None changes while writes pause: FUNCTION LOAD is one.
+// askFunctions asks a master for the flags of its functions. All masters have the same
+// functions, and these do not change during a pause: FUNCTION LOAD is a write, so it waits.
 func (w *Worker) askFunctions() {
 	i := slices.IndexFunc(w.masters, func(n *node) bool { return n.conns[0].State() == pool.Ready })
 	if i < 0 {
-		return // the client asks again at the next tick
+		return // the waiting command is tried again at the next tick
 	}
 	f := &functionFlags{}
 	w.pause.functions = f
@@ -99,8 +100,8 @@ func (w *Worker) askFunctions() {
 	}, "FUNCTION", "LIST")
 }
 
-// readFunctions reads the reply to FUNCTION LIST for the functions that declare
-// no-writes.
+// readFunctions returns the functions that declare no-writes, from the reply to
+// FUNCTION LIST.
 func readFunctions(reply []byte) map[string]bool {
 	noWrites := map[string]bool{}
 	for library := range elements(reply) {
@@ -130,8 +131,8 @@ func elements(array []byte) iter.Seq[[]byte] {
 	}
 }
 
-// valueOf returns what follows a name in an array of names and values, nil if the name is
-// not there.
+// valueOf returns the value of a name in an array of names and values, or nil if the array
+// does not have the name.
 func valueOf(pairs []byte, name string) []byte {
 	found := false
 	i := 0
@@ -146,9 +147,8 @@ func valueOf(pairs []byte, name string) []byte {
 	return nil
 }
 
-// replicates reports whether a command may change what replicas have. A script
-// that declares its flags does so unless they say no-writes (script.c,
-// scriptFlagsToCmdFlags).
+// replicates reports whether a command may change the data of replicas. A script may,
+// unless it declares the flag no-writes (script.c, scriptFlagsToCmdFlags).
 func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
 	if cmd.Has(command.Write) || !cmd.Is(command.MayReplicate) {
 		return cmd.Has(command.Write)
@@ -162,8 +162,8 @@ func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// declaresNoWrites reads the flags in a script's first line, such as
-// #!lua flags=no-writes,allow-stale.
+// declaresNoWrites reports whether the flags in a script's shebang, such as
+// #!lua flags=no-writes,allow-stale, contain no-writes.
 func declaresNoWrites(body []byte) bool {
 	line, _, _ := bytes.Cut(body, []byte("\n"))
 	if !bytes.HasPrefix(line, []byte("#!")) {

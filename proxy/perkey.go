@@ -7,14 +7,14 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// maxUnits bounds the calls that one per-key script becomes: no more than a
-// command over all slots does.
+// maxUnits bounds the calls that one per-key script becomes: as many as a command over
+// all slots may have.
 const maxUnits = 1 << 14
 
-// splitScript answers a command whose keys live apart, which is an error unless it
-// is a script that treats each key alone. That one becomes a call for each unit of
-// keys. Units of the same node are not put together: in a slot that moves, one key
-// alone never has to wait for another.
+// splitScript handles a command whose keys belong to different nodes or slots. This is an
+// error (crossing), unless the command is a script that treats each key alone. Such a
+// script becomes one call for each unit of keys. Units of the same node are not combined,
+// so that in a migrating slot no key has to wait for another.
 func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, crossing string) bool {
 	switch {
 	case cmd.Is(command.TakesScript):
@@ -48,8 +48,8 @@ func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, c
 	return true
 }
 
-// placeUnits makes each unit a part of its own for the node of its first size keys. It
-// returns the error to answer with if these live apart, or nowhere.
+// placeUnits makes each unit a group of its own, for the node of its first size keys. It
+// returns the error to answer with if these keys belong to different groups or to no node.
 func (w *Worker) placeUnits(a command.Args, units []command.Unit, size int) (failed string) {
 	sp := &w.split
 	sp.groups = sp.groups[:0]
@@ -77,7 +77,9 @@ func (w *Worker) placeUnits(a command.Args, units []command.Unit, size int) (fai
 }
 
 // sendUnits starts the calls of a per-key script.
-func (w *Worker) sendUnits(s *Session, cmd *command.Command, a command.Args, units []command.Unit, how *command.PerKey) {
+func (w *Worker) sendUnits(
+	s *Session, cmd *command.Command, a command.Args, units []command.Unit, how *command.PerKey,
+) {
 	r := w.newRequest(s, cmd)
 	r.kind, r.parts, r.merge = byUnit, len(units), w.getMerger(len(units))
 	r.merge.perKey = how
@@ -101,9 +103,10 @@ func (w *Worker) sendUnits(s *Session, cmd *command.Command, a command.Args, uni
 	w.frame = w.buffers.Scratch(w.frame)
 }
 
-// askForScript answers an EVALSHA whose keys live apart and whose script this worker
-// does not know, so that it cannot tell whether it may be split. If no sibling knows
-// it either, the client has to send the text, as it would have to one Redis.
+// askForScript handles an EVALSHA whose keys belong to different nodes or slots, and whose
+// script this worker does not know. Without the text, the worker cannot decide whether to
+// split the script, so it asks its siblings. If no sibling knows the script either, the
+// client gets NOSCRIPT and has to send the text, as with one Redis.
 func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) bool {
 	if w.o.Workers < 2 || len(a.Arg(1)) != 40 {
 		return w.answerError(s, cmd, errNoScript)

@@ -8,9 +8,9 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// A client speaks RESP2 until it asks for RESP3. Nodes are spoken to in the
-// client's own version, over connections of their own: what a node answers is
-// passed on as it is. What follows is for the replies that keyway makes itself.
+// A client speaks RESP2 until it asks for RESP3. keyway has separate connections to the
+// nodes for each version and uses those of the client's version, so it passes replies on
+// unchanged. The functions below encode the replies that keyway makes itself.
 
 func (s *Session) appendNull(b []byte) []byte {
 	if s.has(resp3) {
@@ -46,7 +46,7 @@ func (s *Session) pushKind() byte {
 	return '*'
 }
 
-// appendText appends a string that is meant for people.
+// appendText appends a text for people: a verbatim string in RESP3, a bulk string in RESP2.
 func (s *Session) appendText(b, text []byte) []byte {
 	if s.has(resp3) {
 		return resp.AppendVerbatim(b, text)
@@ -54,16 +54,16 @@ func (s *Session) appendText(b, text []byte) []byte {
 	return resp.AppendBulk(b, text)
 }
 
-// speak has the client and the nodes speak another version of the protocol, once
-// a node has shown that it can. answer is called then, with an error or nothing.
-// It tells false when the command must wait.
+// speak switches the client to another version of the protocol. For RESP3, it first checks
+// that a node supports it. Then it calls answer with an error text, or with "" on success.
+// It returns false if the command has to wait; it then has no effect.
 func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool {
 	if (version == 3) == s.has(resp3) {
 		answer("")
 		return true
 	}
 	if s.inflight > 0 {
-		s.set(held) // its commands so far act first, over the connections they took
+		s.set(held) // earlier commands finish first, over the connections of the old version
 		return false
 	}
 	s.clear(resp3)
@@ -117,7 +117,8 @@ func clientReply(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	return true
 }
 
-// unanswered tells whether the next reply is one that the client does not want.
+// unanswered reports whether the client does not want the next reply (CLIENT REPLY). It
+// clears a pending SKIP.
 func (s *Session) unanswered() bool {
 	if s.state&(silent|skipping) == 0 {
 		return false

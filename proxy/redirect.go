@@ -15,19 +15,20 @@ import (
 )
 
 const (
-	maxHops  = 5 // redirects of one command, as Redis's own clients allow
-	retryMin = 5 * int64(1e6)
-	retryMax = 100 * int64(1e6)
-	// Of the calls that wait or are under way to a node a fifth may be sent again
-	// at each tick, and always minRetried.
+	maxHops  = 5                // redirects of one command, as Redis's own clients allow
+	retryMin = 5 * int64(1e6)   // the shortest back-off of a retry, in nanoseconds
+	retryMax = 100 * int64(1e6) // the longest
+	// minRetried is how many retries a node gets per tick at least. The retry budget is a
+	// fifth of the calls that wait for the node or are in flight to it.
 	minRetried = 16
-	// What waits to be sent again to one node takes no more memory than this.
+	// maxWaiting bounds the memory of the calls that wait to be sent again to one node.
 	maxWaiting = 64 << 20
-	// waitingCost is what a waiting call takes besides its bytes.
+	// waitingCost is the memory that a waiting call takes besides its bytes.
 	waitingCost = 512
 )
 
-// refused tells whether the node has refused a plain command, and notes how.
+// refused reports whether reply, to a plain command, is a refusal for now (such as
+// CLUSTERDOWN, but no redirect). If so, it records the refusal.
 func (n *node) refused(now int64, reply []byte) bool {
 	if !notHere(reply) || isRedirect(reply) {
 		return false
@@ -36,16 +37,18 @@ func (n *node) refused(now int64, reply []byte) bool {
 	return true
 }
 
-// refusedAll tells whether the node has refused a plain command since then in words
-// that mean all commands (cluster.c, getNodeByQuery; server.c, processCommand).
+// refusedAll reports whether reply is an error that Redis gives to all commands
+// (cluster.c, getNodeByQuery; server.c, processCommand), and the latest refusal of a plain
+// command by the node, at time since or later, was the same error.
 func (n *node) refusedAll(since int64, reply []byte) bool {
-	all := bytes.HasPrefix(reply, []byte("-LOADING ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) || string(reply) == "-CLUSTERDOWN The cluster is down\r\n"
+	all := bytes.HasPrefix(reply, []byte("-LOADING ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
+		string(reply) == "-CLUSTERDOWN The cluster is down\r\n"
 	return all && n.refusalAt >= since && bytes.Equal(n.refusal, reply)
 }
 
-// redirection reads "-MOVED 3999 127.0.0.1:6381", or ASK. An empty host is that
-// of the node that answered (cluster specification, "MOVED Redirection"); an
-// IPv6 address stands without brackets.
+// redirection parses a redirect, such as "-MOVED 3999 127.0.0.1:6381" or ASK. An empty host
+// means the host of the node that answered, which is from (cluster specification, "MOVED
+// Redirection"). IPv6 addresses in redirects have no brackets.
 func redirection(reply []byte, from string) (ask bool, slot int32, target string, ok bool) {
 	text, _ := resp.ErrorText(reply)
 	f := strings.Split(string(text), " ")
@@ -72,8 +75,8 @@ func redirection(reply []byte, from string) (ask bool, slot int32, target string
 	return f[0] == "ASK", int32(n), net.JoinHostPort(strings.Trim(host, "[]"), port), true
 }
 
-// follow sends the call on to where the node has pointed, if that is a node
-// the topology knows; otherwise it waits for a topology that does.
+// follow sends the call to the target of a redirect, if the topology knows that node.
+// Otherwise the call waits for a topology that does.
 func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	if ask {
 		c.node.asked++
@@ -85,13 +88,14 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	if !known {
 		w.ready.Refresh = true
 		if !w.putOff(c, frame, reply) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know")))
+			text := errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know")
+			w.settle(c, resp.AppendError(w.scratch[:0], text))
 		}
 		return
 	}
 	if c.req.sess.waitsBefore(c, w.nodes[id]) {
-		// An earlier call to the same group is not on its way there yet. This
-		// one may not pass it.
+		// An earlier call to the same group has not been sent there yet. This call must
+		// not overtake it.
 		if !w.putOff(c, frame, reply) {
 			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its slot is moving")))
 		}
@@ -108,13 +112,14 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	w.resend(c, frame, w.nodes[id], ask)
 }
 
-// resend sends a call once more; the client's later commands wait for it.
+// resend sends a call again. The client's later commands wait until the call is finished.
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	w.fence(c)
 	c.req.sess.goes(c, n)
 	if c.req.cmd.Unproven() {
 		var p resp.Parser
-		if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.req.cmd.Name) {
+		_, st, err := p.Next(frame, &resp.DefaultLimits)
+		if err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.req.cmd.Name) {
 			if full := w.inFull(c.req.cmd, n, &p); full != nil {
 				c.inFull, frame = true, full
 			}
@@ -127,7 +132,7 @@ func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	w.start(c, n, frame, how)
 }
 
-// fence holds the client's later commands until the call is finished.
+// fence makes the client's later commands wait until the call is finished.
 func (w *Worker) fence(c *call) {
 	if !c.redirected {
 		c.redirected = true
@@ -143,13 +148,13 @@ func (w *Worker) fence(c *call) {
 	}
 }
 
-// moving is what a client has under way once more of one group of keys.
+// moving describes a client's calls for one group of keys that are sent again.
 type moving struct {
-	calls  int        // redirected and not finished
-	target *pool.Conn // that all of them go over; nil: over several, or some wait
+	calls  int        // sent again and not finished
+	target *pool.Conn // the connection of all of them; nil: they use several, or some wait
 }
 
-// goes notes where a call that is sent once more goes; nil: nowhere yet.
+// goes records the node to which a call is sent again; nil: the call waits.
 func (s *Session) goes(c *call, n *node) {
 	m := s.moving[c.group]
 	var conn *pool.Conn
@@ -163,7 +168,7 @@ func (s *Session) goes(c *call, n *node) {
 	s.moving[c.group] = m
 }
 
-// arrived notes that a call that was sent once more is finished.
+// arrived records that a call that was sent again is finished.
 func (s *Session) arrived(c *call) {
 	c.redirected = false
 	s.redirecting--
@@ -175,16 +180,16 @@ func (s *Session) arrived(c *call) {
 	}
 }
 
-// waitsBefore tells whether an earlier call of the client to c's group is held
-// up here, or on its way to another node than c is about to go to, or to the same node
-// over another connection, one that was retired meanwhile.
+// waitsBefore reports whether c, sent to target, could overtake an earlier call of the
+// client to c's group. Such a call waits in keyway, or is in flight to another node, or is
+// in flight to target over another connection, which was retired meanwhile.
 func (s *Session) waitsBefore(c *call, target *node) bool {
 	others, conn := s.moving[c.group], target.conn(s)
 	if c.redirected {
 		others.calls--
 	}
 	if len(s.away) == 0 && (others.calls == 0 || others.target == conn) {
-		return false // so it need not look for them among thousands
+		return false // a short cut: the line may have thousands of requests
 	}
 	for _, held := range [2][]*call{s.retry, s.away} {
 		for _, other := range held {
@@ -194,10 +199,11 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 		}
 	}
 	if s.redirecting == 0 {
-		return false // the node's replies came in order: nothing earlier is left there
+		return false // the node's replies come in order, so all earlier calls there are finished
 	}
 	elsewhere := func(other *call) bool {
-		return other.group == c.group && !other.replica && (other.node != target || other.redirected && others.target != conn)
+		return other.group == c.group && !other.replica &&
+			(other.node != target || other.redirected && others.target != conn)
 	}
 	for r := s.line.head; r != nil && r != c.req; r = r.next {
 		switch {
@@ -206,7 +212,7 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 			if elsewhere(&r.call) {
 				return true
 			}
-		default: // some of its parts may have ended; it does no harm to wait for the others
+		default: // some of its calls may be finished; waiting for the others does no harm
 			for i := range r.merge.parts {
 				if elsewhere(r.merge.calls[i]) {
 					return true
@@ -217,8 +223,8 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 	return false
 }
 
-// sentAfter tells whether a later call of the client to c's group has been
-// sent already.
+// sentAfter reports whether the client has sent a later call to c's group, other than a
+// read from a replica.
 func (s *Session) sentAfter(c *call) bool {
 	for r := c.req.next; r != nil; r = r.next {
 		if r.merge == nil {
@@ -236,7 +242,8 @@ func (s *Session) sentAfter(c *call) bool {
 	return false
 }
 
-// lookInto counts a call as away until back.
+// lookInto adds a call to the session's away list while keyway checks the call's error. back
+// removes it.
 func (s *Session) lookInto(c *call) {
 	t := s.troubled()
 	t.away = append(t.away, c)
@@ -249,7 +256,7 @@ func (s *Session) back(c *call) {
 	}
 }
 
-// weight is the memory that a call takes while it waits.
+// weight returns the memory that a call takes while it waits, in bytes.
 func (c *call) weight(frame []byte) int {
 	n := len(frame) + waitingCost
 	if c.txn != nil {
@@ -258,25 +265,27 @@ func (c *call) weight(frame []byte) int {
 	return n
 }
 
-// mayWait reports whether a call may wait to be sent again later: limit, since it was
-// first sent, is not over, and what waits already does not take too much memory. A moment in which a node
-// refuses all, as in a failover, nobody must notice; when it lasts, clients are told
-// at once, and no more wait than it takes to see its end.
+// mayWait reports whether a call may wait to be sent again: the time limit since the call
+// was first sent has not passed, and the calls that wait already do not take too much memory.
+// Short refusals, as in a failover, are retried silently. If a node refuses for longer than
+// limit, only as many calls wait as the node's retry budget allows, to notice when it
+// recovers. Other clients get the error at once.
 func (w *Worker) mayWait(c *call, frame []byte, limit int64) bool {
 	n := c.node
 	if c.tries == 0 {
-		c.waitUntil = c.deadline - int64(w.o.Backend.RequestTimeout) + limit // since it was first sent
+		c.waitUntil = c.deadline - int64(w.o.Backend.RequestTimeout) + limit // the time of the first attempt plus limit
 	}
 	if w.now-n.putOffAt > 2*retryMax {
-		n.servedAt = w.now // nothing has waited: this is new
+		n.servedAt = w.now // no call has waited lately, so the refusals begin now
 	}
 	n.putOffAt = w.now
 	lasts := w.now-n.servedAt > limit
-	return w.now+retryMin < c.waitUntil && n.waitingBytes+c.weight(frame) <= maxWaiting && (!lasts || n.waiting < n.retryShare())
+	return w.now+retryMin < c.waitUntil && n.waitingBytes+c.weight(frame) <= maxWaiting &&
+		(!lasts || n.waiting < n.retryShare())
 }
 
-// putOff keeps the call to be sent again later, if it may wait. Otherwise it returns
-// false, and counts the call as one that was not executed.
+// putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
+// false and counts the call as not executed.
 func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	if !w.mayWait(c, frame, w.patience) {
 		w.stats.NotExecuted++
@@ -286,8 +295,8 @@ func (w *Worker) putOff(c *call, frame, reply []byte) bool {
 	return true
 }
 
-// wait keeps the call to be sent again later. reply is what its client is told if
-// that does not come to pass.
+// wait queues the call to be sent again later. reply is the error that the client gets if
+// keyway gives the call up before that.
 func (w *Worker) wait(c *call, frame, reply []byte) {
 	n := c.node
 	n.waiting++
@@ -306,17 +315,17 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	if len(s.retry) == 0 {
 		w.retries = append(w.retries, s)
 	}
-	// In the order they first went, whatever order they came back in.
+	// The calls keep the order of their first attempts, whatever order they came back in.
 	at, _ := slices.BinarySearchFunc(s.retry, c, func(a, b *call) int { return cmp.Compare(a.req.seq, b.req.seq) })
 	s.retry = slices.Insert(s.retry, at, c)
 	wait := min(retryMin<<min(c.tries, 8), retryMax)
 	s.retryAt = w.now + w.set.Rand.Int64N(wait) + 1
 }
 
-// overtaken gives up the retry of calls that a later command of the client to
-// the same group has just overtaken: sent again now, they would act out of
-// order. The client gets the node's last word, which says that they were not
-// executed.
+// overtaken fails queued retries that a later command of the client, by, to the same group
+// has just overtaken: sent again now, they would be executed out of order. The client gets
+// the node's last error, which says that they were not executed. Calls whose error is being
+// checked are only marked as passed.
 func (w *Worker) overtaken(s *Session, by *call) {
 	for _, c := range s.away {
 		c.passed = c.passed || c.group == by.group && c.req.seq < by.req.seq
@@ -341,16 +350,18 @@ func (w *Worker) overtaken(s *Session, by *call) {
 	}
 }
 
-// lastWord is what a client is told when a call will not be sent again. MOVED
-// and ASK are no answer for a client that takes keyway for one Redis.
+// lastWord returns the error for a call that will not be sent again: the node's last error,
+// reworded if it was a redirect. A client that takes keyway for one Redis cannot handle
+// MOVED and ASK.
 func (w *Worker) lastWord(c *call) []byte {
 	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
-		return resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "it redirects to a node that the topology does not know"))
+		text := errNotExecuted(c.node, "it redirects to a node that the topology does not know")
+		return resp.AppendError(w.scratch[:0], text)
 	}
 	return c.lastErr
 }
 
-// retryShare is how many calls may be sent again at one tick.
+// retryShare returns the node's retry budget: how many calls may be sent again per tick.
 func (n *node) retryShare() int {
 	busy := n.waiting
 	for _, conn := range n.conns {
@@ -359,7 +370,7 @@ func (n *node) retryShare() int {
 	return max(minRetried, busy/5)
 }
 
-// waitsNoMore takes a call off the count of those that wait, if it is one.
+// waitsNoMore removes a call from its node's count of waiting calls, if it waits.
 func (c *call) waitsNoMore() {
 	if c.waiting {
 		c.waiting = false
@@ -368,8 +379,8 @@ func (c *call) waitsNoMore() {
 	}
 }
 
-// tickRetries sends again what has waited long enough, in the order it first
-// went, once nothing else of the client is under way.
+// tickRetries sends calls again that have waited long enough, in the order of their first
+// attempts, once the client has no other calls in flight.
 func (w *Worker) tickRetries() {
 	if len(w.retries) == 0 {
 		return
@@ -397,8 +408,7 @@ func (w *Worker) tickRetries() {
 	w.retrySpare = due
 }
 
-// retry sends again what a session has put off, as much of it as its nodes may be
-// sent at this tick.
+// retry sends a session's waiting calls again, up to the retry budgets of their nodes.
 func (w *Worker) retry(s *Session) {
 	calls := s.retry
 	s.retry = nil
@@ -414,11 +424,11 @@ func (w *Worker) retry(s *Session) {
 			}
 			owner.mayRetry--
 		}
-		w.tryAgain(c, owner) // may put it off once more
+		w.tryAgain(c, owner) // may queue c again
 	}
 }
 
-// giveUpOverdue answers the calls whose time is up while they wait for others.
+// giveUpOverdue answers the overdue calls of a session that cannot retry yet.
 func (w *Worker) giveUpOverdue(s *Session) {
 	var kept []*call
 	for _, c := range s.retry {
@@ -435,11 +445,12 @@ func (w *Worker) giveUpOverdue(s *Session) {
 	}
 }
 
-// isOverdue reports whether a call has waited to be sent for as long as it may, or as
-// its client said that it would.
+// isOverdue reports whether a call has waited as long as it may, or whether its blocking
+// command has timed out.
 func (c *call) isOverdue(now int64) bool { return now >= c.waitUntil || c.isTimedOut(now) }
 
-// isTimedOut reports whether a blocking command's own time is up.
+// isTimedOut reports whether the timeout that the client gave in a blocking command has
+// passed.
 func (c *call) isTimedOut(now int64) bool {
 	b, blocks := c.alone.(*blocking)
 	return blocks && b.until > 0 && now >= b.until
@@ -447,7 +458,7 @@ func (c *call) isTimedOut(now int64) bool {
 
 // giveUp ends a call that is overdue.
 func (w *Worker) giveUp(c *call) {
-	if c.isTimedOut(w.now) { // nothing came
+	if c.isTimedOut(w.now) { // no element came: null, as from Redis
 		w.settleNull(c)
 		return
 	}
@@ -455,8 +466,8 @@ func (w *Worker) giveUp(c *call) {
 	w.settle(c, w.lastWord(c))
 }
 
-// tryAgain sends a call that was put off to the node that owns its slot now, or its
-// node's place; nil if none does.
+// tryAgain sends a waiting call to owner: the current owner of its slot, or its node's
+// successor. If owner is nil, there is no such node, and the call waits longer or fails.
 func (w *Worker) tryAgain(c *call, owner *node) {
 	c.waitsNoMore()
 	if c.isOverdue(w.now) {

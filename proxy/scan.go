@@ -8,21 +8,21 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// SCAN walks the masters one after another. Its cursor says all: keyway keeps
-// nothing between calls, so any keyway with the same masters can go on.
+// SCAN walks the masters one after another. The cursor contains the whole state, so any
+// keyway with the same masters can continue the scan.
 //
 //	63                       16 15     10 9        0
 //	| the node's own cursor     | print   | master  |
 //
-// The print is of the list of masters. If that has changed, the cursor means
-// nothing any more and the scan begins again: keys may come twice, none is
-// missed.
+// The print is a fingerprint of the list of masters. If the list has changed, the cursor is
+// no longer valid and the scan begins again. Then keys may come twice, but none is missed.
 const (
 	scanNodeBits  = 10
 	scanPrintBits = 6
 	scanShift     = scanNodeBits + scanPrintBits
 )
 
+// cursor returns the client's cursor for a master's index and its own cursor.
 func (w *Worker) cursor(master int, own uint64) uint64 {
 	return own<<scanShift | w.print&(1<<scanPrintBits-1)<<scanNodeBits | uint64(master)
 }
@@ -58,7 +58,7 @@ func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// scanReply puts keyway's cursor in the place of the node's.
+// scanReply replaces the node's cursor in a reply by keyway's.
 func (w *Worker) scanReply(dst []byte, r *request, reply []byte) []byte {
 	if len(reply) > 0 && reply[0] == '-' {
 		return append(dst, reply...)

@@ -11,25 +11,24 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// What the script cache may hold. Past that, the scripts seen longest ago go.
+// The limits of the script cache. Beyond them, the oldest scripts are evicted.
 const (
 	maxScripts     = 8192
 	maxScriptBytes = 16 << 20
 )
 
-// scriptCache remembers the scripts that passed through, so that one can be
-// sent again in full to a node that has lost it: clients behind a single Redis
-// load a script once and count on it.
+// scriptCache remembers the scripts that clients have sent, so that keyway can send the text
+// to a node that lacks it. Clients of a single Redis load a script once and rely on that.
 type scriptCache struct {
 	seed   maphash.Seed
 	perKey *command.PerKeyScripts
 	bySHA  map[string]script // by hex SHA-1
-	byHash map[uint64]string // maphash of the body -> SHA-1: EVAL is not to cost a SHA-1 each time
-	order  []string
-	bytes  int
+	byHash map[uint64]string // maphash of the body -> SHA-1, so that EVAL need not compute a SHA-1 each time
+	order  []string          // SHA-1s, the oldest script first
+	bytes  int               // size of all bodies
 }
 
-// script is one that keyway knows.
+// script is a script that keyway knows.
 type script struct {
 	body   []byte
 	perKey *command.PerKey // how it can be split; nil: it cannot
@@ -37,7 +36,7 @@ type script struct {
 	harmless bool // it surely writes nothing
 }
 
-// get returns the script with that hex SHA-1 in any case.
+// get returns the script with a hex SHA-1, in upper or lower case.
 func (sc *scriptCache) get(sha []byte) (script, bool) {
 	if len(sha) != 2*sha1.Size {
 		return script{}, false
@@ -46,7 +45,7 @@ func (sc *scriptCache) get(sha []byte) (script, bool) {
 	return known, ok
 }
 
-// body returns the text of the script with that hex SHA-1, nil if it is unknown.
+// body returns the text of the script with a hex SHA-1, or nil if it is unknown.
 func (sc *scriptCache) body(sha []byte) []byte {
 	known, _ := sc.get(sha)
 	return known.body
@@ -61,7 +60,8 @@ func (sc *scriptCache) of(cmd *command.Command, a command.Args) (script, bool) {
 	return known, ok && bytes.Equal(known.body, a.Arg(1))
 }
 
-// add remembers a script. It tells whether it was new.
+// add remembers a script. It returns true if the script is new. It ignores scripts larger
+// than a quarter of the cache.
 func (sc *scriptCache) add(body []byte) bool {
 	h := maphash.Bytes(sc.seed, body)
 	if sha, ok := sc.byHash[h]; ok && bytes.Equal(sc.bySHA[sha].body, body) {
@@ -98,8 +98,8 @@ func (sc *scriptCache) evict() {
 
 func (sc *scriptCache) reset() { *sc = scriptCache{seed: sc.seed, perKey: sc.perKey} }
 
-// noteScript remembers the script of an EVAL, and warns of a script without keys,
-// which are in w.keys.
+// noteScript remembers the script of an EVAL, and warns of a script without keys. w.keys
+// must contain the command's keys.
 func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
 	if cmd.Is(command.TakesScript) {
 		w.learnScript(a.Arg(1))
@@ -109,7 +109,7 @@ func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
 	}
 }
 
-// learnScript has every worker remember a script.
+// learnScript makes every worker remember a script.
 func (w *Worker) learnScript(body []byte) {
 	if w.scripts.add(body) && w.o.Workers > 1 {
 		body = bytes.Clone(body)
@@ -122,8 +122,8 @@ func (w *Worker) forgetScripts() {
 	w.tellSiblings(func(o *Worker) { o.scripts.reset() })
 }
 
-// knownScripts appends, for each script that a SCRIPT EXISTS names, 1 if keyway
-// has it. EVALSHA works for such a script, whatever the nodes have.
+// knownScripts appends 1 for each script of a SCRIPT EXISTS that keyway knows, and 0 for the
+// others. EVALSHA works for a script that keyway knows, even if no node has it.
 func (w *Worker) knownScripts(dst []int32, a command.Args) []int32 {
 	for i := 2; i < a.Len(); i++ {
 		known := int32(0)
@@ -135,8 +135,8 @@ func (w *Worker) knownScripts(dst []int32, a command.Args) []int32 {
 	return dst
 }
 
-// markKnown appends the nodes' reply to SCRIPT EXISTS with a 1 for each script
-// that is known.
+// markKnown appends the nodes' reply to SCRIPT EXISTS, with a 1 for each script that keyway
+// knows.
 func markKnown(dst, reply []byte, known []int32) []byte {
 	n, rest, ok := resp.Elements(reply)
 	if !ok || n != len(known) {
@@ -153,10 +153,10 @@ func markKnown(dst, reply []byte, known []int32) []byte {
 	return dst
 }
 
-// inFull returns an EVALSHA as the EVAL of its script, for a node that is not
-// known to have it (or whichever node it may be: nil), or nil if it may go as it is. An EVAL is never answered with
-// Redis's own NOSCRIPT, so what comes back is beyond doubt. The bytes are valid
-// until the next call.
+// inFull returns an EVALSHA as the EVAL of its script, if n is not known to have the script
+// and keyway knows the text. Otherwise it returns nil: the EVALSHA goes as it is. With n nil,
+// no node is known to have the script. Redis never answers EVAL with NOSCRIPT, so the reply
+// leaves no doubt. The result is valid until the next call of inFull.
 func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
 	if !cmd.Is(command.TakesSHA) {
 		return nil
@@ -173,8 +173,8 @@ func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
 	return frame
 }
 
-// textFor returns the command and the text by which an EVALSHA has to go to a node;
-// no text if it may go as it is.
+// textFor returns the command (EVAL or EVAL_RO) and the text that have to replace an EVALSHA
+// for a node. The text is nil if the EVALSHA goes as it is.
 func (w *Worker) textFor(cmd *command.Command, n *node, sha []byte) (eval string, body []byte) {
 	if !cmd.Is(command.TakesSHA) || n != nil && n.proven[string(sha)] {
 		return "", nil
@@ -185,7 +185,7 @@ func (w *Worker) textFor(cmd *command.Command, n *node, sha []byte) (eval string
 	return "EVAL", body
 }
 
-// hasScript notes that the node has executed the EVAL in frame.
+// hasScript records that the node has executed the EVAL in frame, and so has the script.
 func (w *Worker) hasScript(n *node, frame []byte) {
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() < 2 {
@@ -201,20 +201,21 @@ func (w *Worker) hasScript(n *node, frame []byte) {
 	n.proven[sha] = true
 }
 
-// onNoScript handles a node that says it lacks a script: one that somebody has
-// flushed, or that keyway knows and nobody has told the node. A script's own error
-// may say so too, so the node is asked; only if the script is missing indeed, and
-// so cannot have run, it is sent in full.
+// onNoScript handles the error NOSCRIPT. The node may have lost the script, by SCRIPT FLUSH
+// for example, or may never have had it. But a script can return this error too, so keyway
+// asks the node whether it has the script. Only if the script is missing, and so cannot have
+// run, keyway sends the text. onNoScript returns false if the client gets the error.
 func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	var p resp.Parser
-	if _, st, err := p.Next(frame, &w.limits); err != nil || st != resp.Ready || !command.EqualFold(p.Arg(0), c.req.cmd.Name) {
-		return false // it was sent in full
+	_, st, err := p.Next(frame, &w.limits)
+	if err != nil || st != resp.Ready || !command.EqualFold(p.Arg(0), c.req.cmd.Name) {
+		return false // it was sent as EVAL
 	}
 	sha := string(p.Arg(1))
 	delete(c.node.proven, sha)
 	if w.o.Workers < 2 && w.scripts.body(p.Arg(1)) == nil || c.req.sess.sentAfter(c) {
-		// Nobody knows it; or, sent again, it would act after a later command of
-		// the same client.
+		// No worker knows the script, or the call, sent again, would be executed after a
+		// later command of the same client.
 		return false
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
@@ -230,7 +231,7 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	return true
 }
 
-// comeBack settles a call that was looked into with what the node has said.
+// comeBack answers a call with the node's error, after the check of that error.
 func (w *Worker) comeBack(c *call, reply []byte) {
 	if s := c.req.sess; s != nil {
 		s.back(c)
@@ -238,7 +239,8 @@ func (w *Worker) comeBack(c *call, reply []byte) {
 	w.settleFor(c, reply)
 }
 
-// sendInFull sends the script of an EVALSHA that the node lacks, if it is known.
+// sendInFull sends an EVALSHA that the node could not execute as EVAL, if this worker knows
+// the script. Otherwise the client gets reply, the node's error.
 func (w *Worker) sendInFull(c *call, frame, reply []byte) {
 	var p resp.Parser
 	p.Next(frame, &w.limits)
@@ -257,8 +259,9 @@ func (w *Worker) sendInFull(c *call, frame, reply []byte) {
 	w.start(c, c.node, full, how)
 }
 
-// findScript calls done when the script is known, if any worker knows it: one may
-// have learned it from a client just now, and be about to tell the others.
+// findScript looks for a script on all workers, and then calls done, whether any worker has
+// it or not. A sibling may just have learned the script, with its message to this worker
+// still on the way.
 func (w *Worker) findScript(sha string, done func()) {
 	if w.o.Workers < 2 || w.scripts.body([]byte(sha)) != nil {
 		done()
@@ -274,15 +277,16 @@ func (w *Worker) findScript(sha string, done func()) {
 	})
 }
 
-// lookup is a SCRIPT EXISTS that is under way.
+// lookup identifies a SCRIPT EXISTS that is in flight.
 type lookup struct {
 	conn *pool.Conn
 	sha  string
 }
 
-// askExists asks the node whether it has a script. Who asks while another does,
-// over the same connection, gets the same answer: his EVALSHA went before that
-// question, and what may load the script goes behind it.
+// askExists asks the node whether it has a script. If the same question is in flight on the
+// same connection, its reply serves both callers. This reply is right for the second caller
+// too: its EVALSHA went before the question, and any command that loads the script comes
+// after it.
 func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done func(exists []byte, ok bool)) {
 	l := lookup{conn, sha}
 	if w.lookups[l] = append(w.lookups[l], done); len(w.lookups[l]) > 1 {
@@ -297,15 +301,20 @@ func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done fun
 	}, "SCRIPT", "EXISTS", sha)
 }
 
-// confirm looks into a script's reply that says that it was not executed here, or
-// not now. A script may say anything, and may have written before. So the node is
-// asked about the same keys by a plain command, on the same connection: only if it
-// says the same to that one, or has refused another in the meantime, as proven
-// finds, it has not executed the script. proven goes on with it then. (What stays
-// open is a script that lies with the very address that its slot moves to, or in
-// Redis's very words, in the moment in which the slot moves or the cluster goes
-// down.)
-func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven func(said, frame, reply []byte) bool) bool {
+// confirm checks a script's error reply which says that the node did not execute the script.
+// A script can return any error, and may have written before. So confirm sends a plain
+// command (EXISTS) for the same keys to the node, on the same connection, and passes its
+// reply to proven, as said. If said proves that the script was not executed, because the
+// node answered EXISTS in the same way or refused another plain command meanwhile, proven
+// continues the call and returns true. Otherwise the client gets the script's reply. confirm
+// returns false if the script has no keys.
+//
+// One case stays open: the script has written, and returns the very address that its slot
+// moves to, or exactly Redis's error, in the moment in which the slot moves or the cluster
+// goes down.
+func (w *Worker) confirm(
+	c *call, conn *pool.Conn, frame, reply []byte, proven func(said, frame, reply []byte) bool,
+) bool {
 	exists := existsOf(c, frame)
 	if exists == nil {
 		return false
@@ -347,16 +356,18 @@ func (w *Worker) confirm(c *call, conn *pool.Conn, frame, reply []byte, proven f
 	return true
 }
 
-// hold puts a script off that would go to a node that refuses all. If it is well in a
-// moment it could not be proven that it has refused this.
+// hold queues a script for a node that currently refuses all commands, instead of sending
+// it, and returns true if it did so. If the node refused the script and recovered at once,
+// keyway could not prove that the script was refused.
 func (w *Worker) hold(c *call, n *node, frame []byte) bool {
 	c.node = n
 	return c.group >= 0 && !c.replica && n.refusedAll(w.now-retryMax, n.refusal) && w.putOff(c, frame, n.refusal)
 }
 
-// scout asks about the keys of the first script that a session has put off before
-// it sends anything again: a script that is not sent in vain need not be looked
-// into. It tells whether there is something to wait for.
+// scout sends EXISTS for the keys of the first waiting script of a session, before the
+// session retries its calls. While the node refuses EXISTS, keyway does not send the script,
+// so that no error of the script has to be checked. scout returns true if the session has to
+// wait for the reply.
 func (w *Worker) scout(s *Session) bool {
 	i := slices.IndexFunc(s.retry, func(c *call) bool { return c.req.cmd.Unproven() })
 	if i < 0 {
@@ -367,7 +378,7 @@ func (w *Worker) scout(s *Session) bool {
 	if n == nil || exists == nil || n.conn(s).Refusing() != "" {
 		return false
 	}
-	t := s.trouble // the client may leave it behind
+	t := s.trouble // if the client leaves, its session loses this trouble
 	t.scouting = true
 	conn, asked := n.conn(s), &probe{done: func(said []byte, ok bool) {
 		t.scouting = false
@@ -381,7 +392,7 @@ func (w *Worker) scout(s *Session) bool {
 	return true
 }
 
-// existsOf is a plain command for the keys of a script, nil if it has none.
+// existsOf returns an EXISTS for the keys of a script, or nil if the script has no keys.
 func existsOf(c *call, frame []byte) []byte {
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {

@@ -10,28 +10,26 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// serverInfo is what HELLO says of the nodes: their software, its version and
-// the modules that they have loaded.
+// serverInfo describes the nodes, as HELLO does: their software, its version and the
+// modules that they have loaded.
 type serverInfo struct {
 	name, version string
-	known         bool // a node has said so
+	known         bool // the values come from a node, not from keyway's defaults
 	modules       []moduleInfo
 
-	nextQuestion int64 // when a node is asked again
+	nextQuestion int64 // time of the next HELLO
 }
 
 // moduleInfo is a module as HELLO lists it.
 type moduleInfo struct {
-	pairs  int    // of names and values
-	fields []byte // the pairs as they are on the wire, in either protocol
+	pairs  int    // number of names with values
+	fields []byte // the encoded pairs; both versions of the protocol encode them alike
 }
 
-// serverRefresh is how long a node's answer counts. A rolling upgrade is noticed
-// within that time.
+// serverRefresh is the time between two HELLOs. keyway notices a rolling upgrade within it.
 const serverRefresh = int64(time.Minute)
 
-// before reports whether the nodes' version is surely older than another, such as
-// 7.4.0.
+// before reports whether the nodes' version is surely older than version, such as "7.4.0".
 func (i *serverInfo) before(version string) bool {
 	if !i.known {
 		return false
@@ -42,17 +40,17 @@ func (i *serverInfo) before(version string) bool {
 	return slices.Compare(a[:], b[:]) < 0
 }
 
-// lacks reports whether the nodes are too old to know a command that keyway knows.
-// Where a node gets to see the command, it says so itself.
+// lacks reports whether the nodes are too old for a command that keyway knows. If keyway
+// forwards a command, the node itself answers that it does not know it.
 func (w *Worker) lacks(cmd *command.Command) bool { return w.server.before(cmd.Since) }
 
-// offsetOfReads reports whether a connection's replication offset, which WAIT looks
-// at, is that of its last command, not of its last write.
+// offsetOfReads reports whether the replication offset to which WAIT compares is that of the
+// connection's last command, not of its last write.
 func (i *serverInfo) offsetOfReads() bool {
 	return i.name == "redis" && i.before("7.2")
 }
 
-// askServer asks a master what it is.
+// askServer asks a master for its software, version and modules, when it is time to.
 func (w *Worker) askServer() {
 	if w.now < w.server.nextQuestion {
 		return
@@ -69,7 +67,7 @@ func (w *Worker) askServer() {
 				info.nextQuestion, info.known = w.server.nextQuestion, true
 				w.server = info
 			case ok:
-				w.askOldServer(c) // Redis has HELLO since 6.0
+				w.askOldServer(c) // it has no HELLO, so it is older than Redis 6.0
 			default:
 				w.server.nextQuestion = w.now + sweepTick
 			}
@@ -78,7 +76,7 @@ func (w *Worker) askServer() {
 	}
 }
 
-// askOldServer asks a node that does not answer HELLO for its version.
+// askOldServer asks a node without HELLO for its version.
 func (w *Worker) askOldServer(c *pool.Conn) {
 	w.ask(c, w.deadline(), func(reply []byte, ok bool) {
 		text, _ := resp.Bulk(reply)
@@ -88,8 +86,8 @@ func (w *Worker) askOldServer(c *pool.Conn) {
 	}, "INFO", "server")
 }
 
-// readHello reads the reply to HELLO of a node that speaks RESP2. The version is
-// empty if it is another reply.
+// readHello parses the reply to HELLO of a node that speaks RESP2. For any other reply, the
+// version is empty.
 func readHello(reply []byte) serverInfo {
 	var info serverInfo
 	n, rest, _ := resp.Elements(reply)

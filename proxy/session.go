@@ -7,77 +7,80 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Session is one client. An idle one holds no buffer.
+// Session is one client. An idle session has no buffer.
 type Session struct {
-	Bind any // the shell's end of it; this package never looks
+	Bind any // the shell's own data for the client; this package does not use it
 
 	w     *Worker
 	id    uint64
-	index int // in w.sessions
+	index int // in w.sessions; -1: the client has left
 	state state
-	db    uint16 // selected
+	db    uint16 // the selected database
 
 	in      []byte       // input that is not dispatched yet
-	partial *resp.Parser // in the middle of a command at the start of in
+	partial *resp.Parser // the parser of the incomplete command at the start of in, or nil
 	line    line
 	out     buffer.Output
-	parked  int // bytes of replies that wait for their turn
+	parked  int // bytes of replies that wait for earlier ones
 
-	epoch       uint64 // of the worker when nothing was in flight
-	inflight    int    // calls that are not finished
-	redirecting int    // of them, being sent a second time
-	seq         uint64 // of the next request
-	wrote       ordinals
+	epoch       uint64   // the worker's epoch when last no call was in flight
+	inflight    int      // calls that are not finished
+	redirecting int      // calls, of these, that are sent again
+	seq         uint64   // the number of the next request
+	wrote       ordinals // nodes that the client has written to
 
-	opened, seen int64
-	partialAt    int64
+	opened, seen int64 // time of connecting; time of the last traffic
+	partialAt    int64 // when the incomplete command began
 	lastCmd      *command.Command
 	bytesIn      uint64
 	bytesOut     uint64
 	commands     uint64
-	peer, local  string // addresses, for people
+	peer, local  string // the socket's addresses, for logs and CLIENT LIST
 	about        *about
 	*trouble
 }
 
-// about is what a client may tell of itself.
+// about is the name and library that the client announced.
 type about struct {
 	name, libName, libVersion string
 }
 
-// trouble is what most clients never have: calls that are held up, a node that
-// is held back for them.
+// trouble is the state of rare features. It is allocated only for sessions that use retries,
+// large replies, transactions, blocking commands, pub/sub, tracking or reads from replicas.
 type trouble struct {
-	retry      []*call // to be sent again later
-	retryAt    int64
-	scouting   bool             // a node is asked whether scripts may be sent again
-	scouted    bool             // it has said so
-	away       []*call          // whose error is being looked into
-	moving     map[int32]moving // by group of keys
-	waitsFor   *pool.Conn       // paused until the client has taken what came of a large reply
-	resumeAt   int              // how little must be unread for that
-	nearlyFull bool             // what the client may leave unread is nearly used up
-	waitsSince int64            // when delayed was last added to
-	delayed    int64            // for how long others have waited for it, during one reply
-	delayedBy  uint64           // seq of that reply's request
-	took       int64            // when the client last kept up, while it is waited for
-	taken      int              // bytes since then
-	txn        *txn             // from WATCH or MULTI to EXEC
-	blocking   *blocking
-	subs       *subscriptions
-	tracking   *tracking
-	reading    *readings // where the client reads from replicas
-	own        *ownWrites
-	synced     *synced
+	retry    []*call          // calls that wait to be sent again, in the order of the client's requests
+	retryAt  int64            // when to send them
+	scouting bool             // an EXISTS is in flight that finds out whether scripts may be sent again
+	scouted  bool             // scripts may be sent again: the node did not refuse the EXISTS
+	away     []*call          // calls whose error is being checked
+	moving   map[int32]moving // by group of keys
+
+	// A large reply that the client does not read fast enough (see order.go):
+	waitsFor   *pool.Conn // the connection that keyway does not read until the client has caught up
+	resumeAt   int        // keyway reads it again when less than this is unread, in bytes
+	nearlyFull bool       // the unread bytes are close to the client's limit
+	waitsSince int64      // when delayed was last updated
+	delayed    int64      // how long other clients have waited for this one, during one reply
+	delayedBy  uint64     // the seq of that reply's request
+	took       int64      // when the client last had read keepsUp bytes, while waitsFor is set
+	taken      int        // bytes that it has read since then
+
+	txn      *txn // from WATCH or MULTI to EXEC
+	blocking *blocking
+	subs     *subscriptions
+	tracking *tracking
+	reading  *readings // reads from replicas that are in flight
+	own      *ownWrites
+	synced   *synced
 }
 
-// What sessions share until they need their own. Neither is ever written to.
+// The values that sessions share until they need their own. Nothing ever writes to them.
 var (
 	anonymous  = new(about)
 	untroubled = new(trouble)
 )
 
-// tells returns the session's own about.
+// tells returns the session's own about, and allocates it if necessary.
 func (s *Session) tells() *about {
 	if s.about == anonymous {
 		s.about = new(about)
@@ -85,7 +88,7 @@ func (s *Session) tells() *about {
 	return s.about
 }
 
-// troubled returns the session's own trouble.
+// troubled returns the session's own trouble, and allocates it if necessary.
 func (s *Session) troubled() *trouble {
 	if s.trouble == untroubled {
 		s.trouble = new(trouble)
@@ -97,37 +100,37 @@ func (s *Session) troubled() *trouble {
 type state uint32
 
 const (
-	authed        state = 1 << iota // may send commands
-	closing                         // nothing more is read; closed once all is answered and taken
-	dead                            // to be closed at once
+	authed        state = 1 << iota // has authenticated, or needs no password
+	closing                         // no more input is read; closed once the client has read all replies
+	dead                            // closed at once
 	dirty                           // in w.dirty
 	resuming                        // in w.resume
-	held                            // a command waits until nothing is in flight
-	blocked                         // a command waits for its own outcome (WAIT, learning)
-	full                            // too much is unanswered or unread
-	stalled                         // a node's connection has no room
-	gave                            // in was handed over to a connection
-	slow                            // a large reply is no longer held back for it
-	learning                        // blocked, since a node is asked about a command
+	held                            // the next command waits until no call is in flight
+	blocked                         // later commands wait for the outcome of a command (WAIT, learning)
+	full                            // too many requests without a reply, or too many unread bytes
+	stalled                         // a node's connection has no room for the next command
+	gave                            // a connection has taken over the buffer in
+	slow                            // keyway buffers a large reply instead of waiting for the client
+	learning                        // blocked, because a node is asked about an unknown command
 	inMulti                         // between MULTI and EXEC
-	subscribed                      // listens to channels, and may say little else
-	eof                             // the client sends no more; what it has sent is still answered
+	subscribed                      // has subscriptions; in RESP2, few other commands are allowed
+	eof                             // the client sends no more; it still gets its replies
 	resp3                           // speaks RESP3
-	silent                          // wants no replies
-	skipping                        // wants no reply to its next command
-	tracks                          // caches, and has connections of its own
+	silent                          // CLIENT REPLY OFF
+	skipping                        // CLIENT REPLY SKIP: no reply to the next command
+	tracks                          // uses CLIENT TRACKING, and has connections of its own
 	readsReplicas                   // reads from replicas
-	noTouch                         // what it reads does not count as used
+	noTouch                         // CLIENT NO-TOUCH: its reads do not count as a use of the keys
 )
 
 func (s *Session) has(f state) bool { return s.state&f != 0 }
 func (s *Session) set(f state)      { s.state |= f }
 func (s *Session) clear(f state)    { s.state &^= f }
 
-// stopped are the reasons not to look at a client's next command.
+// stopped are the states in which the client's next command is not dispatched.
 const stopped = closing | dead | held | blocked | full | stalled
 
-// Open starts a session. peer and local are the socket's addresses, for people.
+// Open starts a session. peer and local are the socket's addresses, for logs and CLIENT LIST.
 func (w *Worker) Open(bind any, peer, local string) *Session {
 	w.lastID++
 	s := &Session{
@@ -150,14 +153,14 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 	return s
 }
 
-// Reject counts a connection that was not let in, and returns what to tell it.
+// Reject counts a connection that the shell does not accept, and returns the error to send.
 func (w *Worker) Reject() []byte {
 	w.stats.Rejected++
 	return resp.AppendError(nil, errMaxClients)
 }
 
-// Gone ends a session whose socket is closed. What it has under way goes on
-// without it.
+// Gone ends a session whose socket is closed. Calls in flight stay with their connections
+// until their replies have come.
 func (w *Worker) Gone(s *Session) {
 	if s.index < 0 {
 		return
@@ -196,15 +199,15 @@ func (w *Worker) Gone(s *Session) {
 	w.dropPartial(s)
 }
 
-// Reading tells whether the client may be read from.
+// Reading reports whether the shell may read from the client.
 func (s *Session) Reading() bool {
 	if s.has(blocked) && s.state&(closing|dead|full|stalled|eof) == 0 {
-		return len(s.in) < buffer.Chunk // nothing is looked at; but it must show if the client leaves
+		return len(s.in) < buffer.Chunk // only to notice when the client leaves: nothing is dispatched
 	}
 	return s.state&(stopped|eof) == 0
 }
 
-// Finished tells that the socket should be closed now.
+// Finished reports whether the socket should be closed now.
 func (s *Session) Finished() bool {
 	if s.has(dead) {
 		return true
@@ -215,12 +218,12 @@ func (s *Session) Finished() bool {
 	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming|blocked) == 0
 }
 
-// Dead tells that the socket should be closed at once, whatever is unwritten.
+// Dead reports whether the socket should be closed at once, with output left unwritten.
 func (s *Session) Dead() bool { return s.has(dead) }
 
-// EOF tells that the client will send no more. Like Redis, which executes at
-// once what it has read, the commands that came before are still carried out
-// and answered; a client that only waits has left.
+// EOF tells the session that the client will send no more. The commands that came before are
+// still executed and answered, as by Redis, which executes commands as soon as it reads them.
+// A client inside a blocking command or WAIT is closed.
 func (w *Worker) EOF(s *Session) {
 	if s.waits() {
 		w.kill(s)
@@ -230,8 +233,7 @@ func (w *Worker) EOF(s *Session) {
 	w.touch(s)
 }
 
-// waits tells whether the client does nothing but wait: for an element, or for
-// replicas.
+// waits reports whether the client is inside a blocking command or WAIT.
 func (s *Session) waits() bool {
 	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.waitsForReplicas()
 }
@@ -241,25 +243,25 @@ func (r *request) waitsForReplicas() bool {
 	return r.cmd != nil && r.cmd.Handling == command.Local && r.cmd.Has(command.Blocking)
 }
 
-// Output is what should be written to the client now; empty for nothing. The
-// shell reports with Wrote how much of it was taken.
+// Output returns the bytes to write to the client now, empty if there are none. The shell
+// then calls Wrote.
 func (s *Session) Output() []byte { return s.out.Next() }
 
-// Expecting tells that more replies are on the way and that waiting for them
-// costs little: the shell may put off writing while it has other work.
+// Expecting reports whether more replies will follow and little output waits. If so, the
+// shell may delay writing while it has other work.
 func (s *Session) Expecting() bool {
 	return s.line.head != nil && s.out.Size() < 4<<10 && s.state&(closing|dead|full|eof) == 0
 }
 
-// Pending is the number of bytes that the client has not taken.
+// Pending returns the number of bytes that are not written to the client yet.
 func (s *Session) Pending() int { return s.out.Size() }
 
-// Wrote reports that n bytes of Output were taken.
+// Wrote tells the session that the socket has accepted n bytes of Output.
 func (s *Session) Wrote(n int) {
 	s.w.stats.BytesOut += uint64(n)
 	s.bytesOut += uint64(n)
 	s.out.Wrote(&s.w.buffers, n)
-	s.seen = s.w.now // a client that takes what it is sent is not idle (networking.c, _writeToClient)
+	s.seen = s.w.now // a client that reads its replies is not idle (networking.c, _writeToClient)
 	if s.waitsFor != nil {
 		if s.taken += n; s.taken >= keepsUp {
 			s.took, s.taken = s.w.now, 0
@@ -276,9 +278,10 @@ func (s *Session) Wrote(n int) {
 	}
 }
 
-// ID is the client's id, as CLIENT ID tells it.
+// ID returns the client's id, as CLIENT ID does.
 func (s *Session) ID() uint64 { return s.id }
 
+// touch puts a session on the list that EndTurn gives to the shell.
 func (w *Worker) touch(s *Session) {
 	if !s.has(dirty) {
 		s.set(dirty)
@@ -286,7 +289,7 @@ func (w *Worker) touch(s *Session) {
 	}
 }
 
-// wake has the session looked at again before the turn ends.
+// wake schedules goOn for the session, before the turn ends.
 func (w *Worker) wake(s *Session) {
 	if !s.has(resuming | dead) {
 		s.set(resuming)
@@ -300,13 +303,13 @@ func (w *Worker) kill(s *Session) {
 	w.touch(s)
 }
 
-// closeAfter closes a session once all it asked for is answered and taken.
+// closeAfter closes a session once the client has read all its replies.
 func (w *Worker) closeAfter(s *Session) {
 	s.set(closing)
 	w.touch(s)
 }
 
-// Feed takes bytes that the client sent. They are not kept.
+// Feed handles bytes that the client sent. It copies what it has to keep of b.
 func (w *Worker) Feed(s *Session, b []byte) {
 	w.stats.BytesIn += uint64(len(b))
 	s.bytesIn += uint64(len(b))
@@ -332,9 +335,8 @@ func (w *Worker) Feed(s *Session, b []byte) {
 	}
 }
 
-// keep appends input that cannot be dispatched yet. A command that is not
-// complete may take twice the memory that has been received of it, no more,
-// whatever its headers promise.
+// keep appends input that cannot be dispatched yet. An incomplete command takes at most twice
+// the memory of its bytes received so far, whatever lengths its headers announce.
 func (w *Worker) keep(s *Session, b []byte) {
 	if len(b) == 0 {
 		return
@@ -358,7 +360,7 @@ func (w *Worker) keep(s *Session, b []byte) {
 	w.grown += len(b)
 }
 
-// goOn resumes a session that was stopped, if its reason is gone.
+// goOn resumes a stopped session, if the reason for the stop is gone.
 func (w *Worker) goOn(s *Session) {
 	if s.has(dead) {
 		return
@@ -376,13 +378,13 @@ func (w *Worker) goOn(s *Session) {
 	w.touch(s)
 }
 
-// consumeKept dispatches what s.in holds.
+// consumeKept dispatches the commands in s.in.
 func (w *Worker) consumeKept(s *Session) {
 	n := w.consume(s, s.in)
 	rest := s.in[n:]
 	switch {
 	case s.has(gave):
-		// The buffer belongs to a connection now; what is left is copied out.
+		// A connection owns the buffer now, so the remaining input is copied.
 		s.clear(gave)
 		s.in = nil
 		w.keep(s, rest)
@@ -394,8 +396,8 @@ func (w *Worker) consumeKept(s *Session) {
 	}
 }
 
-// consume dispatches the complete commands that b starts with, until something
-// stops it, and returns how many bytes they took.
+// consume dispatches the complete commands at the start of b, until the session is stopped,
+// and returns their length in bytes.
 func (w *Worker) consume(s *Session, b []byte) (n int) {
 	p := w.parser
 	if s.partial != nil {
@@ -412,8 +414,8 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 	}
 	for n < len(b) && s.state&stopped == 0 {
 		if s.epoch != w.epoch || s.redirecting > 0 {
-			// An earlier command may still be on its way to where its key
-			// was: a later one must not overtake it.
+			// An earlier command may still be in flight to the former owner of its
+			// key. A later command must not overtake it.
 			if s.inflight > 0 {
 				w.stats.Held++
 				s.set(held)
@@ -458,8 +460,8 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 
 func errorLine(err error) string { return "ERR " + err.Error() }
 
-// suspend keeps the parser's place in a command that is not complete: one that
-// has just begun, or one that was suspended before.
+// suspend keeps the parser of an incomplete command for the client's next input. begun says
+// that the command has only just begun.
 func (w *Worker) suspend(s *Session, p *resp.Parser, begun bool) {
 	s.partial = p
 	if p == w.parser {
@@ -494,7 +496,7 @@ func (w *Worker) dropPartial(s *Session) {
 	}
 }
 
-// ordinals is a set of nodes by their ordinal: whom a client has written to.
+// ordinals is a set of nodes, by node.ordinal.
 type ordinals struct {
 	low  uint64
 	many bool // a node beyond the first 64: assume all of them
@@ -517,7 +519,7 @@ func (o *ordinals) hasAll(of ordinals) bool {
 	return o.many || !of.many && of.low&^o.low == 0
 }
 
-// remove has no effect on a node beyond the first 64.
+// remove removes a node. It has no effect on a node beyond the first 64.
 func (o *ordinals) remove(n uint) {
 	if n < 64 {
 		o.low &^= 1 << n
@@ -526,7 +528,7 @@ func (o *ordinals) remove(n uint) {
 
 func (o *ordinals) has(n uint) bool { return o.many || n < 64 && o.low&(1<<n) != 0 }
 
-// Each calls f with every open session; f may end it.
+// Each calls f with every open session. f may end the session that it gets.
 func (w *Worker) Each(f func(*Session)) {
 	for i := len(w.sessions) - 1; i >= 0; i-- {
 		f(w.sessions[i])

@@ -5,24 +5,25 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Ask is something that a worker wants of its siblings, each of which does it on
-// its own thread; see Ready.
+// Ask is a message to the siblings: each executes Do on its own thread; see Ready.
 type Ask struct {
-	Token uint64 // of the answers; 0: none are wanted
+	Token uint64 // passed to Answered with each answer; 0: no answers are wanted
 	Do    func(sibling *Worker) (answer any)
 }
 
-// question is a client's command that waits for what the siblings say.
+// question is an Ask whose answers have not all come.
 type question struct {
-	left    int
+	left    int // siblings that have not answered
 	answers []any
 	done    func(answers []any)
 }
 
-// askAll has every worker do something, this one at once, and answers the client
-// with what conclude makes of the answers. do must not touch what belongs to this
-// worker's thread, nor its answer what belongs to the other's.
-func (w *Worker) askAll(s *Session, cmd *command.Command, do func(*Worker) any, conclude func(answers []any) []byte) bool {
+// askAll executes do on every worker, at once on this one, and answers the client with the
+// reply that conclude makes from the answers. do runs on other threads, so it must not use
+// this worker's data, and its answer must not refer to the other worker's data.
+func (w *Worker) askAll(
+	s *Session, cmd *command.Command, do func(*Worker) any, conclude func(answers []any) []byte,
+) bool {
 	r := w.newRequest(s, cmd)
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
@@ -30,9 +31,8 @@ func (w *Worker) askAll(s *Session, cmd *command.Command, do func(*Worker) any, 
 	return true
 }
 
-// haveAll has every worker do something, this one at once, and tells the client OK
-// when all have done it: what another client sends after that finds it done,
-// whichever worker it belongs to.
+// haveAll executes do on every worker, at once on this one, and answers OK when all have
+// finished. So commands that any client of any worker sends after the OK see the effect.
 func (w *Worker) haveAll(s *Session, cmd *command.Command, do func(*Worker)) bool {
 	return w.askAll(s, cmd, func(o *Worker) any {
 		do(o)
@@ -40,8 +40,8 @@ func (w *Worker) haveAll(s *Session, cmd *command.Command, do func(*Worker)) boo
 	}, func([]any) []byte { return resp.AppendOK(nil) })
 }
 
-// askSiblings has every worker do something, this one at once, and done look at
-// the answers.
+// askSiblings executes do on every worker, at once on this one, and calls done with the
+// answers when all have come.
 func (w *Worker) askSiblings(do func(*Worker) any, done func(answers []any)) {
 	q := &question{left: w.o.Workers - 1, answers: []any{do(w)}, done: done}
 	if q.left == 0 {
@@ -53,7 +53,7 @@ func (w *Worker) askSiblings(do func(*Worker) any, done func(answers []any)) {
 	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})
 }
 
-// tellSiblings has the other workers do something.
+// tellSiblings executes do on the other workers.
 func (w *Worker) tellSiblings(do func(*Worker)) {
 	if w.o.Workers > 1 {
 		w.ready.Asks = append(w.ready.Asks, Ask{Do: func(sibling *Worker) any {
@@ -63,7 +63,7 @@ func (w *Worker) tellSiblings(do func(*Worker)) {
 	}
 }
 
-// Answered brings one sibling's answer to an Ask.
+// Answered delivers one sibling's answer to an Ask.
 func (w *Worker) Answered(token uint64, answer any) {
 	q := w.questions[token]
 	if q == nil {

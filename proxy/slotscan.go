@@ -11,9 +11,9 @@ const (
 	errSlotOrCount = "ERR Invalid slot or number of keys" // cluster.c
 )
 
-// keysInSlot answers CLUSTER COUNTKEYSINSLOT slot and GETKEYSINSLOT slot count. Of a
-// cluster's nodes the owner knows. Others have no index of their keys by slot and
-// are scanned, in steps that hold nobody up.
+// keysInSlot answers CLUSTER COUNTKEYSINSLOT slot and GETKEYSINSLOT slot count. In a
+// cluster, the owner of the slot answers. Nodes outside a cluster have no index of their keys
+// by slot, so keyway scans them in small steps, between which they serve other clients.
 func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	slot, ok := resp.ParseInt(a.Arg(2))
 	most, invalid := int64(-1), errInvalidSlot
@@ -50,22 +50,22 @@ func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 		return true
 	}
 	s.inflight++
-	r.call.node = nodes[0] // which is not asked when no keys are wanted
+	r.call.node = nodes[0] // a call needs a node even if step asks none, since count is 0
 	scan := &slotScan{call: &r.call, slot: uint16(slot), most: int(most), nodes: nodes, keys: map[string]bool{}}
 	scan.step("0")
 	return true
 }
 
-// slotScan looks for the keys of a slot on one node after another.
+// slotScan finds the keys of a slot on one node after another.
 type slotScan struct {
 	call  *call
 	slot  uint16
-	most  int // keys are wanted; less than 0: their number
-	nodes []*node
-	keys  map[string]bool // SCAN may tell of one twice
+	most  int             // how many keys the client wants; negative: it wants only their number
+	nodes []*node         // nodes that are not scanned completely
+	keys  map[string]bool // a set, since SCAN may return a key twice
 }
 
-// step asks the first node for more, from its cursor on.
+// step sends the next SCAN, with this cursor, to the first node.
 func (sc *slotScan) step(cursor string) {
 	c, s := sc.call, sc.call.req.sess
 	if s == nil || len(sc.nodes) == 0 || len(sc.keys) == sc.most {
@@ -95,7 +95,7 @@ func (sc *slotScan) step(cursor string) {
 	}, "SCAN", cursor, "COUNT", "1000")
 }
 
-// add takes a page of keys.
+// add adds those keys of a SCAN reply that are in the slot.
 func (sc *slotScan) add(page []byte) {
 	n, rest, _ := resp.Elements(page)
 	for range n {
@@ -107,6 +107,7 @@ func (sc *slotScan) add(page []byte) {
 	}
 }
 
+// end answers the client.
 func (sc *slotScan) end() {
 	reply := resp.AppendInt(nil, int64(len(sc.keys)))
 	if sc.most >= 0 {

@@ -13,40 +13,42 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// SLOWLOG and LATENCY speak of what clients of keyway wait for: from the moment a
-// command is read to its whole reply, node and network included.
+// SLOWLOG and LATENCY measure how long clients of keyway wait: from reading a command until
+// its reply is complete. This includes the node and the network.
 
 const (
-	slowArgs  = 32  // arguments of a command that are kept, at most (slowlog.h)
-	slowBytes = 128 // of each
-	adminArgs = 2   // of an operator's command, such as CONFIG SET: what follows may be a password
-	spikes    = 160 // seconds of the latency history (latency.h)
+	slowArgs  = 32  // arguments of a command that an entry keeps, at most (slowlog.h)
+	slowBytes = 128 // bytes of each argument
+	adminArgs = 2   // arguments of an admin command, such as CONFIG SET: later ones may be passwords
+	spikes    = 160 // entries of the latency history, one for each second (latency.h)
 )
 
 // slowCommand is an entry of the slow log.
 type slowCommand struct {
 	id         uint64
-	at, micros int64 // seconds of the wall clock, duration
+	at, micros int64 // wall clock in seconds; duration in microseconds
 	args       [][]byte
 	peer, name string
 }
 
-// spike is the worst of a second.
+// spike is the duration of the slowest command of one second. at is the wall clock.
 type spike struct{ at, ms int64 }
 
-// slowLog is a worker's slow log, and the history of its worst seconds.
+// slowLog is a worker's slow log and its latency history.
 type slowLog struct {
-	from, spikeFrom int64 // durations, in nanoseconds, from which a command is logged, and counts for the history
-	look            int64 // the smaller of them
-	max             int   // entries
+	// from is the shortest duration that is logged, in nanoseconds; spikeFrom is the
+	// shortest one in the history.
+	from, spikeFrom int64
+	look            int64 // the smaller of the two
+	max             int   // number of entries
 
 	entries []slowCommand // the oldest first
-	next    uint64
-	history []spike
-	worst   int64 // milliseconds, ever
+	next    uint64        // number of the next entry
+	history []spike       // the oldest first
+	worst   int64         // the longest duration since the start or LATENCY RESET, in milliseconds
 }
 
-// keep bounds the number of entries.
+// keep sets the largest number of entries, and removes the oldest ones above it.
 func (l *slowLog) keep(most int) {
 	l.max = most
 	if over := len(l.entries) - most; over > 0 {
@@ -54,11 +56,11 @@ func (l *slowLog) keep(most int) {
 	}
 }
 
-// slow notes a command that took long. frame is what was sent to the node, or one
-// of the nodes.
+// slow records a slow command in the slow log and in the latency history. frame is what was
+// sent to the node, or to one of the nodes.
 func (w *Worker) slow(r *request, frame []byte) {
 	if r.cmd.Has(command.Blocking) {
-		return // it is meant to take long
+		return // its duration is intended
 	}
 	var p resp.Parser
 	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
@@ -74,7 +76,11 @@ func (w *Worker) slow(r *request, frame []byte) {
 	if took < l.from {
 		return
 	}
-	e := slowCommand{id: l.next*uint64(w.o.Workers) + uint64(w.o.Index), at: w.wall.Unix(), micros: (w.now - r.start) / 1e3, peer: r.sess.peer, name: r.sess.about.name}
+	e := slowCommand{
+		id: l.next*uint64(w.o.Workers) + uint64(w.o.Index),
+		at: w.wall.Unix(), micros: (w.now - r.start) / 1e3,
+		peer: r.sess.peer, name: r.sess.about.name,
+	}
 	l.next++
 	for i := range min(p.Len(), slowArgs) {
 		arg := p.Arg(i)
@@ -92,7 +98,7 @@ func (w *Worker) slow(r *request, frame []byte) {
 	l.keep(l.max)
 }
 
-// addSpike adds to a history, in which a second stands once.
+// addSpike appends a spike to a history, which has at most one entry for each second.
 func addSpike(h []spike, s spike) []spike {
 	if n := len(h); n > 0 && h[n-1].at == s.at {
 		h[n-1].ms = max(h[n-1].ms, s.ms)
@@ -113,12 +119,16 @@ func slowLogGet(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 			return w.answerError(s, cmd, "ERR count should be greater than or equal to -1") // slowlog.c
 		}
 	}
-	return w.askAll(s, cmd, func(o *Worker) any { return slices.Clone(o.slowLog.entries) }, func(answers []any) (b []byte) {
+	return w.askAll(s, cmd, func(o *Worker) any {
+		return slices.Clone(o.slowLog.entries)
+	}, func(answers []any) (b []byte) {
 		var all []slowCommand
 		for _, entries := range answers {
 			all = append(all, entries.([]slowCommand)...)
 		}
-		slices.SortFunc(all, func(a, b slowCommand) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id)) })
+		slices.SortFunc(all, func(a, b slowCommand) int {
+			return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id))
+		})
 		if count >= 0 {
 			all = all[:min(int64(len(all)), count)]
 		}
@@ -149,15 +159,16 @@ func slowLogReset(w *Worker, s *Session, cmd *command.Command, _ command.Args) b
 	return w.haveAll(s, cmd, func(o *Worker) { o.slowLog.entries = nil })
 }
 
-// latencyEvent is the only one that keyway tells of: commands that took long.
+// latencyEvent is the only latency event of keyway: slow commands.
 const latencyEvent = "command"
 
-// latencies is all that workers know of the worst seconds.
+// latencies are the latency histories of all workers, merged.
 type latencies struct {
 	history []spike
 	worst   int64
 }
 
+// askLatencies answers the client with the reply that conclude makes from the latencies.
 func (w *Worker) askLatencies(s *Session, cmd *command.Command, conclude func(latencies) []byte) bool {
 	return w.askAll(s, cmd, func(o *Worker) any {
 		return latencies{slices.Clone(o.slowLog.history), o.slowLog.worst}
@@ -222,20 +233,24 @@ func latencyReset(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 
 func latencyDoctor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.askLatencies(s, cmd, func(l latencies) []byte {
-		text := fmt.Sprintf("No command has taken longer than %s since keyway started, or since LATENCY RESET.\n", time.Duration(w.slowLog.spikeFrom))
+		from := time.Duration(w.slowLog.spikeFrom)
+		text := fmt.Sprintf("No command has taken longer than %s since keyway started, or since LATENCY RESET.\n", from)
 		if n := len(l.history); n > 0 {
 			var total int64
 			for _, second := range l.history {
 				total += second.ms
 			}
-			text = fmt.Sprintf("%s: in %d seconds commands took longer than %s; on average the worst of such a second took %d ms, the worst of all %d ms.\n"+
-				"SLOWLOG GET names them; keyway's metrics tell which node they wait for (keyway_node_in_flight).\n", latencyEvent, n, time.Duration(w.slowLog.spikeFrom), total/int64(n), l.worst)
+			text = fmt.Sprintf("%s: in %d seconds commands took longer than %s; "+
+				"on average the worst of such a second took %d ms, the worst of all %d ms.\n"+
+				"SLOWLOG GET names them; keyway's metrics tell which node they wait for (keyway_node_in_flight).\n",
+				latencyEvent, n, from, total/int64(n), l.worst)
 		}
 		return s.appendText(nil, []byte(text))
 	})
 }
 
-// latencyGraph draws the history, a column a second, as LATENCY GRAPH does.
+// latencyGraph answers LATENCY GRAPH event: it draws the history with one column for each
+// second that has a spike.
 func latencyGraph(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	event := clean(a.Arg(2))
 	return w.askLatencies(s, cmd, func(l latencies) []byte {
@@ -249,7 +264,8 @@ func latencyGraph(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 		const rows = 4
 		last := l.history[max(0, len(l.history)-80):]
 		var b strings.Builder
-		fmt.Fprintf(&b, "%s - high %d ms, low %d ms (all time high %d ms)\n%s\n", latencyEvent, highest(last), low, l.worst, strings.Repeat("-", 80))
+		fmt.Fprintf(&b, "%s - high %d ms, low %d ms (all time high %d ms)\n%s\n",
+			latencyEvent, highest(last), low, l.worst, strings.Repeat("-", 80))
 		for row := range rows {
 			for _, second := range last {
 				if second.ms*rows >= highest(last)*int64(rows-row) {
@@ -271,8 +287,8 @@ func highest(h []spike) (ms int64) {
 	return ms
 }
 
-// latencyHistogram answers LATENCY HISTOGRAM [command ...]: how often each was
-// sent, and how many of them took less than so many microseconds.
+// latencyHistogram answers LATENCY HISTOGRAM [command ...]: for each command, the number of
+// calls and a cumulative histogram of their durations in microseconds.
 func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	var wanted []int
 	for i := 2; i < a.Len(); i++ {
@@ -325,8 +341,8 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 	})
 }
 
-// appendCumulative appends, for each power of two that commands took less than,
-// how many did.
+// appendCumulative appends a cumulative histogram: for each non-empty bucket, its upper bound,
+// a power of two, and the number of commands below it.
 func (s *Session) appendCumulative(b []byte, h *metrics.Histogram) []byte {
 	n := 0
 	for _, count := range h.Buckets {
@@ -346,7 +362,8 @@ func (s *Session) appendCumulative(b []byte, h *metrics.Histogram) []byte {
 
 func slowLogHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.help(s, cmd, "SLOWLOG",
-		"GET [<count>]", "    Return top <count> entries from the slowlog of this keyway (default: 10, -1 mean all).", "    Entries are made of:",
+		"GET [<count>]", "    Return top <count> entries from the slowlog of this keyway (default: 10, -1 mean all).",
+		"    Entries are made of:",
 		"    id, timestamp, time in microseconds, arguments array, client IP and port,", "    client name",
 		"LEN", "    Return the length of the slowlog.", "RESET", "    Reset the slowlog.")
 }
@@ -357,12 +374,13 @@ func latencyHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bo
 		"GRAPH <event>", "    Return an ASCII latency graph for the <event> class.",
 		"HISTORY <event>", "    Return time-latency samples for the <event> class; keyway's only one is 'command'.",
 		"LATEST", "    Return the latest latency samples for all events.",
-		"RESET [<event> ...]", "    Reset latency data of one or more <event> classes.", "    (default: reset all data for all event classes)",
-		"HISTOGRAM [COMMAND ...]", "    Return a cumulative distribution of latencies in the format of a histogram for the specified command names.")
+		"RESET [<event> ...]", "    Reset latency data of one or more <event> classes.",
+		"    (default: reset all data for all event classes)",
+		"HISTOGRAM [COMMAND ...]", "    Return a cumulative distribution of latencies in the format of a histogram "+
+			"for the specified command names.")
 }
 
-// help answers a HELP subcommand as Redis words it (networking.c,
-// addReplyHelp).
+// help answers a HELP subcommand in Redis's format (networking.c, addReplyHelp).
 func (w *Worker) help(s *Session, cmd *command.Command, name string, lines ...string) bool {
 	b := resp.AppendArray(w.scratch[:0], len(lines)+3)
 	b = resp.AppendSimple(b, name+" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")

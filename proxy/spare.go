@@ -2,12 +2,13 @@ package proxy
 
 import "unsafe"
 
-// What a worker keeps for reuse is bounded, so that one large command, or one moment
-// with very many, does not leave the process large for ever. What is let go of is
-// counted in Ready.Garbage: the shell has it returned to the system.
+// A worker bounds the memory that it keeps for reuse, so that one large command, or one burst
+// of commands, does not leave the process large for ever. Ready.Garbage counts the memory
+// that it no longer keeps, so that the shell returns it to the operating system.
 
 const (
-	// maxSplit is the largest number of keys of one command whose places are kept.
+	// maxSplit is the largest number of keys in one command for which the splitter keeps
+	// its buffers.
 	maxSplit = 32 << 10
 	// maxMergers bounds the bytes of unused mergers that a worker keeps.
 	maxMergers = 4 << 20
@@ -15,8 +16,8 @@ const (
 	maxUnusedRequests = 4096
 )
 
-// trim lets go of what nothing has needed since the last sweep, or what only very
-// large commands need.
+// trim frees memory that was not needed since the last sweep, or that only very large
+// commands need.
 func (w *Worker) trim() {
 	w.buffers.Drop(w.requests.trim())
 	w.parser.Trim()
@@ -30,7 +31,7 @@ func (w *Worker) trim() {
 type freeRequests struct {
 	first  *request
 	n      int
-	unused int // the least n since the last sweep: so many were not needed
+	unused int // the smallest n since the last sweep: this many requests were not needed
 }
 
 func (f *freeRequests) take() *request {
@@ -51,8 +52,8 @@ func (f *freeRequests) put(r *request) {
 	f.n++
 }
 
-// trim lets go of all requests if many of them were not needed since the last call,
-// and returns how many bytes they took.
+// trim frees all unused requests if more than maxUnusedRequests were not needed since the
+// last call. It returns the number of bytes that they took.
 func (f *freeRequests) trim() (bytes int) {
 	if f.unused > maxUnusedRequests {
 		bytes = f.n * int(unsafe.Sizeof(request{}))
@@ -62,7 +63,7 @@ func (f *freeRequests) trim() (bytes int) {
 	return bytes
 }
 
-// memory is what an unused merger takes.
+// memory returns the number of bytes that an unused merger takes.
 func (m *merger) memory() int {
 	n := len(m.calls)*int(unsafe.Sizeof(call{})+2*unsafe.Sizeof(m.parts)) + cap(m.channel) + 4*cap(m.part)
 	for _, p := range m.parts[:cap(m.parts)] {

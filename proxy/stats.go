@@ -6,10 +6,10 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-// FamilyNames are the names of metrics.Snapshot.Families.
+// FamilyNames are the names of metrics.Snapshot.Families, by index.
 var FamilyNames []string
 
-// familyOf is each command ID's family.
+// familyOf is the index of a command's family, by command ID.
 var familyOf []uint8
 
 func init() {
@@ -34,7 +34,7 @@ func newCounters() metrics.Counters {
 	return metrics.Counters{Calls: make([]uint64, command.Count), Errors: make([]uint64, command.Count)}
 }
 
-// Snapshot copies what the worker counts.
+// Snapshot returns a copy of the worker's metrics.
 func (w *Worker) Snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{
 		Counters: w.stats.Clone(), Gauges: w.gauges(), Families: make([]metrics.Histogram, len(FamilyNames)),

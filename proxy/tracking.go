@@ -13,61 +13,59 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// A client that caches (CLIENT TRACKING) is told by the nodes which keys have
-// changed. A node remembers what was read over which connection, so such a client
-// has a connection of its own to every node that it speaks to, for all it sends:
+// With CLIENT TRACKING, nodes tell a client which keys have changed, so that it can cache
+// values. A node remembers the reads of each connection, so such a client has its own
+// connection to each node, for all its commands:
 //
 //	client  <--- GET a ------  its own connection  ------ node
 //	        <--- >invalidate a -------------------------- (another changes a)
 //
-// What a node says between the replies is pushed to the client behind the replies
-// that came before. Whatever ends such a connection, or moves keys to another
-// node, makes everything that the client has cached invalid.
+// keyway passes on a node's push messages in their place between the replies. When such a
+// connection ends, or keys move to another node, the client's whole cache becomes invalid.
 //
-// In RESP2 a node cannot say anything between replies. It says it to an ear, a
-// connection in RESP3 that all such clients of a worker share; a client may then
-// be told of keys that another has read, which does no harm.
+// In RESP2, a node cannot send messages between replies. It sends them to an ear, a RESP3
+// connection that all tracking RESP2 clients of a worker share. So a client may get
+// invalidations of keys that another client has read, which does no harm.
 //
-// When a client changes its options, the nodes are told over the same connections:
-// they still know what was read there.
+// When a client changes its options, keyway sends them to the nodes over the same
+// connections, because the nodes still know what was read there.
 
-// tracking is a client's.
+// tracking is the tracking state of a client.
 type tracking struct {
 	w     *Worker
 	sess  *Session
-	conns map[*node]*pool.Conn
+	conns map[*node]*pool.Conn // the client's own connections
 
 	trackingOptions
-	broken  bool // the client that is told instead is not there any more
+	broken  bool // the redirect target is gone
 	caching caching
-	begun   bool // the client has been told so
+	begun   bool // the client has the reply to CLIENT TRACKING ON
 }
 
-// trackingOptions are what a client asks for with CLIENT TRACKING ON.
+// trackingOptions are the options of CLIENT TRACKING ON.
 type trackingOptions struct {
 	bcast, optin, optout, noloop bool
 	prefixes                     [][]byte
-	redirect                     uint64 // the id of the client that is told instead; 0: none
+	redirect                     uint64 // the id of the client that gets the invalidations instead; 0: none
 }
 
-// invalidations is the channel on which a client of RESP2 is told (tracking.c).
+// invalidations is the channel on which a RESP2 client gets invalidations (tracking.c).
 const invalidations = "__redis__:invalidate"
 
-// everyKey reports whether one of the prefixes is that of all keys.
+// everyKey reports whether one of the prefixes is empty, and so matches all keys.
 func everyKey(prefixes [][]byte) bool {
 	return slices.ContainsFunc(prefixes, func(p []byte) bool { return len(p) == 0 })
 }
 
-// trackPing is how long a connection that invalidations come on may be silent
-// before it is asked whether it lives.
+// trackPing is how long a connection that carries invalidations may be silent. Then keyway
+// sends a PING to check it.
 const trackPing = 5 * int64(time.Second)
 
-// active tells whether nodes have to track anything: in RESP2 without REDIRECT
-// Redis has nobody to tell.
+// active reports whether nodes have to track anything. For a RESP2 client without REDIRECT,
+// Redis has no connection for the invalidations.
 func (t *tracking) active() bool { return t.sess.has(resp3) || t.redirect != 0 }
 
-// conn is the connection that a session's commands to the node take while it
-// tracks.
+// conn returns the client's own connection to a node, and makes it if necessary.
 func (t *tracking) conn(n *node) *pool.Conn {
 	c := t.conns[n]
 	if c == nil {
@@ -85,12 +83,12 @@ func (t *tracking) conn(n *node) *pool.Conn {
 	return c
 }
 
-// prelude is the CLIENT TRACKING that the node is sent, nil if it cannot be said
-// yet.
+// prelude returns the CLIENT TRACKING ON for a new connection to the node, or nil if the
+// node's ear is not ready yet.
 func (t *tracking) prelude(n *node) []byte { return t.frame(n, t.prefixes) }
 
-// frame is a CLIENT TRACKING for the node with these of the prefixes, nil if it
-// cannot be said yet.
+// frame returns a CLIENT TRACKING ON with these prefixes for a node, or nil if the client
+// needs the node's ear and that is not ready yet.
 func (t *tracking) frame(n *node, prefixes [][]byte) []byte {
 	args := []string{"CLIENT", "TRACKING", "ON"}
 	if !t.sess.has(resp3) {
@@ -104,7 +102,7 @@ func (t *tracking) frame(n *node, prefixes [][]byte) []byte {
 			args = append(args, []string{"BCAST", "OPTIN", "OPTOUT", "NOLOOP"}[i])
 		}
 	}
-	if !everyKey(prefixes) { // else that is what a node does without any
+	if !everyKey(prefixes) { // without any prefix, a node tracks all keys
 		for _, p := range prefixes {
 			args = append(args, "PREFIX", string(p))
 		}
@@ -112,7 +110,7 @@ func (t *tracking) frame(n *node, prefixes [][]byte) []byte {
 	return resp.AppendCommand(nil, args...)
 }
 
-// Pushed brings what a node says between replies.
+// Pushed handles a node's push message: it passes on invalidations.
 func (t *tracking) Pushed(_ *pool.Conn, message []byte) {
 	_, rest, ok := resp.Elements(message)
 	if !ok {
@@ -124,26 +122,26 @@ func (t *tracking) Pushed(_ *pool.Conn, message []byte) {
 	}
 }
 
-// Ready: what has changed until now nobody has told, though in BCAST mode it may
-// have been read meanwhile, over other connections.
+// Ready is called when a connection is ready. In BCAST mode, the client may have read keys
+// over its other connections before that, and got no invalidations of them from this node.
 func (t *tracking) Ready(*pool.Conn) {
 	if t.bcast {
 		t.forgetAll()
 	}
 }
 
-// Lost: what was read over that connection is tracked no more.
+// Lost is called when a connection has ended. The node no longer tracks what was read over it.
 func (t *tracking) Lost(*pool.Conn) { t.forgetAll() }
 
-// forgetAll tells the client that nothing it has cached is valid any more.
+// forgetAll tells the client that its whole cache is invalid.
 func (t *tracking) forgetAll() {
 	if t.active() {
 		t.tell([]byte("_\r\n"))
 	}
 }
 
-// tell has whoever is to know be told that keys, an array or a null in RESP3, are
-// not valid any more.
+// tell sends an invalidation to the client, or to its redirect target. keys is encoded in
+// RESP3: an array of keys, or null for all keys.
 func (t *tracking) tell(keys []byte) {
 	if !t.begun {
 		return
@@ -178,7 +176,7 @@ func (t *tracking) tell(keys []byte) {
 	})
 }
 
-// breakRedirect notes that the client which was to be told is gone.
+// breakRedirect records that the redirect target is gone, and tells a RESP3 client so.
 func (t *tracking) breakRedirect() {
 	if !t.broken && t.sess.has(resp3) {
 		b := resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "tracking-redir-broken")
@@ -187,8 +185,8 @@ func (t *tracking) breakRedirect() {
 	t.broken = true
 }
 
-// invalidate tells a client that keys are not valid any more; one of RESP2 if it
-// listens to the channel for that.
+// invalidate sends an invalidation to a client. A RESP2 client gets it only if it is
+// subscribed to the channel for invalidations.
 func (w *Worker) invalidate(s *Session, keys []byte) {
 	if s.has(resp3) {
 		w.push(s, append(resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "invalidate"), keys...))
@@ -202,15 +200,16 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 	}
 	b := resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 3), "message"), invalidations)
 	if resp.IsNull(keys) {
-		keys = resp.AppendNull(nil) // which is not the null array (tracking.c, sendTrackingMessage)
+		keys = resp.AppendNull(nil) // the null bulk string, not the null array (tracking.c, sendTrackingMessage)
 	}
 	w.push(s, append(b, keys...))
 }
 
-// ear hears what a node says to clients of RESP2 that track.
+// ear receives a node's invalidations for RESP2 clients that track.
 type ear struct{ w *Worker }
 
-// Pushed tells each client once, however many others name it to be told instead.
+// Pushed sends an invalidation to each redirect target once, even if several clients name
+// the same target.
 func (e ear) Pushed(c *pool.Conn, message []byte) {
 	n, told := c.Owner.(*node), e.w.told
 	clear(told)
@@ -222,7 +221,7 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 	}
 }
 
-// Ready: connections whose greeting names the ear can go on with it.
+// Ready resumes the greeting of connections that waited for the ear's client id.
 func (e ear) Ready(c *pool.Conn) {
 	for _, s := range e.w.trackers {
 		if own := s.tracking.conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
@@ -231,7 +230,7 @@ func (e ear) Ready(c *pool.Conn) {
 	}
 }
 
-// Lost: the next ear has another id, so those who named this one begin anew.
+// Lost ends the connections that redirect to this ear: the next ear has another client id.
 func (e ear) Lost(c *pool.Conn) {
 	n := c.Owner.(*node)
 	for _, s := range e.w.trackers {
@@ -241,6 +240,7 @@ func (e ear) Lost(c *pool.Conn) {
 	}
 }
 
+// openEar opens the node's ear, if it has none.
 func (n *node) openEar() {
 	if n.ear != nil {
 		return
@@ -250,14 +250,14 @@ func (n *node) openEar() {
 	n.ear.Open(n.w.now)
 }
 
-// track has the session's commands tracked from now on.
+// track starts a session's tracking.
 func (w *Worker) track(s *Session, t *tracking) {
 	s.troubled().tracking = t
 	s.set(tracks)
 	w.trackers = append(w.trackers, s)
 }
 
-// untrack ends a session's tracking.
+// untrack ends a session's tracking, and closes the ears if no other client needs them.
 func (w *Worker) untrack(s *Session) {
 	if !s.has(tracks) {
 		return
@@ -283,29 +283,29 @@ func (n *node) closeEar() {
 	}
 }
 
-// noMore gets what is pushed until a connection that is given up is closed.
+// noMore drops the push messages of a connection that is about to be closed.
 type noMore struct{}
 
 func (noMore) Pushed(*pool.Conn, []byte) {}
 func (noMore) Ready(*pool.Conn)          {}
 func (noMore) Lost(*pool.Conn)           {}
 
-// close gives the connections up.
+// close discards all connections.
 func (t *tracking) close() {
 	for n, c := range t.conns {
 		t.discard(n, c)
 	}
 }
 
-// discard gives the connection to a node up.
+// discard removes the connection to a node, and schedules it for closing.
 func (t *tracking) discard(n *node, c *pool.Conn) {
 	c.Pushes = noMore{}
 	t.w.doomed = append(t.w.doomed, c)
 	delete(t.conns, n)
 }
 
-// renew has a client that tracks begin anew over other connections: its database
-// or protocol has changed.
+// renew replaces the connections of a client that tracks, because its database or its version
+// of the protocol has changed.
 func (w *Worker) renew(s *Session) {
 	if s.has(tracks) {
 		s.tracking.close()
@@ -314,8 +314,8 @@ func (w *Worker) renew(s *Session) {
 	}
 }
 
-// openAll connects to every master where keys matter that the client has not
-// read.
+// openAll connects to every master if the client is in BCAST mode, in which it gets
+// invalidations also of keys that it has not read.
 func (t *tracking) openAll() {
 	if t.bcast && t.active() {
 		for _, n := range t.w.masters {
@@ -337,7 +337,8 @@ func (w *Worker) layoutChanged() {
 	}
 }
 
-// tickTracking lets time act on the connections of those who track.
+// tickTracking checks the timeouts of the clients' own connections and of the ears, and sends
+// a PING over those that are silent.
 func (w *Worker) tickTracking() {
 	watch := func(c *pool.Conn) {
 		c.Tick(w.now)
@@ -360,14 +361,15 @@ func (w *Worker) tickTracking() {
 	}
 }
 
-// beginTracking answers once the nodes track as the client asks.
+// beginTracking handles CLIENT TRACKING ON. It answers when the nodes have accepted the
+// options.
 func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptions) bool {
 	t := s.tracking
 	again, wasActive := t != nil, t != nil && t.active()
 	added := o.prefixes
 	if again {
 		o.prefixes = slices.Clip(t.prefixes)
-		if !everyKey(o.prefixes) { // else there is no more to add
+		if !everyKey(o.prefixes) { // otherwise the client tracks all keys already
 			o.prefixes = append(o.prefixes, added...)
 		}
 	} else {
@@ -392,7 +394,7 @@ func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptio
 		} else {
 			w.answer(s, cmd, resp.AppendOK(nil))
 			if t.begun = true; again && !wasActive {
-				t.forgetAll() // what was read meanwhile is not tracked
+				t.forgetAll() // no node tracked the reads until now
 			}
 		}
 		w.wake(s)
@@ -405,8 +407,8 @@ func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptio
 	return true
 }
 
-// begin connects to the nodes whose keys matter already. done gets what a node has
-// said against it.
+// begin opens the connections that tracking needs from the start, and then calls done with a
+// node's refusal, or with "".
 func (t *tracking) begin(done func(refusal string)) {
 	w, s := t.w, t.sess
 	begin := func(string) {
@@ -428,11 +430,11 @@ func (t *tracking) begin(done func(refusal string)) {
 		n.openEar()
 		ears = append(ears, n.ear)
 	}
-	w.reach(ears, begin) // their ids are part of what the nodes are told
+	w.reach(ears, begin) // CLIENT TRACKING contains the client id of the ear
 }
 
-// change tells the nodes of new options over the connections that there are.
-// added are the prefixes that they do not know.
+// change sends new options to the nodes over the existing connections, and then calls done
+// with a node's refusal, or with "". added are the new prefixes.
 func (t *tracking) change(added [][]byte, done func(refusal string)) {
 	left, refusal := 1, ""
 	one := func(reply []byte, _ bool) {
@@ -449,7 +451,7 @@ func (t *tracking) change(added [][]byte, done func(refusal string)) {
 		case c.State() == pool.Ready && frame != nil:
 			left++
 			c.Send(&probe{done: one}, frame, t.w.now, t.w.deadline())
-		case c.State() != pool.Idle: // it may have told the node of the old ones
+		case c.State() != pool.Idle: // its greeting may have sent the old options
 			t.discard(n, c)
 		}
 	}
@@ -457,8 +459,8 @@ func (t *tracking) change(added [][]byte, done func(refusal string)) {
 	one(nil, true)
 }
 
-// reach waits until connections are ready, or cannot be. refusal is what a node
-// has said against it.
+// reach connects, and calls done when each connection is ready or has failed. refusal is the
+// error with which a node refused the connection's greeting, or "".
 func (w *Worker) reach(conns []*pool.Conn, done func(refusal string)) {
 	left, refusal := len(conns), ""
 	if left == 0 {

@@ -12,20 +12,21 @@ import (
 // wait answers WAIT numreplicas timeout, and WAITAOF numlocal numreplicas timeout,
 // for the client's own writes.
 //
-// Redis measures WAIT against the replication offset after the last write of the
-// connection it came on (replication.c, waitCommand). The client's writes
-// went over the shared connection, where WAIT would hold up everybody; on
-// another one it would count from nothing and lie. So WAIT goes on a connection
-// of its own behind a write that changes nothing: that comes after the client's
-// writes, which have been answered, so its offset is theirs or later. The count can
-// be too low, when others write much; it is never too high.
+// Redis compares the replicas' offsets with the replication offset after the last write of
+// WAIT's connection (replication.c, waitCommand). The client's writes went over the shared
+// connection, where WAIT would block all clients. On another connection there was no write,
+// so WAIT would count every replica. So keyway sends WAIT over a connection of its own,
+// behind a write that changes nothing. The client's writes have been answered before, so this
+// write's offset is at least theirs. The count is never too high. It may be too low while
+// others write much.
 func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	replicas, ok := resp.ParseInt(a.Arg(1))
 	if !ok {
 		return w.answerError(s, cmd, errNotInteger)
 	}
 	if a.Len() > 3 || replicas <= 0 {
-		replicas = math.MaxInt64 // WAITAOF counts files too, and WAIT 0 all replicas: earlier answers do not help
+		// Earlier replies do not help: WAITAOF counts files too, and WAIT 0 all replicas.
+		replicas = math.MaxInt64
 	}
 	timeout, ok := resp.ParseInt(a.Arg(a.Len() - 1))
 	if !ok || timeout > 1<<40 {
@@ -35,7 +36,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, errTimeoutNeg)
 	}
 	if s.inflight > 0 {
-		// Its own writes must be answered first.
+		// The client's writes must be answered first.
 		s.set(held)
 		return false
 	}
@@ -68,10 +69,9 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// followWrites takes what the client has written to a node that is a replica by now for
-// written to its master, and what it has written to one that is gone for written to each
-// master: it is there, on whichever has taken the node's place. A replica would refuse
-// WAIT, as long as the client stays.
+// followWrites updates the nodes that the client has written to after failovers. For a node
+// that has become a replica, its master takes the place, since a replica refuses WAIT. For a
+// node that has left, all masters take the place: one of them is its successor.
 func (w *Worker) followWrites(s *Session) {
 	var here ordinals
 	for _, n := range w.nodes {
@@ -90,16 +90,16 @@ func (w *Worker) followWrites(s *Session) {
 	}
 }
 
-// synced is what earlier WAITs have answered: replicas have the client's writes to
-// these nodes, which it has not written to since.
+// synced is the result of earlier WAITs: replicas have all of the client's writes to these
+// nodes. The client has not written to them since.
 type synced struct {
 	nodes    ordinals
-	replicas int64 // of each of the nodes, at least
+	replicas int64 // how many replicas of each of the nodes have the writes, at least
 }
 
-// reopenSynced makes a WAIT for so many replicas ask about all of the client's
-// writes, unless it can ask about the latest alone: a client that waits after each
-// write asks one node, however many it has written to.
+// reopenSynced decides whether a WAIT for this number of replicas has to ask again about
+// writes that earlier WAITs have confirmed. If not, WAIT asks only about the later writes: a
+// client that sends WAIT after each write asks one node, however many it has written to.
 func (s *Session) reopenSynced(replicas int64) {
 	known := s.synced
 	if known == nil {
@@ -111,9 +111,9 @@ func (s *Session) reopenSynced(replicas int64) {
 	}
 }
 
-// countSynced takes note that so many replicas of a node have the client's writes, if
-// that is all it asked for. It returns how many have all that it ever wrote, as far
-// as is known.
+// countSynced handles a node's reply to WAIT: this number of replicas has the client's writes
+// to n. It records the node as synced if that is as many as the client asked for. It returns
+// how many replicas have all of the client's writes, as far as known.
 func (s *Session) countSynced(n *node, replicas, asked int64) int64 {
 	known := s.synced
 	if known != nil {
@@ -132,15 +132,15 @@ func (s *Session) countSynced(n *node, replicas, asked int64) int64 {
 	return replicas
 }
 
-// restoreNothing is FUNCTION RESTORE of no functions, as FUNCTION DUMP of Redis 7.0
-// tells them. It changes nothing, needs no key, and yet is replicated.
+// restoreNothing is FUNCTION RESTORE of an empty set of functions, in the format that
+// FUNCTION DUMP of Redis 7.0 returns. It changes nothing and needs no key, yet is replicated.
 var restoreNothing = []string{"FUNCTION", "RESTORE", "\x0a\x00\x5d\x9b\x5c\x40\x0f\x7f\xa2\xda"}
 
-// mark writes something over the connection of a WAIT, so that its offset is that
-// of the writes before.
+// mark sends a write over the connection of a WAIT, so that the connection's offset is not
+// lower than that of the client's writes.
 func (e *askedAlone) mark(w *Worker, n *node) {
 	w.ask(e.conn, e.deadline, func(reply []byte, ok bool) {
-		// Redis before 7.2 takes the offset after any command, CLIENT ID too.
+		// Redis before 7.2 uses the offset after any command, such as CLIENT ID.
 		if ok && reply[0] == '-' && !w.server.offsetOfReads() {
 			text, _ := resp.ErrorText(reply)
 			e.unmarked = errUnmarked(n, string(text))
@@ -159,8 +159,8 @@ type howAlone struct {
 	replicas     int64 // that WAIT asks for
 }
 
-// askEach sends a command to each of some nodes over connections of its own, on
-// which CLIENT ID comes first. What the client sends next waits, as in Redis.
+// askEach sends a command to each of the nodes, over connections of its own. CLIENT ID goes
+// first on each. The client's later commands wait, as in Redis.
 func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, how howAlone) {
 	r := w.newRequest(s, cmd)
 	r.kind = merged
@@ -175,9 +175,9 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 	}
 }
 
-// running answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the
-// scripts that run just now: Redis listens to nothing more from the connection
-// that one came on, which is the shared one, so they go over others.
+// running answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the script that
+// is running. Redis reads nothing from the connection of a running script, which is usually
+// the shared connection. So these commands use other connections.
 func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) == 0 {
 		return w.answerError(s, cmd, errNoMasters)
@@ -196,9 +196,9 @@ type askedAlone struct {
 	howAlone
 	call     *call
 	conn     *pool.Conn
-	nodeID   int64  // of conn among the node's clients; 0: not known yet
-	ended    bool   // the node was asked to end it: the connection must not go to another client
-	unmarked string // not empty: what the client gets, since the reply would count too many
+	nodeID   int64  // the client id of conn at the node; 0: not known yet
+	ended    bool   // keyway has sent CLIENT UNBLOCK: no other client may get the connection
+	unmarked string // not empty: mark failed, and the client gets this error, since the count would be too high
 }
 
 func (e *askedAlone) take(w *Worker, n *node, frame []byte) trip {
@@ -213,8 +213,8 @@ func (e *askedAlone) take(w *Worker, n *node, frame []byte) trip {
 
 func (e *askedAlone) finished() {}
 
-// unblockWait asks the nodes to end the WAIT of a session. It tells whether there
-// is one.
+// unblockWait sends CLIENT UNBLOCK for each command of a session that waits for replicas. It
+// returns false if it sent none.
 func (w *Worker) unblockWait(s *Session, withError bool) (waiting bool) {
 	if !s.waits() {
 		return false

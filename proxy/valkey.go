@@ -5,14 +5,16 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// What only Valkey has, keyway answers only where the nodes are Valkey; elsewhere a
-// node says that it does not know the command.
+// keyway answers Valkey's own commands only if the nodes run Valkey. Otherwise it forwards
+// them, and the node answers that it does not know the command.
 
-const errLogType = "ERR type should be one of the following: slow, large-request, large-reply" // commandlog.c
-
-const errLargeLogs = "ERR keyway: COMMANDLOG of large requests and replies is kept by the nodes, not by keyway; ask each of them"
-
-const errImportSource = "ERR keyway: 'CLIENT IMPORT-SOURCE' is refused: it marks a connection to a node, and keyway's clients share these; import into the nodes directly"
+const (
+	errLogType   = "ERR type should be one of the following: slow, large-request, large-reply" // commandlog.c
+	errLargeLogs = "ERR keyway: COMMANDLOG of large requests and replies is kept by the nodes, not by keyway; " +
+		"ask each of them"
+	errImportSource = "ERR keyway: 'CLIENT IMPORT-SOURCE' is refused: it marks a connection to a node, " +
+		"and keyway's clients share these; import into the nodes directly"
+)
 
 // ofValkey wraps a handler of a command that only Valkey has.
 func ofValkey(answer local) local {
@@ -24,7 +26,7 @@ func ofValkey(answer local) local {
 	}
 }
 
-// COMMANDLOG of type slow is what SLOWLOG is elsewhere.
+// COMMANDLOG with the type slow is Valkey's name for SLOWLOG.
 var (
 	commandLogGet = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.slowType(s, cmd, a.Arg(3)) || slowLogGet(w, s, cmd, a)
@@ -37,8 +39,8 @@ var (
 	})
 )
 
-// slowType refuses a COMMANDLOG of another type than slow. It returns false if it
-// is of that type.
+// slowType answers a COMMANDLOG with an error unless its type is slow. It returns false if
+// the type is slow.
 func (w *Worker) slowType(s *Session, cmd *command.Command, kind []byte) bool {
 	switch {
 	case command.EqualFold(kind, "slow"):
@@ -49,8 +51,8 @@ func (w *Worker) slowType(s *Session, cmd *command.Command, kind []byte) bool {
 	return w.answerError(s, cmd, errLogType)
 }
 
-// scriptShow answers SCRIPT SHOW sha1: with a script that keyway has seen, or what
-// a node has.
+// scriptShow answers SCRIPT SHOW sha1, with the script if keyway has seen it, otherwise with
+// a node's reply.
 var scriptShow = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if body := w.scripts.body(a.Arg(2)); body != nil {
 		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], body))
@@ -58,7 +60,8 @@ var scriptShow = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a co
 	return w.toAny(s, cmd, a)
 })
 
-// importSource answers CLIENT IMPORT-SOURCE ON|OFF. No client is one here.
+// importSource answers CLIENT IMPORT-SOURCE ON|OFF. A client of keyway is never an import
+// source, so OFF succeeds without effect and ON is refused.
 var importSource = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if command.EqualFold(a.Arg(2), "off") {
 		return yes(w, s, cmd, a)

@@ -7,43 +7,43 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// What becomes of a call that a node has answered with an error is decided in one
-// place, and done in another.
+// decide says what happens to a call whose node has answered with an error; onError does it.
 //
-// An error is proof that nothing was executed only for plain commands: a script or a
-// module may have written before it answered in the same words.
+// Only for plain commands does such an error prove that the node executed nothing. A script
+// or a module may have written before it returned the same error.
 
-// verdict says what becomes of such a call.
+// verdict says what happens to a call after an error reply.
 type verdict struct {
 	do      outcome
-	refresh bool // the topology may be out of date
-	prove   bool // first the node has to show that it did not execute the command
-	ask     bool // of followed: with ASKING
-	target  string
-	text    string // of failed: what the client is told
+	refresh bool   // the topology may be out of date
+	prove   bool   // first, keyway must prove that the node did not execute the command
+	ask     bool   // followed: send ASKING first
+	target  string // followed: the address of the node
+	text    string // failed: the error for the client
 }
 
+// outcome says how the call continues.
 type outcome uint8
 
 const (
-	delivered  outcome = iota // the client reads the error
-	failed                    // the client reads another: the command was not executed
-	reread                    // a read of a replica goes to another node
-	sentInFull                // the node lacks the script
-	followed                  // it goes to the node that the error names
-	retried                   // it waits to be sent again
-	unwatched                 // of WATCH and its EXEC: nothing is watched any more
+	delivered  outcome = iota // the client gets the error
+	failed                    // the client gets another error: the command was not executed
+	reread                    // keyway sends the read to another node than this replica
+	sentInFull                // the node lacks the script, so keyway sends the text
+	followed                  // keyway sends the call to the node that the redirect names
+	retried                   // the call waits to be sent again
+	unwatched                 // WATCH and its EXEC: nothing is watched any more
 )
 
-// decide decides about an error reply.
+// decide returns the verdict about an error reply.
 func (w *Worker) decide(c *call, conn *pool.Conn, reply []byte) verdict {
 	switch c.alone.(type) {
-	case *watching: // its slot has moved, or is about to
+	case *watching: // WATCH: after a redirect, its slot has moved or is migrating
 		if isRedirect(reply) {
 			return verdict{do: unwatched, refresh: true}
 		}
 		return verdict{}
-	case *watched: // elsewhere, or later, nothing would be watched
+	case *watched: // EXEC: at another node, or later, nothing would be watched
 		if notHere(reply) {
 			return verdict{do: unwatched, refresh: true}
 		}
@@ -64,6 +64,7 @@ func (w *Worker) decide(c *call, conn *pool.Conn, reply []byte) verdict {
 	return verdict{}
 }
 
+// errorCode returns the first word of an error reply.
 func errorCode(reply []byte) []byte {
 	code, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
 	return code
@@ -78,7 +79,8 @@ func (w *Worker) decideRedirect(c *call, conn *pool.Conn, reply []byte) verdict 
 	case !w.table.Clustered():
 		return verdict{do: failed, text: errNodeIsCluster(c.node)}
 	case odd:
-		return verdict{do: failed, text: errNotExecuted(c.node, "its redirect makes no sense: "+clean(bytes.TrimSpace(reply[1:])))}
+		text := errNotExecuted(c.node, "its redirect makes no sense: "+clean(bytes.TrimSpace(reply[1:])))
+		return verdict{do: failed, text: text}
 	}
 	return verdict{do: followed, prove: unproven, ask: ask, target: target}
 }
@@ -88,15 +90,15 @@ func (w *Worker) decideRefusal(c *call, code string) verdict {
 	switch refresh := code != "TRYAGAIN"; {
 	case !w.table.Changes():
 		return verdict{}
-	case c.group < 0, unproven && code == "READONLY": // the reads that would prove it are not refused so
+	case c.group < 0, unproven && code == "READONLY": // EXISTS cannot prove it: a replica does not refuse reads
 		return verdict{refresh: refresh}
 	default:
 		return verdict{do: retried, refresh: refresh, prove: unproven}
 	}
 }
 
-// onError looks at an error reply. It returns true if the call goes on, so that the
-// client must not see the error.
+// onError handles an error reply. It returns true if the client must not get the error,
+// because the call continues or already has another reply.
 func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	v := w.decide(c, conn, reply)
 	w.ready.Refresh = w.ready.Refresh || v.refresh
@@ -115,7 +117,7 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 		return w.onNoScript(c, conn, frame, reply)
 	case followed, retried:
 		if v.prove {
-			claim := v // a copy: v itself is to stay off the heap
+			claim := v // a copy, so that v itself stays off the heap
 			return w.confirm(c, conn, frame, reply, func(said, frame, reply []byte) bool {
 				return claim.isProven(c, conn, said, reply) && w.sendOn(c, frame, reply, &claim)
 			})
@@ -128,7 +130,8 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	return false
 }
 
-// sendOn sends a call on to another node, or later. It returns false if neither may be.
+// sendOn follows a redirect, or queues the call to be sent again. It returns false if the
+// call may not wait.
 func (w *Worker) sendOn(c *call, frame, reply []byte, v *verdict) bool {
 	if v.do == retried {
 		return w.putOff(c, frame, reply)
@@ -137,9 +140,9 @@ func (w *Worker) sendOn(c *call, frame, reply []byte, v *verdict) bool {
 	return true
 }
 
-// isProven reports whether what the node has said to a plain command for the same keys
-// shows that it did not execute a script that it has answered with reply. A redirect
-// is then followed as the plain command's says.
+// isProven reports whether said, the node's reply to a plain command for the same keys, proves
+// that the node did not execute the script that it answered with reply. For a redirect, said
+// also decides whether ASKING is needed.
 func (v *verdict) isProven(c *call, conn *pool.Conn, said, reply []byte) bool {
 	if v.do == retried {
 		return bytes.Equal(said, reply) || c.node.refusedAll(c.req.start, reply)

@@ -27,7 +27,7 @@ type Session struct {
 	inflight    int      // calls that are not finished
 	redirecting int      // calls, of these, that are sent again
 	seq         uint64   // the number of the next request
-	wrote       ordinals // nodes that the client has written to
+	wrote       ordinals // nodes with writes of the client that no WAIT has confirmed
 
 	opened, seen int64 // time of connecting; time of the last traffic
 	partialAt    int64 // when the incomplete command began

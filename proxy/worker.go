@@ -17,80 +17,84 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// Options are a worker's settings; they do not change in its life.
+// Options are a worker's settings. They do not change during its life.
 type Options struct {
 	Backend     pool.Config
-	Connections int           // shared connections to each node; 0 means 1
-	Fence       int           // pool.Conn.Fence of the shared connections
-	Hold        time.Duration // how long commands wait for the node that takes a dead one's place; 0 means the request timeout, less: not at all
-	Exclusive   int           // connections to each node that are one client's alone, at most; 0 means 1000
-	// HasRoom reports whether a connection to a node that can be done without may be
-	// opened: whether the process has files left. nil: always.
+	Connections int // shared connections to each node; 0 means 1
+	Fence       int // pool.Conn.Fence of the shared connections
+	// Hold is how long commands wait for the successor of a dead node. 0 means the
+	// request timeout; negative: they do not wait.
+	Hold      time.Duration
+	Exclusive int // connections to each node that belong to one client, at most; 0 means 1000
+	// HasRoom reports whether the process has files left to open a connection that it can
+	// do without. nil: always.
 	HasRoom func() bool
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
-	ClientOutput int         // bytes a client may leave unread
-	Password     string      // clients must give it; empty: none
+	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
+	Password     string      // the clients' password; empty: none is needed
 	IdleTimeout  time.Duration
 	MaxClients   int          // of all workers, for INFO
-	Allow        map[int]bool // command IDs that pass though they are refused
+	Allow        map[int]bool // IDs of commands that keyway forwards though it would refuse them
 
 	PerKey  command.PerKeyScripts // scripts that can be split by their keys
 	Keyless string                // scripts without keys run on the node of this key
 
-	SlowerThan  time.Duration // commands that take longer are kept for SLOWLOG; 0 means 10 ms, less: none are
-	SlowEntries int           // how many; 0 means 128
+	SlowerThan  time.Duration // the duration from which SLOWLOG logs a command; 0 means 10 ms, negative: never
+	SlowEntries int           // entries of SLOWLOG; 0 means 128
 
-	Reads      Reads         // where commands that only read go
-	MaxLag     time.Duration // replicas that are further behind are not read from; 0: however far
+	Reads      Reads         // which nodes serve commands that only read
+	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
 
-	Cluster *Emulation // not nil: what clients are told that keyway is
+	Cluster *Emulation // the cluster that keyway emulates; nil: none
 
-	Process        *Process // nil: INFO tells of a node's process
-	Version        string   // keyway's
-	Index, Workers int      // this worker among its siblings
-	Seed           uint64   // of all that is random
+	Process        *Process // keyway's process, for INFO; nil: INFO describes a node's process
+	Version        string   // keyway's version
+	Index, Workers int      // the index of this worker, and the number of workers
+	Seed           uint64   // of the random numbers
 }
 
 const (
-	// softOutput is how many unread bytes stop the reading of a client.
+	// softOutput is the number of unread bytes above which a client's input is not read.
 	softOutput = 1 << 20
-	// maxLine is how many unanswered commands do.
+	// maxLine is the number of requests without a reply at which a client's input is not
+	// read.
 	maxLine = 4096
-	// maxUnauthOutput is what a client that has not authenticated may leave
-	// unread (CVE-2025-21605).
+	// maxUnauthOutput is the number of bytes that a client may leave unread before it
+	// has authenticated (CVE-2025-21605).
 	maxUnauthOutput = 16 << 10
 
-	authTimeout = int64(10 * time.Second) // to authenticate
-	readTimeout = int64(30 * time.Second) // to complete a command once begun,
-	minUpload   = 4 << 10                 // and longer for what came at this rate, in bytes a second
+	authTimeout = int64(10 * time.Second) // for authentication
+	// readTimeout is the time for sending one whole command. A client gets one second more
+	// for each minUpload bytes that it has sent.
+	readTimeout = int64(30 * time.Second)
+	minUpload   = 4 << 10
 
-	tick      = int64(10 * time.Millisecond) // while anything is under way
-	sweepTick = int64(time.Second)           // to look at every client
+	tick      = int64(10 * time.Millisecond) // between two ticks while anything is in flight or waits
+	sweepTick = int64(time.Second)           // between two checks of all clients
 )
 
-// Worker is one thread's clients, its connections to the nodes and all that
-// goes on between them.
+// Worker is everything that one thread knows: its sessions, its nodes and its connections.
 type Worker struct {
 	o       Options
 	limits  resp.Limits
-	unauth  resp.Limits
+	unauth  resp.Limits // for clients that have not authenticated
 	set     *pool.Set
 	table   *router.Table
-	private *router.Table // the table, if it is no other thread's
-	moved   bool          // keys have other owners than at the end of the last turn
-	nodes   []*node       // as table.Nodes
+	private *router.Table // the same as table, if this worker has a copy of its own; otherwise nil
+	moved   bool          // some key's owner has changed in this turn
+	nodes   []*node       // in the order of table.Nodes
 	masters []*node
-	byName  map[string]*node
-	print   uint64 // of the masters, for SCAN's cursors
-	epoch   uint64 // grows whenever any key's owner changes
-	ordinal uint   // of the next node that is met
+	byName  map[string]*node // by node.key
+	print   uint64           // fingerprint of the masters, for SCAN's cursors
+	epoch   uint64           // grows whenever a key's owner changes
+	ordinal uint             // of the next new node
 
-	failover int64 // how long a call waits for a node to take a dead one's place, in nanoseconds
-	patience int64 // how long it waits for a node that refuses
+	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
+	patience int64 // how long a call waits for a node that refuses it, in nanoseconds
 
-	followedAt int64 // when any node last had replicas and the table changed
+	followedAt int64 // when the table last changed while a node had replicas
 
 	now       int64
 	wall      time.Time
@@ -99,118 +103,122 @@ type Worker struct {
 	sessions   []*Session
 	byID       map[uint64]*Session
 	lastID     uint64
-	dirty      []*Session // sessions the shell must look at
-	resume     []*Session // sessions that may be able to go on
-	retries    []*Session // sessions with calls to send again later
+	dirty      []*Session // sessions for Ready.Sessions
+	resume     []*Session // sessions for goOn
+	retries    []*Session // sessions with calls that wait to be sent again
 	retrySpare []*Session
-	lagging    []*Session // sessions behind with a large reply
-	stalled    []*Session // sessions that wait for a connection to have room
+	lagging    []*Session // sessions that do not read a large reply fast enough
+	stalled    []*Session // sessions that wait until a connection has room
 
 	parser      *resp.Parser
-	parsers     []*resp.Parser
+	parsers     []*resp.Parser // unused ones
 	buffers     buffer.Pool
 	requests    freeRequests
-	mergers     []*merger // free ones
-	mergerBytes int
-	grown       int  // bytes taken in for clients since Held
-	short       bool // memory is: large commands are refused
+	mergers     []*merger // unused ones
+	mergerBytes int       // their memory
+	grown       int       // bytes added to clients' memory since the last call of Held
+	short       bool      // memory is short: large commands are refused
 
 	split   splitter
 	units   []command.Unit
-	keys    []int
+	keys    []int  // the arguments of the current command that are keys
 	scratch []byte // for replies that keyway makes
-	frame   []byte // for parts of commands
+	frame   []byte // for commands that keyway makes
 
-	doomed    []*pool.Conn // exclusive connections to close
+	doomed    []*pool.Conn // connections to close, of any kind
 	scripts   scriptCache
 	keyless   []byte          // Options.Keyless
-	warned    map[string]bool // scripts without keys, by name
-	largeKeys *largeKeys      // nil: no large value has been met
-	// Writes that were on connections that have ended in this turn; see loss.go.
+	warned    map[string]bool // scripts without keys that were logged, by name
+	largeKeys *largeKeys      // nil: no large value was seen so far
+	// lostWrites are the writes in flight on connections that have ended in this turn; see
+	// loss.go.
 	lostWrites map[lostKey]struct{}
 	lookups    map[lookup][]func(exists []byte, ok bool)
 	learned    map[string]*command.Command
 	hub        *hub
-	trackers   []*Session      // that track
-	told       map[uint64]bool // clients, by id, that an ear has told of a push
+	trackers   []*Session      // sessions that track
+	told       map[uint64]bool // redirect targets, by id, that already have the current push of an ear
 	monitors   monitors
 	pause      pause
-	nextLook   int64 // at the replicas
-	oldest     int64 // the least fresh replica, at the last look
+	nextLook   int64 // time of the next check of the replicas' lag
+	oldest     int64 // freshness of the replica with the largest lag, at the last check
 	slowLog    slowLog
 	questions  map[uint64]*question // by token
-	token      uint64
+	token      uint64               // of the last question
 
 	server serverInfo
 
 	stats      metrics.Counters
-	histograms []*metrics.Histogram // by command.Command.ID; nil until it is used
-	before     counted              // when CONFIG RESETSTAT was last sent
+	histograms []*metrics.Histogram // by command.Command.ID; nil: the command was not used
+	before     counted              // the counters at the last CONFIG RESETSTAT
 	ready      Ready
 }
 
-// Ready is what is due after a turn. Its slices are valid until the next call
-// of EndTurn.
+// Ready is the work for the shell after a turn. Its slices are valid until the next call of
+// EndTurn.
 type Ready struct {
-	// Conns first: write what NextWrite gives, and do what Duty says. Requests
-	// are written once a turn, however many clients spoke.
+	// Conns come first. The shell writes NextWrite to each and does its Duty. So it writes
+	// requests once per turn, however many clients have sent some.
 	Conns []*pool.Conn
-	// Then Sessions: write what Output gives; close those that are Finished;
-	// read only from those that are Reading.
+	// Sessions come next. The shell writes Output to each, closes those that are Finished,
+	// and reads only from those that are Reading.
 	Sessions []*Session
 
-	Refresh  bool      // the topology should be fetched anew
-	Asks     []Ask     // have every sibling Do it, and give each answer to Answered
-	Notes    []string  // for the log: something an operator should know of a peer
-	Refusals []Refusal // for the log: clients that were refused something, or closed
-	Garbage  int       // bytes of large buffers that nothing needs any more
+	Refresh  bool      // the topology should be fetched again
+	Asks     []Ask     // each sibling executes Do, and each answer goes to Answered
+	Notes    []string  // for the log: events that an operator should know
+	Refusals []Refusal // for the log: refused requests and closed clients
+	Garbage  int       // bytes of large buffers that the worker no longer uses
 }
 
-// node is a server that keys live on.
+// node is a server that keyway sends commands to: a master or a replica.
 type node struct {
 	w          *Worker
 	name, addr string
-	sentinel   bool    // sentinels have said that it is a master
-	master     *node   // that it follows; nil for a master
-	replicas   []*node // that follow it
+	sentinel   bool    // sentinels have reported it as a master
+	master     *node   // the master of a replica; nil for a master
+	replicas   []*node // the replicas of a master
 	following
-	ordinal     uint
-	conns       []*pool.Conn // shared ones: so many for database 0 in RESP2, then as many for each other database and version that is used
+	ordinal uint
+	// conns are the shared connections: Options.Connections for RESP2 and database 0, then
+	// as many for each other state (database, protocol, NO-TOUCH) that clients use.
+	conns       []*pool.Conn
 	retired     retired
 	askedIfBusy bool         // see tickBusy
-	idle        []*pool.Conn // exclusive connections, ready for the next who needs one
+	idle        []*pool.Conn // unused exclusive connections
 	waits       []inUse      // exclusive connections in use
-	exclusive   int          // how many
-	group       int32        // of keys that it owns, or owned last; -1: none
-	followedAt  int64        // when it last had replicas and the table changed; 0: never
-	feed        *pool.Conn   // listens for subscribers, while there are any
-	ear         *pool.Conn   // hears what has changed, for clients that track in RESP2
-	unconfirmed []asked      // by the feed
-	fedPing     int64        // when it was last asked whether it lives
-	fedLosses   uint64       // of them
+	exclusive   int          // their number
+	group       int32        // a group of keys that it owns, or owned last; -1: none
+	followedAt  int64        // when the table last changed while it had replicas; 0: never
+	feed        *pool.Conn   // for subscriptions; nil: there are none
+	ear         *pool.Conn   // for invalidations of RESP2 clients; nil: none tracks
+	unconfirmed []asked      // commands on the feed that are not answered
+	fedPing     int64        // when the feed last got a PING
+	fedLosses   uint64       // losses of the feed that the metrics have counted
 
-	proven map[string]bool // scripts that it has, by their SHA-1 in lower case
+	proven map[string]bool // scripts that it has executed, by SHA-1 in lower case
 
-	moved, asked, retried uint64
-	waiting, waitingBytes int    // calls to be sent again, and their frames
-	servedAt              int64  // when one of them last was, or the first came to wait
-	putOffAt              int64  // when one last came to wait
-	mayRetry              int    // how many go at this tick
-	refusal               []byte // that a plain command met last
+	moved, asked, retried uint64 // numbers of MOVED, of ASK and of retries
+	waiting, waitingBytes int    // calls that wait to be sent again, and their memory
+	servedAt              int64  // when it last answered a retry, or when the first call began to wait
+	putOffAt              int64  // when a call last had to wait
+	mayRetry              int    // what is left of the retry budget of this tick
+	refusal               []byte // its last refusal of a plain command
 	refusalAt             int64
 }
 
+// key returns the node's key in Worker.byName.
 func (n *node) key() string { return n.name + " " + n.addr }
 
-// newConn is one more connection to the node; nothing is dialed yet.
+// newConn returns a new connection to the node. It is not dialed yet.
 func (n *node) newConn() *pool.Conn {
 	c := n.w.set.Conn(n.addr, n)
 	c.Master = n.sentinel
 	return c
 }
 
-// label names the node in errors: a cluster's nodes have no name but their
-// address, and some have no address yet.
+// label returns the name and address of the node for errors. The name of a cluster's node is
+// its address. Some nodes have no address yet.
 func (n *node) label() string {
 	if n.name == n.addr || n.addr == "" {
 		return n.name
@@ -218,8 +226,8 @@ func (n *node) label() string {
 	return n.name + " (" + n.addr + ")"
 }
 
-// hashSeed is secret, so that nobody can make keys collide. All workers share it: which
-// keys collide must not differ between two runs of one simulation.
+// hashSeed is secret, so that clients cannot choose keys that collide. All workers share it,
+// so that two runs of one simulation in a process have the same collisions.
 var hashSeed = maphash.MakeSeed()
 
 // New returns a worker that routes by table.
@@ -268,7 +276,10 @@ func New(o Options, table *router.Table) *Worker {
 
 		stats: newCounters(),
 
-		slowLog: slowLog{from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan), look: int64(o.SlowerThan), max: o.SlowEntries},
+		slowLog: slowLog{
+			from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan),
+			look: int64(o.SlowerThan), max: o.SlowEntries,
+		},
 
 		questions:  map[uint64]*question{},
 		histograms: make([]*metrics.Histogram, command.Count),
@@ -283,19 +294,19 @@ func New(o Options, table *router.Table) *Worker {
 	return w
 }
 
-// SetTable swaps the layout. Connections to nodes that stay are kept.
+// SetTable replaces the routing table. Nodes that are in both tables keep their connections.
 func (w *Worker) SetTable(t *router.Table) {
 	changed := w.table == nil || !sameOwners(w.table, t)
 	if changed {
-		w.epoch++ // clients with anything in flight are held; see consume
+		w.epoch++ // clients with calls in flight wait for their replies first; see consume
 	}
 	w.table, w.private = t, nil
 	w.setNodes()
 	w.ownersChanged(changed || w.moved)
 }
 
-// moveSlot notes that a node owns a slot that another did. A failover moves
-// thousands in one turn, so what follows from that waits until its end.
+// moveSlot records the new owner of a slot. A failover moves thousands of slots in one turn,
+// so EndTurn handles the consequences once, in ownersChanged.
 func (w *Worker) moveSlot(slot int32, id router.NodeID) {
 	if w.private == nil {
 		w.private = w.table.Private()
@@ -308,7 +319,7 @@ func (w *Worker) moveSlot(slot int32, id router.NodeID) {
 	}
 }
 
-// ownersChanged acts on another layout. changed: keys have other owners.
+// ownersChanged handles a new table. changed says that some key has another owner.
 func (w *Worker) ownersChanged(changed bool) {
 	w.moved = false
 	w.hub.layout()
@@ -317,12 +328,12 @@ func (w *Worker) ownersChanged(changed bool) {
 	}
 	for _, s := range w.retries {
 		if len(s.retry) > 0 {
-			s.retryAt = min(s.retryAt, w.now) // the wait was for this
+			s.retryAt = min(s.retryAt, w.now) // the calls may have waited for this table
 		}
 	}
 }
 
-// setNodes makes the nodes those of the table.
+// setNodes creates and closes nodes, so that the worker has those of the table.
 func (w *Worker) setNodes() {
 	t := w.table
 	stay, before := map[string]*node{}, w.nodes
@@ -332,7 +343,10 @@ func (w *Worker) setNodes() {
 		key := (&node{name: tn.Name, addr: tn.Addr}).key()
 		n := w.byName[key]
 		if n == nil {
-			n = &node{w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel, ordinal: w.ordinal, group: -1, following: following{fresh: never}}
+			n = &node{
+				w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel,
+				ordinal: w.ordinal, group: -1, following: following{fresh: never},
+			}
 			w.ordinal++
 			n.connect(new(Session))
 		}
@@ -344,7 +358,7 @@ func (w *Worker) setNodes() {
 				if slices.Contains(were, n) {
 					c.Open(w.now)
 				} else {
-					c.Hope(w.now) // a dead node that is made a master is back
+					c.Hope(w.now) // a node that has become a master is alive again
 				}
 			}
 		}
@@ -360,7 +374,7 @@ func (w *Worker) setNodes() {
 	w.print = fingerprint(w.masters)
 }
 
-// setReplicas notes who follows whom in the table.
+// setReplicas sets the master and the replicas of each node, from the table.
 func (w *Worker) setReplicas() {
 	were := make([]bool, len(w.nodes))
 	for i, n := range w.nodes {
@@ -385,9 +399,8 @@ func (w *Worker) setReplicas() {
 	}
 }
 
-// sameOwners tells whether every key has the same owner in both tables. A process
-// has one layout in its life, so where keys are not spread by slots the masters in
-// their order say it all.
+// sameOwners reports whether every key has the same owner in both tables. A process never
+// changes its layout. So without slots, the ordered list of masters determines the owners.
 func sameOwners(a, b *router.Table) bool {
 	if !b.Slotted() {
 		return slices.EqualFunc(owners(a), owners(b), sameAddr)
@@ -407,12 +420,11 @@ func owners(t *router.Table) []router.Node {
 
 func sameAddr(a, b router.Node) bool { return a.Addr == b.Addr }
 
-// Turn begins a turn: everything until EndTurn happens at this time. now is
-// monotonic, in nanoseconds from any origin; wall is for people.
+// Turn begins a turn: everything until EndTurn happens at this time. now is monotonic, in
+// nanoseconds from any origin. wall is the wall clock, for logs and INFO.
 func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 
-// NextTick is the time at which Tick should be called, if nothing happens
-// before.
+// NextTick returns the time at which the shell should call Tick, if nothing happens before.
 func (w *Worker) NextTick() int64 {
 	next := w.nextDue()
 	if w.o.Reads != FromMaster {
@@ -422,7 +434,8 @@ func (w *Worker) NextTick() int64 {
 }
 
 func (w *Worker) nextDue() int64 {
-	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 ||
+		len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -448,8 +461,8 @@ func (w *Worker) nextDue() int64 {
 	return w.lastSweep + sweepTick
 }
 
-// Tick lets time act: deadlines, retries, clients that have been silent for
-// too long.
+// Tick handles everything that time causes: deadlines, retries, checks of replicas, and
+// clients that have been silent for too long.
 func (w *Worker) Tick() {
 	for _, n := range w.nodes {
 		n.tickShared()
@@ -471,7 +484,8 @@ func (w *Worker) Tick() {
 	}
 }
 
-// sweep closes clients that hold a place without using it.
+// sweep closes clients that do not authenticate, do not complete a command, do not read their
+// messages, or are idle for too long.
 func (w *Worker) sweep() {
 	w.trim()
 	for _, s := range w.sessions {
@@ -496,7 +510,7 @@ func (w *Worker) sweep() {
 	}
 }
 
-// EndTurn returns what is due.
+// EndTurn ends a turn, and returns the work for the shell.
 func (w *Worker) EndTurn() *Ready {
 	if w.moved {
 		w.ownersChanged(true)
@@ -524,7 +538,8 @@ func (w *Worker) EndTurn() *Ready {
 	return r
 }
 
-// Taken tells that the shell has done what the one-time fields of Ready asked.
+// Taken tells the worker that the shell has handled Refresh, Asks, Notes, Refusals and Garbage
+// of Ready.
 func (w *Worker) Taken() {
 	r := &w.ready
 	r.Refresh, r.Garbage = false, 0
@@ -532,10 +547,10 @@ func (w *Worker) Taken() {
 	r.Asks, r.Notes, r.Refusals = r.Asks[:0], r.Notes[:0], r.Refusals[:0]
 }
 
-// Clients is the number of open sessions.
+// Clients returns the number of open sessions.
 func (w *Worker) Clients() int { return len(w.sessions) }
 
-// Drain closes every client as soon as what it has sent is answered.
+// Drain closes every client as soon as it has read all its replies.
 func (w *Worker) Drain() {
 	for _, s := range w.sessions {
 		w.closeAfter(s)
@@ -550,7 +565,7 @@ func (w *Worker) Shut() {
 	w.closeDoomed()
 }
 
-// Up tells how many masters have a connection that is ready, of how many.
+// Up returns how many masters have a ready connection, and how many masters there are.
 func (w *Worker) Up() (up, of int) {
 	for _, n := range w.masters {
 		if n.isUp() {
@@ -560,14 +575,15 @@ func (w *Worker) Up() (up, of int) {
 	return up, len(w.masters)
 }
 
-// isUp reports whether a connection to the node is ready that clients share, or shared
-// until a slow reply kept it.
+// isUp reports whether a shared connection to the node is ready. Connections that were
+// retired because of a slow reply count too.
 func (n *node) isUp() bool {
 	ready := func(c *pool.Conn) bool { return c.State() == pool.Ready }
 	return slices.ContainsFunc(n.conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
 }
 
-// probe asks a node something of the worker's own.
+// probe receives the reply to a command that the worker itself has sent. done gets the
+// complete reply, or false if there is none.
 type probe struct {
 	buf  []byte
 	done func(reply []byte, ok bool)
@@ -581,15 +597,16 @@ func (p *probe) Reply(_ *pool.Conn, _ []byte, piece pool.Piece) {
 
 func (p *probe) Failed(*pool.Conn, []byte, pool.Failure) { p.done(nil, false) }
 
-// ask sends a command of the worker's own to a node. done is called once.
+// ask sends a command of the worker itself over a connection. It calls done once.
 func (w *Worker) ask(c *pool.Conn, deadline int64, done func(reply []byte, ok bool), args ...string) {
 	c.Send(&probe{done: done}, resp.AppendCommand(nil, args...), w.now, deadline)
 }
 
+// deadline returns the deadline of a request that is sent now.
 func (w *Worker) deadline() int64 { return w.now + int64(w.o.Backend.RequestTimeout) }
 
-// anyMaster returns a connection to some master that can be reached, the same
-// one for a client as long as that holds.
+// anyMaster returns a master and the client's connection to it. It prefers masters that can
+// be reached, and the same master for a client as long as that one can be.
 func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 	var n *node
 	var c *pool.Conn
@@ -603,8 +620,8 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 	return n, c
 }
 
-// conn is the shared connection that a session's commands to the node take:
-// always the same, or their order would be lost.
+// conn returns the connection for a session's commands to the node, outside the exclusive
+// lane. It is always the same, since otherwise commands could overtake each other.
 func (n *node) conn(s *Session) *pool.Conn {
 	if len(n.retired.conns) > 0 {
 		n.retired.reinstate(n)
@@ -625,8 +642,8 @@ func (n *node) conn(s *Session) *pool.Conn {
 	return n.conn(s)
 }
 
-// fits reports whether a connection's state is the client's: its database, its
-// protocol, and whether what it reads counts as used.
+// fits reports whether a connection has the client's state: the same database, protocol and
+// CLIENT NO-TOUCH.
 func (s *Session) fits(c *pool.Conn) bool {
 	return c.DB == int(s.db) && c.RESP3 == s.has(resp3) && c.NoTouch == s.has(noTouch)
 }
@@ -636,15 +653,15 @@ func (s *Session) shape(c *pool.Conn) {
 	c.DB, c.RESP3, c.NoTouch = int(s.db), s.has(resp3), s.has(noTouch)
 }
 
-// connect adds the shared connections for clients in the session's state.
+// connect adds shared connections for clients in the session's state.
 func (n *node) connect(s *Session) {
 	for range n.w.o.Connections {
 		n.conns = append(n.conns, n.newShared(s.shape))
 	}
 }
 
-// newShared is one more connection to the node that clients share. shape gives it
-// the state that they have in common.
+// newShared returns a new shared connection to the node. shape sets the state that its clients
+// have in common.
 func (n *node) newShared(shape func(*pool.Conn)) *pool.Conn {
 	c := n.newConn()
 	shape(c)
@@ -655,8 +672,8 @@ func (n *node) newShared(shape func(*pool.Conn)) *pool.Conn {
 	return c
 }
 
-// disconnect takes away the shared connections that are for the same as this one,
-// which the node does not have. Others may be walking over the old list.
+// disconnect removes the shared connections in the same state as like, since the node does not
+// support that state. It makes a new list, because a caller may be iterating over the old one.
 func (n *node) disconnect(like *pool.Conn) {
 	var kept []*pool.Conn
 	for _, c := range n.conns {
@@ -669,6 +686,7 @@ func (n *node) disconnect(like *pool.Conn) {
 	n.conns = kept
 }
 
+// fingerprint returns a hash of the masters' addresses in their order (FNV-1a).
 func fingerprint(masters []*node) uint64 {
 	h := uint64(14695981039346656037)
 	for _, n := range masters {

@@ -185,7 +185,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 		}
 		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count(kind))
 	}
-	if w.listens(s, cmd, wait) && s.has(resp3) {
+	if w.replyWhenConfirmed(s, cmd, wait) && s.has(resp3) {
 		s.set(held) // a message that the client publishes next must reach the client itself
 	}
 	return true
@@ -220,16 +220,16 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 		w.hub.leave(s, name, kind)
 		wait.reply = s.appendSubscription(wait.reply, cmd.Name, []byte(name), subs.count(kind))
 	}
-	w.listens(s, cmd, wait)
+	w.replyWhenConfirmed(s, cmd, wait)
 	if subs.none() {
 		s.clear(subscribed)
 	}
 	return true
 }
 
-// listens sends the client its new subscriptions, as soon as the feeds and siblings have
+// replyWhenConfirmed sends the client its new subscriptions, as soon as the feeds and siblings have
 // confirmed them. It returns true if that is later.
-func (w *Worker) listens(s *Session, cmd *command.Command, wait *subscribing) bool {
+func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subscribing) bool {
 	if s.subs == nil || wait.left == 0 && w.o.Workers == 1 {
 		w.count(cmd, w.now, false)
 		s.unanswered()

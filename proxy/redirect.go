@@ -115,7 +115,7 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 // resend sends a call again. The client's later commands wait until the call is finished.
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	w.fence(c)
-	c.req.sess.goes(c, n)
+	c.req.sess.recordTarget(c, n)
 	if c.req.cmd.Unproven() {
 		var p resp.Parser
 		_, st, err := p.Next(frame, &resp.DefaultLimits)
@@ -154,8 +154,8 @@ type moving struct {
 	target *pool.Conn // the connection of all of them; nil: they use several, or some wait
 }
 
-// goes records the node to which a call is sent again; nil: the call waits.
-func (s *Session) goes(c *call, n *node) {
+// recordTarget records the node to which a call is sent again; nil: the call waits.
+func (s *Session) recordTarget(c *call, n *node) {
 	m := s.moving[c.group]
 	var conn *pool.Conn
 	if n != nil {
@@ -242,15 +242,15 @@ func (s *Session) sentAfter(c *call) bool {
 	return false
 }
 
-// lookInto adds a call to the session's away list while keyway checks the call's error. back
+// beginCheck adds a call to the away list while keyway checks the call's error. endCheck
 // removes it.
-func (s *Session) lookInto(c *call) {
+func (s *Session) beginCheck(c *call) {
 	t := s.troubled()
 	t.away = append(t.away, c)
 	c.passed = false
 }
 
-func (s *Session) back(c *call) {
+func (s *Session) endCheck(c *call) {
 	if i := slices.Index(s.away, c); i >= 0 {
 		s.away = slices.Delete(s.away, i, i+1)
 	}
@@ -305,7 +305,7 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	s := c.req.sess
 	s.troubled()
 	w.fence(c)
-	s.goes(c, nil)
+	s.recordTarget(c, nil)
 	c.waiting = true
 	if c.tries < math.MaxUint8 {
 		c.tries++
@@ -346,14 +346,14 @@ func (w *Worker) overtaken(s *Session, by *call) {
 	for _, c := range lost {
 		w.stats.NotExecuted++
 		w.stats.Overtaken++
-		w.settle(c, w.lastWord(c))
+		w.settle(c, w.finalError(c))
 	}
 }
 
-// lastWord returns the error for a call that will not be sent again: the node's last error,
+// finalError returns the error for a call that will not be sent again: the node's last error,
 // reworded if it was a redirect. A client that takes keyway for one Redis cannot handle
 // MOVED and ASK.
-func (w *Worker) lastWord(c *call) []byte {
+func (w *Worker) finalError(c *call) []byte {
 	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
 		text := errNotExecuted(c.node, "it redirects to a node that the topology does not know")
 		return resp.AppendError(w.scratch[:0], text)
@@ -463,7 +463,7 @@ func (w *Worker) giveUp(c *call) {
 		return
 	}
 	w.stats.NotExecuted++
-	w.settle(c, w.lastWord(c))
+	w.settle(c, w.finalError(c))
 }
 
 // tryAgain sends a waiting call to owner: the current owner of its slot, or its node's
@@ -477,7 +477,7 @@ func (w *Worker) tryAgain(c *call, owner *node) {
 	if owner == nil {
 		w.ready.Refresh = true
 		if c.tries > 4 && !w.mayGetOwner() || !w.putOff(c, c.frame, c.lastErr) {
-			w.settle(c, w.lastWord(c))
+			w.settle(c, w.finalError(c))
 		}
 		return
 	}

@@ -24,7 +24,7 @@ const (
 
 // cursor returns the client's cursor for a master's index and its own cursor.
 func (w *Worker) cursor(master int, own uint64) uint64 {
-	return own<<scanShift | w.print&(1<<scanPrintBits-1)<<scanNodeBits | uint64(master)
+	return own<<scanShift | w.mastersFingerprint&(1<<scanPrintBits-1)<<scanNodeBits | uint64(master)
 }
 
 func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {

@@ -220,10 +220,10 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	w.fence(c)
-	c.req.sess.lookInto(c)
+	c.req.sess.beginCheck(c)
 	w.askExists(conn, sha, w.replyBy(c), func(exists []byte, ok bool) {
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
-			w.comeBack(c, reply)
+			w.answerChecked(c, reply)
 			return
 		}
 		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })
@@ -231,10 +231,10 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 	return true
 }
 
-// comeBack answers a call with the node's error, after the check of that error.
-func (w *Worker) comeBack(c *call, reply []byte) {
+// answerChecked answers a call with the node's error, after the check of that error.
+func (w *Worker) answerChecked(c *call, reply []byte) {
 	if s := c.req.sess; s != nil {
-		s.back(c)
+		s.endCheck(c)
 	}
 	w.settleFor(c, reply)
 }
@@ -246,10 +246,10 @@ func (w *Worker) sendInFull(c *call, frame, reply []byte) {
 	p.Next(frame, &w.limits)
 	full := w.inFull(c.req.cmd, nil, &p)
 	if full == nil || c.req.sess == nil {
-		w.comeBack(c, reply)
+		w.answerChecked(c, reply)
 		return
 	}
-	c.req.sess.back(c)
+	c.req.sess.endCheck(c)
 	w.stats.NoScript++
 	c.inFull = true
 	how := plain
@@ -304,7 +304,7 @@ func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done fun
 // confirm checks a script's error reply which says that the node did not execute the script.
 // A script can return any error, and may have written before. So confirm sends a plain
 // command (EXISTS) for the same keys to the node, on the same connection, and passes its
-// reply to proven, as said. If said proves that the script was not executed, because the
+// reply to proven, as answer. If answer proves that the script was not executed, because the
 // node answered EXISTS in the same way or refused another plain command meanwhile, proven
 // continues the call and returns true. Otherwise the client gets the script's reply. confirm
 // returns false if the script has no keys.
@@ -313,7 +313,7 @@ func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done fun
 // moves to, or exactly Redis's error, in the moment in which the slot moves or the cluster
 // goes down.
 func (w *Worker) confirm(
-	c *call, conn *pool.Conn, frame, reply []byte, proven func(said, frame, reply []byte) bool,
+	c *call, conn *pool.Conn, frame, reply []byte, proven func(answer, frame, reply []byte) bool,
 ) bool {
 	exists := existsOf(c, frame)
 	if exists == nil {
@@ -321,22 +321,22 @@ func (w *Worker) confirm(
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	w.fence(c)
-	c.req.sess.lookInto(c)
-	asked := &probe{done: func(said []byte, ok bool) {
+	c.req.sess.beginCheck(c)
+	asked := &probe{done: func(answer []byte, ok bool) {
 		s := c.req.sess
 		if s == nil {
 			c.req.parts--
 			w.freeIfDone(c.req)
 			return
 		}
-		s.back(c)
+		s.endCheck(c)
 		if ok {
-			c.node.refused(w.now, said)
+			c.node.refused(w.now, answer)
 		}
 		switch {
 		case c.passed:
 			w.stats.Overtaken++
-		case ok && proven(said, frame, reply):
+		case ok && proven(answer, frame, reply):
 			return
 		}
 		w.overtaken(s, c)
@@ -380,9 +380,9 @@ func (w *Worker) scout(s *Session) bool {
 	}
 	t := s.trouble // if the client leaves, its session loses this trouble
 	t.scouting = true
-	conn, asked := n.conn(s), &probe{done: func(said []byte, ok bool) {
+	conn, asked := n.conn(s), &probe{done: func(answer []byte, ok bool) {
 		t.scouting = false
-		if ok && n.refused(w.now, said) {
+		if ok && n.refused(w.now, answer) {
 			t.retryAt = w.now + w.set.Rand.Int64N(retryMax)
 		} else {
 			t.scouted = true

@@ -118,7 +118,7 @@ func (t *tracking) Pushed(_ *pool.Conn, message []byte) {
 	}
 	what, keys, _ := resp.Split(rest)
 	if name, _ := resp.Bulk(what); string(name) == "invalidate" {
-		t.tell(keys)
+		t.sendInvalidation(keys)
 	}
 }
 
@@ -136,13 +136,13 @@ func (t *tracking) Lost(*pool.Conn) { t.forgetAll() }
 // forgetAll tells the client that its whole cache is invalid.
 func (t *tracking) forgetAll() {
 	if t.active() {
-		t.tell([]byte("_\r\n"))
+		t.sendInvalidation([]byte("_\r\n"))
 	}
 }
 
-// tell sends an invalidation to the client, or to its redirect target. keys is encoded in
+// sendInvalidation sends an invalidation to the client, or to its redirect target. keys is encoded in
 // RESP3: an array of keys, or null for all keys.
-func (t *tracking) tell(keys []byte) {
+func (t *tracking) sendInvalidation(keys []byte) {
 	if !t.begun {
 		return
 	}
@@ -211,11 +211,11 @@ type ear struct{ w *Worker }
 // Pushed sends an invalidation to each redirect target once, even if several clients name
 // the same target.
 func (e ear) Pushed(c *pool.Conn, message []byte) {
-	n, told := c.Owner.(*node), e.w.told
-	clear(told)
+	n, pushed := c.Owner.(*node), e.w.pushedTo
+	clear(pushed)
 	for _, s := range e.w.trackers {
-		if t := s.tracking; !s.has(resp3) && t.begun && t.conns[n] != nil && !told[t.redirect] {
-			told[t.redirect] = true
+		if t := s.tracking; !s.has(resp3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
+			pushed[t.redirect] = true
 			t.Pushed(c, message)
 		}
 	}

@@ -118,8 +118,8 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	case followed, retried:
 		if v.prove {
 			claim := v // a copy, so that v itself stays off the heap
-			return w.confirm(c, conn, frame, reply, func(said, frame, reply []byte) bool {
-				return claim.isProven(c, conn, said, reply) && w.sendOn(c, frame, reply, &claim)
+			return w.confirm(c, conn, frame, reply, func(answer, frame, reply []byte) bool {
+				return claim.isProven(c, conn, answer, reply) && w.sendOn(c, frame, reply, &claim)
 			})
 		}
 		if v.do == retried {
@@ -140,14 +140,14 @@ func (w *Worker) sendOn(c *call, frame, reply []byte, v *verdict) bool {
 	return true
 }
 
-// isProven reports whether said, the node's reply to a plain command for the same keys, proves
-// that the node did not execute the script that it answered with reply. For a redirect, said
+// isProven reports whether answer, the node's reply to a plain command for the same keys, proves
+// that the node did not execute the script that it answered with reply. For a redirect, answer
 // also decides whether ASKING is needed.
-func (v *verdict) isProven(c *call, conn *pool.Conn, said, reply []byte) bool {
+func (v *verdict) isProven(c *call, conn *pool.Conn, answer, reply []byte) bool {
 	if v.do == retried {
-		return bytes.Equal(said, reply) || c.node.refusedAll(c.req.start, reply)
+		return bytes.Equal(answer, reply) || c.node.refusedAll(c.req.start, reply)
 	}
-	ask, slot, target, ok := redirection(said, conn.Addr)
+	ask, slot, target, ok := redirection(answer, conn.Addr)
 	v.ask = ask
 	return ok && slot == c.group && target == v.target
 }

@@ -87,9 +87,11 @@ type Worker struct {
 	nodes   []*node       // in the order of table.Nodes
 	masters []*node
 	byName  map[string]*node // by node.key
-	print   uint64           // fingerprint of the masters, for SCAN's cursors
-	epoch   uint64           // grows whenever a key's owner changes
-	ordinal uint             // of the next new node
+
+	mastersFingerprint uint64 // for SCAN's cursors
+
+	epoch   uint64 // grows whenever a key's owner changes
+	ordinal uint   // of the next new node
 
 	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
 	patience int64 // how long a call waits for a node that refuses it, in nanoseconds
@@ -137,7 +139,7 @@ type Worker struct {
 	learned    map[string]*command.Command
 	hub        *hub
 	trackers   []*Session      // sessions that track
-	told       map[uint64]bool // redirect targets, by id, that already have the current push of an ear
+	pushedTo   map[uint64]bool // redirect targets, by id, that already have the current push of an ear
 	monitors   monitors
 	pause      pause
 	nextLook   int64 // time of the next check of the replicas' lag
@@ -259,16 +261,16 @@ func New(o Options, table *router.Table) *Worker {
 		o.SlowEntries = 128
 	}
 	w := &Worker{
-		o:       o,
-		limits:  o.Limits,
-		unauth:  o.Limits.UnauthenticatedLimits(),
-		set:     pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
-		byID:    map[uint64]*Session{},
-		told:    map[uint64]bool{},
-		byName:  map[string]*node{},
-		parser:  new(resp.Parser),
-		learned: map[string]*command.Command{},
-		lookups: map[lookup][]func([]byte, bool){},
+		o:        o,
+		limits:   o.Limits,
+		unauth:   o.Limits.UnauthenticatedLimits(),
+		set:      pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+		byID:     map[uint64]*Session{},
+		pushedTo: map[uint64]bool{},
+		byName:   map[string]*node{},
+		parser:   new(resp.Parser),
+		learned:  map[string]*command.Command{},
+		lookups:  map[lookup][]func([]byte, bool){},
 
 		lostWrites: map[lostKey]struct{}{},
 		failover:   int64(o.Hold),
@@ -371,7 +373,7 @@ func (w *Worker) setNodes() {
 			n.close(w.now, "the node has left the topology")
 		}
 	}
-	w.print = fingerprint(w.masters)
+	w.mastersFingerprint = fingerprint(w.masters)
 }
 
 // setReplicas sets the master and the replicas of each node, from the table.

@@ -184,12 +184,12 @@ var inProxy = []bug{
 	},
 	{
 		"a script's MOVED is followed", "proxy/verdict.go",
-		"redirection(said, conn.Addr)", "redirection(reply, conn.Addr)",
+		"redirection(answer, conn.Addr)", "redirection(reply, conn.Addr)",
 		"./proxy", "TestScriptRedirects",
 	},
 	{
 		"a script's TRYAGAIN is retried", "proxy/verdict.go",
-		"		return bytes.Equal(said, reply) || ", "		return bytes.HasPrefix(reply, []byte(\"-TRYAGAIN \")) || bytes.Equal(said, reply) || ",
+		"		return bytes.Equal(answer, reply) || ", "		return bytes.HasPrefix(reply, []byte(\"-TRYAGAIN \")) || bytes.Equal(answer, reply) || ",
 		"./proxy", "TestScriptRedirects",
 	},
 	{
@@ -204,7 +204,7 @@ var inProxy = []bug{
 	},
 	{
 		"what questions about scripts are refused is forgotten", "proxy/script.go",
-		"			c.node.refused(w.now, said)", "			_ = said",
+		"			c.node.refused(w.now, answer)", "			_ = answer",
 		"./proxy", "TestScriptIsHeld",
 	},
 	{
@@ -430,7 +430,7 @@ var inProxy = []bug{
 	},
 	{
 		"a redirected command passes one that followed and waits", "proxy/redirect.go",
-		"	s.goes(c, nil)\n", "",
+		"	s.recordTarget(c, nil)\n", "",
 		"./proxy", "TestRedirectedBehindOneThatWaits",
 	},
 	{

@@ -40,7 +40,7 @@ func (a *audience) addPattern(name string) {
 	p.workers++
 }
 
-// dropPattern records that one worker less has subscribers of a pattern.
+// dropPattern records that one worker fewer has subscribers of a pattern.
 func (a *audience) dropPattern(name string) {
 	if p := a.patterns[name]; p.workers > 1 {
 		p.workers--

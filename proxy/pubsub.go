@@ -25,7 +25,7 @@ import (
 // only, over the primary feed. It uses the other feeds only for keyspace notifications,
 // which each node sends for its own keys alone.
 //
-// A sharded channel belongs to the node that owns the slot of its name. Only the feed of
+// A sharded channel belongs to the node that owns keys of the same name. Only the feed of
 // this node subscribes to it. When the slot moves, the subscription moves too.
 //
 // A client gets the reply to SUBSCRIBE when every feed has confirmed and the other workers
@@ -227,8 +227,8 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 	return true
 }
 
-// replyWhenConfirmed sends the client its new subscriptions, as soon as the feeds and siblings have
-// confirmed them. It returns true if that is later.
+// replyWhenConfirmed sends the client the reply in wait, as soon as the feeds and siblings have
+// confirmed the changes. It returns true if that is later.
 func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subscribing) bool {
 	if s.subs == nil || wait.left == 0 && w.o.Workers == 1 {
 		w.count(cmd, w.now, false)

@@ -242,14 +242,14 @@ func (s *Session) sentAfter(c *call) bool {
 	return false
 }
 
-// beginCheck adds a call to the away list while keyway checks the call's error. endCheck
-// removes it.
+// beginCheck adds a call to the away list while keyway checks the call's error.
 func (s *Session) beginCheck(c *call) {
 	t := s.troubled()
 	t.away = append(t.away, c)
 	c.passed = false
 }
 
+// endCheck removes a call from the away list.
 func (s *Session) endCheck(c *call) {
 	if i := slices.Index(s.away, c); i >= 0 {
 		s.away = slices.Delete(s.away, i, i+1)

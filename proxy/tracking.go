@@ -140,8 +140,8 @@ func (t *tracking) forgetAll() {
 	}
 }
 
-// sendInvalidation sends an invalidation to the client, or to its redirect target. keys is encoded in
-// RESP3: an array of keys, or null for all keys.
+// sendInvalidation sends an invalidation to the client, or to its redirect target. keys is
+// encoded in RESP3: an array of keys, or null for all keys.
 func (t *tracking) sendInvalidation(keys []byte) {
 	if !t.begun {
 		return

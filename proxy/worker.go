@@ -123,7 +123,7 @@ type Worker struct {
 
 	split   splitter
 	units   []command.Unit
-	keys    []int  // the arguments of the current command that are keys
+	keys    []int  // the positions of the current command's keys
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for commands that keyway makes
 

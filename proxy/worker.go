@@ -278,10 +278,8 @@ func New(o Options, table *router.Table) *Worker {
 
 		stats: newCounters(),
 
-		slowLog: slowLog{
-			from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan),
-			look: int64(o.SlowerThan), max: o.SlowEntries,
-		},
+		slowLog: slowLog{from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan), look: int64(o.SlowerThan),
+			max: o.SlowEntries},
 
 		questions:  map[uint64]*question{},
 		histograms: make([]*metrics.Histogram, command.Count),

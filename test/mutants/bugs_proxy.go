@@ -475,7 +475,8 @@ var inProxy = []bug{
 	},
 	{
 		"what is watched is read from replicas", "proxy/reads.go",
-		"!cmd.Is(command.MastersOnly) && s.txn == nil && !s.has(tracks)", "!cmd.Is(command.MastersOnly) && !s.has(tracks)",
+		"!cmd.Is(command.MastersOnly) && s.txn == nil && !s.has(tracks)",
+		"!cmd.Is(command.MastersOnly) && !s.has(tracks)",
 		"./proxy", "TestReadsGoToReplicas",
 	},
 	{

@@ -8,61 +8,60 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// State is where a connection stands.
+// State is the state of a connection.
 //
 //	Idle --Open/Send--> Dialing --Connected--> Greeting --last reply--> Ready
 //	  ^                    |                      |                       |
 //	  |                    +------failed----------+---> Down <--useless---+
-//	  +------------------------- Tick, after back-off --+      (one that has served
-//	                                                            dials at once)
+//	  +------------------------- Tick, after back-off --+      (a connection that got a
+//	                                                            reply goes to Idle instead)
 type State uint8
 
 const (
-	Idle     State = iota // no socket, nothing wrong
-	Dialing               // the shell is connecting
+	Idle     State = iota // no socket, no error
+	Dialing               // the caller is connecting a socket
 	Greeting              // connected; AUTH and PING are not answered yet
 	Ready                 // requests may be written
 	Down                  // no socket until the back-off ends
-	Closed                // for good
+	Closed                // permanently
 )
 
 func (s State) String() string {
 	return [...]string{"idle", "dialing", "greeting", "ready", "down", "closed"}[s]
 }
 
-// Duty is what the shell must do with a connection's socket, bytes to write
-// apart.
+// Duty is what the caller must do with a connection's socket besides writing bytes.
 type Duty uint8
 
 const (
 	Nothing Duty = iota
 	Dial         // connect to Addr, then call Connected or Fail
-	Hangup       // close the socket, if there is one
+	Hangup       // close the socket if there is one
 )
 
-// Piece is part of a reply, in the order of the stream.
+// Piece is a piece of a reply. Pieces arrive in the order of the stream.
 type Piece struct {
 	Bytes       []byte // valid until Reply returns
 	First, Last bool
 	Kind        byte // the reply's type byte
 }
 
-// Whole tells whether the piece is the complete reply.
+// Whole reports whether the piece is the complete reply.
 func (p Piece) Whole() bool { return p.First && p.Last }
 
-// Receiver is who asked. Its methods are called from within Received, Fail and
-// Tick; they may send on any connection.
+// Receiver receives the reply to a request. Its methods are called from within
+// Received, Fail and Tick. They may send on any connection.
 type Receiver interface {
-	// Reply delivers the reply to frame, the request as it was sent, which is
+	// Reply delivers a piece of the reply. frame is the request as it was sent,
 	// valid until Reply returns.
 	Reply(c *Conn, frame []byte, p Piece)
-	// Failed tells that there will be no (more of the) reply.
+	// Failed reports that no reply, or no further piece of it, will arrive.
 	Failed(c *Conn, frame []byte, f Failure)
 }
 
-// Forewarned is a Receiver that has to know what its client sent after it. When a
-// connection ends, WillFail is called for all requests that were sent, the last one
-// first, before Failed is called for any, the first one first.
+// Forewarned is a Receiver that has to know which requests its client sent after its
+// own. When a connection ends, WillFail is called for all written requests, from the
+// last to the first. Failed is called afterwards, from the first to the last.
 type Forewarned interface {
 	WillFail(frame []byte)
 }
@@ -70,32 +69,34 @@ type Forewarned interface {
 // Failure says why a request has no reply.
 type Failure struct {
 	Reason string
-	// Sent: bytes of the request may have reached the node, which may have
-	// executed it. Otherwise it was surely not executed.
+	// Sent: bytes of the request may have reached the node, so the node may have
+	// executed it. If false, the node did not execute it.
 	Sent bool
-	// Midway: part of the reply has been delivered already.
+	// Midway: the first pieces of the reply have been delivered already.
 	Midway bool
-	// Timeout: the connection goes on, the reply did not come in time.
+	// Timeout: the reply did not arrive in time, and the connection stays open.
 	Timeout bool
 }
 
 const (
-	// A reply that is longer is passed on in pieces as it comes.
+	// holdBack is the largest reply that is buffered. A longer reply is delivered in
+	// pieces as it arrives.
 	holdBack = 16 << 10
 	// defaultMaxQueued is Config.MaxQueued's default.
 	defaultMaxQueued = 64 << 20
-	// requestCost is what a request takes besides its bytes: its entry, and what
-	// the asker keeps. A million short commands would take a gigabyte.
+	// requestCost is the memory of a request besides its bytes: its entry and the
+	// receiver's state. A million short commands would take a gigabyte if only their
+	// bytes were counted.
 	requestCost = 256
-	// An end sooner than this after greeting, with no request answered, is followed
-	// by a pause before the next attempt to connect.
-	shortLife = time.Second
+	// minLife is how long a connection must be Ready to end without a back-off, if no
+	// request was answered.
+	minLife = time.Second
 
 	backoffMin = 50 * time.Millisecond
 	backoffMax = 2 * time.Second
 )
 
-// Conn is one connection to one node, through as many sockets as it takes.
+// Conn is one logical connection to one node. It uses one socket after another.
 //
 //	Send(GET a)  Send(GET b)                     Received("$1..$1..")
 //	     |            |                                  |
@@ -103,83 +104,86 @@ const (
 //	queue: [GET a][GET b] ---> socket ---> node ---> Scanner
 //	fifo:  (c1)   (c2)  <------ each whole reply pops the front
 type Conn struct {
-	Addr     string
-	Owner    any                // who the connection belongs to, for whoever made it
-	Bind     any                // the shell's end; this package never looks
-	DB       int                // the database that is selected in greeting; set before anything else, as what follows
-	RESP3    bool               // the node is to answer in RESP3
-	NoTouch  bool               // what is read over it does not count as used
-	Master   bool               // the node is asked whether it is a master: what is not makes the attempt fail
-	Prelude  func() []byte      // not nil: one more command of the greeting; the greeting waits for Resume while it is empty
-	Listener Listener           // not nil: the connection listens, and carries no requests
-	Pushes   Pushes             // not nil: the node may push, in RESP3
-	Fence    int                // after so many requests the replies are checked to be in step; 0: never
-	Stats    metrics.Connection // of this connection; belongs to its thread
+	Addr  string
+	Owner any // for the caller of Set.Conn; this package does not read it
+	Bind  any // the caller's socket; this package does not read it
+	// The fields from here to Fence must be set before the first call of a method.
+	DB      int  // the database that the greeting selects
+	RESP3   bool // the greeting switches to RESP3
+	NoTouch bool // the greeting sends CLIENT NO-TOUCH ON
+	Master  bool // the greeting sends ROLE and fails if the node is not a master
+	// Prelude, if not nil, returns one more command of the greeting. While the command is
+	// empty, the greeting waits for Resume.
+	Prelude  func() []byte
+	Listener Listener           // not nil: the connection carries messages and no requests
+	Pushes   Pushes             // not nil: the node may push messages in RESP3
+	Fence    int                // requests between two integrity checks; 0: no checks
+	Stats    metrics.Connection // belongs to the connection's thread
 
-	set   *Set
-	state State
-	duty  Duty
-	dirty bool
-	hold  bool // nothing should be read for the moment
+	set        *Set
+	state      State
+	duty       Duty
+	dirty      bool
+	readPaused bool
 
 	queue    sendQueue
-	ClientID int64 // of the connection among the node's clients, where RESP3 is spoken
+	ClientID int64 // the id that the node gave this connection; RESP3 only
 
-	fifo  fifo
-	scan  resp.Scanner
-	part  []byte // the beginning of a reply, held back
-	mid   bool   // part of the front's reply has been delivered
-	began int64  // when the first part was; see Lingers
+	fifo       fifo
+	scan       resp.Scanner
+	part       []byte // the beginning of a reply that is buffered until it is complete
+	midReply   bool   // the first pieces of the front entry's reply have been delivered
+	replyBegan int64  // time of the first piece; see Lingers
 
 	greeting []byte // bytes to write while Greeting
-	greeted  int    // of them written
+	greeted  int    // bytes of greeting that have been written
 	step     int
 	nonce    uint64 // of this socket's greeting
 
-	unfenced int   // requests since the last fence
-	fencedAt int64 // when that was
+	unchecked int   // requests since the last integrity check
+	checkedAt int64 // time of that check
 
-	since    int64  // when the state began
-	heard    int64  // when the node last said something
-	moved    int64  // when part of a reply or of a request last got through, or the node was busy; see expire
-	script   uint64 // where the last script that was sent ends in the stream; see SentScript
-	scriptAt int64  // when the first of those that are not answered was sent
-	short    bool   // the socket has not taken all that it was offered
-	taken    bool   // it has taken more since, and since the last Tick
-	silent   bool   // the node let requests time out, and has not answered a greeting since
-	dialedAt int64
-	retryAt  int64
-	attempts int  // failures since it was last Ready for long, or has served a request
-	refused  bool // the last attempt to connect has failed
-	served   bool // a request was answered since it is Ready
-	reason   string
+	since         int64  // time at which the state was entered
+	lastReceived  int64  // time of the node's last bytes
+	lastProgress  int64  // time at which bytes of a reply or request last passed, or the node was busy; see expire
+	script        uint64 // stream position of the end of the last script; see SentScript
+	scriptAt      int64  // time at which the first unanswered script was sent
+	partialWrite  bool   // the last write took fewer bytes than it was offered
+	writeProgress bool   // since the last Tick, bytes were written after a partial write
+	silent        bool   // requests have timed out, and the node has not answered a greeting since
+	dialedAt      int64
+	retryAt       int64
+	attempts      int  // failures since the connection was last Ready for minLife or got a reply
+	refused       bool // the last attempt to connect has failed
+	served        bool // a request has been answered in this Ready state
+	reason        string
 }
 
-// Conn makes a connection to addr; nothing is dialed yet.
+// Conn returns a new connection to addr. It does not dial yet.
 func (s *Set) Conn(addr string, owner any) *Conn {
 	c := &Conn{Addr: addr, Owner: owner, set: s}
 	c.queue.set = s
 	return c
 }
 
-// State tells where the connection stands.
+// State returns the state of the connection.
 func (c *Conn) State() State { return c.state }
 
-// InFlight is the number of requests that are not answered, tombstones
-// included.
+// InFlight returns the number of unanswered requests, including tombstones.
 func (c *Conn) InFlight() int { return c.fifo.n }
 
-// Held is the number of bytes of requests that are not answered.
-func (c *Conn) Held() int { return c.queue.held }
+// Held returns the number of bytes of unanswered requests.
+func (c *Conn) Held() int { return c.queue.inFlightBytes }
 
-// Full tells that no more should be sent for now.
+// Full reports whether callers should stop sending for now.
 func (c *Conn) Full() bool { return c.Memory() > c.set.MaxQueued }
 
-// Memory is what requests that are not answered take, in bytes.
-func (c *Conn) Memory() int { return c.queue.held + c.fifo.n*requestCost }
+// Memory returns the memory of unanswered requests in bytes.
+func (c *Conn) Memory() int { return c.queue.inFlightBytes + c.fifo.n*requestCost }
 
-// Refusing returns why a request would fail at once: the last attempt to
-// connect has failed. Empty: it would be sent, or wait until it can be.
+// Refusing returns the error if the last attempt to connect has failed; a request
+// should then fail at once. If Refusing returns "", a request is sent, or waits until
+// the connection is ready.
 func (c *Conn) Refusing() string {
 	if c.state == Closed {
 		return c.reason
@@ -190,26 +194,26 @@ func (c *Conn) Refusing() string {
 	return ""
 }
 
-// Reason is why the connection was last down.
+// Reason returns why the connection was last down.
 func (c *Conn) Reason() string { return c.reason }
 
-// Duty returns what the shell must do with the socket, once.
+// Duty returns what the caller must do with the socket, and resets it to Nothing.
 func (c *Conn) Duty() Duty {
 	d := c.duty
 	c.duty = Nothing
 	return d
 }
 
-// Pause asks the shell to stop reading from the socket, or to read again.
+// Pause asks the caller to stop reading from the socket, or to read again.
 func (c *Conn) Pause(on bool) {
-	if c.hold != on {
-		c.hold = on
+	if c.readPaused != on {
+		c.readPaused = on
 		c.mark()
 	}
 }
 
-// Paused tells that the shell should not read from the socket.
-func (c *Conn) Paused() bool { return c.hold }
+// Paused reports whether the caller should not read from the socket.
+func (c *Conn) Paused() bool { return c.readPaused }
 
 func (c *Conn) mark() {
 	if !c.dirty {
@@ -220,16 +224,16 @@ func (c *Conn) mark() {
 
 func (c *Conn) enter(s State, now int64) { c.state, c.since = s, now }
 
-// Open starts connecting, if nothing is under way.
+// Open starts connecting if the connection is Idle.
 func (c *Conn) Open(now int64) {
 	if c.state == Idle {
 		c.dial(now)
 	}
 }
 
-// Hope forgets that attempts to connect have failed, and makes one at once:
-// there is news of the node, such as that it has become a master. What is sent
-// meanwhile waits for the outcome.
+// Hope resets the back-off and dials immediately. Callers use it when there is news of
+// the node, such as a promotion to master. Requests wait for the outcome of the
+// attempt.
 func (c *Conn) Hope(now int64) {
 	switch c.state {
 	case Idle, Down:
@@ -248,48 +252,48 @@ func (c *Conn) dial(now int64) {
 	c.mark()
 }
 
-// Send queues frame and notes that to gets its reply. deadline 0 means none.
-// The bytes are copied. Whether it may be sent is the caller's to ask first
-// (Refusing, Full).
+// Send copies frame into the queue, and delivers its reply to to. deadline 0 means
+// none. The caller must check Refusing and Full first.
 func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	c.put(c.queue.reserve(len(frame)), to, frame, deadline)
-	c.sent(now)
+	c.countRequest(now)
 	c.mark()
 }
 
-// SendOwned is Send for a large frame whose buffer the caller gives away.
+// SendOwned is Send for a large frame. It takes ownership of frame's buffer instead of
+// copying it.
 func (c *Conn) SendOwned(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	c.queue.dropWritten()
 	ch := &chunk{buf: frame[:len(frame):len(frame)]}
 	c.queue.chunks = append(c.queue.chunks, ch)
-	c.note(ch, to, 0, len(frame), deadline)
-	c.sent(now)
+	c.enqueue(ch, to, 0, len(frame), deadline)
+	c.countRequest(now)
 	c.mark()
 }
 
-// Asking is the command that lets the next one, or the next transaction, use a
-// slot that is being imported.
+// Asking is the ASKING command. It lets the next command, or the next transaction, use
+// a slot that the node is importing.
 const Asking = "*1\r\n$6\r\nASKING\r\n"
 
 var asking = []byte(Asking)
 
-// SendAsking queues ASKING and frame next to each other in one buffer, so that
-// they leave in one write and nothing comes between. asked gets the reply to ASKING.
+// SendAsking queues ASKING and frame next to each other in one buffer. They leave in
+// one write, with no other command between them. asked gets the reply to ASKING.
 func (c *Conn) SendAsking(asked, to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	ch := c.queue.reserve(len(asking) + len(frame))
 	c.put(ch, asked, asking, 0)
 	c.put(ch, to, frame, deadline)
-	c.sent(now)
+	c.countRequest(now)
 	c.mark()
 }
 
-// SendBlock queues several frames next to each other, so that they leave in one
-// write and nothing comes between: block[:ends[0]], block[ends[0]:ends[1]]...
-// The replies go to each, that of the last one, which alone has a deadline, to
-// last.
+// SendBlock queues the frames block[:ends[0]], block[ends[0]:ends[1]]... next to each
+// other in one buffer. They leave in one write, with no other command between them.
+// last gets the reply to the last frame, and each gets all other replies. Only the
+// last frame has a deadline.
 func (c *Conn) SendBlock(each, last Receiver, block []byte, ends []int, now, deadline int64) {
 	c.Open(now)
 	ch, from := c.queue.reserve(len(block)), 0
@@ -301,18 +305,18 @@ func (c *Conn) SendBlock(each, last Receiver, block []byte, ends []int, now, dea
 		}
 		from = end
 	}
-	c.sent(now)
+	c.countRequest(now)
 	c.mark()
 }
 
 func (c *Conn) put(ch *chunk, to Receiver, frame []byte, deadline int64) {
 	off := len(ch.buf)
 	ch.buf = append(ch.buf, frame...)
-	c.note(ch, to, off, len(frame), deadline)
+	c.enqueue(ch, to, off, len(frame), deadline)
 }
 
-// SentScript tells the connection that the request that was just sent runs code of the
-// user's: its node may be busy with it for long.
+// SentScript records that the request that was just sent runs a script or function. The
+// node may be busy with it for a long time.
 func (c *Conn) SentScript(now int64) {
 	if c.fifo.n == 0 || c.fifo.at(0).pos >= c.script {
 		c.scriptAt = now
@@ -322,16 +326,16 @@ func (c *Conn) SentScript(now int64) {
 
 // Stuck reports whether a script is unanswered and the node has sent nothing over this
 // connection for the duration silence. Until a script ends, Redis reads nothing more
-// from the connection it came from; it answers other connections with BUSY.
+// from the script's connection, and answers other connections with BUSY.
 func (c *Conn) Stuck(now int64, silence time.Duration) bool {
-	return c.state == Ready && !c.hold && c.asked() && c.fifo.at(0).pos < c.script &&
-		now-max(c.heard, c.scriptAt) >= int64(silence)
+	return c.state == Ready && !c.readPaused && c.expectsReply() && c.fifo.at(0).pos < c.script &&
+		now-max(c.lastReceived, c.scriptAt) >= int64(silence)
 }
 
 // Late reports whether the node has sent nothing over this connection for the duration
-// silence, though it has had a request for as long.
+// silence, although a request has been unanswered for at least that long.
 func (c *Conn) Late(now int64, silence time.Duration) bool {
-	if c.state != Ready || c.hold || !c.asked() || now-max(c.heard, c.moved) < int64(silence) {
+	if c.state != Ready || c.readPaused || !c.expectsReply() || now-max(c.lastReceived, c.lastProgress) < int64(silence) {
 		return false
 	}
 	for i := range c.fifo.n {
@@ -342,19 +346,19 @@ func (c *Conn) Late(now int64, silence time.Duration) bool {
 	return false
 }
 
-// Excuse tells the connection that its node is busy with a script, as the node has said
-// over another connection: no request is overdue for one more request timeout.
-func (c *Conn) Excuse(now int64) { c.moved = now }
+// Excuse postpones all timeouts: no request is overdue until one more request timeout
+// has passed. Callers use it when the node has answered BUSY over another connection.
+func (c *Conn) Excuse(now int64) { c.lastProgress = now }
 
-func (c *Conn) note(ch *chunk, to Receiver, off, n int, deadline int64) {
+func (c *Conn) enqueue(ch *chunk, to Receiver, off, n int, deadline int64) {
 	ch.refs++
 	c.fifo.push(entry{to: to, chunk: ch, off: off, len: n, pos: c.queue.pos, deadline: deadline})
 	c.queue.pos += uint64(n)
-	c.queue.held += n
+	c.queue.inFlightBytes += n
 }
 
-// NextWrite is what should be written to the socket now; empty for nothing.
-// The shell reports with Wrote how much of it was taken.
+// NextWrite returns the bytes to write to the socket now, or none. The caller reports
+// with Wrote how many of them were written.
 func (c *Conn) NextWrite() []byte {
 	switch c.state {
 	case Greeting:
@@ -365,18 +369,18 @@ func (c *Conn) NextWrite() []byte {
 	return nil
 }
 
-// Wrote reports that n bytes of NextWrite were taken by the socket.
+// Wrote records that n bytes of NextWrite were written to the socket.
 func (c *Conn) Wrote(n int) {
 	c.Stats.BytesOut += uint64(n)
 	if c.state == Greeting {
 		c.greeted += n
 		return
 	}
-	c.taken = c.taken || c.short
-	c.short = c.queue.wrote(n)
+	c.writeProgress = c.writeProgress || c.partialWrite
+	c.partialWrite = c.queue.wrote(n)
 }
 
-// Connected reports that the socket is connected.
+// Connected records that the socket is connected, and starts the greeting.
 func (c *Conn) Connected(now int64) {
 	if c.state != Dialing {
 		return
@@ -388,15 +392,15 @@ func (c *Conn) Connected(now int64) {
 	c.greet(now)
 }
 
-// Received takes bytes that the node sent. They are not kept.
+// Received processes bytes that the node sent. It does not keep b.
 func (c *Conn) Received(b []byte, now int64) {
 	c.Stats.BytesIn += uint64(len(b))
-	c.heard = now
+	c.lastReceived = now
 	for len(b) > 0 {
 		if c.state != Ready && c.state != Greeting {
 			return
 		}
-		if c.state == Ready && !c.asked() && c.Listener == nil && !(c.Pushes != nil && c.pushed(b)) {
+		if c.state == Ready && !c.expectsReply() && c.Listener == nil && !(c.Pushes != nil && c.pushed(b)) {
 			c.Stats.Unsolicited++
 			c.violate(now, fmt.Sprintf("the node sent what nobody asked for: %.40q", b))
 			return
@@ -415,10 +419,10 @@ func (c *Conn) Received(b []byte, now int64) {
 			}
 			continue
 		}
-		if !done || c.mid || len(c.part) > 0 {
-			c.moved = now
+		if !done || c.midReply || len(c.part) > 0 {
+			c.lastProgress = now
 		}
-		if !done && !c.mid && len(c.part)+len(piece) < holdBack {
+		if !done && !c.midReply && len(c.part)+len(piece) < holdBack {
 			c.part = append(c.part, piece...)
 			return
 		}
@@ -442,8 +446,8 @@ func (c *Conn) Received(b []byte, now int64) {
 	}
 }
 
-// noReply passes on a message, or a piece of one, that is no reply to a request. It
-// returns what is wrong with it, "" if nothing is.
+// noReply passes on a message, or a piece of one, that is not the reply to a request.
+// It returns an error text if the message is not allowed here, otherwise "".
 func (c *Conn) noReply(piece []byte, done bool) (wrong string) {
 	isPush := c.scan.Kind() == '>'
 	switch {
@@ -460,19 +464,20 @@ func (c *Conn) noReply(piece []byte, done bool) (wrong string) {
 	return ""
 }
 
-// asked reports whether a request waits whose reply may come: one that has been
-// written, or has begun to be. (A node may refuse a long one by its header.)
-func (c *Conn) asked() bool { return c.fifo.n > 0 && c.fifo.at(0).pos < c.queue.written }
+// expectsReply reports whether at least one byte of an unanswered request has been
+// written. A node may answer before it has the whole request: it refuses a long one by
+// its header.
+func (c *Conn) expectsReply() bool { return c.fifo.n > 0 && c.fifo.at(0).pos < c.queue.written }
 
-// deliver hands a piece of a reply on. It returns what is wrong with it, if it
-// is a fence's.
+// deliver passes a piece of a reply to its receiver. It returns an error text if the
+// reply is the wrong one for an integrity check.
 func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
-	first := !c.mid
-	c.mid = !done
+	first := !c.midReply
+	c.midReply = !done
 	p := Piece{Bytes: piece, First: first, Last: done, Kind: c.scan.Kind()}
 	if !done {
 		if first {
-			c.began = c.heard
+			c.replyBegan = c.lastReceived
 		}
 		if e := c.fifo.at(0); e.to != nil {
 			e.to.Reply(c, e.frame(), p)
@@ -480,17 +485,17 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 		c.part = c.part[:0]
 		return ""
 	}
-	// The entry goes before its reply is handed on: whatever Reply does to
-	// this connection, it finds it between replies.
+	// Remove the entry first: Reply may call methods of this connection, which must
+	// then be between two replies.
 	e := c.fifo.pop()
 	c.set.big += c.fifo.trim()
 	c.served = true
 	if e.to != nil {
 		if e.deadline != 0 && e.deadline <= now {
-			c.moved = now // what is behind has waited for it
+			c.lastProgress = now // the requests behind this one waited for it
 		}
 		e.to.Reply(c, e.frame(), p)
-		if e.to == (fence{}) {
+		if e.to == (integrityCheck{}) {
 			wrong = outOfStep(e.frame(), piece)
 		}
 	} else if e.deadline != 0 {
@@ -507,24 +512,25 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 	return wrong
 }
 
-// violate ends the connection since the node broke the protocol.
+// violate ends the connection because the node broke the protocol.
 func (c *Conn) violate(now int64, reason string) {
 	c.Stats.Violations++
 	c.fail(now, reason)
 }
 
-// Fail reports that the socket could not be connected or has ended, or ends
-// it. Everything pending fails; the shell is told to close the socket.
+// Fail ends the connection because its socket could not be connected, has ended, or
+// has to end. All pending requests fail, and the caller's next duty is Hangup.
 func (c *Conn) Fail(now int64, reason string) {
-	// A socket that ends in its greeting may have been closed as any other; the node
-	// is taken for one that cannot be reached when that happens over and over.
+	// A socket that ends during its greeting does not prove that the node is unreachable.
+	// After several such failures in a row the node counts as unreachable.
 	c.end(now, reason, c.state == Dialing || c.state == Greeting && c.attempts > 5)
 }
 
-// fail ends the connection for a reason of our own.
+// fail ends the connection for a reason other than a failure of the socket.
 func (c *Conn) fail(now int64, reason string) { c.end(now, reason, c.state != Ready) }
 
-// end is Fail. refused: no connection to the node can be had for the moment.
+// end implements Fail and fail. refused says that the node cannot be connected to at
+// the moment.
 func (c *Conn) end(now int64, reason string, refused bool) {
 	was := c.state
 	switch was {
@@ -536,12 +542,12 @@ func (c *Conn) end(now int64, reason string, refused bool) {
 		c.Stats.Failures++
 	}
 	c.duty = Hangup
-	c.hold = false
+	c.readPaused = false
 	c.mark()
 	c.reason = reason
-	if was == Ready && (c.served || now-c.since >= int64(shortLife)) {
+	if was == Ready && (c.served || now-c.since >= int64(minLife)) {
 		c.attempts, c.refused = 0, false
-		c.enter(Idle, now) // it was well; the next request, or Tick, dials
+		c.enter(Idle, now) // it has worked, so the next request or Tick dials at once
 	} else {
 		c.attempts++
 		c.refused = c.refused || refused || c.Listener != nil
@@ -557,7 +563,7 @@ func (c *Conn) end(now int64, reason string, refused bool) {
 	}
 }
 
-// pushed tells whether b goes on with, or begins, a push message.
+// pushed reports whether b begins or continues a push message.
 func (c *Conn) pushed(b []byte) bool {
 	if c.scan.Midway() {
 		return c.scan.Kind() == '>'
@@ -565,17 +571,17 @@ func (c *Conn) pushed(b []byte) bool {
 	return b[0] == '>'
 }
 
-// drop fails all that is pending, in the order it was sent. What a receiver sends
-// again over this connection takes the same order.
+// drop fails all pending requests in the order in which they were sent. If receivers
+// send them again over this connection, they keep that order.
 func (c *Conn) drop(f Failure) {
-	pending, written, mid := c.fifo, c.queue.written, c.mid
-	c.fifo, c.mid, c.part, c.scan = fifo{}, false, nil, resp.Scanner{}
-	c.moved, c.short, c.taken = 0, false, false
+	pending, written, mid := c.fifo, c.queue.written, c.midReply
+	c.fifo, c.midReply, c.part, c.scan = fifo{}, false, nil, resp.Scanner{}
+	c.lastProgress, c.partialWrite, c.writeProgress = 0, false, false
 	c.greeting = nil
 	chunks := c.queue.chunks
 	c.queue = sendQueue{set: c.set, pos: c.queue.pos, written: c.queue.pos}
 	for _, ch := range chunks {
-		ch.refs++ // as long as it is in the queue's hands
+		ch.refs++ // until the loop at the end
 	}
 	for i := pending.n - 1; i >= 0; i-- {
 		if e := pending.at(i); e.pos < written {
@@ -599,8 +605,8 @@ func (c *Conn) drop(f Failure) {
 	}
 }
 
-// backoff is the time to the next attempt, in nanoseconds: exponential, with
-// jitter over its upper half, so that many proxies do not return in step.
+// backoff returns the time until the next attempt in nanoseconds. It is exponential,
+// with jitter over its upper half, so that many proxies do not reconnect at once.
 func (c *Conn) backoff() int64 {
 	d := int64(backoffMax)
 	if shift := c.attempts - 1; shift < 6 {
@@ -609,7 +615,7 @@ func (c *Conn) backoff() int64 {
 	return d/2 + c.set.Rand.Int64N(d/2+1)
 }
 
-// Close ends the connection for good.
+// Close ends the connection permanently. All pending requests fail.
 func (c *Conn) Close(now int64, reason string) {
 	if c.state == Closed {
 		return

@@ -1,13 +1,13 @@
-// Package pool owns backend connections: each a state machine that is told what
-// happens to a socket and says what should be written to it. It never sees the
-// socket, a clock or a goroutine; bytes and the time go in, bytes and duties
-// come out.
+// Package pool owns the connections to nodes. Each connection is a state machine
+// without a socket, a clock or a goroutine: its caller passes in the bytes received
+// and the time, and the connection returns the bytes to write and the caller's
+// duties.
 //
-// Its promise, on which everything above rests: a FIFO entry exists before its
-// request's bytes can leave, and goes only with one complete reply or with the
-// connection. Requests whose askers have left or been told of a timeout stay as
-// tombstones. Any protocol violation, any reply that nobody waits for, and any
-// failed write end the connection.
+// All other packages rely on this guarantee: a FIFO entry exists before its
+// request's bytes can leave. It is removed only by one complete reply or by the end
+// of the connection. A request whose receiver has left or has been told of a timeout
+// stays as a tombstone. The connection ends on every protocol violation, unexpected
+// reply and failed write.
 //
-// All of a [Set] belongs to one thread.
+// A [Set] and its connections belong to one thread.
 package pool

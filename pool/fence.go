@@ -6,65 +6,67 @@ import (
 	"time"
 )
 
-// The fence is a PING with a word of its own, sent between the requests every
-// so often. Replies carry no number in RESP; were one left out or doubled, all
-// that follow would go to the wrong clients for as long as the connection
-// lasts. The fence ends that: the echo must come in its place.
+// An integrity check is a PING with a random nonce, sent between requests. Replies in
+// RESP carry no number. If a node left one out or sent one twice, all later replies of
+// the connection would go to the wrong clients. The check detects that: the nonce has
+// to come back in its place.
 //
 //	GET a  GET b  PING 6b3f...  GET c
 //	$1..   $1..   $16 6b3f...   $1..
 
-// fenceEvery is how long requests may go without a fence while some are
+// maxUnchecked is the maximum time between two integrity checks while requests are
 // unanswered.
-const fenceEvery = int64(time.Second)
+const maxUnchecked = int64(time.Second)
 
-// fenceHead is what a fence's frame begins with; what follows is the word as
-// the bulk string that Redis must answer with.
-var fenceHead = []byte("*2\r\n$4\r\nPING\r\n")
+// pingHead is the beginning of an integrity check's frame. The rest is the nonce, as the
+// bulk string that Redis must answer.
+var pingHead = []byte("*2\r\n$4\r\nPING\r\n")
 
-// fence receives the replies to fences; Conn itself looks at them.
-type fence struct{}
+// integrityCheck is the receiver of replies to integrity checks. It ignores them,
+// because Conn.deliver checks them.
+type integrityCheck struct{}
 
-func (fence) Reply(*Conn, []byte, Piece)    {}
-func (fence) Failed(*Conn, []byte, Failure) {}
+func (integrityCheck) Reply(*Conn, []byte, Piece)    {}
+func (integrityCheck) Failed(*Conn, []byte, Failure) {}
 
-// sent counts a request, and sends a fence after the last of a run.
-func (c *Conn) sent(now int64) {
+// countRequest counts a request. After Fence requests it sends an integrity check.
+func (c *Conn) countRequest(now int64) {
 	if c.Fence == 0 {
 		return
 	}
-	if c.unfenced++; c.unfenced >= c.Fence {
-		c.sendFence(now)
+	if c.unchecked++; c.unchecked >= c.Fence {
+		c.sendCheck(now)
 	}
 }
 
-func (c *Conn) sendFence(now int64) {
-	c.unfenced, c.fencedAt = 0, now
+func (c *Conn) sendCheck(now int64) {
+	c.unchecked, c.checkedAt = 0, now
 	c.Stats.Fences++
 	const hexDigits = "0123456789abcdef"
-	frame := append(c.set.fence[:0], fenceHead...)
+	frame := append(c.set.checkFrame[:0], pingHead...)
 	frame = append(frame, "$16\r\n"...)
 	for n, i := c.set.Rand.Uint64(), 0; i < 16; i++ {
 		frame = append(frame, hexDigits[n>>60])
 		n <<= 4
 	}
 	frame = append(frame, "\r\n"...)
-	c.set.fence = frame
-	c.put(c.queue.reserve(len(frame)), fence{}, frame, now+int64(c.set.RequestTimeout))
+	c.set.checkFrame = frame
+	c.put(c.queue.reserve(len(frame)), integrityCheck{}, frame, now+int64(c.set.RequestTimeout))
 	c.mark()
 }
 
-// undecided are the errors with which a node may answer any PING.
-var undecided = [][]byte{[]byte("-LOADING "), []byte("-BUSY "), []byte("-MISCONF "), []byte("-MASTERDOWN ")}
+// pingErrors are the errors that a node may answer to any PING. They prove nothing about
+// the order of replies.
+var pingErrors = [][]byte{[]byte("-LOADING "), []byte("-BUSY "), []byte("-MISCONF "), []byte("-MASTERDOWN ")}
 
-// outOfStep compares a reply with the fence that it is the reply to. It returns
-// what is wrong, or nothing.
+// outOfStep compares a reply with its integrity check. It returns an error text if they
+// do not match, otherwise "".
 func outOfStep(frame, reply []byte) string {
-	want := frame[len(fenceHead):]
+	want := frame[len(pingHead):]
 	if bytes.Equal(reply, want) {
 		return ""
 	}
-	for _, prefix := range undecided {
+	for _, prefix := range pingErrors {
 		if bytes.HasPrefix(reply, prefix) {
 			return ""
 		}

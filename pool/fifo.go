@@ -2,12 +2,12 @@ package pool
 
 import "unsafe"
 
-// maxIdleRing is the longest ring, in entries, that is kept when nothing is pending.
+// maxIdleRing is the length of the longest ring, in entries, that an empty FIFO keeps.
 const maxIdleRing = 1 << 16
 
-// entry is a request that was given to a connection and is not answered yet.
+// entry is an unanswered request of a connection.
 type entry struct {
-	to       Receiver // nil: a tombstone, or a reply of no interest
+	to       Receiver // nil: a tombstone, or a request whose reply is ignored
 	chunk    *chunk
 	off, len int
 	pos      uint64 // of its first byte in the connection's stream
@@ -35,7 +35,7 @@ func (f *fifo) push(e entry) {
 	f.n++
 }
 
-// at is the i-th entry from the front.
+// at returns the i-th entry from the front.
 func (f *fifo) at(i int) *entry { return &f.ring[(f.head+i)&(len(f.ring)-1)] }
 
 func (f *fifo) pop() entry {
@@ -46,7 +46,8 @@ func (f *fifo) pop() entry {
 	return e
 }
 
-// trim lets go of a very long ring that is empty, and returns how many bytes it took.
+// trim frees the ring if it is empty and very long. It returns the number of bytes
+// freed.
 func (f *fifo) trim() (bytes int) {
 	if f.n == 0 && len(f.ring) > maxIdleRing {
 		bytes = len(f.ring) * int(unsafe.Sizeof(entry{}))

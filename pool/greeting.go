@@ -8,9 +8,9 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// The steps of the greeting: AUTH, if there is a password, what else the
-// connection is to be, then PING with a word that only this connection knows, so
-// that what comes back is surely the answer to it.
+// The steps of the greeting. AUTH is sent if there is a password; the steps after it
+// depend on the connection's options. The last step is PING with a nonce of this
+// connection, so that its reply cannot be mistaken for another.
 const (
 	stepAuth = iota
 	stepHello
@@ -21,7 +21,7 @@ const (
 	stepPing
 )
 
-// greet sends the next step that is needed.
+// greet sends the next step of the greeting that this connection needs.
 func (c *Conn) greet(now int64) {
 	c.greeting, c.greeted = c.greeting[:0], 0
 	for {
@@ -43,7 +43,7 @@ func (c *Conn) greet(now int64) {
 				return // until Resume, or the connect timeout
 			}
 		case c.step == stepPing:
-			c.greeting = resp.AppendCommand(c.greeting, "PING", c.word())
+			c.greeting = resp.AppendCommand(c.greeting, "PING", c.pingNonce())
 		}
 		if len(c.greeting) > 0 {
 			break
@@ -53,14 +53,14 @@ func (c *Conn) greet(now int64) {
 	c.mark()
 }
 
-// Resume goes on with a greeting that waits for its Prelude.
+// Resume continues a greeting that waits for its Prelude.
 func (c *Conn) Resume(now int64) {
 	if c.state == Greeting && c.step == stepPrelude && len(c.greeting) == 0 {
 		c.greet(now)
 	}
 }
 
-func (c *Conn) word() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }
+func (c *Conn) pingNonce() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }
 
 func (c *Conn) greetingReply(reply []byte, now int64) {
 	text, isErr := resp.ErrorText(reply)
@@ -87,15 +87,15 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 		c.greet(now)
 		return
 	}
-	if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != c.word()) {
-		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.word(), reply))
+	if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != c.pingNonce()) {
+		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.pingNonce(), reply))
 		return
 	}
 	c.greeting = nil
 	c.enter(Ready, now)
-	c.heard, c.silent = now, false
+	c.lastReceived, c.silent = now, false
 	c.refused, c.served = false, false
-	c.unfenced, c.fencedAt = 0, now
+	c.unchecked, c.checkedAt = 0, now
 	c.reason = ""
 	c.mark()
 	if c.Listener != nil {
@@ -106,19 +106,20 @@ func (c *Conn) greetingReply(reply []byte, now int64) {
 	}
 }
 
-// servesWith reports whether the connection is of use although the node answers
-// PING with this error. A node that cannot save serves reads. A node that is busy
-// with a script serves SCRIPT KILL and its like, and says BUSY to all else; but it
-// takes no subscriptions.
+// servesWith reports whether the connection is usable although the node answers PING
+// with this error. A node that cannot save (MISCONF) serves reads. A node that is busy
+// with a script serves SCRIPT KILL and similar commands, and answers BUSY to all
+// others. It accepts no subscriptions.
 func (c *Conn) servesWith(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("MISCONF ")) || isBusy(text) && c.Listener == nil && c.Pushes == nil
 }
 
 func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
 
-// refuse ends an attempt to connect that the node answered with an error. LOADING
-// and MASTERDOWN are refusals too: such a node serves no key. BUSY ends with the
-// script: until then it is asked often, and what it said is what clients are told.
+// refuse ends an attempt to connect that the node answered with an error. LOADING and
+// MASTERDOWN count too: such a node serves no key. BUSY lasts until the script ends.
+// Until then, connect attempts use the shortest back-off, and clients get the node's
+// own error.
 func (c *Conn) refuse(now int64, text []byte) {
 	if !isBusy(text) {
 		c.fail(now, "the node refuses: "+string(text))
@@ -129,7 +130,7 @@ func (c *Conn) refuse(now int64, text []byte) {
 	c.retryAt = now + c.backoff()
 }
 
-// role reads the first element of a reply to ROLE.
+// role returns the first element of a reply to ROLE.
 func role(reply []byte) string {
 	if n, rest, ok := resp.Elements(reply); ok && n > 0 {
 		first, _, _ := resp.Split(rest)
@@ -139,7 +140,7 @@ func role(reply []byte) string {
 	return "unknown"
 }
 
-// clientID reads the id in a reply to HELLO 3.
+// clientID returns the connection's id from a reply to HELLO 3.
 func clientID(reply []byte) (id int64) {
 	n, rest, _ := resp.Elements(reply)
 	for range n / 2 {

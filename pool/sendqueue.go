@@ -1,31 +1,30 @@
 package pool
 
-// chunkSize is what a connection gathers before it starts another buffer; what
-// is larger gets a buffer of its own.
+// chunkSize is the size of the buffers that requests are collected in. A larger request
+// gets its own buffer.
 const chunkSize = 64 << 10
 
-// chunk is a buffer of requests. It lives until it has been written and every
-// request in it has been answered, since a redirected request is sent again
-// from here.
+// chunk is a buffer of requests. It lives until it has been written and every request in
+// it has been answered, because a redirected request is sent again from this buffer.
 type chunk struct {
 	buf  []byte
 	refs int // FIFO entries that point into buf
 }
 
-// sendQueue is the bytes of a connection's requests:
+// sendQueue holds the bytes of a connection's requests:
 //
 //	chunks   [ answered | waiting for replies | not written yet ]
 //	                                          ^ head, sent
 //
-// Positions count the bytes of the connection's whole life, so that an entry
-// can tell whether any of it has been written.
+// Positions count all bytes since the connection was made. An entry's position
+// therefore shows whether any byte of its request has been written.
 type sendQueue struct {
-	set     *Set
-	chunks  []*chunk // from the one being written on
-	sent    int      // bytes of chunks[0] that have been written
-	pos     uint64   // position of the end
-	written uint64   // position up to which bytes have been written
-	held    int      // bytes in chunks that are not answered yet
+	set           *Set
+	chunks        []*chunk // the first is being written
+	sent          int      // bytes of chunks[0] that have been written
+	pos           uint64   // position of the end
+	written       uint64   // position up to which bytes have been written
+	inFlightBytes int      // bytes of unanswered requests, written or not
 }
 
 // reserve returns a chunk with room for n more bytes.
@@ -42,7 +41,7 @@ func (q *sendQueue) reserve(n int) *chunk {
 	return c
 }
 
-// next is what to write next; empty when all is written.
+// next returns the bytes to write next, or none if all are written.
 func (q *sendQueue) next() []byte {
 	for len(q.chunks) > 0 {
 		if b := q.chunks[0].buf[q.sent:]; len(b) > 0 {
@@ -56,8 +55,7 @@ func (q *sendQueue) next() []byte {
 	return nil
 }
 
-// wrote counts n bytes as written, and reports whether they were fewer than next
-// has returned.
+// wrote counts n bytes as written, and reports whether next had returned more.
 func (q *sendQueue) wrote(n int) (short bool) {
 	q.sent += n
 	q.written += uint64(n)
@@ -68,14 +66,16 @@ func (q *sendQueue) wrote(n int) (short bool) {
 	return short
 }
 
-// dropWritten lets go of a last chunk that is written but has no room left.
+// dropWritten removes the only chunk from the queue if it is completely written. Its
+// caller needs a new chunk.
 func (q *sendQueue) dropWritten() {
 	if len(q.chunks) == 1 && q.sent == len(q.chunks[0].buf) {
 		q.shift()
 	}
 }
 
-// shift takes the written chunks[0] off the queue; its entries keep it alive.
+// shift removes chunks[0], which is written, from the queue. Its unanswered entries keep
+// it alive.
 func (q *sendQueue) shift() {
 	c := q.chunks[0]
 	last := copy(q.chunks, q.chunks[1:])
@@ -87,9 +87,9 @@ func (q *sendQueue) shift() {
 	}
 }
 
-// answered gives up an entry's hold on its chunk.
+// answered releases an answered entry's reference to its chunk.
 func (q *sendQueue) answered(c *chunk, n int) {
-	q.held -= n
+	q.inFlightBytes -= n
 	if c.refs--; c.refs > 0 {
 		return
 	}

@@ -7,29 +7,29 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 )
 
-// Config is what all connections of a Set share.
+// Config is the configuration that all connections of a Set share.
 type Config struct {
 	Username, Password string
 	ConnectTimeout     time.Duration // for dialing and greeting together
 	RequestTimeout     time.Duration
-	MaxQueued          int // memory that requests on one connection may take until they are answered; 0: 64 MiB
+	MaxQueued          int // memory limit for the unanswered requests of one connection; 0: 64 MiB
 }
 
-// Set is the connections of one thread and the memory they share.
+// Set holds the memory that the connections of one thread share.
 type Set struct {
 	Config
 	Rand *rand.Rand
 
-	// Duties of the shell, collected since it last took them; see Take.
-	dirty []*Conn
+	dirty []*Conn // connections that Take returns next
 
-	free  []*chunk
-	fence []byte // the last one sent
-	nonce uint64
-	big   int // bytes of large buffers let go of since TakeBig
+	free       []*chunk
+	checkFrame []byte // scratch buffer: the last integrity check
+	nonce      uint64 // of the last greeting
+	big        int    // bytes of large buffers freed since TakeBig
 }
 
-// NewSet returns an empty set. random decides back-off jitter.
+// NewSet returns an empty set. random is the source of back-off jitter and of the nonces
+// of integrity checks.
 func NewSet(c Config, random *rand.Rand) *Set {
 	if c.MaxQueued == 0 {
 		c.MaxQueued = defaultMaxQueued
@@ -37,9 +37,8 @@ func NewSet(c Config, random *rand.Rand) *Set {
 	return &Set{Config: c, Rand: random}
 }
 
-// Take returns the connections that have something for the shell to do
-// (Conn.Duty, Conn.NextWrite) since the last call. The slice is valid until the
-// next call.
+// Take appends to into the connections that have had a new Conn.Duty or Conn.NextWrite
+// since the last call, and returns it.
 func (s *Set) Take(into []*Conn) []*Conn {
 	into = append(into, s.dirty...)
 	for i, c := range s.dirty {
@@ -64,7 +63,7 @@ func (s *Set) chunk(n int) *chunk {
 	return &chunk{buf: make([]byte, 0, chunkSize)}
 }
 
-// unref gives up one hold on a chunk.
+// unref releases one reference to a chunk.
 func (s *Set) unref(c *chunk) {
 	if c.refs--; c.refs == 0 {
 		s.release(c)
@@ -82,8 +81,8 @@ func (s *Set) release(c *chunk) {
 	s.free = append(s.free, c)
 }
 
-// TakeBig returns how many bytes of large buffers were let go of since it was
-// last called: garbage that is worth giving back to the system.
+// TakeBig returns the number of bytes of large buffers freed since the last call. That
+// much garbage is worth returning to the system.
 func (s *Set) TakeBig() int {
 	n := s.big
 	s.big = 0

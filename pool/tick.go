@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// Busy tells whether Tick has anything to watch.
+// Busy reports whether Tick has anything to watch: unanswered requests, or a connection
+// that is not ready.
 func (c *Conn) Busy() bool {
 	return c.fifo.n > 0 || c.state != Ready && c.state != Closed
 }
 
-// Tick lets time act: greetings that take too long, requests past their
-// deadline, a back-off that has ended.
+// Tick does what is due at the time now: it fails greetings and requests that take too
+// long, dials after a back-off, and sends integrity checks.
 func (c *Conn) Tick(now int64) {
 	switch c.state {
 	case Idle:
@@ -27,19 +28,19 @@ func (c *Conn) Tick(now int64) {
 			c.fail(now, fmt.Sprintf("no answer within %s", limit))
 		}
 	case Ready:
-		if c.attempts > 0 && now-c.since >= int64(shortLife) {
+		if c.attempts > 0 && now-c.since >= int64(minLife) {
 			c.attempts = 0
 		}
-		if c.unfenced > 0 && c.fifo.n > 0 && now-c.fencedAt >= fenceEvery {
-			c.sendFence(now)
+		if c.unchecked > 0 && c.fifo.n > 0 && now-c.checkedAt >= maxUnchecked {
+			c.sendCheck(now)
 		}
 	}
 	c.expire(now)
 }
 
-// greetingTimeout is how long an attempt to connect may take. A node that runs a
-// slow command answers a greeting as late as any request; one that has just let
-// requests time out, or that could not be reached, must be quicker.
+// greetingTimeout returns how long an attempt to connect may take. A node that executes
+// a slow command answers a greeting as late as any request, so a greeting gets the
+// request timeout. After timeouts or failed attempts it gets only the connect timeout.
 func (c *Conn) greetingTimeout() time.Duration {
 	if c.state == Dialing || c.silent || c.attempts > 0 {
 		return c.set.ConnectTimeout
@@ -47,17 +48,17 @@ func (c *Conn) greetingTimeout() time.Duration {
 	return max(c.set.ConnectTimeout, c.set.RequestTimeout)
 }
 
-// expire fails overdue requests. Time-outs are about silence: while part of a reply
-// or of a request gets through, reading is paused, or the node says that it is busy with
-// a script, no request is overdue, and none that waits behind one. If an overdue request
-// was never written, or the node has said nothing at all since before it was sent, the
-// connection ends: requests behind it would only wait in vain.
+// expire fails overdue requests. A timeout measures silence. No request is overdue while
+// bytes of a reply or request pass, reading is paused, or the node answers BUSY because
+// of a script. The connection ends if an overdue request was not completely written, or
+// the node has sent nothing for a whole request timeout: later requests would wait in
+// vain.
 func (c *Conn) expire(now int64) {
-	if c.taken || c.hold {
-		c.taken = false
-		c.moved = now
+	if c.writeProgress || c.readPaused {
+		c.writeProgress = false
+		c.lastProgress = now
 	}
-	if now-c.moved < int64(c.set.RequestTimeout) {
+	if now-c.lastProgress < int64(c.set.RequestTimeout) {
 		return
 	}
 	for i := 0; i < c.fifo.n; i++ {
@@ -67,8 +68,8 @@ func (c *Conn) expire(now int64) {
 		}
 		c.Stats.Timeouts++
 		reason := fmt.Sprintf("no answer within %s", c.set.RequestTimeout)
-		if c.state != Ready || e.pos+uint64(e.len) > c.queue.written || now-c.heard >= int64(c.set.RequestTimeout) {
-			if c.state == Down { // what waits for the back-off to end has waited for too long
+		if c.state != Ready || e.pos+uint64(e.len) > c.queue.written || now-c.lastReceived >= int64(c.set.RequestTimeout) {
+			if c.state == Down { // requests have waited too long for the back-off to end
 				c.drop(Failure{Reason: c.reason})
 				return
 			}
@@ -78,6 +79,6 @@ func (c *Conn) expire(now int64) {
 		}
 		to := e.to
 		e.to = nil
-		to.Failed(c, e.frame(), Failure{Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.mid})
+		to.Failed(c, e.frame(), Failure{Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.midReply})
 	}
 }

@@ -5,31 +5,31 @@ import (
 	"time"
 )
 
-// Waiting yields the requests that somebody waits for, in their order, and their places,
-// which hold until a request is sent or answered. The one at place 0 may have part of
-// its reply.
+// Waiting yields the places and receivers of the unanswered requests in their order,
+// without tombstones and integrity checks. A place is valid until a request is sent or
+// answered. The request at place 0 may already have the first pieces of its reply.
 func (c *Conn) Waiting() iter.Seq2[int, Receiver] {
 	return func(yield func(int, Receiver) bool) {
 		for i := range c.fifo.n {
-			if to := c.fifo.at(i).to; to != nil && to != (fence{}) && !yield(i, to) {
+			if to := c.fifo.at(i).to; to != nil && to != (integrityCheck{}) && !yield(i, to) {
 				return
 			}
 		}
 	}
 }
 
-// Lingers reports whether a reply has been passing for the duration or longer. It says
-// so once for each reply.
+// Lingers reports whether a reply has been arriving for at least the duration d. It
+// returns true once for each reply.
 func (c *Conn) Lingers(now int64, d time.Duration) bool {
-	if !c.mid || c.began == 0 || now-c.began < int64(d) {
+	if !c.midReply || c.replyBegan == 0 || now-c.replyBegan < int64(d) {
 		return false
 	}
-	c.began = 0
+	c.replyBegan = 0
 	return true
 }
 
-// Forget makes the request at a place one whose reply nobody waits for: the reply is
-// dropped when it comes. It returns the request.
+// Forget turns the request at a place into a tombstone: its reply will be dropped. It
+// returns the request's frame.
 func (c *Conn) Forget(place int) (frame []byte) {
 	e := c.fifo.at(place)
 	e.to, e.deadline = nil, 0

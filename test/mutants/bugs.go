@@ -69,7 +69,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"bytes before the greeting's question are taken for its answer", "pool/greeting.go",
-		"!noEcho && (!ok || string(b) != c.word())", "!noEcho && (!ok && string(b) == c.word())",
+		"!noEcho && (!ok || string(b) != c.pingNonce())", "!noEcho && (!ok && string(b) == c.pingNonce())",
 		"./pool", "TestGreetingRefused",
 	},
 	{
@@ -139,12 +139,12 @@ var aroundProxy = []bug{
 	},
 	{
 		"what waits behind a transfer times out", "pool/conn.go",
-		"		if !done || c.mid || len(c.part) > 0 {\n			c.moved = now", "		if false {\n			c.moved = now",
+		"		if !done || c.midReply || len(c.part) > 0 {\n			c.lastProgress = now", "		if false {\n			c.lastProgress = now",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{
 		"an upload times out while it goes on", "pool/tick.go",
-		"	if c.taken || c.hold {", "	if c.hold {",
+		"	if c.writeProgress || c.readPaused {", "	if c.readPaused {",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{

@@ -94,12 +94,12 @@ var inProxy = []bug{
 	},
 	{
 		"a node that says BUSY is taken for a silent one", "pool/conn.go",
-		"func (c *Conn) Excuse(now int64) { c.moved = now }", "func (c *Conn) Excuse(int64) {}",
+		"func (c *Conn) Excuse(now int64) { c.lastProgress = now }", "func (c *Conn) Excuse(int64) {}",
 		"./proxy", "TestBusyIsNotSilence",
 	},
 	{
 		"a script has no time of its own behind one that was long", "pool/conn.go",
-		"			c.moved = now // what is behind has waited for it\n", "",
+		"			c.lastProgress = now // the requests behind this one waited for it\n", "",
 		"./proxy", "TestScriptBehindAScript",
 	},
 	{

@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-// BindRemedy says what to do about an error of listening on an address.
+// BindRemedy returns what an operator can do about err, an error of listening on an
+// address.
 func BindRemedy(err error) string {
 	var dns *net.DNSError
 	switch {
@@ -24,5 +25,5 @@ func BindRemedy(err error) string {
 	return "listen elsewhere"
 }
 
-// errInUse: a process answers on the socket file.
+// errInUse is the error of a socket file on which another process accepts connections.
 var errInUse = errors.New("another process listens there")

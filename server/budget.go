@@ -14,31 +14,31 @@ import (
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
-// budget bounds what all threads together hold for clients. Each thread weighs its
-// clients when they have grown; the thread with the largest client of all closes
-// it while the sum is above the limit. What only waits for nodes is bounded by
-// itself (maxQueued): to close clients would not free it.
+// budget bounds the memory that all threads together use for clients. Each thread
+// weighs its clients after they have grown. While the sum is above the limit, the thread
+// with the largest client of all closes it. Requests that wait for nodes have their own
+// limit (maxQueued), because closing clients would not free them.
 type budget struct {
-	limit   int64 // of all that is held for clients
-	step    int64 // a thread that has taken in so much weighs its clients
+	limit   int64 // for the memory of all clients and queued requests
+	step    int64 // growth, in bytes, after which a thread weighs its clients
 	threads []weight
 	short   atomic.Bool // large commands are refused
 	closing atomic.Bool // a thread was told to close its largest client
 }
 
-// weight is what a thread held for its clients when it last weighed them.
+// weight is the memory of a thread's clients when the thread last weighed them.
 type weight struct{ clients, largest, queued atomic.Int64 }
 
 const (
-	// minStep is the least growth after which clients are weighed: that looks at
-	// each of them.
+	// minStep is the smallest growth after which a thread weighs its clients. Weighing
+	// visits every client.
 	minStep = 256 << 10
-	// minClosed is the least that closing a client must free.
+	// minClosed is the smallest client that is closed to free memory.
 	minClosed = 64 << 10
 )
 
-// newBudget leaves a quarter of the process's memory to Go: for garbage, code and
-// buffers that nobody uses.
+// newBudget returns a budget of three quarters of memory, the process's limit; 0 is
+// unlimited. The last quarter is for garbage, code and unused buffers.
 func newBudget(memory int64, threads int) *budget {
 	b := &budget{limit: math.MaxInt64, step: math.MaxInt64, threads: make([]weight, threads)}
 	if memory > 0 {
@@ -48,11 +48,11 @@ func newBudget(memory int64, threads int) *budget {
 	return b
 }
 
-// maxQueued is what requests may take on one connection to a node.
+// maxQueued returns the memory limit for unanswered requests on one connection to a node.
 func (b *budget) maxQueued() int { return int(max(min(b.limit/16, 64<<20), 1<<20)) }
 
-// note records what a thread holds. It returns the sum over all threads, how much of
-// it closing clients would free, and the thread with the largest client.
+// note stores the memory of a thread's clients. It returns the sum over all threads,
+// how much of it closing clients would free, and the thread with the largest client.
 func (b *budget) note(thread int, h proxy.Held) (total, clients int64, most int) {
 	w := &b.threads[thread]
 	w.clients.Store(int64(h.Clients))
@@ -68,7 +68,7 @@ func (b *budget) note(thread int, h proxy.Held) (total, clients int64, most int)
 	return total + clients, clients, most
 }
 
-// over returns the thread that should close its largest client, -1 for none.
+// over returns the thread that should close its largest client, or -1.
 func (b *budget) over(total, clients int64, most int) int {
 	if total > b.limit && clients > b.limit/2 && b.threads[most].largest.Load() >= minClosed {
 		return most
@@ -76,13 +76,15 @@ func (b *budget) over(total, clients int64, most int) int {
 	return -1
 }
 
-// due reports whether a thread should weigh its clients: they have grown, or so
-// little memory is left that it matters when they shrink.
+// due reports whether a thread should weigh its clients. It should if they have grown.
+// If memory is short, or the clients are large, it should at every tick too, so that the
+// budget learns when they shrink.
 func (b *budget) due(t *thread, ticked bool) bool {
 	return int64(t.worker.Grown()) >= b.step || ticked && (b.short.Load() || b.threads[t.index].clients.Load() >= b.step)
 }
 
-// weigh keeps what is held for clients within the limit.
+// weigh weighs the thread's clients. If memory is short, it makes all threads refuse
+// large commands, and if the limit is exceeded, it makes one close its largest client.
 func (s *Server) weigh(t *thread) {
 	b := s.budget
 	total, clients, most := b.note(t.index, t.worker.Held())
@@ -97,8 +99,8 @@ func (s *Server) weigh(t *thread) {
 	}
 }
 
-// closeLargest closes the thread's largest client, unless memory has become free
-// since it was asked to.
+// closeLargest closes the thread's largest client, unless memory has become free since
+// weigh asked for it.
 func (s *Server) closeLargest(t *thread) {
 	if b := s.budget; b.over(b.note(t.index, t.worker.Held())) == t.index {
 		t.worker.CloseLargest()
@@ -107,8 +109,8 @@ func (s *Server) closeLargest(t *thread) {
 	s.weigh(t)
 }
 
-// MemoryLimit is what the process may take, in bytes: limits.memory, else half of
-// what the machine or the control group has; 0 if that is not known.
+// MemoryLimit returns the memory limit of the process in bytes: limits.memory, or else
+// half of the memory of the machine or control group. It returns 0 if that is unknown.
 func (s *Server) MemoryLimit() int64 {
 	if n := int64(s.cfg.Limits.Memory); n > 0 {
 		return n
@@ -116,13 +118,13 @@ func (s *Server) MemoryLimit() int64 {
 	return machineMemory(os.DirFS("/")) / 2
 }
 
-// machineMemory returns the memory that this process may use at most: the machine's,
-// or less if a control group that it is in says so. 0: it is not known.
+// machineMemory returns the maximum memory that this process can use: the machine's
+// memory, or the lower limit of its control groups. It returns 0 if that is unknown.
 func machineMemory(root fs.FS) int64 {
 	least := int64(math.MaxInt64)
 	lower := func(text []byte, unit int64) {
 		n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
-		if err == nil && n > 0 && n <= math.MaxInt64/unit { // "max", or what version 1 says for none
+		if err == nil && n > 0 && n <= math.MaxInt64/unit { // not "max" or version 1's value for no limit
 			least = min(least, n*unit)
 		}
 	}
@@ -145,8 +147,8 @@ func machineMemory(root fs.FS) int64 {
 		case parts[1] != "":
 			continue
 		}
-		// A group's parents bound it too. In a container the path may be that of
-		// the host, and the group itself is at the root.
+		// The limits of a group's parents apply too. In a container the path may be the
+		// host's, while the group itself is mounted at the root.
 		for p := path.Clean("/" + parts[2]); ; p = path.Dir(p) {
 			text, _ := fs.ReadFile(root, path.Join(dir, p, file))
 			lower(text, 1)

@@ -1,8 +1,7 @@
-// Package server is the shell round the core: it listens, binds sockets to the
-// sessions and connections of proxy's workers, turns the configuration into
-// tables, keeps the time, and stops in good order.
+// Package server does the I/O for package proxy. It listens, connects sockets to the
+// sessions and connections of the workers, builds routing tables from the
+// configuration, supplies the time, and shuts down gracefully.
 //
-// Each thread has a loop and a worker and shares with the others nothing but
-// immutable tables and the loops' mailboxes. Everything here that runs in a
-// loop must never block.
+// Each thread has a loop and a worker. Threads share only immutable tables, atomic
+// counters and the loops' mailboxes. Code that runs in a loop must never block.
 package server

@@ -20,7 +20,7 @@ import (
 type fd struct {
 	loop        *loop.Loop
 	n           int
-	read, write bool // what is watched
+	read, write bool // the events that epoll watches
 }
 
 func newFD(l *loop.Loop, n int, h loop.Handler, read, write bool) (*fd, error) {
@@ -32,11 +32,12 @@ func newFD(l *loop.Loop, n int, h loop.Handler, read, write bool) (*fd, error) {
 	return f, nil
 }
 
-// Read and Write are raw system calls: the descriptor never blocks, so the
-// scheduler need not be told. Write asks for no SIGPIPE, which the runtime would
-// have to handle each time that a peer has gone.
+// Read and Write are raw system calls: the descriptor never blocks, so the Go scheduler
+// does not have to know. Write suppresses SIGPIPE, which the runtime would otherwise
+// handle each time a peer has gone.
 func (f *fd) Read(b []byte) (int, error) {
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+		uintptr(len(b)))
 	switch {
 	case errno == 0 && n == 0:
 		return 0, io.EOF
@@ -64,7 +65,7 @@ func (f *fd) Watch(read, write bool) {
 	if f.read == read && f.write == write {
 		return
 	}
-	// It can fail only for a descriptor that is not watched.
+	// Modify fails only for a descriptor that epoll does not watch.
 	if f.loop.Modify(f.n, read, write) == nil {
 		f.read, f.write = read, write
 	}
@@ -72,16 +73,16 @@ func (f *fd) Watch(read, write bool) {
 
 func (f *fd) Close() { f.loop.Close(f.n) }
 
-// acceptor accepts for one thread.
+// acceptor accepts clients for one thread.
 type acceptor struct {
 	t      *thread
 	fd     *fd
 	ln     net.Listener
-	paused int64 // until when accepting rests, after running out of something
-	rest   int64
+	paused int64 // time at which accepting resumes after it ran out of descriptors or memory; 0: not paused
+	rest   int64 // length of the last pause; it doubles
 }
 
-// accept has the loop accept from ln's socket.
+// accept makes the thread's loop accept clients from ln's socket.
 func (t *thread) accept(ln net.Listener) error {
 	raw, err := ln.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -108,7 +109,7 @@ const (
 	acceptBatch   = 64
 )
 
-// Ready accepts what is waiting, a batch at a time.
+// Ready accepts waiting clients, at most one batch of them.
 func (a *acceptor) Ready(bool, bool) {
 	for range acceptBatch {
 		n, sa, err := unix.Accept4(a.fd.n, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -117,15 +118,16 @@ func (a *acceptor) Ready(bool, bool) {
 			a.rest = 0
 		case errors.Is(err, unix.EAGAIN):
 			return
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
-			// The socket stays readable: looking again at once would spin.
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
+			errors.Is(err, unix.ENOMEM):
+			// The socket stays readable, so trying again at once would spin.
 			a.rest = min(max(2*a.rest, acceptRestMin), acceptRestMax)
 			a.paused = a.t.now + a.rest
 			a.fd.Watch(false, false)
 			a.t.srv.log.Warn("cannot accept clients for now", "error", err, "pause_ms", a.rest/1e6)
 			return
 		default:
-			continue // that client has gone again
+			continue // the client has already disconnected
 		}
 		tcp := a.ln.Addr().Network() == "tcp"
 		if tcp {
@@ -154,7 +156,7 @@ func (a *acceptor) Ready(bool, bool) {
 	}
 }
 
-// tick ends a rest.
+// tick resumes accepting after a pause.
 func (a *acceptor) tick(now int64) {
 	if a.paused != 0 && now >= a.paused {
 		a.paused = 0
@@ -174,7 +176,8 @@ func addrOf(sa unix.Sockaddr) string {
 	return "?"
 }
 
-// connect begins to connect to an IP address; b is told when it is writable.
+// connect starts a connection to an IP address. b.Ready is called when the socket is
+// writable.
 func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
 	family := unix.AF_INET
 	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: [4]byte(pad4(addr.Addr()))}
@@ -195,7 +198,7 @@ func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
 		return nil, fmt.Errorf("opening a socket: %w", err)
 	}
 	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	keepAlive(n, 30, 10) // a client may wait on it for ever
+	keepAlive(n, 30, 10) // a blocked client may wait on it without a timeout
 	if err := unix.Connect(n, sa); err != nil && err != unix.EINPROGRESS {
 		unix.Close(n)
 		return nil, err
@@ -203,8 +206,8 @@ func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
 	return newFD(t.loop, n, b, false, true)
 }
 
-// keepAlive has the kernel ask a silent peer whether it is still there: after so
-// many seconds, then every so many, three times.
+// keepAlive turns on TCP keepalive: after idle seconds of silence the kernel sends up to
+// three probes, interval seconds apart.
 func keepAlive(n, idle, interval int) {
 	_ = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, idle)
@@ -220,7 +223,7 @@ func pad4(a netip.Addr) []byte {
 	return make([]byte, 4)
 }
 
-// connected returns how the attempt to connect has ended.
+// connected returns the error of the attempt to connect, or nil if it has succeeded.
 func connected(s socket) error {
 	f, ok := s.(*fd)
 	if !ok {

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 )
 
-// Without epoll every connection is a stream; these are never reached.
+// Without epoll every connection is a stream, so these functions are never called.
 
 type acceptor struct{ paused int64 }
 

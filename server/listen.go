@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen opens the sockets: with several threads each has its own on every
-// TCP address (SO_REUSEPORT), so that each accepts for itself.
+// listen opens the listening sockets. If there are several threads, each has its own
+// socket on every TCP address (SO_REUSEPORT), so that the kernel spreads the clients.
 func (s *Server) listen() error {
 	for i, addr := range s.cfg.Listen {
 		path := "listen"
@@ -47,13 +47,13 @@ func (s *Server) listenOn(addr string) error {
 		}
 		return s.spread(ln)
 	}
-	// SO_REUSEPORT would also let a second keyway onto the address unnoticed:
-	// see first that nobody has it.
+	// SO_REUSEPORT would also let a second keyway process listen on the address
+	// unnoticed, so check first that the address is free.
 	first, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	addr = first.Addr().String() // the port that 0 stands for
+	addr = first.Addr().String() // with the real port if the configured one is 0
 	first.Close()
 	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
@@ -72,7 +72,8 @@ func (s *Server) listenOn(addr string) error {
 	return nil
 }
 
-// spread lets every thread accept from one socket.
+// spread makes every thread accept from one socket. With Options.Streams only the first
+// thread accepts from it.
 func (s *Server) spread(ln net.Listener) error {
 	for i, t := range s.threads {
 		if s.o.Streams && i > 0 {
@@ -100,8 +101,8 @@ func (s *Server) closeListeners() {
 	}
 }
 
-// removeStale removes the socket file that a keyway which died has left. One
-// that somebody answers on stays.
+// removeStale removes a socket file that a dead process has left. If a process still
+// accepts connections on it, removeStale keeps the file and returns errInUse.
 func removeStale(file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -119,8 +120,8 @@ func removeStale(file string) error {
 
 func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 
-// checkDescriptors finds out how many clients and connections to nodes the process may
-// have open, and lowers clients.max to that.
+// checkDescriptors computes how many clients and connections to nodes the process can
+// have open. If clients.max is higher, it lowers it to that number.
 func (s *Server) checkDescriptors(nodes int) {
 	var lim unix.Rlimit
 	if s.room = math.MaxInt64; unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
@@ -136,15 +137,15 @@ func (s *Server) checkDescriptors(nodes int) {
 	}
 }
 
-// reservedFiles is how many descriptors are kept from clients: those for topology,
-// metrics and logs, each thread's own, and for each node the connections that clients
-// share, in RESP2 and RESP3, and one that listens in each. Connections that are one
-// client's alone are not reserved: they are refused when there is no room.
+// reservedFiles returns how many descriptors are reserved for other uses than clients:
+// topology, metrics and logs, each thread's own, and each thread's shared connections and
+// feeds to each node, in RESP2 and RESP3. Exclusive connections are not reserved: keyway
+// refuses them when there is no room.
 func (s *Server) reservedFiles(nodes int) int64 {
 	thread := 2 + 2*len(s.cfg.Listen) + max(nodes, 16)*(2*s.cfg.Backend.Connections+2)
 	return int64(32 + s.cfg.Threads*thread)
 }
 
-// hasRoom reports whether there are descriptors left for what can be done without: a
-// client, or a connection to a node that is one client's alone.
+// hasRoom reports whether descriptors are left for one more client or exclusive
+// connection.
 func (s *Server) hasRoom() bool { return s.clients.Load()+s.sockets.Load() <= s.room }

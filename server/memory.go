@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// giver gives memory back to the system after large requests. The runtime would
-// do so too, over minutes: half a gigabyte is not to be held that long for one
-// value that has passed.
+// giver returns memory to the system after large requests. The runtime would need
+// minutes for that; keyway should not keep 500 MB so long after one large value.
 type giver struct {
 	garbage atomic.Int64
 	busy    atomic.Bool
@@ -19,9 +18,9 @@ const (
 	giveBackRest = time.Second
 )
 
-// let counts garbage, and has it collected and given back once there is enough
-// of it. It may be called from any thread and does not wait.
-func (g *giver) let(bytes int) {
+// add counts garbage. Once there is enough, it schedules a garbage collection that
+// returns the memory to the system. It may be called from any thread and does not block.
+func (g *giver) add(bytes int) {
 	if g.garbage.Add(int64(bytes)) < giveBackFrom || g.busy.Swap(true) {
 		return
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// reports are what the loops log. The log must not block (see admin.LogQueue), and
-// nothing is logged, or waited for, with the mutex held.
+// reports writes the log lines of the loops. The log must not block (see
+// admin.LogQueue). Nothing is logged, and nothing blocks, while mu is locked.
 type reports struct {
 	log   *slog.Logger
 	debug bool
 
 	mu     sync.Mutex
-	down   map[string]bool // names and addresses of nodes that were reported down
+	down   map[string]bool // nodes that were reported unreachable, by "name addr"
 	limits map[string]*limit
 }
 
@@ -29,31 +29,32 @@ func newReports(log *slog.Logger) *reports {
 	}
 }
 
-// dialing logs that a connection to a node is begun.
+// dialing logs the start of a connection to a node.
 func (r *reports) dialing(c *pool.Conn) {
 	if r.debug && c.Addr != "" {
 		r.log.Debug("connecting to a node", "node", proxy.NodeName(c), "addr", c.Addr)
 	}
 }
 
-// lost logs, once for each time, that a node cannot be reached; found logs that
-// it can be again.
+// lost logs that a node has become unreachable, once until found logs that it is
+// reachable again.
 func (r *reports) lost(c *pool.Conn) {
 	if c.Addr == "" {
-		return // the sentinels' follower logs what is wrong
+		return // the follower of the sentinels logs the reason
 	}
 	name := proxy.NodeName(c)
 	if r.debug {
 		r.log.Debug("connection to a node ended", "node", name, "addr", c.Addr, "state", c.State(), "reason", c.Reason())
 	}
 	if c.State() == pool.Closed || c.Refusing() == "" {
-		return // it has ended well, or will be made again at once
+		return // closed on purpose, or about to be dialed again at once
 	}
 	if r.setDown(name+" "+c.Addr, true) {
 		r.log.Warn("node unreachable", "node", name, "addr", c.Addr, "reason", c.Reason())
 	}
 }
 
+// found logs that a node is reachable again if lost has reported it unreachable.
 func (r *reports) found(c *pool.Conn) {
 	name := proxy.NodeName(c)
 	if r.debug {
@@ -64,7 +65,7 @@ func (r *reports) found(c *pool.Conn) {
 	}
 }
 
-// setDown returns whether that is news.
+// setDown records whether a node is unreachable, and reports whether that has changed.
 func (r *reports) setDown(node string, down bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,14 +80,14 @@ func (r *reports) setDown(node string, down bool) bool {
 	return true
 }
 
-// limit lets a line a second through: what a peer can cause must not flood the log.
+// limit allows one log entry a second, so that no peer can flood the log.
 type limit struct {
 	next    time.Time
 	dropped int
 }
 
-// allow reports whether a line of that kind can be logged now, and how many like it
-// were not since the last one.
+// allow reports whether an entry of that kind may be logged now. dropped is how many
+// entries of the kind have not been logged since the last one.
 func (r *reports) allow(kind string) (ok bool, dropped int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +106,8 @@ func (r *reports) allow(kind string) (ok bool, dropped int) {
 	return true, dropped
 }
 
-func (r *reports) note(text string) {
+// warn logs a worker's warning. All of them share one limit.
+func (r *reports) warn(text string) {
 	if ok, dropped := r.allow("note"); ok {
 		r.log.Warn(text, "others_like_it", dropped)
 	}
@@ -122,10 +124,10 @@ func (r *reports) refused(of proxy.Refusal) {
 	}
 }
 
-// maxChanges is how many lines a new topology may take.
+// maxChanges is the maximum number of changes that are logged for a new topology.
 const maxChanges = 20
 
-// topology logs the cluster's new map, and what has changed since the one before.
+// topology logs the cluster's new map and its differences from the one before.
 func (r *reports) topology(before, m *slots.Map) {
 	masters := 0
 	for _, n := range m.Nodes() {
@@ -153,7 +155,7 @@ func (r *reports) topology(before, m *slots.Map) {
 	}
 }
 
-// client logs that a client has come or gone.
+// client logs that a client was accepted or has gone.
 func (r *reports) client(event string, c *client) {
 	if r.debug {
 		r.log.Debug(event, "client", c.session.Peer(), "id", c.session.ID(), "thread", c.t.index)

@@ -11,8 +11,8 @@ import (
 
 var hexSHA = regexp.MustCompile("^[0-9a-f]{40}$")
 
-// PerKeyScripts are the scripts that keyway knows and those that the configuration
-// declares. Errors are *config.Error.
+// PerKeyScripts returns the per-key scripts that keyway knows and those that the
+// configuration declares. Errors are *config.Error.
 func PerKeyScripts(c *config.Config) (command.PerKeyScripts, error) {
 	var declared []command.PerKey
 	for i, d := range c.Scripts.PerKey {
@@ -20,15 +20,18 @@ func PerKeyScripts(c *config.Config) (command.PerKeyScripts, error) {
 		p := command.PerKey{SHA: strings.ToLower(d.SHA), Keys: d.Keys, Sum: d.Reply == "sum"}
 		switch {
 		case (d.SHA == "") == (d.Text == ""):
-			return command.PerKeyScripts{}, c.Errorf(path, "write either sha: or text:", "a script is named by its SHA-1 or by its text")
+			return command.PerKeyScripts{}, c.Errorf(path, "write either sha: or text:",
+				"a script is named by its SHA-1 or by its text")
 		case d.Text != "":
 			text := []byte(d.Text)
 			p.SHA, p.Normal = command.SHA1(text), command.SHA1(command.NormalScript(text))
 		case !hexSHA.MatchString(p.SHA):
-			return command.PerKeyScripts{}, c.Errorf(path+".sha", "write the 40 hex digits that SCRIPT LOAD answers", "%q is not a SHA-1", d.SHA)
+			return command.PerKeyScripts{}, c.Errorf(path+".sha", "write the 40 hex digits that SCRIPT LOAD answers",
+				"%q is not a SHA-1", d.SHA)
 		}
 		if d.Keys < 0 {
-			return command.PerKeyScripts{}, c.Errorf(path+".keys", "write how many KEYS belong together, such as 1", "out of range")
+			return command.PerKeyScripts{}, c.Errorf(path+".keys", "write how many KEYS belong together, such as 1",
+				"out of range")
 		}
 		if d.Reply != "" && d.Reply != "array" && d.Reply != "sum" {
 			return command.PerKeyScripts{}, c.Errorf(path+".reply", "write array or sum", "unknown reply %q", d.Reply)

@@ -30,18 +30,18 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// Options are what the configuration does not say.
+// Options are settings that the configuration does not have.
 type Options struct {
-	Log     *slog.Logger // nil: silent
+	Log     *slog.Logger // nil: no log
 	Version string
-	// Topology is for the slots of a cluster, nil otherwise; Sentinels are by the
-	// names of the nodes that they watch over. topology.Configured makes both.
+	// Topology follows a cluster's slots; it is nil without a cluster. Sentinels follow
+	// masters, by the node names of the configuration. topology.Configured returns both.
 	Topology  slots.Follower[*slots.Map]
 	Sentinels map[string]slots.Follower[slots.Shard]
-	// Streams serves every socket by goroutines instead of epoll, which is
-	// what systems without epoll always do.
+	// Streams serves every socket with goroutines instead of epoll. Systems without
+	// epoll always do that.
 	Streams bool
-	// DrainTimeout, if not 0, is used instead of the configuration's shutdown.timeout.
+	// DrainTimeout, if not 0, replaces shutdown.timeout of the configuration.
 	DrainTimeout time.Duration
 }
 
@@ -56,10 +56,10 @@ type Server struct {
 	stopping   atomic.Bool
 	table      atomic.Pointer[router.Table]
 	maxClients int
-	sockets    atomic.Int64 // to nodes
-	room       int64        // clients and sockets to nodes that there may be
+	sockets    atomic.Int64 // open sockets to nodes
+	room       int64        // limit for clients and sockets to nodes together
 	started    time.Time
-	stop       context.Context // ends with Run
+	stop       context.Context // canceled when Run ends
 	reports    *reports
 	process    *proxy.Process // complete before Run
 	memory     giver
@@ -67,11 +67,11 @@ type Server struct {
 
 	mu     sync.Mutex
 	last   *slots.Map
-	shards []slots.Shard // what sentinels have told, as cfg.Nodes
+	shards []slots.Shard // the sentinels' reports, by the index in cfg.Nodes
 }
 
-// New builds a server and opens its listeners; it serves once Run is called.
-// Errors for what the configuration says are *config.Error.
+// New returns a server and opens its listeners. It serves once Run is called. Errors in
+// the configuration are *config.Error.
 func New(cfg *config.Config, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -92,7 +92,10 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log), maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes))}
+	s := &Server{
+		cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log),
+		maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes)),
+	}
 	s.process = processOf(cfg, s.started)
 	s.table.Store(table)
 	s.budget = newBudget(s.MemoryLimit(), cfg.Threads)
@@ -127,7 +130,7 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 	c := s.cfg
 	hold := c.Backend.Hold
 	if hold == 0 {
-		hold = -1 // 0 is the default there
+		hold = -1 // no hold: proxy.Options takes 0 for its default
 	}
 	var cluster *proxy.Emulation
 	if c.Cluster.Emulate {
@@ -172,13 +175,15 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 func processOf(cfg *config.Config, started time.Time) *proxy.Process {
 	id := make([]byte, 20)
 	_, _ = crand.Read(id) // never fails
-	// Without them INFO leaves the fields empty.
+	// If these fail, INFO leaves the fields empty.
 	executable, _ := os.Executable()
 	file, _ := filepath.Abs(cfg.File())
-	return &proxy.Process{RunID: hex.EncodeToString(id), PID: os.Getpid(), Executable: executable, ConfigFile: file, Started: started}
+	return &proxy.Process{
+		RunID: hex.EncodeToString(id), PID: os.Getpid(), Executable: executable, ConfigFile: file, Started: started,
+	}
 }
 
-// Addrs are the addresses that the server listens on.
+// Addrs returns the addresses that the server listens on.
 func (s *Server) Addrs() []net.Addr {
 	seen := map[string]bool{}
 	var addrs []net.Addr
@@ -191,8 +196,9 @@ func (s *Server) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run serves until ctx ends. It is then Stopping: after the configured delay it stops
-// accepting, lets what is under way end (bounded by DrainTimeout) and returns nil.
+// Run serves until ctx ends. From then on Stopping returns true. After the configured
+// delay Run stops accepting clients, waits until unanswered commands are answered (at
+// most DrainTimeout), and returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	topology, stopTopology := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTopology()
@@ -207,14 +213,15 @@ func (s *Server) Run(ctx context.Context) error {
 	for i, n := range s.cfg.Nodes {
 		if f := s.o.Sentinels[n.Name]; f != nil {
 			g.Go(func() error {
-				return unlessEnded(f.Run(topology, func(sh slots.Shard) { s.moved(i, sh) }))
+				return unlessEnded(f.Run(topology, func(sh slots.Shard) { s.setShard(i, sh) }))
 			})
 		}
 	}
 	<-failed.Done()
 	s.stopping.Store(true)
-	s.log.Info("stopping; a second signal ends keyway at once", "delay", s.cfg.Shutdown.Delay.String(), "timeout", s.o.DrainTimeout.String())
-	if ctx.Err() != nil { // asked to, rather than failed
+	s.log.Info("stopping; a second signal ends keyway at once",
+		"delay", s.cfg.Shutdown.Delay.String(), "timeout", s.o.DrainTimeout.String())
+	if ctx.Err() != nil { // stopped on request, not by a failure
 		time.Sleep(s.cfg.Shutdown.Delay)
 	}
 	s.closeListeners()
@@ -224,7 +231,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, t := range s.threads {
 		<-t.done
 	}
-	stopTopology() // last: draining commands may still be redirected
+	stopTopology() // last: while draining, commands may still be redirected
 	return g.Wait()
 }
 
@@ -235,7 +242,7 @@ func unlessEnded(err error) error {
 	return err
 }
 
-// publish swaps the layout in every thread for that of the new map.
+// publish gives every thread a routing table for the cluster's new map.
 func (s *Server) publish(m *slots.Map) {
 	s.mu.Lock()
 	before := s.last
@@ -247,9 +254,9 @@ func (s *Server) publish(m *slots.Map) {
 	s.swap(router.NewSlots(m))
 }
 
-// moved swaps the layout in every thread for one in which a node is where
-// sentinels have said.
-func (s *Server) moved(node int, to slots.Shard) {
+// setShard gives every thread a routing table with the master and replicas that the
+// sentinels report for a node.
+func (s *Server) setShard(node int, to slots.Shard) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from := s.shards[node]
@@ -258,11 +265,12 @@ func (s *Server) moved(node int, to slots.Shard) {
 	}
 	s.shards[node] = to
 	table, err := Table(s.cfg, s.shards)
-	if err != nil { // the same configuration was fine with other addresses
+	if err != nil { // not expected: the configuration was valid with other addresses
 		s.log.Error("cannot follow the sentinels", "node", s.cfg.Nodes[node].Name, "error", err)
 		return
 	}
-	s.log.Info("sentinels", "node", s.cfg.Nodes[node].Name, "master", to.Master, "was", from.Master, "replicas", len(to.Replicas))
+	s.log.Info("sentinels", "node", s.cfg.Nodes[node].Name,
+		"master", to.Master, "was", from.Master, "replicas", len(to.Replicas))
 	s.swap(table)
 }
 
@@ -282,7 +290,7 @@ func (s *Server) refresh() {
 	}
 }
 
-// resolve looks a host name up outside the loop.
+// resolve looks up a host name in a goroutine, which then calls done.
 func (s *Server) resolve(addr string, done func(netip.AddrPort, error)) {
 	go func() {
 		ctx, cancel := context.WithTimeout(s.stop, s.cfg.Backend.ConnectTimeout)
@@ -304,8 +312,8 @@ func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
 	}
-	// As net.Dial does, IPv4 first: a name such as localhost often has an
-	// IPv6 address that nobody listens on.
+	// Prefer IPv4, as net.Dial does: a name such as localhost often has an IPv6 address
+	// on which no process listens.
 	for _, ip := range ips {
 		if ip.Unmap().Is4() {
 			return netip.AddrPortFrom(ip.Unmap(), uint16(n)), nil
@@ -314,7 +322,8 @@ func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ips[0], uint16(n)), nil
 }
 
-// Snapshot copies the counters of all threads, one after another.
+// Snapshot returns copies of the counters of all threads. Each thread copies its own, so
+// the copies are not of the same instant.
 func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
 	shots := make(chan metrics.Snapshot, len(s.threads))
 	for _, t := range s.threads {
@@ -332,12 +341,12 @@ func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
 	return all, nil
 }
 
-// Table is what is routed by now.
+// Table returns the current routing table.
 func (s *Server) Table() *router.Table { return s.table.Load() }
 
-// Stopping reports whether the server has been asked to end: whoever spreads clients
-// over several keyways should send none here.
+// Stopping reports whether the server is shutting down. A load balancer should then send
+// it no more clients.
 func (s *Server) Stopping() bool { return s.stopping.Load() }
 
-// Started is when the server was made.
+// Started returns the time at which the server was created.
 func (s *Server) Started() time.Time { return s.started }

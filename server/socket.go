@@ -2,15 +2,16 @@ package server
 
 import "errors"
 
-// socket is one way of carrying bytes to and from the loop: a descriptor that
-// epoll watches, or a goroutine pair. None of its methods blocks.
+// socket moves bytes between the loop and a peer. It is either a descriptor that epoll
+// watches (fd) or a pair of goroutines (stream). Its methods do not block.
 type socket interface {
-	// Read returns what has arrived, errAgain when that is nothing, io.EOF
-	// at the end.
+	// Read reads received bytes. It returns errAgain if there are none, and io.EOF at the
+	// end.
 	Read(b []byte) (int, error)
-	// Write takes what it can, errAgain when that is nothing.
+	// Write writes as many bytes as possible without blocking. It returns errAgain if
+	// that is none.
 	Write(b []byte) (int, error)
-	// Watch says what the owner wants to be told of.
+	// Watch selects the events for which the handler's Ready is called.
 	Watch(read, write bool)
 	Close()
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
-// stream carries bytes by a pair of goroutines that hand them to the loop by
-// its mailbox: for systems without epoll, and for connections that are more
-// than a descriptor.
+// stream is a socket with two goroutines that exchange bytes with the loop through its
+// mailbox. Systems without epoll use it, and connections that are more than a
+// descriptor.
 //
 //	reader: conn.Read(in) --post--> Ready(readable) --Read copies--> resume
 //	writer: <--out-- Write copies;  conn.Write(out) --post--> Ready(writable)
@@ -23,28 +23,31 @@ type stream struct {
 	handler loop.Handler
 	conn    net.Conn
 
-	// The loop's side.
-	in      []byte // read, not taken yet; the reader waits meanwhile
+	// Used by the loop only.
+	in      []byte // bytes that the reader has read and the owner has not; the reader waits meanwhile
 	inErr   error
-	reading bool // the reader is under way, or its bytes are in the mailbox
+	reading bool // the reader is reading, or its bytes are in the mailbox
 	want    bool // the owner wants to read
-	busy    bool // the writer is at work
+	busy    bool // the writer is writing
 	outErr  error
-	wantOut bool
+	wantOut bool // the owner wants to write
 	closed  bool
 
-	resume chan struct{} // the reader may read on
+	resume chan struct{} // makes the reader read again
 	out    chan []byte
 	done   sync.WaitGroup
 }
 
 const streamBuffer = 32 << 10
 
-// lastWrite is how long the last bytes to a peer may take once the stream is closed.
+// lastWrite is the time limit for writing the last bytes after Close.
 const lastWrite = time.Second
 
 func newStream(l *loop.Loop, conn net.Conn, h loop.Handler) *stream {
-	s := &stream{loop: l, handler: h, conn: conn, reading: true, want: true, resume: make(chan struct{}, 1), out: make(chan []byte, 1)}
+	s := &stream{
+		loop: l, handler: h, conn: conn, reading: true, want: true,
+		resume: make(chan struct{}, 1), out: make(chan []byte, 1),
+	}
 	s.done.Add(2)
 	go s.readLoop()
 	go s.writeLoop()
@@ -58,7 +61,7 @@ func (s *stream) readLoop() {
 		n, err := s.conn.Read(buf)
 		s.loop.Post(func() {
 			s.reading, s.in, s.inErr = false, buf[:n], err
-			s.tell()
+			s.notify()
 		})
 		if err != nil {
 			return
@@ -89,8 +92,8 @@ func (s *stream) writeLoop() {
 	}
 }
 
-// tell lets the owner read as long as it wants and there is something.
-func (s *stream) tell() {
+// notify calls the handler as long as it wants to read and there are bytes or an error.
+func (s *stream) notify() {
 	for !s.closed && s.want && !s.reading {
 		s.handler.Ready(true, false)
 		if s.inErr != nil && len(s.in) == 0 {
@@ -134,7 +137,7 @@ func (s *stream) Watch(read, write bool) {
 	s.wantOut = write
 	if read && !s.want {
 		s.want = true
-		s.loop.Post(s.tell)
+		s.loop.Post(s.notify)
 	}
 	s.want = read
 }
@@ -144,7 +147,7 @@ func (s *stream) Close() {
 		return
 	}
 	s.closed = true
-	if s.busy { // the writer closes it, when what it has is written
+	if s.busy { // the writer closes conn after it has written its bytes
 		_ = s.conn.SetDeadline(time.Now().Add(lastWrite))
 	} else {
 		s.conn.Close()
@@ -172,7 +175,9 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 			if t.draining || !t.admit() {
 				_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
 				_, _ = conn.Write(t.worker.Reject())
-				s.reports.refused(proxy.Refusal{Reason: "clients.max is reached, or keyway stops", Client: conn.RemoteAddr().String()})
+				s.reports.refused(proxy.Refusal{
+					Reason: "clients.max is reached, or keyway stops", Client: conn.RemoteAddr().String(),
+				})
 				conn.Close()
 				return
 			}
@@ -188,7 +193,8 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 	}
 }
 
-// dialStream connects outside the loop and hands the stream in.
+// dialStream dials in a goroutine and then gives the stream to the backend in the loop.
+// still reports whether the connection still wants this attempt.
 func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
 	addr := b.conn.Addr
 	go func() {

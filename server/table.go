@@ -12,10 +12,10 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// Table builds the routing table of a configuration. What sentinels tell is in
-// shards, index by index as c.Nodes; a master that they have not told of yet has
-// no address. For the slots of a cluster, which only the cluster can tell, the
-// table is empty: see router.NewSlots. Errors are *config.Error.
+// Table returns the routing table of a configuration. shards are the sentinels' reports,
+// by the index in c.Nodes; a master that they have not reported yet has no address. For
+// a cluster that keyway follows, the table is empty, because only the cluster knows its
+// slots: see router.NewSlots. Errors are *config.Error.
 func Table(c *config.Config, shards []slots.Shard) (*router.Table, error) {
 	nodes := make([]router.Node, len(c.Nodes))
 	replicas := make([][]string, len(c.Nodes))
@@ -69,7 +69,8 @@ func layout(c *config.Config, nodes []router.Node) (*router.Table, error) {
 func hashError(c *config.Config, section string, err error) error {
 	var unknown *router.UnknownHashError
 	if errors.As(err, &unknown) {
-		return c.Errorf(section+".hash", "write one of "+strings.Join(hashring.HashNames(), ", "), "unknown hash %q", unknown.Hash)
+		return c.Errorf(section+".hash", "write one of "+strings.Join(hashring.HashNames(), ", "),
+			"unknown hash %q", unknown.Hash)
 	}
 	if err != nil {
 		return c.Errorf(section, "", "%v", err)
@@ -83,7 +84,7 @@ func rangeTable(c *config.Config, nodes []router.Node) (*router.Table, error) {
 		rule := router.Rule{Node: router.NodeID(c.Node(r.Node))}
 		if r.Prefix != nil {
 			rule.Numeric, rule.Prefix = true, *r.Prefix
-			rule.From, _ = strconv.ParseInt(*r.From, 10, 64) // config has checked
+			rule.From, _ = strconv.ParseInt(*r.From, 10, 64) // package config has checked both
 			rule.To, _ = strconv.ParseInt(*r.To, 10, 64)
 		} else {
 			rule.Text = *r.From
@@ -105,7 +106,8 @@ func rangeTable(c *config.Config, nodes []router.Node) (*router.Table, error) {
 	}
 	var gap *router.GapError
 	if errors.As(err, &gap) {
-		return nil, c.Errorf(fmt.Sprintf("range.rules[%d]", gap.B), "close the gap, or add default: NAME for what no rule holds",
+		return nil, c.Errorf(fmt.Sprintf("range.rules[%d]", gap.B),
+			"close the gap, or add default: NAME for what no rule holds",
 			"no rule holds %s, the keys between range.rules[%d] and this one", gap.Missing, gap.A)
 	}
 	if err != nil {

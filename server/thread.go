@@ -11,7 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
-// readSize is what one read may take: the loop's only big buffer.
+// readSize is the size of the loop's read buffer, its only large buffer.
 const readSize = 128 << 10
 
 // thread is one event loop with its worker and their sockets.
@@ -21,16 +21,16 @@ type thread struct {
 	loop      *loop.Loop
 	worker    *proxy.Worker
 	acceptors []*acceptor
-	streams   []net.Listener // accepted from by goroutines
+	streams   []net.Listener // goroutines accept from these
 	done      chan struct{}  // closed when the loop has ended
 	buf       []byte
-	putOff    []*client // clients whose output waits for more
-	turns     int       // since putOff was last written
+	putOff    []*client // clients whose output waits for more replies
+	turns     int       // turns since putOff was last written
 	now       int64
 	nextTick  int64
-	late      int // turns that only read, since the process was stopped
+	late      int // read-only turns since the process was suspended; see onlyReads
 	draining  bool
-	drainBy   int64
+	drainBy   int64 // time at which draining ends at the latest
 }
 
 // client is a client's socket and its session.
@@ -39,15 +39,15 @@ type client struct {
 	sock    socket
 	session *proxy.Session
 	gone    bool
-	put     bool // its output waits; it is in the thread's putOff
+	put     bool // its output waits: it is in the thread's putOff
 }
 
-// maxPutOff is for how many busy turns a client's output may wait for the rest of
-// its replies. A write is what costs most: a pipeline over several nodes comes back
-// in several turns, and its replies should leave in one write.
+// maxPutOff is the number of busy turns for which a client's output may wait for its
+// remaining replies. The write is the most expensive step. The replies to a pipeline over
+// several nodes arrive in several turns, and should leave in one write.
 const maxPutOff = 3
 
-// Pause writes everything that is due, before the loop sleeps.
+// Pause writes all pending output before the loop sleeps.
 func (t *thread) Pause() time.Duration {
 	ticked := false
 	if t.late > 0 { // nothing is left to read
@@ -72,7 +72,8 @@ func (t *thread) flushPutOff() {
 	t.putOff = t.putOff[:0]
 }
 
-// Ready moves what is due between the client's socket and its session.
+// Ready writes the session's output to the client's socket, and feeds the session with
+// what the client has sent.
 func (c *client) Ready(readable, writable bool) {
 	if c.gone {
 		return
@@ -94,7 +95,8 @@ func (c *client) Ready(readable, writable bool) {
 	}
 }
 
-// flush writes what the session has, and settles what is watched.
+// flush writes the session's output, and watches the socket for what the session needs
+// next.
 func (c *client) flush() {
 	s := c.session
 	c.put = false
@@ -138,9 +140,9 @@ type backend struct {
 	t          *thread
 	conn       *pool.Conn
 	sock       socket
-	dials      uint64 // conn's, when sock was opened
+	dials      uint64 // conn.Stats.Dials when sock was opened
 	connecting bool
-	up         bool // reported as reachable
+	up         bool // the log has this connection as reachable
 }
 
 func (b *backend) Ready(readable, writable bool) {
@@ -167,9 +169,8 @@ func (b *backend) Ready(readable, writable bool) {
 	b.read()
 }
 
-// current reports whether the socket is that of the connection's latest attempt. One that
-// the connection has given up, while the new one is not made yet, is closed: nothing that
-// it says counts for the new attempt.
+// current reports whether the socket belongs to the connection's latest attempt to dial.
+// It closes the socket of an earlier attempt, whose bytes must not count for the new one.
 func (b *backend) current() bool {
 	if b.dials != b.conn.Stats.Dials {
 		b.close()
@@ -177,7 +178,8 @@ func (b *backend) current() bool {
 	return b.sock != nil
 }
 
-// read takes what the node has sent, or ends the connection.
+// read passes received bytes to the connection. It fails the connection if the socket has
+// ended.
 func (b *backend) read() error {
 	n, err := b.sock.Read(b.t.buf)
 	switch {
@@ -191,8 +193,8 @@ func (b *backend) read() error {
 	return err
 }
 
-// readRest ends a connection that takes no more. A node that refuses a request says
-// why before it closes, so what it has sent is read first.
+// readRest fails a connection whose socket cannot be written any more. It first reads what
+// the node has sent: a node that refuses a request sends the reason before it closes.
 func (b *backend) readRest(cause error) {
 	dials := b.conn.Stats.Dials
 	for b.conn.State() == pool.Ready && b.conn.Stats.Dials == dials && b.read() == nil {
@@ -229,7 +231,7 @@ func (b *backend) hangup() {
 	b.connecting, b.up = false, false
 }
 
-// open gives the connection's latest attempt its socket.
+// open sets the socket of the connection's latest attempt to dial.
 func (b *backend) open(s socket) {
 	b.sock, b.dials = s, b.conn.Stats.Dials
 	b.t.srv.sockets.Add(1)
@@ -243,7 +245,7 @@ func (b *backend) close() {
 	}
 }
 
-// serve does what a connection asks of its socket.
+// serve performs a connection's duty and writes its bytes.
 func (t *thread) serve(c *pool.Conn) {
 	b, _ := c.Bind.(*backend)
 	if b == nil {
@@ -267,8 +269,8 @@ func (t *thread) serve(c *pool.Conn) {
 	}
 }
 
-// dial connects to the node. A host name is looked up anew each time, outside
-// the loop: addresses change, and look-ups block.
+// dial connects to the node. It looks up a host name each time, because addresses change,
+// and outside the loop, because look-ups block.
 func (t *thread) dial(b *backend) {
 	if b.conn.Addr == "" {
 		b.conn.Fail(t.now, "no sentinel has told its address yet")
@@ -308,7 +310,8 @@ func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
 	b.connecting = true
 }
 
-// admit counts a client in, if there is a place for it.
+// admit counts a new client, and reports whether there is room for it. If there is not,
+// the client is not counted.
 func (t *thread) admit() bool {
 	if t.srv.clients.Add(1) > int64(t.srv.maxClients) || !t.srv.hasRoom() {
 		t.srv.clients.Add(-1)
@@ -319,7 +322,7 @@ func (t *thread) admit() bool {
 
 func (t *thread) dismiss() { t.srv.clients.Add(-1) }
 
-// BeginTurn and EndTurn make the thread its loop's owner.
+// BeginTurn and EndTurn implement loop.Owner, as Pause does.
 func (t *thread) BeginTurn(now time.Duration, wall time.Time) {
 	t.now = int64(now)
 	t.worker.Turn(t.now, wall)
@@ -337,14 +340,15 @@ func (t *thread) EndTurn() {
 	if t.srv.budget.due(t, ticked) {
 		t.srv.weigh(t)
 	}
-	// A thread without clients stays for what others ask of it.
+	// A thread without clients still serves requests of its siblings, so it stops only
+	// when no thread has clients.
 	if t.draining && (t.srv.clients.Load() <= 0 || t.now >= t.drainBy) {
 		t.loop.Stop()
 	}
 	t.next(ticked)
 }
 
-// tick lets time act, if the next tick is due, and reports whether it was.
+// tick calls the worker's Tick if the next tick is due, and reports whether it was.
 func (t *thread) tick() bool {
 	if t.now < t.nextTick {
 		return false
@@ -356,9 +360,9 @@ func (t *thread) tick() bool {
 	return true
 }
 
-// next returns when the next turn should begin at the latest.
+// next returns the latest time at which the next turn should begin.
 func (t *thread) next(ticked bool) time.Duration {
-	// Under load a turn follows a turn: the next tick must not recede.
+	// Under load one turn follows another. The next tick must not be postponed each time.
 	if next := t.worker.NextTick(); ticked || next < t.nextTick {
 		t.nextTick = next
 	}
@@ -374,17 +378,17 @@ func (t *thread) next(ticked bool) time.Duration {
 }
 
 const (
-	// maxTurn is how long a turn takes at most, and how late a tick is, unless the
-	// process was stopped.
+	// maxTurn is the longest turn, and the longest delay of a tick, of a running process.
+	// If it takes longer, the process was suspended.
 	maxTurn = 100 * time.Millisecond
-	// maxLate is how many turns only read after that.
+	// maxLate is the maximum number of read-only turns after that.
 	maxLate = 32
 )
 
-// onlyReads reports whether the process was stopped and has not read yet all that
-// came in meanwhile. Until it has, time does not act, since a reply that is there
-// is in time; and nothing is sent, since whoever asked for what is overdue has
-// decided for himself that it failed.
+// onlyReads reports whether the process was suspended and has not yet read everything
+// that arrived meanwhile. Until it has, no timeouts run, because a reply that has arrived
+// is in time. Nothing is sent either, because clients have already given up overdue
+// commands.
 func (t *thread) onlyReads() bool {
 	if t.late == 0 && t.now-t.nextTick <= int64(maxTurn) {
 		return false
@@ -396,9 +400,9 @@ func (t *thread) onlyReads() bool {
 	return false
 }
 
-// finish does what is due until nothing is. Unless everything must leave, a
-// client whose next replies are on the way waits for them. It does nothing, and
-// returns false, if the process was stopped since the turn began.
+// finish serves the worker's connections and sessions until none is left. If everything
+// is false, the output of a client that expects more replies waits for them. If the
+// process was suspended since the turn began, finish does nothing and returns false.
 func (t *thread) finish(everything bool) bool {
 	if t.loop.Now()-time.Duration(t.now) > maxTurn {
 		return false
@@ -426,7 +430,7 @@ func (t *thread) finish(everything bool) bool {
 	}
 }
 
-// relay passes on what the worker wants others to know.
+// relay delivers the worker's messages to the other threads, the log and the server.
 func (t *thread) relay(r *proxy.Ready) {
 	if r.Refresh {
 		t.srv.refresh()
@@ -444,19 +448,20 @@ func (t *thread) relay(r *proxy.Ready) {
 			})
 		}
 	}
-	for _, note := range r.Notes {
-		t.srv.reports.note(note)
+	for _, text := range r.Notes {
+		t.srv.reports.warn(text)
 	}
 	for _, of := range r.Refusals {
 		t.srv.reports.refused(of)
 	}
 	if r.Garbage > 0 {
-		t.srv.memory.let(r.Garbage)
+		t.srv.memory.add(r.Garbage)
 	}
 	t.worker.Taken()
 }
 
-// drain stops accepting and closes clients as they are answered, until by.
+// drain stops accepting, and closes each client once it is answered. At the time by, the
+// loop stops even if clients are left.
 func (t *thread) drain(by int64) {
 	for _, a := range t.acceptors {
 		a.close()
@@ -466,7 +471,7 @@ func (t *thread) drain(by int64) {
 	t.draining, t.drainBy = true, by
 }
 
-// shut closes what is left.
+// shut closes all remaining connections and clients.
 func (t *thread) shut() {
 	t.worker.Shut()
 	for _, c := range t.worker.EndTurn().Conns {
@@ -477,7 +482,8 @@ func (t *thread) shut() {
 	t.worker.Each(func(s *proxy.Session) { s.Bind.(*client).close() })
 }
 
-// run turns the loop until it is stopped, then closes what is left.
+// run runs the loop until it is stopped, then closes all remaining connections and
+// clients.
 func (t *thread) run() error {
 	defer close(t.done)
 	for _, ln := range t.streams {

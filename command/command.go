@@ -2,41 +2,42 @@ package command
 
 import "github.com/keyway-proxy/keyway/resp"
 
-// Command is what is known of one command or subcommand.
+// Command describes one command or subcommand.
 type Command struct {
 	Name     string // lower case; a subcommand is "container|name"
-	ID       int    // dense, for arrays indexed by command; learned ones share the last
-	Arity    int    // as in COMMAND: negative means at least
+	ID       int    // dense, for arrays indexed by command; learned commands share LearnedID
+	Arity    int    // as in COMMAND: a negative number is a minimum
 	Flags    Flags
 	Group    string // the family, as in COMMAND DOCS
-	Since    string // the first version, of Redis or Valkey, that has it
+	Since    string // the first version of Redis or Valkey that has the command
 	Specs    []KeySpec
 	Response ResponsePolicy
 	Subs     []Command
 
-	// What follows comes from rows.
+	// The remaining fields come from rows.
 	Handling Handling
 	Action   Action
 	Traits   Traits
 	InMulti  InMulti
 
-	// Of a command that is Split, Stride arguments belong to each key, and Tail
-	// arguments follow all of them and belong to every part.
+	// Stride and Tail describe the arguments of a Split command. Each key has Stride
+	// arguments, the key included. The last Tail arguments belong to all keys and are
+	// sent with every call.
 	Stride, Tail int
 
-	// Refusal is why keyway does not carry the command, if it has a reason of its
-	// own.
+	// Refusal is why keyway does not carry the command; "" if there is no particular
+	// reason.
 	Refusal string
 
-	// Single is the position of the only key where that never varies, as in nearly all
-	// commands, else 0. A command whose arity is right has an argument there.
+	// Single is the position of the command's only key if that position is fixed, as for
+	// most commands, else 0. If the arity is right, there is an argument at it.
 	Single int
 
 	timeout Timeout
 	finder  keyFinder
 }
 
-// Flags are COMMAND's flags, those that matter here.
+// Flags are those flags of COMMAND that keyway uses.
 type Flags uint32
 
 const (
@@ -54,11 +55,11 @@ var flagNames = map[string]Flags{
 	"pubsub": PubSub, "no_auth": NoAuth, "module": Module,
 }
 
-// Has tells whether any of f is set.
+// Has reports whether any of the flags f is set.
 func (c *Command) Has(f Flags) bool { return c.Flags&f != 0 }
 
-// ArityOK tells whether a command of n arguments, its name (and its
-// container's) included, has the right number of them.
+// ArityOK reports whether n is a valid number of arguments. n includes the command's
+// name and its container's.
 func (c *Command) ArityOK(n int) bool {
 	if c.Arity < 0 {
 		return n >= -c.Arity
@@ -66,20 +67,21 @@ func (c *Command) ArityOK(n int) bool {
 	return n == c.Arity
 }
 
-// Count is the number of command IDs, Learned's included.
+// Count is the number of command IDs, including LearnedID.
 var Count int
 
 // LearnedID is the ID that all learned commands share.
 var LearnedID int
 
-// ByID is every command and subcommand by its ID.
+// ByID has every command and subcommand of the table at the index of its ID.
 var ByID []*Command
 
 const maxName = 32
 
-// The name table: open addressing on a hash of the folded name.
 const indexSize = 2048
 
+// index finds commands by name: a hash table with open addressing, hashed by the name
+// in lower case.
 var index [indexSize]*Command
 
 func init() {
@@ -108,7 +110,8 @@ func init() {
 	}
 }
 
-// fold writes name in lower case to dst and hashes it. name must fit.
+// fold writes name in lower case to dst and returns its hash. name must not be longer
+// than maxName.
 func fold(dst *[maxName]byte, name []byte) uint32 {
 	h := uint32(2166136261)
 	for i, c := range name {
@@ -121,8 +124,8 @@ func fold(dst *[maxName]byte, name []byte) uint32 {
 	return h ^ h>>15
 }
 
-// Lookup finds a command, or a container of subcommands, by name in any case.
-// It returns nil for one that the table lacks.
+// Lookup returns the command, or container of subcommands, with this name in any case. It
+// returns nil if the table does not have it.
 func Lookup(name []byte) *Command {
 	if len(name) > maxName {
 		return nil
@@ -138,8 +141,7 @@ func Lookup(name []byte) *Command {
 	}
 }
 
-// Sub finds a container's subcommand by name in any case, nil if it has none
-// of that name.
+// Sub returns the container's subcommand with this name in any case, or nil.
 func (c *Command) Sub(name []byte) *Command {
 	if len(name) > maxName {
 		return nil
@@ -155,5 +157,5 @@ func (c *Command) Sub(name []byte) *Command {
 	return nil
 }
 
-// Args are the arguments of a framed command.
+// Args are the arguments of a framed command, its name included.
 type Args = *resp.Parser

@@ -1,13 +1,13 @@
-// Package command owns what a Redis command is: its arity and flags, where its
-// keys are, whether keyway carries it and how, how a command over many keys is
-// split and how the replies of the parts are merged.
+// Package command describes the Redis commands: their arity and flags, the positions of
+// their keys, and whether and how keyway carries them. It also splits commands over many
+// keys and merges the replies.
 //
-// The table is generated from a real server's COMMAND reply (see gen); what the
-// server is too old to know is added there from the documentation, with its
-// source. A command that the table lacks can be learned from a node's own
-// COMMAND INFO reply ([Learn]).
+// The table is generated from a real server's COMMAND reply (see gen). Commands that this
+// server is too old for are added there from the documentation, with the source. A
+// command that the table does not have can be learned from a node's COMMAND INFO reply
+// ([Learn]).
 //
-// Everything here is a pure function of frames; the table is read-only after
+// All functions are pure functions of frames. The table is read-only after
 // initialisation.
 package command
 

@@ -1,33 +1,33 @@
 package command
 
 // Glob reports whether s matches pattern as Redis matches channels and keys
-// (util.c, stringmatchlen): * ? [abc] [^a-z] and \ before any of them. As in Redis
-// no star matches an empty string.
+// (util.c, stringmatchlen): * ? [abc] [^a-z] and \ before any of them. As in Redis, the
+// pattern * does not match an empty s.
 //
-// Every element but the star takes exactly one byte, so if the elements behind a
-// star do not match, it is enough to let this last star take one byte more:
-// earlier stars cannot help. The time is that of len(pattern) * len(s) at most.
+// Every element except the star matches exactly one byte. If the elements after a star
+// do not match, it is therefore enough to let the last star match one more byte. Earlier
+// stars cannot help. The time is at most proportional to len(pattern) * len(s).
 func Glob(pattern, s []byte) bool {
 	if len(s) == 0 {
 		return len(pattern) == 0
 	}
-	var behind, rest []byte // the pattern behind the last star, and what it was tried on
+	var afterStar, tried []byte // the pattern after the last star, and the rest of s that it is compared with
 	for len(s) > 0 {
 		if len(pattern) > 0 && pattern[0] == '*' {
 			if pattern = trimStars(pattern); len(pattern) == 0 {
 				return true
 			}
-			behind, rest = pattern, s
+			afterStar, tried = pattern, s
 		}
 		if next, match := element(pattern, s[0]); match {
 			pattern, s = next, s[1:]
 			continue
 		}
-		if behind == nil {
+		if afterStar == nil {
 			return false
 		}
-		rest = rest[1:]
-		pattern, s = behind, rest
+		tried = tried[1:]
+		pattern, s = afterStar, tried
 	}
 	return len(trimStars(pattern)) == 0
 }
@@ -39,8 +39,8 @@ func trimStars(pattern []byte) []byte {
 	return pattern
 }
 
-// element matches c with the pattern's first element, which is no star, and returns
-// the pattern behind it.
+// element matches c with the pattern's first element, which is not a star. It returns the
+// pattern after that element.
 func element(pattern []byte, c byte) (rest []byte, match bool) {
 	if len(pattern) == 0 {
 		return nil, false
@@ -59,8 +59,8 @@ func element(pattern []byte, c byte) (rest []byte, match bool) {
 	return pattern[1:], pattern[0] == c
 }
 
-// class matches one byte with what follows a '['. rest begins with the closing
-// bracket, or is empty when there is none.
+// class matches c with a character class. pattern begins after the '['. rest begins with
+// the closing bracket, or is empty if there is none.
 func class(pattern []byte, c byte) (match bool, rest []byte) {
 	not := len(pattern) > 0 && pattern[0] == '^'
 	if not {
@@ -72,7 +72,7 @@ func class(pattern []byte, c byte) (match bool, rest []byte) {
 			pattern = pattern[1:]
 			match = match || pattern[0] == c
 		case len(pattern) >= 3 && pattern[1] == '-':
-			// Redis compares a char, which is signed on most machines.
+			// Redis compares values of type char, which is signed on most machines.
 			from, to, c := int8(pattern[0]), int8(pattern[2]), int8(c)
 			match = match || c >= min(from, to) && c <= max(from, to)
 			pattern = pattern[2:]

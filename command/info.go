@@ -10,12 +10,12 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// The INFO texts of several nodes become one: counts are added up, peaks and times are
-// the highest of any node, ratios are computed from the sums, and fields that describe a
-// server are the first node's. A cluster's nodes say that they are
-// one; to its clients keyway is one Redis.
+// The INFO texts of several nodes are merged into one. Counts are added. Peaks and times
+// are the highest of any node. Ratios are computed from the sums. Fields that describe a
+// server are the first node's. Fields about a cluster are those of a server without one,
+// because keyway looks like a single Redis to its clients.
 
-// infoRule says how a field's values become one.
+// infoRule says how the values of a field are merged.
 type infoRule uint8
 
 const (
@@ -23,13 +23,13 @@ const (
 	infoSum
 	infoMax
 	infoMin
-	infoWorst // the first that is not "ok"
-	infoLimit // added up, unless one node has no limit
-	infoNone  // what one Redis never has any of
+	infoWorst // the first value that is not "ok"
+	infoLimit // the sum, or 0 if a node has no limit (0)
+	infoNone  // always 0, because a single Redis has none of these
 )
 
-// infoRules are the fields that are not merged as their section is, of Redis 7.0
-// to 8 and Valkey 9. A * stands for anything.
+// infoRules are the fields with another rule than their section. They cover Redis 7.0 to
+// 8 and Valkey 9. A * matches anything.
 var infoRules = []struct {
 	rule  infoRule
 	names string
@@ -39,24 +39,24 @@ var infoRules = []struct {
 		aof_enabled aof_pending_rewrite loading async_loading lru_clock total_system_memory
 		client_recent_max_* current_* active_defrag_running
 		latest_fork_usec instantaneous_eventloop_* number_of_* engines_count
-		pubsub_channels pubsub_patterns tracking_total_prefixes`}, // every node has the same of these
+		pubsub_channels pubsub_patterns tracking_total_prefixes`}, // the last three are the same on every node
 	{infoMin, "maxclients rdb_last_save_time loading_start_time"},
-	{infoMin, "connected_slaves"}, // clients take it for how many WAIT can reach, whatever the key
+	{infoMin, "connected_slaves"}, // clients use it as the number that WAIT can reach, for any key
 	{infoWorst, "*_status"},
 	{infoLimit, "maxmemory"},
 	{infoNone, "cluster_connections cluster_enabled"},
 	{infoFirst, "paused_* repl_backlog_* mem_allocator"},
 }
 
-// infoSections say how the fields of a section are merged that have no rule of
-// their own. Of other sections the first node's are told.
+// infoSections are the rules for the fields of a section that have no rule of their own.
+// The fields of all other sections are the first node's.
 var infoSections = map[string]infoRule{
 	"Clients": infoSum, "Memory": infoSum, "Persistence": infoSum, "Stats": infoSum, "CPU": infoSum, "Debug": infoSum,
 	"Commandstats": infoSum, "Errorstats": infoSum, "Keysizes": infoSum, "Latencystats": infoMax,
 }
 
-// infoShares are fields that are one number divided by another: those of all nodes
-// together are computed from these, not from the nodes' shares.
+// infoShares are fields that are quotients: part / (whole - lessWhole). Their merged value
+// is computed from the merged values of these fields.
 var infoShares = map[string]struct{ part, whole, lessWhole string }{
 	"used_memory_peak_perc":    {part: "used_memory", whole: "used_memory_peak"},
 	"used_memory_dataset_perc": {part: "used_memory_dataset", whole: "used_memory", lessWhole: "used_memory_startup"},
@@ -67,7 +67,7 @@ var infoShares = map[string]struct{ part, whole, lessWhole string }{
 }
 
 func infoRuleOf(section, name string) infoRule {
-	if !strings.HasSuffix(section, "stats") { // whose fields are named after commands and errors
+	if !strings.HasSuffix(section, "stats") { // Commandstats and the like: commands and errors name their fields
 		for _, r := range infoRules {
 			for pattern := range strings.FieldsSeq(r.names) {
 				if Glob([]byte(pattern), []byte(name)) {
@@ -79,13 +79,13 @@ func infoRuleOf(section, name string) infoRule {
 	return infoSections[section]
 }
 
-// infoField is a field of one section, with what each node says of it.
+// infoField is a field of one section with the values of the nodes.
 type infoField struct {
 	name   string
 	values []string
 }
 
-// infoSection is one section of all nodes.
+// infoSection is one section, with the fields of all nodes.
 type infoSection struct {
 	name   string
 	fields []*infoField
@@ -108,7 +108,7 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 	for _, p := range parts {
 		text, ok := resp.Bulk(p)
 		if !ok {
-			return odd(dst, p)
+			return cannotMerge(dst, p)
 		}
 		var in *infoSection
 		replicas := 0
@@ -126,15 +126,15 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 			if !ok || in == nil {
 				continue
 			}
-			if in.name == "Replication" && isReplica(name) { // every node counts them from 0
+			if in.name == "Replication" && isReplica(name) { // every node counts its replicas from 0
 				for in.byName["slave"+strconv.Itoa(replicas)] != nil {
 					replicas++
 				}
 				name = "slave" + strconv.Itoa(replicas)
 			}
-			if in.name == "Modules" { // each has a line of the same name
-				module, about, _ := strings.Cut(value, ",")
-				name, value = name+":"+module, about
+			if in.name == "Modules" { // the lines of all modules have the same name
+				module, details, _ := strings.Cut(value, ",")
+				name, value = name+":"+module, details
 			}
 			in.add(name, value)
 		}
@@ -162,7 +162,7 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 	return resp.AppendBulk(dst, b.Bytes())
 }
 
-// isReplica tells whether a field of the Replication section is of a replica.
+// isReplica reports whether a field of the Replication section describes a replica.
 func isReplica(name string) bool {
 	n, ok := strings.CutPrefix(name, "slave")
 	_, err := strconv.Atoi(n)
@@ -209,7 +209,8 @@ func (s *infoSection) merge(f *infoField) string {
 	return merged
 }
 
-// share computes a field that is one number divided by another.
+// share computes a field of infoShares. ok is false if name is not one of them, or the
+// quotient cannot be computed.
 func (s *infoSection) share(name string) (text string, ok bool) {
 	how, isShare := infoShares[name]
 	if !isShare {
@@ -235,7 +236,8 @@ func (s *infoSection) share(name string) (text string, ok bool) {
 	return strconv.FormatFloat(part/whole, 'f', 2, 64), true
 }
 
-// mergeDecimals merges numbers, written as the most exact of them is.
+// mergeDecimals merges decimal numbers. The result has as many decimal places as the
+// value with the most. ok is false if a value is not a number.
 func mergeDecimals(values []string, rule infoRule) (merged string, ok bool) {
 	var acc float64
 	places, unit := 0, ""
@@ -296,7 +298,7 @@ func mergeFields(values []string, rule infoRule) string {
 	return strings.Join(out, ",")
 }
 
-// average is the average of values that count as much as their weights say.
+// average returns the weighted average, rounded down.
 func average(values, weights []string) string {
 	var sum, total float64
 	for i := range min(len(values), len(weights)) {
@@ -308,8 +310,7 @@ func average(values, weights []string) string {
 	return strconv.FormatFloat(math.Floor(sum/max(total, 1)), 'f', 0, 64)
 }
 
-// human writes a number of bytes as Redis does for people (util.c,
-// bytesToHuman).
+// human formats a number of bytes as Redis does (util.c, bytesToHuman).
 func human(n float64) string {
 	const units = "BKMGTP"
 	i := 0

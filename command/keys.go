@@ -2,23 +2,23 @@ package command
 
 import "github.com/keyway-proxy/keyway/resp"
 
-// KeySpec is one rule of where keys are, as in COMMAND's key specifications
+// KeySpec is one key specification of COMMAND: a rule for the positions of keys
 // (https://redis.io/docs/latest/develop/reference/key-specs/).
 type KeySpec struct {
 	Begin   Begin
-	Pos     int    // AtIndex: the first argument to look at
-	Keyword string // AtKeyword: it stands before the keys, any case
-	From    int    // AtKeyword: where the search starts; negative: from the end, backwards
+	Pos     int    // AtIndex: the first argument that may be a key
+	Keyword string // AtKeyword: the argument before the keys, in lower case; it matches any case
+	From    int    // AtKeyword: the position at which the search starts; negative: from the end, backwards
 
 	Find    Find
-	LastKey int // InRange: relative to the first; -1 is the last argument
+	LastKey int // InRange: relative to the first key; -1 is the last argument
 	Step    int
-	Limit   int // InRange: with LastKey -1, only 1/Limit of what is left holds keys
+	Limit   int // InRange with LastKey -1: only the first 1/Limit of the remaining arguments hold keys
 
-	KeyNumIdx, FirstKey int // ByNumber, relative to where the search began
+	KeyNumIdx, FirstKey int // ByNumber: relative to the position that Begin finds
 
-	NotKey     bool // a channel, for instance: it routes, but is no key
-	Incomplete bool // there may be keys that the rule does not tell
+	NotKey     bool // the arguments route the command, but are not keys; for example channels
+	Incomplete bool // the rule may miss some keys
 }
 
 // Begin says where the search for keys begins.
@@ -30,7 +30,7 @@ const (
 	AtKeyword
 )
 
-// Find says which arguments from there on are keys.
+// Find says which arguments from that position on are keys.
 type Find uint8
 
 const (
@@ -39,8 +39,8 @@ const (
 	ByNumber
 )
 
-// single returns the position of the command's only key, if it is fixed and the arity
-// ensures that an argument stands there: that of most modules' commands does not.
+// single returns the position of the command's only key if the position is fixed and the
+// arity guarantees an argument there, else 0. The arity of most module commands does not.
 func (c *Command) single() int {
 	if len(c.Specs) != 1 || c.finder != nil {
 		return 0
@@ -53,7 +53,7 @@ func (c *Command) single() int {
 	return 0
 }
 
-// Keyed tells whether the command can have keys at all.
+// Keyed reports whether the command can have keys at all.
 func (c *Command) Keyed() bool {
 	for _, s := range c.Specs {
 		if !s.NotKey {
@@ -63,8 +63,8 @@ func (c *Command) Keyed() bool {
 	return false
 }
 
-// Keys appends the positions of the command's keys to dst. A number of keys
-// that makes no sense yields none: the node says what is wrong with it.
+// Keys appends the positions of the command's keys to dst. It finds no keys if the number
+// of keys is malformed: a node produces the error.
 func (c *Command) Keys(args Args, dst []int) []int {
 	if c.Single > 0 {
 		if c.Single < args.Len() {
@@ -119,7 +119,7 @@ func (s *KeySpec) keys(args Args, dst []int) []int {
 	return dst
 }
 
-// begin returns where the keys begin, 0 when they do not.
+// begin returns the position at which the search for keys begins, or 0 if there is none.
 func (s *KeySpec) begin(args Args) int {
 	switch s.Begin {
 	case AtIndex:
@@ -139,13 +139,13 @@ func (s *KeySpec) begin(args Args) int {
 	return 0
 }
 
-// keyFinder finds the keys of a command whose specifications say that they do not
-// tell all, as Redis's own functions do (db.c: sortGetKeys, migrateGetKeys).
+// keyFinder finds the keys of a command whose key specifications are incomplete. Redis has
+// a function for each of these too (db.c: sortGetKeys, migrateGetKeys).
 type keyFinder func(args Args, dst []int) []int
 
 func firstArg(_ Args, dst []int) []int { return append(dst, 1) }
 
-// sortOption is an option of SORT with a key or a pattern behind it.
+// sortOption is an option of SORT that is followed by a key or a pattern.
 type sortOption uint8
 
 const (
@@ -154,10 +154,10 @@ const (
 	sortStore
 )
 
-// eachSortOption calls f for each such option with the position of what is behind it.
-// behindStore is how many arguments STORE takes: one, but none where Redis looks for
-// keys (db.c, sortGetKeys).
-func eachSortOption(args Args, behindStore int, f func(o sortOption, at int)) {
+// eachSortOption calls f for each sortOption with the position of its argument. It skips
+// storeArgs arguments after STORE: one, but 0 in the search for keys, as in Redis (db.c,
+// sortGetKeys).
+func eachSortOption(args Args, storeArgs int, f func(o sortOption, at int)) {
 	for i := 2; i+1 < args.Len(); i++ {
 		switch a := args.Arg(i); {
 		case EqualFold(a, "limit"):
@@ -170,7 +170,7 @@ func eachSortOption(args Args, behindStore int, f func(o sortOption, at int)) {
 			f(sortGet, i)
 		case EqualFold(a, "store"):
 			f(sortStore, i+1)
-			i += behindStore
+			i += storeArgs
 		}
 	}
 }
@@ -179,7 +179,7 @@ func sortKeys(args Args, dst []int) []int {
 	store := 0
 	eachSortOption(args, 0, func(o sortOption, at int) {
 		if o == sortStore {
-			store = at // the last one wins
+			store = at // the last STORE is the one that counts
 		}
 	})
 	dst = append(dst, 1)
@@ -189,7 +189,7 @@ func sortKeys(args Args, dst []int) []int {
 	return dst
 }
 
-// SortPatterns calls f for each pattern of a SORT: of BY, and of GET otherwise.
+// SortPatterns calls f for each pattern of a SORT. by is true for BY and false for GET.
 func SortPatterns(args Args, f func(by bool, pattern []byte)) {
 	eachSortOption(args, 1, func(o sortOption, at int) {
 		if o != sortStore {
@@ -220,8 +220,8 @@ func migrateKeys(args Args, dst []int) []int {
 	return dst
 }
 
-// EqualFold compares b with lower, which is in lower case, ignoring the case
-// of ASCII letters.
+// EqualFold reports whether b equals lower, ignoring the case of ASCII letters. lower must
+// be in lower case.
 func EqualFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
@@ -237,12 +237,12 @@ func EqualFold(b []byte, lower string) bool {
 	return true
 }
 
-// keyAt and countAt are key specifications: the keys from one argument to another,
-// and as many keys as an argument says.
+// keyAt returns a key specification for the keys from pos to lastKey.
 func keyAt(pos, lastKey, step int) KeySpec {
 	return KeySpec{Begin: AtIndex, Pos: pos, Find: InRange, LastKey: lastKey, Step: step}
 }
 
+// countAt returns a key specification for keys whose number is the argument at pos.
 func countAt(pos int) KeySpec {
 	return KeySpec{Begin: AtIndex, Pos: pos, Find: ByNumber, FirstKey: 1, Step: 1}
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Learn reads a node's reply to COMMAND INFO name and returns what the node
-// knows; nil when it does not know the command either.
+// Learn returns the command that a node's reply to COMMAND INFO name describes, or nil if
+// the node does not know the command.
 func Learn(reply []byte) *Command {
 	n, rest, ok := resp.Elements(reply)
 	if !ok || n != 1 {
@@ -38,7 +38,7 @@ func learned(v value) *Command {
 			c.Specs = append(c.Specs, learnedSpec(s))
 		}
 	} else if first, last, step := l[3].small(), l[4].small(), l[5].small(); first > 0 && step > 0 {
-		// Before Redis 7 there are only first key, last key and step.
+		// Redis before version 7 reports only the first key, the last key and the step.
 		if last >= 0 {
 			last -= first
 		}
@@ -98,18 +98,18 @@ func learnedSpec(v value) KeySpec {
 	return s
 }
 
-// value is a decoded reply; a map of RESP3 is a list as in RESP2.
+// value is a decoded reply. A RESP3 map is a flat list, as in RESP2.
 type value struct {
 	text string
 	num  int64
 	list []value
 }
 
-// small is the number, bounded so that no sum or product of a few such
-// overflows: a position in a command is never larger.
+// small returns the number, limited to 2^20, so that sums and products of a few of them
+// do not overflow. A position in a command is never larger.
 func (v value) small() int { return int(max(-1<<20, min(1<<20, v.num))) }
 
-// get looks up a key in a map that came as a flat list.
+// get returns the value of a key in a map, which is a flat list.
 func (v value) get(key string) value {
 	for i := 0; i+1 < len(v.list); i += 2 {
 		if v.list[i].text == key {

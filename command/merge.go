@@ -7,11 +7,11 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Merge appends to dst the one reply that the parts' replies amount to, for a
-// command that went to several places. random picks among equals.
+// Merge merges the replies of a command that was sent to several nodes, and appends the
+// result to dst. random selects one of several equally good replies.
 //
-// An error of any part is the whole reply's error: the first one's, in the
-// order of parts.
+// If any reply is an error, the result is the first error in the order of parts. Commands
+// for which AnySuffices is true are the exception.
 func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 	if c.AnySuffices() {
 		return append(dst, best(parts)...)
@@ -46,24 +46,26 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 	return append(dst, parts[0]...)
 }
 
-// AnySuffices reports whether the command has succeeded when it has on one node.
+// AnySuffices reports whether the command succeeds if it succeeds on one node.
 func (c *Command) AnySuffices() bool { return c.Response == OneSucceeded }
 
-// best is the first success among replies, else the error that says most.
+// best returns the first reply that is not an error. If all are errors, it returns the most
+// informative one: the last that is not NOTBUSY, else the first.
 func best(parts [][]byte) []byte {
-	said := parts[0]
+	failure := parts[0]
 	for _, p := range parts {
 		if len(p) > 0 && p[0] != '-' {
 			return p
 		}
 		if !bytes.HasPrefix(p, []byte("-NOTBUSY ")) {
-			said = p
+			failure = p
 		}
 	}
-	return said
+	return failure
 }
 
-// busiest is the FUNCTION STATS of a node that runs something, else the first.
+// busiest returns the first FUNCTION STATS reply of a node that is executing a script or
+// function, else the first reply.
 func busiest(parts [][]byte) []byte {
 	for _, p := range parts {
 		_, rest, ok := resp.Elements(p)
@@ -78,9 +80,9 @@ func busiest(parts [][]byte) []byte {
 	return parts[0]
 }
 
-// odd is the reply when a part is not of the type it must be.
-func odd(dst []byte, part []byte) []byte {
-	return resp.AppendError(dst, fmt.Sprintf("ERR keyway: a node's reply cannot be merged: %.40q", part))
+// cannotMerge appends the error for a reply that does not have the expected type.
+func cannotMerge(dst []byte, reply []byte) []byte {
+	return resp.AppendError(dst, fmt.Sprintf("ERR keyway: a node's reply cannot be merged: %.40q", reply))
 }
 
 func mergeNumbers(dst []byte, parts [][]byte, f func(a, b int64) int64) []byte {
@@ -88,7 +90,7 @@ func mergeNumbers(dst []byte, parts [][]byte, f func(a, b int64) int64) []byte {
 	for i, p := range parts {
 		n, ok := resp.Int(p)
 		if !ok {
-			return odd(dst, p)
+			return cannotMerge(dst, p)
 		}
 		if i == 0 {
 			acc = n
@@ -104,7 +106,7 @@ func mergeArrays(dst []byte, parts [][]byte) []byte {
 	for _, p := range parts {
 		n, _, ok := resp.Elements(p)
 		if !ok {
-			return odd(dst, p)
+			return cannotMerge(dst, p)
 		}
 		total += n
 	}
@@ -116,19 +118,19 @@ func mergeArrays(dst []byte, parts [][]byte) []byte {
 	return dst
 }
 
-// mergeUnion is every element of any array, once.
+// mergeUnion appends an array of the elements of all arrays, each once.
 func mergeUnion(dst []byte, parts [][]byte) []byte {
 	seen := map[string]bool{}
 	var all []byte
 	for _, p := range parts {
 		n, rest, ok := resp.Elements(p)
 		if !ok {
-			return odd(dst, p)
+			return cannotMerge(dst, p)
 		}
 		for range n {
 			var elem []byte
 			if elem, rest, ok = resp.Split(rest); !ok {
-				return odd(dst, p)
+				return cannotMerge(dst, p)
 			}
 			if !seen[string(elem)] {
 				seen[string(elem)] = true
@@ -139,19 +141,19 @@ func mergeUnion(dst []byte, parts [][]byte) []byte {
 	return append(resp.AppendArray(dst, len(seen)), all...)
 }
 
-// mergeLeast is the least number in each place of arrays of numbers, which for 0
-// and 1 is agg_logical_and.
+// mergeLeast appends an array with the minimum of each position of arrays of numbers. For 0
+// and 1 that is agg_logical_and.
 func mergeLeast(dst []byte, parts [][]byte) []byte {
 	var all []int64
 	for i, p := range parts {
 		n, elems, ok := resp.Elements(p)
 		if !ok || i > 0 && n != len(all) {
-			return odd(dst, p)
+			return cannotMerge(dst, p)
 		}
 		for k := range n {
 			var e []byte
 			if e, elems, ok = resp.Split(elems); !ok {
-				return odd(dst, p)
+				return cannotMerge(dst, p)
 			}
 			v, _ := resp.Int(e)
 			if i == 0 {
@@ -181,13 +183,13 @@ func mergeRandom(dst []byte, parts [][]byte, random uint64) []byte {
 	return append(dst, some[random%uint64(len(some))]...)
 }
 
-// MergeByKey appends one array of one element for each key of a Split command:
-// part[k] is the index in parts of the reply that holds key k's, in order. The
-// error of a part stands in the place of each of its keys. Each element of
-// parts is consumed.
+// MergeByKey appends an array with one element for each key of a Split command. part[k] is
+// the index in parts of the reply that holds the element of key k. The elements of each
+// reply are in the order of its keys. If a reply is an error, it becomes the element of
+// each of its keys. MergeByKey modifies parts.
 func MergeByKey(dst []byte, parts [][]byte, part []int32) []byte {
 	dst = resp.AppendArray(dst, len(part))
-	var errs []bool // the parts that are no array, if there are any
+	var errs []bool // for each reply, whether it is not an array; nil if all are
 	for i, p := range parts {
 		if len(p) > 0 && p[0] == '*' {
 			_, parts[i], _ = resp.Elements(p)
@@ -206,7 +208,7 @@ func MergeByKey(dst []byte, parts [][]byte, part []int32) []byte {
 		}
 		elem, rest, ok := resp.Split(p)
 		if !ok || errs != nil && errs[at] {
-			dst = odd(dst, p)
+			dst = cannotMerge(dst, p)
 			continue
 		}
 		dst = append(dst, elem...)

@@ -7,7 +7,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// correct applies what is known of a module's command.
+// correct applies keyway's row for a learned command, or the rule for all commands of
+// RediSearch.
 func (c *Command) correct() {
 	if rowOf[c.Name] != nil {
 		c.apply(nil)
@@ -16,8 +17,8 @@ func (c *Command) correct() {
 	}
 }
 
-// NeedsAll reports whether this command's reply is made of all data at once, so
-// that it works only where there is one master.
+// NeedsAll reports whether one server has to compute this command's reply from all data.
+// Such a command works only if there is one master.
 func (c *Command) NeedsAll(args Args) bool {
 	if c.Handling == Whole {
 		return true
@@ -30,9 +31,9 @@ func (c *Command) NeedsAll(args Args) bool {
 	return false
 }
 
-// mergeByName merges arrays, sets or maps whose entries begin with a key's name,
-// in the order of these names, as a module finds them in one index. A name that
-// comes twice is told once: modules of a cluster's nodes may ask each other.
+// mergeByName merges arrays, sets or maps whose entries begin with the name of a key. The
+// entries are sorted by name, as a module's index has them. Each name appears once, even
+// if several replies contain it: the modules of a cluster's nodes may ask each other.
 func mergeByName(dst []byte, parts [][]byte) []byte {
 	type entry struct {
 		name  string
@@ -42,13 +43,13 @@ func mergeByName(dst []byte, parts [][]byte) []byte {
 	for _, p := range parts {
 		n, rest, ok := resp.Elements(p)
 		if !ok || p[0] != parts[0][0] {
-			return odd(dst, p)
+			return cannotMerge(dst, p)
 		}
 		for fields := perEntry(p); n > 0; n -= fields {
 			from := rest
 			for range fields {
 				if _, rest, ok = resp.Split(rest); !ok {
-					return odd(dst, p)
+					return cannotMerge(dst, p)
 				}
 			}
 			e := from[:len(from)-len(rest)]
@@ -64,7 +65,7 @@ func mergeByName(dst []byte, parts [][]byte) []byte {
 	return dst
 }
 
-// perEntry is how many values make an entry of such a reply.
+// perEntry returns the number of values in an entry of such a reply.
 func perEntry(reply []byte) int {
 	if reply[0] == '%' {
 		return 2
@@ -72,7 +73,7 @@ func perEntry(reply []byte) int {
 	return 1
 }
 
-// nameOf is the first string of an entry.
+// nameOf returns the first string of an entry.
 func nameOf(entry []byte) string {
 	if _, inner, ok := resp.Elements(entry); ok {
 		entry = inner

@@ -12,19 +12,21 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// PerKey describes a script that treats each of its KEYS alone. Such a script
-// can be split over nodes as MGET is: into one call for each key.
+// PerKey describes a script that processes each of its KEYS independently. keyway can
+// split it over nodes like MGET, into one call for each unit of KEYS.
 type PerKey struct {
-	SHA    string // SHA-1 of the script's text, as EVALSHA takes it
-	Normal string // SHA-1 of NormalScript of its text; "": only SHA counts
+	SHA    string // SHA-1 of the script's text, as in EVALSHA
+	Normal string // SHA-1 of NormalScript(text); "": the script is recognized by SHA only
 
-	Keys   int    // how many KEYS belong to one unit; 0 means 1
-	Prefix bool   // only the first of a unit's KEYS is a key; names that share its tag begin with the others
-	Argv   []Argv // how ARGV belongs to the units; empty: every unit gets all of it
-	Sum    bool   // replies are numbers that add up; otherwise they are arrays, joined in order
+	Keys int // number of KEYS in one unit; 0 means 1
+	// Prefix: only the first of a unit's KEYS is a key. The others are prefixes of key
+	// names with the same hash tag.
+	Prefix bool
+	Argv   []Argv // which ARGV belong to which unit; empty: every unit gets all ARGV
+	Sum    bool   // the replies are numbers and are added; otherwise they are arrays and are joined in order
 }
 
-// Placed is how many KEYS of a unit say where it lives.
+// Placed returns how many KEYS of a unit determine its node.
 func (p *PerKey) Placed() int {
 	if p.Prefix {
 		return 1
@@ -32,20 +34,20 @@ func (p *PerKey) Placed() int {
 	return max(p.Keys, 1)
 }
 
-// Argv says for one ARGV, or a group of them, which unit it belongs to.
+// Argv says which unit one ARGV, or a group of them, belongs to.
 type Argv uint8
 
 const (
-	Shared  Argv = iota // belongs to all units
-	Each                // one for each unit
-	Counted             // a number for each unit, and that many more
+	Shared  Argv = iota // one ARGV for all units
+	Each                // one ARGV for each unit
+	Counted             // for each unit a number, followed by that many ARGV
 )
 
 var argvNames = []string{Shared: "shared", Each: "each", Counted: "counted"}
 
-// ParseArgv reads the configuration's form of PerKey.Argv. Words between the
-// first and the last "each" or "counted" repeat for each unit, so "shared" may
-// stand only before or after them.
+// ParseArgv parses PerKey.Argv as it is written in the configuration. The words from the
+// first to the last "each" or "counted" repeat for each unit, so "shared" is allowed only
+// before and after them.
 func ParseArgv(words []string) ([]Argv, error) {
 	var argv []Argv
 	for _, word := range words {
@@ -63,8 +65,8 @@ func ParseArgv(words []string) ([]Argv, error) {
 	return argv, nil
 }
 
-// argv splits Argv into what repeats for each unit, and how many ARGV are
-// shared before and after it.
+// argv splits Argv. own repeats for each unit; before and after are the numbers of shared
+// ARGV before and after it.
 func (p *PerKey) argv() (before int, own []Argv, after int) {
 	isOwn := func(a Argv) bool { return a != Shared }
 	if before = slices.IndexFunc(p.Argv, isOwn); before < 0 {
@@ -78,17 +80,17 @@ func (p *PerKey) argv() (before int, own []Argv, after int) {
 	return before, own, after
 }
 
-// Unit is one unit of a per-key script's call.
+// Unit is one unit of a call of a per-key script.
 type Unit struct {
-	Key, Keys int // where its KEYS stand in the command, and how many they are
-	arg, args int // its own ARGV
-	before    int // shared ARGV in front of all units'
-	tail      int // where the shared ARGV behind them begin
-	after     int // and how many they are
+	Key, Keys int // position and number of its KEYS in the command
+	arg, args int // position and number of its own ARGV
+	before    int // number of shared ARGV before the ARGV of all units
+	tail      int // position of the shared ARGV after them
+	after     int // and their number
 }
 
-// Units appends the units of an EVAL or EVALSHA to dst. It returns false if KEYS
-// and ARGV are not what the description says.
+// Units appends the units of an EVAL or EVALSHA to dst. It returns false if KEYS and ARGV
+// do not match the description.
 func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
 	numKeys, ok := resp.ParseInt(a.Arg(2))
 	size, end := max(p.Keys, 1), a.Len()
@@ -124,8 +126,8 @@ func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
 	return dst, next == tail
 }
 
-// Append appends the command that executes the script for this unit alone: name
-// with script, which is its text or its SHA-1.
+// Append appends the command that executes the script for this unit only. name is EVAL or
+// EVALSHA or the like, and script is the text or SHA-1.
 func (u *Unit) Append(dst []byte, name string, script []byte, a Args) []byte {
 	dst = resp.AppendArray(dst, 3+u.Keys+u.before+u.args+u.after)
 	dst = resp.AppendBulk(resp.AppendBulkString(dst, name), script)
@@ -139,8 +141,9 @@ func (u *Unit) Append(dst []byte, name string, script []byte, a Args) []byte {
 	return dst
 }
 
-// Merge appends the script's reply, made of those of its units in order. The error
-// of a unit is the error of the whole: as an element it would be read as a result.
+// Merge merges the replies of the script's units, which are in order, and appends the
+// result. If a unit has failed, the result is its error: a client would read an error
+// inside the array as a result.
 func (p *PerKey) Merge(dst []byte, parts [][]byte) []byte {
 	for _, part := range parts {
 		if len(part) > 0 && part[0] == '-' {
@@ -153,9 +156,9 @@ func (p *PerKey) Merge(dst []byte, parts [][]byte) []byte {
 	return mergeArrays(dst, parts)
 }
 
-// knownPerKey are scripts of client libraries. Redisson renews all locks that it
-// holds in one of these; a renewal that fails loses the locks. After a thread has
-// released a read lock that it held twice, 3.45.1 renews it with an empty prefix.
+// knownPerKey are scripts of client libraries. Redisson renews all of a client's locks with
+// one of these scripts; if a renewal fails, the locks are lost. Redisson 3.45.1 renews a
+// read lock with an empty prefix if a thread has locked it twice and unlocked it once.
 var knownPerKey = []PerKey{
 	{ // locks, write locks, fair, fenced and spin locks, since 3.44
 		SHA: "6a3d31570dc6f4b0bd32bcdc8e75667747c6f635", Normal: "e06c2cadc840d716824e9a18aa02b6ed4b3ee973",
@@ -175,13 +178,13 @@ var knownPerKey = []PerKey{
 	},
 }
 
-// PerKeyScripts finds the description of a script. The zero value knows none.
+// PerKeyScripts finds the descriptions of per-key scripts. The zero value has none.
 type PerKeyScripts struct {
 	bySHA, byNormal map[string]*PerKey
 }
 
-// NewPerKeyScripts returns the scripts that keyway knows and those declared, which
-// win.
+// NewPerKeyScripts returns the scripts that keyway knows and the declared ones. A declared
+// script replaces a known one.
 func NewPerKeyScripts(declared []PerKey) PerKeyScripts {
 	t := PerKeyScripts{map[string]*PerKey{}, map[string]*PerKey{}}
 	for _, p := range slices.Concat(knownPerKey, declared) {
@@ -193,8 +196,8 @@ func NewPerKeyScripts(declared []PerKey) PerKeyScripts {
 	return t
 }
 
-// Find returns the description of the script with that SHA-1, in lower case, and
-// text; nil if there is none.
+// Find returns the description of the script with this SHA-1 (in lower case) and text, or
+// nil.
 func (t *PerKeyScripts) Find(sha string, text []byte) *PerKey {
 	if p := t.bySHA[sha]; p != nil || len(t.byNormal) == 0 {
 		return p
@@ -202,18 +205,18 @@ func (t *PerKeyScripts) Find(sha string, text []byte) *PerKey {
 	return t.byNormal[SHA1(NormalScript(text))]
 }
 
-// SHA1 returns the digest in hex, as EVALSHA takes it.
+// SHA1 returns the digest in hexadecimal, as in EVALSHA.
 func SHA1(b []byte) string {
 	sum := sha1.Sum(b)
 	return hex.EncodeToString(sum[:])
 }
 
-// NormalScript returns a Lua script without what does not change its meaning:
-// comments, white space, semicolons between statements, and which quotes stand
-// around a text. Two scripts with the same normal form do the same.
+// NormalScript returns the normal form of a Lua script. It has no comments, no unnecessary
+// white space and semicolons, and double quotes where they are equivalent to single ones.
+// Two scripts with the same normal form have the same effect.
 func NormalScript(text []byte) []byte {
 	var out []byte
-	gap, ended := false, false // white space, or a semicolon, was left out before the next token
+	gap, ended := false, false // before the next token white space, or a semicolon, was removed
 	for len(text) > 0 {
 		n := tokenLen(text)
 		token := text[:n]
@@ -223,7 +226,7 @@ func NormalScript(text []byte) []byte {
 			gap, ended = true, ended || c == ';'
 			continue
 		case c == '(' && ended:
-			out = append(out, ';') // without it this would be a call
+			out = append(out, ';') // without the semicolon this would be a function call
 		case c == '\'' && len(token) > 1 && !bytes.ContainsAny(token, "\"\\"):
 			token = slices.Concat([]byte{'"'}, token[1:len(token)-1], []byte{'"'})
 		}
@@ -236,8 +239,8 @@ func NormalScript(text []byte) []byte {
 	return out
 }
 
-// tokenLen is the length of the token that text begins with: a comment or a
-// string in one piece, or else a single byte.
+// tokenLen returns the length of the first token of text. A token is a whole comment, a
+// whole string or a single byte.
 func tokenLen(text []byte) int {
 	switch {
 	case bytes.HasPrefix(text, []byte("--")):
@@ -264,8 +267,8 @@ func tokenLen(text []byte) int {
 	return 1
 }
 
-// longLen is the length of the long bracket, [[...]] or [=[...]=], that text begins
-// with, 0 if it begins with none.
+// longLen returns the length of the long bracket, [[...]] or [=[...]=], at the beginning of
+// text, or 0 if there is none.
 func longLen(text []byte) int {
 	level := 1
 	for level < len(text) && text[level] == '=' {

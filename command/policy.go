@@ -5,26 +5,27 @@ import (
 	"strings"
 )
 
-// ResponsePolicy says how the replies of several nodes become one. The exported ones
-// are COMMAND's tips (https://redis.io/docs/latest/develop/reference/command-tips/).
+// ResponsePolicy says how the replies of several nodes are merged. The exported policies
+// are command tips of COMMAND
+// (https://redis.io/docs/latest/develop/reference/command-tips/).
 type ResponsePolicy uint8
 
 const (
-	// ResponseDefault is the replies of a Split command in the order of its keys, else the
-	// first node's reply.
+	// ResponseDefault merges the replies of a Split command in the order of its keys. For
+	// all other commands it is the first node's reply.
 	ResponseDefault ResponsePolicy = iota
 	AllSucceeded
-	OneSucceeded // a script runs on one node
+	OneSucceeded // for example SCRIPT KILL: a script runs on one node
 	AggSum
 	AggMin
 	AggLogicalAnd
 	aggMax
-	leastEach // the least of each place of arrays of numbers
-	arraysOf  // one array of the elements of all
-	unionOf   // the same, each element once
-	oneOf     // one of those that are not null
-	busiestOf // FUNCTION STATS of a node that runs something
-	infoTexts
+	leastEach // the minimum of each position of arrays of numbers
+	arraysOf  // one array of the elements of all replies
+	unionOf   // like arraysOf, but each element once
+	oneOf     // a random reply that is not null
+	busiestOf // FUNCTION STATS of a node that is executing a script or function
+	infoTexts // see mergeInfo
 	aggByName // entries in the order of their keys; see mergeByName
 )
 
@@ -32,16 +33,16 @@ const (
 type Handling uint8
 
 const (
-	unsaid     Handling = iota // only in rows
-	Refused                    // no proxy may carry it, unless the config allows it
-	NotYet                     // will be carried, is not yet
-	ByKey                      // goes to the node of its keys
-	Split                      // one part for each place its keys live in
-	Block                      // goes to the node of its keys, and may block there
-	AnyMaster                  // needs no key: any node can answer
-	AllMasters                 // every node must hear it; the replies are merged
-	Local                      // the proxy answers
-	Whole                      // needs all data at once: goes to the only master, where there is one
+	noHandling Handling = iota // only in rows
+	Refused                    // no proxy can carry it; the configuration may allow it
+	NotYet                     // not implemented yet
+	ByKey                      // sent to the node of its keys
+	Split                      // one call for each slot or node of its keys
+	Block                      // sent to the node of its keys, and may block there
+	AnyMaster                  // has no keys: any master can answer
+	AllMasters                 // sent to every master; the replies are merged
+	Local                      // keyway answers
+	Whole                      // needs all data at once: works only if there is one master
 )
 
 func (h Handling) String() string {
@@ -54,8 +55,8 @@ func (h Handling) String() string {
 // arrives on, so that no configuration can allow it.
 func (c *Command) NeverShared() bool { return c.Is(ChangesConnection) }
 
-// Allow returns the set of command IDs that the given names let pass: a command,
-// a container with all its subcommands, or "container|subcommand".
+// Allow returns the IDs of the commands with the given names. A name is a command, a
+// container, which includes all its subcommands, or "container|subcommand".
 func Allow(names []string) (map[int]bool, error) {
 	ids := map[int]bool{}
 	for _, name := range names {

@@ -1,25 +1,24 @@
 package command
 
-// row is what keyway knows of a command besides what COMMAND tells, or in its
-// place. What a row leaves out is as COMMAND says.
+// row describes one command. It adds to COMMAND's reply, or replaces fields of it.
 type row struct {
 	name     string
-	handling Handling // none: ByKey if the command has keys, else Refused
+	handling Handling // noHandling: ByKey if the command has keys, else Refused
 	action   Action
 	traits   Traits
 	inMulti  InMulti
 	timeout  Timeout
 	response ResponsePolicy
 	flags    Flags     // in addition to COMMAND's
-	keys     keyFinder // where the key specifications do not tell all keys
-	specs    []KeySpec // in place of COMMAND's
+	keys     keyFinder // for a command whose key specifications are incomplete
+	specs    []KeySpec // replace COMMAND's
 	stride   int       // see Command
 	tail     int
 	refusal  string
 }
 
-// rows are in no order that matters. The traits of a container hold for its
-// subcommands too, and so does its handling, where the subcommand has no row.
+// rows describe the commands, in no particular order. The traits of a container apply to
+// its subcommands too. Its handling applies to subcommands without keys and without a row.
 var rows = []row{
 	// Keys.
 	{name: "mget", handling: Split},
@@ -35,7 +34,7 @@ var rows = []row{
 	{name: "object|idletime", traits: MastersOnly},
 	{name: "sort", action: DoSort, keys: sortKeys},
 	{name: "sort_ro", action: DoSort, keys: firstArg},
-	// CLUSTERSCAN has a cursor that names its slot by a hash tag.
+	// The cursor of CLUSTERSCAN contains a hash tag of its slot.
 	{name: "clusterscan", handling: ByKey, traits: MastersOnly, keys: firstArg},
 	{name: "pfcount", traits: MayReplicate},
 	{name: "migrate", handling: Refused, keys: migrateKeys, refusal: keysElsewhere},
@@ -56,7 +55,7 @@ var rows = []row{
 	{name: "bzmpop", handling: Block, timeout: FirstSeconds},
 	{name: "xread", handling: Block, timeout: BlockOption},
 	{name: "xreadgroup", handling: Block, timeout: BlockOption},
-	{name: "wait", handling: Local, action: DoWait, flags: Blocking}, // COMMAND says so since Redis 7.2
+	{name: "wait", handling: Local, action: DoWait, flags: Blocking}, // COMMAND has this flag since Redis 7.2
 	{name: "waitaof", handling: Local, action: DoWait, traits: ChangesConnection, response: leastEach},
 
 	// Scripts and functions.
@@ -102,7 +101,7 @@ var rows = []row{
 		inMulti: NodeOfKeys},
 	{name: "pubsub|channels", handling: AllMasters, traits: OnlyTells, response: unionOf},
 	{name: "pubsub|shardchannels", handling: AllMasters, traits: OnlyTells, response: unionOf},
-	// Every node is told of the same patterns.
+	// Every node has the same patterns.
 	{name: "pubsub|numpat", handling: AllMasters, traits: OnlyTells, response: aggMax},
 	{name: "pubsub|numsub", handling: AllMasters, action: DoNumSub, inMulti: AnsweredAfterAlone},
 	{name: "pubsub|shardnumsub", handling: AllMasters, action: DoNumSub, traits: Sharded, inMulti: AnsweredAfterAlone},
@@ -194,7 +193,7 @@ var rows = []row{
 	{name: "sync", traits: ChangesConnection, refusal: noData},
 	{name: "psync", traits: ChangesConnection, refusal: noData},
 
-	// What a cluster's clients ask; answered where a cluster is emulated.
+	// Commands of cluster clients. keyway answers them if it emulates a cluster.
 	{name: "cluster", traits: AboutCluster},
 	{name: "cluster|slots", action: DoClusterSlots},
 	{name: "cluster|shards", action: DoClusterShards},
@@ -212,9 +211,9 @@ var rows = []row{
 	{name: "cluster|help", action: DoClusterHelp},
 
 	// Modules: RedisJSON, RedisTimeSeries and RedisBloom as of Redis Stack 7.4
-	// (https://redis.io/docs/latest/commands/). Their key specifications are written
-	// for one server: they may name only the first of several keys, or none where a
-	// command looks through all keys.
+	// (https://redis.io/docs/latest/commands/). Their key specifications are written for a
+	// single server. They may have only the first of several keys, or none for a
+	// command that searches all keys.
 	{name: "json.mget", handling: Split, specs: []KeySpec{keyAt(1, -2, 1)}, stride: 1, tail: 1},
 	{name: "json.mset", handling: Split, specs: []KeySpec{keyAt(1, -1, 3)}, stride: 3, response: AllSucceeded},
 	{name: "cms.merge", handling: ByKey, specs: []KeySpec{keyAt(1, 0, 1), countAt(2)}},
@@ -229,8 +228,8 @@ var rows = []row{
 		refusal: groupsOfAll},
 	{name: "ts.queryindex", handling: AllMasters, specs: noKeys, response: aggByName},
 
-	// Of RediSearch only suggestions have keys like any other; all other commands
-	// concern an index, which is each node's own.
+	// In RediSearch only the suggestion commands have ordinary keys. All other commands
+	// use an index, and each node has its own.
 	{name: "ft.sugadd", handling: ByKey},
 	{name: "ft.sugget", handling: ByKey},
 	{name: "ft.sugdel", handling: ByKey},
@@ -249,7 +248,7 @@ const (
 		"send it to each node directly, or put the data on one node"
 )
 
-// rowOf is the row of each name that has one.
+// rowOf has the rows by name.
 var rowOf = func() map[string]*row {
 	m := make(map[string]*row, len(rows))
 	for i := range rows {
@@ -258,8 +257,8 @@ var rowOf = func() map[string]*row {
 	return m
 }()
 
-// apply applies what rows say of a command. container is nil unless the command is
-// a subcommand.
+// apply sets the command's fields from its row, if it has one. container is nil unless the
+// command is a subcommand.
 func (c *Command) apply(container *Command) {
 	own := rowOf[c.Name]
 	r := &row{}
@@ -276,9 +275,9 @@ func (c *Command) apply(container *Command) {
 		c.Specs = r.specs
 	}
 	if c.Group == "vector_set" {
-		c.Arity = -1 // a module's: Redis queues them with any number of arguments
+		c.Arity = -1 // from a module: Redis queues these with any number of arguments
 	}
-	inherited := unsaid
+	inherited := noHandling
 	if container != nil {
 		c.Traits |= container.Traits
 		if of := rowOf[container.Name]; of != nil {
@@ -286,11 +285,11 @@ func (c *Command) apply(container *Command) {
 		}
 	}
 	switch {
-	case r.handling != unsaid:
+	case r.handling != noHandling:
 		c.Handling = r.handling
 	case c.Keyed():
 		c.Handling = ByKey
-	case own == nil && inherited != unsaid:
+	case own == nil && inherited != noHandling:
 		c.Handling = inherited
 	default:
 		c.Handling = Refused

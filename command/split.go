@@ -2,9 +2,9 @@ package command
 
 import "github.com/keyway-proxy/keyway/resp"
 
-// AppendPart appends the part of a Split command that concerns some of its
-// keys: args is the whole command, keys are the ordinals (0 for the first key)
-// to take, n of them, the first being first and next[k] following k.
+// AppendPart appends the frame of one call of a Split command. args is the whole command.
+// The frame has n of its keys. first is the ordinal of the first of them (0 for the
+// command's first key), and next[k] is the ordinal of the one that follows key k.
 func (c *Command) AppendPart(dst []byte, args Args, first int32, next []int32, n int) []byte {
 	stride := c.Stride
 	dst = resp.AppendArray(dst, 1+n*stride+c.Tail)

@@ -2,91 +2,90 @@ package command
 
 import "time"
 
-// Traits are facts about a command that COMMAND does not tell.
+// Traits are facts about a command that COMMAND does not report.
 type Traits uint32
 
 const (
-	// RunsCode is a command that runs code of the user's: its own error replies prove
-	// nothing about what was executed.
+	// RunsCode: the command executes a user's script or function. Its error replies do not
+	// prove that nothing was executed.
 	RunsCode Traits = 1 << iota
-	// TakesScript and TakesSHA are commands whose first argument is the text, or the
-	// SHA-1, of a script.
+	// TakesScript: the first argument is the text of a script. TakesSHA: it is the SHA-1
+	// of a script.
 	TakesScript
 	TakesSHA
-	// CallsFunction is a command whose first argument is the name of a function that may
-	// write.
+	// CallsFunction: the first argument is the name of a function that may write.
 	CallsFunction
-	// ChangesConnection is a command that changes the state of the connection it
-	// arrives on, or the number of replies on it: no configuration can let it onto a
-	// connection that clients share.
+	// ChangesConnection: the command changes the state of its connection, or the number of
+	// replies on it. No configuration can allow it on a connection that clients share.
 	ChangesConnection
-	// WhileSubscribed is a command that a RESP2 client with subscriptions may send
-	// (server.c, processCommand).
+	// WhileSubscribed: a RESP2 client with subscriptions may send the command (server.c,
+	// processCommand).
 	WhileSubscribed
-	// MastersOnly is a read that is not the same on a replica: cursors are good where
-	// they come from, and others tell of, or count as, the use of a key.
+	// MastersOnly: the command is a read, but a replica must not answer it. A cursor is
+	// valid only on the node that returned it. Other such commands return, or update, when
+	// a key was last used.
 	MastersOnly
-	// OnlyTells is a command for all nodes that changes nothing on any, though Redis
-	// does not flag it as a read: the error of one node is then true of the whole.
+	// OnlyTells: the command is sent to all nodes and changes nothing, although Redis does
+	// not flag it as a read. The error of one node is then correct for the whole command.
 	OnlyTells
-	// MayReplicate is a command that is no write, and yet replicas may get it: Redis has
-	// a flag for it that COMMAND does not tell.
+	// MayReplicate: the command is not a write, but Redis may send it to replicas. COMMAND
+	// does not report Redis's flag for that.
 	MayReplicate
-	// Publishes is a command that sends a message, Sharded one whose channels belong
-	// to slots.
+	// Publishes: the command publishes a message. Sharded: its channels belong to slots.
 	Publishes
 	Sharded
-	// Executes is EXEC: it does what was queued before it.
+	// Executes: the command executes the queued ones. Only EXEC has this trait.
 	Executes
-	// KeepsCaching is a command that CLIENT CACHING outlasts (networking.c, resetClient).
+	// KeepsCaching: the command does not end the effect of CLIENT CACHING (networking.c,
+	// resetClient).
 	KeepsCaching
-	// AboutCluster is a command that only a cluster's node answers.
+	// AboutCluster: only the nodes of a cluster answer the command.
 	AboutCluster
-	// AllSecret is a command whose arguments are all secret, SecretBehindAuth one
-	// with a user and a password behind the word AUTH.
+	// AllSecret: all arguments are secret. SecretBehindAuth: the user and password after
+	// the word AUTH are.
 	AllSecret
 	SecretBehindAuth
-	// GroupsKeys is a command that with GROUPBY makes one reply out of many keys.
+	// GroupsKeys: with GROUPBY, the command computes one reply from many keys.
 	GroupsKeys
 )
 
 // Is reports whether the command has any of the traits.
 func (c *Command) Is(t Traits) bool { return c.Traits&t != 0 }
 
-// Unproven reports whether the command's own error replies prove nothing about
-// what was executed: a script or a module may write and then answer MOVED.
+// Unproven reports whether the command's error replies do not prove that nothing was
+// executed: a script or a module may write and then answer MOVED.
 func (c *Command) Unproven() bool { return c.Is(RunsCode) || c.Has(Module) }
 
-// InMulti says what becomes of a command between MULTI and EXEC.
+// InMulti says what keyway does with a command between MULTI and EXEC.
 type InMulti uint8
 
 const (
-	AsHandled          InMulti = iota // what its Handling says
-	ActsAtOnce                        // it is not queued (server.c, processCommand)
-	QueuesItself                      // its handler queues it
-	NodeCanToo                        // keyway answers it elsewhere, a node does here
-	NodeOfKeys                        // as ByKey, though what it names is no key
+	AsHandled          InMulti = iota // as its Handling says
+	ActsAtOnce                        // its handler gets it and it is not queued (server.c, processCommand)
+	QueuesItself                      // its handler gets it and queues it
+	NodeCanToo                        // a node answers it; outside MULTI keyway does
+	NodeOfKeys                        // like ByKey, although its argument is a channel, not a key
 	SelectsDatabase                   // SELECT
-	AnsweredAfter                     // keyway answers it once the node has executed the others
-	AnsweredAfterAlone                // the same where there is one master; elsewhere as handled
+	AnsweredAfter                     // keyway answers it after the node has executed the queued commands
+	AnsweredAfterAlone                // like AnsweredAfter if there is one master, else like AsHandled
 )
 
 // ActsInMulti reports whether the command's handler gets it even between MULTI and
 // EXEC.
 func (c *Command) ActsInMulti() bool { return c.InMulti == ActsAtOnce || c.InMulti == QueuesItself }
 
-// Timeout says where the timeout of a command that blocks stands.
+// Timeout says where a blocking command has its timeout.
 type Timeout uint8
 
 const (
 	noTimeout    Timeout = iota
-	FirstSeconds         // it is the first argument
-	LastSeconds          // it is the last argument
-	BlockOption          // XREAD: it is behind BLOCK, in milliseconds; without it the command does not block
+	FirstSeconds         // the first argument, in seconds
+	LastSeconds          // the last argument, in seconds
+	BlockOption          // XREAD: after BLOCK, in milliseconds; without BLOCK the command does not block
 )
 
-// Timeout returns the position of the command's timeout, 0 if it has none, and its
-// unit.
+// Timeout returns the position and unit of the command's timeout. The position is 0 if it
+// has none.
 func (c *Command) Timeout(a Args) (pos int, unit time.Duration) {
 	switch c.timeout {
 	case FirstSeconds:
@@ -99,15 +98,15 @@ func (c *Command) Timeout(a Args) (pos int, unit time.Duration) {
 	return 0, 0
 }
 
-// streamTimeout returns the position of XREAD's or XREADGROUP's timeout, 0 for none.
-// It walks over the options as Redis does (t_stream.c, xreadCommand): a group or a
-// consumer may be called "block" or "streams".
+// streamTimeout returns the position of the timeout of XREAD or XREADGROUP, or 0. It parses
+// the options as Redis does (t_stream.c, xreadCommand), because a group or a consumer may
+// be called "block" or "streams".
 func streamTimeout(a Args) (pos int) {
 	for i := 1; i+1 < a.Len(); i++ {
 		switch arg := a.Arg(i); {
 		case EqualFold(arg, "block"):
 			i++
-			pos = i // the last one counts
+			pos = i // the last BLOCK is the one that counts
 		case EqualFold(arg, "count"):
 			i++
 		case EqualFold(arg, "group"):
@@ -119,8 +118,7 @@ func streamTimeout(a Args) (pos int) {
 	return pos
 }
 
-// IsSecret reports whether the i-th argument is a password, or the user that goes
-// with it.
+// IsSecret reports whether the i-th argument is a password or its user name.
 func (c *Command) IsSecret(a Args, i int) bool {
 	switch {
 	case i == 0:
@@ -133,8 +131,8 @@ func (c *Command) IsSecret(a Args, i int) bool {
 	return false
 }
 
-// Action is what keyway does itself about a command: package proxy has a handler for
-// each.
+// Action is what keyway itself does for a command. Package proxy has a handler for each
+// action.
 type Action uint8
 
 const (

@@ -234,7 +234,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"only the first star of a pattern may take more", "command/glob.go",
-		"			behind, rest = pattern, s\n", "			if behind == nil {\n				behind, rest = pattern, s\n			}\n",
+		"			afterStar, tried = pattern, s\n", "			if afterStar == nil {\n				afterStar, tried = pattern, s\n			}\n",
 		"./command", "TestGlob",
 	},
 	{

@@ -1,7 +1,7 @@
 // Package buffer owns the memory that the clients of a thread share: unused buffers by
-// size ([Pool]), what a client has not taken yet ([Output]), and replies that wait for
-// their turn ([Parked]). An idle client holds none of it.
+// size ([Pool]), output that a client has not read yet ([Output]), and replies that wait
+// for earlier ones ([Parked]). An idle client uses none of it.
 //
-// What is kept for reuse is bounded. A pool counts what it lets go of as garbage, so
-// that the process can return it to the system.
+// A pool keeps a bounded number of unused bytes. It counts the buffers that it frees as
+// garbage, so that the process can return them to the system.
 package buffer

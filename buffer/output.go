@@ -1,20 +1,21 @@
 package buffer
 
-// Output is what a client has not taken yet. A client that lags costs whole chunks,
-// which are given back one by one as it catches up. The zero value is empty.
+// Output is the queue of bytes that have not been written to a client yet. A slow client
+// uses whole chunks, which go back to the pool one by one as the client catches up. The
+// zero value is empty.
 //
 //	cur [.sent....]  more [....][....][..  <- Append
 type Output struct {
 	cur  []byte
 	more [][]byte
-	sent int // of cur
-	size int // bytes waiting in all
+	sent int // bytes of cur that have been written
+	size int // unwritten bytes in cur and more
 }
 
-// Size is the number of bytes that wait.
+// Size returns the number of unwritten bytes.
 func (o *Output) Size() int { return o.size }
 
-// Append copies b behind what waits.
+// Append copies b to the end of the queue.
 func (o *Output) Append(p *Pool, b []byte) {
 	o.size += len(b)
 	if o.cur == nil {
@@ -39,10 +40,10 @@ func (o *Output) Append(p *Pool, b []byte) {
 	}
 }
 
-// Next is what to write to the client now. It is valid until Wrote or Clear.
+// Next returns the bytes to write to the client now. They are valid until Wrote or Clear.
 func (o *Output) Next() []byte { return o.cur[o.sent:] }
 
-// Wrote reports that the client has taken n bytes of Next.
+// Wrote records that n bytes of Next have been written to the client.
 func (o *Output) Wrote(p *Pool, n int) {
 	o.sent += n
 	o.size -= n
@@ -60,7 +61,7 @@ func (o *Output) Wrote(p *Pool, n int) {
 	}
 }
 
-// Clear drops all that waits.
+// Clear drops all unwritten bytes.
 func (o *Output) Clear(p *Pool) {
 	p.Put(o.cur)
 	for _, b := range o.more {
@@ -69,8 +70,8 @@ func (o *Output) Clear(p *Pool) {
 	*o = Output{}
 }
 
-// Chunks is the number of buffers behind the one that is being written.
+// Chunks returns the number of buffers after the one that is being written.
 func (o *Output) Chunks() int { return len(o.more) }
 
-// Memory is what the output takes, in bytes.
+// Memory returns the output's memory in bytes.
 func (o *Output) Memory() int { return cap(o.cur) + len(o.more)*Chunk }

@@ -1,20 +1,20 @@
 package buffer
 
-// A reply that arrives before its turn is parked.
+// A reply that arrives before the replies to earlier commands of its client is parked.
 //
-//	line    [GET a]  [GET b]  [GET c]      b's node and c's were faster
+//	line    [GET a]  [GET b]  [GET c]      the nodes of b and c were faster
 //	parked     -        |        |
 //	nest             [$1.2..  $1.3..   free ]  refs 2
 //
-// Most replies are small. They are packed into nests, buffers that all clients of
-// the thread share. Each nest counts the replies in it and is reused once the last
-// one has left, so a client that always has something parked keeps only the nests
-// that its parked replies lie in.
+// Most replies are small. They are packed into nests: buffers that all clients of the
+// thread share. Each nest counts its replies, and is reused after the last one has been
+// released. A client that always has parked replies therefore keeps only the nests that
+// contain them.
 
 const (
 	nestSize = 4 << 10
-	// maxNested is the largest reply that is packed; a larger one gets a buffer of
-	// its own.
+	// maxNested is the largest reply that is packed into a nest. A larger reply gets its
+	// own buffer.
 	maxNested = 1 << 10
 	// maxFreeNests bounds the unused nests that a pool keeps (4 MiB).
 	maxFreeNests = 1024
@@ -26,19 +26,19 @@ type nest struct {
 	refs int // replies in buf that are still parked
 }
 
-// Parked is a reply, or part of one, that waits for its turn. The zero value is empty.
+// Parked is a parked reply, or the first bytes of one. The zero value is empty.
 type Parked struct {
 	b    []byte
-	nest *nest // that b lies in; nil: b has a buffer of its own
+	nest *nest // contains b; nil: b has its own buffer
 }
 
-// Len is the number of bytes that wait.
+// Len returns the number of parked bytes.
 func (k *Parked) Len() int { return len(k.b) }
 
-// Bytes are what waits, valid until Release.
+// Bytes returns the parked bytes. They are valid until Release.
 func (k *Parked) Bytes() []byte { return k.b }
 
-// Append copies b behind what waits.
+// Append copies b to the end of the parked bytes.
 func (k *Parked) Append(p *Pool, b []byte) {
 	switch {
 	case k.b == nil && len(b) <= maxNested:
@@ -49,12 +49,12 @@ func (k *Parked) Append(p *Pool, b []byte) {
 		k.b, k.nest = n.buf[at:len(n.buf):len(n.buf)], n
 	case k.b == nil:
 		k.b = append(p.Get(len(b)), b...)
-	default: // append copies a reply out of its nest, where it has no spare capacity
+	default: // if b is in a nest, it has no spare capacity, so append copies it out of the nest
 		k.b = append(k.b, b...)
 	}
 }
 
-// Release gives the memory back. What waits has been passed on, or is dropped.
+// Release returns the memory to the pool, and drops the parked bytes.
 func (k *Parked) Release(p *Pool) {
 	if k.b != nil {
 		k.release(p)
@@ -70,8 +70,8 @@ func (k *Parked) release(p *Pool) {
 	*k = Parked{}
 }
 
-// roomyNest returns the nest being filled if it has room for n bytes, otherwise
-// an empty one.
+// roomyNest returns the current nest if it has room for n bytes. Otherwise it makes an
+// empty nest the current one.
 func (p *Pool) roomyNest(n int) *nest {
 	if p.nest != nil && cap(p.nest.buf)-len(p.nest.buf) >= n {
 		return p.nest
@@ -85,7 +85,7 @@ func (p *Pool) roomyNest(n int) *nest {
 	return p.nest
 }
 
-// leaveNest releases one reply's hold on a nest.
+// leaveNest releases one reply's reference to a nest.
 func (p *Pool) leaveNest(n *nest) {
 	if n.refs--; n.refs > 0 {
 		return

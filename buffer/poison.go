@@ -2,5 +2,5 @@
 
 package buffer
 
-// Poison does nothing here; see poison_race.go.
+// Poison does nothing without the race detector; see poison_race.go.
 func Poison([]byte) {}

@@ -3,33 +3,33 @@ package buffer
 const (
 	// Chunk is the size of the largest buffer that a pool keeps.
 	Chunk = 64 << 10
-	// MaxUnused bounds the bytes that a pool keeps in unused buffers.
+	// MaxUnused bounds the bytes in a pool's unused buffers.
 	MaxUnused = 8 << 20
-	// maxScratch is the largest buffer that is kept for a thread's own use.
+	// maxScratch is the largest buffer that Scratch keeps.
 	maxScratch = 4 * Chunk
-	// smallInput is enough for most commands that a read cut in two, and little
-	// enough for ten thousand clients that never finish theirs.
+	// smallInput is enough for most commands that are split over two reads. It is small
+	// enough for ten thousand clients that never finish a command.
 	smallInput = 512
-	// maxSmall bounds the number of unused buffers of that size.
+	// maxSmall bounds the number of unused buffers of size smallInput.
 	maxSmall = 1024
 )
 
-// sizes are the sizes of buffers. Unused ones are kept by size: a client with
-// little output must not hold a large one, nor much output grow small ones again
-// and again.
+// sizes are the sizes of buffers. Unused buffers are kept by size. Otherwise a client
+// with little output could get a large buffer, and one with much output would have to
+// grow small buffers again and again.
 var sizes = [...]int{4 << 10, 16 << 10, Chunk}
 
-// Pool is what one thread keeps of unused buffers. The zero value is ready.
+// Pool holds the unused buffers of one thread. The zero value is ready to use.
 type Pool struct {
-	free    [len(sizes)][][]byte
-	unused  int // bytes in free
-	small   [][]byte
-	nest    *nest   // being filled
-	nests   []*nest // unused
-	garbage int
+	free    [len(sizes)][][]byte // by size
+	unused  int                  // bytes in free
+	small   [][]byte             // of size smallInput
+	nest    *nest                // the nest that replies are packed into now
+	nests   []*nest              // unused
+	garbage int                  // bytes freed since TakeGarbage
 }
 
-// Get returns an empty buffer for n bytes, or for the first Chunk of them.
+// Get returns an empty buffer with room for n bytes, but at most for Chunk.
 func (p *Pool) Get(n int) []byte {
 	size := 0
 	for n > sizes[size] && size < len(sizes)-1 {
@@ -46,7 +46,7 @@ func (p *Pool) Get(n int) []byte {
 	return b
 }
 
-// GetInput returns an empty buffer for n bytes of unfinished input.
+// GetInput returns an empty buffer for n bytes of an incomplete command.
 func (p *Pool) GetInput(n int) []byte {
 	if n > smallInput {
 		return p.Get(n)
@@ -59,7 +59,8 @@ func (p *Pool) GetInput(n int) []byte {
 	return make([]byte, 0, smallInput)
 }
 
-// Put takes back a buffer that nothing points into any more. It may be nil.
+// Put returns a buffer to the pool. No other slice may use its memory any more. b may be
+// nil.
 func (p *Pool) Put(b []byte) {
 	c := cap(b)
 	if c == smallInput && len(p.small) < maxSmall {
@@ -80,11 +81,11 @@ func (p *Pool) Put(b []byte) {
 	p.unused += c
 }
 
-// Unused is the number of bytes in unused buffers.
+// Unused returns the number of bytes in unused buffers of the sizes above smallInput.
 func (p *Pool) Unused() int { return p.unused }
 
-// Scratch returns b emptied, to be used again by its owner, or nil if it is too large
-// to be kept.
+// Scratch returns b with length 0, for its owner to reuse. If b is too large to keep, it
+// counts b as garbage and returns nil.
 func (p *Pool) Scratch(b []byte) []byte {
 	if cap(b) <= maxScratch {
 		return b[:0]
@@ -93,10 +94,10 @@ func (p *Pool) Scratch(b []byte) []byte {
 	return nil
 }
 
-// Drop counts n bytes that their owner has let go of.
+// Drop counts n bytes of buffers that their owner has freed as garbage.
 func (p *Pool) Drop(n int) { p.garbage += n }
 
-// TakeGarbage returns how many bytes were let go of since it was last called.
+// TakeGarbage returns the number of bytes of garbage since the last call.
 func (p *Pool) TakeGarbage() int {
 	n := p.garbage
 	p.garbage = 0

@@ -1,18 +1,20 @@
-// Package metrics owns what threads count: the counters and histograms, their names
-// and help texts in /metrics, their fields in INFO, and how they add up over threads.
+// Package metrics defines the counters and histograms of the threads: their names and
+// help texts in /metrics, their fields in INFO, and how the values of several threads are
+// merged.
 //
-// Each thread has its own [Counters] and increments their fields; nobody else reads
-// them. Other threads get copies, each a [Snapshot], and add them up with [Sum].
+// Each thread has its own [Counters]. Only that thread increments and reads them. Other
+// threads get copies, each a [Snapshot], and add them up with [Sum].
 //
-// The fields' tags in table.go say the rest, so a new counter is one line there:
+// The tags of a field in table.go define everything else, so a new counter is one line
+// there:
 //
-//	metric  its name in /metrics, without "keyway_"; a uint64 is a counter, all else a gauge
-//	help    its help text; fields with the same metric share the first one's
-//	label   "reason=slow": the label that tells fields with the same metric apart
-//	by      the label that tells the elements of a slice apart, such as "command"
+//	metric  the name in /metrics, without "keyway_"; a uint64 is a counter, any other type a gauge
+//	help    the help text; fields with the same metric share that of the first one
+//	label   "reason=slow": the label that distinguishes fields with the same metric
+//	by      the label that distinguishes the elements of a slice, such as "command"
 //	of      "replicas": the metric exists for replicas only
-//	info    the field of INFO that it replaces
-//	own     its field in INFO's section Keyway
-//	merge   how values of two threads become one: "max", "all" (of two bools, and) or
-//	        "first" (the first that is not empty); numbers without it are added
+//	info    the field of INFO that the value replaces
+//	own     the field in INFO's section Keyway
+//	merge   how the values of two threads are merged: "max", "all" (true if both are true)
+//	        or "first" (the first that is not empty); numbers without this tag are added
 package metrics

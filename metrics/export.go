@@ -10,23 +10,23 @@ import (
 // Metric is one name in /metrics.
 type Metric struct {
 	Name, Help string
-	Counter    bool     // it only grows
-	Labels     []string // their names
+	Counter    bool     // the value never decreases
+	Labels     []string // the names of the labels
 }
 
 // Sample is a metric's value for one set of labels.
 type Sample struct {
 	*Metric
-	Labels    []string   // their values
-	Value     float64    // if it has no histogram
+	Labels    []string   // the values of the labels
+	Value     float64    // unused if Histogram is set
 	Histogram *Histogram // in microseconds
 }
 
-// row is a field with what its tags say.
+// row is a field with its decoded tags.
 type row struct {
-	index     []int // of the field, for reflect
+	index     []int // the field's index, for package reflect
 	metric    *Metric
-	value     string // of the metric's own label
+	value     string // the value in the label tag
 	by        string
 	replicas  bool
 	info, own string
@@ -38,7 +38,7 @@ var (
 	nodeRows   = rows(reflect.TypeFor[Node](), "node", "addr")
 )
 
-// All returns every metric that a snapshot may have samples of.
+// All returns every metric that a snapshot can have samples of.
 func All() []*Metric {
 	var all []*Metric
 	for _, m := range byName {
@@ -75,9 +75,9 @@ func isCounter(t reflect.Type) bool {
 	return t.Kind() == reflect.Uint64 || t == reflect.TypeFor[[]uint64]()
 }
 
-// Each calls f with all samples. nameOf names element i of a slice that has one for
-// each command or each family. Of commands, those that were sent are shown; of
-// replicas, those that were read from.
+// Each calls f with all samples. nameOf returns the name of the command or family with
+// index i. Each leaves out commands without calls, and replicas that keyway has not
+// dialed.
 func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 	v := reflect.ValueOf(s).Elem()
 	for _, r := range threadRows {
@@ -140,13 +140,12 @@ func float(v reflect.Value) float64 {
 	return 0
 }
 
-// Info calls f with each field of INFO that shows what keyway counts, not what its
-// nodes do.
+// Info calls f with each field of INFO that has keyway's own count instead of the nodes'.
 func (s *Snapshot) Info(f func(name string, value uint64)) {
 	s.fields(func(r row) string { return r.info }, f)
 }
 
-// Own calls f with each such field of INFO's section Keyway.
+// Own calls f with each field of INFO's section Keyway that comes from a snapshot.
 func (s *Snapshot) Own(f func(name string, value uint64)) {
 	s.fields(func(r row) string { return r.own }, f)
 }

@@ -2,18 +2,18 @@ package metrics
 
 import "math/bits"
 
-// LatencyBuckets is the number of buckets of a latency histogram: bucket i
-// counts commands that took less than 2^i microseconds and no less than half
-// of that; the last one the rest.
+// LatencyBuckets is the number of buckets of a latency histogram. Bucket i counts commands
+// that took at least 2^(i-1) and less than 2^i microseconds. The last bucket also counts
+// all slower commands.
 const LatencyBuckets = 26
 
-// Histogram is the latency of one command, or of one family of commands.
+// Histogram counts the latencies of one command, or of one family of commands.
 type Histogram struct {
 	Buckets    [LatencyBuckets]uint64
 	Count, Sum uint64 // Sum in microseconds
 }
 
-// Observe counts a command that took so many nanoseconds.
+// Observe counts a command that took ns nanoseconds.
 func (h *Histogram) Observe(ns int64) {
 	us := uint64(ns) / 1000
 	h.Buckets[min(bits.Len64(us), LatencyBuckets-1)]++
@@ -21,7 +21,7 @@ func (h *Histogram) Observe(ns int64) {
 	h.Sum += us
 }
 
-// Add adds what another histogram has counted.
+// Add adds the counts of another histogram.
 func (h *Histogram) Add(o *Histogram) {
 	for i, n := range o.Buckets {
 		h.Buckets[i] += n
@@ -30,7 +30,7 @@ func (h *Histogram) Add(o *Histogram) {
 	h.Sum += o.Sum
 }
 
-// Since returns what was counted since the histogram was as before.
+// Since returns the difference between the histogram and before, an earlier copy of it.
 func (h *Histogram) Since(before *Histogram) Histogram {
 	d := *h
 	for i, n := range before.Buckets {

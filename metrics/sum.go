@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Sum adds the snapshots of all threads up. There is at least one.
+// Sum returns the sum of the snapshots of all threads. There must be at least one.
 func Sum(threads []Snapshot) Snapshot {
 	all := threads[0]
 	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
@@ -34,10 +34,10 @@ func (s *Snapshot) add(o *Snapshot) {
 	s.Covered = s.Covered && o.Covered
 }
 
-// AddConnection adds what was counted of another connection to the node.
+// AddConnection adds the counts of another connection to the node.
 func (c *Connection) AddConnection(o *Connection) { add(c, o) }
 
-// add adds the fields of struct b to those of struct a, as their tags say.
+// add merges the fields of struct b into those of struct a, as their merge tags say.
 func add[T any](a, b *T) { combine(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), "") }
 
 func combine(a, b reflect.Value, rule string) {
@@ -70,8 +70,8 @@ func combine(a, b reflect.Value, rule string) {
 	}
 }
 
-// Since returns what was counted since the counters were as before, which may be
-// the zero value.
+// Since returns the difference between the counters and before, an earlier copy of them
+// or the zero value.
 func (c *Counters) Since(before *Counters) Counters {
 	d := *c
 	d.Calls, d.Errors = less(c.Calls, before.Calls), less(c.Errors, before.Errors)

@@ -2,9 +2,9 @@ package metrics
 
 import "time"
 
-// Counters are what a thread has counted since it started. They never decrease.
+// Counters are a thread's counts since it started. They never decrease.
 type Counters struct {
-	// By command.Command.ID.
+	// Calls and Errors are indexed by command.Command.ID.
 	Calls  []uint64 `metric:"commands_total" by:"command" help:"Commands answered, by command." info:"total_commands_processed" own:"commands"`
 	Errors []uint64 `metric:"command_errors_total" by:"command" help:"Error replies, by command." info:"total_error_replies"`
 
@@ -34,7 +34,7 @@ type Counters struct {
 	ReadsAgain     uint64 `metric:"reads_again_total" help:"Reads that a replica did not answer and that were sent again."`
 }
 
-// Gauges are what a thread has at the moment.
+// Gauges are current values of a thread.
 type Gauges struct {
 	Clients     int `metric:"clients" help:"Clients connected." info:"connected_clients" own:"clients"`
 	OutputBytes int `metric:"client_output_bytes" help:"Bytes that clients have not taken yet."`
@@ -44,7 +44,7 @@ type Gauges struct {
 	Watching    int `info:"watching_clients"`
 }
 
-// Connection is what is counted of connections to one node.
+// Connection has the counts of the connections to one node.
 type Connection struct {
 	Dials       uint64 `metric:"node_connects_total" help:"Connections begun to the node."`
 	Failures    uint64 `metric:"node_connect_failures_total" help:"Connections to the node that could not be made."`
@@ -58,24 +58,25 @@ type Connection struct {
 	BytesOut    uint64 `metric:"node_bytes_total" label:"direction=out"`
 }
 
-// Node is one node as one thread sees it, or as all do.
+// Node describes one node as one thread sees it, or all threads together.
 type Node struct {
 	Name, Addr string
 	Master     bool
-	Reason     string        `merge:"first"` // why a connection was last down
-	State      string        `merge:"first"` // of the first connection; empty if it is ready
-	Up         bool          `merge:"all" metric:"node_up" help:"1 while every thread has a connection to the node."`
-	Behind     time.Duration `merge:"max" of:"replicas" metric:"replica_behind_seconds" help:"How long ago the replica surely had all that its master had."` // math.MaxInt64: not known
-	InFlight   int           `metric:"node_in_flight" help:"Requests that the node has not answered."`
-	HeldBytes  int           `metric:"node_in_flight_bytes" help:"Bytes of requests that the node has not answered."`
-	Exclusive  int           `metric:"node_exclusive_connections" help:"Connections to the node that are one client's alone: for WATCH, WAIT and blocking commands."`
-	Moved      uint64        `metric:"node_redirects_total" label:"kind=moved" help:"Redirects that the node answered."`
-	Ask        uint64        `metric:"node_redirects_total" label:"kind=ask"`
-	Retried    uint64        `metric:"node_retries_total" help:"Commands put off and sent again after TRYAGAIN, CLUSTERDOWN and the like."`
+	Reason     string `merge:"first"` // why a connection was last down
+	State      string `merge:"first"` // state of the first connection; empty if it is ready
+	Up         bool   `merge:"all" metric:"node_up" help:"1 while every thread has a connection to the node."`
+	// Behind is the lag of a replica. math.MaxInt64: not known.
+	Behind    time.Duration `merge:"max" of:"replicas" metric:"replica_behind_seconds" help:"How long ago the replica surely had all that its master had."`
+	InFlight  int           `metric:"node_in_flight" help:"Requests that the node has not answered."`
+	HeldBytes int           `metric:"node_in_flight_bytes" help:"Bytes of requests that the node has not answered."`
+	Exclusive int           `metric:"node_exclusive_connections" help:"Connections to the node that are one client's alone: for WATCH, WAIT and blocking commands."`
+	Moved     uint64        `metric:"node_redirects_total" label:"kind=moved" help:"Redirects that the node answered."`
+	Ask       uint64        `metric:"node_redirects_total" label:"kind=ask"`
+	Retried   uint64        `metric:"node_retries_total" help:"Commands put off and sent again after TRYAGAIN, CLUSTERDOWN and the like."`
 	Connection
 }
 
-// Snapshot is a copy of all that a thread counts, or the sum over threads.
+// Snapshot is a copy of all counts of a thread, or the sum over all threads.
 type Snapshot struct {
 	Gauges
 	Counters

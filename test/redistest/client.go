@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// Reply is one reply, or one message pushed in RESP3.
+// Reply is one reply, or one push message of RESP3.
 type Reply struct {
-	Kind  byte // '+', '-', ':', '$', '*' or one of RESP3's
+	Kind  byte // '+', '-', ':', '$', '*' or a type byte of RESP3
 	Text  string
 	Int   int64
 	Null  bool
@@ -41,7 +41,7 @@ func (r Reply) String() string {
 	return r.Text
 }
 
-// Client is a plain client: one connection, no retries, no opinions.
+// Client is a simple client: it has one connection and does not retry.
 type Client struct {
 	t    testing.TB
 	Conn net.Conn
@@ -52,7 +52,7 @@ type Client struct {
 // ioTimeout bounds every read and write.
 const ioTimeout = 60 * time.Second
 
-// TryDial connects to addr, a host:port or a socket's path.
+// TryDial connects to addr, which is a host:port or the path of a socket file.
 func TryDial(addr string) (*Client, error) {
 	network := "tcp"
 	if strings.HasPrefix(addr, "/") {
@@ -65,8 +65,7 @@ func TryDial(addr string) (*Client, error) {
 	return &Client{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriterSize(conn, 64<<10)}, nil
 }
 
-// Dial connects to addr, closes the connection when the test ends, and fails
-// the test if it cannot.
+// Dial connects to addr, or fails the test. It closes the connection when the test ends.
 func Dial(t testing.TB, addr string) *Client {
 	t.Helper()
 	c, err := TryDial(addr)
@@ -81,7 +80,7 @@ func Dial(t testing.TB, addr string) *Client {
 // Close closes the connection.
 func (c *Client) Close() { c.Conn.Close() }
 
-// Send writes a command into the client's buffer.
+// Send appends a command to the client's buffer. Flush sends it.
 func (c *Client) Send(args ...string) {
 	c.head('*', len(args))
 	for _, a := range args {
@@ -96,10 +95,10 @@ func (c *Client) head(kind byte, n int) {
 	c.w.Write(append(b, "\r\n"...))
 }
 
-// Raw writes bytes as they are.
+// Raw appends the bytes of s to the client's buffer.
 func (c *Client) Raw(s string) { c.w.WriteString(s) }
 
-// Flush sends what the buffer holds.
+// Flush sends the bytes in the client's buffer.
 func (c *Client) Flush() error {
 	c.Conn.SetWriteDeadline(time.Now().Add(ioTimeout))
 	return c.w.Flush()
@@ -111,7 +110,7 @@ func (c *Client) Receive() (Reply, error) {
 	return readReply(c.r)
 }
 
-// ReceiveRaw reads one reply as it is on the wire.
+// ReceiveRaw reads one reply and returns its bytes.
 func (c *Client) ReceiveRaw() (string, error) {
 	c.Conn.SetReadDeadline(time.Now().Add(ioTimeout))
 	r := &recorder{Reader: c.r}
@@ -119,7 +118,7 @@ func (c *Client) ReceiveRaw() (string, error) {
 	return r.read.String(), err
 }
 
-// recorder keeps what is read through it.
+// recorder is a reader that keeps a copy of the bytes that are read.
 type recorder struct {
 	*bufio.Reader
 	read strings.Builder
@@ -146,7 +145,7 @@ func (c *Client) TryDo(args ...string) (Reply, error) {
 	return c.Receive()
 }
 
-// Do is TryDo that fails the test when the connection does.
+// Do sends a command and reads its reply. It fails the test if the connection fails.
 func (c *Client) Do(args ...string) Reply {
 	c.t.Helper()
 	r, err := c.TryDo(args...)
@@ -156,7 +155,7 @@ func (c *Client) Do(args ...string) Reply {
 	return r
 }
 
-// MustDo is Do that fails the test on an error reply too.
+// MustDo is like Do, but also fails the test if the reply is an error.
 func (c *Client) MustDo(args ...string) Reply {
 	c.t.Helper()
 	r := c.Do(args...)
@@ -166,7 +165,7 @@ func (c *Client) MustDo(args ...string) Reply {
 	return r
 }
 
-// Expect sends a command and fails the test unless the reply is as written by
+// Expect sends a command and fails the test unless want is the reply, formatted by
 // Reply.String.
 func (c *Client) Expect(want string, args ...string) {
 	c.t.Helper()
@@ -175,14 +174,14 @@ func (c *Client) Expect(want string, args ...string) {
 	}
 }
 
-// source is what replies are read from.
+// source is a reader of replies.
 type source interface {
 	io.Reader
 	ReadSlice(delim byte) (line []byte, err error)
 }
 
 func readReply(r source) (Reply, error) {
-	line, err := r.ReadSlice('\n') // what is kept of it is copied below
+	line, err := r.ReadSlice('\n') // valid until the next read; body is a copy
 	if err != nil {
 		return Reply{}, err
 	}
@@ -243,15 +242,15 @@ func readReply(r source) (Reply, error) {
 	return rep, fmt.Errorf("unknown reply type in %q", line)
 }
 
-// Exchange sends bytes, and returns all that comes back until the connection is closed
-// or silent.
+// Exchange sends the bytes of send, in pieces that end at the offsets cuts. It returns all
+// bytes that come back until the connection is closed or silent.
 func Exchange(t testing.TB, addr, send string, cuts []int) (reply string, closed bool) {
 	t.Helper()
 	return ExchangeUntil(t, addr, send, cuts, func(string) bool { return true })
 }
 
-// ExchangeUntil is Exchange that puts up with silence until enough has come back: on a
-// loaded machine an answer may take long.
+// ExchangeUntil is like Exchange, but ignores silence until enough returns true for the
+// reply. On a loaded machine an answer may take long.
 func ExchangeUntil(t testing.TB, addr, send string, cuts []int, enough func(string) bool) (reply string, closed bool) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -263,14 +262,13 @@ func ExchangeUntil(t testing.TB, addr, send string, cuts []int, enough func(stri
 	prev := 0
 	for _, cut := range append(cuts, len(send)) {
 		if _, err := conn.Write([]byte(send[prev:cut])); err != nil {
-			break // it may have been refused by now
+			break // the server may have closed the connection already
 		}
 		prev = cut
 		if len(cuts) > 0 {
-			time.Sleep(200 * time.Microsecond) // let the pieces arrive apart
+			time.Sleep(200 * time.Microsecond) // so that the pieces arrive separately
 		}
 	}
-	// What is open answers; what is closed ends.
 	var b bytes.Buffer
 	for giveUp := time.Now().Add(ioTimeout); ; {
 		conn.SetReadDeadline(time.Now().Add(150 * time.Millisecond))

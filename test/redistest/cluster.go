@@ -16,19 +16,19 @@ type Cluster struct {
 	IDs   []string
 }
 
-// NewCluster starts a cluster of masters, each with so many replicas (0 or 1).
+// NewCluster starts a cluster of masters, each with the given number of replicas (0 or 1).
 func NewCluster(t testing.TB, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
 	return NewClusterAt(t, "127.0.0.1", masters, replicas, options...)
 }
 
-// Cluster starts a cluster of such servers; see NewCluster.
+// Cluster starts a cluster of servers of this kind; see NewCluster.
 func (s Server) Cluster(t testing.TB, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
 	return s.clusterAt(t, "127.0.0.1", masters, replicas, options...)
 }
 
-// NewClusterAt starts a cluster on another address of this machine.
+// NewClusterAt is like NewCluster, but on another address of this machine.
 func NewClusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
 	return chosen(t).clusterAt(t, host, masters, replicas, options...)
@@ -37,8 +37,8 @@ func NewClusterAt(t testing.TB, host string, masters, replicas int, options ...s
 func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
-	options = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
-		"--cluster-replica-validity-factor", "0"}, options...)
+	options = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+		"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"}, options...)
 	for range masters * (1 + replicas) {
 		c.Nodes = append(c.Nodes, s.startAt(t, host, FreePort(t), options...))
 	}
@@ -53,7 +53,7 @@ func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, opti
 		}
 	}
 	Eventually(t, 60*time.Second, "every node knows all others", func() bool {
-		for i := range c.Nodes { // by its name: in a handshake it has another
+		for i := range c.Nodes { // view looks for the nodes' IDs: during the handshake they have other IDs
 			if c.view(i) == "" {
 				return false
 			}
@@ -67,8 +67,8 @@ func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, opti
 	return c
 }
 
-// Settle waits until every node that runs finds the cluster well, all of them agree
-// about each other's roles and slots, and every replica is in step with its master.
+// Settle waits until every running node reports the cluster as ok, all of them agree about
+// roles and slots, and every replica is connected to its master.
 func (c *Cluster) Settle() {
 	c.t.Helper()
 	Eventually(c.t, 60*time.Second, "the cluster is well", func() bool {
@@ -92,9 +92,9 @@ func (c *Cluster) Settle() {
 	})
 }
 
-// view returns what node i says of the nodes that run: who is master of whom, and who
-// has which slots. It is empty if the node does not know one of them, has no connection
-// to it, or takes it for dead.
+// view returns node i's view of the running nodes: their roles, masters and slots. It is
+// empty if the node does not know one of them, is not connected to it, or considers it
+// failed.
 func (c *Cluster) view(i int) string {
 	c.t.Helper()
 	running := 0
@@ -114,7 +114,8 @@ func (c *Cluster) view(i int) string {
 		if f[7] != "connected" || slices.ContainsFunc(flags, func(s string) bool { return s == "fail" || s == "fail?" }) {
 			return ""
 		}
-		// Only the node itself lists slots that are on their way, in brackets.
+		// A node lists its own migrating and importing slots, in brackets, but not those
+		// of other nodes.
 		slots := slices.DeleteFunc(f[8:], func(s string) bool { return s[0] == '[' })
 		all = append(all, fmt.Sprint(f[0], flags[0], f[3], slots))
 	}
@@ -125,8 +126,8 @@ func (c *Cluster) view(i int) string {
 	return strings.Join(all, "; ")
 }
 
-// inStep reports whether a replica's link is up, or a master has sent its data set to
-// all of its replicas.
+// inStep reports whether the node's replication is established: a replica's link is up, or
+// all replicas of a master are online.
 func (n *Node) inStep() bool {
 	n.t.Helper()
 	info := n.Do("INFO", "replication").Text
@@ -136,7 +137,8 @@ func (n *Node) inStep() bool {
 	return !strings.Contains(info, "state=") || strings.Count(info, "state=") == strings.Count(info, "state=online")
 }
 
-// Failover has a replica take its master's place, and waits until all know.
+// Failover makes a replica the master in place of its own master, and waits until all
+// nodes know.
 func (c *Cluster) Failover(replica int) {
 	c.t.Helper()
 	var asked time.Time
@@ -144,7 +146,7 @@ func (c *Cluster) Failover(replica int) {
 		if strings.Contains(c.Nodes[replica].Do("INFO", "replication").Text, "role:master") {
 			return true
 		}
-		if time.Since(asked) > 5*time.Second { // asked again, it would begin anew
+		if time.Since(asked) > 5*time.Second { // each CLUSTER FAILOVER restarts the failover
 			asked = time.Now()
 			c.Nodes[replica].Do("CLUSTER", "FAILOVER")
 		}
@@ -153,7 +155,7 @@ func (c *Cluster) Failover(replica int) {
 	c.Settle()
 }
 
-// SeedsYAML is the configuration that follows the cluster.
+// SeedsYAML returns a configuration that follows the cluster.
 func (c *Cluster) SeedsYAML() string {
 	var addrs []string
 	for _, n := range c.Nodes {
@@ -162,7 +164,7 @@ func (c *Cluster) SeedsYAML() string {
 	return fmt.Sprintf("layout: slots\nslots: {seeds: [%s]}\n", strings.Join(addrs, ", "))
 }
 
-// Owner is the index of the node that owns slot, in the view of node i.
+// Owner returns the index of the node that owns slot in the view of node i, or -1.
 func (c *Cluster) Owner(i, slot int) int {
 	c.t.Helper()
 	for line := range strings.Lines(c.Nodes[i].Do("CLUSTER", "NODES").Text) {

@@ -1,4 +1,3 @@
-// Package redistest starts real redis-server processes, clusters of them, and
-// keyways in front, for tests, on free ports of 127.0.0.1, and stops them when
-// the test ends.
+// Package redistest starts real redis-server processes, clusters and keyways for tests. They
+// listen on free ports of 127.0.0.1, and stop when the test ends.
 package redistest

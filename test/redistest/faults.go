@@ -10,8 +10,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Faults is a proxy between keyway and a node, or a client and keyway, that
-// knows where requests and replies end and does to them what its plans say.
+// Faults is a proxy that injects faults, between keyway and a node or between a client and
+// keyway. Each connection has a Plan.
 type Faults struct {
 	t      testing.TB
 	Addr   string
@@ -24,51 +24,54 @@ type Faults struct {
 	wg    sync.WaitGroup
 	ln    net.Listener
 	end   sync.Once
-	ended chan struct{} // closed with the proxy
+	ended chan struct{} // closed by Close
 }
 
-// Plan is what happens to one connection. The zero Plan passes everything.
+// Plan says which faults one connection has. The zero Plan passes all bytes on.
 type Plan struct {
-	// CutRequest and CutReply end the connection after so many bytes towards
-	// the node, or from it; 0 for never, -1 for at once.
+	// CutRequest and CutReply close the connection after that many bytes to the node, or
+	// from it. 0: never; -1: at once.
 	CutRequest, CutReply int
-	// CutBefore ends it in the place of the reply of that number, counted from
-	// 1: the node has carried the request out. 0 for never.
+	// CutBefore closes the connection instead of passing on the reply with that number,
+	// counted from 1. The node has executed the request. 0: never.
 	CutBefore int
-	// Reset ends it with RST instead of FIN.
+	// Reset closes the connection with RST instead of FIN.
 	Reset bool
-	// HalfClose ends only the direction that a cut is in; the other goes on.
+	// HalfClose closes only the direction of the cut. The other direction stays open.
 	HalfClose bool
-	// OneByOne passes every byte in a segment of its own.
+	// OneByOne writes every byte by itself.
 	OneByOne bool
-	// DeafRequest and DeafReply stop reading after so many bytes towards the
-	// node, or from it: the sender's window closes. 0 for never.
+	// DeafRequest and DeafReply stop reading after that many bytes to the node, or from
+	// it, so that the sender's window closes. 0: never.
 	DeafRequest, DeafReply int
-	// Rate is how many bytes a second pass in each direction; 0 for all.
+	// Rate is the number of bytes a second in each direction; 0: unlimited.
 	Rate int
-	// Greeting is said to whoever connects before anything else.
+	// Greeting is sent to the client first.
 	Greeting string
-	// Reply is told each whole reply and its number, from 0; it returns what
-	// is passed on in its place, and how long that is held back.
+	// Reply is called with each whole reply and its number, counted from 0. It returns the
+	// bytes to pass on instead, and the delay before them.
 	Reply func(n int, reply []byte) ([]byte, time.Duration)
 }
 
-// NewFaults starts a proxy to target. plan says what happens to each
-// connection, counted from 0.
+// NewFaults starts a proxy to target. plan returns the Plan of each connection; conn counts
+// them from 0.
 func NewFaults(t testing.TB, target string, plan func(conn int) Plan) *Faults {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Faults{t: t, Addr: ln.Addr().String(), target: target, plan: plan, conns: map[net.Conn]bool{}, ln: ln, ended: make(chan struct{})}
+	f := &Faults{
+		t: t, Addr: ln.Addr().String(), target: target, plan: plan,
+		conns: map[net.Conn]bool{}, ln: ln, ended: make(chan struct{}),
+	}
 	f.wg.Add(1)
 	go f.accept()
 	t.Cleanup(f.Close)
 	return f
 }
 
-// Close ends the proxy and every connection through it.
+// Close stops the proxy and closes every connection through it.
 func (f *Faults) Close() {
 	f.ln.Close()
 	f.end.Do(func() { close(f.ended) })
@@ -76,7 +79,7 @@ func (f *Faults) Close() {
 	f.wg.Wait()
 }
 
-// CutAll ends every connection that is open.
+// CutAll closes every open connection.
 func (f *Faults) CutAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,7 +88,7 @@ func (f *Faults) CutAll() {
 	}
 }
 
-// Connections is how many have been made so far.
+// Connections returns the number of connections accepted so far.
 func (f *Faults) Connections() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +106,7 @@ func (f *Faults) accept() {
 		n := f.count
 		f.count++
 		f.mu.Unlock()
-		forget := f.track(c) // before it has a plan: CutAll ends all that have an old one
+		forget := f.track(c) // before plan is called, so that CutAll closes every connection with an old plan
 		f.wg.Add(1)
 		go func() {
 			defer f.wg.Done()
@@ -113,14 +116,14 @@ func (f *Faults) accept() {
 	}
 }
 
-// track has CutAll know of a connection until the returned function is called.
+// track adds a connection to those that CutAll closes. The returned function removes it.
 func (f *Faults) track(c net.Conn) (forget func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.conns[c] = true
 	select {
 	case <-f.ended:
-		c.Close() // CutAll has been
+		c.Close() // Close has already called CutAll
 	default:
 	}
 	return func() {
@@ -170,7 +173,7 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 		pass(to, from)
 		switch {
 		case deaf > 0:
-			<-f.ended // the other way goes on, and ends both
+			<-f.ended // the other direction stays open until it ends both
 		case p.HalfClose:
 			dst.(*net.TCPConn).CloseWrite()
 			return
@@ -188,17 +191,17 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 	both.Wait()
 }
 
-// paced reads no more than rate bytes a second.
+// paced is a reader of at most rate bytes a second.
 type paced struct {
 	r     io.Reader
 	rate  int
 	began time.Time
-	read  time.Duration // how long what was read takes to pass
+	read  time.Duration // the time that the bytes read so far take at this rate
 }
 
 func (p *paced) Read(b []byte) (int, error) {
 	if idle := time.Since(p.began) - p.read; idle > 0 {
-		p.began = p.began.Add(idle) // what was not used is lost
+		p.began = p.began.Add(idle) // idle time does not allow a burst later
 	} else {
 		time.Sleep(-idle)
 	}
@@ -207,7 +210,7 @@ func (p *paced) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// oneByOne writes every byte by itself.
+// oneByOne is a writer that writes every byte by itself.
 type oneByOne struct{ w io.Writer }
 
 func (o oneByOne) Write(b []byte) (int, error) {
@@ -219,7 +222,7 @@ func (o oneByOne) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// passReplies does with each whole reply what the plan says.
+// passReplies copies replies from src to dst, with the faults of the plan.
 func passReplies(dst io.Writer, src io.Reader, p Plan) {
 	var scan resp.Scanner
 	var reply []byte
@@ -227,12 +230,12 @@ func passReplies(dst io.Writer, src io.Reader, p Plan) {
 	for n := 0; ; {
 		k, err := src.Read(buf)
 		for b := buf[:k]; len(b) > 0; {
-			took, done, bad := scan.Scan(b)
+			size, done, bad := scan.Scan(b)
 			if bad != nil {
 				return
 			}
-			reply = append(reply, b[:took]...)
-			b = b[took:]
+			reply = append(reply, b[:size]...)
+			b = b[size:]
 			if !done {
 				continue
 			}

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// Identify makes a value that says which key and client it belongs to and
-// where in the client's sequence, so that a reply that is not the right one
-// gives itself away: key|client|seq|len|crc32|padding.
+// Identify returns a value that contains its key, its client and its number in the client's
+// sequence. A test can therefore detect a wrong reply. The format is
+// key|client|seq|len|crc32|padding.
 func Identify(key string, client, seq, size int) string {
 	body := fmt.Sprintf("%s|%d|%d|%d", key, client, seq, size)
 	return fmt.Sprintf("%s|%08x|%s", body, crc32.ChecksumIEEE([]byte(body)), strings.Repeat("x", size))
 }
 
-// Identity reads a value that Identify made; ok is false for any other.
+// Identity parses a value that Identify returned. ok is false for any other value.
 func Identity(v string) (key string, client, seq int, ok bool) {
 	f := strings.SplitN(v, "|", 6)
 	if len(f) != 6 {
@@ -31,8 +31,8 @@ func Identity(v string) (key string, client, seq int, ok bool) {
 	return f[0], client, seq, ok
 }
 
-// Pipelines sends n commands of client id in pipelines of 1 to 64 and checks each
-// reply.
+// Pipelines sends n commands of the client id in pipelines of 1 to 64 commands, and checks
+// each reply.
 func Pipelines(addr string, id, n int) error {
 	c, err := TryDial(addr)
 	if err != nil {

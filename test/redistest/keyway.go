@@ -24,19 +24,19 @@ type Keyway struct {
 	done   chan error
 }
 
-// Serve starts a keyway with this configuration on a free port; what the text
-// says of listen is kept.
+// Serve starts a keyway with this configuration. It listens on a free port unless the
+// configuration has listen.
 func Serve(t testing.TB, yaml string) *Keyway {
 	t.Helper()
 	return ServeWith(t, yaml, server.Options{})
 }
 
-// ServeWith is Serve with options of the test's own.
+// ServeWith is like Serve, with options.
 func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	t.Helper()
 	cfg, err := config.Parse("test.yml", []byte("listen: 127.0.0.1:0\n"+yaml), os.LookupEnv)
 	if err != nil {
-		// The text has a listen of its own.
+		// The configuration may have a listen already.
 		if cfg, err = config.Parse("test.yml", []byte(yaml), os.LookupEnv); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	return k
 }
 
-// Emulating starts n keyways that tell clients that they are a cluster.
+// Emulating starts n keyways that together emulate a cluster.
 func Emulating(t testing.TB, n int, yaml string) (keyways []*Keyway) {
 	t.Helper()
 	for _, text := range emulations(t, n) {
@@ -67,7 +67,7 @@ func Emulating(t testing.TB, n int, yaml string) (keyways []*Keyway) {
 	return keyways
 }
 
-// emulations are the first lines of the configurations of n such keyways.
+// emulations returns the first lines of the configurations of n such keyways.
 func emulations(t testing.TB, n int) (texts []string) {
 	t.Helper()
 	var addrs []string
@@ -76,16 +76,17 @@ func emulations(t testing.TB, n int) (texts []string) {
 	}
 	for i, addr := range addrs {
 		peers := append(append([]string{}, addrs[:i]...), addrs[i+1:]...)
-		texts = append(texts, fmt.Sprintf("listen: %s\ncluster: {emulate: true, announce: %q, peers: [%s]}\n", addr, addr, strings.Join(peers, ", ")))
+		texts = append(texts, fmt.Sprintf("listen: %s\ncluster: {emulate: true, announce: %q, peers: [%s]}\n",
+			addr, addr, strings.Join(peers, ", ")))
 	}
 	return texts
 }
 
-// Ready waits until every master can be reached and every key has a node.
+// Ready waits until every master is reachable and every key has a node.
 func (k *Keyway) Ready() *Keyway {
 	k.t.Helper()
-	// A thread looks at its connections between two questions: when it has answered
-	// this one, the next answer knows what had ended before.
+	// A thread handles its sockets' events between two snapshots. After this snapshot, the
+	// next one therefore includes connections that have ended before.
 	k.Snapshot()
 	Eventually(k.t, 20*time.Second, "keyway reaches every node", func() bool {
 		for _, s := range k.Snapshot() {
@@ -107,7 +108,7 @@ func (k *Keyway) Ready() *Keyway {
 	return k
 }
 
-// Snapshot reads the counters of all threads.
+// Snapshot returns the counters of all threads.
 func (k *Keyway) Snapshot() []metrics.Snapshot {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -125,7 +126,7 @@ func (k *Keyway) Dial() *Client {
 	return Dial(k.t, k.Addr)
 }
 
-// Stop ends the keyway and waits for it.
+// Stop stops the keyway and waits until it has ended.
 func (k *Keyway) Stop() {
 	if k.cancel == nil {
 		return
@@ -142,8 +143,8 @@ func (k *Keyway) Stop() {
 	}
 }
 
-// Layouts is one configuration for all four layouts of the same three nodes:
-// only the first line differs.
+// Layouts returns, by layout, configurations of the same three nodes that differ only in
+// their first line.
 func Layouts(nodes []*Node) map[string]string {
 	common := NodesYAML(nodes) + `
 slots: {static: {a: 0-5460, b: 5461-10922, c: 10923-16383}}
@@ -169,5 +170,5 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Slotted tells whether the layout is slots.
+// Slotted reports whether the layout is slots.
 func (k *Keyway) Slotted() bool { return k.Snapshot()[0].Layout == "slots" }

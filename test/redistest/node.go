@@ -19,16 +19,16 @@ type Node struct {
 	t    testing.TB
 	Addr string
 	Port int
-	bus  int
+	bus  int // port of the cluster bus
 	args []string
 	env  []string
 	cmd  *exec.Cmd
 	log  *lockedBuffer
 
-	ended <-chan error // has how the process ended, when it has
+	ended <-chan error // receives the result of the process when it has ended
 }
 
-// lockedBuffer is what the process prints.
+// lockedBuffer holds the output of the process.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -46,20 +46,20 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// Start starts a node with more redis-server options, such as "--maxclients",
+// Start starts a node with additional options of redis-server, such as "--maxclients",
 // "10".
 func Start(t testing.TB, options ...string) *Node {
 	t.Helper()
 	return StartAt(t, "127.0.0.1", FreePort(t), options...)
 }
 
-// StartAt starts a node on another address of this machine.
+// StartAt is like Start, but on another address of this machine.
 func StartAt(t testing.TB, host string, port int, options ...string) *Node {
 	t.Helper()
 	return chosen(t).startAt(t, host, port, options...)
 }
 
-// Run starts the process, again if it was killed, and waits until it answers.
+// Run starts the process and waits until it answers. It may be called again after Kill.
 func (n *Node) Run() {
 	n.t.Helper()
 	n.log = new(lockedBuffer)
@@ -75,7 +75,7 @@ func (n *Node) Run() {
 	n.Answers()
 }
 
-// Answers waits until the node answers.
+// Answers waits until the node answers PING.
 func (n *Node) Answers() {
 	n.t.Helper()
 	Eventually(n.t, 10*time.Second, "redis-server answers PING on "+n.Addr, func() bool {
@@ -89,12 +89,11 @@ func (n *Node) Answers() {
 	})
 }
 
-// Attach is a node that somebody else has started, at that address or socket
-// file.
+// Attach returns a node for a server that is already running on an address or socket file.
 func Attach(t testing.TB, addr string) *Node { return &Node{t: t, Addr: addr} }
 
-// Kill ends the process at once. One that has ended before, without having been
-// told to, fails the test with what it has printed.
+// Kill kills the process. If the process has already ended by itself, Kill fails the test
+// with the output of the process.
 func (n *Node) Kill() {
 	if n.cmd == nil || n.cmd.Process == nil {
 		return
@@ -103,14 +102,14 @@ func (n *Node) Kill() {
 	case err := <-n.ended:
 		n.t.Errorf("redis-server on %s ended by itself: %v\n%.3000s", n.Addr, err, n.log)
 	default:
-		n.cmd.Process.Signal(syscall.SIGCONT) // a stopped process dies too, but late
+		n.cmd.Process.Signal(syscall.SIGCONT) // a stopped process takes longer to die
 		n.cmd.Process.Kill()
 		<-n.ended
 	}
 	n.cmd = nil
 }
 
-// AwaitEnd waits until the process has ended, as a client has told it to.
+// AwaitEnd waits until the process has ended, for example after SHUTDOWN.
 func (n *Node) AwaitEnd() {
 	n.t.Helper()
 	select {
@@ -121,16 +120,16 @@ func (n *Node) AwaitEnd() {
 	}
 }
 
-// Freeze stops the process from running until Thaw.
+// Freeze suspends the process until Thaw.
 func (n *Node) Freeze() { n.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen process go on.
+// Thaw resumes a suspended process.
 func (n *Node) Thaw() { n.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Pid is the process's number.
+// Pid returns the process ID.
 func (n *Node) Pid() int { return n.cmd.Process.Pid }
 
-// Do sends one command straight to the node and fails the test on an error.
+// Do sends one command directly to the node, and fails the test if the reply is an error.
 func (n *Node) Do(args ...string) Reply {
 	n.t.Helper()
 	c := Dial(n.t, n.Addr)
@@ -138,8 +137,8 @@ func (n *Node) Do(args ...string) Reply {
 	return c.MustDo(args...)
 }
 
-// Role is "master" or "slave", and empty if the node does not say: a sentinel that
-// tells it what it is has it close the connections of all its clients.
+// Role returns "master" or "slave", or "" if the node does not answer: it closes all client
+// connections when a sentinel changes its role.
 func (n *Node) Role() string {
 	n.t.Helper()
 	c := Dial(n.t, n.Addr)
@@ -151,7 +150,7 @@ func (n *Node) Role() string {
 	return r.Elems[0].Text
 }
 
-// Keys are all keys on the node.
+// Keys returns all keys on the node.
 func (n *Node) Keys() []string {
 	n.t.Helper()
 	c := Dial(n.t, n.Addr)
@@ -166,17 +165,16 @@ func (n *Node) Keys() []string {
 
 var ports struct {
 	sync.Mutex
-	given map[int]bool
+	used map[int]bool
 }
 
-// FreePort returns a port of 127.0.0.1 that nobody listens on, never the same
-// one twice.
+// FreePort returns an unused port of 127.0.0.1. It never returns the same port twice.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
-	if ports.given == nil {
-		ports.given = map[int]bool{}
+	if ports.used == nil {
+		ports.used = map[int]bool{}
 	}
 	for range 100 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -185,8 +183,8 @@ func FreePort(t testing.TB) int {
 		}
 		port := ln.Addr().(*net.TCPAddr).Port
 		ln.Close()
-		if !ports.given[port] {
-			ports.given[port] = true
+		if !ports.used[port] {
+			ports.used[port] = true
 			return port
 		}
 	}
@@ -194,7 +192,7 @@ func FreePort(t testing.TB) int {
 	return 0
 }
 
-// Eventually waits until ok, and fails the test when within has passed.
+// Eventually waits until ok returns true. It fails the test after the duration within.
 func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)
@@ -206,7 +204,7 @@ func Eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 	}
 }
 
-// WriteFile writes a file of the test's own and returns its path.
+// WriteFile writes a file in a temporary directory of the test, and returns its path.
 func WriteFile(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -222,7 +220,8 @@ func Three(t testing.TB) []*Node {
 	return chosen(t).Three(t)
 }
 
-// NodesYAML is the nodes section for standalone nodes, called a, b, c...
+// NodesYAML returns the nodes section of a configuration with these standalone nodes, named
+// a, b, c...
 func NodesYAML(nodes []*Node) string {
 	s := "nodes:\n"
 	for i, n := range nodes {
@@ -231,8 +230,9 @@ func NodesYAML(nodes []*Node) string {
 	return s
 }
 
-// BusyScript is a script that keeps its node busy for so long and returns "done".
-// Since Redis 7.2 TIME stands still within a script; before, scripts had no clock.
+// BusyScript returns a script that keeps its node busy for the duration d and then returns
+// "done". It uses os.clock where scripts have it, because TIME stands still within a script
+// since Redis 7.2. Older versions have no os.clock, so it uses TIME there.
 func BusyScript(d time.Duration) string {
 	return fmt.Sprintf(`local clock = pcall(function() return os.clock() end)
 local function now()

@@ -21,8 +21,7 @@ var built struct {
 	err  error
 }
 
-// Build compiles the keyway command, once, and returns its path. Removed lets
-// it be removed.
+// Build compiles the keyway command once, and returns its path. RemoveBuilt removes it.
 func Build(t testing.TB) string {
 	t.Helper()
 	built.Do(func() {
@@ -32,7 +31,8 @@ func Build(t testing.TB) string {
 			return
 		}
 		built.path = filepath.Join(dir, "keyway")
-		out, err := exec.Command("go", "build", "-o", built.path, "github.com/keyway-proxy/keyway/cmd/keyway").CombinedOutput()
+		build := exec.Command("go", "build", "-o", built.path, "github.com/keyway-proxy/keyway/cmd/keyway")
+		out, err := build.CombinedOutput()
 		if err != nil {
 			built.err = fmt.Errorf("building keyway: %w\n%s", err, out)
 		}
@@ -43,7 +43,7 @@ func Build(t testing.TB) string {
 	return built.path
 }
 
-// RemoveBuilt removes what Build has made, when all tests have run.
+// RemoveBuilt removes the files that Build has made. Call it after all tests.
 func RemoveBuilt() {
 	if built.path != "" {
 		os.RemoveAll(filepath.Dir(built.path))
@@ -53,21 +53,20 @@ func RemoveBuilt() {
 // Process is a keyway process.
 type Process struct {
 	t              testing.TB
-	Addr           string // of the first client listener, if ServeProcess made it
+	Addr           string // of the first listener for clients, if ServeProcess started the process
 	Cmd            *exec.Cmd
-	Stdout, Stderr *bytes.Buffer // to be read when it has ended
+	Stdout, Stderr *bytes.Buffer // may be read after the process has ended
 	args           []string
 }
 
-// StartProcess starts keyway with these arguments; it is killed when the test
-// ends.
+// StartProcess starts keyway with these arguments, and kills it when the test ends.
 func StartProcess(t testing.TB, args ...string) *Process {
 	t.Helper()
 	return StartCommand(t, append([]string{Build(t)}, args...)...)
 }
 
-// StartCommand starts keyway by a command line of the test's own, such as one
-// that puts it on another host.
+// StartCommand starts keyway with a whole command line, such as one that runs it on another
+// host. It kills the process when the test ends.
 func StartCommand(t testing.TB, args ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, args: args}
@@ -76,15 +75,15 @@ func StartCommand(t testing.TB, args ...string) *Process {
 	return p
 }
 
-// ServeProcess starts keyway with this configuration, on a free port, and waits
-// until it answers. before are words to stand before the command, such as
-// "prlimit", "--nofile=1024".
+// ServeProcess starts keyway with this configuration on a free port, and waits until it
+// answers. before is put in front of the command line, such as "prlimit",
+// "--nofile=1024".
 func ServeProcess(t testing.TB, yaml string, before ...string) *Process {
 	t.Helper()
 	return serveProcess(t, fmt.Sprintf("listen: 127.0.0.1:%d\n", FreePort(t)), yaml, before...)
 }
 
-// EmulatingProcesses is Emulating with processes of their own.
+// EmulatingProcesses is like Emulating, but starts processes.
 func EmulatingProcesses(t testing.TB, n int, yaml string) (keyways []*Process) {
 	t.Helper()
 	for _, text := range emulations(t, n) {
@@ -93,8 +92,8 @@ func EmulatingProcesses(t testing.TB, n int, yaml string) (keyways []*Process) {
 	return keyways
 }
 
-// serveProcess is ServeProcess with the configuration's first lines, of which the first
-// says where keyway listens.
+// serveProcess is like ServeProcess. listen contains the configuration's first lines, and
+// begins with the line "listen: ADDR".
 func serveProcess(t testing.TB, listen, yaml string, before ...string) *Process {
 	t.Helper()
 	file := WriteFile(t, "keyway.yml", listen+yaml)
@@ -115,7 +114,7 @@ func (p *Process) run() {
 	}
 }
 
-// Answers waits until a client gets an answer from a node.
+// Answers waits until a client gets a reply from a node.
 func (p *Process) Answers() {
 	p.t.Helper()
 	Eventually(p.t, 10*time.Second, "keyway answers", func() bool {
@@ -129,7 +128,7 @@ func (p *Process) Answers() {
 	})
 }
 
-// Kill ends the process at once.
+// Kill kills the process.
 func (p *Process) Kill() {
 	if p.Cmd.ProcessState != nil {
 		return
@@ -151,13 +150,13 @@ func (p *Process) End() {
 	}
 }
 
-// Freeze stops the process from running until Thaw.
+// Freeze suspends the process until Thaw.
 func (p *Process) Freeze() { p.Cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen process go on.
+// Thaw resumes a suspended process.
 func (p *Process) Thaw() { p.Cmd.Process.Signal(syscall.SIGCONT) }
 
-// RSS is the resident memory in bytes, 0 on systems without /proc.
+// RSS returns the resident memory in bytes, or 0 on systems without /proc.
 func (p *Process) RSS() int64 {
 	p.t.Helper()
 	if runtime.GOOS != "linux" {
@@ -173,8 +172,8 @@ func (p *Process) RSS() int64 {
 	return 0
 }
 
-// CPU is the processor time used so far (proc(5): utime and stime, in
-// hundredths of a second).
+// CPU returns the processor time used so far (proc(5): utime and stime, in hundredths of a
+// second).
 func (p *Process) CPU() time.Duration {
 	p.t.Helper()
 	stat := p.proc("stat")
@@ -184,7 +183,7 @@ func (p *Process) CPU() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// Descriptors is how many files and sockets the process has open.
+// Descriptors returns the number of the process's open files and sockets.
 func (p *Process) Descriptors() int {
 	p.t.Helper()
 	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid))

@@ -2,5 +2,5 @@
 
 package redistest
 
-// Race tells that the tests run under the race detector, some ten times slower.
+// Race is true if the tests run under the race detector, which is about ten times slower.
 const Race = true

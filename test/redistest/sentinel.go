@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Deliberate is how long sentinels may take for anything: one that was held up for two
-// seconds, as on a busy machine, does nothing for half a minute (TILT mode), and an old
-// master is told what it is when it has been well for eight seconds.
+// Deliberate is the time limit for every action of a sentinel. A sentinel that was delayed
+// by two seconds, as on a busy machine, does nothing for half a minute (TILT mode). It
+// makes an old master a replica after that has been reachable for eight seconds.
 const Deliberate = 3 * time.Minute
 
-// Watched is masters with a replica each, and sentinels that watch over them.
+// Watched is a set of masters with one replica each, and sentinels that monitor them.
 type Watched struct {
 	t         testing.TB
 	Names     []string // the sentinels' names for the masters
@@ -23,7 +23,7 @@ type Watched struct {
 	Sentinels []*Node
 }
 
-// NewWatched starts a master with a replica for each name, and three sentinels.
+// NewWatched starts a master and a replica for each name, and three sentinels.
 func NewWatched(t testing.TB, names ...string) *Watched {
 	t.Helper()
 	w := &Watched{t: t, Names: names}
@@ -42,10 +42,11 @@ func NewWatched(t testing.TB, names ...string) *Watched {
 	return w
 }
 
-// Replica starts a node that follows a master, and waits until it has all of it.
+// Replica starts a replica of a master, and waits until it has the master's data.
 func Replica(t testing.TB, master *Node, options ...string) *Node {
 	t.Helper()
-	n := Start(t, append([]string{"--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1 " + strconv.Itoa(master.Port)}, options...)...)
+	n := Start(t, append([]string{"--repl-diskless-sync-delay", "0",
+		"--replicaof", "127.0.0.1 " + strconv.Itoa(master.Port)}, options...)...)
 	Eventually(t, 20*time.Second, "the replica is in step", n.follows)
 	return n
 }
@@ -67,8 +68,8 @@ func startSentinel(t testing.TB, monitored string) *Node {
 	return n
 }
 
-// Settle waits until every sentinel knows the others, and every master's replica,
-// and finds nobody missing.
+// Settle waits until every sentinel knows the other sentinels and every master's replica,
+// and considers all of them reachable.
 func (w *Watched) Settle() {
 	w.t.Helper()
 	Eventually(w.t, Deliberate, "the sentinels know each other and the replicas", func() bool {
@@ -79,7 +80,8 @@ func (w *Watched) Settle() {
 					return false
 				}
 				replicas := s.Do("SENTINEL", "REPLICAS", name).Elems
-				if len(replicas) != 1 || field(replicas[0], "flags") != "slave" || field(replicas[0], "master-link-status") != "ok" {
+				if len(replicas) != 1 || field(replicas[0], "flags") != "slave" ||
+					field(replicas[0], "master-link-status") != "ok" {
 					return false
 				}
 			}
@@ -88,7 +90,7 @@ func (w *Watched) Settle() {
 	})
 }
 
-// field reads a field of a reply of names and values.
+// field returns the value of a field in a reply of names and values.
 func field(r Reply, name string) string {
 	for i := 0; i+1 < len(r.Elems); i += 2 {
 		if r.Elems[i].Text == name {
@@ -98,8 +100,8 @@ func field(r Reply, name string) string {
 	return ""
 }
 
-// Announced listens to a sentinel and returns a channel that gets the time at
-// which it announces another master of that name.
+// Announced subscribes to a sentinel. It returns a channel that receives the time at which
+// the sentinel announces a new master of that name.
 func (w *Watched) Announced(sentinel int, name string) <-chan time.Time {
 	w.t.Helper()
 	c := Dial(w.t, w.Sentinels[sentinel].Addr)
@@ -120,7 +122,8 @@ func (w *Watched) Announced(sentinel int, name string) <-chan time.Time {
 	return at
 }
 
-// NodesYAML is the nodes section: a, b... are wherever the sentinels say.
+// NodesYAML returns the nodes section of a configuration that finds the nodes a, b...
+// through the sentinels.
 func (w *Watched) NodesYAML() string {
 	var addrs []string
 	for _, s := range w.Sentinels {

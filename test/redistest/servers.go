@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// Server is a kind of server that nodes can be.
+// Server is a kind of server.
 type Server struct {
 	Name    string
-	folder  string // in the cache that scripts/servers fills; empty: redis-server of the system
+	folder  string // in the cache that scripts/servers fills; empty: the installed redis-server
 	modules []string
 }
 
-// The servers that tests run over. Redis is the one that is installed, the oldest.
+// The servers that tests use. Redis is the installed redis-server, the oldest of them.
 var (
 	Redis  = Server{Name: "redis"}
 	Redis8 = Server{Name: "redis8", folder: "redis8"}
@@ -29,12 +29,12 @@ var (
 		modules: []string{"rediscompat.so", "redisearch.so", "redistimeseries.so", "rejson.so", "redisbloom.so"}}
 )
 
-// Servers are all kinds of servers.
+// Servers returns all kinds of servers.
 func Servers() []Server { return []Server{Redis, Redis8, Valkey, Stack} }
 
 var serverFlag = flag.String("server", Redis.Name, "the kind of server that nodes are: redis, redis8, valkey or stack")
 
-// chosen returns the server that the test run was asked to use.
+// chosen returns the server that the flag -server selects.
 func chosen(t testing.TB) Server {
 	t.Helper()
 	for _, s := range Servers() {
@@ -46,7 +46,7 @@ func chosen(t testing.TB) Server {
 	return Server{}
 }
 
-// Start starts a node of this kind with more options.
+// Start starts a node of this kind with additional options.
 func (s Server) Start(t testing.TB, options ...string) *Node {
 	t.Helper()
 	return s.startAt(t, "127.0.0.1", FreePort(t), options...)
@@ -77,7 +77,7 @@ func (s Server) startAt(t testing.TB, host string, port int, options ...string) 
 	return n
 }
 
-// binary returns the server's program and the environment that it needs.
+// binary returns the path of the server's program, and its environment.
 func (s Server) binary(t testing.TB) (path string, env []string) {
 	t.Helper()
 	if s.folder == "" {

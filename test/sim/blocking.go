@@ -10,16 +10,16 @@ import (
 // wait is a BLPOP that a node has not answered yet.
 type wait struct {
 	key   string
-	until int64 // 0: for ever
+	until int64
 }
 
-// askPop sends a push to a queue of the client's own and, often, a BLPOP of it; now and
-// then one of an empty queue.
+// askPop sends a BLPOP from a queue of the client, usually after an RPUSH to it. Without
+// the RPUSH the queue may be empty.
 func (c *client) askPop(key string) {
 	r := c.world.rng
 	if r.IntN(4) > 0 {
 		q := question{kind: "RPUSH", keys: []string{key}, elem: c.element(), sent: c.world.now}
-		c.note(q)
+		c.record(q)
 		c.waiting = append(c.waiting, q)
 		c.send("RPUSH", key, q.elem)
 	}
@@ -27,7 +27,7 @@ func (c *client) askPop(key string) {
 	c.send("BLPOP", key, []string{"0.05", "0.3"}[r.IntN(2)])
 }
 
-// judgePop looks at a reply to BLPOP that is no error.
+// judgePop checks a reply to BLPOP that is not an error.
 func (c *client) judgePop(q question, reply []byte) {
 	if resp.IsNull(reply) {
 		return
@@ -48,7 +48,7 @@ func (c *client) judgePop(q question, reply []byte) {
 	c.delivered[q.keys[0]]++
 }
 
-// pop serves a BLPOP, or has it wait.
+// pop executes a BLPOP. If the list is empty, it returns nil and the command waits.
 func (n *node) pop(l *link, key, timeout string) []byte {
 	if list := n.lists[key]; len(list) > 0 {
 		return n.take(key)
@@ -66,12 +66,12 @@ func (n *node) take(key string) []byte {
 	n.versions[key]++
 	n.world.executed++
 	n.world.pops[key]++
-	n.world.gone[key+" "+elem] = true
+	n.world.poppedElems[key+" "+elem] = true
 	return resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 2), key), elem)
 }
 
-// serveWait answers a BLPOP that waits, if there is an answer by now. It reports whether
-// the link's next command may be looked at.
+// serveWait answers the link's waiting BLPOP if there is a reply by now. It reports whether
+// the node may execute the link's next command.
 func (n *node) serveWait(l *link) bool {
 	if l.waits == nil {
 		return true
@@ -108,9 +108,9 @@ func (n *node) clientCommand(l *link, args []string) []byte {
 	return resp.AppendInt(nil, 0)
 }
 
-// pops fails the run if more was popped than clients were told of, or may not have
-// been.
-func (c *client) censusOfPops() {
+// checkPops fails the run if more elements were popped from a queue than were delivered to
+// the client or may have been lost.
+func (c *client) checkPops() {
 	for key, n := range c.world.pops {
 		var id int
 		fmt.Sscanf(key, "qc%d:", &id)

@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// A script may keep its node busy. It has acted at once, but its reply comes in the end.
-// Until then the node reads nothing from the connection that the script came from, and
-// after a while says BUSY to all others, as Redis does (script.c, scriptInterrupt).
+// A script may keep its node busy. It takes effect at once, but its reply comes at the end.
+// Until then the node reads nothing from the script's connection. After busyThreshold it
+// answers BUSY on all other connections, as Redis does (script.c, scriptInterrupt).
 //
 //	link 1  EVAL ................................. reply
 //	link 2       GET (deaf)   GET -BUSY  SET -BUSY       SET +OK
 
-// busyThreshold is how long a script runs before the node says BUSY to others.
+// busyThreshold is how long a script runs before the node answers BUSY to other commands.
 const busyThreshold = int64(100 * time.Millisecond)
 
-// busy is a script that runs for long.
+// busy is a long-running script.
 type busy struct {
 	link         *link
 	since, until int64
 	reply        []byte
 }
 
-// mayKeepBusy has a script that has just acted keep the node busy now and then. It
-// returns nothing if the reply is to come later.
+// mayKeepBusy decides at random whether a script that has just been executed keeps the node
+// busy. If it does, mayKeepBusy returns nil and isDeaf sends the reply later.
 func (n *node) mayKeepBusy(l *link, command string, reply []byte) []byte {
 	w := n.world
 	if command != "EVAL" && command != "EVALSHA" || !w.faults || !w.chance(w.chaos.busy*10) {
@@ -34,8 +34,8 @@ func (n *node) mayKeepBusy(l *link, command string, reply []byte) []byte {
 	return nil
 }
 
-// isDeaf reports whether the node reads nothing from a link since it runs a script. It
-// ends the script once that is due.
+// isDeaf reports whether the node reads nothing from a link because it is executing a
+// script. It ends the script when its time is over.
 func (n *node) isDeaf(l *link) bool {
 	b := n.busy
 	if b == nil {
@@ -49,9 +49,9 @@ func (n *node) isDeaf(l *link) bool {
 	return l == b.link || n.world.now < b.since+busyThreshold
 }
 
-// refuse answers a command at a node that is busy; nil: it is carried out all the same.
-// Transactions begin, so that what follows is not executed without them, and are broken
-// (server.c, processCommand).
+// refuse returns the reply of a busy node, or nil if the node executes the command
+// nevertheless. A busy node accepts MULTI, but refuses the commands after it, and so aborts
+// the transaction (server.c, processCommand).
 func (l *link) refuse(command string) []byte {
 	const text = "BUSY Redis is busy running a script."
 	switch command {
@@ -65,7 +65,7 @@ func (l *link) refuse(command string) []byte {
 	return errorReply(text)
 }
 
-// isBusy reports whether an error says that a node is busy.
+// isBusy reports whether text is a BUSY error.
 func isBusy(text string) bool {
 	return strings.HasPrefix(strings.TrimPrefix(text, "EXECABORT Transaction discarded because of: "), "BUSY ")
 }

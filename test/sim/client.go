@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// client pipelines commands on keys of its own and judges every reply.
+// client pipelines commands on its own keys and checks every reply.
 type client struct {
 	id      int
 	world   *world
@@ -21,52 +21,54 @@ type client struct {
 	got     []byte
 	waiting []question
 	open    bool
-	stall   int64 // until when it does not read
+	stall   int64 // time until which the client does not read
 
 	seq    int
-	latest map[string]int // the last acknowledged SET of each key
-	pushed map[string]map[string]fate
+	latest map[string]int                // the last acknowledged SET of each key
+	pushed map[string]map[string]outcome // by key and element
 
 	transactions []*transaction
-	apart        map[string]bool // elements that took another connection, behind WATCH
-	passed       map[string]bool // that such a one has passed
+	onOwnConn    map[string]bool // elements sent over an exclusive connection, because of WATCH
+	overtaken    map[string]bool // earlier elements that such an element has overtaken
 
-	popped, delivered, unknownPops map[string]int // by queue: the last element that BLPOP gave, how many, and how many may have been lost
+	// By queue: the last element that BLPOP returned, the number of elements that it
+	// returned, and the number of BLPOPs that may have lost one.
+	popped, delivered, unknownPops map[string]int
 }
 
-// mayPass tells whether a later element may be executed before an earlier one: it
-// went another way when the client had been answered that nobody knows what
-// becomes of the earlier one. That answer may not have been read yet; acked fails
-// the run if it is another.
-func (c *client) mayPass(key, later, earlier string) bool {
+// mayOvertake reports whether a later element may be executed before an earlier one. It may
+// if it was sent over an exclusive connection after the earlier command had failed with an
+// unknown outcome. The client may not have read that error yet: acknowledge fails the run
+// if the reply turns out to be a success.
+func (c *client) mayOvertake(key, later, earlier string) bool {
 	f := c.pushed[key][earlier]
-	c.passed[earlier] = true
-	return c.apart[later] && (f == unknown || f == pending)
+	c.overtaken[earlier] = true
+	return c.onOwnConn[later] && (f == unknown || f == pending)
 }
 
-// acked notes that an element was acknowledged.
-func (c *client) acked(key, elem string) {
-	if c.passed[elem] {
+// acknowledge records that an element was acknowledged.
+func (c *client) acknowledge(key, elem string) {
+	if c.overtaken[elem] {
 		c.world.failf("client %d: %s of %s was acknowledged, and executed behind a later one", c.id, elem, key)
 	}
 	c.pushed[key][elem] = acked
 }
 
-// fate is what a client was told of a write.
-type fate uint8
+// outcome is the outcome of a write, as the client knows it from the reply.
+type outcome uint8
 
 const (
-	pending fate = iota
+	pending outcome = iota // no reply yet
 	acked
-	refused // surely not executed
-	unknown
+	refused // not executed
+	unknown // may have been executed
 )
 
-// The scripts that clients send: one that appends an element, and one that does
-// and then says what it was told to say.
+// pushes is a script that appends an element. lies also appends an element, but then
+// returns an error that the client chooses.
 const pushes, lies = "push", "lie"
 
-// noScript is what Redis answers to EVALSHA of a script that it lacks (script.c).
+// noScript is Redis's error for EVALSHA of a script that it does not have (script.c).
 const noScript = "NOSCRIPT No matching script. Please use EVAL."
 
 func shaOf(script string) string {
@@ -74,14 +76,14 @@ func shaOf(script string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// question is a command whose reply is outstanding.
+// question is an unanswered command.
 type question struct {
 	kind string
 	keys []string
 	seq  int
 	elem string
 	want string
-	min  map[string]int // what a read must see at least
+	min  map[string]int // by key: the oldest SET whose value a read may return
 	tx   *transaction
 	sent int64
 }
@@ -116,7 +118,7 @@ func (c *client) ask() {
 			q.kind = "RPUSH"
 			q.elem = fmt.Sprintf("e%d", c.seq)
 			q.keys[0] = "l" + key
-			c.note(q)
+			c.record(q)
 			c.send("RPUSH", q.keys[0], q.elem)
 		case 2, 3:
 			q.kind = "SET"
@@ -144,9 +146,9 @@ func (c *client) ask() {
 			}
 			q.kind, q.elem = "EVAL", fmt.Sprintf("e%d", c.seq)
 			q.keys[0] = "l" + key
-			// The lies are as good as they can be: the right slot, a known
-			// node. While slots move no proxy could tell such a one from
-			// the truth; then they name a node that does not exist.
+			// The lies are plausible redirects: the right slot and a known node. While
+			// slots move, no proxy could distinguish them from real ones. In such runs
+			// they name a node that does not exist.
 			slot, target := slots.Of([]byte(q.keys[0])), c.world.nodes[r.IntN(len(c.world.nodes))].addr
 			if c.world.chaos.move > 0 {
 				target = "10.6.6.6:6379"
@@ -155,7 +157,7 @@ func (c *client) ask() {
 				fmt.Sprintf("MOVED %d %s", slot, target), fmt.Sprintf("ASK %d %s", slot, target),
 				"TRYAGAIN x", "CLUSTERDOWN x", "WRONGTYPE x", noScript,
 			}[r.IntN(6)]
-			c.note(q)
+			c.record(q)
 			switch r.IntN(4) {
 			case 0:
 				c.send("EVAL", lies, "1", q.keys[0], q.elem, q.want)
@@ -177,16 +179,17 @@ func (c *client) ask() {
 	}
 }
 
-func (c *client) note(q question) {
+// record records a write that is about to be sent.
+func (c *client) record(q question) {
 	if c.pushed[q.keys[0]] == nil {
-		c.pushed[q.keys[0]] = map[string]fate{}
+		c.pushed[q.keys[0]] = map[string]outcome{}
 	}
 	c.pushed[q.keys[0]][q.elem] = pending
 }
 
 func (c *client) send(args ...string) { c.toProxy = resp.AppendCommand(c.toProxy, args...) }
 
-// read judges the complete replies that have come.
+// read checks the complete replies that have arrived.
 func (c *client) read() {
 	for {
 		reply, rest, ok := resp.Split(c.got)
@@ -213,10 +216,10 @@ func (c *client) judge(q question, reply []byte) {
 	text, isErr := resp.ErrorText(reply)
 	switch {
 	case isErr && string(text) == noScript && q.want == noScript:
-		c.pushed[q.keys[0]][q.elem] = unknown // the script's own words, or the node's
+		c.pushed[q.keys[0]][q.elem] = unknown // the script or the node may have returned this error
 		return
 	case isErr && q.kind == "EVAL" && string(text) == q.want:
-		c.acked(q.keys[0], q.elem) // it has written, then lied
+		c.acknowledge(q.keys[0], q.elem) // the script has written before it returned the error
 		return
 	}
 	if isErr {
@@ -246,7 +249,7 @@ func (c *client) judge(q question, reply []byte) {
 		if _, ok := resp.Int(reply); !ok || q.want != "" {
 			w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
 		}
-		c.acked(q.keys[0], q.elem)
+		c.acknowledge(q.keys[0], q.elem)
 		if q.tx != nil {
 			q.tx.changed = true
 		}
@@ -285,10 +288,10 @@ func (c *client) judge(q question, reply []byte) {
 	}
 }
 
-// judgeValue: the value must be of this key, and not older than what the client had
-// written before, as far as it was told; nor may it come from the client's future.
+// judgeValue checks a value. It must belong to this key. It must not be older than the last
+// SET that was acknowledged before, or newer than the last SET that was sent before.
 func (c *client) judgeValue(q question, key string, reply []byte) {
-	if q.tx == nil { // what it has been told since it asked was also sent before
+	if q.tx == nil { // a SET that was acknowledged since then was also sent before the read
 		q.min = map[string]int{key: max(q.min[key], c.latest[key])}
 	}
 	if bytes.HasPrefix(reply, []byte("$-1")) {
@@ -308,8 +311,8 @@ func (c *client) judgeValue(q question, key string, reply []byte) {
 	}
 }
 
-// failed sorts an error into its class; one that has none is a failure of the
-// test.
+// failed derives the outcome of a command from its error. An error that a client must never
+// get fails the run.
 func (c *client) failed(q question, text string) {
 	kind := refused
 	switch {
@@ -317,14 +320,16 @@ func (c *client) failed(q question, text string) {
 		kind = unknown
 		c.world.unknowns++
 	case q.kind == "EVAL" && (strings.HasPrefix(text, "ASK ") || strings.HasPrefix(text, "MOVED ")):
-		// A redirect that was real when the node answered and was not any
-		// more when it was asked again cannot be told from a script's own
-		// words. It takes a slot that moves to and fro within milliseconds.
+		// A redirect was real when the node answered, but not any more when keyway asked
+		// the node again. keyway cannot distinguish it from an error that the script
+		// returned. This happens only if a slot moves back within milliseconds.
 		kind = unknown
 		if c.world.unproven++; c.world.unproven > 3 {
-			c.world.failf("client %d: %s failed with %q, as others did: redirects of scripts are not followed", c.id, q.kind, text)
+			c.world.failf("client %d: %s failed with %q, as others did: redirects of scripts are not followed",
+				c.id, q.kind, text)
 		}
-	case isBusy(text), strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"), strings.HasPrefix(text, "LOADING"), q.kind == "EVAL" && text == noScript:
+	case isBusy(text), strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"),
+		strings.HasPrefix(text, "LOADING"), q.kind == "EVAL" && text == noScript:
 		c.world.refusals++
 	default:
 		c.world.failf("client %d: %s %v failed with %q", c.id, q.kind, q.keys, text)
@@ -350,8 +355,9 @@ func (c *client) failed(q question, text string) {
 	}
 }
 
-// executing is called when a node appends an element: whatever the client was
-// told of it before, and whatever stands in the list, must allow that now.
+// executing is called when a node is about to append an element. It fails the run if the
+// element was appended before, if its client was told that it was not executed, or if the
+// list already has a later element.
 func (c *client) executing(n *node, key, elem string) {
 	w := c.world
 	w.pushes[key+" "+elem]++
@@ -361,13 +367,15 @@ func (c *client) executing(n *node, key, elem string) {
 	if c.pushed[key][elem] == refused {
 		w.failf("client %d: %s of %s was said not to be executed, and is", c.id, elem, key)
 	}
-	if list := n.lists[key]; len(list) > 0 && seqOf(list[len(list)-1]) > seqOf(elem) && !c.mayPass(key, list[len(list)-1], elem) {
-		w.failf("client %d: %s of %s is executed after %s: the client's commands change order", c.id, elem, key, list[len(list)-1])
+	if list := n.lists[key]; len(list) > 0 && seqOf(list[len(list)-1]) > seqOf(elem) &&
+		!c.mayOvertake(key, list[len(list)-1], elem) {
+		w.failf("client %d: %s of %s is executed after %s: the client's commands change order",
+			c.id, elem, key, list[len(list)-1])
 	}
 }
 
-// wroteBehind reports whether the client has sent a command that may write any of a
-// read's keys behind it.
+// wroteBehind reports whether the client has sent a command after a read that may write. It
+// does not compare the keys.
 func (c *client) wroteBehind(read question) bool {
 	for _, q := range c.waiting {
 		if q.kind != "GET" && q.kind != "MGET" && q.kind != "ECHO" {
@@ -382,16 +390,17 @@ func seqOf(elem string) (seq int) {
 	return seq
 }
 
-// overdue tells whether the client has waited too long for an answer.
+// overdue reports whether the client has waited too long for a reply.
 func (c *client) overdue() bool {
 	return c.open && len(c.waiting) > 0 && c.world.now-c.waiting[0].sent > deadline
 }
 
-// census compares what the nodes hold at the end with what the client was told.
-func (c *client) census() {
+// checkLists compares the nodes' lists at the end of a run with the outcomes that the
+// client knows.
+func (c *client) checkLists() {
 	w := c.world
 	counts := map[string]map[string]int{}
-	defer func() { c.whole(counts) }()
+	defer func() { c.checkTransactions(counts) }()
 	for key, elems := range c.pushed {
 		var list []string
 		for _, n := range w.nodes {
@@ -404,7 +413,7 @@ func (c *client) census() {
 			count[e]++
 			seq := 0
 			fmt.Sscanf(e, "e%d", &seq)
-			if seq < last && !c.mayPass(key, fmt.Sprintf("e%d", last), e) {
+			if seq < last && !c.mayOvertake(key, fmt.Sprintf("e%d", last), e) {
 				w.failf("client %d: %s has %s after e%d: the client's commands changed order", c.id, key, e, last)
 			}
 			last = seq
@@ -414,7 +423,7 @@ func (c *client) census() {
 			switch {
 			case n > 1:
 				w.failf("client %d: %s of %s was executed %d times", c.id, e, key, n)
-			case f == acked && n == 0 && !w.gone[key+" "+e]:
+			case f == acked && n == 0 && !w.poppedElems[key+" "+e]:
 				w.failf("client %d: %s of %s was acknowledged and is lost", c.id, e, key)
 			case f == refused && n > 0:
 				w.failf("client %d: %s of %s was said not to be executed, and was", c.id, e, key)

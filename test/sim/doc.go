@@ -1,3 +1,3 @@
-// Package sim runs proxy's worker, exactly as shipped, on a virtual clock and
-// network with scripted nodes, from one seed: a run can be replayed to the byte.
+// Package sim runs the unmodified proxy.Worker on a virtual clock and network with simulated
+// nodes. One seed determines a run completely, so every run can be replayed.
 package sim

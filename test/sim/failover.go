@@ -6,21 +6,21 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// A master may die for good; its replica takes its place after a while, with all that
-// the master had: replication is never behind here, so nothing may be lost. When the
-// old master is back it follows the new one.
+// A master may die. After a while its replica becomes the master, with all of its data:
+// there is no replica lag in the simulation, so nothing may be lost. When the old master is
+// back, it is a replica of the new one.
 //
-//	n0 dies       n3, who follows it, is elected       n0 is back
-//	|<--- its slots have no owner, or a dead one --->| it follows n3
+//	n0 dies         its replica n3 is elected        n0 is back
+//	|<-- its slots have no owner, or a dead one -->| as replica of n3
 
-// failover is one that is under way.
+// failover is a failover that has not finished.
 type failover struct {
 	from, to int
 	at       int64
 }
 
-// failOver begins a failover of a master that has a replica, and whose slots do not
-// move at the moment.
+// failOver starts a failover of a random node, if it is a master with a replica and without
+// moving slots.
 func (w *world) failOver() {
 	from := w.nodes[w.rng.IntN(len(w.nodes))]
 	to := w.replicaOf(from.self)
@@ -32,7 +32,7 @@ func (w *world) failOver() {
 	w.failing = &failover{from: from.self, to: to, at: w.now + w.rng.Int64N(int64(300*time.Millisecond))}
 }
 
-// replicaOf is a node that runs and follows another, -1 if there is none.
+// replicaOf returns a running replica of a master that owns slots, or -1.
 func (w *world) replicaOf(master int) int {
 	owns := false
 	for g := range groups {
@@ -46,7 +46,7 @@ func (w *world) replicaOf(master int) int {
 	return -1
 }
 
-// die ends a node and its connections.
+// die stops a node and closes its connections.
 func (w *world) die(n *node) {
 	n.up, n.scripts, n.busy = false, map[string]string{}, nil
 	for _, l := range w.links {
@@ -57,7 +57,7 @@ func (w *world) die(n *node) {
 	}
 }
 
-// elect ends the failover that is under way, once it is time.
+// elect finishes the current failover when it is due, or at once.
 func (w *world) elect(atOnce bool) {
 	f := w.failing
 	if f == nil || w.now < f.at && !atOnce {
@@ -75,7 +75,7 @@ func (w *world) elect(atOnce bool) {
 		}
 		for _, n := range w.nodes {
 			if n.owner[g] == f.from && (w.calm || w.rng.IntN(2) == 0) {
-				n.owner[g] = f.to // the others hear of it, or later by gossip
+				n.owner[g] = f.to // the other nodes learn it now, or later by gossip
 			}
 		}
 	}
@@ -84,8 +84,8 @@ func (w *world) elect(atOnce bool) {
 	to.follows, from.follows = -1, f.to
 }
 
-// failed marks the slots of a master that is down as nobody's, in a table that a fetch
-// ends with, as the cluster does when it has agreed that it has failed.
+// failed removes a dead master and its slots from a fetched table at random, as in a cluster
+// that has agreed that the master has failed.
 func (w *world) failed(nodes []slots.Node, owned [][]slots.Range) {
 	if w.failing == nil || w.rng.IntN(2) == 0 {
 		return

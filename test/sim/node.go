@@ -10,34 +10,34 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// node is a scripted member of a cluster: lists by key, slot ownership as Redis
-// Cluster has it (cluster.c, getNodeByQuery), one command at a time.
+// node is a simulated node of a cluster. It has lists and strings, and checks slot ownership
+// as Redis Cluster does (cluster.c, getNodeByQuery). It executes one command at a time.
 type node struct {
 	addr      string
 	lists     map[string][]string
 	strs      map[string]string
 	scripts   map[string]string // by SHA-1
-	versions  map[string]int    // of keys: how often they have changed
-	owner     []int             // by slot group: the node's own view
-	migrating map[int]int
-	importing map[int]int
+	versions  map[string]int    // by key: the number of changes
+	owner     []int             // by slot group, in this node's view
+	migrating map[int]int       // by slot group: the target node
+	importing map[int]int       // by slot group: the source node
 	self      int
-	follows   int // the node it is a replica of; -1: none
+	follows   int // the master of this replica; -1: this is a master
 	world     *world
 
 	up     bool
-	frozen int64 // until when it does nothing
-	busy   *busy // with a script
+	frozen int64 // time until which the node does nothing
+	busy   *busy // the script that it is executing
 }
 
-// groups is how many slots the simulated keys live in: few, so that every one
-// of them sees much.
+// groups is the number of slots of the simulated keys. There are few, so that many events
+// concern each of them.
 const groups = 8
 
 // group is the simulated slot of a key.
 func group(key []byte) int { return int(slots.Of(key)) * groups / slots.Count }
 
-// process takes a connection's whole commands and returns their replies.
+// process executes a connection's complete commands and sends their replies.
 func (n *node) process(l *link) {
 	for !n.isDeaf(l) && n.serveWait(l) && len(l.toNode) > 0 {
 		k, st, err := l.parser.Next(l.toNode, &resp.DefaultLimits)
@@ -83,8 +83,8 @@ func (n *node) execute(l *link, args []string) []byte {
 		l.asking = true
 		return resp.AppendOK(nil)
 	case "SCRIPT": // EXISTS
-		_, there := n.scripts[args[2]]
-		return resp.AppendInt(resp.AppendArray(nil, 1), map[bool]int64{true: 1}[there])
+		_, known := n.scripts[args[2]]
+		return resp.AppendInt(resp.AppendArray(nil, 1), map[bool]int64{true: 1}[known])
 	case "CLIENT":
 		return n.clientCommand(l, args)
 	case "HELLO":
@@ -114,15 +114,15 @@ func (n *node) execute(l *link, args []string) []byte {
 	return n.mayKeepBusy(l, args[0], n.run(args))
 }
 
-// run carries a command out.
+// run executes a command and returns its reply.
 func (n *node) run(args []string) []byte {
 	script := args[1]
 	switch args[0] {
 	case "EVAL":
 		n.scripts[shaOf(script)] = script
 	case "EVALSHA":
-		var there bool
-		if script, there = n.scripts[args[1]]; !there {
+		var known bool
+		if script, known = n.scripts[args[1]]; !known {
 			return errorReply(noScript)
 		}
 	}
@@ -170,7 +170,7 @@ func (n *node) push(key, elem string) []byte {
 	return resp.AppendInt(nil, int64(len(n.lists[key])))
 }
 
-// bigPrefix begins keys whose values are large at some times and small at others.
+// bigPrefix is the prefix of keys whose values are sometimes large and sometimes small.
 const bigPrefix = "big"
 
 var (
@@ -197,7 +197,8 @@ func (n *node) has(key string) bool {
 	return list || str
 }
 
-// redirect answers for keys that the node does not serve now.
+// redirect returns the error for keys that the node does not serve now, or nil if it serves
+// them.
 func (n *node) redirect(keys []string, asking bool) []byte {
 	g := group([]byte(keys[0]))
 	slot := slots.Of([]byte(keys[0]))
@@ -228,7 +229,7 @@ func (n *node) redirect(keys []string, asking bool) []byte {
 	return errorReply("MOVED %d %s", slot, n.world.nodes[n.owner[g]].addr)
 }
 
-// table builds what a topology fetch from this node would find.
+// table returns the map that a topology fetch from this node would return.
 func (n *node) table() *slots.Map {
 	nodes := make([]slots.Node, len(n.world.nodes))
 	owned := make([][]slots.Range, len(nodes))
@@ -239,7 +240,8 @@ func (n *node) table() *slots.Map {
 		}
 	}
 	for g, o := range n.owner {
-		owned[o] = append(owned[o], slots.Range{First: uint16(g * slots.Count / groups), Last: uint16((g+1)*slots.Count/groups - 1)})
+		first, end := g*slots.Count/groups, (g+1)*slots.Count/groups
+		owned[o] = append(owned[o], slots.Range{First: uint16(first), Last: uint16(end - 1)})
 	}
 	n.world.failed(nodes, owned)
 	m, err := slots.NewMap(nodes, owned)
@@ -249,7 +251,7 @@ func (n *node) table() *slots.Map {
 	return m
 }
 
-// keysOf returns the node's keys of a group, in order.
+// keysOf returns the node's keys in a slot group, sorted.
 func (n *node) keysOf(g int) []string {
 	var keys []string
 	for k := range n.lists {

@@ -16,11 +16,11 @@ var (
 	seed  = flag.Uint64("seed", 0, "simulate this one seed and print its trace")
 )
 
-// TestSimulation runs many seeds of clients, nodes and faults on a virtual
-// clock. Whatever happens: every reply is the right one in its place, nothing
-// acknowledged is lost, nothing said not to be executed was, nothing is executed
-// twice, one client's commands to one key keep their order, every command ends,
-// and keyway dials nobody that the topology does not know.
+// TestSimulation simulates clients, nodes and faults with many seeds. In every run all
+// replies are correct and in order, and every command gets a reply in time. No acknowledged
+// write is lost. No command is executed twice, or executed although its client was told
+// that it was not. The commands of one client to one key keep their order. keyway dials
+// only addresses in the topology.
 func TestSimulation(t *testing.T) {
 	if *seed != 0 {
 		var trace strings.Builder
@@ -33,7 +33,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	if redistest.Race && *seeds == 1000 {
-		*seeds = 100 // the detector takes its time; the runs are the same
+		*seeds = 100 // the race detector is slow, and the runs are the same
 	}
 	var next, failed atomic.Uint64
 	var mu sync.Mutex
@@ -50,7 +50,8 @@ func TestSimulation(t *testing.T) {
 				if failure, summary := Run(n, nil); failure != "" {
 					failed.Add(1)
 					mu.Lock()
-					t.Errorf("seed %d: %s (%s)\nreplay: go test ./test/sim -run TestSimulation -v -args -seed %d", n, failure, summary, n)
+					t.Errorf("seed %d: %s (%s)\nreplay: go test ./test/sim -run TestSimulation -v -args -seed %d",
+						n, failure, summary, n)
 					mu.Unlock()
 				}
 			}
@@ -59,7 +60,7 @@ func TestSimulation(t *testing.T) {
 	wg.Wait()
 }
 
-// TestReplay: one seed is one run.
+// TestReplay checks that two runs of the same seed are identical.
 func TestReplay(t *testing.T) {
 	var a, b strings.Builder
 	_, first := Run(7, &a)

@@ -6,16 +6,16 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// transaction is a client's MULTI of two RPUSHes to one key, perhaps watched.
+// transaction is a client's MULTI with two RPUSHes to one key, perhaps after WATCH.
 type transaction struct {
 	key     string
 	elems   [2]string
 	watched bool // WATCH was answered with OK
-	changed bool // and the key has changed since, by the client's own hand
+	changed bool // the client itself has changed the key after WATCH
 }
 
-// askTransaction sends a whole transaction: half of them behind a WATCH, half of
-// those with a change of the watched key in between.
+// askTransaction sends a whole transaction. Half of the transactions begin with WATCH. In
+// half of those the client changes the key after WATCH.
 func (c *client) askTransaction(key string) {
 	r := c.world.rng
 	tx := &transaction{key: key}
@@ -24,20 +24,20 @@ func (c *client) askTransaction(key string) {
 		c.waiting = append(c.waiting, q)
 		c.send(args...)
 	}
-	apart := r.IntN(2) == 0
-	if apart {
+	onOwnConn := r.IntN(2) == 0
+	if onOwnConn {
 		ask(question{kind: "WATCH"}, "WATCH", key)
 		if r.IntN(2) == 0 {
 			q := question{kind: "RPUSH", keys: []string{key}, elem: c.element()}
-			c.note(q)
+			c.record(q)
 			ask(q, "RPUSH", key, q.elem)
 		}
 	}
 	ask(question{kind: "MULTI"}, "MULTI")
 	for i := range tx.elems {
 		tx.elems[i] = c.element()
-		c.apart[tx.elems[i]] = apart
-		c.note(question{keys: []string{key}, elem: tx.elems[i]})
+		c.onOwnConn[tx.elems[i]] = onOwnConn
+		c.record(question{keys: []string{key}, elem: tx.elems[i]})
 		ask(question{kind: "QUEUED"}, "RPUSH", key, tx.elems[i])
 	}
 	c.transactions = append(c.transactions, tx)
@@ -49,7 +49,7 @@ func (c *client) element() string {
 	return fmt.Sprintf("e%d", c.seq)
 }
 
-// judgeTransaction looks at a reply to EXEC that is no error.
+// judgeTransaction checks a reply to EXEC that is not an error.
 func (c *client) judgeTransaction(q question, reply []byte) {
 	tx := q.tx
 	if resp.IsNull(reply) {
@@ -73,18 +73,18 @@ func (c *client) judgeTransaction(q question, reply []byte) {
 	c.settle(tx, acked)
 }
 
-func (c *client) settle(tx *transaction, f fate) {
+func (c *client) settle(tx *transaction, f outcome) {
 	for _, e := range tx.elems {
 		if f == acked {
-			c.acked(tx.key, e)
+			c.acknowledge(tx.key, e)
 		} else {
 			c.pushed[tx.key][e] = f
 		}
 	}
 }
 
-// whole fails the run if a transaction was executed in part.
-func (c *client) whole(count map[string]map[string]int) {
+// checkTransactions fails the run if only one command of a transaction was executed.
+func (c *client) checkTransactions(count map[string]map[string]int) {
 	for _, tx := range c.transactions {
 		if n := count[tx.key]; n[tx.elems[0]] != n[tx.elems[1]] {
 			c.world.failf("client %d: of the transaction %v of %s half was executed", c.id, tx.elems, tx.key)
@@ -92,14 +92,15 @@ func (c *client) whole(count map[string]map[string]int) {
 	}
 }
 
-// block is what a node keeps of a connection's MULTI and WATCH (multi.c).
+// block is a node's state of a connection's MULTI and WATCH (multi.c).
 type block struct {
 	multi, broken, asking bool
 	queue                 [][]string
-	watched               map[string]int // the version of each key then
+	watched               map[string]int // the version of each key at the time of WATCH
 }
 
-// transact handles what concerns transactions; nil: the command is to be executed.
+// transact executes the commands of transactions, and queues commands after MULTI. It
+// returns nil if the node has to execute the command now.
 func (n *node) transact(l *link, args []string, asking bool) []byte {
 	b := &l.block
 	switch args[0] {

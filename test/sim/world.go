@@ -16,17 +16,17 @@ import (
 
 const (
 	requestTimeout = 500 * time.Millisecond
-	// deadline is when every command must have been answered, in nanoseconds:
-	// the request timeout, once more for one that waits behind a redirect, and
-	// for a client that sleeps meanwhile; and so on for what waits for a failover,
-	// which may happen to each of a client's commands in turn.
+	// deadline is the time within which every command must be answered, in nanoseconds.
+	// It allows for the request timeout, for a second one behind a redirect, for a client
+	// that does not read meanwhile, and for failovers. Each of a client's commands may
+	// have to wait for one in turn.
 	deadline = int64(15 * time.Second)
 	step     = int64(time.Millisecond)
 
-	socketBuffer = 64 << 10 // what a node that does not read leaves room for
+	socketBuffer = 64 << 10 // bytes that fit into the socket of a node that does not read
 )
 
-// chaos is how often things go wrong, in chances out of 10,000 a step.
+// chaos has the probability of each fault, in chances out of 10,000 a step.
 type chaos struct {
 	cut, freeze, crash, move, hangup, stall, loading, trickle, spurious, flush, failover, busy int
 
@@ -41,40 +41,42 @@ type world struct {
 	nodes     []*node
 	clients   []*client
 	links     []*link
-	unwritten []*pool.Conn // with bytes that the socket did not take
-	conns     []*pool.Conn // that were ever dialed
-	faults    bool
+	unwritten []*pool.Conn // connections with bytes that did not fit into the socket
+	conns     []*pool.Conn // all connections that were ever dialed
+	faults    bool         // faults happen
 	chaos     chaos
 
 	refreshAt int64
 	nextTick  int64
 
-	failure                                                            string
-	trace                                                              *strings.Builder
+	failure string
+	trace   *strings.Builder
+
 	replies, refusals, unknowns, executed, redials, unproven, spurious int
-	pushes                                                             map[string]int // how often each element was executed
-	pops                                                               map[string]int // of each queue
-	gone                                                               map[string]bool
-	failing                                                            *failover
-	calm                                                               bool // nothing goes wrong but that nodes close connections and fail over
-	onlyBusy                                                           bool // nothing goes wrong but that scripts keep nodes busy
+
+	pushes      map[string]int  // how often each element was appended
+	pops        map[string]int  // number of pops from each queue
+	poppedElems map[string]bool // elements that were popped
+	failing     *failover
+	calm        bool // the only faults are closed connections and failovers
+	onlyBusy    bool // the only faults are scripts that keep nodes busy
 }
 
 // link is one connection between keyway and a node.
 type link struct {
-	id      int
-	conn    *pool.Conn
-	node    *node
-	opened  int64 // when it is connected
-	open    bool
-	told    bool // the connection was told it is connected
-	toNode  []byte
-	toProxy []byte
-	parser  resp.Parser
-	asking  bool
-	block   block
-	waits   *wait
-	trickle int64 // until when its replies come a few bytes at a time
+	id        int
+	conn      *pool.Conn
+	node      *node
+	opened    int64 // time at which the socket is connected
+	open      bool
+	connected bool // conn.Connected has been called
+	toNode    []byte
+	toProxy   []byte
+	parser    resp.Parser
+	asking    bool
+	block     block
+	waits     *wait
+	trickle   int64 // time until which replies arrive a few bytes at a time
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -92,12 +94,17 @@ func (w *world) logf(format string, args ...any) {
 
 func (w *world) chance(of10000 int) bool { return w.rng.IntN(10000) < of10000 }
 
-// Run simulates one seed and returns what went wrong, or nothing.
+// Run simulates one seed. failure says what went wrong; it is "" if nothing did.
 func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1, pushes: map[string]int{}, pops: map[string]int{}, gone: map[string]bool{}}
+	w := &world{
+		rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1,
+		pushes: map[string]int{}, pops: map[string]int{}, poppedElems: map[string]bool{},
+	}
 	w.chaos = chaos{
 		cut: w.rng.IntN(60), freeze: w.rng.IntN(8), crash: w.rng.IntN(8), move: w.rng.IntN(200),
-		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10), spurious: w.rng.IntN(4), flush: w.rng.IntN(20), lag: w.rng.IntN(12), failover: w.rng.IntN(20), busy: w.rng.IntN(20),
+		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10),
+		spurious: w.rng.IntN(4), flush: w.rng.IntN(20), lag: w.rng.IntN(12), failover: w.rng.IntN(20),
+		busy: w.rng.IntN(20),
 	}
 	hold := []time.Duration{-1, 0, 2 * time.Second}[w.rng.IntN(3)]
 	if w.calm = seed%5 == 0; w.calm {
@@ -115,12 +122,16 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 		owner[g] = g % 3
 	}
 	for i := range 6 {
-		w.nodes = append(w.nodes, &node{addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, follows: i - 3, world: w, up: true,
-			lists: map[string][]string{}, strs: map[string]string{}, scripts: map[string]string{}, versions: map[string]int{}, owner: append([]int(nil), owner...),
-			migrating: map[int]int{}, importing: map[int]int{}})
+		w.nodes = append(w.nodes, &node{
+			addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, follows: i - 3, world: w, up: true,
+			lists: map[string][]string{}, strs: map[string]string{}, scripts: map[string]string{},
+			versions: map[string]int{}, owner: append([]int(nil), owner...),
+			migrating: map[int]int{}, importing: map[int]int{},
+		})
 	}
 	w.worker = proxy.New(proxy.Options{
-		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold, Connections: 1 + w.rng.IntN(2), Fence: w.rng.IntN(30), Seed: seed,
+		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold,
+		Connections: 1 + w.rng.IntN(2), Fence: w.rng.IntN(30), Seed: seed,
 	}, router.NewSlots(w.nodes[0].table()))
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
@@ -128,8 +139,8 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	for w.now < 4*int64(time.Second) && w.failure == "" {
 		w.turn()
 	}
-	// Everything heals; every question must be answered and every list be as
-	// the clients were told.
+	// End all faults. Every question must now be answered, and the lists must match the
+	// replies.
 	w.faults = false
 	w.elect(true)
 	for _, n := range w.nodes {
@@ -145,15 +156,19 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 		if c.open && len(c.waiting) > 0 {
 			w.failf("client %d still waits for %s %v", c.id, c.waiting[0].kind, c.waiting[0].keys)
 		}
-		c.census()
-		c.censusOfPops()
+		c.checkLists()
+		c.checkPops()
 	}
-	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets", w.replies, w.refusals, w.unknowns, w.executed, w.redials)
+	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets",
+		w.replies, w.refusals, w.unknowns, w.executed, w.redials)
 }
 
 func (w *world) newClient(id int) *client {
-	c := &client{id: id, world: w, open: true, latest: map[string]int{}, apart: map[string]bool{}, passed: map[string]bool{}, pushed: map[string]map[string]fate{},
-		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{}}
+	c := &client{
+		id: id, world: w, open: true, latest: map[string]int{}, pushed: map[string]map[string]outcome{},
+		onOwnConn: map[string]bool{}, overtaken: map[string]bool{},
+		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{},
+	}
 	c.session = w.worker.Open(c, fmt.Sprintf("client-%d", id), "keyway")
 	return c
 }
@@ -167,13 +182,13 @@ func (w *world) outstanding() bool {
 	return false
 }
 
-// turn is one turn of the loop: time passes, bytes move, things break, and the
-// worker has its say.
+// turn simulates one turn of the loop: it advances the clock, injects faults, moves bytes,
+// and performs the worker's duties.
 func (w *world) turn() {
 	w.now += step
 	w.worker.Turn(w.now, time.Unix(0, w.now))
 	for _, c := range w.unwritten {
-		w.later(c) // its socket is writable again
+		w.markDirty(c) // its socket is writable again
 	}
 	w.unwritten = w.unwritten[:0]
 	if w.faults {
@@ -211,9 +226,9 @@ func (w *world) turn() {
 	w.links = open
 }
 
-// check asserts at every step what does not wait for a reply or an execution to
-// show: nobody is left without an answer, and no node is blamed for what it did
-// not do. The rest is asserted where it happens: judge, executing, serve.
+// check checks the conditions that hold at every step: no client has waited too long, and
+// keyway counts no more protocol violations than the nodes have committed. judge, executing
+// and serve check all other conditions.
 func (w *world) check() {
 	for _, c := range w.clients {
 		if c.overdue() {
@@ -229,7 +244,7 @@ func (w *world) check() {
 	}
 }
 
-// some returns a random prefix of b, mostly all of it.
+// some returns a random prefix of b, in most cases all of it.
 func (w *world) some(b []byte) []byte {
 	if w.rng.IntN(4) == 0 && len(b) > 0 {
 		return b[:w.rng.IntN(len(b)+1)]
@@ -251,14 +266,14 @@ func (w *world) fromClient(c *client) {
 func (w *world) exchange(l *link) {
 	switch {
 	case !l.open:
-	case !l.told:
+	case !l.connected:
 		if w.now >= l.opened {
 			if !l.node.up {
 				l.open = false
 				l.conn.Fail(w.now, "connection refused")
 				return
 			}
-			l.told = true
+			l.connected = true
 			l.conn.Connected(w.now)
 		}
 	default:
@@ -276,7 +291,7 @@ func (w *world) exchange(l *link) {
 	}
 }
 
-// duties does what the worker asks for, as the server does with sockets.
+// duties performs the duties of the worker's connections and sessions, like package server.
 func (w *world) duties() {
 	for {
 		r := w.worker.EndTurn()
@@ -327,7 +342,7 @@ func (w *world) serve(c *pool.Conn) {
 		w.links = append(w.links, l)
 		return
 	}
-	for l != nil && l.open && l.told {
+	for l != nil && l.open && l.connected {
 		b := c.NextWrite()
 		if len(b) == 0 {
 			return
@@ -342,8 +357,8 @@ func (w *world) serve(c *pool.Conn) {
 	}
 }
 
-// later marks a connection with bytes left as due again.
-func (w *world) later(c *pool.Conn) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
+// markDirty makes the worker return a connection with unwritten bytes again.
+func (w *world) markDirty(c *pool.Conn) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
 
 func (w *world) flush(s *proxy.Session) {
 	c := s.Bind.(*client)
@@ -365,8 +380,7 @@ func (w *world) flush(s *proxy.Session) {
 	}
 }
 
-// leave ends a client's connection; another takes its place with keys of its
-// own.
+// leave closes a client's connection, and opens another client with keys of its own.
 func (w *world) leave(c *client) {
 	c.open = false
 	for _, q := range c.waiting {
@@ -383,15 +397,16 @@ func (w *world) leave(c *client) {
 	w.clients = append(w.clients, w.newClient(len(w.clients)))
 }
 
-// breakThings lets chance have its way.
+// breakThings injects random faults.
 func (w *world) breakThings() {
 	for _, l := range w.links {
 		if w.chance(w.chaos.trickle) {
 			l.trickle = w.now + w.rng.Int64N(int64(2*time.Second))
 			w.logf("the connection to %s slows down", l.node)
 		}
-		if l.open && l.told && l.conn.State() == pool.Ready && w.chance(w.chaos.spurious) {
-			// What nobody asked for, where it can be told from a reply.
+		if l.open && l.connected && l.conn.State() == pool.Ready && w.chance(w.chaos.spurious) {
+			// Send an unexpected reply if no request is unanswered, otherwise a push
+			// message, which cannot be mistaken for a reply.
 			w.spurious++
 			if l.conn.InFlight() == 0 && len(l.toProxy) == 0 {
 				l.conn.Received([]byte("+OK\r\n"), w.now)
@@ -399,10 +414,10 @@ func (w *world) breakThings() {
 				l.toProxy = append(l.toProxy, ">2\r\n+message\r\n+spurious\r\n"...)
 			}
 		}
-		if l.open && l.told && w.chance(w.chaos.cut) {
+		if l.open && l.connected && w.chance(w.chaos.cut) {
 			w.logf("the connection to %s is cut", l.node)
 			if w.rng.IntN(2) == 0 {
-				l.node.process(l) // what had arrived is executed, its replies lost
+				l.node.process(l) // the node executes the commands that have arrived; their replies are lost
 			}
 			l.open = false
 			l.conn.Fail(w.now, "connection reset by peer")
@@ -441,8 +456,8 @@ func (w *world) breakThings() {
 	}
 }
 
-// moveSlots takes a slot migration one step further, or begins one
-// (cluster specification, "Live reconfiguration").
+// moveSlots starts the migration of a slot group, or does its next step (cluster
+// specification, "Live reconfiguration").
 func (w *world) moveSlots() {
 	g := w.rng.IntN(groups)
 	from := w.nodes[w.owner(g)]
@@ -483,12 +498,12 @@ func (w *world) moveSlots() {
 	delete(from.migrating, g)
 	for _, n := range w.nodes {
 		if w.rng.IntN(2) == 0 {
-			n.owner[g] = to // the others hear of it, or later by gossip
+			n.owner[g] = to // the other nodes learn it now, or later by gossip
 		}
 	}
 }
 
-// owner is who really owns a group: the one who says so of itself.
+// owner returns the real owner of a slot group: the node that considers itself the owner.
 func (w *world) owner(g int) int {
 	for _, n := range w.nodes {
 		if n.owner[g] == n.self {
@@ -499,7 +514,7 @@ func (w *world) owner(g int) int {
 	return 0
 }
 
-// topology lets gossip spread, and brings answers to what the worker asked.
+// topology simulates gossip, and gives the worker the topology that it asked for.
 func (w *world) topology() {
 	for g := range groups {
 		if o := w.owner(g); w.rng.IntN(100) == 0 {
@@ -512,14 +527,14 @@ func (w *world) topology() {
 	}
 }
 
-// view is the topology that a fetch would end with: each group with the owner
-// that claims it, as the higher epoch wins.
+// view returns the topology that a fetch would return: each slot group with its real owner,
+// because the higher epoch wins. Some groups have a stale owner.
 func (n *node) view() *slots.Map {
 	truth := &node{world: n.world, owner: make([]int, groups)}
 	for g := range truth.owner {
 		truth.owner[g] = n.world.owner(g)
 		if n.world.rng.IntN(10) == 0 && !n.world.calm {
-			truth.owner[g] = n.owner[g] // or a stale one now and then
+			truth.owner[g] = n.owner[g] // perhaps a stale owner
 		}
 	}
 	return truth.table()

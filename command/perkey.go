@@ -58,26 +58,26 @@ func ParseArgv(words []string) ([]Argv, error) {
 		argv = append(argv, Argv(i))
 	}
 	p := PerKey{Argv: argv}
-	if before, own, _ := p.argv(); slices.Contains(own, Shared) {
-		word := words[before+slices.Index(own, Shared)]
+	if before, perUnit, _ := p.argv(); slices.Contains(perUnit, Shared) {
+		word := words[before+slices.Index(perUnit, Shared)]
 		return nil, fmt.Errorf("%q stands between words that repeat for each key", word)
 	}
 	return argv, nil
 }
 
-// argv splits Argv. own repeats for each unit; before and after are the numbers of shared
+// argv splits Argv. perUnit repeats for each unit; before and after are the numbers of shared
 // ARGV before and after it.
-func (p *PerKey) argv() (before int, own []Argv, after int) {
-	isOwn := func(a Argv) bool { return a != Shared }
-	if before = slices.IndexFunc(p.Argv, isOwn); before < 0 {
+func (p *PerKey) argv() (before int, perUnit []Argv, after int) {
+	isPerUnit := func(a Argv) bool { return a != Shared }
+	if before = slices.IndexFunc(p.Argv, isPerUnit); before < 0 {
 		return len(p.Argv), nil, 0
 	}
-	own = p.Argv[before:]
-	for !isOwn(own[len(own)-1]) {
-		own = own[:len(own)-1]
+	perUnit = p.Argv[before:]
+	for !isPerUnit(perUnit[len(perUnit)-1]) {
+		perUnit = perUnit[:len(perUnit)-1]
 		after++
 	}
-	return before, own, after
+	return before, perUnit, after
 }
 
 // Unit is one unit of a call of a per-key script.
@@ -98,7 +98,7 @@ func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
 		return dst, false
 	}
 	first := 3 + int(numKeys)
-	before, own, after := p.argv()
+	before, perUnit, after := p.argv()
 	if len(p.Argv) == 0 {
 		before = end - first
 	}
@@ -108,7 +108,7 @@ func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
 	}
 	for key := 3; key < first; key += size {
 		u := Unit{Key: key, Keys: size, arg: next, before: before, tail: tail, after: after}
-		for _, kind := range own {
+		for _, kind := range perUnit {
 			n := int64(0)
 			if next >= tail {
 				return dst, false

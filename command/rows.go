@@ -260,10 +260,10 @@ var rowOf = func() map[string]*row {
 // apply sets the command's fields from its row, if it has one. container is nil unless the
 // command is a subcommand.
 func (c *Command) apply(container *Command) {
-	own := rowOf[c.Name]
+	named := rowOf[c.Name]
 	r := &row{}
-	if own != nil {
-		r = own
+	if named != nil {
+		r = named
 	}
 	c.Action, c.Traits, c.InMulti, c.timeout, c.finder = r.action, r.traits, r.inMulti, r.timeout, r.keys
 	c.Flags |= r.flags
@@ -289,7 +289,7 @@ func (c *Command) apply(container *Command) {
 		c.Handling = r.handling
 	case c.Keyed():
 		c.Handling = ByKey
-	case own == nil && inherited != noHandling:
+	case named == nil && inherited != noHandling:
 		c.Handling = inherited
 	default:
 		c.Handling = Refused

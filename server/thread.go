@@ -35,11 +35,11 @@ type thread struct {
 
 // client is a client's socket and its session.
 type client struct {
-	t       *thread
-	sock    socket
-	session *proxy.Session
-	gone    bool
-	put     bool // its output waits: it is in the thread's putOff
+	t        *thread
+	sock     socket
+	session  *proxy.Session
+	gone     bool
+	isPutOff bool // its output waits: it is in the thread's putOff
 }
 
 // maxPutOff is the number of busy turns for which a client's output may wait for its
@@ -65,7 +65,7 @@ func (t *thread) flushPutOff() {
 	t.turns = 0
 	for i, c := range t.putOff {
 		t.putOff[i] = nil
-		if c.put {
+		if c.isPutOff {
 			c.flush()
 		}
 	}
@@ -99,7 +99,7 @@ func (c *client) Ready(readable, writable bool) {
 // next.
 func (c *client) flush() {
 	s := c.session
-	c.put = false
+	c.isPutOff = false
 	for !c.gone && !s.Dead() {
 		b := s.Output()
 		if len(b) == 0 {
@@ -417,8 +417,8 @@ func (t *thread) finish(everything bool) bool {
 			switch {
 			case everything || !s.Expecting():
 				c.flush()
-			case !c.put:
-				c.put = true
+			case !c.isPutOff:
+				c.isPutOff = true
 				t.putOff = append(t.putOff, c)
 			}
 		}

@@ -1,11 +1,11 @@
-// Command gen writes package command's table from the COMMAND and COMMAND DOCS
-// replies of real servers and, for what none of them knows, from the list in
-// newer.go. Of a command that several know, the first server's entry counts;
-// merge says what the others may add.
+// Command gen generates package command's table. Its sources are the COMMAND and COMMAND
+// DOCS replies of real servers and, for commands that none of them has, the list in
+// newer.go. If several servers have a command, the first server's entry is used; merge
+// documents what the other servers add.
 //
 //	go run ./command/gen -o command/table_gen.go redis-server valkey-server
 //
-// Without servers it runs redis-server and those that scripts/servers fetches.
+// Without arguments it runs redis-server and the servers that scripts/servers fetches.
 package main
 
 import (
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// fetched are the servers that make tools installs, the oldest first.
+// fetched returns the paths of the servers that make tools installs, the oldest first.
 func fetched() []string {
 	dir := os.Getenv("KEYWAY_SERVERS")
 	if dir == "" {
@@ -82,9 +82,9 @@ func run(servers []string, out string) error {
 	return os.WriteFile(out, src, 0o644)
 }
 
-// commandsOf runs a server and returns its name and version, and its commands
-// without those of modules, which may write their names in any case and tell
-// nothing of their keys' number.
+// commandsOf runs a server, and returns its name and version and its commands. Commands of
+// modules are left out: their names may be in any case, and their key specifications do not
+// contain the number of keys.
 func commandsOf(server string) (name string, entries []*entry, err error) {
 	addr, stop, err := startServer(server)
 	if err != nil {
@@ -127,9 +127,9 @@ func commandsOf(server string) (name string, entries []*entry, err error) {
 	return strings.ToUpper(server[:1]) + server[1:] + " " + version, entries, nil
 }
 
-// merge adds what another server knows: the commands that are new, what its
-// subcommands are, and that a command takes fewer or more arguments than before.
-// Whether a node takes them too, it says itself.
+// merge adds another server's new commands and subcommands to entries. If the arity of a
+// command differs, the result allows the arguments of both servers; a node that does not
+// accept them returns the error itself.
 func merge(entries, others []*entry) []*entry {
 	for _, o := range others {
 		e := find(entries, o.name)
@@ -184,7 +184,7 @@ func startServer(path string) (addr string, stop func(), err error) {
 	return "", nil, errors.New("it does not answer")
 }
 
-// read reads one RESP2 reply: string, int, nil or []any.
+// read reads one RESP2 reply and returns a string, int, nil or []any.
 func read(r *bufio.Reader) (any, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -244,7 +244,7 @@ func pairs(list []any) map[string]any {
 	return m
 }
 
-// entry is one command on its way into the table.
+// entry is one command of the generated table.
 type entry struct {
 	name, group, since string
 	arity              int
@@ -253,7 +253,7 @@ type entry struct {
 	response           string
 	subs               []*entry
 	module             bool
-	source             string // where it is documented; empty: the server itself
+	source             string // URL of its documentation; "": the command comes from a server
 }
 
 var flagIdents = map[string]string{

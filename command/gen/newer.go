@@ -2,14 +2,14 @@ package main
 
 import "strings"
 
-// newer are the commands with keys, and those that keyway must know to treat
-// rightly, that came after the servers the table is generated from. The source
-// of each is its page at https://redis.io/docs/latest/commands/NAME/ and, for
-// key specifications, src/commands/NAME.json of the Redis version named.
+// newer has commands that are newer than the servers from which the table is generated:
+// commands with keys, and commands that keyway treats specially. The source of each is its
+// page at https://redis.io/docs/latest/commands/NAME/ and, for key specifications,
+// src/commands/NAME.json of the Redis version in its line.
 //
-// One line each: name arity group since flags keys. Keys are "1" for the
-// argument at 1, "1,2" for two, "num:1:2:1" for a count at argument 1 with the
-// first key at 2 and a step of 1, "-" for none.
+// Each line has: name arity group since flags keys. Keys are "1" for the argument at 1,
+// "1,2" for two arguments, "num:1:2:1" for a count at argument 1 with the first key at 2 and
+// a step of 1, or "-" for none.
 const newer = `
 waitaof          4 generic     7.2.0 -        -
 client|no-touch  3 connection  7.2.0 -        -
@@ -84,7 +84,7 @@ himport         -2 hash        8.10.0 write   -
 backup          -2 server      8.10.0 admin   -
 `
 
-// addNewer adds what entries lack.
+// addNewer adds the commands of newer that entries does not have.
 func addNewer(entries []*entry) []*entry {
 	for _, line := range strings.Split(strings.TrimSpace(newer), "\n") {
 		f := strings.Fields(line)

@@ -199,7 +199,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"a block's commands leave one by one", "pool/conn.go",
-		"			c.put(ch, each, block[from:end], 0)\n", "			c.put(ch, each, block[from:end], 0)\n			c.sent(now)\n",
+		"			c.put(ch, each, block[from:end], 0)\n", "			c.put(ch, each, block[from:end], 0)\n			c.countRequest(now)\n",
 		"./pool", "TestBlockStaysTogether",
 	},
 	{

@@ -19,7 +19,7 @@ const (
 // grow small buffers again and again.
 var sizes = [...]int{4 << 10, 16 << 10, Chunk}
 
-// Pool holds the unused buffers of one thread. The zero value is ready to use.
+// Pool keeps the unused buffers of one thread. The zero value is ready to use.
 type Pool struct {
 	free    [len(sizes)][][]byte // by size
 	unused  int                  // bytes in free

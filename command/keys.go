@@ -13,7 +13,7 @@ type KeySpec struct {
 	Find    Find
 	LastKey int // InRange: relative to the first key; -1 is the last argument
 	Step    int
-	Limit   int // InRange with LastKey -1: only the first 1/Limit of the remaining arguments hold keys
+	Limit   int // InRange with LastKey -1: only the first 1/Limit of the remaining arguments contain keys
 
 	KeyNumIdx, FirstKey int // ByNumber: relative to the position that Begin finds
 

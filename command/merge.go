@@ -184,7 +184,7 @@ func mergeRandom(dst []byte, parts [][]byte, random uint64) []byte {
 }
 
 // MergeByKey appends an array with one element for each key of a Split command. part[k] is
-// the index in parts of the reply that holds the element of key k. The elements of each
+// the index in parts of the reply that contains the element of key k. The elements of each
 // reply are in the order of its keys. If a reply is an error, it becomes the element of
 // each of its keys. MergeByKey modifies parts.
 func MergeByKey(dst []byte, parts [][]byte, part []int32) []byte {

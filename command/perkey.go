@@ -80,7 +80,7 @@ func (p *PerKey) argv() (before int, perUnit []Argv, after int) {
 	return before, perUnit, after
 }
 
-// Unit is one unit of a call of a per-key script.
+// Unit is one unit of a command that executes a per-key script.
 type Unit struct {
 	Key, Keys int // position and number of its KEYS in the command
 	arg, args int // position and number of its own ARGV

@@ -252,8 +252,8 @@ func (c *Conn) dial(now int64) {
 	c.mark()
 }
 
-// Send copies frame into the queue, and delivers its reply to to. deadline 0 means
-// none. The caller must check Refusing and Full first.
+// Send copies frame into the queue. to gets its reply. deadline 0 means no deadline. The
+// caller must check Refusing and Full first.
 func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	c.put(c.queue.reserve(len(frame)), to, frame, deadline)

@@ -11,7 +11,7 @@ type chunk struct {
 	refs int // FIFO entries that point into buf
 }
 
-// sendQueue holds the bytes of a connection's requests:
+// sendQueue is the queue of a connection's requests, as bytes:
 //
 //	chunks   [ answered | waiting for replies | not written yet ]
 //	                                          ^ head, sent

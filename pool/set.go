@@ -15,7 +15,7 @@ type Config struct {
 	MaxQueued          int // memory limit for the unanswered requests of one connection; 0: 64 MiB
 }
 
-// Set holds the memory that the connections of one thread share.
+// Set is the state and memory that the connections of one thread share.
 type Set struct {
 	Config
 	Rand *rand.Rand
@@ -38,7 +38,7 @@ func NewSet(c Config, random *rand.Rand) *Set {
 }
 
 // Take appends to into the connections that have had a new Conn.Duty or Conn.NextWrite
-// since the last call, and returns it.
+// since the last call, and returns the extended slice.
 func (s *Set) Take(into []*Conn) []*Conn {
 	into = append(into, s.dirty...)
 	for i, c := range s.dirty {

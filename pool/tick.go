@@ -39,8 +39,9 @@ func (c *Conn) Tick(now int64) {
 }
 
 // greetingTimeout returns how long an attempt to connect may take. A node that executes
-// a slow command answers a greeting as late as any request, so a greeting gets the
-// request timeout. After timeouts or failed attempts it gets only the connect timeout.
+// a slow command answers a greeting as late as any request, so a greeting gets at least
+// the request timeout. It gets only the connect timeout if requests have just timed out or
+// an attempt has failed, and so does dialing.
 func (c *Conn) greetingTimeout() time.Duration {
 	if c.state == Dialing || c.silent || c.attempts > 0 {
 		return c.set.ConnectTimeout

@@ -119,7 +119,8 @@ func (s *Server) MemoryLimit() int64 {
 }
 
 // machineMemory returns the maximum memory that this process can use: the machine's
-// memory, or the lower limit of its control groups. It returns 0 if that is unknown.
+// memory, or the limit of one of its control groups if that is lower. It returns 0 if
+// neither is known.
 func machineMemory(root fs.FS) int64 {
 	least := int64(math.MaxInt64)
 	lower := func(text []byte, unit int64) {

@@ -11,8 +11,8 @@ import (
 	"github.com/keyway-proxy/keyway/slots"
 )
 
-// reports writes the log lines of the loops. The log must not block (see
-// admin.LogQueue). Nothing is logged, and nothing blocks, while mu is locked.
+// reports writes the log of the loops. The log must not block (see admin.LogQueue). Nothing
+// is logged, and nothing blocks, while mu is locked.
 type reports struct {
 	log   *slog.Logger
 	debug bool
@@ -36,8 +36,8 @@ func (r *reports) dialing(c *pool.Conn) {
 	}
 }
 
-// lost logs that a node has become unreachable, once until found logs that it is
-// reachable again.
+// lost logs that a node has become unreachable. It does so once, until found logs that the
+// node is reachable again.
 func (r *reports) lost(c *pool.Conn) {
 	if c.Addr == "" {
 		return // the follower of the sentinels logs the reason

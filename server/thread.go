@@ -72,8 +72,8 @@ func (t *thread) flushPutOff() {
 	t.putOff = t.putOff[:0]
 }
 
-// Ready writes the session's output to the client's socket, and feeds the session with
-// what the client has sent.
+// Ready writes the session's output to the client's socket, and passes the bytes that the
+// client has sent to the session.
 func (c *client) Ready(readable, writable bool) {
 	if c.gone {
 		return

@@ -28,7 +28,7 @@ type Node struct {
 	ended <-chan error // receives the result of the process when it has ended
 }
 
-// lockedBuffer holds the output of the process.
+// lockedBuffer collects the output of the process.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

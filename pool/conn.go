@@ -335,7 +335,8 @@ func (c *Conn) Stuck(now int64, silence time.Duration) bool {
 // Late reports whether the node has sent nothing over this connection for the duration
 // silence, although a request has been unanswered for at least that long.
 func (c *Conn) Late(now int64, silence time.Duration) bool {
-	if c.state != Ready || c.readPaused || !c.expectsReply() || now-max(c.lastReceived, c.lastProgress) < int64(silence) {
+	heard := max(c.lastReceived, c.lastProgress)
+	if c.state != Ready || c.readPaused || !c.expectsReply() || now-heard < int64(silence) {
 		return false
 	}
 	for i := range c.fifo.n {

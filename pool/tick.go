@@ -69,7 +69,8 @@ func (c *Conn) expire(now int64) {
 		}
 		c.Stats.Timeouts++
 		reason := fmt.Sprintf("no answer within %s", c.set.RequestTimeout)
-		if c.state != Ready || e.pos+uint64(e.len) > c.queue.written || now-c.lastReceived >= int64(c.set.RequestTimeout) {
+		written := e.pos+uint64(e.len) <= c.queue.written
+		if c.state != Ready || !written || now-c.lastReceived >= int64(c.set.RequestTimeout) {
 			if c.state == Down { // requests have waited too long for the back-off to end
 				c.drop(Failure{Reason: c.reason})
 				return

@@ -181,7 +181,7 @@ func (r *retired) reinstate(n *node) {
 			continue
 		}
 		place := slices.IndexFunc(r.conns, func(c *pool.Conn) bool {
-			return c.State() == pool.Ready && c.DB == fresh.DB && c.RESP3 == fresh.RESP3 && c.NoTouch == fresh.NoTouch
+			return c.State() == pool.Ready && inSameState(c, fresh)
 		})
 		if place < 0 {
 			continue
@@ -194,6 +194,11 @@ func (r *retired) reinstate(n *node) {
 		r.refusedAt = n.w.now
 		n.w.epoch++
 	}
+}
+
+// inSameState reports whether two connections serve clients in the same state; see fits.
+func inSameState(a, b *pool.Conn) bool {
+	return a.DB == b.DB && a.RESP3 == b.RESP3 && a.NoTouch == b.NoTouch
 }
 
 func (r *retired) remove(place int) *pool.Conn {

@@ -509,7 +509,8 @@ func (w *Worker) settleFor(c *call, reply []byte) {
 	w.settle(c, reply)
 }
 
-// settleNull ends an EXEC as if a watched key had changed.
+// settleNull ends a call with a null: an EXEC as if a watched key had changed, a blocking
+// command as if its time were up.
 func (w *Worker) settleNull(c *call) {
 	var null []byte
 	if s := c.req.sess; s != nil {

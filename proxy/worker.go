@@ -677,7 +677,7 @@ func (n *node) newShared(shape func(*pool.Conn)) *pool.Conn {
 func (n *node) disconnect(like *pool.Conn) {
 	var kept []*pool.Conn
 	for _, c := range n.conns {
-		if c.DB == like.DB && c.RESP3 == like.RESP3 && c.NoTouch == like.NoTouch {
+		if inSameState(c, like) {
 			n.w.doomed = append(n.w.doomed, c)
 		} else {
 			kept = append(kept, c)

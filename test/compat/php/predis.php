@@ -84,10 +84,7 @@ $check('pubsub', function () use ($r, $dial) {
             }
         }
     });
-    while ($r->publish($channel, 'hello') === 0) {
-        usleep(50_000);
-    }
-    same($wait(), 'hello');
+    same($wait(fn () => $r->publish($channel, 'hello')), 'hello');
 });
 $check('streams', function () use ($r) {
     $k = key_of('st');

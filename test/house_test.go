@@ -58,7 +58,7 @@ func TestHouse(t *testing.T) {
 		{"command router pool", module + "proxy " + module + "server", "layer 1"},
 		{"pool", module + "command " + module + "router " + module + "slots", "a connection knows frames, not commands"},
 		{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
-		{"server", module + "admin " + module + "slots/topology", "the topology comes in by an interface"},
+		{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
 	} {
 		for name := range strings.FieldsSeq(rule.packages) {
 			p := all[name]
@@ -104,7 +104,7 @@ func TestCoreStartsNothing(t *testing.T) {
 	for dir := range strings.FieldsSeq("resp command slots hashring router metrics buffer pool proxy loop config") {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
-				if d != nil && d.IsDir() && (d.Name() == "gen" || d.Name() == "topology") {
+				if d != nil && d.IsDir() && d.Name() == "gen" {
 					return fs.SkipDir
 				}
 				return err

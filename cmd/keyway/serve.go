@@ -20,7 +20,7 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/slots/topology"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 func serveCommand() *cobra.Command {

@@ -9,7 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/slots/topology"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 const (

@@ -18,7 +18,7 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/slots"
-	"github.com/keyway-proxy/keyway/slots/topology"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 // tableOf builds the table by which serve would route. Unless ask forbids it, it asks the

@@ -33,12 +33,12 @@ var aroundProxy = []bug{
 		"./metrics", "TestSum",
 	},
 	{
-		"keys that lie elsewhere are not seen", "slots/topology/inspect.go",
+		"keys that lie elsewhere are not seen", "topology/inspect.go",
 		"owner != id {", "owner == router.None {",
 		"./test", "TestKeysElsewhere",
 	},
 	{
-		"a node in cluster mode counts as fit", "slots/topology/inspect.go",
+		"a node in cluster mode counts as fit", "topology/inspect.go",
 		"case r.Mode == \"cluster\" && !t.Clustered():", "case r.Mode == \"cluster\" && t.Clustered():",
 		"./test", "TestClusterBehindRingIsTold",
 	},
@@ -48,9 +48,9 @@ var aroundProxy = []bug{
 		"./command", "TestSingleKeyIsThere",
 	},
 	{
-		"slots without an owner are logged at every look", "slots/topology/watch.go",
+		"slots without an owner are logged at every look", "topology/watch.go",
 		"	w.seen = m\n", "	if w.seen == nil {\n		w.seen = m\n	}\n",
-		"./slots/topology", "TestLostSlotsAreLogged",
+		"./topology", "TestLostSlotsAreLogged",
 	},
 	{
 		"YAML sees the braces of a variable", "config/reference.go",
@@ -223,9 +223,9 @@ var aroundProxy = []bug{
 		"./test", "TestKeysThatLiveApart",
 	},
 	{
-		"a sentinel that is behind is believed", "slots/topology/sentinel.go",
+		"a sentinel that is behind is believed", "topology/sentinel.go",
 		"	if r.epoch < s.last.epoch {", "	if false {",
-		"./slots/topology", "TestBelieveSentinels",
+		"./topology", "TestBelieveSentinels",
 	},
 	{
 		"a replica is taken for the master that it was", "pool/greeting.go",

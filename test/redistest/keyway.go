@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/slots/topology"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 // Keyway is a keyway that runs inside the test.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/emulation"
 )
 
 // TestAnyNumberOfArguments: no command ends keyway by having fewer or more arguments than
@@ -12,7 +13,7 @@ import (
 func TestAnyNumberOfArguments(t *testing.T) {
 	module := command.Learn([]byte("*1\r\n*6\r\n$5\r\nm.get\r\n:-1\r\n*2\r\n+module\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"))
 	for name, o := range map[string]Options{
-		"plain": {}, "cluster": {Cluster: &Emulation{Announce: "10.0.0.9:1"}}, "replicas": {Reads: PreferReplica},
+		"plain": {}, "cluster": {Cluster: emulation.New("10.0.0.9:1", nil)}, "replicas": {Reads: PreferReplica},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, o)

@@ -112,7 +112,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 
 // appendHello appends the reply to HELLO.
 func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
-	b = s.appendMap(b, 7)
+	b = s.protocol().AppendMap(b, 7)
 	b = resp.AppendBulkString(b, "server")
 	b = resp.AppendBulkString(b, w.server.name)
 	b = resp.AppendBulkString(b, "version")

@@ -215,7 +215,7 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 		}
 		redirect, prefixes = int64(t.redirect), t.prefixes
 	}
-	b := resp.AppendBulkString(s.appendMap(w.scratch[:0], 3), "flags")
+	b := resp.AppendBulkString(s.protocol().AppendMap(w.scratch[:0], 3), "flags")
 	kind := byte('*')
 	if s.has(resp3) {
 		kind = '~'

@@ -16,7 +16,7 @@ func clientID(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool 
 
 func clientGetName(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.about.name == "" {
-		return w.reply(s, cmd, s.appendNull(w.scratch[:0]))
+		return w.reply(s, cmd, s.protocol().AppendNull(w.scratch[:0]))
 	}
 	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], s.about.name))
 }
@@ -49,7 +49,7 @@ func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 }
 
 func clientInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	return w.reply(s, cmd, s.appendText(w.scratch[:0], w.appendClient(nil, s, len(a.Frame()))))
+	return w.reply(s, cmd, s.protocol().AppendText(w.scratch[:0], w.appendClient(nil, s, len(a.Frame()))))
 }
 
 func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
@@ -131,14 +131,6 @@ func (s *Session) flags() (flags string) {
 	return cmp.Or(flags, "N")
 }
 
-// protocol returns the version of RESP that the client speaks: 2 or 3.
-func (s *Session) protocol() int {
-	if s.has(resp3) {
-		return 3
-	}
-	return 2
-}
-
 // subscriptions returns the number of the client's subscriptions of a kind.
 func (s *Session) subscriptions(kind topicKind) int {
 	if s.subs == nil {
@@ -189,6 +181,6 @@ func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 		for _, lines := range answers {
 			list = append(list, lines.([]byte)...)
 		}
-		return s.appendText(nil, list)
+		return s.protocol().AppendText(nil, list)
 	})
 }

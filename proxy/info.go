@@ -155,7 +155,7 @@ var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:clu
 func (w *Worker) infoReply(dst []byte, r *request) []byte {
 	last := len(r.merge.parts) - 1
 	fields, own, _ := bytes.Cut(r.merge.parts[last], []byte(ownSection))
-	merged := r.sess.appendText(nil, nil)
+	merged := r.sess.protocol().AppendText(nil, nil)
 	if last > 0 {
 		merged = r.cmd.Merge(nil, r.merge.parts[:last], 0)
 	}

@@ -269,7 +269,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return w.execWatched(s, cmd, t)
 	case t.lost:
 		w.endTransaction(s)
-		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
+		return w.reply(s, cmd, s.protocol().AppendNullArray(w.scratch[:0]))
 	case t.n == 0:
 		w.endTransaction(s)
 		return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
@@ -337,7 +337,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	n := t.node
 	if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {
 		w.endTransaction(s)
-		return w.reply(s, cmd, s.appendNullArray(w.scratch[:0]))
+		return w.reply(s, cmd, s.protocol().AppendNullArray(w.scratch[:0]))
 	}
 	w.monitors.hidden = true // shown once EXEC's reply says whether a key has changed
 	t.close(s)
@@ -514,7 +514,7 @@ func (w *Worker) settleFor(c *call, reply []byte) {
 func (w *Worker) settleNull(c *call) {
 	var null []byte
 	if s := c.req.sess; s != nil {
-		null = s.appendNullArray(nil)
+		null = s.protocol().AppendNullArray(nil)
 	}
 	w.settleFor(c, null)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
@@ -254,7 +255,7 @@ func TestKeysOfOneSlotApart(t *testing.T) {
 	for _, emulates := range []bool{true, false} {
 		o := Options{}
 		if emulates {
-			o.Cluster = &Emulation{Announce: "10.0.0.9:1"}
+			o.Cluster = emulation.New("10.0.0.9:1", nil)
 		}
 		r := newRig(t, o)
 		r.w.SetTable(ring)

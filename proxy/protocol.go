@@ -10,48 +10,14 @@ import (
 
 // A client speaks RESP2 until it asks for RESP3. keyway has separate connections to the
 // nodes for each version and uses those of the client's version, so it passes replies on
-// unchanged. The functions below encode the replies that keyway makes itself.
+// unchanged.
 
-func (s *Session) appendNull(b []byte) []byte {
+// protocol returns the version of the protocol that the client speaks.
+func (s *Session) protocol() resp.Version {
 	if s.has(resp3) {
-		return append(b, "_\r\n"...)
+		return resp.V3
 	}
-	return resp.AppendNull(b)
-}
-
-func (s *Session) appendNullArray(b []byte) []byte {
-	if s.has(resp3) {
-		return append(b, "_\r\n"...)
-	}
-	return append(b, "*-1\r\n"...)
-}
-
-// appendMap begins a map of n pairs.
-func (s *Session) appendMap(b []byte, n int) []byte {
-	if s.has(resp3) {
-		return resp.AppendHeader(b, '%', n)
-	}
-	return resp.AppendArray(b, 2*n)
-}
-
-// appendPush begins a message of n elements that is not a reply.
-func (s *Session) appendPush(b []byte, n int) []byte {
-	return resp.AppendHeader(b, s.pushKind(), n)
-}
-
-func (s *Session) pushKind() byte {
-	if s.has(resp3) {
-		return '>'
-	}
-	return '*'
-}
-
-// appendText appends a text for people: a verbatim string in RESP3, a bulk string in RESP2.
-func (s *Session) appendText(b, text []byte) []byte {
-	if s.has(resp3) {
-		return resp.AppendVerbatim(b, text)
-	}
-	return resp.AppendBulk(b, text)
+	return resp.V2
 }
 
 // speak switches the client to another version of the protocol. For RESP3, it first checks

@@ -192,9 +192,9 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 }
 
 func (s *Session) appendSubscription(b []byte, what string, name []byte, count int) []byte {
-	b = resp.AppendBulkString(s.appendPush(b, 3), what)
+	b = resp.AppendBulkString(s.protocol().AppendPush(b, 3), what)
 	if name == nil {
-		b = s.appendNull(b)
+		b = s.protocol().AppendNull(b)
 	} else {
 		b = resp.AppendBulk(b, name)
 	}
@@ -319,7 +319,7 @@ func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
 	}
 	for _, s := range tp.subs {
 		h.w.stats.Messages++
-		message[0] = s.pushKind()
+		message[0] = s.protocol().PushKind()
 		h.w.push(s, message)
 	}
 }

@@ -124,7 +124,7 @@ func readModules(list []byte) (modules []moduleInfo) {
 func (w *Worker) appendModules(b []byte, s *Session) []byte {
 	b = resp.AppendArray(b, len(w.server.modules))
 	for _, m := range w.server.modules {
-		b = append(s.appendMap(b, m.pairs), m.fields...)
+		b = append(s.protocol().AppendMap(b, m.pairs), m.fields...)
 	}
 	return b
 }

@@ -3,12 +3,14 @@ package proxy
 import (
 	"strings"
 	"testing"
+
+	"github.com/keyway-proxy/keyway/emulation"
 )
 
 // TestSlotScanCountsEachKeyOnce: pages are asked for until the end, keys that come twice count once;
 // a node that is lost is told of, and a client that leaves ends the scan.
 func TestSlotScanCountsEachKeyOnce(t *testing.T) {
-	r := newRig(t, Options{Cluster: &Emulation{Announce: "10.9.9.9:1"}})
+	r := newRig(t, Options{Cluster: emulation.New("10.9.9.9:1", nil)})
 	page := func(cursor string, keys ...string) string {
 		return "*2\r\n" + "$1\r\n" + cursor + "\r\n" + cmd(keys...)
 	}
@@ -45,7 +47,7 @@ func TestSlotScanCountsEachKeyOnce(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 
-	gone := newRig(t, Options{Cluster: &Emulation{Announce: "10.9.9.9:1"}})
+	gone := newRig(t, Options{Cluster: emulation.New("10.9.9.9:1", nil)})
 	gone.feed("CLUSTER COUNTKEYSINSLOT 3300\r\n")
 	gone.sent(0)
 	gone.w.Gone(gone.s)

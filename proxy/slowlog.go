@@ -245,7 +245,7 @@ func latencyDoctor(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 				"SLOWLOG GET names them; keyway's metrics tell which node they wait for (keyway_node_in_flight).\n",
 				latencyEvent, n, from, total/int64(n), l.worst)
 		}
-		return s.appendText(nil, []byte(text))
+		return s.protocol().AppendText(nil, []byte(text))
 	})
 }
 
@@ -276,7 +276,7 @@ func latencyGraph(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 			}
 			b.WriteByte('\n')
 		}
-		return s.appendText(nil, []byte(b.String()))
+		return s.protocol().AppendText(nil, []byte(b.String()))
 	})
 }
 
@@ -324,14 +324,14 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 				all[id] = total
 			}
 		}
-		b := s.appendMap(nil, len(all))
+		b := s.protocol().AppendMap(nil, len(all))
 		for id, c := range command.ByID {
 			h, ok := all[id]
 			if !ok {
 				continue
 			}
 			b = resp.AppendBulkString(b, c.Name)
-			b = s.appendMap(b, 2)
+			b = s.protocol().AppendMap(b, 2)
 			b = resp.AppendBulkString(b, "calls")
 			b = resp.AppendInt(b, int64(h.Count))
 			b = resp.AppendBulkString(b, "histogram_usec")
@@ -350,7 +350,7 @@ func (s *Session) appendCumulative(b []byte, h *metrics.Histogram) []byte {
 			n++
 		}
 	}
-	b = s.appendMap(b, n)
+	b = s.protocol().AppendMap(b, n)
 	total := uint64(0)
 	for i, count := range h.Buckets {
 		if total += count; count > 0 {
@@ -380,13 +380,7 @@ func latencyHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bo
 			"for the specified command names.")
 }
 
-// help answers a HELP subcommand in Redis's format (networking.c, addReplyHelp).
+// help answers a HELP subcommand.
 func (w *Worker) help(s *Session, cmd *command.Command, name string, lines ...string) bool {
-	b := resp.AppendArray(w.scratch[:0], len(lines)+3)
-	b = resp.AppendSimple(b, name+" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
-	for _, l := range lines {
-		b = resp.AppendSimple(b, l)
-	}
-	b = resp.AppendSimple(b, "HELP")
-	return w.reply(s, cmd, resp.AppendSimple(b, "    Prints this help."))
+	return w.reply(s, cmd, resp.AppendHelp(w.scratch[:0], name, lines...))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -47,7 +48,7 @@ type Options struct {
 	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
 
-	Cluster *Emulation // the cluster that keyway emulates; nil: none
+	Cluster *emulation.Cluster // the cluster that keyway emulates; nil: none
 
 	Process        *Process // keyway's process, for INFO; nil: INFO describes a node's process
 	Version        string   // keyway's version

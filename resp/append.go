@@ -42,6 +42,18 @@ func AppendSimple(dst []byte, s string) []byte { return redcon.AppendString(dst,
 // line breaks in it become spaces.
 func AppendError(dst []byte, text string) []byte { return redcon.AppendError(dst, text) }
 
+// AppendHelp appends the reply to a HELP subcommand of a command (networking.c,
+// addReplyHelp).
+func AppendHelp(dst []byte, command string, lines ...string) []byte {
+	dst = AppendArray(dst, len(lines)+3)
+	dst = AppendSimple(dst, command+" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
+	for _, l := range lines {
+		dst = AppendSimple(dst, l)
+	}
+	dst = AppendSimple(dst, "HELP")
+	return AppendSimple(dst, "    Prints this help.")
+}
+
 // AppendCommand appends a command of the given arguments.
 func AppendCommand(dst []byte, args ...string) []byte {
 	dst = AppendArray(dst, len(args))

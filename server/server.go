@@ -21,6 +21,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -132,9 +133,9 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 	if hold == 0 {
 		hold = -1 // no hold: proxy.Options takes 0 for its default
 	}
-	var cluster *proxy.Emulation
+	var cluster *emulation.Cluster
 	if c.Cluster.Emulate {
-		cluster = &proxy.Emulation{Announce: c.Cluster.Announce, Peers: c.Cluster.Peers}
+		cluster = emulation.New(c.Cluster.Announce, c.Cluster.Peers)
 	}
 	return proxy.Options{
 		Cluster:    cluster,

@@ -64,7 +64,8 @@ var aroundProxy = []bug{
 	},
 	{
 		"a reply that nobody waits for is dropped, the connection stays", "pool/conn.go",
-		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what", "			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
+		"			c.Stats.Unsolicited++\n			c.violate(now, fmt.Sprintf(\"the node sent what",
+		"			return\n			c.violate(now, fmt.Sprintf(\"the node sent what",
 		"./pool", "TestUnaskedRepliesEndTheConnection",
 	},
 	{
@@ -139,7 +140,8 @@ var aroundProxy = []bug{
 	},
 	{
 		"what waits behind a transfer times out", "pool/conn.go",
-		"		if !done || c.midReply || len(c.part) > 0 {\n			c.lastProgress = now", "		if false {\n			c.lastProgress = now",
+		"		if !done || c.midReply || len(c.part) > 0 {\n			c.lastProgress = now",
+		"		if false {\n			c.lastProgress = now",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{
@@ -199,7 +201,8 @@ var aroundProxy = []bug{
 	},
 	{
 		"a block's commands leave one by one", "pool/conn.go",
-		"			c.put(ch, each, block[from:end], 0)\n", "			c.put(ch, each, block[from:end], 0)\n			c.countRequest(now)\n",
+		"			c.put(ch, each, block[from:end], 0)\n",
+		"			c.put(ch, each, block[from:end], 0)\n			c.countRequest(now)\n",
 		"./pool", "TestBlockStaysTogether",
 	},
 	{
@@ -234,7 +237,8 @@ var aroundProxy = []bug{
 	},
 	{
 		"only the first star of a pattern may take more", "command/glob.go",
-		"			afterStar, tried = pattern, s\n", "			if afterStar == nil {\n				afterStar, tried = pattern, s\n			}\n",
+		"			afterStar, tried = pattern, s\n",
+		"			if afterStar == nil {\n				afterStar, tried = pattern, s\n			}\n",
 		"./command", "TestGlob",
 	},
 	{

@@ -14,7 +14,8 @@ var inProxy = []bug{
 	},
 	{
 		"a blocking command that is sent again takes the shared connection", "proxy/lane.go",
-		"	if c.lane == exclusiveLane {\n		w.startAlone", "	if c.lane == exclusiveLane && !c.redirected {\n		w.startAlone",
+		"	if c.lane == exclusiveLane {\n		w.startAlone",
+		"	if c.lane == exclusiveLane && !c.redirected {\n		w.startAlone",
 		"./proxy", "TestBlockingCommandsKeepTheirLane",
 	},
 	{
@@ -24,7 +25,8 @@ var inProxy = []bug{
 	},
 	{
 		"MGET's values are dealt out to the wrong keys", "proxy/merger.go",
-		"			r.merge.part = append(r.merge.part, sp.partOf[k])", "			r.merge.part = append(r.merge.part, sp.partOf[keys-1-k])",
+		"			r.merge.part = append(r.merge.part, sp.partOf[k])",
+		"			r.merge.part = append(r.merge.part, sp.partOf[keys-1-k])",
 		"./test", "TestSplitCommands",
 	},
 	{
@@ -69,7 +71,8 @@ var inProxy = []bug{
 	},
 	{
 		"a read goes again though its client has a write behind the same large reply", "proxy/behind.go",
-		"			if place == 0 || !to.mayBeReread() {\n				stay", "			if place == 0 {\n				stay",
+		"			if place == 0 || !to.mayBeReread() {\n				stay",
+		"			if place == 0 {\n				stay",
 		"./proxy", "TestReadsBehindALargeReply",
 	},
 	{
@@ -124,7 +127,9 @@ var inProxy = []bug{
 	},
 	{
 		"a command is sent again when its connection is lost", "proxy/call.go",
-		"	if f.Sent {\n", "	if f.Sent && c.hops == 0 && w.table.Changes() {\n		c.hops++\n		w.resend(c, frame, c.node, false)\n		return\n	}\n	if f.Sent {\n",
+		"	if f.Sent {\n",
+		"	if f.Sent && c.hops == 0 && w.table.Changes() {\n		c.hops++\n" +
+			"		w.resend(c, frame, c.node, false)\n		return\n	}\n	if f.Sent {\n",
 		"./test/sim", "TestSimulation",
 	},
 	{
@@ -139,7 +144,8 @@ var inProxy = []bug{
 	},
 	{
 		"a transaction's keys are not taken for written", "proxy/loss.go",
-		"	if c.txn != nil {\n		frame = c.txn.block", "	if c.txn != nil {\n		return\n	}\n	if c.txn != nil {\n		frame = c.txn.block",
+		"	if c.txn != nil {\n		frame = c.txn.block",
+		"	if c.txn != nil {\n		return\n	}\n	if c.txn != nil {\n		frame = c.txn.block",
 		"./proxy", "TestWhatOutlivesItsConnection",
 	},
 	{
@@ -164,7 +170,8 @@ var inProxy = []bug{
 	},
 	{
 		"a command for all masters overtakes what waits for one of them", "proxy/loss.go",
-		"	if n == nil || len(c.req.sess.retry) > 0 {", "	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {",
+		"	if n == nil || len(c.req.sess.retry) > 0 {",
+		"	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {",
 		"./proxy", "TestLostBehindOneThatWaits",
 	},
 	{
@@ -189,7 +196,8 @@ var inProxy = []bug{
 	},
 	{
 		"a script's TRYAGAIN is retried", "proxy/verdict.go",
-		"		return bytes.Equal(answer, reply) || ", "		return bytes.HasPrefix(reply, []byte(\"-TRYAGAIN \")) || bytes.Equal(answer, reply) || ",
+		"		return bytes.Equal(answer, reply) || ",
+		"		return bytes.HasPrefix(reply, []byte(\"-TRYAGAIN \")) || bytes.Equal(answer, reply) || ",
 		"./proxy", "TestScriptRedirects",
 	},
 	{
@@ -199,7 +207,8 @@ var inProxy = []bug{
 	},
 	{
 		"a script is sent to a node that refuses all", "proxy/lane.go",
-		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {", "	if n.waiting < 0 && w.hold(c, n, frame) {",
+		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {",
+		"	if n.waiting < 0 && w.hold(c, n, frame) {",
 		"./proxy", "TestScriptIsHeld",
 	},
 	{
@@ -209,7 +218,8 @@ var inProxy = []bug{
 	},
 	{
 		"a refusal of other keys is taken for the script's", "proxy/redirect.go",
-		"	return all && n.refusalAt >= since", "	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
+		"	return all && n.refusalAt >= since",
+		"	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
 		"./proxy", "TestScriptRefusedWithAll",
 	},
 	{
@@ -234,7 +244,8 @@ var inProxy = []bug{
 	},
 	{
 		"OK is said before all workers have done it", "proxy/siblings.go",
-		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})", "	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})\n	q.left = 0\n	done(q.answers)",
+		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})",
+		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})\n	q.left = 0\n	done(q.answers)",
 		"./proxy", "TestAllWorkersBeforeOK",
 	},
 	{
@@ -254,7 +265,8 @@ var inProxy = []bug{
 	},
 	{
 		"ASKING is forgotten", "proxy/lane.go",
-		"		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)", "		conn.Send(c, frame, w.now, deadline)",
+		"		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)",
+		"		conn.Send(c, frame, w.now, deadline)",
 		"./proxy", "TestASKIsFollowedOnce",
 	},
 	{
@@ -289,17 +301,20 @@ var inProxy = []bug{
 	},
 	{
 		"a watched block is sent again elsewhere", "proxy/multi.go",
-		"	if p.Kind != '-' || !p.Whole() {\n		s := c.req.sess\n		c.Reply(conn, frame, p)\n", "	if p.Kind > 0 {\n		s := c.req.sess\n		execReply{c}.Reply(conn, frame, p)\n",
+		"	if p.Kind != '-' || !p.Whole() {\n		s := c.req.sess\n		c.Reply(conn, frame, p)\n",
+		"	if p.Kind > 0 {\n		s := c.req.sess\n		execReply{c}.Reply(conn, frame, p)\n",
 		"./proxy", "TestWatch",
 	},
 	{
 		"EXEC succeeds on a socket that has watched nothing", "proxy/multi.go",
-		"t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf", "t.watch.State() != pool.Ready || w.ownerOf",
+		"t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf",
+		"t.watch.State() != pool.Ready || w.ownerOf",
 		"./proxy", "TestWatch",
 	},
 	{
 		"a redirected call does not wait for an earlier one that is held up", "proxy/redirect.go",
-		"	if c.req.sess.waitsBefore(c, w.nodes[id]) {", "	if s := c.req.sess; s.waitsBefore(c, w.nodes[id]) && s == nil {",
+		"	if c.req.sess.waitsBefore(c, w.nodes[id]) {",
+		"	if s := c.req.sess; s.waitsBefore(c, w.nodes[id]) && s == nil {",
 		"./test/sim", "TestSimulation",
 	},
 	{
@@ -329,7 +344,8 @@ var inProxy = []bug{
 	},
 	{
 		"SUBSCRIBE is answered before the nodes listen", "proxy/pubsub.go",
-		"		if len(tp.pending) > 0 {\n			wait.left++", "		if len(tp.pending) > 99 {\n			wait.left++",
+		"		if len(tp.pending) > 0 {\n			wait.left++",
+		"		if len(tp.pending) > 99 {\n			wait.left++",
 		"./proxy", "TestSubscribeWaitsForFeeds",
 	},
 	{
@@ -394,7 +410,8 @@ var inProxy = []bug{
 	},
 	{
 		"EXEC goes though the connection that watched was lost (by seeds)", "proxy/multi.go",
-		"if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {", "if t.watch.State() != pool.Ready {",
+		"if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {",
+		"if t.watch.State() != pool.Ready {",
 		"./test/sim", "TestSimulation",
 	},
 	{
@@ -409,7 +426,8 @@ var inProxy = []bug{
 	},
 	{
 		"nodes are not told of a client's new tracking options", "proxy/tracking.go",
-		"	if wasActive {\n		t.change(added, done)", "	if !again && wasActive {\n		t.change(added, done)",
+		"	if wasActive {\n		t.change(added, done)",
+		"	if !again && wasActive {\n		t.change(added, done)",
 		"./proxy", "TestTrackingOptionsChange",
 	},
 	{
@@ -419,8 +437,10 @@ var inProxy = []bug{
 	},
 	{
 		"a subscription is confirmed by the answer to an earlier one", "proxy/feeds.go",
-		"a.round != a.topic.round || h.topics[a.topic.kind][name] != a.topic:\n	case a.topic.kind != byShard:\n		h.confirm(a.topic, c)",
-		"h.topics[a.topic.kind][name] == nil:\n	case a.topic.kind != byShard:\n		h.confirm(h.topics[a.topic.kind][name], c)",
+		"a.round != a.topic.round || h.topics[a.topic.kind][name] != a.topic:\n	case a.topic.kind != byShard:\n" +
+			"		h.confirm(a.topic, c)",
+		"h.topics[a.topic.kind][name] == nil:\n	case a.topic.kind != byShard:\n" +
+			"		h.confirm(h.topics[a.topic.kind][name], c)",
 		"./proxy", "TestConfirmationOfAnEarlierSubscription",
 	},
 	{
@@ -465,7 +485,8 @@ var inProxy = []bug{
 	},
 	{
 		"a write overtakes a read whose keys are counted", "proxy/ownwrites.go",
-		"		read.key = w.hash(a.Arg(k))\n		read.since = max(read.since, s.wroteKey(read.key))", "		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))",
+		"		read.key = w.hash(a.Arg(k))\n		read.since = max(read.since, s.wroteKey(read.key))",
+		"		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))",
 		"./proxy", "TestWritesWaitForReads",
 	},
 	{
@@ -516,7 +537,8 @@ var inProxy = []bug{
 	},
 	{
 		"keyway takes a setting that a node has refused", "proxy/configure.go",
-		"			if len(p) > 0 && p[0] == '-' {\n				w.settleFor", "			if len(p) == 0 {\n				w.settleFor",
+		"			if len(p) > 0 && p[0] == '-' {\n				w.settleFor",
+		"			if len(p) == 0 {\n				w.settleFor",
 		"./test", "TestConfigSetChangesKeyway",
 	},
 	{
@@ -552,7 +574,8 @@ var inProxy = []bug{
 	{
 		"an invalidation looks for its client among all", "proxy/tracking.go",
 		"	if target := t.w.byID[t.redirect]; target != nil {\n",
-		"	for _, target := range t.w.byID {\n		if target.id != t.redirect {\n			continue\n		}\n",
+		"	for _, target := range t.w.byID {\n" +
+			"		if target.id != t.redirect {\n			continue\n		}\n",
 		"./proxy", "TestInvalidationsCostTheSameWithManyClients",
 	},
 	{

@@ -89,7 +89,8 @@ func run(only string) (survived int, err error) {
 
 // copySource copies what git tracks, as it is in the work tree.
 func copySource(dir string) error {
-	out, err := exec.Command("git", "ls-files", "*.go", "go.mod", "go.sum", "*/testdata/*", "examples/*", "*.md").Output()
+	args := strings.Fields("ls-files *.go go.mod go.sum */testdata/* examples/* *.md")
+	out, err := exec.Command("git", args...).Output()
 	if err != nil {
 		return fmt.Errorf("listing the source: %w", err)
 	}
@@ -133,7 +134,8 @@ func (m *bug) try(dir string) (killed bool, err error) {
 		return false, err
 	}
 	defer os.WriteFile(path, good, 0o644)
-	cmd := exec.Command("go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout", "120s", "-run", "^"+m.test+"$", m.pkg)
+	cmd := exec.Command("go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout", "120s",
+		"-run", "^"+m.test+"$", m.pkg)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err == nil {

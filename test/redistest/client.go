@@ -200,46 +200,46 @@ func readReply(r source) (Reply, error) {
 	case ':':
 		rep.Int, err = strconv.ParseInt(body, 10, 64)
 		return rep, err
-	case '$', '=':
+	case '$', '=', '*', '%', '~', '>':
 		n, err := strconv.Atoi(body)
-		if err != nil {
-			return rep, err
-		}
-		if n < 0 {
+		switch {
+		case err != nil:
+		case n < 0:
 			rep.Null = true
-			return rep, nil
+		case rep.Kind == '$' || rep.Kind == '=':
+			rep.Text, err = readBulk(r, n)
+		case rep.Kind == '%':
+			rep.Elems, err = readElems(r, 2*n)
+		default:
+			rep.Elems, err = readElems(r, n)
 		}
-		b := make([]byte, n+2)
-		if _, err := io.ReadFull(r, b); err != nil {
-			return rep, err
-		}
-		if string(b[n:]) != "\r\n" {
-			return rep, errors.New("bulk without its CRLF")
-		}
-		rep.Text = string(b[:n])
-		return rep, nil
-	case '*', '%', '~', '>':
-		n, err := strconv.Atoi(body)
-		if rep.Kind == '%' {
-			n *= 2
-		}
-		if err != nil {
-			return rep, err
-		}
-		if n < 0 {
-			rep.Null = true
-			return rep, nil
-		}
-		for range n {
-			e, err := readReply(r)
-			if err != nil {
-				return rep, err
-			}
-			rep.Elems = append(rep.Elems, e)
-		}
-		return rep, nil
+		return rep, err
 	}
 	return rep, fmt.Errorf("unknown reply type in %q", line)
+}
+
+// readBulk reads a string of n bytes and its CRLF.
+func readBulk(r source, n int) (string, error) {
+	b := make([]byte, n+2)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return "", err
+	}
+	if string(b[n:]) != "\r\n" {
+		return "", errors.New("bulk without its CRLF")
+	}
+	return string(b[:n]), nil
+}
+
+// readElems reads n replies.
+func readElems(r source, n int) (elems []Reply, err error) {
+	for range n {
+		e, err := readReply(r)
+		if err != nil {
+			return elems, err
+		}
+		elems = append(elems, e)
+	}
+	return elems, nil
 }
 
 // Exchange sends the bytes of send, in pieces that end at the offsets cuts. It returns all

@@ -111,7 +111,7 @@ func (c *Cluster) view(i int) string {
 			continue
 		}
 		flags := strings.Split(strings.TrimPrefix(f[2], "myself,"), ",")
-		if f[7] != "connected" || slices.ContainsFunc(flags, func(s string) bool { return s == "fail" || s == "fail?" }) {
+		if f[7] != "connected" || slices.Contains(flags, "fail") || slices.Contains(flags, "fail?") {
 			return ""
 		}
 		// A node lists its own migrating and importing slots, in brackets, but not those

@@ -76,7 +76,8 @@ func (w *Watched) Settle() {
 		for _, s := range w.Sentinels {
 			for _, name := range w.Names {
 				about := s.Do("SENTINEL", "MASTER", name)
-				if field(about, "num-other-sentinels") != strconv.Itoa(len(w.Sentinels)-1) || field(about, "flags") != "master" {
+				if field(about, "num-other-sentinels") != strconv.Itoa(len(w.Sentinels)-1) ||
+					field(about, "flags") != "master" {
 					return false
 				}
 				replicas := s.Do("SENTINEL", "REPLICAS", name).Elems
@@ -131,7 +132,8 @@ func (w *Watched) NodesYAML() string {
 	}
 	text := "nodes:\n"
 	for i, name := range w.Names {
-		text += fmt.Sprintf("  - {name: %c, sentinel: {master: %s, addrs: [%s]}}\n", 'a'+i, name, strings.Join(addrs, ", "))
+		text += fmt.Sprintf("  - {name: %c, sentinel: {master: %s, addrs: [%s]}}\n",
+			'a'+i, name, strings.Join(addrs, ", "))
 	}
 	return text
 }

@@ -122,11 +122,7 @@ func (c *client) ask() {
 			c.send("RPUSH", q.keys[0], q.elem)
 		case 2, 3:
 			q.kind = "SET"
-			size := r.IntN(100)
-			if r.IntN(30) == 0 {
-				size = r.IntN(60 << 10)
-			}
-			c.send("SET", key, fmt.Sprintf("%s=%d=%s", key, c.seq, strings.Repeat("x", size)))
+			c.send("SET", key, fmt.Sprintf("%s=%d=%s", key, c.seq, c.padding()))
 		case 4:
 			q.kind = "GET"
 			c.send("GET", key)
@@ -144,32 +140,7 @@ func (c *client) ask() {
 				c.send("ECHO", q.want)
 				break
 			}
-			q.kind, q.elem = "EVAL", fmt.Sprintf("e%d", c.seq)
-			q.keys[0] = "l" + key
-			// The lies are plausible redirects: the right slot and a known node. While
-			// slots move, no proxy could distinguish them from real ones. In such runs
-			// they name a node that does not exist.
-			slot, target := slots.Of([]byte(q.keys[0])), c.world.nodes[r.IntN(len(c.world.nodes))].addr
-			if c.world.chaos.move > 0 {
-				target = "10.6.6.6:6379"
-			}
-			q.want = []string{
-				fmt.Sprintf("MOVED %d %s", slot, target), fmt.Sprintf("ASK %d %s", slot, target),
-				"TRYAGAIN x", "CLUSTERDOWN x", "WRONGTYPE x", noScript,
-			}[r.IntN(6)]
-			c.record(q)
-			switch r.IntN(4) {
-			case 0:
-				c.send("EVAL", lies, "1", q.keys[0], q.elem, q.want)
-			case 1:
-				c.send("EVALSHA", shaOf(lies), "1", q.keys[0], q.elem, q.want)
-			case 2:
-				q.want = ""
-				c.send("EVAL", pushes, "1", q.keys[0], q.elem)
-			default:
-				q.want = ""
-				c.send("EVALSHA", shaOf(pushes), "1", q.keys[0], q.elem)
-			}
+			c.askScript(&q, "l"+key)
 		}
 		q.min = map[string]int{}
 		for _, k := range q.keys {
@@ -177,6 +148,46 @@ func (c *client) ask() {
 		}
 		c.waiting = append(c.waiting, q)
 	}
+}
+
+// askScript sends a script that appends an element to a list. Half of the scripts also lie.
+func (c *client) askScript(q *question, key string) {
+	r := c.world.rng
+	q.kind, q.elem = "EVAL", fmt.Sprintf("e%d", c.seq)
+	q.keys[0] = key
+	// The lies are plausible redirects: the right slot and a known node. While slots move, no
+	// proxy could distinguish them from real ones. In such runs they name a node that does
+	// not exist.
+	slot, target := slots.Of([]byte(key)), c.world.nodes[r.IntN(len(c.world.nodes))].addr
+	if c.world.chaos.move > 0 {
+		target = "10.6.6.6:6379"
+	}
+	q.want = []string{
+		fmt.Sprintf("MOVED %d %s", slot, target), fmt.Sprintf("ASK %d %s", slot, target),
+		"TRYAGAIN x", "CLUSTERDOWN x", "WRONGTYPE x", noScript,
+	}[r.IntN(6)]
+	c.record(*q)
+	switch r.IntN(4) {
+	case 0:
+		c.send("EVAL", lies, "1", key, q.elem, q.want)
+	case 1:
+		c.send("EVALSHA", shaOf(lies), "1", key, q.elem, q.want)
+	case 2:
+		q.want = ""
+		c.send("EVAL", pushes, "1", key, q.elem)
+	default:
+		q.want = ""
+		c.send("EVALSHA", shaOf(pushes), "1", key, q.elem)
+	}
+}
+
+// padding returns the part of a value that only makes it longer, in some values very long.
+func (c *client) padding() string {
+	size := c.world.rng.IntN(100)
+	if c.world.rng.IntN(30) == 0 {
+		size = c.world.rng.IntN(60 << 10)
+	}
+	return strings.Repeat("x", size)
 }
 
 // record records a write that is about to be sent.
@@ -227,22 +238,8 @@ func (c *client) judge(q question, reply []byte) {
 		return
 	}
 	switch q.kind {
-	case "WATCH", "MULTI":
-		if string(reply) != "+OK\r\n" {
-			w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
-		}
-		q.tx.watched = q.tx.watched || q.kind == "WATCH"
-		return
-	case "QUEUED":
-		if string(reply) != "+QUEUED\r\n" {
-			w.failf("client %d: a queued command answered with %.80q", c.id, reply)
-		}
-		return
-	case "EXEC":
+	case "WATCH", "MULTI", "QUEUED", "EXEC":
 		c.judgeTransaction(q, reply)
-		return
-	}
-	switch q.kind {
 	case "BLPOP":
 		c.judgePop(q, reply)
 	case "RPUSH", "EVAL":
@@ -265,26 +262,31 @@ func (c *client) judge(q question, reply []byte) {
 			w.failf("client %d: GET %s answered with %d bytes: %.80q", c.id, q.keys[0], len(reply), reply)
 		}
 	case "MGET":
-		n, rest, ok := resp.Elements(reply)
-		if !ok || n != len(q.keys) {
-			w.failf("client %d: MGET of %d keys answered with %.80q", c.id, len(q.keys), reply)
-			return
-		}
-		for _, k := range q.keys {
-			var e []byte
-			e, rest, _ = resp.Split(rest)
-			if text, isErr := resp.ErrorText(e); isErr {
-				c.failed(question{kind: "GET", keys: []string{k}}, string(text))
-				continue
-			}
-			c.judgeValue(q, k, e)
-		}
+		c.judgeValues(q, reply)
 	case "ECHO":
 		if b, _ := resp.Bulk(reply); string(b) != q.want {
 			w.failf("client %d: ECHO %s answered with %.80q", c.id, q.want, reply)
 		}
 	default:
 		w.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
+	}
+}
+
+// judgeValues checks a reply to MGET.
+func (c *client) judgeValues(q question, reply []byte) {
+	n, rest, ok := resp.Elements(reply)
+	if !ok || n != len(q.keys) {
+		c.world.failf("client %d: MGET of %d keys answered with %.80q", c.id, len(q.keys), reply)
+		return
+	}
+	for _, k := range q.keys {
+		var e []byte
+		e, rest, _ = resp.Split(rest)
+		if text, isErr := resp.ErrorText(e); isErr {
+			c.failed(question{kind: "GET", keys: []string{k}}, string(text))
+			continue
+		}
+		c.judgeValue(q, k, e)
 	}
 }
 
@@ -307,7 +309,8 @@ func (c *client) judgeValue(q question, key string, reply []byte) {
 		fmt.Sscan(f[1], &seq)
 	}
 	if len(f) != 3 || f[0] != key || seq < q.min[key] || seq > q.seq {
-		c.world.failf("client %d, command %d: %s (at least %d) answered with %.80q", c.id, q.seq, key, q.min[key], reply)
+		c.world.failf("client %d, command %d: %s (at least %d) answered with %.80q",
+			c.id, q.seq, key, q.min[key], reply)
 	}
 }
 

@@ -49,9 +49,24 @@ func (c *client) element() string {
 	return fmt.Sprintf("e%d", c.seq)
 }
 
-// judgeTransaction checks a reply to EXEC that is not an error.
+// judgeTransaction checks a reply that is not an error, of any command of a transaction.
 func (c *client) judgeTransaction(q question, reply []byte) {
-	tx := q.tx
+	want := "+OK\r\n"
+	switch q.kind {
+	case "EXEC":
+		c.judgeExec(q.tx, reply)
+		return
+	case "QUEUED":
+		want = "+QUEUED\r\n"
+	}
+	if string(reply) != want {
+		c.world.failf("client %d: %s answered with %.80q", c.id, q.kind, reply)
+	}
+	q.tx.watched = q.tx.watched || q.kind == "WATCH"
+}
+
+// judgeExec checks a reply to EXEC that is not an error.
+func (c *client) judgeExec(tx *transaction, reply []byte) {
 	if resp.IsNull(reply) {
 		if !tx.watched {
 			c.world.failf("client %d: EXEC without WATCH is answered with null", c.id)

@@ -96,6 +96,37 @@ func (w *world) chance(of10000 int) bool { return w.rng.IntN(10000) < of10000 }
 
 // Run simulates one seed. failure says what went wrong; it is "" if nothing did.
 func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
+	w := newWorld(seed, trace)
+	for w.now < 4*int64(time.Second) && w.failure == "" {
+		w.turn()
+	}
+	// End all faults. Every question must now be answered, and the lists must match the
+	// replies.
+	w.faults = false
+	w.elect(true)
+	for _, n := range w.nodes {
+		n.up, n.frozen = true, 0
+	}
+	for _, l := range w.links {
+		l.trickle = 0
+	}
+	for end := w.now + deadline; w.now < end && w.failure == "" && w.outstanding(); {
+		w.turn()
+	}
+	for _, c := range w.clients {
+		if c.open && len(c.waiting) > 0 {
+			w.failf("client %d still waits for %s %v", c.id, c.waiting[0].kind, c.waiting[0].keys)
+		}
+		c.checkLists()
+		c.checkPops()
+	}
+	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets",
+		w.replies, w.refusals, w.unknowns, w.executed, w.redials)
+}
+
+// newWorld returns the nodes, the worker and the clients of a seed, and decides how often
+// each fault happens.
+func newWorld(seed uint64, trace *strings.Builder) *world {
 	w := &world{
 		rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1,
 		pushes: map[string]int{}, pops: map[string]int{}, poppedElems: map[string]bool{},
@@ -136,31 +167,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
 	}
-	for w.now < 4*int64(time.Second) && w.failure == "" {
-		w.turn()
-	}
-	// End all faults. Every question must now be answered, and the lists must match the
-	// replies.
-	w.faults = false
-	w.elect(true)
-	for _, n := range w.nodes {
-		n.up, n.frozen = true, 0
-	}
-	for _, l := range w.links {
-		l.trickle = 0
-	}
-	for end := w.now + deadline; w.now < end && w.failure == "" && w.outstanding(); {
-		w.turn()
-	}
-	for _, c := range w.clients {
-		if c.open && len(c.waiting) > 0 {
-			w.failf("client %d still waits for %s %v", c.id, c.waiting[0].kind, c.waiting[0].keys)
-		}
-		c.checkLists()
-		c.checkPops()
-	}
-	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets",
-		w.replies, w.refusals, w.unknowns, w.executed, w.redials)
+	return w
 }
 
 func (w *world) newClient(id int) *client {

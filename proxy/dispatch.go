@@ -254,9 +254,9 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 		}
 	}
 	r := w.newRequest(s, cmd)
-	r.kind = merged
-	if h.kind != 0 {
-		r.kind = h.kind
+	r.end = merged
+	if h.end != nil {
+		r.end = h.end
 	}
 	if h.before != nil {
 		h.before(w, a)
@@ -270,8 +270,8 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	if own != nil {
 		w.thenAll(r, own)
 	}
-	if r.kind == scriptsExist {
-		r.merge.part = w.knownScripts(r.merge.part[:0], a)
+	if h.note != nil {
+		h.note(w, r.merge, a)
 	}
 	for i, n := range w.masters {
 		c := r.merge.call(r, i)

@@ -21,7 +21,9 @@ type handler struct {
 	before func(w *Worker, a command.Args)
 	// changes returns the change that each worker makes once all masters have agreed.
 	changes func(a command.Args) func(*Worker)
-	kind    ending // how the masters' replies become one
+	end     ending // makes one reply out of the masters' replies; nil: the command's policy
+	// note keeps in the merger what end needs to know about the command.
+	note func(w *Worker, m *merger, a command.Args)
 }
 
 // handlers is the table of all handlers. init fills it, since many handlers refer to it.
@@ -33,10 +35,10 @@ func init() {
 
 		command.DoScriptLoad:      {before: func(w *Worker, a command.Args) { w.learnScript(a.Arg(2)) }},
 		command.DoScriptFlush:     {before: func(w *Worker, _ command.Args) { w.forgetScripts() }},
-		command.DoScriptExists:    {kind: scriptsExist},
+		command.DoScriptExists:    {end: scriptsExist, note: (*Worker).noteKnown},
 		command.DoScriptShow:      {answer: scriptShow},
 		command.DoRunning:         {answer: running},
-		command.DoNumSub:          {kind: subscribers},
+		command.DoNumSub:          {end: subscribers},
 		command.DoConfigSet:       {changes: ownSettings},
 		command.DoConfigResetStat: {changes: func(command.Args) func(*Worker) { return (*Worker).resetStats }},
 		command.DoConfigGet:       {answer: configGet},

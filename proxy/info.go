@@ -31,7 +31,7 @@ func (w *Worker) info(s *Session, cmd *command.Command, a command.Args) bool {
 		}
 	}
 	r := w.newRequest(s, cmd)
-	r.kind, r.own = infoText, own
+	r.end, r.own = infoText, own
 	r.parts = len(masters) + 1
 	r.merge = w.getMerger(r.parts)
 	last := r.merge.call(r, len(masters))
@@ -151,8 +151,8 @@ func (w *Worker) appendFigures(b []byte, answers []any) []byte {
 var asCluster = strings.NewReplacer("redis_mode:standalone\r\n", "redis_mode:cluster\r\n",
 	"server_mode:standalone\r\n", "server_mode:cluster\r\n", "cluster_enabled:0\r\n", "cluster_enabled:1\r\n")
 
-// infoReply merges the masters' texts and the workers' figures into one reply.
-func (w *Worker) infoReply(dst []byte, r *request) []byte {
+// infoText is the ending of INFO. It merges the masters' texts and the workers' figures.
+func infoText(w *Worker, dst []byte, r *request) []byte {
 	last := len(r.merge.parts) - 1
 	fields, own, _ := bytes.Cut(r.merge.parts[last], []byte(ownSection))
 	merged := r.sess.protocol().AppendText(nil, nil)

@@ -215,7 +215,7 @@ func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 		return w.stall(s)
 	}
 	r := w.newRequest(s, cmd)
-	r.kind = configText
+	r.end = configText
 	r.merge = w.getMerger(1)
 	c := r.merge.call(r, 0)
 	c.group = -1
@@ -232,9 +232,10 @@ func (w *Worker) ownSetting(name string) (value string, own bool) {
 	return "", secrets[name]
 }
 
-// settings appends a node's reply to CONFIG GET, with keyway's own settings in place of
-// the node's and without secrets.
-func (w *Worker) settings(dst, reply []byte) []byte {
+// configText is the ending of CONFIG GET. It puts keyway's own settings in place of the
+// node's, and leaves out secrets.
+func configText(w *Worker, dst []byte, r *request) []byte {
+	reply := r.merge.parts[0]
 	n, rest, ok := resp.Elements(reply)
 	if !ok {
 		return append(dst, reply...)

@@ -9,7 +9,7 @@ import (
 type merger struct {
 	calls []*call
 	parts [][]byte
-	part  []int32  // byKey: the part of each key; scriptsExist: 1 for each script that keyway has
+	part  []int32  // inKeyOrder: the part of each key; scriptsExist: 1 for each script that keyway has
 	rest  [][]byte // what MergeByKey has not read of parts
 
 	unknown bool   // the node may have executed a call that has no reply
@@ -17,8 +17,9 @@ type merger struct {
 	// uncounted is how many subscribers of channel its node did not count when the
 	// message was sent.
 	uncounted int64
-	perKey    *command.PerKey // for byUnit
+	perKey    *command.PerKey // for inUnitOrder
 	then      func()          // called when all calls but the last have ended; it ends the last
+	after     func()          // set by the ending: it appends the rest of the reply to the line
 
 	kept int // its bytes in Worker.mergerBytes while it is unused
 }
@@ -48,7 +49,7 @@ func (w *Worker) putMerger(m *merger) {
 		}
 		*m.calls[i] = call{}
 	}
-	m.part, m.unknown, m.perKey, m.then = m.part[:0], false, nil, nil
+	m.part, m.unknown, m.perKey, m.then, m.after = m.part[:0], false, nil, nil, nil
 	m.channel = w.buffers.Scratch(m.channel)
 	m.kept = m.memory()
 	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {
@@ -76,48 +77,33 @@ func (m *merger) size() (n int) {
 	return n
 }
 
-// conclude merges a request's parts into one reply and delivers it. failed reports whether
-// the reply is an error. after, if it is not nil, appends the rest of the reply to the
-// line.
+// conclude makes one reply out of a request's parts and delivers it. failed reports
+// whether the reply is an error. after, if it is not nil, appends the rest of the reply to
+// the line.
 func (w *Worker) conclude(r *request) (failed bool, after func()) {
-	m := r.merge
-	r.sess.parked -= m.size()
-	dst := w.scratch[:0]
-	switch r.kind {
-	case byKey:
-		m.rest = append(m.rest[:0], m.parts...)
-		dst = command.MergeByKey(dst, m.rest, m.part)
-		clear(m.rest)
-	case scanCursor:
-		dst = w.scanReply(dst, r, m.parts[0])
-	case receivers:
-		dst = w.receiversReply(dst, r)
-	case execReceivers:
-		dst = w.execReply(dst, r)
-		dst, after = w.beforeLate(dst, r)
-	case configText:
-		dst = w.settings(dst, m.parts[0])
-	case subscribers:
-		dst = w.numsubReply(dst, r)
-	case scriptsExist:
-		dst = markKnown(dst, r.cmd.Merge(nil, m.parts, 0), m.part)
-	case infoText:
-		dst = w.infoReply(dst, r)
-	default:
-		if bad := m.inPart(r.cmd); bad != nil {
-			dst = resp.AppendError(dst, errInPart(r.cmd, bad))
-			break
-		}
-		if r.kind == byUnit {
-			dst = m.perKey.Merge(dst, m.parts)
-			break
-		}
-		dst = r.cmd.Merge(dst, m.parts, w.set.Rand.Uint64())
-	}
+	r.sess.parked -= r.merge.size()
+	dst := r.end(w, w.scratch[:0], r)
 	failed = len(dst) > 0 && dst[0] == '-'
 	w.deliver(r, dst)
 	w.scratch = w.buffers.Scratch(dst)
-	return failed, after
+	return failed, r.merge.after
+}
+
+// merged is the ending that merges the replies by the command's policy.
+func merged(w *Worker, dst []byte, r *request) []byte {
+	if bad := r.merge.inPart(r.cmd); bad != nil {
+		return resp.AppendError(dst, errInPart(r.cmd, bad))
+	}
+	return r.cmd.Merge(dst, r.merge.parts, w.set.Rand.Uint64())
+}
+
+// inKeyOrder is the ending that puts the replies' elements in the order of the keys.
+func inKeyOrder(_ *Worker, dst []byte, r *request) []byte {
+	m := r.merge
+	m.rest = append(m.rest[:0], m.parts...)
+	dst = command.MergeByKey(dst, m.rest, m.part)
+	clear(m.rest)
+	return dst
 }
 
 // inPart returns the error of one part if a command that writes has failed in some parts,
@@ -228,11 +214,11 @@ func (w *Worker) sendWhole(s *Session, cmd *command.Command, a command.Args) {
 func (w *Worker) sendParts(s *Session, cmd *command.Command, a command.Args, keys int) {
 	sp := &w.split
 	r := w.newRequest(s, cmd)
-	r.kind = merged
+	r.end = merged
 	r.parts = len(sp.groups)
 	r.merge = w.getMerger(len(sp.groups))
 	if cmd.Response == command.ResponseDefault {
-		r.kind = byKey
+		r.end = inKeyOrder
 		for k := range keys {
 			r.merge.part = append(r.merge.part, sp.partOf[k])
 		}

@@ -26,34 +26,21 @@ type request struct {
 	cmd    *command.Command
 	seq    uint64
 	start  int64
-	parts  int  // calls that are not finished
-	done   bool // the whole reply is in reply, or in the session's output
-	begun  bool // a part of the reply is in the session's output
-	mute   bool // the client wants no reply
-	joined bool // its reply continues the reply of the request before it
-	own    bool // INFO: the reply includes keyway's own section
-	kind   ending
+	parts  int    // calls that are not finished
+	done   bool   // the whole reply is in reply, or in the session's output
+	begun  bool   // a part of the reply is in the session's output
+	mute   bool   // the client wants no reply
+	joined bool   // its reply continues the reply of the request before it
+	own    bool   // INFO: the reply includes keyway's own section
+	end    ending // makes the reply out of the nodes' replies; nil: the only one is forwarded piece by piece
 	reply  buffer.Parked
 	merge  *merger
 	call   call // the only call of most requests
 }
 
-// ending says how the nodes' replies become the client's reply.
-type ending uint8
-
-const (
-	asIs          ending = iota // one call, whose reply is forwarded piece by piece
-	merged                      // the command's policy merges the replies
-	byKey                       // the replies' elements are put in the order of the keys
-	byUnit                      // the replies are those of a per-key script, in order
-	scanCursor                  // keyway's cursor replaces the node's in the reply
-	receivers                   // one call, whose reply counts the receivers of a message
-	execReceivers               // one call, an EXEC, whose reply contains such counts
-	subscribers                 // merged: the number of subscribers of each channel
-	configText                  // one call, whose reply contains secrets
-	scriptsExist                // merged, with the scripts that keyway itself has
-	infoText                    // merged, with keyway's own fields and section
-)
+// ending appends to dst the client's reply to a request whose calls have all ended. The
+// nodes' replies are the parts of the request's merger.
+type ending func(w *Worker, dst []byte, r *request) []byte
 
 // line is a session's requests in the order in which the client gets the replies.
 type line struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -76,12 +77,20 @@ func (w *Worker) placeUnits(a command.Args, units []command.Unit, size int) (fai
 	return ""
 }
 
+// inUnitOrder is the ending of a per-key script.
+func inUnitOrder(_ *Worker, dst []byte, r *request) []byte {
+	if bad := r.merge.inPart(r.cmd); bad != nil {
+		return resp.AppendError(dst, errInPart(r.cmd, bad))
+	}
+	return r.merge.perKey.Merge(dst, r.merge.parts)
+}
+
 // sendUnits starts the calls of a per-key script.
 func (w *Worker) sendUnits(
 	s *Session, cmd *command.Command, a command.Args, units []command.Unit, how *command.PerKey,
 ) {
 	r := w.newRequest(s, cmd)
-	r.kind, r.parts, r.merge = byUnit, len(units), w.getMerger(len(units))
+	r.end, r.parts, r.merge = inUnitOrder, len(units), w.getMerger(len(units))
 	r.merge.perKey = how
 	for i := range units {
 		p := &w.split.groups[i]

@@ -205,7 +205,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 		return w.stall(s)
 	}
 	r := w.newRequest(s, cmd)
-	r.kind = receivers
+	r.end = receiversText
 	r.merge = w.getMerger(1)
 	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
 	r.merge.uncounted = w.hub.uncounted(n, topicKindOf(cmd), string(r.merge.channel))
@@ -218,9 +218,9 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	return true
 }
 
-// receiversReply appends the reply to PUBLISH: it turns the node's count of receivers into
-// the number of clients.
-func (w *Worker) receiversReply(dst []byte, r *request) []byte {
+// receiversText is the ending of PUBLISH. It turns the node's count of receivers into the
+// number of clients.
+func receiversText(w *Worker, dst []byte, r *request) []byte {
 	reply, n := r.merge.parts[0], r.merge.calls[0].node
 	count, ok := resp.Int(reply)
 	if !ok {
@@ -277,14 +277,22 @@ func (t *txn) call(w *Worker, r *request, n *node) *call {
 		}
 	}
 	if len(t.published)+len(t.late)+len(t.selects) > 0 {
-		r.kind, r.merge = execReceivers, w.getMerger(1)
+		r.end, r.merge = execText, w.getMerger(1)
 		c = r.merge.call(r, 0)
 	}
 	c.group, c.txn = t.group, t
 	return c
 }
 
-// execReply appends the reply to EXEC. It turns the node's counts of receivers into numbers
+// execText is the ending of an EXEC whose reply keyway edits. The late commands' replies
+// follow in the line.
+func execText(w *Worker, dst []byte, r *request) []byte {
+	dst = w.execReply(dst, r)
+	dst, r.merge.after = w.beforeLate(dst, r)
+	return dst
+}
+
+// execReply appends the node's reply to EXEC. It turns the node's counts of receivers into numbers
 // of clients, and switches the session to the database of the last successful SELECT.
 func (w *Worker) execReply(dst []byte, r *request) []byte {
 	reply, c := r.merge.parts[0], r.merge.calls[0]
@@ -334,9 +342,9 @@ func (t *txn) database(i int) int {
 	return int(db)
 }
 
-// numsubReply appends the reply to PUBSUB NUMSUB: it turns the nodes' counts of subscribers
-// into numbers of clients.
-func (w *Worker) numsubReply(dst []byte, r *request) []byte {
+// subscribers is the ending of PUBSUB NUMSUB. It turns the nodes' counts of subscribers into
+// numbers of clients.
+func subscribers(w *Worker, dst []byte, r *request) []byte {
 	kind := topicKindOf(r.cmd)
 	var names []string
 	var counts []int

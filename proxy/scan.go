@@ -44,7 +44,7 @@ func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.stall(s)
 	}
 	r := w.newRequest(s, cmd)
-	r.kind = scanCursor
+	r.end = scanCursor
 	r.merge = w.getMerger(1)
 	r.merge.part = append(r.merge.part[:0], int32(master))
 	c := r.merge.call(r, 0)
@@ -58,8 +58,9 @@ func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// scanReply replaces the node's cursor in a reply by keyway's.
-func (w *Worker) scanReply(dst []byte, r *request, reply []byte) []byte {
+// scanCursor is the ending of SCAN. It puts keyway's cursor in place of the node's.
+func scanCursor(w *Worker, dst []byte, r *request) []byte {
+	reply := r.merge.parts[0]
 	if len(reply) > 0 && reply[0] == '-' {
 		return append(dst, reply...)
 	}

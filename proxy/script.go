@@ -122,22 +122,22 @@ func (w *Worker) forgetScripts() {
 	w.tellSiblings(func(o *Worker) { o.scripts.reset() })
 }
 
-// knownScripts appends 1 for each script of a SCRIPT EXISTS that keyway knows, and 0 for the
-// others. EVALSHA works for a script that keyway knows, even if no node has it.
-func (w *Worker) knownScripts(dst []int32, a command.Args) []int32 {
+// noteKnown records which scripts of a SCRIPT EXISTS keyway knows, with a 1 for each of them
+// in m.part. EVALSHA works for a script that keyway knows, even if no node has it.
+func (w *Worker) noteKnown(m *merger, a command.Args) {
 	for i := 2; i < a.Len(); i++ {
 		known := int32(0)
 		if w.scripts.body(a.Arg(i)) != nil {
 			known = 1
 		}
-		dst = append(dst, known)
+		m.part = append(m.part, known)
 	}
-	return dst
 }
 
-// markKnown appends the nodes' reply to SCRIPT EXISTS, with a 1 for each script that keyway
-// knows.
-func markKnown(dst, reply []byte, known []int32) []byte {
+// scriptsExist is the ending of SCRIPT EXISTS. It puts a 1 in the nodes' reply for each
+// script that keyway knows.
+func scriptsExist(_ *Worker, dst []byte, r *request) []byte {
+	reply, known := r.cmd.Merge(nil, r.merge.parts, 0), r.merge.part
 	n, rest, ok := resp.Elements(reply)
 	if !ok || n != len(known) {
 		return append(dst, reply...)

@@ -163,7 +163,7 @@ type howAlone struct {
 // first on each. The client's later commands wait, as in Redis.
 func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, how howAlone) {
 	r := w.newRequest(s, cmd)
-	r.kind = merged
+	r.end = merged
 	r.merge = w.getMerger(len(nodes))
 	r.parts = len(nodes)
 	s.set(held | blocked)

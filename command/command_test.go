@@ -137,13 +137,6 @@ func TestMerge(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("by key: %q, want %q", got, want)
 	}
-	info := Lookup([]byte("info")).Merge(nil, [][]byte{
-		resp.AppendBulkString(nil, "# Server\r\nredis_mode:cluster\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=1\r\n"),
-		resp.AppendBulkString(nil, "# Keyspace\r\ndb0:keys=40,expires=5\r\n"),
-	}, 0)
-	if s := string(info); !strings.Contains(s, "db0:keys=42,expires=6\r\n") || !strings.Contains(s, "redis_mode:standalone\r\n") {
-		t.Errorf("info: %q", s)
-	}
 }
 
 func TestAppendPart(t *testing.T) {

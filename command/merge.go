@@ -38,8 +38,6 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 		return mergeRandom(dst, parts, random)
 	case busiestOf:
 		return append(dst, busiest(parts)...)
-	case infoTexts:
-		return mergeInfo(dst, parts)
 	case aggByName:
 		return mergeByName(dst, parts)
 	}

@@ -25,7 +25,6 @@ const (
 	unionOf   // like arraysOf, but each element once
 	oneOf     // a random reply that is not null
 	busiestOf // FUNCTION STATS of a node that is executing a script or function
-	infoTexts // see mergeInfo
 	aggByName // entries in the order of their keys; see mergeByName
 )
 

@@ -148,7 +148,7 @@ var rows = []row{
 	{name: "client|import-source", handling: Local, action: DoClientImportSource},
 
 	// The server.
-	{name: "info", handling: AllMasters, action: DoInfo, inMulti: AnsweredAfter, response: infoTexts},
+	{name: "info", handling: AllMasters, action: DoInfo, inMulti: AnsweredAfter},
 	{name: "dbsize", handling: AllMasters},
 	{name: "keys", handling: AllMasters, response: arraysOf},
 	{name: "scan", handling: Local, action: DoScan, inMulti: AnsweredAfter},

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -106,27 +107,10 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			w.answerError(s, cmd, text)
 			return
 		}
-		w.reply(s, cmd, w.appendHello(w.scratch[:0], s, version))
+		w.reply(s, cmd, w.server.AppendHello(w.scratch[:0], info.Client{
+			ID: s.id, Version: s.protocol(), Emulating: w.o.Cluster != nil,
+		}))
 	})
-}
-
-// appendHello appends the reply to HELLO.
-func (w *Worker) appendHello(b []byte, s *Session, version int64) []byte {
-	b = s.protocol().AppendMap(b, 7)
-	b = resp.AppendBulkString(b, "server")
-	b = resp.AppendBulkString(b, w.server.name)
-	b = resp.AppendBulkString(b, "version")
-	b = resp.AppendBulkString(b, w.server.version)
-	b = resp.AppendBulkString(b, "proto")
-	b = resp.AppendInt(b, version)
-	b = resp.AppendBulkString(b, "id")
-	b = resp.AppendInt(b, int64(s.id))
-	b = resp.AppendBulkString(b, "mode")
-	b = resp.AppendBulkString(b, w.mode())
-	b = resp.AppendBulkString(b, "role")
-	b = resp.AppendBulkString(b, "master")
-	b = resp.AppendBulkString(b, "modules")
-	return w.appendModules(b, s)
 }
 
 // validName reports whether name is printable ASCII without spaces, as Redis demands of

@@ -64,11 +64,3 @@ func noneOfThem(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 func clusterHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	return w.help(s, cmd, "CLUSTER", emulation.Help...)
 }
-
-// mode returns the server mode that HELLO shows.
-func (w *Worker) mode() string {
-	if w.o.Cluster != nil {
-		return "cluster"
-	}
-	return "standalone"
-}

@@ -42,7 +42,7 @@ func init() {
 		command.DoConfigSet:       {changes: ownSettings},
 		command.DoConfigResetStat: {changes: func(command.Args) func(*Worker) { return (*Worker).resetStats }},
 		command.DoConfigGet:       {answer: configGet},
-		command.DoInfo:            {answer: (*Worker).info},
+		command.DoInfo:            {answer: (*Worker).serverInfo},
 		command.DoScan:            {answer: scan},
 		command.DoWait:            {answer: wait},
 

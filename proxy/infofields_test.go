@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/keyway-proxy/keyway/info"
 )
 
 // TestInfoFields: INFO's fields about clients are keyway's, the others are the nodes';
 // its own section has these fields.
 func TestInfoFields(t *testing.T) {
-	r := newRig(t, Options{MaxClients: 77, Process: &Process{RunID: "id", Executable: "/keyway", ConfigFile: "file"}})
+	process := &info.Process{RunID: "id", Executable: "/keyway", ConfigFile: "file"}
+	r := newRig(t, Options{MaxClients: 77, Process: process})
 	r.feed(cmd("GET", onA))
 	r.sent(0)
 	r.node(0, "$1\r\n1\r\n")

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -119,15 +120,15 @@ func (n *node) look() {
 		} else {
 			n.rtt += (rtt - n.rtt) / 8
 		}
-		stream := infoField(text, "master_replid")
-		switch role := infoField(text, "role"); {
+		stream := info.Field(text, "master_replid")
+		switch role := info.Field(text, "role"); {
 		case n.master == nil && role == "master":
-			if bytes, err := strconv.ParseInt(infoField(text, "master_repl_offset"), 10, 64); err == nil {
+			if bytes, err := strconv.ParseInt(info.Field(text, "master_repl_offset"), 10, 64); err == nil {
 				n.recordOffset(offset{asked, stream, bytes})
 			}
-		case n.master != nil && role == "slave" && infoField(text, "master_link_status") == "up":
+		case n.master != nil && role == "slave" && info.Field(text, "master_link_status") == "up":
 			// With the link down, the replica may be about to start again without any data.
-			if bytes, err := strconv.ParseInt(infoField(text, "slave_repl_offset"), 10, 64); err == nil {
+			if bytes, err := strconv.ParseInt(info.Field(text, "slave_repl_offset"), 10, 64); err == nil {
 				n.recordReached(stream, bytes)
 			}
 		}

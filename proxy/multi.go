@@ -146,7 +146,7 @@ func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 // notInMulti refuses MULTI or WATCH between MULTI and EXEC. Since Valkey 8 this breaks the
 // transaction.
 func (w *Worker) notInMulti(s *Session, cmd *command.Command, text string) bool {
-	if w.server.name == "valkey" && !strings.HasPrefix(w.server.version, "7.") {
+	if w.server.Name == "valkey" && !strings.HasPrefix(w.server.Version, "7.") {
 		return w.reject(s, cmd, "ERR Command '"+cmd.Name+"' not allowed inside a transaction") // server.c
 	}
 	return w.answerError(s, cmd, text)

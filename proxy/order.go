@@ -31,7 +31,6 @@ type request struct {
 	begun  bool   // a part of the reply is in the session's output
 	mute   bool   // the client wants no reply
 	joined bool   // its reply continues the reply of the request before it
-	own    bool   // INFO: the reply includes keyway's own section
 	end    ending // makes the reply out of the nodes' replies; nil: the only one is forwarded piece by piece
 	reply  buffer.Parked
 	merge  *merger

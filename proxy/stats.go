@@ -51,6 +51,13 @@ func (w *Worker) Snapshot() metrics.Snapshot {
 	return s
 }
 
+func oneIf(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 func (w *Worker) gauges() metrics.Gauges {
 	g := metrics.Gauges{Clients: len(w.sessions), Tracking: len(w.trackers)}
 	for _, s := range w.sessions {

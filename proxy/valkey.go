@@ -19,7 +19,7 @@ const (
 // ofValkey wraps a handler of a command that only Valkey has.
 func ofValkey(answer local) local {
 	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-		if w.server.name != "valkey" {
+		if w.server.Name != "valkey" {
 			return w.toAny(s, cmd, a)
 		}
 		return answer(w, s, cmd, a)

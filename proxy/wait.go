@@ -141,7 +141,8 @@ var restoreNothing = []string{"FUNCTION", "RESTORE", "\x0a\x00\x5d\x9b\x5c\x40\x
 func (e *askedAlone) mark(w *Worker, n *node) {
 	w.ask(e.conn, e.deadline, func(reply []byte, ok bool) {
 		// Redis before 7.2 uses the offset after any command, such as CLIENT ID.
-		if ok && reply[0] == '-' && !w.server.offsetOfReads() {
+		anyCounts := w.server.Name == "redis" && w.server.IsBefore("7.2")
+		if ok && reply[0] == '-' && !anyCounts {
 			text, _ := resp.ErrorText(reply)
 			e.unmarked = errUnmarked(n, string(text))
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -50,10 +51,10 @@ type Options struct {
 
 	Cluster *emulation.Cluster // the cluster that keyway emulates; nil: none
 
-	Process        *Process // keyway's process, for INFO; nil: INFO describes a node's process
-	Version        string   // keyway's version
-	Index, Workers int      // the index of this worker, and the number of workers
-	Seed           uint64   // of the random numbers
+	Process        *info.Process // keyway's process, for INFO; nil: INFO describes a node's process
+	Version        string        // keyway's version
+	Index, Workers int           // the index of this worker, and the number of workers
+	Seed           uint64        // of the random numbers
 }
 
 const (
@@ -149,7 +150,7 @@ type Worker struct {
 	questions  map[uint64]*question // by token
 	token      uint64               // of the last question
 
-	server serverInfo
+	server software
 
 	stats      metrics.Counters
 	histograms []*metrics.Histogram // by command.Command.ID; nil: the command was not used
@@ -286,7 +287,7 @@ func New(o Options, table *router.Table) *Worker {
 		histograms: make([]*metrics.Histogram, command.Count),
 
 		scratch: make([]byte, 0, 4<<10),
-		server:  serverInfo{name: "redis", version: "7.0.0"},
+		server:  software{Software: info.Unknown},
 	}
 	w.keyless, w.warned = []byte(o.Keyless), map[string]bool{}
 	w.scripts = scriptCache{seed: hashSeed, perKey: &w.o.PerKey}

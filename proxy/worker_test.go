@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -43,7 +44,7 @@ func newRig(t testing.TB, o Options) *rig {
 	}
 	r.s = r.w.Open(nil, "peer:1", "keyway:1")
 	r.w.EndTurn()
-	r.w.server.nextQuestion = math.MaxInt64
+	r.w.server.nextHello = math.MaxInt64
 	return r
 }
 
@@ -559,7 +560,7 @@ func TestWaitAOFGoesBehindAWrite(t *testing.T) {
 	}
 	for _, old := range []bool{false, true} {
 		if old {
-			r.w.server = serverInfo{name: "redis", version: "7.0.15", known: true, nextQuestion: math.MaxInt64}
+			r.w.server = software{info.Software{Name: "redis", Version: "7.0.15", Known: true}, math.MaxInt64}
 		}
 		r.feed(cmd("WAITAOF", "1", "1", "100"))
 		for i := range 2 {

@@ -22,6 +22,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -62,7 +63,7 @@ type Server struct {
 	started    time.Time
 	stop       context.Context // canceled when Run ends
 	reports    *reports
-	process    *proxy.Process // complete before Run
+	process    *info.Process // complete before Run
 	memory     giver
 	budget     *budget
 
@@ -173,13 +174,13 @@ func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.Per
 	}
 }
 
-func processOf(cfg *config.Config, started time.Time) *proxy.Process {
+func processOf(cfg *config.Config, started time.Time) *info.Process {
 	id := make([]byte, 20)
 	_, _ = crand.Read(id) // never fails
 	// If these fail, INFO leaves the fields empty.
 	executable, _ := os.Executable()
 	file, _ := filepath.Abs(cfg.File())
-	return &proxy.Process{
+	return &info.Process{
 		RunID: hex.EncodeToString(id), PID: os.Getpid(), Executable: executable, ConfigFile: file, Started: started,
 	}
 }

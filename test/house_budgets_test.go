@@ -42,7 +42,7 @@ const longTests = 46
 
 // longLines are how many lines of a package, its tests included, are longer.
 var longLines = map[string]int{
-	"cmd/keyway": 8, "command": 55, "config": 12, "metrics": 24, "pool": 9, "proxy": 116, "server": 12,
+	"cmd/keyway": 8, "command": 26, "config": 12, "metrics": 24, "pool": 9, "proxy": 116, "server": 12,
 	"test": 222, "test/faults": 131,
 }
 
@@ -51,12 +51,12 @@ var largeTypes = map[string]struct{ methods, fields int }{
 	"metrics.Counters": {0, 26},
 	"pool.Conn":        {58, 44},
 	"proxy.Session":    {51, 27},
-	"proxy.Worker":     {255, 64},
+	"proxy.Worker":     {245, 64},
 	"proxy.node":       {40, 32},
 }
 
 // largePackages are the packages that have more files, tests aside.
-var largePackages = map[string]int{"proxy": 52}
+var largePackages = map[string]int{"proxy": 51}
 
 // survey is what the sources of the module have of what is budgeted.
 type survey struct {

@@ -257,9 +257,9 @@ var aroundProxy = []bug{
 		"./test/faults", "TestFilesStayFreeForSharedConnections",
 	},
 	{
-		"INFO adds up what every node says alike", "command/info.go",
+		"INFO adds up what every node says alike", "info/merge.go",
 		"latest_fork_usec instantaneous_eventloop_* number_of_* engines_count", "latest_fork_usec",
-		"./command", "TestMergeInfoFields",
+		"./info", "TestMergeInfoFields",
 	},
 	{
 		"an index of one node answers for all", "command/modules.go",

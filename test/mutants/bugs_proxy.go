@@ -3,7 +3,7 @@ package main
 // inProxy are planted in package proxy.
 var inProxy = []bug{
 	{
-		"what the nodes are too old for is answered", "proxy/serverinfo.go",
+		"what the nodes are too old for is answered", "info/software.go",
 		"return slices.Compare(a[:], b[:]) < 0", "return slices.Compare(a[:], b[:]) < -1",
 		"./test", "TestCommandsThatTheServerLacks",
 	},

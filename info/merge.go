@@ -1,12 +1,14 @@
-package command
+package info
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -15,49 +17,49 @@ import (
 // server are the first node's. Fields about a cluster are those of a server without one,
 // because keyway looks like a single Redis to its clients.
 
-// infoRule says how the values of a field are merged.
-type infoRule uint8
+// mergeRule says how the values of a field are merged.
+type mergeRule uint8
 
 const (
-	infoFirst infoRule = iota
-	infoSum
-	infoMax
-	infoMin
-	infoWorst // the first value that is not "ok"
-	infoLimit // the sum, or 0 if a node has no limit (0)
-	infoNone  // always 0, because a single Redis has none of these
+	takeFirst mergeRule = iota
+	takeSum
+	takeMax
+	takeMin
+	takeWorst // the first value that is not "ok"
+	takeLimit // the sum, or 0 if a node has no limit (0)
+	takeNone  // always 0, because a single Redis has none of these
 )
 
-// infoRules are the fields with another rule than their section. They cover Redis 7.0 to
+// fieldRules are the fields with another rule than their section. They cover Redis 7.0 to
 // 8 and Valkey 9. A * matches anything.
-var infoRules = []struct {
-	rule  infoRule
+var fieldRules = []struct {
+	rule  mergeRule
 	names string
 }{
-	{infoMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled *_time_sec *_peak_time *_cow_size
+	{takeMax, `*_perc *_percentage *_ratio *_in_progress *_scheduled *_time_sec *_peak_time *_cow_size
 		*_eta_seconds *_consecutive_failures
 		aof_enabled aof_pending_rewrite loading async_loading lru_clock total_system_memory
 		client_recent_max_* current_* active_defrag_running
 		latest_fork_usec instantaneous_eventloop_* number_of_* engines_count
 		pubsub_channels pubsub_patterns tracking_total_prefixes`}, // the last three are the same on every node
-	{infoMin, "maxclients rdb_last_save_time loading_start_time"},
-	{infoMin, "connected_slaves"}, // clients use it as the number that WAIT can reach, for any key
-	{infoWorst, "*_status"},
-	{infoLimit, "maxmemory"},
-	{infoNone, "cluster_connections cluster_enabled"},
-	{infoFirst, "paused_* repl_backlog_* mem_allocator"},
+	{takeMin, "maxclients rdb_last_save_time loading_start_time"},
+	{takeMin, "connected_slaves"}, // clients use it as the number that WAIT can reach, for any key
+	{takeWorst, "*_status"},
+	{takeLimit, "maxmemory"},
+	{takeNone, "cluster_connections cluster_enabled"},
+	{takeFirst, "paused_* repl_backlog_* mem_allocator"},
 }
 
-// infoSections are the rules for the fields of a section that have no rule of their own.
+// sectionRules are the rules for the fields of a section that have no rule of their own.
 // The fields of all other sections are the first node's.
-var infoSections = map[string]infoRule{
-	"Clients": infoSum, "Memory": infoSum, "Persistence": infoSum, "Stats": infoSum, "CPU": infoSum, "Debug": infoSum,
-	"Commandstats": infoSum, "Errorstats": infoSum, "Keysizes": infoSum, "Latencystats": infoMax,
+var sectionRules = map[string]mergeRule{
+	"Clients": takeSum, "Memory": takeSum, "Persistence": takeSum, "Stats": takeSum, "CPU": takeSum, "Debug": takeSum,
+	"Commandstats": takeSum, "Errorstats": takeSum, "Keysizes": takeSum, "Latencystats": takeMax,
 }
 
-// infoShares are fields that are quotients: part / (whole - lessWhole). Their merged value
+// quotients are fields that are quotients: part / (whole - lessWhole). Their merged value
 // is computed from the merged values of these fields.
-var infoShares = map[string]struct{ part, whole, lessWhole string }{
+var quotients = map[string]struct{ part, whole, lessWhole string }{
 	"used_memory_peak_perc":    {part: "used_memory", whole: "used_memory_peak"},
 	"used_memory_dataset_perc": {part: "used_memory_dataset", whole: "used_memory", lessWhole: "used_memory_startup"},
 	"allocator_frag_ratio":     {part: "allocator_active", whole: "allocator_allocated"},
@@ -66,78 +68,57 @@ var infoShares = map[string]struct{ part, whole, lessWhole string }{
 	"mem_fragmentation_ratio":  {part: "used_memory_rss", whole: "used_memory"},
 }
 
-func infoRuleOf(section, name string) infoRule {
+func ruleOf(section, name string) mergeRule {
 	if !strings.HasSuffix(section, "stats") { // Commandstats and the like: commands and errors name their fields
-		for _, r := range infoRules {
+		for _, r := range fieldRules {
 			for pattern := range strings.FieldsSeq(r.names) {
-				if Glob([]byte(pattern), []byte(name)) {
+				if command.Glob([]byte(pattern), []byte(name)) {
 					return r.rule
 				}
 			}
 		}
 	}
-	return infoSections[section]
+	return sectionRules[section]
 }
 
-// infoField is a field of one section with the values of the nodes.
-type infoField struct {
+// field is a field of one section with the values of the nodes.
+type field struct {
 	name   string
 	values []string
 }
 
-// infoSection is one section, with the fields of all nodes.
-type infoSection struct {
+// section is one section, with the fields of all nodes.
+type section struct {
 	name   string
-	fields []*infoField
-	byName map[string]*infoField
+	fields []*field
+	byName map[string]*field
 }
 
-func (s *infoSection) add(name, value string) {
+func (s *section) add(name, value string) {
 	f := s.byName[name]
 	if f == nil {
-		f = &infoField{name: name}
+		f = &field{name: name}
 		s.byName[name] = f
 		s.fields = append(s.fields, f)
 	}
 	f.values = append(f.values, value)
 }
 
-// mergeInfo merges INFO texts.
-func mergeInfo(dst []byte, parts [][]byte) []byte {
-	var sections []*infoSection
-	for _, p := range parts {
-		text, ok := resp.Bulk(p)
+// Merge appends the reply that replies to INFO of several nodes become. If one of them is an
+// error, that is the result.
+func Merge(dst []byte, replies [][]byte) []byte {
+	for _, r := range replies {
+		if len(r) > 0 && r[0] == '-' {
+			return append(dst, r...)
+		}
+	}
+	var sections []*section
+	for _, r := range replies {
+		text, ok := resp.Bulk(r)
 		if !ok {
-			return cannotMerge(dst, p)
+			return resp.AppendError(dst, fmt.Sprintf("ERR keyway: a node's reply cannot be merged: %.40q", r))
 		}
-		var in *infoSection
-		replicas := 0
-		for line := range strings.SplitSeq(string(text), "\r\n") {
-			if title, ok := strings.CutPrefix(line, "# "); ok {
-				i := slices.IndexFunc(sections, func(s *infoSection) bool { return s.name == title })
-				if i < 0 {
-					i = len(sections)
-					sections = append(sections, &infoSection{name: title, byName: map[string]*infoField{}})
-				}
-				in = sections[i]
-				continue
-			}
-			name, value, ok := strings.Cut(line, ":")
-			if !ok || in == nil {
-				continue
-			}
-			if in.name == "Replication" && isReplica(name) { // every node counts its replicas from 0
-				for in.byName["slave"+strconv.Itoa(replicas)] != nil {
-					replicas++
-				}
-				name = "slave" + strconv.Itoa(replicas)
-			}
-			if in.name == "Modules" { // the lines of all modules have the same name
-				module, details, _ := strings.Cut(value, ",")
-				name, value = name+":"+module, details
-			}
-			in.add(name, value)
-		}
+		sections = addText(sections, string(text))
 	}
 	var b bytes.Buffer
 	for i, s := range sections {
@@ -146,7 +127,7 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 		}
 		b.WriteString("# " + s.name + "\r\n")
 		if s.name == "Keyspace" {
-			slices.SortFunc(s.fields, func(x, y *infoField) int { return strings.Compare(x.name, y.name) })
+			slices.SortFunc(s.fields, func(x, y *field) int { return strings.Compare(x.name, y.name) })
 		}
 		for _, f := range s.fields {
 			after := ":"
@@ -156,10 +137,43 @@ func mergeInfo(dst []byte, parts [][]byte) []byte {
 			b.WriteString(f.name + after + s.merge(f) + "\r\n")
 		}
 	}
-	if parts[0][0] == '=' {
+	if replies[0][0] == '=' {
 		return resp.AppendVerbatim(dst, b.Bytes())
 	}
 	return resp.AppendBulk(dst, b.Bytes())
+}
+
+// addText adds the fields of one node's text to the sections.
+func addText(sections []*section, text string) []*section {
+	var in *section
+	replicas := 0
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if title, ok := strings.CutPrefix(line, "# "); ok {
+			i := slices.IndexFunc(sections, func(s *section) bool { return s.name == title })
+			if i < 0 {
+				i = len(sections)
+				sections = append(sections, &section{name: title, byName: map[string]*field{}})
+			}
+			in = sections[i]
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || in == nil {
+			continue
+		}
+		if in.name == "Replication" && isReplica(name) { // every node counts its replicas from 0
+			for in.byName["slave"+strconv.Itoa(replicas)] != nil {
+				replicas++
+			}
+			name = "slave" + strconv.Itoa(replicas)
+		}
+		if in.name == "Modules" { // the lines of all modules have the same name
+			module, details, _ := strings.Cut(value, ",")
+			name, value = name+":"+module, details
+		}
+		in.add(name, value)
+	}
+	return sections
 }
 
 // isReplica reports whether a field of the Replication section describes a replica.
@@ -169,7 +183,7 @@ func isReplica(name string) bool {
 	return ok && err == nil
 }
 
-func (s *infoSection) merge(f *infoField) string {
+func (s *section) merge(f *field) string {
 	if f.name == "redis_mode" || f.name == "server_mode" {
 		return "standalone"
 	}
@@ -179,24 +193,24 @@ func (s *infoSection) merge(f *infoField) string {
 		}
 	}
 	first := f.values[0]
-	rule := infoRuleOf(s.name, f.name)
+	rule := ruleOf(s.name, f.name)
 	switch {
-	case rule == infoNone:
+	case rule == takeNone:
 		return "0"
 	case len(f.values) == 1:
 		return first
-	case rule == infoLimit && slices.Contains(f.values, "0"):
+	case rule == takeLimit && slices.Contains(f.values, "0"):
 		return "0"
-	case s.name == "Keyspace", strings.Contains(first, "=") && rule != infoFirst:
+	case s.name == "Keyspace", strings.Contains(first, "=") && rule != takeFirst:
 		return mergeFields(f.values, rule)
-	case rule == infoWorst:
+	case rule == takeWorst:
 		for _, v := range f.values {
 			if v != "ok" {
 				return v
 			}
 		}
 		return first
-	case rule == infoFirst:
+	case rule == takeFirst:
 		return first
 	}
 	if share, ok := s.share(f.name); ok {
@@ -209,10 +223,10 @@ func (s *infoSection) merge(f *infoField) string {
 	return merged
 }
 
-// share computes a field of infoShares. ok is false if name is not one of them, or the
+// share computes a field of quotients. ok is false if name is not one of them, or the
 // quotient cannot be computed.
-func (s *infoSection) share(name string) (text string, ok bool) {
-	how, isShare := infoShares[name]
+func (s *section) share(name string) (text string, ok bool) {
+	how, isShare := quotients[name]
 	if !isShare {
 		return "", false
 	}
@@ -238,7 +252,7 @@ func (s *infoSection) share(name string) (text string, ok bool) {
 
 // mergeDecimals merges decimal numbers. The result has as many decimal places as the
 // value with the most. ok is false if a value is not a number.
-func mergeDecimals(values []string, rule infoRule) (merged string, ok bool) {
+func mergeDecimals(values []string, rule mergeRule) (merged string, ok bool) {
 	var acc float64
 	places, unit := 0, ""
 	for i, v := range values {
@@ -254,9 +268,9 @@ func mergeDecimals(values []string, rule infoRule) (merged string, ok bool) {
 		switch {
 		case i == 0:
 			acc = n
-		case rule == infoMax:
+		case rule == takeMax:
 			acc = max(acc, n)
-		case rule == infoMin:
+		case rule == takeMin:
 			acc = min(acc, n)
 		default:
 			acc += n
@@ -266,16 +280,16 @@ func mergeDecimals(values []string, rule infoRule) (merged string, ok bool) {
 }
 
 // mergeFields merges values such as "keys=1,expires=0,avg_ttl=0".
-func mergeFields(values []string, rule infoRule) string {
-	s := &infoSection{byName: map[string]*infoField{}}
+func mergeFields(values []string, rule mergeRule) string {
+	s := &section{byName: map[string]*field{}}
 	for _, v := range values {
 		for part := range strings.SplitSeq(v, ",") {
 			name, value, _ := strings.Cut(part, "=")
 			s.add(name, value)
 		}
 	}
-	if rule == infoFirst {
-		rule = infoSum
+	if rule == takeFirst {
+		rule = takeSum
 	}
 	merged := map[string]string{}
 	for _, f := range s.fields {

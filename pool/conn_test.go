@@ -140,7 +140,7 @@ func TestGreetingRefused(t *testing.T) {
 		"a push":                          func(b *bench) { b.written(-1); b.c.Received([]byte(">1\r\n+x\r\n"), b.now) },
 		"garbage":                         func(b *bench) { b.written(-1); b.c.Received([]byte("HTTP/1.1 400\r\n"), b.now) },
 		"silence":                         func(b *bench) { b.written(-1); b.pass(2 * time.Second) },
-		"the end, over and over":          func(b *bench) { b.c.attempts = 6; b.c.Fail(b.now, "EOF") },
+		"the end, over and over":          func(b *bench) { b.c.dialing.failures = 6; b.c.Fail(b.now, "EOF") },
 	} {
 		b := newBench(t, Config{})
 		b.send("a")
@@ -357,7 +357,7 @@ func TestLargeReplyInPieces(t *testing.T) {
 	big := "$100000\r\n" + strings.Repeat("x", 100000) + "\r\n"
 	for i := 0; i < len(big); i += 1000 {
 		b.c.Received([]byte(big[i:min(i+1000, len(big))]), b.now)
-		if n := cap(b.c.part); n > 4*holdBack {
+		if n := cap(b.c.input.part); n > 4*maxBufferedReply {
 			t.Fatalf("%d bytes are held back", n)
 		}
 	}
@@ -428,7 +428,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	frame := []byte("*2\r\n$3\r\nGET\r\n$1\r\na\r\n")
 	reply := []byte("$5\r\nhello\r\n")
-	into := make([]*Conn, 0, 8)
+	into := make([]*Link, 0, 8)
 	if n := testing.AllocsPerRun(100, func() {
 		for range 16 {
 			b.c.Send(sink{}, frame, b.now, b.now+1e9)
@@ -451,7 +451,7 @@ func echoOf(frame string) string { return frame[strings.Index(frame, "PING\r\n")
 func TestShiftedRepliesAreNoticed(t *testing.T) {
 	up := func(t *testing.T) *bench {
 		b := newBench(t, Config{RequestTimeout: time.Second})
-		b.c.Fence = 2
+		b.c.CheckEvery = 2
 		return b.ready()
 	}
 	t.Run("in step", func(t *testing.T) {
@@ -497,7 +497,7 @@ func TestShiftedRepliesAreNoticed(t *testing.T) {
 	})
 	t.Run("in time", func(t *testing.T) {
 		b := up(t)
-		b.c.Fence = 1000
+		b.c.CheckEvery = 1000
 		b.send("a")
 		b.written(-1)
 		b.now += int64(999 * time.Millisecond)
@@ -527,8 +527,8 @@ func TestNodeThatCannotSaveIsServed(t *testing.T) {
 	}
 }
 
-// A node that is busy with a script serves what ends the script; it takes no
-// subscriptions, and cannot select a database. It is asked often, since the script
+// A node that is busy with a script serves what ends the script; it accepts no
+// subscriptions, and cannot select a database. It is dialed often, since the script
 // may end at any time.
 func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
@@ -539,36 +539,44 @@ func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 		"plain":    {func(*Conn) {}, Ready},
 		"database": {func(c *Conn) { c.DB = 1 }, Down},
 		"master":   {func(c *Conn) { c.Master = true }, Down},
-		"listener": {func(c *Conn) { c.Listener = deaf{} }, Down},
+		"tracking": {func(c *Conn) { c.Pushes = noPushes{} }, Down},
+		"feed":     {nil, Down},
 	} {
 		b := newBench(t, Config{})
-		c.prepare(b.c)
-		b.c.Open(b.now)
+		l, tick := &b.c.Link, b.c.Tick
+		if c.prepare != nil {
+			c.prepare(b.c)
+		} else {
+			f := b.set.Feed("10.0.0.1:6379", nil, new(messages))
+			l, tick = &f.Link, f.Tick
+		}
+		l.Open(b.now)
 		for range 10 {
-			b.c.Connected(b.now)
-			b.written(-1)
-			b.c.Received([]byte(busy), b.now)
-			if b.c.State() != c.want {
-				t.Fatalf("%s: the connection is %s: %s", name, b.c.State(), b.c.Reason())
+			l.Connected(b.now)
+			l.Wrote(len(l.NextWrite()))
+			l.Received([]byte(busy), b.now)
+			if l.State() != c.want {
+				t.Fatalf("%s: the link is %s: %s", name, l.State(), l.Reason())
 			}
 			if c.want == Ready {
 				break
 			}
-			if got := "-" + b.c.Refusing() + "\r\n"; got != busy {
+			if got := "-" + l.Refusing() + "\r\n"; got != busy {
 				t.Errorf("%s: requests are refused with %q", name, got)
 			}
-			if b.pass(backoffMin); b.c.State() != Dialing {
-				t.Fatalf("%s: the connection is %s after the shortest back-off", name, b.c.State())
+			b.now += int64(backoffMin)
+			if tick(b.now); l.State() != Dialing {
+				t.Fatalf("%s: the link is %s after the shortest back-off", name, l.State())
 			}
 		}
 	}
 }
 
-type deaf struct{}
+type noPushes struct{}
 
-func (deaf) Up(*Conn)           {}
-func (deaf) Said(*Conn, []byte) {}
-func (deaf) Down(*Conn)         {}
+func (noPushes) Pushed(*Conn, []byte) {}
+func (noPushes) Ready(*Conn)          {}
+func (noPushes) Lost(*Conn)           {}
 
 // A node that is made a master is tried at once, whatever its back-off says.
 func TestNewMasterIsDialedAtOnce(t *testing.T) {
@@ -578,7 +586,7 @@ func TestNewMasterIsDialedAtOnce(t *testing.T) {
 	if b.c.Refusing() == "" || b.c.State() != Down {
 		t.Fatalf("%s: %q", b.c.State(), b.c.Refusing())
 	}
-	b.c.Hope(b.now)
+	b.c.RetryNow(b.now)
 	if b.c.Refusing() != "" || b.c.State() != Dialing {
 		t.Errorf("%s: %q", b.c.State(), b.c.Refusing())
 	}
@@ -615,7 +623,7 @@ func TestBuffersOfAFailedConnection(t *testing.T) {
 // Nothing comes between the frames of a block, not even a fence.
 func TestBlockStaysTogether(t *testing.T) {
 	b := newBench(t, Config{}).ready()
-	b.c.Fence = 1
+	b.c.CheckEvery = 1
 	each, last := &asker{name: "each", log: &b.log}, &asker{name: "last", log: &b.log}
 	b.c.SendBlock(each, last, []byte("<1><2><3>"), []int{3, 6, 9}, b.now, b.now+int64(time.Second))
 	if got := b.written(-1); !strings.HasPrefix(got, "<1><2><3>*2\r\n$4\r\nPING") {

@@ -9,8 +9,8 @@ import (
 )
 
 // The steps of the greeting. AUTH is sent if there is a password; the steps after it
-// depend on the connection's options. The last step is PING with a nonce of this
-// connection, so that its reply cannot be mistaken for another.
+// depend on the link's Setup. The last step is PING with a nonce of this
+// socket, so that its reply cannot be mistaken for another.
 const (
 	stepAuth = iota
 	stepHello
@@ -21,97 +21,176 @@ const (
 	stepPing
 )
 
-// greet sends the next step of the greeting that this connection needs.
-func (c *Conn) greet(now int64) {
-	c.greeting, c.greeted = c.greeting[:0], 0
-	for {
-		switch {
-		case c.step == stepAuth && c.set.Password != "" && c.set.Username != "":
-			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Username, c.set.Password)
-		case c.step == stepAuth && c.set.Password != "":
-			c.greeting = resp.AppendCommand(c.greeting, "AUTH", c.set.Password)
-		case c.step == stepHello && c.RESP3:
-			c.greeting = resp.AppendCommand(c.greeting, "HELLO", "3")
-		case c.step == stepRole && c.Master:
-			c.greeting = resp.AppendCommand(c.greeting, "ROLE")
-		case c.step == stepSelect && c.DB > 0:
-			c.greeting = resp.AppendCommand(c.greeting, "SELECT", strconv.Itoa(c.DB))
-		case c.step == stepNoTouch && c.NoTouch:
-			c.greeting = resp.AppendCommand(c.greeting, "CLIENT", "NO-TOUCH", "ON")
-		case c.step == stepPrelude && c.Prelude != nil:
-			if c.greeting = append(c.greeting, c.Prelude()...); len(c.greeting) == 0 {
-				return // until Resume, or the connect timeout
-			}
-		case c.step == stepPing:
-			c.greeting = resp.AppendCommand(c.greeting, "PING", c.pingNonce())
-		}
-		if len(c.greeting) > 0 {
-			break
-		}
-		c.step++
+// Setup is the state that the greeting gives to a link. It must be set before the first
+// call of a method.
+type Setup struct {
+	DB      int  // the database that the greeting selects
+	RESP3   bool // the greeting switches to RESP3
+	NoTouch bool // the greeting sends CLIENT NO-TOUCH ON
+	Master  bool // the greeting sends ROLE and fails if the node is not a master
+	// Prelude, if not nil, returns one more command of the greeting. While the command is
+	// empty, the greeting waits for Resume.
+	Prelude func() []byte
+}
+
+// greeting is the link's dialogue with the node before it is Ready.
+type greeting struct {
+	frame   []byte // the current command
+	written int    // bytes of frame that have been written
+	step    int
+	nonce   uint64 // of this socket
+}
+
+// unwritten returns the bytes of the current command that have to be written.
+func (g *greeting) unwritten() []byte { return g.frame[g.written:] }
+
+func (g *greeting) pingNonce() string { return "keyway-" + strconv.FormatUint(g.nonce, 10) }
+
+// Connected records that the socket is connected, and starts the greeting.
+func (l *Link) Connected(now int64) {
+	if l.state != Dialing {
+		return
 	}
-	c.mark()
+	l.enter(Greeting, now)
+	l.input.scan, l.greeting.step = resp.Scanner{}, 0
+	l.set.nonce++
+	l.greeting.nonce = l.set.nonce
+	l.greet()
+}
+
+// greet sends the next step of the greeting that this link needs.
+func (l *Link) greet() {
+	g := &l.greeting
+	for g.frame, g.written = g.frame[:0], 0; ; g.step++ {
+		g.frame = l.command(g.frame, g.step)
+		switch {
+		case len(g.frame) > 0:
+			l.mark()
+			return
+		case g.step == stepPrelude && l.Prelude != nil:
+			return // until Resume, or the connect timeout
+		}
+	}
+}
+
+// command appends the command of a step to frame, or nothing if this link does not need
+// the step.
+func (l *Link) command(frame []byte, step int) []byte {
+	switch {
+	case step == stepAuth && l.set.Password != "" && l.set.Username != "":
+		return resp.AppendCommand(frame, "AUTH", l.set.Username, l.set.Password)
+	case step == stepAuth && l.set.Password != "":
+		return resp.AppendCommand(frame, "AUTH", l.set.Password)
+	case step == stepHello && l.RESP3:
+		return resp.AppendCommand(frame, "HELLO", "3")
+	case step == stepRole && l.Master:
+		return resp.AppendCommand(frame, "ROLE")
+	case step == stepSelect && l.DB > 0:
+		return resp.AppendCommand(frame, "SELECT", strconv.Itoa(l.DB))
+	case step == stepNoTouch && l.NoTouch:
+		return resp.AppendCommand(frame, "CLIENT", "NO-TOUCH", "ON")
+	case step == stepPrelude && l.Prelude != nil:
+		return append(frame, l.Prelude()...)
+	case step == stepPing:
+		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
+	}
+	return frame
 }
 
 // Resume continues a greeting that waits for its Prelude.
-func (c *Conn) Resume(now int64) {
-	if c.state == Greeting && c.step == stepPrelude && len(c.greeting) == 0 {
-		c.greet(now)
+func (l *Link) Resume() {
+	if l.state == Greeting && l.greeting.step == stepPrelude && len(l.greeting.frame) == 0 {
+		l.greet()
 	}
 }
 
-func (c *Conn) pingNonce() string { return "keyway-" + strconv.FormatUint(c.nonce, 10) }
+// receivedGreeting processes one reply of the greeting, and returns the bytes after it.
+func (l *Link) receivedGreeting(b []byte, now int64) (rest []byte) {
+	n, done, err := l.input.scan.Scan(b)
+	if err != nil {
+		l.violate(now, err.Error())
+		return nil
+	}
+	piece, rest := b[:n], b[n:]
+	if l.input.scan.Kind() == '>' {
+		push := l.unexpectedPush
+		if l.greeting.step > stepPrelude {
+			push = l.traffic.push
+		}
+		if wrong := push(piece, done); wrong != "" {
+			l.violate(now, wrong)
+			return nil
+		}
+		return rest
+	}
+	if !done || len(l.input.part) > 0 {
+		l.progress.at = now
+	}
+	if !done && l.input.fits(piece) {
+		l.input.part = append(l.input.part, piece...)
+		return nil
+	}
+	if !done {
+		l.violate(now, "the node answered the greeting at great length")
+		return nil
+	}
+	l.greetingReply(l.input.join(piece), now)
+	l.input.clear()
+	return rest
+}
 
-func (c *Conn) greetingReply(reply []byte, now int64) {
+// unexpectedPush is traffic.push where no push message is allowed.
+func (l *Link) unexpectedPush([]byte, bool) (wrong string) {
+	l.Stats.Unsolicited++
+	return "the node sent a push message to a connection that did not ask for any"
+}
+
+// greetingReply processes the reply to the current command. The last one makes the link
+// Ready.
+func (l *Link) greetingReply(reply []byte, now int64) {
+	g := &l.greeting
 	text, isErr := resp.ErrorText(reply)
-	noEcho := isErr && c.step == stepPing && c.greeted > 0 && c.servesWith(text)
+	noEcho := isErr && g.step == stepPing && g.written > 0 && l.servesWith(text)
 	if isErr && !noEcho {
-		c.refuse(now, text)
+		l.refuse(now, text)
 		return
 	}
-	if c.greeted < len(c.greeting) || len(c.greeting) == 0 {
-		c.violate(now, "the node spoke before it was asked")
+	if g.written < len(g.frame) || len(g.frame) == 0 {
+		l.violate(now, "the node spoke before it was asked")
 		return
 	}
-	if c.step < stepPing {
-		switch c.step {
+	if g.step < stepPing {
+		switch g.step {
 		case stepHello:
-			c.ClientID = clientID(reply)
+			l.ClientID = clientID(reply)
 		case stepRole:
 			if role := role(reply); role != "master" {
-				c.fail(now, "the node is no master: its role is "+role)
+				l.fail(now, "the node is no master: its role is "+role)
 				return
 			}
 		}
-		c.step++
-		c.greet(now)
+		g.step++
+		l.greet()
 		return
 	}
-	if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != c.pingNonce()) {
-		c.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", c.pingNonce(), reply))
+	if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != g.pingNonce()) {
+		l.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", g.pingNonce(), reply))
 		return
 	}
-	c.greeting = nil
-	c.enter(Ready, now)
-	c.lastReceived, c.silent = now, false
-	c.refused, c.served = false, false
-	c.unchecked, c.checkedAt = 0, now
-	c.reason = ""
-	c.mark()
-	if c.Listener != nil {
-		c.Listener.Up(c)
-	}
-	if c.Pushes != nil {
-		c.Pushes.Ready(c)
-	}
+	g.frame = nil
+	l.enter(Ready, now)
+	l.dialing.silent, l.dialing.refused, l.served = false, false, false
+	l.reason = ""
+	l.mark()
+	l.traffic.up(now)
 }
 
-// servesWith reports whether the connection is usable although the node answers PING
+// servesWith reports whether the link is usable although the node answers PING
 // with this error. A node that cannot save (MISCONF) serves reads. A node that is busy
 // with a script serves SCRIPT KILL and similar commands, and answers BUSY to all
-// others. It accepts no subscriptions.
-func (c *Conn) servesWith(text []byte) bool {
-	return bytes.HasPrefix(text, []byte("MISCONF ")) || isBusy(text) && c.Listener == nil && c.Pushes == nil
+// others.
+func (l *Link) servesWith(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("MISCONF ")) || isBusy(text) && l.traffic.worksWhileBusy()
 }
 
 func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
@@ -120,14 +199,14 @@ func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
 // MASTERDOWN count too: such a node serves no key. BUSY lasts until the script ends.
 // Until then, connect attempts use the shortest back-off, and clients get the node's
 // own error.
-func (c *Conn) refuse(now int64, text []byte) {
+func (l *Link) refuse(now int64, text []byte) {
 	if !isBusy(text) {
-		c.fail(now, "the node refuses: "+string(text))
+		l.fail(now, "the node refuses: "+string(text))
 		return
 	}
-	c.fail(now, string(text))
-	c.attempts = 1
-	c.retryAt = now + c.backoff()
+	l.fail(now, string(text))
+	l.dialing.failures = 1
+	l.dialing.retryAt = now + l.backoff()
 }
 
 // role returns the first element of a reply to ROLE.

@@ -76,7 +76,7 @@ func TestUselessConnection(t *testing.T) {
 		t.Fatalf("the connection is %s: %q", b.c.State(), b.c.Refusing())
 	}
 	b.send("a")
-	b.c.retryAt = b.now + int64(time.Hour)
+	b.c.dialing.retryAt = b.now + int64(time.Hour)
 	b.pass(2 * time.Second)
 	b.expect("a failed: sent false, midway false, timeout false")
 	b.pass(time.Second)

@@ -41,6 +41,13 @@ func (q *sendQueue) reserve(n int) *chunk {
 	return c
 }
 
+// append queues bytes that no entry of a FIFO refers to.
+func (q *sendQueue) append(b []byte) {
+	ch := q.reserve(len(b))
+	ch.buf = append(ch.buf, b...)
+	q.pos += uint64(len(b))
+}
+
 // next returns the bytes to write next, or none if all are written.
 func (q *sendQueue) next() []byte {
 	for len(q.chunks) > 0 {

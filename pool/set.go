@@ -20,7 +20,7 @@ type Set struct {
 	Config
 	Rand *rand.Rand
 
-	dirty []*Conn // connections that Take returns next
+	dirty []*Link // links that Take returns next
 
 	free       []*chunk
 	checkFrame []byte // scratch buffer: the last integrity check
@@ -37,12 +37,12 @@ func NewSet(c Config, random *rand.Rand) *Set {
 	return &Set{Config: c, Rand: random}
 }
 
-// Take appends to into the connections that have had a new Conn.Duty or Conn.NextWrite
+// Take appends to into the links that have had a new Link.Duty or Link.NextWrite
 // since the last call, and returns the extended slice.
-func (s *Set) Take(into []*Conn) []*Conn {
+func (s *Set) Take(into []*Link) []*Link {
 	into = append(into, s.dirty...)
-	for i, c := range s.dirty {
-		c.dirty = false
+	for i, l := range s.dirty {
+		l.dirty = false
 		s.dirty[i] = nil
 	}
 	s.dirty = s.dirty[:0]

@@ -5,49 +5,17 @@ import (
 	"time"
 )
 
-// Busy reports whether Tick has anything to watch: unanswered requests, or a connection
-// that is not ready.
-func (c *Conn) Busy() bool {
-	return c.fifo.n > 0 || c.state != Ready && c.state != Closed
-}
-
-// Tick does what is due at the time now: it fails greetings and requests that take too
-// long, dials after a back-off, and sends integrity checks.
+// Tick does what is due at the time now: it fails attempts to connect and requests that
+// take too long, dials after a back-off, and sends integrity checks.
 func (c *Conn) Tick(now int64) {
-	switch c.state {
-	case Idle:
-		if c.Stats.Losses > 0 {
-			c.dial(now)
-		}
-	case Down:
-		if now >= c.retryAt {
-			c.dial(now)
-		}
-	case Dialing, Greeting:
-		if limit := c.greetingTimeout(); now-c.dialedAt >= int64(limit) {
-			c.fail(now, fmt.Sprintf("no answer within %s", limit))
-		}
-	case Ready:
-		if c.attempts > 0 && now-c.since >= int64(minLife) {
-			c.attempts = 0
-		}
-		if c.unchecked > 0 && c.fifo.n > 0 && now-c.checkedAt >= maxUnchecked {
-			c.sendCheck(now)
-		}
+	c.tick(now)
+	if c.state == Ready && c.unchecked > 0 && c.fifo.n > 0 && now-c.checkedAt >= maxUnchecked {
+		c.sendCheck(now)
 	}
 	c.expire(now)
 }
 
-// greetingTimeout returns how long an attempt to connect may take. A node that executes
-// a slow command answers a greeting as late as any request, so a greeting gets at least
-// the request timeout. It gets only the connect timeout if requests have just timed out or
-// an attempt has failed, and so does dialing.
-func (c *Conn) greetingTimeout() time.Duration {
-	if c.state == Dialing || c.silent || c.attempts > 0 {
-		return c.set.ConnectTimeout
-	}
-	return max(c.set.ConnectTimeout, c.set.RequestTimeout)
-}
+func noAnswerWithin(limit time.Duration) string { return fmt.Sprintf("no answer within %s", limit) }
 
 // expire fails overdue requests. A timeout measures silence. No request is overdue while
 // bytes of a reply or request pass, reading is paused, or the node answers BUSY because
@@ -55,11 +23,10 @@ func (c *Conn) greetingTimeout() time.Duration {
 // the node has sent nothing for a whole request timeout: later requests would wait in
 // vain.
 func (c *Conn) expire(now int64) {
-	if c.writeProgress || c.readPaused {
-		c.writeProgress = false
-		c.lastProgress = now
+	if c.progress.written || c.readPaused {
+		c.progress.written, c.progress.at = false, now
 	}
-	if now-c.lastProgress < int64(c.set.RequestTimeout) {
+	if now-c.progress.at < int64(c.set.RequestTimeout) {
 		return
 	}
 	for i := 0; i < c.fifo.n; i++ {
@@ -68,14 +35,14 @@ func (c *Conn) expire(now int64) {
 			continue
 		}
 		c.Stats.Timeouts++
-		reason := fmt.Sprintf("no answer within %s", c.set.RequestTimeout)
+		reason := noAnswerWithin(c.set.RequestTimeout)
 		written := e.pos+uint64(e.len) <= c.queue.written
 		if c.state != Ready || !written || now-c.lastReceived >= int64(c.set.RequestTimeout) {
 			if c.state == Down { // requests have waited too long for the back-off to end
-				c.drop(Failure{Reason: c.reason})
+				c.drop(c.reason)
 				return
 			}
-			c.silent = true
+			c.dialing.silent = true
 			c.fail(now, reason)
 			return
 		}
@@ -84,3 +51,39 @@ func (c *Conn) expire(now int64) {
 		to.Failed(c, e.frame(), Failure{Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.midReply})
 	}
 }
+
+// SentScript records that the request that was just sent runs a script or function. The
+// node may be busy with it for a long time.
+func (c *Conn) SentScript(now int64) {
+	if c.fifo.n == 0 || c.fifo.at(0).pos >= c.script {
+		c.scriptAt = now
+	}
+	c.script = c.queue.pos
+}
+
+// Stuck reports whether a script is unanswered and the node has sent nothing over this
+// connection for the duration silence. Until a script ends, Redis reads nothing more
+// from the script's connection, and answers other connections with BUSY.
+func (c *Conn) Stuck(now int64, silence time.Duration) bool {
+	return c.state == Ready && !c.readPaused && c.expectsReply() && c.fifo.at(0).pos < c.script &&
+		now-max(c.lastReceived, c.scriptAt) >= int64(silence)
+}
+
+// Late reports whether the node has sent nothing over this connection for the duration
+// silence, although a request has been unanswered for at least that long.
+func (c *Conn) Late(now int64, silence time.Duration) bool {
+	heard := max(c.lastReceived, c.progress.at)
+	if c.state != Ready || c.readPaused || !c.expectsReply() || now-heard < int64(silence) {
+		return false
+	}
+	for i := range c.fifo.n {
+		if e := c.fifo.at(i); e.deadline != 0 {
+			return now-(e.deadline-int64(c.set.RequestTimeout)) >= int64(silence)
+		}
+	}
+	return false
+}
+
+// Excuse postpones all timeouts: no request is overdue until one more request timeout
+// has passed. Callers use it when the node has answered BUSY over another connection.
+func (c *Conn) Excuse(now int64) { c.progress.at = now }

@@ -16,7 +16,7 @@
 //	   |                                          |
 //	   | order: a request in the session's line   | next in line: to the output
 //	   v                                          v otherwise: parked
-//	EndTurn: Ready.Conns to write, Ready.Sessions to write
+//	EndTurn: Ready.Links to write, Ready.Sessions to write
 //
 // A Worker belongs to one thread. It sends messages to other threads through
 // Ready; each arrives as a method call on the other thread's Worker.

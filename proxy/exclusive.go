@@ -82,7 +82,7 @@ func (n *node) release(c *pool.Conn, well bool) {
 		n.idle = append(n.idle, c)
 		return
 	}
-	n.w.doomed = append(n.w.doomed, c)
+	n.w.doomed = append(n.w.doomed, &c.Link)
 }
 
 // close closes every connection to the node. The requests on them fail.

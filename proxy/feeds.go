@@ -40,7 +40,7 @@ func (n *node) tell(tp *topic, leave bool) {
 		tp.round++ // so that confirmations of earlier subscriptions no longer count
 	}
 	if n.feed != nil && n.feed.State() == pool.Ready {
-		n.feed.Tell(resp.AppendCommand(nil, what, tp.name))
+		n.feed.SendCommand(resp.AppendCommand(nil, what, tp.name))
 		n.unconfirmed = append(n.unconfirmed, asked{tp, leave, tp.round})
 	}
 }
@@ -122,8 +122,8 @@ func (h *hub) lose(tp *topic) {
 func (h *hub) connect() {
 	for _, n := range h.w.masters {
 		if n.feed == nil {
-			n.feed = n.newConn()
-			n.feed.Listener = h
+			n.feed = h.w.set.Feed(n.addr, n, h)
+			n.feed.Master = n.sentinel
 			n.feed.Open(h.w.now)
 		}
 	}
@@ -220,13 +220,13 @@ func (h *hub) close(n *node) {
 	c := n.feed
 	n.feed = nil
 	c.Listener = nobody{}
-	h.w.doomed = append(h.w.doomed, c)
+	h.w.doomed = append(h.w.doomed, &c.Link)
 	h.feedLost(n, c)
 }
 
 // feedLost records that a node's feed has ended. If it cannot be connected again, clients
 // no longer wait for its confirmations.
-func (h *hub) feedLost(n *node, c *pool.Conn) {
+func (h *hub) feedLost(n *node, c *pool.Feed) {
 	gone := n.feed != c || c.Refusing() != ""
 	n.unconfirmed = nil
 	h.each(func(tp *topic) {
@@ -242,9 +242,9 @@ func (h *hub) feedLost(n *node, c *pool.Conn) {
 // nobody drops the messages on a feed that is being closed.
 type nobody struct{}
 
-func (nobody) Up(*pool.Conn)           {}
-func (nobody) Said(*pool.Conn, []byte) {}
-func (nobody) Down(*pool.Conn)         {}
+func (nobody) Up(*pool.Feed)              {}
+func (nobody) Message(*pool.Feed, []byte) {}
+func (nobody) Down(*pool.Feed)            {}
 
 // layout adapts the feeds and sharded channels after a possible change of the masters or
 // of slot owners.
@@ -267,7 +267,7 @@ func (h *hub) layout() {
 }
 
 // Up subscribes a newly connected feed to its topics.
-func (h *hub) Up(c *pool.Conn) {
+func (h *hub) Up(c *pool.Feed) {
 	n := c.Owner.(*node)
 	h.elect()
 	h.each(func(tp *topic) {
@@ -279,7 +279,7 @@ func (h *hub) Up(c *pool.Conn) {
 
 // Down handles the end of a feed: it counts the loss, and picks another primary feed if
 // needed.
-func (h *hub) Down(c *pool.Conn) {
+func (h *hub) Down(c *pool.Feed) {
 	n := c.Owner.(*node)
 	if c.Stats.Losses > n.fedLosses {
 		n.fedLosses = c.Stats.Losses
@@ -291,7 +291,7 @@ func (h *hub) Down(c *pool.Conn) {
 
 // confirm ends the wait for a feed's confirmation of the topic, when the feed has confirmed
 // it or never will.
-func (h *hub) confirm(tp *topic, c *pool.Conn) {
+func (h *hub) confirm(tp *topic, c *pool.Feed) {
 	if tp != nil && tp.pending[c] {
 		if delete(tp.pending, c); len(tp.pending) == 0 {
 			h.audience.changed(h, tp)
@@ -334,9 +334,9 @@ func (h *hub) finish(wait *subscribing) {
 	}
 }
 
-// Said handles one message from a node: it publishes it, or takes it as an answer to a
+// Message handles one message from a node: it publishes it, or takes it as an answer to a
 // command of the feed.
-func (h *hub) Said(c *pool.Conn, message []byte) {
+func (h *hub) Message(c *pool.Feed, message []byte) {
 	n := c.Owner.(*node)
 	_, rest, ok := resp.Elements(message)
 	if !ok {
@@ -369,7 +369,7 @@ func (h *hub) Said(c *pool.Conn, message []byte) {
 }
 
 // onAnswer handles a feed's answer to its oldest unanswered command.
-func (h *hub) onAnswer(c *pool.Conn, n *node, what, name string) {
+func (h *hub) onAnswer(c *pool.Feed, n *node, what, name string) {
 	a, inStep := n.popUnconfirmed(what, name)
 	switch {
 	case what == "sunsubscribe":
@@ -403,13 +403,13 @@ func (h *hub) tick() {
 			continue
 		}
 		c.Tick(w.now)
-		if silent := w.now - c.Heard(); c.State() == pool.Ready && silent >= feedPing {
+		if silent := w.now - c.LastReceived(); c.State() == pool.Ready && silent >= feedPing {
 			switch {
 			case silent >= feedPing+int64(w.o.Backend.RequestTimeout):
 				c.Fail(w.now, "the node is silent")
-			case n.fedPing < c.Heard():
+			case n.fedPing < c.LastReceived():
 				n.fedPing = w.now
-				c.Tell(resp.AppendCommand(nil, "PING"))
+				c.SendCommand(resp.AppendCommand(nil, "PING"))
 				n.unconfirmed = append(n.unconfirmed, asked{})
 			}
 		}

@@ -75,22 +75,26 @@ func FuzzSession(f *testing.F) {
 	})
 }
 
-// conns are all connections to a node, brought up, and what they had to say said.
-func (r *rig) conns(node int) (all []*pool.Conn) {
+// conns are the links of all connections to a node, brought up, and what they had to
+// write written.
+func (r *rig) conns(node int) (all []*pool.Link) {
 	n := r.w.nodes[node]
-	all = append(all, n.conns...)
+	for _, c := range n.conns {
+		all = append(all, &c.Link)
+	}
 	for _, use := range n.waits {
-		all = append(all, use.conn)
+		all = append(all, &use.conn.Link)
 	}
 	for _, s := range r.w.trackers {
 		if c := s.tracking.conns[n]; c != nil {
-			all = append(all, c)
+			all = append(all, &c.Link)
 		}
 	}
-	for _, c := range []*pool.Conn{n.feed, n.ear} {
-		if c != nil {
-			all = append(all, c)
-		}
+	if n.feed != nil {
+		all = append(all, &n.feed.Link)
+	}
+	if n.ear != nil {
+		all = append(all, &n.ear.Link)
 	}
 	for _, c := range all {
 		if c.State() == pool.Dialing {

@@ -190,7 +190,7 @@ func (r *retired) reinstate(n *node) {
 		moveStats(&old.Stats, &fresh.Stats)
 		n.conns = slices.Clone(n.conns)
 		n.conns[i] = old
-		n.w.doomed = append(n.w.doomed, fresh)
+		n.w.doomed = append(n.w.doomed, &fresh.Link)
 		r.refusedAt = n.w.now
 		n.w.epoch++
 	}
@@ -230,7 +230,7 @@ func (n *node) tickRetired() {
 			n.retired.remove(place)
 		}
 		moveStats(&n.conns[0].Stats, &c.Stats)
-		n.w.doomed = append(n.w.doomed, c)
+		n.w.doomed = append(n.w.doomed, &c.Link)
 	}
 }
 

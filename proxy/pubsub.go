@@ -59,7 +59,7 @@ type topic struct {
 	kind    topicKind
 	name    string
 	subs    []*Session
-	pending map[*pool.Conn]bool // feeds that have not confirmed; nil stands for the feed of a sharded channel
+	pending map[*pool.Feed]bool // feeds that have not confirmed; nil stands for the feed of a sharded channel
 	waits   []*subscribing      // requests that wait for the confirmations
 	round   int                 // grows whenever a feed unsubscribes from the topic
 
@@ -166,7 +166,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 		name := string(a.Arg(i))
 		tp := h.topics[kind][name]
 		if tp == nil {
-			tp = &topic{kind: kind, name: name, pending: map[*pool.Conn]bool{}}
+			tp = &topic{kind: kind, name: name, pending: map[*pool.Feed]bool{}}
 			h.topics[kind][name] = tp
 			if kind == byPattern {
 				h.audience.addPattern(name)
@@ -305,7 +305,7 @@ func (h *hub) leaveAll(s *Session) {
 }
 
 // publish sends a message from the feed c to the topic's subscribers.
-func (h *hub) publish(c *pool.Conn, tp *topic, channel, message []byte) {
+func (h *hub) publish(c *pool.Feed, tp *topic, channel, message []byte) {
 	switch {
 	case tp == nil:
 		return // no subscribers are left

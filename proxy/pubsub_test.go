@@ -12,7 +12,7 @@ import (
 func TestSubscribeWaitsForFeeds(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed("SUBSCRIBE news\r\n")
-	var feeds []*pool.Conn
+	var feeds []*pool.Feed
 	for _, n := range r.w.nodes {
 		feeds = append(feeds, n.feed)
 		greet(r, n.feed)
@@ -83,7 +83,7 @@ func TestShardedChannelFollowsItsSlot(t *testing.T) {
 	r := newClusterRig(t)
 	r.feed("SSUBSCRIBE " + onA + "\r\n")
 	confirmed := "*3\r\n$10\r\nssubscribe\r\n$1\r\n" + onA + "\r\n:1\r\n"
-	feeds := []*pool.Conn{r.w.nodes[0].feed, r.w.nodes[1].feed}
+	feeds := []*pool.Feed{r.w.nodes[0].feed, r.w.nodes[1].feed}
 	for _, c := range feeds {
 		greet(r, c)
 	}
@@ -127,7 +127,7 @@ func TestConfirmationOfAnEarlierSubscription(t *testing.T) {
 	}
 	r := newRig(t, Options{})
 	r.feed("SUBSCRIBE other\r\n")
-	var feeds []*pool.Conn
+	var feeds []*pool.Feed
 	for _, n := range r.w.nodes {
 		greet(r, n.feed)
 		take(n.feed)

@@ -32,11 +32,11 @@ func (s *Session) isTLS(b []byte) bool {
 // Peer returns the client's address for logs.
 func (s *Session) Peer() string { return s.peer }
 
-// NodeName returns the name of the connection's node. The name of a cluster's node is its
+// NodeName returns the name of the node of a link. The name of a cluster's node is its
 // address.
-func NodeName(c *pool.Conn) string {
-	if n, ok := c.Owner.(*node); ok {
+func NodeName(l *pool.Link) string {
+	if n, ok := l.Owner.(*node); ok {
 		return n.name
 	}
-	return c.Addr
+	return l.Addr
 }

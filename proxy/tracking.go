@@ -72,7 +72,7 @@ func (t *tracking) conn(n *node) *pool.Conn {
 		s := t.sess
 		c = n.newConn()
 		s.shape(c)
-		c.Fence = t.w.o.Fence
+		c.CheckEvery = t.w.o.Fence
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
 		if !s.has(resp3) {
@@ -225,7 +225,7 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 func (e ear) Ready(c *pool.Conn) {
 	for _, s := range e.w.trackers {
 		if own := s.tracking.conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
-			own.Resume(e.w.now)
+			own.Resume()
 		}
 	}
 }
@@ -278,7 +278,7 @@ func (w *Worker) untrack(s *Session) {
 func (n *node) closeEar() {
 	if n.ear != nil {
 		n.ear.Pushes = noMore{}
-		n.w.doomed = append(n.w.doomed, n.ear)
+		n.w.doomed = append(n.w.doomed, &n.ear.Link)
 		n.ear = nil
 	}
 }
@@ -300,7 +300,7 @@ func (t *tracking) close() {
 // discard removes the connection to a node, and schedules it for closing.
 func (t *tracking) discard(n *node, c *pool.Conn) {
 	c.Pushes = noMore{}
-	t.w.doomed = append(t.w.doomed, c)
+	t.w.doomed = append(t.w.doomed, &c.Link)
 	delete(t.conns, n)
 }
 
@@ -342,7 +342,7 @@ func (w *Worker) layoutChanged() {
 func (w *Worker) tickTracking() {
 	watch := func(c *pool.Conn) {
 		c.Tick(w.now)
-		if c.State() == pool.Ready && c.InFlight() == 0 && w.now-c.Heard() >= trackPing {
+		if c.State() == pool.Ready && c.InFlight() == 0 && w.now-c.LastReceived() >= trackPing {
 			w.ask(c, w.deadline(), func([]byte, bool) {}, "PING")
 		}
 	}

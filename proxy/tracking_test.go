@@ -15,7 +15,7 @@ import (
 
 // answerAll greets a connection whatever its greeting asks, and returns the
 // commands that it was sent until the PING at the end.
-func answerAll(r *rig, c *pool.Conn) (said []string) {
+func answerAll(r *rig, c link) (said []string) {
 	c.Connected(r.now)
 	for c.State() == pool.Greeting {
 		out := string(c.NextWrite())

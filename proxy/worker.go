@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Backend     pool.Config
 	Connections int // shared connections to each node; 0 means 1
-	Fence       int // pool.Conn.Fence of the shared connections
+	Fence       int // pool.Conn.CheckEvery of the shared connections
 	// Hold is how long commands wait for the successor of a dead node. 0 means the
 	// request timeout; negative: they do not wait.
 	Hold      time.Duration
@@ -129,7 +129,7 @@ type Worker struct {
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for commands that keyway makes
 
-	doomed    []*pool.Conn // connections to close, of any kind
+	doomed    []*pool.Link // connections to close, of any kind
 	scripts   scriptCache
 	keyless   []byte          // Options.Keyless
 	warned    map[string]bool // scripts without keys that were logged, by name
@@ -161,9 +161,9 @@ type Worker struct {
 // Ready is the work for the shell after a turn. Its slices are valid until the next call of
 // EndTurn.
 type Ready struct {
-	// Conns come first. The shell writes NextWrite to each and does its Duty. So it writes
+	// Links come first. The shell writes NextWrite to each and does its Duty. So it writes
 	// requests once per turn, however many clients have sent some.
-	Conns []*pool.Conn
+	Links []*pool.Link
 	// Sessions come next. The shell writes Output to each, closes those that are Finished,
 	// and reads only from those that are Reading.
 	Sessions []*Session
@@ -194,7 +194,7 @@ type node struct {
 	exclusive   int          // their number
 	group       int32        // a group of keys that it owns, or owned last; -1: none
 	followedAt  int64        // when the table last changed while it had replicas; 0: never
-	feed        *pool.Conn   // for subscriptions; nil: there are none
+	feed        *pool.Feed   // for subscriptions; nil: there are none
 	ear         *pool.Conn   // for invalidations of RESP2 clients; nil: none tracks
 	unconfirmed []asked      // commands on the feed that are not answered
 	fedPing     int64        // when the feed last got a PING
@@ -360,7 +360,7 @@ func (w *Worker) setNodes() {
 				if slices.Contains(were, n) {
 					c.Open(w.now)
 				} else {
-					c.Hope(w.now) // a node that has become a master is alive again
+					c.RetryNow(w.now) // a node that has become a master is alive again
 				}
 			}
 		}
@@ -530,7 +530,7 @@ func (w *Worker) EndTurn() *Ready {
 	w.tellMonitors()
 	r := &w.ready
 	r.Garbage += w.set.TakeBig() + w.buffers.TakeGarbage()
-	r.Conns = w.set.Take(r.Conns[:0])
+	r.Links = w.set.Take(r.Links[:0])
 	r.Sessions = append(r.Sessions[:0], w.dirty...)
 	for i, s := range w.dirty {
 		s.clear(dirty)
@@ -667,7 +667,7 @@ func (n *node) connect(s *Session) {
 func (n *node) newShared(shape func(*pool.Conn)) *pool.Conn {
 	c := n.newConn()
 	shape(c)
-	c.Fence = n.w.o.Fence
+	c.CheckEvery = n.w.o.Fence
 	if n.w.o.Reads != FromMaster && n.w.table.Clustered() {
 		c.Prelude = n.scope
 	}
@@ -680,7 +680,7 @@ func (n *node) disconnect(like *pool.Conn) {
 	var kept []*pool.Conn
 	for _, c := range n.conns {
 		if inSameState(c, like) {
-			n.w.doomed = append(n.w.doomed, c)
+			n.w.doomed = append(n.w.doomed, &c.Link)
 		} else {
 			kept = append(kept, c)
 		}

@@ -76,7 +76,7 @@ func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.w.EndTurn() }
 func (r *rig) turn(in []byte, answer func()) {
 	r.w.Turn(r.now, r.w.wall)
 	r.w.Feed(r.s, in)
-	for _, c := range r.w.EndTurn().Conns {
+	for _, c := range r.w.EndTurn().Links {
 		for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
 			c.Wrote(len(out))
 		}

@@ -30,38 +30,38 @@ func newReports(log *slog.Logger) *reports {
 }
 
 // dialing logs the start of a connection to a node.
-func (r *reports) dialing(c *pool.Conn) {
-	if r.debug && c.Addr != "" {
-		r.log.Debug("connecting to a node", "node", proxy.NodeName(c), "addr", c.Addr)
+func (r *reports) dialing(l *pool.Link) {
+	if r.debug && l.Addr != "" {
+		r.log.Debug("connecting to a node", "node", proxy.NodeName(l), "addr", l.Addr)
 	}
 }
 
 // lost logs that a node has become unreachable. It does so once, until found logs that the
 // node is reachable again.
-func (r *reports) lost(c *pool.Conn) {
-	if c.Addr == "" {
+func (r *reports) lost(l *pool.Link) {
+	if l.Addr == "" {
 		return // the follower of the sentinels logs the reason
 	}
-	name := proxy.NodeName(c)
+	name := proxy.NodeName(l)
 	if r.debug {
-		r.log.Debug("connection to a node ended", "node", name, "addr", c.Addr, "state", c.State(), "reason", c.Reason())
+		r.log.Debug("connection to a node ended", "node", name, "addr", l.Addr, "state", l.State(), "reason", l.Reason())
 	}
-	if c.State() == pool.Closed || c.Refusing() == "" {
+	if l.State() == pool.Closed || l.Refusing() == "" {
 		return // closed on purpose, or about to be dialed again at once
 	}
-	if r.setDown(name+" "+c.Addr, true) {
-		r.log.Warn("node unreachable", "node", name, "addr", c.Addr, "reason", c.Reason())
+	if r.setDown(name+" "+l.Addr, true) {
+		r.log.Warn("node unreachable", "node", name, "addr", l.Addr, "reason", l.Reason())
 	}
 }
 
 // found logs that a node is reachable again if lost has reported it unreachable.
-func (r *reports) found(c *pool.Conn) {
-	name := proxy.NodeName(c)
+func (r *reports) found(l *pool.Link) {
+	name := proxy.NodeName(l)
 	if r.debug {
-		r.log.Debug("connected to a node", "node", name, "addr", c.Addr, "db", c.DB, "resp3", c.RESP3)
+		r.log.Debug("connected to a node", "node", name, "addr", l.Addr, "db", l.DB, "resp3", l.RESP3)
 	}
-	if r.setDown(name+" "+c.Addr, false) {
-		r.log.Info("node reachable again", "node", name, "addr", c.Addr)
+	if r.setDown(name+" "+l.Addr, false) {
+		r.log.Info("node reachable again", "node", name, "addr", l.Addr)
 	}
 }
 

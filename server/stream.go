@@ -196,22 +196,22 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 // dialStream dials in a goroutine and then gives the stream to the backend in the loop.
 // still reports whether the connection still wants this attempt.
 func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
-	addr := b.conn.Addr
+	addr := b.link.Addr
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.Backend.ConnectTimeout))
 		defer cancel()
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		t.loop.Post(func() {
 			switch {
-			case !still() || b.conn.State() != pool.Dialing:
+			case !still() || b.link.State() != pool.Dialing:
 				if err == nil {
 					conn.Close()
 				}
 			case err != nil:
-				b.conn.Fail(t.now, err.Error())
+				b.link.Fail(t.now, err.Error())
 			default:
 				b.open(newStream(t.loop, conn, b))
-				b.conn.Connected(t.now)
+				b.link.Connected(t.now)
 			}
 		})
 	}()

@@ -135,14 +135,14 @@ func (c *client) close() {
 	c.t.dismiss()
 }
 
-// backend is a node's socket and its connection.
+// backend is a node's socket and its link.
 type backend struct {
 	t          *thread
-	conn       *pool.Conn
+	link       *pool.Link
 	sock       socket
-	dials      uint64 // conn.Stats.Dials when sock was opened
+	dials      uint64 // link.Stats.Dials when sock was opened
 	connecting bool
-	up         bool // the log has this connection as reachable
+	up         bool // the log has this link as reachable
 }
 
 func (b *backend) Ready(readable, writable bool) {
@@ -153,11 +153,11 @@ func (b *backend) Ready(readable, writable bool) {
 	if b.connecting && (writable || readable) {
 		b.connecting = false
 		if err := connected(b.sock); err != nil {
-			b.conn.Fail(now, err.Error())
+			b.link.Fail(now, err.Error())
 			return
 		}
 		b.sock.Watch(true, false)
-		b.conn.Connected(now)
+		b.link.Connected(now)
 		return
 	}
 	if writable {
@@ -169,54 +169,54 @@ func (b *backend) Ready(readable, writable bool) {
 	b.read()
 }
 
-// current reports whether the socket belongs to the connection's latest attempt to dial.
+// current reports whether the socket belongs to the link's latest attempt to dial.
 // It closes the socket of an earlier attempt, whose bytes must not count for the new one.
 func (b *backend) current() bool {
-	if b.dials != b.conn.Stats.Dials {
+	if b.dials != b.link.Stats.Dials {
 		b.close()
 	}
 	return b.sock != nil
 }
 
-// read passes received bytes to the connection. It fails the connection if the socket has
+// read passes received bytes to the link. It fails the link if the socket has
 // ended.
 func (b *backend) read() error {
 	n, err := b.sock.Read(b.t.buf)
 	switch {
 	case err == nil:
-		b.conn.Received(b.t.buf[:n], b.t.now)
+		b.link.Received(b.t.buf[:n], b.t.now)
 	case err == io.EOF:
-		b.conn.Fail(b.t.now, "the node closed the connection")
+		b.link.Fail(b.t.now, "the node closed the connection")
 	case err != errAgain:
-		b.conn.Fail(b.t.now, err.Error())
+		b.link.Fail(b.t.now, err.Error())
 	}
 	return err
 }
 
-// readRest fails a connection whose socket cannot be written any more. It first reads what
+// readRest fails a link whose socket cannot be written any more. It first reads what
 // the node has sent: a node that refuses a request sends the reason before it closes.
 func (b *backend) readRest(cause error) {
-	dials := b.conn.Stats.Dials
-	for b.conn.State() == pool.Ready && b.conn.Stats.Dials == dials && b.read() == nil {
+	dials := b.link.Stats.Dials
+	for b.link.State() == pool.Ready && b.link.Stats.Dials == dials && b.read() == nil {
 	}
-	if b.conn.Stats.Dials == dials {
-		b.conn.Fail(b.t.now, cause.Error())
+	if b.link.Stats.Dials == dials {
+		b.link.Fail(b.t.now, cause.Error())
 	}
 }
 
 func (b *backend) flush() {
 	for b.sock != nil && !b.connecting {
-		out := b.conn.NextWrite()
+		out := b.link.NextWrite()
 		if len(out) == 0 {
-			b.sock.Watch(!b.conn.Paused(), false)
+			b.sock.Watch(!b.link.Paused(), false)
 			return
 		}
 		n, err := b.sock.Write(out)
 		if n > 0 {
-			b.conn.Wrote(n)
+			b.link.Wrote(n)
 		}
 		if err == errAgain || err == nil && n < len(out) {
-			b.sock.Watch(!b.conn.Paused(), true)
+			b.sock.Watch(!b.link.Paused(), true)
 			return
 		}
 		if err != nil {
@@ -231,9 +231,9 @@ func (b *backend) hangup() {
 	b.connecting, b.up = false, false
 }
 
-// open sets the socket of the connection's latest attempt to dial.
+// open sets the socket of the link's latest attempt to dial.
 func (b *backend) open(s socket) {
-	b.sock, b.dials = s, b.conn.Stats.Dials
+	b.sock, b.dials = s, b.link.Stats.Dials
 	b.t.srv.sockets.Add(1)
 }
 
@@ -245,54 +245,54 @@ func (b *backend) close() {
 	}
 }
 
-// serve performs a connection's duty and writes its bytes.
-func (t *thread) serve(c *pool.Conn) {
-	b, _ := c.Bind.(*backend)
+// serve performs a link's duty and writes its bytes.
+func (t *thread) serve(l *pool.Link) {
+	b, _ := l.Bind.(*backend)
 	if b == nil {
-		b = &backend{t: t, conn: c}
-		c.Bind = b
+		b = &backend{t: t, link: l}
+		l.Bind = b
 	}
-	switch c.Duty() {
+	switch l.Duty() {
 	case pool.Hangup:
 		b.hangup()
-		t.srv.reports.lost(c)
+		t.srv.reports.lost(l)
 	case pool.Dial:
 		b.hangup()
-		t.srv.reports.dialing(c)
+		t.srv.reports.dialing(l)
 		t.dial(b)
 		return
 	}
 	b.flush()
-	if b.conn.State() == pool.Ready && !b.up {
+	if b.link.State() == pool.Ready && !b.up {
 		b.up = true
-		t.srv.reports.found(c)
+		t.srv.reports.found(l)
 	}
 }
 
 // dial connects to the node. It looks up a host name each time, because addresses change,
 // and outside the loop, because look-ups block.
 func (t *thread) dial(b *backend) {
-	if b.conn.Addr == "" {
-		b.conn.Fail(t.now, "no sentinel has told its address yet")
+	if b.link.Addr == "" {
+		b.link.Fail(t.now, "no sentinel has told its address yet")
 		return
 	}
-	addr, err := netip.ParseAddrPort(b.conn.Addr)
+	addr, err := netip.ParseAddrPort(b.link.Addr)
 	if err == nil && !t.srv.o.Streams {
 		t.connectTo(b, addr)
 		return
 	}
-	conn, dials := b.conn, b.conn.Stats.Dials
-	still := func() bool { return conn.State() == pool.Dialing && conn.Stats.Dials == dials }
+	link, dials := b.link, b.link.Stats.Dials
+	still := func() bool { return link.State() == pool.Dialing && link.Stats.Dials == dials }
 	if t.srv.o.Streams {
 		t.srv.dialStream(t, b, still)
 		return
 	}
-	t.srv.resolve(conn.Addr, func(addr netip.AddrPort, err error) {
+	t.srv.resolve(link.Addr, func(addr netip.AddrPort, err error) {
 		t.loop.Post(func() {
 			switch {
 			case !still():
 			case err != nil:
-				conn.Fail(t.now, err.Error())
+				link.Fail(t.now, err.Error())
 			default:
 				t.connectTo(b, addr)
 			}
@@ -303,7 +303,7 @@ func (t *thread) dial(b *backend) {
 func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
 	s, err := t.connect(b, addr)
 	if err != nil {
-		b.conn.Fail(t.now, err.Error())
+		b.link.Fail(t.now, err.Error())
 		return
 	}
 	b.open(s)
@@ -400,7 +400,7 @@ func (t *thread) onlyReads() bool {
 	return false
 }
 
-// finish serves the worker's connections and sessions until none is left. If everything
+// finish serves the worker's links and sessions until none is left. If everything
 // is false, the output of a client that expects more replies waits for them. If the
 // process was suspended since the turn began, finish does nothing and returns false.
 func (t *thread) finish(everything bool) bool {
@@ -409,8 +409,8 @@ func (t *thread) finish(everything bool) bool {
 	}
 	for {
 		r := t.worker.EndTurn()
-		for _, c := range r.Conns {
-			t.serve(c)
+		for _, l := range r.Links {
+			t.serve(l)
 		}
 		for _, s := range r.Sessions {
 			c := s.Bind.(*client)
@@ -422,7 +422,7 @@ func (t *thread) finish(everything bool) bool {
 				t.putOff = append(t.putOff, c)
 			}
 		}
-		busy := len(r.Conns) > 0 || len(r.Sessions) > 0
+		busy := len(r.Links) > 0 || len(r.Sessions) > 0
 		t.relay(r)
 		if !busy {
 			return true
@@ -474,8 +474,8 @@ func (t *thread) drain(by int64) {
 // shut closes all remaining connections and clients.
 func (t *thread) shut() {
 	t.worker.Shut()
-	for _, c := range t.worker.EndTurn().Conns {
-		if b, _ := c.Bind.(*backend); b != nil {
+	for _, l := range t.worker.EndTurn().Links {
+		if b, _ := l.Bind.(*backend); b != nil {
 			b.hangup()
 		}
 	}

@@ -77,9 +77,9 @@ func TestWhenWritesLeave(t *testing.T) {
 	th.worker = proxy.New(o, table)
 	node := &wire{}
 	th.BeginTurn(0, time.Now())
-	conn := th.worker.EndTurn().Conns[0]
+	conn := th.worker.EndTurn().Links[0]
 	conn.Duty() // to dial
-	conn.Bind = &backend{t: th, conn: conn, sock: node, up: true}
+	conn.Bind = &backend{t: th, link: conn, sock: node, up: true}
 	conn.Connected(0)
 	th.EndTurn()
 	greeting := node.take()
@@ -149,8 +149,8 @@ func TestRefusalIsRead(t *testing.T) {
 	}
 	o := proxy.Options{Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}}
 	th := &thread{buf: make([]byte, readSize), worker: proxy.New(o, table)}
-	conn := th.worker.EndTurn().Conns[0]
-	b := &backend{t: th, conn: conn}
+	conn := th.worker.EndTurn().Links[0]
+	b := &backend{t: th, link: conn}
 	conn.Bind = b
 	conn.Connected(0)
 	ping := string(conn.NextWrite())

@@ -49,7 +49,6 @@ var longLines = map[string]int{
 // largeTypes are the types that have more, with their methods and fields.
 var largeTypes = map[string]struct{ methods, fields int }{
 	"metrics.Counters": {0, 26},
-	"pool.Conn":        {58, 44},
 	"proxy.Session":    {51, 27},
 	"proxy.Worker":     {245, 64},
 	"proxy.node":       {40, 32},

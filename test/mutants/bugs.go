@@ -70,7 +70,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"bytes before the greeting's question are taken for its answer", "pool/greeting.go",
-		"!noEcho && (!ok || string(b) != c.pingNonce())", "!noEcho && (!ok && string(b) == c.pingNonce())",
+		"!noEcho && (!ok || string(b) != g.pingNonce())", "!noEcho && (!ok && string(b) == g.pingNonce())",
 		"./pool", "TestGreetingRefused",
 	},
 	{
@@ -140,13 +140,13 @@ var aroundProxy = []bug{
 	},
 	{
 		"what waits behind a transfer times out", "pool/conn.go",
-		"		if !done || c.midReply || len(c.part) > 0 {\n			c.lastProgress = now",
-		"		if false {\n			c.lastProgress = now",
+		"	if !done || c.midReply || len(c.input.part) > 0 {\n		c.progress.at",
+		"	if false {\n		c.progress.at",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{
 		"an upload times out while it goes on", "pool/tick.go",
-		"	if c.writeProgress || c.readPaused {", "	if c.readPaused {",
+		"	if c.progress.written || c.readPaused {", "	if c.readPaused {",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{
@@ -170,18 +170,18 @@ var aroundProxy = []bug{
 		"./resp", "TestParser",
 	},
 	{
-		"a connection closed in its greeting makes the node refuse", "pool/conn.go",
-		"c.state == Greeting && c.attempts > 5)", "c.state == Greeting)",
+		"a connection closed in its greeting makes the node refuse", "pool/link.go",
+		"l.state == Greeting && l.dialing.failures > 5)", "l.state == Greeting)",
 		"./pool", "TestClosedInGreeting",
 	},
 	{
-		"a connection that has served is not dialed at once", "pool/conn.go",
-		"	if was == Ready && (c.served || now", "	if was == Ready && (now",
+		"a connection that has served is not dialed at once", "pool/link.go",
+		"	if was == Ready && (l.served || now", "	if was == Ready && (now",
 		"./pool", "TestSentAgainInOrder",
 	},
 	{
-		"a node that refuses is dialed at once", "pool/conn.go",
-		"		c.retryAt = now + c.backoff()\n", "		c.retryAt = now\n",
+		"a node that refuses is dialed at once", "pool/link.go",
+		"		l.dialing.retryAt = now + l.backoff()\n", "		l.dialing.retryAt = now\n",
 		"./pool", "TestBackoff",
 	},
 	{
@@ -190,13 +190,14 @@ var aroundProxy = []bug{
 		"./server", "TestTickUnderLoad",
 	},
 	{
-		"an echo out of its place goes unnoticed", "pool/fence.go",
+		"an echo out of its place goes unnoticed", "pool/integrity.go",
 		"	if bytes.Equal(reply, want) {", "	if len(reply) > 0 {",
 		"./pool", "TestShiftedRepliesAreNoticed",
 	},
 	{
-		"a node that is made a master is not tried before its back-off ends", "pool/conn.go",
-		"		c.attempts, c.refused = 0, false\n		c.dial(now)\n", "		c.attempts += 0\n",
+		"a node that is made a master is not tried before its back-off ends", "pool/link.go",
+		"		l.dialing.failures, l.dialing.refused = 0, false\n		l.dial(now)\n",
+		"		l.dialing.failures += 0\n",
 		"./pool", "TestNewMasterIsDialedAtOnce",
 	},
 	{
@@ -243,11 +244,11 @@ var aroundProxy = []bug{
 	},
 	{
 		"a node that is busy with a script cannot be told to end it", "pool/greeting.go",
-		"isBusy(text) && c.Listener == nil && c.Pushes == nil", "false",
+		"isBusy(text) && l.traffic.worksWhileBusy()", "false",
 		"./test", "TestBusyNode",
 	},
 	{
-		"a script that has ended still counts as one that runs", "pool/conn.go",
+		"a script that has ended still counts as one that runs", "pool/tick.go",
 		"c.fifo.at(0).pos < c.script", "c.script > 0",
 		"./proxy", "TestStuckBehindAScript",
 	},

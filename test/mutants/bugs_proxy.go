@@ -76,7 +76,7 @@ var inProxy = []bug{
 		"./proxy", "TestReadsBehindALargeReply",
 	},
 	{
-		"a client gets two replies to a read that was sent again", "pool/waiting.go",
+		"a client gets two replies to a read that was sent again", "pool/unanswered.go",
 		"	e.to, e.deadline = nil, 0\n", "",
 		"./pool", "TestForgottenRequest",
 	},
@@ -96,13 +96,13 @@ var inProxy = []bug{
 		"./proxy", "TestLargeReplies",
 	},
 	{
-		"a node that says BUSY is taken for a silent one", "pool/conn.go",
-		"func (c *Conn) Excuse(now int64) { c.lastProgress = now }", "func (c *Conn) Excuse(int64) {}",
+		"a node that says BUSY is taken for a silent one", "pool/tick.go",
+		"func (c *Conn) Excuse(now int64) { c.progress.at = now }", "func (c *Conn) Excuse(int64) {}",
 		"./proxy", "TestBusyIsNotSilence",
 	},
 	{
 		"a script has no time of its own behind one that was long", "pool/conn.go",
-		"			c.lastProgress = now // the requests behind this one waited for it\n", "",
+		"			c.progress.at = now // the requests behind this one waited for it\n", "",
 		"./proxy", "TestScriptBehindAScript",
 	},
 	{
@@ -432,7 +432,7 @@ var inProxy = []bug{
 	},
 	{
 		"a greeting that waits for the invalidations' connection goes on no more", "proxy/tracking.go",
-		"			own.Resume(e.w.now)\n", "			_ = own\n",
+		"			own.Resume()\n", "			_ = own\n",
 		"./proxy", "TestTrackingAtANewMaster",
 	},
 	{

@@ -41,8 +41,8 @@ type world struct {
 	nodes     []*node
 	clients   []*client
 	links     []*link
-	unwritten []*pool.Conn // connections with bytes that did not fit into the socket
-	conns     []*pool.Conn // all connections that were ever dialed
+	unwritten []*pool.Link // connections with bytes that did not fit into the socket
+	conns     []*pool.Link // all connections that were ever dialed
 	faults    bool         // faults happen
 	chaos     chaos
 
@@ -65,7 +65,7 @@ type world struct {
 // link is one connection between keyway and a node.
 type link struct {
 	id        int
-	conn      *pool.Conn
+	conn      *pool.Link
 	node      *node
 	opened    int64 // time at which the socket is connected
 	open      bool
@@ -302,7 +302,7 @@ func (w *world) exchange(l *link) {
 func (w *world) duties() {
 	for {
 		r := w.worker.EndTurn()
-		for _, c := range r.Conns {
+		for _, c := range r.Links {
 			w.serve(c)
 		}
 		for _, s := range r.Sessions {
@@ -311,7 +311,7 @@ func (w *world) duties() {
 		if r.Refresh && w.refreshAt < 0 {
 			w.refreshAt = w.now + w.rng.Int64N(int64(100*time.Millisecond))
 		}
-		busy := len(r.Conns)+len(r.Sessions) > 0
+		busy := len(r.Links)+len(r.Sessions) > 0
 		w.worker.Taken()
 		if !busy {
 			return
@@ -319,7 +319,7 @@ func (w *world) duties() {
 	}
 }
 
-func (w *world) serve(c *pool.Conn) {
+func (w *world) serve(c *pool.Link) {
 	l, _ := c.Bind.(*link)
 	switch c.Duty() {
 	case pool.Hangup:
@@ -365,7 +365,7 @@ func (w *world) serve(c *pool.Conn) {
 }
 
 // markDirty makes the worker return a connection with unwritten bytes again.
-func (w *world) markDirty(c *pool.Conn) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
+func (w *world) markDirty(c *pool.Link) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
 
 func (w *world) flush(s *proxy.Session) {
 	c := s.Bind.(*client)
@@ -415,7 +415,7 @@ func (w *world) breakThings() {
 			// Send an unexpected reply if no request is unanswered, otherwise a push
 			// message, which cannot be mistaken for a reply.
 			w.spurious++
-			if l.conn.InFlight() == 0 && len(l.toProxy) == 0 {
+			if !l.conn.Busy() && len(l.toProxy) == 0 {
 				l.conn.Received([]byte("+OK\r\n"), w.now)
 			} else {
 				l.toProxy = append(l.toProxy, ">2\r\n+message\r\n+spurious\r\n"...)

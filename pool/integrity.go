@@ -29,12 +29,12 @@ type integrityCheck struct{}
 func (integrityCheck) Reply(*Conn, []byte, Piece)    {}
 func (integrityCheck) Failed(*Conn, []byte, Failure) {}
 
-// countRequest counts a request. After Fence requests it sends an integrity check.
+// countRequest counts a request. After CheckEvery requests it sends an integrity check.
 func (c *Conn) countRequest(now int64) {
-	if c.Fence == 0 {
+	if c.CheckEvery == 0 {
 		return
 	}
-	if c.unchecked++; c.unchecked >= c.Fence {
+	if c.unchecked++; c.unchecked >= c.CheckEvery {
 		c.sendCheck(now)
 	}
 }

@@ -54,7 +54,7 @@ func TestLingers(t *testing.T) {
 	b.send("a")
 	b.send("b")
 	b.written(-1)
-	half := strings.Repeat("x", holdBack)
+	half := strings.Repeat("x", maxBufferedReply)
 	for range 2 {
 		if b.pass(time.Second); b.c.Lingers(b.now, long) {
 			t.Error("before the reply has begun")

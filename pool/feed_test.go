@@ -1,0 +1,76 @@
+package pool
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// messages is a Listener that records what it is told.
+type messages struct{ log []string }
+
+func (m *messages) Up(*Feed)                        { m.log = append(m.log, "up") }
+func (m *messages) Message(_ *Feed, message []byte) { m.log = append(m.log, string(message)) }
+func (m *messages) Down(*Feed)                      { m.log = append(m.log, "down") }
+
+// readyFeed returns a feed whose greeting is over, and what it has told its listener.
+func readyFeed(t *testing.T) (*Feed, *messages) {
+	cfg := Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}
+	m := new(messages)
+	f := NewSet(cfg, rand.New(rand.NewPCG(1, 2))).Feed("10.0.0.1:6379", nil, m)
+	f.Open(0)
+	f.Connected(0)
+	ping := string(f.NextWrite())
+	f.Wrote(len(ping))
+	if f.Received([]byte(echoOf(ping)), 0); f.State() != Ready {
+		t.Fatalf("the feed is %s: %s", f.State(), f.Reason())
+	}
+	return f, m
+}
+
+// Messages arrive whole and in order, however the node's bytes are cut.
+func TestFeedDeliversWholeMessages(t *testing.T) {
+	large := "$100000\r\n" + strings.Repeat("x", 100000) + "\r\n"
+	want := []string{"up", "*1\r\n+subscribe\r\n", large, "+PONG\r\n", "-ERR no\r\n"}
+	for _, size := range []int{1, 7, 4096, 1 << 20} {
+		f, m := readyFeed(t)
+		for stream := strings.Join(want[1:], ""); stream != ""; {
+			n := min(size, len(stream))
+			f.Received([]byte(stream[:n]), 0)
+			stream = stream[n:]
+		}
+		if strings.Join(m.log, "|") != strings.Join(want, "|") {
+			t.Errorf("%d bytes at a time: %.200q", size, m.log)
+		}
+		if n := cap(f.input.part); n > 4*maxBufferedReply {
+			t.Errorf("%d bytes are kept after a large message", n)
+		}
+	}
+}
+
+// A feed that has ended counts as refused until it is ready again, and forgets the
+// commands that were not written.
+func TestFeedEnds(t *testing.T) {
+	for name, end := range map[string]func(f *Feed){
+		"the socket ends": func(f *Feed) { f.Fail(0, "EOF") },
+		"a push message":  func(f *Feed) { f.Received([]byte(">1\r\n+x\r\n"), 0) },
+		"garbage":         func(f *Feed) { f.Received([]byte("?\r\n"), 0) },
+	} {
+		f, m := readyFeed(t)
+		f.SendCommand([]byte("<lost>"))
+		end(f)
+		got := strings.Join(m.log, " ")
+		if got != "up down" || f.State() != Down || f.Refusing() == "" || !f.Busy() {
+			t.Errorf("%s: %q, the feed is %s: %q", name, got, f.State(), f.Refusing())
+		}
+		f.Tick(f.dialing.retryAt)
+		f.Connected(f.dialing.retryAt)
+		ping := string(f.NextWrite())
+		f.Wrote(len(ping))
+		f.Received([]byte(echoOf(ping)), f.dialing.retryAt)
+		if b := f.NextWrite(); f.State() != Ready || f.Refusing() != "" || len(b) != 0 {
+			t.Errorf("%s: the feed is %s and writes %q", name, f.State(), b)
+		}
+	}
+}

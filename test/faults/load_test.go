@@ -105,8 +105,9 @@ type load struct {
 	lossy         func(key string) bool // keys whose acknowledged writes the node may lose
 
 	tally
-	latency [12]histogram // of single commands, by phase
+	latency [2]histogram // of single commands, by phase
 	phase   atomic.Int32
+	window  atomic.Pointer[histogram] // counts them too, unless it is nil
 
 	stopped atomic.Bool
 	wg      sync.WaitGroup
@@ -248,6 +249,13 @@ func (h *histogram) add(d time.Duration) {
 	h.buckets[shift*8+int(us>>shift)-8].Add(1)
 }
 
+// join adds what other has counted.
+func (h *histogram) join(other *histogram) {
+	for i := range h.buckets {
+		h.buckets[i].Add(other.buckets[i].Load())
+	}
+}
+
 // at is the duration that this share of all does not exceed.
 func (h *histogram) at(share float64) time.Duration {
 	var total, sum int64
@@ -363,6 +371,9 @@ func (c *client) talk(conn *redistest.Client) error {
 		if took := time.Since(began); !began.IsZero() {
 			if n == 1 {
 				l.latency[l.phase.Load()].add(took)
+				if w := l.window.Load(); w != nil {
+					w.add(took)
+				}
 			}
 			if l.within > 0 && took > l.within {
 				l.count(&l.late, "late", "%s", took)

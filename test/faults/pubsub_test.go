@@ -27,11 +27,11 @@ func TestPubSubUnderFaults(t *testing.T) {
 			var k *redistest.Keyway
 			if layout == "ring" {
 				nodes = redistest.Three(t)
-				k = redistest.Serve(t, redistest.Layouts(nodes)["ring"]+"backend: {request_timeout: 500ms}\n").Ready()
+				k = redistest.Serve(t, redistest.Layouts(nodes)["ring"]+"backend: {request_timeout: 2s}\n").Ready()
 			} else {
 				cluster = redistest.NewCluster(t, 3, 1)
 				nodes = cluster.Nodes[:3]
-				k = redistest.Serve(t, cluster.SeedsYAML()+"backend: {request_timeout: 500ms}\n").Ready()
+				k = redistest.Serve(t, cluster.SeedsYAML()+"backend: {request_timeout: 2s}\n").Ready()
 			}
 			const channels = 20
 			var stop, unordered atomic.Bool
@@ -150,7 +150,7 @@ func TestPubSubUnderFaults(t *testing.T) {
 				goOn()
 			}
 			nodes[1].Freeze()
-			time.Sleep(1500 * time.Millisecond) // the fault itself
+			time.Sleep(3 * time.Second) // the fault itself
 			nodes[1].Thaw()
 			goOn()
 			if layout == "ring" {

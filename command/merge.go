@@ -23,7 +23,7 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 	}
 	switch c.Response {
 	case AggSum:
-		return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
+		return MergeSum(dst, parts)
 	case AggMin:
 		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
 	case aggMax:
@@ -31,7 +31,7 @@ func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
 	case AggLogicalAnd, leastEach:
 		return mergeLeast(dst, parts)
 	case arraysOf:
-		return mergeArrays(dst, parts)
+		return MergeArrays(dst, parts)
 	case unionOf:
 		return mergeUnion(dst, parts)
 	case oneOf:
@@ -83,6 +83,11 @@ func cannotMerge(dst []byte, reply []byte) []byte {
 	return resp.AppendError(dst, fmt.Sprintf("ERR keyway: a node's reply cannot be merged: %.40q", reply))
 }
 
+// MergeSum appends the sum of all numbers.
+func MergeSum(dst []byte, parts [][]byte) []byte {
+	return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
+}
+
 func mergeNumbers(dst []byte, parts [][]byte, f func(a, b int64) int64) []byte {
 	var acc int64
 	for i, p := range parts {
@@ -99,7 +104,8 @@ func mergeNumbers(dst []byte, parts [][]byte, f func(a, b int64) int64) []byte {
 	return resp.AppendInt(dst, acc)
 }
 
-func mergeArrays(dst []byte, parts [][]byte) []byte {
+// MergeArrays appends one array of the elements of all arrays, in order.
+func MergeArrays(dst []byte, parts [][]byte) []byte {
 	total := 0
 	for _, p := range parts {
 		n, _, ok := resp.Elements(p)

@@ -175,7 +175,7 @@ type Scripts struct {
 }
 
 // PerKeyScript names a script, by its SHA-1 or its text, and says which ARGV belong to
-// which KEYS; see command.PerKey.
+// which KEYS; see lua.PerKey.
 type PerKeyScript struct {
 	SHA   string   `yaml:"sha"`
 	Text  string   `yaml:"text"`

@@ -69,7 +69,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	} else if c.inFull {
 		c.inFull = false
-		w.hasScript(c.node, frame)
+		w.scripts.Ran(c.node.ordinal, frame)
 	}
 	if r.merge != nil {
 		r.merge.add(int(c.part), p.Bytes)
@@ -107,7 +107,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		w.ready.Refresh = true
 	}
 	if !f.Timeout {
-		c.node.proven = nil // a restarted node may lack the scripts
+		w.scripts.Forget(c.node.ordinal) // a restarted node may lack the scripts
 	}
 	if r.sess == nil {
 		r.parts--

@@ -87,6 +87,7 @@ func (n *node) release(c *pool.Conn, well bool) {
 
 // close closes every connection to the node. The requests on them fail.
 func (n *node) close(now int64, reason string) {
+	n.w.scripts.Forget(n.ordinal)
 	for _, c := range n.conns {
 		c.Close(now, reason)
 	}

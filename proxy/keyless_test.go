@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -12,7 +12,7 @@ import (
 // is not warned of, and the rest once.
 func TestScriptsWithoutKeys(t *testing.T) {
 	const writes = "return redis.call('LPUSH', 'q', ARGV[1])"
-	sha := command.SHA1([]byte(writes))
+	sha := lua.SHA1([]byte(writes))
 	for _, c := range []struct {
 		name, keyless string
 		node          int

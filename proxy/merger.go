@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -17,9 +18,9 @@ type merger struct {
 	// uncounted is how many subscribers of channel its node did not count when the
 	// message was sent.
 	uncounted int64
-	perKey    *command.PerKey // for inUnitOrder
-	then      func()          // called when all calls but the last have ended; it ends the last
-	after     func()          // set by the ending: it appends the rest of the reply to the line
+	perKey    *lua.PerKey // for inUnitOrder
+	then      func()      // called when all calls but the last have ended; it ends the last
+	after     func()      // set by the ending: it appends the rest of the reply to the line
 
 	kept int // its bytes in Worker.mergerBytes while it is unused
 }

@@ -52,7 +52,7 @@ func (wr *written) since() int64 {
 	return wr.at
 }
 
-func (w *Worker) hash(key []byte) uint64 { return maphash.Bytes(w.scripts.seed, key) }
+func (w *Worker) hash(key []byte) uint64 { return maphash.Bytes(hashSeed, key) }
 
 // wroteKey returns when the session last wrote the key: 0 if never, and underWay while the
 // write may not have been executed.

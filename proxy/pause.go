@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"iter"
 	"slices"
 	"strings"
@@ -153,30 +152,5 @@ func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
 	if cmd.Has(command.Write) || !cmd.Is(command.MayReplicate) {
 		return cmd.Has(command.Write)
 	}
-	switch {
-	case cmd.Is(command.TakesScript):
-		return !declaresNoWrites(a.Arg(1))
-	case cmd.Is(command.TakesSHA):
-		return !declaresNoWrites(w.scripts.body(a.Arg(1)))
-	}
-	return true
-}
-
-// declaresNoWrites reports whether the flags in a script's shebang, such as
-// #!lua flags=no-writes,allow-stale, contain no-writes.
-func declaresNoWrites(body []byte) bool {
-	line, _, _ := bytes.Cut(body, []byte("\n"))
-	if !bytes.HasPrefix(line, []byte("#!")) {
-		return false
-	}
-	for _, word := range bytes.Fields(line) {
-		if flags, ok := bytes.CutPrefix(word, []byte("flags=")); ok {
-			for flag := range bytes.SplitSeq(flags, []byte(",")) {
-				if string(flag) == "no-writes" {
-					return true
-				}
-			}
-		}
-	}
-	return false
+	return !w.scripts.DeclaresNoWrites(cmd, a)
 }

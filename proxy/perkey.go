@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
@@ -23,21 +24,21 @@ func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, c
 	case !cmd.Is(command.TakesSHA):
 		return w.answerError(s, cmd, crossing)
 	}
-	known, ok := w.scripts.of(cmd, a)
+	how, known := w.scripts.PerKey(cmd, a)
 	switch {
-	case !ok && cmd.Is(command.TakesSHA):
+	case !known && cmd.Is(command.TakesSHA):
 		return w.askForScript(s, cmd, a)
-	case known.perKey == nil:
+	case how == nil:
 		return w.answerError(s, cmd, crossing)
 	}
-	units, ok := known.perKey.Units(a, w.units[:0])
+	units, ok := how.Units(a, w.units[:0])
 	if w.units = units; !ok {
 		return w.answerError(s, cmd, errPerKeyArgs)
 	}
 	if len(units) > maxUnits {
 		return w.answerError(s, cmd, errPerKeyUnits)
 	}
-	if crossing := w.placeUnits(a, units, known.perKey.Placed()); crossing != "" {
+	if crossing := w.placeUnits(a, units, how.Placed()); crossing != "" {
 		return w.answerError(s, cmd, crossing)
 	}
 	for i := range w.split.groups {
@@ -45,13 +46,13 @@ func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, c
 			return w.stall(s)
 		}
 	}
-	w.sendUnits(s, cmd, a, units, known.perKey)
+	w.sendUnits(s, cmd, a, units, how)
 	return true
 }
 
 // placeUnits makes each unit a group of its own, for the node of its first size keys. It
 // returns the error to answer with if these keys belong to different groups or to no node.
-func (w *Worker) placeUnits(a command.Args, units []command.Unit, size int) (failed string) {
+func (w *Worker) placeUnits(a command.Args, units []lua.Unit, size int) (failed string) {
 	sp := &w.split
 	sp.groups = sp.groups[:0]
 	for i := range units {
@@ -87,7 +88,7 @@ func inUnitOrder(_ *Worker, dst []byte, r *request) []byte {
 
 // sendUnits starts the calls of a per-key script.
 func (w *Worker) sendUnits(
-	s *Session, cmd *command.Command, a command.Args, units []command.Unit, how *command.PerKey,
+	s *Session, cmd *command.Command, a command.Args, units []lua.Unit, how *lua.PerKey,
 ) {
 	r := w.newRequest(s, cmd)
 	r.end, r.parts, r.merge = inUnitOrder, len(units), w.getMerger(len(units))
@@ -98,8 +99,8 @@ func (w *Worker) sendUnits(
 		c.group = p.group
 		name, script := upper(cmd.Name), a.Arg(1)
 		if p.node != nil {
-			if eval, body := w.textFor(cmd, p.node, script); body != nil {
-				name, script, c.inFull = eval, body, true
+			if eval, text := w.scripts.Eval(cmd, p.node.ordinal, script); text != nil {
+				name, script, c.inFull = eval, text, true
 			}
 		}
 		w.frame = units[i].Append(w.frame[:0], name, script, a)
@@ -127,7 +128,7 @@ func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) 
 			return
 		}
 		s.clear(blocked)
-		if w.scripts.body([]byte(sha)) == nil {
+		if w.scripts.Text([]byte(sha)) == nil {
 			w.dropFirst(s)
 			w.answerError(s, cmd, errNoScript)
 			if s.has(tracks) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
@@ -18,12 +18,12 @@ const (
 	noScript   = "-NOSCRIPT No matching script. Please use EVAL.\r\n"
 )
 
-var perKeySHA = command.SHA1([]byte(perKeyText))
+var perKeySHA = lua.SHA1([]byte(perKeyText))
 
-func declared() command.PerKeyScripts {
-	normal := command.SHA1(command.NormalScript([]byte(perKeyText)))
-	return command.NewPerKeyScripts([]command.PerKey{
-		{SHA: perKeySHA, Normal: normal, Argv: []command.Argv{command.Shared, command.Each}},
+func declared() lua.PerKeyScripts {
+	normal := lua.SHA1(lua.NormalScript([]byte(perKeyText)))
+	return lua.NewPerKeyScripts([]lua.PerKey{
+		{SHA: perKeySHA, Normal: normal, Argv: []lua.Argv{lua.Shared, lua.Each}},
 	})
 }
 
@@ -77,8 +77,8 @@ func TestScriptsThatAreNotPerKey(t *testing.T) {
 // an empty one for a read lock that it has released.
 func TestPerKeyScriptWithPrefixes(t *testing.T) {
 	for _, prefix := range []bool{true, false} {
-		p := command.PerKey{SHA: perKeySHA, Keys: 2, Prefix: prefix, Argv: []command.Argv{command.Shared, command.Each}}
-		r := newRig(t, Options{PerKey: command.NewPerKeyScripts([]command.PerKey{p})})
+		p := lua.PerKey{SHA: perKeySHA, Keys: 2, Prefix: prefix, Argv: []lua.Argv{lua.Shared, lua.Each}}
+		r := newRig(t, Options{PerKey: lua.NewPerKeyScripts([]lua.PerKey{p})})
 		r.feed(cmd("EVAL", perKeyText, "4", onA, "{"+onB+"}", onB, "{"+onB+"}", "ttl", "1", "2"))
 		if !prefix {
 			if got := r.got(); !strings.HasPrefix(got, "-CROSSSLOT ") {
@@ -188,7 +188,7 @@ func TestPerKeyScriptThatASiblingKnows(t *testing.T) {
 // A key whose slot is moving is followed without the others.
 func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 	r := newClusterRig(t)
-	r.w.o.PerKey = declared()
+	r.w.scripts = lua.NewCache(declared())
 	r.feed(cmd("EVAL", perKeyText, "3", onA, onA2, onB, "ttl", "1", "2", "3"))
 	r.sent(0)
 	r.sent(1)
@@ -212,7 +212,7 @@ func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 // A slot without an owner holds up its own key only.
 func TestPerKeyScriptOfAnUnownedSlot(t *testing.T) {
 	r := newClusterRig(t)
-	r.w.o.PerKey = declared()
+	r.w.scripts = lua.NewCache(declared())
 	owned := r.w.table
 	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true}, {ID: "b", Addr: "10.0.0.2:1", Master: true}},
 		[][]slots.Range{{{First: 0, Last: 3000}}, {{First: 9000, Last: 16383}}})

@@ -170,7 +170,7 @@ func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
 func (w *Worker) publishNode(channel []byte) (best *node) {
 	var most uint64
 	for _, n := range w.masters {
-		score := maphash.Bytes(w.scripts.seed, channel) ^ uint64(n.ordinal+1)*0x9e3779b97f4a7c15
+		score := maphash.Bytes(hashSeed, channel) ^ uint64(n.ordinal+1)*0x9e3779b97f4a7c15
 		score *= 0xff51afd7ed558ccd
 		if best == nil || score > most {
 			best, most = n, score

@@ -2,101 +2,13 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/sha1"
-	"hash/maphash"
 	"slices"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
-
-// The limits of the script cache. Beyond them, the oldest scripts are evicted.
-const (
-	maxScripts     = 8192
-	maxScriptBytes = 16 << 20
-)
-
-// scriptCache remembers the scripts that clients have sent, so that keyway can send the text
-// to a node that lacks it. Clients of a single Redis load a script once and rely on that.
-type scriptCache struct {
-	seed   maphash.Seed
-	perKey *command.PerKeyScripts
-	bySHA  map[string]script // by hex SHA-1
-	byHash map[uint64]string // maphash of the body -> SHA-1, so that EVAL need not compute a SHA-1 each time
-	order  []string          // SHA-1s, the oldest script first
-	bytes  int               // size of all bodies
-}
-
-// script is a script that keyway knows.
-type script struct {
-	body   []byte
-	perKey *command.PerKey // how it can be split; nil: it cannot
-
-	harmless bool // it surely writes nothing
-}
-
-// get returns the script with a hex SHA-1, in upper or lower case.
-func (sc *scriptCache) get(sha []byte) (script, bool) {
-	if len(sha) != 2*sha1.Size {
-		return script{}, false
-	}
-	known, ok := sc.bySHA[string(bytes.ToLower(sha))]
-	return known, ok
-}
-
-// body returns the text of the script with a hex SHA-1, or nil if it is unknown.
-func (sc *scriptCache) body(sha []byte) []byte {
-	known, _ := sc.get(sha)
-	return known.body
-}
-
-// of returns the script of an EVAL or EVALSHA, if it is known.
-func (sc *scriptCache) of(cmd *command.Command, a command.Args) (script, bool) {
-	if !cmd.Is(command.TakesScript) {
-		return sc.get(a.Arg(1))
-	}
-	known, ok := sc.bySHA[sc.byHash[maphash.Bytes(sc.seed, a.Arg(1))]]
-	return known, ok && bytes.Equal(known.body, a.Arg(1))
-}
-
-// add remembers a script. It returns true if the script is new. It ignores scripts larger
-// than a quarter of the cache.
-func (sc *scriptCache) add(body []byte) bool {
-	h := maphash.Bytes(sc.seed, body)
-	if sha, ok := sc.byHash[h]; ok && bytes.Equal(sc.bySHA[sha].body, body) {
-		return false
-	}
-	if len(body) > maxScriptBytes/4 {
-		return false
-	}
-	if sc.bySHA == nil {
-		sc.bySHA, sc.byHash = map[string]script{}, map[uint64]string{}
-	}
-	sha := command.SHA1(body)
-	if _, ok := sc.bySHA[sha]; ok {
-		return false
-	}
-	for len(sc.order) >= maxScripts || sc.bytes+len(body) > maxScriptBytes {
-		sc.evict()
-	}
-	sc.bySHA[sha] = script{body: bytes.Clone(body), perKey: sc.perKey.Find(sha, body), harmless: isHarmless(body)}
-	sc.byHash[h] = sha
-	sc.order = append(sc.order, sha)
-	sc.bytes += len(body)
-	return true
-}
-
-func (sc *scriptCache) evict() {
-	sha := sc.order[0]
-	sc.order = sc.order[1:]
-	body := sc.bySHA[sha].body
-	sc.bytes -= len(body)
-	delete(sc.bySHA, sha)
-	delete(sc.byHash, maphash.Bytes(sc.seed, body))
-}
-
-func (sc *scriptCache) reset() { *sc = scriptCache{seed: sc.seed, perKey: sc.perKey} }
 
 // noteScript remembers the script of an EVAL, and warns of a script without keys. w.keys
 // must contain the command's keys.
@@ -110,95 +22,39 @@ func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
 }
 
 // learnScript makes every worker remember a script.
-func (w *Worker) learnScript(body []byte) {
-	if w.scripts.add(body) && w.o.Workers > 1 {
-		body = bytes.Clone(body)
-		w.tellSiblings(func(o *Worker) { o.scripts.add(body) })
+func (w *Worker) learnScript(text []byte) {
+	if w.scripts.Add(text) && w.o.Workers > 1 {
+		text = bytes.Clone(text)
+		w.tellSiblings(func(o *Worker) { o.scripts.Add(text) })
 	}
 }
 
 func (w *Worker) forgetScripts() {
-	w.scripts.reset()
-	w.tellSiblings(func(o *Worker) { o.scripts.reset() })
+	w.scripts.Clear()
+	w.tellSiblings(func(o *Worker) { o.scripts.Clear() })
 }
 
-// noteKnown records which scripts of a SCRIPT EXISTS keyway knows, with a 1 for each of them
-// in m.part. EVALSHA works for a script that keyway knows, even if no node has it.
-func (w *Worker) noteKnown(m *merger, a command.Args) {
-	for i := 2; i < a.Len(); i++ {
-		known := int32(0)
-		if w.scripts.body(a.Arg(i)) != nil {
-			known = 1
-		}
-		m.part = append(m.part, known)
-	}
-}
+// noteKnown records which scripts of a SCRIPT EXISTS keyway knows.
+func (w *Worker) noteKnown(m *merger, a command.Args) { m.part = w.scripts.AppendKnown(m.part, a) }
 
-// scriptsExist is the ending of SCRIPT EXISTS. It puts a 1 in the nodes' reply for each
-// script that keyway knows.
+// scriptsExist is the ending of SCRIPT EXISTS.
 func scriptsExist(_ *Worker, dst []byte, r *request) []byte {
-	reply, known := r.cmd.Merge(nil, r.merge.parts, 0), r.merge.part
-	n, rest, ok := resp.Elements(reply)
-	if !ok || n != len(known) {
-		return append(dst, reply...)
-	}
-	dst = resp.AppendArray(dst, n)
-	for _, k := range known {
-		var exists []byte
-		if exists, rest, _ = resp.Split(rest); k == 1 {
-			exists = []byte(":1\r\n")
-		}
-		dst = append(dst, exists...)
-	}
-	return dst
+	return lua.AppendExists(dst, r.cmd.Merge(nil, r.merge.parts, 0), r.merge.part)
 }
 
-// inFull returns an EVALSHA as the EVAL of its script, if n is not known to have the script
-// and keyway knows the text. Otherwise it returns nil: the EVALSHA goes as it is. With n nil,
-// no node is known to have the script. Redis never answers EVAL with NOSCRIPT, so the reply
-// leaves no doubt. The result is valid until the next call of inFull.
+// inFull returns an EVALSHA as the EVAL of its script, or nil if it goes to n as it is. With n
+// nil, no node is known to have the script. The result is valid until the next call of inFull.
 func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
-	if !cmd.Is(command.TakesSHA) {
+	node := lua.NoNode
+	if n != nil {
+		node = n.ordinal
+	}
+	frame := w.scripts.AppendEval(w.frame[:0], cmd, node, a)
+	if len(frame) == 0 {
 		return nil
 	}
-	eval, body := w.textFor(cmd, n, a.Arg(1))
-	if body == nil {
-		return nil
-	}
-	frame := resp.AppendArray(w.frame[:0], a.Len())
-	frame = resp.AppendBulkString(frame, eval)
-	frame = resp.AppendBulk(frame, body)
-	frame = append(frame, a.Tail(2)...)
 	w.frame = w.buffers.Scratch(frame)
 	return frame
-}
-
-// textFor returns the command (EVAL or EVAL_RO) and the text that have to replace an EVALSHA
-// for a node. The text is nil if the EVALSHA goes as it is.
-func (w *Worker) textFor(cmd *command.Command, n *node, sha []byte) (eval string, body []byte) {
-	if !cmd.Is(command.TakesSHA) || n != nil && n.proven[string(sha)] {
-		return "", nil
-	}
-	if body = w.scripts.body(sha); cmd.Has(readOnly) {
-		return "EVAL_RO", body
-	}
-	return "EVAL", body
-}
-
-// hasScript records that the node has executed the EVAL in frame, and so has the script.
-func (w *Worker) hasScript(n *node, frame []byte) {
-	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || p.Len() < 2 {
-		return
-	}
-	sha, known := w.scripts.byHash[maphash.Bytes(w.scripts.seed, p.Arg(1))]
-	if !known {
-		return
-	}
-	if n.proven == nil || len(n.proven) >= maxScripts {
-		n.proven = map[string]bool{}
-	}
-	n.proven[sha] = true
 }
 
 // onNoScript handles the error NOSCRIPT. The node may have lost the script, by SCRIPT FLUSH
@@ -212,8 +68,8 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 		return false // it was sent as EVAL
 	}
 	sha := string(p.Arg(1))
-	delete(c.node.proven, sha)
-	if w.o.Workers < 2 && w.scripts.body(p.Arg(1)) == nil || c.req.sess.sentAfter(c) {
+	w.scripts.Lacks(c.node.ordinal, sha)
+	if w.o.Workers < 2 && w.scripts.Text(p.Arg(1)) == nil || c.req.sess.sentAfter(c) {
 		// No worker knows the script, or the call, sent again, would be executed after a
 		// later command of the same client.
 		return false
@@ -263,14 +119,14 @@ func (w *Worker) sendInFull(c *call, frame, reply []byte) {
 // it or not. A sibling may just have learned the script, with its message to this worker
 // still on the way.
 func (w *Worker) findScript(sha string, done func()) {
-	if w.o.Workers < 2 || w.scripts.body([]byte(sha)) != nil {
+	if w.o.Workers < 2 || w.scripts.Text([]byte(sha)) != nil {
 		done()
 		return
 	}
-	w.askSiblings(func(o *Worker) any { return o.scripts.body([]byte(sha)) }, func(answers []any) {
+	w.askSiblings(func(o *Worker) any { return o.scripts.Text([]byte(sha)) }, func(answers []any) {
 		for _, answer := range answers {
-			if body := answer.([]byte); body != nil {
-				w.scripts.add(body)
+			if text := answer.([]byte); text != nil {
+				w.scripts.Add(text)
 			}
 		}
 		done()

@@ -54,8 +54,8 @@ func (w *Worker) slowType(s *Session, cmd *command.Command, kind []byte) bool {
 // scriptShow answers SCRIPT SHOW sha1, with the script if keyway has seen it, otherwise with
 // a node's reply.
 var scriptShow = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	if body := w.scripts.body(a.Arg(2)); body != nil {
-		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], body))
+	if text := w.scripts.Text(a.Arg(2)); text != nil {
+		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], text))
 	}
 	return w.toAny(s, cmd, a)
 })

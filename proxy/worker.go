@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -39,8 +40,8 @@ type Options struct {
 	MaxClients   int          // of all workers, for INFO
 	Allow        map[int]bool // IDs of commands that keyway forwards though it would refuse them
 
-	PerKey  command.PerKeyScripts // scripts that can be split by their keys
-	Keyless string                // scripts without keys run on the node of this key
+	PerKey  lua.PerKeyScripts // scripts that can be split by their keys
+	Keyless string            // scripts without keys run on the node of this key
 
 	SlowerThan  time.Duration // the duration from which SLOWLOG logs a command; 0 means 10 ms, negative: never
 	SlowEntries int           // entries of SLOWLOG; 0 means 128
@@ -124,16 +125,15 @@ type Worker struct {
 	short       bool      // memory is short: large commands are refused
 
 	split   splitter
-	units   []command.Unit
+	units   []lua.Unit
 	keys    []int  // the positions of the current command's keys
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for commands that keyway makes
 
 	doomed    []*pool.Link // connections to close, of any kind
-	scripts   scriptCache
-	keyless   []byte          // Options.Keyless
-	warned    map[string]bool // scripts without keys that were logged, by name
-	largeKeys *largeKeys      // nil: no large value was seen so far
+	scripts   *lua.Cache
+	keyless   []byte     // Options.Keyless
+	largeKeys *largeKeys // nil: no large value was seen so far
 	// lostWrites are the writes in flight on connections that have ended in this turn; see
 	// loss.go.
 	lostWrites map[lostKey]struct{}
@@ -199,8 +199,6 @@ type node struct {
 	unconfirmed []asked      // commands on the feed that are not answered
 	fedPing     int64        // when the feed last got a PING
 	fedLosses   uint64       // losses of the feed that the metrics have counted
-
-	proven map[string]bool // scripts that it has executed, by SHA-1 in lower case
 
 	moved, asked, retried uint64 // numbers of MOVED, of ASK and of retries
 	waiting, waitingBytes int    // calls that wait to be sent again, and their memory
@@ -289,8 +287,7 @@ func New(o Options, table *router.Table) *Worker {
 		scratch: make([]byte, 0, 4<<10),
 		server:  software{Software: info.Unknown},
 	}
-	w.keyless, w.warned = []byte(o.Keyless), map[string]bool{}
-	w.scripts = scriptCache{seed: hashSeed, perKey: &w.o.PerKey}
+	w.keyless, w.scripts = []byte(o.Keyless), lua.NewCache(o.PerKey)
 	w.hub = newHub(w)
 	w.SetTable(table)
 	return w

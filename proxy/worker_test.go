@@ -586,7 +586,7 @@ func TestPausedScripts(t *testing.T) {
 	} {
 		for _, send := range []string{cmd("EVAL", script, "1", onA), cmd("EVALSHA", fmt.Sprintf("%x", sha1.Sum([]byte(script))), "1", onA)} {
 			r := newRig(t, Options{})
-			r.w.scripts.add([]byte(script))
+			r.w.scripts.Add([]byte(script))
 			r.feed("CLIENT PAUSE 1000 WRITE\r\n" + send)
 			if got := r.sent(0); (got != "") != runs {
 				t.Errorf("%q: sent %q", send, got)

@@ -24,6 +24,7 @@ import (
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -128,7 +129,7 @@ var reads = map[string]proxy.Reads{
 	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
 }
 
-func (s *Server) workerOptions(index int, allow map[int]bool, perKey command.PerKeyScripts) proxy.Options {
+func (s *Server) workerOptions(index int, allow map[int]bool, perKey lua.PerKeyScripts) proxy.Options {
 	c := s.cfg
 	hold := c.Backend.Hold
 	if hold == 0 {

@@ -42,7 +42,7 @@ const longTests = 46
 
 // longLines are how many lines of a package, its tests included, are longer.
 var longLines = map[string]int{
-	"cmd/keyway": 8, "command": 26, "config": 12, "metrics": 24, "pool": 9, "proxy": 116, "server": 12,
+	"cmd/keyway": 8, "command": 22, "config": 12, "metrics": 24, "pool": 9, "proxy": 116, "server": 12,
 	"test": 222, "test/faults": 131,
 }
 
@@ -50,8 +50,8 @@ var longLines = map[string]int{
 var largeTypes = map[string]struct{ methods, fields int }{
 	"metrics.Counters": {0, 26},
 	"proxy.Session":    {51, 27},
-	"proxy.Worker":     {245, 64},
-	"proxy.node":       {40, 32},
+	"proxy.Worker":     {242, 63},
+	"proxy.node":       {40, 31},
 }
 
 // largePackages are the packages that have more files, tests aside.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	operators "github.com/keyway-proxy/keyway/admin"
-	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -105,7 +105,7 @@ func TestKeylessWritesAreTold(t *testing.T) {
 	log.has(t, "level=WARN", "has no KEYS and may write", "scripts.keyless")
 	time.Sleep(1500 * time.Millisecond) // the log takes one such line a second, and counts the others
 	k.Dial().Expect("OK", "EVAL", "return redis.call('set', 'another', 'x')", "0")
-	log.has(t, command.SHA1([]byte("return redis.call('set', 'another', 'x')"))+" has no KEYS", "others_like_it=0")
+	log.has(t, lua.SHA1([]byte("return redis.call('set', 'another', 'x')"))+" has no KEYS", "others_like_it=0")
 	metrics := httptest.NewRecorder()
 	operators.Handler(k.Server, operators.Options{}).ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
 	if !strings.Contains(metrics.Body.String(), "\nkeyway_keyless_scripts_total 13\n") {

@@ -109,14 +109,14 @@ var aroundProxy = []bug{
 		"./pool", "TestBuffersOfAFailedConnection",
 	},
 	{
-		"a per-key script's ARGV go to the next key", "command/perkey.go",
+		"a per-key script's ARGV go to the next key", "lua/perkey.go",
 		"Keys: size, arg: next,", "Keys: size, arg: min(next+1, tail-1),",
 		"./test", "TestPerKeyScripts",
 	},
 	{
-		"the error of one key of a per-key script is dropped", "command/perkey.go",
+		"the error of one key of a per-key script is dropped", "lua/perkey.go",
 		"			return append(dst, part...)\n", "			return append(dst, \"*1\\r\\n:0\\r\\n\"...)\n",
-		"./command", "TestMergedUnits",
+		"./lua", "TestMergedUnits",
 	},
 	{
 		"a thread that drains leaves its siblings without an answer", "server/thread.go",

@@ -516,7 +516,7 @@ var inProxy = []bug{
 		"./test", "TestDatabaseThatIsNotThere",
 	},
 	{
-		"SCRIPT EXISTS knows only the nodes' scripts", "proxy/script.go",
+		"SCRIPT EXISTS knows only the nodes' scripts", "lua/cache.go",
 		"rest, _ = resp.Split(rest); k == 1 {", "rest, _ = resp.Split(rest); k > 1 {",
 		"./test", "TestScripts",
 	},
@@ -547,7 +547,7 @@ var inProxy = []bug{
 		"./proxy", "TestPausedFunctions",
 	},
 	{
-		"any flags of a script let it pass a pause of writes", "proxy/pause.go",
+		"any flags of a script let it pass a pause of writes", "lua/cache.go",
 		"				if string(flag) == \"no-writes\" {", "				if len(flag) > 0 {",
 		"./proxy", "TestPausedScripts",
 	},
@@ -563,7 +563,7 @@ var inProxy = []bug{
 	},
 	{
 		"each thread warns of a script without keys", "proxy/keyless.go",
-		"	w.tellSiblings(func(o *Worker) { o.warn(name) })\n", "",
+		"	w.tellSiblings(func(o *Worker) { o.scripts.Warn(name) })\n", "",
 		"./test", "TestKeylessWritesAreTold",
 	},
 	{
@@ -594,7 +594,7 @@ var inProxy = []bug{
 		"./proxy", "TestWaitAsksAboutTheLatestWrites",
 	},
 	{
-		"A unit of a per-key script lives where its prefix does", "command/perkey.go",
+		"A unit of a per-key script lives where its prefix does", "lua/perkey.go",
 		"	if p.Prefix {", "	if p.Prefix && p.Keys == 0 {",
 		"./proxy", "TestPerKeyScriptWithPrefixes",
 	},

@@ -1,16 +1,22 @@
-package command
+package lua
 
 import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-func parsed(t testing.TB, text string) Args {
+func parsed(t testing.TB, text string) command.Args {
+	t.Helper()
+	return parsedFrame(t, resp.AppendCommand(nil, strings.Fields(text)...))
+}
+
+func parsedFrame(t testing.TB, frame []byte) command.Args {
 	t.Helper()
 	p := new(resp.Parser)
-	if _, st, err := p.Next(resp.AppendCommand(nil, strings.Fields(text)...), &resp.DefaultLimits); st != resp.Ready || err != nil {
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); st != resp.Ready || err != nil {
 		t.Fatal(st, err)
 	}
 	return p
@@ -53,10 +59,7 @@ func TestUnitsOfScripts(t *testing.T) {
 		units, ok := (&PerKey{Keys: c.keys, Argv: argv}).Units(a, nil)
 		var got []string
 		for i := 0; ok && i < len(units); i++ {
-			p := new(resp.Parser)
-			if _, st, err := p.Next(units[i].Append(nil, "EVAL", []byte("s"), a), &resp.DefaultLimits); st != resp.Ready || err != nil {
-				t.Fatal(st, err)
-			}
+			p := parsedFrame(t, units[i].Append(nil, "EVAL", []byte("s"), a))
 			var words []string
 			for k := range p.Len() {
 				words = append(words, string(p.Arg(k)))
@@ -101,7 +104,8 @@ func TestNormalScript(t *testing.T) {
 	for _, same := range []string{
 		plain,
 		"local r = {};\nfor i, k in ipairs(KEYS) do\n\tr[i] = redis.call('get', k);\nend;\nreturn r;\n",
-		"-- what\nlocal r --[[ long\ncomment ]] = {} for i, k in ipairs(KEYS) do --[==[ ]] ]==] r[i] = redis.call(\"get\", k) end return r --",
+		"-- what\nlocal r --[[ long\ncomment ]] = {} for i, k in ipairs(KEYS) do --[==[ ]] ]==] " +
+			"r[i] = redis.call(\"get\", k) end return r --",
 	} {
 		if got := string(NormalScript([]byte(same))); got != plain {
 			t.Errorf("%q becomes %q", same, got)
@@ -137,10 +141,11 @@ func TestPerKeyScripts(t *testing.T) {
 		sha, text string
 		keys      int
 	}{
-		{SHA1(text), "", 7}, {"", "return { redis.call(\"del\", KEYS[1]) }", 7}, {known.SHA, "", 8}, {"", "return 1", 0}, {knownPerKey[1].SHA, "", 2},
+		{SHA1(text), "", 7}, {"", "return { redis.call(\"del\", KEYS[1]) }", 7},
+		{known.SHA, "", 8}, {"", "return 1", 0}, {knownPerKey[1].SHA, "", 2},
 	} {
 		keys := 0
-		if p := table.Find(c.sha, []byte(c.text)); p != nil {
+		if p := table.find(c.sha, []byte(c.text)); p != nil {
 			keys = p.Keys
 		}
 		if keys != c.keys {

@@ -1,4 +1,4 @@
-package command
+package lua
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -91,7 +92,7 @@ type Unit struct {
 
 // Units appends the units of an EVAL or EVALSHA to dst. It returns false if KEYS and ARGV
 // do not match the description.
-func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
+func (p *PerKey) Units(a command.Args, dst []Unit) ([]Unit, bool) {
 	numKeys, ok := resp.ParseInt(a.Arg(2))
 	size, end := max(p.Keys, 1), a.Len()
 	if !ok || numKeys < 1 || numKeys > int64(end-3) || int(numKeys)%size != 0 {
@@ -128,7 +129,7 @@ func (p *PerKey) Units(a Args, dst []Unit) ([]Unit, bool) {
 
 // Append appends the command that executes the script for this unit only. name is EVAL or
 // EVALSHA or the like, and script is the text or SHA-1.
-func (u *Unit) Append(dst []byte, name string, script []byte, a Args) []byte {
+func (u *Unit) Append(dst []byte, name string, script []byte, a command.Args) []byte {
 	dst = resp.AppendArray(dst, 3+u.Keys+u.before+u.args+u.after)
 	dst = resp.AppendBulk(resp.AppendBulkString(dst, name), script)
 	dst = resp.AppendBulkString(dst, strconv.Itoa(u.Keys))
@@ -151,9 +152,9 @@ func (p *PerKey) Merge(dst []byte, parts [][]byte) []byte {
 		}
 	}
 	if p.Sum {
-		return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
+		return command.MergeSum(dst, parts)
 	}
-	return mergeArrays(dst, parts)
+	return command.MergeArrays(dst, parts)
 }
 
 // knownPerKey are scripts of client libraries. Redisson renews all of a client's locks with
@@ -196,9 +197,9 @@ func NewPerKeyScripts(declared []PerKey) PerKeyScripts {
 	return t
 }
 
-// Find returns the description of the script with this SHA-1 (in lower case) and text, or
+// find returns the description of the script with this SHA-1 (in lower case) and text, or
 // nil.
-func (t *PerKeyScripts) Find(sha string, text []byte) *PerKey {
+func (t *PerKeyScripts) find(sha string, text []byte) *PerKey {
 	if p := t.bySHA[sha]; p != nil || len(t.byNormal) == 0 {
 		return p
 	}

@@ -22,7 +22,6 @@ type blocking struct {
 	call   *call
 	conn   *pool.Conn // nil while the command waits to be sent
 	sentAt int64      // time of the last attempt
-	until  int64      // when the client's timeout ends; 0: none
 	pos    int        // position of the timeout among the arguments
 	unit   time.Duration
 	nodeID int64 // conn's client ID at the node, for CLIENT UNBLOCK; 0: not known yet
@@ -66,7 +65,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 	b.call.goAlone(b)
 	if pos > 0 {
 		if t, err := strconv.ParseFloat(string(a.Arg(pos)), 64); err == nil && t > 0 && t < math.MaxInt32 {
-			b.until = w.now + int64(t*float64(unit))
+			b.call.timeout = w.now + int64(t*float64(unit))
 		}
 	}
 	s.set(held | blocked)
@@ -94,8 +93,8 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	b.conn, b.nodeID, b.sentAt = conn, 0, w.now
 	s.wrote.add(n.ordinal)
 	deadline := int64(0)
-	if b.until > 0 {
-		deadline = b.until + int64(w.o.Backend.RequestTimeout)
+	if c.timeout > 0 {
+		deadline = c.timeout + int64(w.o.Backend.RequestTimeout)
 	}
 	w.ask(conn, w.deadline(), func(reply []byte, _ bool) {
 		if b.conn == conn {
@@ -185,10 +184,10 @@ func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 // remaining returns the command with its timeout reduced to the remaining time.
 func (b *blocking) remaining(w *Worker, frame []byte) []byte {
 	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || b.until == 0 {
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || b.call.timeout == 0 {
 		return append([]byte(nil), frame...)
 	}
-	left := max(b.until-w.now, int64(time.Millisecond))
+	left := max(b.call.timeout-w.now, int64(time.Millisecond))
 	out := resp.AppendArray(nil, p.Len())
 	for i := range p.Len() {
 		switch {

@@ -14,9 +14,11 @@ type call struct {
 	part      int32 // index among the request's calls
 	deadline  int64 // when the first attempt must be answered
 	waitUntil int64 // while it waits to be sent again: when it gives up
+	timeout   int64 // when the timeout of a blocking command ends; 0: none
 	alone     alone // receiver of the reply, in the exclusive lane
 
 	lane       lane
+	once       bool  // it means something only on its connection, such as WATCH
 	replica    bool  // it reads from a replica, and is in the session's reading
 	hops       uint8 // redirects followed
 	tries      uint8 // times that it began to wait to be sent again

@@ -13,8 +13,8 @@ const idleExclusive = 4
 type inUse struct {
 	conn  *pool.Conn
 	sess  *Session
-	by    *askedAlone // of WAIT
-	until int64       // if the client leaves: when the connection is closed
+	by    alone // the receiver of the reply, if unblockWait looks for it
+	until int64 // if the client leaves: when the connection is closed
 }
 
 // hasRoom reports whether the limits allow one more connection to the node besides the

@@ -51,6 +51,12 @@ type trip struct {
 // goAlone puts the call in the exclusive lane.
 func (c *call) goAlone(a alone) { c.lane, c.alone = exclusiveLane, a }
 
+// goAloneOnce is goAlone for a call that no other connection can take over.
+func (c *call) goAloneOnce(a alone) {
+	c.goAlone(a)
+	c.once = true
+}
+
 // manner is how a call's frame is written.
 type manner uint8
 

@@ -261,13 +261,6 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	w.fence(c)
 }
 
-// isLarge reports whether the call has a connection of its own only because it, or its
-// reply, is large.
-func (c *call) isLarge() bool {
-	_, large := c.alone.(*large)
-	return large
-}
-
 func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	c := l.call
 	s := c.req.sess

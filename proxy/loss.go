@@ -46,10 +46,7 @@ func (c *call) isHarmless() bool {
 
 // isRepeatable reports whether the call means the same on another connection. WATCH, the
 // EXEC that follows it, and WAIT do not.
-func (c *call) isRepeatable() bool {
-	_, blocks := c.alone.(*blocking)
-	return c.lane != exclusiveLane || blocks || c.isLarge()
-}
+func (c *call) isRepeatable() bool { return !c.once }
 
 // WillFail finds the reads that must not be sent again. Their client has sent a write to
 // the same key behind them, and the second attempt might see that write. The connection

@@ -342,7 +342,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	w.monitors.hidden = true // shown once EXEC's reply says whether a key has changed
 	t.close(s)
 	c := t.call(w, w.newRequest(s, cmd), n)
-	c.goAlone(&watched{call: c, conn: t.watch})
+	c.goAloneOnce(&watched{call: c, conn: t.watch})
 	s.clear(inMulti)
 	s.txn = nil
 	s.set(held | blocked) // later commands use other connections, so they wait
@@ -441,7 +441,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	r := w.newRequest(s, cmd)
 	c := &r.call
 	c.group = t.group
-	c.goAlone(&watching{call: c, txn: t, first: t.dials == 0})
+	c.goAloneOnce(&watching{call: c, txn: t, first: t.dials == 0})
 	s.set(held | blocked)
 	w.send(s, c, n, a.Frame())
 	return true
@@ -459,6 +459,15 @@ func (r *watching) take(_ *Worker, _ *node, frame []byte) trip {
 }
 
 func (r *watching) finished() {}
+
+// decide returns the verdict about an error reply to WATCH. A redirect says that its slot
+// has moved or is migrating.
+func (r *watching) decide(reply []byte) verdict {
+	if isRedirect(reply) {
+		return verdict{do: unwatched, refresh: true}
+	}
+	return verdict{}
+}
 
 func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	t, w := r.txn, r.call.worker()
@@ -603,6 +612,15 @@ func (e *watched) take(_ *Worker, n *node, frame []byte) trip {
 }
 
 func (e *watched) finished() {}
+
+// decide returns the verdict about an error reply to EXEC. At another node, or later,
+// nothing would be watched.
+func (e *watched) decide(reply []byte) verdict {
+	if notHere(reply) {
+		return verdict{do: unwatched, refresh: true}
+	}
+	return verdict{}
+}
 
 func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := e.call

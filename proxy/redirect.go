@@ -451,10 +451,7 @@ func (c *call) isOverdue(now int64) bool { return now >= c.waitUntil || c.isTime
 
 // isTimedOut reports whether the timeout that the client gave in a blocking command has
 // passed.
-func (c *call) isTimedOut(now int64) bool {
-	b, blocks := c.alone.(*blocking)
-	return blocks && b.until > 0 && now >= b.until
-}
+func (c *call) isTimedOut(now int64) bool { return c.timeout > 0 && now >= c.timeout }
 
 // giveUp ends a call that is overdue.
 func (w *Worker) giveUp(c *call) {

@@ -235,12 +235,11 @@ func (w *Worker) EOF(s *Session) {
 
 // waits reports whether the client is inside a blocking command or WAIT.
 func (s *Session) waits() bool {
-	return s.blocking != nil || s.has(blocked) && s.inflight > 0 && s.line.head != nil && s.line.head.waitsForReplicas()
-}
-
-// waitsForReplicas reports whether the request is a WAIT or a WAITAOF.
-func (r *request) waitsForReplicas() bool {
-	return r.cmd != nil && r.cmd.Handling == command.Local && r.cmd.Has(command.Blocking)
+	r := s.line.head
+	if r == nil || r.cmd == nil || !s.has(blocked) || s.inflight == 0 || !r.cmd.Has(command.Blocking) {
+		return false
+	}
+	return r.cmd.Handling == command.Local || r.call.lane == exclusiveLane
 }
 
 // Output returns the bytes to write to the client now, empty if there are none. The shell

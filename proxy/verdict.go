@@ -37,17 +37,8 @@ const (
 
 // decide returns the verdict about an error reply.
 func (w *Worker) decide(c *call, conn *pool.Conn, reply []byte) verdict {
-	switch c.alone.(type) {
-	case *watching: // WATCH: after a redirect, its slot has moved or is migrating
-		if isRedirect(reply) {
-			return verdict{do: unwatched, refresh: true}
-		}
-		return verdict{}
-	case *watched: // EXEC: at another node, or later, nothing would be watched
-		if notHere(reply) {
-			return verdict{do: unwatched, refresh: true}
-		}
-		return verdict{}
+	if to, ok := c.alone.(interface{ decide(reply []byte) verdict }); ok {
+		return to.decide(reply)
 	}
 	code := errorCode(reply)
 	if c.replica && unanswered[string(code)] {

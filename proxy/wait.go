@@ -171,7 +171,7 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 	for i, n := range nodes {
 		c := r.merge.call(r, i)
 		c.group = -1
-		c.goAlone(&askedAlone{call: c, howAlone: how})
+		c.goAloneOnce(&askedAlone{call: c, howAlone: how})
 		w.send(s, c, n, frame)
 	}
 }
@@ -226,7 +226,7 @@ func (w *Worker) unblockWait(s *Session, withError bool) (waiting bool) {
 	}
 	for _, n := range w.nodes {
 		for _, use := range n.waits {
-			if e := use.by; use.sess == s && e != nil && e.nodeID != 0 {
+			if e, ok := use.by.(*askedAlone); ok && use.sess == s && e.nodeID != 0 {
 				waiting, e.ended = true, true
 				w.ask(n.conn(s), w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(e.nodeID, 10), how)
 			}

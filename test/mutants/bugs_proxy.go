@@ -324,7 +324,7 @@ var inProxy = []bug{
 	},
 	{
 		"a wait goes on with its whole time where its slot has moved", "proxy/block.go",
-		"	left := max(b.until-w.now, int64(time.Millisecond))", "	left := max(b.until, int64(time.Millisecond))",
+		"	left := max(b.call.timeout-w.now, int64(time.Millisecond))", "	left := max(b.call.timeout, int64(time.Millisecond))",
 		"./proxy", "TestBlockedElsewhere",
 	},
 	{

@@ -1,294 +1,92 @@
 package proxy
 
 import (
-	"math"
-	"slices"
-	"strconv"
-	"time"
+	"bytes"
 
-	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
-	"github.com/keyway-proxy/keyway/resp"
-	"github.com/keyway-proxy/keyway/router"
 )
 
-// A command that may block gets an exclusive connection until its reply, so that no
-// other client waits behind it. The client's timeout applies, not keyway's request
-// timeout. When the client leaves, keyway ends the wait at the node, so that the node
-// does not pop an element for a client that is gone.
-
-// blocking receives the reply to a command that may block, on an exclusive connection.
-type blocking struct {
-	call   *call
-	conn   *pool.Conn // nil while the command waits to be sent
-	sentAt int64      // time of the last attempt
-	pos    int        // position of the timeout among the arguments
-	unit   time.Duration
-	nodeID int64 // conn's client ID at the node, for CLIENT UNBLOCK; 0: not known yet
-	ended  bool  // the node was asked to end the wait, so no other client may reuse the connection
-	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
+// block is a transaction as its node gets it: everything from MULTI to EXEC, in one write.
+type block struct {
+	frames    []byte   // MULTI, the commands and finally EXEC
+	ends      []int    // where each of these ends in frames
+	n         int      // number of queued commands
+	writes    bool     // a command other than FCALL may write
+	functions []string // called by FCALL; only a pause makes keyway ask whether they write
+	scripts   bool     // a command is a script, a function or a module's command
+	bad       []byte   // the first error of the node while it queued the block
 }
 
-// block sends a command that may block.
-func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
-	pos, unit := cmd.Timeout(a)
-	if pos == 0 {
-		return w.byKey(s, cmd, a)
-	}
-	group, id, crossing := w.place(cmd, a)
-	if crossing != "" {
-		return w.answerError(s, cmd, crossing)
-	}
-	var n *node
-	switch {
-	case id != router.None:
-		n = w.nodes[id]
-	case len(w.keys) == 0: // malformed: let a node produce the error
-		if n, _ = w.anyMaster(s); n == nil {
-			return w.answerError(s, cmd, errNoMasters)
-		}
-	default:
-		if text := w.unownedError(cmd, a); text != "" {
-			return w.answerError(s, cmd, text)
-		}
-	}
-	if s.inflight > 0 {
-		s.set(held) // the client's earlier commands use other connections and must finish first
-		return false
-	}
-	if n != nil && !n.hasRoom() {
-		return w.answerError(s, cmd, errTooManyHeld)
-	}
-	r := w.newRequest(s, cmd)
-	b := &blocking{call: &r.call, pos: pos, unit: unit}
-	b.call.group = group
-	b.call.goAlone(b)
-	if pos > 0 {
-		if t, err := strconv.ParseFloat(string(a.Arg(pos)), 64); err == nil && t > 0 && t < math.MaxInt32 {
-			b.call.timeout = w.now + int64(t*float64(unit))
-		}
-	}
-	s.set(held | blocked)
-	s.troubled().blocking = b
-	if n == nil {
-		w.await(s, b.call, a.Frame())
-	} else {
-		w.send(s, b.call, n, a.Frame())
-	}
-	return true
+// mayWrite reports whether a command of the transaction may write.
+func (b *block) mayWrite() bool { return b.writes || len(b.functions) > 0 }
+
+func (b *block) add(frame []byte) {
+	b.frames = append(b.frames, frame...)
+	b.ends = append(b.ends, len(b.frames))
 }
 
-// take gets an exclusive connection to n. If the command is sent again, its timeout is
-// reduced to the remaining time.
-func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
-	c := b.call
-	s := c.req.sess
-	if why := n.conn(s).Refusing(); why != "" {
-		return trip{refusal: why}
+// withPrefix returns the block with the command first in front: ASKING or CLIENT CACHING,
+// which apply to the whole block, or nothing.
+func (b *block) withPrefix(first []byte) (frames []byte, ends []int) {
+	if len(first) == 0 {
+		return b.frames, b.ends
 	}
-	if c.redirected {
-		frame = b.remaining(w, frame)
+	frames = append(append(frames, first...), b.frames...)
+	ends = append(ends, len(first))
+	for _, e := range b.ends {
+		ends = append(ends, e+len(first))
 	}
-	conn := n.takeExclusive(inUse{sess: s})
-	b.conn, b.nodeID, b.sentAt = conn, 0, w.now
-	s.wrote.add(n.ordinal)
-	deadline := int64(0)
-	if c.timeout > 0 {
-		deadline = c.timeout + int64(w.o.Backend.RequestTimeout)
-	}
-	w.ask(conn, w.deadline(), func(reply []byte, _ bool) {
-		if b.conn == conn {
-			b.nodeID, _ = resp.Int(reply)
-		}
-	}, "CLIENT", "ID")
-	return trip{conn: conn, frame: frame, deadline: deadline}
+	return frames, ends
 }
 
-// finished marks the session as no longer blocked by b.
-func (b *blocking) finished() {
-	if s := b.call.req.sess; s != nil && s.blocking == b {
-		s.blocking = nil
+// queued receives the node's replies to a block, except that to EXEC.
+type queued struct{ block *block }
+
+func (q queued) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
+	if p.Kind == '-' && q.block.bad == nil && p.Whole() {
+		q.block.bad = bytes.Clone(p.Bytes)
 	}
 }
 
-func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
-	c := b.call
-	w := c.worker()
-	if p.First && c.req.sess == nil {
-		w.recordUndelivered(c.node, c.req.cmd, p.Bytes)
-	}
-	freed := b.ended && string(p.Bytes) == unblocked
-	switch {
-	case freed:
-		b.drainAfterUnblock(w)
-	case p.Last:
-		c.node.release(b.conn, !b.ended)
-		b.conn = nil
-	}
-	switch {
-	case freed && b.asNull:
-		w.settleNull(c)
-	case freed:
-		w.settleFor(c, p.Bytes)
-	default:
-		b.renew(w)
+func (queued) Failed(*pool.Conn, []byte, pool.Failure) {}
+
+// execReply receives the reply to the EXEC of a block on a shared connection.
+type execReply struct{ *call }
+
+func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	c := e.call
+	if p.Kind != '-' || !p.Whole() || c.req.sess == nil {
 		c.Reply(conn, frame, p)
-	}
-}
-
-// renew resets the deadline and the attempts of a command that has waited at its node
-// for the request timeout or longer. If it is sent again, it counts as a new command.
-func (b *blocking) renew(w *Worker) {
-	if c := b.call; w.now-b.sentAt >= int64(w.o.Backend.RequestTimeout) {
-		c.deadline, c.hops, c.tries, c.losses = w.deadline(), 0, 0, 0
-	}
-}
-
-// recordUndelivered counts and logs a reply whose client has left, unless it is an error
-// or a null. b is the first piece of the reply.
-func (w *Worker) recordUndelivered(n *node, cmd *command.Command, b []byte) {
-	if b[0] == '-' || resp.IsNull(b) {
 		return
 	}
-	w.stats.Undelivered++
-	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+
-		" of a client that waits no more; what it popped is lost")
-}
-
-// drainAfterUnblock sends a PING behind the command to learn whether it still executed.
-// A command that CLIENT PAUSE delays stays delayed after the node has ended its wait, and
-// may execute later. Its reply then comes before the reply to PING.
-func (b *blocking) drainAfterUnblock(w *Worker) {
-	n, conn, cmd := b.call.node, b.conn, b.call.req.cmd
-	w.ask(conn, w.now+leftTime, func(reply []byte, ok bool) {
-		switch {
-		case !ok:
-			w.stats.UnknownOutcome++
-		case string(reply) != "+PONG\r\n":
-			w.recordUndelivered(n, cmd, reply)
-		}
-		n.release(conn, false)
-	}, "PING")
-}
-
-func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
-	b.call.node.release(b.conn, false)
-	b.conn = nil
-	if b.call.req.sess == nil && f.Sent {
-		b.call.worker().stats.UnknownOutcome++ // the node may still pop an element
-	}
-	b.renew(b.call.worker())
-	b.call.Failed(conn, frame, f)
-}
-
-// remaining returns the command with its timeout reduced to the remaining time.
-func (b *blocking) remaining(w *Worker, frame []byte) []byte {
-	var p resp.Parser
-	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || b.call.timeout == 0 {
-		return append([]byte(nil), frame...)
-	}
-	left := max(b.call.timeout-w.now, int64(time.Millisecond))
-	out := resp.AppendArray(nil, p.Len())
-	for i := range p.Len() {
-		switch {
-		case i != b.pos:
-			out = resp.AppendBulk(out, p.Arg(i))
-		case b.unit == time.Second:
-			out = resp.AppendBulkString(out, strconv.FormatFloat(float64(left)/1e9, 'f', 3, 64))
-		default:
-			out = resp.AppendBulkString(out, strconv.FormatInt(left/1e6, 10))
-		}
-	}
-	return out
-}
-
-// unblock ends the wait of a blocked client, as CLIENT UNBLOCK does: with an error, or as
-// if the client's timeout had passed. It asks the node to end the wait, so that the node
-// does not pop an element for nobody. It returns false if the client belongs to another
-// worker, is not blocked, or its node cannot be asked.
-func (w *Worker) unblock(id uint64, withError bool) bool {
-	for _, s := range w.sessions {
-		if s.id != id {
-			continue
-		}
-		if s.blocking == nil {
-			return w.unblockWait(s, withError)
-		}
-		return s.blocking.unblock(w, s, withError)
-	}
-	return false
-}
-
-// unblock asks the node to end the wait. It returns false if the node cannot be asked.
-// A call that waits to be sent ends at once.
-//
-// It always sends CLIENT UNBLOCK with ERROR. With TIMEOUT, Redis before 7.2 aborts if the
-// command is not blocked but delayed by a pause (blocked.c, replyToBlockedClientTimedOut).
-// Every manual failover begins with such a pause.
-func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
-	c := b.call
-	if c.waiting {
-		s.retry = slices.DeleteFunc(s.retry, func(o *call) bool { return o == c })
-		if withError {
-			w.settle(c, []byte(unblocked))
-		} else {
-			w.settleNull(c)
-		}
-		return true
-	}
-	conn := c.node.conn(s)
-	if b.nodeID == 0 || conn.State() != pool.Ready {
-		return false
-	}
-	b.ended, b.asNull = true, !withError
-	w.ask(conn, w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
-	return true
-}
-
-// unblocked is the reply to a command whose wait CLIENT UNBLOCK has ended with ERROR
-// (networking.c, clientCommand).
-const unblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
-
-// leftTime is how long keyway waits for a node to end the wait of a client that has
-// left. After that keyway closes the connection.
-const leftTime = 100 * int64(time.Millisecond)
-
-// leave ends the wait of a client that has left. It asks the node first, so that keyway
-// learns whether the node has popped an element in that moment.
-func (b *blocking) leave(w *Worker, s *Session) {
-	if b.conn == nil {
-		return // the command waits to be sent
-	}
-	if !b.unblock(w, s, false) {
-		b.conn.Close(w.now, "its client has left")
-		return
-	}
-	for i := range b.call.node.waits {
-		if use := &b.call.node.waits[i]; use.conn == b.conn {
-			use.until = w.now + leftTime
-		}
-	}
-}
-
-// clientUnblock answers CLIENT UNBLOCK id [TIMEOUT|ERROR].
-func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	id, ok := resp.ParseInt(a.Arg(2))
-	withError := false
+	w, cause := c.worker(), c.block.cause(p.Bytes)
 	switch {
-	case a.Len() > 4:
-		return w.answerError(s, cmd, errSubSyntax("CLIENT", a.Arg(1)))
-	case a.Len() == 4 && command.EqualFold(a.Arg(3), "error"):
-		withError = true
-	case a.Len() == 4 && !command.EqualFold(a.Arg(3), "timeout"):
-		return w.answerError(s, cmd, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR") // networking.c
+	case w.onError(c, conn, frame, cause):
+	case notHere(cause):
+		w.settle(c, cause) // the client learns more than from EXECABORT: a later attempt may succeed
+	default:
+		w.settle(c, aborted(p.Bytes, cause))
 	}
-	if !ok {
-		return w.answerError(s, cmd, errNotInteger)
+}
+
+// aborted returns the client's reply to an EXEC that the node refused. If the node refused
+// a command of the block, cause is its error. The client has got QUEUED for that command,
+// so EXEC's reply repeats the error, as Redis does when it refuses EXEC itself (multi.c,
+// execCommandAbort).
+func aborted(reply, cause []byte) []byte {
+	if bytes.Equal(reply, cause) {
+		return reply
 	}
-	return w.askAll(s, cmd, func(o *Worker) any {
-		if o.unblock(uint64(id), withError) {
-			return 1
-		}
-		return 0
-	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(sum(counts))) })
+	return append([]byte("-"+errDiscarded), cause[1:]...)
+}
+
+// cause returns the error that made the node discard the block. If EXEC's reply is just
+// EXECABORT, this is the node's first error while it queued the block.
+func (b *block) cause(reply []byte) []byte {
+	cause := reply
+	if bytes.HasPrefix(reply, []byte("-EXECABORT ")) && b.bad != nil {
+		cause = b.bad
+	}
+	b.bad = nil // the block may be sent again
+	return cause
 }

@@ -17,17 +17,15 @@ type call struct {
 	timeout   int64 // when the timeout of a blocking command ends; 0: none
 	alone     alone // receiver of the reply, in the exclusive lane
 
-	lane       lane
-	once       bool  // it means something only on its connection, such as WATCH
-	replica    bool  // it reads from a replica, and is in the session's reading
-	hops       uint8 // redirects followed
-	tries      uint8 // times that it began to wait to be sent again
-	losses     uint8 // connections that ended after it was written
-	reread     bool  // sent again because it waited behind a large reply or a script
-	redirected bool  // counted in the session's redirecting
-	waiting    bool  // in the session's retry list
-	asking     bool  // sent behind ASKING
-	inFull     bool  // an EVALSHA that was sent as EVAL
+	lane    lane
+	once    bool // it means something only on its connection, such as WATCH
+	replica bool // it reads from a replica, and is in the session's reading
+	attempts
+	reread     bool // sent again because it waited behind a large reply or a script
+	redirected bool // counted in the session's redirecting
+	waiting    bool // in the session's retry list
+	asking     bool // sent behind ASKING
+	inFull     bool // an EVALSHA that was sent as EVAL
 
 	// A later command of the client was answered while keyway checked this call's error.
 	// Or, when the connection ended: this read might see a later write of its client.
@@ -37,9 +35,16 @@ type call struct {
 	asked   *askingReply // receiver of the reply to ASKING
 	read    replicaRead
 	reads   *call  // next in its chain of the session's reading
-	txn     *txn   // of an EXEC, which is sent as this transaction's block
+	block   *block // of an EXEC, which is sent as this block
 	frame   []byte // its copy, valid only while the call waits to be sent again
 	lastErr []byte // the last error, valid only while the call waits to be sent again
+}
+
+// attempts count what has happened to a call so far.
+type attempts struct {
+	hops   uint8 // redirects followed
+	tries  uint8 // times that it began to wait to be sent again
+	losses uint8 // connections that ended after it was written
 }
 
 // Reply receives a piece of the node's reply.

@@ -97,7 +97,7 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 	}
 	if t := s.txn; t != nil {
 		multi, watched = t.size(), len(t.names)
-		memory += cap(t.block)
+		memory += cap(t.frames)
 	}
 	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d "+
 		"sub=%d psub=%d ssub=%d multi=%d watch=%d "+

@@ -94,7 +94,7 @@ func (w *Worker) begin(s *Session, c *call) {
 // unreachable). frame may lie in another connection's buffer.
 func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	c.node, c.asking, c.asked = n, how == behindAsking, nil
-	if c.lane == sharedLane && (len(frame) >= largeFrame || c.txn != nil && len(c.txn.block) >= largeFrame) {
+	if c.lane == sharedLane && (len(frame) >= largeFrame || c.block != nil && len(c.block.frames) >= largeFrame) {
 		w.goLarge(c, n, 0)
 	}
 	if c.lane == exclusiveLane {
@@ -118,9 +118,9 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 		s.tracking.forgetAll()
 	}
 	switch {
-	case c.txn != nil:
-		block, ends := c.txn.withPrefix(c.first())
-		conn.SendBlock(queued{c.txn}, execReply{c}, block, ends, w.now, deadline)
+	case c.block != nil:
+		frames, ends := c.block.withPrefix(c.first())
+		conn.SendBlock(queued{c.block}, execReply{c}, frames, ends, w.now, deadline)
 	case c.asking:
 		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)
 	case c.caching != cachingDefault:
@@ -152,9 +152,9 @@ func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
 	switch {
 	case t.refusal != "":
 		w.unreachable(c, frame, t.refusal)
-	case c.txn != nil:
-		block, ends := c.txn.withPrefix(c.first())
-		t.conn.SendBlock(queued{c.txn}, c.alone, block, ends, w.now, t.deadline)
+	case c.block != nil:
+		frames, ends := c.block.withPrefix(c.first())
+		t.conn.SendBlock(queued{c.block}, c.alone, frames, ends, w.now, t.deadline)
 	case c.asking:
 		t.conn.SendAsking(c.asksFirst(), c.alone, t.frame, w.now, t.deadline)
 	case how == owned:

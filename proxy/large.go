@@ -125,8 +125,8 @@ func (w *Worker) stuckAfter() time.Duration {
 // runsScript reports whether the call may keep the node busy for long, so that the node
 // answers other clients with BUSY.
 func (c *call) runsScript() bool {
-	if c.txn != nil {
-		return c.txn.scripts
+	if c.block != nil {
+		return c.block.scripts
 	}
 	return c.req.cmd.Unproven()
 }
@@ -254,7 +254,7 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 		return
 	}
 	l := &large{call: c, to: c, key: key}
-	if c.txn != nil {
+	if c.block != nil {
 		l.to = execReply{c}
 	}
 	c.goAlone(l)

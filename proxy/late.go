@@ -41,7 +41,7 @@ func (t *txn) shown(i int) []byte {
 			return late.frame
 		}
 	}
-	return t.block[t.ends[i]:t.ends[i+1]]
+	return t.frames[t.ends[i]:t.ends[i+1]]
 }
 
 // split cuts a block's reply into the piece in front of each late command and the piece
@@ -99,7 +99,7 @@ func (w *Worker) carryOut(s *Session, cmd *command.Command, a command.Args) bool
 // beforeLate returns the piece of a transaction's reply in front of its first late
 // command. after answers the late commands; it is nil if there are none.
 func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func()) {
-	t := r.merge.calls[0].txn
+	t := r.merge.about.(*txn)
 	if len(t.late) == 0 {
 		return reply, nil
 	}

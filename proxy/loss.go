@@ -38,8 +38,8 @@ const (
 
 // isHarmless reports whether the call may be executed twice, since it only reads.
 func (c *call) isHarmless() bool {
-	if c.txn != nil {
-		return !c.txn.mayWrite()
+	if c.block != nil {
+		return !c.block.mayWrite()
 	}
 	return c.req.cmd.Has(readOnly)
 }
@@ -102,8 +102,8 @@ func mayWriteAny(cmd *command.Command) bool {
 // the hashes of the command's keys. cmd is nil if the command is unknown.
 func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64)) {
 	w := c.worker()
-	if c.txn != nil {
-		frame = c.txn.block[c.txn.ends[0]:] // behind MULTI
+	if c.block != nil {
+		frame = c.block.frames[c.block.ends[0]:] // behind MULTI
 	}
 	var p resp.Parser
 	var at []int
@@ -116,7 +116,7 @@ func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64
 		}
 		frame = frame[n:]
 		cmd := c.req.cmd
-		if c.txn != nil {
+		if c.block != nil {
 			if len(frame) == 0 {
 				return // EXEC
 			}

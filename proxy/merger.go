@@ -19,6 +19,7 @@ type merger struct {
 	// message was sent.
 	uncounted int64
 	perKey    *lua.PerKey // for inUnitOrder
+	about     any         // a feature's own data, for its ending
 	then      func()      // called when all calls but the last have ended; it ends the last
 	after     func()      // set by the ending: it appends the rest of the reply to the line
 
@@ -50,7 +51,8 @@ func (w *Worker) putMerger(m *merger) {
 		}
 		*m.calls[i] = call{}
 	}
-	m.part, m.unknown, m.perKey, m.then, m.after = m.part[:0], false, nil, nil, nil
+	m.part, m.unknown, m.perKey, m.about = m.part[:0], false, nil, nil
+	m.then, m.after = nil, nil
 	m.channel = w.buffers.Scratch(m.channel)
 	m.kept = m.memory()
 	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {

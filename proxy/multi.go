@@ -28,22 +28,16 @@ import (
 
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
-	broken  bool   // a command was refused, so EXEC discards the transaction
-	writes  bool   // a command other than FCALL may write
-	scripts bool   // a command is a script, a function or a module's command
-	keyless bool   // a script has no keys
-	n       int    // number of queued commands
-	block   []byte // MULTI, the commands and finally EXEC
-	ends    []int  // where each of these ends in block
-	group   int32  // of all watched and queued keys, -1 if there are none so far
-	bad     []byte // the first error of the node while it queued the block
+	block
+	broken  bool  // a command was refused, so EXEC discards the transaction
+	keyless bool  // a script has no keys
+	group   int32 // of all watched and queued keys, -1 if there are none so far
 
 	published []published
 	late      []lateCommand
-	lateBytes int      // total size of the frames in late
-	functions []string // called by FCALL; only a pause makes keyway ask whether they write
-	selects   []int    // the indexes of SELECTs among the commands
-	alone     bool     // a command concerns all nodes, so there must be only one
+	lateBytes int   // total size of the frames in late
+	selects   []int // the indexes of SELECTs among the commands
+	alone     bool  // a command concerns all nodes, so there must be only one
 
 	names map[string]bool // the watched keys
 	node  *node           // the node of the watched keys
@@ -82,6 +76,7 @@ func (s *Session) transaction() *txn {
 	t := s.troubled()
 	if t.txn == nil {
 		t.txn = &txn{group: -1}
+		t.block = &t.txn.block
 	}
 	return t.txn
 }
@@ -94,30 +89,8 @@ func (s *Session) queued() int {
 	return s.txn.n
 }
 
-// mayWrite reports whether a command of the transaction may write.
-func (t *txn) mayWrite() bool { return t.writes || len(t.functions) > 0 }
-
 // size returns how many bytes the commands take that wait for EXEC.
-func (t *txn) size() int { return len(t.block) + t.lateBytes }
-
-func (t *txn) add(frame []byte) {
-	t.block = append(t.block, frame...)
-	t.ends = append(t.ends, len(t.block))
-}
-
-// withPrefix returns the block with the command first in front: ASKING or CLIENT CACHING,
-// which apply to the whole block, or nothing.
-func (t *txn) withPrefix(first []byte) (block []byte, ends []int) {
-	if len(first) == 0 {
-		return t.block, t.ends
-	}
-	block = append(append(block, first...), t.block...)
-	ends = append(ends, len(first))
-	for _, e := range t.ends {
-		ends = append(ends, e+len(first))
-	}
-	return block, ends
-}
+func (t *txn) size() int { return len(t.frames) + t.lateBytes }
 
 func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.has(inMulti) {
@@ -289,7 +262,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		return w.answerError(s, cmd, errNoMasters)
 	case n != nil && conn.Full():
 		return w.stall(s)
-	case s.holdLarge(len(t.block) + len(execFrame)):
+	case s.holdLarge(len(t.frames) + len(execFrame)):
 		return false
 	}
 	w.showBlock(s, t)
@@ -342,9 +315,9 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	w.monitors.hidden = true // shown once EXEC's reply says whether a key has changed
 	t.close(s)
 	c := t.call(w, w.newRequest(s, cmd), n)
-	c.goAloneOnce(&watched{call: c, conn: t.watch})
+	c.goAloneOnce(&watched{call: c, txn: t, conn: t.watch})
 	s.clear(inMulti)
-	s.txn = nil
+	s.txn, s.block = nil, nil
 	s.set(held | blocked) // later commands use other connections, so they wait
 	w.send(s, c, n, nil)
 	return true
@@ -354,9 +327,9 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 func (w *Worker) endTransaction(s *Session) {
 	s.clear(inMulti)
 	if t := s.txn; t != nil {
-		s.txn = nil
-		if cap(t.block) > buffer.Chunk {
-			w.buffers.Drop(cap(t.block))
+		s.txn, s.block = nil, nil
+		if cap(t.frames) > buffer.Chunk {
+			w.buffers.Drop(cap(t.frames))
 		}
 		w.unwatch(t)
 	}
@@ -547,62 +520,11 @@ func isRedirect(reply []byte) bool {
 	return bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK "))
 }
 
-// queued receives the node's replies to a block, except that to EXEC.
-type queued struct{ txn *txn }
-
-func (q queued) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
-	if p.Kind == '-' && q.txn.bad == nil && p.Whole() {
-		q.txn.bad = bytes.Clone(p.Bytes)
-	}
-}
-
-func (queued) Failed(*pool.Conn, []byte, pool.Failure) {}
-
-// execReply receives the reply to the EXEC of a block on a shared connection.
-type execReply struct{ *call }
-
-func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
-	c := e.call
-	if p.Kind != '-' || !p.Whole() || c.req.sess == nil {
-		c.Reply(conn, frame, p)
-		return
-	}
-	w, cause := c.worker(), c.txn.cause(p.Bytes)
-	switch {
-	case w.onError(c, conn, frame, cause):
-	case notHere(cause):
-		w.settle(c, cause) // the client learns more than from EXECABORT: a later attempt may succeed
-	default:
-		w.settle(c, aborted(p.Bytes, cause))
-	}
-}
-
-// aborted returns the client's reply to an EXEC that the node refused. If the node refused
-// a command of the block, cause is its error. The client has got QUEUED for that command,
-// so EXEC's reply repeats the error, as Redis does when it refuses EXEC itself (multi.c,
-// execCommandAbort).
-func aborted(reply, cause []byte) []byte {
-	if bytes.Equal(reply, cause) {
-		return reply
-	}
-	return append([]byte("-"+errDiscarded), cause[1:]...)
-}
-
-// cause returns the error that made the node discard the block. If EXEC's reply is just
-// EXECABORT, this is the node's first error while it queued the block.
-func (t *txn) cause(reply []byte) []byte {
-	cause := reply
-	if bytes.HasPrefix(reply, []byte("-EXECABORT ")) && t.bad != nil {
-		cause = t.bad
-	}
-	t.bad = nil // the block may be sent again
-	return cause
-}
-
 // watched receives the reply to the EXEC of a block on the connection that watches its
 // keys.
 type watched struct {
 	call *call
+	txn  *txn
 	conn *pool.Conn
 }
 
@@ -625,7 +547,7 @@ func (e *watched) decide(reply []byte) verdict {
 func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := e.call
 	if p.First {
-		c.worker().showWatched(c.req.sess, c.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
+		c.worker().showWatched(c.req.sess, e.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
 	}
 	if p.Last {
 		c.node.release(e.conn, true)
@@ -638,7 +560,7 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 		return
 	}
-	w, cause := c.worker(), c.txn.cause(p.Bytes)
+	w, cause := c.worker(), c.block.cause(p.Bytes)
 	if w.decide(c, conn, cause).do == unwatched {
 		w.ready.Refresh = true
 		w.settleNull(c)
@@ -651,7 +573,7 @@ func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	c := e.call
 	c.node.release(e.conn, false)
 	if !f.Midway {
-		c.worker().showWatched(c.req.sess, c.txn, false)
+		c.worker().showWatched(c.req.sess, e.txn, false)
 	}
 	if !f.Sent && !c.req.begun {
 		c.worker().settleNull(c)

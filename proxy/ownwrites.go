@@ -82,7 +82,7 @@ func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (re
 // mayWrite records what a command of the session may write. It returns false if the
 // command must wait, because a read of the same keys is in flight to a replica.
 func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
-	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.txn.mayWrite()
+	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.block.mayWrite()
 	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
 		return true
 	}

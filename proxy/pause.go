@@ -64,7 +64,7 @@ func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
 	case cmd.Is(command.CallsFunction):
 		return w.functionReplicates(string(a.Arg(1)))
 	case cmd.Is(command.Executes) && s.has(inMulti):
-		return s.txn.writes || slices.ContainsFunc(s.txn.functions, w.functionReplicates)
+		return s.block.writes || slices.ContainsFunc(s.block.functions, w.functionReplicates)
 	}
 	return w.replicates(cmd, a)
 }

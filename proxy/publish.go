@@ -278,9 +278,10 @@ func (t *txn) call(w *Worker, r *request, n *node) *call {
 	}
 	if len(t.published)+len(t.late)+len(t.selects) > 0 {
 		r.end, r.merge = execText, w.getMerger(1)
+		r.merge.about = t
 		c = r.merge.call(r, 0)
 	}
-	c.group, c.txn = t.group, t
+	c.group, c.block = t.group, &t.block
 	return c
 }
 
@@ -300,7 +301,7 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	t := c.txn
+	t := r.merge.about.(*txn)
 	if n > t.n { // the last reply is that of the SELECT which close has added
 		n = t.n
 		dst = resp.AppendArray(dst, n)
@@ -335,7 +336,7 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 // cannot be parsed.
 func (t *txn) database(i int) int {
 	var p resp.Parser
-	if _, st, err := p.Next(t.block[t.ends[i]:t.ends[i+1]], &resp.DefaultLimits); err != nil || st != resp.Ready {
+	if _, st, err := p.Next(t.frames[t.ends[i]:t.ends[i+1]], &resp.DefaultLimits); err != nil || st != resp.Ready {
 		return -1
 	}
 	db, _ := resp.ParseInt(p.Arg(1))

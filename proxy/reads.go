@@ -29,7 +29,7 @@ const (
 // mayReadElsewhere reports whether a replica may serve the session's command.
 func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
 	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) &&
-		!cmd.Is(command.MastersOnly) && s.txn == nil && !s.has(tracks)
+		!cmd.Is(command.MastersOnly) && s.block == nil && !s.has(tracks)
 }
 
 // reader returns the node that serves a read of keys whose master is m: a replica, or m

@@ -259,8 +259,8 @@ func (s *Session) endCheck(c *call) {
 // weight returns the memory that a call takes while it waits, in bytes.
 func (c *call) weight(frame []byte) int {
 	n := len(frame) + waitingCost
-	if c.txn != nil {
-		n += len(c.txn.block)
+	if c.block != nil {
+		n += len(c.block.frames)
 	}
 	return n
 }

@@ -65,7 +65,8 @@ type trouble struct {
 	took       int64      // when the client last had read keepsUp bytes, while waitsFor is set
 	taken      int        // bytes that it has read since then
 
-	txn      *txn // from WATCH or MULTI to EXEC
+	txn      *txn   // from WATCH or MULTI to EXEC
+	block    *block // of txn
 	blocking *blocking
 	subs     *subscriptions
 	tracking *tracking

@@ -144,8 +144,8 @@ var inProxy = []bug{
 	},
 	{
 		"a transaction's keys are not taken for written", "proxy/loss.go",
-		"	if c.txn != nil {\n		frame = c.txn.block",
-		"	if c.txn != nil {\n		return\n	}\n	if c.txn != nil {\n		frame = c.txn.block",
+		"	if c.block != nil {\n		frame = c.block.frames",
+		"	if c.block != nil {\n		return\n	}\n	if c.block != nil {\n		frame = c.block.frames",
 		"./proxy", "TestWhatOutlivesItsConnection",
 	},
 	{
@@ -228,7 +228,7 @@ var inProxy = []bug{
 		"./proxy", "TestRefusalsOfAMomentAreSeenByNobody",
 	},
 	{
-		"a node is asked to let the time of a client be up that it has paused", "proxy/block.go",
+		"a node is asked to let the time of a client be up that it has paused", "proxy/blocking.go",
 		"strconv.FormatInt(b.nodeID, 10), \"ERROR\")", "strconv.FormatInt(b.nodeID, 10), \"TIMEOUT\")",
 		"./test", "TestUnblockWhilePaused",
 	},
@@ -323,12 +323,12 @@ var inProxy = []bug{
 		"./proxy", "TestBlockedClientGone",
 	},
 	{
-		"a wait goes on with its whole time where its slot has moved", "proxy/block.go",
-		"	left := max(b.call.timeout-w.now, int64(time.Millisecond))", "	left := max(b.call.timeout, int64(time.Millisecond))",
+		"a wait goes on with its whole time where its slot has moved", "proxy/blocking.go",
+		"max(b.call.timeout-w.now, int64(time.Millisecond))", "max(b.call.timeout, int64(time.Millisecond))",
 		"./proxy", "TestBlockedElsewhere",
 	},
 	{
-		"a connection that was unblocked goes to another client", "proxy/block.go",
+		"a connection that was unblocked goes to another client", "proxy/blocking.go",
 		"		c.node.release(b.conn, !b.ended)", "		c.node.release(b.conn, true)",
 		"./proxy", "TestBlockedClientGone",
 	},
@@ -384,7 +384,7 @@ var inProxy = []bug{
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
 	{
-		"requests that were needed once are kept for ever", "proxy/spare.go",
+		"requests that were needed once are kept for ever", "proxy/memory.go",
 		"	if f.unused > maxUnusedRequests {", "	if f.unused < 0 {",
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
@@ -394,12 +394,12 @@ var inProxy = []bug{
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
 	{
-		"the client with the least unread is closed when memory is short", "proxy/held.go",
+		"the client with the least unread is closed when memory is short", "proxy/memory.go",
 		"s.holds() > largest.holds()", "s.holds() < largest.holds()",
 		"./proxy", "TestLargestClientIsClosed",
 	},
 	{
-		"replies that wait for their turn do not count as held", "proxy/held.go",
+		"replies that wait for their turn do not count as held", "proxy/memory.go",
 		"s.out.Size() + s.parked + cap(s.in)", "s.out.Size() + cap(s.in)",
 		"./proxy", "TestLargestClientIsClosed",
 	},
@@ -496,7 +496,7 @@ var inProxy = []bug{
 	},
 	{
 		"what is watched is read from replicas", "proxy/reads.go",
-		"!cmd.Is(command.MastersOnly) && s.txn == nil && !s.has(tracks)",
+		"!cmd.Is(command.MastersOnly) && s.block == nil && !s.has(tracks)",
 		"!cmd.Is(command.MastersOnly) && !s.has(tracks)",
 		"./proxy", "TestReadsGoToReplicas",
 	},
@@ -506,7 +506,7 @@ var inProxy = []bug{
 		"./proxy", "TestReplicasBehind",
 	},
 	{
-		"EXEC hides why a node refused what it queued", "proxy/multi.go",
+		"EXEC hides why a node refused what it queued", "proxy/block.go",
 		"	if bytes.Equal(reply, cause) {\n		return reply", "	if len(cause) > 0 {\n		return reply",
 		"./proxy", "TestExecTellsWhyTheNodeRefused",
 	},

@@ -254,7 +254,7 @@ func (r *reader) run(command string) {
 	}
 }
 
-// TestGuarantees checks that every test that the documentation names exists.
+// TestGuarantees checks that every test and transcript that the documentation names exists.
 func TestGuarantees(t *testing.T) {
 	names := namedIn(t, "`((?:Test|Fuzz)[A-Za-z0-9]+)`", "guarantees.md", "architecture.md")
 	if len(names) < 30 {
@@ -275,6 +275,11 @@ func TestGuarantees(t *testing.T) {
 	for name, page := range names {
 		if !strings.Contains(sources.String(), "func "+name+"(") {
 			t.Errorf("docs/%s names %s, which does not exist", page, name)
+		}
+	}
+	for name, page := range namedIn(t, "`([a-z0-9-]+\\.txt)`", "guarantees.md") {
+		if _, err := os.Stat(filepath.Join("transcripts", "testdata", name)); err != nil {
+			t.Errorf("docs/%s names a transcript that does not exist: %v", page, err)
 		}
 	}
 }

@@ -24,13 +24,13 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descInfo       = desc("info", "1, with keyway's version and layout as labels.", "version", "layout")
-	descUptime     = desc("uptime_seconds", "Seconds since keyway was started.")
+	descUptime     = desc("uptime_seconds", "Seconds since keyway started.")
 	descLogDropped = desc("log_lines_dropped_total",
-		"Log lines that were dropped, since what reads the log was too slow.")
+		"Log lines that were dropped because the reader of the log was too slow.")
 	descSampled = desc("node_keys_sampled",
-		"Keys that were drawn from the node at random, when keyway was started.", "node", "addr")
+		"Random keys of the node that keyway looked at when it started.", "node", "addr")
 	descElsewhere = desc("node_keys_elsewhere",
-		"Of the keys drawn, those that the layout places on another node: clients do not find them.", "node", "addr")
+		"Sampled keys that clients do not find, because the layout places them on another node.", "node", "addr")
 
 	// counted describes what the threads count.
 	counted = func() map[*metrics.Metric]*prometheus.Desc {

@@ -47,10 +47,13 @@ func TestLookup(t *testing.T) {
 // Nothing that changes the number of replies or the state of a connection may
 // come onto a shared one.
 func TestStateCommandsAreNotShared(t *testing.T) {
-	for _, name := range strings.Fields(`client|reply client|tracking client|caching client|setname client|no-evict client|pause client|kill
-		subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf hello auth reset quit select
-		readonly readwrite asking multi exec discard watch unwatch blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof
-		script|debug debug shutdown replicaof slaveof failover cluster|reset migrate himport`) {
+	for name := range strings.FieldsSeq(`
+		client|reply client|tracking client|caching client|setname client|no-evict client|pause client|kill
+		subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf
+		hello auth reset quit select readonly readwrite asking multi exec discard watch unwatch
+		blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof
+		script|debug debug shutdown replicaof slaveof failover cluster|reset migrate himport
+	`) {
 		container, sub, isSub := strings.Cut(name, "|")
 		c := Lookup([]byte(container))
 		if c != nil && isSub {
@@ -66,8 +69,9 @@ func TestStateCommandsAreNotShared(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]Handling{
-		"get": ByKey, "eval": ByKey, "xread": Block, "blpop": Block, "hexpire": ByKey, "vadd": ByKey, "arset": ByKey, "mget": Split, "del": Split, "msetnx": ByKey, "msetex": ByKey,
-		"ping": Local, "dbsize": AllMasters, "scan": Local, "config": NotYet, "bgsave": Refused, "publish": Local, "spublish": Local,
+		"get": ByKey, "eval": ByKey, "hexpire": ByKey, "vadd": ByKey, "arset": ByKey, "msetnx": ByKey, "msetex": ByKey,
+		"xread": Block, "blpop": Block, "mget": Split, "del": Split, "dbsize": AllMasters,
+		"ping": Local, "scan": Local, "publish": Local, "spublish": Local, "config": NotYet, "bgsave": Refused,
 	} {
 		if got := Lookup([]byte(name)).Handling; name != "config" && got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
@@ -90,7 +94,7 @@ func TestAllow(t *testing.T) {
 			t.Errorf("%s is not allowed", name)
 		}
 	}
-	for _, name := range []string{"monitor", "nothing", "config|nothing", "subscribe", "multi", "script|debug", "waitaof", "debug"} {
+	for name := range strings.FieldsSeq("monitor nothing config|nothing subscribe multi script|debug waitaof debug") {
 		if _, err := Allow([]string{name}); err == nil {
 			t.Errorf("%s was allowed", name)
 		}
@@ -113,10 +117,16 @@ func TestMerge(t *testing.T) {
 	}{
 		{Lookup([]byte("del")), parts(":1\r\n", ":0\r\n", ":5\r\n"), ":6\r\n"},
 		{Lookup([]byte("del")), parts(":1\r\n", "-ERR x\r\n", ":5\r\n"), "-ERR x\r\n"},
-		{Lookup([]byte("del")), parts(":1\r\n", "+odd\r\n"), `-ERR keyway: a node's reply cannot be merged: "+odd\r\n"` + "\r\n"},
+		{
+			Lookup([]byte("del")), parts(":1\r\n", "+odd\r\n"),
+			`-ERR keyway: a node's reply cannot be merged: "+odd\r\n"` + "\r\n",
+		},
 		{Lookup([]byte("mset")), parts("+OK\r\n", "+OK\r\n"), "+OK\r\n"},
 		{Lookup([]byte("mset")), parts("+OK\r\n", "-OOM x\r\n"), "-OOM x\r\n"},
-		{Lookup([]byte("keys")), parts("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\nc\r\n"), "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"},
+		{
+			Lookup([]byte("keys")), parts("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\nc\r\n"),
+			"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n",
+		},
 		{Lookup([]byte("randomkey")), parts("$-1\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
 		{Lookup([]byte("randomkey")), parts("$-1\r\n", "$-1\r\n"), "$-1\r\n"},
 		{Lookup([]byte("wait")), parts(":2\r\n", ":1\r\n"), ":1\r\n"},
@@ -127,7 +137,8 @@ func TestMerge(t *testing.T) {
 			t.Errorf("%s of %q: %q, want %q", tc.cmd.Name, tc.parts, got, tc.want)
 		}
 	}
-	got := MergeByKey(nil, parts("*2\r\n$1\r\na\r\n$-1\r\n", "-ERR down\r\n", "*1\r\n$1\r\nz\r\n"), []int32{0, 1, 2, 0, 1})
+	got := MergeByKey(nil, parts("*2\r\n$1\r\na\r\n$-1\r\n", "-ERR down\r\n", "*1\r\n$1\r\nz\r\n"),
+		[]int32{0, 1, 2, 0, 1})
 	if want := "*5\r\n$1\r\na\r\n-ERR down\r\n$1\r\nz\r\n$-1\r\n-ERR down\r\n"; string(got) != want {
 		t.Errorf("by key: %q, want %q", got, want)
 	}
@@ -150,12 +161,15 @@ func TestAppendPart(t *testing.T) {
 // The reply of Redis 7 to COMMAND INFO for a module's command, and of Redis 6.
 func TestCommandInfoOfModules(t *testing.T) {
 	seven := "*1\r\n*10\r\n$9\r\nmod.write\r\n:-3\r\n*2\r\n+write\r\n+module\r\n:2\r\n:2\r\n:1\r\n*0\r\n*0\r\n" +
-		"*1\r\n*6\r\n$5\r\nflags\r\n*1\r\n+RW\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:2\r\n" +
-		"$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n"
+		"*1\r\n*6\r\n$5\r\nflags\r\n*1\r\n+RW\r\n" +
+		"$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:2\r\n" +
+		"$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n" +
+		"$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n"
 	six := "*1\r\n*7\r\n$9\r\nmod.write\r\n:-3\r\n*1\r\n+write\r\n:2\r\n:2\r\n:1\r\n*0\r\n"
 	for version, reply := range map[string]string{"7": seven, "6": six} {
 		c := Learn([]byte(reply))
-		if c == nil || c.Name != "mod.write" || c.Arity != -3 || c.Handling != ByKey || c.Single != 2 || !c.Unproven() || c.ID != LearnedID {
+		if c == nil || c.Name != "mod.write" || c.Arity != -3 || c.Handling != ByKey || c.Single != 2 ||
+			!c.Unproven() || c.ID != LearnedID {
 			t.Errorf("Redis %s: %+v", version, c)
 			continue
 		}
@@ -163,12 +177,20 @@ func TestCommandInfoOfModules(t *testing.T) {
 			t.Errorf("Redis %s: keys %v", version, keys)
 		}
 	}
-	resp3 := strings.NewReplacer("*2\r\n+write", "~2\r\n+write", "*6\r\n$5\r\nflags\r\n*1", "%3\r\n$5\r\nflags\r\n~1",
-		"*4\r\n$4\r\ntype", "%2\r\n$4\r\ntype", "*2\r\n$5\r\nindex", "%1\r\n$5\r\nindex", "*6\r\n$7\r\nlastkey", "%3\r\n$7\r\nlastkey").Replace(seven)
+	resp3 := strings.NewReplacer(
+		"*2\r\n+write", "~2\r\n+write",
+		"*6\r\n$5\r\nflags\r\n*1", "%3\r\n$5\r\nflags\r\n~1",
+		"*4\r\n$4\r\ntype", "%2\r\n$4\r\ntype",
+		"*2\r\n$5\r\nindex", "%1\r\n$5\r\nindex",
+		"*6\r\n$7\r\nlastkey", "%3\r\n$7\r\nlastkey",
+	).Replace(seven)
 	if a, b := Learn([]byte(seven)), Learn([]byte(resp3)); !reflect.DeepEqual(a, b) {
 		t.Errorf("of RESP3: %+v, of RESP2: %+v", b, a)
 	}
-	for _, reply := range []string{"", "*1\r\n*-1\r\n", "*1\r\n$-1\r\n", "*0\r\n", "-ERR x\r\n", "*1\r\n*2\r\n$1\r\na\r\n:1\r\n", "*1\r\n*6\r\n", strings.Repeat("*1\r\n", 100)} {
+	for _, reply := range []string{
+		"", "*1\r\n*-1\r\n", "*1\r\n$-1\r\n", "*0\r\n", "-ERR x\r\n", "*1\r\n*2\r\n$1\r\na\r\n:1\r\n", "*1\r\n*6\r\n",
+		strings.Repeat("*1\r\n", 100),
+	} {
 		if c := Learn([]byte(reply)); c != nil {
 			t.Errorf("%q teaches %+v", reply, c)
 		}
@@ -179,7 +201,8 @@ func TestCommandInfoOfModules(t *testing.T) {
 // command counts.
 func TestModuleCommandsThatNameTooFewKeys(t *testing.T) {
 	learn := func(name string) *Command { // as its module describes it
-		one := "*1\r\n*7\r\n$" + strconv.Itoa(len(name)) + "\r\n" + name + "\r\n:-1\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
+		one := "*1\r\n*7\r\n$" + strconv.Itoa(len(name)) + "\r\n" + name +
+			"\r\n:-1\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
 		return Learn([]byte(one))
 	}
 	for line, want := range map[string]string{
@@ -209,14 +232,17 @@ func TestModuleCommandsThatNameTooFewKeys(t *testing.T) {
 		}
 	}
 	a := parse(t, "JSON.MGET a b c d $.n")
-	if got := learn("json.mget").AppendPart(nil, a, 1, []int32{0, 3, 0, 0}, 2); string(got) != "*4\r\n$9\r\nJSON.MGET\r\n$1\r\nb\r\n$1\r\nd\r\n$3\r\n$.n\r\n" {
-		t.Errorf("%q", got)
+	got := string(learn("json.mget").AppendPart(nil, a, 1, []int32{0, 3, 0, 0}, 2))
+	if want := "*4\r\n$9\r\nJSON.MGET\r\n$1\r\nb\r\n$1\r\nd\r\n$3\r\n$.n\r\n"; got != want {
+		t.Errorf("part: %q, want %q", got, want)
 	}
+	const a1, b0, c3 = "*2\r\n$1\r\na\r\n:1\r\n", "*2\r\n$1\r\nb\r\n*0\r\n", "*2\r\n$1\r\nc\r\n:3\r\n"
+	const toA, toB = "$1\r\na\r\n:1\r\n", "$1\r\nb\r\n:2\r\n"
 	for parts, want := range map[[2]string]string{
-		{"*1\r\n*2\r\n$1\r\nb\r\n*0\r\n", "*2\r\n*2\r\n$1\r\na\r\n:1\r\n*2\r\n$1\r\nc\r\n:3\r\n"}: "*3\r\n*2\r\n$1\r\na\r\n:1\r\n*2\r\n$1\r\nb\r\n*0\r\n*2\r\n$1\r\nc\r\n:3\r\n",
-		{"%1\r\n$1\r\nb\r\n:2\r\n", "%2\r\n$1\r\nb\r\n:2\r\n$1\r\na\r\n:1\r\n"}:                   "%2\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n:2\r\n",
-		{"~0\r\n", "~1\r\n$1\r\na\r\n"}: "~1\r\n$1\r\na\r\n",
-		{"*0\r\n", "-ERR x\r\n"}:        "-ERR x\r\n",
+		{"*1\r\n" + b0, "*2\r\n" + a1 + c3}:    "*3\r\n" + a1 + b0 + c3,
+		{"%1\r\n" + toB, "%2\r\n" + toB + toA}: "%2\r\n" + toA + toB,
+		{"~0\r\n", "~1\r\n$1\r\na\r\n"}:        "~1\r\n$1\r\na\r\n",
+		{"*0\r\n", "-ERR x\r\n"}:               "-ERR x\r\n",
 	} {
 		if got := learn("ts.mget").Merge(nil, [][]byte{[]byte(parts[0]), []byte(parts[1])}, 0); string(got) != want {
 			t.Errorf("%q: %q, want %q", parts, got, want)
@@ -227,7 +253,10 @@ func TestModuleCommandsThatNameTooFewKeys(t *testing.T) {
 // FuzzKeys: whatever the arguments, key positions lie among them, and a
 // command that a node has described cannot make keyway fail.
 func FuzzKeys(f *testing.F) {
-	for _, s := range []string{"EVAL s 2 a b", "XREAD STREAMS a b 0 0", "SORT a STORE", "MIGRATE h 1 \"\" 0 1 KEYS", "ZUNIONSTORE d 99999999999 a", "GEORADIUS a 1 2 3 km STORE", "MSET a"} {
+	for _, s := range []string{
+		"EVAL s 2 a b", "XREAD STREAMS a b 0 0", "SORT a STORE", "MIGRATE h 1 \"\" 0 1 KEYS",
+		"ZUNIONSTORE d 99999999999 a", "GEORADIUS a 1 2 3 km STORE", "MSET a",
+	} {
 		f.Add([]byte(s), []byte("*1\r\n*6\r\n$1\r\na\r\n:-1\r\n*0\r\n:1\r\n:-1\r\n:1\r\n"))
 	}
 	f.Fuzz(func(t *testing.T, line, described []byte) {

@@ -28,16 +28,20 @@ func TestLoadAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Listen) != 2 || c.Threads != 2 || c.Nodes[0].Weight != 3 || c.Nodes[1].Weight != 1 || c.Nodes[2].Addr != "[::1]:7103" {
+	if len(c.Listen) != 2 || c.Threads != 2 || c.Nodes[0].Weight != 3 || c.Nodes[1].Weight != 1 ||
+		c.Nodes[2].Addr != "[::1]:7103" {
 		t.Errorf("%+v", c)
 	}
-	if c.Backend.Password != "s3cret" || c.Clients.Password != "xs3crety" || c.Backend.RequestTimeout != 3*time.Second || c.Clients.IdleTimeout != 5*time.Minute {
+	if c.Backend.Password != "s3cret" || c.Clients.Password != "xs3crety" ||
+		c.Backend.RequestTimeout != 3*time.Second || c.Clients.IdleTimeout != 5*time.Minute {
 		t.Errorf("%+v %+v", c.Backend, c.Clients)
 	}
-	if c.Limits.MaxBulk != 64<<20 || c.Limits.ClientOutput != 1<<30 || c.Limits.MaxInline != 4096 || c.Limits.Memory != 2<<30 {
+	if c.Limits.MaxBulk != 64<<20 || c.Limits.ClientOutput != 1<<30 || c.Limits.MaxInline != 4096 ||
+		c.Limits.Memory != 2<<30 {
 		t.Errorf("%+v", c.Limits)
 	}
-	if !c.Cluster.Emulate || c.Cluster.Announce != "10.0.0.1:6380" || len(c.Cluster.Peers) != 1 || c.SlowLog.SlowerThan != 50*time.Millisecond || c.SlowLog.Entries != 20 {
+	if !c.Cluster.Emulate || c.Cluster.Announce != "10.0.0.1:6380" || len(c.Cluster.Peers) != 1 ||
+		c.SlowLog.SlowerThan != 50*time.Millisecond || c.SlowLog.Entries != 20 {
 		t.Errorf("%+v %+v", c.Cluster, c.SlowLog)
 	}
 	if s := c.Slots.Static["c"]; len(s) != 2 || s[1] != (SlotRange{16383, 16383}) {
@@ -54,7 +58,8 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := Default()
-	if c.Listen[0] != d.Listen[0] || c.Layout != "slots" || c.Clients.Max != 10000 || c.Limits != d.Limits || c.Backend != d.Backend {
+	if c.Listen[0] != d.Listen[0] || c.Layout != "slots" || c.Clients.Max != 10000 || c.Limits != d.Limits ||
+		c.Backend != d.Backend {
 		t.Errorf("%+v", c)
 	}
 }
@@ -74,19 +79,34 @@ func TestExamples(t *testing.T) {
 
 const nodes = "nodes: [{name: a, addr: \"127.0.0.1:1\"}, {name: b, addr: \"127.0.0.1:2\"}]\n"
 
-// Errors name file, line, column, key and what to write instead.
+// errorCase is a configuration and a part of the error that it causes.
+type errorCase struct{ yaml, want string }
+
+func checkErrors(t *testing.T, cases []errorCase) {
+	t.Helper()
+	for _, tc := range cases {
+		_, err := Parse("f.yml", []byte(tc.yaml), env)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%q:\n got %v\nwant %s", tc.yaml, err, tc.want)
+		}
+	}
+}
+
+// TestErrorsSayWhereAndWhat: errors name file, line, column, key and what to write instead.
 func TestErrorsSayWhereAndWhat(t *testing.T) {
-	for _, tc := range []struct{ yaml, want string }{
+	checkErrors(t, []errorCase{
 		{"layuot: slots\n", `f.yml:1:1: unknown key "layuot"; did you mean "layout"?`},
 		{"ring:\n  hsh: x\n", `f.yml:2:3: ring: unknown key "hsh"; did you mean "hash"?`},
 		{"cluster: {emulate: maybe}\n",
 			`f.yml:1:20: cluster.emulate: "maybe" is neither true nor false; write true or false`},
 		{"layout: ring\n" + nodes + "cluster: {emulate: true}\n",
-			`f.yml:3:20: cluster.emulate: no address for clients; add announce: HOST:PORT, the address at which clients find this keyway`},
+			`f.yml:3:20: cluster.emulate: no address for clients; ` +
+				`add announce: HOST:PORT, the address at which clients find this keyway`},
 		{"layout: ring\n" + nodes + "cluster: {emulate: true, announce: \"a:1\", peers: [\"b:1\", \"a:1\"]}\n",
 			`cluster.peers[1]: "a:1" is already listed; list each other keyway once`},
 		{"layout: ring\nhash_tag: \"[]\"\n" + nodes + "cluster: {emulate: true, announce: \"a:1\"}\n",
-			`f.yml:2:11: hash_tag: "[]", but the clients of an emulated cluster need keys with the same {tag} to live together; write "{}", or`},
+			`f.yml:2:11: hash_tag: "[]", but the clients of an emulated cluster ` +
+				`need keys with the same {tag} to live together; write "{}", or`},
 		{"layout: modulo\nhash_tag: \"\"\n" + nodes + "cluster: {emulate: true, announce: \"a:1\"}\n",
 			`f.yml:2:11: hash_tag: "", but the clients of an emulated`},
 		{"layout: ring\n" + nodes + "slowlog: {entries: 0}\n", `f.yml:3:20: slowlog.entries: out of range`},
@@ -94,28 +114,33 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		{"threads: many\n", `f.yml:1:10: threads: "many" is not a whole number; write a whole number`},
 		{"threads: 0\nslots: {seeds: [a:1]}\n",
 			"f.yml:1:10: threads: out of range; write a whole number from 1 to 256"},
-		{"hash_tag: {}\n",
-			`f.yml:1:11: hash_tag: keys and values where a single value is expected; write a single value, in quotes: "{}"`},
-		{"threads: [1]\n", "f.yml:1:10: threads: a list where a single value is expected; write a single value"},
-		{"nodes: a\n", "f.yml:1:8: nodes: a single value where a list is expected; write a list: [...]"},
-		{"backend: [1]\n",
-			"f.yml:1:10: backend: a list where keys are expected; write keys and values: username, password"},
 		{"layout: rings\n", `f.yml:1:9: layout: unknown layout "rings"; write slots, ring, range or modulo`},
-		{"layout: ring\n", "f.yml:1:9: layout: layout ring without nodes; list the servers"},
-		{"layout: slots\n",
-			"slots: layout slots needs a cluster's seeds or a static table; write slots: {seeds: [127.0.0.1:7001]} or"},
 		{"backend: {request_timeout: 2}\n",
 			`f.yml:1:28: backend.request_timeout: "2" is not a duration; write a number and a unit: 500ms, 2s, 5m`},
 		{"limits: {max_bulk: lots}\n",
-			`f.yml:1:20: limits.max_bulk: "lots" is not a size; write a number of bytes or one with a unit: 64kb, 512mb, 1gb`},
+			`f.yml:1:20: limits.max_bulk: "lots" is not a size; ` +
+				`write a number of bytes or one with a unit: 64kb, 512mb, 1gb`},
 		{"limits: {max_bulk: 5gb}\nslots: {seeds: [a:1]}\n",
 			"f.yml:1:20: limits.max_bulk: out of range; write a size from 1kb to below 4gb"},
-		{"clients: {password: \"${NOPE}\"}\n",
-			"f.yml:1:21: clients.password: the environment has no variable NOPE; set NOPE in keyway's environment"},
-		{"clients: {password: }\n", "f.yml:1:21: clients.password: no value; write a value"},
 		{"listen: nowhere\n", `f.yml:1:9: listen: "nowhere" is not an address; write HOST:PORT`},
 		{"listen: [127.0.0.1:1, 127.0.0.1:99999]\n", `f.yml:1:23: listen[1]: "127.0.0.1:99999" has no valid port`},
 		{"listen: unix://x\n", `"unix://x" is not an absolute path; write unix:///run/keyway.sock`},
+		{"reads: replicas\n",
+			`f.yml:1:8: reads: unknown reads "replicas"; write master, prefer-replica, replica, nearest`},
+		{"replicas: {max_lag: 1ms}\n", "replicas.max_lag: out of range; write a duration from 100ms to 1h"},
+		{"hash_tag: \"{\"\nslots: {seeds: [a:1]}\n", `f.yml:1:11: hash_tag: "{"; write two characters`},
+		{"ready: some\n", `f.yml:1:8: ready: unknown ready "some"; write any or all`},
+		{"shutdown: {delay: 2h}\nslots: {seeds: [a:1]}\n", "f.yml:1:19: shutdown.delay: out of range"},
+	})
+}
+
+// TestErrorsOfNodes: errors about nodes, and about slots and ranges that do not fit them, do
+// the same.
+func TestErrorsOfNodes(t *testing.T) {
+	checkErrors(t, []errorCase{
+		{"layout: ring\n", "f.yml:1:9: layout: layout ring without nodes; list the servers"},
+		{"layout: slots\n",
+			"slots: layout slots needs a cluster's seeds or a static table; write slots: {seeds: [127.0.0.1:7001]} or"},
 		{"nodes: [{addr: \"a:1\"}]\n", "f.yml:1:9: nodes[0]: a node without a name"},
 		{"nodes: [{name: a}]\n", "nodes[0]: a node without an address; add addr: HOST:PORT"},
 		{"nodes: [{name: a, sentinel: {addrs: [\"a:1\"]}}]\n",
@@ -126,12 +151,11 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 			`nodes[0].sentinel.addrs[0]: "x" is not an address`},
 		{"nodes: [{name: a, addr: \"a:1\", sentinel: {master: m, addrs: [\"a:2\"]}}]\n",
 			"nodes[0].sentinel: a node with both sentinels and an address; leave addr and replicas out"},
-		{"nodes: [{name: a, sentinel: {master: m, addrs: [\"a:1\"]}}, {name: b, sentinel: {master: m, addrs: [\"a:2\", \"a:1\"]}}]\n", `nodes[1].sentinel.addrs[1]: "m at a:1" is also the address of nodes[0]`},
+		{"nodes:\n- {name: a, sentinel: {master: m, addrs: [\"a:1\"]}}\n" +
+			"- {name: b, sentinel: {master: m, addrs: [\"a:2\", \"a:1\"]}}\n",
+			`nodes[1].sentinel.addrs[1]: "m at a:1" is also the address of nodes[0]`},
 		{"nodes: [{name: a, addr: \"a:1\", replicas: [\"a:2\", \"a:1\"]}]\n",
 			`nodes[0].replicas[1]: "a:1" is also the address of nodes[0]`},
-		{"reads: replicas\n",
-			`f.yml:1:8: reads: unknown reads "replicas"; write master, prefer-replica, replica, nearest`},
-		{"replicas: {max_lag: 1ms}\n", "replicas.max_lag: out of range; write a duration from 100ms to 1h"},
 		{"nodes: [{name: a, addr: \"a:1\"}, {name: a, addr: \"a:2\"}]\n",
 			`f.yml:1:40: nodes[1].name: "a" is also the name of nodes[0]`},
 		{"nodes: [{name: a, addr: \"a:1\"}, {name: b, addr: \"a:1\"}]\n",
@@ -156,13 +180,38 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		{nodes + "layout: range\nrange: {rules: [{from: m, to: z, node: q}]}\n",
 			`range.rules[0].node: no node is called "q"; write one of a, b`},
 		{nodes + "layout: range\nrange: {default: q}\n", `range.default: no node is called "q"`},
-		{"hash_tag: \"{\"\nslots: {seeds: [a:1]}\n", `f.yml:1:11: hash_tag: "{"; write two characters`},
+		{"listen: 127.0.0.1:7101\nnodes: [{name: a, addr: \"127.0.0.1:7101\"}]\n",
+			`f.yml:2:25: nodes[0].addr: "127.0.0.1:7101" is where keyway itself listens; ` +
+				`write the address of the Redis server`},
+		{"listen: 0.0.0.0:7101\nnodes: [{name: a, addr: \"localhost:7101\"}]\n",
+			`"localhost:7101" is where keyway itself listens`},
+		{"admin: 127.0.0.1:7101\nnodes: [{name: a, addr: \"a:1\", replicas: [\"127.0.0.1:7101\"]}]\n",
+			`nodes[0].replicas[0]: "127.0.0.1:7101" is where keyway itself listens`},
+		{"slots: {seeds: [\"127.0.0.1:6380\"]}\n", `slots.seeds[0]: "127.0.0.1:6380" is where keyway itself listens`},
+	})
+}
+
+// TestErrorsOfSyntax: errors about text that is not YAML, has the wrong shape or refers to a
+// variable that is not set do the same.
+func TestErrorsOfSyntax(t *testing.T) {
+	checkErrors(t, []errorCase{
+		{"hash_tag: {}\n",
+			`f.yml:1:11: hash_tag: keys and values where a single value is expected; ` +
+				`write a single value, in quotes: "{}"`},
+		{"threads: [1]\n", "f.yml:1:10: threads: a list where a single value is expected; write a single value"},
+		{"nodes: a\n", "f.yml:1:8: nodes: a single value where a list is expected; write a list: [...]"},
+		{"backend: [1]\n",
+			"f.yml:1:10: backend: a list where keys are expected; write keys and values: username, password"},
+		{"clients: {password: \"${NOPE}\"}\n",
+			"f.yml:1:21: clients.password: the environment has no variable NOPE; set NOPE in keyway's environment"},
+		{"clients: {password: }\n", "f.yml:1:21: clients.password: no value; write a value"},
 		{"layout: slots\nlayout: ring\n", `f.yml:2:1: the key "layout" appears twice; keep one of them`},
 		{"clients: {password: ${NOPE}}\n", "f.yml:1:21: clients.password: the environment has no variable NOPE"},
 		{"clients:\n  max: 5\n  password: ${NOPE:?ask the operators, please}\n",
 			"f.yml:3:13: clients.password: NOPE: ask the operators, please; set NOPE"},
 		{"clients: {password: \"${NOPE:-${SECRET}}\"}\n",
-			`f.yml:1:21: clients.password: "${NOPE:-${SECRET}" is not a reference to a variable; write ${NAME}, ${NAME:-default} or`},
+			`f.yml:1:21: clients.password: "${NOPE:-${SECRET}" is not a reference to a variable; ` +
+				`write ${NAME}, ${NAME:-default} or`},
 		{"clients: {password: ${}}\n", `"${}" is not a reference to a variable`},
 		{"${SECRET}: 1\n", `f.yml:1:1: unknown key "${SECRET}"`},
 		{"threads: 1\nnodes: [\n", "f.yml:2:8: what opens here is not closed; close it with ]"},
@@ -184,22 +233,8 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 			"f.yml:2:1: a value cannot begin with this character; put it in quotes"},
 		{"threads: 1\n---\nthreads: 2\n", "f.yml:2:1: a second document begins here; keep one document"},
 		{"threads: 1\n}\n", "f.yml:2:1:"},
-		{"listen: 127.0.0.1:7101\nnodes: [{name: a, addr: \"127.0.0.1:7101\"}]\n",
-			`f.yml:2:25: nodes[0].addr: "127.0.0.1:7101" is where keyway itself listens; write the address of the Redis server`},
-		{"listen: 0.0.0.0:7101\nnodes: [{name: a, addr: \"localhost:7101\"}]\n",
-			`"localhost:7101" is where keyway itself listens`},
-		{"admin: 127.0.0.1:7101\nnodes: [{name: a, addr: \"a:1\", replicas: [\"127.0.0.1:7101\"]}]\n",
-			`nodes[0].replicas[0]: "127.0.0.1:7101" is where keyway itself listens`},
-		{"slots: {seeds: [\"127.0.0.1:6380\"]}\n", `slots.seeds[0]: "127.0.0.1:6380" is where keyway itself listens`},
-		{"ready: some\n", `f.yml:1:8: ready: unknown ready "some"; write any or all`},
-		{"shutdown: {delay: 2h}\nslots: {seeds: [a:1]}\n", "f.yml:1:19: shutdown.delay: out of range"},
 		{"a: [\n", "f.yml:"},
-	} {
-		_, err := Parse("f.yml", []byte(tc.yaml), env)
-		if err == nil || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%q:\n got %v\nwant %s", tc.yaml, err, tc.want)
-		}
-	}
+	})
 }
 
 // TestDocumentedDefaults checks that the whole file in docs/configuration.md shows

@@ -6,10 +6,9 @@
 // threads get copies, each a [Snapshot], and add them up with [Sum].
 //
 // The tags of a field in table.go define everything else, so a new counter is one line
-// there:
+// there, and one help text for a new metric:
 //
 //	metric  the name in /metrics, without "keyway_"; a uint64 is a counter, any other type a gauge
-//	help    the help text; fields with the same metric share that of the first one
 //	label   "reason=slow": the label that distinguishes fields with the same metric
 //	by      the label that distinguishes the elements of a slice, such as "command"
 //	of      "replicas": the metric exists for replicas only

@@ -57,7 +57,7 @@ func rows(t reflect.Type, labels ...string) (table []row) {
 				label = r.by
 			}
 			if r.metric = byName[name]; r.metric == nil {
-				r.metric = &Metric{Name: name, Help: f.Tag.Get("help"), Counter: isCounter(f.Type), Labels: labels}
+				r.metric = &Metric{Name: name, Help: help[name], Counter: isCounter(f.Type), Labels: labels}
 				if label != "" {
 					r.metric.Labels = append(labels[:len(labels):len(labels)], label)
 				}

@@ -5,39 +5,41 @@ import "time"
 // Counters are a thread's counts since it started. They never decrease.
 type Counters struct {
 	// Calls and Errors are indexed by command.Command.ID.
-	Calls  []uint64 `metric:"commands_total" by:"command" help:"Commands answered, by command." info:"total_commands_processed" own:"commands"`
-	Errors []uint64 `metric:"command_errors_total" by:"command" help:"Error replies, by command." info:"total_error_replies"`
+	Calls  []uint64 `metric:"commands_total" by:"command" info:"total_commands_processed" own:"commands"`
+	Errors []uint64 `metric:"command_errors_total" by:"command" info:"total_error_replies"`
 
-	Unknown        uint64 `metric:"unknown_commands_total" help:"Commands that neither keyway nor the nodes know."`
-	NotExecuted    uint64 `metric:"failed_commands_total" label:"class=not_executed" help:"Commands that keyway itself failed: not_executed surely had no effect, unknown may have had."`
+	Unknown        uint64 `metric:"unknown_commands_total"`
+	NotExecuted    uint64 `metric:"failed_commands_total" label:"class=not_executed"`
 	UnknownOutcome uint64 `metric:"failed_commands_total" label:"class=unknown"`
-	Accepted       uint64 `metric:"clients_accepted_total" help:"Clients accepted." info:"total_connections_received"`
-	Rejected       uint64 `metric:"clients_rejected_total" help:"Connections refused since clients.max was reached." info:"rejected_connections"`
-	ClosedSlow     uint64 `metric:"clients_closed_total" label:"reason=slow" help:"Clients closed by keyway, by reason."`
+	Accepted       uint64 `metric:"clients_accepted_total" info:"total_connections_received"`
+	Rejected       uint64 `metric:"clients_rejected_total" info:"rejected_connections"`
+	ClosedSlow     uint64 `metric:"clients_closed_total" label:"reason=slow"`
 	ClosedIdle     uint64 `metric:"clients_closed_total" label:"reason=idle"`
 	ClosedMemory   uint64 `metric:"clients_closed_total" label:"reason=memory"`
 	ClosedTLS      uint64 `metric:"clients_closed_total" label:"reason=tls"`
 	ProtocolErrors uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
-	RefusedLarge   uint64 `metric:"large_commands_refused_total" help:"Large commands refused since limits.memory was nearly reached."`
-	AuthFailures   uint64 `metric:"auth_failures_total" help:"Wrong passwords."`
-	BytesIn        uint64 `metric:"client_bytes_total" label:"direction=in" help:"Bytes from (in) and to (out) clients." info:"total_net_input_bytes" own:"bytes_in"`
-	BytesOut       uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
-	Overtaken      uint64 `metric:"overtaken_total" help:"Commands refused by a node that were not sent again: a later one of the same client had been executed by then."`
-	Held           uint64 `metric:"held_total" help:"Times a client's command waited for an earlier one that was being redirected."`
-	NoScript       uint64 `metric:"scripts_resent_total" help:"Scripts sent again in full since a node had lost them."`
-	Keyless        uint64 `metric:"keyless_scripts_total" help:"Scripts and functions without keys that may have written; what they write is on one node."`
-	Undelivered    uint64 `metric:"undelivered_total" help:"Elements popped by blocking commands for clients that left in that moment."`
-	Messages       uint64 `metric:"messages_total" help:"Messages sent to subscribers."`
-	FeedLosses     uint64 `metric:"feeds_lost_total" help:"Times a node was not listened to any more; what was published there meanwhile is missed."`
-	ReadsMaster    uint64 `metric:"reads_total" label:"from=master" help:"Commands that only read, of clients that may read from replicas, by where they went."`
-	ReadsReplica   uint64 `metric:"reads_total" label:"from=replica"`
-	ReadsAgain     uint64 `metric:"reads_again_total" help:"Reads that a replica did not answer and that were sent again."`
+	RefusedLarge   uint64 `metric:"large_commands_refused_total"`
+	AuthFailures   uint64 `metric:"auth_failures_total"`
+
+	BytesIn  uint64 `metric:"client_bytes_total" label:"direction=in" info:"total_net_input_bytes" own:"bytes_in"`
+	BytesOut uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
+
+	Overtaken    uint64 `metric:"overtaken_total"`
+	Held         uint64 `metric:"held_total"`
+	NoScript     uint64 `metric:"scripts_resent_total"`
+	Keyless      uint64 `metric:"keyless_scripts_total"`
+	Undelivered  uint64 `metric:"undelivered_total"`
+	Messages     uint64 `metric:"messages_total"`
+	FeedLosses   uint64 `metric:"feeds_lost_total"`
+	ReadsMaster  uint64 `metric:"reads_total" label:"from=master"`
+	ReadsReplica uint64 `metric:"reads_total" label:"from=replica"`
+	ReadsAgain   uint64 `metric:"reads_again_total"`
 }
 
 // Gauges are current values of a thread.
 type Gauges struct {
-	Clients     int `metric:"clients" help:"Clients connected." info:"connected_clients" own:"clients"`
-	OutputBytes int `metric:"client_output_bytes" help:"Bytes that clients have not taken yet."`
+	Clients     int `metric:"clients" info:"connected_clients" own:"clients"`
+	OutputBytes int `metric:"client_output_bytes"`
 	Blocked     int `info:"blocked_clients"` // clients inside a blocking command or WAIT
 	Tracking    int `info:"tracking_clients"`
 	Subscribed  int `info:"pubsub_clients"`
@@ -46,15 +48,15 @@ type Gauges struct {
 
 // Connection has the counts of the connections to one node.
 type Connection struct {
-	Dials       uint64 `metric:"node_connects_total" help:"Connections begun to the node."`
-	Failures    uint64 `metric:"node_connect_failures_total" help:"Connections to the node that could not be made."`
-	Losses      uint64 `metric:"node_connections_lost_total" help:"Connections to the node that ended."`
-	Timeouts    uint64 `metric:"node_timeouts_total" help:"Requests that the node did not answer in time."`
-	Late        uint64 `metric:"node_late_replies_total" help:"Replies that came after their request had been given up; they were dropped."`
-	Unsolicited uint64 `metric:"node_unsolicited_replies_total" help:"Replies that nobody had asked for; each ends its connection."`
-	Violations  uint64 `metric:"node_protocol_violations_total" help:"Connections ended since the node broke the protocol."`
-	Fences      uint64 `metric:"node_fences_total" help:"Checks that the node's replies are in step with the requests."`
-	BytesIn     uint64 `metric:"node_bytes_total" label:"direction=in" help:"Bytes from (in) and to (out) the node."`
+	Dials       uint64 `metric:"node_connects_total"`
+	Failures    uint64 `metric:"node_connect_failures_total"`
+	Losses      uint64 `metric:"node_connections_lost_total"`
+	Timeouts    uint64 `metric:"node_timeouts_total"`
+	Late        uint64 `metric:"node_late_replies_total"`
+	Unsolicited uint64 `metric:"node_unsolicited_replies_total"`
+	Violations  uint64 `metric:"node_protocol_violations_total"`
+	Fences      uint64 `metric:"node_fences_total"`
+	BytesIn     uint64 `metric:"node_bytes_total" label:"direction=in"`
 	BytesOut    uint64 `metric:"node_bytes_total" label:"direction=out"`
 }
 
@@ -64,15 +66,15 @@ type Node struct {
 	Master     bool
 	Reason     string `merge:"first"` // why a connection was last down
 	State      string `merge:"first"` // state of the first connection; empty if it is ready
-	Up         bool   `merge:"all" metric:"node_up" help:"1 while every thread has a connection to the node."`
-	// Behind is the lag of a replica. math.MaxInt64: not known.
-	Behind    time.Duration `merge:"max" of:"replicas" metric:"replica_behind_seconds" help:"How long ago the replica surely had all that its master had."`
-	InFlight  int           `metric:"node_in_flight" help:"Requests that the node has not answered."`
-	HeldBytes int           `metric:"node_in_flight_bytes" help:"Bytes of requests that the node has not answered."`
-	Exclusive int           `metric:"node_exclusive_connections" help:"Connections to the node that are one client's alone: for WATCH, WAIT and blocking commands."`
-	Moved     uint64        `metric:"node_redirects_total" label:"kind=moved" help:"Redirects that the node answered."`
+	Up         bool   `merge:"all" metric:"node_up"`
+	// Behind is an upper bound of a replica's lag. math.MaxInt64: not known.
+	Behind    time.Duration `merge:"max" of:"replicas" metric:"replica_behind_seconds"`
+	InFlight  int           `metric:"node_in_flight"`
+	HeldBytes int           `metric:"node_in_flight_bytes"`
+	Exclusive int           `metric:"node_exclusive_connections"`
+	Moved     uint64        `metric:"node_redirects_total" label:"kind=moved"`
 	Ask       uint64        `metric:"node_redirects_total" label:"kind=ask"`
-	Retried   uint64        `metric:"node_retries_total" help:"Commands put off and sent again after TRYAGAIN, CLUSTERDOWN and the like."`
+	Retried   uint64        `metric:"node_retries_total"`
 	Connection
 }
 
@@ -80,9 +82,54 @@ type Node struct {
 type Snapshot struct {
 	Gauges
 	Counters
-	Families []Histogram `metric:"command_duration_seconds" by:"family" help:"Time from a command's arrival to its whole reply, by command family."`
+	Families []Histogram `metric:"command_duration_seconds" by:"family"`
 	Nodes    []Node
 	Layout   string
 	Epoch    uint64
 	Covered  bool // every slot has an owner
+}
+
+// help has the help text of each metric.
+var help = map[string]string{
+	"commands_total":               "Commands that were answered, by command.",
+	"command_errors_total":         "Error replies, by command.",
+	"unknown_commands_total":       "Commands that neither keyway nor the nodes know.",
+	"failed_commands_total":        "Commands that keyway failed: not_executed had no effect, unknown may have had.",
+	"clients_accepted_total":       "Client connections accepted.",
+	"clients_rejected_total":       "Client connections refused because clients.max was reached.",
+	"clients_closed_total":         "Clients that keyway disconnected, by reason.",
+	"large_commands_refused_total": "Large commands refused because limits.memory was nearly reached.",
+	"auth_failures_total":          "Wrong passwords.",
+	"client_bytes_total":           "Bytes received from clients (in) and sent to clients (out).",
+	"overtaken_total":              "Refused commands not retried, because the client's next one had been executed.",
+	"held_total":                   "Times that a client waited for an earlier command of its own that was redirected.",
+	"scripts_resent_total":         "Scripts sent again in full because a node had lost them.",
+	"keyless_scripts_total":        "Scripts and functions without keys that may write. All of them run on one node.",
+	"undelivered_total":            "Elements that blocking commands popped for clients that had just left.",
+	"messages_total":               "Messages sent to subscribers.",
+	"feeds_lost_total":             "Subscriber feeds that were lost. Messages published meanwhile are missed.",
+	"reads_total":                  "Reads of clients that may read from replicas, by the kind of node that got them.",
+	"reads_again_total":            "Reads that a replica did not answer and that were sent again.",
+
+	"clients":             "Connected clients.",
+	"client_output_bytes": "Bytes of replies that clients have not read yet.",
+
+	"node_connects_total":            "Attempts to connect to the node.",
+	"node_connect_failures_total":    "Attempts to connect to the node that failed.",
+	"node_connections_lost_total":    "Connections to the node that ended.",
+	"node_timeouts_total":            "Requests that the node did not answer in time.",
+	"node_late_replies_total":        "Replies that were dropped because they came after the timeout.",
+	"node_unsolicited_replies_total": "Replies without a request. Each ends its connection.",
+	"node_protocol_violations_total": "Connections that ended because the node broke the protocol.",
+	"node_fences_total":              "Integrity checks: do the node's replies still match the requests?",
+	"node_bytes_total":               "Bytes received from the node (in) and sent to the node (out).",
+	"node_up":                        "1 while every thread has a connection to the node.",
+	"replica_behind_seconds":         "Proven upper bound of the replica's lag behind its master.",
+	"node_in_flight":                 "Requests that the node has not answered yet.",
+	"node_in_flight_bytes":           "Bytes of requests that the node has not answered yet.",
+	"node_exclusive_connections":     "Connections to the node that one client has alone, as for WATCH or BLPOP.",
+	"node_redirects_total":           "Redirects from the node, by kind.",
+	"node_retries_total":             "Commands that the node refused for the moment and that were sent again.",
+
+	"command_duration_seconds": "Time from a command's arrival to its complete reply, by command family.",
 }

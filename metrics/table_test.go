@@ -6,7 +6,7 @@ import (
 )
 
 // TestEveryCounterIsExported: each counter of a thread and of a node has a metric, and
-// each metric a help text and no sample twice.
+// each metric a help text and no sample twice. No help text is without a metric.
 func TestEveryCounterIsExported(t *testing.T) {
 	for _, table := range []struct {
 		of   reflect.Type
@@ -30,15 +30,22 @@ func TestEveryCounterIsExported(t *testing.T) {
 			}
 		}
 	}
+	for name := range help {
+		if byName[name] == nil {
+			t.Errorf("a help text for %s, which is no metric", name)
+		}
+	}
 }
 
 // TestSum: counters add up, a node is up if it is for every thread, a replica is as old
 // as for the thread that knows least, and the threads' own copies stay as they are.
 func TestSum(t *testing.T) {
 	thread := func(calls uint64, up bool, reason string) Snapshot {
-		s := Snapshot{Counters: Counters{Calls: []uint64{calls, 1}, Errors: []uint64{0, calls}, Accepted: calls}, Covered: up}
+		s := Snapshot{Covered: up}
+		s.Counters = Counters{Calls: []uint64{calls, 1}, Errors: []uint64{0, calls}, Accepted: calls}
 		s.Families = []Histogram{{Count: calls}}
-		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Behind: 5, InFlight: 2, Connection: Connection{Dials: calls}}}
+		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Behind: 5, InFlight: 2}}
+		s.Nodes[0].Dials = calls
 		return s
 	}
 	a, b := thread(3, true, ""), thread(4, false, "refused")

@@ -80,7 +80,8 @@ func (b *budget) over(total, clients int64, most int) int {
 // If memory is short, or the clients are large, it should at every tick too, so that the
 // budget learns when they shrink.
 func (b *budget) due(t *thread, ticked bool) bool {
-	return int64(t.worker.Grown()) >= b.step || ticked && (b.short.Load() || b.threads[t.index].clients.Load() >= b.step)
+	return int64(t.worker.Grown()) >= b.step ||
+		ticked && (b.short.Load() || b.threads[t.index].clients.Load() >= b.step)
 }
 
 // weigh weighs the thread's clients. If memory is short, it makes all threads refuse

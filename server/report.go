@@ -44,7 +44,8 @@ func (r *reports) lost(l *pool.Link) {
 	}
 	name := proxy.NodeName(l)
 	if r.debug {
-		r.log.Debug("connection to a node ended", "node", name, "addr", l.Addr, "state", l.State(), "reason", l.Reason())
+		r.log.Debug("connection to a node ended",
+			"node", name, "addr", l.Addr, "state", l.State(), "reason", l.Reason())
 	}
 	if l.State() == pool.Closed || l.Refusing() == "" {
 		return // closed on purpose, or about to be dialed again at once
@@ -146,7 +147,8 @@ func (r *reports) topology(before, m *slots.Map) {
 			r.log.Info("topology changed", "more_changes", len(changes)-maxChanges)
 			return
 		case len(c.Slots) > 0:
-			r.log.Info("topology changed", "what", c.What, "from", c.From, "to", c.To, "slots", c.Text(), "count", c.Count())
+			r.log.Info("topology changed",
+				"what", c.What, "from", c.From, "to", c.To, "slots", c.Text(), "count", c.Count())
 		case c.To != "":
 			r.log.Info("topology changed", "what", c.What, "node", c.Node, "of", c.To)
 		default:

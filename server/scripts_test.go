@@ -21,7 +21,8 @@ func TestPerKeyScriptsOfTheConfiguration(t *testing.T) {
 		{"{text: x, argv: [all]}", `per_key[0].argv: "all" is none of shared, each, counted`},
 		{"{text: x, argv: [each, shared, each]}", `"shared" stands between words that repeat`},
 	} {
-		cfg, err := config.Parse("x.yml", []byte("slots: {seeds: [127.0.0.1:1]}\nscripts: {per_key: ["+c.script+"]}\n"), os.LookupEnv)
+		text := "slots: {seeds: [127.0.0.1:1]}\nscripts: {per_key: [" + c.script + "]}\n"
+		cfg, err := config.Parse("x.yml", []byte(text), os.LookupEnv)
 		if err == nil {
 			_, err = PerKeyScripts(cfg)
 		}

@@ -24,7 +24,9 @@ func TestTickUnderLoad(t *testing.T) {
 	}
 	const timeout = 200 * time.Millisecond
 	th := &thread{
-		worker: proxy.New(proxy.Options{Backend: pool.Config{ConnectTimeout: timeout, RequestTimeout: timeout}}, router.NewSlots(m)),
+		worker: proxy.New(proxy.Options{
+			Backend: pool.Config{ConnectTimeout: timeout, RequestTimeout: timeout},
+		}, router.NewSlots(m)),
 	}
 	now := time.Hour
 	th.BeginTurn(now, time.Now())

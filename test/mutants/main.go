@@ -1,12 +1,13 @@
-// Command mutants plants one bug after another in a copy of the source and
-// requires that the named test fails: a test that has never failed proves
-// nothing. A bug that survives is a missing test.
+// Command mutants builds keyway with one bug after another and requires that the named
+// test fails: a test that has never failed proves nothing. A bug that survives is a
+// missing test.
 //
 //	go run ./test/mutants            all of them
 //	go run ./test/mutants fence      those with "fence" in the name
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -35,76 +36,112 @@ func main() {
 	}
 }
 
-// run tries the bugs, as many at a time as there are processors, each worker in a
-// copy of its own.
+// run tries the bugs. The tests of one package take as long as compiling it, so as many
+// run at a time as there are processors. Those of keyway as a whole wait for nodes most of
+// the time, so two more run beside them.
 func run(only string) (survived int, err error) {
 	root, err := os.MkdirTemp("", "keyway-mutants")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(root)
-	todo := make(chan bug, len(bugs))
-	for _, m := range bugs {
-		if strings.Contains(m.name, only) {
-			todo <- m
-		}
+	q := newQueue(only)
+	tried := len(q.bugs)
+	if err := passWithoutBugs(root, q.bugs); err != nil {
+		return 0, err
 	}
-	close(todo)
-	tried, noticed := len(todo), 0
-	dirs := make([]string, min(runtime.NumCPU(), tried))
-	for i := range dirs {
-		dirs[i] = filepath.Join(root, strconv.Itoa(i))
-		if err := copySource(dirs[i]); err != nil {
+	const besides = 2
+	var wg sync.WaitGroup
+	for i := range runtime.NumCPU() + besides {
+		dir := filepath.Join(root, strconv.Itoa(i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			return 0, err
 		}
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, dir := range dirs {
 		wg.Go(func() {
-			for m := range todo {
-				began := time.Now()
-				killed, failed := m.try(dir)
-				verdict := "noticed"
-				mu.Lock()
-				switch {
-				case failed != nil:
-					verdict = "BROKEN"
-					err = errors.Join(err, fmt.Errorf("%s: %w", m.name, failed))
-				case !killed:
-					verdict = "SURVIVED"
-					survived++
-				default:
-					noticed++
+			for {
+				m, ok := q.next(i < besides)
+				if !ok {
+					return
 				}
-				fmt.Printf("%-9s %-55s %s (%.1f s)\n", verdict, m.name, m.test, time.Since(began).Seconds())
-				mu.Unlock()
+				began := time.Now()
+				killed, err := m.try(dir)
+				q.record(&m, killed, err, time.Since(began))
 			}
 		})
 	}
 	wg.Wait()
-	fmt.Printf("%d bugs planted, %d noticed\n", tried, noticed)
-	return survived, err
+	fmt.Printf("%d bugs planted, %d noticed\n", tried, q.noticed)
+	return q.survived, q.err
 }
 
-// copySource copies what git tracks, as it is in the work tree.
-func copySource(dir string) error {
-	args := strings.Fields("ls-files *.go go.mod go.sum */testdata/* examples/* *.md")
-	out, err := exec.Command("git", args...).Output()
-	if err != nil {
-		return fmt.Errorf("listing the source: %w", err)
+// queue is the bugs that are still to be tried, those with tests of keyway as a whole
+// last, and what became of the others.
+type queue struct {
+	mu                sync.Mutex
+	bugs              []bug
+	noticed, survived int
+	err               error
+}
+
+func newQueue(only string) *queue {
+	q := new(queue)
+	for _, whole := range []bool{false, true} {
+		for _, m := range bugs {
+			if m.ofWhole() == whole && strings.Contains(m.name, only) {
+				q.bugs = append(q.bugs, m)
+			}
+		}
 	}
-	for name := range strings.FieldsSeq(string(out)) {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return err
+	return q
+}
+
+// next takes the first bug or the last one from the queue. It returns false if there is
+// none.
+func (q *queue) next(last bool) (m bug, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(q.bugs)
+	if n == 0 {
+		return m, false
+	}
+	if last {
+		m, q.bugs = q.bugs[n-1], q.bugs[:n-1]
+	} else {
+		m, q.bugs = q.bugs[0], q.bugs[1:]
+	}
+	return m, true
+}
+
+// record prints and counts the outcome of a trial.
+func (q *queue) record(m *bug, killed bool, err error, took time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	verdict := "noticed"
+	switch {
+	case err != nil:
+		verdict = "BROKEN"
+		q.err = errors.Join(q.err, fmt.Errorf("%s: %w", m.name, err))
+	case !killed:
+		verdict = "SURVIVED"
+		q.survived++
+	default:
+		q.noticed++
+	}
+	fmt.Printf("%-9s %-55s %s (%.1f s)\n", verdict, m.name, m.test, took.Seconds())
+}
+
+// passWithoutBugs requires that the bugs' tests pass before any bug is planted, and as
+// they are built here. make test has run those with nodes, which take long.
+func passWithoutBugs(dir string, bugs []bug) error {
+	tests := map[string][]string{}
+	for _, m := range bugs {
+		if !m.ofWhole() {
+			tests[m.pkg] = append(tests[m.pkg], m.test)
 		}
-		to := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(to, b, 0o644); err != nil {
-			return err
+	}
+	for pkg, names := range tests {
+		if failed, out, err := test(dir, pkg, strings.Join(names, "|"), ""); err != nil || failed {
+			return errors.Join(err, fmt.Errorf("without any bug: %s", out))
 		}
 	}
 	return nil
@@ -119,10 +156,9 @@ type bug struct {
 	pkg, test string
 }
 
-// try plants the bug, runs its test and takes the bug out again.
+// try plants the bug and runs its test. dir is for files of its own.
 func (m *bug) try(dir string) (killed bool, err error) {
-	path := filepath.Join(dir, m.file)
-	good, err := os.ReadFile(path)
+	good, err := os.ReadFile(m.file)
 	if err != nil {
 		return false, err
 	}
@@ -130,22 +166,56 @@ func (m *bug) try(dir string) (killed bool, err error) {
 		return false, fmt.Errorf("the place for the bug occurs %d times in %s", n, m.file)
 	}
 	bad := strings.Replace(string(good), m.old, m.new, 1)
-	if err := os.WriteFile(path, []byte(bad), 0o644); err != nil {
+	overlay, err := overlay(dir, m.file, bad)
+	if err != nil {
 		return false, err
 	}
-	defer os.WriteFile(path, good, 0o644)
-	cmd := exec.Command("go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout", "120s",
-		"-run", "^"+m.test+"$", m.pkg)
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		if strings.Contains(string(out), "no tests to run") {
-			return false, fmt.Errorf("no test %s in %s", m.test, m.pkg)
-		}
-		return false, nil
+	killed, out, err := test(dir, m.pkg, m.test, overlay)
+	if err == nil && !killed && strings.Contains(out, "no tests to run") {
+		return false, fmt.Errorf("no test %s in %s", m.test, m.pkg)
 	}
-	if strings.Contains(string(out), "[build failed]") || strings.Contains(string(out), "[setup failed]") {
-		return false, fmt.Errorf("the bug does not compile:\n%s", out)
+	return killed, err
+}
+
+// overlay returns the flag that makes go build as if file had this text, so that nothing
+// else is compiled again. It writes what that needs to dir.
+func overlay(dir, file, text string) (flag string, err error) {
+	original, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
 	}
-	return true, nil
+	replacement, list := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(replacement, []byte(text), 0o644); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(map[string]any{"Replace": map[string]string{original: replacement}})
+	if err != nil {
+		return "", err
+	}
+	return "-overlay=" + list, os.WriteFile(list, b, 0o644)
+}
+
+// ofWhole reports whether the bug's test is one of keyway as a whole.
+func (m *bug) ofWhole() bool { return strings.HasPrefix(m.pkg, "./test") }
+
+// test runs the tests of a package whose names match, built with a flag. To compile the
+// package takes longer than most tests do, so the compiler collects little garbage and
+// optimizes nothing in the package itself.
+func test(dir, pkg, names, flag string) (failed bool, out string, err error) {
+	// Some tests build keyway.
+	env := append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" "+flag))
+	binary := filepath.Join(dir, "mutant.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, "-vet=off", "-gcflags=-N -l", "-ldflags=-s -w", pkg)
+	build.Env = append(env, "GOGC=500")
+	if b, err := build.CombinedOutput(); err != nil {
+		return false, "", fmt.Errorf("compiling %s: %w\n%s", pkg, err, b)
+	}
+	run := exec.Command(binary, "-test.failfast", "-test.timeout", "120s", "-test.run", "^("+names+")$")
+	run.Dir, run.Env = pkg, env
+	b, err := run.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return false, "", fmt.Errorf("running the tests of %s: %w", pkg, err)
+	}
+	return err != nil, string(b), nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
-	"github.com/keyway-proxy/keyway/slots"
 )
 
 // reports writes the log of the loops. The log must not block (see admin.LogQueue). Nothing
@@ -122,38 +121,6 @@ func (r *reports) refused(of proxy.Refusal) {
 	}
 	if ok, dropped := r.allow(of.Reason); ok {
 		r.log.Warn("client refused", "reason", of.Reason, "client", of.Client, "others_like_it", dropped)
-	}
-}
-
-// maxChanges is the maximum number of changes that are logged for a new topology.
-const maxChanges = 20
-
-// topology logs the cluster's new map and its differences from the one before.
-func (r *reports) topology(before, m *slots.Map) {
-	masters := 0
-	for _, n := range m.Nodes() {
-		if n.Master {
-			masters++
-		}
-	}
-	r.log.Info("topology", "nodes", len(m.Nodes()), "masters", masters, "slots_covered", m.Covered())
-	if before == nil {
-		return
-	}
-	changes := m.Changes(before)
-	for i, c := range changes {
-		switch {
-		case i == maxChanges:
-			r.log.Info("topology changed", "more_changes", len(changes)-maxChanges)
-			return
-		case len(c.Slots) > 0:
-			r.log.Info("topology changed",
-				"what", c.What, "from", c.From, "to", c.To, "slots", c.Text(), "count", c.Count())
-		case c.To != "":
-			r.log.Info("topology changed", "what", c.What, "node", c.Node, "of", c.To)
-		default:
-			r.log.Info("topology changed", "what", c.What, "node", c.Node)
-		}
 	}
 }
 

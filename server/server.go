@@ -13,34 +13,23 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/loop"
-	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
-	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/slots"
 )
 
 // Options are settings that the configuration does not have.
 type Options struct {
 	Log     *slog.Logger // nil: no log
 	Version string
-	// Topology follows a cluster's slots; it is nil without a cluster. Sentinels follow
-	// masters, by the node names of the configuration. topology.Configured returns both.
-	Topology  slots.Follower[*slots.Map]
-	Sentinels map[string]slots.Follower[slots.Shard]
 	// Streams serves every socket with goroutines instead of epoll. Systems without
 	// epoll always do that.
 	Streams bool
@@ -48,9 +37,29 @@ type Options struct {
 	DrainTimeout time.Duration
 }
 
+// Setup is what a configuration says, in the core's terms. Package wiring makes one.
+type Setup struct {
+	Table    *router.Table // the table to start with
+	Follower Follower      // publishes later tables; nil: there are none
+	// Workers are the settings that all workers share. The server adds those that depend
+	// on the process, the machine or the thread.
+	Workers proxy.Options
+}
+
+// Follower repeatedly asks servers for what the configuration does not say: a cluster's
+// slots, or the masters behind sentinels.
+type Follower interface {
+	// Run calls publish with a table for each new answer until ctx ends. It returns ctx's
+	// error.
+	Run(ctx context.Context, publish func(*router.Table)) error
+	// Refresh makes Run ask again soon. It may be called from any goroutine.
+	Refresh()
+}
+
 // Server serves one configuration.
 type Server struct {
 	cfg        *config.Config
+	follower   Follower // may be nil
 	o          Options
 	log        *slog.Logger
 	threads    []*thread
@@ -67,15 +76,11 @@ type Server struct {
 	process    *info.Process // complete before Run
 	memory     giver
 	budget     *budget
-
-	mu     sync.Mutex
-	last   *slots.Map
-	shards []slots.Shard // the sentinels' reports, by the index in cfg.Nodes
 }
 
-// New returns a server and opens its listeners. It serves once Run is called. Errors in
-// the configuration are *config.Error.
-func New(cfg *config.Config, o Options) (*Server, error) {
+// New returns a server and opens its listeners. It serves once Run is called. setup is
+// made from the same configuration. Errors in the configuration are *config.Error.
+func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -83,33 +88,21 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		o.DrainTimeout = cfg.Shutdown.Timeout
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
-	table, err := Table(cfg, nil)
-	if err != nil {
-		return nil, err
-	}
-	allow, err := command.Allow(cfg.Commands.Allow)
-	if err != nil {
-		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
-	}
-	perKey, err := PerKeyScripts(cfg)
-	if err != nil {
-		return nil, err
-	}
 	s := &Server{
-		cfg: cfg, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log),
-		maxClients: cfg.Clients.Max, shards: make([]slots.Shard, len(cfg.Nodes)),
+		cfg: cfg, follower: setup.Follower, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log),
+		maxClients: cfg.Clients.Max,
 	}
 	s.process = processOf(cfg, s.started)
-	s.table.Store(table)
+	s.table.Store(setup.Table)
 	s.budget = newBudget(s.MemoryLimit(), cfg.Threads)
-	s.checkDescriptors(len(table.Nodes))
+	s.checkDescriptors(len(setup.Table.Nodes))
 	for i := range cfg.Threads {
 		l, err := loop.New()
 		if err != nil {
 			return nil, err
 		}
 		t := &thread{srv: s, index: i, loop: l, buf: make([]byte, readSize), done: make(chan struct{})}
-		t.worker = proxy.New(s.workerOptions(i, allow, perKey), table)
+		t.worker = proxy.New(s.workerOptions(setup.Workers, i), setup.Table)
 		s.threads = append(s.threads, t)
 	}
 	if err := s.listen(); err != nil {
@@ -124,55 +117,16 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	return s, nil
 }
 
-var reads = map[string]proxy.Reads{
-	config.ReadsMaster: proxy.FromMaster, config.ReadsPreferReplica: proxy.PreferReplica,
-	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
-}
-
-func (s *Server) workerOptions(index int, allow map[int]bool, perKey lua.PerKeyScripts) proxy.Options {
-	c := s.cfg
-	hold := c.Backend.Hold
-	if hold == 0 {
-		hold = -1 // no hold: proxy.Options takes 0 for its default
-	}
-	var cluster *emulation.Cluster
-	if c.Cluster.Emulate {
-		cluster = emulation.New(c.Cluster.Announce, c.Cluster.Peers)
-	}
-	return proxy.Options{
-		Cluster:    cluster,
-		Reads:      reads[c.Reads],
-		MaxLag:     c.Replicas.MaxLag,
-		ReadsOptIn: c.Replicas.OptIn,
-		Backend: pool.Config{
-			Username: c.Backend.Username, Password: c.Backend.Password,
-			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
-			MaxQueued: s.budget.maxQueued(),
-		},
-		Connections: c.Backend.Connections,
-		Fence:       c.Backend.Integrity,
-		Exclusive:   c.Backend.Exclusive,
-		HasRoom:     s.hasRoom,
-		Hold:        hold,
-		Limits: resp.Limits{
-			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
-			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),
-		},
-		ClientOutput: int(c.Limits.ClientOutput),
-		Password:     c.Clients.Password,
-		IdleTimeout:  c.Clients.IdleTimeout,
-		MaxClients:   s.maxClients,
-		SlowerThan:   c.SlowLog.SlowerThan,
-		SlowEntries:  c.SlowLog.Entries,
-		Allow:        allow,
-		PerKey:       perKey,
-		Keyless:      c.Scripts.Keyless,
-		Version:      s.o.Version,
-		Process:      s.process,
-		Index:        index,
-		Workers:      c.Threads,
-		Seed:         rand.Uint64(),
-	}
+// workerOptions returns the settings of one worker.
+func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
+	o.Backend.MaxQueued = s.budget.maxQueued()
+	o.HasRoom = s.hasRoom
+	o.MaxClients = s.maxClients
+	o.Version = s.o.Version
+	o.Process = s.process
+	o.Index, o.Workers = index, s.cfg.Threads
+	o.Seed = rand.Uint64()
+	return o
 }
 
 func processOf(cfg *config.Config, started time.Time) *info.Process {
@@ -210,15 +164,8 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, t := range s.threads {
 		g.Go(t.run)
 	}
-	if s.o.Topology != nil {
-		g.Go(func() error { return unlessEnded(s.o.Topology.Run(topology, s.publish)) })
-	}
-	for i, n := range s.cfg.Nodes {
-		if f := s.o.Sentinels[n.Name]; f != nil {
-			g.Go(func() error {
-				return unlessEnded(f.Run(topology, func(sh slots.Shard) { s.setShard(i, sh) }))
-			})
-		}
+	if s.follower != nil {
+		g.Go(func() error { return unlessEnded(s.follower.Run(topology, s.publish)) })
 	}
 	<-failed.Done()
 	s.stopping.Store(true)
@@ -245,39 +192,8 @@ func unlessEnded(err error) error {
 	return err
 }
 
-// publish gives every thread a routing table for the cluster's new map.
-func (s *Server) publish(m *slots.Map) {
-	s.mu.Lock()
-	before := s.last
-	s.last = m
-	s.mu.Unlock()
-	if !m.Same(before) {
-		s.reports.topology(before, m)
-	}
-	s.swap(router.NewSlots(m))
-}
-
-// setShard gives every thread a routing table with the master and replicas that the
-// sentinels report for a node.
-func (s *Server) setShard(node int, to slots.Shard) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	from := s.shards[node]
-	if to.Same(from) {
-		return
-	}
-	s.shards[node] = to
-	table, err := Table(s.cfg, s.shards)
-	if err != nil { // not expected: the configuration was valid with other addresses
-		s.log.Error("cannot follow the sentinels", "node", s.cfg.Nodes[node].Name, "error", err)
-		return
-	}
-	s.log.Info("sentinels", "node", s.cfg.Nodes[node].Name,
-		"master", to.Master, "was", from.Master, "replicas", len(to.Replicas))
-	s.swap(table)
-}
-
-func (s *Server) swap(table *router.Table) {
+// publish gives every thread a new routing table.
+func (s *Server) publish(table *router.Table) {
 	s.table.Store(table)
 	for _, t := range s.threads {
 		t.loop.Post(func() { t.worker.SetTable(table) })
@@ -285,11 +201,8 @@ func (s *Server) swap(table *router.Table) {
 }
 
 func (s *Server) refresh() {
-	if s.o.Topology != nil {
-		s.o.Topology.Refresh()
-	}
-	for _, f := range s.o.Sentinels {
-		f.Refresh()
+	if s.follower != nil {
+		s.follower.Refresh()
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/test/redistest"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // check runs keyway check and returns what it prints.
@@ -173,7 +173,7 @@ func TestDefaultHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := server.Table(cfg, nil)
+	table, err := wiring.Table(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

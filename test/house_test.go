@@ -62,6 +62,8 @@ func TestHouse(t *testing.T) {
 		{"pool", module + "command " + module + "router " + module + "slots", "a connection knows frames, not commands"},
 		{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
 		{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
+		{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
+		{"wiring", module + "admin", "what operators see is the command's business"},
 	} {
 		for name := range strings.FieldsSeq(rule.packages) {
 			p := all[name]
@@ -91,7 +93,11 @@ func TestHouse(t *testing.T) {
 			}
 		}
 	}
-	for name, p := range all {
+}
+
+// TestProductHasNoTests: what tests use is not in the product.
+func TestProductHasNoTests(t *testing.T) {
+	for name, p := range packages(t) {
 		for _, dep := range p.Deps {
 			if strings.HasPrefix(name, "test") {
 				continue

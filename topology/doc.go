@@ -1,6 +1,6 @@
 // Package topology asks servers for what the configuration does not say: which servers a
 // Redis Cluster has and who owns which slot, and which master sentinels have chosen. It
-// follows both as they change, and inspects single nodes for keyway check.
+// follows both as they change, and inspects single nodes: their role, version and keys.
 //
 // It is the control plane. It uses go-redis, one plain client for each server, without
 // retries. Every question is bounded in time and goes to several servers at once.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -27,39 +27,51 @@ type Report struct {
 	Belongs   string // the node that the example belongs to
 }
 
-// Inspect asks nodes of the table about themselves, all at once. It draws sample keys from
-// each master and checks whether the table places them there. It draws no keys from a
-// cluster, which moves keys itself.
-func Inspect(ctx context.Context, c *config.Config, t *router.Table, nodes []router.NodeID, sample int) []Report {
-	if t.Clustered() {
-		sample = 0
+const (
+	sampleSize     = 200             // keys that are drawn from each master
+	inspectTimeout = 5 * time.Second // for one inspection of all nodes
+)
+
+// Inspect asks each node of the table about itself, all at once. It draws keys from each
+// master and checks whether the table places them there. It draws no keys from a cluster,
+// which moves keys itself.
+func Inspect(ctx context.Context, as Account, t *router.Table) []Report {
+	all := make([]router.NodeID, len(t.Nodes))
+	for i := range all {
+		all[i] = router.NodeID(i)
 	}
+	return inspect(ctx, as, t, all)
+}
+
+// inspect is Inspect for some nodes.
+func inspect(ctx context.Context, as Account, t *router.Table, nodes []router.NodeID) []Report {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
 	reports := make([]Report, len(nodes))
 	var asked sync.WaitGroup
 	for i, id := range nodes {
-		asked.Go(func() { reports[i] = inspect(ctx, c, t, id, sample) })
+		asked.Go(func() { reports[i] = inspectNode(ctx, as, t, id) })
 	}
 	asked.Wait()
 	return reports
 }
 
-func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router.NodeID, sample int) Report {
+func inspectNode(ctx context.Context, as Account, t *router.Table, id router.NodeID) Report {
 	n := t.Nodes[id]
 	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master}
 	if n.Addr == "" {
 		r.Err = errors.New("no sentinel has told its address yet")
 		return r
 	}
-	redis.SetLogger(quiet{})
-	c := redis.NewClient(control(n.Addr, cfg.Backend.Username, cfg.Backend.Password))
+	c := redis.NewClient(control(n.Addr, as))
 	defer c.Close()
 	if r.Err = c.Ping(ctx).Err(); r.Err != nil {
 		return r
 	}
-	if b := cfg.Backend; b.Password != "" && b.Username == "" {
+	if as.Password != "" && as.Username == "" {
 		// A node without a password accepts any in HELLO, which this client sends, and none
 		// in AUTH, which the pool sends.
-		if r.Err = c.Do(ctx, "AUTH", b.Password).Err(); r.Err != nil {
+		if r.Err = c.Do(ctx, "AUTH", as.Password).Err(); r.Err != nil {
 			return r
 		}
 	}
@@ -81,17 +93,17 @@ func inspect(ctx context.Context, cfg *config.Config, t *router.Table, id router
 			r.Policy = value
 		}
 	}
-	if n.Master && r.Mode != "cluster" {
-		r.draw(ctx, c, t, id, sample)
+	if n.Master && r.Mode != "cluster" && !t.Clustered() {
+		r.draw(ctx, c, t, id)
 	}
 	return r
 }
 
 // draw draws keys at random and counts those that belong elsewhere. It ignores errors of
 // RANDOMKEY.
-func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id router.NodeID, sample int) {
+func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id router.NodeID) {
 	draws, _ := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for range sample {
+		for range sampleSize {
 			p.RandomKey(ctx)
 		}
 		return nil

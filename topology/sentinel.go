@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/keyway-proxy/keyway/slots"
 )
 
 // sentinelInterval is the time between looks at a master's sentinels without demand.
@@ -23,17 +21,17 @@ const sentinelInterval = time.Second
 
 // SentinelOptions name a master and the sentinels that monitor it.
 type SentinelOptions struct {
-	Master             string // its name among the sentinels
-	Addrs              []string
-	Username, Password string // for the sentinels themselves
-	Log                *slog.Logger
+	Master  string // its name among the sentinels
+	Addrs   []string
+	Account Account // for the sentinels themselves
+	Log     *slog.Logger
 }
 
 // Sentinel follows a master through failovers by sentinels. It asks all configured
 // sentinels at once, and believes the one that reports the latest failover (the highest
 // configuration epoch). It asks no other sentinels.
 type Sentinel struct {
-	follower[slots.Shard]
+	follower[Shard]
 	o       SentinelOptions
 	clients []*redis.SentinelClient // as o.Addrs
 
@@ -44,25 +42,24 @@ type Sentinel struct {
 
 // sentinelReport is one sentinel's answer.
 type sentinelReport struct {
-	shard slots.Shard
+	shard Shard
 	epoch int64
 }
 
 // NewSentinel returns a follower. It asks nothing before Run or Fetch is called. Close, or
 // the end of Run, closes its connections.
 func NewSentinel(o SentinelOptions) *Sentinel {
-	redis.SetLogger(quiet{})
-	s := &Sentinel{follower: newFollower[slots.Shard]("what sentinels say of "+o.Master, sentinelInterval, o.Log), o: o}
+	s := &Sentinel{follower: newFollower[Shard]("what sentinels say of "+o.Master, sentinelInterval, o.Log), o: o}
 	s.look = s.Fetch
 	for _, addr := range o.Addrs {
-		s.clients = append(s.clients, redis.NewSentinelClient(control(addr, o.Username, o.Password)))
+		s.clients = append(s.clients, redis.NewSentinelClient(control(addr, o.Account)))
 	}
 	return s
 }
 
 // Run calls publish with the master and replicas of each look until ctx ends. It returns
 // ctx's error.
-func (s *Sentinel) Run(ctx context.Context, publish func(slots.Shard)) error {
+func (s *Sentinel) Run(ctx context.Context, publish func(Shard)) error {
 	var listening sync.WaitGroup
 	defer s.Close()
 	defer listening.Wait()
@@ -97,7 +94,7 @@ func (s *Sentinel) listen(ctx context.Context, c *redis.SentinelClient) {
 }
 
 // Fetch asks the sentinels and returns the most credible answer.
-func (s *Sentinel) Fetch(ctx context.Context) (slots.Shard, error) {
+func (s *Sentinel) Fetch(ctx context.Context) (Shard, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	reports, errs := make([]sentinelReport, len(s.clients)), make([]error, len(s.clients))
@@ -117,7 +114,7 @@ func (s *Sentinel) Fetch(ctx context.Context) (slots.Shard, error) {
 		}
 	}
 	if best.epoch < 0 {
-		return slots.Shard{}, fmt.Errorf("no sentinel reports the address of %s: %w", s.o.Master, oneLine(errs))
+		return Shard{}, fmt.Errorf("no sentinel reports the address of %s: %w", s.o.Master, oneLine(errs))
 	}
 	return s.believe(best), nil
 }
@@ -132,7 +129,7 @@ func oneLine(errs []error) error {
 }
 
 // believe accepts the report, unless it is older than the last one.
-func (s *Sentinel) believe(r sentinelReport) slots.Shard {
+func (s *Sentinel) believe(r sentinelReport) Shard {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.epoch < s.last.epoch {

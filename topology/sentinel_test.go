@@ -1,18 +1,14 @@
 package topology
 
-import (
-	"testing"
-
-	"github.com/keyway-proxy/keyway/slots"
-)
+import "testing"
 
 // TestBelieveSentinels: a report that is older than the last known failover is not
 // believed, unless many such reports come in a row.
 func TestBelieveSentinels(t *testing.T) {
 	s := NewSentinel(SentinelOptions{Master: "m", Addrs: []string{"127.0.0.1:1"}})
 	defer s.Close()
-	old := sentinelReport{slots.Shard{Master: "a:1", Replicas: []string{"b:1"}}, 3}
-	switched := sentinelReport{slots.Shard{Master: "b:1", Replicas: []string{"a:1"}}, 4}
+	old := sentinelReport{Shard{Master: "a:1", Replicas: []string{"b:1"}}, 3}
+	switched := sentinelReport{Shard{Master: "b:1", Replicas: []string{"a:1"}}, 4}
 	for i, c := range []struct{ report, want sentinelReport }{
 		{old, old}, {switched, switched}, {old, switched}, {switched, switched},
 	} {

@@ -25,9 +25,9 @@ const (
 
 // Options configure a Watcher.
 type Options struct {
-	Seeds              []string
-	Username, Password string
-	Log                *slog.Logger
+	Seeds   []string
+	Account Account
+	Log     *slog.Logger
 }
 
 // Watcher follows a cluster's slot map.
@@ -44,11 +44,9 @@ type Watcher struct {
 	seen *slots.Map // of the last view, whether believed or not
 }
 
-// New returns a watcher. It asks nothing before Run or Fetch is called.
+// New returns a watcher. It asks nothing before Run or Fetch is called. Close, or the end
+// of Run, closes its connections.
 func New(o Options) *Watcher {
-	// go-redis logs connection failures to stderr. It also returns them as errors, which
-	// the follower logs once.
-	redis.SetLogger(quiet{})
 	w := &Watcher{
 		follower: newFollower[*slots.Map]("the cluster's topology", interval, o.Log),
 		o:        o, clients: map[string]*redis.Client{},
@@ -57,13 +55,17 @@ func New(o Options) *Watcher {
 	return w
 }
 
+// go-redis logs connection failures to stderr. It also returns them as errors, which the
+// followers log once.
+func init() { redis.SetLogger(quiet{}) }
+
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
 // Run calls publish with the map of each look until ctx ends. It returns ctx's error.
 func (w *Watcher) Run(ctx context.Context, publish func(*slots.Map)) error {
-	defer w.close()
+	defer w.Close()
 	return w.run(ctx, publish)
 }
 
@@ -219,16 +221,19 @@ func (w *Watcher) client(addr string) *redis.Client {
 	defer w.mu.Unlock()
 	c := w.clients[addr]
 	if c == nil {
-		c = redis.NewClient(control(addr, w.o.Username, w.o.Password))
+		c = redis.NewClient(control(addr, w.o.Account))
 		w.clients[addr] = c
 	}
 	return c
 }
 
+// Account is the name and password with which servers are asked.
+type Account struct{ Username, Password string }
+
 // control returns the options of a client that never retries or connects by itself.
-func control(addr, username, password string) *redis.Options {
+func control(addr string, as Account) *redis.Options {
 	return &redis.Options{
-		Addr: addr, Username: username, Password: password,
+		Addr: addr, Username: as.Username, Password: as.Password,
 		Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, PoolSize: 2, MinIdleConns: 0,
 		DialTimeout: askTimeout, DialerRetries: 1, ReadTimeout: askTimeout, WriteTimeout: askTimeout,
@@ -238,7 +243,8 @@ func control(addr, username, password string) *redis.Options {
 	}
 }
 
-func (w *Watcher) close() {
+// Close closes the connections to the cluster.
+func (w *Watcher) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for addr, c := range w.clients {

@@ -16,6 +16,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func demoCommand() *cobra.Command {
@@ -64,15 +65,11 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 	if err != nil {
 		return err
 	}
-	table, err := server.Table(cfg, nil)
+	srv, err := wiring.NewServer(cfg, server.Options{Version: versionText()})
 	if err != nil {
 		return err
 	}
-	srv, err := server.New(cfg, server.Options{Version: versionText()})
-	if err != nil {
-		return err
-	}
-	greet(out, table, srv.Addrs()[0])
+	greet(out, srv.Table(), srv.Addrs()[0])
 	return srv.Run(ctx)
 }
 

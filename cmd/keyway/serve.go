@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func serveCommand() *cobra.Command {
@@ -76,9 +77,7 @@ func load(file string) (*config.Config, error) {
 // that operators can watch.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *admin.LogQueue) error {
 	defer ignoreSignals(log)()
-	o := server.Options{Log: log, Version: versionText()}
-	o.Topology, o.Sentinels = topology.Configured(cfg, log)
-	srv, err := server.New(cfg, o)
+	srv, err := wiring.NewServer(cfg, server.Options{Log: log, Version: versionText()})
 	if err != nil {
 		return err
 	}
@@ -88,10 +87,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	// The survey and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	survey := newSurvey(cfg, log, srv.Table)
+	survey := wiring.NewSurvey(cfg, log, srv.Table)
 	var g errgroup.Group
 	g.Go(func() error {
-		survey.run(beside)
+		survey.Run(beside)
 		return nil
 	})
 	if cfg.Admin != "" {
@@ -103,7 +102,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		g.Go(func() error {
 			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
 				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll,
-				DroppedLines: lines.Dropped, Surveyed: survey.nodes,
+				DroppedLines: lines.Dropped, Surveyed: surveyed(survey),
 			}))
 		})
 	}
@@ -121,6 +120,16 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	err = g.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// surveyed returns the survey's findings as the admin address shows them.
+func surveyed(s *topology.Survey) func() []admin.Surveyed {
+	return func() (all []admin.Surveyed) {
+		for _, f := range s.Findings() {
+			all = append(all, admin.Surveyed(f))
+		}
+		return all
+	}
 }
 
 // ignoreSignals keeps keyway alive when its terminal or the reader of its log goes away.

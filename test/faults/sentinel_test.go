@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/test/redistest"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // TestSentinelFailover kills a master of a ring under load: what the sentinels
@@ -34,7 +34,7 @@ range: {default: b, rules: [{from: k1, to: k5, node: a}]}`} {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := server.Table(cfg, nil)
+	table, err := wiring.Table(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

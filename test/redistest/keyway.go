@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/topology"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // Keyway is a keyway that runs inside the test.
@@ -44,10 +44,7 @@ func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
-	if o.Topology == nil {
-		o.Topology, o.Sentinels = topology.Configured(cfg, o.Log)
-	}
-	srv, err := server.New(cfg, o)
+	srv, err := wiring.NewServer(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,8 @@
-package server
+package wiring
 
 import (
-	"os"
 	"strings"
 	"testing"
-
-	"github.com/keyway-proxy/keyway/config"
 )
 
 // A declaration that cannot be meant is an error at the start, which says what to write.
@@ -21,11 +18,7 @@ func TestPerKeyScriptsOfTheConfiguration(t *testing.T) {
 		{"{text: x, argv: [all]}", `per_key[0].argv: "all" is none of shared, each, counted`},
 		{"{text: x, argv: [each, shared, each]}", `"shared" stands between words that repeat`},
 	} {
-		text := "slots: {seeds: [127.0.0.1:1]}\nscripts: {per_key: [" + c.script + "]}\n"
-		cfg, err := config.Parse("x.yml", []byte(text), os.LookupEnv)
-		if err == nil {
-			_, err = PerKeyScripts(cfg)
-		}
+		_, err := perKeyScripts(parse(t, "slots: {seeds: [127.0.0.1:1]}\nscripts: {per_key: ["+c.script+"]}\n"))
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", c.script, err)
 		}

@@ -1,4 +1,4 @@
-package main
+package topology
 
 import (
 	"context"
@@ -6,50 +6,54 @@ import (
 	"sync"
 	"time"
 
-	"github.com/keyway-proxy/keyway/admin"
-	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/topology"
 )
 
-const (
-	sampleSize     = 200             // keys that are drawn from each node
-	surveyInterval = 2 * time.Second // between questions to nodes that did not answer, or cannot serve
-	surveyTimeout  = 5 * time.Second
-)
+// surveyInterval is the time between questions to nodes that did not answer, or cannot
+// serve.
+const surveyInterval = 2 * time.Second
 
-// survey asks each node once it can be reached, and warns about what clients would not
+// Finding is what a Survey knows about a node.
+type Finding struct {
+	Name, Addr string
+	Unfit      string // why it cannot serve its keys; empty if it can
+	Sampled    int    // keys that were drawn at random
+	Elsewhere  int    // of these, how many belong to another node
+}
+
+// Survey asks each node once it can be reached, and warns about what clients would not
 // notice: a node in cluster mode behind a layout that needs standalone nodes, and keys on
 // another node than the layout says. Keys lie elsewhere after the layout, a hash, a name
 // or a weight was changed.
-type survey struct {
-	cfg   *config.Config
+type Survey struct {
+	as    Account
 	log   *slog.Logger
 	table func() *router.Table
 
 	mu    sync.Mutex
-	found map[string]admin.Surveyed // by name
+	found map[string]Finding // by name
 }
 
-func newSurvey(cfg *config.Config, log *slog.Logger, table func() *router.Table) *survey {
-	return &survey{cfg: cfg, log: log, table: table, found: map[string]admin.Surveyed{}}
+// NewSurvey returns a survey of the nodes of table(). It asks nothing before Run is called.
+func NewSurvey(as Account, log *slog.Logger, table func() *router.Table) *Survey {
+	return &Survey{as: as, log: log, table: table, found: map[string]Finding{}}
 }
 
-// nodes returns the findings so far.
-func (s *survey) nodes() []admin.Surveyed {
+// Findings returns what the nodes have answered so far.
+func (s *Survey) Findings() []Finding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []admin.Surveyed
+	var all []Finding
 	for _, f := range s.found {
 		all = append(all, f)
 	}
 	return all
 }
 
-// run asks nodes until ctx ends. It does not ask a cluster, whose nodes themselves answer
+// Run asks nodes until ctx ends. It does not ask a cluster, whose nodes themselves answer
 // with a redirect when a key belongs elsewhere.
-func (s *survey) run(ctx context.Context) {
-	if s.cfg.Clustered() {
+func (s *Survey) Run(ctx context.Context) {
+	if s.table().Clustered() {
 		return
 	}
 	ticker := time.NewTicker(surveyInterval)
@@ -65,9 +69,7 @@ func (s *survey) run(ctx context.Context) {
 }
 
 // look asks the masters that are not known to be fit yet.
-func (s *survey) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
-	defer cancel()
+func (s *Survey) look(ctx context.Context) {
 	t := s.table()
 	var open []router.NodeID
 	s.mu.Lock()
@@ -77,7 +79,7 @@ func (s *survey) look(ctx context.Context) {
 		}
 	}
 	s.mu.Unlock()
-	for _, r := range topology.Inspect(ctx, s.cfg, t, open, sampleSize) {
+	for _, r := range inspect(ctx, s.as, t, open) {
 		if r.Err == nil {
 			s.record(t, r)
 		} else {
@@ -86,11 +88,11 @@ func (s *survey) look(ctx context.Context) {
 	}
 }
 
-func (s *survey) record(t *router.Table, r topology.Report) {
+func (s *Survey) record(t *router.Table, r Report) {
 	problem, remedy := r.Unfit(t)
 	s.mu.Lock()
 	before, known := s.found[r.Name]
-	s.found[r.Name] = admin.Surveyed{
+	s.found[r.Name] = Finding{
 		Name: r.Name, Addr: r.Addr, Unfit: problem, Sampled: r.Sampled, Elsewhere: r.Elsewhere,
 	}
 	s.mu.Unlock()

@@ -3,68 +3,18 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/slots"
-	"github.com/keyway-proxy/keyway/topology"
-)
-
-// tableOf builds the table by which serve would route. Unless ask forbids it, it asks the
-// configured cluster or sentinels. If it does not ask a cluster, the table is empty.
-func tableOf(ctx context.Context, cfg *config.Config, ask asking) (*router.Table, error) {
-	if _, err := command.Allow(cfg.Commands.Allow); err != nil {
-		return nil, cfg.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
-	}
-	if _, err := server.PerKeyScripts(cfg); err != nil {
-		return nil, err
-	}
-	shards := make([]slots.Shard, len(cfg.Nodes))
-	if ask == askNobody {
-		return server.Table(cfg, shards)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if cfg.Clustered() {
-		m, err := topology.OfCluster(cfg, nil).Fetch(ctx)
-		if err != nil {
-			return nil, cfg.Errorf("slots.seeds",
-				"start the cluster, or name nodes that can be reached; keyway check --offline asks no node", "%v", err)
-		}
-		return router.NewSlots(m), nil
-	}
-	for i, n := range cfg.Nodes {
-		if n.Sentinel == nil {
-			continue
-		}
-		s := topology.OfSentinel(n.Sentinel, nil)
-		defer s.Close()
-		var err error
-		if shards[i], err = s.Fetch(ctx); err != nil {
-			return nil, cfg.Errorf(fmt.Sprintf("nodes[%d].sentinel", i),
-				"start the sentinels, or name those that monitor this master", "%v", err)
-		}
-	}
-	return server.Table(cfg, shards)
-}
-
-// asking says which servers check and route may ask.
-type asking int
-
-const (
-	askWhereNeeded asking = iota // a cluster or sentinels, if only they know the nodes
-	askNobody
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func checkCommand() *cobra.Command {
@@ -84,11 +34,12 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ask := askWhereNeeded
+			var t *router.Table
 			if offline {
-				ask = askNobody
+				t, err = wiring.Table(cfg)
+			} else {
+				t, err = wiring.FetchTable(cmd.Context(), cfg)
 			}
-			t, err := tableOf(cmd.Context(), cfg, ask)
 			if err != nil {
 				return err
 			}
@@ -196,17 +147,11 @@ func defaultHash(cfg *config.Config) string {
 // printNodes asks the nodes and prints their answers. It returns an error if a node cannot
 // serve its keys.
 func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table) error {
-	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
-	defer cancel()
-	all := make([]router.NodeID, len(t.Nodes))
-	for i := range all {
-		all[i] = router.NodeID(i)
-	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nNODE\tADDRESS\tROLE\tMODE\tVERSION\tMAXMEMORY-POLICY\tKEYS SAMPLED\tELSEWHERE")
 	var remarks []string
 	unfit, policies, versions := 0, map[string]bool{}, map[string]bool{}
-	for _, r := range topology.Inspect(ctx, cfg, t, all, sampleSize) {
+	for _, r := range wiring.Inspect(ctx, cfg, t) {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Name, r.Addr, dash(r.Role), dash(r.Mode),
 			dash(r.Version), dash(r.Policy), r.Sampled, r.Elsewhere)
 		if problem, remedy := r.Unfit(t); problem != "" {
@@ -239,72 +184,9 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 		fmt.Fprintln(w, remark)
 	}
 	if unfit > 0 {
-		return fmt.Errorf("%d of %d nodes cannot serve", unfit, len(all))
+		return fmt.Errorf("%d of %d nodes cannot serve", unfit, len(t.Nodes))
 	}
 	return nil
 }
 
 func dash(s string) string { return cmp.Or(s, "-") }
-
-func routeCommand() *cobra.Command {
-	var file string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "route KEY...",
-		Short: "Print the node of each key, and why it is there",
-		Args: func(cmd *cobra.Command, keys []string) error {
-			if len(keys) == 0 {
-				return errors.New("keyway route needs a key; write keyway route --config FILE KEY [KEY...]")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, keys []string) error {
-			cfg, err := load(file)
-			if err != nil {
-				return err
-			}
-			t, err := tableOf(cmd.Context(), cfg, askWhereNeeded)
-			if err != nil {
-				return err
-			}
-			return printRoutes(cmd.OutOrStdout(), t, keys, asJSON)
-		},
-	}
-	configFlag(cmd, &file)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
-	return cmd
-}
-
-func printRoutes(w io.Writer, t *router.Table, keys []string, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(w)
-		for _, k := range keys {
-			if err := enc.Encode(t.ExplainKey([]byte(k))); err != nil {
-				return fmt.Errorf("printing a route: %w", err)
-			}
-		}
-		return nil
-	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "KEY\tHASH TAG\tBY\tNODE\tADDRESS")
-	for _, k := range keys {
-		e := t.ExplainKey([]byte(k))
-		tag, by, node, addr := e.Tag, "", e.Node, e.Addr
-		if tag == "" {
-			tag = "-"
-		}
-		switch {
-		case e.Slot != nil:
-			by = fmt.Sprintf("slot %d", *e.Slot)
-		case e.Hash != nil:
-			by = fmt.Sprintf("hash %d", *e.Hash)
-		default:
-			by = e.Rule
-		}
-		if node == "" {
-			node, addr = "none", "-"
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", k, tag, by, node, addr)
-	}
-	return tw.Flush()
-}

@@ -1,4 +1,4 @@
-package server
+package wiring
 
 import (
 	"fmt"
@@ -11,9 +11,9 @@ import (
 
 var hexSHA = regexp.MustCompile("^[0-9a-f]{40}$")
 
-// PerKeyScripts returns the per-key scripts that keyway knows and those that the
+// perKeyScripts returns the per-key scripts that keyway knows and those that the
 // configuration declares. Errors are *config.Error.
-func PerKeyScripts(c *config.Config) (lua.PerKeyScripts, error) {
+func perKeyScripts(c *config.Config) (lua.PerKeyScripts, error) {
 	var declared []lua.PerKey
 	for i, d := range c.Scripts.PerKey {
 		path := fmt.Sprintf("scripts.per_key[%d]", i)

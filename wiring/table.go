@@ -1,4 +1,4 @@
-package server
+package wiring
 
 import (
 	"errors"
@@ -10,17 +10,18 @@ import (
 	"github.com/keyway-proxy/keyway/hashring"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
-// Table returns the routing table of a configuration. shards are the sentinels' reports,
+// table returns the routing table of a configuration. shards are the sentinels' reports,
 // by the index in c.Nodes; a master that they have not reported yet has no address. For
 // a cluster that keyway follows, the table is empty, because only the cluster knows its
 // slots: see router.NewSlots. Errors are *config.Error.
-func Table(c *config.Config, shards []slots.Shard) (*router.Table, error) {
+func table(c *config.Config, shards []topology.Shard) (*router.Table, error) {
 	nodes := make([]router.Node, len(c.Nodes))
 	replicas := make([][]string, len(c.Nodes))
 	for i, n := range c.Nodes {
-		at := slots.Shard{Master: n.Addr, Replicas: n.Replicas}
+		at := topology.Shard{Master: n.Addr, Replicas: n.Replicas}
 		if n.Sentinel != nil && i < len(shards) {
 			at = shards[i]
 		}

@@ -1,0 +1,175 @@
+package wiring
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/topology"
+)
+
+// follower makes routing tables out of what servers say.
+type follower interface {
+	server.Follower
+	// fetch asks once, instead of Run. Errors are *config.Error.
+	fetch(ctx context.Context) (*router.Table, error)
+}
+
+// follow returns the follower of the configured cluster or sentinels, nil if the
+// configuration says everything.
+func follow(c *config.Config, log *slog.Logger) follower {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if c.Clustered() {
+		o := topology.Options{Seeds: c.Slots.Seeds, Account: account(c), Log: log}
+		return &cluster{Watcher: topology.New(o), c: c, log: log}
+	}
+	f := &sentinels{c: c, log: log, of: map[int]*topology.Sentinel{}, shards: make([]topology.Shard, len(c.Nodes))}
+	for i, n := range c.Nodes {
+		if s := n.Sentinel; s != nil {
+			f.of[i] = topology.NewSentinel(topology.SentinelOptions{
+				Master: s.Master, Addrs: s.Addrs, Log: log,
+				Account: topology.Account{Username: s.Username, Password: s.Password},
+			})
+		}
+	}
+	if len(f.of) == 0 {
+		return nil
+	}
+	return f
+}
+
+// cluster follows the slots of a cluster.
+type cluster struct {
+	*topology.Watcher
+	c    *config.Config
+	log  *slog.Logger
+	last *slots.Map
+}
+
+// Run implements server.Follower.
+func (f *cluster) Run(ctx context.Context, publish func(*router.Table)) error {
+	return f.Watcher.Run(ctx, func(m *slots.Map) {
+		if !m.Same(f.last) {
+			logChanges(f.log, f.last, m)
+		}
+		f.last = m
+		publish(router.NewSlots(m))
+	})
+}
+
+func (f *cluster) fetch(ctx context.Context) (*router.Table, error) {
+	defer f.Close()
+	m, err := f.Fetch(ctx)
+	if err != nil {
+		return nil, f.c.Errorf("slots.seeds",
+			"start the cluster, or name nodes that can be reached; keyway check --offline asks no node", "%v", err)
+	}
+	return router.NewSlots(m), nil
+}
+
+// maxChanges is the maximum number of changes that are logged for a new map.
+const maxChanges = 20
+
+// logChanges logs the cluster's new map and its differences from the one before.
+func logChanges(log *slog.Logger, before, m *slots.Map) {
+	masters := 0
+	for _, n := range m.Nodes() {
+		if n.Master {
+			masters++
+		}
+	}
+	log.Info("topology", "nodes", len(m.Nodes()), "masters", masters, "slots_covered", m.Covered())
+	if before == nil {
+		return
+	}
+	changes := m.Changes(before)
+	for i, c := range changes {
+		switch {
+		case i == maxChanges:
+			log.Info("topology changed", "more_changes", len(changes)-maxChanges)
+			return
+		case len(c.Slots) > 0:
+			log.Info("topology changed", "what", c.What, "from", c.From, "to", c.To,
+				"slots", c.Text(), "count", c.Count())
+		case c.To != "":
+			log.Info("topology changed", "what", c.What, "node", c.Node, "of", c.To)
+		default:
+			log.Info("topology changed", "what", c.What, "node", c.Node)
+		}
+	}
+}
+
+// sentinels follows every master that sentinels monitor.
+type sentinels struct {
+	c   *config.Config
+	log *slog.Logger
+	of  map[int]*topology.Sentinel // by the index in c.Nodes
+
+	mu     sync.Mutex
+	shards []topology.Shard // the last reports, by the index in c.Nodes
+}
+
+// Run implements server.Follower.
+func (f *sentinels) Run(ctx context.Context, publish func(*router.Table)) error {
+	var g errgroup.Group
+	for i, s := range f.of {
+		g.Go(func() error {
+			return s.Run(ctx, func(to topology.Shard) { f.update(i, to, publish) })
+		})
+	}
+	return g.Wait()
+}
+
+// Refresh implements server.Follower.
+func (f *sentinels) Refresh() {
+	for _, s := range f.of {
+		s.Refresh()
+	}
+}
+
+// update publishes a table with the master and replicas that the sentinels report for a
+// node. It publishes nothing if they have not changed.
+func (f *sentinels) update(node int, to topology.Shard, publish func(*router.Table)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	from := f.shards[node]
+	if to.Same(from) {
+		return
+	}
+	f.shards[node] = to
+	t, err := table(f.c, f.shards)
+	if err != nil { // not expected: the configuration was valid with other addresses
+		f.log.Error("cannot follow the sentinels", "node", f.c.Nodes[node].Name, "error", err)
+		return
+	}
+	f.log.Info("sentinels", "node", f.c.Nodes[node].Name,
+		"master", to.Master, "was", from.Master, "replicas", len(to.Replicas))
+	publish(t)
+}
+
+func (f *sentinels) fetch(ctx context.Context) (*router.Table, error) {
+	for _, s := range f.of {
+		defer s.Close()
+	}
+	for i := range f.c.Nodes {
+		s := f.of[i]
+		if s == nil {
+			continue
+		}
+		var err error
+		if f.shards[i], err = s.Fetch(ctx); err != nil {
+			return nil, f.c.Errorf(fmt.Sprintf("nodes[%d].sentinel", i),
+				"start the sentinels, or name those that monitor this master", "%v", err)
+		}
+	}
+	return table(f.c, f.shards)
+}

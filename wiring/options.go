@@ -1,0 +1,62 @@
+package wiring
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+var reads = map[string]proxy.Reads{
+	config.ReadsMaster: proxy.FromMaster, config.ReadsPreferReplica: proxy.PreferReplica,
+	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
+}
+
+// workerOptions returns the settings that all workers share. What depends on the process
+// or on the single worker is not in them; package server adds it. Errors are *config.Error.
+func workerOptions(c *config.Config) (proxy.Options, error) {
+	allow, err := command.Allow(c.Commands.Allow)
+	if err != nil {
+		return proxy.Options{}, c.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
+	}
+	perKey, err := perKeyScripts(c)
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	hold := c.Backend.Hold
+	if hold == 0 {
+		hold = -1 // no hold: proxy.Options takes 0 for its default
+	}
+	var cluster *emulation.Cluster
+	if c.Cluster.Emulate {
+		cluster = emulation.New(c.Cluster.Announce, c.Cluster.Peers)
+	}
+	return proxy.Options{
+		Cluster:    cluster,
+		Reads:      reads[c.Reads],
+		MaxLag:     c.Replicas.MaxLag,
+		ReadsOptIn: c.Replicas.OptIn,
+		Backend: pool.Config{
+			Username: c.Backend.Username, Password: c.Backend.Password,
+			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
+		},
+		Connections: c.Backend.Connections,
+		Fence:       c.Backend.Integrity,
+		Exclusive:   c.Backend.Exclusive,
+		Hold:        hold,
+		Limits: resp.Limits{
+			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
+			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),
+		},
+		ClientOutput: int(c.Limits.ClientOutput),
+		Password:     c.Clients.Password,
+		IdleTimeout:  c.Clients.IdleTimeout,
+		SlowerThan:   c.SlowLog.SlowerThan,
+		SlowEntries:  c.SlowLog.Entries,
+		Allow:        allow,
+		PerKey:       perKey,
+		Keyless:      c.Scripts.Keyless,
+	}, nil
+}

@@ -1,0 +1,75 @@
+package wiring
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/topology"
+)
+
+// NewServer returns a server of the configuration and opens its listeners. Errors in the
+// configuration are *config.Error.
+func NewServer(c *config.Config, o server.Options) (*server.Server, error) {
+	setup, err := setUp(c)
+	if err != nil {
+		return nil, err
+	}
+	setup.Follower = follow(c, o.Log)
+	return server.New(c, setup, o)
+}
+
+// setUp returns what the configuration alone says.
+func setUp(c *config.Config) (setup server.Setup, err error) {
+	if setup.Table, err = table(c, nil); err != nil {
+		return setup, err
+	}
+	setup.Workers, err = workerOptions(c)
+	return setup, err
+}
+
+// Table returns the table by which a server of the configuration starts to route, and
+// asks nobody. A master behind sentinels has no address in it. The table of a cluster is
+// empty, because only the cluster knows its nodes. Errors are *config.Error, the same as
+// NewServer's.
+func Table(c *config.Config) (*router.Table, error) {
+	setup, err := setUp(c)
+	return setup.Table, err
+}
+
+// fetchTimeout is the time for asking all servers that FetchTable asks.
+const fetchTimeout = 5 * time.Second
+
+// FetchTable is like Table, but asks the configured cluster, or the sentinels.
+func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
+	t, err := Table(c)
+	if err != nil {
+		return nil, err
+	}
+	f := follow(c, nil)
+	if f == nil {
+		return t, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	return f.fetch(ctx)
+}
+
+// Inspect asks each node of the table about itself.
+func Inspect(ctx context.Context, c *config.Config, t *router.Table) []topology.Report {
+	return topology.Inspect(ctx, account(c), t)
+}
+
+// NewSurvey returns a survey of the nodes of a running server, whose current table is
+// table().
+func NewSurvey(c *config.Config, log *slog.Logger, table func() *router.Table) *topology.Survey {
+	return topology.NewSurvey(account(c), log, table)
+}
+
+// account returns the account by which the nodes are asked.
+func account(c *config.Config) topology.Account {
+	return topology.Account{Username: c.Backend.Username, Password: c.Backend.Password}
+}

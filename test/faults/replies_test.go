@@ -20,10 +20,7 @@ import (
 // values over three nodes: every reply is the right one, in its place.
 func TestPipelineOrder(t *testing.T) {
 	const clients = 1000
-	total := 5_000_000
-	if redistest.Race {
-		total = 500_000
-	}
+	total := scale(2_000_000, 5_000_000)
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]).Ready()
 	began := time.Now()

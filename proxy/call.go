@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -32,12 +33,11 @@ type call struct {
 	passed bool
 
 	caching caching
-	asked   *askingReply // receiver of the reply to ASKING
-	read    replicaRead
-	reads   *call  // next in its chain of the session's reading
-	block   *block // of an EXEC, which is sent as this block
-	frame   []byte // its copy, valid only while the call waits to be sent again
-	lastErr []byte // the last error, valid only while the call waits to be sent again
+	asked   *askingReply   // receiver of the reply to ASKING
+	read    freshness.Read // from a replica
+	block   *block         // of an EXEC, which is sent as this block
+	frame   []byte         // its copy, valid only while the call waits to be sent again
+	lastErr []byte         // the last error, valid only while the call waits to be sent again
 }
 
 // attempts count what has happened to a call so far.
@@ -63,7 +63,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	w := s.w
 	failed := false
-	if c.replica && p.Whole() && w.table.Clustered() && c.doubtful(p.Bytes) && w.reread(c, frame, true) {
+	if c.replica && p.Whole() && w.table.Clustered() && c.read.Doubtful(p.Bytes) && w.reread(c, frame, true) {
 		return
 	}
 	if p.Kind == '-' {
@@ -129,7 +129,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if c.replica {
-		if c.node.doubt(); w.reread(c, frame, false) {
+		if c.node.lag.Doubt(); w.reread(c, frame, false) {
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -148,10 +149,10 @@ func (w *Worker) toOwner(s *Session, cmd *command.Command, a command.Args, group
 		return w.unowned(s, cmd, a, group)
 	}
 	n := w.nodes[id]
-	var read replicaRead
+	var read freshness.Read
 	if s.mayReadElsewhere(cmd) && (cmd.Single > 0 || len(w.keys) == 1 || !w.table.Clustered()) {
 		read = w.lastWrote(s, cmd, a)
-		if n = w.readerOf(s, n, read.since); n == nil {
+		if n = w.readerOf(s, n, read.Since); n == nil {
 			return w.answerError(s, cmd, errNoReplica(w.nodes[id]))
 		}
 	}

@@ -127,7 +127,7 @@ func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64
 			at = cmd.Keys(&p, at)
 		}
 		for _, i := range at {
-			keys = append(keys, w.hash(p.Arg(i)))
+			keys = append(keys, hashKey(p.Arg(i)))
 		}
 		f(cmd, keys)
 	}

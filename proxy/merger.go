@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -146,7 +147,7 @@ type part struct {
 	node        *node // nil if no node owns the slot
 	first, last int32
 	n           int
-	read        replicaRead // set if node is a replica
+	read        freshness.Read // set if node is a replica
 }
 
 // splitByKey sends one part of a command to each group that its keys live in. If all keys

@@ -385,7 +385,11 @@ func (w *Worker) advance(s *Session) {
 		w.free(r)
 	}
 	if s.own != nil {
-		s.answered(w.now)
+		head := s.seq
+		if s.line.head != nil {
+			head = s.line.head.seq
+		}
+		s.own.Answered(head, w.now)
 	}
 	if s.has(full) && s.line.n <= maxLine/2 {
 		w.wake(s)

@@ -1,14 +1,18 @@
 package proxy
 
 import (
+	"hash/maphash"
+	"slices"
+
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
 // Reads from replicas keep two guarantees:
 //
 //   - A client reads its own writes: reads of a key that the client has written go to the
-//     master, until the replica surely has the write (see lag.go).
+//     master, until the replica surely has the write (see package freshness).
 //   - A read does not see a write that the same client has sent after it: the
 //     write waits for the read.
 //
@@ -75,82 +79,94 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 			continue
 		}
 		for n, k := p.n, p.first; n > 0; n, k = n-1, sp.next[k] {
-			p.read.key = w.hash(a.Arg(1 + int(k)*stride))
-			p.read.since = max(p.read.since, s.wroteKey(p.read.key))
+			p.read.Key = hashKey(a.Arg(1 + int(k)*stride))
+			p.read.Since = max(p.read.Since, s.own.Since(p.read.Key))
 		}
-		p.read.keys = int32(p.n)
+		p.read.Keys = int32(p.n)
 		m := p.node
-		if p.node = w.readerOf(s, m, p.read.since); p.node == nil {
+		if p.node = w.readerOf(s, m, p.read.Since); p.node == nil {
 			return m
 		}
 	}
 	return nil
 }
 
-// replicaRead describes a read that a replica serves.
-type replicaRead struct {
-	keys  int32  // number of keys
-	key   uint64 // the hash of the only key
-	since int64  // when the client last wrote one of the keys, 0 if never
-}
-
-// unanswered are a replica's error codes that say nothing about the key.
-var unanswered = map[string]bool{
-	"LOADING": true, "MASTERDOWN": true, "CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true,
-}
-
-// doubtful reports whether keys of the call may be missing from a cluster's replica only
-// because their slot is migrating. Keys that have migrated are missing from the replica too,
-// and only the master knows their new node.
-func (c *call) doubtful(reply []byte) bool {
-	if c.read.keys > 1 {
-		return lacks(reply, c.read.keys)
+// lastWrote describes the command's read from a replica, with the time when the session
+// last wrote any of its keys. w.keys has the keys, unless the command has a single one.
+func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (read freshness.Read) {
+	if cmd.Single > 0 {
+		key := hashKey(a.Arg(cmd.Single))
+		return freshness.Read{Keys: 1, Key: key, Since: s.own.Since(key)}
 	}
-	return nothing(reply)
+	read.Keys = int32(len(w.keys))
+	for _, k := range w.keys {
+		read.Key = hashKey(a.Arg(k))
+		read.Since = max(read.Since, s.own.Since(read.Key))
+	}
+	return read
 }
 
-// nothing reports whether a reply may be that to a command whose key does not exist.
-func nothing(reply []byte) bool {
-	switch reply[0] {
-	case '-', '_':
+// maxPerOne is how many keys of one command are recorded as written one by one.
+const maxPerOne = 64
+
+// mayWrite records what a command of the session may write. It returns false if the
+// command must wait, because a read of the same keys is in flight to a replica.
+func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
+	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.block.mayWrite()
+	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
 		return true
-	case ':':
-		n, _ := resp.Int(reply)
-		return n <= 0
-	case '+':
-		return string(reply) == "+none\r\n"
-	case '$':
-		b, ok := resp.Bulk(reply)
-		return !ok || len(b) == 0
-	case ',', '#', '(', '=':
+	}
+	w.keys = w.keys[:0]
+	if !exec {
+		w.keys = cmd.Keys(a, w.keys)
+	}
+	all := len(w.keys) == 0 || len(w.keys) > maxPerOne
+	if s.reading.Any() && (all || w.readsAny(s, a)) {
+		s.set(held)
 		return false
 	}
-	n, rest, _ := resp.Elements(reply)
-	for range n {
-		one, next, ok := resp.Split(rest)
-		if !ok || !nothing(one) {
-			return false
-		}
-		rest = next
+	t := s.troubled()
+	if t.own == nil {
+		t.own = freshness.NewWrites()
 	}
+	if all {
+		t.own.RecordAll(s.seq)
+		return true
+	}
+	for _, k := range w.keys {
+		t.own.Record(hashKey(a.Arg(k)), s.seq)
+	}
+	t.own.Trim(w.replicas.Oldest(), w.now)
 	return true
 }
 
-// lacks reports whether a reply to MGET or EXISTS shows that one of the keys does not exist.
-func lacks(reply []byte, keys int32) bool {
-	if n, ok := resp.Int(reply); ok {
-		return n < int64(keys)
-	}
-	n, rest, _ := resp.Elements(reply)
-	for range n {
-		one, next, _ := resp.Split(rest)
-		if _, there := resp.Bulk(one); !there {
-			return true
-		}
-		rest = next
-	}
-	return n == 0
+// readsAny reports whether a read of one of w.keys is in flight to a replica.
+func (w *Worker) readsAny(s *Session, a command.Args) bool {
+	return slices.ContainsFunc(w.keys, func(k int) bool {
+		group, _ := w.table.Place(a.Arg(k))
+		return s.reading.Has(hashKey(a.Arg(k)), group)
+	})
 }
+
+// readAt records that a call, whose group is set, reads from a replica.
+func (s *Session) readAt(c *call, read freshness.Read) {
+	t := s.troubled()
+	if t.reading == nil {
+		t.reading = new(freshness.Reads)
+	}
+	c.replica, c.read = true, read
+	c.read.Group = c.group
+	t.reading.Add(&c.read)
+}
+
+// leftReplica records that a call no longer reads from a replica.
+func (s *Session) leftReplica(c *call) {
+	s.reading.Remove(&c.read)
+	c.replica = false
+}
+
+// hashKey returns the hash by which a key's reads and writes are recorded.
+func hashKey(key []byte) uint64 { return maphash.Bytes(hashSeed, key) }
 
 // reread sends a read again that a replica did not serve: to the master, or to another
 // replica if keyway may read from replicas only. A doubtful read always goes to the master.
@@ -163,7 +179,7 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 	}
 	n := m
 	if w.o.Reads == FromReplica && !doubtful {
-		if n = w.reader(s, m, c.read.since); n == nil {
+		if n = w.reader(s, m, c.read.Since); n == nil {
 			return false
 		}
 	}
@@ -183,7 +199,7 @@ func readsFromReplicas(w *Worker, s *Session, cmd *command.Command, _ command.Ar
 }
 
 func readsFromMasters(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	if s.readsElsewhere() {
+	if s.reading.Any() {
 		s.set(held) // otherwise a later write would not wait for the reads at replicas
 		return false
 	}
@@ -199,6 +215,6 @@ func (w *Worker) letReadElsewhere(s *Session) {
 		return
 	}
 	t := s.troubled()
-	t.own = newOwnWrites()
-	t.own.note(&t.own.all, s.seq)
+	t.own = freshness.NewWrites()
+	t.own.RecordAll(s.seq)
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -70,8 +71,8 @@ type trouble struct {
 	blocking *blocking
 	subs     *subscriptions
 	tracking *tracking
-	reading  *readings // reads from replicas that are in flight
-	own      *ownWrites
+	reading  *freshness.Reads  // in flight to replicas
+	own      *freshness.Writes // nil: nothing is recorded
 	synced   *synced
 }
 

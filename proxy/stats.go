@@ -82,7 +82,7 @@ func (w *Worker) covered() bool {
 }
 
 func (n *node) snapshot(master bool) metrics.Node {
-	s := metrics.Node{Name: n.name, Addr: n.addr, Master: master, Up: n.isUp(), Behind: n.behind(),
+	s := metrics.Node{Name: n.name, Addr: n.addr, Master: master, Up: n.isUp(), Behind: n.lag.Lag(n.w.now),
 		Exclusive: n.exclusive, Moved: n.moved, Ask: n.asked, Retried: n.retried}
 	if state := n.conns[0].State(); state != pool.Ready {
 		s.State = state.String()

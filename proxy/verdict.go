@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -41,7 +42,7 @@ func (w *Worker) decide(c *call, conn *pool.Conn, reply []byte) verdict {
 		return to.decide(reply)
 	}
 	code := errorCode(reply)
-	if c.replica && unanswered[string(code)] {
+	if c.replica && freshness.Unserved(code) {
 		return verdict{do: reread, refresh: code[0] == 'M'} // MOVED, or MASTERDOWN
 	}
 	switch string(code) {
@@ -99,7 +100,7 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 		w.settle(c, resp.AppendError(w.scratch[:0], v.text))
 		return true
 	case reread:
-		c.node.doubt()
+		c.node.lag.Doubt()
 		if !w.reread(c, frame, false) {
 			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "the replica answers "+string(errorCode(reply)))))
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
@@ -144,8 +145,7 @@ type Worker struct {
 	pushedTo   map[uint64]bool // redirect targets, by id, that already have the current push of an ear
 	monitors   monitors
 	pause      pause
-	nextLook   int64 // time of the next check of the replicas' lag
-	oldest     int64 // freshness of the replica with the largest lag, at the last check
+	replicas   freshness.Replicas
 	slowLog    slowLog
 	questions  map[uint64]*question // by token
 	token      uint64               // of the last question
@@ -288,6 +288,7 @@ func New(o Options, table *router.Table) *Worker {
 		server:  software{Software: info.Unknown},
 	}
 	w.keyless, w.scripts = []byte(o.Keyless), lua.NewCache(o.PerKey)
+	w.replicas = freshness.NewReplicas(o.MaxLag)
 	w.hub = newHub(w)
 	w.SetTable(table)
 	return w
@@ -344,7 +345,7 @@ func (w *Worker) setNodes() {
 		if n == nil {
 			n = &node{
 				w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel,
-				ordinal: w.ordinal, group: -1, following: following{fresh: never},
+				ordinal: w.ordinal, group: -1, following: following{lag: freshness.NewNode()},
 			}
 			w.ordinal++
 			n.connect(new(Session))
@@ -427,7 +428,7 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 func (w *Worker) NextTick() int64 {
 	next := w.nextDue()
 	if w.o.Reads != FromMaster {
-		next = min(next, w.nextLook)
+		next = min(next, w.replicas.Next())
 	}
 	return next
 }

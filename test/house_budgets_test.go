@@ -48,13 +48,13 @@ var longLines = map[string]int{
 // largeTypes are the types that have more, with their methods and fields.
 var largeTypes = map[string]struct{ methods, fields int }{
 	"metrics.Counters": {0, 26},
-	"proxy.Session":    {51, 27},
-	"proxy.Worker":     {242, 63},
-	"proxy.node":       {40, 31},
+	"proxy.Session":    {47, 27},
+	"proxy.Worker":     {242, 62},
+	"proxy.node":       {36, 31},
 }
 
 // largePackages are the packages that have more files, tests aside.
-var largePackages = map[string]int{"proxy": 51}
+var largePackages = map[string]int{"proxy": 50}
 
 // survey is what the sources of the module have of what is budgeted.
 type survey struct {

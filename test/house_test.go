@@ -49,13 +49,13 @@ func TestHouse(t *testing.T) {
 			t.Errorf("package %s has no doc comment", name)
 		}
 	}
-	core := "resp command slots hashring router metrics buffer emulation info lua pool proxy"
+	core := "resp command slots hashring router metrics buffer emulation info lua freshness pool proxy"
 	for _, rule := range []struct{ packages, forbidden, reason string }{
 		{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/doc.go"},
 		{core, "github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3", "control plane and export live outside the hot path"},
 		{"resp", module + "command " + module + "router " + module + "pool " + module + "proxy", "resp frames without knowing any command"},
 		{"slots hashring", module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp", "layer 0"},
-		{"info", module + "router " + module + "pool " + module + "proxy", "it knows replies and figures"},
+		{"info freshness", module + "router " + module + "pool " + module + "proxy", "they know replies and figures"},
 		{"emulation", module + "command " + module + "router " + module + "pool", "it knows slots and frames"},
 		{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 		{"command router pool", module + "proxy " + module + "server", "layer 1"},
@@ -111,7 +111,7 @@ func TestProductHasNoTests(t *testing.T) {
 
 // TestCoreStartsNothing: no goroutine, no clock and no printing in the core.
 func TestCoreStartsNothing(t *testing.T) {
-	core := "resp command slots hashring router metrics buffer emulation info lua pool proxy"
+	core := "resp command slots hashring router metrics buffer emulation info lua freshness pool proxy"
 	for dir := range strings.FieldsSeq(core + " loop config") {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {

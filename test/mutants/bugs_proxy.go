@@ -474,24 +474,24 @@ var inProxy = []bug{
 		"./test", "TestPublishInTransactions",
 	},
 	{
-		"a client does not read its own writes", "proxy/lag.go",
-		"!n.inStep() || since > 0 && n.fresh <= since", "!n.inStep()",
+		"a client does not read its own writes", "freshness/lag.go",
+		"return since <= 0 || n.fresh > since", "return n.fresh != never",
 		"./proxy", "TestReadsOwnWrites",
 	},
 	{
-		"a write overtakes a read that is at a replica", "proxy/ownwrites.go",
-		"if s.readsElsewhere() && s.readsAny(w, a, all) {", "if false {",
+		"a write overtakes a read that is at a replica", "proxy/reads.go",
+		"if s.reading.Any() && (all || w.readsAny(s, a)) {", "if false {",
 		"./proxy", "TestWritesWaitForReads",
 	},
 	{
-		"a write overtakes a read whose keys are counted", "proxy/ownwrites.go",
-		"		read.key = w.hash(a.Arg(k))\n		read.since = max(read.since, s.wroteKey(read.key))",
-		"		read.since = max(read.since, s.wroteKey(w.hash(a.Arg(k))))",
+		"a write overtakes a read whose keys are counted", "proxy/reads.go",
+		"		read.Key = hashKey(a.Arg(k))\n		read.Since = max(read.Since, s.own.Since(read.Key))",
+		"		read.Since = max(read.Since, s.own.Since(hashKey(a.Arg(k))))",
 		"./proxy", "TestWritesWaitForReads",
 	},
 	{
 		"what a replica of a moving slot lacks is believed", "proxy/call.go",
-		"c.doubtful(p.Bytes) && ", "false && ",
+		"c.read.Doubtful(p.Bytes) && ", "false && ",
 		"./proxy", "TestDoubtfulReads",
 	},
 	{
@@ -501,7 +501,7 @@ var inProxy = []bug{
 		"./proxy", "TestReadsGoToReplicas",
 	},
 	{
-		"a replica is as fresh as the last look at it", "proxy/lag.go",
+		"a replica is as fresh as the last look at it", "freshness/lag.go",
 		"if o.stream == stream && o.bytes <= bytes {", "if o.stream == stream {",
 		"./proxy", "TestReplicasBehind",
 	},

@@ -22,10 +22,10 @@ type Receiver interface {
 	Failed(c *Conn, frame []byte, f Failure)
 }
 
-// Forewarned is a Receiver that has to know which requests its client sent after its
+// LossObserver is a Receiver that has to know which requests its client sent after its
 // own. When a connection ends, WillFail is called for all written requests, from the
 // last to the first. Failed is called afterwards, from the first to the last.
-type Forewarned interface {
+type LossObserver interface {
 	WillFail(frame []byte)
 }
 
@@ -82,8 +82,8 @@ func (s *Set) Conn(addr string, owner any) *Conn {
 // InFlight returns the number of unanswered requests, including tombstones.
 func (c *Conn) InFlight() int { return c.fifo.n }
 
-// Held returns the number of bytes of unanswered requests.
-func (c *Conn) Held() int { return c.queue.inFlightBytes }
+// InFlightBytes returns the number of bytes of unanswered requests.
+func (c *Conn) InFlightBytes() int { return c.queue.inFlightBytes }
 
 // Full reports whether callers should stop sending for now.
 func (c *Conn) Full() bool { return c.Memory() > c.set.MaxQueued }
@@ -92,7 +92,7 @@ func (c *Conn) Full() bool { return c.Memory() > c.set.MaxQueued }
 func (c *Conn) Memory() int { return c.queue.inFlightBytes + c.fifo.n*requestCost }
 
 // Send copies frame into the queue. to gets its reply. deadline 0 means no deadline. The
-// caller must check Refusing and Full first.
+// caller must check ConnectError and Full first.
 func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	c.put(c.queue.reserve(len(frame)), to, frame, deadline)
@@ -223,7 +223,7 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 	// Remove the entry first: Reply may call methods of this connection, which must
 	// then be between two replies.
 	e := c.fifo.pop()
-	c.set.big += c.fifo.trim()
+	c.set.garbage += c.fifo.trim()
 	c.served = true
 	if e.to != nil {
 		if e.deadline != 0 && e.deadline <= now {
@@ -255,7 +255,7 @@ func (c *Conn) failAll(f Failure) {
 	}
 	for i := pending.n - 1; i >= 0; i-- {
 		if e := pending.at(i); e.pos < written {
-			if to, ok := e.to.(Forewarned); ok {
+			if to, ok := e.to.(LossObserver); ok {
 				to.WillFail(e.frame())
 			}
 		}
@@ -269,7 +269,7 @@ func (c *Conn) failAll(f Failure) {
 		}
 		c.set.unref(e.chunk)
 	}
-	c.set.big += pending.trim()
+	c.set.garbage += pending.trim()
 	for _, ch := range chunks {
 		c.set.unref(ch)
 	}

@@ -105,8 +105,8 @@ func TestRepliesInOrder(t *testing.T) {
 	b.expect(`a: "+A\r\n"`)
 	b.c.Received([]byte("\nB\r\n*2\r\n:1\r\n:2\r\n"), b.now)
 	b.expect(`b: "$1\r\nB\r\n"`, `c: "*2\r\n:1\r\n:2\r\n"`)
-	if b.c.InFlight() != 0 || b.c.Held() != 0 {
-		t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.Held())
+	if b.c.InFlight() != 0 || b.c.InFlightBytes() != 0 {
+		t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.InFlightBytes())
 	}
 }
 
@@ -148,7 +148,7 @@ func TestGreetingRefused(t *testing.T) {
 		b.c.Connected(b.now)
 		speak(b)
 		b.expect("a failed: sent false, midway false, timeout false")
-		if b.c.State() != Down || b.c.Duty() != Hangup || b.c.Refusing() == "" {
+		if b.c.State() != Down || b.c.Duty() != Hangup || b.c.ConnectError() == "" {
 			t.Errorf("%s: the connection is %s", name, b.c.State())
 		}
 	}
@@ -272,9 +272,9 @@ func TestTransfersDoNotTimeOut(t *testing.T) {
 		b := newBench(t, Config{RequestTimeout: limit}).ready()
 		b.send("a")
 		b.written(-1)
-		b.c.Pause(true)
+		b.c.PauseReading()
 		b.pass(limit * 9 / 10)
-		b.c.Pause(false)
+		b.c.ResumeReading()
 		b.pass(limit * 9 / 10)
 		b.c.Received([]byte("+A\r\n"), b.now)
 		b.expect(`a: "+A\r\n"`)
@@ -380,7 +380,7 @@ func TestBackoff(t *testing.T) {
 		if b.c.Duty() == Dial {
 			dials++
 			b.c.Fail(b.now, "connection refused")
-			if b.c.Refusing() == "" {
+			if b.c.ConnectError() == "" {
 				t.Fatal("requests would wait for a node that is down")
 			}
 		}
@@ -409,8 +409,8 @@ func TestFramesLiveUntilAnswered(t *testing.T) {
 			t.Fatalf("the frame of reply %d is %.40q", i, frames[fmt.Sprintf(":%d\r\n", i)])
 		}
 	}
-	if b.c.Held() != 0 || len(b.c.queue.chunks) != 0 {
-		t.Errorf("%d bytes and %d chunks are still held", b.c.Held(), len(b.c.queue.chunks))
+	if b.c.InFlightBytes() != 0 || len(b.c.queue.chunks) != 0 {
+		t.Errorf("%d bytes and %d chunks are still held", b.c.InFlightBytes(), len(b.c.queue.chunks))
 	}
 }
 
@@ -481,8 +481,8 @@ func TestShiftedRepliesAreNoticed(t *testing.T) {
 		if b.c.State() == Ready || b.c.Stats.Violations != 1 || !strings.Contains(b.c.Reason(), "out of step") {
 			t.Errorf("the connection is %s, %d violations: %s", b.c.State(), b.c.Stats.Violations, b.c.Reason())
 		}
-		if b.c.InFlight() != 0 || b.c.Held() != 0 {
-			t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.Held())
+		if b.c.InFlight() != 0 || b.c.InFlightBytes() != 0 {
+			t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.InFlightBytes())
 		}
 	})
 	t.Run("an error that any PING may get", func(t *testing.T) {
@@ -561,7 +561,7 @@ func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 			if c.want == Ready {
 				break
 			}
-			if got := "-" + l.Refusing() + "\r\n"; got != busy {
+			if got := "-" + l.ConnectError() + "\r\n"; got != busy {
 				t.Errorf("%s: requests are refused with %q", name, got)
 			}
 			b.now += int64(backoffMin)
@@ -583,12 +583,12 @@ func TestNewMasterIsDialedAtOnce(t *testing.T) {
 	b := newBench(t, Config{})
 	b.c.Open(b.now)
 	b.c.Fail(b.now, "connection refused")
-	if b.c.Refusing() == "" || b.c.State() != Down {
-		t.Fatalf("%s: %q", b.c.State(), b.c.Refusing())
+	if b.c.ConnectError() == "" || b.c.State() != Down {
+		t.Fatalf("%s: %q", b.c.State(), b.c.ConnectError())
 	}
 	b.c.RetryNow(b.now)
-	if b.c.Refusing() != "" || b.c.State() != Dialing {
-		t.Errorf("%s: %q", b.c.State(), b.c.Refusing())
+	if b.c.ConnectError() != "" || b.c.State() != Dialing {
+		t.Errorf("%s: %q", b.c.State(), b.c.ConnectError())
 	}
 	b.ready()
 }

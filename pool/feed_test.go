@@ -61,15 +61,15 @@ func TestFeedEnds(t *testing.T) {
 		f.SendCommand([]byte("<lost>"))
 		end(f)
 		got := strings.Join(m.log, " ")
-		if got != "up down" || f.State() != Down || f.Refusing() == "" || !f.Busy() {
-			t.Errorf("%s: %q, the feed is %s: %q", name, got, f.State(), f.Refusing())
+		if got != "up down" || f.State() != Down || f.ConnectError() == "" || !f.Busy() {
+			t.Errorf("%s: %q, the feed is %s: %q", name, got, f.State(), f.ConnectError())
 		}
 		f.Tick(f.dialing.retryAt)
 		f.Connected(f.dialing.retryAt)
 		ping := string(f.NextWrite())
 		f.Wrote(len(ping))
 		f.Received([]byte(echoOf(ping)), f.dialing.retryAt)
-		if b := f.NextWrite(); f.State() != Ready || f.Refusing() != "" || len(b) != 0 {
+		if b := f.NextWrite(); f.State() != Ready || f.ConnectError() != "" || len(b) != 0 {
 			t.Errorf("%s: the feed is %s and writes %q", name, f.State(), b)
 		}
 	}

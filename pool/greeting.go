@@ -29,7 +29,7 @@ type Setup struct {
 	NoTouch bool // the greeting sends CLIENT NO-TOUCH ON
 	Master  bool // the greeting sends ROLE and fails if the node is not a master
 	// Prelude, if not nil, returns one more command of the greeting. While the command is
-	// empty, the greeting waits for Resume.
+	// empty, the greeting waits for ResumeGreeting.
 	Prelude func() []byte
 }
 
@@ -68,7 +68,7 @@ func (l *Link) greet() {
 			l.mark()
 			return
 		case g.step == stepPrelude && l.Prelude != nil:
-			return // until Resume, or the connect timeout
+			return // until ResumeGreeting, or the connect timeout
 		}
 	}
 }
@@ -97,8 +97,8 @@ func (l *Link) command(frame []byte, step int) []byte {
 	return frame
 }
 
-// Resume continues a greeting that waits for its Prelude.
-func (l *Link) Resume() {
+// ResumeGreeting continues a greeting that waits for its Prelude.
+func (l *Link) ResumeGreeting() {
 	if l.state == Greeting && l.greeting.step == stepPrelude && len(l.greeting.frame) == 0 {
 		l.greet()
 	}

@@ -118,10 +118,10 @@ type progress struct {
 // State returns the state of the link.
 func (l *Link) State() State { return l.state }
 
-// Refusing returns the error if the last attempt to connect has failed; a request
-// should then fail at once. If Refusing returns "", a request is sent, or waits until
+// ConnectError returns the error if the last attempt to connect has failed; a request
+// should then fail at once. If ConnectError returns "", a request is sent, or waits until
 // the link is ready.
-func (l *Link) Refusing() string {
+func (l *Link) ConnectError() string {
 	if l.state == Closed {
 		return l.reason
 	}
@@ -150,10 +150,15 @@ func (l *Link) Duty() Duty {
 	return d
 }
 
-// Pause asks the caller to stop reading from the socket, or to read again.
-func (l *Link) Pause(on bool) {
-	if l.readPaused != on {
-		l.readPaused = on
+// PauseReading asks the caller to stop reading from the socket.
+func (l *Link) PauseReading() { l.setPaused(true) }
+
+// ResumeReading asks the caller to read from the socket again.
+func (l *Link) ResumeReading() { l.setPaused(false) }
+
+func (l *Link) setPaused(paused bool) {
+	if l.readPaused != paused {
+		l.readPaused = paused
 		l.mark()
 	}
 }

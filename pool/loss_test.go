@@ -41,8 +41,8 @@ func TestSentAgainInOrder(t *testing.T) {
 	b.expect("<b> will fail", "<a> will fail",
 		"a failed: sent true, midway false, timeout false", "b failed: sent true, midway false, timeout false",
 		"c failed: sent false, midway false, timeout false", "d failed: sent false, midway false, timeout false")
-	if b.c.Duty() != Dial || b.c.Refusing() != "" {
-		t.Fatalf("the connection is %s: %s", b.c.State(), b.c.Refusing())
+	if b.c.Duty() != Dial || b.c.ConnectError() != "" {
+		t.Fatalf("the connection is %s: %s", b.c.State(), b.c.ConnectError())
 	}
 	b.c.Connected(b.now)
 	ping := b.written(-1)
@@ -61,8 +61,8 @@ func TestClosedInGreeting(t *testing.T) {
 	b.c.Connected(b.now)
 	b.c.Fail(b.now, "EOF")
 	b.expect("a failed: sent false, midway false, timeout false")
-	if b.c.State() != Down || b.c.Refusing() != "" || b.c.InFlight() != 1 {
-		t.Errorf("the connection is %s, %d in flight: %q", b.c.State(), b.c.InFlight(), b.c.Refusing())
+	if b.c.State() != Down || b.c.ConnectError() != "" || b.c.InFlight() != 1 {
+		t.Errorf("the connection is %s, %d in flight: %q", b.c.State(), b.c.InFlight(), b.c.ConnectError())
 	}
 }
 
@@ -72,8 +72,8 @@ func TestClosedInGreeting(t *testing.T) {
 func TestUselessConnection(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.c.Fail(b.now, "EOF")
-	if b.c.State() != Down || b.c.Refusing() != "" {
-		t.Fatalf("the connection is %s: %q", b.c.State(), b.c.Refusing())
+	if b.c.State() != Down || b.c.ConnectError() != "" {
+		t.Fatalf("the connection is %s: %q", b.c.State(), b.c.ConnectError())
 	}
 	b.send("a")
 	b.c.dialing.retryAt = b.now + int64(time.Hour)
@@ -81,7 +81,7 @@ func TestUselessConnection(t *testing.T) {
 	b.expect("a failed: sent false, midway false, timeout false")
 	b.pass(time.Second)
 	b.expect("")
-	if b.c.InFlight() != 0 || b.c.Held() != 0 {
-		t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.Held())
+	if b.c.InFlight() != 0 || b.c.InFlightBytes() != 0 {
+		t.Errorf("%d in flight, %d bytes held", b.c.InFlight(), b.c.InFlightBytes())
 	}
 }

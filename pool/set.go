@@ -25,7 +25,7 @@ type Set struct {
 	free       []*chunk
 	checkFrame []byte // scratch buffer: the last integrity check
 	nonce      uint64 // of the last greeting
-	big        int    // bytes of large buffers freed since TakeBig
+	garbage    int    // bytes of large buffers freed since TakeGarbage
 }
 
 // NewSet returns an empty set. random is the source of back-off jitter and of the nonces
@@ -72,7 +72,7 @@ func (s *Set) unref(c *chunk) {
 
 func (s *Set) release(c *chunk) {
 	if cap(c.buf) != chunkSize || len(s.free) >= maxFreeChunks {
-		s.big += cap(c.buf)
+		s.garbage += cap(c.buf)
 		c.buf = nil
 		return
 	}
@@ -81,10 +81,10 @@ func (s *Set) release(c *chunk) {
 	s.free = append(s.free, c)
 }
 
-// TakeBig returns the number of bytes of large buffers freed since the last call. That
+// TakeGarbage returns the number of bytes of large buffers freed since the last call. That
 // much garbage is worth returning to the system.
-func (s *Set) TakeBig() int {
-	n := s.big
-	s.big = 0
+func (s *Set) TakeGarbage() int {
+	n := s.garbage
+	s.garbage = 0
 	return n
 }

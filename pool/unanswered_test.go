@@ -16,7 +16,7 @@ func TestForgottenRequest(t *testing.T) {
 	b.written(-1)
 	waiting := func() string {
 		var names []string
-		for _, to := range b.c.Waiting() {
+		for _, to := range b.c.Unanswered() {
 			names = append(names, to.(*asker).name)
 		}
 		return strings.Join(names, "")
@@ -24,9 +24,9 @@ func TestForgottenRequest(t *testing.T) {
 	if got := waiting(); got != "abc" {
 		t.Errorf("waiting: %q", got)
 	}
-	for place, to := range b.c.Waiting() {
+	for place, to := range b.c.Unanswered() {
 		if to.(*asker).name == "b" {
-			if frame := string(b.c.Forget(place)); frame != "<b>" {
+			if frame := string(b.c.DropReply(place)); frame != "<b>" {
 				t.Errorf("forgot %q", frame)
 			}
 		}
@@ -41,7 +41,7 @@ func TestForgottenRequest(t *testing.T) {
 	}
 	b.send("d")
 	b.written(-1)
-	b.c.Forget(0)
+	b.c.DropReply(0)
 	b.pass(5 * time.Second)
 	b.c.Fail(b.now, "reset")
 	b.expect()
@@ -56,14 +56,14 @@ func TestLingers(t *testing.T) {
 	b.written(-1)
 	half := strings.Repeat("x", maxBufferedReply)
 	for range 2 {
-		if b.pass(time.Second); b.c.Lingers(b.now, long) {
+		if b.pass(time.Second); b.c.IsReplySlow(b.now, long) {
 			t.Error("before the reply has begun")
 		}
 		b.c.Received([]byte("$32768\r\n"+half), b.now)
-		if b.pass(long - 1); b.c.Lingers(b.now, long) {
+		if b.pass(long - 1); b.c.IsReplySlow(b.now, long) {
 			t.Error("too early")
 		}
-		if b.pass(1); !b.c.Lingers(b.now, long) || b.c.Lingers(b.now, long) {
+		if b.pass(1); !b.c.IsReplySlow(b.now, long) || b.c.IsReplySlow(b.now, long) {
 			t.Error("not said, or twice")
 		}
 		b.c.Received([]byte(half+"\r\n"), b.now)

@@ -23,7 +23,7 @@ const rereadAfter = 20 * time.Millisecond
 //	fresh    [GET b, c3]
 func (w *Worker) rereadBehind(conn *pool.Conn) {
 	stay := map[*Session]bool{}
-	for place, to := range conn.Waiting() {
+	for place, to := range conn.Unanswered() {
 		switch to := to.(type) {
 		case *call:
 			if place == 0 || !to.mayBeReread() {
@@ -35,9 +35,9 @@ func (w *Worker) rereadBehind(conn *pool.Conn) {
 	}
 	var reads []*call
 	var frames [][]byte
-	for place, to := range conn.Waiting() {
+	for place, to := range conn.Unanswered() {
 		if c, ok := to.(*call); ok && !stay[c.req.sess] {
-			reads, frames = append(reads, c), append(frames, conn.Forget(place))
+			reads, frames = append(reads, c), append(frames, conn.DropReply(place))
 		}
 	}
 	for i, c := range reads {

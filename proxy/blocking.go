@@ -83,7 +83,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	c := b.call
 	s := c.req.sess
-	if why := n.conn(s).Refusing(); why != "" {
+	if why := n.conn(s).ConnectError(); why != "" {
 		return trip{refusal: why}
 	}
 	if c.redirected {

@@ -27,10 +27,10 @@ func (n *node) tickBusy() {
 	w := n.w
 	for _, c := range n.conns {
 		switch {
-		case strings.HasPrefix(c.Refusing(), "BUSY "): // the node's answer to the greeting
+		case strings.HasPrefix(c.ConnectError(), "BUSY "): // the node's answer to the greeting
 			n.excuse()
 			return
-		case c.State() == pool.Ready && !c.Stuck(w.now, 0) && !c.Late(w.now, w.stuckAfter()):
+		case c.State() == pool.Ready && !c.IsStuck(w.now, 0) && !c.IsSilent(w.now, w.stuckAfter()):
 			n.askedIfBusy = true
 			w.ask(c, 0, func(reply []byte, ok bool) {
 				n.askedIfBusy = false
@@ -47,7 +47,7 @@ func (n *node) tickBusy() {
 // for stuckAfter.
 func isLate(n *node) bool {
 	for c := range clientConns(n) {
-		if c.Late(n.w.now, n.w.stuckAfter()) {
+		if c.IsSilent(n.w.now, n.w.stuckAfter()) {
 			return true
 		}
 	}
@@ -59,7 +59,7 @@ func isLate(n *node) bool {
 // answers BUSY.
 func (n *node) excuse() {
 	for c := range clientConns(n) {
-		c.Excuse(n.w.now)
+		c.PostponeTimeouts(n.w.now)
 	}
 	for _, c := range n.retired.conns {
 		n.w.rereadBehind(c)

@@ -421,7 +421,7 @@ const maxLearned = 4096
 // the command is dispatched again or rejected.
 func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 	n, conn := w.anyMaster(s)
-	if n == nil || conn.Refusing() != "" || len(w.learned) >= maxLearned {
+	if n == nil || conn.ConnectError() != "" || len(w.learned) >= maxLearned {
 		w.stats.Unknown++
 		return w.reject(s, nil, errUnknownCommand(a))
 	}

@@ -82,7 +82,7 @@ func (h *hub) open(tp *topic) {
 		return
 	}
 	for _, n := range h.w.masters {
-		if !h.hears(n, tp) || n.feed.Refusing() != "" {
+		if !h.hears(n, tp) || n.feed.ConnectError() != "" {
 			continue
 		}
 		tp.pending[n.feed] = true
@@ -135,7 +135,7 @@ func (h *hub) connect() {
 func (h *hub) elect() {
 	var next *node
 	for _, n := range h.w.masters {
-		if n.feed != nil && n.feed.Refusing() == "" && (next == nil || n == h.primary) {
+		if n.feed != nil && n.feed.ConnectError() == "" && (next == nil || n == h.primary) {
 			next = n
 		}
 	}
@@ -227,7 +227,7 @@ func (h *hub) close(n *node) {
 // feedLost records that a node's feed has ended. If it cannot be connected again, clients
 // no longer wait for its confirmations.
 func (h *hub) feedLost(n *node, c *pool.Feed) {
-	gone := n.feed != c || c.Refusing() != ""
+	gone := n.feed != c || c.ConnectError() != ""
 	n.unconfirmed = nil
 	h.each(func(tp *topic) {
 		switch {

@@ -80,7 +80,7 @@ func (n *node) readable(s *Session, since int64) bool {
 		return false
 	}
 	c := n.conn(s)
-	return c.Refusing() == "" && !c.Full()
+	return c.ConnectError() == "" && !c.Full()
 }
 
 var (

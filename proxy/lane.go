@@ -106,7 +106,7 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 		s.wrote.add(n.ordinal)
 	}
 	conn, deadline := n.conn(s), w.replyBy(c)
-	if why := conn.Refusing(); why != "" {
+	if why := conn.ConnectError(); why != "" {
 		w.unreachable(c, frame, why)
 		return
 	}

@@ -137,7 +137,7 @@ func (c *call) runsScript() bool {
 func (n *node) tickShared() {
 	n.tickBusy()
 	for _, c := range n.conns {
-		if c.Tick(n.w.now); c.Stuck(n.w.now, n.w.stuckAfter()) {
+		if c.Tick(n.w.now); c.IsStuck(n.w.now, n.w.stuckAfter()) {
 			n.retire(c)
 		}
 	}
@@ -177,7 +177,7 @@ func (n *node) retire(conn *pool.Conn) {
 // replacements. A node without a spare connection still answers over those it has.
 func (r *retired) reinstate(n *node) {
 	for i, fresh := range n.conns {
-		if why := fresh.Refusing(); why == "" || strings.HasPrefix(why, "BUSY ") {
+		if why := fresh.ConnectError(); why == "" || strings.HasPrefix(why, "BUSY ") {
 			continue
 		}
 		place := slices.IndexFunc(r.conns, func(c *pool.Conn) bool {
@@ -221,7 +221,7 @@ func moveStats(to, from *metrics.Connection) {
 func (n *node) tickRetired() {
 	for _, c := range n.retired.conns {
 		if c.State() == pool.Ready && c.InFlight() > 0 {
-			if c.Tick(n.w.now); c.Lingers(n.w.now, rereadAfter) {
+			if c.Tick(n.w.now); c.IsReplySlow(n.w.now, rereadAfter) {
 				n.w.rereadBehind(c)
 			}
 			continue
@@ -264,7 +264,7 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	c := l.call
 	s := c.req.sess
-	if why := n.conn(s).Refusing(); why != "" {
+	if why := n.conn(s).ConnectError(); why != "" {
 		return trip{refusal: why}
 	}
 	if !c.req.cmd.Has(readOnly) {

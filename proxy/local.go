@@ -89,8 +89,8 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):
 		w.useDB(s, uint16(db))
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-	case shared.Refusing() != "":
-		return w.answerError(s, cmd, errNotExecuted(n, shared.Refusing()))
+	case shared.ConnectError() != "":
+		return w.answerError(s, cmd, errNotExecuted(n, shared.ConnectError()))
 	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
@@ -180,8 +180,8 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	case !on, s.has(noTouch), n == nil:
 		w.setTouch(s, on)
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-	case shared.Refusing() != "":
-		return w.answerError(s, cmd, errNotExecuted(n, shared.Refusing()))
+	case shared.ConnectError() != "":
+		return w.answerError(s, cmd, errNotExecuted(n, shared.ConnectError()))
 	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}

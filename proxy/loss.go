@@ -211,7 +211,7 @@ func (w *Worker) noteGroups() {
 // be reached. The call goes to the node's successor, waits for one, or ends.
 func (w *Worker) unreachable(c *call, frame []byte, reason string) {
 	if c.group < 0 && c.isRepeatable() {
-		if n := w.target(c); n != nil && n != c.node && n.conn(c.req.sess).Refusing() == "" {
+		if n := w.target(c); n != nil && n != c.node && n.conn(c.req.sess).ConnectError() == "" {
 			w.resend(c, frame, n, false)
 			return
 		}

@@ -460,7 +460,7 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 
 func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	r.txn.lost = true
-	if w := r.call.worker(); conn.Refusing() == "" && w.now < r.call.deadline {
+	if w := r.call.worker(); conn.ConnectError() == "" && w.now < r.call.deadline {
 		// The node has closed a working connection, so EXEC must return null. The
 		// client then starts again, over another connection.
 		r.txn.dials = conn.Stats.Dials

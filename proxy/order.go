@@ -235,7 +235,7 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 	t := s.troubled()
 	t.waitsFor, t.waitsSince, t.took, t.taken = conn, w.now, w.now, 0
 	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.req.seq
-	conn.Pause(true)
+	conn.PauseReading()
 	w.lagging = append(w.lagging, s)
 }
 
@@ -253,7 +253,7 @@ func (s *Session) delays(now int64) bool {
 // othersWait reports whether another client waits on the connection, behind the reply
 // that is arriving.
 func (s *Session) othersWait(conn *pool.Conn) bool {
-	for _, to := range conn.Waiting() {
+	for _, to := range conn.Unanswered() {
 		switch to := to.(type) {
 		case *call:
 			if other := to.req.sess; other != nil && other != s {
@@ -274,7 +274,7 @@ func (s *Session) othersWait(conn *pool.Conn) bool {
 // letGo resumes the connection that is paused for the session.
 func (w *Worker) letGo(s *Session) {
 	s.delays(w.now)
-	s.waitsFor.Pause(false)
+	s.waitsFor.ResumeReading()
 	s.waitsFor = nil
 	for i, other := range w.lagging {
 		if other == s {

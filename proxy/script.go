@@ -231,7 +231,7 @@ func (w *Worker) scout(s *Session) bool {
 	}
 	c := s.retry[i]
 	n, exists := w.ownerOf(c.group), existsOf(c, c.frame)
-	if n == nil || exists == nil || n.conn(s).Refusing() != "" {
+	if n == nil || exists == nil || n.conn(s).ConnectError() != "" {
 		return false
 	}
 	t := s.trouble // if the client leaves, its session loses this trouble

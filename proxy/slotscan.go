@@ -75,7 +75,7 @@ func (sc *slotScan) step(cursor string) {
 	w, n := s.w, sc.nodes[0]
 	c.node = n
 	conn := n.conn(s)
-	if why := conn.Refusing(); why != "" {
+	if why := conn.ConnectError(); why != "" {
 		w.refuse(c, why)
 		return
 	}

@@ -95,12 +95,12 @@ func (n *node) snapshot(master bool) metrics.Node {
 			s.Reason = r
 		}
 		s.InFlight += c.InFlight()
-		s.HeldBytes += c.Held()
+		s.HeldBytes += c.InFlightBytes()
 		s.AddConnection(&c.Stats)
 	}
 	for _, c := range n.retired.conns {
 		s.InFlight += c.InFlight()
-		s.HeldBytes += c.Held()
+		s.HeldBytes += c.InFlightBytes()
 	}
 	return s
 }

@@ -72,7 +72,7 @@ func (t *tracking) conn(n *node) *pool.Conn {
 		s := t.sess
 		c = n.newConn()
 		s.shape(c)
-		c.CheckEvery = t.w.o.Fence
+		c.CheckEvery = t.w.o.CheckEvery
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
 		if !s.has(resp3) {
@@ -225,7 +225,7 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 func (e ear) Ready(c *pool.Conn) {
 	for _, s := range e.w.trackers {
 		if own := s.tracking.conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
-			own.Resume()
+			own.ResumeGreeting()
 		}
 	}
 }

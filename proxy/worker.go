@@ -25,7 +25,7 @@ import (
 type Options struct {
 	Backend     pool.Config
 	Connections int // shared connections to each node; 0 means 1
-	Fence       int // pool.Conn.CheckEvery of the shared connections
+	CheckEvery  int // pool.Conn.CheckEvery of the shared connections
 	// Hold is how long commands wait for the successor of a dead node. 0 means the
 	// request timeout; negative: they do not wait.
 	Hold      time.Duration
@@ -527,7 +527,7 @@ func (w *Worker) EndTurn() *Ready {
 	w.hub.tellAudience()
 	w.tellMonitors()
 	r := &w.ready
-	r.Garbage += w.set.TakeBig() + w.buffers.TakeGarbage()
+	r.Garbage += w.set.TakeGarbage() + w.buffers.TakeGarbage()
 	r.Links = w.set.Take(r.Links[:0])
 	r.Sessions = append(r.Sessions[:0], w.dirty...)
 	for i, s := range w.dirty {
@@ -613,7 +613,7 @@ func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
 	for i := range w.masters {
 		n = w.masters[(int(s.id)+i)%len(w.masters)]
 		c = n.conn(s)
-		if c.Refusing() == "" {
+		if c.ConnectError() == "" {
 			break
 		}
 	}
@@ -665,7 +665,7 @@ func (n *node) connect(s *Session) {
 func (n *node) newShared(shape func(*pool.Conn)) *pool.Conn {
 	c := n.newConn()
 	shape(c)
-	c.CheckEvery = n.w.o.Fence
+	c.CheckEvery = n.w.o.CheckEvery
 	if n.w.o.Reads != FromMaster && n.w.table.Clustered() {
 		c.Prelude = n.scope
 	}

@@ -46,7 +46,7 @@ func (r *reports) lost(l *pool.Link) {
 		r.log.Debug("connection to a node ended",
 			"node", name, "addr", l.Addr, "state", l.State(), "reason", l.Reason())
 	}
-	if l.State() == pool.Closed || l.Refusing() == "" {
+	if l.State() == pool.Closed || l.ConnectError() == "" {
 		return // closed on purpose, or about to be dialed again at once
 	}
 	if r.setDown(name+" "+l.Addr, true) {

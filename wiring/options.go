@@ -43,7 +43,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},
 		Connections: c.Backend.Connections,
-		Fence:       c.Backend.Integrity,
+		CheckEvery:  c.Backend.Integrity,
 		Exclusive:   c.Backend.Exclusive,
 		Hold:        hold,
 		Limits: resp.Limits{

@@ -8,7 +8,7 @@ var bugs = slices.Concat(aroundProxy, inProxy)
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{
 	{
-		"a timeout takes its entry off the FIFO", "pool/tick.go",
+		"a timeout takes its entry off the FIFO", "pool/timeouts.go",
 		"		to := e.to\n		e.to = nil\n", "		to := e.to\n		c.fifo.pop()\n",
 		"./pool", "TestTimeoutLeavesATombstone",
 	},
@@ -145,7 +145,7 @@ var aroundProxy = []bug{
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{
-		"an upload times out while it goes on", "pool/tick.go",
+		"an upload times out while it goes on", "pool/timeouts.go",
 		"	if c.progress.written || c.readPaused {", "	if c.readPaused {",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
@@ -178,6 +178,16 @@ var aroundProxy = []bug{
 		"a connection that has served is not dialed at once", "pool/link.go",
 		"	if was == Ready && (l.served || now", "	if was == Ready && (now",
 		"./pool", "TestSentAgainInOrder",
+	},
+	{
+		"a feed that has ended counts as one that can be used", "pool/feed.go",
+		"		f.dialing.refused = true\n", "",
+		"./pool", "TestFeedEnds",
+	},
+	{
+		"a feed keeps the buffer of a large message", "pool/feed.go",
+		"			f.input.clear()\n", "			f.input.part = f.input.part[:0]\n",
+		"./pool", "TestFeedDeliversWholeMessages",
 	},
 	{
 		"a node that refuses is dialed at once", "pool/link.go",
@@ -248,7 +258,7 @@ var aroundProxy = []bug{
 		"./test", "TestBusyNode",
 	},
 	{
-		"a script that has ended still counts as one that runs", "pool/tick.go",
+		"a script that has ended still counts as one that runs", "pool/timeouts.go",
 		"c.fifo.at(0).pos < c.script", "c.script > 0",
 		"./proxy", "TestStuckBehindAScript",
 	},

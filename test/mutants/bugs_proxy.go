@@ -66,7 +66,7 @@ var inProxy = []bug{
 	},
 	{
 		"reads wait behind a large reply", "proxy/large.go",
-		"c.Lingers(n.w.now, rereadAfter)", "false",
+		"c.IsReplySlow(n.w.now, rereadAfter)", "false",
 		"./proxy", "TestReadsBehindALargeReply",
 	},
 	{
@@ -96,8 +96,9 @@ var inProxy = []bug{
 		"./proxy", "TestLargeReplies",
 	},
 	{
-		"a node that says BUSY is taken for a silent one", "pool/tick.go",
-		"func (c *Conn) Excuse(now int64) { c.progress.at = now }", "func (c *Conn) Excuse(int64) {}",
+		"a node that says BUSY is taken for a silent one", "pool/timeouts.go",
+		"func (c *Conn) PostponeTimeouts(now int64) { c.progress.at = now }",
+		"func (c *Conn) PostponeTimeouts(int64) {}",
 		"./proxy", "TestBusyIsNotSilence",
 	},
 	{
@@ -432,7 +433,7 @@ var inProxy = []bug{
 	},
 	{
 		"a greeting that waits for the invalidations' connection goes on no more", "proxy/tracking.go",
-		"			own.Resume()\n", "			_ = own\n",
+		"			own.ResumeGreeting()\n", "			_ = own\n",
 		"./proxy", "TestTrackingAtANewMaster",
 	},
 	{
@@ -522,7 +523,7 @@ var inProxy = []bug{
 	},
 	{
 		"who comes later waits behind a script", "proxy/large.go",
-		"c.Stuck(n.w.now, n.w.stuckAfter())", "false",
+		"c.IsStuck(n.w.now, n.w.stuckAfter())", "false",
 		"./proxy", "TestStuckBehindAScript",
 	},
 	{

@@ -162,7 +162,7 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 	}
 	w.worker = proxy.New(proxy.Options{
 		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold,
-		Connections: 1 + w.rng.IntN(2), Fence: w.rng.IntN(30), Seed: seed,
+		Connections: 1 + w.rng.IntN(2), CheckEvery: w.rng.IntN(30), Seed: seed,
 	}, router.NewSlots(w.nodes[0].table()))
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
@@ -365,7 +365,15 @@ func (w *world) serve(c *pool.Link) {
 }
 
 // markDirty makes the worker return a connection with unwritten bytes again.
-func (w *world) markDirty(c *pool.Link) { c.Pause(!c.Paused()); c.Pause(!c.Paused()) }
+func (w *world) markDirty(c *pool.Link) {
+	if c.Paused() {
+		c.ResumeReading()
+		c.PauseReading()
+	} else {
+		c.PauseReading()
+		c.ResumeReading()
+	}
+}
 
 func (w *world) flush(s *proxy.Session) {
 	c := s.Bind.(*client)

@@ -34,7 +34,7 @@ func setOptions(o *proxy.Options, line string) error {
 		case "connections":
 			o.Connections, err = n, notNumber
 		case "integrity":
-			o.Fence, err = n, notNumber
+			o.CheckEvery, err = n, notNumber
 		case "exclusive":
 			o.Exclusive, err = n, notNumber
 		case "client_output":

@@ -61,19 +61,19 @@ func (c *Conn) SentScript(now int64) {
 	c.script = c.queue.pos
 }
 
-// Stuck reports whether a script is unanswered and the node has sent nothing over this
+// IsStuck reports whether a script is unanswered and the node has sent nothing over this
 // connection for the duration silence. Until a script ends, Redis reads nothing more
 // from the script's connection, and answers other connections with BUSY.
-func (c *Conn) Stuck(now int64, silence time.Duration) bool {
+func (c *Conn) IsStuck(now int64, silence time.Duration) bool {
 	return c.state == Ready && !c.readPaused && c.expectsReply() && c.fifo.at(0).pos < c.script &&
 		now-max(c.lastReceived, c.scriptAt) >= int64(silence)
 }
 
-// Late reports whether the node has sent nothing over this connection for the duration
+// IsSilent reports whether the node has sent nothing over this connection for the duration
 // silence, although a request has been unanswered for at least that long.
-func (c *Conn) Late(now int64, silence time.Duration) bool {
-	heard := max(c.lastReceived, c.progress.at)
-	if c.state != Ready || c.readPaused || !c.expectsReply() || now-heard < int64(silence) {
+func (c *Conn) IsSilent(now int64, silence time.Duration) bool {
+	lastSign := max(c.lastReceived, c.progress.at)
+	if c.state != Ready || c.readPaused || !c.expectsReply() || now-lastSign < int64(silence) {
 		return false
 	}
 	for i := range c.fifo.n {
@@ -84,6 +84,6 @@ func (c *Conn) Late(now int64, silence time.Duration) bool {
 	return false
 }
 
-// Excuse postpones all timeouts: no request is overdue until one more request timeout
+// PostponeTimeouts postpones all timeouts: no request is overdue until one more request timeout
 // has passed. Callers use it when the node has answered BUSY over another connection.
-func (c *Conn) Excuse(now int64) { c.progress.at = now }
+func (c *Conn) PostponeTimeouts(now int64) { c.progress.at = now }

@@ -119,11 +119,11 @@ var keys = []key{
 	{path: "backend.password",
 		meaning: "The password for the nodes.",
 		change:  "The nodes have a password. Write `${NAME}` and keep it in the environment."},
-	{path: "backend.connect_timeout", min: ms, max: 1000 * 1000 * ms,
+	{path: "backend.connect_timeout", min: ms, max: int64(1000 * time.Second),
 		remedy:  "write a duration from 1ms to 16m40s, such as 1s",
 		meaning: "How long a connection to a node may take to open.",
 		change:  "Nodes are far away."},
-	{path: "backend.request_timeout", min: ms, max: 10 * 1000 * 1000 * ms,
+	{path: "backend.request_timeout", min: ms, max: int64(10_000 * time.Second),
 		remedy:  "write a duration from 1ms to 2h46m40s, such as 6s",
 		meaning: "How long a node may be silent while it owes a reply. The time that a transfer takes does not count.",
 		change: "A hanging node must be noticed sooner. Below 5 s, commands fail behind a slow script " +

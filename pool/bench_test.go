@@ -1,6 +1,9 @@
 package pool
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // BenchmarkRequests measures 16 requests and their replies, which arrive in one read.
 func BenchmarkRequests(b *testing.B) {
@@ -13,7 +16,7 @@ func BenchmarkRequests(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for range 16 {
-			r.c.Send(sink{}, frame, r.now, r.now+1e9)
+			r.c.Send(sink{}, frame, r.now, r.now+int64(time.Second))
 		}
 		for w := r.c.NextWrite(); len(w) > 0; w = r.c.NextWrite() {
 			r.c.Wrote(len(w))

@@ -431,7 +431,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 	into := make([]*Link, 0, 8)
 	if n := testing.AllocsPerRun(100, func() {
 		for range 16 {
-			b.c.Send(sink{}, frame, b.now, b.now+1e9)
+			b.c.Send(sink{}, frame, b.now, b.now+int64(time.Second))
 		}
 		for w := b.c.NextWrite(); len(w) > 0; w = b.c.NextWrite() {
 			b.c.Wrote(len(w))

@@ -194,9 +194,9 @@ func (b *blocking) remaining(w *Worker, frame []byte) []byte {
 		case i != b.pos:
 			out = resp.AppendBulk(out, p.Arg(i))
 		case b.unit == time.Second:
-			out = resp.AppendBulkString(out, strconv.FormatFloat(float64(left)/1e9, 'f', 3, 64))
+			out = resp.AppendBulkString(out, strconv.FormatFloat(time.Duration(left).Seconds(), 'f', 3, 64))
 		default:
-			out = resp.AppendBulkString(out, strconv.FormatInt(left/1e6, 10))
+			out = resp.AppendBulkString(out, strconv.FormatInt(left/int64(time.Millisecond), 10))
 		}
 	}
 	return out
@@ -251,7 +251,7 @@ const unblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
 
 // leftTime is how long keyway waits for a node to end the wait of a client that has
 // left. After that keyway closes the connection.
-const leftTime = 100 * int64(time.Millisecond)
+const leftTime = int64(100 * time.Millisecond)
 
 // leave ends the wait of a client that has left. It asks the node first, so that keyway
 // learns whether the node has popped an element in that moment.

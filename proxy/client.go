@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -103,7 +104,8 @@ func (w *Worker) appendClient(b []byte, s *Session, argv int) []byte {
 		"sub=%d psub=%d ssub=%d multi=%d watch=%d "+
 		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d "+
 		"events=%s cmd=%s user=default redir=%d resp=%d",
-		s.id, s.peer, s.local, s.about.name, (w.now-s.opened)/1e9, (w.now-s.seen)/1e9, s.flags(), s.db,
+		s.id, s.peer, s.local, s.about.name,
+		(w.now-s.opened)/int64(time.Second), (w.now-s.seen)/int64(time.Second), s.flags(), s.db,
 		s.subscriptions(byChannel), s.subscriptions(byPattern), s.subscriptions(byShard), s.queued(), watched,
 		max(len(s.in), argv), cap(s.in)-len(s.in), argv, multi,
 		first, s.out.Chunks(), s.out.Size()-first+s.parked, memory,

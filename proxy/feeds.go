@@ -13,14 +13,14 @@ import (
 
 const (
 	// feedPing is how long a feed may be silent before it gets a PING.
-	feedPing = 5 * int64(time.Second)
+	feedPing = int64(5 * time.Second)
 
 	// settling is how long messages are dropped from a new primary feed, or from a
 	// promoted replica: the old feed may have delivered them already.
-	settling = 100 * int64(time.Millisecond)
+	settling = int64(100 * time.Millisecond)
 
 	// askAgain is how often SSUBSCRIBE is repeated until a node confirms it.
-	askAgain = 100 * int64(time.Millisecond)
+	askAgain = int64(100 * time.Millisecond)
 )
 
 // asked is a command that was sent over a feed and is not answered yet. Answers come in

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -101,7 +102,7 @@ func (v *clientFilter) option(s *Session, option string, value []byte) (text str
 		if !ok || age < 1 || age > 1<<32 {
 			return "ERR maxage is not an integer or out of range"
 		}
-		v.maxAge = age * 1e9
+		v.maxAge = age * int64(time.Second)
 	case "type":
 		kind, nobody, known := clientKind(value)
 		if !known {

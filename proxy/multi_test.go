@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
 )
@@ -224,7 +225,7 @@ func TestWatch(t *testing.T) {
 		r, conn := watchRig(t)
 		conn.Fail(r.now, "reset")
 		for conn.State() != pool.Dialing {
-			r.now += 1e9
+			r.now += int64(time.Second)
 			conn.Tick(r.now)
 		}
 		greet(r, conn)

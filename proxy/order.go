@@ -209,7 +209,7 @@ const (
 	// the client reaches its limit. A retired connection, which gets no new requests, is
 	// paused once more, for up to the request timeout, as long as the client reads
 	// keepsUp bytes in every maxDelay.
-	stallTime = 15 * int64(time.Millisecond)
+	stallTime = int64(15 * time.Millisecond)
 	keepsUp   = 64 << 10
 	maxDelay  = int64(time.Second)
 )

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -44,7 +45,10 @@ func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 		return w.answerError(s, cmd, errTimeoutNeg)
 	}
 	return w.haveAll(s, cmd, func(o *Worker) {
-		o.pause = pause{until: max(o.pause.until, o.now+ms*1e6), all: p.all || o.pause.all && o.pause.until > o.now}
+		o.pause = pause{
+			until: max(o.pause.until, o.now+ms*int64(time.Millisecond)),
+			all:   p.all || o.pause.all && o.pause.until > o.now,
+		}
 	})
 }
 

@@ -35,7 +35,7 @@ import (
 const (
 	hardPubsub = 32 << 20 // unread bytes at which a subscriber is closed (client-output-buffer-limit pubsub)
 	softPubsub = 8 << 20  // unread bytes at which a subscriber is closed after softTime
-	softTime   = 60 * int64(time.Second)
+	softTime   = int64(time.Minute)
 )
 
 // topicKind is one of the three kinds of subscription.

@@ -39,7 +39,7 @@ func TestSubscribeWaitsForFeeds(t *testing.T) {
 		t.Error("the second subscriber waits")
 	}
 	feeds[1].Fail(r.now, "reset")
-	r.now += int64(5e9)
+	r.now += int64(5 * time.Second)
 	feeds[1].Tick(r.now)
 	greet(r, feeds[1])
 	if got := take(feeds[1]); got != cmd("subscribe", "news") {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -15,9 +16,9 @@ import (
 )
 
 const (
-	maxHops  = 5                // redirects of one command, as Redis's own clients allow
-	retryMin = 5 * int64(1e6)   // the shortest back-off of a retry, in nanoseconds
-	retryMax = 100 * int64(1e6) // the longest
+	maxHops  = 5                             // redirects of one command, as Redis's own clients allow
+	retryMin = int64(5 * time.Millisecond)   // the shortest back-off of a retry, in nanoseconds
+	retryMax = int64(100 * time.Millisecond) // the longest
 	// minRetried is how many retries a node gets per tick at least. The retry budget is a
 	// fifth of the calls that wait for the node or are in flight to it.
 	minRetried = 16

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestAllWorkersBeforeOK: what concerns every worker is answered when all have done
@@ -19,7 +20,7 @@ func TestAllWorkersBeforeOK(t *testing.T) {
 	} {
 		r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2})
 		if !strings.Contains(test.command, " PAUSE") {
-			sibling.w.pause.until = r.now + 1e9
+			sibling.w.pause.until = r.now + int64(time.Second)
 		}
 		sibling.w.slowLog.entries = make([]slowCommand, 1)
 		r.feed(test.command + "\r\n")

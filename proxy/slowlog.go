@@ -69,7 +69,7 @@ func (w *Worker) slow(r *request, frame []byte) {
 	l := &w.slowLog
 	took := w.now - r.start
 	if took >= l.spikeFrom {
-		ms := took / 1e6
+		ms := took / int64(time.Millisecond)
 		l.worst = max(l.worst, ms)
 		l.history = addSpike(l.history, spike{w.wall.Unix(), ms})
 	}
@@ -78,7 +78,7 @@ func (w *Worker) slow(r *request, frame []byte) {
 	}
 	e := slowCommand{
 		id: l.next*uint64(w.o.Workers) + uint64(w.o.Index),
-		at: w.wall.Unix(), micros: (w.now - r.start) / 1e3,
+		at: w.wall.Unix(), micros: (w.now - r.start) / int64(time.Microsecond),
 		peer: r.sess.peer, name: r.sess.about.name,
 	}
 	l.next++

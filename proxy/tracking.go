@@ -59,7 +59,7 @@ func everyKey(prefixes [][]byte) bool {
 
 // trackPing is how long a connection that carries invalidations may be silent. Then keyway
 // sends a PING to check it.
-const trackPing = 5 * int64(time.Second)
+const trackPing = int64(5 * time.Second)
 
 // active reports whether nodes have to track anything. For a RESP2 client without REDIRECT,
 // Redis has no connection for the invalidations.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
@@ -62,7 +63,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	deadline := int64(0)
 	if timeout > 0 {
-		deadline = w.now + timeout*1e6 + int64(w.o.Backend.RequestTimeout)
+		deadline = w.now + timeout*int64(time.Millisecond) + int64(w.o.Backend.RequestTimeout)
 	}
 	how := howAlone{take: (*node).takeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
 	w.askEach(s, cmd, a.Frame(), nodes, how)

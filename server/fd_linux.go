@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -104,8 +105,8 @@ func (t *thread) accept(ln net.Listener) error {
 }
 
 const (
-	acceptRestMin = int64(10e6)
-	acceptRestMax = int64(1e9)
+	acceptRestMin = int64(10 * time.Millisecond)
+	acceptRestMax = int64(time.Second)
 	acceptBatch   = 64
 )
 
@@ -124,7 +125,8 @@ func (a *acceptor) Ready(bool, bool) {
 			a.rest = min(max(2*a.rest, acceptRestMin), acceptRestMax)
 			a.paused = a.t.now + a.rest
 			a.fd.Watch(false, false)
-			a.t.srv.log.Warn("cannot accept clients for now", "error", err, "pause_ms", a.rest/1e6)
+			a.t.srv.log.Warn("cannot accept clients for now",
+				"error", err, "pause_ms", time.Duration(a.rest).Milliseconds())
 			return
 		default:
 			continue // the client has already disconnected

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -54,7 +55,7 @@ func (n *node) pop(l *link, key, timeout string) []byte {
 		return n.take(key)
 	}
 	t, _ := strconv.ParseFloat(timeout, 64)
-	l.waits = &wait{key: key, until: n.world.now + int64(t*1e9)}
+	l.waits = &wait{key: key, until: n.world.now + int64(t*float64(time.Second))}
 	return nil
 }
 

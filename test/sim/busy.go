@@ -30,7 +30,7 @@ func (n *node) mayKeepBusy(l *link, command string, reply []byte) []byte {
 		return reply
 	}
 	n.busy = &busy{link: l, since: w.now, until: w.now + w.rng.Int64N(int64(1500*time.Millisecond)), reply: reply}
-	w.logf("%s is busy with a script of link %d until %d ms", n, l.id, n.busy.until/1e6)
+	w.logf("%s is busy with a script of link %d until %d ms", n, l.id, time.Duration(n.busy.until).Milliseconds())
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/resp"
@@ -222,7 +223,7 @@ func (c *client) judge(q question, reply []byte) {
 	w := c.world
 	w.replies++
 	if late := w.now - q.sent; late > deadline {
-		w.failf("client %d waited %d ms for %s %v", c.id, late/1e6, q.kind, q.keys)
+		w.failf("client %d waited %d ms for %s %v", c.id, time.Duration(late).Milliseconds(), q.kind, q.keys)
 	}
 	text, isErr := resp.ErrorText(reply)
 	switch {

@@ -81,14 +81,14 @@ type link struct {
 
 func (w *world) failf(format string, args ...any) {
 	if w.failure == "" {
-		w.failure = fmt.Sprintf("at %d ms: ", w.now/1e6) + fmt.Sprintf(format, args...)
+		w.failure = fmt.Sprintf("at %d ms: ", time.Duration(w.now).Milliseconds()) + fmt.Sprintf(format, args...)
 		w.logf("FAILED %s", w.failure)
 	}
 }
 
 func (w *world) logf(format string, args ...any) {
 	if w.trace != nil {
-		fmt.Fprintf(w.trace, "%7d ms  %s\n", w.now/1e6, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w.trace, "%7d ms  %s\n", time.Duration(w.now).Milliseconds(), fmt.Sprintf(format, args...))
 	}
 }
 
@@ -97,7 +97,7 @@ func (w *world) chance(of10000 int) bool { return w.rng.IntN(10000) < of10000 }
 // Run simulates one seed. failure says what went wrong; it is "" if nothing did.
 func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	w := newWorld(seed, trace)
-	for w.now < 4*int64(time.Second) && w.failure == "" {
+	for w.now < int64(4*time.Second) && w.failure == "" {
 		w.turn()
 	}
 	// End all faults. Every question must now be answered, and the lists must match the
@@ -445,7 +445,7 @@ func (w *world) breakThings() {
 		switch {
 		case n.up && w.now >= n.frozen && w.chance(w.chaos.freeze):
 			n.frozen = w.now + w.rng.Int64N(int64(1500*time.Millisecond))
-			w.logf("%s freezes until %d ms", n, n.frozen/1e6)
+			w.logf("%s freezes until %d ms", n, time.Duration(n.frozen).Milliseconds())
 		case n.up && w.chance(w.chaos.crash) && w.failing == nil:
 			w.logf("%s crashes", n)
 			w.die(n)

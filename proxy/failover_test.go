@@ -187,7 +187,7 @@ func TestNotHeld(t *testing.T) {
 		fail func(r *rig)
 		key  string
 	}{
-		"a master without replicas":        {fail: func(r *rig) { r.dies(1) }, key: onB},
+		"a master without replicas":        {fail: func(r *rig) { r.dies(1); r.w.Looked(r.now) }, key: onB},
 		"no hold":                          {o: Options{Hold: -1}, fail: func(r *rig) { r.dies(0) }, key: onA},
 		"a node that refuses the password": {fail: func(r *rig) { r.dies(0); r.w.nodes[0].conns[0].RetryNow(r.now); r.refuses("WRONGPASS x") }, key: onA},
 	} {

@@ -243,16 +243,50 @@ func (w *Worker) mayFailOver(c *call, reason string) bool {
 	if owner == nil {
 		return w.mayGetOwner()
 	}
-	return (len(owner.replicas) > 0 || w.isRecent(owner.followedAt)) && (owner.sentinel || w.table.Clustered())
+	if !owner.sentinel && !w.table.Clustered() {
+		return false
+	}
+	return len(owner.replicas) > 0 || isRecent(w, owner.followedAt) || w.looks.awaits(owner)
 }
 
+// succession is what decides whether a lost master may get a successor.
+type succession struct {
+	followedAt int64  // when the table last changed while it had replicas; 0: never
+	lostAt     int64  // when a command first found that the master cannot be reached
+	losses     uint64 // losses of its first connection until lostAt
+}
+
+// looks are the times of the worker's requests for a look at the topology.
+type looks struct {
+	followedAt int64 // when the table last changed while any node had replicas
+	askedAt    int64 // the last request
+	doneAt     int64 // the last request that was granted: a later look has ended
+}
+
+// awaits reports whether no look at the topology has begun and ended since a master was
+// lost, and asks for one. A replica that was attached shortly before may not be known yet.
+func (l *looks) awaits(n *node) bool {
+	if losses := n.conns[0].Stats.Losses; n.lostAt == 0 || n.losses != losses {
+		n.lostAt, n.losses = n.w.now, losses
+	}
+	if l.askedAt < n.lostAt {
+		l.askedAt, n.w.ready.Look = n.w.now, n.w.now
+	}
+	return l.doneAt < n.lostAt
+}
+
+// Looked tells the worker that a look at the topology has ended, with or without success.
+// It began after Ready.Look asked for it, at time asked. If it has found another table,
+// SetTable has been called before.
+func (w *Worker) Looked(asked int64) { w.looks.doneAt = max(w.looks.doneAt, asked) }
+
 // mayGetOwner reports whether slots that have no owner may soon have one.
-func (w *Worker) mayGetOwner() bool { return w.table.Orphaned() || w.isRecent(w.followedAt) }
+func (w *Worker) mayGetOwner() bool { return w.table.Orphaned() || isRecent(w, w.looks.followedAt) }
 
 // isRecent reports whether a master had replicas so recently that one of them may be about
 // to take its place. During a failover, nodes disagree about which replica follows which
 // master.
-func (w *Worker) isRecent(followedAt int64) bool {
+func isRecent(w *Worker, followedAt int64) bool {
 	return followedAt > 0 && w.now-followedAt < w.failover
 }
 

@@ -100,7 +100,7 @@ type Worker struct {
 	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
 	patience int64 // how long a call waits for a node that refuses it, in nanoseconds
 
-	followedAt int64 // when the table last changed while a node had replicas
+	looks looks
 
 	now       int64
 	wall      time.Time
@@ -169,6 +169,7 @@ type Ready struct {
 	Sessions []*Session
 
 	Refresh  bool      // the topology should be fetched again
+	Look     int64     // not 0: the shell fetches the topology, and then calls Looked with this time
 	Asks     []Ask     // each sibling executes Do, and each answer goes to Answered
 	Notes    []string  // for the log: events that an operator should know
 	Refusals []Refusal // for the log: refused requests and closed clients
@@ -183,6 +184,7 @@ type node struct {
 	master     *node   // the master of a replica; nil for a master
 	replicas   []*node // the replicas of a master
 	following
+	succession
 	ordinal uint
 	// conns are the shared connections: Options.Connections for RESP2 and database 0, then
 	// as many for each other state (database, protocol, NO-TOUCH) that clients use.
@@ -193,7 +195,6 @@ type node struct {
 	waits       []inUse      // exclusive connections in use
 	exclusive   int          // their number
 	group       int32        // a group of keys that it owns, or owned last; -1: none
-	followedAt  int64        // when the table last changed while it had replicas; 0: never
 	feed        *pool.Feed   // for subscriptions; nil: there are none
 	ear         *pool.Conn   // for invalidations of RESP2 clients; nil: none tracks
 	unconfirmed []asked      // commands on the feed that are not answered
@@ -380,7 +381,7 @@ func (w *Worker) setReplicas() {
 	for i, n := range w.nodes {
 		were[i] = n.master != nil
 		if len(n.replicas) > 0 {
-			n.followedAt, w.followedAt = w.now, w.now
+			n.followedAt, w.looks.followedAt = w.now, w.now
 		}
 		n.master, n.replicas = nil, nil
 	}
@@ -538,11 +539,11 @@ func (w *Worker) EndTurn() *Ready {
 	return r
 }
 
-// Taken tells the worker that the shell has handled Refresh, Asks, Notes, Refusals and Garbage
-// of Ready.
+// Taken tells the worker that the shell has handled Refresh, Look, Asks, Notes, Refusals and
+// Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.ready
-	r.Refresh, r.Garbage = false, 0
+	r.Refresh, r.Look, r.Garbage = false, 0, 0
 	clear(r.Asks)
 	r.Asks, r.Notes, r.Refusals = r.Asks[:0], r.Notes[:0], r.Refusals[:0]
 }

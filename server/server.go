@@ -52,8 +52,9 @@ type Follower interface {
 	// Run calls publish with a table for each new answer until ctx ends. It returns ctx's
 	// error.
 	Run(ctx context.Context, publish func(*router.Table)) error
-	// Refresh makes Run ask again soon. It may be called from any goroutine.
-	Refresh()
+	// Refresh makes Run ask again soon. done, unless it is nil, is called when all answers
+	// to that are published, or there was none. Refresh may be called from any goroutine.
+	Refresh(done func())
 }
 
 // Server serves one configuration.
@@ -200,9 +201,10 @@ func (s *Server) publish(table *router.Table) {
 	}
 }
 
-func (s *Server) refresh() {
+// refresh asks the cluster, or all sentinels, for the topology; see Follower.
+func (s *Server) refresh(done func()) {
 	if s.follower != nil {
-		s.follower.Refresh()
+		s.follower.Refresh(done)
 	}
 }
 

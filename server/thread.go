@@ -432,8 +432,11 @@ func (t *thread) finish(everything bool) bool {
 
 // relay delivers the worker's messages to the other threads, the log and the server.
 func (t *thread) relay(r *proxy.Ready) {
-	if r.Refresh {
-		t.srv.refresh()
+	switch asked := r.Look; {
+	case asked != 0:
+		t.srv.refresh(func() { t.loop.Post(func() { t.worker.Looked(asked) }) })
+	case r.Refresh:
+		t.srv.refresh(nil)
 	}
 	for _, ask := range r.Asks {
 		for _, other := range t.srv.threads {

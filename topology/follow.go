@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -20,6 +21,9 @@ type follower[T any] struct {
 	what     string        // the state's name, for the log
 	log      *slog.Logger
 	demand   chan struct{}
+
+	mu      sync.Mutex
+	waiting []func() // to be called after the next look
 }
 
 func newFollower[T any](what string, interval time.Duration, log *slog.Logger) follower[T] {
@@ -30,8 +34,14 @@ func newFollower[T any](what string, interval time.Duration, log *slog.Logger) f
 }
 
 // Refresh asks for a new look soon. It may be called from any goroutine and at any rate:
-// looks are at least half a second apart.
-func (f *follower[T]) Refresh() {
+// looks are at least half a second apart. done, unless it is nil, is called when a look has
+// ended that began after this call, with or without success: within a second and a half.
+func (f *follower[T]) Refresh(done func()) {
+	if done != nil {
+		f.mu.Lock()
+		f.waiting = append(f.waiting, done)
+		f.mu.Unlock()
+	}
 	select {
 	case f.demand <- struct{}{}:
 	default: // one is already requested
@@ -42,7 +52,7 @@ func (f *follower[T]) Refresh() {
 func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 	var failing bool
 	for {
-		began := time.Now()
+		began, waiting := time.Now(), f.takeWaiting()
 		found, err := f.look(ctx)
 		f.log.Debug("read "+f.what, "took", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
 		switch {
@@ -57,6 +67,9 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 			}
 			failing = false
 			publish(found)
+		}
+		for _, done := range waiting {
+			done()
 		}
 		wait := f.interval - f.interval/5 + rand.N(2*f.interval/5)
 		if failing {
@@ -77,6 +90,14 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 			}
 		}
 	}
+}
+
+func (f *follower[T]) takeWaiting() []func() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	waiting := f.waiting
+	f.waiting = nil
+	return waiting
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -56,7 +56,7 @@ func TestLooksOnDemand(t *testing.T) {
 	looks := watch(t, 10*time.Second, fine, func(w *Watcher) {
 		time.Sleep(3 * time.Second)
 		for range 2000 {
-			w.Refresh()
+			w.Refresh(nil)
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -87,5 +87,23 @@ func TestLooksWhileFailing(t *testing.T) {
 		if looks[i] != at*time.Millisecond {
 			t.Errorf("look %d at %s, want %s", i, looks[i], at*time.Millisecond)
 		}
+	}
+}
+
+// Whoever asks for a look is told when one has ended that began afterwards, also if nobody
+// answered: here within a second and a half, though the look under way hangs.
+func TestLookIsReported(t *testing.T) {
+	var asked, told time.Duration
+	looks := watch(t, 4*time.Second, func(n int) error {
+		time.Sleep(askTimeout)
+		return errors.New("nobody answers")
+	}, func(w *Watcher) {
+		began := time.Now()
+		time.Sleep(askTimeout / 2)
+		asked = time.Since(began)
+		w.Refresh(func() { told = time.Since(began) })
+	})
+	if asked <= looks[0] || asked >= looks[1] || told != looks[1]+askTimeout || told > asked+1500*time.Millisecond {
+		t.Errorf("looks at %v: asked at %s, told at %s", looks, asked, told)
 	}
 }

@@ -87,7 +87,7 @@ func (s *Sentinel) listen(ctx context.Context, c *redis.SentinelClient) {
 			return
 		case m := <-messages:
 			if m != nil && strings.HasPrefix(m.Payload, s.o.Master+" ") {
-				s.Refresh()
+				s.Refresh(nil)
 			}
 		}
 	}

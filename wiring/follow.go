@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -130,9 +131,19 @@ func (f *sentinels) Run(ctx context.Context, publish func(*router.Table)) error 
 }
 
 // Refresh implements server.Follower.
-func (f *sentinels) Refresh() {
+func (f *sentinels) Refresh(done func()) {
+	if done != nil {
+		var left atomic.Int64
+		left.Store(int64(len(f.of)))
+		all := done
+		done = func() {
+			if left.Add(-1) == 0 {
+				all()
+			}
+		}
+	}
 	for _, s := range f.of {
-		s.Refresh()
+		s.Refresh(done)
 	}
 }
 

@@ -177,8 +177,23 @@ var inProxy = []bug{
 	},
 	{
 		"commands wait where no failover can come", "proxy/loss.go",
-		"	return (len(owner.replicas) > 0 || w.isRecent(", "	return (len(owner.replicas) >= 0 || w.isRecent(",
+		"	return len(owner.replicas) > 0 || isRecent(", "	return len(owner.replicas) >= 0 || isRecent(",
 		"./proxy", "TestNotHeld",
+	},
+	{
+		"commands do not wait for a look at the topology", "proxy/loss.go",
+		"isRecent(w, owner.followedAt) || w.looks.awaits(owner)", "isRecent(w, owner.followedAt)",
+		"./proxy", "TestReplicaSeenAfterItsMasterDied",
+	},
+	{
+		"every command to a dead master waits for a look at the topology", "proxy/loss.go",
+		"n.lostAt == 0 || n.losses != losses {", "l.doneAt < n.w.now {",
+		"./proxy", "TestLookThatShowsNoReplica",
+	},
+	{
+		"a look that began before the question answers it", "topology/follow.go",
+		"		for _, done := range waiting {", "		for _, done := range append(waiting, f.takeWaiting()...) {",
+		"./topology", "TestLookIsReported",
 	},
 	{
 		"commands wait for a failover without end", "proxy/loss.go",

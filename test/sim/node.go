@@ -235,7 +235,7 @@ func (n *node) table() *slots.Map {
 	owned := make([][]slots.Range, len(nodes))
 	for i, other := range n.world.nodes {
 		nodes[i] = slots.Node{Addr: other.addr, Master: slices.Contains(n.owner, i)}
-		if !nodes[i].Master && other.follows >= 0 {
+		if !nodes[i].Master && other.follows >= 0 && (!n.world.unseen || n.world.failing != nil) {
 			nodes[i].Of, nodes[i].Replica = n.world.nodes[other.follows].addr, true
 		}
 	}

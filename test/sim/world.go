@@ -47,6 +47,7 @@ type world struct {
 	chaos     chaos
 
 	refreshAt int64
+	look      int64 // the last Ready.Look that is not answered; 0: none
 	nextTick  int64
 
 	failure string
@@ -59,6 +60,7 @@ type world struct {
 	poppedElems map[string]bool // elements that were popped
 	failing     *failover
 	calm        bool // the only faults are closed connections and failovers
+	unseen      bool // keyway sees replicas only while a master is dead
 	onlyBusy    bool // the only faults are scripts that keep nodes busy
 }
 
@@ -142,6 +144,7 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 		w.chaos = chaos{cut: w.chaos.cut, failover: 20}
 		hold = 2 * time.Second
 	}
+	w.unseen = seed%10 == 0
 	if w.onlyBusy = seed%8 == 7 && !w.calm; w.onlyBusy {
 		w.chaos = chaos{busy: 40, lag: w.chaos.lag}
 	}
@@ -308,7 +311,8 @@ func (w *world) duties() {
 		for _, s := range r.Sessions {
 			w.flush(s)
 		}
-		if r.Refresh && w.refreshAt < 0 {
+		w.look = max(w.look, r.Look)
+		if (r.Refresh || r.Look != 0) && w.refreshAt < 0 {
 			w.refreshAt = w.now + w.rng.Int64N(int64(100*time.Millisecond))
 		}
 		busy := len(r.Links)+len(r.Sessions) > 0
@@ -539,6 +543,8 @@ func (w *world) topology() {
 	if w.refreshAt >= 0 && w.now >= w.refreshAt {
 		w.refreshAt = -1
 		w.worker.SetTable(router.NewSlots(w.nodes[w.rng.IntN(len(w.nodes))].view()))
+		w.worker.Looked(w.look)
+		w.look = 0
 	}
 }
 

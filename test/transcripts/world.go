@@ -177,9 +177,12 @@ func (w *world) serve(index int, wk *proxy.Worker) (busy bool) {
 	for _, s := range r.Sessions {
 		w.flush(s.Bind.(*client))
 	}
-	if r.Refresh && !w.asked {
+	if (r.Refresh || r.Look != 0) && !w.asked {
 		w.asked = true // once for each action is enough
 		w.did(keyway, "asks for the topology", "")
+	}
+	if r.Look != 0 {
+		wk.Looked(r.Look) // it has not changed
 	}
 	asks := slices.Clone(r.Asks)
 	wk.Taken()

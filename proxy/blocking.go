@@ -91,7 +91,7 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 	}
 	conn := n.takeExclusive(inUse{sess: s})
 	b.conn, b.nodeID, b.sentAt = conn, 0, w.now
-	s.wrote.add(n.ordinal)
+	s.wrote.Add(n.ordinal)
 	deadline := int64(0)
 	if c.timeout > 0 {
 		deadline = c.timeout + int64(w.o.Backend.RequestTimeout)

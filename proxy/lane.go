@@ -103,7 +103,7 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	}
 	s := c.req.sess
 	if !c.req.cmd.Has(readOnly) {
-		s.wrote.add(n.ordinal)
+		s.wrote.Add(n.ordinal)
 	}
 	conn, deadline := n.conn(s), w.replyBy(c)
 	if why := conn.ConnectError(); why != "" {

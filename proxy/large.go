@@ -268,7 +268,7 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 		return trip{refusal: why}
 	}
 	if !c.req.cmd.Has(readOnly) {
-		s.wrote.add(n.ordinal)
+		s.wrote.Add(n.ordinal)
 		l.key = w.rememberLarge(c.req.cmd, frame) // the next command may read it
 	}
 	// The connection stays until the node has answered, even if the client leaves.

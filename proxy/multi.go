@@ -529,7 +529,7 @@ type watched struct {
 }
 
 func (e *watched) take(_ *Worker, n *node, frame []byte) trip {
-	e.call.req.sess.wrote.add(n.ordinal)
+	e.call.req.sess.wrote.Add(n.ordinal)
 	return trip{conn: e.conn, frame: frame, deadline: e.call.deadline}
 }
 

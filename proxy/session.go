@@ -24,11 +24,11 @@ type Session struct {
 	out     buffer.Output
 	parked  int // bytes of replies that wait for earlier ones
 
-	epoch       uint64   // the worker's epoch when last no call was in flight
-	inflight    int      // calls that are not finished
-	redirecting int      // calls, of these, that are sent again
-	seq         uint64   // the number of the next request
-	wrote       ordinals // nodes with writes of the client that no WAIT has confirmed
+	epoch       uint64          // the worker's epoch when last no call was in flight
+	inflight    int             // calls that are not finished
+	redirecting int             // calls, of these, that are sent again
+	seq         uint64          // the number of the next request
+	wrote       freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
 
 	opened, seen int64 // time of connecting; time of the last traffic
 	partialAt    int64 // when the incomplete command began
@@ -73,7 +73,7 @@ type trouble struct {
 	tracking *tracking
 	reading  *freshness.Reads  // in flight to replicas
 	own      *freshness.Writes // nil: nothing is recorded
-	synced   *synced
+	synced   freshness.Synced  // nodes whose writes WAIT has confirmed
 }
 
 // The values that sessions share until they need their own. Nothing ever writes to them.
@@ -496,38 +496,6 @@ func (w *Worker) dropPartial(s *Session) {
 		s.partial = nil
 	}
 }
-
-// ordinals is a set of nodes, by node.ordinal.
-type ordinals struct {
-	low  uint64
-	many bool // a node beyond the first 64: assume all of them
-}
-
-func (o *ordinals) add(n uint) {
-	if n < 64 {
-		o.low |= 1 << n
-	} else {
-		o.many = true
-	}
-}
-
-func (o *ordinals) addAll(of ordinals) {
-	o.low |= of.low
-	o.many = o.many || of.many
-}
-
-func (o *ordinals) hasAll(of ordinals) bool {
-	return o.many || !of.many && of.low&^o.low == 0
-}
-
-// remove removes a node. It has no effect on a node beyond the first 64.
-func (o *ordinals) remove(n uint) {
-	if n < 64 {
-		o.low &^= 1 << n
-	}
-}
-
-func (o *ordinals) has(n uint) bool { return o.many || n < 64 && o.low&(1<<n) != 0 }
 
 // Each calls f with every open session. f may end the session that it gets.
 func (w *Worker) Each(f func(*Session)) {

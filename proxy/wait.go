@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -41,11 +42,11 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		s.set(held)
 		return false
 	}
-	s.reopenSynced(replicas)
+	s.synced.Reopen(&s.wrote, replicas)
 	w.followWrites(s)
 	var nodes []*node
 	for _, n := range w.nodes {
-		if n.master == nil && s.wrote.has(n.ordinal) {
+		if n.master == nil && s.wrote.Has(n.ordinal) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -74,63 +75,19 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 // that has become a replica, its master takes the place, since a replica refuses WAIT. For a
 // node that has left, all masters take the place: one of them is its successor.
 func (w *Worker) followWrites(s *Session) {
-	var here ordinals
+	var here freshness.Nodes
 	for _, n := range w.nodes {
-		here.add(n.ordinal)
-		if n.master != nil && s.wrote.has(n.ordinal) {
-			s.wrote.remove(n.ordinal)
-			s.wrote.add(n.master.ordinal)
+		here.Add(n.ordinal)
+		if n.master != nil && s.wrote.Has(n.ordinal) {
+			s.wrote.Remove(n.ordinal)
+			s.wrote.Add(n.master.ordinal)
 		}
 	}
-	if s.wrote.low&^here.low == 0 {
-		return
+	if s.wrote.Keep(here) {
+		for _, n := range w.masters {
+			s.wrote.Add(n.ordinal)
+		}
 	}
-	s.wrote.low &= here.low
-	for _, n := range w.masters {
-		s.wrote.add(n.ordinal)
-	}
-}
-
-// synced is the result of earlier WAITs: replicas have all of the client's writes to these
-// nodes. The client has not written to them since.
-type synced struct {
-	nodes    ordinals
-	replicas int64 // how many replicas of each of the nodes have the writes, at least
-}
-
-// reopenSynced decides whether a WAIT for this number of replicas has to ask again about
-// writes that earlier WAITs have confirmed. If not, WAIT asks only about the later writes: a
-// client that sends WAIT after each write asks one node, however many it has written to.
-func (s *Session) reopenSynced(replicas int64) {
-	known := s.synced
-	if known == nil {
-		return
-	}
-	if replicas > known.replicas || s.wrote == (ordinals{}) || s.wrote.hasAll(known.nodes) {
-		s.wrote.addAll(known.nodes)
-		s.synced = nil
-	}
-}
-
-// countSynced handles a node's reply to WAIT: this number of replicas has the client's writes
-// to n. It records the node as synced if that is as many as the client asked for. It returns
-// how many replicas have all of the client's writes, as far as known.
-func (s *Session) countSynced(n *node, replicas, asked int64) int64 {
-	known := s.synced
-	if known != nil {
-		replicas = min(replicas, known.replicas)
-	}
-	if replicas < asked {
-		return replicas
-	}
-	if known == nil {
-		known = new(synced)
-		s.troubled().synced = known
-	}
-	known.replicas = replicas
-	known.nodes.add(n.ordinal)
-	s.wrote.remove(n.ordinal)
-	return replicas
 }
 
 // restoreNothing is FUNCTION RESTORE of an empty set of functions, in the format that
@@ -207,7 +164,7 @@ func (e *askedAlone) take(w *Worker, n *node, frame []byte) trip {
 	s := e.call.req.sess
 	e.conn = e.howAlone.take(n, inUse{sess: s, by: e})
 	w.ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
-	if e.behindWrites && s.wrote.has(n.ordinal) {
+	if e.behindWrites && s.wrote.Has(n.ordinal) {
 		e.mark(w, n)
 	}
 	return trip{conn: e.conn, frame: frame, deadline: e.deadline}
@@ -250,9 +207,9 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 		p.Bytes = resp.AppendError(nil, e.unmarked)
 	}
-	if s := e.call.req.sess; s != nil && e.behindWrites && s.wrote.has(n.ordinal) {
+	if s := e.call.req.sess; s != nil && e.behindWrites && s.wrote.Has(n.ordinal) {
 		if got, ok := resp.Int(p.Bytes); ok {
-			p.Bytes = resp.AppendInt(nil, s.countSynced(n, got, e.replicas))
+			p.Bytes = resp.AppendInt(nil, s.troubled().synced.Count(&s.wrote, n.ordinal, got, e.replicas))
 		}
 	}
 	e.call.Reply(conn, frame, p)

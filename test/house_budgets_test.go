@@ -48,7 +48,7 @@ var longLines = map[string]int{
 // largeTypes are the types that have more, with their methods and fields.
 var largeTypes = map[string]struct{ methods, fields int }{
 	"metrics.Counters": {0, 26},
-	"proxy.Session":    {47, 27},
+	"proxy.Session":    {45, 27},
 	"proxy.Worker":     {242, 62},
 	"proxy.node":       {36, 31},
 }

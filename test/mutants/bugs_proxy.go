@@ -596,17 +596,17 @@ var inProxy = []bug{
 	},
 	{
 		"WAIT counts from nothing", "proxy/wait.go",
-		"	if e.behindWrites && s.wrote.has(n.ordinal) {", "	if e.behindWrites && n == nil {",
+		"	if e.behindWrites && s.wrote.Has(n.ordinal) {", "	if e.behindWrites && n == nil {",
 		"./proxy", "TestWaitAOFGoesBehindAWrite",
 	},
 	{
-		"WAIT counts more replicas than have the earlier writes", "proxy/wait.go",
-		"		replicas = min(replicas, known.replicas)", "		known.replicas = replicas",
+		"WAIT counts more replicas than have the earlier writes", "freshness/synced.go",
+		"		replicas = min(replicas, s.replicas)", "		s.replicas = replicas",
 		"./proxy", "TestWaitAsksAboutTheLatestWrites",
 	},
 	{
-		"WAIT for more replicas asks about the latest writes alone", "proxy/wait.go",
-		"	if replicas > known.replicas || s.wrote", "	if s.wrote",
+		"WAIT for more replicas asks about the latest writes alone", "freshness/synced.go",
+		"	if replicas > s.replicas || *wrote", "	if *wrote",
 		"./proxy", "TestWaitAsksAboutTheLatestWrites",
 	},
 	{

@@ -198,29 +198,16 @@ func murmur(key []byte) uint32 {
 func jenkins(key []byte) uint32 {
 	a := 0xdeadbeef + uint32(len(key)) + 13
 	b, c := a, a
-	rot := bits.RotateLeft32
 	for ; len(key) > 12; key = key[12:] {
 		a += binary.LittleEndian.Uint32(key)
 		b += binary.LittleEndian.Uint32(key[4:])
 		c += binary.LittleEndian.Uint32(key[8:])
-		a -= c
-		a ^= rot(c, 4)
-		c += b
-		b -= a
-		b ^= rot(a, 6)
-		a += c
-		c -= b
-		c ^= rot(b, 8)
-		b += a
-		a -= c
-		a ^= rot(c, 16)
-		c += b
-		b -= a
-		b ^= rot(a, 19)
-		a += c
-		c -= b
-		c ^= rot(b, 4)
-		b += a
+		a, c = jenkinsMix(a, b, c, 4)
+		b, a = jenkinsMix(b, c, a, 6)
+		c, b = jenkinsMix(c, a, b, 8)
+		a, c = jenkinsMix(a, b, c, 16)
+		b, a = jenkinsMix(b, c, a, 19)
+		c, b = jenkinsMix(c, a, b, 4)
 	}
 	if len(key) == 0 {
 		return c
@@ -230,19 +217,21 @@ func jenkins(key []byte) uint32 {
 	a += binary.LittleEndian.Uint32(last[0:])
 	b += binary.LittleEndian.Uint32(last[4:])
 	c += binary.LittleEndian.Uint32(last[8:])
-	c ^= b
-	c -= rot(b, 14)
-	a ^= c
-	a -= rot(c, 11)
-	b ^= a
-	b -= rot(a, 25)
-	c ^= b
-	c -= rot(b, 16)
-	a ^= c
-	a -= rot(c, 4)
-	b ^= a
-	b -= rot(a, 14)
-	c ^= b
-	c -= rot(b, 24)
-	return c
+	c = jenkinsFinal(c, b, 14)
+	a = jenkinsFinal(a, c, 11)
+	b = jenkinsFinal(b, a, 25)
+	c = jenkinsFinal(c, b, 16)
+	a = jenkinsFinal(a, c, 4)
+	b = jenkinsFinal(b, a, 14)
+	return jenkinsFinal(c, b, 24)
+}
+
+// jenkinsMix is one step of lookup3's mix. It returns the new a and c.
+func jenkinsMix(a, b, c uint32, rotation int) (uint32, uint32) {
+	return (a - c) ^ bits.RotateLeft32(c, rotation), c + b
+}
+
+// jenkinsFinal is one step of lookup3's final mix. It returns the new c.
+func jenkinsFinal(c, b uint32, rotation int) uint32 {
+	return (c ^ b) - bits.RotateLeft32(b, rotation)
 }

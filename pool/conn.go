@@ -174,24 +174,27 @@ func (c *Conn) received(b []byte, now int64) {
 			c.violate(now, err.Error())
 			return
 		}
-		wrong := c.receivedPiece(b[:n], done, now)
+		piece, wrong := b[:n], ""
+		b = b[n:]
+		switch {
+		case c.input.scan.Kind() == '>':
+			wrong = c.push(piece, done)
+		case done && !c.midReply && len(c.input.part) == 0:
+			wrong = c.deliver(piece, true, now)
+		default:
+			wrong = c.receivedPart(piece, done, now)
+		}
 		if wrong != "" {
 			c.violate(now, wrong)
 			return
 		}
-		b = b[n:]
 	}
 }
 
-// receivedPiece processes a piece of a reply or push message. It returns an error text if
-// the node must not send it, otherwise "".
-func (c *Conn) receivedPiece(piece []byte, done bool, now int64) (wrong string) {
-	if c.input.scan.Kind() == '>' {
-		return c.push(piece, done)
-	}
-	if !done || c.midReply || len(c.input.part) > 0 {
-		c.progress.at = now
-	}
+// receivedPart processes a piece of a reply that does not arrive at once. It buffers the
+// piece, or delivers it with what was buffered before.
+func (c *Conn) receivedPart(piece []byte, done bool, now int64) (wrong string) {
+	c.progress.at = now
 	if !done && !c.midReply && c.input.fits(piece) {
 		c.input.part = append(c.input.part, piece...)
 		return ""

@@ -140,8 +140,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"what waits behind a transfer times out", "pool/conn.go",
-		"	if !done || c.midReply || len(c.input.part) > 0 {\n		c.progress.at",
-		"	if false {\n		c.progress.at",
+		"	c.progress.at = now\n	if !done", "	if !done",
 		"./pool", "TestTransfersDoNotTimeOut",
 	},
 	{

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"testing"
 
@@ -23,10 +24,12 @@ func TestExecOutOfMemory(t *testing.T) {
 // WATCH and EXEC, to keyway and to a Redis of its own: every reply is the same.
 func TestTransactionsLikeRedis(t *testing.T) {
 	t.Parallel()
-	sequences := underRace(500, 50) // on each of five layouts
+	sequences := underRace(200, 20) // on each of five layouts, others on each
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
 		oracle := redistest.Start(t)
-		rng := rand.New(rand.NewPCG(6, 6))
+		h := fnv.New64a()
+		h.Write([]byte(t.Name()))
+		rng := rand.New(rand.NewPCG(h.Sum64(), 6))
 		for n := range sequences {
 			tag := fmt.Sprintf("user:%d", 1+n%2000) // the range layout's rules are for such keys
 			key := func() string { return fmt.Sprintf("%s:{%s}", tag, tag) + []string{"", ":b", ":c"}[rng.IntN(3)] }

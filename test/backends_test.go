@@ -77,6 +77,7 @@ func TestNodesByNameAndPassword(t *testing.T) {
 
 // TestClusterByIPv6AndUser: the nodes tell IPv6 addresses, and know a user.
 func TestClusterByIPv6AndUser(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewClusterAt(t, "::1", 3, 0)
 	anApp(t, c.Nodes...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {username: app, password: apppw}\n").Ready()

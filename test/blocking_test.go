@@ -48,6 +48,7 @@ func blockedOn(t *testing.T, nodes []*redistest.Node, n int) {
 // TestBlockingCommands: each waits without holding up others, gets what comes,
 // and its reply is the one that Redis gives.
 func TestBlockingCommands(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		for i, c := range []struct{ wait, give, want string }{
 			{"BLPOP %s 0", "RPUSH %s v", "[%s v]"},
@@ -81,6 +82,7 @@ func TestBlockingCommands(t *testing.T) {
 // TestGroupCalledStreams: a group or consumer may be called as an option is; the
 // command still blocks its own client alone.
 func TestGroupCalledStreams(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		other := k.Dial()
 		defer other.Close()
@@ -150,6 +152,7 @@ func TestBlockedClientLeaves(t *testing.T) {
 // failover on request, holds BLPOP up before it blocks. Asked in the wrong way to end
 // that wait, Redis before 7.2 aborts.
 func TestUnblockWhilePaused(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
 	admin := k.Dial()

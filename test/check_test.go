@@ -115,6 +115,7 @@ func TestCheckConnect(t *testing.T) {
 // TestKeysElsewhere: after a change of layout keyway warns that the nodes' keys lie
 // where clients do not find them.
 func TestKeysElsewhere(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	layouts := redistest.Layouts(nodes)
 	k := redistest.Serve(t, layouts["ring"]).Ready()
@@ -147,6 +148,7 @@ func TestKeysElsewhere(t *testing.T) {
 // TestClusterBehindRingIsTold: a node of a cluster behind a layout that needs
 // standalone ones is an error in the log, and makes keyway not ready.
 func TestClusterBehindRingIsTold(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	file := redistest.WriteFile(t, "keyway.yml", fmt.Sprintf("listen: 127.0.0.1:%d\nadmin: %s\nlayout: ring\n", redistest.FreePort(t), adminAddr)+redistest.NodesYAML(c.Nodes))

@@ -16,6 +16,7 @@ import (
 // TestClientsGoRedis drives an unmodified go-redis, as an application would use
 // it with one Redis, on every layout and on a cluster.
 func TestClientsGoRedis(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
@@ -87,6 +88,7 @@ func TestClientsGoRedis(t *testing.T) {
 
 // TestClientsRedisCLI drives redis-cli as people at a terminal do.
 func TestClientsRedisCLI(t *testing.T) {
+	t.Parallel()
 	path, err := exec.LookPath("redis-cli")
 	if err != nil {
 		t.Fatal("redis-cli is not installed; install it with: apt-get install -y redis-tools")

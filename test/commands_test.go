@@ -32,6 +32,7 @@ func eachLayout(t *testing.T, f func(t *testing.T, k *redistest.Keyway, nodes []
 }
 
 func TestSplitCommands(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		keys := apart(t, k, nodes)
@@ -68,6 +69,7 @@ func TestSplitCommands(t *testing.T) {
 }
 
 func TestKeysThatLiveApart(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		keys := apart(t, k, nodes)
@@ -96,6 +98,7 @@ func TestKeysThatLiveApart(t *testing.T) {
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		keys := apart(t, k, nodes)
@@ -164,6 +167,7 @@ func TestRefusals(t *testing.T) {
 // A script may answer in any words, after having written: nothing may run twice
 // and the words are the client's.
 func TestScriptsThatLie(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		c.MustDo("SET", "n", "0")

@@ -19,6 +19,7 @@ import (
 // TestDatabases has two clients send random sequences around SELECT, to keyway
 // and to a Redis of its own: every reply is the same.
 func TestDatabases(t *testing.T) {
+	t.Parallel()
 	sequences := 300 // on each of four layouts
 	if redistest.Race {
 		sequences = 30
@@ -189,6 +190,7 @@ func TestDatabasesOfACluster(t *testing.T) {
 // TestNumberedDatabasesOfACluster: Valkey 9 can have several in a cluster. What a
 // client does stays in its own, on every node, while slots move and masters change.
 func TestNumberedDatabasesOfACluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Valkey.Cluster(t, 3, 1, "--cluster-databases", "4")
 	k := redistest.Serve(t, cluster.SeedsYAML()).Ready()
 	c, other := k.Dial(), k.Dial()

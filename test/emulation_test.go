@@ -16,6 +16,7 @@ import (
 // TestClusterClients drives an unmodified cluster client, which takes one keyway,
 // or three, for a whole cluster.
 func TestClusterClients(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	layouts := redistest.Layouts(nodes)
 	layouts["cluster"] = redistest.NewCluster(t, 3, 0).SeedsYAML()

@@ -338,6 +338,7 @@ func TestDebugLog(t *testing.T) {
 // TestTopologyLog: the log says which slots have moved, from where to where, and which
 // nodes have another role.
 func TestTopologyLog(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1)
 	k, l := logged(t, c.SeedsYAML(), slog.LevelInfo)
 	k.Ready()

@@ -22,6 +22,7 @@ return r`
 
 // TestPerKeyScripts renews fifty leases in one script, on every layout.
 func TestPerKeyScripts(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	layouts := redistest.Layouts(nodes)
 	layouts["cluster"] = redistest.NewCluster(t, 3, 0).SeedsYAML()
@@ -65,6 +66,7 @@ func TestPerKeyScripts(t *testing.T) {
 // TestKeylessScripts: what scripts without KEYS write is in one place, for the clients of
 // all threads and keyways, and found by name where the configuration says so.
 func TestKeylessScripts(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	layouts := redistest.Layouts(nodes)
 	layouts["cluster"] = redistest.NewCluster(t, 3, 0).SeedsYAML()

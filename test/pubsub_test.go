@@ -29,6 +29,7 @@ func messages(t *testing.T, c *redistest.Client, n int) (all []string) {
 // pattern, whoever publishes it: a client, a transaction, a script on any node,
 // or the node itself.
 func TestPubSub(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		a, b, p := k.Dial(), k.Dial(), k.Dial()
 		a.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
@@ -194,6 +195,7 @@ func TestPubSubThreads(t *testing.T) {
 
 // TestShardedPubSub: sharded channels live where a key of their name lives.
 func TestShardedPubSub(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		a, b, p := k.Dial(), k.Dial(), k.Dial()
 		channels := apart(t, k, nodes)

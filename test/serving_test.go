@@ -131,6 +131,7 @@ func TestUnixSocket(t *testing.T) {
 
 // TestFunctionsRunWhereTheirKeysAre: FCALL is pinned to the node of its keys.
 func TestFunctionsRunWhereTheirKeysAre(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		const lib = "#!lua name=lib\nredis.register_function{function_name='get', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}"
@@ -381,6 +382,7 @@ func TestForeignRedirect(t *testing.T) {
 // TestClusterBehindRing: a node of a cluster behind a layout that needs
 // standalone ones is told apart from a lost key.
 func TestClusterBehindRing(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML(c.Nodes)).Ready()
 	client := k.Dial()

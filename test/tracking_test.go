@@ -26,6 +26,7 @@ func quiet(t *testing.T, c *redistest.Client) {
 }
 
 func TestTracking(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		keys := apart(t, k, nodes)
 		w := k.Dial() // the one who writes

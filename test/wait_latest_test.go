@@ -14,6 +14,7 @@ import (
 // as Redisson does for each lock, asks one node each time. A client that has not waited
 // for a write hears no number that its replica cannot have.
 func TestWaitAfterEachWrite(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.NewCluster(t, 3, 1)
 	c := redistest.Serve(t, cluster.SeedsYAML()).Ready().Dial()
 	const writes = 60

@@ -105,6 +105,7 @@ func TestLargeValue(t *testing.T) {
 // TestLargeTransfers writes and reads a value over a link of 200 Mbit/s, for longer
 // than the request timeout: to the node, and to the client. Other clients go on.
 func TestLargeTransfers(t *testing.T) {
+	t.Parallel()
 	const rate = 200e6 / 8
 	size := scale(64<<20, 400<<20)
 	slow := redistest.Plan{Rate: rate}
@@ -115,7 +116,7 @@ func TestLargeTransfers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t)
 			f := redistest.NewFaults(t, node.Addr, func(int) redistest.Plan { return link.node })
-			k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 512mb}\nbackend: {request_timeout: 1s}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n").Ready()
+			k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 512mb}\nbackend: {request_timeout: 2s}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n").Ready()
 			c := redistest.Dial(t, redistest.NewFaults(t, k.Addr, func(int) redistest.Plan { return link.client }).Addr)
 			l := (&load{addr: k.Addr, clients: 10, pause: time.Millisecond}).start(t)
 			l.more(t, 5_000)

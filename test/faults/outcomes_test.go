@@ -207,6 +207,7 @@ func TestScriptsActOnceWhileSlotsMove(t *testing.T) {
 // is one reply, values stand in their keys' places, and clients that leave in
 // the middle harm nobody.
 func TestSplitCommandsUnderFaults(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	var broken atomic.Bool
 	f := redistest.NewFaults(t, nodes[1].Addr, func(int) redistest.Plan {

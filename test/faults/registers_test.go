@@ -57,6 +57,7 @@ const cas = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEY
 // killed, loses slots and hands over to its replica: what they saw must be
 // explained by one order of all operations for each key.
 func TestRegistersHaveOneOrder(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 500ms}\n").Ready()
 	const clients, keys, each = 8, 50, 60 // operations of a client on a key, at most

@@ -48,6 +48,7 @@ func TestPipelineOrder(t *testing.T) {
 // second, and every two seconds a node's connection dies under them. (A client
 // that was in the middle of a large reply then is ended too, and comes back.)
 func TestRepliesKeepOrderUnderFaults(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {connections: 1, integrity: 100}\n").Ready()
 	l := (&load{addr: k.Addr, clients: scale(300, 1000), depth: 64, size: 1 << 20, hangup: 20, stall: 2, reconnect: true}).start(t)
@@ -387,6 +388,7 @@ func plans(rng *rand.Rand) redistest.Plan {
 // TestEveryFaultOnEveryConnection has a fault of every kind on the connections to the nodes and
 // on those of the clients, many times over.
 func TestEveryFaultOnEveryConnection(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	var mu sync.Mutex
 	rng, calm := rand.New(rand.NewPCG(3, 3)), false

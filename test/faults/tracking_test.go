@@ -116,6 +116,7 @@ func (m *cache) talk(t *testing.T, c *redistest.Client, mode, keys []string, rng
 // its replica and a node freezes: when all is quiet nobody holds a value that is
 // not the last.
 func TestTrackingUnderFaults(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"threads: 2\nbackend: {request_timeout: 500ms}\n").Ready()
 	var keys []string

@@ -18,6 +18,7 @@ import (
 // die, come back and freeze: the sums stay, each EXEC acts wholly or not at all, and no
 // connection is left over.
 func TestTransactionsUnderFaults(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"backend: {request_timeout: 1s}\n").Ready()
 	const groups, accounts, start = 12, 5, 1000

@@ -71,6 +71,18 @@ func TestCheckConnectSendsAuth(t *testing.T) {
 	}
 }
 
+// TestCheckConnectWaitsForASlowNode: check waits as long as backend.connect_timeout says.
+func TestCheckConnectWaitsForASlowNode(t *testing.T) {
+	t.Parallel()
+	n := redistest.Start(t)
+	yaml := "layout: ring\nnodes: [{name: a, addr: \"" + n.Addr + "\"}]\nbackend: {connect_timeout: 20s}\n"
+	redistest.Build(t) // now, since building takes longer than the pause
+	n.Do("CLIENT", "PAUSE", "2000", "ALL")
+	if out, ok := check(t, yaml, "--connect"); !ok || strings.Contains(out, "problem") {
+		t.Errorf("%s", out)
+	}
+}
+
 // TestCheckConnect tells what each node is, and which of them cannot serve.
 func TestCheckConnect(t *testing.T) {
 	t.Parallel()

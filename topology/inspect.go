@@ -28,42 +28,46 @@ type Report struct {
 }
 
 const (
-	sampleSize     = 200             // keys that are drawn from each master
-	inspectTimeout = 5 * time.Second // for one inspection of all nodes
+	sampleSize = 200 // keys that are drawn from each master
+	questions  = 5   // that one node is asked: to connect, PING, AUTH, INFO and for keys
 )
 
 // Inspect asks each node of the table about itself, all at once. It draws keys from each
 // master and checks whether the table places them there. It draws no keys from a cluster,
-// which moves keys itself.
-func Inspect(ctx context.Context, as Account, t *router.Table) []Report {
+// which moves keys itself. A node may take the time timeout, or half a second if that is
+// longer, for each answer.
+func Inspect(ctx context.Context, as Account, timeout time.Duration, t *router.Table) []Report {
 	all := make([]router.NodeID, len(t.Nodes))
 	for i := range all {
 		all[i] = router.NodeID(i)
 	}
-	return inspect(ctx, as, t, all)
+	return inspect(ctx, as, timeout, t, all)
 }
 
 // inspect is Inspect for some nodes.
-func inspect(ctx context.Context, as Account, t *router.Table, nodes []router.NodeID) []Report {
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+func inspect(
+	ctx context.Context, as Account, timeout time.Duration, t *router.Table, nodes []router.NodeID,
+) []Report {
+	timeout = max(timeout, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, questions*timeout)
 	defer cancel()
 	reports := make([]Report, len(nodes))
 	var asked sync.WaitGroup
 	for i, id := range nodes {
-		asked.Go(func() { reports[i] = inspectNode(ctx, as, t, id) })
+		asked.Go(func() { reports[i] = inspectNode(ctx, as, timeout, t, id) })
 	}
 	asked.Wait()
 	return reports
 }
 
-func inspectNode(ctx context.Context, as Account, t *router.Table, id router.NodeID) Report {
+func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *router.Table, id router.NodeID) Report {
 	n := t.Nodes[id]
 	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master}
 	if n.Addr == "" {
 		r.Err = errors.New("no sentinel has told its address yet")
 		return r
 	}
-	c := redis.NewClient(control(n.Addr, as))
+	c := redis.NewClient(control(n.Addr, as, timeout))
 	defer c.Close()
 	if r.Err = c.Ping(ctx).Err(); r.Err != nil {
 		return r

@@ -52,7 +52,7 @@ func NewSentinel(o SentinelOptions) *Sentinel {
 	s := &Sentinel{follower: newFollower[Shard]("what sentinels say of "+o.Master, sentinelInterval, o.Log), o: o}
 	s.look = s.Fetch
 	for _, addr := range o.Addrs {
-		s.clients = append(s.clients, redis.NewSentinelClient(control(addr, o.Account)))
+		s.clients = append(s.clients, redis.NewSentinelClient(control(addr, o.Account, askTimeout)))
 	}
 	return s
 }

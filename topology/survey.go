@@ -26,17 +26,19 @@ type Finding struct {
 // another node than the layout says. Keys lie elsewhere after the layout, a hash, a name
 // or a weight was changed.
 type Survey struct {
-	as    Account
-	log   *slog.Logger
-	table func() *router.Table
+	as      Account
+	timeout time.Duration
+	log     *slog.Logger
+	table   func() *router.Table
 
 	mu    sync.Mutex
 	found map[string]Finding // by name
 }
 
 // NewSurvey returns a survey of the nodes of table(). It asks nothing before Run is called.
-func NewSurvey(as Account, log *slog.Logger, table func() *router.Table) *Survey {
-	return &Survey{as: as, log: log, table: table, found: map[string]Finding{}}
+// For timeout see Inspect.
+func NewSurvey(as Account, timeout time.Duration, log *slog.Logger, table func() *router.Table) *Survey {
+	return &Survey{as: as, timeout: timeout, log: log, table: table, found: map[string]Finding{}}
 }
 
 // Findings returns what the nodes have answered so far.
@@ -79,7 +81,7 @@ func (s *Survey) look(ctx context.Context) {
 		}
 	}
 	s.mu.Unlock()
-	for _, r := range inspect(ctx, s.as, t, open) {
+	for _, r := range inspect(ctx, s.as, s.timeout, t, open) {
 		if r.Err == nil {
 			s.record(t, r)
 		} else {

@@ -221,7 +221,7 @@ func (w *Watcher) client(addr string) *redis.Client {
 	defer w.mu.Unlock()
 	c := w.clients[addr]
 	if c == nil {
-		c = redis.NewClient(control(addr, w.o.Account))
+		c = redis.NewClient(control(addr, w.o.Account, askTimeout))
 		w.clients[addr] = c
 	}
 	return c
@@ -231,12 +231,12 @@ func (w *Watcher) client(addr string) *redis.Client {
 type Account struct{ Username, Password string }
 
 // control returns the options of a client that never retries or connects by itself.
-func control(addr string, as Account) *redis.Options {
+func control(addr string, as Account, timeout time.Duration) *redis.Options {
 	return &redis.Options{
 		Addr: addr, Username: as.Username, Password: as.Password,
 		Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, PoolSize: 2, MinIdleConns: 0,
-		DialTimeout: askTimeout, DialerRetries: 1, ReadTimeout: askTimeout, WriteTimeout: askTimeout,
+		DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout,
 		ContextTimeoutEnabled: true,
 		ReadBufferSize:        4 << 10, WriteBufferSize: 4 << 10,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -60,13 +60,13 @@ func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
 
 // Inspect asks each node of the table about itself.
 func Inspect(ctx context.Context, c *config.Config, t *router.Table) []topology.Report {
-	return topology.Inspect(ctx, account(c), t)
+	return topology.Inspect(ctx, account(c), c.Backend.ConnectTimeout, t)
 }
 
 // NewSurvey returns a survey of the nodes of a running server, whose current table is
 // table().
 func NewSurvey(c *config.Config, log *slog.Logger, table func() *router.Table) *topology.Survey {
-	return topology.NewSurvey(account(c), log, table)
+	return topology.NewSurvey(account(c), c.Backend.ConnectTimeout, log, table)
 }
 
 // account returns the account by which the nodes are asked.

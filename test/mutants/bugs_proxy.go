@@ -16,12 +16,12 @@ var inProxy = []bug{
 		"a blocking command that is sent again takes the shared connection", "proxy/lane.go",
 		"	if c.lane == exclusiveLane {\n		w.startAlone",
 		"	if c.lane == exclusiveLane && !c.redirected {\n		w.startAlone",
-		"./proxy", "TestBlockingCommandsKeepTheirLane",
+		"./test/transcripts", "TestTranscripts/blocking-lanes",
 	},
 	{
 		"a group's name is taken for an option", "command/traits.go",
 		"		case EqualFold(arg, \"group\"):\n			i += 2\n", "",
-		"./proxy", "TestBlockingCommandsKeepTheirLane",
+		"./test/transcripts", "TestTranscripts/blocking-lanes",
 	},
 	{
 		"MGET's values are dealt out to the wrong keys", "proxy/merger.go",
@@ -136,49 +136,49 @@ var inProxy = []bug{
 	{
 		"a write is sent again when its connection is lost", "proxy/loss.go",
 		"	case f.Sent && (c.passed || !c.isHarmless()):", "	case f.Sent && c.passed:",
-		"./proxy", "TestWhatOutlivesItsConnection",
+		"./test/transcripts", "TestTranscripts/lost-commands",
 	},
 	{
 		"a read that is sent again sees what its client wrote later", "proxy/loss.go",
 		"			c.passed = true\n", "",
-		"./proxy", "TestWhatOutlivesItsConnection",
+		"./test/transcripts", "TestTranscripts/lost-commands",
 	},
 	{
 		"a transaction's keys are not taken for written", "proxy/loss.go",
 		"	if c.block != nil {\n		frame = c.block.frames",
 		"	if c.block != nil {\n		return\n	}\n	if c.block != nil {\n		frame = c.block.frames",
-		"./proxy", "TestWhatOutlivesItsConnection",
+		"./test/transcripts", "TestTranscripts/lost-commands",
 	},
 	{
 		"a read of all keys that is sent again sees what its client wrote later", "proxy/loss.go",
 		"			sees(lostKey{session: s.id, hash: oneKey, node: c.node})\n", "",
-		"./proxy", "TestWhatOutlivesItsConnection",
+		"./test/transcripts", "TestTranscripts/lost-commands",
 	},
 	{
 		"what outlives its connection overtakes what waits", "proxy/loss.go",
 		"	if n == nil || len(c.req.sess.retry) > 0 {", "	if n == nil {",
-		"./proxy", "TestLostBehindOneThatWaits",
+		"./test/transcripts", "TestTranscripts/lost-behind-refused",
 	},
 	{
 		"nothing waits for a failover", "proxy/loss.go",
 		"	if w.mayFailOver(c, reason) && w.mayWait(", "	if w.mayFailOver(c, reason) && c.hops > 0 && w.mayWait(",
-		"./proxy", "TestFailoverIsAPause",
+		"./test/transcripts", "TestTranscripts/failover",
 	},
 	{
 		"a command for all masters waits for its dead one for ever", "proxy/loss.go",
 		"	return w.ownerOf(c.node.group)\n", "	return c.node\n",
-		"./proxy", "TestAllMastersWaitForAFailover",
+		"./test/transcripts", "TestTranscripts/failover-all-masters",
 	},
 	{
 		"a command for all masters overtakes what waits for one of them", "proxy/loss.go",
 		"	if n == nil || len(c.req.sess.retry) > 0 {",
 		"	if n == nil || len(c.req.sess.retry) > 0 && c.group >= 0 {",
-		"./proxy", "TestLostBehindOneThatWaits",
+		"./test/transcripts", "TestTranscripts/lost-behind-refused",
 	},
 	{
 		"commands wait where no failover can come", "proxy/loss.go",
 		"	return len(owner.replicas) > 0 || isRecent(", "	return len(owner.replicas) >= 0 || isRecent(",
-		"./proxy", "TestNotHeld",
+		"./test/transcripts", "TestTranscripts/failover-not-held",
 	},
 	{
 		"commands do not wait for a look at the topology", "proxy/loss.go",
@@ -203,40 +203,40 @@ var inProxy = []bug{
 	{
 		"slots without an owner are not waited for", "proxy/redirect.go",
 		"		if c.tries > 4 && !w.mayGetOwner() ||", "		if c.tries > 4 ||",
-		"./proxy", "TestFailoverIsAPause",
+		"./test/transcripts", "TestTranscripts/failover",
 	},
 	{
 		"a script's MOVED is followed", "proxy/verdict.go",
 		"redirection(answer, conn.Addr)", "redirection(reply, conn.Addr)",
-		"./proxy", "TestScriptRedirects",
+		"./test/transcripts", "TestTranscripts/script-redirects",
 	},
 	{
 		"a script's TRYAGAIN is retried", "proxy/verdict.go",
 		"		return bytes.Equal(answer, reply) || ",
 		"		return bytes.HasPrefix(reply, []byte(\"-TRYAGAIN \")) || bytes.Equal(answer, reply) || ",
-		"./proxy", "TestScriptRedirects",
+		"./test/transcripts", "TestTranscripts/script-redirects",
 	},
 	{
 		"a script that a later command has overtaken is sent again", "proxy/script.go",
 		"		case c.passed:", "		case c.passed && !ok:",
-		"./proxy", "TestScriptIsNotOvertaken",
+		"./test/transcripts", "TestTranscripts/script-not-overtaken",
 	},
 	{
 		"a script is sent to a node that refuses all", "proxy/lane.go",
 		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {",
 		"	if n.waiting < 0 && w.hold(c, n, frame) {",
-		"./proxy", "TestScriptIsHeld",
+		"./test/transcripts", "TestTranscripts/script-held",
 	},
 	{
 		"what questions about scripts are refused is forgotten", "proxy/script.go",
 		"			c.node.refused(w.now, answer)", "			_ = answer",
-		"./proxy", "TestScriptIsHeld",
+		"./test/transcripts", "TestTranscripts/script-held",
 	},
 	{
 		"a refusal of other keys is taken for the script's", "proxy/redirect.go",
 		"	return all && n.refusalAt >= since",
 		"	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
-		"./proxy", "TestScriptRefusedWithAll",
+		"./test/transcripts", "TestTranscripts/script-refused-with-all",
 	},
 	{
 		"no more than a few wait for the end of a failover", "proxy/redirect.go",
@@ -256,7 +256,7 @@ var inProxy = []bug{
 	{
 		"a script that a sibling knows is not asked for", "proxy/script.go",
 		"		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })", "		w.sendInFull(c, frame, reply)",
-		"./proxy", "TestScriptThatASiblingKnows",
+		"./test/transcripts", "TestTranscripts/script-of-a-sibling",
 	},
 	{
 		"OK is said before all workers have done it", "proxy/siblings.go",
@@ -267,28 +267,28 @@ var inProxy = []bug{
 	{
 		"a redirect that makes no sense reaches the client", "proxy/verdict.go",
 		"	case unproven && (odd ||", "	case odd, unproven && (odd ||",
-		"./proxy", "TestRedirectTargets",
+		"./test/transcripts", "TestTranscripts/redirect-targets",
 	},
 	{
 		"a split command waits as a whole for a slot's owner", "proxy/merger.go",
 		"		case w.table.Slotted() && len(w.nodes) > 0:", "		case false:",
-		"./proxy", "TestPartOfAnUnownedSlot",
+		"./test/transcripts", "TestTranscripts/unowned-shard",
 	},
 	{
 		"hops are not counted", "proxy/redirect.go",
 		"c.hops++; c.hops > maxHops", "c.hops > maxHops",
-		"./proxy", "TestRedirectCircle",
+		"./test/transcripts", "TestTranscripts/redirect-circle",
 	},
 	{
 		"ASKING is forgotten", "proxy/lane.go",
 		"		conn.SendAsking(c.asksFirst(), c, frame, w.now, deadline)",
 		"		conn.Send(c, frame, w.now, deadline)",
-		"./proxy", "TestASKIsFollowedOnce",
+		"./test/transcripts", "TestTranscripts/ask",
 	},
 	{
 		"a later command overtakes a redirected one (fence)", "proxy/session.go",
 		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.epoch > w.epoch {",
-		"./proxy", "TestMovedKeepsOrder",
+		"./test/transcripts", "TestTranscripts/moved",
 	},
 	{
 		"a new topology lets a command overtake (fence)", "proxy/session.go",
@@ -298,12 +298,12 @@ var inProxy = []bug{
 	{
 		"retries leave in the order they came back", "proxy/redirect.go",
 		"	s.retry = slices.Insert(s.retry, at, c)", "	s.retry = append(s.retry[:len(s.retry)+0*at], c)",
-		"./proxy", "TestRefusedKeepOrder",
+		"./test/transcripts", "TestTranscripts/refused-in-order",
 	},
 	{
 		"a retry is sent after a later command was executed", "proxy/redirect.go",
 		"	if len(s.retry) == 0 || by.group < 0 {", "	if true {",
-		"./proxy", "TestPutOffIsNotOvertaken",
+		"./test/transcripts", "TestTranscripts/refused-not-overtaken",
 	},
 	{
 		"keys are routed by one of them", "proxy/dispatch.go",
@@ -319,13 +319,13 @@ var inProxy = []bug{
 		"a watched block is sent again elsewhere", "proxy/multi.go",
 		"	if p.Kind != '-' || !p.Whole() {\n		s := c.req.sess\n		c.Reply(conn, frame, p)\n",
 		"	if p.Kind > 0 {\n		s := c.req.sess\n		execReply{c}.Reply(conn, frame, p)\n",
-		"./proxy", "TestWatch",
+		"./test/transcripts", "TestTranscripts/watch",
 	},
 	{
 		"EXEC succeeds on a socket that has watched nothing", "proxy/multi.go",
 		"t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf",
 		"t.watch.State() != pool.Ready || w.ownerOf",
-		"./proxy", "TestWatch",
+		"./test/transcripts", "TestTranscripts/watch",
 	},
 	{
 		"a redirected call does not wait for an earlier one that is held up", "proxy/redirect.go",
@@ -336,17 +336,17 @@ var inProxy = []bug{
 	{
 		"a client that leaves does not end its wait", "proxy/session.go",
 		"		s.blocking.leave(w, s)\n", "		_ = s\n",
-		"./proxy", "TestBlockedClientGone",
+		"./test/transcripts", "TestTranscripts/blocked-client-leaves",
 	},
 	{
 		"a wait goes on with its whole time where its slot has moved", "proxy/blocking.go",
 		"max(b.call.timeout-w.now, int64(time.Millisecond))", "max(b.call.timeout, int64(time.Millisecond))",
-		"./proxy", "TestBlockedElsewhere",
+		"./test/transcripts", "TestTranscripts/blocking-redirected",
 	},
 	{
 		"a connection that was unblocked goes to another client", "proxy/blocking.go",
 		"		c.node.release(b.conn, !b.ended)", "		c.node.release(b.conn, true)",
-		"./proxy", "TestBlockedClientGone",
+		"./test/transcripts", "TestTranscripts/blocked-client-leaves",
 	},
 	{
 		"a feed that comes back listens to nothing", "proxy/feeds.go",
@@ -433,7 +433,7 @@ var inProxy = []bug{
 	{
 		"EXEC goes though a command was refused", "proxy/multi.go",
 		"		s.txn.broken = true\n", "",
-		"./proxy", "TestTransactionErrors",
+		"./test/transcripts", "TestTranscripts/multi-errors",
 	},
 	{
 		"CLIENT CACHING holds for more than one command", "proxy/caching.go",
@@ -467,7 +467,7 @@ var inProxy = []bug{
 	{
 		"a redirected command passes one that followed and waits", "proxy/redirect.go",
 		"	s.recordTarget(c, nil)\n", "",
-		"./proxy", "TestRedirectedBehindOneThatWaits",
+		"./test/transcripts", "TestTranscripts/moved-then-refused",
 	},
 	{
 		"MONITOR leaves out a transaction's last command", "proxy/monitor.go",
@@ -524,7 +524,7 @@ var inProxy = []bug{
 	{
 		"EXEC hides why a node refused what it queued", "proxy/block.go",
 		"	if bytes.Equal(reply, cause) {\n		return reply", "	if len(cause) > 0 {\n		return reply",
-		"./proxy", "TestExecTellsWhyTheNodeRefused",
+		"./test/transcripts", "TestTranscripts/transaction-errors",
 	},
 	{
 		"a shared connection finds out whether a database is there", "proxy/local.go",
@@ -570,7 +570,7 @@ var inProxy = []bug{
 	{
 		"a push comes into the midst of EXEC's reply", "proxy/order.go",
 		"r.begun || r.joined || r.reply", "r.begun || r.reply",
-		"./proxy", "TestLateCommandsThatWait",
+		"./test/transcripts", "TestTranscripts/late-commands-of-workers",
 	},
 	{
 		"SELECT in a transaction leaves the shared connection in its database", "proxy/multi.go",

@@ -4,6 +4,7 @@
 //
 //	go run ./test/mutants            all of them
 //	go run ./test/mutants fence      those with "fence" in the name
+//	go run ./test/mutants ./proxy    those that a test of this package notices
 package main
 
 import (
@@ -87,7 +88,7 @@ func newQueue(only string) *queue {
 	q := new(queue)
 	for _, whole := range []bool{false, true} {
 		for _, m := range bugs {
-			if m.ofWhole() == whole && strings.Contains(m.name, only) {
+			if m.ofWhole() == whole && (strings.Contains(m.name, only) || m.pkg == only) {
 				q.bugs = append(q.bugs, m)
 			}
 		}
@@ -210,7 +211,8 @@ func test(dir, pkg, names, flag string) (failed bool, out string, err error) {
 	if b, err := build.CombinedOutput(); err != nil {
 		return false, "", fmt.Errorf("compiling %s: %w\n%s", pkg, err, b)
 	}
-	run := exec.Command(binary, "-test.failfast", "-test.timeout", "120s", "-test.run", "^("+names+")$")
+	pattern := strings.ReplaceAll("^("+names+")$", "/", ")$/^(") // a name may be that of a subtest
+	run := exec.Command(binary, "-test.failfast", "-test.timeout", "120s", "-test.run", pattern)
 	run.Dir, run.Env = pkg, env
 	b, err := run.CombinedOutput()
 	var exit *exec.ExitError

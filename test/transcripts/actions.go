@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -82,6 +83,33 @@ var actions = []action{
 		return err
 	}},
 	{regexp.MustCompile(aNode + ` (dies|returns|ignores connections)$`), change},
+	{regexp.MustCompile(aClient + ` reads (\d+) bytes$`), func(w *world, party, value string) error {
+		c, err := w.client(party)
+		if err == nil {
+			c.stopped = true
+			c.mayTake, _ = strconv.Atoi(value)
+			w.flush(c)
+		}
+		return err
+	}},
+	{regexp.MustCompile(`^()worker (\d+) (?:hangs|goes on)$`), func(w *world, _, value string) error {
+		i, err := strconv.Atoi(value)
+		if i < 1 || i > len(w.workers) || err != nil {
+			return fmt.Errorf("there are %d workers", len(w.workers))
+		}
+		w.hangs[i-1] = !w.hangs[i-1]
+		return nil
+	}},
+	{regexp.MustCompile(`^()keyway (has|has not) enough memory$`), func(w *world, _, value string) error {
+		for _, wk := range w.workers {
+			wk.RefuseLarge(value == "has not")
+		}
+		return nil
+	}},
+	{regexp.MustCompile(`^()keyway (may|may not) open more connections$`), func(w *world, _, value string) error {
+		w.full = value == "may not"
+		return nil
+	}},
 	{regexp.MustCompile(aNode + ` greets with (-.+)$`), func(w *world, party, value string) error {
 		return w.set(party, func(n *node) { n.greeting = value })
 	}},
@@ -109,11 +137,27 @@ var actions = []action{
 // do performs one action, and everything that keyway does then.
 func (w *world) do(line string) error {
 	w.turn()
+	defer w.settle()
+	for _, one := range together(line) {
+		if err := w.doOne(one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// together splits a line of actions that happen in one turn: "a closes & b closes".
+func together(line string) []string {
+	if strings.Contains(line, " -> ") {
+		return []string{line}
+	}
+	return strings.Split(line, " & ")
+}
+
+func (w *world) doOne(line string) error {
 	for _, a := range actions {
 		if m := a.form.FindStringSubmatch(line); m != nil {
-			err := a.do(w, m[1], m[2])
-			w.settle()
-			return err
+			return a.do(w, m[1], m[2])
 		}
 	}
 	return fmt.Errorf("no action has this form; see doc.go")

@@ -23,7 +23,7 @@
 // a, a.2, a.3 and so on, in the order in which keyway opens them.
 //
 // "X -> ..." says what a client or node sends, "X <- ..." what it gets. " | " separates
-// commands or replies that are sent together.
+// commands or replies that are sent together. "PING (3 times)" is PING | PING | PING.
 //
 // # Commands and replies
 //
@@ -40,6 +40,7 @@
 //	c2 connects                            a client also connects when it sends first
 //	c1 leaves; c1 sends no more            closes its connection; closes its sending side
 //	c1 stops reading; c1 reads             a client that does not take its replies
+//	c1 reads 100 bytes                     it takes so much and stops
 //	a closes; a.2 closes                   the node ends one connection
 //	a dies; a returns                      ends all connections and refuses new ones
 //	a ignores connections                  attempts to connect get no answer
@@ -49,6 +50,10 @@
 //	a answers each with -LOADING x         the node answers all later requests so
 //	a answers nothing                      the transcript gives its replies again
 //	c lags 10 bytes                        the replica is so far behind its master
+//	worker 2 hangs; worker 2 goes on       the worker answers no other worker
+//	keyway has not enough memory           limits.memory is reached
+//	keyway may not open more connections   the process has no files for them
+//	a closes & b closes                    both happen in one turn
 //	--- name                               another case, which begins with the lines above
 //	                                       the first "---"
 //

@@ -15,22 +15,32 @@ import (
 
 const defaultLayout = "cluster a 8192-16383, b 0-8191"
 
+// options are keyway's configuration during a transcript.
+type options struct {
+	proxy.Options
+	log bool // the transcript shows keyway's log
+}
+
 // defaults are the options of a transcript that names none.
-func defaults() proxy.Options {
-	return proxy.Options{
+func defaults() options {
+	return options{Options: proxy.Options{
 		Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second},
 		Seed:    1,
-	}
+	}}
 }
 
 // setOptions applies a line of options, such as "hold 3s, integrity 3".
-func setOptions(o *proxy.Options, line string) error {
+func setOptions(o *options, line string) error {
 	for _, item := range strings.Split(line, ", ") {
 		name, value, _ := strings.Cut(item, " ")
 		n, notNumber := strconv.Atoi(value)
 		d, notDuration := time.ParseDuration(value)
 		var err error
 		switch name {
+		case "log":
+			o.log = true
+		case "opt_in":
+			o.ReadsOptIn = true
 		case "connections":
 			o.Connections, err = n, notNumber
 		case "integrity":
@@ -85,6 +95,7 @@ func layout(line string) (*router.Table, error) {
 	kind, rest, _ := strings.Cut(line, " ")
 	var nodes []slots.Node
 	var owned [][]slots.Range
+	sentinel := map[string]bool{}
 	for _, item := range strings.Split(rest, ", ") {
 		f := strings.Fields(item)
 		n := slots.Node{ID: f[0], Addr: addr(f[0]), Master: true}
@@ -98,6 +109,8 @@ func layout(line string) (*router.Table, error) {
 				n.Master = false
 			case "orphaned": // a replica, and nobody says of which master
 				n.Master, n.Replica = false, true
+			case "sentinel": // sentinels have reported it as a master
+				sentinel[f[0]] = true
 			case "also":
 				i++
 				n.Aliases = append(n.Aliases, f[i])
@@ -111,10 +124,12 @@ func layout(line string) (*router.Table, error) {
 		}
 		nodes, owned = append(nodes, n), append(owned, ranges)
 	}
-	return newTable(kind, nodes, owned)
+	return newTable(kind, nodes, owned, sentinel)
 }
 
-func newTable(kind string, nodes []slots.Node, owned [][]slots.Range) (*router.Table, error) {
+func newTable(
+	kind string, nodes []slots.Node, owned [][]slots.Range, sentinel map[string]bool,
+) (*router.Table, error) {
 	if kind == "cluster" {
 		m, err := slots.NewMap(nodes, owned)
 		if err != nil {
@@ -127,7 +142,7 @@ func newTable(kind string, nodes []slots.Node, owned [][]slots.Range) (*router.T
 	replicas := make([][]string, len(nodes))
 	for i, n := range nodes {
 		if n.Master {
-			masters = append(masters, router.Node{Name: n.ID, Addr: n.Addr, Master: true})
+			masters = append(masters, router.Node{Name: n.ID, Addr: n.Addr, Master: true, Sentinel: sentinel[n.ID]})
 			theirs = append(theirs, owned[i])
 		}
 	}

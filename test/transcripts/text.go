@@ -92,6 +92,17 @@ func lexeme(s string) (text, rest string, quoted bool, err error) {
 	return expand(s[:n]), s[n:], false, nil
 }
 
+var times = regexp.MustCompile(` \((\d+) times\)$`)
+
+// repeats splits a part from the number at its end, as in "PING (3 times)".
+func repeats(part string) (string, int) {
+	if m := times.FindStringSubmatch(part); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return strings.TrimSuffix(part, m[0]), n
+	}
+	return part, 1
+}
+
 // raw returns the bytes of raw "...".
 func raw(part string) (b []byte, ok bool, err error) {
 	rest, ok := strings.CutPrefix(part, "raw ")
@@ -108,6 +119,7 @@ func raw(part string) (b []byte, ok bool, err error) {
 // commands encodes a line of commands.
 func commands(line string) (b []byte, err error) {
 	for _, part := range parts(line) {
+		part, n := repeats(part)
 		if bytes, ok, err := raw(part); err != nil {
 			return nil, err
 		} else if ok {
@@ -130,9 +142,11 @@ func commands(line string) (b []byte, err error) {
 			}
 			args, rest = append(args, arg), after
 		}
-		b = fmt.Appendf(b, "*%d\r\n", len(args))
-		for _, arg := range args {
-			b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(arg), arg)
+		for range n {
+			b = fmt.Appendf(b, "*%d\r\n", len(args))
+			for _, arg := range args {
+				b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(arg), arg)
+			}
 		}
 	}
 	return b, nil
@@ -141,6 +155,7 @@ func commands(line string) (b []byte, err error) {
 // replies encodes a line of replies. Each reply is one element of the result.
 func replies(line string) (all [][]byte, err error) {
 	for _, part := range parts(line) {
+		part, n := repeats(part)
 		b, ok, err := raw(part)
 		switch {
 		case ok || err != nil:
@@ -155,7 +170,9 @@ func replies(line string) (all [][]byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, b)
+		for range n {
+			all = append(all, b)
+		}
 	}
 	return all, nil
 }

@@ -83,9 +83,10 @@ func run(preamble, lines []string) (actualPreamble, actual []string, err error) 
 			topology = strings.TrimPrefix(line, "layout: ")
 		default:
 			if w == nil {
-				w, err = newWorld(o, topology)
+				w, err = newWorld(o.Options, topology)
 			}
 			if err == nil {
+				w.logs = o.log
 				err = w.do(line)
 			}
 		}
@@ -99,7 +100,7 @@ func run(preamble, lines []string) (actualPreamble, actual []string, err error) 
 		}
 	}
 	if w == nil {
-		_, err = newWorld(o, topology)
+		_, err = newWorld(o.Options, topology)
 	}
 	return actualPreamble, out, err
 }

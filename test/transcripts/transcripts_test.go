@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/keyway-proxy/keyway/command"
 )
 
 var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect by what keyway does")
@@ -114,6 +116,21 @@ func TestRepliesAreShown(t *testing.T) {
 			if got, _, ok := cut(b[0][:n], true); ok {
 				t.Errorf("%d bytes of %s are shown as %s", n, text, got)
 			}
+		}
+	}
+}
+
+// TestEveryBlockingCommandIsTried checks that blocking-lanes.txt has every command that may
+// block on Redis 7, which the nodes of the transcripts say that they are.
+func TestEveryBlockingCommandIsTried(t *testing.T) {
+	text, err := os.ReadFile("testdata/blocking-lanes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range command.ByID {
+		isTried := strings.Contains(string(text), "-> "+strings.ToUpper(c.Name)+" ")
+		if c.Handling == command.Block && c.Since < "8" && !isTried {
+			t.Errorf("%s is missing", c.Name)
 		}
 	}
 }

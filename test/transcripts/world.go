@@ -25,6 +25,11 @@ type world struct {
 	clients []*client
 	events  []event // what has happened since the last call of take
 	asked   bool    // an event says that keyway asks for the topology
+	logs    bool    // keyway's log is shown
+	full    bool    // keyway may not open connections that it can do without
+
+	hangs map[int]bool   // workers that do nothing for the others, by index
+	asks  map[int][]asks // what the others want of them
 }
 
 // node is a server. Its sockets are its connections.
@@ -65,7 +70,14 @@ type client struct {
 	out     []byte // bytes of an incomplete reply
 	shown   int    // bytes of out that an event has named
 	stopped bool   // it does not take its replies
+	mayTake int    // bytes that it takes all the same
 	gone    bool
+}
+
+// asks is a worker's question to another.
+type asks struct {
+	of *proxy.Worker
+	proxy.Ask
 }
 
 // event is one thing that keyway did. Events of one party whose verb is "<- " are shown on
@@ -76,7 +88,8 @@ type event struct {
 }
 
 func newWorld(o proxy.Options, topology string) (*world, error) {
-	w := &world{now: start, nodes: map[string]*node{}}
+	w := &world{now: start, nodes: map[string]*node{}, hangs: map[int]bool{}, asks: map[int][]asks{}}
+	o.HasRoom = func() bool { return !w.full }
 	for i := range max(o.Workers, 1) {
 		o.Index = i
 		table, err := layout(topology)
@@ -184,19 +197,30 @@ func (w *world) serve(index int, wk *proxy.Worker) (busy bool) {
 	if r.Look != 0 {
 		wk.Looked(r.Look) // it has not changed
 	}
-	asks := slices.Clone(r.Asks)
-	wk.Taken()
-	for _, ask := range asks {
-		for i, sibling := range w.workers {
-			if i == index {
-				continue
-			}
-			if answer := ask.Do(sibling); ask.Token != 0 {
-				wk.Answered(ask.Token, answer)
+	if w.logs {
+		for _, note := range r.Notes {
+			w.did(keyway, "logs: "+note, "")
+		}
+	}
+	for i := range w.workers {
+		for _, ask := range r.Asks {
+			if i != index {
+				w.asks[i] = append(w.asks[i], asks{wk, ask})
 			}
 		}
 	}
-	return busy
+	wk.Taken()
+	if w.hangs[index] {
+		return busy
+	}
+	others := w.asks[index]
+	delete(w.asks, index)
+	for _, ask := range others {
+		if answer := ask.Do(wk); ask.Token != 0 {
+			ask.of.Answered(ask.Token, answer)
+		}
+	}
+	return busy || len(others) > 0
 }
 
 func (w *world) did(party, verb, text string) {
@@ -314,9 +338,17 @@ func (w *world) flush(c *client) {
 	if c.gone {
 		return
 	}
-	for b := c.session.Output(); len(b) > 0 && !c.stopped && !c.session.Dead(); b = c.session.Output() {
-		c.out = append(c.out, b...)
-		c.session.Wrote(len(b))
+	for b := c.session.Output(); len(b) > 0 && !c.session.Dead(); b = c.session.Output() {
+		n := len(b)
+		if c.stopped {
+			n = min(n, c.mayTake)
+			c.mayTake -= n
+		}
+		if n == 0 {
+			break
+		}
+		c.out = append(c.out, b[:n]...)
+		c.session.Wrote(n)
 	}
 	for len(c.out) > 0 {
 		text, rest, ok := cut(c.out, true)

@@ -15,6 +15,23 @@ func shortest(runs int, run func() time.Duration) time.Duration {
 	return least
 }
 
+// costsAtMost requires that a large case takes at most factor times as long as a small one.
+// A busy machine can slow all runs of one case, so both are measured again if need be.
+func costsAtMost(t *testing.T, factor time.Duration, small, large func() time.Duration) {
+	t.Helper()
+	little, much := small(), large()
+	for range 9 {
+		if much <= factor*little {
+			break
+		}
+		little, much = min(little, small()), min(much, large())
+	}
+	t.Logf("%s and %s", little, much)
+	if much > factor*little {
+		t.Errorf("the large case takes %s, the small one %s", much, little)
+	}
+}
+
 // TestInvalidationsCostTheSameWithManyClients: an invalidation finds the client that is
 // told, and does not look for it among all.
 func TestInvalidationsCostTheSameWithManyClients(t *testing.T) {
@@ -37,11 +54,9 @@ func TestInvalidationsCostTheSameWithManyClients(t *testing.T) {
 			return took
 		})
 	}
-	few, many := cost(10), cost(20_000)
-	t.Logf("100 invalidations take %s with 10 clients, %s with 20,000", few, many)
-	if many > 8*few {
-		t.Error("they look at all clients")
-	}
+	few := func() time.Duration { return cost(10) }
+	many := func() time.Duration { return cost(20_000) }
+	costsAtMost(t, 8, few, many)
 }
 
 // TestRedirectsCostTheSameInLongPipelines: a redirect does not walk through all that its
@@ -58,9 +73,7 @@ func TestRedirectsCostTheSameInLongPipelines(t *testing.T) {
 			return took
 		})
 	}
-	short, long := cost(128), cost(2)
-	t.Logf("5,461 redirects take %s in pipelines of 43 commands, %s in pipelines of 2,731", short, long)
-	if long > 4*short {
-		t.Error("each walks through its client's pipeline")
-	}
+	short := func() time.Duration { return cost(128) } // 5,461 redirects in pipelines of 43 commands
+	long := func() time.Duration { return cost(2) }    // in pipelines of 2,731
+	costsAtMost(t, 4, short, long)
 }

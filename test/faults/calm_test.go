@@ -164,12 +164,14 @@ func doOnce(addr string, args ...string) {
 	}
 }
 
+// disturbPause is the pause between disturbances, so that they do not fill a processor alone.
+const disturbPause = 10 * time.Millisecond
+
 // TestOthersStayCalm: what one client does costs the other clients of its node no error
 // and hardly any time. (That a closed unix socket keeps no processor busy shows in
 // TestGoneClientCostsNothing.)
 func TestOthersStayCalm(t *testing.T) {
 	ofAProcess(t)
-	const pause = 10 * time.Millisecond // between the deeds of one who is not to fill a processor alone
 	tooLarge := strings.Repeat("x", 2<<20)
 	stars := strings.Repeat("*a", 30) + "*b"
 	for name, disturb := range map[string]func(addr string){
@@ -191,49 +193,55 @@ func TestOthersStayCalm(t *testing.T) {
 			(&calm{
 				serve: func(yaml string) *redistest.Process { return redistest.ServeProcess(t, yaml) },
 				node:  func() *redistest.Node { return redistest.Start(t, "--proto-max-bulk-len", "1mb") },
-				yaml:  func(node string) string { return "layout: ring\nnodes: [{name: a, addr: \"" + node + "\"}]\n" },
+				yaml:  func(node string) string { return redistest.Ring(node) },
 				disturb: func(addr string) {
 					disturb(addr)
-					time.Sleep(pause)
+					time.Sleep(disturbPause)
 				},
 			}).assert(t)
 		})
 	}
-	t.Run("a client that closes its unix socket", func(t *testing.T) {
-		other := redistest.Start(t)
-		sockets := map[string]string{} // by TCP address
-		(&calm{
-			node: func() *redistest.Node { return redistest.Start(t) },
-			yaml: func(node string) string {
-				return "layout: slots\nslots: {static: {a: 0-8191, b: 8192-16383}}\n" +
-					"nodes: [{name: a, addr: \"" + node + "\"}, {name: b, addr: \"" + other.Addr + "\"}]\n"
-			},
-			serve: func(yaml string) *redistest.Process {
-				addr, sock := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), filepath.Join(t.TempDir(), "keyway.sock")
-				p := redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", "listen: ["+addr+", \"unix://"+sock+"\"]\n"+yaml))
-				p.Addr, sockets[addr] = addr, sock
-				redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
-					c, err := redistest.TryDial(addr)
-					if err != nil {
-						return false
-					}
-					defer c.Close()
-					r, err := c.TryDo("EXISTS", "{b}")
-					return err == nil && r.Kind == ':'
-				})
-				return p
-			},
-			disturb: func(addr string) {
-				if c, err := net.Dial("unix", sockets[addr]); err == nil {
-					other.Freeze()
-					io.WriteString(c, strings.Repeat("GET {b}\r\n", 10)+"GET "+keyOfSlot(9000)+"\r\n")
-					c.Close() // while its commands wait for the nodes
+}
+
+// TestOthersStayCalmWhenASocketCloses: so they do when a client closes its unix socket while
+// its commands wait for the nodes.
+func TestOthersStayCalmWhenASocketCloses(t *testing.T) {
+	ofAProcess(t)
+	other := redistest.Start(t)
+	sockets := map[string]string{} // by TCP address
+	(&calm{
+		node: func() *redistest.Node { return redistest.Start(t) },
+		yaml: func(node string) string {
+			return "layout: slots\nslots: {static: {a: 0-8191, b: 8192-16383}}\n" +
+				"nodes: [{name: a, addr: \"" + node + "\"}, {name: b, addr: \"" + other.Addr + "\"}]\n"
+		},
+		serve: func(yaml string) *redistest.Process {
+			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+			sock := filepath.Join(t.TempDir(), "keyway.sock")
+			yaml = "listen: [" + addr + ", \"unix://" + sock + "\"]\n" + yaml
+			p := redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", yaml))
+			p.Addr, sockets[addr] = addr, sock
+			redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
+				c, err := redistest.TryDial(addr)
+				if err != nil {
+					return false
 				}
-				time.Sleep(pause)
-				other.Thaw()
-			},
-		}).assert(t)
-	})
+				defer c.Close()
+				r, err := c.TryDo("EXISTS", "{b}")
+				return err == nil && r.Kind == ':'
+			})
+			return p
+		},
+		disturb: func(addr string) {
+			if c, err := net.Dial("unix", sockets[addr]); err == nil {
+				other.Freeze()
+				io.WriteString(c, strings.Repeat("GET {b}\r\n", 10)+"GET "+keyOfSlot(9000)+"\r\n")
+				c.Close() // while its commands wait for the nodes
+			}
+			time.Sleep(disturbPause)
+			other.Thaw()
+		},
+	}).assert(t)
 }
 
 // TestOthersStayCalmDuringTransfers: so they do while a client writes or reads a large
@@ -267,7 +275,9 @@ func TestOthersStayCalmDuringTransfers(t *testing.T) {
 // the client's link is the slow one.
 func calmDuring(t *testing.T, value string, toNode bool, transfer func(c *redistest.Client)) {
 	slow := func(addr string) string {
-		return redistest.NewFaults(t, addr, func(int) redistest.Plan { return redistest.Plan{Rate: 200e6 / 8} }).Addr
+		return redistest.NewFaults(t, addr, func(int) redistest.Plan {
+			return redistest.Plan{Rate: 200e6 / 8}
+		}).Addr
 	}
 	var node *redistest.Node    // the latest
 	behind := map[string]bool{} // keyways that have the slow link behind them
@@ -281,7 +291,7 @@ func calmDuring(t *testing.T, value string, toNode bool, transfer func(c *redist
 			if toNode {
 				node = slow(node)
 			}
-			return "layout: ring\nlimits: {client_output: 512mb}\nnodes: [{name: a, addr: \"" + node + "\"}]\n"
+			return "limits: {client_output: 512mb}\n" + redistest.Ring(node)
 		},
 		serve: func(yaml string) *redistest.Process {
 			p := redistest.ServeProcess(t, yaml)

@@ -14,7 +14,8 @@ import (
 // reshard moves so many slots between masters while the load goes on.
 func reshard(t *testing.T, c *redistest.Cluster, from, to, n int) {
 	t.Helper()
-	out, err := exec.Command("redis-cli", "--cluster", "reshard", c.Nodes[from].Addr, "--cluster-from", c.IDs[from], "--cluster-to", c.IDs[to],
+	out, err := exec.Command("redis-cli", "--cluster", "reshard", c.Nodes[from].Addr,
+		"--cluster-from", c.IDs[from], "--cluster-to", c.IDs[to],
 		"--cluster-slots", fmt.Sprint(n), "--cluster-yes", "--cluster-pipeline", "20").CombinedOutput()
 	if err != nil || strings.Contains(string(out), "ERR") {
 		t.Fatalf("redis-cli --cluster reshard: %v\n%s", err, out[max(0, len(out)-500):])
@@ -66,7 +67,8 @@ func TestReshardingUnderLoad(t *testing.T) {
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
 	l := (&load{addr: k.Addr, clients: 20, keys: 30}).start(t)
 	var moved, asked uint64
-	for i := 0; i < scale(1, 3) || asked == 0 && i < 6; i++ { // a slow load may miss the moment in which a slot is asked for
+	// A slow load may miss the moment in which a slot is asked for.
+	for i := 0; i < scale(1, 3) || asked == 0 && i < 6; i++ {
 		from, to := i%2, 1-i%2
 		reshard(t, c, from, to, 5460) // all but one: a master that has lost its last slot becomes a replica
 		moved, asked = redirects(k)
@@ -92,39 +94,9 @@ func TestFailoversUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
-	shard := func(key string) int { return int(keySlot(key)) * 3 / 16384 }
 	var last [3]time.Time // when each shard had its last election
 	for round := range scale(1, 10) {
-		l := (&load{addr: k.Addr, clients: 20, prefix: fmt.Sprint(round, ":"), lossy: func(key string) bool { return shard(key) == 0 }}).start(t)
-		l.more(t, 20_000)
-		if l.errors() != 0 {
-			t.Fatalf("errors before anything went wrong: %v", &l.tally)
-		}
-		master := c.Owner(1, 0)
-		replica := (master + 3) % 6
-		began := time.Now()
-		c.Nodes[master].Kill()
-		l.phase.Store(1)
-		redistest.Eventually(t, 30*time.Second, "the replica is promoted", func() bool { return c.Owner(replica, 0) == replica })
-		promoted := time.Now()
-		last[0] = promoted
-		probe := k.Dial()
-		key := keyOfSlot(0)
-		redistest.Eventually(t, 10*time.Second, "keyway serves the dead master's slots again", func() bool { return probe.Do("SET", key, "x").Text == "OK" })
-		t.Logf("round %d: promoted after %s, served again %s later", round, promoted.Sub(began), time.Since(promoted))
-		redistest.Eventually(t, 10*time.Second, "every node is reachable", func() bool { return k.Snapshot()[0].Covered })
-		errors := l.errors()
-		l.more(t, 20_000)
-		if n := l.errors(); n > errors+64 {
-			t.Errorf("%d errors after the failover", n-errors)
-		}
-		l.halt()
-		t.Logf("before: %v; from the death on: %v", &l.latency[0], &l.latency[1])
-		l.settle(t, k.Addr)
-		probe.Close()
-		c.Nodes[master].Run()
-		c.Settle()
-		k.Ready()
+		last[0] = killFirstMaster(t, c, k, round)
 	}
 
 	overtaken := k.Snapshot()[0].Overtaken
@@ -148,6 +120,49 @@ func TestFailoversUnderLoad(t *testing.T) {
 	health(t, k)
 }
 
+// killFirstMaster kills the first shard's master under load, and starts it again after the
+// failover. It returns the time of the election.
+func killFirstMaster(t *testing.T, c *redistest.Cluster, k *redistest.Keyway, round int) (promoted time.Time) {
+	t.Helper()
+	inFirstShard := func(key string) bool { return int(keySlot(key))*3/16384 == 0 }
+	l := (&load{addr: k.Addr, clients: 20, prefix: fmt.Sprint(round, ":"), lossy: inFirstShard}).start(t)
+	l.more(t, 20_000)
+	if l.errors() != 0 {
+		t.Fatalf("errors before anything went wrong: %v", &l.tally)
+	}
+	master := c.Owner(1, 0)
+	replica := (master + 3) % 6
+	began := time.Now()
+	c.Nodes[master].Kill()
+	l.phase.Store(1)
+	redistest.Eventually(t, 30*time.Second, "the replica is promoted", func() bool {
+		return c.Owner(replica, 0) == replica
+	})
+	promoted = time.Now()
+	probe := k.Dial()
+	key := keyOfSlot(0)
+	redistest.Eventually(t, 10*time.Second, "keyway serves the dead master's slots again", func() bool {
+		return probe.Do("SET", key, "x").Text == "OK"
+	})
+	t.Logf("round %d: promoted after %s, served again %s later", round, promoted.Sub(began), time.Since(promoted))
+	redistest.Eventually(t, 10*time.Second, "every node is reachable", func() bool {
+		return k.Snapshot()[0].Covered
+	})
+	errors := l.errors()
+	l.more(t, 20_000)
+	if n := l.errors(); n > errors+64 {
+		t.Errorf("%d errors after the failover", n-errors)
+	}
+	l.halt()
+	t.Logf("before: %v; from the death on: %v", &l.latency[0], &l.latency[1])
+	l.settle(t, k.Addr)
+	probe.Close()
+	c.Nodes[master].Run()
+	c.Settle()
+	k.Ready()
+	return promoted
+}
+
 // TestClusterDownForAMoment has a master find the cluster down for a moment, as it
 // does in failovers when it hears that slots have lost their owner before it hears
 // who has them now: clients wait, and see nothing of it.
@@ -159,7 +174,7 @@ func TestClusterDownForAMoment(t *testing.T) {
 	for i := range scale(12, 200) {
 		l.more(t, 2_000)
 		c.Nodes[1].Do("CLUSTER", "DELSLOTS", "0")
-		time.Sleep([]time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond}[i%3]) // the fault itself
+		time.Sleep([]time.Duration{10, 50, 300}[i%3] * time.Millisecond) // the fault itself
 		c.Nodes[1].Do("CLUSTER", "SETSLOT", "0", "NODE", c.IDs[0])
 		c.Settle()
 	}
@@ -215,7 +230,9 @@ func TestFrozenNodeFailsOnlyItsKeys(t *testing.T) {
 		time.Sleep(20 * time.Millisecond) // paces a loop of ten seconds
 	}
 	nodes[0].Thaw()
-	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return dead.Do("SET", keyOfSlot(100), "x").Text == "OK" })
+	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool {
+		return dead.Do("SET", keyOfSlot(100), "x").Text == "OK"
+	})
 	healthy.Close()
 	dead.Close()
 	l.more(t, 20_000)
@@ -240,6 +257,8 @@ func TestFrozenSeedDelaysNoTopology(t *testing.T) {
 	redistest.Eventually(t, 30*time.Second, "the replica is promoted", func() bool { return c.Owner(4, 5462) == 4 })
 	promoted := time.Now()
 	probe := k.Dial()
-	redistest.Eventually(t, 10*time.Second, "keyway serves the dead master's slots again", func() bool { return probe.Do("SET", keyOfSlot(8000), "x").Text == "OK" })
+	redistest.Eventually(t, 10*time.Second, "keyway serves the dead master's slots again", func() bool {
+		return probe.Do("SET", keyOfSlot(8000), "x").Text == "OK"
+	})
 	t.Logf("served again %s after the promotion", time.Since(promoted).Round(time.Millisecond))
 }

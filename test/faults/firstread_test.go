@@ -21,7 +21,11 @@ func TestFirstReadOfALargeValue(t *testing.T) {
 		behind [][]string
 		wait   bool // for the large value
 	}{
-		"reads behind it":      {limit, [][]string{{"GET", "small"}, {"GETRANGE", "big", "0", "7"}, {"MGET", "small", "none"}}, false},
+		"reads behind it": {
+			limit,
+			[][]string{{"GET", "small"}, {"GETRANGE", "big", "0", "7"}, {"MGET", "small", "none"}},
+			false,
+		},
 		"a write behind it":    {size * 5 / 8, [][]string{{"SET", "small", "there"}, {"GET", "small"}}, true},
 		"nothing is behind it": {limit, nil, false},
 	} {
@@ -31,7 +35,8 @@ func TestFirstReadOfALargeValue(t *testing.T) {
 			value := strings.Repeat("0123456789abcdef", size/16)
 			node.Do("SET", "big", value)
 			node.Do("SET", "small", "there")
-			k := redistest.Serve(t, fmt.Sprintf("layout: ring\nlimits: {client_output: %d}\n", c.limit)+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			yaml := fmt.Sprintf("limits: {client_output: %d}\n", c.limit) + redistest.Ring(node.Addr)
+			k := redistest.Serve(t, yaml).Ready()
 			link := redistest.NewFaults(t, k.Addr, func(int) redistest.Plan { return redistest.Plan{Rate: rate} })
 			slow := redistest.Dial(t, link.Addr)
 			inFlight := func(n int) func() bool {
@@ -49,27 +54,34 @@ func TestFirstReadOfALargeValue(t *testing.T) {
 				redistest.Eventually(t, 10*time.Second, "what is behind it too", inFlight(i+2))
 			}
 			node.Thaw()
-			passed := make(chan struct{})
+			done := make(chan struct{})
 			go func() {
-				defer close(passed)
+				defer close(done)
 				if r, err := slow.Receive(); err != nil || r.Text != value {
 					t.Errorf("the slow client: %d bytes, %v", len(r.Text), err)
 				}
 			}()
 			for i, command := range c.behind {
-				r, err := others[i].Receive()
-				if err != nil || r.Kind == '-' {
-					t.Errorf("%q: %.100s, %v", command, r, err)
-				}
-				select {
-				case <-passed:
-					if !c.wait {
-						t.Errorf("%q has waited for the large value", command)
-					}
-				default:
+				if answeredAfter(t, others[i], done) && !c.wait {
+					t.Errorf("%q has waited for the large value", command)
 				}
 			}
-			<-passed
+			<-done
 		})
+	}
+}
+
+// answeredAfter waits for a client's reply, which must not be an error, and reports whether
+// done was closed before.
+func answeredAfter(t *testing.T, c *redistest.Client, done <-chan struct{}) bool {
+	t.Helper()
+	if r, err := c.Receive(); err != nil || r.Kind == '-' {
+		t.Errorf("%.100s, %v", r, err)
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
 	}
 }

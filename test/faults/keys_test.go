@@ -11,8 +11,11 @@ import (
 )
 
 // words are what commands find their keys by, and what they take for keys.
-var words = []string{"a", "b", "c", "key:1", "0", "1", "2", "3", "-1", "x", "", "BY", "GET", "STORE", "storedist", "STREAMS", "streams", "KEYS", "LIMIT", "WEIGHTS",
-	"COUNT", "GROUP", "BLOCK", "NOACK", "MIN", "LEFT", "AUTH", "AUTH2", "AGGREGATE", "SAMPLES", "*", "9999999999"}
+var words = []string{
+	"a", "b", "c", "key:1", "0", "1", "2", "3", "-1", "x", "", "*", "9999999999",
+	"BY", "GET", "STORE", "storedist", "STREAMS", "streams", "KEYS", "LIMIT", "WEIGHTS", "AGGREGATE",
+	"COUNT", "GROUP", "BLOCK", "NOACK", "MIN", "LEFT", "AUTH", "AUTH2", "SAMPLES",
+}
 
 // TestKeysOfRandomCommands compares the keys of random commands with what COMMAND GETKEYS of
 // a real server says. Where the server finds fault with a command the node that
@@ -29,7 +32,7 @@ func TestKeysOfRandomCommands(t *testing.T) {
 	}
 	compared, refused := 0, 0
 	for batch := range scale(2_000, 20_000) {
-		var forms [][]string
+		var forms [][]string // the random commands
 		for range 500 {
 			cmd := keyed[rng.IntN(len(keyed))]
 			form := strings.Split(strings.ToUpper(cmd.Name), "|")
@@ -55,18 +58,8 @@ func TestKeysOfRandomCommands(t *testing.T) {
 				continue
 			}
 			compared++
-			var p resp.Parser
-			if _, st, err := p.Next(resp.AppendCommand(nil, form...), &resp.DefaultLimits); st != resp.Ready || err != nil {
-				t.Fatal(form, st, err)
-			}
-			cmd := command.Lookup(p.Arg(0))
-			if len(cmd.Subs) > 0 {
-				cmd = cmd.Sub(p.Arg(1))
-			}
-			var got, want []string
-			for _, k := range cmd.Keys(&p, nil) {
-				got = append(got, string(p.Arg(k)))
-			}
+			cmd, got := keysOf(t, form)
+			var want []string
 			for _, e := range r.Elems {
 				want = append(want, e.Text)
 			}
@@ -82,4 +75,22 @@ func TestKeysOfRandomCommands(t *testing.T) {
 		}
 	}
 	t.Logf("%d commands compared, %d that Redis refuses", compared, refused)
+}
+
+// keysOf returns the description of a command, and the keys that keyway finds in it.
+func keysOf(t *testing.T, form []string) (cmd *command.Command, keys []string) {
+	t.Helper()
+	var p resp.Parser
+	_, st, err := p.Next(resp.AppendCommand(nil, form...), &resp.DefaultLimits)
+	if st != resp.Ready || err != nil {
+		t.Fatal(form, st, err)
+	}
+	cmd = command.Lookup(p.Arg(0))
+	if len(cmd.Subs) > 0 {
+		cmd = cmd.Sub(p.Arg(1))
+	}
+	for _, k := range cmd.Keys(&p, nil) {
+		keys = append(keys, string(p.Arg(k)))
+	}
+	return cmd, keys
 }

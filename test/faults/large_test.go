@@ -29,20 +29,9 @@ func TestLargeValue(t *testing.T) {
 	}
 	const size = 256 << 20
 	node := redistest.Start(t)
-	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	file := redistest.WriteFile(t, "keyway.yml", "listen: "+addr+"\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
-	p := redistest.StartProcess(t, "serve", "-c", file)
-	redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
-		c, err := redistest.TryDial(addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("SET", "small", "1")
-		return err == nil && r.Text == "OK"
-	})
+	p := redistest.ServeProcess(t, redistest.Ring(node.Addr))
 	base := p.RSS()
-	conn, err := net.Dial("tcp", addr)
+	conn, err := net.Dial("tcp", p.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,20 +56,7 @@ func TestLargeValue(t *testing.T) {
 	})
 
 	before := p.RSS()
-	peak := make(chan int64)
-	stop := make(chan struct{})
-	go func() {
-		high := int64(0)
-		for {
-			select {
-			case <-stop:
-				peak <- high
-				return
-			case <-time.After(5 * time.Millisecond):
-				high = max(high, p.RSS())
-			}
-		}
-	}()
+	peak := peakRSS(p)
 	fmt.Fprintf(conn, "*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")
 	got := sha256.New()
 	head := make([]byte, len(fmt.Sprintf("$%d\r\n", size)))
@@ -90,8 +66,7 @@ func TestLargeValue(t *testing.T) {
 	if _, err := io.CopyN(got, conn, size); err != nil {
 		t.Fatal(err)
 	}
-	close(stop)
-	grown := <-peak - before
+	grown := peak() - before
 	if !bytes.Equal(got.Sum(nil), sent.Sum(nil)) {
 		t.Error("what was read is not what was written")
 	}
@@ -100,6 +75,28 @@ func TestLargeValue(t *testing.T) {
 		t.Errorf("the process has grown by %d KiB while the reply passed", grown>>10)
 	}
 	p.End()
+}
+
+// peakRSS watches a process's resident memory. peak ends that, and returns the highest.
+func peakRSS(p *redistest.Process) (peak func() int64) {
+	result := make(chan int64)
+	stop := make(chan struct{})
+	go func() {
+		high := int64(0)
+		for {
+			select {
+			case <-stop:
+				result <- high
+				return
+			case <-time.After(5 * time.Millisecond):
+				high = max(high, p.RSS())
+			}
+		}
+	}()
+	return func() int64 {
+		close(stop)
+		return <-result
+	}
 }
 
 // TestLargeTransfers writes and reads a value over a link of 200 Mbit/s, for longer
@@ -116,7 +113,8 @@ func TestLargeTransfers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t)
 			f := redistest.NewFaults(t, node.Addr, func(int) redistest.Plan { return link.node })
-			k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 512mb}\nbackend: {request_timeout: 2s}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n").Ready()
+			yaml := "limits: {client_output: 512mb}\nbackend: {request_timeout: 2s}\n" + redistest.Ring(f.Addr)
+			k := redistest.Serve(t, yaml).Ready()
 			c := redistest.Dial(t, redistest.NewFaults(t, k.Addr, func(int) redistest.Plan { return link.client }).Addr)
 			l := (&load{addr: k.Addr, clients: 10, pause: time.Millisecond}).start(t)
 			l.more(t, 5_000)
@@ -148,7 +146,7 @@ func TestLargeTransfers(t *testing.T) {
 // closes the connection, and other clients notice nothing.
 func TestRefusedValue(t *testing.T) {
 	node := redistest.Start(t, "--proto-max-bulk-len", "1mb")
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	l := (&load{addr: k.Addr, clients: 10}).start(t)
 	l.more(t, 5_000)
 	l.phase.Store(1)
@@ -168,7 +166,7 @@ func TestRefusedValue(t *testing.T) {
 // client_output it is closed; others go on.
 func TestSlowReader(t *testing.T) {
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\nlimits: {client_output: 8mb}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, "limits: {client_output: 8mb}\n"+redistest.Ring(node.Addr)).Ready()
 	c := k.Dial()
 	c.MustDo("SET", "v", strings.Repeat("x", 1<<19)) // not so large that it is read alone
 	slow, err := net.Dial("tcp", k.Addr)
@@ -224,7 +222,9 @@ func TestConnectionCutInsideReply(t *testing.T) {
 	nodes := redistest.Three(t)
 	rng := rand.New(rand.NewPCG(4, 4))
 	var at atomic.Int64 // 0: not at all
-	f := redistest.NewFaults(t, nodes[0].Addr, func(int) redistest.Plan { return redistest.Plan{CutReply: int(at.Load()), Reset: true} })
+	f := redistest.NewFaults(t, nodes[0].Addr, func(int) redistest.Plan {
+		return redistest.Plan{CutReply: int(at.Load()), Reset: true}
+	})
 	k := redistest.Serve(t, redistest.Layouts([]*redistest.Node{{Addr: f.Addr}, nodes[1], nodes[2]})["slots"]).Ready()
 	key := keyOfSlot(1) // on the first node
 	const size = 64 << 20
@@ -265,7 +265,7 @@ func TestConnectionCutInsideReply(t *testing.T) {
 // connection; nothing that could be taken for the rest follows.
 func TestNodeDiesInsideReply(t *testing.T) {
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	c := k.Dial()
 	const size = 64 << 20
 	c.MustDo("SETRANGE", "big", strconv.Itoa(size-1), "x")

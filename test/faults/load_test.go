@@ -51,9 +51,10 @@ func (t *tally) errors() int64 {
 func (t *tally) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return fmt.Sprintf("%d replies, %d not executed, %d unknown, %d other errors, %d foreign, %d stale, %d late, %d hang-ups, %d connections lost; examples %q",
-		t.replies.Load(), t.notExecuted.Load(), t.unknown.Load(), t.otherErrors.Load(), t.foreign.Load(), t.stale.Load(), t.late.Load(),
-		t.hangups.Load(), t.lost.Load(), t.first)
+	return fmt.Sprintf("%d replies, %d not executed, %d unknown, %d other errors, "+
+		"%d foreign, %d stale, %d late, %d hang-ups, %d connections lost; examples %q",
+		t.replies.Load(), t.notExecuted.Load(), t.unknown.Load(), t.otherErrors.Load(),
+		t.foreign.Load(), t.stale.Load(), t.late.Load(), t.hangups.Load(), t.lost.Load(), t.first)
 }
 
 // fate is what became of a write, as far as its client knows.
@@ -126,7 +127,10 @@ func (l *load) start(t *testing.T) *load {
 		l.depth = 16
 	}
 	for i := range l.clients {
-		c := &client{id: i, load: l, rng: rand.New(rand.NewPCG(uint64(i), 7)), strs: map[string]*cell{}, counters: map[string]*counter{}, lists: map[string]*list{}}
+		c := &client{
+			id: i, load: l, rng: rand.New(rand.NewPCG(uint64(i), 7)),
+			strs: map[string]*cell{}, counters: map[string]*counter{}, lists: map[string]*list{},
+		}
 		l.members = append(l.members, c)
 		l.wg.Add(1)
 		go func() {
@@ -154,7 +158,9 @@ func (l *load) halt() {
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()
 	until := l.tally.replies.Load() + n
-	redistest.Eventually(t, 60*time.Second, fmt.Sprintf("%d more replies", n), func() bool { return l.tally.replies.Load() >= until })
+	redistest.Eventually(t, 60*time.Second, fmt.Sprintf("%d more replies", n), func() bool {
+		return l.tally.replies.Load() >= until
+	})
 }
 
 // settle judges what is left when the load has ended: nothing acknowledged is
@@ -567,7 +573,8 @@ func (c *client) value(key string, r redistest.Reply) {
 func (c *client) number(o op, n int64) {
 	v := at(c.counters, o.keys[0])
 	if n > v.acked+1+v.maybe || n < v.acked+1 && (c.load.lossy == nil || !c.load.lossy(o.keys[0])) {
-		c.load.count(&c.load.stale, "stale", "%s is %d; acknowledged before %d, unknown %d", o.keys[0], n, v.acked, v.maybe)
+		c.load.count(&c.load.stale, "stale", "%s is %d; acknowledged before %d, unknown %d", o.keys[0], n, v.acked,
+			v.maybe)
 	}
 	c.note(o, acked)
 }

@@ -68,7 +68,7 @@ func admin(t *testing.T) (addr, yaml string) {
 // KiB each at most, and who has not authenticated and does not read is closed.
 func TestUnfinishedCommandsTakeLittleMemory(t *testing.T) {
 	node := redistest.Start(t)
-	yaml := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
+	yaml := redistest.Ring(node.Addr)
 	p := redistest.ServeProcess(t, yaml)
 	l := (&load{addr: p.Addr, clients: 10, depth: 4, pause: time.Millisecond}).start(t)
 	l.more(t, 5_000)
@@ -88,7 +88,8 @@ func TestUnfinishedCommandsTakeLittleMemory(t *testing.T) {
 	l.more(t, 5_000)
 	l.halt()
 	grown := p.RSS() - base
-	t.Logf("%d dribbling clients: %d bytes each; others before: %v; since: %v", n, grown/int64(n), &l.latency[0], &l.latency[1])
+	t.Logf("%d dribbling clients: %d bytes each; others before: %v; since: %v",
+		n, grown/int64(n), &l.latency[0], &l.latency[1])
 	if grown > int64(n)*2048 {
 		t.Errorf("the process has grown by %d KiB for %d clients", grown>>10, n)
 	}
@@ -111,18 +112,21 @@ func TestUnfinishedCommandsTakeLittleMemory(t *testing.T) {
 			t.Fatalf("a client that has not authenticated may send %d bytes and read nothing (%v)", sent, err)
 		}
 	}
-	redistest.Eventually(t, 10*time.Second, "all of them are closed", func() bool { return guarded.Snapshot()[0].Clients == 0 })
+	redistest.Eventually(t, 10*time.Second, "all of them are closed", func() bool {
+		return guarded.Snapshot()[0].Clients == 0
+	})
 }
 
 // TestCommandsByteByByteCostNoMore: a command that comes byte by byte costs no more time than its
 // bytes, and no more memory than twice of them.
 func TestCommandsByteByByteCostNoMore(t *testing.T) {
 	node := redistest.Start(t)
-	yaml := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
+	yaml := redistest.Ring(node.Addr)
 	p := redistest.ServeProcess(t, yaml)
 	const size, args = 1 << 20, 100_000
 	for name, command := range map[string]string{
-		"one large argument":   fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$%d\r\n%s\r\n", size, strings.Repeat("x", size)),
+		"one large argument": fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$%d\r\n%s\r\n",
+			size, strings.Repeat("x", size)),
 		"many small arguments": fmt.Sprintf("*%d\r\n$3\r\nDEL\r\n%s", args, strings.Repeat("$1\r\nx\r\n", args-1)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +148,9 @@ func TestCommandsByteByByteCostNoMore(t *testing.T) {
 			before := heap()
 			c = connect(t, k.Addr, 1)[0]
 			io.WriteString(c, command[:len(command)-1])
-			redistest.Eventually(t, 10*time.Second, "all is read but the last byte", func() bool { return k.Snapshot()[0].BytesIn == uint64(len(command)-1) })
+			redistest.Eventually(t, 10*time.Second, "all is read but the last byte", func() bool {
+				return k.Snapshot()[0].BytesIn == uint64(len(command)-1)
+			})
 			grown := heap() - before
 			t.Logf("%d bytes one by one: %s of processor time, %d KiB of memory", len(command), used, grown>>10)
 			// A wake-up for each byte takes some 4 us on a machine that is idle, more on
@@ -153,7 +159,8 @@ func TestCommandsByteByByteCostNoMore(t *testing.T) {
 			if used > time.Duration(len(command))*50*time.Microsecond {
 				t.Errorf("%s of processor time", used)
 			}
-			if limit := int64(2*len(command) + 1<<20); grown > limit { // where its arguments are takes eight bytes for each
+			// The position of each argument takes eight bytes.
+			if limit := int64(2*len(command) + 1<<20); grown > limit {
 				t.Errorf("the heap has grown by %d KiB", grown>>10)
 			}
 			c.Close()
@@ -167,7 +174,7 @@ func TestCommandsByteByByteCostNoMore(t *testing.T) {
 func TestClientsBeyondTheFileLimit(t *testing.T) {
 	ofAProcess(t)
 	node := redistest.Start(t)
-	p := redistest.ServeProcess(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=1024")
+	p := redistest.ServeProcess(t, redistest.Ring(node.Addr), "prlimit", "--nofile=1024")
 	refused, conns := 0, connect(t, p.Addr, 2000)
 	for _, c := range conns {
 		io.WriteString(c, "PING\r\n")
@@ -211,7 +218,7 @@ func TestClientsBeyondTheFileLimit(t *testing.T) {
 func TestFilesStayFreeForSharedConnections(t *testing.T) {
 	ofAProcess(t)
 	node := redistest.Start(t)
-	p := redistest.ServeProcess(t, "layout: ring\nthreads: 1\n"+redistest.NodesYAML([]*redistest.Node{node}), "prlimit", "--nofile=256")
+	p := redistest.ServeProcess(t, "threads: 1\n"+redistest.Ring(node.Addr), "prlimit", "--nofile=256")
 	c := redistest.Dial(t, p.Addr)
 	c.Expect("OK", "SET", "a", "1")
 	const clients = 300
@@ -233,7 +240,8 @@ func TestFilesStayFreeForSharedConnections(t *testing.T) {
 	direct := redistest.Dial(t, node.Addr)
 	for range 5 {
 		for line := range strings.SplitSeq(direct.MustDo("CLIENT", "LIST", "TYPE", "normal").Text, "\n") {
-			if id, rest, ok := strings.Cut(line, " "); ok && !strings.Contains(rest, " cmd=blpop ") && !strings.Contains(rest, " cmd=client|list ") {
+			if id, rest, ok := strings.Cut(line, " "); ok && !strings.Contains(rest, " cmd=blpop ") &&
+				!strings.Contains(rest, " cmd=client|list ") {
 				direct.Do("CLIENT", "KILL", "ID", strings.TrimPrefix(id, "id=")) // keyway may have closed it by now
 			}
 		}
@@ -246,8 +254,10 @@ func TestFilesStayFreeForSharedConnections(t *testing.T) {
 	for range clients {
 		counts[<-replies]++
 	}
-	const full = "-ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n\r\n"
-	served, refused := counts["*2\r\n"], counts["-ERR max number of clients reached\r\n"]+counts[""] // reset by what it sent afterwards
+	const full = "-ERR keyway: too many clients hold a connection of their own to this node " +
+		"(BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n\r\n"
+	// A client without a reply was reset by what it sent after the refusal.
+	served, refused := counts["*2\r\n"], counts["-ERR max number of clients reached\r\n"]+counts[""]
 	if served < 50 || refused < 50 || served+refused+counts[full] != clients {
 		t.Errorf("replies: %v", counts)
 	}
@@ -260,7 +270,10 @@ func TestSlowReadersAreClosed(t *testing.T) {
 	nodes := redistest.Three(t)
 	const limit = 2 << 20
 	adminAddr, adminYAML := admin(t)
-	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["slots"]+"limits: {client_output: 2mb}\nbackend: {request_timeout: 20s}\n") // Redis needs a second or two for a GiB
+	// Redis needs a second or two for a GiB.
+	yaml := adminYAML + redistest.Layouts(nodes)["slots"] +
+		"limits: {client_output: 2mb}\nbackend: {request_timeout: 20s}\n"
+	p := redistest.ServeProcess(t, yaml)
 	l := (&load{addr: p.Addr, clients: 50, depth: 4, pause: 2 * time.Millisecond}).start(t)
 	c := redistest.Dial(t, p.Addr)
 	for i := range 9 {
@@ -300,7 +313,8 @@ func TestSlowReadersAreClosed(t *testing.T) {
 	l.halt()
 	close(stop)
 	wg.Wait()
-	t.Logf("%d slow readers: %d KiB of memory; others before: %v; since: %v", slow, (peak-base)>>10, &l.latency[0], &l.latency[1])
+	t.Logf("%d slow readers: %d KiB of memory; others before: %v; since: %v",
+		slow, (peak-base)>>10, &l.latency[0], &l.latency[1])
 	// Go lets as much garbage lie as there is in use. Without a limit it would be 10 MiB for each.
 	if grown := peak - base; grown > 2*int64(slow)*limit+32<<20 {
 		t.Errorf("the process has grown by %d MiB for %d slow readers", grown>>20, slow)
@@ -340,7 +354,9 @@ func TestLargeUploadsGiveTheirMemoryBack(t *testing.T) {
 	if line, err := bufio.NewReader(fast).ReadString('\n'); line != "+OK\r\n" {
 		t.Fatal(line, err)
 	}
-	redistest.Eventually(t, 10*time.Second, "what the upload took is given back", func() bool { return p.RSS() < base+32<<20 })
+	redistest.Eventually(t, 10*time.Second, "what the upload took is given back", func() bool {
+		return p.RSS() < base+32<<20
+	})
 	l.more(t, 20_000)
 	l.halt()
 	t.Logf("others before: %v; since: %v", &l.latency[0], &l.latency[1])
@@ -353,7 +369,7 @@ func TestLargeUploadsGiveTheirMemoryBack(t *testing.T) {
 // TestIdleClientsTakeLittleMemory: what an idle client takes of the heap, and of the processor.
 func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	node := redistest.Start(t)
-	yaml := "layout: ring\nclients: {max: 20000}\n" + redistest.NodesYAML([]*redistest.Node{node})
+	yaml := "clients: {max: 20000}\n" + redistest.Ring(node.Addr)
 	k := redistest.Serve(t, yaml).Ready()
 	p := redistest.ServeProcess(t, yaml)
 	n := scale(4_000, 6_000)       // three descriptors each, of the test's 20,000
@@ -378,12 +394,15 @@ func TestIdleClientsTakeLittleMemory(t *testing.T) {
 			}
 		}
 	}
-	redistest.Eventually(t, 20*time.Second, "all are connected", func() bool { return k.Snapshot()[0].Clients == n && p.Descriptors() > n })
+	redistest.Eventually(t, 20*time.Second, "all are connected", func() bool {
+		return k.Snapshot()[0].Clients == n && p.Descriptors() > n
+	})
 	each := (heap() - before) / int64(n)
 	cpu, began := p.CPU(), time.Now()
 	time.Sleep(3 * time.Second) // measures
 	share := float64(p.CPU()-cpu) / float64(time.Since(began))
-	t.Logf("%d idle clients: %d bytes of heap each, %d bytes of resident memory, %.2f %% of a processor", n, each, (p.RSS()-rss)/int64(n), 100*share)
+	t.Logf("%d idle clients: %d bytes of heap each, %d bytes of resident memory, %.2f %% of a processor",
+		n, each, (p.RSS()-rss)/int64(n), 100*share)
 	if each > 600 && !redistest.Race {
 		t.Errorf("%d bytes of heap for each idle client", each)
 	}
@@ -430,7 +449,8 @@ func TestAllNodesGone(t *testing.T) {
 		quiet.Store(l.errors() - last)
 		return quiet.Load() == 0
 	})
-	t.Logf("%.1f us of processor time for a command when all was well, %.1f when all nodes were gone; %.1f connects a second to each; served again after %s; well: %v; gone: %v",
+	t.Logf("%.1f us of processor time for a command when all was well, %.1f when all nodes were gone; %.1f connects "+
+		"a second to each; served again after %s; well: %v; gone: %v",
 		healthy, down, rate, time.Since(back).Round(10*time.Millisecond), &l.latency[0], &l.latency[1])
 	if rate > 2 {
 		t.Errorf("%.1f attempts to connect a second to each node", rate)
@@ -452,7 +472,9 @@ func TestNothingIsLeftOpen(t *testing.T) {
 	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["slots"])
 	redistest.Dial(t, p.Addr).MustDo("MGET", keyOfSlot(1), keyOfSlot(8000), keyOfSlot(16000))
 	metric(t, adminAddr, "go_goroutines")
-	redistest.Eventually(t, 10*time.Second, "every node is reached", func() bool { return metric(t, adminAddr, "keyway_node_up") == 3 })
+	redistest.Eventually(t, 10*time.Second, "every node is reached", func() bool {
+		return metric(t, adminAddr, "keyway_node_up") == 3
+	})
 	files, goroutines := p.Descriptors(), metric(t, adminAddr, "go_goroutines")
 	for round := range 5 {
 		for _, c := range connect(t, p.Addr, 200) {
@@ -482,21 +504,9 @@ func TestMemoryComesBack(t *testing.T) {
 	}
 	c.MustDo(mget...)
 	base := p.RSS()
-	back := func(after string) {
-		t.Helper()
-		peak, now := p.RSS(), int64(0)
-		began := time.Now()
-		for now = peak; now > base+32<<20 && time.Since(began) < 10*time.Second; now = p.RSS() {
-			time.Sleep(100 * time.Millisecond) // between looks
-		}
-		t.Logf("after %s: %d MiB, then %d MiB, %d MiB before", after, peak>>20, now>>20, base>>20)
-		if now > base+32<<20 {
-			t.Errorf("after %s the process stays %d MiB larger", after, (now-base)>>20)
-		}
-	}
 
 	c.Expect(strings.Repeat("x", 200<<20), "ECHO", strings.Repeat("x", 200<<20))
-	back("ECHO of 200 MiB")
+	shrinksTo(t, p, base, "ECHO of 200 MiB")
 
 	var wg sync.WaitGroup
 	for range 64 {
@@ -513,7 +523,7 @@ func TestMemoryComesBack(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	back("MGET of 1 MiB by 64 clients")
+	shrinksTo(t, p, base, "MGET of 1 MiB by 64 clients")
 
 	hung := ""
 	for _, key := range mget[1:] {
@@ -540,7 +550,21 @@ func TestMemoryComesBack(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	back("a million commands to a node that hangs")
+	shrinksTo(t, p, base, "a million commands to a node that hangs")
+}
+
+// shrinksTo fails the test if a process is not back at its resident memory after ten seconds.
+func shrinksTo(t *testing.T, p *redistest.Process, base int64, after string) {
+	t.Helper()
+	peak, now := p.RSS(), int64(0)
+	began := time.Now()
+	for now = peak; now > base+32<<20 && time.Since(began) < 10*time.Second; now = p.RSS() {
+		time.Sleep(100 * time.Millisecond) // between looks
+	}
+	t.Logf("after %s: %d MiB, then %d MiB, %d MiB before", after, peak>>20, now>>20, base>>20)
+	if now > base+32<<20 {
+		t.Errorf("after %s the process stays %d MiB larger", after, (now-base)>>20)
+	}
 }
 
 // TestMemoryStaysBelowItsLimit: clients that leave more unread than limits.memory allows are
@@ -559,7 +583,9 @@ func TestMemoryStaysBelowItsLimit(t *testing.T) {
 		c.MustDo("SET", fmt.Sprintf("big:%d", i), strings.Repeat("x", size))
 	}
 	l := (&load{addr: p.Addr, clients: 20, depth: 4, pause: 2 * time.Millisecond}).start(t)
-	some := connect(t, p.Addr, 8) // some 32 of the 96 MiB that clients may take, as the kernel takes up to 4 MiB for each
+	// These take some 32 of the 96 MiB that clients may take: the kernel takes up to 4 MiB of
+	// each client's replies.
+	some := connect(t, p.Addr, 8)
 	for i, conn := range some {
 		io.WriteString(conn, strings.Repeat(fmt.Sprintf("GET big:%d\r\n", i), each))
 	}

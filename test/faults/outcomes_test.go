@@ -106,85 +106,33 @@ func TestScriptsActOnceWhileSlotsMove(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
-	trap, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var trapped atomic.Int64
-	go func() {
-		for {
-			conn, err := trap.Accept()
-			if err != nil {
-				return
-			}
-			trapped.Add(1)
-			conn.Close()
-		}
-	}()
-	t.Cleanup(func() { trap.Close() })
-	lies := []string{"TRYAGAIN x", "NOSCRIPT spoof", "LOADING x", "CLUSTERDOWN x", "READONLY x", "MASTERDOWN x", "ERR x",
-		"NOSCRIPT No matching script. Please use EVAL.", "LOADING Redis is loading the dataset in memory",
-		"TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN The cluster is down"}
-	const honest, liar = "return redis.call('INCR', KEYS[1])", "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])"
+	trap, trapped := listenTrap(t)
+	s := &scripts{t: t, nodes: c.Nodes, trap: trap}
 	loader := k.Dial()
-	honestSHA, liarSHA := loader.MustDo("SCRIPT", "LOAD", honest).Text, loader.MustDo("SCRIPT", "LOAD", liar).Text
+	s.honestSHA, s.liarSHA = loader.MustDo("SCRIPT", "LOAD", honest).Text, loader.MustDo("SCRIPT", "LOAD", liar).Text
 	loader.Close()
-	var done atomic.Int64
 	calls := int64(scale(10_000, 100_000))
-	var enough atomic.Bool // calls, and of what they are to meet
 	var wg sync.WaitGroup
 	counts := make([]map[string]int64, 10)
 	for id := range counts {
 		counts[id] = map[string]int64{}
 		conn := k.Dial()
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			defer conn.Close()
-			rng := rand.New(rand.NewPCG(uint64(id), 3))
-			for !enough.Load() {
-				key := fmt.Sprintf("p5:%d:%d", id, rng.IntN(50))
-				slot := fmt.Sprint(keySlot(key))
-				lie := append(lies, "MOVED "+slot+" "+trap.Addr().String(), "ASK "+slot+" "+trap.Addr().String(), "MOVED "+slot+" "+c.Nodes[rng.IntN(3)].Addr)[rng.IntN(len(lies)+3)]
-				var args []string
-				lying := rng.IntN(2) == 0
-				switch {
-				case lying && rng.IntN(2) == 0:
-					args = []string{"EVALSHA", liarSHA, "1", key, lie}
-				case lying:
-					args = []string{"EVAL", liar, "1", key, lie}
-				default:
-					args = []string{"EVALSHA", honestSHA, "1", key}
-				}
-				r, err := conn.TryDo(args...)
-				counts[id][key]++
-				switch {
-				case err != nil:
-					t.Errorf("%q: %v", args, err)
-					return
-				case lying && (r.Kind != '-' || r.Text != lie):
-					t.Errorf("%q: %s", args, r)
-				case !lying && r.Int != counts[id][key]:
-					t.Errorf("%q: %s, want %d", args, r, counts[id][key])
-					return
-				}
-				done.Add(1)
-			}
-		}()
+		wg.Go(func() { s.call(conn, id, counts[id]) })
 	}
 	from, to := 0, 1
 	met := func() bool { moved, _ := redirects(k); return moved > 0 && k.Snapshot()[0].NoScript > 0 }
-	for round := 0; (done.Load() < calls || !met()) && round < 60 && !t.Failed(); round++ {
+	for round := 0; (s.done.Load() < calls || !met()) && round < 60 && !t.Failed(); round++ {
 		reshard(t, c, from, to, 300)
 		c.Nodes[round%3].Do("SCRIPT", "FLUSH")
 		if round%4 == 3 {
 			from, to = to, from
 		}
 	}
-	enough.Store(true)
+	s.enough.Store(true)
 	wg.Wait()
 	moved, asked := redirects(k)
-	t.Logf("%d calls, %d MOVED and %d ASK followed, %d scripts sent again", done.Load(), moved, asked, k.Snapshot()[0].NoScript)
+	t.Logf("%d calls, %d MOVED and %d ASK followed, %d scripts sent again",
+		s.done.Load(), moved, asked, k.Snapshot()[0].NoScript)
 	check := k.Dial()
 	for _, m := range counts {
 		for key, n := range m {
@@ -200,6 +148,90 @@ func TestScriptsActOnceWhileSlotsMove(t *testing.T) {
 	}
 	census(t, k.Addr, c.Nodes)
 	health(t, k)
+}
+
+// honest counts its calls. liar also does, but then returns an error that its caller chooses.
+const (
+	honest = "return redis.call('INCR', KEYS[1])"
+	liar   = "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])"
+)
+
+// scripts are clients that call scripts.
+type scripts struct {
+	t                  *testing.T
+	honestSHA, liarSHA string
+	nodes              []*redistest.Node
+	trap               string // an address that must not be connected to
+	done               atomic.Int64
+	enough             atomic.Bool
+}
+
+// call calls scripts until enough, and checks the replies. counts has the calls by key.
+func (s *scripts) call(conn *redistest.Client, id int, counts map[string]int64) {
+	defer conn.Close()
+	rng := rand.New(rand.NewPCG(uint64(id), 3))
+	for !s.enough.Load() {
+		key := fmt.Sprintf("p5:%d:%d", id, rng.IntN(50))
+		lie := s.lie(rng, keySlot(key))
+		var args []string
+		lying := rng.IntN(2) == 0
+		switch {
+		case lying && rng.IntN(2) == 0:
+			args = []string{"EVALSHA", s.liarSHA, "1", key, lie}
+		case lying:
+			args = []string{"EVAL", liar, "1", key, lie}
+		default:
+			args = []string{"EVALSHA", s.honestSHA, "1", key}
+		}
+		r, err := conn.TryDo(args...)
+		counts[key]++
+		switch {
+		case err != nil:
+			s.t.Errorf("%q: %v", args, err)
+			return
+		case lying && (r.Kind != '-' || r.Text != lie):
+			s.t.Errorf("%q: %s", args, r)
+		case !lying && r.Int != counts[key]:
+			s.t.Errorf("%q: %s, want %d", args, r, counts[key])
+			return
+		}
+		s.done.Add(1)
+	}
+}
+
+// lie returns an error that a node might return for a slot.
+func (s *scripts) lie(rng *rand.Rand, slot uint16) string {
+	lies := []string{
+		"TRYAGAIN x", "NOSCRIPT spoof", "LOADING x", "CLUSTERDOWN x", "READONLY x", "MASTERDOWN x", "ERR x",
+		"NOSCRIPT No matching script. Please use EVAL.", "LOADING Redis is loading the dataset in memory",
+		"TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN The cluster is down",
+	}
+	lies = append(lies,
+		fmt.Sprintf("MOVED %d %s", slot, s.trap), fmt.Sprintf("ASK %d %s", slot, s.trap),
+		fmt.Sprintf("MOVED %d %s", slot, s.nodes[rng.IntN(3)].Addr))
+	return lies[rng.IntN(len(lies))]
+}
+
+// listenTrap returns an address that must not be connected to, and the number of connections.
+func listenTrap(t *testing.T) (addr string, connections *atomic.Int64) {
+	t.Helper()
+	trap, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { trap.Close() })
+	connections = new(atomic.Int64)
+	go func() {
+		for {
+			conn, err := trap.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			conn.Close()
+		}
+	}()
+	return trap.Addr().String(), connections
 }
 
 // TestSplitCommandsUnderFaults sends commands of 0 to 1,000 keys, some of them twice,
@@ -219,7 +251,8 @@ func TestSplitCommandsUnderFaults(t *testing.T) {
 		}}
 	})
 	behind := []*redistest.Node{nodes[0], {Addr: f.Addr}, nodes[2]}
-	k := redistest.Serve(t, redistest.Layouts(behind)["slots"]+"backend: {request_timeout: 300ms, integrity: 0}\n").Ready()
+	yaml := redistest.Layouts(behind)["slots"] + "backend: {request_timeout: 300ms, integrity: 0}\n"
+	k := redistest.Serve(t, yaml).Ready()
 	rng := rand.New(rand.NewPCG(1, 5))
 	for _, state := range []struct {
 		name        string
@@ -233,18 +266,7 @@ func TestSplitCommandsUnderFaults(t *testing.T) {
 		t.Run(state.name, func(t *testing.T) {
 			k.Ready()
 			c := k.Dial()
-			model := map[string]string{}
-			for i := range 1500 {
-				key := fmt.Sprintf("d5:%d", i)
-				model[key] = redistest.Identify(key, 1, i, 20)
-				c.Send("SET", key, model[key])
-			}
-			c.Flush()
-			for range model {
-				if r, err := c.Receive(); err != nil || r.Text != "OK" {
-					t.Fatal(r, err)
-				}
-			}
+			model := setMany(t, c)
 			state.start()
 			defer state.stop()
 			for round := range scale(60, 1000) {
@@ -270,6 +292,24 @@ func TestSplitCommandsUnderFaults(t *testing.T) {
 		})
 	}
 	health(t, k)
+}
+
+// setMany sets 1,500 keys, and returns their values.
+func setMany(t *testing.T, c *redistest.Client) map[string]string {
+	t.Helper()
+	model := map[string]string{}
+	for i := range 1500 {
+		key := fmt.Sprintf("d5:%d", i)
+		model[key] = redistest.Identify(key, 1, i, 20)
+		c.Send("SET", key, model[key])
+	}
+	c.Flush()
+	for range model {
+		if r, err := c.Receive(); err != nil || r.Text != "OK" {
+			t.Fatal(r, err)
+		}
+	}
+	return model
 }
 
 // checkSplit sends reads, and writes that change nothing, of all keys.
@@ -320,7 +360,9 @@ func checkSplit(t *testing.T, c *redistest.Client, keys []string, model map[stri
 			t.Errorf("%s of %d keys: %s, want %d", name, len(keys), r, there)
 		}
 	}
-	if r := c.Do(pairs...); r.Kind == '-' && (well || !touched) && len(pairs) > 1 || len(pairs) == 1 && r.Text != "ERR wrong number of arguments for 'mset' command" {
+	r = c.Do(pairs...)
+	if r.Kind == '-' && (well || !touched) && len(pairs) > 1 ||
+		len(pairs) == 1 && r.Text != "ERR wrong number of arguments for 'mset' command" {
 		t.Errorf("MSET of %d keys: %s", len(keys), r)
 	}
 	if r := c.Do("UNLINK", "d5:no:1", "d5:no:2", "d5:no:3"); r.Kind == '-' && well || r.Kind == ':' && r.Int != 0 {

@@ -20,7 +20,8 @@ func calls(n *redistest.Node, command string) (total int) {
 	for line := range strings.Lines(n.Do("INFO", "commandstats").Text) {
 		if f, ok := strings.CutPrefix(line, "cmdstat_"+command+":calls="); ok {
 			for _, field := range strings.Split("calls="+strings.TrimSpace(f), ",") {
-				if name, count, _ := strings.Cut(field, "="); name == "calls" || name == "rejected_calls" || name == "failed_calls" {
+				name, count, _ := strings.Cut(field, "=")
+				if name == "calls" || name == "rejected_calls" || name == "failed_calls" {
 					c, _ := strconv.Atoi(count)
 					total += c
 				}
@@ -38,12 +39,17 @@ type shards struct {
 
 func readLayouts(t *testing.T) map[string]shards {
 	c := redistest.NewCluster(t, 3, 1)
-	m := []*redistest.Node{redistest.Start(t, "--repl-diskless-sync-delay", "0"), redistest.Start(t, "--repl-diskless-sync-delay", "0")}
-	r := []*redistest.Node{redistest.Replica(t, m[0]), redistest.Replica(t, m[1])}
+	var m, r []*redistest.Node
+	ring := "layout: ring\nnodes:\n"
+	for i := range 2 {
+		m = append(m, redistest.Start(t, "--repl-diskless-sync-delay", "0"))
+		r = append(r, redistest.Replica(t, m[i]))
+		ring += fmt.Sprintf("  - {name: %c, addr: %s, replicas: [%s]}\n", 'a'+i, m[i].Addr, r[i].Addr)
+	}
 	w := redistest.NewWatched(t, "east", "west")
 	return map[string]shards{
 		"cluster":  {c.Nodes[:3], c.Nodes[3:], c.SeedsYAML()},
-		"ring":     {m, r, fmt.Sprintf("layout: ring\nnodes: [{name: a, addr: %s, replicas: [%s]}, {name: b, addr: %s, replicas: [%s]}]\n", m[0].Addr, r[0].Addr, m[1].Addr, r[1].Addr)},
+		"ring":     {m, r, ring},
 		"sentinel": {w.Masters, w.Replicas, "layout: modulo\n" + w.NodesYAML()},
 	}
 }
@@ -79,7 +85,6 @@ func TestReplicaReads(t *testing.T) {
 		for i := range 500 {
 			seed.MustDo("SET", fmt.Sprint("k", i), "0")
 		}
-		var before [2]int
 		count := func() (at [2]int) {
 			for i, nodes := range [2][]*redistest.Node{sh.masters, sh.replicas} {
 				for _, n := range nodes {
@@ -95,34 +100,11 @@ func TestReplicaReads(t *testing.T) {
 			}
 			return keys == 500
 		})
-		before = count()
+		before := count()
 		var wg sync.WaitGroup
 		for id := range 10 {
-			wg.Go(func() {
-				rng := rand.New(rand.NewPCG(uint64(id), 3))
-				c, err := redistest.TryDial(k.Addr)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer c.Close()
-				for range scale(2000, 20000) {
-					key := fmt.Sprint("k", rng.IntN(500))
-					if rng.IntN(10) == 0 {
-						c.Send("SET", key, strconv.Itoa(rng.IntN(1000)))
-					} else {
-						c.Send("GET", key)
-					}
-					if err := c.Flush(); err != nil {
-						t.Error(err)
-						return
-					}
-					if r, err := c.Receive(); err != nil || r.Kind == '-' || r.Null {
-						t.Errorf("%s: %v %v", name, r, err)
-						return
-					}
-				}
-			})
+			c := k.Dial()
+			wg.Go(func() { readAndWrite(t, c, rand.New(rand.NewPCG(uint64(id), 3))) })
 		}
 		wg.Wait()
 		after := count()
@@ -132,6 +114,21 @@ func TestReplicaReads(t *testing.T) {
 			t.Errorf("%s: only %d of %d reads reached replicas", name, replicas, masters+replicas)
 		}
 		k.Stop()
+	}
+}
+
+// readAndWrite sends nine reads for one write, of 500 keys.
+func readAndWrite(t *testing.T, c *redistest.Client, rng *rand.Rand) {
+	defer c.Close()
+	for range scale(2000, 20000) {
+		args := []string{"GET", fmt.Sprint("k", rng.IntN(500))}
+		if rng.IntN(10) == 0 {
+			args = []string{"SET", args[1], strconv.Itoa(rng.IntN(1000))}
+		}
+		if r, err := c.TryDo(args...); err != nil || r.Kind == '-' || r.Null {
+			t.Errorf("%q: %v %v", args, r, err)
+			return
+		}
 	}
 }
 
@@ -160,7 +157,8 @@ func TestReplicaReadsUnderFaults(t *testing.T) {
 		l.more(t, 10_000)
 		l.halt()
 		s := k.Snapshot()[0]
-		t.Logf("%s: %d reads at masters, %d at replicas, %d of these again at the master", reads, s.ReadsMaster, s.ReadsReplica, s.ReadsAgain)
+		t.Logf("%s: %d reads at masters, %d at replicas, %d of these again at the master",
+			reads, s.ReadsMaster, s.ReadsReplica, s.ReadsAgain)
 		noErrors(t, k, l, 0)
 		if reads == "prefer-replica" && (s.ReadsReplica < 1000 || s.ReadsAgain == 0) {
 			t.Error("hardly anything was read from replicas: nothing was tested")
@@ -171,115 +169,183 @@ func TestReplicaReadsUnderFaults(t *testing.T) {
 	}
 }
 
-// TestReplicaBehind: a replica whose link stands still, though it says that it is
-// up, and one that loads its data set, are not read from. Until then it can be
-// seen who reads where.
-func TestReplicaBehind(t *testing.T) {
-	t.Parallel()
-	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
-	var mended atomic.Bool
-	link := redistest.NewFaults(t, master.Addr, func(int) redistest.Plan {
-		if mended.Load() {
+// laggard is a master whose replica follows it over a link that can stand still.
+type laggard struct {
+	t               *testing.T
+	master, replica *redistest.Node
+	link            *redistest.Faults
+	mended          atomic.Bool
+	yaml            string
+}
+
+// newLaggard starts the nodes. The link stands still once 60 kB have passed it.
+func newLaggard(t *testing.T) *laggard {
+	t.Helper()
+	l := &laggard{t: t, master: redistest.Start(t, "--repl-diskless-sync-delay", "0")}
+	l.link = redistest.NewFaults(t, l.master.Addr, func(int) redistest.Plan {
+		if l.mended.Load() {
 			return redistest.Plan{}
 		}
 		return redistest.Plan{DeafReply: 60_000}
 	})
-	replica := redistest.Replica(t, master)
-	replica.Do("REPLICAOF", "NO", "ONE")
-	host, port, _ := strings.Cut(link.Addr, ":")
-	replica.Do("REPLICAOF", host, port)
-	inStep := func() bool {
-		return strings.Contains(replica.Do("INFO", "replication").Text, "master_link_status:up")
-	}
-	redistest.Eventually(t, 20*time.Second, "the replica follows through the link", inStep)
-	yaml := fmt.Sprintf("layout: ring\nnodes: [{name: a, addr: %s, replicas: [%s]}]\n", master.Addr, replica.Addr)
-	k := redistest.Serve(t, yaml+"reads: prefer-replica\nreplicas: {max_lag: 4s}\n")
-	patient := redistest.Serve(t, yaml+"reads: replica\nreplicas: {max_lag: 0}\n")
-	readsFrom(t, k, 1)
-	readsFrom(t, patient, 1)
-	asked := redistest.Serve(t, yaml+"reads: prefer-replica\nreplicas: {max_lag: 0, opt_in: true}\n")
-	readsFrom(t, asked, 1)
-	master.Do("SET", "k", "old")
-	reader := k.Dial()
-	redistest.Eventually(t, 10*time.Second, "the replica has the key", func() bool { return reader.MustDo("GET", "k").Text == "old" })
-	master.Do("SET", "big", strings.Repeat("x", 100_000)) // stops the link
-	master.Do("SET", "k", "new")
-	reader.Expect("old", "GET", "k")       // from the replica, within the bound
-	asked.Dial().Expect("new", "GET", "k") // it has not said READONLY
-	opted := asked.Dial()
-	opted.Expect("OK", "READONLY")
-	opted.Expect("old", "GET", "k")
-	watching := k.Dial()
-	watching.Expect("old", "GET", "k")
-	watching.Expect("OK", "WATCH", "k")
-	watching.Expect("new", "GET", "k") // what EXEC goes by
-	watching.Expect("OK", "UNWATCH")
-	watching.Expect("old", "GET", "k")
-	watching.Expect("OK", "MULTI")
-	watching.Expect("QUEUED", "GET", "k")
-	watching.Expect("[new]", "EXEC")
-	watching.Expect("new", "EVAL", "return redis.call('GET', KEYS[1])", "1", "k")
-	watching.Expect("OK", "READWRITE")
-	watching.Expect("new", "GET", "k")
-	watching.Expect("OK", "SET", "k", "newer")
-	watching.Expect("OK", "READONLY")
-	watching.Expect("newer", "GET", "k") // its own
+	l.replica = redistest.Replica(t, l.master)
+	l.replica.Do("REPLICAOF", "NO", "ONE")
+	host, port, _ := strings.Cut(l.link.Addr, ":")
+	l.replica.Do("REPLICAOF", host, port)
+	redistest.Eventually(t, 20*time.Second, "the replica follows through the link", l.inStep)
+	l.yaml = fmt.Sprintf("layout: ring\nnodes: [{name: a, addr: %s, replicas: [%s]}]\n",
+		l.master.Addr, l.replica.Addr)
+	return l
+}
 
-	redistest.Eventually(t, 10*time.Second, "the replica is too far behind", func() bool { return reader.MustDo("GET", "k").Text == "newer" })
-	if !inStep() {
+// inStep reports whether the replica believes that its link is up.
+func (l *laggard) inStep() bool {
+	return strings.Contains(l.replica.Do("INFO", "replication").Text, "master_link_status:up")
+}
+
+// serve starts a keyway that may read from the replica.
+func (l *laggard) serve(yaml string) *redistest.Keyway {
+	l.t.Helper()
+	k := redistest.Serve(l.t, l.yaml+yaml)
+	readsFrom(l.t, k, 1)
+	return k
+}
+
+// stop makes the link stand still: the master has "new" for k, the replica "old".
+func (l *laggard) stop(reader *redistest.Client) {
+	l.t.Helper()
+	l.master.Do("SET", "k", "old")
+	redistest.Eventually(l.t, 10*time.Second, "the replica has the key", func() bool {
+		return reader.MustDo("GET", "k").Text == "old"
+	})
+	l.master.Do("SET", "big", strings.Repeat("x", 100_000)) // stops the link
+	l.master.Do("SET", "k", "new")
+}
+
+// TestReplicaBehind: a replica whose link stands still, though it says that the link is up,
+// is not read from once it lags more than allowed. It is read from again when the link is
+// mended, and as long as it lags less.
+func TestReplicaBehind(t *testing.T) {
+	t.Parallel()
+	l := newLaggard(t)
+	k := l.serve("reads: prefer-replica\nreplicas: {max_lag: 4s}\n")
+	unbounded := l.serve("reads: replica\nreplicas: {max_lag: 0}\n")
+	reader := k.Dial()
+	l.stop(reader)
+	reader.Expect("old", "GET", "k") // from the replica, within the bound
+	l.master.Do("SET", "k", "newer")
+	redistest.Eventually(t, 10*time.Second, "the replica is too far behind", func() bool {
+		return reader.MustDo("GET", "k").Text == "newer"
+	})
+	if !l.inStep() {
 		t.Fatal("the replica has noticed that its link is still: nothing was tested")
 	}
-	before := calls(replica, "get")
+	before := calls(l.replica, "get")
 	for range 1000 {
 		reader.Expect("newer", "GET", "k")
 	}
-	if n := calls(replica, "get") - before; n > 0 {
+	if n := calls(l.replica, "get") - before; n > 0 {
 		t.Errorf("%d reads reached a replica that is behind", n)
 	}
-	patient.Dial().Expect("old", "GET", "k") // as it was asked for
+	unbounded.Dial().Expect("old", "GET", "k")
 	metrics := httptest.NewRecorder()
-	operators.Handler(patient.Server, operators.Options{Version: "test"}).ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
-	for _, want := range []string{`keyway_reads_total{from="replica"} 1`, `keyway_reads_total{from="master"} 0`, `keyway_replica_behind_seconds{addr="` + replica.Addr + `",node="` + replica.Addr + `"} `} {
+	handler := operators.Handler(unbounded.Server, operators.Options{Version: "test"})
+	handler.ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{
+		`keyway_reads_total{from="replica"} 1`,
+		`keyway_reads_total{from="master"} 0`,
+		`keyway_replica_behind_seconds{addr="` + l.replica.Addr + `",node="` + l.replica.Addr + `"} `,
+	} {
 		if !strings.Contains(metrics.Body.String(), want) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
-
-	mended.Store(true)
-	link.CutAll() // the replica makes a new one
+	l.mended.Store(true)
+	l.link.CutAll() // the replica makes a new one
 	redistest.Eventually(t, 30*time.Second, "the replica is read from again", func() bool {
 		reader.Expect("newer", "GET", "k")
-		return calls(replica, "get") > before+1
-	})
-
-	// A replica that has to begin anew loads for a second and a half.
-	for i := range 1500 {
-		master.Do("SET", fmt.Sprint("load", i), "x")
-	}
-	replica.Do("CONFIG", "SET", "key-load-delay", "1000", "loading-process-events-interval-bytes", "1024")
-	master.Do("DEBUG", "CHANGE-REPL-ID")
-	master.Do("CLIENT", "KILL", "TYPE", "replica")
-	redistest.Eventually(t, 20*time.Second, "the replica loads", func() bool { return strings.Contains(replica.Do("INFO", "persistence").Text, "loading:1") })
-	before = calls(replica, "get")
-	n := 0
-	for ; strings.Contains(replica.Do("INFO", "persistence").Text, "loading:1"); n++ {
-		reader.Expect("newer", "GET", "k")
-	}
-	if got := calls(replica, "get") - before; got > 1 || n < 5 { // one at most, which it refused
-		t.Errorf("%d of %d reads reached a replica that was loading", got, n)
-	}
-	if r := patient.Dial().Do("GET", "k"); r.Text != "newer" && !strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") {
-		t.Errorf("%s", r)
-	}
-	redistest.Eventually(t, 30*time.Second, "the replica is read from again", func() bool {
-		reader.Expect("newer", "GET", "k")
-		return calls(replica, "get") > before
+		return calls(l.replica, "get") > before+1
 	})
 	// Without the master its replica is read from, up to the bound.
 	redistest.Eventually(t, 30*time.Second, "the other keyway reads from it, too", func() bool {
-		return patient.Dial().Do("GET", "k").Text == "newer"
+		return unbounded.Dial().Do("GET", "k").Text == "newer"
 	})
-	master.Kill()
-	patient.Dial().Expect("newer", "GET", "k")
-	redistest.Eventually(t, 10*time.Second, "nothing is read that is too old", func() bool { return reader.Do("GET", "k").Kind == '-' })
+	l.master.Kill()
+	unbounded.Dial().Expect("newer", "GET", "k")
+	redistest.Eventually(t, 10*time.Second, "nothing is read that is too old", func() bool {
+		return reader.Do("GET", "k").Kind == '-'
+	})
+}
+
+// TestReadsThatOnlyTheMasterAnswers: of a replica that lags less than allowed, these reads get
+// nothing: those after WATCH, in MULTI and in scripts, those of a client that has said
+// READWRITE, and with opt_in those of one that has not said READONLY. A client reads its own
+// writes.
+func TestReadsThatOnlyTheMasterAnswers(t *testing.T) {
+	t.Parallel()
+	l := newLaggard(t)
+	k := l.serve("reads: prefer-replica\nreplicas: {max_lag: 1h}\n")
+	asked := l.serve("reads: prefer-replica\nreplicas: {max_lag: 0, opt_in: true}\n")
+	c := k.Dial()
+	l.stop(c)
+	asked.Dial().Expect("new", "GET", "k") // it has not said READONLY
+	opted := asked.Dial()
+	opted.Expect("OK", "READONLY")
+	opted.Expect("old", "GET", "k")
+	c.Expect("old", "GET", "k")
+	c.Expect("OK", "WATCH", "k")
+	c.Expect("new", "GET", "k") // EXEC depends on it
+	c.Expect("OK", "UNWATCH")
+	c.Expect("old", "GET", "k")
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "GET", "k")
+	c.Expect("[new]", "EXEC")
+	c.Expect("new", "EVAL", "return redis.call('GET', KEYS[1])", "1", "k")
+	c.Expect("OK", "READWRITE")
+	c.Expect("new", "GET", "k")
+	c.Expect("OK", "SET", "k", "newer")
+	c.Expect("OK", "READONLY")
+	c.Expect("newer", "GET", "k") // its own
+	if !l.inStep() {
+		t.Fatal("the replica has noticed that its link is still: nothing was tested")
+	}
+}
+
+// TestLoadingReplica: a replica that loads its data set is not read from until it has.
+func TestLoadingReplica(t *testing.T) {
+	t.Parallel()
+	l := newLaggard(t)
+	l.mended.Store(true)
+	l.link.CutAll()
+	k := l.serve("reads: prefer-replica\nreplicas: {max_lag: 4s}\n")
+	unbounded := l.serve("reads: replica\nreplicas: {max_lag: 0}\n")
+	l.master.Do("SET", "k", "v")
+	reader := k.Dial()
+	redistest.Eventually(t, 10*time.Second, "the replica has the key", func() bool {
+		return unbounded.Dial().Do("GET", "k").Text == "v"
+	})
+	for i := range 1500 { // a second and a half of loading
+		l.master.Do("SET", fmt.Sprint("load", i), "x")
+	}
+	l.replica.Do("CONFIG", "SET", "key-load-delay", "1000", "loading-process-events-interval-bytes", "1024")
+	l.master.Do("DEBUG", "CHANGE-REPL-ID") // the replica has to begin anew
+	l.master.Do("CLIENT", "KILL", "TYPE", "replica")
+	loading := func() bool { return strings.Contains(l.replica.Do("INFO", "persistence").Text, "loading:1") }
+	redistest.Eventually(t, 20*time.Second, "the replica loads", loading)
+	before := calls(l.replica, "get")
+	n := 0
+	for ; loading(); n++ {
+		reader.Expect("v", "GET", "k")
+	}
+	if got := calls(l.replica, "get") - before; got > 1 || n < 5 { // one at most, which it refused
+		t.Errorf("%d of %d reads reached a replica that was loading", got, n)
+	}
+	r := unbounded.Dial().Do("GET", "k")
+	if r.Text != "v" && !strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") {
+		t.Errorf("%s", r)
+	}
+	redistest.Eventually(t, 30*time.Second, "the replica is read from again", func() bool {
+		reader.Expect("v", "GET", "k")
+		return calls(l.replica, "get") > before
+	})
 }

@@ -51,9 +51,14 @@ func TestRepliesKeepOrderUnderFaults(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {connections: 1, integrity: 100}\n").Ready()
-	l := (&load{addr: k.Addr, clients: scale(300, 1000), depth: 64, size: 1 << 20, hangup: 20, stall: 2, reconnect: true}).start(t)
+	l := (&load{
+		addr: k.Addr, clients: scale(300, 1000), depth: 64, size: 1 << 20,
+		hangup: 20, stall: 2, reconnect: true,
+	}).start(t)
 	total, cuts := int64(scale(500_000, 10_000_000)), 0
-	for due := time.Now(); l.tally.replies.Load()-l.notExecuted.Load() < total || l.unknown.Load() == 0; time.Sleep(20 * time.Millisecond) {
+	due := time.Now()
+	for l.tally.replies.Load()-l.notExecuted.Load() < total || l.unknown.Load() == 0 {
+		time.Sleep(20 * time.Millisecond)
 		if time.Since(due) >= 2*time.Second { // one that has lived for a second is made again at once
 			cut(t, nodes[cuts%3])
 			cuts++
@@ -83,7 +88,8 @@ func TestRepliesKeepOrderUnderFaults(t *testing.T) {
 func cut(t *testing.T, n *redistest.Node) {
 	t.Helper()
 	// ss kills nothing while its output goes nowhere.
-	_, err := exec.Command("ss", "-K", "state", "established", "dst", "127.0.0.1", "dport", "=", strconv.Itoa(n.Port)).CombinedOutput()
+	args := strings.Fields("-K state established dst 127.0.0.1 dport = " + strconv.Itoa(n.Port))
+	_, err := exec.Command("ss", args...).CombinedOutput()
 	if err != nil {
 		n.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	}
@@ -112,7 +118,8 @@ func TestLateRepliesReachNobody(t *testing.T) {
 		})
 		proxies = append(proxies, &redistest.Node{Addr: f.Addr})
 	}
-	k := redistest.Serve(t, redistest.Layouts(proxies)["slots"]+"backend: {request_timeout: 200ms, integrity: 50}\n").Ready()
+	yaml := redistest.Layouts(proxies)["slots"] + "backend: {request_timeout: 200ms, integrity: 50}\n"
+	k := redistest.Serve(t, yaml).Ready()
 	l := (&load{addr: k.Addr, clients: 20, replies: int64(scale(60_000, 1_000_000))}).start(t)
 	l.wg.Wait()
 	if l.unknown.Load() == 0 {
@@ -136,56 +143,7 @@ func TestLateRepliesReachNobody(t *testing.T) {
 func TestConnectionCutAtEveryByte(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
-	const n = 20
-	direct := redistest.Dial(t, node.Addr)
-	answered, refused, unknowns := 0, 0, 0
-	one := func(t *testing.T, id string, plan redistest.Plan) {
-		bad := 1
-		if (plan.CutRequest+plan.CutReply)%40 == 1 {
-			bad = 8
-		}
-		f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
-			if conn < bad {
-				return plan
-			}
-			return redistest.Plan{}
-		})
-		defer f.Close()
-		k := redistest.Serve(t, "layout: ring\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n")
-		defer k.Stop()
-		c := k.Dial()
-		for i := range n {
-			c.Send("INCR", fmt.Sprintf("%s:%d", id, i))
-		}
-		if err := c.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		for i := range n {
-			r, err := c.Receive()
-			if err != nil {
-				t.Fatalf("%+v: %v", plan, err)
-			}
-			done := direct.MustDo("EXISTS", fmt.Sprintf("%s:%d", id, i)).Int == 1
-			switch {
-			case r.Kind == ':' && r.Int == 1:
-				if answered++; !done {
-					t.Errorf("%+v: answered, not executed", plan)
-				}
-			case strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: "):
-				if refused++; done {
-					t.Errorf("%+v: said not to be executed, and was: %s", plan, r.Text)
-				}
-			case strings.Contains(r.Text, "may have been executed"):
-				unknowns++
-			default:
-				t.Errorf("%+v: %s", plan, r)
-			}
-		}
-		if plan.CutRequest%50+plan.CutReply%50 == 1 { // its back-off takes longer than all the rest
-			redistest.Eventually(t, 10*time.Second, "keyway recovers", func() bool { return c.Do("SET", "x", "1").Text == "OK" })
-		}
-		c.Close()
-	}
+	s := &cutting{node: node, direct: redistest.Dial(t, node.Addr)}
 	step := 1
 	if redistest.Race {
 		step = 7
@@ -193,17 +151,79 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 	cases := 0
 	for _, reset := range []bool{false, true} {
 		for cut := 1; cut < 740; cut += step {
-			one(t, fmt.Sprintf("d3:%d", cases), redistest.Plan{Reset: reset, CutRequest: cut})
+			s.cut(t, fmt.Sprintf("d3:%d", cases), redistest.Plan{Reset: reset, CutRequest: cut})
 			cases++
 		}
 		for cut := 1; cut < 110; cut += step {
-			one(t, fmt.Sprintf("d3:%d", cases), redistest.Plan{Reset: reset, CutReply: cut})
+			s.cut(t, fmt.Sprintf("d3:%d", cases), redistest.Plan{Reset: reset, CutReply: cut})
 			cases++
 		}
 	}
-	t.Logf("%d cuts: %d answered, %d not executed, %d unknown", cases, answered, refused, unknowns)
-	if answered == 0 || refused == 0 || unknowns == 0 {
+	t.Logf("%d cuts: %d answered, %d not executed, %d unknown", cases, s.answered, s.refused, s.unknowns)
+	if s.answered == 0 || s.refused == 0 || s.unknowns == 0 {
 		t.Error("not every outcome was met")
+	}
+}
+
+// cutting counts the outcomes of commands whose connection to the node is cut.
+type cutting struct {
+	node                        *redistest.Node
+	direct                      *redistest.Client // to the node
+	answered, refused, unknowns int
+}
+
+// cut sends a pipeline while the connection to the node is cut as plan says, and checks that
+// each reply is right.
+func (s *cutting) cut(t *testing.T, prefix string, plan redistest.Plan) {
+	t.Helper()
+	bad := 1
+	if (plan.CutRequest+plan.CutReply)%40 == 1 {
+		bad = 8
+	}
+	f := redistest.NewFaults(t, s.node.Addr, func(conn int) redistest.Plan {
+		if conn < bad {
+			return plan
+		}
+		return redistest.Plan{}
+	})
+	defer f.Close()
+	k := redistest.Serve(t, redistest.Ring(f.Addr))
+	defer k.Stop()
+	c := k.Dial()
+	defer c.Close()
+	keys := make([]string, 20)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%s:%d", prefix, i)
+		c.Send("INCR", keys[i])
+	}
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		r, err := c.Receive()
+		if err != nil {
+			t.Fatalf("%+v: %v", plan, err)
+		}
+		done := s.direct.MustDo("EXISTS", key).Int == 1
+		switch {
+		case r.Kind == ':' && r.Int == 1:
+			if s.answered++; !done {
+				t.Errorf("%+v: answered, not executed", plan)
+			}
+		case strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: "):
+			if s.refused++; done {
+				t.Errorf("%+v: said not to be executed, and was: %s", plan, r.Text)
+			}
+		case strings.Contains(r.Text, "may have been executed"):
+			s.unknowns++
+		default:
+			t.Errorf("%+v: %s", plan, r)
+		}
+	}
+	if plan.CutRequest%50+plan.CutReply%50 == 1 { // its back-off takes longer than all the rest
+		redistest.Eventually(t, 10*time.Second, "keyway recovers", func() bool {
+			return c.Do("SET", "x", "1").Text == "OK"
+		})
 	}
 }
 
@@ -213,23 +233,6 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 func TestNodeSpeaksUnasked(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
-	// instead replaces a reply when nothing else is asked of the node: keyway itself
-	// asks for its version at some time, and then for nothing more.
-	instead := func(of func(reply []byte) string) func() redistest.Plan {
-		return func() redistest.Plan {
-			told, done := false, false
-			return redistest.Plan{Reply: func(_ int, reply []byte) ([]byte, time.Duration) {
-				switch {
-				case !told:
-					told = bytes.Contains(reply, []byte("version")) // of HELLO, which keyway asks for itself
-				case !done:
-					done = true
-					return []byte(of(reply)), 0
-				}
-				return reply, 0
-			}}
-		}
-	}
 	onAccept := func(text string) func() redistest.Plan {
 		return func() redistest.Plan { return redistest.Plan{Greeting: text} }
 	}
@@ -239,8 +242,10 @@ func TestNodeSpeaksUnasked(t *testing.T) {
 		"push on accept":    onAccept(">2\r\n+invalidate\r\n*0\r\n"),
 		"garbage on accept": onAccept("HTTP/1.1 400 Bad Request\r\n\r\n"),
 		"two for one":       instead(func(reply []byte) string { return string(reply) + "$7\r\nforeign\r\n" }),
-		"a push between":    instead(func(reply []byte) string { return ">2\r\n+message\r\n+foreign\r\n" + string(reply) }),
-		"one broken":        instead(func([]byte) string { return "$3\r\nabcd\r\n" }),
+		"a push between": instead(func(reply []byte) string {
+			return ">2\r\n+message\r\n+foreign\r\n" + string(reply)
+		}),
+		"one broken": instead(func([]byte) string { return "$3\r\nabcd\r\n" }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
@@ -249,26 +254,13 @@ func TestNodeSpeaksUnasked(t *testing.T) {
 				}
 				return redistest.Plan{}
 			})
-			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 300ms, connect_timeout: 300ms}\nnodes: [{name: a, addr: \""+f.Addr+"\"}]\n")
+			yaml := "backend: {request_timeout: 300ms, connect_timeout: 300ms}\n" + redistest.Ring(f.Addr)
+			k := redistest.Serve(t, yaml)
 			c := k.Dial()
 			failed := 0
-			for i, until := 0, time.Now().Add(10*time.Second); i < 200 || ended(k) == 0 && time.Now().Before(until); i++ {
-				key := fmt.Sprintf("d7:%d", i%10)
-				want := redistest.Identify(key, 1, i, 10)
-				for _, r := range []redistest.Reply{c.Do("SET", key, want), c.Do("GET", key)} {
-					switch {
-					case r.Kind == '-' && (strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: ") || strings.Contains(r.Text, "may have been executed")):
-						failed++
-					case r.Text == "OK" || r.Text == want:
-					case r.Kind == '$':
-						// An older value, where this SET has failed.
-						if k, _, _, ok := redistest.Identity(r.Text); !ok && !r.Null || ok && k != key {
-							t.Fatalf("a foreign reply: %s", r)
-						}
-					default:
-						t.Fatalf("a foreign reply: %s", r)
-					}
-				}
+			until := time.Now().Add(10 * time.Second)
+			for i := 0; i < 200 || ended(k) == 0 && time.Now().Before(until); i++ {
+				failed += setAndGet(t, c, fmt.Sprintf("d7:%d", i%10), i)
 				if failed > 0 && i < 100 {
 					time.Sleep(5 * time.Millisecond) // the back-off passes
 				}
@@ -276,9 +268,52 @@ func TestNodeSpeaksUnasked(t *testing.T) {
 			if ended(k) == 0 {
 				t.Error("the connection was not given up")
 			}
-			redistest.Eventually(t, 10*time.Second, "the node is served", func() bool { return c.Do("SET", "x", "1").Text == "OK" })
+			redistest.Eventually(t, 10*time.Second, "the node is served", func() bool {
+				return c.Do("SET", "x", "1").Text == "OK"
+			})
 		})
 	}
+}
+
+// instead replaces a reply when nothing else is asked of the node: keyway itself asks for
+// its version at some time, and then for nothing more.
+func instead(of func(reply []byte) string) func() redistest.Plan {
+	return func() redistest.Plan {
+		hasVersion, done := false, false
+		return redistest.Plan{Reply: func(_ int, reply []byte) ([]byte, time.Duration) {
+			switch {
+			case !hasVersion:
+				hasVersion = bytes.Contains(reply, []byte("version")) // of HELLO, which keyway asks for itself
+			case !done:
+				done = true
+				return []byte(of(reply)), 0
+			}
+			return reply, 0
+		}}
+	}
+}
+
+// setAndGet writes a key and reads it back. It fails the test if a reply is another's, and
+// returns the number of errors.
+func setAndGet(t *testing.T, c *redistest.Client, key string, seq int) (failed int) {
+	t.Helper()
+	want := redistest.Identify(key, 1, seq, 10)
+	for _, r := range []redistest.Reply{c.Do("SET", key, want), c.Do("GET", key)} {
+		notExecuted := strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: ")
+		switch {
+		case r.Kind == '-' && (notExecuted || strings.Contains(r.Text, "may have been executed")):
+			failed++
+		case r.Text == "OK" || r.Text == want:
+		case r.Kind == '$':
+			// An older value, where this SET has failed.
+			if k, _, _, ok := redistest.Identity(r.Text); !ok && !r.Null || ok && k != key {
+				t.Fatalf("a foreign reply: %s", r)
+			}
+		default:
+			t.Fatalf("a foreign reply: %s", r)
+		}
+	}
+	return failed
 }
 
 // ended counts the connections to nodes that could not be made, or ended.
@@ -308,7 +343,7 @@ func TestNodeLeavesOutAReply(t *testing.T) {
 		}}
 	})
 	const fence = 20
-	k := redistest.Serve(t, fmt.Sprintf("layout: ring\nbackend: {integrity: %d}\nnodes: [{name: a, addr: \"%s\"}]\n", fence, f.Addr)).Ready()
+	k := redistest.Serve(t, fmt.Sprintf("backend: {integrity: %d}\n", fence)+redistest.Ring(f.Addr)).Ready()
 	c := k.Dial()
 	astray, lost, last := 0, 0, 0
 	for batch := range 100 {
@@ -336,7 +371,9 @@ func TestNodeLeavesOutAReply(t *testing.T) {
 		}
 	}
 	t.Logf("%d replies astray, %d commands of unknown outcome or refused", astray, lost)
-	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return c.Do("STRLEN", "d7:1").Kind == ':' })
+	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool {
+		return c.Do("STRLEN", "d7:1").Kind == ':'
+	})
 	if n := k.Snapshot()[0].Nodes[0].Violations; n != 1 {
 		t.Errorf("%d violations were seen", n)
 	}
@@ -415,7 +452,8 @@ func TestEveryFaultOnEveryConnection(t *testing.T) {
 		f := redistest.NewFaults(t, n.Addr, toNode)
 		toNodes, proxies = append(toNodes, f), append(proxies, &redistest.Node{Addr: f.Addr})
 	}
-	k := redistest.Serve(t, redistest.Layouts(proxies)["slots"]+"backend: {request_timeout: 300ms, connect_timeout: 300ms}\n").Ready()
+	yaml := redistest.Layouts(proxies)["slots"] + "backend: {request_timeout: 300ms, connect_timeout: 300ms}\n"
+	k := redistest.Serve(t, yaml).Ready()
 	f := redistest.NewFaults(t, k.Addr, next)
 	l := (&load{addr: f.Addr, clients: 20, replies: int64(scale(20_000, 500_000)), reconnect: true}).start(t)
 	for !l.over() {

@@ -20,7 +20,7 @@ func TestGoneClientCostsNothing(t *testing.T) {
 	for _, command := range []string{"GET x\r\n", "BLPOP x 0\r\n"} {
 		node := redistest.Start(t)
 		sock := filepath.Join(t.TempDir(), "keyway.sock")
-		yaml := "listen: [127.0.0.1:0, \"unix://" + sock + "\"]\nlayout: ring\n" + redistest.NodesYAML([]*redistest.Node{node})
+		yaml := "listen: [127.0.0.1:0, \"unix://" + sock + "\"]\n" + redistest.Ring(node.Addr)
 		p := redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", yaml))
 		p.Addr = sock
 		p.Answers()
@@ -71,7 +71,7 @@ func TestStoppedKeywayReadsFirst(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
 	addr, yaml := admin(t)
-	p := redistest.ServeProcess(t, yaml+"layout: ring\nbackend: {request_timeout: 2s}\n"+redistest.NodesYAML([]*redistest.Node{node}))
+	p := redistest.ServeProcess(t, yaml+"backend: {request_timeout: 2s}\n"+redistest.Ring(node.Addr))
 	node.Do("SET", "x", "there")
 	clients := make([]*redistest.Client, 20)
 	for range scale(4, 10) {

@@ -52,7 +52,8 @@ func newScripted(t *testing.T) (a, b *scripted) {
 }
 
 func (s *scripted) slots() string {
-	return fmt.Sprintf("*3\r\n:%d\r\n:%d\r\n*4\r\n$%d\r\n%s\r\n:%d\r\n$%d\r\n%s\r\n*2\r\n$8\r\nhostname\r\n$9\r\nlocalhost\r\n",
+	return fmt.Sprintf("*3\r\n:%d\r\n:%d\r\n*4\r\n$%d\r\n%s\r\n:%d\r\n$%d\r\n%s\r\n"+
+		"*2\r\n$8\r\nhostname\r\n$9\r\nlocalhost\r\n",
 		s.first, s.last, len(s.host), s.host, s.port, len("id-0000"), fmt.Sprintf("id-%04d", s.first))
 }
 
@@ -133,7 +134,8 @@ func (s *scripted) get(conn redcon.Conn, key string, asking bool) {
 // deadline. The client never sees where it was sent.
 func TestEveryRedirectEnds(t *testing.T) {
 	a, _ := newScripted(t)
-	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\nbackend: {request_timeout: 500ms}\n", net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()
+	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\nbackend: {request_timeout: 500ms}\n",
+		net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()
 	for _, c := range []struct{ word, want string }{
 		{"plain", ""}, {"ask", ""}, {"moved", ""}, {"empty", ""}, {"hostname", ""}, {"try", ""}, {"down", ""},
 		{"circle", "CLUSTERDOWN keyway: the cluster's nodes redirect in a circle"},
@@ -166,7 +168,8 @@ func TestEveryRedirectEnds(t *testing.T) {
 // for twice a second at most.
 func TestStormOfRedirects(t *testing.T) {
 	a, b := newScripted(t)
-	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\n", net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()
+	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\n",
+		net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()
 	fetches, began := a.fetches.Load()+b.fetches.Load(), time.Now()
 	var asked atomic.Int64
 	var wg sync.WaitGroup
@@ -194,7 +197,8 @@ func TestStormOfRedirects(t *testing.T) {
 	wg.Wait()
 	took := time.Since(began)
 	fetched, redirected := a.fetches.Load()+b.fetches.Load()-fetches, a.redirects.Load()+b.redirects.Load()
-	t.Logf("%d commands in %s: %d redirects, %d topology fetches of two nodes each", asked.Load(), took.Round(time.Millisecond), redirected, fetched/2)
+	t.Logf("%d commands in %s: %d redirects, %d topology fetches of two nodes each",
+		asked.Load(), took.Round(time.Millisecond), redirected, fetched/2)
 	if redirected > 6*asked.Load() || redirected < asked.Load() {
 		t.Errorf("%d redirects for %d commands", redirected, asked.Load())
 	}

@@ -3,7 +3,6 @@ package faults
 import (
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,35 +53,7 @@ func (m *cache) talk(t *testing.T, c *redistest.Client, mode, keys []string, rng
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
-			r, err := c.Receive()
-			switch {
-			case err != nil:
-				return
-			case r.Kind == '>' && r.Elems[0].Text == "invalidate" && r.Elems[1].Null:
-				m.forget(nil)
-			case r.Kind == '>' && r.Elems[0].Text == "invalidate":
-				for _, key := range r.Elems[1].Elems {
-					m.forget(&key.Text)
-				}
-			case r.Kind == '>':
-				t.Errorf("pushed: %s", r)
-			default:
-				var key string
-				select {
-				case key = <-asked:
-				default:
-					t.Errorf("a reply that was not asked for: %c%s", r.Kind, r)
-					return
-				}
-				if r.Kind != '-' {
-					m.mu.Lock()
-					m.values[key] = r.Text
-					m.mu.Unlock()
-				}
-				free <- true
-			}
-		}
+		m.receive(t, c, asked, free)
 	}()
 	ask := func(key string) bool {
 		select {
@@ -111,6 +82,39 @@ func (m *cache) talk(t *testing.T, c *redistest.Client, mode, keys []string, rng
 	<-done
 }
 
+// receive handles replies and invalidations until the connection is closed.
+func (m *cache) receive(t *testing.T, c *redistest.Client, asked <-chan string, free chan<- bool) {
+	for {
+		r, err := c.Receive()
+		switch {
+		case err != nil:
+			return
+		case r.Kind == '>' && r.Elems[0].Text == "invalidate" && r.Elems[1].Null:
+			m.forget(nil)
+		case r.Kind == '>' && r.Elems[0].Text == "invalidate":
+			for _, key := range r.Elems[1].Elems {
+				m.forget(&key.Text)
+			}
+		case r.Kind == '>':
+			t.Errorf("pushed: %s", r)
+		default:
+			var key string
+			select {
+			case key = <-asked:
+			default:
+				t.Errorf("a reply that was not asked for: %c%s", r.Kind, r)
+				return
+			}
+			if r.Kind != '-' {
+				m.mu.Lock()
+				m.values[key] = r.Text
+				m.mu.Unlock()
+			}
+			free <- true
+		}
+	}
+}
+
 // TestTrackingUnderFaults has clients cache what they read, in every mode, while
 // others write and connections are cut, slots move, a master changes place with
 // its replica and a node freezes: when all is quiet nobody holds a value that is
@@ -119,53 +123,45 @@ func TestTrackingUnderFaults(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
 	k := redistest.Serve(t, c.SeedsYAML()+"threads: 2\nbackend: {request_timeout: 500ms}\n").Ready()
-	var keys []string
-	for i := range 60 {
-		keys = append(keys, fmt.Sprintf("cached:%d", i))
+	keys := make([]string, 60)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("cached:%d", i)
 	}
-	var stop, quiet atomic.Bool
-	var writes atomic.Int64
 	var readers, writers sync.WaitGroup
-	var caches []*cache
-	for id := range 12 {
+	var stop, quiet atomic.Bool // end the readers, the writers
+	var writes atomic.Int64
+	caches := make([]*cache, 12)
+	for id := range caches {
 		m := &cache{values: map[string]string{}}
-		caches = append(caches, m)
-		readers.Add(1)
-		go func() {
-			defer readers.Done()
+		caches[id] = m
+		readers.Go(func() {
 			mode := [][]string{nil, {"NOLOOP"}, {"BCAST"}, {"BCAST", "PREFIX", "cached:"}}[id%4]
 			m.run(t, k.Addr, mode, keys, rand.New(rand.NewPCG(uint64(id), 51)), &stop)
-		}()
+		})
 	}
 	for id := range 3 {
 		w := k.Dial()
-		writers.Add(1)
-		go func() {
-			defer writers.Done()
+		writers.Go(func() {
 			defer w.Close()
 			rng := rand.New(rand.NewPCG(uint64(id), 52))
 			for n := 0; !quiet.Load(); n++ {
-				if r := w.Do("SET", keys[rng.IntN(len(keys))], fmt.Sprintf("%d-%d", id, n)); r.Kind != '-' {
+				if r := w.Do("SET", keys[rng.IntN(60)], fmt.Sprintf("%d-%d", id, n)); r.Kind != '-' {
 					writes.Add(1)
 				}
 				time.Sleep(500 * time.Microsecond) // paces the writers
 			}
-		}()
-	}
-	goOn := func() {
-		until := writes.Load() + 300
-		redistest.Eventually(t, 20*time.Second, "writes go on", func() bool { return writes.Load() >= until })
+		})
 	}
 	for round := range scale(2, 10) {
-		goOn()
+		moreThan(t, &writes, 300)
 		cut(t, c.Nodes[round%3])
-		goOn()
+		moreThan(t, &writes, 300)
 		reshard(t, c, 1, 2, 300)
-		goOn()
+		moreThan(t, &writes, 300)
 		swap(c)
-		goOn()
+		moreThan(t, &writes, 300)
 		freeze(c.Nodes[2])
-		goOn()
+		moreThan(t, &writes, 300)
 		c.Settle()
 	}
 	quiet.Store(true)
@@ -174,21 +170,35 @@ func TestTrackingUnderFaults(t *testing.T) {
 	time.Sleep(500 * time.Millisecond) // for readers that had no node to read from
 	stop.Store(true)
 	readers.Wait()
-	check := k.Dial()
-	held, hits := 0, int64(0)
+	values, hits := upToDate(t, k, caches)
+	t.Logf("%d writes, %d reads from caches; %d cached values at the end", writes.Load(), hits, values)
+	if values == 0 || hits == 0 {
+		t.Error("nothing was cached")
+	}
+	health(t, k)
+}
+
+// upToDate fails the test if a cached value is not the last one. It returns the number of
+// cached values, and of reads from caches.
+func upToDate(t *testing.T, k *redistest.Keyway, caches []*cache) (values int, hits int64) {
+	t.Helper()
+	c := k.Dial()
+	defer c.Close()
 	for id, m := range caches {
 		for key, value := range m.values {
-			held++
-			if now := check.MustDo("GET", key).Text; now != value {
-				t.Errorf("client %d holds %s for %s, which is %s", id, strconv.Quote(value), key, strconv.Quote(now))
+			values++
+			if now := c.MustDo("GET", key).Text; now != value {
+				t.Errorf("client %d has cached %q for %s, which is %q", id, value, key, now)
 			}
 		}
 		hits += m.hits.Load()
 	}
-	check.Close()
-	t.Logf("%d writes, %d reads from caches; %d values held at the end", writes.Load(), hits, held)
-	if held == 0 || hits == 0 {
-		t.Error("nothing was cached")
-	}
-	health(t, k)
+	return values, hits
+}
+
+// moreThan waits until a counter has grown by n.
+func moreThan(t *testing.T, counter *atomic.Int64, n int64) {
+	t.Helper()
+	until := counter.Load() + n
+	redistest.Eventually(t, 20*time.Second, "clients go on", func() bool { return counter.Load() >= until })
 }

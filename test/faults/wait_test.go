@@ -49,5 +49,7 @@ func TestWaitDelaysNobodyElse(t *testing.T) {
 		t.Errorf("the command behind WAIT: %s, %v", r, err)
 	}
 	replica.Thaw()
-	redistest.Eventually(t, 10*time.Second, "WAIT 1 answers 1 again", func() bool { return client.MustDo("WAIT", "1", "100").Int == 1 })
+	redistest.Eventually(t, 10*time.Second, "WAIT 1 answers 1 again", func() bool {
+		return client.MustDo("WAIT", "1", "100").Int == 1
+	})
 }

@@ -230,6 +230,15 @@ func NodesYAML(nodes []*Node) string {
 	return s
 }
 
+// Ring returns a configuration with the layout ring and these nodes, named a, b, c...
+func Ring(addrs ...string) string {
+	s := "layout: ring\nnodes:\n"
+	for i, addr := range addrs {
+		s += fmt.Sprintf("  - {name: %c, addr: %q}\n", 'a'+i, addr)
+	}
+	return s
+}
+
 // BusyScript returns a script that keeps its node busy for the duration d and then returns
 // "done". It uses os.clock where scripts have it, because TIME stands still within a script
 // since Redis 7.2. Older versions have no os.clock, so it uses TIME there.

@@ -47,7 +47,8 @@ func names(t *testing.T) *atomic.Pointer[net.IP] {
 			m.Response, m.Additionals = true, nil
 			if q.Type == dnsmessage.TypeA {
 				a := dnsmessage.AResource{A: [4]byte(at.Load().To4())}
-				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class}, Body: &a}}
+				header := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class}
+				m.Answers = []dnsmessage.Resource{{Header: header, Body: &a}}
 			}
 			if out, err := m.Pack(); err == nil {
 				server.WriteTo(out, from)
@@ -65,14 +66,17 @@ func TestNodeNameMoves(t *testing.T) {
 		first, second := net.ParseIP("127.0.0.1"), net.ParseIP("127.0.0.2")
 		at.Store(&first)
 		a := redistest.Start(t)
-		k := redistest.Serve(t, fmt.Sprintf("layout: ring\nthreads: %d\nnodes: [{name: a, addr: \"redis-a.example:%d\"}]\n", threads, a.Port)).Ready()
+		yaml := redistest.Ring(fmt.Sprintf("redis-a.example:%d", a.Port))
+		k := redistest.Serve(t, fmt.Sprintf("threads: %d\n", threads)+yaml).Ready()
 		c := k.Dial()
 		c.Expect("OK", "SET", "x", "first")
 		b := redistest.StartAt(t, "127.0.0.2", a.Port)
 		at.Store(&second)
 		c.Expect("first", "GET", "x") // the connection is as it was
 		a.Kill()
-		redistest.Eventually(t, 10*time.Second, "the new address is found", func() bool { return c.Do("SET", "x", "second").Text == "OK" })
+		redistest.Eventually(t, 10*time.Second, "the new address is found", func() bool {
+			return c.Do("SET", "x", "second").Text == "OK"
+		})
 		if got := b.Do("GET", "x").Text; got != "second" {
 			t.Errorf("the node at the new address has %q", got)
 		}

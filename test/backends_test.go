@@ -30,7 +30,9 @@ func everyConnection(t *testing.T, addr string) {
 		t.Errorf("BLPOP: %v %v", r, err)
 	}
 	c.Expect("[subscribe channel 1]", "SUBSCRIBE", "channel")
-	redistest.Eventually(t, 20*time.Second, "a message comes", func() bool { return other.MustDo("PUBLISH", "channel", "hello").Int > 0 })
+	redistest.Eventually(t, 20*time.Second, "a message comes", func() bool {
+		return other.MustDo("PUBLISH", "channel", "hello").Int > 0
+	})
 	if r, err := c.Receive(); err != nil || r.String() != "[message channel hello]" {
 		t.Errorf("message: %v %v", r, err)
 	}
@@ -57,21 +59,22 @@ func TestNodesByNameAndPassword(t *testing.T) {
 	admin := redistest.Dial(t, node.Addr)
 	admin.MustDo("AUTH", "secret")
 	admin.MustDo("ACL", "SETUSER", "app", "on", ">apppw", "~*", "&*", "+@all")
-	for name, yaml := range map[string]string{
-		"password": fmt.Sprintf("nodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {password: secret}\n", node.Port),
-		"user":     fmt.Sprintf("nodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {username: app, password: apppw}\n", node.Port),
-		"hostname": fmt.Sprintf("nodes: [{name: a, addr: \"localhost:%d\"}]\nbackend: {password: secret}\n", node.Port),
-		"ipv6":     fmt.Sprintf("nodes: [{name: a, addr: \"[::1]:%d\"}]\nbackend: {password: secret}\n", node.Port),
+	for name, from := range map[string]struct{ host, backend string }{
+		"password": {"127.0.0.1", "{password: secret}"},
+		"user":     {"127.0.0.1", "{username: app, password: apppw}"},
+		"hostname": {"localhost", "{password: secret}"},
+		"ipv6":     {"[::1]", "{password: secret}"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			everyConnection(t, redistest.Serve(t, "layout: modulo\n"+yaml).Ready().Addr)
+			yaml := redistest.Ring(fmt.Sprintf("%s:%d", from.host, node.Port)) + "backend: " + from.backend + "\n"
+			everyConnection(t, redistest.Serve(t, yaml).Ready().Addr)
 		})
 	}
-	k := redistest.Serve(t, fmt.Sprintf("layout: modulo\nnodes: [{name: a, addr: \"127.0.0.1:%d\"}]\nbackend: {password: wrong}\n", node.Port))
-	c := k.Dial()
+	c := redistest.Serve(t, redistest.Ring(node.Addr)+"backend: {password: wrong}\n").Dial()
 	redistest.Eventually(t, 10*time.Second, "the client is told why", func() bool {
 		r := c.Do("GET", "x")
-		return strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") && strings.Contains(r.Text, "the node refuses: WRONGPASS") && !strings.Contains(r.Text, "wrong)")
+		return strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") &&
+			strings.Contains(r.Text, "the node refuses: WRONGPASS") && !strings.Contains(r.Text, "wrong)")
 	})
 }
 
@@ -93,7 +96,8 @@ func TestClusterByIPv6AndUser(t *testing.T) {
 func TestSentinelsWithPasswords(t *testing.T) {
 	t.Parallel()
 	w := redistest.NewWatched(t, "east")
-	yaml := "layout: ring\n" + strings.ReplaceAll(w.NodesYAML(), "master: east", "master: east, password: sentinelpw") + "backend: {username: app, password: apppw}\n"
+	nodes := strings.ReplaceAll(w.NodesYAML(), "master: east", "master: east, password: sentinelpw")
+	yaml := "layout: ring\n" + nodes + "backend: {username: app, password: apppw}\n"
 	asked := redistest.Dial(t, w.Sentinels[0].Addr)
 	for _, s := range w.Sentinels {
 		s.Do("ACL", "SETUSER", "default", "resetpass", ">sentinelpw")
@@ -132,7 +136,9 @@ func TestRestartedNodesHaveNoScripts(t *testing.T) {
 		}
 		k.Ready()
 		for _, key := range keys {
-			redistest.Eventually(t, 20*time.Second, "the nodes serve again", func() bool { return c.Do("DEL", key).Kind == ':' })
+			redistest.Eventually(t, 20*time.Second, "the nodes serve again", func() bool {
+				return c.Do("DEL", key).Kind == ':'
+			})
 			c.Expect("1", "EVALSHA", loaded, "1", key)
 			c.Expect("y", "EVALSHA", seen, "1", key, "y")
 		}

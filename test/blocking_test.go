@@ -106,7 +106,10 @@ func TestGroupCalledStreams(t *testing.T) {
 func TestBlockingTimes(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 300ms}\n").Ready()
-	for _, args := range [][]string{{"BLPOP", "a", "0.4"}, {"BLPOP", "a", "1"}, {"BLMPOP", "1", "1", "a", "LEFT"}, {"XREAD", "BLOCK", "1000", "STREAMS", "a", "$"}, {"BLMOVE", "a", "a", "LEFT", "LEFT", "1"}} {
+	for _, args := range [][]string{
+		{"BLPOP", "a", "0.4"}, {"BLPOP", "a", "1"}, {"BLMPOP", "1", "1", "a", "LEFT"},
+		{"XREAD", "BLOCK", "1000", "STREAMS", "a", "$"}, {"BLMOVE", "a", "a", "LEFT", "LEFT", "1"},
+	} {
 		c := k.Dial()
 		want := time.Second
 		if args[2] == "0.4" {
@@ -156,20 +159,6 @@ func TestUnblockWhilePaused(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
 	admin := k.Dial()
-	heldUp := func(want bool) {
-		t.Helper()
-		redistest.Eventually(t, 10*time.Second, fmt.Sprintf("BLPOP is held up: %t", want), func() bool {
-			held := false
-			for _, n := range nodes {
-				for line := range strings.Lines(n.Do("CLIENT", "LIST").Text) {
-					// A command whose wait has just been ended is held up again a moment
-					// later; it is over when its connection is.
-					held = held || strings.Contains(line, " cmd=blpop ") && (!want || strings.Contains(line, " flags=b "))
-				}
-			}
-			return held == want
-		})
-	}
 	pause := func() (id string, c *redistest.Client, reply <-chan redistest.Reply) {
 		for _, n := range nodes {
 			n.Do("CLIENT", "PAUSE", "60000", "WRITE")
@@ -177,7 +166,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 		c = k.Dial()
 		id = strconv.FormatInt(c.MustDo("CLIENT", "ID").Int, 10)
 		reply = later(t, c, "BLPOP", "list", "0")
-		heldUp(true)
+		heldUp(t, nodes, true)
 		return id, c, reply
 	}
 	goOn := func() {
@@ -189,7 +178,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 
 	_, gone, _ := pause()
 	gone.Close()
-	heldUp(false)
+	heldUp(t, nodes, false)
 	goOn()
 	admin.Expect("v", "LPOP", "list")
 
@@ -204,7 +193,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 		select {
 		case r := <-reply:
 			got = r.String()
-			heldUp(false)
+			heldUp(t, nodes, false)
 			goOn()
 			admin.Expect("v", "LPOP", "list")
 		case <-time.After(3 * time.Second): // Redis since 7.2 does not end such a wait
@@ -220,6 +209,23 @@ func TestUnblockWhilePaused(t *testing.T) {
 	if n := k.Snapshot()[0].Undelivered; n != 0 {
 		t.Errorf("%d elements were popped for nobody", n)
 	}
+}
+
+// heldUp waits until a node has held up a BLPOP, or until none has.
+func heldUp(t *testing.T, nodes []*redistest.Node, want bool) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, fmt.Sprintf("BLPOP is held up: %t", want), func() bool {
+		isHeld := false
+		for _, n := range nodes {
+			for line := range strings.Lines(n.Do("CLIENT", "LIST").Text) {
+				// A command whose wait has just been ended is held up again a moment later; it
+				// is over when its connection is.
+				isBlocked := !want || strings.Contains(line, " flags=b ")
+				isHeld = isHeld || strings.Contains(line, " cmd=blpop ") && isBlocked
+			}
+		}
+		return isHeld == want
+	})
 }
 
 // TestClientUnblock: on the same thread and on another.

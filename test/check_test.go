@@ -61,7 +61,7 @@ func TestCheckOffline(t *testing.T) {
 func TestCheckConnectSendsAuth(t *testing.T) {
 	t.Parallel()
 	n := redistest.Start(t)
-	yaml := "layout: ring\nnodes: [{name: a, addr: \"" + n.Addr + "\"}]\nbackend: {password: secret}\n"
+	yaml := redistest.Ring(n.Addr) + "backend: {password: secret}\n"
 	if out, ok := check(t, yaml, "--connect"); ok || lines(out, "node a", "AUTH", "backend.password") != 1 {
 		t.Errorf("%s", out)
 	}
@@ -89,7 +89,8 @@ func TestCheckConnect(t *testing.T) {
 	nodes := redistest.Three(t)
 	for name, yaml := range redistest.Layouts(nodes) {
 		out, ok := check(t, yaml, "--connect")
-		if !ok || lines(out, "master", "standalone", "noeviction") != 3 || strings.Contains(out, "problem") || strings.Contains(out, "note: the nodes") {
+		if !ok || lines(out, "master", "standalone", "noeviction") != 3 || strings.Contains(out, "problem") ||
+			strings.Contains(out, "note: the nodes") {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
@@ -137,7 +138,7 @@ func TestKeysElsewhere(t *testing.T) {
 	}
 	k.Stop()
 	for _, layout := range []string{"ring", "slots"} {
-		adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+		adminAddr := freeAddr(t)
 		p := redistest.ServeProcess(t, "admin: "+adminAddr+"\n"+layouts[layout])
 		var metrics string
 		redistest.Eventually(t, 10*time.Second, "every node has been looked at", func() bool {
@@ -145,13 +146,14 @@ func TestKeysElsewhere(t *testing.T) {
 			return lines(metrics, "keyway_node_keys_sampled{", " 200") == 3
 		})
 		p.End()
-		told := lines(p.Stderr.String(), "level=WARN", "keys lie on another node", "sampled=200", "example=key:", "belongs_to=")
+		warnings := lines(p.Stderr.String(),
+			"level=WARN", "keys lie on another node", "sampled=200", "example=key:", "belongs_to=")
 		inPlace := lines(metrics, "keyway_node_keys_elsewhere{", "} 0")
-		if layout == "ring" && (told != 0 || inPlace != 3) || layout == "slots" && (told != 3 || inPlace != 0) {
-			t.Errorf("%s: told of %d nodes, %d in place\n%s", layout, told, inPlace, p.Stderr)
+		if layout == "ring" && (warnings != 0 || inPlace != 3) || layout == "slots" && (warnings != 3 || inPlace != 0) {
+			t.Errorf("%s: warnings of %d nodes, %d in place\n%s", layout, warnings, inPlace, p.Stderr)
 		}
 		out, ok := check(t, layouts[layout], "--connect")
-		if warned := lines(out, "warning: of 200 keys drawn at random from node", "such as"); !ok || warned != told {
+		if n := lines(out, "warning: of 200 keys drawn at random from node", "such as"); !ok || n != warnings {
 			t.Errorf("check: %s", out)
 		}
 	}
@@ -162,8 +164,9 @@ func TestKeysElsewhere(t *testing.T) {
 func TestClusterBehindRingIsTold(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
-	adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	file := redistest.WriteFile(t, "keyway.yml", fmt.Sprintf("listen: 127.0.0.1:%d\nadmin: %s\nlayout: ring\n", redistest.FreePort(t), adminAddr)+redistest.NodesYAML(c.Nodes))
+	adminAddr := freeAddr(t)
+	yaml := fmt.Sprintf("listen: %s\nadmin: %s\nlayout: ring\n", freeAddr(t), adminAddr)
+	file := redistest.WriteFile(t, "keyway.yml", yaml+redistest.NodesYAML(c.Nodes))
 	p := redistest.StartProcess(t, "serve", "-c", file)
 	redistest.Eventually(t, 10*time.Second, "keyway is not ready, and says why", func() bool {
 		status, body := fetch(t, "http://"+adminAddr+"/readyz")
@@ -193,18 +196,23 @@ func TestDefaultHash(t *testing.T) {
 	}
 	sequential, random := table.Measured(30_000)
 	for i, share := range table.Shares() {
-		if sequential[i] < 0.93*share || sequential[i] > 1.07*share || random[i] < 0.93*share || random[i] > 1.07*share {
-			t.Errorf("node %d has %.4f of the ring, %.4f of keys that count up, %.4f of random ones", i, share, sequential[i], random[i])
+		if sequential[i] < 0.93*share || sequential[i] > 1.07*share ||
+			random[i] < 0.93*share || random[i] > 1.07*share {
+			t.Errorf("node %d has %.4f of the ring, %.4f of keys that count up, %.4f of random ones",
+				i, share, sequential[i], random[i])
 		}
 	}
-	if out, ok := check(t, yaml); !ok || !strings.Contains(out, "note: ring.hash is not set: keyway places keys by the default, murmur") {
+	out, ok := check(t, yaml)
+	if !ok || !strings.Contains(out, "note: ring.hash is not set: keyway places keys by the default, murmur") {
 		t.Errorf("%s", out)
 	}
-	if out, ok := check(t, yaml+"ring: {hash: fnv1a_64}\n"); !ok || strings.Contains(out, "note:") || strings.Contains(out, "warning:") {
+	out, ok = check(t, yaml+"ring: {hash: fnv1a_64}\n")
+	if !ok || strings.Contains(out, "note:") || strings.Contains(out, "warning:") {
 		t.Errorf("%s", out)
 	}
 	// On a ring its 15 bits lie between two points.
-	if out, ok := check(t, yaml+"ring: {hash: crc32}\n"); !ok || !strings.Contains(out, "warning: the hash spreads keys unevenly") {
+	out, ok = check(t, yaml+"ring: {hash: crc32}\n")
+	if !ok || !strings.Contains(out, "warning: the hash spreads keys unevenly") {
 		t.Errorf("%s", out)
 	}
 }

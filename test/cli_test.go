@@ -32,7 +32,8 @@ func TestDemo(t *testing.T) {
 			c := redistest.Dial(t, addr)
 			c.Expect("OK", "MSET", "user:1", "ann", "user:1500", "bob", "cart:7", "book")
 			c.Expect("[ann bob book]", "MGET", "user:1", "user:1500", "cart:7")
-			if info := c.MustDo("INFO", "keyway").Text; !strings.Contains(info, "masters_up:4") || !strings.Contains(info, "layout:"+layout) {
+			info := c.MustDo("INFO", "keyway").Text
+			if !strings.Contains(info, "masters_up:4") || !strings.Contains(info, "layout:"+layout) {
 				t.Errorf("INFO keyway: %q", info)
 			}
 			c.Close()
@@ -46,14 +47,16 @@ func TestDemo(t *testing.T) {
 
 func TestServeStopsInOrder(t *testing.T) {
 	nodes := redistest.Three(t)
-	addr, adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	addr, adminAddr := freeAddr(t), freeAddr(t)
 	yaml := fmt.Sprintf("listen: %s\nadmin: %s\n", addr, adminAddr) + redistest.Layouts(nodes)["ring"] +
 		"clients: {password: \"${KEYWAY_TEST_SECRET}\"}\n"
 	const secret = "hunter2hunter2"
 	t.Setenv("KEYWAY_TEST_SECRET", secret)
 	file := redistest.WriteFile(t, "keyway.yml", yaml)
 	p := redistest.StartProcess(t, "serve", "-c", file, "--log-format", "json")
-	redistest.Eventually(t, 10*time.Second, "keyway is ready", func() bool { return get(t, "http://"+adminAddr+"/readyz") == "ok\n" })
+	redistest.Eventually(t, 10*time.Second, "keyway is ready", func() bool {
+		return get(t, "http://"+adminAddr+"/readyz") == "ok\n"
+	})
 	c := redistest.Dial(t, addr)
 	c.Expect("-NOAUTH Authentication required.", "GET", "x")
 	c.Expect("-WRONGPASS invalid username-password pair or user is disabled.", "AUTH", "wrong")
@@ -61,7 +64,12 @@ func TestServeStopsInOrder(t *testing.T) {
 	c.Expect("OK", "SET", "slow", "1")
 
 	metrics := get(t, "http://"+adminAddr+"/metrics")
-	for _, want := range []string{`keyway_commands_total{command="set"} 1`, `keyway_node_up{addr="` + nodes[0].Addr + `",node="a"} 1`, `keyway_command_duration_seconds_count{family="string"}`, "keyway_auth_failures_total 1"} {
+	for _, want := range []string{
+		`keyway_commands_total{command="set"} 1`,
+		`keyway_node_up{addr="` + nodes[0].Addr + `",node="a"} 1`,
+		`keyway_command_duration_seconds_count{family="string"}`,
+		"keyway_auth_failures_total 1",
+	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics lacks %s", want)
 		}
@@ -77,7 +85,8 @@ func TestServeStopsInOrder(t *testing.T) {
 		done <- r
 	}()
 	redistest.Eventually(t, 20*time.Second, "the slow command is under way", func() bool {
-		return strings.Contains(get(t, "http://"+adminAddr+"/metrics"), "keyway_node_in_flight{addr=") && inFlight(get(t, "http://"+adminAddr+"/metrics")) > 0
+		metrics := get(t, "http://"+adminAddr+"/metrics")
+		return strings.Contains(metrics, "keyway_node_in_flight{addr=") && inFlight(metrics) > 0
 	})
 	p.End()
 	if r := <-done; r.Text != "done" {
@@ -129,9 +138,11 @@ func TestCheckAndRoute(t *testing.T) {
 	binary := redistest.Build(t)
 	nodes := redistest.Three(t)
 	for name, yaml := range redistest.Layouts(nodes) {
-		file := redistest.WriteFile(t, "keyway.yml", yaml+"clients: {password: hunter2hunter2}\nbackend: {password: hunter3hunter3}\n")
+		file := redistest.WriteFile(t, "keyway.yml",
+			yaml+"clients: {password: hunter2hunter2}\nbackend: {password: hunter3hunter3}\n")
 		out, err := exec.Command(binary, "check", "-c", file).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "is valid: layout "+name) || strings.Contains(string(out), "hunter") {
+		if err != nil || !strings.Contains(string(out), "is valid: layout "+name) ||
+			strings.Contains(string(out), "hunter") {
 			t.Errorf("check %s: %v\n%s", name, err, out)
 		}
 		for _, n := range nodes {
@@ -153,19 +164,22 @@ func TestCheckAndRoute(t *testing.T) {
 	w := redistest.NewWatched(t, "east")
 	file = redistest.WriteFile(t, "keyway.yml", "layout: ring\n"+w.NodesYAML())
 	out, err = exec.Command(binary, "check", "-c", file).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), w.Masters[0].Addr+"  100.00 %") || !strings.Contains(string(out), w.Replicas[0].Addr+"  replica") {
+	if err != nil || !strings.Contains(string(out), w.Masters[0].Addr+"  100.00 %") ||
+		!strings.Contains(string(out), w.Replicas[0].Addr+"  replica") {
 		t.Errorf("check with sentinels: %v\n%s", err, out)
 	}
 	for _, s := range w.Sentinels {
 		s.Kill()
 	}
 	out, err = exec.Command(binary, "route", "-c", file, "x").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "keyway.yml:3:25: nodes[0].sentinel: no sentinel reports the address of east") {
+	want := "keyway.yml:3:25: nodes[0].sentinel: no sentinel reports the address of east"
+	if err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("route without sentinels: %v\n%s", err, out)
 	}
 	bad := redistest.WriteFile(t, "bad.yml", "layout: rings\n")
 	out, err = exec.Command(binary, "serve", "-c", bad).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "bad.yml:1:9: layout: unknown layout \"rings\"; write slots, ring, range or modulo") {
+	want = `bad.yml:1:9: layout: unknown layout "rings"; write slots, ring, range or modulo`
+	if err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("serve of a bad file: %v\n%s", err, out)
 	}
 }
@@ -181,7 +195,11 @@ func TestCommandLine(t *testing.T) {
 		{"serv", `unknown command "serv"; did you mean serve?`, true},
 		{"chekc -c x.yml", "unknown command", true},
 		{"serve", "open keyway.yml: no such file or directory; name the file with --config", true},
-		{"serve keyway.yml", `keyway serve takes no argument "keyway.yml"; name the configuration file with --config`, true},
+		{
+			"serve keyway.yml",
+			`keyway serve takes no argument "keyway.yml"; name the configuration file with --config`,
+			true,
+		},
 		{"check --offline --connect", "--offline and --connect exclude each other; give one of them", true},
 		{"route", "keyway route needs a key; write keyway route --config FILE KEY [KEY...]", true},
 		{"xyzzy", `unknown command "xyzzy"; keyway --help lists the commands`, true},
@@ -206,14 +224,16 @@ func TestBindErrors(t *testing.T) {
 	}
 	defer used.Close()
 	for listen, want := range map[string]string{
-		"listen: " + used.Addr().String():                                 "address already in use; end what uses the address",
-		"listen: 192.0.2.1:0":                                             "write an address that this machine has",
-		"listen: unix:///nonexistent/x.sock":                              "make the directory",
-		"listen: nonexistent.invalid:0":                                   "write an IP address, or a name that resolves",
-		"listen: 127.0.0.1:0\nadmin: 192.0.2.1:0":                         "admin: cannot listen on 192.0.2.1:0",
+		"listen: " + used.Addr().String():    "address already in use; end what uses the address",
+		"listen: 192.0.2.1:0":                "write an address that this machine has",
+		"listen: unix:///nonexistent/x.sock": "make the directory",
+		"listen: nonexistent.invalid:0":      "write an IP address, or a name that resolves",
+
+		"listen: 127.0.0.1:0\nadmin: 192.0.2.1:0": "admin: cannot listen on 192.0.2.1:0",
+
 		"listen: 127.0.0.1:0\nthreads: 2\nadmin: " + used.Addr().String(): "end what uses the address",
 	} {
-		file := redistest.WriteFile(t, "keyway.yml", listen+"\nlayout: ring\nnodes: [{name: a, addr: \"127.0.0.1:1\"}]\n")
+		file := redistest.WriteFile(t, "keyway.yml", listen+"\n"+redistest.Ring("127.0.0.1:1"))
 		out, err := exec.Command(binary, "serve", "-c", file).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", listen, err, out)

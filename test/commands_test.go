@@ -142,7 +142,8 @@ func TestScripts(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	nodes := redistest.Three(t)
 	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready().Dial()
-	for _, words := range []string{"DEBUG OBJECT k", "SYNC", "REPLCONF x", "SCRIPT DEBUG YES", "SHUTDOWN", "CONFIG SET maxmemory 1"} {
+	for _, words := range []string{"DEBUG OBJECT k", "SYNC", "REPLCONF x", "SCRIPT DEBUG YES", "SHUTDOWN",
+		"CONFIG SET maxmemory 1"} {
 		args := strings.Fields(words)
 		r := c.Do(args...)
 		allow := args[0]
@@ -171,7 +172,8 @@ func TestScriptsThatLie(t *testing.T) {
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
 		c.MustDo("SET", "n", "0")
-		words := []string{"MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "TRYAGAIN x", "CLUSTERDOWN x", "LOADING x", "READONLY x", "MASTERDOWN x", "NOSCRIPT spoof"}
+		words := []string{"MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "TRYAGAIN x", "CLUSTERDOWN x", "LOADING x",
+			"READONLY x", "MASTERDOWN x", "NOSCRIPT spoof"}
 		for _, n := range nodes {
 			words = append(words, "MOVED 8000 "+n.Addr, "ASK 8000 "+n.Addr)
 		}
@@ -184,7 +186,8 @@ func TestScriptsThatLie(t *testing.T) {
 			}
 		}
 		// One that has been honest before: keyway takes it to be on the node.
-		sha := c.MustDo("SCRIPT", "LOAD", "redis.call('incr', KEYS[1]) if ARGV[1] == '' then return 1 end return redis.error_reply(ARGV[1])").Text
+		sha := c.MustDo("SCRIPT", "LOAD",
+			"redis.call('incr', KEYS[1]) if ARGV[1] == '' then return 1 end return redis.error_reply(ARGV[1])").Text
 		c.Expect("1", "EVALSHA", sha, "1", "n", "")
 		for _, lie := range []string{"NOSCRIPT spoof", "NOSCRIPT No matching script. Please use EVAL."} {
 			c.Expect("-"+lie, "EVALSHA", sha, "1", "n", lie)
@@ -216,26 +219,7 @@ func TestScanMissesNoKey(t *testing.T) {
 				t.Fatal(r, err)
 			}
 		}
-		scan := func(args ...string) map[string]bool {
-			got := map[string]bool{}
-			cursor := "0"
-			for rounds := 0; ; rounds++ {
-				r := c.MustDo(append([]string{"SCAN", cursor}, args...)...)
-				for _, e := range r.Elems[1].Elems {
-					got[e.Text] = true
-				}
-				if cursor = r.Elems[0].Text; cursor == "0" {
-					return got
-				}
-				if n, err := strconv.ParseInt(cursor, 10, 64); err != nil || n < 0 {
-					t.Fatalf("the cursor %s does not fit 63 bits", cursor)
-				}
-				if rounds > 10000 {
-					t.Fatal("SCAN does not end")
-				}
-			}
-		}
-		all := scan("COUNT", "100")
+		all := scan(t, c, "COUNT", "100")
 		for key := range want {
 			if !all[key] {
 				t.Errorf("SCAN missed %s", key)
@@ -244,10 +228,10 @@ func TestScanMissesNoKey(t *testing.T) {
 		if n := len(all); n != len(want)+1 {
 			t.Errorf("SCAN found %d keys, want %d", n, len(want)+1)
 		}
-		if got := scan("TYPE", "list"); len(got) != 1 || !got["list"] {
+		if got := scan(t, c, "TYPE", "list"); len(got) != 1 || !got["list"] {
 			t.Errorf("SCAN TYPE list: %v", got)
 		}
-		if got := scan("MATCH", "b*", "COUNT", "50"); len(got) != 1000 {
+		if got := scan(t, c, "MATCH", "b*", "COUNT", "50"); len(got) != 1000 {
 			t.Errorf("SCAN MATCH b*: %d keys, want 1000", len(got))
 		}
 		c.Expect("-ERR invalid cursor", "SCAN", "x")
@@ -258,13 +242,36 @@ func TestScanMissesNoKey(t *testing.T) {
 		if key := c.MustDo("RANDOMKEY").Text; !all[key] {
 			t.Errorf("RANDOMKEY gave %q", key)
 		}
-		if info := c.MustDo("INFO").Text; !strings.Contains(info, "db0:keys="+strconv.Itoa(len(want)+1)+",") || !strings.Contains(info, "# Keyway\r\n") {
+		if info := c.MustDo("INFO").Text; !strings.Contains(info, "db0:keys="+strconv.Itoa(len(want)+1)+",") ||
+			!strings.Contains(info, "# Keyway\r\n") {
 			t.Errorf("INFO lacks the sum of keys or keyway's section:\n%s", info[max(0, len(info)-900):])
 		}
 		c.Expect("OK", "FLUSHALL")
 		c.Expect("0", "DBSIZE")
 		c.Expect("(nil)", "RANDOMKEY")
 	})
+}
+
+// scan returns the keys that a whole SCAN finds.
+func scan(t *testing.T, c *redistest.Client, args ...string) map[string]bool {
+	t.Helper()
+	got := map[string]bool{}
+	cursor := "0"
+	for rounds := 0; ; rounds++ {
+		r := c.MustDo(append([]string{"SCAN", cursor}, args...)...)
+		for _, e := range r.Elems[1].Elems {
+			got[e.Text] = true
+		}
+		if cursor = r.Elems[0].Text; cursor == "0" {
+			return got
+		}
+		if n, err := strconv.ParseInt(cursor, 10, 64); err != nil || n < 0 {
+			t.Fatalf("the cursor %s does not fit 63 bits", cursor)
+		}
+		if rounds > 10000 {
+			t.Fatal("SCAN does not end")
+		}
+	}
 }
 
 func TestAnsweredByTheProxy(t *testing.T) {
@@ -283,7 +290,8 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	c.Expect("OK", "CLIENT", "SETINFO", "LIB-NAME", "mine")
 	id := c.MustDo("CLIENT", "ID").String()
 	for _, cmd := range []string{"INFO", "LIST"} {
-		if text := c.MustDo("CLIENT", cmd).Text; !strings.Contains(text, "id="+id+" ") || !strings.Contains(text, "name=me") || !strings.Contains(text, "lib-name=mine") {
+		if text := c.MustDo("CLIENT", cmd).Text; !strings.Contains(text, "id="+id+" ") ||
+			!strings.Contains(text, "name=me") || !strings.Contains(text, "lib-name=mine") {
 			t.Errorf("CLIENT %s: %q", cmd, text)
 		}
 	}
@@ -310,6 +318,17 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	}
 	c.Expect("RESET", "RESET")
 	c.Expect("(nil)", "CLIENT", "GETNAME")
+	c.Expect("OK", "QUIT")
+	if _, err := c.Receive(); err == nil {
+		t.Error("QUIT leaves the connection open")
+	}
+}
+
+// TestRefusedByTheProxy: commands that make no sense, or are not for clients, get Redis's own
+// errors, or one that says whose error it is.
+func TestRefusedByTheProxy(t *testing.T) {
+	nodes := redistest.Three(t)
+	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready().Dial()
 	for cmd, want := range map[string]string{
 		"READONLY":           "-ERR This instance has cluster support disabled",
 		"CLUSTER SLOTS":      "-ERR This instance has cluster support disabled",
@@ -325,14 +344,13 @@ func TestAnsweredByTheProxy(t *testing.T) {
 	}
 	direct := redistest.Dial(t, nodes[0].Addr)
 	c.Expect(direct.Do("WAITAOF", "1", "1", "1").String(), "WAITAOF", "1", "1", "1") // Redis before 7.2 lacks it
-	for _, cmd := range []string{"SHUTDOWN", "REPLICAOF no one", "DEBUG SLEEP 1", "BGSAVE", "MODULE LIST", "CONFIG SET save x", "SCRIPT DEBUG no"} {
+	for _, cmd := range []string{
+		"SHUTDOWN", "REPLICAOF no one", "DEBUG SLEEP 1", "BGSAVE", "MODULE LIST",
+		"CONFIG SET save x", "SCRIPT DEBUG no",
+	} {
 		if r := c.Do(strings.Fields(cmd)...); !strings.HasPrefix(r.Text, "ERR keyway: ") {
 			t.Errorf("%s: %s", cmd, r)
 		}
-	}
-	c.Expect("OK", "QUIT")
-	if _, err := c.Receive(); err == nil {
-		t.Error("QUIT leaves the connection open")
 	}
 }
 

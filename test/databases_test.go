@@ -41,9 +41,12 @@ func TestDatabases(t *testing.T) {
 				for range 4 + rng.IntN(20) {
 					key, db := fmt.Sprintf("user:%d", 1+rng.IntN(2000)%7*300), fmt.Sprint(rng.IntN(4))
 					args := [][]string{
-						{"SELECT", db}, {"SELECT", db}, {"SELECT", "16"}, {"SELECT", "-1"}, {"SELECT", "x"}, {"SELECT", "100000"},
-						{"SET", key, fmt.Sprint(n)}, {"SET", key, fmt.Sprint(n)}, {"GET", key}, {"GET", key}, {"INCR", key}, {"DEL", key, "user:1"}, {"MGET", key, "user:1", "user:601"},
-						{"MOVE", key, db}, {"SWAPDB", "0", "1"}, {"DBSIZE"}, {"FLUSHDB"}, {"EXISTS", key}, {"MULTI"}, {"EXEC"}, {"WATCH", key}, {"RESET"},
+						{"SELECT", db}, {"SELECT", db},
+						{"SELECT", "16"}, {"SELECT", "-1"}, {"SELECT", "x"}, {"SELECT", "100000"},
+						{"SET", key, fmt.Sprint(n)}, {"SET", key, fmt.Sprint(n)}, {"GET", key}, {"GET", key},
+						{"INCR", key}, {"DEL", key, "user:1"}, {"MGET", key, "user:1", "user:601"},
+						{"MOVE", key, db}, {"SWAPDB", "0", "1"}, {"DBSIZE"}, {"FLUSHDB"}, {"EXISTS", key},
+						{"MULTI"}, {"EXEC"}, {"WATCH", key}, {"RESET"},
 						{"EVAL", "return redis.call('GET', KEYS[1])", "1", key}, {"PING"},
 					}[rng.IntN(24)]
 					who := rng.IntN(2)
@@ -102,7 +105,9 @@ func TestDatabaseStays(t *testing.T) {
 	}
 	nodes[0].Kill()
 	nodes[0].Run()
-	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool { return c.Do("GET", "k").Kind == '$' })
+	redistest.Eventually(t, 10*time.Second, "the node is served again", func() bool {
+		return c.Do("GET", "k").Kind == '$'
+	})
 	c.Expect("4", "GET", "k")
 	c.Expect("[]", "KEYS", "l*")
 }
@@ -113,10 +118,14 @@ func TestHalfClosedClients(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
 	for send, want := range map[string]string{
-		"SELECT 3\r\nSET a 1\r\nSELECT 0\r\nGET a\r\nSELECT 3\r\nGET a\r\n": "+OK\r\n+OK\r\n+OK\r\n$-1\r\n+OK\r\n$1\r\n1\r\n",
-		"WATCH b\r\nMULTI\r\nSET b 1\r\nEXEC\r\nGET b\r\n":                  "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n1\r\n",
-		"SUBSCRIBE x\r\nUNSUBSCRIBE x\r\nNOSUCH\r\n":                        "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:0\r\n-ERR unknown command 'NOSUCH', with args beginning with: \r\n",
-		"SCRIPT KILL\r\nPING\r\n":                                           "-NOTBUSY No scripts in execution right now.\r\n+PONG\r\n",
+		"SELECT 3\r\nSET a 1\r\nSELECT 0\r\nGET a\r\nSELECT 3\r\nGET a\r\n": "" +
+			"+OK\r\n+OK\r\n+OK\r\n$-1\r\n+OK\r\n$1\r\n1\r\n",
+		"WATCH b\r\nMULTI\r\nSET b 1\r\nEXEC\r\nGET b\r\n": "" +
+			"+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n1\r\n",
+		"SUBSCRIBE x\r\nUNSUBSCRIBE x\r\nNOSUCH\r\n": "" +
+			"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:0\r\n" +
+			"-ERR unknown command 'NOSUCH', with args beginning with: \r\n",
+		"SCRIPT KILL\r\nPING\r\n": "-NOTBUSY No scripts in execution right now.\r\n+PONG\r\n",
 	} {
 		conn, err := net.Dial("tcp", k.Addr)
 		if err != nil {
@@ -138,7 +147,8 @@ func TestHalfClosedClients(t *testing.T) {
 func TestDatabaseThatIsNotThere(t *testing.T) {
 	nodes := []*redistest.Node{redistest.Start(t)}
 	var log bytes.Buffer
-	k := redistest.ServeWith(t, "layout: ring\n"+redistest.NodesYAML(nodes), server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}).Ready()
+	o := server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	k := redistest.ServeWith(t, "layout: ring\n"+redistest.NodesYAML(nodes), o).Ready()
 	c := k.Dial()
 	for _, protocol := range []string{"2", "3"} {
 		c.MustDo("HELLO", protocol)
@@ -172,9 +182,11 @@ func TestDatabasesOfACluster(t *testing.T) {
 			ours := redistest.Serve(t, cluster.SeedsYAML()).Ready().Dial()
 			theirs := redistest.Dial(t, cluster.Nodes[cluster.Owner(0, int(slots.Of([]byte(key))))].Addr)
 			for _, words := range []string{
-				"SELECT 0", "SELECT 1", "SELECT 16", "SELECT -1", "SELECT x", "SELECT 65536", "SELECT 2147483647", "SELECT 2147483648",
+				"SELECT 0", "SELECT 1", "SELECT 16", "SELECT -1", "SELECT x",
+				"SELECT 65536", "SELECT 2147483647", "SELECT 2147483648",
 				"MOVE a 1", "SWAPDB 0 1", "SET a 1",
-				"MULTI", "SET a 2", "SELECT 1", "SELECT -1", "SELECT x", "STRLEN a", "SELECT 0", "GET a", "EXEC", "GET a",
+				"MULTI", "SET a 2", "SELECT 1", "SELECT -1", "SELECT x", "STRLEN a", "SELECT 0", "GET a",
+				"EXEC", "GET a",
 				"WATCH {a}w", "MULTI", "SELECT 1", "GET a", "EXEC", "GET a", "SELECT 1", "GET a",
 			} {
 				args := strings.Fields(words)
@@ -212,6 +224,28 @@ func TestNumberedDatabasesOfACluster(t *testing.T) {
 	c.Expect("3", "GET", "a")
 	c.Expect("-ERR SWAPDB is not allowed in cluster mode", "SWAPDB", "0", "1")
 
+	selectInTransaction(c)
+	reply := later(t, c, "BLPOP", "list", "20")
+	blockedOn(t, cluster.Nodes[:3], 1)
+	other.Expect("1", "RPUSH", "list", "of database 2")
+	other.Expect("OK", "SELECT", "3")
+	other.Expect("1", "RPUSH", "list", "v")
+	if got := (<-reply).String(); got != "[list v]" {
+		t.Error(got)
+	}
+
+	reader := redistest.Serve(t, cluster.SeedsYAML()+"reads: replica\n").Ready().Dial()
+	reader.Expect("OK", "SELECT", "3")
+	redistest.Eventually(t, 10*time.Second, "a replica is read", func() bool {
+		return reader.Do("GET", "a").Text == "3"
+	})
+
+	moveAndFailOver(t, cluster, c)
+	k.Dial().Expect("(nil)", "GET", "a")
+}
+
+// selectInTransaction changes the database within a transaction, from 3 to 1.
+func selectInTransaction(c *redistest.Client) {
 	c.Expect("OK", "WATCH", "b")
 	c.Expect("OK", "MULTI")
 	c.Expect("QUEUED", "INCR", "b")
@@ -225,20 +259,12 @@ func TestNumberedDatabasesOfACluster(t *testing.T) {
 	c.Expect("1", "GET", "b") // in the database that was selected last
 	c.Expect("OK", "SELECT", "3")
 	c.Expect("5", "GET", "b")
-	reply := later(t, c, "BLPOP", "list", "20")
-	blockedOn(t, cluster.Nodes[:3], 1)
-	other.Expect("1", "RPUSH", "list", "of database 2")
-	other.Expect("OK", "SELECT", "3")
-	other.Expect("1", "RPUSH", "list", "v")
-	if got := (<-reply).String(); got != "[list v]" {
-		t.Error(got)
-	}
+}
 
-	reader := redistest.Serve(t, cluster.SeedsYAML()+"reads: replica\n").Ready().Dial()
-	reader.Expect("OK", "SELECT", "3")
-	redistest.Eventually(t, 10*time.Second, "a replica is read", func() bool { return reader.Do("GET", "a").Text == "3" })
-
-	const slot = 15495 // of "a"
+// moveAndFailOver moves the slot of "a" to another master, whose replica then takes over.
+func moveAndFailOver(t *testing.T, cluster *redistest.Cluster, c *redistest.Client) {
+	t.Helper()
+	const slot = 15495
 	from := cluster.Owner(0, slot)
 	cluster.Nodes[from].Do("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "15495", "15495", "NODE", cluster.IDs[0])
 	redistest.Eventually(t, 20*time.Second, "the slot has moved", func() bool {
@@ -247,7 +273,8 @@ func TestNumberedDatabasesOfACluster(t *testing.T) {
 	c.Expect("3", "GET", "a")
 	c.Expect("OK", "SET", "a", "moved")
 	cluster.Failover(3) // the replica of the first
-	redistest.Eventually(t, 10*time.Second, "the new master is served", func() bool { return c.Do("SET", "a", "there").Text == "OK" })
+	redistest.Eventually(t, 10*time.Second, "the new master is served", func() bool {
+		return c.Do("SET", "a", "there").Text == "OK"
+	})
 	c.Expect("there", "GET", "a")
-	k.Dial().Expect("(nil)", "GET", "a")
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,40 +53,67 @@ func TestHouse(t *testing.T) {
 	core := "resp command slots hashring router metrics buffer emulation info lua freshness pool proxy"
 	for _, rule := range []struct{ packages, forbidden, reason string }{
 		{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/doc.go"},
-		{core, "github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3", "control plane and export live outside the hot path"},
-		{"resp", module + "command " + module + "router " + module + "pool " + module + "proxy", "resp frames without knowing any command"},
-		{"slots hashring", module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp", "layer 0"},
+		{
+			core,
+			"github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3",
+			"control plane and export live outside the hot path",
+		},
+		{
+			"resp",
+			module + "command " + module + "router " + module + "pool " + module + "proxy",
+			"resp frames without knowing any command",
+		},
+		{
+			"slots hashring",
+			module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp",
+			"layer 0",
+		},
 		{"info freshness", module + "router " + module + "pool " + module + "proxy", "they know replies and figures"},
 		{"emulation", module + "command " + module + "router " + module + "pool", "it knows slots and frames"},
 		{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 		{"command router pool", module + "proxy " + module + "server", "layer 1"},
-		{"pool", module + "command " + module + "router " + module + "slots", "a connection knows frames, not commands"},
+		{
+			"pool",
+			module + "command " + module + "router " + module + "slots",
+			"a connection knows frames, not commands",
+		},
 		{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
 		{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
 		{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
 		{"wiring", module + "admin", "what operators see is the command's business"},
 	} {
 		for name := range strings.FieldsSeq(rule.packages) {
-			p := all[name]
-			if p == nil {
+			if all[name] == nil {
 				t.Errorf("no package %s", name)
 				continue
 			}
 			for bad := range strings.FieldsSeq(rule.forbidden) {
-				list := p.Deps // ours and third parties: on every path
-				if !strings.Contains(bad, ".") {
-					list = p.Imports // the standard library: direct imports
-				}
-				for _, dep := range list {
-					// proxy parses addresses in redirects, emulation those of keyways; that
-					// opens no socket.
-					if may := name == "proxy" || name == "emulation"; dep == bad && !(may && bad == "net") {
-						t.Errorf("%s depends on %s: %s", name, bad, rule.reason)
-					}
+				if all[name].dependsOn(bad) && !mayImport(name, bad) {
+					t.Errorf("%s depends on %s: %s", name, bad, rule.reason)
 				}
 			}
 		}
 	}
+}
+
+// dependsOn reports whether a package imports another: ours and third parties' on any path,
+// those of the standard library directly.
+func (p *listed) dependsOn(bad string) bool {
+	if strings.Contains(bad, ".") {
+		return slices.Contains(p.Deps, bad)
+	}
+	return slices.Contains(p.Imports, bad)
+}
+
+// mayImport reports whether a package is exempt from a rule: proxy parses addresses in
+// redirects, emulation those of keyways; that opens no socket.
+func mayImport(name, bad string) bool {
+	return bad == "net" && (name == "proxy" || name == "emulation")
+}
+
+// TestHouseLeavesStandAlone: some packages can be read without any other.
+func TestHouseLeavesStandAlone(t *testing.T) {
+	all := packages(t)
 	for _, name := range []string{"loop", "config", "metrics", "buffer"} {
 		for _, dep := range all[name].Deps {
 			if strings.HasPrefix(dep, module) {
@@ -102,7 +130,8 @@ func TestProductHasNoTests(t *testing.T) {
 			if strings.HasPrefix(name, "test") {
 				continue
 			}
-			if dep == "testing" || strings.HasPrefix(dep, module+"test") || strings.Contains(dep, "miniredis") && name != "cmd/keyway" {
+			fake := strings.Contains(dep, "miniredis") && name != "cmd/keyway"
+			if dep == "testing" || strings.HasPrefix(dep, module+"test") || fake {
 				t.Errorf("%s depends on %s: not in the product", name, dep)
 			}
 		}
@@ -139,7 +168,8 @@ func TestCoreStartsNothing(t *testing.T) {
 					}
 					if pkg, ok := sel.X.(*ast.Ident); ok {
 						call := pkg.Name + "." + sel.Sel.Name
-						if dir != "loop" && (call == "time.Now" || call == "time.Sleep" || call == "time.Since") || strings.HasPrefix(call, "fmt.Print") {
+						ofTime := call == "time.Now" || call == "time.Sleep" || call == "time.Since"
+						if dir != "loop" && ofTime || strings.HasPrefix(call, "fmt.Print") {
 							t.Errorf("%s: %s in the core", fset.Position(n.Pos()), call)
 						}
 					}

@@ -44,7 +44,8 @@ func TestLateCommandsLikeRedis(t *testing.T) {
 					for _, n := range nodes {
 						n.Do("FLUSHALL")
 					}
-					k := redistest.Serve(t, fmt.Sprintf("layout: ring\nslowlog: {slower_than: 1h}\nthreads: %d\n", threads)+redistest.NodesYAML(of)).Ready()
+					yaml := fmt.Sprintf("layout: ring\nslowlog: {slower_than: 1h}\nthreads: %d\n", threads)
+					k := redistest.Serve(t, yaml+redistest.NodesYAML(of)).Ready()
 					ours, theirs := k.Dial(), redistest.Dial(t, oracle.Addr)
 					ours.MustDo("HELLO", protocol)
 					theirs.MustDo("HELLO", protocol)
@@ -93,7 +94,8 @@ func TestLateCommandsKeepTheirPlace(t *testing.T) {
 	c.MustDo("HELLO", "3")
 	c.Expect("OK", "CLIENT", "TRACKING", "ON", "BCAST")
 	for i := range 200 {
-		c.Raw("GET x\r\nMULTI\r\nSET {x}1 " + fmt.Sprint(i) + "\r\nSLOWLOG LEN\r\nCLIENT SETNAME n" + fmt.Sprint(i) + "\r\nGET {x}1\r\nSCAN 0 MATCH none COUNT 1\r\nCLIENT GETNAME\r\nEXEC\r\nECHO end\r\n")
+		c.Raw(fmt.Sprintf("GET x\r\nMULTI\r\nSET {x}1 %d\r\nSLOWLOG LEN\r\nCLIENT SETNAME n%d\r\nGET {x}1\r\n"+
+			"SCAN 0 MATCH none COUNT 1\r\nCLIENT GETNAME\r\nEXEC\r\nECHO end\r\n", i, i))
 		other.Send("SET", "y", fmt.Sprint(i)) // its invalidation must not come inside a reply
 		c.Flush()
 		other.Flush()
@@ -111,7 +113,8 @@ func TestLateCommandsKeepTheirPlace(t *testing.T) {
 			t.Fatal(r, err)
 		}
 		exec := got[8]
-		if !strings.HasPrefix(exec, fmt.Sprintf("[OK 0 OK %d [", i)) || !strings.HasSuffix(exec, fmt.Sprintf(" n%d]", i)) || got[9] != "end" {
+		begin, end := fmt.Sprintf("[OK 0 OK %d [", i), fmt.Sprintf(" n%d]", i)
+		if !strings.HasPrefix(exec, begin) || !strings.HasSuffix(exec, end) || got[9] != "end" {
 			t.Fatalf("%d: %q", i, got)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 // aboutSeries are commands of RedisTimeSeries that look for series by their labels.
 var aboutSeries = []string{
 	"TS.MGET FILTER kind=t", "TS.MGET WITHLABELS FILTER kind=t", "TS.MGET FILTER kind=none",
-	"TS.MRANGE - + FILTER kind=t", "TS.MRANGE - + WITHLABELS COUNT 1 FILTER kind=t n=2", "TS.MREVRANGE - + FILTER kind=t",
+	"TS.MRANGE - + FILTER kind=t", "TS.MRANGE - + WITHLABELS COUNT 1 FILTER kind=t n=2",
+	"TS.MREVRANGE - + FILTER kind=t",
 	"TS.QUERYINDEX kind=t", "TS.QUERYINDEX kind=none", "TS.MRANGE - + FILTER", "TS.MGET",
 }
 
@@ -66,7 +67,7 @@ func TestModulesLikeRedis(t *testing.T) {
 				same("TOPK.RESERVE top 5")
 				same("FT.SUGADD sug hello 1")
 				same("FT.SUGGET sug he")
-				for _, words := range []string{"JSON.GET", "JSON.SET", "BF.ADD", "TS.ADD", "CMS.QUERY", "TOPK.LIST", "FT.SUGADD"} {
+				for words := range strings.FieldsSeq("JSON.GET JSON.SET BF.ADD TS.ADD CMS.QUERY TOPK.LIST FT.SUGADD") {
 					for _, words := range []string{words, "MULTI", words, "EXEC"} {
 						same(words) // modules count the arguments themselves
 					}
@@ -81,14 +82,19 @@ func TestModulesLikeRedis(t *testing.T) {
 func TestModulesThatNeedAllData(t *testing.T) {
 	nodes := redistest.Stack.Three(t)
 	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready().Dial()
-	for _, words := range []string{"FT.CREATE i SCHEMA n TEXT", "FT.SEARCH i *", "FT._LIST", "FT.INFO i", "TS.MRANGE - + FILTER kind=t GROUPBY n REDUCE sum"} {
+	for _, words := range []string{
+		"FT.CREATE i SCHEMA n TEXT", "FT.SEARCH i *", "FT._LIST", "FT.INFO i",
+		"TS.MRANGE - + FILTER kind=t GROUPBY n REDUCE sum",
+	} {
 		r := c.Do(strings.Fields(words)...)
 		if r.Kind != '-' || !strings.Contains(r.Text, "is refused: ") || !strings.Contains(r.Text, "nodes") {
 			t.Errorf("%s: %s", words, r)
 		}
 	}
 	keys := apart(t, redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready(), nodes)
-	for _, words := range []string{"CMS.MERGE %s 1 %s", "TDIGEST.MERGE %s 1 %s", "TS.CREATERULE %s %s AGGREGATION avg 10"} {
+	for _, words := range []string{
+		"CMS.MERGE %s 1 %s", "TDIGEST.MERGE %s 1 %s", "TS.CREATERULE %s %s AGGREGATION avg 10",
+	} {
 		words = fmt.Sprintf(words, keys[0], keys[1])
 		if r := c.Do(strings.Fields(words)...); !strings.HasPrefix(r.Text, "CROSSSLOT") {
 			t.Errorf("%s: %s", words, r)

@@ -60,31 +60,18 @@ func (l *logBuffer) has(t *testing.T, words ...string) {
 func logged(t *testing.T, yaml string, level slog.Level) (*redistest.Keyway, *logBuffer) {
 	t.Helper()
 	l := new(logBuffer)
-	return redistest.ServeWith(t, yaml, server.Options{Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level}))}), l
+	log := slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level}))
+	return redistest.ServeWith(t, yaml, server.Options{Log: log}), l
 }
 
 // TestLogStalls: what reads the log stops reading, and clients notice nothing.
 func TestLogStalls(t *testing.T) {
-	var ends [2]int
-	if err := syscall.Pipe(ends[:]); err != nil {
-		t.Fatal(err)
-	}
-	syscall.CloseOnExec(ends[0])
-	syscall.CloseOnExec(ends[1])
-	syscall.SetNonblock(ends[1], true)
-	for junk := bytes.Repeat([]byte{'\n'}, 4096); ; {
-		if _, err := syscall.Write(ends[1], junk); err != nil {
-			break // full
-		}
-	}
-	syscall.SetNonblock(ends[1], false)
-	reader, writer := os.NewFile(uintptr(ends[0]), "log"), os.NewFile(uintptr(ends[1]), "log")
+	reader, writer := fullPipe(t)
 	defer reader.Close()
-
 	node := redistest.Start(t)
-	addr, adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	file := redistest.WriteFile(t, "keyway.yml", fmt.Sprintf("listen: %s\nadmin: %s\nlayout: ring\nclients: {password: x}\n", addr, adminAddr)+
-		redistest.NodesYAML([]*redistest.Node{node}))
+	addr, adminAddr := freeAddr(t), freeAddr(t)
+	yaml := fmt.Sprintf("listen: %s\nadmin: %s\nclients: {password: x}\n", addr, adminAddr)
+	file := redistest.WriteFile(t, "keyway.yml", yaml+redistest.Ring(node.Addr))
 	cmd := exec.Command(redistest.Build(t), "serve", "-c", file, "--log-level", "debug")
 	cmd.Stderr = writer
 	if err := cmd.Start(); err != nil {
@@ -110,7 +97,8 @@ func TestLogStalls(t *testing.T) {
 	}
 	redistest.Eventually(t, 10*time.Second, "dropped lines are counted", func() bool {
 		m := get(t, "http://"+adminAddr+"/metrics")
-		return strings.Contains(m, "\nkeyway_log_lines_dropped_total ") && !strings.Contains(m, "\nkeyway_log_lines_dropped_total 0\n")
+		return strings.Contains(m, "\nkeyway_log_lines_dropped_total ") &&
+			!strings.Contains(m, "\nkeyway_log_lines_dropped_total 0\n")
 	})
 	var text logBuffer
 	read := make(chan struct{})
@@ -129,6 +117,31 @@ func TestLogStalls(t *testing.T) {
 	}
 }
 
+// fullPipe returns the ends of a pipe that takes no more bytes until some are read.
+func fullPipe(t *testing.T) (reader, writer *os.File) {
+	t.Helper()
+	var ends [2]int
+	if err := syscall.Pipe(ends[:]); err != nil {
+		t.Fatal(err)
+	}
+	syscall.CloseOnExec(ends[0])
+	syscall.CloseOnExec(ends[1])
+	syscall.SetNonblock(ends[1], true)
+	for junk := bytes.Repeat([]byte{'\n'}, 4096); ; {
+		if _, err := syscall.Write(ends[1], junk); err != nil {
+			break // full
+		}
+	}
+	syscall.SetNonblock(ends[1], false)
+	return os.NewFile(uintptr(ends[0]), "log"), os.NewFile(uintptr(ends[1]), "log")
+}
+
+// freeAddr returns an address of this machine that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+}
+
 // TestLogReaderDies: neither a terminal that goes away nor what reads the log ends
 // keyway.
 func TestLogReaderDies(t *testing.T) {
@@ -138,7 +151,7 @@ func TestLogReaderDies(t *testing.T) {
 	}
 	node := redistest.Start(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	file := redistest.WriteFile(t, "keyway.yml", "listen: "+addr+"\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
+	file := redistest.WriteFile(t, "keyway.yml", "listen: "+addr+"\n"+redistest.Ring(node.Addr))
 	cmd := exec.Command(redistest.Build(t), "serve", "-c", file, "--log-level", "debug")
 	cmd.Stderr = writer
 	if err := cmd.Start(); err != nil {
@@ -172,7 +185,7 @@ func TestLogReaderDies(t *testing.T) {
 func TestStoppingInTwoSteps(t *testing.T) {
 	node := redistest.Start(t)
 	adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	p := redistest.ServeProcess(t, "admin: "+adminAddr+"\nshutdown: {delay: 3m}\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}))
+	p := redistest.ServeProcess(t, "admin: "+adminAddr+"\nshutdown: {delay: 3m}\n"+redistest.Ring(node.Addr))
 	p.Cmd.Process.Signal(syscall.SIGHUP)
 	p.Answers()
 	blocked := redistest.Dial(t, p.Addr)
@@ -212,7 +225,7 @@ func fetch(t *testing.T, url string) (status int, body string) {
 // thread alike, and not of a node's.
 func TestInfoOfTheProcess(t *testing.T) {
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "threads: 2\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, "threads: 2\n"+redistest.Ring(node.Addr)).Ready()
 	_, port, _ := net.SplitHostPort(k.Addr)
 	executable, err := os.Executable()
 	if err != nil {
@@ -227,7 +240,9 @@ func TestInfoOfTheProcess(t *testing.T) {
 			name, value, _ := strings.Cut(line, ":")
 			fields[name] = value
 		}
-		for name, want := range map[string]string{"tcp_port": port, "process_id": fmt.Sprint(os.Getpid()), "executable": executable, "uptime_in_days": "0"} {
+		for name, want := range map[string]string{
+			"tcp_port": port, "process_id": fmt.Sprint(os.Getpid()), "executable": executable, "uptime_in_days": "0",
+		} {
 			if fields[name] != want {
 				t.Errorf("%s is %q, want %q", name, fields[name], want)
 			}
@@ -249,11 +264,13 @@ func TestReadyNamesDeadNodes(t *testing.T) {
 	admins := map[string]string{}
 	for _, ready := range []string{"any", "all"} {
 		admins[ready] = fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-		redistest.ServeProcess(t, "threads: 2\nready: "+ready+"\nadmin: "+admins[ready]+"\n"+redistest.Layouts(nodes)["ring"])
+		yaml := "threads: 2\nready: " + ready + "\nadmin: " + admins[ready] + "\n"
+		redistest.ServeProcess(t, yaml+redistest.Layouts(nodes)["ring"])
 	}
 	expect := func(ready string, want int, words string) {
 		t.Helper()
-		redistest.Eventually(t, 10*time.Second, fmt.Sprintf("ready: %s answers %d, %s", ready, want, words), func() bool {
+		what := fmt.Sprintf("ready: %s answers %d, %s", ready, want, words)
+		redistest.Eventually(t, 10*time.Second, what, func() bool {
 			status, body := fetch(t, "http://"+admins[ready]+"/readyz")
 			return status == want && strings.Contains(body, words)
 		})
@@ -275,7 +292,7 @@ func TestTLSOnPlainPort(t *testing.T) {
 	node := redistest.Start(t)
 	for _, streams := range []bool{false, true} {
 		l := new(logBuffer)
-		k := redistest.ServeWith(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}),
+		k := redistest.ServeWith(t, redistest.Ring(node.Addr),
 			server.Options{Log: slog.New(slog.NewTextHandler(l, nil)), Streams: streams}).Ready()
 		conn, err := net.Dial("tcp", k.Addr)
 		if err != nil {
@@ -284,7 +301,8 @@ func TestTLSOnPlainPort(t *testing.T) {
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(20 * time.Second)) // Redis and keyway wait 30 s for a command's end
 		err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
-		if err == nil || strings.Contains(err.Error(), "timeout") || !strings.Contains(err.Error(), "does not look like a TLS handshake") {
+		if err == nil || strings.Contains(err.Error(), "timeout") ||
+			!strings.Contains(err.Error(), "does not look like a TLS handshake") {
 			t.Errorf("%v", err)
 		}
 		l.has(t, "client refused", "speaks TLS", "client="+conn.LocalAddr().String())
@@ -302,7 +320,7 @@ func TestTLSOnPlainPort(t *testing.T) {
 // without the password, once a second at most.
 func TestRefusalsAreLogged(t *testing.T) {
 	node := redistest.Start(t)
-	k, l := logged(t, "layout: ring\nclients: {password: right, max: 2}\n"+redistest.NodesYAML([]*redistest.Node{node}), slog.LevelInfo)
+	k, l := logged(t, "clients: {password: right, max: 2}\n"+redistest.Ring(node.Addr), slog.LevelInfo)
 	c := k.Ready().Dial()
 	for range 100 {
 		c.Expect("-WRONGPASS invalid username-password pair or user is disabled.", "AUTH", "hunter2")
@@ -322,7 +340,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 // TestDebugLog: what happens to connections is logged, with names, at level debug.
 func TestDebugLog(t *testing.T) {
 	node := redistest.Start(t)
-	k, l := logged(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node}), slog.LevelDebug)
+	k, l := logged(t, redistest.Ring(node.Addr), slog.LevelDebug)
 	c := k.Ready().Dial()
 	c.Expect("PONG", "PING")
 	l.has(t, "connected to a node", "node=a", "addr="+node.Addr)
@@ -348,7 +366,8 @@ func TestTopologyLog(t *testing.T) {
 		c2.Do("SET", "b", "1") // slot 3300
 		return strings.Contains(l.String(), "slots moved")
 	})
-	l.has(t, "topology changed", `what="slots moved"`, "from="+c.Nodes[0].Addr, "to="+c.Nodes[3].Addr, "slots=0-5460", "count=5461")
+	l.has(t, "topology changed", `what="slots moved"`,
+		"from="+c.Nodes[0].Addr, "to="+c.Nodes[3].Addr, "slots=0-5460", "count=5461")
 	l.has(t, "topology changed", `what="node is a master now"`, "node="+c.Nodes[3].Addr)
 }
 

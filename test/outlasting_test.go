@@ -14,7 +14,6 @@ import (
 // reply is one that a single Redis could give, and the script gets its own.
 func TestScriptOutlastsTheTimeout(t *testing.T) {
 	t.Parallel()
-	const busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 	for name, c := range map[string]struct {
 		script, ends string // how its reply begins
 		kill         bool
@@ -25,7 +24,7 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			node := redistest.Start(t, "--busy-reply-threshold", "300")
-			k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 4s}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			k := redistest.Serve(t, "backend: {request_timeout: 4s}\n"+redistest.Ring(node.Addr)).Ready()
 			var clients []*redistest.Client
 			for i := range 20 {
 				clients = append(clients, k.Dial())
@@ -36,22 +35,26 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 				return strings.Contains(node.Do("INFO", "clients").Text, "blocked_clients:1\r\n") || len(blocked) > 0
 			})
 			script := later(t, k.Dial(), "EVAL", c.script, "0")
-			redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+			redistest.Eventually(t, 10*time.Second, "the script runs", func() bool {
+				return k.Snapshot()[0].Nodes[0].InFlight > 0
+			})
 			replies := make([]<-chan redistest.Reply, len(clients))
 			for i, client := range clients {
-				key := fmt.Sprint("own", i)
+				args := []string{"GET", fmt.Sprint("own", i)}
 				if i%2 == 0 {
-					replies[i] = later(t, client, "APPEND", key, "+")
-				} else {
-					replies[i] = later(t, client, "GET", key)
+					args = []string{"APPEND", args[1], "+"}
 				}
+				replies[i] = later(t, client, args...)
 			}
 			if c.kill {
 				time.Sleep(5 * time.Second) // more than a request timeout
 				admin := k.Dial()
-				redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool { return admin.Do("SCRIPT", "KILL").Text == "OK" })
+				redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool {
+					return admin.Do("SCRIPT", "KILL").Text == "OK"
+				})
 			}
-			if r := <-script; !strings.HasPrefix(r.Text, c.ends) || c.kill && !strings.Contains(r.Text, "killed by user") {
+			r := <-script
+			if !strings.HasPrefix(r.Text, c.ends) || c.kill && !strings.Contains(r.Text, "killed by user") {
 				t.Errorf("the script: %s", r)
 			}
 			if r := <-blocked; !r.Null {
@@ -59,25 +62,33 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 			}
 			answered := 0
 			for i, client := range clients {
-				own := fmt.Sprint(i)
-				want := own
-				if i%2 == 0 {
-					want = fmt.Sprint(len(own) + 1)
+				if isAnswered(t, client, i, <-replies[i]) {
+					answered++
 				}
-				switch r := <-replies[i]; {
-				case r.Text == busy:
-				case r.Text == want || r.String() == want:
-					if answered++; i%2 == 0 {
-						own += "+"
-					}
-				default:
-					t.Errorf("client %d got %s", i, r)
-				}
-				client.Expect(own, "GET", fmt.Sprint("own", i))
 			}
 			t.Logf("%d of %d are answered, the others told BUSY", answered, len(clients))
 		})
 	}
+}
+
+// isAnswered reports whether client i was answered rather than told BUSY. It fails the test
+// for any other reply, and if its key is not as the reply says.
+func isAnswered(t *testing.T, c *redistest.Client, i int, r redistest.Reply) bool {
+	t.Helper()
+	const busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+	value, want := fmt.Sprint(i), fmt.Sprint(i)
+	if i%2 == 0 { // it has sent APPEND
+		want = fmt.Sprint(len(value) + 1)
+	}
+	answered := r.Text == want || r.String() == want
+	switch {
+	case answered && i%2 == 0:
+		value += "+"
+	case !answered && r.Text != busy:
+		t.Errorf("client %d got %s", i, r)
+	}
+	c.Expect(value, "GET", fmt.Sprint("own", i))
+	return answered
 }
 
 // A node that is busy can be shut down through keyway, where the configuration allows it.
@@ -85,9 +96,12 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 func TestShutdownOfABusyNode(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t, "--busy-reply-threshold", "50")
-	k := redistest.Serve(t, "layout: ring\nbackend: {request_timeout: 4s}\ncommands: {allow: [shutdown]}\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	yaml := "backend: {request_timeout: 4s}\ncommands: {allow: [shutdown]}\n" + redistest.Ring(node.Addr)
+	k := redistest.Serve(t, yaml).Ready()
 	script := later(t, k.Dial(), "EVAL", "while true do end", "0")
-	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool {
+		return k.Snapshot()[0].Nodes[0].InFlight > 0
+	})
 	admin := k.Dial()
 	redistest.Eventually(t, 10*time.Second, "a client is told that the node is busy", func() bool {
 		return strings.HasPrefix(admin.Do("GET", "a").Text, "BUSY ")

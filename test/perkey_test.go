@@ -28,7 +28,8 @@ func TestPerKeyScripts(t *testing.T) {
 	layouts["cluster"] = redistest.NewCluster(t, 3, 0).SeedsYAML()
 	for name, yaml := range layouts {
 		t.Run(name, func(t *testing.T) {
-			text := "\nscripts: {per_key: [{argv: [shared, each], text: " + fmt.Sprintf("%q", strings.ReplaceAll(renew, "\n", " ")) + "}]}\n"
+			text := "\nscripts: {per_key: [{argv: [shared, each], text: " + fmt.Sprintf("%q",
+				strings.ReplaceAll(renew, "\n", " ")) + "}]}\n"
 			c := redistest.Serve(t, yaml+text).Ready().Dial()
 			// As a client does that has its script's SHA-1 only: the text once, then the name.
 			sha := nodes[0].Do("EVAL", "return redis.sha1hex(ARGV[1])", "0", renew).Text

@@ -84,7 +84,8 @@ func routes(t *testing.T, binary, file string, keys []string) map[string]string 
 	t.Helper()
 	addr := make(map[string]string, len(keys))
 	for i := 0; i < len(keys); i += 10_000 {
-		out, err := exec.Command(binary, append([]string{"route", "-c", file, "--json", "--"}, keys[i:min(i+10_000, len(keys))]...)...).Output()
+		args := append([]string{"route", "-c", file, "--json", "--"}, keys[i:min(i+10_000, len(keys))]...)
+		out, err := exec.Command(binary, args...).Output()
 		if err != nil {
 			t.Fatalf("keyway route: %v", err)
 		}
@@ -121,9 +122,11 @@ func TestRedisBenchmark(t *testing.T) {
 			t.Run(name+"/P"+depth, func(t *testing.T) {
 				k := redistest.Serve(t, yaml).Ready()
 				_, port, _ := strings.Cut(k.Addr, ":")
-				out, err := exec.Command(path, "-p", port, "-q", "-n", strconv.Itoa(underRace(5_000, 500)), "-P", depth).CombinedOutput()
+				n := strconv.Itoa(underRace(5_000, 500))
+				out, err := exec.Command(path, "-p", port, "-q", "-n", n, "-P", depth).CombinedOutput()
 				text := string(out)
-				if err != nil || strings.Contains(text, "Error") || strings.Contains(text, "ERR") || strings.Count(text, "requests per second") < 19 {
+				if err != nil || strings.Contains(text, "Error") || strings.Contains(text, "ERR") ||
+					strings.Count(text, "requests per second") < 19 {
 					t.Errorf("redis-benchmark: %v\n%s", err, strings.ReplaceAll(text, "\r", "\n"))
 				}
 			})

@@ -25,6 +25,14 @@ func messages(t *testing.T, c *redistest.Client, n int) (all []string) {
 	return all
 }
 
+// nextMessage fails the test unless the next message is want.
+func nextMessage(t *testing.T, c *redistest.Client, want string) {
+	t.Helper()
+	if got := messages(t, c, 1)[0]; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // TestPubSub: what is published reaches every subscriber once, by channel and by
 // pattern, whoever publishes it: a client, a transaction, a script on any node,
 // or the node itself.
@@ -36,7 +44,8 @@ func TestPubSub(t *testing.T) {
 		b.Send("SUBSCRIBE", "news", "other")
 		b.Send("PSUBSCRIBE", "n?ws", "__keyevent@0__:*")
 		b.Flush()
-		if got := fmt.Sprint(messages(t, b, 4)); got != "[[subscribe news 1] [subscribe other 2] [psubscribe n?ws 3] [psubscribe __keyevent@0__:* 4]]" {
+		confirmed := "[[subscribe news 1] [subscribe other 2] [psubscribe n?ws 3] [psubscribe __keyevent@0__:* 4]]"
+		if got := fmt.Sprint(messages(t, b, 4)); got != confirmed {
 			t.Errorf("%s", got)
 		}
 		p.Expect("3", "PUBLISH", "news", "hello")
@@ -82,7 +91,9 @@ func TestPubSub(t *testing.T) {
 		}
 		b.Expect("[unsubscribe other 3]", "UNSUBSCRIBE", "other")
 		a.Close()
-		redistest.Eventually(t, 20*time.Second, "only one listens", func() bool { return p.Do("PUBLISH", "news", "y").Int == 2 })
+		redistest.Eventually(t, 20*time.Second, "only one listens", func() bool {
+			return p.Do("PUBLISH", "news", "y").Int == 2
+		})
 	})
 }
 
@@ -90,9 +101,12 @@ func TestPubSub(t *testing.T) {
 // Redis tells.
 func TestSubscriberLikeRedis(t *testing.T) {
 	node, oracle := redistest.Start(t), redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	for _, script := range [][]string{
-		{"SUBSCRIBE a b a", "PING", "PING x", "GET a", "MULTI", "UNSUBSCRIBE b", "SELECT 0", "HELLO 2", "UNSUBSCRIBE a", "GET a", "PING"},
+		{
+			"SUBSCRIBE a b a", "PING", "PING x", "GET a", "MULTI", "UNSUBSCRIBE b", "SELECT 0", "HELLO 2",
+			"UNSUBSCRIBE a", "GET a", "PING",
+		},
 		{"UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE x", "PUNSUBSCRIBE x y"},
 		{"PSUBSCRIBE p* q?", "SUBSCRIBE a", "PUNSUBSCRIBE q?", "PUNSUBSCRIBE", "EVAL x 0", "UNSUBSCRIBE", "PING"},
 		{"SUBSCRIBE a", "RESET", "GET a"},
@@ -155,7 +169,7 @@ func TestSubscriptionsAreShared(t *testing.T) {
 // nobody.
 func TestSlowSubscriber(t *testing.T) {
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	slow, quick, p := k.Dial(), k.Dial(), k.Dial()
 	for _, c := range []*redistest.Client{slow, quick} {
 		c.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
@@ -165,7 +179,9 @@ func TestSlowSubscriber(t *testing.T) {
 		p.MustDo("PUBLISH", "news", message)
 		messages(t, quick, 1)
 	}
-	redistest.Eventually(t, 20*time.Second, "only one listens", func() bool { return p.Do("PUBLISH", "news", "y").Int == 1 })
+	redistest.Eventually(t, 20*time.Second, "only one listens", func() bool {
+		return p.Do("PUBLISH", "news", "y").Int == 1
+	})
 	if n := k.Snapshot()[0].ClosedSlow; n != 1 {
 		t.Errorf("%d clients were closed", n)
 	}
@@ -205,16 +221,15 @@ func TestShardedPubSub(t *testing.T) {
 		b.MustDo("HELLO", "3")
 		b.Expect("[ssubscribe "+channels[0]+" 1]", "SSUBSCRIBE", channels[0])
 		b.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
-		a.Expect("-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", "GET", "x")
+		a.Expect("-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "+
+			"are allowed in this context", "GET", "x")
 		for i, ch := range channels {
 			want := "1"
 			if i == 0 {
 				want = "2"
 			}
 			p.Expect(want, "SPUBLISH", ch, "hello")
-			if m := messages(t, a, 1)[0]; m != "[smessage "+ch+" hello]" {
-				t.Errorf("%s", m)
-			}
+			nextMessage(t, a, "[smessage "+ch+" hello]")
 		}
 		if r, err := b.Receive(); err != nil || r.Kind != '>' || r.String() != "[smessage "+channels[0]+" hello]" {
 			t.Errorf("%s, %v", r, err)
@@ -223,16 +238,13 @@ func TestShardedPubSub(t *testing.T) {
 		p.Expect("QUEUED", "SET", channels[1], "x")
 		p.Expect("QUEUED", "SPUBLISH", channels[1], "from MULTI")
 		p.MustDo("EXEC")
-		if m := messages(t, a, 1)[0]; m != "[smessage "+channels[1]+" from MULTI]" {
-			t.Errorf("%s", m)
-		}
+		nextMessage(t, a, "[smessage "+channels[1]+" from MULTI]")
 		p.Expect("0", "PUBLISH", channels[0], "not sharded")
 		p.Expect("1", "PUBLISH", "news", "x")
-		if m := messages(t, b, 1)[0]; m != "[message news x]" {
-			t.Errorf("%s", m)
-		}
+		nextMessage(t, b, "[message news x]")
 		p.Expect("[news 1 nobody 0]", "PUBSUB", "NUMSUB", "news", "nobody")
-		p.Expect(fmt.Sprintf("[%s 2 %s 1 nobody 0]", channels[0], channels[1]), "PUBSUB", "SHARDNUMSUB", channels[0], channels[1], "nobody")
+		p.Expect(fmt.Sprintf("[%s 2 %s 1 nobody 0]", channels[0], channels[1]),
+			"PUBSUB", "SHARDNUMSUB", channels[0], channels[1], "nobody")
 		p.Expect("[news]", "PUBSUB", "CHANNELS")
 		p.Expect("[]", "PUBSUB", "CHANNELS", "x*")
 		if n := len(p.MustDo("PUBSUB", "SHARDCHANNELS").Elems); n != len(channels) {
@@ -248,7 +260,9 @@ func TestShardedPubSub(t *testing.T) {
 		a.Flush()
 		messages(t, a, len(channels))
 		a.Expect("(nil)", "GET", "nothing")
-		redistest.Eventually(t, 20*time.Second, "no sharded channel is left", func() bool { return len(p.MustDo("PUBSUB", "SHARDCHANNELS").Elems) == 0 })
+		redistest.Eventually(t, 20*time.Second, "no sharded channel is left", func() bool {
+			return len(p.MustDo("PUBSUB", "SHARDCHANNELS").Elems) == 0
+		})
 	})
 }
 
@@ -269,12 +283,18 @@ func TestPublishInTransactions(t *testing.T) {
 			own.Flush()
 			messages(t, own, 1)
 			for range 20 {
-				for _, command := range [][]string{{"MULTI"}, {"SET", key, "x"}, {"PUBLISH", "news", key}, {"GET", key}, {"PUBLISH", "empty", key}, {"SPUBLISH", key, "y"}, {"EXEC"}} {
+				for _, command := range [][]string{
+					{"MULTI"}, {"SET", key, "x"}, {"PUBLISH", "news", key}, {"GET", key},
+					{"PUBLISH", "empty", key}, {"SPUBLISH", key, "y"}, {"EXEC"},
+				} {
 					own.Send(command...)
 				}
 				own.Flush()
 				got := messages(t, own, 9)
-				want := []string{"OK", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "[OK 3 x 0 1]", "[message news " + key + "]", "[smessage " + key + " y]"}
+				want := []string{
+					"OK", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "[OK 3 x 0 1]",
+					"[message news " + key + "]", "[smessage " + key + " y]",
+				}
 				if got, want := fmt.Sprint(got[:7]), fmt.Sprint(want[:7]); got != want {
 					t.Errorf("%s, want %s", got, want)
 				}
@@ -306,7 +326,9 @@ func TestPublishCountsWhoHears(t *testing.T) {
 				c := k.Dial()
 				c.Send(kind.listen, kind.topic)
 				c.Flush()
-				redistest.Eventually(t, 20*time.Second, "somebody hears it", func() bool { return from.MustDo(kind.publish, kind.channel, "hello").Int > 0 })
+				redistest.Eventually(t, 20*time.Second, "somebody hears it", func() bool {
+					return from.MustDo(kind.publish, kind.channel, "hello").Int > 0
+				})
 				lost := time.AfterFunc(20*time.Second, c.Close) // nobody waits for ever
 				for _, want := range []string{"subscribe", "message"} {
 					if r, err := c.Receive(); err != nil || !strings.HasSuffix(r.Elems[0].Text, want) {

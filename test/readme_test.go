@@ -199,7 +199,8 @@ func newReader(t *testing.T) *reader {
 	if err := os.Mkdir(filepath.Join(r.dir, "examples"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(r.dir, "examples", "ring.yml"), []byte(r.here.Replace(string(example))), 0o600); err != nil {
+	copied := filepath.Join(r.dir, "examples", "ring.yml")
+	if err := os.WriteFile(copied, []byte(r.here.Replace(string(example))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

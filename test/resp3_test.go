@@ -53,21 +53,48 @@ func TestProtocolLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)
 	scripts := [][]string{
-		{"HELLO 3"}, {"HELLO 2"}, {"HELLO"}, {"HELLO 3", "HELLO"}, {"HELLO 4"}, {"HELLO x"}, {"HELLO 3 SETNAME me", "CLIENT GETNAME"}, {"HELLO 3 AUTH default x", "PING"},
-		{"HELLO 3 SETNAME", "GET a"}, {"HELLO 3", "CLIENT GETNAME", "GET nothing", "HGETALL nothing", "SMEMBERS nothing", "ZSCORE nothing x", "BLPOP nothing 0.01", "LPOP nothing 2"},
+		{"HELLO 3"}, {"HELLO 2"}, {"HELLO"}, {"HELLO 3", "HELLO"}, {"HELLO 4"}, {"HELLO x"},
+		{"HELLO 3 SETNAME me", "CLIENT GETNAME"}, {"HELLO 3 AUTH default x", "PING"},
+		{"HELLO 3 SETNAME", "GET a"},
+		{
+			"HELLO 3", "CLIENT GETNAME", "GET nothing", "HGETALL nothing", "SMEMBERS nothing", "ZSCORE nothing x",
+			"BLPOP nothing 0.01", "LPOP nothing 2",
+		},
 		{"HELLO 3", "SET a 1", "HELLO 2", "GET nothing", "HELLO 3", "GET nothing", "RESET", "GET nothing"},
-		{"HELLO 3", "MULTI", "GET {c}nothing", "HGETALL {c}nothing", "INCR c{c}", "EXEC"}, {"HELLO 3", "WATCH w", "SET w 1", "MULTI", "GET w", "EXEC"}, {"WATCH w", "SET w 1", "MULTI", "GET w", "EXEC"},
-		{"HELLO 3", "SUBSCRIBE a b", "PING", "PING x", "GET nothing", "PSUBSCRIBE p*", "UNSUBSCRIBE a", "UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE", "PING"},
+		{"HELLO 3", "MULTI", "GET {c}nothing", "HGETALL {c}nothing", "INCR c{c}", "EXEC"},
+		{"HELLO 3", "WATCH w", "SET w 1", "MULTI", "GET w", "EXEC"},
+		{"WATCH w", "SET w 1", "MULTI", "GET w", "EXEC"},
+		{
+			"HELLO 3", "SUBSCRIBE a b", "PING", "PING x", "GET nothing", "PSUBSCRIBE p*", "UNSUBSCRIBE a",
+			"UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE", "PING",
+		},
 		{"HELLO 3", "SUBSCRIBE a", "PUBLISH other hello", "HELLO 2", "GET a", "RESET", "GET nothing"},
-		{"CLIENT REPLY OFF", "PING", "GET a", "GET", "NOSUCH", "SUBSCRIBE x", "UNSUBSCRIBE x", "CLIENT REPLY ON", "PING"}, {"CLIENT REPLY SKIP", "PING", "PING"}, {"CLIENT REPLY SKIP", "GET nothing", "PING", "CLIENT REPLY SKIP", "MGET a b", "PING"},
-		{"CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "PING", "PING"}, {"CLIENT REPLY OFF", "CLIENT REPLY SKIP", "PING", "CLIENT REPLY ON", "PING"}, {"CLIENT REPLY x"}, {"CLIENT REPLY"}, {"CLIENT REPLY ON"},
-		{"CLIENT REPLY OFF", "MULTI", "SET a 1", "EXEC", "CLIENT REPLY ON", "GET a"}, {"HELLO 3", "CLIENT REPLY OFF", "SUBSCRIBE a", "PING", "CLIENT REPLY ON"},
-		{"HELLO 3", "EVAL redis.setresp(3)return(redis.call([[HGETALL]],[[h]])) 0", "EVAL return{false} 0", "EVAL return(redis.call([[GET]],KEYS[1])) 1 nothing", "SCRIPT EXISTS x", "DBSIZE", "RANDOMKEY", "KEYS nothing*", "MGET nothing more"},
-		{"HELLO 3", "OBJECT HELP", "COMMAND COUNT", "LOLWUT VERSION 1000", "MEMORY USAGE nothing", "FUNCTION LIST", "FUNCTION STATS", "ACL WHOAMI", "CLIENT GETREDIR", "ROLE x"},
+		{
+			"CLIENT REPLY OFF", "PING", "GET a", "GET", "NOSUCH", "SUBSCRIBE x", "UNSUBSCRIBE x",
+			"CLIENT REPLY ON", "PING",
+		},
+		{"CLIENT REPLY SKIP", "PING", "PING"},
+		{"CLIENT REPLY SKIP", "GET nothing", "PING", "CLIENT REPLY SKIP", "MGET a b", "PING"},
+		{"CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "PING", "PING"},
+		{"CLIENT REPLY OFF", "CLIENT REPLY SKIP", "PING", "CLIENT REPLY ON", "PING"}, {"CLIENT REPLY x"},
+		{"CLIENT REPLY"}, {"CLIENT REPLY ON"},
+		{"CLIENT REPLY OFF", "MULTI", "SET a 1", "EXEC", "CLIENT REPLY ON", "GET a"},
+		{"HELLO 3", "CLIENT REPLY OFF", "SUBSCRIBE a", "PING", "CLIENT REPLY ON"},
+		{
+			"HELLO 3", "EVAL redis.setresp(3)return(redis.call([[HGETALL]],[[h]])) 0", "EVAL return{false} 0",
+			"EVAL return(redis.call([[GET]],KEYS[1])) 1 nothing", "SCRIPT EXISTS x", "DBSIZE", "RANDOMKEY",
+			"KEYS nothing*", "MGET nothing more",
+		},
+		{
+			"HELLO 3", "OBJECT HELP", "COMMAND COUNT", "LOLWUT VERSION 1000", "MEMORY USAGE nothing", "FUNCTION LIST",
+			"FUNCTION STATS", "ACL WHOAMI", "CLIENT GETREDIR", "ROLE x",
+		},
 	}
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	version := node.Do("HELLO").Elems[3].Text
-	redistest.Eventually(t, 20*time.Second, "HELLO tells the nodes' version", func() bool { return k.Dial().Do("HELLO").Elems[3].Text == version })
+	redistest.Eventually(t, 20*time.Second, "HELLO tells the nodes' version", func() bool {
+		return k.Dial().Do("HELLO").Elems[3].Text == version
+	})
 	for _, script := range scripts {
 		oracle.Do("FLUSHALL")
 		k.Dial().Do("FLUSHALL")
@@ -82,7 +109,7 @@ func TestProtocolLikeRedis(t *testing.T) {
 func TestDeeplyNestedReplies(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	const script = "local a={}; local b={a}; a[1]=b; return a" // 8,000 arrays in each other
 	want := node.Do("EVAL", script, "0").String()
 	if levels := strings.Count(want, "["); levels < 2000 {

@@ -24,7 +24,8 @@ func TestEveryServerIsServed(t *testing.T) {
 			for _, key := range keys {
 				c.Expect("OK", "SET", key, "1")
 			}
-			c.Expect("["+strings.TrimSuffix(strings.Repeat("1 ", len(keys)), " ")+"]", append([]string{"MGET"}, keys...)...)
+			ones := strings.TrimSuffix(strings.Repeat("1 ", len(keys)), " ")
+			c.Expect("["+ones+"]", append([]string{"MGET"}, keys...)...)
 			c.Expect("6", "DBSIZE")
 		})
 	}
@@ -37,7 +38,9 @@ func TestCommandsOfValkey(t *testing.T) {
 	cluster := redistest.Valkey.Cluster(t, 3, 0)
 	k := redistest.Serve(t, cluster.SeedsYAML()).Ready()
 	c := k.Dial()
-	redistest.Eventually(t, 20*time.Second, "HELLO says valkey", func() bool { return c.Do("HELLO").Elems[1].Text == "valkey" })
+	redistest.Eventually(t, 20*time.Second, "HELLO says valkey", func() bool {
+		return c.Do("HELLO").Elems[1].Text == "valkey"
+	})
 	c.Expect("OK", "CLIENT", "CAPA", "redirect")
 	c.Expect("0", "COMMANDLOG", "LEN", "slow")
 	c.Expect("[]", "COMMANDLOG", "GET", "-1", "SLOW")
@@ -71,7 +74,7 @@ func TestCommandsOfValkey(t *testing.T) {
 	}
 
 	node := redistest.Redis.Start(t)
-	plain := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	plain := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	for _, command := range []string{"COMMANDLOG LEN slow", "SCRIPT SHOW " + sha, "CLUSTERSCAN 0", "DELIFEQ k v"} {
 		text := "PING\r\n" + command + "\r\n"
 		sameAnswers(t, plain.Addr, node.Addr, []string{command}, text)
@@ -85,18 +88,24 @@ func TestCommandsThatTheServerLacks(t *testing.T) {
 	commands := []string{
 		"CLIENT NO-TOUCH", "CLIENT NO-TOUCH OFF", "CLIENT no-touch x", "CLIENT NO-TOUCH ON x", "CLIENT NO-EVICT x",
 		"CLIENT IMPORT-SOURCE OFF", "CLIENT CAPA x", "COMMANDLOG LEN slow", "SCRIPT SHOW x", "WAITAOF 1", "SPUBLISH",
-		"HEXPIRE", "HEXPIRE k", "HGETEX k", "HGETDEL", "GETEX", "MSETEX", "NOSUCH", "FUNCTION NOSUCH", "CLUSTER", "CLUSTER HELP",
-		"CLUSTER NOSUCH", "CLUSTER SHARDS", "CLUSTER MYSHARDID", "CLUSTER SLOT-STATS ORDERBY key-count", "CLUSTER GETSLOTMIGRATIONS",
+		"HEXPIRE", "HEXPIRE k", "HGETEX k", "HGETDEL", "GETEX", "MSETEX", "NOSUCH", "FUNCTION NOSUCH",
+		"CLUSTER", "CLUSTER HELP", "CLUSTER NOSUCH", "CLUSTER SHARDS", "CLUSTER MYSHARDID",
+		"CLUSTER SLOT-STATS ORDERBY key-count", "CLUSTER GETSLOTMIGRATIONS",
 	}
-	ofRedis := []string{"CLIENT UNblock 5 timeout x", "VREM k", "VGETATTR", "XNACK", "XDELEX k", "DIGEST", "DELEX", "BLMOVEM", "HOTKEYS GET", "HIMPORT x"}
+	ofRedis := []string{
+		"CLIENT UNblock 5 timeout x", "VREM k", "VGETATTR", "XNACK", "XDELEX k", "DIGEST", "DELEX",
+		"BLMOVEM", "HOTKEYS GET", "HIMPORT x",
+	}
 	for _, server := range redistest.Servers() {
 		t.Run(server.Name, func(t *testing.T) {
 			t.Parallel()
 			node := server.Start(t)
-			k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+			k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 			c := k.Dial()
 			said := node.Do("HELLO").Elems[3].Text
-			redistest.Eventually(t, 20*time.Second, "HELLO says "+said, func() bool { return c.Do("HELLO").Elems[3].Text == said })
+			redistest.Eventually(t, 20*time.Second, "HELLO says "+said, func() bool {
+				return c.Do("HELLO").Elems[3].Text == said
+			})
 			commands := commands
 			if server.Name != redistest.Valkey.Name {
 				commands = append(commands[:len(commands):len(commands)], ofRedis...)
@@ -142,7 +151,9 @@ func TestServersThatReadmeNames(t *testing.T) {
 	}
 	_, line, _ := strings.Cut(string(text), "The tests run over ")
 	line, _, _ = strings.Cut(line, ". ")
-	for server, name := range map[*redistest.Server]string{&redistest.Redis8: "Redis ", &redistest.Stack: "Redis Stack ", &redistest.Valkey: "Valkey "} {
+	for server, name := range map[*redistest.Server]string{
+		&redistest.Redis8: "Redis ", &redistest.Stack: "Redis Stack ", &redistest.Valkey: "Valkey ",
+	} {
 		version := strings.Split(server.Start(t).Do("HELLO").Elems[3].Text, ".")
 		if name += version[0] + "." + version[1]; !slices.Contains(strings.Split(line, ", "), name) {
 			t.Errorf("README.md says that the tests run over %s, not over %s", line, name)

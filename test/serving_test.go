@@ -124,7 +124,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	ln.Close()
-	k := redistest.Serve(t, "listen: [127.0.0.1:0, \"unix://"+file+"\"]\nlayout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, "listen: [127.0.0.1:0, \"unix://"+file+"\"]\n"+redistest.Ring(node.Addr)).Ready()
 	exercise(t, file)
 	exercise(t, k.Addr)
 }
@@ -134,7 +134,8 @@ func TestFunctionsRunWhereTheirKeysAre(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()
-		const lib = "#!lua name=lib\nredis.register_function{function_name='get', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}"
+		const lib = "#!lua name=lib\nredis.register_function{function_name='get', flags={'no-writes'}, " +
+			"callback=function(keys) return redis.call('get', keys[1]) end}"
 		c.Expect("lib", "FUNCTION", "LOAD", "REPLACE", lib)
 		c.Expect("-ERR Library 'lib' already exists", "FUNCTION", "LOAD", lib)
 		for i, key := range apart(t, k, nodes) {
@@ -162,13 +163,18 @@ func TestFunctionsRunWhereTheirKeysAre(t *testing.T) {
 // TestKillScript ends a script that runs for ever, which keyway's own connection
 // to its node waits for.
 func TestKillScript(t *testing.T) {
-	nodes := []*redistest.Node{redistest.Start(t, "--busy-reply-threshold", "50"), redistest.Start(t, "--busy-reply-threshold", "50"), redistest.Start(t, "--busy-reply-threshold", "50")}
+	var nodes []*redistest.Node
+	for range 3 {
+		nodes = append(nodes, redistest.Start(t, "--busy-reply-threshold", "50"))
+	}
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 10s}\n").Ready()
 	admin := k.Dial()
 	admin.Expect("-NOTBUSY No scripts in execution right now.", "SCRIPT", "KILL")
 	c := k.Dial()
 	reply := later(t, c, "EVAL", "while true do end", "1", "a")
-	redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool { return admin.Do("SCRIPT", "KILL").Text == "OK" })
+	redistest.Eventually(t, 10*time.Second, "the script can be killed", func() bool {
+		return admin.Do("SCRIPT", "KILL").Text == "OK"
+	})
 	if r := <-reply; r.Kind != '-' || !strings.Contains(r.Text, "killed by user") {
 		t.Errorf("%s", r)
 	}
@@ -181,11 +187,12 @@ func TestBusyNode(t *testing.T) {
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 	const busyFunction = "-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
 	node := redistest.Start(t, "--busy-reply-threshold", "50")
-	yaml := "layout: ring\nbackend: {request_timeout: 4s}\n" + redistest.NodesYAML([]*redistest.Node{node})
+	yaml := "backend: {request_timeout: 4s}\n" + redistest.Ring(node.Addr)
 	k := redistest.Serve(t, yaml).Ready()
 	c, slow, admin := k.Dial(), k.Dial(), k.Dial()
 	admin.Expect("OK", "SELECT", "3")
-	slow.Expect("lib", "FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() while true do end end)")
+	slow.Expect("lib", "FUNCTION", "LOAD",
+		"#!lua name=lib\nredis.register_function('f', function() while true do end end)")
 	for _, script := range []struct {
 		run       []string
 		busy, end string
@@ -194,7 +201,9 @@ func TestBusyNode(t *testing.T) {
 		{[]string{"FCALL", "f", "0"}, busyFunction, "FUNCTION"},
 	} {
 		reply := later(t, slow, script.run...)
-		redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+		redistest.Eventually(t, 10*time.Second, "the script runs", func() bool {
+			return k.Snapshot()[0].Nodes[0].InFlight > 0
+		})
 		redistest.Eventually(t, 10*time.Second, "a client is told that the node is busy", func() bool {
 			return c.Do("GET", "x").String() == script.busy
 		})
@@ -204,7 +213,8 @@ func TestBusyNode(t *testing.T) {
 			return admin.Do("GET", "x").String() == script.busy
 		})
 		// Redis tells of functions alone: while a script runs it says BUSY here too.
-		if got := admin.Do("FUNCTION", "STATS").String(); got != busy && !strings.Contains(got, "running_script [name f") {
+		got := admin.Do("FUNCTION", "STATS").String()
+		if got != busy && !strings.Contains(got, "running_script [name f") {
 			t.Errorf("FUNCTION STATS: %s", got)
 		}
 		admin.Expect("OK", script.end, "KILL")
@@ -224,13 +234,15 @@ func TestBusyNode(t *testing.T) {
 func TestSlowScript(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	script := later(t, k.Dial(), "EVAL", `local t = redis.call('TIME')[1] + 4
 		while redis.call('TIME')[1] + 0 < t do end return 'done'`, "0")
 	same, other := k.Dial(), k.Dial()
 	other.Send("SELECT", "1") // keyway has no connection for that database yet
 	other.Flush()
-	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool {
+		return k.Snapshot()[0].Nodes[0].InFlight > 0
+	})
 	a, b := later(t, same, "SET", "a", "1"), later(t, other, "SET", "b", "1")
 	if r := <-script; r.Text != "done" {
 		t.Errorf("the script: %s", r)
@@ -251,10 +263,12 @@ func TestSlowScript(t *testing.T) {
 func TestBusyBeforeTheScriptEnds(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t, "--busy-reply-threshold", "300")
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	behind, c := k.Dial(), k.Dial()
 	script := later(t, k.Dial(), "EVAL", redistest.BusyScript(4*time.Second), "0")
-	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool { return k.Snapshot()[0].Nodes[0].InFlight > 0 })
+	redistest.Eventually(t, 10*time.Second, "the script runs", func() bool {
+		return k.Snapshot()[0].Nodes[0].InFlight > 0
+	})
 	set := later(t, behind, "SET", "a", "1")
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 	redistest.Eventually(t, 10*time.Second, "a client is told that the node is busy", func() bool {
@@ -286,7 +300,7 @@ func TestBusyBeforeTheScriptEnds(t *testing.T) {
 // others while keyway stops, here whether it knows a script.
 func TestDrainAnswersSiblings(t *testing.T) {
 	node := redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\nthreads: 2\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, "threads: 2\n"+redistest.Ring(node.Addr)).Ready()
 	c := k.Dial()
 	node.Freeze()
 	defer node.Thaw()
@@ -333,49 +347,61 @@ func TestForeignRedirect(t *testing.T) {
 			c.Close()
 		}
 	}()
-	port := redistest.FreePort(t)
-	var calls atomic.Int64
-	node := redcon.NewServer(fmt.Sprintf("127.0.0.1:%d", port), func(conn redcon.Conn, cmd redcon.Command) {
-		args := make([]string, len(cmd.Args))
-		for i, a := range cmd.Args {
-			args[i] = string(a)
-		}
-		switch line := strings.ToUpper(strings.Join(args, " ")); {
-		case strings.HasPrefix(line, "PING"):
-			conn.WriteBulkString(args[len(args)-1])
-		case line == "CLUSTER INFO":
-			conn.WriteBulkString("cluster_state:ok\r\ncluster_current_epoch:1\r\n")
-		case line == "CLUSTER SHARDS":
-			conn.WriteRaw(fmt.Appendf(nil, "*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*14\r\n$2\r\nid\r\n$1\r\nx\r\n$4\r\nport\r\n:%d\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$8\r\nendpoint\r\n$9\r\n127.0.0.1\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$18\r\nreplication-offset\r\n:0\r\n$6\r\nhealth\r\n$6\r\nonline\r\n", port))
-		case strings.HasPrefix(line, "INFO"):
-			conn.WriteBulkString("redis_version:7.0.15\r\n")
-		case strings.HasPrefix(line, "GET"):
-			calls.Add(1)
-			conn.WriteError("MOVED 15495 " + foreign.Addr().String())
-		default:
-			conn.WriteError("ERR unknown command")
-		}
-	}, nil, nil)
+	node := &redirectingNode{port: redistest.FreePort(t), target: foreign.Addr().String()}
+	srv := redcon.NewServer(fmt.Sprintf("127.0.0.1:%d", node.port), node.serve, nil, nil)
 	started := make(chan error, 1)
-	go node.ListenServeAndSignal(started)
+	go srv.ListenServeAndSignal(started)
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	defer node.Close()
-	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [127.0.0.1:%d]}\nbackend: {request_timeout: 500ms}\n", port)).Ready()
+	defer srv.Close()
+	yaml := fmt.Sprintf("layout: slots\nslots: {seeds: [127.0.0.1:%d]}\nbackend: {request_timeout: 500ms}\n", node.port)
+	k := redistest.Serve(t, yaml).Ready()
 	began := time.Now()
 	r := k.Dial().Do("GET", "a") // slot 15495
 	if !strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: ") {
 		t.Errorf("the client got %q", r.Text)
 	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %s", took)
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("the reply came after %s", d)
 	}
-	if n := calls.Load(); n < 2 || n > 60 {
+	if n := node.calls.Load(); n < 2 || n > 60 {
 		t.Errorf("the node was asked %d times", n)
 	}
 	if dialed.Load() != 0 {
 		t.Error("keyway has dialed an address that only a reply named")
+	}
+}
+
+// redirectingNode is the only node of a cluster. It redirects every GET to target.
+type redirectingNode struct {
+	port   int
+	target string
+	calls  atomic.Int64
+}
+
+func (n *redirectingNode) serve(conn redcon.Conn, cmd redcon.Command) {
+	args := make([]string, len(cmd.Args))
+	for i, a := range cmd.Args {
+		args[i] = string(a)
+	}
+	switch line := strings.ToUpper(strings.Join(args, " ")); {
+	case strings.HasPrefix(line, "PING"):
+		conn.WriteBulkString(args[len(args)-1])
+	case line == "CLUSTER INFO":
+		conn.WriteBulkString("cluster_state:ok\r\ncluster_current_epoch:1\r\n")
+	case line == "CLUSTER SHARDS":
+		conn.WriteRaw(fmt.Appendf(nil, "*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*14\r\n"+
+			"$2\r\nid\r\n$1\r\nx\r\n$4\r\nport\r\n:%d\r\n"+
+			"$2\r\nip\r\n$9\r\n127.0.0.1\r\n$8\r\nendpoint\r\n$9\r\n127.0.0.1\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"+
+			"$18\r\nreplication-offset\r\n:0\r\n$6\r\nhealth\r\n$6\r\nonline\r\n", n.port))
+	case strings.HasPrefix(line, "INFO"):
+		conn.WriteBulkString("redis_version:7.0.15\r\n")
+	case strings.HasPrefix(line, "GET"):
+		n.calls.Add(1)
+		conn.WriteError("MOVED 15495 " + n.target)
+	default:
+		conn.WriteError("ERR unknown command")
 	}
 }
 
@@ -389,7 +415,8 @@ func TestClusterBehindRing(t *testing.T) {
 	said := false
 	for i := range 20 {
 		r := client.Do("SET", fmt.Sprint("k", i), "v")
-		if r.Kind == '-' && !strings.Contains(r.Text, "is part of a Redis Cluster, but this layout needs standalone nodes") {
+		reason := "is part of a Redis Cluster, but this layout needs standalone nodes"
+		if r.Kind == '-' && !strings.Contains(r.Text, reason) {
 			t.Errorf("%s", r)
 		}
 		said = said || r.Kind == '-'

@@ -25,11 +25,13 @@ func quiet(t *testing.T, c *redistest.Client) {
 	c.Expect("PONG", "PING")
 }
 
+// TestTracking: a client that caches is told of each change of what it has read, and of a
+// lost connection.
 func TestTracking(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		keys := apart(t, k, nodes)
-		w := k.Dial() // the one who writes
+		w := k.Dial() // writes
 		for _, key := range keys {
 			w.MustDo("SET", key, "0")
 		}
@@ -70,6 +72,63 @@ func TestTracking(t *testing.T) {
 		w.MustDo("SET", keys[0], "x")
 		quiet(t, c)
 
+		c.Expect("OK", "CLIENT", "TRACKING", "ON")
+		loseTrackedConnection(t, c, w, keys[0], nodes)
+		c.Expect("RESET", "RESET")
+		c.Expect("[flags [off] redirect -1 prefixes []]", "CLIENT", "TRACKINGINFO")
+		c.Close()
+		noTrackedConnections(t, nodes)
+	})
+}
+
+// loseTrackedConnection cuts the connections over which a client has read: what it has
+// read is not valid any more, and what it reads then is tracked again.
+func loseTrackedConnection(t *testing.T, c, w *redistest.Client, key string, nodes []*redistest.Node) {
+	t.Helper()
+	c.MustDo("GET", key)
+	for _, n := range nodes {
+		n.Do("CLIENT", "KILL", "TYPE", "normal")
+	}
+	pushed(t, c, "[invalidate (nil)]")
+	redistest.Eventually(t, 20*time.Second, "the node is spoken to again", func() bool {
+		c.Send("GET", key)
+		c.Flush()
+		for {
+			if r, err := c.Receive(); err != nil || r.Kind != '>' {
+				return r.Kind == '$'
+			}
+		}
+	})
+	redistest.Eventually(t, 20*time.Second, "it is written to", func() bool {
+		return w.Do("SET", key, "again").Text == "OK"
+	})
+	for {
+		r, err := c.Receive()
+		if err != nil {
+			t.Fatal("a key that was read over a new connection is not tracked: ", err)
+		}
+		if r.String() == "[invalidate ["+key+"]]" {
+			return
+		}
+	}
+}
+
+// noTrackedConnections waits until the nodes have no connection that tracks.
+func noTrackedConnections(t *testing.T, nodes []*redistest.Node) {
+	t.Helper()
+	redistest.Eventually(t, 20*time.Second, "no connection that tracks is left", func() bool {
+		return !slices.ContainsFunc(nodes, func(n *redistest.Node) bool {
+			return strings.Contains(n.Do("CLIENT", "LIST").Text, "flags=t")
+		})
+	})
+}
+
+// TestTrackingModes: NOLOOP, OPTIN, OPTOUT and BCAST say what a client is told of.
+func TestTrackingModes(t *testing.T) {
+	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
+		keys := apart(t, k, nodes)
+		w, c := k.Dial(), k.Dial()
+		c.MustDo("HELLO", "3")
 		c.Expect("OK", "CLIENT", "TRACKING", "ON", "NOLOOP")
 		c.MustDo("GET", keys[0])
 		c.MustDo("SET", keys[0], "own")
@@ -114,44 +173,6 @@ func TestTracking(t *testing.T) {
 				pushed(t, c, "[invalidate ["+key+"]]")
 			}
 		}
-		c.MustDo("CLIENT", "TRACKING", "OFF")
-
-		// What was read over a connection that is lost is not valid any more.
-		c.Expect("OK", "CLIENT", "TRACKING", "ON")
-		c.MustDo("GET", keys[0])
-		for _, n := range nodes {
-			n.Do("CLIENT", "KILL", "TYPE", "normal")
-		}
-		pushed(t, c, "[invalidate (nil)]")
-		redistest.Eventually(t, 20*time.Second, "the node is spoken to again", func() bool {
-			c.Send("GET", keys[0])
-			c.Flush()
-			for {
-				if r, err := c.Receive(); err != nil || r.Kind != '>' {
-					return r.Kind == '$'
-				}
-			}
-		})
-		redistest.Eventually(t, 20*time.Second, "it is written to", func() bool { return w.Do("SET", keys[0], "again").Text == "OK" })
-		for {
-			r, err := c.Receive()
-			if err != nil {
-				t.Fatal("a key that was read over a new connection is not tracked: ", err)
-			}
-			if r.String() == "[invalidate ["+keys[0]+"]]" {
-				break
-			}
-		}
-		c.Expect("RESET", "RESET")
-		c.Expect("[flags [off] redirect -1 prefixes []]", "CLIENT", "TRACKINGINFO")
-		c.Close()
-		redistest.Eventually(t, 20*time.Second, "its connections are closed", func() bool {
-			n := 0
-			for _, node := range nodes {
-				n += strings.Count(node.Do("CLIENT", "LIST").Text, "flags=t")
-			}
-			return n == 0
-		})
 	})
 }
 
@@ -160,67 +181,63 @@ func TestTracking(t *testing.T) {
 func TestTrackingRedirect(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, "threads: 3\n"+redistest.Layouts(nodes)["slots"]).Ready()
-	w := k.Dial()
 	keys := apart(t, k, nodes)
 	for round := range 6 {
 		for _, protocol := range []string{"2", "3"} {
-			told, c := k.Dial(), k.Dial()
-			told.MustDo("HELLO", protocol)
-			if protocol == "2" {
-				told.MustDo("SUBSCRIBE", "__redis__:invalidate")
-			}
-			other := k.Dial() // of RESP2 too: it is not to hear of what it has not read
-			c.MustDo("HELLO", protocol)
-			id := told.Do("CLIENT", "ID").String()
-			if protocol == "2" {
-				list := w.MustDo("CLIENT", "LIST", "TYPE", "pubsub").Text
-				id, _, _ = strings.Cut(strings.TrimPrefix(list, "id="), " ")
-			}
-			c.Expect("OK", "CLIENT", "TRACKING", "ON", "REDIRECT", id)
-			c.Expect(id, "CLIENT", "GETREDIR")
-			for _, key := range keys {
-				c.MustDo("GET", key)
-				w.MustDo("SET", key, fmt.Sprint(round))
-				r, err := told.Receive()
-				want := "[message __redis__:invalidate [" + key + "]]"
-				if protocol == "3" {
-					want = "[invalidate [" + key + "]]"
-				}
-				if err != nil || r.String() != want {
-					t.Errorf("RESP%s: %s (%v), want %s", protocol, r, err, want)
-				}
-			}
-			quiet(t, c)
-			quiet(t, other)
-			if protocol == "2" && round == 0 {
-				c.MustDo("GET", keys[0])
-				w.MustDo("FLUSHALL")
-				for range nodes {
-					if r, err := told.Receive(); err != nil || r.String() != "[message __redis__:invalidate (nil)]" && r.String() != "[message __redis__:invalidate ["+keys[0]+"]]" {
-						t.Errorf("%s (%v)", r, err)
-					}
-				}
-			}
-			told.Close()
-			redistest.Eventually(t, 20*time.Second, "it is gone", func() bool { return !strings.Contains(w.MustDo("CLIENT", "LIST").Text, "id="+id+" ") })
-			c.MustDo("GET", keys[1])
-			w.MustDo("SET", keys[1], "x")
-			if protocol == "3" {
-				pushed(t, c, "[tracking-redir-broken "+id+"]")
-				c.Expect("[flags [on broken_redirect] redirect "+id+" prefixes []]", "CLIENT", "TRACKINGINFO")
-			}
-			c.Close()
-			other.Close()
+			redirectOnce(t, k, keys, protocol, round)
 		}
 	}
-	redistest.Eventually(t, 20*time.Second, "no connection that tracks is left", func() bool {
-		for _, n := range nodes {
-			if list := n.Do("CLIENT", "LIST").Text; strings.Contains(list, "flags=t") {
-				return false
+	noTrackedConnections(t, nodes)
+}
+
+// redirectOnce has one client's invalidations sent to another, which then leaves.
+func redirectOnce(t *testing.T, k *redistest.Keyway, keys []string, protocol string, round int) {
+	t.Helper()
+	w, target, c := k.Dial(), k.Dial(), k.Dial()
+	other := k.Dial() // of RESP2 too: it is not to hear of what it has not read
+	defer w.Close()
+	target.MustDo("HELLO", protocol)
+	c.MustDo("HELLO", protocol)
+	id := target.Do("CLIENT", "ID").String()
+	invalidated := func(key string) string { return "[invalidate " + key + "]" }
+	if protocol == "2" {
+		target.MustDo("SUBSCRIBE", "__redis__:invalidate")
+		invalidated = func(key string) string { return "[message __redis__:invalidate " + key + "]" }
+	}
+	c.Expect("OK", "CLIENT", "TRACKING", "ON", "REDIRECT", id)
+	c.Expect(id, "CLIENT", "GETREDIR")
+	for _, key := range keys {
+		c.MustDo("GET", key)
+		w.MustDo("SET", key, fmt.Sprint(round))
+		want := invalidated("[" + key + "]")
+		if r, err := target.Receive(); err != nil || r.String() != want {
+			t.Errorf("RESP%s: %s (%v), want %s", protocol, r, err, want)
+		}
+	}
+	quiet(t, c)
+	quiet(t, other)
+	if protocol == "2" && round == 0 {
+		c.MustDo("GET", keys[0])
+		w.MustDo("FLUSHALL")
+		for range keys {
+			r, err := target.Receive()
+			if err != nil || r.String() != invalidated("(nil)") && r.String() != invalidated("["+keys[0]+"]") {
+				t.Errorf("%s (%v)", r, err)
 			}
 		}
-		return true
+	}
+	target.Close()
+	redistest.Eventually(t, 20*time.Second, "it is gone", func() bool {
+		return !strings.Contains(w.MustDo("CLIENT", "LIST").Text, "id="+id+" ")
 	})
+	c.MustDo("GET", keys[1])
+	w.MustDo("SET", keys[1], "x")
+	if protocol == "3" {
+		pushed(t, c, "[tracking-redir-broken "+id+"]")
+		c.Expect("[flags [on broken_redirect] redirect "+id+" prefixes []]", "CLIENT", "TRACKINGINFO")
+	}
+	c.Close()
+	other.Close()
 }
 
 // TestTrackingLikeRedis compares what CLIENT TRACKING and its like are answered
@@ -228,18 +245,43 @@ func TestTrackingRedirect(t *testing.T) {
 func TestTrackingLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	for _, script := range [][]string{
-		{"CLIENT TRACKING"}, {"CLIENT TRACKING x"}, {"CLIENT TRACKING ON x"}, {"CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 1", "CLIENT TRACKING OFF", "CLIENT TRACKINGINFO"},
-		{"CLIENT TRACKING ON PREFIX a"}, {"CLIENT TRACKING ON BCAST OPTIN"}, {"CLIENT TRACKING ON OPTIN OPTOUT"}, {"CLIENT TRACKING ON REDIRECT 99999"}, {"CLIENT TRACKING ON REDIRECT x"}, {"CLIENT TRACKING ON REDIRECT 0"}, {"CLIENT TRACKING OFF REDIRECT -1"}, {"CLIENT TRACKING ON REDIRECT"},
-		{"CLIENT TRACKING ON BCAST", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO"}, {"CLIENT TRACKING ON OPTIN", "CLIENT TRACKING ON OPTOUT"}, {"CLIENT TRACKING ON BCAST PREFIX a PREFIX ab"},
-		{"CLIENT TRACKING ON BCAST PREFIX ab", "CLIENT TRACKING ON BCAST PREFIX b", "CLIENT TRACKINGINFO", "CLIENT TRACKING ON BCAST PREFIX a"},
-		{"CLIENT TRACKING ON OPTIN", "CLIENT CACHING YES", "CLIENT TRACKINGINFO", "CLIENT TRACKINGINFO", "PING", "CLIENT TRACKINGINFO"},
-		{"CLIENT CACHING YES"}, {"CLIENT TRACKING ON", "CLIENT CACHING YES"}, {"CLIENT TRACKING ON OPTIN", "CLIENT CACHING NO", "CLIENT CACHING x", "CLIENT CACHING YES"}, {"CLIENT TRACKING ON OPTOUT", "CLIENT CACHING YES", "CLIENT CACHING NO"},
-		{"HELLO 3", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 2"}, {"CLIENT GETREDIR"}, {"CLIENT TRACKINGINFO"}, {"CLIENT TRACKINGINFO x"}, {"CLIENT TRACKING OFF"},
-		{"HELLO 3", "CLIENT TRACKING ON BCAST NOLOOP", "CLIENT TRACKINGINFO", "SET a 1", "CLIENT TRACKING OFF", "SET a 2"},
-		{"HELLO 3", "CLIENT TRACKING ON", "GET a", "CLIENT TRACKING ON NOLOOP", "SET a 1", "GET a", "CLIENT TRACKING ON", "SET a 2"},
-		{"CLIENT TRACKING ON BCAST PREFIX b PREFIX a", "CLIENT TRACKING ON BCAST", "CLIENT TRACKING ON BCAST", "CLIENT TRACKINGINFO", "CLIENT TRACKING ON BCAST PREFIX x"},
+		{"CLIENT TRACKING"}, {"CLIENT TRACKING x"}, {"CLIENT TRACKING ON x"},
+		{
+			"CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 1",
+			"CLIENT TRACKING OFF", "CLIENT TRACKINGINFO",
+		},
+		{"CLIENT TRACKING ON PREFIX a"}, {"CLIENT TRACKING ON BCAST OPTIN"}, {"CLIENT TRACKING ON OPTIN OPTOUT"},
+		{"CLIENT TRACKING ON REDIRECT 99999"}, {"CLIENT TRACKING ON REDIRECT x"}, {"CLIENT TRACKING ON REDIRECT 0"},
+		{"CLIENT TRACKING OFF REDIRECT -1"}, {"CLIENT TRACKING ON REDIRECT"},
+		{"CLIENT TRACKING ON BCAST", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO"},
+		{"CLIENT TRACKING ON OPTIN", "CLIENT TRACKING ON OPTOUT"}, {"CLIENT TRACKING ON BCAST PREFIX a PREFIX ab"},
+		{
+			"CLIENT TRACKING ON BCAST PREFIX ab", "CLIENT TRACKING ON BCAST PREFIX b", "CLIENT TRACKINGINFO",
+			"CLIENT TRACKING ON BCAST PREFIX a",
+		},
+		{
+			"CLIENT TRACKING ON OPTIN", "CLIENT CACHING YES", "CLIENT TRACKINGINFO", "CLIENT TRACKINGINFO", "PING",
+			"CLIENT TRACKINGINFO",
+		},
+		{"CLIENT CACHING YES"}, {"CLIENT TRACKING ON", "CLIENT CACHING YES"},
+		{"CLIENT TRACKING ON OPTIN", "CLIENT CACHING NO", "CLIENT CACHING x", "CLIENT CACHING YES"},
+		{"CLIENT TRACKING ON OPTOUT", "CLIENT CACHING YES", "CLIENT CACHING NO"},
+		{"HELLO 3", "CLIENT TRACKING ON", "CLIENT TRACKINGINFO", "GET a", "SET a 2"}, {"CLIENT GETREDIR"},
+		{"CLIENT TRACKINGINFO"}, {"CLIENT TRACKINGINFO x"}, {"CLIENT TRACKING OFF"},
+		{
+			"HELLO 3", "CLIENT TRACKING ON BCAST NOLOOP", "CLIENT TRACKINGINFO", "SET a 1", "CLIENT TRACKING OFF",
+			"SET a 2",
+		},
+		{
+			"HELLO 3", "CLIENT TRACKING ON", "GET a", "CLIENT TRACKING ON NOLOOP", "SET a 1", "GET a",
+			"CLIENT TRACKING ON", "SET a 2",
+		},
+		{
+			"CLIENT TRACKING ON BCAST PREFIX b PREFIX a", "CLIENT TRACKING ON BCAST", "CLIENT TRACKING ON BCAST",
+			"CLIENT TRACKINGINFO", "CLIENT TRACKING ON BCAST PREFIX x",
+		},
 	} {
 		text := strings.Join(script, "\r\n") + "\r\n"
 		sameAnswers(t, k.Addr, oracle.Addr, script, text)
@@ -251,7 +293,7 @@ func TestTrackingLikeRedis(t *testing.T) {
 func TestToldLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)
-	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready()
+	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	told := func(addr string) (all []string) {
 		c, w, target := redistest.Dial(t, addr), redistest.Dial(t, addr), redistest.Dial(t, addr)
 		id := target.MustDo("CLIENT", "ID").String()

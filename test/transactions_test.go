@@ -13,11 +13,12 @@ import (
 // refused.
 func TestExecOutOfMemory(t *testing.T) {
 	node := redistest.Start(t)
-	c := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML([]*redistest.Node{node})).Ready().Dial()
+	c := redistest.Serve(t, redistest.Ring(node.Addr)).Ready().Dial()
 	node.Do("CONFIG", "SET", "maxmemory", "1")
 	c.Expect("OK", "MULTI")
 	c.Expect("QUEUED", "SET", "k", "v")
-	c.Expect("-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.", "EXEC")
+	c.Expect("-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
+		"EXEC")
 }
 
 // TestTransactionsLikeRedis has two clients send random sequences around MULTI,
@@ -41,10 +42,14 @@ func TestTransactionsLikeRedis(t *testing.T) {
 			var multi [2]bool
 			for range 4 + rng.IntN(14) {
 				args := [][]string{
-					{"MULTI"}, {"MULTI"}, {"EXEC"}, {"EXEC"}, {"EXEC"}, {"DISCARD"}, {"WATCH", key()}, {"WATCH", key(), key()}, {"UNWATCH"},
-					{"SET", key(), fmt.Sprint(n)}, {"INCR", key()}, {"GET", key()}, {"RPUSH", key(), "x"}, {"LRANGE", key(), "0", "-1"}, {"MGET", key(), key()},
-					{"DEL", key()}, {"HSET", key(), "f", "v"}, {"EVAL", "return redis.call('GET', KEYS[1])", "1", key()}, {"BLPOP", key(), "0.01"},
-					{"PING"}, {"ECHO", "x"}, {"GET"}, {"NOSUCH", "x"}, {"OBJECT", "NOSUCH"}, {"SET", key(), "a", "NX", "XX"}, {"RESET"}, {"EXEC", "x"},
+					{"MULTI"}, {"MULTI"}, {"EXEC"}, {"EXEC"}, {"EXEC"}, {"DISCARD"}, {"WATCH", key()},
+					{"WATCH", key(), key()}, {"UNWATCH"},
+					{"SET", key(), fmt.Sprint(n)}, {"INCR", key()}, {"GET", key()}, {"RPUSH", key(), "x"},
+					{"LRANGE", key(), "0", "-1"}, {"MGET", key(), key()},
+					{"DEL", key()}, {"HSET", key(), "f", "v"},
+					{"EVAL", "return redis.call('GET', KEYS[1])", "1", key()}, {"BLPOP", key(), "0.01"},
+					{"PING"}, {"ECHO", "x"}, {"GET"}, {"NOSUCH", "x"}, {"OBJECT", "NOSUCH"},
+					{"SET", key(), "a", "NX", "XX"}, {"RESET"}, {"EXEC", "x"},
 				}[rng.IntN(27)]
 				who := rng.IntN(2)
 				switch args[0] {

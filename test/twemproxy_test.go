@@ -20,7 +20,8 @@ func TestPlacementEqualsTwemproxy(t *testing.T) {
 	t.Parallel()
 	path, err := exec.LookPath("nutcracker")
 	if err != nil {
-		t.Fatal("twemproxy is not installed; install it with: apt-get install -y nutcracker (Debian) or brew install twemproxy (macOS)")
+		t.Fatal("twemproxy is not installed; install it with: apt-get install -y nutcracker (Debian) " +
+			"or brew install twemproxy (macOS)")
 	}
 	names := []string{"alpha", "b", "127.0.0.1:7103", "delta-4"}
 	weights := []int{1, 3, 2, 1}
@@ -30,33 +31,27 @@ func TestPlacementEqualsTwemproxy(t *testing.T) {
 		nodes = append(nodes, redistest.Start(t))
 		members = append(members, router.Node{Name: names[i], Addr: nodes[i].Addr, Master: true})
 	}
-	type pool struct {
-		hash, distribution, addr string
-	}
+	type pool struct{ hash, distribution, addr string }
 	var pools []pool
 	var yml strings.Builder
 	for _, hash := range hashring.HashNames() {
 		for _, d := range []string{"ketama", "modula"} {
 			p := pool{hash, d, fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
 			pools = append(pools, p)
-			fmt.Fprintf(&yml, "p%d:\n  listen: %s\n  hash: %s\n  distribution: %s\n  hash_tag: \"{}\"\n  redis: true\n  timeout: 5000\n  servers:\n", len(pools), p.addr, hash, d)
+			fmt.Fprintf(&yml, "p%d:\n  listen: %s\n  hash: %s\n  distribution: %s\n  hash_tag: \"{}\"\n"+
+				"  redis: true\n  timeout: 5000\n  servers:\n", len(pools), p.addr, hash, d)
 			for i, n := range nodes {
 				fmt.Fprintf(&yml, "   - %s:%d %s\n", n.Addr, weights[i], names[i])
 			}
 		}
 	}
-	cmd := exec.Command(path, "-c", redistest.WriteFile(t, "nutcracker.yml", yml.String()), "-s", fmt.Sprint(redistest.FreePort(t)))
+	file := redistest.WriteFile(t, "nutcracker.yml", yml.String())
+	cmd := exec.Command(path, "-c", file, "-s", fmt.Sprint(redistest.FreePort(t)))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	redistest.Eventually(t, 10*time.Second, "twemproxy listens", func() bool {
-		c, err := redistest.TryDial(pools[len(pools)-1].addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	listens(t, pools[len(pools)-1].addr)
 	keys := twemproxyKeys(underRace(100_000, 10_000))
 	for _, p := range pools {
 		t.Run(p.hash+"/"+p.distribution, func(t *testing.T) {
@@ -72,20 +67,38 @@ func TestPlacementEqualsTwemproxy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := 0
-			for i, n := range nodes {
-				for _, key := range n.Keys() {
-					found++
-					if _, at := table.Place([]byte(key)); int(at) != i {
-						t.Fatalf("twemproxy has %q on %s, keyway would have it on %s", key, names[i], names[at])
-					}
-				}
-			}
-			if found != len(keys) {
+			if found := placedAlike(t, table, nodes, names); found != len(keys) {
 				t.Errorf("twemproxy kept %d keys of %d", found, len(keys))
 			}
 		})
 	}
+}
+
+// listens waits until addr accepts connections.
+func listens(t *testing.T, addr string) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, addr+" accepts connections", func() bool {
+		c, err := redistest.TryDial(addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// placedAlike fails the test if a key is on another node than table says. It returns the
+// number of keys.
+func placedAlike(t *testing.T, table *router.Table, nodes []*redistest.Node, names []string) (found int) {
+	t.Helper()
+	for i, n := range nodes {
+		for _, key := range n.Keys() {
+			found++
+			if _, at := table.Place([]byte(key)); int(at) != i {
+				t.Fatalf("twemproxy has %q on %s, keyway would have it on %s", key, names[i], names[at])
+			}
+		}
+	}
+	return found
 }
 
 // twemproxyKeys are n different keys of all lengths from 1 to 40 and of all

@@ -24,7 +24,8 @@ func TestWaitAfterEachWrite(t *testing.T) {
 	}
 	asked := 0
 	for _, n := range cluster.Nodes[:3] {
-		if m := regexp.MustCompile(`cmdstat_wait:calls=(\d+)`).FindStringSubmatch(n.Do("INFO", "commandstats").Text); m != nil {
+		m := regexp.MustCompile(`cmdstat_wait:calls=(\d+)`).FindStringSubmatch(n.Do("INFO", "commandstats").Text)
+		if m != nil {
 			calls, _ := strconv.Atoi(m[1])
 			asked += calls
 		}

@@ -86,7 +86,8 @@ func locks(t *testing.T, passed *results) {
 	}
 	for _, deps := range []string{"deps/*", "deps/redisson-3.45.1/*"} {
 		t.Run(deps, func(t *testing.T) {
-			run(t, "java", append([]string{"java", "-XX:TieredStopAtLevel=1", "-cp", deps, "Locks.java"}, at...), passed)
+			run(t, "java", append([]string{"java", "-XX:TieredStopAtLevel=1", "-cp", deps, "Locks.java"}, at...),
+				passed)
 		})
 	}
 }
@@ -118,7 +119,8 @@ type addresses struct {
 func targets(t *testing.T) map[string]addresses {
 	if *target == "redis" {
 		whole := redistest.NewCluster(t, 1, 0, "--cluster-announce-ip", "127.0.0.1")
-		return map[string]addresses{"redis": {redistest.Start(t).Addr, whole.Nodes[0].Addr, redistest.NewCluster(t, 3, 0).Nodes[0].Addr}}
+		return map[string]addresses{"redis": {redistest.Start(t).Addr, whole.Nodes[0].Addr,
+			redistest.NewCluster(t, 3, 0).Nodes[0].Addr}}
 	}
 	at := map[string]addresses{}
 	nodes := redistest.Three(t)

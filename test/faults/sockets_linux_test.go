@@ -39,7 +39,8 @@ func TestGoneClientCostsNothing(t *testing.T) {
 		before, busy := p.CPU(), 500*time.Millisecond
 		burn(t, busy)
 		if used := p.CPU() - before; used > busy/4 {
-			t.Errorf("%q: keyway has used %s of processor time while nothing happened, a busy thread %s", command, used, busy)
+			t.Errorf("%q: keyway has used %s of processor time while nothing happened, a busy thread %s",
+				command, used, busy)
 		}
 		node.Thaw()
 		p.End()

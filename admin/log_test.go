@@ -28,8 +28,8 @@ func TestLogQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &slowLog{take: make(chan struct{})}
 		q := NewLogQueue(out)
-		var told []uint64
-		q.Resumed = func(n uint64) { told = append(told, n) }
+		var reported []uint64
+		q.Resumed = func(n uint64) { reported = append(reported, n) }
 		for range logLines + 101 {
 			q.Write([]byte("x\n"))
 			synctest.Wait() // one line is with the writer
@@ -41,13 +41,13 @@ func TestLogQueue(t *testing.T) {
 			out.take <- struct{}{}
 		}
 		synctest.Wait()
-		if len(told) != 1 || told[0] != 100 {
-			t.Errorf("told %v", told)
+		if len(reported) != 1 || reported[0] != 100 {
+			t.Errorf("reported %v", reported)
 		}
 		began := time.Now()
 		q.Close(time.Second)
-		if took := time.Since(began); took != time.Second {
-			t.Errorf("Close took %s", took)
+		if d := time.Since(began); d != time.Second {
+			t.Errorf("Close returned after %s", d)
 		}
 		q.Write([]byte("late\n"))
 		close(out.take)

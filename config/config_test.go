@@ -293,8 +293,8 @@ func parseDocumented(t *testing.T, page string) *Config {
 	return c
 }
 
-// TestOwnAddress: a keyway that listens on all addresses is no node of its own.
-func TestOwnAddress(t *testing.T) {
+// TestListeningOnAllAddressesIsNoNode: a keyway that listens on all addresses is no node of its own.
+func TestListeningOnAllAddressesIsNoNode(t *testing.T) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ func TestThreadWithTheLargestClientClosesIt(t *testing.T) {
 		{1, proxy.Held{Clients: 90 * mib, Largest: 16 << 10}, 0},
 		{0, proxy.Held{Clients: 30 * mib, Largest: 16 << 10}, -1}, // all are small
 	} {
-		if got := b.over(b.note(step.thread, step.held)); got != step.over {
+		if got := b.over(b.record(step.thread, step.held)); got != step.over {
 			t.Errorf("after %+v thread %d should close its largest client, not %d", step, step.over, got)
 		}
 	}

@@ -80,7 +80,7 @@ type acceptor struct {
 	fd     *fd
 	ln     net.Listener
 	paused int64 // time at which accepting resumes after it ran out of descriptors or memory; 0: not paused
-	rest   int64 // length of the last pause; it doubles
+	pause  int64 // length of the last pause; it doubles
 }
 
 // accept makes the thread's loop accept clients from ln's socket.
@@ -116,17 +116,17 @@ func (a *acceptor) Ready(bool, bool) {
 		n, sa, err := unix.Accept4(a.fd.n, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
-			a.rest = 0
+			a.pause = 0
 		case errors.Is(err, unix.EAGAIN):
 			return
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
 			errors.Is(err, unix.ENOMEM):
 			// The socket stays readable, so trying again at once would spin.
-			a.rest = min(max(2*a.rest, acceptRestMin), acceptRestMax)
-			a.paused = a.t.now + a.rest
+			a.pause = min(max(2*a.pause, acceptRestMin), acceptRestMax)
+			a.paused = a.t.now + a.pause
 			a.fd.Watch(false, false)
 			a.t.srv.log.Warn("cannot accept clients for now",
-				"error", err, "pause_ms", time.Duration(a.rest).Milliseconds())
+				"error", err, "pause_ms", time.Duration(a.pause).Milliseconds())
 			return
 		default:
 			continue // the client has already disconnected

@@ -158,19 +158,19 @@ func (s *stream) Close() {
 
 // acceptStreams accepts clients for t until ln is closed.
 func (s *Server) acceptStreams(t *thread, ln net.Listener) {
-	rest := time.Duration(0)
+	pause := time.Duration(0)
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
 			if isClosed(err) {
 				return
 			}
-			rest = min(max(2*rest, 10*time.Millisecond), time.Second)
-			s.log.Warn("cannot accept clients for now", "error", err, "pause_ms", rest.Milliseconds())
-			time.Sleep(rest)
+			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+			s.log.Warn("cannot accept clients for now", "error", err, "pause_ms", pause.Milliseconds())
+			time.Sleep(pause)
 			continue
 		}
-		rest = 0
+		pause = 0
 		t.loop.Post(func() {
 			if t.draining || !t.admit() {
 				_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))

@@ -61,10 +61,10 @@ func (w *wire) take() (all string) {
 	return all
 }
 
-// TestWhenWritesLeave: while the loop is busy, nodes and clients that expect no more
+// TestWritesLeaveOnceATurn: while the loop is busy, nodes and clients that expect no more
 // replies are written each turn; a client that does expect more waits three turns at
 // most for one write.
-func TestWhenWritesLeave(t *testing.T) {
+func TestWritesLeaveOnceATurn(t *testing.T) {
 	nodes := []router.Node{{Name: "a", Addr: "10.0.0.1:1", Master: true}}
 	table, err := router.NewStaticSlots(nodes, [][]slots.Range{{{First: 0, Last: slots.Count - 1}}})
 	if err != nil {
@@ -124,18 +124,18 @@ func TestWhenWritesLeave(t *testing.T) {
 	}
 }
 
-// closed is a socket that the peer has closed, and what it said before.
+// closed is a socket that the peer has closed, with bytes that are still unread.
 type closed struct {
 	wire
-	said string
+	unread string
 }
 
 func (c *closed) Read(b []byte) (int, error) {
-	if c.said == "" {
+	if c.unread == "" {
 		return 0, io.EOF
 	}
-	n := copy(b, c.said)
-	c.said = c.said[n:]
+	n := copy(b, c.unread)
+	c.unread = c.unread[n:]
 	return n, nil
 }
 
@@ -162,7 +162,7 @@ func TestRefusalIsRead(t *testing.T) {
 	th.worker.Feed(s, []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlong\r\n"))
 	conn.Wrote(10) // of the request's bytes
 	const refusal = "-ERR Protocol error: invalid bulk length\r\n"
-	b.sock = &closed{said: refusal}
+	b.sock = &closed{unread: refusal}
 	b.flush()
 	if got := string(s.Output()); got != refusal {
 		t.Errorf("the client got %q", got)

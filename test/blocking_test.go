@@ -117,8 +117,8 @@ func TestBlockingTimes(t *testing.T) {
 		}
 		began := time.Now()
 		r := c.Do(args...)
-		if took := time.Since(began); !r.Null || took < want-100*time.Millisecond || took > want+3*time.Second {
-			t.Errorf("%q: %s after %s", args, r, took)
+		if d := time.Since(began); !r.Null || d < want-100*time.Millisecond || d > want+3*time.Second {
+			t.Errorf("%q: %s after %s", args, r, d)
 		}
 	}
 	c := k.Dial()

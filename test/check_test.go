@@ -159,9 +159,9 @@ func TestKeysElsewhere(t *testing.T) {
 	}
 }
 
-// TestClusterBehindRingIsTold: a node of a cluster behind a layout that needs
+// TestClusterBehindRingIsReported: a node of a cluster behind a layout that needs
 // standalone ones is an error in the log, and makes keyway not ready.
-func TestClusterBehindRingIsTold(t *testing.T) {
+func TestClusterBehindRingIsReported(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	adminAddr := freeAddr(t)

@@ -137,9 +137,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// TestRefusals: a refusal advises what works, and a name that only COMMAND INFO
+// TestRefusalsSayWhatToDo: a refusal advises what works, and a name that only COMMAND INFO
 // knows is unknown, as Redis words it.
-func TestRefusals(t *testing.T) {
+func TestRefusalsSayWhatToDo(t *testing.T) {
 	nodes := redistest.Three(t)
 	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready().Dial()
 	for _, words := range []string{"DEBUG OBJECT k", "SYNC", "REPLCONF x", "SCRIPT DEBUG YES", "SHUTDOWN",
@@ -167,7 +167,7 @@ func TestRefusals(t *testing.T) {
 
 // A script may answer in any words, after having written: nothing may run twice
 // and the words are the client's.
-func TestScriptsThatLie(t *testing.T) {
+func TestScriptsMayAnswerAnything(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		c := k.Dial()

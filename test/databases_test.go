@@ -37,7 +37,7 @@ func TestDatabases(t *testing.T) {
 				for i := range ours {
 					ours[i], theirs[i] = redistest.Dial(t, k.Addr), redistest.Dial(t, oracle.Addr)
 				}
-				var said []string
+				var sent []string
 				for range 4 + rng.IntN(20) {
 					key, db := fmt.Sprintf("user:%d", 1+rng.IntN(2000)%7*300), fmt.Sprint(rng.IntN(4))
 					args := [][]string{
@@ -50,7 +50,7 @@ func TestDatabases(t *testing.T) {
 						{"EVAL", "return redis.call('GET', KEYS[1])", "1", key}, {"PING"},
 					}[rng.IntN(24)]
 					who := rng.IntN(2)
-					said = append(said, fmt.Sprintf("%d: %q", who, args))
+					sent = append(sent, fmt.Sprintf("%d: %q", who, args))
 					if spans[args[0]] && ours[who].Do("ECHO", "x").Text == "QUEUED" {
 						theirs[who].Do("ECHO", "x")
 						continue // inside MULTI keyway refuses what concerns several nodes
@@ -65,7 +65,7 @@ func TestDatabases(t *testing.T) {
 						theirs[who].Do("RESET")
 					}
 					if got.String() != want.String() || got.Kind != want.Kind {
-						t.Fatalf("after %v:\nkeyway says %s\nRedis says  %s", said, got, want)
+						t.Fatalf("after %v:\nkeyway says %s\nRedis says  %s", sent, got, want)
 					}
 				}
 				for i := range ours {

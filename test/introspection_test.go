@@ -160,17 +160,17 @@ func TestClientPause(t *testing.T) {
 	for _, c := range clients {
 		c.Expect("PONG", "PING")
 	}
-	if took := time.Since(began); took < 250*time.Millisecond {
-		t.Errorf("they were paused for %s", took)
+	if d := time.Since(began); d < 250*time.Millisecond {
+		t.Errorf("they were paused for %s", d)
 	}
 	admin.Expect("-ERR timeout is negative", "CLIENT", "PAUSE", "-1")
 	admin.Expect("-ERR timeout is not an integer or out of range", "CLIENT", "PAUSE", "x")
 	admin.Expect("-ERR CLIENT PAUSE mode must be WRITE or ALL", "CLIENT", "PAUSE", "1", "x")
 }
 
-// TestInfoTellsOfClients: INFO's clients are keyway's, of all threads, and not the
+// TestInfoCountsOwnClients: INFO's clients are keyway's, of all threads, and not the
 // connections that keyway has to its nodes.
-func TestInfoTellsOfClients(t *testing.T) {
+func TestInfoCountsOwnClients(t *testing.T) {
 	k, _ := threeThreads(t, "clients: {max: 100}\n")
 	admin := k.Dial()
 	var clients []*redistest.Client
@@ -239,9 +239,9 @@ func infoField(t *testing.T, c *redistest.Client, section, field string) int {
 	return n
 }
 
-// TestClientListFigures: what CLIENT LIST tells of memory, commands and bytes is
+// TestClientListCountsMemoryAndBytes: what CLIENT LIST tells of memory, commands and bytes is
 // what the client has taken.
-func TestClientListFigures(t *testing.T) {
+func TestClientListCountsMemoryAndBytes(t *testing.T) {
 	k, _ := threeThreads(t, "")
 	admin, c := k.Dial(), k.Dial()
 	id := c.MustDo("CLIENT", "ID").String()

@@ -200,8 +200,8 @@ func TestStoppingInTwoSteps(t *testing.T) {
 	began := time.Now()
 	p.Cmd.Process.Signal(syscall.SIGTERM)
 	p.Cmd.Wait()
-	if took := time.Since(began); took > time.Minute {
-		t.Errorf("it ended after %s", took)
+	if elapsed := time.Since(began); elapsed > time.Minute {
+		t.Errorf("it ended after %s", elapsed)
 	}
 	if log := p.Stderr.String(); !strings.Contains(log, "SIGHUP is ignored") || !strings.Contains(log, "stopping") {
 		t.Errorf("%s", log)
@@ -379,16 +379,16 @@ func TestLostOwnerIsLogged(t *testing.T) {
 	k, l := logged(t, c.SeedsYAML(), slog.LevelInfo)
 	k.Ready()
 	client := k.Dial()
-	told := func(what string) func() bool {
+	isLogged := func(what string) func() bool {
 		return func() bool {
 			client.Do("GET", "b") // slot 3300
 			return strings.Contains(l.String(), what)
 		}
 	}
 	c.Nodes[0].Kill()
-	redistest.Eventually(t, 20*time.Second, "the loss is logged", told("slots have lost their owner"))
+	redistest.Eventually(t, 20*time.Second, "the loss is logged", isLogged("slots have lost their owner"))
 	l.has(t, "slots have lost their owner", "node="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")
 	c.Nodes[0].Run()
-	redistest.Eventually(t, 20*time.Second, "the return is logged", told("slots have an owner again"))
+	redistest.Eventually(t, 20*time.Second, "the return is logged", isLogged("slots have an owner again"))
 	l.has(t, "slots have an owner again", "node="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")
 }

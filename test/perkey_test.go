@@ -93,9 +93,9 @@ func TestKeylessScripts(t *testing.T) {
 	}
 }
 
-// TestKeylessWritesAreTold: a script without KEYS that may write is logged once, whichever
+// TestKeylessWritesAreLogged: a script without KEYS that may write is logged once, whichever
 // threads its calls are on, and each of its calls is counted; one that only reads is not.
-func TestKeylessWritesAreTold(t *testing.T) {
+func TestKeylessWritesAreLogged(t *testing.T) {
 	k, log := logged(t, "threads: 3\n"+redistest.Layouts(redistest.Three(t))["ring"], slog.LevelWarn)
 	k.Ready()
 	for i := range 12 { // on whichever threads

@@ -311,9 +311,9 @@ func TestPublishInTransactions(t *testing.T) {
 	})
 }
 
-// TestPublishCountsWhoHears: whoever PUBLISH counts gets the message, though the
+// TestPublishCountsOnlyReceivers: whoever PUBLISH counts gets the message, though the
 // nodes have only just been asked for it.
-func TestPublishCountsWhoHears(t *testing.T) {
+func TestPublishCountsOnlyReceivers(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {
 		from := k.Dial()

@@ -102,9 +102,9 @@ func TestCommandsThatTheServerLacks(t *testing.T) {
 			node := server.Start(t)
 			k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 			c := k.Dial()
-			said := node.Do("HELLO").Elems[3].Text
-			redistest.Eventually(t, 20*time.Second, "HELLO says "+said, func() bool {
-				return c.Do("HELLO").Elems[3].Text == said
+			version := node.Do("HELLO").Elems[3].Text
+			redistest.Eventually(t, 20*time.Second, "HELLO says "+version, func() bool {
+				return c.Do("HELLO").Elems[3].Text == version
 			})
 			commands := commands
 			if server.Name != redistest.Valkey.Name {

@@ -328,9 +328,9 @@ func TestDrainAnswersSiblings(t *testing.T) {
 	<-stopped
 }
 
-// TestForeignRedirect: a cluster's node points at an address that the topology
+// TestForeignRedirectIsNotFollowed: a cluster's node points at an address that the topology
 // does not know. Nobody is dialed, and the client is not sent there.
-func TestForeignRedirect(t *testing.T) {
+func TestForeignRedirectIsNotFollowed(t *testing.T) {
 	foreign, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -125,6 +125,7 @@ func noTrackedConnections(t *testing.T, nodes []*redistest.Node) {
 
 // TestTrackingModes: NOLOOP, OPTIN, OPTOUT and BCAST say what a client is told of.
 func TestTrackingModes(t *testing.T) {
+	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
 		keys := apart(t, k, nodes)
 		w, c := k.Dial(), k.Dial()
@@ -288,13 +289,13 @@ func TestTrackingLikeRedis(t *testing.T) {
 	}
 }
 
-// TestToldLikeRedis compares what a client of RESP2 is told instead of another, byte
+// TestRedirectedInvalidationsLikeRedis compares what a client of RESP2 gets instead of another, byte
 // for byte, while that one changes its options.
-func TestToldLikeRedis(t *testing.T) {
+func TestRedirectedInvalidationsLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)
 	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
-	told := func(addr string) (all []string) {
+	received := func(addr string) (all []string) {
 		c, w, target := redistest.Dial(t, addr), redistest.Dial(t, addr), redistest.Dial(t, addr)
 		id := target.MustDo("CLIENT", "ID").String()
 		target.MustDo("SUBSCRIBE", "__redis__:invalidate")
@@ -323,7 +324,7 @@ func TestToldLikeRedis(t *testing.T) {
 		next("after OPTIN")
 		return all
 	}
-	if got, want := told(k.Addr), told(oracle.Addr); !slices.Equal(got, want) {
-		t.Errorf("told %q, Redis %q", got, want)
+	if got, want := received(k.Addr), received(oracle.Addr); !slices.Equal(got, want) {
+		t.Errorf("received %q, from Redis %q", got, want)
 	}
 }

@@ -38,7 +38,7 @@ func TestTransactionsLikeRedis(t *testing.T) {
 			for i := range ours {
 				ours[i], theirs[i] = redistest.Dial(t, k.Addr), redistest.Dial(t, oracle.Addr)
 			}
-			var said []string
+			var sent []string
 			var multi [2]bool
 			for range 4 + rng.IntN(14) {
 				args := [][]string{
@@ -62,10 +62,10 @@ func TestTransactionsLikeRedis(t *testing.T) {
 						continue // it would block
 					}
 				}
-				said = append(said, fmt.Sprintf("%d: %q", who, args))
+				sent = append(sent, fmt.Sprintf("%d: %q", who, args))
 				got, want := ours[who].Do(args...), theirs[who].Do(args...)
 				if got.String() != want.String() || got.Kind != want.Kind {
-					t.Fatalf("after %v:\nkeyway says %s\nRedis says  %s", said, got, want)
+					t.Fatalf("after %v:\nkeyway says %s\nRedis says  %s", sent, got, want)
 				}
 			}
 			for i := range ours {

@@ -54,7 +54,7 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 	for {
 		began, waiting := time.Now(), f.takeWaiting()
 		found, err := f.look(ctx)
-		f.log.Debug("read "+f.what, "took", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
+		f.log.Debug("read "+f.what, "duration", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

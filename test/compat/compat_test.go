@@ -40,9 +40,9 @@ func TestCompat(t *testing.T) {
 	if *clients == "" {
 		t.Skip("make compat runs the clients of other languages")
 	}
-	passed := &results{of: map[string]map[string]bool{}}
+	outcomes := &results{of: map[string]map[string]bool{}}
 	if *update {
-		t.Cleanup(func() { writeList(t, passed.of) })
+		t.Cleanup(func() { writeList(t, outcomes.of) })
 	}
 	t.Run("clients", func(t *testing.T) {
 		for layout, at := range targets(t) {
@@ -50,19 +50,19 @@ func TestCompat(t *testing.T) {
 				t.Run(layout+"/"+language, func(t *testing.T) {
 					t.Parallel()
 					args := append(slices.Clone(commands[language]), layout, at.plain, at.one, at.several)
-					run(t, language, args, passed)
+					run(t, language, args, outcomes)
 				})
 			}
 		}
 	})
 	if slices.Contains(strings.Split(*clients, ","), "java") {
-		t.Run("locks", func(t *testing.T) { locks(t, passed) }) // alone: what it holds runs out in three seconds
+		t.Run("locks", func(t *testing.T) { locks(t, outcomes) }) // alone: what it holds runs out in three seconds
 	}
 }
 
 // locks holds Redisson's locks, of its current and of an older release. Each keyway is a
 // process of its own: in one process they would wait for each other's turn.
-func locks(t *testing.T, passed *results) {
+func locks(t *testing.T, outcomes *results) {
 	t.Cleanup(redistest.RemoveBuilt)
 	cluster := redistest.NewCluster(t, 3, 1)
 	var at []string
@@ -87,7 +87,7 @@ func locks(t *testing.T, passed *results) {
 	for _, deps := range []string{"deps/*", "deps/redisson-3.45.1/*"} {
 		t.Run(deps, func(t *testing.T) {
 			run(t, "java", append([]string{"java", "-XX:TieredStopAtLevel=1", "-cp", deps, "Locks.java"}, at...),
-				passed)
+				outcomes)
 		})
 	}
 }
@@ -138,7 +138,7 @@ func targets(t *testing.T) map[string]addresses {
 }
 
 // run runs a program in a language's folder, and takes down the checks that it reports.
-func run(t *testing.T, language string, args []string, passed *results) {
+func run(t *testing.T, language string, args []string, outcomes *results) {
 	if commands[language] == nil {
 		t.Fatalf("no client is written in %s", language)
 	}
@@ -169,7 +169,7 @@ func run(t *testing.T, language string, args []string, passed *results) {
 		}
 		t.Log(line)
 		checks++
-		passed.add(f[1]+" "+f[2], f[3], f[0] == "ok")
+		outcomes.add(f[1]+" "+f[2], f[3], f[0] == "ok")
 		if f[0] == "FAIL" {
 			t.Error(line)
 		}

@@ -223,8 +223,8 @@ func TestFrozenNodeFailsOnlyItsKeys(t *testing.T) {
 		}
 		began := time.Now()
 		r := dead.Do("GET", keyOfSlot(100))
-		if took := time.Since(began); r.Kind != '-' || took > 3*time.Second {
-			t.Errorf("a request to the frozen node: %s after %s", r, took)
+		if d := time.Since(began); r.Kind != '-' || d > 3*time.Second {
+			t.Errorf("a request to the frozen node: %s after %s", r, d)
 		}
 		asked++
 		time.Sleep(20 * time.Millisecond) // paces a loop of ten seconds

@@ -117,9 +117,9 @@ func TestUnauthenticatedLimits(t *testing.T) {
 	}
 }
 
-// TestPromisesTakeNoMemory: a thousand clients that announce half a gigabyte
+// TestAnnouncedSizesTakeNoMemory: a thousand clients that announce half a gigabyte
 // each cost next to nothing.
-func TestPromisesTakeNoMemory(t *testing.T) {
+func TestAnnouncedSizesTakeNoMemory(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	before := heap()

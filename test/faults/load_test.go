@@ -204,14 +204,14 @@ func census(t *testing.T, addr string, nodes []*redistest.Node) {
 	keys := slices.Sorted(maps.Keys(seen))
 	c := redistest.Dial(t, addr)
 	defer c.Close()
-	for part := range slices.Chunk(keys, 1000) {
-		for _, key := range part {
+	for chunk := range slices.Chunk(keys, 1000) {
+		for _, key := range chunk {
 			c.Send("EXISTS", key)
 		}
 		if err := c.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		for _, key := range part {
+		for _, key := range chunk {
 			if r, err := c.Receive(); err != nil || r.Int != 1 {
 				t.Fatalf("%s is on node %d; keyway says %v %v", key, seen[key], r, err)
 			}
@@ -323,7 +323,7 @@ func (c *client) run() error {
 		err = c.talk(conn)
 		conn.Close()
 		for _, o := range c.ops {
-			c.note(o, unknown)
+			c.record(o, unknown)
 		}
 		c.ops = c.ops[:0]
 		if err != nil && !c.load.reconnect {
@@ -374,15 +374,15 @@ func (c *client) talk(conn *redistest.Client) error {
 			l.hangups.Add(1)
 			return nil
 		}
-		if took := time.Since(began); !began.IsZero() {
+		if elapsed := time.Since(began); !began.IsZero() {
 			if n == 1 {
-				l.latency[l.phase.Load()].add(took)
+				l.latency[l.phase.Load()].add(elapsed)
 				if w := l.window.Load(); w != nil {
-					w.add(took)
+					w.add(elapsed)
 				}
 			}
-			if l.within > 0 && took > l.within {
-				l.count(&l.late, "late", "%s", took)
+			if l.within > 0 && elapsed > l.within {
+				l.count(&l.late, "late", "%s", elapsed)
 			}
 		}
 		if l.pause > 0 {
@@ -459,8 +459,8 @@ func at[V any](m map[string]*V, key string) *V {
 	return m[key]
 }
 
-// note keeps what became of a command.
-func (c *client) note(o op, f fate) {
+// record keeps the outcome of a command.
+func (c *client) record(o op, f fate) {
 	switch o.kind {
 	case 's', 'S':
 		for i, key := range o.keys {
@@ -499,7 +499,7 @@ func (c *client) judge(o op, r redistest.Reply) {
 	l := c.load
 	if r.Kind == '-' {
 		others := l.otherErrors.Load()
-		c.note(o, l.class(r.Text))
+		c.record(o, l.class(r.Text))
 		if l.otherErrors.Load() > others {
 			l.count(&l.otherErrors, "of", "%c %q", o.kind, o.keys)
 		}
@@ -511,7 +511,7 @@ func (c *client) judge(o op, r redistest.Reply) {
 		if r.Kind != '+' || r.Text != "OK" {
 			foreign()
 		}
-		c.note(o, acked)
+		c.record(o, acked)
 	case 'g':
 		c.value(o.keys[0], r)
 	case 'G':
@@ -541,7 +541,7 @@ func (c *client) judge(o op, r redistest.Reply) {
 		if v := at(c.lists, o.keys[0]); r.Kind != ':' || r.Int > int64(len(v.fates)+1) {
 			foreign()
 		}
-		c.note(o, acked)
+		c.record(o, acked)
 	}
 }
 
@@ -576,7 +576,7 @@ func (c *client) number(o op, n int64) {
 		c.load.count(&c.load.stale, "stale", "%s is %d; acknowledged before %d, unknown %d", o.keys[0], n, v.acked,
 			v.maybe)
 	}
-	c.note(o, acked)
+	c.record(o, acked)
 }
 
 // settle reads all of the client's keys back and returns how many are wrong.

@@ -222,10 +222,10 @@ func (l *laggard) stop(reader *redistest.Client) {
 	l.master.Do("SET", "k", "new")
 }
 
-// TestReplicaBehind: a replica whose link stands still, though it says that the link is up,
+// TestLaggingReplicaIsNotRead: a replica whose link stands still, though it says that the link is up,
 // is not read from once it lags more than allowed. It is read from again when the link is
 // mended, and as long as it lags less.
-func TestReplicaBehind(t *testing.T) {
+func TestLaggingReplicaIsNotRead(t *testing.T) {
 	t.Parallel()
 	l := newLaggard(t)
 	k := l.serve("reads: prefer-replica\nreplicas: {max_lag: 4s}\n")
@@ -311,8 +311,8 @@ func TestReadsThatOnlyTheMasterAnswers(t *testing.T) {
 	}
 }
 
-// TestLoadingReplica: a replica that loads its data set is not read from until it has.
-func TestLoadingReplica(t *testing.T) {
+// TestLoadingReplicaIsNotRead: a replica that loads its data set is not read from until it has.
+func TestLoadingReplicaIsNotRead(t *testing.T) {
 	t.Parallel()
 	l := newLaggard(t)
 	l.mended.Store(true)

@@ -227,10 +227,10 @@ func (s *cutting) cut(t *testing.T, prefix string, plan redistest.Plan) {
 	}
 }
 
-// TestNodeSpeaksUnasked: what a node says at the wrong moment reaches nobody and
+// TestUnexpectedRepliesReachNobody: what a node says at the wrong moment reaches nobody and
 // ends its connection. (A reply that a node leaves out or doubles, while others
 // follow, is not noticed: nothing in RESP2 tells which request a reply belongs to.)
-func TestNodeSpeaksUnasked(t *testing.T) {
+func TestUnexpectedRepliesReachNobody(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)
 	onAccept := func(text string) func() redistest.Plan {
@@ -326,10 +326,10 @@ func ended(k *redistest.Keyway) (n uint64) {
 	return n
 }
 
-// TestNodeLeavesOutAReply has a node leave out a reply while it answers what follows. RESP
+// TestMissingReplyIsNoticed has a node leave out a reply while it answers what follows. RESP
 // does not number replies, so the next ones go astray, but not for long: the
 // fence ends the connection, and then everything is right again.
-func TestNodeLeavesOutAReply(t *testing.T) {
+func TestMissingReplyIsNoticed(t *testing.T) {
 	node := redistest.Start(t)
 	f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {
 		if conn > 0 {

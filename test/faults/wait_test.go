@@ -36,14 +36,14 @@ func TestWaitDelaysNobodyElse(t *testing.T) {
 	}
 	// Nobody waits behind it.
 	other.MustDo("SET", "w", "2")
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("another client waited %s behind WAIT", took)
+	if elapsed := time.Since(began); elapsed > 2*time.Second {
+		t.Errorf("another client waited %s behind WAIT", elapsed)
 	}
 	if r, err := client.Receive(); err != nil || r.Int != 0 {
 		t.Errorf("WAIT with the replica frozen: %s, %v", r, err)
 	}
-	if took := time.Since(began); took < 2900*time.Millisecond {
-		t.Errorf("WAIT came back after %s", took)
+	if elapsed := time.Since(began); elapsed < 2900*time.Millisecond {
+		t.Errorf("WAIT came back after %s", elapsed)
 	}
 	if r, err := client.Receive(); err != nil || r.Text != "2" {
 		t.Errorf("the command behind WAIT: %s, %v", r, err)

@@ -40,7 +40,7 @@ var aroundProxy = []bug{
 	{
 		"a node in cluster mode counts as fit", "topology/inspect.go",
 		"case r.Mode == \"cluster\" && !t.Clustered():", "case r.Mode == \"cluster\" && t.Clustered():",
-		"./test", "TestClusterBehindRingIsTold",
+		"./test", "TestClusterBehindRingIsReported",
 	},
 	{
 		"a module's command is said to have a key that is not there", "command/keys.go",
@@ -218,7 +218,7 @@ var aroundProxy = []bug{
 	{
 		"a client that expects no more replies waits for busy turns to end", "server/thread.go",
 		"			case everything || !s.Expecting():", "			case everything:",
-		"./server", "TestWhenWritesLeave",
+		"./server", "TestWritesLeaveOnceATurn",
 	},
 	{
 		"clients are closed for memory that only waits for nodes", "server/budget.go",

@@ -251,7 +251,7 @@ var inProxy = []bug{
 	{
 		"NOSCRIPT is believed without asking the node", "proxy/script.go",
 		"		if !ok || !bytes.Equal(exists, []byte(\"*1\\r\\n:0\\r\\n\")) {", "		if !ok {",
-		"./test", "TestScriptsThatLie",
+		"./test", "TestScriptsMayAnswerAnything",
 	},
 	{
 		"a script that a sibling knows is not asked for", "proxy/script.go",
@@ -544,7 +544,7 @@ var inProxy = []bug{
 	{
 		"INFO tells of one thread's clients", "metrics/sum.go",
 		"a.SetInt(a.Int() + b.Int())", "a.SetInt(a.Int())",
-		"./test", "TestInfoTellsOfClients",
+		"./test", "TestInfoCountsOwnClients",
 	},
 	{
 		"clients of CLIENT NO-TOUCH share connections with others", "proxy/worker.go",
@@ -580,7 +580,7 @@ var inProxy = []bug{
 	{
 		"each thread warns of a script without keys", "proxy/keyless.go",
 		"	w.tellSiblings(func(o *Worker) { o.scripts.Warn(name) })\n", "",
-		"./test", "TestKeylessWritesAreTold",
+		"./test", "TestKeylessWritesAreLogged",
 	},
 	{
 		"a redirect walks through all that its client has under way", "proxy/redirect.go",

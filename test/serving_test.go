@@ -331,23 +331,8 @@ func TestDrainAnswersSiblings(t *testing.T) {
 // TestForeignRedirectIsNotFollowed: a cluster's node points at an address that the topology
 // does not know. Nobody is dialed, and the client is not sent there.
 func TestForeignRedirectIsNotFollowed(t *testing.T) {
-	foreign, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer foreign.Close()
-	var dialed atomic.Int64
-	go func() {
-		for {
-			c, err := foreign.Accept()
-			if err != nil {
-				return
-			}
-			dialed.Add(1)
-			c.Close()
-		}
-	}()
-	node := &redirectingNode{port: redistest.FreePort(t), target: foreign.Addr().String()}
+	foreign, dialed := redistest.Trap(t)
+	node := &redirectingNode{port: redistest.FreePort(t), target: foreign}
 	srv := redcon.NewServer(fmt.Sprintf("127.0.0.1:%d", node.port), node.serve, nil, nil)
 	started := make(chan error, 1)
 	go srv.ListenServeAndSignal(started)

@@ -3,7 +3,6 @@ package faults
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,7 +105,7 @@ func TestScriptsActOnceWhileSlotsMove(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
-	trap, trapped := listenTrap(t)
+	trap, trapped := redistest.Trap(t)
 	s := &scripts{t: t, nodes: c.Nodes, trap: trap}
 	loader := k.Dial()
 	s.honestSHA, s.liarSHA = loader.MustDo("SCRIPT", "LOAD", honest).Text, loader.MustDo("SCRIPT", "LOAD", liar).Text
@@ -210,28 +209,6 @@ func (s *scripts) lie(rng *rand.Rand, slot uint16) string {
 		fmt.Sprintf("MOVED %d %s", slot, s.trap), fmt.Sprintf("ASK %d %s", slot, s.trap),
 		fmt.Sprintf("MOVED %d %s", slot, s.nodes[rng.IntN(3)].Addr))
 	return lies[rng.IntN(len(lies))]
-}
-
-// listenTrap returns an address that must not be connected to, and the number of connections.
-func listenTrap(t *testing.T) (addr string, connections *atomic.Int64) {
-	t.Helper()
-	trap, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { trap.Close() })
-	connections = new(atomic.Int64)
-	go func() {
-		for {
-			conn, err := trap.Accept()
-			if err != nil {
-				return
-			}
-			connections.Add(1)
-			conn.Close()
-		}
-	}()
-	return trap.Addr().String(), connections
 }
 
 // TestSplitCommandsUnderFaults sends commands of 0 to 1,000 keys, some of them twice,

@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -23,27 +22,9 @@ type Node struct {
 	args []string
 	env  []string
 	cmd  *exec.Cmd
-	log  *lockedBuffer
+	log  *Log
 
 	ended <-chan error // receives the result of the process when it has ended
-}
-
-// lockedBuffer collects the output of the process.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // Start starts a node with additional options of redis-server, such as "--maxclients",
@@ -62,7 +43,7 @@ func StartAt(t testing.TB, host string, port int, options ...string) *Node {
 // Run starts the process and waits until it answers. It may be called again after Kill.
 func (n *Node) Run() {
 	n.t.Helper()
-	n.log = new(lockedBuffer)
+	n.log = new(Log)
 	n.cmd = exec.Command(n.args[0], n.args[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	n.cmd.Env = n.env

@@ -21,13 +21,7 @@ func TestDemo(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 			p := redistest.StartProcess(t, "demo", "--layout", layout, "--nodes", "4", "--listen", addr)
 			redistest.Eventually(t, 10*time.Second, "the demo answers", func() bool {
-				c, err := redistest.TryDial(addr)
-				if err != nil {
-					return false
-				}
-				defer c.Close()
-				r, err := c.TryDo("PING")
-				return err == nil && r.Text == "PONG"
+				return redistest.Ask(addr, "PING").Text == "PONG"
 			})
 			c := redistest.Dial(t, addr)
 			c.Expect("OK", "MSET", "user:1", "ann", "user:1500", "bob", "cart:7", "book")

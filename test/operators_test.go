@@ -66,13 +66,7 @@ func TestLogStalls(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	defer cmd.Process.Kill()
 	redistest.Eventually(t, 10*time.Second, "clients are served", func() bool {
-		c, err := redistest.TryDial(addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("AUTH", "x")
-		return err == nil && r.Text == "OK"
+		return redistest.Ask(addr, "AUTH", "x").Text == "OK"
 	})
 	for range 700 { // each takes three lines
 		c := redistest.Dial(t, addr)
@@ -144,13 +138,7 @@ func TestLogReaderDies(t *testing.T) {
 	writer.Close()
 	defer cmd.Process.Kill()
 	answers := func() bool {
-		c, err := redistest.TryDial(addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("SET", "a", "1")
-		return err == nil && r.Text == "OK"
+		return redistest.Ask(addr, "SET", "a", "1").Text == "OK"
 	}
 	redistest.Eventually(t, 10*time.Second, "keyway answers", answers)
 	reader.Close()

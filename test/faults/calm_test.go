@@ -222,13 +222,7 @@ func TestOthersStayCalmWhenASocketCloses(t *testing.T) {
 			p := redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", yaml))
 			p.Addr, sockets[addr] = addr, sock
 			redistest.Eventually(t, 10*time.Second, "keyway answers", func() bool {
-				c, err := redistest.TryDial(addr)
-				if err != nil {
-					return false
-				}
-				defer c.Close()
-				r, err := c.TryDo("EXISTS", "{b}")
-				return err == nil && r.Kind == ':'
+				return redistest.Ask(addr, "EXISTS", "{b}").Kind == ':'
 			})
 			return p
 		},

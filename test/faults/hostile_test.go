@@ -163,13 +163,7 @@ func TestMaxClients(t *testing.T) {
 	}
 	in[0].Close()
 	redistest.Eventually(t, 20*time.Second, "there is room again", func() bool {
-		c, err := redistest.TryDial(k.Addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("PING")
-		return err == nil && r.Text == "PONG"
+		return redistest.Ask(k.Addr, "PING").Text == "PONG"
 	})
 	in[1].Expect("PONG", "PING")
 }

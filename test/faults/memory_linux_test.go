@@ -203,13 +203,7 @@ func TestClientsBeyondTheFileLimit(t *testing.T) {
 		c.Close()
 	}
 	redistest.Eventually(t, 10*time.Second, "there is room again", func() bool {
-		c, err := redistest.TryDial(p.Addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("PING")
-		return err == nil && r.Text == "PONG"
+		return redistest.Ask(p.Addr, "PING").Text == "PONG"
 	})
 }
 

@@ -77,6 +77,21 @@ func Dial(t testing.TB, addr string) *Client {
 	return c
 }
 
+// Ask sends one command over a connection of its own. It returns the zero Reply if the
+// connection fails.
+func Ask(addr string, args ...string) Reply {
+	c, err := TryDial(addr)
+	if err != nil {
+		return Reply{}
+	}
+	defer c.Close()
+	r, err := c.TryDo(args...)
+	if err != nil {
+		return Reply{}
+	}
+	return r
+}
+
 // Close closes the connection.
 func (c *Client) Close() { c.Conn.Close() }
 

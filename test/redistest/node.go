@@ -60,13 +60,8 @@ func (n *Node) Run() {
 func (n *Node) Answers() {
 	n.t.Helper()
 	Eventually(n.t, 10*time.Second, "redis-server answers PING on "+n.Addr, func() bool {
-		c, err := TryDial(n.Addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("PING")
-		return err == nil && (r.Text == "PONG" || r.Kind == '-' && !strings.HasPrefix(r.Text, "LOADING"))
+		r := Ask(n.Addr, "PING")
+		return r.Text == "PONG" || r.Kind == '-' && !strings.HasPrefix(r.Text, "LOADING")
 	})
 }
 

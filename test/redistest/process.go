@@ -118,13 +118,7 @@ func (p *Process) run() {
 func (p *Process) Answers() {
 	p.t.Helper()
 	Eventually(p.t, 10*time.Second, "keyway answers", func() bool {
-		c, err := TryDial(p.Addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		r, err := c.TryDo("EXISTS", "nothing")
-		return err == nil && r.Kind == ':'
+		return Ask(p.Addr, "EXISTS", "nothing").Kind == ':'
 	})
 }
 

@@ -13,16 +13,17 @@ MUTANT ?=
 build:
 	go build -o keyway ./cmd/keyway
 
-# The fault tests run alone, because some measure keyway's use of memory and time, or use
-# the whole machine. Four tests at a time wait for nodes or clients.
+# Most tests wait for nodes or clients, so more run at a time than there are processors. The
+# fault tests run alone and fewer at a time, because some measure keyway's use of memory and
+# time, or use the whole machine.
 OTHERS = $$(go list ./... | grep -v /test/faults)
 
 test: tools
-	go test -timeout 20m -parallel 4 $(OTHERS)
+	go test -timeout 20m -parallel 8 $(OTHERS)
 	go test -timeout 20m -parallel 4 ./test/faults
 
 race: tools
-	go test -timeout 20m -race -shuffle=on -parallel 4 $(OTHERS)
+	go test -timeout 20m -race -shuffle=on -parallel 8 $(OTHERS)
 	go test -timeout 20m -race -shuffle=on -parallel 4 ./test/faults
 
 lint:
@@ -68,7 +69,7 @@ OVER_EACH = LikeRedis|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking
 
 servers: tools
 	for server in redis8 valkey stack; do \
-		go test -count=1 -parallel 4 ./test -run '$(OVER_EACH)' -args -server $$server && \
+		go test -count=1 -parallel 8 ./test -run '$(OVER_EACH)' -args -server $$server && \
 		SERVER=$$server CLIENTS=go scripts/compat || exit 1; \
 	done
 

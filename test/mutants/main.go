@@ -212,7 +212,8 @@ func test(dir, pkg, names, flag string) (failed bool, out string, err error) {
 		return false, "", fmt.Errorf("compiling %s: %w\n%s", pkg, err, b)
 	}
 	pattern := strings.ReplaceAll("^("+names+")$", "/", ")$/^(") // a name may be that of a subtest
-	run := exec.Command(binary, "-test.failfast", "-test.timeout", "120s", "-test.run", pattern)
+	run := exec.Command(binary, "-test.failfast", "-test.parallel", "8", "-test.timeout", "120s",
+		"-test.run", pattern)
 	run.Dir, run.Env = pkg, env
 	b, err := run.CombinedOutput()
 	var exit *exec.ExitError

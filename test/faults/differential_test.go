@@ -99,6 +99,7 @@ func converse(addr string, b []byte) (string, error) {
 // every reply, and which commands were executed, must be the same; and whatever
 // came in, no node has found fault with what keyway sent it.
 func TestRandomBytesLikeRedis(t *testing.T) {
+	t.Parallel()
 	runs := scale(30_000, 1_000_000)
 	const lanes = 4 // each with a pair of nodes, since replies depend on what is stored
 	var wg sync.WaitGroup

@@ -13,6 +13,7 @@ import (
 // know to be large, and that is larger than what a client may leave unread. It gets the
 // value; others' reads that were behind it do not wait for that, and writes are answered.
 func TestFirstReadOfALargeValue(t *testing.T) {
+	t.Parallel()
 	const limit = 16 << 20
 	size := scale(64<<20, 400<<20)
 	rate := min(200e6/8, size/8) // eight seconds at least, which others' reads do not take on a busy machine

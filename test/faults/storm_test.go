@@ -133,6 +133,7 @@ func (s *scripted) get(conn redcon.Conn, key string, asking bool) {
 // elsewhere or put it off ends in the value, or in Redis's last word within the
 // deadline. The client never sees where it was sent.
 func TestEveryRedirectEnds(t *testing.T) {
+	t.Parallel()
 	a, _ := newScripted(t)
 	k := redistest.Serve(t, fmt.Sprintf("layout: slots\nslots: {seeds: [\"%s\"]}\nbackend: {request_timeout: 500ms}\n",
 		net.JoinHostPort(a.host, strconv.Itoa(a.port)))).Ready()

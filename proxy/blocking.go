@@ -29,6 +29,18 @@ type blocking struct {
 	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
 }
 
+// blockedClients are the clients that are inside a blocking command.
+type blockedClients struct {
+	inactive
+	w *Worker
+}
+
+func (of blockedClients) leave(s *Session) {
+	if s.blocking != nil {
+		s.blocking.leave(of.w, s)
+	}
+}
+
 // block sends a command that may block.
 func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 	pos, unit := cmd.Timeout(a)

@@ -84,9 +84,11 @@ func clientConns(n *node) iter.Seq[*pool.Conn] {
 				return
 			}
 		}
-		for _, s := range n.w.trackers {
-			if c := s.tracking.conns[n]; c != nil && !yield(c) {
-				return
+		for _, f := range n.w.features {
+			for _, c := range f.conns(n) {
+				if !yield(c) {
+					return
+				}
 			}
 		}
 	}

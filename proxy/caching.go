@@ -41,13 +41,13 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		s.set(held) // the client's earlier commands use the old connections and must finish first
 		return false
 	case !on:
-		w.untrack(s)
+		featureOf[*trackers](w).leave(s)
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	if text := o.refusal(s.tracking); text != "" {
 		return w.answerError(s, cmd, text)
 	}
-	if s.tracking == nil && (len(w.trackers) >= w.o.Exclusive || !w.o.HasRoom()) {
+	if s.tracking == nil && (len(featureOf[*trackers](w).sessions) >= w.o.Exclusive || !w.o.HasRoom()) {
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	if o.bcast && len(o.prefixes) == 0 {

@@ -122,7 +122,7 @@ func (s *Session) flags() (flags string) {
 		is   bool
 		flag string
 	}{
-		{s.w.monitors.include(s), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"},
+		{s.has(monitoring), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"},
 		{s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"},
 		{s.has(tracks) && s.tracking.bcast, "B"}, {s.has(noTouch), "T"},
 	} {

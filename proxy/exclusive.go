@@ -97,17 +97,8 @@ func (n *node) close(now int64, reason string) {
 	for _, c := range n.idle {
 		c.Close(now, reason)
 	}
-	n.closeEar()
-	for _, s := range n.w.trackers {
-		if c := s.tracking.conns[n]; c != nil {
-			delete(s.tracking.conns, n)
-			c.Close(now, reason)
-		}
-	}
-	if n.feed != nil {
-		n.feed.Close(now, reason)
-		n.w.hub.Down(n.feed)
-		n.feed = nil
+	for _, f := range n.w.features {
+		f.closeNode(n, reason)
 	}
 	for _, use := range slices.Clone(n.waits) { // a failing request removes its entry from n.waits
 		use.conn.Close(now, reason)

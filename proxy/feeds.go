@@ -224,6 +224,15 @@ func (h *hub) close(n *node) {
 	h.feedLost(n, c)
 }
 
+// closeNode ends the feed of a node that has left.
+func (h *hub) closeNode(n *node, reason string) {
+	if n.feed != nil {
+		n.feed.Close(h.w.now, reason)
+		h.Down(n.feed)
+		n.feed = nil
+	}
+}
+
 // feedLost records that a node's feed has ended. If it cannot be connected again, clients
 // no longer wait for its confirmations.
 func (h *hub) feedLost(n *node, c *pool.Feed) {
@@ -248,8 +257,8 @@ func (nobody) Down(*pool.Feed)            {}
 
 // layout adapts the feeds and sharded channels after a possible change of the masters or
 // of slot owners.
-func (h *hub) layout() {
-	if h.idle() {
+func (h *hub) layout(bool) {
+	if h.isUnused() {
 		return
 	}
 	for _, n := range h.w.nodes {

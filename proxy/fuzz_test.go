@@ -85,7 +85,7 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 	for _, use := range n.waits {
 		all = append(all, &use.conn.Link)
 	}
-	for _, s := range r.w.trackers {
+	for _, s := range featureOf[*trackers](r.w).sessions {
 		if c := s.tracking.conns[n]; c != nil {
 			all = append(all, &c.Link)
 		}

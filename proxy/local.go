@@ -43,15 +43,14 @@ func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		s.set(held) // its earlier commands finish first, on the connections that they use
 		return false
 	}
-	w.untrack(s)
+	for _, f := range w.features {
+		f.leave(s)
+	}
 	if s.clear(readsReplicas); w.o.Reads != FromMaster && !w.o.ReadsOptIn {
 		w.letReadElsewhere(s)
 	}
 	s.about, s.db = anonymous, 0
 	s.clear(resp3 | silent | skipping | noTouch)
-	w.endTransaction(s)
-	w.hub.leaveAll(s)
-	w.stopMonitor(s)
 	if w.o.Password != "" {
 		s.clear(authed)
 	}

@@ -18,44 +18,57 @@ var redacted = []byte("(redacted)")
 
 // monitors are the monitors that a worker knows.
 type monitors struct {
+	inactive
+	w        *Worker
 	own      []*Session // the worker's own
 	siblings int        // number of the siblings' monitors
 	lines    []byte     // output that siblings have not got yet
-	// hidden says not to show the command that is being dispatched: it was rejected, or
-	// it is shown later with its outcome.
-	hidden bool
 }
 
-// include reports whether s, a client of this worker, is a monitor.
-func (m *monitors) include(s *Session) bool { return slices.Contains(m.own, s) }
+// addSiblings records that siblings have n monitors more.
+func (m *monitors) addSiblings(n int) {
+	m.siblings += n
+	m.observe()
+}
 
-func (m *monitors) none() bool { return len(m.own) == 0 && m.siblings == 0 }
+// observe has the worker show its commands as long as there are monitors.
+func (m *monitors) observe() {
+	if m.w.observer = m; len(m.own) == 0 && m.siblings == 0 {
+		m.w.observer = nil
+	}
+}
 
 func monitor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	if w.monitors.include(s) {
+	if s.has(monitoring) {
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
-	w.monitors.own = append(w.monitors.own, s)
+	s.set(monitoring)
+	m := featureOf[*monitors](w)
+	m.own = append(m.own, s)
+	m.observe()
 	return w.haveAll(s, cmd, func(o *Worker) {
 		if o != w {
-			o.monitors.siblings++
+			featureOf[*monitors](o).addSiblings(1)
 		}
 	})
 }
 
-// stopMonitor ends a client's MONITOR.
-func (w *Worker) stopMonitor(s *Session) {
-	if i := slices.Index(w.monitors.own, s); i >= 0 {
-		w.monitors.own = slices.Delete(w.monitors.own, i, i+1)
-		w.tellSiblings(func(o *Worker) { o.monitors.siblings-- })
+// leave ends a client's MONITOR.
+func (m *monitors) leave(s *Session) {
+	if !s.has(monitoring) {
+		return
 	}
+	s.clear(monitoring)
+	m.own = slices.DeleteFunc(m.own, func(o *Session) bool { return o == s })
+	m.observe()
+	m.w.tellSiblings(func(o *Worker) { featureOf[*monitors](o).addSiblings(-1) })
 }
 
-// shown reports whether monitors see the command that was just dispatched. They do not see
-// a rejected command. They see a queued command only when EXEC executes it.
+// shown reports whether the observer sees the command that was just dispatched. It does not
+// see a rejected command. It sees a queued command only when EXEC executes it.
 func (w *Worker) shown(s *Session) bool {
 	switch cmd := s.lastCmd; {
-	case w.monitors.hidden:
+	case w.hidden:
 		return false
 	case !s.has(inMulti):
 		return true
@@ -64,9 +77,9 @@ func (w *Worker) shown(s *Session) bool {
 	}
 }
 
-// showBlock shows monitors the commands that a transaction executes.
+// showBlock shows the observer the commands that a transaction executes.
 func (w *Worker) showBlock(s *Session, t *txn) {
-	if w.monitors.none() {
+	if w.observer == nil {
 		return
 	}
 	for i := 1; i <= t.n; i++ { // behind MULTI
@@ -74,10 +87,10 @@ func (w *Worker) showBlock(s *Session, t *txn) {
 	}
 }
 
-// showWatched shows monitors the EXEC of a client that watches keys. If EXEC has executed
+// showWatched shows the observer the EXEC of a client that watches keys. If EXEC has executed
 // the commands, it shows these first.
 func (w *Worker) showWatched(s *Session, t *txn, done bool) {
-	if s == nil || w.monitors.none() {
+	if s == nil || w.observer == nil {
 		return
 	}
 	if done {
@@ -90,7 +103,7 @@ func (w *Worker) showFrame(s *Session, frame []byte) {
 	p := w.getParser()
 	defer w.putParser(p)
 	if _, st, err := p.Next(frame, &w.limits); err == nil && st == resp.Ready {
-		w.show(s, commandOf(p), p)
+		w.observer.show(s, commandOf(p), p)
 	}
 }
 
@@ -105,10 +118,11 @@ func commandOf(a command.Args) *command.Command {
 
 // show shows monitors a command. It redacts passwords, and shows no operators' commands
 // (server.c, call: CMD_ADMIN and CMD_SKIP_MONITOR).
-func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
+func (m *monitors) show(s *Session, cmd *command.Command, a command.Args) {
 	if cmd != nil && cmd.Has(command.Admin) {
 		return
 	}
+	w := m.w
 	line := append(w.frame[:0], '+')
 	line = strconv.AppendInt(line, w.wall.Unix(), 10)
 	micros := strconv.Itoa(1e6 + w.wall.Nanosecond()/1000)
@@ -126,25 +140,25 @@ func (w *Worker) show(s *Session, cmd *command.Command, a command.Args) {
 		line = appendQuoted(append(line, ' '), arg)
 	}
 	line = append(line, "\r\n"...)
-	for _, m := range w.monitors.own {
-		w.tell(m, line)
+	for _, to := range m.own {
+		w.tell(to, line)
 	}
-	if w.monitors.siblings > 0 {
-		w.monitors.lines = append(w.monitors.lines, line...)
+	if m.siblings > 0 {
+		m.lines = append(m.lines, line...)
 	}
 	w.frame = w.buffers.Scratch(line)
 }
 
-// tellMonitors sends the siblings the output for their monitors.
-func (w *Worker) tellMonitors() {
-	if len(w.monitors.lines) == 0 {
+// endTurn sends the siblings the output for their monitors.
+func (m *monitors) endTurn() {
+	if len(m.lines) == 0 {
 		return
 	}
-	lines := w.monitors.lines
-	w.monitors.lines = nil
-	w.tellSiblings(func(o *Worker) {
-		for _, m := range o.monitors.own {
-			o.tell(m, lines)
+	lines := m.lines
+	m.lines = nil
+	m.w.tellSiblings(func(o *Worker) {
+		for _, to := range featureOf[*monitors](o).own {
+			o.tell(to, lines)
 		}
 	})
 }

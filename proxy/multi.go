@@ -71,6 +71,20 @@ var (
 	unwatchFrame = []byte("*1\r\n$7\r\nUNWATCH\r\n")
 )
 
+// transactions are the transactions of a worker's clients.
+type transactions struct {
+	inactive
+	w *Worker
+}
+
+// leave drops a client's transaction. The connection that watched for a client that has left
+// is closed (see tickExclusive).
+func (of transactions) leave(s *Session) {
+	if s.index >= 0 {
+		of.w.endTransaction(s)
+	}
+}
+
 // transaction returns the session's txn, and creates it if there is none.
 func (s *Session) transaction() *txn {
 	t := s.troubled()
@@ -112,7 +126,7 @@ func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
 	case s.has(inMulti):
 		s.txn.broken = true
 	}
-	w.monitors.hidden = true
+	w.hidden = true
 	return w.answerError(s, cmd, text)
 }
 
@@ -312,7 +326,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 		w.endTransaction(s)
 		return w.reply(s, cmd, s.protocol().AppendNullArray(w.scratch[:0]))
 	}
-	w.monitors.hidden = true // shown once EXEC's reply says whether a key has changed
+	w.hidden = true // shown once EXEC's reply says whether a key has changed
 	t.close(s)
 	c := t.call(w, w.newRequest(s, cmd), n)
 	c.goAloneOnce(&watched{call: c, txn: t, conn: t.watch})

@@ -174,7 +174,7 @@ func (w *Worker) bound(s *Session) {
 		limit = min(limit, maxUnauthOutput)
 	}
 	if s.has(subscribed) {
-		limit = min(limit, hardPubsub)
+		limit = min(limit, maxSubscriber)
 	}
 	if s.out.Size()+s.parked > limit && !s.has(dead) {
 		w.closeSlow(s)

@@ -80,7 +80,7 @@ func (h *hub) tellAudience() {
 	a.news, a.waits, a.moved = [topicKinds]map[string]int{}, nil, false
 	h.w.askSiblings(func(o *Worker) any {
 		if o != h.w {
-			o.hub.audience.learn(from, primary, news)
+			featureOf[*hub](o).audience.learn(from, primary, news)
 		}
 		return nil
 	}, func([]any) {
@@ -208,7 +208,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	r.end = receiversText
 	r.merge = w.getMerger(1)
 	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
-	r.merge.uncounted = w.hub.uncounted(n, topicKindOf(cmd), string(r.merge.channel))
+	r.merge.uncounted = featureOf[*hub](w).uncounted(n, topicKindOf(cmd), string(r.merge.channel))
 	c := r.merge.call(r, 0)
 	c.group = -1
 	if sharded {
@@ -226,7 +226,7 @@ func receiversText(w *Worker, dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	return resp.AppendInt(dst, w.hub.receivers(n, topicKindOf(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
+	return resp.AppendInt(dst, featureOf[*hub](w).receivers(n, topicKindOf(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
 }
 
 // receivers returns how many clients receive a message for which the node counted count
@@ -273,7 +273,7 @@ func (t *txn) call(w *Worker, r *request, n *node) *call {
 	c := &r.call
 	for i := range t.published {
 		if p := &t.published[i]; n != nil {
-			p.uncounted = w.hub.uncounted(n, p.kind, p.channel)
+			p.uncounted = featureOf[*hub](w).uncounted(n, p.kind, p.channel)
 		}
 	}
 	if len(t.published)+len(t.late)+len(t.selects) > 0 {
@@ -320,7 +320,7 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 		if len(published) > 0 && published[0].at == i {
 			if count, ok := resp.Int(one); ok {
 				p := published[0]
-				one = resp.AppendInt(nil, w.hub.receivers(c.node, p.kind, p.channel, count, p.uncounted))
+				one = resp.AppendInt(nil, featureOf[*hub](w).receivers(c.node, p.kind, p.channel, count, p.uncounted))
 			}
 			published = published[1:]
 		}
@@ -362,10 +362,10 @@ func subscribers(w *Worker, dst []byte, r *request) []byte {
 			clients, _ := resp.Int(count)
 			if i == 0 {
 				names = append(names, string(channel))
-				counts = append(counts, w.hub.clients(kind, string(channel)))
+				counts = append(counts, featureOf[*hub](w).clients(kind, string(channel)))
 			}
 			if at < len(counts) {
-				counts[at] += int(clients) - w.hub.feeds(r.merge.calls[i].node, kind, string(channel))
+				counts[at] += int(clients) - featureOf[*hub](w).feeds(r.merge.calls[i].node, kind, string(channel))
 			}
 		}
 	}

@@ -18,7 +18,7 @@ func publisher(t testing.TB, patterns int) (r *rig, publish func()) {
 			r.w.Feed(other, []byte("PSUBSCRIBE "+name+"\r\n"))
 		}
 	}
-	r.w.hub.audience.learn(1, "", news)
+	featureOf[*hub](r.w).audience.learn(1, "", news)
 	r.w.EndTurn()
 	r.w.Taken()
 	in := []byte(cmd("PUBLISH", onA, "x"))
@@ -41,7 +41,7 @@ func TestPublishTakesNoMemoryForPatterns(t *testing.T) {
 // TestPatternsOfAllWorkers: a pattern is one while clients of any worker listen to it.
 func TestPatternsOfAllWorkers(t *testing.T) {
 	r := newRig(t, Options{Workers: 2})
-	h := r.w.hub
+	h := featureOf[*hub](r.w)
 	says := func(step string, want int) {
 		t.Helper()
 		if got := len(h.audience.patterns); got != want {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -33,8 +34,9 @@ import (
 // reply to PUBLISH counts it.
 
 const (
-	hardPubsub = 32 << 20 // unread bytes at which a subscriber is closed (client-output-buffer-limit pubsub)
-	softPubsub = 8 << 20  // unread bytes at which a subscriber is closed after softTime
+	// A subscriber is closed when it leaves maxSubscriber bytes unread, or more than this for
+	// softTime (client-output-buffer-limit pubsub).
+	softPubsub = 8 << 20
 	softTime   = int64(time.Minute)
 )
 
@@ -129,6 +131,7 @@ type subscribing struct {
 
 // hub is the pub/sub state of a worker.
 type hub struct {
+	inactive
 	w        *Worker
 	topics   [topicKinds]map[string]*topic
 	primary  *node          // the node of the primary feed
@@ -146,14 +149,38 @@ func newHub(w *Worker) *hub {
 	return h
 }
 
-// idle reports whether no client of the worker has a subscription.
-func (h *hub) idle() bool {
+// isUnused reports whether no client of the worker has a subscription.
+func (h *hub) isUnused() bool {
 	return len(h.topics[byChannel])+len(h.topics[byPattern])+len(h.topics[byShard]) == 0
+}
+
+func (h *hub) due() int64 {
+	switch {
+	case len(h.waits) > 0 || h.unheard > 0:
+		return h.w.now + tick
+	case !h.isUnused():
+		return h.w.now + 10*tick
+	}
+	return math.MaxInt64
+}
+
+func (h *hub) endTurn() { h.tellAudience() }
+
+// sweep closes clients that do not read their messages.
+func (h *hub) sweep() {
+	w := h.w
+	for _, s := range w.sessions {
+		if s.has(subscribed) && s.state&(closing|dead) == 0 && s.tooSlow(w.now) {
+			w.stats.ClosedSlow++
+			w.logRefusal(s, "does not read its messages")
+			w.kill(s)
+		}
+	}
 }
 
 // subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
 func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
-	h, t := w.hub, s.troubled()
+	h, t := featureOf[*hub](w), s.troubled()
 	if t.subs == nil {
 		t.subs = new(subscriptions)
 		for k := range t.subs.places {
@@ -204,6 +231,7 @@ func (s *Session) appendSubscription(b []byte, what string, name []byte, count i
 // unsubscribe handles UNSUBSCRIBE, PUNSUBSCRIBE and SUNSUBSCRIBE. Without names they end all
 // subscriptions of the kind.
 func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
+	h := featureOf[*hub](w)
 	var names []string
 	for i := 1; i < a.Len(); i++ {
 		names = append(names, string(a.Arg(i)))
@@ -217,7 +245,7 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 		wait.reply = s.appendSubscription(nil, cmd.Name, nil, subs.count(kind))
 	}
 	for _, name := range names {
-		w.hub.leave(s, name, kind)
+		h.unsubscribe(s, name, kind)
 		wait.reply = s.appendSubscription(wait.reply, cmd.Name, []byte(name), subs.count(kind))
 	}
 	w.replyWhenConfirmed(s, cmd, wait)
@@ -242,15 +270,16 @@ func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subs
 	s.inflight++
 	s.subs.confirming++
 	wait.call = &r.call
-	w.hub.waits = append(w.hub.waits, wait)
+	h := featureOf[*hub](w)
+	h.waits = append(h.waits, wait)
 	if wait.left == 0 {
-		w.hub.confirmed(wait)
+		h.confirmed(wait)
 	}
 	return true
 }
 
-// leave ends a client's subscription to a topic.
-func (h *hub) leave(s *Session, name string, kind topicKind) {
+// unsubscribe ends a client's subscription to a topic.
+func (h *hub) unsubscribe(s *Session, name string, kind topicKind) {
 	if s.subs == nil {
 		return
 	}
@@ -286,19 +315,19 @@ func (h *hub) leave(s *Session, name string, kind topicKind) {
 			n.tell(tp, true)
 		}
 	}
-	if h.idle() {
+	if h.isUnused() {
 		h.closeFeeds()
 	}
 }
 
-// leaveAll ends a client's subscriptions.
-func (h *hub) leaveAll(s *Session) {
+// leave ends a client's subscriptions.
+func (h *hub) leave(s *Session) {
 	if s.subs == nil {
 		return
 	}
 	for kind, places := range s.subs.places {
 		for name := range places {
-			h.leave(s, name, topicKind(kind))
+			h.unsubscribe(s, name, topicKind(kind))
 		}
 	}
 	s.clear(subscribed)

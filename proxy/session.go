@@ -122,6 +122,7 @@ const (
 	skipping                        // CLIENT REPLY SKIP: no reply to the next command
 	tracks                          // uses CLIENT TRACKING, and has connections of its own
 	readsReplicas                   // reads from replicas
+	monitoring                      // has sent MONITOR
 	noTouch                         // CLIENT NO-TOUCH: its reads do not count as a use of the keys
 )
 
@@ -188,11 +189,8 @@ func (w *Worker) Gone(s *Session) {
 		r = next
 	}
 	s.line = line{}
-	w.hub.leaveAll(s)
-	w.stopMonitor(s)
-	w.untrack(s)
-	if s.blocking != nil {
-		s.blocking.leave(w, s)
+	for _, f := range w.features {
+		f.leave(s)
 	}
 	s.trouble, s.about = untroubled, anonymous
 	s.out.Clear(&w.buffers)
@@ -438,14 +436,14 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 			w.suspend(s, p, n > 0)
 			return n
 		case resp.Ready:
-			watched := !w.monitors.none()
-			w.monitors.hidden = false
+			watcher := w.observer
+			w.hidden = false
 			if !w.dispatch(s, p) {
 				return n
 			}
 			s.commands++
-			if watched && w.shown(s) {
-				w.show(s, s.lastCmd, p)
+			if watcher != nil && w.shown(s) {
+				watcher.show(s, s.lastCmd, p)
 			}
 			if s.has(tracks) {
 				s.spent()

@@ -13,7 +13,7 @@ func TestAllWorkersBeforeOK(t *testing.T) {
 		command string
 		done    func(sibling *Worker) bool
 	}{
-		{"MONITOR", func(w *Worker) bool { return !w.monitors.none() }},
+		{"MONITOR", func(w *Worker) bool { return w.observer != nil }},
 		{"CLIENT PAUSE 1000", func(w *Worker) bool { return w.pause.until > w.now }},
 		{"CLIENT UNPAUSE", func(w *Worker) bool { return w.pause.until == 0 }},
 		{"SLOWLOG RESET", func(w *Worker) bool { return len(w.slowLog.entries) == 0 }},
@@ -53,7 +53,7 @@ func TestSiblingsCountSubscribers(t *testing.T) {
 		if got := r.got(); got != want {
 			t.Errorf("%s: %q", step, got)
 		}
-		if n := sibling.w.hub.clients(byChannel, "news"); n != clients {
+		if n := featureOf[*hub](sibling.w).clients(byChannel, "news"); n != clients {
 			t.Errorf("%s: the other worker counts %d clients", step, n)
 		}
 	}

@@ -59,11 +59,12 @@ func oneIf(is bool) int {
 }
 
 func (w *Worker) gauges() metrics.Gauges {
-	g := metrics.Gauges{Clients: len(w.sessions), Tracking: len(w.trackers)}
+	g := metrics.Gauges{Clients: len(w.sessions)}
 	for _, s := range w.sessions {
 		g.OutputBytes += s.out.Size() + s.parked
 		g.Blocked += oneIf(s.waits())
 		g.Subscribed += oneIf(s.has(subscribed))
+		g.Tracking += oneIf(s.has(tracks))
 		g.Watching += oneIf(s.txn != nil && s.txn.watch != nil)
 	}
 	return g
@@ -87,8 +88,8 @@ func (n *node) snapshot(master bool) metrics.Node {
 	if state := n.conns[0].State(); state != pool.Ready {
 		s.State = state.String()
 	}
-	for _, t := range n.w.trackers {
-		s.Exclusive += oneIf(t.tracking.conns[n] != nil)
+	for _, f := range n.w.features {
+		s.Exclusive += len(f.conns(n))
 	}
 	for _, c := range n.conns {
 		if r := c.Reason(); r != "" {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,16 @@ import (
 //
 // When a client changes its options, keyway sends them to the nodes over the same
 // connections, because the nodes still know what was read there.
+
+// trackers are the clients of a worker that use CLIENT TRACKING.
+type trackers struct {
+	inactive
+	w        *Worker
+	sessions []*Session
+	pushedTo map[uint64]bool // redirect targets, by id, that already have the current push of an ear
+}
+
+func newTrackers(w *Worker) *trackers { return &trackers{w: w, pushedTo: map[uint64]bool{}} }
 
 // tracking is the tracking state of a client.
 type tracking struct {
@@ -206,14 +217,14 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 }
 
 // ear receives a node's invalidations for RESP2 clients that track.
-type ear struct{ w *Worker }
+type ear struct{ *trackers }
 
 // Pushed sends an invalidation to each redirect target once, even if several clients name
 // the same target.
 func (e ear) Pushed(c *pool.Conn, message []byte) {
-	n, pushed := c.Owner.(*node), e.w.pushedTo
+	n, pushed := c.Owner.(*node), e.pushedTo
 	clear(pushed)
-	for _, s := range e.w.trackers {
+	for _, s := range e.sessions {
 		if t := s.tracking; !s.has(resp3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
 			pushed[t.redirect] = true
 			t.Pushed(c, message)
@@ -223,7 +234,7 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 
 // Ready resumes the greeting of connections that waited for the ear's client id.
 func (e ear) Ready(c *pool.Conn) {
-	for _, s := range e.w.trackers {
+	for _, s := range e.sessions {
 		if own := s.tracking.conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
 			own.ResumeGreeting()
 		}
@@ -233,7 +244,7 @@ func (e ear) Ready(c *pool.Conn) {
 // Lost ends the connections that redirect to this ear: the next ear has another client id.
 func (e ear) Lost(c *pool.Conn) {
 	n := c.Owner.(*node)
-	for _, s := range e.w.trackers {
+	for _, s := range e.sessions {
 		if own := s.tracking.conns[n]; own != nil && !s.has(resp3) {
 			own.Fail(e.w.now, "the connection for invalidations ended")
 		}
@@ -246,7 +257,7 @@ func (n *node) openEar() {
 		return
 	}
 	n.ear = n.newConn()
-	n.ear.RESP3, n.ear.Pushes = true, ear{n.w}
+	n.ear.RESP3, n.ear.Pushes = true, ear{featureOf[*trackers](n.w)}
 	n.ear.Open(n.w.now)
 }
 
@@ -254,25 +265,46 @@ func (n *node) openEar() {
 func (w *Worker) track(s *Session, t *tracking) {
 	s.troubled().tracking = t
 	s.set(tracks)
-	w.trackers = append(w.trackers, s)
+	of := featureOf[*trackers](w)
+	of.sessions = append(of.sessions, s)
 }
 
-// untrack ends a session's tracking, and closes the ears if no other client needs them.
-func (w *Worker) untrack(s *Session) {
+// leave ends a session's tracking, and closes the ears if no other client needs them.
+func (of *trackers) leave(s *Session) {
 	if !s.has(tracks) {
 		return
 	}
 	s.tracking.close()
 	s.clear(tracks)
 	s.tracking = nil
-	i := slices.Index(w.trackers, s)
-	w.trackers = slices.Delete(w.trackers, i, i+1)
-	if slices.ContainsFunc(w.trackers, func(o *Session) bool { return !o.has(resp3) }) {
+	of.sessions = slices.DeleteFunc(of.sessions, func(o *Session) bool { return o == s })
+	if slices.ContainsFunc(of.sessions, func(o *Session) bool { return !o.has(resp3) }) {
 		return
 	}
-	for _, n := range w.nodes {
+	for _, n := range of.w.nodes {
 		n.closeEar()
 	}
+}
+
+// closeNode closes the connections to a node that has left.
+func (of *trackers) closeNode(n *node, reason string) {
+	n.closeEar()
+	for _, s := range of.sessions {
+		if c := s.tracking.conns[n]; c != nil {
+			delete(s.tracking.conns, n)
+			c.Close(of.w.now, reason)
+		}
+	}
+}
+
+// conns returns the clients' own connections to a node.
+func (of *trackers) conns(n *node) (all []*pool.Conn) {
+	for _, s := range of.sessions {
+		if c := s.tracking.conns[n]; c != nil {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 func (n *node) closeEar() {
@@ -324,11 +356,14 @@ func (t *tracking) openAll() {
 	}
 }
 
-// layoutChanged is called when keys may have other owners.
-func (w *Worker) layoutChanged() {
-	for _, s := range w.trackers {
+// layout makes the clients forget what they have cached if keys may have other owners.
+func (of *trackers) layout(moved bool) {
+	if !moved {
+		return
+	}
+	for _, s := range of.sessions {
 		if !s.has(resp3) && s.tracking.active() {
-			for _, n := range w.masters {
+			for _, n := range of.w.masters {
 				n.openEar()
 			}
 		}
@@ -337,19 +372,36 @@ func (w *Worker) layoutChanged() {
 	}
 }
 
-// tickTracking checks the timeouts of the clients' own connections and of the ears, and sends
+// due returns the next tick while a client's own connection is busy, and one not much later
+// otherwise, to notice a connection that has become silent.
+func (of *trackers) due() int64 {
+	if len(of.sessions) == 0 {
+		return math.MaxInt64
+	}
+	for _, s := range of.sessions {
+		for _, c := range s.tracking.conns {
+			if c.Busy() {
+				return of.w.now + tick
+			}
+		}
+	}
+	return of.w.now + 10*tick
+}
+
+// tick checks the timeouts of the clients' own connections and of the ears, and sends
 // a PING over those that are silent.
-func (w *Worker) tickTracking() {
+func (of *trackers) tick() {
+	w := of.w
 	watch := func(c *pool.Conn) {
 		c.Tick(w.now)
 		if c.State() == pool.Ready && c.InFlight() == 0 && w.now-c.LastReceived() >= trackPing {
 			w.ask(c, w.deadline(), func([]byte, bool) {}, "PING")
 		}
 	}
-	if len(w.trackers) == 0 {
+	if len(of.sessions) == 0 {
 		return
 	}
-	for _, s := range w.trackers {
+	for _, s := range of.sessions {
 		for _, c := range s.tracking.conns {
 			watch(c)
 		}
@@ -389,7 +441,7 @@ func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptio
 		}
 		s.clear(blocked)
 		if refusal != "" {
-			w.untrack(s)
+			featureOf[*trackers](w).leave(s)
 			w.answerError(s, cmd, refusal)
 		} else {
 			w.answer(s, cmd, resp.AppendOK(nil))

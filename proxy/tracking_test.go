@@ -114,7 +114,7 @@ func TestLostTrackingInvalidatesAll(t *testing.T) {
 		t.Error("what comes after TRACKING OFF does not take the shared connection")
 	}
 	r.w.Tick()
-	if conns[0].State() != pool.Closed || len(r.w.trackers) != 0 {
+	if conns[0].State() != pool.Closed || len(featureOf[*trackers](r.w).sessions) != 0 {
 		t.Error("the connections stay")
 	}
 }

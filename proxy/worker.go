@@ -65,6 +65,9 @@ const (
 	// maxLine is the number of requests without a reply at which a client's input is not
 	// read.
 	maxLine = 4096
+	// maxSubscriber is the number of unread bytes at which a client with subscriptions is
+	// closed (client-output-buffer-limit pubsub).
+	maxSubscriber = 32 << 20
 	// maxUnauthOutput is the number of bytes that a client may leave unread before it
 	// has authenticated (CVE-2025-21605).
 	maxUnauthOutput = 16 << 10
@@ -140,10 +143,9 @@ type Worker struct {
 	lostWrites map[lostKey]struct{}
 	lookups    map[lookup][]func(exists []byte, ok bool)
 	learned    map[string]*command.Command
-	hub        *hub
-	trackers   []*Session      // sessions that track
-	pushedTo   map[uint64]bool // redirect targets, by id, that already have the current push of an ear
-	monitors   monitors
+	features   []feature
+	observer   observer // sees all commands; nil: there is no need
+	hidden     bool     // the observer must not see the command that is being dispatched
 	pause      pause
 	replicas   freshness.Replicas
 	slowLog    slowLog
@@ -262,16 +264,15 @@ func New(o Options, table *router.Table) *Worker {
 		o.SlowEntries = 128
 	}
 	w := &Worker{
-		o:        o,
-		limits:   o.Limits,
-		unauth:   o.Limits.UnauthenticatedLimits(),
-		set:      pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
-		byID:     map[uint64]*Session{},
-		pushedTo: map[uint64]bool{},
-		byName:   map[string]*node{},
-		parser:   new(resp.Parser),
-		learned:  map[string]*command.Command{},
-		lookups:  map[lookup][]func([]byte, bool){},
+		o:       o,
+		limits:  o.Limits,
+		unauth:  o.Limits.UnauthenticatedLimits(),
+		set:     pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+		byID:    map[uint64]*Session{},
+		byName:  map[string]*node{},
+		parser:  new(resp.Parser),
+		learned: map[string]*command.Command{},
+		lookups: map[lookup][]func([]byte, bool){},
 
 		lostWrites: map[lostKey]struct{}{},
 		failover:   int64(o.Hold),
@@ -290,7 +291,7 @@ func New(o Options, table *router.Table) *Worker {
 	}
 	w.keyless, w.scripts = []byte(o.Keyless), lua.NewCache(o.PerKey)
 	w.replicas = freshness.NewReplicas(o.MaxLag)
-	w.hub = newHub(w)
+	w.features = []feature{newHub(w), &monitors{w: w}, newTrackers(w), blockedClients{w: w}, transactions{w: w}}
 	w.SetTable(table)
 	return w
 }
@@ -323,9 +324,8 @@ func (w *Worker) moveSlot(slot int32, id router.NodeID) {
 // ownersChanged handles a new table. changed says that some key has another owner.
 func (w *Worker) ownersChanged(changed bool) {
 	w.moved = false
-	w.hub.layout()
-	if changed {
-		w.layoutChanged()
+	for _, f := range w.features {
+		f.layout(changed)
 	}
 	for _, s := range w.retries {
 		if len(s.retry) > 0 {
@@ -435,8 +435,7 @@ func (w *Worker) NextTick() int64 {
 }
 
 func (w *Worker) nextDue() int64 {
-	if len(w.retries) > 0 || len(w.hub.waits) > 0 || w.hub.unheard > 0 ||
-		len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -449,17 +448,11 @@ func (w *Worker) nextDue() int64 {
 			return w.now + tick
 		}
 	}
-	for _, s := range w.trackers {
-		for _, c := range s.tracking.conns {
-			if c.Busy() {
-				return w.now + tick
-			}
-		}
+	next := w.lastSweep + sweepTick
+	for _, f := range w.features {
+		next = min(next, f.due())
 	}
-	if !w.hub.idle() || len(w.trackers) > 0 {
-		return min(w.lastSweep+sweepTick, w.now+10*tick)
-	}
-	return w.lastSweep + sweepTick
+	return next
 }
 
 // Tick handles everything that time causes: deadlines, retries, checks of replicas, and
@@ -471,8 +464,9 @@ func (w *Worker) Tick() {
 	w.tickReplicas()
 	w.askServer()
 	w.tickExclusive()
-	w.tickTracking()
-	w.hub.tick()
+	for _, f := range w.features {
+		f.tick()
+	}
 	w.tickRetries()
 	w.tickLagging()
 	for _, s := range w.stalled {
@@ -485,10 +479,13 @@ func (w *Worker) Tick() {
 	}
 }
 
-// sweep closes clients that do not authenticate, do not complete a command, do not read their
-// messages, or are idle for too long.
+// sweep closes clients that do not authenticate, do not complete a command, or are idle for
+// too long.
 func (w *Worker) sweep() {
 	w.trim()
+	for _, f := range w.features {
+		f.sweep()
+	}
 	for _, s := range w.sessions {
 		switch {
 		case s.has(closing | dead):
@@ -498,13 +495,8 @@ func (w *Worker) sweep() {
 		case s.partial != nil && w.now-s.partialAt > readTimeout+int64(len(s.in))*int64(time.Second)/minUpload:
 			w.logRefusal(s, "a command that did not arrive in time")
 			w.kill(s)
-		case s.has(subscribed):
-			if s.tooSlow(w.now) {
-				w.stats.ClosedSlow++
-				w.logRefusal(s, "does not read its messages")
-				w.kill(s)
-			}
-		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout) && !w.monitors.include(s):
+		case s.has(subscribed | monitoring): // these clients send nothing
+		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
 			w.stats.ClosedIdle++
 			w.kill(s)
 		}
@@ -525,8 +517,9 @@ func (w *Worker) EndTurn() *Ready {
 	if len(w.lostWrites) > 0 {
 		clear(w.lostWrites)
 	}
-	w.hub.tellAudience()
-	w.tellMonitors()
+	for _, f := range w.features {
+		f.endTurn()
+	}
 	r := &w.ready
 	r.Garbage += w.set.TakeGarbage() + w.buffers.TakeGarbage()
 	r.Links = w.set.Take(r.Links[:0])

@@ -83,7 +83,7 @@ func TestCheckConnectWaitsForASlowNode(t *testing.T) {
 	}
 }
 
-// TestCheckConnect tells what each node is, and which of them cannot serve.
+// TestCheckConnect: check --connect prints what each node is, and which nodes cannot serve.
 func TestCheckConnect(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)

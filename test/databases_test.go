@@ -170,8 +170,8 @@ func TestDatabaseThatIsNotThere(t *testing.T) {
 	}
 }
 
-// TestDatabasesOfACluster: what a cluster's node says of databases that it lacks, clients
-// are told, in transactions too.
+// TestDatabasesOfACluster: for a database that the cluster lacks, clients get the error of its
+// nodes, in transactions too.
 func TestDatabasesOfACluster(t *testing.T) {
 	t.Parallel()
 	for _, server := range redistest.Servers() {

@@ -17,7 +17,7 @@ import (
 
 const module = "github.com/keyway-proxy/keyway/"
 
-// packages is what go list tells of the module's packages.
+// packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Doc,GoFiles", module+"...").Output()

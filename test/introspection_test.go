@@ -19,7 +19,7 @@ func threeThreads(t *testing.T, more string) (*redistest.Keyway, []*redistest.No
 	return redistest.Serve(t, "threads: 3\n"+more+redistest.Layouts(nodes)["ring"]).Ready(), nodes
 }
 
-// gone tells whether the connection has been closed.
+// gone reports whether the connection was closed.
 func gone(c *redistest.Client) bool {
 	c.Conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	_, err := c.Receive()
@@ -239,8 +239,8 @@ func infoField(t *testing.T, c *redistest.Client, section, field string) int {
 	return n
 }
 
-// TestClientListCountsMemoryAndBytes: what CLIENT LIST tells of memory, commands and bytes is
-// what the client has taken.
+// TestClientListCountsMemoryAndBytes: CLIENT LIST shows the memory, commands and bytes that a
+// client has used.
 func TestClientListCountsMemoryAndBytes(t *testing.T) {
 	k, _ := threeThreads(t, "")
 	admin, c := k.Dial(), k.Dial()

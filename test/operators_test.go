@@ -259,7 +259,7 @@ func TestReadyNamesDeadNodes(t *testing.T) {
 	expect("all", 503, "no node can serve\n")
 }
 
-// TestTLSOnPlainPort: a client that speaks TLS is told at once, logged and counted.
+// TestTLSOnPlainPort: a client that speaks TLS gets an error at once, and is logged and counted.
 func TestTLSOnPlainPort(t *testing.T) {
 	node := redistest.Start(t)
 	for _, streams := range []bool{false, true} {
@@ -343,8 +343,8 @@ func TestTopologyLog(t *testing.T) {
 	l.has(t, "topology changed", `what="node is a master now"`, "node="+c.Nodes[3].Addr)
 }
 
-// TestLostOwnerIsLogged: a cluster whose master is gone for good says that it fails; the
-// log tells which slots have lost which node, and when they have an owner again.
+// TestLostOwnerIsLogged: when a master is gone for good, the log names its slots, and says
+// when they have an owner again.
 func TestLostOwnerIsLogged(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)

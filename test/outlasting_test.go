@@ -9,9 +9,9 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// A script runs for more than twice the request timeout, and for much longer than its
-// node lets pass before it says BUSY. Twenty clients are behind it, or come later: each
-// reply is one that a single Redis could give, and the script gets its own.
+// TestScriptOutlastsTheTimeout: a script runs for more than twice the request timeout, and for
+// much longer than the node's busy threshold. Twenty clients send commands meanwhile. Each
+// gets a reply that a single Redis could give, and so does the script's client.
 func TestScriptOutlastsTheTimeout(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -33,9 +33,8 @@ func nextMessage(t *testing.T, c *redistest.Client, want string) {
 	}
 }
 
-// TestPubSub: what is published reaches every subscriber once, by channel and by
-// pattern, whoever publishes it: a client, a transaction, a script on any node,
-// or the node itself.
+// TestPubSub: a message reaches every subscriber once, by channel and by pattern, whether a
+// client, a transaction, a script on any node or the node itself publishes it.
 func TestPubSub(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
@@ -97,8 +96,7 @@ func TestPubSub(t *testing.T) {
 	})
 }
 
-// TestSubscriberLikeRedis compares what a client that listens is told with what
-// Redis tells.
+// TestSubscriberLikeRedis compares the replies and messages of a subscriber with Redis's.
 func TestSubscriberLikeRedis(t *testing.T) {
 	node, oracle := redistest.Start(t), redistest.Start(t)
 	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
@@ -311,8 +309,8 @@ func TestPublishInTransactions(t *testing.T) {
 	})
 }
 
-// TestPublishCountsOnlyReceivers: whoever PUBLISH counts gets the message, though the
-// nodes have only just been asked for it.
+// TestPublishCountsOnlyReceivers: every client that PUBLISH counts gets the message, even if
+// it subscribed a moment ago.
 func TestPublishCountsOnlyReceivers(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, _ []*redistest.Node) {

@@ -47,8 +47,8 @@ func sameAnswers(t *testing.T, addr, oracle string, script []string, text string
 	}
 }
 
-// TestProtocolLikeRedis compares what clients of either version of the protocol
-// are told, around the change from one to the other, with what Redis tells.
+// TestProtocolLikeRedis compares replies in RESP2 and RESP3, before and after a change from
+// one to the other, with Redis's.
 func TestProtocolLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)

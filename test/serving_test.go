@@ -181,8 +181,8 @@ func TestKillScript(t *testing.T) {
 	c.Expect("OK", "SET", "a", "1")
 }
 
-// TestBusyNode: a script runs for longer than keyway waits for it. Clients are told
-// so in Redis's own words, over new connections too, until it is killed.
+// TestBusyNode: a script runs for longer than keyway waits for it. Clients get Redis's own
+// BUSY, over new connections too, until the script is killed.
 func TestBusyNode(t *testing.T) {
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 	const busyFunction = "-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
@@ -212,7 +212,7 @@ func TestBusyNode(t *testing.T) {
 		redistest.Eventually(t, 10*time.Second, "so is one in another database", func() bool {
 			return admin.Do("GET", "x").String() == script.busy
 		})
-		// Redis tells of functions alone: while a script runs it says BUSY here too.
+		// FUNCTION STATS shows only functions: while a script runs, Redis answers BUSY.
 		got := admin.Do("FUNCTION", "STATS").String()
 		if got != busy && !strings.Contains(got, "running_script [name f") {
 			t.Errorf("FUNCTION STATS: %s", got)
@@ -260,8 +260,8 @@ func TestSlowScript(t *testing.T) {
 	}
 }
 
-// TestBusyBeforeTheScriptEnds: a script keeps its node busy. What was sent behind it is
-// answered when it ends; who comes later is told BUSY as soon as Redis says so.
+// TestBusyBeforeTheScriptEnds: a script keeps its node busy. Commands that were sent behind
+// it are answered when it ends. Later ones get BUSY as soon as Redis says so.
 func TestBusyBeforeTheScriptEnds(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t, "--busy-reply-threshold", "300")
@@ -392,8 +392,8 @@ func (n *redirectingNode) serve(conn redcon.Conn, cmd redcon.Command) {
 	}
 }
 
-// TestClusterBehindRing: a node of a cluster behind a layout that needs
-// standalone ones is told apart from a lost key.
+// TestClusterBehindRing: if a cluster's node is behind a layout that needs standalone ones,
+// clients get an error that says so, not a missing key.
 func TestClusterBehindRing(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)

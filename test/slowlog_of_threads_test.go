@@ -43,7 +43,7 @@ func TestSlowLog(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "the slow log is empty", func() bool {
 		return c.MustDo("SLOWLOG", "LEN").Int == 0
 	})
-	// A node that hangs: who waited for it is named.
+	// If a node hangs, SLOWLOG names the command that waited for it.
 	keys, victim := apart(t, k, nodes), ""
 	nodes[0].Freeze()
 	defer nodes[0].Thaw()

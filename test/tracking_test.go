@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// pushed reads the next thing that the client is told, which must be this push.
+// pushed fails the test unless the next frame is this push message.
 func pushed(t *testing.T, c *redistest.Client, want string) {
 	t.Helper()
 	c.Conn.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -19,14 +19,14 @@ func pushed(t *testing.T, c *redistest.Client, want string) {
 	}
 }
 
-// quiet fails the test if the client is told anything that it has not asked for.
+// quiet fails the test if the client has got a push message.
 func quiet(t *testing.T, c *redistest.Client) {
 	t.Helper()
 	c.Expect("PONG", "PING")
 }
 
-// TestTracking: a client that caches is told of each change of what it has read, and of a
-// lost connection.
+// TestTracking: a client that caches gets an invalidation for each change of a key that it has
+// read, and for a lost connection.
 func TestTracking(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
@@ -123,7 +123,7 @@ func noTrackedConnections(t *testing.T, nodes []*redistest.Node) {
 	})
 }
 
-// TestTrackingModes: NOLOOP, OPTIN, OPTOUT and BCAST say what a client is told of.
+// TestTrackingModes: NOLOOP, OPTIN, OPTOUT and BCAST decide which invalidations a client gets.
 func TestTrackingModes(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
@@ -177,7 +177,7 @@ func TestTrackingModes(t *testing.T) {
 	})
 }
 
-// TestTrackingRedirect has another client told, on any thread and in either
+// TestTrackingRedirect: invalidations go to another client, on any thread and in either
 // version of the protocol.
 func TestTrackingRedirect(t *testing.T) {
 	nodes := redistest.Three(t)

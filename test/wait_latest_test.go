@@ -12,7 +12,7 @@ import (
 
 // TestWaitAfterEachWrite: a client that writes to all nodes and waits after each write,
 // as Redisson does for each lock, asks one node each time. A client that has not waited
-// for a write hears no number that its replica cannot have.
+// for a write does not get a count of replicas that cannot have it.
 func TestWaitAfterEachWrite(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.NewCluster(t, 3, 1)

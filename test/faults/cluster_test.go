@@ -31,8 +31,7 @@ func swap(c *redistest.Cluster) {
 	c.Failover(replica)
 }
 
-// freeze stops a node for a while that is shorter than what the cluster calls a
-// failure: two seconds.
+// freeze stops a node for less than the two seconds after which the cluster declares it failed.
 func freeze(n *redistest.Node) {
 	n.Freeze()
 	time.Sleep(1200 * time.Millisecond) // the fault itself
@@ -163,9 +162,9 @@ func killFirstMaster(t *testing.T, c *redistest.Cluster, k *redistest.Keyway, ro
 	return promoted
 }
 
-// TestClusterDownForAMoment has a master find the cluster down for a moment, as it
-// does in failovers when it hears that slots have lost their owner before it hears
-// who has them now: clients wait, and see nothing of it.
+// TestClusterDownForAMoment makes a master believe for a moment that the cluster is down, as
+// in a failover when it learns of the old owner's loss before it learns of the new owner.
+// Clients wait, and see no error.
 func TestClusterDownForAMoment(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)

@@ -142,7 +142,7 @@ func TestRandomBytesLikeRedis(t *testing.T) {
 	t.Logf("%d streams answered alike, %d of HTTP left out", same.Load(), skipped.Load())
 }
 
-// browser tells whether a client would be taken for a browser.
+// browser reports whether Redis would take a client for a browser.
 func browser(b []byte) bool {
 	s := strings.ToLower(string(b))
 	return strings.Contains(s, "post") || strings.Contains(s, "host:")

@@ -98,7 +98,7 @@ func TestHostileInputs(t *testing.T) {
 	}
 }
 
-// TestUnauthenticatedLimits: who has not authenticated may not take memory.
+// TestUnauthenticatedLimits: a client that has not authenticated cannot use much memory.
 func TestUnauthenticatedLimits(t *testing.T) {
 	node := redistest.Start(t, "--requirepass", "secret")
 	yaml := "backend: {password: secret}\nclients: {password: secret}\n" + redistest.Ring(node.Addr)
@@ -117,8 +117,8 @@ func TestUnauthenticatedLimits(t *testing.T) {
 	}
 }
 
-// TestAnnouncedSizesTakeNoMemory: a thousand clients that announce half a gigabyte
-// each cost next to nothing.
+// TestAnnouncedSizesTakeNoMemory: a thousand clients announce a value of half a gigabyte each,
+// and that takes next to no memory.
 func TestAnnouncedSizesTakeNoMemory(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
@@ -147,7 +147,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestMaxClients: who comes too many is told so; who was there is not bothered.
+// TestMaxClients: one client too many gets an error; the others notice nothing.
 func TestMaxClients(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, "clients: {max: 3}\n"+redistest.Ring(node.Addr)).Ready()

@@ -99,9 +99,9 @@ func (l *readers) noneFailed(t *testing.T) {
 	}
 }
 
-// TestNodeClosesConnections has a node that is well close its connections ten times
-// under pipelining clients: reads do not fail, commands that were not written are
-// executed, and only writes that were on the way are told that nobody knows.
+// TestNodeClosesConnections: a healthy node closes its connections ten times under pipelining
+// clients. Reads do not fail, commands that were not written are executed, and only writes
+// that were on the way have an unknown outcome.
 func TestNodeClosesConnections(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
@@ -129,9 +129,9 @@ func TestNodeClosesConnections(t *testing.T) {
 	health(t, k)
 }
 
-// TestClusterFailoverIsAPause kills a master that has a replica, without warning: reads
-// do not fail, those of all masters neither, what surely was not executed waits for the new master, and only writes
-// that were on the way are told that nobody knows.
+// TestClusterFailoverIsAPause kills a master that has a replica, without warning. Reads do not
+// fail, not even those of all masters. Commands that surely were not executed wait for the new
+// master, and only writes that were on the way have an unknown outcome.
 func TestClusterFailoverIsAPause(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1)
@@ -153,7 +153,7 @@ func TestClusterFailoverIsAPause(t *testing.T) {
 	health(t, k)
 }
 
-// TestSentinelFailoverIsAPause: the same where sentinels say who is master.
+// TestSentinelFailoverIsAPause: the same with masters that sentinels watch.
 func TestSentinelFailoverIsAPause(t *testing.T) {
 	t.Parallel()
 	w := redistest.NewWatched(t, "east", "west")
@@ -172,8 +172,8 @@ func TestSentinelFailoverIsAPause(t *testing.T) {
 	health(t, k)
 }
 
-// onlyUnknown has the load go on after a failover, and requires that no client has been
-// told anything but that the outcome of a write is unknown.
+// onlyUnknown continues the load after a failover. It fails the test if a client has got an
+// error other than that the outcome of a write is unknown.
 func onlyUnknown(t *testing.T, k *redistest.Keyway, l *load, reads *readers) {
 	t.Helper()
 	l.more(t, 5_000)

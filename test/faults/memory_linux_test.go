@@ -21,10 +21,9 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// The tests of the fault plan that are about what a client may take: memory,
-// processor time, descriptors, other clients' time. Times are printed; what is
-// asserted is memory, processor time and who is closed. They read /proc, and so run
-// on Linux alone.
+// These tests bound what one client can use: memory, processor time, descriptors and other
+// clients' time. They assert memory, processor time and which clients are closed, and only
+// print times. They read /proc, so they run on Linux only.
 
 // connect opens n connections to addr, which are closed when the test ends.
 func connect(t *testing.T, addr string, n int) []net.Conn {
@@ -64,8 +63,8 @@ func admin(t *testing.T) (addr, yaml string) {
 	return addr, "admin: " + addr + "\n"
 }
 
-// TestUnfinishedCommandsTakeLittleMemory: thousands of clients that never finish a command cost two
-// KiB each at most, and who has not authenticated and does not read is closed.
+// TestUnfinishedCommandsTakeLittleMemory: thousands of clients that never finish a command take
+// two KiB each at most. A client that has not authenticated and does not read is closed.
 func TestUnfinishedCommandsTakeLittleMemory(t *testing.T) {
 	node := redistest.Start(t)
 	yaml := redistest.Ring(node.Addr)
@@ -168,9 +167,9 @@ func TestCommandsByteByByteCostNoMore(t *testing.T) {
 	}
 }
 
-// TestClientsBeyondTheFileLimit: with files for a thousand, two thousand clients come. Those
-// over the limit are told so, nothing spins, and there is room again when the
-// others have left.
+// TestClientsBeyondTheFileLimit: two thousand clients connect, with files for a thousand. Those
+// over the limit get an error, nothing spins, and there is room again when the others have
+// left.
 func TestClientsBeyondTheFileLimit(t *testing.T) {
 	ofAProcess(t)
 	node := redistest.Start(t)
@@ -405,9 +404,8 @@ func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	}
 }
 
-// TestAllNodesGone: all nodes are gone for a while under a thousand clients, who are
-// told at once; keyway neither spins nor storms the nodes, and is back with
-// them.
+// TestAllNodesGone: all nodes are gone for a while under a thousand clients, which get errors
+// at once. keyway neither spins nor storms the nodes, and serves again when they are back.
 func TestAllNodesGone(t *testing.T) {
 	ofAProcess(t)
 	var nodes []*redistest.Node
@@ -484,8 +482,8 @@ func TestNothingIsLeftOpen(t *testing.T) {
 	})
 }
 
-// TestMemoryComesBack: ten seconds after the largest things that clients and nodes
-// can do, keyway is as small as before, whoever is still connected.
+// TestMemoryComesBack: ten seconds after the largest things that clients and nodes can do,
+// keyway's memory is as small as before, even if the clients are still connected.
 func TestMemoryComesBack(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)

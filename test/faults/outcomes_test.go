@@ -98,9 +98,9 @@ func TestFrozenKeywayMixesNoReplies(t *testing.T) {
 	census(t, p.Addr, nodes)
 }
 
-// TestScriptsActOnceWhileSlotsMove runs scripts while slots move and nodes forget them. Honest
-// ones never fail and act once; what liars say reaches their caller, and no
-// connection is made to where they point.
+// TestScriptsActOnceWhileSlotsMove runs scripts while slots move and nodes forget the scripts.
+// Honest scripts never fail and are executed once. The errors that others return reach their
+// callers, and keyway does not connect to addresses in them.
 func TestScriptsActOnceWhileSlotsMove(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)

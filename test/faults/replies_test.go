@@ -43,10 +43,10 @@ func TestPipelineOrder(t *testing.T) {
 	t.Logf("%d replies in %s, none foreign, none out of order", total, time.Since(began).Round(time.Millisecond))
 }
 
-// TestRepliesKeepOrderUnderFaults is the whole mix over one connection to each node, the fence
-// on: clients hang up in the middle of their pipelines or stop reading for a
-// second, and every two seconds a node's connection dies under them. (A client
-// that was in the middle of a large reply then is ended too, and comes back.)
+// TestRepliesKeepOrderUnderFaults sends all kinds of commands over one connection to each node,
+// with integrity checks. Clients hang up in the middle of their pipelines or stop reading for
+// a second, and every two seconds a connection to a node is cut. (A client that was in the
+// middle of a large reply is closed then too, and comes back.)
 func TestRepliesKeepOrderUnderFaults(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
@@ -227,9 +227,9 @@ func (s *cutting) cut(t *testing.T, prefix string, plan redistest.Plan) {
 	}
 }
 
-// TestUnexpectedRepliesReachNobody: what a node says at the wrong moment reaches nobody and
-// ends its connection. (A reply that a node leaves out or doubles, while others
-// follow, is not noticed: nothing in RESP2 tells which request a reply belongs to.)
+// TestUnexpectedRepliesReachNobody: a reply at the wrong moment reaches no client and ends its
+// connection. (If a node leaves out or doubles a reply while others follow, that is not
+// noticed at once: RESP2 does not say which request a reply belongs to.)
 func TestUnexpectedRepliesReachNobody(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t)

@@ -182,8 +182,8 @@ func (s *switching) loseAllSentinels() {
 	alone.settle(s.t, s.k.Addr)
 }
 
-// TestNoMasterWithoutSentinels: as long as no sentinel tells where a master is,
-// clients are told so; keyway serves once one does.
+// TestNoMasterWithoutSentinels: as long as no sentinel reports a master's address, clients get
+// an error that says so. keyway serves as soon as one does.
 func TestNoMasterWithoutSentinels(t *testing.T) {
 	t.Parallel()
 	w := redistest.NewWatched(t, "east")

@@ -11,10 +11,9 @@ import (
 
 var soak = flag.Duration("soak", 0, "run the soak test for so long")
 
-// TestSoak has clients come and go, a hundred a second, while every few
-// seconds something breaks: a connection is cut, a node freezes, or dies and
-// comes back. Memory, descriptors and goroutines must not grow, and at the end
-// everything must be as the clients were told.
+// TestSoak: a hundred clients a second come and go, and every few seconds a connection is cut,
+// or a node freezes, or dies and comes back. Memory, descriptors and goroutines must not grow,
+// and at the end the data must agree with the replies that clients got.
 func TestSoak(t *testing.T) {
 	if *soak == 0 {
 		t.Skip("make soak runs it for an hour")

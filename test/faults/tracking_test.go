@@ -11,7 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// cache is a client that keeps what it has read until it is told otherwise.
+// cache is a client that keeps the values that it has read until they are invalidated.
 type cache struct {
 	mu     sync.Mutex
 	values map[string]string

@@ -14,7 +14,6 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
-	"github.com/keyway-proxy/keyway/proxy"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write testdata/metrics.txt anew")
@@ -30,7 +29,7 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 	for thread := range 2 {
 		s := metrics.Snapshot{Layout: "slots", Nodes: make([]metrics.Node, 4)}
 		s.Calls, s.Errors = make([]uint64, command.Count), make([]uint64, command.Count)
-		s.Families = make([]metrics.Histogram, len(proxy.FamilyNames))
+		s.Families = make([]metrics.Histogram, len(command.FamilyNames))
 		get := command.Lookup([]byte("get"))
 		s.Calls[get.ID], s.Calls[command.LearnedID], s.Errors[command.LearnedID] = 10, 20, 3
 		s.Calls[command.Lookup([]byte("config")).Sub([]byte("get")).ID] = 1

@@ -9,7 +9,6 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
-	"github.com/keyway-proxy/keyway/proxy"
 )
 
 // Collector turns the workers' counters into metrics each time it is asked.
@@ -77,7 +76,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 func nameOf(by string, i int) string {
 	switch {
 	case by == "family":
-		return proxy.FamilyNames[i]
+		return command.FamilyNames[i]
 	case i == command.LearnedID:
 		return "learned"
 	}

@@ -99,6 +99,7 @@ func init() {
 	}
 	number(table, nil)
 	LearnedID, Count = n, n+1
+	setFamilies()
 	for i := range table {
 		c := &table[i]
 		var folded [maxName]byte

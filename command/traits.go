@@ -131,6 +131,9 @@ func (c *Command) IsSecret(a Args, i int) bool {
 	return false
 }
 
+// Redacted is shown instead of a secret argument (server.c, redactClientCommandArgument).
+const Redacted = "(redacted)"
+
 // Action is what keyway itself does for a command. Package proxy has a handler for each
 // action.
 type Action uint8

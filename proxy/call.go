@@ -90,8 +90,8 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
-		if w.now-r.start >= w.slowLog.look && r.parts == 1 {
-			w.slow(r, frame)
+		if r.parts == 1 && w.slowLog.IsSlow(w.now-r.start) {
+			w.recordSlow(r, frame)
 		}
 		if !c.replica {
 			w.overtaken(s, c)
@@ -138,8 +138,8 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if f.Sent {
-		if w.now-r.start >= w.slowLog.look {
-			w.slow(r, frame)
+		if w.slowLog.IsSlow(w.now - r.start) {
+			w.recordSlow(r, frame)
 		}
 		if !c.replica {
 			w.overtaken(r.sess, c) // the node may have executed it

@@ -40,7 +40,7 @@ func init() {
 		command.DoRunning:         {answer: running},
 		command.DoNumSub:          {end: subscribers},
 		command.DoConfigSet:       {changes: ownSettings},
-		command.DoConfigResetStat: {changes: func(command.Args) func(*Worker) { return (*Worker).resetStats }},
+		command.DoConfigResetStat: {changes: resetStats},
 		command.DoConfigGet:       {answer: configGet},
 		command.DoInfo:            {answer: (*Worker).serverInfo},
 		command.DoScan:            {answer: scan},

@@ -12,10 +12,6 @@ import (
 // MONITOR shows the commands of all keyway's clients, whichever worker they belong to. A
 // monitor is a client that has sent MONITOR.
 
-// redacted replaces an argument that must not be shown (server.c,
-// redactClientCommandArgument).
-var redacted = []byte("(redacted)")
-
 // monitors are the monitors that a worker knows.
 type monitors struct {
 	inactive
@@ -135,7 +131,7 @@ func (m *monitors) show(s *Session, cmd *command.Command, a command.Args) {
 	for i := range a.Len() {
 		arg := a.Arg(i)
 		if cmd != nil && cmd.IsSecret(a, i) {
-			arg = redacted
+			arg = []byte(command.Redacted)
 		}
 		line = appendQuoted(append(line, ' '), arg)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
-	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -133,16 +132,7 @@ func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool
 }
 
 func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
-	w.stats.Calls[cmd.ID]++
-	if failed {
-		w.stats.Errors[cmd.ID]++
-	}
-	h := w.histograms[cmd.ID]
-	if h == nil {
-		h = new(metrics.Histogram)
-		w.histograms[cmd.ID] = h
-	}
-	h.Observe(w.now - start)
+	w.stats.Count(cmd.ID, w.now-start, failed)
 }
 
 // output appends b to the session's output.

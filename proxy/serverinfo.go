@@ -42,7 +42,7 @@ func (w *Worker) serverInfo(s *Session, cmd *command.Command, a command.Args) bo
 	}
 	w.askSiblings(func(o *Worker) any {
 		t := info.Thread{Index: o.o.Index, Snapshot: o.Snapshot()}
-		t.Counters = t.Counters.Since(&o.before.Counters)
+		t.Counters = o.stats.SinceReset()
 		return t
 	}, func(answers []any) {
 		report := info.Report{

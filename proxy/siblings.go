@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -73,5 +75,26 @@ func (w *Worker) Answered(token uint64, answer any) {
 	if q.left--; q.left == 0 {
 		delete(w.questions, token)
 		q.done(q.answers)
+	}
+}
+
+// thenAll settles the request's last call once every node has answered: with the first
+// error, or with OK after all workers have applied change.
+func (w *Worker) thenAll(r *request, change func(*Worker)) {
+	m := r.merge
+	last := m.call(r, len(m.parts)-1)
+	last.node, last.group = &node{w: w}, -1
+	r.sess.inflight++
+	m.then = func() {
+		for _, p := range m.parts[:len(m.parts)-1] {
+			if len(p) > 0 && p[0] == '-' {
+				w.settleFor(last, bytes.Clone(p))
+				return
+			}
+		}
+		w.askSiblings(func(o *Worker) any {
+			change(o)
+			return nil
+		}, func([]any) { w.settleFor(last, resp.AppendOK(nil)) })
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // TestAllWorkersBeforeOK: what concerns every worker is answered when all have done
@@ -16,13 +19,15 @@ func TestAllWorkersBeforeOK(t *testing.T) {
 		{"MONITOR", func(w *Worker) bool { return w.observer != nil }},
 		{"CLIENT PAUSE 1000", func(w *Worker) bool { return w.pause.until > w.now }},
 		{"CLIENT UNPAUSE", func(w *Worker) bool { return w.pause.until == 0 }},
-		{"SLOWLOG RESET", func(w *Worker) bool { return len(w.slowLog.entries) == 0 }},
+		{"SLOWLOG RESET", func(w *Worker) bool { return w.slowLog.Len() == 0 }},
 	} {
 		r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2})
 		if !strings.Contains(test.command, " PAUSE") {
 			sibling.w.pause.until = r.now + int64(time.Second)
 		}
-		sibling.w.slowLog.entries = make([]slowCommand, 1)
+		sibling.w.slowLog.Record(slowlog.Slow{
+			Command: command.Lookup([]byte("get")), Frame: []byte(cmd("GET", "a")), Took: int64(time.Second),
+		})
 		r.feed(test.command + "\r\n")
 		if got := r.got(); got != "" {
 			t.Errorf("%s: %q before the other worker has done anything", test.command, got)

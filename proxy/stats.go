@@ -6,44 +6,11 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-// FamilyNames are the names of metrics.Snapshot.Families, by index.
-var FamilyNames []string
-
-// familyOf is the index of a command's family, by command ID.
-var familyOf []uint8
-
-func init() {
-	seen := map[string]uint8{}
-	familyOf = make([]uint8, command.Count)
-	add := func(id int, name string) {
-		f, ok := seen[name]
-		if !ok {
-			f = uint8(len(FamilyNames))
-			seen[name] = f
-			FamilyNames = append(FamilyNames, name)
-		}
-		familyOf[id] = f
-	}
-	for _, c := range command.ByID {
-		add(c.ID, c.Group)
-	}
-	add(command.LearnedID, "module")
-}
-
-func newCounters() metrics.Counters {
-	return metrics.Counters{Calls: make([]uint64, command.Count), Errors: make([]uint64, command.Count)}
-}
-
 // Snapshot returns a copy of the worker's metrics.
 func (w *Worker) Snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{
-		Counters: w.stats.Clone(), Gauges: w.gauges(), Families: make([]metrics.Histogram, len(FamilyNames)),
+		Counters: w.stats.Clone(), Gauges: w.gauges(), Families: w.stats.Families(command.FamilyOf),
 		Layout: w.table.Name, Epoch: w.epoch, Covered: w.covered(),
-	}
-	for id, h := range w.histograms {
-		if h != nil {
-			s.Families[familyOf[id]].Add(h)
-		}
 	}
 	for i, n := range w.nodes {
 		s.Nodes = append(s.Nodes, n.snapshot(w.table.Nodes[i].Master))

@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // Options are a worker's settings. They do not change during its life.
@@ -148,16 +149,14 @@ type Worker struct {
 	hidden     bool     // the observer must not see the command that is being dispatched
 	pause      pause
 	replicas   freshness.Replicas
-	slowLog    slowLog
+	slowLog    slowlog.Log
 	questions  map[uint64]*question // by token
 	token      uint64               // of the last question
 
 	server software
 
-	stats      metrics.Counters
-	histograms []*metrics.Histogram // by command.Command.ID; nil: the command was not used
-	before     counted              // the counters at the last CONFIG RESETSTAT
-	ready      Ready
+	stats metrics.Stats
+	ready Ready
 }
 
 // Ready is the work for the shell after a turn. Its slices are valid until the next call of
@@ -278,13 +277,10 @@ func New(o Options, table *router.Table) *Worker {
 		failover:   int64(o.Hold),
 		patience:   int64(max(o.Hold, o.Backend.RequestTimeout)),
 
-		stats: newCounters(),
+		stats:   metrics.NewStats(command.Count),
+		slowLog: slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers),
 
-		slowLog: slowLog{from: int64(o.SlowerThan), spikeFrom: int64(o.SlowerThan), look: int64(o.SlowerThan),
-			max: o.SlowEntries},
-
-		questions:  map[uint64]*question{},
-		histograms: make([]*metrics.Histogram, command.Count),
+		questions: map[uint64]*question{},
 
 		scratch: make([]byte, 0, 4<<10),
 		server:  software{Software: info.Unknown},

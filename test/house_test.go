@@ -17,6 +17,10 @@ import (
 
 const module = "github.com/keyway-proxy/keyway/"
 
+// core are the packages of the core, the lower ones first.
+const core = "resp command slots hashring router metrics buffer " +
+	"emulation freshness info lua slowlog pool proxy"
+
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
 	t.Helper()
@@ -50,7 +54,6 @@ func TestHouse(t *testing.T) {
 			t.Errorf("package %s has no doc comment", name)
 		}
 	}
-	core := "resp command slots hashring router metrics buffer emulation info lua freshness pool proxy"
 	for _, rule := range []struct{ packages, forbidden, reason string }{
 		{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/doc.go"},
 		{
@@ -68,7 +71,11 @@ func TestHouse(t *testing.T) {
 			module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp",
 			"layer 0",
 		},
-		{"info freshness", module + "router " + module + "pool " + module + "proxy", "they know replies and figures"},
+		{
+			"freshness info slowlog",
+			module + "router " + module + "pool " + module + "proxy",
+			"they know replies and figures",
+		},
 		{"emulation", module + "command " + module + "router " + module + "pool", "it knows slots and frames"},
 		{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 		{"command router pool", module + "proxy " + module + "server", "layer 1"},
@@ -140,7 +147,6 @@ func TestProductHasNoTests(t *testing.T) {
 
 // TestCoreStartsNothing: no goroutine, no clock and no printing in the core.
 func TestCoreStartsNothing(t *testing.T) {
-	core := "resp command slots hashring router metrics buffer emulation info lua freshness pool proxy"
 	for dir := range strings.FieldsSeq(core + " loop config") {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {

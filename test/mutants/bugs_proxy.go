@@ -552,7 +552,7 @@ var inProxy = []bug{
 		"./test", "TestNoTouch",
 	},
 	{
-		"keyway takes a setting that a node has refused", "proxy/configure.go",
+		"keyway takes a setting that a node has refused", "proxy/siblings.go",
 		"			if len(p) > 0 && p[0] == '-' {\n				w.settleFor",
 		"			if len(p) == 0 {\n				w.settleFor",
 		"./test", "TestConfigSetChangesKeyway",

@@ -1,0 +1,81 @@
+package metrics
+
+import "slices"
+
+// Stats counts what one thread does.
+type Stats struct {
+	Counters
+	histograms []*Histogram // by command ID; nil: the command was not used
+
+	// reset has the counts at the last CONFIG RESETSTAT. Counters never decrease, so
+	// INFO and LATENCY HISTOGRAM subtract these.
+	reset           Counters
+	resetHistograms []*Histogram
+}
+
+// NewStats returns the statistics of a thread for commands with IDs below commands.
+func NewStats(commands int) Stats {
+	return Stats{
+		Counters:   Counters{Calls: make([]uint64, commands), Errors: make([]uint64, commands)},
+		histograms: make([]*Histogram, commands),
+	}
+}
+
+// Count counts the command with this ID, which took ns nanoseconds.
+func (s *Stats) Count(id int, ns int64, failed bool) {
+	s.Calls[id]++
+	if failed {
+		s.Errors[id]++
+	}
+	h := s.histograms[id]
+	if h == nil {
+		h = new(Histogram)
+		s.histograms[id] = h
+	}
+	h.Observe(ns)
+}
+
+// Families adds up the latencies of the commands of each family. of has the index of a
+// command's family, by the command's ID.
+func (s *Stats) Families(of []uint8) []Histogram {
+	all := make([]Histogram, slices.Max(of)+1)
+	for id, h := range s.histograms {
+		if h != nil {
+			all[of[id]].Add(h)
+		}
+	}
+	return all
+}
+
+// Reset makes SinceReset and Recent count from zero.
+func (s *Stats) Reset() {
+	s.reset = s.Counters.Clone()
+	s.resetHistograms = make([]*Histogram, len(s.histograms))
+	for id, h := range s.histograms {
+		if h != nil {
+			before := *h
+			s.resetHistograms[id] = &before
+		}
+	}
+}
+
+// SinceReset returns the counters since the last Reset.
+func (s *Stats) SinceReset() Counters { return s.Counters.Since(&s.reset) }
+
+// Recent returns the latencies since the last Reset of all wanted commands that were used.
+func (s *Stats) Recent(wanted func(id int) bool) map[int]Histogram {
+	recent := map[int]Histogram{}
+	for id, h := range s.histograms {
+		if h == nil || !wanted(id) {
+			continue
+		}
+		since := *h
+		if s.resetHistograms != nil && s.resetHistograms[id] != nil {
+			since = h.Since(s.resetHistograms[id])
+		}
+		if since.Count > 0 {
+			recent[id] = since
+		}
+	}
+	return recent
+}

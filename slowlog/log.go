@@ -1,0 +1,184 @@
+package slowlog
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+const (
+	maxArgs   = 32  // arguments of a command that an entry keeps, at most (slowlog.h)
+	maxBytes  = 128 // bytes of each argument
+	adminArgs = 2   // arguments of an admin command, such as CONFIG SET: later ones may be passwords
+)
+
+// Log is one thread's slow log and its latency history.
+type Log struct {
+	from int64 // the shortest duration that is logged, in nanoseconds
+	look int64 // the shortest duration that is logged or in the history
+	max  int   // number of entries
+
+	entries []Entry // the oldest first
+	nextID  uint64
+	threads uint64
+	history History
+}
+
+// Entry is an entry of the slow log.
+type Entry struct {
+	id         uint64
+	at, micros int64 // wall clock in seconds; duration in microseconds
+	args       [][]byte
+	peer, name string
+}
+
+// New returns the log of one of several threads. Commands are logged from the duration from
+// on; most is the number of entries that the log keeps.
+func New(from time.Duration, most, thread, threads int) Log {
+	l := Log{from: int64(from), max: most, nextID: uint64(thread), threads: uint64(threads)}
+	l.history.from = int64(from)
+	l.setLook()
+	return l
+}
+
+func (l *Log) setLook() { l.look = min(l.from, l.history.from) }
+
+// Settings returns a function that applies a CONFIG SET to a log, or nil if no setting of
+// the log changes.
+func Settings(a command.Args) func(*Log) {
+	var changes []func(*Log)
+	for i := 2; i+1 < a.Len(); i += 2 {
+		n, ok := resp.ParseInt(a.Arg(i + 1))
+		if !ok {
+			continue
+		}
+		switch name := a.Arg(i); {
+		case command.EqualFold(name, "slowlog-log-slower-than"):
+			changes = append(changes, func(l *Log) { l.from = threshold(n, time.Microsecond, n < 0) })
+		case command.EqualFold(name, "latency-monitor-threshold"):
+			changes = append(changes, func(l *Log) { l.history.from = threshold(n, time.Millisecond, n <= 0) })
+		case command.EqualFold(name, "slowlog-max-len"):
+			changes = append(changes, func(l *Log) {
+				l.max = int(min(max(n, 0), math.MaxInt32))
+				l.trim()
+			})
+		}
+	}
+	if changes == nil {
+		return nil
+	}
+	return func(l *Log) {
+		for _, change := range changes {
+			change(l)
+		}
+		l.setLook()
+	}
+}
+
+// threshold converts a setting to the duration, in nanoseconds, from which a command is
+// logged. If never is true, no command is.
+func threshold(n int64, unit time.Duration, never bool) int64 {
+	if never || n > math.MaxInt64/int64(unit) {
+		return math.MaxInt64
+	}
+	return n * int64(unit)
+}
+
+// trim removes the oldest entries above the largest number.
+func (l *Log) trim() {
+	if over := len(l.entries) - l.max; over > 0 {
+		l.entries = slices.Delete(l.entries, 0, over)
+	}
+}
+
+// IsSlow reports whether a command that took ns nanoseconds is to be recorded.
+func (l *Log) IsSlow(ns int64) bool { return ns >= l.look }
+
+// Slow describes a slow command.
+type Slow struct {
+	Command    *command.Command
+	Frame      []byte // what was sent to the node, or to one of the nodes
+	Took       int64  // in nanoseconds
+	At         time.Time
+	Peer, Name string // of the client
+}
+
+// Record records a slow command in the slow log and in the latency history. It ignores
+// blocking commands, because their duration is intended.
+func (l *Log) Record(s Slow) {
+	if s.Command.Has(command.Blocking) {
+		return
+	}
+	var p resp.Parser
+	if _, st, err := p.Next(s.Frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
+		return
+	}
+	l.history.record(s.At.Unix(), s.Took)
+	if s.Took < l.from {
+		return
+	}
+	e := Entry{id: l.nextID, at: s.At.Unix(), micros: s.Took / int64(time.Microsecond), peer: s.Peer, name: s.Name}
+	l.nextID += l.threads
+	for i := range min(p.Len(), maxArgs) {
+		arg := p.Arg(i)
+		switch {
+		case i >= adminArgs && s.Command.Has(command.Admin):
+			arg = []byte(command.Redacted)
+		case i == maxArgs-1 && p.Len() > maxArgs:
+			arg = fmt.Appendf(nil, "... (%d more arguments)", p.Len()-maxArgs+1)
+		case len(arg) > maxBytes:
+			arg = fmt.Appendf(bytes.Clone(arg[:maxBytes]), "... (%d more bytes)", len(arg)-maxBytes)
+		}
+		e.args = append(e.args, bytes.Clone(arg))
+	}
+	l.entries = append(l.entries, e)
+	l.trim()
+}
+
+// Entries returns a copy of the list of entries.
+func (l *Log) Entries() []Entry { return slices.Clone(l.entries) }
+
+// Len returns the number of entries.
+func (l *Log) Len() int { return len(l.entries) }
+
+// Reset removes all entries.
+func (l *Log) Reset() { l.entries = nil }
+
+// AppendEntries appends the reply to SLOWLOG GET: the entries of all threads, the latest
+// first, and at most count of them. A negative count means all.
+func AppendEntries(b []byte, all []Entry, count int64) []byte {
+	slices.SortFunc(all, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id))
+	})
+	if count >= 0 {
+		all = all[:min(int64(len(all)), count)]
+	}
+	b = resp.AppendArray(b, len(all))
+	for _, e := range all {
+		b = resp.AppendArray(b, 6)
+		b = resp.AppendInt(b, int64(e.id))
+		b = resp.AppendInt(b, e.at)
+		b = resp.AppendInt(b, e.micros)
+		b = resp.AppendArray(b, len(e.args))
+		for _, arg := range e.args {
+			b = resp.AppendBulk(b, arg)
+		}
+		b = resp.AppendBulkString(b, e.peer)
+		b = resp.AppendBulkString(b, e.name)
+	}
+	return b
+}
+
+// Help is the text of SLOWLOG HELP.
+var Help = []string{
+	"GET [<count>]", "    Return top <count> entries from the slowlog of this keyway (default: 10, -1 mean all).",
+	"    Entries are made of:",
+	"    id, timestamp, time in microseconds, arguments array, client IP and port,", "    client name",
+	"LEN", "    Return the length of the slowlog.", "RESET", "    Reset the slowlog.",
+}

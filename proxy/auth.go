@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/resp"
@@ -87,12 +88,12 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 				}
 				i += 2
 			case command.EqualFold(a.Arg(i), "setname") && more >= 1:
-				if name = a.Arg(i + 1); !validName(name) {
+				if name = a.Arg(i + 1); !clients.IsName(name) {
 					return w.answerError(s, cmd, errClientName)
 				}
 				i++
 			default:
-				return w.answerError(s, cmd, "ERR Syntax error in HELLO option '"+clean(a.Arg(i))+"'")
+				return w.answerError(s, cmd, "ERR Syntax error in HELLO option '"+resp.Printable(a.Arg(i))+"'")
 			}
 		}
 	}
@@ -100,7 +101,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, errHelloNoAuth)
 	}
 	if name != nil {
-		s.tells().name = string(name)
+		s.tells().Name = string(name)
 	}
 	return w.speak(s, version, func(text string) {
 		if text != "" {
@@ -111,15 +112,4 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			ID: s.id, Version: s.protocol(), Emulating: w.o.Cluster != nil,
 		}))
 	})
-}
-
-// validName reports whether name is printable ASCII without spaces, as Redis demands of
-// client names (networking.c, validateClientName).
-func validName(name []byte) bool {
-	for _, c := range name {
-		if c < '!' || c > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -145,8 +145,8 @@ func overlap(prefixes, known [][]byte) string {
 			for _, other := range others {
 				if bytes.HasPrefix(p, other) || bytes.HasPrefix(other, p) {
 					what := [...]string{"an existing", "another provided"}[j]
-					return "ERR Prefix '" + clean(p) + "' overlaps with " + what + " prefix '" +
-						clean(other) + "'. Prefixes for a single client must not overlap."
+					return "ERR Prefix '" + resp.Printable(p) + "' overlaps with " + what + " prefix '" +
+						resp.Printable(other) + "'. Prefixes for a single client must not overlap."
 				}
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // This file has the error texts that several commands of keyway share. The texts of a
@@ -157,7 +158,7 @@ func errRefused(c *command.Command) string {
 func errCrossNode(key1, node1, key2, node2 string) string {
 	return fmt.Sprintf("%s: keyway has '%.64s' on node %s and '%.64s' on node %s; "+
 		"give keys that belong together a common hash tag, such as {user1}:a and {user1}:b",
-		errCrossSlot, clean([]byte(key1)), node1, clean([]byte(key2)), node2)
+		errCrossSlot, resp.Printable([]byte(key1)), node1, resp.Printable([]byte(key2)), node2)
 }
 
 // errOneSlot returns CROSSSLOT for two keys in one slot, where keyway emulates a cluster
@@ -166,12 +167,12 @@ func errOneSlot(slot uint16, layout, key1, node1, key2, node2 string) string {
 	return fmt.Sprintf("CROSSSLOT keyway: '%.64s' on node %s and '%.64s' on node %s share slot %d, "+
 		"but layout %s does not place keys by slot; "+
 		"give keys that belong together a common hash tag, such as {user1}:a and {user1}:b",
-		clean([]byte(key1)), node1, clean([]byte(key2)), node2, slot, layout)
+		resp.Printable([]byte(key1)), node1, resp.Printable([]byte(key2)), node2, slot, layout)
 }
 
 func errNoRule(key []byte) string {
 	return fmt.Sprintf("ERR keyway: no range rule holds the key '%.64s' and there is no range.default; "+
-		"add one of them", clean(key))
+		"add one of them", resp.Printable(key))
 }
 
 func errNodeIsCluster(n *node) string {
@@ -214,7 +215,7 @@ func errOutcomeUnknown(n *node, f pool.Failure) string {
 func errInPart(c *command.Command, bad []byte) string {
 	text := bytes.TrimSpace(bad[1:])
 	return fmt.Sprintf("ERR keyway: %s may have been executed on some nodes only; of one: %s",
-		upper(c.Name), clean(text))
+		upper(c.Name), resp.Printable(text))
 }
 
 // errSubscribed returns Redis's text for a command that a subscriber in RESP2 may not send
@@ -222,21 +223,6 @@ func errInPart(c *command.Command, bad []byte) string {
 func errSubscribed(c *command.Command) string {
 	return "ERR Can't execute '" + c.Name +
 		"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
-}
-
-// clean replaces control characters, which an error line must not contain, by spaces.
-func clean(b []byte) string {
-	for _, c := range b {
-		if c < ' ' || c == 0x7f {
-			return strings.Map(func(r rune) rune {
-				if r < ' ' || r == 0x7f {
-					return ' '
-				}
-				return r
-			}, string(b))
-		}
-	}
-	return string(b)
 }
 
 // errUnmarked returns the error for WAIT where a node refuses the command that keyway

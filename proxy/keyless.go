@@ -5,6 +5,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/lua"
+	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -31,7 +32,7 @@ func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
 		return
 	}
 	w.stats.Keyless++
-	name := clean([]byte(lua.Name(cmd, a)))
+	name := resp.Printable([]byte(lua.Name(cmd, a)))
 	if len(name) > 64 {
 		name = name[:64]
 	}

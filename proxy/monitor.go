@@ -1,10 +1,9 @@
 package proxy
 
 import (
-	"bytes"
 	"slices"
-	"strconv"
 
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -112,30 +111,13 @@ func commandOf(a command.Args) *command.Command {
 	return cmd
 }
 
-// show shows monitors a command. It redacts passwords, and shows no operators' commands
-// (server.c, call: CMD_ADMIN and CMD_SKIP_MONITOR).
+// show shows monitors a command.
 func (m *monitors) show(s *Session, cmd *command.Command, a command.Args) {
-	if cmd != nil && cmd.Has(command.Admin) {
+	if !clients.IsShown(cmd) {
 		return
 	}
 	w := m.w
-	line := append(w.frame[:0], '+')
-	line = strconv.AppendInt(line, w.wall.Unix(), 10)
-	micros := strconv.Itoa(1e6 + w.wall.Nanosecond()/1000)
-	line = append(append(line, '.'), micros[1:]...)
-	line = append(line, " ["...)
-	line = strconv.AppendInt(line, int64(s.db), 10)
-	line = append(line, ' ')
-	line = append(line, s.peer...)
-	line = append(line, ']')
-	for i := range a.Len() {
-		arg := a.Arg(i)
-		if cmd != nil && cmd.IsSecret(a, i) {
-			arg = []byte(command.Redacted)
-		}
-		line = appendQuoted(append(line, ' '), arg)
-	}
-	line = append(line, "\r\n"...)
+	line := clients.AppendMonitored(w.frame[:0], w.wall, s.db, s.peer, cmd, a)
 	for _, to := range m.own {
 		w.tell(to, line)
 	}
@@ -157,20 +139,4 @@ func (m *monitors) endTurn() {
 			o.tell(to, lines)
 		}
 	})
-}
-
-// appendQuoted appends b in quotes and with escapes, as Redis does (sds.c, sdscatrepr).
-func appendQuoted(dst, b []byte) []byte {
-	const digits = "0123456789abcdef"
-	dst = append(dst, '"')
-	for _, c := range b {
-		if i := bytes.IndexByte([]byte("\\\"\n\r\t\a\b"), c); i >= 0 {
-			dst = append(dst, '\\', "\\\"nrtab"[i])
-		} else if c < ' ' || c > '~' {
-			dst = append(dst, '\\', 'x', digits[c>>4], digits[c&15])
-		} else {
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, '"')
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/buffer"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
@@ -36,14 +37,9 @@ type Session struct {
 	bytesIn      uint64
 	bytesOut     uint64
 	commands     uint64
-	peer, local  string // the socket's addresses, for logs and CLIENT LIST
-	about        *about
+	peer, local  string         // the socket's addresses, for logs and CLIENT LIST
+	about        *clients.About // shared until the client announces something
 	*trouble
-}
-
-// about is the name and library that the client announced.
-type about struct {
-	name, libName, libVersion string
 }
 
 // trouble is the state of rare features. It is allocated only for sessions that use retries,
@@ -78,14 +74,14 @@ type trouble struct {
 
 // The values that sessions share until they need their own. Nothing ever writes to them.
 var (
-	anonymous  = new(about)
+	anonymous  = new(clients.About)
 	untroubled = new(trouble)
 )
 
 // tells returns the session's own about, and allocates it if necessary.
-func (s *Session) tells() *about {
+func (s *Session) tells() *clients.About {
 	if s.about == anonymous {
-		s.about = new(about)
+		s.about = new(clients.About)
 	}
 	return s.about
 }

@@ -98,3 +98,11 @@ func (w *Worker) thenAll(r *request, change func(*Worker)) {
 		}, func([]any) { w.settleFor(last, resp.AppendOK(nil)) })
 	}
 }
+
+// sum adds up the counts in the workers' answers.
+func sum(counts []any) (n int) {
+	for _, c := range counts {
+		n += c.(int)
+	}
+	return n
+}

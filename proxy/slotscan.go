@@ -84,7 +84,7 @@ func (sc *slotScan) step(cursor string) {
 		head, rest, _ := resp.Split(rest)
 		next, _ := resp.Bulk(head)
 		if !ok || !isArray || len(next) == 0 {
-			w.settleFor(c, resp.AppendError(nil, errNotExecuted(n, "SCAN failed: "+clean(reply))))
+			w.settleFor(c, resp.AppendError(nil, errNotExecuted(n, "SCAN failed: "+resp.Printable(reply))))
 			return
 		}
 		sc.add(rest)

@@ -11,7 +11,7 @@ import (
 // one of the nodes.
 func (w *Worker) recordSlow(r *request, frame []byte) {
 	w.slowLog.Record(slowlog.Slow{
-		Command: r.cmd, Frame: frame, Took: w.now - r.start, At: w.wall, Peer: r.sess.peer, Name: r.sess.about.name,
+		Command: r.cmd, Frame: frame, Took: w.now - r.start, At: w.wall, Peer: r.sess.peer, Name: r.sess.about.Name,
 	})
 }
 
@@ -100,7 +100,7 @@ func latencyDoctor(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 
 // latencyGraph answers LATENCY GRAPH event.
 func latencyGraph(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	event := clean(a.Arg(2))
+	event := resp.Printable(a.Arg(2))
 	return w.askHistories(s, cmd, func(h slowlog.History) []byte {
 		graph := h.Graph()
 		if graph == nil || event != slowlog.Event {

@@ -71,7 +71,7 @@ func (w *Worker) decideRedirect(c *call, conn *pool.Conn, reply []byte) verdict 
 	case !w.table.Clustered():
 		return verdict{do: failed, text: errNodeIsCluster(c.node)}
 	case odd:
-		text := errNotExecuted(c.node, "its redirect makes no sense: "+clean(bytes.TrimSpace(reply[1:])))
+		text := errNotExecuted(c.node, "its redirect makes no sense: "+resp.Printable(bytes.TrimSpace(reply[1:])))
 		return verdict{do: failed, text: text}
 	}
 	return verdict{do: followed, prove: unproven, ask: ask, target: target}

@@ -2,6 +2,7 @@ package resp
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/tidwall/redcon"
 )
@@ -77,4 +78,19 @@ func AppendHeader(dst []byte, kind byte, n int) []byte {
 	dst = append(dst, kind)
 	dst = strconv.AppendInt(dst, int64(n), 10)
 	return append(dst, '\r', '\n')
+}
+
+// Printable replaces control characters, which an error must not contain, by spaces.
+func Printable(b []byte) string {
+	for _, c := range b {
+		if c < ' ' || c == 0x7f {
+			return strings.Map(func(r rune) rune {
+				if r < ' ' || r == 0x7f {
+					return ' '
+				}
+				return r
+			}, string(b))
+		}
+	}
+	return string(b)
 }

@@ -32,7 +32,8 @@ func record(l *Log, at, ms int64, args ...string) {
 		cmd = cmd.Sub([]byte(args[1]))
 	}
 	l.Record(Slow{
-		Command: cmd, Frame: frame(args...), Took: ms * int64(time.Millisecond), At: time.Unix(at, 0), Peer: "peer:1", Name: "me",
+		Command: cmd, Frame: frame(args...), Took: ms * int64(time.Millisecond),
+		At: time.Unix(at, 0), Peer: "peer:1", Name: "me",
 	})
 }
 

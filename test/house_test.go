@@ -19,7 +19,7 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer " +
-	"emulation freshness info lua slowlog pool proxy"
+	"clients emulation freshness info lua slowlog pool proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -72,7 +72,7 @@ func TestHouse(t *testing.T) {
 			"layer 0",
 		},
 		{
-			"freshness info slowlog",
+			"clients freshness info slowlog",
 			module + "router " + module + "pool " + module + "proxy",
 			"they know replies and figures",
 		},

@@ -1,0 +1,51 @@
+package clients
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+)
+
+// IsShown reports whether MONITOR shows a command: it shows no operators' commands (server.c,
+// call: CMD_ADMIN and CMD_SKIP_MONITOR). cmd is nil if the table lacks the command.
+func IsShown(cmd *command.Command) bool { return cmd == nil || !cmd.Has(command.Admin) }
+
+// AppendMonitored appends the line in which MONITOR shows a command, with its secrets
+// redacted.
+func AppendMonitored(b []byte, at time.Time, db uint16, addr string, cmd *command.Command, a command.Args) []byte {
+	b = append(b, '+')
+	b = strconv.AppendInt(b, at.Unix(), 10)
+	micros := strconv.Itoa(1e6 + at.Nanosecond()/1000)
+	b = append(append(b, '.'), micros[1:]...)
+	b = append(b, " ["...)
+	b = strconv.AppendInt(b, int64(db), 10)
+	b = append(b, ' ')
+	b = append(b, addr...)
+	b = append(b, ']')
+	for i := range a.Len() {
+		arg := a.Arg(i)
+		if cmd != nil && cmd.IsSecret(a, i) {
+			arg = []byte(command.Redacted)
+		}
+		b = appendQuoted(append(b, ' '), arg)
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendQuoted appends b in quotes and with escapes, as Redis does (sds.c, sdscatrepr).
+func appendQuoted(dst, b []byte) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '"')
+	for _, c := range b {
+		if i := bytes.IndexByte([]byte("\\\"\n\r\t\a\b"), c); i >= 0 {
+			dst = append(dst, '\\', "\\\"nrtab"[i])
+		} else if c < ' ' || c > '~' {
+			dst = append(dst, '\\', 'x', digits[c>>4], digits[c&15])
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
+}

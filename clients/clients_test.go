@@ -100,7 +100,8 @@ func TestListSelects(t *testing.T) {
 func TestLine(t *testing.T) {
 	c := Client{
 		Identity: others[1], About: About{Name: "me"}, Idle: 3 * time.Second, Flags: "P", DB: 4, Version: resp.V3,
-		Command: "client|list", Redirects: -1, Channels: 1, Patterns: 2, ShardChannels: 3, Queued: -1, Watched: 6, Asking: 20,
+		Command: "client|list", Redirects: -1,
+		Channels: 1, Patterns: 2, ShardChannels: 3, Queued: -1, Watched: 6, Asking: 20,
 		Input: 7, InputFree: 8, TransactionBytes: 9, OutputBytes: 100, OutputChunks: 2, FirstSize: 70, Parked: 5,
 		Memory: 1000, BytesIn: 11, BytesOut: 12, Commands: 13,
 	}

@@ -43,7 +43,7 @@ func init() {
 		command.DoConfigResetStat: {changes: resetStats},
 		command.DoConfigGet:       {answer: configGet},
 		command.DoInfo:            {answer: (*Worker).serverInfo},
-		command.DoScan:            {answer: scan},
+		command.DoScan:            {answer: scanMasters},
 		command.DoWait:            {answer: wait},
 
 		command.DoPing:   {answer: ping},

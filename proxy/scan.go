@@ -1,52 +1,37 @@
 package proxy
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/scan"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
-// SCAN walks the masters one after another. The cursor contains the whole state, so any
-// keyway with the same masters can continue the scan.
-//
-//	63                       16 15     10 9        0
-//	| the node's own cursor     | print   | master  |
-//
-// The print is a fingerprint of the list of masters. If the list has changed, the cursor is
-// no longer valid and the scan begins again. Then keys may come twice, but none is missed.
 const (
-	scanNodeBits  = 10
-	scanPrintBits = 6
-	scanShift     = scanNodeBits + scanPrintBits
+	errInvalidSlot = "ERR Invalid slot"                   // cluster.c
+	errSlotOrCount = "ERR Invalid slot or number of keys" // cluster.c
 )
 
-// cursor returns the client's cursor for a master's index and its own cursor.
-func (w *Worker) cursor(master int, own uint64) uint64 {
-	return own<<scanShift | w.mastersFingerprint&(1<<scanPrintBits-1)<<scanNodeBits | uint64(master)
-}
-
-func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	cursor, err := strconv.ParseUint(string(a.Arg(1)), 10, 64)
-	if err != nil {
+// scanMasters answers SCAN, which walks the masters one after another.
+func scanMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	master, own, ok := w.walk.Parse(a.Arg(1))
+	switch {
+	case !ok:
 		return w.answerError(s, cmd, errCursor)
-	}
-	if len(w.masters) == 0 {
+	case len(w.masters) == 0:
 		return w.answerError(s, cmd, errNoMasters)
-	}
-	master, own := int(cursor&(1<<scanNodeBits-1)), cursor>>scanShift
-	if cursor != w.cursor(master, own) || master >= len(w.masters) {
-		master, own = 0, 0
 	}
 	n := w.masters[master]
 	if n.conn(s).Full() {
 		return w.stall(s)
 	}
 	r := w.newRequest(s, cmd)
-	r.end = scanCursor
+	r.end = func(w *Worker, dst []byte, r *request) []byte {
+		return w.walk.AppendReply(dst, master, r.merge.parts[0])
+	}
 	r.merge = w.getMerger(1)
-	r.merge.part = append(r.merge.part[:0], int32(master))
 	c := r.merge.call(r, 0)
 	c.group = -1
 	frame := resp.AppendArray(w.frame[:0], a.Len())
@@ -58,31 +43,82 @@ func scan(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// scanCursor is the ending of SCAN. It puts keyway's cursor in place of the node's.
-func scanCursor(w *Worker, dst []byte, r *request) []byte {
-	reply := r.merge.parts[0]
-	if len(reply) > 0 && reply[0] == '-' {
-		return append(dst, reply...)
+// keysInSlot answers CLUSTER COUNTKEYSINSLOT slot and GETKEYSINSLOT slot count. In a
+// cluster, the owner of the slot answers. Nodes outside a cluster have no index of their keys
+// by slot, so keyway scans them in small steps, between which they serve other clients.
+func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	slot, ok := resp.ParseInt(a.Arg(2))
+	most, invalid := int64(-1), errInvalidSlot
+	if ok && a.Len() > 3 {
+		most, ok = resp.ParseInt(a.Arg(3))
+		invalid = errSlotOrCount
 	}
-	n, rest, ok := resp.Elements(reply)
-	head, keys, ok2 := resp.Split(rest)
-	text, ok3 := resp.Bulk(head)
-	own, err := strconv.ParseUint(string(text), 10, 64)
-	if !ok || !ok2 || !ok3 || err != nil || n != 2 {
-		return resp.AppendError(dst, fmt.Sprintf("ERR keyway: a node's reply to SCAN cannot be read: %.40q", reply))
+	switch {
+	case !ok:
+		return w.answerError(s, cmd, errNotInteger)
+	case slot < 0 || slot >= slots.Count || a.Len() > 3 && most < 0:
+		return w.answerError(s, cmd, invalid)
 	}
-	if own >= 1<<(64-scanShift) {
-		return resp.AppendError(dst, "ERR keyway: a node's SCAN cursor is beyond 48 bits; scan that node directly")
+	nodes := w.masters
+	if w.table.Slotted() {
+		n := w.ownerOf(int32(slot))
+		if n == nil {
+			return w.answerError(s, cmd, errSlotUnbound)
+		}
+		nodes = []*node{n}
 	}
-	master := int(r.merge.part[0])
-	next := w.cursor(master, own)
-	if own == 0 {
-		next = w.cursor(master+1, 0)
-		if master+1 >= len(w.masters) {
-			next = 0
+	if len(nodes) == 0 {
+		return w.answerError(s, cmd, errNoMasters)
+	}
+	for _, n := range nodes {
+		if n.conn(s).Full() {
+			return w.stall(s)
 		}
 	}
-	dst = resp.AppendArray(dst, 2)
-	dst = resp.AppendBulkString(dst, strconv.FormatUint(next, 10))
-	return append(dst, keys...)
+	r := w.newRequest(s, cmd)
+	r.call.group = -1
+	if w.table.Clustered() {
+		w.send(s, &r.call, nodes[0], a.Frame())
+		return true
+	}
+	s.inflight++
+	r.call.node = nodes[0] // a call needs a node even if step asks none, since count is 0
+	walk := &slotScan{call: &r.call, nodes: nodes, found: scan.KeysOf(uint16(slot), int(most))}
+	walk.step("0")
+	return true
+}
+
+// slotScan finds the keys of a slot on one node after another.
+type slotScan struct {
+	call  *call
+	nodes []*node // nodes that are not scanned completely
+	found *scan.SlotKeys
+}
+
+// step sends the next SCAN, with this cursor, to the first node.
+func (sc *slotScan) step(cursor string) {
+	c, s := sc.call, sc.call.req.sess
+	if s == nil || len(sc.nodes) == 0 || sc.found.Enough() {
+		sc.call.worker().settleFor(sc.call, sc.found.AppendReply(nil))
+		return
+	}
+	w, n := s.w, sc.nodes[0]
+	c.node = n
+	conn := n.conn(s)
+	if why := conn.ConnectError(); why != "" {
+		w.refuse(c, why)
+		return
+	}
+	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
+		next, page, isPage := scan.Page(reply)
+		if !ok || !isPage {
+			w.settleFor(c, resp.AppendError(nil, errNotExecuted(n, "SCAN failed: "+resp.Printable(reply))))
+			return
+		}
+		sc.found.Add(page)
+		if string(next) == "0" {
+			sc.nodes = sc.nodes[1:]
+		}
+		sc.step(string(next))
+	}, "SCAN", cursor, "COUNT", "1000")
 }

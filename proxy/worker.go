@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/keyway-proxy/keyway/buffer"
@@ -18,6 +17,7 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/scan"
 	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/slowlog"
 )
@@ -96,7 +96,7 @@ type Worker struct {
 	masters []*node
 	byName  map[string]*node // by node.key
 
-	mastersFingerprint uint64 // for SCAN's cursors
+	walk scan.Masters // of SCAN
 
 	epoch   uint64 // grows whenever a key's owner changes
 	ordinal uint   // of the next new node
@@ -368,7 +368,11 @@ func (w *Worker) setNodes() {
 			n.close(w.now, "the node has left the topology")
 		}
 	}
-	w.mastersFingerprint = fingerprint(w.masters)
+	addrs := make([]string, len(w.masters))
+	for i, n := range w.masters {
+		addrs[i] = n.addr
+	}
+	w.walk = scan.Of(addrs)
 }
 
 // setReplicas sets the master and the replicas of each node, from the table.
@@ -674,15 +678,4 @@ func (n *node) disconnect(like *pool.Conn) {
 		}
 	}
 	n.conns = kept
-}
-
-// fingerprint returns a hash of the masters' addresses in their order (FNV-1a).
-func fingerprint(masters []*node) uint64 {
-	h := uint64(14695981039346656037)
-	for _, n := range masters {
-		for _, c := range []byte(n.addr + strconv.Itoa(len(n.addr))) {
-			h = (h ^ uint64(c)) * 1099511628211
-		}
-	}
-	return h ^ h>>32
 }

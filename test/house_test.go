@@ -19,7 +19,7 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer " +
-	"clients emulation freshness info lua slowlog pool proxy"
+	"clients emulation freshness info lua scan slowlog pool proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -76,7 +76,7 @@ func TestHouse(t *testing.T) {
 			module + "router " + module + "pool " + module + "proxy",
 			"they know replies and figures",
 		},
-		{"emulation", module + "command " + module + "router " + module + "pool", "it knows slots and frames"},
+		{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
 		{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 		{"command router pool", module + "proxy " + module + "server", "layer 1"},
 		{

@@ -1,0 +1,100 @@
+package scan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// reply is a node's reply to SCAN.
+func reply(cursor string, keys ...string) []byte {
+	return append(resp.AppendBulkString(resp.AppendArray(nil, 2), cursor), resp.AppendCommand(nil, keys...)...)
+}
+
+// next is the cursor of keyway's reply.
+func next(t *testing.T, m Masters, master int, cursor string) []byte {
+	t.Helper()
+	b := m.AppendReply(nil, master, reply(cursor, "a"))
+	text, keys, ok := Page(b)
+	if !ok || string(keys) != "*1\r\n$1\r\na\r\n" {
+		t.Fatalf("%q", b)
+	}
+	return text
+}
+
+// TestCursorVisitsEachMaster: a walk continues on its master until that has no more keys,
+// then on the next, and ends after the last.
+func TestCursorVisitsEachMaster(t *testing.T) {
+	m := Of([]string{"a:1", "b:1"})
+	at := func(cursor []byte) string {
+		master, own, ok := m.Parse(cursor)
+		return fmt.Sprint(master, own, ok)
+	}
+	if got := at([]byte("0")); got != "0 0 true" {
+		t.Errorf("begins at %s", got)
+	}
+	most := fmt.Sprint(uint64(1)<<48 - 1)
+	for _, c := range []struct {
+		master    int
+		own, want string
+	}{{0, "17", "0 17 true"}, {0, most, "0 " + most + " true"}, {0, "0", "1 0 true"}, {1, "5", "1 5 true"}} {
+		if got := at(next(t, m, c.master, c.own)); got != c.want {
+			t.Errorf("behind %s of master %d: %s", c.own, c.master, got)
+		}
+	}
+	if got := string(next(t, m, 1, "0")); got != "0" {
+		t.Errorf("ends with %s", got)
+	}
+	if got := at([]byte("x")); got != "0 0 false" {
+		t.Errorf("not a number: %s", got)
+	}
+}
+
+// TestCursorOfOtherMasters: a walk begins again if the masters, or their order, have changed.
+func TestCursorOfOtherMasters(t *testing.T) {
+	cursor := next(t, Of([]string{"a:1", "b:1"}), 1, "9")
+	for _, addrs := range [][]string{{"b:1", "a:1"}, {"a:1"}, {"a:1", "b:1", "c:1"}, {"a:1b", ":1"}} {
+		if master, own, ok := Of(addrs).Parse(cursor); master != 0 || own != 0 || !ok {
+			t.Errorf("%q: continues at %d of master %d", addrs, own, master)
+		}
+	}
+}
+
+// TestUnreadableReplies: a client gets a node's error, and an error for a reply that keyway
+// cannot read.
+func TestUnreadableReplies(t *testing.T) {
+	m := Of([]string{"a:1"})
+	for text, want := range map[string]string{
+		"-ERR no\r\n": "-ERR no\r\n", ":1\r\n": "-ERR keyway: a node's reply to SCAN cannot be read",
+		string(reply("x")):               "-ERR keyway: a node's reply to SCAN cannot be read",
+		string(reply("281474976710656")): "-ERR keyway: a node's SCAN cursor is beyond 48 bits",
+	} {
+		if got := string(m.AppendReply(nil, 0, []byte(text))); !strings.HasPrefix(got, want) {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+// TestSlotKeys: the keys of the slot count once, and no more are kept than the client wants.
+func TestSlotKeys(t *testing.T) {
+	page := resp.AppendCommand(nil, "{x}1", "other", "{x}2", "{x}1", "{x}3")
+	slot := slots.Of([]byte("x"))
+	all := KeysOf(slot, -1)
+	all.Add(page)
+	all.Add(page)
+	if got := string(all.AppendReply(nil)); got != ":3\r\n" || all.Enough() {
+		t.Errorf("number: %q", got)
+	}
+	two := KeysOf(slot, 2)
+	if two.Enough() {
+		t.Error("none is enough")
+	}
+	two.Add(page)
+	got := string(two.AppendReply(nil))
+	if !two.Enough() || !strings.HasPrefix(got, "*2\r\n") || strings.Contains(got, "{x}3") {
+		t.Errorf("two: %q", got)
+	}
+}

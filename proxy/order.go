@@ -244,17 +244,17 @@ func (s *Session) delays(now int64) bool {
 // that is arriving.
 func (s *Session) othersWait(conn *pool.Conn) bool {
 	for _, to := range conn.Unanswered() {
+		var other *Session
 		switch to := to.(type) {
 		case *call:
-			if other := to.req.sess; other != nil && other != s {
-				return true
-			}
+			other = to.req.sess
 		case execReply:
-			if other := to.req.sess; other != nil && other != s {
-				return true
-			}
-		case queued, *askingReply: // the EXEC, or the call, follows in the FIFO
-		default:
+			other = to.req.sess
+		case *probe:
+			return true
+		default: // on a connection of the session's own, or followed by the EXEC or the call
+		}
+		if other != nil && other != s {
 			return true
 		}
 	}

@@ -86,6 +86,12 @@ var inProxy = []bug{
 		"./proxy", "TestSlowReaderNearItsLimit",
 	},
 	{
+		"a slow client delays others though its connection is its own", "proxy/order.go",
+		"		default: // on a connection of the session's own, or followed by the EXEC or the call\n",
+		"		default:\n			return true\n",
+		"./test/faults", "TestSlowReadOnItsOwnConnection",
+	},
+	{
 		"others wait behind a large reply", "proxy/large.go",
 		"	c.node.retire(conn)\n", "",
 		"./proxy", "TestLargeReplies",

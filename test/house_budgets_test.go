@@ -48,13 +48,13 @@ var longLines = map[string]int{
 // largeTypes are the types that have more, with their methods and fields.
 var largeTypes = map[string]struct{ methods, fields int }{
 	"metrics.Counters": {0, 26},
-	"proxy.Session":    {45, 27},
-	"proxy.Worker":     {236, 61},
+	"proxy.Session":    {43, 27},
+	"proxy.Worker":     {232, 59},
 	"proxy.node":       {36, 31},
 }
 
 // largePackages are the packages that have more files, tests aside.
-var largePackages = map[string]int{"proxy": 50}
+var largePackages = map[string]int{"proxy": 47}
 
 // survey is what the sources of the module have of what is budgeted.
 type survey struct {

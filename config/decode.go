@@ -240,16 +240,16 @@ func (d *decoder) slotRanges(n *yaml.Node, p *SlotRanges, path string) error {
 	if err := d.strings(n, &list, path); err != nil {
 		return err
 	}
-	for _, part := range strings.Split(strings.Join(list, ","), ",") {
-		first, last, two := strings.Cut(strings.TrimSpace(part), "-")
-		if !two {
+	for _, text := range strings.Split(strings.Join(list, ","), ",") {
+		first, last, isRange := strings.Cut(strings.TrimSpace(text), "-")
+		if !isRange {
 			last = first
 		}
 		a, err1 := strconv.ParseUint(strings.TrimSpace(first), 10, 16)
 		b, err2 := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
 		if err1 != nil || err2 != nil || b > 16383 || a > b {
 			return d.errorf(n, path, "write slots from 0 to 16383, such as 0-5460 or 0-99,200",
-				"%q is not a range of slots", part)
+				"%q is not a range of slots", text)
 		}
 		*p = append(*p, SlotRange{uint16(a), uint16(b)})
 	}

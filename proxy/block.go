@@ -69,6 +69,9 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 }
 
+// errDiscarded begins the reply to an EXEC that the node refused (multi.c, execCommandAbort).
+const errDiscarded = "EXECABORT Transaction discarded because of: "
+
 // aborted returns the client's reply to an EXEC that the node refused. If the node refused
 // a command of the block, cause is its error. The client has got QUEUED for that command,
 // so EXEC's reply repeats the error, as Redis does when it refuses EXEC itself (multi.c,

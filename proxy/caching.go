@@ -13,20 +13,6 @@ import (
 
 const errNoRedirect = "ERR The client ID you want redirect to does not exist" // networking.c, clientCommand
 
-// caching is the argument of the last CLIENT CACHING; it applies to the next command.
-type caching uint8
-
-const (
-	cachingDefault caching = iota
-	cachingYes
-	cachingNo
-)
-
-var cachingFrames = [...][]byte{
-	cachingYes: resp.AppendCommand(nil, "CLIENT", "CACHING", "YES"),
-	cachingNo:  resp.AppendCommand(nil, "CLIENT", "CACHING", "NO"),
-}
-
 // clientTracking answers CLIENT TRACKING ON|OFF with its options (networking.c,
 // clientCommand).
 func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
@@ -166,34 +152,26 @@ func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 			return w.answerError(s, cmd,
 				"ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
 		}
-		t.caching = cachingYes
+		t.choice = cachingYes
 	case command.EqualFold(what, "no"):
 		if !t.optout {
 			return w.answerError(s, cmd,
 				"ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
 		}
-		t.caching = cachingNo
+		t.choice = cachingNo
 	default:
 		return w.answerError(s, cmd, errSyntax)
 	}
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// cached returns the setting of CLIENT CACHING for the command that is being dispatched.
-func (s *Session) cached() caching {
-	if !s.has(tracks) {
-		return cachingDefault
-	}
-	return s.tracking.caching
-}
-
-// spent resets the setting of CLIENT CACHING after a command that it applied to. It is
+// dispatched resets the setting of CLIENT CACHING after a command that it applied to. It is
 // kept after CLIENT and inside MULTI (networking.c, resetClient).
-func (s *Session) spent() {
+func (t *tracking) dispatched(s *Session) {
 	if s.has(inMulti) || s.lastCmd != nil && s.lastCmd.Is(command.KeepsCaching) {
 		return
 	}
-	s.tracking.caching = cachingDefault
+	t.choice = cachingDefault
 }
 
 // clientTrackingInfo answers CLIENT TRACKINGINFO.
@@ -205,8 +183,8 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 			on   bool
 			name string
 		}{
-			{t.bcast, "bcast"}, {t.optin, "optin"}, {t.caching == cachingYes, "caching-yes"},
-			{t.optout, "optout"}, {t.caching == cachingNo, "caching-no"},
+			{t.bcast, "bcast"}, {t.optin, "optin"}, {t.choice == cachingYes, "caching-yes"},
+			{t.optout, "optout"}, {t.choice == cachingNo, "caching-no"},
 			{t.noloop, "noloop"}, {t.broken, "broken_redirect"},
 		} {
 			if f.on {

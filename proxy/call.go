@@ -185,3 +185,25 @@ func (w *Worker) abandon(c *call) {
 	c.waitsNoMore()
 	c.req.parts--
 }
+
+// settleFor is settle for a call whose client may have left.
+func (w *Worker) settleFor(c *call, reply []byte) {
+	if c.req.sess == nil {
+		c.req.parts--
+		w.freeIfDone(c.req)
+		return
+	}
+	w.settle(c, reply)
+}
+
+// settleNull ends a call with a null: an EXEC as if a watched key had changed, a blocking
+// command as if its time were up.
+func (w *Worker) settleNull(c *call) {
+	var null []byte
+	if s := c.req.sess; s != nil {
+		null = s.protocol().AppendNullArray(nil)
+	}
+	w.settleFor(c, null)
+}
+
+var _ pool.Receiver = (*call)(nil)

@@ -2,10 +2,10 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/freshness"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
@@ -45,7 +45,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if w.tooLarge(a.Frame()) {
 		return w.reject(s, cmd, errMemory)
 	}
-	if w.pause.until != 0 && w.paused(s, cmd, a) {
+	if w.gate != nil && w.gate.delays(s, cmd, a) {
 		return w.stall(s)
 	}
 	if s.state&(inMulti|subscribed) != 0 {
@@ -441,7 +441,7 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 			w.dropFirst(s)
 			w.reject(s, nil, unknown)
 			if s.has(tracks) {
-				s.spent()
+				s.ownConns.dispatched(s)
 			}
 		}
 		w.wake(s)
@@ -458,4 +458,25 @@ func (w *Worker) dropFirst(s *Session) {
 	}
 }
 
-var _ pool.Receiver = (*call)(nil)
+// reject answers a command with an error before keyway begins to execute it. Inside MULTI,
+// EXEC will then discard the transaction. A rejected EXEC discards it at once (server.c,
+// rejectCommand).
+func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
+	if cmd != nil && cmd.Is(command.Executes) {
+		text = errDiscarded + strings.TrimPrefix(text, "ERR ")
+	}
+	for _, f := range w.features {
+		f.rejected(s, cmd)
+	}
+	w.hidden = true
+	return w.answerError(s, cmd, text)
+}
+
+// replicates reports whether a command may change the data of replicas. A script may,
+// unless it declares the flag no-writes (script.c, scriptFlagsToCmdFlags).
+func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
+	if cmd.Has(command.Write) || !cmd.Is(command.MayReplicate) {
+		return cmd.Has(command.Write)
+	}
+	return !w.scripts.DeclaresNoWrites(cmd, a)
+}

@@ -18,7 +18,9 @@ type feature interface {
 	closeNode(n *node, reason string)
 	// conns returns the feature's connections to a node that carry clients' requests.
 	conns(n *node) []*pool.Conn
-	// leave is called when a client has left.
+	// rejected is called when a command is rejected before it begins.
+	rejected(s *Session, cmd *command.Command)
+	// leave is called when a client has left, and after RESET.
 	leave(s *Session)
 	// tick is called when something may be due.
 	tick()
@@ -33,14 +35,15 @@ type feature interface {
 // inactive is a feature that does nothing.
 type inactive struct{}
 
-func (inactive) layout(bool)              {}
-func (inactive) closeNode(*node, string)  {}
-func (inactive) conns(*node) []*pool.Conn { return nil }
-func (inactive) leave(*Session)           {}
-func (inactive) tick()                    {}
-func (inactive) due() int64               { return math.MaxInt64 }
-func (inactive) sweep()                   {}
-func (inactive) endTurn()                 {}
+func (inactive) layout(bool)                         {}
+func (inactive) closeNode(*node, string)             {}
+func (inactive) conns(*node) []*pool.Conn            { return nil }
+func (inactive) rejected(*Session, *command.Command) {}
+func (inactive) leave(*Session)                      {}
+func (inactive) tick()                               {}
+func (inactive) due() int64                          { return math.MaxInt64 }
+func (inactive) sweep()                              {}
+func (inactive) endTurn()                            {}
 
 // featureOf returns the worker's feature of type F.
 func featureOf[F feature](w *Worker) F {
@@ -50,6 +53,12 @@ func featureOf[F feature](w *Worker) F {
 		}
 	}
 	panic("proxy: the worker lacks a feature")
+}
+
+// gate delays commands.
+type gate interface {
+	// delays reports whether the command has to wait.
+	delays(s *Session, cmd *command.Command, a command.Args) bool
 }
 
 // observer sees the commands of all clients.

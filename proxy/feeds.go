@@ -336,8 +336,8 @@ func (h *hub) finish(wait *subscribing) {
 	if wait.call != nil {
 		c := wait.call
 		wait.call = nil
-		if s := c.req.sess; s != nil && s.subs != nil {
-			s.subs.confirming--
+		if s := c.req.sess; s != nil && s.confirming > 0 {
+			s.confirming--
 		}
 		h.w.settleFor(c, wait.reply)
 	}

@@ -26,6 +26,11 @@ type handler struct {
 	note func(w *Worker, m *merger, a command.Args)
 }
 
+// features returns what the features keep for a new worker.
+func features(w *Worker) []feature {
+	return []feature{newHub(w), &monitors{w: w}, newTrackers(w), blockedClients{w: w}, transactions{w: w}, &pauses{w: w}}
+}
+
 // handlers is the table of all handlers. init fills it, since many handlers refer to it.
 var handlers [command.Actions]handler
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // lane is the kind of connection that a call uses. It belongs to the call, so a retry
@@ -25,10 +26,32 @@ const (
 // lane returns the lane of the session's calls. Commands that need a connection of
 // their own use exclusiveLane instead.
 func (s *Session) lane() lane {
-	if s.has(tracks) && s.tracking.active() {
+	if s.has(tracks) && s.ownConns.active() {
 		return trackedLane
 	}
 	return sharedLane
+}
+
+// ownConns are a client's own connections, one to each node.
+type ownConns interface {
+	// active reports whether the client's calls use these connections.
+	active() bool
+	// conn returns the connection to a node, and makes it if necessary.
+	conn(n *node) *pool.Conn
+	// caching returns what CLIENT CACHING says about the command that is being dispatched.
+	caching() caching
+	// dispatched is called after each of the client's commands.
+	dispatched(s *Session)
+	// forgetAll tells the client that all that it has cached is out of date.
+	forgetAll()
+}
+
+// cached returns what CLIENT CACHING says about the command that is being dispatched.
+func (s *Session) cached() caching {
+	if !s.has(tracks) {
+		return cachingDefault
+	}
+	return s.ownConns.caching()
 }
 
 // alone is the receiver of a call in the exclusive lane. It knows the call's connection.
@@ -115,7 +138,7 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 	}
 	if c.asking && c.caching != cachingDefault {
 		c.caching = cachingDefault // only one of ASKING and CLIENT CACHING can precede a command
-		s.tracking.forgetAll()
+		s.ownConns.forgetAll()
 	}
 	switch {
 	case c.block != nil:
@@ -190,4 +213,18 @@ func (c *call) first() []byte {
 		return []byte(pool.Asking)
 	}
 	return cachingFrames[c.caching]
+}
+
+// caching is the argument of the last CLIENT CACHING; it applies to the next command.
+type caching uint8
+
+const (
+	cachingDefault caching = iota
+	cachingYes
+	cachingNo
+)
+
+var cachingFrames = [...][]byte{
+	cachingYes: resp.AppendCommand(nil, "CLIENT", "CACHING", "YES"),
+	cachingNo:  resp.AppendCommand(nil, "CLIENT", "CACHING", "NO"),
 }

@@ -110,3 +110,33 @@ func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func(
 	s, mute := r.sess, r.mute
 	return reply[:len(pieces[0])], func() { w.answerLate(s, t, pieces[1:], mute) }
 }
+
+// showBlock shows the observer the commands that a transaction executes.
+func (w *Worker) showBlock(s *Session, t *txn) {
+	if w.observer == nil {
+		return
+	}
+	for i := 1; i <= t.n; i++ { // behind MULTI
+		w.showFrame(s, t.shown(i-1))
+	}
+}
+
+// showWatched shows the observer the EXEC of a client that watches keys. If EXEC has executed
+// the commands, it shows these first.
+func (w *Worker) showWatched(s *Session, t *txn, done bool) {
+	if s == nil || w.observer == nil {
+		return
+	}
+	if done {
+		w.showBlock(s, t)
+	}
+	w.showFrame(s, execFrame)
+}
+
+func (w *Worker) showFrame(s *Session, frame []byte) {
+	p := w.getParser()
+	defer w.putParser(p)
+	if _, st, err := p.Next(frame, &w.limits); err == nil && st == resp.Ready {
+		w.observer.show(s, w.commandOf(p), p)
+	}
+}

@@ -9,13 +9,6 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// reply is answer for a reply that was appended to w.scratch. It returns true.
-func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
-	w.answer(s, cmd, b)
-	w.scratch = w.buffers.Scratch(b)
-	return true
-}
-
 func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch {
 	case a.Len() > 2:

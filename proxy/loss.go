@@ -301,3 +301,15 @@ func (w *Worker) forgetPart(c *call) {
 	r.sess.parked -= r.reply.Len()
 	r.reply.Release(&w.buffers)
 }
+
+// ownerOf returns the node that owns a group of keys now, nil if there is none.
+func (w *Worker) ownerOf(group int32) *node {
+	id := router.NodeID(group) // without slots, a group is a node
+	if w.table.Slotted() && group >= 0 {
+		id = w.table.SlotOwner(group)
+	}
+	if id < 0 {
+		return nil
+	}
+	return w.nodes[id]
+}

@@ -59,58 +59,6 @@ func (m *monitors) leave(s *Session) {
 	m.w.tellSiblings(func(o *Worker) { featureOf[*monitors](o).addSiblings(-1) })
 }
 
-// shown reports whether the observer sees the command that was just dispatched. It does not
-// see a rejected command. It sees a queued command only when EXEC executes it.
-func (w *Worker) shown(s *Session) bool {
-	switch cmd := s.lastCmd; {
-	case w.hidden:
-		return false
-	case !s.has(inMulti):
-		return true
-	default:
-		return cmd != nil && cmd.InMulti == command.ActsAtOnce
-	}
-}
-
-// showBlock shows the observer the commands that a transaction executes.
-func (w *Worker) showBlock(s *Session, t *txn) {
-	if w.observer == nil {
-		return
-	}
-	for i := 1; i <= t.n; i++ { // behind MULTI
-		w.showFrame(s, t.shown(i-1))
-	}
-}
-
-// showWatched shows the observer the EXEC of a client that watches keys. If EXEC has executed
-// the commands, it shows these first.
-func (w *Worker) showWatched(s *Session, t *txn, done bool) {
-	if s == nil || w.observer == nil {
-		return
-	}
-	if done {
-		w.showBlock(s, t)
-	}
-	w.showFrame(s, execFrame)
-}
-
-func (w *Worker) showFrame(s *Session, frame []byte) {
-	p := w.getParser()
-	defer w.putParser(p)
-	if _, st, err := p.Next(frame, &w.limits); err == nil && st == resp.Ready {
-		w.observer.show(s, commandOf(p), p)
-	}
-}
-
-// commandOf looks up a command by its name. It returns nil if the table lacks it.
-func commandOf(a command.Args) *command.Command {
-	cmd := command.Lookup(a.Arg(0))
-	if cmd != nil && len(cmd.Subs) > 0 && a.Len() > 1 {
-		return cmd.Sub(a.Arg(1))
-	}
-	return cmd
-}
-
 // show shows monitors a command.
 func (m *monitors) show(s *Session, cmd *command.Command, a command.Args) {
 	if !clients.IsShown(cmd) {

@@ -10,7 +10,6 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
-	"github.com/keyway-proxy/keyway/router"
 )
 
 // Keyway collects a transaction and sends it as one block, from MULTI to EXEC, in one
@@ -52,7 +51,6 @@ const (
 	errNoDiscard    = "ERR DISCARD without MULTI"                                   // multi.c
 	errWatchInMulti = "ERR WATCH inside MULTI is not allowed"                       // multi.c
 	errExecAbort    = "EXECABORT Transaction discarded because of previous errors." // multi.c
-	errDiscarded    = "EXECABORT Transaction discarded because of: "                // multi.c, execCommandAbort
 	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
@@ -75,6 +73,17 @@ var (
 type transactions struct {
 	inactive
 	w *Worker
+}
+
+// rejected records that EXEC must discard the transaction. An EXEC that is rejected itself
+// ends it.
+func (of transactions) rejected(s *Session, cmd *command.Command) {
+	switch {
+	case cmd != nil && cmd.Is(command.Executes):
+		of.w.endTransaction(s)
+	case s.has(inMulti):
+		s.txn.broken = true
+	}
 }
 
 // leave drops a client's transaction. The connection that watched for a client that has left
@@ -113,21 +122,6 @@ func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	s.transaction().add(multiFrame)
 	s.set(inMulti)
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
-}
-
-// reject answers a command with an error before keyway begins to execute it. Inside MULTI,
-// EXEC will then discard the transaction. A rejected EXEC discards it at once (server.c,
-// rejectCommand).
-func (w *Worker) reject(s *Session, cmd *command.Command, text string) bool {
-	switch {
-	case cmd != nil && cmd.Is(command.Executes):
-		w.endTransaction(s)
-		text = errDiscarded + strings.TrimPrefix(text, "ERR ")
-	case s.has(inMulti):
-		s.txn.broken = true
-	}
-	w.hidden = true
-	return w.answerError(s, cmd, text)
 }
 
 // notInMulti refuses MULTI or WATCH between MULTI and EXEC. Since Valkey 8 this breaks the
@@ -301,18 +295,6 @@ func (t *txn) close(s *Session) {
 		t.add(resp.AppendCommand(nil, "SELECT", strconv.Itoa(int(s.db))))
 	}
 	t.add(execFrame)
-}
-
-// ownerOf returns the node that owns a group of keys now, nil if there is none.
-func (w *Worker) ownerOf(group int32) *node {
-	id := router.NodeID(group) // without slots, a group is a node
-	if w.table.Slotted() && group >= 0 {
-		id = w.table.SlotOwner(group)
-	}
-	if id < 0 {
-		return nil
-	}
-	return w.nodes[id]
 }
 
 // execWatched sends the block over the connection that watches the keys.
@@ -495,45 +477,6 @@ func (r *watching) forget() {
 	}
 }
 
-// settleFor is settle for a call whose client may have left.
-func (w *Worker) settleFor(c *call, reply []byte) {
-	if c.req.sess == nil {
-		c.req.parts--
-		w.freeIfDone(c.req)
-		return
-	}
-	w.settle(c, reply)
-}
-
-// settleNull ends a call with a null: an EXEC as if a watched key had changed, a blocking
-// command as if its time were up.
-func (w *Worker) settleNull(c *call) {
-	var null []byte
-	if s := c.req.sess; s != nil {
-		null = s.protocol().AppendNullArray(nil)
-	}
-	w.settleFor(c, null)
-}
-
-// notHere reports whether an error means that this node cannot execute the command, now or
-// at all, while another node or a later attempt may.
-func notHere(reply []byte) bool {
-	if isRedirect(reply) {
-		return true
-	}
-	for _, code := range []string{"-CLUSTERDOWN ", "-READONLY ", "-MASTERDOWN ", "-TRYAGAIN ", "-LOADING "} {
-		if bytes.HasPrefix(reply, []byte(code)) {
-			return true
-		}
-	}
-	return false
-}
-
-// isRedirect reports whether an error is MOVED or ASK.
-func isRedirect(reply []byte) bool {
-	return bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK "))
-}
-
 // watched receives the reply to the EXEC of a block on the connection that watches its
 // keys.
 type watched struct {
@@ -570,7 +513,7 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		s := c.req.sess
 		c.Reply(conn, frame, p)
 		if p.Last && s != nil && s.has(tracks) {
-			s.tracking.forgetAll() // no node tracks the keys that it has read
+			s.ownConns.forgetAll() // no node tracks the keys that it has read
 		}
 		return
 	}

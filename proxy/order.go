@@ -78,6 +78,23 @@ func (w *Worker) answer(s *Session, cmd *command.Command, reply []byte) {
 	w.tell(s, reply)
 }
 
+// reply is answer for a reply that was appended to w.scratch. It returns true.
+func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
+	w.answer(s, cmd, b)
+	w.scratch = w.buffers.Scratch(b)
+	return true
+}
+
+// unanswered reports whether the client does not want the next reply (CLIENT REPLY). It
+// clears a pending SKIP.
+func (s *Session) unanswered() bool {
+	if s.state&(silent|skipping) == 0 {
+		return false
+	}
+	s.clear(skipping)
+	return true
+}
+
 // tell sends the client complete RESP values, behind the replies to earlier commands.
 func (w *Worker) tell(s *Session, b []byte) {
 	if s.line.head == nil {
@@ -96,7 +113,7 @@ func (w *Worker) tell(s *Session, b []byte) {
 // 7.0 puts the message in front of the reply, and inside EXEC's. In RESP2 the message
 // follows the replies to earlier commands.
 func (w *Worker) push(s *Session, message []byte) {
-	if !s.has(resp3) || s.subs != nil && s.subs.confirming > 0 {
+	if !s.has(resp3) || s.confirming > 0 {
 		w.tell(s, message)
 		return
 	}

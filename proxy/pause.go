@@ -11,10 +11,12 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// pause is a CLIENT PAUSE: clients' commands wait until it ends.
-type pause struct {
-	until int64
-	all   bool // pause all commands, not only those that may write
+// pauses is CLIENT PAUSE: clients' commands wait until it ends.
+type pauses struct {
+	inactive
+	w     *Worker
+	until int64 // 0: there is none
+	all   bool  // pause all commands, not only those that may write
 
 	functions *functionFlags // from a node, fetched during this pause; nil: not requested yet
 }
@@ -26,11 +28,11 @@ type functionFlags struct {
 
 // clientPause answers CLIENT PAUSE timeout [WRITE|ALL].
 func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	p := pause{all: true}
+	all := true
 	if a.Len() == 4 {
 		switch {
 		case command.EqualFold(a.Arg(3), "write"):
-			p.all = false
+			all = false
 		case !command.EqualFold(a.Arg(3), "all"):
 			return w.answerError(s, cmd, "ERR CLIENT PAUSE mode must be WRITE or ALL")
 		}
@@ -44,61 +46,69 @@ func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	case ms < 0:
 		return w.answerError(s, cmd, errTimeoutNeg)
 	}
-	return w.haveAll(s, cmd, func(o *Worker) {
-		o.pause = pause{
-			until: max(o.pause.until, o.now+ms*int64(time.Millisecond)),
-			all:   p.all || o.pause.all && o.pause.until > o.now,
-		}
-	})
+	return w.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).begin(ms*int64(time.Millisecond), all) })
 }
 
 func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.haveAll(s, cmd, func(o *Worker) { o.pause = pause{} })
+	return w.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).end() })
 }
 
-// paused reports whether a CLIENT PAUSE delays the command.
-func (w *Worker) paused(s *Session, cmd *command.Command, a command.Args) bool {
-	if w.now >= w.pause.until {
-		w.pause = pause{}
+// begin begins a pause, or adds one to the current one.
+func (p *pauses) begin(nanoseconds int64, all bool) {
+	until := max(p.until, p.w.now+nanoseconds)
+	*p = pauses{w: p.w, until: until, all: all || p.all && p.until > p.w.now}
+	p.w.gate = p
+}
+
+func (p *pauses) end() {
+	*p = pauses{w: p.w}
+	p.w.gate = nil
+}
+
+// delays reports whether a CLIENT PAUSE delays the command.
+func (p *pauses) delays(s *Session, cmd *command.Command, a command.Args) bool {
+	if p.w.now >= p.until {
+		p.end()
 		return false
 	}
 	switch {
-	case w.pause.all:
+	case p.all:
 		return true
 	case cmd.Is(command.CallsFunction):
-		return w.functionReplicates(string(a.Arg(1)))
+		return p.functionReplicates(string(a.Arg(1)))
 	case cmd.Is(command.Executes) && s.has(inMulti):
-		return s.block.writes || slices.ContainsFunc(s.block.functions, w.functionReplicates)
+		return s.block.writes || slices.ContainsFunc(s.block.functions, p.functionReplicates)
 	}
-	return w.replicates(cmd, a)
+	return p.w.replicates(cmd, a)
 }
 
 // functionReplicates reports whether a function may change the data of replicas, which it
 // may unless it declares no-writes (script.c, fcallGetCommandFlags). The first FCALL in a
 // pause asks a node for the flags. Until the node answers, every function counts as one
 // that may write.
-func (w *Worker) functionReplicates(name string) bool {
-	if w.pause.functions == nil {
-		w.askFunctions()
+func (p *pauses) functionReplicates(name string) bool {
+	if p.functions == nil {
+		p.askFunctions()
 	}
-	f := w.pause.functions
+	f := p.functions
 	return f == nil || !f.noWrites[strings.ToLower(name)]
 }
 
 // askFunctions asks a master for the flags of its functions. All masters have the same
 // functions, and these do not change during a pause: FUNCTION LOAD is a write, so it waits.
-func (w *Worker) askFunctions() {
+func (p *pauses) askFunctions() {
+	w := p.w
 	i := slices.IndexFunc(w.masters, func(n *node) bool { return n.conns[0].State() == pool.Ready })
 	if i < 0 {
 		return // the waiting command is tried again at the next tick
 	}
 	f := &functionFlags{}
-	w.pause.functions = f
+	p.functions = f
 	w.ask(w.masters[i].conns[0], w.deadline(), func(reply []byte, ok bool) {
 		if ok {
 			f.noWrites = readFunctions(reply)
-		} else if w.pause.functions == f {
-			w.pause.functions = nil
+		} else if p.functions == f {
+			p.functions = nil
 		}
 	}, "FUNCTION", "LIST")
 }
@@ -148,13 +158,4 @@ func valueOf(pairs []byte, name string) []byte {
 		i++
 	}
 	return nil
-}
-
-// replicates reports whether a command may change the data of replicas. A script may,
-// unless it declares the flag no-writes (script.c, scriptFlagsToCmdFlags).
-func (w *Worker) replicates(cmd *command.Command, a command.Args) bool {
-	if cmd.Has(command.Write) || !cmd.Is(command.MayReplicate) {
-		return cmd.Has(command.Write)
-	}
-	return !w.scripts.DeclaresNoWrites(cmd, a)
 }

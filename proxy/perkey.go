@@ -132,7 +132,7 @@ func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) 
 			w.dropFirst(s)
 			w.answerError(s, cmd, errNoScript)
 			if s.has(tracks) {
-				s.spent()
+				s.ownConns.dispatched(s)
 			}
 		}
 		w.wake(s)

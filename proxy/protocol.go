@@ -82,13 +82,3 @@ func clientReply(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	w.count(cmd, w.now, false)
 	return true
 }
-
-// unanswered reports whether the client does not want the next reply (CLIENT REPLY). It
-// clears a pending SKIP.
-func (s *Session) unanswered() bool {
-	if s.state&(silent|skipping) == 0 {
-		return false
-	}
-	s.clear(skipping)
-	return true
-}

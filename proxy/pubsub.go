@@ -83,10 +83,9 @@ func (tp *topic) clients() int {
 
 // subscriptions are the subscriptions of one client.
 type subscriptions struct {
-	places     [topicKinds]map[string]place // by topic
-	last       int32                        // the order of the latest place
-	softSince  int64                        // since when softPubsub is exceeded; 0: it is not
-	confirming int                          // requests (SUBSCRIBE, UNSUBSCRIBE) without a reply so far
+	places    [topicKinds]map[string]place // by topic
+	last      int32                        // the order of the latest place
+	softSince int64                        // since when softPubsub is exceeded; 0: it is not
 }
 
 // place is one subscription of a client.
@@ -268,7 +267,7 @@ func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subs
 	r.mute = false // CLIENT REPLY OFF does not suppress push messages
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
-	s.subs.confirming++
+	s.troubled().confirming++
 	wait.call = &r.call
 	h := featureOf[*hub](w)
 	h.waits = append(h.waits, wait)

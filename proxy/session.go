@@ -67,9 +67,13 @@ type trouble struct {
 	blocking *blocking
 	subs     *subscriptions
 	tracking *tracking
-	reading  *freshness.Reads  // in flight to replicas
-	own      *freshness.Writes // nil: nothing is recorded
-	synced   freshness.Synced  // nodes whose writes WAIT has confirmed
+	ownConns ownConns // set if the client has the state tracks
+	// confirming is how many confirmations of subscriptions the client waits for. No message
+	// may overtake them.
+	confirming int
+	reading    *freshness.Reads  // in flight to replicas
+	own        *freshness.Writes // nil: nothing is recorded
+	synced     freshness.Synced  // nodes whose writes WAIT has confirmed
 }
 
 // The values that sessions share until they need their own. Nothing ever writes to them.
@@ -442,7 +446,7 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 				watcher.show(s, s.lastCmd, p)
 			}
 			if s.has(tracks) {
-				s.spent()
+				s.ownConns.dispatched(s)
 			}
 			if s.has(authed) {
 				lim = &w.limits
@@ -451,6 +455,19 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 		n += took
 	}
 	return n
+}
+
+// shown reports whether the observer sees the command that was just dispatched. It does not
+// see a rejected command. It sees a queued command only when EXEC executes it.
+func (w *Worker) shown(s *Session) bool {
+	switch cmd := s.lastCmd; {
+	case w.hidden:
+		return false
+	case !s.has(inMulti):
+		return true
+	default:
+		return cmd != nil && cmd.InMulti == command.ActsAtOnce
+	}
 }
 
 func errorLine(err error) string { return "ERR " + err.Error() }

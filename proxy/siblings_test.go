@@ -17,13 +17,13 @@ func TestAllWorkersBeforeOK(t *testing.T) {
 		done    func(sibling *Worker) bool
 	}{
 		{"MONITOR", func(w *Worker) bool { return w.observer != nil }},
-		{"CLIENT PAUSE 1000", func(w *Worker) bool { return w.pause.until > w.now }},
-		{"CLIENT UNPAUSE", func(w *Worker) bool { return w.pause.until == 0 }},
+		{"CLIENT PAUSE 1000", func(w *Worker) bool { return w.gate != nil }},
+		{"CLIENT UNPAUSE", func(w *Worker) bool { return w.gate == nil }},
 		{"SLOWLOG RESET", func(w *Worker) bool { return w.slowLog.Len() == 0 }},
 	} {
 		r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2})
 		if !strings.Contains(test.command, " PAUSE") {
-			sibling.w.pause.until = r.now + int64(time.Second)
+			featureOf[*pauses](sibling.w).begin(1e9, true)
 		}
 		sibling.w.slowLog.Record(slowlog.Slow{
 			Command: command.Lookup([]byte("get")), Frame: []byte(cmd("GET", "a")), Took: int64(time.Second),

@@ -48,9 +48,9 @@ type tracking struct {
 	conns map[*node]*pool.Conn // the client's own connections
 
 	trackingOptions
-	broken  bool // the redirect target is gone
-	caching caching
-	begun   bool // the client has the reply to CLIENT TRACKING ON
+	broken bool // the redirect target is gone
+	choice caching
+	begun  bool // the client has the reply to CLIENT TRACKING ON
 }
 
 // trackingOptions are the options of CLIENT TRACKING ON.
@@ -71,6 +71,9 @@ func everyKey(prefixes [][]byte) bool {
 // trackPing is how long a connection that carries invalidations may be silent. Then keyway
 // sends a PING to check it.
 const trackPing = int64(5 * time.Second)
+
+// caching returns the setting of CLIENT CACHING for the command that is being dispatched.
+func (t *tracking) caching() caching { return t.choice }
 
 // active reports whether nodes have to track anything. For a RESP2 client without REDIRECT,
 // Redis has no connection for the invalidations.
@@ -263,7 +266,7 @@ func (n *node) openEar() {
 
 // track starts a session's tracking.
 func (w *Worker) track(s *Session, t *tracking) {
-	s.troubled().tracking = t
+	s.troubled().tracking, s.ownConns = t, t
 	s.set(tracks)
 	of := featureOf[*trackers](w)
 	of.sessions = append(of.sessions, s)
@@ -276,7 +279,7 @@ func (of *trackers) leave(s *Session) {
 	}
 	s.tracking.close()
 	s.clear(tracks)
-	s.tracking = nil
+	s.tracking, s.ownConns = nil, nil
 	of.sessions = slices.DeleteFunc(of.sessions, func(o *Session) bool { return o == s })
 	if slices.ContainsFunc(of.sessions, func(o *Session) bool { return !o.has(resp3) }) {
 		return

@@ -153,7 +153,7 @@ func TestCachingIsOfOneCommand(t *testing.T) {
 				r.node(node, "*1\r\n*-1\r\n")
 			}
 		}
-		if got := r.s.tracking.caching == cachingYes; got != c.stays {
+		if got := r.s.tracking.choice == cachingYes; got != c.stays {
 			t.Errorf("after %q: still pending %t", c.next, got)
 		}
 	}

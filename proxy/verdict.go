@@ -143,3 +143,22 @@ func (v *verdict) isProven(c *call, conn *pool.Conn, answer, reply []byte) bool 
 	v.ask = ask
 	return ok && slot == c.group && target == v.target
 }
+
+// notHere reports whether an error means that this node cannot execute the command, now or
+// at all, while another node or a later attempt may.
+func notHere(reply []byte) bool {
+	if isRedirect(reply) {
+		return true
+	}
+	for _, code := range []string{"-CLUSTERDOWN ", "-READONLY ", "-MASTERDOWN ", "-TRYAGAIN ", "-LOADING "} {
+		if bytes.HasPrefix(reply, []byte(code)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isRedirect reports whether an error is MOVED or ASK.
+func isRedirect(reply []byte) bool {
+	return bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK "))
+}

@@ -147,7 +147,7 @@ type Worker struct {
 	features   []feature
 	observer   observer // sees all commands; nil: there is no need
 	hidden     bool     // the observer must not see the command that is being dispatched
-	pause      pause
+	gate       gate     // nil: no command has to wait
 	replicas   freshness.Replicas
 	slowLog    slowlog.Log
 	questions  map[uint64]*question // by token
@@ -287,7 +287,7 @@ func New(o Options, table *router.Table) *Worker {
 	}
 	w.keyless, w.scripts = []byte(o.Keyless), lua.NewCache(o.PerKey)
 	w.replicas = freshness.NewReplicas(o.MaxLag)
-	w.features = []feature{newHub(w), &monitors{w: w}, newTrackers(w), blockedClients{w: w}, transactions{w: w}}
+	w.features = features(w)
 	w.SetTable(table)
 	return w
 }
@@ -625,7 +625,7 @@ func (n *node) conn(s *Session) *pool.Conn {
 		return n.conns[0]
 	}
 	if s.lane() == trackedLane {
-		return s.tracking.conn(n)
+		return s.ownConns.conn(n)
 	}
 	for i := 0; i < len(n.conns); i += k {
 		if s.fits(n.conns[i]) {

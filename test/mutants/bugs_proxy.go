@@ -443,7 +443,7 @@ var inProxy = []bug{
 	},
 	{
 		"CLIENT CACHING holds for more than one command", "proxy/caching.go",
-		"	s.tracking.caching = cachingDefault\n", "",
+		"	t.choice = cachingDefault\n", "",
 		"./proxy", "TestCachingIsOfOneCommand",
 	},
 	{
@@ -476,7 +476,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/moved-then-refused",
 	},
 	{
-		"MONITOR leaves out a transaction's last command", "proxy/monitor.go",
+		"MONITOR leaves out a transaction's last command", "proxy/late.go",
 		"	for i := 1; i <= t.n; i++ {", "	for i := 1; i < t.n; i++ {",
 		"./test", "TestMonitorLikeRedis",
 	},

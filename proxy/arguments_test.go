@@ -24,7 +24,7 @@ func TestAnyNumberOfArguments(t *testing.T) {
 					for _, before := range []string{"", cmd("MULTI"), cmd("HELLO", "3")} {
 						r.s = r.w.Open(nil, "peer:1", "keyway:1")
 						r.feed(before + cmd(args...) + cmd("EXEC"))
-						for node := range r.w.masters {
+						for node := range 2 {
 							r.sent(node)
 						}
 						r.w.Gone(r.s)

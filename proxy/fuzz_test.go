@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -73,34 +72,4 @@ func FuzzSession(f *testing.F) {
 			}
 		}
 	})
-}
-
-// conns are the links of all connections to a node, brought up, and what they had to
-// write written.
-func (r *rig) conns(node int) (all []*pool.Link) {
-	n := r.w.nodes[node]
-	for _, c := range n.conns {
-		all = append(all, &c.Link)
-	}
-	for _, use := range n.waits {
-		all = append(all, &use.conn.Link)
-	}
-	for _, s := range featureOf[*trackers](r.w).sessions {
-		if c := s.tracking.conns[n]; c != nil {
-			all = append(all, &c.Link)
-		}
-	}
-	if n.feed != nil {
-		all = append(all, &n.feed.Link)
-	}
-	if n.ear != nil {
-		all = append(all, &n.ear.Link)
-	}
-	for _, c := range all {
-		if c.State() == pool.Dialing {
-			answerAll(r, c)
-		}
-		take(c)
-	}
-	return all
 }

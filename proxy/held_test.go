@@ -71,24 +71,3 @@ func TestLargestClientIsClosed(t *testing.T) {
 		t.Errorf("a large request that is not answered does not count: %+v", h)
 	}
 }
-
-// While memory is short large commands are refused, in transactions too; others are
-// not.
-func TestLargeCommandsAreRefused(t *testing.T) {
-	r := newRig(t, Options{})
-	set := cmd("SET", onA, strings.Repeat("x", bigFrame))
-	r.w.RefuseLarge(true)
-	r.feed(set + cmd("GET", onA) + cmd("MULTI") + set + cmd("EXEC"))
-	if got := r.sent(0); got != cmd("GET", onA) {
-		t.Errorf("the node was sent %.100q", got)
-	}
-	r.node(0, "$1\r\nv\r\n")
-	refused := "-" + errMemory + "\r\n"
-	if got, want := r.got(), refused+"$1\r\nv\r\n+OK\r\n"+refused+"-EXECABORT Transaction discarded because of previous errors.\r\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	r.w.RefuseLarge(false)
-	if r.feed(set); r.sent(0) != set {
-		t.Error("a large command is refused though memory is not short any more")
-	}
-}

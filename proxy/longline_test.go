@@ -19,7 +19,7 @@ func TestLongErrorLine(t *testing.T) {
 		if got := r.got(); got != reply+"$1\r\nv\r\n" {
 			t.Errorf("%q: the client has got %d bytes", kind, len(got))
 		}
-		if r.w.nodes[0].conns[0].State() != pool.Ready {
+		if r.shared(0).State() != pool.Ready {
 			t.Errorf("%q ended the connection", kind)
 		}
 	}

@@ -8,15 +8,6 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 )
 
-// spareMemory is what a worker keeps for reuse, in bytes.
-func (w *Worker) spareMemory() int {
-	n := cap(w.scratch) + cap(w.frame) + w.buffers.Unused() + w.mergerBytes + w.requests.n*240
-	for _, m := range w.mergers {
-		n += m.memory() - m.kept // nothing is to grow uncounted
-	}
-	return n
-}
-
 // What large commands took is let go of, and counted for the shell to give back.
 func TestLargeCommandsLeaveNothing(t *testing.T) {
 	large := strings.Repeat("x", 8<<20)
@@ -46,7 +37,7 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 			r.got()
 		},
 		"many commands at once": func(r *rig) {
-			for len(r.w.sessions) < 20 {
+			for r.w.Clients() < 20 {
 				r.w.Open(nil, "peer:2", "keyway:1")
 			}
 			for _, s := range r.w.sessions {
@@ -61,7 +52,7 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 	} {
 		r := newRig(t, Options{})
 		f(r)
-		if r.s.line.head != nil {
+		if !r.answered() {
 			t.Fatalf("%s: a command is left unanswered", name)
 		}
 		garbage := 0
@@ -86,7 +77,7 @@ func TestSteadyLoadKeepsItsRequests(t *testing.T) {
 	in := []byte(strings.Repeat(cmd("GET", onA), 1000))
 	replies := []byte(strings.Repeat("$-1\r\n", 1000))
 	turn := func() {
-		r.turn(in, func() { r.w.nodes[0].conns[0].Received(replies, r.now) })
+		r.turn(in, func() { r.shared(0).Received(replies, r.now) })
 		r.pass(time.Second)
 	}
 	for range 5 {

@@ -54,20 +54,20 @@ func (f *failover) ask() {
 	}
 	f.w.EndTurn()
 	f.w.Taken()
-	take(f.w.nodes[0].conns[0])
+	take(f.shared(0))
 }
 
 // turn is the one in which a answers.
 func (f *failover) turn() {
-	f.w.nodes[0].conns[0].Received(f.answers, f.now)
+	f.shared(0).Received(f.answers, f.now)
 	f.w.EndTurn()
 	f.w.Taken()
 }
 
 // end has b answer, so that it can be done again.
 func (f *failover) end() {
-	sent := take(f.w.nodes[1].conns[0])
-	f.w.nodes[1].conns[0].Received([]byte(strings.Repeat("$-1\r\n", strings.Count(sent, "GET"))), f.now)
+	sent := take(f.shared(1))
+	f.shared(1).Received([]byte(strings.Repeat("$-1\r\n", strings.Count(sent, "GET"))), f.now)
 	for _, s := range f.clients {
 		for out := s.Output(); len(out) > 0; out = s.Output() {
 			s.Wrote(len(out))

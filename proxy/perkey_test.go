@@ -109,7 +109,7 @@ func TestPerKeyScriptFailsInPart(t *testing.T) {
 		r.sent(1)
 		r.node(0, tc.a)
 		if tc.b == "" {
-			r.w.nodes[1].conns[0].Fail(r.now, "reset")
+			r.shared(1).Fail(r.now, "reset")
 		} else {
 			r.node(1, tc.b)
 		}

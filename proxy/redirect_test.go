@@ -5,39 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/slots"
 )
-
-// newClusterRig is a rig whose two nodes are a Redis Cluster.
-func newClusterRig(t testing.TB) *rig {
-	r := newRig(t, Options{})
-	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true, Aliases: []string{"a.example:1"}}, {ID: "b", Addr: "10.0.0.2:1", Master: true}},
-		[][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.w.SetTable(router.NewSlots(m))
-	for _, n := range r.w.nodes {
-		c := n.conns[0]
-		c.Connected(r.now)
-		ping := string(c.NextWrite())
-		c.Wrote(len(ping))
-		c.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), r.now)
-	}
-	r.w.EndTurn()
-	return r
-}
-
-func (r *rig) pass(d time.Duration) {
-	for end := r.now + int64(d); r.now < end; {
-		r.now += int64(10 * time.Millisecond)
-		r.w.Turn(r.now, time.Unix(1000, 0))
-		r.w.Tick()
-		r.w.EndTurn()
-	}
-}
 
 // A moment in which a node refuses all is seen by nobody: what it has refused goes
 // again in order, a fifth at a time. When it lasts, few wait and the others are told
@@ -81,8 +49,8 @@ func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 		if told := r.s.Output(); (len(told) > 0) != lasts {
 			t.Errorf("it lasts: %t; the client was told %.100q", lasts, told)
 		}
-		if lasts != (r.w.nodes[0].waiting < n) {
-			t.Errorf("it lasts: %t; %d wait", lasts, r.w.nodes[0].waiting)
+		if lasts != (r.waiting(0) < n) {
+			t.Errorf("it lasts: %t; %d wait", lasts, r.waiting(0))
 		}
 		r.pass(2 * time.Second) // their time is up
 		r.got()

@@ -18,7 +18,7 @@ func TestHelloTellsOfTheNodes(t *testing.T) {
 	hello := func(version string) string {
 		return "*6\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n$7\r\nversion\r\n" + version + "$7\r\nmodules\r\n*1\r\n*4\r\n" + module
 	}
-	r.w.server.nextHello = 0
+	r.mayAskVersion()
 	for _, version := range []string{"$5\r\n9.1.2\r\n", "$5\r\n9.2.0\r\n"} {
 		r.now += int64(2 * time.Minute)
 		r.w.Turn(r.now, time.Unix(1000, 0))
@@ -43,7 +43,7 @@ func TestHelloTellsOfTheNodes(t *testing.T) {
 // TestHelloOfAnOldNode: one that has no HELLO tells its version in INFO.
 func TestHelloOfAnOldNode(t *testing.T) {
 	r := newRig(t, Options{})
-	r.w.server.nextHello = 0
+	r.mayAskVersion()
 	r.w.Tick()
 	r.sent(0)
 	r.node(0, "-ERR unknown command 'HELLO'\r\n")

@@ -12,14 +12,14 @@ func TestIdleSessionTakesLittle(t *testing.T) {
 		t.Errorf("a session takes %d bytes", n)
 	}
 	r := newRig(t, Options{})
-	if s := r.s; s.in != nil || s.out.Memory() > 0 || s.partial != nil || s.line.head != nil {
+	if r.holdsBuffer() {
 		t.Error("an idle client holds a buffer")
 	}
 	r.feed(cmd("SET", onA, "v"))
 	r.sent(0)
 	r.node(0, "+OK\r\n")
 	r.got()
-	if s := r.s; s.in != nil || s.out.Memory() > 0 || s.partial != nil || s.line.head != nil {
+	if r.holdsBuffer() {
 		t.Error("a client that is idle again holds a buffer")
 	}
 }

@@ -72,7 +72,7 @@ func TestReplicaSeenAfterItsMasterDied(t *testing.T) {
 		m.Move(slot, 2)
 	}
 	r.w.SetTable(m)
-	greet(r, r.w.nodes[2].conns[0])
+	greet(r, r.shared(2))
 	got := ""
 	for range 10 {
 		r.pass(100 * time.Millisecond)
@@ -102,7 +102,7 @@ func TestLookThatShowsNoReplica(t *testing.T) {
 	if got := r.got(); strings.Count(got, refused) != 1 || r.w.ready.Look != 0 {
 		t.Errorf("later: %q, another look: %v", got, r.w.ready.Look != 0)
 	}
-	greet(r, r.w.nodes[1].conns[0])
+	greet(r, r.shared(1))
 	r.dies(1)
 	r.feed(cmd("GET", onB))
 	r.asksForLook()

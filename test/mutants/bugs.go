@@ -259,7 +259,7 @@ var aroundProxy = []bug{
 	{
 		"a script that has ended still counts as one that runs", "pool/timeouts.go",
 		"c.fifo.at(0).pos < c.script", "c.script > 0",
-		"./proxy", "TestStuckBehindAScript",
+		"./test/transcripts", "TestTranscripts/stuck",
 	},
 	{
 		"clients take the files that connections to nodes need", "server/listen.go",

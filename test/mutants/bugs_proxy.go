@@ -32,17 +32,17 @@ var inProxy = []bug{
 	{
 		"scripts without keys run where the client's other commands without keys do", "proxy/dispatch.go",
 		"	case !cmd.Unproven():\n		return w.toAny", "	case true:\n		return w.toAny",
-		"./proxy", "TestScriptsWithoutKeys",
+		"./test/transcripts", "TestTranscripts/keyless-scripts",
 	},
 	{
 		"a request is reused while a node still owes its reply", "proxy/order.go",
 		"	if r.parts == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
-		"./proxy", "TestGoneClient",
+		"./test/transcripts", "TestTranscripts/departed-client",
 	},
 	{
 		"a local answer overtakes a forwarded command", "proxy/order.go",
 		"	if s.line.head == nil {\n		w.output(s, b)", "	if true {\n		w.output(s, b)",
-		"./proxy", "TestLocalAnswersWaitBehindForwardedOnes",
+		"./test/transcripts", "TestTranscripts/local-replies-each",
 	},
 	{
 		"a slow reader holds up others at each of its pauses", "proxy/order.go",
@@ -52,28 +52,28 @@ var inProxy = []bug{
 	{
 		"a large request goes over the connection that others share", "proxy/lane.go",
 		"		w.goLarge(c, n, 0)\n", "",
-		"./proxy", "TestLargeRequestsGoAlone",
+		"./test/transcripts", "TestTranscripts/large-requests",
 	},
 	{
 		"a redirected command overtakes another that is on a retired connection", "proxy/redirect.go",
 		"(other.node != target || other.redirected && others.target != conn)", "other.node != target",
-		"./proxy", "TestRedirectsBehindARetiredConnection",
+		"./test/transcripts", "TestTranscripts/redirect-behind-large-reply",
 	},
 	{
 		"a node without a connection to spare is taken for one that is gone", "proxy/worker.go",
 		"len(n.retired.conns) > 0 {\n		n.retired", "false {\n		n.retired",
-		"./proxy", "TestReplacementRefused",
+		"./test/transcripts", "TestTranscripts/replacement-refused",
 	},
 	{
 		"reads wait behind a large reply", "proxy/large.go",
 		"c.IsReplySlow(n.w.now, rereadAfter)", "false",
-		"./proxy", "TestReadsBehindALargeReply",
+		"./test/transcripts", "TestTranscripts/reads-behind-large-reply",
 	},
 	{
 		"a read goes again though its client has a write behind the same large reply", "proxy/large.go",
 		"			if place == 0 || !to.mayBeReread() {\n				stay",
 		"			if place == 0 {\n				stay",
-		"./proxy", "TestReadsBehindALargeReply",
+		"./test/transcripts", "TestTranscripts/reads-behind-large-reply",
 	},
 	{
 		"a client gets two replies to a read that was sent again", "pool/unanswered.go",
@@ -94,33 +94,33 @@ var inProxy = []bug{
 	{
 		"others wait behind a large reply", "proxy/large.go",
 		"	c.node.retire(conn)\n", "",
-		"./proxy", "TestLargeReplies",
+		"./test/transcripts", "TestTranscripts/large-reply",
 	},
 	{
 		"a command overtakes one that is behind a large reply", "proxy/large.go",
 		"	w.epoch++\n", "",
-		"./proxy", "TestLargeReplies",
+		"./test/transcripts", "TestTranscripts/large-reply-again",
 	},
 	{
 		"a node that says BUSY is taken for a silent one", "pool/timeouts.go",
 		"func (c *Conn) PostponeTimeouts(now int64) { c.progress.at = now }",
 		"func (c *Conn) PostponeTimeouts(int64) {}",
-		"./proxy", "TestBusyIsNotSilence",
+		"./test/transcripts", "TestTranscripts/busy-script-ends",
 	},
 	{
 		"a script has no time of its own behind one that was long", "pool/conn.go",
 		"			c.progress.at = now // the requests behind this one waited for it\n", "",
-		"./proxy", "TestScriptBehindAScript",
+		"./test/transcripts", "TestTranscripts/busy-script-behind-a-script",
 	},
 	{
 		"reads behind a script wait for its end", "proxy/busy.go",
 		"		n.w.rereadBehind(c)\n", "		_ = c\n",
-		"./proxy", "TestBusyIsNotSilence",
+		"./test/transcripts", "TestTranscripts/busy-script-ends",
 	},
 	{
 		"the redirect of a node that has refused ASKING is followed", "proxy/call.go",
 		"			p.Bytes = c.asked.refusal\n", "			_ = c.asked.refusal\n",
-		"./proxy", "TestBusyForAsking",
+		"./test/transcripts", "TestTranscripts/busy-for-asking",
 	},
 	{
 		"an error follows the beginning of a reply", "proxy/call.go",
@@ -130,7 +130,7 @@ var inProxy = []bug{
 	{
 		"an unknown outcome is called not executed", "proxy/call.go",
 		"	if f.Sent {\n", "	if f.Sent && w == nil {\n",
-		"./proxy", "TestOutcomeIsTold",
+		"./test/transcripts", "TestTranscripts/outcome",
 	},
 	{
 		"a command is sent again when its connection is lost", "proxy/call.go",
@@ -268,7 +268,7 @@ var inProxy = []bug{
 		"OK is said before all workers have done it", "proxy/siblings.go",
 		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})",
 		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})\n	q.left = 0\n	done(q.answers)",
-		"./proxy", "TestAllWorkersBeforeOK",
+		"./test/transcripts", "TestTranscripts/workers-before-ok",
 	},
 	{
 		"a redirect that makes no sense reaches the client", "proxy/verdict.go",
@@ -319,7 +319,7 @@ var inProxy = []bug{
 	{
 		"a split write that was done in part is called not executed", "proxy/merger.go",
 		"	if cmd.Has(readOnly) || cmd.AnySuffices() ||", "	if true || cmd.AnySuffices() ||",
-		"./proxy", "TestPartOfMSETFails",
+		"./test/transcripts", "TestTranscripts/split-mset",
 	},
 	{
 		"a watched block is sent again elsewhere", "proxy/multi.go",
@@ -331,7 +331,7 @@ var inProxy = []bug{
 		"EXEC succeeds on a socket that has watched nothing", "proxy/multi.go",
 		"t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf",
 		"t.watch.State() != pool.Ready || w.ownerOf",
-		"./test/transcripts", "TestTranscripts/watch",
+		"./test/transcripts", "TestTranscripts/watch-reconnected",
 	},
 	{
 		"a redirected call does not wait for an earlier one that is held up", "proxy/redirect.go",
@@ -357,48 +357,48 @@ var inProxy = []bug{
 	{
 		"a feed that comes back listens to nothing", "proxy/feeds.go",
 		"			n.tell(tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
-		"./proxy", "TestSubscribeWaitsForFeeds",
+		"./test/transcripts", "TestTranscripts/subscribe",
 	},
 	{
 		"a cluster's messages are passed on as often as nodes tell of them", "proxy/pubsub.go",
 		"(c.Owner != h.primary || h.w.now < h.quiet) &&", "h.w.now < h.quiet &&",
-		"./proxy", "TestClusterFeeds",
+		"./test/transcripts", "TestTranscripts/keyspace-messages",
 	},
 	{
 		"SUBSCRIBE is answered before the nodes listen", "proxy/pubsub.go",
 		"		if len(tp.pending) > 0 {\n			wait.left++",
 		"		if len(tp.pending) > 99 {\n			wait.left++",
-		"./proxy", "TestSubscribeWaitsForFeeds",
+		"./test/transcripts", "TestTranscripts/subscribe",
 	},
 	{
 		"SUBSCRIBE is answered before the siblings know", "proxy/feeds.go",
 		"	if h.w.o.Workers == 1 {\n		h.finish(wait)", "	if h.w.o.Workers > 0 {\n		h.finish(wait)",
-		"./proxy", "TestSiblingsCountSubscribers",
+		"./test/transcripts", "TestTranscripts/workers-count-subscribers",
 	},
 	{
 		"a sharded channel does not follow its slot", "proxy/feeds.go",
 		"			h.lose(tp)\n			h.ask(tp)\n", "			h.lose(tp)\n",
-		"./proxy", "TestShardedChannelFollowsItsSlot",
+		"./test/transcripts", "TestTranscripts/sharded-channel",
 	},
 	{
 		"a push overtakes replies that came before it", "proxy/order.go",
 		"		if r.done || r.begun || r.joined || r.reply.Len() > 0 || r.mayPublish() {", "		if r.begun {",
-		"./proxy", "TestPushesKeepTheirPlace",
+		"./test/transcripts", "TestTranscripts/tracking-order",
 	},
 	{
 		"a cache stays valid though its node is lost", "proxy/tracking.go",
 		"func (t *tracking) Lost(*pool.Conn) { t.forgetAll() }", "func (t *tracking) Lost(*pool.Conn) {}",
-		"./proxy", "TestLostTrackingInvalidatesAll",
+		"./test/transcripts", "TestTranscripts/tracking-lost",
 	},
 	{
 		"clients of both protocols share connections", "proxy/worker.go",
 		"	return c.DB == int(s.db) && c.RESP3 == s.has(resp3) &&", "	return c.DB == int(s.db) &&",
-		"./proxy", "TestProtocolsApart",
+		"./test/transcripts", "TestTranscripts/resp3",
 	},
 	{
 		"a parked reply's memory is reused while another reply lies in it", "buffer/parked.go",
 		"	if n.refs--; n.refs > 0 {\n		return\n	}\n", "	n.refs--\n",
-		"./proxy", "TestParkedRepliesKeepTheirBytes",
+		"./test/transcripts", "TestTranscripts/parked-replies",
 	},
 	{
 		"a worker keeps the memory of a large reply of its own", "buffer/pool.go",
@@ -428,7 +428,7 @@ var inProxy = []bug{
 	{
 		"replies that a client does not want shift the next ones", "proxy/order.go",
 		"	r.mute = s.unanswered()\n", "	s.unanswered()\n",
-		"./proxy", "TestUnwantedRepliesAreLeftOut",
+		"./test/transcripts", "TestTranscripts/client-reply",
 	},
 	{
 		"EXEC goes though the connection that watched was lost (by seeds)", "proxy/multi.go",
@@ -444,13 +444,13 @@ var inProxy = []bug{
 	{
 		"CLIENT CACHING holds for more than one command", "proxy/caching.go",
 		"	t.choice = cachingDefault\n", "",
-		"./proxy", "TestCachingIsOfOneCommand",
+		"./test/transcripts", "TestTranscripts/tracking-caching",
 	},
 	{
 		"nodes are not told of a client's new tracking options", "proxy/tracking.go",
 		"	if wasActive {\n		t.change(added, done)",
 		"	if !again && wasActive {\n		t.change(added, done)",
-		"./proxy", "TestTrackingOptionsChange",
+		"./test/transcripts", "TestTranscripts/tracking-options",
 	},
 	{
 		"a greeting that waits for the invalidations' connection goes on no more", "proxy/tracking.go",
@@ -463,7 +463,7 @@ var inProxy = []bug{
 			"		h.confirm(a.topic, c)",
 		"h.topics[a.topic.kind][name] == nil:\n	case a.topic.kind != byShard:\n" +
 			"		h.confirm(h.topics[a.topic.kind][name], c)",
-		"./proxy", "TestConfirmationOfAnEarlierSubscription",
+		"./test/transcripts", "TestTranscripts/subscribe-again",
 	},
 	{
 		"nobody is told at the end of a turn that slots have moved", "proxy/worker.go",
@@ -483,7 +483,7 @@ var inProxy = []bug{
 	{
 		"a client that watches is closed for its silence", "proxy/worker.go",
 		"s.has(subscribed | monitoring)", "s.has(subscribed)",
-		"./proxy", "TestIdleClients",
+		"./test/transcripts", "TestTranscripts/idle-clients",
 	},
 	{
 		"PUBLISH in a transaction counts what its node counts", "proxy/publish.go",
@@ -498,34 +498,34 @@ var inProxy = []bug{
 	{
 		"a client does not read its own writes", "freshness/lag.go",
 		"return since <= 0 || n.fresh > since", "return n.fresh != never",
-		"./proxy", "TestReadsOwnWrites",
+		"./test/transcripts", "TestTranscripts/reads-own-writes",
 	},
 	{
 		"a write overtakes a read that is at a replica", "proxy/reads.go",
 		"if s.reading.Any() && (all || w.readsAny(s, a)) {", "if false {",
-		"./proxy", "TestWritesWaitForReads",
+		"./test/transcripts", "TestTranscripts/reads-before-writes",
 	},
 	{
 		"a write overtakes a read whose keys are counted", "proxy/reads.go",
 		"		read.Key = hashKey(a.Arg(k))\n		read.Since = max(read.Since, s.own.Since(read.Key))",
 		"		read.Since = max(read.Since, s.own.Since(hashKey(a.Arg(k))))",
-		"./proxy", "TestWritesWaitForReads",
+		"./test/transcripts", "TestTranscripts/reads-before-writes",
 	},
 	{
 		"what a replica of a moving slot lacks is believed", "proxy/call.go",
 		"c.read.Doubtful(p.Bytes) && ", "false && ",
-		"./proxy", "TestDoubtfulReads",
+		"./test/transcripts", "TestTranscripts/reads-doubtful",
 	},
 	{
 		"what is watched is read from replicas", "proxy/reads.go",
 		"!cmd.Is(command.MastersOnly) && s.block == nil && !s.has(tracks)",
 		"!cmd.Is(command.MastersOnly) && !s.has(tracks)",
-		"./proxy", "TestReadsGoToReplicas",
+		"./test/transcripts", "TestTranscripts/reads-where",
 	},
 	{
 		"a replica is as fresh as the last look at it", "freshness/lag.go",
 		"if o.stream == stream && o.bytes <= bytes {", "if o.stream == stream {",
-		"./proxy", "TestReplicasBehind",
+		"./test/transcripts", "TestTranscripts/reads-behind",
 	},
 	{
 		"EXEC hides why a node refused what it queued", "proxy/block.go",
@@ -545,7 +545,7 @@ var inProxy = []bug{
 	{
 		"who comes later waits behind a script", "proxy/large.go",
 		"c.IsStuck(n.w.now, n.w.stuckAfter())", "false",
-		"./proxy", "TestStuckBehindAScript",
+		"./test/transcripts", "TestTranscripts/stuck",
 	},
 	{
 		"INFO tells of one thread's clients", "metrics/sum.go",
@@ -566,12 +566,12 @@ var inProxy = []bug{
 	{
 		"a pause of writes lets every function pass", "proxy/pause.go",
 		"	return f == nil || !f.noWrites[", "	return f == nil || f.noWrites != nil && !f.noWrites[",
-		"./proxy", "TestPausedFunctions",
+		"./test/transcripts", "TestTranscripts/pause-functions",
 	},
 	{
 		"any flags of a script let it pass a pause of writes", "lua/cache.go",
 		"				if string(flag) == \"no-writes\" {", "				if len(flag) > 0 {",
-		"./proxy", "TestPausedScripts",
+		"./test/transcripts", "TestTranscripts/pause-scripts",
 	},
 	{
 		"a push comes into the midst of EXEC's reply", "proxy/order.go",
@@ -603,17 +603,17 @@ var inProxy = []bug{
 	{
 		"WAIT counts from nothing", "proxy/wait.go",
 		"	if e.behindWrites && s.wrote.Has(n.ordinal) {", "	if e.behindWrites && n == nil {",
-		"./proxy", "TestWaitAOFGoesBehindAWrite",
+		"./test/transcripts", "TestTranscripts/waitaof",
 	},
 	{
 		"WAIT counts more replicas than have the earlier writes", "freshness/synced.go",
 		"		replicas = min(replicas, s.replicas)", "		s.replicas = replicas",
-		"./proxy", "TestWaitAsksAboutTheLatestWrites",
+		"./test/transcripts", "TestTranscripts/wait-latest",
 	},
 	{
 		"WAIT for more replicas asks about the latest writes alone", "freshness/synced.go",
 		"	if replicas > s.replicas || *wrote", "	if *wrote",
-		"./proxy", "TestWaitAsksAboutTheLatestWrites",
+		"./test/transcripts", "TestTranscripts/wait-latest",
 	},
 	{
 		"A unit of a per-key script lives where its prefix does", "lua/perkey.go",

@@ -3,6 +3,7 @@ package transcripts
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +114,9 @@ var actions = []action{
 	{regexp.MustCompile(aNode + ` greets with (-.+)$`), func(w *world, party, value string) error {
 		return w.set(party, func(n *node) { n.greeting = value })
 	}},
+	{regexp.MustCompile(aNode + ` greets as usual()$`), func(w *world, party, _ string) error {
+		return w.set(party, func(n *node) { n.greeting = "" })
+	}},
 	{regexp.MustCompile(aNode + ` takes (\d+) bytes$`), func(w *world, party, value string) error {
 		return w.set(party, func(n *node) { n.takes, _ = strconv.Atoi(value) })
 	}},
@@ -128,9 +132,16 @@ var actions = []action{
 	{regexp.MustCompile(aNode + ` lags (\d+) bytes$`), func(w *world, party, value string) error {
 		return w.set(party, func(n *node) { n.lag, _ = strconv.Atoi(value) })
 	}},
-	{regexp.MustCompile(aNode + ` answers each with (.+)$`), answerEach},
-	{regexp.MustCompile(aNode + ` answers nothing()$`), func(w *world, party, _ string) error {
-		return w.set(party, func(n *node) { n.each = nil })
+	{regexp.MustCompile(aSocket + ` answers each with (.+)$`), answerEach},
+	{regexp.MustCompile(aSocket + ` answers nothing()$`), func(w *world, party, _ string) error {
+		if !strings.Contains(party, ".") {
+			return w.set(party, func(n *node) { n.each = nil })
+		}
+		s, err := w.socket(party)
+		if err == nil {
+			s.each = nil
+		}
+		return err
 	}},
 }
 
@@ -244,28 +255,38 @@ func answerEach(w *world, name, line string) error {
 	if err != nil {
 		return err
 	}
-	return w.set(name, func(n *node) {
-		n.each = all[0]
-		for _, s := range w.sockets {
-			for i := range s.pending {
-				if s.node == n && s.pending[i].auto == nil {
-					s.pending[i].auto = n.each
-				}
+	only := (*socket)(nil)
+	if strings.Contains(name, ".") {
+		if only, err = w.socket(name); err != nil {
+			return err
+		}
+		only.each = all[0]
+	} else if err := w.set(name, func(n *node) { n.each = all[0] }); err != nil {
+		return err
+	}
+	for _, s := range w.sockets {
+		for i := range s.pending {
+			if s.pending[i].auto == nil && (s == only || only == nil && s.node == w.nodes[name]) {
+				s.pending[i].auto = all[0]
 			}
 		}
-	})
+	}
+	return nil
 }
 
 func change(w *world, name, to string) error {
 	return w.set(name, func(n *node) {
 		n.refuses, n.ignores = to == "dies", to == "ignores connections"
-		if to == "returns" {
-			n.greeting = ""
-		}
-		for _, s := range w.sockets {
+		for _, s := range slices.Clone(w.sockets) {
 			if to == "dies" && s.node == n && s.open {
 				s.close(w, "connection reset by peer")
 			}
+		}
+		if to == "returns" {
+			for _, c := range n.ignored {
+				w.accept(n, c)
+			}
+			n.ignored = nil
 		}
 	})
 }

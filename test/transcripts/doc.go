@@ -43,11 +43,13 @@
 //	c1 reads 100 bytes                     it takes so much and stops
 //	a closes; a.2 closes                   the node ends one connection
 //	a dies; a returns                      ends all connections and refuses new ones
-//	a ignores connections                  attempts to connect get no answer
+//	a ignores connections                  attempts to connect get no answer until it returns
 //	a greets with -BUSY x                  answers the greeting of new connections so
+//	a greets as usual                      it does so no more
 //	a takes 100 bytes; a takes everything  the node reads only so much more
 //	a drops a reply                        the node never answers its oldest request
 //	a answers each with -LOADING x         the node answers all later requests so
+//	a.2 answers each with -BUSY x          it answers those over this connection so
 //	a answers nothing                      the transcript gives its replies again
 //	c lags 10 bytes                        the replica is so far behind its master
 //	worker 2 hangs; worker 2 goes on       the worker answers no other worker

@@ -3,6 +3,7 @@ package transcripts
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/pool"
@@ -10,7 +11,11 @@ import (
 
 // This file has what nodes do by themselves.
 
-const hello = "*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n"
+// hello returns the reply to HELLO of a node of this version.
+func hello(version string) []byte {
+	const head = "*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n"
+	return fmt.Appendf(nil, "%s$%d\r\n%s\r\n", head, len(version), version)
+}
 
 // greeted answers commands of a connection's greeting.
 func (s *socket) greeted(b []byte, now int64) {
@@ -56,8 +61,12 @@ func (s *socket) auto(args []string) (reply []byte, hidden bool) {
 	switch line := strings.Join(args, " "); {
 	case line == "CLIENT ID":
 		return fmt.Appendf(nil, ":%d\r\n", s.id()), true
+	case args[0] == "subscribe" || args[0] == "psubscribe" || args[0] == "ssubscribe":
+		s.listens = true
+	case line == "PING" && s.listens:
+		return []byte("*2\r\n$4\r\npong\r\n$0\r\n\r\n"), true
 	case line == "HELLO":
-		return []byte(hello), true
+		return hello(s.node.version), true
 	case line == "INFO replication":
 		text := "role:master\r\nmaster_replid:s\r\nmaster_repl_offset:1000\r\n"
 		if s.node.lag >= 0 {
@@ -68,15 +77,21 @@ func (s *socket) auto(args []string) (reply []byte, hidden bool) {
 	case len(args) == 2 && args[0] == "PING" && nonce.MatchString(args[1]):
 		return fmt.Appendf(nil, "$%d\r\n%s\r\n", len(args[1]), args[1]), false
 	}
+	if s.each != nil {
+		return s.each, false
+	}
 	return s.node.each, false
 }
 
 // autoReply gives the automatic replies that are next. It reports whether there was one.
 func (s *socket) autoReply(now int64) (any bool) {
+	if s.listens { // what a node owes there comes in no order that keyway could rely on
+		s.pending = slices.DeleteFunc(s.pending, func(o owed) bool { return o.auto == nil })
+	}
 	for s.open && len(s.pending) > 0 && s.pending[0].auto != nil {
 		reply := s.pending[0].auto
 		s.pending = s.pending[1:]
-		s.conn.Received(reply, now)
+		s.conn.Received(reply, now+1) // no reply comes in no time
 		any = true
 	}
 	return any

@@ -18,12 +18,13 @@ const defaultLayout = "cluster a 8192-16383, b 0-8191"
 // options are keyway's configuration during a transcript.
 type options struct {
 	proxy.Options
-	log bool // the transcript shows keyway's log
+	log     bool   // the transcript shows keyway's log
+	version string // of the nodes' software
 }
 
 // defaults are the options of a transcript that names none.
 func defaults() options {
-	return options{Options: proxy.Options{
+	return options{version: "7.0.15", Options: proxy.Options{
 		Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second},
 		Seed:    1,
 	}}
@@ -39,6 +40,8 @@ func setOptions(o *options, line string) error {
 		switch name {
 		case "log":
 			o.log = true
+		case "version":
+			o.version = value
 		case "opt_in":
 			o.ReadsOptIn = true
 		case "connections":

@@ -83,10 +83,9 @@ func run(preamble, lines []string) (actualPreamble, actual []string, err error) 
 			topology = strings.TrimPrefix(line, "layout: ")
 		default:
 			if w == nil {
-				w, err = newWorld(o.Options, topology)
+				w, err = newWorld(o, topology)
 			}
 			if err == nil {
-				w.logs = o.log
 				err = w.do(line)
 			}
 		}
@@ -100,7 +99,7 @@ func run(preamble, lines []string) (actualPreamble, actual []string, err error) 
 		}
 	}
 	if w == nil {
-		_, err = newWorld(o.Options, topology)
+		_, err = newWorld(o, topology)
 	}
 	return actualPreamble, out, err
 }

@@ -26,6 +26,7 @@ type world struct {
 	events  []event // what has happened since the last call of take
 	asked   bool    // an event says that keyway asks for the topology
 	logs    bool    // keyway's log is shown
+	version string  // of the nodes' software
 	full    bool    // keyway may not open connections that it can do without
 
 	hangs map[int]bool   // workers that do nothing for the others, by index
@@ -35,9 +36,11 @@ type world struct {
 // node is a server. Its sockets are its connections.
 type node struct {
 	name     string
+	version  string // of its software
 	opened   int    // number of connections
 	refuses  bool   // it refuses connections
 	ignores  bool   // it does not answer attempts to connect
+	ignored  []*pool.Link
 	greeting string // its reply to greetings; "": it is well
 	takes    int    // bytes that it still reads; negative: everything
 	each     []byte // its reply to each request; nil: the transcript has the replies
@@ -55,6 +58,8 @@ type socket struct {
 	in       []byte   // bytes of an incomplete request
 	shown    int      // bytes of in that an event has named
 	pending  []owed   // the requests without a reply
+	each     []byte   // as in node, for this connection alone
+	listens  bool     // keyway has subscribed over it
 }
 
 // owed is a reply that a node owes. auto is the reply that it gives by itself; nil: the
@@ -87,8 +92,11 @@ type event struct {
 	at                int64
 }
 
-func newWorld(o proxy.Options, topology string) (*world, error) {
-	w := &world{now: start, nodes: map[string]*node{}, hangs: map[int]bool{}, asks: map[int][]asks{}}
+func newWorld(o options, topology string) (*world, error) {
+	w := &world{
+		now: start, logs: o.log, version: o.version,
+		nodes: map[string]*node{}, hangs: map[int]bool{}, asks: map[int][]asks{},
+	}
 	o.HasRoom = func() bool { return !w.full }
 	for i := range max(o.Workers, 1) {
 		o.Index = i
@@ -96,7 +104,7 @@ func newWorld(o proxy.Options, topology string) (*world, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.workers = append(w.workers, proxy.New(o, table))
+		w.workers = append(w.workers, proxy.New(o.Options, table))
 	}
 	w.know(topology)
 	w.turn()
@@ -112,7 +120,7 @@ func (w *world) know(topology string) {
 	for _, item := range strings.Split(rest, ", ") {
 		f := strings.Fields(item)
 		if w.nodes[f[0]] == nil {
-			w.nodes[f[0]] = &node{name: f[0], takes: -1}
+			w.nodes[f[0]] = &node{name: f[0], version: w.version, takes: -1}
 		}
 		w.nodes[f[0]].lag = -1
 		if slices.Contains(f, "follows") {
@@ -260,9 +268,18 @@ func (w *world) dial(c *pool.Link) {
 		c.Fail(w.now, "connection refused")
 		return
 	case n.ignores:
+		n.ignored = append(n.ignored, c)
 		return
 	case n.refuses:
 		c.Fail(w.now, "connection refused")
+		return
+	}
+	w.accept(n, c)
+}
+
+// accept lets a node accept a connection, unless keyway has given it up.
+func (w *world) accept(n *node, c *pool.Link) {
+	if c.State() != pool.Dialing {
 		return
 	}
 	s := &socket{node: n, conn: c, open: true}

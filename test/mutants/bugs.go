@@ -125,7 +125,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"a node's refusal is lost with its connection", "server/thread.go",
-		"			b.readRest(err)\n", "			b.conn.Fail(b.t.now, err.Error())\n",
+		"			b.readRest(err)\n", "			b.link.Fail(b.t.now, err.Error())\n",
 		"./server", "TestRefusalIsRead",
 	},
 	{

@@ -14,6 +14,7 @@ type block struct {
 	writes    bool     // a command other than FCALL may write
 	functions []string // called by FCALL; only a pause makes keyway ask whether they write
 	scripts   bool     // a command is a script, a function or a module's command
+	watches   bool     // keys are watched over a connection of the client's own
 	bad       []byte   // the first error of the node while it queued the block
 }
 

@@ -29,6 +29,9 @@ type blocking struct {
 	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
 }
 
+// waits has the command that a client is blocked in, nil outside one.
+var waits = newPerClient[blocking]()
+
 // blockedClients are the clients that are inside a blocking command.
 type blockedClients struct {
 	inactive
@@ -36,13 +39,13 @@ type blockedClients struct {
 }
 
 func (of blockedClients) leave(s *Session) {
-	if s.blocking != nil {
-		s.blocking.leave(of.w, s)
+	if b := waits.of(s); b != nil {
+		b.leave(of.w, s)
 	}
 }
 
-// block sends a command that may block.
-func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
+// sendBlocking sends a command that may block.
+func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	pos, unit := cmd.Timeout(a)
 	if pos == 0 {
 		return w.byKey(s, cmd, a)
@@ -81,7 +84,7 @@ func (w *Worker) block(s *Session, cmd *command.Command, a command.Args) bool {
 		}
 	}
 	s.set(held | blocked)
-	s.troubled().blocking = b
+	waits.set(s, b)
 	if n == nil {
 		w.await(s, b.call, a.Frame())
 	} else {
@@ -118,8 +121,8 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 
 // finished marks the session as no longer blocked by b.
 func (b *blocking) finished() {
-	if s := b.call.req.sess; s != nil && s.blocking == b {
-		s.blocking = nil
+	if s := b.call.req.sess; s != nil && waits.of(s) == b {
+		waits.set(s, nil)
 	}
 }
 
@@ -223,10 +226,10 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 		if s.id != id {
 			continue
 		}
-		if s.blocking == nil {
-			return w.unblockWait(s, withError)
+		if b := waits.of(s); b != nil {
+			return b.unblock(w, s, withError)
 		}
-		return s.blocking.unblock(w, s, withError)
+		return w.unblockWait(s, withError)
 	}
 	return false
 }

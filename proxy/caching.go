@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -30,10 +31,10 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		featureOf[*trackers](w).leave(s)
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	}
-	if text := o.refusal(s.tracking); text != "" {
+	if text := o.refusal(trackings.of(s)); text != "" {
 		return w.answerError(s, cmd, text)
 	}
-	if s.tracking == nil && (len(featureOf[*trackers](w).sessions) >= w.o.Exclusive || !w.o.HasRoom()) {
+	if trackings.of(s) == nil && (len(featureOf[*trackers](w).sessions) >= w.o.Exclusive || !w.o.HasRoom()) {
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
 	if o.bcast && len(o.prefixes) == 0 {
@@ -142,7 +143,7 @@ func overlap(prefixes, known [][]byte) string {
 
 // clientCaching answers CLIENT CACHING YES|NO, which applies to the next command.
 func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	t := s.tracking
+	t := trackings.of(s)
 	switch what := a.Arg(2); {
 	case t == nil:
 		return w.answerError(s, cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode "+
@@ -177,7 +178,7 @@ func (t *tracking) dispatched(s *Session) {
 // clientTrackingInfo answers CLIENT TRACKINGINFO.
 func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	flags, redirect, prefixes := []string{"off"}, int64(-1), [][]byte(nil)
-	if t := s.tracking; t != nil {
+	if t := trackings.of(s); t != nil {
 		flags = []string{"on"}
 		for _, f := range []struct {
 			on   bool
@@ -212,14 +213,29 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 }
 
 func clientGetRedir(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], s.redirectsTo()))
+	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], redirectsTo(s)))
+}
+
+// describe adds the options of CLIENT TRACKING.
+func (of *trackers) describe(s *Session, to *clients.Client) {
+	t := trackings.of(s)
+	if t == nil {
+		return
+	}
+	to.Redirects = redirectsTo(s)
+	if t.broken {
+		to.Flags += "R"
+	}
+	if t.bcast {
+		to.Flags += "B"
+	}
 }
 
 // redirectsTo returns the ID of the client that gets the invalidations of this one, as
 // CLIENT GETREDIR shows it: 0 without REDIRECT, -1 without tracking.
-func (s *Session) redirectsTo() int64 {
-	if s.tracking == nil {
+func redirectsTo(s *Session) int64 {
+	if trackings.of(s) == nil {
 		return -1
 	}
-	return int64(s.tracking.redirect)
+	return int64(trackings.of(s).redirect)
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // call is one frame sent to one node for a request. It receives its own reply: the
@@ -152,6 +153,14 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	w.unreachable(c, frame, f.Reason)
+}
+
+// recordSlow records a slow request. frame is what was sent to the node, or to
+// one of the nodes.
+func (w *Worker) recordSlow(r *request, frame []byte) {
+	w.slowLog.Record(slowlog.Slow{
+		Command: r.cmd, Frame: frame, Took: w.now - r.start, At: w.wall, Peer: r.sess.peer, Name: r.sess.about.Name,
+	})
 }
 
 // refuse ends a call that the node surely did not execute.

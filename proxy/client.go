@@ -52,9 +52,7 @@ func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) boo
 func describe(s *Session, asking int) clients.Client {
 	c := clients.Client{
 		Identity: identityOf(s), About: *s.about, Idle: time.Duration(s.w.now - s.seen),
-		Flags: s.flags(), DB: s.db, Version: s.protocol(), Redirects: s.redirectsTo(),
-		Channels: s.subscriptions(byChannel), Patterns: s.subscriptions(byPattern),
-		ShardChannels: s.subscriptions(byShard), Queued: s.queued(),
+		Flags: flagsOf(s), DB: s.db, Version: s.protocol(), Redirects: -1, Queued: -1,
 		Asking: asking, Input: len(s.in), InputFree: cap(s.in) - len(s.in),
 		OutputBytes: s.out.Size(), OutputChunks: s.out.Chunks(), FirstSize: len(s.out.Next()), Parked: s.parked,
 		Memory:  int(unsafe.Sizeof(*s)) + cap(s.in) + s.out.Memory() + s.parked + asking,
@@ -66,10 +64,13 @@ func describe(s *Session, asking int) clients.Client {
 	if s.trouble != untroubled {
 		c.Memory += int(unsafe.Sizeof(*s.trouble))
 	}
-	if t := s.txn; t != nil {
-		c.TransactionBytes, c.Watched = t.size(), len(t.names)
-		c.Memory += cap(t.frames)
+	for _, f := range s.w.features {
+		f.describe(s, &c)
 	}
+	if s.has(noTouch) {
+		c.Flags += "T"
+	}
+	c.Flags = cmp.Or(c.Flags, "N")
 	return c
 }
 
@@ -80,29 +81,20 @@ func identityOf(s *Session) clients.Identity {
 	}
 }
 
-// flags returns the flags that CLIENT LIST shows for the session.
-func (s *Session) flags() (flags string) {
+// flagsOf returns the flags that CLIENT LIST shows for a client, except those of features.
+func flagsOf(s *Session) (flags string) {
 	for _, f := range []struct {
 		is   bool
 		flag string
 	}{
 		{s.has(monitoring), "O"}, {s.has(subscribed), "P"}, {s.has(inMulti), "x"}, {s.waits(), "b"},
-		{s.has(tracks), "t"}, {s.has(tracks) && s.tracking.broken, "R"},
-		{s.has(tracks) && s.tracking.bcast, "B"}, {s.has(noTouch), "T"},
+		{s.has(tracks), "t"},
 	} {
 		if f.is {
 			flags += f.flag
 		}
 	}
-	return cmp.Or(flags, "N")
-}
-
-// subscriptions returns the number of the client's subscriptions of a kind.
-func (s *Session) subscriptions(kind topicKind) int {
-	if s.subs == nil {
-		return 0
-	}
-	return len(s.subs.places[kind])
+	return flags
 }
 
 // clientList answers CLIENT LIST [TYPE type | ID id ...] with the clients of all workers.

@@ -41,7 +41,7 @@ func TestInvalidationsCostTheSameWithManyClients(t *testing.T) {
 			r.w.Open(nil, "peer:3", "keyway:1")
 		}
 		target, own := redirected(t, r)
-		ear := own.Owner.(*node).ear
+		ear := earOf(own.Owner.(*node))
 		return shortest(20, func() time.Duration {
 			began := time.Now()
 			for range 100 {

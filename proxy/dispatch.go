@@ -51,7 +51,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if s.state&(inMulti|subscribed) != 0 {
 		switch {
 		case s.has(inMulti) && !cmd.ActsInMulti():
-			return w.queue(s, cmd, a)
+			return queueInMulti(w, s, cmd, a)
 		case s.has(subscribed) && !s.has(resp3) && !cmd.Is(command.WhileSubscribed):
 			return w.reject(s, cmd, errSubscribed(cmd))
 		}
@@ -65,7 +65,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	case command.Split:
 		return w.splitByKey(s, cmd, a)
 	case command.Block:
-		return w.block(s, cmd, a)
+		return mayBlock(w, s, cmd, a)
 	case command.Local:
 		return handlers[cmd.Action].answer(w, s, cmd, a)
 	case command.AllMasters:

@@ -31,28 +31,36 @@ type asked struct {
 	round int    // topic.round when the command was sent
 }
 
-// tell subscribes the node's feed to a topic, or unsubscribes it. If the feed is not
+// feed is a node's feed.
+type feed struct {
+	*pool.Feed
+	unconfirmed []asked
+	pingAt      int64  // when it last got a PING
+	losses      uint64 // that the metrics have counted
+}
+
+// tell subscribes a node's feed to a topic, or unsubscribes it. If the feed is not
 // connected, it does nothing: Up subscribes to all topics once the feed is ready.
-func (n *node) tell(tp *topic, leave bool) {
+func (h *hub) tell(n *node, tp *topic, leave bool) {
 	what := tp.kind.listen()
 	if leave {
 		what = tp.kind.leave()
 		tp.round++ // so that confirmations of earlier subscriptions no longer count
 	}
-	if n.feed != nil && n.feed.State() == pool.Ready {
-		n.feed.SendCommand(resp.AppendCommand(nil, what, tp.name))
-		n.unconfirmed = append(n.unconfirmed, asked{tp, leave, tp.round})
+	if f := h.feeds[n]; f != nil && f.State() == pool.Ready {
+		f.SendCommand(resp.AppendCommand(nil, what, tp.name))
+		f.unconfirmed = append(f.unconfirmed, asked{tp, leave, tp.round})
 	}
 }
 
 // popUnconfirmed removes the feed's oldest unanswered command and returns it. what and
 // name are the type and the topic of the node's answer, or "" for an error. inStep is
 // false if the answer does not fit the command.
-func (n *node) popUnconfirmed(what, name string) (a asked, inStep bool) {
-	if len(n.unconfirmed) == 0 {
+func (f *feed) popUnconfirmed(what, name string) (a asked, inStep bool) {
+	if len(f.unconfirmed) == 0 {
 		return asked{}, false
 	}
-	a = n.unconfirmed[0]
+	a = f.unconfirmed[0]
 	switch {
 	case what == "":
 		inStep = true
@@ -66,8 +74,8 @@ func (n *node) popUnconfirmed(what, name string) (a asked, inStep bool) {
 	if !inStep {
 		return asked{}, false
 	}
-	if n.unconfirmed = n.unconfirmed[1:]; len(n.unconfirmed) == 0 {
-		n.unconfirmed = nil
+	if f.unconfirmed = f.unconfirmed[1:]; len(f.unconfirmed) == 0 {
+		f.unconfirmed = nil
 	}
 	return a, true
 }
@@ -82,11 +90,11 @@ func (h *hub) open(tp *topic) {
 		return
 	}
 	for _, n := range h.w.masters {
-		if !h.hears(n, tp) || n.feed.ConnectError() != "" {
+		if !h.hears(n, tp) || h.feeds[n].ConnectError() != "" {
 			continue
 		}
-		tp.pending[n.feed] = true
-		n.tell(tp, false)
+		tp.pending[h.feeds[n].Feed] = true
+		h.tell(n, tp, false)
 	}
 }
 
@@ -100,13 +108,13 @@ func (h *hub) ask(tp *topic) {
 	}
 	n := h.w.nodes[id]
 	if tp.home != nil && tp.home != n {
-		tp.home.tell(tp, true)
+		h.tell(tp.home, tp, true)
 		if !slices.Contains(h.w.masters, tp.home) {
 			tp.quiet = h.w.now + settling // a promoted replica also relays its old master's messages
 		}
 	}
 	tp.home = n
-	n.tell(tp, false)
+	h.tell(n, tp, false)
 }
 
 // lose records that the sharded channel's owner has not confirmed a subscription to it.
@@ -121,10 +129,11 @@ func (h *hub) lose(tp *topic) {
 // connect opens a feed to each master that has none, and picks the primary feed.
 func (h *hub) connect() {
 	for _, n := range h.w.masters {
-		if n.feed == nil {
-			n.feed = h.w.set.Feed(n.addr, n, h)
-			n.feed.Master = n.sentinel
-			n.feed.Open(h.w.now)
+		if h.feeds[n] == nil {
+			f := &feed{Feed: h.w.set.Feed(n.addr, n, h)}
+			f.Master = n.sentinel
+			f.Open(h.w.now)
+			h.feeds[n] = f
 		}
 	}
 	h.elect()
@@ -135,7 +144,7 @@ func (h *hub) connect() {
 func (h *hub) elect() {
 	var next *node
 	for _, n := range h.w.masters {
-		if n.feed != nil && n.feed.ConnectError() == "" && (next == nil || n == h.primary) {
+		if f := h.feeds[n]; f != nil && f.ConnectError() == "" && (next == nil || n == h.primary) {
 			next = n
 		}
 	}
@@ -156,13 +165,13 @@ func (h *hub) elect() {
 			return
 		}
 		if before != nil {
-			before.tell(tp, true)
-			if tp.pending[before.feed] { // the new feed has to confirm it instead
-				delete(tp.pending, before.feed)
-				tp.pending[next.feed] = true
+			h.tell(before, tp, true)
+			if f := h.feeds[before]; f != nil && tp.pending[f.Feed] { // the new feed has to confirm it instead
+				delete(tp.pending, f.Feed)
+				tp.pending[h.feeds[next].Feed] = true
 			}
 		}
-		next.tell(tp, false)
+		h.tell(next, tp, false)
 	})
 	h.audience.moved = true
 }
@@ -208,7 +217,7 @@ func (tp *topic) fromKeyspace() bool {
 // closeFeeds closes all feeds.
 func (h *hub) closeFeeds() {
 	for _, n := range h.w.nodes {
-		if n.feed != nil {
+		if h.feeds[n] != nil {
 			h.close(n)
 		}
 	}
@@ -217,8 +226,8 @@ func (h *hub) closeFeeds() {
 
 // close closes a node's feed.
 func (h *hub) close(n *node) {
-	c := n.feed
-	n.feed = nil
+	c := h.feeds[n].Feed
+	delete(h.feeds, n)
 	c.Listener = nobody{}
 	h.w.doomed = append(h.w.doomed, &c.Link)
 	h.feedLost(n, c)
@@ -226,18 +235,21 @@ func (h *hub) close(n *node) {
 
 // closeNode ends the feed of a node that has left.
 func (h *hub) closeNode(n *node, reason string) {
-	if n.feed != nil {
-		n.feed.Close(h.w.now, reason)
-		h.Down(n.feed)
-		n.feed = nil
+	if f := h.feeds[n]; f != nil {
+		f.Close(h.w.now, reason)
+		h.Down(f.Feed)
+		delete(h.feeds, n)
 	}
 }
 
 // feedLost records that a node's feed has ended. If it cannot be connected again, clients
 // no longer wait for its confirmations.
 func (h *hub) feedLost(n *node, c *pool.Feed) {
-	gone := n.feed != c || c.ConnectError() != ""
-	n.unconfirmed = nil
+	f := h.feeds[n]
+	gone := f == nil || f.Feed != c || c.ConnectError() != ""
+	if f != nil {
+		f.unconfirmed = nil
+	}
 	h.each(func(tp *topic) {
 		switch {
 		case tp.kind == byShard && tp.home == n:
@@ -262,7 +274,7 @@ func (h *hub) layout(bool) {
 		return
 	}
 	for _, n := range h.w.nodes {
-		if n.feed != nil && !slices.Contains(h.w.masters, n) {
+		if h.feeds[n] != nil && !slices.Contains(h.w.masters, n) {
 			h.close(n)
 		}
 	}
@@ -281,7 +293,7 @@ func (h *hub) Up(c *pool.Feed) {
 	h.elect()
 	h.each(func(tp *topic) {
 		if h.hears(n, tp) {
-			n.tell(tp, false)
+			h.tell(n, tp, false)
 		}
 	})
 }
@@ -290,8 +302,8 @@ func (h *hub) Up(c *pool.Feed) {
 // needed.
 func (h *hub) Down(c *pool.Feed) {
 	n := c.Owner.(*node)
-	if c.Stats.Losses > n.fedLosses {
-		n.fedLosses = c.Stats.Losses
+	if f := h.feeds[n]; f != nil && c.Stats.Losses > f.losses {
+		f.losses = c.Stats.Losses
 		h.w.stats.FeedLosses++
 	}
 	h.elect() // before feedLost: the new primary feed takes over the pending confirmations
@@ -379,7 +391,11 @@ func (h *hub) Message(c *pool.Feed, message []byte) {
 
 // onAnswer handles a feed's answer to its oldest unanswered command.
 func (h *hub) onAnswer(c *pool.Feed, n *node, what, name string) {
-	a, inStep := n.popUnconfirmed(what, name)
+	f := h.feeds[n]
+	if f == nil {
+		return
+	}
+	a, inStep := f.popUnconfirmed(what, name)
 	switch {
 	case what == "sunsubscribe":
 		// The answer to SUNSUBSCRIBE, or the node has lost the slot.
@@ -407,19 +423,19 @@ func (h *hub) onAnswer(c *pool.Feed, n *node, what, name string) {
 func (h *hub) tick() {
 	w := h.w
 	for _, n := range w.nodes {
-		c := n.feed
-		if c == nil {
+		f := h.feeds[n]
+		if f == nil {
 			continue
 		}
-		c.Tick(w.now)
-		if silent := w.now - c.LastReceived(); c.State() == pool.Ready && silent >= feedPing {
+		f.Tick(w.now)
+		if silent := w.now - f.LastReceived(); f.State() == pool.Ready && silent >= feedPing {
 			switch {
 			case silent >= feedPing+int64(w.o.Backend.RequestTimeout):
-				c.Fail(w.now, "the node is silent")
-			case n.fedPing < c.LastReceived():
-				n.fedPing = w.now
-				c.SendCommand(resp.AppendCommand(nil, "PING"))
-				n.unconfirmed = append(n.unconfirmed, asked{})
+				f.Fail(w.now, "the node is silent")
+			case f.pingAt < f.LastReceived():
+				f.pingAt = w.now
+				f.SendCommand(resp.AppendCommand(nil, "PING"))
+				f.unconfirmed = append(f.unconfirmed, asked{})
 			}
 		}
 	}

@@ -2,37 +2,14 @@ package proxy
 
 import "github.com/keyway-proxy/keyway/command"
 
-// local handles a command that keyway does not just forward. It returns false if the
-// command has to wait; it then has no effect.
-type local func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
-
-// handler says what keyway itself does for a command. The command's row in package
-// command names its handler.
-type handler struct {
-	answer     local // answers the command
-	emulated   local // answers a refused command where keyway emulates a cluster
-	onReplicas local // answers a refused command where reads go to replicas
-
-	// The remaining fields are for commands that go to nodes.
-
-	// check returns an error for the client, or "" if the command may go to the nodes.
-	check func(w *Worker, a command.Args) string
-	// before is called when the command goes to all masters.
-	before func(w *Worker, a command.Args)
-	// changes returns the change that each worker makes once all masters have agreed.
-	changes func(a command.Args) func(*Worker)
-	end     ending // makes one reply out of the masters' replies; nil: the command's policy
-	// note keeps in the merger what end needs to know about the command.
-	note func(w *Worker, m *merger, a command.Args)
+func init() {
+	mayBlock, queueInMulti = sendBlocking, queue
+	newFeatures = func(w *Worker) []feature {
+		return []feature{
+			newHub(w), &monitors{w: w}, newTrackers(w), blockedClients{w: w}, transactions{w: w}, &pauses{w: w},
+		}
+	}
 }
-
-// features returns what the features keep for a new worker.
-func features(w *Worker) []feature {
-	return []feature{newHub(w), &monitors{w: w}, newTrackers(w), blockedClients{w: w}, transactions{w: w}, &pauses{w: w}}
-}
-
-// handlers is the table of all handlers. init fills it, since many handlers refer to it.
-var handlers [command.Actions]handler
 
 func init() {
 	handlers = [command.Actions]handler{

@@ -140,3 +140,87 @@ func (w *Worker) showFrame(s *Session, frame []byte) {
 		w.observer.show(s, w.commandOf(p), p)
 	}
 }
+
+// published is a PUBLISH or SPUBLISH in a transaction.
+type published struct {
+	at        int // its index among the commands
+	cmd       *command.Command
+	channel   string
+	uncounted int64 // the result of the counter when the transaction was sent
+}
+
+// call returns the call for an EXEC that goes to n. If keyway has to edit replies inside
+// the transaction's reply, it buffers that reply until it is complete.
+func (t *txn) call(w *Worker, r *request, n *node) *call {
+	c := &r.call
+	for i := range t.published {
+		if p := &t.published[i]; n != nil {
+			p.uncounted = w.counter.uncounted(n, p.cmd, p.channel)
+		}
+	}
+	if len(t.published)+len(t.late)+len(t.selects) > 0 {
+		r.end, r.merge = execText, w.getMerger(1)
+		r.merge.about = t
+		c = r.merge.call(r, 0)
+	}
+	c.group, c.block = t.group, &t.block
+	return c
+}
+
+// execText is the ending of an EXEC whose reply keyway edits. The late commands' replies
+// follow in the line.
+func execText(w *Worker, dst []byte, r *request) []byte {
+	dst = w.execReply(dst, r)
+	dst, r.merge.after = w.beforeLate(dst, r)
+	return dst
+}
+
+// execReply appends the node's reply to EXEC. It turns the node's counts of receivers into numbers
+// of clients, and switches the session to the database of the last successful SELECT.
+func (w *Worker) execReply(dst []byte, r *request) []byte {
+	reply, c := r.merge.parts[0], r.merge.calls[0]
+	n, rest, ok := resp.Elements(reply)
+	if !ok {
+		return append(dst, reply...)
+	}
+	t := r.merge.about.(*txn)
+	if n > t.n { // the last reply is that of the SELECT which close has added
+		n = t.n
+		dst = resp.AppendArray(dst, n)
+	} else {
+		dst = append(dst, reply[:len(reply)-len(rest)]...)
+	}
+	published, selects, db := t.published, t.selects, -1
+	for i := range n {
+		var one []byte
+		one, rest, _ = resp.Split(rest)
+		if len(selects) > 0 && selects[0] == i {
+			if selects = selects[1:]; len(one) > 0 && one[0] == '+' {
+				db = t.database(i)
+			}
+		}
+		if len(published) > 0 && published[0].at == i {
+			if count, ok := resp.Int(one); ok {
+				p := published[0]
+				one = resp.AppendInt(nil, w.counter.receivers(c.node, p.cmd, p.channel, count, p.uncounted))
+			}
+			published = published[1:]
+		}
+		dst = append(dst, one...)
+	}
+	if db >= 0 {
+		w.useDB(r.sess, uint16(db))
+	}
+	return dst
+}
+
+// database returns the database that the i-th command, a SELECT, selects, or -1 if it
+// cannot be parsed.
+func (t *txn) database(i int) int {
+	var p resp.Parser
+	if _, st, err := p.Next(t.frames[t.ends[i]:t.ends[i+1]], &resp.DefaultLimits); err != nil || st != resp.Ready {
+		return -1
+	}
+	db, _ := resp.ParseInt(p.Arg(1))
+	return int(db)
+}

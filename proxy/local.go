@@ -21,6 +21,15 @@ func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return echo(w, s, cmd, a)
 }
 
+// subscribedPing answers PING of a RESP2 client that has subscriptions.
+func (w *Worker) subscribedPing(s *Session, cmd *command.Command, a command.Args) bool {
+	b := resp.AppendBulkString(resp.AppendArray(w.scratch[:0], 2), "pong")
+	if a.Len() > 1 {
+		return w.reply(s, cmd, resp.AppendBulk(b, a.Arg(1)))
+	}
+	return w.reply(s, cmd, resp.AppendBulk(b, nil))
+}
+
 func echo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], a.Arg(1)))
 }
@@ -114,14 +123,6 @@ func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(
 	}, args...)
 }
 
-// useDB makes the client's later commands use the database.
-func (w *Worker) useDB(s *Session, db uint16) {
-	if s.db != db {
-		s.db = db
-		w.renew(s)
-	}
-}
-
 // hasDB reports whether the node is known to have the database: one of its connections
 // has selected it.
 func (n *node) hasDB(s *Session, db int) bool {
@@ -188,7 +189,7 @@ func (w *Worker) setTouch(s *Session, off bool) {
 	if s.clear(noTouch); off {
 		s.set(noTouch)
 	}
-	w.renew(s)
+	w.stateChanged(s)
 }
 
 // secrets are the settings of a node that keyway hides from its clients.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/buffer"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -24,6 +25,9 @@ import (
 // WATCH needs a connection of the client's own until EXEC. If anything happens to that
 // connection, its node or its slot before EXEC, EXEC returns the null array, as if a
 // watched key had changed.
+
+// txns has the transaction of each client that is in one, or watches keys.
+var txns = newPerClient[txn]()
 
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
@@ -54,8 +58,6 @@ const (
 	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
-	errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); " +
-		"raise backend.exclusive, or ulimit -n"
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
 	errMultiSpread = "ERR keyway: the transaction concerns all nodes, and there are several now; " +
 		"send these commands outside MULTI"
@@ -82,7 +84,7 @@ func (of transactions) rejected(s *Session, cmd *command.Command) {
 	case cmd != nil && cmd.Is(command.Executes):
 		of.w.endTransaction(s)
 	case s.has(inMulti):
-		s.txn.broken = true
+		txns.of(s).broken = true
 	}
 }
 
@@ -96,20 +98,26 @@ func (of transactions) leave(s *Session) {
 
 // transaction returns the session's txn, and creates it if there is none.
 func (s *Session) transaction() *txn {
-	t := s.troubled()
-	if t.txn == nil {
-		t.txn = &txn{group: -1}
-		t.block = &t.txn.block
+	t := txns.of(s)
+	if t == nil {
+		t = &txn{group: -1}
+		txns.set(s, t)
+		s.block = &t.block
 	}
-	return t.txn
+	return t
 }
 
-// queued returns how many commands wait for EXEC, -1 outside MULTI.
-func (s *Session) queued() int {
-	if !s.has(inMulti) {
-		return -1
+// describe adds what a client has queued and watches.
+func (of transactions) describe(s *Session, to *clients.Client) {
+	t := txns.of(s)
+	if t == nil {
+		return
 	}
-	return s.txn.n
+	if s.has(inMulti) {
+		to.Queued = t.n
+	}
+	to.TransactionBytes, to.Watched = t.size(), len(t.names)
+	to.Memory += cap(t.frames)
 }
 
 // size returns how many bytes the commands take that wait for EXEC.
@@ -134,7 +142,7 @@ func (w *Worker) notInMulti(s *Session, cmd *command.Command, text string) bool 
 }
 
 // queue queues a command between MULTI and EXEC.
-func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
+func queue(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	t := s.transaction()
 	frame, text := w.forBlock(t, cmd, a)
 	switch {
@@ -145,7 +153,7 @@ func (w *Worker) queue(s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	if cmd.Is(command.Publishes) {
 		t.published = append(t.published,
-			published{at: t.n, kind: topicKindOf(cmd), channel: string(a.Arg(1)), uncounted: math.MaxInt64})
+			published{at: t.n, cmd: cmd, channel: string(a.Arg(1)), uncounted: math.MaxInt64})
 	}
 	t.add(frame)
 	w.grown += len(frame)
@@ -238,7 +246,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if !s.has(inMulti) {
 		return w.answerError(s, cmd, errNoMulti)
 	}
-	t := s.txn
+	t := txns.of(s)
 	switch {
 	case t.broken:
 		w.endTransaction(s)
@@ -313,7 +321,8 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	c := t.call(w, w.newRequest(s, cmd), n)
 	c.goAloneOnce(&watched{call: c, txn: t, conn: t.watch})
 	s.clear(inMulti)
-	s.txn, s.block = nil, nil
+	txns.set(s, nil)
+	s.block = nil
 	s.set(held | blocked) // later commands use other connections, so they wait
 	w.send(s, c, n, nil)
 	return true
@@ -322,8 +331,9 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 // endTransaction drops the session's transaction and unwatches its keys.
 func (w *Worker) endTransaction(s *Session) {
 	s.clear(inMulti)
-	if t := s.txn; t != nil {
-		s.txn, s.block = nil, nil
+	if t := txns.of(s); t != nil {
+		txns.set(s, nil)
+		s.block = nil
 		if cap(t.frames) > buffer.Chunk {
 			w.buffers.Drop(cap(t.frames))
 		}
@@ -337,7 +347,7 @@ func (w *Worker) unwatch(t *txn) {
 	if conn == nil {
 		return
 	}
-	t.watch = nil
+	t.watch, t.watches = nil, false
 	if conn.State() != pool.Ready || conn.InFlight() > 0 {
 		n.release(conn, false)
 		return
@@ -400,7 +410,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		if !n.hasRoom() {
 			return w.answerError(s, cmd, errTooManyHeld)
 		}
-		t.node, t.watch = n, n.takeExclusive(inUse{sess: s})
+		t.node, t.watch, t.watches = n, n.takeExclusive(inUse{sess: s}), true
 		t.dials = 0
 	}
 	if t.lost || n != t.node || t.dials != 0 && t.watch.Stats.Dials != t.dials {
@@ -472,7 +482,7 @@ func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 
 // forget ends a transaction whose first WATCH has failed, since it watches nothing.
 func (r *watching) forget() {
-	if s := r.call.req.sess; s != nil && s.txn == r.txn {
+	if s := r.call.req.sess; s != nil && txns.of(s) == r.txn {
 		r.call.worker().endTransaction(s)
 	}
 }

@@ -36,7 +36,7 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 	if version == 3 {
 		s.set(resp3)
 	}
-	w.renew(s)
+	w.stateChanged(s)
 	if version == 2 {
 		answer("")
 		return true

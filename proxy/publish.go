@@ -139,8 +139,8 @@ func (h *hub) clients(kind topicKind, name string) (n int) {
 	return n
 }
 
-// feeds returns how many workers' feeds the node counts as subscribers of a topic.
-func (h *hub) feeds(n *node, kind topicKind, name string) (count int) {
+// counted returns how many workers' feeds the node counts as subscribers of a topic.
+func (h *hub) counted(n *node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
 	if tp != nil && tp.clients() > 0 && h.hears(n, tp) {
 		count++
@@ -208,7 +208,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	r.end = receiversText
 	r.merge = w.getMerger(1)
 	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
-	r.merge.uncounted = featureOf[*hub](w).uncounted(n, topicKindOf(cmd), string(r.merge.channel))
+	r.merge.uncounted = featureOf[*hub](w).uncounted(n, cmd, string(r.merge.channel))
 	c := r.merge.call(r, 0)
 	c.group = -1
 	if sharded {
@@ -226,25 +226,26 @@ func receiversText(w *Worker, dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	return resp.AppendInt(dst, featureOf[*hub](w).receivers(n, topicKindOf(r.cmd), string(r.merge.channel), count, r.merge.uncounted))
+	return resp.AppendInt(dst, featureOf[*hub](w).receivers(n, r.cmd, string(r.merge.channel), count, r.merge.uncounted))
 }
 
 // receivers returns how many clients receive a message for which the node counted count
 // receivers. before is the result of uncounted when the message was sent: clients that
 // have subscribed since then may have missed it.
-func (h *hub) receivers(n *node, kind topicKind, channel string, count, before int64) int64 {
-	return max(count+min(before, h.uncounted(n, kind, channel)), 0)
+func (h *hub) receivers(n *node, cmd *command.Command, channel string, count, before int64) int64 {
+	return max(count+min(before, h.uncounted(n, cmd, channel)), 0)
 }
 
 // uncounted returns how many more clients of all workers are subscribed to a channel, by
 // name or by pattern, than the node counts.
-func (h *hub) uncounted(n *node, kind topicKind, channel string) int64 {
-	more := h.clients(kind, channel) - h.feeds(n, kind, channel)
+func (h *hub) uncounted(n *node, cmd *command.Command, channel string) int64 {
+	kind := topicKindOf(cmd)
+	more := h.clients(kind, channel) - h.counted(n, kind, channel)
 	if kind == byChannel {
 		text := []byte(channel)
 		for name, p := range h.audience.patterns {
 			if command.Glob(p.glob, text) {
-				more += h.clients(byPattern, name) - h.feeds(n, byPattern, name)
+				more += h.clients(byPattern, name) - h.counted(n, byPattern, name)
 			}
 		}
 	}
@@ -257,90 +258,6 @@ func topicKindOf(cmd *command.Command) topicKind {
 		return byShard
 	}
 	return byChannel
-}
-
-// published is a PUBLISH or SPUBLISH in a transaction.
-type published struct {
-	at        int // its index among the commands
-	kind      topicKind
-	channel   string
-	uncounted int64 // the result of hub.uncounted when the transaction was sent
-}
-
-// call returns the call for an EXEC that goes to n. If keyway has to edit replies inside
-// the transaction's reply, it buffers that reply until it is complete.
-func (t *txn) call(w *Worker, r *request, n *node) *call {
-	c := &r.call
-	for i := range t.published {
-		if p := &t.published[i]; n != nil {
-			p.uncounted = featureOf[*hub](w).uncounted(n, p.kind, p.channel)
-		}
-	}
-	if len(t.published)+len(t.late)+len(t.selects) > 0 {
-		r.end, r.merge = execText, w.getMerger(1)
-		r.merge.about = t
-		c = r.merge.call(r, 0)
-	}
-	c.group, c.block = t.group, &t.block
-	return c
-}
-
-// execText is the ending of an EXEC whose reply keyway edits. The late commands' replies
-// follow in the line.
-func execText(w *Worker, dst []byte, r *request) []byte {
-	dst = w.execReply(dst, r)
-	dst, r.merge.after = w.beforeLate(dst, r)
-	return dst
-}
-
-// execReply appends the node's reply to EXEC. It turns the node's counts of receivers into numbers
-// of clients, and switches the session to the database of the last successful SELECT.
-func (w *Worker) execReply(dst []byte, r *request) []byte {
-	reply, c := r.merge.parts[0], r.merge.calls[0]
-	n, rest, ok := resp.Elements(reply)
-	if !ok {
-		return append(dst, reply...)
-	}
-	t := r.merge.about.(*txn)
-	if n > t.n { // the last reply is that of the SELECT which close has added
-		n = t.n
-		dst = resp.AppendArray(dst, n)
-	} else {
-		dst = append(dst, reply[:len(reply)-len(rest)]...)
-	}
-	published, selects, db := t.published, t.selects, -1
-	for i := range n {
-		var one []byte
-		one, rest, _ = resp.Split(rest)
-		if len(selects) > 0 && selects[0] == i {
-			if selects = selects[1:]; len(one) > 0 && one[0] == '+' {
-				db = t.database(i)
-			}
-		}
-		if len(published) > 0 && published[0].at == i {
-			if count, ok := resp.Int(one); ok {
-				p := published[0]
-				one = resp.AppendInt(nil, featureOf[*hub](w).receivers(c.node, p.kind, p.channel, count, p.uncounted))
-			}
-			published = published[1:]
-		}
-		dst = append(dst, one...)
-	}
-	if db >= 0 {
-		w.useDB(r.sess, uint16(db))
-	}
-	return dst
-}
-
-// database returns the database that the i-th command, a SELECT, selects, or -1 if it
-// cannot be parsed.
-func (t *txn) database(i int) int {
-	var p resp.Parser
-	if _, st, err := p.Next(t.frames[t.ends[i]:t.ends[i+1]], &resp.DefaultLimits); err != nil || st != resp.Ready {
-		return -1
-	}
-	db, _ := resp.ParseInt(p.Arg(1))
-	return int(db)
 }
 
 // subscribers is the ending of PUBSUB NUMSUB. It turns the nodes' counts of subscribers into
@@ -365,7 +282,7 @@ func subscribers(w *Worker, dst []byte, r *request) []byte {
 				counts = append(counts, featureOf[*hub](w).clients(kind, string(channel)))
 			}
 			if at < len(counts) {
-				counts[at] += int(clients) - featureOf[*hub](w).feeds(r.merge.calls[i].node, kind, string(channel))
+				counts[at] += int(clients) - featureOf[*hub](w).counted(r.merge.calls[i].node, kind, string(channel))
 			}
 		}
 	}

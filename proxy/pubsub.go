@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -81,6 +82,9 @@ func (tp *topic) clients() int {
 	return len(tp.subs)
 }
 
+// listening has the subscriptions of each client that has had any.
+var listening = newPerClient[subscriptions]()
+
 // subscriptions are the subscriptions of one client.
 type subscriptions struct {
 	places    [topicKinds]map[string]place // by topic
@@ -103,6 +107,11 @@ func (p *subscriptions) all(kind topicKind) []string {
 	return slices.SortedFunc(maps.Keys(places), func(a, b string) int {
 		return cmp.Compare(places[a].order, places[b].order)
 	})
+}
+
+func (p *subscriptions) hasChannel(name string) bool {
+	_, has := p.places[byChannel][name]
+	return has
 }
 
 // count returns the number of subscriptions that Redis reports when one of this kind
@@ -133,6 +142,7 @@ type hub struct {
 	inactive
 	w        *Worker
 	topics   [topicKinds]map[string]*topic
+	feeds    map[*node]*feed
 	primary  *node          // the node of the primary feed
 	quiet    int64          // messages of a new primary feed are dropped until then
 	waits    []*subscribing // requests without a reply so far
@@ -141,7 +151,8 @@ type hub struct {
 }
 
 func newHub(w *Worker) *hub {
-	h := &hub{w: w}
+	h := &hub{w: w, feeds: map[*node]*feed{}}
+	w.counter = h
 	for k := range h.topics {
 		h.topics[k] = map[string]*topic{}
 	}
@@ -169,7 +180,7 @@ func (h *hub) endTurn() { h.tellAudience() }
 func (h *hub) sweep() {
 	w := h.w
 	for _, s := range w.sessions {
-		if s.has(subscribed) && s.state&(closing|dead) == 0 && s.tooSlow(w.now) {
+		if s.has(subscribed) && s.state&(closing|dead) == 0 && isTooSlow(s, w.now) {
 			w.stats.ClosedSlow++
 			w.logRefusal(s, "does not read its messages")
 			w.kill(s)
@@ -179,12 +190,14 @@ func (h *hub) sweep() {
 
 // subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
 func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
-	h, t := featureOf[*hub](w), s.troubled()
-	if t.subs == nil {
-		t.subs = new(subscriptions)
-		for k := range t.subs.places {
-			t.subs.places[k] = map[string]place{}
+	h, subs := featureOf[*hub](w), listening.of(s)
+	if subs == nil {
+		subs = new(subscriptions)
+		for k := range subs.places {
+			subs.places[k] = map[string]place{}
 		}
+		listening.set(s, subs)
+		s.topics = subs
 	}
 	s.set(subscribed)
 	wait := &subscribing{deadline: w.deadline()}
@@ -199,9 +212,9 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 			}
 			h.open(tp)
 		}
-		if _, has := t.subs.places[kind][name]; !has {
-			t.subs.last++
-			t.subs.places[kind][name] = place{int32(len(tp.subs)), t.subs.last}
+		if _, has := subs.places[kind][name]; !has {
+			subs.last++
+			subs.places[kind][name] = place{int32(len(tp.subs)), subs.last}
 			tp.subs = append(tp.subs, s)
 			h.audience.changed(h, tp)
 		}
@@ -209,7 +222,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 			wait.left++
 			tp.waits = append(tp.waits, wait)
 		}
-		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), t.subs.count(kind))
+		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), subs.count(kind))
 	}
 	if w.replyWhenConfirmed(s, cmd, wait) && s.has(resp3) {
 		s.set(held) // a message that the client publishes next must reach the client itself
@@ -235,7 +248,7 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 	for i := 1; i < a.Len(); i++ {
 		names = append(names, string(a.Arg(i)))
 	}
-	subs := s.subs
+	subs := listening.of(s)
 	if len(names) == 0 {
 		names = subs.all(kind)
 	}
@@ -257,7 +270,7 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 // replyWhenConfirmed sends the client the reply in wait, as soon as the feeds and siblings have
 // confirmed the changes. It returns true if that is later.
 func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subscribing) bool {
-	if s.subs == nil || wait.left == 0 && w.o.Workers == 1 {
+	if listening.of(s) == nil || wait.left == 0 && w.o.Workers == 1 {
 		w.count(cmd, w.now, false)
 		s.unanswered()
 		w.tell(s, wait.reply)
@@ -277,23 +290,33 @@ func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subs
 	return true
 }
 
+// describe adds how many subscriptions a client has.
+func (h *hub) describe(s *Session, to *clients.Client) {
+	if subs := listening.of(s); subs != nil {
+		places := &subs.places
+		to.Channels, to.Patterns, to.ShardChannels = len(places[byChannel]), len(places[byPattern]), len(places[byShard])
+	}
+}
+
 // unsubscribe ends a client's subscription to a topic.
 func (h *hub) unsubscribe(s *Session, name string, kind topicKind) {
-	if s.subs == nil {
+	subs := listening.of(s)
+	if subs == nil {
 		return
 	}
-	own, has := s.subs.places[kind][name]
+	own, has := subs.places[kind][name]
 	if !has {
 		return
 	}
-	delete(s.subs.places[kind], name)
+	delete(subs.places[kind], name)
 	tp := h.topics[kind][name]
 	last := len(tp.subs) - 1
 	if other := tp.subs[last]; other != s {
 		tp.subs[own.at] = other
-		moved := other.subs.places[kind][name]
+		places := listening.of(other).places[kind]
+		moved := places[name]
 		moved.at = own.at
-		other.subs.places[kind][name] = moved
+		places[name] = moved
 	}
 	tp.subs[last] = nil
 	tp.subs = tp.subs[:last]
@@ -311,7 +334,7 @@ func (h *hub) unsubscribe(s *Session, name string, kind topicKind) {
 	h.release(tp)
 	for _, n := range h.w.masters {
 		if h.hears(n, tp) {
-			n.tell(tp, true)
+			h.tell(n, tp, true)
 		}
 	}
 	if h.isUnused() {
@@ -321,10 +344,11 @@ func (h *hub) unsubscribe(s *Session, name string, kind topicKind) {
 
 // leave ends a client's subscriptions.
 func (h *hub) leave(s *Session) {
-	if s.subs == nil {
+	subs := listening.of(s)
+	if subs == nil {
 		return
 	}
-	for kind, places := range s.subs.places {
+	for kind, places := range subs.places {
 		for name := range places {
 			h.unsubscribe(s, name, topicKind(kind))
 		}
@@ -352,26 +376,18 @@ func (h *hub) publish(c *pool.Feed, tp *topic, channel, message []byte) {
 	}
 }
 
-// tooSlow reports whether a subscriber has left more than softPubsub unread for longer than
+// isTooSlow reports whether a subscriber has left more than softPubsub unread for longer than
 // softTime.
-func (s *Session) tooSlow(now int64) bool {
+func isTooSlow(s *Session, now int64) bool {
+	subs := listening.of(s)
 	if s.out.Size()+s.parked <= softPubsub {
-		s.subs.softSince = 0
+		subs.softSince = 0
 		return false
 	}
-	if s.subs.softSince == 0 {
-		s.subs.softSince = now
+	if subs.softSince == 0 {
+		subs.softSince = now
 	}
-	return now-s.subs.softSince > softTime
-}
-
-// subscribedPing answers PING of a RESP2 client that has subscriptions.
-func (w *Worker) subscribedPing(s *Session, cmd *command.Command, a command.Args) bool {
-	b := resp.AppendBulkString(resp.AppendArray(w.scratch[:0], 2), "pong")
-	if a.Len() > 1 {
-		return w.reply(s, cmd, resp.AppendBulk(b, a.Arg(1)))
-	}
-	return w.reply(s, cmd, resp.AppendBulk(b, nil))
+	return now-subs.softSince > softTime
 }
 
 func listenTo(kind topicKind) local {

@@ -3,6 +3,8 @@ package proxy
 import (
 	"fmt"
 	"testing"
+
+	"github.com/keyway-proxy/keyway/pool"
 )
 
 // TestPublishedBeforeItWasListenedFor: a client whose SUBSCRIBE the nodes confirm only
@@ -36,7 +38,7 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 			}
 			r.w.Feed(subscriber, []byte(cmd(what, channel)))
 			r.w.EndTurn()
-			feed := r.w.nodes[0].feed
+			feed := feedOf(r.w.nodes[0])
 			greet(r, feed)
 			if publish() == "" {
 				t.Fatal("nothing was published at the other node")
@@ -51,4 +53,12 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 			}
 		}
 	}
+}
+
+// feedOf returns a node's feed, or nil.
+func feedOf(n *node) *pool.Feed {
+	if f := featureOf[*hub](n.w).feeds[n]; f != nil {
+		return f.Feed
+	}
+	return nil
 }

@@ -251,15 +251,15 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 		all = append(all, &use.conn.Link)
 	}
 	for _, s := range featureOf[*trackers](r.w).sessions {
-		if c := s.tracking.conns[n]; c != nil {
+		if c := trackings.of(s).conns[n]; c != nil {
 			all = append(all, &c.Link)
 		}
 	}
-	if n.feed != nil {
-		all = append(all, &n.feed.Link)
+	if feedOf(n) != nil {
+		all = append(all, &feedOf(n).Link)
 	}
-	if n.ear != nil {
-		all = append(all, &n.ear.Link)
+	if earOf(n) != nil {
+		all = append(all, &earOf(n).Link)
 	}
 	for _, c := range all {
 		if c.State() == pool.Dialing {
@@ -324,17 +324,17 @@ func redirected(t *testing.T, r *rig) (target *Session, own *pool.Conn) {
 	target = r.w.Open(nil, "peer:2", "keyway:1")
 	r.w.Feed(target, []byte("SUBSCRIBE "+invalidations+"\r\n"))
 	for _, n := range r.w.nodes {
-		greet(r, n.feed)
-		take(n.feed)
-		n.feed.Received([]byte(cmd("subscribe", invalidations)), r.now)
+		greet(r, feedOf(n))
+		take(feedOf(n))
+		feedOf(n).Received([]byte(cmd("subscribe", invalidations)), r.now)
 	}
 	r.feed("CLIENT TRACKING ON REDIRECT " + strconv.FormatUint(target.id, 10) + "\r\n")
 	for _, n := range r.w.nodes {
-		answerAll(r, n.ear)
-		take(n.ear)
-		n.ear.Received([]byte("+PONG\r\n"), r.now)
+		answerAll(r, earOf(n))
+		take(earOf(n))
+		earOf(n).Received([]byte("+PONG\r\n"), r.now)
 	}
-	for _, c := range r.s.tracking.conns {
+	for _, c := range trackings.of(r.s).conns {
 		answerAll(r, c)
 		take(c)
 		c.Received([]byte("+PONG\r\n"), r.now)

@@ -62,11 +62,9 @@ type trouble struct {
 	took       int64      // when the client last had read keepsUp bytes, while waitsFor is set
 	taken      int        // bytes that it has read since then
 
-	txn      *txn   // from WATCH or MULTI to EXEC
-	block    *block // of txn
-	blocking *blocking
-	subs     *subscriptions
-	tracking *tracking
+	kept     []any    // of the features; see perClient
+	block    *block   // of the transaction, from WATCH or MULTI to EXEC
+	topics   topicSet // nil: it has never had a subscription
 	ownConns ownConns // set if the client has the state tracks
 	// confirming is how many confirmations of subscriptions the client waits for. No message
 	// may overtake them.
@@ -505,6 +503,14 @@ func (w *Worker) dropPartial(s *Session) {
 	if s.partial != nil {
 		w.putParser(s.partial)
 		s.partial = nil
+	}
+}
+
+// useDB makes the client's later commands use the database.
+func (w *Worker) useDB(s *Session, db uint16) {
+	if s.db != db {
+		s.db = db
+		w.stateChanged(s)
 	}
 }
 

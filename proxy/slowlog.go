@@ -7,14 +7,6 @@ import (
 	"github.com/keyway-proxy/keyway/slowlog"
 )
 
-// recordSlow records a slow request. frame is what was sent to the node, or to
-// one of the nodes.
-func (w *Worker) recordSlow(r *request, frame []byte) {
-	w.slowLog.Record(slowlog.Slow{
-		Command: r.cmd, Frame: frame, Took: w.now - r.start, At: w.wall, Peer: r.sess.peer, Name: r.sess.about.Name,
-	})
-}
-
 // ownSettings returns a function that applies a CONFIG SET to a worker, or nil if no
 // setting of keyway changes. keyway itself answers SLOWLOG and LATENCY, so it applies the
 // change too, once every node has answered without an error.

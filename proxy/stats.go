@@ -32,7 +32,7 @@ func (w *Worker) gauges() metrics.Gauges {
 		g.Blocked += oneIf(s.waits())
 		g.Subscribed += oneIf(s.has(subscribed))
 		g.Tracking += oneIf(s.has(tracks))
-		g.Watching += oneIf(s.txn != nil && s.txn.watch != nil)
+		g.Watching += oneIf(s.block != nil && s.block.watches)
 	}
 	return g
 }

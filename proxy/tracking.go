@@ -36,10 +36,16 @@ type trackers struct {
 	inactive
 	w        *Worker
 	sessions []*Session
-	pushedTo map[uint64]bool // redirect targets, by id, that already have the current push of an ear
+	ears     map[*node]*pool.Conn // for invalidations of RESP2 clients
+	pushedTo map[uint64]bool      // redirect targets, by id, that already have the current push of an ear
 }
 
-func newTrackers(w *Worker) *trackers { return &trackers{w: w, pushedTo: map[uint64]bool{}} }
+func newTrackers(w *Worker) *trackers {
+	return &trackers{w: w, ears: map[*node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
+}
+
+// trackings has the state of each client that tracks.
+var trackings = newPerClient[tracking]()
 
 // tracking is the tracking state of a client.
 type tracking struct {
@@ -90,7 +96,7 @@ func (t *tracking) conn(n *node) *pool.Conn {
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
 		if !s.has(resp3) {
-			n.openEar()
+			featureOf[*trackers](t.w).openEar(n)
 		}
 		t.conns[n] = c
 	}
@@ -106,10 +112,11 @@ func (t *tracking) prelude(n *node) []byte { return t.frame(n, t.prefixes) }
 func (t *tracking) frame(n *node, prefixes [][]byte) []byte {
 	args := []string{"CLIENT", "TRACKING", "ON"}
 	if !t.sess.has(resp3) {
-		if n.ear == nil || n.ear.State() != pool.Ready {
+		ear := featureOf[*trackers](t.w).ears[n]
+		if ear == nil || ear.State() != pool.Ready {
 			return nil
 		}
-		args = append(args, "REDIRECT", strconv.FormatInt(n.ear.ClientID, 10))
+		args = append(args, "REDIRECT", strconv.FormatInt(ear.ClientID, 10))
 	}
 	for i, on := range []bool{t.bcast, t.optin, t.optout, t.noloop} {
 		if on {
@@ -183,8 +190,12 @@ func (t *tracking) sendInvalidation(keys []byte) {
 			return
 		}
 		o.tellSiblings(func(back *Worker) {
-			if s := back.byID[from]; back.o.Index == index && s != nil && s.tracking != nil && s.tracking.redirect == id {
-				s.tracking.breakRedirect()
+			s := back.byID[from]
+			if s == nil || back.o.Index != index {
+				return
+			}
+			if t := trackings.of(s); t != nil && t.redirect == id {
+				t.breakRedirect()
 			}
 		})
 	})
@@ -206,10 +217,7 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 		w.push(s, append(resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "invalidate"), keys...))
 		return
 	}
-	if s.subs == nil {
-		return
-	}
-	if _, listens := s.subs.places[byChannel][invalidations]; !listens {
+	if s.topics == nil || !s.topics.hasChannel(invalidations) {
 		return
 	}
 	b := resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 3), "message"), invalidations)
@@ -228,7 +236,7 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 	n, pushed := c.Owner.(*node), e.pushedTo
 	clear(pushed)
 	for _, s := range e.sessions {
-		if t := s.tracking; !s.has(resp3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
+		if t := trackings.of(s); !s.has(resp3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
 			pushed[t.redirect] = true
 			t.Pushed(c, message)
 		}
@@ -238,7 +246,7 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 // Ready resumes the greeting of connections that waited for the ear's client id.
 func (e ear) Ready(c *pool.Conn) {
 	for _, s := range e.sessions {
-		if own := s.tracking.conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
+		if own := trackings.of(s).conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
 			own.ResumeGreeting()
 		}
 	}
@@ -248,25 +256,28 @@ func (e ear) Ready(c *pool.Conn) {
 func (e ear) Lost(c *pool.Conn) {
 	n := c.Owner.(*node)
 	for _, s := range e.sessions {
-		if own := s.tracking.conns[n]; own != nil && !s.has(resp3) {
+		if own := trackings.of(s).conns[n]; own != nil && !s.has(resp3) {
 			own.Fail(e.w.now, "the connection for invalidations ended")
 		}
 	}
 }
 
-// openEar opens the node's ear, if it has none.
-func (n *node) openEar() {
-	if n.ear != nil {
-		return
+// openEar returns the node's ear, and opens it if there is none.
+func (of *trackers) openEar(n *node) *pool.Conn {
+	c := of.ears[n]
+	if c == nil {
+		c = n.newConn()
+		c.RESP3, c.Pushes = true, ear{of}
+		c.Open(of.w.now)
+		of.ears[n] = c
 	}
-	n.ear = n.newConn()
-	n.ear.RESP3, n.ear.Pushes = true, ear{featureOf[*trackers](n.w)}
-	n.ear.Open(n.w.now)
+	return c
 }
 
 // track starts a session's tracking.
 func (w *Worker) track(s *Session, t *tracking) {
-	s.troubled().tracking, s.ownConns = t, t
+	trackings.set(s, t)
+	s.ownConns = t
 	s.set(tracks)
 	of := featureOf[*trackers](w)
 	of.sessions = append(of.sessions, s)
@@ -277,24 +288,26 @@ func (of *trackers) leave(s *Session) {
 	if !s.has(tracks) {
 		return
 	}
-	s.tracking.close()
+	trackings.of(s).close()
 	s.clear(tracks)
-	s.tracking, s.ownConns = nil, nil
+	trackings.set(s, nil)
+	s.ownConns = nil
 	of.sessions = slices.DeleteFunc(of.sessions, func(o *Session) bool { return o == s })
 	if slices.ContainsFunc(of.sessions, func(o *Session) bool { return !o.has(resp3) }) {
 		return
 	}
-	for _, n := range of.w.nodes {
-		n.closeEar()
+	for n := range of.ears {
+		of.closeEar(n)
 	}
 }
 
 // closeNode closes the connections to a node that has left.
 func (of *trackers) closeNode(n *node, reason string) {
-	n.closeEar()
+	of.closeEar(n)
 	for _, s := range of.sessions {
-		if c := s.tracking.conns[n]; c != nil {
-			delete(s.tracking.conns, n)
+		t := trackings.of(s)
+		if c := t.conns[n]; c != nil {
+			delete(t.conns, n)
 			c.Close(of.w.now, reason)
 		}
 	}
@@ -303,18 +316,18 @@ func (of *trackers) closeNode(n *node, reason string) {
 // conns returns the clients' own connections to a node.
 func (of *trackers) conns(n *node) (all []*pool.Conn) {
 	for _, s := range of.sessions {
-		if c := s.tracking.conns[n]; c != nil {
+		if c := trackings.of(s).conns[n]; c != nil {
 			all = append(all, c)
 		}
 	}
 	return all
 }
 
-func (n *node) closeEar() {
-	if n.ear != nil {
-		n.ear.Pushes = noMore{}
-		n.w.doomed = append(n.w.doomed, &n.ear.Link)
-		n.ear = nil
+func (of *trackers) closeEar(n *node) {
+	if c := of.ears[n]; c != nil {
+		c.Pushes = noMore{}
+		of.w.doomed = append(of.w.doomed, &c.Link)
+		delete(of.ears, n)
 	}
 }
 
@@ -339,13 +352,12 @@ func (t *tracking) discard(n *node, c *pool.Conn) {
 	delete(t.conns, n)
 }
 
-// renew replaces the connections of a client that tracks, because its database or its version
-// of the protocol has changed.
-func (w *Worker) renew(s *Session) {
+// stateChanged replaces the connections of a client that tracks.
+func (of *trackers) stateChanged(s *Session) {
 	if s.has(tracks) {
-		s.tracking.close()
-		s.tracking.forgetAll()
-		s.tracking.openAll()
+		trackings.of(s).close()
+		trackings.of(s).forgetAll()
+		trackings.of(s).openAll()
 	}
 }
 
@@ -365,13 +377,13 @@ func (of *trackers) layout(moved bool) {
 		return
 	}
 	for _, s := range of.sessions {
-		if !s.has(resp3) && s.tracking.active() {
+		if !s.has(resp3) && trackings.of(s).active() {
 			for _, n := range of.w.masters {
-				n.openEar()
+				of.openEar(n)
 			}
 		}
-		s.tracking.forgetAll()
-		s.tracking.openAll()
+		trackings.of(s).forgetAll()
+		trackings.of(s).openAll()
 	}
 }
 
@@ -382,7 +394,7 @@ func (of *trackers) due() int64 {
 		return math.MaxInt64
 	}
 	for _, s := range of.sessions {
-		for _, c := range s.tracking.conns {
+		for _, c := range trackings.of(s).conns {
 			if c.Busy() {
 				return of.w.now + tick
 			}
@@ -405,13 +417,13 @@ func (of *trackers) tick() {
 		return
 	}
 	for _, s := range of.sessions {
-		for _, c := range s.tracking.conns {
+		for _, c := range trackings.of(s).conns {
 			watch(c)
 		}
 	}
 	for _, n := range w.nodes {
-		if n.ear != nil {
-			watch(n.ear)
+		if c := of.ears[n]; c != nil {
+			watch(c)
 		}
 	}
 }
@@ -419,7 +431,7 @@ func (of *trackers) tick() {
 // beginTracking handles CLIENT TRACKING ON. It answers when the nodes have accepted the
 // options.
 func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptions) bool {
-	t := s.tracking
+	t := trackings.of(s)
 	again, wasActive := t != nil, t != nil && t.active()
 	added := o.prefixes
 	if again {
@@ -482,8 +494,7 @@ func (t *tracking) begin(done func(refusal string)) {
 	}
 	var ears []*pool.Conn
 	for _, n := range w.masters {
-		n.openEar()
-		ears = append(ears, n.ear)
+		ears = append(ears, featureOf[*trackers](w).openEar(n))
 	}
 	w.reach(ears, begin) // CLIENT TRACKING contains the client id of the ear
 }

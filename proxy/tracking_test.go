@@ -34,12 +34,12 @@ func TestTrackingAtANewMaster(t *testing.T) {
 	r.w.SetTable(table)
 	n := r.w.nodes[1]
 	r.feed(cmd("GET", onB))
-	own := r.s.tracking.conns[n]
+	own := trackings.of(r.s).conns[n]
 	own.Connected(r.now)
 	if said := own.NextWrite(); len(said) > 0 || own.State() != pool.Greeting {
 		t.Errorf("said %q before the node's pushes can be heard; the connection is %s", said, own.State())
 	}
-	answerAll(r, n.ear)
+	answerAll(r, earOf(n))
 	for own.State() == pool.Greeting {
 
 		said := take(own)
@@ -53,3 +53,6 @@ func TestTrackingAtANewMaster(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// earOf returns a node's connection for invalidations, or nil.
+func earOf(n *node) *pool.Conn { return featureOf[*trackers](n.w).ears[n] }

@@ -145,13 +145,11 @@ type Worker struct {
 	lookups    map[lookup][]func(exists []byte, ok bool)
 	learned    map[string]*command.Command
 	features   []feature
-	observer   observer // sees all commands; nil: there is no need
-	hidden     bool     // the observer must not see the command that is being dispatched
-	gate       gate     // nil: no command has to wait
-	replicas   freshness.Replicas
-	slowLog    slowlog.Log
-	questions  map[uint64]*question // by token
-	token      uint64               // of the last question
+	hooks
+	replicas  freshness.Replicas
+	slowLog   slowlog.Log
+	questions map[uint64]*question // by token
+	token     uint64               // of the last question
 
 	server software
 
@@ -196,11 +194,6 @@ type node struct {
 	waits       []inUse      // exclusive connections in use
 	exclusive   int          // their number
 	group       int32        // a group of keys that it owns, or owned last; -1: none
-	feed        *pool.Feed   // for subscriptions; nil: there are none
-	ear         *pool.Conn   // for invalidations of RESP2 clients; nil: none tracks
-	unconfirmed []asked      // commands on the feed that are not answered
-	fedPing     int64        // when the feed last got a PING
-	fedLosses   uint64       // losses of the feed that the metrics have counted
 
 	moved, asked, retried uint64 // numbers of MOVED, of ASK and of retries
 	waiting, waitingBytes int    // calls that wait to be sent again, and their memory
@@ -287,7 +280,7 @@ func New(o Options, table *router.Table) *Worker {
 	}
 	w.keyless, w.scripts = []byte(o.Keyless), lua.NewCache(o.PerKey)
 	w.replicas = freshness.NewReplicas(o.MaxLag)
-	w.features = features(w)
+	w.features = newFeatures(w)
 	w.SetTable(table)
 	return w
 }

@@ -341,7 +341,7 @@ var inProxy = []bug{
 	},
 	{
 		"a client that leaves does not end its wait", "proxy/blocking.go",
-		"		s.blocking.leave(of.w, s)\n", "		_ = s\n",
+		"		b.leave(of.w, s)\n", "		_ = s\n",
 		"./test/transcripts", "TestTranscripts/blocked-client-leaves",
 	},
 	{
@@ -356,7 +356,7 @@ var inProxy = []bug{
 	},
 	{
 		"a feed that comes back listens to nothing", "proxy/feeds.go",
-		"			n.tell(tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
+		"			h.tell(n, tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
 		"./test/transcripts", "TestTranscripts/subscribe",
 	},
 	{
@@ -438,7 +438,7 @@ var inProxy = []bug{
 	},
 	{
 		"EXEC goes though a command was refused", "proxy/multi.go",
-		"		s.txn.broken = true\n", "",
+		"		txns.of(s).broken = true\n", "",
 		"./test/transcripts", "TestTranscripts/multi-errors",
 	},
 	{
@@ -486,7 +486,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/idle-clients",
 	},
 	{
-		"PUBLISH in a transaction counts what its node counts", "proxy/publish.go",
+		"PUBLISH in a transaction counts what its node counts", "proxy/late.go",
 		"published[0].at == i {", "published[0].at > i {",
 		"./test", "TestPublishInTransactions",
 	},
@@ -584,7 +584,7 @@ var inProxy = []bug{
 		"./test", "TestLateCommandsLikeRedis",
 	},
 	{
-		"each thread warns of a script without keys", "proxy/keyless.go",
+		"each thread warns of a script without keys", "proxy/script.go",
 		"	w.tellSiblings(func(o *Worker) { o.scripts.Warn(name) })\n", "",
 		"./test", "TestKeylessWritesAreLogged",
 	},

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,13 +87,18 @@ type queue struct {
 
 func newQueue(only string) *queue {
 	q := new(queue)
-	for _, whole := range []bool{false, true} {
-		for _, m := range bugs {
-			if m.ofWhole() == whole && (strings.Contains(m.name, only) || m.pkg == only) {
-				q.bugs = append(q.bugs, m)
-			}
+	var whole []bug
+	for _, m := range bugs {
+		switch {
+		case !strings.Contains(m.name, only) && m.pkg != only:
+		case m.ofWhole():
+			whole = append(whole, m)
+		default:
+			q.bugs = append(q.bugs, m)
 		}
 	}
+	slices.Reverse(whole) // the slowest, which are first in bugs, start first
+	q.bugs = append(q.bugs, whole...)
 	return q
 }
 

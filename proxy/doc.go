@@ -21,6 +21,12 @@
 // A Worker belongs to one thread. It sends messages to other threads through
 // Ready; each arrives as a method call on the other thread's Worker.
 //
+// The package has an engine and features. The engine is sessions, lines, calls, lanes,
+// retries and nodes. The features are answers of keyway's own, pub/sub, client-side
+// caching, blocking commands and transactions. handlers.go says which function handles
+// which command. The engine names no feature: it calls them through the interfaces in
+// feature.go, where they also keep their state of each client. No feature names another.
+//
 // Ten words have one meaning each:
 //
 //   - session: one client: its input, its state (database, MULTI, subscriptions)

@@ -108,7 +108,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 func (c *call) worker() *Worker { return c.node.w }
 
 // Failed ends the call, or sends it again, when no reply or no more of it will arrive.
-func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
+func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	r := c.req
 	w := c.worker()
 	if w.table.Changes() {
@@ -135,7 +135,7 @@ func (c *call) Failed(_ *pool.Conn, frame []byte, f pool.Failure) {
 		}
 	}
 	w.forgetPart(c)
-	if w.outlives(c, frame, f) {
+	if w.outlives(c, conn, frame, f) {
 		return
 	}
 	if f.Sent {

@@ -148,8 +148,9 @@ func (w *Worker) commandOf(a command.Args) *command.Command {
 }
 
 // outlives makes another attempt of a call whose connection has ended, or lets the call
-// wait for it, if that is harmless. It reports whether the call continues.
-func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
+// wait for it, if that is harmless. It reports whether the call continues. A connection of
+// its own that cannot be opened is no reason to open another to the same node at once.
+func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure) bool {
 	switch {
 	case f.Timeout || w.now >= c.deadline && c.tries == 0 || c.losses >= maxLosses:
 		return false
@@ -169,8 +170,11 @@ func (w *Worker) outlives(c *call, frame []byte, f pool.Failure) bool {
 		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, f.Reason)))
 		return true
 	}
-	if f.Sent {
+	switch {
+	case f.Sent:
 		c.losses++
+	case c.lane == exclusiveLane && n == c.node && conn.ConnectError() != "":
+		return false
 	}
 	n.retried++
 	w.resend(c, frame, n, c.asking)

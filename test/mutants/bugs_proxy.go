@@ -345,6 +345,11 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/blocked-client-leaves",
 	},
 	{
+		"a connection that cannot be opened is tried again at once", "proxy/loss.go",
+		"	case c.lane == exclusiveLane && n == c.node && conn", "	case c.hops > 200 && conn",
+		"./test/transcripts", "TestTranscripts/blocking-node-dies",
+	},
+	{
 		"a wait goes on with its whole time where its slot has moved", "proxy/blocking.go",
 		"max(b.call.timeout-w.now, int64(time.Millisecond))", "max(b.call.timeout, int64(time.Millisecond))",
 		"./test/transcripts", "TestTranscripts/blocking-redirected",

@@ -1,6 +1,10 @@
 package command
 
-import "github.com/keyway-proxy/keyway/resp"
+import (
+	"strings"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
 
 // Command describes one command or subcommand.
 type Command struct {
@@ -160,3 +164,6 @@ func (c *Command) Sub(name []byte) *Command {
 
 // Args are the arguments of a framed command, its name included.
 type Args = *resp.Parser
+
+// Upper returns the command's name as texts show it, such as CONFIG SET.
+func (c *Command) Upper() string { return strings.ToUpper(strings.ReplaceAll(c.Name, "|", " ")) }

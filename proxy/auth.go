@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -26,12 +27,12 @@ func (w *Worker) authenticate(s *Session, user, password []byte) string {
 		if string(user) == "default" {
 			return ""
 		}
-		return errWrongPass
+		return errtext.WrongPass
 	}
 	if !w.passes(user, password) {
 		w.stats.AuthFailures++
 		w.logRefusal(s, "wrong password")
-		return errWrongPass
+		return errtext.WrongPass
 	}
 	s.set(authed)
 	return ""
@@ -45,13 +46,13 @@ func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch a.Len() {
 	case 2:
 		if w.o.Password == "" {
-			return w.answerError(s, cmd, errNoPassword)
+			return w.answerError(s, cmd, errtext.NoPassword)
 		}
 		text = w.authenticate(s, defaultUser, a.Arg(1))
 	case 3:
 		text = w.authenticate(s, a.Arg(1), a.Arg(2))
 	default:
-		text = errSyntax
+		text = errtext.Syntax
 	}
 	if text != "" {
 		return w.answerError(s, cmd, text)
@@ -71,10 +72,10 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		var ok bool
 		version, ok = resp.ParseInt(a.Arg(1))
 		if !ok {
-			return w.answerError(s, cmd, errHelloProto)
+			return w.answerError(s, cmd, errtext.HelloProto)
 		}
 		if version < 2 || version > 3 {
-			return w.answerError(s, cmd, errNoProto)
+			return w.answerError(s, cmd, errtext.NoProto)
 		}
 		if (version == 3) != s.has(resp3) && s.inflight > 0 {
 			s.set(held)
@@ -89,7 +90,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 				i += 2
 			case command.EqualFold(a.Arg(i), "setname") && more >= 1:
 				if name = a.Arg(i + 1); !clients.IsName(name) {
-					return w.answerError(s, cmd, errClientName)
+					return w.answerError(s, cmd, errtext.ClientName)
 				}
 				i++
 			default:
@@ -98,7 +99,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		}
 	}
 	if !s.has(authed) {
-		return w.answerError(s, cmd, errHelloNoAuth)
+		return w.answerError(s, cmd, errtext.HelloNoAuth)
 	}
 	if name != nil {
 		s.tells().Name = string(name)

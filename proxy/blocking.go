@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -60,7 +61,7 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 		n = w.nodes[id]
 	case len(w.keys) == 0: // malformed: let a node produce the error
 		if n, _ = w.anyMaster(s); n == nil {
-			return w.answerError(s, cmd, errNoMasters)
+			return w.answerError(s, cmd, errtext.NoMasters)
 		}
 	default:
 		if text := w.unownedError(cmd, a); text != "" {
@@ -166,7 +167,7 @@ func (w *Worker) recordUndelivered(n *node, cmd *command.Command, b []byte) {
 		return
 	}
 	w.stats.Undelivered++
-	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+upper(cmd.Name)+
+	w.ready.Notes = append(w.ready.Notes, "node "+n.label()+" answered "+cmd.Upper()+
 		" of a client that waits no more; what it popped is lost")
 }
 
@@ -291,14 +292,14 @@ func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	withError := false
 	switch {
 	case a.Len() > 4:
-		return w.answerError(s, cmd, errSubSyntax("CLIENT", a.Arg(1)))
+		return w.answerError(s, cmd, errtext.SubSyntax("CLIENT", a.Arg(1)))
 	case a.Len() == 4 && command.EqualFold(a.Arg(3), "error"):
 		withError = true
 	case a.Len() == 4 && !command.EqualFold(a.Arg(3), "timeout"):
 		return w.answerError(s, cmd, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR") // networking.c
 	}
 	if !ok {
-		return w.answerError(s, cmd, errNotInteger)
+		return w.answerError(s, cmd, errtext.NotInteger)
 	}
 	return w.askAll(s, cmd, func(o *Worker) any {
 		if o.unblock(uint64(id), withError) {

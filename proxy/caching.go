@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -23,7 +24,7 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	case text != "":
 		return w.answerError(s, cmd, text)
 	case !on && !command.EqualFold(a.Arg(2), "off"):
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errtext.Syntax)
 	case s.inflight > 0:
 		s.set(held) // the client's earlier commands use the old connections and must finish first
 		return false
@@ -78,7 +79,7 @@ func parseTracking(a command.Args) (o trackingOptions, text string) {
 			id, ok := resp.ParseInt(a.Arg(i))
 			switch {
 			case !ok:
-				return o, errNotInteger
+				return o, errtext.NotInteger
 			case id <= 0:
 				return o, errNoRedirect
 			}
@@ -95,7 +96,7 @@ func parseTracking(a command.Args) (o trackingOptions, text string) {
 			i++
 			o.prefixes = append(o.prefixes, bytes.Clone(a.Arg(i)))
 		default:
-			return o, errSyntax
+			return o, errtext.Syntax
 		}
 	}
 	return o, ""
@@ -161,7 +162,7 @@ func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 		}
 		t.choice = cachingNo
 	default:
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errtext.Syntax)
 	}
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }

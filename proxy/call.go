@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -149,7 +150,7 @@ func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		if r.merge != nil {
 			r.merge.unknown = true
 		}
-		w.settle(c, resp.AppendError(w.scratch[:0], errOutcomeUnknown(c.node, f)))
+		w.settle(c, resp.AppendError(w.scratch[:0], outcomeUnknown(c.node, f)))
 		return
 	}
 	w.unreachable(c, frame, f.Reason)
@@ -163,13 +164,21 @@ func (w *Worker) recordSlow(r *request, frame []byte) {
 	})
 }
 
+// outcomeUnknown returns the error for a command that the node may have executed.
+func outcomeUnknown(n *node, f pool.Failure) string {
+	if f.Timeout {
+		return errtext.NoReplyYet(n.label(), f.Reason)
+	}
+	return errtext.ConnectionEnded(n.label(), f.Reason)
+}
+
 // refuse ends a call that the node surely did not execute.
 func (w *Worker) refuse(c *call, reason string) {
 	w.stats.NotExecuted++
 	if w.table.Changes() {
 		w.ready.Refresh = true
 	}
-	w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, reason)))
+	w.settle(c, resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), reason)))
 }
 
 // settle ends a call with a complete reply.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -23,7 +24,7 @@ func clientGetName(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 
 func clientSetName(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !clients.IsName(a.Arg(2)) {
-		return w.answerError(s, cmd, errClientName)
+		return w.answerError(s, cmd, errtext.ClientName)
 	}
 	s.tells().Name = string(a.Arg(2))
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))

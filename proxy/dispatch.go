@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -32,7 +33,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		case sub != nil:
 			cmd = sub
 		case !cmd.Has(command.Module): // a module may have subcommands that its node does not report
-			return w.reject(s, cmd, errUnknownSub(cmd.Name, a.Arg(1)))
+			return w.reject(s, cmd, errtext.UnknownSub(cmd.Name, a.Arg(1)))
 		}
 	}
 	s.lastCmd = cmd
@@ -40,10 +41,10 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return w.reject(s, cmd, w.arityError(cmd, a))
 	}
 	if !s.has(authed) && !cmd.Has(command.NoAuth) {
-		return w.reject(s, cmd, errNoAuth)
+		return w.reject(s, cmd, errtext.NoAuth)
 	}
 	if w.tooLarge(a.Frame()) {
-		return w.reject(s, cmd, errMemory)
+		return w.reject(s, cmd, errtext.Memory)
 	}
 	if w.gate != nil && w.gate.delays(s, cmd, a) {
 		return w.stall(s)
@@ -53,7 +54,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		case s.has(inMulti) && !cmd.ActsInMulti():
 			return queueInMulti(w, s, cmd, a)
 		case s.has(subscribed) && !s.has(resp3) && !cmd.Is(command.WhileSubscribed):
-			return w.reject(s, cmd, errSubscribed(cmd))
+			return w.reject(s, cmd, errtext.Subscribed(cmd))
 		}
 	}
 	if s.has(readsReplicas) && !w.mayWrite(s, cmd, a) || s.holdLarge(len(a.Frame())) {
@@ -82,9 +83,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 // command reports it as unknown, whatever its arguments.
 func (w *Worker) arityError(cmd *command.Command, a command.Args) string {
 	if w.lacks(cmd) {
-		return errLacked(cmd, a)
+		return errtext.Lacked(cmd, a)
 	}
-	return errArity(cmd)
+	return errtext.Arity(cmd)
 }
 
 // handleRefused handles a command that is refused unless the configuration allows it.
@@ -95,25 +96,19 @@ func (w *Worker) handleRefused(s *Session, cmd *command.Command, a command.Args)
 	case w.o.Cluster != nil && h.emulated != nil:
 		return h.emulated(w, s, cmd, a)
 	case w.lacks(cmd):
-		return w.answerError(s, cmd, errLacked(cmd, a))
+		return w.answerError(s, cmd, errtext.Lacked(cmd, a))
 	case w.o.Allow[cmd.ID] && cmd.Keyed():
 		return w.byKey(s, cmd, a)
 	case w.o.Allow[cmd.ID]:
 		return w.allMasters(s, cmd, a)
 	case w.o.Cluster != nil && cmd.Is(command.AboutCluster):
-		return w.answerError(s, cmd, named(errEmulated, cmd))
+		return w.answerError(s, cmd, errtext.Named(errtext.Emulated, cmd))
 	case h.emulated != nil || cmd.Is(command.AboutCluster):
-		return w.answerError(s, cmd, errNoCluster)
+		return w.answerError(s, cmd, errtext.NoCluster)
 	case cmd.Handling == command.NotYet:
-		return w.answerError(s, cmd, errNotYet(upper(cmd.Name)))
+		return w.answerError(s, cmd, errtext.NotYet(cmd.Upper()))
 	}
-	return w.answerError(s, cmd, errRefused(cmd))
-}
-
-// upper returns a command's name for people: "config|get" becomes "CONFIG GET".
-func upper(name string) string {
-	b := bytes.ToUpper([]byte(name))
-	return string(bytes.ReplaceAll(b, []byte("|"), []byte(" ")))
+	return w.answerError(s, cmd, errtext.Refused(cmd))
 }
 
 // byKey sends a command to the node that owns all its keys.
@@ -136,7 +131,7 @@ func (w *Worker) byKey(s *Session, cmd *command.Command, a command.Args) bool {
 		return w.toAny(s, cmd, a)
 	default:
 		if group, id = w.keylessPlace(); id == router.None && !w.table.Slotted() {
-			return w.answerError(s, cmd, errNoMasters)
+			return w.answerError(s, cmd, errtext.NoMasters)
 		}
 	}
 	return w.toOwner(s, cmd, a, group, id)
@@ -153,7 +148,7 @@ func (w *Worker) toOwner(s *Session, cmd *command.Command, a command.Args, group
 	if s.mayReadElsewhere(cmd) && (cmd.Single > 0 || len(w.keys) == 1 || !w.table.Clustered()) {
 		read = w.lastWrote(s, cmd, a)
 		if n = w.readerOf(s, n, read.Since); n == nil {
-			return w.answerError(s, cmd, errNoReplica(w.nodes[id]))
+			return w.answerError(s, cmd, errtext.NoReplica(w.nodes[id].label()))
 		}
 	}
 	large := w.largeRead(s, cmd, a)
@@ -217,7 +212,7 @@ func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 	n, conn := w.anyMaster(s)
 	if n == nil {
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	}
 	if conn.Full() {
 		return w.stall(s)
@@ -232,7 +227,7 @@ func (w *Worker) toAny(s *Session, cmd *command.Command, a command.Args) bool {
 // command if there are several.
 func (w *Worker) toOnly(s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) > 1 {
-		return w.answerError(s, cmd, errRefused(cmd))
+		return w.answerError(s, cmd, errtext.Refused(cmd))
 	}
 	return w.toAny(s, cmd, a)
 }
@@ -240,7 +235,7 @@ func (w *Worker) toOnly(s *Session, cmd *command.Command, a command.Args) bool {
 // allMasters sends a command to every master and merges the replies.
 func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) == 0 {
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	}
 	if cmd.NeedsAll(a) {
 		return w.toOnly(s, cmd, a)
@@ -301,11 +296,11 @@ func (w *Worker) unownedError(cmd *command.Command, a command.Args) string {
 		if key == 0 {
 			key = w.keys[0]
 		}
-		return errNoRule(a.Arg(key))
+		return errtext.NoRule(a.Arg(key))
 	}
 	if len(w.nodes) == 0 {
 		w.ready.Refresh = true
-		return errNoMasters
+		return errtext.NoMasters
 	}
 	return ""
 }
@@ -316,21 +311,21 @@ func (w *Worker) await(s *Session, c *call, frame []byte) {
 	w.ready.Refresh = true
 	c.node = w.nodes[0]
 	w.begin(s, c)
-	if !w.putOff(c, frame, resp.AppendError(nil, errSlotUnbound)) {
-		w.settle(c, resp.AppendError(w.scratch[:0], errSlotUnbound))
+	if !w.putOff(c, frame, resp.AppendError(nil, errtext.SlotUnbound)) {
+		w.settle(c, resp.AppendError(w.scratch[:0], errtext.SlotUnbound))
 	}
 }
 
 // crossing returns the error for two keys that do not live together.
 func (w *Worker) crossing(a command.Args, k1 int, n1 router.NodeID, k2 int, n2 router.NodeID) string {
 	if w.table.Slotted() {
-		return errCrossSlot
+		return errtext.CrossSlot
 	}
 	if slot := slots.Of(a.Arg(k1)); w.o.Cluster != nil && slot == slots.Of(a.Arg(k2)) {
-		return errOneSlot(slot, w.table.Name,
+		return errtext.OneSlot(slot, w.table.Name,
 			string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
 	}
-	return errCrossNode(string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
+	return errtext.CrossNode(string(a.Arg(k1)), w.nodeName(n1), string(a.Arg(k2)), w.nodeName(n2))
 }
 
 func (w *Worker) nodeName(id router.NodeID) string {
@@ -361,9 +356,9 @@ func refuseForeignPatterns(w *Worker, a command.Args) string {
 		switch {
 		case text != "" || w.pins(pattern, group):
 		case by && bytes.IndexByte(pattern, '*') >= 0:
-			text = errSortBy
+			text = errtext.SortBy
 		case !by && string(pattern) != "#":
-			text = errSortGet
+			text = errtext.SortGet
 		}
 	})
 	return text
@@ -409,7 +404,7 @@ func (w *Worker) handleUnknown(s *Session, a command.Args) bool {
 	// COMMAND INFO accepts "config|get", but clients may not send that as a command.
 	if !s.has(authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 {
 		w.stats.Unknown++
-		return w.reject(s, nil, errUnknownCommand(a))
+		return w.reject(s, nil, errtext.UnknownCommand(a))
 	}
 	return w.learn(s, a, string(bytes.ToLower(name)))
 }
@@ -423,10 +418,10 @@ func (w *Worker) learn(s *Session, a command.Args, name string) bool {
 	n, conn := w.anyMaster(s)
 	if n == nil || conn.ConnectError() != "" || len(w.learned) >= maxLearned {
 		w.stats.Unknown++
-		return w.reject(s, nil, errUnknownCommand(a))
+		return w.reject(s, nil, errtext.UnknownCommand(a))
 	}
 	s.set(blocked | learning)
-	unknown := errUnknownCommand(a)
+	unknown := errtext.UnknownCommand(a)
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		cmd := command.Learn(reply)
 		if ok && cmd != nil && cmd.Name == name {

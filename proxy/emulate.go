@@ -3,6 +3,7 @@ package proxy
 import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -42,7 +43,7 @@ func clusterKeySlot(w *Worker, s *Session, cmd *command.Command, a command.Args)
 // clusterReplicas answers CLUSTER REPLICAS with an empty list: a keyway has no replicas.
 func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !w.o.Cluster.HasMember(a.Arg(2)) {
-		return w.answerError(s, cmd, errUnknownNode(a.Arg(2)))
+		return w.answerError(s, cmd, errtext.UnknownNode(a.Arg(2)))
 	}
 	return noneOfThem(w, s, cmd, a)
 }
@@ -51,7 +52,7 @@ func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args
 // each other.
 func clusterFailureReports(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !w.o.Cluster.HasMember(a.Arg(2)) {
-		return w.answerError(s, cmd, errUnknownNode(a.Arg(2)))
+		return w.answerError(s, cmd, errtext.UnknownNode(a.Arg(2)))
 	}
 	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], 0))
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -12,7 +13,7 @@ import (
 func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch {
 	case a.Len() > 2:
-		return w.answerError(s, cmd, errArity(cmd))
+		return w.answerError(s, cmd, errtext.Arity(cmd))
 	case s.has(subscribed) && !s.has(resp3):
 		return w.subscribedPing(s, cmd, a)
 	case a.Len() == 1:
@@ -74,9 +75,9 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	db, ok := resp.ParseInt(a.Arg(1))
 	switch {
 	case !ok:
-		return w.answerError(s, cmd, errNotInteger)
+		return w.answerError(s, cmd, errtext.NotInteger)
 	case db < math.MinInt32 || db > math.MaxInt32:
-		return w.answerError(s, cmd, errNotInt32)
+		return w.answerError(s, cmd, errtext.NotInt32)
 	case s.inflight > 0:
 		s.set(held) // its earlier commands finish first
 		return false
@@ -86,12 +87,12 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	n, shared := w.anyMaster(s)
 	switch {
 	case n == nil && db < 0:
-		return w.answerError(s, cmd, errDBIndex)
+		return w.answerError(s, cmd, errtext.DBIndex)
 	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):
 		w.useDB(s, uint16(db))
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	case shared.ConnectError() != "":
-		return w.answerError(s, cmd, errNotExecuted(n, shared.ConnectError()))
+		return w.answerError(s, cmd, errtext.NotExecuted(n.label(), shared.ConnectError()))
 	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
@@ -113,7 +114,7 @@ func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(
 		}
 		switch {
 		case !ok:
-			reply = resp.AppendError(nil, errNotExecuted(n, why))
+			reply = resp.AppendError(nil, errtext.NotExecuted(n.label(), why))
 		case reply[0] != '-':
 			adopt()
 		}
@@ -151,7 +152,7 @@ func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 // so they cannot evict it.
 func noEvict(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !command.EqualFold(a.Arg(2), "on") && !command.EqualFold(a.Arg(2), "off") {
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errtext.Syntax)
 	}
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
@@ -164,9 +165,9 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	n, shared := w.anyMaster(s)
 	switch {
 	case w.lacks(cmd):
-		return w.answerError(s, cmd, errLacked(cmd, a))
+		return w.answerError(s, cmd, errtext.Lacked(cmd, a))
 	case !on && !command.EqualFold(a.Arg(2), "off"):
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errtext.Syntax)
 	case s.inflight > 0:
 		s.set(held) // its earlier commands finish first
 		return false
@@ -174,7 +175,7 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		w.setTouch(s, on)
 		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 	case shared.ConnectError() != "":
-		return w.answerError(s, cmd, errNotExecuted(n, shared.ConnectError()))
+		return w.answerError(s, cmd, errtext.NotExecuted(n.label(), shared.ConnectError()))
 	case !n.hasRoom():
 		return w.answerError(s, cmd, errTooManyHeld)
 	}
@@ -203,7 +204,7 @@ func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	n, conn := w.anyMaster(s)
 	switch {
 	case n == nil:
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	case conn.Full():
 		return w.stall(s)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -167,7 +168,7 @@ func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure
 		if !w.mayWait(c, frame, w.patience) {
 			return false
 		}
-		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, f.Reason)))
+		w.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), f.Reason)))
 		return true
 	}
 	switch {
@@ -222,7 +223,7 @@ func (w *Worker) unreachable(c *call, frame []byte, reason string) {
 	}
 	if w.mayFailOver(c, reason) && w.mayWait(c, frame, w.failover) {
 		w.ready.Refresh = true
-		w.wait(c, frame, resp.AppendError(nil, errNotExecuted(c.node, reason)))
+		w.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), reason)))
 		return
 	}
 	w.refuse(c, reason)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
@@ -96,7 +97,7 @@ func (w *Worker) conclude(r *request) (failed bool, after func()) {
 // merged is the ending that merges the replies by the command's policy.
 func merged(w *Worker, dst []byte, r *request) []byte {
 	if bad := r.merge.inPart(r.cmd); bad != nil {
-		return resp.AppendError(dst, errInPart(r.cmd, bad))
+		return resp.AppendError(dst, errtext.InPart(r.cmd, bad))
 	}
 	return r.cmd.Merge(dst, r.merge.parts, w.set.Rand.Uint64())
 }
@@ -156,7 +157,7 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	stride := cmd.Stride
 	keys := (a.Len() - 1 - cmd.Tail) / stride
 	if keys < 1 || (a.Len()-1-cmd.Tail)%stride != 0 {
-		return w.answerError(s, cmd, errArity(cmd))
+		return w.answerError(s, cmd, errtext.Arity(cmd))
 	}
 	if key, group := w.dealOut(a, keys, stride); key > 0 {
 		w.keys = append(w.keys[:0], key)
@@ -164,7 +165,7 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	}
 	if s.mayReadElsewhere(cmd) {
 		if m := w.spreadReads(s, a, stride); m != nil {
-			return w.answerError(s, cmd, errNoReplica(m))
+			return w.answerError(s, cmd, errtext.NoReplica(m.label()))
 		}
 	}
 	for _, p := range w.split.groups {

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -177,7 +178,7 @@ func (w *Worker) forBlock(t *txn, cmd *command.Command, a command.Args) (frame [
 		return frame, w.join(t, cmd, a)
 	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
 	case cmd.NeedsAll(a) && len(w.masters) > 1:
-		return nil, errRefused(cmd)
+		return nil, errtext.Refused(cmd)
 	case cmd.InMulti == command.SelectsDatabase:
 		t.selects = append(t.selects, t.n)
 	case w.isLate(cmd):
@@ -190,11 +191,11 @@ func (w *Worker) forBlock(t *txn, cmd *command.Command, a command.Args) (frame [
 			before(w, a)
 		}
 	case h == command.AllMasters:
-		return nil, named(errMultiAcross, cmd)
+		return nil, errtext.Named(errMultiAcross, cmd)
 	case h == command.Local:
-		return nil, named(errMultiLocal, cmd)
+		return nil, errtext.Named(errMultiLocal, cmd)
 	case h == command.NotYet:
-		return nil, errNotYet(upper(cmd.Name))
+		return nil, errtext.NotYet(cmd.Upper())
 	default:
 		return nil, errDenied
 	}
@@ -232,11 +233,11 @@ func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
 	case len(w.keys) == 0:
 		return ""
 	case id < 0 && w.table.Slotted() && !w.mayGetOwner():
-		return errSlotUnbound
+		return errtext.SlotUnbound
 	case id < 0 && !w.table.Slotted():
-		return errNoRule(a.Arg(w.keys[0]))
+		return errtext.NoRule(a.Arg(w.keys[0]))
 	case t.group >= 0 && group != t.group:
-		return errCrossSlot
+		return errtext.CrossSlot
 	}
 	t.group = group
 	return ""
@@ -275,7 +276,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	switch {
 	case n == nil && (t.group < 0 || len(w.nodes) == 0):
 		w.endTransaction(s)
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	case n != nil && conn.Full():
 		return w.stall(s)
 	case s.holdLarge(len(t.frames) + len(execFrame)):
@@ -404,7 +405,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	n := w.ownerOf(t.group)
 	if n == nil {
 		t.group = before
-		return w.answerError(s, cmd, errSlotUnbound)
+		return w.answerError(s, cmd, errtext.SlotUnbound)
 	}
 	if t.watch == nil && !t.lost {
 		if !n.hasRoom() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -37,14 +38,14 @@ func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 			return w.answerError(s, cmd, "ERR CLIENT PAUSE mode must be WRITE or ALL")
 		}
 	} else if a.Len() > 4 {
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errtext.Syntax)
 	}
 	ms, ok := resp.ParseInt(a.Arg(2))
 	switch {
 	case !ok || ms > 1<<42:
-		return w.answerError(s, cmd, errTimeoutBad)
+		return w.answerError(s, cmd, errtext.TimeoutBad)
 	case ms < 0:
-		return w.answerError(s, cmd, errTimeoutNeg)
+		return w.answerError(s, cmd, errtext.TimeoutNeg)
 	}
 	return w.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).begin(ms*int64(time.Millisecond), all) })
 }

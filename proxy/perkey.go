@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -33,10 +34,10 @@ func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, c
 	}
 	units, ok := how.Units(a, w.units[:0])
 	if w.units = units; !ok {
-		return w.answerError(s, cmd, errPerKeyArgs)
+		return w.answerError(s, cmd, errtext.PerKeyArgs)
 	}
 	if len(units) > maxUnits {
-		return w.answerError(s, cmd, errPerKeyUnits)
+		return w.answerError(s, cmd, errtext.PerKeyUnits)
 	}
 	if crossing := w.placeUnits(a, units, how.Placed()); crossing != "" {
 		return w.answerError(s, cmd, crossing)
@@ -68,10 +69,10 @@ func (w *Worker) placeUnits(a command.Args, units []lua.Unit, size int) (failed 
 		case id != router.None:
 			p.node = w.nodes[id]
 		case !w.table.Slotted():
-			return errNoRule(a.Arg(first))
+			return errtext.NoRule(a.Arg(first))
 		case len(w.nodes) == 0:
 			w.ready.Refresh = true
-			return errNoMasters
+			return errtext.NoMasters
 		}
 		sp.groups = append(sp.groups, p)
 	}
@@ -81,7 +82,7 @@ func (w *Worker) placeUnits(a command.Args, units []lua.Unit, size int) (failed 
 // inUnitOrder is the ending of a per-key script.
 func inUnitOrder(_ *Worker, dst []byte, r *request) []byte {
 	if bad := r.merge.inPart(r.cmd); bad != nil {
-		return resp.AppendError(dst, errInPart(r.cmd, bad))
+		return resp.AppendError(dst, errtext.InPart(r.cmd, bad))
 	}
 	return r.merge.perKey.Merge(dst, r.merge.parts)
 }
@@ -97,7 +98,7 @@ func (w *Worker) sendUnits(
 		p := &w.split.groups[i]
 		c := r.merge.call(r, i)
 		c.group = p.group
-		name, script := upper(cmd.Name), a.Arg(1)
+		name, script := cmd.Upper(), a.Arg(1)
 		if p.node != nil {
 			if eval, text := w.scripts.Eval(cmd, p.node.ordinal, script); text != nil {
 				name, script, c.inFull = eval, text, true
@@ -119,7 +120,7 @@ func (w *Worker) sendUnits(
 // client gets NOSCRIPT and has to send the text, as with one Redis.
 func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) bool {
 	if w.o.Workers < 2 || len(a.Arg(1)) != 40 {
-		return w.answerError(s, cmd, errNoScript)
+		return w.answerError(s, cmd, errtext.NoScript)
 	}
 	s.set(blocked)
 	sha := string(bytes.ToLower(a.Arg(1)))
@@ -130,7 +131,7 @@ func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) 
 		s.clear(blocked)
 		if w.scripts.Text([]byte(sha)) == nil {
 			w.dropFirst(s)
-			w.answerError(s, cmd, errNoScript)
+			w.answerError(s, cmd, errtext.NoScript)
 			if s.has(tracks) {
 				s.ownConns.dispatched(s)
 			}

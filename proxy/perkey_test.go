@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -52,7 +53,7 @@ func TestPerKeyScript(t *testing.T) {
 			t.Errorf("the client got %q", got)
 		}
 		r.feed(cmd("EVAL", text, "2", onA, onB, "ttl", "1"))
-		if got := r.got(); got != string(resp.AppendError(nil, errPerKeyArgs)) {
+		if got := r.got(); got != string(resp.AppendError(nil, errtext.PerKeyArgs)) {
 			t.Errorf("ARGV that do not fit: %q", got)
 		}
 	}

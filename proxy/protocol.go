@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -53,7 +54,7 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 		}
 		text := ""
 		if why := conn.Reason(); !ok && (strings.Contains(why, "unknown command") || strings.Contains(why, "NOPROTO")) {
-			text = errNoProto // older than Redis 6
+			text = errtext.NoProto // older than Redis 6
 			s.clear(resp3)
 			n.disconnect(conn)
 		}
@@ -77,7 +78,7 @@ func clientReply(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 			s.set(skipping)
 		}
 	default:
-		return w.answerError(s, cmd, errSyntax)
+		return w.answerError(s, cmd, errtext.Syntax)
 	}
 	w.count(cmd, w.now, false)
 	return true

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -198,7 +199,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 		n, _ = w.anyMaster(s)
 	}
 	if n == nil {
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	}
 	conn := n.conn(s)
 	if conn.Full() {

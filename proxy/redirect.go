@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -89,7 +90,7 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	if !known {
 		w.ready.Refresh = true
 		if !w.putOff(c, frame, reply) {
-			text := errNotExecuted(c.node, "it redirects to "+target+", which the topology does not know")
+			text := errtext.NotExecuted(c.node.label(), "it redirects to "+target+", which the topology does not know")
 			w.settle(c, resp.AppendError(w.scratch[:0], text))
 		}
 		return
@@ -98,13 +99,13 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 		// An earlier call to the same group has not been sent there yet. This call must
 		// not overtake it.
 		if !w.putOff(c, frame, reply) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "its slot is moving")))
+			w.settle(c, resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), "its slot is moving")))
 		}
 		return
 	}
 	if c.hops++; c.hops > maxHops {
 		w.stats.NotExecuted++
-		w.settle(c, resp.AppendError(w.scratch[:0], errTooManyHops(c.node)))
+		w.settle(c, resp.AppendError(w.scratch[:0], errtext.TooManyHops(c.node.name)))
 		return
 	}
 	if !ask && w.table.SlotOwner(c.group) != id {
@@ -356,7 +357,7 @@ func (w *Worker) overtaken(s *Session, by *call) {
 // MOVED and ASK.
 func (w *Worker) finalError(c *call) []byte {
 	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
-		text := errNotExecuted(c.node, "it redirects to a node that the topology does not know")
+		text := errtext.NotExecuted(c.node.label(), "it redirects to a node that the topology does not know")
 		return resp.AppendError(w.scratch[:0], text)
 	}
 	return c.lastErr

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/scan"
 	"github.com/keyway-proxy/keyway/slots"
@@ -19,9 +20,9 @@ func scanMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	master, own, ok := w.walk.Parse(a.Arg(1))
 	switch {
 	case !ok:
-		return w.answerError(s, cmd, errCursor)
+		return w.answerError(s, cmd, errtext.Cursor)
 	case len(w.masters) == 0:
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	}
 	n := w.masters[master]
 	if n.conn(s).Full() {
@@ -55,7 +56,7 @@ func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	}
 	switch {
 	case !ok:
-		return w.answerError(s, cmd, errNotInteger)
+		return w.answerError(s, cmd, errtext.NotInteger)
 	case slot < 0 || slot >= slots.Count || a.Len() > 3 && most < 0:
 		return w.answerError(s, cmd, invalid)
 	}
@@ -63,12 +64,12 @@ func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	if w.table.Slotted() {
 		n := w.ownerOf(int32(slot))
 		if n == nil {
-			return w.answerError(s, cmd, errSlotUnbound)
+			return w.answerError(s, cmd, errtext.SlotUnbound)
 		}
 		nodes = []*node{n}
 	}
 	if len(nodes) == 0 {
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	}
 	for _, n := range nodes {
 		if n.conn(s).Full() {
@@ -112,7 +113,7 @@ func (sc *slotScan) step(cursor string) {
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		next, page, isPage := scan.Page(reply)
 		if !ok || !isPage {
-			w.settleFor(c, resp.AppendError(nil, errNotExecuted(n, "SCAN failed: "+resp.Printable(reply))))
+			w.settleFor(c, resp.AppendError(nil, errtext.NotExecuted(n.label(), "SCAN failed: "+resp.Printable(reply))))
 			return
 		}
 		sc.found.Add(page)

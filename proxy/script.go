@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -200,7 +201,7 @@ func (w *Worker) confirm(
 		w.overtaken(s, c)
 		if !ok {
 			w.stats.UnknownOutcome++
-			reply = resp.AppendError(nil, errOutcomeUnknown(c.node, pool.Failure{Reason: "while its error was looked into"}))
+			reply = resp.AppendError(nil, errtext.ConnectionEnded(c.node.label(), "while its error was looked into"))
 		}
 		w.settle(c, reply)
 	}}
@@ -300,5 +301,5 @@ func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
 	w.tellSiblings(func(o *Worker) { o.scripts.Warn(name) })
 	w.ready.Notes = append(w.ready.Notes, fmt.Sprintf("%s %s has no KEYS and may write; "+
 		"keys that it makes are found by name only if they belong to the node of scripts.keyless",
-		upper(cmd.Name), name))
+		cmd.Upper(), name))
 }

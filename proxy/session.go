@@ -4,6 +4,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -157,7 +158,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 // Reject counts a connection that the shell does not accept, and returns the error to send.
 func (w *Worker) Reject() []byte {
 	w.stats.Rejected++
-	return resp.AppendError(nil, errMaxClients)
+	return resp.AppendError(nil, errtext.MaxClients)
 }
 
 // Gone ends a session whose socket is closed. Calls in flight stay with their connections

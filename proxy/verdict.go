@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -69,9 +70,9 @@ func (w *Worker) decideRedirect(c *call, conn *pool.Conn, reply []byte) verdict 
 	case unproven && (odd || !w.table.Clustered()):
 		return verdict{}
 	case !w.table.Clustered():
-		return verdict{do: failed, text: errNodeIsCluster(c.node)}
+		return verdict{do: failed, text: errtext.NodeIsCluster(c.node.name, c.node.addr)}
 	case odd:
-		text := errNotExecuted(c.node, "its redirect makes no sense: "+resp.Printable(bytes.TrimSpace(reply[1:])))
+		text := errtext.NotExecuted(c.node.label(), "its redirect makes no sense: "+resp.Printable(bytes.TrimSpace(reply[1:])))
 		return verdict{do: failed, text: text}
 	}
 	return verdict{do: followed, prove: unproven, ask: ask, target: target}
@@ -102,7 +103,7 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	case reread:
 		c.node.lag.Doubt()
 		if !w.reread(c, frame, false) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errNotExecuted(c.node, "the replica answers "+string(errorCode(reply)))))
+			w.settle(c, resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), "the replica answers "+string(errorCode(reply)))))
 		}
 		return true
 	case sentInFull:

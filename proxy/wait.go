@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -24,7 +25,7 @@ import (
 func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	replicas, ok := resp.ParseInt(a.Arg(1))
 	if !ok {
-		return w.answerError(s, cmd, errNotInteger)
+		return w.answerError(s, cmd, errtext.NotInteger)
 	}
 	if a.Len() > 3 || replicas <= 0 {
 		// Earlier replies do not help: WAITAOF counts files too, and WAIT 0 all replicas.
@@ -32,10 +33,10 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	timeout, ok := resp.ParseInt(a.Arg(a.Len() - 1))
 	if !ok || timeout > 1<<40 {
-		return w.answerError(s, cmd, errTimeoutBad)
+		return w.answerError(s, cmd, errtext.TimeoutBad)
 	}
 	if timeout < 0 {
-		return w.answerError(s, cmd, errTimeoutNeg)
+		return w.answerError(s, cmd, errtext.TimeoutNeg)
 	}
 	if s.inflight > 0 {
 		// The client's writes must be answered first.
@@ -53,7 +54,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(nodes) == 0 {
 		n, _ := w.anyMaster(s)
 		if n == nil {
-			return w.answerError(s, cmd, errNoMasters)
+			return w.answerError(s, cmd, errtext.NoMasters)
 		}
 		nodes = append(nodes, n)
 	}
@@ -102,7 +103,7 @@ func (e *askedAlone) mark(w *Worker, n *node) {
 		anyCounts := w.server.Name == "redis" && w.server.IsBefore("7.2")
 		if ok && reply[0] == '-' && !anyCounts {
 			text, _ := resp.ErrorText(reply)
-			e.unmarked = errUnmarked(n, string(text))
+			e.unmarked = errtext.Unmarked(n.label(), string(text))
 		}
 	}, restoreNothing...)
 }
@@ -139,7 +140,7 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 // the shared connection. So these commands use other connections.
 func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) == 0 {
-		return w.answerError(s, cmd, errNoMasters)
+		return w.answerError(s, cmd, errtext.NoMasters)
 	}
 	for _, n := range w.masters {
 		if !n.hasRoom() {

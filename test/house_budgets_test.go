@@ -54,7 +54,7 @@ var largeTypes = map[string]struct{ methods, fields int }{
 }
 
 // largePackages are the packages that have more files, tests aside.
-var largePackages = map[string]int{"proxy": 47}
+var largePackages = map[string]int{"proxy": 46}
 
 // survey is what the sources of the module have of what is budgeted.
 type survey struct {

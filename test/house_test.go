@@ -18,7 +18,7 @@ import (
 const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
-const core = "resp command slots hashring router metrics buffer " +
+const core = "resp command slots hashring router metrics buffer errtext " +
 	"clients emulation freshness info lua scan slowlog pool proxy"
 
 // packages returns what go list knows about the module's packages.
@@ -72,7 +72,7 @@ func TestHouse(t *testing.T) {
 			"layer 0",
 		},
 		{
-			"clients freshness info slowlog",
+			"clients errtext freshness info slowlog",
 			module + "router " + module + "pool " + module + "proxy",
 			"they know replies and figures",
 		},

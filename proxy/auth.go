@@ -11,9 +11,9 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// passes reports whether user and password are the configured ones. Its running time
+// acceptsPassword reports whether user and password are the configured ones. Its running time
 // does not depend on how much of the password is right.
-func (w *Worker) passes(user, password []byte) bool {
+func (w *Worker) acceptsPassword(user, password []byte) bool {
 	given, want := sha256.Sum256(password), sha256.Sum256([]byte(w.o.Password))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && string(user) == "default"
 }
@@ -29,7 +29,7 @@ func (w *Worker) authenticate(s *Session, user, password []byte) string {
 		}
 		return errtext.WrongPass
 	}
-	if !w.passes(user, password) {
+	if !w.acceptsPassword(user, password) {
 		w.stats.AuthFailures++
 		w.logRefusal(s, "wrong password")
 		return errtext.WrongPass
@@ -78,7 +78,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 			return w.answerError(s, cmd, errtext.NoProto)
 		}
 		if (version == 3) != s.has(resp3) && s.inflight > 0 {
-			s.set(held)
+			s.set(draining)
 			return false
 		}
 		for i := 2; i < a.Len(); i++ {
@@ -102,7 +102,7 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.answerError(s, cmd, errtext.HelloNoAuth)
 	}
 	if name != nil {
-		s.tells().Name = string(name)
+		s.allocAbout().Name = string(name)
 	}
 	return w.speak(s, version, func(text string) {
 		if text != "" {

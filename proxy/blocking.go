@@ -69,7 +69,7 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 		}
 	}
 	if s.inflight > 0 {
-		s.set(held) // the client's earlier commands use other connections and must finish first
+		s.set(draining) // the client's earlier commands use other connections and must finish first
 		return false
 	}
 	if n != nil && !n.hasRoom() {
@@ -84,7 +84,7 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 			b.call.timeout = w.now + int64(t*float64(unit))
 		}
 	}
-	s.set(held | blocked)
+	s.set(draining | blocked)
 	waits.set(s, b)
 	if n == nil {
 		w.await(s, b.call, a.Frame())

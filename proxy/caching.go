@@ -26,7 +26,7 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return w.answerError(s, cmd, errtext.Syntax)
 	case s.inflight > 0:
-		s.set(held) // the client's earlier commands use the old connections and must finish first
+		s.set(draining) // the client's earlier commands use the old connections and must finish first
 		return false
 	case !on:
 		featureOf[*trackers](w).leave(s)

@@ -28,11 +28,11 @@ type call struct {
 	redirected bool // counted in the session's redirecting
 	waiting    bool // in the session's retry list
 	asking     bool // sent behind ASKING
-	inFull     bool // an EVALSHA that was sent as EVAL
+	sentAsEval bool // an EVALSHA that was sent as EVAL
 
 	// A later command of the client was answered while keyway checked this call's error.
 	// Or, when the connection ended: this read might see a later write of its client.
-	passed bool
+	isOvertaken bool
 
 	caching caching
 	asked   *askingReply   // receiver of the reply to ASKING
@@ -76,8 +76,8 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
 			return
 		}
-	} else if c.inFull {
-		c.inFull = false
+	} else if c.sentAsEval {
+		c.sentAsEval = false
 		w.scripts.Ran(c.node.ordinal, frame)
 	}
 	if r.merge != nil {
@@ -88,7 +88,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	} else {
 		w.deliver(r, p.Bytes)
 		if !p.Last && r.begun && s.out.Size() > softOutput {
-			w.holdBack(c, conn)
+			w.pauseForSlowReader(c, conn)
 		}
 	}
 	if p.Last {
@@ -96,7 +96,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			w.recordSlow(r, frame)
 		}
 		if !c.replica {
-			w.overtaken(s, c)
+			w.failOvertaken(s, c)
 		}
 		if c.tries > 0 {
 			c.node.servedAt = w.now
@@ -144,7 +144,7 @@ func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 			w.recordSlow(r, frame)
 		}
 		if !c.replica {
-			w.overtaken(r.sess, c) // the node may have executed it
+			w.failOvertaken(r.sess, c) // the node may have executed it
 		}
 		w.stats.UnknownOutcome++
 		if r.merge != nil {

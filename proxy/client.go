@@ -26,7 +26,7 @@ func clientSetName(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	if !clients.IsName(a.Arg(2)) {
 		return w.answerError(s, cmd, errtext.ClientName)
 	}
-	s.tells().Name = string(a.Arg(2))
+	s.allocAbout().Name = string(a.Arg(2))
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
@@ -35,7 +35,7 @@ func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	if text := clients.CheckInfo(attr, value); text != "" {
 		return w.answerError(s, cmd, text)
 	}
-	s.tells().SetInfo(attr, value)
+	s.allocAbout().SetInfo(attr, value)
 	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
 }
 
@@ -62,8 +62,8 @@ func describe(s *Session, asking int) clients.Client {
 	if s.lastCmd != nil {
 		c.Command = s.lastCmd.Name
 	}
-	if s.trouble != untroubled {
-		c.Memory += int(unsafe.Sizeof(*s.trouble))
+	if s.rareState != noRareState {
+		c.Memory += int(unsafe.Sizeof(*s.rareState))
 	}
 	for _, f := range s.w.features {
 		f.describe(s, &c)

@@ -41,11 +41,11 @@ func TestInvalidationsCostTheSameWithManyClients(t *testing.T) {
 			r.w.Open(nil, "peer:3", "keyway:1")
 		}
 		target, own := redirected(t, r)
-		ear := earOf(own.Owner.(*node))
+		feed := invalidationFeedOf(own.Owner.(*node))
 		return shortest(20, func() time.Duration {
 			began := time.Now()
 			for range 100 {
-				ear.Received([]byte(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n"), r.now)
+				feed.Received([]byte(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n"), r.now)
 			}
 			took := time.Since(began)
 			if outputOf(target) == "" {

@@ -170,8 +170,8 @@ func (w *Worker) toOwner(s *Session, cmd *command.Command, a command.Args, group
 		s.readAt(&r.call, read)
 	}
 	if cmd.Unproven() {
-		if full := w.inFull(cmd, n, a); full != nil {
-			r.call.inFull = true
+		if full := w.asEval(cmd, n, a); full != nil {
+			r.call.sentAsEval = true
 			w.send(s, &r.call, n, full)
 			return true
 		}
@@ -201,7 +201,7 @@ func (w *Worker) place(cmd *command.Command, a command.Args) (group int32, id ro
 func (w *Worker) sendFrame(s *Session, c *call, n *node, a command.Args) {
 	frame := a.Frame()
 	if len(frame) >= bigFrame && s.cached() == cachingDefault && len(s.in) > 0 && &s.in[0] == &frame[0] {
-		s.set(gave)
+		s.set(handedOver)
 		w.sendAs(s, c, n, frame, owned)
 		return
 	}

@@ -74,7 +74,7 @@ func (k perClient[T]) of(s *Session) *T {
 }
 
 func (k perClient[T]) set(s *Session, v *T) {
-	t := s.troubled()
+	t := s.allocRareState()
 	if t.kept == nil {
 		t.kept = make([]any, perClients)
 	}

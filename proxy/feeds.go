@@ -85,12 +85,12 @@ func (h *hub) open(tp *topic) {
 	h.connect()
 	if tp.kind == byShard {
 		tp.pending[nil] = true // stands for the feed of any node, since the owner may change
-		h.unheard++
+		h.unconfirmedTopics++
 		h.ask(tp)
 		return
 	}
 	for _, n := range h.w.masters {
-		if !h.hears(n, tp) || h.feeds[n].ConnectError() != "" {
+		if !h.shouldSubscribe(n, tp) || h.feeds[n].ConnectError() != "" {
 			continue
 		}
 		tp.pending[h.feeds[n].Feed] = true
@@ -119,9 +119,9 @@ func (h *hub) ask(tp *topic) {
 
 // lose records that the sharded channel's owner has not confirmed a subscription to it.
 func (h *hub) lose(tp *topic) {
-	if tp.heard {
-		tp.heard = false
-		h.unheard++
+	if tp.isConfirmed {
+		tp.isConfirmed = false
+		h.unconfirmedTopics++
 		h.audience.changed(h, tp)
 	}
 }
@@ -185,8 +185,8 @@ func (h *hub) each(f func(tp *topic)) {
 	}
 }
 
-// hears reports whether a node's feed should subscribe to a topic.
-func (h *hub) hears(n *node, tp *topic) bool {
+// shouldSubscribe reports whether a node's feed should subscribe to a topic.
+func (h *hub) shouldSubscribe(n *node, tp *topic) bool {
 	if tp.kind == byShard {
 		return n == tp.home
 	}
@@ -292,7 +292,7 @@ func (h *hub) Up(c *pool.Feed) {
 	n := c.Owner.(*node)
 	h.elect()
 	h.each(func(tp *topic) {
-		if h.hears(n, tp) {
+		if h.shouldSubscribe(n, tp) {
 			h.tell(n, tp, false)
 		}
 	})
@@ -409,9 +409,9 @@ func (h *hub) onAnswer(c *pool.Feed, n *node, what, name string) {
 	case a.topic.kind != byShard:
 		h.confirm(a.topic, c)
 	case a.topic.home == n:
-		if !a.topic.heard {
-			a.topic.heard = true
-			h.unheard--
+		if !a.topic.isConfirmed {
+			a.topic.isConfirmed = true
+			h.unconfirmedTopics--
 			h.audience.changed(h, a.topic)
 		}
 		h.confirm(a.topic, nil)
@@ -439,9 +439,9 @@ func (h *hub) tick() {
 			}
 		}
 	}
-	if h.unheard > 0 {
+	if h.unconfirmedTopics > 0 {
 		for _, tp := range h.topics[byShard] {
-			if !tp.heard && w.now-tp.askedAt >= askAgain {
+			if !tp.isConfirmed && w.now-tp.askedAt >= askAgain {
 				h.ask(tp)
 			}
 		}

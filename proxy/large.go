@@ -240,7 +240,7 @@ func (s *Session) holdLarge(size int) bool {
 	if size < largeFrame || s.inflight == 0 {
 		return false
 	}
-	s.set(held)
+	s.set(draining)
 	return true
 }
 
@@ -258,7 +258,7 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 		l.to = execReply{c}
 	}
 	c.goAlone(l)
-	w.fence(c)
+	w.raiseBarrier(c)
 }
 
 func (l *large) take(w *Worker, n *node, frame []byte) trip {

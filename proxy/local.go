@@ -43,7 +43,7 @@ func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 
 func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.inflight > 0 && (s.has(resp3|tracks|noTouch) || s.db != 0) {
-		s.set(held) // its earlier commands finish first, on the connections that they use
+		s.set(draining) // its earlier commands finish first, on the connections that they use
 		return false
 	}
 	for _, f := range w.features {
@@ -79,7 +79,7 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	case db < math.MinInt32 || db > math.MaxInt32:
 		return w.answerError(s, cmd, errtext.NotInt32)
 	case s.inflight > 0:
-		s.set(held) // its earlier commands finish first
+		s.set(draining) // its earlier commands finish first
 		return false
 	case db < 0 || db > math.MaxUint16:
 		db = -1
@@ -169,7 +169,7 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return w.answerError(s, cmd, errtext.Syntax)
 	case s.inflight > 0:
-		s.set(held) // its earlier commands finish first
+		s.set(draining) // its earlier commands finish first
 		return false
 	case !on, s.has(noTouch), n == nil:
 		w.setTouch(s, on)

@@ -54,7 +54,7 @@ func (c *call) isRepeatable() bool { return !c.once }
 // calls WillFail for its last request first.
 func (c *call) WillFail(frame []byte) {
 	s := c.req.sess
-	c.passed = false
+	c.isOvertaken = false
 	if s == nil || s.line.n < 2 {
 		return
 	}
@@ -79,7 +79,7 @@ func (c *call) WillFail(frame []byte) {
 	}
 	sees := func(k lostKey) {
 		if _, written := lost[k]; written {
-			c.passed = true
+			c.isOvertaken = true
 		}
 	}
 	sees(lostKey{session: s.id, hash: anyKey, node: c.node})
@@ -155,7 +155,7 @@ func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure
 	switch {
 	case f.Timeout || w.now >= c.deadline && c.tries == 0 || c.losses >= maxLosses:
 		return false
-	case f.Sent && (c.passed || !c.isHarmless()):
+	case f.Sent && (c.isOvertaken || !c.isHarmless()):
 		return false
 	case !c.isRepeatable():
 		return false
@@ -165,7 +165,7 @@ func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure
 		n = w.target(c)
 	}
 	if n == nil || len(c.req.sess.retry) > 0 { // no node yet, or an earlier command waits
-		if !w.mayWait(c, frame, w.patience) {
+		if !w.mayWait(c, frame, w.maxPause) {
 			return false
 		}
 		w.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), f.Reason)))
@@ -198,8 +198,8 @@ func (w *Worker) target(c *call) *node {
 	return w.ownerOf(c.node.group)
 }
 
-// noteGroups records, for each master, one group of keys that it owns.
-func (w *Worker) noteGroups() {
+// recordGroups records, for each master, one group of keys that it owns.
+func (w *Worker) recordGroups() {
 	for i, n := range w.nodes {
 		if !w.table.Slotted() {
 			n.group = int32(i)

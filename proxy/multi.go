@@ -216,7 +216,7 @@ func (w *Worker) forBlockByKey(t *txn, cmd *command.Command, a command.Args) (fr
 		t.scripts = true
 		t.keyless = t.keyless || len(w.keys) == 0
 		w.noteScript(cmd, a)
-		if full := w.inFull(cmd, nil, a); full != nil {
+		if full := w.asEval(cmd, nil, a); full != nil {
 			return full, "" // inside EXEC, a NOSCRIPT cannot be retried
 		}
 	}
@@ -287,7 +287,7 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	c := t.call(w, w.newRequest(s, cmd), n)
 	w.endTransaction(s)
 	if len(t.late)+len(t.selects) > 0 {
-		s.set(held | blocked) // later commands depend on the outcome of these
+		s.set(draining | blocked) // later commands depend on the outcome of these
 	}
 	if n == nil {
 		w.await(s, c, nil)
@@ -309,7 +309,7 @@ func (t *txn) close(s *Session) {
 // execWatched sends the block over the connection that watches the keys.
 func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	if s.inflight > 0 {
-		s.set(held) // earlier commands, on other connections, finish first
+		s.set(draining) // earlier commands, on other connections, finish first
 		return false
 	}
 	n := t.node
@@ -324,7 +324,7 @@ func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
 	s.clear(inMulti)
 	txns.set(s, nil)
 	s.block = nil
-	s.set(held | blocked) // later commands use other connections, so they wait
+	s.set(draining | blocked) // later commands use other connections, so they wait
 	w.send(s, c, n, nil)
 	return true
 }
@@ -387,7 +387,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return w.notInMulti(s, cmd, errWatchInMulti)
 	}
 	if s.inflight > 0 {
-		s.set(held) // the client's earlier writes must not count as changes
+		s.set(draining) // the client's earlier writes must not count as changes
 		return false
 	}
 	t := s.transaction()
@@ -422,7 +422,7 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	c := &r.call
 	c.group = t.group
 	c.goAloneOnce(&watching{call: c, txn: t, first: t.dials == 0})
-	s.set(held | blocked)
+	s.set(draining | blocked)
 	w.send(s, c, n, a.Frame())
 	return true
 }

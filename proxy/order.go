@@ -221,10 +221,10 @@ const (
 	maxDelay  = int64(time.Second)
 )
 
-// holdBack pauses the connection of a large reply until the client has caught up.
-func (w *Worker) holdBack(c *call, conn *pool.Conn) {
+// pauseForSlowReader pauses the connection of a large reply until the client has caught up.
+func (w *Worker) pauseForSlowReader(c *call, conn *pool.Conn) {
 	s := c.req.sess
-	if s.waitsFor != nil || s.has(dead) || conn.Paused() {
+	if s.pausedConn != nil || s.has(dead) || conn.Paused() {
 		return
 	}
 	if s.delayed > 0 && s.delayedBy != c.req.seq {
@@ -239,8 +239,8 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 		}
 		resumeAt = max(resumeAt, limit-softOutput)
 	}
-	t := s.troubled()
-	t.waitsFor, t.waitsSince, t.took, t.taken = conn, w.now, w.now, 0
+	t := s.allocRareState()
+	t.pausedConn, t.waitsSince, t.lastProgress, t.bytesSinceProgress = conn, w.now, w.now, 0
 	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.req.seq
 	conn.PauseReading()
 	w.lagging = append(w.lagging, s)
@@ -249,7 +249,7 @@ func (w *Worker) holdBack(c *call, conn *pool.Conn) {
 // delays reports whether other clients wait for the session to read. If so, it adds the
 // time since its last call to the session's delayed.
 func (s *Session) delays(now int64) bool {
-	others := s.othersWait(s.waitsFor)
+	others := s.othersWait(s.pausedConn)
 	if others {
 		s.delayed += now - s.waitsSince
 	}
@@ -278,11 +278,11 @@ func (s *Session) othersWait(conn *pool.Conn) bool {
 	return false
 }
 
-// letGo resumes the connection that is paused for the session.
-func (w *Worker) letGo(s *Session) {
+// resumePaused resumes the connection that is paused for the session.
+func (w *Worker) resumePaused(s *Session) {
 	s.delays(w.now)
-	s.waitsFor.ResumeReading()
-	s.waitsFor = nil
+	s.pausedConn.ResumeReading()
+	s.pausedConn = nil
 	for i, other := range w.lagging {
 		if other == s {
 			w.lagging = append(w.lagging[:i], w.lagging[i+1:]...)
@@ -304,14 +304,14 @@ func (w *Worker) tickLagging() {
 		case others:
 			stall, delay = stallTime, maxDelay
 		}
-		if w.now-s.took <= stall && s.delayed <= delay {
+		if w.now-s.lastProgress <= stall && s.delayed <= delay {
 			continue
 		}
 		if s.nearlyFull && !s.has(dead) {
 			w.closeSlow(s)
 		}
 		s.set(slow)
-		w.letGo(s)
+		w.resumePaused(s)
 	}
 }
 
@@ -353,7 +353,7 @@ func (w *Worker) finish(c *call, failed bool) {
 		w.count(r.cmd, r.start, failed)
 		w.advance(s)
 	}
-	if s.inflight == 0 && s.has(held) {
+	if s.inflight == 0 && s.has(draining) {
 		w.wake(s)
 	}
 }

@@ -101,7 +101,7 @@ func (w *Worker) sendUnits(
 		name, script := cmd.Upper(), a.Arg(1)
 		if p.node != nil {
 			if eval, text := w.scripts.Eval(cmd, p.node.ordinal, script); text != nil {
-				name, script, c.inFull = eval, text, true
+				name, script, c.sentAsEval = eval, text, true
 			}
 		}
 		w.frame = units[i].Append(w.frame[:0], name, script, a)

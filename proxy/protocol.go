@@ -30,7 +30,7 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 		return true
 	}
 	if s.inflight > 0 {
-		s.set(held) // earlier commands finish first, over the connections of the old version
+		s.set(draining) // earlier commands finish first, over the connections of the old version
 		return false
 	}
 	s.clear(resp3)

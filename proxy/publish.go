@@ -143,7 +143,7 @@ func (h *hub) clients(kind topicKind, name string) (n int) {
 // counted returns how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) counted(n *node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
-	if tp != nil && tp.clients() > 0 && h.hears(n, tp) {
+	if tp != nil && tp.clients() > 0 && h.shouldSubscribe(n, tp) {
 		count++
 	}
 	if tp == nil {

@@ -67,16 +67,16 @@ type topic struct {
 	round   int                 // grows whenever a feed unsubscribes from the topic
 
 	// Sharded channels only:
-	home    *node // the node at which keyway last subscribed
-	heard   bool  // home has confirmed
-	askedAt int64 // when keyway last tried to subscribe
-	quiet   int64 // messages of a new home are dropped until then
+	home        *node // the node at which keyway last subscribed
+	isConfirmed bool  // home has confirmed
+	askedAt     int64 // when keyway last tried to subscribe
+	quiet       int64 // messages of a new home are dropped until then
 }
 
 // clients returns how many clients a message surely reaches: none before the feeds have
 // confirmed.
 func (tp *topic) clients() int {
-	if len(tp.pending) > 0 || tp.kind == byShard && !tp.heard {
+	if len(tp.pending) > 0 || tp.kind == byShard && !tp.isConfirmed {
 		return 0
 	}
 	return len(tp.subs)
@@ -140,14 +140,14 @@ type subscribing struct {
 // hub is the pub/sub state of a worker.
 type hub struct {
 	inactive
-	w        *Worker
-	topics   [topicKinds]map[string]*topic
-	feeds    map[*node]*feed
-	primary  *node          // the node of the primary feed
-	quiet    int64          // messages of a new primary feed are dropped until then
-	waits    []*subscribing // requests without a reply so far
-	unheard  int            // sharded channels that no node has confirmed
-	audience audience
+	w                 *Worker
+	topics            [topicKinds]map[string]*topic
+	feeds             map[*node]*feed
+	primary           *node          // the node of the primary feed
+	quiet             int64          // messages of a new primary feed are dropped until then
+	waits             []*subscribing // requests without a reply so far
+	unconfirmedTopics int            // sharded channels that no node has confirmed
+	audience          audience
 }
 
 func newHub(w *Worker) *hub {
@@ -166,7 +166,7 @@ func (h *hub) isUnused() bool {
 
 func (h *hub) due() int64 {
 	switch {
-	case len(h.waits) > 0 || h.unheard > 0:
+	case len(h.waits) > 0 || h.unconfirmedTopics > 0:
 		return h.w.now + tick
 	case !h.isUnused():
 		return h.w.now + 10*tick
@@ -225,7 +225,7 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), subs.count(kind))
 	}
 	if w.replyWhenConfirmed(s, cmd, wait) && s.has(resp3) {
-		s.set(held) // a message that the client publishes next must reach the client itself
+		s.set(draining) // a message that the client publishes next must reach the client itself
 	}
 	return true
 }
@@ -280,7 +280,7 @@ func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subs
 	r.mute = false // CLIENT REPLY OFF does not suppress push messages
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
-	s.troubled().confirming++
+	s.allocRareState().confirming++
 	wait.call = &r.call
 	h := featureOf[*hub](w)
 	h.waits = append(h.waits, wait)
@@ -328,12 +328,12 @@ func (h *hub) unsubscribe(s *Session, name string, kind topicKind) {
 	if kind == byPattern {
 		h.audience.dropPattern(name)
 	}
-	if kind == byShard && !tp.heard {
-		h.unheard--
+	if kind == byShard && !tp.isConfirmed {
+		h.unconfirmedTopics--
 	}
 	h.release(tp)
 	for _, n := range h.w.masters {
-		if h.hears(n, tp) {
+		if h.shouldSubscribe(n, tp) {
 			h.tell(n, tp, true)
 		}
 	}

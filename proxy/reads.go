@@ -122,10 +122,10 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 	}
 	all := len(w.keys) == 0 || len(w.keys) > maxPerOne
 	if s.reading.Any() && (all || w.readsAny(s, a)) {
-		s.set(held)
+		s.set(draining)
 		return false
 	}
-	t := s.troubled()
+	t := s.allocRareState()
 	if t.own == nil {
 		t.own = freshness.NewWrites()
 	}
@@ -150,7 +150,7 @@ func (w *Worker) readsAny(s *Session, a command.Args) bool {
 
 // readAt records that a call, whose group is set, reads from a replica.
 func (s *Session) readAt(c *call, read freshness.Read) {
-	t := s.troubled()
+	t := s.allocRareState()
 	if t.reading == nil {
 		t.reading = new(freshness.Reads)
 	}
@@ -200,7 +200,7 @@ func readsFromReplicas(w *Worker, s *Session, cmd *command.Command, _ command.Ar
 
 func readsFromMasters(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.reading.Any() {
-		s.set(held) // otherwise a later write would not wait for the reads at replicas
+		s.set(draining) // otherwise a later write would not wait for the reads at replicas
 		return false
 	}
 	s.clear(readsReplicas)
@@ -214,7 +214,7 @@ func (w *Worker) letReadElsewhere(s *Session) {
 	if s.seq == 0 {
 		return
 	}
-	t := s.troubled()
+	t := s.allocRareState()
 	t.own = freshness.NewWrites()
 	t.own.RecordAll(s.seq)
 }

@@ -116,14 +116,14 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 
 // resend sends a call again. The client's later commands wait until the call is finished.
 func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
-	w.fence(c)
+	w.raiseBarrier(c)
 	c.req.sess.recordTarget(c, n)
 	if c.req.cmd.Unproven() {
 		var p resp.Parser
 		_, st, err := p.Next(frame, &resp.DefaultLimits)
 		if err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.req.cmd.Name) {
-			if full := w.inFull(c.req.cmd, n, &p); full != nil {
-				c.inFull, frame = true, full
+			if full := w.asEval(c.req.cmd, n, &p); full != nil {
+				c.sentAsEval, frame = true, full
 			}
 		}
 	}
@@ -134,13 +134,13 @@ func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	w.start(c, n, frame, how)
 }
 
-// fence makes the client's later commands wait until the call is finished.
-func (w *Worker) fence(c *call) {
+// raiseBarrier makes the client's later commands wait until the call is finished.
+func (w *Worker) raiseBarrier(c *call) {
 	if !c.redirected {
 		c.redirected = true
 		s := c.req.sess
 		s.redirecting++
-		t := s.troubled()
+		t := s.allocRareState()
 		if t.moving == nil {
 			t.moving = map[int32]moving{}
 		}
@@ -193,8 +193,8 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 	if len(s.away) == 0 && (others.calls == 0 || others.target == conn) {
 		return false // a short cut: the line may have thousands of requests
 	}
-	for _, held := range [2][]*call{s.retry, s.away} {
-		for _, other := range held {
+	for _, calls := range [2][]*call{s.retry, s.away} {
+		for _, other := range calls {
 			if other.group == c.group && other.req.seq < c.req.seq {
 				return true
 			}
@@ -246,9 +246,9 @@ func (s *Session) sentAfter(c *call) bool {
 
 // beginCheck adds a call to the away list while keyway checks the call's error.
 func (s *Session) beginCheck(c *call) {
-	t := s.troubled()
+	t := s.allocRareState()
 	t.away = append(t.away, c)
-	c.passed = false
+	c.isOvertaken = false
 }
 
 // endCheck removes a call from the away list.
@@ -289,7 +289,7 @@ func (w *Worker) mayWait(c *call, frame []byte, limit int64) bool {
 // putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
 // false and counts the call as not executed.
 func (w *Worker) putOff(c *call, frame, reply []byte) bool {
-	if !w.mayWait(c, frame, w.patience) {
+	if !w.mayWait(c, frame, w.maxPause) {
 		w.stats.NotExecuted++
 		return false
 	}
@@ -305,8 +305,8 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	n.waitingBytes += c.weight(frame)
 	n.retried++
 	s := c.req.sess
-	s.troubled()
-	w.fence(c)
+	s.allocRareState()
+	w.raiseBarrier(c)
 	s.recordTarget(c, nil)
 	c.waiting = true
 	if c.tries < math.MaxUint8 {
@@ -324,13 +324,13 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	s.retryAt = w.now + w.set.Rand.Int64N(wait) + 1
 }
 
-// overtaken fails queued retries that a later command of the client, by, to the same group
+// failOvertaken fails queued retries that a later command of the client, by, to the same group
 // has just overtaken: sent again now, they would be executed out of order. The client gets
 // the node's last error, which says that they were not executed. Calls whose error is being
-// checked are only marked as passed.
-func (w *Worker) overtaken(s *Session, by *call) {
+// checked are only marked as overtaken.
+func (w *Worker) failOvertaken(s *Session, by *call) {
 	for _, c := range s.away {
-		c.passed = c.passed || c.group == by.group && c.req.seq < by.req.seq
+		c.isOvertaken = c.isOvertaken || c.group == by.group && c.req.seq < by.req.seq
 	}
 	if len(s.retry) == 0 || by.group < 0 {
 		return

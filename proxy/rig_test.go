@@ -258,8 +258,8 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 	if feedOf(n) != nil {
 		all = append(all, &feedOf(n).Link)
 	}
-	if earOf(n) != nil {
-		all = append(all, &earOf(n).Link)
+	if invalidationFeedOf(n) != nil {
+		all = append(all, &invalidationFeedOf(n).Link)
 	}
 	for _, c := range all {
 		if c.State() == pool.Dialing {
@@ -330,9 +330,9 @@ func redirected(t *testing.T, r *rig) (target *Session, own *pool.Conn) {
 	}
 	r.feed("CLIENT TRACKING ON REDIRECT " + strconv.FormatUint(target.id, 10) + "\r\n")
 	for _, n := range r.w.nodes {
-		answerAll(r, earOf(n))
-		take(earOf(n))
-		earOf(n).Received([]byte("+PONG\r\n"), r.now)
+		answerAll(r, invalidationFeedOf(n))
+		take(invalidationFeedOf(n))
+		invalidationFeedOf(n).Received([]byte("+PONG\r\n"), r.now)
 	}
 	for _, c := range trackings.of(r.s).conns {
 		answerAll(r, c)

@@ -37,17 +37,17 @@ func (w *Worker) forgetScripts() {
 	w.tellSiblings(func(o *Worker) { o.scripts.Clear() })
 }
 
-// noteKnown records which scripts of a SCRIPT EXISTS keyway knows.
-func (w *Worker) noteKnown(m *merger, a command.Args) { m.part = w.scripts.AppendKnown(m.part, a) }
+// recordKnown records which scripts of a SCRIPT EXISTS keyway knows.
+func (w *Worker) recordKnown(m *merger, a command.Args) { m.part = w.scripts.AppendKnown(m.part, a) }
 
 // scriptsExist is the ending of SCRIPT EXISTS.
 func scriptsExist(_ *Worker, dst []byte, r *request) []byte {
 	return lua.AppendExists(dst, r.cmd.Merge(nil, r.merge.parts, 0), r.merge.part)
 }
 
-// inFull returns an EVALSHA as the EVAL of its script, or nil if it goes to n as it is. With n
-// nil, no node is known to have the script. The result is valid until the next call of inFull.
-func (w *Worker) inFull(cmd *command.Command, n *node, a command.Args) []byte {
+// asEval returns an EVALSHA as the EVAL of its script, or nil if it goes to n as it is. With n
+// nil, no node is known to have the script. The result is valid until the next call of asEval.
+func (w *Worker) asEval(cmd *command.Command, n *node, a command.Args) []byte {
 	node := lua.NoNode
 	if n != nil {
 		node = n.ordinal
@@ -78,14 +78,14 @@ func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool 
 		return false
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
-	w.fence(c)
+	w.raiseBarrier(c)
 	c.req.sess.beginCheck(c)
 	w.askExists(conn, sha, w.replyBy(c), func(exists []byte, ok bool) {
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
 			w.answerChecked(c, reply)
 			return
 		}
-		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })
+		w.findScript(sha, func() { w.sendAsEval(c, frame, reply) })
 	})
 	return true
 }
@@ -98,19 +98,19 @@ func (w *Worker) answerChecked(c *call, reply []byte) {
 	w.settleFor(c, reply)
 }
 
-// sendInFull sends an EVALSHA that the node could not execute as EVAL, if this worker knows
+// sendAsEval sends an EVALSHA that the node could not execute as EVAL, if this worker knows
 // the script. Otherwise the client gets reply, the node's error.
-func (w *Worker) sendInFull(c *call, frame, reply []byte) {
+func (w *Worker) sendAsEval(c *call, frame, reply []byte) {
 	var p resp.Parser
 	p.Next(frame, &w.limits)
-	full := w.inFull(c.req.cmd, nil, &p)
+	full := w.asEval(c.req.cmd, nil, &p)
 	if full == nil || c.req.sess == nil {
 		w.answerChecked(c, reply)
 		return
 	}
 	c.req.sess.endCheck(c)
 	w.stats.NoScript++
-	c.inFull = true
+	c.sentAsEval = true
 	how := plain
 	if c.asking {
 		how = behindAsking
@@ -179,7 +179,7 @@ func (w *Worker) confirm(
 		return false
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
-	w.fence(c)
+	w.raiseBarrier(c)
 	c.req.sess.beginCheck(c)
 	asked := &probe{done: func(answer []byte, ok bool) {
 		s := c.req.sess
@@ -193,12 +193,12 @@ func (w *Worker) confirm(
 			c.node.refused(w.now, answer)
 		}
 		switch {
-		case c.passed:
+		case c.isOvertaken:
 			w.stats.Overtaken++
 		case ok && proven(answer, frame, reply):
 			return
 		}
-		w.overtaken(s, c)
+		w.failOvertaken(s, c)
 		if !ok {
 			w.stats.UnknownOutcome++
 			reply = resp.AppendError(nil, errtext.ConnectionEnded(c.node.label(), "while its error was looked into"))
@@ -237,7 +237,7 @@ func (w *Worker) scout(s *Session) bool {
 	if n == nil || exists == nil || n.conn(s).ConnectError() != "" {
 		return false
 	}
-	t := s.trouble // if the client leaves, its session loses this trouble
+	t := s.rareState // if the client leaves, its session loses this state
 	t.scouting = true
 	conn, asked := n.conn(s), &probe{done: func(answer []byte, ok bool) {
 		t.scouting = false

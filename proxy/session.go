@@ -40,12 +40,12 @@ type Session struct {
 	commands     uint64
 	peer, local  string         // the socket's addresses, for logs and CLIENT LIST
 	about        *clients.About // shared until the client announces something
-	*trouble
+	*rareState
 }
 
-// trouble is the state of rare features. It is allocated only for sessions that use retries,
+// rareState is the state of rare features. It is allocated only for sessions that use retries,
 // large replies, transactions, blocking commands, pub/sub, tracking or reads from replicas.
-type trouble struct {
+type rareState struct {
 	retry    []*call          // calls that wait to be sent again, in the order of the client's requests
 	retryAt  int64            // when to send them
 	scouting bool             // an EXISTS is in flight that finds out whether scripts may be sent again
@@ -54,14 +54,14 @@ type trouble struct {
 	moving   map[int32]moving // by group of keys
 
 	// A large reply that the client does not read fast enough (see order.go):
-	waitsFor   *pool.Conn // the connection that keyway does not read until the client has caught up
-	resumeAt   int        // keyway reads it again when less than this is unread, in bytes
-	nearlyFull bool       // the unread bytes are close to the client's limit
-	waitsSince int64      // when delayed was last updated
-	delayed    int64      // how long other clients have waited for this one, during one reply
-	delayedBy  uint64     // the seq of that reply's request
-	took       int64      // when the client last had read keepsUp bytes, while waitsFor is set
-	taken      int        // bytes that it has read since then
+	pausedConn         *pool.Conn // the connection that keyway does not read until the client has caught up
+	resumeAt           int        // keyway reads it again when less than this is unread, in bytes
+	nearlyFull         bool       // the unread bytes are close to the client's limit
+	waitsSince         int64      // when delayed was last updated
+	delayed            int64      // how long other clients have waited for this one, during one reply
+	delayedBy          uint64     // the seq of that reply's request
+	lastProgress       int64      // when the client last had read keepsUp bytes, while pausedConn is set
+	bytesSinceProgress int        // bytes that it has read since then
 
 	kept     []any    // of the features; see perClient
 	block    *block   // of the transaction, from WATCH or MULTI to EXEC
@@ -77,24 +77,24 @@ type trouble struct {
 
 // The values that sessions share until they need their own. Nothing ever writes to them.
 var (
-	anonymous  = new(clients.About)
-	untroubled = new(trouble)
+	anonymous   = new(clients.About)
+	noRareState = new(rareState)
 )
 
-// tells returns the session's own about, and allocates it if necessary.
-func (s *Session) tells() *clients.About {
+// allocAbout returns the session's own about, and allocates it if necessary.
+func (s *Session) allocAbout() *clients.About {
 	if s.about == anonymous {
 		s.about = new(clients.About)
 	}
 	return s.about
 }
 
-// troubled returns the session's own trouble, and allocates it if necessary.
-func (s *Session) troubled() *trouble {
-	if s.trouble == untroubled {
-		s.trouble = new(trouble)
+// allocRareState returns the session's own rareState, and allocates it if necessary.
+func (s *Session) allocRareState() *rareState {
+	if s.rareState == noRareState {
+		s.rareState = new(rareState)
 	}
-	return s.trouble
+	return s.rareState
 }
 
 // state is a set of facts about a session.
@@ -106,11 +106,11 @@ const (
 	dead                            // closed at once
 	dirty                           // in w.dirty
 	resuming                        // in w.resume
-	held                            // the next command waits until no call is in flight
+	draining                        // the next command waits until no call is in flight
 	blocked                         // later commands wait for the outcome of a command (WAIT, learning)
 	full                            // too many requests without a reply, or too many unread bytes
 	stalled                         // a node's connection has no room for the next command
-	gave                            // a connection has taken over the buffer in
+	handedOver                      // a connection has taken over the buffer in
 	slow                            // keyway buffers a large reply instead of waiting for the client
 	learning                        // blocked, because a node is asked about an unknown command
 	inMulti                         // between MULTI and EXEC
@@ -130,7 +130,7 @@ func (s *Session) set(f state)      { s.state |= f }
 func (s *Session) clear(f state)    { s.state &^= f }
 
 // stopped are the states in which the client's next command is not dispatched.
-const stopped = closing | dead | held | blocked | full | stalled
+const stopped = closing | dead | draining | blocked | full | stalled
 
 // Open starts a session. peer and local are the socket's addresses, for logs and CLIENT LIST.
 func (w *Worker) Open(bind any, peer, local string) *Session {
@@ -141,7 +141,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 		index:  len(w.sessions),
 		opened: w.now, seen: w.now,
 		epoch: w.epoch,
-		peer:  peer, local: local, about: anonymous, trouble: untroubled,
+		peer:  peer, local: local, about: anonymous, rareState: noRareState,
 	}
 	if w.o.Password == "" {
 		s.set(authed)
@@ -175,8 +175,8 @@ func (w *Worker) Gone(s *Session) {
 	delete(w.byID, s.id)
 	s.index = -1
 	s.set(dead)
-	if s.waitsFor != nil {
-		w.letGo(s)
+	if s.pausedConn != nil {
+		w.resumePaused(s)
 	}
 	for _, c := range s.retry {
 		w.abandon(c)
@@ -191,7 +191,7 @@ func (w *Worker) Gone(s *Session) {
 	for _, f := range w.features {
 		f.leave(s)
 	}
-	s.trouble, s.about = untroubled, anonymous
+	s.rareState, s.about = noRareState, anonymous
 	s.out.Clear(&w.buffers)
 	w.buffers.Put(s.in)
 	s.in = nil
@@ -214,7 +214,7 @@ func (s *Session) Finished() bool {
 	if s.line.head != nil || s.out.Size() > 0 {
 		return false
 	}
-	return s.has(closing) || s.has(eof) && s.state&(held|stalled|full|resuming|blocked) == 0
+	return s.has(closing) || s.has(eof) && s.state&(draining|stalled|full|resuming|blocked) == 0
 }
 
 // Dead reports whether the socket should be closed at once, with output left unwritten.
@@ -260,12 +260,12 @@ func (s *Session) Wrote(n int) {
 	s.bytesOut += uint64(n)
 	s.out.Wrote(&s.w.buffers, n)
 	s.seen = s.w.now // a client that reads its replies is not idle (networking.c, _writeToClient)
-	if s.waitsFor != nil {
-		if s.taken += n; s.taken >= keepsUp {
-			s.took, s.taken = s.w.now, 0
+	if s.pausedConn != nil {
+		if s.bytesSinceProgress += n; s.bytesSinceProgress >= keepsUp {
+			s.lastProgress, s.bytesSinceProgress = s.w.now, 0
 		}
 		if s.out.Size() < s.resumeAt {
-			s.w.letGo(s)
+			s.w.resumePaused(s)
 		}
 	}
 	if s.out.Size() == 0 {
@@ -287,7 +287,7 @@ func (w *Worker) touch(s *Session) {
 	}
 }
 
-// wake schedules goOn for the session, before the turn ends.
+// wake schedules resumeInput for the session, before the turn ends.
 func (w *Worker) wake(s *Session) {
 	if !s.has(resuming | dead) {
 		s.set(resuming)
@@ -358,13 +358,13 @@ func (w *Worker) keep(s *Session, b []byte) {
 	w.grown += len(b)
 }
 
-// goOn resumes a stopped session, if the reason for the stop is gone.
-func (w *Worker) goOn(s *Session) {
+// resumeInput resumes a stopped session, if the reason for the stop is gone.
+func (w *Worker) resumeInput(s *Session) {
 	if s.has(dead) {
 		return
 	}
-	if s.has(held) && s.inflight == 0 {
-		s.clear(held | blocked)
+	if s.has(draining) && s.inflight == 0 {
+		s.clear(draining | blocked)
 	}
 	if s.has(full) && s.line.n <= maxLine/2 && s.out.Size() < softOutput/4 {
 		s.clear(full)
@@ -381,9 +381,9 @@ func (w *Worker) consumeKept(s *Session) {
 	n := w.consume(s, s.in)
 	rest := s.in[n:]
 	switch {
-	case s.has(gave):
+	case s.has(handedOver):
 		// A connection owns the buffer now, so the remaining input is copied.
-		s.clear(gave)
+		s.clear(handedOver)
 		s.in = nil
 		w.keep(s, rest)
 	case len(rest) == 0:
@@ -416,12 +416,12 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 			// key. A later command must not overtake it.
 			if s.inflight > 0 {
 				w.stats.Held++
-				s.set(held)
+				s.set(draining)
 				return n
 			}
 			s.epoch = w.epoch
 		}
-		took, st, err := p.Next(b[n:], lim)
+		length, st, err := p.Next(b[n:], lim)
 		if err != nil {
 			w.stats.ProtocolErrors++
 			w.logRefusal(s, errorLine(err))
@@ -451,7 +451,7 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 				lim = &w.limits
 			}
 		}
-		n += took
+		n += length
 	}
 	return n
 }

@@ -24,7 +24,7 @@ import (
 // keyway passes on a node's push messages in their place between the replies. When such a
 // connection ends, or keys move to another node, the client's whole cache becomes invalid.
 //
-// In RESP2, a node cannot send messages between replies. It sends them to an ear, a RESP3
+// In RESP2, a node cannot send messages between replies. It sends them to an invalidation feed, a RESP3
 // connection that all tracking RESP2 clients of a worker share. So a client may get
 // invalidations of keys that another client has read, which does no harm.
 //
@@ -34,14 +34,14 @@ import (
 // trackers are the clients of a worker that use CLIENT TRACKING.
 type trackers struct {
 	inactive
-	w        *Worker
-	sessions []*Session
-	ears     map[*node]*pool.Conn // for invalidations of RESP2 clients
-	pushedTo map[uint64]bool      // redirect targets, by id, that already have the current push of an ear
+	w                 *Worker
+	sessions          []*Session
+	invalidationFeeds map[*node]*pool.Conn // for invalidations of RESP2 clients
+	pushedTo          map[uint64]bool      // redirect targets, by id, that already have the current push of a feed
 }
 
 func newTrackers(w *Worker) *trackers {
-	return &trackers{w: w, ears: map[*node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
+	return &trackers{w: w, invalidationFeeds: map[*node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
 }
 
 // trackings has the state of each client that tracks.
@@ -96,7 +96,7 @@ func (t *tracking) conn(n *node) *pool.Conn {
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
 		if !s.has(resp3) {
-			featureOf[*trackers](t.w).openEar(n)
+			featureOf[*trackers](t.w).openInvalidationFeed(n)
 		}
 		t.conns[n] = c
 	}
@@ -104,19 +104,19 @@ func (t *tracking) conn(n *node) *pool.Conn {
 }
 
 // prelude returns the CLIENT TRACKING ON for a new connection to the node, or nil if the
-// node's ear is not ready yet.
+// node's invalidation feed is not ready yet.
 func (t *tracking) prelude(n *node) []byte { return t.frame(n, t.prefixes) }
 
 // frame returns a CLIENT TRACKING ON with these prefixes for a node, or nil if the client
-// needs the node's ear and that is not ready yet.
+// needs the node's invalidation feed and that is not ready yet.
 func (t *tracking) frame(n *node, prefixes [][]byte) []byte {
 	args := []string{"CLIENT", "TRACKING", "ON"}
 	if !t.sess.has(resp3) {
-		ear := featureOf[*trackers](t.w).ears[n]
-		if ear == nil || ear.State() != pool.Ready {
+		feed := featureOf[*trackers](t.w).invalidationFeeds[n]
+		if feed == nil || feed.State() != pool.Ready {
 			return nil
 		}
-		args = append(args, "REDIRECT", strconv.FormatInt(ear.ClientID, 10))
+		args = append(args, "REDIRECT", strconv.FormatInt(feed.ClientID, 10))
 	}
 	for i, on := range []bool{t.bcast, t.optin, t.optout, t.noloop} {
 		if on {
@@ -227,15 +227,15 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 	w.push(s, append(b, keys...))
 }
 
-// ear receives a node's invalidations for RESP2 clients that track.
-type ear struct{ *trackers }
+// invalidationFeed receives a node's invalidations for RESP2 clients that track.
+type invalidationFeed struct{ *trackers }
 
 // Pushed sends an invalidation to each redirect target once, even if several clients name
 // the same target.
-func (e ear) Pushed(c *pool.Conn, message []byte) {
-	n, pushed := c.Owner.(*node), e.pushedTo
+func (f invalidationFeed) Pushed(c *pool.Conn, message []byte) {
+	n, pushed := c.Owner.(*node), f.pushedTo
 	clear(pushed)
-	for _, s := range e.sessions {
+	for _, s := range f.sessions {
 		if t := trackings.of(s); !s.has(resp3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
 			pushed[t.redirect] = true
 			t.Pushed(c, message)
@@ -243,33 +243,33 @@ func (e ear) Pushed(c *pool.Conn, message []byte) {
 	}
 }
 
-// Ready resumes the greeting of connections that waited for the ear's client id.
-func (e ear) Ready(c *pool.Conn) {
-	for _, s := range e.sessions {
+// Ready resumes the greeting of connections that waited for the feed's client id.
+func (f invalidationFeed) Ready(c *pool.Conn) {
+	for _, s := range f.sessions {
 		if own := trackings.of(s).conns[c.Owner.(*node)]; own != nil && !s.has(resp3) {
 			own.ResumeGreeting()
 		}
 	}
 }
 
-// Lost ends the connections that redirect to this ear: the next ear has another client id.
-func (e ear) Lost(c *pool.Conn) {
+// Lost ends the connections that redirect to this feed: the next one has another client id.
+func (f invalidationFeed) Lost(c *pool.Conn) {
 	n := c.Owner.(*node)
-	for _, s := range e.sessions {
+	for _, s := range f.sessions {
 		if own := trackings.of(s).conns[n]; own != nil && !s.has(resp3) {
-			own.Fail(e.w.now, "the connection for invalidations ended")
+			own.Fail(f.w.now, "the connection for invalidations ended")
 		}
 	}
 }
 
-// openEar returns the node's ear, and opens it if there is none.
-func (of *trackers) openEar(n *node) *pool.Conn {
-	c := of.ears[n]
+// openInvalidationFeed returns the node's invalidation feed, and opens it if there is none.
+func (of *trackers) openInvalidationFeed(n *node) *pool.Conn {
+	c := of.invalidationFeeds[n]
 	if c == nil {
 		c = n.newConn()
-		c.RESP3, c.Pushes = true, ear{of}
+		c.RESP3, c.Pushes = true, invalidationFeed{of}
 		c.Open(of.w.now)
-		of.ears[n] = c
+		of.invalidationFeeds[n] = c
 	}
 	return c
 }
@@ -283,7 +283,7 @@ func (w *Worker) track(s *Session, t *tracking) {
 	of.sessions = append(of.sessions, s)
 }
 
-// leave ends a session's tracking, and closes the ears if no other client needs them.
+// leave ends a session's tracking, and closes the invalidation feeds if no other client needs them.
 func (of *trackers) leave(s *Session) {
 	if !s.has(tracks) {
 		return
@@ -296,7 +296,7 @@ func (of *trackers) leave(s *Session) {
 	if slices.ContainsFunc(of.sessions, func(o *Session) bool { return !o.has(resp3) }) {
 		return
 	}
-	for n := range of.ears {
+	for n := range of.invalidationFeeds {
 		of.closeEar(n)
 	}
 }
@@ -324,10 +324,10 @@ func (of *trackers) conns(n *node) (all []*pool.Conn) {
 }
 
 func (of *trackers) closeEar(n *node) {
-	if c := of.ears[n]; c != nil {
+	if c := of.invalidationFeeds[n]; c != nil {
 		c.Pushes = noMore{}
 		of.w.doomed = append(of.w.doomed, &c.Link)
-		delete(of.ears, n)
+		delete(of.invalidationFeeds, n)
 	}
 }
 
@@ -379,7 +379,7 @@ func (of *trackers) layout(moved bool) {
 	for _, s := range of.sessions {
 		if !s.has(resp3) && trackings.of(s).active() {
 			for _, n := range of.w.masters {
-				of.openEar(n)
+				of.openInvalidationFeed(n)
 			}
 		}
 		trackings.of(s).forgetAll()
@@ -403,7 +403,7 @@ func (of *trackers) due() int64 {
 	return of.w.now + 10*tick
 }
 
-// tick checks the timeouts of the clients' own connections and of the ears, and sends
+// tick checks the timeouts of the clients' own connections and of the invalidation feeds, and sends
 // a PING over those that are silent.
 func (of *trackers) tick() {
 	w := of.w
@@ -422,7 +422,7 @@ func (of *trackers) tick() {
 		}
 	}
 	for _, n := range w.nodes {
-		if c := of.ears[n]; c != nil {
+		if c := of.invalidationFeeds[n]; c != nil {
 			watch(c)
 		}
 	}
@@ -492,11 +492,11 @@ func (t *tracking) begin(done func(refusal string)) {
 		begin("")
 		return
 	}
-	var ears []*pool.Conn
+	var feeds []*pool.Conn
 	for _, n := range w.masters {
-		ears = append(ears, featureOf[*trackers](w).openEar(n))
+		feeds = append(feeds, featureOf[*trackers](w).openInvalidationFeed(n))
 	}
-	w.reach(ears, begin) // CLIENT TRACKING contains the client id of the ear
+	w.reach(feeds, begin) // CLIENT TRACKING contains the client id of the feed
 }
 
 // change sends new options to the nodes over the existing connections, and then calls done

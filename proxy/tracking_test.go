@@ -39,7 +39,7 @@ func TestTrackingAtANewMaster(t *testing.T) {
 	if said := own.NextWrite(); len(said) > 0 || own.State() != pool.Greeting {
 		t.Errorf("said %q before the node's pushes can be heard; the connection is %s", said, own.State())
 	}
-	answerAll(r, earOf(n))
+	answerAll(r, invalidationFeedOf(n))
 	for own.State() == pool.Greeting {
 
 		said := take(own)
@@ -55,4 +55,4 @@ func TestTrackingAtANewMaster(t *testing.T) {
 }
 
 // earOf returns a node's connection for invalidations, or nil.
-func earOf(n *node) *pool.Conn { return featureOf[*trackers](n.w).ears[n] }
+func invalidationFeedOf(n *node) *pool.Conn { return featureOf[*trackers](n.w).invalidationFeeds[n] }

@@ -40,7 +40,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	if s.inflight > 0 {
 		// The client's writes must be answered first.
-		s.set(held)
+		s.set(draining)
 		return false
 	}
 	s.synced.Reopen(&s.wrote, replicas)
@@ -126,7 +126,7 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 	r.end = merged
 	r.merge = w.getMerger(len(nodes))
 	r.parts = len(nodes)
-	s.set(held | blocked)
+	s.set(draining | blocked)
 	for i, n := range nodes {
 		c := r.merge.call(r, i)
 		c.group = -1
@@ -210,7 +210,7 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	if s := e.call.req.sess; s != nil && e.behindWrites && s.wrote.Has(n.ordinal) {
 		if got, ok := resp.Int(p.Bytes); ok {
-			p.Bytes = resp.AppendInt(nil, s.troubled().synced.Count(&s.wrote, n.ordinal, got, e.replicas))
+			p.Bytes = resp.AppendInt(nil, s.allocRareState().synced.Count(&s.wrote, n.ordinal, got, e.replicas))
 		}
 	}
 	e.call.Reply(conn, frame, p)

@@ -102,7 +102,7 @@ type Worker struct {
 	ordinal uint   // of the next new node
 
 	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
-	patience int64 // how long a call waits for a node that refuses it, in nanoseconds
+	maxPause int64 // how long a call waits for a node that refuses it, in nanoseconds
 
 	looks looks
 
@@ -114,7 +114,7 @@ type Worker struct {
 	byID       map[uint64]*Session
 	lastID     uint64
 	dirty      []*Session // sessions for Ready.Sessions
-	resume     []*Session // sessions for goOn
+	resume     []*Session // sessions for resumeInput
 	retries    []*Session // sessions with calls that wait to be sent again
 	retrySpare []*Session
 	lagging    []*Session // sessions that do not read a large reply fast enough
@@ -268,7 +268,7 @@ func New(o Options, table *router.Table) *Worker {
 
 		lostWrites: map[lostKey]struct{}{},
 		failover:   int64(o.Hold),
-		patience:   int64(max(o.Hold, o.Backend.RequestTimeout)),
+		maxPause:   int64(max(o.Hold, o.Backend.RequestTimeout)),
 
 		stats:   metrics.NewStats(command.Count),
 		slowLog: slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers),
@@ -354,7 +354,7 @@ func (w *Worker) setNodes() {
 		}
 	}
 	w.setReplicas()
-	w.noteGroups()
+	w.recordGroups()
 	w.byName = stay
 	for _, n := range before {
 		if stay[n.key()] == nil {
@@ -505,7 +505,7 @@ func (w *Worker) EndTurn() *Ready {
 		s := w.resume[len(w.resume)-1]
 		w.resume = w.resume[:len(w.resume)-1]
 		s.clear(resuming)
-		w.goOn(s)
+		w.resumeInput(s)
 	}
 	if len(w.lostWrites) > 0 {
 		clear(w.lostWrites)

@@ -141,12 +141,12 @@ var inProxy = []bug{
 	},
 	{
 		"a write is sent again when its connection is lost", "proxy/loss.go",
-		"	case f.Sent && (c.passed || !c.isHarmless()):", "	case f.Sent && c.passed:",
+		"	case f.Sent && (c.isOvertaken || !c.isHarmless()):", "	case f.Sent && c.isOvertaken:",
 		"./test/transcripts", "TestTranscripts/lost-commands",
 	},
 	{
 		"a read that is sent again sees what its client wrote later", "proxy/loss.go",
-		"			c.passed = true\n", "",
+		"			c.isOvertaken = true\n", "",
 		"./test/transcripts", "TestTranscripts/lost-commands",
 	},
 	{
@@ -224,7 +224,7 @@ var inProxy = []bug{
 	},
 	{
 		"a script that a later command has overtaken is sent again", "proxy/script.go",
-		"		case c.passed:", "		case c.passed && !ok:",
+		"		case c.isOvertaken:", "		case c.isOvertaken && !ok:",
 		"./test/transcripts", "TestTranscripts/script-not-overtaken",
 	},
 	{
@@ -261,7 +261,7 @@ var inProxy = []bug{
 	},
 	{
 		"a script that a sibling knows is not asked for", "proxy/script.go",
-		"		w.findScript(sha, func() { w.sendInFull(c, frame, reply) })", "		w.sendInFull(c, frame, reply)",
+		"		w.findScript(sha, func() { w.sendAsEval(c, frame, reply) })", "		w.sendAsEval(c, frame, reply)",
 		"./test/transcripts", "TestTranscripts/script-of-a-sibling",
 	},
 	{
@@ -292,12 +292,12 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/ask",
 	},
 	{
-		"a later command overtakes a redirected one (fence)", "proxy/session.go",
+		"a later command overtakes a redirected one (barrier)", "proxy/session.go",
 		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.epoch > w.epoch {",
 		"./test/transcripts", "TestTranscripts/moved",
 	},
 	{
-		"a new topology lets a command overtake (fence)", "proxy/session.go",
+		"a new topology lets a command overtake (barrier)", "proxy/session.go",
 		"		if s.epoch != w.epoch || s.redirecting > 0 {", "		if s.redirecting > 0 {",
 		"./test/sim", "TestSimulation",
 	},

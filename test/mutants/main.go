@@ -3,7 +3,7 @@
 // missing test.
 //
 //	go run ./test/mutants            all of them
-//	go run ./test/mutants fence      those with "fence" in the name
+//	go run ./test/mutants barrier    those with "barrier" in the name
 //	go run ./test/mutants ./proxy    those that a test of this package notices
 package main
 

@@ -124,6 +124,8 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 			"f.yml:1:20: limits.max_bulk: out of range; write a size from 1kb to below 4gb"},
 		{"listen: nowhere\n", `f.yml:1:9: listen: "nowhere" is not an address; write HOST:PORT`},
 		{"listen: [127.0.0.1:1, 127.0.0.1:99999]\n", `f.yml:1:23: listen[1]: "127.0.0.1:99999" has no valid port`},
+		{"listen: 127.0.0.1:7101\nadmin: 127.0.0.1:7101\n",
+			`f.yml:2:8: admin: "127.0.0.1:7101" is where keyway listens for clients; write another port`},
 		{"listen: unix://x\n", `"unix://x" is not an absolute path; write unix:///run/keyway.sock`},
 		{"reads: replicas\n",
 			`f.yml:1:8: reads: unknown reads "replicas"; write master, prefer-replica, replica, nearest`},

@@ -112,8 +112,14 @@ func (c *Config) checkListen() error {
 			return err
 		}
 	}
-	if c.Admin != "" {
-		return c.checkAddr("admin", c.Admin, "127.0.0.1:9380")
+	if c.Admin == "" {
+		return nil
+	}
+	if err := c.checkAddr("admin", c.Admin, "127.0.0.1:9380"); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(c.Listen, func(own string) bool { return sameAddress(own, c.Admin) }) {
+		return c.Errorf("admin", "write another port", "%q is where keyway listens for clients", c.Admin)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 )
 
@@ -24,6 +25,19 @@ func BindRemedy(err error) string {
 	}
 	return "listen elsewhere"
 }
+
+// network returns the network to listen in on an address. On an IPv4 address, such as
+// 0.0.0.0, keyway accepts no IPv6 connections, as Redis does not.
+func network(addr string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
+// Listen listens on a TCP address, for clients or for operators.
+func Listen(addr string) (net.Listener, error) { return net.Listen(network(addr), addr) }
 
 // errInUse is the error of a socket file on which another process accepts connections.
 var errInUse = errors.New("another process listens there")

@@ -41,7 +41,7 @@ func (s *Server) listenOn(addr string) error {
 		return s.spread(ln)
 	}
 	if len(s.threads) == 1 {
-		ln, err := net.Listen("tcp", addr)
+		ln, err := Listen(addr)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (s *Server) listenOn(addr string) error {
 	}
 	// SO_REUSEPORT would also let a second keyway process listen on the address
 	// unnoticed, so check first that the address is free.
-	first, err := net.Listen("tcp", addr)
+	first, err := Listen(addr)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Server) listenOn(addr string) error {
 		return errors.Join(ctl, err)
 	}}
 	for _, t := range s.threads {
-		ln, err := shared.Listen(context.Background(), "tcp", addr)
+		ln, err := shared.Listen(context.Background(), network(addr), addr)
 		if err != nil {
 			return err
 		}

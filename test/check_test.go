@@ -117,6 +117,14 @@ func TestCheckConnect(t *testing.T) {
 		t.Errorf("a cluster: %s", out)
 	}
 	for _, n := range cluster.Nodes {
+		n.Do("CLUSTER", "DELSLOTSRANGE", "10922", "16383")
+	}
+	out, ok = check(t, cluster.SeedsYAML(), "--connect")
+	if !ok || !strings.Contains(out, "no slots") || strings.Contains(out, "problem") || strings.Contains(out, "unevenly") {
+		t.Errorf("a cluster with a master that has no slots: %s", out)
+	}
+	cluster = redistest.NewCluster(t, 3, 0)
+	for _, n := range cluster.Nodes {
 		n.Do("CLUSTER", "DELSLOTS", "0")
 	}
 	out, _ = check(t, cluster.SeedsYAML())

@@ -359,7 +359,7 @@ func TestLostOwnerIsLogged(t *testing.T) {
 	}
 	c.Nodes[0].Kill()
 	redistest.Eventually(t, 20*time.Second, "the loss is logged", isLogged("slots have lost their owner"))
-	l.has(t, "slots have lost their owner", "node="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")
+	l.has(t, "slots have lost their owner", "last_owner="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")
 	c.Nodes[0].Run()
 	redistest.Eventually(t, 20*time.Second, "the return is logged", isLogged("slots have an owner again"))
 	l.has(t, "slots have an owner again", "node="+c.Nodes[0].Addr, "slots=0-5460", "count=5461")

@@ -54,16 +54,16 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 	for {
 		began, waiting := time.Now(), f.takeWaiting()
 		found, err := f.look(ctx)
-		f.log.Debug("read "+f.what, "duration", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
+		f.log.Debug("read the topology", "of", f.what, "duration", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil && !failing:
 			failing = true
-			f.log.Warn("cannot read "+f.what+"; keeping the last result", "error", err)
+			f.log.Warn("cannot read the topology; what was known stays in use", "of", f.what, "error", err)
 		case err == nil:
 			if failing {
-				f.log.Info(f.what + " can be read again")
+				f.log.Info("can read the topology again", "of", f.what)
 			}
 			failing = false
 			publish(found)

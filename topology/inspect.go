@@ -138,7 +138,7 @@ func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 			"write layout: slots with slots: {seeds: [...]}, or start the node without cluster-enabled"
 	case r.Master && r.Role == "slave":
 		return "is a replica, and cannot be written to", "name its master, or make it one (REPLICAOF NO ONE)"
-	case !r.Master && r.Role == "master":
+	case !r.Master && r.Role == "master" && !t.Clustered(): // a cluster's master may have no slots
 		return "is not a replica", "make it one (REPLICAOF), or remove it from replicas"
 	}
 	return "", ""

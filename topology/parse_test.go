@@ -148,7 +148,7 @@ func TestLostSlotsAreLogged(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		`level=WARN msg="slots have lost their owner" node=b:1 slots=16000-16383 count=384` + "\n",
+		`level=WARN msg="slots have lost their owner" last_owner=b:1 slots=16000-16383 count=384` + "\n",
 		`level=INFO msg="slots have an owner again" node=b:1 slots=16000-16383 count=384` + "\n",
 	} {
 		if n := strings.Count(log.String(), line); n != 1 {

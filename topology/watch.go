@@ -172,7 +172,7 @@ func (w *Watcher) logUnowned(m *slots.Map) {
 			switch {
 			case len(c.Slots) == 0:
 			case c.To == "":
-				w.log.Warn("slots have lost their owner", "node", c.From, "slots", c.Text(), "count", c.Count())
+				w.log.Warn("slots have lost their owner", "last_owner", c.From, "slots", c.Text(), "count", c.Count())
 			case c.From == "":
 				w.log.Info("slots have an owner again", "node", c.To, "slots", c.Text(), "count", c.Count())
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -59,6 +60,11 @@ func checkCommand() *cobra.Command {
 // measuredKeys is the number of keys of each kind that are placed to measure shares.
 const measuredKeys = 100_000
 
+// isReplica reports whether the node is a replica of another node.
+func isReplica(t *router.Table, id router.NodeID) bool {
+	return slices.ContainsFunc(t.Nodes, func(n router.Node) bool { return slices.Contains(n.Replicas, id) })
+}
+
 func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) error {
 	fmt.Fprintf(w, "%s is valid: layout %s\n\n", file, t.Name)
 	if len(t.Nodes) == 0 {
@@ -82,8 +88,10 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 			addr = "(known to the sentinels)"
 		}
 		switch {
-		case !n.Master:
+		case !n.Master && isReplica(t, router.NodeID(i)):
 			fmt.Fprintf(tw, "%s\t%s\treplica\t\t\n", n.Name, addr)
+		case !n.Master:
+			fmt.Fprintf(tw, "%s\t%s\tno slots\t\t\n", n.Name, addr)
 		case rules != nil:
 			list := rules[router.NodeID(i)]
 			text := strings.Join(list, ", ")
@@ -93,7 +101,7 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Name, addr, text)
 		default:
 			share := t.Shares()[i]
-			uneven = uneven || !near(sequential[i], share) || !near(random[i], share)
+			uneven = uneven || !t.Slotted() && !(near(sequential[i], share) && near(random[i], share))
 			fmt.Fprintf(tw, "%s\t%s\t%.2f %%\t%.2f %%\t%.2f %%\n",
 				n.Name, addr, 100*share, 100*sequential[i], 100*random[i])
 		}

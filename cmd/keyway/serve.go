@@ -94,7 +94,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		return nil
 	})
 	if cfg.Admin != "" {
-		ln, err := net.Listen("tcp", cfg.Admin)
+		ln, err := server.Listen(cfg.Admin)
 		if err != nil {
 			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
 		}

@@ -11,7 +11,8 @@ import (
 // TestAnyNumberOfArguments: no command ends keyway by having fewer or more arguments than
 // it should, not even a module's, whose arity tells nothing.
 func TestAnyNumberOfArguments(t *testing.T) {
-	module := command.Learn([]byte("*1\r\n*6\r\n$5\r\nm.get\r\n:-1\r\n*2\r\n+module\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"))
+	module := command.Learn([]byte("*1\r\n*6\r\n$5\r\nm.get\r\n:-1\r\n*2\r\n+module\r\n+readonly\r\n" +
+		":1\r\n:1\r\n:1\r\n"))
 	for name, o := range map[string]Options{
 		"plain": {}, "cluster": {Cluster: emulation.New("10.0.0.9:1", nil)}, "replicas": {Reads: PreferReplica},
 	} {

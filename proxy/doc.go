@@ -40,7 +40,7 @@
 //   - retry: a call sent again, because its node surely did not execute it or
 //     because it only reads.
 //   - feed: a connection to a node that carries only what the node publishes to
-//     subscribers.
+//     subscribers. An invalidation feed carries only invalidations of keys.
 //   - worker: everything that one thread knows: its sessions, nodes and connections.
 //   - sibling: another thread's worker. Workers share nothing and send each other
 //     messages.

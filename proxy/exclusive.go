@@ -9,8 +9,8 @@ import (
 // idleExclusive is how many idle exclusive connections to a node are kept for reuse.
 const idleExclusive = 4
 
-const errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node (BLPOP, WATCH, WAIT...); " +
-	"raise backend.exclusive, or ulimit -n"
+const errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node " +
+	"(BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n"
 
 // inUse is an exclusive connection and the client that uses it.
 type inUse struct {

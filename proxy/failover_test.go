@@ -16,7 +16,8 @@ func TestHoldIsBounded(t *testing.T) {
 		t.Errorf("too early: %q", got)
 	}
 	r.pass(150 * time.Millisecond)
-	const refused = "-CLUSTERDOWN keyway: node 10.0.0.1:1 cannot be reached (no answer within 1s); the command was not executed\r\n"
+	const refused = "-CLUSTERDOWN keyway: node 10.0.0.1:1 cannot be reached (no answer within 1s); " +
+		"the command was not executed\r\n"
 	if got := r.got(); got != refused {
 		t.Errorf("%q", got)
 	}

@@ -22,7 +22,8 @@ func TestInfoFields(t *testing.T) {
 	r.sent(1)
 	ours := "connected_clients maxclients blocked_clients tracking_clients pubsub_clients watching_clients " +
 		"total_connections_received rejected_connections total_commands_processed total_error_replies " +
-		"total_net_input_bytes total_net_output_bytes run_id process_id tcp_port uptime_in_seconds uptime_in_days executable config_file"
+		"total_net_input_bytes total_net_output_bytes run_id process_id tcp_port " +
+		"uptime_in_seconds uptime_in_days executable config_file"
 	text := "# Clients\r\nused_memory:5\r\n"
 	for name := range strings.FieldsSeq(ours) {
 		text += name + ":node\r\n"
@@ -34,8 +35,8 @@ func TestInfoFields(t *testing.T) {
 	if strings.Contains(got, ":node\r\n") || !strings.Contains(got, "used_memory:10\r\n") {
 		t.Errorf("%s", got)
 	}
-	for field, value := range map[string]string{"connected_clients": "1", "maxclients": "77", "total_connections_received": "1",
-		"total_commands_processed": "1", "rejected_connections": "0"} {
+	for field, value := range map[string]string{"connected_clients": "1", "maxclients": "77",
+		"total_connections_received": "1", "total_commands_processed": "1", "rejected_connections": "0"} {
 		if !strings.Contains(got, field+":"+value+"\r\n") {
 			t.Errorf("%s is not %s:\n%s", field, value, got)
 		}
@@ -55,7 +56,8 @@ func TestInfoFields(t *testing.T) {
 		}
 	}
 	want := "keyway_version go_version layout threads masters masters_up clients commands bytes_in bytes_out " +
-		"node0 .name .addr .state .in_flight node1 .name .addr .state .in_flight thread0 .clients .commands .bytes_in .bytes_out"
+		"node0 .name .addr .state .in_flight node1 .name .addr .state .in_flight " +
+		"thread0 .clients .commands .bytes_in .bytes_out"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("fields: %s\nwant %s", got, want)
 	}

@@ -38,7 +38,8 @@ func TestPerKeyScript(t *testing.T) {
 	for _, text := range []string{perKeyText, spaced} {
 		r := newRig(t, Options{PerKey: declared()})
 		r.feed(cmd("EVAL", text, "3", onA, onB, onA2, "ttl", "1", "2", "3") + cmd("PING"))
-		if got, want := r.sent(0), cmd("EVAL", text, "1", onA, "ttl", "1")+cmd("EVAL", text, "1", onA2, "ttl", "3"); got != want {
+		want := cmd("EVAL", text, "1", onA, "ttl", "1") + cmd("EVAL", text, "1", onA2, "ttl", "3")
+		if got := r.sent(0); got != want {
 			t.Fatalf("a was sent %q, want %q", got, want)
 		}
 		if got, want := r.sent(1), cmd("EVAL", text, "1", onB, "ttl", "2"); got != want {
@@ -102,7 +103,8 @@ func TestPerKeyScriptFailsInPart(t *testing.T) {
 	for _, tc := range []struct{ a, b, want string }{
 		{"*1\r\n:1\r\n", "-ERR script\r\n", inPart + "ERR script\r\n"},
 		{"-ERR first\r\n", "-ERR second\r\n", "-ERR first\r\n"},
-		{"*1\r\n:1\r\n", "", inPart + "ERR keyway: the connection to node b (10.0.0.2:1) ended after the command was sent (reset); it may have been executed\r\n"},
+		{"*1\r\n:1\r\n", "", inPart + "ERR keyway: the connection to node b (10.0.0.2:1) ended " +
+			"after the command was sent (reset); it may have been executed\r\n"},
 	} {
 		r := newRig(t, Options{PerKey: declared()})
 		r.feed(cmd("EVAL", perKeyText, "2", onA, onB, "ttl", "1", "2"))
@@ -173,7 +175,8 @@ func TestPerKeyScriptThatASiblingKnows(t *testing.T) {
 		r.asked(sibling)
 		want := noScript + "+PONG\r\n"
 		if r.w.EndTurn(); known {
-			if a, b := r.sent(0), r.sent(1); a != cmd("EVAL", perKeyText, "1", onA, "ttl", "1") || b != cmd("EVAL", perKeyText, "1", onB, "ttl", "2") {
+			if a, b := r.sent(0), r.sent(1); a != cmd("EVAL", perKeyText, "1", onA, "ttl", "1") ||
+				b != cmd("EVAL", perKeyText, "1", onB, "ttl", "2") {
 				t.Errorf("sent %q and %q", a, b)
 			}
 			r.node(0, "*1\r\n:1\r\n")
@@ -201,7 +204,8 @@ func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 	}
 	r.node(0, moved)
 	r.w.EndTurn()
-	if got := r.sent(1); !strings.HasSuffix(got, cmd("EVAL", perKeyText, "1", onA, "ttl", "1")) || !strings.Contains(got, "ASKING") {
+	if got := r.sent(1); !strings.HasSuffix(got, cmd("EVAL", perKeyText, "1", onA, "ttl", "1")) ||
+		!strings.Contains(got, "ASKING") {
 		t.Errorf("b was sent %q", got)
 	}
 	r.node(1, "*1\r\n:3\r\n+OK\r\n*1\r\n:1\r\n")
@@ -215,7 +219,8 @@ func TestPerKeyScriptOfAnUnownedSlot(t *testing.T) {
 	r := newClusterRig(t)
 	r.w.scripts = lua.NewCache(declared())
 	owned := r.w.table
-	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true}, {ID: "b", Addr: "10.0.0.2:1", Master: true}},
+	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true},
+		{ID: "b", Addr: "10.0.0.2:1", Master: true}},
 		[][]slots.Range{{{First: 0, Last: 3000}}, {{First: 9000, Last: 16383}}})
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +267,8 @@ func TestKeysOfOneSlotApart(t *testing.T) {
 		r.w.SetTable(ring)
 		r.feed(cmd("RENAME", one, two))
 		got := r.got()
-		if !strings.HasPrefix(got, "-CROSSSLOT ") || strings.Contains(got, "share slot ") != emulates || strings.Contains(got, "don't hash to the same slot") == emulates {
+		if !strings.HasPrefix(got, "-CROSSSLOT ") || strings.Contains(got, "share slot ") != emulates ||
+			strings.Contains(got, "don't hash to the same slot") == emulates {
 			t.Errorf("emulation %v: %q", emulates, got)
 		}
 	}

@@ -227,7 +227,8 @@ func receiversText(w *Worker, dst []byte, r *request) []byte {
 	if !ok {
 		return append(dst, reply...)
 	}
-	return resp.AppendInt(dst, featureOf[*hub](w).receivers(n, r.cmd, string(r.merge.channel), count, r.merge.uncounted))
+	clients := featureOf[*hub](w).receivers(n, r.cmd, string(r.merge.channel), count, r.merge.uncounted)
+	return resp.AppendInt(dst, clients)
 }
 
 // receivers returns how many clients receive a message for which the node counted count

@@ -294,7 +294,8 @@ func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subs
 func (h *hub) describe(s *Session, to *clients.Client) {
 	if subs := listening.of(s); subs != nil {
 		places := &subs.places
-		to.Channels, to.Patterns, to.ShardChannels = len(places[byChannel]), len(places[byPattern]), len(places[byShard])
+		to.Channels, to.Patterns = len(places[byChannel]), len(places[byPattern])
+		to.ShardChannels = len(places[byShard])
 	}
 }
 

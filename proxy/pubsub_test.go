@@ -43,7 +43,8 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 			if publish() == "" {
 				t.Fatal("nothing was published at the other node")
 			}
-			feed.Received(fmt.Appendf(nil, "*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n", len(what), what, len(channel), channel), r.now)
+			feed.Received(fmt.Appendf(nil, "*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n",
+				len(what), what, len(channel), channel), r.now)
 			if got := reply(); got != ":0\r\n" {
 				t.Errorf("%s, in a transaction: %v: %q for a client that may have missed it", what, transaction, got)
 			}

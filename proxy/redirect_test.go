@@ -26,7 +26,8 @@ func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 		r.pass(10 * time.Millisecond)
 		got := r.sent(0)
 		if !strings.HasPrefix(in[len(again):], got) || strings.Count(got, "SET") > n/5 {
-			t.Fatalf("at one tick %d were sent, out of order: %t", strings.Count(got, "SET"), !strings.HasPrefix(in[len(again):], got))
+			t.Fatalf("at one tick %d were sent, out of order: %t", strings.Count(got, "SET"),
+				!strings.HasPrefix(in[len(again):], got))
 		}
 		again += got
 		r.node(0, strings.Repeat("+OK\r\n", strings.Count(got, "SET")))

@@ -53,7 +53,8 @@ func newRig(t testing.TB, o Options) *rig {
 // newClusterRig is a rig whose two nodes are a Redis Cluster.
 func newClusterRig(t testing.TB) *rig {
 	r := newRig(t, Options{})
-	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true, Aliases: []string{"a.example:1"}}, {ID: "b", Addr: "10.0.0.2:1", Master: true}},
+	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true, Aliases: []string{"a.example:1"}},
+		{ID: "b", Addr: "10.0.0.2:1", Master: true}},
 		[][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +121,8 @@ func readRig(t testing.TB, o Options, cluster bool) *rig {
 	r := newRig(t, o)
 	table := r.w.table.WithReplicas([][]string{{"10.0.1.1:1", "10.0.1.2:1"}})
 	if cluster {
-		m, err := slots.NewMap([]slots.Node{{Addr: "10.0.0.1:1", Master: true}, {Addr: "10.0.0.2:1", Master: true}, {Addr: "10.0.1.1:1", Of: "10.0.0.1:1"}, {Addr: "10.0.1.2:1", Of: "10.0.0.1:1"}},
+		m, err := slots.NewMap([]slots.Node{{Addr: "10.0.0.1:1", Master: true}, {Addr: "10.0.0.2:1", Master: true},
+			{Addr: "10.0.1.1:1", Of: "10.0.0.1:1"}, {Addr: "10.0.1.2:1", Of: "10.0.0.1:1"}},
 			[][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
 		if err != nil {
 			t.Fatal(err)
@@ -284,7 +286,8 @@ func (r *rig) inStep(behind int) {
 	r.look()
 	r.asksHow(0, "role:master\r\nmaster_replid:s\r\nmaster_repl_offset:1000\r\n")
 	for _, replica := range []int{2, 3} {
-		r.asksHow(replica, fmt.Sprintf("role:slave\r\nmaster_link_status:up\r\nmaster_replid:s\r\nslave_repl_offset:%d\r\n", 1000-behind))
+		r.asksHow(replica, fmt.Sprintf("role:slave\r\nmaster_link_status:up\r\nmaster_replid:s\r\n"+
+			"slave_repl_offset:%d\r\n", 1000-behind))
 	}
 }
 

@@ -16,7 +16,8 @@ func TestHelloTellsOfTheNodes(t *testing.T) {
 	}
 	module := "$4\r\nname\r\n$3\r\nlua\r\n$3\r\nver\r\n:1\r\n"
 	hello := func(version string) string {
-		return "*6\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n$7\r\nversion\r\n" + version + "$7\r\nmodules\r\n*1\r\n*4\r\n" + module
+		return "*6\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n$7\r\nversion\r\n" + version + "$7\r\nmodules\r\n*1\r\n*4\r\n" +
+			module
 	}
 	r.mayAskVersion()
 	for _, version := range []string{"$5\r\n9.1.2\r\n", "$5\r\n9.2.0\r\n"} {
@@ -28,7 +29,8 @@ func TestHelloTellsOfTheNodes(t *testing.T) {
 		}
 		r.node(0, hello(version))
 		r.feed("HELLO\r\n")
-		if got := r.got(); !strings.Contains(got, "$6\r\nvalkey\r\n$7\r\nversion\r\n"+version) || !strings.HasSuffix(got, "*1\r\n*4\r\n"+module) {
+		if got := r.got(); !strings.Contains(got, "$6\r\nvalkey\r\n$7\r\nversion\r\n"+version) ||
+			!strings.HasSuffix(got, "*1\r\n*4\r\n"+module) {
 			t.Errorf("%q", got)
 		}
 		r.s.set(resp3)

@@ -24,9 +24,9 @@ import (
 // keyway passes on a node's push messages in their place between the replies. When such a
 // connection ends, or keys move to another node, the client's whole cache becomes invalid.
 //
-// In RESP2, a node cannot send messages between replies. It sends them to an invalidation feed, a RESP3
-// connection that all tracking RESP2 clients of a worker share. So a client may get
-// invalidations of keys that another client has read, which does no harm.
+// In RESP2, a node cannot send messages between replies. It sends them to an invalidation
+// feed, a RESP3 connection that all tracking RESP2 clients of a worker share. So a client
+// may get invalidations of keys that another client has read, which does no harm.
 //
 // When a client changes its options, keyway sends them to the nodes over the same
 // connections, because the nodes still know what was read there.

@@ -72,7 +72,8 @@ func (w *Worker) decideRedirect(c *call, conn *pool.Conn, reply []byte) verdict 
 	case !w.table.Clustered():
 		return verdict{do: failed, text: errtext.NodeIsCluster(c.node.name, c.node.addr)}
 	case odd:
-		text := errtext.NotExecuted(c.node.label(), "its redirect makes no sense: "+resp.Printable(bytes.TrimSpace(reply[1:])))
+		text := errtext.NotExecuted(c.node.label(),
+			"its redirect makes no sense: "+resp.Printable(bytes.TrimSpace(reply[1:])))
 		return verdict{do: failed, text: text}
 	}
 	return verdict{do: followed, prove: unproven, ask: ask, target: target}
@@ -103,7 +104,8 @@ func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	case reread:
 		c.node.lag.Doubt()
 		if !w.reread(c, frame, false) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), "the replica answers "+string(errorCode(reply)))))
+			text := errtext.NotExecuted(c.node.label(), "the replica answers "+string(errorCode(reply)))
+			w.settle(c, resp.AppendError(w.scratch[:0], text))
 		}
 		return true
 	case sentInFull:

@@ -187,7 +187,8 @@ func (w *Worker) unblockWait(s *Session, withError bool) (waiting bool) {
 		for _, use := range n.waits {
 			if e, ok := use.by.(*askedAlone); ok && use.sess == s && e.nodeID != 0 {
 				waiting, e.ended = true, true
-				w.ask(n.conn(s), w.deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(e.nodeID, 10), how)
+				w.ask(n.conn(s), w.deadline(), func([]byte, bool) {},
+					"CLIENT", "UNBLOCK", strconv.FormatInt(e.nodeID, 10), how)
 			}
 		}
 	}

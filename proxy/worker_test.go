@@ -22,7 +22,8 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 // allocatesNothing has a's keys read from that node.
 func allocatesNothing(t *testing.T, r *rig, a int) {
 	t.Helper()
-	in := []byte(strings.Repeat(cmd("GET", onA)+cmd("SET", onB, strings.Repeat("v", 64)), 8) + cmd("MGET", onA, onB, onA) + cmd("PING"))
+	in := []byte(strings.Repeat(cmd("GET", onA)+cmd("SET", onB, strings.Repeat("v", 64)), 8) +
+		cmd("MGET", onA, onB, onA) + cmd("PING"))
 	fromA := []byte(strings.Repeat("$64\r\n"+strings.Repeat("v", 64)+"\r\n", 8) + "*2\r\n$1\r\n1\r\n$1\r\n1\r\n")
 	fromB := []byte(strings.Repeat("+OK\r\n", 8) + "*1\r\n$1\r\n2\r\n")
 	turn := func() {

@@ -120,7 +120,8 @@ func TestCheckConnect(t *testing.T) {
 		n.Do("CLUSTER", "DELSLOTSRANGE", "10922", "16383")
 	}
 	out, ok = check(t, cluster.SeedsYAML(), "--connect")
-	if !ok || !strings.Contains(out, "no slots") || strings.Contains(out, "problem") || strings.Contains(out, "unevenly") {
+	if !ok || !strings.Contains(out, "no slots") || strings.Contains(out, "problem") ||
+		strings.Contains(out, "unevenly") {
 		t.Errorf("a cluster with a master that has no slots: %s", out)
 	}
 	cluster = redistest.NewCluster(t, 3, 0)

@@ -54,7 +54,8 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 	for {
 		began, waiting := time.Now(), f.takeWaiting()
 		found, err := f.look(ctx)
-		f.log.Debug("read the topology", "of", f.what, "duration", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
+		f.log.Debug("read the topology", "of", f.what,
+			"duration", time.Since(began).Round(time.Millisecond).String(), "ok", err == nil)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -14,7 +14,7 @@ type call struct {
 	req       *request
 	node      *node
 	group     int32 // of its keys, -1 for none
-	part      int32 // index among the request's calls
+	index     int32 // index among the request's calls
 	deadline  int64 // when the first attempt must be answered
 	waitUntil int64 // while it waits to be sent again: when it gives up
 	timeout   int64 // when the timeout of a blocking command ends; 0: none
@@ -58,7 +58,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	if s == nil {
 		if p.Last {
-			r.parts--
+			r.unfinished--
 			c.worker().freeIfDone(r)
 		}
 		return
@@ -81,7 +81,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		w.scripts.Ran(c.node.ordinal, frame)
 	}
 	if r.merge != nil {
-		r.merge.add(int(c.part), p.Bytes)
+		r.merge.add(int(c.index), p.Bytes)
 		s.parked += len(p.Bytes)
 		w.grown += len(p.Bytes)
 		w.bound(s)
@@ -92,7 +92,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		}
 	}
 	if p.Last {
-		if r.parts == 1 && w.slowLog.IsSlow(w.now-r.start) {
+		if r.unfinished == 1 && w.slowLog.IsSlow(w.now-r.start) {
 			w.recordSlow(r, frame)
 		}
 		if !c.replica {
@@ -119,7 +119,7 @@ func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		w.scripts.Forget(c.node.ordinal) // a restarted node may lack the scripts
 	}
 	if r.sess == nil {
-		r.parts--
+		r.unfinished--
 		w.freeIfDone(r)
 		return
 	}
@@ -135,7 +135,7 @@ func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 			return
 		}
 	}
-	w.forgetPart(c)
+	w.forgetReceived(c)
 	if w.outlives(c, conn, frame, f) {
 		return
 	}
@@ -187,8 +187,8 @@ func (w *Worker) settle(c *call, reply []byte) {
 	if s := r.sess; s != nil {
 		if r.merge != nil {
 			m := r.merge
-			s.parked -= len(m.parts[c.part])
-			m.parts[c.part] = append(m.parts[c.part][:0], reply...)
+			s.parked -= len(m.replies[c.index])
+			m.replies[c.index] = append(m.replies[c.index][:0], reply...)
 			s.parked += len(reply)
 		} else {
 			w.deliver(r, reply)
@@ -201,13 +201,13 @@ func (w *Worker) settle(c *call, reply []byte) {
 // abandon ends a call whose client has left while the call waited to be sent again.
 func (w *Worker) abandon(c *call) {
 	c.waitsNoMore()
-	c.req.parts--
+	c.req.unfinished--
 }
 
 // settleFor is settle for a call whose client may have left.
 func (w *Worker) settleFor(c *call, reply []byte) {
 	if c.req.sess == nil {
-		c.req.parts--
+		c.req.unfinished--
 		w.freeIfDone(c.req)
 		return
 	}

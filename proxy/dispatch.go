@@ -261,13 +261,13 @@ func (w *Worker) allMasters(s *Session, cmd *command.Command, a command.Args) bo
 	if h.changes != nil {
 		own = h.changes(a)
 	}
-	r.parts = len(w.masters) + oneIf(own != nil)
-	r.merge = w.getMerger(r.parts)
+	r.unfinished = len(w.masters) + oneIf(own != nil)
+	r.merge = w.getMerger(r.unfinished)
 	if own != nil {
 		w.thenAll(r, own)
 	}
-	if h.note != nil {
-		h.note(w, r.merge, a)
+	if h.record != nil {
+		h.record(w, r.merge, a)
 	}
 	for i, n := range w.masters {
 		c := r.merge.call(r, i)

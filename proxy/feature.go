@@ -112,7 +112,7 @@ type handler struct {
 	changes func(a command.Args) func(*Worker)
 	end     ending // makes one reply out of the masters' replies; nil: the command's policy
 	// note keeps in the merger what end needs to know about the command.
-	note func(w *Worker, m *merger, a command.Args)
+	record func(w *Worker, m *merger, a command.Args)
 }
 
 // What the features do for commands. Function init in handlers.go fills it in, since many

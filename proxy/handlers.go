@@ -17,7 +17,7 @@ func init() {
 
 		command.DoScriptLoad:      {before: func(w *Worker, a command.Args) { w.learnScript(a.Arg(2)) }},
 		command.DoScriptFlush:     {before: func(w *Worker, _ command.Args) { w.forgetScripts() }},
-		command.DoScriptExists:    {end: scriptsExist, note: (*Worker).recordKnown},
+		command.DoScriptExists:    {end: scriptsExist, record: (*Worker).recordKnown},
 		command.DoScriptShow:      {answer: scriptShow},
 		command.DoRunning:         {answer: running},
 		command.DoNumSub:          {end: subscribers},

@@ -23,7 +23,7 @@ func TestLargestClientIsClosed(t *testing.T) {
 			r.sent(1)
 			r.node(1, value("v", n))
 		},
-		"a part of a merged reply": func(s *Session, n int) {
+		"one of the replies to be merged": func(s *Session, n int) {
 			r.w.Feed(s, []byte(cmd("MGET", onA, onB)))
 			r.w.EndTurn()
 			r.sent(0)

@@ -9,8 +9,8 @@ import (
 
 // following is the lag of a replica, and the offsets of a master.
 type following struct {
-	lag  freshness.Node
-	near *node // of a master: the fastest node, itself or a replica
+	lag     freshness.Node
+	fastest *node // of a master: the fastest node, itself or a replica
 }
 
 // tickReplicas looks at all replicas and their masters if the interval is over.
@@ -27,7 +27,7 @@ func (w *Worker) tickReplicas() {
 			r.look()
 			w.replicas.See(&r.lag)
 		}
-		m.near = m.nearest()
+		m.fastest = m.nearest()
 	}
 }
 
@@ -37,7 +37,7 @@ func (m *node) nearest() *node {
 	nodes = append(nodes, freshness.Candidate{Node: &m.lag, Usable: m.conns[0].State() == pool.Ready})
 	for i, r := range m.replicas {
 		nodes = append(nodes, freshness.Candidate{Node: &r.lag, Usable: r.inStep()})
-		if r == m.near {
+		if r == m.fastest {
 			current = i + 1
 		}
 	}
@@ -101,7 +101,7 @@ func (n *node) scope() []byte {
 // roleChanged forgets the node's lag or offsets, and sends its connections the new scope.
 func (n *node) roleChanged() {
 	n.lag.Reset()
-	n.near = nil
+	n.fastest = nil
 	for _, c := range n.conns {
 		if c.Prelude != nil && (c.State() == pool.Ready || c.State() == pool.Greeting) {
 			n.w.say(c, n.scope())

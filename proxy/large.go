@@ -250,7 +250,7 @@ func (s *Session) holdLarge(size int) bool {
 // hash of the key that the call reads, or 0.
 func (w *Worker) goLarge(c *call, n *node, key uint64) {
 	s := c.req.sess
-	if c.replica || s.inflight > c.req.parts || !n.hasRoom() {
+	if c.replica || s.inflight > c.req.unfinished || !n.hasRoom() {
 		return
 	}
 	l := &large{call: c, to: c, key: key}

@@ -178,7 +178,7 @@ func execText(w *Worker, dst []byte, r *request) []byte {
 // execReply appends the node's reply to EXEC. It turns the node's counts of receivers into numbers
 // of clients, and switches the session to the database of the last successful SELECT.
 func (w *Worker) execReply(dst []byte, r *request) []byte {
-	reply, c := r.merge.parts[0], r.merge.calls[0]
+	reply, c := r.merge.replies[0], r.merge.calls[0]
 	n, rest, ok := resp.Elements(reply)
 	if !ok {
 		return append(dst, reply...)

@@ -229,7 +229,7 @@ func (w *Worker) ownSetting(name string) (value string, own bool) {
 // configText is the ending of CONFIG GET. It puts keyway's own settings in place of the
 // node's, and leaves out secrets.
 func configText(w *Worker, dst []byte, r *request) []byte {
-	reply := r.merge.parts[0]
+	reply := r.merge.replies[0]
 	n, rest, ok := resp.Elements(reply)
 	if !ok {
 		return append(dst, reply...)

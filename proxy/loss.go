@@ -60,7 +60,7 @@ func (c *call) WillFail(frame []byte) {
 	}
 	lost := s.w.lostWrites
 	if !c.isHarmless() {
-		c.eachPart(frame, func(cmd *command.Command, keys []uint64) {
+		c.eachCommand(frame, func(cmd *command.Command, keys []uint64) {
 			if cmd != nil && cmd.Has(readOnly) || len(keys) == 0 && !mayWriteAny(cmd) {
 				return
 			}
@@ -83,7 +83,7 @@ func (c *call) WillFail(frame []byte) {
 		}
 	}
 	sees(lostKey{session: s.id, hash: anyKey, node: c.node})
-	c.eachPart(frame, func(cmd *command.Command, keys []uint64) {
+	c.eachCommand(frame, func(cmd *command.Command, keys []uint64) {
 		for _, key := range keys {
 			sees(lostKey{session: s.id, hash: key})
 		}
@@ -99,9 +99,9 @@ func mayWriteAny(cmd *command.Command) bool {
 	return cmd == nil || cmd.Unproven() || cmd.Has(command.Write)
 }
 
-// eachPart calls f for the call's command, or for each command of its transaction, with
+// eachCommand calls f for the call's command, or for each command of its transaction, with
 // the hashes of the command's keys. cmd is nil if the command is unknown.
-func (c *call) eachPart(frame []byte, f func(cmd *command.Command, keys []uint64)) {
+func (c *call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uint64)) {
 	w := c.worker()
 	if c.block != nil {
 		frame = c.block.frames[c.block.ends[0]:] // behind MULTI
@@ -295,12 +295,12 @@ func isRecent(w *Worker, followedAt int64) bool {
 	return followedAt > 0 && w.now-followedAt < w.failover
 }
 
-// forgetPart drops the received part of a reply, since the call is sent again.
-func (w *Worker) forgetPart(c *call) {
+// forgetReceived drops the received part of a reply, since the call is sent again.
+func (w *Worker) forgetReceived(c *call) {
 	r := c.req
 	if r.merge != nil {
-		r.sess.parked -= len(r.merge.parts[c.part])
-		r.merge.parts[c.part] = r.merge.parts[c.part][:0]
+		r.sess.parked -= len(r.merge.replies[c.index])
+		r.merge.replies[c.index] = r.merge.replies[c.index][:0]
 		return
 	}
 	r.sess.parked -= r.reply.Len()

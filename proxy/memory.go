@@ -99,7 +99,7 @@ func (w *Worker) trim() {
 	w.parser.Trim()
 	if sp := &w.split; cap(sp.next) > maxSplit {
 		w.buffers.Drop(8 * cap(sp.next))
-		sp.next, sp.partOf = nil, nil
+		sp.next, sp.shardOf = nil, nil
 	}
 }
 
@@ -141,8 +141,8 @@ func (f *freeRequests) trim() (bytes int) {
 
 // memory returns the number of bytes that an unused merger takes.
 func (m *merger) memory() int {
-	n := len(m.calls)*int(unsafe.Sizeof(call{})+2*unsafe.Sizeof(m.parts)) + cap(m.channel) + 4*cap(m.part)
-	for _, p := range m.parts[:cap(m.parts)] {
+	n := len(m.calls)*int(unsafe.Sizeof(call{})+2*unsafe.Sizeof(m.replies)) + cap(m.channel) + 4*cap(m.perArgument)
+	for _, p := range m.replies[:cap(m.replies)] {
 		n += cap(p)
 	}
 	return n

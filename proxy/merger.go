@@ -10,10 +10,10 @@ import (
 
 // merger gathers the replies of a request that has several calls.
 type merger struct {
-	calls []*call
-	parts [][]byte
-	part  []int32  // inKeyOrder: the part of each key; scriptsExist: 1 for each script that keyway has
-	rest  [][]byte // what MergeByKey has not read of parts
+	calls       []*call
+	replies     [][]byte
+	perArgument []int32  // inKeyOrder: the shard of each key; scriptsExist: 1 for each script that keyway has
+	unread      [][]byte // what MergeByKey has not read of replies
 
 	unknown bool   // the node may have executed a call that has no reply
 	channel []byte // of PUBLISH
@@ -28,7 +28,7 @@ type merger struct {
 	kept int // its bytes in Worker.mergerBytes while it is unused
 }
 
-func (w *Worker) getMerger(parts int) *merger {
+func (w *Worker) getMerger(calls int) *merger {
 	var m *merger
 	if n := len(w.mergers); n > 0 {
 		m = w.mergers[n-1]
@@ -37,23 +37,23 @@ func (w *Worker) getMerger(parts int) *merger {
 	} else {
 		m = new(merger)
 	}
-	for len(m.calls) < parts {
+	for len(m.calls) < calls {
 		m.calls = append(m.calls, new(call))
-		m.parts = append(m.parts, nil)
+		m.replies = append(m.replies, nil)
 	}
-	m.parts = m.parts[:parts]
+	m.replies = m.replies[:calls]
 	return m
 }
 
 func (w *Worker) putMerger(m *merger) {
-	for i, p := range m.parts {
-		if m.parts[i] = p[:0]; cap(p) > bigFrame {
+	for i, p := range m.replies {
+		if m.replies[i] = p[:0]; cap(p) > bigFrame {
 			w.buffers.Drop(cap(p))
-			m.parts[i] = nil
+			m.replies[i] = nil
 		}
 		*m.calls[i] = call{}
 	}
-	m.part, m.unknown, m.perKey, m.about = m.part[:0], false, nil, nil
+	m.perArgument, m.unknown, m.perKey, m.about = m.perArgument[:0], false, nil, nil
 	m.then, m.after = nil, nil
 	m.channel = w.buffers.Scratch(m.channel)
 	m.kept = m.memory()
@@ -62,27 +62,27 @@ func (w *Worker) putMerger(m *merger) {
 		return
 	}
 	w.mergerBytes += m.kept
-	m.parts = m.parts[:len(m.calls)]
+	m.replies = m.replies[:len(m.calls)]
 	w.mergers = append(w.mergers, m)
 }
 
 // call resets the i-th of the request's calls and returns it.
 func (m *merger) call(r *request, i int) *call {
 	c := m.calls[i]
-	*c = call{req: r, part: int32(i)}
+	*c = call{req: r, index: int32(i)}
 	return c
 }
 
-func (m *merger) add(i int, b []byte) { m.parts[i] = append(m.parts[i], b...) }
+func (m *merger) add(i int, b []byte) { m.replies[i] = append(m.replies[i], b...) }
 
 func (m *merger) size() (n int) {
-	for _, p := range m.parts {
+	for _, p := range m.replies {
 		n += len(p)
 	}
 	return n
 }
 
-// conclude makes one reply out of a request's parts and delivers it. failed reports
+// conclude makes one reply out of the replies to a request's calls and delivers it. failed reports
 // whether the reply is an error. after, if it is not nil, appends the rest of the reply to
 // the line.
 func (w *Worker) conclude(r *request) (failed bool, after func()) {
@@ -96,30 +96,30 @@ func (w *Worker) conclude(r *request) (failed bool, after func()) {
 
 // merged is the ending that merges the replies by the command's policy.
 func merged(w *Worker, dst []byte, r *request) []byte {
-	if bad := r.merge.inPart(r.cmd); bad != nil {
+	if bad := r.merge.failedPartly(r.cmd); bad != nil {
 		return resp.AppendError(dst, errtext.InPart(r.cmd, bad))
 	}
-	return r.cmd.Merge(dst, r.merge.parts, w.set.Rand.Uint64())
+	return r.cmd.Merge(dst, r.merge.replies, w.set.Rand.Uint64())
 }
 
 // inKeyOrder is the ending that puts the replies' elements in the order of the keys.
 func inKeyOrder(_ *Worker, dst []byte, r *request) []byte {
 	m := r.merge
-	m.rest = append(m.rest[:0], m.parts...)
-	dst = command.MergeByKey(dst, m.rest, m.part)
-	clear(m.rest)
+	m.unread = append(m.unread[:0], m.replies...)
+	dst = command.MergeByKey(dst, m.unread, m.perArgument)
+	clear(m.unread)
 	return dst
 }
 
-// inPart returns the error of one part if a command that writes has failed in some parts,
-// but not, or not certainly, in all. In that case no part's error is true of the whole
+// failedPartly returns the error of one call if a command that writes has failed in some calls,
+// but not, or not certainly, in all. In that case no call's error is true of the whole
 // command.
-func (m *merger) inPart(cmd *command.Command) (bad []byte) {
+func (m *merger) failedPartly(cmd *command.Command) (bad []byte) {
 	if cmd.Has(readOnly) || cmd.AnySuffices() || cmd.Is(command.OnlyTells) {
 		return nil
 	}
 	done := m.unknown
-	for _, p := range m.parts {
+	for _, p := range m.replies {
 		if len(p) == 0 || p[0] != '-' {
 			done = true
 		} else if bad == nil {
@@ -134,16 +134,16 @@ func (m *merger) inPart(cmd *command.Command) (bad []byte) {
 
 // splitter assigns a command's keys to the groups they live in.
 type splitter struct {
-	stamp  uint32
-	stamps []uint32 // by group: stamp, if the group occurs in this command
-	index  []int32  // by group: its index in groups
-	groups []part
-	next   []int32 // by key: the next key of the same part
-	partOf []int32 // by key: the index of its part in groups
+	stamp   uint32
+	stamps  []uint32 // by group: stamp, if the group occurs in this command
+	index   []int32  // by group: its index in groups
+	groups  []shard
+	next    []int32 // by key: the next key of the same shard
+	shardOf []int32 // by key: the index of its shard in groups
 }
 
-// part is the keys of a split command that live in one group.
-type part struct {
+// shard is the keys of a split command that live in one group.
+type shard struct {
 	group       int32
 	node        *node // nil if no node owns the slot
 	first, last int32
@@ -151,7 +151,7 @@ type part struct {
 	read        freshness.Read // set if node is a replica
 }
 
-// splitByKey sends one part of a command to each group that its keys live in. If all keys
+// splitByKey sends one shard of a command to each group that its keys live in. If all keys
 // live in one group, it sends the command unchanged.
 func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bool {
 	stride := cmd.Stride
@@ -176,7 +176,7 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 	if len(w.split.groups) == 1 {
 		w.sendWhole(s, cmd, a)
 	} else {
-		w.sendParts(s, cmd, a, keys)
+		w.sendShards(s, cmd, a, keys)
 	}
 	return true
 }
@@ -192,7 +192,7 @@ func (w *Worker) dealOut(a command.Args, keys, stride int) (key int, group int32
 		case id >= 0:
 			sp.add(group, w.nodes[id], int32(k))
 		case w.table.Slotted() && len(w.nodes) > 0:
-			sp.add(group, nil, int32(k)) // this part waits for an owner
+			sp.add(group, nil, int32(k)) // this shard waits for an owner
 		default:
 			return 1 + k*stride, group
 		}
@@ -215,17 +215,17 @@ func (w *Worker) sendWhole(s *Session, cmd *command.Command, a command.Args) {
 	w.sendFrame(s, &r.call, p.node, a)
 }
 
-// sendParts sends one part of a command to each group that its keys live in.
-func (w *Worker) sendParts(s *Session, cmd *command.Command, a command.Args, keys int) {
+// sendShards sends one shard of a command to each group that its keys live in.
+func (w *Worker) sendShards(s *Session, cmd *command.Command, a command.Args, keys int) {
 	sp := &w.split
 	r := w.newRequest(s, cmd)
 	r.end = merged
-	r.parts = len(sp.groups)
+	r.unfinished = len(sp.groups)
 	r.merge = w.getMerger(len(sp.groups))
 	if cmd.Response == command.ResponseDefault {
 		r.end = inKeyOrder
 		for k := range keys {
-			r.merge.part = append(r.merge.part, sp.partOf[k])
+			r.merge.perArgument = append(r.merge.perArgument, sp.shardOf[k])
 		}
 	}
 	for i := range sp.groups {
@@ -253,9 +253,9 @@ func (sp *splitter) begin(keys int) {
 	sp.groups = sp.groups[:0]
 	if cap(sp.next) < keys {
 		sp.next = make([]int32, keys)
-		sp.partOf = make([]int32, keys)
+		sp.shardOf = make([]int32, keys)
 	}
-	sp.next, sp.partOf = sp.next[:keys], sp.partOf[:keys]
+	sp.next, sp.shardOf = sp.next[:keys], sp.shardOf[:keys]
 }
 
 func (sp *splitter) add(group int32, n *node, key int32) {
@@ -266,13 +266,13 @@ func (sp *splitter) add(group int32, n *node, key int32) {
 	if sp.stamps[group] != sp.stamp {
 		sp.stamps[group] = sp.stamp
 		sp.index[group] = int32(len(sp.groups))
-		sp.groups = append(sp.groups, part{group: group, node: n, first: key, last: key, n: 1})
-		sp.partOf[key] = sp.index[group]
+		sp.groups = append(sp.groups, shard{group: group, node: n, first: key, last: key, n: 1})
+		sp.shardOf[key] = sp.index[group]
 		return
 	}
 	p := &sp.groups[sp.index[group]]
 	sp.next[p.last] = key
 	p.last = key
 	p.n++
-	sp.partOf[key] = sp.index[group]
+	sp.shardOf[key] = sp.index[group]
 }

@@ -20,24 +20,24 @@ import (
 // The reply to any other request is parked in that request. When the head is done, the
 // line advances over it and over the done requests right behind it.
 type request struct {
-	next   *request
-	sess   *Session // nil once the client has left
-	cmd    *command.Command
-	seq    uint64
-	start  int64
-	parts  int    // calls that are not finished
-	done   bool   // the whole reply is in reply, or in the session's output
-	begun  bool   // a part of the reply is in the session's output
-	mute   bool   // the client wants no reply
-	joined bool   // its reply continues the reply of the request before it
-	end    ending // makes the reply out of the nodes' replies; nil: the only one is forwarded piece by piece
-	reply  buffer.Parked
-	merge  *merger
-	call   call // the only call of most requests
+	next       *request
+	sess       *Session // nil once the client has left
+	cmd        *command.Command
+	seq        uint64
+	start      int64
+	unfinished int    // calls that are not finished
+	done       bool   // the whole reply is in reply, or in the session's output
+	begun      bool   // a part of the reply is in the session's output
+	mute       bool   // the client wants no reply
+	joined     bool   // its reply continues the reply of the request before it
+	end        ending // makes the reply out of the nodes' replies; nil: the only one is forwarded piece by piece
+	reply      buffer.Parked
+	merge      *merger
+	call       call // the only call of most requests
 }
 
 // ending appends to dst the client's reply to a request whose calls have all ended. The
-// nodes' replies are the parts of the request's merger.
+// nodes' replies are in the request's merger.
 type ending func(w *Worker, dst []byte, r *request) []byte
 
 // line is a session's requests in the order in which the client gets the replies.
@@ -48,7 +48,7 @@ type line struct {
 
 func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
 	r := w.requests.take()
-	r.sess, r.cmd, r.start, r.parts = s, cmd, w.now, 1
+	r.sess, r.cmd, r.start, r.unfinished = s, cmd, w.now, 1
 	r.mute = s.unanswered()
 	r.call.req = r
 	r.seq = s.seq
@@ -102,7 +102,7 @@ func (w *Worker) tell(s *Session, b []byte) {
 		return
 	}
 	r := w.newRequest(s, nil)
-	r.parts, r.done, r.mute = 0, true, false
+	r.unfinished, r.done, r.mute = 0, true, false
 	w.park(r, b)
 }
 
@@ -240,7 +240,7 @@ func (w *Worker) pauseForSlowReader(c *call, conn *pool.Conn) {
 		resumeAt = max(resumeAt, limit-softOutput)
 	}
 	t := s.allocRareState()
-	t.pausedConn, t.waitsSince, t.lastProgress, t.bytesSinceProgress = conn, w.now, w.now, 0
+	t.pausedConn, t.delayedAt, t.lastProgress, t.bytesSinceProgress = conn, w.now, w.now, 0
 	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.req.seq
 	conn.PauseReading()
 	w.lagging = append(w.lagging, s)
@@ -251,9 +251,9 @@ func (w *Worker) pauseForSlowReader(c *call, conn *pool.Conn) {
 func (s *Session) delays(now int64) bool {
 	others := s.othersWait(s.pausedConn)
 	if others {
-		s.delayed += now - s.waitsSince
+		s.delayed += now - s.delayedAt
 	}
-	s.waitsSince = now
+	s.delayedAt = now
 	return others
 }
 
@@ -319,7 +319,7 @@ func (w *Worker) tickLagging() {
 // complete and the line advances.
 func (w *Worker) finish(c *call, failed bool) {
 	r := c.req
-	r.parts--
+	r.unfinished--
 	s := r.sess
 	if s == nil {
 		w.freeIfDone(r)
@@ -335,13 +335,13 @@ func (w *Worker) finish(c *call, failed bool) {
 	if c.redirected {
 		s.arrived(c)
 	}
-	if r.parts == 1 && r.merge != nil && r.merge.then != nil {
+	if r.unfinished == 1 && r.merge != nil && r.merge.then != nil {
 		then := r.merge.then
 		r.merge.then = nil
 		then()
 		return
 	}
-	if r.parts == 0 {
+	if r.unfinished == 0 {
 		var after func()
 		if r.merge != nil {
 			failed, after = w.conclude(r)
@@ -391,12 +391,12 @@ func (w *Worker) advance(s *Session) {
 		s.line.n--
 		w.free(r)
 	}
-	if s.own != nil {
+	if s.writes != nil {
 		head := s.seq
 		if s.line.head != nil {
 			head = s.line.head.seq
 		}
-		s.own.Answered(head, w.now)
+		s.writes.Answered(head, w.now)
 	}
 	if s.has(full) && s.line.n <= maxLine/2 {
 		w.wake(s)
@@ -416,7 +416,7 @@ func (w *Worker) free(r *request) {
 
 // freeIfDone frees a request whose client has left, once all its calls have ended.
 func (w *Worker) freeIfDone(r *request) {
-	if r.parts == 0 {
+	if r.unfinished == 0 {
 		w.free(r)
 	}
 }

@@ -64,7 +64,7 @@ func (w *Worker) placeUnits(a command.Args, units []lua.Unit, size int) (failed 
 				return w.crossing(a, first, id, k, owner)
 			}
 		}
-		p := part{group: group}
+		p := shard{group: group}
 		switch {
 		case id != router.None:
 			p.node = w.nodes[id]
@@ -81,10 +81,10 @@ func (w *Worker) placeUnits(a command.Args, units []lua.Unit, size int) (failed 
 
 // inUnitOrder is the ending of a per-key script.
 func inUnitOrder(_ *Worker, dst []byte, r *request) []byte {
-	if bad := r.merge.inPart(r.cmd); bad != nil {
+	if bad := r.merge.failedPartly(r.cmd); bad != nil {
 		return resp.AppendError(dst, errtext.InPart(r.cmd, bad))
 	}
-	return r.merge.perKey.Merge(dst, r.merge.parts)
+	return r.merge.perKey.Merge(dst, r.merge.replies)
 }
 
 // sendUnits starts the calls of a per-key script.
@@ -92,7 +92,7 @@ func (w *Worker) sendUnits(
 	s *Session, cmd *command.Command, a command.Args, units []lua.Unit, how *lua.PerKey,
 ) {
 	r := w.newRequest(s, cmd)
-	r.end, r.parts, r.merge = inUnitOrder, len(units), w.getMerger(len(units))
+	r.end, r.unfinished, r.merge = inUnitOrder, len(units), w.getMerger(len(units))
 	r.merge.perKey = how
 	for i := range units {
 		p := &w.split.groups[i]

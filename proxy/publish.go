@@ -222,7 +222,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 // receiversText is the ending of PUBLISH. It turns the node's count of receivers into the
 // number of clients.
 func receiversText(w *Worker, dst []byte, r *request) []byte {
-	reply, n := r.merge.parts[0], r.merge.calls[0].node
+	reply, n := r.merge.replies[0], r.merge.calls[0].node
 	count, ok := resp.Int(reply)
 	if !ok {
 		return append(dst, reply...)
@@ -268,10 +268,10 @@ func subscribers(w *Worker, dst []byte, r *request) []byte {
 	kind := topicKindOf(r.cmd)
 	var names []string
 	var counts []int
-	for i, part := range r.merge.parts {
-		n, rest, ok := resp.Elements(part)
+	for i, reply := range r.merge.replies {
+		n, rest, ok := resp.Elements(reply)
 		if !ok {
-			return append(dst, part...)
+			return append(dst, reply...)
 		}
 		for at := range n / 2 {
 			var name, count []byte

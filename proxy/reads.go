@@ -41,7 +41,7 @@ func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
 // the keys.
 func (w *Worker) reader(s *Session, m *node, since int64) *node {
 	if w.o.Reads == FromNearest {
-		if n := m.near; n != nil && n.master == m && n.readable(s, since) {
+		if n := m.fastest; n != nil && n.master == m && n.readable(s, since) {
 			return n
 		}
 		return m
@@ -80,7 +80,7 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 		}
 		for n, k := p.n, p.first; n > 0; n, k = n-1, sp.next[k] {
 			p.read.Key = hashKey(a.Arg(1 + int(k)*stride))
-			p.read.Since = max(p.read.Since, s.own.Since(p.read.Key))
+			p.read.Since = max(p.read.Since, s.writes.Since(p.read.Key))
 		}
 		p.read.Keys = int32(p.n)
 		m := p.node
@@ -96,12 +96,12 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (read freshness.Read) {
 	if cmd.Single > 0 {
 		key := hashKey(a.Arg(cmd.Single))
-		return freshness.Read{Keys: 1, Key: key, Since: s.own.Since(key)}
+		return freshness.Read{Keys: 1, Key: key, Since: s.writes.Since(key)}
 	}
 	read.Keys = int32(len(w.keys))
 	for _, k := range w.keys {
 		read.Key = hashKey(a.Arg(k))
-		read.Since = max(read.Since, s.own.Since(read.Key))
+		read.Since = max(read.Since, s.writes.Since(read.Key))
 	}
 	return read
 }
@@ -126,17 +126,17 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 		return false
 	}
 	t := s.allocRareState()
-	if t.own == nil {
-		t.own = freshness.NewWrites()
+	if t.writes == nil {
+		t.writes = freshness.NewWrites()
 	}
 	if all {
-		t.own.RecordAll(s.seq)
+		t.writes.RecordAll(s.seq)
 		return true
 	}
 	for _, k := range w.keys {
-		t.own.Record(hashKey(a.Arg(k)), s.seq)
+		t.writes.Record(hashKey(a.Arg(k)), s.seq)
 	}
-	t.own.Trim(w.replicas.Oldest(), w.now)
+	t.writes.Trim(w.replicas.Oldest(), w.now)
 	return true
 }
 
@@ -183,7 +183,7 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 			return false
 		}
 	}
-	w.forgetPart(c)
+	w.forgetReceived(c)
 	c.hops++
 	w.stats.ReadsAgain++
 	if n == m {
@@ -215,6 +215,6 @@ func (w *Worker) letReadElsewhere(s *Session) {
 		return
 	}
 	t := s.allocRareState()
-	t.own = freshness.NewWrites()
-	t.own.RecordAll(s.seq)
+	t.writes = freshness.NewWrites()
+	t.writes.RecordAll(s.seq)
 }

@@ -209,13 +209,13 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 	}
 	for r := s.line.head; r != nil && r != c.req; r = r.next {
 		switch {
-		case r.parts == 0:
+		case r.unfinished == 0:
 		case r.merge == nil:
 			if elsewhere(&r.call) {
 				return true
 			}
 		default: // some of its calls may be finished; waiting for the others does no harm
-			for i := range r.merge.parts {
+			for i := range r.merge.replies {
 				if elsewhere(r.merge.calls[i]) {
 					return true
 				}
@@ -230,12 +230,12 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 func (s *Session) sentAfter(c *call) bool {
 	for r := c.req.next; r != nil; r = r.next {
 		if r.merge == nil {
-			if r.call.group == c.group && r.parts > 0 && !r.call.replica {
+			if r.call.group == c.group && r.unfinished > 0 && !r.call.replica {
 				return true
 			}
 			continue
 		}
-		for i := range r.merge.parts {
+		for i := range r.merge.replies {
 			if other := r.merge.calls[i]; other.group == c.group && !other.replica {
 				return true
 			}

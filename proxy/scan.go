@@ -30,7 +30,7 @@ func scanMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	}
 	r := w.newRequest(s, cmd)
 	r.end = func(w *Worker, dst []byte, r *request) []byte {
-		return w.walk.AppendReply(dst, master, r.merge.parts[0])
+		return w.walk.AppendReply(dst, master, r.merge.replies[0])
 	}
 	r.merge = w.getMerger(1)
 	c := r.merge.call(r, 0)

@@ -38,11 +38,13 @@ func (w *Worker) forgetScripts() {
 }
 
 // recordKnown records which scripts of a SCRIPT EXISTS keyway knows.
-func (w *Worker) recordKnown(m *merger, a command.Args) { m.part = w.scripts.AppendKnown(m.part, a) }
+func (w *Worker) recordKnown(m *merger, a command.Args) {
+	m.perArgument = w.scripts.AppendKnown(m.perArgument, a)
+}
 
 // scriptsExist is the ending of SCRIPT EXISTS.
 func scriptsExist(_ *Worker, dst []byte, r *request) []byte {
-	return lua.AppendExists(dst, r.cmd.Merge(nil, r.merge.parts, 0), r.merge.part)
+	return lua.AppendExists(dst, r.cmd.Merge(nil, r.merge.replies, 0), r.merge.perArgument)
 }
 
 // asEval returns an EVALSHA as the EVAL of its script, or nil if it goes to n as it is. With n
@@ -184,7 +186,7 @@ func (w *Worker) confirm(
 	asked := &probe{done: func(answer []byte, ok bool) {
 		s := c.req.sess
 		if s == nil {
-			c.req.parts--
+			c.req.unfinished--
 			w.freeIfDone(c.req)
 			return
 		}

@@ -6,7 +6,7 @@ import (
 )
 
 // INFO describes the nodes' data and keyway's clients. Each master sends its text. The
-// last part of the merger contains the report of all workers.
+// last reply in the merger contains the report of all workers.
 
 // serverInfo answers INFO. It asks no node if the client wants only keyway's own section.
 func (w *Worker) serverInfo(s *Session, cmd *command.Command, a command.Args) bool {
@@ -22,12 +22,12 @@ func (w *Worker) serverInfo(s *Session, cmd *command.Command, a command.Args) bo
 	}
 	r := w.newRequest(s, cmd)
 	r.end = func(w *Worker, dst []byte, r *request) []byte {
-		last := len(r.merge.parts) - 1
+		last := len(r.merge.replies) - 1
 		form := info.Reply{Own: own, Emulating: w.o.Cluster != nil, Version: r.sess.protocol()}
-		return form.Append(dst, r.merge.parts[:last], r.merge.parts[last])
+		return form.Append(dst, r.merge.replies[:last], r.merge.replies[last])
 	}
-	r.parts = len(masters) + 1
-	r.merge = w.getMerger(r.parts)
+	r.unfinished = len(masters) + 1
+	r.merge = w.getMerger(r.unfinished)
 	last := r.merge.call(r, len(masters))
 	last.node, last.group = &node{w: w}, -1
 	s.inflight++

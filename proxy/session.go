@@ -57,7 +57,7 @@ type rareState struct {
 	pausedConn         *pool.Conn // the connection that keyway does not read until the client has caught up
 	resumeAt           int        // keyway reads it again when less than this is unread, in bytes
 	nearlyFull         bool       // the unread bytes are close to the client's limit
-	waitsSince         int64      // when delayed was last updated
+	delayedAt          int64      // when delayed was last updated
 	delayed            int64      // how long other clients have waited for this one, during one reply
 	delayedBy          uint64     // the seq of that reply's request
 	lastProgress       int64      // when the client last had read keepsUp bytes, while pausedConn is set
@@ -71,7 +71,7 @@ type rareState struct {
 	// may overtake them.
 	confirming int
 	reading    *freshness.Reads  // in flight to replicas
-	own        *freshness.Writes // nil: nothing is recorded
+	writes     *freshness.Writes // nil: nothing is recorded
 	synced     freshness.Synced  // nodes whose writes WAIT has confirmed
 }
 

@@ -82,11 +82,11 @@ func (w *Worker) Answered(token uint64, answer any) {
 // error, or with OK after all workers have applied change.
 func (w *Worker) thenAll(r *request, change func(*Worker)) {
 	m := r.merge
-	last := m.call(r, len(m.parts)-1)
+	last := m.call(r, len(m.replies)-1)
 	last.node, last.group = &node{w: w}, -1
 	r.sess.inflight++
 	m.then = func() {
-		for _, p := range m.parts[:len(m.parts)-1] {
+		for _, p := range m.replies[:len(m.replies)-1] {
 			if len(p) > 0 && p[0] == '-' {
 				w.settleFor(last, bytes.Clone(p))
 				return

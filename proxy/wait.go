@@ -125,7 +125,7 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 	r := w.newRequest(s, cmd)
 	r.end = merged
 	r.merge = w.getMerger(len(nodes))
-	r.parts = len(nodes)
+	r.unfinished = len(nodes)
 	s.set(draining | blocked)
 	for i, n := range nodes {
 		c := r.merge.call(r, i)

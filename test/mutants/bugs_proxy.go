@@ -25,8 +25,8 @@ var inProxy = []bug{
 	},
 	{
 		"MGET's values are dealt out to the wrong keys", "proxy/merger.go",
-		"			r.merge.part = append(r.merge.part, sp.partOf[k])",
-		"			r.merge.part = append(r.merge.part, sp.partOf[keys-1-k])",
+		"			r.merge.perArgument = append(r.merge.perArgument, sp.shardOf[k])",
+		"			r.merge.perArgument = append(r.merge.perArgument, sp.shardOf[keys-1-k])",
 		"./test", "TestSplitCommands",
 	},
 	{
@@ -36,7 +36,7 @@ var inProxy = []bug{
 	},
 	{
 		"a request is reused while a node still owes its reply", "proxy/order.go",
-		"	if r.parts == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
+		"	if r.unfinished == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
 		"./test/transcripts", "TestTranscripts/departed-client",
 	},
 	{
@@ -46,7 +46,7 @@ var inProxy = []bug{
 	},
 	{
 		"a slow reader holds up others at each of its pauses", "proxy/order.go",
-		"s.delayed += now - s.waitsSince", "s.delayed = now - s.waitsSince",
+		"s.delayed += now - s.delayedAt", "s.delayed = now - s.delayedAt",
 		"./proxy", "TestSlowReaderDelaysOthers",
 	},
 	{
@@ -512,8 +512,8 @@ var inProxy = []bug{
 	},
 	{
 		"a write overtakes a read whose keys are counted", "proxy/reads.go",
-		"		read.Key = hashKey(a.Arg(k))\n		read.Since = max(read.Since, s.own.Since(read.Key))",
-		"		read.Since = max(read.Since, s.own.Since(hashKey(a.Arg(k))))",
+		"		read.Key = hashKey(a.Arg(k))\n		read.Since = max(read.Since, s.writes.Since(read.Key))",
+		"		read.Since = max(read.Since, s.writes.Since(hashKey(a.Arg(k))))",
 		"./test/transcripts", "TestTranscripts/reads-before-writes",
 	},
 	{

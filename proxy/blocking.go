@@ -252,8 +252,8 @@ func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
 		}
 		return true
 	}
-	conn := c.node.conn(s)
-	if b.nodeID == 0 || conn.State() != pool.Ready {
+	conn := c.node.readyConn(s)
+	if b.nodeID == 0 || conn == nil {
 		return false
 	}
 	b.ended, b.asNull = true, !withError

@@ -124,9 +124,9 @@ var (
 	newFeatures  func(w *Worker) []feature
 )
 
-// stateChanged tells the features that a client has another database or version of the
-// protocol.
-func (w *Worker) stateChanged(s *Session) {
+// renewConns tells the features that a client has another database or version of the
+// protocol, so that it needs other connections.
+func (w *Worker) renewConns(s *Session) {
 	for _, f := range w.features {
 		f.stateChanged(s)
 	}

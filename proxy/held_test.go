@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -69,5 +70,22 @@ func TestLargestClientIsClosed(t *testing.T) {
 	r.feed(cmd("SET", onA, strings.Repeat("x", 2<<20))) // over a connection of its own
 	if h := r.w.Held(); h.Queued < 2<<20 {
 		t.Errorf("a large request that is not answered does not count: %+v", h)
+	}
+}
+
+// TestRepliesOfAGoneClientAreFreed: what has arrived for a client is freed when it leaves,
+// even if a node has not answered its part of a command yet.
+func TestRepliesOfAGoneClientAreFreed(t *testing.T) {
+	r := newRig(t, Options{})
+	value := fmt.Sprintf("*1\r\n$%d\r\n%s\r\n", 1<<20, strings.Repeat("x", 1<<20))
+	r.feed(cmd("MGET", onA, onB) + cmd("GET", onA))
+	r.sent(0)
+	r.sent(1)
+	r.node(0, value+"$3\r\nfoo\r\n")
+	r.w.EndTurn()
+	r.w.Taken()
+	r.w.Gone(r.s)
+	if freed := r.w.EndTurn().Garbage; freed < 1<<20 {
+		t.Errorf("%d bytes are freed", freed)
 	}
 }

@@ -46,6 +46,13 @@ type ownConns interface {
 	forgetAll()
 }
 
+// forgetCached tells a client that caches that all of that is out of date.
+func (s *Session) forgetCached() {
+	if s.has(tracks) {
+		s.ownConns.forgetAll()
+	}
+}
+
 // cached returns what CLIENT CACHING says about the command that is being dispatched.
 func (s *Session) cached() caching {
 	if !s.has(tracks) {

@@ -190,7 +190,8 @@ func (w *Worker) setTouch(s *Session, off bool) {
 	if s.clear(noTouch); off {
 		s.set(noTouch)
 	}
-	w.stateChanged(s)
+	w.renewConns(s)
+	s.forgetCached()
 }
 
 // secrets are the settings of a node that keyway hides from its clients.

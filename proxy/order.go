@@ -406,6 +406,18 @@ func (w *Worker) advance(s *Session) {
 	}
 }
 
+// dropReplies frees what has been received for a request whose client has left.
+func (r *request) dropReplies(to *buffer.Pool) {
+	r.reply.Release(to)
+	if r.merge == nil {
+		return
+	}
+	for i, reply := range r.merge.replies {
+		to.Drop(cap(reply))
+		r.merge.replies[i] = nil
+	}
+}
+
 func (w *Worker) free(r *request) {
 	if r.merge != nil {
 		w.putMerger(r.merge)

@@ -37,14 +37,18 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 	if version == 3 {
 		s.set(resp3)
 	}
-	w.stateChanged(s)
+	w.renewConns(s)
+	done := func(text string) {
+		answer(text)
+		s.forgetCached() // behind the answer: it may be a push of the new version
+	}
 	if version == 2 {
-		answer("")
+		done("")
 		return true
 	}
 	n, conn := w.anyMaster(s)
 	if n == nil || conn.State() == pool.Ready {
-		answer("")
+		done("")
 		return true
 	}
 	s.set(blocked)
@@ -59,7 +63,7 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 			n.disconnect(conn)
 		}
 		s.clear(blocked)
-		answer(text)
+		done(text)
 		w.wake(s)
 	}, "PING")
 	return true

@@ -53,6 +53,7 @@ func (a *audience) dropPattern(name string) {
 // sibling is the last report of another worker.
 type sibling struct {
 	primary string                     // the address of its primary feed's node
+	quiet   int64                      // until then it drops messages; see hub.quiet
 	clients [topicKinds]map[string]int // subscribers by topic
 }
 
@@ -74,14 +75,14 @@ func (h *hub) tellAudience() {
 	if len(a.news[byChannel])+len(a.news[byPattern])+len(a.news[byShard])+len(a.waits) == 0 && !a.moved {
 		return
 	}
-	news, waits, from, primary := a.news, a.waits, h.w.o.Index, ""
+	news, waits, from, primary, quiet := a.news, a.waits, h.w.o.Index, "", h.quiet
 	if h.primary != nil {
 		primary = h.primary.addr
 	}
 	a.news, a.waits, a.moved = [topicKinds]map[string]int{}, nil, false
 	h.w.askSiblings(func(o *Worker) any {
 		if o != h.w {
-			featureOf[*hub](o).audience.learn(from, primary, news)
+			featureOf[*hub](o).audience.learn(from, primary, quiet, news)
 		}
 		return nil
 	}, func([]any) {
@@ -92,7 +93,7 @@ func (h *hub) tellAudience() {
 }
 
 // learn stores a report of the sibling with the index from.
-func (a *audience) learn(from int, primary string, news [topicKinds]map[string]int) {
+func (a *audience) learn(from int, primary string, quiet int64, news [topicKinds]map[string]int) {
 	if a.siblings == nil {
 		a.siblings = map[int]*sibling{}
 	}
@@ -104,7 +105,7 @@ func (a *audience) learn(from int, primary string, news [topicKinds]map[string]i
 		}
 		a.siblings[from] = s
 	}
-	s.primary = primary
+	s.primary, s.quiet = primary, quiet
 	for kind, changes := range news {
 		for name, clients := range changes {
 			s.learn(a, topicKind(kind), name, clients)
@@ -131,19 +132,27 @@ func (s *sibling) learn(a *audience, kind topicKind, name string, clients int) {
 
 // clients returns how many clients of all workers are subscribed to a topic.
 func (h *hub) clients(kind topicKind, name string) (n int) {
-	if tp := h.topics[kind][name]; tp != nil {
+	if tp := h.topics[kind][name]; tp != nil && !h.drops(kind, h.quiet) {
 		n = tp.clients()
 	}
 	for _, s := range h.audience.siblings {
-		n += s.clients[kind][name]
+		if !h.drops(kind, s.quiet) {
+			n += s.clients[kind][name]
+		}
 	}
 	return n
+}
+
+// drops reports whether a worker drops messages now, which it does until quiet: its new
+// primary feed might repeat what the former one has delivered.
+func (h *hub) drops(kind topicKind, quiet int64) bool {
+	return kind != byShard && h.w.now < quiet && h.w.table.Clustered()
 }
 
 // counted returns how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) counted(n *node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
-	if tp != nil && tp.clients() > 0 && h.shouldSubscribe(n, tp) {
+	if tp != nil && (tp.clients() > 0 || h.drops(kind, h.quiet)) && h.shouldSubscribe(n, tp) {
 		count++
 	}
 	if tp == nil {

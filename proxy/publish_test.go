@@ -18,7 +18,7 @@ func publisher(t testing.TB, patterns int) (r *rig, publish func()) {
 			r.w.Feed(other, []byte("PSUBSCRIBE "+name+"\r\n"))
 		}
 	}
-	featureOf[*hub](r.w).audience.learn(1, "", news)
+	featureOf[*hub](r.w).audience.learn(1, "", 0, news)
 	r.w.EndTurn()
 	r.w.Taken()
 	in := []byte(cmd("PUBLISH", onA, "x"))
@@ -49,7 +49,7 @@ func TestPatternsOfAllWorkers(t *testing.T) {
 		}
 	}
 	told := func(clients int) {
-		h.audience.learn(1, "", [topicKinds]map[string]int{byPattern: {"n*": clients}, byChannel: {"n*": clients}})
+		h.audience.learn(1, "", 0, [topicKinds]map[string]int{byPattern: {"n*": clients}, byChannel: {"n*": clients}})
 	}
 	r.feed("SUBSCRIBE n*\r\nPSUBSCRIBE n* m*\r\n")
 	says("own clients listen to two", 2)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
 )
@@ -15,10 +16,7 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 			r := newClusterRig(t)
 			subscriber := r.s
 			r.s = r.w.Open(nil, "peer:2", "keyway:1")
-			channel := onB
-			for i := 0; r.w.publishNode([]byte(channel)) != r.w.nodes[1]; i++ {
-				channel = fmt.Sprint("c", i)
-			}
+			channel := r.channelOf(1)
 			publish := func() string {
 				if transaction {
 					r.feed(cmd("MULTI") + cmd("GET", onB) + cmd("PUBLISH", channel, "x") + cmd("EXEC"))
@@ -38,7 +36,7 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 			}
 			r.w.Feed(subscriber, []byte(cmd(what, channel)))
 			r.w.EndTurn()
-			feed := feedOf(r.w.nodes[0])
+			feed := r.feedOf(0)
 			greet(r, feed)
 			if publish() == "" {
 				t.Fatal("nothing was published at the other node")
@@ -56,10 +54,42 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 	}
 }
 
-// feedOf returns a node's feed, or nil.
-func feedOf(n *node) *pool.Feed {
-	if f := featureOf[*hub](n.w).feeds[n]; f != nil {
-		return f.Feed
+// TestPublishedAfterALostFeed: for a moment after a cluster's feed is lost, messages of the
+// next one are dropped. PUBLISH does not count the clients that miss them, also at the other
+// worker.
+func TestPublishedAfterALostFeed(t *testing.T) {
+	r, sibling := newClusterRig(t), newClusterRig(t)
+	subscriber := r.s
+	r.s = r.w.Open(nil, "peer:2", "keyway:1")
+	channel := r.channelOf(1)
+	r.w.Feed(subscriber, []byte(cmd("SUBSCRIBE", channel)))
+	r.w.EndTurn()
+	confirm := fmt.Appendf(nil, "*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n", len(channel), channel)
+	first, next := r.feedOf(0), r.feedOf(1)
+	for _, feed := range []*pool.Feed{first, next} {
+		greet(r, feed)
 	}
-	return nil
+	first.Received(confirm, r.now)
+	count := func(node string) string {
+		r.feed(cmd("PUBLISH", channel, "x"))
+		r.sent(1)
+		r.node(1, node)
+		return r.got()
+	}
+	if got := count(":0\r\n"); got != ":1\r\n" {
+		t.Errorf("before: %q", got)
+	}
+	first.Fail(r.now, "lost")
+	r.w.EndTurn()
+	next.Received(confirm, r.now)
+	if got := count(":1\r\n"); got != ":0\r\n" {
+		t.Errorf("while messages are dropped: %q", got)
+	}
+	if got := sibling.countsOf(r, channel); got != 0 {
+		t.Errorf("the other worker counts %d", got)
+	}
+	r.pass(110 * time.Millisecond)
+	if got := count(":1\r\n"); got != ":1\r\n" {
+		t.Errorf("afterwards: %q", got)
+	}
 }

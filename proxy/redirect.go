@@ -309,6 +309,7 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	w.raiseBarrier(c)
 	s.recordTarget(c, nil)
 	c.waiting = true
+	c.hops = 0 // the nodes may agree by then
 	if c.tries < math.MaxUint8 {
 		c.tries++
 	}

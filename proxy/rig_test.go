@@ -434,3 +434,31 @@ func (w *Worker) spareMemory() int {
 
 // mayAskVersion lets the worker ask a node for its version at the next tick.
 func (r *rig) mayAskVersion() { r.w.server.nextHello = 0 }
+
+// feedOf returns a node's feed, or nil.
+func feedOf(n *node) *pool.Feed {
+	if f := featureOf[*hub](n.w).feeds[n]; f != nil {
+		return f.Feed
+	}
+	return nil
+}
+
+func (r *rig) feedOf(node int) *pool.Feed { return feedOf(r.w.nodes[node]) }
+
+// channelOf returns a channel whose messages are published at a node of a cluster.
+func (r *rig) channelOf(node int) string {
+	for i := 0; ; i++ {
+		if channel := fmt.Sprint("c", i); r.w.publishNode([]byte(channel)) == r.w.nodes[node] {
+			return channel
+		}
+	}
+}
+
+// countsOf returns how many subscribers of a channel the worker counts when another worker
+// has reported one.
+func (r *rig) countsOf(from *rig, channel string) int {
+	h, other := featureOf[*hub](r.w), featureOf[*hub](from.w)
+	news := [topicKinds]map[string]int{byChannel: {channel: 1}}
+	h.audience.learn(1, other.primary.addr, other.quiet, news)
+	return h.clients(byChannel, channel)
+}

@@ -184,6 +184,7 @@ func (w *Worker) Gone(s *Session) {
 	for r := s.line.head; r != nil; {
 		next := r.next
 		r.sess, r.next = nil, nil
+		r.dropReplies(&w.buffers) // a node may take long to answer the rest
 		w.freeIfDone(r)
 		r = next
 	}
@@ -511,7 +512,8 @@ func (w *Worker) dropPartial(s *Session) {
 func (w *Worker) useDB(s *Session, db uint16) {
 	if s.db != db {
 		s.db = db
-		w.stateChanged(s)
+		w.renewConns(s)
+		s.forgetCached()
 	}
 }
 

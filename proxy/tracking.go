@@ -356,7 +356,6 @@ func (t *tracking) discard(n *node, c *pool.Conn) {
 func (of *trackers) stateChanged(s *Session) {
 	if s.has(tracks) {
 		trackings.of(s).close()
-		trackings.of(s).forgetAll()
 		trackings.of(s).openAll()
 	}
 }

@@ -629,6 +629,20 @@ func (n *node) conn(s *Session) *pool.Conn {
 	return n.conn(s)
 }
 
+// readyConn returns a connection for a question about the session that needs no state. It
+// is the session's own if that is ready, else another shared one, or nil if none is ready.
+func (n *node) readyConn(s *Session) *pool.Conn {
+	if c := n.conn(s); c.State() == pool.Ready {
+		return c
+	}
+	for _, c := range n.conns {
+		if c.State() == pool.Ready {
+			return c
+		}
+	}
+	return nil
+}
+
 // fits reports whether a connection has the client's state: the same database, protocol and
 // CLIENT NO-TOUCH.
 func (s *Session) fits(c *pool.Conn) bool {

@@ -22,8 +22,9 @@ func names(t *testing.T) *atomic.Pointer[net.IP] {
 	}
 	at := new(atomic.Pointer[net.IP])
 	before := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	// A question may outlive its test. DialUDP, unlike a Dialer, does not read DefaultResolver.
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
 	}}
 	done := make(chan struct{})
 	t.Cleanup(func() {

@@ -77,7 +77,7 @@ var Count int
 // LearnedID is the ID that all learned commands share.
 var LearnedID int
 
-// ByID has every command and subcommand of the table at the index of its ID.
+// ByID contains each command and subcommand of the table, at the index of its ID.
 var ByID []*Command
 
 const maxName = 32

@@ -101,7 +101,7 @@ var rows = []row{
 		inMulti: NodeOfKeys},
 	{name: "pubsub|channels", handling: AllMasters, traits: OnlyTells, response: unionOf},
 	{name: "pubsub|shardchannels", handling: AllMasters, traits: OnlyTells, response: unionOf},
-	// Every node has the same patterns.
+	// The patterns of all nodes are the same.
 	{name: "pubsub|numpat", handling: AllMasters, traits: OnlyTells, response: aggMax},
 	{name: "pubsub|numsub", handling: AllMasters, action: DoNumSub, inMulti: AnsweredAfterAlone},
 	{name: "pubsub|shardnumsub", handling: AllMasters, action: DoNumSub, traits: Sharded, inMulti: AnsweredAfterAlone},
@@ -248,7 +248,7 @@ const (
 		"send it to each node directly, or put the data on one node"
 )
 
-// rowOf has the rows by name.
+// rowOf contains the rows by name.
 var rowOf = func() map[string]*row {
 	m := make(map[string]*row, len(rows))
 	for i := range rows {

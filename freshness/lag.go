@@ -170,8 +170,8 @@ func (n *Node) recordReached(master *Node, stream string, bytes int64) {
 // Doubt stops reads from a replica until the next look at it: it may have restarted.
 func (n *Node) Doubt() { n.fresh = never }
 
-// Has reports whether the replica surely has the writes that were answered at a time; 0: there
-// are none.
+// Has reports whether the replica has surely applied all writes that were answered at the time
+// since, or before. If since is 0, there are none.
 func (n *Node) Has(since int64) bool { return since <= 0 || n.fresh > since }
 
 // Lag returns an upper bound of the replica's lag, the longest duration if unknown.

@@ -8,7 +8,7 @@ import (
 )
 
 // TestReplyShowsKeyway: keyway's own fields replace those of the nodes, its section comes
-// last and only on demand, and the reply has the type of the nodes' replies.
+// last and only on demand, and the reply is of the type of the nodes' replies.
 func TestReplyShowsKeyway(t *testing.T) {
 	node := "# Server\r\nredis_mode:standalone\r\nprocess_id:5\r\nredis_version:7.0.0\r\n"
 	report := []byte("process_id:9\r\nrun_id:x\r\n# Keyway\r\nthreads:1\r\n")

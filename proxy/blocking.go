@@ -30,8 +30,8 @@ type blocking struct {
 	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
 }
 
-// waits has the command that a client is blocked in, nil outside one.
-var waits = newPerClient[blocking]()
+// blockings contains the blocking command that each client is in.
+var blockings = newPerClient[blocking]()
 
 // blockedClients are the clients that are inside a blocking command.
 type blockedClients struct {
@@ -40,7 +40,7 @@ type blockedClients struct {
 }
 
 func (of blockedClients) leave(s *Session) {
-	if b := waits.of(s); b != nil {
+	if b := blockings.of(s); b != nil {
 		b.leave(of.w, s)
 	}
 }
@@ -85,7 +85,7 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 		}
 	}
 	s.set(draining | blocked)
-	waits.set(s, b)
+	blockings.set(s, b)
 	if n == nil {
 		w.await(s, b.call, a.Frame())
 	} else {
@@ -122,8 +122,8 @@ func (b *blocking) take(w *Worker, n *node, frame []byte) trip {
 
 // finished marks the session as no longer blocked by b.
 func (b *blocking) finished() {
-	if s := b.call.req.sess; s != nil && waits.of(s) == b {
-		waits.set(s, nil)
+	if s := b.call.req.sess; s != nil && blockings.of(s) == b {
+		blockings.set(s, nil)
 	}
 }
 
@@ -227,7 +227,7 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 		if s.id != id {
 			continue
 		}
-		if b := waits.of(s); b != nil {
+		if b := blockings.of(s); b != nil {
 			return b.unblock(w, s, withError)
 		}
 		return w.unblockWait(s, withError)

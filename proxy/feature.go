@@ -8,14 +8,14 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 )
 
-// feature is what a feature keeps for one worker, such as the subscriptions of its clients.
-// The worker calls its features where something may concern them, so it need not know which
-// there are. A feature embeds inactive, and defines the methods that it needs.
+// feature is the part of one worker that serves one group of commands, such as pub/sub. It
+// keeps state of its own. The worker calls all its features at certain points, and does not
+// know which there are. A feature embeds inactive, and defines the methods that it needs.
 type feature interface {
 	// layout is called when the nodes may have changed. moved says that a key may have
 	// another owner.
 	layout(moved bool)
-	// closeNode closes the feature's connections to a node that is left.
+	// closeNode closes the feature's connections to a node that keyway no longer uses.
 	closeNode(n *node, reason string)
 	// conns returns the feature's connections to a node that carry clients' requests.
 	conns(n *node) []*pool.Conn
@@ -111,7 +111,7 @@ type handler struct {
 	// changes returns the change that each worker makes once all masters have agreed.
 	changes func(a command.Args) func(*Worker)
 	end     ending // makes one reply out of the masters' replies; nil: the command's policy
-	// note keeps in the merger what end needs to know about the command.
+	// record keeps in the merger what end needs to know about the command.
 	record func(w *Worker, m *merger, a command.Args)
 }
 

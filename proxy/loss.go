@@ -149,8 +149,9 @@ func (w *Worker) commandOf(a command.Args) *command.Command {
 }
 
 // outlives makes another attempt of a call whose connection has ended, or lets the call
-// wait for it, if that is harmless. It reports whether the call continues. A connection of
-// its own that cannot be opened is no reason to open another to the same node at once.
+// wait for it, if that is harmless. It reports whether the call continues. If a
+// connection for this call alone cannot be opened, outlives does not open another one to the
+// same node at once.
 func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure) bool {
 	switch {
 	case f.Timeout || w.now >= c.deadline && c.tries == 0 || c.losses >= maxLosses:

@@ -27,7 +27,7 @@ import (
 // connection, its node or its slot before EXEC, EXEC returns the null array, as if a
 // watched key had changed.
 
-// txns has the transaction of each client that is in one, or watches keys.
+// txns contains the transaction of each client that is in one, or watches keys.
 var txns = newPerClient[txn]()
 
 // txn is a client's transaction, from the first WATCH or from MULTI on.

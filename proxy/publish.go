@@ -132,27 +132,19 @@ func (s *sibling) learn(a *audience, kind topicKind, name string, clients int) {
 
 // clients returns how many clients of all workers are subscribed to a topic.
 func (h *hub) clients(kind topicKind, name string) (n int) {
-	if tp := h.topics[kind][name]; tp != nil && !h.drops(kind, h.quiet) {
+	if tp := h.topics[kind][name]; tp != nil {
 		n = tp.clients()
 	}
 	for _, s := range h.audience.siblings {
-		if !h.drops(kind, s.quiet) {
-			n += s.clients[kind][name]
-		}
+		n += s.clients[kind][name]
 	}
 	return n
-}
-
-// drops reports whether a worker drops messages now, which it does until quiet: its new
-// primary feed might repeat what the former one has delivered.
-func (h *hub) drops(kind topicKind, quiet int64) bool {
-	return kind != byShard && h.w.now < quiet && h.w.table.Clustered()
 }
 
 // counted returns how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) counted(n *node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
-	if tp != nil && (tp.clients() > 0 || h.drops(kind, h.quiet)) && h.shouldSubscribe(n, tp) {
+	if tp != nil && tp.clients() > 0 && h.shouldSubscribe(n, tp) {
 		count++
 	}
 	if tp == nil {
@@ -247,16 +239,40 @@ func (h *hub) receivers(n *node, cmd *command.Command, channel string, count, be
 	return max(count+min(before, h.uncounted(n, cmd, channel)), 0)
 }
 
+// drops reports whether a worker drops messages now, which it does until quiet: its new
+// primary feed might repeat what the former one has delivered.
+func (h *hub) drops(kind topicKind, quiet int64) bool {
+	return kind != byShard && h.w.now < quiet && h.w.table.Clustered()
+}
+
+// extra returns how many more clients of all workers get a message of a topic than the node
+// counts. It leaves out the clients of workers that drop messages now.
+func (h *hub) extra(n *node, kind topicKind, name string) int {
+	more := h.clients(kind, name) - h.counted(n, kind, name)
+	if tp := h.topics[kind][name]; tp != nil && h.drops(kind, h.quiet) {
+		more -= tp.clients()
+		if tp.clients() == 0 && h.shouldSubscribe(n, tp) {
+			more-- // the node may count the feed already
+		}
+	}
+	for _, s := range h.audience.siblings {
+		if h.drops(kind, s.quiet) {
+			more -= s.clients[kind][name]
+		}
+	}
+	return more
+}
+
 // uncounted returns how many more clients of all workers are subscribed to a channel, by
 // name or by pattern, than the node counts.
 func (h *hub) uncounted(n *node, cmd *command.Command, channel string) int64 {
 	kind := topicKindOf(cmd)
-	more := h.clients(kind, channel) - h.counted(n, kind, channel)
+	more := h.extra(n, kind, channel)
 	if kind == byChannel {
 		text := []byte(channel)
 		for name, p := range h.audience.patterns {
 			if command.Glob(p.glob, text) {
-				more += h.clients(byPattern, name) - h.counted(n, byPattern, name)
+				more += h.extra(n, byPattern, name)
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func (tp *topic) clients() int {
 	return len(tp.subs)
 }
 
-// listening has the subscriptions of each client that has had any.
+// listening contains the subscriptions of each client that has had any.
 var listening = newPerClient[subscriptions]()
 
 // subscriptions are the subscriptions of one client.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // TestPublishedBeforeItWasListenedFor: a client whose SUBSCRIBE the nodes confirm only
@@ -84,6 +85,14 @@ func TestPublishedAfterALostFeed(t *testing.T) {
 	next.Received(confirm, r.now)
 	if got := count(":1\r\n"); got != ":0\r\n" {
 		t.Errorf("while messages are dropped: %q", got)
+	}
+	r.feed(cmd("PUBSUB", "NUMSUB", channel))
+	r.sent(0)
+	r.sent(1)
+	r.node(0, "*2\r\n"+string(resp.AppendBulkString(nil, channel))+":0\r\n")
+	r.node(1, "*2\r\n"+string(resp.AppendBulkString(nil, channel))+":1\r\n")
+	if got, want := r.got(), "*2\r\n"+string(resp.AppendBulkString(nil, channel))+":1\r\n"; got != want {
+		t.Errorf("NUMSUB meanwhile: %q, want %q", got, want)
 	}
 	if got := sibling.countsOf(r, channel); got != 0 {
 		t.Errorf("the other worker counts %d", got)

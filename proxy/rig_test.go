@@ -454,11 +454,11 @@ func (r *rig) channelOf(node int) string {
 	}
 }
 
-// countsOf returns how many subscribers of a channel the worker counts when another worker
-// has reported one.
+// countsOf returns how many subscribers of a channel the worker adds to the first node's
+// count when another worker has reported one.
 func (r *rig) countsOf(from *rig, channel string) int {
 	h, other := featureOf[*hub](r.w), featureOf[*hub](from.w)
 	news := [topicKinds]map[string]int{byChannel: {channel: 1}}
 	h.audience.learn(1, other.primary.addr, other.quiet, news)
-	return h.clients(byChannel, channel)
+	return h.extra(r.w.nodes[0], byChannel, channel)
 }

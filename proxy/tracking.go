@@ -44,7 +44,7 @@ func newTrackers(w *Worker) *trackers {
 	return &trackers{w: w, invalidationFeeds: map[*node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
 }
 
-// trackings has the state of each client that tracks.
+// trackings contains the state of each client that tracks.
 var trackings = newPerClient[tracking]()
 
 // tracking is the tracking state of a client.

@@ -345,6 +345,12 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/blocked-client-leaves",
 	},
 	{
+		"CLIENT UNBLOCK asks over the connection of the client's state alone", "proxy/worker.go",
+		"	for _, c := range n.conns {\n		if c.State() == pool.Ready {\n			return c",
+		"	for _, c := range n.conns {\n		if c.State() == pool.Closed {\n			return c",
+		"./test/transcripts", "TestTranscripts/unblock-first",
+	},
+	{
 		"redirects before a wait count with those after it", "proxy/redirect.go",
 		"	c.hops = 0 // the nodes may agree by then\n", "",
 		"./test/transcripts", "TestTranscripts/ask-tryagain",

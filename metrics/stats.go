@@ -15,10 +15,9 @@ type Stats struct {
 
 // NewStats returns the statistics of a thread for commands with IDs below commands.
 func NewStats(commands int) Stats {
-	return Stats{
-		Counters:   Counters{Calls: make([]uint64, commands), Errors: make([]uint64, commands)},
-		histograms: make([]*Histogram, commands),
-	}
+	s := Stats{histograms: make([]*Histogram, commands)}
+	s.Calls, s.Errors = make([]uint64, commands), make([]uint64, commands)
+	return s
 }
 
 // Count counts the command with this ID, which took ns nanoseconds.

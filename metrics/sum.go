@@ -75,13 +75,20 @@ func combine(a, b reflect.Value, rule string) {
 func (c *Counters) Since(before *Counters) Counters {
 	d := *c
 	d.Calls, d.Errors = less(c.Calls, before.Calls), less(c.Errors, before.Errors)
-	v, b := reflect.ValueOf(&d).Elem(), reflect.ValueOf(before).Elem()
-	for i := range v.NumField() {
-		if v.Field(i).Kind() == reflect.Uint64 {
-			v.Field(i).SetUint(v.Field(i).Uint() - b.Field(i).Uint())
+	subtract(reflect.ValueOf(&d).Elem(), reflect.ValueOf(before).Elem())
+	return d
+}
+
+// subtract takes the numbers in struct b from those in struct a. It leaves slices alone.
+func subtract(a, b reflect.Value) {
+	switch a.Kind() {
+	case reflect.Uint64:
+		a.SetUint(a.Uint() - b.Uint())
+	case reflect.Struct:
+		for i := range a.NumField() {
+			subtract(a.Field(i), b.Field(i))
 		}
 	}
-	return d
 }
 
 func less(a, before []uint64) []uint64 {

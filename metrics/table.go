@@ -4,6 +4,13 @@ import "time"
 
 // Counters are a thread's counts since it started. They never decrease.
 type Counters struct {
+	CommandCounters
+	ClientCounters
+	MessageCounters
+}
+
+// CommandCounters count the commands of clients and what became of them.
+type CommandCounters struct {
 	// Calls and Errors are indexed by command.Command.ID.
 	Calls  []uint64 `metric:"commands_total" by:"command" info:"total_commands_processed" own:"commands"`
 	Errors []uint64 `metric:"command_errors_total" by:"command" info:"total_error_replies"`
@@ -11,6 +18,19 @@ type Counters struct {
 	Unknown        uint64 `metric:"unknown_commands_total"`
 	NotExecuted    uint64 `metric:"failed_commands_total" label:"class=not_executed"`
 	UnknownOutcome uint64 `metric:"failed_commands_total" label:"class=unknown"`
+	RefusedLarge   uint64 `metric:"large_commands_refused_total"`
+	Overtaken      uint64 `metric:"overtaken_total"`
+	Held           uint64 `metric:"held_total"`
+	NoScript       uint64 `metric:"scripts_resent_total"`
+	Keyless        uint64 `metric:"keyless_scripts_total"`
+	Undelivered    uint64 `metric:"undelivered_total"`
+	ReadsMaster    uint64 `metric:"reads_total" label:"from=master"`
+	ReadsReplica   uint64 `metric:"reads_total" label:"from=replica"`
+	ReadsAgain     uint64 `metric:"reads_again_total"`
+}
+
+// ClientCounters count the clients' connections.
+type ClientCounters struct {
 	Accepted       uint64 `metric:"clients_accepted_total" info:"total_connections_received"`
 	Rejected       uint64 `metric:"clients_rejected_total" info:"rejected_connections"`
 	ClosedSlow     uint64 `metric:"clients_closed_total" label:"reason=slow"`
@@ -18,22 +38,16 @@ type Counters struct {
 	ClosedMemory   uint64 `metric:"clients_closed_total" label:"reason=memory"`
 	ClosedTLS      uint64 `metric:"clients_closed_total" label:"reason=tls"`
 	ProtocolErrors uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
-	RefusedLarge   uint64 `metric:"large_commands_refused_total"`
 	AuthFailures   uint64 `metric:"auth_failures_total"`
 
 	BytesIn  uint64 `metric:"client_bytes_total" label:"direction=in" info:"total_net_input_bytes" own:"bytes_in"`
 	BytesOut uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
+}
 
-	Overtaken    uint64 `metric:"overtaken_total"`
-	Held         uint64 `metric:"held_total"`
-	NoScript     uint64 `metric:"scripts_resent_total"`
-	Keyless      uint64 `metric:"keyless_scripts_total"`
-	Undelivered  uint64 `metric:"undelivered_total"`
-	Messages     uint64 `metric:"messages_total"`
-	FeedLosses   uint64 `metric:"feeds_lost_total"`
-	ReadsMaster  uint64 `metric:"reads_total" label:"from=master"`
-	ReadsReplica uint64 `metric:"reads_total" label:"from=replica"`
-	ReadsAgain   uint64 `metric:"reads_again_total"`
+// MessageCounters count what subscribers get.
+type MessageCounters struct {
+	Messages   uint64 `metric:"messages_total"`
+	FeedLosses uint64 `metric:"feeds_lost_total"`
 }
 
 // Gauges are current values of a thread.

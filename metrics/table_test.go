@@ -40,9 +40,14 @@ func TestEveryCounterIsExported(t *testing.T) {
 // TestSum: counters add up, a node is up if it is for every thread, a replica is as old
 // as for the thread that knows least, and the threads' own copies stay as they are.
 func TestSum(t *testing.T) {
+	counts := func(calls, others uint64) (c Counters) {
+		c.Calls, c.Errors = []uint64{calls, others}, []uint64{0, calls}
+		c.Accepted, c.FeedLosses = calls, calls
+		return c
+	}
 	thread := func(calls uint64, up bool, reason string) Snapshot {
 		s := Snapshot{Covered: up}
-		s.Counters = Counters{Calls: []uint64{calls, 1}, Errors: []uint64{0, calls}, Accepted: calls}
+		s.Counters = counts(calls, 1)
 		s.Families = []Histogram{{Count: calls}}
 		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Behind: 5, InFlight: 2}}
 		s.Nodes[0].Dials = calls
@@ -61,7 +66,7 @@ func TestSum(t *testing.T) {
 		t.Errorf("a thread's copy was changed: %+v", a)
 	}
 	since := all.Counters.Since(&a.Counters)
-	if !reflect.DeepEqual(since, Counters{Calls: []uint64{4, 1}, Errors: []uint64{0, 4}, Accepted: 4}) {
+	if !reflect.DeepEqual(since, counts(4, 1)) {
 		t.Errorf("since: %+v", since)
 	}
 }

@@ -146,7 +146,7 @@ var aroundProxy = []bug{
 	{
 		"an upload times out while it goes on", "pool/timeouts.go",
 		"	if c.progress.written || c.readPaused {", "	if c.readPaused {",
-		"./pool", "TestTransfersDoNotTimeOut",
+		"./pool", "TestUploadsDoNotTimeOut",
 	},
 	{
 		"a closed socket that nobody reads from is reported in every turn", "loop/epoll_linux.go",

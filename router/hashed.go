@@ -9,36 +9,30 @@ type Hashed struct {
 	Weights []int  // of each node
 }
 
-// distribution is a ring or a modula of hashring.
-type distribution interface {
-	Node(key []byte) int
-	Point(key []byte) uint32
-	Shares() []float64
-}
-
 // hashLayout places a key by the hash of its tag.
 type hashLayout struct {
-	distribution
+	hashring.Distribution
+	hash    string
 	tag     hashTag
 	tagText string
 }
 
 // NewRing returns the table of a ketama ring of nodes.
 func NewRing(nodes []Node, h Hashed) (*Table, error) {
-	return newHashed("ring", nodes, h, func(n []hashring.Node, f hashring.Hash) (distribution, error) {
+	return newHashed("ring", nodes, h, func(n []hashring.Node, f hashring.Hash) (hashring.Distribution, error) {
 		return hashring.New(n, f)
 	})
 }
 
 // NewModulo returns the table of nodes chosen by hash modulo their weights.
 func NewModulo(nodes []Node, h Hashed) (*Table, error) {
-	return newHashed("modulo", nodes, h, func(n []hashring.Node, f hashring.Hash) (distribution, error) {
+	return newHashed("modulo", nodes, h, func(n []hashring.Node, f hashring.Hash) (hashring.Distribution, error) {
 		return hashring.NewModula(n, f)
 	})
 }
 
 // builder makes the distribution of a hashed layout.
-type builder func([]hashring.Node, hashring.Hash) (distribution, error)
+type builder func([]hashring.Node, hashring.Hash) (hashring.Distribution, error)
 
 func newHashed(name string, nodes []Node, h Hashed, build builder) (*Table, error) {
 	hash, ok := hashring.HashNamed(h.Hash)
@@ -57,7 +51,7 @@ func newHashed(name string, nodes []Node, h Hashed, build builder) (*Table, erro
 	if err != nil {
 		return nil, err
 	}
-	return newTable(name, &hashLayout{d, tag, h.HashTag}, nodes), nil
+	return newTable(name, &hashLayout{d, h.Hash, tag, h.HashTag}, nodes), nil
 }
 
 // UnknownHashError names a key hash that hashring does not have.

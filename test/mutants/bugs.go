@@ -33,6 +33,31 @@ var aroundProxy = []bug{
 		"./metrics", "TestSum",
 	},
 	{
+		"a node's name says which server it is", "router/compare.go",
+		"ok && addr != \"\" && !taken[id] {", "ok && addr == \"\" && !taken[id] {",
+		"./router", "TestCompareKnowsNodesByAddress",
+	},
+	{
+		"a number without a rule is said to be on the default node", "router/compare_range.go",
+		"		if r.Text < end &&", "		if r.Text > end &&",
+		"./router", "TestCompareRangesMissesNoKey",
+	},
+	{
+		"two hashes are taken for the same", "router/compare.go",
+		"ok && x.hash == y.hash {", "ok {",
+		"./router", "TestCompareAgreesWithPlacingKeys",
+	},
+	{
+		"a ring's last points belong to its last node", "hashring/overlap.go",
+		"int(r.points[0].node)", "int(r.points[len(r.points)-1].node)",
+		"./hashring", "TestOverlapCountsEveryPoint",
+	},
+	{
+		"the points of a modulo's last round are left out", "hashring/overlap.go",
+		"rest > start {", "rest >= stop {",
+		"./hashring", "TestOverlapCountsEveryPoint",
+	},
+	{
 		"keys that lie elsewhere are not seen", "topology/inspect.go",
 		"owner != id {", "owner == router.None {",
 		"./test", "TestKeysElsewhere",

@@ -13,14 +13,14 @@ import (
 
 // acceptsPassword reports whether user and password are the configured ones. Its running time
 // does not depend on how much of the password is right.
-func (w *Worker) acceptsPassword(user, password []byte) bool {
+func acceptsPassword(w *Worker, user, password []byte) bool {
 	given, want := sha256.Sum256(password), sha256.Sum256([]byte(w.o.Password))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && string(user) == "default"
 }
 
 // authenticate checks user and password and marks the session as authenticated. It
 // returns the error for the client, or "".
-func (w *Worker) authenticate(s *Session, user, password []byte) string {
+func authenticate(w *Worker, s *Session, user, password []byte) string {
 	if w.o.Password == "" {
 		// Like Redis's default user with nopass: any password is right, but the
 		// user name has to be "default".
@@ -29,7 +29,7 @@ func (w *Worker) authenticate(s *Session, user, password []byte) string {
 		}
 		return errtext.WrongPass
 	}
-	if !w.acceptsPassword(user, password) {
+	if !acceptsPassword(w, user, password) {
 		w.stats.AuthFailures++
 		w.logRefusal(s, "wrong password")
 		return errtext.WrongPass
@@ -46,18 +46,18 @@ func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch a.Len() {
 	case 2:
 		if w.o.Password == "" {
-			return w.answerError(s, cmd, errtext.NoPassword)
+			return s.answerError(cmd, errtext.NoPassword)
 		}
-		text = w.authenticate(s, defaultUser, a.Arg(1))
+		text = authenticate(w, s, defaultUser, a.Arg(1))
 	case 3:
-		text = w.authenticate(s, a.Arg(1), a.Arg(2))
+		text = authenticate(w, s, a.Arg(1), a.Arg(2))
 	default:
 		text = errtext.Syntax
 	}
 	if text != "" {
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	}
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 // hello answers HELLO [2|3 [AUTH user password] [SETNAME name]]
@@ -72,10 +72,10 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		var ok bool
 		version, ok = resp.ParseInt(a.Arg(1))
 		if !ok {
-			return w.answerError(s, cmd, errtext.HelloProto)
+			return s.answerError(cmd, errtext.HelloProto)
 		}
 		if version < 2 || version > 3 {
-			return w.answerError(s, cmd, errtext.NoProto)
+			return s.answerError(cmd, errtext.NoProto)
 		}
 		if (version == 3) != s.has(resp3) && s.inflight > 0 {
 			s.set(draining)
@@ -84,32 +84,32 @@ func hello(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		for i := 2; i < a.Len(); i++ {
 			switch more := a.Len() - 1 - i; {
 			case command.EqualFold(a.Arg(i), "auth") && more >= 2:
-				if text := w.authenticate(s, a.Arg(i+1), a.Arg(i+2)); text != "" {
-					return w.answerError(s, cmd, text)
+				if text := authenticate(w, s, a.Arg(i+1), a.Arg(i+2)); text != "" {
+					return s.answerError(cmd, text)
 				}
 				i += 2
 			case command.EqualFold(a.Arg(i), "setname") && more >= 1:
 				if name = a.Arg(i + 1); !clients.IsName(name) {
-					return w.answerError(s, cmd, errtext.ClientName)
+					return s.answerError(cmd, errtext.ClientName)
 				}
 				i++
 			default:
-				return w.answerError(s, cmd, "ERR Syntax error in HELLO option '"+resp.Printable(a.Arg(i))+"'")
+				return s.answerError(cmd, "ERR Syntax error in HELLO option '"+resp.Printable(a.Arg(i))+"'")
 			}
 		}
 	}
 	if !s.has(authed) {
-		return w.answerError(s, cmd, errtext.HelloNoAuth)
+		return s.answerError(cmd, errtext.HelloNoAuth)
 	}
 	if name != nil {
 		s.allocAbout().Name = string(name)
 	}
-	return w.speak(s, version, func(text string) {
+	return speak(w, s, version, func(text string) {
 		if text != "" {
-			w.answerError(s, cmd, text)
+			s.answerError(cmd, text)
 			return
 		}
-		w.reply(s, cmd, w.server.AppendHello(w.scratch[:0], info.Client{
+		s.reply(cmd, w.server.AppendHello(w.scratch[:0], info.Client{
 			ID: s.id, Version: s.protocol(), Emulating: w.o.Cluster != nil,
 		}))
 	})

@@ -60,13 +60,13 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.Reply(conn, frame, p)
 		return
 	}
-	w, cause := c.worker(), c.block.cause(p.Bytes)
+	cause := c.block.cause(p.Bytes)
 	switch {
-	case w.onError(c, conn, frame, cause):
+	case c.onError(conn, frame, cause):
 	case notHere(cause):
-		w.settle(c, cause) // the client learns more than from EXECABORT: a later attempt may succeed
+		c.settle(cause) // the client learns more than from EXECABORT: a later attempt may succeed
 	default:
-		w.settle(c, aborted(p.Bytes, cause))
+		c.settle(aborted(p.Bytes, cause))
 	}
 }
 

@@ -49,11 +49,11 @@ func (of blockedClients) leave(s *Session) {
 func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	pos, unit := cmd.Timeout(a)
 	if pos == 0 {
-		return w.byKey(s, cmd, a)
+		return byKey(w, s, cmd, a)
 	}
 	group, id, crossing := w.place(cmd, a)
 	if crossing != "" {
-		return w.answerError(s, cmd, crossing)
+		return s.answerError(cmd, crossing)
 	}
 	var n *node
 	switch {
@@ -61,11 +61,11 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 		n = w.nodes[id]
 	case len(w.keys) == 0: // malformed: let a node produce the error
 		if n, _ = w.anyMaster(s); n == nil {
-			return w.answerError(s, cmd, errtext.NoMasters)
+			return s.answerError(cmd, errtext.NoMasters)
 		}
 	default:
 		if text := w.unownedError(cmd, a); text != "" {
-			return w.answerError(s, cmd, text)
+			return s.answerError(cmd, text)
 		}
 	}
 	if s.inflight > 0 {
@@ -73,9 +73,9 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 		return false
 	}
 	if n != nil && !n.hasRoom() {
-		return w.answerError(s, cmd, errTooManyHeld)
+		return s.answerError(cmd, errTooManyHeld)
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	b := &blocking{call: &r.call, pos: pos, unit: unit}
 	b.call.group = group
 	b.call.goAlone(b)
@@ -87,9 +87,9 @@ func sendBlocking(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 	s.set(draining | blocked)
 	blockings.set(s, b)
 	if n == nil {
-		w.await(s, b.call, a.Frame())
+		await(w, s, b.call, a.Frame())
 	} else {
-		w.send(s, b.call, n, a.Frame())
+		b.call.send(n, a.Frame())
 	}
 	return true
 }
@@ -131,7 +131,7 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := b.call
 	w := c.worker()
 	if p.First && c.req.sess == nil {
-		w.recordUndelivered(c.node, c.req.cmd, p.Bytes)
+		recordUndelivered(w, c.node, c.req.cmd, p.Bytes)
 	}
 	freed := b.ended && string(p.Bytes) == unblocked
 	switch {
@@ -143,9 +143,9 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	switch {
 	case freed && b.asNull:
-		w.settleNull(c)
+		c.settleNull()
 	case freed:
-		w.settleFor(c, p.Bytes)
+		c.settleFor(p.Bytes)
 	default:
 		b.renew(w)
 		c.Reply(conn, frame, p)
@@ -162,7 +162,7 @@ func (b *blocking) renew(w *Worker) {
 
 // recordUndelivered counts and logs a reply whose client has left, unless it is an error
 // or a null. b is the first piece of the reply.
-func (w *Worker) recordUndelivered(n *node, cmd *command.Command, b []byte) {
+func recordUndelivered(w *Worker, n *node, cmd *command.Command, b []byte) {
 	if b[0] == '-' || resp.IsNull(b) {
 		return
 	}
@@ -181,7 +181,7 @@ func (b *blocking) drainAfterUnblock(w *Worker) {
 		case !ok:
 			w.stats.UnknownOutcome++
 		case string(reply) != "+PONG\r\n":
-			w.recordUndelivered(n, cmd, reply)
+			recordUndelivered(w, n, cmd, reply)
 		}
 		n.release(conn, false)
 	}, "PING")
@@ -222,7 +222,7 @@ func (b *blocking) remaining(w *Worker, frame []byte) []byte {
 // if the client's timeout had passed. It asks the node to end the wait, so that the node
 // does not pop an element for nobody. It returns false if the client belongs to another
 // worker, is not blocked, or its node cannot be asked.
-func (w *Worker) unblock(id uint64, withError bool) bool {
+func unblock(w *Worker, id uint64, withError bool) bool {
 	for _, s := range w.sessions {
 		if s.id != id {
 			continue
@@ -230,7 +230,7 @@ func (w *Worker) unblock(id uint64, withError bool) bool {
 		if b := blockings.of(s); b != nil {
 			return b.unblock(w, s, withError)
 		}
-		return w.unblockWait(s, withError)
+		return unblockWait(w, s, withError)
 	}
 	return false
 }
@@ -246,9 +246,9 @@ func (b *blocking) unblock(w *Worker, s *Session, withError bool) bool {
 	if c.waiting {
 		s.retry = slices.DeleteFunc(s.retry, func(o *call) bool { return o == c })
 		if withError {
-			w.settle(c, []byte(unblocked))
+			c.settle([]byte(unblocked))
 		} else {
-			w.settleNull(c)
+			c.settleNull()
 		}
 		return true
 	}
@@ -292,17 +292,17 @@ func clientUnblock(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	withError := false
 	switch {
 	case a.Len() > 4:
-		return w.answerError(s, cmd, errtext.SubSyntax("CLIENT", a.Arg(1)))
+		return s.answerError(cmd, errtext.SubSyntax("CLIENT", a.Arg(1)))
 	case a.Len() == 4 && command.EqualFold(a.Arg(3), "error"):
 		withError = true
 	case a.Len() == 4 && !command.EqualFold(a.Arg(3), "timeout"):
-		return w.answerError(s, cmd, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR") // networking.c
+		return s.answerError(cmd, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR") // networking.c
 	}
 	if !ok {
-		return w.answerError(s, cmd, errtext.NotInteger)
+		return s.answerError(cmd, errtext.NotInteger)
 	}
-	return w.askAll(s, cmd, func(o *Worker) any {
-		if o.unblock(uint64(id), withError) {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any {
+		if unblock(o, uint64(id), withError) {
 			return 1
 		}
 		return 0

@@ -62,7 +62,7 @@ func (n *node) excuse() {
 		c.PostponeTimeouts(n.w.now)
 	}
 	for _, c := range n.retired.conns {
-		n.w.rereadBehind(c)
+		n.w.largeValues.rereadBehind(c)
 	}
 }
 

@@ -22,27 +22,27 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 	o, text := parseTracking(a)
 	switch {
 	case text != "":
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	case !on && !command.EqualFold(a.Arg(2), "off"):
-		return w.answerError(s, cmd, errtext.Syntax)
+		return s.answerError(cmd, errtext.Syntax)
 	case s.inflight > 0:
 		s.set(draining) // the client's earlier commands use the old connections and must finish first
 		return false
 	case !on:
 		featureOf[*trackers](w).leave(s)
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	if text := o.refusal(trackings.of(s)); text != "" {
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	}
 	if trackings.of(s) == nil && (len(featureOf[*trackers](w).sessions) >= w.o.Exclusive || !w.o.HasRoom()) {
-		return w.answerError(s, cmd, errTooManyHeld)
+		return s.answerError(cmd, errTooManyHeld)
 	}
 	if o.bcast && len(o.prefixes) == 0 {
 		o.prefixes = [][]byte{{}} // the empty prefix matches all keys
 	}
 	if o.redirect == 0 {
-		return w.beginTracking(s, cmd, o)
+		return beginTracking(w, s, cmd, o)
 	}
 	// The other client may belong to any worker.
 	id := o.redirect
@@ -53,13 +53,13 @@ func clientTracking(w *Worker, s *Session, cmd *command.Command, a command.Args)
 		}
 		s.clear(blocked)
 		if there {
-			w.beginTracking(s, cmd, o)
+			beginTracking(w, s, cmd, o)
 		} else {
-			w.answerError(s, cmd, errNoRedirect)
+			s.answerError(cmd, errNoRedirect)
 		}
-		w.wake(s)
+		s.wake()
 	}
-	w.askSiblings(func(o *Worker) any { return o.byID[id] != nil }, func(answers []any) {
+	w.siblings.ask(func(o *Worker) any { return o.byID[id] != nil }, func(answers []any) {
 		found(slices.Contains(answers, any(true)))
 	})
 	return true
@@ -147,24 +147,24 @@ func clientCaching(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	t := trackings.of(s)
 	switch what := a.Arg(2); {
 	case t == nil:
-		return w.answerError(s, cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode "+
+		return s.answerError(cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode "+
 			"with OPTIN or OPTOUT mode enabled")
 	case command.EqualFold(what, "yes"):
 		if !t.optin {
-			return w.answerError(s, cmd,
+			return s.answerError(cmd,
 				"ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
 		}
 		t.choice = cachingYes
 	case command.EqualFold(what, "no"):
 		if !t.optout {
-			return w.answerError(s, cmd,
+			return s.answerError(cmd,
 				"ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
 		}
 		t.choice = cachingNo
 	default:
-		return w.answerError(s, cmd, errtext.Syntax)
+		return s.answerError(cmd, errtext.Syntax)
 	}
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 // dispatched resets the setting of CLIENT CACHING after a command that it applied to. It is
@@ -210,11 +210,11 @@ func clientTrackingInfo(w *Worker, s *Session, cmd *command.Command, _ command.A
 	for _, p := range prefixes {
 		b = resp.AppendBulk(b, p)
 	}
-	return w.reply(s, cmd, b)
+	return s.reply(cmd, b)
 }
 
 func clientGetRedir(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], redirectsTo(s)))
+	return s.reply(cmd, resp.AppendInt(w.scratch[:0], redirectsTo(s)))
 }
 
 // describe adds the options of CLIENT TRACKING.

@@ -54,7 +54,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	r := c.req
 	s := r.sess
 	if p.First && !p.Last && announcesLarge(p.Bytes) {
-		c.worker().largeReply(c, conn, frame)
+		c.worker().largeValues.begins(c, conn, frame)
 	}
 	if s == nil {
 		if p.Last {
@@ -65,7 +65,7 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	w := s.w
 	failed := false
-	if c.replica && p.Whole() && w.table.Clustered() && c.read.Doubtful(p.Bytes) && w.reread(c, frame, true) {
+	if c.replica && p.Whole() && w.table.Clustered() && c.read.Doubtful(p.Bytes) && c.readAgain(frame, true) {
 		return
 	}
 	if p.Kind == '-' {
@@ -73,35 +73,35 @@ func (c *call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		if c.asked != nil && c.asked.refusal != nil && isRedirect(p.Bytes) {
 			p.Bytes = c.asked.refusal
 		}
-		if p.Whole() && w.onError(c, conn, frame, p.Bytes) {
+		if p.Whole() && c.onError(conn, frame, p.Bytes) {
 			return
 		}
 	} else if c.sentAsEval {
 		c.sentAsEval = false
-		w.scripts.Ran(c.node.ordinal, frame)
+		w.scripts.cache.Ran(c.node.ordinal, frame)
 	}
 	if r.merge != nil {
 		r.merge.add(int(c.index), p.Bytes)
 		s.parked += len(p.Bytes)
 		w.grown += len(p.Bytes)
-		w.bound(s)
+		s.bound()
 	} else {
-		w.deliver(r, p.Bytes)
+		r.deliver(p.Bytes)
 		if !p.Last && r.begun && s.out.Size() > softOutput {
-			w.pauseForSlowReader(c, conn)
+			w.slowReaders.pause(c, conn)
 		}
 	}
 	if p.Last {
 		if r.unfinished == 1 && w.slowLog.IsSlow(w.now-r.start) {
-			w.recordSlow(r, frame)
+			r.recordSlow(frame)
 		}
 		if !c.replica {
-			w.failOvertaken(s, c)
+			w.retries.failOvertaken(s, c)
 		}
 		if c.tries > 0 {
 			c.node.servedAt = w.now
 		}
-		w.finish(c, failed)
+		c.finish(failed)
 	}
 }
 
@@ -116,7 +116,7 @@ func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		w.ready.Refresh = true
 	}
 	if !f.Timeout {
-		w.scripts.Forget(c.node.ordinal) // a restarted node may lack the scripts
+		w.scripts.cache.Forget(c.node.ordinal) // a restarted node may lack the scripts
 	}
 	if r.sess == nil {
 		r.unfinished--
@@ -126,39 +126,40 @@ func (c *call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	if r.begun {
 		// The client has the beginning of the reply, so keyway cannot send an error.
 		// Closing the connection shows the client that the reply is incomplete.
-		w.kill(r.sess)
-		w.finish(c, true)
+		r.sess.kill()
+		c.finish(true)
 		return
 	}
 	if c.replica {
-		if c.node.lag.Doubt(); w.reread(c, frame, false) {
+		if c.node.lag.Doubt(); c.readAgain(frame, false) {
 			return
 		}
 	}
-	w.forgetReceived(c)
-	if w.outlives(c, conn, frame, f) {
+	c.forgetReceived()
+	if c.outlives(conn, frame, f) {
 		return
 	}
 	if f.Sent {
 		if w.slowLog.IsSlow(w.now - r.start) {
-			w.recordSlow(r, frame)
+			r.recordSlow(frame)
 		}
 		if !c.replica {
-			w.failOvertaken(r.sess, c) // the node may have executed it
+			w.retries.failOvertaken(r.sess, c) // the node may have executed it
 		}
 		w.stats.UnknownOutcome++
 		if r.merge != nil {
 			r.merge.unknown = true
 		}
-		w.settle(c, resp.AppendError(w.scratch[:0], outcomeUnknown(c.node, f)))
+		c.settle(resp.AppendError(w.scratch[:0], outcomeUnknown(c.node, f)))
 		return
 	}
-	w.unreachable(c, frame, f.Reason)
+	c.unreachable(frame, f.Reason)
 }
 
 // recordSlow records a slow request. frame is what was sent to the node, or to
 // one of the nodes.
-func (w *Worker) recordSlow(r *request, frame []byte) {
+func (r *request) recordSlow(frame []byte) {
+	w := r.sess.w
 	w.slowLog.Record(slowlog.Slow{
 		Command: r.cmd, Frame: frame, Took: w.now - r.start, At: w.wall, Peer: r.sess.peer, Name: r.sess.about.Name,
 	})
@@ -173,16 +174,17 @@ func outcomeUnknown(n *node, f pool.Failure) string {
 }
 
 // refuse ends a call that the node surely did not execute.
-func (w *Worker) refuse(c *call, reason string) {
+func (c *call) refuse(reason string) {
+	w := c.worker()
 	w.stats.NotExecuted++
 	if w.table.Changes() {
 		w.ready.Refresh = true
 	}
-	w.settle(c, resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), reason)))
+	c.settle(resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), reason)))
 }
 
 // settle ends a call with a complete reply.
-func (w *Worker) settle(c *call, reply []byte) {
+func (c *call) settle(reply []byte) {
 	r := c.req
 	if s := r.sess; s != nil {
 		if r.merge != nil {
@@ -191,37 +193,38 @@ func (w *Worker) settle(c *call, reply []byte) {
 			m.replies[c.index] = append(m.replies[c.index][:0], reply...)
 			s.parked += len(reply)
 		} else {
-			w.deliver(r, reply)
+			r.deliver(reply)
 		}
 	}
 	c.waitsNoMore()
-	w.finish(c, len(reply) > 0 && reply[0] == '-')
+	c.finish(len(reply) > 0 && reply[0] == '-')
 }
 
 // abandon ends a call whose client has left while the call waited to be sent again.
-func (w *Worker) abandon(c *call) {
+func (c *call) abandon() {
 	c.waitsNoMore()
 	c.req.unfinished--
 }
 
 // settleFor is settle for a call whose client may have left.
-func (w *Worker) settleFor(c *call, reply []byte) {
+func (c *call) settleFor(reply []byte) {
+	w := c.worker()
 	if c.req.sess == nil {
 		c.req.unfinished--
 		w.freeIfDone(c.req)
 		return
 	}
-	w.settle(c, reply)
+	c.settle(reply)
 }
 
 // settleNull ends a call with a null: an EXEC as if a watched key had changed, a blocking
 // command as if its time were up.
-func (w *Worker) settleNull(c *call) {
+func (c *call) settleNull() {
 	var null []byte
 	if s := c.req.sess; s != nil {
 		null = s.protocol().AppendNullArray(nil)
 	}
-	w.settleFor(c, null)
+	c.settleFor(null)
 }
 
 var _ pool.Receiver = (*call)(nil)

@@ -12,40 +12,40 @@ import (
 )
 
 func clientID(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(s.id)))
+	return s.reply(cmd, resp.AppendInt(w.scratch[:0], int64(s.id)))
 }
 
 func clientGetName(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.about.Name == "" {
-		return w.reply(s, cmd, s.protocol().AppendNull(w.scratch[:0]))
+		return s.reply(cmd, s.protocol().AppendNull(w.scratch[:0]))
 	}
-	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], s.about.Name))
+	return s.reply(cmd, resp.AppendBulkString(w.scratch[:0], s.about.Name))
 }
 
 func clientSetName(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !clients.IsName(a.Arg(2)) {
-		return w.answerError(s, cmd, errtext.ClientName)
+		return s.answerError(cmd, errtext.ClientName)
 	}
 	s.allocAbout().Name = string(a.Arg(2))
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 func clientSetInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	attr, value := a.Arg(2), a.Arg(3)
 	if text := clients.CheckInfo(attr, value); text != "" {
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	}
 	s.allocAbout().SetInfo(attr, value)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 func clientInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	client := describe(s, len(a.Frame()))
-	return w.reply(s, cmd, s.protocol().AppendText(w.scratch[:0], client.AppendLine(nil)))
+	return s.reply(cmd, s.protocol().AppendText(w.scratch[:0], client.AppendLine(nil)))
 }
 
 func clientHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.help(s, cmd, "CLIENT", clients.Help...)
+	return help(w, s, cmd, "CLIENT", clients.Help...)
 }
 
 // describe describes the client for CLIENT LIST. asking is the size of the CLIENT command that
@@ -102,10 +102,10 @@ func flagsOf(s *Session) (flags string) {
 func clientList(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	filter, text := clients.ParseList(a)
 	if text != "" {
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	}
 	asking := len(a.Frame())
-	return w.askAll(s, cmd, func(o *Worker) any {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any {
 		var lines []byte
 		for _, c := range o.sessions {
 			if !filter.Selects(identityOf(c)) {
@@ -133,9 +133,10 @@ func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	asker := s.id
 	filter, old, text := clients.ParseKill(a, asker)
 	if text != "" {
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	}
-	return w.askAll(s, cmd, func(o *Worker) any { return o.killThose(filter, asker) }, func(counts []any) []byte {
+	kill := func(o *Worker) any { return killThose(o, filter, asker) }
+	return w.siblings.askAll(s, cmd, kill, func(counts []any) []byte {
 		n := sum(counts)
 		switch {
 		case !old:
@@ -149,16 +150,16 @@ func clientKill(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 
 // killThose closes the worker's clients that the filter selects, and returns how many it
 // closes.
-func (w *Worker) killThose(filter *clients.Filter, asker uint64) (n int) {
+func killThose(w *Worker, filter *clients.Filter, asker uint64) (n int) {
 	for _, s := range w.sessions {
 		if !filter.Selects(identityOf(s)) || s.has(dead) {
 			continue
 		}
 		n++
 		if s.id == asker {
-			w.closeAfter(s) // it gets its reply first
+			s.closeAfter() // it gets its reply first
 		} else {
-			w.kill(s)
+			s.kill()
 		}
 	}
 	return n

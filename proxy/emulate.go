@@ -13,37 +13,37 @@ import (
 
 // yes answers OK.
 func yes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 func clusterSlots(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, w.o.Cluster.AppendSlots(w.scratch[:0]))
+	return s.reply(cmd, w.o.Cluster.AppendSlots(w.scratch[:0]))
 }
 
 func clusterShards(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, w.o.Cluster.AppendShards(w.scratch[:0], s.protocol()))
+	return s.reply(cmd, w.o.Cluster.AppendShards(w.scratch[:0], s.protocol()))
 }
 
 func clusterNodes(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, s.protocol().AppendText(w.scratch[:0], w.o.Cluster.Nodes()))
+	return s.reply(cmd, s.protocol().AppendText(w.scratch[:0], w.o.Cluster.Nodes()))
 }
 
 func clusterInfo(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, s.protocol().AppendText(w.scratch[:0], w.o.Cluster.Info()))
+	return s.reply(cmd, s.protocol().AppendText(w.scratch[:0], w.o.Cluster.Info()))
 }
 
 func clusterMyID(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], w.o.Cluster.ID()))
+	return s.reply(cmd, resp.AppendBulkString(w.scratch[:0], w.o.Cluster.ID()))
 }
 
 func clusterKeySlot(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], int64(slots.Of(a.Arg(2)))))
+	return s.reply(cmd, resp.AppendInt(w.scratch[:0], int64(slots.Of(a.Arg(2)))))
 }
 
 // clusterReplicas answers CLUSTER REPLICAS with an empty list: a keyway has no replicas.
 func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !w.o.Cluster.HasMember(a.Arg(2)) {
-		return w.answerError(s, cmd, errtext.UnknownNode(a.Arg(2)))
+		return s.answerError(cmd, errtext.UnknownNode(a.Arg(2)))
 	}
 	return noneOfThem(w, s, cmd, a)
 }
@@ -52,16 +52,16 @@ func clusterReplicas(w *Worker, s *Session, cmd *command.Command, a command.Args
 // each other.
 func clusterFailureReports(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !w.o.Cluster.HasMember(a.Arg(2)) {
-		return w.answerError(s, cmd, errtext.UnknownNode(a.Arg(2)))
+		return s.answerError(cmd, errtext.UnknownNode(a.Arg(2)))
 	}
-	return w.reply(s, cmd, resp.AppendInt(w.scratch[:0], 0))
+	return s.reply(cmd, resp.AppendInt(w.scratch[:0], 0))
 }
 
 // noneOfThem answers with an empty list.
 func noneOfThem(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
+	return s.reply(cmd, resp.AppendArray(w.scratch[:0], 0))
 }
 
 func clusterHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.help(s, cmd, "CLUSTER", emulation.Help...)
+	return help(w, s, cmd, "CLUSTER", emulation.Help...)
 }

@@ -12,6 +12,13 @@ const idleExclusive = 4
 const errTooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node " +
 	"(BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n"
 
+// exclusives are a node's exclusive connections.
+type exclusives struct {
+	idle      []*pool.Conn // unused
+	waits     []inUse      // in use
+	exclusive int          // the number of those in use
+}
+
 // inUse is an exclusive connection and the client that uses it.
 type inUse struct {
 	conn  *pool.Conn
@@ -90,7 +97,7 @@ func (n *node) release(c *pool.Conn, well bool) {
 
 // close closes every connection to the node. The requests on them fail.
 func (n *node) close(now int64, reason string) {
-	n.w.scripts.Forget(n.ordinal)
+	n.w.scripts.cache.Forget(n.ordinal)
 	for _, c := range n.conns {
 		c.Close(now, reason)
 	}

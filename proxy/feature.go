@@ -126,7 +126,7 @@ var (
 
 // renewConns tells the features that a client has another database or version of the
 // protocol, so that it needs other connections.
-func (w *Worker) renewConns(s *Session) {
+func renewConns(w *Worker, s *Session) {
 	for _, f := range w.features {
 		f.stateChanged(s)
 	}

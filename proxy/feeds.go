@@ -351,7 +351,7 @@ func (h *hub) finish(wait *subscribing) {
 		if s := c.req.sess; s != nil && s.confirming > 0 {
 			s.confirming--
 		}
-		h.w.settleFor(c, wait.reply)
+		c.settleFor(wait.reply)
 	}
 }
 

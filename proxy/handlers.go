@@ -15,16 +15,16 @@ func init() {
 	handlers = [command.Actions]handler{
 		command.DoSort: {check: refuseForeignPatterns},
 
-		command.DoScriptLoad:      {before: func(w *Worker, a command.Args) { w.learnScript(a.Arg(2)) }},
-		command.DoScriptFlush:     {before: func(w *Worker, _ command.Args) { w.forgetScripts() }},
-		command.DoScriptExists:    {end: scriptsExist, record: (*Worker).recordKnown},
+		command.DoScriptLoad:      {before: func(w *Worker, a command.Args) { w.scripts.learn(a.Arg(2)) }},
+		command.DoScriptFlush:     {before: func(w *Worker, _ command.Args) { w.scripts.forget() }},
+		command.DoScriptExists:    {end: scriptsExist, record: recordKnown},
 		command.DoScriptShow:      {answer: scriptShow},
 		command.DoRunning:         {answer: running},
 		command.DoNumSub:          {end: subscribers},
 		command.DoConfigSet:       {changes: ownSettings},
 		command.DoConfigResetStat: {changes: resetStats},
 		command.DoConfigGet:       {answer: configGet},
-		command.DoInfo:            {answer: (*Worker).serverInfo},
+		command.DoInfo:            {answer: serverInfo},
 		command.DoScan:            {answer: scanMasters},
 		command.DoWait:            {answer: wait},
 

@@ -13,9 +13,10 @@ type following struct {
 	fastest *node // of a master: the fastest node, itself or a replica
 }
 
-// tickReplicas looks at all replicas and their masters if the interval is over.
-func (w *Worker) tickReplicas() {
-	if w.o.Reads == FromMaster || !w.replicas.Begin(w.now) {
+// tick looks at all replicas and their masters if the interval is over.
+func (rd *reads) tick() {
+	w := rd.w
+	if w.o.Reads == FromMaster || !rd.replicas.Begin(w.now) {
 		return
 	}
 	for _, m := range w.masters {
@@ -25,7 +26,7 @@ func (w *Worker) tickReplicas() {
 		m.look()
 		for _, r := range m.replicas {
 			r.look()
-			w.replicas.See(&r.lag)
+			rd.replicas.See(&r.lag)
 		}
 		m.fastest = m.nearest()
 	}
@@ -70,7 +71,7 @@ func (n *node) look() {
 // inStep reports whether the replica's lag is known and within the limit.
 func (n *node) inStep() bool {
 	c := n.conns[0]
-	return c.State() == pool.Ready && n.w.replicas.InStep(&n.lag, c.Stats.Dials, n.w.now)
+	return c.State() == pool.Ready && n.w.reads.replicas.InStep(&n.lag, c.Stats.Dials, n.w.now)
 }
 
 // readable reports whether the session may read from the replica. since is when the

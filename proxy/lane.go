@@ -97,22 +97,23 @@ const (
 )
 
 // send makes the first attempt of a call.
-func (w *Worker) send(s *Session, c *call, n *node, frame []byte) {
-	w.sendAs(s, c, n, frame, plain)
+func (c *call) send(n *node, frame []byte) {
+	c.sendAs(n, frame, plain)
 }
 
-func (w *Worker) sendAs(s *Session, c *call, n *node, frame []byte, how manner) {
-	w.begin(s, c)
-	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {
+func (c *call) sendAs(n *node, frame []byte, how manner) {
+	c.begin()
+	if n.waiting > 0 && c.req.cmd.Unproven() && n.w.retries.delay(c, n, frame) {
 		return
 	}
-	w.start(c, n, frame, how)
+	c.start(n, frame, how)
 }
 
 // begin counts a call as in flight and sets its deadline and lane. It precedes the first
 // attempt, or the wait for it.
-func (w *Worker) begin(s *Session, c *call) {
-	c.deadline = w.deadline()
+func (c *call) begin() {
+	s := c.req.sess
+	c.deadline = s.w.deadline()
 	s.inflight++
 	if c.lane != exclusiveLane {
 		c.lane, c.caching = s.lane(), s.cached()
@@ -122,22 +123,23 @@ func (w *Worker) begin(s *Session, c *call) {
 // start makes an attempt of the call: it sends the frame to n over the connection of the
 // call's lane. If n cannot be reached, the call ends, waits, or goes to another node (see
 // unreachable). frame may lie in another connection's buffer.
-func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
+func (c *call) start(n *node, frame []byte, how manner) {
+	w := n.w
 	c.node, c.asking, c.asked = n, how == behindAsking, nil
 	if c.lane == sharedLane && (len(frame) >= largeFrame || c.block != nil && len(c.block.frames) >= largeFrame) {
-		w.goLarge(c, n, 0)
+		w.largeValues.sendAlone(c, n, 0)
 	}
 	if c.lane == exclusiveLane {
-		w.startAlone(c, n, frame, how)
+		c.startAlone(n, frame, how)
 		return
 	}
 	s := c.req.sess
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.Add(n.ordinal)
 	}
-	conn, deadline := n.conn(s), w.replyBy(c)
+	conn, deadline := n.conn(s), c.replyBy()
 	if why := conn.ConnectError(); why != "" {
-		w.unreachable(c, frame, why)
+		c.unreachable(frame, why)
 		return
 	}
 	if c.replica { // leave time to ask the master
@@ -169,7 +171,8 @@ func (w *Worker) start(c *call, n *node, frame []byte, how manner) {
 
 // replyBy returns the deadline for the reply to a call that is sent now. A call that was
 // put off, or that has spent its time behind a slow request, gets a full request timeout.
-func (w *Worker) replyBy(c *call) int64 {
+func (c *call) replyBy() int64 {
+	w := c.worker()
 	if c.tries > 0 || c.deadline <= w.now {
 		return w.deadline()
 	}
@@ -177,11 +180,12 @@ func (w *Worker) replyBy(c *call) int64 {
 }
 
 // startAlone is start for the exclusive lane.
-func (w *Worker) startAlone(c *call, n *node, frame []byte, how manner) {
+func (c *call) startAlone(n *node, frame []byte, how manner) {
+	w := n.w
 	t := c.alone.take(w, n, frame)
 	switch {
 	case t.refusal != "":
-		w.unreachable(c, frame, t.refusal)
+		c.unreachable(frame, t.refusal)
 	case c.block != nil:
 		frames, ends := c.block.withPrefix(c.first())
 		t.conn.SendBlock(queued{c.block}, c.alone, frames, ends, w.now, t.deadline)

@@ -34,6 +34,12 @@ type large struct {
 // it. A new key replaces the key that has its place.
 type largeKeys [1024]uint64
 
+// largeValues knows which values are large, and keeps them out of other clients' way.
+type largeValues struct {
+	w    *Worker
+	keys *largeKeys // nil: no large value was seen so far
+}
+
 // placeOf returns a key's hash. Unlike Worker.hash, it is the same in each process: runs
 // of a simulation must not differ in which keys replace each other.
 func placeOf(key []byte) uint64 {
@@ -60,29 +66,29 @@ func (l *largeKeys) forget(key uint64) {
 	}
 }
 
-// rememberLarge adds the only key of the command in frame to largeKeys, and returns its
+// remember adds the only key of the command in frame to largeKeys, and returns its
 // hash. It returns 0 if the command does not have exactly one key.
-func (w *Worker) rememberLarge(cmd *command.Command, frame []byte) (key uint64) {
+func (lv *largeValues) remember(cmd *command.Command, frame []byte) (key uint64) {
 	var p resp.Parser
 	_, st, err := p.Next(frame, &resp.DefaultLimits)
 	if cmd.Single == 0 || err != nil || st != resp.Ready || p.Len() <= cmd.Single {
 		return 0
 	}
-	if w.largeKeys == nil {
-		w.largeKeys = new(largeKeys)
+	if lv.keys == nil {
+		lv.keys = new(largeKeys)
 	}
 	key = placeOf(p.Arg(cmd.Single))
-	w.largeKeys[key%uint64(len(w.largeKeys))] = key
+	lv.keys[key%uint64(len(lv.keys))] = key
 	return key
 }
 
-// largeRead returns the hash of the key that the command reads if its value is known to
+// read returns the hash of the key that the command reads if its value is known to
 // be large, and 0 otherwise.
-func (w *Worker) largeRead(s *Session, cmd *command.Command, a command.Args) uint64 {
-	if w.largeKeys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
+func (lv *largeValues) read(s *Session, cmd *command.Command, a command.Args) uint64 {
+	if lv.keys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
 		return 0
 	}
-	if key := placeOf(a.Arg(cmd.Single)); w.largeKeys.has(key) {
+	if key := placeOf(a.Arg(cmd.Single)); lv.keys.has(key) {
 		return key
 	}
 	return 0
@@ -102,15 +108,15 @@ func announcesLarge(b []byte) bool {
 	return n >= largeFrame/16 && (b[0] == '*' || b[0] == '~' || b[0] == '%')
 }
 
-// largeReply is called when a large reply has begun to arrive on a connection. If clients
+// begins is called when a large reply has begun to arrive on a connection. If clients
 // share the connection, they get a new one, and the requests in flight stay on the old
 // one. The next read of that key will have a connection of its own.
-func (w *Worker) largeReply(c *call, conn *pool.Conn, frame []byte) {
+func (lv *largeValues) begins(c *call, conn *pool.Conn, frame []byte) {
 	if c.lane != sharedLane {
 		return
 	}
 	if c.req.cmd != nil && c.req.cmd.Has(readOnly) {
-		w.rememberLarge(c.req.cmd, frame)
+		lv.remember(c.req.cmd, frame)
 	}
 	c.node.retire(conn)
 }
@@ -222,7 +228,7 @@ func (n *node) tickRetired() {
 	for _, c := range n.retired.conns {
 		if c.State() == pool.Ready && c.InFlight() > 0 {
 			if c.Tick(n.w.now); c.IsReplySlow(n.w.now, rereadAfter) {
-				n.w.rereadBehind(c)
+				n.w.largeValues.rereadBehind(c)
 			}
 			continue
 		}
@@ -234,9 +240,9 @@ func (n *node) tickRetired() {
 	}
 }
 
-// holdLarge reports whether a large command must wait for its client's earlier commands,
+// mustDrain reports whether a large command must wait for its client's earlier commands,
 // which use other connections.
-func (s *Session) holdLarge(size int) bool {
+func mustDrain(s *Session, size int) bool {
 	if size < largeFrame || s.inflight == 0 {
 		return false
 	}
@@ -244,11 +250,11 @@ func (s *Session) holdLarge(size int) bool {
 	return true
 }
 
-// goLarge gives the call a connection of its own, and makes its client's later commands
+// sendAlone gives the call a connection of its own, and makes its client's later commands
 // wait for it. The call stays on a shared connection if too many calls have their own, if
 // earlier commands of its client are in flight, or if it reads from a replica. key is the
 // hash of the key that the call reads, or 0.
-func (w *Worker) goLarge(c *call, n *node, key uint64) {
+func (lv *largeValues) sendAlone(c *call, n *node, key uint64) {
 	s := c.req.sess
 	if c.replica || s.inflight > c.req.unfinished || !n.hasRoom() {
 		return
@@ -258,7 +264,7 @@ func (w *Worker) goLarge(c *call, n *node, key uint64) {
 		l.to = execReply{c}
 	}
 	c.goAlone(l)
-	w.raiseBarrier(c)
+	c.raiseBarrier()
 }
 
 func (l *large) take(w *Worker, n *node, frame []byte) trip {
@@ -269,18 +275,18 @@ func (l *large) take(w *Worker, n *node, frame []byte) trip {
 	}
 	if !c.req.cmd.Has(readOnly) {
 		s.wrote.Add(n.ordinal)
-		l.key = w.rememberLarge(c.req.cmd, frame) // the next command may read it
+		l.key = w.largeValues.remember(c.req.cmd, frame) // the next command may read it
 	}
 	// The connection stays until the node has answered, even if the client leaves.
 	l.conn = n.takeExclusive(inUse{sess: s, until: math.MaxInt64})
-	return trip{conn: l.conn, frame: frame, deadline: w.replyBy(c)}
+	return trip{conn: l.conn, frame: frame, deadline: c.replyBy()}
 }
 
 func (l *large) finished() {}
 
 func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if p.Whole() && len(p.Bytes) < largeFrame && (p.Kind == '-' || l.call.req.cmd.Has(readOnly)) {
-		l.call.worker().largeKeys.forget(l.key)
+		l.call.worker().largeValues.keys.forget(l.key)
 	}
 	if p.Last {
 		l.call.node.release(conn, !isProtocolError(p.Bytes))
@@ -310,7 +316,7 @@ const rereadAfter = 20 * time.Millisecond
 //
 //	retired  [GET large, of c1] [GET a, c2] [GET b, c3] [SET d, c2] [GET e, c1]
 //	fresh    [GET b, c3]
-func (w *Worker) rereadBehind(conn *pool.Conn) {
+func (lv *largeValues) rereadBehind(conn *pool.Conn) {
 	stay := map[*Session]bool{}
 	for place, to := range conn.Unanswered() {
 		switch to := to.(type) {
@@ -331,12 +337,12 @@ func (w *Worker) rereadBehind(conn *pool.Conn) {
 	}
 	for i, c := range reads {
 		c.reread = true
-		c.deadline = w.deadline()
+		c.deadline = lv.w.deadline()
 		c.node.retried++
-		if key := w.knownLarge(c, frames[i]); key != 0 {
-			w.goLarge(c, c.node, key)
+		if key := lv.known(c, frames[i]); key != 0 {
+			lv.sendAlone(c, c.node, key)
 		}
-		w.resend(c, frames[i], c.node, c.asking)
+		c.resend(frames[i], c.node, c.asking)
 	}
 }
 
@@ -348,13 +354,13 @@ func (c *call) mayBeReread() bool {
 	return s != nil && !c.reread && c.isHarmless() && c.isRepeatable() && len(s.retry) == 0 && len(s.away) == 0
 }
 
-// knownLarge returns the hash of the only key in a call's frame if its value is known to
+// known returns the hash of the only key in a call's frame if its value is known to
 // be large, and 0 otherwise.
-func (w *Worker) knownLarge(c *call, frame []byte) uint64 {
+func (lv *largeValues) known(c *call, frame []byte) uint64 {
 	var p resp.Parser
 	_, st, err := p.Next(frame, &resp.DefaultLimits)
 	if err != nil || st != resp.Ready || p.Len() <= c.req.cmd.Single {
 		return 0
 	}
-	return w.largeRead(c.req.sess, c.req.cmd, &p)
+	return lv.read(c.req.sess, c.req.cmd, &p)
 }

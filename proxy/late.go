@@ -27,10 +27,10 @@ type lateCommand struct {
 
 var pingFrame = []byte("*1\r\n$4\r\nPING\r\n")
 
-// isLate reports whether keyway answers the command after the block. It does so for its
+// mayBeLate reports whether keyway answers the command after the block. It does so for its
 // own commands and, if there is a single master, for commands that merge all masters'
 // replies.
-func (w *Worker) isLate(cmd *command.Command) bool {
+func mayBeLate(w *Worker, cmd *command.Command) bool {
 	return cmd.InMulti == command.AnsweredAfter || cmd.InMulti == command.AnsweredAfterAlone && len(w.masters) == 1
 }
 
@@ -69,36 +69,36 @@ func (t *txn) split(reply []byte) (pieces [][]byte) {
 
 // answerLate answers the late commands of a transaction whose block the node has executed.
 // Behind each of their replies it sends the piece of the block's reply that belongs there.
-func (w *Worker) answerLate(s *Session, t *txn, rest [][]byte, mute bool) {
+func answerLate(w *Worker, s *Session, t *txn, rest [][]byte, mute bool) {
 	if silenced := mute && !s.has(silent); silenced {
 		s.set(silent)
 		defer s.clear(silent)
 	}
 	for i, late := range t.late {
-		p := w.getParser()
+		p := w.inputs.getParser()
 		_, st, err := p.Next(late.frame, &resp.DefaultLimits)
-		if err == nil && st == resp.Ready && !w.carryOut(s, late.cmd, p) {
+		if err == nil && st == resp.Ready && !carryOut(w, s, late.cmd, p) {
 			s.clear(stalled)
-			w.answerError(s, late.cmd, errLateStalled)
+			s.answerError(late.cmd, errLateStalled)
 		}
-		w.putParser(p)
+		w.inputs.putParser(p)
 		if len(rest[i]) > 0 && !mute {
-			w.tell(s, rest[i])
+			s.tell(rest[i])
 		}
 	}
 }
 
 // carryOut answers a late command. It returns false if the command would have to wait.
-func (w *Worker) carryOut(s *Session, cmd *command.Command, a command.Args) bool {
+func carryOut(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if cmd.Handling == command.AllMasters {
-		return w.allMasters(s, cmd, a)
+		return allMasters(w, s, cmd, a)
 	}
 	return handlers[cmd.Action].answer(w, s, cmd, a)
 }
 
 // beforeLate returns the piece of a transaction's reply in front of its first late
 // command. after answers the late commands; it is nil if there are none.
-func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func()) {
+func beforeLate(w *Worker, reply []byte, r *request) (first []byte, after func()) {
 	t := r.merge.about.(*txn)
 	if len(t.late) == 0 {
 		return reply, nil
@@ -108,36 +108,36 @@ func (w *Worker) beforeLate(reply []byte, r *request) (first []byte, after func(
 		return reply, nil
 	}
 	s, mute := r.sess, r.mute
-	return reply[:len(pieces[0])], func() { w.answerLate(s, t, pieces[1:], mute) }
+	return reply[:len(pieces[0])], func() { answerLate(w, s, t, pieces[1:], mute) }
 }
 
 // showBlock shows the observer the commands that a transaction executes.
-func (w *Worker) showBlock(s *Session, t *txn) {
+func showBlock(w *Worker, s *Session, t *txn) {
 	if w.observer == nil {
 		return
 	}
 	for i := 1; i <= t.n; i++ { // behind MULTI
-		w.showFrame(s, t.shown(i-1))
+		showFrame(w, s, t.shown(i-1))
 	}
 }
 
 // showWatched shows the observer the EXEC of a client that watches keys. If EXEC has executed
 // the commands, it shows these first.
-func (w *Worker) showWatched(s *Session, t *txn, done bool) {
+func showWatched(w *Worker, s *Session, t *txn, done bool) {
 	if s == nil || w.observer == nil {
 		return
 	}
 	if done {
-		w.showBlock(s, t)
+		showBlock(w, s, t)
 	}
-	w.showFrame(s, execFrame)
+	showFrame(w, s, execFrame)
 }
 
-func (w *Worker) showFrame(s *Session, frame []byte) {
-	p := w.getParser()
-	defer w.putParser(p)
-	if _, st, err := p.Next(frame, &w.limits); err == nil && st == resp.Ready {
-		w.observer.show(s, w.commandOf(p), p)
+func showFrame(w *Worker, s *Session, frame []byte) {
+	p := w.inputs.getParser()
+	defer w.inputs.putParser(p)
+	if _, st, err := p.Next(frame, &w.inputs.limits); err == nil && st == resp.Ready {
+		w.observer.show(s, w.learned.of(p), p)
 	}
 }
 
@@ -159,7 +159,7 @@ func (t *txn) call(w *Worker, r *request, n *node) *call {
 		}
 	}
 	if len(t.published)+len(t.late)+len(t.selects) > 0 {
-		r.end, r.merge = execText, w.getMerger(1)
+		r.end, r.merge = execText, w.mergers.get(1)
 		r.merge.about = t
 		c = r.merge.call(r, 0)
 	}
@@ -170,14 +170,14 @@ func (t *txn) call(w *Worker, r *request, n *node) *call {
 // execText is the ending of an EXEC whose reply keyway edits. The late commands' replies
 // follow in the line.
 func execText(w *Worker, dst []byte, r *request) []byte {
-	dst = w.execReply(dst, r)
-	dst, r.merge.after = w.beforeLate(dst, r)
+	dst = appendExecReply(w, dst, r)
+	dst, r.merge.after = beforeLate(w, dst, r)
 	return dst
 }
 
-// execReply appends the node's reply to EXEC. It turns the node's counts of receivers into numbers
+// appendExecReply appends the node's reply to EXEC. It turns the node's counts of receivers into numbers
 // of clients, and switches the session to the database of the last successful SELECT.
-func (w *Worker) execReply(dst []byte, r *request) []byte {
+func appendExecReply(w *Worker, dst []byte, r *request) []byte {
 	reply, c := r.merge.replies[0], r.merge.calls[0]
 	n, rest, ok := resp.Elements(reply)
 	if !ok {
@@ -209,7 +209,7 @@ func (w *Worker) execReply(dst []byte, r *request) []byte {
 		dst = append(dst, one...)
 	}
 	if db >= 0 {
-		w.useDB(r.sess, uint16(db))
+		useDB(w, r.sess, uint16(db))
 	}
 	return dst
 }

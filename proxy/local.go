@@ -13,31 +13,31 @@ import (
 func ping(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch {
 	case a.Len() > 2:
-		return w.answerError(s, cmd, errtext.Arity(cmd))
+		return s.answerError(cmd, errtext.Arity(cmd))
 	case s.has(subscribed) && !s.has(resp3):
-		return w.subscribedPing(s, cmd, a)
+		return subscribedPing(w, s, cmd, a)
 	case a.Len() == 1:
-		return w.reply(s, cmd, append(w.scratch[:0], "+PONG\r\n"...))
+		return s.reply(cmd, append(w.scratch[:0], "+PONG\r\n"...))
 	}
 	return echo(w, s, cmd, a)
 }
 
 // subscribedPing answers PING of a RESP2 client that has subscriptions.
-func (w *Worker) subscribedPing(s *Session, cmd *command.Command, a command.Args) bool {
+func subscribedPing(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	b := resp.AppendBulkString(resp.AppendArray(w.scratch[:0], 2), "pong")
 	if a.Len() > 1 {
-		return w.reply(s, cmd, resp.AppendBulk(b, a.Arg(1)))
+		return s.reply(cmd, resp.AppendBulk(b, a.Arg(1)))
 	}
-	return w.reply(s, cmd, resp.AppendBulk(b, nil))
+	return s.reply(cmd, resp.AppendBulk(b, nil))
 }
 
 func echo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], a.Arg(1)))
+	return s.reply(cmd, resp.AppendBulk(w.scratch[:0], a.Arg(1)))
 }
 
 func quit(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	w.answer(s, cmd, resp.AppendOK(w.scratch[:0]))
-	w.closeAfter(s)
+	s.answer(cmd, resp.AppendOK(w.scratch[:0]))
+	s.closeAfter()
 	return true
 }
 
@@ -50,21 +50,21 @@ func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 		f.leave(s)
 	}
 	if s.clear(readsReplicas); w.o.Reads != FromMaster && !w.o.ReadsOptIn {
-		w.letReadElsewhere(s)
+		w.reads.allow(s)
 	}
 	s.about, s.db = anonymous, 0
 	s.clear(resp3 | silent | skipping | noTouch)
 	if w.o.Password != "" {
 		s.clear(authed)
 	}
-	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "RESET"))
+	return s.reply(cmd, resp.AppendSimple(w.scratch[:0], "RESET"))
 }
 
 func clock(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	b := resp.AppendArray(w.scratch[:0], 2)
 	b = resp.AppendBulkString(b, strconv.FormatInt(w.wall.Unix(), 10))
 	b = resp.AppendBulkString(b, strconv.Itoa(w.wall.Nanosecond()/1000))
-	return w.reply(s, cmd, b)
+	return s.reply(cmd, b)
 }
 
 // selectDB makes the client's later commands use connections that have selected its
@@ -75,9 +75,9 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	db, ok := resp.ParseInt(a.Arg(1))
 	switch {
 	case !ok:
-		return w.answerError(s, cmd, errtext.NotInteger)
+		return s.answerError(cmd, errtext.NotInteger)
 	case db < math.MinInt32 || db > math.MaxInt32:
-		return w.answerError(s, cmd, errtext.NotInt32)
+		return s.answerError(cmd, errtext.NotInt32)
 	case s.inflight > 0:
 		s.set(draining) // its earlier commands finish first
 		return false
@@ -87,23 +87,23 @@ func selectDB(w *Worker, s *Session, cmd *command.Command, a command.Args) bool 
 	n, shared := w.anyMaster(s)
 	switch {
 	case n == nil && db < 0:
-		return w.answerError(s, cmd, errtext.DBIndex)
+		return s.answerError(cmd, errtext.DBIndex)
 	case db == int64(s.db) || db == 0 || n == nil || n.hasDB(s, int(db)):
-		w.useDB(s, uint16(db))
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		useDB(w, s, uint16(db))
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	case shared.ConnectError() != "":
-		return w.answerError(s, cmd, errtext.NotExecuted(n.label(), shared.ConnectError()))
+		return s.answerError(cmd, errtext.NotExecuted(n.label(), shared.ConnectError()))
 	case !n.hasRoom():
-		return w.answerError(s, cmd, errTooManyHeld)
+		return s.answerError(cmd, errTooManyHeld)
 	}
-	w.tryFirst(s, cmd, n, func() { w.useDB(s, uint16(db)) }, "SELECT", strconv.FormatInt(db, 10))
+	tryFirst(w, s, cmd, n, func() { useDB(w, s, uint16(db)) }, "SELECT", strconv.FormatInt(db, 10))
 	return true
 }
 
 // tryFirst sends a node a command that keyway will send on all of the client's
 // connections. It uses a connection of the client's own, and the client gets the reply.
 // If that is not an error, tryFirst calls adopt.
-func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(), args ...string) {
+func tryFirst(w *Worker, s *Session, cmd *command.Command, n *node, adopt func(), args ...string) {
 	conn := n.takeExclusive(inUse{sess: s})
 	s.set(blocked)
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
@@ -119,8 +119,8 @@ func (w *Worker) tryFirst(s *Session, cmd *command.Command, n *node, adopt func(
 			adopt()
 		}
 		s.clear(blocked)
-		w.answer(s, cmd, reply)
-		w.wake(s)
+		s.answer(cmd, reply)
+		s.wake()
 	}, args...)
 }
 
@@ -140,21 +140,21 @@ func role(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	b := resp.AppendArray(w.scratch[:0], 3)
 	b = resp.AppendBulkString(b, "master")
 	b = resp.AppendInt(b, 0)
-	return w.reply(s, cmd, resp.AppendArray(b, 0))
+	return s.reply(cmd, resp.AppendArray(b, 0))
 }
 
 // whoAmI answers ACL WHOAMI. All clients of keyway authenticate as the default user.
 func whoAmI(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.reply(s, cmd, resp.AppendBulkString(w.scratch[:0], "default"))
+	return s.reply(cmd, resp.AppendBulkString(w.scratch[:0], "default"))
 }
 
 // noEvict answers CLIENT NO-EVICT. The command has no effect: nodes do not see the client,
 // so they cannot evict it.
 func noEvict(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !command.EqualFold(a.Arg(2), "on") && !command.EqualFold(a.Arg(2), "off") {
-		return w.answerError(s, cmd, errtext.Syntax)
+		return s.answerError(cmd, errtext.Syntax)
 	}
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 // touches answers CLIENT NO-TOUCH ON|OFF. With ON, the client's later commands use
@@ -164,33 +164,33 @@ func touches(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	on := command.EqualFold(a.Arg(2), "on")
 	n, shared := w.anyMaster(s)
 	switch {
-	case w.lacks(cmd):
-		return w.answerError(s, cmd, errtext.Lacked(cmd, a))
+	case w.server.lacks(cmd):
+		return s.answerError(cmd, errtext.Lacked(cmd, a))
 	case !on && !command.EqualFold(a.Arg(2), "off"):
-		return w.answerError(s, cmd, errtext.Syntax)
+		return s.answerError(cmd, errtext.Syntax)
 	case s.inflight > 0:
 		s.set(draining) // its earlier commands finish first
 		return false
 	case !on, s.has(noTouch), n == nil:
-		w.setTouch(s, on)
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		setTouch(w, s, on)
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	case shared.ConnectError() != "":
-		return w.answerError(s, cmd, errtext.NotExecuted(n.label(), shared.ConnectError()))
+		return s.answerError(cmd, errtext.NotExecuted(n.label(), shared.ConnectError()))
 	case !n.hasRoom():
-		return w.answerError(s, cmd, errTooManyHeld)
+		return s.answerError(cmd, errTooManyHeld)
 	}
-	w.tryFirst(s, cmd, n, func() { w.setTouch(s, true) }, "CLIENT", string(a.Arg(1)), "ON")
+	tryFirst(w, s, cmd, n, func() { setTouch(w, s, true) }, "CLIENT", string(a.Arg(1)), "ON")
 	return true
 }
 
-func (w *Worker) setTouch(s *Session, off bool) {
+func setTouch(w *Worker, s *Session, off bool) {
 	if s.has(noTouch) == off {
 		return
 	}
 	if s.clear(noTouch); off {
 		s.set(noTouch)
 	}
-	w.renewConns(s)
+	renewConns(w, s)
 	s.forgetCached()
 }
 
@@ -205,22 +205,22 @@ func configGet(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	n, conn := w.anyMaster(s)
 	switch {
 	case n == nil:
-		return w.answerError(s, cmd, errtext.NoMasters)
+		return s.answerError(cmd, errtext.NoMasters)
 	case conn.Full():
-		return w.stall(s)
+		return s.stall()
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.end = configText
-	r.merge = w.getMerger(1)
+	r.merge = w.mergers.get(1)
 	c := r.merge.call(r, 0)
 	c.group = -1
-	w.send(s, c, n, a.Frame())
+	c.send(n, a.Frame())
 	return true
 }
 
 // ownSetting returns the value that clients get instead of a node's setting. own is false
 // if they get the node's.
-func (w *Worker) ownSetting(name string) (value string, own bool) {
+func ownSetting(w *Worker, name string) (value string, own bool) {
 	if name == "port" && w.o.Process != nil {
 		return strconv.Itoa(w.o.Process.Port), true
 	}
@@ -244,7 +244,7 @@ func configText(w *Worker, dst []byte, r *request) []byte {
 		}
 		dst = append(dst, name...)
 		text, _ := resp.Bulk(name)
-		if own, ok := w.ownSetting(string(text)); ok {
+		if own, ok := ownSetting(w, string(text)); ok {
 			dst = resp.AppendBulkString(dst, own)
 		} else {
 			dst = append(dst, value...)

@@ -58,7 +58,7 @@ func (c *call) WillFail(frame []byte) {
 	if s == nil || s.line.n < 2 {
 		return
 	}
-	lost := s.w.lostWrites
+	lost := s.w.retries.lostWrites
 	if !c.isHarmless() {
 		c.eachCommand(frame, func(cmd *command.Command, keys []uint64) {
 			if cmd != nil && cmd.Has(readOnly) || len(keys) == 0 && !mayWriteAny(cmd) {
@@ -121,7 +121,7 @@ func (c *call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uin
 			if len(frame) == 0 {
 				return // EXEC
 			}
-			cmd = w.commandOf(&p)
+			cmd = w.learned.of(&p)
 		}
 		at, keys = at[:0], keys[:0]
 		if cmd != nil {
@@ -134,11 +134,11 @@ func (c *call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uin
 	}
 }
 
-// commandOf returns the command that a frame contains, nil if it is unknown.
-func (w *Worker) commandOf(a command.Args) *command.Command {
+// of returns the command that a frame contains, nil if it is unknown.
+func (lc *learnedCommands) of(a command.Args) *command.Command {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd == nil {
-		return w.learned[string(bytes.ToLower(a.Arg(0)))]
+		return lc.names[string(bytes.ToLower(a.Arg(0)))]
 	}
 	if a.Len() > 1 {
 		if sub := cmd.Sub(a.Arg(1)); sub != nil {
@@ -152,7 +152,8 @@ func (w *Worker) commandOf(a command.Args) *command.Command {
 // wait for it, if that is harmless. It reports whether the call continues. If a
 // connection for this call alone cannot be opened, outlives does not open another one to the
 // same node at once.
-func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure) bool {
+func (c *call) outlives(conn *pool.Conn, frame []byte, f pool.Failure) bool {
+	w := c.worker()
 	switch {
 	case f.Timeout || w.now >= c.deadline && c.tries == 0 || c.losses >= maxLosses:
 		return false
@@ -166,10 +167,10 @@ func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure
 		n = w.target(c)
 	}
 	if n == nil || len(c.req.sess.retry) > 0 { // no node yet, or an earlier command waits
-		if !w.mayWait(c, frame, w.maxPause) {
+		if !w.retries.mayWait(c, frame, w.retries.maxPause) {
 			return false
 		}
-		w.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), f.Reason)))
+		w.retries.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), f.Reason)))
 		return true
 	}
 	switch {
@@ -179,60 +180,61 @@ func (w *Worker) outlives(c *call, conn *pool.Conn, frame []byte, f pool.Failure
 		return false
 	}
 	n.retried++
-	w.resend(c, frame, n, c.asking)
+	c.resend(frame, n, c.asking)
 	return true
 }
 
 // target returns the node for the next attempt of a call, nil if there is none at the
 // moment. A call of a command for all masters goes to its own node as long as that is a
 // master. Then it goes to the successor: the owner of a group of keys that was the node's.
-func (w *Worker) target(c *call) *node {
+func (rt *routing) target(c *call) *node {
 	switch {
 	case c.group >= 0:
-		return w.ownerOf(c.group)
+		return rt.ownerOf(c.group)
 	case c.req.cmd.Handling == command.AnyMaster:
-		n, _ := w.anyMaster(c.req.sess)
+		n, _ := rt.anyMaster(c.req.sess)
 		return n
-	case slices.Contains(w.masters, c.node):
+	case slices.Contains(rt.masters, c.node):
 		return c.node
 	}
-	return w.ownerOf(c.node.group)
+	return rt.ownerOf(c.node.group)
 }
 
 // recordGroups records, for each master, one group of keys that it owns.
-func (w *Worker) recordGroups() {
-	for i, n := range w.nodes {
-		if !w.table.Slotted() {
+func (rt *routing) recordGroups() {
+	for i, n := range rt.nodes {
+		if !rt.table.Slotted() {
 			n.group = int32(i)
 		}
 	}
-	for slot := int32(slots.Count - 1); slot >= 0 && w.table.Slotted(); slot-- {
-		if id := w.table.SlotOwner(slot); id != router.None {
-			w.nodes[id].group = slot
+	for slot := int32(slots.Count - 1); slot >= 0 && rt.table.Slotted(); slot-- {
+		if id := rt.table.SlotOwner(slot); id != router.None {
+			rt.nodes[id].group = slot
 		}
 	}
 }
 
 // unreachable decides about a call that was certainly not executed, since its node cannot
 // be reached. The call goes to the node's successor, waits for one, or ends.
-func (w *Worker) unreachable(c *call, frame []byte, reason string) {
+func (c *call) unreachable(frame []byte, reason string) {
+	w := c.worker()
 	if c.group < 0 && c.isRepeatable() {
 		if n := w.target(c); n != nil && n != c.node && n.conn(c.req.sess).ConnectError() == "" {
-			w.resend(c, frame, n, false)
+			c.resend(frame, n, false)
 			return
 		}
 	}
-	if w.mayFailOver(c, reason) && w.mayWait(c, frame, w.failover) {
+	if w.mayFailOver(c, reason) && w.retries.mayWait(c, frame, w.retries.failover) {
 		w.ready.Refresh = true
-		w.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), reason)))
+		w.retries.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.node.label(), reason)))
 		return
 	}
-	w.refuse(c, reason)
+	c.refuse(reason)
 }
 
 // mayFailOver reports whether another node may soon serve the call's keys.
-func (w *Worker) mayFailOver(c *call, reason string) bool {
-	if w.failover <= 0 || c.replica || !c.isRepeatable() || !w.table.Changes() {
+func (rt *routing) mayFailOver(c *call, reason string) bool {
+	if rt.w.retries.failover <= 0 || c.replica || !c.isRepeatable() || !rt.table.Changes() {
 		return false
 	}
 	if strings.HasPrefix(reason, "BUSY ") {
@@ -242,17 +244,17 @@ func (w *Worker) mayFailOver(c *call, reason string) bool {
 		!strings.HasPrefix(refusal, "LOADING ") && !strings.HasPrefix(refusal, "MASTERDOWN ") {
 		return false // such as a wrong password or database: other nodes would refuse it too
 	}
-	if w.private != nil {
+	if rt.private != nil {
 		return true // redirects have changed the table: each master's replicas are not known yet
 	}
-	owner := w.target(c)
+	owner := rt.target(c)
 	if owner == nil {
-		return w.mayGetOwner()
+		return rt.mayGetOwner()
 	}
-	if !owner.sentinel && !w.table.Clustered() {
+	if !owner.sentinel && !rt.table.Clustered() {
 		return false
 	}
-	return len(owner.replicas) > 0 || isRecent(w, owner.followedAt) || w.looks.awaits(owner)
+	return len(owner.replicas) > 0 || isRecent(rt.w, owner.followedAt) || rt.looks.awaits(owner)
 }
 
 // succession is what decides whether a lost master may get a successor.
@@ -287,17 +289,20 @@ func (l *looks) awaits(n *node) bool {
 func (w *Worker) Looked(asked int64) { w.looks.doneAt = max(w.looks.doneAt, asked) }
 
 // mayGetOwner reports whether slots that have no owner may soon have one.
-func (w *Worker) mayGetOwner() bool { return w.table.Orphaned() || isRecent(w, w.looks.followedAt) }
+func (rt *routing) mayGetOwner() bool {
+	return rt.table.Orphaned() || isRecent(rt.w, rt.looks.followedAt)
+}
 
 // isRecent reports whether a master had replicas so recently that one of them may be about
 // to take its place. During a failover, nodes disagree about which replica follows which
 // master.
 func isRecent(w *Worker, followedAt int64) bool {
-	return followedAt > 0 && w.now-followedAt < w.failover
+	return followedAt > 0 && w.now-followedAt < w.retries.failover
 }
 
 // forgetReceived drops the received part of a reply, since the call is sent again.
-func (w *Worker) forgetReceived(c *call) {
+func (c *call) forgetReceived() {
+	w := c.worker()
 	r := c.req
 	if r.merge != nil {
 		r.sess.parked -= len(r.merge.replies[c.index])
@@ -309,13 +314,13 @@ func (w *Worker) forgetReceived(c *call) {
 }
 
 // ownerOf returns the node that owns a group of keys now, nil if there is none.
-func (w *Worker) ownerOf(group int32) *node {
+func (rt *routing) ownerOf(group int32) *node {
 	id := router.NodeID(group) // without slots, a group is a node
-	if w.table.Slotted() && group >= 0 {
-		id = w.table.SlotOwner(group)
+	if rt.table.Slotted() && group >= 0 {
+		id = rt.table.SlotOwner(group)
 	}
 	if id < 0 {
 		return nil
 	}
-	return w.nodes[id]
+	return rt.nodes[id]
 }

@@ -1,6 +1,18 @@
 package proxy
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/keyway-proxy/keyway/buffer"
+)
+
+// memory is what a worker stores for its clients, and what it keeps for reuse.
+type memory struct {
+	buffers  buffer.Pool
+	requests freeRequests
+	grown    int  // bytes added to clients' memory since the last call of Held
+	short    bool // memory is short: large commands are refused
+}
 
 // holds returns how many bytes the worker stores for the client: replies that the client
 // has not read, and commands that cannot go on yet.
@@ -62,7 +74,7 @@ func (w *Worker) CloseLargest() {
 	w.stats.ClosedMemory++
 	w.ready.Notes = append(w.ready.Notes,
 		"closed the client that took most memory, since limits.memory is reached: "+largest.peer)
-	w.kill(largest)
+	largest.kill()
 }
 
 // RefuseLarge makes the worker refuse large commands, or accept them again.
@@ -96,7 +108,7 @@ const (
 // commands need.
 func (w *Worker) trim() {
 	w.buffers.Drop(w.requests.trim())
-	w.parser.Trim()
+	w.inputs.parser.Trim()
 	if sp := &w.split; cap(sp.next) > maxSplit {
 		w.buffers.Drop(8 * cap(sp.next))
 		sp.next, sp.shardOf = nil, nil

@@ -28,12 +28,19 @@ type merger struct {
 	kept int // its bytes in Worker.mergerBytes while it is unused
 }
 
-func (w *Worker) getMerger(calls int) *merger {
+// mergers are the mergers that are not in use.
+type mergers struct {
+	w      *Worker
+	unused []*merger
+	bytes  int // their memory
+}
+
+func (ms *mergers) get(calls int) *merger {
 	var m *merger
-	if n := len(w.mergers); n > 0 {
-		m = w.mergers[n-1]
-		w.mergers = w.mergers[:n-1]
-		w.mergerBytes -= m.kept
+	if n := len(ms.unused); n > 0 {
+		m = ms.unused[n-1]
+		ms.unused = ms.unused[:n-1]
+		ms.bytes -= m.kept
 	} else {
 		m = new(merger)
 	}
@@ -45,7 +52,8 @@ func (w *Worker) getMerger(calls int) *merger {
 	return m
 }
 
-func (w *Worker) putMerger(m *merger) {
+func (ms *mergers) put(m *merger) {
+	w := ms.w
 	for i, p := range m.replies {
 		if m.replies[i] = p[:0]; cap(p) > bigFrame {
 			w.buffers.Drop(cap(p))
@@ -57,13 +65,13 @@ func (w *Worker) putMerger(m *merger) {
 	m.then, m.after = nil, nil
 	m.channel = w.buffers.Scratch(m.channel)
 	m.kept = m.memory()
-	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {
+	if len(ms.unused) >= 64 || ms.bytes+m.kept > maxMergers {
 		w.buffers.Drop(m.kept)
 		return
 	}
-	w.mergerBytes += m.kept
+	ms.bytes += m.kept
 	m.replies = m.replies[:len(m.calls)]
-	w.mergers = append(w.mergers, m)
+	ms.unused = append(ms.unused, m)
 }
 
 // call resets the i-th of the request's calls and returns it.
@@ -85,11 +93,12 @@ func (m *merger) size() (n int) {
 // conclude makes one reply out of the replies to a request's calls and delivers it. failed reports
 // whether the reply is an error. after, if it is not nil, appends the rest of the reply to
 // the line.
-func (w *Worker) conclude(r *request) (failed bool, after func()) {
+func (r *request) conclude() (failed bool, after func()) {
+	w := r.sess.w
 	r.sess.parked -= r.merge.size()
 	dst := r.end(w, w.scratch[:0], r)
 	failed = len(dst) > 0 && dst[0] == '-'
-	w.deliver(r, dst)
+	r.deliver(dst)
 	w.scratch = w.buffers.Scratch(dst)
 	return failed, r.merge.after
 }
@@ -134,6 +143,7 @@ func (m *merger) failedPartly(cmd *command.Command) (bad []byte) {
 
 // splitter assigns a command's keys to the groups they live in.
 type splitter struct {
+	units   []lua.Unit // of a script that treats each key alone
 	stamp   uint32
 	stamps  []uint32 // by group: stamp, if the group occurs in this command
 	index   []int32  // by group: its index in groups
@@ -153,30 +163,30 @@ type shard struct {
 
 // splitByKey sends one shard of a command to each group that its keys live in. If all keys
 // live in one group, it sends the command unchanged.
-func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bool {
+func splitByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	stride := cmd.Stride
 	keys := (a.Len() - 1 - cmd.Tail) / stride
 	if keys < 1 || (a.Len()-1-cmd.Tail)%stride != 0 {
-		return w.answerError(s, cmd, errtext.Arity(cmd))
+		return s.answerError(cmd, errtext.Arity(cmd))
 	}
-	if key, group := w.dealOut(a, keys, stride); key > 0 {
+	if key, group := dealOut(w, a, keys, stride); key > 0 {
 		w.keys = append(w.keys[:0], key)
-		return w.unowned(s, cmd, a, group)
+		return unowned(w, s, cmd, a, group)
 	}
-	if s.mayReadElsewhere(cmd) {
-		if m := w.spreadReads(s, a, stride); m != nil {
-			return w.answerError(s, cmd, errtext.NoReplica(m.label()))
+	if mayReadElsewhere(s, cmd) {
+		if m := w.reads.spread(s, a, stride); m != nil {
+			return s.answerError(cmd, errtext.NoReplica(m.label()))
 		}
 	}
 	for _, p := range w.split.groups {
 		if p.node != nil && p.node.conn(s).Full() {
-			return w.stall(s)
+			return s.stall()
 		}
 	}
 	if len(w.split.groups) == 1 {
-		w.sendWhole(s, cmd, a)
+		sendWhole(w, s, cmd, a)
 	} else {
-		w.sendShards(s, cmd, a, keys)
+		sendShards(w, s, cmd, a, keys)
 	}
 	return true
 }
@@ -184,7 +194,7 @@ func (w *Worker) splitByKey(s *Session, cmd *command.Command, a command.Args) bo
 // dealOut assigns the keys of a split command to the groups they live in. If no node owns
 // or will own one of them, it returns the position of that key and its group. Otherwise it
 // returns 0.
-func (w *Worker) dealOut(a command.Args, keys, stride int) (key int, group int32) {
+func dealOut(w *Worker, a command.Args, keys, stride int) (key int, group int32) {
 	sp := &w.split
 	sp.begin(keys)
 	for k := range keys {
@@ -201,27 +211,27 @@ func (w *Worker) dealOut(a command.Args, keys, stride int) (key int, group int32
 }
 
 // sendWhole sends a command whose keys all live in one group.
-func (w *Worker) sendWhole(s *Session, cmd *command.Command, a command.Args) {
-	r := w.newRequest(s, cmd)
+func sendWhole(w *Worker, s *Session, cmd *command.Command, a command.Args) {
+	r := s.newRequest(cmd)
 	p := &w.split.groups[0]
 	r.call.group = p.group
 	if p.node == nil {
-		w.await(s, &r.call, a.Frame())
+		await(w, s, &r.call, a.Frame())
 		return
 	}
 	if p.node.master != nil {
-		s.readAt(&r.call, p.read)
+		readAt(s, &r.call, p.read)
 	}
-	w.sendFrame(s, &r.call, p.node, a)
+	r.call.sendFrame(p.node, a)
 }
 
 // sendShards sends one shard of a command to each group that its keys live in.
-func (w *Worker) sendShards(s *Session, cmd *command.Command, a command.Args, keys int) {
+func sendShards(w *Worker, s *Session, cmd *command.Command, a command.Args, keys int) {
 	sp := &w.split
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.end = merged
 	r.unfinished = len(sp.groups)
-	r.merge = w.getMerger(len(sp.groups))
+	r.merge = w.mergers.get(len(sp.groups))
 	if cmd.Response == command.ResponseDefault {
 		r.end = inKeyOrder
 		for k := range keys {
@@ -234,13 +244,13 @@ func (w *Worker) sendShards(s *Session, cmd *command.Command, a command.Args, ke
 		c.group = p.group
 		w.frame = cmd.AppendPart(w.frame[:0], a, p.first, sp.next, p.n)
 		if p.node == nil {
-			w.await(s, c, w.frame)
+			await(w, s, c, w.frame)
 			continue
 		}
 		if p.node.master != nil {
-			s.readAt(c, p.read)
+			readAt(s, c, p.read)
 		}
-		w.send(s, c, p.node, w.frame)
+		c.send(p.node, w.frame)
 	}
 	w.frame = w.buffers.Scratch(w.frame)
 }

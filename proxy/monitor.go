@@ -35,13 +35,13 @@ func (m *monitors) observe() {
 
 func monitor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.has(monitoring) {
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	s.set(monitoring)
 	m := featureOf[*monitors](w)
 	m.own = append(m.own, s)
 	m.observe()
-	return w.haveAll(s, cmd, func(o *Worker) {
+	return w.siblings.haveAll(s, cmd, func(o *Worker) {
 		if o != w {
 			featureOf[*monitors](o).addSiblings(1)
 		}
@@ -56,7 +56,7 @@ func (m *monitors) leave(s *Session) {
 	s.clear(monitoring)
 	m.own = slices.DeleteFunc(m.own, func(o *Session) bool { return o == s })
 	m.observe()
-	m.w.tellSiblings(func(o *Worker) { featureOf[*monitors](o).addSiblings(-1) })
+	m.w.siblings.tell(func(o *Worker) { featureOf[*monitors](o).addSiblings(-1) })
 }
 
 // show shows monitors a command.
@@ -67,7 +67,7 @@ func (m *monitors) show(s *Session, cmd *command.Command, a command.Args) {
 	w := m.w
 	line := clients.AppendMonitored(w.frame[:0], w.wall, s.db, s.peer, cmd, a)
 	for _, to := range m.own {
-		w.tell(to, line)
+		to.tell(line)
 	}
 	if m.siblings > 0 {
 		m.lines = append(m.lines, line...)
@@ -82,9 +82,9 @@ func (m *monitors) endTurn() {
 	}
 	lines := m.lines
 	m.lines = nil
-	m.w.tellSiblings(func(o *Worker) {
+	m.w.siblings.tell(func(o *Worker) {
 		for _, to := range featureOf[*monitors](o).own {
-			o.tell(to, lines)
+			to.tell(lines)
 		}
 	})
 }

@@ -83,7 +83,7 @@ func TestFailoverOfManySlots(t *testing.T) {
 	f := newFailover(t, 6)
 	caching := f.w.Open(nil, "peer:2", "keyway:1")
 	caching.set(resp3)
-	f.w.track(caching, &tracking{w: f.w, sess: caching, conns: map[*node]*pool.Conn{}, begun: true})
+	track(f.w, caching, &tracking{w: f.w, sess: caching, conns: map[*node]*pool.Conn{}, begun: true})
 	f.ask()
 	outputOf(caching)
 	var before, after runtime.MemStats

@@ -83,7 +83,7 @@ type transactions struct {
 func (of transactions) rejected(s *Session, cmd *command.Command) {
 	switch {
 	case cmd != nil && cmd.Is(command.Executes):
-		of.w.endTransaction(s)
+		endTransaction(of.w, s)
 	case s.has(inMulti):
 		txns.of(s).broken = true
 	}
@@ -93,12 +93,12 @@ func (of transactions) rejected(s *Session, cmd *command.Command) {
 // is closed (see tickExclusive).
 func (of transactions) leave(s *Session) {
 	if s.index >= 0 {
-		of.w.endTransaction(s)
+		endTransaction(of.w, s)
 	}
 }
 
-// transaction returns the session's txn, and creates it if there is none.
-func (s *Session) transaction() *txn {
+// transactionOf returns the session's txn, and creates it if there is none.
+func transactionOf(s *Session) *txn {
 	t := txns.of(s)
 	if t == nil {
 		t = &txn{group: -1}
@@ -126,31 +126,31 @@ func (t *txn) size() int { return len(t.frames) + t.lateBytes }
 
 func multi(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if s.has(inMulti) {
-		return w.notInMulti(s, cmd, errNested)
+		return notInMulti(w, s, cmd, errNested)
 	}
-	s.transaction().add(multiFrame)
+	transactionOf(s).add(multiFrame)
 	s.set(inMulti)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 // notInMulti refuses MULTI or WATCH between MULTI and EXEC. Since Valkey 8 this breaks the
 // transaction.
-func (w *Worker) notInMulti(s *Session, cmd *command.Command, text string) bool {
+func notInMulti(w *Worker, s *Session, cmd *command.Command, text string) bool {
 	if w.server.Name == "valkey" && !strings.HasPrefix(w.server.Version, "7.") {
-		return w.reject(s, cmd, "ERR Command '"+cmd.Name+"' not allowed inside a transaction") // server.c
+		return s.reject(cmd, "ERR Command '"+cmd.Name+"' not allowed inside a transaction") // server.c
 	}
-	return w.answerError(s, cmd, text)
+	return s.answerError(cmd, text)
 }
 
 // queue queues a command between MULTI and EXEC.
 func queue(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	t := s.transaction()
-	frame, text := w.forBlock(t, cmd, a)
+	t := transactionOf(s)
+	frame, text := forBlock(w, t, cmd, a)
 	switch {
 	case text != "":
-		return w.reject(s, cmd, text)
-	case t.size()+len(frame) > w.limits.MaxRequest:
-		return w.reject(s, cmd, errTxnTooLarge)
+		return s.reject(cmd, text)
+	case t.size()+len(frame) > w.inputs.limits.MaxRequest:
+		return s.reject(cmd, errTxnTooLarge)
 	}
 	if cmd.Is(command.Publishes) {
 		t.published = append(t.published,
@@ -162,26 +162,26 @@ func queue(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if cmd.Is(command.CallsFunction) {
 		t.functions = append(t.functions, string(a.Arg(1)))
 	} else {
-		t.writes = t.writes || w.replicates(cmd, a)
+		t.writes = t.writes || w.scripts.replicates(cmd, a)
 	}
-	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
+	return s.reply(cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 
 // forBlock returns the frame that the node gets for a command in a transaction, or an
 // error if the transaction cannot contain the command.
-func (w *Worker) forBlock(t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
+func forBlock(w *Worker, t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
 	frame = a.Frame()
 	switch h := cmd.Handling; {
 	case h == command.ByKey, h == command.Split, h == command.Block: // it does not block in MULTI
-		return w.forBlockByKey(t, cmd, a)
+		return forBlockByKey(w, t, cmd, a)
 	case cmd.InMulti == command.NodeOfKeys:
-		return frame, w.join(t, cmd, a)
+		return frame, join(w, t, cmd, a)
 	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
 	case cmd.NeedsAll(a) && len(w.masters) > 1:
 		return nil, errtext.Refused(cmd)
 	case cmd.InMulti == command.SelectsDatabase:
 		t.selects = append(t.selects, t.n)
-	case w.isLate(cmd):
+	case mayBeLate(w, cmd):
 		t.late = append(t.late, lateCommand{t.n, cmd, bytes.Clone(frame)})
 		t.lateBytes += len(frame)
 		return pingFrame, ""
@@ -203,20 +203,20 @@ func (w *Worker) forBlock(t *txn, cmd *command.Command, a command.Args) (frame [
 }
 
 // forBlockByKey is forBlock for a command with keys.
-func (w *Worker) forBlockByKey(t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
+func forBlockByKey(w *Worker, t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
 	if check := handlers[cmd.Action].check; check != nil {
 		if text := check(w, a); text != "" {
 			return nil, text
 		}
 	}
-	if text := w.join(t, cmd, a); text != "" {
+	if text := join(w, t, cmd, a); text != "" {
 		return nil, text
 	}
 	if cmd.Unproven() {
 		t.scripts = true
 		t.keyless = t.keyless || len(w.keys) == 0
-		w.noteScript(cmd, a)
-		if full := w.asEval(cmd, nil, a); full != nil {
+		w.scripts.note(cmd, a)
+		if full := w.scripts.asEval(cmd, nil, a); full != nil {
 			return full, "" // inside EXEC, a NOSCRIPT cannot be retried
 		}
 	}
@@ -225,7 +225,7 @@ func (w *Worker) forBlockByKey(t *txn, cmd *command.Command, a command.Args) (fr
 
 // join adds a command's keys to the transaction. It returns an error if they live in
 // another group than the keys so far, or have no owner.
-func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
+func join(w *Worker, t *txn, cmd *command.Command, a command.Args) string {
 	group, id, crossing := w.place(cmd, a)
 	switch {
 	case crossing != "":
@@ -245,28 +245,28 @@ func (w *Worker) join(t *txn, cmd *command.Command, a command.Args) string {
 
 func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if !s.has(inMulti) {
-		return w.answerError(s, cmd, errNoMulti)
+		return s.answerError(cmd, errNoMulti)
 	}
 	t := txns.of(s)
 	switch {
 	case t.broken:
-		w.endTransaction(s)
-		return w.answerError(s, cmd, errExecAbort)
+		endTransaction(w, s)
+		return s.answerError(cmd, errExecAbort)
 	case t.alone && len(w.masters) != 1:
-		w.endTransaction(s)
-		return w.answerError(s, cmd, errMultiSpread)
+		endTransaction(w, s)
+		return s.answerError(cmd, errMultiSpread)
 	case t.watch != nil:
-		return w.execWatched(s, cmd, t)
+		return execWatched(w, s, cmd, t)
 	case t.lost:
-		w.endTransaction(s)
-		return w.reply(s, cmd, s.protocol().AppendNullArray(w.scratch[:0]))
+		endTransaction(w, s)
+		return s.reply(cmd, s.protocol().AppendNullArray(w.scratch[:0]))
 	case t.n == 0:
-		w.endTransaction(s)
-		return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
+		endTransaction(w, s)
+		return s.reply(cmd, resp.AppendArray(w.scratch[:0], 0))
 	}
 	n, conn := w.anyMaster(s)
 	if t.group < 0 && t.keyless {
-		t.group, _ = w.keylessPlace()
+		t.group, _ = w.scripts.keylessPlace()
 	}
 	if t.group >= 0 {
 		if n = w.ownerOf(t.group); n != nil {
@@ -275,24 +275,24 @@ func exec(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	}
 	switch {
 	case n == nil && (t.group < 0 || len(w.nodes) == 0):
-		w.endTransaction(s)
-		return w.answerError(s, cmd, errtext.NoMasters)
+		endTransaction(w, s)
+		return s.answerError(cmd, errtext.NoMasters)
 	case n != nil && conn.Full():
-		return w.stall(s)
-	case s.holdLarge(len(t.frames) + len(execFrame)):
+		return s.stall()
+	case mustDrain(s, len(t.frames)+len(execFrame)):
 		return false
 	}
-	w.showBlock(s, t)
+	showBlock(w, s, t)
 	t.close(s)
-	c := t.call(w, w.newRequest(s, cmd), n)
-	w.endTransaction(s)
+	c := t.call(w, s.newRequest(cmd), n)
+	endTransaction(w, s)
 	if len(t.late)+len(t.selects) > 0 {
 		s.set(draining | blocked) // later commands depend on the outcome of these
 	}
 	if n == nil {
-		w.await(s, c, nil)
+		await(w, s, c, nil)
 	} else {
-		w.send(s, c, n, nil)
+		c.send(n, nil)
 	}
 	return true
 }
@@ -307,30 +307,30 @@ func (t *txn) close(s *Session) {
 }
 
 // execWatched sends the block over the connection that watches the keys.
-func (w *Worker) execWatched(s *Session, cmd *command.Command, t *txn) bool {
+func execWatched(w *Worker, s *Session, cmd *command.Command, t *txn) bool {
 	if s.inflight > 0 {
 		s.set(draining) // earlier commands, on other connections, finish first
 		return false
 	}
 	n := t.node
 	if t.lost || t.watch.State() != pool.Ready || t.watch.Stats.Dials != t.dials || w.ownerOf(t.group) != n {
-		w.endTransaction(s)
-		return w.reply(s, cmd, s.protocol().AppendNullArray(w.scratch[:0]))
+		endTransaction(w, s)
+		return s.reply(cmd, s.protocol().AppendNullArray(w.scratch[:0]))
 	}
 	w.hidden = true // shown once EXEC's reply says whether a key has changed
 	t.close(s)
-	c := t.call(w, w.newRequest(s, cmd), n)
+	c := t.call(w, s.newRequest(cmd), n)
 	c.goAloneOnce(&watched{call: c, txn: t, conn: t.watch})
 	s.clear(inMulti)
 	txns.set(s, nil)
 	s.block = nil
 	s.set(draining | blocked) // later commands use other connections, so they wait
-	w.send(s, c, n, nil)
+	c.send(n, nil)
 	return true
 }
 
 // endTransaction drops the session's transaction and unwatches its keys.
-func (w *Worker) endTransaction(s *Session) {
+func endTransaction(w *Worker, s *Session) {
 	s.clear(inMulti)
 	if t := txns.of(s); t != nil {
 		txns.set(s, nil)
@@ -338,12 +338,12 @@ func (w *Worker) endTransaction(s *Session) {
 		if cap(t.frames) > buffer.Chunk {
 			w.buffers.Drop(cap(t.frames))
 		}
-		w.unwatch(t)
+		releaseWatched(w, t)
 	}
 }
 
-// unwatch gives back the connection that watches.
-func (w *Worker) unwatch(t *txn) {
+// releaseWatched gives back the connection that watches.
+func releaseWatched(w *Worker, t *txn) {
 	conn, n := t.watch, t.node
 	if conn == nil {
 		return
@@ -358,43 +358,43 @@ func (w *Worker) unwatch(t *txn) {
 
 func discard(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	if !s.has(inMulti) {
-		return w.answerError(s, cmd, errNoDiscard)
+		return s.answerError(cmd, errNoDiscard)
 	}
-	w.endTransaction(s)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	endTransaction(w, s)
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 func unwatch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if s.has(inMulti) {
-		return w.queueUnwatch(s, cmd, a)
+		return queueUnwatch(w, s, cmd, a)
 	}
-	w.endTransaction(s)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	endTransaction(w, s)
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 // queueUnwatch queues UNWATCH like any other command. Inside MULTI it has no effect.
-func (w *Worker) queueUnwatch(s *Session, cmd *command.Command, a command.Args) bool {
-	t := s.transaction()
+func queueUnwatch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	t := transactionOf(s)
 	t.add(a.Frame())
 	t.n++
-	return w.reply(s, cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
+	return s.reply(cmd, resp.AppendSimple(w.scratch[:0], "QUEUED"))
 }
 
 // watch sends WATCH over a connection of the client's own. The client's next commands wait
 // for the reply: WATCH would not protect a key that is read earlier.
 func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if s.has(inMulti) {
-		return w.notInMulti(s, cmd, errWatchInMulti)
+		return notInMulti(w, s, cmd, errWatchInMulti)
 	}
 	if s.inflight > 0 {
 		s.set(draining) // the client's earlier writes must not count as changes
 		return false
 	}
-	t := s.transaction()
+	t := transactionOf(s)
 	before := t.group
-	if text := w.join(t, cmd, a); text != "" {
+	if text := join(w, t, cmd, a); text != "" {
 		t.group = before
-		return w.answerError(s, cmd, text)
+		return s.answerError(cmd, text)
 	}
 	if t.names == nil {
 		t.names = map[string]bool{}
@@ -405,25 +405,25 @@ func watch(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	n := w.ownerOf(t.group)
 	if n == nil {
 		t.group = before
-		return w.answerError(s, cmd, errtext.SlotUnbound)
+		return s.answerError(cmd, errtext.SlotUnbound)
 	}
 	if t.watch == nil && !t.lost {
 		if !n.hasRoom() {
-			return w.answerError(s, cmd, errTooManyHeld)
+			return s.answerError(cmd, errTooManyHeld)
 		}
 		t.node, t.watch, t.watches = n, n.takeExclusive(inUse{sess: s}), true
 		t.dials = 0
 	}
 	if t.lost || n != t.node || t.dials != 0 && t.watch.Stats.Dials != t.dials {
 		t.lost = true
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	c := &r.call
 	c.group = t.group
 	c.goAloneOnce(&watching{call: c, txn: t, first: t.dials == 0})
 	s.set(draining | blocked)
-	w.send(s, c, n, a.Frame())
+	c.send(n, a.Frame())
 	return true
 }
 
@@ -454,7 +454,7 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	t.dials = conn.Stats.Dials
 	reply := p.Bytes // of WATCH, always whole
 	switch {
-	case w.decide(r.call, conn, reply).do == unwatched:
+	case decide(w, r.call, conn, reply).do == unwatched:
 		// EXEC must return null. The client then starts again, and WATCH goes to the new node.
 		t.lost = true
 		w.ready.Refresh = true
@@ -462,7 +462,7 @@ func (r *watching) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	case p.Kind == '-' && r.first:
 		r.forget()
 	}
-	w.settleFor(r.call, reply)
+	r.call.settleFor(reply)
 }
 
 func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
@@ -471,7 +471,7 @@ func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		// The node has closed a working connection, so EXEC must return null. The
 		// client then starts again, over another connection.
 		r.txn.dials = conn.Stats.Dials
-		w.settleFor(r.call, resp.AppendOK(nil))
+		r.call.settleFor(resp.AppendOK(nil))
 		return
 	}
 	if r.first {
@@ -484,7 +484,7 @@ func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 // forget ends a transaction whose first WATCH has failed, since it watches nothing.
 func (r *watching) forget() {
 	if s := r.call.req.sess; s != nil && txns.of(s) == r.txn {
-		r.call.worker().endTransaction(s)
+		endTransaction(r.call.worker(), s)
 	}
 }
 
@@ -515,7 +515,7 @@ func (e *watched) decide(reply []byte) verdict {
 func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	c := e.call
 	if p.First {
-		c.worker().showWatched(c.req.sess, e.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
+		showWatched(c.worker(), c.req.sess, e.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
 	}
 	if p.Last {
 		c.node.release(e.conn, true)
@@ -529,22 +529,22 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		return
 	}
 	w, cause := c.worker(), c.block.cause(p.Bytes)
-	if w.decide(c, conn, cause).do == unwatched {
+	if decide(w, c, conn, cause).do == unwatched {
 		w.ready.Refresh = true
-		w.settleNull(c)
+		c.settleNull()
 		return
 	}
-	w.settleFor(c, aborted(p.Bytes, cause))
+	c.settleFor(aborted(p.Bytes, cause))
 }
 
 func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	c := e.call
 	c.node.release(e.conn, false)
 	if !f.Midway {
-		c.worker().showWatched(c.req.sess, e.txn, false)
+		showWatched(c.worker(), c.req.sess, e.txn, false)
 	}
 	if !f.Sent && !c.req.begun {
-		c.worker().settleNull(c)
+		c.settleNull()
 		return
 	}
 	c.Failed(conn, frame, f)

@@ -11,6 +11,12 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
+// slowReaders are the clients that do not read a large reply fast enough.
+type slowReaders struct {
+	w        *Worker
+	sessions []*Session
+}
+
 // request is one command's place in its client's line.
 //
 //	client sent   GET a    MGET b c    PING
@@ -46,9 +52,9 @@ type line struct {
 	n          int
 }
 
-func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
-	r := w.requests.take()
-	r.sess, r.cmd, r.start, r.unfinished = s, cmd, w.now, 1
+func (s *Session) newRequest(cmd *command.Command) *request {
+	r := s.w.requests.take()
+	r.sess, r.cmd, r.start, r.unfinished = s, cmd, s.w.now, 1
 	r.mute = s.unanswered()
 	r.call.req = r
 	r.seq = s.seq
@@ -68,20 +74,20 @@ func (w *Worker) newRequest(s *Session, cmd *command.Command) *request {
 
 // answer sends a complete reply that keyway itself has made, behind the replies to
 // earlier commands. It counts cmd, unless cmd is nil.
-func (w *Worker) answer(s *Session, cmd *command.Command, reply []byte) {
+func (s *Session) answer(cmd *command.Command, reply []byte) {
 	if cmd != nil {
-		w.count(cmd, w.now, len(reply) > 0 && reply[0] == '-')
+		s.w.count(cmd, s.w.now, len(reply) > 0 && reply[0] == '-')
 	}
 	if s.unanswered() {
 		return
 	}
-	w.tell(s, reply)
+	s.tell(reply)
 }
 
 // reply is answer for a reply that was appended to w.scratch. It returns true.
-func (w *Worker) reply(s *Session, cmd *command.Command, b []byte) bool {
-	w.answer(s, cmd, b)
-	w.scratch = w.buffers.Scratch(b)
+func (s *Session) reply(cmd *command.Command, b []byte) bool {
+	s.answer(cmd, b)
+	s.w.scratch = s.w.buffers.Scratch(b)
 	return true
 }
 
@@ -96,14 +102,14 @@ func (s *Session) unanswered() bool {
 }
 
 // tell sends the client complete RESP values, behind the replies to earlier commands.
-func (w *Worker) tell(s *Session, b []byte) {
+func (s *Session) tell(b []byte) {
 	if s.line.head == nil {
-		w.output(s, b)
+		s.output(b)
 		return
 	}
-	r := w.newRequest(s, nil)
+	r := s.newRequest(nil)
 	r.unfinished, r.done, r.mute = 0, true, false
-	w.park(r, b)
+	r.park(b)
 }
 
 // push sends the client a message that is not a reply. In RESP3 a message may stand
@@ -112,9 +118,9 @@ func (w *Worker) tell(s *Session, b []byte) {
 // the reply to a command that may have published it. Redis 8 and Valkey 9 do the same;
 // 7.0 puts the message in front of the reply, and inside EXEC's. In RESP2 the message
 // follows the replies to earlier commands.
-func (w *Worker) push(s *Session, message []byte) {
+func (s *Session) push(message []byte) {
 	if !s.has(resp3) || s.confirming > 0 {
-		w.tell(s, message)
+		s.tell(message)
 		return
 	}
 	// The message must not overtake replies that have arrived and wait for their turn.
@@ -125,17 +131,17 @@ func (w *Worker) push(s *Session, message []byte) {
 		}
 	}
 	if last == nil {
-		w.output(s, message)
+		s.output(message)
 		return
 	}
-	r := w.requests.take()
+	r := s.w.requests.take()
 	r.sess, r.seq, r.done = s, last.seq, true
 	if r.next = last.next; r.next == nil {
 		s.line.tail = r
 	}
 	last.next = r
 	s.line.n++
-	w.park(r, message)
+	r.park(message)
 }
 
 // mayPublish reports whether the command may publish, or may have the replies to some
@@ -144,8 +150,8 @@ func (r *request) mayPublish() bool {
 	return r.merge != nil || r.cmd.Is(command.Executes) || r.cmd.Unproven()
 }
 
-func (w *Worker) answerError(s *Session, cmd *command.Command, text string) bool {
-	return w.reply(s, cmd, resp.AppendError(w.scratch[:0], text))
+func (s *Session) answerError(cmd *command.Command, text string) bool {
+	return s.reply(cmd, resp.AppendError(s.w.scratch[:0], text))
 }
 
 func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
@@ -153,30 +159,31 @@ func (w *Worker) count(cmd *command.Command, start int64, failed bool) {
 }
 
 // output appends b to the session's output.
-func (w *Worker) output(s *Session, b []byte) {
-	s.out.Append(&w.buffers, b)
-	w.grown += len(b)
-	w.touch(s)
+func (s *Session) output(b []byte) {
+	s.out.Append(&s.w.buffers, b)
+	s.w.grown += len(b)
+	s.touch()
 	if s.out.Size() > softOutput {
 		s.set(full)
 	}
-	w.bound(s)
+	s.bound()
 }
 
 // park keeps a reply, or a part of one, until the request's turn.
-func (w *Worker) park(r *request, b []byte) {
+func (r *request) park(b []byte) {
+	w := r.sess.w
 	if r.mute {
 		return
 	}
 	r.reply.Append(&w.buffers, b)
 	r.sess.parked += len(b)
 	w.grown += len(b)
-	w.bound(r.sess)
+	r.sess.bound()
 }
 
 // bound closes a client whose unread replies exceed its limit.
-func (w *Worker) bound(s *Session) {
-	limit := w.o.ClientOutput
+func (s *Session) bound() {
+	limit := s.w.o.ClientOutput
 	if !s.has(authed) {
 		limit = min(limit, maxUnauthOutput)
 	}
@@ -184,25 +191,25 @@ func (w *Worker) bound(s *Session) {
 		limit = min(limit, maxSubscriber)
 	}
 	if s.out.Size()+s.parked > limit && !s.has(dead) {
-		w.closeSlow(s)
+		s.closeSlow()
 	}
 }
 
-func (w *Worker) closeSlow(s *Session) {
-	w.stats.ClosedSlow++
-	w.logRefusal(s, "does not read its replies")
-	w.kill(s)
+func (s *Session) closeSlow() {
+	s.w.stats.ClosedSlow++
+	s.w.logRefusal(s, "does not read its replies")
+	s.kill()
 }
 
 // deliver sends the client a piece of the request's only reply, or parks the piece until
 // the request's turn.
-func (w *Worker) deliver(r *request, b []byte) {
+func (r *request) deliver(b []byte) {
 	if r.sess.line.head == r && !r.mute {
 		r.begun = true
-		w.output(r.sess, b)
+		r.sess.output(b)
 		return
 	}
-	w.park(r, b)
+	r.park(b)
 }
 
 const (
@@ -221,8 +228,9 @@ const (
 	maxDelay  = int64(time.Second)
 )
 
-// pauseForSlowReader pauses the connection of a large reply until the client has caught up.
-func (w *Worker) pauseForSlowReader(c *call, conn *pool.Conn) {
+// pause pauses the connection of a large reply until the client has caught up.
+func (sr *slowReaders) pause(c *call, conn *pool.Conn) {
+	w := sr.w
 	s := c.req.sess
 	if s.pausedConn != nil || s.has(dead) || conn.Paused() {
 		return
@@ -243,13 +251,13 @@ func (w *Worker) pauseForSlowReader(c *call, conn *pool.Conn) {
 	t.pausedConn, t.delayedAt, t.lastProgress, t.bytesSinceProgress = conn, w.now, w.now, 0
 	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.req.seq
 	conn.PauseReading()
-	w.lagging = append(w.lagging, s)
+	sr.sessions = append(sr.sessions, s)
 }
 
 // delays reports whether other clients wait for the session to read. If so, it adds the
 // time since its last call to the session's delayed.
-func (s *Session) delays(now int64) bool {
-	others := s.othersWait(s.pausedConn)
+func delays(s *Session, now int64) bool {
+	others := othersWait(s, s.pausedConn)
 	if others {
 		s.delayed += now - s.delayedAt
 	}
@@ -259,7 +267,7 @@ func (s *Session) delays(now int64) bool {
 
 // othersWait reports whether another client waits on the connection, behind the reply
 // that is arriving.
-func (s *Session) othersWait(conn *pool.Conn) bool {
+func othersWait(s *Session, conn *pool.Conn) bool {
 	for _, to := range conn.Unanswered() {
 		var other *Session
 		switch to := to.(type) {
@@ -278,27 +286,28 @@ func (s *Session) othersWait(conn *pool.Conn) bool {
 	return false
 }
 
-// resumePaused resumes the connection that is paused for the session.
-func (w *Worker) resumePaused(s *Session) {
-	s.delays(w.now)
+// resume resumes the connection that is paused for the session.
+func (sr *slowReaders) resume(s *Session) {
+	delays(s, sr.w.now)
 	s.pausedConn.ResumeReading()
 	s.pausedConn = nil
-	for i, other := range w.lagging {
+	for i, other := range sr.sessions {
 		if other == s {
-			w.lagging = append(w.lagging[:i], w.lagging[i+1:]...)
+			sr.sessions = append(sr.sessions[:i], sr.sessions[i+1:]...)
 			break
 		}
 	}
 }
 
-// tickLagging resumes the connections of clients that do not catch up, so that the rest
+// tick resumes the connections of clients that do not catch up, so that the rest
 // of their replies is buffered. It closes the clients whose buffer is nearly full.
-func (w *Worker) tickLagging() {
+func (sr *slowReaders) tick() {
+	w := sr.w
 	timeout := int64(w.o.Backend.RequestTimeout)
-	for i := len(w.lagging) - 1; i >= 0; i-- {
-		s := w.lagging[i]
+	for i := len(sr.sessions) - 1; i >= 0; i-- {
+		s := sr.sessions[i]
 		stall, delay := timeout, int64(math.MaxInt64)
-		switch others := s.delays(w.now); {
+		switch others := delays(s, w.now); {
 		case others && s.nearlyFull:
 			stall, delay = maxDelay, maxDelay+timeout
 		case others:
@@ -308,16 +317,17 @@ func (w *Worker) tickLagging() {
 			continue
 		}
 		if s.nearlyFull && !s.has(dead) {
-			w.closeSlow(s)
+			s.closeSlow()
 		}
 		s.set(slow)
-		w.resumePaused(s)
+		sr.resume(s)
 	}
 }
 
 // finish records that a call of the request has ended. After the last call, the reply is
 // complete and the line advances.
-func (w *Worker) finish(c *call, failed bool) {
+func (c *call) finish(failed bool) {
+	w := c.worker()
 	r := c.req
 	r.unfinished--
 	s := r.sess
@@ -330,10 +340,10 @@ func (w *Worker) finish(c *call, failed bool) {
 		c.alone.finished()
 	}
 	if c.replica {
-		s.leftReplica(c)
+		leftReplica(s, c)
 	}
 	if c.redirected {
-		s.arrived(c)
+		arrived(s, c)
 	}
 	if r.unfinished == 1 && r.merge != nil && r.merge.then != nil {
 		then := r.merge.then
@@ -344,17 +354,17 @@ func (w *Worker) finish(c *call, failed bool) {
 	if r.unfinished == 0 {
 		var after func()
 		if r.merge != nil {
-			failed, after = w.conclude(r)
+			failed, after = r.conclude()
 		}
 		if after != nil {
 			s.line.insertBehind(r, after)
 		}
 		r.done = true
 		w.count(r.cmd, r.start, failed)
-		w.advance(s)
+		s.advance()
 	}
 	if s.inflight == 0 && s.has(draining) {
-		w.wake(s)
+		s.wake()
 	}
 }
 
@@ -374,12 +384,13 @@ func (l *line) insertBehind(r *request, add func()) {
 
 // advance removes the done requests at the front of the line. It sends the client the
 // parked part of the new head's reply.
-func (w *Worker) advance(s *Session) {
+func (s *Session) advance() {
+	w := s.w
 	for r := s.line.head; r != nil; r = s.line.head {
 		if r.reply.Len() > 0 {
 			s.parked -= r.reply.Len()
 			r.begun = true
-			w.output(s, r.reply.Bytes())
+			s.output(r.reply.Bytes())
 			r.reply.Release(&w.buffers)
 		}
 		if !r.done {
@@ -399,10 +410,10 @@ func (w *Worker) advance(s *Session) {
 		s.writes.Answered(head, w.now)
 	}
 	if s.has(full) && s.line.n <= maxLine/2 {
-		w.wake(s)
+		s.wake()
 	}
 	if s.has(closing) {
-		w.touch(s)
+		s.touch()
 	}
 }
 
@@ -420,7 +431,7 @@ func (r *request) dropReplies(to *buffer.Pool) {
 
 func (w *Worker) free(r *request) {
 	if r.merge != nil {
-		w.putMerger(r.merge)
+		w.mergers.put(r.merge)
 	}
 	r.reply.Release(&w.buffers)
 	w.requests.put(r)

@@ -35,23 +35,23 @@ func clientPause(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 		case command.EqualFold(a.Arg(3), "write"):
 			all = false
 		case !command.EqualFold(a.Arg(3), "all"):
-			return w.answerError(s, cmd, "ERR CLIENT PAUSE mode must be WRITE or ALL")
+			return s.answerError(cmd, "ERR CLIENT PAUSE mode must be WRITE or ALL")
 		}
 	} else if a.Len() > 4 {
-		return w.answerError(s, cmd, errtext.Syntax)
+		return s.answerError(cmd, errtext.Syntax)
 	}
 	ms, ok := resp.ParseInt(a.Arg(2))
 	switch {
 	case !ok || ms > 1<<42:
-		return w.answerError(s, cmd, errtext.TimeoutBad)
+		return s.answerError(cmd, errtext.TimeoutBad)
 	case ms < 0:
-		return w.answerError(s, cmd, errtext.TimeoutNeg)
+		return s.answerError(cmd, errtext.TimeoutNeg)
 	}
-	return w.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).begin(ms*int64(time.Millisecond), all) })
+	return w.siblings.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).begin(ms*int64(time.Millisecond), all) })
 }
 
 func clientUnpause(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).end() })
+	return w.siblings.haveAll(s, cmd, func(o *Worker) { featureOf[*pauses](o).end() })
 }
 
 // begin begins a pause, or adds one to the current one.
@@ -80,7 +80,7 @@ func (p *pauses) delays(s *Session, cmd *command.Command, a command.Args) bool {
 	case cmd.Is(command.Executes) && s.has(inMulti):
 		return s.block.writes || slices.ContainsFunc(s.block.functions, p.functionReplicates)
 	}
-	return p.w.replicates(cmd, a)
+	return p.w.scripts.replicates(cmd, a)
 }
 
 // functionReplicates reports whether a function may change the data of replicas, which it

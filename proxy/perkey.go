@@ -18,42 +18,42 @@ const maxUnits = 1 << 14
 // error (crossing), unless the command is a script that treats each key alone. Such a
 // script becomes one call for each unit of keys. Units of the same node are not combined,
 // so that in a migrating slot no key has to wait for another.
-func (w *Worker) splitScript(s *Session, cmd *command.Command, a command.Args, crossing string) bool {
+func splitScript(w *Worker, s *Session, cmd *command.Command, a command.Args, crossing string) bool {
 	switch {
 	case cmd.Is(command.TakesScript):
-		w.noteScript(cmd, a)
+		w.scripts.note(cmd, a)
 	case !cmd.Is(command.TakesSHA):
-		return w.answerError(s, cmd, crossing)
+		return s.answerError(cmd, crossing)
 	}
-	how, known := w.scripts.PerKey(cmd, a)
+	how, known := w.scripts.cache.PerKey(cmd, a)
 	switch {
 	case !known && cmd.Is(command.TakesSHA):
-		return w.askForScript(s, cmd, a)
+		return askForScript(w, s, cmd, a)
 	case how == nil:
-		return w.answerError(s, cmd, crossing)
+		return s.answerError(cmd, crossing)
 	}
-	units, ok := how.Units(a, w.units[:0])
-	if w.units = units; !ok {
-		return w.answerError(s, cmd, errtext.PerKeyArgs)
+	units, ok := how.Units(a, w.split.units[:0])
+	if w.split.units = units; !ok {
+		return s.answerError(cmd, errtext.PerKeyArgs)
 	}
 	if len(units) > maxUnits {
-		return w.answerError(s, cmd, errtext.PerKeyUnits)
+		return s.answerError(cmd, errtext.PerKeyUnits)
 	}
-	if crossing := w.placeUnits(a, units, how.Placed()); crossing != "" {
-		return w.answerError(s, cmd, crossing)
+	if crossing := placeUnits(w, a, units, how.Placed()); crossing != "" {
+		return s.answerError(cmd, crossing)
 	}
 	for i := range w.split.groups {
 		if n := w.split.groups[i].node; n != nil && n.conn(s).Full() {
-			return w.stall(s)
+			return s.stall()
 		}
 	}
-	w.sendUnits(s, cmd, a, units, how)
+	sendUnits(w, s, cmd, a, units, how)
 	return true
 }
 
 // placeUnits makes each unit a group of its own, for the node of its first size keys. It
 // returns the error to answer with if these keys belong to different groups or to no node.
-func (w *Worker) placeUnits(a command.Args, units []lua.Unit, size int) (failed string) {
+func placeUnits(w *Worker, a command.Args, units []lua.Unit, size int) (failed string) {
 	sp := &w.split
 	sp.groups = sp.groups[:0]
 	for i := range units {
@@ -88,11 +88,11 @@ func inUnitOrder(_ *Worker, dst []byte, r *request) []byte {
 }
 
 // sendUnits starts the calls of a per-key script.
-func (w *Worker) sendUnits(
+func sendUnits(w *Worker,
 	s *Session, cmd *command.Command, a command.Args, units []lua.Unit, how *lua.PerKey,
 ) {
-	r := w.newRequest(s, cmd)
-	r.end, r.unfinished, r.merge = inUnitOrder, len(units), w.getMerger(len(units))
+	r := s.newRequest(cmd)
+	r.end, r.unfinished, r.merge = inUnitOrder, len(units), w.mergers.get(len(units))
 	r.merge.perKey = how
 	for i := range units {
 		p := &w.split.groups[i]
@@ -100,16 +100,16 @@ func (w *Worker) sendUnits(
 		c.group = p.group
 		name, script := cmd.Upper(), a.Arg(1)
 		if p.node != nil {
-			if eval, text := w.scripts.Eval(cmd, p.node.ordinal, script); text != nil {
+			if eval, text := w.scripts.cache.Eval(cmd, p.node.ordinal, script); text != nil {
 				name, script, c.sentAsEval = eval, text, true
 			}
 		}
 		w.frame = units[i].Append(w.frame[:0], name, script, a)
 		if p.node == nil {
-			w.await(s, c, w.frame)
+			await(w, s, c, w.frame)
 			continue
 		}
-		w.send(s, c, p.node, w.frame)
+		c.send(p.node, w.frame)
 	}
 	w.frame = w.buffers.Scratch(w.frame)
 }
@@ -118,25 +118,25 @@ func (w *Worker) sendUnits(
 // script this worker does not know. Without the text, the worker cannot decide whether to
 // split the script, so it asks its siblings. If no sibling knows the script either, the
 // client gets NOSCRIPT and has to send the text, as with one Redis.
-func (w *Worker) askForScript(s *Session, cmd *command.Command, a command.Args) bool {
+func askForScript(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if w.o.Workers < 2 || len(a.Arg(1)) != 40 {
-		return w.answerError(s, cmd, errtext.NoScript)
+		return s.answerError(cmd, errtext.NoScript)
 	}
 	s.set(blocked)
 	sha := string(bytes.ToLower(a.Arg(1)))
-	w.findScript(sha, func() {
+	w.scripts.find(sha, func() {
 		if s.index < 0 {
 			return
 		}
 		s.clear(blocked)
-		if w.scripts.Text([]byte(sha)) == nil {
-			w.dropFirst(s)
-			w.answerError(s, cmd, errtext.NoScript)
+		if w.scripts.cache.Text([]byte(sha)) == nil {
+			w.inputs.dropFirst(s)
+			s.answerError(cmd, errtext.NoScript)
 			if s.has(tracks) {
 				s.ownConns.dispatched(s)
 			}
 		}
-		w.wake(s)
+		s.wake()
 	})
 	return false
 }

@@ -192,7 +192,7 @@ func TestPerKeyScriptThatASiblingKnows(t *testing.T) {
 // A key whose slot is moving is followed without the others.
 func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 	r := newClusterRig(t)
-	r.w.scripts = lua.NewCache(declared())
+	r.w.scripts.cache = lua.NewCache(declared())
 	r.feed(cmd("EVAL", perKeyText, "3", onA, onA2, onB, "ttl", "1", "2", "3"))
 	r.sent(0)
 	r.sent(1)
@@ -217,7 +217,7 @@ func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 // A slot without an owner holds up its own key only.
 func TestPerKeyScriptOfAnUnownedSlot(t *testing.T) {
 	r := newClusterRig(t)
-	r.w.scripts = lua.NewCache(declared())
+	r.w.scripts.cache = lua.NewCache(declared())
 	owned := r.w.table
 	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true},
 		{ID: "b", Addr: "10.0.0.2:1", Master: true}},

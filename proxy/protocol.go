@@ -24,7 +24,7 @@ func (s *Session) protocol() resp.Version {
 // speak switches the client to another version of the protocol. For RESP3, it first checks
 // that a node supports it. Then it calls answer with an error text, or with "" on success.
 // It returns false if the command has to wait; it then has no effect.
-func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool {
+func speak(w *Worker, s *Session, version int64, answer func(text string)) bool {
 	if (version == 3) == s.has(resp3) {
 		answer("")
 		return true
@@ -37,7 +37,7 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 	if version == 3 {
 		s.set(resp3)
 	}
-	w.renewConns(s)
+	renewConns(w, s)
 	done := func(text string) {
 		answer(text)
 		s.forgetCached() // behind the answer: it may be a push of the new version
@@ -64,7 +64,7 @@ func (w *Worker) speak(s *Session, version int64, answer func(text string)) bool
 		}
 		s.clear(blocked)
 		done(text)
-		w.wake(s)
+		s.wake()
 	}, "PING")
 	return true
 }
@@ -74,7 +74,7 @@ func clientReply(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	switch how := a.Arg(2); {
 	case command.EqualFold(how, "on"):
 		s.clear(silent | skipping)
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	case command.EqualFold(how, "off"):
 		s.set(silent)
 	case command.EqualFold(how, "skip"):
@@ -82,7 +82,7 @@ func clientReply(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 			s.set(skipping)
 		}
 	default:
-		return w.answerError(s, cmd, errtext.Syntax)
+		return s.answerError(cmd, errtext.Syntax)
 	}
 	w.count(cmd, w.now, false)
 	return true

@@ -80,7 +80,7 @@ func (h *hub) tellAudience() {
 		primary = h.primary.addr
 	}
 	a.news, a.waits, a.moved = [topicKinds]map[string]int{}, nil, false
-	h.w.askSiblings(func(o *Worker) any {
+	h.w.siblings.ask(func(o *Worker) any {
 		if o != h.w {
 			featureOf[*hub](o).audience.learn(from, primary, quiet, news)
 		}
@@ -169,7 +169,7 @@ func (h *hub) counted(n *node, kind topicKind, name string) (count int) {
 // publishNode returns the cluster node that gets the messages of a channel, or nil if there
 // is no master. While the masters stay the same, it is always the same node, so the messages
 // keep their order. Different channels have different nodes.
-func (w *Worker) publishNode(channel []byte) (best *node) {
+func publishNode(w *Worker, channel []byte) (best *node) {
 	var most uint64
 	for _, n := range w.masters {
 		score := maphash.Bytes(hashSeed, channel) ^ uint64(n.ordinal+1)*0x9e3779b97f4a7c15
@@ -190,25 +190,25 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	var n *node
 	switch {
 	case !sharded && w.table.Clustered():
-		n = w.publishNode(a.Arg(1))
+		n = publishNode(w, a.Arg(1))
 	case id >= 0:
 		n = w.nodes[id]
 	case sharded:
 		w.keys = append(w.keys[:0], 1)
-		return w.unowned(s, cmd, a, group)
+		return unowned(w, s, cmd, a, group)
 	default:
 		n, _ = w.anyMaster(s)
 	}
 	if n == nil {
-		return w.answerError(s, cmd, errtext.NoMasters)
+		return s.answerError(cmd, errtext.NoMasters)
 	}
 	conn := n.conn(s)
 	if conn.Full() {
-		return w.stall(s)
+		return s.stall()
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.end = receiversText
-	r.merge = w.getMerger(1)
+	r.merge = w.mergers.get(1)
 	r.merge.channel = append(r.merge.channel[:0], a.Arg(1)...)
 	r.merge.uncounted = featureOf[*hub](w).uncounted(n, cmd, string(r.merge.channel))
 	c := r.merge.call(r, 0)
@@ -216,7 +216,7 @@ func publishTo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 	if sharded {
 		c.group = group // a redirect of the slot is followed
 	}
-	w.send(s, c, n, a.Frame())
+	c.send(n, a.Frame())
 	return true
 }
 

@@ -183,13 +183,13 @@ func (h *hub) sweep() {
 		if s.has(subscribed) && s.state&(closing|dead) == 0 && isTooSlow(s, w.now) {
 			w.stats.ClosedSlow++
 			w.logRefusal(s, "does not read its messages")
-			w.kill(s)
+			s.kill()
 		}
 	}
 }
 
 // subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
-func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
+func subscribe(w *Worker, s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
 	h, subs := featureOf[*hub](w), listening.of(s)
 	if subs == nil {
 		subs = new(subscriptions)
@@ -222,15 +222,15 @@ func (w *Worker) subscribe(s *Session, cmd *command.Command, a command.Args, kin
 			wait.left++
 			tp.waits = append(tp.waits, wait)
 		}
-		wait.reply = s.appendSubscription(wait.reply, cmd.Name, a.Arg(i), subs.count(kind))
+		wait.reply = appendSubscription(s, wait.reply, cmd.Name, a.Arg(i), subs.count(kind))
 	}
-	if w.replyWhenConfirmed(s, cmd, wait) && s.has(resp3) {
+	if replyWhenConfirmed(w, s, cmd, wait) && s.has(resp3) {
 		s.set(draining) // a message that the client publishes next must reach the client itself
 	}
 	return true
 }
 
-func (s *Session) appendSubscription(b []byte, what string, name []byte, count int) []byte {
+func appendSubscription(s *Session, b []byte, what string, name []byte, count int) []byte {
 	b = resp.AppendBulkString(s.protocol().AppendPush(b, 3), what)
 	if name == nil {
 		b = s.protocol().AppendNull(b)
@@ -242,7 +242,7 @@ func (s *Session) appendSubscription(b []byte, what string, name []byte, count i
 
 // unsubscribe handles UNSUBSCRIBE, PUNSUBSCRIBE and SUNSUBSCRIBE. Without names they end all
 // subscriptions of the kind.
-func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
+func unsubscribe(w *Worker, s *Session, cmd *command.Command, a command.Args, kind topicKind) bool {
 	h := featureOf[*hub](w)
 	var names []string
 	for i := 1; i < a.Len(); i++ {
@@ -254,13 +254,13 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 	}
 	wait := &subscribing{deadline: w.deadline()}
 	if len(names) == 0 {
-		wait.reply = s.appendSubscription(nil, cmd.Name, nil, subs.count(kind))
+		wait.reply = appendSubscription(s, nil, cmd.Name, nil, subs.count(kind))
 	}
 	for _, name := range names {
 		h.unsubscribe(s, name, kind)
-		wait.reply = s.appendSubscription(wait.reply, cmd.Name, []byte(name), subs.count(kind))
+		wait.reply = appendSubscription(s, wait.reply, cmd.Name, []byte(name), subs.count(kind))
 	}
-	w.replyWhenConfirmed(s, cmd, wait)
+	replyWhenConfirmed(w, s, cmd, wait)
 	if subs.none() {
 		s.clear(subscribed)
 	}
@@ -269,14 +269,14 @@ func (w *Worker) unsubscribe(s *Session, cmd *command.Command, a command.Args, k
 
 // replyWhenConfirmed sends the client the reply in wait, as soon as the feeds and siblings have
 // confirmed the changes. It returns true if that is later.
-func (w *Worker) replyWhenConfirmed(s *Session, cmd *command.Command, wait *subscribing) bool {
+func replyWhenConfirmed(w *Worker, s *Session, cmd *command.Command, wait *subscribing) bool {
 	if listening.of(s) == nil || wait.left == 0 && w.o.Workers == 1 {
 		w.count(cmd, w.now, false)
 		s.unanswered()
-		w.tell(s, wait.reply)
+		s.tell(wait.reply)
 		return false
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.mute = false // CLIENT REPLY OFF does not suppress push messages
 	r.call.node, r.call.group = &node{w: w}, -1
 	s.inflight++
@@ -373,7 +373,7 @@ func (h *hub) publish(c *pool.Feed, tp *topic, channel, message []byte) {
 	for _, s := range tp.subs {
 		h.w.stats.Messages++
 		message[0] = s.protocol().PushKind()
-		h.w.push(s, message)
+		s.push(message)
 	}
 }
 
@@ -393,12 +393,12 @@ func isTooSlow(s *Session, now int64) bool {
 
 func listenTo(kind topicKind) local {
 	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-		return w.subscribe(s, cmd, a, kind)
+		return subscribe(w, s, cmd, a, kind)
 	}
 }
 
 func noLongerTo(kind topicKind) local {
 	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-		return w.unsubscribe(s, cmd, a, kind)
+		return unsubscribe(w, s, cmd, a, kind)
 	}
 }

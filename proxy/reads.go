@@ -20,6 +20,12 @@ import (
 // other clients' writes seldom goes back in time. Transactions, watched keys, scripts and
 // clients that track use masters only.
 
+// reads chooses the nodes that serve commands which only read.
+type reads struct {
+	w        *Worker
+	replicas freshness.Replicas
+}
+
 // Reads says which nodes serve commands that only read.
 type Reads uint8
 
@@ -31,7 +37,7 @@ const (
 )
 
 // mayReadElsewhere reports whether a replica may serve the session's command.
-func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
+func mayReadElsewhere(s *Session, cmd *command.Command) bool {
 	return s.has(readsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) &&
 		!cmd.Is(command.MastersOnly) && s.block == nil && !s.has(tracks)
 }
@@ -39,7 +45,8 @@ func (s *Session) mayReadElsewhere(cmd *command.Command) bool {
 // reader returns the node that serves a read of keys whose master is m: a replica, or m
 // itself, or nil if no node may serve it. since is the time of the client's last write to
 // the keys.
-func (w *Worker) reader(s *Session, m *node, since int64) *node {
+func (rd *reads) reader(s *Session, m *node, since int64) *node {
+	w := rd.w
 	if w.o.Reads == FromNearest {
 		if n := m.fastest; n != nil && n.master == m && n.readable(s, since) {
 			return n
@@ -59,20 +66,20 @@ func (w *Worker) reader(s *Session, m *node, since int64) *node {
 }
 
 // readerOf is like reader, and also counts the read as one from a master or a replica.
-func (w *Worker) readerOf(s *Session, m *node, since int64) *node {
-	n := w.reader(s, m, since)
+func (rd *reads) readerOf(s *Session, m *node, since int64) *node {
+	n := rd.reader(s, m, since)
 	if n == m {
-		w.stats.ReadsMaster++
+		rd.w.stats.ReadsMaster++
 	} else if n != nil {
-		w.stats.ReadsReplica++
+		rd.w.stats.ReadsReplica++
 	}
 	return n
 }
 
-// spreadReads chooses the node that serves each group of a split command. If no node may
+// spread chooses the node that serves each group of a split command. If no node may
 // serve a group, spreadReads returns the master of that group, otherwise nil.
-func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
-	sp := &w.split
+func (rd *reads) spread(s *Session, a command.Args, stride int) *node {
+	sp := &rd.w.split
 	for i := range sp.groups {
 		p := &sp.groups[i]
 		if p.node == nil {
@@ -84,7 +91,7 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 		}
 		p.read.Keys = int32(p.n)
 		m := p.node
-		if p.node = w.readerOf(s, m, p.read.Since); p.node == nil {
+		if p.node = rd.readerOf(s, m, p.read.Since); p.node == nil {
 			return m
 		}
 	}
@@ -93,13 +100,13 @@ func (w *Worker) spreadReads(s *Session, a command.Args, stride int) *node {
 
 // lastWrote describes the command's read from a replica, with the time when the session
 // last wrote any of its keys. w.keys has the keys, unless the command has a single one.
-func (w *Worker) lastWrote(s *Session, cmd *command.Command, a command.Args) (read freshness.Read) {
+func (rd *reads) lastWrote(s *Session, cmd *command.Command, a command.Args) (read freshness.Read) {
 	if cmd.Single > 0 {
 		key := hashKey(a.Arg(cmd.Single))
 		return freshness.Read{Keys: 1, Key: key, Since: s.writes.Since(key)}
 	}
-	read.Keys = int32(len(w.keys))
-	for _, k := range w.keys {
+	read.Keys = int32(len(rd.w.keys))
+	for _, k := range rd.w.keys {
 		read.Key = hashKey(a.Arg(k))
 		read.Since = max(read.Since, s.writes.Since(read.Key))
 	}
@@ -111,7 +118,8 @@ const maxPerOne = 64
 
 // mayWrite records what a command of the session may write. It returns false if the
 // command must wait, because a read of the same keys is in flight to a replica.
-func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
+func (rd *reads) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
+	w := rd.w
 	exec := cmd.Is(command.Executes) && s.has(inMulti) && s.block.mayWrite()
 	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
 		return true
@@ -121,7 +129,7 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 		w.keys = cmd.Keys(a, w.keys)
 	}
 	all := len(w.keys) == 0 || len(w.keys) > maxPerOne
-	if s.reading.Any() && (all || w.readsAny(s, a)) {
+	if s.reading.Any() && (all || rd.readsAny(s, a)) {
 		s.set(draining)
 		return false
 	}
@@ -136,20 +144,20 @@ func (w *Worker) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 	for _, k := range w.keys {
 		t.writes.Record(hashKey(a.Arg(k)), s.seq)
 	}
-	t.writes.Trim(w.replicas.Oldest(), w.now)
+	t.writes.Trim(rd.replicas.Oldest(), w.now)
 	return true
 }
 
 // readsAny reports whether a read of one of w.keys is in flight to a replica.
-func (w *Worker) readsAny(s *Session, a command.Args) bool {
-	return slices.ContainsFunc(w.keys, func(k int) bool {
-		group, _ := w.table.Place(a.Arg(k))
+func (rd *reads) readsAny(s *Session, a command.Args) bool {
+	return slices.ContainsFunc(rd.w.keys, func(k int) bool {
+		group, _ := rd.w.table.Place(a.Arg(k))
 		return s.reading.Has(hashKey(a.Arg(k)), group)
 	})
 }
 
 // readAt records that a call, whose group is set, reads from a replica.
-func (s *Session) readAt(c *call, read freshness.Read) {
+func readAt(s *Session, c *call, read freshness.Read) {
 	t := s.allocRareState()
 	if t.reading == nil {
 		t.reading = new(freshness.Reads)
@@ -160,7 +168,7 @@ func (s *Session) readAt(c *call, read freshness.Read) {
 }
 
 // leftReplica records that a call no longer reads from a replica.
-func (s *Session) leftReplica(c *call) {
+func leftReplica(s *Session, c *call) {
 	s.reading.Remove(&c.read)
 	c.replica = false
 }
@@ -168,10 +176,11 @@ func (s *Session) leftReplica(c *call) {
 // hashKey returns the hash by which a key's reads and writes are recorded.
 func hashKey(key []byte) uint64 { return maphash.Bytes(hashSeed, key) }
 
-// reread sends a read again that a replica did not serve: to the master, or to another
+// readAgain sends a read again that a replica did not serve: to the master, or to another
 // replica if keyway may read from replicas only. A doubtful read always goes to the master.
-// reread returns false if there is no such node, or if the call has used up its redirects.
-func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
+// readAgain returns false if there is no such node, or if the call has used up its redirects.
+func (c *call) readAgain(frame []byte, doubtful bool) bool {
+	w := c.worker()
 	s := c.req.sess
 	m := w.ownerOf(c.group)
 	if m == nil || c.hops >= maxHops {
@@ -179,23 +188,23 @@ func (w *Worker) reread(c *call, frame []byte, doubtful bool) bool {
 	}
 	n := m
 	if w.o.Reads == FromReplica && !doubtful {
-		if n = w.reader(s, m, c.read.Since); n == nil {
+		if n = w.reads.reader(s, m, c.read.Since); n == nil {
 			return false
 		}
 	}
-	w.forgetReceived(c)
+	c.forgetReceived()
 	c.hops++
 	w.stats.ReadsAgain++
 	if n == m {
-		s.leftReplica(c)
+		leftReplica(s, c)
 	}
-	w.resend(c, frame, n, false)
+	c.resend(frame, n, false)
 	return true
 }
 
 func readsFromReplicas(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	w.letReadElsewhere(s)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	w.reads.allow(s)
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
 func readsFromMasters(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
@@ -204,12 +213,12 @@ func readsFromMasters(w *Worker, s *Session, cmd *command.Command, _ command.Arg
 		return false
 	}
 	s.clear(readsReplicas)
-	return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+	return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 }
 
-// letReadElsewhere lets replicas serve the session's reads from now on. The session's
+// allow lets replicas serve the session's reads from now on. The session's
 // earlier writes were not recorded by key, so all keys count as written now.
-func (w *Worker) letReadElsewhere(s *Session) {
+func (rd *reads) allow(s *Session) {
 	s.set(readsReplicas)
 	if s.seq == 0 {
 		return

@@ -29,6 +29,18 @@ const (
 	waitingCost = 512
 )
 
+// retries are the calls that wait to be sent again.
+type retries struct {
+	w        *Worker
+	sessions []*Session // those with such calls
+	spare    []*Session
+	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
+	maxPause int64 // how long a call waits for a node that refuses it, in nanoseconds
+	// lostWrites are the writes in flight on connections that have ended in this turn; see
+	// loss.go.
+	lostWrites map[lostKey]struct{}
+}
+
 // refused reports whether reply, to a plain command, is a refusal for now (such as
 // CLUSTERDOWN, but no redirect). If so, it records the refusal.
 func (n *node) refused(now int64, reply []byte) bool {
@@ -79,7 +91,8 @@ func redirection(reply []byte, from string) (ask bool, slot int32, target string
 
 // follow sends the call to the target of a redirect, if the topology knows that node.
 // Otherwise the call waits for a topology that does.
-func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
+func (c *call) follow(frame []byte, reply []byte, ask bool, target string) {
+	w := c.worker()
 	if ask {
 		c.node.asked++
 	} else {
@@ -89,40 +102,40 @@ func (w *Worker) follow(c *call, frame, reply []byte, ask bool, target string) {
 	id, known := w.table.ByAddr(target)
 	if !known {
 		w.ready.Refresh = true
-		if !w.putOff(c, frame, reply) {
+		if !w.retries.putOff(c, frame, reply) {
 			text := errtext.NotExecuted(c.node.label(), "it redirects to "+target+", which the topology does not know")
-			w.settle(c, resp.AppendError(w.scratch[:0], text))
+			c.settle(resp.AppendError(w.scratch[:0], text))
 		}
 		return
 	}
-	if c.req.sess.waitsBefore(c, w.nodes[id]) {
+	if waitsBefore(c.req.sess, c, w.nodes[id]) {
 		// An earlier call to the same group has not been sent there yet. This call must
 		// not overtake it.
-		if !w.putOff(c, frame, reply) {
-			w.settle(c, resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), "its slot is moving")))
+		if !w.retries.putOff(c, frame, reply) {
+			c.settle(resp.AppendError(w.scratch[:0], errtext.NotExecuted(c.node.label(), "its slot is moving")))
 		}
 		return
 	}
 	if c.hops++; c.hops > maxHops {
 		w.stats.NotExecuted++
-		w.settle(c, resp.AppendError(w.scratch[:0], errtext.TooManyHops(c.node.name)))
+		c.settle(resp.AppendError(w.scratch[:0], errtext.TooManyHops(c.node.name)))
 		return
 	}
 	if !ask && w.table.SlotOwner(c.group) != id {
 		w.moveSlot(c.group, id)
 	}
-	w.resend(c, frame, w.nodes[id], ask)
+	c.resend(frame, w.nodes[id], ask)
 }
 
 // resend sends a call again. The client's later commands wait until the call is finished.
-func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
-	w.raiseBarrier(c)
-	c.req.sess.recordTarget(c, n)
+func (c *call) resend(frame []byte, n *node, ask bool) {
+	c.raiseBarrier()
+	recordTarget(c.req.sess, c, n)
 	if c.req.cmd.Unproven() {
 		var p resp.Parser
 		_, st, err := p.Next(frame, &resp.DefaultLimits)
 		if err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.req.cmd.Name) {
-			if full := w.asEval(c.req.cmd, n, &p); full != nil {
+			if full := n.w.scripts.asEval(c.req.cmd, n, &p); full != nil {
 				c.sentAsEval, frame = true, full
 			}
 		}
@@ -131,11 +144,11 @@ func (w *Worker) resend(c *call, frame []byte, n *node, ask bool) {
 	if ask {
 		how = behindAsking
 	}
-	w.start(c, n, frame, how)
+	c.start(n, frame, how)
 }
 
 // raiseBarrier makes the client's later commands wait until the call is finished.
-func (w *Worker) raiseBarrier(c *call) {
+func (c *call) raiseBarrier() {
 	if !c.redirected {
 		c.redirected = true
 		s := c.req.sess
@@ -157,7 +170,7 @@ type moving struct {
 }
 
 // recordTarget records the node to which a call is sent again; nil: the call waits.
-func (s *Session) recordTarget(c *call, n *node) {
+func recordTarget(s *Session, c *call, n *node) {
 	m := s.moving[c.group]
 	var conn *pool.Conn
 	if n != nil {
@@ -171,7 +184,7 @@ func (s *Session) recordTarget(c *call, n *node) {
 }
 
 // arrived records that a call that was sent again is finished.
-func (s *Session) arrived(c *call) {
+func arrived(s *Session, c *call) {
 	c.redirected = false
 	s.redirecting--
 	m := s.moving[c.group]
@@ -185,7 +198,7 @@ func (s *Session) arrived(c *call) {
 // waitsBefore reports whether c, sent to target, could overtake an earlier call of the
 // client to c's group. Such a call waits in keyway, or is in flight to another node, or is
 // in flight to target over another connection, which was retired meanwhile.
-func (s *Session) waitsBefore(c *call, target *node) bool {
+func waitsBefore(s *Session, c *call, target *node) bool {
 	others, conn := s.moving[c.group], target.conn(s)
 	if c.redirected {
 		others.calls--
@@ -227,7 +240,7 @@ func (s *Session) waitsBefore(c *call, target *node) bool {
 
 // sentAfter reports whether the client has sent a later call to c's group, other than a
 // read from a replica.
-func (s *Session) sentAfter(c *call) bool {
+func sentAfter(s *Session, c *call) bool {
 	for r := c.req.next; r != nil; r = r.next {
 		if r.merge == nil {
 			if r.call.group == c.group && r.unfinished > 0 && !r.call.replica {
@@ -245,14 +258,14 @@ func (s *Session) sentAfter(c *call) bool {
 }
 
 // beginCheck adds a call to the away list while keyway checks the call's error.
-func (s *Session) beginCheck(c *call) {
+func beginCheck(s *Session, c *call) {
 	t := s.allocRareState()
 	t.away = append(t.away, c)
 	c.isOvertaken = false
 }
 
 // endCheck removes a call from the away list.
-func (s *Session) endCheck(c *call) {
+func endCheck(s *Session, c *call) {
 	if i := slices.Index(s.away, c); i >= 0 {
 		s.away = slices.Delete(s.away, i, i+1)
 	}
@@ -272,7 +285,8 @@ func (c *call) weight(frame []byte) int {
 // Short refusals, as in a failover, are retried silently. If a node refuses for longer than
 // limit, only as many calls wait as the node's retry budget allows, to notice when it
 // recovers. Other clients get the error at once.
-func (w *Worker) mayWait(c *call, frame []byte, limit int64) bool {
+func (q *retries) mayWait(c *call, frame []byte, limit int64) bool {
+	w := q.w
 	n := c.node
 	if c.tries == 0 {
 		c.waitUntil = c.deadline - int64(w.o.Backend.RequestTimeout) + limit // the time of the first attempt plus limit
@@ -288,26 +302,26 @@ func (w *Worker) mayWait(c *call, frame []byte, limit int64) bool {
 
 // putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
 // false and counts the call as not executed.
-func (w *Worker) putOff(c *call, frame, reply []byte) bool {
-	if !w.mayWait(c, frame, w.maxPause) {
-		w.stats.NotExecuted++
+func (q *retries) putOff(c *call, frame, reply []byte) bool {
+	if !q.mayWait(c, frame, q.maxPause) {
+		q.w.stats.NotExecuted++
 		return false
 	}
-	w.wait(c, frame, reply)
+	q.wait(c, frame, reply)
 	return true
 }
 
 // wait queues the call to be sent again later. reply is the error that the client gets if
 // keyway gives the call up before that.
-func (w *Worker) wait(c *call, frame, reply []byte) {
+func (q *retries) wait(c *call, frame, reply []byte) {
 	n := c.node
 	n.waiting++
 	n.waitingBytes += c.weight(frame)
 	n.retried++
 	s := c.req.sess
 	s.allocRareState()
-	w.raiseBarrier(c)
-	s.recordTarget(c, nil)
+	c.raiseBarrier()
+	recordTarget(s, c, nil)
 	c.waiting = true
 	c.hops = 0 // the nodes may agree by then
 	if c.tries < math.MaxUint8 {
@@ -316,20 +330,20 @@ func (w *Worker) wait(c *call, frame, reply []byte) {
 	c.frame = append(c.frame[:0], frame...)
 	c.lastErr = append(c.lastErr[:0], reply...)
 	if len(s.retry) == 0 {
-		w.retries = append(w.retries, s)
+		q.sessions = append(q.sessions, s)
 	}
 	// The calls keep the order of their first attempts, whatever order they came back in.
 	at, _ := slices.BinarySearchFunc(s.retry, c, func(a, b *call) int { return cmp.Compare(a.req.seq, b.req.seq) })
 	s.retry = slices.Insert(s.retry, at, c)
 	wait := min(retryMin<<min(c.tries, 8), retryMax)
-	s.retryAt = w.now + w.set.Rand.Int64N(wait) + 1
+	s.retryAt = q.w.now + q.w.set.Rand.Int64N(wait) + 1
 }
 
 // failOvertaken fails queued retries that a later command of the client, by, to the same group
 // has just overtaken: sent again now, they would be executed out of order. The client gets
 // the node's last error, which says that they were not executed. Calls whose error is being
 // checked are only marked as overtaken.
-func (w *Worker) failOvertaken(s *Session, by *call) {
+func (q *retries) failOvertaken(s *Session, by *call) {
 	for _, c := range s.away {
 		c.isOvertaken = c.isOvertaken || c.group == by.group && c.req.seq < by.req.seq
 	}
@@ -347,19 +361,19 @@ func (w *Worker) failOvertaken(s *Session, by *call) {
 	}
 	s.retry = kept
 	for _, c := range lost {
-		w.stats.NotExecuted++
-		w.stats.Overtaken++
-		w.settle(c, w.finalError(c))
+		q.w.stats.NotExecuted++
+		q.w.stats.Overtaken++
+		c.settle(q.finalError(c))
 	}
 }
 
 // finalError returns the error for a call that will not be sent again: the node's last error,
 // reworded if it was a redirect. A client that takes keyway for one Redis cannot handle
 // MOVED and ASK.
-func (w *Worker) finalError(c *call) []byte {
+func (q *retries) finalError(c *call) []byte {
 	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
 		text := errtext.NotExecuted(c.node.label(), "it redirects to a node that the topology does not know")
-		return resp.AppendError(w.scratch[:0], text)
+		return resp.AppendError(q.w.scratch[:0], text)
 	}
 	return c.lastErr
 }
@@ -382,68 +396,68 @@ func (c *call) waitsNoMore() {
 	}
 }
 
-// tickRetries sends calls again that have waited long enough, in the order of their first
+// tick sends calls again that have waited long enough, in the order of their first
 // attempts, once the client has no other calls in flight.
-func (w *Worker) tickRetries() {
-	if len(w.retries) == 0 {
+func (q *retries) tick() {
+	if len(q.sessions) == 0 {
 		return
 	}
-	for _, n := range w.nodes {
+	for _, n := range q.w.nodes {
 		n.mayRetry = n.retryShare()
 	}
-	due := w.retries
-	w.retries = w.retrySpare[:0]
+	due := q.sessions
+	q.sessions = q.spare[:0]
 	for _, s := range due {
 		switch {
 		case len(s.retry) == 0:
-		case w.now < s.retryAt:
-			w.retries = append(w.retries, s)
-		case s.inflight > len(s.retry) || s.scouting || !s.scouted && w.scout(s):
-			if w.giveUpOverdue(s); len(s.retry) > 0 {
-				w.retries = append(w.retries, s)
+		case q.w.now < s.retryAt:
+			q.sessions = append(q.sessions, s)
+		case s.inflight > len(s.retry) || s.scouting || !s.scouted && q.scout(s):
+			if q.giveUpOverdue(s); len(s.retry) > 0 {
+				q.sessions = append(q.sessions, s)
 			}
 		default:
 			s.scouted = false
-			w.retry(s)
+			q.retry(s)
 		}
 	}
 	clear(due)
-	w.retrySpare = due
+	q.spare = due
 }
 
 // retry sends a session's waiting calls again, up to the retry budgets of their nodes.
-func (w *Worker) retry(s *Session) {
+func (q *retries) retry(s *Session) {
 	calls := s.retry
 	s.retry = nil
 	for i, c := range calls {
-		owner := w.target(c)
-		if owner != nil && !c.isOverdue(w.now) {
+		owner := q.w.target(c)
+		if owner != nil && !c.isOverdue(q.w.now) {
 			if owner.mayRetry == 0 {
 				if len(s.retry) == 0 {
-					w.retries = append(w.retries, s)
+					q.sessions = append(q.sessions, s)
 				}
 				s.retry = append(s.retry, calls[i:]...)
 				return
 			}
 			owner.mayRetry--
 		}
-		w.tryAgain(c, owner) // may queue c again
+		q.tryAgain(c, owner) // may queue c again
 	}
 }
 
 // giveUpOverdue answers the overdue calls of a session that cannot retry yet.
-func (w *Worker) giveUpOverdue(s *Session) {
+func (q *retries) giveUpOverdue(s *Session) {
 	var kept []*call
 	for _, c := range s.retry {
-		if !c.isOverdue(w.now) {
+		if !c.isOverdue(q.w.now) {
 			kept = append(kept, c)
 		}
 	}
 	overdue := s.retry
 	s.retry = kept
 	for _, c := range overdue {
-		if c.isOverdue(w.now) {
-			w.giveUp(c)
+		if c.isOverdue(q.w.now) {
+			q.giveUp(c)
 		}
 	}
 }
@@ -457,29 +471,30 @@ func (c *call) isOverdue(now int64) bool { return now >= c.waitUntil || c.isTime
 func (c *call) isTimedOut(now int64) bool { return c.timeout > 0 && now >= c.timeout }
 
 // giveUp ends a call that is overdue.
-func (w *Worker) giveUp(c *call) {
-	if c.isTimedOut(w.now) { // no element came: null, as from Redis
-		w.settleNull(c)
+func (q *retries) giveUp(c *call) {
+	if c.isTimedOut(q.w.now) { // no element came: null, as from Redis
+		c.settleNull()
 		return
 	}
-	w.stats.NotExecuted++
-	w.settle(c, w.finalError(c))
+	q.w.stats.NotExecuted++
+	c.settle(q.finalError(c))
 }
 
 // tryAgain sends a waiting call to owner: the current owner of its slot, or its node's
 // successor. If owner is nil, there is no such node, and the call waits longer or fails.
-func (w *Worker) tryAgain(c *call, owner *node) {
+func (q *retries) tryAgain(c *call, owner *node) {
+	w := q.w
 	c.waitsNoMore()
 	if c.isOverdue(w.now) {
-		w.giveUp(c)
+		q.giveUp(c)
 		return
 	}
 	if owner == nil {
 		w.ready.Refresh = true
-		if c.tries > 4 && !w.mayGetOwner() || !w.putOff(c, c.frame, c.lastErr) {
-			w.settle(c, w.finalError(c))
+		if c.tries > 4 && !w.mayGetOwner() || !q.putOff(c, c.frame, c.lastErr) {
+			c.settle(q.finalError(c))
 		}
 		return
 	}
-	w.resend(c, c.frame, owner, false)
+	c.resend(c.frame, owner, false)
 }

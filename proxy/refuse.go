@@ -25,7 +25,7 @@ const tlsHandshake = 0x16
 // isTLS reports whether b begins a TLS handshake: b is the first input of the connection, and
 // its second byte is a TLS major version. b has at least two bytes and begins with
 // tlsHandshake.
-func (s *Session) isTLS(b []byte) bool {
+func isTLS(s *Session, b []byte) bool {
 	return s.lastCmd == nil && s.partial == nil && s.line.head == nil && len(s.in) == 0 && b[1] == 3
 }
 

@@ -274,7 +274,7 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 
 // look lets it be time for a look at the replicas.
 func (r *rig) look() {
-	r.now = max(r.now+int64(100*time.Millisecond), r.w.replicas.Next())
+	r.now = max(r.now+int64(100*time.Millisecond), r.w.reads.replicas.Next())
 	r.w.Turn(r.now, time.Unix(1000, 0))
 	r.w.Tick()
 	r.w.EndTurn()
@@ -425,8 +425,8 @@ func (r *rig) holdsBuffer() bool {
 
 // spareMemory is what a worker keeps for reuse, in bytes.
 func (w *Worker) spareMemory() int {
-	n := cap(w.scratch) + cap(w.frame) + w.buffers.Unused() + w.mergerBytes + w.requests.n*240
-	for _, m := range w.mergers {
+	n := cap(w.scratch) + cap(w.frame) + w.buffers.Unused() + w.mergers.bytes + w.requests.n*240
+	for _, m := range w.mergers.unused {
 		n += m.memory() - m.kept // nothing is to grow uncounted
 	}
 	return n
@@ -448,7 +448,7 @@ func (r *rig) feedOf(node int) *pool.Feed { return feedOf(r.w.nodes[node]) }
 // channelOf returns a channel whose messages are published at a node of a cluster.
 func (r *rig) channelOf(node int) string {
 	for i := 0; ; i++ {
-		if channel := fmt.Sprint("c", i); r.w.publishNode([]byte(channel)) == r.w.nodes[node] {
+		if channel := fmt.Sprint("c", i); publishNode(r.w, []byte(channel)) == r.w.nodes[node] {
 			return channel
 		}
 	}

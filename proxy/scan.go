@@ -20,26 +20,26 @@ func scanMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 	master, own, ok := w.walk.Parse(a.Arg(1))
 	switch {
 	case !ok:
-		return w.answerError(s, cmd, errtext.Cursor)
+		return s.answerError(cmd, errtext.Cursor)
 	case len(w.masters) == 0:
-		return w.answerError(s, cmd, errtext.NoMasters)
+		return s.answerError(cmd, errtext.NoMasters)
 	}
 	n := w.masters[master]
 	if n.conn(s).Full() {
-		return w.stall(s)
+		return s.stall()
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.end = func(w *Worker, dst []byte, r *request) []byte {
 		return w.walk.AppendReply(dst, master, r.merge.replies[0])
 	}
-	r.merge = w.getMerger(1)
+	r.merge = w.mergers.get(1)
 	c := r.merge.call(r, 0)
 	c.group = -1
 	frame := resp.AppendArray(w.frame[:0], a.Len())
 	frame = resp.AppendBulk(frame, a.Arg(0))
 	frame = resp.AppendBulkString(frame, strconv.FormatUint(own, 10))
 	frame = append(frame, a.Tail(2)...)
-	w.send(s, c, n, frame)
+	c.send(n, frame)
 	w.frame = w.buffers.Scratch(frame)
 	return true
 }
@@ -56,30 +56,30 @@ func keysInSlot(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	}
 	switch {
 	case !ok:
-		return w.answerError(s, cmd, errtext.NotInteger)
+		return s.answerError(cmd, errtext.NotInteger)
 	case slot < 0 || slot >= slots.Count || a.Len() > 3 && most < 0:
-		return w.answerError(s, cmd, invalid)
+		return s.answerError(cmd, invalid)
 	}
 	nodes := w.masters
 	if w.table.Slotted() {
 		n := w.ownerOf(int32(slot))
 		if n == nil {
-			return w.answerError(s, cmd, errtext.SlotUnbound)
+			return s.answerError(cmd, errtext.SlotUnbound)
 		}
 		nodes = []*node{n}
 	}
 	if len(nodes) == 0 {
-		return w.answerError(s, cmd, errtext.NoMasters)
+		return s.answerError(cmd, errtext.NoMasters)
 	}
 	for _, n := range nodes {
 		if n.conn(s).Full() {
-			return w.stall(s)
+			return s.stall()
 		}
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.call.group = -1
 	if w.table.Clustered() {
-		w.send(s, &r.call, nodes[0], a.Frame())
+		r.call.send(nodes[0], a.Frame())
 		return true
 	}
 	s.inflight++
@@ -100,20 +100,20 @@ type slotScan struct {
 func (sc *slotScan) step(cursor string) {
 	c, s := sc.call, sc.call.req.sess
 	if s == nil || len(sc.nodes) == 0 || sc.found.Enough() {
-		sc.call.worker().settleFor(sc.call, sc.found.AppendReply(nil))
+		sc.call.settleFor(sc.found.AppendReply(nil))
 		return
 	}
 	w, n := s.w, sc.nodes[0]
 	c.node = n
 	conn := n.conn(s)
 	if why := conn.ConnectError(); why != "" {
-		w.refuse(c, why)
+		c.refuse(why)
 		return
 	}
 	w.ask(conn, w.deadline(), func(reply []byte, ok bool) {
 		next, page, isPage := scan.Page(reply)
 		if !ok || !isPage {
-			w.settleFor(c, resp.AppendError(nil, errtext.NotExecuted(n.label(), "SCAN failed: "+resp.Printable(reply))))
+			c.settleFor(resp.AppendError(nil, errtext.NotExecuted(n.label(), "SCAN failed: "+resp.Printable(reply))))
 			return
 		}
 		sc.found.Add(page)

@@ -13,33 +13,41 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// noteScript remembers the script of an EVAL, and warns of a script without keys. w.keys
+// scripts are the scripts that clients have sent, and what the nodes know of them.
+type scripts struct {
+	w       *Worker
+	cache   *lua.Cache
+	keyless []byte // Options.Keyless
+	lookups map[lookup][]func(exists []byte, ok bool)
+}
+
+// note remembers the script of an EVAL, and warns of a script without keys. w.keys
 // must contain the command's keys.
-func (w *Worker) noteScript(cmd *command.Command, a command.Args) {
+func (sc *scripts) note(cmd *command.Command, a command.Args) {
 	if cmd.Is(command.TakesScript) {
-		w.learnScript(a.Arg(1))
+		sc.learn(a.Arg(1))
 	}
-	if len(w.keys) == 0 {
-		w.warnKeyless(cmd, a)
+	if len(sc.w.keys) == 0 {
+		sc.warnKeyless(cmd, a)
 	}
 }
 
-// learnScript makes every worker remember a script.
-func (w *Worker) learnScript(text []byte) {
-	if w.scripts.Add(text) && w.o.Workers > 1 {
+// learn makes every worker remember a script.
+func (sc *scripts) learn(text []byte) {
+	if sc.cache.Add(text) && sc.w.o.Workers > 1 {
 		text = bytes.Clone(text)
-		w.tellSiblings(func(o *Worker) { o.scripts.Add(text) })
+		sc.w.siblings.tell(func(o *Worker) { o.scripts.cache.Add(text) })
 	}
 }
 
-func (w *Worker) forgetScripts() {
-	w.scripts.Clear()
-	w.tellSiblings(func(o *Worker) { o.scripts.Clear() })
+func (sc *scripts) forget() {
+	sc.cache.Clear()
+	sc.w.siblings.tell(func(o *Worker) { o.scripts.cache.Clear() })
 }
 
 // recordKnown records which scripts of a SCRIPT EXISTS keyway knows.
-func (w *Worker) recordKnown(m *merger, a command.Args) {
-	m.perArgument = w.scripts.AppendKnown(m.perArgument, a)
+func recordKnown(w *Worker, m *merger, a command.Args) {
+	m.perArgument = w.scripts.cache.AppendKnown(m.perArgument, a)
 }
 
 // scriptsExist is the ending of SCRIPT EXISTS.
@@ -49,12 +57,13 @@ func scriptsExist(_ *Worker, dst []byte, r *request) []byte {
 
 // asEval returns an EVALSHA as the EVAL of its script, or nil if it goes to n as it is. With n
 // nil, no node is known to have the script. The result is valid until the next call of asEval.
-func (w *Worker) asEval(cmd *command.Command, n *node, a command.Args) []byte {
+func (sc *scripts) asEval(cmd *command.Command, n *node, a command.Args) []byte {
+	w := sc.w
 	node := lua.NoNode
 	if n != nil {
 		node = n.ordinal
 	}
-	frame := w.scripts.AppendEval(w.frame[:0], cmd, node, a)
+	frame := sc.cache.AppendEval(w.frame[:0], cmd, node, a)
 	if len(frame) == 0 {
 		return nil
 	}
@@ -66,72 +75,72 @@ func (w *Worker) asEval(cmd *command.Command, n *node, a command.Args) []byte {
 // for example, or may never have had it. But a script can return this error too, so keyway
 // asks the node whether it has the script. Only if the script is missing, and so cannot have
 // run, keyway sends the text. onNoScript returns false if the client gets the error.
-func (w *Worker) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool {
+func (sc *scripts) onNoScript(c *call, conn *pool.Conn, frame, reply []byte) bool {
 	var p resp.Parser
-	_, st, err := p.Next(frame, &w.limits)
+	_, st, err := p.Next(frame, &sc.w.inputs.limits)
 	if err != nil || st != resp.Ready || !command.EqualFold(p.Arg(0), c.req.cmd.Name) {
 		return false // it was sent as EVAL
 	}
 	sha := string(p.Arg(1))
-	w.scripts.Lacks(c.node.ordinal, sha)
-	if w.o.Workers < 2 && w.scripts.Text(p.Arg(1)) == nil || c.req.sess.sentAfter(c) {
+	sc.cache.Lacks(c.node.ordinal, sha)
+	if sc.w.o.Workers < 2 && sc.cache.Text(p.Arg(1)) == nil || sentAfter(c.req.sess, c) {
 		// No worker knows the script, or the call, sent again, would be executed after a
 		// later command of the same client.
 		return false
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
-	w.raiseBarrier(c)
-	c.req.sess.beginCheck(c)
-	w.askExists(conn, sha, w.replyBy(c), func(exists []byte, ok bool) {
+	c.raiseBarrier()
+	beginCheck(c.req.sess, c)
+	sc.askExists(conn, sha, c.replyBy(), func(exists []byte, ok bool) {
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
-			w.answerChecked(c, reply)
+			sc.answerChecked(c, reply)
 			return
 		}
-		w.findScript(sha, func() { w.sendAsEval(c, frame, reply) })
+		sc.find(sha, func() { sc.sendAsEval(c, frame, reply) })
 	})
 	return true
 }
 
 // answerChecked answers a call with the node's error, after the check of that error.
-func (w *Worker) answerChecked(c *call, reply []byte) {
+func (sc *scripts) answerChecked(c *call, reply []byte) {
 	if s := c.req.sess; s != nil {
-		s.endCheck(c)
+		endCheck(s, c)
 	}
-	w.settleFor(c, reply)
+	c.settleFor(reply)
 }
 
 // sendAsEval sends an EVALSHA that the node could not execute as EVAL, if this worker knows
 // the script. Otherwise the client gets reply, the node's error.
-func (w *Worker) sendAsEval(c *call, frame, reply []byte) {
+func (sc *scripts) sendAsEval(c *call, frame, reply []byte) {
 	var p resp.Parser
-	p.Next(frame, &w.limits)
-	full := w.asEval(c.req.cmd, nil, &p)
+	p.Next(frame, &sc.w.inputs.limits)
+	full := sc.asEval(c.req.cmd, nil, &p)
 	if full == nil || c.req.sess == nil {
-		w.answerChecked(c, reply)
+		sc.answerChecked(c, reply)
 		return
 	}
-	c.req.sess.endCheck(c)
-	w.stats.NoScript++
+	endCheck(c.req.sess, c)
+	sc.w.stats.NoScript++
 	c.sentAsEval = true
 	how := plain
 	if c.asking {
 		how = behindAsking
 	}
-	w.start(c, c.node, full, how)
+	c.start(c.node, full, how)
 }
 
-// findScript looks for a script on all workers, and then calls done, whether any worker has
+// find looks for a script on all workers, and then calls done, whether any worker has
 // it or not. A sibling may just have learned the script, with its message to this worker
 // still on the way.
-func (w *Worker) findScript(sha string, done func()) {
-	if w.o.Workers < 2 || w.scripts.Text([]byte(sha)) != nil {
+func (sc *scripts) find(sha string, done func()) {
+	if sc.w.o.Workers < 2 || sc.cache.Text([]byte(sha)) != nil {
 		done()
 		return
 	}
-	w.askSiblings(func(o *Worker) any { return o.scripts.Text([]byte(sha)) }, func(answers []any) {
+	sc.w.siblings.ask(func(o *Worker) any { return o.scripts.cache.Text([]byte(sha)) }, func(answers []any) {
 		for _, answer := range answers {
 			if text := answer.([]byte); text != nil {
-				w.scripts.Add(text)
+				sc.cache.Add(text)
 			}
 		}
 		done()
@@ -148,14 +157,14 @@ type lookup struct {
 // same connection, its reply serves both callers. This reply is right for the second caller
 // too: its EVALSHA went before the question, and any command that loads the script comes
 // after it.
-func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done func(exists []byte, ok bool)) {
+func (sc *scripts) askExists(conn *pool.Conn, sha string, deadline int64, done func(exists []byte, ok bool)) {
 	l := lookup{conn, sha}
-	if w.lookups[l] = append(w.lookups[l], done); len(w.lookups[l]) > 1 {
+	if sc.lookups[l] = append(sc.lookups[l], done); len(sc.lookups[l]) > 1 {
 		return
 	}
-	w.ask(conn, deadline, func(exists []byte, ok bool) {
-		waiting := w.lookups[l]
-		delete(w.lookups, l)
+	sc.w.ask(conn, deadline, func(exists []byte, ok bool) {
+		waiting := sc.lookups[l]
+		delete(sc.lookups, l)
 		for _, done := range waiting {
 			done(exists, ok)
 		}
@@ -173,16 +182,17 @@ func (w *Worker) askExists(conn *pool.Conn, sha string, deadline int64, done fun
 // One case stays open: the script has written, and returns the very address that its slot
 // moves to, or exactly Redis's error, in the moment in which the slot moves or the cluster
 // goes down.
-func (w *Worker) confirm(
+func (sc *scripts) confirm(
 	c *call, conn *pool.Conn, frame, reply []byte, proven func(answer, frame, reply []byte) bool,
 ) bool {
+	w := sc.w
 	exists := existsOf(c, frame)
 	if exists == nil {
 		return false
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
-	w.raiseBarrier(c)
-	c.req.sess.beginCheck(c)
+	c.raiseBarrier()
+	beginCheck(c.req.sess, c)
 	asked := &probe{done: func(answer []byte, ok bool) {
 		s := c.req.sess
 		if s == nil {
@@ -190,7 +200,7 @@ func (w *Worker) confirm(
 			w.freeIfDone(c.req)
 			return
 		}
-		s.endCheck(c)
+		endCheck(s, c)
 		if ok {
 			c.node.refused(w.now, answer)
 		}
@@ -200,36 +210,37 @@ func (w *Worker) confirm(
 		case ok && proven(answer, frame, reply):
 			return
 		}
-		w.failOvertaken(s, c)
+		w.retries.failOvertaken(s, c)
 		if !ok {
 			w.stats.UnknownOutcome++
 			reply = resp.AppendError(nil, errtext.ConnectionEnded(c.node.label(), "while its error was looked into"))
 		}
-		w.settle(c, reply)
+		c.settle(reply)
 	}}
 	c.node.asMaster(conn, func() {
 		if c.asking {
-			conn.SendAsking(nil, asked, exists, w.now, w.replyBy(c))
+			conn.SendAsking(nil, asked, exists, w.now, c.replyBy())
 		} else {
-			conn.Send(asked, exists, w.now, w.replyBy(c))
+			conn.Send(asked, exists, w.now, c.replyBy())
 		}
 	})
 	return true
 }
 
-// hold queues a script for a node that currently refuses all commands, instead of sending
+// delay queues a script for a node that currently refuses all commands, instead of sending
 // it, and returns true if it did so. If the node refused the script and recovered at once,
 // keyway could not prove that the script was refused.
-func (w *Worker) hold(c *call, n *node, frame []byte) bool {
+func (q *retries) delay(c *call, n *node, frame []byte) bool {
 	c.node = n
-	return c.group >= 0 && !c.replica && n.refusedAll(w.now-retryMax, n.refusal) && w.putOff(c, frame, n.refusal)
+	return c.group >= 0 && !c.replica && n.refusedAll(q.w.now-retryMax, n.refusal) && q.putOff(c, frame, n.refusal)
 }
 
 // scout sends EXISTS for the keys of the first waiting script of a session, before the
 // session retries its calls. While the node refuses EXISTS, keyway does not send the script,
 // so that no error of the script has to be checked. scout returns true if the session has to
 // wait for the reply.
-func (w *Worker) scout(s *Session) bool {
+func (q *retries) scout(s *Session) bool {
+	w := q.w
 	i := slices.IndexFunc(s.retry, func(c *call) bool { return c.req.cmd.Unproven() })
 	if i < 0 {
 		return false
@@ -273,8 +284,9 @@ func existsOf(c *call, frame []byte) []byte {
 // keylessPlace returns where a script, function or module command without keys runs. It
 // is the place of one fixed key, so each such command finds what the previous one has
 // left, whichever client, thread or keyway sends it.
-func (w *Worker) keylessPlace() (group int32, id router.NodeID) {
-	group, id = w.table.Place(w.keyless)
+func (sc *scripts) keylessPlace() (group int32, id router.NodeID) {
+	w := sc.w
+	group, id = w.table.Place(sc.keyless)
 	if id != router.None || w.table.Slotted() {
 		return group, id
 	}
@@ -288,8 +300,9 @@ func (w *Worker) keylessPlace() (group int32, id router.NodeID) {
 
 // warnKeyless logs, once for each script, that a script without KEYS may write. Keyway
 // looks for a key on the node that its name selects, which may be another one.
-func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
-	if len(w.masters) < 2 || cmd.Has(command.Module) || cmd.Has(readOnly) || !w.scripts.MayWrite(cmd, a) {
+func (sc *scripts) warnKeyless(cmd *command.Command, a command.Args) {
+	w := sc.w
+	if len(w.masters) < 2 || cmd.Has(command.Module) || cmd.Has(readOnly) || !sc.cache.MayWrite(cmd, a) {
 		return
 	}
 	w.stats.Keyless++
@@ -297,10 +310,10 @@ func (w *Worker) warnKeyless(cmd *command.Command, a command.Args) {
 	if len(name) > 64 {
 		name = name[:64]
 	}
-	if !w.scripts.Warn(name) {
+	if !sc.cache.Warn(name) {
 		return
 	}
-	w.tellSiblings(func(o *Worker) { o.scripts.Warn(name) })
+	w.siblings.tell(func(o *Worker) { o.scripts.cache.Warn(name) })
 	w.ready.Notes = append(w.ready.Notes, fmt.Sprintf("%s %s has no KEYS and may write; "+
 		"keys that it makes are found by name only if they belong to the node of scripts.keyless",
 		cmd.Upper(), name))

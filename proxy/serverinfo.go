@@ -9,7 +9,7 @@ import (
 // last reply in the merger contains the report of all workers.
 
 // serverInfo answers INFO. It asks no node if the client wants only keyway's own section.
-func (w *Worker) serverInfo(s *Session, cmd *command.Command, a command.Args) bool {
+func serverInfo(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	own, others := info.Sections(a)
 	var masters []*node
 	if others {
@@ -17,26 +17,26 @@ func (w *Worker) serverInfo(s *Session, cmd *command.Command, a command.Args) bo
 	}
 	for _, n := range masters {
 		if n.conn(s).Full() {
-			return w.stall(s)
+			return s.stall()
 		}
 	}
-	r := w.newRequest(s, cmd)
+	r := s.newRequest(cmd)
 	r.end = func(w *Worker, dst []byte, r *request) []byte {
 		last := len(r.merge.replies) - 1
 		form := info.Reply{Own: own, Emulating: w.o.Cluster != nil, Version: r.sess.protocol()}
 		return form.Append(dst, r.merge.replies[:last], r.merge.replies[last])
 	}
 	r.unfinished = len(masters) + 1
-	r.merge = w.getMerger(r.unfinished)
+	r.merge = w.mergers.get(r.unfinished)
 	last := r.merge.call(r, len(masters))
 	last.node, last.group = &node{w: w}, -1
 	s.inflight++
 	for i, n := range masters {
 		c := r.merge.call(r, i)
 		c.group = -1
-		w.send(s, c, n, a.Frame())
+		c.send(n, a.Frame())
 	}
-	w.askSiblings(func(o *Worker) any {
+	w.siblings.ask(func(o *Worker) any {
 		t := info.Thread{Index: o.o.Index, Snapshot: o.Snapshot()}
 		t.Counters = o.stats.SinceReset()
 		return t
@@ -47,7 +47,7 @@ func (w *Worker) serverInfo(s *Session, cmd *command.Command, a command.Args) bo
 		for _, t := range answers {
 			report.Threads = append(report.Threads, t.(info.Thread))
 		}
-		w.settleFor(last, report.Text())
+		last.settleFor(report.Text())
 	})
 	return true
 }

@@ -10,6 +10,16 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
+// inputs turns the clients' bytes into commands.
+type inputs struct {
+	w      *Worker
+	limits resp.Limits
+	unauth resp.Limits // for clients that have not authenticated
+	parser *resp.Parser
+	unused []*resp.Parser
+	woken  []*Session // sessions for resume
+}
+
 // Session is one client. An idle session has no buffer.
 type Session struct {
 	Bind any // the shell's own data for the client; this package does not use it
@@ -20,11 +30,10 @@ type Session struct {
 	state state
 	db    uint16 // the selected database
 
-	in      []byte       // input that is not dispatched yet
-	partial *resp.Parser // the parser of the incomplete command at the start of in, or nil
-	line    line
-	out     buffer.Output
-	parked  int // bytes of replies that wait for earlier ones
+	input
+	line   line
+	out    buffer.Output
+	parked int // bytes of replies that wait for earlier ones
 
 	epoch       uint64          // the worker's epoch when last no call was in flight
 	inflight    int             // calls that are not finished
@@ -33,15 +42,22 @@ type Session struct {
 	wrote       freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
 
 	opened, seen int64 // time of connecting; time of the last traffic
-	partialAt    int64 // when the incomplete command began
 	lastCmd      *command.Command
-	bytesIn      uint64
-	bytesOut     uint64
-	commands     uint64
-	peer, local  string         // the socket's addresses, for logs and CLIENT LIST
-	about        *clients.About // shared until the client announces something
+	traffic
+	peer, local string         // the socket's addresses, for logs and CLIENT LIST
+	about       *clients.About // shared until the client announces something
 	*rareState
 }
+
+// input is what a client has sent and keyway has not dispatched yet.
+type input struct {
+	in        []byte
+	partial   *resp.Parser // the parser of the incomplete command at the start of in, or nil
+	partialAt int64        // when that command began
+}
+
+// traffic is what CLIENT LIST says that a client has sent and received.
+type traffic struct{ bytesIn, bytesOut, commands uint64 }
 
 // rareState is the state of rare features. It is allocated only for sessions that use retries,
 // large replies, transactions, blocking commands, pub/sub, tracking or reads from replicas.
@@ -176,10 +192,10 @@ func (w *Worker) Gone(s *Session) {
 	s.index = -1
 	s.set(dead)
 	if s.pausedConn != nil {
-		w.resumePaused(s)
+		w.slowReaders.resume(s)
 	}
 	for _, c := range s.retry {
-		w.abandon(c)
+		c.abandon()
 	}
 	for r := s.line.head; r != nil; {
 		next := r.next
@@ -196,7 +212,7 @@ func (w *Worker) Gone(s *Session) {
 	s.out.Clear(&w.buffers)
 	w.buffers.Put(s.in)
 	s.in = nil
-	w.dropPartial(s)
+	w.inputs.dropPartial(s)
 }
 
 // Reading reports whether the shell may read from the client.
@@ -226,11 +242,11 @@ func (s *Session) Dead() bool { return s.has(dead) }
 // A client inside a blocking command or WAIT is closed.
 func (w *Worker) EOF(s *Session) {
 	if s.waits() {
-		w.kill(s)
+		s.kill()
 		return
 	}
 	s.set(eof)
-	w.touch(s)
+	s.touch()
 }
 
 // waits reports whether the client is inside a blocking command or WAIT.
@@ -266,14 +282,14 @@ func (s *Session) Wrote(n int) {
 			s.lastProgress, s.bytesSinceProgress = s.w.now, 0
 		}
 		if s.out.Size() < s.resumeAt {
-			s.w.resumePaused(s)
+			s.w.slowReaders.resume(s)
 		}
 	}
 	if s.out.Size() == 0 {
 		s.clear(slow)
 	}
 	if s.has(full) && s.out.Size() < softOutput/4 {
-		s.w.wake(s)
+		s.wake()
 	}
 }
 
@@ -281,31 +297,31 @@ func (s *Session) Wrote(n int) {
 func (s *Session) ID() uint64 { return s.id }
 
 // touch puts a session on the list that EndTurn gives to the shell.
-func (w *Worker) touch(s *Session) {
+func (s *Session) touch() {
 	if !s.has(dirty) {
 		s.set(dirty)
-		w.dirty = append(w.dirty, s)
+		s.w.dirty = append(s.w.dirty, s)
 	}
 }
 
 // wake schedules resumeInput for the session, before the turn ends.
-func (w *Worker) wake(s *Session) {
+func (s *Session) wake() {
 	if !s.has(resuming | dead) {
 		s.set(resuming)
-		w.resume = append(w.resume, s)
+		s.w.inputs.woken = append(s.w.inputs.woken, s)
 	}
 }
 
 // kill closes a session at once.
-func (w *Worker) kill(s *Session) {
+func (s *Session) kill() {
 	s.set(dead)
-	w.touch(s)
+	s.touch()
 }
 
 // closeAfter closes a session once the client has read all its replies.
-func (w *Worker) closeAfter(s *Session) {
+func (s *Session) closeAfter() {
 	s.set(closing)
-	w.touch(s)
+	s.touch()
 }
 
 // Feed handles bytes that the client sent. It copies what it has to keep of b.
@@ -316,27 +332,28 @@ func (w *Worker) Feed(s *Session, b []byte) {
 	if s.has(closing | dead) {
 		return
 	}
-	if len(b) > 1 && b[0] == tlsHandshake && s.isTLS(b) {
+	if len(b) > 1 && b[0] == tlsHandshake && isTLS(s, b) {
 		w.stats.ClosedTLS++
 		w.logRefusal(s, "speaks TLS, and this port does not")
-		w.answerError(s, nil, "ERR keyway: this port does not speak TLS")
-		w.closeAfter(s)
+		s.answerError(nil, "ERR keyway: this port does not speak TLS")
+		s.closeAfter()
 		return
 	}
 	if len(s.in) == 0 {
-		n := w.consume(s, b)
-		w.keep(s, b[n:])
+		n := w.inputs.consume(s, b)
+		w.inputs.keep(s, b[n:])
 		return
 	}
-	w.keep(s, b)
+	w.inputs.keep(s, b)
 	if s.state&stopped == 0 {
-		w.consumeKept(s)
+		w.inputs.consumeKept(s)
 	}
 }
 
 // keep appends input that cannot be dispatched yet. An incomplete command takes at most twice
 // the memory of its bytes received so far, whatever lengths its headers announce.
-func (w *Worker) keep(s *Session, b []byte) {
+func (in *inputs) keep(s *Session, b []byte) {
+	w := in.w
 	if len(b) == 0 {
 		return
 	}
@@ -359,8 +376,8 @@ func (w *Worker) keep(s *Session, b []byte) {
 	w.grown += len(b)
 }
 
-// resumeInput resumes a stopped session, if the reason for the stop is gone.
-func (w *Worker) resumeInput(s *Session) {
+// resume resumes a stopped session, if the reason for the stop is gone.
+func (in *inputs) resume(s *Session) {
 	if s.has(dead) {
 		return
 	}
@@ -372,23 +389,23 @@ func (w *Worker) resumeInput(s *Session) {
 	}
 	s.clear(stalled)
 	if s.state&stopped == 0 && len(s.in) > 0 {
-		w.consumeKept(s)
+		in.consumeKept(s)
 	}
-	w.touch(s)
+	s.touch()
 }
 
 // consumeKept dispatches the commands in s.in.
-func (w *Worker) consumeKept(s *Session) {
-	n := w.consume(s, s.in)
+func (in *inputs) consumeKept(s *Session) {
+	n := in.consume(s, s.in)
 	rest := s.in[n:]
 	switch {
 	case s.has(handedOver):
 		// A connection owns the buffer now, so the remaining input is copied.
 		s.clear(handedOver)
 		s.in = nil
-		w.keep(s, rest)
+		in.keep(s, rest)
 	case len(rest) == 0:
-		w.buffers.Put(s.in)
+		in.w.buffers.Put(s.in)
 		s.in = nil
 	case n > 0:
 		s.in = s.in[:copy(s.in, rest)]
@@ -397,19 +414,20 @@ func (w *Worker) consumeKept(s *Session) {
 
 // consume dispatches the complete commands at the start of b, until the session is stopped,
 // and returns their length in bytes.
-func (w *Worker) consume(s *Session, b []byte) (n int) {
-	p := w.parser
+func (in *inputs) consume(s *Session, b []byte) (n int) {
+	w := in.w
+	p := in.parser
 	if s.partial != nil {
 		p, s.partial = s.partial, nil
 		defer func() {
 			if s.partial != p {
-				w.putParser(p)
+				in.putParser(p)
 			}
 		}()
 	}
-	lim := &w.limits
+	lim := &in.limits
 	if !s.has(authed) {
-		lim = &w.unauth
+		lim = &in.unauth
 	}
 	for n < len(b) && s.state&stopped == 0 {
 		if s.epoch != w.epoch || s.redirecting > 0 {
@@ -426,14 +444,14 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 		if err != nil {
 			w.stats.ProtocolErrors++
 			w.logRefusal(s, errorLine(err))
-			w.answer(s, nil, resp.AppendError(w.scratch[:0], errorLine(err)))
-			w.closeAfter(s)
+			s.answer(nil, resp.AppendError(w.scratch[:0], errorLine(err)))
+			s.closeAfter()
 			p.Reset()
 			return len(b)
 		}
 		switch st {
 		case resp.More:
-			w.suspend(s, p, n > 0)
+			in.suspend(s, p, n > 0)
 			return n
 		case resp.Ready:
 			watcher := w.observer
@@ -442,14 +460,14 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 				return n
 			}
 			s.commands++
-			if watcher != nil && w.shown(s) {
+			if watcher != nil && in.shown(s) {
 				watcher.show(s, s.lastCmd, p)
 			}
 			if s.has(tracks) {
 				s.ownConns.dispatched(s)
 			}
 			if s.has(authed) {
-				lim = &w.limits
+				lim = &in.limits
 			}
 		}
 		n += length
@@ -459,9 +477,9 @@ func (w *Worker) consume(s *Session, b []byte) (n int) {
 
 // shown reports whether the observer sees the command that was just dispatched. It does not
 // see a rejected command. It sees a queued command only when EXEC executes it.
-func (w *Worker) shown(s *Session) bool {
+func (in *inputs) shown(s *Session) bool {
 	switch cmd := s.lastCmd; {
-	case w.hidden:
+	case in.w.hidden:
 		return false
 	case !s.has(inMulti):
 		return true
@@ -474,45 +492,45 @@ func errorLine(err error) string { return "ERR " + err.Error() }
 
 // suspend keeps the parser of an incomplete command for the client's next input. begun says
 // that the command has only just begun.
-func (w *Worker) suspend(s *Session, p *resp.Parser, begun bool) {
+func (in *inputs) suspend(s *Session, p *resp.Parser, begun bool) {
 	s.partial = p
-	if p == w.parser {
-		w.parser = w.getParser()
+	if p == in.parser {
+		in.parser = in.getParser()
 		begun = true
 	}
 	if begun {
-		s.partialAt = w.now
+		s.partialAt = in.w.now
 	}
 }
 
-func (w *Worker) getParser() *resp.Parser {
-	if n := len(w.parsers); n > 0 {
-		p := w.parsers[n-1]
-		w.parsers = w.parsers[:n-1]
+func (in *inputs) getParser() *resp.Parser {
+	if n := len(in.unused); n > 0 {
+		p := in.unused[n-1]
+		in.unused = in.unused[:n-1]
 		return p
 	}
 	return new(resp.Parser)
 }
 
-func (w *Worker) putParser(p *resp.Parser) {
+func (in *inputs) putParser(p *resp.Parser) {
 	p.Reset()
-	if len(w.parsers) < 64 {
-		w.parsers = append(w.parsers, p)
+	if len(in.unused) < 64 {
+		in.unused = append(in.unused, p)
 	}
 }
 
-func (w *Worker) dropPartial(s *Session) {
+func (in *inputs) dropPartial(s *Session) {
 	if s.partial != nil {
-		w.putParser(s.partial)
+		in.putParser(s.partial)
 		s.partial = nil
 	}
 }
 
 // useDB makes the client's later commands use the database.
-func (w *Worker) useDB(s *Session, db uint16) {
+func useDB(w *Worker, s *Session, db uint16) {
 	if s.db != db {
 		s.db = db
-		w.renewConns(s)
+		renewConns(w, s)
 		s.forgetCached()
 	}
 }

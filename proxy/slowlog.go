@@ -28,10 +28,10 @@ func slowLogGet(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	if a.Len() > 2 {
 		var ok bool
 		if count, ok = resp.ParseInt(a.Arg(2)); !ok || count < -1 {
-			return w.answerError(s, cmd, "ERR count should be greater than or equal to -1") // slowlog.c
+			return s.answerError(cmd, "ERR count should be greater than or equal to -1") // slowlog.c
 		}
 	}
-	return w.askAll(s, cmd, func(o *Worker) any { return o.slowLog.Entries() }, func(answers []any) []byte {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any { return o.slowLog.Entries() }, func(answers []any) []byte {
 		var all []slowlog.Entry
 		for _, entries := range answers {
 			all = append(all, entries.([]slowlog.Entry)...)
@@ -41,19 +41,19 @@ func slowLogGet(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 }
 
 func slowLogLen(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.askAll(s, cmd, func(o *Worker) any { return o.slowLog.Len() }, func(counts []any) []byte {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any { return o.slowLog.Len() }, func(counts []any) []byte {
 		return resp.AppendInt(nil, int64(sum(counts)))
 	})
 }
 
 func slowLogReset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.haveAll(s, cmd, func(o *Worker) { o.slowLog.Reset() })
+	return w.siblings.haveAll(s, cmd, func(o *Worker) { o.slowLog.Reset() })
 }
 
 // askHistories answers the client with the reply that conclude makes from the latency
 // history of all workers.
-func (w *Worker) askHistories(s *Session, cmd *command.Command, conclude func(slowlog.History) []byte) bool {
-	return w.askAll(s, cmd, func(o *Worker) any { return o.slowLog.History() }, func(answers []any) []byte {
+func askHistories(w *Worker, s *Session, cmd *command.Command, conclude func(slowlog.History) []byte) bool {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any { return o.slowLog.History() }, func(answers []any) []byte {
 		threads := make([]slowlog.History, len(answers))
 		for i, h := range answers {
 			threads[i] = h.(slowlog.History)
@@ -63,14 +63,14 @@ func (w *Worker) askHistories(s *Session, cmd *command.Command, conclude func(sl
 }
 
 func latencyLatest(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.askHistories(s, cmd, func(h slowlog.History) []byte { return h.AppendLatest(nil) })
+	return askHistories(w, s, cmd, func(h slowlog.History) []byte { return h.AppendLatest(nil) })
 }
 
 func latencyHistory(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if !command.EqualFold(a.Arg(2), slowlog.Event) {
-		return w.reply(s, cmd, resp.AppendArray(w.scratch[:0], 0))
+		return s.reply(cmd, resp.AppendArray(w.scratch[:0], 0))
 	}
-	return w.askHistories(s, cmd, func(h slowlog.History) []byte { return h.AppendSeconds(nil) })
+	return askHistories(w, s, cmd, func(h slowlog.History) []byte { return h.AppendSeconds(nil) })
 }
 
 // latencyReset answers LATENCY RESET [event ...] with how many events were reset.
@@ -79,13 +79,13 @@ func latencyReset(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 	for i := 2; i < a.Len(); i++ {
 		meant = meant || command.EqualFold(a.Arg(i), slowlog.Event)
 	}
-	return w.askAll(s, cmd, func(o *Worker) any {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any {
 		return oneIf(meant && o.slowLog.ResetHistory())
 	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(min(sum(counts), 1))) })
 }
 
 func latencyDoctor(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.askHistories(s, cmd, func(h slowlog.History) []byte {
+	return askHistories(w, s, cmd, func(h slowlog.History) []byte {
 		return s.protocol().AppendText(nil, h.Report())
 	})
 }
@@ -93,7 +93,7 @@ func latencyDoctor(w *Worker, s *Session, cmd *command.Command, _ command.Args) 
 // latencyGraph answers LATENCY GRAPH event.
 func latencyGraph(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	event := resp.Printable(a.Arg(2))
-	return w.askHistories(s, cmd, func(h slowlog.History) []byte {
+	return askHistories(w, s, cmd, func(h slowlog.History) []byte {
 		graph := h.Graph()
 		if graph == nil || event != slowlog.Event {
 			return resp.AppendError(nil, "ERR No samples available for event '"+event+"'") // latency.c
@@ -105,7 +105,7 @@ func latencyGraph(w *Worker, s *Session, cmd *command.Command, a command.Args) b
 // latencyHistogram answers LATENCY HISTOGRAM [command ...].
 func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	wanted := slowlog.Wanted(a)
-	return w.askAll(s, cmd, func(o *Worker) any { return o.stats.Recent(wanted) }, func(answers []any) []byte {
+	return w.siblings.askAll(s, cmd, func(o *Worker) any { return o.stats.Recent(wanted) }, func(answers []any) []byte {
 		threads := make([]map[int]metrics.Histogram, len(answers))
 		for i, h := range answers {
 			threads[i] = h.(map[int]metrics.Histogram)
@@ -115,14 +115,14 @@ func latencyHistogram(w *Worker, s *Session, cmd *command.Command, a command.Arg
 }
 
 func slowLogHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.help(s, cmd, "SLOWLOG", slowlog.Help...)
+	return help(w, s, cmd, "SLOWLOG", slowlog.Help...)
 }
 
 func latencyHelp(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
-	return w.help(s, cmd, "LATENCY", slowlog.LatencyHelp...)
+	return help(w, s, cmd, "LATENCY", slowlog.LatencyHelp...)
 }
 
 // help answers a HELP subcommand.
-func (w *Worker) help(s *Session, cmd *command.Command, name string, lines ...string) bool {
-	return w.reply(s, cmd, resp.AppendHelp(w.scratch[:0], name, lines...))
+func help(w *Worker, s *Session, cmd *command.Command, name string, lines ...string) bool {
+	return s.reply(cmd, resp.AppendHelp(w.scratch[:0], name, lines...))
 }

@@ -11,6 +11,7 @@ import (
 
 // software is what the nodes run.
 type software struct {
+	w *Worker
 	info.Software
 	nextHello int64 // when a node is asked again
 }
@@ -20,10 +21,11 @@ const serverRefresh = int64(time.Minute)
 
 // lacks reports whether the nodes are too old for a command that keyway knows. If keyway
 // forwards a command, the node itself answers that it does not know it.
-func (w *Worker) lacks(cmd *command.Command) bool { return w.server.IsBefore(cmd.Since) }
+func (sw *software) lacks(cmd *command.Command) bool { return sw.w.server.IsBefore(cmd.Since) }
 
-// askServer asks a master for its software, version and modules, when it is time to.
-func (w *Worker) askServer() {
+// ask asks a master for its software, version and modules, when it is time to.
+func (sw *software) ask() {
+	w := sw.w
 	if w.now < w.server.nextHello {
 		return
 	}
@@ -38,7 +40,7 @@ func (w *Worker) askServer() {
 			case ok && isHello:
 				w.server.Software = server
 			case ok:
-				w.askOldServer(c) // it has no HELLO, so it is older than Redis 6.0
+				sw.askOld(c) // it has no HELLO, so it is older than Redis 6.0
 			default:
 				w.server.nextHello = w.now + sweepTick
 			}
@@ -47,8 +49,9 @@ func (w *Worker) askServer() {
 	}
 }
 
-// askOldServer asks a node without HELLO for its version.
-func (w *Worker) askOldServer(c *pool.Conn) {
+// askOld asks a node without HELLO for its version.
+func (sw *software) askOld(c *pool.Conn) {
+	w := sw.w
 	w.ask(c, w.deadline(), func(reply []byte, ok bool) {
 		text, _ := resp.Bulk(reply)
 		if v := info.Field(text, "redis_version"); ok && v != "" {

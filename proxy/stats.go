@@ -38,11 +38,11 @@ func (w *Worker) gauges() metrics.Gauges {
 }
 
 // covered reports whether every slot has an owner.
-func (w *Worker) covered() bool {
+func (rt *routing) covered() bool {
 	covered := 1.0
-	if w.table.Slotted() {
+	if rt.table.Slotted() {
 		covered = 0
-		for _, share := range w.table.Shares() {
+		for _, share := range rt.table.Shares() {
 			covered += share
 		}
 	}

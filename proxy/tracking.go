@@ -168,12 +168,12 @@ func (t *tracking) sendInvalidation(keys []byte) {
 		return
 	}
 	if t.redirect == 0 {
-		t.w.invalidate(t.sess, keys)
+		invalidate(t.w, t.sess, keys)
 		return
 	}
 	keys = bytes.Clone(keys)
 	if target := t.w.byID[t.redirect]; target != nil {
-		t.w.invalidate(target, keys)
+		invalidate(t.w, target, keys)
 		return
 	}
 	id, from, index := t.redirect, t.sess.id, t.w.o.Index
@@ -181,15 +181,15 @@ func (t *tracking) sendInvalidation(keys []byte) {
 		t.breakRedirect()
 		return
 	}
-	t.w.tellSiblings(func(o *Worker) {
+	t.w.siblings.tell(func(o *Worker) {
 		if int((id-1)%uint64(o.o.Workers)) != o.o.Index {
 			return
 		}
 		if target := o.byID[id]; target != nil {
-			o.invalidate(target, keys)
+			invalidate(o, target, keys)
 			return
 		}
-		o.tellSiblings(func(back *Worker) {
+		o.siblings.tell(func(back *Worker) {
 			s := back.byID[from]
 			if s == nil || back.o.Index != index {
 				return
@@ -205,16 +205,16 @@ func (t *tracking) sendInvalidation(keys []byte) {
 func (t *tracking) breakRedirect() {
 	if !t.broken && t.sess.has(resp3) {
 		b := resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "tracking-redir-broken")
-		t.w.push(t.sess, resp.AppendInt(b, int64(t.redirect)))
+		t.sess.push(resp.AppendInt(b, int64(t.redirect)))
 	}
 	t.broken = true
 }
 
 // invalidate sends an invalidation to a client. A RESP2 client gets it only if it is
 // subscribed to the channel for invalidations.
-func (w *Worker) invalidate(s *Session, keys []byte) {
+func invalidate(w *Worker, s *Session, keys []byte) {
 	if s.has(resp3) {
-		w.push(s, append(resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "invalidate"), keys...))
+		s.push(append(resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "invalidate"), keys...))
 		return
 	}
 	if s.topics == nil || !s.topics.hasChannel(invalidations) {
@@ -224,7 +224,7 @@ func (w *Worker) invalidate(s *Session, keys []byte) {
 	if resp.IsNull(keys) {
 		keys = resp.AppendNull(nil) // the null bulk string, not the null array (tracking.c, sendTrackingMessage)
 	}
-	w.push(s, append(b, keys...))
+	s.push(append(b, keys...))
 }
 
 // invalidationFeed receives a node's invalidations for RESP2 clients that track.
@@ -275,7 +275,7 @@ func (of *trackers) openInvalidationFeed(n *node) *pool.Conn {
 }
 
 // track starts a session's tracking.
-func (w *Worker) track(s *Session, t *tracking) {
+func track(w *Worker, s *Session, t *tracking) {
 	trackings.set(s, t)
 	s.ownConns = t
 	s.set(tracks)
@@ -429,7 +429,7 @@ func (of *trackers) tick() {
 
 // beginTracking handles CLIENT TRACKING ON. It answers when the nodes have accepted the
 // options.
-func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptions) bool {
+func beginTracking(w *Worker, s *Session, cmd *command.Command, o trackingOptions) bool {
 	t := trackings.of(s)
 	again, wasActive := t != nil, t != nil && t.active()
 	added := o.prefixes
@@ -440,13 +440,13 @@ func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptio
 		}
 	} else {
 		t = &tracking{w: w, sess: s, conns: map[*node]*pool.Conn{}}
-		w.track(s, t)
+		track(w, s, t)
 	}
 	t.trackingOptions, t.broken = o, false
 	if !t.active() {
 		t.close()
 		t.begun = true
-		return w.reply(s, cmd, resp.AppendOK(w.scratch[:0]))
+		return s.reply(cmd, resp.AppendOK(w.scratch[:0]))
 	}
 	s.set(blocked)
 	done := func(refusal string) {
@@ -456,14 +456,14 @@ func (w *Worker) beginTracking(s *Session, cmd *command.Command, o trackingOptio
 		s.clear(blocked)
 		if refusal != "" {
 			featureOf[*trackers](w).leave(s)
-			w.answerError(s, cmd, refusal)
+			s.answerError(cmd, refusal)
 		} else {
-			w.answer(s, cmd, resp.AppendOK(nil))
+			s.answer(cmd, resp.AppendOK(nil))
 			if t.begun = true; again && !wasActive {
 				t.forgetAll() // no node tracked the reads until now
 			}
 		}
-		w.wake(s)
+		s.wake()
 	}
 	if wasActive {
 		t.change(added, done)
@@ -485,7 +485,7 @@ func (t *tracking) begin(done func(refusal string)) {
 		if len(t.conns) == 0 {
 			w.anyMaster(s)
 		}
-		w.reach(slices.Collect(maps.Values(t.conns)), done)
+		reach(w, slices.Collect(maps.Values(t.conns)), done)
 	}
 	if s.has(resp3) {
 		begin("")
@@ -495,7 +495,7 @@ func (t *tracking) begin(done func(refusal string)) {
 	for _, n := range w.masters {
 		feeds = append(feeds, featureOf[*trackers](w).openInvalidationFeed(n))
 	}
-	w.reach(feeds, begin) // CLIENT TRACKING contains the client id of the feed
+	reach(w, feeds, begin) // CLIENT TRACKING contains the client id of the feed
 }
 
 // change sends new options to the nodes over the existing connections, and then calls done
@@ -526,7 +526,7 @@ func (t *tracking) change(added [][]byte, done func(refusal string)) {
 
 // reach connects, and calls done when each connection is ready or has failed. refusal is the
 // error with which a node refused the connection's greeting, or "".
-func (w *Worker) reach(conns []*pool.Conn, done func(refusal string)) {
+func reach(w *Worker, conns []*pool.Conn, done func(refusal string)) {
 	left, refusal := len(conns), ""
 	if left == 0 {
 		done("")

@@ -20,7 +20,7 @@ const (
 func ofValkey(answer local) local {
 	return func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		if w.server.Name != "valkey" {
-			return w.toAny(s, cmd, a)
+			return toAny(w, s, cmd, a)
 		}
 		return answer(w, s, cmd, a)
 	}
@@ -29,35 +29,35 @@ func ofValkey(answer local) local {
 // COMMANDLOG with the type slow is Valkey's name for SLOWLOG.
 var (
 	commandLogGet = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-		return w.slowType(s, cmd, a.Arg(3)) || slowLogGet(w, s, cmd, a)
+		return slowType(w, s, cmd, a.Arg(3)) || slowLogGet(w, s, cmd, a)
 	})
 	commandLogLen = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-		return w.slowType(s, cmd, a.Arg(2)) || slowLogLen(w, s, cmd, a)
+		return slowType(w, s, cmd, a.Arg(2)) || slowLogLen(w, s, cmd, a)
 	})
 	commandLogReset = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-		return w.slowType(s, cmd, a.Arg(2)) || slowLogReset(w, s, cmd, a)
+		return slowType(w, s, cmd, a.Arg(2)) || slowLogReset(w, s, cmd, a)
 	})
 )
 
 // slowType answers a COMMANDLOG with an error unless its type is slow. It returns false if
 // the type is slow.
-func (w *Worker) slowType(s *Session, cmd *command.Command, kind []byte) bool {
+func slowType(w *Worker, s *Session, cmd *command.Command, kind []byte) bool {
 	switch {
 	case command.EqualFold(kind, "slow"):
 		return false
 	case command.EqualFold(kind, "large-request"), command.EqualFold(kind, "large-reply"):
-		return w.answerError(s, cmd, errLargeLogs)
+		return s.answerError(cmd, errLargeLogs)
 	}
-	return w.answerError(s, cmd, errLogType)
+	return s.answerError(cmd, errLogType)
 }
 
 // scriptShow answers SCRIPT SHOW sha1, with the script if keyway has seen it, otherwise with
 // a node's reply.
 var scriptShow = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	if text := w.scripts.Text(a.Arg(2)); text != nil {
-		return w.reply(s, cmd, resp.AppendBulk(w.scratch[:0], text))
+	if text := w.scripts.cache.Text(a.Arg(2)); text != nil {
+		return s.reply(cmd, resp.AppendBulk(w.scratch[:0], text))
 	}
-	return w.toAny(s, cmd, a)
+	return toAny(w, s, cmd, a)
 })
 
 // importSource answers CLIENT IMPORT-SOURCE ON|OFF. A client of keyway is never an import
@@ -66,5 +66,5 @@ var importSource = ofValkey(func(w *Worker, s *Session, cmd *command.Command, a 
 	if command.EqualFold(a.Arg(2), "off") {
 		return yes(w, s, cmd, a)
 	}
-	return w.answerError(s, cmd, errImportSource)
+	return s.answerError(cmd, errImportSource)
 })

@@ -38,7 +38,7 @@ const (
 )
 
 // decide returns the verdict about an error reply.
-func (w *Worker) decide(c *call, conn *pool.Conn, reply []byte) verdict {
+func decide(w *Worker, c *call, conn *pool.Conn, reply []byte) verdict {
 	if to, ok := c.alone.(interface{ decide(reply []byte) verdict }); ok {
 		return to.decide(reply)
 	}
@@ -50,9 +50,9 @@ func (w *Worker) decide(c *call, conn *pool.Conn, reply []byte) verdict {
 	case "NOSCRIPT":
 		return verdict{do: sentInFull}
 	case "MOVED", "ASK":
-		return w.decideRedirect(c, conn, reply)
+		return decideRedirect(w, c, conn, reply)
 	case "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING":
-		return w.decideRefusal(c, string(code))
+		return decideRefusal(w, c, string(code))
 	}
 	return verdict{}
 }
@@ -63,7 +63,7 @@ func errorCode(reply []byte) []byte {
 	return code
 }
 
-func (w *Worker) decideRedirect(c *call, conn *pool.Conn, reply []byte) verdict {
+func decideRedirect(w *Worker, c *call, conn *pool.Conn, reply []byte) verdict {
 	unproven := c.req.cmd.Unproven()
 	ask, slot, target, ok := redirection(reply, conn.Addr)
 	switch odd := !ok || slot != c.group; {
@@ -79,7 +79,7 @@ func (w *Worker) decideRedirect(c *call, conn *pool.Conn, reply []byte) verdict 
 	return verdict{do: followed, prove: unproven, ask: ask, target: target}
 }
 
-func (w *Worker) decideRefusal(c *call, code string) verdict {
+func decideRefusal(w *Worker, c *call, code string) verdict {
 	unproven := c.req.cmd.Unproven()
 	switch refresh := code != "TRYAGAIN"; {
 	case !w.table.Changes():
@@ -93,45 +93,47 @@ func (w *Worker) decideRefusal(c *call, code string) verdict {
 
 // onError handles an error reply. It returns true if the client must not get the error,
 // because the call continues or already has another reply.
-func (w *Worker) onError(c *call, conn *pool.Conn, frame, reply []byte) bool {
-	v := w.decide(c, conn, reply)
+func (c *call) onError(conn *pool.Conn, frame []byte, reply []byte) bool {
+	w := c.worker()
+	v := decide(w, c, conn, reply)
 	w.ready.Refresh = w.ready.Refresh || v.refresh
 	switch v.do {
 	case failed:
 		w.stats.NotExecuted++
-		w.settle(c, resp.AppendError(w.scratch[:0], v.text))
+		c.settle(resp.AppendError(w.scratch[:0], v.text))
 		return true
 	case reread:
 		c.node.lag.Doubt()
-		if !w.reread(c, frame, false) {
+		if !c.readAgain(frame, false) {
 			text := errtext.NotExecuted(c.node.label(), "the replica answers "+string(errorCode(reply)))
-			w.settle(c, resp.AppendError(w.scratch[:0], text))
+			c.settle(resp.AppendError(w.scratch[:0], text))
 		}
 		return true
 	case sentInFull:
-		return w.onNoScript(c, conn, frame, reply)
+		return w.scripts.onNoScript(c, conn, frame, reply)
 	case followed, retried:
 		if v.prove {
 			claim := v // a copy, so that v itself stays off the heap
-			return w.confirm(c, conn, frame, reply, func(answer, frame, reply []byte) bool {
-				return claim.isProven(c, conn, answer, reply) && w.sendOn(c, frame, reply, &claim)
+			return w.scripts.confirm(c, conn, frame, reply, func(answer, frame, reply []byte) bool {
+				return claim.isProven(c, conn, answer, reply) && c.sendOn(frame, reply, &claim)
 			})
 		}
 		if v.do == retried {
 			c.node.refused(w.now, reply)
 		}
-		return w.sendOn(c, frame, reply, &v)
+		return c.sendOn(frame, reply, &v)
 	}
 	return false
 }
 
 // sendOn follows a redirect, or queues the call to be sent again. It returns false if the
 // call may not wait.
-func (w *Worker) sendOn(c *call, frame, reply []byte, v *verdict) bool {
+func (c *call) sendOn(frame []byte, reply []byte, v *verdict) bool {
+	w := c.worker()
 	if v.do == retried {
-		return w.putOff(c, frame, reply)
+		return w.retries.putOff(c, frame, reply)
 	}
-	w.follow(c, frame, reply, v.ask, v.target)
+	c.follow(frame, reply, v.ask, v.target)
 	return true
 }
 

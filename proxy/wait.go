@@ -25,7 +25,7 @@ import (
 func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	replicas, ok := resp.ParseInt(a.Arg(1))
 	if !ok {
-		return w.answerError(s, cmd, errtext.NotInteger)
+		return s.answerError(cmd, errtext.NotInteger)
 	}
 	if a.Len() > 3 || replicas <= 0 {
 		// Earlier replies do not help: WAITAOF counts files too, and WAIT 0 all replicas.
@@ -33,10 +33,10 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	timeout, ok := resp.ParseInt(a.Arg(a.Len() - 1))
 	if !ok || timeout > 1<<40 {
-		return w.answerError(s, cmd, errtext.TimeoutBad)
+		return s.answerError(cmd, errtext.TimeoutBad)
 	}
 	if timeout < 0 {
-		return w.answerError(s, cmd, errtext.TimeoutNeg)
+		return s.answerError(cmd, errtext.TimeoutNeg)
 	}
 	if s.inflight > 0 {
 		// The client's writes must be answered first.
@@ -44,7 +44,7 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return false
 	}
 	s.synced.Reopen(&s.wrote, replicas)
-	w.followWrites(s)
+	followWrites(w, s)
 	var nodes []*node
 	for _, n := range w.nodes {
 		if n.master == nil && s.wrote.Has(n.ordinal) {
@@ -54,13 +54,13 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(nodes) == 0 {
 		n, _ := w.anyMaster(s)
 		if n == nil {
-			return w.answerError(s, cmd, errtext.NoMasters)
+			return s.answerError(cmd, errtext.NoMasters)
 		}
 		nodes = append(nodes, n)
 	}
 	for _, n := range nodes {
 		if !n.hasRoom() {
-			return w.answerError(s, cmd, errTooManyHeld)
+			return s.answerError(cmd, errTooManyHeld)
 		}
 	}
 	deadline := int64(0)
@@ -68,14 +68,14 @@ func wait(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		deadline = w.now + timeout*int64(time.Millisecond) + int64(w.o.Backend.RequestTimeout)
 	}
 	how := howAlone{take: (*node).takeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
-	w.askEach(s, cmd, a.Frame(), nodes, how)
+	askEach(w, s, cmd, a.Frame(), nodes, how)
 	return true
 }
 
 // followWrites updates the nodes that the client has written to after failovers. For a node
 // that has become a replica, its master takes the place, since a replica refuses WAIT. For a
 // node that has left, all masters take the place: one of them is its successor.
-func (w *Worker) followWrites(s *Session) {
+func followWrites(w *Worker, s *Session) {
 	var here freshness.Nodes
 	for _, n := range w.nodes {
 		here.Add(n.ordinal)
@@ -121,17 +121,17 @@ type howAlone struct {
 
 // askEach sends a command to each of the nodes, over connections of its own. CLIENT ID goes
 // first on each. The client's later commands wait, as in Redis.
-func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes []*node, how howAlone) {
-	r := w.newRequest(s, cmd)
+func askEach(w *Worker, s *Session, cmd *command.Command, frame []byte, nodes []*node, how howAlone) {
+	r := s.newRequest(cmd)
 	r.end = merged
-	r.merge = w.getMerger(len(nodes))
+	r.merge = w.mergers.get(len(nodes))
 	r.unfinished = len(nodes)
 	s.set(draining | blocked)
 	for i, n := range nodes {
 		c := r.merge.call(r, i)
 		c.group = -1
 		c.goAloneOnce(&askedAlone{call: c, howAlone: how})
-		w.send(s, c, n, frame)
+		c.send(n, frame)
 	}
 }
 
@@ -140,14 +140,14 @@ func (w *Worker) askEach(s *Session, cmd *command.Command, frame []byte, nodes [
 // the shared connection. So these commands use other connections.
 func running(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.masters) == 0 {
-		return w.answerError(s, cmd, errtext.NoMasters)
+		return s.answerError(cmd, errtext.NoMasters)
 	}
 	for _, n := range w.masters {
 		if !n.hasRoom() {
-			return w.answerError(s, cmd, errTooManyHeld)
+			return s.answerError(cmd, errTooManyHeld)
 		}
 	}
-	w.askEach(s, cmd, a.Frame(), w.masters, howAlone{take: (*node).takeForRunning, deadline: w.deadline()})
+	askEach(w, s, cmd, a.Frame(), w.masters, howAlone{take: (*node).takeForRunning, deadline: w.deadline()})
 	return true
 }
 
@@ -175,7 +175,7 @@ func (e *askedAlone) finished() {}
 
 // unblockWait sends CLIENT UNBLOCK for each command of a session that waits for replicas. It
 // returns false if it sent none.
-func (w *Worker) unblockWait(s *Session, withError bool) (waiting bool) {
+func unblockWait(w *Worker, s *Session, withError bool) (waiting bool) {
 	if !s.waits() {
 		return false
 	}

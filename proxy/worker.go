@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/freshness"
@@ -85,76 +84,55 @@ const (
 
 // Worker is everything that one thread knows: its sessions, its nodes and its connections.
 type Worker struct {
-	o       Options
-	limits  resp.Limits
-	unauth  resp.Limits // for clients that have not authenticated
-	set     *pool.Set
-	table   *router.Table
-	private *router.Table // the same as table, if this worker has a copy of its own; otherwise nil
-	moved   bool          // some key's owner has changed in this turn
-	nodes   []*node       // in the order of table.Nodes
-	masters []*node
-	byName  map[string]*node // by node.key
+	o     Options
+	ready Ready
+	stats metrics.Stats
+	turn
+	clientSet
+	memory
+	scratchpad
 
-	walk scan.Masters // of SCAN
+	inputs      inputs
+	learned     learnedCommands
+	scripts     scripts
+	split       splitter
+	mergers     mergers
+	slowReaders slowReaders
 
-	epoch   uint64 // grows whenever a key's owner changes
-	ordinal uint   // of the next new node
+	routing
+	retries     retries
+	reads       reads
+	largeValues largeValues
+	server      software
+	doomed      []*pool.Link // connections to close, of any kind
 
-	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
-	maxPause int64 // how long a call waits for a node that refuses it, in nanoseconds
+	siblings siblings
+	features []feature
+	hooks
+	slowLog slowlog.Log
+}
 
-	looks looks
-
+// turn is the time of the current turn, and of the last sweep.
+type turn struct {
 	now       int64
 	wall      time.Time
 	lastSweep int64
+}
 
-	sessions   []*Session
-	byID       map[uint64]*Session
-	lastID     uint64
-	dirty      []*Session // sessions for Ready.Sessions
-	resume     []*Session // sessions for resumeInput
-	retries    []*Session // sessions with calls that wait to be sent again
-	retrySpare []*Session
-	lagging    []*Session // sessions that do not read a large reply fast enough
-	stalled    []*Session // sessions that wait until a connection has room
+// clientSet is a worker's sessions, and those of them that something must be done for.
+type clientSet struct {
+	sessions []*Session
+	byID     map[uint64]*Session
+	lastID   uint64
+	dirty    []*Session // sessions for Ready.Sessions
+	stalled  []*Session // sessions that wait until a connection has room
+}
 
-	parser      *resp.Parser
-	parsers     []*resp.Parser // unused ones
-	buffers     buffer.Pool
-	requests    freeRequests
-	mergers     []*merger // unused ones
-	mergerBytes int       // their memory
-	grown       int       // bytes added to clients' memory since the last call of Held
-	short       bool      // memory is short: large commands are refused
-
-	split   splitter
-	units   []lua.Unit
+// scratchpad is what every command reuses.
+type scratchpad struct {
 	keys    []int  // the positions of the current command's keys
 	scratch []byte // for replies that keyway makes
 	frame   []byte // for commands that keyway makes
-
-	doomed    []*pool.Link // connections to close, of any kind
-	scripts   *lua.Cache
-	keyless   []byte     // Options.Keyless
-	largeKeys *largeKeys // nil: no large value was seen so far
-	// lostWrites are the writes in flight on connections that have ended in this turn; see
-	// loss.go.
-	lostWrites map[lostKey]struct{}
-	lookups    map[lookup][]func(exists []byte, ok bool)
-	learned    map[string]*command.Command
-	features   []feature
-	hooks
-	replicas  freshness.Replicas
-	slowLog   slowlog.Log
-	questions map[uint64]*question // by token
-	token     uint64               // of the last question
-
-	server software
-
-	stats metrics.Stats
-	ready Ready
 }
 
 // Ready is the work for the shell after a turn. Its slices are valid until the next call of
@@ -175,6 +153,22 @@ type Ready struct {
 	Garbage  int       // bytes of large buffers that the worker no longer uses
 }
 
+// routing is the routing table, and the nodes that it names.
+type routing struct {
+	w       *Worker
+	set     *pool.Set
+	table   *router.Table
+	private *router.Table // the same as table, if this worker has a copy of its own; otherwise nil
+	moved   bool          // some key's owner has changed in this turn
+	epoch   uint64        // grows whenever a key's owner changes
+	nodes   []*node       // in the order of table.Nodes
+	masters []*node
+	byName  map[string]*node // by node.key
+	ordinal uint             // of the next new node
+	walk    scan.Masters     // of SCAN
+	looks   looks
+}
+
 // node is a server that keyway sends commands to: a master or a replica.
 type node struct {
 	w          *Worker
@@ -189,11 +183,9 @@ type node struct {
 	// as many for each other state (database, protocol, NO-TOUCH) that clients use.
 	conns       []*pool.Conn
 	retired     retired
-	askedIfBusy bool         // see tickBusy
-	idle        []*pool.Conn // unused exclusive connections
-	waits       []inUse      // exclusive connections in use
-	exclusive   int          // their number
-	group       int32        // a group of keys that it owns, or owned last; -1: none
+	askedIfBusy bool // see tickBusy
+	exclusives
+	group int32 // a group of keys that it owns, or owned last; -1: none
 
 	moved, asked, retried uint64 // numbers of MOVED, of ASK and of retries
 	waiting, waitingBytes int    // calls that wait to be sent again, and their memory
@@ -255,31 +247,29 @@ func New(o Options, table *router.Table) *Worker {
 	if o.SlowEntries == 0 {
 		o.SlowEntries = 128
 	}
-	w := &Worker{
-		o:       o,
-		limits:  o.Limits,
-		unauth:  o.Limits.UnauthenticatedLimits(),
-		set:     pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
-		byID:    map[uint64]*Session{},
-		byName:  map[string]*node{},
-		parser:  new(resp.Parser),
-		learned: map[string]*command.Command{},
+	w := &Worker{o: o}
+	w.byID, w.scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
+	w.stats = metrics.NewStats(command.Count)
+	w.slowLog = slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers)
+	w.inputs = inputs{w: w, limits: o.Limits, unauth: o.Limits.UnauthenticatedLimits(), parser: new(resp.Parser)}
+	w.learned = learnedCommands{w: w, names: map[string]*command.Command{}}
+	w.scripts = scripts{
+		w: w, cache: lua.NewCache(o.PerKey), keyless: []byte(o.Keyless),
 		lookups: map[lookup][]func([]byte, bool){},
-
-		lostWrites: map[lostKey]struct{}{},
-		failover:   int64(o.Hold),
-		maxPause:   int64(max(o.Hold, o.Backend.RequestTimeout)),
-
-		stats:   metrics.NewStats(command.Count),
-		slowLog: slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers),
-
-		questions: map[uint64]*question{},
-
-		scratch: make([]byte, 0, 4<<10),
-		server:  software{Software: info.Unknown},
 	}
-	w.keyless, w.scripts = []byte(o.Keyless), lua.NewCache(o.PerKey)
-	w.replicas = freshness.NewReplicas(o.MaxLag)
+	w.mergers, w.slowReaders = mergers{w: w}, slowReaders{w: w}
+	w.routing = routing{
+		w: w, byName: map[string]*node{},
+		set: pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+	}
+	w.retries = retries{
+		w: w, lostWrites: map[lostKey]struct{}{},
+		failover: int64(o.Hold), maxPause: int64(max(o.Hold, o.Backend.RequestTimeout)),
+	}
+	w.reads = reads{w: w, replicas: freshness.NewReplicas(o.MaxLag)}
+	w.largeValues = largeValues{w: w}
+	w.server = software{w: w, Software: info.Unknown}
+	w.siblings = siblings{w: w, questions: map[uint64]*question{}}
 	w.features = newFeatures(w)
 	w.SetTable(table)
 	return w
@@ -298,25 +288,26 @@ func (w *Worker) SetTable(t *router.Table) {
 
 // moveSlot records the new owner of a slot. A failover moves thousands of slots in one turn,
 // so EndTurn handles the consequences once, in ownersChanged.
-func (w *Worker) moveSlot(slot int32, id router.NodeID) {
-	if w.private == nil {
-		w.private = w.table.Private()
-		w.table = w.private
+func (rt *routing) moveSlot(slot int32, id router.NodeID) {
+	if rt.private == nil {
+		rt.private = rt.table.Private()
+		rt.table = rt.private
 	}
-	w.epoch++
-	w.moved = true
-	if w.table.Move(slot, id) {
-		w.setNodes()
+	rt.epoch++
+	rt.moved = true
+	if rt.table.Move(slot, id) {
+		rt.setNodes()
 	}
 }
 
 // ownersChanged handles a new table. changed says that some key has another owner.
-func (w *Worker) ownersChanged(changed bool) {
-	w.moved = false
+func (rt *routing) ownersChanged(changed bool) {
+	w := rt.w
+	rt.moved = false
 	for _, f := range w.features {
 		f.layout(changed)
 	}
-	for _, s := range w.retries {
+	for _, s := range w.retries.sessions {
 		if len(s.retry) > 0 {
 			s.retryAt = min(s.retryAt, w.now) // the calls may have waited for this table
 		}
@@ -324,26 +315,27 @@ func (w *Worker) ownersChanged(changed bool) {
 }
 
 // setNodes creates and closes nodes, so that the worker has those of the table.
-func (w *Worker) setNodes() {
-	t := w.table
-	stay, before := map[string]*node{}, w.nodes
-	were := w.masters
-	w.nodes, w.masters = make([]*node, len(t.Nodes)), nil
+func (rt *routing) setNodes() {
+	w := rt.w
+	t := rt.table
+	stay, before := map[string]*node{}, rt.nodes
+	were := rt.masters
+	rt.nodes, rt.masters = make([]*node, len(t.Nodes)), nil
 	for i, tn := range t.Nodes {
 		key := (&node{name: tn.Name, addr: tn.Addr}).key()
-		n := w.byName[key]
+		n := rt.byName[key]
 		if n == nil {
 			n = &node{
 				w: w, name: tn.Name, addr: tn.Addr, sentinel: tn.Sentinel,
-				ordinal: w.ordinal, group: -1, following: following{lag: freshness.NewNode()},
+				ordinal: rt.ordinal, group: -1, following: following{lag: freshness.NewNode()},
 			}
-			w.ordinal++
+			rt.ordinal++
 			n.connect(new(Session))
 		}
 		stay[key] = n
-		w.nodes[i] = n
+		rt.nodes[i] = n
 		if tn.Master {
-			w.masters = append(w.masters, n)
+			rt.masters = append(rt.masters, n)
 			for _, c := range n.conns[:w.o.Connections] {
 				if slices.Contains(were, n) {
 					c.Open(w.now)
@@ -353,40 +345,40 @@ func (w *Worker) setNodes() {
 			}
 		}
 	}
-	w.setReplicas()
-	w.recordGroups()
-	w.byName = stay
+	rt.setReplicas()
+	rt.recordGroups()
+	rt.byName = stay
 	for _, n := range before {
 		if stay[n.key()] == nil {
 			n.close(w.now, "the node has left the topology")
 		}
 	}
-	addrs := make([]string, len(w.masters))
-	for i, n := range w.masters {
+	addrs := make([]string, len(rt.masters))
+	for i, n := range rt.masters {
 		addrs[i] = n.addr
 	}
-	w.walk = scan.Of(addrs)
+	rt.walk = scan.Of(addrs)
 }
 
 // setReplicas sets the master and the replicas of each node, from the table.
-func (w *Worker) setReplicas() {
-	were := make([]bool, len(w.nodes))
-	for i, n := range w.nodes {
+func (rt *routing) setReplicas() {
+	were := make([]bool, len(rt.nodes))
+	for i, n := range rt.nodes {
 		were[i] = n.master != nil
 		if len(n.replicas) > 0 {
-			n.followedAt, w.looks.followedAt = w.now, w.now
+			n.followedAt, rt.looks.followedAt = rt.w.now, rt.w.now
 		}
 		n.master, n.replicas = nil, nil
 	}
-	for i, tn := range w.table.Nodes {
+	for i, tn := range rt.table.Nodes {
 		for _, id := range tn.Replicas {
-			if r := w.nodes[id]; !w.table.Nodes[id].Master {
-				r.master = w.nodes[i]
-				w.nodes[i].replicas = append(w.nodes[i].replicas, r)
+			if r := rt.nodes[id]; !rt.table.Nodes[id].Master {
+				r.master = rt.nodes[i]
+				rt.nodes[i].replicas = append(rt.nodes[i].replicas, r)
 			}
 		}
 	}
-	for i, n := range w.nodes {
+	for i, n := range rt.nodes {
 		if (n.master != nil) != were[i] {
 			n.roleChanged()
 		}
@@ -422,13 +414,13 @@ func (w *Worker) Turn(now int64, wall time.Time) { w.now, w.wall = now, wall }
 func (w *Worker) NextTick() int64 {
 	next := w.nextDue()
 	if w.o.Reads != FromMaster {
-		next = min(next, w.replicas.Next())
+		next = min(next, w.reads.replicas.Next())
 	}
 	return next
 }
 
 func (w *Worker) nextDue() int64 {
-	if len(w.retries) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.lagging) > 0 {
+	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.doomed) > 0 || len(w.slowReaders.sessions) > 0 {
 		return w.now + tick
 	}
 	for _, n := range w.nodes {
@@ -454,16 +446,16 @@ func (w *Worker) Tick() {
 	for _, n := range w.nodes {
 		n.tickShared()
 	}
-	w.tickReplicas()
-	w.askServer()
+	w.reads.tick()
+	w.server.ask()
 	w.tickExclusive()
 	for _, f := range w.features {
 		f.tick()
 	}
-	w.tickRetries()
-	w.tickLagging()
+	w.retries.tick()
+	w.slowReaders.tick()
 	for _, s := range w.stalled {
-		w.wake(s)
+		s.wake()
 	}
 	w.stalled = w.stalled[:0]
 	if w.now-w.lastSweep >= sweepTick {
@@ -484,14 +476,14 @@ func (w *Worker) sweep() {
 		case s.has(closing | dead):
 		case !s.has(authed) && w.now-s.opened > authTimeout:
 			w.logRefusal(s, "no password in time")
-			w.kill(s)
+			s.kill()
 		case s.partial != nil && w.now-s.partialAt > readTimeout+int64(len(s.in))*int64(time.Second)/minUpload:
 			w.logRefusal(s, "a command that did not arrive in time")
-			w.kill(s)
+			s.kill()
 		case s.has(subscribed | monitoring): // these clients send nothing
 		case w.o.IdleTimeout > 0 && s.line.head == nil && w.now-s.seen > int64(w.o.IdleTimeout):
 			w.stats.ClosedIdle++
-			w.kill(s)
+			s.kill()
 		}
 	}
 }
@@ -501,14 +493,14 @@ func (w *Worker) EndTurn() *Ready {
 	if w.moved {
 		w.ownersChanged(true)
 	}
-	for len(w.resume) > 0 {
-		s := w.resume[len(w.resume)-1]
-		w.resume = w.resume[:len(w.resume)-1]
+	for len(w.inputs.woken) > 0 {
+		s := w.inputs.woken[len(w.inputs.woken)-1]
+		w.inputs.woken = w.inputs.woken[:len(w.inputs.woken)-1]
 		s.clear(resuming)
-		w.resumeInput(s)
+		w.inputs.resume(s)
 	}
-	if len(w.lostWrites) > 0 {
-		clear(w.lostWrites)
+	if len(w.retries.lostWrites) > 0 {
+		clear(w.retries.lostWrites)
 	}
 	for _, f := range w.features {
 		f.endTurn()
@@ -540,7 +532,7 @@ func (w *Worker) Clients() int { return len(w.sessions) }
 // Drain closes every client as soon as it has read all its replies.
 func (w *Worker) Drain() {
 	for _, s := range w.sessions {
-		w.closeAfter(s)
+		s.closeAfter()
 	}
 }
 
@@ -594,11 +586,11 @@ func (w *Worker) deadline() int64 { return w.now + int64(w.o.Backend.RequestTime
 
 // anyMaster returns a master and the client's connection to it. It prefers masters that can
 // be reached, and the same master for a client as long as that one can be.
-func (w *Worker) anyMaster(s *Session) (*node, *pool.Conn) {
+func (rt *routing) anyMaster(s *Session) (*node, *pool.Conn) {
 	var n *node
 	var c *pool.Conn
-	for i := range w.masters {
-		n = w.masters[(int(s.id)+i)%len(w.masters)]
+	for i := range rt.masters {
+		n = rt.masters[(int(s.id)+i)%len(rt.masters)]
 		c = n.conn(s)
 		if c.ConnectError() == "" {
 			break

@@ -9,13 +9,13 @@ var inProxy = []bug{
 	},
 	{
 		"a client that speaks TLS is read from", "proxy/session.go",
-		"b[0] == tlsHandshake && s.isTLS(b)", "b[0] == tlsHandshake && s.has(dead)",
+		"b[0] == tlsHandshake && isTLS(s, b)", "b[0] == tlsHandshake && s.has(dead)",
 		"./test", "TestTLSOnPlainPort",
 	},
 	{
 		"a blocking command that is sent again takes the shared connection", "proxy/lane.go",
-		"	if c.lane == exclusiveLane {\n		w.startAlone",
-		"	if c.lane == exclusiveLane && !c.redirected {\n		w.startAlone",
+		"	if c.lane == exclusiveLane {\n		c.startAlone",
+		"	if c.lane == exclusiveLane && !c.redirected {\n		c.startAlone",
 		"./test/transcripts", "TestTranscripts/blocking-lanes",
 	},
 	{
@@ -31,7 +31,7 @@ var inProxy = []bug{
 	},
 	{
 		"scripts without keys run where the client's other commands without keys do", "proxy/dispatch.go",
-		"	case !cmd.Unproven():\n		return w.toAny", "	case true:\n		return w.toAny",
+		"	case !cmd.Unproven():\n		return toAny(w", "	case true:\n		return toAny(w",
 		"./test/transcripts", "TestTranscripts/keyless-scripts",
 	},
 	{
@@ -41,7 +41,7 @@ var inProxy = []bug{
 	},
 	{
 		"a local answer overtakes a forwarded command", "proxy/order.go",
-		"	if s.line.head == nil {\n		w.output(s, b)", "	if true {\n		w.output(s, b)",
+		"	if s.line.head == nil {\n		s.output(b)", "	if true {\n		s.output(b)",
 		"./test/transcripts", "TestTranscripts/local-replies-each",
 	},
 	{
@@ -51,7 +51,7 @@ var inProxy = []bug{
 	},
 	{
 		"a large request goes over the connection that others share", "proxy/lane.go",
-		"		w.goLarge(c, n, 0)\n", "",
+		"		w.largeValues.sendAlone(c, n, 0)\n", "",
 		"./test/transcripts", "TestTranscripts/large-requests",
 	},
 	{
@@ -82,7 +82,7 @@ var inProxy = []bug{
 	},
 	{
 		"a write waits for a slow client for as long as that takes", "proxy/order.go",
-		"		if s.nearlyFull && !s.has(dead) {\n			w.closeSlow(s)\n		}\n", "",
+		"		if s.nearlyFull && !s.has(dead) {\n			s.closeSlow()\n		}\n", "",
 		"./proxy", "TestSlowReaderNearItsLimit",
 	},
 	{
@@ -114,7 +114,7 @@ var inProxy = []bug{
 	},
 	{
 		"reads behind a script wait for its end", "proxy/busy.go",
-		"		n.w.rereadBehind(c)\n", "		_ = c\n",
+		"		n.w.largeValues.rereadBehind(c)\n", "		_ = c\n",
 		"./test/transcripts", "TestTranscripts/busy-script-ends",
 	},
 	{
@@ -167,12 +167,13 @@ var inProxy = []bug{
 	},
 	{
 		"nothing waits for a failover", "proxy/loss.go",
-		"	if w.mayFailOver(c, reason) && w.mayWait(", "	if w.mayFailOver(c, reason) && c.hops > 0 && w.mayWait(",
+		"	if w.mayFailOver(c, reason) && w.retries.mayWait(",
+		"	if w.mayFailOver(c, reason) && c.hops > 0 && w.retries.mayWait(",
 		"./test/transcripts", "TestTranscripts/failover",
 	},
 	{
 		"a command for all masters waits for its dead one for ever", "proxy/loss.go",
-		"	return w.ownerOf(c.node.group)\n", "	return c.node\n",
+		"	return rt.ownerOf(c.node.group)\n", "	return c.node\n",
 		"./test/transcripts", "TestTranscripts/failover-all-masters",
 	},
 	{
@@ -188,7 +189,7 @@ var inProxy = []bug{
 	},
 	{
 		"commands do not wait for a look at the topology", "proxy/loss.go",
-		"isRecent(w, owner.followedAt) || w.looks.awaits(owner)", "isRecent(w, owner.followedAt)",
+		"isRecent(rt.w, owner.followedAt) || rt.looks.awaits(owner)", "isRecent(rt.w, owner.followedAt)",
 		"./proxy", "TestReplicaSeenAfterItsMasterDied",
 	},
 	{
@@ -203,7 +204,7 @@ var inProxy = []bug{
 	},
 	{
 		"commands wait for a failover without end", "proxy/loss.go",
-		"w.mayWait(c, frame, w.failover)", "w.mayWait(c, frame, 1<<60)",
+		"w.retries.mayWait(c, frame, w.retries.failover)", "w.retries.mayWait(c, frame, 1<<60)",
 		"./proxy", "TestHoldIsBounded",
 	},
 	{
@@ -229,8 +230,8 @@ var inProxy = []bug{
 	},
 	{
 		"a script is sent to a node that refuses all", "proxy/lane.go",
-		"	if n.waiting > 0 && c.req.cmd.Unproven() && w.hold(c, n, frame) {",
-		"	if n.waiting < 0 && w.hold(c, n, frame) {",
+		"	if n.waiting > 0 && c.req.cmd.Unproven() && n.w.retries.delay(c, n, frame) {",
+		"	if n.waiting < 0 && n.w.retries.delay(c, n, frame) {",
 		"./test/transcripts", "TestTranscripts/script-held",
 	},
 	{
@@ -261,13 +262,13 @@ var inProxy = []bug{
 	},
 	{
 		"a script that a sibling knows is not asked for", "proxy/script.go",
-		"		w.findScript(sha, func() { w.sendAsEval(c, frame, reply) })", "		w.sendAsEval(c, frame, reply)",
+		"		sc.find(sha, func() { sc.sendAsEval(c, frame, reply) })", "		sc.sendAsEval(c, frame, reply)",
 		"./test/transcripts", "TestTranscripts/script-of-a-sibling",
 	},
 	{
 		"OK is said before all workers have done it", "proxy/siblings.go",
-		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})",
-		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: w.token, Do: do})\n	q.left = 0\n	done(q.answers)",
+		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: sb.token, Do: do})",
+		"	w.ready.Asks = append(w.ready.Asks, Ask{Token: sb.token, Do: do})\n	q.left = 0\n	done(q.answers)",
 		"./test/transcripts", "TestTranscripts/workers-before-ok",
 	},
 	{
@@ -335,8 +336,8 @@ var inProxy = []bug{
 	},
 	{
 		"a redirected call does not wait for an earlier one that is held up", "proxy/redirect.go",
-		"	if c.req.sess.waitsBefore(c, w.nodes[id]) {",
-		"	if s := c.req.sess; s.waitsBefore(c, w.nodes[id]) && s == nil {",
+		"	if waitsBefore(c.req.sess, c, w.nodes[id]) {",
+		"	if s := c.req.sess; waitsBefore(s, c, w.nodes[id]) && s == nil {",
 		"./test/sim", "TestSimulation",
 	},
 	{
@@ -438,7 +439,7 @@ var inProxy = []bug{
 	},
 	{
 		"mergers are kept whatever they take", "proxy/merger.go",
-		"	if len(w.mergers) >= 64 || w.mergerBytes+m.kept > maxMergers {", "	if len(w.mergers) >= 64 {",
+		"	if len(ms.unused) >= 64 || ms.bytes+m.kept > maxMergers {", "	if len(ms.unused) >= 64 {",
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
 	{
@@ -498,7 +499,7 @@ var inProxy = []bug{
 	},
 	{
 		"a redirected command passes one that followed and waits", "proxy/redirect.go",
-		"	s.recordTarget(c, nil)\n", "",
+		"	recordTarget(s, c, nil)\n", "",
 		"./test/transcripts", "TestTranscripts/moved-then-refused",
 	},
 	{
@@ -528,7 +529,7 @@ var inProxy = []bug{
 	},
 	{
 		"a write overtakes a read that is at a replica", "proxy/reads.go",
-		"if s.reading.Any() && (all || w.readsAny(s, a)) {", "if false {",
+		"if s.reading.Any() && (all || rd.readsAny(s, a)) {", "if false {",
 		"./test/transcripts", "TestTranscripts/reads-before-writes",
 	},
 	{
@@ -585,8 +586,8 @@ var inProxy = []bug{
 	},
 	{
 		"keyway takes a setting that a node has refused", "proxy/siblings.go",
-		"			if len(p) > 0 && p[0] == '-' {\n				w.settleFor",
-		"			if len(p) == 0 {\n				w.settleFor",
+		"			if len(p) > 0 && p[0] == '-' {\n				last.settleFor",
+		"			if len(p) == 0 {\n				last.settleFor",
 		"./test", "TestConfigSetChangesKeyway",
 	},
 	{
@@ -611,7 +612,7 @@ var inProxy = []bug{
 	},
 	{
 		"each thread warns of a script without keys", "proxy/script.go",
-		"	w.tellSiblings(func(o *Worker) { o.scripts.Warn(name) })\n", "",
+		"	w.siblings.tell(func(o *Worker) { o.scripts.cache.Warn(name) })\n", "",
 		"./test", "TestKeylessWritesAreLogged",
 	},
 	{

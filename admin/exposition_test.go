@@ -68,8 +68,10 @@ func fill(v reflect.Value) {
 // TestExposition: the names, types, help texts and values in /metrics are those of
 // testdata/metrics.txt, on which operators' dashboards and alarms rest.
 func TestExposition(t *testing.T) {
-	surveyed := func() []Surveyed { return []Surveyed{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5}} }
-	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Surveyed: surveyed})
+	guarded := func() []Guarded {
+		return []Guarded{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5, Ratio: 0.05}}
+	}
+	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Guarded: guarded})
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	var got []string

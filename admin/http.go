@@ -29,14 +29,21 @@ type Options struct {
 	ReadyAll     bool              // /readyz needs every master, not only one
 	DroppedLines func() uint64     // log lines dropped so far; may be nil
 	Surveyed     func() []Surveyed // findings about the nodes; may be nil
+	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
 }
 
 // Surveyed is a finding about a node.
 type Surveyed struct {
 	Name, Addr string
 	Unfit      string // why it cannot serve its keys; empty if it can
-	Sampled    int    // keys that were drawn at random
-	Elsewhere  int    // of these, how many belong to another node
+}
+
+// Guarded is a finding about a node's keys.
+type Guarded struct {
+	Name, Addr string
+	Sampled    int // keys that were looked at
+	Elsewhere  int // of these, how many belong to another node
+	Ratio      float64
 }
 
 // unfit returns the reasons why nodes cannot serve their keys, by the nodes' names.

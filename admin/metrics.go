@@ -27,9 +27,12 @@ var (
 	descLogDropped = desc("log_lines_dropped_total",
 		"Log lines that were dropped because the reader of the log was too slow.")
 	descSampled = desc("node_keys_sampled",
-		"Random keys of the node that keyway looked at when it started.", "node", "addr")
+		"Keys of the node that keyway looked at last, at start or within the hour.", "node", "addr")
 	descElsewhere = desc("node_keys_elsewhere",
 		"Sampled keys that clients do not find, because the layout places them on another node.", "node", "addr")
+	descMisplaced = desc("misplaced_keys_ratio",
+		"The share of the node's keys that clients do not find, because the layout places them on another node.",
+		"node")
 
 	// counted describes what the threads count.
 	counted = func() map[*metrics.Metric]*prometheus.Desc {
@@ -63,10 +66,11 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	if c.o.DroppedLines != nil {
 		out <- prometheus.MustNewConstMetric(descLogDropped, prometheus.CounterValue, float64(c.o.DroppedLines()))
 	}
-	if c.o.Surveyed != nil {
-		for _, n := range c.o.Surveyed() {
+	if c.o.Guarded != nil {
+		for _, n := range c.o.Guarded() {
 			gauge(descSampled, float64(n.Sampled), n.Name, n.Addr)
 			gauge(descElsewhere, float64(n.Elsewhere), n.Name, n.Addr)
+			gauge(descMisplaced, n.Ratio, n.Name)
 		}
 	}
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })

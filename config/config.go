@@ -27,6 +27,8 @@ type Config struct {
 	Shutdown Shutdown `yaml:"shutdown"`
 	Scripts  Scripts  `yaml:"scripts"`
 
+	Placement Placement `yaml:"placement"`
+
 	file      string
 	positions map[string]position // of the keys in the file
 }
@@ -58,6 +60,17 @@ const (
 	ReadyAny = "any"
 	ReadyAll = "all"
 )
+
+// The values of placement.misplaced: what keyway does about keys that lie on other nodes
+// than the layout says.
+const (
+	MisplacedRefuse = "refuse" // does not start over them
+	MisplacedAllow  = "allow"  // starts, and reports them
+	MisplacedOff    = "off"    // does not look
+)
+
+// Misplaced are the values of placement.misplaced.
+var Misplaced = []string{MisplacedRefuse, MisplacedAllow, MisplacedOff}
 
 // Node is a Redis server, at an address or behind sentinels.
 type Node struct {
@@ -163,6 +176,11 @@ type Shutdown struct {
 	Timeout time.Duration `yaml:"timeout"` // after the delay: no new clients, and so much time to finish
 }
 
+// Placement configures the guard over the nodes' keys.
+type Placement struct {
+	Misplaced string `yaml:"misplaced"`
+}
+
 // Commands allows commands that keyway refuses otherwise.
 type Commands struct {
 	Allow []string `yaml:"allow"`
@@ -203,6 +221,8 @@ func Default() Config {
 			Connections: 1, Exclusive: 1000, Integrity: 1000,
 		},
 		Clients: Clients{Max: 10000},
+
+		Placement: Placement{Misplaced: MisplacedRefuse},
 
 		Ready:    ReadyAny,
 		Shutdown: Shutdown{Timeout: 10 * time.Second},

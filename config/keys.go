@@ -103,6 +103,11 @@ var keys = []key{
 	{path: "modulo.hash",
 		meaning: "The hash of the layout `modulo`.",
 		change:  "Keys were placed by twemproxy with another hash."},
+	{path: "placement.misplaced",
+		meaning: "What keyway does if more than 1 % of a node's keys lie on another node than the layout says, " +
+			"so that clients do not find them. `refuse`: it does not start. `allow`: it starts, and reports them. " +
+			"`off`: it does not look. Not for a cluster that keyway follows.",
+		change: "The nodes are a cache, and a change of layout may lose sight of its keys: `allow`."},
 	{path: "reads",
 		meaning: "Where commands that only read go: `master`, `prefer-replica`, `replica` or `nearest`.",
 		change:  "Replicas should share the load, and clients tolerate values as old as `replicas.max_lag`."},

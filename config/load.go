@@ -83,7 +83,7 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 // check finds the errors that the file alone shows, section by section.
 func (c *Config) check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkReady, c.checkNumbers, c.checkNodes, c.checkLayout, c.checkReads,
+		c.checkListen, c.checkReady, c.checkPlacement, c.checkNumbers, c.checkNodes, c.checkLayout, c.checkReads,
 		c.checkSlots, c.checkRange, c.checkCluster,
 	} {
 		if err := check(); err != nil {
@@ -162,6 +162,13 @@ func isWildcard(host string) bool {
 func (c *Config) checkReady() error {
 	if c.Ready != ReadyAny && c.Ready != ReadyAll {
 		return c.Errorf("ready", "write any or all", "unknown ready %q", c.Ready)
+	}
+	return nil
+}
+
+func (c *Config) checkPlacement() error {
+	if m := c.Placement.Misplaced; !slices.Contains(Misplaced, m) {
+		return c.Errorf("placement.misplaced", "write refuse, allow or off", "unknown value %q", m)
 	}
 	return nil
 }

@@ -99,6 +99,16 @@ func (t *Table) ByAddr(addr string) (NodeID, bool) {
 	return id, ok
 }
 
+// Owners returns the nodes that may own keys.
+func (t *Table) Owners() (ids []NodeID) {
+	for i, n := range t.Nodes {
+		if n.Master {
+			ids = append(ids, NodeID(i))
+		}
+	}
+	return ids
+}
+
 // SlotOwner returns the owner of slot; the table must be Slotted.
 func (t *Table) SlotOwner(slot int32) NodeID {
 	return NodeID(t.Layout.(*slotLayout).m.Owner(uint16(slot)))

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -20,22 +18,12 @@ type Report struct {
 	Err        error // not nil: the node could not be asked, and the other fields are empty
 
 	Version, Role, Mode, Policy string
-
-	Sampled   int    // keys that were drawn at random
-	Elsewhere int    // of these, how many the table places on another node
-	Example   string // one key that is elsewhere
-	Belongs   string // the node that the example belongs to
 }
 
-const (
-	sampleSize = 200 // keys that are drawn from each master
-	questions  = 5   // that one node is asked: to connect, PING, AUTH, INFO and for keys
-)
+const questions = 4 // that one node is asked: to connect, PING, AUTH and INFO
 
-// Inspect asks each node of the table about itself, all at once. It draws keys from each
-// master and checks whether the table places them there. It draws no keys from a cluster,
-// which moves keys itself. A node may take the time timeout, or half a second if that is
-// longer, for each answer.
+// Inspect asks each node of the table about itself, all at once. A node may take the time
+// timeout, or half a second if that is longer, for each answer.
 func Inspect(ctx context.Context, as Account, timeout time.Duration, t *router.Table) []Report {
 	all := make([]router.NodeID, len(t.Nodes))
 	for i := range all {
@@ -67,7 +55,7 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 		r.Err = errors.New("no sentinel has told its address yet")
 		return r
 	}
-	c := redis.NewClient(control(n.Addr, as, timeout))
+	c := NewClient(n.Addr, as, timeout)
 	defer c.Close()
 	if r.Err = c.Ping(ctx).Err(); r.Err != nil {
 		return r
@@ -97,34 +85,7 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 			r.Policy = value
 		}
 	}
-	if n.Master && r.Mode != "cluster" && !t.Clustered() {
-		r.draw(ctx, c, t, id)
-	}
 	return r
-}
-
-// draw draws keys at random and counts those that belong elsewhere. It ignores errors of
-// RANDOMKEY.
-func (r *Report) draw(ctx context.Context, c *redis.Client, t *router.Table, id router.NodeID) {
-	draws, _ := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for range sampleSize {
-			p.RandomKey(ctx)
-		}
-		return nil
-	})
-	for _, d := range draws {
-		key, err := d.(*redis.StringCmd).Result()
-		if err != nil {
-			continue // the node is empty, or refuses the command
-		}
-		r.Sampled++
-		if _, owner := t.Place([]byte(key)); owner != id {
-			r.Elsewhere++
-			if r.Example = key; owner != router.None {
-				r.Belongs = t.Nodes[owner].Name
-			}
-		}
-	}
 }
 
 // Unfit returns why the node cannot serve its keys in the table's layout, and what to do

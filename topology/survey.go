@@ -17,14 +17,11 @@ const surveyInterval = 2 * time.Second
 type Finding struct {
 	Name, Addr string
 	Unfit      string // why it cannot serve its keys; empty if it can
-	Sampled    int    // keys that were drawn at random
-	Elsewhere  int    // of these, how many belong to another node
 }
 
-// Survey asks each node once it can be reached, and warns about what clients would not
-// notice: a node in cluster mode behind a layout that needs standalone nodes, and keys on
-// another node than the layout says. Keys lie elsewhere after the layout, a hash, a name
-// or a weight was changed.
+// Survey asks each node once it can be reached, and reports nodes that cannot serve their
+// keys: a node in cluster mode behind a layout that needs standalone nodes, or a replica
+// where a master is needed.
 type Survey struct {
 	as      Account
 	timeout time.Duration
@@ -94,9 +91,7 @@ func (s *Survey) record(t *router.Table, r Report) {
 	problem, remedy := r.Unfit(t)
 	s.mu.Lock()
 	before, known := s.found[r.Name]
-	s.found[r.Name] = Finding{
-		Name: r.Name, Addr: r.Addr, Unfit: problem, Sampled: r.Sampled, Elsewhere: r.Elsewhere,
-	}
+	s.found[r.Name] = Finding{Name: r.Name, Addr: r.Addr, Unfit: problem}
 	s.mu.Unlock()
 	if known && before.Unfit == problem {
 		return
@@ -105,12 +100,6 @@ func (s *Survey) record(t *router.Table, r Report) {
 		s.log.Error("a node cannot serve its keys",
 			"node", r.Name, "addr", r.Addr, "problem", problem, "remedy", remedy)
 	}
-	if r.Elsewhere > 0 {
-		s.log.Warn("keys lie on another node than the layout says, so clients do not find them; "+
-			"the layout, a hash, a name or a weight has changed since they were written",
-			"node", r.Name, "addr", r.Addr, "sampled", r.Sampled, "elsewhere", r.Elsewhere,
-			"example", r.Example, "belongs_to", r.Belongs)
-	}
 	s.log.Debug("looked at a node", "node", r.Name, "addr", r.Addr, "role", r.Role, "mode", r.Mode,
-		"version", r.Version, "maxmemory_policy", r.Policy, "sampled", r.Sampled, "elsewhere", r.Elsewhere)
+		"version", r.Version, "maxmemory_policy", r.Policy)
 }

@@ -230,6 +230,12 @@ func (w *Watcher) client(addr string) *redis.Client {
 // Account is the name and password with which servers are asked.
 type Account struct{ Username, Password string }
 
+// NewClient returns a client that asks one server, and never retries or connects by itself.
+// The server may take the time timeout, or half a second if that is longer, for each answer.
+func NewClient(addr string, as Account, timeout time.Duration) *redis.Client {
+	return redis.NewClient(control(addr, as, max(timeout, askTimeout)))
+}
+
 // control returns the options of a client that never retries or connects by itself.
 func control(addr string, as Account, timeout time.Duration) *redis.Options {
 	return &redis.Options{

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -157,19 +158,24 @@ func defaultHash(cfg *config.Config) string {
 func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nNODE\tADDRESS\tROLE\tMODE\tVERSION\tMAXMEMORY-POLICY\tKEYS SAMPLED\tELSEWHERE")
+	sampled := map[string]guard.Sample{}
+	for _, s := range wiring.SampleKeys(ctx, cfg, t) {
+		sampled[s.Name] = s
+	}
+
 	var remarks []string
 	unfit, policies, versions := 0, map[string]bool{}, map[string]bool{}
 	for _, r := range wiring.Inspect(ctx, cfg, t) {
+		s := sampled[r.Name]
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Name, r.Addr, dash(r.Role), dash(r.Mode),
-			dash(r.Version), dash(r.Policy), r.Sampled, r.Elsewhere)
+			dash(r.Version), dash(r.Policy), s.Sampled, s.Elsewhere)
 		if problem, remedy := r.Unfit(t); problem != "" {
 			unfit++
 			remarks = append(remarks, fmt.Sprintf("problem: node %s %s; %s", r.Name, problem, remedy))
 		}
-		if r.Elsewhere > 0 {
-			remarks = append(remarks, fmt.Sprintf("warning: of %d keys drawn at random from node %s, "+
-				"this layout places %d on other nodes, such as %q on %s; clients do not find them",
-				r.Sampled, r.Name, r.Elsewhere, r.Example, dash(r.Belongs)))
+		if s.Elsewhere > 0 {
+			remarks = append(remarks, fmt.Sprintf("warning: of %d keys of node %s, this layout places %d elsewhere, "+
+				"such as %s; clients do not find them", s.Sampled, s.Name, s.Elsewhere, s.Examples[0]))
 		}
 		if r.Err == nil {
 			policies[r.Policy], versions[r.Version] = true, true

@@ -20,7 +20,6 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
@@ -77,6 +76,10 @@ func load(file string) (*config.Config, error) {
 // that operators can watch.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *admin.LogQueue) error {
 	defer ignoreSignals(log)()
+	keys, err := admit(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
 	srv, err := wiring.NewServer(cfg, server.Options{Log: log, Version: versionText()})
 	if err != nil {
 		return err
@@ -93,6 +96,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		survey.Run(beside)
 		return nil
 	})
+	g.Go(func() error {
+		keys.Run(beside, srv.Table)
+		return nil
+	})
 	if cfg.Admin != "" {
 		ln, err := server.Listen(cfg.Admin)
 		if err != nil {
@@ -102,7 +109,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		g.Go(func() error {
 			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
 				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll,
-				DroppedLines: lines.Dropped, Surveyed: surveyed(survey),
+				DroppedLines: lines.Dropped, Surveyed: surveyed(survey), Guarded: guarded(keys),
 			}))
 		})
 	}
@@ -120,16 +127,6 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	err = g.Wait()
 	log.Info("stopped")
 	return err
-}
-
-// surveyed returns the survey's findings as the admin address shows them.
-func surveyed(s *topology.Survey) func() []admin.Surveyed {
-	return func() (all []admin.Surveyed) {
-		for _, f := range s.Findings() {
-			all = append(all, admin.Surveyed(f))
-		}
-		return all
-	}
 }
 
 // ignoreSignals keeps keyway alive when its terminal or the reader of its log goes away.

@@ -1,0 +1,235 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/topology"
+)
+
+const (
+	interval    = time.Hour // between looks at a node that could be judged, give or take a tenth
+	tick        = 2 * time.Second
+	maxRetry    = time.Minute      // between looks at a node that could not be judged
+	lookTimeout = 10 * time.Second // for everything that is asked in one look
+	atOnce      = 32               // nodes that are looked at together
+
+	// noteworthy is the change of a node's ratio that is logged. Samples differ by chance.
+	noteworthy = 0.05
+)
+
+// Options configure a Guard.
+type Options struct {
+	Account topology.Account
+	Timeout time.Duration // for one answer of a node
+	Off     bool          // look at no keys
+	Refuse  bool          // Start refuses when clients would not find keys
+	Log     *slog.Logger  // nil: no log
+	// Variants returns other ways to place keys, the likeliest first. It is called only to
+	// explain a refusal.
+	Variants func() []Variant
+}
+
+// Guard samples the nodes' keys, at start and every hour.
+type Guard struct {
+	o    Options
+	look func(ctx context.Context, t *router.Table, ids []router.NodeID) []Sample
+
+	mu    sync.Mutex
+	found map[string]*finding // by the node's name
+}
+
+// finding is what is known about a node.
+type finding struct {
+	last   Sample // the last that could be judged
+	judged bool
+	logged Sample    // the last that was logged
+	failed int       // looks in a row that could not judge the node
+	due    time.Time // of the next look
+}
+
+// New returns a guard that has not looked at any node yet.
+func New(o Options) *Guard {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Guard{o: o, found: map[string]*finding{}}
+	g.look = func(ctx context.Context, t *router.Table, ids []router.NodeID) []Sample {
+		return Look(ctx, o.Account, o.Timeout, t, ids)
+	}
+	return g
+}
+
+// Start looks at all nodes of the table that own keys. It returns a *Refusal if clients
+// would not find more than a hundredth of the keys of a node. It does not judge nodes that
+// cannot be asked.
+func (g *Guard) Start(ctx context.Context, t *router.Table) error {
+	if g.o.Off || t.Clustered() {
+		return nil
+	}
+	samples := g.look(ctx, t, t.Owners())
+	for _, s := range samples {
+		if s.Err != nil && ctx.Err() == nil {
+			g.o.Log.Warn("cannot judge whether the node's keys lie where the layout says; keyway looks again",
+				"node", s.Name, "addr", s.Addr, "error", s.Err)
+		}
+	}
+	if g.o.Refuse && slices.ContainsFunc(samples, Sample.hides) {
+		var variants []Variant
+		if g.o.Variants != nil {
+			variants = g.o.Variants()
+		}
+		return &Refusal{Layout: t.Name, Samples: samples, Cause: cause(t, samples, variants)}
+	}
+	for _, s := range samples {
+		g.record(s)
+	}
+	return nil
+}
+
+// Run looks at the nodes of table() until ctx ends: at each once an hour, and more often
+// at those that could not be asked.
+func (g *Guard) Run(ctx context.Context, table func() *router.Table) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		t := table()
+		if g.o.Off || t.Clustered() {
+			continue
+		}
+		for _, s := range g.look(ctx, t, g.due(t)) {
+			g.record(s)
+		}
+	}
+}
+
+// Findings returns the last sample of each node that could be judged.
+func (g *Guard) Findings() []Sample {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []Sample
+	for _, f := range g.found {
+		if f.judged {
+			all = append(all, f.last)
+		}
+	}
+	slices.SortFunc(all, func(a, b Sample) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// due returns the nodes to look at now. It forgets those that the table does not have.
+func (g *Guard) due(t *router.Table) (ids []router.NodeID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known := map[string]bool{}
+	for _, id := range t.Owners() {
+		name := t.Nodes[id].Name
+		known[name] = true
+		if f := g.found[name]; f == nil || !time.Now().Before(f.due) {
+			ids = append(ids, id)
+		}
+	}
+	for name := range g.found {
+		if !known[name] {
+			delete(g.found, name)
+		}
+	}
+	return ids
+}
+
+// Look samples some nodes of the table, several at once. A node may take the time timeout,
+// or half a second if that is longer, for each answer.
+func Look(
+	ctx context.Context, as topology.Account, timeout time.Duration, t *router.Table, ids []router.NodeID,
+) []Sample {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	samples := make([]Sample, len(ids))
+	var looks errgroup.Group
+	looks.SetLimit(atOnce)
+	for i, id := range ids {
+		looks.Go(func() error {
+			n := t.Nodes[id]
+			if n.Addr == "" {
+				samples[i] = Sample{Name: n.Name, Err: errors.New("no sentinel has told its address yet")}
+				return nil
+			}
+			client := topology.NewClient(n.Addr, as, timeout)
+			defer client.Close()
+			samples[i] = take(ctx, client, t, id)
+			return nil
+		})
+	}
+	_ = looks.Wait() // errors are in the samples
+	return samples
+}
+
+// record keeps a sample, and logs it if it says something new.
+func (g *Guard) record(s Sample) {
+	s.keys = nil
+	g.mu.Lock()
+	f := g.found[s.Name]
+	if f == nil {
+		f = &finding{}
+		g.found[s.Name] = f
+	}
+	if s.Err != nil {
+		f.failed++
+		f.due = time.Now().Add(min(tick<<min(f.failed, 10), maxRetry))
+		g.mu.Unlock()
+		return
+	}
+	f.failed, f.last, f.judged = 0, s, true
+	f.due = time.Now().Add(interval - interval/10 + rand.N(interval/5))
+	was := f.logged
+	changed := level(s) != level(was) || math.Abs(s.Ratio()-was.Ratio()) >= noteworthy
+	if changed {
+		f.logged = s
+	}
+	g.mu.Unlock()
+	if changed {
+		g.log(s, was)
+	}
+}
+
+// level is 0 if a node has no misplaced keys, 1 if it has few, and 2 if it has more than
+// keyway tolerates at start.
+func level(s Sample) int {
+	switch {
+	case s.Elsewhere == 0:
+		return 0
+	case s.hides():
+		return 2
+	}
+	return 1
+}
+
+func (g *Guard) log(s, was Sample) {
+	if s.Elsewhere == 0 {
+		g.o.Log.Info("the node's keys lie where the layout says again", "node", s.Name, "addr", s.Addr,
+			"keys", s.Keys, "looked_at", s.Sampled)
+		return
+	}
+	examples := make([]string, len(s.Examples))
+	for i, e := range s.Examples {
+		examples[i] = e.String()
+	}
+	g.o.Log.Warn("keys lie on another node than the layout says, so clients do not find them",
+		"node", s.Name, "addr", s.Addr, "keys", s.Keys, "looked_at", s.Sampled, "misplaced", s.Elsewhere,
+		"ratio", s.Ratio(), "ratio_before", was.Ratio(), "examples", strings.Join(examples, "; "))
+}

@@ -1,0 +1,81 @@
+package guard
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Refusal says that clients would not find keys that are on the nodes.
+type Refusal struct {
+	Layout  string   // of the configuration
+	Samples []Sample // of all nodes, in the order of the configuration
+	Cause   string   // what most likely changed; empty if keyway cannot tell
+}
+
+// Error returns several lines: the figures of each node, the likely cause, and what to do.
+func (e *Refusal) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "keys lie on other nodes than layout %s says, so clients would not find them\n", e.Layout)
+	for _, s := range e.Samples {
+		fmt.Fprintf(&b, "  node %s (%s): %s\n", s.Name, s.Addr, s.figures())
+	}
+	cause := e.Cause
+	if cause == "" {
+		cause = "keyway finds no single change that explains it: compare the file with the one by which the keys " +
+			"were written (layout, hash, hash_tag, the nodes' names, weights and addresses, the ranges)"
+	}
+	fmt.Fprintf(&b, "Likely cause: %s.\n", cause)
+	b.WriteString("What to do, one of:\n" +
+		"  - go back to the configuration by which the keys were written\n" +
+		"  - move the keys to where this configuration places them, before keyway serves it\n" +
+		"  - if the keys may be lost sight of, as in a cache: placement: {misplaced: allow}")
+	return b.String()
+}
+
+// figures returns what a look at a node found, for people.
+func (s Sample) figures() string {
+	if s.Err != nil {
+		return "not judged: " + s.Err.Error()
+	}
+	if s.Sampled == 0 {
+		return "no keys"
+	}
+	what := fmt.Sprintf("of %d keys drawn at random from %d", s.Sampled, s.Keys)
+	if s.Whole {
+		what = fmt.Sprintf("of its %d keys", s.Sampled)
+	}
+	text := fmt.Sprintf("%s, %d (%.1f %%) belong elsewhere", what, s.Elsewhere, 100*s.Ratio())
+	if s.Elsewhere > 0 {
+		text += ", such as " + s.Examples[0].String()
+	}
+	return text
+}
+
+// String returns the key, readable and cut to 64 characters, and where it belongs.
+func (e Example) String() string {
+	text := quote(e.Key)
+	if e.DB > 0 {
+		text += fmt.Sprintf(" of database %d", e.DB)
+	}
+	if e.Belongs == "" {
+		return text + ", which no rule places"
+	}
+	return text + ", which belongs to " + e.Belongs
+}
+
+// maxShown is how many bytes of a key people see.
+const maxShown = 64
+
+// quote returns a key in quotes, with escapes for what cannot be printed.
+func quote(key string) string {
+	if len(key) <= maxShown {
+		return strconv.Quote(key)
+	}
+	n := maxShown
+	for n > maxShown-utf8.UTFMax && !utf8.RuneStart(key[n]) {
+		n-- // not in the middle of a character
+	}
+	return strconv.Quote(key[:n]) + "..."
+}

@@ -1,0 +1,21 @@
+package main
+
+// inGuard are planted in package guard.
+var inGuard = []bug{
+	{
+		"keys that lie elsewhere are not seen", "guard/sample.go",
+		"		if owner == id {\n", "		if owner != router.None {\n",
+		"./test", "TestKeysElsewhere",
+	},
+	{
+		"keyway starts over keys that clients do not find", "guard/guard.go",
+		"	if g.o.Refuse && ", "	if !g.o.Refuse && ",
+		"./test", "TestMisplacedKeysRefuseToStart",
+	},
+	{
+		"only the first database of a node is looked at", "guard/sample.go",
+		"	for _, db := range dbs {\n		var keys",
+		"	for _, db := range dbs[:min(1, len(dbs))] {\n		var keys",
+		"./test", "TestFewMisplacedKeysAreAWarning",
+	},
+}

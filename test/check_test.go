@@ -149,21 +149,67 @@ func TestKeysElsewhere(t *testing.T) {
 	}
 }
 
-// TestClusterBehindRingIsReported: a node of a cluster behind a layout that needs
-// standalone ones is an error in the log, and makes keyway not ready.
-func TestClusterBehindRingIsReported(t *testing.T) {
+// TestClusterBehindOtherLayouts: serve does not start over nodes of a cluster with a layout
+// that needs standalone ones, and says so in the words that clients would get. Static slots
+// are fine if they are the cluster's own.
+func TestClusterBehindOtherLayouts(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 0)
+	want := fmt.Sprintf("keyway.yml:2:9: layout: node a (%s) is part of a Redis Cluster, "+
+		"but this layout needs standalone nodes; set cluster-enabled no on it, or use layout slots with seeds "+
+		"(the same holds for b, c)\n", c.Nodes[0].Addr)
+	for _, layout := range []string{"ring", "range", "modulo"} {
+		if text := refused(t, redistest.Layouts(c.Nodes)[layout]); !strings.Contains(text, want) {
+			t.Errorf("%s: %s", layout, text)
+		}
+	}
+	static := "layout: slots\n" + redistest.NodesYAML(c.Nodes) +
+		"slots: {static: {a: 0-%d, b: %d-10921, c: 10922-16383}}\n"
+	text := refused(t, fmt.Sprintf(static, 5461, 5462))
+	if !strings.Contains(text, "layout: node a (") || strings.Contains(text, "the same holds") {
+		t.Errorf("%s", text)
+	}
 	adminAddr := freeAddr(t)
-	yaml := fmt.Sprintf("listen: %s\nadmin: %s\nlayout: ring\n", freeAddr(t), adminAddr)
-	file := redistest.WriteFile(t, "keyway.yml", yaml+redistest.NodesYAML(c.Nodes))
-	p := redistest.StartProcess(t, "serve", "-c", file)
-	redistest.Eventually(t, 10*time.Second, "keyway is not ready, and says why", func() bool {
-		status, body := fetch(t, "http://"+adminAddr+"/readyz")
-		return status == 503 && strings.Count(body, "runs in cluster mode, but layout ring needs standalone nodes") == 3
+	p := redistest.ServeProcess(t, fmt.Sprintf("admin: %s\n"+static, adminAddr, 5460, 5461))
+	for i := range 100 {
+		redistest.Ask(p.Addr, "SET", fmt.Sprintf("key:%d", i), "x")
+	}
+	for i, n := range c.Nodes {
+		if keys := len(n.Keys()); keys < 10 {
+			t.Errorf("%d keys on node %d", keys, i)
+		}
+	}
+	redistest.Eventually(t, 10*time.Second, "keyway is ready", func() bool {
+		return get(t, "http://"+adminAddr+"/readyz") == "ok\n"
 	})
 	p.End()
-	if n := lines(p.Stderr.String(), "level=ERROR", "a node cannot serve its keys", "node=b", "remedy="); n != 1 {
+	if text := p.Stderr.String(); strings.Contains(text, "level=ERROR") || strings.Contains(text, "level=WARN") {
+		t.Errorf("%s", text)
+	}
+}
+
+// TestClusterBehindRingIsReported: a node in cluster mode that is alone, and one that comes
+// back later, do not keep keyway from starting. They are errors in the log, and make keyway
+// not ready.
+func TestClusterBehindRingIsReported(t *testing.T) {
+	t.Parallel()
+	alone := redistest.Start(t, "--cluster-enabled", "yes")
+	c := redistest.NewCluster(t, 3, 0)
+	c.Nodes[0].Kill()
+	adminAddr := freeAddr(t)
+	yaml := fmt.Sprintf("listen: %s\nadmin: %s\n", freeAddr(t), adminAddr) + redistest.Ring(alone.Addr, c.Nodes[0].Addr)
+	p := redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", yaml))
+	unfit := func(node string) func() bool {
+		return func() bool {
+			status, body := fetch(t, "http://"+adminAddr+"/readyz")
+			return status == 503 && lines(body, "node "+node, "runs in cluster mode, but layout ring needs") == 1
+		}
+	}
+	redistest.Eventually(t, 10*time.Second, "keyway is not ready, because of a", unfit("a"))
+	c.Nodes[0].Run()
+	redistest.Eventually(t, 20*time.Second, "keyway is not ready, because of b", unfit("b"))
+	p.End()
+	if n := lines(p.Stderr.String(), "level=ERROR", "a node cannot serve its keys", "remedy="); n != 2 {
 		t.Errorf("%s", p.Stderr)
 	}
 }

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // Report is what a node reports about itself.
@@ -18,9 +23,13 @@ type Report struct {
 	Err        error // not nil: the node could not be asked, and the other fields are empty
 
 	Version, Role, Mode, Policy string
+
+	// Of a node in cluster mode, if the table does not follow the cluster:
+	Peers  int  // the other nodes of its cluster
+	Agrees bool // the node owns the slots that the table gives it
 }
 
-const questions = 4 // that one node is asked: to connect, PING, AUTH and INFO
+const questions = 5 // that one node is asked: to connect, PING, AUTH, INFO and CLUSTER NODES
 
 // Inspect asks each node of the table about itself, all at once. A node may take the time
 // timeout, or half a second if that is longer, for each answer.
@@ -85,7 +94,52 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 			r.Policy = value
 		}
 	}
+	if r.Mode == "cluster" && !t.Clustered() {
+		if r.Err = r.askCluster(ctx, c, t, id); r.Err != nil {
+			return Report{Name: n.Name, Addr: n.Addr, Master: n.Master, Err: r.Err}
+		}
+	}
 	return r
+}
+
+// askCluster asks a node for the other nodes of its cluster and for its own slots.
+func (r *Report) askCluster(ctx context.Context, c *redis.Client, t *router.Table, id router.NodeID) error {
+	list, err := c.ClusterNodes(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("asking for CLUSTER NODES: %w", err)
+	}
+	var owned [slots.Count]bool
+	for line := range strings.Lines(list) {
+		fields := strings.Fields(line) // ID, address, flags, master, ping, pong, epoch, link, slots
+		if len(fields) < 8 {
+			continue
+		}
+		if !slices.Contains(strings.Split(fields[2], ","), "myself") {
+			r.Peers++
+			continue
+		}
+		for _, run := range fields[8:] {
+			first, last, isRun := strings.Cut(run, "-")
+			if !isRun {
+				last = first
+			}
+			from, err1 := strconv.Atoi(first)
+			to, err2 := strconv.Atoi(last)
+			if err1 != nil || err2 != nil {
+				continue // in brackets: a slot that is migrating or importing
+			}
+			for slot := max(from, 0); slot <= to && slot < slots.Count; slot++ {
+				owned[slot] = true
+			}
+		}
+	}
+	r.Agrees = t.Slotted() && r.Master
+	for slot := range int32(slots.Count) {
+		if t.Slotted() && t.SlotOwner(slot) == id && !owned[slot] {
+			r.Agrees = false
+		}
+	}
+	return nil
 }
 
 // Unfit returns why the node cannot serve its keys in the table's layout, and what to do
@@ -94,7 +148,7 @@ func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 	switch {
 	case r.Err != nil:
 		return "cannot be reached: " + r.Err.Error(), "start it, or correct its address or backend.password"
-	case r.Mode == "cluster" && !t.Clustered():
+	case r.Mode == "cluster" && !t.Clustered() && !r.Agrees:
 		return "runs in cluster mode, but layout " + t.Name + " needs standalone nodes",
 			"write layout: slots with slots: {seeds: [...]}, or start the node without cluster-enabled"
 	case r.Master && r.Role == "slave":

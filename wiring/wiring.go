@@ -64,26 +64,6 @@ func Inspect(ctx context.Context, c *config.Config, t *router.Table) []topology.
 	return topology.Inspect(ctx, account(c), c.Backend.ConnectTimeout, t)
 }
 
-// NewGuard returns the guard over the nodes' keys, and the table by which it judges them at
-// start: sentinels are asked for their masters. Errors are *config.Error, the same as
-// NewServer's.
-func NewGuard(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guard, *router.Table, error) {
-	t, err := Table(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !c.Clustered() {
-		if fetched, err := FetchTable(ctx, c); err == nil {
-			t = fetched // otherwise the nodes behind sentinels are judged when their masters are known
-		}
-	}
-	return guard.New(guard.Options{
-		Account: account(c), Timeout: c.Backend.ConnectTimeout, Log: log,
-		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
-		Variants: func() []guard.Variant { return variants(c) },
-	}), t, nil
-}
-
 // SampleKeys looks at keys of each node of the table that owns some, and counts those that
 // the table places elsewhere. It asks no cluster, which moves keys itself.
 func SampleKeys(ctx context.Context, c *config.Config, t *router.Table) []guard.Sample {

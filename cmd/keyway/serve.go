@@ -76,7 +76,7 @@ func load(file string) (*config.Config, error) {
 // that operators can watch.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *admin.LogQueue) error {
 	defer ignoreSignals(log)()
-	keys, err := admit(ctx, cfg, log)
+	keys, err := wiring.Admit(ctx, cfg, log)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,74 @@
+package wiring
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// Admit asks the nodes whether keyway may serve. It returns an error if the configuration
+// is wrong, if nodes are part of a cluster that the layout cannot use, or if clients would
+// not find the keys that are on the nodes. Otherwise it returns the guard that goes on
+// looking. Nodes that cannot be asked keep nobody from serving. Errors are *config.Error,
+// those of the configuration the same as NewServer's.
+func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guard, error) {
+	t, err := Table(c)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Clustered() {
+		if fetched, err := FetchTable(ctx, c); err == nil {
+			t = fetched // otherwise the nodes behind sentinels are judged when their masters are known
+		}
+	}
+	g := guard.New(guard.Options{
+		Account: account(c), Timeout: c.Backend.ConnectTimeout, Log: log,
+		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
+		Variants: func() []guard.Variant { return variants(c) },
+	})
+	var ofCluster, misplaced error
+	var asked sync.WaitGroup
+	asked.Go(func() { ofCluster = refuseCluster(ctx, c, t) })
+	asked.Go(func() {
+		if err := g.Start(ctx, t); err != nil {
+			misplaced = c.Errorf("placement.misplaced", "", "%v", err)
+		}
+	})
+	asked.Wait()
+	if ofCluster != nil {
+		return nil, ofCluster
+	}
+	return g, misplaced
+}
+
+// refuseCluster returns an error if nodes are part of a cluster, whose redirects only a
+// layout that follows the cluster can use. Static slots may agree with the cluster's.
+func refuseCluster(ctx context.Context, c *config.Config, t *router.Table) error {
+	if t.Clustered() {
+		return nil
+	}
+	var problem string
+	var others []string
+	for _, r := range Inspect(ctx, c, t) {
+		switch {
+		case !r.Master || r.Err != nil || r.Peers == 0 || r.Agrees:
+		case problem == "":
+			problem = strings.TrimPrefix(errtext.NodeIsCluster(r.Name, r.Addr), "ERR keyway: ")
+		default:
+			others = append(others, r.Name)
+		}
+	}
+	if problem == "" {
+		return nil
+	}
+	if len(others) > 0 {
+		problem += " (the same holds for " + strings.Join(others, ", ") + ")"
+	}
+	return c.Errorf("layout", "", "%s", problem)
+}

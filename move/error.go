@@ -1,0 +1,90 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Error is a failure at a node, with what an operator can do about it.
+type Error struct {
+	Node, Addr string
+	Doing      string // what failed
+	Err        error
+	Remedy     string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("node %s (%s): %s: %v", e.Node, e.Addr, e.Doing, e.Err)
+	if e.Remedy != "" {
+		text += "; " + e.Remedy
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// isReply reports whether err is a reply of the node, not a failure of the connection.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// remedies say what to do about the replies of a node that contain a text.
+var remedies = []struct{ text, remedy string }{
+	{"OOM", "raise its maxmemory, or give the layout another node; then run the command again"},
+	{"NOPERM", "give backend.username this right with ACL SETUSER; then run the command again"},
+	{"NOAUTH", "set backend.password in the configuration file"},
+	{"WRONGPASS", "correct backend.username and backend.password in the configuration file"},
+	{"AUTH ", "correct backend.username and backend.password in the configuration file"},
+	{"invalid password", "correct backend.password in the configuration file"},
+	{"READONLY", "it has become a replica: name its master, and run the command again"},
+	{"MOVED ", "slots of its cluster move: wait until that has ended, and run the command again"},
+	{"ASK ", "slots of its cluster move: wait until that has ended, and run the command again"},
+	{"TRYAGAIN", "slots of its cluster move: wait until that has ended, and run the command again"},
+	{"CLUSTERDOWN", "see redis-cli --cluster check; when the cluster is well, run the command again"},
+	{"LOADING", "wait until it has loaded its data, and run the command again"},
+	{"MISCONF", "it cannot save its data: see its log, and run the command again"},
+	{"NOREPLICAS", "it has too few replicas: see its min-replicas-to-write, and run the command again"},
+	{"unknown command", "it needs Redis 7.0 or Valkey, with this command not renamed"},
+}
+
+// failed returns the error of something that was done at the node.
+func (n *Node) failed(doing string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
+	if !isReply(err) {
+		e.Remedy = "start the node or mend the way to it, and run the command again: what was moved stays moved"
+		return e
+	}
+	for _, r := range remedies {
+		if strings.HasPrefix(err.Error(), r.text) || strings.HasPrefix(err.Error(), "ERR "+r.text) {
+			e.Remedy = r.remedy
+			break
+		}
+	}
+	return e
+}
+
+// notRestored returns the error of a value that the destination did not accept.
+func (l *Link) notRestored(key string, err error) error {
+	n, doing := l.to.node, fmt.Sprintf("restoring key %q from node %s", key, l.from.node.Name)
+	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
+	switch text := err.Error(); {
+	case strings.Contains(text, "payload version or checksum"):
+		e.Remedy = fmt.Sprintf("its version %s does not understand values of version %s: upgrade node %s to at least that",
+			n.Version, l.from.node.Version, n.Name)
+	case strings.Contains(text, "Bad data format"):
+		e.Remedy = "load the modules there that node " + l.from.node.Name + " has"
+	default:
+		return n.failed(doing, err)
+	}
+	return e
+}

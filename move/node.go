@@ -1,0 +1,183 @@
+package move
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const (
+	// replyTimeout is the longest wait for one reply. DUMP and RESTORE of a hash of 100 MB
+	// take seconds.
+	replyTimeout = time.Minute
+	// idLength is the length of a server's run ID.
+	idLength = 40
+)
+
+// Options name a node and the account to use there.
+type Options struct {
+	Name, Addr         string
+	Username, Password string
+	ConnectTimeout     time.Duration
+}
+
+// Node is a server that keys move from or to. All its methods may be called from several
+// goroutines.
+type Node struct {
+	Name, Addr string
+	// ID is the server's run ID. Two addresses with one ID are one server, from which
+	// nothing must be moved to itself.
+	ID      string
+	Version string
+
+	cluster     bool // the server is part of a Redis Cluster
+	hasReplicas bool
+	lfu         bool // the server counts how often keys are used, not when
+	o           Options
+	client      *redis.Client // of database 0
+}
+
+// Open connects to a node and asks what it is. A node that is not a master is an error.
+// Close closes its connections. Errors are *Error.
+func Open(ctx context.Context, o Options) (*Node, error) {
+	n := &Node{Name: o.Name, Addr: o.Addr, o: o}
+	n.client = n.open(0)
+	if err := n.identify(ctx); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) identify(ctx context.Context) error {
+	text, err := n.client.Info(ctx).Result()
+	if err != nil {
+		return n.failed("asking for INFO", err)
+	}
+	info := map[string]string{}
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if field, value, ok := strings.Cut(line, ":"); ok {
+			info[field] = value
+		}
+	}
+	n.ID, n.Version = info["run_id"], info["redis_version"]
+	if v := info["valkey_version"]; v != "" {
+		n.Version = v
+	}
+	n.cluster = info["redis_mode"] == "cluster" || info["server_mode"] == "cluster"
+	n.hasReplicas = info["connected_slaves"] != "" && info["connected_slaves"] != "0"
+	n.lfu = strings.Contains(info["maxmemory_policy"], "lfu")
+	switch {
+	case len(n.ID) != idLength:
+		return &Error{
+			Node: n.Name, Addr: n.Addr, Doing: "reading run_id from INFO", Err: fmt.Errorf("it is %q", n.ID),
+			Remedy: "name the Redis server itself: without its run ID, two addresses may be one server",
+		}
+	case info["role"] != "master":
+		return &Error{
+			Node: n.Name, Addr: n.Addr, Doing: "reading role from INFO", Err: fmt.Errorf("it is a %s", info["role"]),
+			Remedy: "name its master " + info["master_host"] + ":" + info["master_port"],
+		}
+	}
+	return nil
+}
+
+// open returns a client of a database. Commands are never sent twice.
+func (n *Node) open(db int) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: n.o.Addr, Username: n.o.Username, Password: n.o.Password, DB: db,
+		Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1000,
+		DialTimeout: n.o.ConnectTimeout, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
+		ContextTimeoutEnabled:    true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// Close closes the node's connections.
+func (n *Node) Close() { n.client.Close() }
+
+// Database is a database of a node that has keys.
+type Database struct {
+	Number int
+	Keys   int64
+}
+
+// Databases returns the databases that have keys, in the order of their numbers.
+func (n *Node) Databases(ctx context.Context) ([]Database, error) {
+	text, err := n.client.Info(ctx, "keyspace").Result()
+	if err != nil {
+		return nil, n.failed("asking for INFO keyspace", err)
+	}
+	var all []Database
+	for line := range strings.SplitSeq(text, "\r\n") {
+		name, values, ok := strings.Cut(line, ":keys=")
+		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
+		if !ok || err != nil {
+			continue
+		}
+		count, _, _ := strings.Cut(values, ",")
+		keys, _ := strconv.ParseInt(count, 10, 64)
+		all = append(all, Database{Number: number, Keys: keys})
+	}
+	return all, nil
+}
+
+// Ping returns the time that the node takes to answer.
+func (n *Node) Ping(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	err := n.client.Ping(ctx).Err()
+	return time.Since(began), err
+}
+
+// connect returns a connection of its own to a database. closing closes it.
+func (n *Node) connect(ctx context.Context, db int) (c *connection, err error) {
+	client := n.open(db)
+	c = &connection{Conn: client.Conn(), node: n, client: client}
+	if err := c.Ping(ctx).Err(); err != nil {
+		c.Close()
+		if db != 0 && strings.Contains(err.Error(), "DB index") || strings.Contains(err.Error(), "SELECT is not allowed") {
+			return nil, &Error{
+				Node: n.Name, Addr: n.Addr, Doing: fmt.Sprintf("selecting database %d", db), Err: err,
+				Remedy: "raise databases in its configuration, or empty this database on the other nodes",
+			}
+		}
+		return nil, n.failed("connecting", err)
+	}
+	return c, nil
+}
+
+// connection is one connection to a node. After an error of the network it fails for good,
+// so a WATCH and its EXEC never travel over different connections.
+type connection struct {
+	*redis.Conn
+	node   *Node
+	client *redis.Client
+}
+
+func (c *connection) Close() {
+	c.Conn.Close()
+	c.client.Close()
+}
+
+// send sends commands in one pipeline and reads all replies. It returns an error only if
+// the connection failed: the commands have their own errors.
+func (c *connection) send(ctx context.Context, doing string, fill func(p redis.Pipeliner)) error {
+	cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		fill(p)
+		return nil
+	})
+	if err == nil {
+		return nil
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !isReply(err) {
+			return c.node.failed(doing, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package main
+
+// inMove are planted in the packages that move keys between nodes.
+var inMove = []bug{
+	{
+		"a value is dumped before the destination is watched", "move/link.go",
+		"	missing, both, err := l.look(ctx, keys)\n	if err != nil {\n		return nil, err\n	}\n" +
+			"	values, err := l.read(ctx, missing)\n	if err != nil {\n		return nil, err\n	}\n",
+		"	values, err := l.read(ctx, keys)\n	if err != nil {\n		return nil, err\n	}\n" +
+			"	missing, both, err := l.look(ctx, keys)\n	if err != nil {\n		return nil, err\n	}\n",
+		"./move", "TestAbsentIsNotRevived",
+	},
+	{
+		"a copy replaces what is at the destination", "move/value.go",
+		"v.dump, \"ABSTTL\"}", "v.dump, \"ABSTTL\", \"REPLACE\"}",
+		"./move", "TestNothingIsReplaced",
+	},
+	{
+		"a key is removed before the destination has accepted it", "move/link.go",
+		"	restored, overtaken, err := l.restore(ctx, values)\n",
+		"	if _, err := l.remove(ctx, names(values)); err != nil {\n		return nil, err\n	}\n" +
+			"	restored, overtaken, err := l.restore(ctx, values)\n",
+		"./move", "TestRefusedCopyStaysAtTheSource",
+	},
+	{
+		"a key that expires while it is read lives for ever", "move/value.go",
+		"	case expiry == -2:\n		return v, false, nil // it has expired since DUMP\n	case expiry == -1:", "	case expiry < 0:",
+		"./move", "TestExpiredKeysDoNotRevive",
+	},
+	{
+		"a key on both nodes is removed without a comparison", "move/settle.go",
+		"	if !equal {", "	if !equal && false {",
+		"./move", "TestKeysOnBothNodes",
+	},
+	{
+		"a change at the source during the copy is lost", "move/value.go",
+		"watch = p.Do(ctx, args(\"WATCH\", keys)...)", "watch = p.Do(ctx, \"PING\")",
+		"./move", "TestChangedAtTheSource",
+	},
+	{
+		"the copy does not notice another at the destination", "move/link.go",
+		"watch = p.Do(ctx, args(\"WATCH\", keys)...)", "watch = p.Do(ctx, \"PING\")",
+		"./move", "TestDeletedWhileCopied",
+	},
+	{
+		"a key is removed before a replica has its copy", "move/link.go",
+		"		if l.to.node.hasReplicas {", "		if false {",
+		"./move", "TestReplicaHasTheCopyFirst",
+	},
+	{
+		"expiry is not compared", "move/settle.go",
+		"	case (expiry == -1) != (v.expiry == 0):\n		return false, true, nil\n", "",
+		"./move", "TestKeysOnBothNodes",
+	},
+	{
+		"a value that is set aside leaves its slot", "move/aside.go",
+		"	if !n.cluster {", "	if true {",
+		"./move", "TestMoveInAndOutOfAClusterSlot",
+	},
+}

@@ -79,7 +79,8 @@ func (l *Link) notRestored(key string, err error) error {
 	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
 	switch text := err.Error(); {
 	case strings.Contains(text, "payload version or checksum"):
-		e.Remedy = fmt.Sprintf("its version %s does not understand values of version %s: upgrade node %s to at least that",
+		e.Remedy = fmt.Sprintf("its version %s does not understand values of version %s: "+
+			"upgrade node %s to at least that",
 			n.Version, l.from.node.Version, n.Name)
 	case strings.Contains(text, "Bad data format"):
 		e.Remedy = "load the modules there that node " + l.from.node.Name + " has"

@@ -226,7 +226,8 @@ func (l *Link) restore(ctx context.Context, values []value) (restored []string, 
 		return nil, false, &Error{
 			Node: l.to.node.Name, Addr: l.to.node.Addr, Doing: "waiting for a replica", Err: errors.Join(errWait,
 				fmt.Errorf("none has the moved keys after %s", waitTimeout)),
-			Remedy: "see its INFO replication, and run the command again; nothing was removed from node " + l.from.node.Name,
+			Remedy: "see its INFO replication, and run the command again; nothing was removed from node " +
+				l.from.node.Name,
 		}
 	}
 	return restored, false, err
@@ -235,7 +236,8 @@ func (l *Link) restore(ctx context.Context, values []value) (restored []string, 
 // accepted returns the keys that the destination has accepted, and the first refusal.
 func (l *Link) accepted(values []value, replies []any) (restored []string, err error) {
 	if len(replies) != len(values) {
-		return nil, l.to.node.failed("restoring keys", fmt.Errorf("%d replies to %d commands", len(replies), len(values)))
+		err := fmt.Errorf("%d replies to %d commands", len(replies), len(values))
+		return nil, l.to.node.failed("restoring keys", err)
 	}
 	for i, v := range values {
 		if refusal, is := replies[i].(error); is {

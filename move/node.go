@@ -140,7 +140,7 @@ func (n *Node) connect(ctx context.Context, db int) (c *connection, err error) {
 	c = &connection{Conn: client.Conn(), node: n, client: client}
 	if err := c.Ping(ctx).Err(); err != nil {
 		c.Close()
-		if db != 0 && strings.Contains(err.Error(), "DB index") || strings.Contains(err.Error(), "SELECT is not allowed") {
+		if db != 0 && (strings.Contains(err.Error(), "DB index") || strings.Contains(err.Error(), "SELECT is not")) {
 			return nil, &Error{
 				Node: n.Name, Addr: n.Addr, Doing: fmt.Sprintf("selecting database %d", db), Err: err,
 				Remedy: "raise databases in its configuration, or empty this database on the other nodes",

@@ -24,7 +24,8 @@ var inMove = []bug{
 	},
 	{
 		"a key that expires while it is read lives for ever", "move/value.go",
-		"	case expiry == -2:\n		return v, false, nil // it has expired since DUMP\n	case expiry == -1:", "	case expiry < 0:",
+		"	case expiry == -2:\n		return v, false, nil // it has expired since DUMP\n	case expiry == -1:",
+		"	case expiry < 0:",
 		"./move", "TestExpiredKeysDoNotRevive",
 	},
 	{

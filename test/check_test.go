@@ -215,7 +215,7 @@ func TestClusterBehindRingIsReported(t *testing.T) {
 }
 
 // TestDefaultHash: the ring's default hash spreads keys that count up as evenly as
-// random ones, and both check and serve say that it is the default.
+// random ones, and check says that it is the default.
 func TestDefaultHash(t *testing.T) {
 	t.Parallel()
 	yaml := "layout: ring\nnodes:\n"

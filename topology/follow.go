@@ -19,6 +19,7 @@ type follower[T any] struct {
 	look     func(context.Context) (T, error)
 	interval time.Duration // between looks without demand, ± a fifth
 	what     string        // the state's name, for the log
+	account  string        // the configuration's key of the servers' account, for remedies
 	log      *slog.Logger
 	demand   chan struct{}
 
@@ -26,11 +27,11 @@ type follower[T any] struct {
 	waiting []func() // to be called after the next look
 }
 
-func newFollower[T any](what string, interval time.Duration, log *slog.Logger) follower[T] {
+func newFollower[T any](what, account string, interval time.Duration, log *slog.Logger) follower[T] {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return follower[T]{what: what, interval: interval, log: log, demand: make(chan struct{}, 1)}
+	return follower[T]{what: what, account: account, interval: interval, log: log, demand: make(chan struct{}, 1)}
 }
 
 // Refresh asks for a new look soon. It may be called from any goroutine and at any rate:
@@ -61,7 +62,9 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 			return ctx.Err()
 		case err != nil && !failing:
 			failing = true
-			f.log.Warn("cannot read the topology; what was known stays in use", "of", f.what, "error", err)
+			_, remedy := Explain(err, f.account)
+			f.log.Warn("cannot read the topology; the last one stays in use",
+				"of", f.what, "error", err, "remedy", remedy)
 		case err == nil:
 			if failing {
 				f.log.Info("can read the topology again", "of", f.what)

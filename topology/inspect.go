@@ -31,6 +31,8 @@ type Report struct {
 
 const questions = 5 // that one node is asked: to connect, PING, AUTH, INFO and CLUSTER NODES
 
+var errNoAddress = errors.New("no sentinel has reported its address yet")
+
 // Inspect asks each node of the table about itself, all at once. A node may take the time
 // timeout, or half a second if that is longer, for each answer.
 func Inspect(ctx context.Context, as Account, timeout time.Duration, t *router.Table) []Report {
@@ -61,7 +63,7 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 	n := t.Nodes[id]
 	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master}
 	if n.Addr == "" {
-		r.Err = errors.New("no sentinel has told its address yet")
+		r.Err = errNoAddress
 		return r
 	}
 	c := NewClient(n.Addr, as, timeout)
@@ -78,7 +80,7 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 	}
 	info, err := c.Info(ctx).Result()
 	if err != nil {
-		r.Err = fmt.Errorf("asking for INFO: %w", err)
+		r.Err = fmt.Errorf("INFO: %w", err)
 		return r
 	}
 	for line := range strings.SplitSeq(info, "\r\n") {
@@ -147,7 +149,9 @@ func (r *Report) askCluster(ctx context.Context, c *redis.Client, t *router.Tabl
 func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 	switch {
 	case r.Err != nil:
-		return "cannot be reached: " + r.Err.Error(), "start it, or correct its address or backend.password"
+		return Explain(r.Err, "backend")
+	case r.Mode == "sentinel":
+		return "is a sentinel", "name the master's address, or write sentinel: {master: NAME, addrs: [" + r.Addr + "]}"
 	case r.Mode == "cluster" && !t.Clustered() && !r.Agrees:
 		return "runs in cluster mode, but layout " + t.Name + " needs standalone nodes",
 			"write layout: slots with slots: {seeds: [...]}, or start the node without cluster-enabled"

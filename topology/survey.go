@@ -9,9 +9,14 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// surveyInterval is the time between questions to nodes that did not answer, or cannot
-// serve.
-const surveyInterval = 2 * time.Second
+const (
+	// surveyInterval is the time between questions to nodes that did not answer, or cannot
+	// serve.
+	surveyInterval = 2 * time.Second
+
+	// repeatInterval is the time between questions to all nodes, whose roles may change.
+	repeatInterval = 10 * time.Second
+)
 
 // Finding is what a Survey knows about a node.
 type Finding struct {
@@ -19,9 +24,9 @@ type Finding struct {
 	Unfit      string // why it cannot serve its keys; empty if it can
 }
 
-// Survey asks each node once it can be reached, and reports nodes that cannot serve their
-// keys: a node in cluster mode behind a layout that needs standalone nodes, or a replica
-// where a master is needed.
+// Survey asks the nodes about themselves, and reports those that cannot serve their keys: a
+// node in cluster mode behind a layout that needs standalone nodes, or a replica where a
+// master is needed. It asks again, since a master may become a replica.
 type Survey struct {
 	as      Account
 	timeout time.Duration
@@ -57,8 +62,13 @@ func (s *Survey) Run(ctx context.Context) {
 	}
 	ticker := time.NewTicker(surveyInterval)
 	defer ticker.Stop()
+	var last time.Time // when all nodes were asked
 	for {
-		s.look(ctx)
+		all := time.Since(last) >= repeatInterval
+		if all {
+			last = time.Now()
+		}
+		s.look(ctx, all)
 		select {
 		case <-ctx.Done():
 			return
@@ -67,13 +77,15 @@ func (s *Survey) Run(ctx context.Context) {
 	}
 }
 
-// look asks the masters that are not known to be fit yet.
-func (s *Survey) look(ctx context.Context) {
+// look asks the masters that are not known to be fit yet, or all of them. It leaves out
+// masters that sentinels have chosen and that were fit: the sentinels report changes.
+func (s *Survey) look(ctx context.Context, all bool) {
 	t := s.table()
 	var open []router.NodeID
 	s.mu.Lock()
 	for i, n := range t.Nodes {
-		if f, ok := s.found[n.Name]; n.Master && n.Addr != "" && (!ok || f.Unfit != "") {
+		f, known := s.found[n.Name]
+		if n.Master && n.Addr != "" && (!known || f.Unfit != "" || all && !n.Sentinel) {
 			open = append(open, router.NodeID(i))
 		}
 	}
@@ -96,9 +108,13 @@ func (s *Survey) record(t *router.Table, r Report) {
 	if known && before.Unfit == problem {
 		return
 	}
-	if problem != "" {
+	switch {
+	case problem != "":
 		s.log.Error("a node cannot serve its keys",
 			"node", r.Name, "addr", r.Addr, "problem", problem, "remedy", remedy)
+	case known:
+		s.log.Info("a node can serve its keys again",
+			"node", r.Name, "addr", r.Addr, "problem_was", before.Unfit)
 	}
 	s.log.Debug("looked at a node", "node", r.Name, "addr", r.Addr, "role", r.Role, "mode", r.Mode,
 		"version", r.Version, "maxmemory_policy", r.Policy)

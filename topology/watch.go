@@ -48,7 +48,7 @@ type Watcher struct {
 // of Run, closes its connections.
 func New(o Options) *Watcher {
 	w := &Watcher{
-		follower: newFollower[*slots.Map]("the cluster's topology", interval, o.Log),
+		follower: newFollower[*slots.Map]("the cluster", "backend", interval, o.Log),
 		o:        o, clients: map[string]*redis.Client{},
 	}
 	w.look = w.Fetch

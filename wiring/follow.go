@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -37,7 +38,7 @@ func follow(c *config.Config, log *slog.Logger) follower {
 	for i, n := range c.Nodes {
 		if s := n.Sentinel; s != nil {
 			f.of[i] = topology.NewSentinel(topology.SentinelOptions{
-				Master: s.Master, Addrs: s.Addrs, Log: log,
+				Master: s.Master, Addrs: s.Addrs, Log: log, Section: sentinelKey(i),
 				Account: topology.Account{Username: s.Username, Password: s.Password},
 			})
 		}
@@ -47,6 +48,9 @@ func follow(c *config.Config, log *slog.Logger) follower {
 	}
 	return f
 }
+
+// sentinelKey returns the key of a node's sentinels in the configuration.
+func sentinelKey(node int) string { return fmt.Sprintf("nodes[%d].sentinel", node) }
 
 // cluster follows the slots of a cluster.
 type cluster struct {
@@ -71,8 +75,8 @@ func (f *cluster) fetch(ctx context.Context) (*router.Table, error) {
 	defer f.Close()
 	m, err := f.Fetch(ctx)
 	if err != nil {
-		return nil, f.c.Errorf("slots.seeds",
-			"start the cluster, or name nodes that can be reached; keyway check --offline asks no node", "%v", err)
+		_, remedy := topology.Explain(err, "backend")
+		return nil, f.c.Errorf("slots.seeds", remedy+"; keyway check --offline asks no node", "%v", err)
 	}
 	return router.NewSlots(m), nil
 }
@@ -162,9 +166,31 @@ func (f *sentinels) update(node int, to topology.Shard, publish func(*router.Tab
 		f.log.Error("cannot follow the sentinels", "node", f.c.Nodes[node].Name, "error", err)
 		return
 	}
-	f.log.Info("sentinels", "node", f.c.Nodes[node].Name,
-		"master", to.Master, "was", from.Master, "replicas", len(to.Replicas))
+	logShard(f.log, f.c.Nodes[node].Name, from, to)
 	publish(t)
+}
+
+// logShard logs what the sentinels report about a node, and the differences from their last
+// report.
+func logShard(log *slog.Logger, node string, from, to topology.Shard) {
+	if from.Master == "" {
+		log.Info("topology", "node", node, "master", to.Master, "replicas", len(to.Replicas))
+		return
+	}
+	if to.Master != from.Master {
+		log.Info("topology changed", "what", "node has another master", "node", node,
+			"from", from.Master, "to", to.Master)
+	}
+	for _, addr := range to.Replicas {
+		if !slices.Contains(from.Replicas, addr) {
+			log.Info("topology changed", "what", "replica joined", "node", node, "addr", addr)
+		}
+	}
+	for _, addr := range from.Replicas {
+		if addr != to.Master && !slices.Contains(to.Replicas, addr) {
+			log.Info("topology changed", "what", "replica left", "node", node, "addr", addr)
+		}
+	}
 }
 
 func (f *sentinels) fetch(ctx context.Context) (*router.Table, error) {
@@ -178,8 +204,8 @@ func (f *sentinels) fetch(ctx context.Context) (*router.Table, error) {
 		}
 		var err error
 		if f.shards[i], err = s.Fetch(ctx); err != nil {
-			return nil, f.c.Errorf(fmt.Sprintf("nodes[%d].sentinel", i),
-				"start the sentinels, or name those that monitor this master", "%v", err)
+			_, remedy := topology.Explain(err, sentinelKey(i))
+			return nil, f.c.Errorf(sentinelKey(i), remedy, "%v", err)
 		}
 	}
 	return table(f.c, f.shards)

@@ -1,8 +1,8 @@
 package wiring
 
 import (
-	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +41,8 @@ func TestTableRefusesWhatTheServerRefuses(t *testing.T) {
 }
 
 // TestSentinelsReportsBecomeTables: each new report of sentinels becomes a table with the
-// masters and replicas of all reports. A report that says nothing new becomes none.
+// masters and replicas of all reports, and lines of the log that say what has changed. A
+// report that says nothing new becomes neither.
 func TestSentinelsReportsBecomeTables(t *testing.T) {
 	cfg := parse(t, `layout: ring
 nodes:
@@ -49,7 +50,8 @@ nodes:
   - {name: b, addr: "127.0.0.1:2", replicas: ["127.0.0.1:3"]}
   - {name: c, sentinel: {master: west, addrs: ["127.0.0.1:1"]}}
 `)
-	f := follow(cfg, slog.New(slog.NewTextHandler(io.Discard, nil))).(*sentinels)
+	var log strings.Builder
+	f := follow(cfg, slog.New(slog.NewTextHandler(&log, nil))).(*sentinels)
 	var tables []string
 	publish := func(t *router.Table) {
 		var nodes []string
@@ -62,11 +64,30 @@ nodes:
 	f.update(0, east, publish)
 	f.update(0, east, publish)
 	f.update(2, topology.Shard{Master: "127.0.0.1:21"}, publish)
+	f.update(0, topology.Shard{Master: "127.0.0.1:12", Replicas: []string{"127.0.0.1:13"}}, publish)
+	f.update(0, topology.Shard{Master: "127.0.0.1:12"}, publish)
 	want := []string{
 		"127.0.0.1:11 127.0.0.1:2  127.0.0.1:12 127.0.0.1:3",
 		"127.0.0.1:11 127.0.0.1:2 127.0.0.1:21 127.0.0.1:12 127.0.0.1:3",
+		"127.0.0.1:12 127.0.0.1:2 127.0.0.1:21 127.0.0.1:13 127.0.0.1:3",
+		"127.0.0.1:12 127.0.0.1:2 127.0.0.1:21 127.0.0.1:3",
 	}
 	if strings.Join(tables, "\n") != strings.Join(want, "\n") {
 		t.Errorf("tables %q, want %q", tables, want)
+	}
+	var got []string
+	for line := range strings.Lines(log.String()) {
+		_, line, _ = strings.Cut(line, "msg=")
+		got = append(got, strings.TrimSpace(line))
+	}
+	wantLog := []string{
+		"topology node=a master=127.0.0.1:11 replicas=1",
+		"topology node=c master=127.0.0.1:21 replicas=0",
+		`"topology changed" what="node has another master" node=a from=127.0.0.1:11 to=127.0.0.1:12`,
+		`"topology changed" what="replica joined" node=a addr=127.0.0.1:13`,
+		`"topology changed" what="replica left" node=a addr=127.0.0.1:13`,
+	}
+	if !slices.Equal(got, wantLog) {
+		t.Errorf("log:\n%s", strings.Join(got, "\n"))
 	}
 }

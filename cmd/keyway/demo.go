@@ -63,14 +63,24 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 		strings.Join(static, ", "), strings.Join(rules, ", "))
 	cfg, err := config.Parse("demo", yaml.Bytes(), func(string) (string, bool) { return "", false })
 	if err != nil {
-		return err
+		return flagError(err)
 	}
 	srv, err := wiring.NewServer(cfg, server.Options{Version: versionText()})
 	if err != nil {
-		return err
+		return flagError(err)
 	}
 	greet(out, srv.Table(), srv.Addrs()[0])
 	return srv.Run(ctx)
+}
+
+// flagError names the flag that an error of the demo's configuration comes from. The user has
+// no file with the line that the error names.
+func flagError(err error) error {
+	var e *config.Error
+	if errors.As(err, &e) && (e.Path == "listen" || e.Path == "layout") {
+		return fmt.Errorf("--%s: %s; %s", e.Path, e.Problem, e.Remedy)
+	}
+	return err
 }
 
 // noDocs answers COMMAND DOCS, which redis-cli sends at start. The embedded nodes answer

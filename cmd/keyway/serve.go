@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -65,8 +66,13 @@ func noArguments(cmd *cobra.Command, args []string) error {
 // load reads the file named by --config.
 func load(file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		err = fmt.Errorf("%w; name the file with --config", err)
+	case errors.Is(err, syscall.EISDIR):
+		err = fmt.Errorf("%w; name the file in it, such as --config %s", err, filepath.Join(file, "keyway.yml"))
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w; let the user that runs keyway read it", err)
 	}
 	return cfg, err
 }
@@ -116,9 +122,6 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "addr", a.String(),
 			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
-	}
-	if note := defaultHash(cfg); note != "" {
-		log.Info(note)
 	}
 	g.Go(func() error {
 		defer stopBeside()

@@ -30,6 +30,7 @@ type Options struct {
 	DroppedLines func() uint64     // log lines dropped so far; may be nil
 	Surveyed     func() []Surveyed // findings about the nodes; may be nil
 	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
+	Disagreeing  func() int        // other keyways with another placement; may be nil
 }
 
 // Surveyed is a finding about a node.

@@ -33,6 +33,8 @@ var (
 	descMisplaced = desc("misplaced_keys_ratio",
 		"The share of the node's keys that clients do not find, because the layout places them on another node.",
 		"node")
+	descDisagreeing = desc("disagreeing_keyways",
+		"Other keyways that serve the same nodes by another placement.")
 
 	// counted describes what the threads count.
 	counted = func() map[*metrics.Metric]*prometheus.Desc {
@@ -72,6 +74,9 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			gauge(descElsewhere, float64(n.Elsewhere), n.Name, n.Addr)
 			gauge(descMisplaced, n.Ratio, n.Name)
 		}
+	}
+	if c.o.Disagreeing != nil {
+		gauge(descDisagreeing, float64(c.o.Disagreeing()))
 	}
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })
 }

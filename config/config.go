@@ -28,6 +28,7 @@ type Config struct {
 	Scripts  Scripts  `yaml:"scripts"`
 
 	Placement Placement `yaml:"placement"`
+	Instance  string    `yaml:"instance"`
 
 	file      string
 	positions map[string]position // of the keys in the file

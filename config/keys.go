@@ -103,9 +103,14 @@ var keys = []key{
 	{path: "modulo.hash",
 		meaning: "The hash of the layout `modulo`.",
 		change:  "Keys were placed by twemproxy with another hash."},
+	{path: "instance", initial: "host name and port",
+		meaning: "The name of this keyway. Its connections to the nodes are called `keyway:INSTANCE:HASH`; " +
+			"the hash covers all that decides where keys go.",
+		change: "Host names say nothing, as in containers."},
 	{path: "placement.misplaced",
 		meaning: "What keyway does if more than 1 % of a node's keys lie on another node than the layout says, " +
-			"so that clients do not find them. `refuse`: it does not start. `allow`: it starts, and reports them. " +
+			"so that clients do not find them, or if another keyway serves a node by another placement. " +
+			"`refuse`: it does not start. `allow`: it starts, and reports it. " +
 			"`off`: it does not look. Not for a cluster that keyway follows.",
 		change: "The nodes are a cache, and a change of layout may lose sight of its keys: `allow`."},
 	{path: "reads",

@@ -170,6 +170,10 @@ func (c *Config) checkPlacement() error {
 	if m := c.Placement.Misplaced; !slices.Contains(Misplaced, m) {
 		return c.Errorf("placement.misplaced", "write refuse, allow or off", "unknown value %q", m)
 	}
+	if i := strings.IndexFunc(c.Instance, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
+		return c.Errorf("instance", "write letters, digits and signs, such as kw-1, without spaces",
+			"%q would not be a valid name of a client", c.Instance)
+	}
 	return nil
 }
 

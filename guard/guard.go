@@ -34,7 +34,9 @@ type Options struct {
 	Timeout time.Duration // for one answer of a node
 	Off     bool          // look at no keys
 	Refuse  bool          // Start refuses when clients would not find keys
-	Log     *slog.Logger  // nil: no log
+	// Placement is the hash of all that decides where keys go, as in ConnectionName.
+	Placement string
+	Log       *slog.Logger // nil: no log
 	// Variants returns other ways to place keys, the likeliest first. It is called only to
 	// explain a refusal.
 	Variants func() []Variant
@@ -44,6 +46,8 @@ type Options struct {
 type Guard struct {
 	o    Options
 	look func(ctx context.Context, t *router.Table, ids []router.NodeID) []Sample
+
+	peers *peers
 
 	mu    sync.Mutex
 	found map[string]*finding // by the node's name
@@ -67,17 +71,23 @@ func New(o Options) *Guard {
 	g.look = func(ctx context.Context, t *router.Table, ids []router.NodeID) []Sample {
 		return Look(ctx, o.Account, o.Timeout, t, ids)
 	}
+	g.peers = newPeers(o)
 	return g
 }
 
-// Start looks at all nodes of the table that own keys. It returns a *Refusal if clients
-// would not find more than a hundredth of the keys of a node. It does not judge nodes that
-// cannot be asked.
+// Start looks at all nodes of the table that own keys, and at their clients. It returns a
+// *Refusal if clients would not find more than a hundredth of the keys of a node, and a
+// *Disagreement if other keyways serve a node by another placement. It does not judge nodes
+// that cannot be asked.
 func (g *Guard) Start(ctx context.Context, t *router.Table) error {
 	if g.o.Off || t.Clustered() {
 		return nil
 	}
+	var others []Peer
+	var asked sync.WaitGroup
+	asked.Go(func() { others = g.peers.start(ctx, t) })
 	samples := g.look(ctx, t, t.Owners())
+	asked.Wait()
 	for _, s := range samples {
 		if s.Err != nil && ctx.Err() == nil {
 			g.o.Log.Warn("cannot judge whether the node's keys lie where the layout says; keyway looks again",
@@ -91,15 +101,32 @@ func (g *Guard) Start(ctx context.Context, t *router.Table) error {
 		}
 		return &Refusal{Layout: t.Name, Samples: samples, Cause: cause(t, samples, variants)}
 	}
+	if g.o.Refuse && len(others) > 0 {
+		return &Disagreement{Placement: g.o.Placement, Peers: others}
+	}
 	for _, s := range samples {
 		g.record(s)
 	}
+	g.peers.logChanges(nil, others)
 	return nil
 }
 
-// Run looks at the nodes of table() until ctx ends: at each once an hour, and more often
-// at those that could not be asked.
+// Run looks at the nodes of table() until ctx ends: at the keys of each once an hour, and
+// more often at those that could not be asked, and at its clients once a minute.
 func (g *Guard) Run(ctx context.Context, table func() *router.Table) {
+	if g.o.Off || table().Clustered() {
+		return
+	}
+	var looking sync.WaitGroup
+	looking.Go(func() { g.runKeys(ctx, table) })
+	looking.Go(func() { g.peers.run(ctx, table) })
+	looking.Wait()
+}
+
+// Disagreeing returns how many other keyways serve nodes by another placement.
+func (g *Guard) Disagreeing() int { return len(g.peers.disagreeing()) }
+
+func (g *Guard) runKeys(ctx context.Context, table func() *router.Table) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -109,9 +136,6 @@ func (g *Guard) Run(ctx context.Context, table func() *router.Table) {
 		case <-ticker.C:
 		}
 		t := table()
-		if g.o.Off || t.Clustered() {
-			continue
-		}
 		for _, s := range g.look(ctx, t, g.due(t)) {
 			g.record(s)
 		}

@@ -31,6 +31,7 @@ func TestLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		g := New(Options{Refuse: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		g.peers.list = nobody
 		began := time.Now()
 		var ofA, ofB []time.Duration
 		g.look = func(_ context.Context, _ *router.Table, ids []router.NodeID) (samples []Sample) {
@@ -86,6 +87,7 @@ func TestRefusal(t *testing.T) {
 		{0, 0, true, false}, {1, 1, true, true},
 	} {
 		g := New(Options{Refuse: c.refuse})
+		g.peers.list = nobody
 		g.look = func(context.Context, *router.Table, []router.NodeID) []Sample {
 			away := Sample{Name: "b", Err: errors.New("away"), Sampled: 9, Elsewhere: 9}
 			return []Sample{{

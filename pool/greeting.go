@@ -14,6 +14,7 @@ import (
 const (
 	stepAuth = iota
 	stepHello
+	stepName
 	stepRole
 	stepSelect
 	stepNoTouch
@@ -38,7 +39,10 @@ type greeting struct {
 	frame   []byte // the current command
 	written int    // bytes of frame that have been written
 	step    int
-	nonce   uint64 // of this socket
+	noName  bool // this attempt sends no name: the last one ended at CLIENT SETNAME
+	// nameError is the error with which the node answered CLIENT SETNAME, until its next reply.
+	nameError string
+	nonce     uint64 // of this socket
 }
 
 // unwritten returns the bytes of the current command that have to be written.
@@ -52,7 +56,7 @@ func (l *Link) Connected(now int64) {
 		return
 	}
 	l.enter(Greeting, now)
-	l.input.scan, l.greeting.step = resp.Scanner{}, 0
+	l.input.scan, l.greeting.step, l.greeting.nameError = resp.Scanner{}, 0, ""
 	l.set.nonce++
 	l.greeting.nonce = l.set.nonce
 	l.greet()
@@ -83,6 +87,8 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "AUTH", l.set.Password)
 	case step == stepHello && l.RESP3:
 		return resp.AppendCommand(frame, "HELLO", "3")
+	case step == stepName && l.set.Name != "" && !l.greeting.noName && !l.set.nameless[l.Addr]:
+		return resp.AppendCommand(frame, "CLIENT", "SETNAME", l.set.Name)
 	case step == stepRole && l.Master:
 		return resp.AppendCommand(frame, "ROLE")
 	case step == stepSelect && l.DB > 0:
@@ -151,7 +157,11 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 	g := &l.greeting
 	text, isErr := resp.ErrorText(reply)
 	noEcho := isErr && g.step == stepPing && g.written > 0 && l.servesWith(text)
-	if isErr && !noEcho {
+	g.nameError = ""
+	switch {
+	case isErr && g.step == stepName && g.written == len(g.frame):
+		g.nameError = string(text) // the node may work without a name
+	case isErr && !noEcho:
 		l.refuse(now, text)
 		return
 	}
@@ -177,12 +187,23 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 		l.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", g.pingNonce(), reply))
 		return
 	}
+	if g.noName {
+		l.set.nameless[l.Addr] = true
+	}
 	g.frame = nil
 	l.enter(Ready, now)
 	l.dialing.silent, l.dialing.refused, l.served = false, false, false
 	l.reason = ""
 	l.mark()
 	l.traffic.up(now)
+}
+
+// endedAtName reports whether CLIENT SETNAME may be the reason for the end of a socket:
+// nothing came after it, or an error. Proxies close connections at commands that they do
+// not know. A node that has too many clients sends its error at any time.
+func (l *Link) endedAtName() bool {
+	g := &l.greeting
+	return l.state == Greeting && (g.nameError != "" || g.step == stepName && g.written > 0)
 }
 
 // servesWith reports whether the link is usable although the node answers PING

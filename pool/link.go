@@ -248,13 +248,22 @@ func (l *Link) violate(now int64, reason string) {
 // Fail ends the link because its socket could not be connected, has ended, or has to end.
 // All pending requests fail, and the caller's next duty is Hangup.
 func (l *Link) Fail(now int64, reason string) {
-	// A socket that ends during its greeting does not prove that the node is unreachable.
-	// After several such failures in a row the node counts as unreachable.
-	l.end(now, reason, l.state == Dialing || l.state == Greeting && l.dialing.failures > 5)
+	atName := l.endedAtName()
+	if text := l.greeting.nameError; atName && text != "" {
+		l.refuse(now, []byte(text))
+	} else {
+		// A socket that ends during its greeting does not prove that the node is unreachable.
+		// After several such failures in a row the node counts as unreachable.
+		l.end(now, reason, l.state == Dialing || l.state == Greeting && l.dialing.failures > 5)
+	}
+	l.greeting.noName = atName
 }
 
 // fail ends the link for a reason other than a failure of the socket.
-func (l *Link) fail(now int64, reason string) { l.end(now, reason, l.state != Ready) }
+func (l *Link) fail(now int64, reason string) {
+	l.greeting.noName = false
+	l.end(now, reason, l.state != Ready)
+}
 
 // end implements Fail and fail. refused says that the node cannot be connected to at
 // the moment.

@@ -12,7 +12,8 @@ type Config struct {
 	Username, Password string
 	ConnectTimeout     time.Duration // for dialing and greeting together
 	RequestTimeout     time.Duration
-	MaxQueued          int // memory limit for the unanswered requests of one connection; 0: 64 MiB
+	Name               string // of the connections, for CLIENT LIST; empty: none
+	MaxQueued          int    // memory limit for the unanswered requests of one connection; 0: 64 MiB
 }
 
 // Set is the state and memory that the connections of one thread share.
@@ -23,9 +24,10 @@ type Set struct {
 	dirty []*Link // links that Take returns next
 
 	free       []*chunk
-	checkFrame []byte // scratch buffer: the last integrity check
-	nonce      uint64 // of the last greeting
-	garbage    int    // bytes of large buffers freed since TakeGarbage
+	checkFrame []byte          // scratch buffer: the last integrity check
+	nonce      uint64          // of the last greeting
+	nameless   map[string]bool // addresses of nodes that close connections at CLIENT SETNAME
+	garbage    int             // bytes of large buffers freed since TakeGarbage
 }
 
 // NewSet returns an empty set. random is the source of back-off jitter and of the nonces
@@ -34,7 +36,7 @@ func NewSet(c Config, random *rand.Rand) *Set {
 	if c.MaxQueued == 0 {
 		c.MaxQueued = defaultMaxQueued
 	}
-	return &Set{Config: c, Rand: random}
+	return &Set{Config: c, Rand: random, nameless: map[string]bool{}}
 }
 
 // Take appends to into the links that have had a new Link.Duty or Link.NextWrite

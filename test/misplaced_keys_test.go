@@ -89,7 +89,7 @@ func TestMisplacedKeysRefuseToStart(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"keyway.yml: placement.misplaced: keys lie on other nodes than layout slots says, " +
+		"keyway.yml: placement: keys lie on other nodes than layout slots says, " +
 			"so clients would not find them\n",
 		"Likely cause: the keys were placed by layout: ring of this file.\n",
 		"go back to the configuration by which the keys were written",

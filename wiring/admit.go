@@ -30,14 +30,15 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 	g := guard.New(guard.Options{
 		Account: account(c), Timeout: c.Backend.ConnectTimeout, Log: log,
 		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
-		Variants: func() []guard.Variant { return variants(c) },
+		Placement: c.PlacementHash(),
+		Variants:  func() []guard.Variant { return variants(c) },
 	})
 	var ofCluster, misplaced error
 	var asked sync.WaitGroup
 	asked.Go(func() { ofCluster = refuseCluster(ctx, c, t) })
 	asked.Go(func() {
 		if err := g.Start(ctx, t); err != nil {
-			misplaced = c.Errorf("placement.misplaced", "", "%v", err)
+			misplaced = c.Errorf("placement", "", "%v", err)
 		}
 	})
 	asked.Wait()

@@ -4,6 +4,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/resp"
@@ -39,6 +40,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		MaxLag:     c.Replicas.MaxLag,
 		ReadsOptIn: c.Replicas.OptIn,
 		Backend: pool.Config{
+			Name:     guard.ConnectionName(instance(c), c.PlacementHash()),
 			Username: c.Backend.Username, Password: c.Backend.Password,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},

@@ -115,7 +115,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 		g.Go(func() error {
 			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
 				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll,
-				DroppedLines: lines.Dropped, Surveyed: surveyed(survey), Guarded: guarded(keys),
+				DroppedLines: lines.Dropped, Surveyed: surveyed(survey),
+				Guarded: guarded(keys), Disagreeing: keys.Disagreeing,
 			}))
 		})
 	}

@@ -3,6 +3,31 @@ package main
 // inGuard are planted in what looks at the nodes before keyway serves.
 var inGuard = []bug{
 	{
+		"keyway starts beside one with another placement", "guard/guard.go",
+		"	if g.o.Refuse && len(others) > 0 {", "	if !g.o.Refuse && len(others) > 0 {",
+		"./test", "TestDisagreeingKeyways",
+	},
+	{
+		"a keyway with another placement is not seen", "guard/peers.go",
+		"peer.Placement != self &&", "peer.Placement == self &&",
+		"./test", "TestDisagreeingKeyways",
+	},
+	{
+		"the ranges of a rule are not part of the placement", "config/placement.go",
+		"append(parts, r.placement())", "append(parts, r.Node)",
+		"./config", "TestPlacementHash",
+	},
+	{
+		"a node that does not know CLIENT SETNAME is not used", "pool/greeting.go",
+		"	case isErr && g.step == stepName &&", "	case isErr && g.step == stepAuth &&",
+		"./test", "TestNodesWithoutNames",
+	},
+	{
+		"a node that closes at CLIENT SETNAME is sent it for ever", "pool/link.go",
+		"	l.greeting.noName = atName\n", "",
+		"./pool", "TestNodeThatClosesAtTheName",
+	},
+	{
 		"keyway starts over nodes of a cluster that redirects", "wiring/admit.go",
 		"r.Peers == 0 || r.Agrees:", "r.Peers >= 0 || r.Agrees:",
 		"./test", "TestClusterBehindOtherLayouts",
@@ -19,7 +44,7 @@ var inGuard = []bug{
 	},
 	{
 		"keyway starts over keys that clients do not find", "guard/guard.go",
-		"	if g.o.Refuse && ", "	if !g.o.Refuse && ",
+		"	if g.o.Refuse && slices", "	if !g.o.Refuse && slices",
 		"./test", "TestMisplacedKeysRefuseToStart",
 	},
 	{

@@ -1,0 +1,247 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/topology"
+)
+
+const (
+	firstPeers   = 5 * time.Second // after the start: others may have started at the same time
+	peerInterval = time.Minute     // between looks at a node's clients, give or take a tenth
+	peerBytes    = 256 << 10       // of CLIENT LIST; a longer answer makes the intervals longer in proportion
+	secondLook   = time.Second     // before a refusal: a keyway that is being replaced may be about to end
+)
+
+// ConnectionName returns the name of a keyway's connections to nodes. placement is the hash
+// of all that decides where it looks for keys.
+func ConnectionName(instance, placement string) string {
+	return namePrefix + instance + ":" + placement
+}
+
+// namePrefix begins the names of keyways' connections.
+const namePrefix = "keyway:"
+
+// Peer is a keyway whose connections a node lists.
+type Peer struct {
+	Instance, Placement string
+	Host                string // from which it connects
+	Node                string // a node that it is connected to
+}
+
+// String returns a text for people.
+func (p Peer) String() string { return p.Instance + " at " + p.Host }
+
+// peers looks for keyways that serve the same nodes by another placement.
+type peers struct {
+	self    string // hash of the own placement
+	account topology.Account
+	timeout time.Duration
+	log     *slog.Logger
+	list    func(ctx context.Context, addr string) (clients string, err error)
+
+	mu     sync.Mutex
+	others map[string][]Peer    // that disagree, by node
+	due    map[string]time.Time // the next look, by node
+}
+
+// newPeers returns one that has not looked yet.
+func newPeers(o Options) *peers {
+	p := &peers{
+		self: o.Placement, account: o.Account, timeout: o.Timeout, log: o.Log,
+		others: map[string][]Peer{}, due: map[string]time.Time{},
+	}
+	p.list = p.ask
+	return p
+}
+
+// ask returns the clients of a node.
+func (p *peers) ask(ctx context.Context, addr string) (string, error) {
+	client := topology.NewClient(addr, p.account, p.timeout)
+	defer client.Close()
+	return client.Do(ctx, "CLIENT", "LIST", "TYPE", "normal").Text()
+}
+
+// start returns the keyways that disagree when this one wants to start. It looks again
+// before it returns any.
+func (p *peers) start(ctx context.Context, t *router.Table) []Peer {
+	p.look(ctx, t, t.Owners())
+	if len(p.disagreeing()) == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(secondLook):
+	}
+	p.look(ctx, t, t.Owners())
+	return p.disagreeing()
+}
+
+// run looks at the clients of the nodes of table() until ctx ends.
+func (p *peers) run(ctx context.Context, table func() *router.Table) {
+	p.mu.Lock()
+	for name := range p.due {
+		p.due[name] = time.Now().Add(firstPeers)
+	}
+	p.mu.Unlock()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		t := table()
+		before := p.disagreeing()
+		p.look(ctx, t, p.dueNodes(t))
+		p.logChanges(before, p.disagreeing())
+	}
+}
+
+// dueNodes returns the nodes to look at now, and forgets those that the table has not.
+func (p *peers) dueNodes(t *router.Table) (ids []router.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := map[string]bool{}
+	for _, id := range t.Owners() {
+		name := t.Nodes[id].Name
+		known[name] = true
+		if !time.Now().Before(p.due[name]) {
+			ids = append(ids, id)
+		}
+	}
+	for name := range p.due {
+		if !known[name] {
+			delete(p.due, name)
+			delete(p.others, name)
+		}
+	}
+	return ids
+}
+
+// look asks some nodes for their clients, several at once. A node that cannot be asked
+// keeps what is known of it.
+func (p *peers) look(ctx context.Context, t *router.Table, ids []router.NodeID) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	var looks errgroup.Group
+	looks.SetLimit(atOnce)
+	for _, id := range ids {
+		n := t.Nodes[id]
+		if n.Addr == "" {
+			continue
+		}
+		looks.Go(func() error {
+			clients, err := p.list(ctx, n.Addr)
+			if err != nil {
+				p.log.Debug("cannot ask the node for its clients", "node", n.Name, "addr", n.Addr, "error", err)
+			}
+			p.record(n.Name, clients, err)
+			return nil
+		})
+	}
+	_ = looks.Wait() // errors are logged
+}
+
+// record keeps what a node has answered.
+func (p *peers) record(node, clients string, err error) {
+	wait := max(peerInterval, peerInterval*time.Duration(len(clients))/peerBytes)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.due[node] = time.Now().Add(wait - wait/10 + rand.N(wait/5))
+	if err == nil {
+		p.others[node] = disagreeing(node, clients, p.self)
+	}
+}
+
+// disagreeing returns the keyways in a reply to CLIENT LIST that have another placement
+// than self, each once.
+func disagreeing(node, clients, self string) (all []Peer) {
+	for line := range strings.Lines(clients) {
+		peer := Peer{Node: node}
+		for field := range strings.FieldsSeq(line) {
+			if addr, ok := strings.CutPrefix(field, "addr="); ok {
+				if peer.Host, _, _ = net.SplitHostPort(addr); peer.Host == "" {
+					peer.Host = addr // of a Unix socket
+				}
+			} else if name, ok := strings.CutPrefix(field, "name="+namePrefix); ok {
+				if i := strings.LastIndexByte(name, ':'); i > 0 {
+					peer.Instance, peer.Placement = name[:i], name[i+1:]
+				}
+			}
+		}
+		if peer.Instance != "" && peer.Placement != self && !slices.Contains(all, peer) {
+			all = append(all, peer)
+		}
+	}
+	return all
+}
+
+// disagreeing returns the keyways that have another placement, each once.
+func (p *peers) disagreeing() (all []Peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, of := range p.others {
+		all = append(all, of...)
+	}
+	slices.SortFunc(all, func(a, b Peer) int {
+		return strings.Compare(a.String()+a.Placement+a.Node, b.String()+b.Placement+b.Node)
+	})
+	return slices.CompactFunc(all, Peer.same)
+}
+
+// same reports whether two are the same keyway with the same placement.
+func (p Peer) same(o Peer) bool {
+	return p.Instance == o.Instance && p.Placement == o.Placement && p.Host == o.Host
+}
+
+// logChanges logs which keyways have begun to disagree since before, and which no longer do.
+func (p *peers) logChanges(before, now []Peer) {
+	for _, o := range now {
+		if !slices.ContainsFunc(before, o.same) {
+			p.log.Warn("another keyway serves the same nodes by another placement, so clients of one do not find "+
+				"all keys of the other; give both the same configuration",
+				"keyway", o.Instance, "from", o.Host, "node", o.Node, "placement", o.Placement, "own_placement", p.self)
+		}
+	}
+	for _, o := range before {
+		if !slices.ContainsFunc(now, o.same) {
+			p.log.Info("a keyway with another placement is gone", "keyway", o.Instance, "from", o.Host,
+				"placement", o.Placement)
+		}
+	}
+}
+
+// Disagreement says that other keyways serve the same nodes by another placement.
+type Disagreement struct {
+	Placement string // the own one
+	Peers     []Peer
+}
+
+// Error returns several lines: the other keyways, and what to do.
+func (e *Disagreement) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "other keyways serve these nodes by another placement than this file (%s), "+
+		"so clients of one would not find all keys of the other\n", e.Placement)
+	for _, p := range e.Peers {
+		fmt.Fprintf(&b, "  keyway %s, with placement %s, is connected to node %s\n", p, p.Placement, p.Node)
+	}
+	b.WriteString("What to do, one of:\n" +
+		"  - give all keyways the same layout, hash, hash_tag, slots or ranges, and names and weights of nodes\n" +
+		"  - stop the others first\n" +
+		"  - if clients may lose sight of keys while you change one after another: placement: {misplaced: allow}")
+	return b.String()
+}

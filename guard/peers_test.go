@@ -1,0 +1,128 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// nobody is a node without clients.
+func nobody(context.Context, string) (string, error) { return "", nil }
+
+// client returns a line of CLIENT LIST.
+func client(addr, name string) string {
+	return fmt.Sprintf("id=3 addr=%s laddr=10.0.0.9:6379 fd=8 name=%s age=2 idle=0 flags=N db=0 user=default\n",
+		addr, name)
+}
+
+func TestDisagreeingClients(t *testing.T) {
+	list := client("10.0.0.1:500", "keyway:kw-1:aa") + client("10.0.0.1:501", "keyway:kw-1:aa") +
+		client("10.0.0.2:500", "keyway:host:6380:bb") + client("10.0.0.2:501", "keyway:host:6380:bb") +
+		client("[::1]:500", "keyway:kw-1:bb") + client("/run/redis.sock:0", "keyway:kw-3:bb") +
+		client("10.0.0.3:1", "") + client("10.0.0.3:2", "metrics") + client("10.0.0.3:3", "keyway:odd") +
+		client("10.0.0.3:4", "keyway:")
+	want := "host:6380 at 10.0.0.2, kw-1 at ::1, kw-3 at /run/redis.sock"
+	var got []string
+	for _, p := range disagreeing("n", list, "aa") {
+		got = append(got, p.String())
+	}
+	if strings.Join(got, ", ") != want {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestStartBesideADisagreeingKeyway: keyway refuses to start beside one with another
+// placement, unless that is allowed, or the other has gone a second later.
+func TestStartBesideADisagreeingKeyway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := halves(t)
+		for _, c := range []struct {
+			other                 string
+			refuse, staying, want bool
+		}{
+			{"bb", true, true, true}, {"bb", true, false, false}, {"bb", false, true, false}, {"aa", true, true, false},
+		} {
+			var log bytes.Buffer
+			g := New(Options{Refuse: c.refuse, Placement: "aa", Log: slog.New(slog.NewTextHandler(&log, nil))})
+			g.look = func(context.Context, *router.Table, []router.NodeID) []Sample { return nil }
+			began := time.Now()
+			g.peers.list = func(_ context.Context, addr string) (string, error) {
+				if addr == "a:1" {
+					return "", errors.New("nobody answers")
+				}
+				if !c.staying && time.Since(began) > 0 {
+					return "", nil
+				}
+				return client("10.0.0.2:500", "keyway:kw-2:"+c.other), nil
+			}
+			err := g.Start(t.Context(), table)
+			var disagreement *Disagreement
+			if errors.As(err, &disagreement) != c.want {
+				t.Errorf("%+v: %v", c, err)
+			}
+			if c.want && !strings.Contains(err.Error(),
+				"by another placement than this file (aa), so clients of one would not find all keys of the other\n"+
+					"  keyway kw-2 at 10.0.0.2, with placement bb, is connected to node b\n") {
+				t.Errorf("%v", err)
+			}
+			warned := strings.Count(log.String(), "level=WARN msg=\"another keyway serves the same nodes")
+			if warns := c.other == "bb" && c.staying && !c.refuse; warns != (warned == 1) {
+				t.Errorf("%+v: %s", c, log.String())
+			}
+		}
+	})
+}
+
+// TestLooksAtClients: keyway looks at a node's clients some seconds after its start, then
+// every minute, and less often where the list is long. It logs each change once.
+func TestLooksAtClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		g := New(Options{Refuse: true, Placement: "aa", Log: slog.New(slog.NewTextHandler(&log, nil))})
+		g.look = func(context.Context, *router.Table, []router.NodeID) []Sample { return nil }
+		looks := map[string][]time.Duration{}
+		began := time.Now()
+		g.peers.list = func(_ context.Context, addr string) (string, error) {
+			at := time.Since(began)
+			looks[addr] = append(looks[addr], at)
+			switch {
+			case addr == "b:1":
+				return strings.Repeat(client("10.0.0.7:1", ""), 4*peerBytes/100), nil
+			case at > 20*time.Minute && at < 40*time.Minute:
+				return client("10.0.0.2:500", "keyway:kw-2:bb"), nil
+			}
+			return "", nil
+		}
+		table := halves(t)
+		if err := g.Start(t.Context(), table); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+		defer cancel()
+		g.peers.run(ctx, func() *router.Table { return table })
+		if g.Disagreeing() != 1 {
+			t.Errorf("%d keyways disagree", g.Disagreeing())
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), 30*time.Minute)
+		defer cancel()
+		g.peers.run(ctx, func() *router.Table { return table })
+		if g.Disagreeing() != 0 {
+			t.Errorf("%d keyways disagree", g.Disagreeing())
+		}
+		if a, b := len(looks["a:1"]), len(looks["b:1"]); looks["a:1"][1] > 8*time.Second || a < 54 || a > 68 || b > 20 {
+			t.Errorf("%d looks at a, %d at b: %v", a, b, looks)
+		}
+		if strings.Count(log.String(), "another keyway serves the same nodes") != 1 ||
+			strings.Count(log.String(), "a keyway with another placement is gone") != 1 {
+			t.Errorf("%s", log.String())
+		}
+	})
+}

@@ -1,0 +1,32 @@
+package wiring
+
+import (
+	"net"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/config"
+)
+
+// instance returns the name of this keyway: the configured one, or the host's name with the
+// port of the first listener.
+func instance(c *config.Config) string {
+	if c.Instance != "" {
+		return c.Instance
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	_, at, err := net.SplitHostPort(c.Listen[0])
+	if err != nil {
+		at = path.Base(c.Listen[0]) // a socket file
+	}
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '-' // Redis would refuse it in the name of a client
+		}
+		return r
+	}, host+":"+at)
+}

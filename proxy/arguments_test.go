@@ -29,7 +29,7 @@ func TestAnyNumberOfArguments(t *testing.T) {
 							r.sent(node)
 						}
 						r.w.Gone(r.s)
-						r.w.EndTurn()
+						r.endTurn()
 					}
 				}
 			}

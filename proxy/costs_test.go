@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -41,7 +42,8 @@ func TestInvalidationsCostTheSameWithManyClients(t *testing.T) {
 			r.w.Open(nil, "peer:3", "keyway:1")
 		}
 		target, own := redirected(t, r)
-		feed := invalidationFeedOf(own.Owner.(*node))
+		home := slices.IndexFunc(r.w.nodes, func(n *node) bool { return n.addr == own.Addr })
+		feed := r.last(home, isInvalidationFeed)
 		return shortest(20, func() time.Duration {
 			began := time.Now()
 			for range 100 {

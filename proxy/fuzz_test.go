@@ -47,7 +47,7 @@ func FuzzSession(f *testing.F) {
 		}
 		r := newRig(t, Options{})
 		if cluster {
-			r = newClusterRig(t)
+			r = newClusterRig(t, Options{})
 		}
 		step := max(1, int(piece))
 		take := func(b *[]byte) []byte {

@@ -13,20 +13,20 @@ func TestLargestClientIsClosed(t *testing.T) {
 	for name, f := range map[string]func(s *Session, n int){
 		"unread replies": func(s *Session, n int) {
 			r.w.Feed(s, []byte(cmd("GET", onA)))
-			r.w.EndTurn()
+			r.endTurn()
 			r.sent(0)
 			r.node(0, value("v", n))
 		},
 		"replies that wait for their turn": func(s *Session, n int) {
 			r.w.Feed(s, []byte(cmd("GET", onA)+cmd("GET", onB)))
-			r.w.EndTurn()
+			r.endTurn()
 			r.sent(0)
 			r.sent(1)
 			r.node(1, value("v", n))
 		},
 		"one of the replies to be merged": func(s *Session, n int) {
 			r.w.Feed(s, []byte(cmd("MGET", onA, onB)))
-			r.w.EndTurn()
+			r.endTurn()
 			r.sent(0)
 			r.sent(1)
 			r.node(1, "*1\r\n"+value("v", n))
@@ -82,10 +82,10 @@ func TestRepliesOfAGoneClientAreFreed(t *testing.T) {
 	r.sent(0)
 	r.sent(1)
 	r.node(0, value+"$3\r\nfoo\r\n")
-	r.w.EndTurn()
+	r.endTurn()
 	r.w.Taken()
 	r.w.Gone(r.s)
-	if freed := r.w.EndTurn().Garbage; freed < 1<<20 {
+	if freed := r.endTurn().Garbage; freed < 1<<20 {
 		t.Errorf("%d bytes are freed", freed)
 	}
 }

@@ -57,11 +57,11 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 		}
 		garbage := 0
 		for range 3 {
-			garbage += r.w.EndTurn().Garbage
+			garbage += r.endTurn().Garbage
 			r.w.Taken()
 			r.pass(time.Second)
 		}
-		if kept := r.w.spareMemory(); kept > buffer.MaxUnused+maxMergers+1<<20 {
+		if kept := r.w.spareMemory(); kept > buffer.MaxUnused+4<<20+1<<20 {
 			t.Errorf("after %s the worker keeps %d KiB", name, kept>>10)
 		}
 		if garbage < 4<<20 {

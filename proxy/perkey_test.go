@@ -174,7 +174,7 @@ func TestPerKeyScriptThatASiblingKnows(t *testing.T) {
 		r.feed(cmd("EVALSHA", perKeySHA, "2", onA, onB, "ttl", "1", "2") + cmd("PING"))
 		r.asked(sibling)
 		want := noScript + "+PONG\r\n"
-		if r.w.EndTurn(); known {
+		if r.endTurn(); known {
 			if a, b := r.sent(0), r.sent(1); a != cmd("EVAL", perKeyText, "1", onA, "ttl", "1") ||
 				b != cmd("EVAL", perKeyText, "1", onB, "ttl", "2") {
 				t.Errorf("sent %q and %q", a, b)
@@ -191,19 +191,18 @@ func TestPerKeyScriptThatASiblingKnows(t *testing.T) {
 
 // A key whose slot is moving is followed without the others.
 func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
-	r := newClusterRig(t)
-	r.w.scripts.cache = lua.NewCache(declared())
+	r := newClusterRig(t, Options{PerKey: declared()})
 	r.feed(cmd("EVAL", perKeyText, "3", onA, onA2, onB, "ttl", "1", "2", "3"))
 	r.sent(0)
 	r.sent(1)
 	moved := "-ASK 3300 10.0.0.2:1\r\n"
 	r.node(0, moved+"*1\r\n:2\r\n")
-	r.w.EndTurn()
+	r.endTurn()
 	if got := r.sent(0); got != cmd("EXISTS", onA) {
 		t.Fatalf("a was asked %q", got)
 	}
 	r.node(0, moved)
-	r.w.EndTurn()
+	r.endTurn()
 	if got := r.sent(1); !strings.HasSuffix(got, cmd("EVAL", perKeyText, "1", onA, "ttl", "1")) ||
 		!strings.Contains(got, "ASKING") {
 		t.Errorf("b was sent %q", got)
@@ -216,8 +215,7 @@ func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 
 // A slot without an owner holds up its own key only.
 func TestPerKeyScriptOfAnUnownedSlot(t *testing.T) {
-	r := newClusterRig(t)
-	r.w.scripts.cache = lua.NewCache(declared())
+	r := newClusterRig(t, Options{PerKey: declared()})
 	owned := r.w.table
 	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true},
 		{ID: "b", Addr: "10.0.0.2:1", Master: true}},

@@ -2,24 +2,39 @@ package proxy
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 )
 
 // publisher is a worker whose client publishes, while clients of it and of another
 // worker listen to so many patterns.
 func publisher(t testing.TB, patterns int) (r *rig, publish func()) {
 	r = newRig(t, Options{Workers: 2})
-	news := [topicKinds]map[string]int{byPattern: {}}
+	sibling := newRig(t, Options{Workers: 2, Index: 1})
+	listen := []string{"PSUBSCRIBE"}
 	for i := range patterns {
 		if name := fmt.Sprintf("channel:%d:*", i); i%2 == 0 {
-			news[byPattern][name] = 1
+			listen = append(listen, name)
 		} else {
 			other := r.w.Open(nil, "peer:2", "keyway:1")
 			r.w.Feed(other, []byte("PSUBSCRIBE "+name+"\r\n"))
 		}
 	}
-	featureOf[*hub](r.w).audience.learn(1, "", 0, news)
-	r.w.EndTurn()
+	for _, client := range []*Session{sibling.s, sibling.w.Open(nil, "peer:2", "keyway:1")} {
+		sibling.w.Feed(client, []byte(cmd(listen...)))
+		sibling.confirm()
+	}
+	sibling.asked(r)
+	r.feed(cmd("PUBLISH", "channel:0:x", "x"))
+	r.sent(0)
+	r.sent(1)
+	r.node(0, ":1\r\n")
+	r.node(1, ":1\r\n")
+	if got := r.got(); got != ":2\r\n" {
+		t.Fatalf("%q of another worker's two clients are counted", got)
+	}
 	r.w.Taken()
 	in := []byte(cmd("PUBLISH", onA, "x"))
 	return r, func() {
@@ -38,29 +53,73 @@ func TestPublishTakesNoMemoryForPatterns(t *testing.T) {
 	}
 }
 
-// TestPatternsOfAllWorkers: a pattern is one while clients of any worker listen to it.
+// does has a client do something, which the nodes confirm and the other worker hears of.
+func (r *rig) does(other *rig, client *Session, command ...string) {
+	r.w.Feed(client, []byte(cmd(command...)))
+	r.confirm()
+	r.asked(other)
+	outputOf(client)
+}
+
+// TestPatternsOfAllWorkers: a pattern counts while clients of any worker listen to it.
 func TestPatternsOfAllWorkers(t *testing.T) {
-	r := newRig(t, Options{Workers: 2})
-	h := featureOf[*hub](r.w)
-	says := func(step string, want int) {
+	r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2, Index: 1})
+	own, others := r.s, []*Session{sibling.s, sibling.w.Open(nil, "peer:2", "keyway:1")}
+	r.s = r.w.Open(nil, "peer:2", "keyway:1")
+	const channel = "n" + onA
+	says := func(step string, node, want int) {
 		t.Helper()
-		if got := len(h.audience.patterns); got != want {
-			t.Errorf("%s: %d patterns, want %d", step, got, want)
+		r.feed(cmd("PUBLISH", channel, "x"))
+		for i := range 2 {
+			if r.sent(i) != "" {
+				r.node(i, fmt.Sprintf(":%d\r\n", node))
+			}
+		}
+		if got := r.got(); got != fmt.Sprintf(":%d\r\n", want) {
+			t.Errorf("%s: the node counts %d workers, PUBLISH says %q, want %d", step, node, got, want)
 		}
 	}
-	told := func(clients int) {
-		h.audience.learn(1, "", 0, [topicKinds]map[string]int{byPattern: {"n*": clients}, byChannel: {"n*": clients}})
+	r.does(sibling, own, "SUBSCRIBE", "n*")
+	r.does(sibling, own, "PSUBSCRIBE", "n*", "m*")
+	says("a client listens", 1, 1)
+	for _, other := range others {
+		sibling.does(r, other, "SUBSCRIBE", "n*")
+		sibling.does(r, other, "PSUBSCRIBE", "n*")
 	}
-	r.feed("SUBSCRIBE n*\r\nPSUBSCRIBE n* m*\r\n")
-	says("own clients listen to two", 2)
-	told(1)
-	told(2)
-	says("others to one of them", 2)
-	r.feed("PUNSUBSCRIBE\r\n")
-	says("own clients listen no more", 1)
-	told(0)
-	told(0)
-	says("nor does anybody", 0)
+	says("two of another worker do too", 2, 3)
+	r.does(sibling, own, "PUNSUBSCRIBE")
+	says("the first listens no more", 1, 2)
+	sibling.does(r, others[0], "PUNSUBSCRIBE")
+	says("nor does one of the others", 1, 1)
+	sibling.does(r, others[1], "PUNSUBSCRIBE")
+	says("nor does anybody", 0, 0)
+}
+
+// TestFormerPatternsTakeNoMemory: neither worker keeps patterns that nobody listens to.
+func TestFormerPatternsTakeNoMemory(t *testing.T) {
+	r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2, Index: 1})
+	const patterns, length = 1000, 500
+	var before, after runtime.MemStats
+	for round := range 15 {
+		if round == 5 { // buffers have their size
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+		}
+		listen := []string{"PSUBSCRIBE"}
+		for i := range patterns {
+			listen = append(listen, fmt.Sprintf("%d:%d:%s", round, i, strings.Repeat("x", length)))
+		}
+		sibling.does(r, sibling.s, listen...)
+		sibling.does(r, sibling.s, "PUNSUBSCRIBE")
+		sibling.pass(10 * time.Millisecond)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 3*patterns*length {
+		t.Errorf("%d patterns that nobody listens to any more take %d KiB", 10*patterns, grown>>10)
+	}
+	runtime.KeepAlive(r)
+	runtime.KeepAlive(sibling)
 }
 
 func BenchmarkPublishWithPatterns(b *testing.B) {

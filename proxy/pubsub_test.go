@@ -14,7 +14,7 @@ import (
 func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 	for _, what := range []string{"subscribe", "psubscribe"} {
 		for _, transaction := range []bool{false, true} {
-			r := newClusterRig(t)
+			r := newClusterRig(t, Options{})
 			subscriber := r.s
 			r.s = r.w.Open(nil, "peer:2", "keyway:1")
 			channel := r.channelOf(1)
@@ -36,8 +36,8 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 				return got[len(got)-len(":0\r\n"):]
 			}
 			r.w.Feed(subscriber, []byte(cmd(what, channel)))
-			r.w.EndTurn()
-			feed := r.feedOf(0)
+			r.endTurn()
+			feed := r.last(0, isFeed)
 			greet(r, feed)
 			if publish() == "" {
 				t.Fatal("nothing was published at the other node")
@@ -59,33 +59,39 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 // next one are dropped. PUBLISH does not count the clients that miss them, also at the other
 // worker.
 func TestPublishedAfterALostFeed(t *testing.T) {
-	r, sibling := newClusterRig(t), newClusterRig(t)
+	r := newClusterRig(t, Options{Workers: 2})
+	sibling := newClusterRig(t, Options{Workers: 2, Index: 1})
 	subscriber := r.s
 	r.s = r.w.Open(nil, "peer:2", "keyway:1")
 	channel := r.channelOf(1)
 	r.w.Feed(subscriber, []byte(cmd("SUBSCRIBE", channel)))
-	r.w.EndTurn()
+	r.endTurn()
 	confirm := fmt.Appendf(nil, "*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n", len(channel), channel)
-	first, next := r.feedOf(0), r.feedOf(1)
-	for _, feed := range []*pool.Feed{first, next} {
+	first, next := r.last(0, isFeed), r.last(1, isFeed)
+	for _, feed := range []*pool.Link{first, next} {
 		greet(r, feed)
 	}
 	first.Received(confirm, r.now)
-	count := func(node string) string {
-		r.feed(cmd("PUBLISH", channel, "x"))
-		r.sent(1)
-		r.node(1, node)
-		return r.got()
+	r.asked(sibling)
+	counts := func(when, node, want string) {
+		t.Helper()
+		for name, r := range map[string]*rig{"the worker": r, "the other worker": sibling} {
+			r.feed(cmd("PUBLISH", channel, "x"))
+			if r.sent(1) == "" {
+				t.Fatal("nothing was published at the second node")
+			}
+			r.node(1, node)
+			if got := r.got(); got != want {
+				t.Errorf("%s: %s counts %q, want %q", when, name, got, want)
+			}
+		}
 	}
-	if got := count(":0\r\n"); got != ":1\r\n" {
-		t.Errorf("before: %q", got)
-	}
+	counts("before", ":0\r\n", ":1\r\n")
 	first.Fail(r.now, "lost")
-	r.w.EndTurn()
+	r.endTurn()
 	next.Received(confirm, r.now)
-	if got := count(":1\r\n"); got != ":0\r\n" {
-		t.Errorf("while messages are dropped: %q", got)
-	}
+	r.asked(sibling)
+	counts("while messages are dropped", ":1\r\n", ":0\r\n")
 	r.feed(cmd("PUBSUB", "NUMSUB", channel))
 	r.sent(0)
 	r.sent(1)
@@ -94,11 +100,8 @@ func TestPublishedAfterALostFeed(t *testing.T) {
 	if got, want := r.got(), "*2\r\n"+string(resp.AppendBulkString(nil, channel))+":1\r\n"; got != want {
 		t.Errorf("NUMSUB meanwhile: %q, want %q", got, want)
 	}
-	if got := sibling.countsOf(r, channel); got != 0 {
-		t.Errorf("the other worker counts %d", got)
+	for _, r := range []*rig{r, sibling} {
+		r.pass(110 * time.Millisecond)
 	}
-	r.pass(110 * time.Millisecond)
-	if got := count(":1\r\n"); got != ":1\r\n" {
-		t.Errorf("afterwards: %q", got)
-	}
+	counts("afterwards", ":1\r\n", ":1\r\n")
 }

@@ -12,7 +12,7 @@ import (
 // at once.
 func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 	const said, n = "-CLUSTERDOWN The cluster is down\r\n", 500
-	r := newClusterRig(t)
+	r := newClusterRig(t, Options{})
 	in, ok := "", ""
 	for i := range n {
 		in += cmd("SET", onA, fmt.Sprint(i))
@@ -46,7 +46,7 @@ func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 		}
 		r.feed(in)
 		refuse(r.sent(0))
-		r.w.EndTurn()
+		r.endTurn()
 		if told := r.s.Output(); (len(told) > 0) != lasts {
 			t.Errorf("it lasts: %t; the client was told %.100q", lasts, told)
 		}
@@ -61,8 +61,8 @@ func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 // What waits for one node is bounded: past that the client is told at once.
 func TestPutOffIsBounded(t *testing.T) {
 	const said = "-CLUSTERDOWN The cluster is down\r\n"
-	r := newClusterRig(t)
-	set := cmd("SET", onA, strings.Repeat("x", maxWaiting/8))
+	r := newClusterRig(t, Options{})
+	set := cmd("SET", onA, strings.Repeat("x", 64<<20/8))
 	for range 2 { // when the clients have left there is room again
 		var clients []*Session
 		for i := range 9 {
@@ -70,7 +70,7 @@ func TestPutOffIsBounded(t *testing.T) {
 			clients = append(clients, s)
 			r.w.Feed(s, []byte(set))
 			r.answerAlone(0, said)
-			r.w.EndTurn()
+			r.endTurn()
 			want := ""
 			if i >= 7 {
 				want = said

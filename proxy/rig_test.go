@@ -3,7 +3,7 @@ package proxy
 import (
 	"fmt"
 	"math"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +24,11 @@ type rig struct {
 	w   *Worker
 	s   *Session
 	now int64
+
+	seen map[*pool.Link]bool // all links that the shell has been shown
+	// apart are those of them, in order, that are none of the nodes' shared connections, and
+	// were taken for no command: the feeds, and the connections of clients that track.
+	apart []*pool.Link
 }
 
 func newRig(t testing.TB, o Options) *rig {
@@ -33,7 +38,7 @@ func newRig(t testing.TB, o Options) *rig {
 		t.Fatal(err)
 	}
 	o.Backend = pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}
-	r := &rig{t: t, w: New(o, table), now: int64(time.Hour)}
+	r := &rig{t: t, w: New(o, table), now: int64(time.Hour), seen: map[*pool.Link]bool{}}
 	r.w.Turn(r.now, time.Unix(1000, 0))
 	for _, n := range r.w.nodes {
 		for _, c := range n.conns {
@@ -45,30 +50,30 @@ func newRig(t testing.TB, o Options) *rig {
 		}
 	}
 	r.s = r.w.Open(nil, "peer:1", "keyway:1")
-	r.w.EndTurn()
+	r.endTurn()
 	r.w.server.nextHello = math.MaxInt64
 	return r
 }
 
 // newClusterRig is a rig whose two nodes are a Redis Cluster.
-func newClusterRig(t testing.TB) *rig {
-	r := newRig(t, Options{})
+func newClusterRig(t testing.TB, o Options) *rig {
+	r := newRig(t, o)
+	r.w.SetTable(clusterTable(t))
+	for _, n := range r.w.nodes {
+		greet(r, n.conns[0])
+	}
+	r.endTurn()
+	return r
+}
+
+func clusterTable(t testing.TB) *router.Table {
 	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true, Aliases: []string{"a.example:1"}},
 		{ID: "b", Addr: "10.0.0.2:1", Master: true}},
 		[][]slots.Range{{{First: 0, Last: 8191}}, {{First: 8192, Last: 16383}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.w.SetTable(router.NewSlots(m))
-	for _, n := range r.w.nodes {
-		c := n.conns[0]
-		c.Connected(r.now)
-		ping := string(c.NextWrite())
-		c.Wrote(len(ping))
-		c.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), r.now)
-	}
-	r.w.EndTurn()
-	return r
+	return router.NewSlots(m)
 }
 
 func newFailoverRig(t *testing.T, o Options) *rig {
@@ -77,7 +82,7 @@ func newFailoverRig(t *testing.T, o Options) *rig {
 	for _, n := range r.w.nodes[:2] {
 		greet(r, n.conns[0])
 	}
-	r.w.EndTurn()
+	r.endTurn()
 	return r
 }
 
@@ -169,19 +174,67 @@ func (r *rig) shared(node int) *pool.Conn { return r.w.nodes[node].conns[0] }
 
 func (r *rig) node(node int, reply string) { r.w.nodes[node].conns[0].Received([]byte(reply), r.now) }
 
-func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.w.EndTurn() }
+func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.endTurn() }
+
+// endTurn ends a turn, and keeps in mind the links that it shows.
+func (r *rig) endTurn() *Ready {
+	ready := r.w.EndTurn()
+	for _, l := range ready.Links {
+		if !r.seen[l] {
+			r.seen[l] = true
+			if !r.carriesCommands(l) {
+				r.apart = append(r.apart, l)
+			}
+		}
+	}
+	return ready
+}
+
+// carriesCommands reports whether a link is a shared connection or was taken for a command.
+func (r *rig) carriesCommands(l *pool.Link) bool {
+	for _, n := range r.w.nodes {
+		for _, c := range n.conns {
+			if &c.Link == l {
+				return true
+			}
+		}
+		for _, use := range n.waits {
+			if &use.conn.Link == l {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// last returns the last link to a node that was shown and is of a kind, or nil.
+func (r *rig) last(node int, kind func(*pool.Link) bool) *pool.Link {
+	for _, l := range slices.Backward(r.apart) {
+		if l.Addr == r.w.table.Nodes[node].Addr && l.State() != pool.Closed && kind(l) {
+			return l
+		}
+	}
+	return nil
+}
+
+// isFeed reports whether a link outside the shared ones is for subscriptions. These are all
+// in RESP2. The one for invalidations is in RESP3, and a client's own connection has a
+// CLIENT TRACKING in its greeting.
+func isFeed(l *pool.Link) bool             { return l.Prelude == nil && !l.RESP3 }
+func isInvalidationFeed(l *pool.Link) bool { return l.Prelude == nil && l.RESP3 }
+func isOwn(l *pool.Link) bool              { return l.Prelude != nil }
 
 // turn has the client send in and take what comes of it. It takes no memory itself.
 func (r *rig) turn(in []byte, answer func()) {
 	r.w.Turn(r.now, r.w.wall)
 	r.w.Feed(r.s, in)
-	for _, c := range r.w.EndTurn().Links {
+	for _, c := range r.endTurn().Links {
 		for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
 			c.Wrote(len(out))
 		}
 	}
 	answer()
-	for _, s := range r.w.EndTurn().Sessions {
+	for _, s := range r.endTurn().Sessions {
 		for out := s.Output(); len(out) > 0; out = s.Output() {
 			s.Wrote(len(out))
 		}
@@ -191,7 +244,7 @@ func (r *rig) turn(in []byte, answer func()) {
 
 // asked has a sibling do what the worker wants of it, and answer.
 func (r *rig) asked(sibling *rig) {
-	for _, ask := range r.w.EndTurn().Asks {
+	for _, ask := range r.endTurn().Asks {
 		if answer := ask.Do(sibling.w); ask.Token != 0 {
 			defer r.w.Answered(ask.Token, answer)
 		}
@@ -201,7 +254,7 @@ func (r *rig) asked(sibling *rig) {
 
 // got is what the client is sent.
 func (r *rig) got() string {
-	r.w.EndTurn()
+	r.endTurn()
 	out := ""
 	for len(r.s.Output()) > 0 {
 		b := r.s.Output()
@@ -216,14 +269,14 @@ func (r *rig) pass(d time.Duration) {
 		r.now += int64(10 * time.Millisecond)
 		r.w.Turn(r.now, time.Unix(1000, 0))
 		r.w.Tick()
-		r.w.EndTurn()
+		r.endTurn()
 	}
 }
 
 // exclusive brings up the connection that was taken last for one client.
 func (r *rig) exclusive(node int) *pool.Conn {
 	r.t.Helper()
-	r.w.EndTurn()
+	r.endTurn()
 	waits := r.w.nodes[node].waits
 	if len(waits) == 0 {
 		r.t.Fatal("no connection was taken")
@@ -252,16 +305,10 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 	for _, use := range n.waits {
 		all = append(all, &use.conn.Link)
 	}
-	for _, s := range featureOf[*trackers](r.w).sessions {
-		if c := trackings.of(s).conns[n]; c != nil {
-			all = append(all, &c.Link)
+	for _, l := range r.apart {
+		if l.Addr == n.addr && l.State() != pool.Closed {
+			all = append(all, l)
 		}
-	}
-	if feedOf(n) != nil {
-		all = append(all, &feedOf(n).Link)
-	}
-	if invalidationFeedOf(n) != nil {
-		all = append(all, &invalidationFeedOf(n).Link)
 	}
 	for _, c := range all {
 		if c.State() == pool.Dialing {
@@ -277,7 +324,7 @@ func (r *rig) look() {
 	r.now = max(r.now+int64(100*time.Millisecond), r.w.reads.replicas.Next())
 	r.w.Turn(r.now, time.Unix(1000, 0))
 	r.w.Tick()
-	r.w.EndTurn()
+	r.endTurn()
 }
 
 // inStep answers a look: the replicas are so many bytes behind.
@@ -323,30 +370,60 @@ func (r *rig) replica() int { return 2 + int(r.s.id)%2 }
 
 // redirected makes a client of RESP2 that tracks, and is told through another. It
 // greets the connection to node a.
-func redirected(t *testing.T, r *rig) (target *Session, own *pool.Conn) {
+func redirected(t *testing.T, r *rig) (target *Session, own *pool.Link) {
 	target = r.w.Open(nil, "peer:2", "keyway:1")
-	r.w.Feed(target, []byte("SUBSCRIBE "+invalidations+"\r\n"))
-	for _, n := range r.w.nodes {
-		greet(r, feedOf(n))
-		take(feedOf(n))
-		feedOf(n).Received([]byte(cmd("subscribe", invalidations)), r.now)
+	r.w.Feed(target, []byte("CLIENT ID\r\n"))
+	id := strings.Trim(outputOf(target), ":\r\n")
+	r.w.Feed(target, []byte("SUBSCRIBE __redis__:invalidate\r\n"))
+	r.confirm()
+	r.feed("CLIENT TRACKING ON REDIRECT " + id + "\r\n")
+	for node := range r.w.nodes {
+		feed := r.last(node, isInvalidationFeed)
+		answerAll(r, feed)
+		take(feed)
+		feed.Received([]byte("+PONG\r\n"), r.now)
 	}
-	r.feed("CLIENT TRACKING ON REDIRECT " + strconv.FormatUint(target.id, 10) + "\r\n")
-	for _, n := range r.w.nodes {
-		answerAll(r, invalidationFeedOf(n))
-		take(invalidationFeedOf(n))
-		invalidationFeedOf(n).Received([]byte("+PONG\r\n"), r.now)
-	}
-	for _, c := range trackings.of(r.s).conns {
-		answerAll(r, c)
-		take(c)
-		c.Received([]byte("+PONG\r\n"), r.now)
-		own = c
+	r.endTurn()
+	for node := range r.w.nodes {
+		if c := r.last(node, isOwn); c != nil {
+			answerAll(r, c)
+			take(c)
+			c.Received([]byte("+PONG\r\n"), r.now)
+			own = c
+		}
 	}
 	if got := r.got(); got != "+OK\r\n" {
 		t.Fatalf("%q", got)
 	}
 	return target, own
+}
+
+// greetAll brings up all connections that the worker has just dialed, and answers a PING that
+// waited for that.
+func (r *rig) greetAll() {
+	for _, c := range r.endTurn().Links {
+		if c.State() == pool.Dialing {
+			answerAll(r, c)
+			for range strings.Count(take(c), "PING") {
+				c.Received([]byte("+PONG\r\n"), r.now)
+			}
+		}
+	}
+}
+
+// confirm has all nodes confirm what their feeds subscribe to, and no longer.
+func (r *rig) confirm() {
+	r.endTurn()
+	for node := range r.w.nodes {
+		feed := r.last(node, isFeed)
+		if feed.State() == pool.Dialing {
+			greet(r, feed)
+		}
+		for _, command := range strings.Split(take(feed), "*2\r\n")[1:] {
+			feed.Received([]byte("*3\r\n"+command+":1\r\n"), r.now)
+		}
+	}
+	r.endTurn()
 }
 
 // link is a pool.Link, or what has one.
@@ -435,30 +512,22 @@ func (w *Worker) spareMemory() int {
 // mayAskVersion lets the worker ask a node for its version at the next tick.
 func (r *rig) mayAskVersion() { r.w.server.nextHello = 0 }
 
-// feedOf returns a node's feed, or nil.
-func feedOf(n *node) *pool.Feed {
-	if f := featureOf[*hub](n.w).feeds[n]; f != nil {
-		return f.Feed
-	}
-	return nil
-}
-
-func (r *rig) feedOf(node int) *pool.Feed { return feedOf(r.w.nodes[node]) }
-
 // channelOf returns a channel whose messages are published at a node of a cluster.
 func (r *rig) channelOf(node int) string {
+	publisher := r.w.Open(nil, "peer:3", "keyway:1")
 	for i := 0; ; i++ {
-		if channel := fmt.Sprint("c", i); publishNode(r.w, []byte(channel)) == r.w.nodes[node] {
+		channel := fmt.Sprint("c", i)
+		r.w.Feed(publisher, []byte(cmd("PUBLISH", channel, "x")))
+		found := false
+		for n := range r.w.nodes {
+			if r.sent(n) != "" {
+				r.node(n, ":0\r\n")
+				found = n == node
+			}
+		}
+		if r.endTurn(); found {
+			r.w.Gone(publisher)
 			return channel
 		}
 	}
-}
-
-// countsOf returns how many subscribers of a channel the worker adds to the first node's
-// count when another worker has reported one.
-func (r *rig) countsOf(from *rig, channel string) int {
-	h, other := featureOf[*hub](r.w), featureOf[*hub](from.w)
-	news := [topicKinds]map[string]int{byChannel: {channel: 1}}
-	h.audience.learn(1, other.primary.addr, other.quiet, news)
-	return h.extra(r.w.nodes[0], byChannel, channel)
 }

@@ -32,16 +32,14 @@ func TestTrackingAtANewMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.w.SetTable(table)
-	n := r.w.nodes[1]
 	r.feed(cmd("GET", onB))
-	own := trackings.of(r.s).conns[n]
+	own := r.last(1, isOwn)
 	own.Connected(r.now)
 	if said := own.NextWrite(); len(said) > 0 || own.State() != pool.Greeting {
 		t.Errorf("said %q before the node's pushes can be heard; the connection is %s", said, own.State())
 	}
-	answerAll(r, invalidationFeedOf(n))
+	answerAll(r, r.last(1, isInvalidationFeed))
 	for own.State() == pool.Greeting {
-
 		said := take(own)
 		own.Received([]byte(greetingAnswer(said)), r.now)
 	}
@@ -53,6 +51,3 @@ func TestTrackingAtANewMaster(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
-
-// earOf returns a node's connection for invalidations, or nil.
-func invalidationFeedOf(n *node) *pool.Conn { return featureOf[*trackers](n.w).invalidationFeeds[n] }

@@ -33,7 +33,7 @@ func unseenRig(t *testing.T, o Options) (r *rig, sent string) {
 	for _, n := range r.w.nodes {
 		greet(r, n.conns[0])
 	}
-	r.w.EndTurn()
+	r.endTurn()
 	r.dies(1)
 	sent = cmd("GET", onB) + cmd("INCR", onB)
 	r.feed(sent)
@@ -43,7 +43,7 @@ func unseenRig(t *testing.T, o Options) (r *rig, sent string) {
 // asksForLook returns the time of the worker's request for a look.
 func (r *rig) asksForLook() int64 {
 	r.t.Helper()
-	asked := r.w.ready.Look
+	asked := r.endTurn().Look
 	if asked == 0 {
 		r.t.Fatal("the worker does not ask for a look at the topology")
 	}
@@ -99,8 +99,8 @@ func TestLookThatShowsNoReplica(t *testing.T) {
 		t.Errorf("after the look: %q", got)
 	}
 	r.feed(cmd("GET", onB))
-	if got := r.got(); strings.Count(got, refused) != 1 || r.w.ready.Look != 0 {
-		t.Errorf("later: %q, another look: %v", got, r.w.ready.Look != 0)
+	if got := r.got(); strings.Count(got, refused) != 1 || r.endTurn().Look != 0 {
+		t.Errorf("later: %q, another look: %v", got, r.endTurn().Look != 0)
 	}
 	greet(r, r.shared(1))
 	r.dies(1)
@@ -119,8 +119,8 @@ func TestNoLookWhereNoFailoverCanCome(t *testing.T) {
 	alone.feed(cmd("GET", onB))
 	impatient, _ := unseenRig(t, Options{Hold: -1})
 	for name, r := range map[string]*rig{"static slots": alone, "no hold": impatient} {
-		if got := r.got(); !strings.Contains(got, "cannot be reached") || r.w.ready.Look != 0 {
-			t.Errorf("%s: %q, a look: %v", name, got, r.w.ready.Look != 0)
+		if got := r.got(); !strings.Contains(got, "cannot be reached") || r.endTurn().Look != 0 {
+			t.Errorf("%s: %q, a look: %v", name, got, r.endTurn().Look != 0)
 		}
 	}
 }

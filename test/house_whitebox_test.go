@@ -11,7 +11,7 @@ import (
 
 // whiteBox is how often tests of package proxy may name its unexported fields and methods,
 // aside from those of rig_test.go. It may only shrink: behaviour is shown by transcripts.
-const whiteBox = 56
+const whiteBox = 25
 
 // TestWhiteBox counts selectors by their names, so it needs no types. A name that a test
 // file declares for itself does not count behind a plain identifier.

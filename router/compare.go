@@ -68,7 +68,7 @@ type Comparison struct {
 // in one table only, those with the same name are the same: its server was replaced. The
 // table of a cluster has to be a fetched one, because an empty table places no key.
 func Compare(older, newer *Table) Comparison {
-	c := comparer{older: older, newer: newer, same: sameNodes(older, newer)}
+	c := comparer{older: older, newer: newer, same: SameNodes(older, newer)}
 	a, b := older.owners(), newer.owners()
 	if len(a) == 1 && len(b) == 1 && !c.moves(a[0], b[0]) || len(a) == 1 && a[0] == None {
 		return Comparison{Basis: Exact, Pairs: []Move{}}
@@ -96,7 +96,7 @@ func Compare(older, newer *Table) Comparison {
 // Moving returns a function that places a key in both tables, and reports whether it
 // moves from the older table's node to another. See Compare for what another node is.
 func Moving(older, newer *Table) func(key []byte) (from, to NodeID, moves bool) {
-	c := comparer{older: older, newer: newer, same: sameNodes(older, newer)}
+	c := comparer{older: older, newer: newer, same: SameNodes(older, newer)}
 	return func(key []byte) (from, to NodeID, moves bool) {
 		_, from = older.Place(key)
 		_, to = newer.Place(key)
@@ -104,8 +104,8 @@ func Moving(older, newer *Table) func(key []byte) (from, to NodeID, moves bool) 
 	}
 }
 
-// sameNodes returns the older table's nodes by those of the newer.
-func sameNodes(older, newer *Table) map[NodeID]NodeID {
+// SameNodes returns the older table's nodes by those of the newer that are the same. See Compare.
+func SameNodes(older, newer *Table) map[NodeID]NodeID {
 	same, taken := map[NodeID]NodeID{}, map[NodeID]bool{}
 	for i, n := range newer.Nodes {
 		for _, addr := range append([]string{n.Addr}, n.Aliases...) {

@@ -89,6 +89,7 @@ func TestHouse(t *testing.T) {
 		{"move", module + "router " + module + "config " + module + "topology", "it knows keys and nodes, no layout"},
 		{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
 		{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},
+		{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},
 		{"wiring", module + "admin", "what operators see is the command's business"},
 	} {
 		for name := range strings.FieldsSeq(rule.packages) {

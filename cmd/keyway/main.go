@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,11 +19,22 @@ import (
 var version = ""
 
 func main() {
-	if err := root().ExecuteContext(untilSignal()); err != nil {
+	err := root().ExecuteContext(untilSignal())
+	var status exitStatus
+	if errors.As(err, &status) {
+		os.Exit(int(status))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "keyway:", err)
 		os.Exit(1)
 	}
 }
+
+// exitStatus is the error of a command that has printed what is wrong, and ends with that
+// exit status.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second
 // one ends the process at once.
@@ -58,7 +70,7 @@ func root() *cobra.Command {
 		}
 		return err
 	})
-	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), demoCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), planCommand(), demoCommand(), versionCommand())
 	return cmd
 }
 

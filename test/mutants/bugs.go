@@ -33,6 +33,26 @@ var aroundProxy = []bug{
 		"./metrics", "TestSum",
 	},
 	{
+		"a key that moves to a node of another name is not counted", "plan/sample.go",
+		"!ok || id != n.older {", "!ok || id < n.older {",
+		"./test", "TestPlanCountsWhatMoves",
+	},
+	{
+		"a sample of keys counts as all keys", "plan/sample.go",
+		"scale = float64(keys) / s.seen", "scale = 1",
+		"./test", "TestPlanSamples",
+	},
+	{
+		"a node that cannot restore a value counts as one that can", "plan/probe.go",
+		"\"payload\"):\n		return No", "\"payload\"):\n		return Yes",
+		"./test", "TestPlanVersions",
+	},
+	{
+		"a node that would be full fits", "plan/judge.go",
+		"m.Fits = limit == 0 ||", "m.Fits = limit != 0 ||",
+		"./test", "TestPlanMemory",
+	},
+	{
 		"a node's name says which server it is", "router/compare.go",
 		"ok && addr != \"\" && !taken[id] {", "ok && addr == \"\" && !taken[id] {",
 		"./router", "TestCompareKnowsNodesByAddress",

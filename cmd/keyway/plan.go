@@ -1,0 +1,240 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyway-proxy/keyway/plan"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/wiring"
+)
+
+// notReady is the exit status of a plan that something stands in the way of.
+const notReady = 2
+
+func planCommand() *cobra.Command {
+	var o plan.Options
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "plan OLD.yml NEW.yml",
+		Short: "Print which keys a new configuration would move, and what stands in the way",
+		Long: "plan compares the configuration that keyway runs with and a new one, and asks the nodes of both:\n" +
+			"how many keys and bytes would move from which node to which, whether the new nodes have the memory,\n" +
+			"the version and the rights for them, and who uses the nodes without keyway. It moves nothing; it\n" +
+			"creates one small key on each node for a moment. The exit status is 0 if the nodes are ready, 2 if\n" +
+			"something stands in the way, and 1 if the plan failed.",
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) != 2 {
+				return errors.New("keyway plan needs two files; write keyway plan OLD.yml NEW.yml")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, files []string) error {
+			for _, check := range o.Accept {
+				if !slices.Contains(plan.Acceptable(), check) {
+					return fmt.Errorf("--accept %s: write %s", check, strings.Join(plan.Acceptable(), ", "))
+				}
+			}
+			older, err := load(files[0])
+			if err != nil {
+				return err
+			}
+			newer, err := load(files[1])
+			if err != nil {
+				return err
+			}
+			r, err := wiring.Plan(cmd.Context(), older, newer, o)
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if asJSON {
+				enc := json.NewEncoder(w)
+				enc.SetIndent("", "  ")
+				err = enc.Encode(r)
+			} else {
+				err = printPlan(w, r)
+			}
+			if err != nil {
+				return fmt.Errorf("printing the plan: %w", err)
+			}
+			if !r.Ready {
+				return exitStatus(notReady)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&o.Count, "count", false, "look at every key, not at a sample of each node's")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().StringSliceVar(&o.Accept, "accept", nil,
+		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
+	return cmd
+}
+
+func printPlan(w io.Writer, r *plan.Report) error {
+	fmt.Fprintf(w, "layout   %s -> %s\n", layoutText(r.Old), layoutText(r.New))
+	fmt.Fprintf(w, "space    %s\n", spaceText(r.Space))
+	if r.Space.Moves {
+		if err := printMoves(w, r); err != nil {
+			return err
+		}
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", note)
+	}
+	open := 0
+	for _, p := range r.Problems {
+		if p.Accepted {
+			fmt.Fprintf(w, "accepted: %s: %s\n", p.Check, p.Text)
+			continue
+		}
+		open++
+		fmt.Fprintf(w, "not ready: %s: %s; %s\n", p.Check, p.Text, p.Remedy)
+	}
+	var err error
+	switch {
+	case open > 0:
+		_, err = fmt.Fprintf(w, "NOT READY: %s\n", strings.Join(openChecks(r), ", "))
+	case r.Space.Moves:
+		_, err = fmt.Fprintln(w, "READY")
+	default:
+		_, err = fmt.Fprintln(w, "READY: no key moves")
+	}
+	return err
+}
+
+// printMoves prints what is known about the keys that move.
+func printMoves(w io.Writer, r *plan.Report) error {
+	fmt.Fprintf(w, "keys     %s\n", keysText(r.Keys))
+	if r.Keys.Moving > 0 {
+		e := r.Estimate
+		fmt.Fprintf(w, "time     about %s, if each node sends %s keys or %s a second\n",
+			time.Duration(max(1, e.Seconds))*time.Second, grouped(e.KeysPerSec), plan.Bytes(e.BytesPerSec))
+	}
+	switch {
+	case len(r.Big) == 0 && r.Keys.Counted:
+		fmt.Fprintln(w, "big      no key over 32 MB moves")
+	case len(r.Big) == 0:
+		fmt.Fprintln(w, "big      no key over 32 MB among the sampled ones; --count finds all")
+	}
+	for _, b := range r.Big {
+		stall := time.Duration(b.Bytes>>20) * stallPerMB
+		fmt.Fprintf(w, "big      %q on %s (%s, %s) stalls both nodes for up to %s\n", b.Key, b.Node, b.Type,
+			plan.Bytes(b.Bytes), stall.Round(100*time.Millisecond))
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "\nFROM\tTO\tOF THE KEY SPACE\tKEYS\tBYTES\tVERSIONS\tAND BACK")
+	for _, p := range r.Pairs {
+		space := fmt.Sprintf("%.2f %%", 100*p.Space)
+		if r.Space.Basis == router.Unmeasured {
+			space = "-"
+		}
+		can, back := "-", "-"
+		for _, way := range r.Ways {
+			if way.From == p.From && way.To == p.To {
+				can, back = way.Can, way.Back
+			}
+		}
+		to := p.To
+		if to == "" {
+			to = "(no node)"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			p.From, to, space, grouped(p.Keys), plan.Bytes(p.Bytes), can, back)
+	}
+	if len(r.Memory) > 0 {
+		fmt.Fprintln(tw, "\nNODE\tNEEDS\tSENDS\tUSES\tMAXMEMORY\tPOLICY\tFITS")
+	}
+	for _, m := range r.Memory {
+		limit := "none"
+		if m.Max > 0 {
+			limit = plan.Bytes(m.Max)
+		}
+		fits := "yes"
+		if !m.Fits {
+			fits = "no"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Node, plan.Bytes(m.In), plan.Bytes(m.Out), plan.Bytes(m.Used),
+			limit, dash(m.Policy), fits)
+	}
+	fmt.Fprintln(tw)
+	return tw.Flush()
+}
+
+// stallPerMB is how long DUMP and RESTORE of a hash stall a node for each megabyte.
+const stallPerMB = 25 * time.Millisecond
+
+func layoutText(l plan.Layout) string {
+	if l.Nodes == 1 {
+		return l.Name + " of 1 node"
+	}
+	return fmt.Sprintf("%s of %d nodes", l.Name, l.Nodes)
+}
+
+// spaceText says which share of the key space moves, and how that is known.
+func spaceText(c router.Comparison) string {
+	share := fmt.Sprintf("%.2f %% of the key space moves", 100*c.Share)
+	switch {
+	case !c.Moves:
+		return "no key moves"
+	case c.Basis == router.Sampled:
+		return fmt.Sprintf("%s (+-%.1f %%, measured with random keys, because the layouts hash keys differently)",
+			share, 100*c.Error)
+	case c.Basis == router.Untagged:
+		return share + " (exact for keys without a hash tag; keys with a tag move too)"
+	case len(c.Rules) > 0:
+		var list []string
+		for _, r := range c.Rules {
+			to := r.To
+			if to == "" {
+				to = "no node"
+			}
+			list = append(list, fmt.Sprintf("%s from %s to %s", r.Keys, r.From, to))
+		}
+		return "these keys move: " + strings.Join(list, ", ")
+	case c.Basis == router.Unmeasured:
+		return "a range does not say how many keys it has; see the keys on the nodes"
+	}
+	return share + " (exact)"
+}
+
+func keysText(k plan.Keys) string {
+	percent := 0.0
+	if k.Total > 0 {
+		percent = 100 * float64(k.Moving) / float64(k.Total)
+	}
+	if k.Counted {
+		return fmt.Sprintf("%s of %s move (%.1f %%), with %s: all were counted",
+			grouped(k.Moving), grouped(k.Total), percent, plan.Bytes(k.Bytes))
+	}
+	return fmt.Sprintf("about %s of %s move (%.1f %%, +-%s), with %s (+-%s): %s were sampled; --count looks at all",
+		grouped(k.Moving), grouped(k.Total), percent, grouped(k.MovingErr), plan.Bytes(k.Bytes), plan.Bytes(k.BytesErr),
+		grouped(k.Seen))
+}
+
+// openChecks returns the checks that make the plan unready, each once.
+func openChecks(r *plan.Report) (names []string) {
+	for _, p := range r.Problems {
+		if !p.Accepted && !slices.Contains(names, p.Check) {
+			names = append(names, p.Check)
+		}
+	}
+	return names
+}
+
+// grouped writes a number with commas, such as 12,402,113.
+func grouped(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

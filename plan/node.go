@@ -1,0 +1,141 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// node is a server of one of the layouts, or of both.
+type node struct {
+	name, addr   string
+	side         Side          // whose account is used
+	older, newer router.NodeID // None: not in that layout
+	replaces     bool          // another server has the node's keys in the old layout
+
+	client *redis.Client
+	conn   *redis.Conn // all questions use one connection, because SELECT belongs to it
+	err    error       // the node could not be asked, and the following is incomplete
+
+	info    map[string]string // the fields of INFO
+	dbs     []database
+	clients []client
+	found   findings
+	probe   probe
+}
+
+// database is a database of a node that has keys.
+type database struct {
+	number int
+	keys   int64
+}
+
+// source reports whether the old layout places keys on the node.
+func (n *node) source() bool { return n.older != router.None }
+
+func (n *node) close() {
+	if n.client != nil {
+		n.conn.Close()
+		n.client.Close()
+	}
+}
+
+// connName names plan's own connections in CLIENT LIST.
+const connName = "keyway:plan"
+
+// inspect connects to the node and asks what it is and who its clients are.
+func (n *node) inspect(ctx context.Context) error {
+	if n.addr == "" {
+		return errors.New("no sentinel has told its address yet")
+	}
+	n.client = redis.NewClient(&redis.Options{
+		Addr: n.addr, Username: n.side.Account.Username, Password: n.side.Account.Password,
+		Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1,
+		DialTimeout: n.side.Connect, ReadTimeout: n.side.Reply, WriteTimeout: n.side.Reply,
+		ContextTimeoutEnabled:    true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	n.conn = n.client.Conn()
+	if err := n.conn.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	text, err := n.conn.Info(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("asking for INFO: %w", err)
+	}
+	n.info = map[string]string{}
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if field, value, ok := strings.Cut(line, ":"); ok {
+			n.info[field] = value
+		}
+		name, values, ok := strings.Cut(line, ":keys=")
+		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
+		if !ok || err != nil {
+			continue
+		}
+		count, _, _ := strings.Cut(values, ",")
+		keys, _ := strconv.ParseInt(count, 10, 64)
+		n.dbs = append(n.dbs, database{number, keys})
+	}
+	if err := n.askProbe(ctx); err != nil {
+		return err
+	}
+	return n.askClients(ctx)
+}
+
+// number returns a numeric field of INFO, or 0.
+func (n *node) number(field string) int64 {
+	v, _ := strconv.ParseInt(n.info[field], 10, 64)
+	return v
+}
+
+func (n *node) mode() string {
+	if mode := n.info["redis_mode"]; mode != "" {
+		return mode
+	}
+	return n.info["server_mode"] // Valkey's name
+}
+
+// version returns the software and version of the node.
+func (n *node) version() string {
+	if v := n.info["valkey_version"]; v != "" {
+		return "Valkey " + v
+	}
+	return "Redis " + n.info["redis_version"]
+}
+
+// user returns the name of the user that is asked about rights.
+func (n *node) user() string {
+	if n.side.Account.Username == "" {
+		return "default"
+	}
+	return n.side.Account.Username
+}
+
+// isReply reports whether err is a reply of the node, not a failure of the connection.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// pipeline sends commands together. Its error is a failure of the connection: the commands
+// have their own errors.
+func (n *node) pipeline(ctx context.Context, doing string, fill func(p redis.Pipeliner)) error {
+	cmds, _ := n.conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		fill(p)
+		return nil
+	})
+	for _, c := range cmds {
+		if err := c.Err(); err != nil && !isReply(err) {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+	}
+	return nil
+}

@@ -102,7 +102,7 @@ func TestAllow(t *testing.T) {
 }
 
 func TestMerge(t *testing.T) {
-	parts := func(s ...string) [][]byte {
+	replies := func(s ...string) [][]byte {
 		var b [][]byte
 		for _, p := range s {
 			b = append(b, []byte(p))
@@ -111,39 +111,39 @@ func TestMerge(t *testing.T) {
 	}
 	sub := func(c, s string) *Command { return Lookup([]byte(c)).Sub([]byte(s)) }
 	for _, tc := range []struct {
-		cmd   *Command
-		parts [][]byte
-		want  string
+		cmd     *Command
+		replies [][]byte
+		want    string
 	}{
-		{Lookup([]byte("del")), parts(":1\r\n", ":0\r\n", ":5\r\n"), ":6\r\n"},
-		{Lookup([]byte("del")), parts(":1\r\n", "-ERR x\r\n", ":5\r\n"), "-ERR x\r\n"},
+		{Lookup([]byte("del")), replies(":1\r\n", ":0\r\n", ":5\r\n"), ":6\r\n"},
+		{Lookup([]byte("del")), replies(":1\r\n", "-ERR x\r\n", ":5\r\n"), "-ERR x\r\n"},
 		{
-			Lookup([]byte("del")), parts(":1\r\n", "+odd\r\n"),
+			Lookup([]byte("del")), replies(":1\r\n", "+odd\r\n"),
 			`-ERR keyway: a node's reply cannot be merged: "+odd\r\n"` + "\r\n",
 		},
-		{Lookup([]byte("mset")), parts("+OK\r\n", "+OK\r\n"), "+OK\r\n"},
-		{Lookup([]byte("mset")), parts("+OK\r\n", "-OOM x\r\n"), "-OOM x\r\n"},
+		{Lookup([]byte("mset")), replies("+OK\r\n", "+OK\r\n"), "+OK\r\n"},
+		{Lookup([]byte("mset")), replies("+OK\r\n", "-OOM x\r\n"), "-OOM x\r\n"},
 		{
-			Lookup([]byte("keys")), parts("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\nc\r\n"),
+			Lookup([]byte("keys")), replies("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\nc\r\n"),
 			"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n",
 		},
-		{Lookup([]byte("randomkey")), parts("$-1\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
-		{Lookup([]byte("randomkey")), parts("$-1\r\n", "$-1\r\n"), "$-1\r\n"},
-		{Lookup([]byte("wait")), parts(":2\r\n", ":1\r\n"), ":1\r\n"},
-		{sub("script", "exists"), parts("*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"), "*2\r\n:1\r\n:0\r\n"},
-		{sub("script", "load"), parts("$1\r\na\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
+		{Lookup([]byte("randomkey")), replies("$-1\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
+		{Lookup([]byte("randomkey")), replies("$-1\r\n", "$-1\r\n"), "$-1\r\n"},
+		{Lookup([]byte("wait")), replies(":2\r\n", ":1\r\n"), ":1\r\n"},
+		{sub("script", "exists"), replies("*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"), "*2\r\n:1\r\n:0\r\n"},
+		{sub("script", "load"), replies("$1\r\na\r\n", "$1\r\na\r\n"), "$1\r\na\r\n"},
 	} {
-		if got := string(tc.cmd.Merge(nil, tc.parts, 0)); got != tc.want {
-			t.Errorf("%s of %q: %q, want %q", tc.cmd.Name, tc.parts, got, tc.want)
+		if got := string(tc.cmd.Merge(nil, tc.replies, 0)); got != tc.want {
+			t.Errorf("%s of %q: %q, want %q", tc.cmd.Name, tc.replies, got, tc.want)
 		}
 	}
-	got := MergeByKey(nil, parts("*2\r\n$1\r\na\r\n$-1\r\n", "-ERR down\r\n", "*1\r\n$1\r\nz\r\n"),
+	got := MergeByKey(nil, replies("*2\r\n$1\r\na\r\n$-1\r\n", "-ERR down\r\n", "*1\r\n$1\r\nz\r\n"),
 		[]int32{0, 1, 2, 0, 1})
 	if want := "*5\r\n$1\r\na\r\n-ERR down\r\n$1\r\nz\r\n$-1\r\n-ERR down\r\n"; string(got) != want {
 		t.Errorf("by key: %q, want %q", got, want)
 	}
-	// TS.MADD has errors for elements: they are not the part's own.
-	got = MergeByKey(nil, parts("*2\r\n-ERR one\r\n-ERR two\r\n", ":9\r\n", "*1\r\n:1\r\n"), []int32{0, 2, 0, 1})
+	// TS.MADD has errors for elements: they do not make the whole reply an error.
+	got = MergeByKey(nil, replies("*2\r\n-ERR one\r\n-ERR two\r\n", ":9\r\n", "*1\r\n:1\r\n"), []int32{0, 2, 0, 1})
 	want := "*4\r\n-ERR one\r\n:1\r\n-ERR two\r\n" + `-ERR keyway: a node's reply cannot be merged: ":9\r\n"` + "\r\n"
 	if string(got) != want {
 		t.Errorf("by key: %q, want %q", got, want)
@@ -234,18 +234,19 @@ func TestModuleCommandsThatNameTooFewKeys(t *testing.T) {
 	a := parse(t, "JSON.MGET a b c d $.n")
 	got := string(learn("json.mget").AppendPart(nil, a, 1, []int32{0, 3, 0, 0}, 2))
 	if want := "*4\r\n$9\r\nJSON.MGET\r\n$1\r\nb\r\n$1\r\nd\r\n$3\r\n$.n\r\n"; got != want {
-		t.Errorf("part: %q, want %q", got, want)
+		t.Errorf("one call: %q, want %q", got, want)
 	}
 	const a1, b0, c3 = "*2\r\n$1\r\na\r\n:1\r\n", "*2\r\n$1\r\nb\r\n*0\r\n", "*2\r\n$1\r\nc\r\n:3\r\n"
 	const toA, toB = "$1\r\na\r\n:1\r\n", "$1\r\nb\r\n:2\r\n"
-	for parts, want := range map[[2]string]string{
+	for replies, want := range map[[2]string]string{
 		{"*1\r\n" + b0, "*2\r\n" + a1 + c3}:    "*3\r\n" + a1 + b0 + c3,
 		{"%1\r\n" + toB, "%2\r\n" + toB + toA}: "%2\r\n" + toA + toB,
 		{"~0\r\n", "~1\r\n$1\r\na\r\n"}:        "~1\r\n$1\r\na\r\n",
 		{"*0\r\n", "-ERR x\r\n"}:               "-ERR x\r\n",
 	} {
-		if got := learn("ts.mget").Merge(nil, [][]byte{[]byte(parts[0]), []byte(parts[1])}, 0); string(got) != want {
-			t.Errorf("%q: %q, want %q", parts, got, want)
+		got := learn("ts.mget").Merge(nil, [][]byte{[]byte(replies[0]), []byte(replies[1])}, 0)
+		if string(got) != want {
+			t.Errorf("%q: %q, want %q", replies, got, want)
 		}
 	}
 }

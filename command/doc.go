@@ -1,5 +1,5 @@
-// Package command describes the Redis commands: their arity and flags, the positions of
-// their keys, and whether and how keyway carries them. It also splits commands over many
+// Package command owns what is known about the Redis commands: their arity and flags, the
+// positions of their keys, and whether and how keyway carries them. It also splits commands over many
 // keys and merges the replies.
 //
 // The table is generated from the COMMAND replies of real servers (see gen). Newer commands

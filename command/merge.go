@@ -10,38 +10,38 @@ import (
 // Merge merges the replies of a command that was sent to several nodes, and appends the
 // result to dst. random selects one of several equally good replies.
 //
-// If any reply is an error, the result is the first error in the order of parts. Commands
+// If any reply is an error, the result is the first error in the order of the calls. Commands
 // for which AnySuffices is true are the exception.
-func (c *Command) Merge(dst []byte, parts [][]byte, random uint64) []byte {
+func (c *Command) Merge(dst []byte, replies [][]byte, random uint64) []byte {
 	if c.AnySuffices() {
-		return append(dst, best(parts)...)
+		return append(dst, best(replies)...)
 	}
-	for _, p := range parts {
+	for _, p := range replies {
 		if len(p) > 0 && p[0] == '-' {
 			return append(dst, p...)
 		}
 	}
 	switch c.Response {
 	case AggSum:
-		return MergeSum(dst, parts)
+		return MergeSum(dst, replies)
 	case AggMin:
-		return mergeNumbers(dst, parts, func(a, b int64) int64 { return min(a, b) })
+		return mergeNumbers(dst, replies, func(a, b int64) int64 { return min(a, b) })
 	case aggMax:
-		return mergeNumbers(dst, parts, func(a, b int64) int64 { return max(a, b) })
+		return mergeNumbers(dst, replies, func(a, b int64) int64 { return max(a, b) })
 	case AggLogicalAnd, leastEach:
-		return mergeLeast(dst, parts)
+		return mergeLeast(dst, replies)
 	case arraysOf:
-		return MergeArrays(dst, parts)
+		return MergeArrays(dst, replies)
 	case unionOf:
-		return mergeUnion(dst, parts)
+		return mergeUnion(dst, replies)
 	case oneOf:
-		return mergeRandom(dst, parts, random)
+		return mergeRandom(dst, replies, random)
 	case busiestOf:
-		return append(dst, busiest(parts)...)
+		return append(dst, busiest(replies)...)
 	case aggByName:
-		return mergeByName(dst, parts)
+		return mergeByName(dst, replies)
 	}
-	return append(dst, parts[0]...)
+	return append(dst, replies[0]...)
 }
 
 // AnySuffices reports whether the command succeeds if it succeeds on one node.
@@ -49,9 +49,9 @@ func (c *Command) AnySuffices() bool { return c.Response == OneSucceeded }
 
 // best returns the first reply that is not an error. If all are errors, it returns the most
 // informative one: the last that is not NOTBUSY, else the first.
-func best(parts [][]byte) []byte {
-	failure := parts[0]
-	for _, p := range parts {
+func best(replies [][]byte) []byte {
+	failure := replies[0]
+	for _, p := range replies {
 		if len(p) > 0 && p[0] != '-' {
 			return p
 		}
@@ -64,8 +64,8 @@ func best(parts [][]byte) []byte {
 
 // busiest returns the first FUNCTION STATS reply of a node that is executing a script or
 // function, else the first reply.
-func busiest(parts [][]byte) []byte {
-	for _, p := range parts {
+func busiest(replies [][]byte) []byte {
+	for _, p := range replies {
 		_, rest, ok := resp.Elements(p)
 		if !ok {
 			continue
@@ -75,7 +75,7 @@ func busiest(parts [][]byte) []byte {
 			return p
 		}
 	}
-	return parts[0]
+	return replies[0]
 }
 
 // cannotMerge appends the error for a reply that does not have the expected type.
@@ -84,13 +84,13 @@ func cannotMerge(dst []byte, reply []byte) []byte {
 }
 
 // MergeSum appends the sum of all numbers.
-func MergeSum(dst []byte, parts [][]byte) []byte {
-	return mergeNumbers(dst, parts, func(a, b int64) int64 { return a + b })
+func MergeSum(dst []byte, replies [][]byte) []byte {
+	return mergeNumbers(dst, replies, func(a, b int64) int64 { return a + b })
 }
 
-func mergeNumbers(dst []byte, parts [][]byte, f func(a, b int64) int64) []byte {
+func mergeNumbers(dst []byte, replies [][]byte, f func(a, b int64) int64) []byte {
 	var acc int64
-	for i, p := range parts {
+	for i, p := range replies {
 		n, ok := resp.Int(p)
 		if !ok {
 			return cannotMerge(dst, p)
@@ -105,9 +105,9 @@ func mergeNumbers(dst []byte, parts [][]byte, f func(a, b int64) int64) []byte {
 }
 
 // MergeArrays appends one array of the elements of all arrays, in order.
-func MergeArrays(dst []byte, parts [][]byte) []byte {
+func MergeArrays(dst []byte, replies [][]byte) []byte {
 	total := 0
-	for _, p := range parts {
+	for _, p := range replies {
 		n, _, ok := resp.Elements(p)
 		if !ok {
 			return cannotMerge(dst, p)
@@ -115,7 +115,7 @@ func MergeArrays(dst []byte, parts [][]byte) []byte {
 		total += n
 	}
 	dst = resp.AppendArray(dst, total)
-	for _, p := range parts {
+	for _, p := range replies {
 		_, elems, _ := resp.Elements(p)
 		dst = append(dst, elems...)
 	}
@@ -123,10 +123,10 @@ func MergeArrays(dst []byte, parts [][]byte) []byte {
 }
 
 // mergeUnion appends an array of the elements of all arrays, each once.
-func mergeUnion(dst []byte, parts [][]byte) []byte {
+func mergeUnion(dst []byte, replies [][]byte) []byte {
 	seen := map[string]bool{}
 	var all []byte
-	for _, p := range parts {
+	for _, p := range replies {
 		n, rest, ok := resp.Elements(p)
 		if !ok {
 			return cannotMerge(dst, p)
@@ -147,9 +147,9 @@ func mergeUnion(dst []byte, parts [][]byte) []byte {
 
 // mergeLeast appends an array with the minimum of each position of arrays of numbers. For 0
 // and 1 that is agg_logical_and.
-func mergeLeast(dst []byte, parts [][]byte) []byte {
+func mergeLeast(dst []byte, replies [][]byte) []byte {
 	var all []int64
-	for i, p := range parts {
+	for i, p := range replies {
 		n, elems, ok := resp.Elements(p)
 		if !ok || i > 0 && n != len(all) {
 			return cannotMerge(dst, p)
@@ -174,38 +174,38 @@ func mergeLeast(dst []byte, parts [][]byte) []byte {
 	return dst
 }
 
-func mergeRandom(dst []byte, parts [][]byte, random uint64) []byte {
+func mergeRandom(dst []byte, replies [][]byte, random uint64) []byte {
 	var some [][]byte
-	for _, p := range parts {
+	for _, p := range replies {
 		if !resp.IsNull(p) {
 			some = append(some, p)
 		}
 	}
 	if len(some) == 0 {
-		return append(dst, parts[0]...)
+		return append(dst, replies[0]...)
 	}
 	return append(dst, some[random%uint64(len(some))]...)
 }
 
-// MergeByKey appends an array with one element for each key of a Split command. part[k] is
-// the index in parts of the reply that contains the element of key k. The elements of each
-// reply are in the order of its keys. If a reply is an error, it becomes the element of
-// each of its keys. MergeByKey modifies parts.
-func MergeByKey(dst []byte, parts [][]byte, part []int32) []byte {
-	dst = resp.AppendArray(dst, len(part))
+// MergeByKey appends an array with one element for each key of a Split command. from[k] is
+// the index in replies of the reply with the element of key k. The elements of each reply
+// are in the order of its keys. If a reply is an error, it becomes the element of each of
+// its keys. MergeByKey modifies replies.
+func MergeByKey(dst []byte, replies [][]byte, from []int32) []byte {
+	dst = resp.AppendArray(dst, len(from))
 	var errs []bool // for each reply, whether it is not an array; nil if all are
-	for i, p := range parts {
+	for i, p := range replies {
 		if len(p) > 0 && p[0] == '*' {
-			_, parts[i], _ = resp.Elements(p)
+			_, replies[i], _ = resp.Elements(p)
 			continue
 		}
 		if errs == nil {
-			errs = make([]bool, len(parts))
+			errs = make([]bool, len(replies))
 		}
 		errs[i] = true
 	}
-	for _, at := range part {
-		p := parts[at]
+	for _, at := range from {
+		p := replies[at]
 		if errs != nil && errs[at] && len(p) > 0 && p[0] == '-' {
 			dst = append(dst, p...)
 			continue
@@ -216,7 +216,7 @@ func MergeByKey(dst []byte, parts [][]byte, part []int32) []byte {
 			continue
 		}
 		dst = append(dst, elem...)
-		parts[at] = rest
+		replies[at] = rest
 	}
 	return dst
 }

@@ -34,15 +34,15 @@ func (c *Command) NeedsAll(args Args) bool {
 // mergeByName merges arrays, sets or maps whose entries begin with the name of a key. The
 // entries are sorted by name, as a module's index has them. Each name appears once, even
 // if several replies contain it: the modules of a cluster's nodes may ask each other.
-func mergeByName(dst []byte, parts [][]byte) []byte {
+func mergeByName(dst []byte, replies [][]byte) []byte {
 	type entry struct {
 		name  string
 		bytes []byte
 	}
 	var entries []entry
-	for _, p := range parts {
+	for _, p := range replies {
 		n, rest, ok := resp.Elements(p)
-		if !ok || p[0] != parts[0][0] {
+		if !ok || p[0] != replies[0][0] {
 			return cannotMerge(dst, p)
 		}
 		for fields := perEntry(p); n > 0; n -= fields {
@@ -58,7 +58,7 @@ func mergeByName(dst []byte, parts [][]byte) []byte {
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.name == b.name })
-	dst = resp.AppendHeader(dst, parts[0][0], len(entries))
+	dst = resp.AppendHeader(dst, replies[0][0], len(entries))
 	for _, e := range entries {
 		dst = append(dst, e.bytes...)
 	}

@@ -145,16 +145,16 @@ func (u *Unit) Append(dst []byte, name string, script []byte, a command.Args) []
 // Merge merges the replies of the script's units, which are in order, and appends the
 // result. If a unit has failed, the result is its error: a client would read an error
 // inside the array as a result.
-func (p *PerKey) Merge(dst []byte, parts [][]byte) []byte {
-	for _, part := range parts {
-		if len(part) > 0 && part[0] == '-' {
-			return append(dst, part...)
+func (p *PerKey) Merge(dst []byte, replies [][]byte) []byte {
+	for _, reply := range replies {
+		if len(reply) > 0 && reply[0] == '-' {
+			return append(dst, reply...)
 		}
 	}
 	if p.Sum {
-		return command.MergeSum(dst, parts)
+		return command.MergeSum(dst, replies)
 	}
-	return command.MergeArrays(dst, parts)
+	return command.MergeArrays(dst, replies)
 }
 
 // knownPerKey are scripts of client libraries. Redisson renews all of a client's locks with

@@ -80,8 +80,8 @@ func TestUnitsOfScripts(t *testing.T) {
 // A unit's error is the whole reply; it never stands among the results.
 func TestMergedUnits(t *testing.T) {
 	for _, c := range []struct {
-		sum         bool
-		parts, want string
+		sum           bool
+		replies, want string
 	}{
 		{false, "*1\r\n:1\r\n|*2\r\n:0\r\n$1\r\nx\r\n", "*3\r\n:1\r\n:0\r\n$1\r\nx\r\n"},
 		{false, "*1\r\n:1\r\n|-ERR no\r\n", "-ERR no\r\n"},
@@ -89,12 +89,12 @@ func TestMergedUnits(t *testing.T) {
 		{true, ":1\r\n|:2\r\n", ":3\r\n"},
 		{true, ":1\r\n|-ERR no\r\n", "-ERR no\r\n"},
 	} {
-		var parts [][]byte
-		for part := range strings.SplitSeq(c.parts, "|") {
-			parts = append(parts, []byte(part))
+		var replies [][]byte
+		for reply := range strings.SplitSeq(c.replies, "|") {
+			replies = append(replies, []byte(reply))
 		}
-		if got := string((&PerKey{Sum: c.sum}).Merge(nil, parts)); got != c.want {
-			t.Errorf("%q becomes %q, want %q", c.parts, got, c.want)
+		if got := string((&PerKey{Sum: c.sum}).Merge(nil, replies)); got != c.want {
+			t.Errorf("%q becomes %q, want %q", c.replies, got, c.want)
 		}
 	}
 }

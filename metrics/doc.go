@@ -1,4 +1,4 @@
-// Package metrics defines the counters and histograms of the threads: their names and
+// Package metrics owns the counters and histograms of the threads: their names and
 // help texts in /metrics, their fields in INFO, and how the values of several threads are
 // merged.
 //

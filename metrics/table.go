@@ -69,7 +69,7 @@ type Connection struct {
 	Late        uint64 `metric:"node_late_replies_total"`
 	Unsolicited uint64 `metric:"node_unsolicited_replies_total"`
 	Violations  uint64 `metric:"node_protocol_violations_total"`
-	Fences      uint64 `metric:"node_fences_total"`
+	Checks      uint64 `metric:"node_fences_total"`
 	BytesIn     uint64 `metric:"node_bytes_total" label:"direction=in"`
 	BytesOut    uint64 `metric:"node_bytes_total" label:"direction=out"`
 }

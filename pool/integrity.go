@@ -41,7 +41,7 @@ func (c *Conn) countRequest(now int64) {
 
 func (c *Conn) sendCheck(now int64) {
 	c.unchecked, c.checkedAt = 0, now
-	c.Stats.Fences++
+	c.Stats.Checks++
 	const hexDigits = "0123456789abcdef"
 	frame := append(c.set.checkFrame[:0], pingHead...)
 	frame = append(frame, "$16\r\n"...)

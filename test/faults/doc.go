@@ -1,5 +1,4 @@
-// Package faults attacks keyway as the reliability requirements plan it
-// (tests F, D, P, N, M): hostile bytes, late and broken replies, nodes that
-// die, freeze, move and lie, clients that take and do not give. What every
-// test must find at its end is in load_test.go.
+// Package faults attacks keyway: with hostile bytes, late and broken replies, nodes that
+// die, freeze, move and lie, and clients that send but do not read. load_test.go has the
+// checks that every test makes at its end.
 package faults

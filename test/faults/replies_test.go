@@ -74,12 +74,12 @@ func TestRepliesKeepOrderUnderFaults(t *testing.T) {
 	}
 	census(t, k.Addr, nodes)
 	health(t, k)
-	fences := uint64(0)
+	checks := uint64(0)
 	for _, n := range k.Snapshot()[0].Nodes {
-		fences += n.Fences
+		checks += n.Checks
 	}
-	if fences == 0 {
-		t.Error("no fence was sent")
+	if checks == 0 {
+		t.Error("no integrity check was sent")
 	}
 }
 

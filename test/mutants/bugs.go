@@ -156,7 +156,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"the error of one key of a per-key script is dropped", "lua/perkey.go",
-		"			return append(dst, part...)\n", "			return append(dst, \"*1\\r\\n:0\\r\\n\"...)\n",
+		"			return append(dst, reply...)\n", "			return append(dst, \"*1\\r\\n:0\\r\\n\"...)\n",
 		"./lua", "TestMergedUnits",
 	},
 	{

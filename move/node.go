@@ -2,9 +2,11 @@ package move
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -40,13 +42,17 @@ type Node struct {
 	lfu         bool // the server counts how often keys are used, not when
 	o           Options
 	client      *redis.Client // of database 0
+
+	mu        sync.Mutex
+	databases map[int]*redis.Client // for questions; see database
 }
 
-// Open connects to a node and asks what it is. A node that is not a master is an error.
-// Close closes its connections. Errors are *Error.
+// Open connects to a node and asks what it is. A node that is not a master is an error, and
+// so is a cluster's node whose slots are moving: its keys are on two nodes. Close
+// closes its connections. Errors are *Error.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{Name: o.Name, Addr: o.Addr, o: o}
-	n.client = n.open(0)
+	n := &Node{Name: o.Name, Addr: o.Addr, o: o, databases: map[int]*redis.Client{}}
+	n.client = n.database(0)
 	if err := n.identify(ctx); err != nil {
 		n.Close()
 		return nil, err
@@ -84,8 +90,28 @@ func (n *Node) identify(ctx context.Context) error {
 			Remedy: "name its master " + info["master_host"] + ":" + info["master_port"],
 		}
 	}
+	if !n.cluster {
+		return nil
+	}
+	view, err := n.client.Do(ctx, "CLUSTER", "NODES").Text()
+	if err != nil {
+		return n.failed("asking for CLUSTER NODES", err)
+	}
+	for line := range strings.Lines(view) {
+		if strings.Contains(line, "myself") && strings.Contains(line, " [") {
+			return &Error{
+				Node: n.Name, Addr: n.Addr, Doing: "reading CLUSTER NODES",
+				Err:    errors.New("some of its slots are moving"),
+				Remedy: "wait until that has ended, or end it with redis-cli --cluster fix",
+			}
+		}
+	}
 	return nil
 }
+
+// InCluster reports whether the node is part of a Redis Cluster, which executes only
+// transactions whose keys are in one slot.
+func (n *Node) InCluster() bool { return n.cluster }
 
 // open returns a client of a database. Commands are never sent twice.
 func (n *Node) open(db int) *redis.Client {
@@ -99,7 +125,13 @@ func (n *Node) open(db int) *redis.Client {
 }
 
 // Close closes the node's connections.
-func (n *Node) Close() { n.client.Close() }
+func (n *Node) Close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.databases {
+		c.Close()
+	}
+}
 
 // Database is a database of a node that has keys.
 type Database struct {

@@ -86,6 +86,7 @@ func TestHouse(t *testing.T) {
 		},
 		{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
 		{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
+		{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},
 		{"move", module + "router " + module + "config " + module + "topology", "it knows keys and nodes, no layout"},
 		{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
 		{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},

@@ -54,6 +54,22 @@ var inMove = []bug{
 		"./move", "TestKeysOnBothNodes",
 	},
 	{
+		"only database 0 is looked at", "move/node.go",
+		"		all = append(all, Database{",
+		"		if number > 0 {\n			continue\n		}\n		all = append(all, Database{",
+		"./test", "TestVerify",
+	},
+	{
+		"a key on its node and on another is taken for unique", "migrate/verify.go",
+		"			if there {", "			if there && v.place.place(misplaced[i]) != other {",
+		"./test", "TestVerify",
+	},
+	{
+		"a key that was set aside is moved back", "migrate/mover.go",
+		" && !move.IsAside(k) {", " {",
+		"./test", "TestVerifyRepair",
+	},
+	{
 		"a value that is set aside leaves its slot", "move/aside.go",
 		"	if !n.cluster {", "	if true {",
 		"./move", "TestMoveInAndOutOfAClusterSlot",

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/wiring"
+)
+
+const (
+	// misplacedStatus is the exit status if keys lie elsewhere than the layout says, or
+	// were set aside.
+	misplacedStatus = 2
+	// shownKeys is how many keys are printed one by one.
+	shownKeys = 20
+)
+
+func verifyCommand() *cobra.Command {
+	var file string
+	var repair, asJSON bool
+	o := migrate.Options{}
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Look at every key, and print those that lie on another node than the layout says",
+		Long: "verify scans all databases of all nodes and prints the keys that lie on another node than the\n" +
+			"layout says, and those that are on two nodes. --repair moves them to their nodes. If a key is there\n" +
+			"already, with another value, it stays there, and the other value is renamed to\n" +
+			"keyway:stray:NODE:KEY. No value is lost. The exit status is 0 if all keys are in their places, 2 if\n" +
+			"some are not or were renamed, and 1 if keyway could not look.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := load(file)
+			if err != nil {
+				return err
+			}
+			shown := newMeter(cmd.ErrOrStderr())
+			o.Progress = shown.print
+			var r *migrate.Repaired
+			if repair {
+				r, err = wiring.Repair(cmd.Context(), cfg, o)
+			} else {
+				r = new(migrate.Repaired)
+				r.After, err = wiring.Verify(cmd.Context(), cfg, o.Progress)
+			}
+			shown.end()
+			if err != nil {
+				return interrupted(cmd, err)
+			}
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+			} else {
+				err = printRepaired(cmd.OutOrStdout(), r)
+			}
+			if err != nil {
+				return fmt.Errorf("printing the report: %w", err)
+			}
+			if !r.After.Clean() || len(r.Aside) > 0 {
+				return exitStatus(misplacedStatus)
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&repair, "repair", false, "move keys to the nodes that the layout says")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	paceFlags(cmd, &o)
+	return cmd
+}
+
+// paceFlags are the flags that bound how fast keys move.
+func paceFlags(cmd *cobra.Command, o *migrate.Options) {
+	cmd.Flags().IntVar(&o.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
+	cmd.Flags().DurationVar(&o.Latency, "latency", 2*time.Millisecond,
+		"move fewer keys while a node takes longer than this for PING; 0: never")
+}
+
+func printRepaired(w io.Writer, r *migrate.Repaired) error {
+	if r.Before != nil && !r.Before.Clean() {
+		if err := printReport(w, r.Before); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "\nrepaired: %s\n\n", movedText(r.Moved, r.Joined))
+		printAside(w, r.Aside)
+	}
+	if err := printReport(w, r.After); err != nil {
+		return err
+	}
+	if r.Before == nil && !r.After.Clean() {
+		_, err := fmt.Fprintln(w, "keyway verify --repair moves them to their nodes.")
+		return err
+	}
+	return nil
+}
+
+func movedText(moved, joined int) string {
+	text := fmt.Sprintf("moved %d keys", moved)
+	if joined > 0 {
+		text += fmt.Sprintf(", and removed %d second copies with the same value", joined)
+	}
+	return text
+}
+
+func printReport(w io.Writer, r *migrate.Report) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "NODE\tADDRESS\tKEYS\tELSEWHERE\tON TWO NODES\tSET ASIDE")
+	var aside int64
+	for _, n := range r.Nodes {
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%d\n", n.Name, n.Addr, n.Keys, n.Misplaced, n.Twice, n.Aside)
+		aside += n.Aside
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	for i, f := range r.Findings {
+		if i == shownKeys {
+			fmt.Fprintf(w, "... and %d more\n", r.Misplaced-shownKeys)
+			break
+		}
+		fmt.Fprintln(w, findingText(f))
+	}
+	if aside > 0 {
+		fmt.Fprintf(w, "note: %d values are set aside; redis-cli --scan --pattern 'keyway:stray:*' shows them\n", aside)
+	}
+	if r.Clean() {
+		_, err := fmt.Fprintf(w, "All %d keys are where the layout places them.\n", r.Keys)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d of %d keys are on another node than the layout says, %d of them on two nodes.\n",
+		r.Misplaced, r.Keys, r.Twice)
+	return err
+}
+
+func findingText(f migrate.Finding) string {
+	text := fmt.Sprintf("%q on %s belongs to %s", f.Key, f.Node, f.Belongs)
+	if f.Belongs == "" {
+		text = fmt.Sprintf("%q on %s belongs to no node: the layout does not place it", f.Key, f.Node)
+	}
+	if f.DB != 0 {
+		text = fmt.Sprintf("%s (database %d)", text, f.DB)
+	}
+	if len(f.Also) > 0 {
+		text += "; it is also on " + strings.Join(f.Also, ", ")
+	}
+	return text
+}
+
+// printAside prints the values that lost against another.
+func printAside(w io.Writer, all []move.Aside) {
+	for i, a := range all {
+		if i == shownKeys {
+			fmt.Fprintf(w, "... and %d more\n", len(all)-shownKeys)
+			return
+		}
+		fmt.Fprintf(w, "set aside: %q on %s (database %d) has another value at its node; it is %q on %s now\n",
+			a.Key, a.Node, a.DB, a.Name, a.Node)
+	}
+}

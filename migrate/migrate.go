@@ -1,0 +1,164 @@
+package migrate
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/move"
+)
+
+// Options configure Repair and Migrate.
+type Options struct {
+	Rate     int            // keys per second that move at most; 0: no limit
+	Latency  time.Duration  // that nodes may take for PING while keys move; 0: any
+	Progress func(Progress) // called some times a second; may be nil
+}
+
+// Progress says how far a scan is.
+type Progress struct {
+	Doing         string // moving or verifying
+	Looked, Total int64  // keys that were looked at, and keys that there were at first
+	Moved         int64
+	Slow          string // the name of the node whose latency holds the rate down
+	Took          time.Duration
+}
+
+// Summary is what Migrate has done.
+type Summary struct {
+	Result move.Result
+	Took   time.Duration // for moving, without the verification
+	After  *Report       // of all nodes of both layouts, against the newer one
+}
+
+// Migrate moves all keys from where the older layout places them to where the newer does,
+// and verifies. No client must be served by the newer layout before it has ended without an
+// error. It may be interrupted and called again. The summary is valid after an error, too.
+func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, error) {
+	var sum Summary
+	s := newServers()
+	defer s.close()
+	from, err := s.open(ctx, older)
+	if err != nil {
+		return sum, err
+	}
+	to, err := s.open(ctx, newer)
+	if err != nil {
+		return sum, err
+	}
+	began := time.Now()
+	// A key that lies on a node where the older layout does not place it was never seen by
+	// clients. It moves last, so that it loses against the key that they saw.
+	var strays atomic.Bool
+	sum.Result, err = s.move(ctx, o, func(key string, at *move.Node) *move.Node {
+		if from.place(key) == at {
+			return to.place(key)
+		}
+		strays.Store(strays.Load() || to.place(key) != at)
+		return nil
+	})
+	if err == nil && strays.Load() {
+		var more move.Result
+		more, err = s.move(ctx, o, func(key string, _ *move.Node) *move.Node { return to.place(key) })
+		sum.Result.Add(more)
+	}
+	sum.Took = time.Since(began)
+	if err != nil {
+		return sum, err
+	}
+	sum.After, err = s.verify(ctx, to, o.Progress)
+	return sum, err
+}
+
+// move moves keys of all nodes at once. target returns where a key belongs that lies on the
+// node at.
+func (s *servers) move(
+	ctx context.Context, o Options, target func(key string, at *move.Node) *move.Node,
+) (move.Result, error) {
+	m := &mover{pace: newPace(o.Rate, o.Latency == 0), links: s.links()}
+	meter, err := s.meter(ctx, "moving", m, o.Progress)
+	if err != nil {
+		return m.result, err
+	}
+	defer meter.stop()
+	pacing, stop := context.WithCancel(ctx)
+	var paced sync.WaitGroup
+	defer paced.Wait()
+	defer stop()
+	g, moving := errgroup.WithContext(pacing)
+	if o.Latency > 0 {
+		paced.Go(func() { _ = m.pace.follow(moving, s.all, o.Latency) }) // the movers report a lost node
+	}
+	for _, n := range s.all {
+		g.Go(func() error {
+			return m.drain(moving, n, func(key string) *move.Node { return target(key, n) })
+		})
+	}
+	err = g.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		err = m.refusal()
+	}
+	return m.result, err
+}
+
+// links returns how many links move the keys of a node.
+func (s *servers) links() int {
+	for _, n := range s.all {
+		if n.InCluster() {
+			return slotLinks
+		}
+	}
+	return batchLinks
+}
+
+// meter reports the progress of a scan.
+type meter struct {
+	looked atomic.Int64
+	mover  *mover // nil while verifying
+	stop   func()
+}
+
+const progressInterval = 200 * time.Millisecond
+
+func (s *servers) meter(ctx context.Context, doing string, mover *mover, report func(Progress)) (*meter, error) {
+	m := &meter{mover: mover, stop: func() {}}
+	if report == nil {
+		return m, nil
+	}
+	total, err := s.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began, ended := time.Now(), make(chan struct{})
+	var reporting sync.WaitGroup
+	m.stop = func() {
+		close(ended)
+		reporting.Wait()
+	}
+	reporting.Go(func() {
+		ticker := time.NewTicker(progressInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+				report(m.progress(doing, total, time.Since(began)))
+			}
+		}
+	})
+	return m, nil
+}
+
+func (m *meter) progress(doing string, total int64, took time.Duration) Progress {
+	p := Progress{Doing: doing, Looked: m.looked.Load(), Total: total, Took: took}
+	if m.mover != nil {
+		p.Looked, p.Moved, p.Slow = m.mover.looked.Load(), m.mover.moved.Load(), m.mover.pace.slowNode()
+	}
+	return p
+}

@@ -1,0 +1,227 @@
+package migrate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+const (
+	batchKeys  = 100
+	batchBytes = 256 << 10
+	batchLinks = 2 // that move the batches of a node
+	// slotWindow is how many keys are collected to be sorted by slot, if a transaction may
+	// only have keys of one slot. slotLinks are the links that move their small batches.
+	slotWindow = 10_000
+	slotLinks  = 16
+	// maxRefused is how many values may be refused by their destinations before a mover
+	// gives up.
+	maxRefused = 100
+)
+
+// mover moves the keys of several nodes at once.
+type mover struct {
+	pace    *pace
+	links   int          // to work with, for each node
+	looked  atomic.Int64 // keys that were looked at
+	moved   atomic.Int64
+	mu      sync.Mutex
+	result  move.Result
+	refused []error
+}
+
+// sized is a key with the bytes that it takes.
+type sized struct {
+	key   string
+	bytes int64
+}
+
+// batch are keys to move in one transaction.
+type batch struct {
+	to   *move.Node
+	db   int
+	keys []string
+}
+
+// drain moves the keys of a node to their targets. A key with no target, or whose target is
+// the node itself, stays.
+func (m *mover) drain(ctx context.Context, from *move.Node, target func(key string) *move.Node) error {
+	dbs, err := from.Databases(ctx)
+	if err != nil {
+		return err
+	}
+	batches := make(chan batch)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(batches)
+		for _, db := range dbs {
+			c := &collector{ctx: ctx, from: from, db: db.Number, batches: batches, waiting: map[*move.Node][]sized{}}
+			err := from.Scan(ctx, db.Number, func(keys []string) error {
+				m.looked.Add(int64(len(keys)))
+				return c.collect(keys, target)
+			})
+			if err != nil {
+				return err
+			}
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for range m.links {
+		g.Go(func() error { return m.work(ctx, from, batches) })
+	}
+	return g.Wait()
+}
+
+// collector makes batches of the keys that move from a database of a node.
+type collector struct {
+	ctx     context.Context
+	from    *move.Node
+	db      int
+	batches chan<- batch
+	waiting map[*move.Node][]sized
+}
+
+func (c *collector) collect(keys []string, target func(key string) *move.Node) error {
+	var moving []string
+	var targets []*move.Node
+	for _, k := range keys {
+		if to := target(k); to != nil && to != c.from && !move.IsAside(k) {
+			moving, targets = append(moving, k), append(targets, to)
+		}
+	}
+	sizes, err := c.from.Sizes(c.ctx, c.db, moving)
+	if err != nil {
+		return err
+	}
+	for i, to := range targets {
+		c.waiting[to] = append(c.waiting[to], sized{moving[i], sizes[i]})
+		window := batchKeys
+		if c.bySlot(to) {
+			window = slotWindow
+		}
+		if len(c.waiting[to]) >= window {
+			if err := c.send(to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *collector) bySlot(to *move.Node) bool { return c.from.InCluster() || to.InCluster() }
+
+func (c *collector) flush() error {
+	for to := range c.waiting {
+		if err := c.send(to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send passes the waiting keys of one destination on.
+func (c *collector) send(to *move.Node) error {
+	keys := c.waiting[to]
+	c.waiting[to] = nil
+	for _, b := range cut(keys, c.bySlot(to)) {
+		select {
+		case c.batches <- batch{to: to, db: c.db, keys: b}:
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
+	}
+	return nil
+}
+
+// cut returns the keys in batches. A key that is larger than a batch is alone.
+func cut(keys []sized, bySlot bool) (batches [][]string) {
+	slotOf := func(k sized) uint16 { return slots.Of([]byte(k.key)) }
+	if bySlot {
+		slices.SortStableFunc(keys, func(a, b sized) int { return cmp.Compare(slotOf(a), slotOf(b)) })
+	}
+	var now []string
+	var bytes int64
+	var slot uint16
+	for _, k := range keys {
+		full := len(now) == batchKeys || bytes+k.bytes > batchBytes || bySlot && slotOf(k) != slot
+		if len(now) > 0 && full {
+			batches, now, bytes = append(batches, now), nil, 0
+		}
+		now, bytes, slot = append(now, k.key), bytes+k.bytes, slotOf(k)
+	}
+	if len(now) > 0 {
+		batches = append(batches, now)
+	}
+	return batches
+}
+
+// work moves batches from a node until there are no more.
+func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch) error {
+	type end struct {
+		to *move.Node
+		db int
+	}
+	links := map[end]*move.Link{}
+	defer func() {
+		for _, l := range links {
+			l.Close()
+		}
+	}()
+	for b := range batches {
+		l := links[end{b.to, b.db}]
+		if l == nil {
+			var err error
+			if l, err = move.Connect(ctx, from, b.to, b.db); err != nil {
+				return err
+			}
+			links[end{b.to, b.db}] = l
+		}
+		if err := m.pace.wait(ctx, len(b.keys)); err != nil {
+			return err
+		}
+		r, err := l.Move(ctx, b.keys)
+		if err := m.record(r, err); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// record adds the outcome of one batch. It returns the error that ends the mover.
+func (m *mover) record(r move.Result, err error) error {
+	m.moved.Add(int64(r.Moved))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.result.Add(r)
+	var refused *move.Refused
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if m.refused = append(m.refused, err); len(m.refused) >= maxRefused {
+		return m.refusal()
+	}
+	return nil
+}
+
+// refusal returns the error of the values that were refused, nil if there are none.
+func (m *mover) refusal() error {
+	if len(m.refused) == 0 {
+		return nil
+	}
+	if len(m.refused) == 1 {
+		return m.refused[0]
+	}
+	return fmt.Errorf("%w (and %d more such errors)", m.refused[0], len(m.refused)-1)
+}

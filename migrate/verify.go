@@ -1,0 +1,194 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/move"
+)
+
+// maxFindings is how many keys a Report names.
+const maxFindings = 1000
+
+// Report is what Verify has found.
+type Report struct {
+	Nodes     []NodeReport `json:"nodes"`
+	Keys      int64        `json:"keys"`      // on all nodes, without those that were set aside
+	Misplaced int64        `json:"misplaced"` // on another node than the layout says
+	Twice     int64        `json:"twice"`     // of these, on another node too
+	Unplaced  int64        `json:"unplaced"`  // of these, those that the layout places on no node
+	Findings  []Finding    `json:"findings"`  // the first misplaced keys
+}
+
+// Clean reports whether every key is where the layout places it.
+func (r *Report) Clean() bool { return r.Misplaced == 0 }
+
+// NodeReport counts the keys of one node.
+type NodeReport struct {
+	Name      string `json:"name"`
+	Addr      string `json:"addr"`
+	Keys      int64  `json:"keys"`
+	Misplaced int64  `json:"misplaced"`
+	Twice     int64  `json:"twice"`
+	Aside     int64  `json:"set_aside"` // values that were set aside, keyway:stray:*
+}
+
+// Finding is a key that lies elsewhere than the layout says.
+type Finding struct {
+	Key     string   `json:"key"`
+	DB      int      `json:"db"`
+	Node    string   `json:"node"`
+	Belongs string   `json:"belongs"` // the node that the layout says; empty: none
+	Also    []string `json:"also"`    // other nodes that have the key
+}
+
+// verifier looks at all keys of all nodes.
+type verifier struct {
+	servers *servers
+	place   *placement
+
+	mu  sync.Mutex
+	out *Report
+}
+
+// Verify scans all nodes of a layout and reports which keys lie elsewhere than the layout
+// places them. It changes nothing.
+func Verify(ctx context.Context, l Layout, progress func(Progress)) (*Report, error) {
+	s := newServers()
+	defer s.close()
+	p, err := s.open(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return s.verify(ctx, p, progress)
+}
+
+func (s *servers) verify(ctx context.Context, p *placement, progress func(Progress)) (*Report, error) {
+	v := &verifier{servers: s, place: p, out: &Report{Nodes: make([]NodeReport, len(s.all)), Findings: []Finding{}}}
+	meter, err := s.meter(ctx, "verifying", nil, progress)
+	if err != nil {
+		return nil, err
+	}
+	defer meter.stop()
+	g, ctx := errgroup.WithContext(ctx)
+	for i, n := range s.all {
+		count := &v.out.Nodes[i]
+		count.Name, count.Addr = n.Name, n.Addr
+		g.Go(func() error {
+			dbs, err := n.Databases(ctx)
+			if err != nil {
+				return err
+			}
+			for _, db := range dbs {
+				err := n.Scan(ctx, db.Number, func(keys []string) error {
+					meter.looked.Add(int64(len(keys)))
+					return v.look(ctx, n, db.Number, keys, count)
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, n := range v.out.Nodes {
+		v.out.Keys += n.Keys
+		v.out.Misplaced += n.Misplaced
+		v.out.Twice += n.Twice
+	}
+	return v.out, nil
+}
+
+// look counts some keys of a node, and asks the other nodes for those that are misplaced.
+func (v *verifier) look(ctx context.Context, n *move.Node, db int, keys []string, count *NodeReport) error {
+	var misplaced []string
+	for _, k := range keys {
+		switch {
+		case move.IsAside(k):
+			count.Aside++
+			continue
+		case v.place.place(k) != n:
+			misplaced = append(misplaced, k)
+		}
+		count.Keys++
+	}
+	if len(misplaced) == 0 {
+		return nil
+	}
+	also := make([][]string, len(misplaced))
+	for _, other := range v.servers.all {
+		if other == n || db > 0 && other.InCluster() {
+			continue
+		}
+		exist, err := other.Exist(ctx, db, misplaced)
+		if err != nil {
+			return err
+		}
+		for i, there := range exist {
+			if there {
+				also[i] = append(also[i], other.Name)
+			}
+		}
+	}
+	count.Misplaced += int64(len(misplaced))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i, k := range misplaced {
+		f := Finding{Key: k, DB: db, Node: n.Name, Also: also[i]}
+		if to := v.place.place(k); to != nil {
+			f.Belongs = to.Name
+		} else {
+			v.out.Unplaced++
+		}
+		if len(also[i]) > 0 {
+			count.Twice++
+		}
+		if len(v.out.Findings) < maxFindings {
+			v.out.Findings = append(v.out.Findings, f)
+		}
+	}
+	return nil
+}
+
+// Repaired is what Repair has done.
+type Repaired struct {
+	Before *Report      `json:"before,omitempty"`
+	Moved  int          `json:"moved"`
+	Joined int          `json:"joined"` // removed, because the same value was at their node
+	Aside  []move.Aside `json:"set_aside"`
+	After  *Report      `json:"after"`
+}
+
+// Repair verifies, moves misplaced keys to where the layout places them, and verifies
+// again. A key that is also there with another value is set aside.
+func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
+	if l.Table.Clustered() {
+		return nil, errors.New("a Redis Cluster moves its keys itself: repair it with redis-cli --cluster fix")
+	}
+	s := newServers()
+	defer s.close()
+	p, err := s.open(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	var r Repaired
+	if r.Before, err = s.verify(ctx, p, o.Progress); err != nil || r.Before.Clean() {
+		r.After = r.Before
+		return &r, err
+	}
+	done, err := s.move(ctx, o, func(key string, _ *move.Node) *move.Node {
+		return p.place(key)
+	})
+	if r.Moved, r.Joined, r.Aside = done.Moved, done.Joined, done.Aside; err != nil {
+		return &r, fmt.Errorf("repairing: %w", err)
+	}
+	r.After, err = s.verify(ctx, p, o.Progress)
+	return &r, err
+}

@@ -1,0 +1,47 @@
+package wiring
+
+import (
+	"context"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/migrate"
+)
+
+// Verify reports which keys lie elsewhere than the configuration places them.
+func Verify(ctx context.Context, c *config.Config, progress func(migrate.Progress)) (*migrate.Report, error) {
+	l, err := scanned(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return migrate.Verify(ctx, l, progress)
+}
+
+// Repair moves keys to where the configuration places them.
+func Repair(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Repaired, error) {
+	l, err := scanned(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return migrate.Repair(ctx, l, o)
+}
+
+// Migrate moves all keys from the layout of the older configuration to that of the newer.
+func Migrate(ctx context.Context, older, newer *config.Config, o migrate.Options) (migrate.Summary, error) {
+	from, err := scanned(ctx, older)
+	if err != nil {
+		return migrate.Summary{}, err
+	}
+	to, err := scanned(ctx, newer)
+	if err != nil {
+		return migrate.Summary{}, err
+	}
+	return migrate.Migrate(ctx, from, to, o)
+}
+
+// scanned returns the layout of a configuration, and asks the cluster or the sentinels.
+func scanned(ctx context.Context, c *config.Config) (migrate.Layout, error) {
+	t, err := FetchTable(ctx, c)
+	return migrate.Layout{
+		Table: t, Username: c.Backend.Username, Password: c.Backend.Password, ConnectTimeout: c.Backend.ConnectTimeout,
+	}, err
+}

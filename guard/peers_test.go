@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,10 +89,13 @@ func TestLooksAtClients(t *testing.T) {
 		var log bytes.Buffer
 		g := New(Options{Refuse: true, Placement: "aa", Log: slog.New(slog.NewTextHandler(&log, nil))})
 		g.look = func(context.Context, *router.Table, []router.NodeID) []Sample { return nil }
+		var mu sync.Mutex
 		looks := map[string][]time.Duration{}
 		began := time.Now()
 		g.peers.list = func(_ context.Context, addr string) (string, error) {
 			at := time.Since(began)
+			mu.Lock()
+			defer mu.Unlock()
 			looks[addr] = append(looks[addr], at)
 			switch {
 			case addr == "b:1":

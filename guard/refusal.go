@@ -29,7 +29,7 @@ func (e *Refusal) Error() string {
 	fmt.Fprintf(&b, "Likely cause: %s.\n", cause)
 	b.WriteString("What to do, one of:\n" +
 		"  - go back to the configuration by which the keys were written\n" +
-		"  - move the keys to where this configuration places them, before keyway serves it\n" +
+		"  - move the keys before keyway serves this configuration; keyway plan OLD.yml NEW.yml says which\n" +
 		"  - if the keys may be lost sight of, as in a cache: placement: {misplaced: allow}")
 	return b.String()
 }

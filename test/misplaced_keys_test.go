@@ -92,7 +92,7 @@ func TestMisplacedKeysRefuseToStart(t *testing.T) {
 		"keyway.yml: placement: keys lie on other nodes than layout slots says, " +
 			"so clients would not find them\n",
 		"Likely cause: the keys were placed by layout: ring of this file.\n",
-		"go back to the configuration by which the keys were written",
+		"go back to the configuration by which the keys were written", "keyway plan OLD.yml NEW.yml",
 		"placement: {misplaced: allow}",
 	} {
 		if !strings.Contains(text, want) {

@@ -78,7 +78,7 @@ func TestNodesByNameAndPassword(t *testing.T) {
 	})
 }
 
-// TestClusterByIPv6AndUser: the nodes tell IPv6 addresses, and know a user.
+// TestClusterByIPv6AndUser: the nodes report IPv6 addresses, and keyway logs in as a user.
 func TestClusterByIPv6AndUser(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewClusterAt(t, "::1", 3, 0)

@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// later sends a command and returns its reply when it comes.
+// later sends a command. The channel delivers its reply.
 func later(t *testing.T, c *redistest.Client, args ...string) <-chan redistest.Reply {
 	t.Helper()
 	c.Send(args...)
@@ -45,8 +45,8 @@ func blockedOn(t *testing.T, nodes []*redistest.Node, n int) {
 	})
 }
 
-// TestBlockingCommands: each waits without holding up others, gets what comes,
-// and its reply is the one that Redis gives.
+// TestBlockingCommands: each blocking command waits without delaying other clients, and gets
+// the same reply as from Redis.
 func TestBlockingCommands(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {
@@ -127,8 +127,8 @@ func TestBlockingTimes(t *testing.T) {
 	c.Expect("-CROSSSLOT Keys in request don't hash to the same slot", "BLPOP", "a", "b", "1")
 }
 
-// TestBlockedClientLeaves: its node is free at once, and nothing is popped for
-// it; what it had sent behind is not executed.
+// TestBlockedClientLeaves: when a blocked client leaves, the node pops nothing for it, and
+// does not execute the commands that it had sent after the blocking one.
 func TestBlockedClientLeaves(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()

@@ -36,7 +36,7 @@ func lines(text string, words ...string) (n int) {
 	return n
 }
 
-// TestCheckOffline asks nobody, on any layout.
+// TestCheckOffline: check --offline asks no server, on any layout.
 func TestCheckOffline(t *testing.T) {
 	t.Parallel()
 	nowhere := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))

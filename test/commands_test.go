@@ -89,8 +89,8 @@ func TestKeysThatLiveApart(t *testing.T) {
 		if text := c.Do("MSETNX", keys[0], "1", keys[1], "2").Text; !k.Slotted() && !strings.Contains(text, keys[0]) {
 			t.Errorf("the error does not name the keys: %s", text)
 		}
-		// Together by a hash tag, all of them work; but not in the range
-		// layout, where "{tag}" has no rule of its own and goes by default.
+		// With one hash tag, all of them work, except in the range layout, where no rule
+		// matches "{tag}".
 		c.Expect("1", "MSETNX", "{t}a", "1", "{t}b", "2")
 		c.Expect("OK", "RENAME", "{t}a", "{t}c")
 		c.Expect("1", "EVAL", "return redis.call('get', KEYS[1])", "2", "{t}c", "{t}b")

@@ -80,8 +80,8 @@ func TestDatabases(t *testing.T) {
 // spans are commands that concern all nodes.
 var spans = map[string]bool{"SWAPDB": true, "DBSIZE": true, "FLUSHDB": true, "SELECT": true, "DEL": true, "MGET": true}
 
-// TestDatabaseStays: transactions, blocking commands, and what comes after a
-// node was away, act in the database that the client has selected.
+// TestDatabaseStays: transactions, blocking commands, and commands after a node's restart
+// use the database that the client has selected.
 func TestDatabaseStays(t *testing.T) {
 	nodes := []*redistest.Node{redistest.Start(t, "--appendonly", "yes")}
 	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML(nodes)).Ready()

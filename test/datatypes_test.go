@@ -215,12 +215,12 @@ func (q *sequence) command(templates []string) []string {
 	return args
 }
 
-// moments are the times at which keys expire, and the times that they have left: the
-// servers carry a command out at different moments. 31... is what is left until the
-// far moment that the sequences use.
+// moments are the times at which keys expire, and the times to live. The two servers
+// execute a command at different times, so these differ. 31... is the time to live until
+// the distant time that the sequences use.
 var moments = regexp.MustCompile(`:(1[789]\d{8}(\d{3})?|31[34]\d{8}(\d{3})?|100000(000)?|99999(\d{3})?)\r\n`)
 
-// canonical puts what comes in any order into one.
+// canonical sorts replies whose elements have no fixed order.
 func canonical(command, reply string, unordered []string) string {
 	reply = moments.ReplaceAllString(reply, ":moment\r\n")
 	if command == "DUMP" {
@@ -289,7 +289,7 @@ func (q *sequence) commands(own, all []string) (commands [][]string) {
 		commands = append(commands, q.command(from))
 	}
 	if q.rng.IntN(5) == 0 {
-		// A vector set's links are random. Within EXEC's reply, its DUMP cannot be told apart.
+		// A vector set's links are random. Within EXEC's reply, its DUMP cannot be recognized.
 		commands = slices.DeleteFunc(commands, func(args []string) bool { return args[0] == "DUMP" })
 		commands = append(append([][]string{{"MULTI"}}, commands...), []string{"EXEC"})
 	}

@@ -17,8 +17,8 @@ import (
 // The goal of the house: no function over 60 lines but tables and pure state machines
 // that say why, no line over 120 columns (a tab has 4), no type with more than 40
 // methods or 25 fields, no package of more than 20 files. Where the goal is not met yet,
-// the ceilings below are what there was when they were last lowered. They may only
-// shrink: what would break one is split, or goes where there is room.
+// the ceilings below apply. They may only shrink. Code that would exceed one is split, or
+// moves to another place.
 const (
 	maxFunc    = 60
 	maxColumns = 120
@@ -27,7 +27,7 @@ const (
 	maxFiles   = 20
 )
 
-// longFuncs are the functions that may be longer, with what they may have, and why.
+// longFuncs are the functions that may be longer: the number of lines, and the reason.
 var longFuncs = map[string]struct {
 	lines  int
 	reason string
@@ -49,7 +49,7 @@ var largeTypes = map[string]struct{ methods, fields int }{}
 // largePackages are the packages that have more files, tests aside.
 var largePackages = map[string]int{"proxy": 46}
 
-// survey is what the sources of the module have of what is budgeted.
+// survey has the figures of the module's sources that have a budget.
 type survey struct {
 	funcs     map[string]int // lines, of those over maxFunc
 	longTests []string

@@ -131,7 +131,7 @@ func (o *ours) parse(t *testing.T, pattern string) (files []*ast.File) {
 	return files
 }
 
-// byName returns where the files of a package tell commands by their names.
+// byName returns the places at which a package compares names of commands.
 func (o *ours) byName(files []*ast.File) (found []string) {
 	o.check("checked", files)
 	report := func(n ast.Node, what string) {

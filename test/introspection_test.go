@@ -294,8 +294,8 @@ func TestClientListCountsMemoryAndBytes(t *testing.T) {
 	}
 }
 
-// TestNoTouch: what a client reads after CLIENT NO-TOUCH ON does not count as
-// used; what others read, over other connections, does.
+// TestNoTouch: a client's reads after CLIENT NO-TOUCH ON do not count as uses of the keys.
+// The reads of other clients, over other connections, do.
 func TestNoTouch(t *testing.T) {
 	for _, server := range []redistest.Server{redistest.Redis8, redistest.Valkey} {
 		t.Run(server.Name, func(t *testing.T) {

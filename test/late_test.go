@@ -31,9 +31,9 @@ var aboutAll = []string{
 	"RANDOMKEY; PUBSUB CHANNELS; PUBSUB NUMSUB x; PUBSUB NUMPAT",
 }
 
-// TestLateCommandsLikeRedis: between MULTI and EXEC, what keyway answers itself is
-// carried out at EXEC, in its place, and what concerns all nodes where there is
-// one.
+// TestLateCommandsLikeRedis: a command that keyway answers itself, sent between MULTI and
+// EXEC, is executed at EXEC, in its place. So is a command for all nodes if there is only
+// one node.
 func TestLateCommandsLikeRedis(t *testing.T) {
 	nodes := redistest.Three(t)
 	for name, of := range map[string][]*redistest.Node{"lone": nodes[:1], "three": nodes} {

@@ -17,7 +17,7 @@ var aboutSeries = []string{
 }
 
 // TestModulesLikeRedis: commands of modules whose own specifications do not name
-// all keys give over several nodes what one Redis gives.
+// all keys have the same replies over several nodes as from one Redis.
 func TestModulesLikeRedis(t *testing.T) {
 	nodes, oracle := redistest.Stack.Three(t), redistest.Stack.Start(t)
 	for name, yaml := range redistest.Layouts(nodes) {
@@ -77,8 +77,8 @@ func TestModulesLikeRedis(t *testing.T) {
 	}
 }
 
-// TestModulesThatNeedAllData: what no merging of several nodes' replies can answer
-// is refused and says why; where there is one node it works.
+// TestModulesThatNeedAllData: a command whose reply cannot be merged from those of several
+// nodes is refused, with the reason. With one node it works.
 func TestModulesThatNeedAllData(t *testing.T) {
 	nodes := redistest.Stack.Three(t)
 	c := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready().Dial()

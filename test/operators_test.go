@@ -48,7 +48,7 @@ func logged(t *testing.T, yaml string, level slog.Level) (*redistest.Keyway, *lo
 	return redistest.ServeWith(t, yaml, server.Options{Log: log}), l
 }
 
-// TestLogStalls: what reads the log stops reading, and clients notice nothing.
+// TestLogStalls: the reader of the log stops reading, and clients are served as before.
 func TestLogStalls(t *testing.T) {
 	reader, writer := fullPipe(t)
 	defer reader.Close()
@@ -114,14 +114,14 @@ func fullPipe(t *testing.T) (reader, writer *os.File) {
 	return os.NewFile(uintptr(ends[0]), "log"), os.NewFile(uintptr(ends[1]), "log")
 }
 
-// freeAddr returns an address of this machine that nobody listens on.
+// freeAddr returns an address of this machine on which no process listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 }
 
-// TestLogReaderDies: neither a terminal that goes away nor what reads the log ends
-// keyway.
+// TestLogReaderDies: keyway survives the end of its terminal, and of the process that reads
+// its log.
 func TestLogReaderDies(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -193,8 +193,8 @@ func fetch(t *testing.T, url string) (status int, body string) {
 	return r.StatusCode, string(b)
 }
 
-// TestInfoOfTheProcess: INFO and CONFIG GET port tell of keyway's process, on every
-// thread alike, and not of a node's.
+// TestInfoOfTheProcess: INFO and CONFIG GET port describe keyway's process, the same on every
+// thread, and not a node's.
 func TestInfoOfTheProcess(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, "threads: 2\n"+redistest.Ring(node.Addr)).Ready()

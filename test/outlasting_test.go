@@ -71,8 +71,8 @@ func TestScriptOutlastsTheTimeout(t *testing.T) {
 	}
 }
 
-// isAnswered reports whether client i was answered rather than told BUSY. It fails the test
-// for any other reply, and if its key is not as the reply says.
+// isAnswered reports whether client i was answered, and did not get BUSY. It fails the test
+// for any other reply, and if its key does not have the value of the reply.
 func isAnswered(t *testing.T, c *redistest.Client, i int, r redistest.Reply) bool {
 	t.Helper()
 	const busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -92,7 +92,7 @@ func isAnswered(t *testing.T, c *redistest.Client, i int, r redistest.Reply) boo
 }
 
 // A node that is busy can be shut down through keyway, where the configuration allows it.
-// The script's client learns that nobody knows what became of it.
+// The script's client gets an error of unknown outcome.
 func TestShutdownOfABusyNode(t *testing.T) {
 	t.Parallel()
 	node := redistest.Start(t, "--busy-reply-threshold", "50")

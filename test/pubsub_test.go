@@ -163,8 +163,8 @@ func TestSubscriptionsAreShared(t *testing.T) {
 	})
 }
 
-// TestSlowSubscriber is closed when it has left too much unread, and holds up
-// nobody.
+// TestSlowSubscriber: a subscriber with too much unread output is closed, and does not delay
+// others.
 func TestSlowSubscriber(t *testing.T) {
 	node := redistest.Start(t)
 	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
@@ -186,8 +186,8 @@ func TestSlowSubscriber(t *testing.T) {
 	quick.Close()
 }
 
-// TestPubSubThreads: subscribers of every thread hear what is published through
-// any.
+// TestPubSubThreads: subscribers of every thread get messages that are published through any
+// thread.
 func TestPubSubThreads(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, "threads: 3\n"+redistest.Layouts(nodes)["modulo"]).Ready()
@@ -264,9 +264,8 @@ func TestShardedPubSub(t *testing.T) {
 	})
 }
 
-// TestPublishInTransactions: PUBLISH between MULTI and EXEC counts the clients, on
-// whichever node it is carried out, and a client's own message comes behind the
-// reply.
+// TestPublishInTransactions: PUBLISH between MULTI and EXEC counts the clients,
+// whichever node executes it, and a client gets its own message after the reply.
 func TestPublishInTransactions(t *testing.T) {
 	t.Parallel()
 	eachLayout(t, func(t *testing.T, k *redistest.Keyway, nodes []*redistest.Node) {

@@ -10,13 +10,13 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// ownNumbers are what no two servers say alike.
+// ownNumbers match the numbers that differ between any two servers.
 var ownNumbers = regexp.MustCompile(`(\$2\r\nid\r\n:)[0-9]*`)
 
-// moduleList is what HELLO says of modules, which servers list in any order.
+// moduleList matches the modules in a reply to HELLO, whose order is not fixed.
 var moduleList = regexp.MustCompile(`(?s)([*%][48]\r\n\$4\r\nname\r\n.*?args\r\n\*0\r\n)+`)
 
-// comparable takes out of replies what no two servers say alike.
+// comparable removes from replies the numbers that differ between any two servers.
 func comparable(text string) string {
 	return moduleList.ReplaceAllStringFunc(ownNumbers.ReplaceAllString(text, "$1"), func(list string) string {
 		modules := strings.SplitAfter(list, "args\r\n*0\r\n")
@@ -25,8 +25,8 @@ func comparable(text string) string {
 	})
 }
 
-// sameAnswers sends the same bytes to keyway and to a Redis and compares what
-// comes back, all but the clients' ids.
+// sameAnswers sends the same bytes to keyway and to a Redis and compares the
+// replies, except the clients' IDs.
 func sameAnswers(t *testing.T, addr, oracle string, script []string, text string) {
 	t.Helper()
 	var want string

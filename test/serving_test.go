@@ -45,8 +45,8 @@ func exercise(t *testing.T, addr string) {
 	c.Close()
 }
 
-// TestThreadsServeAsOne: several loops share nothing but tables and mailboxes; what one
-// client loads or asks concerns them all.
+// TestThreadsServeAsOne: several loops share only tables and mailboxes. A script that
+// one client loads, and a question that it asks, concern all of them.
 func TestThreadsServeAsOne(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, "threads: 3\nclients: {max: 40}\n"+redistest.Layouts(nodes)["ring"]).Ready()
@@ -331,7 +331,7 @@ func TestDrainAnswersSiblings(t *testing.T) {
 }
 
 // TestForeignRedirectIsNotFollowed: a cluster's node points at an address that the topology
-// does not know. Nobody is dialed, and the client is not sent there.
+// does not know. keyway does not dial it, and the client gets no redirect.
 func TestForeignRedirectIsNotFollowed(t *testing.T) {
 	foreign, dialed := redistest.Trap(t)
 	node := &redirectingNode{port: redistest.FreePort(t), target: foreign}

@@ -107,8 +107,8 @@ func TestLatency(t *testing.T) {
 	}
 }
 
-// TestConfigSetChangesKeyway: where CONFIG is allowed, what it says of SLOWLOG,
-// LATENCY and statistics holds for keyway's own, on all threads.
+// TestConfigSetChangesKeyway: where CONFIG is allowed, its settings of SLOWLOG, LATENCY and
+// statistics also apply to keyway itself, on all threads.
 func TestConfigSetChangesKeyway(t *testing.T) {
 	k, nodes := threeThreads(t, "slowlog: {slower_than: 1h}\ncommands: {allow: [config]}\n")
 	c := k.Dial()
@@ -177,7 +177,7 @@ func resetStatistics(t *testing.T, k *redistest.Keyway, c *redistest.Client) {
 	}
 }
 
-// TestSlowLogKeepsSecrets: what an operator sets may be a password.
+// TestSlowLogKeepsSecrets: the value of a CONFIG SET may be a password, so it is not shown.
 func TestSlowLogKeepsSecrets(t *testing.T) {
 	nodes := redistest.Three(t)
 	yaml := redistest.Layouts(nodes)["ring"] + "slowlog: {slower_than: 1ns}\ncommands: {allow: [config]}\n"

@@ -81,8 +81,8 @@ func TestTracking(t *testing.T) {
 	})
 }
 
-// loseTrackedConnection cuts the connections over which a client has read: what it has
-// read is not valid any more, and what it reads then is tracked again.
+// loseTrackedConnection cuts the connections over which a client has read. The values that it
+// has read become invalid, and later reads are tracked again.
 func loseTrackedConnection(t *testing.T, c, w *redistest.Client, key string, nodes []*redistest.Node) {
 	t.Helper()
 	c.MustDo("GET", key)
@@ -241,7 +241,7 @@ func redirectOnce(t *testing.T, k *redistest.Keyway, keys []string, protocol str
 	other.Close()
 }
 
-// TestTrackingLikeRedis compares what CLIENT TRACKING and its like are answered
+// TestTrackingLikeRedis compares the replies to CLIENT TRACKING and similar commands
 // with Redis's answers.
 func TestTrackingLikeRedis(t *testing.T) {
 	t.Parallel()
@@ -289,8 +289,8 @@ func TestTrackingLikeRedis(t *testing.T) {
 	}
 }
 
-// TestRedirectedInvalidationsLikeRedis compares what a client of RESP2 gets instead of another, byte
-// for byte, while that one changes its options.
+// TestRedirectedInvalidationsLikeRedis compares the invalidations that a RESP2 client gets for
+// another client, byte for byte, while that one changes its options.
 func TestRedirectedInvalidationsLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle, node := redistest.Start(t), redistest.Start(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestExecOutOfMemory: the client reads QUEUED, so EXEC has to tell why the node
-// refused.
+// TestExecOutOfMemory: the client has read QUEUED, so EXEC returns the reason why the node
+// refused the command.
 func TestExecOutOfMemory(t *testing.T) {
 	node := redistest.Start(t)
 	c := redistest.Serve(t, redistest.Ring(node.Addr)).Ready().Dial()

@@ -13,11 +13,11 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestBlockingUnderFaults has consumers wait for elements that producers push, by BLPOP
-// and BLMOVE, and leave while they wait. Meanwhile slots move, masters change places with
-// replicas and a node freezes. Every element is delivered once, is still there, or is
-// accounted for. Nobody waits longer than the timeout of the command, and no connection is
-// left over.
+// TestBlockingUnderFaults: consumers wait with BLPOP and BLMOVE for elements that producers
+// push, and some leave while they wait. Meanwhile slots move, masters and replicas change
+// roles and a node freezes. Every element is delivered once, is still in its list, or is
+// counted as undelivered. No client waits longer than the command's timeout, and no
+// connection is left over.
 func TestBlockingUnderFaults(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)
@@ -88,7 +88,7 @@ type pops struct {
 	got           map[string]int  // how often each element was delivered
 }
 
-// produce pushes elements until there are to be no more.
+// produce pushes elements until the test stops it.
 func (p *pops) produce(conn *redistest.Client, rng *rand.Rand, id int) {
 	defer conn.Close()
 	var tl tally
@@ -106,7 +106,7 @@ func (p *pops) produce(conn *redistest.Client, rng *rand.Rand, id int) {
 	}
 }
 
-// consume connects, pops elements and leaves, until there are to be no more.
+// consume connects, pops elements and leaves, again and again until the test stops it.
 func (p *pops) consume(rng *rand.Rand, byPop bool) {
 	for !p.noMorePops.Load() {
 		conn, err := redistest.TryDial(p.addr)

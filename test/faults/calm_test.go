@@ -18,14 +18,13 @@ import (
 // calmWithin is by how much longer others' p99 may be while one client does its worst.
 const calmWithin = 1.5
 
-// noise is what a p99 is taken to be that is shorter. It says then which process the
-// scheduler has chosen, of more than there are processors.
+// noise is the shortest p99 that the tests distinguish. A shorter one depends only on which
+// process the scheduler has chosen, since there are more processes than processors.
 const noise = 5 * time.Millisecond
 
-// calm compares the p99 of a disturbed keyway's, or node's, other clients with that of
-// another one's, which nobody disturbs. Both have the same load at the same time, so
-// whatever else the machine does delays both: the tests' own work and the disturbing
-// client's too.
+// calm compares the p99 of two groups of clients: those of a keyway or node that one client
+// disturbs, and those of an undisturbed one. Both have the same load at the same time, so
+// all other work of the machine delays both, including that of the disturbing client.
 type calm struct {
 	yaml     func(node string) string // keyway's configuration
 	node     func() *redistest.Node
@@ -61,8 +60,8 @@ func (c *calm) assert(t *testing.T) {
 }
 
 // measure disturbs the first of two addresses for at least one whole disturbance and
-// eleven windows. It returns the lower quartile of the windows' ratios: what keyway does
-// wrong shows in all of them, and what else the machine does in a few.
+// eleven windows. It returns the lower quartile of the windows' ratios: a fault of keyway
+// shows in all windows, other work of the machine only in a few.
 func (c *calm) measure(t *testing.T, name string, addrs [2]string) float64 {
 	t.Helper()
 	c.measured++
@@ -156,7 +155,7 @@ func quartiles(of []float64) (q [3]float64) {
 	return q
 }
 
-// doOnce sends a command over a connection of its own. It takes whatever comes of it.
+// doOnce sends a command over a connection of its own, and ignores the result.
 func doOnce(addr string, args ...string) {
 	if c, err := redistest.TryDial(addr); err == nil {
 		c.TryDo(args...)
@@ -167,8 +166,8 @@ func doOnce(addr string, args ...string) {
 // disturbPause is the pause between disturbances, so that they do not fill a processor alone.
 const disturbPause = 10 * time.Millisecond
 
-// TestOthersStayCalm: what one client does costs the other clients of its node no error
-// and hardly any time. (That a closed unix socket keeps no processor busy shows in
+// TestOthersStayCalm: a client that misbehaves causes the other clients of its node no error
+// and hardly any delay. (That a closed unix socket keeps no processor busy shows in
 // TestGoneClientCostsNothing.)
 func TestOthersStayCalm(t *testing.T) {
 	ofAProcess(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// reshard moves so many slots between masters while the load goes on.
+// reshard moves this many slots between masters under load.
 func reshard(t *testing.T, c *redistest.Cluster, from, to, n int) {
 	t.Helper()
 	out, err := exec.Command("redis-cli", "--cluster", "reshard", c.Nodes[from].Addr,
@@ -46,10 +46,9 @@ func redirects(k *redistest.Keyway) (moved, asked uint64) {
 	return moved, asked
 }
 
-// noErrors requires that no client has seen an error, but of commands that it sent
-// close before another to the same slot: if a node refuses the one and is well for
-// the other, the first cannot be executed any more without changing their order.
-// before is how many such there were before.
+// noErrors requires that no client has seen an error, with one exception: a node refuses a
+// command, and then executes the client's next one for the same slot. The first cannot be
+// sent again without changing their order. before is how many such errors there were before.
 func noErrors(t *testing.T, k *redistest.Keyway, l *load, before uint64) {
 	t.Helper()
 	if overtaken := k.Snapshot()[0].Overtaken - before; l.errors() > int64(overtaken) {
@@ -204,7 +203,7 @@ func keyOfSlot(slot uint16) string {
 }
 
 // TestFrozenNodeFailsOnlyItsKeys stops a node for ten seconds: only requests to it fail, each
-// within about the timeout, and what it says afterwards reaches nobody.
+// within about the timeout, and no client gets its late replies.
 func TestFrozenNodeFailsOnlyItsKeys(t *testing.T) {
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 1s}\n").Ready()

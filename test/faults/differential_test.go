@@ -72,8 +72,8 @@ func generate(rng *rand.Rand) []byte {
 	return b
 }
 
-// converse sends all of b, ends its side, and returns what comes until the
-// other ends too.
+// converse sends b, closes its side for writing, and returns all bytes until the other side
+// closes too.
 func converse(addr string, b []byte) (string, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 )
 
 // TestFirstReadOfALargeValue: a client at 200 Mbit/s or less reads a value that keyway does not
-// know to be large, and that is larger than what a client may leave unread. It gets the
-// value; others' reads that were behind it do not wait for that, and writes are answered.
+// know to be large, and that is larger than the limit of unread output. It gets the value.
+// Reads of other clients that were sent after it do not wait for that, and writes are
+// answered.
 func TestFirstReadOfALargeValue(t *testing.T) {
 	t.Parallel()
 	const limit = 16 << 20

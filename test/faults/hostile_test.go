@@ -66,8 +66,8 @@ func TestHostileInputs(t *testing.T) {
 			r.want, r.wantEnd = redistest.Exchange(t, node.Addr, hostile[i], nil)
 			r.got, r.gotEnd = redistest.Exchange(t, k.Addr, hostile[i], nil)
 			r.cutGot, r.cutEnd = r.got, r.gotEnd
-			// A client that turns out to speak HTTP is closed with what it has
-			// not been sent yet: what that is depends on when the rest comes.
+			// A client that sends HTTP is closed, and loses the replies that have not been
+			// sent yet. Which these are depends on timing.
 			if n := len(hostile[i]); n > 1 && n < 200 && !strings.Contains(hostile[i], "HTTP") {
 				for cut := 1; cut < n; cut++ {
 					got, end := redistest.Exchange(t, k.Addr, hostile[i], []int{cut})

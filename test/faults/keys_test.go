@@ -10,16 +10,16 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// words are what commands find their keys by, and what they take for keys.
+// words are the arguments of random commands: keywords before keys, numbers and keys.
 var words = []string{
 	"a", "b", "c", "key:1", "0", "1", "2", "3", "-1", "x", "", "*", "9999999999",
 	"BY", "GET", "STORE", "storedist", "STREAMS", "streams", "KEYS", "LIMIT", "WEIGHTS", "AGGREGATE",
 	"COUNT", "GROUP", "BLOCK", "NOACK", "MIN", "LEFT", "AUTH", "AUTH2", "SAMPLES",
 }
 
-// TestKeysOfRandomCommands compares the keys of random commands with what COMMAND GETKEYS of
-// a real server says. Where the server finds fault with a command the node that
-// gets it will, so it does not matter where it goes.
+// TestKeysOfRandomCommands compares the keys of random commands with the reply of a real
+// server to COMMAND GETKEYS. If the server calls a command invalid, any node would refuse
+// it, so its node does not matter.
 func TestKeysOfRandomCommands(t *testing.T) {
 	node := redistest.Start(t)
 	c := redistest.Dial(t, node.Addr)

@@ -20,8 +20,8 @@ import (
 )
 
 // TestLargeValue writes 256 MB and reads it back: the reply streams through
-// while the process grows by less than 16 MiB, what the request took is given
-// back, and clients of the same node go on meanwhile.
+// while the process grows by less than 16 MiB, the request's memory is returned, and the
+// node's other clients are served meanwhile.
 func TestLargeValue(t *testing.T) {
 	ofAProcess(t)
 	if _, err := os.Stat("/proc/self/status"); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// tally is what a load has seen.
+// tally counts the replies of a load.
 type tally struct {
 	replies     atomic.Int64
 	notExecuted atomic.Int64
@@ -57,7 +57,7 @@ func (t *tally) String() string {
 		t.foreign.Load(), t.stale.Load(), t.late.Load(), t.hangups.Load(), t.lost.Load(), t.first)
 }
 
-// fate is what became of a write, as far as its client knows.
+// fate is the outcome of a write, as far as its client knows.
 type fate byte
 
 const (
@@ -115,7 +115,7 @@ type load struct {
 	members []*client
 }
 
-// start begins the load; it goes on until halt, or until replies are there.
+// start starts the load. It runs until halt, or until so many replies have arrived.
 func (l *load) start(t *testing.T) *load {
 	if l.keys == 0 {
 		l.keys = 10
@@ -163,8 +163,8 @@ func (l *load) more(t *testing.T, n int64) {
 	})
 }
 
-// settle judges what is left when the load has ended: nothing acknowledged is
-// lost, nothing refused was done, nothing is there twice.
+// settle checks the data after the load has ended: no acknowledged write is lost, no refused
+// write was executed, and none was executed twice.
 func (l *load) settle(t *testing.T, addr string) {
 	t.Helper()
 	t.Logf("%v", &l.tally)
@@ -276,8 +276,8 @@ func (h *histogram) at(share float64) time.Duration {
 	return 0
 }
 
-// cell is what a client knows of a string: the last write that was
-// acknowledged, and those that may act at any time, or never.
+// cell is a client's knowledge of a string: the last acknowledged write, and the writes of
+// unknown outcome, which may be executed at any time or never.
 type cell struct {
 	acked int
 	maybe map[int]bool
@@ -398,7 +398,7 @@ func (c *client) key(kind string) string {
 	return fmt.Sprintf("%s%s:%d:%d", c.load.prefix, kind, c.id, c.rng.IntN(c.load.keys))
 }
 
-// padding is mostly small, now and then up to what is allowed.
+// padding is mostly short, and sometimes as long as the limits allow.
 func (c *client) padding() int {
 	if c.load.size > 1000 && c.rng.IntN(300) > 0 {
 		return c.rng.IntN(1000)
@@ -569,7 +569,7 @@ func (c *client) value(key string, r redistest.Reply) {
 	}
 }
 
-// number judges what a counter says after one more step.
+// number checks a counter's value after one more step.
 func (c *client) number(o op, n int64) {
 	v := at(c.counters, o.keys[0])
 	if n > v.acked+1+v.maybe || n < v.acked+1 && (c.load.lossy == nil || !c.load.lossy(o.keys[0])) {

@@ -10,8 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// readers are clients that send nothing but reads, in pipelines, and count what is not
-// answered with what is there.
+// readers are clients that send only reads, in pipelines, and count wrong replies.
 type readers struct {
 	replies atomic.Int64
 	wrong   atomic.Int64
@@ -130,7 +129,7 @@ func TestNodeClosesConnections(t *testing.T) {
 }
 
 // TestClusterFailoverIsAPause kills a master that has a replica, without warning. Reads do not
-// fail, not even those of all masters. Commands that surely were not executed wait for the new
+// fail, not even those of all masters. Commands that were certainly not executed wait for the new
 // master, and only writes that were on the way have an unknown outcome.
 func TestClusterFailoverIsAPause(t *testing.T) {
 	t.Parallel()

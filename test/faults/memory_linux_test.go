@@ -116,8 +116,8 @@ func TestUnfinishedCommandsTakeLittleMemory(t *testing.T) {
 	})
 }
 
-// TestCommandsByteByByteCostNoMore: a command that comes byte by byte costs no more time than its
-// bytes, and no more memory than twice of them.
+// TestCommandsByteByByteCostNoMore: a command that arrives byte by byte costs time in
+// proportion to its bytes, and at most twice its size in memory.
 func TestCommandsByteByByteCostNoMore(t *testing.T) {
 	node := redistest.Start(t)
 	yaml := redistest.Ring(node.Addr)
@@ -318,8 +318,8 @@ func TestSlowReadersAreClosed(t *testing.T) {
 	l.settle(t, p.Addr)
 }
 
-// TestLargeUploadsGiveTheirMemoryBack: a large SET, at full speed and slowly, holds up nobody
-// else by itself, and what it took is given back.
+// TestLargeUploadsGiveTheirMemoryBack: a large SET, at full speed and slowly, does not delay
+// other clients, and its memory is returned.
 func TestLargeUploadsGiveTheirMemoryBack(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
@@ -359,7 +359,7 @@ func TestLargeUploadsGiveTheirMemoryBack(t *testing.T) {
 	l.settle(t, p.Addr)
 }
 
-// TestIdleClientsTakeLittleMemory: what an idle client takes of the heap, and of the processor.
+// TestIdleClientsTakeLittleMemory measures how much heap and processor time an idle client takes.
 func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	node := redistest.Start(t)
 	yaml := "clients: {max: 20000}\n" + redistest.Ring(node.Addr)

@@ -12,8 +12,8 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// The tests of the fault plan that are about outcomes: what was acknowledged is
-// there, what was refused is not, nothing is done twice.
+// The tests of this file are about outcomes: acknowledged writes are there, refused ones are
+// not, and none is executed twice.
 
 // durable are options with which a node that is killed has lost nothing it
 // acknowledged: it has written before it answers.
@@ -52,8 +52,8 @@ func TestNodesKilledWithoutFailover(t *testing.T) {
 	health(t, k)
 }
 
-// TestKilledKeywayLosesNothing kills keyway itself under load and starts it again: nothing
-// acknowledged is lost, and nothing of before comes out of the new process.
+// TestKilledKeywayLosesNothing kills keyway itself under load and starts it again: no
+// acknowledged write is lost, and the new process delivers no reply of the old one.
 func TestKilledKeywayLosesNothing(t *testing.T) {
 	ofAProcess(t)
 	nodes := redistest.Three(t)
@@ -212,9 +212,9 @@ func (s *scripts) lie(rng *rand.Rand, slot uint16) string {
 }
 
 // TestSplitCommandsUnderFaults sends commands of 0 to 1,000 keys, some of them twice,
-// over three nodes of which one is well, down, frozen or in error: every reply
-// is one reply, values stand in their keys' places, and clients that leave in
-// the middle harm nobody.
+// over three nodes. One of them is well, down, frozen or returns errors. Every command gets
+// one reply, values are in the order of their keys, and clients that leave meanwhile do not
+// affect others.
 func TestSplitCommandsUnderFaults(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)

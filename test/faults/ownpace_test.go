@@ -9,8 +9,8 @@ import (
 )
 
 // TestSlowReadOnItsOwnConnection: a client at 200 Mbit/s reads a value that is larger than
-// what a client may leave unread, over a connection that no other client uses. So keyway
-// reads it from the node no faster than the client does.
+// the limit of unread output, over a connection that no other client uses. So keyway reads
+// it from the node no faster than the client does.
 func TestSlowReadOnItsOwnConnection(t *testing.T) {
 	t.Parallel()
 	value := strings.Repeat("0123456789abcdef", scale(64<<20, 400<<20)/16)

@@ -83,8 +83,8 @@ const labNodes, labProxy = 6, 6
 
 // TestPartitions: a master is cut off from the other nodes while keyway still
 // reaches it; keyway alone is cut off from it; its answers alone are lost. Each
-// time the rest goes on, keyway follows the majority, and when the network is
-// whole again everything is served.
+// time the other nodes are served, keyway follows the majority, and after the partition all
+// nodes are served again.
 func TestPartitions(t *testing.T) {
 	if !*long {
 		t.Skip("long form only: make faults")

@@ -13,11 +13,10 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestPubSubUnderFaults has subscribers and publishers with sequence numbers, while the
-// nodes' connections are cut, a node freezes and one dies. No message comes twice, or to a
-// client that did not subscribe. Each publisher's messages on a channel keep their order.
-// What is published when nothing is wrong arrives, and other clients do not notice. Half of
-// the channels are sharded.
+// TestPubSubUnderFaults: publishers number their messages, while the nodes' connections are
+// cut, a node freezes and one dies. No message arrives twice, or at a client that did not
+// subscribe. Each publisher's messages on a channel keep their order. Messages published
+// without a fault arrive, and other clients see no error. Half of the channels are sharded.
 func TestPubSubUnderFaults(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
@@ -61,7 +60,7 @@ func TestPubSubOfAClusterUnderFaults(t *testing.T) {
 // channels is how many channels there are of each kind.
 const channels = 20
 
-// messages are subscribers and publishers, and what they have seen.
+// messages are the subscribers and publishers, and the messages that they have seen.
 type messages struct {
 	t    *testing.T
 	k    *redistest.Keyway

@@ -46,7 +46,7 @@ func TestPipelineOrder(t *testing.T) {
 // TestRepliesKeepOrderUnderFaults sends all kinds of commands over one connection to each node,
 // with integrity checks. Clients hang up in the middle of their pipelines or stop reading for
 // a second, and every two seconds a connection to a node is cut. (A client that was in the
-// middle of a large reply is closed then too, and comes back.)
+// middle of a large reply is closed then too, and connects again.)
 func TestRepliesKeepOrderUnderFaults(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
@@ -95,8 +95,8 @@ func cut(t *testing.T, n *redistest.Node) {
 	}
 }
 
-// TestLateRepliesReachNobody holds replies back for one and a half request timeouts:
-// each such request gets one error, and its reply reaches nobody.
+// TestLateRepliesReachNobody delays replies by one and a half request timeouts: each such
+// request gets one error, and no client gets its reply.
 func TestLateRepliesReachNobody(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
@@ -136,8 +136,9 @@ func TestLateRepliesReachNobody(t *testing.T) {
 }
 
 // TestConnectionCutAtEveryByte cuts a pipeline of twenty commands at every byte, on its
-// way to the node and back, with FIN and RST: what was answered before is
-// right, the rest are errors of the right class, judged by what the node did.
+// way to the node and back, with FIN and RST. Replies before the cut are
+// right. The others are errors of the right class: the node's own counters show whether it
+// executed the command.
 // The first cuts fall into the greeting. In some cases the next connections are cut
 // in the same place: a node that cannot be greeted executes nothing.
 func TestConnectionCutAtEveryByte(t *testing.T) {
@@ -338,9 +339,9 @@ func ended(k *redistest.Keyway) (n uint64) {
 	return n
 }
 
-// TestMissingReplyIsNoticed has a node leave out a reply while it answers what follows. RESP
-// does not number replies, so the next ones go astray, but not for long: the
-// fence ends the connection, and then everything is right again.
+// TestMissingReplyIsNoticed: a node leaves out a reply and answers the later requests. RESP
+// does not number replies, so the next ones go to the wrong clients, until the integrity
+// check ends the connection. Then every reply is right again.
 func TestMissingReplyIsNoticed(t *testing.T) {
 	node := redistest.Start(t)
 	f := redistest.NewFaults(t, node.Addr, func(conn int) redistest.Plan {

@@ -14,9 +14,9 @@ import (
 )
 
 // TestSentinelFailover kills a master of a ring under load. keyway follows what the
-// sentinels announce within a second. Nothing that was acknowledged since is lost, though
-// the old master comes back as a master that takes writes. Nobody gets a foreign reply.
-// Then a switch on request, and sentinels that die.
+// sentinels announce within a second. No write that was acknowledged since is lost, although
+// the old master starts again as a master that accepts writes. No client gets another's
+// reply. Then an operator requests a switch, and sentinels die.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	s := newSwitching(t)

@@ -11,8 +11,8 @@ import (
 
 var soak = flag.Duration("soak", 0, "run the soak test for so long")
 
-// TestSoak: a hundred clients a second come and go, and every few seconds a connection is cut,
-// or a node freezes, or dies and comes back. Memory, descriptors and goroutines must not grow,
+// TestSoak: a hundred clients a second connect and leave. Every few seconds a connection is
+// cut, or a node freezes, or dies and starts again. Memory, descriptors and goroutines must not grow,
 // and at the end the data must agree with the replies that clients got.
 func TestSoak(t *testing.T) {
 	if *soak == 0 {

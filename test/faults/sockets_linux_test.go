@@ -66,7 +66,7 @@ func burn(t *testing.T, d time.Duration) {
 }
 
 // TestStoppedKeywayReadsFirst stops keyway for longer than the request timeout while
-// replies come in: when it goes on, what is there is in time.
+// replies arrive. When it resumes, these replies count as in time.
 func TestStoppedKeywayReadsFirst(t *testing.T) {
 	ofAProcess(t)
 	t.Parallel()

@@ -70,9 +70,9 @@ var stateCommands = map[string]string{
 	"MIGRATE a 1 k 0 1":                     "-ERR keyway",
 }
 
-// TestStateCommandsHarmNobodyElse has one client send every command that would upset a
-// connection which clients share, while others pipeline through the same nodes:
-// the others notice nothing, and what the one sends next is answered as ever.
+// TestStateCommandsHarmNobodyElse: one client sends every command that would change the state
+// of a shared connection, while others send pipelines to the same nodes. The others see no
+// difference, and the first client's next commands are answered as usual.
 func TestStateCommandsHarmNobodyElse(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)

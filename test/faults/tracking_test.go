@@ -115,10 +115,9 @@ func (m *cache) receive(t *testing.T, c *redistest.Client, asked <-chan string, 
 	}
 }
 
-// TestTrackingUnderFaults has clients cache what they read, in every mode, while
-// others write and connections are cut, slots move, a master changes place with
-// its replica and a node freezes: when all is quiet nobody holds a value that is
-// not the last.
+// TestTrackingUnderFaults: clients cache the values that they read, in every mode, while
+// others write and connections are cut, slots move, a master and its replica change roles
+// and a node freezes. At the end no client has an old value in its cache.
 func TestTrackingUnderFaults(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, 3, 1, onRequest...)

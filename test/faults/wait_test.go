@@ -8,8 +8,8 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestWaitDelaysNobodyElse: WAIT counts replicas for the client's own writes, for as long as it
-// says, and delays nobody else.
+// TestWaitDelaysNobodyElse: WAIT counts replicas for the client's own writes, until its
+// timeout, and does not delay other clients.
 func TestWaitDelaysNobodyElse(t *testing.T) {
 	c := redistest.NewCluster(t, 3, 1)
 	k := redistest.Serve(t, c.SeedsYAML()).Ready()
@@ -34,7 +34,7 @@ func TestWaitDelaysNobodyElse(t *testing.T) {
 	if err := client.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	// Nobody waits behind it.
+	// No other client waits for it.
 	other.MustDo("SET", "w", "2")
 	if elapsed := time.Since(began); elapsed > 2*time.Second {
 		t.Errorf("another client waited %s behind WAIT", elapsed)

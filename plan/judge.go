@@ -3,6 +3,9 @@ package plan
 import (
 	"fmt"
 	"slices"
+
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // Memory is what a node needs that keys move to.
@@ -85,8 +88,22 @@ func (p *planner) judge() {
 		p.problem("keys", "add a rule, a default or an owner of the slots for them",
 			"the new layout has no node for some keys")
 	}
+	if n := unowned(p.older.Table); n > 0 {
+		p.problem("keys", "give them an owner first: redis-cli --cluster check",
+			"%d slots of the old layout have no owner, so their keys are not counted", n)
+	}
 	r.Estimate = p.estimate()
 	r.Ready = !slices.ContainsFunc(r.Problems, func(one Problem) bool { return !one.Accepted })
+}
+
+// unowned returns how many slots of a cluster have no owner.
+func unowned(t *router.Table) (n int) {
+	for slot := range slots.Count {
+		if t.Clustered() && t.SlotOwner(int32(slot)) == router.None {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *planner) judgeKeys(n *node) {

@@ -29,6 +29,7 @@ type node struct {
 	clients []client
 	found   findings
 	probe   probe
+	loaded  loaded
 }
 
 // database is a database of a node that has keys.
@@ -75,6 +76,7 @@ func (n *node) inspect(ctx context.Context) error {
 		if field, value, ok := strings.Cut(line, ":"); ok {
 			n.info[field] = value
 		}
+		n.addModule(line)
 		name, values, ok := strings.Cut(line, ":keys=")
 		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
 		if !ok || err != nil {
@@ -85,6 +87,9 @@ func (n *node) inspect(ctx context.Context) error {
 		n.dbs = append(n.dbs, database{number, keys})
 	}
 	if err := n.askProbe(ctx); err != nil {
+		return err
+	}
+	if err := n.askLoaded(ctx); err != nil {
 		return err
 	}
 	return n.askClients(ctx)

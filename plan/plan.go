@@ -138,6 +138,7 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.destinations()
 	p.try(ctx)
 	p.rights()
+	p.equipment()
 	p.others()
 	p.judge()
 	return p.report, ctx.Err()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
@@ -340,6 +341,27 @@ func TestPlanMisplaced(t *testing.T) {
 		"with slots, clients reach database 0 only")
 }
 
+// TestPlanFunctions: a node that lacks functions makes the plan unready.
+func TestPlanFunctions(t *testing.T) {
+	t.Parallel()
+	nodes, three, four := growing(t)
+	load := func(n *redistest.Node, name string) {
+		n.Do("FUNCTION", "LOAD", "#!lua name="+name+"\nredis.register_function('"+name+"', function() return 1 end)")
+	}
+	load(nodes[0], "mylib")
+	load(nodes[0], "keyway_7")
+	for _, n := range nodes[1:3] {
+		load(n, "mylib")
+	}
+	out, status := runPlan(t, three, four)
+	host, port, _ := strings.Cut(nodes[2].Addr, ":")
+	expectPlan(t, out, status, 2, "not ready: functions: node d lacks libraries of functions: mylib; load them there; "+
+		"redis-cli -h "+host+" -p "+port+" FUNCTION LIST WITHCODE shows them", "NOT READY: functions")
+	load(nodes[3], "mylib")
+	out, status = runPlan(t, three, four)
+	expectPlan(t, out, status, 0, "READY")
+}
+
 // TestPlanBigKeys: it names the keys that stall both nodes.
 func TestPlanBigKeys(t *testing.T) {
 	t.Parallel()
@@ -408,6 +430,10 @@ func TestPlanVersions(t *testing.T) {
 			out, status = runPlan(t, old, newer, "--accept", "way-back")
 			expectPlan(t, out, status, 2, "not ready: versions: node a (Redis 7.0.", " cannot restore values of b (",
 				"upgrade that node", "NOT READY: versions")
+			modules := map[string]string{"stack": "ReJSON", "redis8": "vectorset"}[server.Name]
+			if n := lines(out, "note: node a lacks modules: ", modules); n != min(1, len(modules)) {
+				t.Errorf("modules:\n%s", out)
+			}
 		})
 	}
 }
@@ -430,6 +456,14 @@ func TestPlanOfClusters(t *testing.T) {
 	if n := lines(out, "yes  ", "% "); n < 9 {
 		t.Errorf("%d ways were tried:\n%s", n, out)
 	}
+	for _, n := range cluster.Nodes {
+		n.Do("CONFIG", "SET", "cluster-require-full-coverage", "no")
+		n.Do("CLUSTER", "DELSLOTS", "0")
+	}
+	redistest.Eventually(t, 10*time.Second, "all nodes know that slot 0 has no owner", func() bool {
+		out, status = runPlan(t, cluster.SeedsYAML(), ring, "--accept", "others")
+		return status == 2 && strings.Contains(out, "1 slots of the old layout have no owner, so their keys are")
+	})
 	out, status = runPlan(t, ring, cluster.SeedsYAML(), "--accept", "others")
 	expectPlan(t, out, status, 2, "ring of 3 nodes -> slots of 3 nodes", "is not in the old layout, and has ")
 	ring = "layout: ring\n" + redistest.NodesYAML(cluster.Nodes[:3])

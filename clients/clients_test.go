@@ -36,9 +36,9 @@ func selected(f *Filter) (ids string) {
 	return ids
 }
 
-// TestKillSelects: the options of CLIENT KILL all have to fit, and the client that asks is
+// TestKillSelectsByAllOptions: the options of CLIENT KILL all have to fit, and the client that asks is
 // spared unless it says SKIPME no or uses the old form.
-func TestKillSelects(t *testing.T) {
+func TestKillSelectsByAllOptions(t *testing.T) {
 	for options, want := range map[string]string{
 		"peer:3":                  "3",
 		"SKIPME no":               "123",
@@ -77,8 +77,8 @@ func TestKillSelects(t *testing.T) {
 	}
 }
 
-// TestListSelects: CLIENT LIST selects by type or by several IDs.
-func TestListSelects(t *testing.T) {
+// TestListSelectsByTypeOrID: CLIENT LIST selects by type or by several IDs.
+func TestListSelectsByTypeOrID(t *testing.T) {
 	for options, want := range map[string]string{"": "123", "TYPE pubsub": "2", "TYPE replica": "", "ID 3 1 9": "13"} {
 		f, text := ParseList(parsed(t, append([]string{"CLIENT", "LIST"}, strings.Fields(options)...)...))
 		if text != "" || selected(f) != want {
@@ -96,8 +96,8 @@ func TestListSelects(t *testing.T) {
 	}
 }
 
-// TestLine: a client's line has Redis's fields in Redis's order.
-func TestLine(t *testing.T) {
+// TestLineOfClientList: a client's line has Redis's fields in Redis's order.
+func TestLineOfClientList(t *testing.T) {
 	c := Client{
 		Identity: others[1], About: About{Name: "me"}, Idle: 3 * time.Second, Flags: "P", DB: 4, Version: resp.V3,
 		Command: "client|list", Redirects: -1,

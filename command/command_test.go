@@ -19,7 +19,7 @@ func parse(t *testing.T, line string) Args {
 	return p
 }
 
-func TestLookup(t *testing.T) {
+func TestLookupFindsEveryCommand(t *testing.T) {
 	for _, c := range ByID {
 		container, sub, isSub := strings.Cut(c.Name, "|")
 		got := Lookup([]byte(strings.ToUpper(container)))
@@ -79,7 +79,7 @@ func TestStateCommandsAreNotShared(t *testing.T) {
 	}
 }
 
-func TestAllow(t *testing.T) {
+func TestAllowIncludesSubcommands(t *testing.T) {
 	ids, err := Allow([]string{"config", "memory doctor", "BGSAVE"})
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ func env(name string) (string, bool) {
 	return "", false
 }
 
-func TestLoadAll(t *testing.T) {
+func TestFileWithAllKeys(t *testing.T) {
 	text, err := os.ReadFile("testdata/all.good.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestLoadAll(t *testing.T) {
 	}
 }
 
-func TestDefaults(t *testing.T) {
+func TestEmptyFileHasTheDefaults(t *testing.T) {
 	c, err := Parse("min", []byte("slots: {seeds: 127.0.0.1:7001}\n"), env)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // Every example that ships is valid.
-func TestExamples(t *testing.T) {
+func TestExamplesAreValid(t *testing.T) {
 	files, err := filepath.Glob("../examples/*.yml")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("examples: %v %v", files, err)

@@ -114,7 +114,7 @@ func TestOffsetsAreBounded(t *testing.T) {
 }
 
 // The nearest node stays the same unless another is clearly faster, or it cannot be read.
-func TestNearest(t *testing.T) {
+func TestNearestChangesOnlyForAClearGain(t *testing.T) {
 	node := func(rtt int64, usable bool) Candidate { return Candidate{&Node{rtt: rtt}, usable} }
 	for _, c := range []struct {
 		nodes         []Candidate

@@ -69,7 +69,7 @@ func TestClosedInGreeting(t *testing.T) {
 // A connection that ends soon, and has served nothing, is not dialed again at once.
 // Requests wait meanwhile: the node can be reached. They do not wait beyond their
 // deadline.
-func TestUselessConnection(t *testing.T) {
+func TestUselessConnectionBacksOff(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.c.Fail(b.now, "EOF")
 	if b.c.State() != Down || b.c.ConnectError() != "" {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestForgottenRequest: the reply to a request that nobody waits for any more is dropped,
-// and counts as none that came late; nor does the request time out, or fail.
+// TestForgottenRequest: the reply to a request whose receiver has gone is dropped, and does not
+// count as late. The request neither times out nor fails.
 func TestForgottenRequest(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	for _, name := range []string{"a", "b", "c"} {
@@ -47,8 +47,8 @@ func TestForgottenRequest(t *testing.T) {
 	b.expect()
 }
 
-// TestLingers: a reply is said once to take long to pass.
-func TestLingers(t *testing.T) {
+// TestSlowReplyIsReportedOnce: a reply that takes long is reported as slow, and only once.
+func TestSlowReplyIsReportedOnce(t *testing.T) {
 	const long = 20 * time.Millisecond
 	b := newBench(t, Config{}).ready()
 	b.send("a")

@@ -140,7 +140,7 @@ func TestParserKeepsItsPlace(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestTailIsTheRemainingArguments(t *testing.T) {
 	var p Parser
 	p.Next([]byte("*3\r\n$1\r\na\r\n$2\r\nbb\r\n$1\r\nc\r\n"), &DefaultLimits)
 	for i, want := range []string{"$1\r\na\r\n$2\r\nbb\r\n$1\r\nc\r\n", "$2\r\nbb\r\n$1\r\nc\r\n", "$1\r\nc\r\n", ""} {

@@ -350,8 +350,8 @@ func TestCompareRangesMissesNoKey(t *testing.T) {
 	}
 }
 
-// TestMoving: a key moves if its node has another address.
-func TestMoving(t *testing.T) {
+// TestMovingComparesAddresses: a key moves if its node has another address.
+func TestMovingComparesAddresses(t *testing.T) {
 	moving := Moving(evenly(t, named("a b")), evenly(t, named("y=b z=a")))
 	moves := 0
 	for i := range 100 {

@@ -49,7 +49,7 @@ func TestSlotIsTheChecksum(t *testing.T) {
 	}
 }
 
-func TestMap(t *testing.T) {
+func TestMapHasTheOwners(t *testing.T) {
 	nodes := []Node{{Addr: "a"}, {Addr: "b"}}
 	m, err := NewMap(nodes, [][]Range{{{0, 99}, {200, 200}}, {{100, 199}}})
 	if err != nil {

@@ -82,9 +82,9 @@ func TestEntriesAreBounded(t *testing.T) {
 	}
 }
 
-// TestSettings: CONFIG SET changes from when on commands are slow, and how many entries
+// TestConfigSetChangesTheLog: CONFIG SET changes from when on commands are slow, and how many entries
 // there are; other settings change nothing.
-func TestSettings(t *testing.T) {
+func TestConfigSetChangesTheLog(t *testing.T) {
 	if Settings(parsed(t, "CONFIG", "SET", "maxmemory", "1", "slowlog-max-len", "many")) != nil {
 		t.Error("a change of nothing")
 	}
@@ -145,9 +145,9 @@ func TestHistoryOfAllThreads(t *testing.T) {
 	}
 }
 
-// TestHistograms: LATENCY HISTOGRAM adds up the threads' counts of the wanted commands,
+// TestHistogramsAddUpThreads: LATENCY HISTOGRAM adds up the threads' counts of the wanted commands,
 // which a container includes.
-func TestHistograms(t *testing.T) {
+func TestHistogramsAddUpThreads(t *testing.T) {
 	get := command.Lookup([]byte("get")).ID
 	config := command.Lookup([]byte("config"))
 	for _, c := range []struct {

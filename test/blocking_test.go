@@ -166,7 +166,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 		c = k.Dial()
 		id = strconv.FormatInt(c.MustDo("CLIENT", "ID").Int, 10)
 		reply = later(t, c, "BLPOP", "list", "0")
-		heldUp(t, nodes, true)
+		awaitBlocked(t, nodes)
 		return id, c, reply
 	}
 	goOn := func() {
@@ -178,7 +178,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 
 	_, gone, _ := pause()
 	gone.Close()
-	heldUp(t, nodes, false)
+	awaitUnblocked(t, nodes)
 	goOn()
 	admin.Expect("v", "LPOP", "list")
 
@@ -193,7 +193,7 @@ func TestUnblockWhilePaused(t *testing.T) {
 		select {
 		case r := <-reply:
 			got = r.String()
-			heldUp(t, nodes, false)
+			awaitUnblocked(t, nodes)
 			goOn()
 			admin.Expect("v", "LPOP", "list")
 		case <-time.After(3 * time.Second): // Redis since 7.2 does not end such a wait
@@ -211,21 +211,29 @@ func TestUnblockWhilePaused(t *testing.T) {
 	}
 }
 
-// heldUp waits until a node has held up a BLPOP, or until none has.
-func heldUp(t *testing.T, nodes []*redistest.Node, want bool) {
+// awaitBlocked waits until a client of a node is blocked in BLPOP.
+func awaitBlocked(t *testing.T, nodes []*redistest.Node) {
 	t.Helper()
-	redistest.Eventually(t, 10*time.Second, fmt.Sprintf("BLPOP is held up: %t", want), func() bool {
-		isHeld := false
-		for _, n := range nodes {
-			for line := range strings.Lines(n.Do("CLIENT", "LIST").Text) {
-				// A command whose wait has just been ended is held up again a moment later; it
-				// is over when its connection is.
-				isBlocked := !want || strings.Contains(line, " flags=b ")
-				isHeld = isHeld || strings.Contains(line, " cmd=blpop ") && isBlocked
-			}
-		}
-		return isHeld == want
+	redistest.Eventually(t, 10*time.Second, "a client is blocked in BLPOP", func() bool {
+		return clientsOf(nodes, " cmd=blpop ", " flags=b ") > 0
 	})
+}
+
+// awaitUnblocked waits until no node has a connection that was blocked in BLPOP. Such a
+// connection may be blocked again for a moment after its wait has been ended.
+func awaitUnblocked(t *testing.T, nodes []*redistest.Node) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, "no client is blocked in BLPOP", func() bool {
+		return clientsOf(nodes, " cmd=blpop ") == 0
+	})
+}
+
+// clientsOf counts the clients of the nodes whose lines in CLIENT LIST contain all words.
+func clientsOf(nodes []*redistest.Node, words ...string) (n int) {
+	for _, node := range nodes {
+		n += lines(node.Do("CLIENT", "LIST").Text, words...)
+	}
+	return n
 }
 
 // TestClientUnblock: on the same thread and on another.

@@ -15,7 +15,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-func TestDemo(t *testing.T) {
+func TestDemoServesEachLayout(t *testing.T) {
 	for _, layout := range []string{"slots", "ring", "range", "modulo"} {
 		t.Run(layout, func(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))

@@ -67,9 +67,9 @@ func runSlowCommands(k *redistest.Keyway) {
 	}
 }
 
-// TestLatency: slow commands of all threads are events of LATENCY, and HISTOGRAM has all
+// TestLatencyOfAllThreads: slow commands of all threads are events of LATENCY, and HISTOGRAM has all
 // commands.
-func TestLatency(t *testing.T) {
+func TestLatencyOfAllThreads(t *testing.T) {
 	k, _ := threeThreads(t, "slowlog: {slower_than: 200ms}\n")
 	c := k.Dial()
 	c.Expect("[]", "LATENCY", "LATEST")

@@ -23,7 +23,7 @@ func addrs(m *slots.Map) (masters, replicas []string) {
 
 // Endpoints as CLUSTER SHARDS and CLUSTER SLOTS give them: IPv6, host names,
 // unknown ones, NAT (what is announced is not where we asked).
-func TestShards(t *testing.T) {
+func TestClusterShardsBecomeAMap(t *testing.T) {
 	m, err := fromShards([]redis.ClusterShard{
 		{Slots: []redis.SlotRange{{Start: 0, End: 5000}}, Nodes: []redis.Node{
 			{ID: "a", Endpoint: "2001:db8::1", IP: "2001:db8::1", Port: 7001, Role: "master", Health: "online"},
@@ -68,7 +68,7 @@ func TestShards(t *testing.T) {
 	}
 }
 
-func TestSlots(t *testing.T) {
+func TestClusterSlotsBecomeAMap(t *testing.T) {
 	m, err := fromSlots([]redis.ClusterSlot{
 		{Start: 0, End: 8000, Nodes: []redis.ClusterNode{{ID: "a", Addr: ":7001"}, {ID: "c", Addr: "10.0.0.3:7003"}}},
 		{Start: 8001, End: 16383, Nodes: []redis.ClusterNode{{ID: "b", Addr: "[::1]:7002",

@@ -60,8 +60,8 @@ func TestSimulation(t *testing.T) {
 	wg.Wait()
 }
 
-// TestReplay checks that two runs of the same seed are identical.
-func TestReplay(t *testing.T) {
+// TestReplayIsIdentical checks that two runs of the same seed are identical.
+func TestReplayIsIdentical(t *testing.T) {
 	var a, b strings.Builder
 	_, first := Run(7, &a)
 	_, second := Run(7, &b)

@@ -26,11 +26,14 @@ type Backend interface {
 // Options configure the handler.
 type Options struct {
 	Version      string
-	ReadyAll     bool              // /readyz needs every master, not only one
+	ReadyAll     func() bool       // whether /readyz needs every master, not only one; may be nil
 	DroppedLines func() uint64     // log lines dropped so far; may be nil
 	Surveyed     func() []Surveyed // findings about the nodes; may be nil
 	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
 	Disagreeing  func() int        // other keyways with another placement; may be nil
+	// Reload reads the configuration again and applies it. It returns what to print. nil:
+	// there is no /reload.
+	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
 }
 
 // Surveyed is a finding about a node.
@@ -60,7 +63,7 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz and /readyz, all of them read-only.
+// Handler serves /metrics, /healthz and /readyz, all of them read-only, and /reload.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
@@ -75,8 +78,28 @@ func Handler(b Backend, o Options) http.Handler {
 			fmt.Fprintln(w, note)
 		}
 	})
+	if o.Reload != nil {
+		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))
+	}
 	return mux
 }
+
+// reload answers POST /reload: 200 and what has changed, or 409 and why nothing has. The
+// request gives no configuration, so it can apply nothing but the file that is there. Pages
+// of other sites cannot send it from an operator's browser.
+func (o Options) reload(w http.ResponseWriter, r *http.Request) {
+	report, err := o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err != nil {
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprintln(w, err)
+		return
+	}
+	fmt.Fprint(w, report)
+}
+
+// AllowMisplaced is the parameter of /reload that accepts keys out of clients' sight.
+const AllowMisplaced = "allow-misplaced"
 
 func answer(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -133,7 +156,7 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 		return nil, errors.New("no node is known yet")
 	case up == 0:
 		return notes, errors.New("no node can serve")
-	case o.ReadyAll && (up < masters || !covered):
+	case o.ReadyAll != nil && o.ReadyAll() && (up < masters || !covered):
 		return notes, fmt.Errorf("%d of %d nodes can serve", up, masters)
 	}
 	return notes, nil

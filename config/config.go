@@ -26,10 +26,17 @@ type Config struct {
 	Ready    string   `yaml:"ready"`
 	Shutdown Shutdown `yaml:"shutdown"`
 	Scripts  Scripts  `yaml:"scripts"`
+	Log      Log      `yaml:"log"`
+	Watch    bool     `yaml:"watch"` // the file is read again when it changes
 
 	Placement Placement `yaml:"placement"`
 	Instance  string    `yaml:"instance"`
 
+	source
+}
+
+// source is where a configuration comes from.
+type source struct {
 	file      string
 	positions map[string]position // of the keys in the file
 }
@@ -126,6 +133,7 @@ type Rule struct {
 type Backend struct {
 	Username       string        `yaml:"username"`
 	Password       string        `yaml:"password"`
+	PasswordFile   string        `yaml:"password_file"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; above Redis's own busy-reply-threshold, 5 s
 	Hold           time.Duration `yaml:"hold"`            // for a dead master's successor
@@ -142,9 +150,10 @@ type Replicas struct {
 
 // Clients configures who may connect.
 type Clients struct {
-	Password    string        `yaml:"password"`
-	Max         int           `yaml:"max"`
-	IdleTimeout time.Duration `yaml:"idle_timeout"` // 0: never
+	Password     []string      `yaml:"password"` // each is valid; empty: none is needed
+	PasswordFile string        `yaml:"password_file"`
+	Max          int           `yaml:"max"`
+	IdleTimeout  time.Duration `yaml:"idle_timeout"` // 0: never
 }
 
 // Limits bound what one client may use, and the memory of the process.
@@ -180,6 +189,12 @@ type Shutdown struct {
 // Placement configures the guard over the nodes' keys.
 type Placement struct {
 	Misplaced string `yaml:"misplaced"`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
 }
 
 // Commands allows commands that keyway refuses otherwise.
@@ -226,6 +241,7 @@ func Default() Config {
 		Placement: Placement{Misplaced: MisplacedRefuse},
 
 		Ready:    ReadyAny,
+		Log:      Log{Level: "info", Format: "text"},
 		Shutdown: Shutdown{Timeout: 10 * time.Second},
 		Replicas: Replicas{MaxLag: 10 * time.Second},
 		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},

@@ -6,7 +6,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -117,18 +116,22 @@ func keyTables(t *testing.T) string {
 			initial = k.initial
 		}
 		rows[section] = append(rows[section],
-			fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", k.path, kind, initial, k.meaning, k.change))
+			fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s |\n", k.path, kind, initial,
+				k.meaning, k.change, effects[k.effect]))
 	}
 	var b strings.Builder
 	for _, section := range sections {
 		if section != "" {
 			fmt.Fprintf(&b, "\n### `%s`\n", section)
 		}
-		b.WriteString("\n| key | type | default | meaning | when to change it |\n|---|---|---|---|---|\n")
+		b.WriteString("\n| key | type | default | meaning | when to change it | a reload applies it |\n")
+		b.WriteString("|---|---|---|---|---|---|\n")
 		b.WriteString(strings.Join(rows[section], ""))
 	}
 	return b.String() + "\n"
 }
+
+var effects = []string{Restart: "no: restart keyway", AtOnce: "at once", IfNothingMoves: "if no key moves"}
 
 func kindOf(t *testing.T, v reflect.Value, k key) string {
 	kind := ""
@@ -192,15 +195,7 @@ func valueOf(v reflect.Value) string {
 		}
 		return s
 	case Size:
-		for _, u := range []struct {
-			name  string
-			bytes Size
-		}{{"gb", 1 << 30}, {"mb", 1 << 20}, {"kb", 1 << 10}} {
-			if x >= u.bytes && x%u.bytes == 0 {
-				return strconv.FormatInt(int64(x/u.bytes), 10) + u.name
-			}
-		}
-		return strconv.FormatInt(int64(x), 10)
+		return x.String()
 	case []string:
 		if len(x) == 1 {
 			return x[0]

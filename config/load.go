@@ -46,6 +46,9 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	if c.Backend.Hold == notGiven {
 		c.Backend.Hold = c.Backend.RequestTimeout
 	}
+	if err := c.readPasswords(); err != nil {
+		return nil, err
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -84,7 +87,7 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 func (c *Config) check() error {
 	for _, check := range []func() error{
 		c.checkListen, c.checkReady, c.checkPlacement, c.checkNumbers, c.checkNodes, c.checkLayout, c.checkReads,
-		c.checkSlots, c.checkRange, c.checkCluster,
+		c.checkSlots, c.checkRange, c.checkCluster, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -173,6 +176,16 @@ func (c *Config) checkPlacement() error {
 	if i := strings.IndexFunc(c.Instance, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
 		return c.Errorf("instance", "write letters, digits and signs, such as kw-1, without spaces",
 			"%q would not be a valid name of a client", c.Instance)
+	}
+	return nil
+}
+
+func (c *Config) checkLog() error {
+	if l := c.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, l) {
+		return c.Errorf("log.level", "write debug, info, warn or error", "unknown level %q", l)
+	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		return c.Errorf("log.format", "write text or json", "unknown format %q", f)
 	}
 	return nil
 }

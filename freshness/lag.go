@@ -37,6 +37,9 @@ type Replicas struct {
 // NewReplicas returns a Replicas that permits reads up to this lag; 0: any known lag.
 func NewReplicas(maxLag time.Duration) Replicas { return Replicas{maxLag: maxLag} }
 
+// SetMaxLag changes the permitted lag; 0: any known lag.
+func (r *Replicas) SetMaxLag(lag time.Duration) { r.maxLag = lag }
+
 // Next returns the time of the next look.
 func (r *Replicas) Next() int64 { return r.next }
 

@@ -11,17 +11,21 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// acceptsPassword reports whether user and password are the configured ones. Its running time
+// acceptsPassword reports whether user and password are configured ones. Its running time
 // does not depend on how much of the password is right.
 func acceptsPassword(w *Worker, user, password []byte) bool {
-	given, want := sha256.Sum256(password), sha256.Sum256([]byte(w.o.Password))
-	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && string(user) == "default"
+	given, equal := sha256.Sum256(password), 0
+	for _, valid := range w.o.Passwords {
+		want := sha256.Sum256([]byte(valid))
+		equal |= subtle.ConstantTimeCompare(given[:], want[:])
+	}
+	return equal == 1 && string(user) == "default"
 }
 
 // authenticate checks user and password and marks the session as authenticated. It
 // returns the error for the client, or "".
 func authenticate(w *Worker, s *Session, user, password []byte) string {
-	if w.o.Password == "" {
+	if len(w.o.Passwords) == 0 {
 		// Like Redis's default user with nopass: any password is right, but the
 		// user name has to be "default".
 		if string(user) == "default" {
@@ -45,7 +49,7 @@ func auth(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	var text string
 	switch a.Len() {
 	case 2:
-		if w.o.Password == "" {
+		if len(w.o.Passwords) == 0 {
 			return s.answerError(cmd, errtext.NoPassword)
 		}
 		text = authenticate(w, s, defaultUser, a.Arg(1))

@@ -54,7 +54,7 @@ func reset(w *Worker, s *Session, cmd *command.Command, _ command.Args) bool {
 	}
 	s.about, s.db = anonymous, 0
 	s.clear(resp3 | silent | skipping | noTouch)
-	if w.o.Password != "" {
+	if len(w.o.Passwords) > 0 {
 		s.clear(authed)
 	}
 	return s.reply(cmd, resp.AppendSimple(w.scratch[:0], "RESET"))

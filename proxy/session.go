@@ -159,7 +159,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 		epoch: w.epoch,
 		peer:  peer, local: local, about: anonymous, rareState: noRareState,
 	}
-	if w.o.Password == "" {
+	if len(w.o.Passwords) == 0 {
 		s.set(authed)
 	}
 	if w.o.Reads != FromMaster && !w.o.ReadsOptIn {

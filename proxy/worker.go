@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"hash/maphash"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -21,7 +20,7 @@ import (
 	"github.com/keyway-proxy/keyway/slowlog"
 )
 
-// Options are a worker's settings. They do not change during its life.
+// Options are a worker's settings. Configure changes those that may change during its life.
 type Options struct {
 	Backend     pool.Config
 	Connections int // shared connections to each node; 0 means 1
@@ -36,7 +35,7 @@ type Options struct {
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
-	Password     string      // the clients' password; empty: none is needed
+	Passwords    []string    // the clients' passwords, each of them valid; empty: none is needed
 	IdleTimeout  time.Duration
 	MaxClients   int          // of all workers, for INFO
 	Allow        map[int]bool // IDs of commands that keyway forwards though it would refuse them
@@ -221,37 +220,12 @@ var hashSeed = maphash.MakeSeed()
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker {
-	if o.Limits == (resp.Limits{}) {
-		o.Limits = resp.DefaultLimits
-	}
-	if o.ClientOutput == 0 {
-		o.ClientOutput = 256 << 20
-	}
-	o.Connections = max(o.Connections, 1)
-	o.Workers = max(o.Workers, 1)
-	if o.Exclusive == 0 {
-		o.Exclusive = 1000
-	}
-	if o.HasRoom == nil {
-		o.HasRoom = func() bool { return true }
-	}
-	if o.Hold == 0 {
-		o.Hold = o.Backend.RequestTimeout
-	}
-	if o.SlowerThan == 0 {
-		o.SlowerThan = 10 * time.Millisecond
-	}
-	if o.SlowerThan < 0 {
-		o.SlowerThan = math.MaxInt64
-	}
-	if o.SlowEntries == 0 {
-		o.SlowEntries = 128
-	}
+	o = o.withDefaults()
 	w := &Worker{o: o}
 	w.byID, w.scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
 	w.stats = metrics.NewStats(command.Count)
 	w.slowLog = slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers)
-	w.inputs = inputs{w: w, limits: o.Limits, unauth: o.Limits.UnauthenticatedLimits(), parser: new(resp.Parser)}
+	w.inputs = inputs{w: w, parser: new(resp.Parser)}
 	w.learned = learnedCommands{w: w, names: map[string]*command.Command{}}
 	w.scripts = scripts{
 		w: w, cache: lua.NewCache(o.PerKey), keyless: []byte(o.Keyless),
@@ -262,14 +236,12 @@ func New(o Options, table *router.Table) *Worker {
 		w: w, byName: map[string]*node{},
 		set: pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
 	}
-	w.retries = retries{
-		w: w, lostWrites: map[lostKey]struct{}{},
-		failover: int64(o.Hold), maxPause: int64(max(o.Hold, o.Backend.RequestTimeout)),
-	}
+	w.retries = retries{w: w, lostWrites: map[lostKey]struct{}{}}
 	w.reads = reads{w: w, replicas: freshness.NewReplicas(o.MaxLag)}
 	w.largeValues = largeValues{w: w}
 	w.server = software{w: w, Software: info.Unknown}
 	w.siblings = siblings{w: w, questions: map[uint64]*question{}}
+	setLimits(w)
 	w.features = newFeatures(w)
 	w.SetTable(table)
 	return w

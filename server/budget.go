@@ -19,8 +19,8 @@ import (
 // with the largest client of all closes it. Requests that wait for nodes have their own
 // limit (maxQueued), because closing clients would not free them.
 type budget struct {
-	limit   int64 // for the memory of all clients and queued requests
-	step    int64 // growth, in bytes, after which a thread weighs its clients
+	limit   atomic.Int64 // for the memory of all clients and queued requests
+	step    atomic.Int64 // growth, in bytes, after which a thread weighs its clients
 	threads []weight
 	short   atomic.Bool // large commands are refused
 	closing atomic.Bool // a thread was told to close its largest client
@@ -40,16 +40,24 @@ const (
 // newBudget returns a budget of three quarters of memory, the process's limit; 0 is
 // unlimited. The last quarter is for garbage, code and unused buffers.
 func newBudget(memory int64, threads int) *budget {
-	b := &budget{limit: math.MaxInt64, step: math.MaxInt64, threads: make([]weight, threads)}
-	if memory > 0 {
-		b.limit = memory - memory/4
-		b.step = max(b.limit/64, minStep)
-	}
+	b := &budget{threads: make([]weight, threads)}
+	b.setMemory(memory)
 	return b
 }
 
+// setMemory changes the limit to three quarters of memory, the process's limit.
+func (b *budget) setMemory(memory int64) {
+	limit, step := int64(math.MaxInt64), int64(math.MaxInt64)
+	if memory > 0 {
+		limit = memory - memory/4
+		step = max(limit/64, minStep)
+	}
+	b.limit.Store(limit)
+	b.step.Store(step)
+}
+
 // maxQueued returns the memory limit for unanswered requests on one connection to a node.
-func (b *budget) maxQueued() int { return int(max(min(b.limit/16, 64<<20), 1<<20)) }
+func (b *budget) maxQueued() int { return int(max(min(b.limit.Load()/16, 64<<20), 1<<20)) }
 
 // record stores the memory of a thread's clients. It returns the sum over all threads,
 // how much of it closing clients would free, and the thread with the largest client.
@@ -70,7 +78,7 @@ func (b *budget) record(thread int, h proxy.Held) (total, clients int64, most in
 
 // over returns the thread that should close its largest client, or -1.
 func (b *budget) over(total, clients int64, most int) int {
-	if total > b.limit && clients > b.limit/2 && b.threads[most].largest.Load() >= minClosed {
+	if limit := b.limit.Load(); total > limit && clients > limit/2 && b.threads[most].largest.Load() >= minClosed {
 		return most
 	}
 	return -1
@@ -80,8 +88,8 @@ func (b *budget) over(total, clients int64, most int) int {
 // If memory is short, or the clients are large, it should at every tick too, so that the
 // budget learns when they shrink.
 func (b *budget) due(t *thread, ticked bool) bool {
-	return int64(t.worker.Grown()) >= b.step ||
-		ticked && (b.short.Load() || b.threads[t.index].clients.Load() >= b.step)
+	return int64(t.worker.Grown()) >= b.step.Load() ||
+		ticked && (b.short.Load() || b.threads[t.index].clients.Load() >= b.step.Load())
 }
 
 // weigh weighs the thread's clients. If memory is short, it makes all threads refuse
@@ -89,7 +97,8 @@ func (b *budget) due(t *thread, ticked bool) bool {
 func (s *Server) weigh(t *thread) {
 	b := s.budget
 	total, clients, most := b.record(t.index, t.worker.Held())
-	if short := total > b.limit-b.limit/10; b.short.Swap(short) != short {
+	limit := b.limit.Load()
+	if short := total > limit-limit/10; b.short.Swap(short) != short {
 		for _, other := range s.threads {
 			other.loop.Post(func() { other.worker.RefuseLarge(b.short.Load()) })
 		}
@@ -113,7 +122,7 @@ func (s *Server) closeLargest(t *thread) {
 // MemoryLimit returns the memory limit of the process in bytes: limits.memory, or else
 // half of the memory of the machine or control group. It returns 0 if that is unknown.
 func (s *Server) MemoryLimit() int64 {
-	if n := int64(s.cfg.Limits.Memory); n > 0 {
+	if n := int64(s.cfg.Load().Limits.Memory); n > 0 {
 		return n
 	}
 	return machineMemory(os.DirFS("/")) / 2

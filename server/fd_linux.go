@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -167,6 +168,18 @@ func (a *acceptor) tick(now int64) {
 }
 
 func (a *acceptor) close() { a.fd.Close() }
+
+// detach accepts the clients that wait at a listener, and then no more of it.
+func (t *thread) detach(l *listener) {
+	t.acceptors = slices.DeleteFunc(t.acceptors, func(a *acceptor) bool {
+		ours := slices.Contains(l.sockets, a.ln)
+		if ours {
+			a.Ready(true, false)
+			a.close()
+		}
+		return ours
+	})
+}
 
 func addrOf(sa unix.Sockaddr) string {
 	switch sa := sa.(type) {

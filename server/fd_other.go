@@ -17,6 +17,8 @@ func (a *acceptor) close()     {}
 
 var errNoEpoll = errors.New("this system has no epoll")
 
+func (t *thread) detach(*listener) {} // a stream's goroutine ends when its socket is closed
+
 func (t *thread) accept(net.Listener) error { return errNoEpoll }
 
 func (t *thread) connect(*backend, netip.AddrPort) (socket, error) { return nil, errNoEpoll }

@@ -17,41 +17,45 @@ import (
 // listen opens the listening sockets. If there are several threads, each has its own
 // socket on every TCP address (SO_REUSEPORT), so that the kernel spreads the clients.
 func (s *Server) listen() error {
-	for i, addr := range s.cfg.Listen {
-		path := "listen"
-		if len(s.cfg.Listen) > 1 {
-			path = fmt.Sprintf("listen[%d]", i)
-		}
-		if err := s.listenOn(addr); err != nil {
-			return s.cfg.Errorf(path, BindRemedy(err), "cannot listen on %s: %v", addr, err)
+	added, err := s.openAdded(s.cfg.Load())
+	if err != nil {
+		return err
+	}
+	for _, l := range added {
+		for _, t := range s.threads {
+			if err := t.attach(l); err != nil {
+				return err
+			}
 		}
 	}
+	s.listeners = added
 	return nil
 }
 
-func (s *Server) listenOn(addr string) error {
+// listenOn opens one socket that all threads share, or one for each thread.
+func (s *Server) listenOn(addr string) ([]net.Listener, error) {
 	if file, ok := strings.CutPrefix(addr, "unix://"); ok {
 		if err := removeStale(file); err != nil {
-			return err
+			return nil, err
 		}
 		ln, err := net.Listen("unix", file)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return s.spread(ln)
+		return []net.Listener{ln}, nil
 	}
 	if len(s.threads) == 1 {
 		ln, err := Listen(addr)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return s.spread(ln)
+		return []net.Listener{ln}, nil
 	}
 	// SO_REUSEPORT would also let a second keyway process listen on the address
 	// unnoticed, so check first that the address is free.
 	first, err := Listen(addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	addr = first.Addr().String() // with the real port if the configured one is 0
 	first.Close()
@@ -60,44 +64,38 @@ func (s *Server) listenOn(addr string) error {
 		ctl := c.Control(func(n uintptr) { err = unix.SetsockoptInt(int(n), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 		return errors.Join(ctl, err)
 	}}
-	for _, t := range s.threads {
+	var sockets []net.Listener
+	for range s.threads {
 		ln, err := shared.Listen(context.Background(), network(addr), addr)
 		if err != nil {
-			return err
+			return sockets, err
 		}
-		if err := s.attach(t, ln); err != nil {
-			return err
-		}
+		sockets = append(sockets, ln)
 	}
-	return nil
+	return sockets, nil
 }
 
-// spread makes every thread accept from one socket. With Options.Streams only the first
-// thread accepts from it.
-func (s *Server) spread(ln net.Listener) error {
-	for i, t := range s.threads {
-		if s.o.Streams && i > 0 {
-			break
-		}
-		if err := s.attach(t, ln); err != nil {
-			return err
-		}
+// attach makes the thread accept clients from the listener. With Options.Streams only the
+// first thread accepts from a socket that all share.
+func (t *thread) attach(l *listener) error {
+	ln := l.sockets[0]
+	if len(l.sockets) > 1 {
+		ln = l.sockets[t.index]
+	}
+	switch {
+	case !t.srv.o.Streams:
+		return t.accept(ln)
+	case len(l.sockets) > 1 || t.index == 0:
+		go t.srv.acceptStreams(t, ln)
 	}
 	return nil
-}
-
-func (s *Server) attach(t *thread, ln net.Listener) error {
-	s.listeners = append(s.listeners, ln)
-	if s.o.Streams {
-		t.streams = append(t.streams, ln)
-		return nil
-	}
-	return t.accept(ln)
 }
 
 func (s *Server) closeListeners() {
-	for _, ln := range s.listeners {
-		ln.Close() // a second close of a shared one is harmless
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	for _, l := range s.listeners {
+		l.close()
 	}
 }
 
@@ -124,17 +122,18 @@ func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 // have open. If clients.max is higher, it lowers it to that number.
 func (s *Server) checkDescriptors(nodes int) {
 	var lim unix.Rlimit
-	if s.room = math.MaxInt64; unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
-		return
+	most, room := int64(s.cfg.Load().Clients.Max), int64(math.MaxInt64)
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
+		files := int64(min(lim.Cur, 1<<30))
+		room = files - min(s.reservedFiles(nodes), files/2)
 	}
-	files := int64(min(lim.Cur, 1<<30))
-	s.room = files - min(s.reservedFiles(nodes), files/2)
-	if s.room < int64(s.maxClients) {
-		room := int(max(s.room, 1))
+	if room < most {
 		s.log.Warn("clients.max is more than the limit on open files allows; raise it (ulimit -n)",
-			"clients_max", s.maxClients, "used_instead", room, "open_files", lim.Cur)
-		s.maxClients = room
+			"clients_max", most, "used_instead", max(room, 1), "open_files", lim.Cur)
+		most = max(room, 1)
 	}
+	s.room.Store(room)
+	s.maxClients.Store(most)
 }
 
 // reservedFiles returns how many descriptors are reserved for other uses than clients:
@@ -142,10 +141,11 @@ func (s *Server) checkDescriptors(nodes int) {
 // feeds to each node, in RESP2 and RESP3. Exclusive connections are not reserved: keyway
 // refuses them when there is no room.
 func (s *Server) reservedFiles(nodes int) int64 {
-	thread := 2 + 2*len(s.cfg.Listen) + max(nodes, 16)*(2*s.cfg.Backend.Connections+2)
-	return int64(32 + s.cfg.Threads*thread)
+	cfg := s.cfg.Load()
+	thread := 2 + 2*len(cfg.Listen) + max(nodes, 16)*(2*cfg.Backend.Connections+2)
+	return int64(32 + cfg.Threads*thread)
 }
 
 // hasRoom reports whether descriptors are left for one more client or exclusive
 // connection.
-func (s *Server) hasRoom() bool { return s.clients.Load()+s.sockets.Load() <= s.room }
+func (s *Server) hasRoom() bool { return s.clients.Load()+s.sockets.Load() <= s.room.Load() }

@@ -13,8 +13,7 @@ import (
 // reports writes the log of the loops. The log must not block (see admin.LogQueue). Nothing
 // is logged, and nothing blocks, while mu is locked.
 type reports struct {
-	log   *slog.Logger
-	debug bool
+	log *slog.Logger
 
 	mu     sync.Mutex
 	down   map[string]bool // nodes that were reported unreachable, by "name addr"
@@ -22,15 +21,15 @@ type reports struct {
 }
 
 func newReports(log *slog.Logger) *reports {
-	return &reports{
-		log: log, debug: log.Enabled(context.Background(), slog.LevelDebug),
-		down: map[string]bool{}, limits: map[string]*limit{},
-	}
+	return &reports{log: log, down: map[string]bool{}, limits: map[string]*limit{}}
 }
+
+// debug reports whether the log's level, which may change, is debug.
+func (r *reports) debug() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
 
 // dialing logs the start of a connection to a node.
 func (r *reports) dialing(l *pool.Link) {
-	if r.debug && l.Addr != "" {
+	if r.debug() && l.Addr != "" {
 		r.log.Debug("connecting to a node", "node", proxy.NodeName(l), "addr", l.Addr)
 	}
 }
@@ -42,7 +41,7 @@ func (r *reports) lost(l *pool.Link) {
 		return // the follower of the sentinels logs the reason
 	}
 	name := proxy.NodeName(l)
-	if r.debug {
+	if r.debug() {
 		r.log.Debug("connection to a node ended",
 			"node", name, "addr", l.Addr, "state", l.State(), "reason", l.Reason())
 	}
@@ -57,7 +56,7 @@ func (r *reports) lost(l *pool.Link) {
 // found logs that a node is reachable again if lost has reported it unreachable.
 func (r *reports) found(l *pool.Link) {
 	name := proxy.NodeName(l)
-	if r.debug {
+	if r.debug() {
 		r.log.Debug("connected to a node", "node", name, "addr", l.Addr, "db", l.DB, "resp3", l.RESP3)
 	}
 	if r.setDown(name+" "+l.Addr, false) {
@@ -115,7 +114,7 @@ func (r *reports) warn(text string) {
 
 // refused logs that a client was refused or closed. Each reason has its own limit.
 func (r *reports) refused(of proxy.Refusal) {
-	if r.debug {
+	if r.debug() {
 		r.log.Debug("client refused", "reason", of.Reason, "client", of.Client)
 		return
 	}
@@ -126,7 +125,7 @@ func (r *reports) refused(of proxy.Refusal) {
 
 // client logs that a client was accepted or has gone.
 func (r *reports) client(event string, c *client) {
-	if r.debug {
+	if r.debug() {
 		r.log.Debug(event, "client", c.session.Peer(), "id", c.session.ID(), "thread", c.t.index)
 	}
 }

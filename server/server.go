@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,18 +60,20 @@ type Follower interface {
 
 // Server serves one configuration.
 type Server struct {
-	cfg        *config.Config
-	follower   Follower // may be nil
+	cfg        atomic.Pointer[config.Config]
+	publishing sync.Mutex // for tables of followers and their replacement
+	following  atomic.Pointer[following]
 	o          Options
 	log        *slog.Logger
 	threads    []*thread
-	listeners  []net.Listener
+	listening  sync.Mutex // for listeners
+	listeners  []*listener
 	clients    atomic.Int64
 	stopping   atomic.Bool
 	table      atomic.Pointer[router.Table]
-	maxClients int
+	maxClients atomic.Int64
 	sockets    atomic.Int64 // open sockets to nodes
-	room       int64        // limit for clients and sockets to nodes together
+	room       atomic.Int64 // limit for clients and sockets to nodes together
 	started    time.Time
 	stop       context.Context // canceled when Run ends
 	reports    *reports
@@ -85,14 +88,12 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.DrainTimeout == 0 {
-		o.DrainTimeout = cfg.Shutdown.Timeout
-	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	s := &Server{
-		cfg: cfg, follower: setup.Follower, o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log),
-		maxClients: cfg.Clients.Max,
+		o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log),
 	}
+	s.cfg.Store(cfg)
+	s.following.Store(newFollowing(setup.Follower))
 	s.process = processOf(cfg, s.started)
 	s.table.Store(setup.Table)
 	s.budget = newBudget(s.MemoryLimit(), cfg.Threads)
@@ -110,22 +111,28 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 		s.closeListeners()
 		return nil, err
 	}
+	s.process.Port = s.port()
+	return s, nil
+}
+
+// port returns the port of the first TCP address, 0 if there is none.
+func (s *Server) port() int {
 	for _, a := range s.Addrs() {
-		if tcp, ok := a.(*net.TCPAddr); ok && s.process.Port == 0 {
-			s.process.Port = tcp.Port
+		if tcp, ok := a.(*net.TCPAddr); ok {
+			return tcp.Port
 		}
 	}
-	return s, nil
+	return 0
 }
 
 // workerOptions returns the settings of one worker.
 func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
 	o.Backend.MaxQueued = s.budget.maxQueued()
 	o.HasRoom = s.hasRoom
-	o.MaxClients = s.maxClients
+	o.MaxClients = int(s.maxClients.Load())
 	o.Version = s.o.Version
 	o.Process = s.process
-	o.Index, o.Workers = index, s.cfg.Threads
+	o.Index, o.Workers = index, len(s.threads)
 	o.Seed = rand.Uint64()
 	return o
 }
@@ -145,10 +152,14 @@ func processOf(cfg *config.Config, started time.Time) *info.Process {
 func (s *Server) Addrs() []net.Addr {
 	seen := map[string]bool{}
 	var addrs []net.Addr
-	for _, ln := range s.listeners {
-		if a := ln.Addr(); !seen[a.String()] {
-			seen[a.String()] = true
-			addrs = append(addrs, a)
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	for _, l := range s.listeners {
+		for _, ln := range l.sockets {
+			if a := ln.Addr(); !seen[a.String()] {
+				seen[a.String()] = true
+				addrs = append(addrs, a)
+			}
 		}
 	}
 	return addrs
@@ -156,7 +167,7 @@ func (s *Server) Addrs() []net.Addr {
 
 // Run serves until ctx ends. From then on Stopping returns true. After the configured
 // delay Run stops accepting clients, waits until unanswered commands are answered (at
-// most DrainTimeout), and returns nil.
+// most shutdown.timeout), and returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	topology, stopTopology := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTopology()
@@ -165,19 +176,21 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, t := range s.threads {
 		g.Go(t.run)
 	}
-	if s.follower != nil {
-		g.Go(func() error { return unlessEnded(s.follower.Run(topology, s.publish)) })
-	}
+	g.Go(func() error { return unlessEnded(s.follow(topology)) })
 	<-failed.Done()
 	s.stopping.Store(true)
+	shutdown := s.cfg.Load().Shutdown
+	if s.o.DrainTimeout != 0 {
+		shutdown.Timeout = s.o.DrainTimeout
+	}
 	s.log.Info("stopping; a second signal ends keyway at once",
-		"delay", s.cfg.Shutdown.Delay.String(), "timeout", s.o.DrainTimeout.String())
+		"delay", shutdown.Delay.String(), "timeout", shutdown.Timeout.String())
 	if ctx.Err() != nil { // stopped on request, not by a failure
-		time.Sleep(s.cfg.Shutdown.Delay)
+		time.Sleep(shutdown.Delay)
 	}
 	s.closeListeners()
 	for _, t := range s.threads {
-		t.loop.Post(func() { t.drain(t.now + int64(s.o.DrainTimeout)) })
+		t.loop.Post(func() { t.drain(t.now + int64(shutdown.Timeout)) })
 	}
 	for _, t := range s.threads {
 		<-t.done
@@ -203,15 +216,15 @@ func (s *Server) publish(table *router.Table) {
 
 // refresh asks the cluster, or all sentinels, for the topology; see Follower.
 func (s *Server) refresh(done func()) {
-	if s.follower != nil {
-		s.follower.Refresh(done)
+	if f := s.following.Load(); f.Follower != nil {
+		f.Refresh(done)
 	}
 }
 
 // resolve looks up a host name in a goroutine, which then calls done.
 func (s *Server) resolve(addr string, done func(netip.AddrPort, error)) {
 	go func() {
-		ctx, cancel := context.WithTimeout(s.stop, s.cfg.Backend.ConnectTimeout)
+		ctx, cancel := context.WithTimeout(s.stop, s.cfg.Load().Backend.ConnectTimeout)
 		defer cancel()
 		done(lookup(ctx, addr))
 	}()

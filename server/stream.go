@@ -198,7 +198,7 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
 	addr := b.link.Addr
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.Backend.ConnectTimeout))
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Load().Backend.ConnectTimeout)
 		defer cancel()
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		t.loop.Post(func() {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"io"
-	"net"
 	"net/netip"
 	"time"
 
@@ -21,8 +20,7 @@ type thread struct {
 	loop      *loop.Loop
 	worker    *proxy.Worker
 	acceptors []*acceptor
-	streams   []net.Listener // goroutines accept from these
-	done      chan struct{}  // closed when the loop has ended
+	done      chan struct{} // closed when the loop has ended
 	buf       []byte
 	putOff    []*client // clients whose output waits for more replies
 	turns     int       // turns since putOff was last written
@@ -313,7 +311,7 @@ func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
 // admit counts a new client, and reports whether there is room for it. If there is not,
 // the client is not counted.
 func (t *thread) admit() bool {
-	if t.srv.clients.Add(1) > int64(t.srv.maxClients) || !t.srv.hasRoom() {
+	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.hasRoom() {
 		t.srv.clients.Add(-1)
 		return false
 	}
@@ -489,9 +487,6 @@ func (t *thread) shut() {
 // clients.
 func (t *thread) run() error {
 	defer close(t.done)
-	for _, ln := range t.streams {
-		go t.srv.acceptStreams(t, ln)
-	}
 	err := t.loop.Run(t)
 	t.shut()
 	return err

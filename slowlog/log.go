@@ -47,6 +47,13 @@ func New(from time.Duration, most, thread, threads int) Log {
 	return l
 }
 
+// Configure changes the duration from which commands are logged, and the number of entries.
+func (l *Log) Configure(from time.Duration, most int) {
+	l.from, l.history.from, l.max = int64(from), int64(from), most
+	l.trim()
+	l.setLook()
+}
+
 func (l *Log) setLook() { l.look = min(l.from, l.history.from) }
 
 // Settings returns a function that applies a CONFIG SET to a log, or nil if no setting of

@@ -44,10 +44,12 @@ const longTests = 2
 var longLines = map[string]int{}
 
 // largeTypes are the types that have more, with their methods and fields.
-var largeTypes = map[string]struct{ methods, fields int }{}
+var largeTypes = map[string]struct{ methods, fields int }{
+	"config.Config": {0, 26}, // one for each section of the file
+}
 
 // largePackages are the packages that have more files, tests aside.
-var largePackages = map[string]int{"proxy": 46}
+var largePackages = map[string]int{"proxy": 47}
 
 // survey has the figures of the module's sources that have a budget.
 type survey struct {

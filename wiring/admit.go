@@ -27,12 +27,7 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 			t = fetched // otherwise the nodes behind sentinels are judged when their masters are known
 		}
 	}
-	g := guard.New(guard.Options{
-		Account: account(c), Timeout: c.Backend.ConnectTimeout, Log: log,
-		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
-		Placement: c.PlacementHash(),
-		Variants:  func() []guard.Variant { return variants(c) },
-	})
+	g := NewGuard(c, log)
 	var ofCluster, misplaced error
 	var asked sync.WaitGroup
 	asked.Go(func() { ofCluster = refuseCluster(ctx, c, t) })
@@ -46,6 +41,16 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 		return nil, ofCluster
 	}
 	return g, misplaced
+}
+
+// NewGuard returns a guard that has not looked at any node yet.
+func NewGuard(c *config.Config, log *slog.Logger) *guard.Guard {
+	return guard.New(guard.Options{
+		Account: account(c), Timeout: c.Backend.ConnectTimeout, Log: log,
+		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
+		Placement: c.PlacementHash(),
+		Variants:  func() []guard.Variant { return variants(c) },
+	})
 }
 
 // refuseCluster returns an error if nodes are part of a cluster, whose redirects only a

@@ -53,7 +53,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),
 		},
 		ClientOutput: int(c.Limits.ClientOutput),
-		Password:     c.Clients.Password,
+		Passwords:    c.Clients.Password,
 		IdleTimeout:  c.Clients.IdleTimeout,
 		SlowerThan:   c.SlowLog.SlowerThan,
 		SlowEntries:  c.SlowLog.Entries,

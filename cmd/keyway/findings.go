@@ -2,28 +2,22 @@ package main
 
 import (
 	"github.com/keyway-proxy/keyway/admin"
-	"github.com/keyway-proxy/keyway/guard"
-	"github.com/keyway-proxy/keyway/topology"
 )
 
 // surveyed returns the survey's findings as the admin address shows them.
-func surveyed(s *topology.Survey) func() []admin.Surveyed {
-	return func() (all []admin.Surveyed) {
-		for _, f := range s.Findings() {
-			all = append(all, admin.Surveyed(f))
-		}
-		return all
+func (r *running) surveyed() (all []admin.Surveyed) {
+	for _, f := range r.observers.Load().survey.Findings() {
+		all = append(all, admin.Surveyed(f))
 	}
+	return all
 }
 
 // guarded returns the guard's findings as the admin address shows them.
-func guarded(g *guard.Guard) func() []admin.Guarded {
-	return func() (all []admin.Guarded) {
-		for _, s := range g.Findings() {
-			all = append(all, admin.Guarded{
-				Name: s.Name, Addr: s.Addr, Sampled: s.Sampled, Elsewhere: s.Elsewhere, Ratio: s.Ratio(),
-			})
-		}
-		return all
+func (r *running) guarded() (all []admin.Guarded) {
+	for _, s := range r.observers.Load().keys.Findings() {
+		all = append(all, admin.Guarded{
+			Name: s.Name, Addr: s.Addr, Sampled: s.Sampled, Elsewhere: s.Elsewhere, Ratio: s.Ratio(),
+		})
 	}
+	return all
 }

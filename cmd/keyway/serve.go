@@ -11,41 +11,41 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func serveCommand() *cobra.Command {
-	var file, format, level string
+	var file string
+	var flags config.Log
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve clients according to a configuration file",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, lines, err := newLog(cmd.ErrOrStderr(), format, level)
-			if err != nil {
-				return err
-			}
-			defer lines.Close(flushTime)
 			cfg, err := load(file)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, log, lines)
+			log, out, err := newLog(cmd.ErrOrStderr(), flags, cfg.Log)
+			if err != nil {
+				return err
+			}
+			defer out.lines.Close(flushTime)
+			return serve(cmd.Context(), file, cfg, log, out)
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().StringVar(&format, "log-format", "text", "how to log: text or json")
-	cmd.Flags().StringVar(&level, "log-level", "info", "what to log: debug, info, warn or error")
+	cmd.Flags().StringVar(&flags.Format, "log-format", "", "how to log: text or json, whatever the file says")
+	cmd.Flags().StringVar(&flags.Level, "log-level", "",
+		"what to log: debug, info, warn or error, whatever the file says")
 	return cmd
 }
 
@@ -80,8 +80,11 @@ func load(file string) (*config.Config, error) {
 // serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
 // commands under way finish, loops end, topology ends. The admin address ends last, so
 // that operators can watch.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *admin.LogQueue) error {
-	defer ignoreSignals(log)()
+func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logger, out *output) error {
+	signal.Ignore(syscall.SIGPIPE) // until the process ends
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
+	defer signal.Stop(hangups)
 	keys, err := wiring.Admit(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -90,70 +93,38 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *adm
 	if err != nil {
 		return err
 	}
-	if limit := srv.MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
-	}
-	// The survey and the admin address run until the server has ended.
+	// What looks at the nodes and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	survey := wiring.NewSurvey(cfg, log, srv.Table)
+	r := &running{file: file, log: log, out: out, srv: srv}
+	r.setMemoryLimit()
+	r.cfg.Store(cfg)
+	r.observe(beside, cfg, keys)
 	var g errgroup.Group
-	g.Go(func() error {
-		survey.Run(beside)
-		return nil
-	})
-	g.Go(func() error {
-		keys.Run(beside, srv.Table)
-		return nil
-	})
 	if cfg.Admin != "" {
 		ln, err := server.Listen(cfg.Admin)
 		if err != nil {
 			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
 		}
 		log.Info("serving metrics, health and readiness", "addr", ln.Addr().String())
-		g.Go(func() error {
-			return serveAdmin(beside, ln, admin.Handler(srv, admin.Options{
-				Version: versionText(), ReadyAll: cfg.Ready == config.ReadyAll,
-				DroppedLines: lines.Dropped, Surveyed: surveyed(survey),
-				Guarded: guarded(keys), Disagreeing: keys.Disagreeing,
-			}))
-		})
+		g.Go(func() error { return serveAdmin(beside, ln, r.adminHandler(beside)) })
 	}
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "addr", a.String(),
 			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
 	}
 	g.Go(func() error {
+		r.reloadOn(beside, hangups)
+		return nil
+	})
+	g.Go(func() error {
 		defer stopBeside()
 		return srv.Run(ctx)
 	})
 	err = g.Wait()
+	r.watchers.Wait()
 	log.Info("stopped")
 	return err
-}
-
-// ignoreSignals keeps keyway alive when its terminal or the reader of its log goes away.
-// After a call of the function that it returns, SIGHUP ends keyway again.
-func ignoreSignals(log *slog.Logger) (end func()) {
-	signal.Ignore(syscall.SIGPIPE) // until the process ends
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	ended := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-signals:
-				log.Info("SIGHUP is ignored: the configuration is read at start only; restart keyway to change it")
-			case <-ended:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(ended)
-	}
 }
 
 func serveAdmin(ctx context.Context, ln net.Listener, h http.Handler) error {

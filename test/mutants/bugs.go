@@ -3,7 +3,7 @@ package main
 import "slices"
 
 // bugs are what must not go unnoticed: each breaks one thing that clients count on.
-var bugs = slices.Concat(aroundProxy, inGuard, inMove, inProxy)
+var bugs = slices.Concat(aroundProxy, inGuard, inMove, inReload, inProxy)
 
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{
@@ -263,12 +263,12 @@ var aroundProxy = []bug{
 	},
 	{
 		"clients are closed for memory that only waits for nodes", "server/budget.go",
-		" && clients > b.limit/2 && ", " && clients > 0 && ",
+		" && clients > limit/2 && ", " && clients > 0 && ",
 		"./server", "TestThreadWithTheLargestClientClosesIt",
 	},
 	{
 		"limits.memory bounds nothing", "server/budget.go",
-		"	if total > b.limit && clients", "	if total > 2*b.limit && clients",
+		"; total > limit && clients", "; total > 2*limit && clients",
 		"./test/faults", "TestMemoryStaysBelowItsLimit",
 	},
 	{

@@ -65,7 +65,7 @@ func setOptions(o *options, line string) error {
 		case "request_timeout":
 			o.Backend.RequestTimeout, err = d, notDuration
 		case "password":
-			o.Password = value
+			o.Passwords = []string{value}
 		case "keyless":
 			o.Keyless = value
 		case "emulates":

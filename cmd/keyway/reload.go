@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyway-proxy/keyway/admin"
+)
+
+func reloadCommand() *cobra.Command {
+	var file, addr string
+	var allowMisplaced bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Make a running keyway read its configuration file again",
+		Long: "reload makes a running keyway read its configuration file again, and prints what has changed.\n" +
+			"Clients stay connected. keyway applies all changes or, if it refuses one, none. It refuses to move\n" +
+			"keys, because clients would not find them any more.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if addr == "" {
+				cfg, err := load(file)
+				if err != nil {
+					return fmt.Errorf("not reloaded: %w", err)
+				}
+				if cfg.Admin == "" {
+					return fmt.Errorf("%s has no admin address; send the process SIGHUP, or name the address of the "+
+						"running keyway with --admin", file)
+				}
+				addr = reachable(cfg.Admin)
+			}
+			return reload(cmd.Context(), cmd.OutOrStdout(), addr, allowMisplaced)
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&addr, "admin", "", "the admin `address` of the running keyway, if not the file's")
+	cmd.Flags().BoolVar(&allowMisplaced, "allow-misplaced", false,
+		"also apply what moves keys: clients do not find these any more, which only a cache can afford")
+	return cmd
+}
+
+// reachable returns an address at which a process on this machine that listens on addr can
+// be reached.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case host == "", err == nil && ip == netip.IPv4Unspecified():
+		host = "127.0.0.1"
+	case err == nil && ip == netip.IPv6Unspecified():
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// reloadTimeout is longer than keyway asks a cluster or sentinels during a reload.
+const reloadTimeout = 30 * time.Second
+
+// reload asks the keyway with that admin address to reload, and prints its report.
+func reload(ctx context.Context, w io.Writer, addr string, allowMisplaced bool) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	url := fmt.Sprintf("http://%s/reload?%s=%v", addr, admin.AllowMisplaced, allowMisplaced)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+	if err != nil {
+		return fmt.Errorf("--admin %s: write HOST:PORT", addr)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without the environment's HTTP proxy
+	reply, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking keyway at %s: %w; start it, or name its admin address with --admin", addr, err)
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return fmt.Errorf("reading the answer of keyway at %s: %w; its log says whether it has reloaded", addr, err)
+	}
+	text := strings.TrimSuffix(string(body), "\n")
+	switch reply.StatusCode {
+	case http.StatusOK:
+		fmt.Fprintln(w, text)
+		return nil
+	case http.StatusConflict:
+		return errors.New("not reloaded: " + text)
+	}
+	return fmt.Errorf("%s is no admin address of a keyway that can reload: it answers %s", addr, reply.Status)
+}

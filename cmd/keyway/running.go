@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/topology"
+	"github.com/keyway-proxy/keyway/wiring"
+)
+
+// running is a keyway that serves. It reads its file again when it is asked to.
+type running struct {
+	file string
+	log  *slog.Logger
+	out  *output
+	srv  *server.Server
+
+	reloading sync.Mutex
+	cfg       atomic.Pointer[config.Config]
+	observers atomic.Pointer[observers]
+	watchers  sync.WaitGroup                    // the observers' goroutines
+	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
+}
+
+// observers look at the nodes while keyway serves.
+type observers struct {
+	survey *topology.Survey
+	keys   *guard.Guard
+	stop   context.CancelFunc
+}
+
+// observe starts observers that ask the nodes as the configuration says, in place of the
+// present ones.
+func (r *running) observe(ctx context.Context, cfg *config.Config, keys *guard.Guard) {
+	ctx, stop := context.WithCancel(ctx)
+	o := &observers{survey: wiring.NewSurvey(cfg, r.log, r.srv.Table), keys: keys, stop: stop}
+	r.watchers.Go(func() { o.survey.Run(ctx) })
+	r.watchers.Go(func() { o.keys.Run(ctx, r.srv.Table) })
+	if before := r.observers.Swap(o); before != nil {
+		before.stop()
+	}
+}
+
+func (r *running) adminHandler(ctx context.Context) http.Handler {
+	return admin.Handler(r.srv, admin.Options{
+		Version: versionText(), DroppedLines: r.out.lines.Dropped, Surveyed: r.surveyed, Guarded: r.guarded,
+		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
+		ReadyAll:    func() bool { return r.cfg.Load().Ready == config.ReadyAll },
+		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
+			return r.reload(ctx, "keyway reload", allowMisplaced)
+		},
+	})
+}
+
+// setMemoryLimit tells the Go runtime how much memory the process may use.
+func (r *running) setMemoryLimit() {
+	if limit := r.srv.MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+// reload reads the file again and applies what has changed, whole or not at all. It returns
+// and logs what that is. cause names who asked. ctx is the process's, because what the file
+// starts outlives the request.
+func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	old, files, read := r.cfg.Load(), r.watched(), contentsOf(r.watched())
+	r.read.Store(&read)
+	next, err := load(r.file)
+	var changes []config.Change
+	if err == nil {
+		changes, err = wiring.Reload(ctx, r.srv, old, next, allowMisplaced, r.log)
+	}
+	if err != nil {
+		r.log.Error("not reloaded; nothing was changed", "file", r.file, "cause", cause, "error", err)
+		return "", err
+	}
+	if len(changes) == 0 {
+		r.log.Info("reloaded; the file says what it said before", "file", r.file, "cause", cause)
+		return fmt.Sprintf("%s says what it said before\n", r.file), nil
+	}
+	r.cfg.Store(next)
+	if now := r.watched(); !slices.Equal(now, files) {
+		read = contentsOf(now)
+		r.read.Store(&read)
+	}
+	r.setMemoryLimit()
+	_ = r.out.set(next.Log) // package config has checked both
+	if slices.ContainsFunc(changes, concernsObservers) {
+		r.observe(ctx, next, wiring.NewGuard(next, r.log))
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "reloaded %s\n", r.file)
+	for _, c := range changes {
+		r.log.Info("configuration changed", "key", c.Path, "from", c.From, "to", c.To)
+		fmt.Fprintf(&text, "  %s\n", c)
+	}
+	r.log.Info("reloaded", "file", r.file, "cause", cause, "changes", len(changes))
+	return text.String(), nil
+}
+
+// concernsObservers reports whether the observers have to know of a change.
+func concernsObservers(c config.Change) bool {
+	return c.Effect == config.IfNothingMoves ||
+		slices.ContainsFunc([]string{"nodes", "slots", "backend", "placement"}, func(section string) bool {
+			return strings.HasPrefix(c.Path, section)
+		})
+}
+
+// lookInterval is the time between two looks at the files. They are small, and a look at
+// their contents also sees what no event tells of: a file that is replaced, a symbolic link
+// that now leads elsewhere, a file of another machine.
+const lookInterval = time.Second
+
+// reloadOn reloads when a signal arrives, and when the contents of the watched files have
+// changed: of the configuration with `watch: true`, and of password files.
+func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	seen := contentsOf(r.watched())
+	r.read.Store(&seen)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			_, _ = r.reload(ctx, "SIGHUP", false) // it logs its error
+		case <-ticker.C:
+			now := contentsOf(r.watched())
+			// Only contents that two looks have seen count, because a file that is being
+			// written is not complete.
+			if now == seen && now != *r.read.Load() {
+				_, _ = r.reload(ctx, "a changed file", false)
+			}
+			seen = now
+		}
+	}
+}
+
+// watched returns the files whose changes cause a reload.
+func (r *running) watched() []string {
+	cfg := r.cfg.Load()
+	files := cfg.PasswordFiles()
+	if cfg.Watch {
+		files = append(files, r.file)
+	}
+	return files
+}
+
+// contentsOf returns a hash of the files' names and contents.
+func contentsOf(files []string) [sha256.Size]byte {
+	h := sha256.New()
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		sum := sha256.Sum256(text)
+		fmt.Fprintf(h, "%q %v %x\n", name, err == nil, sum)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}

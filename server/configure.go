@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// Change is what a running server gets when its configuration changes.
+type Change struct {
+	Config   *config.Config
+	Workers  proxy.Options // as in Setup
+	Table    *router.Table // replaces the present table; nil: that stays
+	Follow   bool          // Follower replaces the present one
+	Follower Follower
+}
+
+// Configure replaces the configuration of a server that runs. Clients stay connected, and
+// commands under way finish. It returns when every thread works by the new configuration.
+//
+// Only the new listeners can fail. Then Configure changes nothing, and returns a
+// *config.Error. Calls of Configure must not overlap.
+func (s *Server) Configure(c Change) error {
+	if s.Stopping() {
+		return errors.New("keyway is stopping; nothing was changed")
+	}
+	added, err := s.openAdded(c.Config)
+	if err != nil {
+		return err
+	}
+	s.cfg.Store(c.Config)
+	s.budget.setMemory(s.MemoryLimit())
+	s.checkDescriptors(len(s.Table().Nodes))
+	s.exchangeListeners(c.Config, added)
+	process := *s.process // the workers read the present one
+	process.Port = s.port()
+	s.process = &process
+	s.adopt(c)
+	s.onThreads(func(t *thread) { proxy.Configure(t.worker, s.workerOptions(c.Workers, t.index)) })
+	return nil
+}
+
+// adopt replaces the table and the follower. Nothing that the present follower has learned is
+// published later, and nothing that the new one learns is published before the table.
+func (s *Server) adopt(c Change) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if c.Follow {
+		close(s.following.Swap(newFollowing(c.Follower)).replaced)
+	}
+	if c.Table == nil {
+		return
+	}
+	s.table.Store(c.Table)
+	for _, t := range s.threads {
+		t.loop.Post(func() { proxy.ReplaceLayout(t.worker, c.Table) })
+	}
+}
+
+// onThreads makes each thread call f, and returns when all have, or have ended.
+func (s *Server) onThreads(f func(*thread)) {
+	called := make(chan struct{}, len(s.threads))
+	for _, t := range s.threads {
+		t.loop.Post(func() {
+			f(t)
+			called <- struct{}{}
+		})
+	}
+	for _, t := range s.threads {
+		select {
+		case <-called:
+		case <-t.done:
+		}
+	}
+}
+
+// listener is an address of the configuration, and its sockets.
+type listener struct {
+	addr    string // as in the configuration
+	sockets []net.Listener
+}
+
+// openAdded opens the listeners that the server does not have yet. If one fails, it closes
+// the others.
+func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
+	for i, addr := range c.Listen {
+		if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.addr == addr }) {
+			continue
+		}
+		l := &listener{addr: addr}
+		if l.sockets, err = s.listenOn(addr); err != nil {
+			for _, other := range append(added, l) {
+				other.close()
+			}
+			path := "listen"
+			if len(c.Listen) > 1 {
+				path = fmt.Sprintf("listen[%d]", i)
+			}
+			return nil, c.Errorf(path, BindRemedy(err), "cannot listen on %s: %v", addr, err)
+		}
+		added = append(added, l)
+	}
+	return added, nil
+}
+
+// exchangeListeners adds listeners, and removes those that the configuration lacks. Clients
+// of a removed one stay connected, and those that wait to be accepted are accepted.
+func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
+	s.listening.Lock()
+	var kept, removed []*listener
+	for _, l := range append(slices.Clone(s.listeners), added...) {
+		if slices.Contains(c.Listen, l.addr) {
+			kept = append(kept, l)
+		} else {
+			removed = append(removed, l)
+		}
+	}
+	slices.SortFunc(kept, func(a, b *listener) int {
+		return slices.Index(c.Listen, a.addr) - slices.Index(c.Listen, b.addr)
+	})
+	s.listeners = kept
+	s.listening.Unlock()
+	s.onThreads(func(t *thread) {
+		for _, l := range removed {
+			t.detach(l)
+		}
+		for _, l := range added {
+			if t.draining {
+				continue
+			}
+			if err := t.attach(l); err != nil { // not expected: the socket is open already
+				s.log.Error("cannot accept clients", "addr", l.addr, "thread", t.index, "error", err)
+			}
+		}
+	})
+	for _, l := range removed {
+		l.close()
+	}
+}
+
+func (l *listener) close() {
+	for _, ln := range l.sockets {
+		ln.Close()
+	}
+}
+
+// following is a follower that runs until it is replaced.
+type following struct {
+	Follower               // may be nil
+	replaced chan struct{} // closed when another has taken its place
+}
+
+func newFollowing(f Follower) *following { return &following{f, make(chan struct{})} }
+
+// follow runs one follower after another until ctx ends.
+func (s *Server) follow(ctx context.Context) error {
+	for {
+		f := s.following.Load()
+		run, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		if f.Follower != nil {
+			go func() { ended <- f.Run(run, func(t *router.Table) { s.publishOf(f, t) }) }()
+		}
+		select {
+		case err := <-ended:
+			stop()
+			return err
+		case <-f.replaced:
+			stop()
+		case <-ctx.Done():
+			stop()
+			if f.Follower != nil {
+				<-ended
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// publishOf publishes a table of a follower, unless the follower was replaced.
+func (s *Server) publishOf(f *following, t *router.Table) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if s.following.Load() == f {
+		s.publish(t)
+	}
+}

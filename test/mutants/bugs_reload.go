@@ -1,0 +1,35 @@
+package main
+
+// inReload are planted in what changes the configuration of a running keyway.
+var inReload = []bug{
+	{
+		"a reload moves keys without a word", "wiring/reload.go",
+		"c.Moves && !allowMisplaced {", "c.Moves && allowMisplaced {",
+		"./test", "TestReloadRefusesWhole",
+	},
+	{
+		"a reload changes one part of what needs a restart", "wiring/reload.go",
+		"}); len(restart) > 0 {", "}); len(restart) > 1 {",
+		"./test", "TestReloadRefusesWhole",
+	},
+	{
+		"the log of a reload shows passwords", "config/changes.go",
+		"				change.From, change.To = \"\", \"\"\n", "",
+		"./test", "TestReloadSaysWhatChanged",
+	},
+	{
+		"a changed weight is not reported", "config/changes.go",
+		"f.add(v.Index(i), \"nodes[\"+n.Name+\"]\", \"nodes[]\")", "_ = i",
+		"./config", "TestChanges",
+	},
+	{
+		"a listener that was removed still accepts", "server/configure.go",
+		"			t.detach(l)\n", "			_ = l\n",
+		"./test", "TestReloadListeners",
+	},
+	{
+		"only the first of several passwords is valid", "proxy/auth.go",
+		"range w.o.Passwords {", "range w.o.Passwords[:1] {",
+		"./test", "TestReloadPasswords",
+	},
+}

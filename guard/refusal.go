@@ -24,12 +24,15 @@ func (e *Refusal) Error() string {
 	cause := e.Cause
 	if cause == "" {
 		cause = "keyway finds no single change that explains it: compare the file with the one by which the keys " +
-			"were written (layout, hash, hash_tag, the nodes' names, weights and addresses, the ranges)"
+			"were written (layout, hash, hash_tag, the nodes' names, weights and addresses, the ranges); " +
+			"scripts that write keys which they do not declare, and clients that bypass keyway, " +
+			"also write where no client looks"
 	}
 	fmt.Fprintf(&b, "Likely cause: %s.\n", cause)
 	b.WriteString("What to do, one of:\n" +
 		"  - go back to the configuration by which the keys were written\n" +
-		"  - move the keys before keyway serves this configuration; keyway plan OLD.yml NEW.yml says which\n" +
+		"  - move the keys while no client uses them: keyway plan OLD.yml NEW.yml says which, " +
+		"keyway verify --repair -c NEW.yml moves them\n" +
 		"  - if the keys may be lost sight of, as in a cache: placement: {misplaced: allow}")
 	return b.String()
 }

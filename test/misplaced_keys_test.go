@@ -93,6 +93,7 @@ func TestMisplacedKeysRefuseToStart(t *testing.T) {
 			"so clients would not find them\n",
 		"Likely cause: the keys were placed by layout: ring of this file.\n",
 		"go back to the configuration by which the keys were written", "keyway plan OLD.yml NEW.yml",
+		"keyway verify --repair -c NEW.yml",
 		"placement: {misplaced: allow}",
 	} {
 		if !strings.Contains(text, want) {
@@ -103,6 +104,30 @@ func TestMisplacedKeysRefuseToStart(t *testing.T) {
 		t.Log(text)
 	}
 	p := redistest.ServeProcess(t, layouts["ring"]) // the file by which the keys were written
+	p.End()
+	if strings.Contains(p.Stderr.String(), "WARN") {
+		t.Errorf("%s", p.Stderr)
+	}
+}
+
+// TestMisplacedKeysAreRepaired: after the repair that the refusal names, keyway starts, and
+// clients find all keys.
+func TestMisplacedKeysAreRepaired(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	fillByRing(t, nodes, 300)
+	yaml := redistest.Layouts(nodes)["slots"]
+	refused(t, yaml)
+	file := redistest.WriteFile(t, "keyway.yml", "listen: "+freeAddr(t)+"\n"+yaml)
+	if out, err := exec.Command(redistest.Build(t), "verify", "--repair", "-c", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p := redistest.ServeProcess(t, yaml)
+	c := redistest.Dial(t, p.Addr)
+	for i := range 300 {
+		c.Expect("x", "GET", fmt.Sprintf("key:%d", i))
+	}
+	c.Close()
 	p.End()
 	if strings.Contains(p.Stderr.String(), "WARN") {
 		t.Errorf("%s", p.Stderr)

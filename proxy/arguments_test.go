@@ -18,7 +18,7 @@ func TestAnyNumberOfArguments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, o)
-			r.w.learned.names["m.get"] = module
+			r.w.Learned.Names["m.get"] = module
 			for _, c := range append([]*command.Command{module}, command.ByID...) {
 				for n := range 5 {
 					args := append(strings.Split(c.Name, "|"), []string{"1", "x", "1", "x"}[:n]...)

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/keyway-proxy/keyway/proxy/engine"
 )
 
 // shortest returns the shortest of many runs, which says what the work itself takes,
@@ -42,7 +44,7 @@ func TestInvalidationsCostTheSameWithManyClients(t *testing.T) {
 			r.w.Open(nil, "peer:3", "keyway:1")
 		}
 		target, own := redirected(t, r)
-		home := slices.IndexFunc(r.w.nodes, func(n *node) bool { return n.addr == own.Addr })
+		home := slices.IndexFunc(r.w.Nodes, func(n *engine.Node) bool { return n.Addr == own.Addr })
 		feed := r.last(home, isInvalidationFeed)
 		return shortest(20, func() time.Duration {
 			began := time.Now()

@@ -1,48 +1,12 @@
-// Package proxy is what a client talks to. It keeps each session's state and the
-// order of its replies, and answers some commands itself. It turns the other
-// commands into calls to nodes, merges the nodes' replies into one, and follows
-// redirects without letting a client's commands overtake each other.
+// Package proxy is what a client talks to. It owns nothing but the list of the parts that a
+// worker is made of: the engine (package engine) and five features, which never name each
+// other.
 //
-// The package is pure. A [Worker] gets bytes, events and the time as arguments.
-// It returns everything that the shell has to do in one struct, [Ready]. It opens
-// no socket, reads no clock, starts no goroutine and takes no lock. Package server
-// drives it with sockets; the simulation in test/sim drives it with a virtual clock
-// and network.
+//	answers   what keyway answers by itself, or with an ending of its own
+//	pubsub    pub/sub
+//	tracking  client-side caching
+//	blocking  commands that block, and WAIT
+//	txn       transactions
 //
-//	Feed(client bytes)                         Received(node bytes)
-//	   | resp.Parser.Next                         | pool.Conn: head of FIFO
-//	   v                                          v
-//	dispatch --> router.Table.Place --> call ... call.Reply --> redirect?
-//	   |                                          |
-//	   | order: a request in the session's line   | next in line: to the output
-//	   v                                          v otherwise: parked
-//	EndTurn: Ready.Links to write, Ready.Sessions to write
-//
-// A Worker belongs to one thread. It sends messages to other threads through
-// Ready; each arrives as a method call on the other thread's Worker.
-//
-// The package has an engine and features. The engine is sessions, lines, calls, lanes,
-// retries and nodes. The features are answers of keyway's own, pub/sub, client-side
-// caching, blocking commands and transactions. handlers.go says which function handles
-// which command. The engine names no feature: it calls them through the interfaces in
-// feature.go, where they also keep their state of each client. No feature names another.
-//
-// Ten words have one meaning each:
-//
-//   - session: one client: its input, its state (database, MULTI, subscriptions)
-//     and its output.
-//   - line: a session's commands in the order in which the client gets the replies.
-//   - call: one frame sent to one node for a command. A split MGET has several.
-//   - lane: the kind of connection that a call may use: shared with other clients,
-//     tracked, or its own.
-//   - hold: the time that a command waits for the successor of a dead master
-//     (backend.hold).
-//   - retry: a call sent again, because its node surely did not execute it or
-//     because it only reads.
-//   - feed: a connection to a node that carries only what the node publishes to
-//     subscribers. An invalidation feed carries only invalidations of keys.
-//   - worker: everything that one thread knows: its sessions, nodes and connections.
-//   - sibling: another thread's worker. Workers share nothing and send each other
-//     messages.
-//   - slot: one of the 16,384 parts of the key space of a Redis Cluster.
+// Each part says which commands it handles, in its part.go.
 package proxy

@@ -8,13 +8,13 @@ import (
 
 func TestEveryActionHasAHandler(t *testing.T) {
 	for _, c := range command.ByID {
-		h := &handlers[c.Action]
+		h := &parts.Handlers[c.Action]
 		switch {
 		case c.Action == command.NoAction:
-		case c.Handling == command.Local && h.answer == nil:
+		case c.Handling == command.Local && h.Answer == nil:
 			t.Errorf("nothing answers %s", c.Name)
-		case h.answer == nil && h.emulated == nil && h.check == nil && h.before == nil && h.changes == nil &&
-			h.end == nil:
+		case h.Answer == nil && h.Emulated == nil && h.Check == nil && h.Before == nil && h.Changes == nil &&
+			h.End == nil:
 			t.Errorf("the handler of %s does nothing", c.Name)
 		}
 	}

@@ -16,7 +16,7 @@ func TestScriptsWithoutKeysInRanges(t *testing.T) {
 	}
 	r := newRig(t, Options{})
 	r.w.SetTable(table)
-	if group, id := r.w.scripts.keylessPlace(); id != 1 || group != 1 {
+	if group, id := r.w.Scripts.KeylessPlace(); id != 1 || group != 1 {
 		t.Errorf("node %d, group %d", id, group)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/buffer"
+	"github.com/keyway-proxy/keyway/proxy/engine"
 )
 
 // What large commands took is let go of, and counted for the shell to give back.
@@ -20,8 +21,8 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 		},
 		"a channel with a long name": func(r *rig) {
 			r.feed(cmd("PUBLISH", large, "x"))
-			for i := range r.w.nodes {
-				if len(r.w.nodes[i].waits) > 0 {
+			for i := range r.w.Nodes {
+				if len(r.w.Nodes[i].Waits) > 0 {
 					r.answerAlone(i, ":0\r\n")
 				}
 			}
@@ -40,12 +41,12 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 			for r.w.Clients() < 20 {
 				r.w.Open(nil, "peer:2", "keyway:1")
 			}
-			for _, s := range r.w.sessions {
+			for _, s := range r.w.Sessions {
 				r.w.Feed(s, []byte(strings.Repeat(cmd("GET", onA), 4000)))
 			}
 			r.sent(0)
 			r.node(0, strings.Repeat("$-1\r\n", 80_000))
-			for _, r.s = range r.w.sessions {
+			for _, r.s = range r.w.Sessions {
 				r.got()
 			}
 		},
@@ -61,7 +62,7 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 			r.w.Taken()
 			r.pass(time.Second)
 		}
-		if kept := r.w.spareMemory(); kept > buffer.MaxUnused+4<<20+1<<20 {
+		if kept := engine.SpareMemory(r.w); kept > buffer.MaxUnused+4<<20+1<<20 {
 			t.Errorf("after %s the worker keeps %d KiB", name, kept>>10)
 		}
 		if garbage < 4<<20 {

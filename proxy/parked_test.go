@@ -22,7 +22,7 @@ func TestDeepPipelinesAllocateNothing(t *testing.T) {
 	}
 	replies := []byte(strings.Repeat(value("v", 64), clients*depth/2))
 	turn := func() {
-		for _, s := range r.w.sessions[1:] {
+		for _, s := range r.w.Sessions[1:] {
 			r.w.Feed(s, in)
 		}
 		r.turn(in, func() {
@@ -51,8 +51,8 @@ func TestParkedAlways(t *testing.T) {
 				r.shared(1).Received(reply, r.now)
 				r.shared(0).Received(reply, r.now)
 			})
-			if r.s.parked != len(reply) {
-				t.Fatalf("%d bytes are parked", r.s.parked)
+			if r.s.Parked != len(reply) {
+				t.Fatalf("%d bytes are parked", r.s.Parked)
 			}
 		}
 	}

@@ -216,7 +216,7 @@ func TestPerKeyScriptFollowsItsSlots(t *testing.T) {
 // A slot without an owner holds up its own key only.
 func TestPerKeyScriptOfAnUnownedSlot(t *testing.T) {
 	r := newClusterRig(t, Options{PerKey: declared()})
-	owned := r.w.table
+	owned := r.w.Table
 	m, err := slots.NewMap([]slots.Node{{ID: "a", Addr: "10.0.0.1:1", Master: true},
 		{ID: "b", Addr: "10.0.0.2:1", Master: true}},
 		[][]slots.Range{{{First: 0, Last: 3000}}, {{First: 9000, Last: 16383}}})

@@ -40,8 +40,8 @@ func newRig(t testing.TB, o Options) *rig {
 	o.Backend = pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}
 	r := &rig{t: t, w: New(o, table), now: int64(time.Hour), seen: map[*pool.Link]bool{}}
 	r.w.Turn(r.now, time.Unix(1000, 0))
-	for _, n := range r.w.nodes {
-		for _, c := range n.conns {
+	for _, n := range r.w.Nodes {
+		for _, c := range n.Conns {
 			c.Connected(r.now)
 			ping := c.NextWrite()
 			word := string(ping[strings.Index(string(ping), "PING\r\n")+6:])
@@ -51,7 +51,7 @@ func newRig(t testing.TB, o Options) *rig {
 	}
 	r.s = r.w.Open(nil, "peer:1", "keyway:1")
 	r.endTurn()
-	r.w.server.nextHello = math.MaxInt64
+	r.w.Server.NextHello = math.MaxInt64
 	return r
 }
 
@@ -59,8 +59,8 @@ func newRig(t testing.TB, o Options) *rig {
 func newClusterRig(t testing.TB, o Options) *rig {
 	r := newRig(t, o)
 	r.w.SetTable(clusterTable(t))
-	for _, n := range r.w.nodes {
-		greet(r, n.conns[0])
+	for _, n := range r.w.Nodes {
+		greet(r, n.Conns[0])
 	}
 	r.endTurn()
 	return r
@@ -79,8 +79,8 @@ func clusterTable(t testing.TB) *router.Table {
 func newFailoverRig(t *testing.T, o Options) *rig {
 	r := newRig(t, o)
 	r.w.SetTable(failoverTable(t, ""))
-	for _, n := range r.w.nodes[:2] {
-		greet(r, n.conns[0])
+	for _, n := range r.w.Nodes[:2] {
+		greet(r, n.Conns[0])
 	}
 	r.endTurn()
 	return r
@@ -124,7 +124,7 @@ func failoverTable(t testing.TB, state string) *router.Table {
 func readRig(t testing.TB, o Options, cluster bool) *rig {
 	t.Helper()
 	r := newRig(t, o)
-	table := r.w.table.WithReplicas([][]string{{"10.0.1.1:1", "10.0.1.2:1"}})
+	table := r.w.Table.WithReplicas([][]string{{"10.0.1.1:1", "10.0.1.2:1"}})
 	if cluster {
 		m, err := slots.NewMap([]slots.Node{{Addr: "10.0.0.1:1", Master: true}, {Addr: "10.0.0.2:1", Master: true},
 			{Addr: "10.0.1.1:1", Of: "10.0.0.1:1"}, {Addr: "10.0.1.2:1", Of: "10.0.0.1:1"}},
@@ -136,9 +136,9 @@ func readRig(t testing.TB, o Options, cluster bool) *rig {
 	}
 	r.w.SetTable(table)
 	r.look() // connects
-	for i, n := range r.w.nodes {
-		if n.conns[0].State().String() == "dialing" {
-			said := strings.Join(answerAll(r, n.conns[0]), "")
+	for i, n := range r.w.Nodes {
+		if n.Conns[0].State().String() == "dialing" {
+			said := strings.Join(answerAll(r, n.Conns[0]), "")
 			want := map[bool]string{true: "READONLY", false: "READWRITE"}[i >= 2]
 			if strings.Contains(said, want) != cluster {
 				t.Fatalf("node %d was greeted with %q", i, said)
@@ -152,7 +152,7 @@ func readRig(t testing.TB, o Options, cluster bool) *rig {
 // sent is what a node's connection has to write.
 func (r *rig) sent(node int) string {
 	out := ""
-	for c := r.w.nodes[node].conns[0]; len(c.NextWrite()) > 0; {
+	for c := r.w.Nodes[node].Conns[0]; len(c.NextWrite()) > 0; {
 		out += string(c.NextWrite())
 		c.Wrote(len(c.NextWrite()))
 	}
@@ -161,7 +161,7 @@ func (r *rig) sent(node int) string {
 
 // dies ends a node's connection, and the attempt to connect anew.
 func (r *rig) dies(node int) {
-	c := r.w.nodes[node].conns[0]
+	c := r.w.Nodes[node].Conns[0]
 	c.Fail(r.now, "reset")
 	for c.State() != pool.Dialing {
 		r.pass(10 * time.Millisecond)
@@ -170,13 +170,13 @@ func (r *rig) dies(node int) {
 }
 
 // shared returns the connection to a node that clients in the default state share.
-func (r *rig) shared(node int) *pool.Conn { return r.w.nodes[node].conns[0] }
+func (r *rig) shared(node int) *pool.Conn { return r.w.Nodes[node].Conns[0] }
 
-func (r *rig) node(node int, reply string) { r.w.nodes[node].conns[0].Received([]byte(reply), r.now) }
+func (r *rig) node(node int, reply string) { r.w.Nodes[node].Conns[0].Received([]byte(reply), r.now) }
 
 func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.endTurn() }
 
-// endTurn ends a turn, and keeps in mind the links that it shows.
+// EndTurn ends a turn, and keeps in mind the links that it shows.
 func (r *rig) endTurn() *Ready {
 	ready := r.w.EndTurn()
 	for _, l := range ready.Links {
@@ -192,14 +192,14 @@ func (r *rig) endTurn() *Ready {
 
 // carriesCommands reports whether a link is a shared connection or was taken for a command.
 func (r *rig) carriesCommands(l *pool.Link) bool {
-	for _, n := range r.w.nodes {
-		for _, c := range n.conns {
+	for _, n := range r.w.Nodes {
+		for _, c := range n.Conns {
 			if &c.Link == l {
 				return true
 			}
 		}
-		for _, use := range n.waits {
-			if &use.conn.Link == l {
+		for _, use := range n.Waits {
+			if &use.Conn.Link == l {
 				return true
 			}
 		}
@@ -210,7 +210,7 @@ func (r *rig) carriesCommands(l *pool.Link) bool {
 // last returns the last link to a node that was shown and is of a kind, or nil.
 func (r *rig) last(node int, kind func(*pool.Link) bool) *pool.Link {
 	for _, l := range slices.Backward(r.apart) {
-		if l.Addr == r.w.table.Nodes[node].Addr && l.State() != pool.Closed && kind(l) {
+		if l.Addr == r.w.Table.Nodes[node].Addr && l.State() != pool.Closed && kind(l) {
 			return l
 		}
 	}
@@ -226,7 +226,7 @@ func isOwn(l *pool.Link) bool              { return l.Prelude != nil }
 
 // turn has the client send in and take what comes of it. It takes no memory itself.
 func (r *rig) turn(in []byte, answer func()) {
-	r.w.Turn(r.now, r.w.wall)
+	r.w.Turn(r.now, r.w.Wall)
 	r.w.Feed(r.s, in)
 	for _, c := range r.endTurn().Links {
 		for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
@@ -277,11 +277,11 @@ func (r *rig) pass(d time.Duration) {
 func (r *rig) exclusive(node int) *pool.Conn {
 	r.t.Helper()
 	r.endTurn()
-	waits := r.w.nodes[node].waits
+	waits := r.w.Nodes[node].Waits
 	if len(waits) == 0 {
 		r.t.Fatal("no connection was taken")
 	}
-	conn := waits[len(waits)-1].conn
+	conn := waits[len(waits)-1].Conn
 	if conn.State() != pool.Ready { // it may be one that was idle
 		greet(r, conn)
 	}
@@ -298,15 +298,15 @@ func (r *rig) answerAlone(node int, reply string) {
 // conns are the links of all connections to a node, brought up, and what they had to
 // write written.
 func (r *rig) conns(node int) (all []*pool.Link) {
-	n := r.w.nodes[node]
-	for _, c := range n.conns {
+	n := r.w.Nodes[node]
+	for _, c := range n.Conns {
 		all = append(all, &c.Link)
 	}
-	for _, use := range n.waits {
-		all = append(all, &use.conn.Link)
+	for _, use := range n.Waits {
+		all = append(all, &use.Conn.Link)
 	}
 	for _, l := range r.apart {
-		if l.Addr == n.addr && l.State() != pool.Closed {
+		if l.Addr == n.Addr && l.State() != pool.Closed {
 			all = append(all, l)
 		}
 	}
@@ -321,7 +321,7 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 
 // look lets it be time for a look at the replicas.
 func (r *rig) look() {
-	r.now = max(r.now+int64(100*time.Millisecond), r.w.reads.replicas.Next())
+	r.now = max(r.now+int64(100*time.Millisecond), r.w.Reads.Replicas.Next())
 	r.w.Turn(r.now, time.Unix(1000, 0))
 	r.w.Tick()
 	r.endTurn()
@@ -350,7 +350,7 @@ func (r *rig) asksHow(node int, answer string) {
 func (r *rig) wants(node int, command, answer string) {
 	r.t.Helper()
 	r.feed(command)
-	for i := range r.w.nodes {
+	for i := range r.w.Nodes {
 		want := ""
 		if i == node {
 			want = command
@@ -366,7 +366,7 @@ func (r *rig) wants(node int, command, answer string) {
 }
 
 // replica is the one that the rig's client reads from.
-func (r *rig) replica() int { return 2 + int(r.s.id)%2 }
+func (r *rig) replica() int { return 2 + int(r.s.ID())%2 }
 
 // redirected makes a client of RESP2 that tracks, and is told through another. It
 // greets the connection to node a.
@@ -377,14 +377,14 @@ func redirected(t *testing.T, r *rig) (target *Session, own *pool.Link) {
 	r.w.Feed(target, []byte("SUBSCRIBE __redis__:invalidate\r\n"))
 	r.confirm()
 	r.feed("CLIENT TRACKING ON REDIRECT " + id + "\r\n")
-	for node := range r.w.nodes {
+	for node := range r.w.Nodes {
 		feed := r.last(node, isInvalidationFeed)
 		answerAll(r, feed)
 		take(feed)
 		feed.Received([]byte("+PONG\r\n"), r.now)
 	}
 	r.endTurn()
-	for node := range r.w.nodes {
+	for node := range r.w.Nodes {
 		if c := r.last(node, isOwn); c != nil {
 			answerAll(r, c)
 			take(c)
@@ -414,7 +414,7 @@ func (r *rig) greetAll() {
 // confirm has all nodes confirm what their feeds subscribe to, and no longer.
 func (r *rig) confirm() {
 	r.endTurn()
-	for node := range r.w.nodes {
+	for node := range r.w.Nodes {
 		feed := r.last(node, isFeed)
 		if feed.State() == pool.Dialing {
 			greet(r, feed)
@@ -489,28 +489,19 @@ func outputOf(s *Session) (out string) {
 func cmd(args ...string) string { return string(resp.AppendCommand(nil, args...)) }
 
 // answered reports whether every command of the client has its reply.
-func (r *rig) answered() bool { return r.s.line.head == nil }
+func (r *rig) answered() bool { return r.s.Line.Head == nil }
 
 // waiting returns how many calls for a node wait to be sent again.
-func (r *rig) waiting(node int) int { return r.w.nodes[node].waiting }
+func (r *rig) waiting(node int) int { return r.w.Nodes[node].Waiting }
 
 // holdsBuffer reports whether the client holds memory besides its Session.
 func (r *rig) holdsBuffer() bool {
 	s := r.s
-	return s.in != nil || s.out.Memory() > 0 || s.partial != nil || s.line.head != nil
-}
-
-// spareMemory is what a worker keeps for reuse, in bytes.
-func (w *Worker) spareMemory() int {
-	n := cap(w.scratch) + cap(w.frame) + w.buffers.Unused() + w.mergers.bytes + w.requests.n*240
-	for _, m := range w.mergers.unused {
-		n += m.memory() - m.kept // nothing is to grow uncounted
-	}
-	return n
+	return s.In != nil || s.Unread.Memory() > 0 || s.Partial != nil || s.Line.Head != nil
 }
 
 // mayAskVersion lets the worker ask a node for its version at the next tick.
-func (r *rig) mayAskVersion() { r.w.server.nextHello = 0 }
+func (r *rig) mayAskVersion() { r.w.Server.NextHello = 0 }
 
 // channelOf returns a channel whose messages are published at a node of a cluster.
 func (r *rig) channelOf(node int) string {
@@ -519,7 +510,7 @@ func (r *rig) channelOf(node int) string {
 		channel := fmt.Sprint("c", i)
 		r.w.Feed(publisher, []byte(cmd("PUBLISH", channel, "x")))
 		found := false
-		for n := range r.w.nodes {
+		for n := range r.w.Nodes {
 			if r.sent(n) != "" {
 				r.node(n, ":0\r\n")
 				found = n == node

@@ -30,8 +30,8 @@ func unseenTable(t *testing.T, seen bool) *router.Table {
 func unseenRig(t *testing.T, o Options) (r *rig, sent string) {
 	r = newRig(t, o)
 	r.w.SetTable(unseenTable(t, false))
-	for _, n := range r.w.nodes {
-		greet(r, n.conns[0])
+	for _, n := range r.w.Nodes {
+		greet(r, n.Conns[0])
 	}
 	r.endTurn()
 	r.dies(1)

@@ -17,9 +17,12 @@ import (
 // compares no command's name with a text, keeps no table of names, and looks up only
 // names that clients have sent.
 func TestHouseComparesNoCommandNames(t *testing.T) {
-	o := newOurs()
-	for _, bad := range o.byName(o.parse(t, "../proxy/*.go")) {
-		t.Error(bad)
+	for _, files := range []string{"../proxy/engine/*.go", "../proxy/answers/*.go", "../proxy/blocking/*.go",
+		"../proxy/pubsub/*.go", "../proxy/tracking/*.go", "../proxy/txn/*.go"} {
+		o := newOurs()
+		for _, bad := range o.byName(o.parse(t, files)) {
+			t.Error(bad)
+		}
 	}
 }
 

@@ -19,7 +19,8 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer errtext " +
-	"clients emulation freshness info lua scan slowlog pool proxy"
+	"clients emulation freshness info lua scan slowlog pool proxy/engine " +
+	"proxy/answers proxy/blocking proxy/pubsub proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -45,6 +46,52 @@ type listed struct {
 	Imports, Deps, GoFiles []string
 }
 
+// arrows are what packages must not depend on.
+var arrows = []struct{ packages, forbidden, reason string }{
+	{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/engine/doc.go"},
+	{
+		core,
+		"github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3",
+		"control plane and export live outside the hot path",
+	},
+	{
+		"resp",
+		module + "command " + module + "router " + module + "pool " + module + "proxy",
+		"resp frames without knowing any command",
+	},
+	{
+		"slots hashring",
+		module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp",
+		"layer 0",
+	},
+	{
+		"clients errtext freshness info slowlog",
+		module + "router " + module + "pool " + module + "proxy",
+		"they know replies and figures",
+	},
+	{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
+	{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
+	{"command router pool", module + "proxy " + module + "server", "layer 1"},
+	{
+		"pool",
+		module + "command " + module + "router " + module + "slots",
+		"a connection knows frames, not commands",
+	},
+	{
+		"proxy/engine proxy/answers proxy/blocking proxy/pubsub proxy/tracking proxy/txn",
+		module + "proxy " + module + "server " + module + "loop " + module + "config " + module + "admin",
+		"layer 2",
+	},
+	{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
+	{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
+	{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},
+	{"move", module + "router " + module + "config " + module + "topology", "it knows keys and nodes, no layout"},
+	{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
+	{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},
+	{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},
+	{"wiring", module + "admin", "what operators see is the command's business"},
+}
+
 // TestHouse: arrows point down, the core is pure, and each package says what
 // it owns.
 func TestHouse(t *testing.T) {
@@ -54,45 +101,7 @@ func TestHouse(t *testing.T) {
 			t.Errorf("package %s has no doc comment", name)
 		}
 	}
-	for _, rule := range []struct{ packages, forbidden, reason string }{
-		{core, "net os os/signal sync os/exec " + module + "loop", "the core is pure: see proxy/doc.go"},
-		{
-			core,
-			"github.com/redis/go-redis/v9 github.com/prometheus/client_golang/prometheus gopkg.in/yaml.v3",
-			"control plane and export live outside the hot path",
-		},
-		{
-			"resp",
-			module + "command " + module + "router " + module + "pool " + module + "proxy",
-			"resp frames without knowing any command",
-		},
-		{
-			"slots hashring",
-			module + "router " + module + "proxy " + module + "pool " + module + "command " + module + "resp",
-			"layer 0",
-		},
-		{
-			"clients errtext freshness info slowlog",
-			module + "router " + module + "pool " + module + "proxy",
-			"they know replies and figures",
-		},
-		{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
-		{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
-		{"command router pool", module + "proxy " + module + "server", "layer 1"},
-		{
-			"pool",
-			module + "command " + module + "router " + module + "slots",
-			"a connection knows frames, not commands",
-		},
-		{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
-		{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
-		{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},
-		{"move", module + "router " + module + "config " + module + "topology", "it knows keys and nodes, no layout"},
-		{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
-		{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},
-		{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},
-		{"wiring", module + "admin", "what operators see is the command's business"},
-	} {
+	for _, rule := range arrows {
 		for name := range strings.FieldsSeq(rule.packages) {
 			if all[name] == nil {
 				t.Errorf("no package %s", name)
@@ -116,10 +125,10 @@ func (p *listed) dependsOn(bad string) bool {
 	return slices.Contains(p.Imports, bad)
 }
 
-// mayImport reports whether a package is exempt from a rule: proxy parses addresses in
+// mayImport reports whether a package is exempt from a rule: the engine parses addresses in
 // redirects, emulation those of keyways; that opens no socket.
 func mayImport(name, bad string) bool {
-	return bad == "net" && (name == "proxy" || name == "emulation")
+	return bad == "net" && (name == "proxy/engine" || name == "emulation")
 }
 
 // TestHouseLeavesStandAlone: some packages can be read without any other.
@@ -194,11 +203,25 @@ func TestCoreStartsNothing(t *testing.T) {
 	}
 }
 
-// TestOneRoadToTheNodes: what clients send reaches nodes by proxy/lane.go alone, which
+// TestHouseFeaturesStandApart: the engine names no feature, no feature names another, and
+// package proxy alone knows them all.
+func TestHouseFeaturesStandApart(t *testing.T) {
+	const below = module + "proxy/"
+	for name, p := range packages(t) {
+		for _, dep := range p.Imports {
+			feature, isBelow := strings.CutPrefix(dep, below)
+			if isBelow && name != "proxy" && !(strings.HasPrefix(name, "proxy/") && feature == "engine") {
+				t.Errorf("%s names %s", name, feature)
+			}
+		}
+	}
+}
+
+// TestOneRoadToTheNodes: what clients send reaches nodes by proxy/engine/lane.go alone, which
 // chooses the connection by the call's lane. Elsewhere only questions of keyway's own
 // are sent, whose receiver is a probe.
 func TestOneRoadToTheNodes(t *testing.T) {
-	files, err := filepath.Glob("../proxy/*.go")
+	files, err := filepath.Glob("../proxy/*/*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)
 	}
@@ -237,7 +260,7 @@ func TestOneRoadToTheNodes(t *testing.T) {
 	}
 }
 
-// isProbe reports whether an expression is &probe{...}, or a variable that is one.
+// isProbe reports whether an expression is a new Probe, or a variable that is one.
 func isProbe(e ast.Expr) bool {
 	if id, ok := e.(*ast.Ident); ok && id.Obj != nil {
 		if as, ok := id.Obj.Decl.(*ast.AssignStmt); ok {
@@ -256,8 +279,13 @@ func isProbe(e ast.Expr) bool {
 	if !ok {
 		return false
 	}
-	id, ok := lit.Type.(*ast.Ident)
-	return ok && id.Name == "probe"
+	switch of := lit.Type.(type) {
+	case *ast.Ident:
+		return of.Name == "Probe"
+	case *ast.SelectorExpr:
+		return of.Sel.Name == "Probe"
+	}
+	return false
 }
 
 // isForeign reports whether a directory of this name holds files of others.

@@ -326,7 +326,7 @@ func TestHouseHasTheFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	step := regexp.MustCompile(`(?s)\n[0-9]\. .*?(\n\n|\n[0-9]\. )`)
-	function := regexp.MustCompile("`([a-z][A-Za-z]+)`")
+	function := regexp.MustCompile("`([A-Za-z]*[a-z][A-Za-z]*)`")
 	file := regexp.MustCompile("`([a-z]+(?:/[a-z_]+)+\\.go)`")
 	named := 0
 	for rest := string(text); ; {

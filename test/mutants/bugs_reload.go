@@ -28,8 +28,8 @@ var inReload = []bug{
 		"./test", "TestReloadListeners",
 	},
 	{
-		"only the first of several passwords is valid", "proxy/auth.go",
-		"range w.o.Passwords {", "range w.o.Passwords[:1] {",
+		"only the first of several passwords is valid", "proxy/answers/auth.go",
+		"range w.Options.Passwords {", "range w.Options.Passwords[:1] {",
 		"./test", "TestReloadPasswords",
 	},
 }

@@ -1,0 +1,175 @@
+package answers
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/clients"
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// acceptsPassword reports whether user and password are configured ones. Its running time
+// does not depend on how much of the password is right.
+func acceptsPassword(w *engine.Worker, user, password []byte) bool {
+	given, equal := sha256.Sum256(password), 0
+	for _, valid := range w.Options.Passwords {
+		want := sha256.Sum256([]byte(valid))
+		equal |= subtle.ConstantTimeCompare(given[:], want[:])
+	}
+	return equal == 1 && string(user) == "default"
+}
+
+// authenticate checks user and password and marks the session as authenticated. It
+// returns the error for the client, or "".
+func authenticate(w *engine.Worker, s *engine.Session, user, password []byte) string {
+	if len(w.Options.Passwords) == 0 {
+		// Like Redis's default user with nopass: any password is right, but the
+		// user name has to be "default".
+		if string(user) == "default" {
+			return ""
+		}
+		return errtext.WrongPass
+	}
+	if !acceptsPassword(w, user, password) {
+		w.Stats.AuthFailures++
+		w.LogRefusal(s, "wrong password")
+		return errtext.WrongPass
+	}
+	s.Set(engine.Authed)
+	return ""
+}
+
+var defaultUser = []byte("default")
+
+// auth answers AUTH [user] password.
+func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	var text string
+	switch a.Len() {
+	case 2:
+		if len(w.Options.Passwords) == 0 {
+			return s.AnswerError(cmd, errtext.NoPassword)
+		}
+		text = authenticate(w, s, defaultUser, a.Arg(1))
+	case 3:
+		text = authenticate(w, s, a.Arg(1), a.Arg(2))
+	default:
+		text = errtext.Syntax
+	}
+	if text != "" {
+		return s.AnswerError(cmd, text)
+	}
+	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
+}
+
+// hello answers HELLO [2|3 [AUTH user password] [SETNAME name]]
+// (networking.c, helloCommand).
+func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	var name []byte
+	version := int64(2)
+	if s.Has(engine.RESP3) {
+		version = 3
+	}
+	if a.Len() > 1 {
+		var ok bool
+		version, ok = resp.ParseInt(a.Arg(1))
+		if !ok {
+			return s.AnswerError(cmd, errtext.HelloProto)
+		}
+		if version < 2 || version > 3 {
+			return s.AnswerError(cmd, errtext.NoProto)
+		}
+		if (version == 3) != s.Has(engine.RESP3) && s.Inflight > 0 {
+			s.Set(engine.Draining)
+			return false
+		}
+		for i := 2; i < a.Len(); i++ {
+			switch more := a.Len() - 1 - i; {
+			case command.EqualFold(a.Arg(i), "auth") && more >= 2:
+				if text := authenticate(w, s, a.Arg(i+1), a.Arg(i+2)); text != "" {
+					return s.AnswerError(cmd, text)
+				}
+				i += 2
+			case command.EqualFold(a.Arg(i), "setname") && more >= 1:
+				if name = a.Arg(i + 1); !clients.IsName(name) {
+					return s.AnswerError(cmd, errtext.ClientName)
+				}
+				i++
+			default:
+				return s.AnswerError(cmd, "ERR Syntax error in HELLO option '"+resp.Printable(a.Arg(i))+"'")
+			}
+		}
+	}
+	if !s.Has(engine.Authed) {
+		return s.AnswerError(cmd, errtext.HelloNoAuth)
+	}
+	if name != nil {
+		s.AllocAbout().Name = string(name)
+	}
+	return speak(w, s, version, func(text string) {
+		if text != "" {
+			s.AnswerError(cmd, text)
+			return
+		}
+		s.Reply(cmd, w.Server.AppendHello(w.Scratch[:0], info.Client{
+			ID: s.ID(), Version: s.Protocol(), Emulating: w.Options.Cluster != nil,
+		}))
+	})
+}
+
+// A client speaks RESP2 until it asks for RESP3. keyway has separate connections to the
+// nodes for each version and uses those of the client's version, so it passes replies on
+// unchanged.
+
+// speak switches the client to another version of the protocol. For RESP3, it first checks
+// that a node supports it. Then it calls answer with an error text, or with "" on success.
+// It returns false if the command has to wait; it then has no effect.
+func speak(w *engine.Worker, s *engine.Session, version int64, answer func(text string)) bool {
+	if (version == 3) == s.Has(engine.RESP3) {
+		answer("")
+		return true
+	}
+	if s.Inflight > 0 {
+		s.Set(engine.Draining) // earlier commands finish first, over the connections of the old version
+		return false
+	}
+	s.Clear(engine.RESP3)
+	if version == 3 {
+		s.Set(engine.RESP3)
+	}
+	engine.RenewConns(w, s)
+	done := func(text string) {
+		answer(text)
+		s.ForgetCached() // behind the answer: it may be a push of the new version
+	}
+	if version == 2 {
+		done("")
+		return true
+	}
+	n, conn := w.AnyMaster(s)
+	if n == nil || conn.State() == pool.Ready {
+		done("")
+		return true
+	}
+	s.Set(engine.Blocked)
+	w.Ask(conn, w.Deadline(), func(_ []byte, ok bool) {
+		if s.HasLeft() {
+			return
+		}
+		text := ""
+		if why := conn.Reason(); !ok && (strings.Contains(why, "unknown command") || strings.Contains(why, "NOPROTO")) {
+			text = errtext.NoProto // older than Redis 6
+			s.Clear(engine.RESP3)
+			n.Disconnect(conn)
+		}
+		s.Clear(engine.Blocked)
+		done(text)
+		s.Wake()
+	}, "PING")
+	return true
+}

@@ -1,0 +1,188 @@
+package answers
+
+import (
+	"cmp"
+	"time"
+	"unsafe"
+
+	"github.com/keyway-proxy/keyway/clients"
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+func clientID(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+	return s.Reply(cmd, resp.AppendInt(w.Scratch[:0], int64(s.ID())))
+}
+
+func clientGetName(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+	if s.About.Name == "" {
+		return s.Reply(cmd, s.Protocol().AppendNull(w.Scratch[:0]))
+	}
+	return s.Reply(cmd, resp.AppendBulkString(w.Scratch[:0], s.About.Name))
+}
+
+func clientSetName(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	if !clients.IsName(a.Arg(2)) {
+		return s.AnswerError(cmd, errtext.ClientName)
+	}
+	s.AllocAbout().Name = string(a.Arg(2))
+	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
+}
+
+func clientSetInfo(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	attr, value := a.Arg(2), a.Arg(3)
+	if text := clients.CheckInfo(attr, value); text != "" {
+		return s.AnswerError(cmd, text)
+	}
+	s.AllocAbout().SetInfo(attr, value)
+	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
+}
+
+func clientInfo(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	client := describe(s, len(a.Frame()))
+	return s.Reply(cmd, s.Protocol().AppendText(w.Scratch[:0], client.AppendLine(nil)))
+}
+
+func clientHelp(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+	return help(w, s, cmd, "CLIENT", clients.Help...)
+}
+
+// describe describes the client for CLIENT LIST. asking is the size of the CLIENT command that
+// asks, 0 in other clients' entries.
+func describe(s *engine.Session, asking int) clients.Client {
+	c := clients.Client{
+		Identity: identityOf(s), About: *s.About, Idle: time.Duration(s.Worker.Now - s.Seen),
+		Flags: flagsOf(s), DB: s.DB, Version: s.Protocol(), Redirects: -1, Queued: -1,
+		Asking: asking, Input: len(s.In), InputFree: cap(s.In) - len(s.In),
+		OutputBytes: s.Unread.Size(), OutputChunks: s.Unread.Chunks(), FirstSize: len(s.Unread.Next()),
+		Parked:  s.Parked,
+		Memory:  int(unsafe.Sizeof(*s)) + cap(s.In) + s.Unread.Memory() + s.Parked + asking,
+		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Commands: s.Commands,
+	}
+	if s.LastCmd != nil {
+		c.Command = s.LastCmd.Name
+	}
+	if s.RareState != engine.NoRareState {
+		c.Memory += int(unsafe.Sizeof(*s.RareState))
+	}
+	for _, f := range s.Worker.Features {
+		f.Describe(s, &c)
+	}
+	if s.Has(engine.NoTouch) {
+		c.Flags += "T"
+	}
+	c.Flags = cmp.Or(c.Flags, "N")
+	return c
+}
+
+func identityOf(s *engine.Session) clients.Identity {
+	return clients.Identity{
+		ID: s.ID(), Addr: s.Peer(), LocalAddr: s.Local, Subscribed: s.Has(engine.Subscribed),
+		Age: time.Duration(s.Worker.Now - s.Opened),
+	}
+}
+
+// flagsOf returns the flags that CLIENT LIST shows for a client, except those of features.
+func flagsOf(s *engine.Session) (flags string) {
+	for _, f := range []struct {
+		is   bool
+		flag string
+	}{
+		{s.Has(engine.Monitoring), "O"}, {s.Has(engine.Subscribed), "P"}, {s.Has(engine.InMulti), "x"},
+		{s.Waits(), "b"},
+		{s.Has(engine.Tracks), "t"},
+	} {
+		if f.is {
+			flags += f.flag
+		}
+	}
+	return flags
+}
+
+// clientList answers CLIENT LIST [TYPE type | ID id ...] with the clients of all workers.
+func clientList(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	filter, text := clients.ParseList(a)
+	if text != "" {
+		return s.AnswerError(cmd, text)
+	}
+	asking := len(a.Frame())
+	return w.Siblings.AskAll(s, cmd, func(o *engine.Worker) any {
+		var lines []byte
+		for _, c := range o.Sessions {
+			if !filter.Selects(identityOf(c)) {
+				continue
+			}
+			size := 0
+			if c == s {
+				size = asking
+			}
+			client := describe(c, size)
+			lines = client.AppendLine(lines)
+		}
+		return lines
+	}, func(answers []any) []byte {
+		var list []byte
+		for _, lines := range answers {
+			list = append(list, lines.([]byte)...)
+		}
+		return s.Protocol().AppendText(nil, list)
+	})
+}
+
+// clientKill answers both forms of CLIENT KILL.
+func clientKill(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	asker := s.ID()
+	filter, old, text := clients.ParseKill(a, asker)
+	if text != "" {
+		return s.AnswerError(cmd, text)
+	}
+	kill := func(o *engine.Worker) any { return killThose(o, filter, asker) }
+	return w.Siblings.AskAll(s, cmd, kill, func(counts []any) []byte {
+		n := engine.Sum(counts)
+		switch {
+		case !old:
+			return resp.AppendInt(nil, int64(n))
+		case n == 0:
+			return resp.AppendError(nil, "ERR No such client")
+		}
+		return resp.AppendOK(nil)
+	})
+}
+
+// killThose closes the worker's clients that the filter selects, and returns how many it
+// closes.
+func killThose(w *engine.Worker, filter *clients.Filter, asker uint64) (n int) {
+	for _, s := range w.Sessions {
+		if !filter.Selects(identityOf(s)) || s.Has(engine.Dead) {
+			continue
+		}
+		n++
+		if s.ID() == asker {
+			s.CloseAfter() // it gets its reply first
+		} else {
+			s.Kill()
+		}
+	}
+	return n
+}
+
+// clientReply answers CLIENT REPLY ON|OFF|SKIP.
+func clientReply(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	switch how := a.Arg(2); {
+	case command.EqualFold(how, "on"):
+		s.Clear(engine.Silent | engine.Skipping)
+		return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
+	case command.EqualFold(how, "off"):
+		s.Set(engine.Silent)
+	case command.EqualFold(how, "skip"):
+		if !s.Has(engine.Silent) {
+			s.Set(engine.Skipping)
+		}
+	default:
+		return s.AnswerError(cmd, errtext.Syntax)
+	}
+	w.Count(cmd, w.Now, false)
+	return true
+}

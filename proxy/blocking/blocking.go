@@ -1,0 +1,311 @@
+package blocking
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// A command that may block gets an exclusive connection until its reply, so that no
+// other client waits behind it. The client's timeout applies, not keyway's request
+// timeout. When the client leaves, keyway ends the wait at the node, so that the node
+// does not pop an element for a client that is gone.
+
+// blocking receives the reply to a command that may block, on an exclusive connection.
+type blocking struct {
+	call   *engine.Call
+	conn   *pool.Conn // nil while the command waits to be sent
+	sentAt int64      // time of the last attempt
+	pos    int        // position of the timeout among the arguments
+	unit   time.Duration
+	nodeID int64 // conn's client ID at the node, for CLIENT UNBLOCK; 0: not known yet
+	ended  bool  // the node was asked to end the wait, so no other client may reuse the connection
+	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
+}
+
+// blockings contains the blocking command that each client is in.
+var blockings = engine.NewPerClient[blocking]()
+
+// blockedClients are the clients that are inside a blocking command.
+type blockedClients struct {
+	engine.Inactive
+	w *engine.Worker
+}
+
+func (of blockedClients) Leave(s *engine.Session) {
+	if b := blockings.Of(s); b != nil {
+		b.leave(of.w, s)
+	}
+}
+
+// sendBlocking sends a command that may block.
+func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	pos, unit := cmd.Timeout(a)
+	if pos == 0 {
+		return engine.ByKey(w, s, cmd, a)
+	}
+	group, id, crossing := w.Place(cmd, a)
+	if crossing != "" {
+		return s.AnswerError(cmd, crossing)
+	}
+	var n *engine.Node
+	switch {
+	case id != router.None:
+		n = w.Nodes[id]
+	case len(w.Keys) == 0: // malformed: let a node produce the error
+		if n, _ = w.AnyMaster(s); n == nil {
+			return s.AnswerError(cmd, errtext.NoMasters)
+		}
+	default:
+		if text := w.UnownedError(cmd, a); text != "" {
+			return s.AnswerError(cmd, text)
+		}
+	}
+	if s.Inflight > 0 {
+		s.Set(engine.Draining) // the client's earlier commands use other connections and must finish first
+		return false
+	}
+	if n != nil && !n.HasRoom() {
+		return s.AnswerError(cmd, engine.TooManyHeld)
+	}
+	r := s.NewRequest(cmd)
+	b := &blocking{call: &r.Call, pos: pos, unit: unit}
+	b.call.Group = group
+	b.call.GoAlone(b)
+	if pos > 0 {
+		if t, err := strconv.ParseFloat(string(a.Arg(pos)), 64); err == nil && t > 0 && t < math.MaxInt32 {
+			b.call.Timeout = w.Now + int64(t*float64(unit))
+		}
+	}
+	s.Set(engine.Draining | engine.Blocked)
+	blockings.Set(s, b)
+	if n == nil {
+		engine.Await(w, s, b.call, a.Frame())
+	} else {
+		b.call.SendTo(n, a.Frame())
+	}
+	return true
+}
+
+// Take gets an exclusive connection to n. If the command is sent again, its timeout is
+// reduced to the remaining time.
+func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Trip {
+	c := b.call
+	s := c.Request.Session
+	if why := n.Conn(s).ConnectError(); why != "" {
+		return engine.Trip{Refusal: why}
+	}
+	if c.Redirected {
+		frame = b.remaining(w, frame)
+	}
+	conn := n.TakeExclusive(engine.InUse{Session: s})
+	b.conn, b.nodeID, b.sentAt = conn, 0, w.Now
+	s.WroteTo.Add(n.Ordinal)
+	deadline := int64(0)
+	if c.Timeout > 0 {
+		deadline = c.Timeout + int64(w.Options.Backend.RequestTimeout)
+	}
+	w.Ask(conn, w.Deadline(), func(reply []byte, _ bool) {
+		if b.conn == conn {
+			b.nodeID, _ = resp.Int(reply)
+		}
+	}, "CLIENT", "ID")
+	return engine.Trip{Conn: conn, Frame: frame, Deadline: deadline}
+}
+
+// Finished marks the session as no longer blocked by b.
+func (b *blocking) Finished() {
+	if s := b.call.Request.Session; s != nil && blockings.Of(s) == b {
+		blockings.Set(s, nil)
+	}
+}
+
+func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	c := b.call
+	w := c.Worker()
+	if p.First && c.Request.Session == nil {
+		recordUndelivered(w, c.Node, c.Request.Command, p.Bytes)
+	}
+	freed := b.ended && string(p.Bytes) == unblocked
+	switch {
+	case freed:
+		b.drainAfterUnblock(w)
+	case p.Last:
+		c.Node.Release(b.conn, !b.ended)
+		b.conn = nil
+	}
+	switch {
+	case freed && b.asNull:
+		c.SettleNull()
+	case freed:
+		c.SettleFor(p.Bytes)
+	default:
+		b.renew(w)
+		c.Reply(conn, frame, p)
+	}
+}
+
+// renew resets the deadline and the attempts of a command that has waited at its node
+// for the request timeout or longer. If it is sent again, it counts as a new command.
+func (b *blocking) renew(w *engine.Worker) {
+	if c := b.call; w.Now-b.sentAt >= int64(w.Options.Backend.RequestTimeout) {
+		c.Deadline, c.Attempts = w.Deadline(), engine.Attempts{}
+	}
+}
+
+// recordUndelivered counts and logs a reply whose client has left, unless it is an error
+// or a null. b is the first piece of the reply.
+func recordUndelivered(w *engine.Worker, n *engine.Node, cmd *command.Command, b []byte) {
+	if b[0] == '-' || resp.IsNull(b) {
+		return
+	}
+	w.Stats.Undelivered++
+	w.Ready.Notes = append(w.Ready.Notes, "node "+n.Label()+" answered "+cmd.Upper()+
+		" of a client that waits no more; what it popped is lost")
+}
+
+// drainAfterUnblock sends a PING behind the command to learn whether it still executed.
+// A command that CLIENT PAUSE delays stays delayed after the node has ended its wait, and
+// may execute later. Its reply then comes before the reply to PING.
+func (b *blocking) drainAfterUnblock(w *engine.Worker) {
+	n, conn, cmd := b.call.Node, b.conn, b.call.Request.Command
+	w.Ask(conn, w.Now+leftTime, func(reply []byte, ok bool) {
+		switch {
+		case !ok:
+			w.Stats.UnknownOutcome++
+		case string(reply) != "+PONG\r\n":
+			recordUndelivered(w, n, cmd, reply)
+		}
+		n.Release(conn, false)
+	}, "PING")
+}
+
+func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+	b.call.Node.Release(b.conn, false)
+	b.conn = nil
+	if b.call.Request.Session == nil && f.Sent {
+		b.call.Worker().Stats.UnknownOutcome++ // the node may still pop an element
+	}
+	b.renew(b.call.Worker())
+	b.call.Failed(conn, frame, f)
+}
+
+// remaining returns the command with its timeout reduced to the remaining time.
+func (b *blocking) remaining(w *engine.Worker, frame []byte) []byte {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready || b.call.Timeout == 0 {
+		return append([]byte(nil), frame...)
+	}
+	left := max(b.call.Timeout-w.Now, int64(time.Millisecond))
+	out := resp.AppendArray(nil, p.Len())
+	for i := range p.Len() {
+		switch {
+		case i != b.pos:
+			out = resp.AppendBulk(out, p.Arg(i))
+		case b.unit == time.Second:
+			out = resp.AppendBulkString(out, strconv.FormatFloat(time.Duration(left).Seconds(), 'f', 3, 64))
+		default:
+			out = resp.AppendBulkString(out, strconv.FormatInt(left/int64(time.Millisecond), 10))
+		}
+	}
+	return out
+}
+
+// unblock ends the wait of a blocked client, as CLIENT UNBLOCK does: with an error, or as
+// if the client's timeout had passed. It asks the node to end the wait, so that the node
+// does not pop an element for nobody. It returns false if the client belongs to another
+// worker, is not blocked, or its node cannot be asked.
+func unblock(w *engine.Worker, id uint64, withError bool) bool {
+	for _, s := range w.Sessions {
+		if s.ID() != id {
+			continue
+		}
+		if b := blockings.Of(s); b != nil {
+			return b.unblock(w, s, withError)
+		}
+		return unblockWait(w, s, withError)
+	}
+	return false
+}
+
+// unblock asks the node to end the wait. It returns false if the node cannot be asked.
+// A call that waits to be sent ends at once.
+//
+// It always sends CLIENT UNBLOCK with ERROR. With TIMEOUT, Redis before 7.2 aborts if the
+// command is not blocked but delayed by a pause (blocked.c, replyToBlockedClientTimedOut).
+// Every manual failover begins with such a pause.
+func (b *blocking) unblock(w *engine.Worker, s *engine.Session, withError bool) bool {
+	c := b.call
+	if c.Waiting {
+		s.Retry = slices.DeleteFunc(s.Retry, func(o *engine.Call) bool { return o == c })
+		if withError {
+			c.Settle([]byte(unblocked))
+		} else {
+			c.SettleNull()
+		}
+		return true
+	}
+	conn := c.Node.ReadyConn(s)
+	if b.nodeID == 0 || conn == nil {
+		return false
+	}
+	b.ended, b.asNull = true, !withError
+	w.Ask(conn, w.Deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
+	return true
+}
+
+// unblocked is the reply to a command whose wait CLIENT UNBLOCK has ended with ERROR
+// (networking.c, clientCommand).
+const unblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
+
+// leftTime is how long keyway waits for a node to end the wait of a client that has
+// left. After that keyway closes the connection.
+const leftTime = int64(100 * time.Millisecond)
+
+// leave ends the wait of a client that has left. It asks the node first, so that keyway
+// learns whether the node has popped an element in that moment.
+func (b *blocking) leave(w *engine.Worker, s *engine.Session) {
+	if b.conn == nil {
+		return // the command waits to be sent
+	}
+	if !b.unblock(w, s, false) {
+		b.conn.Close(w.Now, "its client has left")
+		return
+	}
+	for i := range b.call.Node.Waits {
+		if use := &b.call.Node.Waits[i]; use.Conn == b.conn {
+			use.Until = w.Now + leftTime
+		}
+	}
+}
+
+// clientUnblock answers CLIENT UNBLOCK id [TIMEOUT|ERROR].
+func clientUnblock(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	id, ok := resp.ParseInt(a.Arg(2))
+	withError := false
+	switch {
+	case a.Len() > 4:
+		return s.AnswerError(cmd, errtext.SubSyntax("CLIENT", a.Arg(1)))
+	case a.Len() == 4 && command.EqualFold(a.Arg(3), "error"):
+		withError = true
+	case a.Len() == 4 && !command.EqualFold(a.Arg(3), "timeout"):
+		return s.AnswerError(cmd, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR") // networking.c
+	}
+	if !ok {
+		return s.AnswerError(cmd, errtext.NotInteger)
+	}
+	return w.Siblings.AskAll(s, cmd, func(o *engine.Worker) any {
+		if unblock(o, uint64(id), withError) {
+			return 1
+		}
+		return 0
+	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(engine.Sum(counts))) })
+}

@@ -1,0 +1,17 @@
+package blocking
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+)
+
+// Part is commands that block, and WAIT.
+var Part = engine.Part{
+	New:      func(w *engine.Worker) []engine.Feature { return []engine.Feature{blockedClients{w: w}} },
+	MayBlock: sendBlocking,
+	Handlers: map[command.Action]engine.Handler{
+		command.DoRunning:       {Answer: running},
+		command.DoWait:          {Answer: wait},
+		command.DoClientUnblock: {Answer: clientUnblock},
+	},
+}

@@ -1,0 +1,226 @@
+package blocking
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// wait answers WAIT numreplicas timeout, and WAITAOF numlocal numreplicas timeout,
+// for the client's own writes.
+//
+// Redis compares the replicas' offsets with the replication offset after the last write of
+// WAIT's connection (replication.c, waitCommand). The client's writes went over the shared
+// connection, where WAIT would block all clients. On another connection there was no write,
+// so WAIT would count every replica. So keyway sends WAIT over a connection of its own,
+// behind a write that changes nothing. The client's writes have been answered before, so this
+// write's offset is at least theirs. The count is never too high. It may be too low while
+// others write much.
+func wait(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	replicas, ok := resp.ParseInt(a.Arg(1))
+	if !ok {
+		return s.AnswerError(cmd, errtext.NotInteger)
+	}
+	if a.Len() > 3 || replicas <= 0 {
+		// Earlier replies do not help: WAITAOF counts files too, and WAIT 0 all replicas.
+		replicas = math.MaxInt64
+	}
+	timeout, ok := resp.ParseInt(a.Arg(a.Len() - 1))
+	if !ok || timeout > 1<<40 {
+		return s.AnswerError(cmd, errtext.TimeoutBad)
+	}
+	if timeout < 0 {
+		return s.AnswerError(cmd, errtext.TimeoutNeg)
+	}
+	if s.Inflight > 0 {
+		// The client's writes must be answered first.
+		s.Set(engine.Draining)
+		return false
+	}
+	s.Synced.Reopen(&s.WroteTo, replicas)
+	followWrites(w, s)
+	var nodes []*engine.Node
+	for _, n := range w.Nodes {
+		if n.Master == nil && s.WroteTo.Has(n.Ordinal) {
+			nodes = append(nodes, n)
+		}
+	}
+	if len(nodes) == 0 {
+		n, _ := w.AnyMaster(s)
+		if n == nil {
+			return s.AnswerError(cmd, errtext.NoMasters)
+		}
+		nodes = append(nodes, n)
+	}
+	for _, n := range nodes {
+		if !n.HasRoom() {
+			return s.AnswerError(cmd, engine.TooManyHeld)
+		}
+	}
+	deadline := int64(0)
+	if timeout > 0 {
+		deadline = w.Now + timeout*int64(time.Millisecond) + int64(w.Options.Backend.RequestTimeout)
+	}
+	how := howAlone{take: (*engine.Node).TakeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
+	askEach(w, s, cmd, a.Frame(), nodes, how)
+	return true
+}
+
+// followWrites updates the nodes that the client has written to after failovers. For a node
+// that has become a replica, its master takes the place, since a replica refuses WAIT. For a
+// node that has left, all masters take the place: one of them is its successor.
+func followWrites(w *engine.Worker, s *engine.Session) {
+	var here freshness.Nodes
+	for _, n := range w.Nodes {
+		here.Add(n.Ordinal)
+		if n.Master != nil && s.WroteTo.Has(n.Ordinal) {
+			s.WroteTo.Remove(n.Ordinal)
+			s.WroteTo.Add(n.Master.Ordinal)
+		}
+	}
+	if s.WroteTo.Keep(here) {
+		for _, n := range w.Masters {
+			s.WroteTo.Add(n.Ordinal)
+		}
+	}
+}
+
+// restoreNothing is FUNCTION RESTORE of an empty set of functions, in the format that
+// FUNCTION DUMP of Redis 7.0 returns. It changes nothing and needs no key, yet is replicated.
+var restoreNothing = []string{"FUNCTION", "RESTORE", "\x0a\x00\x5d\x9b\x5c\x40\x0f\x7f\xa2\xda"}
+
+// mark sends a write over the connection of a WAIT, so that the connection's offset is not
+// lower than that of the client's writes.
+func (e *askedAlone) mark(w *engine.Worker, n *engine.Node) {
+	w.Ask(e.conn, e.deadline, func(reply []byte, ok bool) {
+		// Redis before 7.2 uses the offset after any command, such as CLIENT ID.
+		anyCounts := w.Server.Name == "redis" && w.Server.IsBefore("7.2")
+		if ok && reply[0] == '-' && !anyCounts {
+			text, _ := resp.ErrorText(reply)
+			e.unmarked = errtext.Unmarked(n.Label(), string(text))
+		}
+	}, restoreNothing...)
+}
+
+// taker returns a connection to a node for the use of one session alone.
+type taker func(*engine.Node, engine.InUse) *pool.Conn
+
+// howAlone is how askEach sends a command.
+type howAlone struct {
+	take         taker
+	deadline     int64 // 0: none
+	behindWrites bool  // the reply is about the client's writes to the node
+	replicas     int64 // that WAIT asks for
+}
+
+// askEach sends a command to each of the nodes, over connections of its own. CLIENT ID goes
+// first on each. The client's later commands wait, as in Redis.
+func askEach(
+	w *engine.Worker, s *engine.Session, cmd *command.Command, frame []byte, nodes []*engine.Node, how howAlone,
+) {
+	r := s.NewRequest(cmd)
+	r.End = engine.Merged
+	r.Merge = w.Mergers.Get(len(nodes))
+	r.Unfinished = len(nodes)
+	s.Set(engine.Draining | engine.Blocked)
+	for i, n := range nodes {
+		c := r.Merge.Call(r, i)
+		c.Group = -1
+		c.GoAloneOnce(&askedAlone{call: c, howAlone: how})
+		c.SendTo(n, frame)
+	}
+}
+
+// running answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the script that
+// is running. Redis reads nothing from the connection of a running script, which is usually
+// the shared connection. So these commands use other connections.
+func running(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	if len(w.Masters) == 0 {
+		return s.AnswerError(cmd, errtext.NoMasters)
+	}
+	for _, n := range w.Masters {
+		if !n.HasRoom() {
+			return s.AnswerError(cmd, engine.TooManyHeld)
+		}
+	}
+	askEach(w, s, cmd, a.Frame(), w.Masters, howAlone{take: (*engine.Node).TakeForRunning, deadline: w.Deadline()})
+	return true
+}
+
+// askedAlone receives the reply to a command that askEach has sent.
+type askedAlone struct {
+	howAlone
+	call     *engine.Call
+	conn     *pool.Conn
+	nodeID   int64  // the client id of conn at the node; 0: not known yet
+	ended    bool   // keyway has sent CLIENT UNBLOCK: no other client may get the connection
+	unmarked string // not empty: mark failed, and the client gets this error, since the count would be too high
+}
+
+func (e *askedAlone) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Trip {
+	s := e.call.Request.Session
+	e.conn = e.howAlone.take(n, engine.InUse{Session: s, Receiver: e})
+	w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+	if e.behindWrites && s.WroteTo.Has(n.Ordinal) {
+		e.mark(w, n)
+	}
+	return engine.Trip{Conn: e.conn, Frame: frame, Deadline: e.deadline}
+}
+
+func (e *askedAlone) Finished() {}
+
+// unblockWait sends CLIENT UNBLOCK for each command of a session that waits for replicas. It
+// returns false if it sent none.
+func unblockWait(w *engine.Worker, s *engine.Session, withError bool) (waiting bool) {
+	if !s.Waits() {
+		return false
+	}
+	how := "TIMEOUT"
+	if withError {
+		how = "ERROR"
+	}
+	for _, n := range w.Nodes {
+		for _, use := range n.Waits {
+			if e, ok := use.Receiver.(*askedAlone); ok && use.Session == s && e.nodeID != 0 {
+				waiting, e.ended = true, true
+				w.Ask(n.Conn(s), w.Deadline(), func([]byte, bool) {},
+					"CLIENT", "UNBLOCK", strconv.FormatInt(e.nodeID, 10), how)
+			}
+		}
+	}
+	return waiting
+}
+
+func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	n := e.call.Node
+	if p.Last {
+		n.Release(e.conn, !e.ended)
+	}
+	if e.behindWrites && p.Kind == '-' {
+		n.Worker.Ready.Refresh = true // it may be a replica by now
+	}
+	if e.unmarked != "" {
+		if !p.Last {
+			return
+		}
+		p.Bytes = resp.AppendError(nil, e.unmarked)
+	}
+	if s := e.call.Request.Session; s != nil && e.behindWrites && s.WroteTo.Has(n.Ordinal) {
+		if got, ok := resp.Int(p.Bytes); ok {
+			p.Bytes = resp.AppendInt(nil, s.AllocRareState().Synced.Count(&s.WroteTo, n.Ordinal, got, e.replicas))
+		}
+	}
+	e.call.Reply(conn, frame, p)
+}
+
+func (e *askedAlone) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+	e.call.Node.Release(e.conn, false)
+	e.call.Failed(conn, frame, f)
+}

@@ -1,0 +1,419 @@
+package engine
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+const readOnly = command.ReadOnly
+
+// bigFrame is the size from which a command's buffer is handed over to the node's
+// connection instead of being copied.
+const bigFrame = 64 << 10
+
+// dispatch starts one command. It returns false if the command has to wait; it then
+// has no effect, and the command is dispatched anew from the client's input.
+func (w *Worker) dispatch(s *Session, a command.Args) bool {
+	cmd := command.Lookup(a.Arg(0))
+	if cmd == nil {
+		if cmd = w.Learned.lookup(s, a); cmd == nil {
+			return handleUnknown(w, s, a)
+		}
+	}
+	if len(cmd.Subs) > 0 && a.Len() > 1 {
+		sub := cmd.Sub(a.Arg(1))
+		switch {
+		case sub != nil:
+			cmd = sub
+		case !cmd.Has(command.Module): // a module may have subcommands that its node does not report
+			return s.Reject(cmd, errtext.UnknownSub(cmd.Name, a.Arg(1)))
+		}
+	}
+	s.LastCmd = cmd
+	if !cmd.ArityOK(a.Len()) {
+		return s.Reject(cmd, arityError(w, cmd, a))
+	}
+	if !s.Has(Authed) && !cmd.Has(command.NoAuth) {
+		return s.Reject(cmd, errtext.NoAuth)
+	}
+	if w.tooLarge(a.Frame()) {
+		return s.Reject(cmd, errtext.Memory)
+	}
+	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {
+		return s.Stall()
+	}
+	if s.State&(InMulti|Subscribed) != 0 {
+		switch {
+		case s.Has(InMulti) && !cmd.ActsInMulti():
+			return w.Parts.queueInMulti(w, s, cmd, a)
+		case s.Has(Subscribed) && !s.Has(RESP3) && !cmd.Is(command.WhileSubscribed):
+			return s.Reject(cmd, errtext.Subscribed(cmd))
+		}
+	}
+	if s.Has(ReadsReplicas) && !w.Reads.mayWrite(s, cmd, a) || MustDrain(s, len(a.Frame())) {
+		return false
+	}
+	switch cmd.Handling {
+	case command.ByKey:
+		return ByKey(w, s, cmd, a)
+	case command.Split:
+		return splitByKey(w, s, cmd, a)
+	case command.Block:
+		return w.Parts.mayBlock(w, s, cmd, a)
+	case command.Local:
+		return w.Parts.Handlers[cmd.Action].Answer(w, s, cmd, a)
+	case command.AllMasters:
+		return AllMasters(w, s, cmd, a)
+	case command.AnyMaster:
+		return ToAny(w, s, cmd, a)
+	case command.Whole:
+		return toOnly(w, s, cmd, a)
+	}
+	return handleRefused(w, s, cmd, a)
+}
+
+// arityError returns the error for a wrong number of arguments. A node that lacks the
+// command reports it as unknown, whatever its arguments.
+func arityError(w *Worker, cmd *command.Command, a command.Args) string {
+	if w.Server.Lacks(cmd) {
+		return errtext.Lacked(cmd, a)
+	}
+	return errtext.Arity(cmd)
+}
+
+// handleRefused handles a command that is refused unless the configuration allows it.
+func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	switch h := &w.Parts.Handlers[cmd.Action]; {
+	case w.Options.Reads != FromMaster && h.OnReplicas != nil:
+		return h.OnReplicas(w, s, cmd, a)
+	case w.Options.Cluster != nil && h.Emulated != nil:
+		return h.Emulated(w, s, cmd, a)
+	case w.Server.Lacks(cmd):
+		return s.AnswerError(cmd, errtext.Lacked(cmd, a))
+	case w.Options.Allow[cmd.ID] && cmd.Keyed():
+		return ByKey(w, s, cmd, a)
+	case w.Options.Allow[cmd.ID]:
+		return AllMasters(w, s, cmd, a)
+	case w.Options.Cluster != nil && cmd.Is(command.AboutCluster):
+		return s.AnswerError(cmd, errtext.Named(errtext.Emulated, cmd))
+	case h.Emulated != nil || cmd.Is(command.AboutCluster):
+		return s.AnswerError(cmd, errtext.NoCluster)
+	case cmd.Handling == command.NotYet:
+		return s.AnswerError(cmd, errtext.NotYet(cmd.Upper()))
+	}
+	return s.AnswerError(cmd, errtext.Refused(cmd))
+}
+
+// ByKey sends a command to the node that owns all its keys.
+func ByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if check := w.Parts.Handlers[cmd.Action].Check; check != nil {
+		if text := check(w, a); text != "" {
+			return s.AnswerError(cmd, text)
+		}
+	}
+	if cmd.Single > 0 {
+		group, id := w.Table.Place(a.Arg(cmd.Single))
+		return toOwner(w, s, cmd, a, group, id)
+	}
+	group, id, crossing := w.Place(cmd, a)
+	switch {
+	case crossing != "":
+		return splitScript(w, s, cmd, a, crossing)
+	case len(w.Keys) > 0:
+	case !cmd.Unproven():
+		return ToAny(w, s, cmd, a)
+	default:
+		if group, id = w.Scripts.KeylessPlace(); id == router.None && !w.Table.Slotted() {
+			return s.AnswerError(cmd, errtext.NoMasters)
+		}
+	}
+	return toOwner(w, s, cmd, a, group, id)
+}
+
+// toOwner sends a command to the owner of its keys, or to a replica of the owner. All
+// keys belong to one group; w.keys has their positions unless cmd.Single is set.
+func toOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32, id router.NodeID) bool {
+	if id == router.None {
+		return Unowned(w, s, cmd, a, group)
+	}
+	n := w.Nodes[id]
+	var read freshness.Read
+	if mayReadElsewhere(s, cmd) && (cmd.Single > 0 || len(w.Keys) == 1 || !w.Table.Clustered()) {
+		read = w.Reads.lastWrote(s, cmd, a)
+		if n = w.Reads.readerOf(s, n, read.Since); n == nil {
+			return s.AnswerError(cmd, errtext.NoReplica(w.Nodes[id].Label()))
+		}
+	}
+	large := w.largeValues.read(s, cmd, a)
+	switch {
+	case n.Conn(s).Full():
+		return s.Stall()
+	case large != 0 && MustDrain(s, largeFrame):
+		return false
+	}
+	if cmd.Unproven() {
+		w.Scripts.Note(cmd, a)
+	}
+	r := s.NewRequest(cmd)
+	r.Call.Group = group
+	if large != 0 && n.Master == nil {
+		w.largeValues.sendAlone(&r.Call, n, large)
+	}
+	if n.Master != nil {
+		readAt(s, &r.Call, read)
+	}
+	if cmd.Unproven() {
+		if full := w.Scripts.AsEval(cmd, n, a); full != nil {
+			r.Call.sentAsEval = true
+			r.Call.SendTo(n, full)
+			return true
+		}
+	}
+	r.Call.sendFrame(n, a)
+	return true
+}
+
+// Place returns the group of a command's keys and its owner, and leaves the keys'
+// positions in w.keys. If the keys do not live together, crossing is the error for the
+// client.
+func (w *Worker) Place(cmd *command.Command, a command.Args) (group int32, id router.NodeID, crossing string) {
+	group, id = -1, router.None
+	w.Keys = cmd.Keys(a, w.Keys[:0])
+	for i, k := range w.Keys {
+		g, owner := w.Table.Place(a.Arg(k))
+		if i > 0 && g != group {
+			return group, id, w.crossing(a, w.Keys[0], id, k, owner)
+		}
+		group, id = g, owner
+	}
+	return group, id, ""
+}
+
+// sendFrame sends a whole command. It hands a large command's buffer over to the
+// connection.
+func (c *Call) sendFrame(n *Node, a command.Args) {
+	s := c.Request.Session
+	frame := a.Frame()
+	if len(frame) >= bigFrame && s.cached() == CachingDefault && len(s.In) > 0 && &s.In[0] == &frame[0] {
+		s.Set(handedOver)
+		c.sendAs(n, frame, owned)
+		return
+	}
+	c.SendTo(n, frame)
+}
+
+// ToAny sends a command without keys to one master, if possible to one that can be reached.
+func ToAny(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	n, conn := w.AnyMaster(s)
+	if n == nil {
+		return s.AnswerError(cmd, errtext.NoMasters)
+	}
+	if conn.Full() {
+		return s.Stall()
+	}
+	r := s.NewRequest(cmd)
+	r.Call.Group = -1
+	r.Call.SendTo(n, a.Frame())
+	return true
+}
+
+// toOnly sends a command that needs all data at once to the only master. It refuses the
+// command if there are several.
+func toOnly(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if len(w.Masters) > 1 {
+		return s.AnswerError(cmd, errtext.Refused(cmd))
+	}
+	return ToAny(w, s, cmd, a)
+}
+
+// AllMasters sends a command to every master and merges the replies.
+func AllMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if len(w.Masters) == 0 {
+		return s.AnswerError(cmd, errtext.NoMasters)
+	}
+	if cmd.NeedsAll(a) {
+		return toOnly(w, s, cmd, a)
+	}
+	h := &w.Parts.Handlers[cmd.Action]
+	if h.Answer != nil {
+		return h.Answer(w, s, cmd, a)
+	}
+	for _, n := range w.Masters {
+		if n.Conn(s).Full() {
+			return s.Stall()
+		}
+	}
+	r := s.NewRequest(cmd)
+	r.End = Merged
+	if h.End != nil {
+		r.End = h.End
+	}
+	if h.Before != nil {
+		h.Before(w, a)
+	}
+	var own func(*Worker)
+	if h.Changes != nil {
+		own = h.Changes(a)
+	}
+	r.Unfinished = len(w.Masters) + oneIf(own != nil)
+	r.Merge = w.Mergers.Get(r.Unfinished)
+	if own != nil {
+		w.Siblings.thenAll(r, own)
+	}
+	if h.Record != nil {
+		h.Record(w, r.Merge, a)
+	}
+	for i, n := range w.Masters {
+		c := r.Merge.Call(r, i)
+		c.Group = -1
+		c.SendTo(n, a.Frame())
+	}
+	return true
+}
+
+// Unowned handles a command whose keys no node owns: it waits for an owner, or fails.
+func Unowned(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32) bool {
+	if text := w.UnownedError(cmd, a); text != "" {
+		return s.AnswerError(cmd, text)
+	}
+	r := s.NewRequest(cmd)
+	r.Call.Group = group
+	Await(w, s, &r.Call, a.Frame())
+	return true
+}
+
+// Await starts a call whose slot no node owns. Our topology may be out of date, so the
+// call waits briefly for a refresh.
+func Await(w *Worker, s *Session, c *Call, frame []byte) {
+	w.Ready.Refresh = true
+	c.Node = w.Nodes[0]
+	c.begin()
+	if !w.retries.putOff(c, frame, resp.AppendError(nil, errtext.SlotUnbound)) {
+		c.Settle(resp.AppendError(w.Scratch[:0], errtext.SlotUnbound))
+	}
+}
+
+// Stall makes the client wait until the node's connection has room. It returns false, for
+// dispatch to return.
+func (s *Session) Stall() bool {
+	s.Set(Stalled)
+	s.Worker.stalled = append(s.Worker.stalled, s)
+	return false
+}
+
+// learnedCommands are the commands that nodes have described.
+type learnedCommands struct {
+	w     *Worker
+	Names map[string]*command.Command
+}
+
+// lookup returns the command of that name as a node has described it, or nil.
+func (lc *learnedCommands) lookup(s *Session, a command.Args) *command.Command {
+	if len(lc.Names) == 0 || !s.Has(Authed) || len(a.Arg(0)) > maxName {
+		return nil
+	}
+	var lower [maxName]byte
+	name := append(lower[:0], a.Arg(0)...)
+	for i, c := range name {
+		if c-'A' < 26 {
+			name[i] = c | 0x20
+		}
+	}
+	return lc.Names[string(name)]
+}
+
+// maxName is the longest command name, in bytes, that keyway asks a node about.
+const maxName = 64
+
+// handleUnknown handles a command that keyway does not know. If a node may know it, the
+// client waits while keyway asks.
+func handleUnknown(w *Worker, s *Session, a command.Args) bool {
+	s.LastCmd = nil
+	name := a.Arg(0)
+	if command.EqualFold(name, "post") || command.EqualFold(name, "host:") {
+		// A web page has made a browser connect to keyway (server.c, securityWarningCommand).
+		w.LogRefusal(s, "speaks HTTP, not Redis")
+		s.Kill()
+		return true
+	}
+	// COMMAND INFO accepts "config|get", but clients may not send that as a command.
+	if !s.Has(Authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 {
+		w.Stats.Unknown++
+		return s.Reject(nil, errtext.UnknownCommand(a))
+	}
+	return w.Learned.ask(s, a, string(bytes.ToLower(name)))
+}
+
+// maxLearned is how many commands a worker learns from nodes.
+const maxLearned = 4096
+
+// ask asks a node whether it knows the command. The client waits for the reply, and then
+// the command is dispatched again or rejected.
+func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
+	w := lc.w
+	n, conn := w.AnyMaster(s)
+	if n == nil || conn.ConnectError() != "" || len(lc.Names) >= maxLearned {
+		w.Stats.Unknown++
+		return s.Reject(nil, errtext.UnknownCommand(a))
+	}
+	s.Set(Blocked | learning)
+	unknown := errtext.UnknownCommand(a)
+	w.Ask(conn, w.Deadline(), func(reply []byte, ok bool) {
+		cmd := command.Learn(reply)
+		if ok && cmd != nil && cmd.Name == name {
+			lc.Names[name] = cmd
+		}
+		if s.HasLeft() {
+			return
+		}
+		s.Clear(Blocked | learning)
+		if lc.Names[name] == nil {
+			w.Stats.Unknown++
+			w.Inputs.dropFirst(s)
+			s.Reject(nil, unknown)
+			if s.Has(Tracks) {
+				s.OwnConns.Dispatched(s)
+			}
+		}
+		s.Wake()
+	}, "COMMAND", "INFO", name)
+	return false
+}
+
+// dropFirst removes the first command from the client's input.
+func (in *inputs) dropFirst(s *Session) {
+	p := in.GetParser()
+	defer in.PutParser(p)
+	if n, st, err := p.Next(s.In, &in.Limits); err == nil && st == resp.Ready {
+		s.In = s.In[:copy(s.In, s.In[n:])]
+	}
+}
+
+// Reject answers a command with an error before keyway begins to execute it. Inside MULTI,
+// EXEC will then discard the transaction. A rejected EXEC discards it at once (server.c,
+// rejectCommand).
+func (s *Session) Reject(cmd *command.Command, text string) bool {
+	if cmd != nil && cmd.Is(command.Executes) {
+		text = errDiscarded + strings.TrimPrefix(text, "ERR ")
+	}
+	for _, f := range s.Worker.Features {
+		f.Rejected(s, cmd)
+	}
+	s.Worker.Hidden = true
+	return s.AnswerError(cmd, text)
+}
+
+// Replicates reports whether a command may change the data of replicas. A script may,
+// unless it declares the flag no-writes (script.c, scriptFlagsToCmdFlags).
+func (sc *scripts) Replicates(cmd *command.Command, a command.Args) bool {
+	if cmd.Has(command.Write) || !cmd.Is(command.MayReplicate) {
+		return cmd.Has(command.Write)
+	}
+	return !sc.Cache.DeclaresNoWrites(cmd, a)
+}

@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/keyway-proxy/keyway/clients"
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+// Feature is the part of one worker that serves one group of commands, such as pub/sub. It
+// keeps state of its own. The worker calls all its features at certain points, and does not
+// know which there are. A feature embeds inactive, and defines the methods that it needs.
+type Feature interface {
+	// Layout is called when the nodes may have changed. moved says that a key may have
+	// another owner.
+	Layout(moved bool)
+	// CloseNode closes the feature's connections to a node that keyway no longer uses.
+	CloseNode(n *Node, reason string)
+	// Conns returns the feature's connections to a node that carry clients' requests.
+	Conns(n *Node) []*pool.Conn
+	// Rejected is called when a command is rejected before it begins.
+	Rejected(s *Session, cmd *command.Command)
+	// Leave is called when a client has left, and after RESET.
+	Leave(s *Session)
+	// StateChanged is called when a client has another database or version of the protocol.
+	StateChanged(s *Session)
+	// Describe adds what CLIENT LIST says about a client.
+	Describe(s *Session, to *clients.Client)
+	// Tick is called when something may be due.
+	Tick()
+	// Due returns the time at which tick must be called.
+	Due() int64
+	// Sweep is called every sweepTick, to close clients that have waited for too long.
+	Sweep()
+	// EndTurn is called at the end of each turn.
+	EndTurn()
+}
+
+// Inactive is a feature that does nothing.
+type Inactive struct{}
+
+func (Inactive) Layout(bool)                         {}
+func (Inactive) CloseNode(*Node, string)             {}
+func (Inactive) Conns(*Node) []*pool.Conn            { return nil }
+func (Inactive) Rejected(*Session, *command.Command) {}
+func (Inactive) StateChanged(*Session)               {}
+func (Inactive) Describe(*Session, *clients.Client)  {}
+func (Inactive) Leave(*Session)                      {}
+func (Inactive) Tick()                               {}
+func (Inactive) Due() int64                          { return math.MaxInt64 }
+func (Inactive) Sweep()                              {}
+func (Inactive) EndTurn()                            {}
+
+// perClient is where a feature keeps its own state of each client. All are made when the
+// program starts.
+type perClient[T any] struct{ at int }
+
+// perClients is how many there are.
+var perClients int
+
+// NewPerClient makes room for a value of each client.
+func NewPerClient[T any]() perClient[T] {
+	perClients++
+	return perClient[T]{perClients - 1}
+}
+
+// Of returns what was set for a client, or nil.
+func (k perClient[T]) Of(s *Session) *T {
+	if s.kept == nil {
+		return nil
+	}
+	v, _ := s.kept[k.at].(*T)
+	return v
+}
+
+// Set sets a client's value.
+func (k perClient[T]) Set(s *Session, v *T) {
+	t := s.AllocRareState()
+	if t.kept == nil {
+		t.kept = make([]any, perClients)
+	}
+	t.kept[k.at] = v
+}
+
+// FeatureOf returns the worker's feature of type F.
+func FeatureOf[F Feature](w *Worker) F {
+	for _, f := range w.Features {
+		if f, ok := f.(F); ok {
+			return f
+		}
+	}
+	panic("proxy: the worker lacks a feature")
+}
+
+// Local handles a command that keyway does not just forward. It returns false if the
+// command has to wait; it then has no effect.
+type Local func(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
+
+// Handler says what keyway itself does for a command. The command's row in package
+// command names its handler.
+type Handler struct {
+	Answer     Local // answers the command
+	Emulated   Local // answers a refused command where keyway emulates a cluster
+	OnReplicas Local // answers a refused command where reads go to replicas
+
+	// The remaining fields are for commands that go to nodes.
+
+	// Check returns an error for the client, or "" if the command may go to the nodes.
+	Check func(w *Worker, a command.Args) string
+	// Before is called when the command goes to all masters.
+	Before func(w *Worker, a command.Args)
+	// Changes returns the change that each worker makes once all masters have agreed.
+	Changes func(a command.Args) func(*Worker)
+	End     ending // makes one reply out of the masters' replies; nil: the command's policy
+	// Record keeps in the merger what end needs to know about the command.
+	Record func(w *Worker, m *Merger, a command.Args)
+}
+
+// Part is a group of commands: what keyway itself does for them, and the state that it needs.
+type Part struct {
+	New          func(w *Worker) []Feature // makes the state; nil: there is none
+	Handlers     map[command.Action]Handler
+	MayBlock     Local // answers a command that may block
+	QueueInMulti Local // queues a command between MULTI and EXEC
+}
+
+// Parts are all that a worker is made of besides the engine.
+type Parts struct {
+	features     []func(w *Worker) []Feature
+	Handlers     [command.Actions]Handler
+	mayBlock     Local
+	queueInMulti Local
+}
+
+// Assemble puts parts together. It panics if two of them handle the same command.
+func Assemble(parts ...Part) *Parts {
+	all := new(Parts)
+	handled := map[command.Action]bool{}
+	for _, p := range parts {
+		if p.New != nil {
+			all.features = append(all.features, p.New)
+		}
+		for action, h := range p.Handlers {
+			if handled[action] {
+				panic(fmt.Sprintf("proxy: two parts handle action %d", action))
+			}
+			handled[action], all.Handlers[action] = true, h
+		}
+		if p.MayBlock != nil {
+			all.mayBlock = p.MayBlock
+		}
+		if p.QueueInMulti != nil {
+			all.queueInMulti = p.QueueInMulti
+		}
+	}
+	return all
+}
+
+// RenewConns tells the features that a client has another database or version of the
+// protocol, so that it needs other connections.
+func RenewConns(w *Worker, s *Session) {
+	for _, f := range w.Features {
+		f.StateChanged(s)
+	}
+}
+
+// hooks are what features have set to be called by the worker or by each other.
+type hooks struct {
+	Counter  receiverCounter
+	Gate     gate     // nil: no command has to wait
+	Observer observer // nil: nobody wants to see the commands
+	Hidden   bool     // the observer must not see the command that is being dispatched
+}
+
+// receiverCounter counts who gets a message that is published.
+type receiverCounter interface {
+	// Uncounted returns how many more clients of all workers get a message, published with
+	// cmd on a channel, than the node counts.
+	Uncounted(n *Node, cmd *command.Command, channel string) int64
+	// Receivers returns how many clients get a message for which the node counted count.
+	// before is the result of uncounted when the message was sent.
+	Receivers(n *Node, cmd *command.Command, channel string, count, before int64) int64
+}
+
+// topicSet is what a client is subscribed to.
+type topicSet interface {
+	// HasChannel reports whether the client is subscribed to a channel by its name.
+	HasChannel(name string) bool
+}
+
+// gate delays commands.
+type gate interface {
+	// Delays reports whether the command has to wait.
+	Delays(s *Session, cmd *command.Command, a command.Args) bool
+}
+
+// observer sees the commands of all clients.
+type observer interface {
+	Show(s *Session, cmd *command.Command, a command.Args)
+}

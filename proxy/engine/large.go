@@ -1,0 +1,453 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// largeFrame is the size from which a request gets a connection of its own until it is
+// answered. No node refuses a smaller one: proto-max-bulk-len and
+// client-query-buffer-limit are at least 1 MB. A node that refuses a request closes its
+// connection, and a request that takes long to transfer delays those behind it. On a
+// connection of its own, a large request harms only itself.
+const largeFrame = 1 << 20
+
+// large receives the reply to a large request, or to a read of a large value.
+type large struct {
+	call *Call
+	to   pool.Receiver
+	conn *pool.Conn
+	key  uint64 // hash of the key whose value is large, 0 if it is unknown
+}
+
+// largeKeys contains the hashes of keys whose values are large. A read of such a key gets
+// a connection of its own, since a reply that takes long to transfer delays those behind
+// it. A new key replaces the key that has its place.
+type largeKeys [1024]uint64
+
+// largeValues knows which values are large, and keeps them out of other clients' way.
+type largeValues struct {
+	w    *Worker
+	keys *largeKeys // nil: no large value was seen so far
+}
+
+// placeOf returns a key's hash. Unlike Worker.hash, it is the same in each process: runs
+// of a simulation must not differ in which keys replace each other.
+func placeOf(key []byte) uint64 {
+	h := uint64(len(key))
+	for ; len(key) >= 8; key = key[8:] {
+		h = mix(h ^ binary.LittleEndian.Uint64(key))
+	}
+	for _, c := range key {
+		h = h<<8 ^ h>>56 ^ uint64(c)
+	}
+	return mix(h)
+}
+
+func mix(h uint64) uint64 {
+	h *= 0x9e3779b97f4a7c15
+	return h ^ h>>32
+}
+
+func (l *largeKeys) has(key uint64) bool { return l != nil && l[key%uint64(len(l))] == key }
+
+func (l *largeKeys) forget(key uint64) {
+	if l.has(key) {
+		l[key%uint64(len(l))] = 0
+	}
+}
+
+// remember adds the only key of the command in frame to largeKeys, and returns its
+// hash. It returns 0 if the command does not have exactly one key.
+func (lv *largeValues) remember(cmd *command.Command, frame []byte) (key uint64) {
+	var p resp.Parser
+	_, st, err := p.Next(frame, &resp.DefaultLimits)
+	if cmd.Single == 0 || err != nil || st != resp.Ready || p.Len() <= cmd.Single {
+		return 0
+	}
+	if lv.keys == nil {
+		lv.keys = new(largeKeys)
+	}
+	key = placeOf(p.Arg(cmd.Single))
+	lv.keys[key%uint64(len(lv.keys))] = key
+	return key
+}
+
+// read returns the hash of the key that the command reads if its value is known to
+// be large, and 0 otherwise.
+func (lv *largeValues) read(s *Session, cmd *command.Command, a command.Args) uint64 {
+	if lv.keys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
+		return 0
+	}
+	if key := placeOf(a.Arg(cmd.Single)); lv.keys.has(key) {
+		return key
+	}
+	return 0
+}
+
+// announcesLarge reports whether a reply that begins with b will be large. It assumes 16
+// bytes for each element.
+func announcesLarge(b []byte) bool {
+	line, _, found := bytes.Cut(b[1:], []byte("\r\n"))
+	n, ok := resp.ParseInt(line)
+	switch {
+	case !found || !ok:
+		return false
+	case b[0] == '$' || b[0] == '=':
+		return n >= largeFrame
+	}
+	return n >= largeFrame/16 && (b[0] == '*' || b[0] == '~' || b[0] == '%')
+}
+
+// begins is called when a large reply has begun to arrive on a connection. If clients
+// share the connection, they get a new one, and the requests in flight stay on the old
+// one. The next read of that key will have a connection of its own.
+func (lv *largeValues) begins(c *Call, conn *pool.Conn, frame []byte) {
+	if c.lane != sharedLane {
+		return
+	}
+	if c.Request.Command != nil && c.Request.Command.Has(readOnly) {
+		lv.remember(c.Request.Command, frame)
+	}
+	c.Node.retire(conn)
+}
+
+// stuckAfter returns how long a node may be silent while it runs a script before clients
+// get another connection to it. It is a sixth of the request timeout, at most a second,
+// which is also the default. Redis replies BUSY after five seconds.
+func (w *Worker) stuckAfter() time.Duration {
+	return min(time.Second, w.Options.Backend.RequestTimeout/6)
+}
+
+// runsScript reports whether the call may keep the node busy for long, so that the node
+// answers other clients with BUSY.
+func (c *Call) runsScript() bool {
+	if c.Block != nil {
+		return c.Block.Scripts
+	}
+	return c.Request.Command.Unproven()
+}
+
+// tickShared watches the shared connections. If a script has kept one silent, clients'
+// later commands use a new one. The node answers them when the script ends, or with BUSY.
+// It answers writes that are already behind the script when the script ends.
+func (n *Node) tickShared() {
+	n.tickBusy()
+	for _, c := range n.Conns {
+		if c.Tick(n.Worker.Now); c.IsStuck(n.Worker.Now, n.Worker.stuckAfter()) {
+			n.retire(c)
+		}
+	}
+	n.tickRetired()
+}
+
+// retired are the connections to a node that clients shared until a slow reply occupied
+// them. Their replies are still due. Each change makes a new slice conns, so it does not
+// disturb a loop over the old one.
+type retired struct {
+	conns     []*pool.Conn
+	refusedAt int64 // when the node last refused a replacement connection
+}
+
+// refusedFor is how long after a refusal keyway replaces no connection to the node.
+const refusedFor = int64(time.Second)
+
+// retire replaces a shared connection. The old one stays until all its requests are
+// answered. Clients that wait for any reply send nothing more until they have it, so no
+// command overtakes one on the old connection.
+func (n *Node) retire(conn *pool.Conn) {
+	w, i := n.Worker, slices.Index(n.Conns, conn)
+	if i < 0 || !n.HasRoom() || n.retired.refusedAt > 0 && w.Now-n.retired.refusedAt < refusedFor {
+		return
+	}
+	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
+	fresh.Stats.Dials = conn.Stats.Dials
+	moveStats(&fresh.Stats, &conn.Stats)
+	n.Conns = slices.Clone(n.Conns) // a caller may be in a loop over the old slice
+	n.Conns[i] = fresh
+	fresh.Open(w.Now)
+	n.retired.conns = append(slices.Clone(n.retired.conns), conn)
+	w.epoch++
+}
+
+// reinstate puts retired connections back in the places where the node has refused their
+// replacements. A node without a spare connection still answers over those it has.
+func (r *retired) reinstate(n *Node) {
+	for i, fresh := range n.Conns {
+		if why := fresh.ConnectError(); why == "" || strings.HasPrefix(why, "BUSY ") {
+			continue
+		}
+		place := slices.IndexFunc(r.conns, func(c *pool.Conn) bool {
+			return c.State() == pool.Ready && inSameState(c, fresh)
+		})
+		if place < 0 {
+			continue
+		}
+		old := r.remove(place)
+		moveStats(&old.Stats, &fresh.Stats)
+		n.Conns = slices.Clone(n.Conns)
+		n.Conns[i] = old
+		n.Worker.Doomed = append(n.Worker.Doomed, &fresh.Link)
+		r.refusedAt = n.Worker.Now
+		n.Worker.epoch++
+	}
+}
+
+// inSameState reports whether two connections serve clients in the same state; see fits.
+func inSameState(a, b *pool.Conn) bool {
+	return a.DB == b.DB && a.RESP3 == b.RESP3 && a.NoTouch == b.NoTouch
+}
+
+func (r *retired) remove(place int) *pool.Conn {
+	c := r.conns[place]
+	r.conns = slices.Concat(r.conns[:place], r.conns[place+1:])
+	return c
+}
+
+// moveStats moves one connection's counters to another, except dials: these distinguish
+// the connection's sockets.
+func moveStats(to, from *metrics.Connection) {
+	dials := from.Dials
+	from.Dials = 0
+	to.AddConnection(from)
+	*from = metrics.Connection{Dials: dials}
+}
+
+// tickRetired closes the retired connections on which no reply is due. On the others, it
+// sends the reads again that wait behind a reply that takes long to transfer.
+func (n *Node) tickRetired() {
+	for _, c := range n.retired.conns {
+		if c.State() == pool.Ready && c.InFlight() > 0 {
+			if c.Tick(n.Worker.Now); c.IsReplySlow(n.Worker.Now, rereadAfter) {
+				n.Worker.largeValues.rereadBehind(c)
+			}
+			continue
+		}
+		if place := slices.Index(n.retired.conns, c); place >= 0 {
+			n.retired.remove(place)
+		}
+		moveStats(&n.Conns[0].Stats, &c.Stats)
+		n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+	}
+}
+
+// MustDrain reports whether a large command must wait for its client's earlier commands,
+// which use other connections.
+func MustDrain(s *Session, size int) bool {
+	if size < largeFrame || s.Inflight == 0 {
+		return false
+	}
+	s.Set(Draining)
+	return true
+}
+
+// sendAlone gives the call a connection of its own, and makes its client's later commands
+// wait for it. The call stays on a shared connection if too many calls have their own, if
+// earlier commands of its client are in flight, or if it reads from a replica. key is the
+// hash of the key that the call reads, or 0.
+func (lv *largeValues) sendAlone(c *Call, n *Node, key uint64) {
+	s := c.Request.Session
+	if c.replica || s.Inflight > c.Request.Unfinished || !n.HasRoom() {
+		return
+	}
+	l := &large{call: c, to: c, key: key}
+	if c.Block != nil {
+		l.to = execReply{c}
+	}
+	c.GoAlone(l)
+	c.raiseBarrier()
+}
+
+func (l *large) Take(w *Worker, n *Node, frame []byte) Trip {
+	c := l.call
+	s := c.Request.Session
+	if why := n.Conn(s).ConnectError(); why != "" {
+		return Trip{Refusal: why}
+	}
+	if !c.Request.Command.Has(readOnly) {
+		s.WroteTo.Add(n.Ordinal)
+		l.key = w.largeValues.remember(c.Request.Command, frame) // the next command may read it
+	}
+	// The connection stays until the node has answered, even if the client leaves.
+	l.conn = n.TakeExclusive(InUse{Session: s, Until: math.MaxInt64})
+	return Trip{Conn: l.conn, Frame: frame, Deadline: c.replyBy()}
+}
+
+func (l *large) Finished() {}
+
+func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
+	if p.Whole() && len(p.Bytes) < largeFrame && (p.Kind == '-' || l.call.Request.Command.Has(readOnly)) {
+		l.call.Worker().largeValues.keys.forget(l.key)
+	}
+	if p.Last {
+		l.call.Node.Release(conn, !isProtocolError(p.Bytes))
+	}
+	l.to.Reply(conn, frame, p)
+}
+
+// isProtocolError reports whether the node closes the connection after this reply.
+func isProtocolError(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-ERR Protocol error")) }
+
+func (l *large) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
+	l.call.Node.Release(conn, false)
+	l.to.Failed(conn, frame, f)
+}
+
+// rereadAfter is how long reads wait behind a large reply before they are sent again.
+// Most large replies arrive sooner, so the node does not read anything twice.
+const rereadAfter = 20 * time.Millisecond
+
+// rereadBehind resends reads that wait on a retired connection behind a large reply or a
+// script. They go over the connection that replaced it; the replies on the retired
+// connection are dropped. Writes stay, since the node may have executed them.
+//
+// Either all of a client's commands move or none. A read that moved alone could see a
+// later write of its client. It could also run before an earlier write, or after a later
+// read. And its client would still have to wait for the command that stays.
+//
+//	retired  [GET large, of c1] [GET a, c2] [GET b, c3] [SET d, c2] [GET e, c1]
+//	fresh    [GET b, c3]
+func (lv *largeValues) rereadBehind(conn *pool.Conn) {
+	stay := map[*Session]bool{}
+	for place, to := range conn.Unanswered() {
+		switch to := to.(type) {
+		case *Call:
+			if place == 0 || !to.mayBeReread() {
+				stay[to.Request.Session] = true
+			}
+		case execReply:
+			stay[to.Request.Session] = true
+		}
+	}
+	var reads []*Call
+	var frames [][]byte
+	for place, to := range conn.Unanswered() {
+		if c, ok := to.(*Call); ok && !stay[c.Request.Session] {
+			reads, frames = append(reads, c), append(frames, conn.DropReply(place))
+		}
+	}
+	for i, c := range reads {
+		c.reread = true
+		c.Deadline = lv.w.Deadline()
+		c.Node.retried++
+		if key := lv.known(c, frames[i]); key != 0 {
+			lv.sendAlone(c, c.Node, key)
+		}
+		c.resend(frames[i], c.Node, c.asking)
+	}
+}
+
+// mayBeReread reports whether a call on a shared connection may be sent again, and its
+// first reply dropped. Each call may be reread once: even where many values are large
+// without keyway knowing, the node does at most twice the work.
+func (c *Call) mayBeReread() bool {
+	s := c.Request.Session
+	return s != nil && !c.reread && c.isHarmless() && c.isRepeatable() && len(s.Retry) == 0 && len(s.away) == 0
+}
+
+// known returns the hash of the only key in a call's frame if its value is known to
+// be large, and 0 otherwise.
+func (lv *largeValues) known(c *Call, frame []byte) uint64 {
+	var p resp.Parser
+	_, st, err := p.Next(frame, &resp.DefaultLimits)
+	if err != nil || st != resp.Ready || p.Len() <= c.Request.Command.Single {
+		return 0
+	}
+	return lv.read(c.Request.Session, c.Request.Command, &p)
+}
+
+// A node that runs a script for longer than its busy-reply-threshold answers BUSY on every
+// connection except the one that the script came from. So keyway knows that the node is
+// alive. The script, the writes behind it, and clients that are blocked at that node wait
+// until the script ends or is killed. They get their true replies, as with one Redis.
+//
+//	retired connection   EVAL SET ................................ reply +OK
+//	shared connection            PING -BUSY  PING -BUSY  PING -BUSY
+//	                                   |           |           |
+//	                     nothing is overdue for one more request timeout
+
+// tickBusy sends a PING to a node with overdue replies, to learn whether it is busy with a
+// script.
+func (n *Node) tickBusy() {
+	if n.askedIfBusy || !isLate(n) {
+		return
+	}
+	w := n.Worker
+	for _, c := range n.Conns {
+		switch {
+		case strings.HasPrefix(c.ConnectError(), "BUSY "): // the node's answer to the greeting
+			n.excuse()
+			return
+		case c.State() == pool.Ready && !c.IsStuck(w.Now, 0) && !c.IsSilent(w.Now, w.stuckAfter()):
+			n.askedIfBusy = true
+			w.Ask(c, 0, func(reply []byte, ok bool) {
+				n.askedIfBusy = false
+				if ok && bytes.HasPrefix(reply, []byte("-BUSY ")) {
+					n.excuse()
+				}
+			}, "PING")
+			return
+		}
+	}
+}
+
+// isLate reports whether a connection of the node has a request but has received nothing
+// for stuckAfter.
+func isLate(n *Node) bool {
+	for c := range clientConns(n) {
+		if c.IsSilent(n.Worker.Now, n.Worker.stuckAfter()) {
+			return true
+		}
+	}
+	return false
+}
+
+// excuse keeps the requests to a busy node from timing out for one more request timeout.
+// It sends the reads behind the script again over the shared connection, where the node
+// answers BUSY.
+func (n *Node) excuse() {
+	for c := range clientConns(n) {
+		c.PostponeTimeouts(n.Worker.Now)
+	}
+	for _, c := range n.retired.conns {
+		n.Worker.largeValues.rereadBehind(c)
+	}
+}
+
+// clientConns yields the connections to the node that may carry clients' requests.
+func clientConns(n *Node) iter.Seq[*pool.Conn] {
+	return func(yield func(*pool.Conn) bool) {
+		for _, c := range n.Conns {
+			if !yield(c) {
+				return
+			}
+		}
+		for _, c := range n.retired.conns {
+			if !yield(c) {
+				return
+			}
+		}
+		for i := range n.Waits {
+			if !yield(n.Waits[i].Conn) {
+				return
+			}
+		}
+		for _, f := range n.Worker.Features {
+			for _, c := range f.Conns(n) {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}

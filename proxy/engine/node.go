@@ -1,0 +1,313 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Node is a server that keyway sends commands to: a master or a replica.
+type Node struct {
+	Worker     *Worker
+	name, Addr string
+	Sentinel   bool    // sentinels have reported it as a master
+	Master     *Node   // the master of a replica; nil for a master
+	replicas   []*Node // the replicas of a master
+	following
+	succession
+	Ordinal uint
+	// Conns are the shared connections: Options.Connections for RESP2 and database 0, then
+	// as many for each other state (database, protocol, NO-TOUCH) that clients use.
+	Conns       []*pool.Conn
+	retired     retired
+	askedIfBusy bool // see tickBusy
+	exclusives
+	group int32 // a group of keys that it owns, or owned last; -1: none
+
+	moved, asked, retried uint64 // numbers of MOVED, of ASK and of retries
+	Waiting, waitingBytes int    // calls that wait to be sent again, and their memory
+	servedAt              int64  // when it last answered a retry, or when the first call began to wait
+	putOffAt              int64  // when a call last had to wait
+	mayRetry              int    // what is left of the retry budget of this tick
+	refusal               []byte // its last refusal of a plain command
+	refusalAt             int64
+}
+
+// key returns the node's key in Worker.byName.
+func (n *Node) key() string { return n.name + " " + n.Addr }
+
+// NewConn returns a new connection to the node. It is not dialed yet.
+func (n *Node) NewConn() *pool.Conn {
+	c := n.Worker.Links.Conn(n.Addr, n)
+	c.Master = n.Sentinel
+	return c
+}
+
+// Nowhere returns a node for a call that no node answers.
+func Nowhere(w *Worker) *Node { return &Node{Worker: w} }
+
+// Label returns the name and address of the node for errors. The name of a cluster's node is
+// its address. Some nodes have no address yet.
+func (n *Node) Label() string {
+	if n.name == n.Addr || n.Addr == "" {
+		return n.name
+	}
+	return n.name + " (" + n.Addr + ")"
+}
+
+// isUp reports whether a shared connection to the node is ready. Connections that were
+// retired because of a slow reply count too.
+func (n *Node) isUp() bool {
+	ready := func(c *pool.Conn) bool { return c.State() == pool.Ready }
+	return slices.ContainsFunc(n.Conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
+}
+
+// Conn returns the connection for a session's commands to the node, outside the exclusive
+// lane. It is always the same, since otherwise commands could overtake each other.
+func (n *Node) Conn(s *Session) *pool.Conn {
+	if len(n.retired.conns) > 0 {
+		n.retired.reinstate(n)
+	}
+	k := n.Worker.Options.Connections
+	if s.DB == 0 && k == 1 && s.State&(RESP3|Tracks|NoTouch) == 0 {
+		return n.Conns[0]
+	}
+	if s.lane() == trackedLane {
+		return s.OwnConns.Conn(n)
+	}
+	for i := 0; i < len(n.Conns); i += k {
+		if s.fits(n.Conns[i]) {
+			return n.Conns[i+int(s.id%uint64(k))]
+		}
+	}
+	n.connect(s)
+	return n.Conn(s)
+}
+
+// ReadyConn returns a connection for a question about the session that needs no state. It
+// is the session's own if that is ready, else another shared one, or nil if none is ready.
+func (n *Node) ReadyConn(s *Session) *pool.Conn {
+	if c := n.Conn(s); c.State() == pool.Ready {
+		return c
+	}
+	for _, c := range n.Conns {
+		if c.State() == pool.Ready {
+			return c
+		}
+	}
+	return nil
+}
+
+// fits reports whether a connection has the client's state: the same database, protocol and
+// CLIENT NO-TOUCH.
+func (s *Session) fits(c *pool.Conn) bool {
+	return c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has(NoTouch)
+}
+
+// Shape gives a new connection the client's state.
+func (s *Session) Shape(c *pool.Conn) {
+	c.DB, c.RESP3, c.NoTouch = int(s.DB), s.Has(RESP3), s.Has(NoTouch)
+}
+
+// connect adds shared connections for clients in the session's state.
+func (n *Node) connect(s *Session) {
+	for range n.Worker.Options.Connections {
+		n.Conns = append(n.Conns, n.newShared(s.Shape))
+	}
+}
+
+// newShared returns a new shared connection to the node. shape sets the state that its clients
+// have in common.
+func (n *Node) newShared(shape func(*pool.Conn)) *pool.Conn {
+	c := n.NewConn()
+	shape(c)
+	c.CheckEvery = n.Worker.Options.CheckEvery
+	if n.Worker.Options.Reads != FromMaster && n.Worker.Table.Clustered() {
+		c.Prelude = n.scope
+	}
+	return c
+}
+
+// Disconnect removes the shared connections in the same state as like, since the node does not
+// support that state. It makes a new list, because a caller may be iterating over the old one.
+func (n *Node) Disconnect(like *pool.Conn) {
+	var kept []*pool.Conn
+	for _, c := range n.Conns {
+		if inSameState(c, like) {
+			n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	n.Conns = kept
+}
+
+// NodeName returns the name of the node of a link. The name of a cluster's node is its
+// address.
+func NodeName(l *pool.Link) string {
+	if n, ok := l.Owner.(*Node); ok {
+		return n.name
+	}
+	return l.Addr
+}
+
+func (n *Node) snapshot(master bool) metrics.Node {
+	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.isUp(), Behind: n.lag.Lag(n.Worker.Now),
+		Exclusive: n.exclusive, Moved: n.moved, Ask: n.asked, Retried: n.retried}
+	if state := n.Conns[0].State(); state != pool.Ready {
+		s.State = state.String()
+	}
+	for _, f := range n.Worker.Features {
+		s.Exclusive += len(f.Conns(n))
+	}
+	for _, c := range n.Conns {
+		if r := c.Reason(); r != "" {
+			s.Reason = r
+		}
+		s.InFlight += c.InFlight()
+		s.HeldBytes += c.InFlightBytes()
+		s.AddConnection(&c.Stats)
+	}
+	for _, c := range n.retired.conns {
+		s.InFlight += c.InFlight()
+		s.HeldBytes += c.InFlightBytes()
+	}
+	return s
+}
+
+// idleExclusive is how many idle exclusive connections to a node are kept for reuse.
+const idleExclusive = 4
+
+// TooManyHeld is the error for a client that needs a connection of its own and gets none.
+const TooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node " +
+	"(BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n"
+
+// exclusives are a node's exclusive connections.
+type exclusives struct {
+	idle      []*pool.Conn // unused
+	Waits     []InUse      // in use
+	exclusive int          // the number of those in use
+}
+
+// InUse is an exclusive connection and the client that uses it.
+type InUse struct {
+	Conn     *pool.Conn
+	Session  *Session
+	Receiver alone // the receiver of the reply, if unblockWait looks for it
+	Until    int64 // if the client leaves: when the connection is closed
+}
+
+// HasRoom reports whether the limits allow one more connection to the node besides the
+// shared ones: an exclusive or a retired one.
+func (n *Node) HasRoom() bool {
+	return n.exclusive+len(n.retired.conns) < n.Worker.Options.Exclusive && n.Worker.Options.HasRoom()
+}
+
+// TakeExclusive returns a connection that only use.sess uses until release.
+func (n *Node) TakeExclusive(use InUse) *pool.Conn {
+	use.Conn = n.idleOrNew(use.Session)
+	return n.lend(use)
+}
+
+// lend records who uses a connection, and counts it.
+func (n *Node) lend(use InUse) *pool.Conn {
+	n.exclusive++
+	n.Waits = append(n.Waits, use)
+	return use.Conn
+}
+
+// idleOrNew returns an idle connection in the session's state, or else a new one. It closes
+// idle connections that it finds lost.
+func (n *Node) idleOrNew(s *Session) *pool.Conn {
+	for i := len(n.idle) - 1; i >= 0; i-- {
+		c := n.idle[i]
+		switch {
+		case c.State() != pool.Ready:
+			c.Close(n.Worker.Now, "lost while idle")
+		case s.fits(c):
+			n.idle = slices.Delete(n.idle, i, i+1)
+			return c
+		default:
+			continue
+		}
+		n.idle = slices.Delete(n.idle, i, i+1)
+	}
+	c := n.NewConn()
+	s.Shape(c)
+	return c
+}
+
+// TakeForRunning returns a connection for a command about the script that is running, such
+// as SCRIPT KILL. A node that is busy with a script answers neither SELECT nor ROLE, so the
+// connection's greeting has neither.
+func (n *Node) TakeForRunning(use InUse) *pool.Conn {
+	c := n.Worker.Links.Conn(n.Addr, n)
+	c.RESP3 = use.Session.Has(RESP3)
+	use.Conn = c
+	return n.lend(use)
+}
+
+// Release ends the use of an exclusive connection. If well is true and the connection can
+// be reused, it becomes idle; otherwise it is closed.
+func (n *Node) Release(c *pool.Conn, well bool) {
+	for i := range n.Waits {
+		if n.Waits[i].Conn == c {
+			n.Waits = append(n.Waits[:i], n.Waits[i+1:]...)
+			n.exclusive--
+			break
+		}
+	}
+	if well && len(c.NextWrite()) == 0 && c.Master == n.Sentinel && len(n.idle) < idleExclusive &&
+		c.State() == pool.Ready && c.InFlight() == 0 {
+		n.idle = append(n.idle, c)
+		return
+	}
+	n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+}
+
+// close closes every connection to the node. The requests on them fail.
+func (n *Node) close(now int64, reason string) {
+	n.Worker.Scripts.Cache.Forget(n.Ordinal)
+	for _, c := range n.Conns {
+		c.Close(now, reason)
+	}
+	for _, c := range n.retired.conns {
+		c.Close(now, reason)
+	}
+	for _, c := range n.idle {
+		c.Close(now, reason)
+	}
+	for _, f := range n.Worker.Features {
+		f.CloseNode(n, reason)
+	}
+	for _, use := range slices.Clone(n.Waits) { // a failing request removes its entry from n.waits
+		use.Conn.Close(now, reason)
+	}
+}
+
+// HasDB reports whether the node is known to have the database: one of its connections
+// has selected it.
+func (n *Node) HasDB(s *Session, db int) bool {
+	for _, c := range n.Conns {
+		if c.DB == db && c.RESP3 == s.Has(RESP3) && c.State() == pool.Ready {
+			return true
+		}
+	}
+	return false
+}
+
+// rename gives the node's connections the name that the options have now. Connections in
+// use by one client keep theirs.
+func (n *Node) rename() {
+	for _, c := range n.Conns {
+		if c.State() == pool.Ready {
+			n.Worker.say(c, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
+		}
+	}
+	for _, c := range n.idle {
+		n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+	}
+	n.idle = nil
+}

@@ -1,0 +1,502 @@
+package engine
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+const (
+	maxHops  = 5                             // redirects of one command, as Redis's own clients allow
+	retryMin = int64(5 * time.Millisecond)   // the shortest back-off of a retry, in nanoseconds
+	retryMax = int64(100 * time.Millisecond) // the longest
+	// minRetried is how many retries a node gets per tick at least. The retry budget is a
+	// fifth of the calls that wait for the node or are in flight to it.
+	minRetried = 16
+	// maxWaiting bounds the memory of the calls that wait to be sent again to one node.
+	maxWaiting = 64 << 20
+	// waitingCost is the memory that a waiting call takes besides its bytes.
+	waitingCost = 512
+)
+
+// retries are the calls that wait to be sent again.
+type retries struct {
+	w        *Worker
+	sessions []*Session // those with such calls
+	spare    []*Session
+	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
+	maxPause int64 // how long a call waits for a node that refuses it, in nanoseconds
+	// lostWrites are the writes in flight on connections that have ended in this turn; see
+	// loss.go.
+	lostWrites map[lostKey]struct{}
+}
+
+// refused reports whether reply, to a plain command, is a refusal for now (such as
+// CLUSTERDOWN, but no redirect). If so, it records the refusal.
+func (n *Node) refused(now int64, reply []byte) bool {
+	if !NotHere(reply) || IsRedirect(reply) {
+		return false
+	}
+	n.refusal, n.refusalAt = append(n.refusal[:0], reply...), now
+	return true
+}
+
+// refusedAll reports whether reply is an error that Redis gives to all commands
+// (cluster.c, getNodeByQuery; server.c, processCommand), and the latest refusal of a plain
+// command by the node, at time since or later, was the same error.
+func (n *Node) refusedAll(since int64, reply []byte) bool {
+	all := bytes.HasPrefix(reply, []byte("-LOADING ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
+		string(reply) == "-CLUSTERDOWN The cluster is down\r\n"
+	return all && n.refusalAt >= since && bytes.Equal(n.refusal, reply)
+}
+
+// redirection parses a redirect, such as "-MOVED 3999 127.0.0.1:6381" or ASK. An empty host
+// means the host of the node that answered, which is from (cluster specification, "MOVED
+// Redirection"). IPv6 addresses in redirects have no brackets.
+func redirection(reply []byte, from string) (ask bool, slot int32, target string, ok bool) {
+	text, _ := resp.ErrorText(reply)
+	f := strings.Split(string(text), " ")
+	if len(f) != 3 || f[0] != "MOVED" && f[0] != "ASK" {
+		return false, 0, "", false
+	}
+	n, err := strconv.ParseUint(f[1], 10, 14)
+	if err != nil {
+		return false, 0, "", false
+	}
+	colon := strings.LastIndexByte(f[2], ':')
+	if colon < 0 {
+		return false, 0, "", false
+	}
+	host, port := f[2][:colon], f[2][colon+1:]
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false, 0, "", false
+	}
+	if host == "" || host == "?" {
+		if host, _, err = net.SplitHostPort(from); err != nil {
+			return false, 0, "", false
+		}
+	}
+	return f[0] == "ASK", int32(n), net.JoinHostPort(strings.Trim(host, "[]"), port), true
+}
+
+// follow sends the call to the target of a redirect, if the topology knows that node.
+// Otherwise the call waits for a topology that does.
+func (c *Call) follow(frame []byte, reply []byte, ask bool, target string) {
+	w := c.Worker()
+	if ask {
+		c.Node.asked++
+	} else {
+		c.Node.moved++
+		w.Ready.Refresh = true
+	}
+	id, known := w.Table.ByAddr(target)
+	if !known {
+		w.Ready.Refresh = true
+		if !w.retries.putOff(c, frame, reply) {
+			text := errtext.NotExecuted(c.Node.Label(), "it redirects to "+target+", which the topology does not know")
+			c.Settle(resp.AppendError(w.Scratch[:0], text))
+		}
+		return
+	}
+	if waitsBefore(c.Request.Session, c, w.Nodes[id]) {
+		// An earlier call to the same group has not been sent there yet. This call must
+		// not overtake it.
+		if !w.retries.putOff(c, frame, reply) {
+			c.Settle(resp.AppendError(w.Scratch[:0], errtext.NotExecuted(c.Node.Label(), "its slot is moving")))
+		}
+		return
+	}
+	if c.hops++; c.hops > maxHops {
+		w.Stats.NotExecuted++
+		c.Settle(resp.AppendError(w.Scratch[:0], errtext.TooManyHops(c.Node.name)))
+		return
+	}
+	if !ask && w.Table.SlotOwner(c.Group) != id {
+		w.moveSlot(c.Group, id)
+	}
+	c.resend(frame, w.Nodes[id], ask)
+}
+
+// resend sends a call again. The client's later commands wait until the call is finished.
+func (c *Call) resend(frame []byte, n *Node, ask bool) {
+	c.raiseBarrier()
+	recordTarget(c.Request.Session, c, n)
+	if c.Request.Command.Unproven() {
+		var p resp.Parser
+		_, st, err := p.Next(frame, &resp.DefaultLimits)
+		if err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.Request.Command.Name) {
+			if full := n.Worker.Scripts.AsEval(c.Request.Command, n, &p); full != nil {
+				c.sentAsEval, frame = true, full
+			}
+		}
+	}
+	how := plain
+	if ask {
+		how = behindAsking
+	}
+	c.start(n, frame, how)
+}
+
+// raiseBarrier makes the client's later commands wait until the call is finished.
+func (c *Call) raiseBarrier() {
+	if !c.Redirected {
+		c.Redirected = true
+		s := c.Request.Session
+		s.redirecting++
+		t := s.AllocRareState()
+		if t.moving == nil {
+			t.moving = map[int32]moving{}
+		}
+		m := t.moving[c.Group]
+		m.calls++
+		t.moving[c.Group] = m
+	}
+}
+
+// moving describes a client's calls for one group of keys that are sent again.
+type moving struct {
+	calls  int        // sent again and not finished
+	target *pool.Conn // the connection of all of them; nil: they use several, or some wait
+}
+
+// recordTarget records the node to which a call is sent again; nil: the call waits.
+func recordTarget(s *Session, c *Call, n *Node) {
+	m := s.moving[c.Group]
+	var conn *pool.Conn
+	if n != nil {
+		conn = n.Conn(s)
+	}
+	if m.calls > 1 && m.target != conn {
+		conn = nil
+	}
+	m.target = conn
+	s.moving[c.Group] = m
+}
+
+// arrived records that a call that was sent again is finished.
+func arrived(s *Session, c *Call) {
+	c.Redirected = false
+	s.redirecting--
+	m := s.moving[c.Group]
+	if m.calls--; m.calls > 0 {
+		s.moving[c.Group] = m
+	} else {
+		delete(s.moving, c.Group)
+	}
+}
+
+// waitsBefore reports whether c, sent to target, could overtake an earlier call of the
+// client to c's group. Such a call waits in keyway, or is in flight to another node, or is
+// in flight to target over another connection, which was retired meanwhile.
+func waitsBefore(s *Session, c *Call, target *Node) bool {
+	others, conn := s.moving[c.Group], target.Conn(s)
+	if c.Redirected {
+		others.calls--
+	}
+	if len(s.away) == 0 && (others.calls == 0 || others.target == conn) {
+		return false // a short cut: the line may have thousands of requests
+	}
+	for _, calls := range [2][]*Call{s.Retry, s.away} {
+		for _, other := range calls {
+			if other.Group == c.Group && other.Request.seq < c.Request.seq {
+				return true
+			}
+		}
+	}
+	if s.redirecting == 0 {
+		return false // the node's replies come in order, so all earlier calls there are finished
+	}
+	elsewhere := func(other *Call) bool {
+		return other.Group == c.Group && !other.replica &&
+			(other.Node != target || other.Redirected && others.target != conn)
+	}
+	for r := s.Line.Head; r != nil && r != c.Request; r = r.next {
+		switch {
+		case r.Unfinished == 0:
+		case r.Merge == nil:
+			if elsewhere(&r.Call) {
+				return true
+			}
+		default: // some of its calls may be finished; waiting for the others does no harm
+			for i := range r.Merge.Replies {
+				if elsewhere(r.Merge.Calls[i]) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// sentAfter reports whether the client has sent a later call to c's group, other than a
+// read from a replica.
+func sentAfter(s *Session, c *Call) bool {
+	for r := c.Request.next; r != nil; r = r.next {
+		if r.Merge == nil {
+			if r.Call.Group == c.Group && r.Unfinished > 0 && !r.Call.replica {
+				return true
+			}
+			continue
+		}
+		for i := range r.Merge.Replies {
+			if other := r.Merge.Calls[i]; other.Group == c.Group && !other.replica {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// beginCheck adds a call to the away list while keyway checks the call's error.
+func beginCheck(s *Session, c *Call) {
+	t := s.AllocRareState()
+	t.away = append(t.away, c)
+	c.isOvertaken = false
+}
+
+// endCheck removes a call from the away list.
+func endCheck(s *Session, c *Call) {
+	if i := slices.Index(s.away, c); i >= 0 {
+		s.away = slices.Delete(s.away, i, i+1)
+	}
+}
+
+// weight returns the memory that a call takes while it waits, in bytes.
+func (c *Call) weight(frame []byte) int {
+	n := len(frame) + waitingCost
+	if c.Block != nil {
+		n += len(c.Block.Frames)
+	}
+	return n
+}
+
+// mayWait reports whether a call may wait to be sent again: the time limit since the call
+// was first sent has not passed, and the calls that wait already do not take too much memory.
+// Short refusals, as in a failover, are retried silently. If a node refuses for longer than
+// limit, only as many calls wait as the node's retry budget allows, to notice when it
+// recovers. Other clients get the error at once.
+func (q *retries) mayWait(c *Call, frame []byte, limit int64) bool {
+	w := q.w
+	n := c.Node
+	if c.tries == 0 {
+		began := c.Deadline - int64(w.Options.Backend.RequestTimeout)
+		c.waitUntil = began + limit
+	}
+	if w.Now-n.putOffAt > 2*retryMax {
+		n.servedAt = w.Now // no call has waited lately, so the refusals begin now
+	}
+	n.putOffAt = w.Now
+	lasts := w.Now-n.servedAt > limit
+	return w.Now+retryMin < c.waitUntil && n.waitingBytes+c.weight(frame) <= maxWaiting &&
+		(!lasts || n.Waiting < n.retryShare())
+}
+
+// putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
+// false and counts the call as not executed.
+func (q *retries) putOff(c *Call, frame, reply []byte) bool {
+	if !q.mayWait(c, frame, q.maxPause) {
+		q.w.Stats.NotExecuted++
+		return false
+	}
+	q.wait(c, frame, reply)
+	return true
+}
+
+// wait queues the call to be sent again later. reply is the error that the client gets if
+// keyway gives the call up before that.
+func (q *retries) wait(c *Call, frame, reply []byte) {
+	n := c.Node
+	n.Waiting++
+	n.waitingBytes += c.weight(frame)
+	n.retried++
+	s := c.Request.Session
+	s.AllocRareState()
+	c.raiseBarrier()
+	recordTarget(s, c, nil)
+	c.Waiting = true
+	c.hops = 0 // the nodes may agree by then
+	if c.tries < math.MaxUint8 {
+		c.tries++
+	}
+	c.frame = append(c.frame[:0], frame...)
+	c.lastErr = append(c.lastErr[:0], reply...)
+	if len(s.Retry) == 0 {
+		q.sessions = append(q.sessions, s)
+	}
+	// The calls keep the order of their first attempts, whatever order they came back in.
+	bySeq := func(a, b *Call) int { return cmp.Compare(a.Request.seq, b.Request.seq) }
+	at, _ := slices.BinarySearchFunc(s.Retry, c, bySeq)
+	s.Retry = slices.Insert(s.Retry, at, c)
+	wait := min(retryMin<<min(c.tries, 8), retryMax)
+	s.retryAt = q.w.Now + q.w.Links.Rand.Int64N(wait) + 1
+}
+
+// failOvertaken fails queued retries that a later command of the client, by, to the same group
+// has just overtaken: sent again now, they would be executed out of order. The client gets
+// the node's last error, which says that they were not executed. Calls whose error is being
+// checked are only marked as overtaken.
+func (q *retries) failOvertaken(s *Session, by *Call) {
+	for _, c := range s.away {
+		c.isOvertaken = c.isOvertaken || c.Group == by.Group && c.Request.seq < by.Request.seq
+	}
+	if len(s.Retry) == 0 || by.Group < 0 {
+		return
+	}
+	kept := s.Retry[:0]
+	var lost []*Call
+	for _, c := range s.Retry {
+		if c.Group == by.Group && c.Request.seq < by.Request.seq {
+			lost = append(lost, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	s.Retry = kept
+	for _, c := range lost {
+		q.w.Stats.NotExecuted++
+		q.w.Stats.Overtaken++
+		c.Settle(q.finalError(c))
+	}
+}
+
+// finalError returns the error for a call that will not be sent again: the node's last error,
+// reworded if it was a redirect. A client that takes keyway for one Redis cannot handle
+// MOVED and ASK.
+func (q *retries) finalError(c *Call) []byte {
+	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
+		text := errtext.NotExecuted(c.Node.Label(), "it redirects to a node that the topology does not know")
+		return resp.AppendError(q.w.Scratch[:0], text)
+	}
+	return c.lastErr
+}
+
+// retryShare returns the node's retry budget: how many calls may be sent again per tick.
+func (n *Node) retryShare() int {
+	busy := n.Waiting
+	for _, conn := range n.Conns {
+		busy += conn.InFlight()
+	}
+	return max(minRetried, busy/5)
+}
+
+// waitsNoMore removes a call from its node's count of waiting calls, if it waits.
+func (c *Call) waitsNoMore() {
+	if c.Waiting {
+		c.Waiting = false
+		c.Node.Waiting--
+		c.Node.waitingBytes -= c.weight(c.frame)
+	}
+}
+
+// tick sends calls again that have waited long enough, in the order of their first
+// attempts, once the client has no other calls in flight.
+func (q *retries) tick() {
+	if len(q.sessions) == 0 {
+		return
+	}
+	for _, n := range q.w.Nodes {
+		n.mayRetry = n.retryShare()
+	}
+	due := q.sessions
+	q.sessions = q.spare[:0]
+	for _, s := range due {
+		switch {
+		case len(s.Retry) == 0:
+		case q.w.Now < s.retryAt:
+			q.sessions = append(q.sessions, s)
+		case s.Inflight > len(s.Retry) || s.scouting || !s.scouted && q.scout(s):
+			if q.giveUpOverdue(s); len(s.Retry) > 0 {
+				q.sessions = append(q.sessions, s)
+			}
+		default:
+			s.scouted = false
+			q.retry(s)
+		}
+	}
+	clear(due)
+	q.spare = due
+}
+
+// retry sends a session's waiting calls again, up to the retry budgets of their nodes.
+func (q *retries) retry(s *Session) {
+	calls := s.Retry
+	s.Retry = nil
+	for i, c := range calls {
+		owner := q.w.target(c)
+		if owner != nil && !c.isOverdue(q.w.Now) {
+			if owner.mayRetry == 0 {
+				if len(s.Retry) == 0 {
+					q.sessions = append(q.sessions, s)
+				}
+				s.Retry = append(s.Retry, calls[i:]...)
+				return
+			}
+			owner.mayRetry--
+		}
+		q.tryAgain(c, owner) // may queue c again
+	}
+}
+
+// giveUpOverdue answers the overdue calls of a session that cannot retry yet.
+func (q *retries) giveUpOverdue(s *Session) {
+	var kept []*Call
+	for _, c := range s.Retry {
+		if !c.isOverdue(q.w.Now) {
+			kept = append(kept, c)
+		}
+	}
+	overdue := s.Retry
+	s.Retry = kept
+	for _, c := range overdue {
+		if c.isOverdue(q.w.Now) {
+			q.giveUp(c)
+		}
+	}
+}
+
+// isOverdue reports whether a call has waited as long as it may, or whether its blocking
+// command has timed out.
+func (c *Call) isOverdue(now int64) bool { return now >= c.waitUntil || c.isTimedOut(now) }
+
+// isTimedOut reports whether the timeout that the client gave in a blocking command has
+// passed.
+func (c *Call) isTimedOut(now int64) bool { return c.Timeout > 0 && now >= c.Timeout }
+
+// giveUp ends a call that is overdue.
+func (q *retries) giveUp(c *Call) {
+	if c.isTimedOut(q.w.Now) { // no element came: null, as from Redis
+		c.SettleNull()
+		return
+	}
+	q.w.Stats.NotExecuted++
+	c.Settle(q.finalError(c))
+}
+
+// tryAgain sends a waiting call to owner: the current owner of its slot, or its node's
+// successor. If owner is nil, there is no such node, and the call waits longer or fails.
+func (q *retries) tryAgain(c *Call, owner *Node) {
+	w := q.w
+	c.waitsNoMore()
+	if c.isOverdue(w.Now) {
+		q.giveUp(c)
+		return
+	}
+	if owner == nil {
+		w.Ready.Refresh = true
+		if c.tries > 4 && !w.MayGetOwner() || !q.putOff(c, c.frame, c.lastErr) {
+			c.Settle(q.finalError(c))
+		}
+		return
+	}
+	c.resend(c.frame, owner, false)
+}

@@ -1,0 +1,342 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/scan"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// routing is the routing table, and the nodes that it names.
+type routing struct {
+	w       *Worker
+	Links   *pool.Set
+	Table   *router.Table
+	private *router.Table // the same as table, if this worker has a copy of its own; otherwise nil
+	moved   bool          // some key's owner has changed in this turn
+	epoch   uint64        // grows whenever a key's owner changes
+	Nodes   []*Node       // in the order of table.Nodes
+	Masters []*Node
+	byName  map[string]*Node // by node.key
+	ordinal uint             // of the next new node
+	Walk    scan.Masters     // of SCAN
+	looks   looks
+}
+
+// SetTable replaces the routing table. Nodes that are in both tables keep their connections.
+func (w *Worker) SetTable(t *router.Table) {
+	changed := w.Table == nil || !sameOwners(w.Table, t)
+	if changed {
+		w.epoch++ // clients with calls in flight wait for their replies first; see consume
+	}
+	w.Table, w.private = t, nil
+	w.setNodes()
+	w.ownersChanged(changed || w.moved)
+}
+
+// moveSlot records the new owner of a slot. A failover moves thousands of slots in one turn,
+// so EndTurn handles the consequences once, in ownersChanged.
+func (rt *routing) moveSlot(slot int32, id router.NodeID) {
+	if rt.private == nil {
+		rt.private = rt.Table.Private()
+		rt.Table = rt.private
+	}
+	rt.epoch++
+	rt.moved = true
+	if rt.Table.Move(slot, id) {
+		rt.setNodes()
+	}
+}
+
+// ownersChanged handles a new table. changed says that some key has another owner.
+func (rt *routing) ownersChanged(changed bool) {
+	w := rt.w
+	rt.moved = false
+	for _, f := range w.Features {
+		f.Layout(changed)
+	}
+	for _, s := range w.retries.sessions {
+		if len(s.Retry) > 0 {
+			s.retryAt = min(s.retryAt, w.Now) // the calls may have waited for this table
+		}
+	}
+}
+
+// setNodes creates and closes nodes, so that the worker has those of the table.
+func (rt *routing) setNodes() {
+	w := rt.w
+	t := rt.Table
+	stay, before := map[string]*Node{}, rt.Nodes
+	were := rt.Masters
+	rt.Nodes, rt.Masters = make([]*Node, len(t.Nodes)), nil
+	for i, tn := range t.Nodes {
+		key := (&Node{name: tn.Name, Addr: tn.Addr}).key()
+		n := rt.byName[key]
+		if n == nil {
+			n = &Node{
+				Worker: w, name: tn.Name, Addr: tn.Addr, Sentinel: tn.Sentinel,
+				Ordinal: rt.ordinal, group: -1, following: following{lag: freshness.NewNode()},
+			}
+			rt.ordinal++
+			n.connect(new(Session))
+		}
+		stay[key] = n
+		rt.Nodes[i] = n
+		if tn.Master {
+			rt.Masters = append(rt.Masters, n)
+			for _, c := range n.Conns[:w.Options.Connections] {
+				if slices.Contains(were, n) {
+					c.Open(w.Now)
+				} else {
+					c.RetryNow(w.Now) // a node that has become a master is alive again
+				}
+			}
+		}
+	}
+	rt.setReplicas()
+	rt.recordGroups()
+	rt.byName = stay
+	for _, n := range before {
+		if stay[n.key()] == nil {
+			n.close(w.Now, "the node has left the topology")
+		}
+	}
+	addrs := make([]string, len(rt.Masters))
+	for i, n := range rt.Masters {
+		addrs[i] = n.Addr
+	}
+	rt.Walk = scan.Of(addrs)
+}
+
+// setReplicas sets the master and the replicas of each node, from the table.
+func (rt *routing) setReplicas() {
+	were := make([]bool, len(rt.Nodes))
+	for i, n := range rt.Nodes {
+		were[i] = n.Master != nil
+		if len(n.replicas) > 0 {
+			n.followedAt, rt.looks.followedAt = rt.w.Now, rt.w.Now
+		}
+		n.Master, n.replicas = nil, nil
+	}
+	for i, tn := range rt.Table.Nodes {
+		for _, id := range tn.Replicas {
+			if r := rt.Nodes[id]; !rt.Table.Nodes[id].Master {
+				r.Master = rt.Nodes[i]
+				rt.Nodes[i].replicas = append(rt.Nodes[i].replicas, r)
+			}
+		}
+	}
+	for i, n := range rt.Nodes {
+		if (n.Master != nil) != were[i] {
+			n.roleChanged()
+		}
+	}
+}
+
+// sameOwners reports whether every key has the same owner in both tables. A process never
+// changes its layout. So without slots, the ordered list of masters determines the owners.
+func sameOwners(a, b *router.Table) bool {
+	if !b.Slotted() {
+		return slices.EqualFunc(owners(a), owners(b), sameAddr)
+	}
+	for s := range int32(slots.Count) {
+		i, j := a.SlotOwner(s), b.SlotOwner(s)
+		if (i == router.None) != (j == router.None) || i != router.None && a.Nodes[i].Addr != b.Nodes[j].Addr {
+			return false
+		}
+	}
+	return true
+}
+
+func owners(t *router.Table) []router.Node {
+	return slices.DeleteFunc(slices.Clone(t.Nodes), func(n router.Node) bool { return !n.Master })
+}
+
+func sameAddr(a, b router.Node) bool { return a.Addr == b.Addr }
+
+// AnyMaster returns a master and the client's connection to it. It prefers masters that can
+// be reached, and the same master for a client as long as that one can be.
+func (rt *routing) AnyMaster(s *Session) (*Node, *pool.Conn) {
+	var n *Node
+	var c *pool.Conn
+	for i := range rt.Masters {
+		n = rt.Masters[(int(s.id)+i)%len(rt.Masters)]
+		c = n.Conn(s)
+		if c.ConnectError() == "" {
+			break
+		}
+	}
+	return n, c
+}
+
+// target returns the node for the next attempt of a call, nil if there is none at the
+// moment. A call of a command for all masters goes to its own node as long as that is a
+// master. Then it goes to the successor: the owner of a group of keys that was the node's.
+func (rt *routing) target(c *Call) *Node {
+	switch {
+	case c.Group >= 0:
+		return rt.OwnerOf(c.Group)
+	case c.Request.Command.Handling == command.AnyMaster:
+		n, _ := rt.AnyMaster(c.Request.Session)
+		return n
+	case slices.Contains(rt.Masters, c.Node):
+		return c.Node
+	}
+	return rt.OwnerOf(c.Node.group)
+}
+
+// recordGroups records, for each master, one group of keys that it owns.
+func (rt *routing) recordGroups() {
+	for i, n := range rt.Nodes {
+		if !rt.Table.Slotted() {
+			n.group = int32(i)
+		}
+	}
+	for slot := int32(slots.Count - 1); slot >= 0 && rt.Table.Slotted(); slot-- {
+		if id := rt.Table.SlotOwner(slot); id != router.None {
+			rt.Nodes[id].group = slot
+		}
+	}
+}
+
+// mayFailOver reports whether another node may soon serve the call's keys.
+func (rt *routing) mayFailOver(c *Call, reason string) bool {
+	if rt.w.retries.failover <= 0 || c.replica || !c.isRepeatable() || !rt.Table.Changes() {
+		return false
+	}
+	if strings.HasPrefix(reason, "BUSY ") {
+		return false
+	}
+	if refusal, ok := strings.CutPrefix(reason, "the node refuses: "); ok &&
+		!strings.HasPrefix(refusal, "LOADING ") && !strings.HasPrefix(refusal, "MASTERDOWN ") {
+		return false // such as a wrong password or database: other nodes would refuse it too
+	}
+	if rt.private != nil {
+		return true // redirects have changed the table: each master's replicas are not known yet
+	}
+	owner := rt.target(c)
+	if owner == nil {
+		return rt.MayGetOwner()
+	}
+	if !owner.Sentinel && !rt.Table.Clustered() {
+		return false
+	}
+	return len(owner.replicas) > 0 || isRecent(rt.w, owner.followedAt) || rt.looks.awaits(owner)
+}
+
+// succession is what decides whether a lost master may get a successor.
+type succession struct {
+	followedAt int64  // when the table last changed while it had replicas; 0: never
+	lostAt     int64  // when a command first found that the master cannot be reached
+	losses     uint64 // losses of its first connection until lostAt
+}
+
+// looks are the times of the worker's requests for a look at the topology.
+type looks struct {
+	followedAt int64 // when the table last changed while any node had replicas
+	askedAt    int64 // the last request
+	doneAt     int64 // the last request that was granted: a later look has ended
+}
+
+// awaits reports whether no look at the topology has begun and ended since a master was
+// lost, and asks for one. A replica that was attached shortly before may not be known yet.
+func (l *looks) awaits(n *Node) bool {
+	if losses := n.Conns[0].Stats.Losses; n.lostAt == 0 || n.losses != losses {
+		n.lostAt, n.losses = n.Worker.Now, losses
+	}
+	if l.askedAt < n.lostAt {
+		l.askedAt, n.Worker.Ready.Look = n.Worker.Now, n.Worker.Now
+	}
+	return l.doneAt < n.lostAt
+}
+
+// Looked tells the worker that a look at the topology has ended, with or without success.
+// It began after Ready.Look asked for it, at time asked. If it has found another table,
+// SetTable has been called before.
+func (w *Worker) Looked(asked int64) { w.looks.doneAt = max(w.looks.doneAt, asked) }
+
+// MayGetOwner reports whether slots that have no owner may soon have one.
+func (rt *routing) MayGetOwner() bool {
+	return rt.Table.Orphaned() || isRecent(rt.w, rt.looks.followedAt)
+}
+
+// isRecent reports whether a master had replicas so recently that one of them may be about
+// to take its place. During a failover, nodes disagree about which replica follows which
+// master.
+func isRecent(w *Worker, followedAt int64) bool {
+	return followedAt > 0 && w.Now-followedAt < w.retries.failover
+}
+
+// OwnerOf returns the node that owns a group of keys now, nil if there is none.
+func (rt *routing) OwnerOf(group int32) *Node {
+	id := router.NodeID(group) // without slots, a group is a node
+	if rt.Table.Slotted() && group >= 0 {
+		id = rt.Table.SlotOwner(group)
+	}
+	if id < 0 {
+		return nil
+	}
+	return rt.Nodes[id]
+}
+
+// UnownedError returns the error for keys that no node owns if waiting for an owner is
+// useless, and "" otherwise.
+func (rt *routing) UnownedError(cmd *command.Command, a command.Args) string {
+	if !rt.Table.Slotted() {
+		key := cmd.Single
+		if key == 0 {
+			key = rt.w.Keys[0]
+		}
+		return errtext.NoRule(a.Arg(key))
+	}
+	if len(rt.Nodes) == 0 {
+		rt.w.Ready.Refresh = true
+		return errtext.NoMasters
+	}
+	return ""
+}
+
+// crossing returns the error for two keys that do not live together.
+func (rt *routing) crossing(a command.Args, k1 int, n1 router.NodeID, k2 int, n2 router.NodeID) string {
+	if rt.Table.Slotted() {
+		return errtext.CrossSlot
+	}
+	if slot := slots.Of(a.Arg(k1)); rt.w.Options.Cluster != nil && slot == slots.Of(a.Arg(k2)) {
+		return errtext.OneSlot(slot, rt.Table.Name,
+			string(a.Arg(k1)), rt.nodeName(n1), string(a.Arg(k2)), rt.nodeName(n2))
+	}
+	return errtext.CrossNode(string(a.Arg(k1)), rt.nodeName(n1), string(a.Arg(k2)), rt.nodeName(n2))
+}
+
+func (rt *routing) nodeName(id router.NodeID) string {
+	if id == router.None {
+		return "(none)"
+	}
+	return rt.Nodes[id].name
+}
+
+// covered reports whether every slot has an owner.
+func (rt *routing) covered() bool {
+	covered := 1.0
+	if rt.Table.Slotted() {
+		covered = 0
+		for _, share := range rt.Table.Shares() {
+			covered += share
+		}
+	}
+	return covered > 0.99999
+}
+
+// ReplaceLayout is SetTable for a table that places keys otherwise than the present one. The
+// nodes that own keys in the present one have the same places in the new one.
+func ReplaceLayout(w *Worker, t *router.Table) {
+	w.epoch++ // clients with calls in flight wait for their replies first; see consume
+	w.moved = true
+	w.SetTable(t)
+}

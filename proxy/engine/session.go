@@ -1,0 +1,570 @@
+package engine
+
+import (
+	"github.com/keyway-proxy/keyway/buffer"
+	"github.com/keyway-proxy/keyway/clients"
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// inputs turns the clients' bytes into commands.
+type inputs struct {
+	w      *Worker
+	Limits resp.Limits
+	unauth resp.Limits // for clients that have not authenticated
+	parser *resp.Parser
+	unused []*resp.Parser
+	woken  []*Session // sessions for resume
+}
+
+// Session is one client. An idle session has no buffer.
+type Session struct {
+	Bind any // the shell's own data for the client; this package does not use it
+
+	Worker *Worker
+	id     uint64
+	index  int // in w.sessions; -1: the client has left
+	State  state
+	DB     uint16 // the selected database
+
+	input
+	Line   line
+	Unread buffer.Output
+	Parked int // bytes of replies that wait for earlier ones
+
+	epoch       uint64          // the worker's epoch when last no call was in flight
+	Inflight    int             // calls that are not finished
+	redirecting int             // calls, of these, that are sent again
+	seq         uint64          // the number of the next request
+	WroteTo     freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
+
+	Opened, Seen int64 // time of connecting; time of the last traffic
+	LastCmd      *command.Command
+	traffic
+	peer, Local string         // the socket's addresses, for logs and CLIENT LIST
+	About       *clients.About // shared until the client announces something
+	*RareState
+}
+
+// input is what a client has sent and keyway has not dispatched yet.
+type input struct {
+	In        []byte
+	Partial   *resp.Parser // the parser of the incomplete command at the start of in, or nil
+	partialAt int64        // when that command began
+}
+
+// traffic is what CLIENT LIST says that a client has sent and received.
+type traffic struct{ BytesIn, BytesOut, Commands uint64 }
+
+// RareState is the state of rare features. It is allocated only for sessions that use retries,
+// large replies, transactions, blocking commands, pub/sub, tracking or reads from replicas.
+type RareState struct {
+	Retry    []*Call          // calls that wait to be sent again, in the order of the client's requests
+	retryAt  int64            // when to send them
+	scouting bool             // an EXISTS is in flight that finds out whether scripts may be sent again
+	scouted  bool             // scripts may be sent again: the node did not refuse the EXISTS
+	away     []*Call          // calls whose error is being checked
+	moving   map[int32]moving // by group of keys
+
+	// A large reply that the client does not read fast enough (see order.go):
+	pausedConn         *pool.Conn // the connection that keyway does not read until the client has caught up
+	resumeAt           int        // keyway reads it again when less than this is unread, in bytes
+	nearlyFull         bool       // the unread bytes are close to the client's limit
+	delayedAt          int64      // when delayed was last updated
+	delayed            int64      // how long other clients have waited for this one, during one reply
+	delayedBy          uint64     // the seq of that reply's request
+	lastProgress       int64      // when the client last had read keepsUp bytes, while pausedConn is set
+	bytesSinceProgress int        // bytes that it has read since then
+
+	kept     []any    // of the features; see perClient
+	Block    *Block   // of the transaction, from WATCH or MULTI to EXEC
+	Topics   topicSet // nil: it has never had a subscription
+	OwnConns ownConns // set if the client has the state tracks
+	// Confirming is how many confirmations of subscriptions the client waits for. No message
+	// may overtake them.
+	Confirming int
+	AtReplicas *freshness.Reads  // in flight to replicas
+	writes     *freshness.Writes // nil: nothing is recorded
+	Synced     freshness.Synced  // nodes whose writes WAIT has confirmed
+}
+
+// The values that sessions share until they need their own. Nothing ever writes to them.
+var (
+	Anonymous   = new(clients.About)
+	NoRareState = new(RareState)
+)
+
+// AllocAbout returns the session's own about, and allocates it if necessary.
+func (s *Session) AllocAbout() *clients.About {
+	if s.About == Anonymous {
+		s.About = new(clients.About)
+	}
+	return s.About
+}
+
+// AllocRareState returns the session's own RareState, and allocates it if necessary.
+func (s *Session) AllocRareState() *RareState {
+	if s.RareState == NoRareState {
+		s.RareState = new(RareState)
+	}
+	return s.RareState
+}
+
+// state is a set of facts about a session.
+type state uint32
+
+const (
+	Authed        state = 1 << iota // has authenticated, or needs no password
+	Closing                         // no more input is read; closed once the client has read all replies
+	Dead                            // closed at once
+	dirty                           // in w.dirty
+	resuming                        // in w.resume
+	Draining                        // the next command waits until no call is in flight
+	Blocked                         // later commands wait for the outcome of a command (WAIT, learning)
+	full                            // too many requests without a reply, or too many unread bytes
+	Stalled                         // a node's connection has no room for the next command
+	handedOver                      // a connection has taken over the buffer in
+	slow                            // keyway buffers a large reply instead of waiting for the client
+	learning                        // blocked, because a node is asked about an unknown command
+	InMulti                         // between MULTI and EXEC
+	Subscribed                      // has subscriptions; in RESP2, few other commands are allowed
+	eof                             // the client sends no more; it still gets its replies
+	RESP3                           // speaks RESP3
+	Silent                          // CLIENT REPLY OFF
+	Skipping                        // CLIENT REPLY SKIP: no reply to the next command
+	Tracks                          // uses CLIENT TRACKING, and has connections of its own
+	ReadsReplicas                   // reads from replicas
+	Monitoring                      // has sent MONITOR
+	NoTouch                         // CLIENT NO-TOUCH: its reads do not count as a use of the keys
+)
+
+// Has reports whether the session is in any of the states; set and clear change them.
+func (s *Session) Has(f state) bool { return s.State&f != 0 }
+func (s *Session) Set(f state)      { s.State |= f }
+func (s *Session) Clear(f state)    { s.State &^= f }
+
+// stopped are the states in which the client's next command is not dispatched.
+const stopped = Closing | Dead | Draining | Blocked | full | Stalled
+
+// Open starts a session. peer and local are the socket's addresses, for logs and CLIENT LIST.
+func (w *Worker) Open(bind any, peer, local string) *Session {
+	w.lastID++
+	s := &Session{
+		Bind: bind, Worker: w,
+		id:     (w.lastID-1)*uint64(w.Options.Workers) + uint64(w.Options.Index) + 1,
+		index:  len(w.Sessions),
+		Opened: w.Now, Seen: w.Now,
+		epoch: w.epoch,
+		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState,
+	}
+	if len(w.Options.Passwords) == 0 {
+		s.Set(Authed)
+	}
+	if w.Options.Reads != FromMaster && !w.Options.ReadsOptIn {
+		s.Set(ReadsReplicas)
+	}
+	w.Sessions = append(w.Sessions, s)
+	w.ByID[s.id] = s
+	w.Stats.Accepted++
+	return s
+}
+
+// Reject counts a connection that the shell does not accept, and returns the error to send.
+func (w *Worker) Reject() []byte {
+	w.Stats.Rejected++
+	return resp.AppendError(nil, errtext.MaxClients)
+}
+
+// Gone ends a session whose socket is closed. Calls in flight stay with their connections
+// until their replies have come.
+func (w *Worker) Gone(s *Session) {
+	if s.HasLeft() {
+		return
+	}
+	last := len(w.Sessions) - 1
+	w.Sessions[s.index] = w.Sessions[last]
+	w.Sessions[s.index].index = s.index
+	w.Sessions[last] = nil
+	w.Sessions = w.Sessions[:last]
+	delete(w.ByID, s.id)
+	s.index = -1
+	s.Set(Dead)
+	if s.pausedConn != nil {
+		w.slowReaders.resume(s)
+	}
+	for _, c := range s.Retry {
+		c.abandon()
+	}
+	for r := s.Line.Head; r != nil; {
+		next := r.next
+		r.Session, r.next = nil, nil
+		r.dropReplies(&w.Buffers) // a node may take long to answer the rest
+		w.freeIfDone(r)
+		r = next
+	}
+	s.Line = line{}
+	for _, f := range w.Features {
+		f.Leave(s)
+	}
+	s.RareState, s.About = NoRareState, Anonymous
+	s.Unread.Clear(&w.Buffers)
+	w.Buffers.Put(s.In)
+	s.In = nil
+	w.Inputs.dropPartial(s)
+}
+
+// HasLeft reports whether the client has left. Its requests in flight are still answered.
+func (s *Session) HasLeft() bool { return s.index < 0 }
+
+// Reading reports whether the shell may read from the client.
+func (s *Session) Reading() bool {
+	if s.Has(Blocked) && s.State&(Closing|Dead|full|Stalled|eof) == 0 {
+		return len(s.In) < buffer.Chunk // only to notice when the client leaves: nothing is dispatched
+	}
+	return s.State&(stopped|eof) == 0
+}
+
+// Finished reports whether the socket should be closed now.
+func (s *Session) Finished() bool {
+	if s.Has(Dead) {
+		return true
+	}
+	if s.Line.Head != nil || s.Unread.Size() > 0 {
+		return false
+	}
+	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked) == 0
+}
+
+// Dead reports whether the socket should be closed at once, with output left unwritten.
+func (s *Session) Dead() bool { return s.Has(Dead) }
+
+// EOF tells the session that the client will send no more. The commands that came before are
+// still executed and answered, as by Redis, which executes commands as soon as it reads them.
+// A client inside a blocking command or WAIT is closed.
+func (w *Worker) EOF(s *Session) {
+	if s.Waits() {
+		s.Kill()
+		return
+	}
+	s.Set(eof)
+	s.touch()
+}
+
+// Waits reports whether the client is inside a blocking command or WAIT.
+func (s *Session) Waits() bool {
+	r := s.Line.Head
+	if r == nil || r.Command == nil || !s.Has(Blocked) || s.Inflight == 0 || !r.Command.Has(command.Blocking) {
+		return false
+	}
+	return r.Command.Handling == command.Local || r.Call.lane == exclusiveLane
+}
+
+// Output returns the bytes to write to the client now, empty if there are none. The shell
+// then calls Wrote.
+func (s *Session) Output() []byte { return s.Unread.Next() }
+
+// Expecting reports whether more replies will follow and little output waits. If so, the
+// shell may delay writing while it has other work.
+func (s *Session) Expecting() bool {
+	return s.Line.Head != nil && s.Unread.Size() < 4<<10 && s.State&(Closing|Dead|full|eof) == 0
+}
+
+// Pending returns the number of bytes that are not written to the client yet.
+func (s *Session) Pending() int { return s.Unread.Size() }
+
+// Wrote tells the session that the socket has accepted n bytes of Output.
+func (s *Session) Wrote(n int) {
+	s.Worker.Stats.BytesOut += uint64(n)
+	s.BytesOut += uint64(n)
+	s.Unread.Wrote(&s.Worker.Buffers, n)
+	s.Seen = s.Worker.Now // a client that reads its replies is not idle (networking.c, _writeToClient)
+	if s.pausedConn != nil {
+		if s.bytesSinceProgress += n; s.bytesSinceProgress >= keepsUp {
+			s.lastProgress, s.bytesSinceProgress = s.Worker.Now, 0
+		}
+		if s.Unread.Size() < s.resumeAt {
+			s.Worker.slowReaders.resume(s)
+		}
+	}
+	if s.Unread.Size() == 0 {
+		s.Clear(slow)
+	}
+	if s.Has(full) && s.Unread.Size() < softOutput/4 {
+		s.Wake()
+	}
+}
+
+// ID returns the client's id, as CLIENT ID does.
+func (s *Session) ID() uint64 { return s.id }
+
+// touch puts a session on the list that EndTurn gives to the shell.
+func (s *Session) touch() {
+	if !s.Has(dirty) {
+		s.Set(dirty)
+		s.Worker.dirty = append(s.Worker.dirty, s)
+	}
+}
+
+// Wake schedules resumeInput for the session, before the turn ends.
+func (s *Session) Wake() {
+	if !s.Has(resuming | Dead) {
+		s.Set(resuming)
+		s.Worker.Inputs.woken = append(s.Worker.Inputs.woken, s)
+	}
+}
+
+// Kill closes a session at once.
+func (s *Session) Kill() {
+	s.Set(Dead)
+	s.touch()
+}
+
+// CloseAfter closes a session once the client has read all its replies.
+func (s *Session) CloseAfter() {
+	s.Set(Closing)
+	s.touch()
+}
+
+// Feed handles bytes that the client sent. It copies what it has to keep of b.
+func (w *Worker) Feed(s *Session, b []byte) {
+	w.Stats.BytesIn += uint64(len(b))
+	s.BytesIn += uint64(len(b))
+	s.Seen = w.Now
+	if s.Has(Closing | Dead) {
+		return
+	}
+	if len(b) > 1 && b[0] == tlsHandshake && isTLS(s, b) {
+		w.Stats.ClosedTLS++
+		w.LogRefusal(s, "speaks TLS, and this port does not")
+		s.AnswerError(nil, "ERR keyway: this port does not speak TLS")
+		s.CloseAfter()
+		return
+	}
+	if len(s.In) == 0 {
+		n := w.Inputs.consume(s, b)
+		w.Inputs.keep(s, b[n:])
+		return
+	}
+	w.Inputs.keep(s, b)
+	if s.State&stopped == 0 {
+		w.Inputs.consumeKept(s)
+	}
+}
+
+// keep appends input that cannot be dispatched yet. An incomplete command takes at most twice
+// the memory of its bytes received so far, whatever lengths its headers announce.
+func (in *inputs) keep(s *Session, b []byte) {
+	w := in.w
+	if len(b) == 0 {
+		return
+	}
+	if s.In == nil {
+		s.In = w.Buffers.GetInput(len(b))
+	}
+	if need := len(s.In) + len(b); need > cap(s.In) {
+		room := 2 * need
+		if s.Partial != nil {
+			if promised := s.Partial.Need(); promised >= need && promised < room {
+				room = promised
+			}
+		}
+		bigger := make([]byte, len(s.In), room)
+		copy(bigger, s.In)
+		w.Buffers.Put(s.In)
+		s.In = bigger
+	}
+	s.In = append(s.In, b...)
+	w.GrownBy += len(b)
+}
+
+// resume resumes a stopped session, if the reason for the stop is gone.
+func (in *inputs) resume(s *Session) {
+	if s.Has(Dead) {
+		return
+	}
+	if s.Has(Draining) && s.Inflight == 0 {
+		s.Clear(Draining | Blocked)
+	}
+	if s.Has(full) && s.Line.n <= maxLine/2 && s.Unread.Size() < softOutput/4 {
+		s.Clear(full)
+	}
+	s.Clear(Stalled)
+	if s.State&stopped == 0 && len(s.In) > 0 {
+		in.consumeKept(s)
+	}
+	s.touch()
+}
+
+// consumeKept dispatches the commands in s.in.
+func (in *inputs) consumeKept(s *Session) {
+	n := in.consume(s, s.In)
+	rest := s.In[n:]
+	switch {
+	case s.Has(handedOver):
+		// A connection owns the buffer now, so the remaining input is copied.
+		s.Clear(handedOver)
+		s.In = nil
+		in.keep(s, rest)
+	case len(rest) == 0:
+		in.w.Buffers.Put(s.In)
+		s.In = nil
+	case n > 0:
+		s.In = s.In[:copy(s.In, rest)]
+	}
+}
+
+// consume dispatches the complete commands at the start of b, until the session is stopped,
+// and returns their length in bytes.
+func (in *inputs) consume(s *Session, b []byte) (n int) {
+	w := in.w
+	p := in.parser
+	if s.Partial != nil {
+		p, s.Partial = s.Partial, nil
+		defer func() {
+			if s.Partial != p {
+				in.PutParser(p)
+			}
+		}()
+	}
+	lim := &in.Limits
+	if !s.Has(Authed) {
+		lim = &in.unauth
+	}
+	for n < len(b) && s.State&stopped == 0 {
+		if s.epoch != w.epoch || s.redirecting > 0 {
+			// An earlier command may still be in flight to the former owner of its
+			// key. A later command must not overtake it.
+			if s.Inflight > 0 {
+				w.Stats.Held++
+				s.Set(Draining)
+				return n
+			}
+			s.epoch = w.epoch
+		}
+		length, st, err := p.Next(b[n:], lim)
+		if err != nil {
+			w.Stats.ProtocolErrors++
+			w.LogRefusal(s, errorLine(err))
+			s.Answer(nil, resp.AppendError(w.Scratch[:0], errorLine(err)))
+			s.CloseAfter()
+			p.Reset()
+			return len(b)
+		}
+		switch st {
+		case resp.More:
+			in.suspend(s, p, n > 0)
+			return n
+		case resp.Ready:
+			watcher := w.Observer
+			w.Hidden = false
+			if !w.dispatch(s, p) {
+				return n
+			}
+			s.Commands++
+			if watcher != nil && in.shown(s) {
+				watcher.Show(s, s.LastCmd, p)
+			}
+			if s.Has(Tracks) {
+				s.OwnConns.Dispatched(s)
+			}
+			if s.Has(Authed) {
+				lim = &in.Limits
+			}
+		}
+		n += length
+	}
+	return n
+}
+
+// shown reports whether the observer sees the command that was just dispatched. It does not
+// see a rejected command. It sees a queued command only when EXEC executes it.
+func (in *inputs) shown(s *Session) bool {
+	switch cmd := s.LastCmd; {
+	case in.w.Hidden:
+		return false
+	case !s.Has(InMulti):
+		return true
+	default:
+		return cmd != nil && cmd.InMulti == command.ActsAtOnce
+	}
+}
+
+func errorLine(err error) string { return "ERR " + err.Error() }
+
+// suspend keeps the parser of an incomplete command for the client's next input. begun says
+// that the command has only just begun.
+func (in *inputs) suspend(s *Session, p *resp.Parser, begun bool) {
+	s.Partial = p
+	if p == in.parser {
+		in.parser = in.GetParser()
+		begun = true
+	}
+	if begun {
+		s.partialAt = in.w.Now
+	}
+}
+
+// GetParser returns an unused parser; PutParser takes it back.
+func (in *inputs) GetParser() *resp.Parser {
+	if n := len(in.unused); n > 0 {
+		p := in.unused[n-1]
+		in.unused = in.unused[:n-1]
+		return p
+	}
+	return new(resp.Parser)
+}
+
+func (in *inputs) PutParser(p *resp.Parser) {
+	p.Reset()
+	if len(in.unused) < 64 {
+		in.unused = append(in.unused, p)
+	}
+}
+
+func (in *inputs) dropPartial(s *Session) {
+	if s.Partial != nil {
+		in.PutParser(s.Partial)
+		s.Partial = nil
+	}
+}
+
+// UseDB makes the client's later commands use the database.
+func UseDB(w *Worker, s *Session, db uint16) {
+	if s.DB != db {
+		s.DB = db
+		RenewConns(w, s)
+		s.ForgetCached()
+	}
+}
+
+// Each calls f with every open session. f may end the session that it gets.
+func (w *Worker) Each(f func(*Session)) {
+	for i := len(w.Sessions) - 1; i >= 0; i-- {
+		f(w.Sessions[i])
+	}
+}
+
+// tlsHandshake is the first byte that a TLS client sends (RFC 8446, section 5.1). No Redis
+// command begins with it.
+const tlsHandshake = 0x16
+
+// isTLS reports whether b begins a TLS handshake: b is the first input of the connection, and
+// its second byte is a TLS major version. b has at least two bytes and begins with
+// tlsHandshake.
+func isTLS(s *Session, b []byte) bool {
+	return s.LastCmd == nil && s.Partial == nil && s.Line.Head == nil && len(s.In) == 0 && b[1] == 3
+}
+
+// Peer returns the client's address for logs.
+func (s *Session) Peer() string { return s.peer }
+
+// Protocol returns the version of the protocol that the client speaks.
+func (s *Session) Protocol() resp.Version {
+	if s.Has(RESP3) {
+		return resp.V3
+	}
+	return resp.V2
+}

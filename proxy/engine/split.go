@@ -1,0 +1,289 @@
+package engine
+
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/lua"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// splitter assigns a command's keys to the groups they live in.
+type splitter struct {
+	units   []lua.Unit // of a script that treats each key alone
+	stamp   uint32
+	stamps  []uint32 // by group: stamp, if the group occurs in this command
+	index   []int32  // by group: its index in groups
+	groups  []shard
+	next    []int32 // by key: the next key of the same shard
+	shardOf []int32 // by key: the index of its shard in groups
+}
+
+// shard is the keys of a split command that live in one group.
+type shard struct {
+	group       int32
+	node        *Node // nil if no node owns the slot
+	first, last int32
+	n           int
+	read        freshness.Read // set if node is a replica
+}
+
+// splitByKey sends one shard of a command to each group that its keys live in. If all keys
+// live in one group, it sends the command unchanged.
+func splitByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	stride := cmd.Stride
+	keys := (a.Len() - 1 - cmd.Tail) / stride
+	if keys < 1 || (a.Len()-1-cmd.Tail)%stride != 0 {
+		return s.AnswerError(cmd, errtext.Arity(cmd))
+	}
+	if key, group := dealOut(w, a, keys, stride); key > 0 {
+		w.Keys = append(w.Keys[:0], key)
+		return Unowned(w, s, cmd, a, group)
+	}
+	if mayReadElsewhere(s, cmd) {
+		if m := w.Reads.spread(s, a, stride); m != nil {
+			return s.AnswerError(cmd, errtext.NoReplica(m.Label()))
+		}
+	}
+	for _, p := range w.split.groups {
+		if p.node != nil && p.node.Conn(s).Full() {
+			return s.Stall()
+		}
+	}
+	if len(w.split.groups) == 1 {
+		sendWhole(w, s, cmd, a)
+	} else {
+		sendShards(w, s, cmd, a, keys)
+	}
+	return true
+}
+
+// dealOut assigns the keys of a split command to the groups they live in. If no node owns
+// or will own one of them, it returns the position of that key and its group. Otherwise it
+// returns 0.
+func dealOut(w *Worker, a command.Args, keys, stride int) (key int, group int32) {
+	sp := &w.split
+	sp.begin(keys)
+	for k := range keys {
+		switch group, id := w.Table.Place(a.Arg(1 + k*stride)); {
+		case id >= 0:
+			sp.add(group, w.Nodes[id], int32(k))
+		case w.Table.Slotted() && len(w.Nodes) > 0:
+			sp.add(group, nil, int32(k)) // this shard waits for an owner
+		default:
+			return 1 + k*stride, group
+		}
+	}
+	return 0, 0
+}
+
+// sendWhole sends a command whose keys all live in one group.
+func sendWhole(w *Worker, s *Session, cmd *command.Command, a command.Args) {
+	r := s.NewRequest(cmd)
+	p := &w.split.groups[0]
+	r.Call.Group = p.group
+	if p.node == nil {
+		Await(w, s, &r.Call, a.Frame())
+		return
+	}
+	if p.node.Master != nil {
+		readAt(s, &r.Call, p.read)
+	}
+	r.Call.sendFrame(p.node, a)
+}
+
+// sendShards sends one shard of a command to each group that its keys live in.
+func sendShards(w *Worker, s *Session, cmd *command.Command, a command.Args, keys int) {
+	sp := &w.split
+	r := s.NewRequest(cmd)
+	r.End = Merged
+	r.Unfinished = len(sp.groups)
+	r.Merge = w.Mergers.Get(len(sp.groups))
+	if cmd.Response == command.ResponseDefault {
+		r.End = inKeyOrder
+		for k := range keys {
+			r.Merge.PerArgument = append(r.Merge.PerArgument, sp.shardOf[k])
+		}
+	}
+	for i := range sp.groups {
+		p := &sp.groups[i]
+		c := r.Merge.Call(r, i)
+		c.Group = p.group
+		w.Frame = cmd.AppendPart(w.Frame[:0], a, p.first, sp.next, p.n)
+		if p.node == nil {
+			Await(w, s, c, w.Frame)
+			continue
+		}
+		if p.node.Master != nil {
+			readAt(s, c, p.read)
+		}
+		c.SendTo(p.node, w.Frame)
+	}
+	w.Frame = w.Buffers.Scratch(w.Frame)
+}
+
+func (sp *splitter) begin(keys int) {
+	if sp.stamp++; sp.stamp == 0 { // the counter has wrapped: old stamps must not look new
+		clear(sp.stamps)
+		sp.stamp = 1
+	}
+	sp.groups = sp.groups[:0]
+	if cap(sp.next) < keys {
+		sp.next = make([]int32, keys)
+		sp.shardOf = make([]int32, keys)
+	}
+	sp.next, sp.shardOf = sp.next[:keys], sp.shardOf[:keys]
+}
+
+func (sp *splitter) add(group int32, n *Node, key int32) {
+	for int(group) >= len(sp.stamps) {
+		sp.stamps = append(sp.stamps, make([]uint32, 1024)...)
+		sp.index = append(sp.index, make([]int32, 1024)...)
+	}
+	if sp.stamps[group] != sp.stamp {
+		sp.stamps[group] = sp.stamp
+		sp.index[group] = int32(len(sp.groups))
+		sp.groups = append(sp.groups, shard{group: group, node: n, first: key, last: key, n: 1})
+		sp.shardOf[key] = sp.index[group]
+		return
+	}
+	p := &sp.groups[sp.index[group]]
+	sp.next[p.last] = key
+	p.last = key
+	p.n++
+	sp.shardOf[key] = sp.index[group]
+}
+
+// maxUnits bounds the calls that one per-key script becomes: as many as a command over
+// all slots may have.
+const maxUnits = 1 << 14
+
+// splitScript handles a command whose keys belong to different nodes or slots. This is an
+// error (crossing), unless the command is a script that treats each key alone. Such a
+// script becomes one call for each unit of keys. Units of the same node are not combined,
+// so that in a migrating slot no key has to wait for another.
+func splitScript(w *Worker, s *Session, cmd *command.Command, a command.Args, crossing string) bool {
+	switch {
+	case cmd.Is(command.TakesScript):
+		w.Scripts.Note(cmd, a)
+	case !cmd.Is(command.TakesSHA):
+		return s.AnswerError(cmd, crossing)
+	}
+	how, known := w.Scripts.Cache.PerKey(cmd, a)
+	switch {
+	case !known && cmd.Is(command.TakesSHA):
+		return askForScript(w, s, cmd, a)
+	case how == nil:
+		return s.AnswerError(cmd, crossing)
+	}
+	units, ok := how.Units(a, w.split.units[:0])
+	if w.split.units = units; !ok {
+		return s.AnswerError(cmd, errtext.PerKeyArgs)
+	}
+	if len(units) > maxUnits {
+		return s.AnswerError(cmd, errtext.PerKeyUnits)
+	}
+	if crossing := placeUnits(w, a, units, how.Placed()); crossing != "" {
+		return s.AnswerError(cmd, crossing)
+	}
+	for i := range w.split.groups {
+		if n := w.split.groups[i].node; n != nil && n.Conn(s).Full() {
+			return s.Stall()
+		}
+	}
+	sendUnits(w, s, cmd, a, units, how)
+	return true
+}
+
+// placeUnits makes each unit a group of its own, for the node of its first size keys. It
+// returns the error to answer with if these keys belong to different groups or to no node.
+func placeUnits(w *Worker, a command.Args, units []lua.Unit, size int) (failed string) {
+	sp := &w.split
+	sp.groups = sp.groups[:0]
+	for i := range units {
+		first := units[i].Key
+		group, id := w.Table.Place(a.Arg(first))
+		for k := first + 1; k < first+size; k++ {
+			if g, owner := w.Table.Place(a.Arg(k)); g != group {
+				return w.crossing(a, first, id, k, owner)
+			}
+		}
+		p := shard{group: group}
+		switch {
+		case id != router.None:
+			p.node = w.Nodes[id]
+		case !w.Table.Slotted():
+			return errtext.NoRule(a.Arg(first))
+		case len(w.Nodes) == 0:
+			w.Ready.Refresh = true
+			return errtext.NoMasters
+		}
+		sp.groups = append(sp.groups, p)
+	}
+	return ""
+}
+
+// inUnitOrder is the ending of a per-key script.
+func inUnitOrder(_ *Worker, dst []byte, r *Request) []byte {
+	if bad := r.Merge.failedPartly(r.Command); bad != nil {
+		return resp.AppendError(dst, errtext.InPart(r.Command, bad))
+	}
+	return r.Merge.perKey.Merge(dst, r.Merge.Replies)
+}
+
+// sendUnits starts the calls of a per-key script.
+func sendUnits(w *Worker,
+	s *Session, cmd *command.Command, a command.Args, units []lua.Unit, how *lua.PerKey,
+) {
+	r := s.NewRequest(cmd)
+	r.End, r.Unfinished, r.Merge = inUnitOrder, len(units), w.Mergers.Get(len(units))
+	r.Merge.perKey = how
+	for i := range units {
+		p := &w.split.groups[i]
+		c := r.Merge.Call(r, i)
+		c.Group = p.group
+		name, script := cmd.Upper(), a.Arg(1)
+		if p.node != nil {
+			if eval, text := w.Scripts.Cache.Eval(cmd, p.node.Ordinal, script); text != nil {
+				name, script, c.sentAsEval = eval, text, true
+			}
+		}
+		w.Frame = units[i].Append(w.Frame[:0], name, script, a)
+		if p.node == nil {
+			Await(w, s, c, w.Frame)
+			continue
+		}
+		c.SendTo(p.node, w.Frame)
+	}
+	w.Frame = w.Buffers.Scratch(w.Frame)
+}
+
+// askForScript handles an EVALSHA whose keys belong to different nodes or slots, and whose
+// script this worker does not know. Without the text, the worker cannot decide whether to
+// split the script, so it asks its siblings. If no sibling knows the script either, the
+// client gets NOSCRIPT and has to send the text, as with one Redis.
+func askForScript(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if w.Options.Workers < 2 || len(a.Arg(1)) != 40 {
+		return s.AnswerError(cmd, errtext.NoScript)
+	}
+	s.Set(Blocked)
+	sha := string(bytes.ToLower(a.Arg(1)))
+	w.Scripts.find(sha, func() {
+		if s.HasLeft() {
+			return
+		}
+		s.Clear(Blocked)
+		if w.Scripts.Cache.Text([]byte(sha)) == nil {
+			w.Inputs.dropFirst(s)
+			s.AnswerError(cmd, errtext.NoScript)
+			if s.Has(Tracks) {
+				s.OwnConns.Dispatched(s)
+			}
+		}
+		s.Wake()
+	})
+	return false
+}

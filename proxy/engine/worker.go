@@ -1,0 +1,479 @@
+package engine
+
+import (
+	"hash/maphash"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/lua"
+	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slowlog"
+)
+
+// Options are a worker's settings. Configure changes those that may change during its life.
+type Options struct {
+	Backend     pool.Config
+	Connections int // shared connections to each node; 0 means 1
+	CheckEvery  int // pool.Conn.CheckEvery of the shared connections
+	// Hold is how long commands wait for the successor of a dead node. 0 means the
+	// request timeout; negative: they do not wait.
+	Hold      time.Duration
+	Exclusive int // connections to each node that belong to one client, at most; 0 means 1000
+	// HasRoom reports whether the process has files left to open a connection that it can
+	// do without. nil: always.
+	HasRoom func() bool
+
+	Limits       resp.Limits // zero means resp.DefaultLimits
+	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
+	Passwords    []string    // the clients' passwords, each of them valid; empty: none is needed
+	IdleTimeout  time.Duration
+	MaxClients   int          // of all workers, for INFO
+	Allow        map[int]bool // IDs of commands that keyway forwards though it would refuse them
+
+	PerKey  lua.PerKeyScripts // scripts that can be split by their keys
+	Keyless string            // scripts without keys run on the node of this key
+
+	SlowerThan  time.Duration // the duration from which SLOWLOG logs a command; 0 means 10 ms, negative: never
+	SlowEntries int           // entries of SLOWLOG; 0 means 128
+
+	Reads      Reads         // which nodes serve commands that only read
+	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
+	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
+
+	Cluster *emulation.Cluster // the cluster that keyway emulates; nil: none
+
+	Process        *info.Process // keyway's process, for INFO; nil: INFO describes a node's process
+	Version        string        // keyway's version
+	Index, Workers int           // the index of this worker, and the number of workers
+	Seed           uint64        // of the random numbers
+}
+
+const (
+	// softOutput is the number of unread bytes above which a client's input is not read.
+	softOutput = 1 << 20
+	// maxLine is the number of requests without a reply at which a client's input is not
+	// read.
+	maxLine = 4096
+	// maxSubscriber is the number of unread bytes at which a client with subscriptions is
+	// closed (client-output-buffer-limit pubsub).
+	maxSubscriber = 32 << 20
+	// maxUnauthOutput is the number of bytes that a client may leave unread before it
+	// has authenticated (CVE-2025-21605).
+	maxUnauthOutput = 16 << 10
+
+	authTimeout = int64(10 * time.Second) // for authentication
+	// readTimeout is the time for sending one whole command. A client gets one second more
+	// for each minUpload bytes that it has sent.
+	readTimeout = int64(30 * time.Second)
+	minUpload   = 4 << 10
+
+	Tick      = int64(10 * time.Millisecond) // between two ticks while anything is in flight or waits
+	sweepTick = int64(time.Second)           // between two checks of all clients
+)
+
+// Worker is everything that one thread knows: its sessions, its nodes and its connections.
+type Worker struct {
+	Options Options
+	Ready   Ready
+	Stats   metrics.Stats
+	turn
+	clientSet
+	memory
+	scratchpad
+
+	Inputs      inputs
+	Learned     learnedCommands
+	Scripts     scripts
+	split       splitter
+	Mergers     mergers
+	slowReaders slowReaders
+
+	routing
+	retries     retries
+	Reads       reads
+	largeValues largeValues
+	Server      software
+	Doomed      []*pool.Link // connections to close, of any kind
+
+	Siblings siblings
+	Parts    *Parts
+	Features []Feature
+	hooks
+	SlowLog slowlog.Log
+}
+
+// turn is the time of the current turn, and of the last sweep.
+type turn struct {
+	Now       int64
+	Wall      time.Time
+	lastSweep int64
+}
+
+// clientSet is a worker's sessions, and those of them that something must be done for.
+type clientSet struct {
+	Sessions []*Session
+	ByID     map[uint64]*Session
+	lastID   uint64
+	dirty    []*Session // sessions for Ready.Sessions
+	stalled  []*Session // sessions that wait until a connection has room
+}
+
+// scratchpad is what every command reuses.
+type scratchpad struct {
+	Keys    []int  // the positions of the current command's keys
+	Scratch []byte // for replies that keyway makes
+	Frame   []byte // for commands that keyway makes
+}
+
+// Ready is the work for the shell after a turn. Its slices are valid until the next call of
+// EndTurn.
+type Ready struct {
+	// Links come first. The shell writes NextWrite to each and does its Duty. So it writes
+	// requests once per turn, however many clients have sent some.
+	Links []*pool.Link
+	// Sessions come next. The shell writes Output to each, closes those that are Finished,
+	// and reads only from those that are Reading.
+	Sessions []*Session
+
+	Refresh  bool      // the topology should be fetched again
+	Look     int64     // not 0: the shell fetches the topology, and then calls Looked with this time
+	Asks     []Ask     // each sibling executes Do, and each answer goes to Answered
+	Notes    []string  // for the log: events that an operator should know
+	Refusals []Refusal // for the log: refused requests and closed clients
+	Garbage  int       // bytes of large buffers that the worker no longer uses
+}
+
+// HashSeed is secret, so that clients cannot choose keys that collide. All workers share it,
+// so that two runs of one simulation in a process have the same collisions.
+var HashSeed = maphash.MakeSeed()
+
+// New returns a worker that routes by table, and consists of parts.
+func New(o Options, table *router.Table, parts *Parts) *Worker {
+	o = o.withDefaults()
+	w := &Worker{Options: o, Parts: parts}
+	w.ByID, w.Scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
+	w.Stats = metrics.NewStats(command.Count)
+	w.SlowLog = slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers)
+	w.Inputs = inputs{w: w, parser: new(resp.Parser)}
+	w.Learned = learnedCommands{w: w, Names: map[string]*command.Command{}}
+	w.Scripts = scripts{
+		w: w, Cache: lua.NewCache(o.PerKey), keyless: []byte(o.Keyless),
+		lookups: map[lookup][]func([]byte, bool){},
+	}
+	w.Mergers, w.slowReaders = mergers{w: w}, slowReaders{w: w}
+	w.routing = routing{
+		w: w, byName: map[string]*Node{},
+		Links: pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
+	}
+	w.retries = retries{w: w, lostWrites: map[lostKey]struct{}{}}
+	w.Reads = reads{w: w, Replicas: freshness.NewReplicas(o.MaxLag)}
+	w.largeValues = largeValues{w: w}
+	w.Server = software{w: w, Software: info.Unknown}
+	w.Siblings = siblings{w: w, questions: map[uint64]*question{}}
+	setLimits(w)
+	for _, f := range parts.features {
+		w.Features = append(w.Features, f(w)...)
+	}
+	w.SetTable(table)
+	return w
+}
+
+// Turn begins a turn: everything until EndTurn happens at this time. now is monotonic, in
+// nanoseconds from any origin. wall is the wall clock, for logs and INFO.
+func (w *Worker) Turn(now int64, wall time.Time) { w.Now, w.Wall = now, wall }
+
+// NextTick returns the time at which the shell should call Tick, if nothing happens before.
+func (w *Worker) NextTick() int64 {
+	next := w.nextDue()
+	if w.Options.Reads != FromMaster {
+		next = min(next, w.Reads.Replicas.Next())
+	}
+	return next
+}
+
+func (w *Worker) nextDue() int64 {
+	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.Doomed) > 0 || len(w.slowReaders.sessions) > 0 {
+		return w.Now + Tick
+	}
+	for _, n := range w.Nodes {
+		for _, c := range n.Conns {
+			if c.Busy() && (c.State() != pool.Idle || c.Stats.Losses > 0) {
+				return w.Now + Tick
+			}
+		}
+		if n.exclusive > 0 || len(n.retired.conns) > 0 {
+			return w.Now + Tick
+		}
+	}
+	next := w.lastSweep + sweepTick
+	for _, f := range w.Features {
+		next = min(next, f.Due())
+	}
+	return next
+}
+
+// Tick handles everything that time causes: deadlines, retries, checks of replicas, and
+// clients that have been silent for too long.
+func (w *Worker) Tick() {
+	for _, n := range w.Nodes {
+		n.tickShared()
+	}
+	w.Reads.tick()
+	w.Server.ask()
+	w.tickExclusive()
+	for _, f := range w.Features {
+		f.Tick()
+	}
+	w.retries.tick()
+	w.slowReaders.tick()
+	for _, s := range w.stalled {
+		s.Wake()
+	}
+	w.stalled = w.stalled[:0]
+	if w.Now-w.lastSweep >= sweepTick {
+		w.lastSweep = w.Now
+		w.sweep()
+	}
+}
+
+// sweep closes clients that do not authenticate, do not complete a command, or are idle for
+// too long.
+func (w *Worker) sweep() {
+	w.trim()
+	for _, f := range w.Features {
+		f.Sweep()
+	}
+	for _, s := range w.Sessions {
+		switch {
+		case s.Has(Closing | Dead):
+		case !s.Has(Authed) && w.Now-s.Opened > authTimeout:
+			w.LogRefusal(s, "no password in time")
+			s.Kill()
+		case s.Partial != nil && w.Now-s.partialAt > readTimeout+int64(len(s.In))*int64(time.Second)/minUpload:
+			w.LogRefusal(s, "a command that did not arrive in time")
+			s.Kill()
+		case s.Has(Subscribed | Monitoring): // these clients send nothing
+		case w.Options.IdleTimeout > 0 && s.Line.Head == nil && w.Now-s.Seen > int64(w.Options.IdleTimeout):
+			w.Stats.ClosedIdle++
+			s.Kill()
+		}
+	}
+}
+
+// EndTurn ends a turn, and returns the work for the shell.
+func (w *Worker) EndTurn() *Ready {
+	if w.moved {
+		w.ownersChanged(true)
+	}
+	for len(w.Inputs.woken) > 0 {
+		s := w.Inputs.woken[len(w.Inputs.woken)-1]
+		w.Inputs.woken = w.Inputs.woken[:len(w.Inputs.woken)-1]
+		s.Clear(resuming)
+		w.Inputs.resume(s)
+	}
+	if len(w.retries.lostWrites) > 0 {
+		clear(w.retries.lostWrites)
+	}
+	for _, f := range w.Features {
+		f.EndTurn()
+	}
+	r := &w.Ready
+	r.Garbage += w.Links.TakeGarbage() + w.Buffers.TakeGarbage()
+	r.Links = w.Links.Take(r.Links[:0])
+	r.Sessions = append(r.Sessions[:0], w.dirty...)
+	for i, s := range w.dirty {
+		s.Clear(dirty)
+		w.dirty[i] = nil
+	}
+	w.dirty = w.dirty[:0]
+	return r
+}
+
+// Taken tells the worker that the shell has handled Refresh, Look, Asks, Notes, Refusals and
+// Garbage of Ready.
+func (w *Worker) Taken() {
+	r := &w.Ready
+	r.Refresh, r.Look, r.Garbage = false, 0, 0
+	clear(r.Asks)
+	r.Asks, r.Notes, r.Refusals = r.Asks[:0], r.Notes[:0], r.Refusals[:0]
+}
+
+// Clients returns the number of open sessions.
+func (w *Worker) Clients() int { return len(w.Sessions) }
+
+// Drain closes every client as soon as it has read all its replies.
+func (w *Worker) Drain() {
+	for _, s := range w.Sessions {
+		s.CloseAfter()
+	}
+}
+
+// Shut closes all connections to the nodes.
+func (w *Worker) Shut() {
+	for _, n := range w.Nodes {
+		n.close(w.Now, "keyway is stopping")
+	}
+	w.closeDoomed()
+}
+
+// Up returns how many masters have a ready connection, and how many masters there are.
+func (w *Worker) Up() (up, of int) {
+	for _, n := range w.Masters {
+		if n.isUp() {
+			up++
+		}
+	}
+	return up, len(w.Masters)
+}
+
+// Deadline returns the deadline of a request that is sent now.
+func (w *Worker) Deadline() int64 { return w.Now + int64(w.Options.Backend.RequestTimeout) }
+
+// tickExclusive checks the deadlines on exclusive connections, and closes those whose
+// client has left too long ago.
+func (w *Worker) tickExclusive() {
+	for _, n := range w.Nodes {
+		for i := len(n.Waits) - 1; i >= 0 && i < len(n.Waits); i-- {
+			if use := &n.Waits[i]; use.Session.HasLeft() && w.Now >= use.Until {
+				n.Release(use.Conn, false)
+			} else {
+				use.Conn.Tick(w.Now)
+			}
+		}
+	}
+	w.closeDoomed()
+}
+
+// closeDoomed closes the connections in w.doomed.
+func (w *Worker) closeDoomed() {
+	for len(w.Doomed) > 0 {
+		c := w.Doomed[len(w.Doomed)-1]
+		w.Doomed = w.Doomed[:len(w.Doomed)-1]
+		c.Close(w.Now, "no longer needed")
+	}
+}
+
+// Refusal is a log entry: keyway refused a client's request or closed the client.
+type Refusal struct {
+	Reason string // one of a few texts, because the log is rate-limited by reason
+	Client string // the client's address
+}
+
+// maxRefusals bounds the refusals that one turn logs.
+const maxRefusals = 16
+
+// LogRefusal asks the shell to log a refusal.
+func (w *Worker) LogRefusal(s *Session, reason string) {
+	if len(w.Ready.Refusals) < maxRefusals {
+		w.Ready.Refusals = append(w.Ready.Refusals, Refusal{reason, s.peer})
+	}
+}
+
+// Snapshot returns a copy of the worker's metrics.
+func (w *Worker) Snapshot() metrics.Snapshot {
+	s := metrics.Snapshot{
+		Counters: w.Stats.Clone(), Gauges: w.gauges(), Families: w.Stats.Families(command.FamilyOf),
+		Layout: w.Table.Name, Epoch: w.epoch, Covered: w.covered(),
+	}
+	for i, n := range w.Nodes {
+		s.Nodes = append(s.Nodes, n.snapshot(w.Table.Nodes[i].Master))
+	}
+	return s
+}
+
+func oneIf(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+func (w *Worker) gauges() metrics.Gauges {
+	g := metrics.Gauges{Clients: len(w.Sessions)}
+	for _, s := range w.Sessions {
+		g.OutputBytes += s.Unread.Size() + s.Parked
+		g.Blocked += oneIf(s.Waits())
+		g.Subscribed += oneIf(s.Has(Subscribed))
+		g.Tracking += oneIf(s.Has(Tracks))
+		g.Watching += oneIf(s.Block != nil && s.Block.Watches)
+	}
+	return g
+}
+
+// withDefaults returns the options with the defaults in place of zero values.
+func (o Options) withDefaults() Options {
+	if o.Limits == (resp.Limits{}) {
+		o.Limits = resp.DefaultLimits
+	}
+	if o.ClientOutput == 0 {
+		o.ClientOutput = 256 << 20
+	}
+	o.Connections = max(o.Connections, 1)
+	o.Workers = max(o.Workers, 1)
+	if o.Exclusive == 0 {
+		o.Exclusive = 1000
+	}
+	if o.HasRoom == nil {
+		o.HasRoom = func() bool { return true }
+	}
+	if o.Hold == 0 {
+		o.Hold = o.Backend.RequestTimeout
+	}
+	if o.SlowerThan == 0 {
+		o.SlowerThan = 10 * time.Millisecond
+	}
+	if o.SlowerThan < 0 {
+		o.SlowerThan = math.MaxInt64
+	}
+	if o.SlowEntries == 0 {
+		o.SlowEntries = 128
+	}
+	return o
+}
+
+// Configure replaces the worker's options, within a turn. These stay as they are:
+// Connections, Reads, ReadsOptIn, PerKey, Index, Workers and Seed. Clients and connections
+// stay open. A client that has authenticated stays so, and a connection to a node keeps the
+// user that it has; a new password is for those that come later.
+func Configure(w *Worker, o Options) {
+	before := w.Options
+	o.Connections, o.Reads, o.ReadsOptIn, o.PerKey = before.Connections, before.Reads, before.ReadsOptIn, before.PerKey
+	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
+	w.Options = o.withDefaults()
+	w.routing.Links.Config = w.Options.Backend
+	setLimits(w)
+	w.Scripts.keyless = []byte(o.Keyless)
+	w.Reads.Replicas.SetMaxLag(o.MaxLag)
+	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
+		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
+	}
+	for _, n := range w.routing.Nodes {
+		for _, c := range n.Conns {
+			c.CheckEvery = w.Options.CheckEvery
+		}
+		if w.Options.Backend.Name != before.Backend.Name {
+			n.rename()
+		}
+	}
+	if len(w.Options.Passwords) > 0 {
+		return
+	}
+	for _, s := range w.Sessions {
+		s.Set(Authed) // sweep would close clients that wait for a password
+	}
+}
+
+// setLimits sets what is derived from the options' limits and times.
+func setLimits(w *Worker) {
+	w.Inputs.Limits, w.Inputs.unauth = w.Options.Limits, w.Options.Limits.UnauthenticatedLimits()
+	w.retries.failover = int64(w.Options.Hold)
+	w.retries.maxPause = int64(max(w.Options.Hold, w.Options.Backend.RequestTimeout))
+}

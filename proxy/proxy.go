@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/answers"
+	"github.com/keyway-proxy/keyway/proxy/blocking"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/proxy/pubsub"
+	"github.com/keyway-proxy/keyway/proxy/tracking"
+	"github.com/keyway-proxy/keyway/proxy/txn"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// What a worker is made of besides the engine.
+var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part)
+
+// New returns a worker that routes by table.
+func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
+
+// What the shell knows of the engine.
+type (
+	Worker  = engine.Worker
+	Options = engine.Options
+	Session = engine.Session
+	Ready   = engine.Ready
+	Ask     = engine.Ask
+	Refusal = engine.Refusal
+	Held    = engine.Held
+	Reads   = engine.Reads
+)
+
+// The values of Reads.
+const (
+	FromMaster    = engine.FromMaster
+	PreferReplica = engine.PreferReplica
+	FromReplica   = engine.FromReplica
+	FromNearest   = engine.FromNearest
+)
+
+// NodeName returns the name of a link's node. The name of a cluster's node is its address.
+func NodeName(l *pool.Link) string { return engine.NodeName(l) }
+
+// Configure replaces a worker's options, within a turn; see [engine.Configure].
+func Configure(w *Worker, o Options) { engine.Configure(w, o) }
+
+// ReplaceLayout is SetTable for a table that places keys otherwise; see
+// [engine.ReplaceLayout].
+func ReplaceLayout(w *Worker, t *router.Table) { engine.ReplaceLayout(w, t) }

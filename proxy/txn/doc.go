@@ -1,0 +1,2 @@
+// Package txn owns transactions: what clients queue between MULTI and EXEC, and WATCH.
+package txn

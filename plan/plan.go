@@ -219,6 +219,11 @@ func (p *planner) close() {
 // reachable reports the nodes that cannot be asked, or cannot serve keys.
 func (p *planner) reachable() {
 	for _, n := range p.nodes {
+		if isReply(n.err) {
+			p.problem("nodes", "correct backend.username and backend.password, or give the user this right",
+				"node %s (%s) cannot be asked: %v", n.name, n.addr, n.err)
+			continue
+		}
 		t := p.newer.Table
 		if n.newer == router.None {
 			t = p.older.Table

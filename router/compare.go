@@ -93,18 +93,8 @@ func Compare(older, newer *Table) Comparison {
 	return c.sample()
 }
 
-// Moving returns a function that places a key in both tables, and reports whether it
-// moves from the older table's node to another. See Compare for what another node is.
-func Moving(older, newer *Table) func(key []byte) (from, to NodeID, moves bool) {
-	c := comparer{older: older, newer: newer, same: SameNodes(older, newer)}
-	return func(key []byte) (from, to NodeID, moves bool) {
-		_, from = older.Place(key)
-		_, to = newer.Place(key)
-		return from, to, c.moves(from, to)
-	}
-}
-
-// SameNodes returns the older table's nodes by those of the newer that are the same. See Compare.
+// SameNodes returns, for nodes of the newer table, the nodes of the older that are the
+// same. See Compare.
 func SameNodes(older, newer *Table) map[NodeID]NodeID {
 	same, taken := map[NodeID]NodeID{}, map[NodeID]bool{}
 	for i, n := range newer.Nodes {

@@ -350,22 +350,6 @@ func TestCompareRangesMissesNoKey(t *testing.T) {
 	}
 }
 
-// TestMovingComparesAddresses: a key moves if its node has another address.
-func TestMovingComparesAddresses(t *testing.T) {
-	moving := Moving(evenly(t, named("a b")), evenly(t, named("y=b z=a")))
-	moves := 0
-	for i := range 100 {
-		from, to, moved := moving(fmt.Appendf(nil, "key:%d", i))
-		if from != to || !moved { // the two halves change places
-			t.Fatalf("from %d to %d: %v", from, to, moved)
-		}
-		moves++
-	}
-	if from, _, moved := Moving(evenly(t, named("a b")), evenly(t, named("x=a y=b")))([]byte("k")); moved {
-		t.Errorf("only the names change, and a key moves from %d", from)
-	}
-}
-
 // BenchmarkCompare measures the slowest comparison, which samples.
 func BenchmarkCompare(b *testing.B) {
 	nodes := named("a b c")

@@ -249,6 +249,12 @@ func TestPlanAsksNobodyWhenNothingMoves(t *testing.T) {
 	modulo := strings.Replace(dead("127.0.0.1:2"), "layout: ring", "layout: modulo", 1)
 	out, status = runPlan(t, dead("127.0.0.1:2"), modulo)
 	expectPlan(t, out, status, 2, "not ready: nodes: node a (127.0.0.1:1) cannot be reached: ", "NOT READY: nodes")
+	many := "nodes:\n"
+	for i := range 12 {
+		many += fmt.Sprintf("  - {name: n%d, addr: \"127.0.0.1:%d\"}\n", i, i+1)
+	}
+	out, status = runPlan(t, "layout: ring\nring: {hash: md5}\n"+many, "layout: ring\n"+many)
+	expectPlan(t, out, status, 2, "(32 more pairs: see --json)")
 	for args, want := range map[string]string{
 		"plan": "keyway plan needs two files", "plan a.yml b.yml --accept all": "--accept all: write others, way-back",
 		"plan a.yml b.yml": "a.yml: no such file",
@@ -410,6 +416,13 @@ func TestPlanRights(t *testing.T) {
 	nodes[2].Do(append([]string{"ACL", "SETUSER"}, strings.Fields(line)...)...)
 	out, status = runPlan(t, two, three)
 	expectPlan(t, out, status, 0, "READY")
+	nodes[2].Do("ACL", "SETUSER", "proxy", "-info")
+	out, status = runPlan(t, two, three)
+	expectPlan(t, out, status, 2, "not ready: nodes: node c (", " cannot be asked: asking for INFO: NOPERM",
+		"correct backend.username and backend.password, or give the user this right")
+	nodes[1].Do("ACL", "SETUSER", "proxy", "resetpass", ">other")
+	out, status = runPlan(t, two, three)
+	expectPlan(t, out, status, 2, "not ready: nodes: node b (", " cannot be asked: WRONGPASS")
 }
 
 // TestPlanVersions: values of a newer server cannot go to an older one, nor back.

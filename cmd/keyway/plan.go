@@ -132,7 +132,11 @@ func printMoves(w io.Writer, r *plan.Report) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nFROM\tTO\tOF THE KEY SPACE\tKEYS\tBYTES\tVERSIONS\tAND BACK")
-	for _, p := range r.Pairs {
+	for i, p := range r.Pairs {
+		if i == maxPairs {
+			fmt.Fprintf(tw, "(%d more pairs: see --json)\n", len(r.Pairs)-maxPairs)
+			break
+		}
 		space := fmt.Sprintf("%.2f %%", 100*p.Space)
 		if r.Space.Basis == router.Unmeasured {
 			space = "-"
@@ -168,6 +172,9 @@ func printMoves(w io.Writer, r *plan.Report) error {
 	fmt.Fprintln(tw)
 	return tw.Flush()
 }
+
+// maxPairs is how many pairs of nodes are printed.
+const maxPairs = 100
 
 // stallPerMB is how long DUMP and RESTORE of a hash stall a node for each megabyte.
 const stallPerMB = 25 * time.Millisecond

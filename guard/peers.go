@@ -168,26 +168,42 @@ func (p *peers) record(node, clients string, err error) {
 }
 
 // disagreeing returns the keyways in a reply to CLIENT LIST that have another placement
-// than self, each once.
+// than self, each once. A keyway whose file was just reloaded may still have connections
+// with its former placement, and does not disagree.
 func disagreeing(node, clients, self string) (all []Peer) {
+	var agreeing []Peer
 	for line := range strings.Lines(clients) {
-		peer := Peer{Node: node}
-		for field := range strings.FieldsSeq(line) {
-			if addr, ok := strings.CutPrefix(field, "addr="); ok {
-				if peer.Host, _, _ = net.SplitHostPort(addr); peer.Host == "" {
-					peer.Host = addr // of a Unix socket
-				}
-			} else if name, ok := strings.CutPrefix(field, "name="+namePrefix); ok {
-				if i := strings.LastIndexByte(name, ':'); i > 0 {
-					peer.Instance, peer.Placement = name[:i], name[i+1:]
-				}
-			}
-		}
-		if peer.Instance != "" && peer.Placement != self && !slices.Contains(all, peer) {
-			all = append(all, peer)
+		switch p := peer(line); {
+		case p.Instance == "":
+		case p.Placement == self:
+			agreeing = append(agreeing, p)
+		default:
+			p.Node = node
+			all = append(all, p)
 		}
 	}
-	return all
+	slices.SortStableFunc(all, func(a, b Peer) int { return strings.Compare(a.key(), b.key()) })
+	all = slices.CompactFunc(all, Peer.same)
+	return slices.DeleteFunc(all, func(p Peer) bool {
+		return slices.ContainsFunc(agreeing, func(o Peer) bool { return o.Instance == p.Instance && o.Host == p.Host })
+	})
+}
+
+// peer returns the keyway that a line of CLIENT LIST shows. Its Instance is empty if the
+// connection is no keyway's.
+func peer(line string) (p Peer) {
+	for field := range strings.FieldsSeq(line) {
+		if addr, ok := strings.CutPrefix(field, "addr="); ok {
+			if p.Host, _, _ = net.SplitHostPort(addr); p.Host == "" {
+				p.Host = addr // of a Unix socket
+			}
+		} else if name, ok := strings.CutPrefix(field, "name="+namePrefix); ok {
+			if i := strings.LastIndexByte(name, ':'); i > 0 {
+				p.Instance, p.Placement = name[:i], name[i+1:]
+			}
+		}
+	}
+	return p
 }
 
 // disagreeing returns the keyways that have another placement, each once.
@@ -197,15 +213,16 @@ func (p *peers) disagreeing() (all []Peer) {
 	for _, of := range p.others {
 		all = append(all, of...)
 	}
-	slices.SortFunc(all, func(a, b Peer) int {
-		return strings.Compare(a.String()+a.Placement+a.Node, b.String()+b.Placement+b.Node)
-	})
+	slices.SortFunc(all, func(a, b Peer) int { return strings.Compare(a.key()+a.Node, b.key()+b.Node) })
 	return slices.CompactFunc(all, Peer.same)
 }
 
+// key returns a text that is the same for the same keyway with the same placement.
+func (p Peer) key() string { return p.String() + " " + p.Placement + " " }
+
 // same reports whether two are the same keyway with the same placement.
 func (p Peer) same(o Peer) bool {
-	return p.Instance == o.Instance && p.Placement == o.Placement && p.Host == o.Host
+	return p.key() == o.key()
 }
 
 // logChanges logs which keyways have begun to disagree since before, and which no longer do.

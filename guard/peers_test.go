@@ -29,8 +29,10 @@ func TestDisagreeingClients(t *testing.T) {
 		client("10.0.0.2:500", "keyway:host:6380:bb") + client("10.0.0.2:501", "keyway:host:6380:bb") +
 		client("[::1]:500", "keyway:kw-1:bb") + client("/run/redis.sock:0", "keyway:kw-3:bb") +
 		client("10.0.0.3:1", "") + client("10.0.0.3:2", "metrics") + client("10.0.0.3:3", "keyway:odd") +
-		client("10.0.0.3:4", "keyway:")
-	want := "host:6380 at 10.0.0.2, kw-1 at ::1, kw-3 at /run/redis.sock"
+		client("10.0.0.3:4", "keyway:") +
+		client("10.0.0.4:1", "keyway:reloaded:bb") + client("10.0.0.4:2", "keyway:reloaded:aa") +
+		client("10.0.0.5:1", "keyway:reloaded:bb")
+	want := "host:6380 at 10.0.0.2, kw-1 at ::1, kw-3 at /run/redis.sock, reloaded at 10.0.0.5"
 	var got []string
 	for _, p := range disagreeing("n", list, "aa") {
 		got = append(got, p.String())

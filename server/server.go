@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -219,38 +218,6 @@ func (s *Server) refresh(done func()) {
 	if f := s.following.Load(); f.Follower != nil {
 		f.Refresh(done)
 	}
-}
-
-// resolve looks up a host name in a goroutine, which then calls done.
-func (s *Server) resolve(addr string, done func(netip.AddrPort, error)) {
-	go func() {
-		ctx, cancel := context.WithTimeout(s.stop, s.cfg.Load().Backend.ConnectTimeout)
-		defer cancel()
-		done(lookup(ctx, addr))
-	}()
-}
-
-func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
-	}
-	n, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("resolving %s: %w", addr, err)
-	}
-	// Prefer IPv4, as net.Dial does: a name such as localhost often has an IPv6 address
-	// on which no process listens.
-	for _, ip := range ips {
-		if ip.Unmap().Is4() {
-			return netip.AddrPortFrom(ip.Unmap(), uint16(n)), nil
-		}
-	}
-	return netip.AddrPortFrom(ips[0], uint16(n)), nil
 }
 
 // Snapshot returns copies of the counters of all threads. Each thread copies its own, so

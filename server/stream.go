@@ -1,14 +1,12 @@
 package server
 
 import (
-	"context"
 	"io"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/keyway-proxy/keyway/loop"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
@@ -191,28 +189,4 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 			s.reports.client("client accepted", c)
 		})
 	}
-}
-
-// dialStream dials in a goroutine and then gives the stream to the backend in the loop.
-// still reports whether the connection still wants this attempt.
-func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
-	addr := b.link.Addr
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Load().Backend.ConnectTimeout)
-		defer cancel()
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		t.loop.Post(func() {
-			switch {
-			case !still() || b.link.State() != pool.Dialing:
-				if err == nil {
-					conn.Close()
-				}
-			case err != nil:
-				b.link.Fail(t.now, err.Error())
-			default:
-				b.open(newStream(t.loop, conn, b))
-				b.link.Connected(t.now)
-			}
-		})
-	}()
 }

@@ -165,7 +165,7 @@ var aroundProxy = []bug{
 		"./test", "TestDrainAnswersSiblings",
 	},
 	{
-		"a node's refusal is lost with its connection", "server/thread.go",
+		"a node's refusal is lost with its connection", "server/backend.go",
 		"			b.readRest(err)\n", "			b.link.Fail(b.t.now, err.Error())\n",
 		"./server", "TestRefusalIsRead",
 	},

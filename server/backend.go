@@ -1,0 +1,141 @@
+package server
+
+import (
+	"io"
+
+	"github.com/keyway-proxy/keyway/pool"
+)
+
+// backend is a node's socket and its link.
+type backend struct {
+	t          *thread
+	link       *pool.Link
+	sock       socket
+	dials      uint64 // link.Stats.Dials when sock was opened
+	connecting bool
+	up         bool // the log has this link as reachable
+}
+
+func (b *backend) Ready(readable, writable bool) {
+	if !b.current() {
+		return
+	}
+	now := b.t.now
+	if b.connecting && (writable || readable) {
+		b.connecting = false
+		if err := connected(b.sock); err != nil {
+			b.link.Fail(now, err.Error())
+			return
+		}
+		b.sock.Watch(true, false)
+		b.link.Connected(now)
+		return
+	}
+	if writable {
+		b.flush()
+	}
+	if !readable || !b.current() {
+		return
+	}
+	b.read()
+}
+
+// current reports whether the socket belongs to the link's latest attempt to dial.
+// It closes the socket of an earlier attempt, whose bytes must not count for the new one.
+func (b *backend) current() bool {
+	if b.dials != b.link.Stats.Dials {
+		b.close()
+	}
+	return b.sock != nil
+}
+
+// read passes received bytes to the link. It fails the link if the socket has
+// ended.
+func (b *backend) read() error {
+	n, err := b.sock.Read(b.t.buf)
+	switch {
+	case err == nil:
+		b.link.Received(b.t.buf[:n], b.t.now)
+	case err == io.EOF:
+		b.link.Fail(b.t.now, "the node closed the connection")
+	case err != errAgain:
+		b.link.Fail(b.t.now, err.Error())
+	}
+	return err
+}
+
+// readRest fails a link whose socket cannot be written any more. It first reads what
+// the node has sent: a node that refuses a request sends the reason before it closes.
+func (b *backend) readRest(cause error) {
+	dials := b.link.Stats.Dials
+	for b.link.State() == pool.Ready && b.link.Stats.Dials == dials && b.read() == nil {
+	}
+	if b.link.Stats.Dials == dials {
+		b.link.Fail(b.t.now, cause.Error())
+	}
+}
+
+func (b *backend) flush() {
+	for b.sock != nil && !b.connecting {
+		out := b.link.NextWrite()
+		if len(out) == 0 {
+			b.sock.Watch(!b.link.Paused(), false)
+			return
+		}
+		n, err := b.sock.Write(out)
+		if n > 0 {
+			b.link.Wrote(n)
+		}
+		if err == errAgain || err == nil && n < len(out) {
+			b.sock.Watch(!b.link.Paused(), true)
+			return
+		}
+		if err != nil {
+			b.readRest(err)
+			return
+		}
+	}
+}
+
+func (b *backend) hangup() {
+	b.close()
+	b.connecting, b.up = false, false
+}
+
+// open sets the socket of the link's latest attempt to dial.
+func (b *backend) open(s socket) {
+	b.sock, b.dials = s, b.link.Stats.Dials
+	b.t.srv.sockets.Add(1)
+}
+
+func (b *backend) close() {
+	if b.sock != nil {
+		b.sock.Close()
+		b.sock = nil
+		b.t.srv.sockets.Add(-1)
+	}
+}
+
+// serve performs a link's duty and writes its bytes.
+func (t *thread) serve(l *pool.Link) {
+	b, _ := l.Bind.(*backend)
+	if b == nil {
+		b = &backend{t: t, link: l}
+		l.Bind = b
+	}
+	switch l.Duty() {
+	case pool.Hangup:
+		b.hangup()
+		t.srv.reports.lost(l)
+	case pool.Dial:
+		b.hangup()
+		t.srv.reports.dialing(l)
+		t.dial(b)
+		return
+	}
+	b.flush()
+	if b.link.State() == pool.Ready && !b.up {
+		b.up = true
+		t.srv.reports.found(l)
+	}
+}

@@ -1,0 +1,91 @@
+package server
+
+import (
+	"io"
+
+	"github.com/keyway-proxy/keyway/proxy"
+)
+
+// client is a client's socket and its session.
+type client struct {
+	t        *thread
+	sock     socket
+	session  *proxy.Session
+	gone     bool
+	isPutOff bool // its output waits: it is in the thread's putOff
+}
+
+// Ready writes the session's output to the client's socket, and passes the bytes that the
+// client has sent to the session.
+func (c *client) Ready(readable, writable bool) {
+	if c.gone {
+		return
+	}
+	if writable {
+		c.flush()
+	}
+	if !readable || c.gone {
+		return
+	}
+	n, err := c.sock.Read(c.t.buf)
+	switch {
+	case err == nil:
+		c.t.worker.Feed(c.session, c.t.buf[:n])
+	case err == io.EOF:
+		c.t.worker.EOF(c.session)
+	case err != errAgain:
+		c.close()
+	}
+}
+
+// flush writes the session's output, and watches the socket for what the session needs
+// next.
+func (c *client) flush() {
+	s := c.session
+	c.isPutOff = false
+	for !c.gone && !s.Dead() {
+		b := s.Output()
+		if len(b) == 0 {
+			break
+		}
+		n, err := c.sock.Write(b)
+		if n > 0 {
+			s.Wrote(n)
+		}
+		if err == errAgain || err == nil && n < len(b) {
+			break
+		}
+		if err != nil {
+			c.close()
+			return
+		}
+	}
+	if s.Finished() {
+		c.close()
+		return
+	}
+	c.sock.Watch(s.Reading(), s.Pending() > 0)
+}
+
+func (c *client) close() {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.t.srv.reports.client("client gone", c)
+	c.sock.Close()
+	c.t.worker.Gone(c.session)
+	c.t.dismiss()
+}
+
+// admit counts a new client, and reports whether there is room for it. If there is not,
+// the client is not counted.
+func (t *thread) admit() bool {
+	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.hasRoom() {
+		t.srv.clients.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (t *thread) dismiss() { t.srv.clients.Add(-1) }

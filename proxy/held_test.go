@@ -6,46 +6,48 @@ import (
 	"testing"
 )
 
+// holding are ways to make keyway hold some n bytes for a client.
+var holding = map[string]func(r *rig, s *Session, n int){
+	"unread replies": func(r *rig, s *Session, n int) {
+		r.w.Feed(s, []byte(cmd("GET", onA)))
+		r.endTurn()
+		r.sent(0)
+		r.node(0, value("v", n))
+	},
+	"replies that wait for their turn": func(r *rig, s *Session, n int) {
+		r.w.Feed(s, []byte(cmd("GET", onA)+cmd("GET", onB)))
+		r.endTurn()
+		r.sent(0)
+		r.sent(1)
+		r.node(1, value("v", n))
+	},
+	"one of the replies to be merged": func(r *rig, s *Session, n int) {
+		r.w.Feed(s, []byte(cmd("MGET", onA, onB)))
+		r.endTurn()
+		r.sent(0)
+		r.sent(1)
+		r.node(1, "*1\r\n"+value("v", n))
+	},
+	"a command that is not complete": func(r *rig, s *Session, n int) {
+		r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", n))[:n]))
+	},
+	"a transaction": func(r *rig, s *Session, n int) {
+		r.w.Feed(s, []byte(cmd("MULTI")))
+		for range n >> 10 {
+			r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", 1<<10))))
+		}
+	},
+}
+
 // What clients make a worker hold is counted wherever it lies, and the client that
 // it holds most for is the one that is closed.
 func TestLargestClientIsClosed(t *testing.T) {
-	var r *rig
-	for name, f := range map[string]func(s *Session, n int){
-		"unread replies": func(s *Session, n int) {
-			r.w.Feed(s, []byte(cmd("GET", onA)))
-			r.endTurn()
-			r.sent(0)
-			r.node(0, value("v", n))
-		},
-		"replies that wait for their turn": func(s *Session, n int) {
-			r.w.Feed(s, []byte(cmd("GET", onA)+cmd("GET", onB)))
-			r.endTurn()
-			r.sent(0)
-			r.sent(1)
-			r.node(1, value("v", n))
-		},
-		"one of the replies to be merged": func(s *Session, n int) {
-			r.w.Feed(s, []byte(cmd("MGET", onA, onB)))
-			r.endTurn()
-			r.sent(0)
-			r.sent(1)
-			r.node(1, "*1\r\n"+value("v", n))
-		},
-		"a command that is not complete": func(s *Session, n int) {
-			r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", n))[:n]))
-		},
-		"a transaction": func(s *Session, n int) {
-			r.w.Feed(s, []byte(cmd("MULTI")))
-			for range n >> 10 {
-				r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", 1<<10))))
-			}
-		},
-	} {
-		r = newRig(t, Options{})
+	for name, f := range holding {
+		r := newRig(t, Options{})
 		large, small := r.s, r.w.Open(nil, "peer:2", "keyway:1")
-		f(small, 100<<10)
+		f(r, small, 100<<10)
 		before := r.w.Held()
-		f(large, 200<<10)
+		f(r, large, 200<<10)
 		if grown := r.w.Grown(); grown < 190<<10 {
 			t.Errorf("%s: grown by %d", name, grown)
 		}
@@ -61,7 +63,7 @@ func TestLargestClientIsClosed(t *testing.T) {
 			t.Errorf("%s: after the close %+v", name, after)
 		}
 	}
-	r = newRig(t, Options{})
+	r := newRig(t, Options{})
 	r.feed(cmd("GET", onA)) // on the way to a node
 	if h := r.w.Held(); h.Queued == 0 {
 		t.Errorf("a request that is not answered does not count: %+v", h)

@@ -120,9 +120,9 @@ func (f values) add(v reflect.Value, path, key string) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if name := v.Type().Field(i).Tag.Get("yaml"); name != "" {
-				f.add(v.Field(i), join(path, name), join(key, name))
+		for _, field := range reflect.VisibleFields(v.Type()) {
+			if name := field.Tag.Get("yaml"); name != "" {
+				f.add(v.FieldByIndex(field.Index), join(path, name), join(key, name))
 			}
 		}
 	case reflect.Slice:

@@ -10,14 +10,11 @@ type Config struct {
 	Layout  string   `yaml:"layout"`
 	HashTag string   `yaml:"hash_tag"`
 	Nodes   []Node   `yaml:"nodes"`
-	Slots   Slots    `yaml:"slots"`
-	Ring    Hashed   `yaml:"ring"`
-	Range   Range    `yaml:"range"`
-	Modulo  Hashed   `yaml:"modulo"`
-	Reads   string   `yaml:"reads"`
-	Backend Backend  `yaml:"backend"`
-	Clients Clients  `yaml:"clients"`
-	Limits  Limits   `yaml:"limits"`
+	layouts
+	Reads   string  `yaml:"reads"`
+	Backend Backend `yaml:"backend"`
+	Clients Clients `yaml:"clients"`
+	Limits  Limits  `yaml:"limits"`
 
 	Replicas Replicas `yaml:"replicas"`
 	Cluster  Cluster  `yaml:"cluster"`
@@ -33,6 +30,14 @@ type Config struct {
 	Instance  string    `yaml:"instance"`
 
 	source
+}
+
+// layouts are the sections of the layouts, of which one is in force.
+type layouts struct {
+	Slots  Slots  `yaml:"slots"`
+	Ring   Hashed `yaml:"ring"`
+	Range  Range  `yaml:"range"`
+	Modulo Hashed `yaml:"modulo"`
 }
 
 // source is where a configuration comes from.
@@ -229,8 +234,7 @@ func Default() Config {
 		Threads: 1,
 		Layout:  LayoutSlots,
 		HashTag: "{}",
-		Ring:    Hashed{Hash: "murmur"},
-		Modulo:  Hashed{Hash: "crc32"},
+		layouts: layouts{Ring: Hashed{Hash: "murmur"}, Modulo: Hashed{Hash: "crc32"}},
 		Reads:   ReadsMaster,
 		Backend: Backend{
 			ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Hold: 6 * time.Second,

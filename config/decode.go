@@ -274,9 +274,9 @@ func join(path, key string) string {
 }
 
 func fieldOf(v reflect.Value, key string) (reflect.Value, bool) {
-	for i := range v.NumField() {
-		if key != "" && v.Type().Field(i).Tag.Get("yaml") == key {
-			return v.Field(i), true
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if key != "" && f.Tag.Get("yaml") == key {
+			return v.FieldByIndex(f.Index), true
 		}
 	}
 	return reflect.Value{}, false
@@ -284,8 +284,8 @@ func fieldOf(v reflect.Value, key string) (reflect.Value, bool) {
 
 func keysOf(t reflect.Type) []string {
 	var keys []string
-	for i := range t.NumField() {
-		if k := t.Field(i).Tag.Get("yaml"); k != "" {
+	for _, f := range reflect.VisibleFields(t) {
+		if k := f.Tag.Get("yaml"); k != "" {
 			keys = append(keys, k)
 		}
 	}

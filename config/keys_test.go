@@ -74,9 +74,9 @@ func fieldsOf(v reflect.Value, path string) map[string]reflect.Value {
 	found := map[string]reflect.Value{}
 	switch t := v.Type(); {
 	case t.Kind() == reflect.Struct:
-		for i := range t.NumField() {
-			if key := t.Field(i).Tag.Get("yaml"); key != "" {
-				for p, f := range fieldsOf(v.Field(i), join(path, key)) {
+		for _, field := range reflect.VisibleFields(t) {
+			if key := field.Tag.Get("yaml"); key != "" {
+				for p, f := range fieldsOf(v.FieldByIndex(field.Index), join(path, key)) {
 					found[p] = f
 				}
 			}

@@ -22,7 +22,7 @@ func TestLargeCommandsLeaveNothing(t *testing.T) {
 		"a channel with a long name": func(r *rig) {
 			r.feed(cmd("PUBLISH", large, "x"))
 			for i := range r.w.Nodes {
-				if len(r.w.Nodes[i].Waits) > 0 {
+				if len(r.w.Nodes[i].InUse) > 0 {
 					r.answerAlone(i, ":0\r\n")
 				}
 			}

@@ -198,7 +198,7 @@ func (r *rig) carriesCommands(l *pool.Link) bool {
 				return true
 			}
 		}
-		for _, use := range n.Waits {
+		for _, use := range n.InUse {
 			if &use.Conn.Link == l {
 				return true
 			}
@@ -277,7 +277,7 @@ func (r *rig) pass(d time.Duration) {
 func (r *rig) exclusive(node int) *pool.Conn {
 	r.t.Helper()
 	r.endTurn()
-	waits := r.w.Nodes[node].Waits
+	waits := r.w.Nodes[node].InUse
 	if len(waits) == 0 {
 		r.t.Fatal("no connection was taken")
 	}
@@ -302,7 +302,7 @@ func (r *rig) conns(node int) (all []*pool.Link) {
 	for _, c := range n.Conns {
 		all = append(all, &c.Link)
 	}
-	for _, use := range n.Waits {
+	for _, use := range n.InUse {
 		all = append(all, &use.Conn.Link)
 	}
 	for _, l := range r.apart {
@@ -489,7 +489,7 @@ func outputOf(s *Session) (out string) {
 func cmd(args ...string) string { return string(resp.AppendCommand(nil, args...)) }
 
 // answered reports whether every command of the client has its reply.
-func (r *rig) answered() bool { return r.s.Line.Head == nil }
+func (r *rig) answered() bool { return !r.s.Expecting() }
 
 // waiting returns how many calls for a node wait to be sent again.
 func (r *rig) waiting(node int) int { return r.w.Nodes[node].Waiting }
@@ -497,7 +497,7 @@ func (r *rig) waiting(node int) int { return r.w.Nodes[node].Waiting }
 // holdsBuffer reports whether the client holds memory besides its Session.
 func (r *rig) holdsBuffer() bool {
 	s := r.s
-	return s.In != nil || s.Unread.Memory() > 0 || s.Partial != nil || s.Line.Head != nil
+	return s.In != nil || s.Unsent.Memory() > 0 || s.Expecting()
 }
 
 // mayAskVersion lets the worker ask a node for its version at the next tick.

@@ -60,7 +60,7 @@ func (c *client) flush() {
 			return
 		}
 	}
-	if s.Finished() {
+	if s.ShouldClose() {
 		c.close()
 		return
 	}

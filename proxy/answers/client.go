@@ -53,12 +53,12 @@ func clientHelp(w *engine.Worker, s *engine.Session, cmd *command.Command, _ com
 // asks, 0 in other clients' entries.
 func describe(s *engine.Session, asking int) clients.Client {
 	c := clients.Client{
-		Identity: identityOf(s), About: *s.About, Idle: time.Duration(s.Worker.Now - s.Seen),
+		Identity: identityOf(s), About: *s.About, Idle: time.Duration(s.Worker.Now - s.ActiveAt),
 		Flags: flagsOf(s), DB: s.DB, Version: s.Protocol(), Redirects: -1, Queued: -1,
 		Asking: asking, Input: len(s.In), InputFree: cap(s.In) - len(s.In),
-		OutputBytes: s.Unread.Size(), OutputChunks: s.Unread.Chunks(), FirstSize: len(s.Unread.Next()),
+		OutputBytes: s.Unsent.Size(), OutputChunks: s.Unsent.Chunks(), FirstSize: len(s.Unsent.Next()),
 		Parked:  s.Parked,
-		Memory:  int(unsafe.Sizeof(*s)) + cap(s.In) + s.Unread.Memory() + s.Parked + asking,
+		Memory:  int(unsafe.Sizeof(*s)) + cap(s.In) + s.Unsent.Memory() + s.Parked + asking,
 		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Commands: s.Commands,
 	}
 	if s.LastCmd != nil {
@@ -80,7 +80,7 @@ func describe(s *engine.Session, asking int) clients.Client {
 func identityOf(s *engine.Session) clients.Identity {
 	return clients.Identity{
 		ID: s.ID(), Addr: s.Peer(), LocalAddr: s.Local, Subscribed: s.Has(engine.Subscribed),
-		Age: time.Duration(s.Worker.Now - s.Opened),
+		Age: time.Duration(s.Worker.Now - s.OpenedAt),
 	}
 }
 
@@ -140,7 +140,7 @@ func clientKill(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 	}
 	kill := func(o *engine.Worker) any { return killThose(o, filter, asker) }
 	return w.Siblings.AskAll(s, cmd, kill, func(counts []any) []byte {
-		n := engine.Sum(counts)
+		n := engine.SumCounts(counts)
 		switch {
 		case !old:
 			return resp.AppendInt(nil, int64(n))

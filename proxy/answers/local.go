@@ -104,7 +104,7 @@ func selectDB(w *engine.Worker, s *engine.Session, cmd *command.Command, a comma
 // connections. It uses a connection of the client's own, and the client gets the reply.
 // If that is not an error, tryFirst calls adopt.
 func tryFirst(w *engine.Worker, s *engine.Session, cmd *command.Command, n *engine.Node, adopt func(), args ...string) {
-	conn := n.TakeExclusive(engine.InUse{Session: s})
+	conn := n.TakeExclusive(engine.ExclusiveConn{Session: s})
 	s.Set(engine.Blocked)
 	w.Ask(conn, w.Deadline(), func(reply []byte, ok bool) {
 		why := conn.Reason()

@@ -30,7 +30,7 @@ func serverInfo(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 	r.Unfinished = len(masters) + 1
 	r.Merge = w.Mergers.Get(r.Unfinished)
 	last := r.Merge.Call(r, len(masters))
-	last.Node, last.Group = engine.Nowhere(w), -1
+	last.Node, last.Group = engine.NoNode(w), -1
 	s.Inflight++
 	for i, n := range masters {
 		c := r.Merge.Call(r, i)

@@ -44,7 +44,7 @@ func slowLogGet(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 
 func slowLogLen(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	return w.Siblings.AskAll(s, cmd, func(o *engine.Worker) any { return o.SlowLog.Len() }, func(counts []any) []byte {
-		return resp.AppendInt(nil, int64(engine.Sum(counts)))
+		return resp.AppendInt(nil, int64(engine.SumCounts(counts)))
 	})
 }
 
@@ -89,7 +89,7 @@ func latencyReset(w *engine.Worker, s *engine.Session, cmd *command.Command, a c
 			return 1
 		}
 		return 0
-	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(min(engine.Sum(counts), 1))) })
+	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(min(engine.SumCounts(counts), 1))) })
 }
 
 func latencyDoctor(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {

@@ -21,7 +21,7 @@ const (
 func ofValkey(answer engine.Local) engine.Local {
 	return func(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 		if w.Server.Name != "valkey" {
-			return engine.ToAny(w, s, cmd, a)
+			return engine.SendToAnyMaster(w, s, cmd, a)
 		}
 		return answer(w, s, cmd, a)
 	}
@@ -58,7 +58,7 @@ var scriptShow = ofValkey(func(w *engine.Worker, s *engine.Session, cmd *command
 	if text := w.Scripts.Cache.Text(a.Arg(2)); text != nil {
 		return s.Reply(cmd, resp.AppendBulk(w.Scratch[:0], text))
 	}
-	return engine.ToAny(w, s, cmd, a)
+	return engine.SendToAnyMaster(w, s, cmd, a)
 })
 
 // importSource answers CLIENT IMPORT-SOURCE ON|OFF. A client of keyway is never an import

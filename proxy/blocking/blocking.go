@@ -41,7 +41,7 @@ type blockedClients struct {
 }
 
 func (of blockedClients) Leave(s *engine.Session) {
-	if b := blockings.Of(s); b != nil {
+	if b := blockings.Get(s); b != nil {
 		b.leave(of.w, s)
 	}
 }
@@ -50,7 +50,7 @@ func (of blockedClients) Leave(s *engine.Session) {
 func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	pos, unit := cmd.Timeout(a)
 	if pos == 0 {
-		return engine.ByKey(w, s, cmd, a)
+		return engine.SendByKey(w, s, cmd, a)
 	}
 	group, id, crossing := w.Place(cmd, a)
 	if crossing != "" {
@@ -88,7 +88,7 @@ func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a c
 	s.Set(engine.Draining | engine.Blocked)
 	blockings.Set(s, b)
 	if n == nil {
-		engine.Await(w, s, b.call, a.Frame())
+		engine.AwaitOwner(w, s, b.call, a.Frame())
 	} else {
 		b.call.SendTo(n, a.Frame())
 	}
@@ -97,16 +97,16 @@ func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a c
 
 // Take gets an exclusive connection to n. If the command is sent again, its timeout is
 // reduced to the remaining time.
-func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Trip {
+func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Attempt {
 	c := b.call
 	s := c.Request.Session
 	if why := n.Conn(s).ConnectError(); why != "" {
-		return engine.Trip{Refusal: why}
+		return engine.Attempt{Refusal: why}
 	}
 	if c.Redirected {
 		frame = b.remaining(w, frame)
 	}
-	conn := n.TakeExclusive(engine.InUse{Session: s})
+	conn := n.TakeExclusive(engine.ExclusiveConn{Session: s})
 	b.conn, b.nodeID, b.sentAt = conn, 0, w.Now
 	s.WroteTo.Add(n.Ordinal)
 	deadline := int64(0)
@@ -118,12 +118,12 @@ func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.T
 			b.nodeID, _ = resp.Int(reply)
 		}
 	}, "CLIENT", "ID")
-	return engine.Trip{Conn: conn, Frame: frame, Deadline: deadline}
+	return engine.Attempt{Conn: conn, Frame: frame, Deadline: deadline}
 }
 
-// Finished marks the session as no longer blocked by b.
-func (b *blocking) Finished() {
-	if s := b.call.Request.Session; s != nil && blockings.Of(s) == b {
+// OnEnd marks the session as no longer blocked by b.
+func (b *blocking) OnEnd() {
+	if s := b.call.Request.Session; s != nil && blockings.Get(s) == b {
 		blockings.Set(s, nil)
 	}
 }
@@ -157,7 +157,7 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 // for the request timeout or longer. If it is sent again, it counts as a new command.
 func (b *blocking) renew(w *engine.Worker) {
 	if c := b.call; w.Now-b.sentAt >= int64(w.Options.Backend.RequestTimeout) {
-		c.Deadline, c.Attempts = w.Deadline(), engine.Attempts{}
+		c.Deadline, c.AttemptCounts = w.Deadline(), engine.AttemptCounts{}
 	}
 }
 
@@ -228,7 +228,7 @@ func unblock(w *engine.Worker, id uint64, withError bool) bool {
 		if s.ID() != id {
 			continue
 		}
-		if b := blockings.Of(s); b != nil {
+		if b := blockings.Get(s); b != nil {
 			return b.unblock(w, s, withError)
 		}
 		return unblockWait(w, s, withError)
@@ -280,8 +280,8 @@ func (b *blocking) leave(w *engine.Worker, s *engine.Session) {
 		b.conn.Close(w.Now, "its client has left")
 		return
 	}
-	for i := range b.call.Node.Waits {
-		if use := &b.call.Node.Waits[i]; use.Conn == b.conn {
+	for i := range b.call.Node.InUse {
+		if use := &b.call.Node.InUse[i]; use.Conn == b.conn {
 			use.Until = w.Now + leftTime
 		}
 	}
@@ -307,5 +307,5 @@ func clientUnblock(w *engine.Worker, s *engine.Session, cmd *command.Command, a 
 			return 1
 		}
 		return 0
-	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(engine.Sum(counts))) })
+	}, func(counts []any) []byte { return resp.AppendInt(nil, int64(engine.SumCounts(counts))) })
 }

@@ -110,7 +110,7 @@ func (e *askedAlone) mark(w *engine.Worker, n *engine.Node) {
 }
 
 // taker returns a connection to a node for the use of one session alone.
-type taker func(*engine.Node, engine.InUse) *pool.Conn
+type taker func(*engine.Node, engine.ExclusiveConn) *pool.Conn
 
 // howAlone is how askEach sends a command.
 type howAlone struct {
@@ -164,17 +164,17 @@ type askedAlone struct {
 	unmarked string // not empty: mark failed, and the client gets this error, since the count would be too high
 }
 
-func (e *askedAlone) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Trip {
+func (e *askedAlone) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Attempt {
 	s := e.call.Request.Session
-	e.conn = e.howAlone.take(n, engine.InUse{Session: s, Receiver: e})
+	e.conn = e.howAlone.take(n, engine.ExclusiveConn{Session: s, Receiver: e})
 	w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
 	if e.behindWrites && s.WroteTo.Has(n.Ordinal) {
 		e.mark(w, n)
 	}
-	return engine.Trip{Conn: e.conn, Frame: frame, Deadline: e.deadline}
+	return engine.Attempt{Conn: e.conn, Frame: frame, Deadline: e.deadline}
 }
 
-func (e *askedAlone) Finished() {}
+func (e *askedAlone) OnEnd() {}
 
 // unblockWait sends CLIENT UNBLOCK for each command of a session that waits for replicas. It
 // returns false if it sent none.
@@ -187,7 +187,7 @@ func unblockWait(w *engine.Worker, s *engine.Session, withError bool) (waiting b
 		how = "ERROR"
 	}
 	for _, n := range w.Nodes {
-		for _, use := range n.Waits {
+		for _, use := range n.InUse {
 			if e, ok := use.Receiver.(*askedAlone); ok && use.Session == s && e.nodeID != 0 {
 				waiting, e.ended = true, true
 				w.Ask(n.Conn(s), w.Deadline(), func([]byte, bool) {},

@@ -134,7 +134,7 @@ func (sb *siblings) AskAll(
 }
 
 // HaveAll executes do on every worker, at once on this one, and answers OK when all have
-// finished. So commands that any client of any worker sends after the OK see the effect.
+// executed it. So commands that any client of any worker sends after the OK see the effect.
 func (sb *siblings) HaveAll(s *Session, cmd *command.Command, do func(*Worker)) bool {
 	return sb.AskAll(s, cmd, func(o *Worker) any {
 		do(o)
@@ -201,8 +201,8 @@ func (sb *siblings) thenAll(r *Request, change func(*Worker)) {
 	}
 }
 
-// Sum adds up the counts in the workers' answers.
-func Sum(counts []any) (n int) {
+// SumCounts adds up the counts in the workers' answers.
+func SumCounts(counts []any) (n int) {
 	for _, c := range counts {
 		n += c.(int)
 	}

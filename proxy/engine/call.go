@@ -23,7 +23,7 @@ type Call struct {
 	lane    lane
 	once    bool // it means something only on its connection, such as WATCH
 	replica bool // it reads from a replica, and is in the session's reading
-	Attempts
+	AttemptCounts
 	reread     bool // sent again because it waited behind a large reply or a script
 	Redirected bool // counted in the session's redirecting
 	Waiting    bool // in the session's retry list
@@ -42,8 +42,8 @@ type Call struct {
 	lastErr []byte         // the last error, valid only while the call waits to be sent again
 }
 
-// Attempts count what has happened to a call so far.
-type Attempts struct {
+// AttemptCounts count what has happened to a call so far.
+type AttemptCounts struct {
 	hops   uint8 // redirects followed
 	tries  uint8 // times that it began to wait to be sent again
 	losses uint8 // connections that ended after it was written
@@ -87,7 +87,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		s.bound()
 	} else {
 		r.deliver(p.Bytes)
-		if !p.Last && r.Begun && s.Unread.Size() > softOutput {
+		if !p.Last && r.Begun && s.Unsent.Size() > softOutput {
 			w.slowReaders.pause(c, conn)
 		}
 	}
@@ -207,7 +207,7 @@ func (c *Call) abandon() {
 	c.Request.Unfinished--
 }
 
-// SettleFor is settle for a call whose client may have left.
+// SettleFor is Settle for a call whose client may have left.
 func (c *Call) SettleFor(reply []byte) {
 	w := c.Worker()
 	if c.Request.Session == nil {

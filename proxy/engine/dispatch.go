@@ -61,7 +61,7 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	}
 	switch cmd.Handling {
 	case command.ByKey:
-		return ByKey(w, s, cmd, a)
+		return SendByKey(w, s, cmd, a)
 	case command.Split:
 		return splitByKey(w, s, cmd, a)
 	case command.Block:
@@ -69,11 +69,11 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	case command.Local:
 		return w.Parts.Handlers[cmd.Action].Answer(w, s, cmd, a)
 	case command.AllMasters:
-		return AllMasters(w, s, cmd, a)
+		return SendToAllMasters(w, s, cmd, a)
 	case command.AnyMaster:
-		return ToAny(w, s, cmd, a)
+		return SendToAnyMaster(w, s, cmd, a)
 	case command.Whole:
-		return toOnly(w, s, cmd, a)
+		return sendToOnlyMaster(w, s, cmd, a)
 	}
 	return handleRefused(w, s, cmd, a)
 }
@@ -97,9 +97,9 @@ func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	case w.Server.Lacks(cmd):
 		return s.AnswerError(cmd, errtext.Lacked(cmd, a))
 	case w.Options.Allow[cmd.ID] && cmd.Keyed():
-		return ByKey(w, s, cmd, a)
+		return SendByKey(w, s, cmd, a)
 	case w.Options.Allow[cmd.ID]:
-		return AllMasters(w, s, cmd, a)
+		return SendToAllMasters(w, s, cmd, a)
 	case w.Options.Cluster != nil && cmd.Is(command.AboutCluster):
 		return s.AnswerError(cmd, errtext.Named(errtext.Emulated, cmd))
 	case h.Emulated != nil || cmd.Is(command.AboutCluster):
@@ -110,8 +110,8 @@ func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	return s.AnswerError(cmd, errtext.Refused(cmd))
 }
 
-// ByKey sends a command to the node that owns all its keys.
-func ByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+// SendByKey sends a command to the node that owns all its keys.
+func SendByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if check := w.Parts.Handlers[cmd.Action].Check; check != nil {
 		if text := check(w, a); text != "" {
 			return s.AnswerError(cmd, text)
@@ -119,7 +119,7 @@ func ByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	}
 	if cmd.Single > 0 {
 		group, id := w.Table.Place(a.Arg(cmd.Single))
-		return toOwner(w, s, cmd, a, group, id)
+		return sendToOwner(w, s, cmd, a, group, id)
 	}
 	group, id, crossing := w.Place(cmd, a)
 	switch {
@@ -127,20 +127,20 @@ func ByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 		return splitScript(w, s, cmd, a, crossing)
 	case len(w.Keys) > 0:
 	case !cmd.Unproven():
-		return ToAny(w, s, cmd, a)
+		return SendToAnyMaster(w, s, cmd, a)
 	default:
 		if group, id = w.Scripts.KeylessPlace(); id == router.None && !w.Table.Slotted() {
 			return s.AnswerError(cmd, errtext.NoMasters)
 		}
 	}
-	return toOwner(w, s, cmd, a, group, id)
+	return sendToOwner(w, s, cmd, a, group, id)
 }
 
-// toOwner sends a command to the owner of its keys, or to a replica of the owner. All
-// keys belong to one group; w.keys has their positions unless cmd.Single is set.
-func toOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32, id router.NodeID) bool {
+// sendToOwner sends a command to the owner of its keys, or to a replica of the owner. All
+// keys belong to one group; w.Keys has their positions unless cmd.Single is set.
+func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32, id router.NodeID) bool {
 	if id == router.None {
-		return Unowned(w, s, cmd, a, group)
+		return HandleUnowned(w, s, cmd, a, group)
 	}
 	n := w.Nodes[id]
 	var read freshness.Read
@@ -158,7 +158,7 @@ func toOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, group 
 		return false
 	}
 	if cmd.Unproven() {
-		w.Scripts.Note(cmd, a)
+		w.Scripts.Record(cmd, a)
 	}
 	r := s.NewRequest(cmd)
 	r.Call.Group = group
@@ -180,7 +180,7 @@ func toOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, group 
 }
 
 // Place returns the group of a command's keys and its owner, and leaves the keys'
-// positions in w.keys. If the keys do not live together, crossing is the error for the
+// positions in w.Keys. If the keys do not live together, crossing is the error for the
 // client.
 func (w *Worker) Place(cmd *command.Command, a command.Args) (group int32, id router.NodeID, crossing string) {
 	group, id = -1, router.None
@@ -208,8 +208,8 @@ func (c *Call) sendFrame(n *Node, a command.Args) {
 	c.SendTo(n, frame)
 }
 
-// ToAny sends a command without keys to one master, if possible to one that can be reached.
-func ToAny(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+// SendToAnyMaster sends a command without keys to one master, if possible to one that can be reached.
+func SendToAnyMaster(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	n, conn := w.AnyMaster(s)
 	if n == nil {
 		return s.AnswerError(cmd, errtext.NoMasters)
@@ -223,22 +223,22 @@ func ToAny(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return true
 }
 
-// toOnly sends a command that needs all data at once to the only master. It refuses the
+// sendToOnlyMaster sends a command that needs all data at once to the only master. It refuses the
 // command if there are several.
-func toOnly(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+func sendToOnlyMaster(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.Masters) > 1 {
 		return s.AnswerError(cmd, errtext.Refused(cmd))
 	}
-	return ToAny(w, s, cmd, a)
+	return SendToAnyMaster(w, s, cmd, a)
 }
 
-// AllMasters sends a command to every master and merges the replies.
-func AllMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+// SendToAllMasters sends a command to every master and merges the replies.
+func SendToAllMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if len(w.Masters) == 0 {
 		return s.AnswerError(cmd, errtext.NoMasters)
 	}
 	if cmd.NeedsAll(a) {
-		return toOnly(w, s, cmd, a)
+		return sendToOnlyMaster(w, s, cmd, a)
 	}
 	h := &w.Parts.Handlers[cmd.Action]
 	if h.Answer != nil {
@@ -277,20 +277,20 @@ func AllMasters(w *Worker, s *Session, cmd *command.Command, a command.Args) boo
 	return true
 }
 
-// Unowned handles a command whose keys no node owns: it waits for an owner, or fails.
-func Unowned(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32) bool {
+// HandleUnowned handles a command whose keys no node owns: it waits for an owner, or fails.
+func HandleUnowned(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32) bool {
 	if text := w.UnownedError(cmd, a); text != "" {
 		return s.AnswerError(cmd, text)
 	}
 	r := s.NewRequest(cmd)
 	r.Call.Group = group
-	Await(w, s, &r.Call, a.Frame())
+	AwaitOwner(w, s, &r.Call, a.Frame())
 	return true
 }
 
-// Await starts a call whose slot no node owns. Our topology may be out of date, so the
+// AwaitOwner starts a call whose slot no node owns. Our topology may be out of date, so the
 // call waits briefly for a refresh.
-func Await(w *Worker, s *Session, c *Call, frame []byte) {
+func AwaitOwner(w *Worker, s *Session, c *Call, frame []byte) {
 	w.Ready.Refresh = true
 	c.Node = w.Nodes[0]
 	c.begin()
@@ -310,12 +310,12 @@ func (s *Session) Stall() bool {
 // learnedCommands are the commands that nodes have described.
 type learnedCommands struct {
 	w     *Worker
-	Names map[string]*command.Command
+	names map[string]*command.Command
 }
 
 // lookup returns the command of that name as a node has described it, or nil.
 func (lc *learnedCommands) lookup(s *Session, a command.Args) *command.Command {
-	if len(lc.Names) == 0 || !s.Has(Authed) || len(a.Arg(0)) > maxName {
+	if len(lc.names) == 0 || !s.Has(Authed) || len(a.Arg(0)) > maxName {
 		return nil
 	}
 	var lower [maxName]byte
@@ -325,7 +325,7 @@ func (lc *learnedCommands) lookup(s *Session, a command.Args) *command.Command {
 			name[i] = c | 0x20
 		}
 	}
-	return lc.Names[string(name)]
+	return lc.names[string(name)]
 }
 
 // maxName is the longest command name, in bytes, that keyway asks a node about.
@@ -358,7 +358,7 @@ const maxLearned = 4096
 func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
 	w := lc.w
 	n, conn := w.AnyMaster(s)
-	if n == nil || conn.ConnectError() != "" || len(lc.Names) >= maxLearned {
+	if n == nil || conn.ConnectError() != "" || len(lc.names) >= maxLearned {
 		w.Stats.Unknown++
 		return s.Reject(nil, errtext.UnknownCommand(a))
 	}
@@ -367,18 +367,18 @@ func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
 	w.Ask(conn, w.Deadline(), func(reply []byte, ok bool) {
 		cmd := command.Learn(reply)
 		if ok && cmd != nil && cmd.Name == name {
-			lc.Names[name] = cmd
+			lc.names[name] = cmd
 		}
 		if s.HasLeft() {
 			return
 		}
 		s.Clear(Blocked | learning)
-		if lc.Names[name] == nil {
+		if lc.names[name] == nil {
 			w.Stats.Unknown++
 			w.Inputs.dropFirst(s)
 			s.Reject(nil, unknown)
 			if s.Has(Tracks) {
-				s.OwnConns.Dispatched(s)
+				s.OwnConns.AfterCommand(s)
 			}
 		}
 		s.Wake()
@@ -403,7 +403,7 @@ func (s *Session) Reject(cmd *command.Command, text string) bool {
 		text = errDiscarded + strings.TrimPrefix(text, "ERR ")
 	}
 	for _, f := range s.Worker.Features {
-		f.Rejected(s, cmd)
+		f.OnReject(s, cmd)
 	}
 	s.Worker.Hidden = true
 	return s.AnswerError(cmd, text)

@@ -11,7 +11,7 @@ import (
 
 // Feature is the part of one worker that serves one group of commands, such as pub/sub. It
 // keeps state of its own. The worker calls all its features at certain points, and does not
-// know which there are. A feature embeds inactive, and defines the methods that it needs.
+// know which there are. A feature embeds Inactive, and defines the methods that it needs.
 type Feature interface {
 	// Layout is called when the nodes may have changed. moved says that a key may have
 	// another owner.
@@ -20,8 +20,8 @@ type Feature interface {
 	CloseNode(n *Node, reason string)
 	// Conns returns the feature's connections to a node that carry clients' requests.
 	Conns(n *Node) []*pool.Conn
-	// Rejected is called when a command is rejected before it begins.
-	Rejected(s *Session, cmd *command.Command)
+	// OnReject is called when keyway refuses a command before it begins.
+	OnReject(s *Session, cmd *command.Command)
 	// Leave is called when a client has left, and after RESET.
 	Leave(s *Session)
 	// StateChanged is called when a client has another database or version of the protocol.
@@ -30,7 +30,7 @@ type Feature interface {
 	Describe(s *Session, to *clients.Client)
 	// Tick is called when something may be due.
 	Tick()
-	// Due returns the time at which tick must be called.
+	// Due returns the time at which Tick must be called.
 	Due() int64
 	// Sweep is called every sweepTick, to close clients that have waited for too long.
 	Sweep()
@@ -44,7 +44,7 @@ type Inactive struct{}
 func (Inactive) Layout(bool)                         {}
 func (Inactive) CloseNode(*Node, string)             {}
 func (Inactive) Conns(*Node) []*pool.Conn            { return nil }
-func (Inactive) Rejected(*Session, *command.Command) {}
+func (Inactive) OnReject(*Session, *command.Command) {}
 func (Inactive) StateChanged(*Session)               {}
 func (Inactive) Describe(*Session, *clients.Client)  {}
 func (Inactive) Leave(*Session)                      {}
@@ -53,11 +53,11 @@ func (Inactive) Due() int64                          { return math.MaxInt64 }
 func (Inactive) Sweep()                              {}
 func (Inactive) EndTurn()                            {}
 
-// perClient is where a feature keeps its own state of each client. All are made when the
-// program starts.
+// perClient is where a feature keeps its own state of each client. All features make theirs
+// when the program starts.
 type perClient[T any] struct{ at int }
 
-// perClients is how many there are.
+// perClients is how many such values the features keep of each client.
 var perClients int
 
 // NewPerClient makes room for a value of each client.
@@ -66,22 +66,22 @@ func NewPerClient[T any]() perClient[T] {
 	return perClient[T]{perClients - 1}
 }
 
-// Of returns what was set for a client, or nil.
-func (k perClient[T]) Of(s *Session) *T {
-	if s.kept == nil {
+// Get returns what was set for a client, or nil.
+func (k perClient[T]) Get(s *Session) *T {
+	if s.perFeature == nil {
 		return nil
 	}
-	v, _ := s.kept[k.at].(*T)
+	v, _ := s.perFeature[k.at].(*T)
 	return v
 }
 
 // Set sets a client's value.
 func (k perClient[T]) Set(s *Session, v *T) {
 	t := s.AllocRareState()
-	if t.kept == nil {
-		t.kept = make([]any, perClients)
+	if t.perFeature == nil {
+		t.perFeature = make([]any, perClients)
 	}
-	t.kept[k.at] = v
+	t.perFeature[k.at] = v
 }
 
 // FeatureOf returns the worker's feature of type F.
@@ -180,7 +180,7 @@ type receiverCounter interface {
 	// cmd on a channel, than the node counts.
 	Uncounted(n *Node, cmd *command.Command, channel string) int64
 	// Receivers returns how many clients get a message for which the node counted count.
-	// before is the result of uncounted when the message was sent.
+	// before is the result of Uncounted when the message was sent.
 	Receivers(n *Node, cmd *command.Command, channel string, count, before int64) int64
 }
 

@@ -32,7 +32,7 @@ func (s *Session) lane() lane {
 	return sharedLane
 }
 
-// OwnConns are a client's own connections, one to each node.
+// ownConns are a client's own connections, one to each node.
 type ownConns interface {
 	// Active reports whether the client's calls use these connections.
 	Active() bool
@@ -40,8 +40,8 @@ type ownConns interface {
 	Conn(n *Node) *pool.Conn
 	// Caching returns what CLIENT CACHING says about the command that is being dispatched.
 	Caching() Caching
-	// Dispatched is called after each of the client's commands.
-	Dispatched(s *Session)
+	// AfterCommand is called after each of the client's commands.
+	AfterCommand(s *Session)
 	// ForgetAll tells the client that all that it has cached is out of date.
 	ForgetAll()
 }
@@ -65,13 +65,13 @@ func (s *Session) cached() Caching {
 type alone interface {
 	pool.Receiver
 	// Take returns the connection and the frame for the call's next attempt at n.
-	Take(w *Worker, n *Node, frame []byte) Trip
-	// Finished is called when the call has ended, unless its client has left.
-	Finished()
+	Take(w *Worker, n *Node, frame []byte) Attempt
+	// OnEnd is called when the call has ended, unless its client has left.
+	OnEnd()
 }
 
-// Trip is one attempt of a call in the exclusive lane.
-type Trip struct {
+// Attempt is one attempt of a call in the exclusive lane.
+type Attempt struct {
 	Conn     *pool.Conn
 	Frame    []byte
 	Deadline int64
@@ -243,7 +243,7 @@ var cachingFrames = [...][]byte{
 // Block is a transaction as its node gets it: everything from MULTI to EXEC, in one write.
 type Block struct {
 	Frames    []byte   // MULTI, the commands and finally EXEC
-	Ends      []int    // where each of these ends in frames
+	Ends      []int    // where each of these ends in Frames
 	Queued    int      // number of queued commands
 	Writes    bool     // a command other than FCALL may write
 	Functions []string // called by FCALL; only a pause makes keyway ask whether they write
@@ -298,7 +298,7 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	cause := c.Block.Cause(p.Bytes)
 	switch {
 	case c.onError(conn, frame, cause):
-	case NotHere(cause):
+	case CannotServe(cause):
 		c.Settle(cause) // the client learns more than from EXECABORT: a later attempt may succeed
 	default:
 		c.Settle(Aborted(p.Bytes, cause))

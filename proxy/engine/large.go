@@ -152,7 +152,7 @@ func (n *Node) tickShared() {
 }
 
 // retired are the connections to a node that clients shared until a slow reply occupied
-// them. Their replies are still due. Each change makes a new slice conns, so it does not
+// them. Their replies are still due. Each change makes a new slice, so it does not
 // disturb a loop over the old one.
 type retired struct {
 	conns     []*pool.Conn
@@ -197,7 +197,7 @@ func (r *retired) reinstate(n *Node) {
 		moveStats(&old.Stats, &fresh.Stats)
 		n.Conns = slices.Clone(n.Conns)
 		n.Conns[i] = old
-		n.Worker.Doomed = append(n.Worker.Doomed, &fresh.Link)
+		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &fresh.Link)
 		r.refusedAt = n.Worker.Now
 		n.Worker.epoch++
 	}
@@ -237,7 +237,7 @@ func (n *Node) tickRetired() {
 			n.retired.remove(place)
 		}
 		moveStats(&n.Conns[0].Stats, &c.Stats)
-		n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
 	}
 }
 
@@ -268,22 +268,22 @@ func (lv *largeValues) sendAlone(c *Call, n *Node, key uint64) {
 	c.raiseBarrier()
 }
 
-func (l *large) Take(w *Worker, n *Node, frame []byte) Trip {
+func (l *large) Take(w *Worker, n *Node, frame []byte) Attempt {
 	c := l.call
 	s := c.Request.Session
 	if why := n.Conn(s).ConnectError(); why != "" {
-		return Trip{Refusal: why}
+		return Attempt{Refusal: why}
 	}
 	if !c.Request.Command.Has(readOnly) {
 		s.WroteTo.Add(n.Ordinal)
 		l.key = w.largeValues.remember(c.Request.Command, frame) // the next command may read it
 	}
 	// The connection stays until the node has answered, even if the client leaves.
-	l.conn = n.TakeExclusive(InUse{Session: s, Until: math.MaxInt64})
-	return Trip{Conn: l.conn, Frame: frame, Deadline: c.replyBy()}
+	l.conn = n.TakeExclusive(ExclusiveConn{Session: s, Until: math.MaxInt64})
+	return Attempt{Conn: l.conn, Frame: frame, Deadline: c.replyBy()}
 }
 
-func (l *large) Finished() {}
+func (l *large) OnEnd() {}
 
 func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if p.Whole() && len(p.Bytes) < largeFrame && (p.Kind == '-' || l.call.Request.Command.Has(readOnly)) {
@@ -339,7 +339,7 @@ func (lv *largeValues) rereadBehind(conn *pool.Conn) {
 	for i, c := range reads {
 		c.reread = true
 		c.Deadline = lv.w.Deadline()
-		c.Node.retried++
+		c.Node.retryCount++
 		if key := lv.known(c, frames[i]); key != 0 {
 			lv.sendAlone(c, c.Node, key)
 		}
@@ -352,7 +352,7 @@ func (lv *largeValues) rereadBehind(conn *pool.Conn) {
 // without keyway knowing, the node does at most twice the work.
 func (c *Call) mayBeReread() bool {
 	s := c.Request.Session
-	return s != nil && !c.reread && c.isHarmless() && c.isRepeatable() && len(s.Retry) == 0 && len(s.away) == 0
+	return s != nil && !c.reread && c.isHarmless() && c.isRepeatable() && len(s.Retry) == 0 && len(s.checking) == 0
 }
 
 // known returns the hash of the only key in a call's frame if its value is known to
@@ -437,8 +437,8 @@ func clientConns(n *Node) iter.Seq[*pool.Conn] {
 				return
 			}
 		}
-		for i := range n.Waits {
-			if !yield(n.Waits[i].Conn) {
+		for i := range n.InUse {
+			if !yield(n.InUse[i].Conn) {
 				return
 			}
 		}

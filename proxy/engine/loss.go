@@ -51,7 +51,7 @@ func (c *Call) isRepeatable() bool { return !c.once }
 func (c *Call) WillFail(frame []byte) {
 	s := c.Request.Session
 	c.isOvertaken = false
-	if s == nil || s.Line.n < 2 {
+	if s == nil || s.line.n < 2 {
 		return
 	}
 	lost := s.Worker.retries.lostWrites
@@ -117,7 +117,7 @@ func (c *Call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uin
 			if len(frame) == 0 {
 				return // EXEC
 			}
-			cmd = w.Learned.Of(&p)
+			cmd = w.Learned.CommandOf(&p)
 		}
 		at, keys = at[:0], keys[:0]
 		if cmd != nil {
@@ -130,11 +130,11 @@ func (c *Call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uin
 	}
 }
 
-// Of returns the command that a frame contains, nil if it is unknown.
-func (lc *learnedCommands) Of(a command.Args) *command.Command {
+// CommandOf returns the command that a frame contains, nil if it is unknown.
+func (lc *learnedCommands) CommandOf(a command.Args) *command.Command {
 	cmd := command.Lookup(a.Arg(0))
 	if cmd == nil {
-		return lc.Names[string(bytes.ToLower(a.Arg(0)))]
+		return lc.names[string(bytes.ToLower(a.Arg(0)))]
 	}
 	if a.Len() > 1 {
 		if sub := cmd.Sub(a.Arg(1)); sub != nil {
@@ -175,7 +175,7 @@ func (c *Call) outlives(conn *pool.Conn, frame []byte, f pool.Failure) bool {
 	case c.lane == exclusiveLane && n == c.Node && conn.ConnectError() != "":
 		return false
 	}
-	n.retried++
+	n.retryCount++
 	c.resend(frame, n, c.asking)
 	return true
 }

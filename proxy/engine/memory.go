@@ -17,7 +17,7 @@ type memory struct {
 // holds returns how many bytes the worker stores for the client: replies that the client
 // has not read, and commands that cannot go on yet.
 func (s *Session) holds() int {
-	n := s.Unread.Size() + s.Parked + cap(s.In)
+	n := s.Unsent.Size() + s.Parked + cap(s.In)
 	if s.Block != nil {
 		n += cap(s.Block.Frames)
 	}
@@ -53,8 +53,8 @@ func (w *Worker) Held() (h Held) {
 		for _, c := range n.retired.conns {
 			h.Queued += c.Memory()
 		}
-		for i := range n.Waits {
-			h.Queued += n.Waits[i].Conn.Memory()
+		for i := range n.InUse {
+			h.Queued += n.InUse[i].Conn.Memory()
 		}
 	}
 	return h

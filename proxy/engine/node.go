@@ -26,13 +26,13 @@ type Node struct {
 	exclusives
 	group int32 // a group of keys that it owns, or owned last; -1: none
 
-	moved, asked, retried uint64 // numbers of MOVED, of ASK and of retries
-	Waiting, waitingBytes int    // calls that wait to be sent again, and their memory
-	servedAt              int64  // when it last answered a retry, or when the first call began to wait
-	putOffAt              int64  // when a call last had to wait
-	mayRetry              int    // what is left of the retry budget of this tick
-	refusal               []byte // its last refusal of a plain command
-	refusalAt             int64
+	movedCount, askCount, retryCount uint64 // numbers of MOVED, of ASK and of retries
+	Waiting, waitingBytes            int    // calls that wait to be sent again, and their memory
+	servedAt                         int64  // when it last answered a retry, or when the first call began to wait
+	putOffAt                         int64  // when a call last had to wait
+	mayRetry                         int    // what is left of the retry budget of this tick
+	refusal                          []byte // its last refusal of a plain command
+	refusalAt                        int64
 }
 
 // key returns the node's key in Worker.byName.
@@ -45,8 +45,8 @@ func (n *Node) NewConn() *pool.Conn {
 	return c
 }
 
-// Nowhere returns a node for a call that no node answers.
-func Nowhere(w *Worker) *Node { return &Node{Worker: w} }
+// NoNode returns a node for a call that no node answers.
+func NoNode(w *Worker) *Node { return &Node{Worker: w} }
 
 // Label returns the name and address of the node for errors. The name of a cluster's node is
 // its address. Some nodes have no address yet.
@@ -106,15 +106,15 @@ func (s *Session) fits(c *pool.Conn) bool {
 	return c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has(NoTouch)
 }
 
-// Shape gives a new connection the client's state.
-func (s *Session) Shape(c *pool.Conn) {
+// CopyStateTo gives a new connection the client's state.
+func (s *Session) CopyStateTo(c *pool.Conn) {
 	c.DB, c.RESP3, c.NoTouch = int(s.DB), s.Has(RESP3), s.Has(NoTouch)
 }
 
 // connect adds shared connections for clients in the session's state.
 func (n *Node) connect(s *Session) {
 	for range n.Worker.Options.Connections {
-		n.Conns = append(n.Conns, n.newShared(s.Shape))
+		n.Conns = append(n.Conns, n.newShared(s.CopyStateTo))
 	}
 }
 
@@ -136,7 +136,7 @@ func (n *Node) Disconnect(like *pool.Conn) {
 	var kept []*pool.Conn
 	for _, c := range n.Conns {
 		if inSameState(c, like) {
-			n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+			n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
 		} else {
 			kept = append(kept, c)
 		}
@@ -155,7 +155,7 @@ func NodeName(l *pool.Link) string {
 
 func (n *Node) snapshot(master bool) metrics.Node {
 	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.isUp(), Behind: n.lag.Lag(n.Worker.Now),
-		Exclusive: n.exclusive, Moved: n.moved, Ask: n.asked, Retried: n.retried}
+		Exclusive: n.exclusive, Moved: n.movedCount, Ask: n.askCount, Retried: n.retryCount}
 	if state := n.Conns[0].State(); state != pool.Ready {
 		s.State = state.String()
 	}
@@ -186,13 +186,13 @@ const TooManyHeld = "ERR keyway: too many clients hold a connection of their own
 
 // exclusives are a node's exclusive connections.
 type exclusives struct {
-	idle      []*pool.Conn // unused
-	Waits     []InUse      // in use
-	exclusive int          // the number of those in use
+	idle      []*pool.Conn    // unused
+	InUse     []ExclusiveConn // in use
+	exclusive int             // the number of those in use
 }
 
-// InUse is an exclusive connection and the client that uses it.
-type InUse struct {
+// ExclusiveConn is an exclusive connection and the client that uses it.
+type ExclusiveConn struct {
 	Conn     *pool.Conn
 	Session  *Session
 	Receiver alone // the receiver of the reply, if unblockWait looks for it
@@ -205,16 +205,16 @@ func (n *Node) HasRoom() bool {
 	return n.exclusive+len(n.retired.conns) < n.Worker.Options.Exclusive && n.Worker.Options.HasRoom()
 }
 
-// TakeExclusive returns a connection that only use.sess uses until release.
-func (n *Node) TakeExclusive(use InUse) *pool.Conn {
+// TakeExclusive returns a connection that only use.Session uses until Release.
+func (n *Node) TakeExclusive(use ExclusiveConn) *pool.Conn {
 	use.Conn = n.idleOrNew(use.Session)
 	return n.lend(use)
 }
 
 // lend records who uses a connection, and counts it.
-func (n *Node) lend(use InUse) *pool.Conn {
+func (n *Node) lend(use ExclusiveConn) *pool.Conn {
 	n.exclusive++
-	n.Waits = append(n.Waits, use)
+	n.InUse = append(n.InUse, use)
 	return use.Conn
 }
 
@@ -235,14 +235,14 @@ func (n *Node) idleOrNew(s *Session) *pool.Conn {
 		n.idle = slices.Delete(n.idle, i, i+1)
 	}
 	c := n.NewConn()
-	s.Shape(c)
+	s.CopyStateTo(c)
 	return c
 }
 
 // TakeForRunning returns a connection for a command about the script that is running, such
 // as SCRIPT KILL. A node that is busy with a script answers neither SELECT nor ROLE, so the
 // connection's greeting has neither.
-func (n *Node) TakeForRunning(use InUse) *pool.Conn {
+func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 	c := n.Worker.Links.Conn(n.Addr, n)
 	c.RESP3 = use.Session.Has(RESP3)
 	use.Conn = c
@@ -252,9 +252,9 @@ func (n *Node) TakeForRunning(use InUse) *pool.Conn {
 // Release ends the use of an exclusive connection. If well is true and the connection can
 // be reused, it becomes idle; otherwise it is closed.
 func (n *Node) Release(c *pool.Conn, well bool) {
-	for i := range n.Waits {
-		if n.Waits[i].Conn == c {
-			n.Waits = append(n.Waits[:i], n.Waits[i+1:]...)
+	for i := range n.InUse {
+		if n.InUse[i].Conn == c {
+			n.InUse = append(n.InUse[:i], n.InUse[i+1:]...)
 			n.exclusive--
 			break
 		}
@@ -264,7 +264,7 @@ func (n *Node) Release(c *pool.Conn, well bool) {
 		n.idle = append(n.idle, c)
 		return
 	}
-	n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+	n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
 }
 
 // close closes every connection to the node. The requests on them fail.
@@ -282,7 +282,7 @@ func (n *Node) close(now int64, reason string) {
 	for _, f := range n.Worker.Features {
 		f.CloseNode(n, reason)
 	}
-	for _, use := range slices.Clone(n.Waits) { // a failing request removes its entry from n.waits
+	for _, use := range slices.Clone(n.InUse) { // a failing request removes its entry from n.InUse
 		use.Conn.Close(now, reason)
 	}
 }
@@ -307,7 +307,7 @@ func (n *Node) rename() {
 		}
 	}
 	for _, c := range n.idle {
-		n.Worker.Doomed = append(n.Worker.Doomed, &c.Link)
+		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
 	}
 	n.idle = nil
 }

@@ -77,7 +77,7 @@ func (rd *reads) readerOf(s *Session, m *Node, since int64) *Node {
 }
 
 // spread chooses the node that serves each group of a split command. If no node may
-// serve a group, spreadReads returns the master of that group, otherwise nil.
+// serve a group, spread returns the master of that group, otherwise nil.
 func (rd *reads) spread(s *Session, a command.Args, stride int) *Node {
 	sp := &rd.w.split
 	for i := range sp.groups {
@@ -99,7 +99,7 @@ func (rd *reads) spread(s *Session, a command.Args, stride int) *Node {
 }
 
 // lastWrote describes the command's read from a replica, with the time when the session
-// last wrote any of its keys. w.keys has the keys, unless the command has a single one.
+// last wrote any of its keys. w.Keys has the keys, unless the command has a single one.
 func (rd *reads) lastWrote(s *Session, cmd *command.Command, a command.Args) (read freshness.Read) {
 	if cmd.Single > 0 {
 		key := hashKey(a.Arg(cmd.Single))
@@ -148,7 +148,7 @@ func (rd *reads) mayWrite(s *Session, cmd *command.Command, a command.Args) bool
 	return true
 }
 
-// readsAny reports whether a read of one of w.keys is in flight to a replica.
+// readsAny reports whether a read of one of w.Keys is in flight to a replica.
 func (rd *reads) readsAny(s *Session, a command.Args) bool {
 	return slices.ContainsFunc(rd.w.Keys, func(k int) bool {
 		group, _ := rd.w.Table.Place(a.Arg(k))

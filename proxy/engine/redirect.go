@@ -44,7 +44,7 @@ type retries struct {
 // refused reports whether reply, to a plain command, is a refusal for now (such as
 // CLUSTERDOWN, but no redirect). If so, it records the refusal.
 func (n *Node) refused(now int64, reply []byte) bool {
-	if !NotHere(reply) || IsRedirect(reply) {
+	if !CannotServe(reply) || IsRedirect(reply) {
 		return false
 	}
 	n.refusal, n.refusalAt = append(n.refusal[:0], reply...), now
@@ -94,9 +94,9 @@ func redirection(reply []byte, from string) (ask bool, slot int32, target string
 func (c *Call) follow(frame []byte, reply []byte, ask bool, target string) {
 	w := c.Worker()
 	if ask {
-		c.Node.asked++
+		c.Node.askCount++
 	} else {
-		c.Node.moved++
+		c.Node.movedCount++
 		w.Ready.Refresh = true
 	}
 	id, known := w.Table.ByAddr(target)
@@ -203,10 +203,10 @@ func waitsBefore(s *Session, c *Call, target *Node) bool {
 	if c.Redirected {
 		others.calls--
 	}
-	if len(s.away) == 0 && (others.calls == 0 || others.target == conn) {
+	if len(s.checking) == 0 && (others.calls == 0 || others.target == conn) {
 		return false // a short cut: the line may have thousands of requests
 	}
-	for _, calls := range [2][]*Call{s.Retry, s.away} {
+	for _, calls := range [2][]*Call{s.Retry, s.checking} {
 		for _, other := range calls {
 			if other.Group == c.Group && other.Request.seq < c.Request.seq {
 				return true
@@ -220,7 +220,7 @@ func waitsBefore(s *Session, c *Call, target *Node) bool {
 		return other.Group == c.Group && !other.replica &&
 			(other.Node != target || other.Redirected && others.target != conn)
 	}
-	for r := s.Line.Head; r != nil && r != c.Request; r = r.next {
+	for r := s.line.head; r != nil && r != c.Request; r = r.next {
 		switch {
 		case r.Unfinished == 0:
 		case r.Merge == nil:
@@ -260,14 +260,14 @@ func sentAfter(s *Session, c *Call) bool {
 // beginCheck adds a call to the away list while keyway checks the call's error.
 func beginCheck(s *Session, c *Call) {
 	t := s.AllocRareState()
-	t.away = append(t.away, c)
+	t.checking = append(t.checking, c)
 	c.isOvertaken = false
 }
 
 // endCheck removes a call from the away list.
 func endCheck(s *Session, c *Call) {
-	if i := slices.Index(s.away, c); i >= 0 {
-		s.away = slices.Delete(s.away, i, i+1)
+	if i := slices.Index(s.checking, c); i >= 0 {
+		s.checking = slices.Delete(s.checking, i, i+1)
 	}
 }
 
@@ -318,7 +318,7 @@ func (q *retries) wait(c *Call, frame, reply []byte) {
 	n := c.Node
 	n.Waiting++
 	n.waitingBytes += c.weight(frame)
-	n.retried++
+	n.retryCount++
 	s := c.Request.Session
 	s.AllocRareState()
 	c.raiseBarrier()
@@ -346,7 +346,7 @@ func (q *retries) wait(c *Call, frame, reply []byte) {
 // the node's last error, which says that they were not executed. Calls whose error is being
 // checked are only marked as overtaken.
 func (q *retries) failOvertaken(s *Session, by *Call) {
-	for _, c := range s.away {
+	for _, c := range s.checking {
 		c.isOvertaken = c.isOvertaken || c.Group == by.Group && c.Request.seq < by.Request.seq
 	}
 	if len(s.Retry) == 0 || by.Group < 0 {
@@ -414,12 +414,12 @@ func (q *retries) tick() {
 		case len(s.Retry) == 0:
 		case q.w.Now < s.retryAt:
 			q.sessions = append(q.sessions, s)
-		case s.Inflight > len(s.Retry) || s.scouting || !s.scouted && q.scout(s):
+		case s.Inflight > len(s.Retry) || s.probing || !s.probed && q.probe(s):
 			if q.giveUpOverdue(s); len(s.Retry) > 0 {
 				q.sessions = append(q.sessions, s)
 			}
 		default:
-			s.scouted = false
+			s.probed = false
 			q.retry(s)
 		}
 	}

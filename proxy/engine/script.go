@@ -21,9 +21,9 @@ type scripts struct {
 	lookups map[lookup][]func(exists []byte, ok bool)
 }
 
-// Note remembers the script of an EVAL, and warns of a script without keys. w.keys
+// Record remembers the script of an EVAL, and warns of a script without keys. w.Keys
 // must contain the command's keys.
-func (sc *scripts) Note(cmd *command.Command, a command.Args) {
+func (sc *scripts) Record(cmd *command.Command, a command.Args) {
 	if cmd.Is(command.TakesScript) {
 		sc.Learn(a.Arg(1))
 	}
@@ -226,11 +226,11 @@ func (q *retries) delay(c *Call, n *Node, frame []byte) bool {
 	return c.Group >= 0 && !c.replica && n.refusedAll(q.w.Now-retryMax, n.refusal) && q.putOff(c, frame, n.refusal)
 }
 
-// scout sends EXISTS for the keys of the first waiting script of a session, before the
+// probe sends EXISTS for the keys of the first waiting script of a session, before the
 // session retries its calls. While the node refuses EXISTS, keyway does not send the script,
-// so that no error of the script has to be checked. scout returns true if the session has to
+// so that no error of the script has to be checked. probe returns true if the session has to
 // wait for the reply.
-func (q *retries) scout(s *Session) bool {
+func (q *retries) probe(s *Session) bool {
 	w := q.w
 	i := slices.IndexFunc(s.Retry, func(c *Call) bool { return c.Request.Command.Unproven() })
 	if i < 0 {
@@ -242,13 +242,13 @@ func (q *retries) scout(s *Session) bool {
 		return false
 	}
 	t := s.RareState // if the client leaves, its session loses this state
-	t.scouting = true
+	t.probing = true
 	conn, asked := n.Conn(s), &Probe{Done: func(answer []byte, ok bool) {
-		t.scouting = false
+		t.probing = false
 		if ok && n.refused(w.Now, answer) {
 			t.retryAt = w.Now + w.Links.Rand.Int64N(retryMax)
 		} else {
-			t.scouted = true
+			t.probed = true
 		}
 	}}
 	n.asMaster(conn, func() { conn.Send(asked, exists, w.Now, w.Deadline()) })

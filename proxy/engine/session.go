@@ -17,7 +17,7 @@ type inputs struct {
 	unauth resp.Limits // for clients that have not authenticated
 	parser *resp.Parser
 	unused []*resp.Parser
-	woken  []*Session // sessions for resume
+	woken  []*Session // sessions for resume, before the turn ends
 }
 
 // Session is one client. An idle session has no buffer.
@@ -26,13 +26,13 @@ type Session struct {
 
 	Worker *Worker
 	id     uint64
-	index  int // in w.sessions; -1: the client has left
+	index  int // in w.Sessions; -1: the client has left
 	State  state
 	DB     uint16 // the selected database
 
 	input
-	Line   line
-	Unread buffer.Output
+	line   line
+	Unsent buffer.Output
 	Parked int // bytes of replies that wait for earlier ones
 
 	epoch       uint64          // the worker's epoch when last no call was in flight
@@ -41,8 +41,8 @@ type Session struct {
 	seq         uint64          // the number of the next request
 	WroteTo     freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
 
-	Opened, Seen int64 // time of connecting; time of the last traffic
-	LastCmd      *command.Command
+	OpenedAt, ActiveAt int64 // time of connecting; time of the last traffic
+	LastCmd            *command.Command
 	traffic
 	peer, Local string         // the socket's addresses, for logs and CLIENT LIST
 	About       *clients.About // shared until the client announces something
@@ -52,7 +52,7 @@ type Session struct {
 // input is what a client has sent and keyway has not dispatched yet.
 type input struct {
 	In        []byte
-	Partial   *resp.Parser // the parser of the incomplete command at the start of in, or nil
+	partial   *resp.Parser // the parser of the incomplete command at the start of In, or nil
 	partialAt int64        // when that command began
 }
 
@@ -64,12 +64,12 @@ type traffic struct{ BytesIn, BytesOut, Commands uint64 }
 type RareState struct {
 	Retry    []*Call          // calls that wait to be sent again, in the order of the client's requests
 	retryAt  int64            // when to send them
-	scouting bool             // an EXISTS is in flight that finds out whether scripts may be sent again
-	scouted  bool             // scripts may be sent again: the node did not refuse the EXISTS
-	away     []*Call          // calls whose error is being checked
+	probing  bool             // an EXISTS is in flight, which shows whether scripts may be sent again
+	probed   bool             // scripts may be sent again: the node did not refuse the EXISTS
+	checking []*Call          // calls whose error is being checked
 	moving   map[int32]moving // by group of keys
 
-	// A large reply that the client does not read fast enough (see order.go):
+	// A large reply that the client does not read fast enough (see output.go):
 	pausedConn         *pool.Conn // the connection that keyway does not read until the client has caught up
 	resumeAt           int        // keyway reads it again when less than this is unread, in bytes
 	nearlyFull         bool       // the unread bytes are close to the client's limit
@@ -79,10 +79,10 @@ type RareState struct {
 	lastProgress       int64      // when the client last had read keepsUp bytes, while pausedConn is set
 	bytesSinceProgress int        // bytes that it has read since then
 
-	kept     []any    // of the features; see perClient
-	Block    *Block   // of the transaction, from WATCH or MULTI to EXEC
-	Topics   topicSet // nil: it has never had a subscription
-	OwnConns ownConns // set if the client has the state tracks
+	perFeature []any    // one value for each perClient
+	Block      *Block   // of the transaction, from WATCH or MULTI to EXEC
+	Topics     topicSet // nil: it has never had a subscription
+	OwnConns   ownConns // set if the client has the state Tracks
 	// Confirming is how many confirmations of subscriptions the client waits for. No message
 	// may overtake them.
 	Confirming int
@@ -97,7 +97,7 @@ var (
 	NoRareState = new(RareState)
 )
 
-// AllocAbout returns the session's own about, and allocates it if necessary.
+// AllocAbout returns the session's own About, and allocates it if necessary.
 func (s *Session) AllocAbout() *clients.About {
 	if s.About == Anonymous {
 		s.About = new(clients.About)
@@ -121,12 +121,12 @@ const (
 	Closing                         // no more input is read; closed once the client has read all replies
 	Dead                            // closed at once
 	dirty                           // in w.dirty
-	resuming                        // in w.resume
+	resuming                        // in w.Inputs.woken
 	Draining                        // the next command waits until no call is in flight
 	Blocked                         // later commands wait for the outcome of a command (WAIT, learning)
 	full                            // too many requests without a reply, or too many unread bytes
 	Stalled                         // a node's connection has no room for the next command
-	handedOver                      // a connection has taken over the buffer in
+	handedOver                      // a connection has taken over the buffer In
 	slow                            // keyway buffers a large reply instead of waiting for the client
 	learning                        // blocked, because a node is asked about an unknown command
 	InMulti                         // between MULTI and EXEC
@@ -141,7 +141,7 @@ const (
 	NoTouch                         // CLIENT NO-TOUCH: its reads do not count as a use of the keys
 )
 
-// Has reports whether the session is in any of the states; set and clear change them.
+// Has reports whether the session is in any of the states; Set and Clear change them.
 func (s *Session) Has(f state) bool { return s.State&f != 0 }
 func (s *Session) Set(f state)      { s.State |= f }
 func (s *Session) Clear(f state)    { s.State &^= f }
@@ -154,9 +154,9 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 	w.lastID++
 	s := &Session{
 		Bind: bind, Worker: w,
-		id:     (w.lastID-1)*uint64(w.Options.Workers) + uint64(w.Options.Index) + 1,
-		index:  len(w.Sessions),
-		Opened: w.Now, Seen: w.Now,
+		id:       (w.lastID-1)*uint64(w.Options.Workers) + uint64(w.Options.Index) + 1,
+		index:    len(w.Sessions),
+		OpenedAt: w.Now, ActiveAt: w.Now,
 		epoch: w.epoch,
 		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState,
 	}
@@ -198,19 +198,19 @@ func (w *Worker) Gone(s *Session) {
 	for _, c := range s.Retry {
 		c.abandon()
 	}
-	for r := s.Line.Head; r != nil; {
+	for r := s.line.head; r != nil; {
 		next := r.next
 		r.Session, r.next = nil, nil
 		r.dropReplies(&w.Buffers) // a node may take long to answer the rest
 		w.freeIfDone(r)
 		r = next
 	}
-	s.Line = line{}
+	s.line = line{}
 	for _, f := range w.Features {
 		f.Leave(s)
 	}
 	s.RareState, s.About = NoRareState, Anonymous
-	s.Unread.Clear(&w.Buffers)
+	s.Unsent.Clear(&w.Buffers)
 	w.Buffers.Put(s.In)
 	s.In = nil
 	w.Inputs.dropPartial(s)
@@ -227,12 +227,12 @@ func (s *Session) Reading() bool {
 	return s.State&(stopped|eof) == 0
 }
 
-// Finished reports whether the socket should be closed now.
-func (s *Session) Finished() bool {
+// ShouldClose reports whether the socket should be closed now.
+func (s *Session) ShouldClose() bool {
 	if s.Has(Dead) {
 		return true
 	}
-	if s.Line.Head != nil || s.Unread.Size() > 0 {
+	if s.line.head != nil || s.Unsent.Size() > 0 {
 		return false
 	}
 	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked) == 0
@@ -255,46 +255,11 @@ func (w *Worker) EOF(s *Session) {
 
 // Waits reports whether the client is inside a blocking command or WAIT.
 func (s *Session) Waits() bool {
-	r := s.Line.Head
+	r := s.line.head
 	if r == nil || r.Command == nil || !s.Has(Blocked) || s.Inflight == 0 || !r.Command.Has(command.Blocking) {
 		return false
 	}
 	return r.Command.Handling == command.Local || r.Call.lane == exclusiveLane
-}
-
-// Output returns the bytes to write to the client now, empty if there are none. The shell
-// then calls Wrote.
-func (s *Session) Output() []byte { return s.Unread.Next() }
-
-// Expecting reports whether more replies will follow and little output waits. If so, the
-// shell may delay writing while it has other work.
-func (s *Session) Expecting() bool {
-	return s.Line.Head != nil && s.Unread.Size() < 4<<10 && s.State&(Closing|Dead|full|eof) == 0
-}
-
-// Pending returns the number of bytes that are not written to the client yet.
-func (s *Session) Pending() int { return s.Unread.Size() }
-
-// Wrote tells the session that the socket has accepted n bytes of Output.
-func (s *Session) Wrote(n int) {
-	s.Worker.Stats.BytesOut += uint64(n)
-	s.BytesOut += uint64(n)
-	s.Unread.Wrote(&s.Worker.Buffers, n)
-	s.Seen = s.Worker.Now // a client that reads its replies is not idle (networking.c, _writeToClient)
-	if s.pausedConn != nil {
-		if s.bytesSinceProgress += n; s.bytesSinceProgress >= keepsUp {
-			s.lastProgress, s.bytesSinceProgress = s.Worker.Now, 0
-		}
-		if s.Unread.Size() < s.resumeAt {
-			s.Worker.slowReaders.resume(s)
-		}
-	}
-	if s.Unread.Size() == 0 {
-		s.Clear(slow)
-	}
-	if s.Has(full) && s.Unread.Size() < softOutput/4 {
-		s.Wake()
-	}
 }
 
 // ID returns the client's id, as CLIENT ID does.
@@ -308,7 +273,7 @@ func (s *Session) touch() {
 	}
 }
 
-// Wake schedules resumeInput for the session, before the turn ends.
+// Wake resumes the session before the turn ends, if the reason for its stop is gone.
 func (s *Session) Wake() {
 	if !s.Has(resuming | Dead) {
 		s.Set(resuming)
@@ -332,7 +297,7 @@ func (s *Session) CloseAfter() {
 func (w *Worker) Feed(s *Session, b []byte) {
 	w.Stats.BytesIn += uint64(len(b))
 	s.BytesIn += uint64(len(b))
-	s.Seen = w.Now
+	s.ActiveAt = w.Now
 	if s.Has(Closing | Dead) {
 		return
 	}
@@ -366,8 +331,8 @@ func (in *inputs) keep(s *Session, b []byte) {
 	}
 	if need := len(s.In) + len(b); need > cap(s.In) {
 		room := 2 * need
-		if s.Partial != nil {
-			if promised := s.Partial.Need(); promised >= need && promised < room {
+		if s.partial != nil {
+			if promised := s.partial.Need(); promised >= need && promised < room {
 				room = promised
 			}
 		}
@@ -388,7 +353,7 @@ func (in *inputs) resume(s *Session) {
 	if s.Has(Draining) && s.Inflight == 0 {
 		s.Clear(Draining | Blocked)
 	}
-	if s.Has(full) && s.Line.n <= maxLine/2 && s.Unread.Size() < softOutput/4 {
+	if s.Has(full) && s.line.n <= maxLine/2 && s.Unsent.Size() < softOutput/4 {
 		s.Clear(full)
 	}
 	s.Clear(Stalled)
@@ -398,7 +363,7 @@ func (in *inputs) resume(s *Session) {
 	s.touch()
 }
 
-// consumeKept dispatches the commands in s.in.
+// consumeKept dispatches the commands in s.In.
 func (in *inputs) consumeKept(s *Session) {
 	n := in.consume(s, s.In)
 	rest := s.In[n:]
@@ -421,10 +386,10 @@ func (in *inputs) consumeKept(s *Session) {
 func (in *inputs) consume(s *Session, b []byte) (n int) {
 	w := in.w
 	p := in.parser
-	if s.Partial != nil {
-		p, s.Partial = s.Partial, nil
+	if s.partial != nil {
+		p, s.partial = s.partial, nil
 		defer func() {
-			if s.Partial != p {
+			if s.partial != p {
 				in.PutParser(p)
 			}
 		}()
@@ -468,7 +433,7 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 				watcher.Show(s, s.LastCmd, p)
 			}
 			if s.Has(Tracks) {
-				s.OwnConns.Dispatched(s)
+				s.OwnConns.AfterCommand(s)
 			}
 			if s.Has(Authed) {
 				lim = &in.Limits
@@ -480,7 +445,7 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 }
 
 // shown reports whether the observer sees the command that was just dispatched. It does not
-// see a rejected command. It sees a queued command only when EXEC executes it.
+// see a command that keyway refused. It sees a queued command only when EXEC executes it.
 func (in *inputs) shown(s *Session) bool {
 	switch cmd := s.LastCmd; {
 	case in.w.Hidden:
@@ -497,7 +462,7 @@ func errorLine(err error) string { return "ERR " + err.Error() }
 // suspend keeps the parser of an incomplete command for the client's next input. begun says
 // that the command has only just begun.
 func (in *inputs) suspend(s *Session, p *resp.Parser, begun bool) {
-	s.Partial = p
+	s.partial = p
 	if p == in.parser {
 		in.parser = in.GetParser()
 		begun = true
@@ -525,9 +490,9 @@ func (in *inputs) PutParser(p *resp.Parser) {
 }
 
 func (in *inputs) dropPartial(s *Session) {
-	if s.Partial != nil {
-		in.PutParser(s.Partial)
-		s.Partial = nil
+	if s.partial != nil {
+		in.PutParser(s.partial)
+		s.partial = nil
 	}
 }
 
@@ -555,7 +520,7 @@ const tlsHandshake = 0x16
 // its second byte is a TLS major version. b has at least two bytes and begins with
 // tlsHandshake.
 func isTLS(s *Session, b []byte) bool {
-	return s.LastCmd == nil && s.Partial == nil && s.Line.Head == nil && len(s.In) == 0 && b[1] == 3
+	return s.LastCmd == nil && s.partial == nil && s.line.head == nil && len(s.In) == 0 && b[1] == 3
 }
 
 // Peer returns the client's address for logs.

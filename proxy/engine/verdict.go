@@ -155,9 +155,9 @@ func (v *Verdict) isProven(c *Call, conn *pool.Conn, answer, reply []byte) bool 
 	return ok && slot == c.Group && target == v.target
 }
 
-// NotHere reports whether an error means that this node cannot execute the command, now or
+// CannotServe reports whether an error means that this node cannot execute the command, now or
 // at all, while another node or a later attempt may.
-func NotHere(reply []byte) bool {
+func CannotServe(reply []byte) bool {
 	if IsRedirect(reply) {
 		return true
 	}

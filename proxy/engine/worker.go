@@ -97,11 +97,11 @@ type Worker struct {
 	slowReaders slowReaders
 
 	routing
-	retries     retries
-	Reads       reads
-	largeValues largeValues
-	Server      software
-	Doomed      []*pool.Link // connections to close, of any kind
+	retries      retries
+	Reads        reads
+	largeValues  largeValues
+	Server       software
+	LinksToClose []*pool.Link // connections to close, of any kind
 
 	Siblings siblings
 	Parts    *Parts
@@ -139,7 +139,7 @@ type Ready struct {
 	// Links come first. The shell writes NextWrite to each and does its Duty. So it writes
 	// requests once per turn, however many clients have sent some.
 	Links []*pool.Link
-	// Sessions come next. The shell writes Output to each, closes those that are Finished,
+	// Sessions come next. The shell writes Output to each, closes those that ShouldClose,
 	// and reads only from those that are Reading.
 	Sessions []*Session
 
@@ -163,7 +163,7 @@ func New(o Options, table *router.Table, parts *Parts) *Worker {
 	w.Stats = metrics.NewStats(command.Count)
 	w.SlowLog = slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers)
 	w.Inputs = inputs{w: w, parser: new(resp.Parser)}
-	w.Learned = learnedCommands{w: w, Names: map[string]*command.Command{}}
+	w.Learned = learnedCommands{w: w, names: map[string]*command.Command{}}
 	w.Scripts = scripts{
 		w: w, Cache: lua.NewCache(o.PerKey), keyless: []byte(o.Keyless),
 		lookups: map[lookup][]func([]byte, bool){},
@@ -200,7 +200,7 @@ func (w *Worker) NextTick() int64 {
 }
 
 func (w *Worker) nextDue() int64 {
-	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.Doomed) > 0 || len(w.slowReaders.sessions) > 0 {
+	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.LinksToClose) > 0 || len(w.slowReaders.sessions) > 0 {
 		return w.Now + Tick
 	}
 	for _, n := range w.Nodes {
@@ -244,24 +244,30 @@ func (w *Worker) Tick() {
 	}
 }
 
-// sweep closes clients that do not authenticate, do not complete a command, or are idle for
-// too long.
+// sweep does what is enough once in sweepTick: it frees memory and closes clients that have
+// been silent for too long.
 func (w *Worker) sweep() {
 	w.trim()
 	for _, f := range w.Features {
 		f.Sweep()
 	}
+	closeIdleClients(w)
+}
+
+// closeIdleClients closes clients that do not authenticate, do not complete a command, or are
+// idle for too long.
+func closeIdleClients(w *Worker) {
 	for _, s := range w.Sessions {
 		switch {
 		case s.Has(Closing | Dead):
-		case !s.Has(Authed) && w.Now-s.Opened > authTimeout:
+		case !s.Has(Authed) && w.Now-s.OpenedAt > authTimeout:
 			w.LogRefusal(s, "no password in time")
 			s.Kill()
-		case s.Partial != nil && w.Now-s.partialAt > readTimeout+int64(len(s.In))*int64(time.Second)/minUpload:
+		case s.partial != nil && w.Now-s.partialAt > readTimeout+int64(len(s.In))*int64(time.Second)/minUpload:
 			w.LogRefusal(s, "a command that did not arrive in time")
 			s.Kill()
 		case s.Has(Subscribed | Monitoring): // these clients send nothing
-		case w.Options.IdleTimeout > 0 && s.Line.Head == nil && w.Now-s.Seen > int64(w.Options.IdleTimeout):
+		case w.Options.IdleTimeout > 0 && s.line.head == nil && w.Now-s.ActiveAt > int64(w.Options.IdleTimeout):
 			w.Stats.ClosedIdle++
 			s.Kill()
 		}
@@ -321,7 +327,7 @@ func (w *Worker) Shut() {
 	for _, n := range w.Nodes {
 		n.close(w.Now, "keyway is stopping")
 	}
-	w.closeDoomed()
+	w.closeLinks()
 }
 
 // Up returns how many masters have a ready connection, and how many masters there are.
@@ -341,22 +347,22 @@ func (w *Worker) Deadline() int64 { return w.Now + int64(w.Options.Backend.Reque
 // client has left too long ago.
 func (w *Worker) tickExclusive() {
 	for _, n := range w.Nodes {
-		for i := len(n.Waits) - 1; i >= 0 && i < len(n.Waits); i-- {
-			if use := &n.Waits[i]; use.Session.HasLeft() && w.Now >= use.Until {
+		for i := len(n.InUse) - 1; i >= 0 && i < len(n.InUse); i-- {
+			if use := &n.InUse[i]; use.Session.HasLeft() && w.Now >= use.Until {
 				n.Release(use.Conn, false)
 			} else {
 				use.Conn.Tick(w.Now)
 			}
 		}
 	}
-	w.closeDoomed()
+	w.closeLinks()
 }
 
-// closeDoomed closes the connections in w.doomed.
-func (w *Worker) closeDoomed() {
-	for len(w.Doomed) > 0 {
-		c := w.Doomed[len(w.Doomed)-1]
-		w.Doomed = w.Doomed[:len(w.Doomed)-1]
+// closeLinks closes the connections in w.LinksToClose.
+func (w *Worker) closeLinks() {
+	for len(w.LinksToClose) > 0 {
+		c := w.LinksToClose[len(w.LinksToClose)-1]
+		w.LinksToClose = w.LinksToClose[:len(w.LinksToClose)-1]
 		c.Close(w.Now, "no longer needed")
 	}
 }
@@ -399,7 +405,7 @@ func oneIf(is bool) int {
 func (w *Worker) gauges() metrics.Gauges {
 	g := metrics.Gauges{Clients: len(w.Sessions)}
 	for _, s := range w.Sessions {
-		g.OutputBytes += s.Unread.Size() + s.Parked
+		g.OutputBytes += s.Unsent.Size() + s.Parked
 		g.Blocked += oneIf(s.Waits())
 		g.Subscribed += oneIf(s.Has(Subscribed))
 		g.Tracking += oneIf(s.Has(Tracks))

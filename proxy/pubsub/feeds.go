@@ -230,7 +230,7 @@ func (h *hub) close(n *engine.Node) {
 	c := h.feeds[n].Feed
 	delete(h.feeds, n)
 	c.Listener = nobody{}
-	h.w.Doomed = append(h.w.Doomed, &c.Link)
+	h.w.LinksToClose = append(h.w.LinksToClose, &c.Link)
 	h.feedLost(n, c)
 }
 

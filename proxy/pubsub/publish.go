@@ -196,7 +196,7 @@ func publishTo(w *engine.Worker, s *engine.Session, cmd *command.Command, a comm
 		n = w.Nodes[id]
 	case sharded:
 		w.Keys = append(w.Keys[:0], 1)
-		return engine.Unowned(w, s, cmd, a, group)
+		return engine.HandleUnowned(w, s, cmd, a, group)
 	default:
 		n, _ = w.AnyMaster(s)
 	}
@@ -234,7 +234,7 @@ func receiversText(w *engine.Worker, dst []byte, r *engine.Request) []byte {
 }
 
 // Receivers returns how many clients receive a message for which the node counted count
-// receivers. before is the result of uncounted when the message was sent: clients that
+// receivers. before is the result of Uncounted when the message was sent: clients that
 // have subscribed since then may have missed it.
 func (h *hub) Receivers(n *engine.Node, cmd *command.Command, channel string, count, before int64) int64 {
 	return max(count+min(before, h.Uncounted(n, cmd, channel)), 0)

@@ -191,7 +191,7 @@ func (h *hub) Sweep() {
 
 // subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
 func subscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args, kind topicKind) bool {
-	h, subs := engine.FeatureOf[*hub](w), listening.Of(s)
+	h, subs := engine.FeatureOf[*hub](w), listening.Get(s)
 	if subs == nil {
 		subs = new(subscriptions)
 		for k := range subs.places {
@@ -249,7 +249,7 @@ func unsubscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 	for i := 1; i < a.Len(); i++ {
 		names = append(names, string(a.Arg(i)))
 	}
-	subs := listening.Of(s)
+	subs := listening.Get(s)
 	if len(names) == 0 {
 		names = subs.all(kind)
 	}
@@ -271,7 +271,7 @@ func unsubscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 // replyWhenConfirmed sends the client the reply in wait, as soon as the feeds and siblings have
 // confirmed the changes. It returns true if that is later.
 func replyWhenConfirmed(w *engine.Worker, s *engine.Session, cmd *command.Command, wait *subscribing) bool {
-	if listening.Of(s) == nil || wait.left == 0 && w.Options.Workers == 1 {
+	if listening.Get(s) == nil || wait.left == 0 && w.Options.Workers == 1 {
 		w.Count(cmd, w.Now, false)
 		s.Unanswered()
 		s.Tell(wait.reply)
@@ -279,7 +279,7 @@ func replyWhenConfirmed(w *engine.Worker, s *engine.Session, cmd *command.Comman
 	}
 	r := s.NewRequest(cmd)
 	r.Mute = false // CLIENT REPLY OFF does not suppress push messages
-	r.Call.Node, r.Call.Group = engine.Nowhere(w), -1
+	r.Call.Node, r.Call.Group = engine.NoNode(w), -1
 	s.Inflight++
 	s.AllocRareState().Confirming++
 	wait.call = &r.Call
@@ -293,7 +293,7 @@ func replyWhenConfirmed(w *engine.Worker, s *engine.Session, cmd *command.Comman
 
 // Describe adds how many subscriptions a client has.
 func (h *hub) Describe(s *engine.Session, to *clients.Client) {
-	if subs := listening.Of(s); subs != nil {
+	if subs := listening.Get(s); subs != nil {
 		places := &subs.places
 		to.Channels, to.Patterns = len(places[byChannel]), len(places[byPattern])
 		to.ShardChannels = len(places[byShard])
@@ -302,7 +302,7 @@ func (h *hub) Describe(s *engine.Session, to *clients.Client) {
 
 // unsubscribe ends a client's subscription to a topic.
 func (h *hub) unsubscribe(s *engine.Session, name string, kind topicKind) {
-	subs := listening.Of(s)
+	subs := listening.Get(s)
 	if subs == nil {
 		return
 	}
@@ -315,7 +315,7 @@ func (h *hub) unsubscribe(s *engine.Session, name string, kind topicKind) {
 	last := len(tp.subs) - 1
 	if other := tp.subs[last]; other != s {
 		tp.subs[own.at] = other
-		places := listening.Of(other).places[kind]
+		places := listening.Get(other).places[kind]
 		moved := places[name]
 		moved.at = own.at
 		places[name] = moved
@@ -346,7 +346,7 @@ func (h *hub) unsubscribe(s *engine.Session, name string, kind topicKind) {
 
 // Leave ends a client's subscriptions.
 func (h *hub) Leave(s *engine.Session) {
-	subs := listening.Of(s)
+	subs := listening.Get(s)
 	if subs == nil {
 		return
 	}
@@ -381,8 +381,8 @@ func (h *hub) publish(c *pool.Feed, tp *topic, channel, message []byte) {
 // isTooSlow reports whether a subscriber has left more than softPubsub unread for longer than
 // softTime.
 func isTooSlow(s *engine.Session, now int64) bool {
-	subs := listening.Of(s)
-	if s.Unread.Size()+s.Parked <= softPubsub {
+	subs := listening.Get(s)
+	if s.Unsent.Size()+s.Parked <= softPubsub {
 		subs.softSince = 0
 		return false
 	}

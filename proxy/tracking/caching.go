@@ -33,11 +33,11 @@ func clientTracking(w *engine.Worker, s *engine.Session, cmd *command.Command, a
 		engine.FeatureOf[*trackers](w).Leave(s)
 		return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 	}
-	if text := o.refusal(trackings.Of(s)); text != "" {
+	if text := o.refusal(trackings.Get(s)); text != "" {
 		return s.AnswerError(cmd, text)
 	}
 	many := len(engine.FeatureOf[*trackers](w).sessions) >= w.Options.Exclusive
-	if trackings.Of(s) == nil && (many || !w.Options.HasRoom()) {
+	if trackings.Get(s) == nil && (many || !w.Options.HasRoom()) {
 		return s.AnswerError(cmd, engine.TooManyHeld)
 	}
 	if o.bcast && len(o.prefixes) == 0 {
@@ -146,7 +146,7 @@ func overlap(prefixes, known [][]byte) string {
 
 // clientCaching answers CLIENT CACHING YES|NO, which applies to the next command.
 func clientCaching(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
-	t := trackings.Of(s)
+	t := trackings.Get(s)
 	switch what := a.Arg(2); {
 	case t == nil:
 		return s.AnswerError(cmd, "ERR CLIENT CACHING can be called only when the client is in tracking mode "+
@@ -169,9 +169,9 @@ func clientCaching(w *engine.Worker, s *engine.Session, cmd *command.Command, a 
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
 
-// Dispatched resets the setting of CLIENT CACHING after a command that it applied to. It is
+// AfterCommand resets the setting of CLIENT CACHING after a command that it applied to. It is
 // kept after CLIENT and inside MULTI (networking.c, resetClient).
-func (t *tracking) Dispatched(s *engine.Session) {
+func (t *tracking) AfterCommand(s *engine.Session) {
 	if s.Has(engine.InMulti) || s.LastCmd != nil && s.LastCmd.Is(command.KeepsCaching) {
 		return
 	}
@@ -181,7 +181,7 @@ func (t *tracking) Dispatched(s *engine.Session) {
 // clientTrackingInfo answers CLIENT TRACKINGINFO.
 func clientTrackingInfo(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	flags, redirect, prefixes := []string{"off"}, int64(-1), [][]byte(nil)
-	if t := trackings.Of(s); t != nil {
+	if t := trackings.Get(s); t != nil {
 		flags = []string{"on"}
 		for _, f := range []struct {
 			on   bool
@@ -221,7 +221,7 @@ func clientGetRedir(w *engine.Worker, s *engine.Session, cmd *command.Command, _
 
 // Describe adds the options of CLIENT TRACKING.
 func (of *trackers) Describe(s *engine.Session, to *clients.Client) {
-	t := trackings.Of(s)
+	t := trackings.Get(s)
 	if t == nil {
 		return
 	}
@@ -237,8 +237,8 @@ func (of *trackers) Describe(s *engine.Session, to *clients.Client) {
 // redirectsTo returns the ID of the client that gets the invalidations of this one, as
 // CLIENT GETREDIR shows it: 0 without REDIRECT, -1 without tracking.
 func redirectsTo(s *engine.Session) int64 {
-	if trackings.Of(s) == nil {
+	if trackings.Get(s) == nil {
 		return -1
 	}
-	return int64(trackings.Of(s).redirect)
+	return int64(trackings.Get(s).redirect)
 }

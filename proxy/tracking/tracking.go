@@ -93,7 +93,7 @@ func (t *tracking) Conn(n *engine.Node) *pool.Conn {
 	if c == nil {
 		s := t.sess
 		c = n.NewConn()
-		s.Shape(c)
+		s.CopyStateTo(c)
 		c.CheckEvery = t.w.Options.CheckEvery
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t
@@ -196,7 +196,7 @@ func (t *tracking) sendInvalidation(keys []byte) {
 			if s == nil || back.Options.Index != index {
 				return
 			}
-			if t := trackings.Of(s); t != nil && t.redirect == id {
+			if t := trackings.Get(s); t != nil && t.redirect == id {
 				t.breakRedirect()
 			}
 		})
@@ -238,7 +238,7 @@ func (f invalidationFeed) Pushed(c *pool.Conn, message []byte) {
 	n, pushed := c.Owner.(*engine.Node), f.pushedTo
 	clear(pushed)
 	for _, s := range f.sessions {
-		if t := trackings.Of(s); !s.Has(engine.RESP3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
+		if t := trackings.Get(s); !s.Has(engine.RESP3) && t.begun && t.conns[n] != nil && !pushed[t.redirect] {
 			pushed[t.redirect] = true
 			t.Pushed(c, message)
 		}
@@ -248,7 +248,7 @@ func (f invalidationFeed) Pushed(c *pool.Conn, message []byte) {
 // Ready resumes the greeting of connections that waited for the feed's client id.
 func (f invalidationFeed) Ready(c *pool.Conn) {
 	for _, s := range f.sessions {
-		if own := trackings.Of(s).conns[c.Owner.(*engine.Node)]; own != nil && !s.Has(engine.RESP3) {
+		if own := trackings.Get(s).conns[c.Owner.(*engine.Node)]; own != nil && !s.Has(engine.RESP3) {
 			own.ResumeGreeting()
 		}
 	}
@@ -258,7 +258,7 @@ func (f invalidationFeed) Ready(c *pool.Conn) {
 func (f invalidationFeed) Lost(c *pool.Conn) {
 	n := c.Owner.(*engine.Node)
 	for _, s := range f.sessions {
-		if own := trackings.Of(s).conns[n]; own != nil && !s.Has(engine.RESP3) {
+		if own := trackings.Get(s).conns[n]; own != nil && !s.Has(engine.RESP3) {
 			own.Fail(f.w.Now, "the connection for invalidations ended")
 		}
 	}
@@ -290,7 +290,7 @@ func (of *trackers) Leave(s *engine.Session) {
 	if !s.Has(engine.Tracks) {
 		return
 	}
-	trackings.Of(s).close()
+	trackings.Get(s).close()
 	s.Clear(engine.Tracks)
 	trackings.Set(s, nil)
 	s.OwnConns = nil
@@ -307,7 +307,7 @@ func (of *trackers) Leave(s *engine.Session) {
 func (of *trackers) CloseNode(n *engine.Node, reason string) {
 	of.closeEar(n)
 	for _, s := range of.sessions {
-		t := trackings.Of(s)
+		t := trackings.Get(s)
 		if c := t.conns[n]; c != nil {
 			delete(t.conns, n)
 			c.Close(of.w.Now, reason)
@@ -318,7 +318,7 @@ func (of *trackers) CloseNode(n *engine.Node, reason string) {
 // Conns returns the clients' own connections to a node.
 func (of *trackers) Conns(n *engine.Node) (all []*pool.Conn) {
 	for _, s := range of.sessions {
-		if c := trackings.Of(s).conns[n]; c != nil {
+		if c := trackings.Get(s).conns[n]; c != nil {
 			all = append(all, c)
 		}
 	}
@@ -328,7 +328,7 @@ func (of *trackers) Conns(n *engine.Node) (all []*pool.Conn) {
 func (of *trackers) closeEar(n *engine.Node) {
 	if c := of.invalidationFeeds[n]; c != nil {
 		c.Pushes = noMore{}
-		of.w.Doomed = append(of.w.Doomed, &c.Link)
+		of.w.LinksToClose = append(of.w.LinksToClose, &c.Link)
 		delete(of.invalidationFeeds, n)
 	}
 }
@@ -350,15 +350,15 @@ func (t *tracking) close() {
 // discard removes the connection to a node, and schedules it for closing.
 func (t *tracking) discard(n *engine.Node, c *pool.Conn) {
 	c.Pushes = noMore{}
-	t.w.Doomed = append(t.w.Doomed, &c.Link)
+	t.w.LinksToClose = append(t.w.LinksToClose, &c.Link)
 	delete(t.conns, n)
 }
 
 // StateChanged replaces the connections of a client that tracks.
 func (of *trackers) StateChanged(s *engine.Session) {
 	if s.Has(engine.Tracks) {
-		trackings.Of(s).close()
-		trackings.Of(s).openAll()
+		trackings.Get(s).close()
+		trackings.Get(s).openAll()
 	}
 }
 
@@ -378,13 +378,13 @@ func (of *trackers) Layout(moved bool) {
 		return
 	}
 	for _, s := range of.sessions {
-		if !s.Has(engine.RESP3) && trackings.Of(s).Active() {
+		if !s.Has(engine.RESP3) && trackings.Get(s).Active() {
 			for _, n := range of.w.Masters {
 				of.openInvalidationFeed(n)
 			}
 		}
-		trackings.Of(s).ForgetAll()
-		trackings.Of(s).openAll()
+		trackings.Get(s).ForgetAll()
+		trackings.Get(s).openAll()
 	}
 }
 
@@ -395,7 +395,7 @@ func (of *trackers) Due() int64 {
 		return math.MaxInt64
 	}
 	for _, s := range of.sessions {
-		for _, c := range trackings.Of(s).conns {
+		for _, c := range trackings.Get(s).conns {
 			if c.Busy() {
 				return of.w.Now + engine.Tick
 			}
@@ -418,7 +418,7 @@ func (of *trackers) Tick() {
 		return
 	}
 	for _, s := range of.sessions {
-		for _, c := range trackings.Of(s).conns {
+		for _, c := range trackings.Get(s).conns {
 			watch(c)
 		}
 	}
@@ -432,7 +432,7 @@ func (of *trackers) Tick() {
 // beginTracking handles CLIENT TRACKING ON. It answers when the nodes have accepted the
 // options.
 func beginTracking(w *engine.Worker, s *engine.Session, cmd *command.Command, o trackingOptions) bool {
-	t := trackings.Of(s)
+	t := trackings.Get(s)
 	again, wasActive := t != nil, t != nil && t.Active()
 	added := o.prefixes
 	if again {

@@ -92,7 +92,7 @@ func answerLate(w *engine.Worker, s *engine.Session, t *txn, rest [][]byte, mute
 // carryOut answers a late command. It returns false if the command would have to wait.
 func carryOut(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	if cmd.Handling == command.AllMasters {
-		return engine.AllMasters(w, s, cmd, a)
+		return engine.SendToAllMasters(w, s, cmd, a)
 	}
 	return w.Parts.Handlers[cmd.Action].Answer(w, s, cmd, a)
 }
@@ -138,7 +138,7 @@ func showFrame(w *engine.Worker, s *engine.Session, frame []byte) {
 	p := w.Inputs.GetParser()
 	defer w.Inputs.PutParser(p)
 	if _, st, err := p.Next(frame, &w.Inputs.Limits); err == nil && st == resp.Ready {
-		w.Observer.Show(s, w.Learned.Of(p), p)
+		w.Observer.Show(s, w.Learned.CommandOf(p), p)
 	}
 }
 

@@ -79,14 +79,14 @@ type transactions struct {
 	w *engine.Worker
 }
 
-// Rejected records that EXEC must discard the transaction. An EXEC that is rejected itself
+// OnReject records that EXEC must discard the transaction. An EXEC that is refused itself
 // ends it.
-func (of transactions) Rejected(s *engine.Session, cmd *command.Command) {
+func (of transactions) OnReject(s *engine.Session, cmd *command.Command) {
 	switch {
 	case cmd != nil && cmd.Is(command.Executes):
 		endTransaction(of.w, s)
 	case s.Has(engine.InMulti):
-		txns.Of(s).broken = true
+		txns.Get(s).broken = true
 	}
 }
 
@@ -100,7 +100,7 @@ func (of transactions) Leave(s *engine.Session) {
 
 // transactionOf returns the session's txn, and creates it if there is none.
 func transactionOf(s *engine.Session) *txn {
-	t := txns.Of(s)
+	t := txns.Get(s)
 	if t == nil {
 		t = &txn{group: -1}
 		txns.Set(s, t)
@@ -111,7 +111,7 @@ func transactionOf(s *engine.Session) *txn {
 
 // Describe adds what a client has queued and watches.
 func (of transactions) Describe(s *engine.Session, to *clients.Client) {
-	t := txns.Of(s)
+	t := txns.Get(s)
 	if t == nil {
 		return
 	}
@@ -216,7 +216,7 @@ func forBlockByKey(w *engine.Worker, t *txn, cmd *command.Command, a command.Arg
 	if cmd.Unproven() {
 		t.Scripts = true
 		t.keyless = t.keyless || len(w.Keys) == 0
-		w.Scripts.Note(cmd, a)
+		w.Scripts.Record(cmd, a)
 		if full := w.Scripts.AsEval(cmd, nil, a); full != nil {
 			return full, "" // inside EXEC, a NOSCRIPT cannot be retried
 		}
@@ -248,7 +248,7 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 	if !s.Has(engine.InMulti) {
 		return s.AnswerError(cmd, errNoMulti)
 	}
-	t := txns.Of(s)
+	t := txns.Get(s)
 	switch {
 	case t.broken:
 		endTransaction(w, s)
@@ -291,7 +291,7 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 		s.Set(engine.Draining | engine.Blocked) // later commands depend on the outcome of these
 	}
 	if n == nil {
-		engine.Await(w, s, c, nil)
+		engine.AwaitOwner(w, s, c, nil)
 	} else {
 		c.SendTo(n, nil)
 	}
@@ -333,7 +333,7 @@ func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, t *t
 // endTransaction drops the session's transaction and unwatches its keys.
 func endTransaction(w *engine.Worker, s *engine.Session) {
 	s.Clear(engine.InMulti)
-	if t := txns.Of(s); t != nil {
+	if t := txns.Get(s); t != nil {
 		txns.Set(s, nil)
 		s.Block = nil
 		if cap(t.Frames) > buffer.Chunk {
@@ -412,7 +412,7 @@ func watch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		if !n.HasRoom() {
 			return s.AnswerError(cmd, engine.TooManyHeld)
 		}
-		t.node, t.watch, t.Watches = n, n.TakeExclusive(engine.InUse{Session: s}), true
+		t.node, t.watch, t.Watches = n, n.TakeExclusive(engine.ExclusiveConn{Session: s}), true
 		t.dials = 0
 	}
 	if t.lost || n != t.node || t.dials != 0 && t.watch.Stats.Dials != t.dials {
@@ -435,11 +435,11 @@ type watching struct {
 	first bool // the connection watches nothing so far
 }
 
-func (r *watching) Take(_ *engine.Worker, _ *engine.Node, frame []byte) engine.Trip {
-	return engine.Trip{Conn: r.txn.watch, Frame: frame, Deadline: r.call.Deadline}
+func (r *watching) Take(_ *engine.Worker, _ *engine.Node, frame []byte) engine.Attempt {
+	return engine.Attempt{Conn: r.txn.watch, Frame: frame, Deadline: r.call.Deadline}
 }
 
-func (r *watching) Finished() {}
+func (r *watching) OnEnd() {}
 
 // Decide returns the verdict about an error reply to WATCH. A redirect says that its slot
 // has moved or is migrating.
@@ -484,7 +484,7 @@ func (r *watching) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 
 // forget ends a transaction whose first WATCH has failed, since it watches nothing.
 func (r *watching) forget() {
-	if s := r.call.Request.Session; s != nil && txns.Of(s) == r.txn {
+	if s := r.call.Request.Session; s != nil && txns.Get(s) == r.txn {
 		endTransaction(r.call.Worker(), s)
 	}
 }
@@ -497,17 +497,17 @@ type watched struct {
 	conn *pool.Conn
 }
 
-func (e *watched) Take(_ *engine.Worker, n *engine.Node, frame []byte) engine.Trip {
+func (e *watched) Take(_ *engine.Worker, n *engine.Node, frame []byte) engine.Attempt {
 	e.call.Request.Session.WroteTo.Add(n.Ordinal)
-	return engine.Trip{Conn: e.conn, Frame: frame, Deadline: e.call.Deadline}
+	return engine.Attempt{Conn: e.conn, Frame: frame, Deadline: e.call.Deadline}
 }
 
-func (e *watched) Finished() {}
+func (e *watched) OnEnd() {}
 
 // Decide returns the verdict about an error reply to EXEC. At another node, or later,
 // nothing would be watched.
 func (e *watched) Decide(reply []byte) engine.Verdict {
-	if engine.NotHere(reply) {
+	if engine.CannotServe(reply) {
 		return engine.Verdict{Do: engine.Unwatched, Refresh: true}
 	}
 	return engine.Verdict{}

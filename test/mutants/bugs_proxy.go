@@ -31,21 +31,22 @@ var inProxy = []bug{
 	},
 	{
 		"scripts without keys run where the client's other commands without keys do", "proxy/engine/dispatch.go",
-		"	case !cmd.Unproven():\n		return ToAny(w", "	case true:\n		return ToAny(w",
+		"	case !cmd.Unproven():\n		return SendToAnyMaster(w",
+		"	case true:\n		return SendToAnyMaster(w",
 		"./test/transcripts", "TestTranscripts/keyless-scripts",
 	},
 	{
-		"a request is reused while a node still owes its reply", "proxy/engine/order.go",
+		"a request is reused while a node still owes its reply", "proxy/engine/line.go",
 		"	if r.Unfinished == 0 {\n		w.free(r)\n	}\n", "	w.free(r)\n",
 		"./test/transcripts", "TestTranscripts/departed-client",
 	},
 	{
-		"a local answer overtakes a forwarded command", "proxy/engine/order.go",
-		"	if s.Line.Head == nil {\n		s.output(b)", "	if true {\n		s.output(b)",
+		"a local answer overtakes a forwarded command", "proxy/engine/line.go",
+		"	if s.line.head == nil {\n		s.output(b)", "	if true {\n		s.output(b)",
 		"./test/transcripts", "TestTranscripts/local-replies-each",
 	},
 	{
-		"a slow reader holds up others at each of its pauses", "proxy/engine/order.go",
+		"a slow reader holds up others at each of its pauses", "proxy/engine/output.go",
 		"s.delayed += now - s.delayedAt", "s.delayed = now - s.delayedAt",
 		"./proxy", "TestSlowReaderDelaysOthers",
 	},
@@ -81,12 +82,12 @@ var inProxy = []bug{
 		"./pool", "TestForgottenRequest",
 	},
 	{
-		"a write waits for a slow client for as long as that takes", "proxy/engine/order.go",
+		"a write waits for a slow client for as long as that takes", "proxy/engine/output.go",
 		"		if s.nearlyFull && !s.Has(Dead) {\n			s.closeSlow()\n		}\n", "",
 		"./proxy", "TestSlowReaderNearItsLimit",
 	},
 	{
-		"a slow client delays others though its connection is its own", "proxy/engine/order.go",
+		"a slow client delays others though its connection is its own", "proxy/engine/output.go",
 		"		default: // on a connection of the session's own, or followed by the EXEC or the call\n",
 		"		default:\n			return true\n",
 		"./test/faults", "TestSlowReadOnItsOwnConnection",
@@ -319,7 +320,7 @@ var inProxy = []bug{
 		"./test", "TestKeysThatLiveApart",
 	},
 	{
-		"a split write that was done in part is called not executed", "proxy/engine/merger.go",
+		"a split write that was done in part is called not executed", "proxy/engine/split.go",
 		"	if cmd.Has(readOnly) || cmd.AnySuffices() ||", "	if true || cmd.AnySuffices() ||",
 		"./test/transcripts", "TestTranscripts/split-mset",
 	},
@@ -410,7 +411,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/sharded-channel",
 	},
 	{
-		"a push overtakes replies that came before it", "proxy/engine/order.go",
+		"a push overtakes replies that came before it", "proxy/engine/line.go",
 		"		if r.done || r.Begun || r.joined || r.reply.Len() > 0 || r.mayPublish() {", "		if r.Begun {",
 		"./test/transcripts", "TestTranscripts/tracking-order",
 	},
@@ -440,7 +441,7 @@ var inProxy = []bug{
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
 	{
-		"mergers are kept whatever they take", "proxy/engine/merger.go",
+		"mergers are kept whatever they take", "proxy/engine/split.go",
 		"	if len(ms.unused) >= 64 || ms.bytes+m.kept > maxMergers {", "	if len(ms.unused) >= 64 {",
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
@@ -451,11 +452,11 @@ var inProxy = []bug{
 	},
 	{
 		"replies that wait for their turn do not count as held", "proxy/engine/memory.go",
-		"s.Unread.Size() + s.Parked + cap(s.In)", "s.Unread.Size() + cap(s.In)",
+		"s.Unsent.Size() + s.Parked + cap(s.In)", "s.Unsent.Size() + cap(s.In)",
 		"./proxy", "TestLargestClientIsClosed",
 	},
 	{
-		"replies that a client does not want shift the next ones", "proxy/engine/order.go",
+		"replies that a client does not want shift the next ones", "proxy/engine/line.go",
 		"	r.Mute = s.Unanswered()\n", "	s.Unanswered()\n",
 		"./test/transcripts", "TestTranscripts/client-reply",
 	},
@@ -467,7 +468,7 @@ var inProxy = []bug{
 	},
 	{
 		"EXEC goes though a command was refused", "proxy/txn/multi.go",
-		"		txns.Of(s).broken = true\n", "",
+		"		txns.Get(s).broken = true\n", "",
 		"./test/transcripts", "TestTranscripts/multi-errors",
 	},
 	{
@@ -520,7 +521,7 @@ var inProxy = []bug{
 		"./test", "TestPublishInTransactions",
 	},
 	{
-		"a client's own message overtakes its EXEC", "proxy/engine/order.go",
+		"a client's own message overtakes its EXEC", "proxy/engine/line.go",
 		"	return r.Merge != nil || r.Command.Is(command.Executes) || r.Command.Unproven()", "	return false",
 		"./test", "TestPublishInTransactions",
 	},
@@ -603,7 +604,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/pause-scripts",
 	},
 	{
-		"a push comes into the midst of EXEC's reply", "proxy/engine/order.go",
+		"a push comes into the midst of EXEC's reply", "proxy/engine/line.go",
 		"r.Begun || r.joined || r.reply", "r.Begun || r.reply",
 		"./test/transcripts", "TestTranscripts/late-commands-of-workers",
 	},
@@ -619,7 +620,7 @@ var inProxy = []bug{
 	},
 	{
 		"a redirect walks through all that its client has under way", "proxy/engine/redirect.go",
-		"	if len(s.away) == 0 && (others.calls == 0 ||", "	if s.redirecting == 0 && (others.calls == 0 ||",
+		"	if len(s.checking) == 0 && (others.calls == 0 ||", "	if s.redirecting == 0 && (others.calls == 0 ||",
 		"./proxy", "TestRedirectsCostTheSameInLongPipelines",
 	},
 	{

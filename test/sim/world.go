@@ -394,7 +394,7 @@ func (w *world) flush(s *proxy.Session) {
 		s.Wrote(n)
 	}
 	c.read()
-	if s.Finished() {
+	if s.ShouldClose() {
 		w.leave(c)
 	}
 }

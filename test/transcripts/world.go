@@ -379,7 +379,7 @@ func (w *world) flush(c *client) {
 		c.shown = len(c.out)
 		w.did(c.name, "<- ", fmt.Sprintf("(%d bytes of a reply)", c.shown))
 	}
-	if c.session.Finished() {
+	if c.session.ShouldClose() {
 		c.gone = true
 		c.worker.Gone(c.session)
 		w.did(c.name, "is closed", "")

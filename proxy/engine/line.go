@@ -1,21 +1,10 @@
 package engine
 
 import (
-	"math"
-	"slices"
-	"time"
-
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
-
-// slowReaders are the clients that do not read a large reply fast enough.
-type slowReaders struct {
-	w        *Worker
-	sessions []*Session
-}
 
 // Request is one command's place in its client's line.
 //
@@ -48,7 +37,7 @@ type ending func(w *Worker, dst []byte, r *Request) []byte
 
 // line is a session's requests in the order in which the client gets the replies.
 type line struct {
-	Head, tail *Request
+	head, tail *Request
 	n          int
 }
 
@@ -60,14 +49,14 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 	r.Call.Request = r
 	r.seq = s.seq
 	s.seq++
-	if s.Line.tail == nil {
-		s.Line.Head = r
+	if s.line.tail == nil {
+		s.line.head = r
 	} else {
-		s.Line.tail.next = r
+		s.line.tail.next = r
 	}
-	s.Line.tail = r
-	s.Line.n++
-	if s.Line.n >= maxLine {
+	s.line.tail = r
+	s.line.n++
+	if s.line.n >= maxLine {
 		s.Set(full)
 	}
 	return r
@@ -85,7 +74,7 @@ func (s *Session) Answer(cmd *command.Command, reply []byte) {
 	s.Tell(reply)
 }
 
-// Reply is answer for a reply that was appended to w.scratch. It returns true.
+// Reply is Answer for a reply that was appended to w.Scratch. It returns true.
 func (s *Session) Reply(cmd *command.Command, b []byte) bool {
 	s.Answer(cmd, b)
 	s.Worker.Scratch = s.Worker.Buffers.Scratch(b)
@@ -104,7 +93,7 @@ func (s *Session) Unanswered() bool {
 
 // Tell sends the client complete RESP values, behind the replies to earlier commands.
 func (s *Session) Tell(b []byte) {
-	if s.Line.Head == nil {
+	if s.line.head == nil {
 		s.output(b)
 		return
 	}
@@ -126,7 +115,7 @@ func (s *Session) Push(message []byte) {
 	}
 	// The message must not overtake replies that have arrived and wait for their turn.
 	var last *Request
-	for r := s.Line.Head; r != nil; r = r.next {
+	for r := s.line.head; r != nil; r = r.next {
 		if r.done || r.Begun || r.joined || r.reply.Len() > 0 || r.mayPublish() {
 			last = r
 		}
@@ -138,10 +127,10 @@ func (s *Session) Push(message []byte) {
 	r := s.Worker.requests.take()
 	r.Session, r.seq, r.done = s, last.seq, true
 	if r.next = last.next; r.next == nil {
-		s.Line.tail = r
+		s.line.tail = r
 	}
 	last.next = r
-	s.Line.n++
+	s.line.n++
 	r.park(message)
 }
 
@@ -151,7 +140,7 @@ func (r *Request) mayPublish() bool {
 	return r.Merge != nil || r.Command.Is(command.Executes) || r.Command.Unproven()
 }
 
-// AnswerError is answer for an error text such as "ERR syntax error". It returns true.
+// AnswerError is Answer for an error text such as "ERR syntax error". It returns true.
 func (s *Session) AnswerError(cmd *command.Command, text string) bool {
 	return s.Reply(cmd, resp.AppendError(s.Worker.Scratch[:0], text))
 }
@@ -159,17 +148,6 @@ func (s *Session) AnswerError(cmd *command.Command, text string) bool {
 // Count counts a command that began at start, and how long it took.
 func (w *Worker) Count(cmd *command.Command, start int64, failed bool) {
 	w.Stats.Count(cmd.ID, w.Now-start, failed)
-}
-
-// output appends b to the session's output.
-func (s *Session) output(b []byte) {
-	s.Unread.Append(&s.Worker.Buffers, b)
-	s.Worker.GrownBy += len(b)
-	s.touch()
-	if s.Unread.Size() > softOutput {
-		s.Set(full)
-	}
-	s.bound()
 }
 
 // park keeps a reply, or a part of one, until the request's turn.
@@ -184,147 +162,15 @@ func (r *Request) park(b []byte) {
 	r.Session.bound()
 }
 
-// bound closes a client whose unread replies exceed its limit.
-func (s *Session) bound() {
-	limit := s.Worker.Options.ClientOutput
-	if !s.Has(Authed) {
-		limit = min(limit, maxUnauthOutput)
-	}
-	if s.Has(Subscribed) {
-		limit = min(limit, maxSubscriber)
-	}
-	if s.Unread.Size()+s.Parked > limit && !s.Has(Dead) {
-		s.closeSlow()
-	}
-}
-
-func (s *Session) closeSlow() {
-	s.Worker.Stats.ClosedSlow++
-	s.Worker.LogRefusal(s, "does not read its replies")
-	s.Kill()
-}
-
 // deliver sends the client a piece of the request's only reply, or parks the piece until
 // the request's turn.
 func (r *Request) deliver(b []byte) {
-	if r.Session.Line.Head == r && !r.Mute {
+	if r.Session.line.head == r && !r.Mute {
 		r.Begun = true
 		r.Session.output(b)
 		return
 	}
 	r.park(b)
-}
-
-const (
-	// While a client lags with a large reply, keyway does not read from the connection
-	// that carries the reply. If no other client waits behind the reply, the client must
-	// read keepsUp bytes within each request timeout.
-	//
-	// If other clients wait, it must read keepsUp bytes in every stallTime, and all its
-	// pauses together may delay the others by maxDelay. After that, the remaining reply
-	// is buffered. When the buffer is nearly full, a shared connection continues, so that
-	// the client reaches its limit. A retired connection, which gets no new requests, is
-	// paused once more, for up to the request timeout, as long as the client reads
-	// keepsUp bytes in every maxDelay.
-	stallTime = int64(15 * time.Millisecond)
-	keepsUp   = 64 << 10
-	maxDelay  = int64(time.Second)
-)
-
-// pause pauses the connection of a large reply until the client has caught up.
-func (sr *slowReaders) pause(c *Call, conn *pool.Conn) {
-	w := sr.w
-	s := c.Request.Session
-	if s.pausedConn != nil || s.Has(Dead) || conn.Paused() {
-		return
-	}
-	if s.delayed > 0 && s.delayedBy != c.Request.seq {
-		s.delayed = 0
-	}
-	resumeAt := softOutput / 4
-	nearlyFull := false
-	if s.Has(slow) || s.delayed > maxDelay {
-		limit := w.Options.ClientOutput - w.Options.ClientOutput/16
-		if nearlyFull = s.Unread.Size() >= limit && slices.Contains(c.Node.retired.conns, conn); !nearlyFull {
-			return
-		}
-		resumeAt = max(resumeAt, limit-softOutput)
-	}
-	t := s.AllocRareState()
-	t.pausedConn, t.delayedAt, t.lastProgress, t.bytesSinceProgress = conn, w.Now, w.Now, 0
-	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.Request.seq
-	conn.PauseReading()
-	sr.sessions = append(sr.sessions, s)
-}
-
-// delays reports whether other clients wait for the session to read. If so, it adds the
-// time since its last call to the session's delayed.
-func delays(s *Session, now int64) bool {
-	others := othersWait(s, s.pausedConn)
-	if others {
-		s.delayed += now - s.delayedAt
-	}
-	s.delayedAt = now
-	return others
-}
-
-// othersWait reports whether another client waits on the connection, behind the reply
-// that is arriving.
-func othersWait(s *Session, conn *pool.Conn) bool {
-	for _, to := range conn.Unanswered() {
-		var other *Session
-		switch to := to.(type) {
-		case *Call:
-			other = to.Request.Session
-		case execReply:
-			other = to.Request.Session
-		case *Probe:
-			return true
-		default: // on a connection of the session's own, or followed by the EXEC or the call
-		}
-		if other != nil && other != s {
-			return true
-		}
-	}
-	return false
-}
-
-// resume resumes the connection that is paused for the session.
-func (sr *slowReaders) resume(s *Session) {
-	delays(s, sr.w.Now)
-	s.pausedConn.ResumeReading()
-	s.pausedConn = nil
-	for i, other := range sr.sessions {
-		if other == s {
-			sr.sessions = append(sr.sessions[:i], sr.sessions[i+1:]...)
-			break
-		}
-	}
-}
-
-// tick resumes the connections of clients that do not catch up, so that the rest
-// of their replies is buffered. It closes the clients whose buffer is nearly full.
-func (sr *slowReaders) tick() {
-	w := sr.w
-	timeout := int64(w.Options.Backend.RequestTimeout)
-	for i := len(sr.sessions) - 1; i >= 0; i-- {
-		s := sr.sessions[i]
-		stall, delay := timeout, int64(math.MaxInt64)
-		switch others := delays(s, w.Now); {
-		case others && s.nearlyFull:
-			stall, delay = maxDelay, maxDelay+timeout
-		case others:
-			stall, delay = stallTime, maxDelay
-		}
-		if w.Now-s.lastProgress <= stall && s.delayed <= delay {
-			continue
-		}
-		if s.nearlyFull && !s.Has(Dead) {
-			s.closeSlow()
-		}
-		s.Set(slow)
-		sr.resume(s)
-	}
 }
 
 // finish records that a call of the request has ended. After the last call, the reply is
@@ -340,7 +186,7 @@ func (c *Call) finish(failed bool) {
 	}
 	s.Inflight--
 	if c.alone != nil {
-		c.alone.Finished()
+		c.alone.OnEnd()
 	}
 	if c.replica {
 		leftReplica(s, c)
@@ -357,10 +203,10 @@ func (c *Call) finish(failed bool) {
 	if r.Unfinished == 0 {
 		var after func()
 		if r.Merge != nil {
-			failed, after = r.conclude()
+			failed, after = r.mergeReplies()
 		}
 		if after != nil {
-			s.Line.insertBehind(r, after)
+			s.line.insertBehind(r, after)
 		}
 		r.done = true
 		w.Count(r.Command, r.start, failed)
@@ -389,7 +235,7 @@ func (l *line) insertBehind(r *Request, add func()) {
 // parked part of the new head's reply.
 func (s *Session) advance() {
 	w := s.Worker
-	for r := s.Line.Head; r != nil; r = s.Line.Head {
+	for r := s.line.head; r != nil; r = s.line.head {
 		if r.reply.Len() > 0 {
 			s.Parked -= r.reply.Len()
 			r.Begun = true
@@ -399,20 +245,20 @@ func (s *Session) advance() {
 		if !r.done {
 			break
 		}
-		if s.Line.Head = r.next; s.Line.Head == nil {
-			s.Line.tail = nil
+		if s.line.head = r.next; s.line.head == nil {
+			s.line.tail = nil
 		}
-		s.Line.n--
+		s.line.n--
 		w.free(r)
 	}
 	if s.writes != nil {
 		head := s.seq
-		if s.Line.Head != nil {
-			head = s.Line.Head.seq
+		if s.line.head != nil {
+			head = s.line.head.seq
 		}
 		s.writes.Answered(head, w.Now)
 	}
-	if s.Has(full) && s.Line.n <= maxLine/2 {
+	if s.Has(full) && s.line.n <= maxLine/2 {
 		s.Wake()
 	}
 	if s.Has(Closing) {

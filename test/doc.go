@@ -1,3 +1,3 @@
-// Package test holds what crosses packages: keyway against real redis-server
-// processes and real clients, the simulation, the house rules.
+// Package test owns the tests that cross packages: keyway in front of real redis-server
+// processes and real clients, and the rules for the code.
 package test

@@ -10,7 +10,7 @@ import (
 // answers BUSY on all other connections, as Redis does (script.c, scriptInterrupt).
 //
 //	link 1  EVAL ................................. reply
-//	link 2       GET (deaf)   GET -BUSY  SET -BUSY       SET +OK
+//	link 2       GET (unread) GET -BUSY  SET -BUSY       SET +OK
 
 // busyThreshold is how long a script runs before the node answers BUSY to other commands.
 const busyThreshold = int64(100 * time.Millisecond)

@@ -182,7 +182,7 @@ func (c *client) askScript(q *question, key string) {
 	}
 }
 
-// padding returns the part of a value that only makes it longer, in some values very long.
+// padding returns bytes that make a value longer, sometimes very long.
 func (c *client) padding() string {
 	size := c.world.rng.IntN(100)
 	if c.world.rng.IntN(30) == 0 {

@@ -11,8 +11,8 @@ import (
 
 // This file converts between RESP and the form of it that transcripts show.
 
-// parts splits a line at " | ", except inside quotes.
-func parts(line string) []string {
+// items splits a line at " | ", except inside quotes.
+func items(line string) []string {
 	var all []string
 	quoted, from := false, 0
 	for i := 0; i < len(line); i++ {
@@ -94,18 +94,18 @@ func lexeme(s string) (text, rest string, quoted bool, err error) {
 
 var times = regexp.MustCompile(` \((\d+) times\)$`)
 
-// repeats splits a part from the number at its end, as in "PING (3 times)".
-func repeats(part string) (string, int) {
-	if m := times.FindStringSubmatch(part); m != nil {
+// repeats splits a item from the number at its end, as in "PING (3 times)".
+func repeats(item string) (string, int) {
+	if m := times.FindStringSubmatch(item); m != nil {
 		n, _ := strconv.Atoi(m[1])
-		return strings.TrimSuffix(part, m[0]), n
+		return strings.TrimSuffix(item, m[0]), n
 	}
-	return part, 1
+	return item, 1
 }
 
 // raw returns the bytes of raw "...".
-func raw(part string) (b []byte, ok bool, err error) {
-	rest, ok := strings.CutPrefix(part, "raw ")
+func raw(item string) (b []byte, ok bool, err error) {
+	rest, ok := strings.CutPrefix(item, "raw ")
 	if !ok {
 		return nil, false, nil
 	}
@@ -118,16 +118,16 @@ func raw(part string) (b []byte, ok bool, err error) {
 
 // commands encodes a line of commands.
 func commands(line string) (b []byte, err error) {
-	for _, part := range parts(line) {
-		part, n := repeats(part)
-		if bytes, ok, err := raw(part); err != nil {
+	for _, item := range items(line) {
+		item, n := repeats(item)
+		if bytes, ok, err := raw(item); err != nil {
 			return nil, err
 		} else if ok {
 			b = append(b, bytes...)
 			continue
 		}
 		var args []string
-		for rest := part; rest != ""; rest = strings.TrimLeft(rest, " ") {
+		for rest := item; rest != ""; rest = strings.TrimLeft(rest, " ") {
 			end := strings.IndexByte(rest, ' ')
 			if rest[0] != '"' { // unlike in replies, a word may have brackets
 				if end < 0 {
@@ -154,16 +154,16 @@ func commands(line string) (b []byte, err error) {
 
 // replies encodes a line of replies. Each reply is one element of the result.
 func replies(line string) (all [][]byte, err error) {
-	for _, part := range parts(line) {
-		part, n := repeats(part)
-		b, ok, err := raw(part)
+	for _, item := range items(line) {
+		item, n := repeats(item)
+		b, ok, err := raw(item)
 		switch {
 		case ok || err != nil:
-		case strings.HasPrefix(part, "+") || strings.HasPrefix(part, "-"):
-			b = []byte(part + "\r\n")
+		case strings.HasPrefix(item, "+") || strings.HasPrefix(item, "-"):
+			b = []byte(item + "\r\n")
 		default:
 			var rest string
-			if b, rest, err = reply(nil, part); err == nil && rest != "" {
+			if b, rest, err = reply(nil, item); err == nil && rest != "" {
 				err = fmt.Errorf("unexpected %q behind a reply; \" | \" separates replies", rest)
 			}
 		}

@@ -59,8 +59,8 @@ func isComment(line string) bool {
 	return strings.HasPrefix(line, "#") || strings.TrimSpace(line) == ""
 }
 
-// run runs one case: the lines of the preamble, then its own. It returns both with what
-// keyway really did in place of the expectations.
+// run runs one case: the lines of the preamble, then its own. It returns both with
+// keyway's actual output in place of the expectations.
 func run(preamble, lines []string) (actualPreamble, actual []string, err error) {
 	all := append(append([]string(nil), preamble...), lines...)
 	o, topology := defaults(), defaultLayout

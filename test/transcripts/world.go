@@ -114,7 +114,7 @@ func newWorld(o options, topology string) (*world, error) {
 	return w, nil
 }
 
-// know notes the nodes that a layout names.
+// know remembers the nodes that a layout names.
 func (w *world) know(topology string) {
 	_, rest, _ := strings.Cut(topology, " ")
 	for _, item := range strings.Split(rest, ", ") {
@@ -176,7 +176,7 @@ func (w *world) settle() {
 	slices.SortStableFunc(w.events[began:], func(a, b event) int { return comparePlaces(a.party, b.party) })
 }
 
-// comparePlaces orders keyway behind clients and nodes, and a.10 behind a.9.
+// comparePlaces orders keyway after clients and nodes, and a.10 after a.9.
 func comparePlaces(a, b string) int {
 	place := func(s string) string {
 		name, n, _ := strings.Cut(s, ".")

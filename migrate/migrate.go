@@ -29,9 +29,9 @@ type Progress struct {
 
 // Summary is what Migrate has done.
 type Summary struct {
-	Result move.Result
-	Took   time.Duration // for moving, without the verification
-	After  *Report       // of all nodes of both layouts, against the newer one
+	move.Result
+	Took  time.Duration // for moving, without the verification
+	After *Report       // of all nodes of both layouts, against the newer one
 }
 
 // Migrate moves all keys from where the older layout places them to where the newer does,
@@ -63,7 +63,7 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 	if err == nil && strays.Load() {
 		var more move.Result
 		more, err = s.move(ctx, o, func(key string, _ *move.Node) *move.Node { return to.place(key) })
-		sum.Result.Add(more)
+		sum.Add(more)
 	}
 	sum.Took = time.Since(began)
 	if err != nil {

@@ -50,6 +50,7 @@ type batch struct {
 	to   *move.Node
 	db   int
 	keys []string
+	cost int // in keys of common size
 }
 
 // drain moves the keys of a node to their targets. A key with no target, or whose target is
@@ -136,8 +137,9 @@ func (c *collector) send(to *move.Node) error {
 	keys := c.waiting[to]
 	c.waiting[to] = nil
 	for _, b := range cut(keys, c.bySlot(to)) {
+		b.to, b.db = to, c.db
 		select {
-		case c.batches <- batch{to: to, db: c.db, keys: b}:
+		case c.batches <- b:
 		case <-c.ctx.Done():
 			return c.ctx.Err()
 		}
@@ -146,24 +148,28 @@ func (c *collector) send(to *move.Node) error {
 }
 
 // cut returns the keys in batches. A key that is larger than a batch is alone.
-func cut(keys []sized, bySlot bool) (batches [][]string) {
+func cut(keys []sized, bySlot bool) (batches []batch) {
 	slotOf := func(k sized) uint16 { return slots.Of([]byte(k.key)) }
 	if bySlot {
 		slices.SortStableFunc(keys, func(a, b sized) int { return cmp.Compare(slotOf(a), slotOf(b)) })
 	}
-	var now []string
+	var now batch
 	var bytes int64
 	var slot uint16
-	for _, k := range keys {
-		full := len(now) == batchKeys || bytes+k.bytes > batchBytes || bySlot && slotOf(k) != slot
-		if len(now) > 0 && full {
-			batches, now, bytes = append(batches, now), nil, 0
+	end := func() {
+		if len(now.keys) > 0 {
+			now.cost = max(len(now.keys), int(bytes*batchKeys/batchBytes))
+			batches = append(batches, now)
 		}
-		now, bytes, slot = append(now, k.key), bytes+k.bytes, slotOf(k)
+		now, bytes = batch{}, 0
 	}
-	if len(now) > 0 {
-		batches = append(batches, now)
+	for _, k := range keys {
+		if len(now.keys) == batchKeys || bytes+k.bytes > batchBytes || bySlot && slotOf(k) != slot {
+			end()
+		}
+		now.keys, bytes, slot = append(now.keys, k.key), bytes+k.bytes, slotOf(k)
 	}
+	end()
 	return batches
 }
 
@@ -188,7 +194,7 @@ func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch)
 			}
 			links[end{b.to, b.db}] = l
 		}
-		if err := m.pace.wait(ctx, len(b.keys)); err != nil {
+		if err := m.pace.wait(ctx, b.cost); err != nil {
 			return err
 		}
 		r, err := l.Move(ctx, b.keys)

@@ -70,6 +70,21 @@ var inMove = []bug{
 		"./test", "TestVerifyRepair",
 	},
 	{
+		"keys of several slots move in one transaction", "migrate/mover.go",
+		" || bySlot && slotOf(k) != slot {", " || bySlot && slotOf(k) == slot+1 {",
+		"./migrate", "TestBatches",
+	},
+	{
+		"a slow node does not slow the mover down", "migrate/pace.go",
+		"p.rate/2, slow", "p.rate, slow",
+		"./migrate", "TestPaceFollowsLatency",
+	},
+	{
+		"keys that wait for their batch are forgotten at the end", "migrate/mover.go",
+		"			if err := c.flush(); err != nil {\n				return err\n			}\n", "",
+		"./test", "TestVerifyRepair",
+	},
+	{
 		"a value that is set aside leaves its slot", "move/aside.go",
 		"	if !n.cluster {", "	if true {",
 		"./move", "TestMoveInAndOutOfAClusterSlot",

@@ -1,0 +1,123 @@
+package migrate
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// TestPaceFollowsLatency: the rate grows while nodes are quick and movers use it, halves
+// when a node is slow, and stays within its bounds.
+func TestPaceFollowsLatency(t *testing.T) {
+	p := newPace(0, false)
+	used := func(slow string) {
+		p.taken = int(p.rate * adjustInterval.Seconds())
+		p.adjust(slow)
+	}
+	for range 100 {
+		used("")
+	}
+	high := p.rate
+	if high < 10*leastRate {
+		t.Errorf("%.0f keys/s after ten seconds", high)
+	}
+	used("b")
+	if p.rate != high/2 || p.slowNode() != "b" {
+		t.Errorf("%.0f keys/s after a slow answer, was %.0f; held by %q", p.rate, high, p.slowNode())
+	}
+	p.adjust("")
+	if p.rate != high/2 {
+		t.Errorf("%.0f keys/s: a rate that is not used grows", p.rate)
+	}
+	for range 100 {
+		used("b")
+	}
+	if p.rate != leastRate {
+		t.Errorf("%.0f keys/s at least", p.rate)
+	}
+	for range 100 {
+		used("")
+	}
+	if p.slowNode() != "" {
+		t.Error("a node is still slow")
+	}
+	p = newPace(7, false)
+	used("")
+	if p.rate != 7 {
+		t.Errorf("%.0f keys/s, with a limit of 7", p.rate)
+	}
+}
+
+// TestPaceWaits: keys beyond the rate wait.
+func TestPaceWaits(t *testing.T) {
+	p := newPace(1000, true)
+	ctx := context.Background()
+	began := time.Now()
+	for range 4 {
+		if err := p.wait(ctx, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took < 290*time.Millisecond {
+		t.Errorf("301 keys at 1000 keys/s took %s", took)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	if p.wait(ctx, 1) == nil {
+		t.Error("does not end with its context")
+	}
+}
+
+// TestProbe: the latency is that which 1 in 100 answers exceeds.
+func TestProbe(t *testing.T) {
+	p := new(probe)
+	for i := range 100 {
+		p.pings = append(p.pings, time.Duration(100-i))
+	}
+	if got := p.percentile(); got != 99 {
+		t.Errorf("%d, expected 99", got)
+	}
+	p.forget()
+	if got := p.percentile(); got != 0 {
+		t.Errorf("%d, expected nothing", got)
+	}
+}
+
+// TestBatches: a batch has at most 100 keys, 256 KB and, if asked for, one slot. No key is
+// left out.
+func TestBatches(t *testing.T) {
+	var keys []sized
+	for i := range 1000 {
+		keys = append(keys, sized{strings.Repeat("k", i), int64(i % 7 * 30000)})
+	}
+	keys = append(keys, sized{"large", 10 << 20})
+	bytes := map[string]int64{}
+	for _, k := range keys {
+		bytes[k.key] = k.bytes
+	}
+	for _, bySlot := range []bool{false, true} {
+		seen := 0
+		for _, b := range cut(keys, bySlot) {
+			total := int64(0)
+			for _, k := range b.keys {
+				total += bytes[k]
+				if bySlot && slots.Of([]byte(k)) != slots.Of([]byte(b.keys[0])) {
+					t.Errorf("%q and %q are in one batch", k, b.keys[0])
+				}
+			}
+			seen += len(b.keys)
+			if len(b.keys) > 1 && (len(b.keys) > 100 || total > 256<<10) || b.cost < len(b.keys) {
+				t.Errorf("%d keys, %d bytes, cost %d", len(b.keys), total, b.cost)
+			}
+			if total == 10<<20 && b.cost != 4000 {
+				t.Errorf("10 MB cost as much as %d keys", b.cost)
+			}
+		}
+		if seen != len(keys) {
+			t.Errorf("%d of %d keys", seen, len(keys))
+		}
+	}
+}

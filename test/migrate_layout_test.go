@@ -1,0 +1,327 @@
+package test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// ringOf and evenSlots are layouts of the first nodes, called a, b, c and so on.
+func ringOf(nodes []*redistest.Node) string {
+	return "layout: ring\nring: {hash: fnv1a_64}\n" + redistest.NodesYAML(nodes)
+}
+
+func evenSlots(nodes []*redistest.Node) string {
+	var owned []string
+	for i := range nodes {
+		owned = append(owned, fmt.Sprintf("%c: %d-%d", 'a'+i, i*16384/len(nodes), (i+1)*16384/len(nodes)-1))
+	}
+	return "layout: slots\n" + redistest.NodesYAML(nodes) + "slots: {static: {" + strings.Join(owned, ", ") + "}}\n"
+}
+
+// written writes keys through keyway into some databases, and returns what is where: by
+// database and key.
+func written(t *testing.T, yaml string, n int, dbs ...string) map[string]string {
+	t.Helper()
+	want := map[string]string{}
+	k := redistest.Serve(t, yaml).Ready()
+	defer k.Stop()
+	c := k.Dial()
+	for _, db := range dbs {
+		if db != "0" {
+			c.MustDo("SELECT", db)
+		}
+		for i := range n {
+			key, value := fmt.Sprint("key:", i), fmt.Sprint("value ", db, " ", i)
+			c.Send("SET", key, value)
+			want[db+" "+key] = value
+		}
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for range n {
+			if r, err := c.Receive(); err != nil || r.Text != "OK" {
+				t.Fatalf("SET: %v %v", r, err)
+			}
+		}
+	}
+	return want
+}
+
+// once checks that the nodes have each key once, with its value, and no other key, and that
+// a client of the new layout finds all.
+func once(t *testing.T, yaml string, nodes []*redistest.Node, want map[string]string, dbs ...string) {
+	t.Helper()
+	seen := map[string]int{}
+	for _, n := range nodes {
+		c := redistest.Dial(t, n.Addr)
+		for _, db := range dbs {
+			if db != "0" {
+				c.MustDo("SELECT", db)
+			}
+			for _, e := range c.MustDo("KEYS", "*").Elems {
+				id := db + " " + e.Text
+				seen[id]++
+				if v := c.MustDo("GET", e.Text).Text; v != want[id] {
+					t.Errorf("%q is %q, expected %q", id, v, want[id])
+				}
+			}
+		}
+	}
+	for id := range want {
+		if seen[id] != 1 {
+			t.Errorf("%q is on %d nodes", id, seen[id])
+		}
+	}
+	if len(seen) != len(want) {
+		t.Errorf("%d keys, expected %d", len(seen), len(want))
+	}
+	c := redistest.Serve(t, yaml).Ready().Dial()
+	for _, db := range dbs {
+		if db != "0" {
+			c.MustDo("SELECT", db)
+		}
+		for id, v := range want {
+			if key, ok := strings.CutPrefix(id, db+" "); ok {
+				c.Expect(v, "GET", key)
+			}
+		}
+	}
+}
+
+// TestMigrate moves all keys from one layout to another and back.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t))
+	three := nodes[:3]
+	for name, way := range map[string][2]string{
+		"ring to slots":      {ringOf(three), evenSlots(three)},
+		"a node is added":    {ringOf(three), ringOf(nodes)},
+		"modulo to range":    {"layout: modulo\n" + redistest.NodesYAML(three), even(nodes)},
+		"another hash":       {ringOf(three), strings.Replace(ringOf(three), "fnv1a_64", "md5", 1)},
+		"the servers change": {ringOf(three[:2]), ringOf(nodes[2:])},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dbs := []string{"0"}
+			if !strings.Contains(way[1], "static") {
+				dbs = []string{"0", "3", "15"}
+			}
+			for _, n := range nodes {
+				n.Do("FLUSHALL")
+			}
+			want := written(t, way[0], 500, dbs...)
+			for i := range way {
+				out, status := keyway(t, "migrate", way[i], way[1-i], "--latency", "0")
+				if status != 0 {
+					t.Errorf("status %d:\n%s", status, out)
+				}
+				all := fmt.Sprintf("All %d keys are where", len(want))
+				printed(t, out, []string{"moved ", " keys, in"}, []string{all})
+				once(t, way[1-i], nodes, want, dbs...)
+			}
+		})
+	}
+}
+
+// TestMigrateToAClusterAndBack moves keys between standalone nodes and a Redis Cluster.
+func TestMigrateToAClusterAndBack(t *testing.T) {
+	t.Parallel()
+	alone, c := redistest.Three(t), redistest.NewCluster(t, 3, 3)
+	older, newer := ringOf(alone), c.SeedsYAML()
+	want := written(t, older, 2000, "0")
+	masters := append(alone, c.Nodes[:3]...)
+	for _, way := range [][2]string{{older, newer}, {newer, older}} {
+		out, status := keyway(t, "migrate", way[0], way[1])
+		if status != 0 {
+			t.Errorf("status %d:\n%s", status, out)
+		}
+		printed(t, out, []string{"moved 2000 keys"}, []string{"All 2000 keys are where"})
+		once(t, way[1], masters, want, "0")
+	}
+	alone[0].Do("SELECT", "4")
+	a := redistest.Dial(t, alone[0].Addr)
+	a.MustDo("SELECT", "4")
+	a.MustDo("SET", "k", "v")
+	out, status := keyway(t, "migrate", older, newer)
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{"selecting database 4", "empty this database"})
+	a.Expect("v", "GET", "k")
+}
+
+// TestMigrateKilled: migrate is killed ten times on the way. The next one goes on, and
+// nothing is lost or twice.
+func TestMigrateKilled(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	older, newer := ringOf(nodes), evenSlots(nodes)
+	want := written(t, older, 20_000, "0")
+	o, n := redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)
+	rng := rand.New(rand.NewPCG(13, 13))
+	for i := range 10 {
+		before := nodes[2].Do("INFO", "commandstats").Text
+		p := redistest.StartProcess(t, "migrate", o, n, "--latency", "0", "--rate", "4000")
+		redistest.Eventually(t, 20*time.Second, "keys move", func() bool {
+			return strings.Contains(nodes[2].Do("INFO", "commandstats").Text, "cmdstat_restore:") &&
+				nodes[2].Do("INFO", "commandstats").Text != before
+		})
+		time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond) // any moment will do
+		if err := p.Cmd.Process.Signal(syscall.Signal(0)); err != nil {
+			t.Fatalf("migrate %d has ended before it was killed: %v\n%s", i, err, p.Stderr)
+		}
+		p.Kill()
+	}
+	out, status := keyway(t, "migrate", o, n, "--latency", "0")
+	if status != 0 {
+		t.Errorf("status %d:\n%s", status, out)
+	}
+	printed(t, out, []string{"moved ", " keys, in"})
+	once(t, newer, nodes, want, "0")
+}
+
+// TestMigrateTwiceAtOnce: two do the same work together.
+func TestMigrateTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	older, newer := ringOf(nodes), evenSlots(nodes)
+	want := written(t, older, 10_000, "0")
+	o, n := redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)
+	both := []*redistest.Process{
+		redistest.StartProcess(t, "migrate", o, n, "--latency", "0"),
+		redistest.StartProcess(t, "migrate", o, n, "--latency", "0"),
+	}
+	for _, p := range both {
+		if err := p.Cmd.Wait(); err != nil {
+			t.Errorf("%v\n%s%s", err, p.Stdout, p.Stderr)
+		}
+	}
+	once(t, newer, nodes, want, "0")
+}
+
+// TestMigrateInterrupted: Ctrl-C ends it, and it says that nothing is lost.
+func TestMigrateInterrupted(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	older, newer := ringOf(nodes), evenSlots(nodes)
+	want := written(t, older, 5000, "0")
+	o, n := redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)
+	p := redistest.StartProcess(t, "migrate", o, n, "--latency", "0", "--rate", "1000")
+	redistest.Eventually(t, 20*time.Second, "keys move", func() bool {
+		return strings.Contains(nodes[2].Do("INFO", "commandstats").Text, "cmdstat_restore:")
+	})
+	p.Cmd.Process.Signal(syscall.SIGINT)
+	if err := p.Cmd.Wait(); err == nil || p.Cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("%v", err)
+	}
+	printed(t, p.Stderr.String(), []string{"keyway migrate was interrupted", "the same command goes on"})
+	if out, status := keyway(t, "migrate", o, n, "--latency", "0"); status != 0 {
+		t.Errorf("status %d:\n%s", status, out)
+	}
+	once(t, newer, nodes, want, "0")
+}
+
+// TestMigrateRefused: what stands in the way is named, with what to do; nothing is lost.
+func TestMigrateRefused(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t))
+	older, newer := ringOf(nodes[:3]), ringOf(nodes)
+	want := written(t, older, 1000, "0")
+	full := nodes[3]
+	full.Do("CONFIG", "SET", "maxmemory", "1")
+	out, status := keyway(t, "migrate", older, newer)
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{"node d (" + full.Addr + ")", "OOM", "raise its maxmemory"})
+	once(t, older, nodes, want, "0")
+
+	full.Do("CONFIG", "SET", "maxmemory", "0")
+	full.Do("ACL", "SETUSER", "default", "-restore")
+	out, status = keyway(t, "migrate", older, newer)
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{"node d (" + full.Addr + ")", "NOPERM", "ACL SETUSER"})
+	full.Do("ACL", "SETUSER", "default", "+restore")
+
+	full.Kill()
+	out, status = keyway(t, "migrate", older, newer)
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{"node d (" + full.Addr + ")", "start the node"})
+	full.Run()
+	if out, status = keyway(t, "migrate", older, newer); status != 0 {
+		t.Errorf("status %d:\n%s", status, out)
+	}
+	once(t, newer, nodes, want, "0")
+	if out, status = keyway(t, "migrate", older); status != 1 || lines(out, "needs two files") != 1 {
+		t.Errorf("status %d:\n%s", status, out)
+	}
+}
+
+// TestMigrateToAnOlderVersion is refused by each node, and nothing is lost.
+func TestMigrateToAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	newServer, oldServer := redistest.Valkey.Start(t), redistest.Redis.Start(t)
+	older, newer := ringOf([]*redistest.Node{newServer}), ringOf([]*redistest.Node{oldServer})
+	want := written(t, older, 10, "0")
+	out, status := keyway(t, "migrate", older, newer)
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{"node a (" + oldServer.Addr + ")", "DUMP payload version", "7.0.15", "upgrade node a"})
+	once(t, older, []*redistest.Node{newServer, oldServer}, want, "0")
+}
+
+// TestMigrateKeepsBothValues: a key that is at its new node before loses nothing, and a
+// value that clients never saw does not win against the one that they saw.
+func TestMigrateKeepsBothValues(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	onA := "layout: range\n" + redistest.NodesYAML(nodes) + "range: {rules: [], default: a}\n"
+	onB := strings.Replace(onA, "default: a", "default: b", 1)
+	nodes[0].Do("SET", "k", "seen")
+	nodes[2].Do("SET", "k", "never seen")
+	nodes[2].Do("SET", "alone", "never seen")
+	nodes[0].Do("SET", "l", "old")
+	nodes[1].Do("SET", "l", "new")
+	out, status := keyway(t, "migrate", onA, onB)
+	if status != 2 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{`"k" on c`, `"keyway:stray:c:k" on c now`},
+		[]string{`"l" on a`, `"keyway:stray:a:l" on a now`},
+		[]string{"All 3 keys are where"})
+	for key, want := range map[string]string{"k": "seen", "l": "new", "alone": "never seen"} {
+		if got := nodes[1].Do("GET", key).Text; got != want {
+			t.Errorf("%q is %q, expected %q", key, got, want)
+		}
+	}
+	if got := nodes[2].Do("GET", "keyway:stray:c:k").Text; got != "never seen" {
+		t.Errorf("the second value is %q", got)
+	}
+}
+
+// TestMigrateLeavesUnplacedKeys: the new layout has no node for some keys. They stay.
+func TestMigrateLeavesUnplacedKeys(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	older := "layout: range\n" + redistest.NodesYAML(nodes) + "range: {rules: [], default: a}\n"
+	newer := "layout: range\n" + redistest.NodesYAML(nodes) + "range: {rules: [{from: a, to: b, node: b}]}\n"
+	nodes[0].Do("MSET", "a1", "x", "c1", "y")
+	out, status := keyway(t, "migrate", older, newer)
+	if status != 2 {
+		t.Errorf("status %d", status)
+	}
+	printed(t, out, []string{"moved 1 keys"}, []string{`"c1" on a belongs to no node`})
+	if v := nodes[0].Do("GET", "c1").Text + nodes[1].Do("GET", "a1").Text; v != "yx" {
+		t.Errorf("%q", v)
+	}
+}

@@ -111,7 +111,7 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 	if name != nil {
 		s.AllocAbout().Name = string(name)
 	}
-	return speak(w, s, version, func(text string) {
+	return switchProtocol(w, s, version, func(text string) {
 		if text != "" {
 			s.AnswerError(cmd, text)
 			return
@@ -126,10 +126,10 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 // nodes for each version and uses those of the client's version, so it passes replies on
 // unchanged.
 
-// speak switches the client to another version of the protocol. For RESP3, it first checks
+// switchProtocol switches the client to another version of the protocol. For RESP3, it first checks
 // that a node supports it. Then it calls answer with an error text, or with "" on success.
 // It returns false if the command has to wait; it then has no effect.
-func speak(w *engine.Worker, s *engine.Session, version int64, answer func(text string)) bool {
+func switchProtocol(w *engine.Worker, s *engine.Session, version int64, answer func(text string)) bool {
 	if (version == 3) == s.Has(engine.RESP3) {
 		answer("")
 		return true

@@ -12,8 +12,8 @@ import (
 // The handlers below answer the commands of cluster clients where keyway emulates a
 // cluster.
 
-// yes answers OK.
-func yes(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+// replyOK answers OK.
+func replyOK(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
 
@@ -46,7 +46,7 @@ func clusterReplicas(w *engine.Worker, s *engine.Session, cmd *command.Command, 
 	if !w.Options.Cluster.HasMember(a.Arg(2)) {
 		return s.AnswerError(cmd, errtext.UnknownNode(a.Arg(2)))
 	}
-	return noneOfThem(w, s, cmd, a)
+	return replyNone(w, s, cmd, a)
 }
 
 // clusterFailureReports answers CLUSTER COUNT-FAILURE-REPORTS with 0: keyways do not watch
@@ -58,8 +58,8 @@ func clusterFailureReports(w *engine.Worker, s *engine.Session, cmd *command.Com
 	return s.Reply(cmd, resp.AppendInt(w.Scratch[:0], 0))
 }
 
-// noneOfThem answers with an empty list.
-func noneOfThem(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+// replyNone answers with an empty list.
+func replyNone(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	return s.Reply(cmd, resp.AppendArray(w.Scratch[:0], 0))
 }
 

@@ -146,10 +146,10 @@ func noEvict(w *engine.Worker, s *engine.Session, cmd *command.Command, a comman
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
 
-// touches answers CLIENT NO-TOUCH ON|OFF. With ON, the client's later commands use
+// noTouch answers CLIENT NO-TOUCH ON|OFF. With ON, the client's later commands use
 // connections on which reads do not count as use of a key. First it asks a node whether
 // it knows the command.
-func touches(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+func noTouch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	on := command.EqualFold(a.Arg(2), "on")
 	n, shared := w.AnyMaster(s)
 	switch {

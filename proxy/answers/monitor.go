@@ -24,11 +24,11 @@ type monitors struct {
 // addSiblings records that siblings have n monitors more.
 func (m *monitors) addSiblings(n int) {
 	m.siblings += n
-	m.observe()
+	m.updateObserver()
 }
 
-// observe has the worker show its commands as long as there are monitors.
-func (m *monitors) observe() {
+// updateObserver makes the worker show its commands as long as there are monitors.
+func (m *monitors) updateObserver() {
 	if m.w.Observer = m; len(m.own) == 0 && m.siblings == 0 {
 		m.w.Observer = nil
 	}
@@ -41,7 +41,7 @@ func monitor(w *engine.Worker, s *engine.Session, cmd *command.Command, _ comman
 	s.Set(engine.Monitoring)
 	m := engine.FeatureOf[*monitors](w)
 	m.own = append(m.own, s)
-	m.observe()
+	m.updateObserver()
 	return w.Siblings.HaveAll(s, cmd, func(o *engine.Worker) {
 		if o != w {
 			engine.FeatureOf[*monitors](o).addSiblings(1)
@@ -56,7 +56,7 @@ func (m *monitors) Leave(s *engine.Session) {
 	}
 	s.Clear(engine.Monitoring)
 	m.own = slices.DeleteFunc(m.own, func(o *engine.Session) bool { return o == s })
-	m.observe()
+	m.updateObserver()
 	m.w.Siblings.Tell(func(o *engine.Worker) { engine.FeatureOf[*monitors](o).addSiblings(-1) })
 }
 

@@ -65,7 +65,7 @@ var scriptShow = ofValkey(func(w *engine.Worker, s *engine.Session, cmd *command
 // source, so OFF succeeds without effect and ON is refused.
 var importSource = ofValkey(func(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	if command.EqualFold(a.Arg(2), "off") {
-		return yes(w, s, cmd, a)
+		return replyOK(w, s, cmd, a)
 	}
 	return s.AnswerError(cmd, errImportSource)
 })

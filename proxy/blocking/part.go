@@ -10,7 +10,7 @@ var Part = engine.Part{
 	New:      func(w *engine.Worker) []engine.Feature { return []engine.Feature{blockedClients{w: w}} },
 	MayBlock: sendBlocking,
 	Handlers: map[command.Action]engine.Handler{
-		command.DoRunning:       {Answer: running},
+		command.DoRunning:       {Answer: aboutRunningScript},
 		command.DoWait:          {Answer: wait},
 		command.DoClientUnblock: {Answer: clientUnblock},
 	},

@@ -138,10 +138,10 @@ func askEach(
 	}
 }
 
-// running answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the script that
+// aboutRunningScript answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the script that
 // is running. Redis reads nothing from the connection of a running script, which is usually
 // the shared connection. So these commands use other connections.
-func running(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+func aboutRunningScript(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	if len(w.Masters) == 0 {
 		return s.AnswerError(cmd, errtext.NoMasters)
 	}

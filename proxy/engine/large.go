@@ -119,7 +119,7 @@ func (lv *largeValues) begins(c *Call, conn *pool.Conn, frame []byte) {
 	if c.Request.Command != nil && c.Request.Command.Has(readOnly) {
 		lv.remember(c.Request.Command, frame)
 	}
-	c.Node.retire(conn)
+	c.Node.replaceSlowConn(conn)
 }
 
 // stuckAfter returns how long a node may be silent while it runs a script before clients
@@ -145,16 +145,16 @@ func (n *Node) tickShared() {
 	n.tickBusy()
 	for _, c := range n.Conns {
 		if c.Tick(n.Worker.Now); c.IsStuck(n.Worker.Now, n.Worker.stuckAfter()) {
-			n.retire(c)
+			n.replaceSlowConn(c)
 		}
 	}
 	n.tickRetired()
 }
 
-// retired are the connections to a node that clients shared until a slow reply occupied
+// retiredConns are the connections to a node that clients shared until a slow reply occupied
 // them. Their replies are still due. Each change makes a new slice, so it does not
 // disturb a loop over the old one.
-type retired struct {
+type retiredConns struct {
 	conns     []*pool.Conn
 	refusedAt int64 // when the node last refused a replacement connection
 }
@@ -162,10 +162,10 @@ type retired struct {
 // refusedFor is how long after a refusal keyway replaces no connection to the node.
 const refusedFor = int64(time.Second)
 
-// retire replaces a shared connection. The old one stays until all its requests are
-// answered. Clients that wait for any reply send nothing more until they have it, so no
-// command overtakes one on the old connection.
-func (n *Node) retire(conn *pool.Conn) {
+// replaceSlowConn replaces a shared connection that a slow reply occupies. The old one stays
+// until all its requests are answered. Clients that wait for any reply send nothing more until
+// they have it, so no command overtakes one on the old connection.
+func (n *Node) replaceSlowConn(conn *pool.Conn) {
 	w, i := n.Worker, slices.Index(n.Conns, conn)
 	if i < 0 || !n.HasRoom() || n.retired.refusedAt > 0 && w.Now-n.retired.refusedAt < refusedFor {
 		return
@@ -182,7 +182,7 @@ func (n *Node) retire(conn *pool.Conn) {
 
 // reinstate puts retired connections back in the places where the node has refused their
 // replacements. A node without a spare connection still answers over those it has.
-func (r *retired) reinstate(n *Node) {
+func (r *retiredConns) reinstate(n *Node) {
 	for i, fresh := range n.Conns {
 		if why := fresh.ConnectError(); why == "" || strings.HasPrefix(why, "BUSY ") {
 			continue
@@ -208,7 +208,7 @@ func inSameState(a, b *pool.Conn) bool {
 	return a.DB == b.DB && a.RESP3 == b.RESP3 && a.NoTouch == b.NoTouch
 }
 
-func (r *retired) remove(place int) *pool.Conn {
+func (r *retiredConns) remove(place int) *pool.Conn {
 	c := r.conns[place]
 	r.conns = slices.Concat(r.conns[:place], r.conns[place+1:])
 	return c

@@ -17,11 +17,11 @@ type Node struct {
 	replicas   []*Node // the replicas of a master
 	following
 	succession
-	Ordinal uint
+	Ordinal uint // of this worker's nodes, also those that have left
 	// Conns are the shared connections: Options.Connections for RESP2 and database 0, then
 	// as many for each other state (database, protocol, NO-TOUCH) that clients use.
 	Conns       []*pool.Conn
-	retired     retired
+	retired     retiredConns
 	askedIfBusy bool // see tickBusy
 	exclusives
 	group int32 // a group of keys that it owns, or owned last; -1: none

@@ -9,7 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// decide says what happens to a call whose node has answered with an error; onError does it.
+// Decide says what happens to a call whose node has answered with an error; onError does it.
 //
 // Only for plain commands does such an error prove that the node executed nothing. A script
 // or a module may have written before it returned the same error.

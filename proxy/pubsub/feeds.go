@@ -40,9 +40,9 @@ type feed struct {
 	losses      uint64 // that the metrics have counted
 }
 
-// tell subscribes a node's feed to a topic, or unsubscribes it. If the feed is not
+// updateFeed subscribes a node's feed to a topic, or unsubscribes it. If the feed is not
 // connected, it does nothing: Up subscribes to all topics once the feed is ready.
-func (h *hub) tell(n *engine.Node, tp *topic, leave bool) {
+func (h *hub) updateFeed(n *engine.Node, tp *topic, leave bool) {
 	what := tp.kind.listen()
 	if leave {
 		what = tp.kind.leave()
@@ -95,7 +95,7 @@ func (h *hub) open(tp *topic) {
 			continue
 		}
 		tp.pending[h.feeds[n].Feed] = true
-		h.tell(n, tp, false)
+		h.updateFeed(n, tp, false)
 	}
 }
 
@@ -109,17 +109,18 @@ func (h *hub) ask(tp *topic) {
 	}
 	n := h.w.Nodes[id]
 	if tp.home != nil && tp.home != n {
-		h.tell(tp.home, tp, true)
+		h.updateFeed(tp.home, tp, true)
 		if !slices.Contains(h.w.Masters, tp.home) {
 			tp.quiet = h.w.Now + settling // a promoted replica also relays its old master's messages
 		}
 	}
 	tp.home = n
-	h.tell(n, tp, false)
+	h.updateFeed(n, tp, false)
 }
 
-// lose records that the sharded channel's owner has not confirmed a subscription to it.
-func (h *hub) lose(tp *topic) {
+// recordUnconfirmed records that the owner of a sharded channel has not confirmed a
+// subscription to it.
+func (h *hub) recordUnconfirmed(tp *topic) {
 	if tp.isConfirmed {
 		tp.isConfirmed = false
 		h.unconfirmedTopics++
@@ -166,13 +167,13 @@ func (h *hub) elect() {
 			return
 		}
 		if before != nil {
-			h.tell(before, tp, true)
+			h.updateFeed(before, tp, true)
 			if f := h.feeds[before]; f != nil && tp.pending[f.Feed] { // the new feed has to confirm it instead
 				delete(tp.pending, f.Feed)
 				tp.pending[h.feeds[next].Feed] = true
 			}
 		}
-		h.tell(next, tp, false)
+		h.updateFeed(next, tp, false)
 	})
 	h.audience.moved = true
 }
@@ -254,7 +255,7 @@ func (h *hub) feedLost(n *engine.Node, c *pool.Feed) {
 	h.each(func(tp *topic) {
 		switch {
 		case tp.kind == byShard && tp.home == n:
-			h.lose(tp)
+			h.recordUnconfirmed(tp)
 		case tp.kind != byShard && gone:
 			h.confirm(tp, c)
 		}
@@ -282,7 +283,7 @@ func (h *hub) Layout(bool) {
 	h.connect()
 	for _, tp := range h.topics[byShard] {
 		if _, id := h.w.Table.Place([]byte(tp.name)); id >= 0 && h.w.Nodes[id] != tp.home {
-			h.lose(tp)
+			h.recordUnconfirmed(tp)
 			h.ask(tp)
 		}
 	}
@@ -294,7 +295,7 @@ func (h *hub) Up(c *pool.Feed) {
 	h.elect()
 	h.each(func(tp *topic) {
 		if h.shouldSubscribe(n, tp) {
-			h.tell(n, tp, false)
+			h.updateFeed(n, tp, false)
 		}
 	})
 }
@@ -329,14 +330,14 @@ func (h *hub) release(tp *topic) {
 	tp.waits = nil
 	for _, wait := range waits {
 		if wait.left--; wait.left == 0 {
-			h.confirmed(wait)
+			h.replyOnceKnown(wait)
 		}
 	}
 }
 
-// confirmed answers a client whose topics are all confirmed, once the siblings know its
+// replyOnceKnown answers a client whose topics are all confirmed, once the siblings know its
 // subscriptions.
-func (h *hub) confirmed(wait *subscribing) {
+func (h *hub) replyOnceKnown(wait *subscribing) {
 	if h.w.Options.Workers == 1 {
 		h.finish(wait)
 		return
@@ -401,7 +402,7 @@ func (h *hub) onAnswer(c *pool.Feed, n *engine.Node, what, name string) {
 	case what == "sunsubscribe":
 		// The answer to SUNSUBSCRIBE, or the node has lost the slot.
 		if tp := h.topics[byShard][name]; tp != nil && tp.home == n {
-			h.lose(tp)
+			h.recordUnconfirmed(tp)
 			h.w.Ready.Refresh = true
 		}
 	case !inStep:

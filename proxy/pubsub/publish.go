@@ -142,8 +142,8 @@ func (h *hub) clients(kind topicKind, name string) (n int) {
 	return n
 }
 
-// counted returns how many workers' feeds the node counts as subscribers of a topic.
-func (h *hub) counted(n *engine.Node, kind topicKind, name string) (count int) {
+// countedWorkers returns how many workers' feeds the node counts as subscribers of a topic.
+func (h *hub) countedWorkers(n *engine.Node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]
 	if tp != nil && tp.clients() > 0 && h.shouldSubscribe(n, tp) {
 		count++
@@ -240,24 +240,24 @@ func (h *hub) Receivers(n *engine.Node, cmd *command.Command, channel string, co
 	return max(count+min(before, h.Uncounted(n, cmd, channel)), 0)
 }
 
-// drops reports whether a worker drops messages now, which it does until quiet: its new
+// dropsMessages reports whether a worker drops messages now, which it does until quiet: its new
 // primary feed might repeat what the former one has delivered.
-func (h *hub) drops(kind topicKind, quiet int64) bool {
+func (h *hub) dropsMessages(kind topicKind, quiet int64) bool {
 	return kind != byShard && h.w.Now < quiet && h.w.Table.Clustered()
 }
 
-// extra returns how many more clients of all workers get a message of a topic than the node
+// countMissing returns how many more clients of all workers get a message of a topic than the node
 // counts. It leaves out the clients of workers that drop messages now.
-func (h *hub) extra(n *engine.Node, kind topicKind, name string) int {
-	more := h.clients(kind, name) - h.counted(n, kind, name)
-	if tp := h.topics[kind][name]; tp != nil && h.drops(kind, h.quiet) {
+func (h *hub) countMissing(n *engine.Node, kind topicKind, name string) int {
+	more := h.clients(kind, name) - h.countedWorkers(n, kind, name)
+	if tp := h.topics[kind][name]; tp != nil && h.dropsMessages(kind, h.quiet) {
 		more -= tp.clients()
 		if tp.clients() == 0 && h.shouldSubscribe(n, tp) {
 			more-- // the node may count the feed already
 		}
 	}
 	for _, s := range h.audience.siblings {
-		if h.drops(kind, s.quiet) {
+		if h.dropsMessages(kind, s.quiet) {
 			more -= s.clients[kind][name]
 		}
 	}
@@ -268,12 +268,12 @@ func (h *hub) extra(n *engine.Node, kind topicKind, name string) int {
 // name or by pattern, than the node counts.
 func (h *hub) Uncounted(n *engine.Node, cmd *command.Command, channel string) int64 {
 	kind := topicKindOf(cmd)
-	more := h.extra(n, kind, channel)
+	more := h.countMissing(n, kind, channel)
 	if kind == byChannel {
 		text := []byte(channel)
 		for name, p := range h.audience.patterns {
 			if command.Glob(p.glob, text) {
-				more += h.extra(n, byPattern, name)
+				more += h.countMissing(n, byPattern, name)
 			}
 		}
 	}
@@ -310,7 +310,7 @@ func subscribers(w *engine.Worker, dst []byte, r *engine.Request) []byte {
 				counts = append(counts, engine.FeatureOf[*hub](w).clients(kind, string(channel)))
 			}
 			if at < len(counts) {
-				counted := engine.FeatureOf[*hub](w).counted(r.Merge.Calls[i].Node, kind, string(channel))
+				counted := engine.FeatureOf[*hub](w).countedWorkers(r.Merge.Calls[i].Node, kind, string(channel))
 				counts[at] += int(clients) - counted
 			}
 		}

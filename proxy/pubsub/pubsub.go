@@ -286,7 +286,7 @@ func replyWhenConfirmed(w *engine.Worker, s *engine.Session, cmd *command.Comman
 	h := engine.FeatureOf[*hub](w)
 	h.waits = append(h.waits, wait)
 	if wait.left == 0 {
-		h.confirmed(wait)
+		h.replyOnceKnown(wait)
 	}
 	return true
 }
@@ -336,7 +336,7 @@ func (h *hub) unsubscribe(s *engine.Session, name string, kind topicKind) {
 	h.release(tp)
 	for _, n := range h.w.Masters {
 		if h.shouldSubscribe(n, tp) {
-			h.tell(n, tp, true)
+			h.updateFeed(n, tp, true)
 		}
 	}
 	if h.isUnused() {

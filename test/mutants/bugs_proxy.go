@@ -94,7 +94,7 @@ var inProxy = []bug{
 	},
 	{
 		"others wait behind a large reply", "proxy/engine/large.go",
-		"	c.Node.retire(conn)\n", "",
+		"	c.Node.replaceSlowConn(conn)\n", "",
 		"./test/transcripts", "TestTranscripts/large-reply",
 	},
 	{
@@ -385,7 +385,7 @@ var inProxy = []bug{
 	},
 	{
 		"a feed that comes back listens to nothing", "proxy/pubsub/feeds.go",
-		"			h.tell(n, tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
+		"			h.updateFeed(n, tp, false)\n		}\n	})\n}\n\n// Down", "		}\n	})\n}\n\n// Down",
 		"./test/transcripts", "TestTranscripts/subscribe",
 	},
 	{
@@ -407,7 +407,7 @@ var inProxy = []bug{
 	},
 	{
 		"a sharded channel does not follow its slot", "proxy/pubsub/feeds.go",
-		"			h.lose(tp)\n			h.ask(tp)\n", "			h.lose(tp)\n",
+		"			h.recordUnconfirmed(tp)\n			h.ask(tp)\n", "			h.recordUnconfirmed(tp)\n",
 		"./test/transcripts", "TestTranscripts/sharded-channel",
 	},
 	{

@@ -94,7 +94,7 @@ func lexeme(s string) (text, rest string, quoted bool, err error) {
 
 var times = regexp.MustCompile(` \((\d+) times\)$`)
 
-// repeats splits a item from the number at its end, as in "PING (3 times)".
+// repeats splits an item from the number at its end, as in "PING (3 times)".
 func repeats(item string) (string, int) {
 	if m := times.FindStringSubmatch(item); m != nil {
 		n, _ := strconv.Atoi(m[1])

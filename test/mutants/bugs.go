@@ -304,7 +304,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"clients take the files that connections to nodes need", "server/listen.go",
-		"s.clients.Load()+s.sockets.Load() <= s.room", "true",
+		"s.clients.Load()+s.sockets.Load() <= s.room.Load()", "true",
 		"./test/faults", "TestFilesStayFreeForSharedConnections",
 	},
 	{

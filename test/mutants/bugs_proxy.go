@@ -9,7 +9,7 @@ var inProxy = []bug{
 	},
 	{
 		"a client that speaks TLS is read from", "proxy/engine/session.go",
-		"b[0] == tlsHandshake && isTLS(s, b)", "b[0] == tlsHandshake && s.Has(dead)",
+		"b[0] == tlsHandshake && isTLS(s, b)", "b[0] == tlsHandshake && s.Has(Dead)",
 		"./test", "TestTLSOnPlainPort",
 	},
 	{
@@ -325,9 +325,8 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/split-mset",
 	},
 	{
-		"a watched block is sent again elsewhere", "proxy/txn/multi.go",
-		"	if p.Kind != '-' || !p.Whole() {\n		s := c.Request.Session\n		c.Reply(conn, frame, p)\n",
-		"	if p.Kind > 0 {\n		s := c.Request.Session\n		execReply{c}.Reply(conn, frame, p)\n",
+		"a client is told of the redirect of a watched block", "proxy/txn/multi.go",
+		"c, conn, cause).Do == engine.Unwatched {", "c, conn, cause).Do == engine.Unwatched && w == nil {",
 		"./test/transcripts", "TestTranscripts/watch",
 	},
 	{

@@ -29,7 +29,7 @@ func TestChanges(t *testing.T) {
 		{ringOfTwo, ringOfTwo + "listen: [127.0.0.1:6380, unix:///s]",
 			"1 listen: 127.0.0.1:6380 -> 127.0.0.1:6380, unix:///s"},
 		{ringOfTwo, "layout: ring\nnodes: [{name: b, addr: h:2}, {name: a, addr: h:3, weight: 2}]\n",
-			"2 nodes: a, b -> b, a; 0 nodes[a].addr: h:1 -> h:3; 2 nodes[a].weight: 1 -> 2"},
+			"2 nodes: a, b -> b, a; 1 nodes[a].addr: h:1 -> h:3; 2 nodes[a].weight: 1 -> 2"},
 		{ringOfTwo, strings.Replace(ringOfTwo, "name: b", "name: c", 1), "2 nodes: a, b -> a, c"},
 		{ringOfTwo, ringOfTwo + "limits: {memory: 64mb}\nslowlog: {slower_than: 1s}",
 			"1 slowlog.slower_than: 10ms -> 1s; 1 limits.memory: 0 -> 64mb"},

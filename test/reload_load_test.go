@@ -125,6 +125,12 @@ func (l *load) start() {
 		})
 	})
 	l.run(10, l.transactions)
+	l.queues()
+	l.subscribers()
+}
+
+// queues starts five clients that are blocked most of the time, and five that push.
+func (l *load) queues() {
 	l.run(5, func(c *redistest.Client, id int) error { // blocked, until the next client pushes
 		return inOrder(1, func() (redistest.Reply, error) { return c.TryDo("BLPOP", fmt.Sprintf("list:%d", id), "0") })
 	})
@@ -138,6 +144,10 @@ func (l *load) start() {
 		c.TryDo("RPUSH", list, "end")
 		return err
 	})
+}
+
+// subscribers starts two subscribers and their publishers.
+func (l *load) subscribers() {
 	var subscribed sync.WaitGroup
 	subscribed.Add(2)
 	l.run(2, func(c *redistest.Client, id int) error {

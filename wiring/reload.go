@@ -26,31 +26,75 @@ func Reload(
 		return nil, err
 	}
 	change := server.Change{Config: next, Workers: setup.Workers}
-	if moving := placement(changes); len(moving) > 0 && !(old.Clustered() && next.Clustered()) {
-		if change.Table, err = FetchTable(ctx, next); err != nil {
-			return nil, err
-		}
-		if err := mayReplace(srv.Table(), change.Table, moving, allowMisplaced); err != nil {
-			return nil, err
-		}
+	if change.Table, err = newTable(ctx, srv.Table(), old, next, changes, allowMisplaced); err != nil {
+		return nil, err
 	}
 	if restart := slices.DeleteFunc(slices.Clone(changes), func(c config.Change) bool {
 		return c.Effect != config.Restart
 	}); len(restart) > 0 {
 		return nil, needsRestart(restart)
 	}
-	if change.Follower = follow(next, log); change.Follower != nil {
-		change.Follow = change.Table != nil || slices.ContainsFunc(changes, func(c config.Change) bool {
-			return strings.HasPrefix(c.Path, "backend.username") || strings.HasPrefix(c.Path, "backend.password")
-		})
+	if change.Follower = follow(next, log); concerns(changes, serverKeys...) || change.Table != nil {
+		change.Follow = true
 		if f, ok := change.Follower.(*sentinels); ok {
-			f.assume(srv.Table())
+			f.assume(cmp.Or(change.Table, srv.Table()))
 		}
 	}
 	if err := srv.Configure(change); err != nil {
 		return nil, err
 	}
 	return changes, nil
+}
+
+// serverKeys begin the paths of the keys that say where servers are, and how they are asked.
+var serverKeys = []string{"nodes", "slots.seeds", "backend.username", "backend.password"}
+
+// concerns reports whether a change's path has one of the prefixes.
+func concerns(changes []config.Change, prefixes ...string) bool {
+	return slices.ContainsFunc(changes, func(c config.Change) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(c.Path, p) })
+	})
+}
+
+// newTable returns the table that takes the place of current, or nil if that stays. It returns
+// an error if it must not be replaced.
+func newTable(ctx context.Context, current *router.Table, old, next *config.Config, changes []config.Change,
+	allowMisplaced bool,
+) (*router.Table, error) {
+	moving := placement(changes)
+	if len(moving) == 0 && !concerns(changes, "nodes", "slots.seeds") {
+		return nil, nil
+	}
+	t, err := FetchTable(ctx, next)
+	if err != nil {
+		return nil, err
+	}
+	if old.Clustered() && next.Clustered() {
+		if known := func(n router.Node) bool { _, ok := current.ByAddr(n.Addr); return ok }; len(current.Nodes) > 0 &&
+			!slices.ContainsFunc(t.Nodes, known) {
+			return nil, next.Errorf("slots.seeds", "name nodes of the cluster that keyway follows, or restart keyway",
+				"these seeds belong to another cluster, so clients would not find their keys")
+		}
+		return nil, nil
+	}
+	if err := mayReplace(current, t, changes, allowMisplaced); err != nil {
+		return nil, err
+	}
+	return t, refuseUnfit(ctx, next, t, changes)
+}
+
+// refuseUnfit returns an error if a node at a new address cannot serve.
+func refuseUnfit(ctx context.Context, c *config.Config, t *router.Table, changes []config.Change) error {
+	for _, r := range Inspect(ctx, c, t) {
+		i := c.Node(r.Name)
+		if i < 0 || !concerns(changes, "nodes["+r.Name+"].addr", "nodes["+r.Name+"].sentinel") {
+			continue
+		}
+		if problem, remedy := r.Unfit(t); problem != "" {
+			return c.Errorf(fmt.Sprintf("nodes[%d].addr", i), remedy, "node %s %s", r.Name, problem)
+		}
+	}
+	return nil
 }
 
 // placement returns the changes of keys that decide where keys live.
@@ -74,7 +118,10 @@ func list(changes []config.Change) string {
 }
 
 // mayReplace returns an error if a running server must not route by newer instead of older.
-func mayReplace(older, newer *router.Table, moving []config.Change, allowMisplaced bool) error {
+func mayReplace(older, newer *router.Table, changes []config.Change, allowMisplaced bool) error {
+	moving := slices.DeleteFunc(slices.Clone(changes), func(c config.Change) bool {
+		return c.Effect != config.IfNothingMoves && !strings.HasPrefix(c.Path, "nodes")
+	})
 	if c := router.Compare(older, newer); c.Moves && !allowMisplaced {
 		return fmt.Errorf("%s: this would move %s; see keyway plan; to accept losing sight of them: --allow-misplaced",
 			list(moving), moved(c))
@@ -84,7 +131,7 @@ func mayReplace(older, newer *router.Table, moving []config.Change, allowMisplac
 	same := older.Name == newer.Name && older.Clustered() == newer.Clustered() && len(after) >= len(before)
 	for i := 0; same && i < len(before); i++ {
 		a, b := older.Nodes[before[i]], newer.Nodes[after[i]]
-		same = before[i] == after[i] && a.Name == b.Name && a.Addr == b.Addr
+		same = before[i] == after[i] && (a.Name == b.Name || a.Addr == b.Addr)
 	}
 	if !same {
 		return needsRestart(moving)

@@ -28,6 +28,7 @@ type blocking struct {
 	unit   time.Duration
 	nodeID int64 // conn's client ID at the node, for CLIENT UNBLOCK; 0: not known yet
 	ended  bool  // the node was asked to end the wait, so no other client may reuse the connection
+	moves  bool  // the node was asked to end the wait, so that the client waits at the node's successor
 	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
 }
 
@@ -43,6 +44,23 @@ type blockedClients struct {
 func (of blockedClients) Leave(s *engine.Session) {
 	if b := blockings.Get(s); b != nil {
 		b.leave(of.w, s)
+	}
+}
+
+// Tick ends the waits at nodes that leave. Their clients then wait at the successors.
+func (of blockedClients) Tick() {
+	if !of.w.AnyLeaves() {
+		return
+	}
+	for _, s := range of.w.Sessions {
+		b := blockings.Get(s)
+		if b == nil || b.nodeID == 0 || b.ended || b.moves || !of.w.IsLeaving(b.call.Node) {
+			continue
+		}
+		if conn := b.call.Node.ReadyConn(s); conn != nil {
+			b.moves = true
+			b.askToUnblock(of.w, conn)
+		}
 	}
 }
 
@@ -135,6 +153,9 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		recordUndelivered(w, c.Node, c.Request.Command, p.Bytes)
 	}
 	freed := b.ended && string(p.Bytes) == unblocked
+	if b.moves && !b.ended && string(p.Bytes) == unblocked && b.moveOn(w, frame) {
+		return
+	}
 	switch {
 	case freed:
 		b.drainAfterUnblock(w)
@@ -151,6 +172,20 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		b.renew(w)
 		c.Reply(conn, frame, p)
 	}
+}
+
+// moveOn sends the command to the present owner of its keys, after its wait at a leaving
+// node has ended. It returns false if the client has left or no node owns the keys.
+func (b *blocking) moveOn(w *engine.Worker, frame []byte) bool {
+	owner := w.OwnerOf(b.call.Group)
+	if b.call.Request.Session == nil || owner == nil || owner == b.call.Node {
+		return false
+	}
+	b.drainAfterUnblock(w)
+	b.conn, b.moves = nil, false
+	b.renew(w)
+	b.call.Resend(frame, owner)
+	return true
 }
 
 // renew resets the deadline and the attempts of a command that has waited at its node
@@ -258,8 +293,12 @@ func (b *blocking) unblock(w *engine.Worker, s *engine.Session, withError bool) 
 		return false
 	}
 	b.ended, b.asNull = true, !withError
-	w.Ask(conn, w.Deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
+	b.askToUnblock(w, conn)
 	return true
+}
+
+func (b *blocking) askToUnblock(w *engine.Worker, conn *pool.Conn) {
+	w.Ask(conn, w.Deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
 }
 
 // unblocked is the reply to a command whose wait CLIENT UNBLOCK has ended with ERROR

@@ -127,6 +127,9 @@ func (c *Call) follow(frame []byte, reply []byte, ask bool, target string) {
 	c.resend(frame, w.Nodes[id], ask)
 }
 
+// Resend sends a call to another node, without ASKING; see resend.
+func (c *Call) Resend(frame []byte, n *Node) { c.resend(frame, n, false) }
+
 // resend sends a call again. The client's later commands wait until the call is finished.
 func (c *Call) resend(frame []byte, n *Node, ask bool) {
 	c.raiseBarrier()

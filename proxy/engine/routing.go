@@ -27,6 +27,8 @@ type routing struct {
 	ordinal uint             // of the next new node
 	Walk    scan.Masters     // of SCAN
 	looks   looks
+	leaving []leaving
+	drains  bool // nodes that leave now finish what is under way; see ReplaceLayout
 }
 
 // SetTable replaces the routing table. Nodes that are in both tables keep their connections.
@@ -104,7 +106,7 @@ func (rt *routing) setNodes() {
 	rt.byName = stay
 	for _, n := range before {
 		if stay[n.key()] == nil {
-			n.close(w.Now, "the node has left the topology")
+			rt.part(n)
 		}
 	}
 	addrs := make([]string, len(rt.Masters))
@@ -333,10 +335,57 @@ func (rt *routing) covered() bool {
 	return covered > 0.99999
 }
 
-// ReplaceLayout is SetTable for a table that places keys otherwise than the present one. The
-// nodes that own keys in the present one have the same places in the new one.
+// ReplaceLayout is SetTable for a table of another configuration, which may place keys
+// otherwise than the present one. The nodes that own keys in the present one have the same
+// places in the new one. Nodes that are not in the new one, or that have another address
+// there, finish what is under way; SetTable ends it.
 func ReplaceLayout(w *Worker, t *router.Table) {
 	w.epoch++ // clients with calls in flight wait for their replies first; see consume
 	w.moved = true
+	w.drains = true
 	w.SetTable(t)
+	w.drains = false
+}
+
+// leaving is a node that gets no new calls. Replies to earlier ones are still due.
+type leaving struct {
+	*Node
+	until int64 // then the connections are closed, whatever is due
+}
+
+// AnyLeaves reports whether there are nodes that get no new calls.
+func (rt *routing) AnyLeaves() bool { return len(rt.leaving) > 0 }
+
+// IsLeaving reports whether the node gets no new calls.
+func (rt *routing) IsLeaving(n *Node) bool {
+	return slices.ContainsFunc(rt.leaving, func(l leaving) bool { return l.Node == n })
+}
+
+// part ends the use of a node that the table no longer has.
+func (rt *routing) part(n *Node) {
+	if !rt.drains {
+		n.close(rt.w.Now, leftTopology)
+		return
+	}
+	for _, f := range rt.w.Features {
+		f.CloseNode(n, leftTopology) // subscriptions move to another node
+	}
+	rt.leaving = append(rt.leaving, leaving{n, rt.w.Now + int64(rt.w.Options.Backend.RequestTimeout)})
+}
+
+const leftTopology = "the node has left the topology"
+
+// tickLeaving closes the connections of leaving nodes on which nothing is due any more.
+func (rt *routing) tickLeaving() {
+	w := rt.w
+	rt.leaving = slices.DeleteFunc(rt.leaving, func(n leaving) bool {
+		n.tickShared()
+		w.tickExclusive(n.Node)
+		due := func(c *pool.Conn) bool { return c.InFlight() > 0 }
+		if w.Now < n.until && (n.exclusive > 0 || slices.ContainsFunc(n.Conns, due) || len(n.retired.conns) > 0) {
+			return false
+		}
+		n.close(w.Now, leftTopology)
+		return true
+	})
 }

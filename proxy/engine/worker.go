@@ -200,7 +200,8 @@ func (w *Worker) NextTick() int64 {
 }
 
 func (w *Worker) nextDue() int64 {
-	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.LinksToClose) > 0 || len(w.slowReaders.sessions) > 0 {
+	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.LinksToClose) > 0 ||
+		len(w.slowReaders.sessions) > 0 || len(w.leaving) > 0 {
 		return w.Now + Tick
 	}
 	for _, n := range w.Nodes {
@@ -225,10 +226,12 @@ func (w *Worker) nextDue() int64 {
 func (w *Worker) Tick() {
 	for _, n := range w.Nodes {
 		n.tickShared()
+		w.tickExclusive(n)
 	}
+	w.tickLeaving()
+	w.closeLinks()
 	w.Reads.tick()
 	w.Server.ask()
-	w.tickExclusive()
 	for _, f := range w.Features {
 		f.Tick()
 	}
@@ -327,6 +330,9 @@ func (w *Worker) Shut() {
 	for _, n := range w.Nodes {
 		n.close(w.Now, "keyway is stopping")
 	}
+	for _, n := range w.leaving {
+		n.close(w.Now, "keyway is stopping")
+	}
 	w.closeLinks()
 }
 
@@ -343,19 +349,16 @@ func (w *Worker) Up() (up, of int) {
 // Deadline returns the deadline of a request that is sent now.
 func (w *Worker) Deadline() int64 { return w.Now + int64(w.Options.Backend.RequestTimeout) }
 
-// tickExclusive checks the deadlines on exclusive connections, and closes those whose
-// client has left too long ago.
-func (w *Worker) tickExclusive() {
-	for _, n := range w.Nodes {
-		for i := len(n.InUse) - 1; i >= 0 && i < len(n.InUse); i-- {
-			if use := &n.InUse[i]; use.Session.HasLeft() && w.Now >= use.Until {
-				n.Release(use.Conn, false)
-			} else {
-				use.Conn.Tick(w.Now)
-			}
+// tickExclusive checks the deadlines on the node's exclusive connections, and closes those
+// whose client has left too long ago.
+func (w *Worker) tickExclusive(n *Node) {
+	for i := len(n.InUse) - 1; i >= 0 && i < len(n.InUse); i-- {
+		if use := &n.InUse[i]; use.Session.HasLeft() && w.Now >= use.Until {
+			n.Release(use.Conn, false)
+		} else {
+			use.Conn.Tick(w.Now)
 		}
 	}
-	w.closeLinks()
 }
 
 // closeLinks closes the connections in w.LinksToClose.

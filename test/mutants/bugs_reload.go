@@ -28,6 +28,21 @@ var inReload = []bug{
 		"./test", "TestReloadListeners",
 	},
 	{
+		"a node that moves drops what is under way", "proxy/engine/routing.go",
+		"	if !rt.drains {", "	if rt.drains {",
+		"./test", "TestReloadMovesNodeUnderLoad",
+	},
+	{
+		"a client stays blocked at the old address of a node", "proxy/blocking/blocking.go",
+		"			b.askToUnblock(of.w, conn)\n", "			_ = conn\n",
+		"./test", "TestReloadMovesNode",
+	},
+	{
+		"seeds of another cluster are taken", "wiring/reload.go",
+		"!slices.ContainsFunc(t.Nodes, known) {", "len(t.Nodes) == 0 {",
+		"./test", "TestReloadSeeds",
+	},
+	{
 		"only the first of several passwords is valid", "proxy/answers/auth.go",
 		"range w.Options.Passwords {", "range w.Options.Passwords[:1] {",
 		"./test", "TestReloadPasswords",

@@ -181,7 +181,7 @@ func TestMigrateKilled(t *testing.T) {
 	if status != 0 {
 		t.Errorf("status %d:\n%s", status, out)
 	}
-	printed(t, out, []string{"moved ", " keys, in"})
+	printed(t, out, []string{"moved ", "keys/s"}, []string{"All 20000 keys are where"})
 	once(t, newer, nodes, want, "0")
 }
 

@@ -32,7 +32,7 @@ func (e *Refusal) Error() string {
 	b.WriteString("What to do, one of:\n" +
 		"  - go back to the configuration by which the keys were written\n" +
 		"  - move the keys while no client uses them: keyway plan OLD.yml NEW.yml says which, " +
-		"keyway verify --repair -c NEW.yml moves them\n" +
+		"keyway migrate OLD.yml NEW.yml moves them\n" +
 		"  - if the keys may be lost sight of, as in a cache: placement: {misplaced: allow}")
 	return b.String()
 }

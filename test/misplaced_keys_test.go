@@ -93,7 +93,7 @@ func TestMisplacedKeysRefuseToStart(t *testing.T) {
 			"so clients would not find them\n",
 		"Likely cause: the keys were placed by layout: ring of this file.\n",
 		"go back to the configuration by which the keys were written", "keyway plan OLD.yml NEW.yml",
-		"keyway verify --repair -c NEW.yml",
+		"keyway migrate OLD.yml NEW.yml",
 		"placement: {misplaced: allow}",
 	} {
 		if !strings.Contains(text, want) {

@@ -38,13 +38,14 @@ type client struct {
 }
 
 // mayOvertake reports whether a later element may be executed before an earlier one. It may
-// if it was sent over an exclusive connection after the earlier command had failed with an
-// unknown outcome. The client may not have read that error yet: acknowledge fails the run
-// if the reply turns out to be a success.
+// if it was sent over another connection after the earlier command had failed with an
+// unknown outcome: an exclusive one, or one that has replaced the shared connection that a
+// script occupies. Over an exclusive connection, the client may not have read that error yet:
+// acknowledge fails the run if the reply turns out to be a success.
 func (c *client) mayOvertake(key, later, earlier string) bool {
 	f := c.pushed[key][earlier]
 	c.overtaken[earlier] = true
-	return c.onOwnConn[later] && (f == unknown || f == pending)
+	return f == unknown || f == pending && c.onOwnConn[later]
 }
 
 // acknowledge records that an element was acknowledged.
@@ -332,11 +333,16 @@ func (c *client) failed(q question, text string) {
 			c.world.failf("client %d: %s failed with %q, as others did: redirects of scripts are not followed",
 				c.id, q.kind, text)
 		}
+	case q.kind == "EXEC" && q.tx.broken && text == discarded: // the client knows why
+		c.world.refusals++
 	case isBusy(text), strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "TRYAGAIN"),
 		strings.HasPrefix(text, "LOADING"), q.kind == "EVAL" && text == noScript:
 		c.world.refusals++
 	default:
 		c.world.failf("client %d: %s %v failed with %q", c.id, q.kind, q.keys, text)
+	}
+	if q.kind == "QUEUED" {
+		q.tx.broken = true
 	}
 	if c.world.onlyBusy && !isBusy(text) && text != noScript {
 		c.world.failf("client %d: %s %v failed with %q, though nodes were only busy", c.id, q.kind, q.keys, text)

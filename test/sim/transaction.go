@@ -6,12 +6,16 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
+// discarded is the error of EXEC after an error of a queued command (multi.c).
+const discarded = "EXECABORT Transaction discarded because of previous errors."
+
 // transaction is a client's MULTI with two RPUSHes to one key, perhaps after WATCH.
 type transaction struct {
 	key     string
 	elems   [2]string
 	watched bool // WATCH was answered with OK
 	changed bool // the client itself has changed the key after WATCH
+	broken  bool // one of its commands was answered with an error instead of QUEUED
 }
 
 // askTransaction sends a whole transaction. Half of the transactions begin with WATCH. In
@@ -145,7 +149,7 @@ func (n *node) transact(l *link, args []string, asking bool) []byte {
 			}
 		}
 		if was.broken {
-			return errorReply("EXECABORT Transaction discarded because of previous errors.")
+			return errorReply(discarded)
 		}
 		for k, version := range was.watched {
 			if n.versions[k] != version {

@@ -131,7 +131,7 @@ func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
 	o.MaxClients = int(s.maxClients.Load())
 	o.Version = s.o.Version
 	o.Process = s.process
-	o.Index, o.Workers = index, len(s.threads)
+	o.Index, o.Workers = index, s.cfg.Load().Threads
 	o.Seed = rand.Uint64()
 	return o
 }

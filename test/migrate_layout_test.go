@@ -131,7 +131,7 @@ func TestMigrate(t *testing.T) {
 // TestMigrateToAClusterAndBack moves keys between standalone nodes and a Redis Cluster.
 func TestMigrateToAClusterAndBack(t *testing.T) {
 	t.Parallel()
-	alone, c := redistest.Three(t), redistest.NewCluster(t, 3, 3)
+	alone, c := redistest.Three(t), redistest.NewCluster(t, 3, 1)
 	older, newer := ringOf(alone), c.SeedsYAML()
 	want := written(t, older, 2000, "0")
 	masters := append(alone, c.Nodes[:3]...)

@@ -76,10 +76,11 @@ func locks(t *testing.T, outcomes *results) {
 		layouts["slots"] = cluster.SeedsYAML()
 		for _, name := range slices.Sorted(maps.Keys(layouts)) {
 			layout, _, _ := strings.Cut(name, ",")
-			add(layout, "single", redistest.ServeProcess(t, layouts[name]).Addr)
-			add(layout, "cluster", redistest.EmulatingProcesses(t, 1, layouts[name])[0].Addr)
+			yaml := layouts[name] + "placement: {misplaced: allow}\n" // all layouts share the nodes
+			add(layout, "single", redistest.ServeProcess(t, yaml).Addr)
+			add(layout, "cluster", redistest.EmulatingProcesses(t, 1, yaml)[0].Addr)
 			if name == "slots" || name == "ring" {
-				add(layout, "cluster-3", redistest.EmulatingProcesses(t, 3, layouts[name])[0].Addr)
+				add(layout, "cluster-3", redistest.EmulatingProcesses(t, 3, yaml)[0].Addr)
 			}
 		}
 		add("redis", "control", cluster.Nodes[0].Addr)

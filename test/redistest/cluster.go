@@ -61,7 +61,7 @@ func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, opti
 		return true
 	})
 	for i := masters; i < len(c.Nodes); i++ {
-		c.Nodes[i].Do("CLUSTER", "REPLICATE", c.IDs[i-masters])
+		c.Nodes[i].Do("CLUSTER", "REPLICATE", c.IDs[(i-masters)%masters])
 	}
 	c.Settle()
 	return c

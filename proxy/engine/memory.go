@@ -159,13 +159,3 @@ func (m *Merger) memory() int {
 	}
 	return n
 }
-
-// SpareMemory returns the number of bytes that a worker keeps for reuse.
-func SpareMemory(w *Worker) int {
-	n := cap(w.Scratch) + cap(w.Frame) + w.Buffers.Unused() + w.Mergers.bytes +
-		w.requests.n*int(unsafe.Sizeof(Request{}))
-	for _, m := range w.Mergers.unused {
-		n += m.memory() - m.kept // nothing is to grow uncounted
-	}
-	return n
-}

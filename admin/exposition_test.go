@@ -41,8 +41,8 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 			n.Name, n.Addr, n.Master, n.Up = string(rune('a'+i)), "127.0.0.1:1", i < 2, i+thread > 0
 		}
 		s.Nodes[1].Up = true
-		s.Nodes[2].Behind = time.Duration(thread+1) * 1500 * time.Millisecond
-		s.Nodes[3].Behind = math.MaxInt64
+		s.Nodes[2].Lag = time.Duration(thread+1) * 1500 * time.Millisecond
+		s.Nodes[3].Lag = math.MaxInt64
 		s.Nodes = append(s.Nodes, metrics.Node{Name: "unused replica"})
 		shots = append(shots, s)
 	}

@@ -20,7 +20,7 @@ type CommandCounters struct {
 	UnknownOutcome uint64 `metric:"failed_commands_total" label:"class=unknown"`
 	RefusedLarge   uint64 `metric:"large_commands_refused_total"`
 	Overtaken      uint64 `metric:"overtaken_total"`
-	Held           uint64 `metric:"held_total"`
+	Waited         uint64 `metric:"waited_total"`
 	NoScript       uint64 `metric:"scripts_resent_total"`
 	Keyless        uint64 `metric:"keyless_scripts_total"`
 	Undelivered    uint64 `metric:"undelivered_total"`
@@ -69,7 +69,7 @@ type Connection struct {
 	Late        uint64 `metric:"node_late_replies_total"`
 	Unsolicited uint64 `metric:"node_unsolicited_replies_total"`
 	Violations  uint64 `metric:"node_protocol_violations_total"`
-	Checks      uint64 `metric:"node_fences_total"`
+	Checks      uint64 `metric:"node_checks_total"`
 	BytesIn     uint64 `metric:"node_bytes_total" label:"direction=in"`
 	BytesOut    uint64 `metric:"node_bytes_total" label:"direction=out"`
 }
@@ -81,14 +81,14 @@ type Node struct {
 	Reason     string `merge:"first"` // why a connection was last down
 	State      string `merge:"first"` // state of the first connection; empty if it is ready
 	Up         bool   `merge:"all" metric:"node_up"`
-	// Behind is an upper bound of a replica's lag. math.MaxInt64: not known.
-	Behind    time.Duration `merge:"max" of:"replicas" metric:"replica_behind_seconds"`
-	InFlight  int           `metric:"node_in_flight"`
-	HeldBytes int           `metric:"node_in_flight_bytes"`
-	Exclusive int           `metric:"node_exclusive_connections"`
-	Moved     uint64        `metric:"node_redirects_total" label:"kind=moved"`
-	Ask       uint64        `metric:"node_redirects_total" label:"kind=ask"`
-	Retried   uint64        `metric:"node_retries_total"`
+	// Lag is an upper bound of a replica's lag. math.MaxInt64: not known.
+	Lag           time.Duration `merge:"max" of:"replicas" metric:"replica_lag_seconds"`
+	InFlight      int           `metric:"node_in_flight"`
+	InFlightBytes int           `metric:"node_in_flight_bytes"`
+	Exclusive     int           `metric:"node_exclusive_connections"`
+	Moved         uint64        `metric:"node_redirects_total" label:"kind=moved"`
+	Ask           uint64        `metric:"node_redirects_total" label:"kind=ask"`
+	Retried       uint64        `metric:"node_retries_total"`
 	Connection
 }
 
@@ -116,7 +116,7 @@ var help = map[string]string{
 	"auth_failures_total":          "Wrong passwords.",
 	"client_bytes_total":           "Bytes received from clients (in) and sent to clients (out).",
 	"overtaken_total":              "Refused commands not retried, because the client's next one had been executed.",
-	"held_total":                   "Times that a client waited for an earlier command of its own that was redirected.",
+	"waited_total":                 "Times that a client waited for an earlier command of its own that was redirected.",
 	"scripts_resent_total":         "Scripts sent again in full because a node had lost them.",
 	"keyless_scripts_total":        "Scripts and functions without keys that may write. All of them run on one node.",
 	"undelivered_total":            "Elements that blocking commands popped for clients that had just left.",
@@ -135,10 +135,10 @@ var help = map[string]string{
 	"node_late_replies_total":        "Replies that were dropped because they came after the timeout.",
 	"node_unsolicited_replies_total": "Replies without a request. Each ends its connection.",
 	"node_protocol_violations_total": "Connections that ended because the node broke the protocol.",
-	"node_fences_total":              "Integrity checks: do the node's replies still match the requests?",
+	"node_checks_total":              "Integrity checks: do the node's replies still match the requests?",
 	"node_bytes_total":               "Bytes received from the node (in) and sent to the node (out).",
 	"node_up":                        "1 while every thread has a connection to the node.",
-	"replica_behind_seconds":         "Proven upper bound of the replica's lag behind its master.",
+	"replica_lag_seconds":            "Proven upper bound of the replica's lag behind its master.",
 	"node_in_flight":                 "Requests that the node has not answered yet.",
 	"node_in_flight_bytes":           "Bytes of requests that the node has not answered yet.",
 	"node_exclusive_connections":     "Connections to the node that one client has alone, as for WATCH or BLPOP.",

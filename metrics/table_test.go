@@ -49,7 +49,7 @@ func TestSum(t *testing.T) {
 		s := Snapshot{Covered: up}
 		s.Counters = counts(calls, 1)
 		s.Families = []Histogram{{Count: calls}}
-		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Behind: 5, InFlight: 2}}
+		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Lag: 5, InFlight: 2}}
 		s.Nodes[0].Dials = calls
 		return s
 	}

@@ -9,48 +9,53 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 )
 
+// largeArgument is an argument of a command.
+var largeArgument = strings.Repeat("x", 8<<20)
+
+// largeCommands are what makes a worker take much memory for a moment.
+var largeCommands = map[string]func(r *rig){
+	"a large local answer": func(r *rig) { r.feed(cmd("ECHO", largeArgument)); r.got() },
+	"a large SCAN": func(r *rig) {
+		r.feed(cmd("SCAN", "0", "MATCH", largeArgument))
+		r.answerAlone(0, "*2\r\n$1\r\n0\r\n*0\r\n")
+		r.got()
+	},
+	"a channel with a long name": func(r *rig) {
+		r.feed(cmd("PUBLISH", largeArgument, "x"))
+		for i := range r.w.Nodes {
+			if len(r.w.Nodes[i].InUse) > 0 {
+				r.answerAlone(i, ":0\r\n")
+			}
+		}
+		r.got()
+	},
+	"many merged replies": func(r *rig) {
+		const n = 64
+		r.feed(strings.Repeat(cmd("MGET", onA, onB), n))
+		r.sent(0)
+		r.sent(1)
+		r.node(1, strings.Repeat("*1\r\n"+value("v", 60<<10), n))
+		r.node(0, strings.Repeat("*1\r\n"+value("v", 60<<10), n))
+		r.got()
+	},
+	"many commands at once": func(r *rig) {
+		for r.w.Clients() < 20 {
+			r.w.Open(nil, "peer:2", "keyway:1")
+		}
+		for _, s := range r.w.Sessions {
+			r.w.Feed(s, []byte(strings.Repeat(cmd("GET", onA), 4000)))
+		}
+		r.sent(0)
+		r.node(0, strings.Repeat("$-1\r\n", 80_000))
+		for _, r.s = range r.w.Sessions {
+			r.got()
+		}
+	},
+}
+
 // What large commands took is let go of, and counted for the shell to give back.
 func TestLargeCommandsLeaveNothing(t *testing.T) {
-	large := strings.Repeat("x", 8<<20)
-	for name, f := range map[string]func(r *rig){
-		"a large local answer": func(r *rig) { r.feed(cmd("ECHO", large)); r.got() },
-		"a large SCAN": func(r *rig) {
-			r.feed(cmd("SCAN", "0", "MATCH", large))
-			r.answerAlone(0, "*2\r\n$1\r\n0\r\n*0\r\n")
-			r.got()
-		},
-		"a channel with a long name": func(r *rig) {
-			r.feed(cmd("PUBLISH", large, "x"))
-			for i := range r.w.Nodes {
-				if len(r.w.Nodes[i].InUse) > 0 {
-					r.answerAlone(i, ":0\r\n")
-				}
-			}
-			r.got()
-		},
-		"many merged replies": func(r *rig) {
-			const n = 64
-			r.feed(strings.Repeat(cmd("MGET", onA, onB), n))
-			r.sent(0)
-			r.sent(1)
-			r.node(1, strings.Repeat("*1\r\n"+value("v", 60<<10), n))
-			r.node(0, strings.Repeat("*1\r\n"+value("v", 60<<10), n))
-			r.got()
-		},
-		"many commands at once": func(r *rig) {
-			for r.w.Clients() < 20 {
-				r.w.Open(nil, "peer:2", "keyway:1")
-			}
-			for _, s := range r.w.Sessions {
-				r.w.Feed(s, []byte(strings.Repeat(cmd("GET", onA), 4000)))
-			}
-			r.sent(0)
-			r.node(0, strings.Repeat("$-1\r\n", 80_000))
-			for _, r.s = range r.w.Sessions {
-				r.got()
-			}
-		},
-	} {
+	for name, f := range largeCommands {
 		r := newRig(t, Options{})
 		before := heap()
 		f(r)

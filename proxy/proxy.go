@@ -25,7 +25,7 @@ type (
 	Ready   = engine.Ready
 	Ask     = engine.Ask
 	Refusal = engine.Refusal
-	Held    = engine.Held
+	Memory  = engine.Memory
 	Reads   = engine.Reads
 )
 

@@ -61,7 +61,7 @@ func (b *budget) maxQueued() int { return int(max(min(b.limit.Load()/16, 64<<20)
 
 // record stores the memory of a thread's clients. It returns the sum over all threads,
 // how much of it closing clients would free, and the thread with the largest client.
-func (b *budget) record(thread int, h proxy.Held) (total, clients int64, most int) {
+func (b *budget) record(thread int, h proxy.Memory) (total, clients int64, most int) {
 	w := &b.threads[thread]
 	w.clients.Store(int64(h.Clients))
 	w.largest.Store(int64(h.Largest))
@@ -96,7 +96,7 @@ func (b *budget) due(t *thread, ticked bool) bool {
 // large commands, and if the limit is exceeded, it makes one close its largest client.
 func (s *Server) weigh(t *thread) {
 	b := s.budget
-	total, clients, most := b.record(t.index, t.worker.Held())
+	total, clients, most := b.record(t.index, t.worker.Memory())
 	limit := b.limit.Load()
 	if short := total > limit-limit/10; b.short.Swap(short) != short {
 		for _, other := range s.threads {
@@ -112,7 +112,7 @@ func (s *Server) weigh(t *thread) {
 // closeLargest closes the thread's largest client, unless memory has become free since
 // weigh asked for it.
 func (s *Server) closeLargest(t *thread) {
-	if b := s.budget; b.over(b.record(t.index, t.worker.Held())) == t.index {
+	if b := s.budget; b.over(b.record(t.index, t.worker.Memory())) == t.index {
 		t.worker.CloseLargest()
 	}
 	s.budget.closing.Store(false)

@@ -14,19 +14,19 @@ func TestThreadWithTheLargestClientClosesIt(t *testing.T) {
 	b := newBudget(128*mib, 2) // 96 MiB for clients
 	for _, step := range []struct {
 		thread int
-		held   proxy.Held
+		held   proxy.Memory
 		over   int
 	}{
-		{0, proxy.Held{Clients: 40 * mib, Largest: 30 * mib}, -1},
-		{1, proxy.Held{Clients: 50 * mib, Largest: 20 * mib}, -1},
-		{1, proxy.Held{Clients: 60 * mib, Largest: 20 * mib}, 0}, // 100 in all
-		{0, proxy.Held{Clients: 40 * mib, Largest: 10 * mib}, 1},
-		{0, proxy.Held{Clients: 30 * mib, Largest: 10 * mib}, -1},
-		{0, proxy.Held{Clients: 30 * mib, Largest: 10 * mib, Queued: 7 * mib}, 1},
-		{1, proxy.Held{Clients: 10 * mib, Largest: 10 * mib}, -1},
-		{1, proxy.Held{Clients: 10 * mib, Largest: 10 * mib, Queued: 100 * mib}, -1}, // nodes hang
-		{1, proxy.Held{Clients: 90 * mib, Largest: 16 << 10}, 0},
-		{0, proxy.Held{Clients: 30 * mib, Largest: 16 << 10}, -1}, // all are small
+		{0, proxy.Memory{Clients: 40 * mib, Largest: 30 * mib}, -1},
+		{1, proxy.Memory{Clients: 50 * mib, Largest: 20 * mib}, -1},
+		{1, proxy.Memory{Clients: 60 * mib, Largest: 20 * mib}, 0}, // 100 in all
+		{0, proxy.Memory{Clients: 40 * mib, Largest: 10 * mib}, 1},
+		{0, proxy.Memory{Clients: 30 * mib, Largest: 10 * mib}, -1},
+		{0, proxy.Memory{Clients: 30 * mib, Largest: 10 * mib, Queued: 7 * mib}, 1},
+		{1, proxy.Memory{Clients: 10 * mib, Largest: 10 * mib}, -1},
+		{1, proxy.Memory{Clients: 10 * mib, Largest: 10 * mib, Queued: 100 * mib}, -1}, // nodes hang
+		{1, proxy.Memory{Clients: 90 * mib, Largest: 16 << 10}, 0},
+		{0, proxy.Memory{Clients: 30 * mib, Largest: 16 << 10}, -1}, // all are small
 	} {
 		if got := b.over(b.record(step.thread, step.held)); got != step.over {
 			t.Errorf("after %+v thread %d should close its largest client, not %d", step, step.over, got)

@@ -94,7 +94,7 @@ func selectDB(w *engine.Worker, s *engine.Session, cmd *command.Command, a comma
 	case shared.ConnectError() != "":
 		return s.AnswerError(cmd, errtext.NotExecuted(n.Label(), shared.ConnectError()))
 	case !n.HasRoom():
-		return s.AnswerError(cmd, engine.TooManyHeld)
+		return s.AnswerError(cmd, engine.TooManyExclusive)
 	}
 	tryFirst(w, s, cmd, n, func() { engine.UseDB(w, s, uint16(db)) }, "SELECT", strconv.FormatInt(db, 10))
 	return true
@@ -166,7 +166,7 @@ func noTouch(w *engine.Worker, s *engine.Session, cmd *command.Command, a comman
 	case shared.ConnectError() != "":
 		return s.AnswerError(cmd, errtext.NotExecuted(n.Label(), shared.ConnectError()))
 	case !n.HasRoom():
-		return s.AnswerError(cmd, engine.TooManyHeld)
+		return s.AnswerError(cmd, engine.TooManyExclusive)
 	}
 	tryFirst(w, s, cmd, n, func() { setTouch(w, s, true) }, "CLIENT", string(a.Arg(1)), "ON")
 	return true

@@ -92,7 +92,7 @@ func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a c
 		return false
 	}
 	if n != nil && !n.HasRoom() {
-		return s.AnswerError(cmd, engine.TooManyHeld)
+		return s.AnswerError(cmd, engine.TooManyExclusive)
 	}
 	r := s.NewRequest(cmd)
 	b := &blocking{call: &r.Call, pos: pos, unit: unit}

@@ -61,7 +61,7 @@ func wait(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	}
 	for _, n := range nodes {
 		if !n.HasRoom() {
-			return s.AnswerError(cmd, engine.TooManyHeld)
+			return s.AnswerError(cmd, engine.TooManyExclusive)
 		}
 	}
 	deadline := int64(0)
@@ -147,7 +147,7 @@ func aboutRunningScript(w *engine.Worker, s *engine.Session, cmd *command.Comman
 	}
 	for _, n := range w.Masters {
 		if !n.HasRoom() {
-			return s.AnswerError(cmd, engine.TooManyHeld)
+			return s.AnswerError(cmd, engine.TooManyExclusive)
 		}
 	}
 	askEach(w, s, cmd, a.Frame(), w.Masters, howAlone{take: (*engine.Node).TakeForRunning, deadline: w.Deadline()})

@@ -10,13 +10,13 @@ import (
 type memory struct {
 	Buffers  buffer.Pool
 	requests freeRequests
-	GrownBy  int  // bytes added to clients' memory since the last call of Held
+	GrownBy  int  // bytes added to clients' memory since the last call of Memory
 	short    bool // memory is short: large commands are refused
 }
 
-// holds returns how many bytes the worker stores for the client: replies that the client
+// memory returns how many bytes the worker stores for the client: replies that the client
 // has not read, and commands that cannot go on yet.
-func (s *Session) holds() int {
+func (s *Session) memory() int {
 	n := s.Unsent.Size() + s.Parked + cap(s.In)
 	if s.Block != nil {
 		n += cap(s.Block.Frames)
@@ -24,23 +24,23 @@ func (s *Session) holds() int {
 	return n
 }
 
-// Held is the memory that a worker uses for its clients, in bytes.
-type Held struct {
+// Memory is what a worker uses for its clients, in bytes.
+type Memory struct {
 	Clients int // freed if all clients are closed
 	Largest int // the largest share of one client in Clients
 	Queued  int // requests that nodes have not answered
 }
 
 // Grown returns how many bytes the worker has stored for clients since the last call of
-// Held. Package server calls Held when this is large, since Held visits every client.
+// Memory. Package server calls Memory when this is large, since Memory visits every client.
 func (w *Worker) Grown() int { return w.GrownBy }
 
-// Held adds up the memory that the worker uses for its clients.
-func (w *Worker) Held() (h Held) {
+// Memory adds up the memory that the worker uses for its clients.
+func (w *Worker) Memory() (h Memory) {
 	w.GrownBy = 0
 	for _, s := range w.Sessions {
 		if !s.Has(Dead) {
-			n := s.holds()
+			n := s.memory()
 			h.Clients += n
 			h.Largest = max(h.Largest, n)
 		}
@@ -64,7 +64,7 @@ func (w *Worker) Held() (h Held) {
 func (w *Worker) CloseLargest() {
 	var largest *Session
 	for _, s := range w.Sessions {
-		if !s.Has(Dead) && (largest == nil || s.holds() > largest.holds()) {
+		if !s.Has(Dead) && (largest == nil || s.memory() > largest.memory()) {
 			largest = s
 		}
 	}

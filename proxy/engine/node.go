@@ -154,7 +154,7 @@ func NodeName(l *pool.Link) string {
 }
 
 func (n *Node) snapshot(master bool) metrics.Node {
-	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.isUp(), Behind: n.lag.Lag(n.Worker.Now),
+	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.isUp(), Lag: n.lag.Lag(n.Worker.Now),
 		Exclusive: n.exclusive, Moved: n.movedCount, Ask: n.askCount, Retried: n.retryCount}
 	if state := n.Conns[0].State(); state != pool.Ready {
 		s.State = state.String()
@@ -167,12 +167,12 @@ func (n *Node) snapshot(master bool) metrics.Node {
 			s.Reason = r
 		}
 		s.InFlight += c.InFlight()
-		s.HeldBytes += c.InFlightBytes()
+		s.InFlightBytes += c.InFlightBytes()
 		s.AddConnection(&c.Stats)
 	}
 	for _, c := range n.retired.conns {
 		s.InFlight += c.InFlight()
-		s.HeldBytes += c.InFlightBytes()
+		s.InFlightBytes += c.InFlightBytes()
 	}
 	return s
 }
@@ -180,8 +180,8 @@ func (n *Node) snapshot(master bool) metrics.Node {
 // idleExclusive is how many idle exclusive connections to a node are kept for reuse.
 const idleExclusive = 4
 
-// TooManyHeld is the error for a client that needs a connection of its own and gets none.
-const TooManyHeld = "ERR keyway: too many clients hold a connection of their own to this node " +
+// TooManyExclusive is the error for a client that needs a connection of its own and gets none.
+const TooManyExclusive = "ERR keyway: too many clients hold a connection of their own to this node " +
 	"(BLPOP, WATCH, WAIT...); raise backend.exclusive, or ulimit -n"
 
 // exclusives are a node's exclusive connections.

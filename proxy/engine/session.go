@@ -403,7 +403,7 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 			// An earlier command may still be in flight to the former owner of its
 			// key. A later command must not overtake it.
 			if s.Inflight > 0 {
-				w.Stats.Held++
+				w.Stats.Waited++
 				s.Set(Draining)
 				return n
 			}

@@ -38,7 +38,7 @@ func clientTracking(w *engine.Worker, s *engine.Session, cmd *command.Command, a
 	}
 	many := len(engine.FeatureOf[*trackers](w).sessions) >= w.Options.Exclusive
 	if trackings.Get(s) == nil && (many || !w.Options.HasRoom()) {
-		return s.AnswerError(cmd, engine.TooManyHeld)
+		return s.AnswerError(cmd, engine.TooManyExclusive)
 	}
 	if o.bcast && len(o.prefixes) == 0 {
 		o.prefixes = [][]byte{{}} // the empty prefix matches all keys

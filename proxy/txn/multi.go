@@ -410,7 +410,7 @@ func watch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 	}
 	if t.watch == nil && !t.lost {
 		if !n.HasRoom() {
-			return s.AnswerError(cmd, engine.TooManyHeld)
+			return s.AnswerError(cmd, engine.TooManyExclusive)
 		}
 		t.node, t.watch, t.Watches = n, n.TakeExclusive(engine.ExclusiveConn{Session: s}), true
 		t.dials = 0

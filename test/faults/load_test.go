@@ -232,7 +232,7 @@ func health(t *testing.T, k *redistest.Keyway) {
 		for _, s := range k.Snapshot() {
 			left += s.Clients + s.OutputBytes
 			for _, n := range s.Nodes {
-				left += n.InFlight + n.HeldBytes + n.Exclusive
+				left += n.InFlight + n.InFlightBytes + n.Exclusive
 			}
 		}
 		return left == 0

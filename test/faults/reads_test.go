@@ -62,7 +62,7 @@ func readsFrom(t *testing.T, k *redistest.Keyway, replicas int) {
 		for _, s := range k.Snapshot() {
 			in := 0
 			for _, n := range s.Nodes {
-				if !n.Master && n.Up && n.Behind < time.Second {
+				if !n.Master && n.Up && n.Lag < time.Second {
 					in++
 				}
 			}
@@ -254,7 +254,7 @@ func TestLaggingReplicaIsNotRead(t *testing.T) {
 	for _, want := range []string{
 		`keyway_reads_total{from="replica"} 1`,
 		`keyway_reads_total{from="master"} 0`,
-		`keyway_replica_behind_seconds{addr="` + l.replica.Addr + `",node="` + l.replica.Addr + `"} `,
+		`keyway_replica_lag_seconds{addr="` + l.replica.Addr + `",node="` + l.replica.Addr + `"} `,
 	} {
 		if !strings.Contains(metrics.Body.String(), want) {
 			t.Errorf("metrics lack %s", want)

@@ -446,7 +446,7 @@ var inProxy = []bug{
 	},
 	{
 		"the client with the least unread is closed when memory is short", "proxy/engine/memory.go",
-		"s.holds() > largest.holds()", "s.holds() < largest.holds()",
+		"s.memory() > largest.memory()", "s.memory() < largest.memory()",
 		"./proxy", "TestLargestClientIsClosed",
 	},
 	{

@@ -46,12 +46,12 @@ func TestLargestClientIsClosed(t *testing.T) {
 		r := newRig(t, Options{})
 		large, small := r.s, r.w.Open(nil, "peer:2", "keyway:1")
 		f(r, small, 100<<10)
-		before := r.w.Held()
+		before := r.w.Memory()
 		f(r, large, 200<<10)
 		if grown := r.w.Grown(); grown < 190<<10 {
 			t.Errorf("%s: grown by %d", name, grown)
 		}
-		h := r.w.Held()
+		h := r.w.Memory()
 		if h.Largest < 190<<10 || h.Clients-before.Clients < 190<<10 {
 			t.Errorf("%s: before %+v, then %+v", name, before, h)
 		}
@@ -59,18 +59,18 @@ func TestLargestClientIsClosed(t *testing.T) {
 		if !large.Dead() || small.Dead() {
 			t.Errorf("%s: closed: the large one %v, the small one %v", name, large.Dead(), small.Dead())
 		}
-		if after := r.w.Held(); after.Clients >= h.Clients-190<<10 {
+		if after := r.w.Memory(); after.Clients >= h.Clients-190<<10 {
 			t.Errorf("%s: after the close %+v", name, after)
 		}
 	}
 	r := newRig(t, Options{})
 	r.feed(cmd("GET", onA)) // on the way to a node
-	if h := r.w.Held(); h.Queued == 0 {
+	if h := r.w.Memory(); h.Queued == 0 {
 		t.Errorf("a request that is not answered does not count: %+v", h)
 	}
 	r = newRig(t, Options{})
 	r.feed(cmd("SET", onA, strings.Repeat("x", 2<<20))) // over a connection of its own
-	if h := r.w.Held(); h.Queued < 2<<20 {
+	if h := r.w.Memory(); h.Queued < 2<<20 {
 		t.Errorf("a large request that is not answered does not count: %+v", h)
 	}
 }

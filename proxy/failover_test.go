@@ -24,7 +24,7 @@ func TestHoldIsBounded(t *testing.T) {
 	atOnce := 0
 	for range 100 {
 		s := r.w.Open(nil, "peer:2", "keyway:1")
-		r.w.Feed(s, []byte(cmd("GET", onA)))
+		r.w.Received(s, []byte(cmd("GET", onA)))
 		r.endTurn()
 		if string(s.Output()) == refused {
 			atOnce++

@@ -62,7 +62,7 @@ func FuzzSession(f *testing.F) {
 		got := ""
 		for i := 0; len(client)+len(fromA)+len(fromB) > 0 || i < 4; i++ {
 			if b := take(&client); len(b) > 0 && r.s.Reading() {
-				r.w.Feed(r.s, b)
+				r.w.Received(r.s, b)
 			}
 			got += r.got()
 			for n, from := range []*[]byte{&fromA, &fromB} {

@@ -9,32 +9,32 @@ import (
 // holding are ways to make keyway hold some n bytes for a client.
 var holding = map[string]func(r *rig, s *Session, n int){
 	"unread replies": func(r *rig, s *Session, n int) {
-		r.w.Feed(s, []byte(cmd("GET", onA)))
+		r.w.Received(s, []byte(cmd("GET", onA)))
 		r.endTurn()
 		r.sent(0)
 		r.node(0, value("v", n))
 	},
 	"replies that wait for their turn": func(r *rig, s *Session, n int) {
-		r.w.Feed(s, []byte(cmd("GET", onA)+cmd("GET", onB)))
+		r.w.Received(s, []byte(cmd("GET", onA)+cmd("GET", onB)))
 		r.endTurn()
 		r.sent(0)
 		r.sent(1)
 		r.node(1, value("v", n))
 	},
 	"one of the replies to be merged": func(r *rig, s *Session, n int) {
-		r.w.Feed(s, []byte(cmd("MGET", onA, onB)))
+		r.w.Received(s, []byte(cmd("MGET", onA, onB)))
 		r.endTurn()
 		r.sent(0)
 		r.sent(1)
 		r.node(1, "*1\r\n"+value("v", n))
 	},
 	"a command that is not complete": func(r *rig, s *Session, n int) {
-		r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", n))[:n]))
+		r.w.Received(s, []byte(cmd("SET", onA, strings.Repeat("x", n))[:n]))
 	},
 	"a transaction": func(r *rig, s *Session, n int) {
-		r.w.Feed(s, []byte(cmd("MULTI")))
+		r.w.Received(s, []byte(cmd("MULTI")))
 		for range n >> 10 {
-			r.w.Feed(s, []byte(cmd("SET", onA, strings.Repeat("x", 1<<10))))
+			r.w.Received(s, []byte(cmd("SET", onA, strings.Repeat("x", 1<<10))))
 		}
 	},
 }

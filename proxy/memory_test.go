@@ -43,7 +43,7 @@ var largeCommands = map[string]func(r *rig){
 			r.w.Open(nil, "peer:2", "keyway:1")
 		}
 		for _, s := range r.w.Sessions {
-			r.w.Feed(s, []byte(strings.Repeat(cmd("GET", onA), 4000)))
+			r.w.Received(s, []byte(strings.Repeat(cmd("GET", onA), 4000)))
 		}
 		r.sent(0)
 		r.node(0, strings.Repeat("$-1\r\n", 80_000))

@@ -49,7 +49,7 @@ func (f *failover) ask() {
 	f.w.SetTable(f.before)
 	f.endTurn()
 	for i, s := range f.clients {
-		f.w.Feed(s, f.requests[i])
+		f.w.Received(s, f.requests[i])
 	}
 	f.endTurn()
 	f.w.Taken()
@@ -84,7 +84,7 @@ func (f *failover) end() (replies int) {
 func TestFailoverOfManySlots(t *testing.T) {
 	f := newFailover(t, 6)
 	caching := f.w.Open(nil, "peer:2", "keyway:1")
-	f.w.Feed(caching, []byte("HELLO 3\r\nCLIENT TRACKING ON\r\n"))
+	f.w.Received(caching, []byte("HELLO 3\r\nCLIENT TRACKING ON\r\n"))
 	for range 2 { // what speaks RESP3, and the client's own
 		f.greetAll()
 	}
@@ -108,7 +108,7 @@ func TestFailoverOfManySlots(t *testing.T) {
 		t.Errorf("%d commands of 5461 are answered by the new owner", replies)
 	}
 	for i, s := range f.clients {
-		f.w.Feed(s, f.requests[i])
+		f.w.Received(s, f.requests[i])
 	}
 	if old, now := take(f.shared(0)), take(f.shared(1)); old != "" || strings.Count(now, "GET") != 5461 {
 		t.Errorf("later, the new owner is sent %d commands, the old one %.100q", strings.Count(now, "GET"), old)

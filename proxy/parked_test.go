@@ -23,7 +23,7 @@ func TestDeepPipelinesAllocateNothing(t *testing.T) {
 	replies := []byte(strings.Repeat(value("v", 64), clients*depth/2))
 	turn := func() {
 		for _, s := range r.w.Sessions[1:] {
-			r.w.Feed(s, in)
+			r.w.Received(s, in)
 		}
 		r.turn(in, func() {
 			r.shared(1).Received(replies, r.now)

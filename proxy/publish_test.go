@@ -19,11 +19,11 @@ func publisher(t testing.TB, patterns int) (r *rig, publish func()) {
 			listen = append(listen, name)
 		} else {
 			other := r.w.Open(nil, "peer:2", "keyway:1")
-			r.w.Feed(other, []byte("PSUBSCRIBE "+name+"\r\n"))
+			r.w.Received(other, []byte("PSUBSCRIBE "+name+"\r\n"))
 		}
 	}
 	for _, client := range []*Session{sibling.s, sibling.w.Open(nil, "peer:2", "keyway:1")} {
-		sibling.w.Feed(client, []byte(cmd(listen...)))
+		sibling.w.Received(client, []byte(cmd(listen...)))
 		sibling.confirm()
 	}
 	sibling.asked(r)
@@ -55,7 +55,7 @@ func TestPublishTakesNoMemoryForPatterns(t *testing.T) {
 
 // does has a client do something, which the nodes confirm and the other worker hears of.
 func (r *rig) does(other *rig, client *Session, command ...string) {
-	r.w.Feed(client, []byte(cmd(command...)))
+	r.w.Received(client, []byte(cmd(command...)))
 	r.confirm()
 	r.asked(other)
 	outputOf(client)

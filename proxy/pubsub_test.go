@@ -35,7 +35,7 @@ func TestPublishedBeforeItWasListenedFor(t *testing.T) {
 				got := r.got()
 				return got[len(got)-len(":0\r\n"):]
 			}
-			r.w.Feed(subscriber, []byte(cmd(what, channel)))
+			r.w.Received(subscriber, []byte(cmd(what, channel)))
 			r.endTurn()
 			feed := r.last(0, isFeed)
 			greet(r, feed)
@@ -64,7 +64,7 @@ func TestPublishedAfterALostFeed(t *testing.T) {
 	subscriber := r.s
 	r.s = r.w.Open(nil, "peer:2", "keyway:1")
 	channel := r.channelOf(1)
-	r.w.Feed(subscriber, []byte(cmd("SUBSCRIBE", channel)))
+	r.w.Received(subscriber, []byte(cmd("SUBSCRIBE", channel)))
 	r.endTurn()
 	confirm := fmt.Appendf(nil, "*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n", len(channel), channel)
 	first, next := r.last(0, isFeed), r.last(1, isFeed)

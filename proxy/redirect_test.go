@@ -39,7 +39,7 @@ func TestRefusalsOfAMomentAreSeenByNobody(t *testing.T) {
 	for _, lasts := range []bool{false, true} {
 		if lasts {
 			for range 110 {
-				r.w.Feed(r.w.Open(nil, "peer:2", "keyway:1"), []byte(cmd("SET", onA, "1")))
+				r.w.Received(r.w.Open(nil, "peer:2", "keyway:1"), []byte(cmd("SET", onA, "1")))
 				refuse(r.sent(0))
 				r.pass(10 * time.Millisecond)
 			}
@@ -68,7 +68,7 @@ func TestPutOffIsBounded(t *testing.T) {
 		for i := range 9 {
 			s := r.w.Open(nil, "peer:2", "keyway:1")
 			clients = append(clients, s)
-			r.w.Feed(s, []byte(set))
+			r.w.Received(s, []byte(set))
 			r.answerAlone(0, said)
 			r.endTurn()
 			want := ""

@@ -174,7 +174,7 @@ func (r *rig) shared(node int) *pool.Conn { return r.w.Nodes[node].Conns[0] }
 
 func (r *rig) node(node int, reply string) { r.w.Nodes[node].Conns[0].Received([]byte(reply), r.now) }
 
-func (r *rig) feed(s string) { r.w.Feed(r.s, []byte(s)); r.endTurn() }
+func (r *rig) feed(s string) { r.w.Received(r.s, []byte(s)); r.endTurn() }
 
 // EndTurn ends a turn, and keeps in mind the links that it shows.
 func (r *rig) endTurn() *Ready {
@@ -227,7 +227,7 @@ func isOwn(l *pool.Link) bool              { return l.Prelude != nil }
 // turn has the client send in and take what comes of it. It takes no memory itself.
 func (r *rig) turn(in []byte, answer func()) {
 	r.w.Turn(r.now, r.w.Wall)
-	r.w.Feed(r.s, in)
+	r.w.Received(r.s, in)
 	for _, c := range r.endTurn().Links {
 		for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
 			c.Wrote(len(out))
@@ -372,9 +372,9 @@ func (r *rig) replica() int { return 2 + int(r.s.ID())%2 }
 // greets the connection to node a.
 func redirected(t *testing.T, r *rig) (target *Session, own *pool.Link) {
 	target = r.w.Open(nil, "peer:2", "keyway:1")
-	r.w.Feed(target, []byte("CLIENT ID\r\n"))
+	r.w.Received(target, []byte("CLIENT ID\r\n"))
 	id := strings.Trim(outputOf(target), ":\r\n")
-	r.w.Feed(target, []byte("SUBSCRIBE __redis__:invalidate\r\n"))
+	r.w.Received(target, []byte("SUBSCRIBE __redis__:invalidate\r\n"))
 	r.confirm()
 	r.feed("CLIENT TRACKING ON REDIRECT " + id + "\r\n")
 	for node := range r.w.Nodes {
@@ -508,7 +508,7 @@ func (r *rig) channelOf(node int) string {
 	publisher := r.w.Open(nil, "peer:3", "keyway:1")
 	for i := 0; ; i++ {
 		channel := fmt.Sprint("c", i)
-		r.w.Feed(publisher, []byte(cmd("PUBLISH", channel, "x")))
+		r.w.Received(publisher, []byte(cmd("PUBLISH", channel, "x")))
 		found := false
 		for n := range r.w.Nodes {
 			if r.sent(n) != "" {

@@ -33,7 +33,7 @@ func TestHelloTellsOfTheNodes(t *testing.T) {
 			!strings.HasSuffix(got, "*1\r\n*4\r\n"+module) {
 			t.Errorf("%q", got)
 		}
-		r.w.Feed(r.s, []byte("HELLO 3\r\n"))
+		r.w.Received(r.s, []byte("HELLO 3\r\n"))
 		r.greetAll()
 		if got := r.got(); !strings.HasSuffix(got, "*1\r\n%2\r\n"+module) {
 			t.Errorf("in RESP3: %q", got)

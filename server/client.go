@@ -30,7 +30,7 @@ func (c *client) Ready(readable, writable bool) {
 	n, err := c.sock.Read(c.t.buf)
 	switch {
 	case err == nil:
-		c.t.worker.Feed(c.session, c.t.buf[:n])
+		c.t.worker.Received(c.session, c.t.buf[:n])
 	case err == io.EOF:
 		c.t.worker.EOF(c.session)
 	case err != errAgain:

@@ -31,7 +31,7 @@ func TestTickUnderLoad(t *testing.T) {
 	now := time.Hour
 	th.BeginTurn(now, time.Now())
 	s := th.worker.Open(nil, "peer:1", "keyway:1")
-	th.worker.Feed(s, []byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"))
+	th.worker.Received(s, []byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"))
 	th.next(th.tick())
 	for range 2 * timeout / time.Millisecond {
 		now += time.Millisecond
@@ -91,7 +91,7 @@ func TestWritesLeaveOnceATurn(t *testing.T) {
 	c.sock, c.session = sock, th.worker.Open(c, "peer:1", "keyway:1")
 	turn := func(client, replies string) {
 		th.BeginTurn(0, time.Now())
-		th.worker.Feed(c.session, []byte(client))
+		th.worker.Received(c.session, []byte(client))
 		if replies != "" {
 			conn.Received([]byte(replies), 0)
 		}
@@ -159,7 +159,7 @@ func TestRefusalIsRead(t *testing.T) {
 	conn.Wrote(len(ping))
 	conn.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), 0)
 	s := th.worker.Open(nil, "peer:1", "keyway:1")
-	th.worker.Feed(s, []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlong\r\n"))
+	th.worker.Received(s, []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlong\r\n"))
 	conn.Wrote(10) // of the request's bytes
 	const refusal = "-ERR Protocol error: invalid bulk length\r\n"
 	b.sock = &closed{unread: refusal}

@@ -8,7 +8,7 @@
 // drives it with sockets; the simulation in test/sim drives it with a virtual clock
 // and network.
 //
-//	Feed(client bytes)                         Received(node bytes)
+//	Worker.Received(client bytes)              pool.Conn.Received(node bytes)
 //	   | resp.Parser.Next                         | pool.Conn: head of FIFO
 //	   v                                          v
 //	dispatch --> router.Table.Place --> call ... call.Reply --> redirect?

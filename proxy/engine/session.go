@@ -293,8 +293,8 @@ func (s *Session) CloseAfter() {
 	s.touch()
 }
 
-// Feed handles bytes that the client sent. It copies what it has to keep of b.
-func (w *Worker) Feed(s *Session, b []byte) {
+// Received handles bytes that the client sent. It copies what it has to keep of b.
+func (w *Worker) Received(s *Session, b []byte) {
 	w.Stats.BytesIn += uint64(len(b))
 	s.BytesIn += uint64(len(b))
 	s.ActiveAt = w.Now
@@ -412,8 +412,8 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 		length, st, err := p.Next(b[n:], lim)
 		if err != nil {
 			w.Stats.ProtocolErrors++
-			w.LogRefusal(s, errorLine(err))
-			s.Answer(nil, resp.AppendError(w.Scratch[:0], errorLine(err)))
+			w.LogRefusal(s, protocolError(err))
+			s.Answer(nil, resp.AppendError(w.Scratch[:0], protocolError(err)))
 			s.CloseAfter()
 			p.Reset()
 			return len(b)
@@ -457,7 +457,7 @@ func (in *inputs) shown(s *Session) bool {
 	}
 }
 
-func errorLine(err error) string { return "ERR " + err.Error() }
+func protocolError(err error) string { return "ERR " + err.Error() }
 
 // suspend keeps the parser of an incomplete command for the client's next input. begun says
 // that the command has only just begun.

@@ -268,7 +268,7 @@ func (w *world) fromClient(c *client) {
 	}
 	b := w.some(c.toProxy)
 	if len(b) > 0 {
-		w.worker.Feed(c.session, b)
+		w.worker.Received(c.session, b)
 		c.toProxy = c.toProxy[len(b):]
 	}
 }

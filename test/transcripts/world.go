@@ -166,7 +166,7 @@ func (w *world) settle() {
 			if len(c.in) > 0 && !c.gone && c.session.Reading() {
 				in := c.in
 				c.in = nil
-				c.worker.Feed(c.session, in)
+				c.worker.Received(c.session, in)
 				busy = true
 			}
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -23,18 +22,9 @@ func migrateCommand() *cobra.Command {
 			"goes on when it is called again. If a key is at its new node already, with another value, it stays\n" +
 			"there, and the other value is renamed to keyway:stray:NODE:KEY. The exit status is 0 if all keys are\n" +
 			"in their new places, 2 if some are not or were renamed, and 1 if it did not come to an end.",
-		Args: func(_ *cobra.Command, files []string) error {
-			if len(files) != 2 {
-				return errors.New("keyway migrate needs two files; write keyway migrate OLD.yml NEW.yml")
-			}
-			return nil
-		},
+		Args: twoFiles,
 		RunE: func(cmd *cobra.Command, files []string) error {
-			older, err := load(files[0])
-			if err != nil {
-				return err
-			}
-			newer, err := load(files[1])
+			older, newer, err := loadBoth(files)
 			if err != nil {
 				return err
 			}

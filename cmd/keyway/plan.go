@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -31,23 +30,14 @@ func planCommand() *cobra.Command {
 			"the version and the rights for them, and who uses the nodes without keyway. It moves nothing; it\n" +
 			"creates one small key on each node for a moment. The exit status is 0 if the nodes are ready, 2 if\n" +
 			"something stands in the way, and 1 if the plan failed.",
-		Args: func(_ *cobra.Command, files []string) error {
-			if len(files) != 2 {
-				return errors.New("keyway plan needs two files; write keyway plan OLD.yml NEW.yml")
-			}
-			return nil
-		},
+		Args: twoFiles,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			for _, check := range o.Accept {
 				if !slices.Contains(plan.Acceptable(), check) {
 					return fmt.Errorf("--accept %s: write %s", check, strings.Join(plan.Acceptable(), ", "))
 				}
 			}
-			older, err := load(files[0])
-			if err != nil {
-				return err
-			}
-			newer, err := load(files[1])
+			older, newer, err := loadBoth(files)
 			if err != nil {
 				return err
 			}

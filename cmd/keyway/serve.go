@@ -77,6 +77,23 @@ func load(file string) (*config.Config, error) {
 	return cfg, err
 }
 
+// twoFiles requires two arguments: the files of the old and of the new configuration.
+func twoFiles(cmd *cobra.Command, files []string) error {
+	if len(files) != 2 {
+		return fmt.Errorf("%s needs two files; write %[1]s OLD.yml NEW.yml", cmd.CommandPath())
+	}
+	return nil
+}
+
+// loadBoth reads the old and the new configuration.
+func loadBoth(files []string) (older, newer *config.Config, err error) {
+	if older, err = load(files[0]); err != nil {
+		return nil, nil, err
+	}
+	newer, err = load(files[1])
+	return older, newer, err
+}
+
 // serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
 // commands under way finish, loops end, topology ends. The admin address ends last, so
 // that operators can watch.

@@ -1,14 +1,12 @@
 package test
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,25 +20,8 @@ type reloadable struct {
 	dir, file         string
 	listen, admin     string // addresses
 	head, nodes, text string // of the file: the addresses, the nodes, and the rest
-	log               *redistest.Process
-	stderr            lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	process           *os.Process
+	stderr            redistest.Log
 }
 
 // startReloadable starts a keyway over nodes. text is the rest of its file.
@@ -64,7 +45,7 @@ func startReloadable(t testing.TB, nodes, text string) *reloadable {
 			t.Log(r.stderr.String())
 		}
 	})
-	r.log = &redistest.Process{Cmd: cmd}
+	r.process = cmd.Process
 	redistest.Eventually(t, 10*time.Second, "keyway listens", func() bool {
 		return strings.Contains(r.stderr.String(), "msg=listening") && redistest.Ask(r.listen, "PING").Kind != 0
 	})
@@ -290,7 +271,7 @@ func TestReloadTriggers(t *testing.T) {
 	}
 	r.text = "layout: ring\nclients: {max: 11}\nwatch: true\n"
 	r.write()
-	r.log.Cmd.Process.Signal(syscall.SIGHUP)
+	r.process.Signal(syscall.SIGHUP)
 	await("11")
 	r.text = "layout: ring\nclients: {max: 12}\nwatch: true\n"
 	r.write()

@@ -2,27 +2,20 @@ package guard
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/topology"
 )
 
 const (
-	interval    = time.Hour // between looks at a node that could be judged, give or take a tenth
-	tick        = 2 * time.Second
-	maxRetry    = time.Minute      // between looks at a node that could not be judged
-	lookTimeout = 10 * time.Second // for everything that is asked in one look
-	atOnce      = 32               // nodes that are looked at together
+	interval = time.Hour   // between looks at a node that could be judged, give or take a tenth
+	maxRetry = time.Minute // between looks at a node that could not be judged
 
 	// noteworthy is the change of a node's ratio that is logged. Samples differ by chance.
 	noteworthy = 0.05
@@ -61,6 +54,8 @@ type finding struct {
 	failed int       // looks in a row that could not judge the node
 	due    time.Time // of the next look
 }
+
+func (f *finding) dueAt() time.Time { return f.due }
 
 // New returns a guard that has not looked at any node yet.
 func New(o Options) *Guard {
@@ -127,19 +122,12 @@ func (g *Guard) Run(ctx context.Context, table func() *router.Table) {
 func (g *Guard) Disagreeing() int { return len(g.peers.disagreeing()) }
 
 func (g *Guard) runKeys(ctx context.Context, table func() *router.Table) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	everyTick(ctx, func() {
 		t := table()
 		for _, s := range g.look(ctx, t, g.due(t)) {
 			g.record(s)
 		}
-	}
+	})
 }
 
 // Findings returns the last sample of each node that could be judged.
@@ -156,24 +144,11 @@ func (g *Guard) Findings() []Sample {
 	return all
 }
 
-// due returns the nodes to look at now. It forgets those that the table does not have.
-func (g *Guard) due(t *router.Table) (ids []router.NodeID) {
+// due returns the nodes to look at now. It forgets those that the table lacks.
+func (g *Guard) due(t *router.Table) []router.NodeID {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	known := map[string]bool{}
-	for _, id := range t.Owners() {
-		name := t.Nodes[id].Name
-		known[name] = true
-		if f := g.found[name]; f == nil || !time.Now().Before(f.due) {
-			ids = append(ids, id)
-		}
-	}
-	for name := range g.found {
-		if !known[name] {
-			delete(g.found, name)
-		}
-	}
-	return ids
+	return dueNodes(t, g.found)
 }
 
 // Look samples some nodes of the table, several at once. A node may take the time timeout,
@@ -181,25 +156,17 @@ func (g *Guard) due(t *router.Table) (ids []router.NodeID) {
 func Look(
 	ctx context.Context, as topology.Account, timeout time.Duration, t *router.Table, ids []router.NodeID,
 ) []Sample {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
 	samples := make([]Sample, len(ids))
-	var looks errgroup.Group
-	looks.SetLimit(atOnce)
-	for i, id := range ids {
-		looks.Go(func() error {
-			n := t.Nodes[id]
-			if n.Addr == "" {
-				samples[i] = Sample{Name: n.Name, Err: errors.New("no sentinel has told its address yet")}
-				return nil
-			}
-			client := topology.NewClient(n.Addr, as, timeout)
-			defer client.Close()
-			samples[i] = take(ctx, client, t, id)
-			return nil
-		})
-	}
-	_ = looks.Wait() // errors are in the samples
+	forEach(ctx, len(ids), func(ctx context.Context, i int) {
+		n := t.Nodes[ids[i]]
+		if n.Addr == "" {
+			samples[i] = Sample{Name: n.Name, Err: topology.ErrNoAddress}
+			return
+		}
+		client := topology.NewClient(n.Addr, as, timeout)
+		defer client.Close()
+		samples[i] = take(ctx, client, t, ids[i])
+	})
 	return samples
 }
 
@@ -219,7 +186,7 @@ func (g *Guard) record(s Sample) {
 		return
 	}
 	f.failed, f.last, f.judged = 0, s, true
-	f.due = time.Now().Add(interval - interval/10 + rand.N(interval/5))
+	f.due = time.Now().Add(jittered(interval))
 	was := f.logged
 	changed := level(s) != level(was) || math.Abs(s.Ratio()-was.Ratio()) >= noteworthy
 	if changed {

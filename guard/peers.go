@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/topology"
@@ -51,16 +48,23 @@ type peers struct {
 	log     *slog.Logger
 	list    func(ctx context.Context, addr string) (clients string, err error)
 
-	mu     sync.Mutex
-	others map[string][]Peer    // that disagree, by node
-	due    map[string]time.Time // the next look, by node
+	mu    sync.Mutex
+	nodes map[string]*listing // by the node's name
 }
 
-// newPeers returns one that has not looked yet.
+// listing is what is known about the clients of a node.
+type listing struct {
+	others []Peer    // that disagree
+	due    time.Time // of the next look
+}
+
+func (l *listing) dueAt() time.Time { return l.due }
+
+// newPeers returns peers that have not looked at any node yet.
 func newPeers(o Options) *peers {
 	p := &peers{
 		self: o.Placement, account: o.Account, timeout: o.Timeout, log: o.Log,
-		others: map[string][]Peer{}, due: map[string]time.Time{},
+		nodes: map[string]*listing{},
 	}
 	p.list = p.ask
 	return p
@@ -92,68 +96,39 @@ func (p *peers) start(ctx context.Context, t *router.Table) []Peer {
 // run looks at the clients of the nodes of table() until ctx ends.
 func (p *peers) run(ctx context.Context, table func() *router.Table) {
 	p.mu.Lock()
-	for name := range p.due {
-		p.due[name] = time.Now().Add(firstPeers)
+	for _, l := range p.nodes {
+		l.due = time.Now().Add(firstPeers)
 	}
 	p.mu.Unlock()
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	everyTick(ctx, func() {
 		t := table()
 		before := p.disagreeing()
-		p.look(ctx, t, p.dueNodes(t))
+		p.look(ctx, t, p.due(t))
 		p.logChanges(before, p.disagreeing())
-	}
+	})
 }
 
-// dueNodes returns the nodes to look at now, and forgets those that the table has not.
-func (p *peers) dueNodes(t *router.Table) (ids []router.NodeID) {
+// due returns the nodes to look at now. It forgets those that the table lacks.
+func (p *peers) due(t *router.Table) []router.NodeID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := map[string]bool{}
-	for _, id := range t.Owners() {
-		name := t.Nodes[id].Name
-		known[name] = true
-		if !time.Now().Before(p.due[name]) {
-			ids = append(ids, id)
-		}
-	}
-	for name := range p.due {
-		if !known[name] {
-			delete(p.due, name)
-			delete(p.others, name)
-		}
-	}
-	return ids
+	return dueNodes(t, p.nodes)
 }
 
 // look asks some nodes for their clients, several at once. A node that cannot be asked
 // keeps what is known of it.
 func (p *peers) look(ctx context.Context, t *router.Table, ids []router.NodeID) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	var looks errgroup.Group
-	looks.SetLimit(atOnce)
-	for _, id := range ids {
-		n := t.Nodes[id]
+	forEach(ctx, len(ids), func(ctx context.Context, i int) {
+		n := t.Nodes[ids[i]]
 		if n.Addr == "" {
-			continue
+			return
 		}
-		looks.Go(func() error {
-			clients, err := p.list(ctx, n.Addr)
-			if err != nil {
-				p.log.Debug("cannot ask the node for its clients", "node", n.Name, "addr", n.Addr, "error", err)
-			}
-			p.record(n.Name, clients, err)
-			return nil
-		})
-	}
-	_ = looks.Wait() // errors are logged
+		clients, err := p.list(ctx, n.Addr)
+		if err != nil {
+			p.log.Debug("cannot ask the node for its clients", "node", n.Name, "addr", n.Addr, "error", err)
+		}
+		p.record(n.Name, clients, err)
+	})
 }
 
 // record keeps what a node has answered.
@@ -161,9 +136,14 @@ func (p *peers) record(node, clients string, err error) {
 	wait := max(peerInterval, peerInterval*time.Duration(len(clients))/peerBytes)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.due[node] = time.Now().Add(wait - wait/10 + rand.N(wait/5))
+	l := p.nodes[node]
+	if l == nil {
+		l = &listing{}
+		p.nodes[node] = l
+	}
+	l.due = time.Now().Add(jittered(wait))
 	if err == nil {
-		p.others[node] = disagreeing(node, clients, p.self)
+		l.others = disagreeing(node, clients, p.self)
 	}
 }
 
@@ -210,8 +190,8 @@ func peer(line string) (p Peer) {
 func (p *peers) disagreeing() (all []Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, of := range p.others {
-		all = append(all, of...)
+	for _, l := range p.nodes {
+		all = append(all, l.others...)
 	}
 	slices.SortFunc(all, func(a, b Peer) int { return strings.Compare(a.key()+a.Node, b.key()+b.Node) })
 	return slices.CompactFunc(all, Peer.same)

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 // node is a server of one of the layouts, or of both.
@@ -54,7 +55,7 @@ const connName = "keyway:plan"
 // inspect connects to the node and asks what it is and who its clients are.
 func (n *node) inspect(ctx context.Context) error {
 	if n.addr == "" {
-		return errors.New("no sentinel has told its address yet")
+		return topology.ErrNoAddress
 	}
 	n.client = redis.NewClient(&redis.Options{
 		Addr: n.addr, Username: n.side.Account.Username, Password: n.side.Account.Password,

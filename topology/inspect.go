@@ -31,7 +31,8 @@ type Report struct {
 
 const questions = 5 // that one node is asked: to connect, PING, AUTH, INFO and CLUSTER NODES
 
-var errNoAddress = errors.New("no sentinel has reported its address yet")
+// ErrNoAddress is the error of a node behind sentinels while its address is not known.
+var ErrNoAddress = errors.New("no sentinel has reported its address yet")
 
 // Inspect asks each node of the table about itself, all at once. A node may take the time
 // timeout, or half a second if that is longer, for each answer.
@@ -63,7 +64,7 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 	n := t.Nodes[id]
 	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master}
 	if n.Addr == "" {
-		r.Err = errNoAddress
+		r.Err = ErrNoAddress
 		return r
 	}
 	c := NewClient(n.Addr, as, timeout)

@@ -50,7 +50,7 @@ func Explain(err error, account string) (problem, remedy string) {
 	var name *net.DNSError
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errNoAddress):
+	case errors.Is(err, ErrNoAddress):
 		return "cannot be reached: " + text, "start the sentinels, or correct their addresses and the master's name"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "cannot be reached: connection refused", "start it, or correct its address"

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -101,15 +100,6 @@ func TestRefusal(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), "node b (): not judged: away") {
 			t.Errorf("%v", err)
 		}
-	}
-}
-
-func TestDatabases(t *testing.T) {
-	got := databases("# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\n" +
-		"db11:keys=20,expires=1,avg_ttl=5,subexpiry=0\r\n" +
-		"db2:keys=0,expires=0\r\ndbx:keys=1\r\n")
-	if want := []database{{0, 3}, {11, 20}}; fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%v", got)
 	}
 }
 

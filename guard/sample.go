@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -59,12 +59,6 @@ func (s Sample) Ratio() float64 {
 // hides reports whether more keys are misplaced than keyway tolerates at start.
 func (s Sample) hides() bool { return s.Err == nil && s.Ratio() > tolerated }
 
-// database is one database of a node, and the number of its keys.
-type database struct {
-	index int
-	keys  int64
-}
-
 // take looks at the keys of node id.
 func take(ctx context.Context, client *redis.Client, t *router.Table, id router.NodeID) Sample {
 	s := Sample{Name: t.Nodes[id].Name, Addr: t.Nodes[id].Addr}
@@ -75,9 +69,9 @@ func take(ctx context.Context, client *redis.Client, t *router.Table, id router.
 		s.Err = fmt.Errorf("asking for INFO keyspace: %w", err)
 		return s
 	}
-	dbs := databases(text)
+	dbs := info.Databases(text)
 	for _, db := range dbs {
-		s.Keys += db.keys
+		s.Keys += db.Keys
 	}
 	s.Whole = s.Keys <= sampleSize
 	for _, db := range dbs {
@@ -90,37 +84,20 @@ func take(ctx context.Context, client *redis.Client, t *router.Table, id router.
 		if err != nil {
 			return Sample{Name: s.Name, Addr: s.Addr, Err: err}
 		}
-		s.count(t, id, db.index, keys)
+		s.count(t, id, db.Number, keys)
 	}
 	return s
 }
 
-// databases returns the databases that INFO keyspace lists: those that have keys.
-func databases(info string) (all []database) {
-	for line := range strings.SplitSeq(info, "\r\n") {
-		name, fields, _ := strings.Cut(line, ":keys=")
-		number, isDB := strings.CutPrefix(name, "db")
-		index, err := strconv.Atoi(number)
-		if !isDB || err != nil {
-			continue
-		}
-		count, _, _ := strings.Cut(fields, ",")
-		if keys, err := strconv.ParseInt(count, 10, 64); err == nil && keys > 0 {
-			all = append(all, database{index, keys})
-		}
-	}
-	return all
-}
-
 // quota returns how many keys are drawn from a database.
-func (s *Sample) quota(db database) int {
-	return max(perDatabase, int(float64(sampleSize)*float64(db.keys)/float64(s.Keys)))
+func (s *Sample) quota(db info.Database) int {
+	return max(perDatabase, int(float64(sampleSize)*float64(db.Keys)/float64(s.Keys)))
 }
 
 // all returns all keys of a small database. SCAN may return a key twice.
-func all(ctx context.Context, conn *redis.Conn, db database) ([]string, error) {
-	if err := conn.Select(ctx, db.index).Err(); err != nil {
-		return nil, fmt.Errorf("selecting database %d: %w", db.index, err)
+func all(ctx context.Context, conn *redis.Conn, db info.Database) ([]string, error) {
+	if err := conn.Select(ctx, db.Number).Err(); err != nil {
+		return nil, fmt.Errorf("selecting database %d: %w", db.Number, err)
 	}
 	var keys []string
 	for cursor := uint64(0); ; {
@@ -137,16 +114,16 @@ func all(ctx context.Context, conn *redis.Conn, db database) ([]string, error) {
 }
 
 // draw returns n random keys of a database.
-func draw(ctx context.Context, conn *redis.Conn, db database, n int) (keys []string, err error) {
+func draw(ctx context.Context, conn *redis.Conn, db info.Database, n int) (keys []string, err error) {
 	for left := n; left > 0; left -= batch {
 		p := conn.Pipeline()
-		p.Select(ctx, db.index)
+		p.Select(ctx, db.Number)
 		for range min(left, batch) {
 			p.RandomKey(ctx)
 		}
 		replies, err := p.Exec(ctx)
 		if err != nil && !errors.Is(err, redis.Nil) { // Nil: the database is empty by now
-			return nil, fmt.Errorf("asking for keys of database %d with RANDOMKEY: %w", db.index, err)
+			return nil, fmt.Errorf("asking for keys of database %d with RANDOMKEY: %w", db.Number, err)
 		}
 		for _, r := range replies[1:] {
 			if key, err := r.(*redis.StringCmd).Result(); err == nil {

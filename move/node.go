@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/keyway-proxy/keyway/info"
 )
 
 const (
@@ -65,29 +66,29 @@ func (n *Node) identify(ctx context.Context) error {
 	if err != nil {
 		return n.failed("asking for INFO", err)
 	}
-	info := map[string]string{}
+	fields := map[string]string{}
 	for line := range strings.SplitSeq(text, "\r\n") {
 		if field, value, ok := strings.Cut(line, ":"); ok {
-			info[field] = value
+			fields[field] = value
 		}
 	}
-	n.ID, n.Version = info["run_id"], info["redis_version"]
-	if v := info["valkey_version"]; v != "" {
+	n.ID, n.Version = fields["run_id"], fields["redis_version"]
+	if v := fields["valkey_version"]; v != "" {
 		n.Version = v
 	}
-	n.cluster = info["redis_mode"] == "cluster" || info["server_mode"] == "cluster"
-	n.hasReplicas = info["connected_slaves"] != "" && info["connected_slaves"] != "0"
-	n.lfu = strings.Contains(info["maxmemory_policy"], "lfu")
+	n.cluster = fields["redis_mode"] == "cluster" || fields["server_mode"] == "cluster"
+	n.hasReplicas = fields["connected_slaves"] != "" && fields["connected_slaves"] != "0"
+	n.lfu = strings.Contains(fields["maxmemory_policy"], "lfu")
 	switch {
 	case len(n.ID) != idLength:
 		return &Error{
 			Node: n.Name, Addr: n.Addr, Doing: "reading run_id from INFO", Err: fmt.Errorf("it is %q", n.ID),
 			Remedy: "name the Redis server itself: without its run ID, two addresses may be one server",
 		}
-	case info["role"] != "master":
+	case fields["role"] != "master":
 		return &Error{
-			Node: n.Name, Addr: n.Addr, Doing: "reading role from INFO", Err: fmt.Errorf("it is a %s", info["role"]),
-			Remedy: "name its master " + info["master_host"] + ":" + info["master_port"],
+			Node: n.Name, Addr: n.Addr, Doing: "reading role from INFO", Err: fmt.Errorf("it is a %s", fields["role"]),
+			Remedy: "name its master " + fields["master_host"] + ":" + fields["master_port"],
 		}
 	}
 	if !n.cluster {
@@ -133,30 +134,13 @@ func (n *Node) Close() {
 	}
 }
 
-// Database is a database of a node that has keys.
-type Database struct {
-	Number int
-	Keys   int64
-}
-
 // Databases returns the databases that have keys, in the order of their numbers.
-func (n *Node) Databases(ctx context.Context) ([]Database, error) {
+func (n *Node) Databases(ctx context.Context) ([]info.Database, error) {
 	text, err := n.client.Info(ctx, "keyspace").Result()
 	if err != nil {
 		return nil, n.failed("asking for INFO keyspace", err)
 	}
-	var all []Database
-	for line := range strings.SplitSeq(text, "\r\n") {
-		name, values, ok := strings.Cut(line, ":keys=")
-		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
-		if !ok || err != nil {
-			continue
-		}
-		count, _, _ := strings.Cut(values, ",")
-		keys, _ := strconv.ParseInt(count, 10, 64)
-		all = append(all, Database{Number: number, Keys: keys})
-	}
-	return all, nil
+	return info.Databases(text), nil
 }
 
 // Ping returns the time that the node takes to answer.
@@ -166,7 +150,7 @@ func (n *Node) Ping(ctx context.Context) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// connect returns a connection of its own to a database. closing closes it.
+// connect opens a connection to a database. The caller closes it.
 func (n *Node) connect(ctx context.Context, db int) (c *connection, err error) {
 	client := n.open(db)
 	c = &connection{Conn: client.Conn(), node: n, client: client}

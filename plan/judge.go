@@ -115,10 +115,10 @@ func (p *planner) judgeKeys(n *node) {
 	}
 	keys := int64(0)
 	for _, db := range n.dbs {
-		keys += db.keys
-		if db.number > 0 && n.source() && p.newer.Table.Slotted() {
+		keys += db.Keys
+		if db.Number > 0 && n.source() && p.newer.Table.Slotted() {
 			p.problem("databases", "move or delete them first: with slots, clients reach database 0 only",
-				"node %s has %d keys in database %d", n.name, db.keys, db.number)
+				"node %s has %d keys in database %d", n.name, db.Keys, db.Number)
 		}
 	}
 	if !n.source() && !n.replaces && keys > 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/topology"
 )
@@ -26,17 +27,11 @@ type node struct {
 	err    error       // the node could not be asked, and the following is incomplete
 
 	info    map[string]string // the fields of INFO
-	dbs     []database
+	dbs     []info.Database
 	clients []client
 	found   findings
 	probe   probe
 	loaded  loaded
-}
-
-// database is a database of a node that has keys.
-type database struct {
-	number int
-	keys   int64
 }
 
 // source reports whether the old layout places keys on the node.
@@ -78,15 +73,8 @@ func (n *node) inspect(ctx context.Context) error {
 			n.info[field] = value
 		}
 		n.addModule(line)
-		name, values, ok := strings.Cut(line, ":keys=")
-		number, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
-		if !ok || err != nil {
-			continue
-		}
-		count, _, _ := strings.Cut(values, ",")
-		keys, _ := strconv.ParseInt(count, 10, 64)
-		n.dbs = append(n.dbs, database{number, keys})
 	}
+	n.dbs = info.Databases(text)
 	if err := n.askProbe(ctx); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -61,12 +62,12 @@ func (p *planner) look(ctx context.Context, n *node) error {
 	f := &n.found
 	f.moving = map[router.NodeID]amount{}
 	for _, db := range n.dbs {
-		f.total += db.keys
+		f.total += db.Keys
 	}
 	f.counted = p.o.Count || f.total <= sampleSize
 	for _, db := range n.dbs {
-		if err := n.conn.Select(ctx, db.number).Err(); err != nil {
-			return fmt.Errorf("selecting database %d: %w", db.number, err)
+		if err := n.conn.Select(ctx, db.Number).Err(); err != nil {
+			return fmt.Errorf("selecting database %d: %w", db.Number, err)
 		}
 		sum := page{moving: map[router.NodeID]amount{}}
 		var err error
@@ -78,7 +79,7 @@ func (p *planner) look(ctx context.Context, n *node) error {
 		if err != nil {
 			return err
 		}
-		f.add(&sum, db.keys)
+		f.add(&sum, db.Keys)
 	}
 	return nil
 }
@@ -114,14 +115,14 @@ func interval(variance float64) int64 { return int64(math.Ceil(1.96 * math.Sqrt(
 
 // countAll looks at every key of the selected database. SCAN can return a key twice while
 // its table grows or shrinks; of a small database each counts once.
-func (p *planner) countAll(ctx context.Context, n *node, db database, sum *page) error {
+func (p *planner) countAll(ctx context.Context, n *node, db info.Database, sum *page) error {
 	once := map[string]bool{}
 	for cursor := uint64(0); ; {
 		keys, next, err := n.conn.Scan(ctx, cursor, "", perPage).Result()
 		if err != nil {
 			return fmt.Errorf("scanning the keys: %w", err)
 		}
-		if db.keys <= sampleSize {
+		if db.Keys <= sampleSize {
 			fresh := keys[:0]
 			for _, k := range keys {
 				if !once[k] {
@@ -131,7 +132,7 @@ func (p *planner) countAll(ctx context.Context, n *node, db database, sum *page)
 			}
 			keys = fresh
 		}
-		if err := p.place(ctx, n, db.number, keys, sum); err != nil {
+		if err := p.place(ctx, n, db.Number, keys, sum); err != nil {
 			return err
 		}
 		if cursor = next; cursor == 0 {
@@ -143,8 +144,8 @@ func (p *planner) countAll(ctx context.Context, n *node, db database, sum *page)
 // draw looks at a sample of the keys of the selected database, by RANDOMKEY. Keys that SCAN
 // returns together are no fair sample: in a cluster they are of neighbouring slots, which
 // move together, and a slot with many keys would be seen as seldom as one with few.
-func (p *planner) draw(ctx context.Context, n *node, db database, sum *page) error {
-	quota := int(math.Ceil(sampleSize * float64(db.keys) / float64(n.found.total)))
+func (p *planner) draw(ctx context.Context, n *node, db info.Database, sum *page) error {
+	quota := int(math.Ceil(sampleSize * float64(db.Keys) / float64(n.found.total)))
 	for ; quota > 0; quota -= perDraw {
 		draws := make([]*redis.StringCmd, min(quota, perDraw))
 		err := n.pipeline(ctx, "drawing keys", func(pipe redis.Pipeliner) {
@@ -166,7 +167,7 @@ func (p *planner) draw(ctx context.Context, n *node, db database, sum *page) err
 			}
 			keys = append(keys, key)
 		}
-		if err := p.place(ctx, n, db.number, keys, sum); err != nil {
+		if err := p.place(ctx, n, db.Number, keys, sum); err != nil {
 			return err
 		}
 	}

@@ -54,9 +54,8 @@ var inMove = []bug{
 		"./move", "TestKeysOnBothNodes",
 	},
 	{
-		"only database 0 is looked at", "move/node.go",
-		"		all = append(all, Database{",
-		"		if number > 0 {\n			continue\n		}\n		all = append(all, Database{",
+		"only the first database is looked at", "info/keyspace.go",
+		"			all = append(all, Database{", "			return append(all, Database{",
 		"./test", "TestVerify",
 	},
 	{

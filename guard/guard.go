@@ -70,15 +70,14 @@ func New(o Options) *Guard {
 	return g
 }
 
-// Start looks at all nodes of the table that own keys, and at their clients. It returns a
-// *Refusal if clients would not find more than a hundredth of the keys of a node, and a
-// *Disagreement if other keyways serve a node by another placement. It does not judge nodes
-// that cannot be asked.
+// Start looks at all nodes of the table that own keys, and at their clients. It returns an
+// error if clients would not find more than a hundredth of the keys of a node, or if other
+// keyways serve a node by another placement. It does not judge nodes that cannot be asked.
 func (g *Guard) Start(ctx context.Context, t *router.Table) error {
 	if g.o.Off || t.Clustered() {
 		return nil
 	}
-	var others []Peer
+	var others []peer
 	var asked sync.WaitGroup
 	asked.Go(func() { others = g.peers.start(ctx, t) })
 	samples := g.look(ctx, t, t.Owners())
@@ -94,10 +93,10 @@ func (g *Guard) Start(ctx context.Context, t *router.Table) error {
 		if g.o.Variants != nil {
 			variants = g.o.Variants()
 		}
-		return &Refusal{Layout: t.Name, Samples: samples, Cause: cause(t, samples, variants)}
+		return &refusal{t.Name, samples, cause(t, samples, variants)}
 	}
 	if g.o.Refuse && len(others) > 0 {
-		return &Disagreement{Placement: g.o.Placement, Peers: others}
+		return &disagreement{g.o.Placement, others}
 	}
 	for _, s := range samples {
 		g.record(s)

@@ -13,7 +13,7 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// halves is a table of two nodes: b has the keys from "b" on, a those before.
+// halves returns the table of two nodes: keys below "b" belong to node a, all others to b.
 func halves(t *testing.T) *router.Table {
 	t.Helper()
 	nodes := []router.Node{{Name: "a", Addr: "a:1", Master: true}, {Name: "b", Addr: "b:1", Master: true}}
@@ -94,7 +94,7 @@ func TestRefusal(t *testing.T) {
 			}, away}
 		}
 		err := g.Start(t.Context(), table)
-		if refusal := new(Refusal); errors.As(err, &refusal) != c.want {
+		if refused := new(refusal); errors.As(err, &refused) != c.want {
 			t.Errorf("%+v: %v", c, err)
 		}
 		if err != nil && !strings.Contains(err.Error(), "node b (): not judged: away") {

@@ -30,15 +30,15 @@ func ConnectionName(instance, placement string) string {
 // namePrefix begins the names of keyways' connections.
 const namePrefix = "keyway:"
 
-// Peer is a keyway whose connections a node lists.
-type Peer struct {
-	Instance, Placement string
-	Host                string // from which it connects
-	Node                string // a node that it is connected to
+// peer is a keyway whose connections a node lists.
+type peer struct {
+	instance, placement string
+	host                string // from which it connects
+	node                string // a node that it is connected to
 }
 
 // String returns a text for people.
-func (p Peer) String() string { return p.Instance + " at " + p.Host }
+func (p peer) String() string { return p.instance + " at " + p.host }
 
 // peers looks for keyways that serve the same nodes by another placement.
 type peers struct {
@@ -54,7 +54,7 @@ type peers struct {
 
 // listing is what is known about the clients of a node.
 type listing struct {
-	others []Peer    // that disagree
+	others []peer    // that disagree
 	due    time.Time // of the next look
 }
 
@@ -79,7 +79,7 @@ func (p *peers) ask(ctx context.Context, addr string) (string, error) {
 
 // start returns the keyways that disagree when this one wants to start. It looks again
 // before it returns any.
-func (p *peers) start(ctx context.Context, t *router.Table) []Peer {
+func (p *peers) start(ctx context.Context, t *router.Table) []peer {
 	p.look(ctx, t, t.Owners())
 	if len(p.disagreeing()) == 0 {
 		return nil
@@ -150,36 +150,36 @@ func (p *peers) record(node, clients string, err error) {
 // disagreeing returns the keyways in a reply to CLIENT LIST that have another placement
 // than self, each once. A keyway whose file was just reloaded may still have connections
 // with its former placement, and does not disagree.
-func disagreeing(node, clients, self string) (all []Peer) {
-	var agreeing []Peer
+func disagreeing(node, clients, self string) (all []peer) {
+	var agreeing []peer
 	for line := range strings.Lines(clients) {
-		switch p := peer(line); {
-		case p.Instance == "":
-		case p.Placement == self:
+		switch p := parsePeer(line); {
+		case p.instance == "":
+		case p.placement == self:
 			agreeing = append(agreeing, p)
 		default:
-			p.Node = node
+			p.node = node
 			all = append(all, p)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Peer) int { return strings.Compare(a.key(), b.key()) })
-	all = slices.CompactFunc(all, Peer.same)
-	return slices.DeleteFunc(all, func(p Peer) bool {
-		return slices.ContainsFunc(agreeing, func(o Peer) bool { return o.Instance == p.Instance && o.Host == p.Host })
+	slices.SortStableFunc(all, func(a, b peer) int { return strings.Compare(a.key(), b.key()) })
+	all = slices.CompactFunc(all, peer.same)
+	return slices.DeleteFunc(all, func(p peer) bool {
+		return slices.ContainsFunc(agreeing, func(o peer) bool { return o.instance == p.instance && o.host == p.host })
 	})
 }
 
-// peer returns the keyway that a line of CLIENT LIST shows. Its Instance is empty if the
+// parsePeer returns the keyway that a line of CLIENT LIST shows. Its instance is empty if the
 // connection is no keyway's.
-func peer(line string) (p Peer) {
+func parsePeer(line string) (p peer) {
 	for field := range strings.FieldsSeq(line) {
 		if addr, ok := strings.CutPrefix(field, "addr="); ok {
-			if p.Host, _, _ = net.SplitHostPort(addr); p.Host == "" {
-				p.Host = addr // of a Unix socket
+			if p.host, _, _ = net.SplitHostPort(addr); p.host == "" {
+				p.host = addr // of a Unix socket
 			}
 		} else if name, ok := strings.CutPrefix(field, "name="+namePrefix); ok {
 			if i := strings.LastIndexByte(name, ':'); i > 0 {
-				p.Instance, p.Placement = name[:i], name[i+1:]
+				p.instance, p.placement = name[:i], name[i+1:]
 			}
 		}
 	}
@@ -187,54 +187,54 @@ func peer(line string) (p Peer) {
 }
 
 // disagreeing returns the keyways that have another placement, each once.
-func (p *peers) disagreeing() (all []Peer) {
+func (p *peers) disagreeing() (all []peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.nodes {
 		all = append(all, l.others...)
 	}
-	slices.SortFunc(all, func(a, b Peer) int { return strings.Compare(a.key()+a.Node, b.key()+b.Node) })
-	return slices.CompactFunc(all, Peer.same)
+	slices.SortFunc(all, func(a, b peer) int { return strings.Compare(a.key()+a.node, b.key()+b.node) })
+	return slices.CompactFunc(all, peer.same)
 }
 
 // key returns a text that is the same for the same keyway with the same placement.
-func (p Peer) key() string { return p.String() + " " + p.Placement + " " }
+func (p peer) key() string { return p.String() + " " + p.placement + " " }
 
 // same reports whether two are the same keyway with the same placement.
-func (p Peer) same(o Peer) bool {
+func (p peer) same(o peer) bool {
 	return p.key() == o.key()
 }
 
 // logChanges logs which keyways have begun to disagree since before, and which no longer do.
-func (p *peers) logChanges(before, now []Peer) {
+func (p *peers) logChanges(before, now []peer) {
 	for _, o := range now {
 		if !slices.ContainsFunc(before, o.same) {
 			p.log.Warn("another keyway serves the same nodes by another placement, so clients of one do not find "+
 				"all keys of the other; give both the same configuration",
-				"keyway", o.Instance, "from", o.Host, "node", o.Node, "placement", o.Placement, "own_placement", p.self)
+				"keyway", o.instance, "from", o.host, "node", o.node, "placement", o.placement, "own_placement", p.self)
 		}
 	}
 	for _, o := range before {
 		if !slices.ContainsFunc(now, o.same) {
-			p.log.Info("a keyway with another placement is gone", "keyway", o.Instance, "from", o.Host,
-				"placement", o.Placement)
+			p.log.Info("a keyway with another placement is gone", "keyway", o.instance, "from", o.host,
+				"placement", o.placement)
 		}
 	}
 }
 
-// Disagreement says that other keyways serve the same nodes by another placement.
-type Disagreement struct {
-	Placement string // the own one
-	Peers     []Peer
+// disagreement says that other keyways serve the same nodes by another placement.
+type disagreement struct {
+	placement string // this keyway's
+	peers     []peer
 }
 
 // Error returns several lines: the other keyways, and what to do.
-func (e *Disagreement) Error() string {
+func (e *disagreement) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "other keyways serve these nodes by another placement than this file (%s), "+
-		"so clients of one would not find all keys of the other\n", e.Placement)
-	for _, p := range e.Peers {
-		fmt.Fprintf(&b, "  keyway %s, with placement %s, is connected to node %s\n", p, p.Placement, p.Node)
+		"so clients of one would not find all keys of the other\n", e.placement)
+	for _, p := range e.peers {
+		fmt.Fprintf(&b, "  keyway %s, with placement %s, is connected to node %s\n", p, p.placement, p.node)
 	}
 	b.WriteString("What to do, one of:\n" +
 		"  - give all keyways the same layout, hash, hash_tag, slots or ranges, and names and weights of nodes\n" +

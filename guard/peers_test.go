@@ -67,8 +67,8 @@ func TestStartBesideADisagreeingKeyway(t *testing.T) {
 				return client("10.0.0.2:500", "keyway:kw-2:"+c.other), nil
 			}
 			err := g.Start(t.Context(), table)
-			var disagreement *Disagreement
-			if errors.As(err, &disagreement) != c.want {
+			var refused *disagreement
+			if errors.As(err, &refused) != c.want {
 				t.Errorf("%+v: %v", c, err)
 			}
 			if c.want && !strings.Contains(err.Error(),

@@ -7,21 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// Refusal says that clients would not find keys that are on the nodes.
-type Refusal struct {
-	Layout  string   // of the configuration
-	Samples []Sample // of all nodes, in the order of the configuration
-	Cause   string   // what most likely changed; empty if keyway cannot tell
+// refusal says that clients would not find keys that are on the nodes.
+type refusal struct {
+	layout  string   // of the configuration
+	samples []Sample // of all nodes, in the order of the configuration
+	cause   string   // what most likely changed; empty if keyway cannot tell
 }
 
 // Error returns several lines: the figures of each node, the likely cause, and what to do.
-func (e *Refusal) Error() string {
+func (e *refusal) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "keys lie on other nodes than layout %s says, so clients would not find them\n", e.Layout)
-	for _, s := range e.Samples {
+	fmt.Fprintf(&b, "keys lie on other nodes than layout %s says, so clients would not find them\n", e.layout)
+	for _, s := range e.samples {
 		fmt.Fprintf(&b, "  node %s (%s): %s\n", s.Name, s.Addr, s.figures())
 	}
-	cause := e.Cause
+	cause := e.cause
 	if cause == "" {
 		cause = "keyway finds no single change that explains it: compare the file with the one by which the keys " +
 			"were written (layout, hash, hash_tag, the nodes' names, weights and addresses, the ranges); " +

@@ -85,7 +85,7 @@ func (p *planner) others() {
 			cmp.Compare(a.Library, b.Library), cmp.Compare(a.User, b.User))
 	})
 	for _, o := range p.report.Others {
-		p.problem(CheckOthers, "let them use keyway, or, if they only look, write --accept "+CheckOthers,
+		p.problem(checkOthers, "let them use keyway, or, if they only look, write --accept "+checkOthers,
 			"%s", o.Text())
 	}
 }

@@ -31,12 +31,12 @@ type Options struct {
 
 // Checks whose findings an operator can accept, because no key is lost by them.
 const (
-	CheckOthers  = "others"   // clients that bypass keyway
-	CheckWayBack = "way-back" // nodes whose values other nodes cannot restore
+	checkOthers  = "others"   // clients that bypass keyway
+	checkWayBack = "way-back" // nodes whose values other nodes cannot restore
 )
 
 // Acceptable returns the checks that Options.Accept may name.
-func Acceptable() []string { return []string{CheckOthers, CheckWayBack} }
+func Acceptable() []string { return []string{checkOthers, checkWayBack} }
 
 // Report is what a change of the configuration would do.
 type Report struct {

@@ -25,9 +25,9 @@ type Way struct {
 
 // The values of Way.
 const (
-	Yes     = "yes"
-	No      = "no"
-	Unknown = "unknown" // the nodes do not allow plan to try
+	yes     = "yes"
+	no      = "no"
+	unknown = "unknown" // the nodes do not allow plan to try
 )
 
 const (
@@ -174,10 +174,10 @@ func (p *planner) try(ctx context.Context) {
 		}
 		w := Way{From: from.name, To: to.newName(p), Can: can(from, to), Back: can(to, from)}
 		p.report.Ways = append(p.report.Ways, w)
-		if w.Can == No {
+		if w.Can == no {
 			forth.add(w.To+" ("+to.version()+")", w.From+" ("+from.version()+")")
 		}
-		if w.Back == No {
+		if w.Back == no {
 			back.add(w.To+" ("+to.version()+")", w.From+" ("+from.version()+")")
 		}
 	}
@@ -186,7 +186,7 @@ func (p *planner) try(ctx context.Context) {
 			"node %s cannot restore values of %s", to, from)
 	}
 	for to, from := range back.all() {
-		p.problem(CheckWayBack, "there is no way back; if that is all right, write --accept "+CheckWayBack,
+		p.problem(checkWayBack, "there is no way back; if that is all right, write --accept "+checkWayBack,
 			"values of node %s cannot be restored on %s", to, from)
 	}
 }
@@ -233,7 +233,7 @@ func (n *node) newName(p *planner) string { return p.newer.Table.Nodes[n.newer].
 // restores reports whether the node accepts a dumped value.
 func (n *node) restores(ctx context.Context, dump string) string {
 	if dump == "" {
-		return Unknown
+		return unknown
 	}
 	name := n.probeName()
 	var restore *redis.Cmd
@@ -243,11 +243,11 @@ func (n *node) restores(ctx context.Context, dump string) string {
 	})
 	switch {
 	case err != nil:
-		return Unknown
+		return unknown
 	case restore.Err() == nil:
-		return Yes
+		return yes
 	case strings.Contains(restore.Err().Error(), "payload"):
-		return No
+		return no
 	}
-	return Unknown
+	return unknown
 }

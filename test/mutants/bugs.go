@@ -44,7 +44,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"a node that cannot restore a value counts as one that can", "plan/probe.go",
-		"\"payload\"):\n		return No", "\"payload\"):\n		return Yes",
+		"\"payload\"):\n		return no", "\"payload\"):\n		return yes",
 		"./test", "TestPlanVersions",
 	},
 	{

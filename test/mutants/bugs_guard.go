@@ -9,7 +9,7 @@ var inGuard = []bug{
 	},
 	{
 		"a keyway with another placement is not seen", "guard/peers.go",
-		"case p.Placement == self:", "case p.Placement != self:",
+		"case p.placement == self:", "case p.placement != self:",
 		"./test", "TestDisagreeingKeyways",
 	},
 	{

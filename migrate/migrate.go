@@ -50,19 +50,11 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 		return sum, err
 	}
 	began := time.Now()
-	// A key that lies on a node where the older layout does not place it was never seen by
-	// clients. It moves last, so that it loses against the key that they saw.
-	var strays atomic.Bool
-	sum.Result, err = s.move(ctx, o, func(key string, at *move.Node) *move.Node {
-		if from.place(key) == at {
-			return to.place(key)
-		}
-		strays.Store(strays.Load() || to.place(key) != at)
-		return nil
-	})
-	if err == nil && strays.Load() {
+	p := &passes{from: from, to: to}
+	sum.Result, err = s.move(ctx, o, p.first)
+	if err == nil && p.strays.Load() {
 		var more move.Result
-		more, err = s.move(ctx, o, func(key string, _ *move.Node) *move.Node { return to.place(key) })
+		more, err = s.move(ctx, o, p.second)
 		sum.Add(more)
 	}
 	sum.Took = time.Since(began)
@@ -72,6 +64,29 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 	sum.After, err = s.verify(ctx, to, o.Progress)
 	return sum, err
 }
+
+// passes are the two scans of Migrate. A key that lies on a node where the older layout does
+// not place it was never seen by clients. Such a stray moves in the second pass, so that it
+// loses against the key that they saw.
+type passes struct {
+	from, to *placement
+	strays   atomic.Bool // the first pass has seen some
+}
+
+// first returns where a key that lies on the node at belongs, nil for strays. It is called
+// from several goroutines.
+func (p *passes) first(key string, at *move.Node) *move.Node {
+	if p.from.place(key) == at {
+		return p.to.place(key)
+	}
+	if p.to.place(key) != at {
+		p.strays.Store(true)
+	}
+	return nil
+}
+
+// second returns where a key belongs.
+func (p *passes) second(key string, _ *move.Node) *move.Node { return p.to.place(key) }
 
 // move moves keys of all nodes at once. target returns where a key belongs that lies on the
 // node at.

@@ -54,6 +54,11 @@ var inMove = []bug{
 		"./move", "TestKeysOnBothNodes",
 	},
 	{
+		"keys that an older migration has moved hide strays", "migrate/migrate.go",
+		"		p.strays.Store(true)\n	}\n", "	}\n	p.strays.Store(p.strays.Load() || p.to.place(key) != at)\n",
+		"./migrate", "TestStrayIsNotForgotten",
+	},
+	{
 		"only the first database is looked at", "info/keyspace.go",
 		"			all = append(all, Database{", "			return append(all, Database{",
 		"./test", "TestVerify",

@@ -1,0 +1,40 @@
+package migrate
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// TestStrayIsNotForgotten: the first pass remembers a stray, though another node is scanned at
+// the same time whose keys an earlier migration has moved already.
+func TestStrayIsNotForgotten(t *testing.T) {
+	nodes := []*move.Node{{Name: "a"}, {Name: "b"}, {Name: "c"}}
+	all := func(owner router.NodeID) *placement {
+		table, err := router.NewRange([]router.Node{{Name: "a"}, {Name: "b"}, {Name: "c"}}, nil, owner, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &placement{table: table, nodes: nodes}
+	}
+	from, to := all(0), all(1)
+	for i := range 1000 {
+		p := &passes{from: from, to: to}
+		scanning := make(chan struct{})
+		var scans sync.WaitGroup
+		scans.Go(func() {
+			close(scanning)
+			for range 1000 {
+				p.first("moved already", nodes[1])
+			}
+		})
+		<-scanning
+		p.first("stray", nodes[2])
+		scans.Wait()
+		if !p.strays.Load() {
+			t.Fatalf("round %d has forgotten the stray", i)
+		}
+	}
+}

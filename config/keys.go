@@ -36,7 +36,7 @@ const (
 // keys lists every key of the file. docs/configuration.md is generated from it.
 var keys = []key{
 	{path: "watch", effect: AtOnce,
-		meaning: "keyway reads the file again when it changes, as after SIGHUP.",
+		meaning: "keyway reads the file again when its contents change, as it does after SIGHUP.",
 		change:  "A tool writes the file and cannot send a signal."},
 	{path: "log.level", effect: AtOnce,
 		meaning: "What is logged: `debug`, `info`, `warn` or `error`. The flag `--log-level` wins over it.",
@@ -224,8 +224,8 @@ var keys = []key{
 		change:  "Slow clients read large replies, or memory is short."},
 	{path: "limits.memory", effect: AtOnce, min: 32 << 20, max: petabyte, zero: true,
 		remedy: "write a size from 32mb, such as 1gb, or 0 for half of what the machine has",
-		meaning: "The memory of the process. Near it, the client with the most unread is closed first. " +
-			"`0`: half of the memory of the machine or the control group.",
+		meaning: "The memory limit of the process. When little is left, keyway first closes the client with the most " +
+			"unread replies or unfinished commands. `0`: half of the memory of the machine or the control group.",
 		change: "keyway shares the machine with others, or has it alone."},
 	{path: "ready", effect: AtOnce,
 		meaning: "What `/readyz` needs: `any` master that can be reached, or `all` masters and slots.",

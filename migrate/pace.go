@@ -21,7 +21,7 @@ const (
 	adjustInterval = 100 * time.Millisecond
 	pingWindow     = 100 // pings of about one second
 	baselinePings  = 50
-	leastPings     = 50 // fewer say nothing about the slowest of a hundred
+	leastPings     = 50 // fewer say nothing about the 99th percentile
 )
 
 // pace bounds how many keys move in a second. The rate grows by 5 % in a tenth of a second
@@ -79,7 +79,7 @@ func (p *pace) adjust(slow string) {
 	switch {
 	case slow != "":
 		p.rate, p.slow = p.rate/2, slow
-	case speed > p.rate/2: // a rate that is not reached says nothing about the nodes
+	case speed > p.rate/2: // otherwise the nodes were not tested at this rate
 		p.rate, p.slow = p.rate*1.05, ""
 	}
 	p.rate = min(max(p.rate, leastRate), p.limit)
@@ -101,7 +101,7 @@ type probe struct {
 	pings []time.Duration // the last ones
 }
 
-// percentile returns the time that 99 % of the last pings took at most.
+// percentile returns the 99th percentile of the last pings, 0 if there are too few.
 func (p *probe) percentile() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

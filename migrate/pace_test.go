@@ -71,7 +71,7 @@ func TestPaceWaits(t *testing.T) {
 	}
 }
 
-// TestProbe: the latency is that which 1 in 100 answers exceeds.
+// TestProbe: the latency is the 99th percentile of the pings.
 func TestProbe(t *testing.T) {
 	p := new(probe)
 	for i := range 100 {

@@ -35,8 +35,8 @@ func (l *Link) setAside(ctx context.Context, key string, r *Result) error {
 }
 
 // asideName returns the i-th name for a value of a key that is set aside:
-// keyway:stray:NODE:KEY. A cluster's node can only rename within a slot, so there the name
-// has the key's hash tag, or another that has the same slot.
+// keyway:stray:NODE:KEY. A node of a cluster renames keys only within a slot. There the name
+// gets the key's hash tag, or another hash tag of the same slot.
 func (n *Node) asideName(key string, i int) string {
 	prefix := asidePrefix + n.Name + ":"
 	if i > 1 {

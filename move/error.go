@@ -61,7 +61,7 @@ func (n *Node) failed(doing string, err error) error {
 	}
 	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
 	if !isReply(err) {
-		e.Remedy = "start the node or mend the way to it, and run the command again: what was moved stays moved"
+		e.Remedy = "start the node or repair the network, and run the command again: moved keys stay moved"
 		return e
 	}
 	for _, r := range remedies {

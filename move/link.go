@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxAttempts bounds how often a key is tried that others change again and again.
+	// maxAttempts is how often a key is tried if other clients change it meanwhile.
 	maxAttempts = 10
-	// waitTimeout is how long a replica of the destination may take to get a copy.
+	// waitTimeout is how long a replica of the destination may take to confirm copies.
 	waitTimeout = 5 * time.Second
 	// settleTime is how long another process may take between its EXEC and its UNLINK.
 	settleTime = 100 * time.Millisecond

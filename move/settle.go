@@ -18,8 +18,8 @@ const (
 	sameExpiry = time.Second
 )
 
-// awaitOthers gives another process that moves these keys the time to remove them from
-// the source.
+// awaitOthers waits until another process that moves these keys has removed them from the
+// source, for at most settleTime.
 func (l *Link) awaitOthers(ctx context.Context, keys []string) error {
 	for waited := time.Duration(0); len(keys) > 0 && waited < settleTime; waited += settlePause {
 		exist := make([]*redis.IntCmd, len(keys))
@@ -80,8 +80,8 @@ func (l *Link) settle(ctx context.Context, key string, r *Result) (bool, error) 
 	return removed, err
 }
 
-// compare reports whether the destination has this value, with the same expiry, and
-// whether it has the key at all.
+// compare reports whether the destination has the key (there), and whether its value and
+// expiry there are the same (equal).
 func (l *Link) compare(ctx context.Context, v value) (equal, there bool, err error) {
 	dump, err := l.to.Dump(ctx, v.key).Result()
 	if errors.Is(err, redis.Nil) {
@@ -116,9 +116,8 @@ func (l *Link) compare(ctx context.Context, v value) (equal, there bool, err err
 	return err == nil && here != nil && slices.Equal(here, other), true, err
 }
 
-// contents returns what a key contains in a form that does not depend on the server's
-// version and on the order of its hash tables, nil if that is not known. DUMP depends on
-// both.
+// contents returns a key's value in a form that, unlike DUMP, does not depend on the
+// server's version or on the order of its hash tables. It returns nil for unknown types.
 func contents(ctx context.Context, c *connection, key string) ([]string, error) {
 	kind, err := c.Type(ctx, key).Result()
 	if err != nil {
@@ -198,11 +197,11 @@ func fieldExpiries(ctx context.Context, c *connection, key string, fields []stri
 	return all, nil
 }
 
-// volatile are what XINFO STREAM says about the server's memory and its consumers' visits,
-// not about the stream.
+// volatile are the fields of XINFO STREAM that do not belong to the stream's value: the
+// server's memory, and when consumers were last active.
 var volatile = []string{"radix-tree-keys", "radix-tree-nodes", "seen-time", "active-time"}
 
-// stable returns a reply of XINFO STREAM without what is volatile.
+// stable returns a reply of XINFO STREAM without the volatile fields.
 func stable(list []any) (all []any) {
 	for i := 0; i < len(list); i++ {
 		if name, is := list[i].(string); is && slices.Contains(volatile, name) {

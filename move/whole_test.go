@@ -108,7 +108,7 @@ func typesTravel(t *testing.T, p *pair) {
 		}
 	}
 	r, err := p.Move(context.Background(), keys)
-	if err != nil || r.Joined < len(keys)-2 { // made anew, a stream and a hyperloglog differ
+	if err != nil || r.Joined < len(keys)-2 { // a new stream and a new hyperloglog differ from the first
 		t.Errorf("%+v %v", r, err)
 	}
 	whole(t, d, before)

@@ -124,7 +124,7 @@ func TestGreetingMayTakeLong(t *testing.T) {
 	}
 }
 
-// A node that has said nothing since before the request is given up.
+// A connection fails if the node has sent nothing since before an overdue request.
 func TestSilentNodeIsGivenUp(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.pass(time.Second)

@@ -143,7 +143,6 @@ func TestMigrateToAClusterAndBack(t *testing.T) {
 		printed(t, out, []string{"moved 2000 keys"}, []string{"All 2000 keys are where"})
 		once(t, way[1], masters, want, "0")
 	}
-	alone[0].Do("SELECT", "4")
 	a := redistest.Dial(t, alone[0].Addr)
 	a.MustDo("SELECT", "4")
 	a.MustDo("SET", "k", "v")

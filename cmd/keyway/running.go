@@ -22,7 +22,7 @@ import (
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
-// running is a keyway that serves. It reads its file again when it is asked to.
+// running is a keyway that serves clients, and can reload its configuration.
 type running struct {
 	file string
 	log  *slog.Logger
@@ -43,8 +43,7 @@ type observers struct {
 	stop   context.CancelFunc
 }
 
-// observe starts observers that ask the nodes as the configuration says, in place of the
-// present ones.
+// observe replaces the observers by those of the configuration.
 func (r *running) observe(ctx context.Context, cfg *config.Config, keys *guard.Guard) {
 	ctx, stop := context.WithCancel(ctx)
 	o := &observers{survey: wiring.NewSurvey(cfg, r.log, r.srv.Table), keys: keys, stop: stop}
@@ -73,9 +72,9 @@ func (r *running) setMemoryLimit() {
 	}
 }
 
-// reload reads the file again and applies what has changed, whole or not at all. It returns
-// and logs what that is. cause names who asked. ctx is the process's, because what the file
-// starts outlives the request.
+// reload reads the file again and applies all changes or none. It returns and logs the
+// changes. cause is what triggered the reload. ctx is the context of the process, because
+// the observers and followers that a reload starts outlive the request.
 func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
@@ -114,7 +113,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	return text.String(), nil
 }
 
-// concernsObservers reports whether the observers have to know of a change.
+// concernsObservers reports whether the observers use the changed key.
 func concernsObservers(c config.Change) bool {
 	return c.Effect == config.IfNothingMoves ||
 		slices.ContainsFunc([]string{"nodes", "slots", "backend", "placement"}, func(section string) bool {
@@ -122,9 +121,9 @@ func concernsObservers(c config.Change) bool {
 		})
 }
 
-// lookInterval is the time between two looks at the files. They are small, and a look at
-// their contents also sees what no event tells of: a file that is replaced, a symbolic link
-// that now leads elsewhere, a file of another machine.
+// lookInterval is the time between two looks at the files. They are small, so keyway compares
+// their contents. Events of the file system would miss a replaced file, a symbolic link with
+// a new target, and a file that another machine has changed.
 const lookInterval = time.Second
 
 // reloadOn reloads when a signal arrives, and when the contents of the watched files have
@@ -142,8 +141,8 @@ func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 			_, _ = r.reload(ctx, "SIGHUP", false) // it logs its error
 		case <-ticker.C:
 			now := contentsOf(r.watched())
-			// Only contents that two looks have seen count, because a file that is being
-			// written is not complete.
+			// The contents have to be the same in two looks: a file that is being written
+			// is incomplete.
 			if now == seen && now != *r.read.Load() {
 				_, _ = r.reload(ctx, "a changed file", false)
 			}

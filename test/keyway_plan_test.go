@@ -17,18 +17,7 @@ import (
 // runPlan runs keyway plan and returns what it prints and its exit status.
 func runPlan(t *testing.T, older, newer string, flags ...string) (out string, status int) {
 	t.Helper()
-	args := append([]string{
-		"plan", redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer),
-	}, flags...)
-	b, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return string(b), exit.ExitCode()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b), 0
+	return keyway(t, append([]string{"plan", older, newer}, flags...)...)
 }
 
 // planned is what the tests read of keyway plan --json.
@@ -58,7 +47,7 @@ func planJSON(t *testing.T, older, newer string, flags ...string) planned {
 	return p
 }
 
-// expect reports what the output lacks, or another exit status.
+// expectPlan checks the exit status, and that the output contains each of the texts.
 func expectPlan(t *testing.T, out string, status, wantStatus int, want ...string) {
 	t.Helper()
 	for _, text := range want {
@@ -71,8 +60,8 @@ func expectPlan(t *testing.T, out string, status, wantStatus int, want ...string
 	}
 }
 
-// fill writes n keys through a keyway of this configuration, which has left when fill
-// returns, and returns the name of each key's node.
+// fill writes n keys through a keyway of this configuration and stops it. It returns the name
+// of each key's node.
 func fill(t *testing.T, yaml string, nodes []*redistest.Node, n int) map[string]string {
 	t.Helper()
 	k := redistest.Serve(t, yaml).Ready()
@@ -155,7 +144,7 @@ func TestPlanCountsWhatMoves(t *testing.T) {
 	expectPlan(t, out, status, 0, "layout   ring of 3 nodes -> slots of 3 nodes", "measured with random keys",
 		"of 2,500 move (", "all were counted", "no key over 32 MB moves", "if each node sends 7,000 keys", "\nREADY\n")
 	out, status = runPlan(t, layouts["range"], "layout: rang\n")
-	expectPlan(t, out, status, 1, "new.yml:1:9: layout: ")
+	expectPlan(t, out, status, 1, "keyway2.yml:1:9: layout: ")
 	out, _ = runPlan(t, layouts["range"], strings.Replace(layouts["range"], `to: "m"`, `to: "k"`, 1))
 	expectPlan(t, out, 0, 0, `these keys move: ["k", "m") from c to a`)
 }

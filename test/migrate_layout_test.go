@@ -154,21 +154,60 @@ func TestMigrateToAClusterAndBack(t *testing.T) {
 	a.Expect("v", "GET", "k")
 }
 
+// migration is a migration of three nodes with keys in database 0 from a ring to slots.
+type migration struct {
+	nodes    []*redistest.Node
+	newer    string            // the new layout
+	old, new string            // the files of both layouts
+	want     map[string]string // as written returns it
+}
+
+func newMigration(t *testing.T, keys int) *migration {
+	t.Helper()
+	nodes := redistest.Three(t)
+	older, newer := ringOf(nodes), evenSlots(nodes)
+	return &migration{
+		nodes: nodes, newer: newer, want: written(t, older, keys, "0"),
+		old: redistest.WriteFile(t, "old.yml", older), new: redistest.WriteFile(t, "new.yml", newer),
+	}
+}
+
+// start starts migrate, as fast as the nodes can.
+func (m *migration) start(t *testing.T, flags ...string) *redistest.Process {
+	t.Helper()
+	return redistest.StartProcess(t, append([]string{"migrate", m.old, m.new, "--latency", "0"}, flags...)...)
+}
+
+// restores returns how the third node counts RESTORE, and whether it has had any.
+func (m *migration) restores() (count string, some bool) {
+	_, rest, some := strings.Cut(m.nodes[2].Do("INFO", "commandstats").Text, "cmdstat_restore:")
+	count, _, _ = strings.Cut(rest, "\r")
+	return count, some
+}
+
+// finish migrates the remaining keys, and checks that each key is on one node.
+func (m *migration) finish(t *testing.T) (out string) {
+	t.Helper()
+	out, status := keyway(t, "migrate", m.old, m.new, "--latency", "0")
+	if status != 0 {
+		t.Errorf("status %d:\n%s", status, out)
+	}
+	once(t, m.newer, m.nodes, m.want, "0")
+	return out
+}
+
 // TestMigrateKilled: migrate is killed ten times on the way. The next one goes on, and
 // nothing is lost or twice.
 func TestMigrateKilled(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.Three(t)
-	older, newer := ringOf(nodes), evenSlots(nodes)
-	want := written(t, older, 20_000, "0")
-	o, n := redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)
+	m := newMigration(t, 20_000)
 	rng := rand.New(rand.NewPCG(13, 13))
 	for i := range 10 {
-		before := nodes[2].Do("INFO", "commandstats").Text
-		p := redistest.StartProcess(t, "migrate", o, n, "--latency", "0", "--rate", "4000")
+		before, _ := m.restores()
+		p := m.start(t, "--rate", "4000")
 		redistest.Eventually(t, 20*time.Second, "keys move", func() bool {
-			return strings.Contains(nodes[2].Do("INFO", "commandstats").Text, "cmdstat_restore:") &&
-				nodes[2].Do("INFO", "commandstats").Text != before
+			now, some := m.restores()
+			return some && now != before
 		})
 		time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond) // any moment will do
 		if err := p.Cmd.Process.Signal(syscall.Signal(0)); err != nil {
@@ -176,53 +215,36 @@ func TestMigrateKilled(t *testing.T) {
 		}
 		p.Kill()
 	}
-	out, status := keyway(t, "migrate", o, n, "--latency", "0")
-	if status != 0 {
-		t.Errorf("status %d:\n%s", status, out)
-	}
-	printed(t, out, []string{"moved ", "keys/s"}, []string{"All 20000 keys are where"})
-	once(t, newer, nodes, want, "0")
+	printed(t, m.finish(t), []string{"moved ", "keys/s"}, []string{"All 20000 keys are where"})
 }
 
 // TestMigrateTwiceAtOnce: two do the same work together.
 func TestMigrateTwiceAtOnce(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.Three(t)
-	older, newer := ringOf(nodes), evenSlots(nodes)
-	want := written(t, older, 10_000, "0")
-	o, n := redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)
-	both := []*redistest.Process{
-		redistest.StartProcess(t, "migrate", o, n, "--latency", "0"),
-		redistest.StartProcess(t, "migrate", o, n, "--latency", "0"),
-	}
-	for _, p := range both {
+	m := newMigration(t, 10_000)
+	for _, p := range []*redistest.Process{m.start(t), m.start(t)} {
 		if err := p.Cmd.Wait(); err != nil {
 			t.Errorf("%v\n%s%s", err, p.Stdout, p.Stderr)
 		}
 	}
-	once(t, newer, nodes, want, "0")
+	once(t, m.newer, m.nodes, m.want, "0")
 }
 
 // TestMigrateInterrupted: Ctrl-C ends it, and it says that nothing is lost.
 func TestMigrateInterrupted(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.Three(t)
-	older, newer := ringOf(nodes), evenSlots(nodes)
-	want := written(t, older, 5000, "0")
-	o, n := redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)
-	p := redistest.StartProcess(t, "migrate", o, n, "--latency", "0", "--rate", "1000")
+	m := newMigration(t, 5000)
+	p := m.start(t, "--rate", "1000")
 	redistest.Eventually(t, 20*time.Second, "keys move", func() bool {
-		return strings.Contains(nodes[2].Do("INFO", "commandstats").Text, "cmdstat_restore:")
+		_, some := m.restores()
+		return some
 	})
 	p.Cmd.Process.Signal(syscall.SIGINT)
 	if err := p.Cmd.Wait(); err == nil || p.Cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("%v", err)
 	}
 	printed(t, p.Stderr.String(), []string{"keyway migrate was interrupted", "the same command goes on"})
-	if out, status := keyway(t, "migrate", o, n, "--latency", "0"); status != 0 {
-		t.Errorf("status %d:\n%s", status, out)
-	}
-	once(t, newer, nodes, want, "0")
+	m.finish(t)
 }
 
 // TestMigrateRefused: what stands in the way is named, with what to do; nothing is lost.

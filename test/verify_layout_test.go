@@ -10,8 +10,8 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// keyway runs keyway with a file for each text, in the place of its flag or argument, and
-// returns what it prints and its exit status.
+// keyway runs keyway and returns its output and exit status. It writes each argument of
+// several lines into a file, and passes the file's name instead.
 func keyway(t *testing.T, args ...string) (out string, status int) {
 	t.Helper()
 	for i, a := range args {
@@ -24,7 +24,8 @@ func keyway(t *testing.T, args ...string) (out string, status int) {
 	return string(b), cmd.ProcessState.ExitCode()
 }
 
-// printed checks that each line of a text occurs, with its words in this order.
+// printed checks that the output has, for each list of words, exactly one line that contains
+// them all.
 func printed(t *testing.T, out string, want ...[]string) {
 	t.Helper()
 	for _, words := range want {
@@ -34,8 +35,7 @@ func printed(t *testing.T, out string, want ...[]string) {
 	}
 }
 
-// even is a layout of which a test knows where keys lie: numbers up to 99 on a, others on
-// b.
+// even returns a range layout: keys n:0 to n:99 belong to node a, all others to b.
 func even(nodes []*redistest.Node) string {
 	return "layout: range\n" + redistest.NodesYAML(nodes[:2]) +
 		"range: {rules: [{prefix: 'n:', from: 0, to: 99, node: a}], default: b}\n"

@@ -123,6 +123,21 @@ type sentinels struct {
 	shards []topology.Shard // the last reports, by the index in c.Nodes
 }
 
+// assume treats the masters and replicas of a table as the sentinels' last reports. Call it
+// before Run.
+func (f *sentinels) assume(t *router.Table) {
+	for i, n := range f.c.Nodes {
+		at := slices.IndexFunc(t.Nodes, func(of router.Node) bool { return of.Name == n.Name })
+		if f.of[i] == nil || at < 0 {
+			continue
+		}
+		f.shards[i].Master = t.Nodes[at].Addr
+		for _, id := range t.Nodes[at].Replicas {
+			f.shards[i].Replicas = append(f.shards[i].Replicas, t.Nodes[id].Addr)
+		}
+	}
+}
+
 // Run implements server.Follower.
 func (f *sentinels) Run(ctx context.Context, publish func(*router.Table)) error {
 	var g errgroup.Group

@@ -29,13 +29,11 @@ func Reload(
 	if change.Table, err = newTable(ctx, srv.Table(), old, next, changes, allowMisplaced); err != nil {
 		return nil, err
 	}
-	if restart := slices.DeleteFunc(slices.Clone(changes), func(c config.Change) bool {
-		return c.Effect != config.Restart
-	}); len(restart) > 0 {
+	if restart := withEffect(changes, config.Restart); len(restart) > 0 {
 		return nil, needsRestart(restart)
 	}
-	if change.Follower = follow(next, log); concerns(changes, serverKeys...) || change.Table != nil {
-		change.Follow = true
+	if concerns(changes, serverKeys...) || change.Table != nil {
+		change.Follow, change.Follower = true, follow(next, log)
 		if f, ok := change.Follower.(*sentinels); ok {
 			f.assume(cmp.Or(change.Table, srv.Table()))
 		}
@@ -56,13 +54,12 @@ func concerns(changes []config.Change, prefixes ...string) bool {
 	})
 }
 
-// newTable returns the table that takes the place of current, or nil if that stays. It returns
-// an error if it must not be replaced.
+// newTable returns the table that replaces current, or nil if current stays. It returns an
+// error if current must not be replaced.
 func newTable(ctx context.Context, current *router.Table, old, next *config.Config, changes []config.Change,
 	allowMisplaced bool,
 ) (*router.Table, error) {
-	moving := placement(changes)
-	if len(moving) == 0 && !concerns(changes, "nodes", "slots.seeds") {
+	if len(withEffect(changes, config.IfNothingMoves)) == 0 && !concerns(changes, "nodes", "slots.seeds") {
 		return nil, nil
 	}
 	t, err := FetchTable(ctx, next)
@@ -70,17 +67,26 @@ func newTable(ctx context.Context, current *router.Table, old, next *config.Conf
 		return nil, err
 	}
 	if old.Clustered() && next.Clustered() {
-		if known := func(n router.Node) bool { _, ok := current.ByAddr(n.Addr); return ok }; len(current.Nodes) > 0 &&
-			!slices.ContainsFunc(t.Nodes, known) {
-			return nil, next.Errorf("slots.seeds", "name nodes of the cluster that keyway follows, or restart keyway",
-				"these seeds belong to another cluster, so clients would not find their keys")
-		}
-		return nil, nil
+		return nil, refuseOtherCluster(next, current, t)
 	}
 	if err := mayReplace(current, t, changes, allowMisplaced); err != nil {
 		return nil, err
 	}
 	return t, refuseUnfit(ctx, next, t, changes)
+}
+
+// refuseOtherCluster returns an error if the cluster of the table found, which the seeds of c
+// name, has no node of the current one. It cannot tell while no current node is known.
+func refuseOtherCluster(c *config.Config, current, found *router.Table) error {
+	known := func(n router.Node) bool {
+		_, ok := current.ByAddr(n.Addr)
+		return ok
+	}
+	if len(current.Nodes) == 0 || slices.ContainsFunc(found.Nodes, known) {
+		return nil
+	}
+	return c.Errorf("slots.seeds", "name nodes of the cluster that keyway follows, or restart keyway",
+		"these seeds belong to another cluster, so clients would not find their keys")
 }
 
 // refuseUnfit returns an error if a node at a new address cannot serve.
@@ -97,11 +103,9 @@ func refuseUnfit(ctx context.Context, c *config.Config, t *router.Table, changes
 	return nil
 }
 
-// placement returns the changes of keys that decide where keys live.
-func placement(changes []config.Change) []config.Change {
-	return slices.DeleteFunc(slices.Clone(changes), func(c config.Change) bool {
-		return c.Effect != config.IfNothingMoves
-	})
+// withEffect returns the changes that have the effect.
+func withEffect(changes []config.Change, effect config.Effect) []config.Change {
+	return slices.DeleteFunc(slices.Clone(changes), func(c config.Change) bool { return c.Effect != effect })
 }
 
 func needsRestart(changes []config.Change) error {
@@ -126,7 +130,7 @@ func mayReplace(older, newer *router.Table, changes []config.Change, allowMispla
 		return fmt.Errorf("%s: this would move %s; see keyway plan; to accept losing sight of them: --allow-misplaced",
 			list(moving), moved(c))
 	}
-	// What is under way, such as a transaction, knows its node by the number in the table.
+	// Transactions and other commands under way know their nodes by the numbers in the table.
 	before, after := older.Owners(), newer.Owners()
 	same := older.Name == newer.Name && older.Clustered() == newer.Clustered() && len(after) >= len(before)
 	for i := 0; same && i < len(before); i++ {
@@ -171,19 +175,4 @@ func moved(c router.Comparison) string {
 		text = "about " + text
 	}
 	return text
-}
-
-// assume makes the masters and replicas of a table the sentinels' last reports, until they
-// report others.
-func (f *sentinels) assume(t *router.Table) {
-	for i, n := range f.c.Nodes {
-		at := slices.IndexFunc(t.Nodes, func(of router.Node) bool { return of.Name == n.Name })
-		if f.of[i] == nil || at < 0 {
-			continue
-		}
-		f.shards[i].Master = t.Nodes[at].Addr
-		for _, id := range t.Nodes[at].Replicas {
-			f.shards[i].Replicas = append(f.shards[i].Replicas, t.Nodes[id].Addr)
-		}
-	}
 }

@@ -9,7 +9,7 @@ var inReload = []bug{
 	},
 	{
 		"a reload changes one part of what needs a restart", "wiring/reload.go",
-		"}); len(restart) > 0 {", "}); len(restart) > 1 {",
+		"config.Restart); len(restart) > 0 {", "config.Restart); len(restart) > 1 {",
 		"./test", "TestReloadRefusesWhole",
 	},
 	{
@@ -39,7 +39,8 @@ var inReload = []bug{
 	},
 	{
 		"seeds of another cluster are taken", "wiring/reload.go",
-		"!slices.ContainsFunc(t.Nodes, known) {", "!slices.ContainsFunc(t.Nodes, known) && t == nil {",
+		"|| slices.ContainsFunc(found.Nodes, known) {",
+		"|| slices.ContainsFunc(found.Nodes, known) || c != nil {",
 		"./test", "TestReloadSeeds",
 	},
 	{

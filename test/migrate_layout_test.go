@@ -301,6 +301,26 @@ func TestMigrateToAnOlderVersion(t *testing.T) {
 	once(t, older, []*redistest.Node{newServer, oldServer}, want, "0")
 }
 
+// TestSetAsideIsToldInSpiteOfAnError: migrate and verify --repair print which values they have
+// renamed, also if they fail later.
+func TestSetAsideIsToldInSpiteOfAnError(t *testing.T) {
+	t.Parallel()
+	newServer, oldServer := redistest.Valkey.Start(t), redistest.Redis.Start(t)
+	nodes := []*redistest.Node{newServer, oldServer}
+	onA := "layout: range\n" + redistest.NodesYAML(nodes) + "range: {rules: [], default: a}\n"
+	onB := strings.Replace(onA, "default: a", "default: b", 1)
+	for _, args := range [][]string{{"migrate", onA, onB}, {"verify", "-c", onB, "--repair"}} {
+		newServer.Do("FLUSHALL")
+		newServer.Do("MSET", "l", "old", "refused", "x")
+		oldServer.Do("SET", "l", "new")
+		out, status := keyway(t, args...)
+		if status != 1 {
+			t.Errorf("%s: status %d", args[0], status)
+		}
+		printed(t, out, []string{`"l" on a`, `"keyway:stray:a:l" on a now`}, []string{"DUMP payload version"})
+	}
+}
+
 // TestMigrateKeepsBothValues: a key that is at its new node before loses nothing, and a
 // value that clients never saw does not win against the one that they saw.
 func TestMigrateKeepsBothValues(t *testing.T) {

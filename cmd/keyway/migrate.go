@@ -33,7 +33,7 @@ func migrateCommand() *cobra.Command {
 			sum, err := wiring.Migrate(cmd.Context(), older, newer, o)
 			shown.end()
 			w := cmd.OutOrStdout()
-			if err == nil || sum.Moved > 0 {
+			if err == nil || sum.Moved > 0 || len(sum.Aside) > 0 {
 				printSummary(w, sum)
 			}
 			if err != nil {

@@ -52,6 +52,9 @@ func verifyCommand() *cobra.Command {
 			}
 			shown.end()
 			if err != nil {
+				if r != nil && len(r.Aside) > 0 && !asJSON {
+					printMoved(cmd.OutOrStdout(), r)
+				}
 				return interrupted(cmd, err)
 			}
 			if asJSON {
@@ -87,8 +90,8 @@ func printRepaired(w io.Writer, r *migrate.Repaired) error {
 		if err := printReport(w, r.Before); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\nrepaired: %s\n\n", movedText(r.Moved, r.Joined))
-		printAside(w, r.Aside)
+		fmt.Fprintln(w)
+		printMoved(w, r)
 	}
 	if err := printReport(w, r.After); err != nil {
 		return err
@@ -98,6 +101,12 @@ func printRepaired(w io.Writer, r *migrate.Repaired) error {
 		return err
 	}
 	return nil
+}
+
+// printMoved prints what a repair has done so far.
+func printMoved(w io.Writer, r *migrate.Repaired) {
+	fmt.Fprintf(w, "repaired: %s\n\n", movedText(r.Moved, r.Joined))
+	printAside(w, r.Aside)
 }
 
 func movedText(moved, joined int) string {

@@ -55,7 +55,8 @@ var inMove = []bug{
 	},
 	{
 		"keys that an older migration has moved hide strays", "migrate/migrate.go",
-		"		p.strays.Store(true)\n	}\n", "	}\n	p.strays.Store(p.strays.Load() || p.to.place(key) != at)\n",
+		"		p.strays.Store(true)\n	}\n",
+		"	}\n	p.strays.Store(p.strays.Load() || p.to.place(key) != at)\n",
 		"./migrate", "TestStrayIsNotForgotten",
 	},
 	{

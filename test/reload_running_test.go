@@ -108,9 +108,9 @@ func TestReloadSaysWhatChanged(t *testing.T) {
 		`msg="configuration changed" key=clients.max from=10000 to=5`,
 		`msg=reloaded file=` + r.file + ` cause="keyway reload" changes=3`,
 	} {
-		if !strings.Contains(r.stderr.String(), line) {
-			t.Errorf("the log lacks %s", line)
-		}
+		redistest.Eventually(t, 10*time.Second, "the log has "+line, func() bool {
+			return strings.Contains(r.stderr.String(), line)
+		})
 	}
 	if strings.Contains(r.stderr.String(), "s3cr3t") {
 		t.Error("the log shows a password")
@@ -299,9 +299,9 @@ func TestReloadTriggers(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "the new password is valid", func() bool {
 		return redistest.Ask(r.listen, "AUTH", "two").Text == "OK"
 	})
-	if !strings.Contains(r.stderr.String(), `key=clients.password `) {
-		t.Error("the log does not say that the password was changed")
-	}
+	redistest.Eventually(t, 10*time.Second, "the log says that the password was changed", func() bool {
+		return strings.Contains(r.stderr.String(), `key=clients.password `)
+	})
 }
 
 // TestReloadCommandErrors: what is said if keyway cannot be asked.

@@ -28,6 +28,21 @@ func Load(path string) (*Config, error) {
 // Parse decodes and checks the text of a file called name. env looks up environment
 // variables.
 func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
+	c, err := decode(name, text, env)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.readPasswords(); err != nil {
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// decode is Parse without the checks, and without the password files.
+func decode(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
 	c := Default()
 	c.Backend.Hold = notGiven
 	c.file = name
@@ -45,12 +60,6 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	}
 	if c.Backend.Hold == notGiven {
 		c.Backend.Hold = c.Backend.RequestTimeout
-	}
-	if err := c.readPasswords(); err != nil {
-		return nil, err
-	}
-	if err := c.check(); err != nil {
-		return nil, err
 	}
 	return &c, nil
 }

@@ -93,7 +93,6 @@ func (p *planner) judge() {
 			"%d slots of the old layout have no owner, so their keys are not counted", n)
 	}
 	r.Estimate = p.estimate()
-	r.Ready = !slices.ContainsFunc(r.Problems, func(one Problem) bool { return !one.Accepted })
 }
 
 // unowned returns how many slots of a cluster have no owner.

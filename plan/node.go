@@ -29,6 +29,7 @@ type node struct {
 	info    map[string]string // the fields of INFO
 	dbs     []info.Database
 	clients []client
+	keyways []seen
 	found   findings
 	probe   probe
 	loaded  loaded

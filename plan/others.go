@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"github.com/keyway-proxy/keyway/guard"
 )
 
 // Other are clients that use nodes without keyway. They would not find keys that have
@@ -38,6 +40,9 @@ func (n *node) askClients(ctx context.Context) error {
 		return fmt.Errorf("asking for CLIENT LIST: %w", err)
 	}
 	for line := range strings.Lines(text) {
+		if instance, host := guard.KeywayIn(line); instance != "" {
+			n.keyways = append(n.keyways, seen{instance, host})
+		}
 		f := map[string]string{}
 		for field := range strings.FieldsSeq(line) {
 			name, value, _ := strings.Cut(field, "=")

@@ -27,16 +27,18 @@ type Side struct {
 type Options struct {
 	Count  bool     // look at every key, not at a sample
 	Accept []string // checks of Acceptable whose findings do not make the plan unready
+	Asked  *Asked   // what running keyways have said; nil: none was asked
 }
 
 // Checks whose findings an operator can accept, because no key is lost by them.
 const (
 	checkOthers  = "others"   // clients that bypass keyway
 	checkWayBack = "way-back" // nodes whose values other nodes cannot restore
+	checkKeyways = "keyways"  // keyways that were not asked
 )
 
 // Acceptable returns the checks that Options.Accept may name.
-func Acceptable() []string { return []string{checkOthers, checkWayBack} }
+func Acceptable() []string { return []string{checkKeyways, checkOthers, checkWayBack} }
 
 // Report is what a change of the configuration would do.
 type Report struct {
@@ -49,6 +51,7 @@ type Report struct {
 	Big      []BigKey          `json:"big_keys"`
 	Ways     []Way             `json:"ways"`
 	Others   []Other           `json:"others"`
+	Keyways  []Keyway          `json:"keyways"` // that were asked
 	Estimate Estimate          `json:"estimate"`
 	Notes    []string          `json:"notes"`
 	Problems []Problem         `json:"problems"`
@@ -115,11 +118,13 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.report = &Report{
 		Old: layoutOf(older.Table), New: layoutOf(newer.Table), Space: router.Compare(older.Table, newer.Table),
 		Pairs: []Pair{}, Memory: []Memory{}, Big: []BigKey{}, Ways: []Way{}, Others: []Other{}, Notes: []string{},
-		Problems: []Problem{},
+		Problems: []Problem{}, Keyways: []Keyway{},
 	}
 	p.list()
+	p.asked()
 	if !p.report.Space.Moves {
-		p.report.Ready, p.report.Keys.Counted = true, true
+		p.report.Keys.Counted = true
+		p.ready()
 		return p.report, nil
 	}
 	defer p.close()
@@ -140,7 +145,9 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.rights()
 	p.equipment()
 	p.others()
+	p.unasked()
 	p.judge()
+	p.ready()
 	return p.report, ctx.Err()
 }
 
@@ -208,6 +215,11 @@ func (p *planner) problem(check, remedy, format string, args ...any) {
 	p.report.Problems = append(p.report.Problems, Problem{
 		Check: check, Text: fmt.Sprintf(format, args...), Remedy: remedy, Accepted: slices.Contains(p.o.Accept, check),
 	})
+}
+
+// ready sets whether anything stands in the way.
+func (p *planner) ready() {
+	p.report.Ready = !slices.ContainsFunc(p.report.Problems, func(one Problem) bool { return !one.Accepted })
 }
 
 func (p *planner) close() {

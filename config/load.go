@@ -190,13 +190,22 @@ func (c *Config) checkPlacement() error {
 }
 
 func (c *Config) checkLog() error {
-	if l := c.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, l) {
-		return c.Errorf("log.level", "write debug, info, warn or error", "unknown level %q", l)
-	}
-	if f := c.Log.Format; f != "text" && f != "json" {
-		return c.Errorf("log.format", "write text or json", "unknown format %q", f)
+	if field, value, remedy := c.Log.Invalid(); field != "" {
+		return c.Errorf("log."+field, remedy, "unknown %s %q", field, value)
 	}
 	return nil
+}
+
+// Invalid returns the field of l whose value is unknown, the value, and what to do. All are
+// empty if l is valid.
+func (l Log) Invalid() (field, value, remedy string) {
+	switch {
+	case !slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level):
+		return "level", l.Level, "write debug, info, warn or error"
+	case l.Format != "text" && l.Format != "json":
+		return "format", l.Format, "write text or json"
+	}
+	return "", "", ""
 }
 
 func (c *Config) checkAddr(path, addr, example string) error {

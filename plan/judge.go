@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -109,8 +110,8 @@ func (p *planner) judgeKeys(n *node) {
 	f := &n.found
 	if f.misplaced > 0 {
 		p.problem("misplaced", "is the first file the one that keyway runs with?",
-			"%d of %d keys that were looked at on node %s lie elsewhere than the old layout says, such as %q; "+
-				"clients do not find them today", f.misplaced, f.seen, n.name, f.example)
+			"%d of %d keys that were looked at on node %s lie elsewhere than the old layout says, such as %s; "+
+				"clients do not find them today", f.misplaced, f.seen, n.name, errtext.Key(f.example))
 	}
 	keys := int64(0)
 	for _, db := range n.dbs {

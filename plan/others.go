@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/guard"
 )
 
@@ -36,7 +37,7 @@ type sender struct{ host, name, library, user string }
 func (n *node) askClients(ctx context.Context) error {
 	_ = n.conn.ClientSetName(ctx, connName).Err() // a user without that right sees plan itself
 	text, err := n.conn.ClientList(ctx).Result()
-	if err != nil && !isReply(err) {
+	if err != nil && !control.IsReply(err) {
 		return fmt.Errorf("asking for CLIENT LIST: %w", err)
 	}
 	for line := range strings.Lines(text) {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/topology"
@@ -152,12 +153,12 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 }
 
 func layoutOf(t *router.Table) Layout {
-	return Layout{Name: t.Name, Nodes: len(owners(t))}
+	return Layout{Name: t.Name, Nodes: len(keyNodes(t))}
 }
 
-// owners returns the nodes that own keys, in order. A master of a cluster may have no
+// keyNodes returns the nodes that keys are placed on, in order. A master of a cluster may have no
 // slots.
-func owners(t *router.Table) []router.NodeID {
+func keyNodes(t *router.Table) []router.NodeID {
 	if !t.Slotted() {
 		return t.Owners()
 	}
@@ -183,13 +184,13 @@ type planner struct {
 // list lists the nodes of both layouts that can own keys, each server once.
 func (p *planner) list() {
 	byOld := map[router.NodeID]*node{}
-	for _, id := range owners(p.older.Table) {
+	for _, id := range keyNodes(p.older.Table) {
 		n := p.older.Table.Nodes[id]
 		byOld[id] = &node{name: n.Name, addr: n.Addr, side: p.older, older: id, newer: router.None}
 		p.nodes = append(p.nodes, byOld[id])
 	}
 	p.byNew = map[router.NodeID]*node{}
-	for _, id := range owners(p.newer.Table) {
+	for _, id := range keyNodes(p.newer.Table) {
 		n := p.newer.Table.Nodes[id]
 		old, known := p.same[id]
 		if before := byOld[old]; known && before != nil {
@@ -231,7 +232,7 @@ func (p *planner) close() {
 // reachable reports the nodes that cannot be asked, or cannot serve keys.
 func (p *planner) reachable() {
 	for _, n := range p.nodes {
-		if isReply(n.err) {
+		if control.IsReply(n.err) {
 			p.problem("nodes", "correct backend.username and backend.password, or give the user this right",
 				"node %s (%s) cannot be asked: %v", n.name, n.addr, n.err)
 			continue

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -172,8 +173,8 @@ func printMoves(w io.Writer, r *plan.Report) error {
 	}
 	for _, b := range r.Big {
 		stall := time.Duration(b.Bytes>>20) * stallPerMB
-		fmt.Fprintf(w, "big      %q on %s (%s, %s) stalls both nodes for up to %s\n", b.Key, b.Node, b.Type,
-			plan.Bytes(b.Bytes), stall.Round(100*time.Millisecond))
+		fmt.Fprintf(w, "big      %s on %s (%s, %s) stalls both nodes for up to %s\n", errtext.Key(b.Key), b.Node,
+			b.Type, plan.Bytes(b.Bytes), stall.Round(100*time.Millisecond))
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nFROM\tTO\tOF THE KEY SPACE\tKEYS\tBYTES\tVERSIONS\tAND BACK")

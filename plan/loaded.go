@@ -10,7 +10,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -23,7 +22,7 @@ type loaded struct {
 // askLoaded asks for the libraries of functions.
 func (n *node) askLoaded(ctx context.Context) error {
 	list, err := n.conn.FunctionList(ctx, redis.FunctionListQuery{}).Result()
-	if err != nil && !control.IsReply(err) {
+	if err != nil && !isReply(err) {
 		return fmt.Errorf("asking for FUNCTION LIST: %w", err)
 	}
 	if err != nil {

@@ -91,6 +91,17 @@ func (c *Conn) Full() bool { return c.Memory() > c.set.MaxQueued }
 // Memory returns the memory of unanswered requests in bytes.
 func (c *Conn) Memory() int { return c.queue.inFlightBytes + c.fifo.n*requestCost }
 
+// FrameFor returns the last unanswered request whose reply goes to a receiver, or nil. It is
+// valid until the connection receives something or ends.
+func (c *Conn) FrameFor(to Receiver) []byte {
+	for i := c.fifo.n - 1; i >= 0; i-- {
+		if e := c.fifo.at(i); e.to == to {
+			return e.frame()
+		}
+	}
+	return nil
+}
+
 // Send copies frame into the queue. to gets its reply. deadline 0 means no deadline. The
 // caller must check ConnectError and Full first.
 func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,10 +15,12 @@ import (
 
 // Change is what a running server gets when its configuration changes.
 type Change struct {
-	Config   *config.Config
-	Workers  proxy.Options // as in Setup
-	Table    *router.Table // replaces the present table; nil: that stays
-	Follow   bool          // Follower replaces the present one
+	Config  *config.Config
+	Workers proxy.Options // as in Setup
+	// Table replaces the present table, whatever its layout and nodes are; nil: that stays.
+	// Commands under way finish at the nodes where they are; see [proxy.ReplaceLayout].
+	Table    *router.Table
+	Follow   bool // Follower replaces the present one
 	Follower Follower
 }
 
@@ -36,35 +39,40 @@ func (s *Server) Configure(c Change) error {
 	}
 	s.cfg.Store(c.Config)
 	s.budget.setMemory(s.MemoryLimit())
-	s.checkDescriptors(len(s.Table().Nodes))
+	s.checkDescriptors(len(cmp.Or(c.Table, s.Table()).Nodes))
 	s.exchangeListeners(c.Config, added)
 	process := *s.process // the workers read the present one
 	process.Port = s.port()
 	s.process = &process
-	s.adopt(c)
-	s.onThreads(func(t *thread) { proxy.Configure(t.worker, s.workerOptions(c.Workers, t.index)) })
+	s.adopt(c)()
 	return nil
 }
 
-// adopt replaces the table and the follower. Nothing that the present follower has learned is
-// published later, and nothing that the new one learns is published before the table.
-func (s *Server) adopt(c Change) {
+// adopt replaces the table, the follower and the workers' options. Nothing that the present
+// follower has learned is published later, and nothing that the new one learns is published
+// before the table. Call wait to wait until every thread works by the new ones.
+func (s *Server) adopt(c Change) (wait func()) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	if c.Follow {
 		close(s.following.Swap(newFollowing(c.Follower)).replaced)
 	}
-	if c.Table == nil {
-		return
+	if c.Table != nil {
+		s.table.Store(c.Table)
 	}
-	s.table.Store(c.Table)
-	for _, t := range s.threads {
-		t.loop.Post(func() { proxy.ReplaceLayout(t.worker, c.Table) })
-	}
+	return s.post(func(t *thread) { // no command sees one without the other
+		proxy.Configure(t.worker, s.workerOptions(c.Workers, t.index)) // first: new nodes are greeted by it
+		if c.Table != nil {
+			proxy.ReplaceLayout(t.worker, c.Table)
+		}
+	})
 }
 
 // onThreads makes each thread call f, and returns when all have, or have ended.
-func (s *Server) onThreads(f func(*thread)) {
+func (s *Server) onThreads(f func(*thread)) { s.post(f)() }
+
+// post makes each thread call f soon. wait returns when all have, or have ended.
+func (s *Server) post(f func(*thread)) (wait func()) {
 	called := make(chan struct{}, len(s.threads))
 	for _, t := range s.threads {
 		t.loop.Post(func() {
@@ -72,10 +80,12 @@ func (s *Server) onThreads(f func(*thread)) {
 			called <- struct{}{}
 		})
 	}
-	for _, t := range s.threads {
-		select {
-		case <-called:
-		case <-t.done:
+	return func() {
+		for _, t := range s.threads {
+			select {
+			case <-called:
+			case <-t.done:
+			}
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 )
 
@@ -14,7 +13,7 @@ import (
 // and outside the loop, because look-ups block.
 func (t *thread) dial(b *backend) {
 	if b.link.Addr == "" {
-		b.link.Fail(t.now, errtext.NoSentinel)
+		b.link.Fail(t.now, "no sentinel has told its address yet")
 		return
 	}
 	addr, err := netip.ParseAddrPort(b.link.Addr)

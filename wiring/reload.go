@@ -67,33 +67,41 @@ func newTable(ctx context.Context, current *router.Table, old, next *config.Conf
 		return nil, err
 	}
 	if old.Clustered() && next.Clustered() {
-		return nil, refuseOtherCluster(next, current, t)
+		switch {
+		case isSameCluster(current, t):
+			return nil, nil // its follower knows more
+		case allowMisplaced:
+			return t, nil
+		}
+		return nil, next.Errorf("slots.seeds", "name nodes of the cluster that keyway follows; "+
+			"see keyway plan; to accept losing sight of the keys: --allow-misplaced",
+			"these seeds belong to another cluster, so clients would not find their keys")
 	}
 	if err := mayReplace(current, t, changes, allowMisplaced); err != nil {
 		return nil, err
 	}
-	return t, refuseUnfit(ctx, next, t, changes)
+	return t, refuseUnfit(ctx, next, current, t, changes)
 }
 
-// refuseOtherCluster returns an error if the cluster of the table found, which the seeds of c
-// name, has no node of the current one. It cannot tell while no current node is known.
-func refuseOtherCluster(c *config.Config, current, found *router.Table) error {
-	known := func(n router.Node) bool {
-		_, ok := current.ByAddr(n.Addr)
-		return ok
-	}
-	if len(current.Nodes) == 0 || slices.ContainsFunc(found.Nodes, known) {
-		return nil
-	}
-	return c.Errorf("slots.seeds", "name nodes of the cluster that keyway follows, or restart keyway",
-		"these seeds belong to another cluster, so clients would not find their keys")
+// isSameCluster reports whether two tables have a node in common. It cannot tell while no
+// current node is known.
+func isSameCluster(current, found *router.Table) bool {
+	return len(current.Nodes) == 0 || slices.ContainsFunc(found.Nodes, func(n router.Node) bool {
+		_, known := current.ByAddr(n.Addr)
+		return known
+	})
 }
 
-// refuseUnfit returns an error if a node at a new address cannot serve.
-func refuseUnfit(ctx context.Context, c *config.Config, t *router.Table, changes []config.Change) error {
+// refuseUnfit returns an error if a node at a new address, or one that is to serve outside a
+// cluster from now on, cannot serve.
+func refuseUnfit(
+	ctx context.Context, c *config.Config, current, t *router.Table, changes []config.Change,
+) error {
 	for _, r := range Inspect(ctx, c, t) {
 		i := c.Node(r.Name)
-		if i < 0 || !concerns(changes, "nodes["+r.Name+"].addr", "nodes["+r.Name+"].sentinel") {
+		_, known := current.ByAddr(r.Addr)
+		known = known && current.Clustered() == t.Clustered()
+		if i < 0 || known && !concerns(changes, "nodes["+r.Name+"].addr", "nodes["+r.Name+"].sentinel") {
 			continue
 		}
 		if problem, remedy := r.Unfit(t); problem != "" {
@@ -129,16 +137,6 @@ func mayReplace(older, newer *router.Table, changes []config.Change, allowMispla
 	if c := router.Compare(older, newer); c.Moves && !allowMisplaced {
 		return fmt.Errorf("%s: this would move %s; see keyway plan; to accept losing sight of them: --allow-misplaced",
 			list(moving), moved(c))
-	}
-	// Transactions and other commands under way know their nodes by the numbers in the table.
-	before, after := older.Owners(), newer.Owners()
-	same := older.Name == newer.Name && older.Clustered() == newer.Clustered() && len(after) >= len(before)
-	for i := 0; same && i < len(before); i++ {
-		a, b := older.Nodes[before[i]], newer.Nodes[after[i]]
-		same = before[i] == after[i] && (a.Name == b.Name || a.Addr == b.Addr)
-	}
-	if !same {
-		return needsRestart(moving)
 	}
 	return nil
 }

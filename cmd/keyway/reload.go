@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,8 @@ func reloadCommand() *cobra.Command {
 		Short: "Make a running keyway read its configuration file again",
 		Long: "reload makes a running keyway read its configuration file again, and prints what has changed.\n" +
 			"Clients stay connected. keyway applies all changes or, if it refuses one, none. It refuses to move\n" +
-			"keys, because clients would not find them any more.",
+			"keys, because clients would not find them any more; with --allow-misplaced it takes any layout and\n" +
+			"any nodes.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if addr == "" {
@@ -71,18 +73,28 @@ const reloadTimeout = 30 * time.Second
 func reload(ctx context.Context, w io.Writer, addr string, allowMisplaced bool) error {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
-	page := fmt.Sprintf("/reload?%s=%v", admin.AllowMisplaced, allowMisplaced)
-	status, text, err := callAdmin(ctx, http.MethodPost, addr, page, nil)
+	url := fmt.Sprintf("http://%s/reload?%s=%v", addr, admin.AllowMisplaced, allowMisplaced)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
 	if err != nil {
-		return fmt.Errorf("%w; start it, or name its admin address with --admin", err)
+		return fmt.Errorf("--admin %s: write HOST:PORT", addr)
 	}
-	switch status {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without the environment's HTTP proxy
+	reply, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking keyway at %s: %w; start it, or name its admin address with --admin", addr, err)
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return fmt.Errorf("reading the answer of keyway at %s: %w; its log says whether it has reloaded", addr, err)
+	}
+	text := strings.TrimSuffix(string(body), "\n")
+	switch reply.StatusCode {
 	case http.StatusOK:
 		fmt.Fprintln(w, text)
 		return nil
 	case http.StatusConflict:
 		return errors.New("not reloaded: " + text)
 	}
-	return fmt.Errorf("%s is no admin address of a keyway that can reload: it answers %d %s", addr, status,
-		http.StatusText(status))
+	return fmt.Errorf("%s is no admin address of a keyway that can reload: it answers %s", addr, reply.Status)
 }

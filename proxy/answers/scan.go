@@ -29,9 +29,10 @@ func scanMasters(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 	if n.Conn(s).Full() {
 		return s.Stall()
 	}
-	r := s.NewRequest(cmd)
+	r, walk := s.NewRequest(cmd), w.Walk
 	r.End = func(w *engine.Worker, dst []byte, r *engine.Request) []byte {
-		return w.Walk.AppendReply(dst, master, r.Merge.Replies[0])
+		// The masters may be others by now. This cursor then begins again.
+		return walk.AppendReply(dst, master, r.Merge.Replies[0])
 	}
 	r.Merge = w.Mergers.Get(1)
 	c := r.Merge.Call(r, 0)

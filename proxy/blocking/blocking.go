@@ -28,7 +28,8 @@ type blocking struct {
 	unit   time.Duration
 	nodeID int64 // conn's client ID at the node, for CLIENT UNBLOCK; 0: not known yet
 	ended  bool  // the node was asked to end the wait, so no other client may reuse the connection
-	moves  bool  // the node was asked to end the wait, so that the client waits at the node's successor
+	leaves bool  // its keys have another owner: the wait here must end
+	moves  bool  // the node was asked to end the wait, so that the client waits at the new owner
 	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
 }
 
@@ -38,30 +39,58 @@ var blockings = engine.NewPerClient[blocking]()
 // blockedClients are the clients that are inside a blocking command.
 type blockedClients struct {
 	engine.Inactive
-	w *engine.Worker
+	w           *engine.Worker
+	layoutEpoch uint64 // the worker's, when Layout last looked
+	move        bool   // some have to move, and their nodes are not asked yet
 }
 
-func (of blockedClients) Leave(s *engine.Session) {
+func (of *blockedClients) Leave(s *engine.Session) {
 	if b := blockings.Get(s); b != nil {
 		b.leave(of.w, s)
 	}
 }
 
-// Tick ends the waits at nodes that leave. Their clients then wait at the successors.
-func (of blockedClients) Tick() {
-	if !of.w.AnyLeaves() {
+// Layout finds the clients that wait at a node which another layout has replaced as the owner
+// of their keys.
+func (of *blockedClients) Layout(bool) {
+	if of.layoutEpoch == of.w.LayoutEpoch {
 		return
 	}
+	of.layoutEpoch = of.w.LayoutEpoch
 	for _, s := range of.w.Sessions {
-		b := blockings.Get(s)
-		if b == nil || b.nodeID == 0 || b.ended || b.moves || !of.w.IsLeaving(b.call.Node) {
-			continue
-		}
-		if conn := b.call.Node.ReadyConn(s); conn != nil {
-			b.moves = true
-			b.askToUnblock(of.w, conn)
+		if b := blockings.Get(s); b != nil && b.conn != nil && of.w.IsDisplaced(b.call, b.conn.FrameFor(b)) {
+			b.leaves, of.move = true, true
 		}
 	}
+	of.Tick()
+}
+
+// Tick ends the waits at former owners. Their clients then wait at the new ones.
+func (of *blockedClients) Tick() {
+	if !of.move {
+		return
+	}
+	of.move = false
+	for _, s := range of.w.Sessions {
+		b := blockings.Get(s)
+		if b == nil || !b.leaves || b.ended || b.moves {
+			continue
+		}
+		if conn := b.call.Node.ReadyConn(s); conn != nil && b.nodeID != 0 {
+			b.moves = true
+			b.askToUnblock(of.w, conn)
+		} else {
+			of.move = true
+		}
+	}
+}
+
+// Due returns the next tick while a client has to move.
+func (of *blockedClients) Due() int64 {
+	if of.move {
+		return of.w.Now + engine.Tick
+	}
+	return math.MaxInt64
 }
 
 // sendBlocking sends a command that may block.
@@ -174,17 +203,17 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 }
 
-// moveOn sends the command to the present owner of its keys, after its wait at a leaving
-// node has ended. It returns false if the client has left or no node owns the keys.
+// moveOn sends the command to the present owner of its keys, after its wait at the former
+// owner has ended. If the keys have no common owner, the client gets the error for that. It
+// returns false if the client has left.
 func (b *blocking) moveOn(w *engine.Worker, frame []byte) bool {
-	owner := w.OwnerOf(b.call.Group)
-	if b.call.Request.Session == nil || owner == nil || owner == b.call.Node {
+	if b.call.Request.Session == nil {
 		return false
 	}
 	b.drainAfterUnblock(w)
-	b.conn, b.moves = nil, false
+	b.conn, b.leaves, b.moves = nil, false, false
 	b.renew(w)
-	b.call.Resend(frame, owner)
+	b.call.SendOn(frame)
 	return true
 }
 

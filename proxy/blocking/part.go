@@ -7,7 +7,7 @@ import (
 
 // Part is commands that block, and WAIT.
 var Part = engine.Part{
-	New:      func(w *engine.Worker) []engine.Feature { return []engine.Feature{blockedClients{w: w}} },
+	New:      func(w *engine.Worker) []engine.Feature { return []engine.Feature{&blockedClients{w: w}} },
 	MayBlock: sendBlocking,
 	Handlers: map[command.Action]engine.Handler{
 		command.DoRunning:       {Answer: aboutRunningScript},

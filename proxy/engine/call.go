@@ -13,12 +13,13 @@ import (
 type Call struct {
 	Request   *Request
 	Node      *Node
-	Group     int32 // of its keys, -1 for none
-	index     int32 // index among the request's calls
-	Deadline  int64 // when the first attempt must be answered
-	waitUntil int64 // while it waits to be sent again: when it gives up
-	Timeout   int64 // when the timeout of a blocking command ends; 0: none
-	alone     alone // receiver of the reply, in the exclusive lane
+	Group     int32  // of its keys, -1 for none
+	placedIn  uint64 // the LayoutEpoch in which PlaceAgain found the group; 0: dispatch found it
+	index     int32  // index among the request's calls
+	Deadline  int64  // when the first attempt must be answered
+	waitUntil int64  // while it waits to be sent again: when it gives up
+	Timeout   int64  // when the timeout of a blocking command ends; 0: none
+	alone     alone  // receiver of the reply, in the exclusive lane
 
 	lane    lane
 	once    bool // it means something only on its connection, such as WATCH
@@ -96,7 +97,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			r.recordSlow(frame)
 		}
 		if !c.replica {
-			w.retries.failOvertaken(s, c)
+			w.retries.failOvertaken(s, c, frame)
 		}
 		if c.tries > 0 {
 			c.Node.servedAt = w.Now
@@ -144,7 +145,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 			r.recordSlow(frame)
 		}
 		if !c.replica {
-			w.retries.failOvertaken(r.Session, c) // the node may have executed it
+			w.retries.failOvertaken(r.Session, c, frame) // the node may have executed it
 		}
 		w.Stats.UnknownOutcome++
 		if r.Merge != nil {

@@ -98,13 +98,27 @@ func mayWriteAny(cmd *command.Command) bool {
 // eachCommand calls f for the call's command, or for each command of its transaction, with
 // the hashes of the command's keys. cmd is nil if the command is unknown.
 func (c *Call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uint64)) {
-	w := c.Worker()
+	var at []int
+	var keys []uint64
+	c.Worker().Learned.eachFrame(c, frame, func(cmd *command.Command, a command.Args) {
+		at, keys = at[:0], keys[:0]
+		if cmd != nil {
+			at = cmd.Keys(a, at)
+		}
+		for _, i := range at {
+			keys = append(keys, hashKey(a.Arg(i)))
+		}
+		f(cmd, keys)
+	})
+}
+
+// eachFrame calls f for the call's command, or for each command of its transaction. cmd is
+// nil if the command is unknown.
+func (lc *learnedCommands) eachFrame(c *Call, frame []byte, f func(cmd *command.Command, a command.Args)) {
 	if c.Block != nil {
 		frame = c.Block.Frames[c.Block.Ends[0]:] // behind MULTI
 	}
 	var p resp.Parser
-	var at []int
-	var keys []uint64
 	for len(frame) > 0 {
 		n, st, err := p.Next(frame, &resp.DefaultLimits)
 		if err != nil || st != resp.Ready {
@@ -117,16 +131,9 @@ func (c *Call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uin
 			if len(frame) == 0 {
 				return // EXEC
 			}
-			cmd = w.Learned.CommandOf(&p)
+			cmd = lc.CommandOf(&p)
 		}
-		at, keys = at[:0], keys[:0]
-		if cmd != nil {
-			at = cmd.Keys(&p, at)
-		}
-		for _, i := range at {
-			keys = append(keys, hashKey(p.Arg(i)))
-		}
-		f(cmd, keys)
+		f(cmd, &p)
 	}
 }
 
@@ -158,6 +165,9 @@ func (c *Call) outlives(conn *pool.Conn, frame []byte, f pool.Failure) bool {
 	case !c.isRepeatable():
 		return false
 	}
+	if !w.PlaceAgain(c, frame) {
+		return true // it is settled
+	}
 	n := c.Node
 	if !c.asking {
 		n = w.target(c)
@@ -184,7 +194,10 @@ func (c *Call) outlives(conn *pool.Conn, frame []byte, f pool.Failure) bool {
 // be reached. The call goes to the node's successor, waits for one, or ends.
 func (c *Call) unreachable(frame []byte, reason string) {
 	w := c.Worker()
-	if c.Group < 0 && c.isRepeatable() {
+	if c.isRepeatable() && !w.PlaceAgain(c, frame) {
+		return
+	}
+	if (c.Group < 0 || c.placedIn > 0) && c.isRepeatable() {
 		if n := w.target(c); n != nil && n != c.Node && n.Conn(c.Request.Session).ConnectError() == "" {
 			c.resend(frame, n, false)
 			return

@@ -6,6 +6,7 @@ import (
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
 )
 
 // Node is a server that keyway sends commands to: a master or a replica.
@@ -36,7 +37,7 @@ type Node struct {
 }
 
 // key returns the node's key in Worker.byName.
-func (n *Node) key() string { return n.name + " " + n.Addr }
+func (n *Node) key() string { return keyOf(router.Node{Name: n.name, Addr: n.Addr}) }
 
 // NewConn returns a new connection to the node. It is not dialed yet.
 func (n *Node) NewConn() *pool.Conn {

@@ -182,6 +182,11 @@ func hashKey(key []byte) uint64 { return maphash.Bytes(HashSeed, key) }
 func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 	w := c.Worker()
 	s := c.Request.Session
+	if w.isStale(c) {
+		if c.forgetReceived(); !w.PlaceAgain(c, frame) {
+			return true // it is settled
+		}
+	}
 	m := w.OwnerOf(c.Group)
 	if m == nil || c.hops >= maxHops {
 		return false

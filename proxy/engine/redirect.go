@@ -127,8 +127,21 @@ func (c *Call) follow(frame []byte, reply []byte, ask bool, target string) {
 	c.resend(frame, w.Nodes[id], ask)
 }
 
-// Resend sends a call to another node, without ASKING; see resend.
-func (c *Call) Resend(frame []byte, n *Node) { c.resend(frame, n, false) }
+// SendOn sends a call that its node has not executed to the present owner of its keys.
+func (c *Call) SendOn(frame []byte) {
+	w := c.Worker()
+	if !w.PlaceAgain(c, frame) {
+		return
+	}
+	if owner := w.OwnerOf(c.Group); owner != nil {
+		c.resend(frame, owner, false)
+		return
+	}
+	unbound := resp.AppendError(nil, errtext.SlotUnbound)
+	if w.Ready.Refresh = true; !w.retries.putOff(c, frame, unbound) {
+		c.Settle(unbound)
+	}
+}
 
 // resend sends a call again. The client's later commands wait until the call is finished.
 func (c *Call) resend(frame []byte, n *Node, ask bool) {
@@ -196,6 +209,21 @@ func arrived(s *Session, c *Call) {
 	} else {
 		delete(s.moving, c.Group)
 	}
+}
+
+// changeGroup gives a call another group, also in the session's count of calls that are sent
+// again.
+func changeGroup(s *Session, c *Call, group int32) {
+	if c.Redirected {
+		m := s.moving[c.Group]
+		if m.calls--; m.calls > 0 {
+			s.moving[c.Group] = m
+		} else {
+			delete(s.moving, c.Group)
+		}
+		s.moving[group] = moving{calls: s.moving[group].calls + 1}
+	}
+	c.Group = group
 }
 
 // waitsBefore reports whether c, sent to target, could overtake an earlier call of the
@@ -344,13 +372,18 @@ func (q *retries) wait(c *Call, frame, reply []byte) {
 	s.retryAt = q.w.Now + q.w.Links.Rand.Int64N(wait) + 1
 }
 
-// failOvertaken fails queued retries that a later command of the client, by, to the same group
-// has just overtaken: sent again now, they would be executed out of order. The client gets
+// failOvertaken fails queued retries that a later command of the client, by, whose frame it
+// gets, to the same group has just overtaken: sent again now, they would be executed out of order. The client gets
 // the node's last error, which says that they were not executed. Calls whose error is being
 // checked are only marked as overtaken.
-func (q *retries) failOvertaken(s *Session, by *Call) {
+func (q *retries) failOvertaken(s *Session, by *Call, frame []byte) {
+	if len(s.checking)+len(s.Retry) == 0 {
+		return
+	}
+	spread := q.w.regroup(by, frame) != "" // so it has no group that could be compared
 	for _, c := range s.checking {
-		c.isOvertaken = c.isOvertaken || c.Group == by.Group && c.Request.seq < by.Request.seq
+		may := c.Group == by.Group || q.w.isStale(c) || spread
+		c.isOvertaken = c.isOvertaken || may && c.Request.seq < by.Request.seq
 	}
 	if len(s.Retry) == 0 || by.Group < 0 {
 		return
@@ -358,7 +391,7 @@ func (q *retries) failOvertaken(s *Session, by *Call) {
 	kept := s.Retry[:0]
 	var lost []*Call
 	for _, c := range s.Retry {
-		if c.Group == by.Group && c.Request.seq < by.Request.seq {
+		if (c.Group == by.Group || spread) && c.Request.seq < by.Request.seq {
 			lost = append(lost, c)
 		} else {
 			kept = append(kept, c)

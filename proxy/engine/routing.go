@@ -3,11 +3,13 @@ package engine
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/scan"
 	"github.com/keyway-proxy/keyway/slots"
@@ -21,14 +23,16 @@ type routing struct {
 	private *router.Table // the same as table, if this worker has a copy of its own; otherwise nil
 	moved   bool          // some key's owner has changed in this turn
 	epoch   uint64        // grows whenever a key's owner changes
-	Nodes   []*Node       // in the order of table.Nodes
-	Masters []*Node
-	byName  map[string]*Node // by node.key
-	ordinal uint             // of the next new node
-	Walk    scan.Masters     // of SCAN
-	looks   looks
-	leaving []leaving
-	drains  bool // nodes that leave now finish what is under way; see ReplaceLayout
+	// LayoutEpoch is the epoch that began when the layout was last replaced. What was placed
+	// in an earlier epoch has to be placed again before it goes to a node.
+	LayoutEpoch uint64
+	Nodes       []*Node // in the order of table.Nodes
+	Masters     []*Node
+	byName      map[string]*Node // by node.key
+	ordinal     uint             // of the next new node
+	Walk        scan.Masters     // of SCAN
+	looks       looks
+	leaving     []leaving
 }
 
 // SetTable replaces the routing table. Nodes that are in both tables keep their connections.
@@ -38,7 +42,9 @@ func (w *Worker) SetTable(t *router.Table) {
 		w.epoch++ // clients with calls in flight wait for their replies first; see consume
 	}
 	w.Table, w.private = t, nil
-	w.setNodes()
+	for _, n := range w.setNodes(nil) {
+		n.close(w.Now, leftTopology)
+	}
 	w.ownersChanged(changed || w.moved)
 }
 
@@ -52,7 +58,7 @@ func (rt *routing) moveSlot(slot int32, id router.NodeID) {
 	rt.epoch++
 	rt.moved = true
 	if rt.Table.Move(slot, id) {
-		rt.setNodes()
+		rt.setNodes(nil)
 	}
 }
 
@@ -70,17 +76,22 @@ func (rt *routing) ownersChanged(changed bool) {
 	}
 }
 
-// setNodes creates and closes nodes, so that the worker has those of the table.
-func (rt *routing) setNodes() {
+// setNodes gives the worker the nodes of the table. It keeps those that it has already,
+// creates the others, and returns those that the table lacks. renamed are nodes that have
+// another name in the table, by their key there.
+func (rt *routing) setNodes(renamed map[string]*Node) (gone []*Node) {
 	w := rt.w
 	t := rt.Table
 	stay, before := map[string]*Node{}, rt.Nodes
 	were := rt.Masters
 	rt.Nodes, rt.Masters = make([]*Node, len(t.Nodes)), nil
 	for i, tn := range t.Nodes {
-		key := (&Node{name: tn.Name, Addr: tn.Addr}).key()
+		key := keyOf(tn)
 		n := rt.byName[key]
 		if n == nil {
+			n = renamed[key]
+		}
+		if n == nil || n.Sentinel != tn.Sentinel { // connections to a sentinel's master ask for its role
 			n = &Node{
 				Worker: w, name: tn.Name, Addr: tn.Addr, Sentinel: tn.Sentinel,
 				Ordinal: rt.ordinal, group: -1, following: following{lag: freshness.NewNode()},
@@ -88,6 +99,7 @@ func (rt *routing) setNodes() {
 			rt.ordinal++
 			n.connect(new(Session))
 		}
+		n.name = tn.Name
 		stay[key] = n
 		rt.Nodes[i] = n
 		if tn.Master {
@@ -104,17 +116,16 @@ func (rt *routing) setNodes() {
 	rt.setReplicas()
 	rt.recordGroups()
 	rt.byName = stay
-	for _, n := range before {
-		if stay[n.key()] == nil {
-			rt.part(n)
-		}
-	}
 	addrs := make([]string, len(rt.Masters))
 	for i, n := range rt.Masters {
 		addrs[i] = n.Addr
 	}
 	rt.Walk = scan.Of(addrs)
+	return slices.DeleteFunc(slices.Clone(before), func(n *Node) bool { return stay[n.key()] == n })
 }
+
+// keyOf returns the key in Worker.byName of a table's node.
+func keyOf(n router.Node) string { return n.Name + " " + n.Addr }
 
 // setReplicas sets the master and the replicas of each node, from the table.
 func (rt *routing) setReplicas() {
@@ -141,8 +152,8 @@ func (rt *routing) setReplicas() {
 	}
 }
 
-// sameOwners reports whether every key has the same owner in both tables. A process never
-// changes its layout. So without slots, the ordered list of masters determines the owners.
+// sameOwners reports whether every key has the same owner in both tables, which have the same
+// layout. So without slots, the ordered list of masters determines the owners.
 func sameOwners(a, b *router.Table) bool {
 	if !b.Slotted() {
 		return slices.EqualFunc(owners(a), owners(b), sameAddr)
@@ -335,45 +346,81 @@ func (rt *routing) covered() bool {
 	return covered > 0.99999
 }
 
-// ReplaceLayout is SetTable for a table of another configuration, which may place keys
-// otherwise than the present one. The nodes that own keys in the present one have the same
-// places in the new one. Nodes that are not in the new one, or that have another address
-// there, finish what is under way; SetTable ends it.
+// ReplaceLayout is SetTable for a table of another configuration, which may place keys by
+// another layout, over other nodes, in another order. Call it within a turn.
+//
+// A node that both tables have keeps its connections, also if it has another name now.
+// Replies to what was sent before come from where it was sent. Calls that are sent again,
+// blocked clients, transactions and subscriptions are placed anew. Nodes that the new table
+// lacks finish what is under way, but not for longer than the request timeout.
 func ReplaceLayout(w *Worker, t *router.Table) {
+	older := w.Table
 	w.epoch++ // clients with calls in flight wait for their replies first; see consume
-	w.moved = true
-	w.drains = true
-	w.SetTable(t)
-	w.drains = false
+	w.LayoutEpoch = w.epoch
+	w.Table, w.private = t, nil
+	for _, n := range w.Nodes {
+		n.group = -1 // the groups of the older table mean nothing now
+	}
+	var renamed map[string]*Node
+	if older.Clustered() == t.Clustered() {
+		renamed = w.renamed()
+	} else {
+		w.byName = nil // connections to a cluster's nodes are greeted otherwise
+	}
+	for _, n := range w.setNodes(renamed) {
+		w.part(n)
+	}
+	w.placeWaiting()
+	w.ownersChanged(true)
+}
+
+// renamed returns the nodes that have another name in the table than the worker knows, by
+// their key in the table.
+func (rt *routing) renamed() map[string]*Node {
+	found, stay := map[string]*Node{}, map[string]bool{}
+	for _, tn := range rt.Table.Nodes {
+		stay[keyOf(tn)] = true
+	}
+	for _, tn := range rt.Table.Nodes {
+		at := slices.IndexFunc(rt.Nodes, func(n *Node) bool {
+			return tn.Addr != "" && n.Addr == tn.Addr && !stay[n.key()]
+		})
+		if at >= 0 && rt.byName[keyOf(tn)] == nil {
+			found[keyOf(tn)] = rt.Nodes[at]
+		}
+	}
+	return found
 }
 
 // leaving is a node that gets no new calls. Replies to earlier ones are still due.
 type leaving struct {
 	*Node
+	since int64
 	until int64 // then the connections are closed, whatever is due
 }
 
-// AnyLeaves reports whether there are nodes that get no new calls.
-func (rt *routing) AnyLeaves() bool { return len(rt.leaving) > 0 }
+// minLeaving is how long a node leaves at least. Until then other threads may still send it
+// messages for subscribers of this one.
+const minLeaving = int64(100 * time.Millisecond)
+
+const leftTopology = "the node has left the topology"
 
 // IsLeaving reports whether the node gets no new calls.
 func (rt *routing) IsLeaving(n *Node) bool {
 	return slices.ContainsFunc(rt.leaving, func(l leaving) bool { return l.Node == n })
 }
 
-// part ends the use of a node that the table no longer has.
+// part ends the use of a node that the layout no longer has. Commands for all masters that
+// it cannot execute any more go to the node that now has its name, if there is one.
 func (rt *routing) part(n *Node) {
-	if !rt.drains {
-		n.close(rt.w.Now, leftTopology)
-		return
+	for _, o := range rt.Nodes {
+		if o.name == n.name {
+			n.group = o.group
+		}
 	}
-	for _, f := range rt.w.Features {
-		f.CloseNode(n, leftTopology) // subscriptions move to another node
-	}
-	rt.leaving = append(rt.leaving, leaving{n, rt.w.Now + int64(rt.w.Options.Backend.RequestTimeout)})
+	now := rt.w.Now
+	rt.leaving = append(rt.leaving, leaving{n, now, now + int64(rt.w.Options.Backend.RequestTimeout)})
 }
-
-const leftTopology = "the node has left the topology"
 
 // tickLeaving closes the connections of leaving nodes on which nothing is due any more.
 func (rt *routing) tickLeaving() {
@@ -381,11 +428,105 @@ func (rt *routing) tickLeaving() {
 	rt.leaving = slices.DeleteFunc(rt.leaving, func(n leaving) bool {
 		n.tickShared()
 		w.tickExclusive(n.Node)
-		due := func(c *pool.Conn) bool { return c.InFlight() > 0 }
-		if w.Now < n.until && (n.exclusive > 0 || slices.ContainsFunc(n.Conns, due) || len(n.retired.conns) > 0) {
+		if w.Now < n.since+minLeaving || w.Now < n.until && n.owesReplies() {
 			return false
 		}
 		n.close(w.Now, leftTopology)
 		return true
 	})
+}
+
+// owesReplies reports whether a reply is due on a connection to the node, or a client uses
+// one alone.
+func (n *Node) owesReplies() bool {
+	due := func(c *pool.Conn) bool { return c.InFlight() > 0 }
+	for _, f := range n.Worker.Features {
+		if slices.ContainsFunc(f.Conns(n), due) {
+			return true
+		}
+	}
+	return n.exclusive > 0 || slices.ContainsFunc(n.Conns, due) || len(n.retired.conns) > 0
+}
+
+// placeWaiting places the calls anew that wait to be sent again.
+func (rt *routing) placeWaiting() {
+	for _, s := range rt.w.retries.sessions {
+		s.Retry = slices.DeleteFunc(s.Retry, func(c *Call) bool { return !rt.PlaceAgain(c, c.frame) })
+	}
+}
+
+// isStale reports whether the call's keys were placed by an earlier layout.
+func (rt *routing) isStale(c *Call) bool {
+	s := c.Request.Session
+	return c.Group >= 0 && s != nil && s.epoch < rt.LayoutEpoch && c.placedIn < rt.LayoutEpoch
+}
+
+// PlaceAgain places the keys of a call by the present layout, if that has replaced the one
+// by which they were placed. frame is the call's command. If its keys cannot be on one node,
+// PlaceAgain settles the call, which was not executed, and returns false.
+func (rt *routing) PlaceAgain(c *Call, frame []byte) bool {
+	problem := rt.regroup(c, frame)
+	if problem == "" {
+		return true
+	}
+	w := rt.w
+	if c.Request.Command.Handling == command.Split { // sent anew, it would be one call for each node
+		problem = errtext.NotExecuted(c.Node.Label(), "the layout was replaced, and its keys are on several nodes now")
+	}
+	w.Stats.NotExecuted++
+	c.Settle(resp.AppendError(w.Scratch[:0], problem))
+	return false
+}
+
+// regroup places the keys of a call as PlaceAgain does. problem is the error for the client
+// if they cannot be on one node.
+func (rt *routing) regroup(c *Call, frame []byte) (problem string) {
+	if !rt.isStale(c) {
+		return ""
+	}
+	w := rt.w
+	c.asking = false // the slot that was moving belonged to another layout
+	group := int32(-1)
+	w.Learned.eachFrame(c, frame, func(cmd *command.Command, a command.Args) {
+		if cmd == nil || problem != "" {
+			return
+		}
+		g, text := w.groupOf(cmd, a)
+		if problem = text; g >= 0 && group >= 0 && g != group {
+			problem = errtext.CrossSlot
+		}
+		group = max(g, group)
+	})
+	if problem == "" && group < 0 {
+		group, _ = w.Scripts.KeylessPlace() // only scripts have a group without keys
+	}
+	if problem == "" {
+		changeGroup(c.Request.Session, c, group)
+		c.placedIn = rt.LayoutEpoch
+	}
+	return problem
+}
+
+// IsDisplaced reports whether the layout was replaced since the call was sent, and its keys
+// have another owner than the node that it was sent to.
+func (rt *routing) IsDisplaced(c *Call, frame []byte) bool {
+	return rt.isStale(c) && (rt.regroup(c, frame) != "" || rt.OwnerOf(c.Group) != c.Node)
+}
+
+// groupOf returns the group of a command's keys, -1 if it has none, or the error for the
+// client if it has no group.
+func (rt *routing) groupOf(cmd *command.Command, a command.Args) (group int32, problem string) {
+	w := rt.w
+	keys := w.Keys
+	defer func() { w.Keys = keys }()
+	w.Keys = nil
+	if cmd.Is(command.Sharded) {
+		group, _ = rt.Table.Place(a.Arg(1))
+		return group, ""
+	}
+	group, id, crossing := w.Place(cmd, a)
+	if crossing == "" && len(w.Keys) > 0 && id == router.None && !rt.Table.Slotted() {
+		crossing = errtext.NoRule(a.Arg(w.Keys[0]))
+	}
+	return group, crossing
 }

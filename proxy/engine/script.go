@@ -111,13 +111,23 @@ func (sc *scripts) sendAsEval(c *Call, frame, reply []byte) {
 		return
 	}
 	endCheck(c.Request.Session, c)
+	n := c.Node
+	if sc.w.isStale(c) {
+		if !sc.w.PlaceAgain(c, frame) {
+			return
+		}
+		if n = sc.w.target(c); n == nil {
+			c.Settle(reply)
+			return
+		}
+	}
 	sc.w.Stats.NoScript++
 	c.sentAsEval = true
 	how := plain
 	if c.asking {
 		how = behindAsking
 	}
-	c.start(c.Node, full, how)
+	c.start(n, full, how)
 }
 
 // find looks for a script on all workers, and then calls done, whether any worker has
@@ -201,7 +211,7 @@ func (sc *scripts) confirm(
 		case ok && proven(answer, frame, reply):
 			return
 		}
-		w.retries.failOvertaken(s, c)
+		w.retries.failOvertaken(s, c, frame)
 		if !ok {
 			w.Stats.UnknownOutcome++
 			reply = resp.AppendError(nil, errtext.ConnectionEnded(c.Node.Label(), "while its error was looked into"))

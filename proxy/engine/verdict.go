@@ -52,6 +52,9 @@ func Decide(w *Worker, c *Call, conn *pool.Conn, reply []byte) Verdict {
 	if c.replica && freshness.Unserved(code) {
 		return Verdict{Do: reread, Refresh: code[0] == 'M'} // MOVED, or MASTERDOWN
 	}
+	if w.isStale(c) && c.isRepeatable() && CannotServe(reply) { // the keys may have another owner now
+		return Verdict{Do: retried, Refresh: true, prove: c.Request.Command.Unproven()}
+	}
 	switch string(code) {
 	case "NOSCRIPT":
 		return Verdict{Do: sentInFull}
@@ -136,8 +139,16 @@ func (c *Call) onError(conn *pool.Conn, frame []byte, reply []byte) bool {
 // call may not wait.
 func (c *Call) sendOn(frame []byte, reply []byte, v *Verdict) bool {
 	w := c.Worker()
-	if v.Do == retried {
-		return w.retries.putOff(c, frame, reply)
+	if stale := w.isStale(c); stale || v.Do == retried {
+		if !w.PlaceAgain(c, frame) {
+			return true // it is settled
+		}
+		waits := w.retries.putOff(c, frame, reply)
+		if !waits && stale {
+			c.lastErr = append(c.lastErr[:0], reply...)
+			c.Settle(w.retries.finalError(c))
+		}
+		return waits || stale
 	}
 	c.follow(frame, reply, v.ask, v.target)
 	return true

@@ -110,7 +110,7 @@ func (h *hub) ask(tp *topic) {
 	n := h.w.Nodes[id]
 	if tp.home != nil && tp.home != n {
 		h.updateFeed(tp.home, tp, true)
-		if !slices.Contains(h.w.Masters, tp.home) {
+		if !slices.Contains(h.w.Masters, tp.home) && !h.w.IsLeaving(tp.home) {
 			tp.quiet = h.w.Now + settling // a promoted replica also relays its old master's messages
 		}
 	}
@@ -158,7 +158,7 @@ func (h *hub) elect() {
 	if !h.w.Table.Clustered() {
 		return
 	}
-	if before != nil {
+	if before != nil && !h.w.IsLeaving(before) {
 		h.quiet = h.w.Now + settling
 	}
 	// The topics that only the primary feed carries move from the old feed to the new one.

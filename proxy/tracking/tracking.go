@@ -38,6 +38,7 @@ type trackers struct {
 	w                 *engine.Worker
 	sessions          []*engine.Session
 	invalidationFeeds map[*engine.Node]*pool.Conn // for invalidations of RESP2 clients
+	layoutEpoch       uint64                      // the worker's, when Layout was last called
 	// pushedTo are the redirect targets, by id, that already have the current push of a feed.
 	pushedTo map[uint64]bool
 }
@@ -59,6 +60,7 @@ type tracking struct {
 	broken bool // the redirect target is gone
 	choice engine.Caching
 	begun  bool // the client has the reply to CLIENT TRACKING ON
+	forget bool // its whole cache becomes invalid once its commands in flight are answered
 }
 
 // trackingOptions are the options of CLIENT TRACKING ON.
@@ -372,7 +374,9 @@ func (t *tracking) openAll() {
 	}
 }
 
-// Layout makes the clients forget what they have cached if keys may have other owners.
+// Layout makes the clients forget what they have cached if keys may have other owners. If the
+// layout was replaced, former owners may still answer reads of keys of which they will not
+// report later changes. So the clients then forget once more when these are answered.
 func (of *trackers) Layout(moved bool) {
 	if !moved {
 		return
@@ -383,9 +387,17 @@ func (of *trackers) Layout(moved bool) {
 				of.openInvalidationFeed(n)
 			}
 		}
-		trackings.Get(s).ForgetAll()
-		trackings.Get(s).openAll()
+		t := trackings.Get(s)
+		for n, c := range t.conns {
+			if of.w.IsLeaving(n) {
+				c.Pushes = noMore{}
+			}
+		}
+		t.ForgetAll()
+		t.openAll()
+		t.forget = t.forget || s.Inflight > 0 && of.w.LayoutEpoch != of.layoutEpoch
 	}
+	of.layoutEpoch = of.w.LayoutEpoch
 }
 
 // Due returns the next tick while a client's own connection is busy, and one not much later
@@ -418,7 +430,12 @@ func (of *trackers) Tick() {
 		return
 	}
 	for _, s := range of.sessions {
-		for _, c := range trackings.Get(s).conns {
+		t := trackings.Get(s)
+		if t.forget && s.Inflight == 0 {
+			t.forget = false
+			t.ForgetAll()
+		}
+		for _, c := range t.conns {
 			watch(c)
 		}
 	}

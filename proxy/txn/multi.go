@@ -37,6 +37,8 @@ type txn struct {
 	broken  bool  // a command was refused, so EXEC discards the transaction
 	keyless bool  // a script has no keys
 	group   int32 // of all watched and queued keys, -1 if there are none so far
+	// layoutEpoch is the worker's when group was found. Another layout has other groups.
+	layoutEpoch uint64
 
 	published []published
 	late      []lateCommand
@@ -102,7 +104,7 @@ func (of transactions) Leave(s *engine.Session) {
 func transactionOf(s *engine.Session) *txn {
 	t := txns.Get(s)
 	if t == nil {
-		t = &txn{group: -1}
+		t = &txn{group: -1, layoutEpoch: s.Worker.LayoutEpoch}
 		txns.Set(s, t)
 		s.Block = &t.Block
 	}
@@ -173,10 +175,10 @@ func queue(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 func forBlock(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
 	frame = a.Frame()
 	switch h := cmd.Handling; {
-	case h == command.ByKey, h == command.Split, h == command.Block: // it does not block in MULTI
-		return forBlockByKey(w, t, cmd, a)
 	case cmd.InMulti == command.NodeOfKeys:
 		return frame, join(w, t, cmd, a)
+	case hasPlace(cmd):
+		return forBlockByKey(w, t, cmd, a)
 	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
 	case cmd.NeedsAll(a) && len(w.Masters) > 1:
 		return nil, errtext.Refused(cmd)
@@ -203,6 +205,15 @@ func forBlock(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) (f
 	return frame, ""
 }
 
+// hasPlace reports whether a queued command belongs to the node of its keys.
+func hasPlace(cmd *command.Command) bool {
+	switch cmd.Handling {
+	case command.ByKey, command.Split, command.Block: // it does not block in MULTI
+		return true
+	}
+	return cmd.InMulti == command.NodeOfKeys
+}
+
 // forBlockByKey is forBlock for a command with keys.
 func forBlockByKey(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) (frame []byte, text string) {
 	if check := w.Parts.Handlers[cmd.Action].Check; check != nil {
@@ -224,9 +235,43 @@ func forBlockByKey(w *engine.Worker, t *txn, cmd *command.Command, a command.Arg
 	return a.Frame(), ""
 }
 
+// placeAgain finds the group of all keys anew if the layout was replaced since they were
+// placed. It returns an error if they do not live together any more.
+func (t *txn) placeAgain(w *engine.Worker) string {
+	if t.layoutEpoch == w.LayoutEpoch {
+		return ""
+	}
+	t.layoutEpoch, t.group = w.LayoutEpoch, -1
+	for name := range t.names {
+		group, id := w.Table.Place([]byte(name))
+		if id < 0 && !w.Table.Slotted() || t.group >= 0 && group != t.group {
+			t.lost, t.group = true, -1 // EXEC returns null, and the next WATCH gets the error
+			return ""
+		}
+		t.group = group
+	}
+	p := w.Inputs.GetParser()
+	defer w.Inputs.PutParser(p)
+	for i := range t.Queued {
+		_, st, err := p.Next(t.Frames[t.Ends[i]:t.Ends[i+1]], &resp.DefaultLimits) // Ends[0] is MULTI's
+		if err != nil || st != resp.Ready {
+			continue // not expected: it was queued
+		}
+		if cmd := w.Learned.CommandOf(p); cmd != nil && hasPlace(cmd) {
+			if text := join(w, t, cmd, p); text != "" {
+				return text
+			}
+		}
+	}
+	return ""
+}
+
 // join adds a command's keys to the transaction. It returns an error if they live in
 // another group than the keys so far, or have no owner.
 func join(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) string {
+	if text := t.placeAgain(w); text != "" {
+		return text
+	}
 	group, id, crossing := w.Place(cmd, a)
 	switch {
 	case crossing != "":
@@ -249,10 +294,15 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 		return s.AnswerError(cmd, errNoMulti)
 	}
 	t := txns.Get(s)
+	crossing := t.placeAgain(w)
+	t.lost = t.lost || crossing != "" && t.watch != nil
 	switch {
 	case t.broken:
 		endTransaction(w, s)
 		return s.AnswerError(cmd, errExecAbort)
+	case crossing != "" && !t.lost:
+		endTransaction(w, s)
+		return s.AnswerError(cmd, "EXECABORT Transaction discarded because of: "+strings.TrimPrefix(crossing, "ERR "))
 	case t.alone && len(w.Masters) != 1:
 		endTransaction(w, s)
 		return s.AnswerError(cmd, errMultiSpread)
@@ -392,6 +442,7 @@ func watch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		return false
 	}
 	t := transactionOf(s)
+	t.placeAgain(w)
 	before := t.group
 	if text := join(w, t, cmd, a); text != "" {
 		t.group = before

@@ -62,6 +62,7 @@ type world struct {
 	calm        bool // the only faults are closed connections and failovers
 	unseen      bool // keyway sees replicas only while a master is dead
 	onlyBusy    bool // the only faults are scripts that keep nodes busy
+	layouts     *layouts
 }
 
 // link is one connection between keyway and a node.
@@ -163,10 +164,15 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 			migrating: map[int]int{}, importing: map[int]int{},
 		})
 	}
+	table := router.NewSlots(w.nodes[0].table())
+	if seed%4 == 2 {
+		w.layouts = newLayouts(w)
+		table = w.layouts.table
+	}
 	w.worker = proxy.New(proxy.Options{
 		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold,
 		Connections: 1 + w.rng.IntN(2), CheckEvery: w.rng.IntN(30), Seed: seed,
-	}, router.NewSlots(w.nodes[0].table()))
+	}, table)
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
 	}
@@ -458,6 +464,9 @@ func (w *world) breakThings() {
 			w.logf("%s is back", n)
 		}
 	}
+	if w.layouts != nil {
+		w.layouts.mayReplace()
+	}
 	if w.chance(w.chaos.move) {
 		w.moveSlots()
 	}
@@ -542,10 +551,18 @@ func (w *world) topology() {
 	}
 	if w.refreshAt >= 0 && w.now >= w.refreshAt {
 		w.refreshAt = -1
-		w.worker.SetTable(router.NewSlots(w.nodes[w.rng.IntN(len(w.nodes))].view()))
+		w.worker.SetTable(w.fetch())
 		w.worker.Looked(w.look)
 		w.look = 0
 	}
+}
+
+// fetch returns the table that a look at the topology finds.
+func (w *world) fetch() *router.Table {
+	if w.layouts != nil {
+		return w.layouts.table
+	}
+	return router.NewSlots(w.nodes[w.rng.IntN(len(w.nodes))].view())
 }
 
 // view returns the topology that a fetch would return: each slot group with its real owner,

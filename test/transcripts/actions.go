@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/router"
 )
 
 // action is a form of action lines.
@@ -30,15 +33,10 @@ var actions = []action{
 		return err
 	}},
 	{regexp.MustCompile(`^()layout: (.+)$`), func(w *world, _, value string) error {
-		for _, wk := range w.workers {
-			table, err := layout(value)
-			if err != nil {
-				return err
-			}
-			w.know(value)
-			wk.SetTable(table)
-		}
-		return nil
+		return w.replaceTable(value, (*proxy.Worker).SetTable)
+	}},
+	{regexp.MustCompile(`^()other layout: (.+)$`), func(w *world, _, value string) error {
+		return w.replaceTable(value, proxy.ReplaceLayout)
 	}},
 	{regexp.MustCompile(aClient + ` -> (.+)$`), send},
 	{regexp.MustCompile(aClient + ` connects(?: to worker (\d+))?$`), connect},
@@ -143,6 +141,19 @@ var actions = []action{
 		}
 		return err
 	}},
+}
+
+// replaceTable gives every worker the table of a layout.
+func (w *world) replaceTable(line string, replace func(*proxy.Worker, *router.Table)) error {
+	for _, wk := range w.workers {
+		table, err := layout(line)
+		if err != nil {
+			return err
+		}
+		w.know(line)
+		replace(wk, table)
+	}
+	return nil
 }
 
 // do performs one action, and everything that keyway does then.

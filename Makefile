@@ -8,7 +8,7 @@ SEEDS ?= 10000
 
 MUTANT ?=
 
-.PHONY: build test race lint fuzz sim faults soak mutants compat servers bench tools generate
+.PHONY: build test race lint fuzz sim faults soak mutants compat locks servers bench tools generate
 
 build:
 	go build -o keyway ./cmd/keyway
@@ -62,6 +62,11 @@ mutants: tools
 compat: tools
 	go test -count=1 -v -run TestClients ./test
 	scripts/compat
+
+# The long forms of the tests of locks: every library, and locks under faults.
+locks: tools
+	LOCKS=long scripts/compat
+	go test -timeout 30m -count=1 -v ./test/faults -run TestLocks -args -long
 
 # The tests that compare keyway with one server, the cluster tests and some clients, over
 # each of the other servers. `make test` and `make compat` run over redis-server.

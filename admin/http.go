@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,6 +35,16 @@ type Options struct {
 	// Reload reads the configuration again and applies it. It returns what to print. nil:
 	// there is no /reload.
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
+	// Placement returns where the keyway looks for keys. nil: there is no /placement.
+	Placement func() Placement
+}
+
+// Placement is where a keyway looks for keys, for keyway plan. It has no password.
+type Placement struct {
+	Version  string          `json:"version"`
+	Instance string          `json:"instance"`
+	Hash     string          `json:"placement"` // as in the names of its connections
+	Config   json.RawMessage `json:"config"`    // a text of config.PlacementText
 }
 
 // Surveyed is a finding about a node.
@@ -63,7 +74,7 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz and /readyz, all of them read-only, and /reload.
+// Handler serves /metrics, /healthz, /readyz and /placement, all of them read-only, and /reload.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
@@ -78,6 +89,9 @@ func Handler(b Backend, o Options) http.Handler {
 			fmt.Fprintln(w, note)
 		}
 	})
+	if o.Placement != nil {
+		mux.HandleFunc("GET /placement", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Placement()) })
+	}
 	if o.Reload != nil {
 		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))
 	}
@@ -100,6 +114,12 @@ func (o Options) reload(w http.ResponseWriter, r *http.Request) {
 
 // AllowMisplaced is the parameter of /reload that accepts keys out of clients' sight.
 const AllowMisplaced = "allow-misplaced"
+
+// answerJSON answers with an object.
+func answerJSON(w http.ResponseWriter, object any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(object) // the only error is that the asker has left
+}
 
 func answer(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -48,8 +48,9 @@ var keys = []key{
 		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file.",
 		change:  "Clients connect from other machines, or over a Unix socket."},
 	{path: "admin",
-		meaning: "The address of `/metrics`, `/healthz` and `/readyz` over HTTP. Empty: there is none.",
-		change:  "Always set it in production, on an address that clients cannot reach."},
+		meaning: "The address of `/metrics`, `/healthz`, `/readyz` and of what `keyway reload` and `keyway plan` " +
+			"ask for, over HTTP. Empty: there is none.",
+		change: "Always set it in production, on an address that clients cannot reach."},
 	{path: "threads", min: 1, max: 256, remedy: "write a whole number from 1 to 256",
 		meaning: "How many event loops serve clients. Each has its own clients, and its own connections to the nodes.",
 		change:  "One core is not enough. Use at most as many as there are cores."},

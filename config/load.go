@@ -28,6 +28,21 @@ func Load(path string) (*Config, error) {
 // Parse decodes and checks the text of a file called name. env looks up environment
 // variables.
 func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
+	c, err := decode(name, text, env)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.readPasswords(); err != nil {
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// decode is Parse without the checks, and without the password files.
+func decode(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
 	c := Default()
 	c.Backend.Hold = notGiven
 	c.file = name
@@ -45,12 +60,6 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	}
 	if c.Backend.Hold == notGiven {
 		c.Backend.Hold = c.Backend.RequestTimeout
-	}
-	if err := c.readPasswords(); err != nil {
-		return nil, err
-	}
-	if err := c.check(); err != nil {
-		return nil, err
 	}
 	return &c, nil
 }
@@ -181,13 +190,22 @@ func (c *Config) checkPlacement() error {
 }
 
 func (c *Config) checkLog() error {
-	if l := c.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, l) {
-		return c.Errorf("log.level", "write debug, info, warn or error", "unknown level %q", l)
-	}
-	if f := c.Log.Format; f != "text" && f != "json" {
-		return c.Errorf("log.format", "write text or json", "unknown format %q", f)
+	if field, value, remedy := c.Log.Invalid(); field != "" {
+		return c.Errorf("log."+field, remedy, "unknown %s %q", field, value)
 	}
 	return nil
+}
+
+// Invalid returns the field of l whose value is unknown, the value, and what to do. All are
+// empty if l is valid.
+func (l Log) Invalid() (field, value, remedy string) {
+	switch {
+	case !slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level):
+		return "level", l.Level, "write debug, info, warn or error"
+	case l.Format != "text" && l.Format != "json":
+		return "format", l.Format, "write text or json"
+	}
+	return "", "", ""
 }
 
 func (c *Config) checkAddr(path, addr, example string) error {

@@ -8,4 +8,6 @@
 //     CLUSTERDOWN, after which client libraries may retry, or with the node's own BUSY.
 //   - Unknown: the node may have executed the command. The text begins with ERR and
 //     says so.
+//
+// It also owns how texts for people show a key: Key.
 package errtext

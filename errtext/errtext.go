@@ -32,6 +32,8 @@ const (
 	CrossSlot = "CROSSSLOT Keys in request don't hash to the same slot"
 	// SlotUnbound answers a command for a slot that no node serves (cluster.c).
 	SlotUnbound = "CLUSTERDOWN Hash slot not served"
+	// NoSentinel is why a node behind sentinels cannot be reached while its address is unknown.
+	NoSentinel = "no sentinel has reported its address yet"
 	// NotInteger answers an argument that must be an integer (object.c).
 	NotInteger = "ERR value is not an integer or out of range"
 	// NotInt32 answers an integer that needs more than 32 bits (object.c, getIntFromObjectOrReply).

@@ -102,17 +102,3 @@ func TestRefusal(t *testing.T) {
 		}
 	}
 }
-
-// TestShownKeys: a key is shown on one line and cut between characters.
-func TestShownKeys(t *testing.T) {
-	for key, want := range map[string]string{
-		"a\r\nb\xff":                        `"a\r\nb\xff"`,
-		strings.Repeat("k", 64):             `"` + strings.Repeat("k", 64) + `"`,
-		strings.Repeat("k", 65):             `"` + strings.Repeat("k", 64) + `"...`,
-		strings.Repeat("k", 63) + "\u20acx": `"` + strings.Repeat("k", 63) + `"...`,
-	} {
-		if got := quote(key); got != want {
-			t.Errorf("%q: %s, want %s", key, got, want)
-		}
-	}
-}

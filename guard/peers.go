@@ -186,6 +186,13 @@ func parsePeer(line string) (p peer) {
 	return p
 }
 
+// KeywayIn returns the name of the keyway that a line of CLIENT LIST shows, and the host from
+// which it connects. The name is empty if the connection is no keyway's.
+func KeywayIn(line string) (instance, host string) {
+	p := parsePeer(line)
+	return p.instance, p.host
+}
+
 // disagreeing returns the keyways that have another placement, each once.
 func (p *peers) disagreeing() (all []peer) {
 	p.mu.Lock()

@@ -2,9 +2,9 @@ package guard
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/keyway-proxy/keyway/errtext"
 )
 
 // refusal says that clients would not find keys that are on the nodes.
@@ -58,7 +58,7 @@ func (s Sample) figures() string {
 
 // String returns the key, readable and cut to 64 characters, and where it belongs.
 func (e Example) String() string {
-	text := quote(e.Key)
+	text := errtext.Key(e.Key)
 	if e.DB > 0 {
 		text += fmt.Sprintf(" of database %d", e.DB)
 	}
@@ -66,19 +66,4 @@ func (e Example) String() string {
 		return text + ", which no rule places"
 	}
 	return text + ", which belongs to " + e.Belongs
-}
-
-// maxShown is how many bytes of a key people see.
-const maxShown = 64
-
-// quote returns a key in quotes, with escapes for what cannot be printed.
-func quote(key string) string {
-	if len(key) <= maxShown {
-		return strconv.Quote(key)
-	}
-	n := maxShown
-	for n > maxShown-utf8.UTFMax && !utf8.RuneStart(key[n]) {
-		n-- // not in the middle of a character
-	}
-	return strconv.Quote(key[:n]) + "..."
 }

@@ -123,6 +123,9 @@ func (v *verifier) look(ctx context.Context, n *move.Node, db int, keys []string
 		return nil
 	}
 	also := make([][]string, len(misplaced))
+	for i := range also {
+		also[i] = []string{} // not null in JSON
+	}
 	for _, other := range v.servers.all {
 		if other == n || db > 0 && other.InCluster() {
 			continue
@@ -163,7 +166,7 @@ type Repaired struct {
 	Moved  int          `json:"moved"`
 	Joined int          `json:"joined"` // removed, because the same value was at their node
 	Aside  []move.Aside `json:"set_aside"`
-	After  *Report      `json:"after"`
+	After  *Report      `json:"after"` // null if the repair has failed
 }
 
 // Repair verifies, moves misplaced keys to where the layout places them, and verifies
@@ -178,7 +181,7 @@ func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r Repaired
+	r := Repaired{Aside: []move.Aside{}}
 	if r.Before, err = s.verify(ctx, p, o.Progress); err != nil || r.Before.Clean() {
 		r.After = r.Before
 		return &r, err
@@ -186,7 +189,8 @@ func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
 	done, err := s.move(ctx, o, func(key string, _ *move.Node) *move.Node {
 		return p.place(key)
 	})
-	if r.Moved, r.Joined, r.Aside = done.Moved, done.Joined, done.Aside; err != nil {
+	r.Moved, r.Joined, r.Aside = done.Moved, done.Joined, append(r.Aside, done.Aside...)
+	if err != nil {
 		return &r, fmt.Errorf("repairing: %w", err)
 	}
 	r.After, err = s.verify(ctx, p, o.Progress)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -26,7 +27,7 @@ func (l *Link) setAside(ctx context.Context, key string, r *Result) error {
 			r.Absent++
 			return nil
 		case err != nil:
-			return n.failed(fmt.Sprintf("renaming key %q to %q", key, name), err)
+			return n.failed(fmt.Sprintf("renaming key %s to %s", errtext.Key(key), errtext.Key(name)), err)
 		case renamed == 1:
 			r.Aside = append(r.Aside, Aside{Node: n.Name, DB: l.db, Key: key, Name: name})
 			return nil

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/errtext"
 )
 
 // Error is a failure at a node, with what an operator can do about it.
@@ -28,12 +29,6 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
-
-// isReply reports whether err is a reply of the node, not a failure of the connection.
-func isReply(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply)
-}
 
 // remedies say what to do about the replies of a node that contain a text.
 var remedies = []struct{ text, remedy string }{
@@ -60,7 +55,7 @@ func (n *Node) failed(doing string, err error) error {
 		return err
 	}
 	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
-	if !isReply(err) {
+	if !control.IsReply(err) {
 		e.Remedy = "start the node or repair the network, and run the command again: moved keys stay moved"
 		return e
 	}
@@ -75,7 +70,7 @@ func (n *Node) failed(doing string, err error) error {
 
 // notRestored returns the error of a value that the destination did not accept.
 func (l *Link) notRestored(key string, err error) error {
-	n, doing := l.to.node, fmt.Sprintf("restoring key %q from node %s", key, l.from.node.Name)
+	n, doing := l.to.node, fmt.Sprintf("restoring key %s from node %s", errtext.Key(key), l.from.node.Name)
 	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
 	switch text := err.Error(); {
 	case strings.Contains(text, "payload version or checksum"):

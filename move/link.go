@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/errtext"
 )
 
 const (
@@ -98,8 +100,9 @@ func (l *Link) Move(ctx context.Context, keys []string) (Result, error) {
 			return r, refused
 		}
 	}
-	return r, fmt.Errorf("moving key %q from node %s to node %s: others changed it %d times meanwhile; "+
-		"stop the clients, and run the command again", keys[0], l.from.node.Name, l.to.node.Name, maxAttempts)
+	return r, fmt.Errorf("moving key %s from node %s to node %s: others changed it %d times meanwhile; "+
+		"stop the clients, and run the command again", errtext.Key(keys[0]),
+		l.from.node.Name, l.to.node.Name, maxAttempts)
 }
 
 // Refused is the error of single values that the destination does not accept. The other
@@ -175,7 +178,7 @@ func (l *Link) look(ctx context.Context, keys []string) (missing, both []string,
 		n, err := exist[i].Result()
 		switch {
 		case err != nil:
-			return nil, nil, l.to.node.failed(fmt.Sprintf("asking for key %q", k), err)
+			return nil, nil, l.to.node.failed(fmt.Sprintf("asking for key %s", errtext.Key(k)), err)
 		case n == 0:
 			missing = append(missing, k)
 		default:

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/info"
 )
 
@@ -114,14 +114,11 @@ func (n *Node) identify(ctx context.Context) error {
 // transactions whose keys are in one slot.
 func (n *Node) InCluster() bool { return n.cluster }
 
-// open returns a client of a database. Commands are never sent twice.
+// open returns a client of a database.
 func (n *Node) open(db int) *redis.Client {
-	return redis.NewClient(&redis.Options{
+	return control.NewClient(control.Options{
 		Addr: n.o.Addr, Username: n.o.Username, Password: n.o.Password, DB: db,
-		Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1000,
-		DialTimeout: n.o.ConnectTimeout, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
-		ContextTimeoutEnabled:    true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dial: n.o.ConnectTimeout, Reply: replyTimeout, Connections: 1000,
 	})
 }
 
@@ -191,7 +188,7 @@ func (c *connection) send(ctx context.Context, doing string, fill func(p redis.P
 		return nil
 	}
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !isReply(err) {
+		if err := cmd.Err(); err != nil && !control.IsReply(err) {
 			return c.node.failed(doing, err)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/errtext"
 )
 
 // pageSize is how many keys SCAN looks at in one call.
@@ -64,7 +67,7 @@ func (n *Node) Exist(ctx context.Context, db int, keys []string) ([]bool, error)
 		count, errKey := c.(*redis.IntCmd).Result()
 		exist[i] = count > 0
 		if err == nil && errKey != nil && !strings.HasPrefix(errKey.Error(), "MOVED ") {
-			err = n.failed(fmt.Sprintf("asking for key %q", keys[i]), errKey)
+			err = n.failed(fmt.Sprintf("asking for key %s", errtext.Key(keys[i])), errKey)
 		}
 	}
 	return exist, err
@@ -83,7 +86,7 @@ func (n *Node) pipeline(
 		}
 		return nil
 	})
-	if err != nil && !isReply(err) && !errors.Is(err, redis.Nil) {
+	if err != nil && !control.IsReply(err) && !errors.Is(err, redis.Nil) {
 		return nil, n.failed(doing, err)
 	}
 	return cmds, nil

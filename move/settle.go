@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/errtext"
 )
 
 const (
@@ -88,11 +90,11 @@ func (l *Link) compare(ctx context.Context, v value) (equal, there bool, err err
 		return false, false, nil
 	}
 	if err != nil {
-		return false, false, l.to.node.failed(fmt.Sprintf("reading key %q", v.key), err)
+		return false, false, l.to.node.failed(fmt.Sprintf("reading key %s", errtext.Key(v.key)), err)
 	}
 	expiry, err := l.to.PTTL(ctx, v.key).Result()
 	if err != nil {
-		return false, false, l.to.node.failed(fmt.Sprintf("reading the expiry of key %q", v.key), err)
+		return false, false, l.to.node.failed(fmt.Sprintf("reading the expiry of key %s", errtext.Key(v.key)), err)
 	}
 	now, err := unixMicro(l.to.Do(ctx, "TIME"))
 	if err != nil {
@@ -121,7 +123,7 @@ func (l *Link) compare(ctx context.Context, v value) (equal, there bool, err err
 func contents(ctx context.Context, c *connection, key string) ([]string, error) {
 	kind, err := c.Type(ctx, key).Result()
 	if err != nil {
-		return nil, c.node.failed(fmt.Sprintf("asking for the type of key %q", key), err)
+		return nil, c.node.failed(fmt.Sprintf("asking for the type of key %s", errtext.Key(key)), err)
 	}
 	questions := map[string][][]any{
 		"string": {{"GET", key}},
@@ -139,7 +141,7 @@ func contents(ctx context.Context, c *connection, key string) ([]string, error) 
 	for _, q := range questions {
 		reply, err := c.Do(ctx, q...).Result()
 		if err != nil {
-			return nil, c.node.failed(fmt.Sprintf("reading key %q", key), err)
+			return nil, c.node.failed(fmt.Sprintf("reading key %s", errtext.Key(key)), err)
 		}
 		list, isList := reply.([]any)
 		switch {
@@ -186,7 +188,7 @@ func fieldExpiries(ctx context.Context, c *connection, key string, fields []stri
 			return nil, nil
 		}
 		if err != nil {
-			return nil, c.node.failed(fmt.Sprintf("reading the fields of key %q", key), err)
+			return nil, c.node.failed(fmt.Sprintf("reading the fields of key %s", errtext.Key(key)), err)
 		}
 		for i, at := range times {
 			if at > 0 {

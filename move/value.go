@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/errtext"
 )
 
 // value is a key's value as the source has dumped it.
@@ -67,7 +70,7 @@ func (l *Link) read(ctx context.Context, keys []string) ([]value, error) {
 			return l.read(ctx, keys)
 		}
 		if err != nil {
-			return nil, l.from.node.failed(fmt.Sprintf("reading key %q", k), err)
+			return nil, l.from.node.failed(fmt.Sprintf("reading key %s", errtext.Key(k)), err)
 		}
 		if ok {
 			values = append(values, v)
@@ -133,7 +136,7 @@ func (l *Link) value(key string, r reading) (v value, ok bool, err error) {
 }
 
 func noSuchCommand(err error) bool {
-	return err != nil && isReply(err) && strings.Contains(err.Error(), "unknown command")
+	return err != nil && control.IsReply(err) && strings.Contains(err.Error(), "unknown command")
 }
 
 // unixMicro returns the reply to TIME.

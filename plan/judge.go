@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -93,7 +94,6 @@ func (p *planner) judge() {
 			"%d slots of the old layout have no owner, so their keys are not counted", n)
 	}
 	r.Estimate = p.estimate()
-	r.Ready = !slices.ContainsFunc(r.Problems, func(one Problem) bool { return !one.Accepted })
 }
 
 // unowned returns how many slots of a cluster have no owner.
@@ -110,8 +110,8 @@ func (p *planner) judgeKeys(n *node) {
 	f := &n.found
 	if f.misplaced > 0 {
 		p.problem("misplaced", "is the first file the one that keyway runs with?",
-			"%d of %d keys that were looked at on node %s lie elsewhere than the old layout says, such as %q; "+
-				"clients do not find them today", f.misplaced, f.seen, n.name, f.example)
+			"%d of %d keys that were looked at on node %s lie elsewhere than the old layout says, such as %s; "+
+				"clients do not find them today", f.misplaced, f.seen, n.name, errtext.Key(f.example))
 	}
 	keys := int64(0)
 	for _, db := range n.dbs {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -22,7 +23,7 @@ type loaded struct {
 // askLoaded asks for the libraries of functions.
 func (n *node) askLoaded(ctx context.Context) error {
 	list, err := n.conn.FunctionList(ctx, redis.FunctionListQuery{}).Result()
-	if err != nil && !isReply(err) {
+	if err != nil && !control.IsReply(err) {
 		return fmt.Errorf("asking for FUNCTION LIST: %w", err)
 	}
 	if err != nil {

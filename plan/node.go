@@ -2,14 +2,13 @@ package plan
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/topology"
@@ -29,6 +28,7 @@ type node struct {
 	info    map[string]string // the fields of INFO
 	dbs     []info.Database
 	clients []client
+	keyways []seen
 	found   findings
 	probe   probe
 	loaded  loaded
@@ -52,12 +52,9 @@ func (n *node) inspect(ctx context.Context) error {
 	if n.addr == "" {
 		return topology.ErrNoAddress
 	}
-	n.client = redis.NewClient(&redis.Options{
+	n.client = control.NewClient(control.Options{
 		Addr: n.addr, Username: n.side.Account.Username, Password: n.side.Account.Password,
-		Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1,
-		DialTimeout: n.side.Connect, ReadTimeout: n.side.Reply, WriteTimeout: n.side.Reply,
-		ContextTimeoutEnabled:    true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dial: n.side.Connect, Reply: n.side.Reply, Connections: 1,
 	})
 	n.conn = n.client.Conn()
 	if err := n.conn.Ping(ctx).Err(); err != nil {
@@ -113,12 +110,6 @@ func (n *node) user() string {
 	return n.side.Account.Username
 }
 
-// isReply reports whether err is a reply of the node, not a failure of the connection.
-func isReply(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply)
-}
-
 // pipeline sends commands together. Its error is a failure of the connection: the commands
 // have their own errors.
 func (n *node) pipeline(ctx context.Context, doing string, fill func(p redis.Pipeliner)) error {
@@ -127,7 +118,7 @@ func (n *node) pipeline(ctx context.Context, doing string, fill func(p redis.Pip
 		return nil
 	})
 	for _, c := range cmds {
-		if err := c.Err(); err != nil && !isReply(err) {
+		if err := c.Err(); err != nil && !control.IsReply(err) {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
 	}

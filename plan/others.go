@@ -7,6 +7,9 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/guard"
 )
 
 // Other are clients that use nodes without keyway. They would not find keys that have
@@ -34,10 +37,13 @@ type sender struct{ host, name, library, user string }
 func (n *node) askClients(ctx context.Context) error {
 	_ = n.conn.ClientSetName(ctx, connName).Err() // a user without that right sees plan itself
 	text, err := n.conn.ClientList(ctx).Result()
-	if err != nil && !isReply(err) {
+	if err != nil && !control.IsReply(err) {
 		return fmt.Errorf("asking for CLIENT LIST: %w", err)
 	}
 	for line := range strings.Lines(text) {
+		if instance, host := guard.KeywayIn(line); instance != "" {
+			n.keyways = append(n.keyways, seen{instance, host})
+		}
 		f := map[string]string{}
 		for field := range strings.FieldsSeq(line) {
 			name, value, _ := strings.Cut(field, "=")

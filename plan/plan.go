@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/topology"
@@ -27,16 +28,18 @@ type Side struct {
 type Options struct {
 	Count  bool     // look at every key, not at a sample
 	Accept []string // checks of Acceptable whose findings do not make the plan unready
+	Asked  *Asked   // what running keyways have said; nil: none was asked
 }
 
 // Checks whose findings an operator can accept, because no key is lost by them.
 const (
 	checkOthers  = "others"   // clients that bypass keyway
 	checkWayBack = "way-back" // nodes whose values other nodes cannot restore
+	checkKeyways = "keyways"  // keyways that were not asked
 )
 
 // Acceptable returns the checks that Options.Accept may name.
-func Acceptable() []string { return []string{checkOthers, checkWayBack} }
+func Acceptable() []string { return []string{checkKeyways, checkOthers, checkWayBack} }
 
 // Report is what a change of the configuration would do.
 type Report struct {
@@ -49,6 +52,7 @@ type Report struct {
 	Big      []BigKey          `json:"big_keys"`
 	Ways     []Way             `json:"ways"`
 	Others   []Other           `json:"others"`
+	Keyways  []Keyway          `json:"keyways"` // that were asked
 	Estimate Estimate          `json:"estimate"`
 	Notes    []string          `json:"notes"`
 	Problems []Problem         `json:"problems"`
@@ -115,11 +119,13 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.report = &Report{
 		Old: layoutOf(older.Table), New: layoutOf(newer.Table), Space: router.Compare(older.Table, newer.Table),
 		Pairs: []Pair{}, Memory: []Memory{}, Big: []BigKey{}, Ways: []Way{}, Others: []Other{}, Notes: []string{},
-		Problems: []Problem{},
+		Problems: []Problem{}, Keyways: []Keyway{},
 	}
 	p.list()
+	p.asked()
 	if !p.report.Space.Moves {
-		p.report.Ready, p.report.Keys.Counted = true, true
+		p.report.Keys.Counted = true
+		p.ready()
 		return p.report, nil
 	}
 	defer p.close()
@@ -140,17 +146,19 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.rights()
 	p.equipment()
 	p.others()
+	p.unasked()
 	p.judge()
+	p.ready()
 	return p.report, ctx.Err()
 }
 
 func layoutOf(t *router.Table) Layout {
-	return Layout{Name: t.Name, Nodes: len(owners(t))}
+	return Layout{Name: t.Name, Nodes: len(keyNodes(t))}
 }
 
-// owners returns the nodes that own keys, in order. A master of a cluster may have no
+// keyNodes returns the nodes that keys are placed on, in order. A master of a cluster may have no
 // slots.
-func owners(t *router.Table) []router.NodeID {
+func keyNodes(t *router.Table) []router.NodeID {
 	if !t.Slotted() {
 		return t.Owners()
 	}
@@ -176,13 +184,13 @@ type planner struct {
 // list lists the nodes of both layouts that can own keys, each server once.
 func (p *planner) list() {
 	byOld := map[router.NodeID]*node{}
-	for _, id := range owners(p.older.Table) {
+	for _, id := range keyNodes(p.older.Table) {
 		n := p.older.Table.Nodes[id]
 		byOld[id] = &node{name: n.Name, addr: n.Addr, side: p.older, older: id, newer: router.None}
 		p.nodes = append(p.nodes, byOld[id])
 	}
 	p.byNew = map[router.NodeID]*node{}
-	for _, id := range owners(p.newer.Table) {
+	for _, id := range keyNodes(p.newer.Table) {
 		n := p.newer.Table.Nodes[id]
 		old, known := p.same[id]
 		if before := byOld[old]; known && before != nil {
@@ -210,6 +218,11 @@ func (p *planner) problem(check, remedy, format string, args ...any) {
 	})
 }
 
+// ready sets whether anything stands in the way.
+func (p *planner) ready() {
+	p.report.Ready = !slices.ContainsFunc(p.report.Problems, func(one Problem) bool { return !one.Accepted })
+}
+
 func (p *planner) close() {
 	for _, n := range p.nodes {
 		n.close()
@@ -219,7 +232,7 @@ func (p *planner) close() {
 // reachable reports the nodes that cannot be asked, or cannot serve keys.
 func (p *planner) reachable() {
 	for _, n := range p.nodes {
-		if isReply(n.err) {
+		if control.IsReply(n.err) {
 			p.problem("nodes", "correct backend.username and backend.password, or give the user this right",
 				"node %s (%s) cannot be asked: %v", n.name, n.addr, n.err)
 			continue

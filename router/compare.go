@@ -69,7 +69,7 @@ type Comparison struct {
 // table of a cluster has to be a fetched one, because an empty table places no key.
 func Compare(older, newer *Table) Comparison {
 	c := comparer{older: older, newer: newer, same: SameNodes(older, newer)}
-	a, b := older.owners(), newer.owners()
+	a, b := older.destinations(), newer.destinations()
 	if len(a) == 1 && len(b) == 1 && !c.moves(a[0], b[0]) || len(a) == 1 && a[0] == None {
 		return Comparison{Basis: Exact, Pairs: []Move{}}
 	}
@@ -119,8 +119,8 @@ func SameNodes(older, newer *Table) map[NodeID]NodeID {
 	return same
 }
 
-// owners returns the nodes that own keys, with None if some keys have no node.
-func (t *Table) owners() []NodeID {
+// destinations returns the nodes that keys are placed on, with None if some keys have no node.
+func (t *Table) destinations() []NodeID {
 	found := map[NodeID]bool{}
 	switch l := t.Layout.(type) {
 	case *slotLayout:

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 )
 
@@ -13,7 +14,7 @@ import (
 // and outside the loop, because look-ups block.
 func (t *thread) dial(b *backend) {
 	if b.link.Addr == "" {
-		b.link.Fail(t.now, "no sentinel has told its address yet")
+		b.link.Fail(t.now, errtext.NoSentinel)
 		return
 	}
 	addr, err := netip.ParseAddrPort(b.link.Addr)

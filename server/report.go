@@ -13,15 +13,19 @@ import (
 // reports writes the log of the loops. The log must not block (see admin.LogQueue). Nothing
 // is logged, and nothing blocks, while mu is locked.
 type reports struct {
-	log *slog.Logger
+	log    *slog.Logger
+	remedy func(reason string) string // see Setup
 
 	mu     sync.Mutex
 	down   map[string]bool // nodes that were reported unreachable, by "name addr"
 	limits map[string]*limit
 }
 
-func newReports(log *slog.Logger) *reports {
-	return &reports{log: log, down: map[string]bool{}, limits: map[string]*limit{}}
+func newReports(log *slog.Logger, remedy func(reason string) string) *reports {
+	if remedy == nil {
+		remedy = func(string) string { return "" }
+	}
+	return &reports{log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}}
 }
 
 // debug reports whether the log's level, which may change, is debug.
@@ -49,7 +53,8 @@ func (r *reports) lost(l *pool.Link) {
 		return // closed on purpose, or about to be dialed again at once
 	}
 	if r.setDown(name+" "+l.Addr, true) {
-		r.log.Warn("node unreachable", "node", name, "addr", l.Addr, "reason", l.Reason())
+		r.log.Warn("node unreachable", "node", name, "addr", l.Addr, "reason", l.Reason(),
+			"remedy", r.remedy(l.Reason()))
 	}
 }
 

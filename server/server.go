@@ -41,6 +41,9 @@ type Options struct {
 type Setup struct {
 	Table    *router.Table // the table to start with
 	Follower Follower      // publishes later tables; nil: there are none
+	// Remedy returns what an operator can do about a node that cannot be reached for this
+	// reason. nil: the log does not say it.
+	Remedy func(reason string) string
 	// Workers are the settings that all workers share. The server adds those that depend
 	// on the process, the machine or the thread.
 	Workers proxy.Options
@@ -89,7 +92,7 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	s := &Server{
-		o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log),
+		o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log, setup.Remedy),
 	}
 	s.cfg.Store(cfg)
 	s.following.Store(newFollowing(setup.Follower))

@@ -116,7 +116,7 @@ func TestSentinelsWithPasswords(t *testing.T) {
 	c.Expect("1", "GET", "x")
 
 	wrong := redistest.Serve(t, strings.ReplaceAll(yaml, "sentinelpw", "other"))
-	if r := wrong.Dial().Do("GET", "x"); !strings.Contains(r.Text, "no sentinel has told its address yet") {
+	if r := wrong.Dial().Do("GET", "x"); !strings.Contains(r.Text, "no sentinel has reported its address yet") {
 		t.Errorf("%s", r)
 	}
 }

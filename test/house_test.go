@@ -86,6 +86,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
 	{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},
 	{"move", module + "router " + module + "config " + module + "topology", "it knows keys and nodes, no layout"},
+	{"control", module + "router " + module + "config", "it knows servers by their addresses only"},
 	{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
 	{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},
 	{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},

@@ -245,8 +245,9 @@ func TestPlanAsksNobodyWhenNothingMoves(t *testing.T) {
 	out, status = runPlan(t, "layout: ring\nring: {hash: md5}\n"+many, "layout: ring\n"+many)
 	expectPlan(t, out, status, 2, "(32 more pairs: see --json)")
 	for args, want := range map[string]string{
-		"plan": "keyway plan needs two files", "plan a.yml b.yml --accept all": "--accept all: write others, way-back",
-		"plan a.yml b.yml": "a.yml: no such file",
+		"plan":                          "keyway plan needs two files",
+		"plan a.yml b.yml --accept all": "--accept all: write keyways, others, way-back",
+		"plan a.yml b.yml":              "a.yml: no such file",
 	} {
 		b, err := exec.Command(redistest.Build(t), strings.Fields(args)...).CombinedOutput()
 		var exit *exec.ExitError

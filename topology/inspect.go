@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -32,7 +33,7 @@ type Report struct {
 const questions = 5 // that one node is asked: to connect, PING, AUTH, INFO and CLUSTER NODES
 
 // ErrNoAddress is the error of a node behind sentinels while its address is not known.
-var ErrNoAddress = errors.New("no sentinel has reported its address yet")
+var ErrNoAddress = errors.New(errtext.NoSentinel)
 
 // Inspect asks each node of the table about itself, all at once. A node may take the time
 // timeout, or half a second if that is longer, for each answer.

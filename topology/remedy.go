@@ -52,7 +52,7 @@ func Explain(err error, account string) (problem, remedy string) {
 	switch {
 	case errors.Is(err, ErrNoAddress):
 		return "cannot be reached: " + text, "start the sentinels, or correct their addresses and the master's name"
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED), strings.Contains(text, "connection refused"):
 		return "cannot be reached: connection refused", "start it, or correct its address"
 	case errors.As(err, &name):
 		return "cannot be reached: " + name.Error(), "correct its name, or write its IP address"

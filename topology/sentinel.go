@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/control"
 )
 
 // sentinelInterval is the time between looks at a master's sentinels without demand.
@@ -53,7 +55,7 @@ func NewSentinel(o SentinelOptions) *Sentinel {
 	s := &Sentinel{follower: newFollower[Shard]("sentinel master "+o.Master, o.Section, sentinelInterval, o.Log), o: o}
 	s.look = s.Fetch
 	for _, addr := range o.Addrs {
-		s.clients = append(s.clients, redis.NewSentinelClient(control(addr, o.Account, askTimeout)))
+		s.clients = append(s.clients, control.NewSentinelClient(asking(addr, o.Account, askTimeout)))
 	}
 	return s
 }

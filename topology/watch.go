@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -221,7 +221,7 @@ func (w *Watcher) client(addr string) *redis.Client {
 	defer w.mu.Unlock()
 	c := w.clients[addr]
 	if c == nil {
-		c = redis.NewClient(control(addr, w.o.Account, askTimeout))
+		c = control.NewClient(asking(addr, w.o.Account, askTimeout))
 		w.clients[addr] = c
 	}
 	return c
@@ -230,22 +230,16 @@ func (w *Watcher) client(addr string) *redis.Client {
 // Account is the name and password with which servers are asked.
 type Account struct{ Username, Password string }
 
-// NewClient returns a client that asks one server, and never retries or connects by itself.
+// NewClient returns a client that asks one server. It sends no command twice.
 // The server may take the time timeout, or half a second if that is longer, for each answer.
 func NewClient(addr string, as Account, timeout time.Duration) *redis.Client {
-	return redis.NewClient(control(addr, as, max(timeout, askTimeout)))
+	return control.NewClient(asking(addr, as, max(timeout, askTimeout)))
 }
 
-// control returns the options of a client that never retries or connects by itself.
-func control(addr string, as Account, timeout time.Duration) *redis.Options {
-	return &redis.Options{
-		Addr: addr, Username: as.Username, Password: as.Password,
-		Protocol: 2, DisableIdentity: true,
-		MaxRetries: -1, PoolSize: 2, MinIdleConns: 0,
-		DialTimeout: timeout, DialerRetries: 1, ReadTimeout: timeout, WriteTimeout: timeout,
-		ContextTimeoutEnabled: true,
-		ReadBufferSize:        4 << 10, WriteBufferSize: 4 << 10,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+// asking returns the options of a client that asks short questions.
+func asking(addr string, as Account, timeout time.Duration) control.Options {
+	return control.Options{
+		Addr: addr, Username: as.Username, Password: as.Password, Dial: timeout, Reply: timeout, Buffer: 4 << 10,
 	}
 }
 

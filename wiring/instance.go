@@ -9,9 +9,9 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 )
 
-// instance returns the name of this keyway: the configured one, or the host's name with the
-// port of the first listener.
-func instance(c *config.Config) string {
+// Instance returns the name of the keyway that serves a configuration: the configured one,
+// or the host's name with the port of the first listener.
+func Instance(c *config.Config) string {
 	if c.Instance != "" {
 		return c.Instance
 	}

@@ -40,7 +40,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		MaxLag:     c.Replicas.MaxLag,
 		ReadsOptIn: c.Replicas.OptIn,
 		Backend: pool.Config{
-			Name:     guard.ConnectionName(instance(c), c.PlacementHash()),
+			Name:     guard.ConnectionName(Instance(c), c.PlacementHash()),
 			Username: c.Backend.Username, Password: c.Backend.Password,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},

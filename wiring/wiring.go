@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -27,6 +28,10 @@ func NewServer(c *config.Config, o server.Options) (*server.Server, error) {
 func setUp(c *config.Config) (setup server.Setup, err error) {
 	if setup.Table, err = table(c, nil); err != nil {
 		return setup, err
+	}
+	setup.Remedy = func(reason string) string {
+		_, remedy := topology.Explain(errors.New(reason), "backend")
+		return remedy
 	}
 	setup.Workers, err = workerOptions(c)
 	return setup, err

@@ -69,7 +69,7 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 	if err != nil {
 		return flagError(err)
 	}
-	greet(out, srv.Table(), srv.Addrs()[0])
+	greet(out, srv.Table(), srv.Addrs()[0].String())
 	return srv.Run(ctx)
 }
 
@@ -93,8 +93,8 @@ func noDocs(c *embedded.Peer, cmd string, args ...string) bool {
 	return true
 }
 
-func greet(w io.Writer, t *router.Table, addr net.Addr) {
-	host, port, _ := net.SplitHostPort(addr.String())
+func greet(w io.Writer, t *router.Table, addr string) {
+	host, port, _ := net.SplitHostPort(reachable(addr))
 	fmt.Fprintf(w, "keyway serves %d in-memory nodes as one Redis on %s, layout %s:\n\n", len(t.Nodes), addr, t.Name)
 	for _, n := range t.Nodes {
 		fmt.Fprintf(w, "  node %s  %s\n", n.Name, n.Addr)

@@ -2,7 +2,16 @@ package main
 
 import (
 	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/wiring"
 )
+
+// placement returns where this keyway looks for keys.
+func (r *running) placement() admin.Placement {
+	cfg := r.cfg.Load()
+	return admin.Placement{
+		Version: versionText(), Instance: wiring.Instance(cfg), Hash: cfg.PlacementHash(), Config: cfg.PlacementText(),
+	}
+}
 
 // surveyed returns the survey's findings as the admin address shows them.
 func (r *running) surveyed() (all []admin.Surveyed) {

@@ -40,16 +40,14 @@ func newLog(w io.Writer, flags, of config.Log) (*slog.Logger, *output, error) {
 
 // set changes level and format to those of the configuration, unless flags decide.
 func (o *output) set(of config.Log) error {
-	level, format := cmp.Or(o.flags.Level, of.Level), cmp.Or(o.flags.Format, of.Format)
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return fmt.Errorf("--log-level %s: write debug, info, warn or error", level)
+	now := config.Log{Level: cmp.Or(o.flags.Level, of.Level), Format: cmp.Or(o.flags.Format, of.Format)}
+	if field, value, remedy := now.Invalid(); field != "" {
+		return fmt.Errorf("--log-%s %s: %s", field, value, remedy)
 	}
-	if format != "text" && format != "json" {
-		return fmt.Errorf("--log-format %s: write text or json", format)
-	}
-	o.level.Set(l)
-	o.json.Store(format == "json")
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(now.Level)) // Invalid has checked it
+	o.level.Set(level)
+	o.json.Store(now.Format == "json")
 	return nil
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -20,53 +24,98 @@ import (
 const notReady = 2
 
 func planCommand() *cobra.Command {
-	var o plan.Options
-	var asJSON bool
+	var p planning
 	cmd := &cobra.Command{
-		Use:   "plan OLD.yml NEW.yml",
+		Use:   "plan {OLD.yml NEW.yml | -c NEW.yml}",
 		Short: "Print which keys a new configuration would move, and what stands in the way",
 		Long: "plan compares the configuration that keyway runs with and a new one, and asks the nodes of both:\n" +
 			"how many keys and bytes would move from which node to which, whether the new nodes have the memory,\n" +
 			"the version and the rights for them, and who uses the nodes without keyway. It moves nothing; it\n" +
-			"creates one small key on each node for a moment. The exit status is 0 if the nodes are ready, 2 if\n" +
-			"something stands in the way, and 1 if the plan failed.",
-		Args: twoFiles,
-		RunE: func(cmd *cobra.Command, files []string) error {
-			for _, check := range o.Accept {
-				if !slices.Contains(plan.Acceptable(), check) {
-					return fmt.Errorf("--accept %s: write %s", check, strings.Join(plan.Acceptable(), ", "))
-				}
+			"creates one small key on each node for a moment. With -c it asks the running keyways for the old\n" +
+			"configuration: the one at the admin address of the new file, or those of --admin. The exit status\n" +
+			"is 0 if the nodes are ready, 2 if something stands in the way, and 1 if the plan failed.",
+		Args: func(cmd *cobra.Command, files []string) error {
+			if p.file == "" && len(files) != 2 {
+				return fmt.Errorf("%s needs two files; write %[1]s OLD.yml NEW.yml, or %[1]s -c NEW.yml to ask "+
+					"running keyways for the old one", cmd.CommandPath())
 			}
-			older, newer, err := loadBoth(files)
-			if err != nil {
-				return err
-			}
-			r, err := wiring.Plan(cmd.Context(), older, newer, o)
-			if err != nil {
-				return err
-			}
-			w := cmd.OutOrStdout()
-			if asJSON {
-				enc := json.NewEncoder(w)
-				enc.SetIndent("", "  ")
-				err = enc.Encode(r)
-			} else {
-				err = printPlan(w, r)
-			}
-			if err != nil {
-				return fmt.Errorf("printing the plan: %w", err)
-			}
-			if !r.Ready {
-				return exitStatus(notReady)
+			if p.file != "" && len(files) > 0 {
+				return fmt.Errorf("%s takes two files, or one with -c; leave out %q or -c", cmd.CommandPath(), files[0])
 			}
 			return nil
 		},
+		RunE: p.run,
 	}
-	cmd.Flags().BoolVar(&o.Count, "count", false, "look at every key, not at a sample of each node's")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	cmd.Flags().StringSliceVar(&o.Accept, "accept", nil,
+	cmd.Flags().StringVarP(&p.file, "config", "c", "", "the new configuration `file`; running keyways tell the old one")
+	cmd.Flags().StringSliceVar(&p.admin, "admin", nil,
+		"the admin `addresses` of the running keyways, if not the file's")
+	cmd.Flags().BoolVar(&p.o.Count, "count", false, "look at every key, not at a sample of each node's")
+	cmd.Flags().BoolVar(&p.asJSON, "json", false, "print one JSON object")
+	cmd.Flags().StringSliceVar(&p.o.Accept, "accept", nil,
 		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
+	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
 	return cmd
+}
+
+// planning is one call of keyway plan.
+type planning struct {
+	o      plan.Options
+	file   string   // with -c
+	admin  []string // of the keyways to ask
+	asJSON bool
+}
+
+func (p *planning) run(cmd *cobra.Command, files []string) error {
+	for _, check := range p.o.Accept {
+		if !slices.Contains(plan.Acceptable(), check) {
+			return fmt.Errorf("--accept %s: write %s", check, strings.Join(plan.Acceptable(), ", "))
+		}
+	}
+	older, newer, err := p.load(cmd.Context(), files)
+	if err != nil {
+		return err
+	}
+	r, err := wiring.Plan(cmd.Context(), older, newer, p.o)
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if p.asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(r)
+	} else {
+		err = printPlan(w, r)
+	}
+	if err != nil {
+		return fmt.Errorf("printing the plan: %w", err)
+	}
+	if !r.Ready {
+		return exitStatus(notReady)
+	}
+	return nil
+}
+
+// load returns the old configuration, from a file or from running keyways, and the new one.
+func (p *planning) load(ctx context.Context, files []string) (older, newer *config.Config, err error) {
+	if p.file == "" {
+		if len(p.admin) > 0 {
+			return nil, nil, errors.New("--admin asks running keyways, so it goes with -c NEW.yml; leave it out")
+		}
+		return loadBoth(files)
+	}
+	if newer, err = load(p.file); err != nil {
+		return nil, nil, err
+	}
+	addrs, err := adminAddresses(p.admin, p.file, newer)
+	if err != nil {
+		return nil, nil, err
+	}
+	if older, p.o.Asked, err = askKeyways(ctx, addrs); err != nil {
+		return nil, nil, err
+	}
+	older.UseAccounts(newer)
+	return older, newer, nil
 }
 
 func printPlan(w io.Writer, r *plan.Report) error {
@@ -76,6 +125,13 @@ func printPlan(w io.Writer, r *plan.Report) error {
 		if err := printMoves(w, r); err != nil {
 			return err
 		}
+	}
+	for i, k := range r.Keyways {
+		lead := "keyways "
+		if i > 0 {
+			lead = "        "
+		}
+		fmt.Fprintf(w, "%s %s at %s\n", lead, k.Instance, k.Admin)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", note)
@@ -117,8 +173,8 @@ func printMoves(w io.Writer, r *plan.Report) error {
 	}
 	for _, b := range r.Big {
 		stall := time.Duration(b.Bytes>>20) * stallPerMB
-		fmt.Fprintf(w, "big      %q on %s (%s, %s) stalls both nodes for up to %s\n", b.Key, b.Node, b.Type,
-			plan.Bytes(b.Bytes), stall.Round(100*time.Millisecond))
+		fmt.Fprintf(w, "big      %s on %s (%s, %s) stalls both nodes for up to %s\n", errtext.Key(b.Key), b.Node,
+			b.Type, plan.Bytes(b.Bytes), stall.Round(100*time.Millisecond))
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nFROM\tTO\tOF THE KEY SPACE\tKEYS\tBYTES\tVERSIONS\tAND BACK")

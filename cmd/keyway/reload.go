@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,28 +72,18 @@ const reloadTimeout = 30 * time.Second
 func reload(ctx context.Context, w io.Writer, addr string, allowMisplaced bool) error {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
-	url := fmt.Sprintf("http://%s/reload?%s=%v", addr, admin.AllowMisplaced, allowMisplaced)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+	page := fmt.Sprintf("/reload?%s=%v", admin.AllowMisplaced, allowMisplaced)
+	status, text, err := callAdmin(ctx, http.MethodPost, addr, page, nil)
 	if err != nil {
-		return fmt.Errorf("--admin %s: write HOST:PORT", addr)
+		return fmt.Errorf("%w; start it, or name its admin address with --admin", err)
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without the environment's HTTP proxy
-	reply, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking keyway at %s: %w; start it, or name its admin address with --admin", addr, err)
-	}
-	defer reply.Body.Close()
-	body, err := io.ReadAll(reply.Body)
-	if err != nil {
-		return fmt.Errorf("reading the answer of keyway at %s: %w; its log says whether it has reloaded", addr, err)
-	}
-	text := strings.TrimSuffix(string(body), "\n")
-	switch reply.StatusCode {
+	switch status {
 	case http.StatusOK:
 		fmt.Fprintln(w, text)
 		return nil
 	case http.StatusConflict:
 		return errors.New("not reloaded: " + text)
 	}
-	return fmt.Errorf("%s is no admin address of a keyway that can reload: it answers %s", addr, reply.Status)
+	return fmt.Errorf("%s is no admin address of a keyway that can reload: it answers %d %s", addr, status,
+		http.StatusText(status))
 }

@@ -59,6 +59,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Version: versionText(), DroppedLines: r.out.lines.Dropped, Surveyed: r.surveyed, Guarded: r.guarded,
 		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
 		ReadyAll:    func() bool { return r.cfg.Load().Ready == config.ReadyAll },
+		Placement:   r.placement,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},

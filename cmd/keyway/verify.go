@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -41,29 +43,12 @@ func verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := newMeter(cmd.ErrOrStderr())
-			o.Progress = shown.print
-			var r *migrate.Repaired
-			if repair {
-				r, err = wiring.Repair(cmd.Context(), cfg, o)
-			} else {
-				r = new(migrate.Repaired)
-				r.After, err = wiring.Verify(cmd.Context(), cfg, o.Progress)
+			r, err := verify(cmd, cfg, repair, o)
+			if failed := printVerified(cmd.OutOrStdout(), r, err != nil, asJSON); failed != nil {
+				return fmt.Errorf("printing the report: %w", failed)
 			}
-			shown.end()
 			if err != nil {
-				if r != nil && len(r.Aside) > 0 && !asJSON {
-					printMoved(cmd.OutOrStdout(), r)
-				}
 				return interrupted(cmd, err)
-			}
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
-			} else {
-				err = printRepaired(cmd.OutOrStdout(), r)
-			}
-			if err != nil {
-				return fmt.Errorf("printing the report: %w", err)
 			}
 			if !r.After.Clean() || len(r.Aside) > 0 {
 				return exitStatus(misplacedStatus)
@@ -76,6 +61,38 @@ func verifyCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	paceFlags(cmd, &o)
 	return cmd
+}
+
+// verify looks at all keys and, if repair is true, moves the misplaced ones. The result is
+// nil if it has done nothing, and incomplete after an error.
+func verify(cmd *cobra.Command, cfg *config.Config, repair bool, o migrate.Options) (*migrate.Repaired, error) {
+	shown := newMeter(cmd.ErrOrStderr())
+	defer shown.end()
+	o.Progress = shown.print
+	if repair {
+		return wiring.Repair(cmd.Context(), cfg, o)
+	}
+	found, err := wiring.Verify(cmd.Context(), cfg, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	return &migrate.Repaired{Aside: []move.Aside{}, After: found}, nil
+}
+
+// printVerified prints what verify has found and done; after a failure, what it had done
+// before.
+func printVerified(w io.Writer, r *migrate.Repaired, failed, asJSON bool) error {
+	switch {
+	case r == nil:
+		return nil
+	case asJSON:
+		return json.NewEncoder(w).Encode(r)
+	case !failed:
+		return printRepaired(w, r)
+	case len(r.Aside) > 0:
+		printMoved(w, r)
+	}
+	return nil
 }
 
 // paceFlags are the flags that bound how fast keys move.
@@ -149,9 +166,9 @@ func printReport(w io.Writer, r *migrate.Report) error {
 }
 
 func findingText(f migrate.Finding) string {
-	text := fmt.Sprintf("%q on %s belongs to %s", f.Key, f.Node, f.Belongs)
+	text := fmt.Sprintf("%s on %s belongs to %s", errtext.Key(f.Key), f.Node, f.Belongs)
 	if f.Belongs == "" {
-		text = fmt.Sprintf("%q on %s belongs to no node: the layout does not place it", f.Key, f.Node)
+		text = fmt.Sprintf("%s on %s belongs to no node: the layout does not place it", errtext.Key(f.Key), f.Node)
 	}
 	if f.DB != 0 {
 		text = fmt.Sprintf("%s (database %d)", text, f.DB)
@@ -169,7 +186,7 @@ func printAside(w io.Writer, all []move.Aside) {
 			fmt.Fprintf(w, "... and %d more\n", len(all)-shownKeys)
 			return
 		}
-		fmt.Fprintf(w, "set aside: %q on %s (database %d) has another value at its node; it is %q on %s now\n",
-			a.Key, a.Node, a.DB, a.Name, a.Node)
+		fmt.Fprintf(w, "set aside: %s on %s (database %d) has another value at its node; it is %s on %s now\n",
+			errtext.Key(a.Key), a.Node, a.DB, errtext.Key(a.Name), a.Node)
 	}
 }

@@ -195,7 +195,7 @@ func TestNoMasterWithoutSentinels(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "the reason is told", func() bool {
 		r := c.Do("GET", "x")
 		return strings.HasPrefix(r.Text, "CLUSTERDOWN keyway: node a") &&
-			strings.Contains(r.Text, "no sentinel has told its address yet")
+			strings.Contains(r.Text, "no sentinel has reported its address yet")
 	})
 	w.Sentinels[1].Run()
 	k.Ready()

@@ -1,0 +1,117 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// placementSections are the top-level keys that PlacementText writes.
+var placementSections = []string{"layout", "hash_tag", "nodes", "slots", "ring", "range", "modulo"}
+
+// PlacementText returns what decides where this configuration looks for keys, as a
+// configuration of its own: the layout, and the nodes with their addresses. It has no user
+// and no password. ParsePlacement reads it.
+func (c *Config) PlacementText() []byte {
+	nodes := make([]map[string]any, len(c.Nodes))
+	for i, n := range c.Nodes {
+		nodes[i] = map[string]any{"name": n.Name, "weight": n.Weight}
+		if s := n.Sentinel; s != nil {
+			nodes[i]["sentinel"] = map[string]any{"master": s.Master, "addrs": s.Addrs}
+			continue
+		}
+		nodes[i]["addr"] = n.Addr
+		if len(n.Replicas) > 0 {
+			nodes[i]["replicas"] = n.Replicas
+		}
+	}
+	file := map[string]any{"layout": c.Layout, "hash_tag": c.HashTag}
+	if len(nodes) > 0 {
+		file["nodes"] = nodes
+	}
+	switch c.Layout {
+	case LayoutSlots:
+		file["slots"] = c.Slots.placementText()
+	case LayoutRing:
+		file["ring"] = map[string]any{"hash": c.Ring.Hash}
+	case LayoutModulo:
+		file["modulo"] = map[string]any{"hash": c.Modulo.Hash}
+	case LayoutRange:
+		file["range"] = c.Range.placementText()
+	}
+	text, err := json.Marshal(file) // JSON is YAML too
+	if err != nil {
+		panic(fmt.Sprintf("config: %v", err)) // only texts and numbers
+	}
+	return text
+}
+
+func (s Slots) placementText() map[string]any {
+	if len(s.Seeds) > 0 {
+		return map[string]any{"seeds": s.Seeds}
+	}
+	static := map[string]string{}
+	for name, runs := range s.Static {
+		static[name] = runs.String()
+	}
+	return map[string]any{"static": static}
+}
+
+func (r Range) placementText() map[string]any {
+	rules := make([]map[string]string, len(r.Rules))
+	for i, rule := range r.Rules {
+		rules[i] = map[string]string{"node": rule.Node}
+		for name, value := range map[string]*string{"prefix": rule.Prefix, "from": rule.From, "to": rule.To} {
+			if value != nil {
+				rules[i][name] = *value
+			}
+		}
+	}
+	text := map[string]any{"rules": rules}
+	if r.Default != "" {
+		text["default"] = r.Default
+	}
+	return text
+}
+
+// ParsePlacement decodes and checks a text of PlacementText. It reads no file and no
+// environment variable, so the text may come from others. name says whose it is.
+func ParsePlacement(name string, text []byte) (*Config, error) {
+	c, err := decode(name, text, func(name string) (string, bool) { return "${" + name + "}", true })
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range sortedKeys(c.positions) {
+		section := path
+		if i := strings.IndexAny(path, ".["); i >= 0 {
+			section = path[:i]
+		}
+		if !slices.Contains(placementSections, section) {
+			return nil, c.Errorf(path, "leave it out", "%s does not decide where keys live", section)
+		}
+	}
+	c.Listen = []string{"127.0.0.1:0"} // the default could be a node's address
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// UseAccounts makes the configuration use the users, passwords and timeouts of another one
+// for the nodes and for sentinels.
+func (c *Config) UseAccounts(of *Config) {
+	c.Backend = of.Backend
+	for i := range c.Nodes {
+		s := c.Nodes[i].Sentinel
+		if s == nil {
+			continue
+		}
+		for _, n := range of.Nodes {
+			known := func(addr string) bool { return slices.Contains(s.Addrs, addr) }
+			if n.Sentinel != nil && slices.ContainsFunc(n.Sentinel.Addrs, known) {
+				s.Username, s.Password = n.Sentinel.Username, n.Sentinel.Password
+			}
+		}
+	}
+}

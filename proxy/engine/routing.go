@@ -26,7 +26,8 @@ type routing struct {
 	// LayoutEpoch is the epoch that began when the layout was last replaced. What was placed
 	// in an earlier epoch has to be placed again before it goes to a node.
 	LayoutEpoch uint64
-	Nodes       []*Node // in the order of table.Nodes
+	Former      freshness.Nodes // nodes of former layouts that have no successor
+	Nodes       []*Node         // in the order of table.Nodes
 	Masters     []*Node
 	byName      map[string]*Node // by node.key
 	ordinal     uint             // of the next new node
@@ -413,10 +414,11 @@ func (rt *routing) IsLeaving(n *Node) bool {
 // part ends the use of a node that the layout no longer has. Commands for all masters that
 // it cannot execute any more go to the node that now has its name, if there is one.
 func (rt *routing) part(n *Node) {
-	for _, o := range rt.Nodes {
-		if o.name == n.name {
-			n.group = o.group
-		}
+	successor := slices.IndexFunc(rt.Nodes, func(o *Node) bool { return o.name == n.name })
+	if successor >= 0 {
+		n.group = rt.Nodes[successor].group
+	} else {
+		rt.Former.Add(n.Ordinal)
 	}
 	now := rt.w.Now
 	rt.leaving = append(rt.leaving, leaving{n, now, now + int64(rt.w.Options.Backend.RequestTimeout)})

@@ -35,6 +35,12 @@ var commands = map[string][]string{
 	"ruby":   {"ruby", "compat.rb"},
 }
 
+func TestMain(m *testing.M) {
+	code := m.Run()
+	redistest.RemoveBuilt()
+	os.Exit(code)
+}
+
 // TestCompat runs every client on every layout.
 func TestCompat(t *testing.T) {
 	if *clients == "" {
@@ -63,7 +69,6 @@ func TestCompat(t *testing.T) {
 // locks holds Redisson's locks, of its current and of an older release. Each keyway is a
 // process of its own: in one process they would wait for each other's turn.
 func locks(t *testing.T, outcomes *results) {
-	t.Cleanup(redistest.RemoveBuilt)
 	cluster := redistest.NewCluster(t, 3, 1)
 	var at []string
 	add := func(layout, client, addr string) { at = append(at, layout+","+client+","+addr) }

@@ -73,7 +73,6 @@ func redissonKinds(t *testing.T, at []string, outcomes *results) {
 
 // lockTargets are LAYOUT,ADDR for each layout; "slots" is a followed cluster.
 func lockTargets(t *testing.T) (at []string) {
-	t.Cleanup(redistest.RemoveBuilt)
 	if *target == "redis" {
 		return []string{"redis," + redistest.Start(t).Addr}
 	}

@@ -14,7 +14,7 @@ type Effect uint8
 const (
 	Restart        Effect = iota // the process must be restarted
 	AtOnce                       // a reload applies it
-	IfNothingMoves               // it decides where keys live: a reload applies it if no key moves
+	IfNothingMoves               // it decides where keys live: applied if no key moves, or if that is allowed
 )
 
 // Change is a key whose value differs between two configurations.

@@ -88,7 +88,7 @@ var keys = []key{
 	{path: "nodes[].sentinel.password", effect: AtOnce, secret: true,
 		meaning: "The password for the sentinels themselves.",
 		change:  "The sentinels have a password."},
-	{path: "slots.seeds", effect: AtOnce,
+	{path: "slots.seeds", effect: IfNothingMoves,
 		meaning: "Some nodes of a Redis Cluster. keyway learns all others from them, and follows the cluster.",
 		change:  "Name at least two, on different machines."},
 	{path: "slots.static.NAME", effect: IfNothingMoves,

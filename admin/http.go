@@ -37,7 +37,6 @@ type Options struct {
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
-	Next      NextLayout // nil: there is no /next-layout
 }
 
 // Placement is where a keyway looks for keys, for keyway plan. It has no password.
@@ -75,8 +74,7 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz, /readyz and /placement, all of them read-only, and
-// /next-layout and /reload.
+// Handler serves /metrics, /healthz, /readyz and /placement, all of them read-only, and /reload.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
@@ -93,9 +91,6 @@ func Handler(b Backend, o Options) http.Handler {
 	})
 	if o.Placement != nil {
 		mux.HandleFunc("GET /placement", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Placement()) })
-	}
-	if o.Next != nil {
-		serveNext(mux, o.Next)
 	}
 	if o.Reload != nil {
 		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))

@@ -23,6 +23,7 @@ type Command struct {
 	Action   Action
 	Traits   Traits
 	InMulti  InMulti
+	LockUse  LockUse
 
 	// Stride and Tail describe the arguments of a Split command. Each key has Stride
 	// arguments, the key included. The last Tail arguments belong to all keys and are

@@ -267,6 +267,7 @@ func (c *Command) apply(container *Command) {
 	}
 	c.Action, c.Traits, c.InMulti, c.timeout, c.finder = r.action, r.traits, r.inMulti, r.timeout, r.keys
 	c.Flags |= r.flags
+	c.LockUse = lockUses[c.Name]
 	c.Stride, c.Tail, c.Refusal = max(r.stride, 1), r.tail, r.refusal
 	if r.response != ResponseDefault {
 		c.Response = r.response

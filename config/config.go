@@ -23,6 +23,7 @@ type Config struct {
 	Ready    string   `yaml:"ready"`
 	Shutdown Shutdown `yaml:"shutdown"`
 	Scripts  Scripts  `yaml:"scripts"`
+	Locks    Locks    `yaml:"locks"`
 	Log      Log      `yaml:"log"`
 	Watch    bool     `yaml:"watch"` // the file is read again when it changes
 
@@ -194,7 +195,6 @@ type Shutdown struct {
 // Placement configures the guard over the nodes' keys.
 type Placement struct {
 	Misplaced string `yaml:"misplaced"`
-	Next      string `yaml:"next"` // a file whose layout is tried
 }
 
 // Log says what is logged, and how.

@@ -76,6 +76,12 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 			return d.errorf(n, path, "write a whole number", "%q is not a whole number", s)
 		}
 		v.SetInt(int64(i))
+	case reflect.Float64:
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return d.errorf(n, path, "write a number, such as 0.01", "%q is not a number", s)
+		}
+		v.SetFloat(f)
 	case reflect.Bool:
 		if s != "true" && s != "false" {
 			return d.errorf(n, path, "write true or false", "%q is neither true nor false", s)
@@ -93,8 +99,11 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) error {
 		return d.errorf(n, path, "write keys and values: "+strings.Join(keysOf(v.Type()), ", "),
 			"%s where keys are expected", kindName(n))
 	}
-	if v.Type() == reflect.TypeFor[Node]() {
+	switch v.Type() {
+	case reflect.TypeFor[Node]():
 		v.FieldByName("Weight").SetInt(1)
+	case reflect.TypeFor[QuorumRule]():
+		v.Set(reflect.ValueOf(defaultQuorumRule))
 	}
 	seen := map[string]bool{}
 	for i := 0; i < len(n.Content); i += 2 {

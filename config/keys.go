@@ -126,12 +126,6 @@ var keys = []key{
 			"`refuse`: it does not start. `allow`: it starts, and reports it. " +
 			"`off`: it does not look. Not for a cluster that keyway follows.",
 		change: "The nodes are a cache, and a change of layout may lose sight of its keys: `allow`."},
-	{path: "placement.next", effect: AtOnce,
-		meaning: "A configuration file with another layout. keyway counts the commands that it would refuse with " +
-			"CROSSSLOT, for `keyway plan` and `keyway_next_layout_crossslot_total`. Only multi-key commands cost " +
-			"more. A path that is not absolute begins at this file's directory. With `watch`, the file is read " +
-			"again when it changes.",
-		change: "You prepare a change of layout."},
 	{path: "reads",
 		meaning: "Where commands that only read go: `master`, `prefer-replica`, `replica` or `nearest`.",
 		change:  "Replicas should share the load, and clients tolerate values as old as `replicas.max_lag`."},
@@ -265,6 +259,28 @@ var keys = []key{
 	{path: "scripts.keyless", effect: AtOnce,
 		meaning: "A key: scripts and functions without KEYS run on its node.",
 		change:  "Such scripts write keys with a common hash tag: name that tag."},
+	{path: "locks.quorum[].match", effect: AtOnce, initial: "required",
+		meaning: "A pattern, as in KEYS. The keys that match are locks, which a majority of `nodes` holds; see " +
+			"[Locks on a majority of nodes](locks.md#locks-on-a-majority-of-nodes).",
+		change: "A lock must survive the death of its node."},
+	{path: "locks.quorum[].nodes", effect: AtOnce, initial: "required",
+		meaning: "The addresses of 3, 5 or 7 standalone Redis servers, none of which is in the layout.",
+		change:  "A server has moved. Change one at a time, and wait for `max_lease` in between."},
+	{path: "locks.quorum[].timeout", effect: AtOnce, initial: "`50ms`",
+		meaning: "How long the nodes may take to answer, from 1ms to 10s. A slower node counts as absent.",
+		change:  "The round trip to the nodes is longer."},
+	{path: "locks.quorum[].drift", effect: AtOnce, initial: "`0.01`",
+		meaning: "By which part of a lease two clocks may differ when it ends. So much of a lease must be left, and " +
+			"2 ms, when the nodes have answered.",
+		change: "The clocks of the nodes are better, or worse."},
+	{path: "locks.quorum[].max_lease", effect: AtOnce, initial: "`1m0s`",
+		meaning: "The longest lease that clients may ask for, from 1s to 24h. A node that has restarted does not " +
+			"vote for so long, nor does a new node.",
+		change: "Clients ask for longer leases."},
+	{path: "locks.quorum[].fencing", effect: AtOnce, initial: "`false`",
+		meaning: "Each acquisition gets a number that is higher than that of the holder before. `GET KEY:fence` " +
+			"returns it.",
+		change: "What the lock protects can refuse writes with an old number."},
 }
 
 // checkNumbers checks the bounds of all numbers, durations and sizes.

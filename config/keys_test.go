@@ -142,6 +142,8 @@ func kindOf(t *testing.T, v reflect.Value, k key) string {
 		kind = "size"
 	case int:
 		kind = "whole number"
+	case float64:
+		kind = "number"
 	case bool:
 		kind = "`true` or `false`"
 	case string, *string:

@@ -7,6 +7,7 @@ type Counters struct {
 	CommandCounters
 	ClientCounters
 	MessageCounters
+	LockCounters
 }
 
 // CommandCounters count the commands of clients and what became of them.
@@ -23,7 +24,6 @@ type CommandCounters struct {
 	Waited         uint64 `metric:"waited_total"`
 	NoScript       uint64 `metric:"scripts_resent_total"`
 	Keyless        uint64 `metric:"keyless_scripts_total"`
-	NextCrossSlot  uint64 `metric:"next_layout_crossslot_total"`
 	Undelivered    uint64 `metric:"undelivered_total"`
 	ReadsMaster    uint64 `metric:"reads_total" label:"from=master"`
 	ReadsReplica   uint64 `metric:"reads_total" label:"from=replica"`
@@ -49,6 +49,17 @@ type ClientCounters struct {
 type MessageCounters struct {
 	Messages   uint64 `metric:"messages_total"`
 	FeedLosses uint64 `metric:"feeds_lost_total"`
+}
+
+// LockCounters count the commands on locks that a majority of nodes holds.
+type LockCounters struct {
+	LocksAcquired uint64 `metric:"quorum_locks_total" label:"result=acquired"`
+	LocksRefused  uint64 `metric:"quorum_locks_total" label:"result=refused"`
+	LocksRenewed  uint64 `metric:"quorum_locks_total" label:"result=renewed"`
+	LocksLost     uint64 `metric:"quorum_locks_total" label:"result=lost"`
+	LocksReleased uint64 `metric:"quorum_locks_total" label:"result=released"`
+	LocksNotHeld  uint64 `metric:"quorum_locks_total" label:"result=not_held"`
+	LocksFailed   uint64 `metric:"quorum_locks_total" label:"result=failed"`
 }
 
 // Gauges are current values of a thread.
@@ -120,12 +131,13 @@ var help = map[string]string{
 	"waited_total":                 "Times that a client waited for an earlier command of its own that was redirected.",
 	"scripts_resent_total":         "Scripts sent again in full because a node had lost them.",
 	"keyless_scripts_total":        "Scripts and functions without keys that may write. All of them run on one node.",
-	"next_layout_crossslot_total":  "Commands that the next layout would refuse with CROSSSLOT, while one is tried.",
 	"undelivered_total":            "Elements that blocking commands popped for clients that had just left.",
 	"messages_total":               "Messages sent to subscribers.",
 	"feeds_lost_total":             "Subscriber feeds that were lost. Messages published meanwhile are missed.",
 	"reads_total":                  "Reads of clients that may read from replicas, by the kind of node that got them.",
-	"reads_again_total":            "Reads that a replica did not answer and that were sent again.",
+	"quorum_locks_total": "Commands on locks of locks.quorum, by result. refused: another client has the lock. " +
+		"lost: a client renewed a lock that it no longer had. failed: too few nodes voted.",
+	"reads_again_total": "Reads that a replica did not answer and that were sent again.",
 
 	"clients":             "Connected clients.",
 	"client_output_bytes": "Bytes of replies that clients have not read yet.",

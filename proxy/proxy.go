@@ -1,19 +1,20 @@
 package proxy
 
 import (
-	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/answers"
 	"github.com/keyway-proxy/keyway/proxy/blocking"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
+	"github.com/keyway-proxy/keyway/proxy/quorum"
 	"github.com/keyway-proxy/keyway/proxy/tracking"
 	"github.com/keyway-proxy/keyway/proxy/txn"
 	"github.com/keyway-proxy/keyway/router"
 )
 
 // What a worker is made of besides the engine.
-var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part)
+var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part,
+	quorum.Part)
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
@@ -22,6 +23,7 @@ func New(o Options, table *router.Table) *Worker { return engine.New(o, table, p
 type (
 	Worker  = engine.Worker
 	Options = engine.Options
+	SlowLog = engine.SlowLogOptions
 	Session = engine.Session
 	Ready   = engine.Ready
 	Ask     = engine.Ask
@@ -43,12 +45,6 @@ func NodeName(l *pool.Link) string { return engine.NodeName(l) }
 
 // Configure replaces a worker's options, within a turn; see [engine.Configure].
 func Configure(w *Worker, o Options) { engine.Configure(w, o) }
-
-// TryLayout makes a worker count what another layout would refuse; see [engine.TryLayout].
-func TryLayout(w *Worker, t *router.Table) { engine.TryLayout(w, t) }
-
-// Tried returns what a worker has counted; see [engine.Tried].
-func Tried(w *Worker) dryrun.Findings { return engine.Tried(w) }
 
 // ReplaceLayout is SetTable for a table that places keys otherwise; see
 // [engine.ReplaceLayout].

@@ -19,8 +19,8 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer errtext " +
-	"clients emulation freshness info lua dryrun scan slowlog pool proxy/engine " +
-	"proxy/answers proxy/blocking proxy/pubsub proxy/tracking proxy/txn proxy"
+	"clients emulation freshness info lua scan slowlog pool quorum proxy/engine " +
+	"proxy/answers proxy/blocking proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -69,8 +69,8 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		module + "router " + module + "pool " + module + "proxy",
 		"they know replies and figures",
 	},
-	{"dryrun", module + "pool " + module + "metrics " + module + "proxy", "it knows commands and tables"},
 	{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
+	{"quorum", module + "router " + module + "pool " + module + "metrics", "it knows frames, and no connections"},
 	{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 	{"command router pool", module + "proxy " + module + "server", "layer 1"},
 	{
@@ -79,7 +79,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"a connection knows frames, not commands",
 	},
 	{
-		"proxy/engine proxy/answers proxy/blocking proxy/pubsub proxy/tracking proxy/txn",
+		"proxy/engine proxy/answers proxy/blocking proxy/pubsub proxy/quorum proxy/tracking proxy/txn",
 		module + "proxy " + module + "server " + module + "loop " + module + "config " + module + "admin",
 		"layer 2",
 	},

@@ -7,8 +7,20 @@ import (
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
 )
+
+// lockRules returns the rules for locks on a majority of nodes.
+func lockRules(c *config.Config) (rules quorum.Rules) {
+	for _, r := range c.Locks.Quorum {
+		rules = append(rules, quorum.Rule{
+			Match: []byte(r.Match), Nodes: r.Nodes, Timeout: r.Timeout, Drift: r.Drift, MaxLease: r.MaxLease,
+			Fencing: r.Fencing,
+		})
+	}
+	return rules
+}
 
 var reads = map[string]proxy.Reads{
 	config.ReadsMaster: proxy.FromMaster, config.ReadsPreferReplica: proxy.PreferReplica,
@@ -52,13 +64,13 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 			MaxBulk: int(c.Limits.MaxBulk), MaxArgs: c.Limits.MaxArgs,
 			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),
 		},
-		ClientOutput: int(c.Limits.ClientOutput),
-		Passwords:    c.Clients.Password,
-		IdleTimeout:  c.Clients.IdleTimeout,
-		SlowerThan:   c.SlowLog.SlowerThan,
-		SlowEntries:  c.SlowLog.Entries,
-		Allow:        allow,
-		PerKey:       perKey,
-		Keyless:      c.Scripts.Keyless,
+		ClientOutput:   int(c.Limits.ClientOutput),
+		Passwords:      c.Clients.Password,
+		IdleTimeout:    c.Clients.IdleTimeout,
+		SlowLogOptions: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries},
+		Allow:          allow,
+		PerKey:         perKey,
+		Keyless:        c.Scripts.Keyless,
+		Locks:          lockRules(c),
 	}, nil
 }

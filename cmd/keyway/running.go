@@ -28,7 +28,6 @@ type running struct {
 	log  *slog.Logger
 	out  *output
 	srv  *server.Server
-	next *trials
 
 	reloading sync.Mutex
 	cfg       atomic.Pointer[config.Config]
@@ -61,7 +60,6 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
 		ReadyAll:    func() bool { return r.cfg.Load().Ready == config.ReadyAll },
 		Placement:   r.placement,
-		Next:        r.next,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
@@ -85,10 +83,6 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	r.read.Store(&read)
 	next, err := load(r.file)
 	var changes []config.Change
-	var trial func()
-	if err == nil {
-		trial, err = r.trialOf(next)
-	}
 	if err == nil {
 		changes, err = wiring.Reload(ctx, r.srv, old, next, allowMisplaced, r.log)
 	}
@@ -96,7 +90,6 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 		r.log.Error("not reloaded; nothing was changed", "file", r.file, "cause", cause, "error", err)
 		return "", err
 	}
-	trial()
 	if len(changes) == 0 {
 		r.log.Info("reloaded; the file says what it said before", "file", r.file, "cause", cause)
 		return fmt.Sprintf("%s says what it said before\n", r.file), nil
@@ -121,23 +114,6 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	return text.String(), nil
 }
 
-// trialOf returns the function that begins to try the layout that placement.next names.
-func (r *running) trialOf(cfg *config.Config) (func(), error) {
-	next, table, err := wiring.Next(cfg)
-	return func() { r.next.setFile(next, table) }, err
-}
-
-// tryNext begins to try the layout that placement.next names. Without that, keyway serves all
-// the same: the file may be gone because the layout is in force now.
-func (r *running) tryNext() {
-	trial, err := r.trialOf(r.cfg.Load())
-	if err != nil {
-		r.log.Error("cannot count what the next layout would refuse", "error", err)
-		return
-	}
-	trial()
-}
-
 // concernsObservers reports whether the observers use the changed key.
 func concernsObservers(c config.Change) bool {
 	return c.Effect == config.IfNothingMoves ||
@@ -156,9 +132,8 @@ const lookInterval = time.Second
 func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
-	read := contentsOf(r.watched())
-	r.read.Store(&read)
-	seen := read
+	seen := contentsOf(r.watched())
+	r.read.Store(&seen)
 	for {
 		select {
 		case <-ctx.Done():
@@ -183,9 +158,6 @@ func (r *running) watched() []string {
 	files := cfg.PasswordFiles()
 	if cfg.Watch {
 		files = append(files, r.file)
-	}
-	if next := cfg.NextFile(); cfg.Watch && next != "" {
-		files = append(files, next)
 	}
 	return files
 }

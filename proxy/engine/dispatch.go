@@ -48,6 +48,11 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {
 		return s.Stall()
 	}
+	if w.Outside != nil {
+		if isTaken, done := w.Outside.Take(s, cmd, a); isTaken {
+			return done
+		}
+	}
 	if s.State&(InMulti|Subscribed) != 0 {
 		switch {
 		case s.Has(InMulti) && !cmd.ActsInMulti():
@@ -59,6 +64,11 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if s.Has(ReadsReplicas) && !w.Reads.mayWrite(s, cmd, a) || MustDrain(s, len(a.Frame())) {
 		return false
 	}
+	return handle(w, s, cmd, a)
+}
+
+// handle does what a command's Handling says.
+func handle(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch cmd.Handling {
 	case command.ByKey:
 		return SendByKey(w, s, cmd, a)
@@ -133,11 +143,7 @@ func SendByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 			return s.AnswerError(cmd, errtext.NoMasters)
 		}
 	}
-	if w.Next == nil {
-		return sendToOwner(w, s, cmd, a, group, id)
-	}
-	w.tryNext(cmd, a)
-	return sendToOwner(w, s, cmd, a, group, id) && w.countNext(s)
+	return sendToOwner(w, s, cmd, a, group, id)
 }
 
 // sendToOwner sends a command to the owner of its keys, or to a replica of the owner. All

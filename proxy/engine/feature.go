@@ -36,6 +36,10 @@ type Feature interface {
 	Sweep()
 	// EndTurn is called at the end of each turn.
 	EndTurn()
+	// Configured is called when the worker has other options.
+	Configured()
+	// Shut closes the connections that belong to no node of the layout, since keyway stops.
+	Shut()
 }
 
 // Inactive is a feature that does nothing.
@@ -52,6 +56,8 @@ func (Inactive) Tick()                               {}
 func (Inactive) Due() int64                          { return math.MaxInt64 }
 func (Inactive) Sweep()                              {}
 func (Inactive) EndTurn()                            {}
+func (Inactive) Configured()                         {}
+func (Inactive) Shut()                               {}
 
 // perClient is where a feature keeps its own state of each client. All features make theirs
 // when the program starts.
@@ -171,6 +177,7 @@ type hooks struct {
 	Counter  receiverCounter
 	Gate     gate     // nil: no command has to wait
 	Observer observer // nil: nobody wants to see the commands
+	Outside  outside  // nil: the nodes of the layout have all keys
 	Hidden   bool     // the observer must not see the command that is being dispatched
 }
 
@@ -194,6 +201,13 @@ type topicSet interface {
 type gate interface {
 	// Delays reports whether the command has to wait.
 	Delays(s *Session, cmd *command.Command, a command.Args) bool
+}
+
+// outside has keys that are on no node of the layout.
+type outside interface {
+	// Take handles a command with such keys, or refuses it. isTaken is false for all other
+	// commands. done is as in Local.
+	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
 }
 
 // observer sees the commands of all clients.

@@ -13,6 +13,7 @@ import (
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slowlog"
@@ -40,9 +41,9 @@ type Options struct {
 
 	PerKey  lua.PerKeyScripts // scripts that can be split by their keys
 	Keyless string            // scripts without keys run on the node of this key
+	Locks   quorum.Rules      // which keys are locks on a majority of nodes outside the layout
 
-	SlowerThan  time.Duration // the duration from which SLOWLOG logs a command; 0 means 10 ms, negative: never
-	SlowEntries int           // entries of SLOWLOG; 0 means 128
+	SlowLogOptions
 
 	Reads      Reads         // which nodes serve commands that only read
 	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
@@ -54,6 +55,12 @@ type Options struct {
 	Version        string        // keyway's version
 	Index, Workers int           // the index of this worker, and the number of workers
 	Seed           uint64        // of the random numbers
+}
+
+// SlowLogOptions say what SLOWLOG logs.
+type SlowLogOptions struct {
+	SlowerThan  time.Duration // the duration from which it logs a command; 0 means 10 ms, negative: never
+	SlowEntries int           // its entries; 0 means 128
 }
 
 const (
@@ -333,6 +340,9 @@ func (w *Worker) Shut() {
 	for _, n := range w.leaving {
 		n.close(w.Now, "keyway is stopping")
 	}
+	for _, f := range w.Features {
+		f.Shut()
+	}
 	w.closeLinks()
 }
 
@@ -471,6 +481,9 @@ func Configure(w *Worker, o Options) {
 		if w.Options.Backend.Name != before.Backend.Name {
 			n.rename()
 		}
+	}
+	for _, f := range w.Features {
+		f.Configured()
 	}
 	if len(w.Options.Passwords) > 0 {
 		return

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Locks configures locks.
+type Locks struct {
+	Quorum []QuorumRule `yaml:"quorum"`
+}
+
+// QuorumRule says which keys are locks on a majority of nodes that are not in the layout.
+type QuorumRule struct {
+	Match    string        `yaml:"match"` // a glob pattern
+	Nodes    []string      `yaml:"nodes"` // addresses
+	Timeout  time.Duration `yaml:"timeout"`
+	Drift    float64       `yaml:"drift"` // by which part two clocks may differ in their speed
+	MaxLease time.Duration `yaml:"max_lease"`
+	Fencing  bool          `yaml:"fencing"`
+}
+
+// defaultQuorumRule has the values of the keys that a rule leaves out.
+var defaultQuorumRule = QuorumRule{Timeout: 50 * time.Millisecond, Drift: 0.01, MaxLease: time.Minute}
+
+// checkLocks checks the rules. What holds locks holds nothing else: the keys of a layout would
+// be lost in the same fault as the locks, and their nodes may have replicas, which forget locks.
+func (c *Config) checkLocks() error {
+	for i, r := range c.Locks.Quorum {
+		path := fmt.Sprintf("locks.quorum[%d]", i)
+		switch n := len(r.Nodes); {
+		case r.Match == "":
+			return c.Errorf(path, `add match: a pattern for the keys of locks, such as "lock:*"`,
+				"a rule without match")
+		case n < 3 || n%2 == 0:
+			return c.Errorf(path, "list 3, 5 or 7 nodes, each on a machine of its own",
+				"%d nodes, and a majority needs an odd number of at least 3", n)
+		case r.Timeout < time.Millisecond || r.Timeout > 10*time.Second:
+			return c.Errorf(path+".timeout", "write a duration from 1ms to 10s, such as 50ms", "out of range")
+		case r.Drift < 0 || r.Drift > 0.5:
+			return c.Errorf(path+".drift", "write a number from 0 to 0.5, such as 0.01", "out of range")
+		case r.MaxLease < time.Second || r.MaxLease > 24*time.Hour:
+			return c.Errorf(path+".max_lease", "write a duration from 1s to 24h, such as 60s", "out of range")
+		case r.MaxLease <= 2*r.Timeout:
+			return c.Errorf(path+".max_lease", "write more than twice the timeout", "%s, and the timeout is %s",
+				r.MaxLease, r.Timeout)
+		}
+		for j, addr := range r.Nodes {
+			at := fmt.Sprintf("%s.nodes[%d]", path, j)
+			if err := c.checkLockNode(at, addr, r.Nodes[:j]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkLockNode(path, addr string, earlier []string) error {
+	if err := c.checkAddr(path, addr, "10.0.1.1:6379"); err != nil {
+		return err
+	}
+	switch {
+	case c.isOwn(addr):
+		return c.Errorf(path, "write the address of a Redis server", "%q is where keyway itself listens", addr)
+	case slices.Contains(earlier, addr):
+		return c.Errorf(path, "list each node once: two votes of one node are no majority", "%q is already listed",
+			addr)
+	case slices.Contains(c.Slots.Seeds, addr):
+		return c.Errorf(path, "use Redis servers that hold only locks", "%q is a node of the layout", addr)
+	}
+	for i, n := range c.Nodes {
+		for at, server := range n.servers(fmt.Sprintf("nodes[%d]", i)) {
+			if server == addr {
+				return c.Errorf(path, "use Redis servers that hold only locks", "%q is also %s", addr, at)
+			}
+		}
+	}
+	return nil
+}

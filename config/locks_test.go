@@ -1,0 +1,53 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestQuorumRules(t *testing.T) {
+	const head = "layout: ring\nnodes: [{name: a, addr: 127.0.0.1:7101, replicas: [127.0.0.1:7201]}]\n" +
+		"listen: 127.0.0.1:6380\n"
+	parse := func(rule string) (*Config, error) {
+		text := head + "locks: {quorum: [" + rule + "]}\n"
+		return Parse("f", []byte(text), func(string) (string, bool) { return "", false })
+	}
+	c, err := parse(`{match: "lock:*", nodes: [h1:1, h2:1, h3:1]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.Locks.Quorum[0]
+	if r.Timeout != 50*time.Millisecond || r.Drift != 0.01 || r.MaxLease != time.Minute || r.Fencing {
+		t.Errorf("the defaults are %+v", r)
+	}
+	c, err = parse(`{match: "l*", nodes: [h1:1, h2:1, h3:1], timeout: 20ms, drift: 0.02, max_lease: 10s, ` +
+		`fencing: true}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = c.Locks.Quorum[0]
+	if r.Timeout != 20*time.Millisecond || r.Drift != 0.02 || r.MaxLease != 10*time.Second || !r.Fencing {
+		t.Errorf("read: %+v", r)
+	}
+	for rule, want := range map[string]string{
+		`{nodes: [h1:1, h2:1, h3:1]}`:                     "a rule without match; add match: a pattern",
+		`{match: l, nodes: [h1:1, h2:1]}`:                 "2 nodes, and a majority needs an odd number of at least 3",
+		`{match: l, nodes: [h1:1]}`:                       "1 nodes, and a majority needs an odd number",
+		`{match: l, nodes: [h1:1, h2:1, h1:1]}`:           `nodes[2]: "h1:1" is already listed; list each node once`,
+		`{match: l, nodes: [h1:1, h2:1, 127.0.0.1:7101]}`: `"127.0.0.1:7101" is also nodes[0].addr; use Redis`,
+		`{match: l, nodes: [h1:1, h2:1, 127.0.0.1:7201]}`: `"127.0.0.1:7201" is also nodes[0].replicas[0]`,
+		`{match: l, nodes: [h1:1, h2:1, 127.0.0.1:6380]}`: "is where keyway itself listens",
+		`{match: l, nodes: [h1:1, h2:1, h3]}`:             "is not an address",
+		`{THREE, timeout: 0s}`:                            "timeout: out of range; write a duration from 1ms to 10s",
+		`{THREE, drift: 0.6}`:                             "drift: out of range; write a number from 0 to 0.5",
+		`{THREE, drift: much}`:                            `drift: "much" is not a number; write a number`,
+		`{THREE, max_lease: 100ms}`:                       "max_lease: out of range; write a duration from 1s to 24h",
+		`{THREE, timeout: 5s, max_lease: 8s}`:             "max_lease: 8s, and the timeout is 5s; write more",
+	} {
+		rule = strings.Replace(rule, "THREE", "match: l, nodes: [h1:1, h2:1, h3:1]", 1)
+		if _, err := parse(rule); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", rule, err, want)
+		}
+	}
+}

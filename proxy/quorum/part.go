@@ -1,0 +1,151 @@
+package quorum
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/quorum"
+)
+
+// Part is locks on a majority of nodes.
+var Part = engine.Part{
+	New: func(w *engine.Worker) []engine.Feature {
+		l := &locks{w: w, members: map[string]*member{}}
+		l.Configured()
+		return []engine.Feature{l}
+	},
+}
+
+// locks is a worker's view of the locks: the nodes that hold them, and the commands under way.
+type locks struct {
+	engine.Inactive
+	w       *engine.Worker
+	members map[string]*member // by address
+	groups  []*group           // in the order of the rules; then those of earlier rules
+	number  int64              // the last number that this worker has proposed
+	scripts map[string]*quorum.Script
+}
+
+// member is a node that holds locks.
+type member struct {
+	node  *quorum.Node
+	conn  *pool.Conn
+	dials uint64 // conn.Stats.Dials at the last look
+	look  int64  // when the next look is due
+}
+
+// lookEvery is how often the nodes are asked whether they have restarted, and for their clock.
+const lookEvery = int64(time.Second)
+
+// group is the nodes of a rule.
+type group struct {
+	quorum.Group
+	members []*member
+	queue   []*running // oldest first; a rule's commands all have the same time
+}
+
+// Configured makes the groups of the rules. Nodes that stay keep their connections.
+func (l *locks) Configured() {
+	rules := l.w.Options.Locks
+	if l.w.Outside = nil; len(rules) > 0 {
+		l.w.Outside = l
+	}
+	keep := map[string]*member{}
+	var groups []*group
+	for i := range rules {
+		g := &group{Group: quorum.Group{Rule: &rules[i]}}
+		for _, addr := range rules[i].Nodes {
+			m := l.members[addr]
+			if m == nil {
+				m = &member{node: &quorum.Node{Addr: addr}, conn: l.w.Links.Conn(addr, nil)}
+				l.members[addr] = m
+				m.conn.Open(l.w.Now)
+			}
+			m.node.Longest = max(m.node.Longest, rules.LongestLease(addr))
+			g.Members, g.members = append(g.Members, m.node), append(g.members, m)
+			keep[addr] = m
+		}
+		groups = append(groups, g)
+	}
+	for _, g := range l.groups {
+		if len(g.queue) > 0 {
+			groups = append(groups, g) // until its commands have ended
+		}
+	}
+	for addr, m := range l.members {
+		if keep[addr] == nil {
+			l.w.LinksToClose = append(l.w.LinksToClose, &m.conn.Link)
+		}
+	}
+	l.members, l.groups = keep, groups
+}
+
+// Shut closes the connections to the nodes.
+func (l *locks) Shut() {
+	for _, m := range l.members {
+		m.conn.Close(l.w.Now, "keyway is stopping")
+	}
+}
+
+// Tick ends the commands whose nodes have had their time.
+func (l *locks) Tick() {
+	rules := len(l.w.Options.Locks)
+	for _, m := range l.members {
+		m.conn.Tick(l.w.Now)
+		l.lookAt(m)
+	}
+	for _, g := range l.groups {
+		for len(g.queue) > 0 && g.isOver(g.queue[0]) {
+			r := g.queue[0]
+			g.queue[0], g.queue = nil, g.queue[1:]
+			r.op.Expire(l.w.Now)
+			r.pass()
+		}
+	}
+	l.groups = append(l.groups[:rules:rules], slices.DeleteFunc(l.groups[rules:], isIdle)...)
+}
+
+// lookAt asks a node about itself, when it is time to.
+func (l *locks) lookAt(m *member) {
+	now := l.w.Now
+	if m.conn.State() != pool.Ready || m.conn.Full() || m.dials == m.conn.Stats.Dials && now < m.look {
+		return
+	}
+	m.dials, m.look = m.conn.Stats.Dials, now+lookEvery
+	m.conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
+		if !ok {
+			return
+		}
+		if frame := m.node.Looked(reply, now, l.w.Now); frame != nil {
+			m.conn.Send(&engine.Probe{Done: func([]byte, bool) {}}, frame, l.w.Now, l.w.Deadline())
+		}
+	}}, m.node.Look(), now, l.w.Deadline())
+}
+
+func isIdle(g *group) bool { return len(g.queue) == 0 }
+
+// isOver reports whether nobody waits for the command any more.
+func (g *group) isOver(r *running) bool {
+	return r.op.Verdict != quorum.Pending || r.op.Deadline() <= r.l.w.Now
+}
+
+// Due returns when the first command ends, or when a connection needs a tick.
+func (l *locks) Due() int64 {
+	next := int64(math.MaxInt64)
+	for _, m := range l.members {
+		if c := m.conn; c.Busy() && (c.State() != pool.Idle || c.Stats.Losses > 0) {
+			next = l.w.Now + engine.Tick
+		}
+		next = min(next, max(m.look, l.w.Now+engine.Tick))
+	}
+	for _, g := range l.groups {
+		g.queue = slices.DeleteFunc(g.queue, func(r *running) bool { return r.op.Verdict != quorum.Pending })
+		if len(g.queue) > 0 {
+			next = min(next, g.queue[0].op.Deadline())
+		}
+	}
+	return next
+}

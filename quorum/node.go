@@ -1,0 +1,238 @@
+package quorum
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// step is one question to a node, or one order.
+type step string
+
+const (
+	stepAcquire step = "acquire" // sets the lock if it is free
+	stepRaise   step = "raise"   // raises the number of a lock that was just acquired
+	stepUndo    step = "undo"    // frees the lock if this very attempt has acquired it
+	stepRenew   step = "renew"   // changes the lease of a lock that has the token
+	stepAdopt   step = "adopt"   // sets a lock that the node lacks and the majority has
+	stepRelease step = "release" // frees a lock that has the token
+	stepDelete  step = "delete"  // frees the lock whoever has it
+	stepRead    step = "read"    // only reads
+	stepWait    step = "wait"    // the node must not vote for one longest lease
+)
+
+// The keys that keyway has on the nodes besides the locks.
+const (
+	aboutPrefix = "keyway:lock:" // a hash: which attempt has acquired the lock, and its number
+	runKey      = "keyway:run"   // the node's run_id when keyway last asked it
+	waitKey     = "keyway:wait"  // while it exists, the node does not vote
+)
+
+// script runs on a node. It is the only thing that keyway sends to the nodes of locks, so
+// each question is one atomic step there. A node whose run_id has changed has restarted. What
+// it had granted may be lost, so it waits until each lease of before has ended.
+//
+// KEYS: the lock, its hash, runKey, waitKey. ARGV: the step, the longest lease, the token, the
+// lease, the attempt, the client's earlier attempt (or "add" to add to the lease), the number,
+// and how long the hash outlives the lease. The times are in milliseconds. The answer: what
+// the node says, the value of the lock, its number, its lease, how long the node waits, and
+// its clock in microseconds.
+const script = `local key, about = KEYS[1], KEYS[2]
+local ms, longest = tonumber(ARGV[4]), tonumber(ARGV[2])
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if ARGV[1] == 'wait' or redis.call('GET', KEYS[3]) ~= run then
+  redis.call('SET', KEYS[3], run)
+  redis.call('SET', KEYS[4], 1, 'PX', longest)
+end
+local waits = redis.call('PTTL', KEYS[4])
+local held = redis.call('GET', key)
+local mine = held == ARGV[3]
+local n = redis.call('HGET', about, 'n') or '0'
+local by = redis.call('HGET', about, 'id')
+local says = held and (mine and 'ok' or 'held') or 'none'
+local function keep()
+  redis.call('PEXPIRE', about, ms + ARGV[8])
+end
+local function higher()
+  if tonumber(ARGV[7]) <= tonumber(n) then return false end
+  n = ARGV[7]
+  return true
+end
+local function set()
+  redis.call('SET', key, ARGV[3], 'PX', ms)
+  local rises = higher()
+  redis.call('HSET', about, 'id', ARGV[5], 'n', n)
+  keep()
+  return rises and 'ok' or 'low'
+end
+local function free()
+  redis.call('DEL', key)
+  if ARGV[8] == '0' then redis.call('DEL', about) else redis.call('HDEL', about, 'id') end
+end
+if ARGV[1] == 'acquire' and waits <= 0 then
+  if not held or mine and (by == ARGV[5] or by == ARGV[6]) then says = set() else says = 'held' end
+elseif ARGV[1] == 'raise' then
+  if mine and by == ARGV[5] then
+    higher()
+    redis.call('HSET', about, 'n', n)
+  else
+    says = 'held'
+  end
+elseif ARGV[1] == 'undo' then
+  if mine and by == ARGV[5] then free() end
+elseif ARGV[1] == 'renew' and mine then
+  if ARGV[6] == 'add' then ms = ms + math.max(0, redis.call('PTTL', key)) end
+  if ms > longest then
+    says = 'long'
+  else
+    redis.call('PEXPIRE', key, ms)
+    keep()
+  end
+elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
+  set()
+elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
+  free()
+end
+local t = redis.call('TIME')
+return {says, held or '', n, redis.call('PTTL', key), waits, t[1] .. string.format('%06d', t[2])}
+`
+
+// Node is a node that holds locks, as one thread knows it.
+type Node struct {
+	Addr    string
+	Longest int64 // the longest lease that it may hold, in milliseconds; it never shrinks
+
+	silent bool // it has not answered in time, and has sent nothing since
+	clock  clock
+}
+
+// answer is a node's answer to a step.
+type answer struct {
+	says   string
+	held   string
+	number int64
+	lease  int64 // in milliseconds; -2: there is no lock
+	waits  int64 // in milliseconds; not positive: the node votes
+	clock  int64 // in nanoseconds
+}
+
+// readAnswer reads a node's reply. It returns false, and what is wrong, for anything else
+// than an answer of the script.
+func readAnswer(reply []byte) (a answer, wrong string) {
+	if text, isErr := resp.ErrorText(reply); isErr {
+		return a, "it says " + string(text)
+	}
+	n, rest, ok := resp.Elements(reply)
+	if !ok || n != 6 {
+		return a, "its answer is not understood"
+	}
+	var texts [6]string
+	for i := range texts {
+		var e []byte
+		e, rest, _ = resp.Split(rest)
+		if b, ok := resp.Bulk(e); ok {
+			texts[i] = string(b)
+		} else if v, ok := resp.Int(e); ok {
+			texts[i] = strconv.FormatInt(v, 10)
+		}
+	}
+	a.says, a.held = texts[0], texts[1]
+	for i, to := range []*int64{&a.number, &a.lease, &a.waits, &a.clock} {
+		v, err := strconv.ParseInt(texts[i+2], 10, 64)
+		if err != nil {
+			return a, "its answer is not understood"
+		}
+		*to = v
+	}
+	a.clock *= int64(time.Microsecond)
+	return a, ""
+}
+
+// clock compares the node's clock with ours. Redis ends leases by the wall clock. If that
+// jumps forward, leases end early, so what the node has granted is lost.
+type clock struct {
+	// When it was last compared, the node's clock was ahead of ours by low to high. Each
+	// answer narrows that down; 0.1 % for a difference in speed is added.
+	low, high, at int64
+	known         bool
+	suspicious    bool // the last answer was ahead; the next one proves it
+}
+
+// clockMargin is by how much a clock must be ahead to count: our own clock is read once in
+// each turn.
+const clockMargin = int64(20 * time.Millisecond)
+
+// compare compares the node's clock in an answer. ahead says that it does not fit the earlier
+// ones, so the answer must not count. jumped says that the clock has jumped forward for sure.
+func (c *clock) compare(theirs, sent, now int64) (ahead, jumped bool) {
+	low, high := theirs-now, theirs-sent
+	drift := (now - c.at) / 1000
+	switch {
+	case !c.known:
+	case low > c.high+drift+clockMargin:
+		if !c.suspicious {
+			c.suspicious = true
+			return true, false
+		}
+		*c = clock{low: low, high: high, at: now, known: true}
+		return true, true
+	case high >= c.low-drift: // the same clock as before
+		low, high = max(low, c.low-drift), min(high, c.high+drift)
+		low = min(low, high)
+	}
+	*c = clock{low: low, high: high, at: now, known: true}
+	return false, false
+}
+
+// frame returns the command for a step on the node.
+func (o *Op) frame(n *Node, s step, number int64) []byte {
+	c := &o.cmd
+	earlier := c.Earlier
+	if c.Kind == Renew && c.Add {
+		earlier = "add"
+	}
+	keep := int64(0)
+	if o.group.Fencing {
+		keep = keepNumber.Milliseconds()
+	}
+	return n.frame(s, c.Key, c.Token, c.Lease, c.ID, earlier, number, keep)
+}
+
+func (n *Node) frame(s step, key, token string, lease int64, id, earlier string, number, keep int64) []byte {
+	text := func(i int64) string { return strconv.FormatInt(i, 10) }
+	return resp.AppendCommand(nil, "EVAL", script, "4", key, aboutPrefix+key, runKey, waitKey,
+		string(s), text(n.Longest), token, text(lease), id, earlier, text(number), text(keep))
+}
+
+// Look returns a command that asks the node whether it has restarted, and for its clock. So a
+// new node's wait begins when keyway connects, and not with the first lock. Its reply goes to
+// Looked.
+func (n *Node) Look() []byte { return n.frame(stepRead, "", "", 0, "", "", 0, 0) }
+
+// Looked processes the reply to Look. It returns a command to send, or nil.
+func (n *Node) Looked(reply []byte, sent, now int64) []byte {
+	a, wrong := readAnswer(reply)
+	if wrong != "" {
+		return nil
+	}
+	n.silent = false
+	if _, jumped := n.clock.compare(a.clock, sent, now); jumped {
+		return n.frame(stepWait, "", "", 0, "", "", 0, 0)
+	}
+	return nil
+}
+
+// keepNumber is how long a lock's number outlives its lease.
+const keepNumber = time.Hour
+
+// absent returns the reason for which the node is not asked at all, or "".
+func (n *Node) absent(timeout time.Duration) string {
+	if n.silent {
+		return silentReason(timeout)
+	}
+	return ""
+}
+
+func silentReason(timeout time.Duration) string { return fmt.Sprintf("no answer within %s", timeout) }

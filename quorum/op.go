@@ -1,0 +1,503 @@
+package quorum
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind is what a client wants of a lock.
+type Kind uint8
+
+// What clients do with locks.
+const (
+	Acquire    Kind = iota // SET key token NX PX
+	Renew                  // compare the token, then PEXPIRE
+	Release                // compare the token, then DEL
+	Delete                 // DEL
+	Read                   // GET, EXISTS, TTL and PTTL
+	ReadNumber             // GET key:fence
+)
+
+// Command is a client's command on one lock.
+type Command struct {
+	Kind  Kind
+	Key   string
+	Token string // the value, of Acquire, Renew and Release
+	Lease int64  // in milliseconds, of Acquire and Renew
+	Add   bool   // Renew adds the lease to what is left of it
+	// ID is unique for each Acquire, also among clients that use the same token. Earlier is
+	// the ID of the same client's attempt before this one, if that failed.
+	ID, Earlier string
+	Number      int64 // the number that an Acquire proposes
+}
+
+// Group is the nodes of a rule, as one thread knows them.
+type Group struct {
+	*Rule
+	Members []*Node // in the order of Rule.Nodes
+}
+
+// Send is a command for a node. The node's reply goes to Op.Answer, or Op.Lost if there is
+// none.
+type Send struct {
+	Node  int // index in Group.Members
+	Frame []byte
+	// Frees says that the command frees a lock, so that it should reach even a node that
+	// answers late.
+	Frees bool
+
+	step step
+	sent int64
+}
+
+// Verdict is how a command on a lock has ended.
+type Verdict uint8
+
+// How a command ends.
+const (
+	Pending Verdict = iota // it has not ended
+	Yes                    // acquired, renewed, released, or there is such a lock
+	Missing                // there is no such lock
+	Other                  // the lock has another value
+	Failed                 // see Op.Reason
+)
+
+// Op is a command under way. It ends at its deadline at the latest. Answers that come later
+// still matter: they say what is left to be freed or set.
+type Op struct {
+	Verdict Verdict
+	Value   string // the lock's value, of Read
+	Lease   int64  // what is left of the lease in milliseconds, of Read; -1: it has no end
+	Number  int64  // the lock's number; 0: none
+	Reason  string // the error for the client
+
+	group    *Group
+	cmd      Command
+	began    int64
+	deadline int64
+	votes    []vote
+	raises   bool // the number is being raised; the nodes' confirmations are counted
+	out      []Send
+}
+
+// vote is what a node has said.
+type vote struct {
+	state  state
+	answer answer
+	reason string // why it is absent
+	sent   bool   // it has been asked
+	raised bool   // it has confirmed the raised number
+}
+
+type state uint8
+
+const (
+	asked  state = iota // its answer has not come
+	yes                 // it has the lock with the token; or of Read, it has a lock
+	low                 // as yes, but its number was not below the proposed one
+	held                // it has the lock with another value
+	none                // it has no such lock
+	long                // the lease would be too long
+	absent              // there is no answer, or one that must not count
+)
+
+// Begin starts a command at the time now.
+func Begin(g *Group, c Command, now int64) *Op {
+	o := &Op{group: g, cmd: c, began: now, deadline: now + int64(g.Timeout), votes: make([]vote, len(g.Members))}
+	first := [...]step{
+		Acquire: stepAcquire, Renew: stepRenew, Release: stepRelease, Delete: stepDelete,
+		Read: stepRead, ReadNumber: stepRead,
+	}[c.Kind]
+	for i, n := range g.Members {
+		reason := n.absent(g.Timeout)
+		if reason != "" {
+			o.votes[i] = vote{state: absent, reason: reason}
+		}
+		o.votes[i].sent = reason == "" // otherwise it may still have earlier questions to answer
+		if reason == "" || first == stepRelease || first == stepDelete {
+			o.send(i, first, c.Number, now)
+		}
+	}
+	o.decide(now)
+	return o
+}
+
+func (o *Op) send(i int, s step, number, now int64) {
+	o.out = append(o.out, Send{
+		Node: i, Frame: o.frame(o.group.Members[i], s, number), step: s, sent: now,
+		Frees: s == stepRelease || s == stepDelete || s == stepUndo,
+	})
+}
+
+// Take returns what has to be sent. It must be called after Begin, Answer, Lost and Expire.
+func (o *Op) Take() []Send {
+	out := o.out
+	o.out = nil
+	return out
+}
+
+// Deadline returns when Expire must be called, unless the command has ended before.
+func (o *Op) Deadline() int64 { return o.deadline }
+
+// Answer processes a node's reply to what was sent.
+func (o *Op) Answer(s Send, reply []byte, now int64) {
+	n := o.group.Members[s.Node]
+	n.silent = false
+	a, wrong := readAnswer(reply)
+	if wrong != "" {
+		o.settle(s, vote{state: absent, reason: wrong}, now)
+		return
+	}
+	v := vote{answer: a, state: stateOf(a.says)}
+	ahead, jumped := n.clock.compare(a.clock, s.sent, now)
+	switch {
+	case ahead:
+		v.state, v.reason = absent, "its clock is ahead of what it was"
+		if jumped {
+			o.send(s.Node, stepWait, 0, now)
+		}
+	case a.waits > 0:
+		v.state, v.reason = absent, fmt.Sprintf("it is new or has restarted, and votes in %s", inSeconds(a.waits))
+	}
+	o.settle(s, v, now)
+}
+
+// inSeconds returns milliseconds as a text in seconds, rounded up.
+func inSeconds(ms int64) time.Duration { return time.Duration((ms+999)/1000) * time.Second }
+
+func stateOf(says string) state {
+	switch says {
+	case "ok":
+		return yes
+	case "low":
+		return low
+	case "held":
+		return held
+	case "long":
+		return long
+	}
+	return none
+}
+
+// Lost records that a node will not answer.
+func (o *Op) Lost(s Send, reason string, now int64) {
+	o.group.Members[s.Node].silent = false
+	o.settle(s, vote{state: absent, reason: reason}, now)
+}
+
+// Expire ends the wait for the nodes' answers.
+func (o *Op) Expire(now int64) {
+	if o.Verdict != Pending || now < o.deadline {
+		return
+	}
+	for i := range o.votes {
+		if v := &o.votes[i]; v.state == asked || o.raises && v.counts() && !v.raised {
+			o.group.Members[i].silent = true
+			v.state, v.reason = absent, silentReason(o.group.Timeout)
+		}
+	}
+	o.decide(now)
+}
+
+// counts reports whether the node has granted the lock.
+func (v *vote) counts() bool { return v.state == yes || v.state == low }
+
+// settle records what a node has said, or that it says nothing.
+func (o *Op) settle(s Send, v vote, now int64) {
+	mine := &o.votes[s.Node]
+	switch s.step {
+	case stepUndo, stepAdopt, stepWait:
+		return // nobody waits for these
+	case stepRaise:
+		if o.Verdict == Pending && mine.counts() {
+			if mine.raised = v.state == yes; !mine.raised {
+				mine.state, mine.reason = absent, v.reason
+			}
+			o.decide(now)
+		}
+		return
+	}
+	if o.Verdict != Pending {
+		o.late(s.Node, v, now)
+		return
+	}
+	if mine.state != asked {
+		return // it was given up before
+	}
+	v.sent = true
+	*mine = v
+	if o.raises && v.counts() {
+		o.send(s.Node, stepRaise, o.Number, now)
+	}
+	o.decide(now)
+}
+
+// late handles an answer that came after the end: a renewed lock is set where it lacks.
+func (o *Op) late(i int, v vote, now int64) {
+	if o.cmd.Kind == Renew && o.Verdict == Yes && v.state == none {
+		o.send(i, stepAdopt, o.Number, now)
+	}
+}
+
+// tally counts the votes.
+type tally struct{ yes, low, held, none, asked, absent int }
+
+// known is how many nodes have said what they have.
+func (t tally) known() int { return t.yes + t.low + t.held + t.none }
+
+func (o *Op) count() (t tally) {
+	for i := range o.votes {
+		switch o.votes[i].state {
+		case yes:
+			t.yes++
+		case low:
+			t.low++
+		case held:
+			t.held++
+		case none:
+			t.none++
+		case asked:
+			t.asked++
+		case absent, long:
+			t.absent++
+		}
+	}
+	return t
+}
+
+// decide ends the command as soon as no answer that is still due can change its end.
+func (o *Op) decide(now int64) {
+	if o.Verdict != Pending {
+		return
+	}
+	t, most := o.count(), o.group.Majority()
+	switch o.cmd.Kind {
+	case Acquire:
+		o.decideAcquire(t, most, now)
+	case Renew:
+		o.decideRenew(t, most, now)
+	case Read:
+		o.decideRead(t, most)
+	case ReadNumber:
+		o.decideNumber(t, most)
+	default:
+		o.decideFree(t, most)
+	}
+}
+
+func (o *Op) decideAcquire(t tally, most int, now int64) {
+	switch granted := t.yes + t.low; {
+	case granted >= most && !o.isValid(now):
+		o.fail(o.tooLate(now) + "; the lock was not acquired; ask for a longer lease")
+	case granted >= most && (!o.group.Fencing || t.yes >= most && !o.raises):
+		o.Verdict = Yes
+		if o.Number == 0 {
+			o.Number = o.cmd.Number
+		}
+		return
+	case granted >= most:
+		o.raise(most, now)
+		return
+	case granted+t.asked >= most:
+		return
+	case t.known() >= most:
+		o.Verdict = Other
+	case t.known()+t.asked >= most:
+		return // only the client's reply is open: is the lock held, or are nodes missing?
+	default:
+		o.fail(o.tooFew(t, most, "the lock was not acquired"))
+	}
+	for i := range o.votes {
+		if v := &o.votes[i]; v.sent && (v.counts() || v.state == asked || v.state == absent) {
+			o.send(i, stepUndo, 0, now)
+		}
+	}
+}
+
+// raise gives the lock a number above all that the nodes have, since less than a majority has
+// taken the proposed one. The lock is acquired once a majority has the new number.
+func (o *Op) raise(most int, now int64) {
+	if !o.raises {
+		o.raises = true
+		o.Number = o.cmd.Number
+		for i := range o.votes {
+			o.Number = max(o.Number, o.votes[i].answer.number+1)
+		}
+		for i := range o.votes {
+			if o.votes[i].counts() {
+				o.send(i, stepRaise, o.Number, now)
+			}
+		}
+	}
+	raised := 0
+	for i := range o.votes {
+		if o.votes[i].counts() && o.votes[i].raised {
+			raised++
+		}
+	}
+	if raised >= most {
+		o.Verdict = Yes
+	}
+}
+
+func (o *Op) decideRenew(t tally, most int, now int64) {
+	for i := range o.votes {
+		if o.votes[i].state == long {
+			o.fail(fmt.Sprintf("ERR keyway: the lease would be longer than max_lease, %s; the lock was not renewed",
+				o.group.MaxLease))
+			return
+		}
+	}
+	switch {
+	case t.yes >= most && !o.isValid(now):
+		o.fail(o.tooLate(now) + "; ask for a longer lease; it may have been executed")
+	case t.yes >= most:
+		o.Verdict = Yes
+		for i := range o.votes {
+			o.Number = max(o.Number, o.votes[i].answer.number)
+		}
+		for i := range o.votes {
+			if o.votes[i].state == none {
+				o.send(i, stepAdopt, o.Number, now)
+			}
+		}
+	case t.yes+t.asked+t.absent < most:
+		o.Verdict = lacking(t)
+	case t.asked == 0:
+		o.fail(o.tooFew(t, most, "the lease may be as before; it may have been executed"))
+	}
+}
+
+// lacking is what a client learns if no majority has the lock with its token.
+func lacking(t tally) Verdict {
+	if t.held > 0 {
+		return Other
+	}
+	return Missing
+}
+
+// decideFree decides Release and Delete. If less than a majority had the lock with the token,
+// absent nodes may have it too. It is surely free now if nobody else can have a majority.
+func (o *Op) decideFree(t tally, most int) {
+	mine, others := t.yes, t.held
+	if o.cmd.Kind == Delete {
+		mine, others = t.yes+t.held, 0
+	}
+	switch {
+	case mine >= most:
+		o.Verdict = Yes
+	case t.asked > 0 && (t.known() < most || mine+t.asked >= most):
+	case t.known() >= most && mine+t.asked+t.absent < most:
+		o.Verdict = lacking(t)
+	case t.asked > 0:
+	case t.known() >= most && mine > 0 && others+t.absent < most:
+		o.Verdict = Yes
+	default:
+		o.fail(o.tooFew(t, most, "a lock that stays ends with its lease; it may have been executed"))
+	}
+}
+
+// decideRead looks for a value that a majority has.
+func (o *Op) decideRead(t tally, most int) {
+	best := 0
+	for i := range o.votes {
+		if v := &o.votes[i]; v.state == yes || v.state == held {
+			if n := o.having(v.answer.held); n > best {
+				best, o.Value = n, v.answer.held
+			}
+		}
+	}
+	switch {
+	case best >= most:
+		o.Verdict, o.Lease = Yes, o.leaseOf(o.Value, most)
+	case best+t.asked+t.absent < most:
+		o.Verdict = Missing
+	case t.asked == 0:
+		o.fail(o.tooFew(t, most, "who holds the lock is not known"))
+	}
+}
+
+func (o *Op) having(value string) (n int) {
+	for i := range o.votes {
+		if v := &o.votes[i]; (v.state == yes || v.state == held) && v.answer.held == value {
+			n++
+		}
+	}
+	return n
+}
+
+// leaseOf returns how long a majority will have the value.
+func (o *Op) leaseOf(value string, most int) int64 {
+	var leases []int64
+	for i := range o.votes {
+		if v := &o.votes[i]; (v.state == yes || v.state == held) && v.answer.held == value {
+			leases = insert(leases, v.answer.lease)
+		}
+	}
+	return leases[most-1]
+}
+
+// insert inserts a lease in descending order. A lease without an end, -1, is the longest.
+func insert(leases []int64, ms int64) []int64 {
+	leases = append(leases, ms)
+	for i := len(leases) - 1; i > 0 && leases[i-1] != -1 && (ms == -1 || leases[i-1] < ms); i-- {
+		leases[i-1], leases[i] = leases[i], leases[i-1]
+	}
+	return leases
+}
+
+// decideNumber looks for a number that a majority has.
+func (o *Op) decideNumber(t tally, most int) {
+	best := 0
+	for i := range o.votes {
+		n, number := 0, o.votes[i].answer.number
+		for j := range o.votes {
+			if s := o.votes[j].state; s != asked && s != absent && o.votes[j].answer.number == number {
+				n++
+			}
+		}
+		if number > 0 && n > best {
+			best, o.Number = n, number
+		}
+	}
+	switch {
+	case best >= most:
+		o.Verdict = Yes
+	case best+t.asked+t.absent < most:
+		o.Verdict, o.Number = Missing, 0
+	case t.asked == 0:
+		o.fail(o.tooFew(t, most, "the number of the lock is not known"))
+	}
+}
+
+// isValid reports whether enough of the lease is left.
+func (o *Op) isValid(now int64) bool {
+	lease := o.cmd.Lease * int64(time.Millisecond)
+	drift := int64(float64(lease)*o.group.Drift) + int64(2*time.Millisecond)
+	return now-o.began < lease-drift
+}
+
+// tooLate is the beginning of the error if isValid is false.
+func (o *Op) tooLate(now int64) string {
+	return fmt.Sprintf("ERR keyway: the lease of %d ms was nearly over when the lock nodes had answered, after %s",
+		o.cmd.Lease, time.Duration(now-o.began).Round(time.Millisecond))
+}
+
+func (o *Op) fail(reason string) { o.Verdict, o.Reason = Failed, reason }
+
+// tooFew is the error if too few nodes take part. state says what has become of the lock.
+func (o *Op) tooFew(t tally, most int, state string) string {
+	var reasons []string
+	for i := range o.votes {
+		if v := &o.votes[i]; v.state == absent {
+			reasons = append(reasons, o.group.Members[i].Addr+": "+v.reason)
+		}
+	}
+	class := "CLUSTERDOWN" // clients repeat the command, which has had no effect
+	if k := o.cmd.Kind; k == Renew || k == Release || k == Delete {
+		class = "ERR"
+	}
+	return fmt.Sprintf("%s keyway: %d of %d lock nodes take part, and %d must agree (%s); %s",
+		class, len(o.votes)-t.absent, len(o.votes), most, strings.Join(reasons, "; "), state)
+}

@@ -1,0 +1,211 @@
+package quorum
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// bench is a command on five nodes, which a test answers by hand.
+type bench struct {
+	t     *testing.T
+	op    *Op
+	now   int64
+	sends []Send
+}
+
+func begin(t *testing.T, c Command) *bench {
+	g := &Group{Rule: &Rule{
+		Nodes: []string{"n0", "n1", "n2", "n3", "n4"}, Timeout: 50 * time.Millisecond, Drift: 0.01,
+		MaxLease: time.Minute, Fencing: true,
+	}}
+	for _, addr := range g.Nodes {
+		g.Members = append(g.Members, &Node{Addr: addr, Longest: 60000})
+	}
+	b := &bench{t: t, now: int64(time.Hour), op: Begin(g, c, int64(time.Hour))}
+	b.sends = b.op.Take()
+	return b
+}
+
+// answer lets nodes answer their oldest questions.
+func (b *bench) answer(says string, number, waits int64, nodes ...int) {
+	for _, n := range nodes {
+		i := slices.IndexFunc(b.sends, func(s Send) bool { return s.Node == n })
+		if i < 0 {
+			b.t.Fatalf("nothing was sent to node %d", n)
+		}
+		s := b.sends[i]
+		b.sends = slices.Delete(b.sends, i, i+1)
+		b.op.Answer(s, fmt.Appendf(nil, "*6\r\n$%d\r\n%s\r\n$0\r\n\r\n$%d\r\n%d\r\n:-2\r\n:%d\r\n$%d\r\n%d\r\n",
+			len(says), says, len(fmt.Sprint(number)), number, waits, len(fmt.Sprint(b.now/1000)), b.now/1000), b.now)
+		b.sends = append(b.sends, b.op.Take()...)
+	}
+}
+
+// sent returns which steps have been sent to which nodes and are not answered.
+func (b *bench) sent(what step) (nodes []int) {
+	for _, s := range b.sends {
+		var p resp.Parser
+		if _, _, err := p.Next(s.Frame, &resp.DefaultLimits); err != nil {
+			b.t.Fatal(err)
+		}
+		if string(p.Arg(7)) == string(what) {
+			nodes = append(nodes, s.Node)
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+func (b *bench) want(v Verdict, reason string) {
+	b.t.Helper()
+	if b.op.Verdict != v || !strings.Contains(b.op.Reason, reason) {
+		b.t.Errorf("the verdict is %d %q, want %d %q", b.op.Verdict, b.op.Reason, v, reason)
+	}
+}
+
+var acquire = Command{Kind: Acquire, Key: "lock", Token: "t", Lease: 1000, ID: "1", Number: 7}
+
+func TestAcquireNeedsAMajority(t *testing.T) {
+	b := begin(t, acquire)
+	b.answer("ok", 7, 0, 0, 1)
+	b.want(Pending, "")
+	b.answer("held", 3, 0, 2)
+	b.want(Pending, "")
+	b.answer("ok", 7, 0, 3)
+	b.want(Yes, "")
+	if b.op.Number != 7 {
+		t.Errorf("the number is %d", b.op.Number)
+	}
+}
+
+// TestAcquireThatFailsIsUndone: also on nodes that have not answered, since they may have
+// granted the lock; but not on those that have said that another client has it.
+func TestAcquireThatFailsIsUndone(t *testing.T) {
+	b := begin(t, acquire)
+	b.answer("held", 3, 0, 0, 1)
+	b.answer("ok", 7, 0, 2)
+	b.answer("held", 3, 0, 3)
+	b.want(Other, "")
+	if got := b.sent(stepUndo); !slices.Equal(got, []int{2, 4}) {
+		t.Errorf("undone on the nodes %v", got)
+	}
+	b = begin(t, acquire)
+	b.answer("ok", 7, 0, 0, 1)
+	b.now = b.op.Deadline()
+	b.op.Expire(b.now)
+	b.sends = append(b.sends, b.op.Take()...)
+	b.want(Failed, "CLUSTERDOWN keyway: 2 of 5 lock nodes take part, and 3 must agree (n2: no answer within 50ms; ")
+	if got := b.sent(stepUndo); !slices.Equal(got, []int{0, 1, 2, 3, 4}) {
+		t.Errorf("undone on the nodes %v", got)
+	}
+}
+
+// TestLeaseMustOutlastTheAnswers: a lock whose lease is nearly over when the nodes have
+// answered is not acquired.
+func TestLeaseMustOutlastTheAnswers(t *testing.T) {
+	short := acquire
+	short.Lease = 40
+	b := begin(t, short)
+	b.now += int64(37 * time.Millisecond)
+	b.answer("ok", 7, 0, 0, 1, 2)
+	b.want(Yes, "")
+	b = begin(t, short)
+	b.now += int64(38 * time.Millisecond)
+	b.answer("ok", 7, 0, 0, 1, 2)
+	b.want(Failed, "the lease of 40 ms was nearly over when the lock nodes had answered, after 38ms; the lock was not")
+	if got := b.sent(stepUndo); !slices.Equal(got, []int{0, 1, 2, 3, 4}) {
+		t.Errorf("undone on the nodes %v", got)
+	}
+}
+
+// TestNumberIsRaised: a number that less than a majority has taken is raised above those of
+// the nodes before the lock is acquired.
+func TestNumberIsRaised(t *testing.T) {
+	b := begin(t, acquire)
+	b.answer("ok", 7, 0, 0, 1)
+	b.answer("low", 20, 0, 2)
+	b.want(Pending, "")
+	if got := b.sent(stepRaise); !slices.Equal(got, []int{0, 1, 2}) {
+		t.Fatalf("raised on the nodes %v", got)
+	}
+	b.sends = slices.DeleteFunc(b.sends, func(s Send) bool { return s.step != stepRaise })
+	b.answer("ok", 21, 0, 0, 1)
+	b.want(Pending, "")
+	b.answer("ok", 21, 0, 2)
+	b.want(Yes, "")
+	if b.op.Number != 21 {
+		t.Errorf("the number is %d", b.op.Number)
+	}
+}
+
+func TestWaitingNodesDoNotVote(t *testing.T) {
+	b := begin(t, acquire)
+	b.answer("none", 0, 5001, 0, 1, 2)
+	b.want(Failed, "n2: it is new or has restarted, and votes in 6s); the lock was not acquired")
+}
+
+// TestRenewalSetsTheLockWhereItLacks: but only once a majority has confirmed it.
+func TestRenewalSetsTheLockWhereItLacks(t *testing.T) {
+	b := begin(t, Command{Kind: Renew, Key: "lock", Token: "t", Lease: 1000})
+	b.answer("none", 0, 0, 0)
+	b.answer("ok", 7, 0, 1, 2)
+	if got := b.sent(stepAdopt); len(got) > 0 {
+		t.Fatalf("set on the nodes %v before a majority has confirmed it", got)
+	}
+	b.answer("ok", 7, 0, 3)
+	b.want(Yes, "")
+	b.answer("none", 0, 0, 4)
+	if got := b.sent(stepAdopt); !slices.Equal(got, []int{0, 4}) {
+		t.Errorf("set on the nodes %v", got)
+	}
+}
+
+// TestUnsureOutcomes: if the nodes that are absent could decide, the client is told so, and
+// not that it has lost the lock.
+func TestUnsureOutcomes(t *testing.T) {
+	for _, c := range []struct {
+		kind             Kind
+		yes, none, other int
+		want             Verdict
+	}{
+		{Renew, 2, 1, 0, Failed}, {Renew, 1, 2, 1, Other}, {Renew, 0, 3, 0, Missing},
+		{Release, 2, 1, 0, Yes}, {Release, 2, 0, 1, Failed}, {Release, 1, 0, 3, Other}, {Release, 0, 3, 0, Missing},
+		{Release, 2, 0, 0, Failed},
+	} {
+		b := begin(t, Command{Kind: c.kind, Key: "lock", Token: "t", Lease: 1000})
+		b.answer("ok", 7, 0, []int{0, 1, 2, 3, 4}[:c.yes]...)
+		b.answer("none", 7, 0, []int{0, 1, 2, 3, 4}[c.yes:c.yes+c.none]...)
+		b.answer("held", 7, 0, []int{0, 1, 2, 3, 4}[c.yes+c.none:c.yes+c.none+c.other]...)
+		b.op.Expire(b.op.Deadline())
+		if b.op.Verdict != c.want {
+			t.Errorf("%+v: %d %s", c, b.op.Verdict, b.op.Reason)
+		}
+		if b.op.Verdict == Failed && (!strings.HasPrefix(b.op.Reason, "ERR keyway: ") ||
+			!strings.HasSuffix(b.op.Reason, "it may have been executed")) {
+			t.Errorf("%+v: %s", c, b.op.Reason)
+		}
+	}
+}
+
+// TestNodeThatAnswersLateIsAbsent: at once for the next command, until it has answered.
+func TestNodeThatAnswersLateIsAbsent(t *testing.T) {
+	b := begin(t, acquire)
+	late := slices.Clone(b.sends)
+	b.now = b.op.Deadline()
+	b.op.Expire(b.now)
+	b.op.Take()
+	next := Begin(b.op.group, acquire, b.now)
+	if len(next.Take()) != 0 || next.Verdict != Failed {
+		t.Errorf("silent nodes are asked again: verdict %d", next.Verdict)
+	}
+	b.sends = late
+	b.answer("ok", 7, 0, 0, 1, 2)
+	if next = Begin(b.op.group, acquire, b.now); len(next.Take()) != 3 || next.Verdict != Pending {
+		t.Errorf("nodes that have answered are not asked again: verdict %d", next.Verdict)
+	}
+}

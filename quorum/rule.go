@@ -1,0 +1,61 @@
+package quorum
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+)
+
+// Rule says which keys are locks, and which nodes hold them.
+type Rule struct {
+	Match    []byte        // a glob pattern for the keys
+	Nodes    []string      // the addresses: an odd number, at least three
+	Timeout  time.Duration // for the answers of the nodes
+	Drift    float64       // by which part two clocks may differ in their speed
+	MaxLease time.Duration // the longest lease that a client may ask for
+	Fencing  bool          // each acquisition gets a number, which KEY:fence shows
+}
+
+// fenceSuffix behind a lock's key is the key under which clients read the lock's number.
+var fenceSuffix = []byte(":fence")
+
+// Majority is how many of the rule's nodes must agree.
+func (r *Rule) Majority() int { return len(r.Nodes)/2 + 1 }
+
+// Rules are all rules, in the order of the configuration.
+type Rules []Rule
+
+// Find returns the index of the first rule for a key, or -1 if the key is no lock. isNumber
+// says that the key is the one under which the number of a lock is read.
+func (rs Rules) Find(key []byte) (rule int, isNumber bool) {
+	for i := range rs {
+		r := &rs[i]
+		if r.Fencing {
+			if lock, ok := LockOf(key); ok && command.Glob(r.Match, lock) {
+				return i, true
+			}
+		}
+		if command.Glob(r.Match, key) {
+			return i, false
+		}
+	}
+	return -1, false
+}
+
+// LockOf returns the key of the lock whose number key shows. ok is false for other keys.
+func LockOf(key []byte) (lock []byte, ok bool) {
+	return bytes.CutSuffix(key, fenceSuffix)
+}
+
+// LongestLease returns the longest lease that the rules allow on a node, in milliseconds.
+func (rs Rules) LongestLease(addr string) (ms int64) {
+	for i := range rs {
+		for _, n := range rs[i].Nodes {
+			if n == addr {
+				ms = max(ms, rs[i].MaxLease.Milliseconds())
+			}
+		}
+	}
+	return ms
+}

@@ -1,0 +1,308 @@
+package quorum
+
+import (
+	"container/heap"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+var seeds = flag.Int("seeds", 400, "how many seeds to simulate")
+
+// TestLocksUnderFaults: with nodes that die, lose their data, freeze, are cut off, answer late
+// and have clocks that jump, and keyways that restart, no two clients have a lock at the same
+// time, and the numbers rise. The history of each lock is linearizable.
+func TestLocksUnderFaults(t *testing.T) {
+	acquired, failed := 0, 0
+	for seed := range uint64(*seeds) {
+		h := simulate(seed)
+		acquired += h.acquired
+		if wrong := h.check(); wrong != "" {
+			failed++
+			t.Errorf("seed %d: %s\n%s", seed, wrong, strings.Join(h.w.trace, "\n"))
+			if failed >= 3 {
+				t.FailNow()
+			}
+		}
+	}
+	t.Logf("%d seeds, %d acquisitions", *seeds, acquired)
+	if acquired < *seeds {
+		t.Errorf("only %d acquisitions: the faults leave nothing to check", acquired)
+	}
+}
+
+// history is what the clients saw.
+type history struct {
+	w        *world
+	ops      []porcupine.Operation
+	holds    []hold
+	acquired int
+}
+
+// hold is a time during which a client is sure to have the lock.
+type hold struct {
+	client   int
+	from, to int64
+	number   int64
+}
+
+type lockInput struct {
+	kind   Kind
+	client int
+	call   int64
+	until  int64 // when the lease that it asks for ends for the client
+}
+
+type lockOutput struct {
+	ended   int64
+	verdict Verdict // Pending: the client does not know
+	number  int64
+}
+
+// lockState is who has the lock, until when at least, and the highest number.
+type lockState struct {
+	client int
+	until  int64
+	number int64
+}
+
+// lockModel is a lock with leases. A lock may be refused at any time, since clients that
+// compete can split the nodes between them.
+var lockModel = porcupine.Model{
+	Init: func() any { return lockState{client: -1} },
+	Step: func(state, input, output any) (bool, any) {
+		s, in, out := state.(lockState), input.(lockInput), output.(lockOutput)
+		mine, isFree := s.client == in.client, s.client < 0 || s.until <= out.ended
+		switch {
+		case in.kind == Acquire && out.verdict == Yes:
+			return isFree && out.number > s.number, lockState{in.client, in.until, out.number}
+		case in.kind == Renew && out.verdict == Yes:
+			s.until = max(s.until, in.until)
+			return mine, s
+		case in.kind == Renew && (out.verdict == Other || out.verdict == Missing):
+			return !mine || isFree, s
+		case in.kind == Release && out.verdict == Yes:
+			return mine, lockState{-1, 0, s.number}
+		case in.kind == Release && (out.verdict == Other || out.verdict == Missing):
+			return !mine || isFree, s
+		case in.kind == Release && mine:
+			s.until = min(s.until, in.call) // it may have been released
+		}
+		return true, s
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v: %+v", in, out) },
+}
+
+// check returns what is wrong with a history.
+func (h *history) check() string {
+	for i, a := range h.holds {
+		for _, b := range h.holds[:i] {
+			if a.client != b.client && a.from < b.to && b.from < a.to {
+				return fmt.Sprintf("clients %d and %d both had the lock: %+v %+v", a.client, b.client, a, b)
+			}
+		}
+	}
+	if !porcupine.CheckOperations(lockModel, h.ops) {
+		return "the history is not linearizable"
+	}
+	return ""
+}
+
+// simulate runs a world.
+func simulate(seed uint64) *history {
+	w := &world{rand: rand.New(rand.NewPCG(seed, 1)), jumps: seed%3 == 2}
+	h := &history{w: w}
+	rule := &Rule{Timeout: 50 * time.Millisecond, Drift: 0.01, MaxLease: 4 * time.Second, Fencing: true}
+	for i := range 3 + 2*w.rand.IntN(2) {
+		n := &simNode{w: w, name: fmt.Sprint("n", i), run: 1, knownRun: 1, speed: 0.997 + 0.006*w.rand.Float64(),
+			ahead: int64(w.between(0, time.Hour)), locks: map[string]*simLock{}, about: map[string]*simAbout{}}
+		w.nodes = append(w.nodes, n)
+		rule.Nodes = append(rule.Nodes, n.name)
+	}
+	for i := range 2 {
+		k := &simKeyway{w: w, name: fmt.Sprint("k", i), skew: w.between(time.Hour, time.Hour+time.Second)}
+		k.boot(rule)
+		w.ways = append(w.ways, k)
+	}
+	sameToken := w.rand.IntN(3) == 0
+	for i := range 4 {
+		c := &simClient{h: h, id: i, way: w.ways[i%2], left: 12, sameToken: sameToken}
+		w.after(w.between(0, time.Second), c.acquire)
+	}
+	w.after(w.between(0, time.Second), func() { w.fault(rule) })
+	for len(w.events) > 0 && w.now < int64(60*time.Second) {
+		e := heap.Pop(&w.events).(event)
+		w.now = e.at
+		e.do()
+	}
+	w.ended = true
+	return h
+}
+
+// simClient acquires, renews and releases the lock over and over.
+type simClient struct {
+	h         *history
+	id        int
+	way       *simKeyway
+	left      int // attempts
+	tokens    int
+	sameToken bool // all clients use the same token
+	token     string
+	earlier   string
+	hold      *hold
+}
+
+// do runs a command, and records it.
+func (c *simClient) do(cmd Command, then func(*Op)) {
+	w := c.h.w
+	in := lockInput{kind: cmd.Kind, client: c.id, call: w.now, until: w.now + cmd.Lease*990000}
+	i := len(c.h.ops)
+	c.h.ops = append(c.h.ops, porcupine.Operation{ClientId: c.id, Input: in, Call: w.now, Return: int64(time.Hour),
+		Output: lockOutput{ended: int64(time.Hour)}})
+	kinds := []string{Acquire: "acquire", Renew: "renew", Release: "release"}
+	w.logf("client %d: %s %s for %d ms over %s", c.id, kinds[cmd.Kind], cmd.Token, cmd.Lease, c.way.name)
+	c.way.run(cmd, func(o *Op) {
+		out := lockOutput{ended: w.now}
+		verdict := "unknown, since keyway has restarted"
+		if o != nil {
+			verdict = []string{Yes: "yes", Missing: "missing", Other: "other", Failed: "failed: " + o.Reason}[o.Verdict]
+			out.verdict, out.number = o.Verdict, o.Number
+		}
+		w.logf("client %d: %s: %s %d", c.id, kinds[cmd.Kind], verdict, out.number)
+		c.h.ops[i].Output, c.h.ops[i].Return = out, w.now
+		then(o)
+	})
+}
+
+func (c *simClient) acquire() {
+	w := c.h.w
+	if c.left--; c.left < 0 {
+		return
+	}
+	if c.earlier == "" || w.rand.IntN(2) == 0 {
+		c.tokens++
+		c.token = fmt.Sprintf("c%d-%d", c.id, c.tokens)
+	}
+	if c.sameToken {
+		c.token = "1"
+	}
+	lease := int64(w.between(100*time.Millisecond, 3*time.Second) / time.Millisecond)
+	began, id := w.now, fmt.Sprintf("%d", w.rand.Uint64())
+	cmd := Command{Kind: Acquire, Key: "lock", Token: c.token, Lease: lease, ID: id, Earlier: c.earlier}
+	c.do(cmd, func(o *Op) {
+		c.earlier = ""
+		if o == nil || o.Verdict != Yes {
+			if o != nil {
+				c.earlier = id
+			}
+			w.after(w.between(10*time.Millisecond, 400*time.Millisecond), c.acquire)
+			return
+		}
+		c.h.acquired++
+		c.h.holds = append(c.h.holds, hold{c.id, w.now, began + lease*990000, o.Number})
+		c.hold = &c.h.holds[len(c.h.holds)-1]
+		c.next(len(c.h.holds)-1, lease)
+	})
+}
+
+// next renews, releases or forgets the lock that the client has.
+func (c *simClient) next(at int, lease int64) {
+	w := c.h.w
+	w.after(w.between(0, time.Duration(lease)*time.Millisecond*9/10), func() {
+		began := w.now
+		what := w.rand.IntN(4)
+		if c.sameToken {
+			what = 3 // as with one Redis, renewing and releasing would concern the other clients' lock
+		}
+		switch what {
+		case 0, 1:
+			c.do(Command{Kind: Renew, Key: "lock", Token: c.token, Lease: lease}, func(o *Op) {
+				if o != nil && o.Verdict == Yes {
+					c.h.holds[at].to = max(c.h.holds[at].to, began+lease*990000)
+					c.next(at, lease)
+					return
+				}
+				w.after(time.Duration(max(0, c.h.holds[at].to-w.now)), c.acquire)
+			})
+		case 2:
+			c.h.holds[at].to = min(c.h.holds[at].to, w.now)
+			c.do(Command{Kind: Release, Key: "lock", Token: c.token}, func(*Op) {
+				w.after(w.between(0, 200*time.Millisecond), c.acquire)
+			})
+		default:
+			w.after(time.Duration(lease)*time.Millisecond, c.acquire)
+		}
+	})
+}
+
+// fault breaks something, and mends it later.
+func (w *world) fault(rule *Rule) {
+	if w.now > int64(50*time.Second) {
+		return
+	}
+	n := w.nodes[w.rand.IntN(len(w.nodes))]
+	k := w.ways[w.rand.IntN(len(w.ways))]
+	link := k.links[w.rand.IntN(len(k.links))]
+	mend := w.between(time.Millisecond, 4*time.Second)
+	switch what := w.rand.IntN(6); {
+	case what <= 1 && !n.dead:
+		w.logf("%s dies", n.name)
+		n.dead, n.frozen, n.queue = true, false, nil
+		n.run++
+		if w.rand.IntN(4) > 0 {
+			n.locks, n.about = map[string]*simLock{}, map[string]*simAbout{}
+			n.knownRun = 0
+		}
+		w.after(mend/4, func() {
+			w.logf("%s is back", n.name)
+			n.dead = false
+		})
+	case what == 2 && !n.frozen && !n.dead:
+		w.logf("%s freezes", n.name)
+		n.frozen = true
+		run := n.run
+		w.after(mend, func() { n.thaw(run) })
+	case what == 3 && !link.cut:
+		w.logf("a link of %s is cut", k.name)
+		link.cut = true
+		w.after(mend*3, func() { link.heal() })
+	case what == 4 && !w.jumps:
+		w.logf("%s restarts", k.name)
+		k.boot(rule)
+	case what == 5 && w.jumps:
+		by := w.between(100*time.Millisecond, time.Hour)
+		if w.rand.IntN(3) == 0 {
+			by = -by
+		}
+		w.logf("the clock of %s jumps by %s", n.name, by)
+		n.ahead += int64(by)
+	}
+	w.after(w.between(10*time.Millisecond, 2*time.Second), func() { w.fault(rule) })
+}
+
+func (n *simNode) thaw(run int) {
+	if n.run != run {
+		return
+	}
+	n.w.logf("%s thaws", n.name)
+	n.frozen = false
+	queue := n.queue
+	n.queue = nil
+	for _, do := range queue {
+		do()
+	}
+}
+
+func (l *simLink) heal() {
+	l.cut = false
+	undelivered := l.undelivered
+	l.undelivered = nil
+	for _, deliver := range undelivered {
+		deliver()
+	}
+}

@@ -1,0 +1,334 @@
+package quorum
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// world is a virtual clock and network, with nodes that hold locks, keyways and clients. Its
+// nodes are written from the description of the steps, not from the script.
+type world struct {
+	rand   *rand.Rand
+	now    int64
+	events events
+	count  int
+	nodes  []*simNode
+	ways   []*simKeyway
+	trace  []string
+	jumps  bool // clocks jump, and keyways do not restart
+	ended  bool
+}
+
+type event struct {
+	at  int64
+	seq int
+	do  func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].seq < e[j].seq
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+func (w *world) after(d time.Duration, do func()) {
+	w.count++
+	heap.Push(&w.events, event{w.now + int64(d), w.count, do})
+}
+
+func (w *world) between(a, b time.Duration) time.Duration {
+	return a + time.Duration(w.rand.Int64N(int64(b-a)+1))
+}
+
+func (w *world) logf(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%9.3f ms  ", float64(w.now)/1e6)+fmt.Sprintf(format, args...))
+}
+
+// simNode is a node. Its clock runs at another speed, and may jump.
+type simNode struct {
+	w         *world
+	name      string
+	run       int
+	dead      bool
+	frozen    bool
+	queue     []func() // what waits for a frozen node
+	speed     float64
+	ahead     int64
+	locks     map[string]*simLock
+	about     map[string]*simAbout
+	knownRun  int
+	waitUntil int64
+}
+
+type simLock struct {
+	value string
+	ends  int64 // by the node's clock
+}
+
+type simAbout struct {
+	id     string
+	number int64
+	ends   int64
+}
+
+func (n *simNode) clock() int64 { return int64(float64(n.w.now)*n.speed) + n.ahead }
+
+// do executes a step and returns the reply.
+func (n *simNode) do(frame []byte) []byte {
+	var p resp.Parser
+	if _, _, err := p.Next(frame, &resp.DefaultLimits); err != nil {
+		panic(err)
+	}
+	arg := func(i int) string { return string(p.Arg(6 + i)) }
+	number := func(i int) int64 {
+		v, err := strconv.ParseInt(arg(i), 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		return v
+	}
+	now, key, longest := n.clock(), string(p.Arg(3)), number(2)*int64(time.Millisecond)
+	if n.knownRun != n.run || arg(1) == "wait" {
+		n.knownRun, n.waitUntil = n.run, now+longest
+	}
+	waits := max(0, n.waitUntil-now)
+	lock := n.locks[key]
+	if lock != nil && lock.ends <= now {
+		delete(n.locks, key)
+		lock = nil
+	}
+	about := n.about[key]
+	if about == nil || about.ends <= now {
+		about = &simAbout{}
+	}
+	said := n.step(arg, number, key, lock, about, waits, now)
+	held, left := "", int64(-2)
+	if lock != nil {
+		held = lock.value
+	}
+	if l := n.locks[key]; l != nil {
+		left = (l.ends - now) / int64(time.Millisecond)
+	}
+	if a := n.about[key]; a != nil {
+		about = a
+	}
+	b := resp.AppendArray(nil, 6)
+	b = resp.AppendBulkString(b, said)
+	b = resp.AppendBulkString(b, held)
+	b = resp.AppendBulkString(b, strconv.FormatInt(about.number, 10))
+	b = resp.AppendInt(b, left)
+	b = resp.AppendInt(b, (waits+999999)/int64(time.Millisecond))
+	return resp.AppendBulkString(b, strconv.FormatInt(now/int64(time.Microsecond), 10))
+}
+
+func (n *simNode) step(arg func(int) string, number func(int) int64, key string, lock *simLock, about *simAbout,
+	waits, now int64,
+) string {
+	lease, keep := number(4)*int64(time.Millisecond), number(8)*int64(time.Millisecond)
+	mine := lock != nil && lock.value == arg(3)
+	said := "none"
+	if mine {
+		said = "ok"
+	} else if lock != nil {
+		said = "held"
+	}
+	set := func() string {
+		n.locks[key] = &simLock{arg(3), now + lease}
+		said := "low"
+		if number(7) > about.number {
+			said = "ok"
+		}
+		n.about[key] = &simAbout{arg(5), max(about.number, number(7)), now + lease + keep}
+		return said
+	}
+	free := func() {
+		delete(n.locks, key)
+		about.id = ""
+	}
+	switch arg(1) {
+	case "acquire":
+		if waits > 0 {
+			return said
+		}
+		if lock == nil || mine && about.id != "" && (about.id == arg(5) || about.id == arg(6)) {
+			return set()
+		}
+		return "held"
+	case "raise":
+		if !mine || about.id != arg(5) {
+			return "held"
+		}
+		about.number = max(about.number, number(7))
+	case "undo":
+		if mine && about.id == arg(5) {
+			free()
+		}
+	case "renew":
+		if mine {
+			lock.ends = now + lease
+			about.ends = now + lease + keep
+		}
+	case "adopt":
+		if lock == nil && waits == 0 {
+			set()
+		}
+	case "release":
+		if mine {
+			free()
+		}
+	}
+	return said
+}
+
+// simKeyway is a keyway: its links to the nodes, and the commands under way.
+type simKeyway struct {
+	w      *world
+	name   string
+	life   int // grows when it restarts
+	group  *Group
+	number int64
+	skew   time.Duration // of its wall clock
+	links  []*simLink
+}
+
+// simLink is a connection, on which nothing overtakes.
+type simLink struct {
+	cut         bool
+	arrives     [2]int64 // when the last message arrived, to the node and from it
+	generation  int
+	undelivered []func()
+}
+
+func (k *simKeyway) boot(rule *Rule) {
+	k.life++
+	k.group, k.links = &Group{Rule: rule}, nil
+	for _, addr := range rule.Nodes {
+		k.group.Members = append(k.group.Members, &Node{Addr: addr, Longest: rule.MaxLease.Milliseconds()})
+		k.links = append(k.links, new(simLink))
+	}
+	k.look(k.life)
+}
+
+// look asks the nodes for their clocks, as keyway does.
+func (k *simKeyway) look(life int) {
+	if k.life != life || k.w.ended {
+		return
+	}
+	for i, m := range k.group.Members {
+		sent := k.w.now
+		k.exchange(i, m.Look(), func(reply []byte, ok bool) {
+			if ok {
+				if frame := m.Looked(reply, sent, k.w.now); frame != nil {
+					k.exchange(i, frame, func([]byte, bool) {})
+				}
+			}
+		})
+	}
+	k.w.after(time.Second, func() { k.look(life) })
+}
+
+// exchange sends a frame to a node, and passes the reply on.
+func (k *simKeyway) exchange(i int, frame []byte, done func(reply []byte, ok bool)) {
+	w, n, link, life := k.w, k.w.nodes[i], k.links[i], k.life
+	generation, isOver := link.generation, false
+	finish := func(reply []byte, ok bool) {
+		if !isOver && k.life == life && link.generation == generation {
+			isOver = true
+			done(reply, ok)
+		}
+	}
+	if n.dead {
+		w.after(0, func() { finish(nil, false) })
+		return
+	}
+	run := n.run
+	k.transmit(link, 0, func() {
+		execute := func() {
+			if n.run != run {
+				finish(nil, false)
+				return
+			}
+			reply := n.do(frame)
+			k.transmit(link, 1, func() { finish(reply, true) })
+		}
+		if n.frozen {
+			n.queue = append(n.queue, execute)
+			return
+		}
+		execute()
+	})
+	w.after(6*time.Second, func() { finish(nil, false) })
+}
+
+// transmit delivers a message behind the earlier ones in its direction. What is sent over a cut
+// link arrives when the link is whole again, also after keyway has given up.
+func (k *simKeyway) transmit(link *simLink, direction int, deliver func()) {
+	w := k.w
+	delay := w.between(50*time.Microsecond, 2*time.Millisecond)
+	if w.rand.IntN(40) == 0 {
+		delay = w.between(0, 300*time.Millisecond)
+	}
+	at := max(w.now+int64(delay), link.arrives[direction])
+	link.arrives[direction] = at
+	w.after(time.Duration(at-w.now), func() {
+		if link.cut {
+			link.undelivered = append(link.undelivered, deliver)
+			return
+		}
+		deliver()
+	})
+}
+
+// run starts a command. done gets the operation, or nil if keyway died meanwhile.
+func (k *simKeyway) run(c Command, done func(*Op)) {
+	w, life := k.w, k.life
+	if c.Kind == Acquire {
+		k.number = max(k.number+1, (w.now+int64(k.skew))/int64(time.Microsecond)+1)
+		c.Number = k.number
+	}
+	o := Begin(k.group, c, w.now)
+	isOver := false
+	var pass func()
+	pass = func() {
+		for out := o.Take(); len(out) > 0; out = o.Take() {
+			for _, send := range out {
+				k.exchange(send.Node, send.Frame, func(reply []byte, ok bool) {
+					if ok {
+						o.Answer(send, reply, w.now)
+					} else {
+						o.Lost(send, "lost", w.now)
+					}
+					pass()
+				})
+			}
+		}
+		if o.Verdict != Pending && !isOver {
+			isOver = true
+			done(o)
+		}
+	}
+	pass()
+	w.after(time.Duration(o.Deadline()-w.now), func() {
+		switch {
+		case k.life == life:
+			o.Expire(w.now)
+			pass()
+		case !isOver:
+			isOver = true
+			done(nil)
+		}
+	})
+}

@@ -1,0 +1,45 @@
+package main
+
+// inQuorum are planted where a majority of nodes holds locks.
+var inQuorum = []bug{
+	{
+		"half of the nodes are a majority", "quorum/rule.go",
+		"len(r.Nodes)/2 + 1", "len(r.Nodes) / 2",
+		"./quorum", "TestAcquireNeedsAMajority",
+	},
+	{
+		"a lock is acquired although its lease is over", "quorum/op.go",
+		"	return now-o.began < lease-drift", "	return now-o.began < lease+drift",
+		"./quorum", "TestLeaseMustOutlastTheAnswers",
+	},
+	{
+		"a node that has not answered keeps a lock that was not acquired", "quorum/op.go",
+		"v.sent && (v.counts() || v.state == asked || v.state == absent) {", "v.counts() {",
+		"./quorum", "TestAcquireThatFailsIsUndone",
+	},
+	{
+		"a number that less than a majority has is given out", "quorum/op.go",
+		"	if raised >= most {", "	if raised >= 0 {",
+		"./quorum", "TestNumberIsRaised",
+	},
+	{
+		"a clock that has jumped is not noticed", "quorum/node.go",
+		"	case low > c.high+drift+clockMargin:", "	case low > c.high+drift+1<<60:",
+		"./quorum", "TestLocksUnderFaults",
+	},
+	{
+		"a node that has restarted votes", "quorum/node.go",
+		"  redis.call('SET', KEYS[4], 1, 'PX', longest)\n", "",
+		"./test", "TestQuorumNodesThatRestartWait",
+	},
+	{
+		"a renewed lock is not set on nodes that lack it", "quorum/node.go",
+		"elseif ARGV[1] == 'adopt' and waits <= 0 and not held then\n  set()\n", "",
+		"./test", "TestQuorumLockSurvivesOneRestartAfterAnother",
+	},
+	{
+		"a client's token lets another client acquire its lock again", "quorum/node.go",
+		"(by == ARGV[5] or by == ARGV[6])", "true",
+		"./test", "TestQuorumLockReplies",
+	},
+}

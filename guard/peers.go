@@ -169,6 +169,21 @@ func disagreeing(node, clients, self string) (all []peer) {
 	})
 }
 
+// Keyway is a keyway that a node's clients show.
+type Keyway struct{ Instance, Host, Placement string }
+
+// Keyways returns the keyways in a reply to CLIENT LIST, each once.
+func Keyways(clients string) (all []Keyway) {
+	for line := range strings.Lines(clients) {
+		p := parsePeer(line)
+		k := Keyway{p.instance, p.host, p.placement}
+		if p.instance != "" && !slices.Contains(all, k) {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
 // parsePeer returns the keyway that a line of CLIENT LIST shows. Its instance is empty if the
 // connection is no keyway's.
 func parsePeer(line string) (p peer) {

@@ -16,6 +16,12 @@ type Options struct {
 	Rate     int            // keys per second that move at most; 0: no limit
 	Latency  time.Duration  // that nodes may take for PING while keys move; 0: any
 	Progress func(Progress) // called some times a second; may be nil
+	// Retry is how long to try again after a node could not be reached; 0: not at all.
+	Retry time.Duration
+	// WhileServing lets keys move although keyways serve the nodes by another layout.
+	WhileServing bool
+	// Keyways returns the keyways in a reply to CLIENT LIST. nil: there are none.
+	Keyways func(clients string) []Keyway
 }
 
 // Progress says how far a scan is.
@@ -24,6 +30,7 @@ type Progress struct {
 	Looked, Total int64  // keys that were looked at, and keys that there were at first
 	Moved         int64
 	Slow          string // the name of the node whose latency holds the rate down
+	Waiting       string // why some of the work waits: a node that cannot be reached
 	Took          time.Duration
 }
 
@@ -39,7 +46,7 @@ type Summary struct {
 // error. It may be interrupted and called again. The summary is valid after an error, too.
 func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, error) {
 	var sum Summary
-	s := newServers()
+	s := newServers(o.Retry)
 	defer s.close()
 	from, err := s.open(ctx, older)
 	if err != nil {
@@ -47,6 +54,9 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 	}
 	to, err := s.open(ctx, newer)
 	if err != nil {
+		return sum, err
+	}
+	if err := s.announce(ctx, newAdmission(migrates, to, o)); err != nil {
 		return sum, err
 	}
 	began := time.Now()
@@ -99,20 +109,29 @@ func (s *servers) move(
 		return m.result, err
 	}
 	defer meter.stop()
-	pacing, stop := context.WithCancel(ctx)
-	var paced sync.WaitGroup
-	defer paced.Wait()
-	defer stop()
-	g, moving := errgroup.WithContext(pacing)
+	beside, stop := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop(nil)
+	g, moving := errgroup.WithContext(beside)
+	watching.Go(func() {
+		if err := s.watch(moving); err != nil && moving.Err() == nil {
+			stop(err)
+		}
+	})
 	if o.Latency > 0 {
-		paced.Go(func() { _ = m.pace.follow(moving, s.all, o.Latency) }) // the movers report a lost node
+		watching.Go(func() { m.pace.follow(moving, s.all, o.Latency) })
 	}
 	for _, n := range s.all {
 		g.Go(func() error {
-			return m.drain(moving, n, func(key string) *move.Node { return target(key, n) })
+			return s.retry.run(moving, func() (advanced bool, err error) {
+				return m.drain(moving, n, func(key string) *move.Node { return target(key, n) })
+			})
 		})
 	}
-	err = g.Wait()
+	if err = g.Wait(); err != nil && ctx.Err() == nil && beside.Err() != nil {
+		err = context.Cause(beside)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
@@ -145,7 +164,11 @@ func (s *servers) meter(ctx context.Context, doing string, mover *mover, report 
 	if report == nil {
 		return m, nil
 	}
-	total, err := s.keys(ctx)
+	var total int64
+	err := s.retry.run(ctx, func() (_ bool, err error) {
+		total, err = s.keys(ctx)
+		return false, err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +186,9 @@ func (s *servers) meter(ctx context.Context, doing string, mover *mover, report 
 			case <-ended:
 				return
 			case <-ticker.C:
-				report(m.progress(doing, total, time.Since(began)))
+				p := m.progress(doing, total, time.Since(began))
+				p.Waiting = s.retry.failure()
+				report(p)
 			}
 		}
 	})

@@ -54,12 +54,21 @@ type batch struct {
 }
 
 // drain moves the keys of a node to their targets. A key with no target, or whose target is
-// the node itself, stays.
-func (m *mover) drain(ctx context.Context, from *move.Node, target func(key string) *move.Node) error {
+// the node itself, stays. drain reports whether any key has moved. It may be called again
+// after an error.
+func (m *mover) drain(
+	ctx context.Context, from *move.Node, target func(key string) *move.Node,
+) (advanced bool, err error) {
 	dbs, err := from.Databases(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
+	var looked, moved atomic.Int64
+	defer func() {
+		if err != nil {
+			m.looked.Add(-looked.Load()) // the next call looks at them again
+		}
+	}()
 	batches := make(chan batch)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -67,6 +76,7 @@ func (m *mover) drain(ctx context.Context, from *move.Node, target func(key stri
 		for _, db := range dbs {
 			c := &collector{ctx: ctx, from: from, db: db.Number, batches: batches, waiting: map[*move.Node][]sized{}}
 			err := from.Scan(ctx, db.Number, func(keys []string) error {
+				looked.Add(int64(len(keys)))
 				m.looked.Add(int64(len(keys)))
 				return c.collect(keys, target)
 			})
@@ -80,9 +90,10 @@ func (m *mover) drain(ctx context.Context, from *move.Node, target func(key stri
 		return nil
 	})
 	for range m.links {
-		g.Go(func() error { return m.work(ctx, from, batches) })
+		g.Go(func() error { return m.work(ctx, from, batches, &moved) })
 	}
-	return g.Wait()
+	err = g.Wait()
+	return moved.Load() > 0, err
 }
 
 // collector makes batches of the keys that move from a database of a node.
@@ -173,8 +184,8 @@ func cut(keys []sized, bySlot bool) (batches []batch) {
 	return batches
 }
 
-// work moves batches from a node until there are no more.
-func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch) error {
+// work moves batches from a node until there are no more, and adds up how many keys have moved.
+func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch, moved *atomic.Int64) error {
 	type end struct {
 		to *move.Node
 		db int
@@ -198,6 +209,7 @@ func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch)
 			return err
 		}
 		r, err := l.Move(ctx, b.keys)
+		moved.Add(int64(r.Moved + r.Joined))
 		if err := m.record(r, err); err != nil {
 			return err
 		}

@@ -112,18 +112,17 @@ func (p *probe) percentile() time.Duration {
 	return sorted[(99*len(sorted)+99)/100-1]
 }
 
-// ping measures once.
-func (p *probe) ping(ctx context.Context) error {
+// ping measures once, unless the node cannot be reached. Those who move keys report that.
+func (p *probe) ping(ctx context.Context) {
 	took, err := p.node.Ping(ctx)
 	if err != nil {
-		return err
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pings = append(p.pings, took); len(p.pings) > pingWindow {
 		p.pings = p.pings[1:]
 	}
-	return nil
 }
 
 // forget drops the measurements, which were made at another rate.
@@ -135,20 +134,24 @@ func (p *probe) forget() {
 
 // follow adjusts the rate until ctx ends. A node is slow if 1 % of its answers take longer
 // than latency, or than twice what they took before any key moved, if that is longer.
-func (p *pace) follow(ctx context.Context, nodes []*move.Node, latency time.Duration) error {
+func (p *pace) follow(ctx context.Context, nodes []*move.Node, latency time.Duration) {
 	probes := make([]*probe, len(nodes))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, n := range nodes {
 		probes[i] = &probe{node: n}
 		for range baselinePings {
-			if err := probes[i].ping(ctx); err != nil {
-				return err
+			if ctx.Err() != nil {
+				return
 			}
+			probes[i].ping(ctx)
 			time.Sleep(pingInterval)
 		}
 		probes[i].bound = max(latency, 2*probes[i].percentile())
 		g.Go(func() error {
-			return every(ctx, pingInterval, func() error { return probes[i].ping(ctx) })
+			return every(ctx, pingInterval, func() error {
+				probes[i].ping(ctx)
+				return nil
+			})
 		})
 	}
 	g.Go(func() error {
@@ -164,7 +167,7 @@ func (p *pace) follow(ctx context.Context, nodes []*move.Node, latency time.Dura
 			return nil
 		})
 	})
-	return g.Wait()
+	_ = g.Wait() // the context's error
 }
 
 // every calls f again and again until it fails or ctx ends.

@@ -14,6 +14,8 @@ type Layout struct {
 	Table              *router.Table
 	Username, Password string
 	ConnectTimeout     time.Duration
+	// Placement is the hash of all in the configuration that decides where keys go.
+	Placement string
 }
 
 // servers are the open nodes of several layouts. A server that is in two layouts is one
@@ -21,19 +23,24 @@ type Layout struct {
 type servers struct {
 	all  []*move.Node
 	byID map[string]*move.Node
+	retry
 }
 
-func newServers() *servers { return &servers{byID: map[string]*move.Node{}} }
+func newServers(limit time.Duration) *servers {
+	return &servers{byID: map[string]*move.Node{}, retry: retry{limit: limit}}
+}
 
 // placement says on which open node a layout places a key.
 type placement struct {
 	table *router.Table
 	nodes []*move.Node // by router.NodeID; nil for replicas
+
+	hashOfFile string // Layout.Placement
 }
 
 // open connects to the masters of a layout.
 func (s *servers) open(ctx context.Context, l Layout) (*placement, error) {
-	p := &placement{table: l.Table, nodes: make([]*move.Node, len(l.Table.Nodes))}
+	p := &placement{table: l.Table, nodes: make([]*move.Node, len(l.Table.Nodes)), hashOfFile: l.Placement}
 	if len(l.Table.Nodes) == 0 {
 		return nil, errors.New("the layout has no nodes")
 	}
@@ -57,6 +64,46 @@ func (s *servers) open(ctx context.Context, l Layout) (*placement, error) {
 		p.nodes[i] = node
 	}
 	return p, nil
+}
+
+// secondLook is the time that a keyway that has just been stopped may need to end.
+const secondLook = time.Second
+
+// announce makes it visible at all nodes that keys move, and returns an error if they must
+// not move now.
+func (s *servers) announce(ctx context.Context, a *admission) error {
+	for _, n := range s.all {
+		err := n.Announce(ctx, a.name, a.admit)
+		if serving := new(Serving); errors.As(err, &serving) {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(secondLook):
+			}
+			err = n.Announce(ctx, a.name, a.admit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookInterval is the time between looks at the clients while keys move.
+const lookInterval = 5 * time.Second
+
+// watch returns an error as soon as keys must not move any more beside the nodes' clients,
+// or when ctx ends.
+func (s *servers) watch(ctx context.Context) error {
+	return every(ctx, lookInterval, func() error {
+		for _, n := range s.all {
+			var failed *move.Error
+			if err := n.Look(ctx); err != nil && (!errors.As(err, &failed) || !failed.Temporary) {
+				return err
+			} // those who move keys report a lost node
+		}
+		return nil
+	})
 }
 
 func (s *servers) close() {

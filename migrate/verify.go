@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,78 +46,98 @@ type Finding struct {
 	Also    []string `json:"also"`    // other nodes that have the key
 }
 
-// verifier looks at all keys of all nodes.
+// verifier looks at all keys of one node.
 type verifier struct {
-	servers *servers
-	place   *placement
-
-	mu  sync.Mutex
-	out *Report
+	servers  *servers
+	place    *placement
+	node     *move.Node
+	count    NodeReport
+	unplaced int64
+	findings []Finding
 }
 
 // Verify scans all nodes of a layout and reports which keys lie elsewhere than the layout
-// places them. It changes nothing.
-func Verify(ctx context.Context, l Layout, progress func(Progress)) (*Report, error) {
-	s := newServers()
+// places them. It changes nothing. Of the options it uses Progress and Retry.
+func Verify(ctx context.Context, l Layout, o Options) (*Report, error) {
+	s := newServers(o.Retry)
 	defer s.close()
 	p, err := s.open(ctx, l)
 	if err != nil {
 		return nil, err
 	}
-	return s.verify(ctx, p, progress)
+	return s.verify(ctx, p, o.Progress)
 }
 
 func (s *servers) verify(ctx context.Context, p *placement, progress func(Progress)) (*Report, error) {
-	v := &verifier{servers: s, place: p, out: &Report{Nodes: make([]NodeReport, len(s.all)), Findings: []Finding{}}}
 	meter, err := s.meter(ctx, "verifying", nil, progress)
 	if err != nil {
 		return nil, err
 	}
 	defer meter.stop()
+	all := make([]*verifier, len(s.all))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, n := range s.all {
-		count := &v.out.Nodes[i]
-		count.Name, count.Addr = n.Name, n.Addr
 		g.Go(func() error {
-			dbs, err := n.Databases(ctx)
-			if err != nil {
-				return err
-			}
-			for _, db := range dbs {
-				err := n.Scan(ctx, db.Number, func(keys []string) error {
-					meter.looked.Add(int64(len(keys)))
-					return v.look(ctx, n, db.Number, keys, count)
-				})
-				if err != nil {
-					return err
-				}
-			}
-			return nil
+			return s.retry.run(ctx, func() (_ bool, err error) {
+				v := &verifier{servers: s, place: p, node: n, count: NodeReport{Name: n.Name, Addr: n.Addr}}
+				all[i] = v
+				return false, v.scan(ctx, &meter.looked)
+			})
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for _, n := range v.out.Nodes {
-		v.out.Keys += n.Keys
-		v.out.Misplaced += n.Misplaced
-		v.out.Twice += n.Twice
+	out := &Report{Findings: []Finding{}}
+	for _, v := range all {
+		out.Nodes = append(out.Nodes, v.count)
+		out.Keys += v.count.Keys
+		out.Misplaced += v.count.Misplaced
+		out.Twice += v.count.Twice
+		out.Unplaced += v.unplaced
+		out.Findings = append(out.Findings, v.findings...)
 	}
-	return v.out, nil
+	out.Findings = out.Findings[:min(len(out.Findings), maxFindings)]
+	return out, nil
 }
 
-// look counts some keys of a node, and asks the other nodes for those that are misplaced.
-func (v *verifier) look(ctx context.Context, n *move.Node, db int, keys []string, count *NodeReport) error {
+// scan looks at all keys of the node, and adds their number to looked.
+func (v *verifier) scan(ctx context.Context, looked *atomic.Int64) (err error) {
+	seen := int64(0)
+	defer func() {
+		if err != nil {
+			looked.Add(-seen) // the next scan looks at them again
+		}
+	}()
+	dbs, err := v.node.Databases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, db := range dbs {
+		err := v.node.Scan(ctx, db.Number, func(keys []string) error {
+			seen += int64(len(keys))
+			looked.Add(int64(len(keys)))
+			return v.look(ctx, db.Number, keys)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look counts some keys of the node, and asks the other nodes for those that are misplaced.
+func (v *verifier) look(ctx context.Context, db int, keys []string) error {
 	var misplaced []string
 	for _, k := range keys {
 		switch {
 		case move.IsAside(k):
-			count.Aside++
+			v.count.Aside++
 			continue
-		case v.place.place(k) != n:
+		case v.place.place(k) != v.node:
 			misplaced = append(misplaced, k)
 		}
-		count.Keys++
+		v.count.Keys++
 	}
 	if len(misplaced) == 0 {
 		return nil
@@ -127,7 +147,7 @@ func (v *verifier) look(ctx context.Context, n *move.Node, db int, keys []string
 		also[i] = []string{} // not null in JSON
 	}
 	for _, other := range v.servers.all {
-		if other == n || db > 0 && other.InCluster() {
+		if other == v.node || db > 0 && other.InCluster() {
 			continue
 		}
 		exist, err := other.Exist(ctx, db, misplaced)
@@ -140,21 +160,19 @@ func (v *verifier) look(ctx context.Context, n *move.Node, db int, keys []string
 			}
 		}
 	}
-	count.Misplaced += int64(len(misplaced))
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.count.Misplaced += int64(len(misplaced))
 	for i, k := range misplaced {
-		f := Finding{Key: k, DB: db, Node: n.Name, Also: also[i]}
+		f := Finding{Key: k, DB: db, Node: v.node.Name, Also: also[i]}
 		if to := v.place.place(k); to != nil {
 			f.Belongs = to.Name
 		} else {
-			v.out.Unplaced++
+			v.unplaced++
 		}
 		if len(also[i]) > 0 {
-			count.Twice++
+			v.count.Twice++
 		}
-		if len(v.out.Findings) < maxFindings {
-			v.out.Findings = append(v.out.Findings, f)
+		if len(v.findings) < maxFindings {
+			v.findings = append(v.findings, f)
 		}
 	}
 	return nil
@@ -175,10 +193,15 @@ func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
 	if l.Table.Clustered() {
 		return nil, errors.New("a Redis Cluster moves its keys itself: repair it with redis-cli --cluster fix")
 	}
-	s := newServers()
+	s := newServers(o.Retry)
 	defer s.close()
 	p, err := s.open(ctx, l)
 	if err != nil {
+		return nil, err
+	}
+	a := newAdmission(repairs, p, o)
+	a.serves = l.Placement
+	if err := s.announce(ctx, a); err != nil {
 		return nil, err
 	}
 	r := Repaired{Aside: []move.Aside{}}

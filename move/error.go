@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/control"
@@ -16,6 +17,7 @@ type Error struct {
 	Doing      string // what failed
 	Err        error
 	Remedy     string
+	Temporary  bool // it may go away by itself: the connection failed, or the node is not ready
 }
 
 // Error implements error.
@@ -49,12 +51,20 @@ var remedies = []struct{ text, remedy string }{
 	{"unknown command", "it needs Redis 7.0 or Valkey, with this command not renamed"},
 }
 
+// notReady reports whether a node's refusal goes away by itself, usually soon.
+func notReady(reply string) bool {
+	return slices.ContainsFunc([]string{"LOADING ", "BUSY ", "CLUSTERDOWN ", "TRYAGAIN "}, func(prefix string) bool {
+		return strings.HasPrefix(reply, prefix)
+	})
+}
+
 // failed returns the error of something that was done at the node.
 func (n *Node) failed(doing string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
+	e.Temporary = !control.IsReply(err) || notReady(err.Error())
 	if !control.IsReply(err) {
 		e.Remedy = "start the node or repair the network, and run the command again: moved keys stay moved"
 		return e
@@ -83,4 +93,16 @@ func (l *Link) notRestored(key string, err error) error {
 		return n.failed(doing, err)
 	}
 	return e
+}
+
+// lostKeys returns the error of a node that was restarted without keys that had been moved
+// to it.
+func lostKeys(n *Node, count int, such string) error {
+	return &Error{
+		Node: n.Name, Addr: n.Addr, Doing: "looking at the keys that came last",
+		Err: fmt.Errorf("the node was restarted, and %d of the last keys that had been moved to it are gone, "+
+			"such as %s", count, errtext.Key(such)),
+		Remedy: "unless a client has deleted them, it has loaded older data: restore its newest AOF or RDB file " +
+			"and turn appendonly on, then run the command again",
+	}
 }

@@ -55,9 +55,6 @@ func (r *Result) Add(o Result) {
 
 // Connect returns a link for a database. Errors are *Error.
 func Connect(ctx context.Context, from, to *Node, db int) (*Link, error) {
-	if from.ID == to.ID {
-		return nil, fmt.Errorf("%s and %s are the same server: there is nothing to move", from.Addr, to.Addr)
-	}
 	l := &Link{db: db}
 	var err error
 	if l.from, err = from.connect(ctx, db); err != nil {
@@ -66,6 +63,10 @@ func Connect(ctx context.Context, from, to *Node, db int) (*Link, error) {
 	if l.to, err = to.connect(ctx, db); err != nil {
 		l.from.Close()
 		return nil, err
+	}
+	if l.from.runID == l.to.runID { // such as an address that leads to another server now
+		l.Close()
+		return nil, fmt.Errorf("%s and %s are the same server: there is nothing to move", from.Addr, to.Addr)
 	}
 	if err := l.clock.measure(ctx, l.from, l.to); err != nil {
 		l.Close()
@@ -140,6 +141,7 @@ func (l *Link) attempt(ctx context.Context, keys []string, r *Result) (again []s
 	}
 	if removed {
 		r.Moved += len(restored)
+		l.to.node.remember(l.db, values, restored)
 		restored = nil
 	}
 	if errAwait := l.awaitOthers(ctx, both); errAwait != nil {
@@ -229,6 +231,7 @@ func (l *Link) restore(ctx context.Context, values []value) (restored []string, 
 		return nil, false, &Error{
 			Node: l.to.node.Name, Addr: l.to.node.Addr, Doing: "waiting for a replica", Err: errors.Join(errWait,
 				fmt.Errorf("none has the moved keys after %s", waitTimeout)),
+			Temporary: true,
 			Remedy: "see its INFO replication, and run the command again; nothing was removed from node " +
 				l.from.node.Name,
 		}

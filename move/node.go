@@ -33,12 +33,13 @@ type Options struct {
 // goroutines.
 type Node struct {
 	Name, Addr string
-	// ID is the server's run ID. Two addresses with one ID are one server, from which
-	// nothing must be moved to itself.
+	// ID is the run ID of the server when Open asked it. Two addresses with one ID are one
+	// server, from which nothing must be moved to itself.
 	ID      string
 	Version string
 
 	cluster     bool // the server is part of a Redis Cluster
+	evicts      bool // the server may evict keys that do not expire
 	hasReplicas bool
 	lfu         bool // the server counts how often keys are used, not when
 	o           Options
@@ -46,6 +47,15 @@ type Node struct {
 
 	mu        sync.Mutex
 	databases map[int]*redis.Client // for questions; see database
+	arrived   []arrival             // see remember
+	seenID    string                // the run ID of the server that was checked last
+
+	announced struct {
+		name  string
+		admit func(clients string) error // nil: Announce was not called
+		mu    sync.Mutex
+		by    *connection // open since it has looked at the clients
+	}
 }
 
 // Open connects to a node and asks what it is. A node that is not a master is an error, and
@@ -78,6 +88,8 @@ func (n *Node) identify(ctx context.Context) error {
 	}
 	n.cluster = fields["redis_mode"] == "cluster" || fields["server_mode"] == "cluster"
 	n.hasReplicas = fields["connected_slaves"] != "" && fields["connected_slaves"] != "0"
+	n.evicts = strings.HasPrefix(fields["maxmemory_policy"], "allkeys-")
+	n.seenID = n.ID
 	n.lfu = strings.Contains(fields["maxmemory_policy"], "lfu")
 	switch {
 	case len(n.ID) != idLength:
@@ -129,6 +141,9 @@ func (n *Node) Close() {
 	for _, c := range n.databases {
 		c.Close()
 	}
+	if n.announced.by != nil {
+		n.announced.by.Close()
+	}
 }
 
 // Databases returns the databases that have keys, in the order of their numbers.
@@ -147,8 +162,24 @@ func (n *Node) Ping(ctx context.Context) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// connect opens a connection to a database. The caller closes it.
-func (n *Node) connect(ctx context.Context, db int) (c *connection, err error) {
+// connect opens a connection that may move keys of a database. The caller closes it.
+func (n *Node) connect(ctx context.Context, db int) (*connection, error) {
+	c, err := n.dial(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	if err = n.present(ctx, c); err == nil {
+		err = n.reopened(ctx, c)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// dial opens a connection to a database, and names it.
+func (n *Node) dial(ctx context.Context, db int) (c *connection, err error) {
 	client := n.open(db)
 	c = &connection{Conn: client.Conn(), node: n, client: client}
 	if err := c.Ping(ctx).Err(); err != nil {
@@ -161,6 +192,20 @@ func (n *Node) connect(ctx context.Context, db int) (c *connection, err error) {
 		}
 		return nil, n.failed("connecting", err)
 	}
+	if n.announced.name != "" {
+		if err := c.ClientSetName(ctx, n.announced.name).Err(); err != nil {
+			c.Close()
+			return nil, n.failed("naming a connection", err)
+		}
+	}
+	text, err := c.Info(ctx, "server").Result()
+	if err == nil {
+		c.runID, err = runIDOf(text)
+	}
+	if err != nil {
+		c.Close()
+		return nil, n.failed("asking for INFO", err)
+	}
 	return c, nil
 }
 
@@ -170,6 +215,7 @@ type connection struct {
 	*redis.Conn
 	node   *Node
 	client *redis.Client
+	runID  string // of the server that it leads to
 }
 
 func (c *connection) Close() {

@@ -73,6 +73,19 @@ func (n *Node) Exist(ctx context.Context, db int, keys []string) ([]bool, error)
 	return exist, err
 }
 
+// missing returns the keys that are surely not on the node.
+func (n *Node) missing(ctx context.Context, db int, keys []string) (gone []string, err error) {
+	cmds, err := n.pipeline(ctx, "asking for keys", db, keys, func(p redis.Pipeliner, key string) {
+		p.Exists(ctx, key)
+	})
+	for i, c := range cmds {
+		if count, err := c.(*redis.IntCmd).Result(); err == nil && count == 0 {
+			gone = append(gone, keys[i])
+		}
+	}
+	return gone, err
+}
+
 // pipeline sends a command for each key. Its error is one of the connection.
 func (n *Node) pipeline(
 	ctx context.Context, doing string, db int, keys []string, ask func(p redis.Pipeliner, key string),

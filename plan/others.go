@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/move"
 )
 
 // Other are clients that use nodes without keyway. They would not find keys that have
@@ -49,7 +50,8 @@ func (n *node) askClients(ctx context.Context) error {
 			name, value, _ := strings.Cut(field, "=")
 			f[name] = value
 		}
-		ours := strings.HasPrefix(f["name"], ownPrefix) || strings.HasPrefix(f["name"], "sentinel-")
+		ours := strings.HasPrefix(f["name"], ownPrefix) || strings.HasPrefix(f["name"], move.NamePrefix) ||
+			strings.HasPrefix(f["name"], "sentinel-")
 		if ours || f["id"] == "" || strings.ContainsAny(f["flags"], "SM") { // replicas and the master
 			continue
 		}

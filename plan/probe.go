@@ -97,6 +97,7 @@ func (n *node) askProbe(ctx context.Context) error {
 		try("memory|usage", "MEMORY", "USAGE", name)
 		try("renamenx", "RENAMENX", name, name+":2")
 		try("unlink", "UNLINK", name, name+":2")
+		try("client|setname", "CLIENT", "SETNAME", connName)
 		try("client|list", "CLIENT", "LIST", "ID", "0")
 	})
 	if err != nil {

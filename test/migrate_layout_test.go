@@ -81,7 +81,9 @@ func once(t *testing.T, yaml string, nodes []*redistest.Node, want map[string]st
 	if len(seen) != len(want) {
 		t.Errorf("%d keys, expected %d", len(seen), len(want))
 	}
-	c := redistest.Serve(t, yaml).Ready().Dial()
+	k := redistest.Serve(t, yaml).Ready()
+	defer k.Stop()
+	c := k.Dial()
 	for _, db := range dbs {
 		if db != "0" {
 			c.MustDo("SELECT", db)
@@ -164,7 +166,12 @@ type migration struct {
 
 func newMigration(t *testing.T, keys int) *migration {
 	t.Helper()
-	nodes := redistest.Three(t)
+	return migrationOf(t, keys, func() *redistest.Node { return redistest.Start(t) })
+}
+
+func migrationOf(t *testing.T, keys int, start func() *redistest.Node) *migration {
+	t.Helper()
+	nodes := []*redistest.Node{start(), start(), start()}
 	older, newer := ringOf(nodes), evenSlots(nodes)
 	return &migration{
 		nodes: nodes, newer: newer, want: written(t, older, keys, "0"),

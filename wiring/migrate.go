@@ -4,16 +4,17 @@ import (
 	"context"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/migrate"
 )
 
 // Verify reports which keys lie elsewhere than the configuration places them.
-func Verify(ctx context.Context, c *config.Config, progress func(migrate.Progress)) (*migrate.Report, error) {
+func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Report, error) {
 	l, err := scanned(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return migrate.Verify(ctx, l, progress)
+	return migrate.Verify(ctx, l, o)
 }
 
 // Repair moves keys to where the configuration places them.
@@ -22,6 +23,7 @@ func Repair(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.
 	if err != nil {
 		return nil, err
 	}
+	o.Keyways = keyways
 	return migrate.Repair(ctx, l, o)
 }
 
@@ -35,7 +37,15 @@ func Migrate(ctx context.Context, older, newer *config.Config, o migrate.Options
 	if err != nil {
 		return migrate.Summary{}, err
 	}
+	o.Keyways = keyways
 	return migrate.Migrate(ctx, from, to, o)
+}
+
+func keyways(clients string) (all []migrate.Keyway) {
+	for _, k := range guard.Keyways(clients) {
+		all = append(all, migrate.Keyway(k))
+	}
+	return all
 }
 
 // scanned returns the layout of a configuration, and asks the cluster or the sentinels.
@@ -43,5 +53,6 @@ func scanned(ctx context.Context, c *config.Config) (migrate.Layout, error) {
 	t, err := FetchTable(ctx, c)
 	return migrate.Layout{
 		Table: t, Username: c.Backend.Username, Password: c.Backend.Password, ConnectTimeout: c.Backend.ConnectTimeout,
+		Placement: c.PlacementHash(),
 	}, err
 }

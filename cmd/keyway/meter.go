@@ -59,6 +59,9 @@ func (m *meter) print(p migrate.Progress) {
 	if p.Slow != "" {
 		text += fmt.Sprintf("; slower for the sake of node %s", p.Slow)
 	}
+	if p.Waiting != "" {
+		text += "; trying again: " + p.Waiting
+	}
 	switch {
 	case m.terminal:
 		done := int(share * barWidth)

@@ -17,8 +17,8 @@ func migrateCommand() *cobra.Command {
 		Use:   "migrate OLD.yml NEW.yml",
 		Short: "Move all keys from where one configuration places them to where another does",
 		Long: "migrate moves all keys, of all databases, from the nodes of the old configuration to those of the\n" +
-			"new one, and verifies. Stop the clients first: they would not find keys that have moved. Start\n" +
-			"keyway with the new configuration when migrate has ended. It may be interrupted at any time, and\n" +
+			"new one, and verifies. Stop the clients and keyways first: they would not find keys that have moved.\n" +
+			"Start keyway with the new configuration when migrate has ended. It may be interrupted at any time, and\n" +
 			"goes on when it is called again. If a key is at its new node already, with another value, it stays\n" +
 			"there, and the other value is renamed to keyway:stray:NODE:KEY. The exit status is 0 if all keys are\n" +
 			"in their new places, 2 if some are not or were renamed, and 1 if it did not come to an end.",
@@ -48,7 +48,7 @@ func migrateCommand() *cobra.Command {
 			return nil
 		},
 	}
-	paceFlags(cmd, &o)
+	movingFlags(cmd, &o)
 	return cmd
 }
 

@@ -59,7 +59,7 @@ func verifyCommand() *cobra.Command {
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&repair, "repair", false, "move keys to the nodes that the layout says")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	paceFlags(cmd, &o)
+	movingFlags(cmd, &o)
 	return cmd
 }
 
@@ -72,7 +72,7 @@ func verify(cmd *cobra.Command, cfg *config.Config, repair bool, o migrate.Optio
 	if repair {
 		return wiring.Repair(cmd.Context(), cfg, o)
 	}
-	found, err := wiring.Verify(cmd.Context(), cfg, o.Progress)
+	found, err := wiring.Verify(cmd.Context(), cfg, o)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +95,15 @@ func printVerified(w io.Writer, r *migrate.Repaired, failed, asJSON bool) error 
 	return nil
 }
 
-// paceFlags are the flags that bound how fast keys move.
-func paceFlags(cmd *cobra.Command, o *migrate.Options) {
+// movingFlags are the flags of a command that moves keys.
+func movingFlags(cmd *cobra.Command, o *migrate.Options) {
 	cmd.Flags().IntVar(&o.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
 	cmd.Flags().DurationVar(&o.Latency, "latency", 2*time.Millisecond,
 		"move fewer keys while a node takes longer than this for PING; 0: never")
+	cmd.Flags().DurationVar(&o.Retry, "retry", time.Minute,
+		"how long to try again after a node could not be reached; 0: not at all")
+	cmd.Flags().BoolVar(&o.WhileServing, "while-serving", false,
+		"move keys although keyways serve the nodes, whose clients do not find keys that have moved")
 }
 
 func printRepaired(w io.Writer, r *migrate.Repaired) error {

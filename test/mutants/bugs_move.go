@@ -90,6 +90,38 @@ var inMove = []bug{
 		"./test", "TestVerifyRepair",
 	},
 	{
+		"those who move keys do not show themselves", "move/node.go",
+		"	if n.announced.name != \"\" {", "	if n.announced.name == \"?\" {",
+		"./test", "TestMigrateRefusesTheOppositeWay",
+	},
+	{
+		"two move keys in opposite directions", "migrate/admission.go",
+		"target != a.target {", "target == \"\" {",
+		"./test", "TestMigrateRefusesTheOppositeWay",
+	},
+	{
+		"keyways that start while keys move go unnoticed", "migrate/migrate.go",
+		"		if err := s.watch(moving); err != nil && moving.Err() == nil {",
+		"		if err := s.watch(moving); err == nil {",
+		"./test", "TestMigrateRefusesServingKeyways",
+	},
+	{
+		"a lost connection ends the scan of a node, and nobody repeats it", "migrate/retry.go",
+		"		text := fmt.Sprintf(\"node %s: %v\", failed.Node, failed.Err)\n",
+		"		text := \"\"\n		if advanced {\n			return nil\n		}\n",
+		"./test", "TestMigrateOutlivesLostConnections",
+	},
+	{
+		"a node that was restarted is trusted to have all keys", "move/presence.go",
+		"c.runID == n.seenID", "c.runID != \"\"",
+		"./test", "TestMigrateNoticesANodeThatForgets",
+	},
+	{
+		"a key moves onto itself", "move/link.go",
+		"	if l.from.runID == l.to.runID {", "	if from.ID == to.ID {",
+		"./move", "TestAddressThatLeadsToTheSource",
+	},
+	{
 		"a value that is set aside leaves its slot", "move/aside.go",
 		"	if !n.cluster {", "	if true {",
 		"./move", "TestMoveInAndOutOfAClusterSlot",

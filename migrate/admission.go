@@ -36,8 +36,8 @@ func (e *Serving) Error() string {
 	for i, k := range e.Keyways {
 		list[i] = fmt.Sprintf("%s at %s (placement %s)", k.Instance, k.Host, k.Placement)
 	}
-	return "keyway serves it: " + strings.Join(list, ", ") + "; its clients do not find keys that have moved, and may " +
-		"create them again: stop it first, or, if that is intended, write --while-serving"
+	return "keyway serves it: " + strings.Join(list, ", ") + "; its clients do not find keys that have moved, " +
+		"and may create them again: stop it first, or, if that is intended, write --while-serving"
 }
 
 // The commands that move keys, as their connections name them.
@@ -92,8 +92,8 @@ func (a *admission) admit(clients string) error {
 			command = "verify --repair"
 		}
 		if target, _, _ := strings.Cut(rest, ":"); target != a.target {
-			return fmt.Errorf("another keyway %s, from %s, moves keys to where another file places them; wait until it "+
-				"has ended, or end it, and run the command again (if its machine has died: CLIENT KILL ID %s)",
+			return fmt.Errorf("another keyway %s, from %s, moves keys to where another file places them; wait until "+
+				"it has ended, or end it, and run the command again (if its machine has died: CLIENT KILL ID %s)",
 				command, f["addr"], f["id"])
 		}
 	}

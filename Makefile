@@ -65,7 +65,7 @@ compat: tools
 
 # The long forms of the tests of locks: every library, and locks under faults.
 locks: tools
-	LOCKS=long scripts/compat
+	LOCKS=long CLIENTS=go,python,node,java scripts/compat
 	go test -timeout 30m -count=1 -v ./test/faults -run TestLocks -args -long
 
 # The tests that compare keyway with one server, the cluster tests and some clients, over

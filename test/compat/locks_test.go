@@ -32,12 +32,13 @@ func TestLockLibraries(t *testing.T) {
 		t.Skip("make compat runs the clients of other languages")
 	}
 	outcomes := &results{of: map[string]map[string]bool{}}
-	if *update {
+	if *update && *long {
 		t.Cleanup(func() {
 			writeList(t, "../../docs/locks.md", outcomes.of, "slots", "static", "ring", "range", "modulo")
 		})
 	}
-	at := lockTargets(t)
+	layouts := lockLayouts(t)
+	at := lockTargets(t, layouts)
 	t.Run("of", func(t *testing.T) {
 		for _, language := range strings.Split(*clients, ",") {
 			if program := lockPrograms[language]; program != nil {
@@ -49,13 +50,13 @@ func TestLockLibraries(t *testing.T) {
 		}
 	})
 	if slices.Contains(strings.Split(*clients, ","), "java") {
-		t.Run("redisson", func(t *testing.T) { redissonKinds(t, at, outcomes) }) // alone: it measures time
+		t.Run("redisson", func(t *testing.T) { redissonKinds(t, layouts, at, outcomes) }) // alone: it measures time
 	}
 }
 
 // redissonKinds runs Redisson's locks and synchronizers. The long form does so as a cluster's
 // client too, with an older release, and with a thousand threads that want one lock.
-func redissonKinds(t *testing.T, at []string, outcomes *results) {
+func redissonKinds(t *testing.T, layouts map[string]string, at []string, outcomes *results) {
 	crowd, deps, all := "100", []string{"deps/*"}, []string(nil)
 	if *long {
 		crowd, deps = "1000", append(deps, "deps/redisson-3.45.1/*")
@@ -63,6 +64,9 @@ func redissonKinds(t *testing.T, at []string, outcomes *results) {
 	for _, a := range at {
 		layout, addr, _ := strings.Cut(a, ",")
 		all = append(all, layout+",single,"+addr)
+		if *long && *target != "redis" {
+			all = append(all, layout+",cluster,"+redistest.EmulatingProcesses(t, 1, layouts[layout])[0].Addr)
+		}
 	}
 	control := redistest.Start(t).Addr
 	for _, d := range deps {
@@ -71,17 +75,27 @@ func redissonKinds(t *testing.T, at []string, outcomes *results) {
 	}
 }
 
-// lockTargets are LAYOUT,ADDR for each layout; "slots" is a followed cluster.
-func lockTargets(t *testing.T) (at []string) {
+// lockLayouts are the configurations; "slots" is a followed cluster.
+func lockLayouts(t *testing.T) map[string]string {
 	if *target == "redis" {
-		return []string{"redis," + redistest.Start(t).Addr}
+		return nil
 	}
 	layouts := redistest.Layouts(redistest.Three(t))
 	layouts["static"] = layouts["slots"]
 	layouts["slots"] = redistest.NewCluster(t, 3, 0).SeedsYAML()
+	for layout := range layouts {
+		layouts[layout] += "placement: {misplaced: allow}\n" // the layouts share the nodes
+	}
+	return layouts
+}
+
+// lockTargets are LAYOUT,ADDR for each layout.
+func lockTargets(t *testing.T, layouts map[string]string) (at []string) {
+	if *target == "redis" {
+		return []string{"redis," + redistest.Start(t).Addr}
+	}
 	for _, layout := range slices.Sorted(maps.Keys(layouts)) {
-		yaml := layouts[layout] + "placement: {misplaced: allow}\n" // the layouts share the nodes
-		at = append(at, layout+","+redistest.ServeProcess(t, yaml).Addr)
+		at = append(at, layout+","+redistest.ServeProcess(t, layouts[layout]).Addr)
 	}
 	return at
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/metrics"
 )
 
@@ -65,6 +66,13 @@ func fill(v reflect.Value) {
 	}
 }
 
+// lockFigures are the counts of two patterns.
+func lockFigures(context.Context) ([]locks.PatternFigures, error) {
+	f := locks.Figures{Acquisitions: 3, Refusals: 4, Expired: 5, Lost: 6, ForeignReleases: 7, MissedRenewals: 8}
+	f.Hold.Count, f.Hold.Sum, f.Hold.Buckets[1], f.Hold.Buckets[12] = 2, 2049, 1, 1
+	return []locks.PatternFigures{{Pattern: "lock:*", Figures: f}, {Pattern: "other"}}, nil
+}
+
 // TestExposition: the names, types, help texts and values in /metrics are those of
 // testdata/metrics.txt, on which operators' dashboards and alarms rest.
 func TestExposition(t *testing.T) {
@@ -72,7 +80,7 @@ func TestExposition(t *testing.T) {
 		return []Guarded{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5, Ratio: 0.05}}
 	}
 	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Guarded: guarded,
-		Disagreeing: func() int { return 2 }})
+		Disagreeing: func() int { return 2 }, LockFigures: lockFigures})
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	var got []string

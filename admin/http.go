@@ -32,6 +32,8 @@ type Options struct {
 	Surveyed     func() []Surveyed // findings about the nodes; may be nil
 	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
 	Disagreeing  func() int        // other keyways with another placement; may be nil
+	Locks        Locks             // the clients' locks; nil: there is no /locks
+	LockFigures  LockFigures       // what was counted of them; may be nil
 	// Reload reads the configuration again and applies it. It returns what to print. nil:
 	// there is no /reload.
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
@@ -74,7 +76,8 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz, /readyz and /placement, all of them read-only, and /reload.
+// Handler serves /metrics, /healthz, /readyz, /placement and /locks, all of them read-only, and
+// /reload.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
@@ -91,6 +94,9 @@ func Handler(b Backend, o Options) http.Handler {
 	})
 	if o.Placement != nil {
 		mux.HandleFunc("GET /placement", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Placement()) })
+	}
+	if o.Locks != nil {
+		mux.HandleFunc("GET /locks", o.listLocks)
 	}
 	if o.Reload != nil {
 		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))

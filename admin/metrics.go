@@ -78,6 +78,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	if c.o.Disagreeing != nil {
 		gauge(descDisagreeing, float64(c.o.Disagreeing()))
 	}
+	c.o.collectLocks(ctx, out)
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })
 }
 

@@ -24,6 +24,7 @@ type Command struct {
 	Traits   Traits
 	InMulti  InMulti
 	LockUse  LockUse
+	Lock     LockRole
 
 	// Stride and Tail describe the arguments of a Split command. Each key has Stride
 	// arguments, the key included. The last Tail arguments belong to all keys and are
@@ -102,6 +103,7 @@ func init() {
 			number(c.Subs, c)
 		}
 	}
+	table = append(table, own...)
 	number(table, nil)
 	LearnedID, Count = n, n+1
 	setFamilies()

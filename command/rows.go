@@ -8,6 +8,7 @@ type row struct {
 	traits   Traits
 	inMulti  InMulti
 	timeout  Timeout
+	lock     LockRole
 	response ResponsePolicy
 	flags    Flags     // in addition to COMMAND's
 	keys     keyFinder // for a command whose key specifications are incomplete
@@ -23,8 +24,8 @@ var rows = []row{
 	// Keys.
 	{name: "mget", handling: Split},
 	{name: "mset", handling: Split, stride: 2},
-	{name: "del", handling: Split},
-	{name: "unlink", handling: Split},
+	{name: "del", handling: Split, lock: DeleteLock},
+	{name: "unlink", handling: Split, lock: DeleteLock},
 	{name: "exists", handling: Split},
 	{name: "touch", handling: Split, traits: MastersOnly},
 	{name: "hscan", traits: MastersOnly},
@@ -43,6 +44,14 @@ var rows = []row{
 	{name: "pfdebug", handling: Refused},
 	{name: "himport", handling: NotYet, traits: ChangesConnection},
 
+	// Commands that clients also use for locks.
+	{name: "set", lock: SetLock},
+	{name: "setnx", lock: SetNXLock},
+	{name: "expire", lock: ExpireLock},
+	{name: "pexpire", lock: PExpireLock},
+	{name: "delifeq", lock: CompareLock},
+	{name: "delex", lock: CompareLock},
+
 	// Commands that block.
 	{name: "blpop", handling: Block, timeout: LastSeconds},
 	{name: "brpop", handling: Block, timeout: LastSeconds},
@@ -59,9 +68,9 @@ var rows = []row{
 	{name: "waitaof", handling: Local, action: DoWait, traits: ChangesConnection, response: leastEach},
 
 	// Scripts and functions.
-	{name: "eval", traits: RunsCode | TakesScript | MayReplicate},
+	{name: "eval", traits: RunsCode | TakesScript | MayReplicate, lock: ScriptLock},
 	{name: "eval_ro", traits: RunsCode | TakesScript},
-	{name: "evalsha", traits: RunsCode | TakesSHA | MayReplicate},
+	{name: "evalsha", traits: RunsCode | TakesSHA | MayReplicate, lock: ScriptLock},
 	{name: "evalsha_ro", traits: RunsCode | TakesSHA},
 	{name: "fcall", traits: RunsCode | CallsFunction | MayReplicate},
 	{name: "fcall_ro", traits: RunsCode},
@@ -193,6 +202,10 @@ var rows = []row{
 	{name: "sync", traits: ChangesConnection, refusal: noData},
 	{name: "psync", traits: ChangesConnection, refusal: noData},
 
+	// keyway's own.
+	{name: "keyway|help", handling: Local, action: DoKeywayHelp, inMulti: AnsweredAfter},
+	{name: "keyway|locks", handling: Local, action: DoKeywayLocks, inMulti: AnsweredAfter},
+
 	// Commands of cluster clients. keyway answers them if it emulates a cluster.
 	{name: "cluster", traits: AboutCluster},
 	{name: "cluster|slots", action: DoClusterSlots},
@@ -266,6 +279,7 @@ func (c *Command) apply(container *Command) {
 		r = named
 	}
 	c.Action, c.Traits, c.InMulti, c.timeout, c.finder = r.action, r.traits, r.inMulti, r.timeout, r.keys
+	c.Lock = r.lock
 	c.Flags |= r.flags
 	c.LockUse = lockUses[c.Name]
 	c.Stride, c.Tail, c.Refusal = max(r.stride, 1), r.tail, r.refusal

@@ -250,6 +250,7 @@ func Default() Config {
 		Shutdown: Shutdown{Timeout: 10 * time.Second},
 		Replicas: Replicas{MaxLag: 10 * time.Second},
 		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
+		Locks:    Locks{Observe: true},
 		Limits: Limits{
 			MaxBulk:      512 << 20,
 			MaxArgs:      1 << 20,

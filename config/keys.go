@@ -203,6 +203,14 @@ var keys = []key{
 		remedy:  "write a whole number from 1 to 1048576, such as 128",
 		meaning: "How many commands SLOWLOG keeps, for each thread.",
 		change:  "The list is too short."},
+	{path: "locks.observe",
+		meaning: "keyway watches the locks that clients keep in Redis, for `KEYWAY LOCKS`, `/locks`, metrics " +
+			"and alarms.",
+		change: "You want to save the little processor time that this takes."},
+	{path: "locks.patterns",
+		meaning: "Globs of keys that are locks, such as `lock:*`. Each has metrics and alarms of its own; " +
+			"the first that matches counts. All other locks share the pattern `other`. At most 100.",
+		change: "You want figures for each kind of lock, or locks of your own making are not recognized."},
 	{path: "limits.max_bulk", effect: AtOnce, min: 1 << 10, max: 4<<30 - 1,
 		remedy:  "write a size from 1kb to below 4gb, such as 512mb; no larger than the nodes' proto-max-bulk-len",
 		meaning: "The largest argument of a command.",

@@ -8,6 +8,9 @@ import (
 
 // Locks configures locks.
 type Locks struct {
+	Observe  bool     `yaml:"observe"`  // whether keyway watches who holds which lock
+	Patterns []string `yaml:"patterns"` // globs of keys that are locks; each has figures of its own
+
 	Quorum []QuorumRule `yaml:"quorum"`
 }
 

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/answers"
 	"github.com/keyway-proxy/keyway/proxy/blocking"
 	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/proxy/observe"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
 	"github.com/keyway-proxy/keyway/proxy/quorum"
 	"github.com/keyway-proxy/keyway/proxy/tracking"
@@ -14,7 +16,7 @@ import (
 
 // What a worker is made of besides the engine.
 var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part,
-	quorum.Part)
+	quorum.Part, observe.Part)
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
@@ -30,6 +32,8 @@ type (
 	Refusal = engine.Refusal
 	Memory  = engine.Memory
 	Reads   = engine.Reads
+
+	ReplicaReads = engine.ReplicaReads
 )
 
 // The values of Reads.
@@ -39,6 +43,12 @@ const (
 	FromReplica   = engine.FromReplica
 	FromNearest   = engine.FromNearest
 )
+
+// Locks returns the locks of one thread; see [observe.Rows].
+func Locks(w *Worker, q locks.Query) []locks.Row { return observe.Rows(w, q) }
+
+// LockFigures returns what one thread has counted of locks; see [observe.Figures].
+func LockFigures(w *Worker) []locks.PatternFigures { return observe.Figures(w) }
 
 // NodeName returns the name of a link's node. The name of a cluster's node is its address.
 func NodeName(l *pool.Link) string { return engine.NodeName(l) }

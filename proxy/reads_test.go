@@ -15,7 +15,7 @@ const infoFrame = "*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
 // TestOwnWritesAreBounded: what a client has written is known by few keys or many,
 // never by more than a bound, and read from the master all the same.
 func TestOwnWritesAreBounded(t *testing.T) {
-	r := readRig(t, Options{Reads: PreferReplica, MaxLag: 10 * time.Second}, false)
+	r := readRig(t, Options{Reads: PreferReplica, ReplicaReads: ReplicaReads{MaxLag: 10 * time.Second}}, false)
 	for i := range 3 * 4096 {
 		r.feed(cmd("SET", fmt.Sprint("{b}", i), "1"))
 		r.sent(0)
@@ -30,7 +30,7 @@ func TestOwnWritesAreBounded(t *testing.T) {
 
 // TestReadsNearest: who answers fastest is read, be it the master.
 func TestReadsNearest(t *testing.T) {
-	r := readRig(t, Options{Reads: FromNearest, MaxLag: time.Second}, false)
+	r := readRig(t, Options{Reads: FromNearest, ReplicaReads: ReplicaReads{MaxLag: time.Second}}, false)
 	answers := func(fast int) {
 		for range 40 {
 			r.look()

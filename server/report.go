@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 )
@@ -19,13 +20,16 @@ type reports struct {
 	mu     sync.Mutex
 	down   map[string]bool // nodes that were reported unreachable, by "name addr"
 	limits map[string]*limit
+	locks  map[string]time.Time // when an alarm about locks was last logged, by its name and pattern
 }
 
 func newReports(log *slog.Logger, remedy func(reason string) string) *reports {
 	if remedy == nil {
 		remedy = func(string) string { return "" }
 	}
-	return &reports{log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}}
+	return &reports{
+		log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}, locks: map[string]time.Time{},
+	}
 }
 
 // debug reports whether the log's level, which may change, is debug.
@@ -125,6 +129,22 @@ func (r *reports) refused(of proxy.Refusal) {
 	}
 	if ok, dropped := r.allow(of.Reason); ok {
 		r.log.Warn("client refused", "reason", of.Reason, "client", of.Client, "others_like_it", dropped)
+	}
+}
+
+// lock logs an alarm about a lock, once an hour for each pattern of keys: several threads may
+// have the same.
+func (r *reports) lock(a locks.Alarm) {
+	r.mu.Lock()
+	id, now := a.Name+" "+a.Pattern, time.Now()
+	last, before := r.locks[id]
+	isDue := !before || now.Sub(last) >= time.Hour
+	if isDue {
+		r.locks[id] = now
+	}
+	r.mu.Unlock()
+	if isDue {
+		r.log.Warn("a lock is not safe", "alarm", a.Name, "key", a.Key, "pattern", a.Pattern, "reason", a.Text)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -226,17 +228,45 @@ func (s *Server) refresh(done func()) {
 // Snapshot returns copies of the counters of all threads. Each thread copies its own, so
 // the copies are not of the same instant.
 func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
-	shots := make(chan metrics.Snapshot, len(s.threads))
-	for _, t := range s.threads {
-		t.loop.Post(func() { shots <- t.worker.Snapshot() })
+	all, err := askThreads(ctx, s, (*proxy.Worker).Snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("reading the counters: %w", err)
 	}
-	var all []metrics.Snapshot
+	return all, nil
+}
+
+// Locks returns the clients' locks of all threads; see [proxy.Locks].
+func (s *Server) Locks(ctx context.Context, q locks.Query) ([]locks.Row, error) {
+	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []locks.Row { return proxy.Locks(w, q) })
+	if err != nil {
+		return nil, fmt.Errorf("reading the locks: %w", err)
+	}
+	all := slices.Concat(threads...)
+	locks.SortRows(all)
+	return all[:min(len(all), q.Count)], nil
+}
+
+// LockFigures returns what all threads have counted of locks, by pattern.
+func (s *Server) LockFigures(ctx context.Context) ([]locks.PatternFigures, error) {
+	threads, err := askThreads(ctx, s, proxy.LockFigures)
+	if err != nil {
+		return nil, fmt.Errorf("reading the counters of locks: %w", err)
+	}
+	return locks.SumFigures(threads), nil
+}
+
+// askThreads calls ask on each thread and returns all answers, or ctx's error.
+func askThreads[T any](ctx context.Context, s *Server, ask func(*proxy.Worker) T) (all []T, err error) {
+	answers := make(chan T, len(s.threads))
+	for _, t := range s.threads {
+		t.loop.Post(func() { answers <- ask(t.worker) })
+	}
 	for range s.threads {
 		select {
-		case one := <-shots:
+		case one := <-answers:
 			all = append(all, one)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("reading the counters: %w", ctx.Err())
+			return nil, ctx.Err()
 		}
 	}
 	return all, nil

@@ -193,6 +193,9 @@ func (t *thread) relay(r *proxy.Ready) {
 	for _, of := range r.Refusals {
 		t.srv.reports.refused(of)
 	}
+	for _, a := range r.Alarms {
+		t.srv.reports.lock(a)
+	}
 	if r.Garbage > 0 {
 		t.srv.memory.add(r.Garbage)
 	}

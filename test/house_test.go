@@ -19,8 +19,8 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer errtext " +
-	"clients emulation freshness info lua scan slowlog pool quorum proxy/engine " +
-	"proxy/answers proxy/blocking proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
+	"clients emulation freshness info lua locks scan slowlog pool quorum proxy/engine " +
+	"proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -72,6 +72,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
 	{"quorum", module + "router " + module + "pool " + module + "metrics", "it knows frames, and no connections"},
 	{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
+	{"locks", module + "router " + module + "pool " + module + "proxy", "it knows commands, scripts and replies"},
 	{"command router pool", module + "proxy " + module + "server", "layer 1"},
 	{
 		"pool",
@@ -79,7 +80,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"a connection knows frames, not commands",
 	},
 	{
-		"proxy/engine proxy/answers proxy/blocking proxy/pubsub proxy/quorum proxy/tracking proxy/txn",
+		"proxy/engine proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn",
 		module + "proxy " + module + "server " + module + "loop " + module + "config " + module + "admin",
 		"layer 2",
 	},

@@ -5,6 +5,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/quorum"
@@ -27,6 +28,9 @@ var reads = map[string]proxy.Reads{
 	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
 }
 
+// maxPatterns bounds the metrics of locks.
+const maxPatterns = 100
+
 // workerOptions returns the settings that all workers share. What depends on the process
 // or on the single worker is not in them; package server adds it. Errors are *config.Error.
 func workerOptions(c *config.Config) (proxy.Options, error) {
@@ -38,6 +42,10 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 	if err != nil {
 		return proxy.Options{}, err
 	}
+	if n := len(c.Locks.Patterns); n > maxPatterns {
+		return proxy.Options{}, c.Errorf("locks.patterns", "leave some out: the others share a pattern",
+			"%d patterns, and at most %d are allowed, because each has metrics of its own", n, maxPatterns)
+	}
 	hold := c.Backend.Hold
 	if hold == 0 {
 		hold = -1 // no hold: proxy.Options takes 0 for its default
@@ -47,10 +55,9 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		cluster = emulation.New(c.Cluster.Announce, c.Cluster.Peers)
 	}
 	return proxy.Options{
-		Cluster:    cluster,
-		Reads:      reads[c.Reads],
-		MaxLag:     c.Replicas.MaxLag,
-		ReadsOptIn: c.Replicas.OptIn,
+		Cluster:      cluster,
+		Reads:        reads[c.Reads],
+		ReplicaReads: proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn},
 		Backend: pool.Config{
 			Name:     guard.ConnectionName(Instance(c), c.PlacementHash()),
 			Username: c.Backend.Username, Password: c.Backend.Password,
@@ -72,5 +79,6 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		PerKey:         perKey,
 		Keyless:        c.Scripts.Keyless,
 		Locks:          lockRules(c),
+		WatchLocks:     locks.Options{Observe: c.Locks.Observe, Patterns: c.Locks.Patterns},
 	}, nil
 }

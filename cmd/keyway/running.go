@@ -60,6 +60,8 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
 		ReadyAll:    func() bool { return r.cfg.Load().Ready == config.ReadyAll },
 		Placement:   r.placement,
+		Locks:       r.srv.Locks,
+		LockFigures: r.srv.LockFigures,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},

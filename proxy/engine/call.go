@@ -58,6 +58,9 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.Worker().largeValues.begins(c, conn, frame)
 	}
 	if s == nil {
+		if r.Merge == nil {
+			r.showWitness(p.Bytes)
+		}
 		if p.Last {
 			r.Unfinished--
 			c.Worker().freeIfDone(r)
@@ -87,6 +90,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		w.GrownBy += len(p.Bytes)
 		s.bound()
 	} else {
+		r.showWitness(p.Bytes)
 		r.deliver(p.Bytes)
 		if !p.Last && r.Begun && s.Unsent.Size() > softOutput {
 			w.slowReaders.pause(c, conn)
@@ -195,6 +199,7 @@ func (c *Call) Settle(reply []byte) {
 			m.Replies[c.index] = append(m.Replies[c.index][:0], reply...)
 			s.Parked += len(reply)
 		} else {
+			r.showWitness(reply)
 			r.deliver(reply)
 		}
 	}

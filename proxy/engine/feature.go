@@ -178,6 +178,7 @@ type hooks struct {
 	Gate     gate     // nil: no command has to wait
 	Observer observer // nil: nobody wants to see the commands
 	Outside  outside  // nil: the nodes of the layout have all keys
+	Witness  Witness  // nil: nobody wants to see the replies to commands that may concern locks
 	Hidden   bool     // the observer must not see the command that is being dispatched
 }
 
@@ -186,6 +187,9 @@ type receiverCounter interface {
 	// Uncounted returns how many more clients of all workers get a message, published with
 	// cmd on a channel, than the node counts.
 	Uncounted(n *Node, cmd *command.Command, channel string) int64
+	// Subscribers returns how many clients of all workers are subscribed to a channel by its
+	// name, sharded or not.
+	Subscribers(channel string) int
 	// Receivers returns how many clients get a message for which the node counted count.
 	// before is the result of Uncounted when the message was sent.
 	Receivers(n *Node, cmd *command.Command, channel string, count, before int64) int64
@@ -208,6 +212,22 @@ type outside interface {
 	// Take handles a command with such keys, or refuses it. isTaken is false for all other
 	// commands. done is as in Local.
 	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
+}
+
+// Witness sees the commands with a command.LockRole and the replies to them.
+type Witness interface {
+	// Sent is called when a command goes to n, or to several nodes if n is nil. It returns
+	// what gets the reply, or nil.
+	Sent(s *Session, cmd *command.Command, a command.Args, n *Node) WitnessedReply
+	// Crossed is called when a script was refused because its keys do not live together.
+	Crossed(cmd *command.Command, a command.Args)
+}
+
+// WitnessedReply gets the reply to a command that a Witness has seen. One of its methods is
+// called, once.
+type WitnessedReply interface {
+	Replied(reply []byte) // the reply, or its beginning if it is long
+	Drop()                // there is no reply that the client gets
 }
 
 // observer sees the commands of all clients.

@@ -27,6 +27,7 @@ type Request struct {
 	joined     bool   // its reply continues the reply of the request before it
 	End        ending // makes the reply out of the nodes' replies; nil: the only one is forwarded piece by piece
 	reply      buffer.Parked
+	witnessed  WitnessedReply // nil: nobody else wants the reply
 	Merge      *Merger
 	Call       Call // the only call of most requests
 }
@@ -138,6 +139,21 @@ func (s *Session) Push(message []byte) {
 // of its calls.
 func (r *Request) mayPublish() bool {
 	return r.Merge != nil || r.Command.Is(command.Executes) || r.Command.Unproven()
+}
+
+// witness shows a command that goes to n, or to several nodes if n is nil.
+func (r *Request) witness(cmd *command.Command, a command.Args, n *Node) {
+	if w := r.Session.Worker; cmd.Lock != command.NoLock && w.Witness != nil {
+		r.witnessed = w.Witness.Sent(r.Session, cmd, a, n)
+	}
+}
+
+// showWitness shows the witness the reply.
+func (r *Request) showWitness(reply []byte) {
+	if r.witnessed != nil {
+		r.witnessed.Replied(reply)
+		r.witnessed = nil
+	}
 }
 
 // AnswerError is Answer for an error text such as "ERR syntax error". It returns true.
@@ -279,6 +295,9 @@ func (r *Request) dropReplies(to *buffer.Pool) {
 }
 
 func (w *Worker) free(r *Request) {
+	if r.witnessed != nil {
+		r.witnessed.Drop()
+	}
 	if r.Merge != nil {
 		w.Mergers.put(r.Merge)
 	}

@@ -49,6 +49,9 @@ func (n *Node) NewConn() *pool.Conn {
 // NoNode returns a node for a call that no node answers.
 func NoNode(w *Worker) *Node { return &Node{Worker: w} }
 
+// Name returns the node's name; that of a cluster's node is its address.
+func (n *Node) Name() string { return n.name }
+
 // Label returns the name and address of the node for errors. The name of a cluster's node is
 // its address. Some nodes have no address yet.
 func (n *Node) Label() string {

@@ -85,6 +85,7 @@ func sendWhole(w *Worker, s *Session, cmd *command.Command, a command.Args) {
 	r := s.NewRequest(cmd)
 	p := &w.split.groups[0]
 	r.Call.Group = p.group
+	r.witness(cmd, a, p.node)
 	if p.node == nil {
 		AwaitOwner(w, s, &r.Call, a.Frame())
 		return
@@ -99,6 +100,7 @@ func sendWhole(w *Worker, s *Session, cmd *command.Command, a command.Args) {
 func sendShards(w *Worker, s *Session, cmd *command.Command, a command.Args, keys int) {
 	sp := &w.split
 	r := s.NewRequest(cmd)
+	r.witness(cmd, a, nil)
 	r.End = Merged
 	r.Unfinished = len(sp.groups)
 	r.Merge = w.Mergers.Get(len(sp.groups))
@@ -177,6 +179,9 @@ func splitScript(w *Worker, s *Session, cmd *command.Command, a command.Args, cr
 	case !known && cmd.Is(command.TakesSHA):
 		return askForScript(w, s, cmd, a)
 	case how == nil:
+		if w.Witness != nil {
+			w.Witness.Crossed(cmd, a)
+		}
 		return s.AnswerError(cmd, crossing)
 	}
 	units, ok := how.Units(a, w.split.units[:0])
@@ -239,6 +244,7 @@ func sendUnits(w *Worker,
 	s *Session, cmd *command.Command, a command.Args, units []lua.Unit, how *lua.PerKey,
 ) {
 	r := s.NewRequest(cmd)
+	r.witness(cmd, a, nil)
 	r.End, r.Unfinished, r.Merge = inUnitOrder, len(units), w.Mergers.Get(len(units))
 	r.Merge.perKey = how
 	for i := range units {
@@ -379,6 +385,7 @@ func (r *Request) mergeReplies() (failed bool, after func()) {
 	r.Session.Parked -= r.Merge.size()
 	dst := r.End(w, w.Scratch[:0], r)
 	failed = len(dst) > 0 && dst[0] == '-'
+	r.showWitness(dst)
 	r.deliver(dst)
 	w.Scratch = w.Buffers.Scratch(dst)
 	return failed, r.Merge.After

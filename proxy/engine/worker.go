@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -45,9 +46,10 @@ type Options struct {
 
 	SlowLogOptions
 
-	Reads      Reads         // which nodes serve commands that only read
-	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
-	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
+	Reads Reads // which nodes serve commands that only read
+	ReplicaReads
+
+	WatchLocks locks.Options // whether and how clients' locks are observed
 
 	Cluster *emulation.Cluster // the cluster that keyway emulates; nil: none
 
@@ -61,6 +63,12 @@ type Options struct {
 type SlowLogOptions struct {
 	SlowerThan  time.Duration // the duration from which it logs a command; 0 means 10 ms, negative: never
 	SlowEntries int           // its entries; 0 means 128
+}
+
+// ReplicaReads say when Options.Reads allows a replica.
+type ReplicaReads struct {
+	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
+	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
 }
 
 const (
@@ -150,12 +158,13 @@ type Ready struct {
 	// and reads only from those that are Reading.
 	Sessions []*Session
 
-	Refresh  bool      // the topology should be fetched again
-	Look     int64     // not 0: the shell fetches the topology, and then calls Looked with this time
-	Asks     []Ask     // each sibling executes Do, and each answer goes to Answered
-	Notes    []string  // for the log: events that an operator should know
-	Refusals []Refusal // for the log: refused requests and closed clients
-	Garbage  int       // bytes of large buffers that the worker no longer uses
+	Refresh  bool          // the topology should be fetched again
+	Look     int64         // not 0: the shell fetches the topology, and then calls Looked with this time
+	Asks     []Ask         // each sibling executes Do, and each answer goes to Answered
+	Notes    []string      // for the log: events that an operator should know
+	Refusals []Refusal     // for the log: refused requests and closed clients
+	Alarms   []locks.Alarm // for the log: locks that are broken
+	Garbage  int           // bytes of large buffers that the worker no longer uses
 }
 
 // HashSeed is secret, so that clients cannot choose keys that collide. All workers share it,
@@ -313,13 +322,13 @@ func (w *Worker) EndTurn() *Ready {
 	return r
 }
 
-// Taken tells the worker that the shell has handled Refresh, Look, Asks, Notes, Refusals and
-// Garbage of Ready.
+// Taken tells the worker that the shell has handled Refresh, Look, Asks, Notes, Refusals,
+// Alarms and Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.Ready
 	r.Refresh, r.Look, r.Garbage = false, 0, 0
 	clear(r.Asks)
-	r.Asks, r.Notes, r.Refusals = r.Asks[:0], r.Notes[:0], r.Refusals[:0]
+	r.Asks, r.Notes, r.Refusals, r.Alarms = r.Asks[:0], r.Notes[:0], r.Refusals[:0], r.Alarms[:0]
 }
 
 // Clients returns the number of open sessions.
@@ -459,13 +468,13 @@ func (o Options) withDefaults() Options {
 }
 
 // Configure replaces the worker's options, within a turn. These stay as they are:
-// Connections, Reads, ReadsOptIn, PerKey, Index, Workers and Seed. Clients and connections
+// Connections, Reads, ReadsOptIn, PerKey, WatchLocks, Index, Workers and Seed. Clients and connections
 // stay open. A client that has authenticated stays so, and a connection to a node keeps the
 // user that it has; a new password is for those that come later.
 func Configure(w *Worker, o Options) {
 	before := w.Options
 	o.Connections, o.Reads, o.ReadsOptIn, o.PerKey = before.Connections, before.Reads, before.ReadsOptIn, before.PerKey
-	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
+	o.Index, o.Workers, o.Seed, o.WatchLocks = before.Index, before.Workers, before.Seed, before.WatchLocks
 	w.Options = o.withDefaults()
 	w.routing.Links.Config = w.Options.Backend
 	setLimits(w)

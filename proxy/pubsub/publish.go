@@ -142,6 +142,11 @@ func (h *hub) clients(kind topicKind, name string) (n int) {
 	return n
 }
 
+// Subscribers implements the engine's counter.
+func (h *hub) Subscribers(channel string) int {
+	return h.clients(byChannel, channel) + h.clients(byShard, channel)
+}
+
 // countedWorkers returns how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) countedWorkers(n *engine.Node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/resp"
@@ -172,6 +173,7 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 	w.worker = proxy.New(proxy.Options{
 		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold,
 		Connections: 1 + w.rng.IntN(2), CheckEvery: w.rng.IntN(30), Seed: seed,
+		WatchLocks: locks.Options{Observe: true},
 	}, table)
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))

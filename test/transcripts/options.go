@@ -68,6 +68,10 @@ func setOptions(o *options, line string) error {
 			o.Passwords = []string{value}
 		case "keyless":
 			o.Keyless = value
+		case "locks":
+			o.WatchLocks.Observe = true
+		case "lock_pattern":
+			o.WatchLocks.Patterns = append(o.WatchLocks.Patterns, value)
 		case "emulates":
 			o.Cluster = emulation.New(value, nil)
 		case "reads":

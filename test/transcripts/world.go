@@ -209,6 +209,9 @@ func (w *world) serve(index int, wk *proxy.Worker) (busy bool) {
 		for _, note := range r.Notes {
 			w.did(keyway, "logs: "+note, "")
 		}
+		for _, alarm := range r.Alarms {
+			w.did(keyway, "logs: "+alarm.String(), "")
+		}
 	}
 	for i := range w.workers {
 		for _, ask := range r.Asks {

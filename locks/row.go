@@ -1,0 +1,147 @@
+package locks
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Row is a lock as operators see it.
+type Row struct {
+	Key     string `json:"key"`
+	State   string `json:"state"` // held, free, or expired: its lease has passed and no release was seen
+	Library string `json:"library"`
+	Kind    string `json:"kind"`
+	Token   string `json:"token"` // of the holder, or of the last one
+	Addr    string `json:"client"`
+	Name    string `json:"client_name"`
+	Node    string `json:"node"`
+	Holders int    `json:"holders"` // times that it is held: by readers, or by one client that entered again
+	// The times are in milliseconds. Lease is -1 for a lock without a lease.
+	Held     int64    `json:"held_ms"`
+	Lease    int64    `json:"lease_left_ms"`
+	Renewals uint64   `json:"renewals"`
+	Pollers  int      `json:"polling"`    // clients that were refused within the last second
+	Waiters  int      `json:"subscribed"` // clients that wait for the message that wakes them
+	Alarms   []string `json:"alarms"`
+}
+
+// Query says which locks to list.
+type Query struct {
+	Match []byte // a glob; nil: all
+	Count int    // at most
+	// Subscribers returns how many clients are subscribed to a channel; may be nil.
+	Subscribers func(channel string) int
+}
+
+// Rows lists the locks that are held, waited for, or under an alarm: those with waiters
+// first, then those that are held for longest.
+func (t *Table) Rows(now int64, q Query) []Row {
+	t.now = max(t.now, now)
+	var found []*entry
+	for e := t.shown.newest; e != nil; e = e.older {
+		if (e.held || e.alarms != 0 || e.polling(t.now) > 0) && (q.Match == nil || command.Glob(q.Match, e.key)) {
+			found = append(found, e)
+		}
+	}
+	rows := make([]Row, 0, len(found))
+	for _, e := range found {
+		rows = append(rows, t.row(e, q))
+	}
+	SortRows(rows)
+	return rows[:min(len(rows), max(q.Count, 0))]
+}
+
+// SortRows puts rows in the order of Rows.
+func SortRows(rows []Row) {
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		return cmp.Or(cmp.Compare(b.Pollers+b.Waiters, a.Pollers+a.Waiters), cmp.Compare(b.Held, a.Held),
+			cmp.Compare(a.Key, b.Key))
+	})
+}
+
+func (t *Table) row(e *entry, q Query) Row {
+	r := Row{
+		Key: string(e.key), State: "free", Library: e.library, Token: string(e.token), Addr: e.client.Addr,
+		Name: e.client.Name, Node: e.node, Renewals: e.renewals, Pollers: e.polling(t.now),
+		Alarms: append([]string{}, e.alarms.Names()...),
+	}
+	if e.how != nil {
+		r.Kind = e.how.Kind
+	}
+	if q.Subscribers != nil {
+		if channel := e.channel(); channel != "" {
+			r.Waiters = q.Subscribers(channel)
+		}
+	}
+	switch {
+	case e.held && e.until > 0 && t.now >= e.until, e.ranOut:
+		r.State = "expired"
+	case e.held:
+		r.State, r.Holders, r.Held, r.Lease = "held", e.times, ms(t.now-e.since), -1
+		if e.until > 0 {
+			r.Lease = ms(e.until - t.now)
+		}
+	}
+	return r
+}
+
+func ms(ns int64) int64 { return ns / int64(time.Millisecond) }
+
+// polling returns how many clients were refused within the last second.
+func (e *entry) polling(now int64) (n int) {
+	for _, p := range e.pollers {
+		if now-p.last <= pollerAge {
+			n++
+		}
+	}
+	return n
+}
+
+// channel returns the channel that wakes the lock's waiters, or "".
+func (e *entry) channel() string {
+	switch {
+	case e.library == libRegistry:
+		if i := bytes.IndexByte(e.key, ':'); i > 0 {
+			return string(e.key[:i]) + "-channel:" + string(e.key)
+		}
+	case e.how == nil || e.how.Channel == "":
+	case bytes.IndexByte(e.key, '{') >= 0:
+		return e.how.Channel + ":" + string(e.key)
+	default:
+		return e.how.Channel + ":{" + string(e.key) + "}"
+	}
+	return ""
+}
+
+// AppendRows appends rows as a reply: an array with a map for each.
+func AppendRows(dst []byte, v resp.Version, rows []Row) []byte {
+	dst = resp.AppendArray(dst, len(rows))
+	for _, r := range rows {
+		dst = v.AppendMap(dst, 15)
+		for _, f := range []struct{ name, value string }{
+			{"key", r.Key}, {"state", r.State}, {"library", r.Library}, {"kind", r.Kind}, {"token", r.Token},
+			{"client", r.Addr}, {"client-name", r.Name}, {"node", r.Node},
+		} {
+			dst = resp.AppendBulkString(resp.AppendBulkString(dst, f.name), f.value)
+		}
+		for _, f := range []struct {
+			name  string
+			value int64
+		}{
+			{"holders", int64(r.Holders)}, {"held-ms", r.Held}, {"lease-left-ms", r.Lease},
+			{"renewals", int64(r.Renewals)}, {"polling", int64(r.Pollers)}, {"subscribed", int64(r.Waiters)},
+		} {
+			dst = resp.AppendInt(resp.AppendBulkString(dst, f.name), f.value)
+		}
+		dst = resp.AppendArray(resp.AppendBulkString(dst, "alarms"), len(r.Alarms))
+		for _, name := range r.Alarms {
+			dst = resp.AppendBulkString(dst, name)
+		}
+	}
+	return dst
+}

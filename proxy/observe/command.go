@@ -1,0 +1,79 @@
+package observe
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// helpLines describe KEYWAY, in the form of Redis's HELP subcommands.
+var helpLines = []string{
+	"LOCKS [COUNT <count>] [MATCH <pattern>]",
+	"    Return the locks that clients hold or wait for, those with waiters first.",
+	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
+}
+
+func help(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+	return s.Reply(cmd, resp.AppendHelp(w.Scratch[:0], "KEYWAY", helpLines...))
+}
+
+const (
+	defaultCount = 100
+	syntaxError  = "ERR syntax error"
+	notObserved  = "ERR keyway: locks are not observed; set locks.observe to true in the configuration"
+)
+
+// listLocks answers KEYWAY LOCKS.
+func listLocks(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	if !w.Options.WatchLocks.Observe {
+		return s.AnswerError(cmd, notObserved)
+	}
+	q := locks.Query{Count: defaultCount}
+	for i := 2; i < a.Len(); i += 2 {
+		switch {
+		case i+1 == a.Len():
+			return s.AnswerError(cmd, syntaxError)
+		case command.EqualFold(a.Arg(i), "count"):
+			n, ok := resp.ParseInt(a.Arg(i + 1))
+			if !ok || n < 1 {
+				return s.AnswerError(cmd, "ERR count should be greater than 0")
+			}
+			q.Count = int(min(n, locks.MaxLocks))
+		case command.EqualFold(a.Arg(i), "match"):
+			q.Match = append([]byte{}, a.Arg(i+1)...)
+		default:
+			return s.AnswerError(cmd, syntaxError)
+		}
+	}
+	rows := func(o *engine.Worker) any { return Rows(o, q) }
+	return w.Siblings.AskAll(s, cmd, rows, func(answers []any) []byte {
+		var all []locks.Row
+		for _, rows := range answers {
+			all = append(all, rows.([]locks.Row)...)
+		}
+		locks.SortRows(all)
+		return locks.AppendRows(nil, s.Protocol(), all[:min(len(all), q.Count)])
+	})
+}
+
+// Rows returns the locks of one thread; see [locks.Table.Rows]. It returns none if locks are not
+// observed.
+func Rows(w *engine.Worker, q locks.Query) []locks.Row {
+	o := engine.FeatureOf[*observer](w)
+	if o.table == nil {
+		return nil
+	}
+	if w.Counter != nil {
+		q.Subscribers = w.Counter.Subscribers
+	}
+	return o.table.Rows(o.now(), q)
+}
+
+// Figures returns the counts of one thread by pattern, or none if locks are not observed.
+func Figures(w *engine.Worker) []locks.PatternFigures {
+	if o := engine.FeatureOf[*observer](w); o.table != nil {
+		return o.table.Figures()
+	}
+	return nil
+}

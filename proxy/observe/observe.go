@@ -1,0 +1,182 @@
+package observe
+
+import (
+	"math"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+)
+
+// A lock belongs to one thread, which is found by its key. The others send it what they see of
+// the lock, because a pool sends the commands about one lock over several connections:
+//
+//	thread 1  command, reply -> event --+-- of its own locks --> table 1
+//	                                    +-- of others' --> batch --> thread 2 --> table 2
+//
+// Batches go ten times a second. A table takes events in the order of their times, a little
+// later. With one thread, the table takes each event at once.
+
+const (
+	// batchEvery is the time between two batches.
+	batchEvery = int64(100 * time.Millisecond)
+	// settle is the age from which a table takes an event: by then, the batches of all threads
+	// have arrived.
+	settle     = int64(250 * time.Millisecond)
+	sweepEvery = int64(time.Second)
+	// maxAlarms bounds the alarms that one sweep logs.
+	maxAlarms = 16
+)
+
+// observer watches the locks of one thread.
+type observer struct {
+	engine.Inactive
+	w         *engine.Worker
+	watcher   *locks.Watcher
+	table     *locks.Table
+	queue     locks.Queue   // events for the table
+	batches   []locks.Queue // events for the other threads, by their index
+	unsent    bool          // a batch has events
+	nextBatch int64
+	nextSweep int64
+	base      time.Time
+	awaySince int64 // since when a master cannot be reached; 0: all can
+}
+
+func newObserver(w *engine.Worker) *observer {
+	o := &observer{w: w, nextBatch: math.MaxInt64, nextSweep: math.MaxInt64}
+	if !w.Options.WatchLocks.Observe {
+		return o
+	}
+	o.nextSweep = 0
+	c := locks.Config{
+		Size: locks.MaxLocks / w.Options.Workers, Patterns: w.Options.WatchLocks.Patterns,
+		SafeLease: 2 * int64(w.Options.Backend.RequestTimeout),
+	}
+	if w.Options.Process != nil {
+		o.base = w.Options.Process.Started
+	}
+	o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
+	o.watcher = locks.NewWatcher(o.table, o.handle, w.Scripts.Cache.Text, o.now)
+	w.Witness = o
+	return o
+}
+
+// now returns the time on a clock that all threads share.
+func (o *observer) now() int64 {
+	if o.base.IsZero() {
+		return o.w.Now
+	}
+	return int64(o.w.Wall.Sub(o.base))
+}
+
+// Sent implements engine.Witness.
+func (o *observer) Sent(s *engine.Session, cmd *command.Command, a command.Args, n *engine.Node) engine.WitnessedReply {
+	p := o.watcher.Command(cmd, a, o.w.Wall)
+	if p == nil {
+		return nil
+	}
+	node := ""
+	if n != nil {
+		node = n.Name()
+	}
+	p.From(locks.Client{ID: s.ID(), Addr: s.Peer(), Name: s.About.Name}, node)
+	return p
+}
+
+// Crossed implements engine.Witness.
+func (o *observer) Crossed(cmd *command.Command, a command.Args) {
+	if key := o.watcher.ScriptKey(cmd, a); key != nil {
+		o.table.Report(key, locks.CrossSlot, o.now())
+	}
+}
+
+// handle takes an event of this thread.
+func (o *observer) handle(e *locks.Event) {
+	workers := o.w.Options.Workers
+	if workers == 1 {
+		o.table.Apply(e)
+		return
+	}
+	home := locks.Home(e.Key, workers)
+	if home == o.w.Options.Index {
+		o.queue.Add(e)
+	} else {
+		o.batches[home].Add(e)
+		o.unsent = true
+	}
+	o.nextBatch = min(o.nextBatch, o.w.Now+batchEvery)
+}
+
+// Due implements engine.Feature.
+func (o *observer) Due() int64 { return min(o.nextBatch, o.nextSweep) }
+
+// Tick implements engine.Feature.
+func (o *observer) Tick() {
+	if o.w.Now >= o.nextBatch {
+		o.nextBatch = math.MaxInt64
+		o.sendBatches()
+		if o.queue.Drain(o.now()-settle, o.table.Apply) > 0 {
+			o.nextBatch = o.w.Now + batchEvery
+		}
+	}
+	if o.w.Now >= o.nextSweep {
+		o.shareFamilies()
+		o.nextSweep = o.w.Now + sweepEvery
+		o.watchNodes()
+		o.table.Sweep(o.now())
+		o.logAlarms()
+	}
+}
+
+// sendBatches sends the other threads their events.
+func (o *observer) sendBatches() {
+	if !o.unsent {
+		return
+	}
+	o.unsent = false
+	batches := o.batches
+	o.batches = make([]locks.Queue, len(batches))
+	o.w.Siblings.Tell(func(to *engine.Worker) {
+		f := engine.FeatureOf[*observer](to)
+		if f.queue.Take(&batches[to.Options.Index]) {
+			f.nextBatch = min(f.nextBatch, to.Now+batchEvery)
+		}
+	})
+}
+
+// watchNodes measures how long masters are away, to a second.
+func (o *observer) watchNodes() {
+	up, of := o.w.Up()
+	switch {
+	case up < of && o.awaySince == 0:
+		o.awaySince = o.w.Now
+	case up == of && o.awaySince != 0:
+		o.table.NodeAway(o.w.Now - o.awaySince)
+		o.awaySince = 0
+	}
+}
+
+// shareFamilies tells the other threads which keys are locks.
+func (o *observer) shareFamilies() {
+	news := o.table.TakeNews()
+	if len(news) == 0 {
+		return
+	}
+	o.w.Siblings.Tell(func(to *engine.Worker) {
+		f := engine.FeatureOf[*observer](to)
+		for _, family := range news {
+			f.table.Learn(family)
+		}
+	})
+}
+
+// logAlarms puts new alarms into the log.
+func (o *observer) logAlarms() {
+	for i, a := range o.table.TakeAlarms() {
+		if i < maxAlarms {
+			o.w.Ready.Alarms = append(o.w.Ready.Alarms, a)
+		}
+	}
+}

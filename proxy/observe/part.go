@@ -1,0 +1,15 @@
+package observe
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+)
+
+// Part is the observer of locks, and KEYWAY.
+var Part = engine.Part{
+	New: func(w *engine.Worker) []engine.Feature { return []engine.Feature{newObserver(w)} },
+	Handlers: map[command.Action]engine.Handler{
+		command.DoKeywayHelp:  {Answer: help},
+		command.DoKeywayLocks: {Answer: listLocks},
+	},
+}

@@ -1,0 +1,61 @@
+package test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestLockTable: real clients hold locks over the connections of a pool, on several threads.
+// KEYWAY LOCKS tells who holds which, whichever thread is asked.
+func TestLockTable(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	k := redistest.Serve(t, redistest.Ring(nodes[0].Addr, nodes[1].Addr, nodes[2].Addr)+
+		"threads: 3\nlocks: {patterns: ['mutex:*']}\n").Ready()
+	ctx := context.Background()
+	db := redis.NewClient(&redis.Options{Addr: k.Addr, PoolSize: 8, ClientName: "worker"})
+	t.Cleanup(func() { db.Close() })
+	release := redis.NewScript(`if redis.call("get",KEYS[1]) == ARGV[1] ` +
+		`then return redis.call("del",KEYS[1]) else return 0 end`)
+	held := map[string]bool{}
+	for i := range 40 {
+		key := "mutex:" + strings.Repeat("k", 1+i)
+		if ok, err := db.SetNX(ctx, key, "tok", time.Minute).Result(); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if held[key] = i%4 != 0; held[key] {
+			continue
+		}
+		if n, err := release.Run(ctx, db, []string{key}, "tok").Int(); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	ask := k.Dial()
+	var rows []redistest.Reply
+	redistest.Eventually(t, 10*time.Second, "30 locks held", func() bool {
+		rows = ask.MustDo("KEYWAY", "LOCKS").Elems
+		return len(rows) == 30
+	})
+	for _, row := range rows {
+		f := map[string]redistest.Reply{}
+		for i := 0; i+1 < len(row.Elems); i += 2 {
+			f[row.Elems[i].Text] = row.Elems[i+1]
+		}
+		if !held[f["key"].Text] || f["state"].Text != "held" || f["token"].Text != "tok" ||
+			f["client-name"].Text != "worker" || !strings.HasPrefix(f["client"].Text, "127.0.0.1:") ||
+			f["node"].Text == "" {
+			t.Errorf("%v", row)
+		}
+	}
+	all, err := k.Server.Locks(ctx, locks.Query{Count: 7, Match: []byte("mutex:kk*")})
+	if err != nil || len(all) != 7 || all[0].Lease < 30_000 || all[0].Lease > 60_000 {
+		t.Errorf("%v %+v", err, all)
+	}
+}

@@ -1,0 +1,35 @@
+package main
+
+// inLocks are planted in what watches clients' locks.
+var inLocks = []bug{
+	{
+		"a lock stays in the list after its release", "locks/table.go",
+		"		t.endHold(e, ev.At)\n	}\n}", "	}\n}",
+		"./locks", "TestSetNXIsALockOnceItIsCompared",
+	},
+	{
+		"another thread's events are lost", "proxy/observe/observe.go",
+		"		o.batches[home].Add(e)\n", "",
+		"./test", "TestLockTable",
+	},
+	{
+		"a script that is no lock's is taken for one", "locks/text.go",
+		"		case next == nil:\n			return nil\n", "		case next == nil:\n",
+		"./locks", "TestClassify",
+	},
+	{
+		"the table grows without a bound", "locks/table.go",
+		"	case t.shown.n >= t.cfg.Size:\n", "	case false:\n",
+		"./locks", "TestTableIsBounded",
+	},
+	{
+		"an alarm is logged each time", "locks/alarm.go",
+		"before && t.now-at < alarmEvery", "before && t.now < at",
+		"./locks", "TestAlarms",
+	},
+	{
+		"a lock that is not renewed is not noticed", "locks/table.go",
+		"e.how.isRedisson() && e.lease == t.watchdog", "false",
+		"./locks", "TestAlarms",
+	},
+}

@@ -155,6 +155,7 @@ func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.A
 	}
 	conn := n.TakeExclusive(engine.ExclusiveConn{Session: s})
 	b.conn, b.nodeID, b.sentAt = conn, 0, w.Now
+	b.leaves, b.moves = false, false // the node was asked about another connection
 	s.WroteTo.Add(n.Ordinal)
 	deadline := int64(0)
 	if c.Timeout > 0 {
@@ -189,7 +190,7 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	case freed:
 		b.drainAfterUnblock(w)
 	case p.Last:
-		c.Node.Release(b.conn, !b.ended)
+		c.Node.Release(b.conn, !b.ended && !b.moves) // the node may still end the next wait over it
 		b.conn = nil
 	}
 	switch {

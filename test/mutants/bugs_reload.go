@@ -60,6 +60,11 @@ var inReload = []bug{
 		"./test/transcripts", "TestTranscripts/other-layout-blocked",
 	},
 	{
+		"a wait ends that another layout has ended before", "proxy/blocking/blocking.go",
+		"!b.ended && !b.moves)", "!b.ended)",
+		"./test/transcripts", "TestTranscripts/other-layout-blocked",
+	},
+	{
 		"a former owner's reply stays in a client's cache", "proxy/tracking/tracking.go",
 		"s.Inflight > 0 && of.w.LayoutEpoch", "s.Inflight < 0 && of.w.LayoutEpoch",
 		"./test/transcripts", "TestTranscripts/other-layout-tracking",

@@ -39,6 +39,7 @@ type Options struct {
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
+	Next      NextLayout // nil: there is no /next-layout
 }
 
 // Placement is where a keyway looks for keys, for keyway plan. It has no password.
@@ -77,7 +78,7 @@ func (o Options) unfit() map[string]string {
 const snapshotTimeout = 2 * time.Second
 
 // Handler serves /metrics, /healthz, /readyz, /placement and /locks, all of them read-only, and
-// /reload.
+// /next-layout and /reload.
 func Handler(b Backend, o Options) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
@@ -97,6 +98,9 @@ func Handler(b Backend, o Options) http.Handler {
 	}
 	if o.Locks != nil {
 		mux.HandleFunc("GET /locks", o.listLocks)
+	}
+	if o.Next != nil {
+		serveNext(mux, o.Next)
 	}
 	if o.Reload != nil {
 		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))

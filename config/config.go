@@ -195,6 +195,7 @@ type Shutdown struct {
 // Placement configures the guard over the nodes' keys.
 type Placement struct {
 	Misplaced string `yaml:"misplaced"`
+	Next      string `yaml:"next"` // a file whose layout is tried
 }
 
 // Log says what is logged, and how.

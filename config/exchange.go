@@ -98,6 +98,27 @@ func ParsePlacement(name string, text []byte) (*Config, error) {
 	return c, nil
 }
 
+// Next returns the configuration that placement.next names, or nil if there is none. An
+// error in either file is an *Error.
+func (c *Config) Next() (*Config, error) {
+	if c.Placement.Next == "" {
+		return nil, nil
+	}
+	next, err := Load(c.NextFile())
+	if err != nil {
+		return nil, c.Errorf("placement.next", "correct that file, or leave next out", "%v", err)
+	}
+	return next, nil
+}
+
+// NextFile returns the path of the file that placement.next names; empty if there is none.
+func (c *Config) NextFile() string {
+	if c.Placement.Next == "" {
+		return ""
+	}
+	return c.beside(c.Placement.Next)
+}
+
 // UseAccounts makes the configuration use the users, passwords and timeouts of another one
 // for the nodes and for sentinels.
 func (c *Config) UseAccounts(of *Config) {

@@ -126,6 +126,12 @@ var keys = []key{
 			"`refuse`: it does not start. `allow`: it starts, and reports it. " +
 			"`off`: it does not look. Not for a cluster that keyway follows.",
 		change: "The nodes are a cache, and a change of layout may lose sight of its keys: `allow`."},
+	{path: "placement.next", effect: AtOnce,
+		meaning: "A configuration file with another layout. keyway counts the commands that it would refuse with " +
+			"CROSSSLOT, for `keyway plan` and `keyway_next_layout_crossslot_total`. Only multi-key commands cost " +
+			"more. A path that is not absolute begins at this file's directory. With `watch`, the file is read " +
+			"again when it changes.",
+		change: "You prepare a change of layout."},
 	{path: "reads",
 		meaning: "Where commands that only read go: `master`, `prefer-replica`, `replica` or `nearest`.",
 		change:  "Replicas should share the load, and clients tolerate values as old as `replicas.max_lag`."},

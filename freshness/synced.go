@@ -33,6 +33,14 @@ func (s *Nodes) Keep(of Nodes) (removed bool) {
 	return removed
 }
 
+// Drop removes all nodes that are in of. It reports whether there was any. Of nodes beyond the
+// first 64 it removes none, and assumes that there was one.
+func (s *Nodes) Drop(of Nodes) (removed bool) {
+	removed = s.low&of.low != 0 || s.many && of.many
+	s.low &^= of.low
+	return removed
+}
+
 func (s *Nodes) addAll(of Nodes) {
 	s.low |= of.low
 	s.many = s.many || of.many

@@ -14,10 +14,16 @@ func TestNodesBeyondTheFirst64(t *testing.T) {
 	if !s.Keep(here) || s.Has(63) || s.Keep(here) || !s.Has(3) {
 		t.Errorf("after Keep: %v", s)
 	}
-	s.Remove(3)
+	s.Add(5)
+	if !s.Drop(here) || s.Has(3) || s.Drop(here) || !s.Has(5) {
+		t.Errorf("after Drop: %v", s)
+	}
 	s.Add(64)
 	if s.Remove(64); !s.Has(64) || !s.Has(3) {
 		t.Errorf("after node 64: %v", s)
+	}
+	if here.Add(99); !s.Drop(here) {
+		t.Errorf("node 99 may be one of the nodes beyond the first 64: %v", s)
 	}
 }
 

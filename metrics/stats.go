@@ -34,6 +34,14 @@ func (s *Stats) Count(id int, ns int64, failed bool) {
 	h.Observe(ns)
 }
 
+// Answered returns how many commands were answered.
+func (c *CommandCounters) Answered() (n uint64) {
+	for _, calls := range c.Calls {
+		n += calls
+	}
+	return n
+}
+
 // Families adds up the latencies of the commands of each family. of has the index of a
 // command's family, by the command's ID.
 func (s *Stats) Families(of []uint8) []Histogram {

@@ -24,6 +24,7 @@ type CommandCounters struct {
 	Waited         uint64 `metric:"waited_total"`
 	NoScript       uint64 `metric:"scripts_resent_total"`
 	Keyless        uint64 `metric:"keyless_scripts_total"`
+	NextCrossSlot  uint64 `metric:"next_layout_crossslot_total"`
 	Undelivered    uint64 `metric:"undelivered_total"`
 	ReadsMaster    uint64 `metric:"reads_total" label:"from=master"`
 	ReadsReplica   uint64 `metric:"reads_total" label:"from=replica"`
@@ -131,6 +132,7 @@ var help = map[string]string{
 	"waited_total":                 "Times that a client waited for an earlier command of its own that was redirected.",
 	"scripts_resent_total":         "Scripts sent again in full because a node had lost them.",
 	"keyless_scripts_total":        "Scripts and functions without keys that may write. All of them run on one node.",
+	"next_layout_crossslot_total":  "Commands that the next layout would refuse with CROSSSLOT, while one is tried.",
 	"undelivered_total":            "Elements that blocking commands popped for clients that had just left.",
 	"messages_total":               "Messages sent to subscribers.",
 	"feeds_lost_total":             "Subscriber feeds that were lost. Messages published meanwhile are missed.",

@@ -18,6 +18,7 @@ type Keyway struct {
 type Asked struct {
 	Keyways []Keyway // the old layout is that of the first one
 	Silent  []Silent
+	Traffic *Traffic // nil: they have not tried the new layout
 }
 
 // Silent is a keyway that was asked and has not answered.
@@ -43,8 +44,9 @@ func (p *planner) asked() {
 			p.note("keyway %s runs version %s, and %s runs %s", k.Instance, k.Version, first.Instance, first.Version)
 		}
 	}
+	p.traffic()
 	for _, s := range p.o.Asked.Silent {
-		p.problem(checkKeyways, "start it, or leave its address out", "%s", s.Reason)
+		p.problem(CheckKeyways, "start it, or leave its address out", "%s", s.Reason)
 	}
 }
 
@@ -76,10 +78,10 @@ func (p *planner) unasked() {
 		texts[i] = s.instance + " at " + s.host
 	}
 	if len(more) == 1 {
-		p.problem(checkKeyways, "name its admin address with --admin",
+		p.problem(CheckKeyways, "name its admin address with --admin",
 			"1 more keyway serves these nodes: %s", texts[0])
 		return
 	}
-	p.problem(checkKeyways, "name their admin addresses with --admin",
+	p.problem(CheckKeyways, "name their admin addresses with --admin",
 		"%d more keyways serve these nodes: %s", len(more), strings.Join(texts, ", "))
 }

@@ -19,6 +19,7 @@ import (
 // Side is one of the two configurations.
 type Side struct {
 	Table   *router.Table // of a cluster or sentinels: a fetched one
+	HashTag string        // two characters; empty: none
 	Account topology.Account
 	Connect time.Duration // the longest time that a connection may take
 	Reply   time.Duration // the longest wait for one reply
@@ -31,15 +32,17 @@ type Options struct {
 	Asked  *Asked   // what running keyways have said; nil: none was asked
 }
 
-// Checks whose findings an operator can accept, because no key is lost by them.
+// Checks whose findings an operator can accept, because no key is lost by them. Problem.Check is
+// one of these, or the name of another check.
 const (
-	checkOthers  = "others"   // clients that bypass keyway
-	checkWayBack = "way-back" // nodes whose values other nodes cannot restore
-	checkKeyways = "keyways"  // keyways that were not asked
+	checkOthers  = "others"    // clients that bypass keyway
+	checkCross   = "crossslot" // commands that the new layout would refuse
+	checkWayBack = "way-back"  // nodes whose values other nodes cannot restore
+	CheckKeyways = "keyways"   // keyways that do not answer, or were not asked
 )
 
 // Acceptable returns the checks that Options.Accept may name.
-func Acceptable() []string { return []string{checkKeyways, checkOthers, checkWayBack} }
+func Acceptable() []string { return []string{checkCross, CheckKeyways, checkOthers, checkWayBack} }
 
 // Report is what a change of the configuration would do.
 type Report struct {
@@ -53,6 +56,7 @@ type Report struct {
 	Ways     []Way             `json:"ways"`
 	Others   []Other           `json:"others"`
 	Keyways  []Keyway          `json:"keyways"` // that were asked
+	Traffic  *Traffic          `json:"traffic"` // null: not known
 	Estimate Estimate          `json:"estimate"`
 	Notes    []string          `json:"notes"`
 	Problems []Problem         `json:"problems"`

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/answers"
@@ -55,6 +56,12 @@ func NodeName(l *pool.Link) string { return engine.NodeName(l) }
 
 // Configure replaces a worker's options, within a turn; see [engine.Configure].
 func Configure(w *Worker, o Options) { engine.Configure(w, o) }
+
+// TryLayout makes a worker count what another layout would refuse; see [engine.TryLayout].
+func TryLayout(w *Worker, t *router.Table) { engine.TryLayout(w, t) }
+
+// Tried returns what a worker has counted; see [engine.Tried].
+func Tried(w *Worker) dryrun.Findings { return engine.Tried(w) }
 
 // ReplaceLayout is SetTable for a table that places keys otherwise; see
 // [engine.ReplaceLayout].

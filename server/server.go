@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/loop"
@@ -270,6 +271,30 @@ func askThreads[T any](ctx context.Context, s *Server, ask func(*proxy.Worker) T
 		}
 	}
 	return all, nil
+}
+
+// TryLayout makes all threads count, from now on, the commands that another layout would
+// refuse with CROSSSLOT. nil ends that. Calls must not overlap.
+func (s *Server) TryLayout(t *router.Table) {
+	s.onThreads(func(of *thread) { proxy.TryLayout(of.worker, t) })
+}
+
+// Tried returns what the threads have counted since TryLayout.
+func (s *Server) Tried(ctx context.Context) (dryrun.Findings, error) {
+	found := make(chan dryrun.Findings, len(s.threads))
+	for _, t := range s.threads {
+		t.loop.Post(func() { found <- proxy.Tried(t.worker) })
+	}
+	var all []dryrun.Findings
+	for range s.threads {
+		select {
+		case one := <-found:
+			all = append(all, one)
+		case <-ctx.Done():
+			return dryrun.Findings{}, fmt.Errorf("reading what the next layout would refuse: %w", ctx.Err())
+		}
+	}
+	return dryrun.Sum(all...), nil
 }
 
 // Table returns the current routing table.

@@ -95,7 +95,11 @@ func TestAdminShowsNoSecrets(t *testing.T) {
 	}
 	r := startReloadable(t, redistest.NodesYAML(nodes), "layout: ring\nbackend: {username: us3r, password: s3cr3t}\n"+
 		"clients: {password: [cl1ent, 0ther]}\nscripts: {per_key: [{text: \"return scr1pt\"}]}\n")
-	for _, page := range []string{"/placement", "/metrics", "/readyz", "/healthz"} {
+	modulo := redistest.NodesYAML(nodes) + "layout: modulo\n"
+	if status, text := askAdmin(http.MethodPost, r.admin, "/next-layout?for=1m", modulo); status != http.StatusOK {
+		t.Fatal(status, text)
+	}
+	for _, page := range []string{"/placement", "/metrics", "/readyz", "/healthz", "/next-layout"} {
 		text := adminPage(t, r.admin, page)
 		for _, secret := range []string{"us3r", "s3cr3t", "cl1ent", "0ther", "scr1pt", "backend", "clients:"} {
 			if strings.Contains(text, secret) {
@@ -111,14 +115,29 @@ func TestAdminShowsNoSecrets(t *testing.T) {
 // adminPage returns a page of an admin address.
 func adminPage(t *testing.T, addr, page string) string {
 	t.Helper()
-	reply, err := http.Get("http://" + addr + page)
+	status, text := askAdmin(http.MethodGet, addr, page, "")
+	if status != http.StatusOK {
+		t.Fatalf("%s: %d %s", page, status, text)
+	}
+	return text
+}
+
+// askAdmin sends a request to an admin address, over a connection of its own. The status is 0
+// if there is no answer.
+func askAdmin(method, addr, page, body string) (status int, text string) {
+	req, err := http.NewRequest(method, "http://"+addr+page, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err.Error()
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	reply, err := client.Do(req)
+	if err != nil {
+		return 0, err.Error()
 	}
 	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	if err != nil || reply.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s %v", page, reply.Status, err)
+	b, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return 0, err.Error()
 	}
-	return string(text)
+	return reply.StatusCode, string(b)
 }

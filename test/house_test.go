@@ -19,7 +19,7 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer errtext " +
-	"clients emulation freshness info lua locks scan slowlog pool quorum proxy/engine " +
+	"clients emulation freshness info lua locks dryrun scan slowlog pool quorum proxy/engine " +
 	"proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
@@ -69,6 +69,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		module + "router " + module + "pool " + module + "proxy",
 		"they know replies and figures",
 	},
+	{"dryrun", module + "pool " + module + "metrics " + module + "proxy", "it knows commands and tables"},
 	{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
 	{"quorum", module + "router " + module + "pool " + module + "metrics", "it knows frames, and no connections"},
 	{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},

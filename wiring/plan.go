@@ -23,7 +23,11 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 
 func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
 	t, err := FetchTable(ctx, c)
+	tag := c.HashTag
+	if t != nil && t.Slotted() {
+		tag = "{}"
+	}
 	return plan.Side{
-		Table: t, Account: account(c), Connect: c.Backend.ConnectTimeout, Reply: c.Backend.RequestTimeout,
+		Table: t, HashTag: tag, Account: account(c), Connect: c.Backend.ConnectTimeout, Reply: c.Backend.RequestTimeout,
 	}, err
 }

@@ -46,6 +46,21 @@ func Table(c *config.Config) (*router.Table, error) {
 	return setup.Table, err
 }
 
+// Next returns the configuration that placement.next names, and its table for trying it: the
+// table of a cluster has no nodes, which does not matter for which keys live together. It
+// returns nil if there is none. Errors are *config.Error.
+func Next(c *config.Config) (*config.Config, *router.Table, error) {
+	next, err := c.Next()
+	if err != nil || next == nil {
+		return nil, nil, err
+	}
+	t, err := Table(next)
+	if err != nil {
+		err = c.Errorf("placement.next", "correct that file, or leave next out", "%v", err)
+	}
+	return next, t, err
+}
+
 // fetchTimeout is the time for asking all servers that FetchTable asks.
 const fetchTimeout = 5 * time.Second
 

@@ -36,6 +36,9 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, _, err := wiring.Next(cfg); err != nil {
+				return err
+			}
 			var t *router.Table
 			if offline {
 				t, err = wiring.Table(cfg)

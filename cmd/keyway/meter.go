@@ -90,3 +90,15 @@ func interrupted(cmd *cobra.Command, err error) error {
 	}
 	return err
 }
+
+// printWatch shows how far a watch is that takes a fixed time.
+func (m *meter) printWatch(took, whole time.Duration, text string) {
+	if m.terminal {
+		line := fmt.Sprintf("watching %s of %s: %s", took.Round(time.Second), whole, text)
+		fmt.Fprintf(m.w, "\r%-*s", m.width, line)
+		m.width = len(line)
+	} else if took-m.last >= max(lineInterval, whole/60) {
+		m.last = took
+		fmt.Fprintf(m.w, "watching %s of %s: %s\n", took.Round(time.Second), whole, text)
+	}
+}

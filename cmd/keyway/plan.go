@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/plan"
@@ -49,6 +50,7 @@ func planCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&p.file, "config", "c", "", "the new configuration `file`; running keyways tell the old one")
 	cmd.Flags().StringSliceVar(&p.admin, "admin", nil,
 		"the admin `addresses` of the running keyways, if not the file's")
+	cmd.Flags().DurationVar(&p.watch, "watch", 0, "how long the running keyways count what the new layout would refuse")
 	cmd.Flags().BoolVar(&p.o.Count, "count", false, "look at every key, not at a sample of each node's")
 	cmd.Flags().BoolVar(&p.asJSON, "json", false, "print one JSON object")
 	cmd.Flags().StringSliceVar(&p.o.Accept, "accept", nil,
@@ -62,6 +64,7 @@ type planning struct {
 	o      plan.Options
 	file   string   // with -c
 	admin  []string // of the keyways to ask
+	watch  time.Duration
 	asJSON bool
 }
 
@@ -75,7 +78,16 @@ func (p *planning) run(cmd *cobra.Command, files []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := wiring.Plan(cmd.Context(), older, newer, p.o)
+	ctx := cmd.Context()
+	if p.o.Asked != nil {
+		if err := p.askTraffic(ctx, older, newer, cmd.ErrOrStderr()); err != nil {
+			return err
+		}
+		if ctx.Err() != nil { // what was seen until the signal is printed; a second one ends the process
+			ctx = context.WithoutCancel(ctx)
+		}
+	}
+	r, err := wiring.Plan(ctx, older, newer, p.o)
 	if err != nil {
 		return err
 	}
@@ -96,13 +108,40 @@ func (p *planning) run(cmd *cobra.Command, files []string) error {
 	return nil
 }
 
+// askTraffic sets what the running keyways have counted by the new layout, or watches them.
+// Before a watch, it prints which keyways are not watched, and fails if the plan would.
+func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, stderr io.Writer) (err error) {
+	asked := p.o.Asked
+	if p.watch == 0 {
+		asked.Traffic = known(ctx, newer, asked)
+		return nil
+	}
+	before, err := wiring.Plan(ctx, older, newer, plan.Options{Accept: p.o.Accept, Asked: asked})
+	if err != nil {
+		return err
+	}
+	for _, problem := range before.Problems {
+		if problem.Check == plan.CheckKeyways {
+			fmt.Fprintf(stderr, "%s; %s\n", problem.Text, problem.Remedy)
+		}
+	}
+	asked.Traffic, err = watchTraffic(ctx, newer, asked, p.watch, newMeter(stderr))
+	return err
+}
+
 // load returns the old configuration, from a file or from running keyways, and the new one.
 func (p *planning) load(ctx context.Context, files []string) (older, newer *config.Config, err error) {
 	if p.file == "" {
+		if p.watch != 0 {
+			return nil, nil, errors.New("--watch asks running keyways, so it goes with -c NEW.yml; leave it out")
+		}
 		if len(p.admin) > 0 {
 			return nil, nil, errors.New("--admin asks running keyways, so it goes with -c NEW.yml; leave it out")
 		}
 		return loadBoth(files)
+	}
+	if p.watch < 0 || p.watch > admin.MaxTrial-grace {
+		return nil, nil, fmt.Errorf("--watch %s: write a duration such as 1h", p.watch)
 	}
 	if newer, err = load(p.file); err != nil {
 		return nil, nil, err
@@ -133,6 +172,7 @@ func printPlan(w io.Writer, r *plan.Report) error {
 		}
 		fmt.Fprintf(w, "%s %s at %s\n", lead, k.Instance, k.Admin)
 	}
+	printTraffic(w, r)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}

@@ -28,6 +28,7 @@ type running struct {
 	log  *slog.Logger
 	out  *output
 	srv  *server.Server
+	next *trials
 
 	reloading sync.Mutex
 	cfg       atomic.Pointer[config.Config]
@@ -62,6 +63,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Placement:   r.placement,
 		Locks:       r.srv.Locks,
 		LockFigures: r.srv.LockFigures,
+		Next:        r.next,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
@@ -85,6 +87,10 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	r.read.Store(&read)
 	next, err := load(r.file)
 	var changes []config.Change
+	var trial func()
+	if err == nil {
+		trial, err = r.trialOf(next)
+	}
 	if err == nil {
 		changes, err = wiring.Reload(ctx, r.srv, old, next, allowMisplaced, r.log)
 	}
@@ -92,6 +98,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 		r.log.Error("not reloaded; nothing was changed", "file", r.file, "cause", cause, "error", err)
 		return "", err
 	}
+	trial()
 	if len(changes) == 0 {
 		r.log.Info("reloaded; the file says what it said before", "file", r.file, "cause", cause)
 		return fmt.Sprintf("%s says what it said before\n", r.file), nil
@@ -116,6 +123,23 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	return text.String(), nil
 }
 
+// trialOf returns the function that begins to try the layout that placement.next names.
+func (r *running) trialOf(cfg *config.Config) (func(), error) {
+	next, table, err := wiring.Next(cfg)
+	return func() { r.next.setFile(next, table) }, err
+}
+
+// tryNext begins to try the layout that placement.next names. Without that, keyway serves all
+// the same: the file may be gone because the layout is in force now.
+func (r *running) tryNext() {
+	trial, err := r.trialOf(r.cfg.Load())
+	if err != nil {
+		r.log.Error("cannot count what the next layout would refuse", "error", err)
+		return
+	}
+	trial()
+}
+
 // concernsObservers reports whether the observers use the changed key.
 func concernsObservers(c config.Change) bool {
 	return c.Effect == config.IfNothingMoves ||
@@ -134,8 +158,9 @@ const lookInterval = time.Second
 func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
-	seen := contentsOf(r.watched())
-	r.read.Store(&seen)
+	read := contentsOf(r.watched())
+	r.read.Store(&read)
+	seen := read
 	for {
 		select {
 		case <-ctx.Done():
@@ -160,6 +185,9 @@ func (r *running) watched() []string {
 	files := cfg.PasswordFiles()
 	if cfg.Watch {
 		files = append(files, r.file)
+	}
+	if next := cfg.NextFile(); cfg.Watch && next != "" {
+		files = append(files, next)
 	}
 	return files
 }

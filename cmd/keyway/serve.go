@@ -113,7 +113,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	// What looks at the nodes and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	r := &running{file: file, log: log, out: out, srv: srv}
+	r := &running{file: file, log: log, out: out, srv: srv, next: &trials{srv: srv, log: log}}
 	r.setMemoryLimit()
 	r.cfg.Store(cfg)
 	r.observe(beside, cfg, keys)
@@ -131,6 +131,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
 	}
 	g.Go(func() error {
+		r.tryNext()
 		r.reloadOn(beside, hangups)
 		return nil
 	})

@@ -123,6 +123,7 @@ func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a c
 	if n != nil && !n.HasRoom() {
 		return s.AnswerError(cmd, engine.TooManyExclusive)
 	}
+	engine.TryNext(w, s, cmd, a)
 	r := s.NewRequest(cmd)
 	b := &blocking{call: &r.Call, pos: pos, unit: unit}
 	b.call.Group = group

@@ -45,6 +45,9 @@ func wait(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 		return false
 	}
 	s.Synced.Reopen(&s.WroteTo, replicas)
+	if s.WroteTo.Drop(w.Former) {
+		return s.Reply(cmd, noReplicas(w.Scratch[:0], a))
+	}
 	followWrites(w, s)
 	var nodes []*engine.Node
 	for _, n := range w.Nodes {
@@ -71,6 +74,15 @@ func wait(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	how := howAlone{take: (*engine.Node).TakeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
 	askEach(w, s, cmd, a.Frame(), nodes, how)
 	return true
+}
+
+// noReplicas appends the reply to a WAIT or WAITAOF for writes that no replica is known to have,
+// since their node belongs to a former layout and cannot be asked any more.
+func noReplicas(dst []byte, a command.Args) []byte {
+	if a.Len() > 3 {
+		dst = resp.AppendInt(resp.AppendArray(dst, 2), 0)
+	}
+	return resp.AppendInt(dst, 0)
 }
 
 // followWrites updates the nodes that the client has written to after failovers. For a node

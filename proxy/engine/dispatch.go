@@ -143,7 +143,11 @@ func SendByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 			return s.AnswerError(cmd, errtext.NoMasters)
 		}
 	}
-	return sendToOwner(w, s, cmd, a, group, id)
+	if w.Next == nil {
+		return sendToOwner(w, s, cmd, a, group, id)
+	}
+	w.tryNext(cmd, a)
+	return sendToOwner(w, s, cmd, a, group, id) && w.countNext(s)
 }
 
 // sendToOwner sends a command to the owner of its keys, or to a replica of the owner. All

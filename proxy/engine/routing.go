@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
@@ -26,13 +27,18 @@ type routing struct {
 	// LayoutEpoch is the epoch that began when the layout was last replaced. What was placed
 	// in an earlier epoch has to be placed again before it goes to a node.
 	LayoutEpoch uint64
-	Nodes       []*Node // in the order of table.Nodes
+	Former      freshness.Nodes // nodes of former layouts that have no successor
+	Nodes       []*Node         // in the order of table.Nodes
 	Masters     []*Node
 	byName      map[string]*Node // by node.key
 	ordinal     uint             // of the next new node
 	Walk        scan.Masters     // of SCAN
 	looks       looks
 	leaving     []leaving
+
+	// Next places keys by a layout that is not in force, to count what it would refuse. nil:
+	// there is none. Commands with one key in a fixed place never look at it.
+	Next *dryrun.Router
 }
 
 // SetTable replaces the routing table. Nodes that are in both tables keep their connections.
@@ -392,6 +398,64 @@ func (rt *routing) renamed() map[string]*Node {
 	return found
 }
 
+// TryLayout makes a worker count, from now on, the commands that another layout would refuse
+// because their keys do not live together there. nil ends that.
+func TryLayout(w *Worker, t *router.Table) {
+	if w.Next = nil; t != nil {
+		w.Next = dryrun.New(t, w.Stats.Answered())
+	}
+}
+
+// Tried returns what the worker has counted since TryLayout.
+func Tried(w *Worker) dryrun.Findings {
+	if w.Next == nil {
+		return dryrun.Findings{}
+	}
+	return w.Next.Findings(w.Stats.Answered())
+}
+
+// tryNext tries a command by the next layout. w.Keys has its keys, which live together now.
+func (rt *routing) tryNext(cmd *command.Command, a command.Args) {
+	w := rt.w
+	if cmd.Is(command.RunsCode) && len(w.Keys) > 1 {
+		if cmd.Is(command.TakesScript) {
+			w.Scripts.Learn(a.Arg(1)) // otherwise the first call would not be known to be split
+		}
+		if how, _ := w.Scripts.Cache.PerKey(cmd, a); how != nil {
+			rt.Next.TryUnits(cmd, a, w.Keys, how.Placed())
+			return
+		}
+	}
+	rt.Next.Try(cmd, a, w.Keys)
+}
+
+// countNext counts a command that was tried by the next layout, and has begun. It returns
+// true.
+func (rt *routing) countNext(s *Session) bool {
+	if rt.Next.Count(rt.w.Wall, s.peer, s.About.Name) {
+		rt.w.Stats.NextCrossSlot++
+	}
+	return true
+}
+
+// TryNext tries a command that begins now by the next layout, if there is one. w.Keys has its
+// keys, which live together now.
+func TryNext(w *Worker, s *Session, cmd *command.Command, a command.Args) {
+	if w.Next != nil {
+		w.tryNext(cmd, a)
+		w.countNext(s)
+	}
+}
+
+// TryNextTransaction is like TryNext for an EXEC that begins now. keys are those of its
+// transaction.
+func TryNextTransaction(w *Worker, s *Session, cmd *command.Command, a command.Args, keys *dryrun.Keys) {
+	if w.Next != nil {
+		w.Next.TryTransaction(cmd, a, keys)
+		w.countNext(s)
+	}
+}
+
 // leaving is a node that gets no new calls. Replies to earlier ones are still due.
 type leaving struct {
 	*Node
@@ -413,10 +477,11 @@ func (rt *routing) IsLeaving(n *Node) bool {
 // part ends the use of a node that the layout no longer has. Commands for all masters that
 // it cannot execute any more go to the node that now has its name, if there is one.
 func (rt *routing) part(n *Node) {
-	for _, o := range rt.Nodes {
-		if o.name == n.name {
-			n.group = o.group
-		}
+	successor := slices.IndexFunc(rt.Nodes, func(o *Node) bool { return o.name == n.name })
+	if successor >= 0 {
+		n.group = rt.Nodes[successor].group
+	} else {
+		rt.Former.Add(n.Ordinal)
 	}
 	now := rt.w.Now
 	rt.leaving = append(rt.leaving, leaving{n, now, now + int64(rt.w.Options.Backend.RequestTimeout)})

@@ -199,6 +199,7 @@ func splitScript(w *Worker, s *Session, cmd *command.Command, a command.Args, cr
 			return s.Stall()
 		}
 	}
+	TryNext(w, s, cmd, a)
 	sendUnits(w, s, cmd, a, units, how)
 	return true
 }

@@ -167,7 +167,9 @@ func (h *hub) elect() {
 			return
 		}
 		if before != nil {
-			h.updateFeed(before, tp, true)
+			if !h.w.IsLeaving(before) { // until it has left, it delivers what was sent to it
+				h.updateFeed(before, tp, true)
+			}
 			if f := h.feeds[before]; f != nil && tp.pending[f.Feed] { // the new feed has to confirm it instead
 				delete(tp.pending, f.Feed)
 				tp.pending[h.feeds[next].Feed] = true

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
@@ -51,6 +52,8 @@ type txn struct {
 	watch *pool.Conn      // the connection that watches
 	dials uint64          // of watch when WATCH was answered: another socket watches nothing
 	lost  bool            // changes of the watched keys may have gone unnoticed
+
+	next *dryrun.Keys // all watched and queued keys in the next layout; nil: none is tried
 }
 
 const (
@@ -154,6 +157,9 @@ func queue(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		return s.Reject(cmd, text)
 	case t.size()+len(frame) > w.Inputs.Limits.MaxRequest:
 		return s.Reject(cmd, errTxnTooLarge)
+	}
+	if cmd.Is(command.RunsCode) && len(w.Keys) == 0 {
+		engine.TryNext(w, s, cmd, a)
 	}
 	if cmd.Is(command.Publishes) {
 		t.published = append(t.published,
@@ -286,10 +292,16 @@ func join(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) string
 		return errtext.CrossSlot
 	}
 	t.group = group
+	if w.Next != nil {
+		if t.next == nil {
+			t.next = new(dryrun.Keys)
+		}
+		t.next.Add(w.Next, a, w.Keys)
+	}
 	return ""
 }
 
-func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
+func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	if !s.Has(engine.InMulti) {
 		return s.AnswerError(cmd, errNoMulti)
 	}
@@ -307,7 +319,7 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 		endTransaction(w, s)
 		return s.AnswerError(cmd, errMultiSpread)
 	case t.watch != nil:
-		return execWatched(w, s, cmd, t)
+		return execWatched(w, s, cmd, a, t)
 	case t.lost:
 		endTransaction(w, s)
 		return s.Reply(cmd, s.Protocol().AppendNullArray(w.Scratch[:0]))
@@ -334,6 +346,7 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 		return false
 	}
 	showBlock(w, s, t)
+	engine.TryNextTransaction(w, s, cmd, a, t.next)
 	t.close(s)
 	c := t.call(w, s.NewRequest(cmd), n)
 	endTransaction(w, s)
@@ -358,7 +371,7 @@ func (t *txn) close(s *engine.Session) {
 }
 
 // execWatched sends the block over the connection that watches the keys.
-func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, t *txn) bool {
+func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args, t *txn) bool {
 	if s.Inflight > 0 {
 		s.Set(engine.Draining) // earlier commands, on other connections, finish first
 		return false
@@ -369,6 +382,7 @@ func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, t *t
 		return s.Reply(cmd, s.Protocol().AppendNullArray(w.Scratch[:0]))
 	}
 	w.Hidden = true // shown once EXEC's reply says whether a key has changed
+	engine.TryNextTransaction(w, s, cmd, a, t.next)
 	t.close(s)
 	c := t.call(w, s.NewRequest(cmd), n)
 	c.GoAloneOnce(&watched{call: c, txn: t, conn: t.watch})
@@ -470,6 +484,7 @@ func watch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		t.lost = true
 		return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 	}
+	engine.TryNext(w, s, cmd, a)
 	r := s.NewRequest(cmd)
 	c := &r.Call
 	c.Group = t.group

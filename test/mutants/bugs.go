@@ -3,7 +3,7 @@ package main
 import "slices"
 
 // bugs are what must not go unnoticed: each breaks one thing that clients count on.
-var bugs = slices.Concat(aroundProxy, inGuard, inMove, inQuorum, inReload, inLocks, inProxy)
+var bugs = slices.Concat(aroundProxy, inGuard, inMove, inDryrun, inQuorum, inReload, inLocks, inProxy)
 
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{

@@ -70,6 +70,11 @@ var inReload = []bug{
 		"./test/transcripts", "TestTranscripts/other-layout-tracking",
 	},
 	{
+		"WAIT counts replicas of other nodes than the client has written to", "proxy/engine/routing.go",
+		"		rt.Former.Add(n.Ordinal)\n", "		rt.Former.Drop(rt.Former)\n",
+		"./test/transcripts", "TestTranscripts/other-layout-wait",
+	},
+	{
 		"SCAN goes on at another node with the cursor of the former", "proxy/answers/scan.go",
 		"return walk.AppendReply(", "_ = walk\n\t\treturn w.Walk.AppendReply(",
 		"./test/transcripts", "TestTranscripts/other-layout-scan",

@@ -70,7 +70,9 @@ locks: tools
 
 # The tests that compare keyway with one server, the cluster tests and some clients, over
 # each of the other servers. `make test` and `make compat` run over redis-server.
-OVER_EACH = LikeRedis|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients
+OVER_EACH = LikeRedis|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients|$(MOVES)|$(LAYOUTS)
+MOVES = TestMigrate$$|TestMigrateTwice|TestMigrateRefused|TestMigrateOutlivesLost|TestVerify$$|TestVerifyRepair
+LAYOUTS = TestPlanRights|TestLikelyCause|TestConnectionsAreNamed|TestReloadMovesNode$$|TestReloadPasswords
 
 servers: tools
 	for server in redis8 valkey stack; do \

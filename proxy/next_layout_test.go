@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -132,14 +133,14 @@ func TestNextLayoutCounts(t *testing.T) {
 		t.Fatalf("%d commands are refused now, and %v would be", others, want)
 	}
 	got, sum := map[string]uint64{}, uint64(0)
-	for _, p := range Tried(r.w).Parted {
+	for _, p := range parted(t, Tried(r.w)) {
 		got[p.Command] = p.Count
 		sum += p.Count
 		if len(p.Examples) != 10 {
 			t.Errorf("%s: %d examples", p.Command, len(p.Examples))
 		}
 		for _, e := range p.Examples {
-			if slotByBits(e.Keys[0]) == slotByBits(e.Keys[1]) || e.Client != "peer:1" || e.Time != r.w.Wall {
+			if slotByBits(e.Keys[0]) == slotByBits(e.Keys[1]) || e.Client != "peer:1" || !e.Time.Equal(r.w.Wall) {
 				t.Errorf("%s: %+v", p.Command, e)
 			}
 		}
@@ -157,6 +158,33 @@ func TestNextLayoutCounts(t *testing.T) {
 	if f := Tried(r.w); len(f.Parted) > 0 || r.w.Snapshot().NextCrossSlot != sum {
 		t.Errorf("counts though no layout is tried: %+v", f)
 	}
+}
+
+// counted is a command that the next layout would refuse, as it is printed.
+type counted struct {
+	Command  string
+	Count    uint64
+	Examples []struct {
+		Keys   []string
+		Client string
+		Time   time.Time
+	}
+}
+
+// parted returns what would be refused, from the report's JSON.
+func parted(t *testing.T, report any) []counted {
+	t.Helper()
+	text, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found struct {
+		Parted []counted `json:"crossslot"`
+	}
+	if err := json.Unmarshal(text, &found); err != nil {
+		t.Fatal(err)
+	}
+	return found.Parted
 }
 
 // TestNextLayoutCountsOnce: a command that has to wait is counted when it begins.

@@ -54,19 +54,57 @@ func (h Handling) String() string {
 // arrives on, so that no configuration can allow it.
 func (c *Command) NeverShared() bool { return c.Is(ChangesConnection) }
 
+// called returns the command with the name: a command, a container, or
+// "container|subcommand".
+func called(name string) (*Command, error) {
+	lower := strings.ToLower(strings.ReplaceAll(name, " ", "|"))
+	container, sub, _ := strings.Cut(lower, "|")
+	c := Lookup([]byte(container))
+	if c != nil && sub != "" {
+		c = c.Sub([]byte(sub))
+	}
+	if c == nil {
+		return nil, fmt.Errorf("no command is called %q", name)
+	}
+	return c, nil
+}
+
+// Deny returns, by ID, the commands with the given names, which are as for Allow. It returns
+// nil if there are none. allowed are the names that are given to Allow.
+func Deny(names, allowed []string) ([]bool, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	denied := make([]bool, Count)
+	for _, name := range names {
+		c, err := called(name)
+		if err != nil {
+			return nil, err
+		}
+		if c.Has(NoAuth) {
+			return nil, fmt.Errorf("%q cannot be denied: clients need it to log in or to leave", name)
+		}
+		denied[c.ID] = true
+		for i := range c.Subs {
+			denied[c.Subs[i].ID] = true
+		}
+	}
+	for _, name := range allowed {
+		if c, err := called(name); err == nil && denied[c.ID] {
+			return nil, fmt.Errorf("%q is allowed and denied", name)
+		}
+	}
+	return denied, nil
+}
+
 // Allow returns the IDs of the commands with the given names. A name is a command, a
 // container, which includes all its subcommands, or "container|subcommand".
 func Allow(names []string) (map[int]bool, error) {
 	ids := map[int]bool{}
 	for _, name := range names {
-		lower := strings.ToLower(strings.ReplaceAll(name, " ", "|"))
-		container, sub, _ := strings.Cut(lower, "|")
-		c := Lookup([]byte(container))
-		if c != nil && sub != "" {
-			c = c.Sub([]byte(sub))
-		}
-		if c == nil {
-			return nil, fmt.Errorf("no command is called %q", name)
+		c, err := called(name)
+		if err != nil {
+			return nil, err
 		}
 		if c.NeverShared() {
 			return nil, fmt.Errorf("%q changes the state of the connection it arrives on, which clients share; "+

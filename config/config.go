@@ -204,9 +204,10 @@ type Log struct {
 	Format string `yaml:"format"`
 }
 
-// Commands allows commands that keyway refuses otherwise.
+// Commands allows commands that keyway refuses otherwise, and denies others.
 type Commands struct {
 	Allow []string `yaml:"allow"`
+	Deny  []string `yaml:"deny"`
 }
 
 // Scripts describes scripts, where keyway cannot see what they do.

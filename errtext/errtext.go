@@ -135,6 +135,12 @@ func NotYet(name string) string {
 	return "ERR keyway: '" + name + "' is not supported yet"
 }
 
+// Denied returns the error for a command that commands.deny names. Clients of Redis know it from
+// users whose ACL lacks the command (acl.c, getAclErrorMessage).
+func Denied(c *command.Command) string {
+	return "NOPERM User default has no permissions to run the '" + c.Name + "' command"
+}
+
 // Refused returns the error for a command that keyway does not carry.
 func Refused(c *command.Command) string {
 	name := c.Upper()

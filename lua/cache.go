@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"hash/maphash"
+	"reflect"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -47,6 +48,18 @@ func NewCache(perKey PerKeyScripts) *Cache {
 	c := &Cache{perKey: perKey, run: map[uint]map[string]bool{}, warned: map[string]bool{}}
 	c.Clear()
 	return c
+}
+
+// SetPerKey changes the per-key scripts that the cache recognizes, also those that it has.
+func (c *Cache) SetPerKey(perKey PerKeyScripts) {
+	if reflect.DeepEqual(c.perKey, perKey) {
+		return
+	}
+	c.perKey = perKey
+	for sha, s := range c.bySHA {
+		s.perKey = perKey.find(sha, s.text)
+		c.bySHA[sha] = s
+	}
 }
 
 // Clear forgets all scripts, as SCRIPT FLUSH does. What is known of the nodes stays: each

@@ -87,7 +87,7 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "AUTH", l.set.Password)
 	case step == stepHello && l.RESP3:
 		return resp.AppendCommand(frame, "HELLO", "3")
-	case step == stepName && l.set.Name != "" && !l.greeting.noName && !l.set.nameless[l.Addr]:
+	case step == stepName && l.set.Names(l.Addr) && !l.greeting.noName:
 		return resp.AppendCommand(frame, "CLIENT", "SETNAME", l.set.Name)
 	case step == stepRole && l.Master:
 		return resp.AppendCommand(frame, "ROLE")

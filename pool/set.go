@@ -33,10 +33,16 @@ type Set struct {
 // NewSet returns an empty set. random is the source of back-off jitter and of the nonces
 // of integrity checks.
 func NewSet(c Config, random *rand.Rand) *Set {
-	if c.MaxQueued == 0 {
-		c.MaxQueued = defaultMaxQueued
+	s := &Set{Rand: random, nameless: map[string]bool{}}
+	s.Configure(c)
+	return s
+}
+
+// Configure replaces the configuration. Connections that are open keep their user and name.
+func (s *Set) Configure(c Config) {
+	if s.Config = c; c.MaxQueued == 0 {
+		s.MaxQueued = defaultMaxQueued
 	}
-	return &Set{Config: c, Rand: random, nameless: map[string]bool{}}
 }
 
 // Take appends to into the links that have had a new Link.Duty or Link.NextWrite
@@ -50,6 +56,10 @@ func (s *Set) Take(into []*Link) []*Link {
 	s.dirty = s.dirty[:0]
 	return into
 }
+
+// Names reports whether connections to the node at addr are given the name of the
+// configuration. There may be none, and some nodes close connections at CLIENT SETNAME.
+func (s *Set) Names(addr string) bool { return s.Name != "" && !s.nameless[addr] }
 
 const maxFreeChunks = 64
 

@@ -35,6 +35,7 @@ type (
 	Reads   = engine.Reads
 
 	ReplicaReads = engine.ReplicaReads
+	Permissions  = engine.Permissions
 )
 
 // The values of Reads.

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // BindRemedy returns what an operator can do about err, an error of listening on an
@@ -38,6 +42,65 @@ func network(addr string) string {
 
 // Listen listens on a TCP address, for clients or for operators.
 func Listen(addr string) (net.Listener, error) { return net.Listen(network(addr), addr) }
+
+// ListenBeside is like Listen. But it succeeds if nothing but listeners that are about to be
+// closed is in the way: those of the same port, one of them on all of the machine's addresses.
+// Until they are closed, the kernel gives each client to the listener on the more specific
+// address, so no client is refused.
+func ListenBeside(addr string, removed []net.Listener) (net.Listener, error) {
+	ln, err := Listen(addr)
+	if err != nil && makeWay(err, addr, removed) {
+		if shared, sharedErr := listenShared(addr); sharedErr == nil {
+			return shared, nil
+		}
+	}
+	return ln, err
+}
+
+// makeWay lets others share the port of the removed listeners that are in the way of an
+// address. err is the error of listening on it. makeWay returns false if none is in the way.
+func makeWay(err error, addr string, removed []net.Listener) (ok bool) {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return false
+	}
+	for _, l := range removed {
+		if samePort(l, addr) {
+			if share(l.(*net.TCPListener)) != nil {
+				return false
+			}
+			ok = true
+		}
+	}
+	return ok
+}
+
+// samePort reports whether a listener has the port of the address.
+func samePort(l net.Listener, addr string) bool {
+	at, ok := l.Addr().(*net.TCPAddr)
+	_, port, err := net.SplitHostPort(addr)
+	return ok && err == nil && port == strconv.Itoa(at.Port)
+}
+
+// listenShared listens on an address that other sockets of this process share with this one.
+func listenShared(addr string) (net.Listener, error) {
+	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return setShared(c) }}
+	return shared.Listen(context.Background(), network(addr), addr)
+}
+
+// share lets other sockets of this user listen on the listener's port.
+func share(l *net.TCPListener) error {
+	c, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return setShared(c)
+}
+
+func setShared(c syscall.RawConn) error {
+	var err error
+	ctl := c.Control(func(n uintptr) { err = unix.SetsockoptInt(int(n), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	return errors.Join(ctl, err)
+}
 
 // errInUse is the error of a socket file on which another process accepts connections.
 var errInUse = errors.New("another process listens there")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -99,12 +100,18 @@ type listener struct {
 // openAdded opens the listeners that the server does not have yet. If one fails, it closes
 // the others.
 func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
+	var removed []net.Listener
+	for _, l := range s.listeners {
+		if !slices.Contains(c.Listen, l.addr) {
+			removed = append(removed, l.sockets...)
+		}
+	}
 	for i, addr := range c.Listen {
 		if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.addr == addr }) {
 			continue
 		}
 		l := &listener{addr: addr}
-		if l.sockets, err = s.listenOn(addr); err != nil {
+		if l.sockets, err = s.listenOn(addr, removed); err != nil {
 			for _, other := range append(added, l) {
 				other.close()
 			}
@@ -136,6 +143,9 @@ func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
 	})
 	s.listeners = kept
 	s.listening.Unlock()
+	if len(added) > 0 {
+		awaitHandshakes(removed)
+	}
 	s.onThreads(func(t *thread) {
 		for _, l := range removed {
 			t.detach(l)
@@ -151,6 +161,26 @@ func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
 	})
 	for _, l := range removed {
 		l.close()
+	}
+}
+
+// handshakeTime is how long connections to a removed listener may take to be complete.
+const handshakeTime = 100 * time.Millisecond
+
+// awaitHandshakes waits until no connections to the removed TCP listeners are being made.
+// Clients that connect meanwhile get to another listener of the address, if there is one.
+func awaitHandshakes(removed []*listener) {
+	any := false
+	for _, l := range removed {
+		for _, ln := range l.sockets {
+			if ln.Addr().Network() == "tcp" {
+				refuseHandshakes(ln)
+				any = true
+			}
+		}
+	}
+	if any {
+		time.Sleep(handshakeTime)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -178,6 +179,30 @@ func (t *thread) detach(l *listener) {
 			a.close()
 		}
 		return ours
+	})
+}
+
+// refuseHandshakes makes the kernel drop the first packet of each connection to a listener
+// (SYN), which the client then sends again. Otherwise a connection that arrives between the
+// last accept and the close would be reset, though another listener may have the address.
+func refuseHandshakes(ln net.Listener) {
+	const (
+		flags = 13 // the offset in the TCP header
+		syn   = 0x02
+	)
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: syn, Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32}, // keep the packet
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	_ = raw.Control(func(n uintptr) { // without the filter, little can be lost
+		_ = unix.SetsockoptSockFprog(int(n), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 	})
 }
 

@@ -24,3 +24,6 @@ func (t *thread) accept(net.Listener) error { return errNoEpoll }
 func (t *thread) connect(*backend, netip.AddrPort) (socket, error) { return nil, errNoEpoll }
 
 func connected(socket) error { return nil }
+
+// refuseHandshakes does nothing here; see fd_linux.go.
+func refuseHandshakes(net.Listener) {}

@@ -1,14 +1,12 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +30,9 @@ func (s *Server) listen() error {
 	return nil
 }
 
-// listenOn opens one socket that all threads share, or one for each thread.
-func (s *Server) listenOn(addr string) ([]net.Listener, error) {
+// listenOn opens one socket that all threads share, or one for each thread. removed are
+// listeners that are about to be closed.
+func (s *Server) listenOn(addr string, removed []net.Listener) ([]net.Listener, error) {
 	if file, ok := strings.CutPrefix(addr, "unix://"); ok {
 		if err := removeStale(file); err != nil {
 			return nil, err
@@ -45,7 +44,7 @@ func (s *Server) listenOn(addr string) ([]net.Listener, error) {
 		return []net.Listener{ln}, nil
 	}
 	if len(s.threads) == 1 {
-		ln, err := Listen(addr)
+		ln, err := ListenBeside(addr, removed)
 		if err != nil {
 			return nil, err
 		}
@@ -54,19 +53,16 @@ func (s *Server) listenOn(addr string) ([]net.Listener, error) {
 	// SO_REUSEPORT would also let a second keyway process listen on the address
 	// unnoticed, so check first that the address is free.
 	first, err := Listen(addr)
-	if err != nil {
+	switch {
+	case err == nil:
+		addr = first.Addr().String() // with the real port if the configured one is 0
+		first.Close()
+	case !makeWay(err, addr, removed):
 		return nil, err
 	}
-	addr = first.Addr().String() // with the real port if the configured one is 0
-	first.Close()
-	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		ctl := c.Control(func(n uintptr) { err = unix.SetsockoptInt(int(n), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-		return errors.Join(ctl, err)
-	}}
 	var sockets []net.Listener
 	for range s.threads {
-		ln, err := shared.Listen(context.Background(), network(addr), addr)
+		ln, err := listenShared(addr)
 		if err != nil {
 			return sockets, err
 		}

@@ -38,6 +38,11 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 	if err != nil {
 		return proxy.Options{}, c.Errorf("commands.allow", "name commands such as config or \"config|get\"", "%v", err)
 	}
+	deny, err := command.Deny(c.Commands.Deny, c.Commands.Allow)
+	if err != nil {
+		return proxy.Options{}, c.Errorf("commands.deny", "name commands such as flushall or \"config|set\", "+
+			"and none under commands.allow", "%v", err)
+	}
 	perKey, err := perKeyScripts(c)
 	if err != nil {
 		return proxy.Options{}, err
@@ -75,7 +80,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Passwords:      c.Clients.Password,
 		IdleTimeout:    c.Clients.IdleTimeout,
 		SlowLogOptions: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries},
-		Allow:          allow,
+		Permissions:    proxy.Permissions{Allow: allow, Deny: deny},
 		PerKey:         perKey,
 		Keyless:        c.Scripts.Keyless,
 		Locks:          lockRules(c),

@@ -33,6 +33,7 @@ type running struct {
 	reloading sync.Mutex
 	cfg       atomic.Pointer[config.Config]
 	observers atomic.Pointer[observers]
+	operators *operators                        // changed by reload alone
 	watchers  sync.WaitGroup                    // the observers' goroutines
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
 }
@@ -91,8 +92,14 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	if err == nil {
 		trial, err = r.trialOf(next)
 	}
+	var o *operators
 	if err == nil {
-		changes, err = wiring.Reload(ctx, r.srv, old, next, allowMisplaced, r.log)
+		o, err = listenAdmin(next, r.operators)
+	}
+	if err == nil {
+		if changes, err = wiring.Reload(ctx, r.srv, old, next, allowMisplaced, r.log); err != nil {
+			o.close()
+		}
 	}
 	if err != nil {
 		r.log.Error("not reloaded; nothing was changed", "file", r.file, "cause", cause, "error", err)
@@ -110,6 +117,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	}
 	r.setMemoryLimit()
 	_ = r.out.set(next.Log) // package config has checked both
+	r.serveAdmin(ctx, o)
 	if slices.ContainsFunc(changes, concernsObservers) {
 		r.observe(ctx, next, wiring.NewGuard(next, r.log))
 	}

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -113,19 +110,18 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	// What looks at the nodes and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	r := &running{file: file, log: log, out: out, srv: srv, next: &trials{srv: srv, log: log}}
+	r := &running{
+		file: file, log: log, out: out, srv: srv, next: &trials{srv: srv, log: log}, operators: new(operators),
+	}
 	r.setMemoryLimit()
 	r.cfg.Store(cfg)
 	r.observe(beside, cfg, keys)
 	var g errgroup.Group
-	if cfg.Admin != "" {
-		ln, err := server.Listen(cfg.Admin)
-		if err != nil {
-			return cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", cfg.Admin, err)
-		}
-		log.Info("serving metrics, health and readiness", "addr", ln.Addr().String())
-		g.Go(func() error { return serveAdmin(beside, ln, r.adminHandler(beside)) })
+	o, err := listenAdmin(cfg, r.operators)
+	if err != nil {
+		return err
 	}
+	r.serveAdmin(beside, o)
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "addr", a.String(),
 			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
@@ -143,22 +139,4 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	r.watchers.Wait()
 	log.Info("stopped")
 	return err
-}
-
-func serveAdmin(ctx context.Context, ln net.Listener, h http.Handler) error {
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-	}
-	stopped := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		stopped <- srv.Shutdown(end)
-	}()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving the admin address: %w", err)
-	}
-	return <-stopped
 }

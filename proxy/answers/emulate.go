@@ -68,15 +68,15 @@ func clusterHelp(w *engine.Worker, s *engine.Session, cmd *command.Command, _ co
 }
 
 func readsFromReplicas(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
-	w.Reads.Allow(s)
+	s.Clear(engine.OptedOut)
+	s.Set(engine.OptedIn)
+	w.Reads.Decide(s)
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
 
 func readsFromMasters(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
-	if s.AtReplicas.Any() {
-		s.Set(engine.Draining) // otherwise a later write would not wait for the reads at replicas
-		return false
-	}
-	s.Clear(engine.ReadsReplicas)
+	s.Clear(engine.OptedIn)
+	s.Set(engine.OptedOut)
+	w.Reads.Decide(s)
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }

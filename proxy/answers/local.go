@@ -49,11 +49,9 @@ func reset(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.
 	for _, f := range w.Features {
 		f.Leave(s)
 	}
-	if s.Clear(engine.ReadsReplicas); w.Options.Reads != engine.FromMaster && !w.Options.ReadsOptIn {
-		w.Reads.Allow(s)
-	}
 	s.About, s.DB = engine.Anonymous, 0
-	s.Clear(engine.RESP3 | engine.Silent | engine.Skipping | engine.NoTouch)
+	s.Clear(engine.RESP3 | engine.Silent | engine.Skipping | engine.NoTouch | engine.OptedIn | engine.OptedOut)
+	w.Reads.Decide(s)
 	if len(w.Options.Passwords) > 0 {
 		s.Clear(engine.Authed)
 	}

@@ -39,10 +39,12 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if !cmd.ArityOK(a.Len()) {
 		return s.Reject(cmd, arityError(w, cmd, a))
 	}
-	if !s.Has(Authed) && !cmd.Has(command.NoAuth) {
+	switch {
+	case !s.Has(Authed) && !cmd.Has(command.NoAuth):
 		return s.Reject(cmd, errtext.NoAuth)
-	}
-	if w.tooLarge(a.Frame()) {
+	case w.Options.Deny != nil && w.Options.Deny[cmd.ID]:
+		return s.Reject(cmd, errtext.Denied(cmd))
+	case w.tooLarge(a.Frame()):
 		return s.Reject(cmd, errtext.Memory)
 	}
 	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {

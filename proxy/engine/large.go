@@ -170,15 +170,31 @@ func (n *Node) replaceSlowConn(conn *pool.Conn) {
 	if i < 0 || !n.HasRoom() || n.retired.refusedAt > 0 && w.Now-n.retired.refusedAt < refusedFor {
 		return
 	}
-	fresh := n.newShared(func(c *pool.Conn) { c.DB, c.RESP3, c.NoTouch = conn.DB, conn.RESP3, conn.NoTouch })
-	fresh.Stats.Dials = conn.Stats.Dials
-	moveStats(&fresh.Stats, &conn.Stats)
+	fresh := n.newShared(func(c *pool.Conn) { copyState(c, conn) })
+	n.replace(i, fresh)
+	fresh.Open(w.Now)
+}
+
+// replace puts a connection in the place of the i-th shared one, which stays until all its
+// requests are answered. Clients that wait for any reply send nothing more until they have it.
+func (n *Node) replace(i int, fresh *pool.Conn) {
+	old := n.Conns[i]
+	fresh.Stats.Dials = old.Stats.Dials
 	n.Conns = slices.Clone(n.Conns) // a caller may be in a loop over the old slice
 	n.Conns[i] = fresh
-	fresh.Open(w.Now)
-	n.retired.conns = append(slices.Clone(n.retired.conns), conn)
-	w.epoch++
+	n.retired.add(old, fresh)
+	n.Worker.epoch++
 }
+
+// add lets a connection answer the requests in flight, and then closes it. heir goes on with
+// its counters.
+func (r *retiredConns) add(c, heir *pool.Conn) {
+	moveStats(&heir.Stats, &c.Stats)
+	r.conns = append(slices.Clone(r.conns), c)
+}
+
+// copyState gives a new connection the state of another; see fits.
+func copyState(to, from *pool.Conn) { to.DB, to.RESP3, to.NoTouch = from.DB, from.RESP3, from.NoTouch }
 
 // reinstate puts retired connections back in the places where the node has refused their
 // replacements. A node without a spare connection still answers over those it has.
@@ -227,7 +243,7 @@ func moveStats(to, from *metrics.Connection) {
 // sends the reads again that wait behind a reply that takes long to transfer.
 func (n *Node) tickRetired() {
 	for _, c := range n.retired.conns {
-		if c.State() == pool.Ready && c.InFlight() > 0 {
+		if c.InFlight() > 0 && c.ConnectError() == "" {
 			if c.Tick(n.Worker.Now); c.IsReplySlow(n.Worker.Now, rereadAfter) {
 				n.Worker.largeValues.rereadBehind(c)
 			}

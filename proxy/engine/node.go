@@ -128,10 +128,59 @@ func (n *Node) newShared(shape func(*pool.Conn)) *pool.Conn {
 	c := n.NewConn()
 	shape(c)
 	c.CheckEvery = n.Worker.Options.CheckEvery
+	n.setScope(c)
+	return c
+}
+
+// setScope makes a connection that is dialed later begin in the scope of the node's role, if
+// that matters.
+func (n *Node) setScope(c *pool.Conn) {
 	if n.Worker.Options.Reads != FromMaster && n.Worker.Table.Clustered() {
 		c.Prelude = n.scope
 	}
-	return c
+}
+
+// reshape applies the options that are about shared connections; before are the earlier
+// ones.
+func (rt *routing) reshape(before Options) {
+	w := rt.w
+	nodes := slices.Clone(rt.Nodes)
+	for _, n := range rt.leaving {
+		nodes = append(nodes, n.Node)
+	}
+	for _, n := range nodes {
+		if w.Options.Connections != before.Connections {
+			n.resize(before.Connections)
+		}
+		if w.Options.Backend.Name != before.Backend.Name {
+			n.rename()
+		}
+	}
+}
+
+// resize changes the number of shared connections for each state from was to that of the
+// options. Surplus ones are closed when they have answered everything.
+func (n *Node) resize(was int) {
+	is, all := n.Worker.Options.Connections, n.Conns
+	n.Conns = nil
+	for i := 0; i < len(all); i += was {
+		first := all[i]
+		for k := range max(was, is) {
+			switch {
+			case k >= is:
+				n.retired.add(all[i+k], first)
+			case k < was:
+				n.Conns = append(n.Conns, all[i+k])
+			default:
+				c := n.newShared(func(c *pool.Conn) { copyState(c, first) })
+				if first.State() != pool.Idle {
+					c.Open(n.Worker.Now)
+				}
+				n.Conns = append(n.Conns, c)
+			}
+		}
+	}
+	n.Worker.epoch++ // clients with calls in flight may get another connection; see consume
 }
 
 // Disconnect removes the shared connections in the same state as like, since the node does not
@@ -201,6 +250,7 @@ type ExclusiveConn struct {
 	Session  *Session
 	Receiver alone // the receiver of the reply, if unblockWait looks for it
 	Until    int64 // if the client leaves: when the connection is closed
+	name     string
 }
 
 // HasRoom reports whether the limits allow one more connection to the node besides the
@@ -218,6 +268,7 @@ func (n *Node) TakeExclusive(use ExclusiveConn) *pool.Conn {
 // lend records who uses a connection, and counts it.
 func (n *Node) lend(use ExclusiveConn) *pool.Conn {
 	n.exclusive++
+	use.name = n.Worker.Options.Backend.Name
 	n.InUse = append(n.InUse, use)
 	return use.Conn
 }
@@ -258,6 +309,7 @@ func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 func (n *Node) Release(c *pool.Conn, well bool) {
 	for i := range n.InUse {
 		if n.InUse[i].Conn == c {
+			well = well && n.InUse[i].name == n.Worker.Options.Backend.Name
 			n.InUse = append(n.InUse[:i], n.InUse[i+1:]...)
 			n.exclusive--
 			break
@@ -302,11 +354,16 @@ func (n *Node) HasDB(s *Session, db int) bool {
 	return false
 }
 
-// rename gives the node's connections the name that the options have now. Connections in
-// use by one client keep theirs.
+// rename gives the node's connections the name that the options have now. A connection that
+// is lent to one client keeps its name, and is closed when it comes back. So does a feed: a
+// node accepts no CLIENT SETNAME on it, and to dial again could lose messages.
 func (n *Node) rename() {
-	for _, c := range n.Conns {
-		if c.State() == pool.Ready {
+	conns := slices.Concat(n.Conns, n.retired.conns)
+	for _, f := range n.Worker.Features {
+		conns = append(conns, f.Conns(n)...)
+	}
+	for _, c := range conns {
+		if (c.State() == pool.Ready || c.State() == pool.Greeting) && n.Worker.Links.Names(c.Addr) {
 			n.Worker.say(c, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
 		}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/freshness"
@@ -24,7 +25,12 @@ import (
 type reads struct {
 	w        *Worker
 	Replicas freshness.Replicas
+	begunAt  int64 // when a reload has begun reads from replicas
 }
+
+// settling is how long after a reload has begun reads from replicas masters serve them
+// too: until then it may not be known how far the replicas lag.
+const settling = int64(2 * time.Second)
 
 // Reads says which nodes serve commands that only read.
 type Reads uint8
@@ -59,7 +65,7 @@ func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 			return r
 		}
 	}
-	if w.Options.Reads == FromReplica && since == 0 {
+	if w.Options.Reads == FromReplica && since == 0 && (rd.begunAt == 0 || w.Now-rd.begunAt > settling) {
 		return nil
 	}
 	return m
@@ -207,9 +213,24 @@ func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 	return true
 }
 
-// Allow lets replicas serve the session's reads from now on. The session's
-// earlier writes were not recorded by key, so all keys count as written now.
-func (rd *reads) Allow(s *Session) {
+// Decide lets replicas serve the session's reads from now on, or no longer, as the options
+// and the client's last READONLY or READWRITE say.
+func (rd *reads) Decide(s *Session) {
+	o := &rd.w.Options
+	switch may := o.Reads != FromMaster && (s.Has(OptedIn) || !o.ReadsOptIn && !s.Has(OptedOut)); {
+	case may && !s.Has(ReadsReplicas):
+		rd.allow(s)
+	case !may && s.Has(ReadsReplicas):
+		s.Clear(ReadsReplicas)
+		if s.AtReplicas.Any() {
+			s.epoch = rd.w.epoch - 1 // a later write waits for these reads; see consume
+		}
+	}
+}
+
+// allow lets replicas serve the session's reads. The session's earlier writes were not
+// recorded by key, so all keys count as written now.
+func (rd *reads) allow(s *Session) {
 	s.Set(ReadsReplicas)
 	if s.seq == 0 {
 		return
@@ -217,6 +238,53 @@ func (rd *reads) Allow(s *Session) {
 	t := s.AllocRareState()
 	t.writes = freshness.NewWrites()
 	t.writes.RecordAll(s.seq)
+}
+
+// configure applies the options that are about reads; before are the earlier ones.
+func (rd *reads) configure(before Options) {
+	w, now := rd.w, rd.w.Options.Reads
+	rd.Replicas.SetMaxLag(w.Options.MaxLag)
+	switch {
+	case before.Reads == FromMaster && now != FromMaster:
+		rd.begunAt = w.Now
+		for _, n := range w.Nodes {
+			rd.begin(n)
+		}
+	case before.Reads != FromMaster && now == FromMaster:
+		for _, n := range w.Nodes {
+			rd.end(n)
+		}
+	}
+	for _, s := range w.Sessions {
+		rd.Decide(s)
+	}
+}
+
+// begin prepares a node for reads that do not all go to masters.
+func (rd *reads) begin(n *Node) {
+	n.lag.Reset() // what was known may be out of date
+	n.fastest = nil
+	for _, c := range n.Conns {
+		n.setScope(c)
+		if c.Prelude != nil && n.Master != nil && (c.State() == pool.Ready || c.State() == pool.Greeting) {
+			n.Worker.say(c, n.scope())
+		}
+	}
+}
+
+// end ends the use of a node as a replica. Its connections close when the reads on them are
+// answered.
+func (rd *reads) end(n *Node) {
+	n.fastest = nil
+	if n.Master == nil {
+		for _, c := range n.Conns {
+			c.Prelude = nil // they are in the scope of a master
+		}
+		return
+	}
+	for i, c := range n.Conns {
+		n.replace(i, n.newShared(func(fresh *pool.Conn) { copyState(fresh, c) }))
+	}
 }
 
 // following is the lag of a replica, and the offsets of a master.

@@ -139,6 +139,8 @@ const (
 	ReadsReplicas                   // reads from replicas
 	Monitoring                      // has sent MONITOR
 	NoTouch                         // CLIENT NO-TOUCH: its reads do not count as a use of the keys
+	OptedIn                         // its last READONLY or READWRITE was READONLY
+	OptedOut                        // its last READONLY or READWRITE was READWRITE
 )
 
 // Has reports whether the session is in any of the states; Set and Clear change them.
@@ -163,9 +165,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 	if len(w.Options.Passwords) == 0 {
 		s.Set(Authed)
 	}
-	if w.Options.Reads != FromMaster && !w.Options.ReadsOptIn {
-		s.Set(ReadsReplicas)
-	}
+	w.Reads.Decide(s)
 	w.Sessions = append(w.Sessions, s)
 	w.ByID[s.id] = s
 	w.Stats.Accepted++

@@ -37,8 +37,8 @@ type Options struct {
 	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
 	Passwords    []string    // the clients' passwords, each of them valid; empty: none is needed
 	IdleTimeout  time.Duration
-	MaxClients   int          // of all workers, for INFO
-	Allow        map[int]bool // IDs of commands that keyway forwards though it would refuse them
+	MaxClients   int // of all workers, for INFO
+	Permissions
 
 	PerKey  lua.PerKeyScripts // scripts that can be split by their keys
 	Keyless string            // scripts without keys run on the node of this key
@@ -69,6 +69,12 @@ type SlowLogOptions struct {
 type ReplicaReads struct {
 	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
+}
+
+// Permissions are what the configuration says about single commands.
+type Permissions struct {
+	Allow map[int]bool // IDs of commands that keyway forwards though it would refuse them
+	Deny  []bool       // by command ID: commands that no client may send; nil: none
 }
 
 const (
@@ -468,18 +474,18 @@ func (o Options) withDefaults() Options {
 }
 
 // Configure replaces the worker's options, within a turn. These stay as they are:
-// Connections, Reads, ReadsOptIn, PerKey, WatchLocks, Index, Workers and Seed. Clients and connections
-// stay open. A client that has authenticated stays so, and a connection to a node keeps the
-// user that it has; a new password is for those that come later.
+// WatchLocks, Index, Workers and Seed. Clients stay open. A client that has authenticated stays so, and a
+// connection to a node keeps the user that it has; a new password is for those that come
+// later. Connections that are no longer needed are closed when their replies have come.
 func Configure(w *Worker, o Options) {
 	before := w.Options
-	o.Connections, o.Reads, o.ReadsOptIn, o.PerKey = before.Connections, before.Reads, before.ReadsOptIn, before.PerKey
 	o.Index, o.Workers, o.Seed, o.WatchLocks = before.Index, before.Workers, before.Seed, before.WatchLocks
 	w.Options = o.withDefaults()
-	w.routing.Links.Config = w.Options.Backend
+	w.routing.Links.Configure(w.Options.Backend)
 	setLimits(w)
 	w.Scripts.keyless = []byte(o.Keyless)
-	w.Reads.Replicas.SetMaxLag(o.MaxLag)
+	w.Scripts.Cache.SetPerKey(o.PerKey)
+	w.Reads.configure(before)
 	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
 		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
 	}
@@ -487,10 +493,8 @@ func Configure(w *Worker, o Options) {
 		for _, c := range n.Conns {
 			c.CheckEvery = w.Options.CheckEvery
 		}
-		if w.Options.Backend.Name != before.Backend.Name {
-			n.rename()
-		}
 	}
+	w.routing.reshape(before)
 	for _, f := range w.Features {
 		f.Configured()
 	}

@@ -94,4 +94,29 @@ var inReload = []bug{
 		"range w.Options.Passwords {", "range w.Options.Passwords[:1] {",
 		"./test", "TestReloadPasswords",
 	},
+	{
+		"a reload makes clients read from replicas what they have just written", "proxy/engine/reads.go",
+		"	t.writes.RecordAll(s.seq)\n}\n\n// configure", "}\n\n// configure",
+		"./test/transcripts", "TestTranscripts",
+	},
+	{
+		"a command overtakes an earlier one when a reload changes the number of connections", "proxy/engine/node.go",
+		"	n.Worker.epoch++ // clients with calls", "	// clients with calls",
+		"./test/transcripts", "TestTranscripts",
+	},
+	{
+		"a surplus connection is closed before its replies have come", "proxy/engine/large.go",
+		"		if c.InFlight() > 0 && c.ConnectError() == \"\" {", "		if false {",
+		"./test/transcripts", "TestTranscripts",
+	},
+	{
+		"a denied command is executed", "proxy/engine/dispatch.go",
+		"	case w.Options.Deny != nil && w.Options.Deny[cmd.ID]:", "	case false:",
+		"./test/transcripts", "TestTranscripts",
+	},
+	{
+		"a refused reload leaves the new admin address open", "cmd/keyway/running.go",
+		"			o.close()\n", "			_ = o\n",
+		"./test", "TestReloadAdmin",
+	},
 }

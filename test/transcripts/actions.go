@@ -38,6 +38,13 @@ var actions = []action{
 	{regexp.MustCompile(`^()other layout: (.+)$`), func(w *world, _, value string) error {
 		return w.replaceTable(value, proxy.ReplaceLayout)
 	}},
+	{regexp.MustCompile(`^()reload: (.+)$`), func(w *world, _, value string) error {
+		err := setOptions(&w.options, value)
+		for _, wk := range w.workers {
+			proxy.Configure(wk, w.options.Options)
+		}
+		return err
+	}},
 	{regexp.MustCompile(aClient + ` -> (.+)$`), send},
 	{regexp.MustCompile(aClient + ` connects(?: to worker (\d+))?$`), connect},
 	{regexp.MustCompile(aClient + ` leaves()$`), func(w *world, party, _ string) error {

@@ -37,6 +37,7 @@
 //	options: hold 3s, integrity 3          keyway's configuration, at the top; see options.go
 //	layout: cluster a 0-9, b 10-16383, c follows a   the topology, at the top and later
 //	other layout: ring a, b                a reload with another configuration
+//	reload: reads master                   keyway gets these other options; see options.go
 //	wait 20ms                              time passes
 //	c2 connects                            a client also connects when it sends first
 //	c1 leaves; c1 sends no more            closes its connection; closes its sending side

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/router"
@@ -43,7 +45,7 @@ func setOptions(o *options, line string) error {
 		case "version":
 			o.version = value
 		case "opt_in":
-			o.ReadsOptIn = true
+			o.ReadsOptIn = value != "no"
 		case "connections":
 			o.Connections, err = n, notNumber
 		case "integrity":
@@ -66,6 +68,13 @@ func setOptions(o *options, line string) error {
 			o.Backend.RequestTimeout, err = d, notDuration
 		case "password":
 			o.Passwords = []string{value}
+		case "name":
+			o.Backend.Name = value
+		case "per_key": // the script with this text
+			text := []byte(value)
+			o.PerKey = lua.NewPerKeyScripts([]lua.PerKey{{SHA: lua.SHA1(text), Sum: true}})
+		case "deny":
+			o.Deny, err = command.Deny(strings.Fields(value), nil)
 		case "keyless":
 			o.Keyless = value
 		case "locks":

@@ -19,6 +19,7 @@ const (
 // world is keyway, its nodes and its clients during one transcript.
 type world struct {
 	now     int64
+	options options // those that keyway works by
 	workers []*proxy.Worker
 	nodes   map[string]*node
 	sockets []*socket
@@ -98,6 +99,7 @@ func newWorld(o options, topology string) (*world, error) {
 		nodes: map[string]*node{}, hangs: map[int]bool{}, asks: map[int][]asks{},
 	}
 	o.HasRoom = func() bool { return !w.full }
+	w.options = o
 	for i := range max(o.Workers, 1) {
 		o.Index = i
 		table, err := layout(topology)

@@ -99,7 +99,7 @@ var inProxy = []bug{
 	},
 	{
 		"a command overtakes one that is behind a large reply", "proxy/engine/large.go",
-		"	w.epoch++\n", "",
+		"	n.retired.add(old, fresh)\n	n.Worker.epoch++\n", "	n.retired.add(old, fresh)\n",
 		"./test/transcripts", "TestTranscripts/large-reply-again",
 	},
 	{

@@ -68,13 +68,6 @@ func setOptions(o *options, line string) error {
 			o.Backend.RequestTimeout, err = d, notDuration
 		case "password":
 			o.Passwords = []string{value}
-		case "name":
-			o.Backend.Name = value
-		case "per_key": // the script with this text
-			text := []byte(value)
-			o.PerKey = lua.NewPerKeyScripts([]lua.PerKey{{SHA: lua.SHA1(text), Sum: true}})
-		case "deny":
-			o.Deny, err = command.Deny(strings.Fields(value), nil)
 		case "keyless":
 			o.Keyless = value
 		case "locks":
@@ -86,13 +79,28 @@ func setOptions(o *options, line string) error {
 		case "reads":
 			o.Reads, err = reads(value)
 		default:
-			err = fmt.Errorf("no such option")
+			err = setRareOption(o, name, value)
 		}
 		if err != nil {
 			return fmt.Errorf("option %q: %w", item, err)
 		}
 	}
 	return nil
+}
+
+// setRareOption applies an option that few transcripts name.
+func setRareOption(o *options, name, value string) (err error) {
+	switch name {
+	case "name":
+		o.Backend.Name = value
+	case "per_key": // the script with this text
+		o.PerKey = lua.NewPerKeyScripts([]lua.PerKey{{SHA: lua.SHA1([]byte(value)), Sum: true}})
+	case "deny":
+		o.Deny, err = command.Deny(strings.Fields(value), nil)
+	default:
+		err = fmt.Errorf("no such option")
+	}
+	return err
 }
 
 func reads(from string) (proxy.Reads, error) {

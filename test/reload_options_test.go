@@ -151,7 +151,8 @@ func TestReloadConnections(t *testing.T) {
 
 // isHealthy reports whether an admin address is served.
 func isHealthy(addr string) bool {
-	reply, err := http.Get("http://" + addr + "/healthz")
+	asker := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	reply, err := asker.Get("http://" + addr + "/healthz")
 	if err != nil {
 		return false
 	}

@@ -80,7 +80,8 @@ func TestExposition(t *testing.T) {
 		return []Guarded{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5, Ratio: 0.05}}
 	}
 	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Guarded: guarded,
-		Disagreeing: func() int { return 2 }, LockFigures: lockFigures})
+		Disagreeing: func() int { return 2 }, LockFigures: lockFigures,
+		InForce: func() (int64, bool) { return 3, true }})
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	var got []string

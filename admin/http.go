@@ -34,6 +34,9 @@ type Options struct {
 	Disagreeing  func() int        // other keyways with another placement; may be nil
 	Locks        Locks             // the clients' locks; nil: there is no /locks
 	LockFigures  LockFigures       // what was counted of them; may be nil
+	// InForce returns the epoch of the layout that is served, and whether that is another layout
+	// than the file's. It may be nil.
+	InForce func() (epoch int64, notOfFile bool)
 	// Reload reads the configuration again and applies it. It returns what to print. nil:
 	// there is no /reload.
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)

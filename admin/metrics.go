@@ -35,6 +35,10 @@ var (
 		"node")
 	descDisagreeing = desc("disagreeing_keyways",
 		"Other keyways that serve the same nodes by another placement.")
+	descEpoch = desc("layout_epoch",
+		"The epoch of the layout that keyway serves by, as the nodes' registers say; 0: they have none.")
+	descNotOfFile = desc("layout_not_of_file",
+		"1 if the nodes' registers say that another layout is in force than that of the file.")
 
 	// counted describes what the threads count.
 	counted = func() map[*metrics.Metric]*prometheus.Desc {
@@ -77,6 +81,11 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 	if c.o.Disagreeing != nil {
 		gauge(descDisagreeing, float64(c.o.Disagreeing()))
+	}
+	if c.o.InForce != nil {
+		epoch, notOfFile := c.o.InForce()
+		gauge(descEpoch, float64(epoch))
+		gauge(descNotOfFile, map[bool]float64{true: 1}[notOfFile])
 	}
 	c.o.collectLocks(ctx, out)
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })

@@ -45,6 +45,8 @@ type layouts struct {
 type source struct {
 	file      string
 	positions map[string]position // of the keys in the file
+	epoch     int64               // of the placement, if that is not the file's; see InEpoch
+	replaced  *Config             // the file's own placement, if another one is in force
 }
 
 // The layouts.

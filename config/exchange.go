@@ -83,10 +83,7 @@ func ParsePlacement(name string, text []byte) (*Config, error) {
 		return nil, err
 	}
 	for _, path := range sortedKeys(c.positions) {
-		section := path
-		if i := strings.IndexAny(path, ".["); i >= 0 {
-			section = path[:i]
-		}
+		section := sectionOf(path)
 		if !slices.Contains(placementSections, section) {
 			return nil, c.Errorf(path, "leave it out", "%s does not decide where keys live", section)
 		}
@@ -117,6 +114,50 @@ func (c *Config) NextFile() string {
 		return ""
 	}
 	return c.beside(c.Placement.Next)
+}
+
+// InEpoch returns the configuration with the placement that the nodes' registers say is in
+// force since an epoch. That of the file stays if both place all keys alike. Otherwise nodes
+// keep the addresses that the file has for their names. Errors are those of a file with that
+// placement.
+func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
+	next := *c
+	next.epoch, next.replaced = epoch, nil
+	if inForce.PlacementHash() == c.PlacementHash() {
+		return &next, nil
+	}
+	next.replaced = c
+	next.Layout, next.HashTag, next.layouts = inForce.Layout, inForce.HashTag, inForce.layouts
+	next.Nodes = slices.Clone(inForce.Nodes)
+	next.UseAccounts(c)
+	for i, n := range next.Nodes {
+		if j := c.Node(n.Name); j >= 0 {
+			next.Nodes[i] = c.Nodes[j]
+			next.Nodes[i].Weight = n.Weight
+		}
+	}
+	next.positions = map[string]position{}
+	for path, at := range c.positions {
+		if !slices.Contains(placementSections, sectionOf(path)) {
+			next.positions[path] = at
+		}
+	}
+	return &next, next.check()
+}
+
+// Epoch returns the epoch of the placement; 0: no register has any.
+func (c *Config) Epoch() int64 { return c.epoch }
+
+// Replaced returns the configuration of the file alone if another placement than the file's is
+// in force, otherwise nil.
+func (c *Config) Replaced() *Config { return c.replaced }
+
+// sectionOf returns the top-level key of a path.
+func sectionOf(path string) string {
+	if i := strings.IndexAny(path, ".["); i >= 0 {
+		return path[:i]
+	}
+	return path
 }
 
 // UseAccounts makes the configuration use the users, passwords and timeouts of another one

@@ -74,8 +74,7 @@ func (b *bench) written(n int) string {
 func (b *bench) ready() *bench {
 	b.c.Open(b.now)
 	b.c.Connected(b.now)
-	ping := b.written(-1)
-	b.c.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), b.now)
+	b.c.Received([]byte(greetingReply(b.written(-1))), b.now)
 	if b.c.State() != Ready {
 		b.t.Fatalf("the connection is %s: %s", b.c.State(), b.c.Reason())
 	}
@@ -123,10 +122,10 @@ func TestRequestsWaitForTheGreeting(t *testing.T) {
 		t.Errorf("first: %q", got)
 	}
 	b.c.Received([]byte("+OK\r\n"), b.now)
-	if got := b.written(-1); !strings.HasPrefix(got, "*2\r\n$4\r\nPING\r\n") {
+	if got := b.written(-1); !strings.HasPrefix(got, askRegister+"*2\r\n$4\r\nPING\r\n") {
 		t.Errorf("then: %q", got)
 	}
-	b.c.Received([]byte("$8\r\nkeyway-1\r\n"), b.now)
+	b.c.Received([]byte(noRegister+"$8\r\nkeyway-1\r\n"), b.now)
 	if got := b.written(-1); got != "<a>" {
 		t.Errorf("at last: %q", got)
 	}
@@ -146,7 +145,11 @@ func TestGreetingRefused(t *testing.T) {
 		},
 		"wrong nonce": func(b *bench) {
 			b.written(-1)
-			b.c.Received([]byte("$8\r\nkeyway-9\r\n"), b.now)
+			b.c.Received([]byte(noRegister+"$8\r\nkeyway-9\r\n"), b.now)
+		},
+		"no register": func(b *bench) {
+			b.written(-1)
+			b.c.Received([]byte("$8\r\nkeyway-1\r\n"), b.now)
 		},
 		"a push": func(b *bench) {
 			b.written(-1)
@@ -196,7 +199,7 @@ func TestGreetingAsksForTheRole(t *testing.T) {
 		}
 		b.c.Received([]byte(role), b.now)
 		if ping := b.written(-1); ping != "" {
-			b.c.Received([]byte(echoOf(ping)), b.now)
+			b.c.Received([]byte(greetingReply(ping)), b.now)
 		}
 		if got := b.c.State() == Ready; got != ready {
 			t.Errorf("%q: the connection is %s (%s)", role, b.c.State(), b.c.Reason())
@@ -240,6 +243,10 @@ func TestUnaskedRepliesEndTheConnection(t *testing.T) {
 			b.written(3)
 			b.c.Received([]byte("+A\r\n+B\r\n"), b.now)
 			b.expect(`a: "+A\r\n"`, "b failed: sent false, midway false, timeout false")
+		},
+		"no register": func(b *bench) {
+			b.written(-1)
+			b.c.Received([]byte("$8\r\nkeyway-1\r\n"), b.now)
 		},
 		"a push": func(b *bench) {
 			b.send("a")
@@ -366,7 +373,7 @@ func TestNodeThatCannotSaveIsServed(t *testing.T) {
 	b.c.Open(b.now)
 	b.c.Connected(b.now)
 	b.written(-1)
-	b.c.Received([]byte("-MISCONF Redis is configured to save RDB snapshots, but\r\n"), b.now)
+	b.c.Received([]byte(noRegister+"-MISCONF Redis is configured to save RDB snapshots, but\r\n"), b.now)
 	if b.c.State() != Ready {
 		t.Errorf("the connection is %s: %s", b.c.State(), b.c.Reason())
 	}
@@ -399,7 +406,7 @@ func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 		for range 10 {
 			l.Connected(b.now)
 			l.Wrote(len(l.NextWrite()))
-			l.Received([]byte(busy), b.now)
+			l.Received([]byte(busy+busy), b.now)
 			if l.State() != c.want {
 				t.Fatalf("%s: the link is %s: %s", name, l.State(), l.Reason())
 			}
@@ -458,7 +465,7 @@ func TestBuffersOfAFailedConnection(t *testing.T) {
 		c.Connected(b.now)
 		ping := string(c.NextWrite())
 		c.Wrote(len(ping))
-		c.Received([]byte(echoOf(ping)), b.now)
+		c.Received([]byte(greetingReply(ping)), b.now)
 		if got := string(c.NextWrite()); got != sent[i] {
 			t.Errorf("connection %d writes %q", i, got)
 		}

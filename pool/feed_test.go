@@ -23,7 +23,7 @@ func readyFeed(t *testing.T) (*Feed, *messages) {
 	f.Connected(0)
 	ping := string(f.NextWrite())
 	f.Wrote(len(ping))
-	if f.Received([]byte(echoOf(ping)), 0); f.State() != Ready {
+	if f.Received([]byte(greetingReply(ping)), 0); f.State() != Ready {
 		t.Fatalf("the feed is %s: %s", f.State(), f.Reason())
 	}
 	return f, m
@@ -68,7 +68,7 @@ func TestFeedEnds(t *testing.T) {
 		f.Connected(f.dialing.retryAt)
 		ping := string(f.NextWrite())
 		f.Wrote(len(ping))
-		f.Received([]byte(echoOf(ping)), f.dialing.retryAt)
+		f.Received([]byte(greetingReply(ping)), f.dialing.retryAt)
 		if b := f.NextWrite(); f.State() != Ready || f.ConnectError() != "" || len(b) != 0 {
 			t.Errorf("%s: the feed is %s and writes %q", name, f.State(), b)
 		}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
 // The steps of the greeting. AUTH is sent if there is a password; the steps after it
 // depend on the link's Setup. The last step is PING with a nonce of this
-// socket, so that its reply cannot be mistaken for another.
+// socket, so that its reply cannot be mistaken for another. The step before it asks for the
+// node's register, and its frame has the PING behind it.
 const (
 	stepAuth = iota
 	stepHello
@@ -19,6 +21,8 @@ const (
 	stepSelect
 	stepNoTouch
 	stepPrelude
+	stepTry // PING, if the last attempt may have ended because of the next step
+	stepRegister
 	stepPing
 )
 
@@ -40,13 +44,23 @@ type greeting struct {
 	written int    // bytes of frame that have been written
 	step    int
 	noName  bool // this attempt sends no name: the last one ended at CLIENT SETNAME
-	// nameError is the error with which the node answered CLIENT SETNAME, until its next reply.
-	nameError string
-	nonce     uint64 // of this socket
+	// tolerated is the error with which the node answered the step toleratedAt, until its next
+	// reply. It may work without a name, and without a register.
+	tolerated   string
+	toleratedAt int
+	try         bool   // this attempt makes stepTry: the last one ended at the register
+	unread      bool   // the node was too busy to say what its register is
+	nonce       uint64 // of this socket
 }
 
 // unwritten returns the bytes of the current command that have to be written.
 func (g *greeting) unwritten() []byte { return g.frame[g.written:] }
+
+// isWritten reports whether the node has got the whole command of the step. A PING behind it
+// may have to wait.
+func (g *greeting) isWritten() bool {
+	return g.written == len(g.frame) || g.step == stepRegister && g.written >= len(listRegister)
+}
 
 func (g *greeting) pingNonce() string { return "keyway-" + strconv.FormatUint(g.nonce, 10) }
 
@@ -56,7 +70,7 @@ func (l *Link) Connected(now int64) {
 		return
 	}
 	l.enter(Greeting, now)
-	l.input.scan, l.greeting.step, l.greeting.nameError = resp.Scanner{}, 0, ""
+	l.input.scan, l.greeting.step, l.greeting.tolerated, l.Epoch = resp.Scanner{}, 0, "", 0
 	l.set.nonce++
 	l.greeting.nonce = l.set.nonce
 	l.greet()
@@ -76,6 +90,12 @@ func (l *Link) greet() {
 		}
 	}
 }
+
+// listRegister asks a node for its register. The reply has no texts, so it is short.
+var listRegister = resp.AppendCommand(nil, "FUNCTION", "LIST", "LIBRARYNAME", register.Pattern)
+
+// maxRegister is the largest reply to listRegister. It has room for a thousand libraries.
+const maxRegister = 16 * maxBufferedReply
 
 // command appends the command of a step to frame, or nothing if this link does not need
 // the step.
@@ -97,7 +117,10 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "CLIENT", "NO-TOUCH", "ON")
 	case step == stepPrelude && l.Prelude != nil:
 		return append(frame, l.Prelude()...)
-	case step == stepPing:
+	case step == stepRegister && !l.set.unregistered[l.Addr]:
+		frame = append(frame, listRegister...)
+		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
+	case step == stepPing, step == stepTry && l.greeting.try:
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
 	}
 	return frame
@@ -132,7 +155,8 @@ func (l *Link) receivedGreeting(b []byte, now int64) (rest []byte) {
 	if !done || len(l.input.part) > 0 {
 		l.progress.at = now
 	}
-	if !done && l.input.fits(piece) {
+	if !done && (l.input.fits(piece) ||
+		l.greeting.step == stepRegister && len(l.input.part)+len(piece) < maxRegister) {
 		l.input.part = append(l.input.part, piece...)
 		return nil
 	}
@@ -156,41 +180,70 @@ func (l *Link) unexpectedPush([]byte, bool) (wrong string) {
 func (l *Link) greetingReply(reply []byte, now int64) {
 	g := &l.greeting
 	text, isErr := resp.ErrorText(reply)
-	noEcho := isErr && g.step == stepPing && g.written > 0 && l.servesWith(text)
-	g.nameError = ""
+	asked := g.isWritten()
+	noEcho := isErr && g.step >= stepTry && g.written > 0 && l.servesWith(text)
+	if g.step == stepRegister {
+		noEcho = noEcho && isBusy(text)
+	}
+	g.tolerated = ""
 	switch {
-	case isErr && g.step == stepName && g.written == len(g.frame):
-		g.nameError = string(text) // the node may work without a name
+	case isErr && asked && (g.step == stepName || g.step == stepRegister && lacksRegister(text)):
+		g.tolerated, g.toleratedAt = string(text), g.step // the node may work all the same
 	case isErr && !noEcho:
 		l.refuse(now, text)
 		return
 	}
-	if g.written < len(g.frame) || len(g.frame) == 0 {
+	if !asked || len(g.frame) == 0 {
 		l.violate(now, "the node spoke before it was asked")
 		return
 	}
-	if g.step < stepPing {
-		switch g.step {
-		case stepHello:
-			l.ClientID = clientID(reply)
-		case stepRole:
-			if role := role(reply); role != "master" {
-				l.fail(now, "the node is no master: its role is "+role)
-				return
-			}
+	switch g.step {
+	case stepHello:
+		l.ClientID = clientID(reply)
+	case stepRole:
+		if role := role(reply); role != "master" {
+			l.fail(now, "the node is no master: its role is "+role)
+			return
 		}
+	case stepTry, stepPing:
+		if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != g.pingNonce()) {
+			l.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", g.pingNonce(), reply))
+			return
+		}
+	case stepRegister:
+		if _, _, isList := resp.Elements(reply); !isErr && !isList {
+			l.violate(now, fmt.Sprintf("the node answered FUNCTION LIST with %.40q", reply))
+			return
+		}
+		g.unread, l.Epoch = noEcho, register.Epoch(reply)
+		if l.Epoch > l.set.Epoch {
+			l.fail(now, fmt.Sprintf("the node's register says that the layout of epoch %d is in force, "+
+				"and this keyway serves by that of epoch %d", l.Epoch, l.set.Epoch))
+			return
+		}
+		g.step = stepPing // whose command is written already
+		return
+	}
+	if g.step < stepPing {
 		g.step++
 		l.greet()
 		return
 	}
-	if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != g.pingNonce()) {
-		l.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", g.pingNonce(), reply))
+	if g.unread && !noEcho { // the script has just ended
+		g.step = stepRegister
+		l.greet()
 		return
 	}
+	l.greeted(now)
+}
+
+// greeted makes the link Ready.
+func (l *Link) greeted(now int64) {
+	g := &l.greeting
 	if g.noName {
 		l.set.nameless[l.Addr] = true
 	}
-	g.frame = nil
+	g.frame, g.try = nil, false
 	l.enter(Ready, now)
 	l.dialing.silent, l.dialing.refused, l.served = false, false, false
 	l.reason = ""
@@ -198,12 +251,33 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 	l.traffic.up(now)
 }
 
-// endedAtName reports whether CLIENT SETNAME may be the reason for the end of a socket:
+// lacksRegister reports whether a node that answers FUNCTION LIST with this error has no
+// register: it does not know the command, or does not permit it.
+func lacksRegister(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("ERR ")) || bytes.HasPrefix(text, []byte("NOPERM "))
+}
+
+// endedAt reports whether the command of a step may be the reason for the end of a socket:
 // nothing came after it, or an error. Proxies close connections at commands that they do
 // not know. A node that has too many clients sends its error at any time.
-func (l *Link) endedAtName() bool {
+func (l *Link) endedAt(step int) bool {
 	g := &l.greeting
-	return l.state == Greeting && (g.nameError != "" || g.step == stepName && g.written > 0)
+	return l.state == Greeting &&
+		(g.tolerated != "" && g.toleratedAt == step || g.step == step && g.written > 0)
+}
+
+// adapt decides what the next attempt leaves out, after a socket has ended. A node that closes
+// its connection at the question for its register has none. It counts as such a node only if
+// it has answered a PING right before: a server that starts, or a node whose connections are
+// ended because its register has changed, must not go without that question.
+func (l *Link) adapt() {
+	g := &l.greeting
+	atRegister := l.endedAt(stepRegister)
+	if atRegister && g.try {
+		l.set.unregistered[l.Addr] = true
+	}
+	g.try = atRegister && !g.try
+	g.noName = l.endedAt(stepName) || g.noName && atRegister
 }
 
 // servesWith reports whether the link is usable although the node answers PING

@@ -6,6 +6,18 @@ import (
 	"time"
 )
 
+// noRegister is the reply of a node without a register.
+const noRegister = "*0\r\n"
+
+// greetingReply returns the replies to the last step of a greeting: of a node without a
+// register.
+func greetingReply(frame string) string {
+	if strings.Contains(frame, "FUNCTION") {
+		return noRegister + echoOf(frame)
+	}
+	return echoOf(frame)
+}
+
 // echoOf returns the node's reply to a PING that carries a nonce.
 func echoOf(frame string) string { return frame[strings.Index(frame, "PING\r\n")+6:] }
 

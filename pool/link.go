@@ -57,6 +57,7 @@ type Link struct {
 	Setup
 	Stats    metrics.Connection // belongs to the link's thread
 	ClientID int64              // the id that the node gave this connection; RESP3 only
+	Epoch    int64              // of the node, as its register said in the last greeting; 0: it has none
 
 	set     *Set
 	traffic traffic
@@ -248,20 +249,23 @@ func (l *Link) violate(now int64, reason string) {
 // Fail ends the link because its socket could not be connected, has ended, or has to end.
 // All pending requests fail, and the caller's next duty is Hangup.
 func (l *Link) Fail(now int64, reason string) {
-	atName := l.endedAtName()
-	if text := l.greeting.nameError; atName && text != "" {
+	text := l.greeting.tolerated
+	toleratedEnd := l.state == Greeting && text != ""
+	l.adapt()
+	noName, try := l.greeting.noName, l.greeting.try
+	if toleratedEnd {
 		l.refuse(now, []byte(text))
 	} else {
 		// A socket that ends during its greeting does not prove that the node is unreachable.
 		// After several such failures in a row the node counts as unreachable.
 		l.end(now, reason, l.state == Dialing || l.state == Greeting && l.dialing.failures > 5)
 	}
-	l.greeting.noName = atName
+	l.greeting.noName, l.greeting.try = noName, try
 }
 
 // fail ends the link for a reason other than a failure of the socket.
 func (l *Link) fail(now int64, reason string) {
-	l.greeting.noName = false
+	l.greeting.noName, l.greeting.try = false, false
 	l.end(now, reason, l.state != Ready)
 }
 

@@ -46,7 +46,7 @@ func TestSentAgainInOrder(t *testing.T) {
 	}
 	b.c.Connected(b.now)
 	ping := b.written(-1)
-	b.c.Received([]byte(echoOf(ping)), b.now)
+	b.c.Received([]byte(greetingReply(ping)), b.now)
 	if got := b.written(-1); got != "<a><c><d>" {
 		t.Errorf("written: %q", got)
 	}

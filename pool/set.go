@@ -13,6 +13,7 @@ type Config struct {
 	ConnectTimeout     time.Duration // for dialing and greeting together
 	RequestTimeout     time.Duration
 	Name               string // of the connections, for CLIENT LIST; empty: none
+	Epoch              int64  // of the layout that is served; a node of a later epoch is not used
 	MaxQueued          int    // memory limit for the unanswered requests of one connection; 0: 64 MiB
 }
 
@@ -27,13 +28,15 @@ type Set struct {
 	checkFrame []byte          // scratch buffer: the last integrity check
 	nonce      uint64          // of the last greeting
 	nameless   map[string]bool // addresses of nodes that close connections at CLIENT SETNAME
-	garbage    int             // bytes of large buffers freed since TakeGarbage
+	// unregistered are the addresses of nodes that close connections at FUNCTION LIST.
+	unregistered map[string]bool
+	garbage      int // bytes of large buffers freed since TakeGarbage
 }
 
 // NewSet returns an empty set. random is the source of back-off jitter and of the nonces
 // of integrity checks.
 func NewSet(c Config, random *rand.Rand) *Set {
-	s := &Set{Rand: random, nameless: map[string]bool{}}
+	s := &Set{Rand: random, nameless: map[string]bool{}, unregistered: map[string]bool{}}
 	s.Configure(c)
 	return s
 }

@@ -111,7 +111,7 @@ func TestGreetingMayTakeLong(t *testing.T) {
 	if b.c.State() != Greeting {
 		t.Fatalf("the connection is %s: %s", b.c.State(), b.c.Reason())
 	}
-	b.c.Received([]byte("$8\r\nkeyway-1\r\n"), b.now)
+	b.c.Received([]byte(noRegister+"$8\r\nkeyway-1\r\n"), b.now)
 	b.send("a")
 	b.written(-1)
 	b.pass(2 * time.Second)

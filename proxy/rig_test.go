@@ -43,10 +43,9 @@ func newRig(t testing.TB, o Options) *rig {
 	for _, n := range r.w.Nodes {
 		for _, c := range n.Conns {
 			c.Connected(r.now)
-			ping := c.NextWrite()
-			word := string(ping[strings.Index(string(ping), "PING\r\n")+6:])
-			c.Wrote(len(ping))
-			c.Received([]byte(word), r.now)
+			greeting := string(c.NextWrite())
+			c.Wrote(len(greeting))
+			c.Received([]byte(greetingAnswer(greeting)), r.now)
 		}
 	}
 	r.s = r.w.Open(nil, "peer:1", "keyway:1")
@@ -437,8 +436,7 @@ type link interface {
 
 func greet(r *rig, conn link) {
 	conn.Connected(r.now)
-	ping := take(conn)
-	conn.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), r.now)
+	conn.Received([]byte(greetingAnswer(take(conn))), r.now)
 }
 
 func take(conn link) string {
@@ -472,6 +470,8 @@ func greetingAnswer(step string) string {
 	switch {
 	case strings.Contains(step, "HELLO"):
 		return "%2\r\n+server\r\n+redis\r\n+id\r\n:42\r\n"
+	case strings.Contains(step, "FUNCTION"): // and PING: the node has no register
+		return "*0\r\n" + step[strings.Index(step, "PING\r\n")+6:]
 	case strings.Contains(step, "PING"):
 		return step[strings.Index(step, "PING\r\n")+6:]
 	}

@@ -127,6 +127,9 @@ func (t *thread) serve(l *pool.Link) {
 	case pool.Hangup:
 		b.hangup()
 		t.srv.reports.lost(l)
+		if l.Epoch > t.srv.cfg.Load().Epoch() && t.srv.o.LaterEpoch != nil {
+			t.srv.o.LaterEpoch(l)
+		}
 	case pool.Dial:
 		b.hangup()
 		t.srv.reports.dialing(l)
@@ -137,5 +140,6 @@ func (t *thread) serve(l *pool.Link) {
 	if b.link.State() == pool.Ready && !b.up {
 		b.up = true
 		t.srv.reports.found(l)
+		t.srv.reports.behind(l, t.srv.cfg.Load().Epoch())
 	}
 }

@@ -18,7 +18,7 @@ type reports struct {
 	remedy func(reason string) string // see Setup
 
 	mu     sync.Mutex
-	down   map[string]bool // nodes that were reported unreachable, by "name addr"
+	down   map[string]bool // nodes that were reported unreachable, by "name addr", or without register
 	limits map[string]*limit
 	locks  map[string]time.Time // when an alarm about locks was last logged, by its name and pattern
 }
@@ -70,6 +70,16 @@ func (r *reports) found(l *pool.Link) {
 	}
 	if r.setDown(name+" "+l.Addr, false) {
 		r.log.Info("node reachable again", "node", name, "addr", l.Addr)
+	}
+}
+
+// behind logs that the register of a node is of an earlier epoch than that which is served. It
+// does so once, until the node has that register again.
+func (r *reports) behind(l *pool.Link, served int64) {
+	name := proxy.NodeName(l)
+	if r.setDown("register of "+name+" "+l.Addr, l.Epoch < served) && l.Epoch < served {
+		r.log.Warn("the node has lost its register, as if it had started empty; keyway uses it all the same",
+			"node", name, "addr", l.Addr, "epoch", l.Epoch, "served_epoch", served)
 	}
 }
 

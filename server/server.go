@@ -25,6 +25,7 @@ import (
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/router"
 )
@@ -36,6 +37,9 @@ type Options struct {
 	// Streams serves every socket with goroutines instead of epoll. Systems without
 	// epoll always do that.
 	Streams bool
+	// LaterEpoch, if not nil, is called when a node is not used because its register is of a
+	// later epoch than the configuration. It must not block.
+	LaterEpoch func(l *pool.Link)
 	// DrainTimeout, if not 0, replaces shutdown.timeout of the configuration.
 	DrainTimeout time.Duration
 }

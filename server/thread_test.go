@@ -85,7 +85,7 @@ func TestWritesLeaveOnceATurn(t *testing.T) {
 	conn.Connected(0)
 	th.EndTurn()
 	greeting := node.take()
-	conn.Received([]byte(greeting[strings.Index(greeting, "PING\r\n")+6:]), 0)
+	conn.Received([]byte("*0\r\n"+greeting[strings.Index(greeting, "PING\r\n")+6:]), 0) // no register
 
 	c, sock := &client{t: th}, &wire{}
 	c.sock, c.session = sock, th.worker.Open(c, "peer:1", "keyway:1")
@@ -157,7 +157,7 @@ func TestRefusalIsRead(t *testing.T) {
 	conn.Connected(0)
 	ping := string(conn.NextWrite())
 	conn.Wrote(len(ping))
-	conn.Received([]byte(ping[strings.Index(ping, "PING\r\n")+6:]), 0)
+	conn.Received([]byte("*0\r\n"+ping[strings.Index(ping, "PING\r\n")+6:]), 0) // no register
 	s := th.worker.Open(nil, "peer:1", "keyway:1")
 	th.worker.Received(s, []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlong\r\n"))
 	conn.Wrote(10) // of the request's bytes

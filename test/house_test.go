@@ -19,7 +19,7 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command slots hashring router metrics buffer errtext " +
-	"clients emulation freshness info lua locks dryrun scan slowlog pool quorum proxy/engine " +
+	"clients emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
 	"proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
@@ -65,7 +65,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"layer 0",
 	},
 	{
-		"clients errtext freshness info slowlog",
+		"clients errtext freshness info register slowlog",
 		module + "router " + module + "pool " + module + "proxy",
 		"they know replies and figures",
 	},

@@ -345,7 +345,7 @@ func TestPlanFunctions(t *testing.T) {
 		n.Do("FUNCTION", "LOAD", "#!lua name="+name+"\nredis.register_function('"+name+"', function() return 1 end)")
 	}
 	load(nodes[0], "mylib")
-	load(nodes[0], "keyway_7")
+	load(nodes[0], "keyway_7_plan")
 	for _, n := range nodes[1:3] {
 		load(n, "mylib")
 	}

@@ -10,6 +10,9 @@ import (
 
 // Verify reports which keys lie elsewhere than the configuration places them.
 func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Report, error) {
+	if err := refuseOther(ctx, c); err != nil {
+		return nil, err
+	}
 	l, err := scanned(ctx, c)
 	if err != nil {
 		return nil, err
@@ -19,6 +22,9 @@ func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.
 
 // Repair moves keys to where the configuration places them.
 func Repair(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Repaired, error) {
+	if err := refuseOther(ctx, c); err != nil {
+		return nil, err
+	}
 	l, err := scanned(ctx, c)
 	if err != nil {
 		return nil, err
@@ -29,6 +35,11 @@ func Repair(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.
 
 // Migrate moves all keys from the layout of the older configuration to that of the newer.
 func Migrate(ctx context.Context, older, newer *config.Config, o migrate.Options) (migrate.Summary, error) {
+	for _, refuse := range []func(context.Context, *config.Config) error{refuseOther, refuseRegister} {
+		if err := refuse(ctx, older); err != nil {
+			return migrate.Summary{}, err
+		}
+	}
 	from, err := scanned(ctx, older)
 	if err != nil {
 		return migrate.Summary{}, err

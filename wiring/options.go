@@ -65,6 +65,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		ReplicaReads: proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn},
 		Backend: pool.Config{
 			Name:     guard.ConnectionName(Instance(c), c.PlacementHash()),
+			Epoch:    c.Epoch(),
 			Username: c.Backend.Username, Password: c.Backend.Password,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},

@@ -10,6 +10,9 @@ import (
 // Plan asks the nodes of two configurations what would happen if newer replaced older.
 // Errors in the configurations are *config.Error.
 func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*plan.Report, error) {
+	if err := refuseOther(ctx, older); err != nil {
+		return nil, err
+	}
 	a, err := planSide(ctx, older)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func Reload(
 ) ([]config.Change, error) {
 	changes := old.Changes(next)
 	setup, err := setUp(next)
-	if err != nil || len(changes) == 0 {
+	if err != nil || len(changes) == 0 && old.Epoch() == next.Epoch() {
 		return nil, err
 	}
 	change := server.Change{Config: next, Workers: setup.Workers}

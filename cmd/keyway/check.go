@@ -51,7 +51,8 @@ func checkCommand() *cobra.Command {
 			if err := printShares(cmd.OutOrStdout(), file, cfg, t); err != nil || !connect {
 				return err
 			}
-			return printNodes(cmd.Context(), cmd.OutOrStdout(), cfg, t)
+			cfg, t, other := printInForce(cmd.Context(), cmd.OutOrStdout(), cfg, t)
+			return cmp.Or(printNodes(cmd.Context(), cmd.OutOrStdout(), cfg, t), other)
 		},
 	}
 	configFlag(cmd, &file)

@@ -17,6 +17,7 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -34,6 +35,7 @@ type running struct {
 	cfg       atomic.Pointer[config.Config]
 	observers atomic.Pointer[observers]
 	operators *operators                        // changed by reload alone
+	later     chan *pool.Link                   // a node's register is of a later epoch
 	watchers  sync.WaitGroup                    // the observers' goroutines
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
 }
@@ -60,11 +62,15 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 	return admin.Handler(r.srv, admin.Options{
 		Version: versionText(), DroppedLines: r.out.lines.Dropped, Surveyed: r.surveyed, Guarded: r.guarded,
 		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
-		ReadyAll:    func() bool { return r.cfg.Load().Ready == config.ReadyAll },
-		Placement:   r.placement,
 		Locks:       r.srv.Locks,
 		LockFigures: r.srv.LockFigures,
-		Next:        r.next,
+		InForce: func() (int64, bool) {
+			cfg := r.cfg.Load()
+			return cfg.Epoch(), cfg.Replaced() != nil
+		},
+		ReadyAll:  func() bool { return r.cfg.Load().Ready == config.ReadyAll },
+		Placement: r.placement,
+		Next:      r.next,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
@@ -94,10 +100,14 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	}
 	var o *operators
 	if err == nil {
+		next, err = wiring.InForce(ctx, next, old, r.log)
+	}
+	if err == nil {
 		o, err = listenAdmin(next, r.operators)
 	}
 	if err == nil {
-		if changes, err = wiring.Reload(ctx, r.srv, old, next, allowMisplaced, r.log); err != nil {
+		allowed := allowMisplaced || next.Epoch() > old.Epoch()
+		if changes, err = wiring.Reload(ctx, r.srv, old, next, allowed, r.log); err != nil {
 			o.close()
 		}
 	}
@@ -106,21 +116,17 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 		return "", err
 	}
 	trial()
-	if len(changes) == 0 {
+	if wiring.LogInForce(next, r.log); len(changes) == 0 {
+		r.cfg.Store(next)
 		r.log.Info("reloaded; the file says what it said before", "file", r.file, "cause", cause)
 		return fmt.Sprintf("%s says what it said before\n", r.file), nil
 	}
-	r.cfg.Store(next)
+	r.use(ctx, next, changes)
 	if now := r.watched(); !slices.Equal(now, files) {
 		read = contentsOf(now)
 		r.read.Store(&read)
 	}
-	r.setMemoryLimit()
-	_ = r.out.set(next.Log) // package config has checked both
 	r.serveAdmin(ctx, o)
-	if slices.ContainsFunc(changes, concernsObservers) {
-		r.observe(ctx, next, wiring.NewGuard(next, r.log))
-	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "reloaded %s\n", r.file)
 	for _, c := range changes {
@@ -146,6 +152,16 @@ func (r *running) tryNext() {
 		return
 	}
 	trial()
+}
+
+// use makes the process and the observers follow a configuration that the server has taken.
+func (r *running) use(ctx context.Context, next *config.Config, changes []config.Change) {
+	r.cfg.Store(next)
+	r.setMemoryLimit()
+	_ = r.out.set(next.Log) // package config has checked both
+	if slices.ContainsFunc(changes, concernsObservers) {
+		r.observe(ctx, next, wiring.NewGuard(next, r.log))
+	}
 }
 
 // concernsObservers reports whether the observers use the changed key.

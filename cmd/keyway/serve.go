@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/wiring"
 )
@@ -99,20 +100,25 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
 	defer signal.Stop(hangups)
+	cfg, err := wiring.InForce(ctx, cfg, nil, log)
+	if err != nil {
+		return err
+	}
+	wiring.LogInForce(cfg, log)
 	keys, err := wiring.Admit(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	srv, err := wiring.NewServer(cfg, server.Options{Log: log, Version: versionText()})
+	r := &running{file: file, log: log, out: out, operators: new(operators), later: make(chan *pool.Link, 1)}
+	r.srv, err = wiring.NewServer(cfg, server.Options{Log: log, Version: versionText(), LaterEpoch: r.onLaterEpoch})
 	if err != nil {
 		return err
 	}
+	srv := r.srv
+	r.next = &trials{srv: srv, log: log}
 	// What looks at the nodes and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	r := &running{
-		file: file, log: log, out: out, srv: srv, next: &trials{srv: srv, log: log}, operators: new(operators),
-	}
 	r.setMemoryLimit()
 	r.cfg.Store(cfg)
 	r.observe(beside, cfg, keys)
@@ -129,6 +135,10 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	g.Go(func() error {
 		r.tryNext()
 		r.reloadOn(beside, hangups)
+		return nil
+	})
+	g.Go(func() error {
+		r.obeyLater(beside)
 		return nil
 	})
 	g.Go(func() error {

@@ -87,6 +87,8 @@ func (n *node) execute(l *link, args []string) []byte {
 		return resp.AppendInt(resp.AppendArray(nil, 1), map[bool]int64{true: 1}[known])
 	case "CLIENT":
 		return n.clientCommand(l, args)
+	case "FUNCTION": // LIST
+		return resp.AppendArray(nil, 0)
 	case "HELLO":
 		b := resp.AppendBulkString(resp.AppendArray(nil, 4), "server")
 		b = resp.AppendBulkString(resp.AppendBulkString(b, "redis"), "version")

@@ -25,7 +25,7 @@ func (s *socket) greeted(b []byte, now int64) {
 			return
 		}
 		b = rest
-		if args[0] != "PING" {
+		if args[0] != "PING" && args[0] != "FUNCTION" {
 			s.greeting = append(s.greeting, showCommand(args))
 		}
 		reply := "+OK\r\n"
@@ -34,6 +34,8 @@ func (s *socket) greeted(b []byte, now int64) {
 			reply = s.node.greeting + "\r\n"
 		case args[0] == "PING":
 			reply = fmt.Sprintf("$%d\r\n%s\r\n", len(args[1]), args[1])
+		case args[0] == "FUNCTION":
+			reply = "*0\r\n" // the node has no register
 		case args[0] == "HELLO":
 			reply = fmt.Sprintf("%%1\r\n$2\r\nid\r\n:%d\r\n", s.id()+1)
 		case args[0] == "ROLE":

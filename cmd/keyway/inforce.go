@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/wiring"
+)
+
+// onLaterEpoch tells obeyLater of a node of a later epoch.
+func (r *running) onLaterEpoch(l *pool.Link) {
+	select {
+	case r.later <- l:
+	default: // obeyLater knows of another
+	}
+}
+
+// obeyInterval is the time between two attempts to take a later layout.
+const obeyInterval = 500 * time.Millisecond
+
+// obeyLater makes the server take the layouts that nodes' registers say are in force, until
+// ctx ends. Until the server has taken one, it does not use the nodes that say so.
+func (r *running) obeyLater(ctx context.Context) {
+	logged := ""
+	for {
+		var l *pool.Link
+		select {
+		case <-ctx.Done():
+			return
+		case l = <-r.later:
+		}
+		if err := r.obey(ctx); err != nil && err.Error() != logged {
+			logged = err.Error()
+			r.log.Error("a node says that another layout is in force, which keyway cannot take; it does not use such "+
+				"nodes, and their keys cannot be reached", "node", proxy.NodeName(l), "addr", l.Addr, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(obeyInterval):
+		}
+	}
+}
+
+// obey makes the server take the layout that the nodes' registers say is in force.
+func (r *running) obey(ctx context.Context) error {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	old := r.cfg.Load()
+	next, err := wiring.InForce(ctx, fileOf(old), old, r.log)
+	if err != nil || next.Epoch() == old.Epoch() {
+		return err
+	}
+	changes, err := wiring.Reload(ctx, r.srv, old, next, true, r.log)
+	if err != nil {
+		return fmt.Errorf("%w; restart keyway", err)
+	}
+	r.use(ctx, next, changes)
+	r.log.Warn("the layout of a later epoch is in force; keyway serves by it", "epoch", next.Epoch(),
+		"from_epoch", old.Epoch(), "layout", next.Layout, "placement", next.PlacementHash(),
+		"placement_before", old.PlacementHash())
+	wiring.LogInForce(next, r.log)
+	return nil
+}
+
+// fileOf returns the configuration as the file has it.
+func fileOf(c *config.Config) *config.Config {
+	if file := c.Replaced(); file != nil {
+		return file
+	}
+	return c
+}
+
+// printInForce prints which layout the nodes say is in force, if that is not the file's. It
+// returns that layout's configuration and table, and an error for the end of the check.
+func printInForce(
+	ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table,
+) (*config.Config, *router.Table, error) {
+	inForce, err := wiring.InForce(ctx, cfg, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return cfg, t, err
+	}
+	if inForce.Replaced() == nil {
+		if inForce.Epoch() > 0 {
+			fmt.Fprintf(w, "\nThe nodes say that this layout is in force since epoch %d.\n", inForce.Epoch())
+		}
+		return inForce, t, nil
+	}
+	other, err := wiring.FetchTable(ctx, inForce)
+	if err != nil {
+		return cfg, t, err
+	}
+	fmt.Fprintf(w, "\nproblem: the nodes say that another layout is in force (epoch %d, placement %s) than this "+
+		"file's (placement %s); keyway serves by theirs:\n%s\n", inForce.Epoch(), inForce.PlacementHash(),
+		cfg.PlacementHash(), inForce.PlacementText())
+	return inForce, other, errors.New("the layout of this file is not in force")
+}

@@ -1,0 +1,139 @@
+package register
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// prefix begins the names of all records.
+const prefix = "keyway_"
+
+// Pattern matches the names of all records, for FUNCTION LIST LIBRARYNAME.
+const Pattern = prefix + "*"
+
+// maxDigits bounds the number of an epoch, so that it fits into an int64.
+const maxDigits = 18
+
+// Record is the content of the library keyway_<epoch>: from its creation on, the node is in
+// that epoch. The change from the old layout to the new one is over when a library of the
+// name that DoneName returns is on some node. A record with two equal layouts changes
+// nothing, so it needs no such library.
+type Record struct {
+	Epoch int64  `json:"epoch"` // from 1
+	Old   Layout `json:"old"`
+	New   Layout `json:"new"`
+}
+
+// Layout is a way to place keys.
+type Layout struct {
+	Hash   string          `json:"hash"`   // of all that decides where keys go; see config.PlacementHash
+	Config json.RawMessage `json:"config"` // as config.PlacementText writes it, without secrets
+}
+
+// Name returns the name of the library of an epoch.
+func Name(epoch int64) string { return prefix + strconv.FormatInt(epoch, 10) }
+
+// DoneName returns the name of the library that says that the change to an epoch is over.
+func DoneName(epoch int64) string { return Name(epoch) + "_done" }
+
+// IsRecord reports whether a library or function is a part of the register. Nodes ignore the
+// case of the names of functions.
+func IsRecord(name []byte) bool {
+	return len(name) >= len(prefix) && strings.EqualFold(string(name[:len(prefix)]), prefix)
+}
+
+// Number returns the epoch in the name of a library. It is 0 if that is not the record of an
+// epoch.
+func Number(name string) int64 {
+	digits, ok := strings.CutPrefix(name, prefix)
+	if !ok || digits == "" || len(digits) > maxDigits || digits[0] == '0' {
+		return 0
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0
+		}
+	}
+	n, _ := strconv.ParseInt(digits, 10, 64) // only digits, few enough
+	return n
+}
+
+// Epoch returns the epoch of a node from its reply to FUNCTION LIST LIBRARYNAME [Pattern]: the
+// highest number among the records, 0 if there is none.
+func Epoch(list []byte) (epoch int64) {
+	for library := range elements(list) {
+		epoch = max(epoch, Number(string(libraryName(library))))
+	}
+	return epoch
+}
+
+// The parts of a library's text around the name and the JSON text.
+const (
+	beforeName     = "#!lua name="
+	beforeFunction = "\nredis.register_function{function_name='"
+	beforeJSON     = "', callback=function() return '"
+	afterJSON      = "' end, flags={'no-writes', 'allow-stale'}}"
+)
+
+// Code returns the text for FUNCTION LOAD, which must be sent without REPLACE: a record is
+// created once and never changes.
+func (r Record) Code() (string, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("writing the record of epoch %d: %w", r.Epoch, err)
+	}
+	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(string(text)) // JSON has no line breaks
+	return library(Name(r.Epoch), quoted), nil
+}
+
+// library returns the text of a library with a function of the same name.
+func library(name, quoted string) string {
+	return beforeName + name + beforeFunction + name + beforeJSON + quoted + afterJSON
+}
+
+// Note returns the text for FUNCTION LOAD of a record that has only a name, such as that of
+// DoneName.
+func Note(name string) string { return library(name, "") }
+
+// Parse reads the text of the library of an epoch. It accepts only what Code writes.
+func Parse(code string) (Record, error) {
+	rest, ok := strings.CutPrefix(code, beforeName)
+	name, rest, ok2 := strings.Cut(rest, beforeFunction)
+	if !ok || !ok2 || Number(name) == 0 {
+		return Record{}, fmt.Errorf("the text of the record begins with %.60q", code)
+	}
+	quoted, ok := strings.CutPrefix(rest, name+beforeJSON)
+	quoted, ok2 = strings.CutSuffix(quoted, afterJSON)
+	if !ok || !ok2 {
+		return Record{}, fmt.Errorf("the record %s is no function that returns a text", name)
+	}
+	var r Record
+	text := strings.NewReplacer(`\\`, `\`, `\'`, `'`).Replace(quoted)
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return Record{}, fmt.Errorf("reading the record %s: %w", name, err)
+	}
+	if Name(r.Epoch) != name || r.Old.Hash == "" || r.New.Hash == "" {
+		return Record{}, fmt.Errorf("the record %s is incomplete, or of epoch %d", name, r.Epoch)
+	}
+	return r, nil
+}
+
+// Moves reports whether the layouts of the record differ.
+func (r Record) Moves() bool { return r.Old.Hash != r.New.Hash }
+
+// libraryName returns the name of one library in a reply to FUNCTION LIST.
+func libraryName(library []byte) (name []byte) {
+	isName := false
+	for e := range elements(library) {
+		text, _ := resp.Bulk(e)
+		if isName {
+			return text
+		}
+		isName = string(text) == "library_name" // the first of the pairs
+	}
+	return nil
+}

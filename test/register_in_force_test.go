@@ -1,0 +1,242 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// layoutOf returns the layout of a configuration, for a record.
+func layoutOf(t testing.TB, yaml string) register.Layout {
+	t.Helper()
+	c, err := config.Parse("x.yml", []byte(yaml), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return register.Layout{Hash: c.PlacementHash(), Config: c.PlacementText()}
+}
+
+// putInForce writes the record of an epoch on nodes, as a switch of the layout will.
+func putInForce(t testing.TB, epoch int64, older, newer string, nodes ...*redistest.Node) {
+	t.Helper()
+	r := register.Record{Epoch: epoch, Old: layoutOf(t, older), New: layoutOf(t, newer)}
+	code, err := r.Code()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if got := n.Do("FUNCTION", "LOAD", code).Text; got != register.Name(epoch) {
+			t.Fatalf("FUNCTION LOAD: %s", got)
+		}
+	}
+}
+
+// endChange says on a node that the change to an epoch is done.
+func endChange(n *redistest.Node, epoch int64) {
+	n.Do("FUNCTION", "LOAD", register.Note(register.DoneName(epoch)))
+}
+
+const registeredKeys = 100
+
+// fillBy writes keys through a keyway with this configuration, which ends then.
+func fillBy(t testing.TB, yaml string) {
+	t.Helper()
+	p := redistest.ServeProcess(t, yaml)
+	c := redistest.Dial(t, p.Addr)
+	for i := range registeredKeys {
+		c.Expect("OK", "SET", fmt.Sprintf("key:%d", i), fmt.Sprint(i))
+	}
+	p.End()
+}
+
+// lost returns how many of fillBy's keys a keyway at addr does not find.
+func lost(t testing.TB, addr string) (missing int) {
+	t.Helper()
+	c := redistest.Dial(t, addr)
+	defer c.Close()
+	for i := range registeredKeys {
+		if c.Do("GET", fmt.Sprintf("key:%d", i)).Text != fmt.Sprint(i) {
+			missing++
+		}
+	}
+	return missing
+}
+
+// TestRegisterWinsOverFile: a keyway with an edited file serves by the layout that the nodes
+// say is in force, and says so in its log, its metrics and in check. The other commands
+// refuse the file.
+func TestRegisterWinsOverFile(t *testing.T) {
+	t.Parallel()
+	a, b, added := redistest.Start(t), redistest.Start(t), redistest.Start(t)
+	ring := redistest.Ring(a.Addr, b.Addr)
+	fillBy(t, ring)
+	putInForce(t, 1, ring, ring, a, b)
+	edited := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b, added})
+	k := startReloadable(t, edited, "")
+	if n := lost(t, k.listen); n != 0 || len(added.Keys()) != 0 {
+		t.Errorf("%d of %d keys are hidden", n, registeredKeys)
+	}
+	for _, want := range []string{
+		"level=ERROR msg=\"the nodes say that another layout is in force than the file, so keyway serves by theirs;",
+		"epoch=1 in_force=ring placement=" + layoutOf(t, ring).Hash,
+		"file=modulo file_placement=" + layoutOf(t, edited).Hash,
+	} {
+		redistest.Eventually(t, 5*time.Second, "the log has "+want, func() bool {
+			return strings.Contains(k.stderr.String(), want)
+		})
+	}
+	for _, want := range []string{"keyway_layout_epoch 1\n", "keyway_layout_not_of_file 1\n"} {
+		if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %q", want)
+		}
+	}
+	const other = "the nodes say that another layout is in force"
+	for _, args := range [][]string{
+		{"check", "--connect", "-c", k.file}, {"verify", "-c", k.file}, {"plan", k.file, k.file},
+		{"migrate", k.file, k.file},
+	} {
+		out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), other) {
+			t.Errorf("keyway %s: %v\n%s", args[0], err, out)
+		}
+	}
+	old := redistest.WriteFile(t, "old.yml", ring)
+	out, err := exec.Command(redistest.Build(t), "migrate", old, k.file).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "FUNCTION DELETE keyway_1") {
+		t.Errorf("keyway migrate from the layout in force: %v\n%s", err, out)
+	}
+	// The file goes back.
+	k.nodes = ring
+	if out := k.reload(""); lost(t, k.listen) != 0 {
+		t.Errorf("after a reload with the right file: %s", out)
+	}
+	if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_not_of_file 0\n") {
+		t.Error("the metrics still say that another layout is in force")
+	}
+	out, err = exec.Command(redistest.Build(t), "check", "--connect", "-c", k.file).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "this layout is in force since epoch 1") {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+	// An edit while keyway runs changes nothing either.
+	k.nodes = edited
+	if k.reload(""); lost(t, k.listen) != 0 {
+		t.Error("a reload of the edited file hides keys")
+	}
+}
+
+// TestRegisterAppears: a running keyway takes the layout of a register that appears. From the
+// end of its connections on, it never looks for a key by the former layout.
+func TestRegisterAppears(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	ring := redistest.Ring(a.Addr, b.Addr)
+	modulo := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b})
+	const unguarded = "placement: {misplaced: off}\n"
+	fillBy(t, modulo+unguarded)
+	k := startReloadable(t, ring, unguarded)
+	if lost(t, k.listen) == 0 {
+		t.Fatal("both layouts place all keys alike")
+	}
+	endChange(a, 3)
+	putInForce(t, 3, ring, modulo, a, b)
+	for _, n := range []*redistest.Node{a, b} {
+		n.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	}
+	c := redistest.Dial(t, k.listen)
+	answered := func() (all bool) {
+		all = true
+		for i := range registeredKeys {
+			r := c.Do("GET", fmt.Sprintf("key:%d", i))
+			if r.Text != fmt.Sprint(i) && r.Kind != '-' {
+				t.Fatalf("key:%d is %q: looked up by the former layout", i, r.Text)
+			}
+			all = all && r.Kind != '-'
+		}
+		return all
+	}
+	redistest.Eventually(t, 20*time.Second, "keyway serves by the new layout", answered)
+	if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_epoch 3\n") {
+		t.Error("the metrics have another epoch")
+	}
+	// One node loses its register. It is used all the same.
+	b.Do("FUNCTION", "FLUSH")
+	b.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	redistest.Eventually(t, 20*time.Second, "keyway serves a node without register", answered)
+	redistest.Eventually(t, 20*time.Second, "the log says which node has lost it", func() bool {
+		return strings.Contains(k.stderr.String(), "msg=\"the node has lost its register, as if it had started empty; "+
+			"keyway uses it all the same\" node=b addr="+b.Addr+" epoch=0 served_epoch=3")
+	})
+}
+
+// TestChangeUnderWay: this version takes no part in a change of the layout. It does not start,
+// and uses no connection to a node that is in one.
+func TestChangeUnderWay(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	ring := redistest.Ring(a.Addr, b.Addr)
+	modulo := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b})
+	k := startReloadable(t, ring, "backend: {request_timeout: 1s}\n")
+	putInForce(t, 1, ring, modulo, a)
+	const want = "says that the layout is being changed"
+	out, err := exec.Command(redistest.Build(t), "serve", "-c", redistest.WriteFile(t, "k.yml", ring)).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "node a "+want) || !strings.Contains(string(out), "(epoch 1)") {
+		t.Errorf("serve: %v\n%s", err, out)
+	}
+	a.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	c := redistest.Dial(t, k.listen)
+	key := ""
+	for i := 0; key == ""; i++ { // of node a
+		name := fmt.Sprint(i)
+		if c.Do("SET", name, "x").Kind == '-' {
+			key = name
+		}
+	}
+	if got := c.Do("GET", key).Text; !strings.Contains(got, "the layout of epoch 1 is in force") {
+		t.Errorf("GET: %s", got)
+	}
+	redistest.Eventually(t, 10*time.Second, "the log says why", func() bool {
+		return strings.Contains(k.stderr.String(), want)
+	})
+	if keys := a.Keys(); len(keys) != 0 {
+		t.Errorf("node a was used: %q", keys)
+	}
+	endChange(b, 1)
+	redistest.Eventually(t, 20*time.Second, "keyway takes the layout when the change is done", func() bool {
+		metrics := get(t, "http://"+k.admin+"/metrics")
+		return c.Do("GET", key).Kind != '-' && strings.Contains(metrics, "keyway_layout_epoch 1\n")
+	})
+}
+
+// TestClusterKeepsItsRegister: a replica that is promoted has the register of its master.
+func TestClusterKeepsItsRegister(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.NewCluster(t, 3, 1)
+	yaml := cluster.SeedsYAML()
+	p := redistest.ServeProcess(t, yaml)
+	for _, n := range cluster.Nodes {
+		if n.Role() == "master" {
+			putInForce(t, 1, yaml, yaml, n)
+		}
+	}
+	cluster.Settle()
+	cluster.Failover(3)
+	for i, n := range cluster.Nodes {
+		redistest.Eventually(t, 10*time.Second, fmt.Sprintf("node %d has the register", i), func() bool {
+			return len(n.Do("FUNCTION", "LIST", "LIBRARYNAME", register.Pattern).Elems) == 1
+		})
+	}
+	c := redistest.Dial(t, p.Addr)
+	redistest.Eventually(t, 20*time.Second, "keyway serves", func() bool { return c.Do("SET", "x", "y").Kind == '+' })
+	out, err := exec.Command(redistest.Build(t), "check", "--connect", "-c",
+		redistest.WriteFile(t, "k.yml", yaml)).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "this layout is in force since epoch 1") {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+}

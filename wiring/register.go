@@ -1,0 +1,140 @@
+package wiring
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/topology"
+)
+
+// registerTimeout is the time for finding the nodes whose registers are read. A keyway that
+// does not find them serves by its file until a connection shows that it must not.
+const registerTimeout = 2 * time.Second
+
+// InForce returns the configuration by which to serve c: with the placement of the nodes'
+// registers if they have one, otherwise c itself. If current is not nil, a keyway serves it, and
+// its epoch does not end because the nodes of c do not know of it. It is an error if the
+// registers cannot be understood, or if a change of the layout is under way.
+func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (*config.Config, error) {
+	record, node, err := lastRecord(ctx, c, log)
+	switch {
+	case err != nil:
+		return nil, err
+	case current != nil && record.Epoch <= current.Epoch():
+		if current.Epoch() == 0 {
+			return c, nil
+		}
+		return c.InEpoch(current.Epoch(), current)
+	case record.Epoch == 0:
+		return c, nil
+	}
+	placement, err := placementOf(record.New, node)
+	if err != nil {
+		return nil, err
+	}
+	next, err := c.InEpoch(record.Epoch, placement)
+	if err != nil {
+		return nil, fmt.Errorf("the layout of epoch %d, which node %s says is in force, does not go with the other "+
+			"keys of this file: %w", record.Epoch, node, err)
+	}
+	return next, nil
+}
+
+// lastRecord returns the record of the highest epoch that a node of the configuration has, and
+// the name of the node. Without any, the epoch is 0. It is an error if that change is under way.
+func lastRecord(
+	ctx context.Context, c *config.Config, log *slog.Logger,
+) (last register.Record, node string, err error) {
+	find, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	t, err := FetchTable(find, c)
+	if err != nil {
+		log.Debug("cannot find the nodes to read their registers", "error", err)
+		return last, "", nil
+	}
+	all := topology.Registers(ctx, account(c), c.Backend.ConnectTimeout, t)
+	text, done := "", false
+	for _, r := range all {
+		if r.Err != nil {
+			log.Debug("cannot read the register of a node", "node", r.Name, "addr", r.Addr, "error", r.Err)
+		}
+		theirs := r.Texts[register.Name(r.Epoch)]
+		switch {
+		case r.Epoch > last.Epoch:
+			if last, err = register.Parse(theirs); err != nil {
+				return last, "", fmt.Errorf("the register of node %s (%s) cannot be read: %w; a newer keyway may have "+
+					"written it, so upgrade this one", r.Name, r.Addr, err)
+			}
+			text, node = theirs, r.Name
+		case r.Epoch > 0 && r.Epoch == last.Epoch && theirs != text:
+			return last, "", fmt.Errorf("the registers of nodes %s and %s have different records of epoch %d: two "+
+				"layouts were put in force at the same time; find out by which one the keys lie (keyway verify), and "+
+				"remove the other record with FUNCTION DELETE %s on its nodes", node, r.Name, last.Epoch,
+				register.Name(last.Epoch))
+		}
+	}
+	for _, r := range all {
+		_, ok := r.Texts[register.DoneName(last.Epoch)]
+		done = done || ok
+	}
+	if last.Epoch > 0 && last.Moves() && !done {
+		return last, "", fmt.Errorf("node %s says that the layout is being changed, from %s to %s (epoch %d), and "+
+			"that this is not done; this version of keyway cannot take part in that: wait until the change is done, "+
+			"or run the version that has begun it", node, last.Old.Hash, last.New.Hash, last.Epoch)
+	}
+	return last, node, nil
+}
+
+// placementOf returns the placement that a record has.
+func placementOf(l register.Layout, node string) (*config.Config, error) {
+	c, err := config.ParsePlacement("the register of node "+node, l.Config)
+	if err == nil {
+		_, err = Table(c) // it checks more
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w; a newer keyway may have written it, so upgrade this one", err)
+	}
+	if hash := c.PlacementHash(); hash != l.Hash {
+		return nil, fmt.Errorf("the register of node %s has a layout whose placement is %s for this version of "+
+			"keyway, and %s for the one that wrote it; run that version", node, hash, l.Hash)
+	}
+	return c, nil
+}
+
+// LogInForce logs by which layout keyway serves, if that is not the file's.
+func LogInForce(c *config.Config, log *slog.Logger) {
+	if file := c.Replaced(); file != nil {
+		log.Error("the nodes say that another layout is in force than the file, so keyway serves by theirs; "+
+			"write that layout into the file, or see docs/operations.md for how to change it",
+			"epoch", c.Epoch(), "in_force", c.Layout, "placement", c.PlacementHash(), "in_force_config",
+			string(c.PlacementText()), "file", file.Layout, "file_placement", file.PlacementHash())
+	}
+}
+
+// refuseRegister returns an error if the nodes of the older configuration have a register. It
+// would keep all keyways at the older layout, and so hide the keys that have moved.
+func refuseRegister(ctx context.Context, older *config.Config) error {
+	next, err := InForce(ctx, older, nil, slog.New(slog.DiscardHandler))
+	if err != nil || next.Epoch() == 0 {
+		return err
+	}
+	return older.Errorf("layout", "stop all keyways, and remove the register on every node, replicas excepted: "+
+		"FUNCTION DELETE "+register.Name(next.Epoch()), "the nodes say that this layout is in force (epoch %d), so "+
+		"keyways would go on looking for the keys by it after they have moved", next.Epoch())
+}
+
+// refuseOther returns an error if the nodes of a configuration say that another layout is in
+// force than its own.
+func refuseOther(ctx context.Context, c *config.Config) error {
+	next, err := InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	if err != nil || next.Replaced() == nil {
+		return err
+	}
+	return c.Errorf("layout", "write the layout that is in force into the file; keyway check --connect prints it",
+		"the nodes say that another layout is in force than that of this file (%s): layout %s with placement %s, "+
+			"epoch %d", c.PlacementHash(), next.Layout, next.PlacementHash(), next.Epoch())
+}

@@ -161,6 +161,14 @@ const (
 	DoScriptFlush
 	DoScriptShow
 	DoRunning
+	DoFCall
+	DoFunctionLoad
+	DoFunctionDelete
+	DoFunctionFlush
+	DoFunctionRestore
+	DoFunctionStats
+	DoFunctionList
+	DoFunctionDump
 	DoMulti
 	DoExec
 	DoDiscard

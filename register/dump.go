@@ -27,10 +27,10 @@ var jones = crc64.MakeTable(0x95ac9329ac4bc9b5)
 // sum returns Redis's checksum, which is neither inverted before nor after.
 func sum(b []byte) uint64 { return ^crc64.Update(^uint64(0), jones, b) }
 
-var (
-	errChecksum = errors.New("the checksum of the dump is wrong")
-	errFormat   = errors.New("the dump has something else than libraries")
-)
+// ErrChecksum is the error of ReadDump for a payload that nodes refuse as damaged.
+var ErrChecksum = errors.New("the checksum of the dump is wrong")
+
+var errFormat = errors.New("the dump has something else than libraries")
 
 // Dump is the payload of FUNCTION DUMP.
 type Dump struct {
@@ -42,11 +42,11 @@ type Dump struct {
 // ReadDump reads a payload. It returns an error if that has something that is no library.
 func ReadDump(payload []byte) (d Dump, err error) {
 	if len(payload) < footer {
-		return d, errChecksum
+		return d, ErrChecksum
 	}
 	end := len(payload) - footer
 	if binary.LittleEndian.Uint64(payload[len(payload)-checksum:]) != sum(payload[:len(payload)-checksum]) {
-		return d, errChecksum
+		return d, ErrChecksum
 	}
 	for rest := payload[:end]; len(rest) > 0; {
 		if rest[0] != opcode {

@@ -126,14 +126,7 @@ func Parse(code string) (Record, error) {
 func (r Record) Moves() bool { return r.Old.Hash != r.New.Hash }
 
 // libraryName returns the name of one library in a reply to FUNCTION LIST.
-func libraryName(library []byte) (name []byte) {
-	isName := false
-	for e := range elements(library) {
-		text, _ := resp.Bulk(e)
-		if isName {
-			return text
-		}
-		isName = string(text) == "library_name" // the first of the pairs
-	}
-	return nil
+func libraryName(library []byte) []byte {
+	name, _ := resp.Bulk(valueOf(library, "library_name"))
+	return name
 }

@@ -90,6 +90,26 @@ func TestListHidesRecords(t *testing.T) {
 	}
 }
 
+// TestStatsDoNotCountRecords: the counts of Redis's engine are those of clients' libraries.
+func TestStatsDoNotCountRecords(t *testing.T) {
+	const (
+		running = "$14\r\nrunning_script\r\n*2\r\n$7\r\ncommand\r\n*2\r\n$3\r\nLUA\r\n*2\r\n:5\r\n:5\r\n"
+		counts  = "*4\r\n$15\r\nlibraries_count\r\n:%d\r\n$15\r\nfunctions_count\r\n:%d\r\n"
+		stats   = "*4\r\n" + running + "$7\r\nengines\r\n*4\r\n$3\r\nLUA\r\n" + counts + "$2\r\nJS\r\n" + counts
+	)
+	for _, s := range []string{stats, strings.ReplaceAll(stats, "*4\r\n", "%%2\r\n")} {
+		got := AppendStats([]byte("x"), fmt.Appendf(nil, s, 5, 9, 5, 9), 2)
+		if want := "x" + fmt.Sprintf(s, 3, 7, 5, 9); string(got) != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for _, reply := range []string{"-BUSY x\r\n", "*0\r\n", "*2\r\n$7\r\nengines\r\n*0\r\n"} {
+		if got := AppendStats(nil, []byte(reply), 2); string(got) != reply {
+			t.Errorf("%q became %q", reply, got)
+		}
+	}
+}
+
 // dumps are replies of Redis 7.0.15 to FUNCTION DUMP: of no library, of library q, and of
 // this and keyway_1. The texts are compressed.
 var dumps = [3]string{"0a005d9b5c400f7fa2da",
@@ -121,10 +141,10 @@ func TestDumpHidesRecords(t *testing.T) {
 	}
 	bad := payload(2)
 	bad[20] ^= 1
-	if _, err := ReadDump(bad); err != errChecksum {
+	if _, err := ReadDump(bad); err != ErrChecksum {
 		t.Errorf("a damaged dump: %v", err)
 	}
-	if _, err := ReadDump([]byte("x")); err != errChecksum {
+	if _, err := ReadDump([]byte("x")); err != ErrChecksum {
 		t.Errorf("a short dump: %v", err)
 	}
 }
@@ -165,6 +185,7 @@ func FuzzRegister(f *testing.F) {
 			t.Errorf("%q: a record is left", b)
 		}
 		Epoch(b)
+		AppendStats(nil, b, 2)
 		Parse(string(b))
 		for _, payload := range [][]byte{b, signed(b)} {
 			d, err := ReadDump(payload)

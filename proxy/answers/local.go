@@ -187,24 +187,6 @@ var secrets = map[string]bool{
 	"tls-key-file-pass": true, "tls-client-key-file-pass": true,
 }
 
-// configGet sends CONFIG GET to one master.
-func configGet(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
-	n, conn := w.AnyMaster(s)
-	switch {
-	case n == nil:
-		return s.AnswerError(cmd, errtext.NoMasters)
-	case conn.Full():
-		return s.Stall()
-	}
-	r := s.NewRequest(cmd)
-	r.End = configText
-	r.Merge = w.Mergers.Get(1)
-	c := r.Merge.Call(r, 0)
-	c.Group = -1
-	c.SendTo(n, a.Frame())
-	return true
-}
-
 // ownSetting returns the value that clients get instead of a node's setting. own is false
 // if they get the node's.
 func ownSetting(w *engine.Worker, name string) (value string, own bool) {

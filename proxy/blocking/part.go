@@ -11,6 +11,7 @@ var Part = engine.Part{
 	MayBlock: sendBlocking,
 	Handlers: map[command.Action]engine.Handler{
 		command.DoRunning:       {Answer: aboutRunningScript},
+		command.DoFunctionStats: {Answer: functionStats},
 		command.DoWait:          {Answer: wait},
 		command.DoClientUnblock: {Answer: clientUnblock},
 	},

@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -130,6 +131,7 @@ type howAlone struct {
 	deadline     int64 // 0: none
 	behindWrites bool  // the reply is about the client's writes to the node
 	replicas     int64 // that WAIT asks for
+	hideRecords  bool  // the reply counts libraries of functions
 }
 
 // askEach sends a command to each of the nodes, over connections of its own. CLIENT ID goes
@@ -150,10 +152,22 @@ func askEach(
 	}
 }
 
-// aboutRunningScript answers SCRIPT KILL, FUNCTION KILL and FUNCTION STATS, which concern the script that
-// is running. Redis reads nothing from the connection of a running script, which is usually
-// the shared connection. So these commands use other connections.
+// functionStats answers FUNCTION STATS, without counting the register.
+func functionStats(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	return askRunning(w, s, cmd, a, howAlone{hideRecords: true})
+}
+
+// aboutRunningScript answers SCRIPT KILL and FUNCTION KILL.
 func aboutRunningScript(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	return askRunning(w, s, cmd, a, howAlone{})
+}
+
+// askRunning sends every master a command that concerns the script that is running. Redis reads
+// nothing from the connection of a running script, which is usually the shared connection. So
+// these commands use other connections.
+func askRunning(
+	w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args, how howAlone,
+) bool {
 	if len(w.Masters) == 0 {
 		return s.AnswerError(cmd, errtext.NoMasters)
 	}
@@ -162,7 +176,8 @@ func aboutRunningScript(w *engine.Worker, s *engine.Session, cmd *command.Comman
 			return s.AnswerError(cmd, engine.TooManyExclusive)
 		}
 	}
-	askEach(w, s, cmd, a.Frame(), w.Masters, howAlone{take: (*engine.Node).TakeForRunning, deadline: w.Deadline()})
+	how.take, how.deadline = (*engine.Node).TakeForRunning, w.Deadline()
+	askEach(w, s, cmd, a.Frame(), w.Masters, how)
 	return true
 }
 
@@ -173,6 +188,7 @@ type askedAlone struct {
 	conn     *pool.Conn
 	nodeID   int64  // the client id of conn at the node; 0: not known yet
 	ended    bool   // keyway has sent CLIENT UNBLOCK: no other client may get the connection
+	records  int    // of the node's register, if hideRecords is set
 	unmarked string // not empty: mark failed, and the client gets this error, since the count would be too high
 }
 
@@ -180,6 +196,10 @@ func (e *askedAlone) Take(w *engine.Worker, n *engine.Node, frame []byte) engine
 	s := e.call.Request.Session
 	e.conn = e.howAlone.take(n, engine.ExclusiveConn{Session: s, Receiver: e})
 	w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+	if e.hideRecords {
+		w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { _, e.records = register.Names(reply) },
+			"FUNCTION", "LIST", "LIBRARYNAME", register.Pattern)
+	}
 	if e.behindWrites && s.WroteTo.Has(n.Ordinal) {
 		e.mark(w, n)
 	}
@@ -223,6 +243,9 @@ func (e *askedAlone) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			return
 		}
 		p.Bytes = resp.AppendError(nil, e.unmarked)
+	}
+	if e.records > 0 && p.Whole() {
+		p.Bytes = register.AppendStats(nil, p.Bytes, e.records)
 	}
 	if s := e.call.Request.Session; s != nil && e.behindWrites && s.WroteTo.Has(n.Ordinal) {
 		if got, ok := resp.Int(p.Bytes); ok {

@@ -235,8 +235,13 @@ func SendToAnyMaster(w *Worker, s *Session, cmd *command.Command, a command.Args
 		return s.Stall()
 	}
 	r := s.NewRequest(cmd)
-	r.Call.Group = -1
-	r.Call.SendTo(n, a.Frame())
+	c := &r.Call
+	if end := w.Parts.Handlers[cmd.Action].End; end != nil {
+		r.End, r.Merge = end, w.Mergers.Get(1)
+		c = r.Merge.Call(r, 0)
+	}
+	c.Group = -1
+	c.SendTo(n, a.Frame())
 	return true
 }
 
@@ -261,6 +266,18 @@ func SendToAllMasters(w *Worker, s *Session, cmd *command.Command, a command.Arg
 	if h.Answer != nil {
 		return h.Answer(w, s, cmd, a)
 	}
+	if h.Check != nil {
+		if text := h.Check(w, a); text != "" {
+			return s.AnswerError(cmd, text)
+		}
+	}
+	return SendFrameToAllMasters(w, s, cmd, a, a.Frame())
+}
+
+// SendFrameToAllMasters sends every master a frame instead of the command a, and merges the
+// replies.
+func SendFrameToAllMasters(w *Worker, s *Session, cmd *command.Command, a command.Args, frame []byte) bool {
+	h := &w.Parts.Handlers[cmd.Action]
 	for _, n := range w.Masters {
 		if n.Conn(s).Full() {
 			return s.Stall()
@@ -289,7 +306,7 @@ func SendToAllMasters(w *Worker, s *Session, cmd *command.Command, a command.Arg
 	for i, n := range w.Masters {
 		c := r.Merge.Call(r, i)
 		c.Group = -1
-		c.SendTo(n, a.Frame())
+		c.SendTo(n, frame)
 	}
 	return true
 }

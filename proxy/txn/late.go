@@ -91,8 +91,11 @@ func answerLate(w *engine.Worker, s *engine.Session, t *txn, rest [][]byte, mute
 
 // carryOut answers a late command. It returns false if the command would have to wait.
 func carryOut(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
-	if cmd.Handling == command.AllMasters {
+	switch cmd.Handling {
+	case command.AllMasters:
 		return engine.SendToAllMasters(w, s, cmd, a)
+	case command.AnyMaster:
+		return engine.SendToAnyMaster(w, s, cmd, a)
 	}
 	return w.Parts.Handlers[cmd.Action].Answer(w, s, cmd, a)
 }

@@ -185,7 +185,7 @@ func forBlock(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) (f
 		return frame, join(w, t, cmd, a)
 	case hasPlace(cmd):
 		return forBlockByKey(w, t, cmd, a)
-	case h == command.AnyMaster, cmd.InMulti == command.NodeCanToo:
+	case h == command.AnyMaster && !mayBeLate(w, cmd), cmd.InMulti == command.NodeCanToo:
 	case cmd.NeedsAll(a) && len(w.Masters) > 1:
 		return nil, errtext.Refused(cmd)
 	case cmd.InMulti == command.SelectsDatabase:
@@ -194,11 +194,11 @@ func forBlock(w *engine.Worker, t *txn, cmd *command.Command, a command.Args) (f
 		t.late = append(t.late, lateCommand{t.Queued, cmd, bytes.Clone(frame)})
 		t.lateBytes += len(frame)
 		return pingFrame, ""
+	case h == command.AllMasters && w.Parts.Handlers[cmd.Action].Answer != nil:
+		return nil, errtext.Named(errMultiLocal, cmd)
 	case (h == command.Whole || h == command.AllMasters) && len(w.Masters) == 1:
 		t.alone = true
-		if before := w.Parts.Handlers[cmd.Action].Before; before != nil {
-			before(w, a)
-		}
+		return frame, forAll(w, cmd, a)
 	case h == command.AllMasters:
 		return nil, errtext.Named(errMultiAcross, cmd)
 	case h == command.Local:
@@ -218,6 +218,18 @@ func hasPlace(cmd *command.Command) bool {
 		return true
 	}
 	return cmd.InMulti == command.NodeOfKeys
+}
+
+// forAll is forBlock for a command that concerns all nodes, where there is only one.
+func forAll(w *engine.Worker, cmd *command.Command, a command.Args) (text string) {
+	h := &w.Parts.Handlers[cmd.Action]
+	if h.Check != nil {
+		text = h.Check(w, a)
+	}
+	if h.Before != nil && text == "" {
+		h.Before(w, a)
+	}
+	return text
 }
 
 // forBlockByKey is forBlock for a command with keys.

@@ -3,6 +3,27 @@ package main
 // inGuard are planted in what looks at the nodes before keyway serves.
 var inGuard = []bug{
 	{
+		"FUNCTION FLUSH removes the register", "proxy/answers/functions.go",
+		"	names, _ := register.Names(list)\n",
+		"	names, _ := register.Names(list)\n	names = append(names, \"keyway_1\")\n",
+		"./test", "TestFunctionsLikeRedisBesideARegister",
+	},
+	{
+		"FUNCTION RESTORE brings in another register", "proxy/answers/functions.go",
+		"	case d.Records == 0:\n", "	case true:\n",
+		"./test", "TestFunctionsLikeRedisBesideARegister",
+	},
+	{
+		"FUNCTION LIST in a transaction shows the register", "proxy/txn/multi.go",
+		"h == command.AnyMaster && !mayBeLate(w, cmd)", "h == command.AnyMaster",
+		"./test", "TestFunctionsLikeRedisBesideARegister",
+	},
+	{
+		"FUNCTION STATS counts the register", "proxy/blocking/wait.go",
+		"	if e.records > 0 && p.Whole() {", "	if false {",
+		"./test", "TestFunctionsLikeRedisBesideARegister",
+	},
+	{
 		"a node of a later epoch is used", "pool/greeting.go",
 		"		if l.Epoch > l.set.Epoch {", "		if false {",
 		"./test", "TestRegisterAppears",

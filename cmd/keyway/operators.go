@@ -67,6 +67,7 @@ func (r *running) serveAdmin(ctx context.Context, o *operators) {
 	}
 	if before.stop != nil {
 		before.stop()
+		before.ln.Close() // now, so that who asks after the reply to this reload gets to o
 	}
 }
 
@@ -83,8 +84,11 @@ func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 		defer cancel()
 		stopped <- srv.Shutdown(end)
 	}()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(ln); ctx.Err() == nil {
 		return fmt.Errorf("serving: %w", err)
 	}
-	return <-stopped
+	if err := <-stopped; !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }

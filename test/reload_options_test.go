@@ -223,9 +223,14 @@ func TestReloadAdmin(t *testing.T) {
 		c.Close()
 		t.Error("a refused reload has left its new address open")
 	}
+}
 
-	// To all of the machine's addresses, and back; to none, and back.
-	r.text = "layout: ring\n"
+// TestReloadAdminToAllAddresses exchanges the admin address for all of the machine's addresses
+// of its port, and back, and then for none, and back.
+func TestReloadAdminToAllAddresses(t *testing.T) {
+	t.Parallel()
+	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\n")
+	second := r.admin
 	_, port, _ := net.SplitHostPort(second)
 	for _, admin := range []string{"0.0.0.0:" + port, second} {
 		if status, text := r.moveAdmin(admin); status != http.StatusOK {

@@ -90,9 +90,15 @@ func (r *running) setMemoryLimit() {
 func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
-	old, files, read := r.cfg.Load(), r.watched(), contentsOf(r.watched())
-	r.read.Store(&read)
+	old, files := r.cfg.Load(), r.watched()
+	before := contentsOf(files)
+	r.read.Store(&before)
 	next, err := load(r.file)
+	read := before
+	if err == nil && !slices.Equal(r.watchedBy(next), files) {
+		read = contentsOf(r.watchedBy(next)) // before the file is read, so that a later change is noticed
+		next, err = load(r.file)
+	}
 	var changes []config.Change
 	var trial func()
 	if err == nil {
@@ -122,10 +128,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 		return fmt.Sprintf("%s says what it said before\n", r.file), nil
 	}
 	r.use(ctx, next, changes)
-	if now := r.watched(); !slices.Equal(now, files) {
-		read = contentsOf(now)
-		r.read.Store(&read)
-	}
+	r.read.Store(&read)
 	r.serveAdmin(ctx, o)
 	var text strings.Builder
 	fmt.Fprintf(&text, "reloaded %s\n", r.file)
@@ -204,8 +207,10 @@ func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 }
 
 // watched returns the files whose changes cause a reload.
-func (r *running) watched() []string {
-	cfg := r.cfg.Load()
+func (r *running) watched() []string { return r.watchedBy(r.cfg.Load()) }
+
+// watchedBy returns the files whose changes cause a reload if cfg is in force.
+func (r *running) watchedBy(cfg *config.Config) []string {
 	files := cfg.PasswordFiles()
 	if cfg.Watch {
 		files = append(files, r.file)

@@ -209,11 +209,11 @@ var keys = []key{
 		remedy:  "write a whole number from 1 to 1048576, such as 128",
 		meaning: "How many commands SLOWLOG keeps, for each thread.",
 		change:  "The list is too short."},
-	{path: "locks.observe",
+	{path: "locks.observe", effect: AtOnce,
 		meaning: "keyway watches the locks that clients keep in Redis, for `KEYWAY LOCKS`, `/locks`, metrics " +
 			"and alarms.",
 		change: "You want to save the little processor time that this takes."},
-	{path: "locks.patterns",
+	{path: "locks.patterns", effect: AtOnce,
 		meaning: "Globs of keys that are locks, such as `lock:*`. Each has metrics and alarms of its own; " +
 			"the first that matches counts. All other locks share the pattern `other`. At most 100.",
 		change: "You want figures for each kind of lock, or locks of your own making are not recognized."},

@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
@@ -60,15 +61,18 @@ func (t *Table) Figures() []PatternFigures {
 	return all
 }
 
-// SumFigures adds up the counts of several threads with the same patterns.
+// SumFigures adds up the counts of several threads.
 func SumFigures(threads [][]PatternFigures) []PatternFigures {
 	var sum []PatternFigures
 	for _, figures := range threads {
-		for i := range figures {
-			if i == len(sum) {
-				sum = append(sum, PatternFigures{Pattern: figures[i].Pattern})
+		for _, f := range figures {
+			// During a reload, threads have different patterns.
+			i := slices.IndexFunc(sum, func(s PatternFigures) bool { return s.Pattern == f.Pattern })
+			if i < 0 {
+				i = len(sum)
+				sum = append(sum, PatternFigures{Pattern: f.Pattern})
 			}
-			sum[i].add(&figures[i].Figures)
+			sum[i].add(&f.Figures)
 		}
 	}
 	return sum

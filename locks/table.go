@@ -123,6 +123,33 @@ func NewTable(c Config) *Table {
 	}
 }
 
+// Configure replaces the patterns and SafeLease. Locks stay in the table, and the counts of
+// patterns that stay go on.
+func (t *Table) Configure(c Config) {
+	figures := make([]Figures, len(c.Patterns)+1)
+	for i := range figures {
+		for j := range t.figures {
+			if t.cfg.patternName(j) == c.patternName(i) {
+				figures[i] = t.figures[j]
+			}
+		}
+	}
+	c.Size = t.cfg.Size
+	t.cfg, t.figures = c, figures
+	clear(t.alarmed) // which names patterns by their places
+	var matching []*entry
+	for _, first := range t.buckets {
+		for e := first; e != nil; e = e.next {
+			if e.pattern = c.pattern(e.key); e.pattern < len(c.Patterns) {
+				matching = append(matching, e)
+			}
+		}
+	}
+	for _, e := range matching {
+		t.show(e)
+	}
+}
+
 // Matches reports whether the operator calls the key a lock by a pattern.
 func (c *Config) Matches(key []byte) bool { return c.pattern(key) < len(c.Patterns) }
 

@@ -59,3 +59,44 @@ func TestLockTable(t *testing.T) {
 		t.Errorf("%v %+v", err, all)
 	}
 }
+
+// TestReloadLockPatterns: a reload changes which locks are counted together and whether any are
+// watched, and does not forget who holds which.
+func TestReloadLockPatterns(t *testing.T) {
+	t.Parallel()
+	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)),
+		"layout: ring\nthreads: 2\nlocks: {patterns: ['a:*', 'b:*']}\n")
+	c := redistest.Dial(t, r.listen)
+	for _, key := range []string{"a:1", "b:1", "c:1"} {
+		c.Expect("OK", "SET", key, "tok", "NX", "PX", "60000")
+	}
+	counted := func(line string) {
+		t.Helper()
+		line = "keyway_lock_acquisitions_total{pattern=" + line + "\n"
+		redistest.Eventually(t, 10*time.Second, line, func() bool {
+			return strings.Contains(get(t, "http://"+r.admin+"/metrics"), line)
+		})
+	}
+	listed := func(want int) {
+		t.Helper()
+		redistest.Eventually(t, 10*time.Second, "locks in the list", func() bool {
+			return len(c.MustDo("KEYWAY", "LOCKS").Elems) == want
+		})
+	}
+	counted(`"a:*"} 1`)
+	listed(2)
+	r.reload("layout: ring\nthreads: 2\nlocks: {patterns: ['c:*', 'b:*']}\n")
+	listed(3)
+	c.Expect("OK", "SET", "c:2", "tok", "NX", "PX", "60000")
+	counted(`"b:*"} 1`)
+	counted(`"c:*"} 1`)
+	r.reload("layout: ring\nthreads: 2\nlocks: {observe: false}\n")
+	if reply := c.Do("KEYWAY", "LOCKS"); !strings.Contains(reply.Text, "locks are not observed") {
+		t.Error(reply)
+	}
+	c.Expect("OK", "SET", "c:3", "tok", "NX", "PX", "60000")
+	r.reload("layout: ring\nthreads: 2\nlocks: {patterns: ['c:*']}\n")
+	c.Expect("OK", "SET", "c:4", "tok", "NX", "PX", "60000")
+	listed(1)
+	counted(`"c:*"} 1`)
+}

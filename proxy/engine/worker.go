@@ -474,12 +474,12 @@ func (o Options) withDefaults() Options {
 }
 
 // Configure replaces the worker's options, within a turn. These stay as they are:
-// WatchLocks, Index, Workers and Seed. Clients stay open. A client that has authenticated stays so, and a
+// Index, Workers and Seed. Clients stay open. A client that has authenticated stays so, and a
 // connection to a node keeps the user that it has; a new password is for those that come
 // later. Connections that are no longer needed are closed when their replies have come.
 func Configure(w *Worker, o Options) {
 	before := w.Options
-	o.Index, o.Workers, o.Seed, o.WatchLocks = before.Index, before.Workers, before.Seed, before.WatchLocks
+	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
 	w.Options = o.withDefaults()
 	w.routing.Links.Configure(w.Options.Backend)
 	setLimits(w)

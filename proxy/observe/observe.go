@@ -45,22 +45,41 @@ type observer struct {
 }
 
 func newObserver(w *engine.Worker) *observer {
-	o := &observer{w: w, nextBatch: math.MaxInt64, nextSweep: math.MaxInt64}
-	if !w.Options.WatchLocks.Observe {
-		return o
-	}
-	o.nextSweep = 0
+	o := &observer{w: w}
+	o.stop()
+	o.Configured()
+	return o
+}
+
+// Configured implements engine.Feature: it begins or ends to watch, or goes on with other
+// patterns.
+func (o *observer) Configured() {
+	w := o.w
 	c := locks.Config{
 		Size: locks.MaxLocks / w.Options.Workers, Patterns: w.Options.WatchLocks.Patterns,
 		SafeLease: 2 * int64(w.Options.Backend.RequestTimeout),
 	}
-	if w.Options.Process != nil {
-		o.base = w.Options.Process.Started
+	switch {
+	case !w.Options.WatchLocks.Observe:
+		o.stop()
+	case o.table != nil:
+		o.table.Configure(c)
+	default:
+		if w.Options.Process != nil {
+			o.base = w.Options.Process.Started
+		}
+		o.nextSweep = 0
+		o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
+		o.watcher = locks.NewWatcher(o.table, o.handle, w.Scripts.Cache.Text, o.now)
+		w.Witness = o
 	}
-	o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
-	o.watcher = locks.NewWatcher(o.table, o.handle, w.Scripts.Cache.Text, o.now)
-	w.Witness = o
-	return o
+}
+
+// stop forgets all locks. Replies to commands that were seen before may still come.
+func (o *observer) stop() {
+	o.w.Witness, o.table, o.watcher, o.batches = nil, nil, nil, nil
+	o.queue, o.unsent = locks.Queue{}, false
+	o.nextBatch, o.nextSweep = math.MaxInt64, math.MaxInt64
 }
 
 // now returns the time on a clock that all threads share.
@@ -95,7 +114,10 @@ func (o *observer) Crossed(cmd *command.Command, a command.Args) {
 // handle takes an event of this thread.
 func (o *observer) handle(e *locks.Event) {
 	workers := o.w.Options.Workers
-	if workers == 1 {
+	switch {
+	case o.table == nil:
+		return
+	case workers == 1:
 		o.table.Apply(e)
 		return
 	}
@@ -140,7 +162,7 @@ func (o *observer) sendBatches() {
 	o.batches = make([]locks.Queue, len(batches))
 	o.w.Siblings.Tell(func(to *engine.Worker) {
 		f := engine.FeatureOf[*observer](to)
-		if f.queue.Take(&batches[to.Options.Index]) {
+		if f.table != nil && f.queue.Take(&batches[to.Options.Index]) {
 			f.nextBatch = min(f.nextBatch, to.Now+batchEvery)
 		}
 	})
@@ -167,7 +189,9 @@ func (o *observer) shareFamilies() {
 	o.w.Siblings.Tell(func(to *engine.Worker) {
 		f := engine.FeatureOf[*observer](to)
 		for _, family := range news {
-			f.table.Learn(family)
+			if f.table != nil {
+				f.table.Learn(family)
+			}
 		}
 	})
 }

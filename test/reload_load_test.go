@@ -72,17 +72,22 @@ func loadVariant(i int) string {
 	return fmt.Sprintf(`layout: ring
 log: {level: %s, format: %s}
 clients: {max: %d, idle_timeout: %ds}
-backend: {connect_timeout: %ds, request_timeout: %ds, exclusive: %d, integrity: %d}
+backend: {connect_timeout: %ds, request_timeout: %ds, exclusive: %d, integrity: %d, connections: %d}
 slowlog: {slower_than: %dms, entries: %d}
 limits: {max_bulk: %dmb, max_args: %d, max_inline: %dkb, max_request: %dmb, client_output: %dmb, memory: %dgb}
 ready: %s
 shutdown: {timeout: %ds}
-commands: {allow: [%s]}
+commands: {allow: [%s], deny: [%s]}
+instance: kw-%d
+locks: {observe: %v, patterns: ["%d:*"]}
+reads: %s
+replicas: {opt_in: %v, max_lag: %ds}
 scripts: {keyless: "%d"}
 cluster: {emulate: %v, announce: "127.0.0.1:%d"}
 `, []string{"info", "warn", "error"}[i%3], []string{"text", "json"}[i%2], 1000*k, 100*k,
-		k, 5+k, 100*k, 100*k, 10*k, 10*k, 100*k, 100_000*k, 64*k, 100*k, 100*k, k, []string{"any", "all"}[i%2], k,
-		[]string{"config", "bgsave", "flushall"}[i%3], i, i%2 == 0, 7000+k)
+		k, 5+k, 100*k, 100*k, k, 10*k, 10*k, 100*k, 100_000*k, 64*k, 100*k, 100*k, k, []string{"any", "all"}[i%2], k,
+		[]string{"config", "bgsave", "flushall"}[i%3], []string{"keys", "flushdb", "debug"}[i%3], i%2, i%2 == 1, i,
+		[]string{"master", "prefer-replica"}[i%2], i%2 == 1, k, i, i%2 == 0, 7000+k)
 }
 
 // load is 50 clients that check every reply.

@@ -169,3 +169,58 @@ func TestReloadSentinels(t *testing.T) {
 		return redistest.Ask(r.listen, "SET", "a", "2").Text == "OK" && w.Replicas[0].Do("GET", "a").Text == "2"
 	})
 }
+
+// TestReloadNodesPassword rotates the nodes' password as an operator does: the nodes take both,
+// then keyway's file has the new one, then the nodes take that alone.
+func TestReloadNodesPassword(t *testing.T) {
+	nodes := redistest.Three(t)
+	onNodes := func(password string, args ...string) {
+		t.Helper()
+		for _, n := range nodes {
+			c := redistest.Dial(t, n.Addr)
+			if password != "" {
+				c.Expect("OK", "AUTH", password)
+			}
+			c.Expect("OK", append([]string{"ACL", "SETUSER", "default"}, args...)...)
+		}
+	}
+	onNodes("", "resetpass", ">old")
+	r := startReloadable(t, redistest.NodesYAML(nodes), "layout: ring\nbackend: {password: old}\n")
+	c := redistest.Dial(t, r.listen)
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				failed <- nil
+				return
+			default:
+			}
+			if err := expect(c, "OK", "SET", fmt.Sprint("key:", i%100), fmt.Sprint(i)); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	onNodes("old", ">new")
+	out := r.reload("layout: ring\nbackend: {password: new}\n")
+	if !strings.Contains(out, "backend.password: changed (not shown)") {
+		t.Error(out)
+	}
+	onNodes("new", "<old")
+	close(stop)
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes { // keyway has to log in anew
+		admin := redistest.Dial(t, n.Addr)
+		admin.Expect("OK", "AUTH", "new")
+		admin.MustDo("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	}
+	for i := range 100 {
+		key := fmt.Sprint("key:", i)
+		redistest.Eventually(t, 10*time.Second, "a write to "+key, func() bool {
+			return redistest.Ask(r.listen, "SET", key, "1").Text == "OK"
+		})
+	}
+}

@@ -114,8 +114,9 @@ func TestRegisterWinsOverFile(t *testing.T) {
 	}
 	// The file goes back.
 	k.nodes = ring
-	if out := k.reload(""); lost(t, k.listen) != 0 {
-		t.Errorf("after a reload with the right file: %s", out)
+	k.expect(k.reload(""), "reloaded keyway.yml\n  the layout of this file is in force\n")
+	if n := lost(t, k.listen); n != 0 {
+		t.Errorf("%d keys are hidden after a reload with the right file", n)
 	}
 	if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_not_of_file 0\n") {
 		t.Error("the metrics still say that another layout is in force")
@@ -126,8 +127,12 @@ func TestRegisterWinsOverFile(t *testing.T) {
 	}
 	// An edit while keyway runs changes nothing either.
 	k.nodes = edited
-	if k.reload(""); lost(t, k.listen) != 0 {
-		t.Error("a reload of the edited file hides keys")
+	k.expect(k.reload(""), "reloaded keyway.yml\n"+
+		"  problem: the nodes say that another layout is in force (epoch 1, placement "+layoutOf(t, ring).Hash+
+		") than this file's (placement "+layoutOf(t, edited).Hash+"); keyway serves by theirs; "+
+		"keyway check --connect prints their layout\n")
+	if n := lost(t, k.listen); n != 0 {
+		t.Errorf("a reload of the edited file hides %d keys", n)
 	}
 }
 
@@ -162,6 +167,10 @@ func TestRegisterAppears(t *testing.T) {
 		return all
 	}
 	redistest.Eventually(t, 20*time.Second, "keyway serves by the new layout", answered)
+	if want := `remedy="wait until keyway has taken that layout; if it cannot, the log says why"`; !strings.Contains(
+		k.stderr.String(), want) {
+		t.Errorf("the log lacks %s", want)
+	}
 	if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_epoch 3\n") {
 		t.Error("the metrics have another epoch")
 	}

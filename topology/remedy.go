@@ -23,6 +23,7 @@ var refusals = []struct{ text, remedy string }{
 	{"DENIED", "set the server's requirepass and %s.password, or turn its protected-mode off"},
 	{"NOPERM", "allow its user the command: ACL SETUSER NAME +COMMAND"},
 	{"max number of clients", "raise the server's maxclients, or close connections"},
+	{"the node's register says", "wait until keyway has taken that layout; if it cannot, the log says why"},
 	{"LOADING", "wait until the server has loaded its data"},
 	{"BUSY", "wait until the script ends, or end it: SCRIPT KILL"},
 	{

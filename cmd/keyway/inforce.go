@@ -98,8 +98,24 @@ func printInForce(
 	if err != nil {
 		return cfg, t, err
 	}
-	fmt.Fprintf(w, "\nproblem: the nodes say that another layout is in force (epoch %d, placement %s) than this "+
-		"file's (placement %s); keyway serves by theirs:\n%s\n", inForce.Epoch(), inForce.PlacementHash(),
-		cfg.PlacementHash(), inForce.PlacementText())
+	fmt.Fprintf(w, "\n%s:\n%s\n", notInForce(inForce), inForce.PlacementText())
 	return inForce, other, errors.New("the layout of this file is not in force")
+}
+
+// notInForce says that the file's layout is not the one that c serves by. c has replaced it.
+func notInForce(c *config.Config) string {
+	return fmt.Sprintf("problem: the nodes say that another layout is in force (epoch %d, placement %s) than this "+
+		"file's (placement %s); keyway serves by theirs", c.Epoch(), c.PlacementHash(), c.Replaced().PlacementHash())
+}
+
+// inForceReport returns the lines that the report of a reload ends with. It is empty if the
+// file's layout was in force before and still is.
+func inForceReport(old, next *config.Config) string {
+	switch {
+	case next.Replaced() != nil:
+		return fmt.Sprintf("  %s; keyway check --connect prints their layout\n", notInForce(next))
+	case old.Replaced() != nil:
+		return "  the layout of this file is in force\n"
+	}
+	return ""
 }

@@ -122,7 +122,9 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 		return "", err
 	}
 	trial()
-	if wiring.LogInForce(next, r.log); len(changes) == 0 {
+	wiring.LogInForce(next, r.log)
+	inForce := inForceReport(old, next)
+	if len(changes) == 0 && inForce == "" {
 		r.cfg.Store(next)
 		r.log.Info("reloaded; the file says what it said before", "file", r.file, "cause", cause)
 		return fmt.Sprintf("%s says what it said before\n", r.file), nil
@@ -136,6 +138,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 		r.log.Info("configuration changed", "key", c.Path, "from", c.From, "to", c.To)
 		fmt.Fprintf(&text, "  %s\n", c)
 	}
+	text.WriteString(inForce)
 	r.log.Info("reloaded", "file", r.file, "cause", cause, "changes", len(changes))
 	return text.String(), nil
 }

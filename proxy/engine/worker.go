@@ -482,6 +482,8 @@ func Configure(w *Worker, o Options) {
 	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
 	w.Options = o.withDefaults()
 	w.routing.Links.Configure(w.Options.Backend)
+	now, was := w.Options.Backend, before.Backend
+	otherGreeting := now.Epoch != was.Epoch || now.Password != was.Password || now.Username != was.Username
 	setLimits(w)
 	w.Scripts.keyless = []byte(o.Keyless)
 	w.Scripts.Cache.SetPerKey(o.PerKey)
@@ -492,6 +494,9 @@ func Configure(w *Worker, o Options) {
 	for _, n := range w.routing.Nodes {
 		for _, c := range n.Conns {
 			c.CheckEvery = w.Options.CheckEvery
+			if otherGreeting && c.State() == pool.Down {
+				c.RetryNow(w.Now) // the node may have refused the former greeting
+			}
 		}
 	}
 	w.routing.reshape(before)

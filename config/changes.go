@@ -33,6 +33,14 @@ func (c Change) String() string {
 	return c.Path + ": " + shown(c.From) + " -> " + shown(c.To)
 }
 
+// LogFields returns the change as key-value fields of a log line. They never show a secret.
+func (c Change) LogFields() []any {
+	if c.secret {
+		return []any{"key", c.Path, "value", "not shown"}
+	}
+	return []any{"key", c.Path, "from", c.From, "to", c.To}
+}
+
 // shown returns a value as one short text.
 func shown(value string) string {
 	const most = 200

@@ -105,6 +105,7 @@ func TestReloadSaysWhatChanged(t *testing.T) {
 			"  clients.max: 10000 -> 5\n"+
 			"  slowlog.slower_than: 10ms -> 1s\n")
 	for _, line := range []string{
+		`msg="configuration changed" key=clients.password value="not shown"`,
 		`msg="configuration changed" key=clients.max from=10000 to=5`,
 		`msg=reloaded file=` + r.file + ` cause="keyway reload" changes=3`,
 	} {

@@ -135,7 +135,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	var text strings.Builder
 	fmt.Fprintf(&text, "reloaded %s\n", r.file)
 	for _, c := range changes {
-		r.log.Info("configuration changed", "key", c.Path, "from", c.From, "to", c.To)
+		r.log.Info("configuration changed", c.LogFields()...)
 		fmt.Fprintf(&text, "  %s\n", c)
 	}
 	text.WriteString(inForce)

@@ -88,7 +88,7 @@ func (g *Guard) Start(ctx context.Context, t *router.Table) error {
 				"node", s.Name, "addr", s.Addr, "error", s.Err)
 		}
 	}
-	if g.o.Refuse && slices.ContainsFunc(samples, Sample.hides) {
+	if g.o.Refuse && slices.ContainsFunc(samples, Sample.Hides) {
 		var variants []Variant
 		if g.o.Variants != nil {
 			variants = g.o.Variants()
@@ -203,7 +203,7 @@ func level(s Sample) int {
 	switch {
 	case s.Elsewhere == 0:
 		return 0
-	case s.hides():
+	case s.Hides():
 		return 2
 	}
 	return 1

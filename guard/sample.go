@@ -56,8 +56,8 @@ func (s Sample) Ratio() float64 {
 	return float64(s.Elsewhere) / float64(s.Sampled)
 }
 
-// hides reports whether more keys are misplaced than keyway tolerates at start.
-func (s Sample) hides() bool { return s.Err == nil && s.Ratio() > tolerated }
+// Hides reports whether more keys are misplaced than keyway tolerates at start.
+func (s Sample) Hides() bool { return s.Err == nil && s.Ratio() > tolerated }
 
 // take looks at the keys of node id.
 func take(ctx context.Context, client *redis.Client, t *router.Table, id router.NodeID) Sample {

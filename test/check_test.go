@@ -134,17 +134,25 @@ func TestCheckConnect(t *testing.T) {
 	}
 }
 
-// TestKeysElsewhere: after a change of layout, check --connect warns that the nodes' keys
-// lie where clients do not find them.
+// TestKeysElsewhere: after a change of layout, check --connect says that the nodes' keys lie
+// where clients do not find them. It fails if serve would refuse to start.
 func TestKeysElsewhere(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.Three(t)
 	fillByRing(t, nodes, 600)
-	for layout, warnings := range map[string]int{"ring": 0, "slots": 3} {
-		out, ok := check(t, redistest.Layouts(nodes)[layout], "--connect")
-		n := lines(out, "warning: of", "keys of node", "places", `elsewhere, such as "key:`, "which belongs to")
-		if !ok || n != warnings {
-			t.Errorf("%s: %s", layout, out)
+	for _, c := range []struct {
+		layout, rest, kind string
+		nodes              int
+	}{
+		{layout: "ring"},
+		{"slots", "", "problem: of", 3},
+		{"slots", "placement: {misplaced: allow}\n", "warning: of", 3},
+	} {
+		out, ok := check(t, redistest.Layouts(nodes)[c.layout]+c.rest, "--connect")
+		n := lines(out, c.kind, "keys of node", "places", `elsewhere, such as "key:`, "which belongs to")
+		refuses := lines(out, "keyway serve would refuse to start over misplaced keys") > 0
+		if want := c.kind == "problem: of"; n != c.nodes || ok == want || refuses != want {
+			t.Errorf("%s%s: %s", c.layout, c.rest, out)
 		}
 	}
 }

@@ -97,21 +97,7 @@ func TestRegisterWinsOverFile(t *testing.T) {
 			t.Errorf("the metrics lack %q", want)
 		}
 	}
-	const other = "the nodes say that another layout is in force"
-	for _, args := range [][]string{
-		{"check", "--connect", "-c", k.file}, {"verify", "-c", k.file}, {"plan", k.file, k.file},
-		{"migrate", k.file, k.file},
-	} {
-		out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), other) {
-			t.Errorf("keyway %s: %v\n%s", args[0], err, out)
-		}
-	}
-	old := redistest.WriteFile(t, "old.yml", ring)
-	out, err := exec.Command(redistest.Build(t), "migrate", old, k.file).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "FUNCTION DELETE keyway_1") {
-		t.Errorf("keyway migrate from the layout in force: %v\n%s", err, out)
-	}
+	commandsRefuse(t, k.file, ring)
 	// The file goes back.
 	k.nodes = ring
 	k.expect(k.reload(""), "reloaded keyway.yml\n  the layout of this file is in force\n")
@@ -121,7 +107,7 @@ func TestRegisterWinsOverFile(t *testing.T) {
 	if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_not_of_file 0\n") {
 		t.Error("the metrics still say that another layout is in force")
 	}
-	out, err = exec.Command(redistest.Build(t), "check", "--connect", "-c", k.file).CombinedOutput()
+	out, err := exec.Command(redistest.Build(t), "check", "--connect", "-c", k.file).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "this layout is in force since epoch 1") {
 		t.Errorf("check: %v\n%s", err, out)
 	}
@@ -133,6 +119,25 @@ func TestRegisterWinsOverFile(t *testing.T) {
 		"keyway check --connect prints their layout\n")
 	if n := lost(t, k.listen); n != 0 {
 		t.Errorf("a reload of the edited file hides %d keys", n)
+	}
+}
+
+// commandsRefuse requires that commands refuse a file while the layout inForce is in force.
+func commandsRefuse(t *testing.T, file, inForce string) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"check", "--connect", "-c", file}, {"verify", "-c", file}, {"plan", file, file},
+		{"migrate", file, file},
+	} {
+		out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "the nodes say that another layout is in force") {
+			t.Errorf("keyway %s: %v\n%s", args[0], err, out)
+		}
+	}
+	old := redistest.WriteFile(t, "old.yml", inForce)
+	out, err := exec.Command(redistest.Build(t), "migrate", old, file).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "FUNCTION DELETE keyway_1") {
+		t.Errorf("keyway migrate from the layout in force: %v\n%s", err, out)
 	}
 }
 

@@ -168,7 +168,7 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 	}
 
 	var remarks []string
-	unfit, policies, versions := 0, map[string]bool{}, map[string]bool{}
+	unfit, hidden, policies, versions := 0, 0, map[string]bool{}, map[string]bool{}
 	for _, r := range wiring.Inspect(ctx, cfg, t) {
 		s := sampled[r.Name]
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Name, r.Addr, dash(r.Role), dash(r.Mode),
@@ -178,8 +178,12 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 			remarks = append(remarks, fmt.Sprintf("problem: node %s %s; %s", r.Name, problem, remedy))
 		}
 		if s.Elsewhere > 0 {
-			remarks = append(remarks, fmt.Sprintf("warning: of %d keys of node %s, this layout places %d elsewhere, "+
-				"such as %s; clients do not find them", s.Sampled, s.Name, s.Elsewhere, s.Examples[0]))
+			kind := "warning"
+			if s.Hides() && cfg.Placement.Misplaced == config.MisplacedRefuse {
+				kind, hidden = "problem", hidden+1
+			}
+			remarks = append(remarks, fmt.Sprintf("%s: of %d keys of node %s, this layout places %d elsewhere, "+
+				"such as %s; clients do not find them", kind, s.Sampled, s.Name, s.Elsewhere, s.Examples[0]))
 		}
 		if r.Err == nil {
 			policies[r.Policy], versions[r.Version] = true, true
@@ -203,6 +207,10 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 	}
 	if unfit > 0 {
 		return fmt.Errorf("%d of %d nodes cannot serve", unfit, len(t.Nodes))
+	}
+	if hidden > 0 {
+		return errors.New("keyway serve would refuse to start over misplaced keys; see keyway plan and " +
+			"keyway migrate, or, for a cache, set placement.misplaced to allow")
 	}
 	return nil
 }

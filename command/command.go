@@ -23,7 +23,6 @@ type Command struct {
 	Action   Action
 	Traits   Traits
 	InMulti  InMulti
-	LockUse  LockUse
 	Lock     LockRole
 
 	// Stride and Tail describe the arguments of a Split command. Each key has Stride

@@ -6,25 +6,28 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// LockUse is what a command does if its key is a lock. Scripts are not among these.
-type LockUse uint8
+// LockRole says how clients use a command for locks that they keep in Redis.
+type LockRole uint8
 
 const (
-	NoLockUse   LockUse = iota // it is not for locks
-	SetsLock                   // SET
-	SetsForever                // SETNX: it sets a lock without a lease
-	GetsLock                   // GET
-	ExistsLock                 // EXISTS
-	LeaseSec                   // TTL
-	LeaseMS                    // PTTL
-	DeletesLock                // DEL and UNLINK
-	WatchesLock                // WATCH
+	NoLock      LockRole = iota
+	SetLock              // SET, with NX
+	SetNXLock            // SETNX: it sets a lock without a lease
+	ExpireLock           // EXPIRE: the second argument is in seconds
+	PExpireLock          // PEXPIRE: in milliseconds
+	DeleteLock           // DEL, UNLINK
+	CompareLock          // deletes a key that has a certain value
+	ScriptLock           // EVAL, EVALSHA: the script may work on a lock
+	// The others change no lock.
+	GetLock    // GET
+	ExistsLock // EXISTS
+	TTLLock    // TTL
+	PTTLLock   // PTTL
+	WatchLock  // WATCH
 )
 
-var lockUses = map[string]LockUse{
-	"set": SetsLock, "setnx": SetsForever, "get": GetsLock, "exists": ExistsLock, "ttl": LeaseSec, "pttl": LeaseMS,
-	"del": DeletesLock, "unlink": DeletesLock, "watch": WatchesLock,
-}
+// Changes reports whether commands with this role can change a lock.
+func (r LockRole) Changes() bool { return r > NoLock && r < GetLock }
 
 // SetLease returns the lease of SET key value NX with PX or EX, in milliseconds. ok is false if
 // SET has other options, lacks one of these, or if the lease is no positive number.

@@ -26,7 +26,7 @@ var rows = []row{
 	{name: "mset", handling: Split, stride: 2},
 	{name: "del", handling: Split, lock: DeleteLock},
 	{name: "unlink", handling: Split, lock: DeleteLock},
-	{name: "exists", handling: Split},
+	{name: "exists", handling: Split, lock: ExistsLock},
 	{name: "touch", handling: Split, traits: MastersOnly},
 	{name: "hscan", traits: MastersOnly},
 	{name: "sscan", traits: MastersOnly},
@@ -46,6 +46,9 @@ var rows = []row{
 
 	// Commands that clients also use for locks.
 	{name: "set", lock: SetLock},
+	{name: "get", lock: GetLock},
+	{name: "ttl", lock: TTLLock},
+	{name: "pttl", lock: PTTLLock},
 	{name: "setnx", lock: SetNXLock},
 	{name: "expire", lock: ExpireLock},
 	{name: "pexpire", lock: PExpireLock},
@@ -95,7 +98,7 @@ var rows = []row{
 	{name: "multi", handling: Local, action: DoMulti, traits: ChangesConnection, inMulti: ActsAtOnce},
 	{name: "exec", handling: Local, action: DoExec, traits: ChangesConnection | Executes, inMulti: ActsAtOnce},
 	{name: "discard", handling: Local, action: DoDiscard, traits: ChangesConnection, inMulti: ActsAtOnce},
-	{name: "watch", handling: Local, action: DoWatch, traits: ChangesConnection, inMulti: ActsAtOnce},
+	{name: "watch", handling: Local, action: DoWatch, traits: ChangesConnection, inMulti: ActsAtOnce, lock: WatchLock},
 	{name: "unwatch", handling: Local, action: DoUnwatch, traits: ChangesConnection, inMulti: QueuesItself},
 
 	// Pub/sub.
@@ -281,7 +284,6 @@ func (c *Command) apply(container *Command) {
 	c.Action, c.Traits, c.InMulti, c.timeout, c.finder = r.action, r.traits, r.inMulti, r.timeout, r.keys
 	c.Lock = r.lock
 	c.Flags |= r.flags
-	c.LockUse = lockUses[c.Name]
 	c.Stride, c.Tail, c.Refusal = max(r.stride, 1), r.tail, r.refusal
 	if r.response != ResponseDefault {
 		c.Response = r.response

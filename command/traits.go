@@ -74,20 +74,6 @@ const (
 // EXEC.
 func (c *Command) ActsInMulti() bool { return c.InMulti == ActsAtOnce || c.InMulti == QueuesItself }
 
-// LockRole says how clients use a command for locks that they keep in Redis.
-type LockRole uint8
-
-const (
-	NoLock      LockRole = iota
-	SetLock              // SET, with NX
-	SetNXLock            // SETNX
-	ExpireLock           // EXPIRE: the second argument is in seconds
-	PExpireLock          // PEXPIRE: in milliseconds
-	DeleteLock           // DEL, UNLINK
-	CompareLock          // deletes a key that has a certain value
-	ScriptLock           // EVAL, EVALSHA: the script may work on a lock
-)
-
 // Timeout says where a blocking command has its timeout.
 type Timeout uint8
 

@@ -60,7 +60,7 @@ func (s *scene) send(who, line, reply string) bool {
 func (s *scene) sendArgs(who, reply string, args ...string) bool {
 	s.t.Helper()
 	cmd := command.Lookup([]byte(args[0]))
-	if cmd.Lock == command.NoLock {
+	if !cmd.Lock.Changes() {
 		return false
 	}
 	p := s.watcher.Command(cmd, framed(s.t, args...), time.Unix(0, s.now))

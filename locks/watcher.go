@@ -74,7 +74,7 @@ type Pending struct {
 type names struct{ key, token int }
 
 // Command returns a command that works on locks, or nil. The caller passes the reply to its
-// Replied, or calls Drop. cmd.Lock is not NoLock.
+// Replied, or calls Drop. The role of cmd changes locks.
 func (w *Watcher) Command(cmd *command.Command, a command.Args, wall time.Time) *Pending {
 	switch cmd.Lock {
 	case command.SetLock:

@@ -214,7 +214,7 @@ type outside interface {
 	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
 }
 
-// Witness sees the commands with a command.LockRole and the replies to them.
+// Witness sees the commands that may change a lock and the replies to them.
 type Witness interface {
 	// Sent is called when a command goes to n, or to several nodes if n is nil. It returns
 	// what gets the reply, or nil.

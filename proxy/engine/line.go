@@ -143,7 +143,7 @@ func (r *Request) mayPublish() bool {
 
 // witness shows a command that goes to n, or to several nodes if n is nil.
 func (r *Request) witness(cmd *command.Command, a command.Args, n *Node) {
-	if w := r.Session.Worker; cmd.Lock != command.NoLock && w.Witness != nil {
+	if w := r.Session.Worker; cmd.Lock.Changes() && w.Witness != nil {
 		r.witnessed = w.Witness.Sent(r.Session, cmd, a, n)
 	}
 }

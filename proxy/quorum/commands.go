@@ -45,7 +45,7 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 		return true, s.AnswerError(cmd, text)
 	}
 	switch {
-	case cmd.LockUse == command.WatchesLock:
+	case cmd.Lock == command.WatchLock:
 		return refuse("WATCH sees only one node; release the lock with a script that compares the token and then " +
 			"deletes the key")
 	case s.Has(engine.InMulti):
@@ -54,7 +54,7 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 		return refuse("a command on a lock can have no other key; send one command for each")
 	case s.DB != 0:
 		return refuse("the locks are in database 0; SELECT 0 first")
-	case isNumber && cmd.LockUse != command.GetsLock:
+	case isNumber && cmd.Lock != command.GetLock:
 		return refuse("the key shows the lock's number; only GET can read it")
 	}
 	if isNumber {
@@ -71,29 +71,29 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 // begin starts a command on a lock, or returns why it is refused.
 func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a command.Args, key string) (reason string) {
 	c := quorum.Command{Key: key}
-	switch cmd.LockUse {
-	case command.SetsLock:
+	switch cmd.Lock {
+	case command.SetLock:
 		lease, ok := command.SetLease(a)
 		if !ok {
 			return "SET needs NX and a lease, and no other option: SET key token NX PX milliseconds"
 		}
 		c.Kind, c.Token, c.Lease = quorum.Acquire, string(a.Arg(2)), lease
 		return l.acquire(g, s, cmd, c)
-	case command.SetsForever:
+	case command.SetNXLock:
 		return "SETNX sets no lease, so nothing would end the lock of a client that has died; use SET key token NX " +
 			"PX milliseconds"
-	case command.DeletesLock:
+	case command.DeleteLock:
 		c.Kind = quorum.Delete
 		l.start(g, s, cmd, c, oneIfYes)
-	case command.GetsLock:
+	case command.GetLock:
 		c.Kind = quorum.Read
 		l.start(g, s, cmd, c, value)
 	case command.ExistsLock:
 		c.Kind = quorum.Read
 		l.start(g, s, cmd, c, oneIfYes)
-	case command.LeaseSec, command.LeaseMS:
+	case command.TTLLock, command.PTTLLock:
 		c.Kind = quorum.Read
-		l.start(g, s, cmd, c, leaseIn(cmd.LockUse))
+		l.start(g, s, cmd, c, leaseIn(cmd.Lock))
 	default:
 		if cmd.Is(command.TakesScript | command.TakesSHA) {
 			return l.script(g, s, cmd, a, c)
@@ -209,13 +209,13 @@ func number(o *quorum.Op, dst []byte, v resp.Version) []byte {
 }
 
 // leaseIn returns the reply to TTL or PTTL.
-func leaseIn(use command.LockUse) reply {
+func leaseIn(role command.LockRole) reply {
 	return func(o *quorum.Op, dst []byte, _ resp.Version) []byte {
 		ms := int64(-2)
 		if o.Verdict == quorum.Yes {
 			ms = o.Lease
 		}
-		if use == command.LeaseSec && ms > 0 {
+		if role == command.TTLLock && ms > 0 {
 			ms = (ms + 500) / 1000
 		}
 		return resp.AppendInt(dst, ms)

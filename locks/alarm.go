@@ -94,7 +94,7 @@ func (t *Table) TakeAlarms() []Alarm {
 	return alarms
 }
 
-// Report records an alarm about a key that no event tells of.
+// Report records an alarm about a key without an event.
 func (t *Table) Report(key []byte, a AlarmSet, now int64) {
 	t.now = max(t.now, now)
 	if e := t.find(key, hashOf(key)); e != nil {

@@ -415,6 +415,16 @@ func TestPlanRights(t *testing.T) {
 	expectPlan(t, out, status, 2, "not ready: nodes: node b (", " cannot be asked: WRONGPASS")
 }
 
+// TestPlanCommands: a node that does not know a command which moves keys makes the plan unready.
+func TestPlanCommands(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t, "--rename-command", "RESTORE", ""))
+	out, status := runPlan(t, "layout: modulo\n"+redistest.NodesYAML(nodes[:3]),
+		"layout: modulo\n"+redistest.NodesYAML(nodes))
+	expectPlan(t, out, status, 2, "not ready: commands: node d (Redis ", ") does not know restore; "+
+		"allow them; keys cannot move without them", "NOT READY: commands")
+}
+
 // TestPlanVersions: values of a newer server cannot go to an older one, nor back.
 func TestPlanVersions(t *testing.T) {
 	t.Parallel()

@@ -67,7 +67,7 @@ func (r *running) serveAdmin(ctx context.Context, o *operators) {
 	}
 	if before.stop != nil {
 		before.stop()
-		before.ln.Close() // now, so that who asks after the reply to this reload gets to o
+		before.ln.Close() // now, so that the next request gets to o
 	}
 }
 

@@ -152,28 +152,33 @@ func recipes(ctx context.Context, c *redis.Client) []recipe {
 		byScript("EVAL", eval), byScript("EVALSHA", evalSHA),
 	}
 	if err := c.Do(ctx, "DELIFEQ", key("none"), "x").Err(); err == nil { // Valkey
-		all = append(all, recipe{"SET IFEQ and DELIFEQ", setNX,
-			func(ctx context.Context, key, token string) error {
-				err := c.Do(ctx, "SET", key, token, "IFEQ", token, "PX", lease.Milliseconds()).Err()
-				return taken(!errors.Is(err, redis.Nil), ignoreNil(err))
-			},
-			func(ctx context.Context, key, token string) error {
-				return taken(c.Do(ctx, "DELIFEQ", key, token).Bool())
-			},
-		})
+		all = append(all, comparing(c, "SET IFEQ and DELIFEQ", setNX, func(key, token string) []any {
+			return []any{"DELIFEQ", key, token}
+		}))
 	}
 	if err := c.Do(ctx, "DELEX", key("none"), "IFEQ", "x").Err(); err == nil { // Redis 8.4
-		all = append(all, recipe{"SET IFEQ and DELEX", setNX,
-			func(ctx context.Context, key, token string) error {
-				err := c.Do(ctx, "SET", key, token, "IFEQ", token, "PX", lease.Milliseconds()).Err()
-				return taken(!errors.Is(err, redis.Nil), ignoreNil(err))
-			},
-			func(ctx context.Context, key, token string) error {
-				return taken(c.Do(ctx, "DELEX", key, "IFEQ", token).Bool())
-			},
-		})
+		all = append(all, comparing(c, "SET IFEQ and DELEX", setNX, func(key, token string) []any {
+			return []any{"DELEX", key, "IFEQ", token}
+		}))
 	}
 	return all
+}
+
+// comparing is a recipe of commands that compare the token themselves.
+func comparing(
+	c *redis.Client, name string, acquire func(ctx context.Context, key, token string) error,
+	release func(key, token string) []any,
+) recipe {
+	return recipe{
+		name, acquire,
+		func(ctx context.Context, key, token string) error {
+			err := c.Do(ctx, "SET", key, token, "IFEQ", token, "PX", lease.Milliseconds()).Err()
+			return taken(!errors.Is(err, redis.Nil), ignoreNil(err))
+		},
+		func(ctx context.Context, key, token string) error {
+			return taken(c.Do(ctx, release(key, token)...).Bool())
+		},
+	}
 }
 
 func ignoreNil(err error) error {

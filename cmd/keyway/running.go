@@ -34,7 +34,7 @@ type running struct {
 	reloading sync.Mutex
 	cfg       atomic.Pointer[config.Config]
 	observers atomic.Pointer[observers]
-	operators *operators                        // changed by reload alone
+	admin     *adminListener                    // changed by reload alone
 	later     chan *pool.Link                   // a node's register is of a later epoch
 	watchers  sync.WaitGroup                    // the observers' goroutines
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
@@ -104,17 +104,17 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	if err == nil {
 		trial, err = r.trialOf(next)
 	}
-	var o *operators
+	var l *adminListener
 	if err == nil {
 		next, err = wiring.InForce(ctx, next, old, r.log)
 	}
 	if err == nil {
-		o, err = listenAdmin(next, r.operators)
+		l, err = listenAdmin(next, r.admin)
 	}
 	if err == nil {
 		allowed := allowMisplaced || next.Epoch() > old.Epoch()
 		if changes, err = wiring.Reload(ctx, r.srv, old, next, allowed, r.log); err != nil {
-			o.close()
+			l.close()
 		}
 	}
 	if err != nil {
@@ -131,7 +131,7 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	}
 	r.use(ctx, next, changes)
 	r.read.Store(&read)
-	r.serveAdmin(ctx, o)
+	r.serveAdmin(ctx, l)
 	var text strings.Builder
 	fmt.Fprintf(&text, "reloaded %s\n", r.file)
 	for _, c := range changes {

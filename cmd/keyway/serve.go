@@ -109,7 +109,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	r := &running{file: file, log: log, out: out, operators: new(operators), later: make(chan *pool.Link, 1)}
+	r := &running{file: file, log: log, out: out, admin: new(adminListener), later: make(chan *pool.Link, 1)}
 	r.srv, err = wiring.NewServer(cfg, server.Options{Log: log, Version: versionText(), LaterEpoch: r.onLaterEpoch})
 	if err != nil {
 		return err
@@ -123,11 +123,11 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	r.cfg.Store(cfg)
 	r.observe(beside, cfg, keys)
 	var g errgroup.Group
-	o, err := listenAdmin(cfg, r.operators)
+	l, err := listenAdmin(cfg, r.admin)
 	if err != nil {
 		return err
 	}
-	r.serveAdmin(beside, o)
+	r.serveAdmin(beside, l)
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "addr", a.String(),
 			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())

@@ -12,8 +12,8 @@ import (
 	"github.com/keyway-proxy/keyway/server"
 )
 
-// operators are those who ask at the admin address.
-type operators struct {
+// adminListener accepts requests at the admin address.
+type adminListener struct {
 	addr string             // as in the configuration; empty: there is none
 	ln   net.Listener       // nil: there is none
 	stop context.CancelFunc // ends serving them; nil: it has not begun
@@ -21,53 +21,53 @@ type operators struct {
 
 // listenAdmin opens the admin address of a configuration. If before has the same address,
 // listenAdmin returns before.
-func listenAdmin(cfg *config.Config, before *operators) (*operators, error) {
+func listenAdmin(cfg *config.Config, before *adminListener) (*adminListener, error) {
 	if before.addr == cfg.Admin {
 		return before, nil
 	}
-	o := &operators{addr: cfg.Admin}
-	if o.addr == "" {
-		return o, nil
+	l := &adminListener{addr: cfg.Admin}
+	if l.addr == "" {
+		return l, nil
 	}
 	var removed []net.Listener
 	if before.ln != nil {
 		removed = append(removed, before.ln)
 	}
 	var err error
-	if o.ln, err = server.ListenBeside(o.addr, removed); err != nil {
-		return nil, cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", o.addr, err)
+	if l.ln, err = server.ListenBeside(l.addr, removed); err != nil {
+		return nil, cfg.Errorf("admin", server.BindRemedy(err), "cannot listen on %s: %v", l.addr, err)
 	}
-	return o, nil
+	return l, nil
 }
 
 // close closes an address at which serving has not begun.
-func (o *operators) close() {
-	if o.ln != nil && o.stop == nil {
-		o.ln.Close()
+func (l *adminListener) close() {
+	if l.ln != nil && l.stop == nil {
+		l.ln.Close()
 	}
 }
 
-// serveAdmin serves o until ctx ends, and no longer those that it has served before. It
+// serveAdmin serves l until ctx ends, and no longer those that it has served before. It
 // answers requests under way, such as the one for this reload.
-func (r *running) serveAdmin(ctx context.Context, o *operators) {
-	before := r.operators
-	if before == o {
+func (r *running) serveAdmin(ctx context.Context, l *adminListener) {
+	before := r.admin
+	if before == l {
 		return
 	}
-	r.operators = o
-	if o.ln != nil {
-		r.log.Info("serving metrics, health and readiness", "addr", o.ln.Addr().String())
+	r.admin = l
+	if l.ln != nil {
+		r.log.Info("serving metrics, health and readiness", "addr", l.ln.Addr().String())
 		handler := r.adminHandler(ctx)
-		ctx, o.stop = context.WithCancel(ctx)
+		ctx, l.stop = context.WithCancel(ctx)
 		r.watchers.Go(func() {
-			if err := serveHTTP(ctx, o.ln, handler); err != nil {
-				r.log.Error("the admin address is not served any more", "addr", o.addr, "error", err)
+			if err := serveHTTP(ctx, l.ln, handler); err != nil {
+				r.log.Error("the admin address is not served any more", "addr", l.addr, "error", err)
 			}
 		})
 	}
 	if before.stop != nil {
 		before.stop()
-		before.ln.Close() // now, so that the next request gets to o
+		before.ln.Close() // now, so that the next request gets to l
 	}
 }
 

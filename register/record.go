@@ -1,6 +1,7 @@
 package register
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -44,6 +45,15 @@ func DoneName(epoch int64) string { return Name(epoch) + "_done" }
 // case of the names of functions.
 func IsRecord(name []byte) bool {
 	return len(name) >= len(prefix) && strings.EqualFold(string(name[:len(prefix)]), prefix)
+}
+
+// IsInText reports whether a library is a part of the register, or has the name of such a part
+// as a text, as it would to register a function of that name: a node would then refuse the
+// register's own.
+func IsInText(code []byte) bool {
+	lower := bytes.ToLower(code)
+	return IsRecord([]byte(NameIn(code))) ||
+		bytes.Contains(lower, []byte("'"+prefix)) || bytes.Contains(lower, []byte(`"`+prefix))
 }
 
 // Number returns the epoch in the name of a library. It is 0 if that is not the record of an

@@ -95,6 +95,10 @@ func keepRegister(t *testing.T, c *redistest.Client, library string) {
 	c.Expect(reserved, "FUNCTION", "LOAD", register.Note("keyway_2"))
 	c.Expect(reserved, "FUNCTION", "LOAD", "REPLACE", register.Note("keyway_1"))
 	c.Expect(reserved, "FUNCTION", "LOAD", "#!lua \"name=\\x6beyway_2\"\n")
+	for _, function := range []string{`'keyway_2'`, `"Keyway_2"`, `{function_name='keyway_2', callback=f}`} {
+		c.Expect(reserved, "FUNCTION", "LOAD", "#!lua name=other\nlocal f = function() return 1 end\n"+
+			"redis.register_function("+function+", f)")
+	}
 	c.MustDo("MULTI")
 	c.Expect("-ERR keyway: 'FUNCTION FLUSH' cannot be queued in a transaction; send it outside MULTI",
 		"FUNCTION", "FLUSH")

@@ -40,9 +40,10 @@ func hideLibrary(_ *engine.Worker, a command.Args) string {
 	return ""
 }
 
-// refuseRecord refuses FUNCTION LOAD [REPLACE] of a library with the name of a record.
+// refuseRecord refuses FUNCTION LOAD [REPLACE] of a library with the name of a record, or with a
+// function of that name.
 func refuseRecord(_ *engine.Worker, a command.Args) string {
-	if register.IsRecord([]byte(register.NameIn(a.Arg(a.Len() - 1)))) {
+	if register.IsInText(a.Arg(a.Len() - 1)) {
 		return errReserved
 	}
 	return ""

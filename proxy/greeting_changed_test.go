@@ -22,7 +22,7 @@ func TestOtherGreetingIsTriedAtOnce(t *testing.T) {
 		{"user", func(o *Options) { o.Backend.Username = "x" }, pool.Dialing},
 	} {
 		r := newRig(t, Options{})
-		down, up := r.w.Nodes[0].Conns[0], r.w.Nodes[1].Conns[0]
+		down, up := r.shared(0), r.shared(1)
 		down.Fail(r.now, "the node's register says otherwise")
 		for range 5 { // dials at once after the first failures
 			if down.State() == pool.Dialing {

@@ -117,7 +117,7 @@ var inReload = []bug{
 	},
 	{
 		"a refused reload leaves the new admin address open", "cmd/keyway/running.go",
-		"			o.close()\n", "			_ = o\n",
+		"			l.close()\n", "			_ = l\n",
 		"./test", "TestReloadAdmin",
 	},
 	{

@@ -85,6 +85,12 @@ func TestSecretsAreNotShown(t *testing.T) {
 			t.Errorf("%s: secret is %v", k.path, k.secret)
 		}
 	}
+	older, newer := Default(), Default()
+	older.Backend.Password, newer.Backend.Password = "old", "new"
+	changes := older.Changes(&newer)
+	if len(changes) != 1 || changes[0].From != "" || changes[0].To != "" {
+		t.Errorf("a changed password is %+v", changes)
+	}
 }
 
 // TestPasswordFiles checks the forms of password files, and what is said about wrong ones.

@@ -14,8 +14,13 @@ var inReload = []bug{
 		"./test", "TestReloadRefusesWhole",
 	},
 	{
-		"the log of a reload shows passwords", "config/changes.go",
+		"a change has the values of secrets", "config/changes.go",
 		"				change.From, change.To = \"\", \"\"\n", "",
+		"./config", "TestSecretsAreNotShown",
+	},
+	{
+		"a changed password is logged as empty", "config/changes.go",
+		`"value", "not shown"}`, `"from", c.From, "to", c.To}`,
 		"./test", "TestReloadSaysWhatChanged",
 	},
 	{

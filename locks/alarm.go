@@ -126,7 +126,7 @@ func (t *Table) alarmLease(e *entry, ev *Event) {
 	if ev.Lease == 0 {
 		return
 	}
-	if ev.Lease < t.cfg.SafeLease+t.away {
+	if !ev.Outside && ev.Lease < t.cfg.SafeLease+t.away {
 		t.alarm(e, UnsafeLease)
 	}
 	if f := &t.figures[e.pattern]; f.Hold.Count >= usual && !t.hasWatchdog(e) && ev.Lease < f.usualHold {

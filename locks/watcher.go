@@ -35,6 +35,7 @@ type Event struct {
 	Lease      int64  // in nanoseconds; 0: the command sets none
 	Client     Client
 	Node       string
+	Outside    bool // the nodes are not those of the layout, whose timeouts do not concern it
 }
 
 // Watcher recognizes the commands of one thread's clients that work on locks. It allocates
@@ -60,6 +61,8 @@ func NewWatcher(
 
 // Pending is a command that works on locks and whose reply has not come.
 type Pending struct {
+	Outside bool // as in Event
+
 	w      *Watcher
 	how    *How
 	args   []byte  // keys and tokens, one after the other
@@ -239,6 +242,7 @@ func (w *Watcher) take(how *How) *Pending {
 		p = &Pending{w: w}
 	}
 	p.how, p.args, p.locks, p.sent, p.lease = how, p.args[:0], p.locks[:0], w.clock(), 0
+	p.Outside = false
 	return p
 }
 
@@ -258,7 +262,8 @@ func (p *Pending) From(c Client, node string) { p.client, p.node = c, node }
 // Replied handles the reply, or its beginning if it is long. The command is no longer pending.
 func (p *Pending) Replied(reply []byte) {
 	e := &p.w.event
-	*e = Event{At: p.w.clock(), Sent: p.sent, How: p.how, Lease: p.lease, Client: p.client, Node: p.node}
+	*e = Event{At: p.w.clock(), Sent: p.sent, How: p.how, Lease: p.lease, Client: p.client, Node: p.node,
+		Outside: p.Outside}
 	elements, rest, isArray := 0, []byte(nil), false
 	if p.how.Reply == perKey {
 		elements, rest, isArray = resp.Elements(reply)

@@ -145,9 +145,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if f.Sent {
-		if w.SlowLog.IsSlow(w.Now - r.start) {
-			r.recordSlow(frame)
-		}
+		r.RecordIfSlow(frame)
 		if !c.replica {
 			w.retries.failOvertaken(r.Session, c, frame) // the node may have executed it
 		}
@@ -159,6 +157,14 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	c.unreachable(frame, f.Reason)
+}
+
+// RecordIfSlow records the request if it has taken long and its client is still there. frame
+// is as in recordSlow.
+func (r *Request) RecordIfSlow(frame []byte) {
+	if s := r.Session; s != nil && s.Worker.SlowLog.IsSlow(s.Worker.Now-r.start) {
+		r.recordSlow(frame)
+	}
 }
 
 // recordSlow records a slow request. frame is what was sent to the node, or to
@@ -216,9 +222,12 @@ func (c *Call) abandon() {
 // SettleFor is Settle for a call whose client may have left.
 func (c *Call) SettleFor(reply []byte) {
 	w := c.Worker()
-	if c.Request.Session == nil {
-		c.Request.Unfinished--
-		w.freeIfDone(c.Request)
+	if r := c.Request; r.Session == nil {
+		if r.Merge == nil {
+			r.showWitness(reply)
+		}
+		r.Unfinished--
+		w.freeIfDone(r)
 		return
 	}
 	c.Settle(reply)

@@ -177,7 +177,7 @@ func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, gr
 		w.Scripts.Record(cmd, a)
 	}
 	r := s.NewRequest(cmd)
-	r.witness(cmd, a, n)
+	r.Witness(cmd, a, n)
 	r.Call.Group = group
 	if large != 0 && n.Master == nil {
 		w.largeValues.sendAlone(&r.Call, n, large)

@@ -141,8 +141,9 @@ func (r *Request) mayPublish() bool {
 	return r.Merge != nil || r.Command.Is(command.Executes) || r.Command.Unproven()
 }
 
-// witness shows a command that goes to n, or to several nodes if n is nil.
-func (r *Request) witness(cmd *command.Command, a command.Args, n *Node) {
+// Witness shows a command to the worker's Witness, if there is one. It goes to n, or to several
+// nodes if n is nil.
+func (r *Request) Witness(cmd *command.Command, a command.Args, n *Node) {
 	if w := r.Session.Worker; cmd.Lock.Changes() && w.Witness != nil {
 		r.witnessed = w.Witness.Sent(r.Session, cmd, a, n)
 	}

@@ -14,6 +14,7 @@ type Node struct {
 	Worker     *Worker
 	name, Addr string
 	Sentinel   bool    // sentinels have reported it as a master
+	isOutside  bool    // see OutsideNode
 	Master     *Node   // the master of a replica; nil for a master
 	replicas   []*Node // the replicas of a master
 	following
@@ -48,6 +49,13 @@ func (n *Node) NewConn() *pool.Conn {
 
 // NoNode returns a node for a call that no node answers.
 func NoNode(w *Worker) *Node { return &Node{Worker: w} }
+
+// OutsideNode returns a node for a call that nodes outside the layout answer. Operators see
+// the name.
+func OutsideNode(w *Worker, name string) *Node { return &Node{Worker: w, name: name, isOutside: true} }
+
+// IsOutside reports whether the node stands for nodes outside the layout.
+func (n *Node) IsOutside() bool { return n.isOutside }
 
 // Name returns the node's name; that of a cluster's node is its address.
 func (n *Node) Name() string { return n.name }

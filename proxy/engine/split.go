@@ -85,7 +85,7 @@ func sendWhole(w *Worker, s *Session, cmd *command.Command, a command.Args) {
 	r := s.NewRequest(cmd)
 	p := &w.split.groups[0]
 	r.Call.Group = p.group
-	r.witness(cmd, a, p.node)
+	r.Witness(cmd, a, p.node)
 	if p.node == nil {
 		AwaitOwner(w, s, &r.Call, a.Frame())
 		return
@@ -100,7 +100,7 @@ func sendWhole(w *Worker, s *Session, cmd *command.Command, a command.Args) {
 func sendShards(w *Worker, s *Session, cmd *command.Command, a command.Args, keys int) {
 	sp := &w.split
 	r := s.NewRequest(cmd)
-	r.witness(cmd, a, nil)
+	r.Witness(cmd, a, nil)
 	r.End = Merged
 	r.Unfinished = len(sp.groups)
 	r.Merge = w.Mergers.Get(len(sp.groups))
@@ -245,7 +245,7 @@ func sendUnits(w *Worker,
 	s *Session, cmd *command.Command, a command.Args, units []lua.Unit, how *lua.PerKey,
 ) {
 	r := s.NewRequest(cmd)
-	r.witness(cmd, a, nil)
+	r.Witness(cmd, a, nil)
 	r.End, r.Unfinished, r.Merge = inUnitOrder, len(units), w.Mergers.Get(len(units))
 	r.Merge.perKey = how
 	for i := range units {

@@ -99,6 +99,7 @@ func (o *observer) Sent(s *engine.Session, cmd *command.Command, a command.Args,
 	node := ""
 	if n != nil {
 		node = n.Name()
+		p.Outside = n.IsOutside()
 	}
 	p.From(locks.Client{ID: s.ID(), Addr: s.Peer(), Name: s.About.Name}, node)
 	return p

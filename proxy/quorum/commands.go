@@ -59,7 +59,7 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 	}
 	if isNumber {
 		lock, _ := quorum.LockOf(key)
-		l.start(g, s, cmd, quorum.Command{Kind: quorum.ReadNumber, Key: string(lock)}, number)
+		l.start(g, s, cmd, a, quorum.Command{Kind: quorum.ReadNumber, Key: string(lock)}, number)
 		return true, true
 	}
 	if reason := l.begin(g, s, cmd, a, string(key)); reason != "" {
@@ -78,22 +78,22 @@ func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a comma
 			return "SET needs NX and a lease, and no other option: SET key token NX PX milliseconds"
 		}
 		c.Kind, c.Token, c.Lease = quorum.Acquire, string(a.Arg(2)), lease
-		return l.acquire(g, s, cmd, c)
+		return l.acquire(g, s, cmd, a, c)
 	case command.SetNXLock:
 		return "SETNX sets no lease, so nothing would end the lock of a client that has died; use SET key token NX " +
 			"PX milliseconds"
 	case command.DeleteLock:
 		c.Kind = quorum.Delete
-		l.start(g, s, cmd, c, oneIfYes)
+		l.start(g, s, cmd, a, c, oneIfYes)
 	case command.GetLock:
 		c.Kind = quorum.Read
-		l.start(g, s, cmd, c, value)
+		l.start(g, s, cmd, a, c, value)
 	case command.ExistsLock:
 		c.Kind = quorum.Read
-		l.start(g, s, cmd, c, oneIfYes)
+		l.start(g, s, cmd, a, c, oneIfYes)
 	case command.TTLLock, command.PTTLLock:
 		c.Kind = quorum.Read
-		l.start(g, s, cmd, c, leaseIn(cmd.Lock))
+		l.start(g, s, cmd, a, c, leaseIn(cmd.Lock))
 	default:
 		if cmd.Is(command.TakesScript | command.TakesSHA) {
 			return l.script(g, s, cmd, a, c)
@@ -106,7 +106,9 @@ func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a comma
 }
 
 // acquire starts an attempt to acquire a lock.
-func (l *locks) acquire(g *group, s *engine.Session, cmd *command.Command, c quorum.Command) (reason string) {
+func (l *locks) acquire(
+	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command,
+) (reason string) {
 	if c.Lease > g.MaxLease.Milliseconds() {
 		return fmt.Sprintf("the lease is longer than max_lease, %s", g.MaxLease)
 	}
@@ -117,7 +119,7 @@ func (l *locks) acquire(g *group, s *engine.Session, cmd *command.Command, c quo
 	if f := failedAttempt.Get(s); f != nil && f.key == c.Key && f.token == c.Token {
 		c.Earlier = f.id
 	}
-	l.start(g, s, cmd, c, okOrNull)
+	l.start(g, s, cmd, a, c, okOrNull)
 	return ""
 }
 
@@ -151,7 +153,7 @@ func (l *locks) script(
 		}
 		c.Add = does.Adds && a.Len() > 6 && string(a.Arg(6)) == "0"
 	}
-	l.start(g, s, cmd, c, func(o *quorum.Op, dst []byte, _ resp.Version) []byte {
+	l.start(g, s, cmd, a, c, func(o *quorum.Op, dst []byte, _ resp.Version) []byte {
 		switch o.Verdict {
 		case quorum.Yes:
 			return resp.AppendInt(dst, 1)

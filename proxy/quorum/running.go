@@ -1,6 +1,8 @@
 package quorum
 
 import (
+	"bytes"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/quorum"
@@ -16,18 +18,28 @@ type running struct {
 	s      *engine.Session
 	cmd    quorum.Command
 	reply  reply
-	isOver bool // the client has its reply
+	frame  []byte // the client's command, for the slow log
+	isOver bool   // the client has its reply
 }
 
 // reply appends the reply to a command that has ended without an error.
 type reply func(o *quorum.Op, dst []byte, v resp.Version) []byte
 
+// shownNode is the node that the table of locks shows for locks that a majority holds.
+const shownNode = "quorum"
+
 // start asks the nodes of a group.
-func (l *locks) start(g *group, s *engine.Session, cmd *command.Command, c quorum.Command, how reply) {
+func (l *locks) start(
+	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command, how reply,
+) {
 	req := s.NewRequest(cmd)
-	req.Call.Node, req.Call.Group = engine.NoNode(l.w), -1
+	req.Call.Node, req.Call.Group = engine.OutsideNode(l.w, shownNode), -1
+	req.Witness(cmd, a, req.Call.Node)
 	s.Inflight++
-	r := &running{l: l, g: g, op: quorum.Begin(&g.Group, c, l.w.Now), call: &req.Call, s: s, cmd: c, reply: how}
+	r := &running{
+		l: l, g: g, op: quorum.Begin(&g.Group, c, l.w.Now), call: &req.Call, s: s, cmd: c, reply: how,
+		frame: bytes.Clone(a.Frame()),
+	}
 	g.queue = append(g.queue, r)
 	r.pass()
 }
@@ -44,6 +56,7 @@ func (r *running) pass() {
 	}
 	r.isOver = true
 	r.count()
+	r.call.Request.RecordIfSlow(r.frame)
 	w := r.l.w
 	if r.op.Verdict == quorum.Failed {
 		r.remember()

@@ -63,10 +63,13 @@ compat: tools
 	go test -count=1 -v -run TestClients ./test
 	scripts/compat
 
-# The long forms of the tests of locks: every library, and locks under faults.
+# The long forms of the tests of locks: every library, locks under faults, and locks on a
+# majority of nodes.
 locks: tools
 	LOCKS=long CLIENTS=go,python,node,java scripts/compat
 	go test -timeout 30m -count=1 -v ./test/faults -run TestLocks -args -long
+	go test -timeout 30m -count=1 -v ./quorum -run TestLocksUnderFaults -args -seeds $(SEEDS)
+	go test -timeout 10m -count=1 -v ./test -run TestQuorum
 
 # The tests that compare keyway with one server, the cluster tests and some clients, over
 # each of the other servers. `make test` and `make compat` run over redis-server.

@@ -34,6 +34,18 @@ func Start(t testing.TB, options ...string) *Node {
 	return StartAt(t, "127.0.0.1", FreePort(t), options...)
 }
 
+// StartWith is like Start, with more variables in the environment, such as "LD_PRELOAD=FILE".
+func StartWith(t testing.TB, env []string, options ...string) *Node {
+	t.Helper()
+	n := chosen(t).prepare(t, "127.0.0.1", FreePort(t), options...)
+	if n.env == nil {
+		n.env = os.Environ()
+	}
+	n.env = append(n.env, env...)
+	n.Run()
+	return n
+}
+
 // StartAt is like Start, but on another address of this machine.
 func StartAt(t testing.TB, host string, port int, options ...string) *Node {
 	t.Helper()

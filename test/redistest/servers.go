@@ -64,6 +64,14 @@ func (s Server) Three(t testing.TB) []*Node {
 
 func (s Server) startAt(t testing.TB, host string, port int, options ...string) *Node {
 	t.Helper()
+	n := s.prepare(t, host, port, options...)
+	n.Run()
+	return n
+}
+
+// prepare returns a node that does not run yet. It is killed when the test ends.
+func (s Server) prepare(t testing.TB, host string, port int, options ...string) *Node {
+	t.Helper()
 	path, env := s.binary(t)
 	bus := FreePort(t)
 	n := &Node{t: t, Addr: net.JoinHostPort(host, strconv.Itoa(port)), Port: port, bus: bus, env: env}
@@ -72,7 +80,6 @@ func (s Server) startAt(t testing.TB, host string, port int, options ...string) 
 	for _, m := range s.modules {
 		n.args = append(n.args, "--loadmodule", filepath.Join(filepath.Dir(path), m))
 	}
-	n.Run()
 	t.Cleanup(n.Kill)
 	return n
 }

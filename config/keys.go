@@ -284,6 +284,17 @@ var keys = []key{
 	{path: "locks.quorum[].nodes", effect: AtOnce, initial: "required",
 		meaning: "The addresses of 3, 5 or 7 standalone Redis servers, none of which is in the layout.",
 		change:  "A server has moved. Change one at a time, and wait for `max_lease` in between."},
+	{path: "locks.quorum[].username", effect: AtOnce, initial: "that of `backend`",
+		meaning: "The user for the nodes (ACL). A rule with one of `username`, `password` and `password_file` " +
+			"uses nothing of `backend` for them.",
+		change: "The nodes have users of their own."},
+	{path: "locks.quorum[].password", effect: AtOnce, secret: true, initial: "that of `backend`",
+		meaning: "The password for the nodes. `\"\"`: they need none, although those of the layout do.",
+		change:  "The nodes have another password. Write `${NAME}` and keep it in the environment."},
+	{path: "locks.quorum[].password_file", effect: AtOnce,
+		meaning: "A file whose first line is the password for the nodes, instead of `password`. It is read again " +
+			"when it changes.",
+		change: "A secret is mounted as a file."},
 	{path: "locks.quorum[].timeout", effect: AtOnce, initial: "`50ms`",
 		meaning: "How long the nodes may take to answer, from 1ms to 10s. A slower node counts as absent.",
 		change:  "The round trip to the nodes is longer."},

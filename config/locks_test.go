@@ -1,6 +1,9 @@
 package config
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +51,44 @@ func TestQuorumRules(t *testing.T) {
 		rule = strings.Replace(rule, "THREE", "match: l, nodes: [h1:1, h2:1, h3:1]", 1)
 		if _, err := parse(rule); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", rule, err, want)
+		}
+	}
+}
+
+// TestLockAccounts: a rule without an account uses that of backend; otherwise it uses nothing of
+// backend.
+func TestLockAccounts(t *testing.T) {
+	const rule = "{match: l, nodes: [h1:1, h2:1, h3:1], "
+	for text, want := range map[string]string{
+		rule + "fencing: true}":                            "u/p",
+		rule + "username: v, password: q}":                 "v/q",
+		rule + "password: q}":                              "/q",
+		rule + `password: ""}`:                             "/",
+		rule + "password_file: one}":                       "/secret",
+		rule + "password_file: two}":                       `password_file: the file "two" has 2 lines`,
+		rule + "password_file: one, password: q}":          "both password and password_file",
+		rule + "password: q}, " + rule + "password: r}":    `nodes[0]: locks.quorum[0] has another user`,
+		rule + "password: q}, " + rule + "fencing: false}": "write the same username and password in both rules",
+	} {
+		dir := t.TempDir()
+		for name, content := range map[string]string{"one": "secret\n", "two": "a\nb\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		yaml := "layout: ring\nnodes: [{name: a, addr: a:1}]\nbackend: {username: u, password: p}\n" +
+			"locks: {quorum: [" + text + "]}\n"
+		c, err := Parse(filepath.Join(dir, "f"), []byte(yaml), func(string) (string, bool) { return "", false })
+		got := fmt.Sprint(err)
+		if err == nil {
+			user, password := c.LockAccount(0)
+			got = user + "/" + password
+		}
+		if !strings.Contains(got, want) || err == nil && got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		if strings.Contains(text, "file: one}") && len(c.PasswordFiles()) != 1 {
+			t.Errorf("watched: %v", c.PasswordFiles())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,16 +10,17 @@ import (
 
 // readPasswords reads the password files, and checks the passwords.
 func (c *Config) readPasswords() error {
-	if c.Backend.PasswordFile != "" {
-		lines, err := c.passwordLines("backend", c.Backend.PasswordFile, c.Backend.Password != "")
-		if err != nil {
+	if err := nodePassword(c, "backend", c.Backend.PasswordFile, &c.Backend.Password); err != nil {
+		return err
+	}
+	for i := range c.Locks.Quorum {
+		r, section := &c.Locks.Quorum[i], fmt.Sprintf("locks.quorum[%d]", i)
+		if err := nodePassword(c, section, r.PasswordFile, &r.Password); err != nil {
 			return err
 		}
-		if len(lines) > 1 {
-			return c.Errorf("backend.password_file", "keep one line", "the file %q has %d lines, and a node has one "+
-				"password", c.Backend.PasswordFile, len(lines))
-		}
-		c.Backend.Password = lines[0]
+	}
+	if err := checkLockAccounts(c); err != nil {
+		return err
 	}
 	// An empty text means that no password is needed, but not beside others.
 	if len(c.Clients.Password) == 1 && c.Clients.Password[0] == "" {
@@ -35,6 +37,23 @@ func (c *Config) readPasswords() error {
 		return c.Errorf("clients.password", "remove it, or leave the key out if no password is needed",
 			"one of the passwords is empty")
 	}
+	return nil
+}
+
+// nodePassword reads the password for nodes from a section's password file, if it has one.
+func nodePassword(c *Config, section, file string, password *string) error {
+	if file == "" {
+		return nil
+	}
+	lines, err := c.passwordLines(section, file, *password != "")
+	if err != nil {
+		return err
+	}
+	if len(lines) > 1 {
+		return c.Errorf(section+".password_file", "keep one line", "the file %q has %d lines, and a node has one "+
+			"password", file, len(lines))
+	}
+	*password = lines[0]
 	return nil
 }
 
@@ -59,7 +78,11 @@ func (c *Config) passwordLines(section, name string, both bool) ([]string, error
 
 // PasswordFiles returns the paths of the files from which the configuration has passwords.
 func (c *Config) PasswordFiles() (paths []string) {
-	for _, name := range []string{c.Backend.PasswordFile, c.Clients.PasswordFile} {
+	names := []string{c.Backend.PasswordFile, c.Clients.PasswordFile}
+	for _, r := range c.Locks.Quorum {
+		names = append(names, r.PasswordFile)
+	}
+	for _, name := range names {
 		if name != "" {
 			paths = append(paths, c.beside(name))
 		}

@@ -33,10 +33,17 @@ type Setup struct {
 	RESP3   bool // the greeting switches to RESP3
 	NoTouch bool // the greeting sends CLIENT NO-TOUCH ON
 	Master  bool // the greeting sends ROLE and fails if the node is not a master
+	// Account, if not nil, is used instead of that of the Config. It may be replaced at any
+	// time; the next greeting uses it.
+	Account *Account
 	// Prelude, if not nil, returns one more command of the greeting. While the command is
 	// empty, the greeting waits for ResumeGreeting.
 	Prelude func() []byte
 }
+
+// Account is a user of a node, and the password. Without a user, the password is that of the
+// default user; without a password, the greeting does not log in.
+type Account struct{ Username, Password string }
 
 // greeting is the link's dialogue with the node before it is Ready.
 type greeting struct {
@@ -100,11 +107,12 @@ const maxRegister = 16 * maxBufferedReply
 // command appends the command of a step to frame, or nothing if this link does not need
 // the step.
 func (l *Link) command(frame []byte, step int) []byte {
+	as := l.account()
 	switch {
-	case step == stepAuth && l.set.Password != "" && l.set.Username != "":
-		return resp.AppendCommand(frame, "AUTH", l.set.Username, l.set.Password)
-	case step == stepAuth && l.set.Password != "":
-		return resp.AppendCommand(frame, "AUTH", l.set.Password)
+	case step == stepAuth && as.Password != "" && as.Username != "":
+		return resp.AppendCommand(frame, "AUTH", as.Username, as.Password)
+	case step == stepAuth && as.Password != "":
+		return resp.AppendCommand(frame, "AUTH", as.Password)
 	case step == stepHello && l.RESP3:
 		return resp.AppendCommand(frame, "HELLO", "3")
 	case step == stepName && l.set.Names(l.Addr) && !l.greeting.noName:
@@ -124,6 +132,14 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
 	}
 	return frame
+}
+
+// account returns the user and the password that the greeting sends.
+func (l *Link) account() Account {
+	if l.Account != nil {
+		return *l.Account
+	}
+	return Account{l.set.Username, l.set.Password}
 }
 
 // ResumeGreeting continues a greeting that waits for its Prelude.

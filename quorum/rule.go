@@ -11,6 +11,8 @@ import (
 type Rule struct {
 	Match    []byte        // a glob pattern for the keys
 	Nodes    []string      // the addresses: an odd number, at least three
+	Username string        // for the nodes; empty: they have only a password
+	Password string        // for the nodes; empty: they need none
 	Timeout  time.Duration // for the answers of the nodes
 	Drift    float64       // by which part two clocks may differ in their speed
 	MaxLease time.Duration // the longest lease that a client may ask for

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +98,60 @@ func TestSlowQuorumLock(t *testing.T) {
 	}
 	if latest := c.MustDo("LATENCY", "LATEST").Elems; len(latest) != 1 || latest[0].Elems[3].Int < 300 {
 		t.Errorf("LATENCY LATEST: %v", latest)
+	}
+}
+
+// reloadable starts a keyway over the lock nodes. rule has more keys of the rule.
+func (n *lockNodes) reloadable(rule string) *reloadable {
+	n.t.Helper()
+	text := strings.TrimPrefix(n.yaml(rule), redistest.Ring(n.other.Addr))
+	return startReloadable(n.t, redistest.NodesYAML([]*redistest.Node{n.other}), "layout: ring\n"+text)
+}
+
+// TestQuorumNodesHaveAnAccountOfTheirOwn: keyway logs in to lock nodes by the rule's password,
+// not by that of backend. When the file has a new one, held locks stay held.
+func TestQuorumNodesHaveAnAccountOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	for _, node := range n.five {
+		node.Do("ACL", "SETUSER", "locker", "on", "allkeys", "+@all", ">first")
+	}
+	n.other.Do("CONFIG", "SET", "requirepass", "of-the-layout")
+	file := redistest.WriteFile(t, "password", "first\n")
+	r := n.reloadable("timeout: 2s, username: locker, password_file: " + file)
+	c := redistest.Dial(t, r.listen)
+	redistest.Eventually(t, 10*time.Second, "the node of the layout refuses", func() bool {
+		return strings.Contains(c.Do("GET", "other").Text, "NOAUTH")
+	})
+	r.reload(r.text + "backend: {password: of-the-layout}\n")
+	redistest.Eventually(t, 10*time.Second, "the node of the layout accepts", func() bool {
+		return c.Do("GET", "other").Text == "" && c.Do("GET", "other").Kind != '-'
+	})
+	c.Expect("OK", "SET", "lock:a", "t1", "NX", "PX", "60000")
+	redistest.Eventually(t, 10*time.Second, "all nodes have the lock", func() bool {
+		return n.holding("lock:a", "t1") == 3
+	})
+
+	for _, node := range n.five {
+		node.Do("ACL", "SETUSER", "locker", "resetpass", ">second")
+		node.Do("CLIENT", "KILL", "USER", "locker")
+	}
+	redistest.Eventually(t, 10*time.Second, "the nodes refuse the old password", func() bool {
+		return strings.Count(c.Do("GET", "lock:a").Text, "WRONGPASS") == 3
+	})
+	if err := os.WriteFile(file, []byte("second\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, 20*time.Second, "the nodes accept the new password", func() bool {
+		return c.Do("GET", "lock:a").Text == "t1"
+	})
+	c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "50000")
+	r.reload(strings.Replace(r.text, "password_file: "+file, "password: third", 1))
+	for _, node := range n.five { // what is open stays open
+		node.Do("ACL", "SETUSER", "locker", ">third")
+	}
+	c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "50000")
+	if log := r.stderr.String(); strings.Contains(log, "third") || strings.Contains(log, "second") {
+		t.Errorf("the log has a password: %s", log)
 	}
 }

@@ -14,10 +14,11 @@ import (
 
 // lockRules returns the rules for locks on a majority of nodes.
 func lockRules(c *config.Config) (rules quorum.Rules) {
-	for _, r := range c.Locks.Quorum {
+	for i, r := range c.Locks.Quorum {
+		user, password := c.LockAccount(i)
 		rules = append(rules, quorum.Rule{
-			Match: []byte(r.Match), Nodes: r.Nodes, Timeout: r.Timeout, Drift: r.Drift, MaxLease: r.MaxLease,
-			Fencing: r.Fencing,
+			Match: []byte(r.Match), Nodes: r.Nodes, Username: user, Password: password,
+			Timeout: r.Timeout, Drift: r.Drift, MaxLease: r.MaxLease, Fencing: r.Fencing,
 		})
 	}
 	return rules

@@ -62,8 +62,8 @@ func (l *locks) Configured() {
 			if m == nil {
 				m = &member{node: &quorum.Node{Addr: addr}, conn: l.w.Links.Conn(addr, nil)}
 				l.members[addr] = m
-				m.conn.Open(l.w.Now)
 			}
+			m.logInAs(pool.Account{Username: rules[i].Username, Password: rules[i].Password}, l.w.Now)
 			m.node.Longest = max(m.node.Longest, rules.LongestLease(addr))
 			g.Members, g.members = append(g.Members, m.node), append(g.members, m)
 			keep[addr] = m
@@ -81,6 +81,20 @@ func (l *locks) Configured() {
 		}
 	}
 	l.members, l.groups = keep, groups
+}
+
+// logInAs makes the connection use an account, and opens it if it is new. A connection that is
+// open keeps the user with whom it has logged in. A node that refused the former account is
+// tried again at once.
+func (m *member) logInAs(a pool.Account, now int64) {
+	before := m.conn.Account
+	m.conn.Account = &a
+	switch {
+	case before == nil:
+		m.conn.Open(now)
+	case *before != a && m.conn.State() == pool.Down:
+		m.conn.RetryNow(now)
+	}
 }
 
 // Shut closes the connections to the nodes.

@@ -16,7 +16,8 @@ var seeds = flag.Int("seeds", 400, "how many seeds to simulate")
 
 // TestLocksUnderFaults: with nodes that die, lose their data, freeze, are cut off, answer late
 // and have clocks that jump, and keyways that restart, no two clients have a lock at the same
-// time, and the numbers rise. The history of each lock is linearizable.
+// time, and the numbers rise. The history of each lock is linearizable, and no command takes
+// longer than the timeout.
 func TestLocksUnderFaults(t *testing.T) {
 	acquired, failed := 0, 0
 	for seed := range uint64(*seeds) {
@@ -106,6 +107,9 @@ func (h *history) check() string {
 				return fmt.Sprintf("clients %d and %d both had the lock: %+v %+v", a.client, b.client, a, b)
 			}
 		}
+	}
+	if h.w.late != "" {
+		return h.w.late
 	}
 	if !porcupine.CheckOperations(lockModel, h.ops) {
 		return "the history is not linearizable"

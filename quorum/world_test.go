@@ -22,6 +22,7 @@ type world struct {
 	trace  []string
 	jumps  bool // clocks jump, and keyways do not restart
 	ended  bool
+	late   string // the first command that ended after its timeout
 }
 
 type event struct {
@@ -299,7 +300,7 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 		k.number = max(k.number+1, (w.now+int64(k.skew))/int64(time.Microsecond)+1)
 		c.Number = k.number
 	}
-	o := Begin(k.group, c, w.now)
+	o, began := Begin(k.group, c, w.now), w.now
 	isOver := false
 	var pass func()
 	pass = func() {
@@ -314,6 +315,9 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 					pass()
 				})
 			}
+		}
+		if took := time.Duration(w.now - began); o.Verdict == Pending && took >= k.group.Timeout && w.late == "" {
+			w.late = fmt.Sprintf("a command of %s has not ended after %s", k.name, took)
 		}
 		if o.Verdict != Pending && !isOver {
 			isOver = true

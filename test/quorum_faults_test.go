@@ -13,30 +13,31 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestQuorumLocksOutliveTwoNodes: with any two of five nodes killed, frozen or cut off, locks
-// are acquired, renewed and released as before. With three, an acquisition fails in time, says
-// why, and leaves nothing behind.
+// TestQuorumLocksOutliveTwoNodes: with any two of five nodes killed, frozen, cut off or
+// partitioned, locks are acquired, renewed and released as before. With three, an acquisition
+// fails in time, says why, and leaves nothing behind.
 func TestQuorumLocksOutliveTwoNodes(t *testing.T) {
 	t.Parallel()
-	for name, lose := range map[string]func(*redistest.Node, *redistest.Faults){
-		"killed":  func(n *redistest.Node, _ *redistest.Faults) { n.Kill() },
-		"frozen":  func(n *redistest.Node, _ *redistest.Faults) { n.Freeze() },
-		"cut off": func(_ *redistest.Node, f *redistest.Faults) { f.Close() },
+	for name, lose := range map[string]func(*redistest.Node, *redistest.Faults, *redistest.Link){
+		"killed":      func(n *redistest.Node, _ *redistest.Faults, _ *redistest.Link) { n.Kill() },
+		"frozen":      func(n *redistest.Node, _ *redistest.Faults, _ *redistest.Link) { n.Freeze() },
+		"cut off":     func(_ *redistest.Node, f *redistest.Faults, _ *redistest.Link) { f.Close() },
+		"partitioned": func(_ *redistest.Node, _ *redistest.Faults, l *redistest.Link) { l.Cut() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := startLockNodes(t)
 			n.vote()
 			var ways []*redistest.Faults
-			var addrs []string
-			for _, node := range n.five {
-				f := redistest.NewFaults(t, node.Addr, func(int) redistest.Plan { return redistest.Plan{} })
-				ways, addrs = append(ways, f), append(addrs, f.Addr)
+			links, addrs := n.link([5]time.Duration{})
+			for i := range addrs {
+				f := redistest.NewFaults(t, addrs[i], func(int) redistest.Plan { return redistest.Plan{} })
+				ways, addrs[i] = append(ways, f), f.Addr
 			}
 			c := n.serveAt(addrs, "timeout: 1s, max_lease: 60s").Dial()
 			c.Expect("OK", "SET", "lock:held", "h", "NX", "PX", "60000")
-			lose(n.five[1], ways[1])
-			lose(n.five[3], ways[3])
+			lose(n.five[1], ways[1], links[1])
+			lose(n.five[3], ways[3], links[3])
 			c.Expect("h", "GET", "lock:held")
 			c.Expect("(nil)", "SET", "lock:held", "other", "NX", "PX", "30000")
 			for range 3 {
@@ -47,7 +48,7 @@ func TestQuorumLocksOutliveTwoNodes(t *testing.T) {
 			}
 			c.Expect("1", "EVAL", compareAndDelete, "1", "lock:held", "h")
 
-			lose(n.five[0], ways[0])
+			lose(n.five[0], ways[0], links[0])
 			began := time.Now()
 			got := c.Do("SET", "lock:b", "t1", "NX", "PX", "30000").Text
 			if took := time.Since(began); took > 5*time.Second {

@@ -15,12 +15,12 @@ import (
 
 // lockNodes are five nodes that hold locks, and one that holds everything else.
 type lockNodes struct {
-	t     *testing.T
+	t     testing.TB
 	five  []*redistest.Node
 	other *redistest.Node
 }
 
-func startLockNodes(t *testing.T) *lockNodes {
+func startLockNodes(t testing.TB) *lockNodes {
 	n := &lockNodes{t: t, other: redistest.Start(t)}
 	for range 5 {
 		n.five = append(n.five, redistest.Start(t))

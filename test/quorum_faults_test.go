@@ -202,7 +202,7 @@ func TestReloadQuorumRules(t *testing.T) {
 		}
 		return reply.Text == "OK"
 	})
-	r.reload(strings.ReplaceAll(r.text, rule, ""))
+	r.reload(strings.ReplaceAll(r.text, rule, ""), "--allow-misplaced")
 	c.Expect("OK", "SET", "lock:b", "plain")
 	if got := n.other.Do("GET", "lock:b").Text; got != "plain" {
 		t.Errorf("without the rule, the node of the layout has %q", got)

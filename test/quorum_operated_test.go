@@ -155,3 +155,54 @@ func TestQuorumNodesHaveAnAccountOfTheirOwn(t *testing.T) {
 		t.Errorf("the log has a password: %s", log)
 	}
 }
+
+// TestReloadReplacesLockNodesOneByOne: a reload replaces a minority of the nodes of a rule, and a
+// held lock stays held. It refuses to replace more before the new node votes, and to remove the
+// rule.
+func TestReloadReplacesLockNodesOneByOne(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	r := n.reloadable("timeout: 2s, max_lease: 20s")
+	c := redistest.Dial(t, r.listen)
+	c.Expect("OK", "SET", "lock:a", "t1", "NX", "PX", "20000")
+	redistest.Eventually(t, 10*time.Second, "all nodes have the lock", func() bool {
+		return n.holding("lock:a", "t1") == 3
+	})
+	replace := func(text string, i int) (out string, ok bool) {
+		fresh := redistest.Start(t)
+		r.text = strings.Replace(text, n.five[i].Addr, fresh.Addr, 1)
+		r.write()
+		if out, ok = r.command(); ok {
+			n.five[i] = fresh
+		}
+		return out, ok
+	}
+	if out, ok := replace(r.text, 0); !ok || !strings.Contains(out, "locks.quorum[0].nodes: ") {
+		t.Fatalf("one node of three: %s", out)
+	}
+	c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "20000")
+	c.Expect("(nil)", "SET", "lock:a", "t2", "NX", "PX", "20000")
+	redistest.Eventually(t, 10*time.Second, "the new node waits", func() bool {
+		return n.five[0].Do("EXISTS", "keyway:wait").Int == 1
+	})
+	text := r.text
+	if out, ok := replace(text, 1); ok || !strings.Contains(out, "of the 3 nodes, only 1 stay and vote, and 2 must: "+
+		"clients would lose the locks that they hold; replace fewer at once, and wait for max_lease in between") {
+		t.Errorf("another node at once: %s", out)
+	}
+	r.text = text[:strings.Index(text, "locks:")]
+	r.write()
+	if out, ok := r.command(); ok || !strings.Contains(out, `there is no rule "lock:*" any more`) {
+		t.Errorf("without the rule: %s", out)
+	}
+	c.Expect("t1", "GET", "lock:a")
+	n.five[0].Do("DEL", "keyway:wait")
+	redistest.Eventually(t, 10*time.Second, "a renewal sets the lock on the new node", func() bool {
+		c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "20000")
+		return n.holding("lock:a", "t1") == 3
+	})
+	if out, ok := replace(text, 1); !ok {
+		t.Errorf("once the new node votes: %s", out)
+	}
+	c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "20000")
+}

@@ -15,8 +15,8 @@ import (
 
 // Reload makes a running server, whose configuration is old, serve next. It returns what has
 // changed. It applies all changes or, if it returns an error, none. If keys would move to
-// other nodes, where clients would not find them, it is an error unless allowMisplaced is
-// true. Errors in the file are *config.Error. Calls must not overlap.
+// other nodes, where clients would not find them, or if clients would lose locks of locks.quorum,
+// it is an error unless allowMisplaced is true. Errors in the file are *config.Error. Calls must not overlap.
 func Reload(
 	ctx context.Context, srv *server.Server, old, next *config.Config, allowMisplaced bool, log *slog.Logger,
 ) ([]config.Change, error) {
@@ -31,6 +31,11 @@ func Reload(
 	}
 	if restart := withEffect(changes, config.Restart); len(restart) > 0 {
 		return nil, needsRestart(restart)
+	}
+	if !allowMisplaced {
+		if err := refuseLosingLocks(ctx, old, next); err != nil {
+			return nil, err
+		}
 	}
 	if concerns(changes, serverKeys...) || change.Table != nil {
 		change.Follow, change.Follower = true, follow(next, log)

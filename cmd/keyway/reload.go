@@ -23,8 +23,8 @@ func reloadCommand() *cobra.Command {
 		Short: "Make a running keyway read its configuration file again",
 		Long: "reload makes a running keyway read its configuration file again, and prints what has changed.\n" +
 			"Clients stay connected. keyway applies all changes or, if it refuses one, none. It refuses to move\n" +
-			"keys, because clients would not find them any more; with --allow-misplaced it takes any layout and\n" +
-			"any nodes.",
+			"keys, because clients would not find them any more, and to lose locks of locks.quorum; with\n" +
+			"--allow-misplaced it takes any layout, any nodes and any rules.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if addr == "" {

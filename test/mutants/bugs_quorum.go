@@ -42,4 +42,14 @@ var inQuorum = []bug{
 		"(by == ARGV[5] or by == ARGV[6])", "true",
 		"./test", "TestQuorumLockReplies",
 	},
+	{
+		"a reload replaces a majority of the nodes of a rule", "wiring/lockrules.go",
+		"n < is.Majority()", "n < 0",
+		"./wiring", "TestRulesThatLoseLocksAreRefused",
+	},
+	{
+		"the table of locks lacks those of a majority", "proxy/quorum/running.go",
+		"	req.Witness(cmd, a, req.Call.Node)\n", "",
+		"./test", "TestQuorumLocksAreSeen",
+	},
 }

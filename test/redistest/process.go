@@ -21,9 +21,13 @@ var built struct {
 	err  error
 }
 
-// Build compiles the keyway command once, and returns its path. RemoveBuilt removes it.
+// Build compiles the keyway command once, and returns its path. RemoveBuilt removes it. If
+// KEYWAY_BINARY is set, it is the path of a keyway that has been built already.
 func Build(t testing.TB) string {
 	t.Helper()
+	if path := os.Getenv("KEYWAY_BINARY"); path != "" {
+		return path
+	}
 	built.Do(func() {
 		dir, err := os.MkdirTemp("", "keyway-test")
 		if err != nil {

@@ -48,7 +48,7 @@ func refused(t *testing.T, yaml string) string {
 	case <-time.After(20 * time.Second):
 		p.Cmd.Process.Kill()
 		<-ended
-		t.Errorf("keyway does not refuse to start")
+		t.Fatalf("keyway does not refuse to start")
 	}
 	return p.Stderr.String()
 }

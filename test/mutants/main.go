@@ -37,7 +37,7 @@ func main() {
 
 // waiting is how many tests of keyway as a whole run at a time. They wait for nodes most of
 // the time. Beside them run as many other tests as there are processors.
-const waiting = 6
+const waiting = 8
 
 // run tries the bugs.
 func run(only string) (survived int, err error) {

@@ -32,14 +32,15 @@ type QuorumRule struct {
 var defaultQuorumRule = QuorumRule{Timeout: 50 * time.Millisecond, Drift: 0.01, MaxLease: time.Minute}
 
 // LockAccount returns the user and the password for the nodes of a rule: its own, or those of
-// backend if it has none.
-func (c *Config) LockAccount(rule int) (username, password string) {
+// backend if it has none. section is the key of the file that has them.
+func (c *Config) LockAccount(rule int) (username, password, section string) {
+	own := fmt.Sprintf("locks.quorum[%d]", rule)
 	for _, key := range []string{"username", "password", "password_file"} {
-		if c.IsSet(fmt.Sprintf("locks.quorum[%d].%s", rule, key)) {
-			return c.Locks.Quorum[rule].Username, c.Locks.Quorum[rule].Password
+		if c.IsSet(own + "." + key) {
+			return c.Locks.Quorum[rule].Username, c.Locks.Quorum[rule].Password, own
 		}
 	}
-	return c.Backend.Username, c.Backend.Password
+	return c.Backend.Username, c.Backend.Password, "backend"
 }
 
 // checkLockAccounts checks that two rules do not have different accounts for a node.
@@ -47,8 +48,8 @@ func checkLockAccounts(c *Config) error {
 	for i, r := range c.Locks.Quorum {
 		for j, addr := range r.Nodes {
 			for other := range i {
-				user, password := c.LockAccount(i)
-				before, beforePassword := c.LockAccount(other)
+				user, password, _ := c.LockAccount(i)
+				before, beforePassword, _ := c.LockAccount(other)
 				differs := user != before || password != beforePassword
 				if differs && slices.Contains(c.Locks.Quorum[other].Nodes, addr) {
 					return c.Errorf(fmt.Sprintf("locks.quorum[%d].nodes[%d]", i, j),

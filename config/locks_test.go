@@ -81,7 +81,7 @@ func TestLockAccounts(t *testing.T) {
 		c, err := Parse(filepath.Join(dir, "f"), []byte(yaml), func(string) (string, bool) { return "", false })
 		got := fmt.Sprint(err)
 		if err == nil {
-			user, password := c.LockAccount(0)
+			user, password, _ := c.LockAccount(0)
 			got = user + "/" + password
 		}
 		if !strings.Contains(got, want) || err == nil && got != want {

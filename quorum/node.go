@@ -26,7 +26,7 @@ const (
 // The keys that keyway has on the nodes besides the locks.
 const (
 	aboutPrefix = "keyway:lock:" // a hash: which attempt has acquired the lock, and its number
-	runKey      = "keyway:run"   // the node's run_id when keyway last asked it
+	RunKey      = "keyway:run"   // the node's run_id when keyway last asked it
 	WaitKey     = "keyway:wait"  // while it exists, the node does not vote
 )
 
@@ -34,7 +34,7 @@ const (
 // each question is one atomic step there. A node whose run_id has changed has restarted. What
 // it had granted may be lost, so it waits until each lease of before has ended.
 //
-// KEYS: the lock, its hash, runKey, WaitKey. ARGV: the step, the longest lease, the token, the
+// KEYS: the lock, its hash, RunKey, WaitKey. ARGV: the step, the longest lease, the token, the
 // lease, the attempt, the client's earlier attempt (or "add" to add to the lease), the number,
 // and how long the hash outlives the lease. The times are in milliseconds. The answer: what
 // the node says, the value of the lock, its number, its lease, how long the node waits, and
@@ -202,7 +202,7 @@ func (o *Op) frame(n *Node, s step, number int64) []byte {
 
 func (n *Node) frame(s step, key, token string, lease int64, id, earlier string, number, keep int64) []byte {
 	text := func(i int64) string { return strconv.FormatInt(i, 10) }
-	return resp.AppendCommand(nil, "EVAL", script, "4", key, aboutPrefix+key, runKey, WaitKey,
+	return resp.AppendCommand(nil, "EVAL", script, "4", key, aboutPrefix+key, RunKey, WaitKey,
 		string(s), text(n.Longest), token, text(lease), id, earlier, text(number), text(keep))
 }
 

@@ -23,7 +23,7 @@ type Report struct {
 	Master     bool  // according to the table
 	Err        error // not nil: the node could not be asked, and the other fields are empty
 
-	Version, Role, Mode, Policy string
+	Version, Role, Mode, Policy, RunID string
 
 	// Of a node in cluster mode, if the table does not follow the cluster:
 	Peers  int  // the other nodes of its cluster
@@ -92,6 +92,8 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 			r.Version = value
 		case "redis_mode", "server_mode": // server_mode is Valkey's name
 			r.Mode = value
+		case "run_id":
+			r.RunID = value
 		case "role":
 			r.Role = value
 		case "maxmemory_policy":

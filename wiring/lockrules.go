@@ -63,7 +63,7 @@ func countVotes(ctx context.Context, c *config.Config, rule int, nodes []string)
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	as := topology.Account{}
-	as.Username, as.Password = c.LockAccount(rule)
+	as.Username, as.Password, _ = c.LockAccount(rule)
 	votes := make([]bool, len(nodes))
 	var asked sync.WaitGroup
 	for i, addr := range nodes {

@@ -15,7 +15,7 @@ import (
 // lockRules returns the rules for locks on a majority of nodes.
 func lockRules(c *config.Config) (rules quorum.Rules) {
 	for i, r := range c.Locks.Quorum {
-		user, password := c.LockAccount(i)
+		user, password, _ := c.LockAccount(i)
 		rules = append(rules, quorum.Rule{
 			Match: []byte(r.Match), Nodes: r.Nodes, Username: user, Password: password,
 			Timeout: r.Timeout, Drift: r.Drift, MaxLease: r.MaxLease, Fencing: r.Fencing,

@@ -52,13 +52,17 @@ func checkCommand() *cobra.Command {
 				return err
 			}
 			cfg, t, other := printInForce(cmd.Context(), cmd.OutOrStdout(), cfg, t)
-			return cmp.Or(printNodes(cmd.Context(), cmd.OutOrStdout(), cfg, t), other)
+			servers := map[string]string{}
+			unfit := printNodes(cmd.Context(), cmd.OutOrStdout(), cfg, t, servers)
+			locks := printLockNodes(cmd.Context(), cmd.OutOrStdout(), cfg, servers)
+			return cmp.Or(unfit, locks, other)
 		},
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask no node, cluster or sentinel")
 	cmd.Flags().BoolVar(&connect, "connect", false,
-		"ask every node for its role, cluster mode and version, and whether its keys lie where the layout says")
+		"ask every node for its role, cluster mode and version, and whether its keys lie where the layout says; "+
+			"ask the lock nodes whether they can hold locks")
 	return cmd
 }
 
@@ -157,9 +161,11 @@ func defaultHash(cfg *config.Config) string {
 		"for those write ring: {hash: NAME}"
 }
 
-// printNodes asks the nodes and prints their answers. It returns an error if a node cannot
-// serve its keys.
-func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table) error {
+// printNodes asks the nodes and prints their answers. It adds their names to servers, by their
+// run_id. It returns an error if a node cannot serve its keys.
+func printNodes(
+	ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table, servers map[string]string,
+) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nNODE\tADDRESS\tROLE\tMODE\tVERSION\tMAXMEMORY-POLICY\tKEYS SAMPLED\tELSEWHERE")
 	sampled := map[string]guard.Sample{}
@@ -187,6 +193,7 @@ func printNodes(ctx context.Context, w io.Writer, cfg *config.Config, t *router.
 		}
 		if r.Err == nil {
 			policies[r.Policy], versions[r.Version] = true, true
+			servers[r.RunID] = r.Name
 		}
 	}
 	if len(policies) > 1 {

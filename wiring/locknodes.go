@@ -1,0 +1,23 @@
+package wiring
+
+import (
+	"context"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/topology"
+)
+
+// InspectLocks asks the nodes of each rule of locks.quorum about themselves. The reports are in
+// the order of the rules and of their nodes.
+func InspectLocks(ctx context.Context, c *config.Config) []topology.LockReport {
+	var nodes []topology.LockNode
+	for i, r := range c.Locks.Quorum {
+		as := topology.Account{}
+		var section string
+		as.Username, as.Password, section = c.LockAccount(i)
+		for _, addr := range r.Nodes {
+			nodes = append(nodes, topology.LockNode{Addr: addr, As: as, Section: section})
+		}
+	}
+	return topology.InspectLocks(ctx, nodes, c.Backend.ConnectTimeout)
+}

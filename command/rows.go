@@ -291,9 +291,6 @@ func (c *Command) apply(container *Command) {
 	if r.specs != nil {
 		c.Specs = r.specs
 	}
-	if c.Group == "vector_set" {
-		c.Arity = -1 // from a module: Redis queues these with any number of arguments
-	}
 	inherited := noHandling
 	if container != nil {
 		c.Traits |= container.Traits

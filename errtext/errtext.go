@@ -122,9 +122,14 @@ func cString(b []byte, n int) []byte {
 	return b
 }
 
-// Arity returns Redis's text for a wrong number of arguments (server.c).
+// Arity returns Redis's text for a wrong number of arguments (server.c). The module of vector
+// sets names its commands in upper case.
 func Arity(c *command.Command) string {
-	return "ERR wrong number of arguments for '" + c.Name + "' command"
+	name := c.Name
+	if c.Group == "vector_set" {
+		name = c.Upper()
+	}
+	return "ERR wrong number of arguments for '" + name + "' command"
 }
 
 // Named inserts a command's name into one of keyway's texts, which has one %s.

@@ -50,7 +50,7 @@ delex           -2 string      8.4.0 write    1
 digest           2 string      8.4.0 readonly 1
 msetex          -4 string      8.4.0 write    num:1:2:2
 vrange          -4 vector_set  8.4.0 readonly 1
-cluster|migration -3 cluster   8.4.0 admin    -
+cluster|migration -4 cluster   8.4.0 admin    -
 
 xcfgset         -2 stream      8.6.0 write    1
 hotkeys         -2 server      8.6.0 admin    -

@@ -2,6 +2,7 @@ package compat
 
 import (
 	"flag"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -34,17 +35,18 @@ func TestLockLibraries(t *testing.T) {
 	outcomes := &results{of: map[string]map[string]bool{}}
 	if *update && *long {
 		t.Cleanup(func() {
-			writeList(t, "../../docs/locks.md", outcomes.of, "slots", "static", "ring", "range", "modulo")
+			writeList(t, "../../docs/locks.md", outcomes.of, "slots", "static", "ring", "range", "modulo", "quorum")
 		})
 	}
 	layouts := lockLayouts(t)
-	at := lockTargets(t, layouts)
+	at, quorum := lockTargets(t, layouts), quorumTarget(t)
 	t.Run("of", func(t *testing.T) {
 		for _, language := range strings.Split(*clients, ",") {
 			if program := lockPrograms[language]; program != nil {
 				t.Run(language, func(t *testing.T) {
 					t.Parallel()
-					run(t, language, append(slices.Clone(program), at...), outcomes)
+					args := append(slices.Clone(program), at...)
+					run(t, language, append(args, quorum...), outcomes)
 				})
 			}
 		}
@@ -98,4 +100,21 @@ func lockTargets(t *testing.T, layouts map[string]string) (at []string) {
 		at = append(at, layout+","+redistest.ServeProcess(t, layouts[layout]).Addr)
 	}
 	return at
+}
+
+// quorumTarget is a keyway whose locks are on a majority of five nodes, whatever their names.
+func quorumTarget(t *testing.T) []string {
+	if *target == "redis" {
+		return nil
+	}
+	var addrs []string
+	for range 5 {
+		n := redistest.Start(t)
+		_, run, _ := strings.Cut(n.Do("INFO", "server").Text, "run_id:")
+		n.Do("SET", "keyway:run", run[:40]) // a node without it does not vote before one max_lease
+		addrs = append(addrs, n.Addr)
+	}
+	return []string{"quorum," + redistest.ServeProcess(t, redistest.Ring(redistest.Start(t).Addr)+
+		fmt.Sprintf("locks: {quorum: [{match: \"*\", nodes: [%s], timeout: 2s, max_lease: 1m}]}\n",
+			strings.Join(addrs, ", "))).Addr}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,11 +54,13 @@ func (t target) byHand(ctx context.Context) {
 	defer c.Close()
 	report := func(check string, err error) { t.report("by-hand", "github.com/redis/go-redis/v9", check, err) }
 	var all sync.WaitGroup
-	for _, r := range recipes(ctx, c) {
+	for _, r := range slices.Concat(recipes(c), t.single(ctx, c, report)) {
 		all.Go(func() { r.check(ctx, report) })
 	}
 	all.Wait()
-	report("SET, GET and DEL", t.plainCommands(ctx, c))
+	if !t.onMajority() {
+		report("SET, GET and DEL", t.plainCommands(ctx, c))
+	}
 	report("redis-cli --eval", t.unlockWithRedisCLI(ctx, c))
 }
 
@@ -109,10 +112,19 @@ func (r recipe) check(ctx context.Context, report func(string, error)) {
 		errors.Join(r.release(ctx, name, "mine"), r.acquire(ctx, name, "another's")))
 }
 
-func recipes(ctx context.Context, c *redis.Client) []recipe {
-	setNX := func(ctx context.Context, key, token string) error {
+// attempt acquires a lock for its lease.
+func attempt(c *redis.Client, lease time.Duration) func(ctx context.Context, key, token string) error {
+	return func(ctx context.Context, key, token string) error {
 		return taken(c.SetNX(ctx, key, token, lease).Result())
 	}
+}
+
+func del(c *redis.Client) func(ctx context.Context, key, token string) error {
+	return func(ctx context.Context, key, _ string) error { return taken(c.Del(ctx, key).Val() == 1, nil) }
+}
+
+// recipes need SET with NX and scripts.
+func recipes(c *redis.Client) []recipe {
 	script := func(text string, call func(string) func(context.Context, []string, ...any) *redis.Cmd,
 	) func(context.Context, string, ...any) error {
 		return func(ctx context.Context, key string, args ...any) error {
@@ -128,49 +140,57 @@ func recipes(ctx context.Context, c *redis.Client) []recipe {
 		s := redis.NewScript(text)
 		return func(ctx context.Context, keys []string, args ...any) *redis.Cmd { return s.Run(ctx, c, keys, args...) }
 	}
-	del := func(ctx context.Context, key, _ string) error { return taken(c.Del(ctx, key).Val() == 1, nil) }
 	byScript := func(name string, call func(string) func(context.Context, []string, ...any) *redis.Cmd) recipe {
 		renew, release := script(compareAndExpire, call), script(compareAndDelete, call)
 		return recipe{
-			"SET NX PX and scripts by " + name, setNX,
+			"SET NX PX and scripts by " + name, attempt(c, lease),
 			func(ctx context.Context, key, token string) error {
 				return renew(ctx, key, token, lease.Milliseconds())
 			},
 			func(ctx context.Context, key, token string) error { return release(ctx, key, token) },
 		}
 	}
-	all := []recipe{
-		{"SETNX and DEL", func(ctx context.Context, key, token string) error {
-			return taken(c.Do(ctx, "SETNX", key, token).Bool())
-		}, nil, del},
-		{"SET NX EX and DEL", func(ctx context.Context, key, token string) error {
-			return taken(c.SetNX(ctx, key, token, 10*time.Second).Result())
-		}, nil, del},
-		{"SET NX PX and DEL", func(ctx context.Context, key, token string) error {
-			return taken(c.SetNX(ctx, key, token, 10_500*time.Millisecond).Result())
-		}, nil, del},
+	return []recipe{
+		{"SET NX EX and DEL", attempt(c, 10*time.Second), nil, del(c)},
+		{"SET NX PX and DEL", attempt(c, 10_500*time.Millisecond), nil, del(c)},
 		byScript("EVAL", eval), byScript("EVALSHA", evalSHA),
 	}
-	if err := c.Do(ctx, "DELIFEQ", key("none"), "x").Err(); err == nil { // Valkey
-		all = append(all, comparing(c, "SET IFEQ and DELIFEQ", setNX, func(key, token string) []any {
-			return []any{"DELIFEQ", key, token}
-		}))
+}
+
+// single are the recipes that need one node, as far as it has their commands. A majority of
+// nodes refuses them.
+func (t target) single(ctx context.Context, c *redis.Client, report func(string, error)) []recipe {
+	setNX := func(ctx context.Context, key, token string) error {
+		return taken(c.Do(ctx, "SETNX", key, token).Bool())
 	}
-	if err := c.Do(ctx, "DELEX", key("none"), "IFEQ", "x").Err(); err == nil { // Redis 8.4
-		all = append(all, comparing(c, "SET IFEQ and DELEX", setNX, func(key, token string) []any {
-			return []any{"DELEX", key, "IFEQ", token}
-		}))
+	if t.onMajority() {
+		err := setNX(ctx, key("hand"), "token")
+		if err == nil || !strings.Contains(err.Error(), "is a lock on 5 nodes") {
+			report("SETNX is refused", fmt.Errorf("got %v", err))
+		}
+		return nil
+	}
+	all := []recipe{{"SETNX and DEL", setNX, nil, del(c)}}
+	for _, compare := range []struct {
+		command string
+		args    func(key, token string) []any
+	}{
+		{"DELIFEQ", func(key, token string) []any { return []any{"DELIFEQ", key, token} }},     // Valkey 9
+		{"DELEX", func(key, token string) []any { return []any{"DELEX", key, "IFEQ", token} }}, // Redis 8.4
+	} {
+		if err := c.Do(ctx, compare.args(key("none"), "x")...).Err(); err == nil {
+			all = append(all, comparing(c, "SET IFEQ and "+compare.command, compare.args))
+		} else if !strings.HasPrefix(err.Error(), "ERR unknown command") {
+			report(compare.command, err)
+		}
 	}
 	return all
 }
 
 // comparing is a recipe of commands that compare the token themselves.
-func comparing(
-	c *redis.Client, name string, acquire func(ctx context.Context, key, token string) error,
-	release func(key, token string) []any,
-) recipe {
+func comparing(c *redis.Client, name string, release func(key, token string) []any) recipe {
 	return recipe{
-		name, acquire,
+		name, attempt(c, lease),
 		func(ctx context.Context, key, token string) error {
 			err := c.Do(ctx, "SET", key, token, "IFEQ", token, "PX", lease.Milliseconds()).Err()
 			return taken(!errors.Is(err, redis.Nil), ignoreNil(err))

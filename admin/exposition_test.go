@@ -45,6 +45,11 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 		s.Nodes[2].Lag = time.Duration(thread+1) * 1500 * time.Millisecond
 		s.Nodes[3].Lag = math.MaxInt64
 		s.Nodes = append(s.Nodes, metrics.Node{Name: "unused replica"})
+		s.Locks = []metrics.LockNode{
+			{Addr: "127.0.0.1:2", Votes: true}, {Addr: "127.0.0.1:3", Votes: thread > 0, Missed: 2},
+		}
+		s.Locks[0].Took.Observe(3_000_000)
+		s.Rules = []metrics.LockRule{{Match: "lock:*", Spare: thread}}
 		shots = append(shots, s)
 	}
 	return shots, nil

@@ -165,7 +165,8 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 		return nil, err
 	}
 	masters, up, unfit := 0, 0, o.unfit()
-	for _, n := range metrics.Sum(shots).Nodes {
+	all := metrics.Sum(shots)
+	for _, n := range all.Nodes {
 		if !n.Master {
 			continue
 		}
@@ -183,6 +184,16 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 	covered := !slices.ContainsFunc(shots, func(s metrics.Snapshot) bool { return !s.Covered })
 	if !covered && masters > 0 {
 		notes = append(notes, "some slots have no node")
+	}
+	for _, n := range all.Locks {
+		if !n.Votes {
+			notes = append(notes, fmt.Sprintf("lock node %s does not vote: %s", n.Addr, n.Reason))
+		}
+	}
+	for _, r := range all.Rules {
+		if r.Spare < 0 {
+			notes = append(notes, fmt.Sprintf("locks of %s cannot be acquired: too few lock nodes vote", r.Match))
+		}
 	}
 	switch {
 	case masters == 0:

@@ -84,6 +84,11 @@ func (c *Config) checkLocks() error {
 			return c.Errorf(path+".max_lease", "write more than twice the timeout", "%s, and the timeout is %s",
 				r.MaxLease, r.Timeout)
 		}
+		same := func(o QuorumRule) bool { return o.Match == r.Match }
+		if j := slices.IndexFunc(c.Locks.Quorum[:i], same); j >= 0 {
+			return c.Errorf(path+".match", "remove one of the two: only the first is used",
+				"locks.quorum[%d] has the same", j)
+		}
 		for j, addr := range r.Nodes {
 			at := fmt.Sprintf("%s.nodes[%d]", path, j)
 			if err := c.checkLockNode(at, addr, r.Nodes[:j]); err != nil {

@@ -42,13 +42,14 @@ func TestQuorumRules(t *testing.T) {
 		`{match: l, nodes: [h1:1, h2:1, 127.0.0.1:7201]}`: `"127.0.0.1:7201" is also nodes[0].replicas[0]`,
 		`{match: l, nodes: [h1:1, h2:1, 127.0.0.1:6380]}`: "is where keyway itself listens",
 		`{match: l, nodes: [h1:1, h2:1, h3]}`:             "is not an address",
+		"{THREE}, {THREE}":                                "locks.quorum[0] has the same; remove one of the two",
 		`{THREE, timeout: 0s}`:                            "timeout: out of range; write a duration from 1ms to 10s",
 		`{THREE, drift: 0.6}`:                             "drift: out of range; write a number from 0 to 0.5",
 		`{THREE, drift: much}`:                            `drift: "much" is not a number; write a number`,
 		`{THREE, max_lease: 100ms}`:                       "max_lease: out of range; write a duration from 1s to 24h",
 		`{THREE, timeout: 5s, max_lease: 8s}`:             "max_lease: 8s, and the timeout is 5s; write more",
 	} {
-		rule = strings.Replace(rule, "THREE", "match: l, nodes: [h1:1, h2:1, h3:1]", 1)
+		rule = strings.ReplaceAll(rule, "THREE", "match: l, nodes: [h1:1, h2:1, h3:1]")
 		if _, err := parse(rule); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", rule, err, want)
 		}

@@ -36,6 +36,8 @@ var (
 	byName     = map[string]*Metric{}
 	threadRows = rows(reflect.TypeFor[Snapshot]())
 	nodeRows   = rows(reflect.TypeFor[Node](), "node", "addr")
+	lockRows   = rows(reflect.TypeFor[LockNode](), "addr")
+	ruleRows   = rows(reflect.TypeFor[LockRule](), "match")
 )
 
 // All returns every metric that a snapshot can have samples of.
@@ -104,6 +106,19 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 			n.each(f)
 		}
 	}
+	for i := range s.Locks {
+		n := &s.Locks[i]
+		of := reflect.ValueOf(n).Elem()
+		for _, r := range lockRows {
+			f(r.sample(of.FieldByIndex(r.index), n.Addr))
+		}
+	}
+	for i := range s.Rules {
+		of := reflect.ValueOf(&s.Rules[i]).Elem()
+		for _, r := range ruleRows {
+			f(r.sample(of.FieldByIndex(r.index), s.Rules[i].Match))
+		}
+	}
 }
 
 func (n *Node) each(f func(Sample)) {
@@ -118,6 +133,9 @@ func (n *Node) each(f func(Sample)) {
 func (r *row) sample(of reflect.Value, labels ...string) Sample {
 	if r.value != "" {
 		labels = append(labels, r.value)
+	}
+	if h, ok := of.Addr().Interface().(*Histogram); ok {
+		return Sample{Metric: r.metric, Labels: labels, Histogram: h}
 	}
 	return Sample{Metric: r.metric, Labels: labels, Value: float(of)}
 }

@@ -10,6 +10,7 @@ func Sum(threads []Snapshot) Snapshot {
 	all := threads[0]
 	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
 	all.Families, all.Nodes = slices.Clone(all.Families), slices.Clone(all.Nodes)
+	all.Locks, all.Rules = slices.Clone(all.Locks), slices.Clone(all.Rules)
 	for i := range threads[1:] {
 		all.add(&threads[i+1])
 	}
@@ -22,16 +23,23 @@ func (s *Snapshot) add(o *Snapshot) {
 	for i := range o.Families {
 		s.Families[i].Add(&o.Families[i])
 	}
-	for i := range o.Nodes {
-		n := &o.Nodes[i]
-		at := slices.IndexFunc(s.Nodes, func(m Node) bool { return m.Name == n.Name && m.Addr == n.Addr })
-		if at < 0 {
-			s.Nodes = append(s.Nodes, *n)
+	s.Nodes = merge(s.Nodes, o.Nodes, func(a, b *Node) bool { return a.Name == b.Name && a.Addr == b.Addr })
+	s.Locks = merge(s.Locks, o.Locks, func(a, b *LockNode) bool { return a.Addr == b.Addr })
+	s.Rules = merge(s.Rules, o.Rules, func(a, b *LockRule) bool { return a.Match == b.Match })
+	s.Covered = s.Covered && o.Covered
+}
+
+// merge adds each element of others to the one of all that is the same, or appends it.
+func merge[T any](all, others []T, same func(a, b *T) bool) []T {
+	for i := range others {
+		o := &others[i]
+		if at := slices.IndexFunc(all, func(t T) bool { return same(&t, o) }); at >= 0 {
+			add(&all[at], o)
 		} else {
-			add(&s.Nodes[at], n)
+			all = append(all, *o)
 		}
 	}
-	s.Covered = s.Covered && o.Covered
+	return all
 }
 
 // AddConnection adds the counts of another connection to the node.
@@ -44,6 +52,9 @@ func combine(a, b reflect.Value, rule string) {
 	switch rule {
 	case "max":
 		a.SetInt(max(a.Int(), b.Int()))
+		return
+	case "min":
+		a.SetInt(min(a.Int(), b.Int()))
 		return
 	case "all":
 		a.SetBool(a.Bool() && b.Bool())
@@ -59,7 +70,7 @@ func combine(a, b reflect.Value, rule string) {
 		a.SetUint(a.Uint() + b.Uint())
 	case reflect.Int:
 		a.SetInt(a.Int() + b.Int())
-	case reflect.Slice:
+	case reflect.Slice, reflect.Array:
 		for i := range b.Len() {
 			combine(a.Index(i), b.Index(i), "")
 		}

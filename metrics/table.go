@@ -105,12 +105,29 @@ type Node struct {
 	Connection
 }
 
+// LockNode describes a node that holds locks of locks.quorum.
+type LockNode struct {
+	Addr   string
+	Reason string    `merge:"first"` // why it does not vote; empty if it does
+	Votes  bool      `merge:"all" metric:"quorum_node_votes"`
+	Missed uint64    `metric:"quorum_node_missed_total"`
+	Took   Histogram `metric:"quorum_node_duration_seconds"`
+}
+
+// LockRule describes the nodes of one rule of locks.quorum.
+type LockRule struct {
+	Match string
+	Spare int `merge:"min" metric:"quorum_spare_nodes"`
+}
+
 // Snapshot is a copy of all counts of a thread, or the sum over all threads.
 type Snapshot struct {
 	Gauges
 	Counters
 	Families []Histogram `metric:"command_duration_seconds" by:"family"`
 	Nodes    []Node
+	Locks    []LockNode
+	Rules    []LockRule
 	Layout   string
 	Epoch    uint64
 	Covered  bool // every slot has an owner
@@ -139,6 +156,12 @@ var help = map[string]string{
 	"reads_total":                  "Reads of clients that may read from replicas, by the kind of node that got them.",
 	"quorum_locks_total": "Commands on locks of locks.quorum, by result. refused: another client has the lock. " +
 		"lost: a client renewed a lock that it no longer had. failed: too few nodes voted.",
+	"quorum_node_votes": "1 while every thread counts the lock node's answers. 0: it cannot be reached, is too slow, " +
+		"or has restarted and waits.",
+	"quorum_node_missed_total":     "Questions about locks that the lock node did not answer, or not in time.",
+	"quorum_node_duration_seconds": "Time of the lock node's answers.",
+	"quorum_spare_nodes": "How many of the rule's voting nodes can fail and its locks can still be acquired. " +
+		"Below 0: they cannot.",
 	"reads_again_total": "Reads that a replica did not answer and that were sent again.",
 
 	"clients":             "Connected clients.",

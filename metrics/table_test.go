@@ -11,7 +11,8 @@ func TestEveryCounterIsExported(t *testing.T) {
 	for _, table := range []struct {
 		of   reflect.Type
 		rows []row
-	}{{reflect.TypeFor[Snapshot](), threadRows}, {reflect.TypeFor[Node](), nodeRows}} {
+	}{{reflect.TypeFor[Snapshot](), threadRows}, {reflect.TypeFor[Node](), nodeRows},
+		{reflect.TypeFor[LockNode](), lockRows}, {reflect.TypeFor[LockRule](), ruleRows}} {
 		samples := map[string]bool{}
 		exported := map[string]bool{"Epoch": true} // counts nothing
 		for _, r := range table.rows {
@@ -55,14 +56,24 @@ func TestSum(t *testing.T) {
 	}
 	a, b := thread(3, true, ""), thread(4, false, "refused")
 	b.Nodes = append(b.Nodes, Node{Name: "new"})
+	a.Locks, a.Rules = []LockNode{{Addr: "l", Votes: true}}, []LockRule{{Match: "lock:*", Spare: 1}}
+	b.Locks, b.Rules = []LockNode{{Addr: "l", Reason: "slow", Missed: 2}}, []LockRule{{Match: "lock:*", Spare: -1}}
+	a.Locks[0].Took.Observe(3000)
+	b.Locks[0].Took.Observe(3000)
 	all := Sum([]Snapshot{a, b})
 	want := thread(7, false, "refused")
+	want.Locks, want.Rules = []LockNode{{Addr: "l", Reason: "slow", Missed: 2}}, b.Rules
+	want.Locks[0].Took.Observe(3000)
+	want.Locks[0].Took.Observe(3000)
 	want.Calls[1], want.Nodes[0].InFlight = 2, 4
 	want.Nodes = append(want.Nodes, Node{Name: "new"})
 	if !reflect.DeepEqual(all, want) {
 		t.Errorf("sum:  %+v\nwant: %+v", all, want)
 	}
-	if !reflect.DeepEqual(a, thread(3, true, "")) {
+	own := thread(3, true, "")
+	own.Locks, own.Rules = []LockNode{{Addr: "l", Votes: true}}, []LockRule{{Match: "lock:*", Spare: 1}}
+	own.Locks[0].Took.Observe(3000)
+	if !reflect.DeepEqual(a, own) {
 		t.Errorf("a thread's copy was changed: %+v", a)
 	}
 	since := all.Counters.Since(&a.Counters)

@@ -104,6 +104,11 @@ type Node struct {
 	Addr    string
 	Longest int64 // the longest lease that it may hold, in milliseconds; it never shrinks
 
+	// Absence is why its last answer did not count, or why there was none. It is empty while
+	// the node votes.
+	Absence string
+	Missed  uint64 // how many questions it did not answer, or not in time
+
 	silent bool // it has not answered in time, and has sent nothing since
 	clock  clock
 }
@@ -215,13 +220,29 @@ func (n *Node) Look() []byte { return n.frame(stepRead, "", "", 0, "", "", 0, 0)
 func (n *Node) Looked(reply []byte, sent, now int64) []byte {
 	a, wrong := readAnswer(reply)
 	if wrong != "" {
+		n.Absence = wrong
 		return nil
 	}
 	n.silent = false
-	if _, jumped := n.clock.compare(a.clock, sent, now); jumped {
+	if n.judge(&a, sent, now) {
 		return n.frame(stepWait, "", "", 0, "", "", 0, 0)
 	}
 	return nil
+}
+
+// judge sets Absence by an answer. jumped says that the node's clock has jumped forward for
+// sure.
+func (n *Node) judge(a *answer, sent, now int64) (jumped bool) {
+	ahead, jumped := n.clock.compare(a.clock, sent, now)
+	switch {
+	case ahead:
+		n.Absence = "its clock is ahead of what it was"
+	case a.waits > 0:
+		n.Absence = fmt.Sprintf("it is new or has restarted, and votes in %s", inSeconds(a.waits))
+	default:
+		n.Absence = ""
+	}
+	return jumped
 }
 
 // keepNumber is how long a lock's number outlives its lease.

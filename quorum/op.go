@@ -145,20 +145,16 @@ func (o *Op) Answer(s Send, reply []byte, now int64) {
 	n := o.group.Members[s.Node]
 	n.silent = false
 	a, wrong := readAnswer(reply)
-	if wrong != "" {
+	if n.Absence = wrong; wrong != "" {
 		o.settle(s, vote{state: absent, reason: wrong}, now)
 		return
 	}
 	v := vote{answer: a, state: stateOf(a.says)}
-	ahead, jumped := n.clock.compare(a.clock, s.sent, now)
-	switch {
-	case ahead:
-		v.state, v.reason = absent, "its clock is ahead of what it was"
-		if jumped {
-			o.send(s.Node, stepWait, 0, now)
-		}
-	case a.waits > 0:
-		v.state, v.reason = absent, fmt.Sprintf("it is new or has restarted, and votes in %s", inSeconds(a.waits))
+	if n.judge(&a, s.sent, now) {
+		o.send(s.Node, stepWait, 0, now)
+	}
+	if n.Absence != "" {
+		v.state, v.reason = absent, n.Absence
 	}
 	o.settle(s, v, now)
 }
@@ -182,7 +178,9 @@ func stateOf(says string) state {
 
 // Lost records that a node will not answer.
 func (o *Op) Lost(s Send, reason string, now int64) {
-	o.group.Members[s.Node].silent = false
+	n := o.group.Members[s.Node]
+	n.silent, n.Absence = false, reason
+	n.Missed++
 	o.settle(s, vote{state: absent, reason: reason}, now)
 }
 
@@ -193,8 +191,10 @@ func (o *Op) Expire(now int64) {
 	}
 	for i := range o.votes {
 		if v := &o.votes[i]; v.state == asked || o.raises && v.counts() && !v.raised {
-			o.group.Members[i].silent = true
-			v.state, v.reason = absent, silentReason(o.group.Timeout)
+			n := o.group.Members[i]
+			n.silent, n.Absence = true, silentReason(o.group.Timeout)
+			n.Missed++
+			v.state, v.reason = absent, n.Absence
 		}
 	}
 	o.decide(now)

@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,4 +206,40 @@ func TestReloadReplacesLockNodesOneByOne(t *testing.T) {
 		t.Errorf("once the new node votes: %s", out)
 	}
 	c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "20000")
+}
+
+// TestLockNodesAreWatched: the metrics and /readyz say which lock nodes vote, why others do not,
+// and how many can still fail; a node that returns votes again.
+func TestLockNodesAreWatched(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	r := n.reloadable("timeout: 300ms, max_lease: 2s")
+	c := redistest.Dial(t, r.listen)
+	shows := func(lines ...string) {
+		t.Helper()
+		redistest.Eventually(t, 20*time.Second, strings.Join(lines, ", "), func() bool {
+			if c.Do("SET", "lock:a", "t", "NX", "PX", "1000").Kind == 0 {
+				return false
+			}
+			all := get(t, "http://"+r.admin+"/metrics") + get(t, "http://"+r.admin+"/readyz")
+			return !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(all, line) })
+		})
+	}
+	one, two := n.five[1].Addr, n.five[2].Addr
+	shows(`keyway_quorum_spare_nodes{match="lock:*"} 1`, `keyway_quorum_node_votes{addr="`+one+`"} 1`)
+	n.five[1].Freeze()
+	shows(`keyway_quorum_spare_nodes{match="lock:*"} 0`, `keyway_quorum_node_votes{addr="`+one+`"} 0`,
+		"lock node "+one+" does not vote: no answer within ")
+	n.five[2].Kill()
+	shows(`keyway_quorum_spare_nodes{match="lock:*"} -1`, `keyway_quorum_node_votes{addr="`+two+`"} 0`,
+		"lock node "+two+" does not vote: ", "locks of lock:* cannot be acquired: too few lock nodes vote")
+	n.five[1].Thaw()
+	n.five[2].Run()
+	shows("lock node " + two + " does not vote: it is new or has restarted, and votes in ")
+	shows(`keyway_quorum_spare_nodes{match="lock:*"} 1`)
+	metrics := get(t, "http://"+r.admin+"/metrics")
+	if strings.Contains(metrics, `keyway_quorum_node_missed_total{addr="`+one+`"} 0`) ||
+		strings.Contains(metrics, `keyway_quorum_node_duration_seconds_count{addr="`+one+`"} 0`) {
+		t.Errorf("nothing was counted for the node that was frozen")
+	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 )
 
@@ -212,6 +213,8 @@ type outside interface {
 	// Take handles a command with such keys, or refuses it. isTaken is false for all other
 	// commands. done is as in Local.
 	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
+	// Count adds what is counted about the nodes that have these keys.
+	Count(to *metrics.Snapshot)
 }
 
 // Witness sees the commands that may change a lock and the replies to them.

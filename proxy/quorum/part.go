@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/quorum"
@@ -35,6 +36,18 @@ type member struct {
 	conn  *pool.Conn
 	dials uint64 // conn.Stats.Dials at the last look
 	look  int64  // when the next look is due
+	took  metrics.Histogram
+}
+
+// absence returns why the node does not vote, or "".
+func (m *member) absence() string {
+	switch reason := m.conn.Reason(); {
+	case m.conn.State() == pool.Ready:
+		return m.node.Absence
+	case reason != "":
+		return reason
+	}
+	return "not connected yet"
 }
 
 // lookEvery is how often the nodes are asked whether they have restarted, and for their clock.
@@ -60,7 +73,8 @@ func (l *locks) Configured() {
 		for _, addr := range rules[i].Nodes {
 			m := l.members[addr]
 			if m == nil {
-				m = &member{node: &quorum.Node{Addr: addr}, conn: l.w.Links.Conn(addr, nil)}
+				node := &quorum.Node{Addr: addr, Absence: "it has not answered yet"}
+				m = &member{node: node, conn: l.w.Links.Conn(addr, nil)}
 				l.members[addr] = m
 			}
 			m.logInAs(pool.Account{Username: rules[i].Username, Password: rules[i].Password}, l.w.Now)
@@ -137,6 +151,26 @@ func (l *locks) lookAt(m *member) {
 			m.conn.Send(&engine.Probe{Done: func([]byte, bool) {}}, frame, l.w.Now, l.w.Deadline())
 		}
 	}}, m.node.Look(), now, l.w.Deadline())
+}
+
+// Count adds what is known about the nodes.
+func (l *locks) Count(to *metrics.Snapshot) {
+	for addr, m := range l.members {
+		absence := m.absence()
+		to.Locks = append(to.Locks, metrics.LockNode{
+			Addr: addr, Reason: absence, Votes: absence == "", Missed: m.node.Missed, Took: m.took,
+		})
+	}
+	for i := range l.w.Options.Locks {
+		g := l.groups[i]
+		spare := -g.Majority()
+		for _, m := range g.members {
+			if m.absence() == "" {
+				spare++
+			}
+		}
+		to.Rules = append(to.Rules, metrics.LockRule{Match: string(g.Match), Spare: spare})
+	}
 }
 
 func isIdle(g *group) bool { return len(g.queue) == 0 }

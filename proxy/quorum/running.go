@@ -87,8 +87,10 @@ func (r *running) send(send quorum.Send) {
 		r.op.Lost(send, reason, w.Now)
 		return
 	}
+	sent := w.Now
 	m.conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
 		if ok {
+			m.took.Observe(w.Now - sent)
 			r.op.Answer(send, reply, w.Now)
 		} else {
 			r.op.Lost(send, m.conn.Reason(), w.Now)

@@ -26,17 +26,19 @@ const (
 
 // alarmTexts have a name and an explanation of each alarm, by its bit.
 var alarmTexts = [...]struct{ name, text string }{
-	{"not-renewed", "its holder has not renewed it for more than half its lease"},
-	{"lost", "its holder tried to renew or release it and was told that it is not its own any more"},
+	{"not-renewed", "its holder has not renewed it for more than half its lease; " +
+		"look for errors of renewals in the holder's log"},
+	{"lost", "its holder tried to renew or release it and was told that it is not its own any more; " +
+		"lengthen the lease, or use a fencing token"},
 	{"same-token", "one token was sent by two connections: " +
 		"a Redlock library with several addresses of one keyway never gets a lock; give it one address"},
 	{"no-lease", "it was set without a lease and stays for ever if its holder dies; use SET with NX and PX"},
 	{"second-step", "its lease was set by a second command; " +
 		"if the holder dies between the two, the lock stays for ever; use SET with NX and PX"},
 	{"foreign-delete", "a client that is not its holder deleted it; compare the token before DEL"},
-	{"short-lease", "its lease is shorter than it is usually held"},
+	{"short-lease", "its lease is shorter than it is usually held; lengthen it, or renew it"},
 	{"unsafe-lease", "its lease is shorter than twice backend.request_timeout and the longest time that a node " +
-		"was away together; one failure can cost the lock"},
+		"was away together; one failure can cost the lock; lengthen the lease, or lower the timeout"},
 	{"crossslot", "its script was refused because its keys belong to different nodes or slots; see docs/locks.md"},
 	{"comma-key", "its key ends in a comma; redis-cli --eval needs a space before the comma"},
 }

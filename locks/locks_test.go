@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -311,5 +312,30 @@ func TestUnknownScriptIsLearnedAtOnce(t *testing.T) {
 	}
 	if !s.send("x", "EVALSHA "+sha+" 1 k tok", ":0") || s.send("x", "EVALSHA "+sha+" 0", ":0") {
 		t.Error("EVALSHA is recognized wrongly")
+	}
+}
+
+// A released lock leaves the table, unless a client waits for it or it has an alarm.
+func TestReleasedLocksLeaveTheTable(t *testing.T) {
+	s := newScene(t, Config{Size: 100, Patterns: []string{"lock:*"}})
+	for i := range 50 {
+		key := fmt.Sprintf("lock:%d", i)
+		s.send(holder, "SET "+key+" tok NX PX 9000", "+OK")
+		switch i {
+		case 7:
+			s.send(away, "SET "+key+" tok2 NX PX 9000", "$-1")
+		case 8:
+			s.send(away, "DEL "+key, ":1")
+			continue
+		}
+		s.eval(holder, compareAndDelete, ":1", "1 "+key+" tok")
+	}
+	if n := s.table.shown.n; n != 2 {
+		t.Errorf("%d locks are left", n)
+	}
+	s.want("lock:7", "free script string tok app")
+	s.want("lock:8", "free script string tok app")
+	if f := s.table.figures[0]; f.Acquisitions != 50 || f.Hold.Count != 50 {
+		t.Errorf("%+v", f)
 	}
 }

@@ -51,6 +51,3 @@ func (q *Queue) Drain(until int64, apply func(*Event)) (left int) {
 	}
 	return left
 }
-
-// Home returns the index of the thread that keeps a lock.
-func Home(key []byte, threads int) int { return int(hashOf(key) >> 32 % uint64(threads)) }

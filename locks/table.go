@@ -39,10 +39,16 @@ type Table struct {
 	now       int64
 }
 
+// place is where an entry stands in its list.
+type place struct {
+	older, newer *entry
+	usedAt       int64 // when it was made the newest
+}
+
 // entry is one lock.
 type entry struct {
 	next         *entry // in its bucket, or unused
-	older, newer *entry // in its list
+	place               // in its list
 	hash         uint64
 	key, token   []byte
 	pattern      int
@@ -118,7 +124,7 @@ func (l *list) add(e *entry) {
 func NewTable(c Config) *Table {
 	c.Size = max(c.Size, 16)
 	return &Table{
-		cfg: c, buckets: make([]*entry, 1<<bits.Len(uint(c.Size))), figures: make([]Figures, len(c.Patterns)+1),
+		cfg: c, buckets: make([]*entry, 1<<bits.Len(uint(c.Size/4))), figures: make([]Figures, len(c.Patterns)+1),
 		known: map[uint64]string{}, watchdog: int64(30 * time.Second), alarmed: map[alarmed]int64{},
 	}
 }
@@ -172,7 +178,7 @@ func (c *Config) patternName(i int) string {
 }
 
 func (t *Table) find(key []byte, hash uint64) *entry {
-	for e := t.buckets[hash%uint64(len(t.buckets))]; e != nil; e = e.next {
+	for e := *t.bucket(hash); e != nil; e = e.next {
 		if e.hash == hash && bytes.Equal(e.key, key) {
 			return e
 		}
@@ -180,11 +186,17 @@ func (t *Table) find(key []byte, hash uint64) *entry {
 	return nil
 }
 
-// used makes an entry the newest of its list.
+// bucket returns the bucket of the keys with a hash. There are 2^n buckets.
+func (t *Table) bucket(hash uint64) **entry { return &t.buckets[hash&uint64(len(t.buckets)-1)] }
+
+// used makes an entry the newest of its list, at most once a second.
 func (t *Table) used(e *entry) {
-	l := t.listOf(e)
-	l.remove(e)
-	l.add(e)
+	if t.now-e.usedAt >= int64(time.Second) {
+		l := t.listOf(e)
+		l.remove(e)
+		l.add(e)
+		e.usedAt = t.now
+	}
 }
 
 func (t *Table) listOf(e *entry) *list {
@@ -196,8 +208,8 @@ func (t *Table) listOf(e *entry) *list {
 
 // show records that an entry surely is a lock, and so are keys like it.
 func (t *Table) show(e *entry) {
-	t.learn(e.key, e.library)
 	if !e.isShown {
+		t.learn(e.key, e.library)
 		t.guessed.remove(e)
 		e.isShown = true
 		t.shown.add(e)
@@ -220,19 +232,19 @@ func (t *Table) insert(key []byte, hash uint64) *entry {
 		t.unused = e.next
 	}
 	*e = entry{
-		hash: hash, key: append(e.key[:0], key...), token: e.token[:0], pollers: e.pollers[:0],
-		pattern: t.cfg.pattern(key),
+		hash: hash, place: place{usedAt: t.now}, key: append(e.key[:0], key...), token: e.token[:0],
+		pollers: e.pollers[:0], pattern: t.cfg.pattern(key),
 	}
 	library, isKnown := t.known[familyOf(key)]
 	e.library, e.isShown = library, isKnown || e.pattern < len(t.cfg.Patterns)
-	b := &t.buckets[hash%uint64(len(t.buckets))]
+	b := t.bucket(hash)
 	e.next, *b = *b, e
 	t.listOf(e).add(e)
 	return e
 }
 
 func (t *Table) drop(e *entry) {
-	for p := &t.buckets[e.hash%uint64(len(t.buckets))]; *p != nil; p = &(*p).next {
+	for p := t.bucket(e.hash); *p != nil; p = &(*p).next {
 		if *p == e {
 			*p = e.next
 			break
@@ -245,11 +257,11 @@ func (t *Table) drop(e *entry) {
 // Apply records an event.
 func (t *Table) Apply(ev *Event) {
 	t.now = max(t.now, ev.At)
-	hash := hashOf(ev.Key)
-	if ev.How.Library != libUnknown && bytes.HasSuffix(ev.Key, []byte{','}) {
+	isSure := ev.How.Library != libUnknown
+	if isSure && bytes.HasSuffix(ev.Key, []byte{','}) {
 		t.log(ev.Key, t.cfg.pattern(ev.Key), CommaKey)
 	}
-	e := t.find(ev.Key, hash)
+	e := t.find(ev.Key, ev.hash)
 	if e == nil {
 		if ev.How.Op != Acquire && ev.How.Op != Renew || ev.Outcome == Failed || ev.How == setXX {
 			return
@@ -257,16 +269,17 @@ func (t *Table) Apply(ev *Event) {
 		if ev.How.Op == Renew && ev.Outcome == Refused {
 			return
 		}
-		e = t.insert(ev.Key, hash)
+		e = t.insert(ev.Key, ev.hash)
 	} else {
 		t.used(e)
 	}
-	if ev.How.Library != libUnknown {
+	if isSure {
 		if bytes.HasSuffix(ev.Key, []byte{','}) {
 			e.alarms |= CommaKey
 		}
-		if isVague(e.library) {
+		if isVague(e.library) && e.library != ev.How.Library {
 			e.library = ev.How.Library
+			t.learn(e.key, e.library)
 		}
 		t.show(e)
 	}
@@ -323,15 +336,7 @@ func (t *Table) take(e *entry, ev *Event, own bool, f *Figures) {
 	if e.before = (former{}); e.held || e.ranOut {
 		e.before = former{hashOf(e.token), e.since}
 	}
-	waited, token := int64(0), hashOf(ev.Token)
-	for i := range e.pollers {
-		if p := &e.pollers[i]; p.token == token {
-			waited = ev.At - p.first
-			e.pollers = append(e.pollers[:i], e.pollers[i+1:]...)
-			break
-		}
-	}
-	observe(&f.Wait, waited)
+	observe(&f.Wait, e.waited(ev))
 	if e.library == "" {
 		e.library = ev.How.Library
 	}
@@ -342,6 +347,22 @@ func (t *Table) take(e *entry, ev *Event, own bool, f *Figures) {
 	e.unleased = ev.Lease == 0
 	e.lease, e.until = 0, 0
 	t.lease(e, ev)
+}
+
+// waited returns how long an event's client has tried to acquire the lock, and ends that.
+func (e *entry) waited(ev *Event) (ns int64) {
+	if len(e.pollers) == 0 {
+		return 0
+	}
+	token := hashOf(ev.Token)
+	for i := range e.pollers {
+		if p := &e.pollers[i]; p.token == token {
+			ns = ev.At - p.first
+			e.pollers = append(e.pollers[:i], e.pollers[i+1:]...)
+			break
+		}
+	}
+	return ns
 }
 
 // lease records a new lease.
@@ -434,9 +455,14 @@ func (t *Table) release(e *entry, ev *Event) {
 	}
 }
 
-// endHold records that the holder has released the lock.
+// endHold records that the holder has released the lock. A lock that nobody waits for leaves
+// the table, so that the memory of locks that come and go stays in the processor's cache.
 func (t *Table) endHold(e *entry, at int64) {
 	t.figuresOf(e).hold(at - e.since)
+	if len(e.pollers) == 0 && e.alarms == 0 {
+		t.drop(e)
+		return
+	}
 	e.held, e.ranOut, e.until, e.lease, e.times = false, false, 0, 0, 0
 }
 

@@ -2,6 +2,7 @@ package locks
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"hash/maphash"
 	"regexp"
 
@@ -19,6 +20,13 @@ type recognizer struct {
 	bySHA  map[string]*How  // nil: the script is no lock's
 	byText map[uint64]*How  // by the hash of the text
 	absent map[string]int64 // SHA-1s without a known text -> when to look again
+	recent [64]recentSHA    // of bySHA, by the last bits of the SHA-1
+}
+
+// recentSHA is a SHA-1 as a client has sent it, and what its script does.
+type recentSHA struct {
+	sha [2 * sha1.Size]byte
+	how *How
 }
 
 func newRecognizer() recognizer {
@@ -59,11 +67,20 @@ const absentFor = int64(1e8)
 // sha returns what the script of an EVALSHA does, or nil. textOf returns the text of a script,
 // or nil if it is unknown.
 func (r *recognizer) sha(sha []byte, clock func() int64, textOf func(sha []byte) []byte) *How {
+	if len(sha) != 2*sha1.Size {
+		return nil
+	}
+	recent := &r.recent[(sha[38]<<4^sha[39])%64]
+	if string(recent.sha[:]) == string(sha) {
+		return recent.how
+	}
 	if how, known := r.bySHA[string(sha)]; known {
+		copy(recent.sha[:], sha)
+		recent.how = how
 		return how
 	}
 	now := clock()
-	if now < r.absent[string(sha)] || len(sha) != 40 {
+	if now < r.absent[string(sha)] {
 		return nil
 	}
 	how, known := libraries[string(bytes.ToLower(sha))]

@@ -32,11 +32,15 @@ type Event struct {
 	How        *How
 	Outcome    Outcome
 	Key, Token []byte // valid only while the event is handled
+	hash       uint64 // of the key, so that each key is hashed once
 	Lease      int64  // in nanoseconds; 0: the command sets none
 	Client     Client
 	Node       string
 	Outside    bool // the nodes are not those of the layout, whose timeouts do not concern it
 }
+
+// Home returns the index of the thread that keeps the event's lock.
+func (e *Event) Home(threads int) int { return int(e.hash >> 32 % uint64(threads)) }
 
 // Watcher recognizes the commands of one thread's clients that work on locks. It allocates
 // nothing once its memory has grown, and does nothing for other commands.
@@ -45,7 +49,6 @@ type Watcher struct {
 	table  *Table
 	recent [1024]uint64 // hashes of keys that were set with NX; EXPIRE or DEL may follow
 	unused []*Pending
-	event  Event
 	handle func(*Event)
 	textOf func(sha []byte) []byte
 	clock  func() int64
@@ -61,20 +64,17 @@ func NewWatcher(
 
 // Pending is a command that works on locks and whose reply has not come.
 type Pending struct {
-	Outside bool // as in Event
-
-	w      *Watcher
-	how    *How
-	args   []byte  // keys and tokens, one after the other
-	locks  []names // ends in args
-	lease  int64
-	sent   int64
-	client Client
-	node   string
+	w     *Watcher
+	event Event   // about the first lock, without its outcome
+	names []byte  // keys and tokens, one after the other
+	more  []names // the other locks
 }
 
-// names are where a lock's key and token end in Pending.args.
-type names struct{ key, token int }
+// names are the key and the token of a lock, in Pending.names.
+type names struct {
+	key, token []byte
+	hash       uint64
+}
 
 // Command returns a command that works on locks, or nil. The caller passes the reply to its
 // Replied, or calls Drop. The role of cmd changes locks.
@@ -85,18 +85,22 @@ func (w *Watcher) Command(cmd *command.Command, a command.Args, wall time.Time) 
 			return w.set(a, wall)
 		}
 	case command.SetNXLock:
-		w.recent[hashOf(a.Arg(1))%uint64(len(w.recent))] = hashOf(a.Arg(1))
-		return w.one(setNXOnly, a.Arg(1), a.Arg(2), 0)
+		key := nameOf(a.Arg(1))
+		h := hashOf(key)
+		w.recent[h%uint64(len(w.recent))] = h
+		return w.one(setNXOnly, key, h, a.Arg(2), 0)
 	case command.ExpireLock, command.PExpireLock:
-		if w.mayBeLock(a.Arg(1)) {
-			return w.one(expire, a.Arg(1), nil, number(a.Arg(2), cmd.Lock == command.ExpireLock))
+		key := nameOf(a.Arg(1))
+		if h := hashOf(key); w.mayBeLock(key, h) {
+			return w.one(expire, key, h, nil, number(a.Arg(2), cmd.Lock == command.ExpireLock))
 		}
 	case command.DeleteLock:
 		return w.deletes(a)
 	case command.CompareLock:
-		if token := a.Arg(a.Len() - 1); w.mayBeLock(a.Arg(1)) && a.Len() > 2 {
-			w.table.learn(a.Arg(1), "")
-			return w.one(delEqual, a.Arg(1), token, 0)
+		key := nameOf(a.Arg(1))
+		if h := hashOf(key); a.Len() > 2 && w.mayBeLock(key, h) {
+			w.table.learn(key, "")
+			return w.one(delEqual, key, h, a.Arg(a.Len()-1), 0)
 		}
 	case command.ScriptLock:
 		return w.script(cmd, a, wall)
@@ -107,55 +111,45 @@ func (w *Watcher) Command(cmd *command.Command, a command.Args, wall time.Time) 
 // set is Command for SET with options.
 func (w *Watcher) set(a command.Args, wall time.Time) *Pending {
 	how, lease := (*How)(nil), int64(0)
-	for i := 3; i < a.Len(); i++ {
-		opt := a.Arg(i)
+	for i, n := 3, a.Len(); i < n; i++ {
+		option := a.Arg(i)
+		if len(option) == 2 {
+			switch first := option[0] | 0x20; {
+			case option[1]|0x20 != 'x':
+			case first == 'n':
+				how = setNX
+			case first == 'x':
+				how = setXX
+			case first == 'p' || first == 'e':
+				if i++; i < n {
+					lease = number(a.Arg(i), first == 'e')
+				}
+			}
+			continue
+		}
 		switch {
-		case len(opt) == 2 && opt[0]|0x20 == 'n':
-			how = setNX
-		case len(opt) == 2 && opt[1]|0x20 == 'x' && opt[0]|0x20 == 'x':
-			how = setXX
-		case command.EqualFold(opt, "get"):
+		case command.EqualFold(option, "get"):
 			return nil // the reply is the former value
-		case command.EqualFold(opt, "ifeq") && i+1 < a.Len():
+		case command.EqualFold(option, "ifeq"):
 			how = ifEqual
 			i++
-		case i+1 < a.Len() && len(opt) >= 2:
-			seconds, at, isLease := leaseOption(opt)
-			if isLease {
-				if lease = number(a.Arg(i+1), seconds); at {
-					lease -= wall.UnixNano()
-				}
-				i++
+		case command.EqualFold(option, "pxat"), command.EqualFold(option, "exat"):
+			if i++; i < n {
+				lease = number(a.Arg(i), option[0]|0x20 == 'e') - wall.UnixNano()
 			}
 		}
 	}
-	key := a.Arg(1)
-	switch how {
-	case setNX:
-		w.recent[hashOf(key)%uint64(len(w.recent))] = hashOf(key)
-	case nil:
+	if how == nil {
 		return nil
-	default:
-		if !w.mayBeLock(key) {
-			return nil
-		}
 	}
-	return w.one(how, key, a.Arg(2), max(lease, 0))
-}
-
-// leaseOption reports whether an option of SET sets a lease, and how its value is meant.
-func leaseOption(opt []byte) (seconds, at, isLease bool) {
-	switch {
-	case command.EqualFold(opt, "px"):
-		return false, false, true
-	case command.EqualFold(opt, "ex"):
-		return true, false, true
-	case command.EqualFold(opt, "pxat"):
-		return false, true, true
-	case command.EqualFold(opt, "exat"):
-		return true, true, true
+	key := nameOf(a.Arg(1))
+	h := hashOf(key)
+	if how == setNX {
+		w.recent[h%uint64(len(w.recent))] = h
+	} else if !w.mayBeLock(key, h) {
+		return nil
 	}
-	return false, false, false
+	return w.one(how, key, h, a.Arg(2), max(lease, 0))
 }
 
 // deletes is Command for DEL and UNLINK. The reply to several keys does not say which of them
@@ -163,13 +157,15 @@ func leaseOption(opt []byte) (seconds, at, isLease bool) {
 func (w *Watcher) deletes(a command.Args) *Pending {
 	var p *Pending
 	for i := 1; i < a.Len(); i++ {
-		if !w.mayBeLock(a.Arg(i)) {
+		key := nameOf(a.Arg(i))
+		h := hashOf(key)
+		if !w.mayBeLock(key, h) {
 			continue
 		}
 		if p == nil {
 			p = w.take(del)
 		}
-		p.add(a.Arg(i), nil)
+		p.add(key, h, nil)
 	}
 	return p
 }
@@ -190,22 +186,25 @@ func (w *Watcher) script(cmd *command.Command, a command.Args, wall time.Time) *
 		}
 		return nil
 	}
-	p := w.take(how)
-	if p.lease = number(argv(how.Lease), how.Seconds); how.At {
-		p.lease = max(p.lease-wall.UnixNano(), 0)
+	lease := int64(0)
+	if how.Lease > 0 {
+		lease = number(argv(how.Lease), how.Seconds)
 	}
-	n, step := 1, max(how.Step, 1)
-	if how.Keys == allKeys {
-		n = int(keys) / step
+	if how.At {
+		lease = max(lease-wall.UnixNano(), 0)
 	}
-	for i := range n {
+	key := nameOf(a.Arg(3))
+	p := w.one(how, key, hashOf(key), argv(how.Token), lease)
+	if how.Keys != allKeys {
+		return p
+	}
+	for i, step := 1, max(how.Step, 1); i < int(keys)/step; i++ {
 		token := how.Token
 		if how.Each {
 			token += i
 		}
-		key := a.Arg(3 + i*step)
-		p.add(key, argv(token))
-		w.table.learn(key, how.Library)
+		key := nameOf(a.Arg(3 + i*step))
+		p.add(key, hashOf(key), argv(token))
 	}
 	return p
 }
@@ -227,10 +226,10 @@ func (w *Watcher) how(cmd *command.Command, a command.Args) *How {
 }
 
 // one returns a pending command for one lock.
-func (w *Watcher) one(how *How, key, token []byte, lease int64) *Pending {
+func (w *Watcher) one(how *How, key []byte, hash uint64, token []byte, lease int64) *Pending {
 	p := w.take(how)
-	p.lease = lease
-	p.add(key, token)
+	p.event.Lease = lease
+	p.add(key, hash, token)
 	return p
 }
 
@@ -241,45 +240,78 @@ func (w *Watcher) take(how *How) *Pending {
 	} else {
 		p = &Pending{w: w}
 	}
-	p.how, p.args, p.locks, p.sent, p.lease = how, p.args[:0], p.locks[:0], w.clock(), 0
-	p.Outside = false
+	e := &p.event
+	e.How, e.Sent, e.Key, e.Lease, e.Outside = how, w.clock(), nil, 0, false
+	p.names, p.more = p.names[:0], p.more[:0]
 	return p
 }
 
 // maxName is how many bytes of a key or a token are kept.
 const maxName = 512
 
-func (p *Pending) add(key, token []byte) {
-	p.args = append(p.args, key[:min(len(key), maxName)]...)
-	end := len(p.args)
-	p.args = append(p.args, token[:min(len(token), maxName)]...)
-	p.locks = append(p.locks, names{end, len(p.args)})
+// nameOf returns the part of a key or a token that is kept.
+func nameOf(b []byte) []byte { return b[:min(len(b), maxName)] }
+
+// add adds a lock. When names grows, the slices of it that are in use stay where they are.
+func (p *Pending) add(key []byte, hash uint64, token []byte) {
+	token = nameOf(token)
+	begin, end := len(p.names), len(p.names)+len(key)+len(token)
+	if end > cap(p.names) {
+		p.names = make([]byte, 0, max(2*end, 128))
+		begin, end = 0, end-begin
+	}
+	p.names = p.names[:end]
+	kept := p.names[begin:end:end]
+	copy(kept, key)
+	copy(kept[len(key):], token)
+	if e := &p.event; e.Key == nil {
+		e.Key, e.Token, e.hash = kept[:len(key)], kept[len(key):], hash
+		return
+	}
+	p.more = append(p.more, names{kept[:len(key)], kept[len(key):], hash})
 }
 
 // From sets who has sent the command, and the node that it goes to.
-func (p *Pending) From(c Client, node string) { p.client, p.node = c, node }
+func (p *Pending) From(c Client, node string) { p.event.Client, p.event.Node = c, node }
+
+// GoesOutside records that the command goes to nodes outside the layout; see Event.
+func (p *Pending) GoesOutside() { p.event.Outside = true }
 
 // Replied handles the reply, or its beginning if it is long. The command is no longer pending.
 func (p *Pending) Replied(reply []byte) {
-	e := &p.w.event
-	*e = Event{At: p.w.clock(), Sent: p.sent, How: p.how, Lease: p.lease, Client: p.client, Node: p.node,
-		Outside: p.Outside}
-	elements, rest, isArray := 0, []byte(nil), false
-	if p.how.Reply == perKey {
-		elements, rest, isArray = resp.Elements(reply)
+	e := &p.event
+	e.At = p.w.clock()
+	if e.How.Reply == perKey {
+		p.repliedPerKey(reply)
+		return
 	}
-	begin := 0
-	for i, n := range p.locks {
-		e.Key, e.Token = p.args[begin:n.key], p.args[n.key:n.token]
-		begin = n.token
-		switch {
-		case !isArray:
-			e.Outcome = p.how.outcome(reply)
-		case i < elements:
-			var element []byte
-			element, rest, isArray = resp.Split(rest)
-			e.Outcome = p.how.outcome(element)
+	e.Outcome = e.How.outcome(reply)
+	p.w.handle(e)
+	for _, n := range p.more {
+		e.Key, e.Token, e.hash = n.key, n.token, n.hash
+		p.w.handle(e)
+	}
+	p.Drop()
+}
+
+// repliedPerKey is Replied for a reply with an element for each lock. Locks whose element is
+// missing have an unknown outcome.
+func (p *Pending) repliedPerKey(reply []byte) {
+	e := &p.event
+	elements, rest, isArray := resp.Elements(reply)
+	for i := range 1 + len(p.more) {
+		if i > 0 {
+			n := p.more[i-1]
+			e.Key, e.Token, e.hash = n.key, n.token, n.hash
 		}
+		element := reply
+		if isArray {
+			element = nil
+			if i < elements {
+				element, rest, _ = resp.Split(rest)
+			}
+		}
+		e.Outcome = e.How.outcome(element)
 		p.w.handle(e)
 	}
 	p.Drop()
@@ -287,36 +319,37 @@ func (p *Pending) Replied(reply []byte) {
 
 // Drop ends the command without a reply.
 func (p *Pending) Drop() {
-	p.client, p.node = Client{}, ""
-	if cap(p.args) <= 16*maxName && len(p.w.unused) < 4096 {
+	if cap(p.names) <= 16*maxName && len(p.w.unused) < 4096 {
 		p.w.unused = append(p.w.unused, p)
 	}
 }
 
 // outcome reads a reply.
 func (h *How) outcome(reply []byte) Outcome {
-	if len(reply) == 0 || reply[0] == '-' || reply[0] == '!' {
+	if len(reply) < 2 || reply[0] == '-' || reply[0] == '!' {
 		return Failed
 	}
-	n, isInt := resp.Int(reply)
-	isNil := resp.IsNull(reply)
+	isInt, isZero := reply[0] == ':', reply[1] == '0'
 	switch h.Reply {
 	case nilDone:
-		return doneIf(isNil)
+		return doneIf(resp.IsNull(reply))
 	case zeroDone:
-		return doneIf(isInt && n == 0)
+		return doneIf(isInt && isZero)
 	case unlocked:
-		if isInt && n == 0 {
+		if isInt && isZero {
 			return Kept
 		}
 		return doneIf(isInt)
 	case firstNegated:
 		_, elements, ok := resp.Elements(reply)
 		first, _, _ := resp.Split(elements)
-		n, isInt = resp.Int(first)
+		n, isInt := resp.Int(first)
 		return doneIf(ok && isInt && n == -1)
 	}
-	return doneIf(!isNil && (!isInt || n > 0))
+	if isInt {
+		return doneIf(!isZero && reply[1] != '-')
+	}
+	return doneIf(reply[0] == '+' || !resp.IsNull(reply))
 }
 
 func doneIf(done bool) Outcome {
@@ -341,8 +374,8 @@ func number(b []byte, seconds bool) int64 {
 
 func hashOf(key []byte) uint64 { return maphash.Bytes(seed, key) }
 
-// mayBeLock reports whether a key is known to be a lock, or was set with NX lately.
-func (w *Watcher) mayBeLock(key []byte) bool {
-	h := hashOf(key)
+// mayBeLock reports whether a key, with its hash, is known to be a lock, or was set with NX
+// lately.
+func (w *Watcher) mayBeLock(key []byte, h uint64) bool {
 	return w.recent[h%uint64(len(w.recent))] == h || w.table.knows(key)
 }

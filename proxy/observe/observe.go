@@ -40,8 +40,9 @@ type observer struct {
 	unsent    bool          // a batch has events
 	nextBatch int64
 	nextSweep int64
-	base      time.Time
-	awaySince int64 // since when a master cannot be reached; 0: all can
+	started   time.Time // when the process started; the zero time once that is in offset
+	offset    int64     // from Worker.Now to the clock that all threads share
+	awaySince int64     // since when a master cannot be reached; 0: all can
 }
 
 func newObserver(w *engine.Worker) *observer {
@@ -66,7 +67,7 @@ func (o *observer) Configured() {
 		o.table.Configure(c)
 	default:
 		if w.Options.Process != nil {
-			o.base = w.Options.Process.Started
+			o.started = w.Options.Process.Started
 		}
 		o.nextSweep = 0
 		o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
@@ -84,10 +85,10 @@ func (o *observer) stop() {
 
 // now returns the time on a clock that all threads share.
 func (o *observer) now() int64 {
-	if o.base.IsZero() {
-		return o.w.Now
+	if !o.started.IsZero() {
+		o.offset, o.started = int64(o.w.Wall.Sub(o.started))-o.w.Now, time.Time{}
 	}
-	return int64(o.w.Wall.Sub(o.base))
+	return o.w.Now + o.offset
 }
 
 // Sent implements engine.Witness.
@@ -99,7 +100,9 @@ func (o *observer) Sent(s *engine.Session, cmd *command.Command, a command.Args,
 	node := ""
 	if n != nil {
 		node = n.Name()
-		p.Outside = n.IsOutside()
+		if n.IsOutside() {
+			p.GoesOutside()
+		}
 	}
 	p.From(locks.Client{ID: s.ID(), Addr: s.Peer(), Name: s.About.Name}, node)
 	return p
@@ -122,7 +125,7 @@ func (o *observer) handle(e *locks.Event) {
 		o.table.Apply(e)
 		return
 	}
-	home := locks.Home(e.Key, workers)
+	home := e.Home(workers)
 	if home == o.w.Options.Index {
 		o.queue.Add(e)
 	} else {

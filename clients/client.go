@@ -11,6 +11,7 @@ import (
 type Identity struct {
 	ID              uint64
 	Addr, LocalAddr string        // of the client, and of keyway's end of the connection
+	User            string        // its name
 	Subscribed      bool          // the client has subscriptions
 	Age             time.Duration // of the connection
 }
@@ -52,12 +53,12 @@ func (c *Client) AppendLine(b []byte) []byte {
 	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d "+
 		"sub=%d psub=%d ssub=%d multi=%d watch=%d "+
 		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d "+
-		"events=%s cmd=%s user=default redir=%d resp=%d",
+		"events=%s cmd=%s user=%s redir=%d resp=%d",
 		c.ID, c.Addr, c.LocalAddr, c.Name, c.Age/time.Second, c.Idle/time.Second, c.Flags, c.DB,
 		c.Channels, c.Patterns, c.ShardChannels, c.Queued, c.Watched,
 		max(c.Input, c.Asking), c.InputFree, c.Asking, c.TransactionBytes,
 		c.FirstSize, c.OutputChunks, c.OutputBytes-c.FirstSize+c.Parked, c.Memory,
-		events, last, c.Redirects, c.Version)
+		events, last, c.User, c.Redirects, c.Version)
 	if c.LibName != "" || c.LibVersion != "" {
 		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", c.LibName, c.LibVersion)
 	}

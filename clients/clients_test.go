@@ -21,10 +21,12 @@ func parsed(t *testing.T, args ...string) command.Args {
 
 // others are the clients that the tests select from; client 2 has subscriptions.
 var others = []Identity{
-	{ID: 1, Addr: "peer:1", LocalAddr: "here:1", Age: 5 * time.Second},
-	{ID: 2, Addr: "peer:2", LocalAddr: "here:1", Age: 90 * time.Second, Subscribed: true},
-	{ID: 3, Addr: "peer:3", LocalAddr: "here:2", Age: 90 * time.Second},
+	{ID: 1, Addr: "peer:1", LocalAddr: "here:1", User: "default", Age: 5 * time.Second},
+	{ID: 2, Addr: "peer:2", LocalAddr: "here:1", User: "default", Age: 90 * time.Second, Subscribed: true},
+	{ID: 3, Addr: "peer:3", LocalAddr: "here:2", User: "app", Age: 90 * time.Second},
 }
+
+func isUser(name []byte) bool { return string(name) == "default" || string(name) == "app" }
 
 // selected returns the IDs that the filter selects, as digits.
 func selected(f *Filter) (ids string) {
@@ -53,10 +55,12 @@ func TestKillSelectsByAllOptions(t *testing.T) {
 		"TYPE master TYPE normal": "",
 		"MAXAGE 60":               "2",
 		"USER default ID 1":       "1",
+		"USER app SKIPME no":      "3",
+		"USER app":                "",
 		"LADDR here:1 MAXAGE 60":  "2",
 	} {
 		args := strings.Fields(options)
-		f, old, text := ParseKill(parsed(t, append([]string{"CLIENT", "KILL"}, args...)...), 3)
+		f, old, text := ParseKill(parsed(t, append([]string{"CLIENT", "KILL"}, args...)...), 3, isUser)
 		if text != "" || old != (len(args) == 1) || selected(f) != want {
 			t.Errorf("%s: %q, old %t, selects %q", options, text, old, selected(f))
 		}
@@ -71,7 +75,7 @@ func TestKillSelectsByAllOptions(t *testing.T) {
 		"ID 1 ADDR":      "ERR syntax error",
 	} {
 		args := append([]string{"CLIENT", "KILL"}, strings.Fields(options)...)
-		if _, _, text := ParseKill(parsed(t, args...), 3); text != want {
+		if _, _, text := ParseKill(parsed(t, args...), 3, isUser); text != want {
 			t.Errorf("%s: %q", options, text)
 		}
 	}

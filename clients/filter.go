@@ -15,6 +15,7 @@ const errSyntax = "ERR syntax error" // object.c
 type Filter struct {
 	ids         map[uint64]bool // nil: any
 	addr, laddr string          // empty: any
+	user        string          // its name; empty: any
 	kind        kind
 	minAge      time.Duration // least age of a connection
 	spared      uint64        // ID of a client that is not selected
@@ -33,7 +34,8 @@ const (
 // Selects reports whether the filter selects the client.
 func (f *Filter) Selects(c Identity) bool {
 	return c.ID != f.spared && (f.ids == nil || f.ids[c.ID]) && (f.addr == "" || c.Addr == f.addr) &&
-		(f.laddr == "" || c.LocalAddr == f.laddr) && f.kind.includes(c) && c.Age >= f.minAge
+		(f.laddr == "" || c.LocalAddr == f.laddr) && f.kind.includes(c) &&
+		(f.user == "" || c.User == f.user) && c.Age >= f.minAge
 }
 
 func (k kind) includes(c Identity) bool {
@@ -83,10 +85,10 @@ func ParseList(a command.Args) (f *Filter, text string) {
 }
 
 // ParseKill parses both forms of CLIENT KILL (networking.c, clientCommand). asker is the ID
-// of the client that has sent it. text is an error for the client, or "" if the command is
-// valid. old reports whether it is the form with an address alone, whose reply is not a
-// number.
-func ParseKill(a command.Args, asker uint64) (f *Filter, old bool, text string) {
+// of the client that has sent it. isUser reports whether there is a user of that name. text is
+// an error for the client, or "" if the command is valid. old reports whether it is the form
+// with an address alone, whose reply is not a number.
+func ParseKill(a command.Args, asker uint64, isUser func(name []byte) bool) (f *Filter, old bool, text string) {
 	if a.Len() == 3 {
 		return &Filter{addr: string(a.Arg(2))}, true, ""
 	}
@@ -95,6 +97,9 @@ func ParseKill(a command.Args, asker uint64) (f *Filter, old bool, text string) 
 	}
 	f = &Filter{spared: asker}
 	for i := 2; i < a.Len(); i += 2 {
+		if command.EqualFold(a.Arg(i), "user") && !isUser(a.Arg(i+1)) {
+			return nil, false, "ERR No such user '" + resp.Printable(a.Arg(i+1)) + "'"
+		}
 		if text := f.option(asker, strings.ToLower(string(a.Arg(i))), a.Arg(i+1)); text != "" {
 			return nil, false, text
 		}
@@ -129,9 +134,7 @@ func (f *Filter) option(asker uint64, option string, value []byte) (text string)
 	case "laddr":
 		f.laddr = string(value)
 	case "user":
-		if string(value) != "default" {
-			return "ERR No such user '" + resp.Printable(value) + "'"
-		}
+		f.user = string(value)
 	case "skipme":
 		switch {
 		case command.EqualFold(value, "yes"):

@@ -18,6 +18,8 @@ type Command struct {
 	Response ResponsePolicy
 	Subs     []Command
 
+	Categories Categories // of its ACL
+
 	// The remaining fields come from rows.
 	Handling Handling
 	Action   Action
@@ -40,6 +42,7 @@ type Command struct {
 
 	timeout Timeout
 	finder  keyFinder
+	uses    useFinder
 }
 
 // Flags are those flags of COMMAND that keyway uses.

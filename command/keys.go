@@ -17,6 +17,8 @@ type KeySpec struct {
 
 	KeyNumIdx, FirstKey int // ByNumber: relative to the position that Begin finds
 
+	Use Use // what the command does with the keys
+
 	NotKey     bool // the arguments route the command, but are not keys; for example channels
 	Incomplete bool // the rule may miss some keys
 }

@@ -33,6 +33,12 @@ func learned(v value) *Command {
 	for _, f := range l[2].list {
 		c.Flags |= flagNames[strings.ToLower(f.text)]
 	}
+	c.Categories = moduleCategories(c.Name)
+	if len(l) > 6 {
+		for _, f := range l[6].list {
+			c.Categories |= CategoryOf(strings.TrimPrefix(f.text, "@"))
+		}
+	}
 	if len(l) > 8 {
 		for _, s := range l[8].list {
 			c.Specs = append(c.Specs, learnedSpec(s))
@@ -44,6 +50,7 @@ func learned(v value) *Command {
 		}
 		c.Specs = []KeySpec{{Begin: AtIndex, Pos: first, Find: InRange, LastKey: last, Step: step}}
 	}
+	c.Specs = usedBy(c.Flags, c.Specs)
 	if len(l) > 9 {
 		for _, s := range l[9].list {
 			if sub := learned(s); sub != nil && strings.HasPrefix(sub.Name, c.Name+"|") {
@@ -74,6 +81,12 @@ func learnedSpec(v value) KeySpec {
 			for _, f := range val.list {
 				s.NotKey = s.NotKey || f.text == "not_key"
 				s.Incomplete = s.Incomplete || f.text == "incomplete"
+				switch f.text {
+				case "access":
+					s.Use |= Reads
+				case "insert", "delete", "update":
+					s.Use |= Writes
+				}
 			}
 		case "begin_search":
 			spec := val.get("spec")

@@ -2,9 +2,9 @@ package command
 
 // own are the commands that only keyway has.
 var own = []Command{{
-	Name: "keyway", Arity: -2, Group: "server", Flags: Admin,
+	Name: "keyway", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow,
 	Subs: []Command{
-		{Name: "keyway|help", Arity: 2, Group: "server"},
-		{Name: "keyway|locks", Arity: -2, Group: "server", Flags: Admin},
+		{Name: "keyway|help", Arity: 2, Group: "server", Categories: InSlow},
+		{Name: "keyway|locks", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 	},
 }}

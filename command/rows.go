@@ -12,6 +12,7 @@ type row struct {
 	response ResponsePolicy
 	flags    Flags     // in addition to COMMAND's
 	keys     keyFinder // for a command whose key specifications are incomplete
+	uses     useFinder // for a command whose options say what it does with its keys
 	specs    []KeySpec // replace COMMAND's
 	stride   int       // see Command
 	tail     int
@@ -33,19 +34,20 @@ var rows = []row{
 	{name: "zscan", traits: MastersOnly},
 	{name: "object|freq", traits: MastersOnly},
 	{name: "object|idletime", traits: MastersOnly},
-	{name: "sort", action: DoSort, keys: sortKeys},
-	{name: "sort_ro", action: DoSort, keys: firstArg},
+	{name: "sort", action: DoSort, keys: sortKeys, uses: sortUses},
+	{name: "sort_ro", action: DoSort, keys: firstArg, uses: readsFirst},
 	// The cursor of CLUSTERSCAN contains a hash tag of its slot.
-	{name: "clusterscan", handling: ByKey, traits: MastersOnly, keys: firstArg},
+	{name: "clusterscan", handling: ByKey, traits: MastersOnly, keys: firstArg, uses: usesNone},
 	{name: "pfcount", traits: MayReplicate},
-	{name: "migrate", handling: Refused, keys: migrateKeys, refusal: keysElsewhere},
+	{name: "bitfield", uses: bitfieldUses},
+	{name: "migrate", handling: Refused, keys: migrateKeys, uses: migrateUses, refusal: keysElsewhere},
 	{name: "restore-asking", handling: Refused, refusal: "it is for nodes that move a slot between them"},
 	{name: "pfselftest", handling: Refused},
 	{name: "pfdebug", handling: Refused},
 	{name: "himport", handling: NotYet, traits: ChangesConnection},
 
 	// Commands that clients also use for locks.
-	{name: "set", lock: SetLock},
+	{name: "set", lock: SetLock, uses: setUses},
 	{name: "get", lock: GetLock},
 	{name: "ttl", lock: TTLLock},
 	{name: "pttl", lock: PTTLLock},
@@ -53,7 +55,7 @@ var rows = []row{
 	{name: "expire", lock: ExpireLock},
 	{name: "pexpire", lock: PExpireLock},
 	{name: "delifeq", lock: CompareLock},
-	{name: "delex", lock: CompareLock},
+	{name: "delex", lock: CompareLock, uses: delexUses},
 
 	// Commands that block.
 	{name: "blpop", handling: Block, timeout: LastSeconds},
@@ -130,8 +132,17 @@ var rows = []row{
 	{name: "hello", handling: Local, action: DoHello, traits: SecretBehindAuth},
 	{name: "role", handling: Local, action: DoRole, inMulti: AnsweredAfter},
 	{name: "acl|whoami", handling: Local, action: DoWhoAmI, inMulti: AnsweredAfter},
+	{name: "acl|users", handling: Local, action: DoUsers, inMulti: AnsweredAfter},
+	{name: "acl|list", handling: Local, action: DoUserList, inMulti: AnsweredAfter},
+	{name: "acl|getuser", handling: Local, action: DoUserGet, inMulti: AnsweredAfter},
+	{name: "acl|dryrun", handling: Local, action: DoUserDryRun, inMulti: AnsweredAfter},
+	{name: "acl|log", handling: Local, action: DoUserLog, inMulti: AnsweredAfter},
+	{name: "acl|cat", handling: Local, action: DoUserCategories, inMulti: AnsweredAfter},
+	{name: "acl|setuser", handling: Refused, refusal: usersInFile},
+	{name: "acl|deluser", handling: Refused, refusal: usersInFile},
+	{name: "acl|load", handling: Refused, refusal: usersInFile},
+	{name: "acl|save", handling: Refused, refusal: usersInFile},
 	{name: "acl|help", handling: AnyMaster},
-	{name: "acl|cat", handling: AnyMaster},
 	{name: "acl|genpass", handling: AnyMaster},
 	{name: "readonly", handling: Refused, action: DoReadOnly, traits: ChangesConnection},
 	{name: "readwrite", handling: Refused, action: DoReadWrite, traits: ChangesConnection},
@@ -257,6 +268,8 @@ var noKeys = []KeySpec{}
 const (
 	keysElsewhere = "it would take keys to where keyway does not look for them; " +
 		"move slots with redis-cli --cluster reshard"
+	usersInFile = "keyway has its users from its configuration; change users or users_file on each keyway, " +
+		"which reads users_file again when it changes"
 	noData      = "keyway has no data of its own to replicate; replicate from the nodes"
 	groupsOfAll = "GROUPBY makes one series out of those of several nodes; " +
 		"leave it out, or give all of these keys a common node"
@@ -282,6 +295,7 @@ func (c *Command) apply(container *Command) {
 		r = named
 	}
 	c.Action, c.Traits, c.InMulti, c.timeout, c.finder = r.action, r.traits, r.inMulti, r.timeout, r.keys
+	c.uses = r.uses
 	c.Lock = r.lock
 	c.Flags |= r.flags
 	c.Stride, c.Tail, c.Refusal = max(r.stride, 1), r.tail, r.refusal
@@ -289,7 +303,7 @@ func (c *Command) apply(container *Command) {
 		c.Response = r.response
 	}
 	if r.specs != nil {
-		c.Specs = r.specs
+		c.Specs = usedBy(c.Flags, r.specs)
 	}
 	inherited := noHandling
 	if container != nil {

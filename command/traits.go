@@ -178,6 +178,12 @@ const (
 	DoHello
 	DoRole
 	DoWhoAmI
+	DoUsers
+	DoUserList
+	DoUserGet
+	DoUserDryRun
+	DoUserLog
+	DoUserCategories
 	DoReadOnly
 	DoReadWrite
 	DoAsking

@@ -113,6 +113,11 @@ func (f values) add(v reflect.Value, path, key string) {
 		}
 		f.put(path, key, strings.Join(names, ", "))
 		return
+	case []User:
+		for i, u := range x {
+			f.add(v.Index(i), "users["+u.Name+"]", "users[]")
+		}
+		return
 	case []string:
 		f.put(path, key, strings.Join(x, ", "))
 		return

@@ -81,11 +81,16 @@ func TestChangesSeeEveryKey(t *testing.T) {
 // TestSecretsAreNotShown: a key that contains a password is marked as a secret.
 func TestSecretsAreNotShown(t *testing.T) {
 	for _, k := range keys {
-		if want := strings.HasSuffix(k.path, "password"); k.secret != want {
+		if want := strings.HasSuffix(k.path, "password") || k.path == "users[].acl"; k.secret != want {
 			t.Errorf("%s: secret is %v", k.path, k.secret)
 		}
 	}
 	older, newer := Default(), Default()
+	older.Users, newer.Users = []User{{Name: "a", ACL: "on >old"}}, []User{{Name: "a", ACL: "on >new"}}
+	if got := older.Changes(&newer); len(got) != 1 || got[0].Path != "users[a].acl" || got[0].From+got[0].To != "" {
+		t.Errorf("changed rules of a user are %+v", got)
+	}
+	older, newer = Default(), Default()
 	older.Backend.Password, newer.Backend.Password = "old", "new"
 	changes := older.Changes(&newer)
 	if len(changes) != 1 || changes[0].From != "" || changes[0].To != "" {

@@ -11,6 +11,7 @@ type Config struct {
 	HashTag string   `yaml:"hash_tag"`
 	Nodes   []Node   `yaml:"nodes"`
 	layouts
+	accounts
 	Reads   string  `yaml:"reads"`
 	Backend Backend `yaml:"backend"`
 	Clients Clients `yaml:"clients"`
@@ -39,6 +40,20 @@ type layouts struct {
 	Ring   Hashed `yaml:"ring"`
 	Range  Range  `yaml:"range"`
 	Modulo Hashed `yaml:"modulo"`
+}
+
+// accounts are the users of keyway.
+type accounts struct {
+	Users     []User `yaml:"users"` // with those of UsersFile
+	UsersFile string `yaml:"users_file"`
+}
+
+// User is a user of keyway.
+type User struct {
+	Name string `yaml:"name"`
+	ACL  string `yaml:"acl"` // its rules, in the language of Redis
+
+	line int // in UsersFile; 0: the user is in the configuration
 }
 
 // source is where a configuration comes from.

@@ -179,12 +179,25 @@ var keys = []key{
 		meaning: "After how many commands on a connection keyway checks that replies match requests. `0`: never.",
 		change:  "Seldom."},
 	{path: "clients.password", effect: AtOnce, secret: true,
-		meaning: "The password for all clients (AUTH). Of a list each is valid. Empty: none is needed.",
-		change:  "Others can reach keyway's address, or a password is replaced: then list both."},
+		meaning: "The password of the default user (AUTH). Of a list each is valid. Empty: none is needed, " +
+			"unless `users` say otherwise.",
+		change: "Others can reach keyway's address, or a password is replaced: then list both."},
 	{path: "clients.password_file", effect: AtOnce,
 		meaning: "A file with a valid password in each line, instead of `password`. " +
 			"A path that is not absolute begins at this file's directory. It is read again when it changes.",
 		change: "A secret is mounted as a file."},
+	{path: "users[].name", effect: AtOnce, initial: "required",
+		meaning: "The name of a user, as in AUTH; see [Users](users.md). `default` is the user of clients " +
+			"that have not authenticated.",
+		change: "Clients should have different rights."},
+	{path: "users[].acl", effect: AtOnce, secret: true,
+		meaning: "The user's rules in Redis's ACL language, such as `on #HASH ~app:* +@read`. " +
+			"Without rules the user is off and may do nothing.",
+		change: "The user needs a password and rights."},
+	{path: "users_file", effect: AtOnce,
+		meaning: "A file with a user in each line, as Redis's `aclfile` has them, instead of `users`. " +
+			"A path that is not absolute begins at this file's directory. It is read again when it changes.",
+		change: "Redis has such a file, or the users are mounted as a file."},
 	{path: "clients.max", effect: AtOnce, min: 1, max: 10_000_000, remedy: "write a whole number from 1 to 10000000",
 		meaning: "How many clients may be connected. keyway lowers it if `ulimit -n` does not allow that many.",
 		change:  "More clients connect, or memory is short."},

@@ -35,13 +35,16 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	if err := c.readPasswords(); err != nil {
 		return nil, err
 	}
+	if err := readUsers(c); err != nil {
+		return nil, err
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// decode is Parse without the checks, and without the password files.
+// decode is Parse without the checks, and without the files of passwords and users.
 func decode(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
 	c := Default()
 	c.Backend.Hold = notGiven

@@ -28,6 +28,15 @@ const (
 	HelloProto = "ERR Protocol version is not an integer or out of range"
 	// ClientName answers a name for a client that CLIENT LIST could not show (networking.c).
 	ClientName = "ERR Client names cannot contain spaces, newlines or special characters."
+	// NoKeyPermission answers a command with a key that the user may not use (acl.c,
+	// getAclErrorMessage of Redis 7.0).
+	NoKeyPermission = "NOPERM this user has no permissions to access one of the keys used as arguments"
+	// NoChannelPermission answers a command with a channel that the user may not use (acl.c).
+	NoChannelPermission = "NOPERM this user has no permissions to access one of the channels used as arguments"
+	// SortByDenied answers SORT with a BY pattern of a user who may not read all keys (sort.c).
+	SortByDenied = "ERR BY option of SORT denied due to insufficient ACL permissions."
+	// SortGetDenied answers SORT with a GET pattern of a user who may not read all keys (sort.c).
+	SortGetDenied = "ERR GET option of SORT denied due to insufficient ACL permissions."
 	// CrossSlot answers a command whose keys are in several slots (cluster.c).
 	CrossSlot = "CROSSSLOT Keys in request don't hash to the same slot"
 	// SlotUnbound answers a command for a slot that no node serves (cluster.c).
@@ -140,10 +149,16 @@ func NotYet(name string) string {
 	return "ERR keyway: '" + name + "' is not supported yet"
 }
 
+// NoCommandPermission returns the error for a command that the user may not run (acl.c,
+// getAclErrorMessage of Redis 7.0).
+func NoCommandPermission(c *command.Command) string {
+	return "NOPERM this user has no permissions to run the '" + c.Name + "' command"
+}
+
 // Denied returns the error for a command that commands.deny names. Clients of Redis know it from
-// users whose ACL lacks the command (acl.c, getAclErrorMessage).
-func Denied(c *command.Command) string {
-	return "NOPERM User default has no permissions to run the '" + c.Name + "' command"
+// users whose ACL lacks the command (acl.c, getAclErrorMessage of Redis 7.2).
+func Denied(user string, c *command.Command) string {
+	return "NOPERM User " + user + " has no permissions to run the '" + c.Name + "' command"
 }
 
 // Refused returns the error for a command that keyway does not carry.

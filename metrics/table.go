@@ -41,6 +41,7 @@ type ClientCounters struct {
 	ClosedTLS      uint64 `metric:"clients_closed_total" label:"reason=tls"`
 	ProtocolErrors uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
 	AuthFailures   uint64 `metric:"auth_failures_total"`
+	Denied         uint64 `metric:"permission_denied_total"`
 
 	BytesIn  uint64 `metric:"client_bytes_total" label:"direction=in" info:"total_net_input_bytes" own:"bytes_in"`
 	BytesOut uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
@@ -144,6 +145,7 @@ var help = map[string]string{
 	"clients_closed_total":         "Clients that keyway disconnected, by reason.",
 	"large_commands_refused_total": "Large commands refused because limits.memory was nearly reached.",
 	"auth_failures_total":          "Wrong passwords.",
+	"permission_denied_total":      "Commands that the rules of the client's user do not allow.",
 	"client_bytes_total":           "Bytes received from clients (in) and sent to clients (out).",
 	"overtaken_total":              "Refused commands not retried, because the client's next one had been executed.",
 	"waited_total":                 "Times that a client waited for an earlier command of its own that was redirected.",

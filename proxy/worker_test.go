@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -15,6 +16,7 @@ const onA, onB = "b", "a"
 // in pipelines, split ones too.
 func TestHotPathAllocatesNothing(t *testing.T) {
 	allocatesNothing(t, newRig(t, Options{}), 0)
+	allocatesNothing(t, newRig(t, withUser(t, "on nopass ~b %RW~a* &x +@read (~a %W~c +set) +ping")), 0)
 	r := readRig(t, Options{Reads: PreferReplica}, false)
 	allocatesNothing(t, r, r.replica())
 }
@@ -43,8 +45,26 @@ func allocatesNothing(t *testing.T, r *rig, a int) {
 	}
 }
 
-func BenchmarkPipeline16(b *testing.B) {
-	r := newRig(b, Options{})
+// withUser returns options with this default user.
+func withUser(t testing.TB, rules string) Options {
+	t.Helper()
+	users, _, err := acl.Make([]acl.Definition{{Name: acl.DefaultName, Rules: rules}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Permissions: Permissions{Users: users}}
+}
+
+func BenchmarkPipeline16(b *testing.B) { benchmarkPipeline(b, Options{}) }
+
+// BenchmarkPipeline16Rules is BenchmarkPipeline16 for a user with rules.
+func BenchmarkPipeline16Rules(b *testing.B) {
+	benchmarkPipeline(b, withUser(b, "on nopass ~key:* %R~shared:* &app:* +@read +@write -keys"))
+}
+
+func benchmarkPipeline(b *testing.B, o Options) {
+	b.Helper()
+	r := newRig(b, o)
 	var in, fromA, fromB []byte
 	for i := range 16 {
 		key := fmt.Sprintf("key:%012d", i)

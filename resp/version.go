@@ -33,6 +33,22 @@ func (v Version) AppendMap(dst []byte, n int) []byte {
 	return AppendArray(dst, 2*n)
 }
 
+// AppendSet appends the header of a set of n values. RESP2 has an array instead.
+func (v Version) AppendSet(dst []byte, n int) []byte {
+	if v == V3 {
+		return AppendHeader(dst, '~', n)
+	}
+	return AppendArray(dst, n)
+}
+
+// AppendDouble appends a number with a fraction. RESP2 has a bulk string instead.
+func (v Version) AppendDouble(dst []byte, number string) []byte {
+	if v == V3 {
+		return append(append(append(dst, ','), number...), "\r\n"...)
+	}
+	return AppendBulkString(dst, number)
+}
+
 // AppendPush appends the header of a message of n elements that is not a reply.
 func (v Version) AppendPush(dst []byte, n int) []byte {
 	return AppendHeader(dst, v.PushKind(), n)

@@ -134,12 +134,20 @@ func (r *reports) warn(text string) {
 // refused logs that a client was refused or closed. Each reason has its own limit.
 func (r *reports) refused(of proxy.Refusal) {
 	if r.debug() {
-		r.log.Debug("client refused", "reason", of.Reason, "client", of.Client)
+		r.log.Debug("client refused", refusalFields(of)...)
 		return
 	}
 	if ok, dropped := r.allow(of.Reason); ok {
-		r.log.Warn("client refused", "reason", of.Reason, "client", of.Client, "others_like_it", dropped)
+		r.log.Warn("client refused", append(refusalFields(of), "others_like_it", dropped)...)
 	}
+}
+
+func refusalFields(of proxy.Refusal) []any {
+	fields := []any{"reason", of.Reason, "client", of.Client}
+	if of.User != "" {
+		fields = append(fields, "user", of.User)
+	}
+	return fields
 }
 
 // lock logs an alarm about a lock, once an hour for each pattern of keys: several threads may

@@ -44,6 +44,10 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		return proxy.Options{}, c.Errorf("commands.deny", "name commands such as flushall or \"config|set\", "+
 			"and none under commands.allow", "%v", err)
 	}
+	users, err := usersOf(c)
+	if err != nil {
+		return proxy.Options{}, err
+	}
 	perKey, err := perKeyScripts(c)
 	if err != nil {
 		return proxy.Options{}, err
@@ -79,10 +83,9 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 			MaxInline: int(c.Limits.MaxInline), MaxRequest: int(c.Limits.MaxRequest),
 		},
 		ClientOutput:   int(c.Limits.ClientOutput),
-		Passwords:      c.Clients.Password,
 		IdleTimeout:    c.Clients.IdleTimeout,
 		SlowLogOptions: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries},
-		Permissions:    proxy.Permissions{Allow: allow, Deny: deny},
+		Permissions:    proxy.Permissions{Users: users, Allow: allow, Deny: deny},
 		PerKey:         perKey,
 		Keyless:        c.Scripts.Keyless,
 		Locks:          lockRules(c),

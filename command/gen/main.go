@@ -249,6 +249,7 @@ type entry struct {
 	name, group, since string
 	arity              int
 	flags              []string
+	categories         []string // of its ACL, without the @
 	specs              []string
 	response           string
 	subs               []*entry
@@ -275,6 +276,9 @@ func entryOf(c []any, groups, since map[string]string) *entry {
 			e.flags = append(e.flags, id)
 		}
 		e.module = e.module || f == "module"
+	}
+	for _, category := range c[6].([]any) {
+		e.categories = append(e.categories, strings.TrimPrefix(category.(string), "@"))
 	}
 	for _, tip := range c[7].([]any) {
 		if id := tipIdents[tip.(string)]; id != "" {
@@ -312,15 +316,33 @@ func spec(m map[string]any) string {
 		f = append(f, "Find: ByNumber", fmt.Sprintf("KeyNumIdx: %d", how["keynumidx"]),
 			fmt.Sprintf("FirstKey: %d", how["firstkey"]), fmt.Sprintf("Step: %d", how["keystep"]))
 	}
+	reads, writes := false, false
 	for _, flag := range m["flags"].([]any) {
 		switch flag {
 		case "not_key":
 			f = append(f, "NotKey: true")
 		case "incomplete":
 			f = append(f, "Incomplete: true")
+		case "access":
+			reads = true
+		case "insert", "delete", "update":
+			writes = true
 		}
 	}
-	return "{" + strings.Join(f, ", ") + "}"
+	return "{" + strings.Join(append(f, use(reads, writes)...), ", ") + "}"
+}
+
+// use returns the field that says what a command does with the keys of a specification.
+func use(reads, writes bool) []string {
+	switch {
+	case reads && writes:
+		return []string{"Use: Reads | Writes"}
+	case reads:
+		return []string{"Use: Reads"}
+	case writes:
+		return []string{"Use: Writes"}
+	}
+	return nil
 }
 
 func (e *entry) write(b *bytes.Buffer) {
@@ -330,6 +352,13 @@ func (e *entry) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "{Name: %q, Arity: %d, Group: %q, Since: %q", e.name, e.arity, e.group, e.since)
 	if len(e.flags) > 0 {
 		fmt.Fprintf(b, ", Flags: %s", strings.Join(e.flags, " | "))
+	}
+	if len(e.categories) > 0 {
+		idents := make([]string, len(e.categories))
+		for i, c := range e.categories {
+			idents[i] = "In" + strings.ToUpper(c[:1]) + c[1:]
+		}
+		fmt.Fprintf(b, ", Categories: %s", strings.Join(idents, " | "))
 	}
 	if e.response != "" {
 		fmt.Fprintf(b, ", Response: %s", e.response)

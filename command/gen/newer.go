@@ -9,7 +9,8 @@ import "strings"
 //
 // Each line has: name arity group since flags keys. Keys are "1" for the argument at 1,
 // "1,2" for two arguments, "num:1:2:1" for a count at argument 1 with the first key at 2 and
-// a step of 1, or "-" for none.
+// a step of 1, or "-" for none. Their ACL categories follow from the flags and the group. A
+// write counts as one that also reads its keys.
 const newer = `
 waitaof          4 generic     7.2.0 -        -
 client|no-touch  3 connection  7.2.0 -        -
@@ -98,7 +99,9 @@ func addNewer(entries []*entry) []*entry {
 				e.flags = append(e.flags, flagIdents[flag])
 			}
 		}
-		e.specs = keysOf(f[5])
+		e.categories = categoriesOf(e.group, f[4])
+		e.specs = keysOf(f[5], use(strings.Contains(f[4], "readonly") || strings.Contains(f[4], "write"),
+			strings.Contains(f[4], "write")))
 		container, _, isSub := strings.Cut(e.name, "|")
 		if !isSub {
 			if find(entries, e.name) == nil {
@@ -113,19 +116,43 @@ func addNewer(entries []*entry) []*entry {
 	return entries
 }
 
-func keysOf(s string) []string {
+// groupCategories are the groups that are ACL categories too.
+var groupCategories = map[string]string{
+	"generic": "keyspace", "string": "string", "list": "list", "set": "set", "sorted-set": "sortedset",
+	"hash": "hash", "stream": "stream", "connection": "connection", "pubsub": "pubsub",
+}
+
+func categoriesOf(group, flags string) (list []string) {
+	for _, c := range []struct{ flag, categories string }{
+		{"write", "write"}, {"readonly", "read"}, {"admin", "admin dangerous"}, {"blocking", "blocking"},
+	} {
+		if strings.Contains(flags, c.flag) {
+			list = append(list, strings.Fields(c.categories)...)
+		}
+	}
+	if c := groupCategories[group]; c != "" {
+		list = append(list, c)
+	}
+	return append(list, "slow")
+}
+
+func keysOf(s string, use []string) []string {
 	if s == "-" {
 		return nil
+	}
+	end := "}"
+	if len(use) > 0 {
+		end = ", " + use[0] + "}"
 	}
 	if n, ok := strings.CutPrefix(s, "num:"); ok {
 		f := strings.Split(n, ":")
 		at, first := atoi(f[0]), atoi(f[1])
 		return []string{"{Begin: AtIndex, Pos: " + f[0] + ", Find: ByNumber, KeyNumIdx: 0, FirstKey: " +
-			itoa(first-at) + ", Step: " + f[2] + "}"}
+			itoa(first-at) + ", Step: " + f[2] + end}
 	}
 	var specs []string
 	for _, pos := range strings.Split(s, ",") {
-		specs = append(specs, "{Begin: AtIndex, Pos: "+pos+", Find: InRange, LastKey: 0, Step: 1}")
+		specs = append(specs, "{Begin: AtIndex, Pos: "+pos+", Find: InRange, LastKey: 0, Step: 1"+end)
 	}
 	return specs
 }

@@ -1,10 +1,9 @@
 package answers
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
@@ -14,50 +13,32 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// acceptsPassword reports whether user and password are configured ones. Its running time
-// does not depend on how much of the password is right.
-func acceptsPassword(w *engine.Worker, user, password []byte) bool {
-	given, equal := sha256.Sum256(password), 0
-	for _, valid := range w.Options.Passwords {
-		want := sha256.Sum256([]byte(valid))
-		equal |= subtle.ConstantTimeCompare(given[:], want[:])
-	}
-	return equal == 1 && string(user) == "default"
-}
-
-// authenticate checks user and password and marks the session as authenticated. It
-// returns the error for the client, or "".
-func authenticate(w *engine.Worker, s *engine.Session, user, password []byte) string {
-	if len(w.Options.Passwords) == 0 {
-		// Like Redis's default user with nopass: any password is right, but the
-		// user name has to be "default".
-		if string(user) == "default" {
-			return ""
-		}
-		return errtext.WrongPass
-	}
-	if !acceptsPassword(w, user, password) {
+// authenticate checks user and password, and makes the session one of the user. It returns the
+// error for the client, or "".
+func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, password []byte) string {
+	u := w.Options.Users.Authenticate(user, password)
+	if u == nil {
 		w.Stats.AuthFailures++
-		w.LogRefusal(s, "wrong password")
+		engine.LogUserRefusal(w, s, "wrong password", string(user))
+		w.Denials.Denied(s, acl.DeniedAuth, string(a.Arg(0)), string(user))
 		return errtext.WrongPass
 	}
+	s.User = u
 	s.Set(engine.Authed)
 	return ""
 }
-
-var defaultUser = []byte("default")
 
 // auth answers AUTH [user] password.
 func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	var text string
 	switch a.Len() {
 	case 2:
-		if len(w.Options.Passwords) == 0 {
+		if w.Options.Users.Default.NoPass() {
 			return s.AnswerError(cmd, errtext.NoPassword)
 		}
-		text = authenticate(w, s, defaultUser, a.Arg(1))
+		text = authenticate(w, s, a, []byte(acl.DefaultName), a.Arg(1))
 	case 3:
-		text = authenticate(w, s, a.Arg(1), a.Arg(2))
+		text = authenticate(w, s, a, a.Arg(1), a.Arg(2))
 	default:
 		text = errtext.Syntax
 	}
@@ -91,7 +72,7 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		for i := 2; i < a.Len(); i++ {
 			switch more := a.Len() - 1 - i; {
 			case command.EqualFold(a.Arg(i), "auth") && more >= 2:
-				if text := authenticate(w, s, a.Arg(i+1), a.Arg(i+2)); text != "" {
+				if text := authenticate(w, s, a, a.Arg(i+1), a.Arg(i+2)); text != "" {
 					return s.AnswerError(cmd, text)
 				}
 				i += 2

@@ -79,7 +79,7 @@ func describe(s *engine.Session, asking int) clients.Client {
 
 func identityOf(s *engine.Session) clients.Identity {
 	return clients.Identity{
-		ID: s.ID(), Addr: s.Peer(), LocalAddr: s.Local, Subscribed: s.Has(engine.Subscribed),
+		ID: s.ID(), Addr: s.Peer(), LocalAddr: s.Local, User: s.User.Name, Subscribed: s.Has(engine.Subscribed),
 		Age: time.Duration(s.Worker.Now - s.OpenedAt),
 	}
 }
@@ -134,7 +134,8 @@ func clientList(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 // clientKill answers both forms of CLIENT KILL.
 func clientKill(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	asker := s.ID()
-	filter, old, text := clients.ParseKill(a, asker)
+	isUser := func(name []byte) bool { return w.Options.Users.Get(name) != nil }
+	filter, old, text := clients.ParseKill(a, asker, isUser)
 	if text != "" {
 		return s.AnswerError(cmd, text)
 	}

@@ -52,9 +52,7 @@ func reset(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.
 	s.About, s.DB = engine.Anonymous, 0
 	s.Clear(engine.RESP3 | engine.Silent | engine.Skipping | engine.NoTouch | engine.OptedIn | engine.OptedOut)
 	w.Reads.Decide(s)
-	if len(w.Options.Passwords) > 0 {
-		s.Clear(engine.Authed)
-	}
+	engine.BeDefault(s)
 	return s.Reply(cmd, resp.AppendSimple(w.Scratch[:0], "RESET"))
 }
 
@@ -128,11 +126,6 @@ func role(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 	b = resp.AppendBulkString(b, "master")
 	b = resp.AppendInt(b, 0)
 	return s.Reply(cmd, resp.AppendArray(b, 0))
-}
-
-// whoAmI answers ACL WHOAMI. All clients of keyway authenticate as the default user.
-func whoAmI(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
-	return s.Reply(cmd, resp.AppendBulkString(w.Scratch[:0], "default"))
 }
 
 // noEvict answers CLIENT NO-EVICT. The command has no effect: nodes do not see the client,

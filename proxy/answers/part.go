@@ -7,7 +7,9 @@ import (
 
 // Part is what keyway answers by itself, or with its own ending.
 var Part = engine.Part{
-	New: func(w *engine.Worker) []engine.Feature { return []engine.Feature{&monitors{w: w}, &pauses{w: w}} },
+	New: func(w *engine.Worker) []engine.Feature {
+		return []engine.Feature{&monitors{w: w}, &pauses{w: w}, newDenials(w)}
+	},
 	Handlers: map[command.Action]engine.Handler{
 		command.DoSort:                  {Check: refuseForeignPatterns},
 		command.DoScriptLoad:            {Before: func(w *engine.Worker, a command.Args) { w.Scripts.Learn(a.Arg(2)) }},
@@ -36,6 +38,12 @@ var Part = engine.Part{
 		command.DoAuth:                  {Answer: auth},
 		command.DoHello:                 {Answer: hello},
 		command.DoWhoAmI:                {Answer: whoAmI},
+		command.DoUsers:                 {Answer: userNames},
+		command.DoUserList:              {Answer: userList},
+		command.DoUserGet:               {Answer: userGet},
+		command.DoUserDryRun:            {Answer: userDryRun},
+		command.DoUserLog:               {Answer: userLog},
+		command.DoUserCategories:        {Answer: userCategories},
 		command.DoClientID:              {Answer: clientID},
 		command.DoClientGetName:         {Answer: clientGetName},
 		command.DoClientSetName:         {Answer: clientSetName},

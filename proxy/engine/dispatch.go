@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
@@ -42,8 +43,10 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	switch {
 	case !s.Has(Authed) && !cmd.Has(command.NoAuth):
 		return s.Reject(cmd, errtext.NoAuth)
+	case !s.User.Unlimited && !permits(w, s, cmd, a):
+		return true
 	case w.Options.Deny != nil && w.Options.Deny[cmd.ID]:
-		return s.Reject(cmd, errtext.Denied(cmd))
+		return s.Reject(cmd, errtext.Denied(s.User.Name, cmd))
 	case w.tooLarge(a.Frame()):
 		return s.Reject(cmd, errtext.Memory)
 	}
@@ -67,6 +70,54 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return false
 	}
 	return handle(w, s, cmd, a)
+}
+
+// permits reports whether the session's user may run the command. If not, it has answered it.
+func permits(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	v := s.User.Check(cmd, a, &w.Checks)
+	if v.Why != acl.Permitted {
+		CountDenial(w, s, cmd, a, v)
+		s.Reject(cmd, NoPermission(cmd, v.Why))
+		return false
+	}
+	if cmd.Action != command.DoSort || s.User.MayReadAnyKey(cmd, a, &w.Checks) {
+		return true
+	}
+	text := ""
+	command.SortPatterns(a, func(by bool, pattern []byte) {
+		switch {
+		case text != "":
+		case by && bytes.IndexByte(pattern, '*') >= 0:
+			text = errtext.SortByDenied
+		case !by:
+			text = errtext.SortGetDenied
+		}
+	})
+	if text != "" {
+		s.Reject(cmd, text)
+	}
+	return text == ""
+}
+
+// NoPermission returns the error for a command that a user may not run.
+func NoPermission(cmd *command.Command, why acl.Denial) string {
+	switch why {
+	case acl.DeniedKey:
+		return errtext.NoKeyPermission
+	case acl.DeniedChannel:
+		return errtext.NoChannelPermission
+	}
+	return errtext.NoCommandPermission(cmd)
+}
+
+// CountDenial counts a command that the session's user may not run, and logs it for ACL LOG.
+func CountDenial(w *Worker, s *Session, cmd *command.Command, a command.Args, v acl.Verdict) {
+	w.Stats.Denied++
+	object := cmd.Name
+	if v.At > 0 {
+		object = string(a.Arg(v.At))
+	}
+	w.Denials.Denied(s, v.Why, object, s.User.Name)
 }
 
 // handle does what a command's Handling says.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
@@ -176,6 +177,7 @@ func RenewConns(w *Worker, s *Session) {
 // hooks are what features have set to be called by the worker or by each other.
 type hooks struct {
 	Counter  receiverCounter
+	Denials  denials
 	Gate     gate     // nil: no command has to wait
 	Observer observer // nil: nobody wants to see the commands
 	Outside  outside  // nil: the nodes of the layout have all keys
@@ -231,6 +233,13 @@ type Witness interface {
 type WitnessedReply interface {
 	Replied(reply []byte) // the reply, or its beginning if it is long
 	Drop()                // there is no reply that the client gets
+}
+
+// denials keeps what users were denied.
+type denials interface {
+	// Denied records that the client, as this user, was denied the object: a command, a key, a
+	// channel, or authentication.
+	Denied(s *Session, why acl.Denial, object, user string)
 }
 
 // observer sees the commands of all clients.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
@@ -29,6 +30,7 @@ type Session struct {
 	index  int // in w.Sessions; -1: the client has left
 	State  state
 	DB     uint16 // the selected database
+	User   *acl.User
 
 	input
 	line   line
@@ -162,14 +164,20 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 		epoch: w.epoch,
 		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState,
 	}
-	if len(w.Options.Passwords) == 0 {
-		s.Set(Authed)
-	}
+	BeDefault(s)
 	w.Reads.Decide(s)
 	w.Sessions = append(w.Sessions, s)
 	w.ByID[s.id] = s
 	w.Stats.Accepted++
 	return s
+}
+
+// BeDefault makes the session one of the default user, who may need no authentication.
+func BeDefault(s *Session) {
+	s.User = s.Worker.Options.Users.Default
+	if s.Clear(Authed); s.User.Admits() {
+		s.Set(Authed)
+	}
 }
 
 // Reject counts a connection that the shell does not accept, and returns the error to send.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/freshness"
@@ -35,7 +36,6 @@ type Options struct {
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
-	Passwords    []string    // the clients' passwords, each of them valid; empty: none is needed
 	IdleTimeout  time.Duration
 	MaxClients   int // of all workers, for INFO
 	Permissions
@@ -71,8 +71,9 @@ type ReplicaReads struct {
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
 }
 
-// Permissions are what the configuration says about single commands.
+// Permissions are what the configuration says about users and about single commands.
 type Permissions struct {
+	Users *acl.Users   // nil: acl.Anyone
 	Allow map[int]bool // IDs of commands that keyway forwards though it would refuse them
 	Deny  []bool       // by command ID: commands that no client may send; nil: none
 }
@@ -152,6 +153,7 @@ type scratchpad struct {
 	Keys    []int  // the positions of the current command's keys
 	Scratch []byte // for replies that keyway makes
 	Frame   []byte // for commands that keyway makes
+	Checks  acl.Scratch
 }
 
 // Ready is the work for the shell after a turn. Its slices are valid until the next call of
@@ -399,15 +401,23 @@ func (w *Worker) closeLinks() {
 type Refusal struct {
 	Reason string // one of a few texts, because the log is rate-limited by reason
 	Client string // the client's address
+	User   string // the name of the user that the client is or wants to be; empty: no matter
 }
 
 // maxRefusals bounds the refusals that one turn logs.
 const maxRefusals = 16
 
 // LogRefusal asks the shell to log a refusal.
-func (w *Worker) LogRefusal(s *Session, reason string) {
+func (w *Worker) LogRefusal(s *Session, reason string) { LogUserRefusal(w, s, reason, "") }
+
+// maxLoggedUser bounds what the log shows of the name of a user, which a client may choose.
+const maxLoggedUser = 64
+
+// LogUserRefusal is LogRefusal for a refusal that concerns a user.
+func LogUserRefusal(w *Worker, s *Session, reason, user string) {
 	if len(w.Ready.Refusals) < maxRefusals {
-		w.Ready.Refusals = append(w.Ready.Refusals, Refusal{reason, s.peer})
+		user = user[:min(len(user), maxLoggedUser)]
+		w.Ready.Refusals = append(w.Ready.Refusals, Refusal{Reason: reason, Client: s.peer, User: user})
 	}
 }
 
@@ -455,6 +465,9 @@ func (o Options) withDefaults() Options {
 	}
 	o.Connections = max(o.Connections, 1)
 	o.Workers = max(o.Workers, 1)
+	if o.Users == nil {
+		o.Users = acl.Anyone
+	}
 	if o.Exclusive == 0 {
 		o.Exclusive = 1000
 	}
@@ -477,9 +490,9 @@ func (o Options) withDefaults() Options {
 }
 
 // Configure replaces the worker's options, within a turn. These stay as they are:
-// Index, Workers and Seed. Clients stay open. A client that has authenticated stays so, and a
-// connection to a node keeps the user that it has; a new password is for those that come
-// later. Connections that are no longer needed are closed when their replies have come.
+// Index, Workers and Seed. Clients stay open, except those of a user who is gone. A client
+// that has authenticated stays so, and a connection to a node keeps the user that it has; a new
+// password is for those that come later. Connections that are no longer needed are closed when their replies have come.
 func Configure(w *Worker, o Options) {
 	before := w.Options
 	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
@@ -488,6 +501,7 @@ func Configure(w *Worker, o Options) {
 	now, was := w.Options.Backend, before.Backend
 	otherGreeting := now.Epoch != was.Epoch || now.Password != was.Password || now.Username != was.Username
 	setLimits(w)
+	useUsers(w)
 	w.Scripts.keyless = []byte(o.Keyless)
 	w.Scripts.Cache.SetPerKey(o.PerKey)
 	w.Reads.configure(before)
@@ -506,11 +520,24 @@ func Configure(w *Worker, o Options) {
 	for _, f := range w.Features {
 		f.Configured()
 	}
-	if len(w.Options.Passwords) > 0 {
-		return
-	}
+}
+
+// useUsers gives the sessions the users of the options. A client whose user is gone is closed,
+// as after ACL DELUSER. One that waits for a password is let in if none is needed any more:
+// sweep would close it.
+func useUsers(w *Worker) {
+	users := w.Options.Users
 	for _, s := range w.Sessions {
-		s.Set(Authed) // sweep would close clients that wait for a password
+		switch u := users.Named(s.User.Name); {
+		case u == nil:
+			LogUserRefusal(w, s, "its user was removed", s.User.Name)
+			s.Kill()
+		default:
+			s.User = u
+			if users.Default.Admits() {
+				s.Set(Authed)
+			}
+		}
 	}
 }
 

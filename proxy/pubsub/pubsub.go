@@ -189,6 +189,29 @@ func (h *hub) Sweep() {
 	}
 }
 
+// Configured closes clients that listen to what the rules of their user no longer allow (acl.c,
+// ACLKillPubsubClientsIfNeeded).
+func (h *hub) Configured() {
+	for _, s := range h.w.Sessions {
+		if s.Has(engine.Subscribed) && !s.User.Unlimited && !listening.Get(s).areAllowed(s) {
+			engine.LogUserRefusal(h.w, s, "its user may not listen to one of its channels any more", s.User.Name)
+			s.Kill()
+		}
+	}
+}
+
+// areAllowed reports whether the client's user may listen to all that the client listens to.
+func (p *subscriptions) areAllowed(s *engine.Session) bool {
+	for kind := range topicKinds {
+		for name := range p.places[kind] {
+			if !s.User.MaySubscribe(name, kind == byPattern) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
 func subscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args, kind topicKind) bool {
 	h, subs := engine.FeatureOf[*hub](w), listening.Get(s)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
@@ -47,6 +48,7 @@ type txn struct {
 	selects   []int // the indexes of SELECTs among the commands
 	alone     bool  // a command concerns all nodes, so there must be only one
 
+	user  *acl.User       // the client's user at MULTI
 	names map[string]bool // the watched keys
 	node  *engine.Node    // the node of the watched keys
 	watch *pool.Conn      // the connection that watches
@@ -62,7 +64,10 @@ const (
 	errNoDiscard    = "ERR DISCARD without MULTI"                                   // multi.c
 	errWatchInMulti = "ERR WATCH inside MULTI is not allowed"                       // multi.c
 	errExecAbort    = "EXECABORT Transaction discarded because of previous errors." // multi.c
-	errDenied       = "ERR Command not allowed inside a transaction"                // server.c
+	// In Redis, only the commands that are no longer allowed fail (multi.c, execCommand).
+	errRulesChanged = "EXECABORT Transaction discarded because of: NOPERM ACLs rules changed between the moment " +
+		"the transaction was accumulated and the EXEC call."
+	errDenied = "ERR Command not allowed inside a transaction" // server.c
 
 	errTxnTooLarge = "ERR keyway: the transaction is larger than limits.max_request; raise it, or send less at a time"
 	errMultiAcross = "ERR keyway: '%s' concerns several nodes; send it outside MULTI"
@@ -134,7 +139,9 @@ func multi(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.
 	if s.Has(engine.InMulti) {
 		return notInMulti(w, s, cmd, errNested)
 	}
-	transactionOf(s).Add(multiFrame)
+	t := transactionOf(s)
+	t.Add(multiFrame)
+	t.user = s.User
 	s.Set(engine.InMulti)
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
@@ -320,16 +327,11 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	t := txns.Get(s)
 	crossing := t.placeAgain(w)
 	t.lost = t.lost || crossing != "" && t.watch != nil
+	if text := cannotRun(w, s, t, crossing); text != "" {
+		endTransaction(w, s)
+		return s.AnswerError(cmd, text)
+	}
 	switch {
-	case t.broken:
-		endTransaction(w, s)
-		return s.AnswerError(cmd, errExecAbort)
-	case crossing != "" && !t.lost:
-		endTransaction(w, s)
-		return s.AnswerError(cmd, "EXECABORT Transaction discarded because of: "+strings.TrimPrefix(crossing, "ERR "))
-	case t.alone && len(w.Masters) != 1:
-		endTransaction(w, s)
-		return s.AnswerError(cmd, errMultiSpread)
 	case t.watch != nil:
 		return execWatched(w, s, cmd, a, t)
 	case t.lost:
@@ -369,6 +371,43 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 		engine.AwaitOwner(w, s, c, nil)
 	} else {
 		c.SendTo(n, nil)
+	}
+	return true
+}
+
+// cannotRun returns the error for an EXEC that discards the transaction, or "". crossing is the
+// error if its keys do not live together any more.
+func cannotRun(w *engine.Worker, s *engine.Session, t *txn, crossing string) string {
+	switch {
+	case t.broken:
+		return errExecAbort
+	case t.user != s.User && !mayStillRun(w, s, t):
+		return errRulesChanged
+	case crossing != "" && !t.lost:
+		return "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(crossing, "ERR ")
+	case t.alone && len(w.Masters) != 1:
+		return errMultiSpread
+	}
+	return ""
+}
+
+// mayStillRun reports whether the client's user, whose rules have changed since MULTI, may run
+// all queued commands.
+func mayStillRun(w *engine.Worker, s *engine.Session, t *txn) bool {
+	p := w.Inputs.GetParser()
+	defer w.Inputs.PutParser(p)
+	for i := 1; i <= t.Queued; i++ { // behind MULTI
+		if _, st, err := p.Next(t.shown(i-1), &resp.DefaultLimits); err != nil || st != resp.Ready {
+			return false
+		}
+		cmd := w.Learned.CommandOf(p)
+		if cmd == nil {
+			return false
+		}
+		if v := s.User.Check(cmd, p, &w.Checks); v.Why != acl.Permitted {
+			engine.CountDenial(w, s, cmd, p, v)
+			return false
+		}
 	}
 	return true
 }

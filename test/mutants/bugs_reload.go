@@ -96,11 +96,6 @@ var inReload = []bug{
 		"./test", "TestReloadSeeds",
 	},
 	{
-		"only the first of several passwords is valid", "proxy/answers/auth.go",
-		"range w.Options.Passwords {", "range w.Options.Passwords[:1] {",
-		"./test", "TestReloadPasswords",
-	},
-	{
 		"a reload makes clients read from replicas what they have just written", "proxy/engine/reads.go",
 		"	t.writes.RecordAll(s.seq)\n}\n\n// configure", "}\n\n// configure",
 		"./test/transcripts", "TestTranscripts",

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/lua"
@@ -67,7 +68,7 @@ func setOptions(o *options, line string) error {
 		case "request_timeout":
 			o.Backend.RequestTimeout, err = d, notDuration
 		case "password":
-			o.Passwords = []string{value}
+			o.Users, _, err = acl.Make([]acl.Definition{acl.WithPasswords([]string{value})})
 		case "keyless":
 			o.Keyless = value
 		case "locks":

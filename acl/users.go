@@ -1,0 +1,154 @@
+package acl
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// DefaultName is the user of clients that have not authenticated as another one.
+const DefaultName = "default"
+
+// User is one user. It does not change.
+type User struct {
+	Name string
+	// Unlimited reports whether the user may run every command on all keys and channels.
+	Unlimited bool
+
+	enabled   bool
+	noPass    bool
+	sanitize  string   // sanitize-payload, skip-sanitize-payload or empty: only shown
+	passwords []string // SHA-256 hashes in hexadecimal, each valid
+	selectors []*selector
+}
+
+// Enabled reports whether clients can authenticate as the user.
+func (u *User) Enabled() bool { return u.enabled }
+
+// NoPass reports whether any password is valid.
+func (u *User) NoPass() bool { return u.noPass }
+
+// Admits reports whether the user needs no authentication. It matters for the default user.
+func (u *User) Admits() bool { return u.enabled && u.noPass }
+
+// Users are all users. The default user is always one of them.
+type Users struct {
+	Default *User
+	names   []string // sorted
+	byName  map[string]*User
+}
+
+// Definition is a user before it is checked.
+type Definition struct {
+	Name  string
+	Rules string // as behind the name in a line of an ACL file
+}
+
+// Anyone are the users of a configuration without passwords and users: the default user, who
+// needs no password and may do everything.
+var Anyone = mustMake(Definition{DefaultName, anything})
+
+const anything = "on nopass ~* &* +@all"
+
+// WithPasswords returns the definition of a default user who may do everything, with one of
+// the passwords. Without passwords the user needs none.
+func WithPasswords(passwords []string) Definition {
+	rules := anything
+	if len(passwords) > 0 {
+		rules = "on ~* &* +@all"
+	}
+	for _, p := range passwords {
+		rules += " #" + hash([]byte(p))
+	}
+	return Definition{DefaultName, rules}
+}
+
+func mustMake(of ...Definition) *Users {
+	u, _, err := Make(of)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+// Make returns the users that are defined. If none of them is the default user, Make adds
+// one that needs no password and may do everything, as Redis does. bad is the index of the
+// definition that err is about. Errors are Redis's own texts.
+func Make(of []Definition) (users *Users, bad int, err error) {
+	users = &Users{byName: map[string]*User{}}
+	for i, d := range of {
+		u, err := makeUser(d)
+		if err != nil {
+			return nil, i, err
+		}
+		if users.byName[d.Name] != nil {
+			return nil, i, ruleError(fmt.Sprintf("Duplicate user '%s' found", d.Name))
+		}
+		users.byName[d.Name] = u
+	}
+	if users.byName[DefaultName] == nil {
+		if users.byName[DefaultName], err = makeUser(Definition{DefaultName, anything}); err != nil {
+			return nil, 0, err
+		}
+	}
+	users.names = slices.Sorted(maps.Keys(users.byName))
+	users.Default = users.byName[DefaultName]
+	return users, 0, nil
+}
+
+func makeUser(d Definition) (*User, error) {
+	if d.Name == "" || hasSpaces(d.Name) {
+		return nil, fmt.Errorf("username '%s' contains invalid characters", d.Name)
+	}
+	u := &User{Name: d.Name, selectors: []*selector{newSelector()}}
+	rules, err := splitRules(d.Rules)
+	if err != nil {
+		return nil, err
+	}
+	for _, rule := range rules {
+		if err := u.apply(rule); err != nil {
+			return nil, err
+		}
+	}
+	root := u.selectors[0]
+	u.Unlimited = root.allCommands && root.allKeys && root.allChannels
+	return u, nil
+}
+
+// Get returns the user with this name, or nil.
+func (us *Users) Get(name []byte) *User { return us.byName[string(name)] }
+
+// Named is Get for a text.
+func (us *Users) Named(name string) *User { return us.byName[name] }
+
+// Names returns the names of the users, sorted. The caller must not change them.
+func (us *Users) Names() []string { return us.names }
+
+// Authenticate returns the user, or nil if the user does not exist or is off, or the password
+// is wrong. The time it takes does not depend on how much of the password is right.
+func (us *Users) Authenticate(name, password []byte) *User {
+	given := hash(password)
+	u, right := us.Get(name), 0
+	if u == nil || !u.enabled {
+		return nil
+	}
+	for _, valid := range u.passwords {
+		right |= subtle.ConstantTimeCompare([]byte(given), []byte(valid))
+	}
+	if right == 1 || u.noPass {
+		return u
+	}
+	return nil
+}
+
+func hash(password []byte) string {
+	sum := sha256.Sum256(password)
+	return hex.EncodeToString(sum[:])
+}
+
+// hasSpaces reports whether s has what would break a line of an ACL file.
+func hasSpaces(s string) bool { return strings.ContainsAny(s, " \t\n\v\f\r\x00") }

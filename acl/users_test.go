@@ -1,0 +1,60 @@
+package acl_test
+
+import (
+	"testing"
+
+	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// TestAuthenticate: who gets in with which password.
+func TestAuthenticate(t *testing.T) {
+	us, _, err := acl.Make([]acl.Definition{
+		{Name: "two", Rules: "on >one >two"}, {Name: "off", Rules: "off >one"}, {Name: "none", Rules: "on"},
+		{Name: "any", Rules: "on nopass"}, {Name: "default", Rules: "on >x ~* &* +@all"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		user, password string
+		right          bool
+	}{
+		{"two", "one", true}, {"two", "two", true}, {"two", "", false}, {"two", "On", false}, {"off", "one", false},
+		{"none", "", false}, {"any", "", true}, {"any", "x", true}, {"nobody", "", false}, {"default", "x", true},
+	} {
+		u := us.Authenticate([]byte(c.user), []byte(c.password))
+		if (u != nil) != c.right || u != nil && u.Name != c.user {
+			t.Errorf("%s %s: %+v", c.user, c.password, u)
+		}
+	}
+	if us.Default.Admits() || !acl.Anyone.Default.Admits() || !us.Default.Unlimited || us.Named("any").Unlimited {
+		t.Error("wrong facts about users")
+	}
+}
+
+// TestCommandsOfModules: the rules about a command that only a node knows are those about its
+// name and its categories, in their order.
+func TestCommandsOfModules(t *testing.T) {
+	set := command.Learn([]byte("*1\r\n*6\r\n$8\r\njson.set\r\n:-4\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n"))
+	p := new(resp.Parser)
+	if _, st, err := p.Next(resp.AppendCommand(nil, "JSON.SET", "a", "$", "1"), &resp.DefaultLimits); st != resp.Ready {
+		t.Fatal(err)
+	}
+	for rules, want := range map[string]acl.Denial{
+		"~* +@all": acl.Permitted, "~*": acl.DeniedCommand, "~* +json.set": acl.Permitted, "~* +@json": acl.Permitted,
+		"~* +@all -json.set": acl.DeniedCommand, "~* +@json -json.set": acl.DeniedCommand,
+		"~* -json.set +@json": acl.Permitted, "~* +@all -@json": acl.DeniedCommand, "~* +@all -get": acl.Permitted,
+		"~b +@all": acl.DeniedKey, "%R~a +@all": acl.DeniedKey, "~a +@all": acl.Permitted,
+		"~* +@write": acl.DeniedCommand,
+	} {
+		us, _, err := acl.Make([]acl.Definition{{Name: "u", Rules: rules}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := us.Named("u").Check(set, p, new(acl.Scratch)); got.Why != want {
+			t.Errorf("%s: %v, want %v", rules, got, want)
+		}
+	}
+}

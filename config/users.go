@@ -1,0 +1,73 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// defaultUser is the user of clients that have not authenticated.
+const defaultUser = "default"
+
+// readUsers reads users_file into Users. Package wiring checks the rules of the users.
+func readUsers(c *Config) error {
+	if c.UsersFile != "" {
+		if len(c.Users) > 0 {
+			return c.Errorf("users_file", "keep one of them", "both users and users_file")
+		}
+		text, err := os.ReadFile(c.beside(c.UsersFile))
+		if err != nil {
+			return c.Errorf("users_file", "make the file readable for keyway, or correct its path", "%v", err)
+		}
+		if err := readUsersFile(c, string(text)); err != nil {
+			return err
+		}
+	}
+	for i, u := range c.Users {
+		switch {
+		case u.Name == "":
+			return UserError(c, i, errors.New("a user without a name"))
+		case u.Name == defaultUser && len(c.Clients.Password) > 0:
+			return c.Errorf("clients.password", "write the password into the rules of that user: >PASSWORD",
+				"both a password for the default user and a user called default")
+		}
+	}
+	return nil
+}
+
+// errUserLine is Redis's text for a line that defines no user (acl.c, ACLLoadFromFile).
+var errUserLine = errors.New("should start with user keyword followed by the username")
+
+// readUsersFile reads the text of an ACL file: a user in each line that is not empty.
+func readUsersFile(c *Config, text string) error {
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line = strings.Trim(line, " \t\r\n")
+		if line == "" {
+			continue
+		}
+		keyword, user, ok := strings.Cut(line, " ")
+		if keyword != "user" || !ok {
+			return usersFileError(c, number, errUserLine)
+		}
+		name, rules, _ := strings.Cut(user, " ")
+		c.Users = append(c.Users, User{Name: name, ACL: rules, line: number})
+	}
+	return nil
+}
+
+// UserError returns the error for the i-th user, with its place in the file that has it.
+func UserError(c *Config, i int, err error) *Error {
+	if u := c.Users[i]; u.line > 0 {
+		return usersFileError(c, u.line, err)
+	}
+	return c.Errorf(fmt.Sprintf("users[%d]", i), "write rules such as \"on >PASSWORD ~app:* +@read +@write\"",
+		"user %q: %v", c.Users[i].Name, err)
+}
+
+func usersFileError(c *Config, line int, err error) *Error {
+	return c.Errorf("users_file", "correct that line, such as: user app on >PASSWORD ~app:* +@read +@write",
+		"%s:%d: %v", c.UsersFile, line, err)
+}

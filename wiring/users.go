@@ -1,0 +1,23 @@
+package wiring
+
+import (
+	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/config"
+)
+
+// usersOf returns the users of a configuration. Errors are *config.Error.
+func usersOf(c *config.Config) (*acl.Users, error) {
+	var of []acl.Definition
+	for _, u := range c.Users {
+		of = append(of, acl.Definition{Name: u.Name, Rules: u.ACL})
+	}
+	// A password is the default user's. Package config refuses it beside a user of that name.
+	if len(c.Clients.Password) > 0 {
+		of = append(of, acl.WithPasswords(c.Clients.Password))
+	}
+	users, bad, err := acl.Make(of)
+	if err != nil {
+		return nil, config.UserError(c, bad, err)
+	}
+	return users, nil
+}

@@ -29,29 +29,65 @@ const (
 // Changes reports whether commands with this role can change a lock.
 func (r LockRole) Changes() bool { return r > NoLock && r < GetLock }
 
-// SetLease returns the lease of SET key value NX with PX or EX, in milliseconds. ok is false if
-// SET has other options, lacks one of these, or if the lease is no positive number.
-func SetLease(a Args) (ms int64, ok bool) {
-	nx := false
+// Condition is when SET writes a lock.
+type Condition uint8
+
+const (
+	Always    Condition = iota
+	IfMissing           // NX
+	IfPresent           // XX
+	IfEqual             // IFEQ
+)
+
+// LockSet is what SET does to a lock.
+type LockSet struct {
+	If    Condition
+	Value []byte // which IfEqual compares
+	Lease int64  // in milliseconds
+	At    bool   // the lease is the time at which it ends, as with PXAT
+}
+
+// SetOptions reads the options of SET. ok is false if it has no condition or no lease, has one
+// of them twice, has other options, or if the lease is no positive number.
+func SetOptions(a Args) (o LockSet, ok bool) {
 	for i := 3; i < a.Len(); i++ {
-		unit := int64(1000)
-		switch arg := a.Arg(i); {
+		arg := a.Arg(i)
+		condition, unit, at := Always, int64(0), false
+		switch {
 		case EqualFold(arg, "nx"):
-			nx = true
-			continue
+			condition = IfMissing
+		case EqualFold(arg, "xx"):
+			condition = IfPresent
+		case EqualFold(arg, "ifeq"):
+			condition = IfEqual
 		case EqualFold(arg, "px"):
 			unit = 1
-		case !EqualFold(arg, "ex"):
-			return 0, false
+		case EqualFold(arg, "ex"):
+			unit = 1000
+		case EqualFold(arg, "pxat"):
+			unit, at = 1, true
+		case EqualFold(arg, "exat"):
+			unit, at = 1000, true
+		default:
+			return o, false
 		}
-		n, isInt := int64(0), false
-		if i++; i < a.Len() {
-			n, isInt = resp.ParseInt(a.Arg(i))
+		if unit > 0 || condition == IfEqual {
+			if i++; i == a.Len() {
+				return o, false
+			}
 		}
-		if ms != 0 || !isInt || n <= 0 || n > math.MaxInt64/1000000 {
-			return 0, false
+		if condition != Always {
+			if o.If != Always {
+				return o, false
+			}
+			o.If, o.Value = condition, a.Arg(i)
+			continue
 		}
-		ms = n * unit
+		n, isInt := resp.ParseInt(a.Arg(i))
+		if o.Lease != 0 || !isInt || n <= 0 || n > math.MaxInt64/1000000 {
+			return o, false
+		}
+		o.Lease, o.At = n*unit, at
 	}
-	return ms, nx && ms > 0
+	return o, o.If != Always && o.Lease > 0
 }

@@ -1,5 +1,11 @@
 package locks
 
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/quorum"
+)
+
 // Op is what a command does to a lock.
 type Op uint8
 
@@ -10,6 +16,7 @@ const (
 	Release
 	Force  // removes the lock, whoever holds it
 	Expire // sets the lease in a second step
+	Ask    // asks whether the token has the lock, and changes nothing
 )
 
 // meaning says how a reply tells what became of the operation.
@@ -38,6 +45,14 @@ type How struct {
 	At      bool // the lease is the time at which it ends, in milliseconds since 1970
 	Reply   meaning
 	Channel string // prefix of the channel that wakes waiters: the name in braces follows
+
+	// What follows is known of scripts for locks that are strings.
+
+	Returns  quorum.Returns
+	Again    bool // a client that has the lock acquires it again: the script sets the new lease
+	Length   int  // with Again, the number of the ARGV with how many bytes of the token must agree; 0: all
+	Adds     int  // the number of the ARGV that is "0" if the lease is added to what is left; 0: none
+	Database int  // the number of the ARGV with the database that the script selects; 0: none
 }
 
 // allKeys says that each of a script's KEYS names a lock.
@@ -76,9 +91,43 @@ var (
 	expire    = &How{Library: libUnknown, Kind: KindString, Op: Expire}
 )
 
-// str returns the description of a script for locks that are strings.
+// str returns the description of a script for locks that are strings. It returns 1, or 0.
 func str(library string, op Op, token, lease int) *How {
-	return &How{Library: library, Kind: KindString, Op: op, Token: token, Lease: lease}
+	return (&How{Library: library, Kind: KindString, Op: op, Token: token, Lease: lease}).returning(":1", ":0", ":0")
+}
+
+// returning returns how with other replies.
+func (h *How) returning(done, other, none quorum.Value) *How {
+	h.Returns = quorum.Returns{Done: done, Other: other, None: none}
+	return h
+}
+
+// leaseOr returns how with what is left of the lease as its reply, or another one.
+func (h *How) leaseOr(other quorum.Value) *How { return h.returning(quorum.LeaseLeft, other, other) }
+
+// okOrNull returns how with the replies of SET.
+func (h *How) okOrNull() *How { return h.returning("+OK", quorum.Null, quorum.Null) }
+
+// trueOrFalse returns how with the replies of a script that returns true or false.
+func (h *How) trueOrFalse() *How { return h.returning(":1", quorum.Null, quorum.Null) }
+
+// againFor returns how for a script that lets a client acquire a lock again. length is the
+// number of the ARGV with the length of what must agree; 0: the whole token.
+func againFor(length int, how *How) *How {
+	how.Again, how.Length = true, length
+	return how
+}
+
+// adding returns how for a script that adds to the lease if ARGV[arg] is 0.
+func adding(arg int, how *How) *How {
+	how.Adds = arg
+	return how
+}
+
+// selecting returns how for a script that selects the database ARGV[1].
+func selecting(how *How) *How {
+	how.Database = 1
+	return how
 }
 
 // several returns how with each of the KEYS naming a lock.
@@ -132,34 +181,37 @@ func zero(how *How) *How {
 // libraries are the scripts of known libraries by the SHA-1 of their text. The versions that
 // they were taken from are in docs/locks.md.
 var libraries = map[string]*How{
-	"1cac51482acf5858da00f6d685d68f886cd6b6b2": str("redis-py", Renew, 1, 2), // reacquire
-	"a4e8783852e6b949f9ef3a97212805108459a890": str("redis-py", Renew, 1, 2), // extend
+	"1cac51482acf5858da00f6d685d68f886cd6b6b2": str("redis-py", Renew, 1, 2),            // reacquire
+	"a4e8783852e6b949f9ef3a97212805108459a890": adding(3, str("redis-py", Renew, 1, 2)), // extend
 	"c3f8721cbb97f72bc19e972846bd7aaf91901658": str("redis-py", Release, 1, 0),
 	"411b7c153e0ab3ba59d6d1e36cc7858ebd76f2c5": str("redbeat", Renew, 1, 2),
 
 	"d75bb8b5bd13532ddedd17762e772346e39b321e": str("redsync", Renew, 1, 2),
-	"e950836ed1e694540c503ef9972b8de518044d3b": str("redsync", Release, 1, 0),
+	"e950836ed1e694540c503ef9972b8de518044d3b": str("redsync", Release, 1, 0).returning(":1", ":0", ":-1"),
 
-	"80a1b5f2cfccec3b7119ba7721d2127682b691a7": str("bsm/redislock", Acquire, 1, 3),
+	"80a1b5f2cfccec3b7119ba7721d2127682b691a7": againFor(2, str("bsm/redislock", Acquire, 1, 3).okOrNull()),
 	"a7aba3bc5d6e99b3003da8b9d80a63b9f4092ecf": str("bsm/redislock", Renew, 1, 2),
 	"cf0e94b2e9ffc7e04395cf88f7583fc309985910": str("bsm/redislock", Release, 1, 0),
+	"6484da7d58920897fdc22b7f9afd1a3d47524ea8": str("bsm/redislock", Ask, 1, 0).leaseOr(":-3"),
 
 	"e5a322e2634ef59a516e8ea150cb085afafee684": several(str("redlock (node)", Acquire, 1, 2)),
 	"ce46f80993d5dac20dd066eb301a4e37994bdbed": several(str("redlock (node)", Renew, 1, 2)),
 	"0f0f23b9048b36752b5be114f357ba083449f908": several(str("redlock (node)", Release, 1, 0)),
 
-	"1b77b94aa78451d55dfa97e18819bfbfc596cb5b": several(str("redlock (sesamecare)", Acquire, 2, 3)),
-	"820e9778d2b6733e9ed771e4be90ae73a95a6f3b": several(str("redlock (sesamecare)", Renew, 2, 3)),
-	"df51f6837dcfe303d334e6abea9aeae192bab216": several(str("redlock (sesamecare)", Release, 2, 0)),
+	"1b77b94aa78451d55dfa97e18819bfbfc596cb5b": selecting(several(str("redlock (sesamecare)", Acquire, 2, 3))),
+	"820e9778d2b6733e9ed771e4be90ae73a95a6f3b": selecting(several(str("redlock (sesamecare)", Renew, 2, 3))),
+	"df51f6837dcfe303d334e6abea9aeae192bab216": selecting(several(str("redlock (sesamecare)", Release, 2, 0))),
 
 	"594683e49a64ebaf975caf5f8079a1d097c438f1": str("redis-semaphore", Renew, 1, 2),
 	"7157921a7cc7cfba979acf6d63f073151df17d12": str("redis-semaphore", Release, 1, 0),
 
 	"ba015a80261b616e7a62d35df0b8e3edbe6c9414": str("pottery", Renew, 1, 2),
 	"a4aada0b36710970eedaaaeec4a6b7d8c78c4f80": str("pottery", Release, 1, 0),
+	"f5f7bd3a3aa4a63c507c1155c5ea1219b350d992": str("pottery", Ask, 1, 0).leaseOr(":0"),
 	"4e92fdc63815b3a0a2dd1c1df3694de73607c88d": str("redlock-py", Release, 1, 0),
 
 	"7bcdefae3714859f68f1f2377bddae74a1af9391": inSeconds(str("sherlock", Acquire, 1, 2)),
+	"8a7fdef25bdef981900f982f5773edaf35000372": inSeconds(str("sherlock", Renew, 1, 2)),
 	"bfb9f817b2e860fe4fc58656b2bf657d3fdc2be1": str("sherlock", Release, 1, 0),
 
 	"fed16109024d968d9496e4140fe1355bac05ebff": zero(inSeconds(str(libPyLock, Renew, 1, 2))),
@@ -167,12 +219,16 @@ var libraries = map[string]*How{
 	"afbc8014508f92e446b56567e8ba600e811c1bd5": str(libPyLock, Force, 0, 0),
 
 	"3875d208d9e377969d2022550302cc83ad17b584": untilThen(str("rueidislock", Acquire, 1, 2)),
+	"fa3d1aaa7e4145457755016a3d5daf72fa7a11bf": str("rueidislock", Acquire, 1, 2).okOrNull(),
 	"852ba6ec6104340ced36643283c856d4698569e4": untilThen(str("rueidislock", Renew, 1, 2)),
 	"9eb62214c9af87ae5f9a9f12bb4520281c0d2ae1": str("rueidislock", Release, 1, 0),
 
-	"175897a4e379e99e79a54937be09226f76cdcfe5": str(libRegistry, Acquire, 1, 2), // and renewal
-	"f0f9038aa2b6d6c3436c72d147573ea2a58f0ef2": str(libRegistry, Release, 1, 0),
+	"175897a4e379e99e79a54937be09226f76cdcfe5": againFor(0, str(libRegistry, Acquire, 1, 2).trueOrFalse()),
+	"f0f9038aa2b6d6c3436c72d147573ea2a58f0ef2": str(libRegistry, Release, 1, 0).trueOrFalse(),
+	"356d97191f2b63031781ccc0e8e82f02e1995a90": str(libRegistry, Release, 1, 0).trueOrFalse(), // with DEL
+	"879e0f7b8d83c3266d4e996627438c05dbda0b89": str(libRegistry, Renew, 1, 2).trueOrFalse(),
 	"67aebbcba76d9674162e8906de1f669866f48e07": str(libRegistry, Release, 1, 0), // and publishes
+	"4d7192f70618a620282e427698f9cde890151e58": str(libRegistry, Release, 1, 0), // with DEL
 
 	"149c5a8bf18676fd99e9e6e24923bd64d9b62f94": redisson(KindMutex, Acquire, 2, 1, nilDone),
 	"6866459238a13a701d42f4971f12d9f3a50e2442": redisson(KindMutex, Release, 3, 0, unlocked),
@@ -196,4 +252,19 @@ var libraries = map[string]*How{
 	"dad0f8d619e548e04f21fb48d50be5034df3adae": redisson(KindSpin, Acquire, 2, 1, nilDone),
 	"73ac2729af29ea9a975f95e8097f7ee9a74cce3d": redisson(KindSpin, Release, 2, 0, unlocked),
 	"51b433c3cc9a6ca991b3aefec63d23490c246318": redisson(KindSpin, Force, 0, 0, truthy),
+}
+
+// Library returns what the script with a SHA-1, in upper or lower case, does. It returns nil if
+// no library in the table uses it.
+func Library(sha []byte) *How { return libraries[string(bytes.ToLower(sha))] }
+
+// OnMajority returns what the script does with a lock on a majority of nodes.
+func (h *How) OnMajority() *quorum.Script {
+	kind := map[Op]quorum.Kind{
+		Acquire: quorum.Acquire, Renew: quorum.Renew, Release: quorum.Release, Ask: quorum.Read,
+	}[h.Op]
+	return &quorum.Script{
+		Kind: kind, Library: h.Library, AllKeys: h.Keys == allKeys, Token: h.Token, Lease: h.Lease,
+		Seconds: h.Seconds, Again: h.Again, Length: h.Length, Adds: h.Adds, Database: h.Database, Returns: h.Returns,
+	}
 }

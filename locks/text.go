@@ -43,13 +43,22 @@ func (r *recognizer) text(text []byte) *How {
 		clear(r.byText)
 	}
 	sha := lua.SHA1(text)
-	how := libraries[sha]
-	if how == nil {
+	how, known := libraries[sha]
+	if !known {
 		how = classify(text)
 	}
+	how = how.changing()
 	r.byText[h] = how
 	r.remember(sha, how)
 	return how
+}
+
+// changing returns how, or nil if it changes no lock.
+func (h *How) changing() *How {
+	if h != nil && h.Op == Ask {
+		return nil
+	}
+	return h
 }
 
 // remember records what the script with a SHA-1 does.
@@ -88,6 +97,7 @@ func (r *recognizer) sha(sha []byte, clock func() int64, textOf func(sha []byte)
 		how, known = r.text(text), true
 	}
 	if known {
+		how = how.changing()
 		r.remember(string(sha), how)
 		return how
 	}

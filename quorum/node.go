@@ -36,9 +36,12 @@ const (
 //
 // KEYS: the lock, its hash, RunKey, WaitKey. ARGV: the step, the longest lease, the token, the
 // lease, the attempt, the client's earlier attempt (or "add" to add to the lease), the number,
-// and how long the hash outlives the lease. The times are in milliseconds. The answer: what
-// the node says, the value of the lock, its number, its lease, how long the node waits, and
-// its clock in microseconds.
+// how long the hash outlives the lease, and Command.Again. The times are in milliseconds. The
+// answer: what the node says, the value of the lock, its number, its lease, how long the node
+// waits, and its clock in microseconds.
+//
+// A lock that is acquired again keeps the ID of the attempt that has set it. So if the new
+// attempt fails, undo leaves it to its holder.
 const script = `local key, about = KEYS[1], KEYS[2]
 local ms, longest = tonumber(ARGV[4]), tonumber(ARGV[2])
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
@@ -60,21 +63,32 @@ local function higher()
   n = ARGV[7]
   return true
 end
-local function set()
+local function set(id)
   redis.call('SET', key, ARGV[3], 'PX', ms)
   local rises = higher()
-  redis.call('HSET', about, 'id', ARGV[5], 'n', n)
+  redis.call('HSET', about, 'id', id, 'n', n)
   keep()
   return rises and 'ok' or 'low'
+end
+local again = tonumber(ARGV[9])
+local function agrees()
+  if again <= 0 then return again < 0 and mine end
+  return string.sub(held, 1, again) == string.sub(ARGV[3], 1, again)
 end
 local function free()
   redis.call('DEL', key)
   if ARGV[8] == '0' then redis.call('DEL', about) else redis.call('HDEL', about, 'id') end
 end
 if ARGV[1] == 'acquire' and waits <= 0 then
-  if not held or mine and (by == ARGV[5] or by == ARGV[6]) then says = set() else says = 'held' end
+  if not held or mine and (by == ARGV[5] or by == ARGV[6]) then
+    says = set(ARGV[5])
+  elseif agrees() then
+    says = set(by or 'none')
+  else
+    says = 'held'
+  end
 elseif ARGV[1] == 'raise' then
-  if mine and by == ARGV[5] then
+  if mine and (by == ARGV[5] or again ~= 0) then
     higher()
     redis.call('HSET', about, 'n', n)
   else
@@ -91,7 +105,7 @@ elseif ARGV[1] == 'renew' and mine then
     keep()
   end
 elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
-  set()
+  set(ARGV[5])
 elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
   free()
 end
@@ -202,19 +216,21 @@ func (o *Op) frame(n *Node, s step, number int64) []byte {
 	if o.group.Fencing {
 		keep = keepNumber.Milliseconds()
 	}
-	return n.frame(s, c.Key, c.Token, c.Lease, c.ID, earlier, number, keep)
+	return n.frame(s, c.Key, c.Token, c.Lease, c.ID, earlier, number, keep, c.Again)
 }
 
-func (n *Node) frame(s step, key, token string, lease int64, id, earlier string, number, keep int64) []byte {
+func (n *Node) frame(
+	s step, key, token string, lease int64, id, earlier string, number, keep int64, again int,
+) []byte {
 	text := func(i int64) string { return strconv.FormatInt(i, 10) }
 	return resp.AppendCommand(nil, "EVAL", script, "4", key, aboutPrefix+key, RunKey, WaitKey,
-		string(s), text(n.Longest), token, text(lease), id, earlier, text(number), text(keep))
+		string(s), text(n.Longest), token, text(lease), id, earlier, text(number), text(keep), strconv.Itoa(again))
 }
 
 // Look returns a command that asks the node whether it has restarted, and for its clock. So a
 // new node's wait begins when keyway connects, and not with the first lock. Its reply goes to
 // Looked.
-func (n *Node) Look() []byte { return n.frame(stepRead, "", "", 0, "", "", 0, 0) }
+func (n *Node) Look() []byte { return n.frame(stepRead, "", "", 0, "", "", 0, 0, 0) }
 
 // Looked processes the reply to Look. It returns a command to send, or nil.
 func (n *Node) Looked(reply []byte, sent, now int64) []byte {
@@ -225,7 +241,7 @@ func (n *Node) Looked(reply []byte, sent, now int64) []byte {
 	}
 	n.silent = false
 	if n.judge(&a, sent, now) {
-		return n.frame(stepWait, "", "", 0, "", "", 0, 0)
+		return n.frame(stepWait, "", "", 0, "", "", 0, 0, 0)
 	}
 	return nil
 }

@@ -26,11 +26,16 @@ type Command struct {
 	Token string // the value, of Acquire, Renew and Release
 	Lease int64  // in milliseconds, of Acquire and Renew
 	Add   bool   // Renew adds the lease to what is left of it
+	// Again lets a client that has the lock acquire it again: how many bytes of the lock's value
+	// and the token must agree for that, or wholeToken. 0: a held lock cannot be acquired.
+	Again int
 	// ID is unique for each Acquire, also among clients that use the same token. Earlier is
 	// the ID of the same client's attempt before this one, if that failed.
 	ID, Earlier string
 	Number      int64 // the number that an Acquire proposes
 }
+
+const wholeToken = -1
 
 // Group is the nodes of a rule, as one thread knows them.
 type Group struct {

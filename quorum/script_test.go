@@ -60,9 +60,11 @@ const (
 	semaphoreRelease = `
   local key = KEYS[1]
   local identifier = ARGV[1]
+
   if redis.call('get', key) == identifier then
     return redis.call('del', key)
   end
+
   return 0
   `
 	semaphoreRefresh = `
@@ -86,19 +88,20 @@ func TestRecognizeScriptsOfLibraries(t *testing.T) {
 		text string
 		want Script
 	}{
-		"redis-py release":        {redisPyRelease, Script{Kind: Release}},
-		"redis-py reacquire":      {redisPyReacquire, Script{Kind: Renew, Unit: 1}},
-		"redis-py extend":         {redisPyExtend, Script{Kind: Renew, Unit: 1, Adds: true}},
-		"redsync unlock":          {redsyncDelete, Script{Kind: Release, None: -1}},
-		"redsync extend":          {redsyncTouch, Script{Kind: Renew, Unit: 1}},
-		"redis-semaphore release": {semaphoreRelease, Script{Kind: Release}},
-		"redis-semaphore refresh": {semaphoreRefresh, Script{Kind: Renew, Unit: 1}},
+		"redis-py release":        {redisPyRelease, releases(":1", ":0", ":0")},
+		"redis-py reacquire":      {redisPyReacquire, renews(false, ":1", ":0")},
+		"redis-py extend":         {redisPyExtend, adds(renews(false, ":1", ":0"))},
+		"redsync unlock":          {redsyncDelete, releases(":1", ":0", ":-1")},
+		"redsync extend":          {redsyncTouch, renews(false, ":1", ":0")},
+		"redis-semaphore release": {semaphoreRelease, releases(":1", ":0", ":0")},
+		"redis-semaphore refresh": {semaphoreRefresh, renews(false, ":1", ":0")},
 		"one line, a comment": {
 			"if redis.call('GeT',KEYS[1])==ARGV[1] then -- mine\nreturn redis.call('DEL',KEYS[1]);else return 0;end",
-			Script{Kind: Release},
+			releases(":1", ":0", ":0"),
 		},
+		"set": {`return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2])`, acquires(true, "+OK", "_")},
 	} {
-		if got := Recognize([]byte(c.text)); got == nil || *got != c.want {
+		if got := scripts[normal([]byte(c.text))]; got == nil || *got != c.want {
 			t.Errorf("%s: %+v, want %+v; its normal form is %s", name, got, c.want, normal([]byte(c.text)))
 		}
 	}
@@ -120,7 +123,7 @@ func TestRecognizeNoOtherScript(t *testing.T) {
 		`local key = KEYS[1] key = KEYS[2] if redis.call('get', key) == ARGV[1] then return redis.call('del', key) ` +
 			`end return 0`,
 	} {
-		if got := Recognize([]byte(text)); got != nil {
+		if got := OfText([]byte(text)); got != nil {
 			t.Errorf("%q is taken for %+v", text, *got)
 		}
 	}

@@ -135,24 +135,36 @@ func TestQuorumLocksRefuse(t *testing.T) {
 	k := n.serve("timeout: 2s, max_lease: 60s, fencing: true")
 	c := k.Dial()
 	const head = `ERR keyway: "lock:a" is a lock on 5 nodes (locks.quorum lock:*): `
+	const howToSet = "SET key token NX PX milliseconds acquires a lock, and XX or IFEQ token in place of NX renews it"
+	const badSet = "SET needs a lease and one of NX, XX and IFEQ, and no other option; " + howToSet
 	for _, x := range []struct{ command, want string }{
-		{"SET lock:a t", head + "SET needs NX and a lease, and no other option: SET key token NX PX milliseconds"},
-		{"SET lock:a t NX", head + "SET needs NX and a lease, and no other option: SET key token NX PX milliseconds"},
-		{"SET lock:a t PX 1000", head + "SET needs NX and a lease, and no other option: " +
-			"SET key token NX PX milliseconds"},
-		{"SET lock:a t NX PX 1000 GET", head + "SET needs NX and a lease, and no other option: " +
-			"SET key token NX PX milliseconds"},
+		{"SET lock:a t", head + badSet},
+		{"SET lock:a t NX", head + badSet},
+		{"SET lock:a t PX 1000", head + badSet},
+		{"SET lock:a t NX PX 1000 GET", head + badSet},
+		{"SET lock:a t NX XX PX 1000", head + badSet},
+		{"SET lock:a t NX PX 1000 EX 1", head + badSet},
+		{"SET lock:a t NX PX 0", head + badSet},
+		{"SET lock:a t IFEQ t", head + badSet},
+		{"SET lock:a t PX 1000 IFEQ", head + badSet},
+		{"SET lock:a t NX PXAT 1000", head + "the lease would end at a time by the client's clock, and the nodes' " +
+			"clocks may differ; " + howToSet},
+		{"SET lock:a t IFEQ u PX 1000", head + "SET with IFEQ can only renew a lock, and would change its token; " +
+			howToSet},
+		{"DELEX lock:a IFNE t", head + "DELEX can only compare a lock's token: DELEX key IFEQ token"},
+		{"DELEX lock:a t", head + "DELEX can only compare a lock's token: DELEX key IFEQ token"},
 		{"SET lock:a t NX PX 60001", head + "the lease is longer than max_lease, 1m0s"},
 		{"SETNX lock:a t", head + "SETNX sets no lease, so nothing would end the lock of a client that has died; " +
 			"use SET key token NX PX milliseconds"},
 		{"HSET lock:a f v", head + "HSET cannot be done on a majority of nodes; locks can be used with " +
 			"SET key token NX PX, with scripts that compare the token and then delete the key or change its lease, " +
-			"and with GET, EXISTS, TTL, PTTL and DEL"},
+			"and with GET, EXISTS, TTL, PTTL, DEL and DELIFEQ"},
 		{"WATCH lock:a", head + "WATCH sees only one node; release the lock with a script that compares the token " +
 			"and then deletes the key"},
 		{"DEL lock:a other", head + "a command on a lock can have no other key; send one command for each"},
 		{"EVAL return(1) 1 lock:a t", head + "keyway does not know what this script does with the lock; it knows " +
-			"scripts that compare the token and then delete the key or change its lease"},
+			"the scripts of many libraries, and others that compare the token and then delete the key or change its " +
+			"lease"},
 		{"DEL lock:a:fence", `ERR keyway: "lock:a:fence" is a lock on 5 nodes (locks.quorum lock:*): ` +
 			"the key shows the lock's number; only GET can read it"},
 	} {

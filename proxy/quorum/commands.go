@@ -1,11 +1,14 @@
 package quorum
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
+	library "github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
@@ -51,6 +54,9 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 	case s.Has(engine.InMulti):
 		return refuse("a transaction runs on one node; send the command without MULTI")
 	case len(w.Keys) > 1:
+		if script := l.known(cmd, a); script != nil && script.Unfit(len(w.Keys)) != "" {
+			return refuse(script.Unfit(len(w.Keys)))
+		}
 		return refuse("a command on a lock can have no other key; send one command for each")
 	case s.DB != 0:
 		return refuse("the locks are in database 0; SELECT 0 first")
@@ -73,12 +79,9 @@ func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a comma
 	c := quorum.Command{Key: key}
 	switch cmd.Lock {
 	case command.SetLock:
-		lease, ok := command.SetLease(a)
-		if !ok {
-			return "SET needs NX and a lease, and no other option: SET key token NX PX milliseconds"
-		}
-		c.Kind, c.Token, c.Lease = quorum.Acquire, string(a.Arg(2)), lease
-		return l.acquire(g, s, cmd, a, c)
+		return l.set(g, s, cmd, a, c)
+	case command.CompareLock:
+		return l.deleteIfEqual(g, s, cmd, a, c)
 	case command.SetNXLock:
 		return "SETNX sets no lease, so nothing would end the lock of a client that has died; use SET key token NX " +
 			"PX milliseconds"
@@ -100,84 +103,137 @@ func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a comma
 		}
 		return cmd.Upper() + " cannot be done on a majority of nodes; locks can be used with SET key token NX PX, " +
 			"with scripts that compare the token and then delete the key or change its lease, and with GET, EXISTS, " +
-			"TTL, PTTL and DEL"
+			"TTL, PTTL, DEL and DELIFEQ"
 	}
 	return ""
 }
 
-// acquire starts an attempt to acquire a lock.
-func (l *locks) acquire(
+// howToSet is the end of the refusal of a SET.
+const howToSet = "SET key token NX PX milliseconds acquires a lock, and XX or IFEQ token in place of NX renews it"
+
+// set starts a SET: NX acquires a lock; XX and IFEQ renew it.
+func (l *locks) set(
 	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command,
 ) (reason string) {
-	if c.Lease > g.MaxLease.Milliseconds() {
-		return fmt.Sprintf("the lease is longer than max_lease, %s", g.MaxLease)
+	o, ok := command.SetOptions(a)
+	switch {
+	case !ok:
+		return "SET needs a lease and one of NX, XX and IFEQ, and no other option; " + howToSet
+	case o.At:
+		return "the lease would end at a time by the client's clock, and the nodes' clocks may differ; " + howToSet
+	case o.If == command.IfEqual && !bytes.Equal(o.Value, a.Arg(2)):
+		return "SET with IFEQ can only renew a lock, and would change its token; " + howToSet
+	case o.Lease > g.MaxLease.Milliseconds():
+		return leaseTooLong(g)
 	}
-	l.number = max(l.number+1, l.w.Wall.UnixMicro())
-	c.Number = l.number
-	random := l.w.Links.Rand
-	c.ID = strconv.FormatUint(random.Uint64(), 16) + strconv.FormatUint(random.Uint64(), 16)
-	if f := failedAttempt.Get(s); f != nil && f.key == c.Key && f.token == c.Token {
-		c.Earlier = f.id
+	c.Kind, c.Token, c.Lease = quorum.Acquire, string(a.Arg(2)), o.Lease
+	if o.If != command.IfMissing {
+		c.Kind = quorum.Renew
 	}
-	l.start(g, s, cmd, a, c, okOrNull)
+	l.begins(g, s, cmd, a, c, okOrNull)
 	return ""
 }
+
+func leaseTooLong(g *group) string {
+	return fmt.Sprintf("the lease is longer than max_lease, %s", g.MaxLease)
+}
+
+// deleteIfEqual starts DELIFEQ key token or DELEX key [IFEQ token].
+func (l *locks) deleteIfEqual(
+	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command,
+) (reason string) {
+	c.Kind = quorum.Release
+	switch {
+	case a.Len() == 2:
+		c.Kind = quorum.Delete
+	case cmd.Arity < 0 && (a.Len() != 4 || !command.EqualFold(a.Arg(2), "ifeq")):
+		return cmd.Upper() + " can only compare a lock's token: " + cmd.Upper() + " key IFEQ token"
+	default:
+		c.Token = string(a.Arg(a.Len() - 1))
+	}
+	l.begins(g, s, cmd, a, c, oneIfYes)
+	return ""
+}
+
+// begins starts a command. An acquisition gets an ID and a number.
+func (l *locks) begins(
+	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command, how reply,
+) {
+	if c.Kind == quorum.Acquire {
+		l.number = max(l.number+1, l.w.Wall.UnixMicro())
+		c.Number = l.number
+		random := l.w.Links.Rand
+		c.ID = strconv.FormatUint(random.Uint64(), 16) + strconv.FormatUint(random.Uint64(), 16)
+		if f := failedAttempt.Get(s); f != nil && f.key == c.Key && f.token == c.Token {
+			c.Earlier = f.id
+		}
+	}
+	l.start(g, s, cmd, a, c, how)
+}
+
+const unknownScript = "keyway does not know what this script does with the lock; it knows the scripts of many " +
+	"libraries, and others that compare the token and then delete the key or change its lease"
 
 // script starts what a client's script does with a lock.
 func (l *locks) script(
 	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command,
 ) (reason string) {
-	text := a.Arg(1)
-	if cmd.Is(command.TakesSHA) {
-		if text = l.w.Scripts.Cache.Text(a.Arg(1)); text == nil {
-			s.AnswerError(cmd, errtext.NoScript)
-			return ""
-		}
-	} else {
-		l.w.Scripts.Record(cmd, a)
+	script := l.known(cmd, a)
+	switch {
+	case script != nil && script.Unfit(1) != "":
+		return script.Unfit(1)
+	case script == nil && cmd.Is(command.TakesSHA) && l.w.Scripts.Cache.Text(a.Arg(1)) == nil:
+		s.AnswerError(cmd, errtext.NoScript)
+		return ""
+	case script == nil:
+		return unknownScript
+	case cmd.Has(command.ReadOnly) && !script.Reads():
+		return cmd.Upper() + " cannot write, and this script does; use EVAL or EVALSHA"
 	}
-	does := l.recognize(text)
-	if does == nil || cmd.Has(command.ReadOnly) || a.Len() < 5 {
-		return "keyway does not know what this script does with the lock; it knows scripts that compare the token " +
-			"and then delete the key or change its lease"
+	c, reason = script.Command(c.Key, func(n int) []byte {
+		if n == 0 || n+3 >= a.Len() { // the arguments after the lock's key
+			return nil
+		}
+		return a.Arg(n + 3)
+	}, g.MaxLease)
+	if reason == "" {
+		l.begins(g, s, cmd, a, c, script.Reply)
 	}
-	c.Kind, c.Token = does.Kind, string(a.Arg(4))
-	if does.Kind == quorum.Renew {
-		if a.Len() < 6 {
-			return "the script needs the new lease as its second argument"
-		}
-		ms, ok := resp.ParseInt(a.Arg(5))
-		if c.Lease = ms * does.Unit; !ok || ms <= 0 || ms > g.MaxLease.Milliseconds() ||
-			c.Lease > g.MaxLease.Milliseconds() {
-			return fmt.Sprintf("the lease must be a number of milliseconds from 1 to max_lease, %s", g.MaxLease)
-		}
-		c.Add = does.Adds && a.Len() > 6 && string(a.Arg(6)) == "0"
-	}
-	l.start(g, s, cmd, a, c, func(o *quorum.Op, dst []byte, _ resp.Version) []byte {
-		switch o.Verdict {
-		case quorum.Yes:
-			return resp.AppendInt(dst, 1)
-		case quorum.Other:
-			return resp.AppendInt(dst, does.Other)
-		}
-		return resp.AppendInt(dst, does.None)
-	})
-	return ""
+	return reason
 }
 
 // maxScripts is how many texts a worker remembers; recognizing one takes a while.
 const maxScripts = 1024
 
-func (l *locks) recognize(text []byte) *quorum.Script {
-	if does, ok := l.scripts[string(text)]; ok {
-		return does
+// known returns what the script of an EVAL or EVALSHA does, or nil. keyway knows the scripts of
+// libraries by their SHA-1, whether or not a client has sent the text.
+func (l *locks) known(cmd *command.Command, a command.Args) *quorum.Script {
+	text := a.Arg(1)
+	switch {
+	case cmd.Is(command.TakesSHA):
+		if how := library.Library(text); how != nil {
+			return how.OnMajority()
+		}
+		if text = l.w.Scripts.Cache.Text(text); text == nil {
+			return nil
+		}
+	case cmd.Is(command.TakesScript):
+		l.w.Scripts.Record(cmd, a)
+	default:
+		return nil
+	}
+	if script, ok := l.scripts[string(text)]; ok {
+		return script
 	}
 	if l.scripts == nil || len(l.scripts) >= maxScripts {
 		l.scripts = map[string]*quorum.Script{}
 	}
-	does := quorum.Recognize(text)
-	l.scripts[string(text)] = does
-	return does
+	script := quorum.OfText(text)
+	if how := library.Library([]byte(lua.SHA1(text))); how != nil {
+		script = how.OnMajority()
+	}
+	l.scripts[string(text)] = script
+	return script
 }
 
 // The replies, as one Redis would give them.

@@ -34,7 +34,7 @@ var inQuorum = []bug{
 	},
 	{
 		"a renewed lock is not set on nodes that lack it", "quorum/node.go",
-		"elseif ARGV[1] == 'adopt' and waits <= 0 and not held then\n  set()\n", "",
+		"elseif ARGV[1] == 'adopt' and waits <= 0 and not held then\n  set(ARGV[5])\n", "",
 		"./test", "TestQuorumLockSurvivesOneRestartAfterAnother",
 	},
 	{
@@ -51,5 +51,10 @@ var inQuorum = []bug{
 		"the table of locks lacks those of a majority", "proxy/quorum/running.go",
 		"	req.Witness(cmd, a, req.Call.Node)\n", "",
 		"./test", "TestQuorumLocksAreSeen",
+	},
+	{
+		"a client that fails to acquire its lock again loses it", "quorum/node.go",
+		"set(by or 'none')", "set(ARGV[5])",
+		"./test", "TestQuorumFailedReentryKeepsLock",
 	},
 }

@@ -27,13 +27,14 @@ type Backend interface {
 // Options configure the handler.
 type Options struct {
 	Version      string
-	ReadyAll     func() bool       // whether /readyz needs every master, not only one; may be nil
-	DroppedLines func() uint64     // log lines dropped so far; may be nil
-	Surveyed     func() []Surveyed // findings about the nodes; may be nil
-	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
-	Disagreeing  func() int        // other keyways with another placement; may be nil
-	Locks        Locks             // the clients' locks; nil: there is no /locks
-	LockFigures  LockFigures       // what was counted of them; may be nil
+	ReadyAll     func() bool          // whether /readyz needs every master, not only one; may be nil
+	DroppedLines func() uint64        // log lines dropped so far; may be nil
+	Surveyed     func() []Surveyed    // findings about the nodes; may be nil
+	Guarded      func() []Guarded     // findings about the nodes' keys; may be nil
+	Disagreeing  func() int           // other keyways with another placement; may be nil
+	Locks        Locks                // the clients' locks; nil: there is no /locks
+	LockFigures  LockFigures          // what was counted of them; may be nil
+	Certificates func() []Certificate // the files of listeners that speak TLS; may be nil
 	// InForce returns the epoch of the layout that is served, and whether that is another layout
 	// than the file's. It may be nil.
 	InForce func() (epoch int64, notOfFile bool)
@@ -51,6 +52,12 @@ type Placement struct {
 	Instance string          `json:"instance"`
 	Hash     string          `json:"placement"` // as in the names of its connections
 	Config   json.RawMessage `json:"config"`    // a text of config.PlacementText
+}
+
+// Certificate is a file with certificates.
+type Certificate struct {
+	File     string
+	NotAfter time.Time // when the first of them expires
 }
 
 // Surveyed is a finding about a node.

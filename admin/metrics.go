@@ -33,6 +33,8 @@ var (
 	descMisplaced = desc("misplaced_keys_ratio",
 		"The share of the node's keys that clients do not find, because the layout places them on another node.",
 		"node")
+	descCertificate = desc("tls_certificate_expiry_timestamp_seconds",
+		"When the first certificate of the file expires, in seconds since 1970.", "file")
 	descDisagreeing = desc("disagreeing_keyways",
 		"Other keyways that serve the same nodes by another placement.")
 	descEpoch = desc("layout_epoch",
@@ -77,6 +79,11 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			gauge(descSampled, float64(n.Sampled), n.Name, n.Addr)
 			gauge(descElsewhere, float64(n.Elsewhere), n.Name, n.Addr)
 			gauge(descMisplaced, n.Ratio, n.Name)
+		}
+	}
+	if c.o.Certificates != nil {
+		for _, f := range c.o.Certificates() {
+			gauge(descCertificate, float64(f.NotAfter.Unix()), f.File)
 		}
 	}
 	if c.o.Disagreeing != nil {

@@ -118,6 +118,14 @@ func (f values) add(v reflect.Value, path, key string) {
 			f.add(v.Index(i), "users["+u.Name+"]", "users[]")
 		}
 		return
+	case Listeners:
+		for _, l := range x {
+			if l.TLS != nil {
+				l.TLS.addTo(f, "listen["+l.Addr+"]")
+			}
+		}
+		f.put(path, key, strings.Join(x.Addrs(), ", "))
+		return
 	case []string:
 		f.put(path, key, strings.Join(x, ", "))
 		return

@@ -4,12 +4,12 @@ import "time"
 
 // Config is the content of a configuration file.
 type Config struct {
-	Listen  []string `yaml:"listen"`
-	Admin   string   `yaml:"admin"`
-	Threads int      `yaml:"threads"`
-	Layout  string   `yaml:"layout"`
-	HashTag string   `yaml:"hash_tag"`
-	Nodes   []Node   `yaml:"nodes"`
+	Listen  Listeners `yaml:"listen"`
+	Admin   string    `yaml:"admin"`
+	Threads int       `yaml:"threads"`
+	Layout  string    `yaml:"layout"`
+	HashTag string    `yaml:"hash_tag"`
+	Nodes   []Node    `yaml:"nodes"`
 	layouts
 	accounts
 	Reads   string  `yaml:"reads"`
@@ -250,7 +250,7 @@ type Size int64
 // Default is the configuration of an empty file.
 func Default() Config {
 	return Config{
-		Listen:  []string{"127.0.0.1:6380"},
+		Listen:  Listeners{{Addr: "127.0.0.1:6380"}},
 		Threads: 1,
 		Layout:  LayoutSlots,
 		HashTag: "{}",

@@ -51,6 +51,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 		return d.slotRanges(n, p, path)
 	case *[]string:
 		return d.strings(n, p, path)
+	case *Listeners:
+		return d.listeners(n, p, path)
 	}
 	switch v.Kind() {
 	case reflect.Struct:
@@ -174,6 +176,33 @@ func (d *decoder) strings(n *yaml.Node, p *[]string, path string) error {
 			return err
 		}
 		(*p)[i] = s
+	}
+	return nil
+}
+
+// listeners decodes one listener or a list of them. Each is an address or an object.
+func (d *decoder) listeners(n *yaml.Node, p *Listeners, path string) error {
+	one := func(n *yaml.Node, l *Listener, path string) error {
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n.Kind == yaml.MappingNode {
+			return d.value(n, reflect.ValueOf(l).Elem(), path)
+		}
+		d.config.positions[path] = position{n.Line, n.Column}
+		s, err := d.scalar(n, path)
+		l.Addr = s
+		return err
+	}
+	if n.Kind != yaml.SequenceNode {
+		*p = Listeners{{}}
+		return one(n, &(*p)[0], path)
+	}
+	*p = make(Listeners, len(n.Content))
+	for i, c := range n.Content {
+		if err := one(c, &(*p)[i], fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func ParsePlacement(name string, text []byte) (*Config, error) {
 			return nil, c.Errorf(path, "leave it out", "%s does not decide where keys live", section)
 		}
 	}
-	c.Listen = []string{"127.0.0.1:0"} // the default could be a node's address
+	c.Listen = Listeners{{Addr: "127.0.0.1:0"}} // the default could be a node's address
 	if err := c.check(); err != nil {
 		return nil, err
 	}

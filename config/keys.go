@@ -45,8 +45,30 @@ var keys = []key{
 		meaning: "How it is logged: `text` or `json`. The flag `--log-format` wins over it.",
 		change:  "A machine reads the log."},
 	{path: "listen", effect: AtOnce,
-		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file.",
-		change:  "Clients connect from other machines, or over a Unix socket."},
+		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file. " +
+			"One that speaks TLS is an object: `{addr: HOST:PORT, tls: {cert: FILE, key: FILE}}`.",
+		change: "Clients connect from other machines, over a Unix socket, or over TLS."},
+	{path: "listen[].addr", effect: AtOnce, initial: "required",
+		meaning: "The address, if the entry is an object.",
+		change:  "With `tls`."},
+	{path: "listen[].tls.cert", effect: AtOnce, initial: "required with `tls`",
+		meaning: "The file with the certificate in PEM form, then those of its intermediate authorities. " +
+			"A path that is not absolute begins at this file's directory. keyway reads the files of `tls` again " +
+			"when they change. If they are broken then, it keeps the certificate that it has.",
+		change: "Clients are to encrypt."},
+	{path: "listen[].tls.key", effect: AtOnce, initial: "required with `tls`",
+		meaning: "The file with the certificate's private key in PEM form, not encrypted.",
+		change:  "With `cert`."},
+	{path: "listen[].tls.client_ca", effect: AtOnce,
+		meaning: "A file with the authorities that sign the clients' certificates. Without it clients need none.",
+		change:  "Clients are to prove who they are by a certificate."},
+	{path: "listen[].tls.client_auth", effect: AtOnce, initial: "`require`, with `client_ca`",
+		meaning: "`require`: clients without a valid certificate are refused. " +
+			"`optional`: only those with an invalid one.",
+		change: "Clients get their certificates one after another."},
+	{path: "listen[].tls.min_version", effect: AtOnce, initial: "`1.2`",
+		meaning: "The lowest version of TLS: `1.2` or `1.3`.",
+		change:  "All clients know TLS 1.3."},
 	{path: "admin", effect: AtOnce,
 		meaning: "The address of `/metrics`, `/healthz`, `/readyz` and of what `keyway reload` and `keyway plan` " +
 			"ask for, over HTTP. Empty: there is none.",

@@ -51,7 +51,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 		}
 	}
 	for _, k := range keys {
-		if _, ok := fields[k.path]; !ok && k.path != "nodes" {
+		if _, ok := fields[k.path]; !ok && lists[k.path] == "" {
 			t.Errorf("the table of keys has %s, which Config does not have", k.path)
 		}
 		if k.meaning == "" || k.change == "" {
@@ -59,6 +59,9 @@ func TestEveryKeyIsExplained(t *testing.T) {
 		}
 	}
 }
+
+// lists are the keys of lists whose elements have keys of their own.
+var lists = map[string]string{"nodes": "list of nodes", "listen": "text or object, or a list"}
 
 func explained(path string) (found []key) {
 	for _, k := range keys {
@@ -108,8 +111,11 @@ func keyTables(t *testing.T) string {
 		if !slices.Contains(sections, section) {
 			sections = append(sections, section)
 		}
-		kind, initial := "list of nodes", "none"
-		if k.path != "nodes" {
+		kind, initial := lists[k.path], "none"
+		if k.path == "listen" {
+			initial = "`" + Default().Listen[0].Addr + "`"
+		}
+		if kind == "" {
 			kind, initial = kindOf(t, fields[k.path], k), defaultOf(fields[k.path])
 		}
 		if k.initial != "" {

@@ -113,18 +113,11 @@ func (c *Config) checkListen() error {
 		return c.Errorf("listen", "write listen: 127.0.0.1:6380", "no address to listen on")
 	}
 	for i, l := range c.Listen {
-		path := "listen"
-		if len(c.Listen) > 1 {
-			path = fmt.Sprintf("listen[%d]", i)
-		}
-		if file, ok := strings.CutPrefix(l, "unix://"); ok {
-			if !strings.HasPrefix(file, "/") {
-				return c.Errorf(path, "write unix:///run/keyway.sock", "%q is not an absolute path", l)
-			}
-			continue
-		}
-		if err := c.checkAddr(path, l, "127.0.0.1:6380"); err != nil {
+		if err := checkListener(c, ListenPath(c, i), l); err != nil {
 			return err
+		}
+		if same := c.Listen[:i].Find(l.Addr); same != nil && (l.TLS != nil || same.TLS != nil) {
+			return c.Errorf(ListenPath(c, i), "keep one of them, or write another port", "%q is already listed", l.Addr)
 		}
 	}
 	if c.Admin == "" {
@@ -133,8 +126,25 @@ func (c *Config) checkListen() error {
 	if err := c.checkAddr("admin", c.Admin, "127.0.0.1:9380"); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(c.Listen, func(own string) bool { return sameAddress(own, c.Admin) }) {
+	if slices.ContainsFunc(c.Listen, func(own Listener) bool { return sameAddress(own.Addr, c.Admin) }) {
 		return c.Errorf("admin", "write another port", "%q is where keyway listens for clients", c.Admin)
+	}
+	return nil
+}
+
+// checkListener checks one address for clients.
+func checkListener(c *Config, path string, l Listener) error {
+	if l.TLS != nil {
+		if err := checkTLS(c, path, l); err != nil {
+			return err
+		}
+	}
+	file, ok := strings.CutPrefix(l.Addr, "unix://")
+	if !ok {
+		return c.checkAddr(path, l.Addr, "127.0.0.1:6380")
+	}
+	if !strings.HasPrefix(file, "/") {
+		return c.Errorf(path, "write unix:///run/keyway.sock", "%q is not an absolute path", l.Addr)
 	}
 	return nil
 }
@@ -142,7 +152,7 @@ func (c *Config) checkListen() error {
 // isOwn reports whether keyway itself listens on addr. It does not resolve names.
 func (c *Config) isOwn(addr string) bool {
 	same := func(own string) bool { return sameAddress(own, addr) }
-	return same(c.Admin) || slices.ContainsFunc(c.Listen, same)
+	return same(c.Admin) || slices.ContainsFunc(c.Listen.Addrs(), same)
 }
 
 func sameAddress(own, addr string) bool {

@@ -88,8 +88,8 @@ func TestLockAccounts(t *testing.T) {
 		if !strings.Contains(got, want) || err == nil && got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
-		if strings.Contains(text, "file: one}") && len(c.PasswordFiles()) != 1 {
-			t.Errorf("watched: %v", c.PasswordFiles())
+		if strings.Contains(text, "file: one}") && len(c.SecretFiles()) != 1 {
+			t.Errorf("watched: %v", c.SecretFiles())
 		}
 	}
 }

@@ -76,10 +76,9 @@ func (c *Config) passwordLines(section, name string, both bool) ([]string, error
 	return lines, nil
 }
 
-// PasswordFiles returns the paths of the files from which the configuration has passwords and
-// users.
-func (c *Config) PasswordFiles() (paths []string) {
-	names := []string{c.Backend.PasswordFile, c.Clients.PasswordFile, c.UsersFile}
+// SecretFiles returns the paths of the files with passwords, users, certificates and keys.
+func (c *Config) SecretFiles() (paths []string) {
+	names := append(c.Listen.files(), c.Backend.PasswordFile, c.Clients.PasswordFile, c.UsersFile)
 	for _, r := range c.Locks.Quorum {
 		names = append(names, r.PasswordFile)
 	}

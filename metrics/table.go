@@ -33,15 +33,20 @@ type CommandCounters struct {
 
 // ClientCounters count the clients' connections.
 type ClientCounters struct {
-	Accepted       uint64 `metric:"clients_accepted_total" info:"total_connections_received"`
-	Rejected       uint64 `metric:"clients_rejected_total" info:"rejected_connections"`
-	ClosedSlow     uint64 `metric:"clients_closed_total" label:"reason=slow"`
-	ClosedIdle     uint64 `metric:"clients_closed_total" label:"reason=idle"`
-	ClosedMemory   uint64 `metric:"clients_closed_total" label:"reason=memory"`
-	ClosedTLS      uint64 `metric:"clients_closed_total" label:"reason=tls"`
-	ProtocolErrors uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
-	AuthFailures   uint64 `metric:"auth_failures_total"`
-	Denied         uint64 `metric:"permission_denied_total"`
+	Accepted        uint64 `metric:"clients_accepted_total" info:"total_connections_received"`
+	Rejected        uint64 `metric:"clients_rejected_total" info:"rejected_connections"`
+	ClosedSlow      uint64 `metric:"clients_closed_total" label:"reason=slow"`
+	ClosedIdle      uint64 `metric:"clients_closed_total" label:"reason=idle"`
+	ClosedMemory    uint64 `metric:"clients_closed_total" label:"reason=memory"`
+	ClosedTLS       uint64 `metric:"clients_closed_total" label:"reason=tls"`
+	ClosedPlain     uint64 `metric:"clients_closed_total" label:"reason=no_tls"`
+	ClosedHandshake uint64 `metric:"clients_closed_total" label:"reason=tls_handshake"`
+	ProtocolErrors  uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
+	AuthFailures    uint64 `metric:"auth_failures_total"`
+	Denied          uint64 `metric:"permission_denied_total"`
+
+	TLSFull    uint64 `metric:"tls_handshakes_total" label:"kind=full"`
+	TLSResumed uint64 `metric:"tls_handshakes_total" label:"kind=resumed"`
 
 	BytesIn  uint64 `metric:"client_bytes_total" label:"direction=in" info:"total_net_input_bytes" own:"bytes_in"`
 	BytesOut uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
@@ -143,6 +148,7 @@ var help = map[string]string{
 	"clients_accepted_total":       "Client connections accepted.",
 	"clients_rejected_total":       "Client connections refused because clients.max was reached.",
 	"clients_closed_total":         "Clients that keyway disconnected, by reason.",
+	"tls_handshakes_total":         "TLS handshakes with clients that succeeded; resumed ones cost less.",
 	"large_commands_refused_total": "Large commands refused because limits.memory was nearly reached.",
 	"auth_failures_total":          "Wrong passwords.",
 	"permission_denied_total":      "Commands that the rules of the client's user do not allow.",

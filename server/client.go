@@ -15,6 +15,13 @@ type client struct {
 	isPutOff bool // its output waits: it is in the thread's putOff
 }
 
+// open begins the session.
+func (c *client) open(sock socket, peer, local string) {
+	c.sock = sock
+	c.session = c.t.worker.Open(c, peer, local)
+	c.t.srv.reports.client("client accepted", c)
+}
+
 // Ready writes the session's output to the client's socket, and passes the bytes that the
 // client has sent to the session.
 func (c *client) Ready(readable, writable bool) {

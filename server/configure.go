@@ -3,10 +3,11 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -95,6 +96,20 @@ func (s *Server) post(f func(*thread)) (wait func()) {
 type listener struct {
 	addr    string // as in the configuration
 	sockets []net.Listener
+	of      *config.TLS                // what tls was made from
+	tls     atomic.Pointer[tls.Config] // for the next clients; nil: they do not encrypt
+}
+
+// secure makes the next clients of the listener use the TLS of the configuration. While that is
+// the same, so is the key of the tickets by which clients resume their sessions.
+func (l *listener) secure(by *config.TLS) {
+	switch {
+	case by == nil:
+		l.tls.Store(nil)
+	case !by.Same(l.of) || l.tls.Load() == nil:
+		l.tls.Store(by.Server())
+	}
+	l.of = by
 }
 
 // openAdded opens the listeners that the server does not have yet. If one fails, it closes
@@ -102,24 +117,25 @@ type listener struct {
 func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
 	var removed []net.Listener
 	for _, l := range s.listeners {
-		if !slices.Contains(c.Listen, l.addr) {
+		if c.Listen.Find(l.addr) == nil {
 			removed = append(removed, l.sockets...)
 		}
 	}
-	for i, addr := range c.Listen {
+	if err := config.LoadCertificates(c); err != nil {
+		return nil, err
+	}
+	for i, of := range c.Listen {
+		addr := of.Addr
 		if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.addr == addr }) {
 			continue
 		}
 		l := &listener{addr: addr}
+		l.secure(of.TLS)
 		if l.sockets, err = s.listenOn(addr, removed); err != nil {
 			for _, other := range append(added, l) {
 				other.close()
 			}
-			path := "listen"
-			if len(c.Listen) > 1 {
-				path = fmt.Sprintf("listen[%d]", i)
-			}
-			return nil, c.Errorf(path, BindRemedy(err), "cannot listen on %s: %v", addr, err)
+			return nil, c.Errorf(config.ListenPath(c, i), BindRemedy(err), "cannot listen on %s: %v", addr, err)
 		}
 		added = append(added, l)
 	}
@@ -132,14 +148,16 @@ func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
 	s.listening.Lock()
 	var kept, removed []*listener
 	for _, l := range append(slices.Clone(s.listeners), added...) {
-		if slices.Contains(c.Listen, l.addr) {
+		if of := c.Listen.Find(l.addr); of != nil {
+			l.secure(of.TLS)
 			kept = append(kept, l)
 		} else {
 			removed = append(removed, l)
 		}
 	}
+	addrs := c.Listen.Addrs()
 	slices.SortFunc(kept, func(a, b *listener) int {
-		return slices.Index(c.Listen, a.addr) - slices.Index(c.Listen, b.addr)
+		return slices.Index(addrs, a.addr) - slices.Index(addrs, b.addr)
 	})
 	s.listeners = kept
 	s.listening.Unlock()

@@ -76,17 +76,21 @@ func (f *fd) Watch(read, write bool) {
 
 func (f *fd) Close() { f.loop.Close(f.n) }
 
+// CloseWrite tells the peer that nothing more will follow.
+func (f *fd) CloseWrite() { _ = unix.Shutdown(f.n, unix.SHUT_WR) } // an error means that the peer has gone
+
 // acceptor accepts clients for one thread.
 type acceptor struct {
 	t      *thread
 	fd     *fd
 	ln     net.Listener
+	of     *listener
 	paused int64 // time at which accepting resumes after it ran out of descriptors or memory; 0: not paused
 	pause  int64 // length of the last pause; it doubles
 }
 
-// accept makes the thread's loop accept clients from ln's socket.
-func (t *thread) accept(ln net.Listener) error {
+// accept makes the thread's loop accept clients from ln, a socket of the listener.
+func (t *thread) accept(of *listener, ln net.Listener) error {
 	raw, err := ln.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", ln.Addr(), err)
@@ -98,7 +102,7 @@ func (t *thread) accept(ln net.Listener) error {
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", ln.Addr(), err)
 	}
-	a := &acceptor{t: t, ln: ln}
+	a := &acceptor{t: t, ln: ln, of: of}
 	if a.fd, err = newFD(t.loop, dup, a, true, false); err != nil {
 		return err
 	}
@@ -133,31 +137,44 @@ func (a *acceptor) Ready(bool, bool) {
 		default:
 			continue // the client has already disconnected
 		}
-		tcp := a.ln.Addr().Network() == "tcp"
-		if tcp {
-			_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			keepAlive(n, 300, 100) // as Redis does (tcp-keepalive)
-		}
-		if !a.t.admit() {
-			_, _ = unix.Write(n, a.t.worker.Reject())
-			a.t.srv.reports.refused(proxy.Refusal{Reason: "clients.max is reached", Client: addrOf(sa)})
-			unix.Close(n)
-			continue
-		}
-		peer := "unix"
-		if tcp {
-			peer = addrOf(sa)
-		}
-		c := &client{t: a.t}
-		f, err := newFD(a.t.loop, n, c, true, false)
-		if err != nil {
-			a.t.dismiss()
-			continue
-		}
-		c.sock = f
-		c.session = a.t.worker.Open(c, peer, a.ln.Addr().String())
-		a.t.srv.reports.client("client accepted", c)
+		a.serve(n, sa)
 	}
+}
+
+// serve makes an accepted socket a client, or begins the TLS handshake with it.
+func (a *acceptor) serve(n int, sa unix.Sockaddr) {
+	peer, local := "unix", a.ln.Addr().String()
+	if a.ln.Addr().Network() == "tcp" {
+		peer = addrOf(sa)
+		_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		keepAlive(n, 300, 100) // as Redis does (tcp-keepalive)
+	}
+	cfg := a.of.tls.Load()
+	if !a.t.admit() {
+		if reply := a.t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
+			_, _ = unix.Write(n, reply)
+		}
+		a.t.srv.reports.refused(proxy.Refusal{Reason: "clients.max is reached", Client: addrOf(sa)})
+		unix.Close(n)
+		return
+	}
+	if cfg != nil {
+		g := a.t.greet(cfg, peer, local)
+		f, err := newFD(a.t.loop, n, g.sock, true, false)
+		if err != nil {
+			g.forget()
+			return
+		}
+		g.sock.below = f
+		return
+	}
+	c := &client{t: a.t}
+	f, err := newFD(a.t.loop, n, c, true, false)
+	if err != nil {
+		a.t.dismiss()
+		return
+	}
+	c.open(f, peer, local)
 }
 
 // tick resumes accepting after a pause.

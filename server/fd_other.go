@@ -19,7 +19,7 @@ var errNoEpoll = errors.New("this system has no epoll")
 
 func (t *thread) detach(*listener) {} // a stream's goroutine ends when its socket is closed
 
-func (t *thread) accept(net.Listener) error { return errNoEpoll }
+func (t *thread) accept(*listener, net.Listener) error { return errNoEpoll }
 
 func (t *thread) connect(*backend, netip.AddrPort) (socket, error) { return nil, errNoEpoll }
 

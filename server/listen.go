@@ -80,9 +80,9 @@ func (t *thread) attach(l *listener) error {
 	}
 	switch {
 	case !t.srv.o.Streams:
-		return t.accept(ln)
+		return t.accept(l, ln)
 	case len(l.sockets) > 1 || t.index == 0:
-		go t.srv.acceptStreams(t, ln)
+		go t.srv.acceptStreams(t, l, ln)
 	}
 	return nil
 }

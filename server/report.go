@@ -150,6 +150,18 @@ func refusalFields(of proxy.Refusal) []any {
 	return fields
 }
 
+// handshake logs that the TLS handshake with a client has failed. All of them share one limit:
+// clients choose the errors.
+func (r *reports) handshake(client string, err error) {
+	if r.debug() {
+		r.log.Debug("TLS handshake failed", "client", client, "reason", err)
+		return
+	}
+	if ok, dropped := r.allow("TLS handshake"); ok {
+		r.log.Warn("TLS handshake failed", "client", client, "reason", err, "others_like_it", dropped)
+	}
+}
+
 // lock logs an alarm about a lock, once an hour for each pattern of keys: several threads may
 // have the same.
 func (r *reports) lock(a locks.Alarm) {

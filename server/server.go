@@ -88,6 +88,7 @@ type Server struct {
 	reports    *reports
 	process    *info.Process // complete before Run
 	memory     giver
+	handshakes chan struct{} // tokens of the TLS handshakes that compute now
 	budget     *budget
 }
 
@@ -100,6 +101,7 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	s := &Server{
 		o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log, setup.Remedy),
+		handshakes: newHandshakeTokens(cfg.Threads),
 	}
 	s.cfg.Store(cfg)
 	s.following.Store(newFollowing(setup.Follower))

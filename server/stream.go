@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -148,14 +150,24 @@ func (s *stream) Close() {
 	if s.busy { // the writer closes conn after it has written its bytes
 		_ = s.conn.SetDeadline(time.Now().Add(lastWrite))
 	} else {
-		s.conn.Close()
+		closeSoon(s.conn)
 	}
 	close(s.resume)
 	close(s.out)
 }
 
-// acceptStreams accepts clients for t until ln is closed.
-func (s *Server) acceptStreams(t *thread, ln net.Listener) {
+// closeSoon closes a connection. One that speaks TLS first sends a record, for which it may have
+// to wait.
+func closeSoon(conn net.Conn) {
+	if _, ok := conn.(*tls.Conn); ok {
+		go conn.Close()
+		return
+	}
+	conn.Close()
+}
+
+// acceptStreams accepts clients for t until ln, a socket of the listener, is closed.
+func (s *Server) acceptStreams(t *thread, of *listener, ln net.Listener) {
 	pause := time.Duration(0)
 	for {
 		conn, err := ln.Accept()
@@ -169,24 +181,58 @@ func (s *Server) acceptStreams(t *thread, ln net.Listener) {
 			continue
 		}
 		pause = 0
+		cfg := of.tls.Load()
 		t.loop.Post(func() {
-			if t.draining || !t.admit() {
-				_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
-				_, _ = conn.Write(t.worker.Reject())
-				s.reports.refused(proxy.Refusal{
-					Reason: "clients.max is reached, or keyway stops", Client: conn.RemoteAddr().String(),
-				})
+			switch peer := conn.RemoteAddr().String(); {
+			case t.draining || !t.admit():
+				if reply := t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
+					_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
+					_, _ = conn.Write(reply)
+				}
+				s.reports.refused(proxy.Refusal{Reason: "clients.max is reached, or keyway stops", Client: peer})
 				conn.Close()
-				return
+			case cfg != nil:
+				go t.greetStream(cfg, conn, ln.Addr().String())
+			default:
+				if peer == "" || ln.Addr().Network() == "unix" {
+					peer = "unix"
+				}
+				t.openStream(conn, peer, ln.Addr().String())
 			}
-			peer := conn.RemoteAddr().String()
-			if peer == "" || ln.Addr().Network() == "unix" {
-				peer = "unix"
-			}
-			c := &client{t: t}
-			c.session = t.worker.Open(c, peer, ln.Addr().String())
-			c.sock = newStream(t.loop, conn, c)
-			s.reports.client("client accepted", c)
 		})
 	}
+}
+
+// openStream begins the session of an admitted client.
+func (t *thread) openStream(conn net.Conn, peer, local string) {
+	c := &client{t: t}
+	c.open(newStream(t.loop, conn, c), peer, local)
+}
+
+// greetStream does the TLS handshake with an admitted client, which becomes a client like others.
+func (t *thread) greetStream(cfg *tls.Config, conn net.Conn, local string) {
+	peer := conn.RemoteAddr().String()
+	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	secure := tls.Server(conn, cfg)
+	err := secure.Handshake()
+	_ = conn.SetDeadline(time.Time{})
+	header, isPlain := errors.AsType[tls.RecordHeaderError](err)
+	if isPlain = isPlain && header.Conn != nil; isPlain {
+		_ = conn.SetWriteDeadline(time.Now().Add(lastWrite))
+		_, _ = conn.Write([]byte(notTLS))
+	}
+	t.loop.Post(func() {
+		switch {
+		case err == nil && !t.draining:
+			t.countHandshake(secure.ConnectionState())
+			t.openStream(secure, peer, local)
+			return
+		case isPlain:
+			t.refusePlain(peer)
+		case err != nil:
+			t.refuseHandshake(peer, err)
+		}
+		conn.Close()
+		t.dismiss()
+	})
 }

@@ -19,6 +19,7 @@ type thread struct {
 	acceptors []*acceptor
 	done      chan struct{} // closed when the loop has ended
 	buf       []byte
+	greetings greetings
 	putOff    []*client // clients whose output waits for more replies
 	turns     int       // turns since putOff was last written
 	now       int64
@@ -93,6 +94,9 @@ func (t *thread) tick() bool {
 	for _, a := range t.acceptors {
 		a.tick(t.now)
 	}
+	if len(t.greetings.all) > 0 {
+		t.greetings.tick(t.now)
+	}
 	return true
 }
 
@@ -106,6 +110,9 @@ func (t *thread) next(ticked bool) time.Duration {
 		if a.paused != 0 {
 			t.nextTick = min(t.nextTick, a.paused)
 		}
+	}
+	if len(t.greetings.all) > 0 {
+		t.nextTick = min(t.nextTick, t.now+greetTick)
 	}
 	if t.draining {
 		t.nextTick = min(t.nextTick, t.now+int64(10*time.Millisecond))
@@ -209,6 +216,7 @@ func (t *thread) drain(by int64) {
 		a.close()
 	}
 	t.acceptors = nil
+	t.closeGreetings()
 	t.worker.Drain()
 	t.draining, t.drainBy = true, by
 }
@@ -221,6 +229,7 @@ func (t *thread) shut() {
 			b.hangup()
 		}
 	}
+	t.closeGreetings()
 	t.worker.Each(func(s *proxy.Session) { s.Bind.(*client).close() })
 }
 

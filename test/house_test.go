@@ -87,6 +87,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"layer 2",
 	},
 	{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
+	{"tlsconn", module + "loop " + module + "config " + module + "server", "it moves no bytes of sockets"},
 	{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
 	{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},
 	{"move", module + "router " + module + "config " + module + "topology", "it knows keys and nodes, no layout"},

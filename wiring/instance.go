@@ -19,9 +19,9 @@ func Instance(c *config.Config) string {
 	if err != nil {
 		host = "unknown"
 	}
-	_, at, err := net.SplitHostPort(c.Listen[0])
+	_, at, err := net.SplitHostPort(c.Listen[0].Addr)
 	if err != nil {
-		at = path.Base(c.Listen[0]) // a socket file
+		at = path.Base(c.Listen[0].Addr) // a socket file
 	}
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' {

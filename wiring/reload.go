@@ -20,6 +20,9 @@ import (
 func Reload(
 	ctx context.Context, srv *server.Server, old, next *config.Config, allowMisplaced bool, log *slog.Logger,
 ) ([]config.Change, error) {
+	if err := config.LoadCertificates(next); err != nil {
+		return nil, err
+	}
 	changes := old.Changes(next)
 	setup, err := setUp(next)
 	if err != nil || len(changes) == 0 && old.Epoch() == next.Epoch() {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,9 @@ func checkCommand() *cobra.Command {
 			}
 			cfg, err := load(file)
 			if err != nil {
+				return err
+			}
+			if err := config.LoadCertificates(cfg); err != nil {
 				return err
 			}
 			if _, _, err := wiring.Next(cfg); err != nil {
@@ -76,6 +80,7 @@ func isReplica(t *router.Table, id router.NodeID) bool {
 
 func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) error {
 	fmt.Fprintf(w, "%s is valid: layout %s\n\n", file, t.Name)
+	printCertificates(w, cfg, time.Now())
 	if len(t.Nodes) == 0 {
 		fmt.Fprintln(w, "keyway did not ask the cluster for its nodes.")
 		return nil
@@ -127,6 +132,25 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 	_, err := fmt.Fprintln(w,
 		"\nwarning: the hash spreads keys unevenly; for a new pool choose another, such as murmur")
 	return err
+}
+
+// printCertificates prints the files with certificates, if there are some, and warns of those
+// that have expired or soon will.
+func printCertificates(w io.Writer, cfg *config.Config, now time.Time) {
+	files := cfg.Listen.Certificates()
+	for _, f := range files {
+		names := strings.Join(f.Names, ", ")
+		if names != "" {
+			names = " for " + names
+		}
+		fmt.Fprintf(w, "certificate %s%s, valid until %s\n", f.File, names, f.NotAfter.UTC().Format(time.DateOnly))
+		if warning := f.Warning(now); warning != "" {
+			fmt.Fprintf(w, "warning: %s\n", warning)
+		}
+	}
+	if len(files) > 0 {
+		fmt.Fprintln(w)
+	}
 }
 
 // unowned returns a warning about slots without an owner, empty if there are none.

@@ -64,6 +64,12 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
 		Locks:       r.srv.Locks,
 		LockFigures: r.srv.LockFigures,
+		Certificates: func() (files []admin.Certificate) {
+			for _, f := range r.cfg.Load().Listen.Certificates() {
+				files = append(files, admin.Certificate{File: f.File, NotAfter: f.NotAfter})
+			}
+			return files
+		},
 		InForce: func() (int64, bool) {
 			cfg := r.cfg.Load()
 			return cfg.Epoch(), cfg.Replaced() != nil
@@ -143,6 +149,15 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 	return text.String(), nil
 }
 
+// logCertificates warns of certificates that have expired or soon will.
+func (r *running) logCertificates(cfg *config.Config) {
+	for _, f := range cfg.Listen.Certificates() {
+		if warning := f.Warning(time.Now()); warning != "" {
+			r.log.Warn(warning, "file", f.File)
+		}
+	}
+}
+
 // trialOf returns the function that begins to try the layout that placement.next names.
 func (r *running) trialOf(cfg *config.Config) (func(), error) {
 	next, table, err := wiring.Next(cfg)
@@ -163,6 +178,7 @@ func (r *running) tryNext() {
 // use makes the process and the observers follow a configuration that the server has taken.
 func (r *running) use(ctx context.Context, next *config.Config, changes []config.Change) {
 	r.cfg.Store(next)
+	r.logCertificates(next)
 	r.setMemoryLimit()
 	_ = r.out.set(next.Log) // package config has checked both
 	if slices.ContainsFunc(changes, concernsObservers) {
@@ -184,7 +200,7 @@ func concernsObservers(c config.Change) bool {
 const lookInterval = time.Second
 
 // reloadOn reloads when a signal arrives, and when the contents of the watched files have
-// changed: of the configuration with `watch: true`, and of password files.
+// changed: of the configuration with `watch: true`, and of files with passwords and certificates.
 func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
@@ -214,7 +230,7 @@ func (r *running) watched() []string { return r.watchedBy(r.cfg.Load()) }
 
 // watchedBy returns the files whose changes cause a reload if cfg is in force.
 func (r *running) watchedBy(cfg *config.Config) []string {
-	files := cfg.PasswordFiles()
+	files := cfg.SecretFiles()
 	if cfg.Watch {
 		files = append(files, r.file)
 	}

@@ -121,6 +121,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	defer stopBeside()
 	r.setMemoryLimit()
 	r.cfg.Store(cfg)
+	r.logCertificates(cfg)
 	r.observe(beside, cfg, keys)
 	var g errgroup.Group
 	l, err := listenAdmin(cfg, r.admin)

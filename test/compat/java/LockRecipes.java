@@ -287,8 +287,9 @@ class LockRecipes {
     }
     jedis(t, "SET NX EX, EVAL", new SetAndScript(SetParams.setParams().nx().ex(10), false));
     jedis(t, "SET NX PX, EVALSHA", new SetAndScript(SetParams.setParams().nx().px(10_000), true));
-    if (onMajority) return; // it does not know the registry's script; ShedLock's SET with XX compares nothing
-    for (var type : RedisLockType.values()) registry(t, type);
+    registry(t, RedisLockType.SPIN_LOCK);
+    if (onMajority) return; // it sends no messages, and ShedLock's SET with XX compares nothing
+    registry(t, RedisLockType.PUB_SUB_LOCK);
     withoutBraces(t);
     shedLock(t);
   }

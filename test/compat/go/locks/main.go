@@ -41,8 +41,8 @@ func main() {
 		layout, addr, _ := strings.Cut(arg, ",")
 		t := target{layout, addr}
 		libraries := []func(context.Context){t.byHand, t.redsync, t.redislock, t.rueidislock}
-		if t.onMajority() { // which compares whole tokens only, and sends no messages
-			libraries = libraries[:2]
+		if t.onMajority() { // which sends no messages of client tracking
+			libraries = libraries[:3]
 		}
 		for _, library := range libraries {
 			all.Go(func() { library(ctx) })

@@ -105,6 +105,9 @@ func (u *User) Check(cmd *command.Command, a command.Args, mem *Scratch) Verdict
 		return Verdict{}
 	}
 	mem.found = false
+	if len(u.selectors) == 1 {
+		return u.selectors[0].check(cmd, a, mem)
+	}
 	worst := Verdict{Why: DeniedCommand}
 	for _, s := range u.selectors {
 		v := s.check(cmd, a, mem)
@@ -119,9 +122,7 @@ func (u *User) Check(cmd *command.Command, a command.Args, mem *Scratch) Verdict
 }
 
 func (s *selector) check(cmd *command.Command, a command.Args, mem *Scratch) Verdict {
-	switch {
-	case s.allCommands || cmd.Has(command.NoAuth) || s.permits(cmd, a):
-	default:
+	if !s.allCommands && !s.permits(cmd, a) && !cmd.Has(command.NoAuth) {
 		return Verdict{Why: DeniedCommand}
 	}
 	if !s.allKeys && len(cmd.Specs) > 0 {
@@ -129,7 +130,7 @@ func (s *selector) check(cmd *command.Command, a command.Args, mem *Scratch) Ver
 			return Verdict{DeniedKey, at}
 		}
 	}
-	if !s.allChannels {
+	if !s.allChannels && cmd.Has(command.PubSub) {
 		first, last, isPattern := cmd.Channels(a)
 		for i := first; i > 0 && i <= last && i < a.Len(); i++ {
 			if !s.permitsChannel(a.Arg(i), isPattern) {

@@ -1,6 +1,7 @@
 package acl_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/keyway-proxy/keyway/acl"
@@ -55,6 +56,24 @@ func TestCommandsOfModules(t *testing.T) {
 		}
 		if got := us.Named("u").Check(set, p, new(acl.Scratch)); got.Why != want {
 			t.Errorf("%s: %v, want %v", rules, got, want)
+		}
+	}
+}
+
+// TestPatternsOfChannels: a client may subscribe to a pattern only if a rule has it, letter for
+// letter.
+func TestPatternsOfChannels(t *testing.T) {
+	us, _, err := acl.Make([]acl.Definition{{Name: "u", Rules: "&c* &d? +@all"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]acl.Denial{
+		"psubscribe c*": acl.Permitted, "psubscribe c1": acl.DeniedChannel, "psubscribe c1*": acl.DeniedChannel,
+		"psubscribe c* d1": acl.DeniedChannel, "subscribe c1 d1": acl.Permitted, "subscribe d": acl.DeniedChannel,
+	} {
+		cmd, a := parse(t, strings.Fields(args)...)
+		if got := us.Named("u").Check(cmd, a, new(acl.Scratch)); got.Why != want {
+			t.Errorf("%s: %v, want %v", args, got, want)
 		}
 	}
 }

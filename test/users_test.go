@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
@@ -171,6 +172,9 @@ func TestUsersReload(t *testing.T) {
 	if err := closed(listener); err == nil {
 		t.Error("a client that may not listen any more gets a message")
 	}
+	redistest.Eventually(t, 20*time.Second, "all threads have the new users", func() bool {
+		return strings.Contains(r.stderr.String(), `cause="a changed file" changes=`)
+	})
 	const noKey = "-NOPERM this user has no permissions to access one of the keys used as arguments"
 	app.Expect(noKey, "SET", "b", "1")
 	app.Expect("OK", "SET", "a:2", "1")
@@ -185,6 +189,9 @@ func TestUsersReload(t *testing.T) {
 	}
 	write("user app on nopass ~a:* +nosuch\n")
 	r.process.Signal(syscall.SIGHUP)
+	redistest.Eventually(t, 20*time.Second, "the wrong rule is refused", func() bool {
+		return strings.Contains(r.stderr.String(), "users.acl:1: Error in applying operation '+nosuch'")
+	})
 	app.Expect("OK", "SET", "a:2", "1")
 }
 

@@ -25,7 +25,7 @@ var inUsers = []bug{
 	{
 		"a pattern of channels is allowed if a rule matches it", "acl/selector.go",
 		"!isPattern && p.matches(channel)", "p.matches(channel)",
-		"./acl", "TestVerdictsAsRedis",
+		"./acl", "TestPatternsOfChannels",
 	},
 	{
 		"a forbidden container leaves its subcommands allowed", "acl/selector.go",

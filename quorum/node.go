@@ -179,8 +179,7 @@ type clock struct {
 	suspicious    bool // the last answer was ahead; the next one proves it
 }
 
-// clockMargin is by how much a clock must be ahead to count: our own clock is read once in
-// each turn.
+// clockMargin is by how much a clock must be ahead to count.
 const clockMargin = int64(20 * time.Millisecond)
 
 // compare compares the node's clock in an answer. ahead says that it does not fit the earlier

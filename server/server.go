@@ -116,6 +116,7 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 		}
 		t := &thread{srv: s, index: i, loop: l, buf: make([]byte, readSize), done: make(chan struct{})}
 		t.worker = proxy.New(s.workerOptions(setup.Workers, i), setup.Table)
+		t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
 		s.threads = append(s.threads, t)
 	}
 	if err := s.listen(); err != nil {

@@ -134,6 +134,7 @@ type Worker struct {
 
 // turn is the time of the current turn, and of the last sweep.
 type turn struct {
+	Clock     func() int64 // reads the clock that Now is from; nil: Now is exact
 	Now       int64
 	Wall      time.Time
 	lastSweep int64
@@ -213,6 +214,15 @@ func New(o Options, table *router.Table, parts *Parts) *Worker {
 // Turn begins a turn: everything until EndTurn happens at this time. now is monotonic, in
 // nanoseconds from any origin. wall is the wall clock, for logs and INFO.
 func (w *Worker) Turn(now int64, wall time.Time) { w.Now, w.Wall = now, wall }
+
+// ExactNow returns the time by a clock that it reads anew. Now is that of the turn's begin, and
+// a turn takes long if clients have sent much.
+func (t *turn) ExactNow() int64 {
+	if t.Clock == nil {
+		return t.Now
+	}
+	return t.Clock()
+}
 
 // NextTick returns the time at which the shell should call Tick, if nothing happens before.
 func (w *Worker) NextTick() int64 {

@@ -18,6 +18,10 @@ import (
 // attempt with the same token continues it.
 type attempt struct{ key, token, id string }
 
+// maxUnfinished is how many commands of one client may be under way when it sends another one
+// on a lock. The nodes must answer all of them within the rule's timeout.
+const maxUnfinished = 32
+
 var failedAttempt = engine.NewPerClient[attempt]()
 
 // Take handles commands on locks, and refuses those that a majority of nodes cannot answer as
@@ -62,6 +66,9 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 		return refuse("the locks are in database 0; SELECT 0 first")
 	case isNumber && cmd.Lock != command.GetLock:
 		return refuse("the key shows the lock's number; only GET can read it")
+	case s.Inflight >= maxUnfinished:
+		s.Set(engine.Draining)
+		return true, false
 	}
 	if isNumber {
 		lock, _ := quorum.LockOf(key)

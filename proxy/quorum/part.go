@@ -147,7 +147,7 @@ func (l *locks) lookAt(m *member) {
 		if !ok {
 			return
 		}
-		if frame := m.node.Looked(reply, now, l.w.Now); frame != nil {
+		if frame := m.node.Looked(reply, now, l.w.ExactNow()); frame != nil {
 			m.conn.Send(&engine.Probe{Done: func([]byte, bool) {}}, frame, l.w.Now, l.w.Deadline())
 		}
 	}}, m.node.Look(), now, l.w.Deadline())

@@ -91,7 +91,7 @@ func (r *running) send(send quorum.Send) {
 	m.conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
 		if ok {
 			m.took.Observe(w.Now - sent)
-			r.op.Answer(send, reply, w.Now)
+			r.op.Answer(send, reply, w.ExactNow())
 		} else {
 			r.op.Lost(send, m.conn.Reason(), w.Now)
 		}

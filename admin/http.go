@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -97,7 +98,12 @@ func Handler(b Backend, o Options) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, healthy(r.Context(), b)) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		notes, err := ready(r.Context(), b, o)
+		all, err := o.readyAll(r.URL.Query())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		notes, err := ready(r.Context(), b, o, all)
 		answer(w, err)
 		for _, note := range notes {
 			fmt.Fprintln(w, note)
@@ -153,21 +159,50 @@ func answer(w http.ResponseWriter, err error) {
 
 // healthy returns an error unless every event loop answers in time.
 func healthy(ctx context.Context, b Backend) error {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	defer cancel()
-	_, err := b.Snapshot(ctx)
+	_, err := snapshotOf(ctx, b)
 	return err
 }
 
-// ready returns an error if keyway should get no clients: it must reach a master, or with
-// ReadyAll every master and slot. notes name the nodes that clients will miss.
-func ready(ctx context.Context, b Backend, o Options) (notes []string, err error) {
-	if b.Stopping() {
-		return nil, errors.New("keyway is stopping")
-	}
+// snapshotOf returns the counters of all threads, or an error if a thread does not answer in time.
+func snapshotOf(ctx context.Context, b Backend) ([]metrics.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	shots, err := b.Snapshot(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("a thread does not answer within %s", snapshotTimeout)
+	}
+	return shots, err
+}
+
+// NodesParam is the parameter of /readyz that says what it needs: NodesAny or NodesAll. It wins
+// over the configuration.
+const (
+	NodesParam = "nodes"
+	NodesAny   = "any"
+	NodesAll   = "all"
+)
+
+// readyAll reports whether a request to /readyz with these parameters needs every master.
+func (o Options) readyAll(query url.Values) (bool, error) {
+	switch nodes := query.Get(NodesParam); nodes {
+	case "":
+		return o.ReadyAll != nil && o.ReadyAll(), nil
+	case NodesAny:
+		return false, nil
+	case NodesAll:
+		return true, nil
+	default:
+		return false, fmt.Errorf("nodes=%s: write any or all", nodes)
+	}
+}
+
+// ready returns an error if keyway should get no clients: it must reach a master, or with
+// needAll every master and slot. notes name the nodes that clients will miss.
+func ready(ctx context.Context, b Backend, o Options, needAll bool) (notes []string, err error) {
+	if b.Stopping() {
+		return nil, errors.New("keyway is stopping")
+	}
+	shots, err := snapshotOf(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +242,7 @@ func ready(ctx context.Context, b Backend, o Options) (notes []string, err error
 		return nil, errors.New("no node is known yet")
 	case up == 0:
 		return notes, errors.New("no node can serve")
-	case o.ReadyAll != nil && o.ReadyAll() && (up < masters || !covered):
+	case needAll && (up < masters || !covered):
 		return notes, fmt.Errorf("%d of %d nodes can serve", up, masters)
 	}
 	return notes, nil

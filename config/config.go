@@ -6,7 +6,7 @@ import "time"
 type Config struct {
 	Listen  Listeners `yaml:"listen"`
 	Admin   string    `yaml:"admin"`
-	Threads int       `yaml:"threads"`
+	Threads Threads   `yaml:"threads"`
 	Layout  string    `yaml:"layout"`
 	HashTag string    `yaml:"hash_tag"`
 	Nodes   []Node    `yaml:"nodes"`

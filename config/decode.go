@@ -47,6 +47,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 		return d.duration(n, p, path)
 	case *Size:
 		return d.size(n, p, path)
+	case *Threads:
+		return d.threads(n, p, path)
 	case *SlotRanges:
 		return d.slotRanges(n, p, path)
 	case *[]string:

@@ -18,6 +18,7 @@ type key struct {
 	// instead of a value beyond them. Without a remedy there are no bounds.
 	min, max int64
 	zero     bool // 0 is also allowed
+	auto     bool // `auto` is also allowed; see AutoThreads
 	remedy   string
 	initial  string // the default, if it is not that of Default
 
@@ -73,9 +74,10 @@ var keys = []key{
 		meaning: "The address of `/metrics`, `/healthz`, `/readyz` and of what `keyway reload` and `keyway plan` " +
 			"ask for, over HTTP. Empty: there is none.",
 		change: "Always set it in production, on an address that clients cannot reach."},
-	{path: "threads", min: 1, max: 256, remedy: "write a whole number from 1 to 256",
-		meaning: "How many event loops serve clients. Each has its own clients, and its own connections to the nodes.",
-		change:  "One core is not enough. Use at most as many as there are cores."},
+	{path: "threads", min: 1, max: maxThreads, auto: true, remedy: "write a whole number from 1 to 256, or auto",
+		meaning: "How many event loops serve clients. Each has its own clients, and its own connections to the nodes." +
+			" `auto`: one for each processor that the process may use, also by its control group.",
+		change: "One core is not enough. Use at most as many as there are cores."},
 	{path: "layout", effect: IfNothingMoves,
 		meaning: "How keys are placed: `slots`, `ring`, `range` or `modulo`.",
 		change:  "Choose it once: a change moves no keys."},
@@ -354,7 +356,7 @@ func (c *Config) checkNumbers() error {
 			continue
 		}
 		v := fieldAt(reflect.ValueOf(c).Elem(), k.path).Int()
-		if v == 0 && k.zero {
+		if v == 0 && k.zero || v == int64(AutoThreads) && k.auto {
 			continue
 		}
 		if v < k.min || v > k.max {

@@ -146,7 +146,7 @@ func kindOf(t *testing.T, v reflect.Value, k key) string {
 		kind = "duration"
 	case Size:
 		kind = "size"
-	case int:
+	case int, Threads:
 		kind = "whole number"
 	case float64:
 		kind = "number"
@@ -176,6 +176,9 @@ func kindOf(t *testing.T, v reflect.Value, k key) string {
 	}
 	if k.zero {
 		kind += ", or 0"
+	}
+	if k.auto {
+		kind += ", or `auto`"
 	}
 	return kind
 }

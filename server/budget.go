@@ -1,16 +1,11 @@
 package server
 
 import (
-	"bufio"
-	"bytes"
-	"io/fs"
 	"math"
 	"os"
-	"path"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
+	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
@@ -125,51 +120,5 @@ func (s *Server) MemoryLimit() int64 {
 	if n := int64(s.cfg.Load().Limits.Memory); n > 0 {
 		return n
 	}
-	return machineMemory(os.DirFS("/")) / 2
-}
-
-// machineMemory returns the maximum memory that this process can use: the machine's
-// memory, or the limit of one of its control groups if that is lower. It returns 0 if
-// neither is known.
-func machineMemory(root fs.FS) int64 {
-	least := int64(math.MaxInt64)
-	lower := func(text []byte, unit int64) {
-		n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
-		if err == nil && n > 0 && n <= math.MaxInt64/unit { // not "max" or version 1's value for no limit
-			least = min(least, n*unit)
-		}
-	}
-	info, _ := fs.ReadFile(root, "proc/meminfo")
-	if _, rest, ok := bytes.Cut(info, []byte("MemTotal:")); ok {
-		kib, _, _ := bytes.Cut(rest, []byte("kB"))
-		lower(kib, 1<<10)
-	}
-	groups, _ := fs.ReadFile(root, "proc/self/cgroup")
-	for lines := bufio.NewScanner(bytes.NewReader(groups)); lines.Scan(); {
-		// "0::/path" of version 2, "9:memory:/path" of version 1.
-		parts := strings.SplitN(lines.Text(), ":", 3)
-		if len(parts) < 3 {
-			continue
-		}
-		dir, file := "sys/fs/cgroup", "memory.max"
-		switch {
-		case parts[1] == "memory":
-			dir, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-		case parts[1] != "":
-			continue
-		}
-		// The limits of a group's parents apply too. In a container the path may be the
-		// host's, while the group itself is mounted at the root.
-		for p := path.Clean("/" + parts[2]); ; p = path.Dir(p) {
-			text, _ := fs.ReadFile(root, path.Join(dir, p, file))
-			lower(text, 1)
-			if p == "/" {
-				break
-			}
-		}
-	}
-	if least == math.MaxInt64 {
-		return 0
-	}
-	return least
+	return machine.Memory(os.DirFS("/")) / 2
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"testing"
-	"testing/fstest"
 
 	"github.com/keyway-proxy/keyway/proxy"
 )
@@ -37,57 +36,5 @@ func TestThreadWithTheLargestClientClosesIt(t *testing.T) {
 	}
 	if n := newBudget(0, 1).maxQueued(); n != 64*mib {
 		t.Errorf("%d bytes may wait on one connection when no limit is known", n)
-	}
-}
-
-// The least of the machine's memory and of all control groups that hold the process
-// counts, in both versions of control groups.
-func TestMachineMemory(t *testing.T) {
-	const gib = 1 << 30
-	machine := "MemTotal:        8388608 kB\nMemFree:         1 kB\n"
-	const root = "sys/fs/cgroup/"
-	for name, tc := range map[string]struct {
-		cgroup string            // the process's, empty if there are none
-		limits map[string]string // by file
-		want   int64
-	}{
-		"no control groups":    {"", nil, 8 * gib},
-		"version 2 without":    {"0::/a/b\n", map[string]string{"a/b/memory.max": "max\n"}, 8 * gib},
-		"version 2":            {"0::/a/b\n", map[string]string{"a/b/memory.max": "2147483648\n"}, 2 * gib},
-		"version 2, container": {"0::/\n", map[string]string{"memory.max": "1073741824\n"}, gib},
-		"a parent's": {
-			"0::/a/b\n",
-			map[string]string{"a/b/memory.max": "2147483648\n", "a/memory.max": "1073741824\n"},
-			gib,
-		},
-		"version 1": {
-			"5:cpu:/x\n4:memory:/x/y\n0::/\n",
-			map[string]string{"memory/x/y/memory.limit_in_bytes": "1073741824\n"},
-			gib,
-		},
-		"version 1 without": {
-			"4:memory:/x\n",
-			map[string]string{"memory/x/memory.limit_in_bytes": "9223372036854771712\n"},
-			8 * gib,
-		},
-		"version 1, container": {
-			"4:memory:/docker/123\n",
-			map[string]string{"memory/memory.limit_in_bytes": "1073741824\n"},
-			gib,
-		},
-	} {
-		files := fstest.MapFS{"proc/meminfo": &fstest.MapFile{Data: []byte(machine)}}
-		if tc.cgroup != "" {
-			files["proc/self/cgroup"] = &fstest.MapFile{Data: []byte(tc.cgroup)}
-		}
-		for path, text := range tc.limits {
-			files[root+path] = &fstest.MapFile{Data: []byte(text)}
-		}
-		if got := machineMemory(files); got != tc.want {
-			t.Errorf("%s: %d, want %d", name, got, tc.want)
-		}
-	}
-	if got := machineMemory(fstest.MapFS{}); got != 0 {
-		t.Errorf("nothing is known: %d, want 0", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyway-proxy/keyway/machine"
 )
 
 // listen opens the listening sockets. If there are several threads, each has its own
@@ -139,7 +141,7 @@ func (s *Server) checkDescriptors(nodes int) {
 func (s *Server) reservedFiles(nodes int) int64 {
 	cfg := s.cfg.Load()
 	thread := 2 + 2*len(cfg.Listen) + max(nodes, 16)*(2*cfg.Backend.Connections+2)
-	return int64(32 + cfg.Threads*thread)
+	return int64(32 + cfg.Threads.Count(machine.Available())*thread)
 }
 
 // hasRoom reports whether descriptors are left for one more client or exclusive

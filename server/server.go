@@ -24,6 +24,7 @@ import (
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -101,15 +102,15 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	s := &Server{
 		o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log, setup.Remedy),
-		handshakes: newHandshakeTokens(cfg.Threads),
+		handshakes: newHandshakeTokens(cfg.Threads.Count(machine.Available())),
 	}
 	s.cfg.Store(cfg)
 	s.following.Store(newFollowing(setup.Follower))
 	s.process = processOf(cfg, s.started)
 	s.table.Store(setup.Table)
-	s.budget = newBudget(s.MemoryLimit(), cfg.Threads)
+	s.budget = newBudget(s.MemoryLimit(), cfg.Threads.Count(machine.Available()))
 	s.checkDescriptors(len(setup.Table.Nodes))
-	for i := range cfg.Threads {
+	for i := range cfg.Threads.Count(machine.Available()) {
 		l, err := loop.New()
 		if err != nil {
 			return nil, err
@@ -144,7 +145,7 @@ func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
 	o.MaxClients = int(s.maxClients.Load())
 	o.Version = s.o.Version
 	o.Process = s.process
-	o.Index, o.Workers = index, s.cfg.Load().Threads
+	o.Index, o.Workers = index, s.cfg.Load().Threads.Count(machine.Available())
 	o.Seed = rand.Uint64()
 	return o
 }

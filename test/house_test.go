@@ -95,6 +95,8 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
 	{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},
 	{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},
+	{"machine", module + "config " + module + "server", "it knows the machine, and no configuration"},
+	{"systemd", module + "config " + module + "server " + module + "admin", "it knows systemd's messages only"},
 	{"wiring", module + "admin", "what operators see is the command's business"},
 }
 

@@ -17,8 +17,10 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/systemd"
 	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
 )
@@ -30,6 +32,8 @@ type running struct {
 	out  *output
 	srv  *server.Server
 	next *trials
+
+	systemd *systemd.Notifier // nil: systemd does not ask for messages
 
 	reloading sync.Mutex
 	cfg       atomic.Pointer[config.Config]
@@ -90,12 +94,76 @@ func (r *running) setMemoryLimit() {
 	}
 }
 
-// reload reads the file again and applies all changes or none. It returns and logs the
-// changes. cause is what triggered the reload. ctx is the context of the process, because
-// the observers and followers that a reload starts outlive the request.
+// systemdOf returns the way to systemd. If there is none, keyway serves all the same.
+func systemdOf(log *slog.Logger) *systemd.Notifier {
+	n, err := systemd.FromEnvironment()
+	if err != nil {
+		log.Warn("cannot tell systemd that keyway runs, so it may end keyway", "error", err)
+	}
+	return n
+}
+
+// logAddresses logs where keyway listens.
+func (r *running) logAddresses(cfg *config.Config) {
+	for _, a := range r.srv.Addrs() {
+		r.log.Info("listening", "addr", a.String(),
+			"layout", cfg.Layout, "threads", cfg.Threads.Count(machine.Available()), "version", versionText())
+	}
+}
+
+// tellSystemd tells systemd when all threads serve, and when ctx ends, that keyway stops. Until
+// beside ends, it also tells that the threads are alive.
+func (r *running) tellSystemd(ctx, beside context.Context) {
+	if _, err := r.srv.Snapshot(ctx); err == nil {
+		r.systemd.Ready(r.status(nil))
+	}
+	r.watchers.Go(func() {
+		r.systemd.Watch(beside, func(ctx context.Context) error {
+			_, err := r.srv.Snapshot(ctx)
+			return err
+		}, func(err error) {
+			r.log.Error("a thread does not answer; systemd will restart keyway if that goes on", "error", err)
+		})
+	})
+	select {
+	case <-ctx.Done():
+		s := r.cfg.Load().Shutdown
+		r.systemd.Stopping("stopping: finishing what is under way", s.Delay+s.Timeout+stopSlack)
+	case <-beside.Done():
+	}
+}
+
+// stopSlack is the time that stopping may take beyond shutdown.delay and shutdown.timeout.
+const stopSlack = 5 * time.Second
+
+// status returns the line that `systemctl status` shows. err is that of the last reload.
+func (r *running) status(err error) string {
+	addrs := r.srv.Addrs()
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	line := fmt.Sprintf("serving %s on %s", r.cfg.Load().Layout, strings.Join(texts, ", "))
+	if err != nil {
+		line += fmt.Sprintf("; not reloaded, nothing was changed: %v", err)
+	}
+	return line
+}
+
+// reload is reloadFile for one caller at a time. It tells systemd about it.
 func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	r.systemd.Reloading(systemd.Monotonic())
+	report, err = r.reloadFile(ctx, cause, allowMisplaced)
+	r.systemd.Ready(r.status(err))
+	return report, err
+}
+
+// reloadFile reads the file again and applies all changes or none. It returns and logs the
+// changes. cause is what triggered the reload. ctx is the context of the process, because
+// the observers and followers that a reload starts outlive the request.
+func (r *running) reloadFile(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
 	old, files := r.cfg.Load(), r.watched()
 	before := contentsOf(files)
 	r.read.Store(&before)

@@ -109,7 +109,10 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	r := &running{file: file, log: log, out: out, admin: new(adminListener), later: make(chan *pool.Link, 1)}
+	r := &running{
+		file: file, log: log, out: out, systemd: systemdOf(log),
+		admin: new(adminListener), later: make(chan *pool.Link, 1),
+	}
 	r.srv, err = wiring.NewServer(cfg, server.Options{Log: log, Version: versionText(), LaterEpoch: r.onLaterEpoch})
 	if err != nil {
 		return err
@@ -129,10 +132,8 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 		return err
 	}
 	r.serveAdmin(beside, l)
-	for _, a := range srv.Addrs() {
-		log.Info("listening", "addr", a.String(),
-			"layout", cfg.Layout, "threads", cfg.Threads, "version", versionText())
-	}
+	r.logAddresses(cfg)
+	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
 	g.Go(func() error {
 		r.tryNext()
 		r.reloadOn(beside, hangups)

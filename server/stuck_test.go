@@ -55,6 +55,18 @@ func hearsAlive(socket *net.UnixConn, within time.Duration) bool {
 	return err == nil && string(b[:n]) == "WATCHDOG=1\n"
 }
 
+// twoFail waits until two questions to the threads have failed.
+func twoFail(t *testing.T, failed <-chan error) {
+	t.Helper()
+	for range 2 {
+		select {
+		case <-failed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody says that a thread is stuck")
+		}
+	}
+}
+
 // TestStuckThreadStopsTheWatchdog: systemd hears from keyway while all threads turn. When one is
 // stuck, systemd hears nothing until it turns again, although the other thread turns.
 func TestStuckThreadStopsTheWatchdog(t *testing.T) {
@@ -96,13 +108,10 @@ func TestStuckThreadStopsTheWatchdog(t *testing.T) {
 	for len(failed) > 0 { // a slow machine
 		<-failed
 	}
-	for range 2 { // the first question may have been answered before
-		<-failed
-	}
+	twoFail(t, failed)            // the first may be of a question that came before
 	for hears(time.Millisecond) { // what was sent before
 	}
-	<-failed
-	<-failed
+	twoFail(t, failed)
 	if hears(time.Millisecond) {
 		t.Error("systemd hears from a keyway with a stuck thread")
 	}

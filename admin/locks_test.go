@@ -26,7 +26,7 @@ func TestLocksAsJSON(t *testing.T) {
 		return answer.Code, strings.TrimSpace(answer.Body.String())
 	}
 	const row = `{"key":"a\"b","state":"held","library":"","kind":"","token":"","client":"","client_name":"",` +
-		`"node":"","holders":0,"held_ms":0,"lease_left_ms":-1,"renewals":0,"polling":0,"subscribed":0,` +
+		`"node":"","holders":0,"held_ms":0,"lease_left_ms":-1,"renewals":0,"polling":0,"subscribed":0,"blocked":0,` +
 		`"alarms":["lost"]}`
 	for _, c := range []struct {
 		path   string

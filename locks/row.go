@@ -1,7 +1,6 @@
 package locks
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -27,6 +26,7 @@ type Row struct {
 	Renewals uint64   `json:"renewals"`
 	Pollers  int      `json:"polling"`    // clients that were refused within the last second
 	Waiters  int      `json:"subscribed"` // clients that wait for the message that wakes them
+	Blocked  int      `json:"blocked"`    // clients that wait in a blocking command, such as BLPOP
 	Alarms   []string `json:"alarms"`
 }
 
@@ -34,8 +34,9 @@ type Row struct {
 type Query struct {
 	Match []byte // a glob; nil: all
 	Count int    // at most
-	// Subscribers returns how many clients are subscribed to a channel; may be nil.
-	Subscribers func(channel string) int
+	// Subscribers and PatternSubscribers return how many clients are subscribed to a channel or
+	// to a pattern; may be nil.
+	Subscribers, PatternSubscribers func(name string) int
 }
 
 // Rows lists the locks that are held, waited for, or under an alarm: those with waiters
@@ -59,10 +60,13 @@ func (t *Table) Rows(now int64, q Query) []Row {
 // SortRows puts rows in the order of Rows.
 func SortRows(rows []Row) {
 	slices.SortStableFunc(rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(b.Pollers+b.Waiters, a.Pollers+a.Waiters), cmp.Compare(b.Held, a.Held),
+		return cmp.Or(cmp.Compare(b.waiting(), a.waiting()), cmp.Compare(b.Held, a.Held),
 			cmp.Compare(a.Key, b.Key))
 	})
 }
+
+// waiting returns how many clients wait for the lock.
+func (r *Row) waiting() int { return r.Pollers + r.Waiters + r.Blocked }
 
 func (t *Table) row(e *entry, q Query) Row {
 	r := Row{
@@ -73,11 +77,7 @@ func (t *Table) row(e *entry, q Query) Row {
 	if e.how != nil {
 		r.Kind = e.how.Kind
 	}
-	if q.Subscribers != nil {
-		if channel := e.channel(); channel != "" {
-			r.Waiters = q.Subscribers(channel)
-		}
-	}
+	r.Waiters = t.subscribed(e, q)
 	switch {
 	case e.held && e.until > 0 && t.now >= e.until, e.ranOut:
 		r.State = "expired"
@@ -102,27 +102,11 @@ func (e *entry) polling(now int64) (n int) {
 	return n
 }
 
-// channel returns the channel that wakes the lock's waiters, or "".
-func (e *entry) channel() string {
-	switch {
-	case e.library == libRegistry:
-		if i := bytes.IndexByte(e.key, ':'); i > 0 {
-			return string(e.key[:i]) + "-channel:" + string(e.key)
-		}
-	case e.how == nil || e.how.Channel == "":
-	case bytes.IndexByte(e.key, '{') >= 0:
-		return e.how.Channel + ":" + string(e.key)
-	default:
-		return e.how.Channel + ":{" + string(e.key) + "}"
-	}
-	return ""
-}
-
 // AppendRows appends rows as a reply: an array with a map for each.
 func AppendRows(dst []byte, v resp.Version, rows []Row) []byte {
 	dst = resp.AppendArray(dst, len(rows))
 	for _, r := range rows {
-		dst = v.AppendMap(dst, 15)
+		dst = v.AppendMap(dst, 16)
 		for _, f := range []struct{ name, value string }{
 			{"key", r.Key}, {"state", r.State}, {"library", r.Library}, {"kind", r.Kind}, {"token", r.Token},
 			{"client", r.Addr}, {"client-name", r.Name}, {"node", r.Node},
@@ -134,7 +118,7 @@ func AppendRows(dst []byte, v resp.Version, rows []Row) []byte {
 			value int64
 		}{
 			{"holders", int64(r.Holders)}, {"held-ms", r.Held}, {"lease-left-ms", r.Lease},
-			{"renewals", int64(r.Renewals)}, {"polling", int64(r.Pollers)}, {"subscribed", int64(r.Waiters)},
+			{"renewals", int64(r.Renewals)}, {"polling", int64(r.Pollers)}, {"subscribed", int64(r.Waiters)}, {"blocked", int64(r.Blocked)},
 		} {
 			dst = resp.AppendInt(resp.AppendBulkString(dst, f.name), f.value)
 		}

@@ -374,18 +374,18 @@ func (t *Table) lease(e *entry, ev *Event) {
 
 // poll records a refused attempt.
 func (t *Table) poll(e *entry, ev *Event) {
-	token := hashOf(ev.Token)
+	token, gone := hashOf(ev.Token), e.pollerGone()
 	free := -1
 	for i := range e.pollers {
 		p := &e.pollers[i]
 		if p.token == token {
-			if ev.At-p.last > 10*pollerAge {
+			if ev.At-p.last > gone {
 				p.first = ev.Sent
 			}
 			p.last = ev.At
 			return
 		}
-		if ev.At-p.last > 10*pollerAge {
+		if ev.At-p.last > gone {
 			free = i
 		}
 	}

@@ -46,8 +46,8 @@ const (
 	FromNearest   = engine.FromNearest
 )
 
-// Locks returns the locks of one thread; see [observe.Rows].
-func Locks(w *Worker, q locks.Query) []locks.Row { return observe.Rows(w, q) }
+// Locks returns what one thread knows of the locks; see [observe.LocksOf].
+func Locks(w *Worker, q locks.Query) locks.Part { return observe.LocksOf(w, q) }
 
 // LockFigures returns what one thread has counted of locks; see [observe.Figures].
 func LockFigures(w *Worker) []locks.PatternFigures { return observe.Figures(w) }

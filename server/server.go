@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -246,13 +245,11 @@ func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
 
 // Locks returns the clients' locks of all threads; see [proxy.Locks].
 func (s *Server) Locks(ctx context.Context, q locks.Query) ([]locks.Row, error) {
-	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []locks.Row { return proxy.Locks(w, q) })
+	threads, err := askThreads(ctx, s, func(w *proxy.Worker) locks.Part { return proxy.Locks(w, q) })
 	if err != nil {
 		return nil, fmt.Errorf("reading the locks: %w", err)
 	}
-	all := slices.Concat(threads...)
-	locks.SortRows(all)
-	return all[:min(len(all), q.Count)], nil
+	return locks.Join(threads, q.Count), nil
 }
 
 // LockFigures returns what all threads have counted of locks, by pattern.

@@ -50,6 +50,25 @@ func (of *blockedClients) Leave(s *engine.Session) {
 	}
 }
 
+// EachKey implements the engine's blocked.
+func (of *blockedClients) EachKey(do func(key []byte)) {
+	var keys []int
+	for _, s := range of.w.Sessions {
+		b := blockings.Get(s)
+		if b == nil || b.conn == nil {
+			continue
+		}
+		p := of.w.Inputs.GetParser()
+		if _, st, err := p.Next(b.conn.FrameFor(b), &of.w.Inputs.Limits); err == nil && st == resp.Ready {
+			keys = b.call.Request.Command.Keys(p, keys[:0])
+			for _, k := range keys {
+				do(p.Arg(k))
+			}
+		}
+		of.w.Inputs.PutParser(p)
+	}
+}
+
 // Layout finds the clients that wait at a node which another layout has replaced as the owner
 // of their keys.
 func (of *blockedClients) Layout(bool) {

@@ -7,7 +7,11 @@ import (
 
 // Part is commands that block, and WAIT.
 var Part = engine.Part{
-	New:      func(w *engine.Worker) []engine.Feature { return []engine.Feature{&blockedClients{w: w}} },
+	New: func(w *engine.Worker) []engine.Feature {
+		of := &blockedClients{w: w}
+		w.Blocked = of
+		return []engine.Feature{of}
+	},
 	MayBlock: sendBlocking,
 	Handlers: map[command.Action]engine.Handler{
 		command.DoRunning:       {Answer: aboutRunningScript},

@@ -176,6 +176,7 @@ func RenewConns(w *Worker, s *Session) {
 
 // hooks are what features have set to be called by the worker or by each other.
 type hooks struct {
+	Blocked  blocked
 	Counter  receiverCounter
 	Denials  denials
 	Gate     gate     // nil: no command has to wait
@@ -193,9 +194,18 @@ type receiverCounter interface {
 	// Subscribers returns how many clients of all workers are subscribed to a channel by its
 	// name, sharded or not.
 	Subscribers(channel string) int
+	// PatternSubscribers is Subscribers for a pattern.
+	PatternSubscribers(pattern string) int
 	// Receivers returns how many clients get a message for which the node counted count.
 	// before is the result of Uncounted when the message was sent.
 	Receivers(n *Node, cmd *command.Command, channel string, count, before int64) int64
+}
+
+// blocked knows the clients that are inside blocking commands.
+type blocked interface {
+	// EachKey calls do with each key that a client of this worker waits at, once for each such
+	// client. The key is valid only during the call.
+	EachKey(do func(key []byte))
 }
 
 // topicSet is what a client is subscribed to.

@@ -46,28 +46,37 @@ func listLocks(w *engine.Worker, s *engine.Session, cmd *command.Command, a comm
 			return s.AnswerError(cmd, syntaxError)
 		}
 	}
-	rows := func(o *engine.Worker) any { return Rows(o, q) }
-	return w.Siblings.AskAll(s, cmd, rows, func(answers []any) []byte {
-		var all []locks.Row
-		for _, rows := range answers {
-			all = append(all, rows.([]locks.Row)...)
+	part := func(o *engine.Worker) any { return LocksOf(o, q) }
+	return w.Siblings.AskAll(s, cmd, part, func(answers []any) []byte {
+		parts := make([]locks.Part, len(answers))
+		for i, part := range answers {
+			parts[i] = part.(locks.Part)
 		}
-		locks.SortRows(all)
-		return locks.AppendRows(nil, s.Protocol(), all[:min(len(all), q.Count)])
+		return locks.AppendRows(nil, s.Protocol(), locks.Join(parts, q.Count))
 	})
 }
 
-// Rows returns the locks of one thread; see [locks.Table.Rows]. It returns none if locks are not
-// observed.
-func Rows(w *engine.Worker, q locks.Query) []locks.Row {
+// LocksOf returns what one thread knows of the locks, for [locks.Join]. That is nothing if locks
+// are not observed.
+func LocksOf(w *engine.Worker, q locks.Query) (part locks.Part) {
 	o := engine.FeatureOf[*observer](w)
 	if o.table == nil {
-		return nil
+		return part
 	}
 	if w.Counter != nil {
-		q.Subscribers = w.Counter.Subscribers
+		q.Subscribers, q.PatternSubscribers = w.Counter.Subscribers, w.Counter.PatternSubscribers
 	}
-	return o.table.Rows(o.now(), q)
+	q.Count = locks.MaxLocks // which come first depends on what the other threads know
+	part.Rows = o.table.Rows(o.now(), q)
+	if w.Blocked != nil {
+		w.Blocked.EachKey(func(key []byte) {
+			if part.Blocked == nil {
+				part.Blocked = map[string]int{}
+			}
+			part.Blocked[string(key)]++
+		})
+	}
+	return part
 }
 
 // Figures returns the counts of one thread by pattern, or none if locks are not observed.

@@ -147,6 +147,9 @@ func (h *hub) Subscribers(channel string) int {
 	return h.clients(byChannel, channel) + h.clients(byShard, channel)
 }
 
+// PatternSubscribers implements the engine's counter.
+func (h *hub) PatternSubscribers(pattern string) int { return h.clients(byPattern, pattern) }
+
 // countedWorkers returns how many workers' feeds the node counts as subscribers of a topic.
 func (h *hub) countedWorkers(n *engine.Node, kind topicKind, name string) (count int) {
 	tp := h.topics[kind][name]

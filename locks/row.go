@@ -118,7 +118,8 @@ func AppendRows(dst []byte, v resp.Version, rows []Row) []byte {
 			value int64
 		}{
 			{"holders", int64(r.Holders)}, {"held-ms", r.Held}, {"lease-left-ms", r.Lease},
-			{"renewals", int64(r.Renewals)}, {"polling", int64(r.Pollers)}, {"subscribed", int64(r.Waiters)}, {"blocked", int64(r.Blocked)},
+			{"renewals", int64(r.Renewals)}, {"polling", int64(r.Pollers)},
+			{"subscribed", int64(r.Waiters)}, {"blocked", int64(r.Blocked)},
 		} {
 			dst = resp.AppendInt(resp.AppendBulkString(dst, f.name), f.value)
 		}

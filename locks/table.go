@@ -425,8 +425,10 @@ func (t *Table) expire(e *entry, ev *Event) {
 	}
 	if e.unleased && sameClient(e.client, ev.Client) {
 		t.show(e)
-		t.alarm(e, SecondStep)
 		e.unleased = false
+		if !ev.InBlock || e.since != ev.At {
+			t.alarm(e, SecondStep)
+		}
 	}
 	t.lease(e, ev)
 }

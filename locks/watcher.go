@@ -36,6 +36,7 @@ type Event struct {
 	Lease      int64  // in nanoseconds; 0: the command sets none
 	Client     Client
 	Node       string
+	InBlock    bool // of a transaction: what the client does there, it does at once
 	Outside    bool // the nodes are not those of the layout, whose timeouts do not concern it
 }
 
@@ -242,6 +243,7 @@ func (w *Watcher) take(how *How) *Pending {
 	}
 	e := &p.event
 	e.How, e.Sent, e.Key, e.Lease, e.Outside = how, w.clock(), nil, 0, false
+	e.InBlock = false
 	p.names, p.more = p.names[:0], p.more[:0]
 	return p
 }
@@ -273,6 +275,9 @@ func (p *Pending) add(key []byte, hash uint64, token []byte) {
 
 // From sets who has sent the command, and the node that it goes to.
 func (p *Pending) From(c Client, node string) { p.event.Client, p.event.Node = c, node }
+
+// RunsInBlock records that the command runs in a transaction; see Event.
+func (p *Pending) RunsInBlock() { p.event.InBlock = true }
 
 // GoesOutside records that the command goes to nodes outside the layout; see Event.
 func (p *Pending) GoesOutside() { p.event.Outside = true }

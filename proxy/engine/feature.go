@@ -232,7 +232,7 @@ type outside interface {
 // Witness sees the commands that may change a lock and the replies to them.
 type Witness interface {
 	// Sent is called when a command goes to n, or to several nodes if n is nil. It returns
-	// what gets the reply, or nil.
+	// what gets the reply, or nil. A client that is InMulti executes it in a transaction.
 	Sent(s *Session, cmd *command.Command, a command.Args, n *Node) WitnessedReply
 	// Crossed is called when a script was refused because its keys do not live together.
 	Crossed(cmd *command.Command, a command.Args)

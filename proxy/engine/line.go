@@ -149,6 +149,9 @@ func (r *Request) Witness(cmd *command.Command, a command.Args, n *Node) {
 	}
 }
 
+// WitnessWith makes to get the reply, for the commands of a transaction that the Witness has seen.
+func (r *Request) WitnessWith(to WitnessedReply) { r.witnessed = to }
+
 // showWitness shows the witness the reply.
 func (r *Request) showWitness(reply []byte) {
 	if r.witnessed != nil {

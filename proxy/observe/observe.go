@@ -104,6 +104,9 @@ func (o *observer) Sent(s *engine.Session, cmd *command.Command, a command.Args,
 			p.GoesOutside()
 		}
 	}
+	if s.Has(engine.InMulti) {
+		p.RunsInBlock()
+	}
 	p.From(locks.Client{ID: s.ID(), Addr: s.Peer(), Name: s.About.Name}, node)
 	return p
 }

@@ -38,6 +38,7 @@ type txn struct {
 	engine.Block
 	broken  bool  // a command was refused, so EXEC discards the transaction
 	keyless bool  // a script has no keys
+	locks   bool  // a command may change a lock
 	group   int32 // of all watched and queued keys, -1 if there are none so far
 	// layoutEpoch is the worker's when group was found. Another layout has other groups.
 	layoutEpoch uint64
@@ -172,6 +173,7 @@ func queue(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		t.published = append(t.published,
 			published{at: t.Queued, cmd: cmd, channel: string(a.Arg(1)), uncounted: math.MaxInt64})
 	}
+	t.locks = t.locks || cmd.Lock.Changes()
 	t.Add(frame)
 	w.GrownBy += len(frame)
 	t.Queued++
@@ -362,7 +364,9 @@ func exec(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	showBlock(w, s, t)
 	engine.TryNextTransaction(w, s, cmd, a, t.next)
 	t.close(s)
-	c := t.call(w, s.NewRequest(cmd), n)
+	r := s.NewRequest(cmd)
+	t.witness(w, r, n)
+	c := t.call(w, r, n)
 	endTransaction(w, s)
 	if len(t.late)+len(t.selects) > 0 {
 		s.Set(engine.Draining | engine.Blocked) // later commands depend on the outcome of these
@@ -435,7 +439,9 @@ func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 	w.Hidden = true // shown once EXEC's reply says whether a key has changed
 	engine.TryNextTransaction(w, s, cmd, a, t.next)
 	t.close(s)
-	c := t.call(w, s.NewRequest(cmd), n)
+	r := s.NewRequest(cmd)
+	t.witness(w, r, n)
+	c := t.call(w, r, n)
 	c.GoAloneOnce(&watched{call: c, txn: t, conn: t.watch})
 	s.Clear(engine.InMulti)
 	txns.Set(s, nil)

@@ -18,6 +18,11 @@ var inLocks = []bug{
 		"./locks", "TestClassify",
 	},
 	{
+		"the release of a lock in a transaction is not seen", "proxy/txn/multi.go",
+		"	t.locks = t.locks || cmd.Lock.Changes()\n", "",
+		"./test/transcripts", "TestTranscripts/lock-table-multi",
+	},
+	{
 		"the table grows without a bound", "locks/table.go",
 		"	case t.shown.n >= t.cfg.Size:\n", "	case false:\n",
 		"./locks", "TestTableIsBounded",

@@ -24,9 +24,10 @@ const (
 	alarmsEnd
 )
 
-// alarmTexts have a name and an explanation of each alarm, by its bit.
+// alarmTexts have a name and an explanation of each alarm, by its bit. Table.explain fills in the
+// numbers.
 var alarmTexts = [...]struct{ name, text string }{
-	{"not-renewed", "its holder has not renewed it for more than half its lease; " +
+	{"not-renewed", "its holder has not renewed it for %v, more than half its lease of %v; " +
 		"look for errors of renewals in the holder's log"},
 	{"lost", "its holder tried to renew or release it and was told that it is not its own any more; " +
 		"lengthen the lease, or use a fencing token"},
@@ -36,9 +37,9 @@ var alarmTexts = [...]struct{ name, text string }{
 	{"second-step", "its lease was set by a second command; " +
 		"if the holder dies between the two, the lock stays for ever; use SET with NX and PX"},
 	{"foreign-delete", "a client that is not its holder deleted it; compare the token before DEL"},
-	{"short-lease", "its lease is shorter than it is usually held; lengthen it, or renew it"},
-	{"unsafe-lease", "its lease is shorter than twice backend.request_timeout and the longest time that a node " +
-		"was away together; one failure can cost the lock; lengthen the lease, or lower the timeout"},
+	{"short-lease", "its lease of %v is shorter than it is usually held (%v); lengthen it, or renew it"},
+	{"unsafe-lease", "its lease of %v is shorter than %v, which is twice backend.request_timeout and the longest " +
+		"time that a node was away (%v); one failure can cost the lock; lengthen the lease, or lower the timeout"},
 	{"crossslot", "its script was refused because its keys belong to different nodes or slots; see docs/locks.md"},
 	{"comma-key", "its key ends in a comma; redis-cli --eval needs a space before the comma"},
 }
@@ -75,18 +76,38 @@ const alarmEvery = int64(time.Hour)
 // alarm records an alarm about a lock, and once an hour and pattern for the log.
 func (t *Table) alarm(e *entry, a AlarmSet) {
 	e.alarms |= a
-	t.log(e.key, e.pattern, a)
+	t.log(e.key, e.pattern, a, e)
 }
 
-// log records an alarm for the log, once an hour and pattern.
-func (t *Table) log(key []byte, pattern int, a AlarmSet) {
+// log records an alarm for the log, once an hour and pattern. e is nil if the table does not have
+// the lock.
+func (t *Table) log(key []byte, pattern int, a AlarmSet, e *entry) {
 	id := alarmed{a, pattern}
 	if at, before := t.alarmed[id]; before && t.now-at < alarmEvery {
 		return
 	}
 	t.alarmed[id] = t.now
 	text := alarmTexts[bits.TrailingZeros16(uint16(a))]
-	t.alarms = append(t.alarms, Alarm{text.name, t.cfg.patternName(pattern), string(key), text.text})
+	t.alarms = append(t.alarms,
+		Alarm{text.name, t.cfg.patternName(pattern), string(key), t.explain(text.text, a, e)})
+}
+
+// explain puts the numbers that an alarm is about into its text.
+func (t *Table) explain(text string, a AlarmSet, e *entry) string {
+	var ns []int64
+	switch a {
+	case NotRenewed:
+		ns = []int64{t.now - e.renewedAt, e.lease}
+	case ShortLease:
+		ns = []int64{e.lease, t.figures[e.pattern].usualHold}
+	case UnsafeLease:
+		ns = []int64{e.lease, t.cfg.SafeLease + t.away, t.away}
+	}
+	numbers := make([]any, len(ns))
+	for i, n := range ns {
+		numbers[i] = time.Duration(n).Round(time.Millisecond)
+	}
+	return fmt.Sprintf(text, numbers...)
 }
 
 // TakeAlarms returns the alarms for the log since the last call.
@@ -94,16 +115,6 @@ func (t *Table) TakeAlarms() []Alarm {
 	alarms := t.alarms
 	t.alarms = nil
 	return alarms
-}
-
-// Report records an alarm about a key without an event.
-func (t *Table) Report(key []byte, a AlarmSet, now int64) {
-	t.now = max(t.now, now)
-	if e := t.find(key, hashOf(key)); e != nil {
-		t.alarm(e, a)
-		return
-	}
-	t.log(key, t.cfg.pattern(key), a)
 }
 
 // alarmSameToken finds a Redlock library whose addresses are all this keyway: the first

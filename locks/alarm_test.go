@@ -180,3 +180,26 @@ func TestAlarmsOncePerPatternAndHour(t *testing.T) {
 		t.Errorf("an hour later: %q", got)
 	}
 }
+
+// The log has the numbers that an alarm is about, so that an operator sees how far off they are.
+func TestAlarmsSayTheNumbers(t *testing.T) {
+	s := newScene(t, Config{Size: 100, Patterns: []string{"lock:*"}, SafeLease: int64(12 * time.Second)})
+	s.table.NodeAway(int64(3 * time.Second))
+	s.send(holder, "SET lock:1 tok NX PX 14500", "+OK")
+	s.after(time.Second).send(holder, extend+"tok 10000", ":1")
+	s.after(6 * time.Second)
+	for range usual {
+		s.send(holder, "SET lock:2 tok NX PX 60000", "+OK")
+		s.after(20*time.Second).send(holder, "EVALSHA cf0e94b2e9ffc7e04395cf88f7583fc309985910 1 lock:2 tok", ":1")
+	}
+	s.send(holder, "SET lock:2 tok NX PX 15500", "+OK")
+	want := []string{"its lease of 14.5s is shorter than 15s, which is twice", "node was away (3s)",
+		"has not renewed it for 6s, more than half its lease of 10s",
+		"its lease of 15.5s is shorter than it is usually held (20"}
+	got := fmt.Sprint(s.table.TakeAlarms())
+	for _, w := range want {
+		if !strings.Contains(got, w) {
+			t.Errorf("%q is not in %s", w, got)
+		}
+	}
+}

@@ -16,6 +16,7 @@ const (
 	Release
 	Force  // removes the lock, whoever holds it
 	Expire // sets the lease in a second step
+	Cross  // was refused, because the keys of a script do not live together
 	Ask    // asks whether the token has the lock, and changes nothing
 )
 
@@ -89,6 +90,7 @@ var (
 	delEqual  = &How{Library: libUnknown, Kind: KindString, Op: Release}
 	del       = &How{Library: libUnknown, Kind: KindString, Op: Force}
 	expire    = &How{Library: libUnknown, Kind: KindString, Op: Expire}
+	crossed   = &How{Library: libUnknown, Op: Cross}
 )
 
 // str returns the description of a script for locks that are strings. It returns 1, or 0.

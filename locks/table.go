@@ -259,10 +259,13 @@ func (t *Table) Apply(ev *Event) {
 	t.now = max(t.now, ev.At)
 	isSure := ev.How.Library != libUnknown
 	if isSure && bytes.HasSuffix(ev.Key, []byte{','}) {
-		t.log(ev.Key, t.cfg.pattern(ev.Key), CommaKey)
+		t.log(ev.Key, t.cfg.pattern(ev.Key), CommaKey, nil)
 	}
 	e := t.find(ev.Key, ev.hash)
 	if e == nil {
+		if ev.How == crossed {
+			t.log(ev.Key, t.cfg.pattern(ev.Key), CrossSlot, nil)
+		}
 		if ev.How.Op != Acquire && ev.How.Op != Renew || ev.Outcome == Failed || ev.How == setXX {
 			return
 		}
@@ -292,6 +295,9 @@ func (t *Table) Apply(ev *Event) {
 		t.expire(e, ev)
 	case Release, Force:
 		t.release(e, ev)
+	case Cross:
+		t.show(e)
+		t.alarm(e, CrossSlot)
 	}
 }
 

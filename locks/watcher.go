@@ -210,12 +210,13 @@ func (w *Watcher) script(cmd *command.Command, a command.Args, wall time.Time) *
 	return p
 }
 
-// ScriptKey returns the first key of an EVAL or EVALSHA whose script works on locks, or nil.
-func (w *Watcher) ScriptKey(cmd *command.Command, a command.Args) []byte {
+// Crossed handles an EVAL or EVALSHA that was refused because its keys do not live together.
+func (w *Watcher) Crossed(cmd *command.Command, a command.Args) {
 	if cmd.Lock != command.ScriptLock || a.Len() < 4 || w.how(cmd, a) == nil {
-		return nil
+		return
 	}
-	return a.Arg(3)
+	key := nameOf(a.Arg(3))
+	w.handle(&Event{At: w.clock(), How: crossed, Outcome: Done, Key: key, hash: hashOf(key)})
 }
 
 // how returns what the script of an EVAL or EVALSHA does, or nil if it works on no lock.

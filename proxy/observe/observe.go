@@ -113,9 +113,7 @@ func (o *observer) Sent(s *engine.Session, cmd *command.Command, a command.Args,
 
 // Crossed implements engine.Witness.
 func (o *observer) Crossed(cmd *command.Command, a command.Args) {
-	if key := o.watcher.ScriptKey(cmd, a); key != nil {
-		o.table.Report(key, locks.CrossSlot, o.now())
-	}
+	o.watcher.Crossed(cmd, a)
 }
 
 // handle takes an event of this thread.

@@ -23,6 +23,11 @@ var inLocks = []bug{
 		"./test/transcripts", "TestTranscripts/lock-table-multi",
 	},
 	{
+		"time without a node does not count for leases", "proxy/observe/observe.go",
+		"		o.table.NodeAway(o.w.Now - o.awaySince)\n", "",
+		"./test/transcripts", "TestTranscripts/lock-unsafe-lease",
+	},
+	{
 		"the table grows without a bound", "locks/table.go",
 		"	case t.shown.n >= t.cfg.Size:\n", "	case false:\n",
 		"./locks", "TestTableIsBounded",

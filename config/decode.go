@@ -108,6 +108,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) error {
 		v.FieldByName("Weight").SetInt(1)
 	case reflect.TypeFor[QuorumRule]():
 		v.Set(reflect.ValueOf(defaultQuorumRule))
+	case reflect.TypeFor[LockScript]():
+		v.Set(reflect.ValueOf(defaultLockScript))
 	}
 	seen := map[string]bool{}
 	for i := 0; i < len(n.Content); i += 2 {

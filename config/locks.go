@@ -11,8 +11,29 @@ type Locks struct {
 	Observe  bool     `yaml:"observe"`  // whether keyway watches who holds which lock
 	Patterns []string `yaml:"patterns"` // globs of keys that are locks; each has figures of its own
 
-	Quorum []QuorumRule `yaml:"quorum"`
+	Scripts []LockScript `yaml:"scripts"` // scripts that keyway does not know
+	Quorum  []QuorumRule `yaml:"quorum"`
 }
+
+// LockScript names a script, by its SHA-1 or its text, and says what it does with the lock
+// KEYS[1]; see quorum.Script.
+type LockScript struct {
+	SHA   string `yaml:"sha"`
+	Text  string `yaml:"text"`
+	Does  string `yaml:"does"`  // acquire, renew, release, ask
+	Token int    `yaml:"token"` // the number of an ARGV
+	Lease int    `yaml:"lease"` // the number of an ARGV; 0: it sets none
+	Unit  string `yaml:"unit"`  // of the lease: ms, s
+	Again bool   `yaml:"again"` // a client that has the lock acquires it again
+
+	// What it returns if it has done that, if another has the lock, and if nobody has it.
+	Done  string `yaml:"done"`
+	Other string `yaml:"other"`
+	None  string `yaml:"none"`
+}
+
+// defaultLockScript has the values of the keys that a declaration leaves out.
+var defaultLockScript = LockScript{Token: 1, Unit: "ms", Done: "1", Other: "0"}
 
 // QuorumRule says which keys are locks on a majority of nodes that are not in the layout.
 type QuorumRule struct {

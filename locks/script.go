@@ -1,10 +1,6 @@
 package locks
 
-import (
-	"bytes"
-
-	"github.com/keyway-proxy/keyway/quorum"
-)
+import "github.com/keyway-proxy/keyway/quorum"
 
 // Op is what a command does to a lock.
 type Op uint8
@@ -30,6 +26,7 @@ const (
 	unlocked                    // 1: released; 0: the holder holds it once more; nil: it is not the holder
 	perKey                      // an array with 1 for each key that was renewed
 	firstNegated                // an array; its first element is -1 if the lock was acquired
+	returned                    // what How.Returns says for Done: done
 )
 
 // How describes a command or a script that works on a lock.
@@ -255,10 +252,6 @@ var libraries = map[string]*How{
 	"73ac2729af29ea9a975f95e8097f7ee9a74cce3d": redisson(KindSpin, Release, 2, 0, unlocked),
 	"51b433c3cc9a6ca991b3aefec63d23490c246318": redisson(KindSpin, Force, 0, 0, truthy),
 }
-
-// Library returns what the script with a SHA-1, in upper or lower case, does. It returns nil if
-// no library in the table uses it.
-func Library(sha []byte) *How { return libraries[string(bytes.ToLower(sha))] }
 
 // OnMajority returns what the script does with a lock on a majority of nodes.
 func (h *How) OnMajority() *quorum.Script {

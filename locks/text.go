@@ -9,7 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/lua"
 )
 
-// maxLearned bounds what a recognizer remembers of scripts that no library in the table uses.
+// maxLearned bounds what a recognizer remembers of scripts.
 const maxLearned = 4096
 
 // seed is secret, so that clients cannot choose texts or keys that collide.
@@ -17,6 +17,7 @@ var seed = maphash.MakeSeed()
 
 // recognizer knows the scripts that work on locks. It looks into a text once.
 type recognizer struct {
+	known  Scripts
 	bySHA  map[string]*How  // nil: the script is no lock's
 	byText map[uint64]*How  // by the hash of the text
 	absent map[string]int64 // SHA-1s without a known text -> when to look again
@@ -29,8 +30,10 @@ type recentSHA struct {
 	how *How
 }
 
-func newRecognizer() recognizer {
-	return recognizer{bySHA: map[string]*How{}, byText: map[uint64]*How{}, absent: map[string]int64{}}
+func newRecognizer(known Scripts) recognizer {
+	return recognizer{
+		known: known, bySHA: map[string]*How{}, byText: map[uint64]*How{}, absent: map[string]int64{},
+	}
 }
 
 // text returns what the script of an EVAL does, or nil if it works on no lock.
@@ -42,14 +45,13 @@ func (r *recognizer) text(text []byte) *How {
 	if len(r.byText) >= maxLearned {
 		clear(r.byText)
 	}
-	sha := lua.SHA1(text)
-	how, known := libraries[sha]
-	if !known {
+	how := r.known.OfText(text)
+	if how == nil {
 		how = classify(text)
 	}
 	how = how.changing()
 	r.byText[h] = how
-	r.remember(sha, how)
+	r.remember(lua.SHA1(text), how)
 	return how
 }
 
@@ -92,7 +94,8 @@ func (r *recognizer) sha(sha []byte, clock func() int64, textOf func(sha []byte)
 	if now < r.absent[string(sha)] {
 		return nil
 	}
-	how, known := libraries[string(bytes.ToLower(sha))]
+	how := r.known.OfSHA(sha)
+	known := how != nil
 	if text := textOf(sha); !known && text != nil {
 		how, known = r.text(text), true
 	}

@@ -60,8 +60,11 @@ type Watcher struct {
 func NewWatcher(
 	t *Table, handle func(*Event), textOf func(sha []byte) []byte, clock func() int64,
 ) *Watcher {
-	return &Watcher{recognizer: newRecognizer(), table: t, handle: handle, textOf: textOf, clock: clock}
+	return &Watcher{recognizer: newRecognizer(Scripts{}), table: t, handle: handle, textOf: textOf, clock: clock}
 }
+
+// Configure replaces the scripts that the watcher knows.
+func (w *Watcher) Configure(s Scripts) { w.recognizer = newRecognizer(s) }
 
 // Pending is a command that works on locks and whose reply has not come.
 type Pending struct {
@@ -346,6 +349,8 @@ func (h *How) outcome(reply []byte) Outcome {
 			return Kept
 		}
 		return doneIf(isInt)
+	case returned:
+		return doneIf(h.Returns.Done.Is(reply))
 	case firstNegated:
 		_, elements, ok := resp.Elements(reply)
 		first, _, _ := resp.Split(elements)

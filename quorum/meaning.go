@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"time"
@@ -30,6 +31,10 @@ type Returns struct {
 	None  Value // there is no such lock
 }
 
+func (r Returns) String() string {
+	return fmt.Sprintf("%s (other: %s, none: %s)", r.Done, r.Other, r.None)
+}
+
 // Value is a reply of a script: ":1" or "+OK" as on the wire, or one of these.
 type Value string
 
@@ -38,6 +43,29 @@ const (
 	Null      Value = "_"
 	LeaseLeft Value = "lease" // the milliseconds that are left of the lease
 )
+
+// Is reports whether a reply is this value. It is false for LeaseLeft.
+func (v Value) Is(reply []byte) bool {
+	switch {
+	case v == Null:
+		return resp.IsNull(reply)
+	case v == "+OK" && string(reply) == "$2\r\nOK\r\n": // a script's own text
+		return true
+	}
+	text, ok := bytes.CutSuffix(reply, []byte("\r\n"))
+	return ok && string(text) == string(v)
+}
+
+// String returns the value as the configuration has it.
+func (v Value) String() string {
+	switch v {
+	case Null:
+		return "nil"
+	case LeaseLeft:
+		return string(v)
+	}
+	return string(v[1:])
+}
 
 // Append appends the reply, with what is left of the lock's lease in milliseconds.
 func (v Value) Append(dst []byte, version resp.Version, lease int64) []byte {
@@ -65,7 +93,7 @@ func (s *Script) Unfit(keys int) string {
 	switch reason := unfit[s.Library]; {
 	case reason != "":
 		return reason
-	case keys > 1 && !s.AllKeys:
+	case keys > 1 && s.Library == "RedisLockRegistry":
 		return "the script sends a message, which belongs to one node; with RedisLockRegistry use the type " +
 			"SPIN_LOCK, or give its locks names that no rule matches"
 	}

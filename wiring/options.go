@@ -32,6 +32,17 @@ var reads = map[string]proxy.Reads{
 // maxPatterns bounds the metrics of locks.
 const maxPatterns = 100
 
+// watchLocks returns how locks are observed, and which scripts work on them. Errors are
+// *config.Error.
+func watchLocks(c *config.Config) (locks.Options, error) {
+	if n := len(c.Locks.Patterns); n > maxPatterns {
+		return locks.Options{}, c.Errorf("locks.patterns", "leave some out: the others share a pattern",
+			"%d patterns, and at most %d are allowed, because each has metrics of its own", n, maxPatterns)
+	}
+	scripts, err := lockScripts(c)
+	return locks.Options{Observe: c.Locks.Observe, Patterns: c.Locks.Patterns, Scripts: scripts}, err
+}
+
 // workerOptions returns the settings that all workers share. What depends on the process
 // or on the single worker is not in them; package server adds it. Errors are *config.Error.
 func workerOptions(c *config.Config) (proxy.Options, error) {
@@ -52,9 +63,9 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 	if err != nil {
 		return proxy.Options{}, err
 	}
-	if n := len(c.Locks.Patterns); n > maxPatterns {
-		return proxy.Options{}, c.Errorf("locks.patterns", "leave some out: the others share a pattern",
-			"%d patterns, and at most %d are allowed, because each has metrics of its own", n, maxPatterns)
+	watch, err := watchLocks(c)
+	if err != nil {
+		return proxy.Options{}, err
 	}
 	hold := c.Backend.Hold
 	if hold == 0 {
@@ -89,6 +100,6 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		PerKey:         perKey,
 		Keyless:        c.Scripts.Keyless,
 		Locks:          lockRules(c),
-		WatchLocks:     locks.Options{Observe: c.Locks.Observe, Patterns: c.Locks.Patterns},
+		WatchLocks:     watch,
 	}, nil
 }

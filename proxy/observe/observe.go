@@ -65,6 +65,7 @@ func (o *observer) Configured() {
 		o.stop()
 	case o.table != nil:
 		o.table.Configure(c)
+		o.watcher.Configure(w.Options.WatchLocks.Scripts)
 	default:
 		if w.Options.Process != nil {
 			o.started = w.Options.Process.Started
@@ -72,6 +73,7 @@ func (o *observer) Configured() {
 		o.nextSweep = 0
 		o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
 		o.watcher = locks.NewWatcher(o.table, o.handle, w.Scripts.Cache.Text, o.now)
+		o.watcher.Configure(w.Options.WatchLocks.Scripts)
 		w.Witness = o
 	}
 }

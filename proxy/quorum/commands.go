@@ -7,8 +7,6 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
-	library "github.com/keyway-proxy/keyway/locks"
-	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
@@ -179,7 +177,8 @@ func (l *locks) begins(
 }
 
 const unknownScript = "keyway does not know what this script does with the lock; it knows the scripts of many " +
-	"libraries, and others that compare the token and then delete the key or change its lease"
+	"libraries, others that compare the token and then delete the key or change its lease, and those that " +
+	"locks.scripts declares"
 
 // script starts what a client's script does with a lock.
 func (l *locks) script(
@@ -213,12 +212,13 @@ func (l *locks) script(
 const maxScripts = 1024
 
 // known returns what the script of an EVAL or EVALSHA does, or nil. keyway knows the scripts of
-// libraries by their SHA-1, whether or not a client has sent the text.
+// libraries, and those that the configuration declares, by their SHA-1, whether or not a client
+// has sent the text.
 func (l *locks) known(cmd *command.Command, a command.Args) *quorum.Script {
 	text := a.Arg(1)
 	switch {
 	case cmd.Is(command.TakesSHA):
-		if how := library.Library(text); how != nil {
+		if how := l.w.Options.WatchLocks.Scripts.OfSHA(text); how != nil {
 			return how.OnMajority()
 		}
 		if text = l.w.Scripts.Cache.Text(text); text == nil {
@@ -236,7 +236,7 @@ func (l *locks) known(cmd *command.Command, a command.Args) *quorum.Script {
 		l.scripts = map[string]*quorum.Script{}
 	}
 	script := quorum.OfText(text)
-	if how := library.Library([]byte(lua.SHA1(text))); how != nil {
+	if how := l.w.Options.WatchLocks.Scripts.OfText(text); how != nil {
 		script = how.OnMajority()
 	}
 	l.scripts[string(text)] = script

@@ -63,6 +63,7 @@ type group struct {
 // Configured makes the groups of the rules. Nodes that stay keep their connections.
 func (l *locks) Configured() {
 	rules := l.w.Options.Locks
+	l.scripts = nil // other scripts may be declared
 	if l.w.Outside = nil; len(rules) > 0 {
 		l.w.Outside = l
 	}

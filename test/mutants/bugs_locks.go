@@ -28,6 +28,11 @@ var inLocks = []bug{
 		"./test/transcripts", "TestTranscripts/lock-unsafe-lease",
 	},
 	{
+		"a known script is declared otherwise", "locks/declared.go",
+		"	if known != nil {\n", "	if false {\n",
+		"./locks", "TestDeclarationsThatContradict",
+	},
+	{
 		"the table grows without a bound", "locks/table.go",
 		"	case t.shown.n >= t.cfg.Size:\n", "	case false:\n",
 		"./locks", "TestTableIsBounded",

@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,23 @@ func TestLockOfSeveralResources(t *testing.T) {
 		s.after(2*time.Second).send("x", "EVALSHA "+c.release+" 3 {r}:a {r}:b {r}:c "+c.args, ":3")
 		if rows := s.table.Rows(s.now, Query{Count: 9}); len(rows) != 0 {
 			t.Errorf("%s: %+v", c.library, rows)
+		}
+	}
+}
+
+// Of 50,000 locks that are held at once, the table keeps the 10,000 that were used last.
+func TestManyLocksAtOnce(t *testing.T) {
+	s := newScene(t, Config{Size: MaxLocks, Patterns: []string{"lock:*"}})
+	for i := range 5 * MaxLocks {
+		s.send("x", fmt.Sprintf("SET lock:%d tok NX PX 600000", i), "+OK")
+	}
+	rows := s.table.Rows(s.now, Query{Count: 10 * MaxLocks})
+	if len(rows) != MaxLocks || s.row("lock:0") != nil {
+		t.Errorf("%d rows", len(rows))
+	}
+	for _, r := range rows {
+		if len(r.Key) != len("lock:40000") || r.Key < "lock:40000" {
+			t.Fatalf("%s is in the table", r.Key)
 		}
 	}
 }

@@ -40,8 +40,8 @@ const (
 // answer: what the node says, the value of the lock, its number, its lease, how long the node
 // waits, and its clock in microseconds.
 //
-// A lock that is acquired again keeps the ID of the attempt that has set it. So if the new
-// attempt fails, undo leaves it to its holder.
+// A lock that is acquired again gets the ID of no attempt. So neither the undo of the new attempt
+// takes it from its holder, nor one of an earlier attempt that failed and comes late.
 const script = `local key, about = KEYS[1], KEYS[2]
 local ms, longest = tonumber(ARGV[4]), tonumber(ARGV[2])
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
@@ -83,7 +83,7 @@ if ARGV[1] == 'acquire' and waits <= 0 then
   if not held or mine and (by == ARGV[5] or by == ARGV[6]) then
     says = set(ARGV[5])
   elseif agrees() then
-    says = set(by or 'none')
+    says = set('none')
   else
     says = 'held'
   end

@@ -42,6 +42,7 @@ type history struct {
 	w        *world
 	ops      []porcupine.Operation
 	holds    []hold
+	shared   bool // several clients have the same token
 	acquired int
 }
 
@@ -54,7 +55,8 @@ type hold struct {
 
 type lockInput struct {
 	kind   Kind
-	client int
+	client int // who acquires, by the token: clients that acquire again may share one
+	again  bool
 	call   int64
 	until  int64 // when the lease that it asks for ends for the client
 }
@@ -81,7 +83,10 @@ var lockModel = porcupine.Model{
 		mine, isFree := s.client == in.client, s.client < 0 || s.until <= out.ended
 		switch {
 		case in.kind == Acquire && out.verdict == Yes:
+			isFree = isFree || mine && in.again
 			return isFree && out.number > s.number, lockState{in.client, in.until, out.number}
+		case in.kind == Acquire && in.again && mine:
+			s.until = min(s.until, in.until) // some nodes may have the new lease, or all
 		case in.kind == Renew && out.verdict == Yes:
 			s.until = max(s.until, in.until)
 			return mine, s
@@ -103,6 +108,9 @@ var lockModel = porcupine.Model{
 func (h *history) check() string {
 	for i, a := range h.holds {
 		for _, b := range h.holds[:i] {
+			if h.shared {
+				break // a client can shorten the other's lease meanwhile; the model knows that
+			}
 			if a.client != b.client && a.from < b.to && b.from < a.to {
 				return fmt.Sprintf("clients %d and %d both had the lock: %+v %+v", a.client, b.client, a, b)
 			}
@@ -134,8 +142,15 @@ func simulate(seed uint64) *history {
 		w.ways = append(w.ways, k)
 	}
 	sameToken := w.rand.IntN(3) == 0
+	h.shared = seed%4 == 3
 	for i := range 4 {
-		c := &simClient{h: h, id: i, way: w.ways[i%2], left: 12, sameToken: sameToken}
+		c := &simClient{h: h, id: i, owner: i, way: w.ways[i%2], left: 12, sameToken: sameToken}
+		switch {
+		case h.shared: // two by two they have a token, and go through different keyways
+			c.again, c.sameToken, c.owner = wholeToken, true, i/2
+		case seed%4 == 2: // each for itself
+			c.again, c.sameToken = wholeToken, false
+		}
 		w.after(w.between(0, time.Second), c.acquire)
 	}
 	w.after(w.between(0, time.Second), func() { w.fault(rule) })
@@ -152,19 +167,21 @@ func simulate(seed uint64) *history {
 type simClient struct {
 	h         *history
 	id        int
+	owner     int // of the token; see lockInput.client
+	again     int // Command.Again of what it acquires
 	way       *simKeyway
 	left      int // attempts
 	tokens    int
 	sameToken bool // all clients use the same token
 	token     string
 	earlier   string
-	hold      *hold
 }
 
 // do runs a command, and records it.
 func (c *simClient) do(cmd Command, then func(*Op)) {
 	w := c.h.w
-	in := lockInput{kind: cmd.Kind, client: c.id, call: w.now, until: w.now + cmd.Lease*990000}
+	in := lockInput{kind: cmd.Kind, client: c.owner, again: cmd.Again != 0, call: w.now}
+	in.until = w.now + cmd.Lease*990000
 	i := len(c.h.ops)
 	c.h.ops = append(c.h.ops, porcupine.Operation{ClientId: c.id, Input: in, Call: w.now, Return: int64(time.Hour),
 		Output: lockOutput{ended: int64(time.Hour)}})
@@ -195,23 +212,45 @@ func (c *simClient) acquire() {
 	if c.sameToken {
 		c.token = "1"
 	}
+	if c.sameToken && c.again != 0 {
+		c.token = fmt.Sprintf("o%d", c.owner)
+	}
+	c.set(func() { w.after(w.between(10*time.Millisecond, 400*time.Millisecond), c.acquire) })
+}
+
+// set acquires the lock, or acquires it again.
+func (c *simClient) set(failed func()) {
+	w := c.h.w
 	lease := int64(w.between(100*time.Millisecond, 3*time.Second) / time.Millisecond)
+	if c.h.shared { // else a late attempt could shorten the lease that another has got since
+		lease = 1500
+	}
 	began, id := w.now, fmt.Sprintf("%d", w.rand.Uint64())
 	cmd := Command{Kind: Acquire, Key: "lock", Token: c.token, Lease: lease, ID: id, Earlier: c.earlier}
+	cmd.Again = c.again
+	c.endHolds(began + lease*990000) // some nodes may get the new lease, or all
 	c.do(cmd, func(o *Op) {
 		c.earlier = ""
 		if o == nil || o.Verdict != Yes {
 			if o != nil {
 				c.earlier = id
 			}
-			w.after(w.between(10*time.Millisecond, 400*time.Millisecond), c.acquire)
+			failed()
 			return
 		}
 		c.h.acquired++
-		c.h.holds = append(c.h.holds, hold{c.id, w.now, began + lease*990000, o.Number})
-		c.hold = &c.h.holds[len(c.h.holds)-1]
+		c.h.holds = append(c.h.holds, hold{c.owner, w.now, began + lease*990000, o.Number})
 		c.next(len(c.h.holds)-1, lease)
 	})
+}
+
+// endHolds ends at a time what the owner has.
+func (c *simClient) endHolds(at int64) {
+	for i := range c.h.holds {
+		if h := &c.h.holds[i]; h.client == c.owner {
+			h.to = min(h.to, at)
+		}
+	}
 }
 
 // next renews, releases or forgets the lock that the client has.
@@ -222,6 +261,10 @@ func (c *simClient) next(at int, lease int64) {
 		what := w.rand.IntN(4)
 		if c.sameToken {
 			what = 3 // as with one Redis, renewing and releasing would concern the other clients' lock
+		}
+		if c.again != 0 && w.rand.IntN(2) == 0 {
+			c.set(func() { c.next(at, lease) })
+			return
 		}
 		switch what {
 		case 0, 1:
@@ -234,7 +277,7 @@ func (c *simClient) next(at int, lease int64) {
 				w.after(time.Duration(max(0, c.h.holds[at].to-w.now)), c.acquire)
 			})
 		case 2:
-			c.h.holds[at].to = min(c.h.holds[at].to, w.now)
+			c.endHolds(w.now)
 			c.do(Command{Kind: Release, Key: "lock", Token: c.token}, func(*Op) {
 				w.after(w.between(0, 200*time.Millisecond), c.acquire)
 			})

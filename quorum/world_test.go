@@ -146,18 +146,14 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	} else if lock != nil {
 		said = "held"
 	}
-	set := func() string {
+	set := func(id string) string {
 		n.locks[key] = &simLock{arg(3), now + lease}
 		said := "low"
 		if number(7) > about.number {
 			said = "ok"
 		}
-		n.about[key] = &simAbout{arg(5), max(about.number, number(7)), now + lease + keep}
+		n.about[key] = &simAbout{id, max(about.number, number(7)), now + lease + keep}
 		return said
-	}
-	free := func() {
-		delete(n.locks, key)
-		about.id = ""
 	}
 	switch arg(1) {
 	case "acquire":
@@ -165,17 +161,20 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 			return said
 		}
 		if lock == nil || mine && about.id != "" && (about.id == arg(5) || about.id == arg(6)) {
-			return set()
+			return set(arg(5))
+		}
+		if lock != nil && agrees(lock.value, arg(3), number(9)) { // no attempt may undo it
+			return set("none")
 		}
 		return "held"
 	case "raise":
-		if !mine || about.id != arg(5) {
+		if !mine || about.id != arg(5) && number(9) == 0 {
 			return "held"
 		}
 		about.number = max(about.number, number(7))
 	case "undo":
 		if mine && about.id == arg(5) {
-			free()
+			n.free(key, about)
 		}
 	case "renew":
 		if mine {
@@ -184,14 +183,27 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 		}
 	case "adopt":
 		if lock == nil && waits == 0 {
-			set()
+			set(arg(5))
 		}
 	case "release":
 		if mine {
-			free()
+			n.free(key, about)
 		}
 	}
 	return said
+}
+
+func (n *simNode) free(key string, about *simAbout) {
+	delete(n.locks, key)
+	about.id = ""
+}
+
+// agrees reports whether a client with a token may acquire a lock with this value again.
+func agrees(value, token string, bytes int64) bool {
+	if bytes <= 0 {
+		return bytes < 0 && value == token
+	}
+	return value[:min(bytes, int64(len(value)))] == token[:min(bytes, int64(len(token)))]
 }
 
 // simKeyway is a keyway: its links to the nodes, and the commands under way.

@@ -188,7 +188,11 @@ func test(t *trial, tests string, env ...string) (failed bool, out string, err e
 	for name := range strings.SplitSeq(t.test, "|") { // a name may be that of a subtest
 		pattern = append(pattern, "^"+strings.ReplaceAll(name, "/", "$/^")+"$")
 	}
-	args := []string{"-test.failfast", "-test.parallel", "8", "-test.timeout", "120s",
+	parallel := "8"
+	if t.pkg == "./test/faults" {
+		parallel = "4"
+	}
+	args := []string{"-test.failfast", "-test.parallel", parallel, "-test.timeout", "120s",
 		"-test.run", strings.Join(pattern, "|")}
 	if t.ofNone() && t.pkg == "./test/sim" {
 		args = append(args, "-seeds", "100") // make test has simulated all seeds

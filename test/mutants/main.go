@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,6 +56,13 @@ func run(only string) (survived int, err error) {
 		return 0, err
 	}
 	q := newQueue(trials)
+	for i, t := range q.trials { // make test, too, runs the fault tests alone
+		if t.ofNone() && t.pkg == "./test/faults" {
+			q.trials = slices.Delete(q.trials, i, i+1)
+			b.tryAndRecord(q, &t, root)
+			break
+		}
+	}
 	var wg sync.WaitGroup
 	for i := range waiting + runtime.NumCPU() {
 		dir := filepath.Join(root, strconv.Itoa(i))
@@ -67,15 +75,19 @@ func run(only string) (survived int, err error) {
 				if !ok {
 					return
 				}
-				began := time.Now()
-				failed, err := b.try(&t, dir)
-				q.record(&t, failed, err, time.Since(began))
+				b.tryAndRecord(q, &t, dir)
 			}
 		})
 	}
 	wg.Wait()
 	fmt.Printf("%d bugs planted, %d noticed\n", q.noticed+q.survived, q.noticed)
 	return q.survived, q.err
+}
+
+func (b *build) tryAndRecord(q *queue, t *trial, dir string) {
+	began := time.Now()
+	failed, err := b.try(t, dir)
+	q.record(t, failed, err, time.Since(began))
 }
 
 // chosen returns the bugs that the command line asks for.

@@ -85,8 +85,12 @@ const (
 )
 
 // UnknownCommand returns Redis's text for a command that does not exist
-// (server.c, commandCheckExistence).
-func UnknownCommand(a command.Args) string {
+// (server.c, commandCheckExistence). isBrief says that the text does not mention arguments
+// if there are none.
+func UnknownCommand(a command.Args, isBrief bool) string {
+	if isBrief && a.Len() == 1 {
+		return fmt.Sprintf("ERR unknown command '%s'", cString(a.Arg(0), 128))
+	}
 	var b strings.Builder
 	for i := 1; i < a.Len() && b.Len() < 128; i++ {
 		fmt.Fprintf(&b, "'%s' ", cString(a.Arg(i), 128-b.Len()))
@@ -101,15 +105,6 @@ func UnknownSub(container string, sub []byte) string {
 
 // UnknownNode returns Redis's text for the ID of no node in the cluster (cluster.c).
 func UnknownNode(id []byte) string { return fmt.Sprintf("ERR Unknown node %s", cString(id, 128)) }
-
-// Lacked returns Redis's text for an unknown command, for one that is newer than the
-// nodes.
-func Lacked(c *command.Command, a command.Args) string {
-	if container, _, isSub := strings.Cut(c.Name, "|"); isSub {
-		return UnknownSub(container, a.Arg(1))
-	}
-	return UnknownCommand(a)
-}
 
 // SubSyntax returns Redis's text for a subcommand whose handler counts the arguments
 // itself (networking.c, addReplySubcommandSyntaxError).

@@ -77,7 +77,7 @@ func functionRestore(w *engine.Worker, s *engine.Session, cmd *command.Command, 
 	flush := a.Len() == 4 && command.EqualFold(policy, "flush")
 	switch {
 	case w.Server.Lacks(cmd):
-		return s.AnswerError(cmd, errtext.Lacked(cmd, a))
+		return s.AnswerError(cmd, w.Server.Lacked(cmd, a))
 	case a.Len() > 4:
 		return s.AnswerError(cmd, errtext.SubSyntax("FUNCTION", a.Arg(1)))
 	case a.Len() == 4 && !flush && !command.EqualFold(policy, "append") && !command.EqualFold(policy, "replace"):
@@ -102,7 +102,7 @@ func functionRestore(w *engine.Worker, s *engine.Session, cmd *command.Command, 
 func functionFlush(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
 	switch {
 	case w.Server.Lacks(cmd):
-		return s.AnswerError(cmd, errtext.Lacked(cmd, a))
+		return s.AnswerError(cmd, w.Server.Lacked(cmd, a))
 	case a.Len() > 3:
 		return s.AnswerError(cmd, errtext.SubSyntax("FUNCTION", a.Arg(1)))
 	case a.Len() == 3 && !command.EqualFold(a.Arg(2), "sync") && !command.EqualFold(a.Arg(2), "async"):

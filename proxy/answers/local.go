@@ -145,7 +145,7 @@ func noTouch(w *engine.Worker, s *engine.Session, cmd *command.Command, a comman
 	n, shared := w.AnyMaster(s)
 	switch {
 	case w.Server.Lacks(cmd):
-		return s.AnswerError(cmd, errtext.Lacked(cmd, a))
+		return s.AnswerError(cmd, w.Server.Lacked(cmd, a))
 	case !on && !command.EqualFold(a.Arg(2), "off"):
 		return s.AnswerError(cmd, errtext.Syntax)
 	case s.Inflight > 0:

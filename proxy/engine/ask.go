@@ -3,9 +3,11 @@ package engine
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -62,6 +64,21 @@ const serverRefresh = int64(time.Minute)
 // Lacks reports whether the nodes are too old for a command that keyway knows. If keyway
 // forwards a command, the node itself answers that it does not know it.
 func (sw *software) Lacks(cmd *command.Command) bool { return sw.w.Server.IsBefore(cmd.Since) }
+
+// Lacked returns the nodes' error text for a command that is newer than they are.
+func (sw *software) Lacked(cmd *command.Command, a command.Args) string {
+	container, _, isSub := strings.Cut(cmd.Name, "|")
+	if isSub && !sw.Lacks(command.Lookup([]byte(container))) {
+		return errtext.UnknownSub(container, a.Arg(1))
+	}
+	return sw.unknown(a)
+}
+
+// unknown returns the nodes' error text for a command that does not exist. Since Redis 8.6 it
+// does not mention arguments if there are none.
+func (sw *software) unknown(a command.Args) string {
+	return errtext.UnknownCommand(a, sw.Known && sw.Name == "redis" && !sw.IsBefore("8.6.0"))
+}
 
 // ask asks a master for its software, version and modules, when it is time to.
 func (sw *software) ask() {

@@ -150,7 +150,7 @@ func handle(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 // command reports it as unknown, whatever its arguments.
 func arityError(w *Worker, cmd *command.Command, a command.Args) string {
 	if w.Server.Lacks(cmd) {
-		return errtext.Lacked(cmd, a)
+		return w.Server.Lacked(cmd, a)
 	}
 	return errtext.Arity(cmd)
 }
@@ -163,7 +163,7 @@ func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 	case w.Options.Cluster != nil && h.Emulated != nil:
 		return h.Emulated(w, s, cmd, a)
 	case w.Server.Lacks(cmd):
-		return s.AnswerError(cmd, errtext.Lacked(cmd, a))
+		return s.AnswerError(cmd, w.Server.Lacked(cmd, a))
 	case w.Options.Allow[cmd.ID] && cmd.Keyed():
 		return SendByKey(w, s, cmd, a)
 	case w.Options.Allow[cmd.ID]:
@@ -435,7 +435,7 @@ func handleUnknown(w *Worker, s *Session, a command.Args) bool {
 	// COMMAND INFO accepts "config|get", but clients may not send that as a command.
 	if !s.Has(Authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 {
 		w.Stats.Unknown++
-		return s.Reject(nil, errtext.UnknownCommand(a))
+		return s.Reject(nil, w.Server.unknown(a))
 	}
 	return w.Learned.ask(s, a, string(bytes.ToLower(name)))
 }
@@ -450,10 +450,10 @@ func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
 	n, conn := w.AnyMaster(s)
 	if n == nil || conn.ConnectError() != "" || len(lc.names) >= maxLearned {
 		w.Stats.Unknown++
-		return s.Reject(nil, errtext.UnknownCommand(a))
+		return s.Reject(nil, w.Server.unknown(a))
 	}
 	s.Set(Blocked | learning)
-	unknown := errtext.UnknownCommand(a)
+	unknown := w.Server.unknown(a)
 	w.Ask(conn, w.Deadline(), func(reply []byte, ok bool) {
 		cmd := command.Learn(reply)
 		if ok && cmd != nil && cmd.Name == name {

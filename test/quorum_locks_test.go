@@ -163,8 +163,8 @@ func TestQuorumLocksRefuse(t *testing.T) {
 			"and then deletes the key"},
 		{"DEL lock:a other", head + "a command on a lock can have no other key; send one command for each"},
 		{"EVAL return(1) 1 lock:a t", head + "keyway does not know what this script does with the lock; it knows " +
-			"the scripts of many libraries, and others that compare the token and then delete the key or change its " +
-			"lease"},
+			"the scripts of many libraries, others that compare the token and then delete the key or change its " +
+			"lease, and those that locks.scripts declares"},
 		{"DEL lock:a:fence", `ERR keyway: "lock:a:fence" is a lock on 5 nodes (locks.quorum lock:*): ` +
 			"the key shows the lock's number; only GET can read it"},
 	} {

@@ -74,6 +74,11 @@ var alarmCases = []struct {
 		s.send(holder, release+"tok", ":1")
 		s.send(holder, release+"tok", ":0")
 	}, ""},
+	{"a token that is always the same acquires again when the lease is over", func(s *scene) {
+		s.send(holder, "SET lock:1 tok NX PX 5000", "+OK")
+		s.after(5100*time.Millisecond).send(holder, "SET lock:1 tok NX PX 5000", "+OK")
+		s.after(4 * time.Second)
+	}, ""},
 	{"two connections send one token at once", func(s *scene) {
 		s.send(holder, "SET lock:1 tok NX PX 10000", "+OK")
 		s.send(pooled, "SET lock:1 tok NX PX 10000", "$-1")

@@ -311,7 +311,9 @@ func (t *Table) acquire(e *entry, ev *Event) {
 		t.alarmSameToken(e, ev, own)
 	case Done:
 		f.Acquisitions++
-		t.take(e, ev, own, f)
+		// NX alone never succeeds for the holder, so its lease has ended.
+		isPlain := ev.How == setNX || ev.How == setNXOnly
+		t.take(e, ev, own && !isPlain, f)
 		t.alarmLease(e, ev)
 	}
 }

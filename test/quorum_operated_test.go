@@ -243,3 +243,32 @@ func TestLockNodesAreWatched(t *testing.T) {
 		t.Errorf("nothing was counted for the node that was frozen")
 	}
 }
+
+// TestQuorumReadsAreNotCached: a client that caches what it reads would not hear of a lock's
+// change, so its reads are refused, unless it does not cache this key.
+func TestQuorumReadsAreNotCached(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	c := redistest.Serve(t, n.yaml("timeout: 2s")).Ready().Dial()
+	c.Do("HELLO", "3")
+	c.Expect("OK", "SET", "lock:a", "t1", "NX", "PX", "60000")
+	for _, x := range []struct{ tracking, reply string }{
+		{"ON", "a majority of nodes sends no invalidations; read the lock over a connection without CLIENT TRACKING"},
+		{"ON BCAST", "a majority of nodes sends no invalidations"},
+		{"ON BCAST PREFIX lock:", "a majority of nodes sends no invalidations"},
+		{"ON BCAST PREFIX other:", "t1"},
+		{"ON OPTIN", "t1"},
+	} {
+		c.Expect("OK", strings.Fields("CLIENT TRACKING "+x.tracking)...)
+		if got := c.Do("GET", "lock:a").Text; !strings.Contains(got, x.reply) {
+			t.Errorf("with CLIENT TRACKING %s: %s", x.tracking, got)
+		}
+		c.Expect("(nil)", "SET", "lock:a", "t2", "NX", "PX", "60000") // which reads nothing
+		c.Expect("OK", "CLIENT", "TRACKING", "OFF")
+	}
+	c.Expect("OK", "CLIENT", "TRACKING", "ON", "OPTIN")
+	c.Expect("OK", "CLIENT", "CACHING", "YES")
+	if got := c.Do("GET", "lock:a").Text; !strings.Contains(got, "sends no invalidations") {
+		t.Errorf("after CLIENT CACHING YES: %s", got)
+	}
+}

@@ -40,6 +40,9 @@ type ownConns interface {
 	Conn(n *Node) *pool.Conn
 	// Caching returns what CLIENT CACHING says about the command that is being dispatched.
 	Caching() Caching
+	// Caches reports whether the client may cache a key that the command being dispatched reads,
+	// until it hears of a change.
+	Caches(key []byte) bool
 	// AfterCommand is called after each of the client's commands.
 	AfterCommand(s *Session)
 	// ForgetAll tells the client that all that it has cached is out of date.

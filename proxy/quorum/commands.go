@@ -64,6 +64,9 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 		return refuse("the locks are in database 0; SELECT 0 first")
 	case isNumber && cmd.Lock != command.GetLock:
 		return refuse("the key shows the lock's number; only GET can read it")
+	case cmd.Has(command.ReadOnly) && s.Has(engine.Tracks) && s.OwnConns.Caches(key):
+		return refuse("a majority of nodes sends no invalidations; read the lock over a connection without CLIENT " +
+			"TRACKING")
 	case s.Inflight >= maxUnfinished:
 		s.Set(engine.Draining)
 		return true, false

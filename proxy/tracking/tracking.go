@@ -85,6 +85,21 @@ const trackPing = int64(5 * time.Second)
 // Caching returns the setting of CLIENT CACHING for the command that is being dispatched.
 func (t *tracking) Caching() engine.Caching { return t.choice }
 
+// Caches reports whether the client may cache a key that the command being dispatched reads, until
+// it hears of a change.
+func (t *tracking) Caches(key []byte) bool {
+	switch {
+	case !t.Active():
+		return false
+	case t.bcast:
+		begins := func(prefix []byte) bool { return bytes.HasPrefix(key, prefix) }
+		return len(t.prefixes) == 0 || slices.ContainsFunc(t.prefixes, begins)
+	case t.optin:
+		return t.choice == engine.CachingYes
+	}
+	return t.choice != engine.CachingNo
+}
+
 // Active reports whether nodes have to track anything. For a RESP2 client without REDIRECT,
 // Redis has no connection for the invalidations.
 func (t *tracking) Active() bool { return t.sess.Has(engine.RESP3) || t.redirect != 0 }

@@ -60,8 +60,8 @@ var sentByUsers = []string{
 func startUsers(t *testing.T) (redis, keyway string) {
 	t.Helper()
 	file := redistest.WriteFile(t, "users.acl", userLines)
-	return redistest.Start(t, "--aclfile", file).Addr,
-		redistest.Serve(t, "threads: 2\nusers_file: "+file+"\n"+redistest.Ring(redistest.Start(t).Addr)).Ready().Addr
+	like, node := redistest.Redis.Start(t, "--aclfile", file), redistest.Redis.Start(t) // whose texts keyway has
+	return like.Addr, redistest.Serve(t, "threads: 2\nusers_file: "+file+"\n"+redistest.Ring(node.Addr)).Ready().Addr
 }
 
 // TestUsersLikeRedis: clients of all kinds of users get from keyway, byte for byte, what they get

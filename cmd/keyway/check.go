@@ -227,14 +227,8 @@ func printNodes(
 	if len(versions) > 1 {
 		remarks = append(remarks, "note: the nodes differ in version: some may not know a command that others know")
 	}
-	if err := tw.Flush(); err != nil {
+	if err := printRemarks(w, tw, remarks); err != nil {
 		return err
-	}
-	if len(remarks) > 0 {
-		fmt.Fprintln(w)
-	}
-	for _, remark := range remarks {
-		fmt.Fprintln(w, remark)
 	}
 	if unfit > 0 {
 		return fmt.Errorf("%d of %d nodes cannot serve", unfit, len(t.Nodes))

@@ -53,7 +53,18 @@ func printLockNodes(ctx context.Context, w io.Writer, cfg *config.Config, server
 		reports = reports[len(rule.Nodes):]
 		remarks = append(remarks, votesRemark(rule, votes, waiting)...)
 	}
-	if err := tw.Flush(); err != nil {
+	if err := printRemarks(w, tw, remarks); err != nil {
+		return err
+	}
+	if unfit > 0 {
+		return fmt.Errorf("%d of %d lock nodes cannot hold locks", unfit, of)
+	}
+	return nil
+}
+
+// printRemarks ends a table, and prints what there is to say about it.
+func printRemarks(w io.Writer, table *tabwriter.Writer, remarks []string) error {
+	if err := table.Flush(); err != nil {
 		return err
 	}
 	if len(remarks) > 0 {
@@ -61,9 +72,6 @@ func printLockNodes(ctx context.Context, w io.Writer, cfg *config.Config, server
 	}
 	for _, remark := range remarks {
 		fmt.Fprintln(w, remark)
-	}
-	if unfit > 0 {
-		return fmt.Errorf("%d of %d lock nodes cannot hold locks", unfit, of)
 	}
 	return nil
 }

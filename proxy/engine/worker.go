@@ -215,8 +215,8 @@ func New(o Options, table *router.Table, parts *Parts) *Worker {
 // nanoseconds from any origin. wall is the wall clock, for logs and INFO.
 func (w *Worker) Turn(now int64, wall time.Time) { w.Now, w.Wall = now, wall }
 
-// ExactNow returns the time by a clock that it reads anew. Now is that of the turn's begin, and
-// a turn takes long if clients have sent much.
+// ExactNow reads the clock. Now is the time at which the turn began, and a turn takes long if
+// clients have sent much.
 func (t *turn) ExactNow() int64 {
 	if t.Clock == nil {
 		return t.Now

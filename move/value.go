@@ -142,8 +142,11 @@ func noSuchCommand(err error) bool {
 // unixMicro returns the reply to TIME.
 func unixMicro(c *redis.Cmd) (time.Time, error) {
 	parts, err := c.StringSlice()
-	if err != nil || len(parts) != 2 {
-		return time.Time{}, errors.Join(err, fmt.Errorf("TIME is answered with %q", parts))
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(parts) != 2 {
+		return time.Time{}, fmt.Errorf("TIME is answered with %q", parts)
 	}
 	var seconds, micros int64
 	if _, err := fmt.Sscan(parts[0]+" "+parts[1], &seconds, &micros); err != nil {

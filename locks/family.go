@@ -10,13 +10,15 @@ type Family struct {
 	Library string
 }
 
-func familyOf(key []byte) uint64 {
+func familyOf(key []byte) uint64 { return hashOf(familyName(key)) }
+
+func familyName(key []byte) []byte {
 	for i := len(key) - 1; i > 0; i-- {
 		if key[i] == ':' {
-			return hashOf(key[:i+1])
+			return key[:i+1]
 		}
 	}
-	return hashOf(key)
+	return key
 }
 
 // knows reports whether a key is surely a lock.

@@ -13,24 +13,27 @@ import (
 
 // scene is a watcher and a table of one thread, and their clock.
 type scene struct {
-	t       *testing.T
+	t       testing.TB
 	watcher *Watcher
 	table   *Table
 	now     int64
 	texts   map[string]string // by SHA-1
 }
 
-func newScene(t *testing.T, c Config) *scene {
+func newScene(t testing.TB, c Config) *scene {
 	s := &scene{t: t, now: int64(time.Hour), texts: map[string]string{}}
 	s.table = NewTable(c)
-	s.watcher = NewWatcher(s.table, s.table.Apply, func(sha []byte) []byte {
+	s.watcher = NewWatcher(s.table, s, func(sha []byte) []byte {
 		if text := s.texts[string(sha)]; text != "" {
 			return []byte(text)
 		}
 		return nil
-	}, func() int64 { return s.now })
+	})
 	return s
 }
+
+func (s *scene) Now() int64      { return s.now }
+func (s *scene) Handle(e *Event) { s.table.Apply(e) }
 
 // after moves the clock and sweeps each second.
 func (s *scene) after(d time.Duration) *scene {
@@ -279,8 +282,7 @@ func TestWatchingAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkLock(b *testing.B) {
-	table := NewTable(Config{Size: 1000})
-	w := NewWatcher(table, table.Apply, func([]byte) []byte { return nil }, func() int64 { return 1 })
+	w := newScene(b, Config{Size: 1000}).watcher
 	cmd := command.Lookup([]byte("EVALSHA"))
 	a := framed(b, "EVALSHA", redissonAcquire, "1", "lock:name", "30000", "0f3c:17")
 	reply := []byte("$-1\r\n")
@@ -292,8 +294,7 @@ func BenchmarkLock(b *testing.B) {
 }
 
 func BenchmarkNoLock(b *testing.B) {
-	table := NewTable(Config{Size: 1000})
-	w := NewWatcher(table, table.Apply, func([]byte) []byte { return nil }, func() int64 { return 1 })
+	w := newScene(b, Config{Size: 1000}).watcher
 	a, cmd := framed(b, "DEL", "some:key"), command.Lookup([]byte("DEL"))
 	for b.Loop() {
 		w.Command(cmd, a, time.Time{})

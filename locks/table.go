@@ -231,10 +231,10 @@ func (t *Table) insert(key []byte, hash uint64) *entry {
 	} else {
 		t.unused = e.next
 	}
-	*e = entry{
-		hash: hash, place: place{usedAt: t.now}, key: append(e.key[:0], key...), token: e.token[:0],
-		pollers: e.pollers[:0], pattern: t.cfg.pattern(key),
-	}
+	ownKey, token, pollers := append(e.key[:0], key...), e.token[:0], e.pollers[:0]
+	*e = entry{}
+	e.hash, e.usedAt, e.pattern = hash, t.now, t.cfg.pattern(key)
+	e.key, e.token, e.pollers = ownKey, token, pollers
 	library, isKnown := t.known[familyOf(key)]
 	e.library, e.isShown = library, isKnown || e.pattern < len(t.cfg.Patterns)
 	b := t.bucket(hash)
@@ -258,7 +258,7 @@ func (t *Table) drop(e *entry) {
 func (t *Table) Apply(ev *Event) {
 	t.now = max(t.now, ev.At)
 	isSure := ev.How.Library != libUnknown
-	if isSure && bytes.HasSuffix(ev.Key, []byte{','}) {
+	if isSure && endsInComma(ev.Key) {
 		t.log(ev.Key, t.cfg.pattern(ev.Key), CommaKey, nil)
 	}
 	e := t.find(ev.Key, ev.hash)
@@ -277,7 +277,7 @@ func (t *Table) Apply(ev *Event) {
 		t.used(e)
 	}
 	if isSure {
-		if bytes.HasSuffix(ev.Key, []byte{','}) {
+		if endsInComma(ev.Key) {
 			e.alarms |= CommaKey
 		}
 		if isVague(e.library) && e.library != ev.How.Library {
@@ -300,6 +300,8 @@ func (t *Table) Apply(ev *Event) {
 		t.alarm(e, CrossSlot)
 	}
 }
+
+func endsInComma(key []byte) bool { return len(key) > 0 && key[len(key)-1] == ',' }
 
 func (t *Table) acquire(e *entry, ev *Event) {
 	f := t.figuresOf(e)

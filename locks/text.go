@@ -77,7 +77,7 @@ const absentFor = int64(1e8)
 
 // sha returns what the script of an EVALSHA does, or nil. textOf returns the text of a script,
 // or nil if it is unknown.
-func (r *recognizer) sha(sha []byte, clock func() int64, textOf func(sha []byte) []byte) *How {
+func (r *recognizer) sha(sha []byte, clock Events, textOf func(sha []byte) []byte) *How {
 	if len(sha) != 2*sha1.Size {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (r *recognizer) sha(sha []byte, clock func() int64, textOf func(sha []byte)
 		recent.how = how
 		return how
 	}
-	now := clock()
+	now := clock.Now()
 	if now < r.absent[string(sha)] {
 		return nil
 	}

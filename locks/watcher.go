@@ -50,17 +50,22 @@ type Watcher struct {
 	table  *Table
 	recent [1024]uint64 // hashes of keys that were set with NX; EXPIRE or DEL may follow
 	unused []*Pending
-	handle func(*Event)
+	events Events
 	textOf func(sha []byte) []byte
-	clock  func() int64
 }
 
-// NewWatcher returns a watcher of the thread that has this table. It calls handle with each
-// event. textOf returns the text of a script by its SHA-1, or nil. clock returns the time.
-func NewWatcher(
-	t *Table, handle func(*Event), textOf func(sha []byte) []byte, clock func() int64,
-) *Watcher {
-	return &Watcher{recognizer: newRecognizer(Scripts{}), table: t, handle: handle, textOf: textOf, clock: clock}
+// Events takes the events of a watcher.
+type Events interface {
+	// Now returns the time.
+	Now() int64
+	// Handle takes one event. It is valid only until Handle returns.
+	Handle(*Event)
+}
+
+// NewWatcher returns a watcher of the thread that has this table. textOf returns the text of a
+// script by its SHA-1, or nil.
+func NewWatcher(t *Table, events Events, textOf func(sha []byte) []byte) *Watcher {
+	return &Watcher{recognizer: newRecognizer(Scripts{}), table: t, events: events, textOf: textOf}
 }
 
 // Configure replaces the scripts that the watcher knows.
@@ -117,16 +122,19 @@ func (w *Watcher) set(a command.Args, wall time.Time) *Pending {
 	how, lease := (*How)(nil), int64(0)
 	for i, n := 3, a.Len(); i < n; i++ {
 		option := a.Arg(i)
-		if len(option) == 2 {
-			switch first := option[0] | 0x20; {
-			case option[1]|0x20 != 'x':
-			case first == 'n':
+		if len(option) == 2 && option[1]|0x20 == 'x' {
+			switch option[0] | 0x20 {
+			case 'n':
 				how = setNX
-			case first == 'x':
+			case 'x':
 				how = setXX
-			case first == 'p' || first == 'e':
+			case 'p':
 				if i++; i < n {
-					lease = number(a.Arg(i), first == 'e')
+					lease = number(a.Arg(i), false)
+				}
+			case 'e':
+				if i++; i < n {
+					lease = number(a.Arg(i), true)
 				}
 			}
 			continue
@@ -184,21 +192,16 @@ func (w *Watcher) script(cmd *command.Command, a command.Args, wall time.Time) *
 	if !ok || keys < 1 || keys > int64(a.Len()-3) {
 		return nil
 	}
-	argv := func(n int) []byte {
-		if i := 2 + int(keys) + n; n > 0 && i < a.Len() {
-			return a.Arg(i)
-		}
-		return nil
-	}
+	args := 2 + int(keys) // of ARGV[0], as it were
 	lease := int64(0)
 	if how.Lease > 0 {
-		lease = number(argv(how.Lease), how.Seconds)
+		lease = number(argv(a, args, how.Lease), how.Seconds)
 	}
 	if how.At {
 		lease = max(lease-wall.UnixNano(), 0)
 	}
 	key := nameOf(a.Arg(3))
-	p := w.one(how, key, hashOf(key), argv(how.Token), lease)
+	p := w.one(how, key, hashOf(key), argv(a, args, how.Token), lease)
 	if how.Keys != allKeys {
 		return p
 	}
@@ -208,9 +211,17 @@ func (w *Watcher) script(cmd *command.Command, a command.Args, wall time.Time) *
 			token += i
 		}
 		key := nameOf(a.Arg(3 + i*step))
-		p.add(key, hashOf(key), argv(token))
+		p.add(key, hashOf(key), argv(a, args, token))
 	}
 	return p
+}
+
+// argv returns ARGV[n] of a script whose ARGV[1] follows the argument before, or nil.
+func argv(a command.Args, before, n int) []byte {
+	if n > 0 && before+n < a.Len() {
+		return a.Arg(before + n)
+	}
+	return nil
 }
 
 // Crossed handles an EVAL or EVALSHA that was refused because its keys do not live together.
@@ -219,13 +230,13 @@ func (w *Watcher) Crossed(cmd *command.Command, a command.Args) {
 		return
 	}
 	key := nameOf(a.Arg(3))
-	w.handle(&Event{At: w.clock(), How: crossed, Outcome: Done, Key: key, hash: hashOf(key)})
+	w.events.Handle(&Event{At: w.events.Now(), How: crossed, Outcome: Done, Key: key, hash: hashOf(key)})
 }
 
 // how returns what the script of an EVAL or EVALSHA does, or nil if it works on no lock.
 func (w *Watcher) how(cmd *command.Command, a command.Args) *How {
 	if cmd.Is(command.TakesSHA) {
-		return w.sha(a.Arg(1), w.clock, w.textOf)
+		return w.sha(a.Arg(1), w.events, w.textOf)
 	}
 	return w.text(a.Arg(1))
 }
@@ -233,8 +244,10 @@ func (w *Watcher) how(cmd *command.Command, a command.Args) *How {
 // one returns a pending command for one lock.
 func (w *Watcher) one(how *How, key []byte, hash uint64, token []byte, lease int64) *Pending {
 	p := w.take(how)
-	p.event.Lease = lease
-	p.add(key, hash, token)
+	token = nameOf(token)
+	p.names = append(append(p.names, key...), token...)
+	e := &p.event
+	e.Key, e.Token, e.hash, e.Lease = p.names[:len(key)], p.names[len(key):], hash, lease
 	return p
 }
 
@@ -246,8 +259,7 @@ func (w *Watcher) take(how *How) *Pending {
 		p = &Pending{w: w}
 	}
 	e := &p.event
-	e.How, e.Sent, e.Key, e.Lease, e.Outside = how, w.clock(), nil, 0, false
-	e.InBlock = false
+	e.How, e.Sent, e.Key, e.Lease, e.Outside, e.InBlock = how, w.events.Now(), nil, 0, false, false
 	p.names, p.more = p.names[:0], p.more[:0]
 	return p
 }
@@ -289,16 +301,17 @@ func (p *Pending) GoesOutside() { p.event.Outside = true }
 // Replied handles the reply, or its beginning if it is long. The command is no longer pending.
 func (p *Pending) Replied(reply []byte) {
 	e := &p.event
-	e.At = p.w.clock()
+	w := p.w
+	e.At = w.events.Now()
 	if e.How.Reply == perKey {
 		p.repliedPerKey(reply)
 		return
 	}
 	e.Outcome = e.How.outcome(reply)
-	p.w.handle(e)
+	w.events.Handle(e)
 	for _, n := range p.more {
 		e.Key, e.Token, e.hash = n.key, n.token, n.hash
-		p.w.handle(e)
+		w.events.Handle(e)
 	}
 	p.Drop()
 }
@@ -321,7 +334,7 @@ func (p *Pending) repliedPerKey(reply []byte) {
 			}
 		}
 		e.Outcome = e.How.outcome(element)
-		p.w.handle(e)
+		p.w.events.Handle(e)
 	}
 	p.Drop()
 }
@@ -372,15 +385,14 @@ func doneIf(done bool) Outcome {
 
 // number returns a number of milliseconds or seconds in nanoseconds, 0 if it is none.
 func number(b []byte, seconds bool) int64 {
-	n, ok := resp.ParseInt(b)
 	unit := int64(1e6)
 	if seconds {
 		unit = 1e9
 	}
-	if !ok || n < 0 || n > 1<<62/unit {
-		return 0
+	if n, ok := resp.ParseInt(b); ok && n > 0 && n <= 1<<62/unit {
+		return n * unit
 	}
-	return n * unit
+	return 0
 }
 
 func hashOf(key []byte) uint64 { return maphash.Bytes(seed, key) }

@@ -40,9 +40,10 @@ type observer struct {
 	unsent    bool          // a batch has events
 	nextBatch int64
 	nextSweep int64
-	started   time.Time // when the process started; the zero time once that is in offset
-	offset    int64     // from Worker.Now to the clock that all threads share
-	awaySince int64     // since when a master cannot be reached; 0: all can
+	started   time.Time // when the process started
+	hasOffset bool
+	offset    int64 // from Worker.Now to the clock that all threads share
+	awaySince int64 // since when a master cannot be reached; 0: all can
 }
 
 func newObserver(w *engine.Worker) *observer {
@@ -68,11 +69,11 @@ func (o *observer) Configured() {
 		o.watcher.Configure(w.Options.WatchLocks.Scripts)
 	default:
 		if w.Options.Process != nil {
-			o.started = w.Options.Process.Started
+			o.started, o.hasOffset = w.Options.Process.Started, false
 		}
 		o.nextSweep = 0
 		o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
-		o.watcher = locks.NewWatcher(o.table, o.handle, w.Scripts.Cache.Text, o.now)
+		o.watcher = locks.NewWatcher(o.table, o, w.Scripts.Cache.Text)
 		o.watcher.Configure(w.Options.WatchLocks.Scripts)
 		w.Witness = o
 	}
@@ -85,12 +86,18 @@ func (o *observer) stop() {
 	o.nextBatch, o.nextSweep = math.MaxInt64, math.MaxInt64
 }
 
-// now returns the time on a clock that all threads share.
-func (o *observer) now() int64 {
-	if !o.started.IsZero() {
-		o.offset, o.started = int64(o.w.Wall.Sub(o.started))-o.w.Now, time.Time{}
+// Now implements locks.Events: it returns the time on a clock that all threads share.
+func (o *observer) Now() int64 {
+	if !o.hasOffset {
+		o.setOffset()
 	}
 	return o.w.Now + o.offset
+}
+
+func (o *observer) setOffset() {
+	if o.hasOffset = true; !o.started.IsZero() {
+		o.offset = int64(o.w.Wall.Sub(o.started)) - o.w.Now
+	}
 }
 
 // Sent implements engine.Witness.
@@ -118,8 +125,8 @@ func (o *observer) Crossed(cmd *command.Command, a command.Args) {
 	o.watcher.Crossed(cmd, a)
 }
 
-// handle takes an event of this thread.
-func (o *observer) handle(e *locks.Event) {
+// Handle implements locks.Events.
+func (o *observer) Handle(e *locks.Event) {
 	workers := o.w.Options.Workers
 	switch {
 	case o.table == nil:
@@ -146,7 +153,7 @@ func (o *observer) Tick() {
 	if o.w.Now >= o.nextBatch {
 		o.nextBatch = math.MaxInt64
 		o.sendBatches()
-		if o.queue.Drain(o.now()-settle, o.table.Apply) > 0 {
+		if o.queue.Drain(o.Now()-settle, o.table.Apply) > 0 {
 			o.nextBatch = o.w.Now + batchEvery
 		}
 	}
@@ -154,7 +161,7 @@ func (o *observer) Tick() {
 		o.shareFamilies()
 		o.nextSweep = o.w.Now + sweepEvery
 		o.watchNodes()
-		o.table.Sweep(o.now())
+		o.table.Sweep(o.Now())
 		o.logAlarms()
 	}
 }

@@ -97,6 +97,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},
 	{"machine", module + "config " + module + "server", "it knows the machine, and no configuration"},
 	{"systemd", module + "config " + module + "server " + module + "admin", "it knows systemd's messages only"},
+	{"nutcracker", module + "config " + module + "wiring", "it writes texts, which the command then tries"},
 	{"wiring", module + "admin", "what operators see is the command's business"},
 }
 

@@ -2,5 +2,5 @@
 // and whether a user may run a command.
 //
 // A [Users] and its users never change once they are made, so that threads can share them. A
-// reload makes new ones. The rules are those of Redis 7.0 (acl.c).
+// reload makes new ones, and so do ACL SETUSER and DELUSER. The rules are those of Redis 7.0 (acl.c).
 package acl

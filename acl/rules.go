@@ -28,36 +28,48 @@ const (
 	errBracket  = ruleError("Unmatched parenthesis in selector definition")
 )
 
-// splitRules splits rules at spaces. A selector in parentheses is one rule (acl.c,
-// ACLMergeSelectorArguments).
-func splitRules(text string) (rules []string, err error) {
-	open := ""
-	for _, word := range strings.Split(text, " ") {
-		word = strings.Trim(word, "\t\r\n")
-		switch {
-		case open == "" && strings.HasPrefix(word, "(") && !strings.HasSuffix(word, ")"):
-			open = word
-		case open == "":
-			rules = append(rules, word)
-		default:
-			if open += " " + word; strings.HasSuffix(word, ")") {
-				rules = append(rules, open)
-				open = ""
-			}
-		}
+// splitRules splits rules at spaces. A selector in parentheses is one rule.
+func splitRules(text string) ([]string, error) {
+	words := strings.Split(text, " ")
+	for i, word := range words {
+		words[i] = strings.Trim(word, "\t\r\n")
 	}
+	rules, open := mergeRules(words)
 	if open != "" {
 		return nil, errBracket
 	}
 	return rules, nil
 }
 
+// mergeRules joins the words of each selector in parentheses to one rule (acl.c,
+// ACLMergeSelectorArguments). open is the word that opens a selector which nothing closes, or "".
+func mergeRules(words []string) (rules []string, open string) {
+	var selector string
+	for _, word := range words {
+		switch {
+		case open == "" && strings.HasPrefix(word, "(") && !strings.HasSuffix(word, ")"):
+			open, selector = word, word
+		case open == "":
+			rules = append(rules, word)
+		default:
+			if selector += " " + word; strings.HasSuffix(word, ")") {
+				rules = append(rules, selector)
+				open = ""
+			}
+		}
+	}
+	return rules, open
+}
+
+// inOperation begins the error that names the rule.
+const inOperation = "Error in applying operation "
+
 // apply applies one rule to a user that is being made (acl.c, ACLSetUser). The error names the
 // rule only if it cannot contain a password, as in Redis.
 func (u *User) apply(rule string) error {
 	err := u.applyRule(rule)
 	if err == error(errUnknown) {
-		return ruleError(fmt.Sprintf("Error in applying operation '%s': %v", rule, err))
+		return ruleError(fmt.Sprintf(inOperation+"'%s': %v", rule, err))
 	}
 	return err
 }
@@ -86,7 +98,9 @@ func (u *User) applyRule(rule string) error {
 		u.selectors = u.selectors[:1]
 		return nil
 	case "reset":
-		*u = User{Name: u.Name, sanitize: "sanitize-payload", selectors: []*selector{newSelector()}}
+		name := u.Name
+		*u = *newUser(name)
+		u.sanitize = "sanitize-payload"
 		return nil
 	}
 	switch rule[0] {
@@ -253,7 +267,7 @@ func (s *selector) applyCommand(allow bool, name, given string) error {
 		return errUnknown
 	case strings.Contains(container.Name, "|"):
 		return errFirstArg
-	case name[at+1:] == "":
+	case name[at+1:] == "" || hasSpaces(name): // spaces would break the line of an ACL file
 		return errSyntax
 	case len(container.Subs) > 0:
 		return s.applyNamed(true, name)
@@ -282,7 +296,7 @@ func (s *selector) applyNamed(allow bool, name string) error {
 // nodes know.
 func isModules(name string) bool {
 	module, cmd, ok := strings.Cut(name, ".")
-	return ok && module != "" && cmd != "" && !strings.ContainsAny(name, "|@ ")
+	return ok && module != "" && cmd != "" && !strings.ContainsAny(name, "|@") && !hasSpaces(name)
 }
 
 // lookup returns the command with the name: a command, a container, or "container|subcommand".

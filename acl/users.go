@@ -79,32 +79,43 @@ func mustMake(of ...Definition) *Users {
 // one that needs no password and may do everything, as Redis does. bad is the index of the
 // definition that err is about. Errors are Redis's own texts.
 func Make(of []Definition) (users *Users, bad int, err error) {
-	users = &Users{byName: map[string]*User{}}
+	byName := map[string]*User{}
 	for i, d := range of {
 		u, err := makeUser(d)
 		if err != nil {
 			return nil, i, err
 		}
-		if users.byName[d.Name] != nil {
+		if byName[d.Name] != nil {
 			return nil, i, ruleError(fmt.Sprintf("Duplicate user '%s' found", d.Name))
 		}
-		users.byName[d.Name] = u
+		byName[d.Name] = u
 	}
-	if users.byName[DefaultName] == nil {
-		if users.byName[DefaultName], err = makeUser(Definition{DefaultName, anything}); err != nil {
+	if byName[DefaultName] == nil {
+		if byName[DefaultName], err = makeUser(Definition{DefaultName, anything}); err != nil {
 			return nil, 0, err
 		}
 	}
-	users.names = slices.Sorted(maps.Keys(users.byName))
-	users.Default = users.byName[DefaultName]
-	return users, 0, nil
+	return newUsers(byName), 0, nil
+}
+
+func newUsers(byName map[string]*User) *Users {
+	return &Users{Default: byName[DefaultName], names: slices.Sorted(maps.Keys(byName)), byName: byName}
+}
+
+// newUser returns a user without any right.
+func newUser(name string) *User { return &User{Name: name, selectors: []*selector{newSelector()}} }
+
+// complete computes what depends on several rules, once all are applied.
+func (u *User) complete() {
+	root := u.selectors[0]
+	u.Unlimited = root.allCommands && root.allKeys && root.allChannels
 }
 
 func makeUser(d Definition) (*User, error) {
 	if d.Name == "" || hasSpaces(d.Name) {
 		return nil, fmt.Errorf("username '%s' contains invalid characters", d.Name)
 	}
-	u := &User{Name: d.Name, selectors: []*selector{newSelector()}}
+	u := newUser(d.Name)
 	rules, err := splitRules(d.Rules)
 	if err != nil {
 		return nil, err
@@ -114,13 +125,15 @@ func makeUser(d Definition) (*User, error) {
 			return nil, err
 		}
 	}
-	root := u.selectors[0]
-	u.Unlimited = root.allCommands && root.allKeys && root.allChannels
+	u.complete()
 	return u, nil
 }
 
 // Get returns the user with this name, or nil.
 func (us *Users) Get(name []byte) *User { return us.byName[string(name)] }
+
+// IsOpen reports whether clients can run all commands without authentication.
+func (us *Users) IsOpen() bool { return us.Default.Admits() && us.Default.selectors[0].allCommands }
 
 // Named is Get for a text.
 func (us *Users) Named(name string) *User { return us.byName[name] }

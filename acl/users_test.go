@@ -77,3 +77,43 @@ func TestPatternsOfChannels(t *testing.T) {
 		}
 	}
 }
+
+// TestSetChangesNoOthers: the users that ACL SETUSER makes share nothing that changes with those
+// of before. A wrong rule makes none.
+func TestSetChangesNoOthers(t *testing.T) {
+	const rules = "on >x ~a %R~b &c -@all +get +select|0 (~d +set)"
+	before, _, err := acl.Make([]acl.Definition{{Name: "u", Rules: rules}, {Name: "v", Rules: "on"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := before.Text()
+	for _, rule := range []string{
+		"~b", "%W~b", "~e", "&f", "-get", "+select|1", "+select|0", "+@all", "-select", "resetkeys", ">y", "<x",
+		"clearselectors", "(+get)", "reset", "off", "nopass", "resetchannels",
+	} {
+		after, err := before.Set("u", []string{"~more", rule, "+ping"})
+		if err != nil || after.Text() == text || before.Text() != text {
+			t.Errorf("%s: %v\n%s%s", rule, err, before.Text(), after.Text())
+		}
+		if again, _, err := acl.Make(definitions(after.Text())); err != nil || again.Text() != after.Text() {
+			t.Errorf("%s: not the same when read again: %v", rule, err)
+		}
+	}
+	after, err := before.Set("u", []string{"~more", "+nosuch"})
+	if err == nil || after != nil || before.Text() != text {
+		t.Errorf("a wrong rule: %v %v", after, err)
+	}
+	var n int
+	after, n = before.Without([]string{"v", "v", "nobody"})
+	if n != 1 || after.Named("v") != nil || before.Named("v") == nil {
+		t.Errorf("%d users are deleted: %q", n, after.Names())
+	}
+}
+
+func definitions(text string) (all []acl.Definition) {
+	for line := range strings.Lines(text) {
+		words := strings.SplitN(strings.TrimSpace(line), " ", 3)
+		all = append(all, acl.Definition{Name: words[1], Rules: words[2]})
+	}
+	return all
+}

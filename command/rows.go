@@ -134,14 +134,14 @@ var rows = []row{
 	{name: "acl|whoami", handling: Local, action: DoWhoAmI, inMulti: AnsweredAfter},
 	{name: "acl|users", handling: Local, action: DoUsers, inMulti: AnsweredAfter},
 	{name: "acl|list", handling: Local, action: DoUserList, inMulti: AnsweredAfter},
-	{name: "acl|getuser", handling: Local, action: DoUserGet, inMulti: AnsweredAfter},
+	{name: "acl|getuser", handling: Local, action: DoUserGet, traits: SecretBehindSub, inMulti: AnsweredAfter},
 	{name: "acl|dryrun", handling: Local, action: DoUserDryRun, inMulti: AnsweredAfter},
 	{name: "acl|log", handling: Local, action: DoUserLog, inMulti: AnsweredAfter},
 	{name: "acl|cat", handling: Local, action: DoUserCategories, inMulti: AnsweredAfter},
-	{name: "acl|setuser", handling: Refused, refusal: usersInFile},
-	{name: "acl|deluser", handling: Refused, refusal: usersInFile},
-	{name: "acl|load", handling: Refused, refusal: usersInFile},
-	{name: "acl|save", handling: Refused, refusal: usersInFile},
+	{name: "acl|setuser", handling: Local, action: DoUserSet, traits: SecretBehindSub, inMulti: AnsweredAfter},
+	{name: "acl|deluser", handling: Local, action: DoUserDelete, traits: SecretBehindSub, inMulti: AnsweredAfter},
+	{name: "acl|load", handling: Local, action: DoUserLoad, inMulti: AnsweredAfter},
+	{name: "acl|save", handling: Local, action: DoUserSave, inMulti: AnsweredAfter},
 	{name: "acl|help", handling: AnyMaster},
 	{name: "acl|genpass", handling: AnyMaster},
 	{name: "readonly", handling: Refused, action: DoReadOnly, traits: ChangesConnection},
@@ -268,8 +268,6 @@ var noKeys = []KeySpec{}
 const (
 	keysElsewhere = "it would take keys to where keyway does not look for them; " +
 		"move slots with redis-cli --cluster reshard"
-	usersInFile = "keyway has its users from its configuration; change users or users_file on each keyway, " +
-		"which reads users_file again when it changes"
 	noData      = "keyway has no data of its own to replicate; replicate from the nodes"
 	groupsOfAll = "GROUPBY makes one series out of those of several nodes; " +
 		"leave it out, or give all of these keys a common node"

@@ -64,7 +64,7 @@ func TestContainersSpeakForSubcommands(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]Handling{
-		"command|docs": AnyMaster, "acl|setuser": Refused, "memory|usage": ByKey,
+		"command|docs": AnyMaster, "acl|setuser": Local, "memory|usage": ByKey,
 	} {
 		if got := named(t, name).Handling; got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)

@@ -42,9 +42,10 @@ const (
 	// AboutCluster: only the nodes of a cluster answer the command.
 	AboutCluster
 	// AllSecret: all arguments are secret. SecretBehindAuth: the user and password after
-	// the word AUTH are.
+	// the word AUTH are. SecretBehindSub: those behind the subcommand are.
 	AllSecret
 	SecretBehindAuth
+	SecretBehindSub
 	// GroupsKeys: with GROUPBY, the command computes one reply from many keys.
 	GroupsKeys
 )
@@ -118,12 +119,12 @@ func streamTimeout(a Args) (pos int) {
 	return pos
 }
 
-// IsSecret reports whether the i-th argument is a password or its user name.
+// IsSecret reports whether the i-th argument is a password, the name of a user, or a rule.
 func (c *Command) IsSecret(a Args, i int) bool {
 	switch {
 	case i == 0:
 		return false
-	case c.Is(AllSecret):
+	case c.Is(AllSecret), c.Is(SecretBehindSub) && i > 1:
 		return true
 	case c.Is(SecretBehindAuth):
 		return EqualFold(a.Arg(i-1), "auth") || i > 1 && EqualFold(a.Arg(i-2), "auth")
@@ -184,6 +185,10 @@ const (
 	DoUserDryRun
 	DoUserLog
 	DoUserCategories
+	DoUserSet
+	DoUserDelete
+	DoUserLoad
+	DoUserSave
 	DoReadOnly
 	DoReadWrite
 	DoAsking

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -24,6 +25,10 @@ func readUsers(c *Config) error {
 			return err
 		}
 	}
+	return checkUsers(c)
+}
+
+func checkUsers(c *Config) error {
 	for i, u := range c.Users {
 		switch {
 		case u.Name == "":
@@ -70,4 +75,64 @@ func UserError(c *Config, i int, err error) *Error {
 func usersFileError(c *Config, line int, err error) *Error {
 	return c.Errorf("users_file", "correct that line, such as: user app on >PASSWORD ~app:* +@read +@write",
 		"%s:%d: %v", c.UsersFile, line, err)
+}
+
+// UsersText returns the text of the file at users_file.
+func UsersText(c *Config) (string, error) {
+	text, err := os.ReadFile(c.beside(c.UsersFile))
+	return string(text), err
+}
+
+// WithUsersText returns the configuration with another text at users_file.
+func WithUsersText(c *Config, text string) (*Config, error) {
+	next := *c
+	next.Users = nil
+	if err := readUsersFile(&next, text); err != nil {
+		return nil, err
+	}
+	if next.replaced != nil {
+		file := *next.replaced
+		file.Users = next.Users
+		next.replaced = &file
+	}
+	return &next, checkUsers(&next)
+}
+
+// WriteUsers replaces the file at users_file, which keeps its mode, at once: others see the
+// former or the new contents, also after a crash.
+func WriteUsers(c *Config, text string) (err error) {
+	path, err := filepath.EvalSymlinks(c.beside(c.UsersFile))
+	if err != nil {
+		return err
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, wrote := f.WriteString(text)
+	if err := errors.Join(wrote, f.Chmod(before.Mode().Perm()), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }

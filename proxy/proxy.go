@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
@@ -31,11 +32,20 @@ type (
 	Ready   = engine.Ready
 	Ask     = engine.Ask
 	Refusal = engine.Refusal
-	Memory  = engine.Memory
-	Reads   = engine.Reads
+
+	UsersTask = engine.UsersTask
+	Memory    = engine.Memory
+	Reads     = engine.Reads
 
 	ReplicaReads = engine.ReplicaReads
 	Permissions  = engine.Permissions
+)
+
+// The kinds of a UsersTask.
+const (
+	ChangeUsers = engine.ChangeUsers
+	LoadUsers   = engine.LoadUsers
+	SaveUsers   = engine.SaveUsers
 )
 
 // The values of Reads.
@@ -57,6 +67,9 @@ func NodeName(l *pool.Link) string { return engine.NodeName(l) }
 
 // Configure replaces a worker's options, within a turn; see [engine.Configure].
 func Configure(w *Worker, o Options) { engine.Configure(w, o) }
+
+// SetUsers replaces a worker's users, within a turn; see [engine.SetUsers].
+func SetUsers(w *Worker, users *acl.Users, by *Session) { engine.SetUsers(w, users, by) }
 
 // TryLayout makes a worker count what another layout would refuse; see [engine.TryLayout].
 func TryLayout(w *Worker, t *router.Table) { engine.TryLayout(w, t) }

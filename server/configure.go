@@ -19,6 +19,7 @@ import (
 type Change struct {
 	Config  *config.Config
 	Workers proxy.Options // as in Setup
+	Users   bool          // those of Workers replace the present ones; otherwise these stay
 	// Table replaces the present table, whatever its layout and nodes are; nil: that stays.
 	// Commands under way finish at the nodes where they are; see [proxy.ReplaceLayout].
 	Table    *router.Table
@@ -46,6 +47,9 @@ func (s *Server) Configure(c Change) error {
 	process := *s.process // the workers read the present one
 	process.Port = s.port()
 	s.process = &process
+	s.users.mu.Lock()
+	defer s.users.mu.Unlock()
+	c.Workers.Users = s.chooseUsers(c)
 	s.adopt(c)()
 	return nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"encoding/hex"
@@ -18,6 +19,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/info"
@@ -40,6 +42,7 @@ type Options struct {
 	// LaterEpoch, if not nil, is called when a node is not used because its register is of a
 	// later epoch than the configuration. It must not block.
 	LaterEpoch func(l *pool.Link)
+	UsersFile  UsersFile // of ACL LOAD and SAVE; nil: there is none
 	// DrainTimeout, if not 0, replaces shutdown.timeout of the configuration.
 	DrainTimeout time.Duration
 }
@@ -90,6 +93,7 @@ type Server struct {
 	memory     giver
 	handshakes chan struct{} // tokens of the TLS handshakes that compute now
 	budget     *budget
+	users      users
 }
 
 // New returns a server and opens its listeners. It serves once Run is called. setup is
@@ -104,6 +108,8 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 		handshakes: newHandshakeTokens(cfg.Threads.Count(machine.Available())),
 	}
 	s.cfg.Store(cfg)
+	s.users.now = cmp.Or(setup.Workers.Users, acl.Anyone)
+	s.users.configured = s.users.now
 	s.following.Store(newFollowing(setup.Follower))
 	s.process = processOf(cfg, s.started)
 	s.table.Store(setup.Table)

@@ -194,6 +194,9 @@ func (t *thread) relay(r *proxy.Ready) {
 			})
 		}
 	}
+	for _, task := range r.Users {
+		t.doUsersTask(task)
+	}
 	for _, text := range r.Notes {
 		t.srv.reports.warn(text)
 	}

@@ -55,7 +55,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		return proxy.Options{}, c.Errorf("commands.deny", "name commands such as flushall or \"config|set\", "+
 			"and none under commands.allow", "%v", err)
 	}
-	users, err := usersOf(c)
+	users, err := Users(c)
 	if err != nil {
 		return proxy.Options{}, err
 	}

@@ -28,7 +28,9 @@ func Reload(
 	if err != nil || len(changes) == 0 && old.Epoch() == next.Epoch() {
 		return nil, err
 	}
-	change := server.Change{Config: next, Workers: setup.Workers}
+	change := server.Change{
+		Config: next, Workers: setup.Workers, Users: concerns(changes, "users", "clients.password"),
+	}
 	if change.Table, err = newTable(ctx, srv.Table(), old, next, changes, allowMisplaced); err != nil {
 		return nil, err
 	}

@@ -5,8 +5,8 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 )
 
-// usersOf returns the users of a configuration. Errors are *config.Error.
-func usersOf(c *config.Config) (*acl.Users, error) {
+// Users returns the users of a configuration. Errors are *config.Error.
+func Users(c *config.Config) (*acl.Users, error) {
 	var of []acl.Definition
 	for _, u := range c.Users {
 		of = append(of, acl.Definition{Name: u.Name, Rules: u.ACL})

@@ -81,6 +81,9 @@ func isReplica(t *router.Table, id router.NodeID) bool {
 func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) error {
 	fmt.Fprintf(w, "%s is valid: layout %s\n\n", file, t.Name)
 	printCertificates(w, cfg, time.Now())
+	if warning := openUser(cfg); warning != "" {
+		fmt.Fprintf(w, "warning: %s\n\n", warning)
+	}
 	if len(t.Nodes) == 0 {
 		fmt.Fprintln(w, "keyway did not ask the cluster for its nodes.")
 		return nil

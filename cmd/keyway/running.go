@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,8 +13,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
@@ -247,6 +250,7 @@ func (r *running) tryNext() {
 func (r *running) use(ctx context.Context, next *config.Config, changes []config.Change) {
 	r.cfg.Store(next)
 	r.logCertificates(next)
+	r.logOpenUser(next)
 	r.setMemoryLimit()
 	_ = r.out.set(next.Log) // package config has checked both
 	if slices.ContainsFunc(changes, concernsObservers) {
@@ -317,4 +321,102 @@ func contentsOf(files []string) [sha256.Size]byte {
 		fmt.Fprintf(h, "%q %v %x\n", name, err == nil, sum)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// usersFile is the users_file of a running keyway, for ACL LOAD and ACL SAVE.
+type usersFile struct{ *running }
+
+// userError is an error for the client in Redis's own words.
+type userError string
+
+func (e userError) Error() string { return string(e) }
+
+// errNotSaved answers ACL SAVE if the file could not be written (acl.c, aclCommand).
+const errNotSaved = userError("There was an error trying to save the ACLs. " +
+	"Please check the server logs for more information")
+
+// reasonOf returns why a file could not be read, as strerror(3) has it.
+func reasonOf(err error) string {
+	var number syscall.Errno
+	if !errors.As(err, &number) {
+		return err.Error()
+	}
+	text := number.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// Load implements server.UsersFile.
+func (r usersFile) Load(use func(*acl.Users)) error {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	cfg := r.cfg.Load()
+	if cfg.UsersFile == "" {
+		return server.ErrNoUsersFile
+	}
+	text, err := config.UsersText(cfg)
+	if err != nil {
+		r.log.Error("cannot read the file of users", "file", cfg.UsersFile, "error", err)
+		return userError(fmt.Sprintf("Error loading ACLs, opening file '%s': %s", cfg.UsersFile, reasonOf(err)))
+	}
+	if problem := acl.FileErrors(cfg.UsersFile, text); problem != "" {
+		return userError(problem)
+	}
+	next, err := config.WithUsersText(cfg, text)
+	if err != nil {
+		return err
+	}
+	users, err := wiring.Users(next)
+	if err != nil {
+		return err
+	}
+	use(users)
+	r.cfg.Store(next)
+	return nil
+}
+
+// Save implements server.UsersFile.
+func (r usersFile) Save() error {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	cfg := r.cfg.Load()
+	if cfg.UsersFile == "" {
+		return server.ErrNoUsersFile
+	}
+	users := r.srv.Users()
+	text := users.Text()
+	if len(cfg.Clients.Password) > 0 {
+		// The configuration defines the default user, and the file must not.
+		if of, err := wiring.Users(cfg); err == nil && of.Default.Line() == users.Default.Line() {
+			text = users.Text(acl.DefaultName)
+		}
+	}
+	next, err := config.WithUsersText(cfg, text)
+	if err == nil {
+		err = config.WriteUsers(cfg, text)
+	}
+	if err != nil {
+		r.log.Error("cannot save the users", "file", cfg.UsersFile, "error", err)
+		return errNotSaved
+	}
+	r.cfg.Store(next) // so that the changed file is nothing new
+	r.log.Info("users saved", "file", cfg.UsersFile)
+	return nil
+}
+
+// openUser returns a warning if there are users, and clients can run all commands without being
+// one of them. It is empty otherwise.
+func openUser(cfg *config.Config) string {
+	users, err := wiring.Users(cfg)
+	if err != nil || len(users.Names()) == 1 || !users.IsOpen() {
+		return ""
+	}
+	return "there are users, but clients that do not authenticate can run all commands as the default user; " +
+		"write a line \"user default off\", or give that user a password"
+}
+
+// logOpenUser warns if there are users and the default user is open.
+func (r *running) logOpenUser(cfg *config.Config) {
+	if warning := openUser(cfg); warning != "" {
+		r.log.Warn(warning)
+	}
 }

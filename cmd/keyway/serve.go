@@ -113,7 +113,9 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 		file: file, log: log, out: out, systemd: systemdOf(log),
 		admin: new(adminListener), later: make(chan *pool.Link, 1),
 	}
-	r.srv, err = wiring.NewServer(cfg, server.Options{Log: log, Version: versionText(), LaterEpoch: r.onLaterEpoch})
+	r.srv, err = wiring.NewServer(cfg, server.Options{
+		Log: log, Version: versionText(), LaterEpoch: r.onLaterEpoch, UsersFile: usersFile{r},
+	})
 	if err != nil {
 		return err
 	}
@@ -125,6 +127,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	r.setMemoryLimit()
 	r.cfg.Store(cfg)
 	r.logCertificates(cfg)
+	r.logOpenUser(cfg)
 	r.observe(beside, cfg, keys)
 	var g errgroup.Group
 	l, err := listenAdmin(cfg, r.admin)

@@ -94,13 +94,10 @@ func userDryRun(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 	if u == nil {
 		return s.AnswerError(cmd, "ERR User '"+resp.Printable(a.Arg(2))+"' not found")
 	}
-	words := make([]string, 0, a.Len()-3)
-	for i := 3; i < a.Len(); i++ {
-		words = append(words, string(a.Arg(i)))
-	}
 	p := w.Inputs.GetParser()
 	defer w.Inputs.PutParser(p)
-	if _, st, err := p.Next(resp.AppendCommand(nil, words...), &resp.DefaultLimits); err != nil || st != resp.Ready {
+	frame := resp.AppendCommand(nil, arguments(a, 3)...)
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
 		return s.AnswerError(cmd, errtext.Syntax)
 	}
 	tried := w.Learned.CommandOf(p)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/info"
@@ -216,6 +217,46 @@ func (sb *siblings) thenAll(r *Request, change func(*Worker)) {
 			return nil
 		}, func([]any) { last.SettleFor(resp.AppendOK(nil)) })
 	}
+}
+
+// UsersTask is a client's command that concerns the users of all workers, or the file that
+// has them. The shell does one task after another, and in none of the workers' turns.
+type UsersTask struct {
+	Kind UsersTaskKind
+	// Change returns the users that replace the present ones, or nil if they stay, and the
+	// reply. It is called on another thread, so it must not use the worker.
+	Change func(now *acl.Users) (next *acl.Users, reply []byte) // of ChangeUsers only
+	By     *Session                                             // for SetUsers
+
+	Text, Client, User string // the command, the client's address and the user, for the log
+	// Done passes the reply to the client, within a turn. Before, all workers must have the
+	// users.
+	Done func(reply []byte)
+}
+
+// UsersTaskKind is what a UsersTask does.
+type UsersTaskKind uint8
+
+const (
+	ChangeUsers UsersTaskKind = iota
+	LoadUsers                 // replaces the users by those of the file
+	SaveUsers                 // writes the users to the file
+)
+
+// DoUsersTask makes the shell do the task, and answers the client with the reply. The client's
+// later commands wait, because their rights may depend on it.
+func DoUsersTask(w *Worker, s *Session, cmd *command.Command, a command.Args, task UsersTask) bool {
+	r := s.NewRequest(cmd)
+	r.Call.Node, r.Call.Group = &Node{Worker: w}, -1
+	s.Inflight++
+	s.Set(Draining | Blocked)
+	task.By, task.Done = s, r.Call.SettleFor
+	task.Text, task.Client, task.User = cmd.Upper(), s.peer, s.User.Name
+	if a.Len() > 2 {
+		task.Text += " " + resp.Printable(a.Arg(2)[:min(len(a.Arg(2)), maxLoggedUser)])
+	}
+	w.Ready.Users = append(w.Ready.Users, task)
+	return true
 }
 
 // SumCounts adds up the counts in the workers' answers.

@@ -40,6 +40,8 @@ type Feature interface {
 	EndTurn()
 	// Configured is called when the worker has other options.
 	Configured()
+	// UsersChanged is called when the sessions may have users with other rules.
+	UsersChanged()
 	// Shut closes the connections that belong to no node of the layout, since keyway stops.
 	Shut()
 }
@@ -59,6 +61,7 @@ func (Inactive) Due() int64                          { return math.MaxInt64 }
 func (Inactive) Sweep()                              {}
 func (Inactive) EndTurn()                            {}
 func (Inactive) Configured()                         {}
+func (Inactive) UsersChanged()                       {}
 func (Inactive) Shut()                               {}
 
 // perClient is where a feature keeps its own state of each client. All features make theirs

@@ -170,6 +170,7 @@ type Ready struct {
 	Refresh  bool          // the topology should be fetched again
 	Look     int64         // not 0: the shell fetches the topology, and then calls Looked with this time
 	Asks     []Ask         // each sibling executes Do, and each answer goes to Answered
+	Users    []UsersTask   // the shell does each and calls Done
 	Notes    []string      // for the log: events that an operator should know
 	Refusals []Refusal     // for the log: refused requests and closed clients
 	Alarms   []locks.Alarm // for the log: locks that are broken
@@ -340,12 +341,14 @@ func (w *Worker) EndTurn() *Ready {
 	return r
 }
 
-// Taken tells the worker that the shell has handled Refresh, Look, Asks, Notes, Refusals,
-// Alarms and Garbage of Ready.
+// Taken tells the worker that the shell has handled Refresh, Look, Asks, Users, Notes,
+// Refusals, Alarms and Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.Ready
 	r.Refresh, r.Look, r.Garbage = false, 0, 0
 	clear(r.Asks)
+	clear(r.Users)
+	r.Users = r.Users[:0]
 	r.Asks, r.Notes, r.Refusals, r.Alarms = r.Asks[:0], r.Notes[:0], r.Refusals[:0], r.Alarms[:0]
 }
 
@@ -511,7 +514,7 @@ func Configure(w *Worker, o Options) {
 	now, was := w.Options.Backend, before.Backend
 	otherGreeting := now.Epoch != was.Epoch || now.Password != was.Password || now.Username != was.Username
 	setLimits(w)
-	useUsers(w)
+	useUsers(w, nil)
 	w.Scripts.keyless = []byte(o.Keyless)
 	w.Scripts.Cache.SetPerKey(o.PerKey)
 	w.Reads.configure(before)
@@ -532,22 +535,36 @@ func Configure(w *Worker, o Options) {
 	}
 }
 
-// useUsers gives the sessions the users of the options. A client whose user is gone is closed,
-// as after ACL DELUSER. One that waits for a password is let in if none is needed any more:
-// sweep would close it.
-func useUsers(w *Worker) {
+// SetUsers replaces the worker's users, within a turn. by is the client whose command has
+// changed them, perhaps a client of another worker.
+func SetUsers(w *Worker, users *acl.Users, by *Session) {
+	w.Options.Users = users
+	useUsers(w, by)
+}
+
+// useUsers gives the sessions the users of the options. A client whose user is gone is closed;
+// if it is by, it first gets the reply to its command (acl.c, ACLFreeUserAndKillClients). A
+// client that waits for a password is let in if none is needed any more: sweep would close it.
+func useUsers(w *Worker, by *Session) {
 	users := w.Options.Users
 	for _, s := range w.Sessions {
-		switch u := users.Named(s.User.Name); {
-		case u == nil:
-			LogUserRefusal(w, s, "its user was removed", s.User.Name)
-			s.Kill()
-		default:
+		u := users.Named(s.User.Name)
+		switch {
+		case u != nil:
 			s.User = u
 			if users.Default.Admits() {
 				s.Set(Authed)
 			}
+		case s == by:
+			BeDefault(s)
+			s.CloseAfter()
+		default:
+			LogUserRefusal(w, s, "its user was removed", s.User.Name)
+			s.Kill()
 		}
+	}
+	for _, f := range w.Features {
+		f.UsersChanged()
 	}
 }
 

@@ -189,9 +189,9 @@ func (h *hub) Sweep() {
 	}
 }
 
-// Configured closes clients that listen to what the rules of their user no longer allow (acl.c,
+// UsersChanged closes clients that listen to what the rules of their user no longer allow (acl.c,
 // ACLKillPubsubClientsIfNeeded).
-func (h *hub) Configured() {
+func (h *hub) UsersChanged() {
 	for _, s := range h.w.Sessions {
 		if s.Has(engine.Subscribed) && !s.User.Unlimited && !listening.Get(s).areAllowed(s) {
 			engine.LogUserRefusal(h.w, s, "its user may not listen to one of its channels any more", s.User.Name)

@@ -37,4 +37,24 @@ var inUsers = []bug{
 		"t.user != s.User && !mayStillRun", "t.user == nil && !mayStillRun",
 		"./test", "TestUsersReload",
 	},
+	{
+		"a changed user shares its patterns with the former one", "acl/change.go",
+		"slices.Clone(s.keys), slices.Clone(s.channels)", "s.keys, slices.Clone(s.channels)",
+		"./acl", "TestSetChangesNoOthers",
+	},
+	{
+		"commands behind ACL SETUSER do not wait for it", "proxy/engine/ask.go",
+		"	s.Set(Draining | Blocked)\n	task.By", "	task.By",
+		"./test", "TestUserChangesLikeRedis",
+	},
+	{
+		"a reload forgets what ACL SETUSER has changed", "server/users.go",
+		"	if !c.Users {", "	if s.o.Streams {",
+		"./test", "TestUserChangesAndReloads",
+	},
+	{
+		"the file that ACL SAVE has written undoes later changes", "cmd/keyway/running.go",
+		"	r.cfg.Store(next) // so that", "	_ = next // so that",
+		"./test", "TestUserChangesAndReloads",
+	},
 }

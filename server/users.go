@@ -1,0 +1,107 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"sync"
+
+	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// UsersFile is the file of users that ACL LOAD and ACL SAVE use. Its methods may block. Their
+// errors are replies to the client, without ERR.
+type UsersFile interface {
+	// Load reads the file, and passes its users to use.
+	Load(use func(*acl.Users)) error
+	// Save writes the present users to the file.
+	Save() error
+}
+
+// ErrNoUsersFile is the error of a UsersFile if there is no file.
+var ErrNoUsersFile = errors.New("keyway: the configuration has no users_file; " +
+	"add one, or change its users and reload keyway")
+
+// users are the users of all threads. They are locked while they change, so that all threads
+// get the same changes in the same order. A loop must not lock them: who does waits for all
+// loops.
+type users struct {
+	mu         sync.Mutex
+	now        *acl.Users
+	configured *acl.Users // what the configuration or the file has last said
+}
+
+// Users returns the present users. It must not be called in a loop.
+func (s *Server) Users() *acl.Users {
+	s.users.mu.Lock()
+	defer s.users.mu.Unlock()
+	return s.users.now
+}
+
+// doUsersTask does in a goroutine what a client of the thread has asked for. There is at most
+// one for each client, because the client's next command waits.
+func (t *thread) doUsersTask(task proxy.UsersTask) {
+	go func() {
+		reply := t.srv.usersTask(task)
+		t.loop.Post(func() { task.Done(reply) })
+	}()
+}
+
+// usersTask does what a client has asked for, and returns the reply.
+func (s *Server) usersTask(task proxy.UsersTask) []byte {
+	if task.Kind == proxy.ChangeUsers {
+		return s.changeUsers(task)
+	}
+	err := ErrNoUsersFile
+	switch file := s.o.UsersFile; {
+	case file == nil:
+	case task.Kind == proxy.LoadUsers:
+		err = file.Load(func(next *acl.Users) { s.loadUsers(next, task) })
+	default:
+		err = file.Save()
+	}
+	if err != nil {
+		return resp.AppendError(nil, "ERR "+err.Error())
+	}
+	return resp.AppendOK(nil)
+}
+
+// changeUsers applies a change, and returns the reply once all threads have its users.
+func (s *Server) changeUsers(task proxy.UsersTask) []byte {
+	s.users.mu.Lock()
+	defer s.users.mu.Unlock()
+	next, reply := task.Change(s.users.now)
+	if next != nil {
+		s.setUsers(next, task)
+	}
+	return reply
+}
+
+func (s *Server) loadUsers(next *acl.Users, task proxy.UsersTask) {
+	s.users.mu.Lock()
+	defer s.users.mu.Unlock()
+	s.users.configured = next
+	s.setUsers(next, task)
+}
+
+// setUsers gives all threads other users. s.users.mu must be locked.
+func (s *Server) setUsers(next *acl.Users, task proxy.UsersTask) {
+	s.users.now = next
+	s.onThreads(func(t *thread) { proxy.SetUsers(t.worker, next, task.By) })
+	s.log.Info("users changed", "command", task.Text, "client", task.Client, "user", task.User)
+}
+
+// chooseUsers returns the users of a new configuration. If they are those of the former one,
+// the changes that clients have made since stay in force. s.users.mu must be locked.
+func (s *Server) chooseUsers(c Change) *acl.Users {
+	if !c.Users {
+		return s.users.now
+	}
+	if s.users.now != s.users.configured {
+		s.log.Warn("the users of the configuration replace those that clients have changed by ACL SETUSER or DELUSER")
+	}
+	s.users.now = cmp.Or(c.Workers.Users, acl.Anyone)
+	s.users.configured = s.users.now
+	return s.users.now
+}

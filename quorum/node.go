@@ -125,6 +125,7 @@ type Node struct {
 
 	silent bool // it has not answered in time, and has sent nothing since
 	clock  clock
+	jumped int64 // when its clock was seen to have jumped; 0 once it waits because of that
 }
 
 // answer is a node's answer to a step.
@@ -245,19 +246,29 @@ func (n *Node) Looked(reply []byte, sent, now int64) []byte {
 	return nil
 }
 
-// judge sets Absence by an answer. jumped says that the node's clock has jumped forward for
-// sure.
-func (n *Node) judge(a *answer, sent, now int64) (jumped bool) {
+// judge sets Absence by an answer. mustWait says that the node must be told to wait, because its
+// clock has jumped forward for sure. Until it has heard that, its answers do not count: they may
+// be to questions that were already on their way.
+func (n *Node) judge(a *answer, sent, now int64) (mustWait bool) {
 	ahead, jumped := n.clock.compare(a.clock, sent, now)
+	later := n.jumped != 0 && sent > n.jumped
 	switch {
-	case ahead:
+	case jumped:
+		n.jumped, mustWait = now, true
+	case later && a.waits > 0:
+		n.jumped = 0
+	default:
+		mustWait = later // what it was told is lost
+	}
+	switch {
+	case ahead, n.jumped != 0:
 		n.Absence = "its clock is ahead of what it was"
 	case a.waits > 0:
 		n.Absence = fmt.Sprintf("it is new or has restarted, and votes in %s", inSeconds(a.waits))
 	default:
 		n.Absence = ""
 	}
-	return jumped
+	return mustWait
 }
 
 // keepNumber is how long a lock's number outlives its lease.

@@ -193,6 +193,39 @@ func TestUnsureOutcomes(t *testing.T) {
 }
 
 // TestNodeThatAnswersLateIsAbsent: at once for the next command, until it has answered.
+// A node whose clock has jumped does not vote before it waits: not by the answers to questions
+// that were on their way when the jump was noticed, nor if it never hears that it must wait.
+func TestJumpedNodeMustHearThatItWaits(t *testing.T) {
+	n, hour := &Node{Longest: 60_000}, int64(time.Hour)
+	now := int64(time.Second)
+	ask := func(sent, ahead, waits int64) (told bool) {
+		t.Helper()
+		now += int64(time.Millisecond)
+		reply := resp.AppendArray(nil, 6)
+		for _, text := range []string{"none", ""} {
+			reply = resp.AppendBulkString(reply, text)
+		}
+		for _, i := range []int64{0, -2, waits, (now + ahead) / int64(time.Microsecond)} {
+			reply = resp.AppendInt(reply, i)
+		}
+		return n.Looked(reply, sent, now) != nil
+	}
+	expect := func(what string, told, wantTold, votes bool) {
+		t.Helper()
+		if told != wantTold || (n.Absence == "") != votes {
+			t.Errorf("%s: told to wait: %t; absence %q", what, told, n.Absence)
+		}
+	}
+	expect("before", ask(now, 0, 0), false, true)
+	onItsWay := now
+	expect("first doubt", ask(now, hour, 0), false, false)
+	expect("proof", ask(now, hour, 0), true, false)
+	expect("asked before the proof", ask(onItsWay, hour, 0), false, false)
+	expect("still does not wait", ask(now+1, hour, 0), true, false)
+	expect("waits", ask(now+1, hour, 60_000), false, false)
+	expect("has waited", ask(now+1, hour, 0), false, true)
+}
+
 func TestNodeThatAnswersLateIsAbsent(t *testing.T) {
 	b := begin(t, acquire)
 	late := slices.Clone(b.sends)

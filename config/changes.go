@@ -118,13 +118,10 @@ func (f values) add(v reflect.Value, path, key string) {
 			f.add(v.Index(i), "users["+u.Name+"]", "users[]")
 		}
 		return
-	case Listeners:
-		for _, l := range x {
-			if l.TLS != nil {
-				l.TLS.addTo(f, "listen["+l.Addr+"]")
-			}
-		}
-		f.put(path, key, strings.Join(x.Addrs(), ", "))
+	case interface {
+		addTo(f values, path, key string)
+	}: // one that the file may have in several forms
+		x.addTo(f, path, key)
 		return
 	case []string:
 		f.put(path, key, strings.Join(x, ", "))

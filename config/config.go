@@ -110,6 +110,7 @@ type Node struct {
 	Weight   int       `yaml:"weight"`
 	Replicas []string  `yaml:"replicas"` // addresses; sentinels report theirs
 	Sentinel *Sentinel `yaml:"sentinel"`
+	TLS      *NodeTLS  `yaml:"tls"` // see TLSOfNode
 }
 
 // Sentinel names a master that sentinels monitor.
@@ -118,6 +119,7 @@ type Sentinel struct {
 	Addrs    []string `yaml:"addrs"`
 	Username string   `yaml:"username"` // for the sentinels themselves
 	Password string   `yaml:"password"`
+	TLS      *NodeTLS `yaml:"tls"` // see TLSOfSentinels
 }
 
 // Slots configures the slots layout: a cluster to follow, or a fixed table.
@@ -157,6 +159,7 @@ type Backend struct {
 	Username       string        `yaml:"username"`
 	Password       string        `yaml:"password"`
 	PasswordFile   string        `yaml:"password_file"`
+	TLS            *NodeTLS      `yaml:"tls"` // of nodes and sentinels; nil: they do not encrypt
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; above Redis's own busy-reply-threshold, 5 s
 	Hold           time.Duration `yaml:"hold"`            // for a dead master's successor

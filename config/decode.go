@@ -21,6 +21,11 @@ type decoder struct {
 	refs   references
 }
 
+// ownForm is a value that decodes itself, because the file may have it in several forms.
+type ownForm interface {
+	decode(d *decoder, n *yaml.Node, path string) error
+}
+
 func (d *decoder) document(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return nil
@@ -53,8 +58,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 		return d.slotRanges(n, p, path)
 	case *[]string:
 		return d.strings(n, p, path)
-	case *Listeners:
-		return d.listeners(n, p, path)
+	case ownForm:
+		return p.decode(d, n, path)
 	}
 	switch v.Kind() {
 	case reflect.Struct:
@@ -184,8 +189,8 @@ func (d *decoder) strings(n *yaml.Node, p *[]string, path string) error {
 	return nil
 }
 
-// listeners decodes one listener or a list of them. Each is an address or an object.
-func (d *decoder) listeners(n *yaml.Node, p *Listeners, path string) error {
+// decode decodes one listener or a list of them. Each is an address or an object.
+func (p *Listeners) decode(d *decoder, n *yaml.Node, path string) error {
 	one := func(n *yaml.Node, l *Listener, path string) error {
 		if n.Kind == yaml.AliasNode {
 			n = n.Alias

@@ -88,6 +88,9 @@ func ParsePlacement(name string, text []byte) (*Config, error) {
 			return nil, c.Errorf(path, "leave it out", "%s does not decide where keys live", section)
 		}
 	}
+	if all := nodeTLSs(c); len(all) > 0 {
+		return nil, c.Errorf(sortedKeys(all)[0], "leave it out", "tls does not decide where keys live")
+	}
 	c.Listen = Listeners{{Addr: "127.0.0.1:0"}} // the default could be a node's address
 	if err := c.check(); err != nil {
 		return nil, err
@@ -160,11 +163,14 @@ func sectionOf(path string) string {
 	return path
 }
 
-// UseAccounts makes the configuration use the users, passwords and timeouts of another one
-// for the nodes and for sentinels.
+// UseAccounts makes the configuration use the users, passwords, TLS and timeouts of another one
+// for the nodes and for sentinels. Nodes are the same if they have the same name.
 func (c *Config) UseAccounts(of *Config) {
 	c.Backend = of.Backend
 	for i := range c.Nodes {
+		if j := of.Node(c.Nodes[i].Name); j >= 0 {
+			c.Nodes[i].TLS = of.Nodes[j].TLS
+		}
 		s := c.Nodes[i].Sentinel
 		if s == nil {
 			continue
@@ -172,7 +178,7 @@ func (c *Config) UseAccounts(of *Config) {
 		for _, n := range of.Nodes {
 			known := func(addr string) bool { return slices.Contains(s.Addrs, addr) }
 			if n.Sentinel != nil && slices.ContainsFunc(n.Sentinel.Addrs, known) {
-				s.Username, s.Password = n.Sentinel.Username, n.Sentinel.Password
+				s.Username, s.Password, s.TLS = n.Sentinel.Username, n.Sentinel.Password, n.Sentinel.TLS
 			}
 		}
 	}

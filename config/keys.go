@@ -100,6 +100,9 @@ var keys = []key{
 	{path: "nodes[].replicas", effect: AtOnce,
 		meaning: "The addresses of the node's replicas. Sentinels report them by themselves.",
 		change:  "`reads` should use them."},
+	{path: "nodes[].tls", effect: AtOnce, initial: "that of `backend`",
+		meaning: "TLS for this node alone, instead of `backend.tls`, with the same keys. `false`: no TLS.",
+		change:  "The nodes get TLS one after another."},
 	{path: "nodes[].sentinel.master", effect: AtOnce, initial: "required",
 		meaning: "The name of the master among the sentinels.",
 		change:  "Sentinels monitor this node."},
@@ -112,6 +115,9 @@ var keys = []key{
 	{path: "nodes[].sentinel.password", effect: AtOnce, secret: true,
 		meaning: "The password for the sentinels themselves.",
 		change:  "The sentinels have a password."},
+	{path: "nodes[].sentinel.tls", effect: AtOnce, initial: "that of the node",
+		meaning: "TLS for the sentinels themselves, with the same keys as `backend.tls`. `false`: no TLS.",
+		change:  "The sentinels have no TLS, or other certificates."},
 	{path: "slots.seeds", effect: IfNothingMoves,
 		meaning: "Some nodes of a Redis Cluster. keyway learns all others from them, and follows the cluster.",
 		change:  "Name at least two, on different machines."},
@@ -176,9 +182,31 @@ var keys = []key{
 		meaning: "A file whose first line is the password for the nodes, instead of `password`. " +
 			"A path that is not absolute begins at this file's directory. It is read again when it changes.",
 		change: "A secret is mounted as a file."},
+	{path: "backend.tls", effect: AtOnce, initial: "`false`",
+		meaning: "keyway speaks TLS with the nodes and with sentinels: an object with the keys below, or `true` for " +
+			"the authorities that the system trusts. Of a cluster it uses the ports that it announces for TLS. " +
+			"See [TLS to the nodes](deploy.md#tls-to-the-nodes).",
+		change: "The network between keyway and the nodes is not trusted, or they demand TLS."},
+	{path: "backend.tls.ca", effect: AtOnce, initial: "those that the system trusts",
+		meaning: "A file with the authorities that sign the nodes' certificates, in PEM form. A path that is not " +
+			"absolute begins at this file's directory. keyway reads the files of `tls` again when they change. " +
+			"If they are broken then, it keeps what it has.",
+		change: "The nodes' certificates are signed by an authority of your own."},
+	{path: "backend.tls.cert", effect: AtOnce,
+		meaning: "A file with the certificate that keyway shows to nodes, then its intermediate authorities'.",
+		change:  "The nodes demand one (`tls-auth-clients yes`, the default of Redis)."},
+	{path: "backend.tls.key", effect: AtOnce, initial: "required with `cert`",
+		meaning: "The file with the certificate's private key in PEM form, not encrypted.",
+		change:  "With `cert`."},
+	{path: "backend.tls.server_name", effect: AtOnce, initial: "the host of the node's address",
+		meaning: "The name that the nodes' certificates must have.",
+		change:  "The certificates have a name, and the nodes are known by their IP addresses."},
+	{path: "backend.tls.insecure_skip_verify", effect: AtOnce, initial: "`false`",
+		meaning: "keyway accepts any certificate, so whoever is between it and a node can read all.",
+		change:  "Only to try something."},
 	{path: "backend.connect_timeout", effect: AtOnce, min: ms, max: int64(1000 * time.Second),
 		remedy:  "write a duration from 1ms to 16m40s, such as 1s",
-		meaning: "How long a connection to a node may take to open.",
+		meaning: "How long a connection to a node may take to open, the TLS handshake included.",
 		change:  "Nodes are far away."},
 	{path: "backend.request_timeout", effect: AtOnce, min: ms, max: int64(10_000 * time.Second),
 		remedy:  "write a duration from 1ms to 2h46m40s, such as 6s",
@@ -365,6 +393,9 @@ var keys = []key{
 		meaning: "A file whose first line is the password for the nodes, instead of `password`. It is read again " +
 			"when it changes.",
 		change: "A secret is mounted as a file."},
+	{path: "locks.quorum[].tls", effect: AtOnce, initial: "that of `backend`",
+		meaning: "TLS for the nodes, with the same keys as `backend.tls`. `false`: no TLS.",
+		change:  "These nodes have no TLS, or other certificates."},
 	{path: "locks.quorum[].timeout", effect: AtOnce, initial: "`50ms`",
 		meaning: "How long the nodes may take to answer, from 1ms to 10s. A slower node counts as absent.",
 		change:  "The round trip to the nodes is longer."},
@@ -402,7 +433,7 @@ func (c *Config) checkNumbers() error {
 // fieldAt returns the field of v that path names.
 func fieldAt(v reflect.Value, path string) reflect.Value {
 	for name := range strings.SplitSeq(path, ".") {
-		field, ok := fieldOf(v, name)
+		field, ok := fieldOf(reflect.Indirect(v), name)
 		if !ok {
 			panic(fmt.Sprintf("config: the table of keys has %s, which Config does not have", path))
 		}

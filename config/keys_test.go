@@ -61,7 +61,9 @@ func TestEveryKeyIsExplained(t *testing.T) {
 }
 
 // lists are the keys of lists whose elements have keys of their own.
-var lists = map[string]string{"nodes": "list of nodes", "listen": "text or object, or a list"}
+var lists = map[string]string{
+	"nodes": "list of nodes", "listen": "text or object, or a list", "backend.tls": "object, `true` or `false`",
+}
 
 func explained(path string) (found []key) {
 	for _, k := range keys {
@@ -84,6 +86,8 @@ func fieldsOf(v reflect.Value, path string) map[string]reflect.Value {
 				}
 			}
 		}
+	case t == reflect.TypeFor[*NodeTLS]() && path != "backend.tls":
+		found[path] = v // its keys are explained there
 	case t == reflect.TypeFor[*string](), t == reflect.TypeFor[SlotRanges](), t == reflect.TypeFor[[]string]():
 		found[path] = v
 	case t.Kind() == reflect.Slice:
@@ -158,6 +162,8 @@ func kindOf(t *testing.T, v reflect.Value, k key) string {
 		kind = "text, or a list"
 	case SlotRanges:
 		kind = "slots, or a list"
+	case *NodeTLS:
+		kind = "object, `true` or `false`"
 	default:
 		t.Fatalf("%s has a type that the table of keys cannot describe", k.path)
 	}

@@ -41,10 +41,13 @@ func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, 
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if err := readNodeTLS(c); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
-// decode is Parse without the checks, and without the files of passwords and users.
+// decode is Parse without the checks, and without the files of passwords, users and certificates.
 func decode(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
 	c := Default()
 	c.Backend.Hold = notGiven

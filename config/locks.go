@@ -43,6 +43,7 @@ type QuorumRule struct {
 	Username     string        `yaml:"username"`
 	Password     string        `yaml:"password"`
 	PasswordFile string        `yaml:"password_file"`
+	TLS          *NodeTLS      `yaml:"tls"` // see TLSOfLocks
 	Timeout      time.Duration `yaml:"timeout"`
 	Drift        float64       `yaml:"drift"` // by which part two clocks may differ in their speed
 	MaxLease     time.Duration `yaml:"max_lease"`

@@ -82,7 +82,11 @@ func (c *Config) SecretFiles() (paths []string) {
 	for _, r := range c.Locks.Quorum {
 		names = append(names, r.PasswordFile)
 	}
-	for _, name := range names {
+	for _, t := range nodeTLSs(c) {
+		names = append(names, t.CA, t.Cert, t.Key)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		if name != "" {
 			paths = append(paths, c.beside(name))
 		}

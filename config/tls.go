@@ -71,6 +71,21 @@ type Certificate struct {
 	Names    []string  // the names and addresses that the first one is valid for
 	NotAfter time.Time // when the first of them expires
 	print    string    // a short fingerprint of all of them
+	role     role
+}
+
+// role is what a certificate is for.
+type role uint8
+
+const (
+	toClients role = iota // keyway shows it to clients, or verifies theirs by it
+	toNodes               // keyway shows it to nodes
+	ofNodes               // keyway verifies the nodes' certificates by it
+)
+
+// refusal says what happens when a certificate of the role has expired.
+func (r role) refusal() string {
+	return [...]string{"clients refuse it", "nodes refuse it", "keyway refuses nodes' certificates"}[r]
 }
 
 // describe returns the certificate's file and contents as a value in a list of changes.
@@ -86,7 +101,7 @@ func (c Certificate) Warning(now time.Time) string {
 	date := c.NotAfter.UTC().Format(time.DateOnly)
 	switch left := c.NotAfter.Sub(now); {
 	case left <= 0:
-		return "the certificate has expired on " + date + ", so clients refuse it; replace the file"
+		return "the certificate has expired on " + date + ", so " + c.role.refusal() + "; replace the file"
 	case left < expiryWarning:
 		return "the certificate expires on " + date + "; replace the file before"
 	}
@@ -141,41 +156,58 @@ func LoadCertificates(c *Config) error {
 }
 
 func certificatesOf(c *Config, path string, t *TLS) (*certificates, error) {
-	cert, err := readPEM(c, path+".cert", t.Cert)
+	pair, chain, err := readPair(c, path, t.Cert, t.Key)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readPEM(c, path+".key", t.Key)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := parseCertificates(t.Cert, cert)
-	if err != nil {
-		return nil, c.Errorf(path+".cert",
-			"write the certificate in PEM form, then those of its intermediate authorities",
-			"the file %q has no usable certificate: %v", t.Cert, err)
-	}
-	loaded := &certificates{files: []Certificate{chain}}
-	if loaded.pair, err = tls.X509KeyPair(cert, key); err != nil {
-		return nil, c.Errorf(path+".key", "name the private key of the certificate, in PEM form and not encrypted",
-			"the file %q has no usable key for %q: %v", t.Key, t.Cert, err)
-	}
+	loaded := &certificates{pair: pair, files: []Certificate{chain}}
 	if t.ClientCA == "" {
 		return loaded, nil
 	}
-	ca, err := readPEM(c, path+".client_ca", t.ClientCA)
+	ca, authorities, err := readAuthorities(c, path+".client_ca", t.ClientCA)
 	if err != nil {
 		return nil, err
-	}
-	authorities, err := parseCertificates(t.ClientCA, ca)
-	if err != nil {
-		return nil, c.Errorf(path+".client_ca", "write the authorities' certificates in PEM form",
-			"the file %q has no usable certificate: %v", t.ClientCA, err)
 	}
 	loaded.clientCAs = x509.NewCertPool()
 	loaded.clientCAs.AppendCertsFromPEM(ca)
 	loaded.files = append(loaded.files, authorities)
 	return loaded, nil
+}
+
+// readPair reads a certificate and its private key. path is the section of the file that names
+// them as cert and key.
+func readPair(c *Config, path, certFile, keyFile string) (pair tls.Certificate, chain Certificate, err error) {
+	cert, err := readPEM(c, path+".cert", certFile)
+	if err != nil {
+		return pair, chain, err
+	}
+	key, err := readPEM(c, path+".key", keyFile)
+	if err != nil {
+		return pair, chain, err
+	}
+	if chain, err = parseCertificates(certFile, cert); err != nil {
+		return pair, chain, c.Errorf(path+".cert",
+			"write the certificate in PEM form, then those of its intermediate authorities",
+			"the file %q has no usable certificate: %v", certFile, err)
+	}
+	if pair, err = tls.X509KeyPair(cert, key); err != nil {
+		return pair, chain, c.Errorf(path+".key",
+			"name the private key of the certificate, in PEM form and not encrypted",
+			"the file %q has no usable key for %q: %v", keyFile, certFile, err)
+	}
+	return pair, chain, nil
+}
+
+// readAuthorities reads a file with the certificates of authorities. path is its key.
+func readAuthorities(c *Config, path, name string) (text []byte, file Certificate, err error) {
+	if text, err = readPEM(c, path, name); err != nil {
+		return nil, file, err
+	}
+	if file, err = parseCertificates(name, text); err != nil {
+		return nil, file, c.Errorf(path, "write the authorities' certificates in PEM form",
+			"the file %q has no usable certificate: %v", name, err)
+	}
+	return text, file, nil
 }
 
 func readPEM(c *Config, path, name string) ([]byte, error) {
@@ -219,8 +251,8 @@ func parseCertificates(file string, text []byte) (Certificate, error) {
 	return found, nil
 }
 
-// Certificates returns the files with certificates that LoadCertificates has read, each once.
-func (ls Listeners) Certificates() (files []Certificate) {
+// certificates returns the files with certificates that LoadCertificates has read, each once.
+func (ls Listeners) certificates() (files []Certificate) {
 	for _, l := range ls {
 		if l.TLS == nil || l.TLS.loaded == nil {
 			continue
@@ -277,8 +309,18 @@ func (t *TLS) Same(other *TLS) bool {
 	return slices.EqualFunc(t.loaded.files, other.loaded.files, same)
 }
 
-// addTo adds the values of a listener's TLS to those of a configuration.
-func (t *TLS) addTo(f values, path string) {
+// addTo adds the listeners to the values of a configuration.
+func (l Listeners) addTo(f values, path, key string) {
+	for _, of := range l {
+		if of.TLS != nil {
+			of.TLS.addValues(f, "listen["+of.Addr+"]")
+		}
+	}
+	f.put(path, key, strings.Join(l.Addrs(), ", "))
+}
+
+// addValues adds the values of a listener's TLS to those of a configuration.
+func (t *TLS) addValues(f values, path string) {
 	const key = "listen[].tls."
 	cert, authority := t.Cert, t.ClientCA
 	if t.loaded != nil {

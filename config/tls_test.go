@@ -47,7 +47,7 @@ func TestCertificatesThatCannotBeUsed(t *testing.T) {
 	if len(files) != 2 || filepath.Base(files[1]) != "k.pem" || !filepath.IsAbs(files[0]) {
 		t.Errorf("%q", files)
 	}
-	if len(c.Listen.Certificates()) != 0 {
+	if len(Certificates(c)) != 0 {
 		t.Error("certificates that were not read")
 	}
 }

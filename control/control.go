@@ -4,21 +4,35 @@
 package control
 
 import (
+	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
+// Account is how a server is asked: as which user, and whether over TLS.
+type Account struct {
+	Username, Password string
+	TLS                *tls.Config // nil: keyway does not encrypt
+
+	// The sections of the configuration that have the user and the password, and TLS; for errors.
+	Section, TLSSection string
+}
+
 // Options describe a client.
 type Options struct {
-	Addr               string
-	Username, Password string
-	DB                 int
-	Dial, Reply        time.Duration // the longest time for a connection, and for one reply
-	Connections        int           // at most; 0: 2
-	Buffer             int           // bytes, in each direction of a connection; 0: the library's default
+	Addr string
+	Account
+	DB          int
+	Dial, Reply time.Duration // the longest time for a connection (0: 5 s), and for one reply
+	Connections int           // at most; 0: 2
+	Buffer      int           // bytes, in each direction of a connection; 0: the library's default
 }
 
 // NewClient returns a client of one server. It connects when it is first used.
@@ -28,16 +42,36 @@ func NewClient(o Options) *redis.Client { return redis.NewClient(o.redis()) }
 func NewSentinelClient(o Options) *redis.SentinelClient { return redis.NewSentinelClient(o.redis()) }
 
 func (o Options) redis() *redis.Options {
-	if o.Connections == 0 {
-		o.Connections = 2
-	}
+	o.Connections = cmp.Or(o.Connections, 2)
+	o.Dial = cmp.Or(o.Dial, 5*time.Second)
 	return &redis.Options{
-		Addr: o.Addr, Username: o.Username, Password: o.Password, DB: o.DB,
+		Dialer: o.dial, Addr: o.Addr, Username: o.Username, Password: o.Password, DB: o.DB,
 		Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: o.Connections,
 		DialTimeout: o.Dial, ReadTimeout: o.Reply, WriteTimeout: o.Reply, ContextTimeoutEnabled: true,
 		ReadBufferSize: o.Buffer, WriteBufferSize: o.Buffer,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+}
+
+// dial connects, and does the TLS handshake. (The library's own way ignores the context in it.)
+func (o Options) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.Dial)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil || o.TLS == nil {
+		return conn, err
+	}
+	cfg := o.TLS
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName, _, _ = net.SplitHostPort(addr) // it has a port: it could be connected to
+	}
+	secure := tls.Client(conn, cfg)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secure, nil
 }
 
 // IsReply reports whether err is an error reply of a server, not a failure of the connection.

@@ -23,10 +23,10 @@ const (
 
 // Options configure a Guard.
 type Options struct {
-	Account topology.Account
-	Timeout time.Duration // for one answer of a node
-	Off     bool          // look at no keys
-	Refuse  bool          // Start refuses when clients would not find keys
+	Accounts topology.Accounts // those of the nodes
+	Timeout  time.Duration     // for one answer of a node
+	Off      bool              // look at no keys
+	Refuse   bool              // Start refuses when clients would not find keys
 	// Placement is the hash of all that decides where keys go, as in ConnectionName.
 	Placement string
 	Log       *slog.Logger // nil: no log
@@ -64,7 +64,7 @@ func New(o Options) *Guard {
 	}
 	g := &Guard{o: o, found: map[string]*finding{}}
 	g.look = func(ctx context.Context, t *router.Table, ids []router.NodeID) []Sample {
-		return Look(ctx, o.Account, o.Timeout, t, ids)
+		return Look(ctx, o.Accounts, o.Timeout, t, ids)
 	}
 	g.peers = newPeers(o)
 	return g
@@ -153,7 +153,7 @@ func (g *Guard) due(t *router.Table) []router.NodeID {
 // Look samples some nodes of the table, several at once. A node may take the time timeout,
 // or half a second if that is longer, for each answer.
 func Look(
-	ctx context.Context, as topology.Account, timeout time.Duration, t *router.Table, ids []router.NodeID,
+	ctx context.Context, as topology.Accounts, timeout time.Duration, t *router.Table, ids []router.NodeID,
 ) []Sample {
 	samples := make([]Sample, len(ids))
 	forEach(ctx, len(ids), func(ctx context.Context, i int) {
@@ -162,7 +162,7 @@ func Look(
 			samples[i] = Sample{Name: n.Name, Err: topology.ErrNoAddress}
 			return
 		}
-		client := topology.NewClient(n.Addr, as, timeout)
+		client := topology.NewClient(n.Addr, as(n), timeout)
 		defer client.Close()
 		samples[i] = take(ctx, client, t, ids[i])
 	})

@@ -43,10 +43,10 @@ func (p peer) String() string { return p.instance + " at " + p.host }
 // peers looks for keyways that serve the same nodes by another placement.
 type peers struct {
 	self    string // hash of the own placement
-	account topology.Account
+	as      topology.Accounts
 	timeout time.Duration
 	log     *slog.Logger
-	list    func(ctx context.Context, addr string) (clients string, err error)
+	list    func(ctx context.Context, n router.Node) (clients string, err error)
 
 	mu    sync.Mutex
 	nodes map[string]*listing // by the node's name
@@ -63,7 +63,7 @@ func (l *listing) dueAt() time.Time { return l.due }
 // newPeers returns peers that have not looked at any node yet.
 func newPeers(o Options) *peers {
 	p := &peers{
-		self: o.Placement, account: o.Account, timeout: o.Timeout, log: o.Log,
+		self: o.Placement, as: o.Accounts, timeout: o.Timeout, log: o.Log,
 		nodes: map[string]*listing{},
 	}
 	p.list = p.ask
@@ -71,8 +71,8 @@ func newPeers(o Options) *peers {
 }
 
 // ask returns the clients of a node.
-func (p *peers) ask(ctx context.Context, addr string) (string, error) {
-	client := topology.NewClient(addr, p.account, p.timeout)
+func (p *peers) ask(ctx context.Context, n router.Node) (string, error) {
+	client := topology.NewClient(n.Addr, p.as(n), p.timeout)
 	defer client.Close()
 	return client.Do(ctx, "CLIENT", "LIST", "TYPE", "normal").Text()
 }
@@ -123,7 +123,7 @@ func (p *peers) look(ctx context.Context, t *router.Table, ids []router.NodeID) 
 		if n.Addr == "" {
 			return
 		}
-		clients, err := p.list(ctx, n.Addr)
+		clients, err := p.list(ctx, n)
 		if err != nil {
 			p.log.Debug("cannot ask the node for its clients", "node", n.Name, "addr", n.Addr, "error", err)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // nobody is a node without clients.
-func nobody(context.Context, string) (string, error) { return "", nil }
+func nobody(context.Context, router.Node) (string, error) { return "", nil }
 
 // client returns a line of CLIENT LIST.
 func client(addr, name string) string {
@@ -57,8 +57,8 @@ func TestStartBesideADisagreeingKeyway(t *testing.T) {
 			g := New(Options{Refuse: c.refuse, Placement: "aa", Log: slog.New(slog.NewTextHandler(&log, nil))})
 			g.look = func(context.Context, *router.Table, []router.NodeID) []Sample { return nil }
 			began := time.Now()
-			g.peers.list = func(_ context.Context, addr string) (string, error) {
-				if addr == "a:1" {
+			g.peers.list = func(_ context.Context, n router.Node) (string, error) {
+				if n.Addr == "a:1" {
 					return "", errors.New("nobody answers")
 				}
 				if !c.staying && time.Since(began) > 0 {
@@ -94,7 +94,8 @@ func TestLooksAtClients(t *testing.T) {
 		var mu sync.Mutex
 		looks := map[string][]time.Duration{}
 		began := time.Now()
-		g.peers.list = func(_ context.Context, addr string) (string, error) {
+		g.peers.list = func(_ context.Context, n router.Node) (string, error) {
+			addr := n.Addr
 			at := time.Since(began)
 			mu.Lock()
 			defer mu.Unlock()

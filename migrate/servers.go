@@ -5,15 +5,16 @@ import (
 	"errors"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// Layout is a routing table, and the account to use on its nodes.
+// Layout is a routing table, and the accounts to use on its nodes.
 type Layout struct {
-	Table              *router.Table
-	Username, Password string
-	ConnectTimeout     time.Duration
+	Table          *router.Table
+	Account        func(router.Node) control.Account
+	ConnectTimeout time.Duration
 	// Placement is the hash of all in the configuration that decides where keys go.
 	Placement string
 }
@@ -49,7 +50,7 @@ func (s *servers) open(ctx context.Context, l Layout) (*placement, error) {
 			continue
 		}
 		node, err := move.Open(ctx, move.Options{
-			Name: n.Name, Addr: n.Addr, Username: l.Username, Password: l.Password, ConnectTimeout: l.ConnectTimeout,
+			Name: n.Name, Addr: n.Addr, Account: l.Account(n), ConnectTimeout: l.ConnectTimeout,
 		})
 		if err != nil {
 			return nil, err

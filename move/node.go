@@ -24,9 +24,9 @@ const (
 
 // Options name a node and the account to use there.
 type Options struct {
-	Name, Addr         string
-	Username, Password string
-	ConnectTimeout     time.Duration
+	Name, Addr string
+	control.Account
+	ConnectTimeout time.Duration
 }
 
 // Node is a server that keys move from or to. All its methods may be called from several
@@ -129,7 +129,7 @@ func (n *Node) InCluster() bool { return n.cluster }
 // open returns a client of a database.
 func (n *Node) open(db int) *redis.Client {
 	return control.NewClient(control.Options{
-		Addr: n.o.Addr, Username: n.o.Username, Password: n.o.Password, DB: db,
+		Addr: n.o.Addr, Account: n.o.Account, DB: db,
 		Dial: n.o.ConnectTimeout, Reply: replyTimeout, Connections: 1000,
 	})
 }

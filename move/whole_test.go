@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/test/redistest"
@@ -241,7 +242,10 @@ func TestRightsAreNamed(t *testing.T) {
 	s, d := redistest.Start(t), redistest.Start(t)
 	d.Do("ACL", "SETUSER", "keyway", "on", ">secret", "~*", "+@all", "-restore")
 	from := open(t, "s", s.Addr)
-	o := move.Options{Name: "d", Addr: d.Addr, Username: "keyway", Password: "secret", ConnectTimeout: time.Second}
+	o := move.Options{
+		Name: "d", Addr: d.Addr, Account: control.Account{Username: "keyway", Password: "secret"},
+		ConnectTimeout: time.Second,
+	}
 	to, err := move.Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)

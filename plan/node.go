@@ -17,7 +17,8 @@ import (
 // node is a server of one of the layouts, or of both.
 type node struct {
 	name, addr   string
-	side         Side          // whose account is used
+	side         Side // whose account is used
+	as           control.Account
 	older, newer router.NodeID // None: not in that layout
 	replaces     bool          // another server has the node's keys in the old layout
 
@@ -32,6 +33,11 @@ type node struct {
 	found   findings
 	probe   probe
 	loaded  loaded
+}
+
+// newNode returns a node of a side, which is in neither layout yet.
+func newNode(n router.Node, of Side) *node {
+	return &node{name: n.Name, addr: n.Addr, side: of, as: of.Accounts(n), older: router.None, newer: router.None}
 }
 
 // source reports whether the old layout places keys on the node.
@@ -53,7 +59,7 @@ func (n *node) inspect(ctx context.Context) error {
 		return topology.ErrNoAddress
 	}
 	n.client = control.NewClient(control.Options{
-		Addr: n.addr, Username: n.side.Account.Username, Password: n.side.Account.Password,
+		Addr: n.addr, Account: n.as,
 		Dial: n.side.Connect, Reply: n.side.Reply, Connections: 1,
 	})
 	n.conn = n.client.Conn()
@@ -104,10 +110,10 @@ func (n *node) version() string {
 
 // user returns the name of the user that is asked about rights.
 func (n *node) user() string {
-	if n.side.Account.Username == "" {
+	if n.as.Username == "" {
 		return "default"
 	}
-	return n.side.Account.Username
+	return n.as.Username
 }
 
 // pipeline sends commands together. Its error is a failure of the connection: the commands

@@ -18,11 +18,11 @@ import (
 
 // Side is one of the two configurations.
 type Side struct {
-	Table   *router.Table // of a cluster or sentinels: a fetched one
-	HashTag string        // two characters; empty: none
-	Account topology.Account
-	Connect time.Duration // the longest time that a connection may take
-	Reply   time.Duration // the longest wait for one reply
+	Table    *router.Table     // of a cluster or sentinels: a fetched one
+	HashTag  string            // two characters; empty: none
+	Accounts topology.Accounts // those of the nodes
+	Connect  time.Duration     // the longest time that a connection may take
+	Reply    time.Duration     // the longest wait for one reply
 }
 
 // Options say how to look at the nodes.
@@ -190,7 +190,8 @@ func (p *planner) list() {
 	byOld := map[router.NodeID]*node{}
 	for _, id := range keyNodes(p.older.Table) {
 		n := p.older.Table.Nodes[id]
-		byOld[id] = &node{name: n.Name, addr: n.Addr, side: p.older, older: id, newer: router.None}
+		byOld[id] = newNode(n, p.older)
+		byOld[id].older = id
 		p.nodes = append(p.nodes, byOld[id])
 	}
 	p.byNew = map[router.NodeID]*node{}
@@ -206,7 +207,8 @@ func (p *planner) list() {
 			p.note("node %s has another address, %s instead of %s. The plan takes for granted that the new server "+
 				"has its keys, as a replica would", n.Name, n.Addr, before.addr)
 		}
-		added := &node{name: n.Name, addr: n.Addr, side: p.newer, older: router.None, newer: id, replaces: known}
+		added := newNode(n, p.newer)
+		added.newer, added.replaces = id, known
 		p.nodes = append(p.nodes, added)
 		p.byNew[id] = added
 	}

@@ -59,6 +59,9 @@ type Link struct {
 	ClientID int64              // the id that the node gave this connection; RESP3 only
 	Epoch    int64              // of the node, as its register said in the last greeting; 0: it has none
 
+	// Securing is set by the caller while it does a TLS handshake, before it calls Connected.
+	Securing bool
+
 	set     *Set
 	traffic traffic
 
@@ -198,6 +201,7 @@ func (l *Link) RetryNow(now int64) {
 
 func (l *Link) dial(now int64) {
 	l.enter(Dialing, now)
+	l.Securing = false
 	l.dialing.at = now
 	l.Stats.Dials++
 	l.duty = Dial
@@ -262,6 +266,9 @@ func (l *Link) Fail(now int64, reason string) {
 	}
 	l.greeting.noName, l.greeting.try = noName, try
 }
+
+// Refuse ends a link because the node has refused its connection at the level of TLS.
+func Refuse(l *Link, now int64, reason string) { l.fail(now, reason) }
 
 // fail ends the link for a reason other than a failure of the socket.
 func (l *Link) fail(now int64, reason string) {
@@ -344,7 +351,11 @@ func (l *Link) tick(now int64) {
 		}
 	case Dialing, Greeting:
 		if limit := l.greetingTimeout(); now-l.dialing.at >= int64(limit) {
-			l.fail(now, noAnswerWithin(limit))
+			reason := noAnswerWithin(limit)
+			if l.state == Dialing && l.Securing {
+				reason = "TLS handshake: " + reason
+			}
+			l.fail(now, reason)
 		}
 	case Ready:
 		if l.dialing.failures > 0 && now-l.since >= int64(minLife) {

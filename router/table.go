@@ -24,6 +24,7 @@ type Node struct {
 	Sentinel bool
 	// Replicas are this node's replicas.
 	Replicas []NodeID
+	Of       string // the name of the node whose replica it is, if WithReplicas has added it
 }
 
 // Layout places keys on nodes.
@@ -122,7 +123,7 @@ func (t *Table) WithReplicas(replicas [][]string) *Table {
 		for _, addr := range addrs {
 			if _, known := t.byAddr[addr]; !known {
 				nodes[i].Replicas = append(nodes[i].Replicas, NodeID(len(nodes)))
-				nodes = append(nodes, Node{Name: addr, Addr: addr})
+				nodes = append(nodes, Node{Name: addr, Addr: addr, Of: t.Nodes[i].Name})
 			}
 		}
 	}

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"errors"
 	"io"
 
 	"github.com/keyway-proxy/keyway/pool"
 )
+
+var errNodeClosed = errors.New("the node closed the connection")
 
 // backend is a node's socket and its link.
 type backend struct {
@@ -57,7 +60,9 @@ func (b *backend) read() error {
 	case err == nil:
 		b.link.Received(b.t.buf[:n], b.t.now)
 	case err == io.EOF:
-		b.link.Fail(b.t.now, "the node closed the connection")
+		b.link.Fail(b.t.now, errNodeClosed.Error())
+	case isAlert(err):
+		pool.Refuse(b.link, b.t.now, err.Error())
 	case err != errAgain:
 		b.link.Fail(b.t.now, err.Error())
 	}

@@ -74,6 +74,9 @@ func (c *client) flush() {
 	c.sock.Watch(s.Reading(), s.Pending() > 0)
 }
 
+// reads implements owner.
+func (c *client) reads() bool { return !c.gone && c.session.Reading() }
+
 func (c *client) close() {
 	if c.gone {
 		return

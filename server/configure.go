@@ -20,6 +20,7 @@ type Change struct {
 	Config  *config.Config
 	Workers proxy.Options // as in Setup
 	Users   bool          // those of Workers replace the present ones; otherwise these stay
+	Nodes   NodeSettings  // as in Setup
 	// Table replaces the present table, whatever its layout and nodes are; nil: that stays.
 	// Commands under way finish at the nodes where they are; see [proxy.ReplaceLayout].
 	Table    *router.Table
@@ -66,6 +67,7 @@ func (s *Server) adopt(c Change) (wait func()) {
 	if c.Table != nil {
 		s.table.Store(c.Table)
 	}
+	s.nodes.Store(&c.Nodes)
 	return s.post(func(t *thread) { // no command sees one without the other
 		proxy.Configure(t.worker, s.workerOptions(c.Workers, t.index)) // first: new nodes are greeted by it
 		if c.Table != nil {

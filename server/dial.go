@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/pool"
 )
 
@@ -42,12 +43,27 @@ func (t *thread) dial(b *backend) {
 }
 
 func (t *thread) connectTo(b *backend, addr netip.AddrPort) {
-	s, err := t.connect(b, addr)
+	cfg := tlsOf(t.srv, b.link)
+	if cfg == nil {
+		t.open(b, addr, b, func(below socket) socket { return below })
+		return
+	}
+	s := &securedNode{secured: secured{t: t, owner: b}, b: b, cfg: cfg}
+	t.open(b, addr, s, func(below socket) socket {
+		s.below = below
+		return s
+	})
+}
+
+// open begins to connect. h is the handler of the socket, and over returns the socket that the
+// backend uses over it.
+func (t *thread) open(b *backend, addr netip.AddrPort, h loop.Handler, over func(socket) socket) {
+	below, err := t.connect(h, addr)
 	if err != nil {
 		b.link.Fail(t.now, err.Error())
 		return
 	}
-	b.open(s)
+	b.open(over(below))
 	b.connecting = true
 }
 
@@ -87,11 +103,14 @@ func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
 // dialStream dials in a goroutine and then gives the stream to the backend in the loop.
 // still reports whether the connection still wants this attempt.
 func (s *Server) dialStream(t *thread, b *backend, still func() bool) {
-	addr := b.link.Addr
+	addr, cfg := b.link.Addr, tlsOf(s, b.link)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Load().Backend.ConnectTimeout)
 		defer cancel()
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err == nil && cfg != nil {
+			conn, err = secureStream(ctx, conn, cfg)
+		}
 		t.loop.Post(func() {
 			switch {
 			case !still() || b.link.State() != pool.Dialing:

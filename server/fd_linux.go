@@ -233,9 +233,9 @@ func addrOf(sa unix.Sockaddr) string {
 	return "?"
 }
 
-// connect starts a connection to an IP address. b.Ready is called when the socket is
+// connect starts a connection to an IP address. h.Ready is called when the socket is
 // writable.
-func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
+func (t *thread) connect(h loop.Handler, addr netip.AddrPort) (socket, error) {
 	family := unix.AF_INET
 	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: [4]byte(pad4(addr.Addr()))}
 	if addr.Addr().Is6() && !addr.Addr().Is4In6() {
@@ -260,7 +260,7 @@ func (t *thread) connect(b *backend, addr netip.AddrPort) (socket, error) {
 		unix.Close(n)
 		return nil, err
 	}
-	return newFD(t.loop, n, b, false, true)
+	return newFD(t.loop, n, h, false, true)
 }
 
 // keepAlive turns on TCP keepalive: after idle seconds of silence the kernel sends up to

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+
+	"github.com/keyway-proxy/keyway/loop"
 )
 
 // Without epoll every connection is a stream, so these functions are never called.
@@ -21,7 +23,7 @@ func (t *thread) detach(*listener) {} // a stream's goroutine ends when its sock
 
 func (t *thread) accept(*listener, net.Listener) error { return errNoEpoll }
 
-func (t *thread) connect(*backend, netip.AddrPort) (socket, error) { return nil, errNoEpoll }
+func (t *thread) connect(loop.Handler, netip.AddrPort) (socket, error) { return nil, errNoEpoll }
 
 func connected(socket) error { return nil }
 

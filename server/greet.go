@@ -52,7 +52,7 @@ func (g *greetings) readBuffer() []byte {
 // greeting is a client whose handshake is not over.
 type greeting struct {
 	t           *thread
-	sock        *secured
+	sock        *securedClient
 	cfg         *tls.Config
 	peer, local string
 	deadline    int64
@@ -74,7 +74,8 @@ func newHandshakeTokens(threads int) chan struct{} {
 // with the returned handler.
 func (t *thread) greet(cfg *tls.Config, peer, local string) *greeting {
 	g := &greeting{
-		t: t, sock: &secured{t: t}, cfg: cfg, peer: peer, local: local, deadline: t.now + int64(handshakeTimeout),
+		t: t, sock: &securedClient{secured: secured{t: t}}, cfg: cfg, peer: peer, local: local,
+		deadline: t.now + int64(handshakeTimeout),
 	}
 	g.sock.greeting = g
 	if t.greetings.all == nil {
@@ -187,6 +188,7 @@ func (g *greeting) finished(err error) {
 	}
 	t.countHandshake(s.conn.State())
 	s.client = &client{t: t}
+	s.owner = s.client
 	s.client.open(s, g.peer, g.local)
 	s.client.Ready(true, false)
 	s.tell()

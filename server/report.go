@@ -15,7 +15,7 @@ import (
 // is logged, and nothing blocks, while mu is locked.
 type reports struct {
 	log    *slog.Logger
-	remedy func(reason string) string // see Setup
+	remedy func(l *pool.Link) string // what to do about its Reason; see NodeSettings
 
 	mu     sync.Mutex
 	down   map[string]bool // nodes that were reported unreachable, by "name addr", or without register
@@ -23,10 +23,7 @@ type reports struct {
 	locks  map[string]time.Time // when an alarm about locks was last logged, by its name and pattern
 }
 
-func newReports(log *slog.Logger, remedy func(reason string) string) *reports {
-	if remedy == nil {
-		remedy = func(string) string { return "" }
-	}
+func newReports(log *slog.Logger, remedy func(l *pool.Link) string) *reports {
 	return &reports{
 		log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}, locks: map[string]time.Time{},
 	}
@@ -58,7 +55,7 @@ func (r *reports) lost(l *pool.Link) {
 	}
 	if r.setDown(name+" "+l.Addr, true) {
 		r.log.Warn("node unreachable", "node", name, "addr", l.Addr, "reason", l.Reason(),
-			"remedy", r.remedy(l.Reason()))
+			"remedy", r.remedy(l))
 	}
 }
 

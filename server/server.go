@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	crand "crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -51,12 +52,20 @@ type Options struct {
 type Setup struct {
 	Table    *router.Table // the table to start with
 	Follower Follower      // publishes later tables; nil: there are none
-	// Remedy returns what an operator can do about a node that cannot be reached for this
-	// reason. nil: the log does not say it.
-	Remedy func(reason string) string
+	Nodes    NodeSettings
 	// Workers are the settings that all workers share. The server adds those that depend
 	// on the process, the machine or the thread.
 	Workers proxy.Options
+}
+
+// NodeSettings are what a configuration says about single nodes. A node is one of the table; of
+// one in locks.quorum, only the address is known. All threads call the functions.
+type NodeSettings struct {
+	// TLS returns how connections to a node are encrypted; nil: they are not.
+	TLS func(n router.Node) *tls.Config
+	// Remedy returns what an operator can do about a node that cannot be reached for a reason.
+	// nil: the log does not say it.
+	Remedy func(n router.Node, reason string) string
 }
 
 // Follower repeatedly asks servers for what the configuration does not say: a cluster's
@@ -75,6 +84,7 @@ type Server struct {
 	cfg        atomic.Pointer[config.Config]
 	publishing sync.Mutex // for tables of followers and their replacement
 	following  atomic.Pointer[following]
+	nodes      atomic.Pointer[NodeSettings]
 	o          Options
 	log        *slog.Logger
 	threads    []*thread
@@ -91,7 +101,8 @@ type Server struct {
 	reports    *reports
 	process    *info.Process // complete before Run
 	memory     giver
-	handshakes chan struct{} // tokens of the TLS handshakes that compute now
+	handshakes chan struct{} // tokens of the TLS handshakes with clients that compute now
+	toNodes    chan struct{} // the same with nodes, which must not wait for those of clients
 	budget     *budget
 	users      users
 }
@@ -104,12 +115,15 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	s := &Server{
-		o: o, log: o.Log, started: time.Now(), reports: newReports(o.Log, setup.Remedy),
+		o: o, log: o.Log, started: time.Now(),
 		handshakes: newHandshakeTokens(cfg.Threads.Count(machine.Available())),
+		toNodes:    newHandshakeTokens(cfg.Threads.Count(machine.Available())),
 	}
+	s.reports = newReports(o.Log, func(l *pool.Link) string { return remedyFor(s, l) })
 	s.cfg.Store(cfg)
 	s.users.now = cmp.Or(setup.Workers.Users, acl.Anyone)
 	s.users.configured = s.users.now
+	s.nodes.Store(&setup.Nodes)
 	s.following.Store(newFollowing(setup.Follower))
 	s.process = processOf(cfg, s.started)
 	s.table.Store(setup.Table)

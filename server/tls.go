@@ -6,30 +6,44 @@ import (
 	"github.com/keyway-proxy/keyway/tlsconn"
 )
 
-// secured is a client's socket that speaks TLS. It opens and seals records in the loop,
-// between the thread's buffers and the socket below. So an idle client needs no buffer.
+// secured is a socket that speaks TLS, after the handshake. It opens and seals records in the
+// loop, between the thread's buffers and the socket below. So an idle socket needs no buffer.
 type secured struct {
-	t        *thread
-	below    socket
-	greeting *greeting // nil: the handshake is over
-	client   *client
-	conn     *tlsconn.Conn
+	t     *thread
+	below socket
+	owner owner
+	conn  *tlsconn.Conn
 
 	out    []byte // records that the socket below has not accepted yet
 	sent   int    // bytes of out that it has accepted
-	sealed int    // bytes in out that Write has not reported as written
+	sealed int    // bytes in out that Write has not reported as written; clients only
 
 	err    error // why nothing more can be read
 	told   bool  // Read has returned err
 	posted bool  // the loop will tell err
-	behind bool  // bytes may have arrived behind the handshake
+	behind bool  // bytes may have arrived behind the handshake; they come before err
+}
+
+// owner is what a secured socket belongs to: a client, or a link to a node.
+type owner interface {
+	// Ready is that of loop.Handler.
+	Ready(readable, writable bool)
+	// reads reports whether the owner wants to read from its socket.
+	reads() bool
+}
+
+// securedClient is the socket of a client that speaks TLS.
+type securedClient struct {
+	secured
+	greeting *greeting // nil: the handshake is over
+	client   *client
 }
 
 // maxSealed is the most that Write seals at a time: a few records of the largest size.
 const maxSealed = 64 << 10
 
 // Ready implements loop.Handler.
-func (s *secured) Ready(readable, writable bool) {
+func (s *securedClient) Ready(readable, writable bool) {
 	if s.greeting != nil {
 		s.greeting.ready(readable, writable)
 		return
@@ -49,17 +63,17 @@ func (s *secured) Ready(readable, writable bool) {
 	s.tell()
 }
 
-// tell lets the client read err, if it is reading: the socket below need not report it again.
+// tell lets the owner read err, if it is reading: the socket below need not report it again.
 func (s *secured) tell() {
-	if s.err != nil && !s.told && !s.client.gone && s.client.session.Reading() {
-		s.client.Ready(true, false)
+	if s.err != nil && !s.told && s.owner.reads() {
+		s.owner.Ready(true, false)
 	}
 }
 
 // Read opens all records that have arrived. It keeps no contents back, so that the socket
 // below always says whether there is more to read.
 func (s *secured) Read(b []byte) (int, error) {
-	if s.err != nil {
+	if s.err != nil && !s.behind {
 		s.told = true
 		return 0, s.err
 	}
@@ -79,7 +93,9 @@ func (s *secured) Read(b []byte) (int, error) {
 	}
 	s.behind = false
 	n, err := s.conn.Open(b, sealed)
-	s.err = err
+	if err != nil {
+		s.err = err
+	}
 	if out := s.conn.Output(); len(out) > 0 {
 		s.keep(out)
 		if err := s.drain(); err != nil && err != errAgain && s.err == nil {

@@ -79,7 +79,7 @@ func TestCheckNamesTheRemedy(t *testing.T) {
 			"narrow rights", narrow, "backend: {username: low, password: p}",
 			"permissions to run the 'info' command; allow its user the command: ACL SETUSER NAME +COMMAND",
 		},
-		{"TLS", answering(t, ""), "", "closes the connection without an answer; name a port without TLS"},
+		{"TLS", answering(t, ""), "", "closes the connection without an answer; if its port speaks TLS, write"},
 		{"HTTP", answering(t, "HTTP/1.1 400 Bad Request\r\n"), "", `400 Bad Request"; correct its address`},
 		{
 			"loading", answering(t, "-LOADING Redis is loading the dataset in memory\r\n"), "",

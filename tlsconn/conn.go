@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Conn is the server's end of a connection after the handshake. It opens and seals records
+// Conn is one end of a connection after the handshake. It opens and seals records
 // between slices; it has no socket. Its methods do not block.
 type Conn struct {
 	tls *tls.Conn

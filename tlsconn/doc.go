@@ -1,5 +1,5 @@
-// Package tlsconn owns TLS without a goroutine for each connection: it drives the server's
-// side of crypto/tls from bytes in memory, which the caller moves between it and a socket.
+// Package tlsconn owns TLS without a goroutine for each connection: it drives
+// crypto/tls from bytes in memory, which the caller moves between it and a socket.
 //
 // Only a handshake needs a goroutine, because crypto/tls cannot interrupt it. The goroutine
 // waits inside Handshake.Run until the caller has received more bytes. Afterwards a Conn is

@@ -21,13 +21,25 @@ type Handshake struct {
 	more    chan struct{} // in or aborted has changed
 }
 
-// NewHandshake returns a handshake by cfg with a peer that has sent in. send must copy the
+// NewHandshake returns the server's side of a handshake by cfg with a peer that has sent in. send must copy the
 // bytes, and send them to the peer. cpu has the capacity of how many handshakes may compute at
 // a time.
 func NewHandshake(cfg *tls.Config, in []byte, cpu chan struct{}, send func([]byte)) *Handshake {
+	h := newHandshake(in, cpu, send)
+	h.conn.tls = tls.Server(wire{h.conn}, cfg)
+	return h
+}
+
+// NewClientHandshake is NewHandshake for the client's side. cfg must have a ServerName.
+func NewClientHandshake(cfg *tls.Config, cpu chan struct{}, send func([]byte)) *Handshake {
+	h := newHandshake(nil, cpu, send)
+	h.conn.tls = tls.Client(wire{h.conn}, cfg)
+	return h
+}
+
+func newHandshake(in []byte, cpu chan struct{}, send func([]byte)) *Handshake {
 	h := &Handshake{conn: new(Conn), send: send, cpu: cpu, in: in, more: make(chan struct{}, 1)}
 	h.conn.hs = h
-	h.conn.tls = tls.Server(wire{h.conn}, cfg)
 	return h
 }
 

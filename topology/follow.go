@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/keyway-proxy/keyway/control"
 )
 
 const (
@@ -17,9 +19,9 @@ const (
 // round of questions is called a look.
 type follower[T any] struct {
 	look     func(context.Context) (T, error)
-	interval time.Duration // between looks without demand, ± a fifth
-	what     string        // the state's name, for the log
-	account  string        // the configuration's key of the servers' account, for remedies
+	interval time.Duration   // between looks without demand, ± a fifth
+	what     string          // the state's name, for the log
+	account  control.Account // of the servers
 	log      *slog.Logger
 	demand   chan struct{}
 
@@ -27,7 +29,7 @@ type follower[T any] struct {
 	waiting []func() // to be called after the next look
 }
 
-func newFollower[T any](what, account string, interval time.Duration, log *slog.Logger) follower[T] {
+func newFollower[T any](what string, account control.Account, interval time.Duration, log *slog.Logger) follower[T] {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
@@ -25,6 +26,8 @@ type Report struct {
 
 	Version, Role, Mode, Policy, RunID string
 
+	as control.Account
+
 	// Of a node in cluster mode, if the table does not follow the cluster:
 	Peers  int  // the other nodes of its cluster
 	Agrees bool // the node owns the slots that the table gives it
@@ -37,7 +40,7 @@ var ErrNoAddress = errors.New(errtext.NoSentinel)
 
 // Inspect asks each node of the table about itself, all at once. A node may take the time
 // timeout, or half a second if that is longer, for each answer.
-func Inspect(ctx context.Context, as Account, timeout time.Duration, t *router.Table) []Report {
+func Inspect(ctx context.Context, as Accounts, timeout time.Duration, t *router.Table) []Report {
 	all := make([]router.NodeID, len(t.Nodes))
 	for i := range all {
 		all[i] = router.NodeID(i)
@@ -47,7 +50,7 @@ func Inspect(ctx context.Context, as Account, timeout time.Duration, t *router.T
 
 // inspect is Inspect for some nodes.
 func inspect(
-	ctx context.Context, as Account, timeout time.Duration, t *router.Table, nodes []router.NodeID,
+	ctx context.Context, as Accounts, timeout time.Duration, t *router.Table, nodes []router.NodeID,
 ) []Report {
 	timeout = max(timeout, askTimeout)
 	ctx, cancel := context.WithTimeout(ctx, questions*timeout)
@@ -61,9 +64,12 @@ func inspect(
 	return reports
 }
 
-func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *router.Table, id router.NodeID) Report {
+func inspectNode(
+	ctx context.Context, accounts Accounts, timeout time.Duration, t *router.Table, id router.NodeID,
+) Report {
 	n := t.Nodes[id]
-	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master}
+	as := accounts(n)
+	r := Report{Name: n.Name, Addr: n.Addr, Master: n.Master, as: as}
 	if n.Addr == "" {
 		r.Err = ErrNoAddress
 		return r
@@ -102,7 +108,7 @@ func inspectNode(ctx context.Context, as Account, timeout time.Duration, t *rout
 	}
 	if r.Mode == "cluster" && !t.Clustered() {
 		if r.Err = r.askCluster(ctx, c, t, id); r.Err != nil {
-			return Report{Name: n.Name, Addr: n.Addr, Master: n.Master, Err: r.Err}
+			return Report{Name: n.Name, Addr: n.Addr, Master: n.Master, Err: r.Err, as: as}
 		}
 	}
 	return r
@@ -153,7 +159,7 @@ func (r *Report) askCluster(ctx context.Context, c *redis.Client, t *router.Tabl
 func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 	switch {
 	case r.Err != nil:
-		return Explain(r.Err, "backend")
+		return Explain(r.Err, r.as)
 	case r.Mode == "sentinel":
 		return "is a sentinel", "name the master's address, or write sentinel: {master: NAME, addrs: [" + r.Addr + "]}"
 	case r.Mode == "cluster" && !t.Clustered() && !r.Agrees:

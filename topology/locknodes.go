@@ -8,14 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/quorum"
 )
 
 // LockNode is a node that holds locks.
 type LockNode struct {
-	Addr    string
-	As      Account
-	Section string // the key of the configuration that has the account
+	Addr string
+	As   control.Account
 }
 
 // LockReport is what a node that holds locks reports about itself.
@@ -106,7 +106,7 @@ func (r *LockReport) Unfit() (problem, remedy string) {
 	version, err := strconv.Atoi(major)
 	switch {
 	case r.Err != nil:
-		return Explain(r.Err, r.Section)
+		return Explain(r.Err, r.As)
 	case r.Mode != "standalone":
 		return "runs in " + r.Mode + " mode", "use a standalone Redis server"
 	case r.Role != "master":

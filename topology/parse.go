@@ -64,7 +64,9 @@ func address(host string, port int64, from string) string {
 	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
 }
 
-func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
+// fromShards returns the map in a reply to CLUSTER SHARDS of the node at from. With TLS, nodes
+// have the addresses that they announce for TLS.
+func fromShards(shards []redis.ClusterShard, from string, withTLS bool) (*slots.Map, error) {
 	var members []member
 	for _, sh := range shards {
 		first, master := len(members), ""
@@ -76,7 +78,10 @@ func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 			if n.Health == "fail" && n.Role != "master" {
 				continue
 			}
-			port := n.Port
+			port, other := n.Port, n.TLSPort
+			if withTLS && n.TLSPort != 0 {
+				port, other = n.TLSPort, n.Port
+			}
 			if port == 0 {
 				continue // the node accepts TLS only
 			}
@@ -86,6 +91,9 @@ func fromShards(shards []redis.ClusterShard, from string) (*slots.Map, error) {
 				if a := address(alias, port, from); alias != "" && a != m.node.Addr {
 					m.node.Aliases = append(m.node.Aliases, a)
 				}
+			}
+			if other != 0 {
+				m.node.Aliases = append(m.node.Aliases, address(host, other, from))
 			}
 			m.node.Replica = n.Role != "master"
 			if n.Role == "master" && len(ranges) > 0 && n.Health != "fail" {

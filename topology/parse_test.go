@@ -39,7 +39,7 @@ func TestClusterShardsBecomeAMap(t *testing.T) {
 		{Slots: []redis.SlotRange{{Start: 13000, End: 14000}}, Nodes: []redis.Node{
 			{ID: "e", Endpoint: "10.0.0.5", Port: 7005, Role: "master", Health: "fail"},
 		}},
-	}, "192.0.2.7:7001")
+	}, "192.0.2.7:7001", false)
 	if err != nil {
 		t.Fatal(err)
 	}

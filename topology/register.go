@@ -25,7 +25,7 @@ type Registered struct {
 // without an address. A node may take the time timeout, or half a second if that is longer,
 // for its answer. A node that does not know functions, or does not permit to list them, has no
 // register.
-func Registers(ctx context.Context, as Account, timeout time.Duration, t *router.Table) []Registered {
+func Registers(ctx context.Context, as Accounts, timeout time.Duration, t *router.Table) []Registered {
 	nodes := slices.DeleteFunc(slices.Clone(t.Nodes), func(n router.Node) bool { return n.Addr == "" })
 	all := make([]Registered, len(nodes))
 	ctx, cancel := context.WithTimeout(ctx, questions*max(timeout, askTimeout))
@@ -38,9 +38,9 @@ func Registers(ctx context.Context, as Account, timeout time.Duration, t *router
 	return all
 }
 
-func askRegister(ctx context.Context, as Account, timeout time.Duration, n router.Node) Registered {
+func askRegister(ctx context.Context, as Accounts, timeout time.Duration, n router.Node) Registered {
 	r := Registered{Name: n.Name, Addr: n.Addr, Texts: map[string]string{}}
-	c := NewClient(n.Addr, as, timeout)
+	c := NewClient(n.Addr, as(n), timeout)
 	defer c.Close()
 	q := redis.FunctionListQuery{LibraryNamePattern: register.Pattern, WithCode: true}
 	libraries, err := c.FunctionList(ctx, q).Result()

@@ -25,8 +25,7 @@ const sentinelInterval = time.Second
 type SentinelOptions struct {
 	Master  string // its name among the sentinels
 	Addrs   []string
-	Account Account // for the sentinels themselves
-	Section string  // the configuration's key of the account, for remedies
+	Account control.Account // for the sentinels themselves
 	Log     *slog.Logger
 }
 
@@ -52,7 +51,7 @@ type sentinelReport struct {
 // NewSentinel returns a follower. It asks nothing before Run or Fetch is called. Close, or
 // the end of Run, closes its connections.
 func NewSentinel(o SentinelOptions) *Sentinel {
-	s := &Sentinel{follower: newFollower[Shard]("sentinel master "+o.Master, o.Section, sentinelInterval, o.Log), o: o}
+	s := &Sentinel{follower: newFollower[Shard]("sentinel master "+o.Master, o.Account, sentinelInterval, o.Log), o: o}
 	s.look = s.Fetch
 	for _, addr := range o.Addrs {
 		s.clients = append(s.clients, control.NewSentinelClient(asking(addr, o.Account, askTimeout)))

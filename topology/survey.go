@@ -28,7 +28,7 @@ type Finding struct {
 // node in cluster mode behind a layout that needs standalone nodes, or a replica where a
 // master is needed. It asks again, since a master may become a replica.
 type Survey struct {
-	as      Account
+	as      Accounts
 	timeout time.Duration
 	log     *slog.Logger
 	table   func() *router.Table
@@ -39,7 +39,9 @@ type Survey struct {
 
 // NewSurvey returns a survey of the nodes of table(). It asks nothing before Run is called.
 // For timeout see Inspect.
-func NewSurvey(as Account, timeout time.Duration, log *slog.Logger, table func() *router.Table) *Survey {
+func NewSurvey(
+	as Accounts, timeout time.Duration, log *slog.Logger, table func() *router.Table,
+) *Survey {
 	return &Survey{as: as, timeout: timeout, log: log, table: table, found: map[string]Finding{}}
 }
 

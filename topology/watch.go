@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -26,7 +27,7 @@ const (
 // Options configure a Watcher.
 type Options struct {
 	Seeds   []string
-	Account Account
+	Account control.Account // for the nodes
 	Log     *slog.Logger
 }
 
@@ -48,7 +49,7 @@ type Watcher struct {
 // of Run, closes its connections.
 func New(o Options) *Watcher {
 	w := &Watcher{
-		follower: newFollower[*slots.Map]("the cluster", "backend", interval, o.Log),
+		follower: newFollower[*slots.Map]("the cluster", o.Account, interval, o.Log),
 		o:        o, clients: map[string]*redis.Client{},
 	}
 	w.look = w.Fetch
@@ -198,7 +199,7 @@ func (w *Watcher) ask(ctx context.Context, addr string) (*view, error) {
 	var unknown redis.Error
 	switch {
 	case err == nil:
-		v.m, err = fromShards(shards, addr)
+		v.m, err = fromShards(shards, addr, w.o.Account.TLS != nil)
 	case errors.As(err, &unknown):
 		var list []redis.ClusterSlot
 		//lint:ignore SA1019 Redis before 7 has nothing else.
@@ -227,19 +228,19 @@ func (w *Watcher) client(addr string) *redis.Client {
 	return c
 }
 
-// Account is the name and password with which servers are asked.
-type Account struct{ Username, Password string }
+// Accounts returns the account for a node of a table. It may be called from any goroutine.
+type Accounts func(n router.Node) control.Account
 
 // NewClient returns a client that asks one server. It sends no command twice.
 // The server may take the time timeout, or half a second if that is longer, for each answer.
-func NewClient(addr string, as Account, timeout time.Duration) *redis.Client {
+func NewClient(addr string, as control.Account, timeout time.Duration) *redis.Client {
 	return control.NewClient(asking(addr, as, max(timeout, askTimeout)))
 }
 
 // asking returns the options of a client that asks short questions.
-func asking(addr string, as Account, timeout time.Duration) control.Options {
+func asking(addr string, as control.Account, timeout time.Duration) control.Options {
 	return control.Options{
-		Addr: addr, Username: as.Username, Password: as.Password, Dial: timeout, Reply: timeout, Buffer: 4 << 10,
+		Addr: addr, Account: as, Dial: timeout, Reply: timeout, Buffer: 4 << 10,
 	}
 }
 

@@ -46,7 +46,7 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 // NewGuard returns a guard that has not looked at any node yet.
 func NewGuard(c *config.Config, log *slog.Logger) *guard.Guard {
 	return guard.New(guard.Options{
-		Account: account(c), Timeout: c.Backend.ConnectTimeout, Log: log,
+		Accounts: accounts(c), Timeout: c.Backend.ConnectTimeout, Log: log,
 		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
 		Placement: c.PlacementHash(),
 		Variants:  func() []guard.Variant { return variants(c) },

@@ -31,15 +31,15 @@ func follow(c *config.Config, log *slog.Logger) follower {
 		log = slog.New(slog.DiscardHandler)
 	}
 	if c.Clustered() {
-		o := topology.Options{Seeds: c.Slots.Seeds, Account: account(c), Log: log}
+		o := topology.Options{Seeds: c.Slots.Seeds, Account: nodeAccount(c, -1), Log: log}
 		return &cluster{Watcher: topology.New(o), c: c, log: log}
 	}
 	f := &sentinels{c: c, log: log, of: map[int]*topology.Sentinel{}, shards: make([]topology.Shard, len(c.Nodes))}
 	for i, n := range c.Nodes {
 		if s := n.Sentinel; s != nil {
 			f.of[i] = topology.NewSentinel(topology.SentinelOptions{
-				Master: s.Master, Addrs: s.Addrs, Log: log, Section: sentinelKey(i),
-				Account: topology.Account{Username: s.Username, Password: s.Password},
+				Master: s.Master, Addrs: s.Addrs, Log: log,
+				Account: sentinelAccount(c, i),
 			})
 		}
 	}
@@ -75,7 +75,7 @@ func (f *cluster) fetch(ctx context.Context) (*router.Table, error) {
 	defer f.Close()
 	m, err := f.Fetch(ctx)
 	if err != nil {
-		_, remedy := topology.Explain(err, "backend")
+		_, remedy := topology.Explain(err, nodeAccount(f.c, -1))
 		return nil, f.c.Errorf("slots.seeds", remedy+"; keyway check --offline asks no node", "%v", err)
 	}
 	return router.NewSlots(m), nil
@@ -219,7 +219,7 @@ func (f *sentinels) fetch(ctx context.Context) (*router.Table, error) {
 		}
 		var err error
 		if f.shards[i], err = s.Fetch(ctx); err != nil {
-			_, remedy := topology.Explain(err, sentinelKey(i))
+			_, remedy := topology.Explain(err, sentinelAccount(f.c, i))
 			return nil, f.c.Errorf(sentinelKey(i), remedy, "%v", err)
 		}
 	}

@@ -12,11 +12,9 @@ import (
 func InspectLocks(ctx context.Context, c *config.Config) []topology.LockReport {
 	var nodes []topology.LockNode
 	for i, r := range c.Locks.Quorum {
-		as := topology.Account{}
-		var section string
-		as.Username, as.Password, section = c.LockAccount(i)
+		as := lockAccount(c, i)
 		for _, addr := range r.Nodes {
-			nodes = append(nodes, topology.LockNode{Addr: addr, As: as, Section: section})
+			nodes = append(nodes, topology.LockNode{Addr: addr, As: as})
 		}
 	}
 	return topology.InspectLocks(ctx, nodes, c.Backend.ConnectTimeout)

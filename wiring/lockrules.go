@@ -62,8 +62,7 @@ func refuseNodes(ctx context.Context, next *config.Config, i int, was, is *quoru
 func countVotes(ctx context.Context, c *config.Config, rule int, nodes []string) (n int) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	as := topology.Account{}
-	as.Username, as.Password, _ = c.LockAccount(rule)
+	as := lockAccount(c, rule)
 	votes := make([]bool, len(nodes))
 	var asked sync.WaitGroup
 	for i, addr := range nodes {

@@ -63,7 +63,7 @@ func keyways(clients string) (all []migrate.Keyway) {
 func scanned(ctx context.Context, c *config.Config) (migrate.Layout, error) {
 	t, err := FetchTable(ctx, c)
 	return migrate.Layout{
-		Table: t, Username: c.Backend.Username, Password: c.Backend.Password, ConnectTimeout: c.Backend.ConnectTimeout,
+		Table: t, Account: accounts(c), ConnectTimeout: c.Backend.ConnectTimeout,
 		Placement: c.PlacementHash(),
 	}, err
 }

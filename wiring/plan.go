@@ -31,6 +31,7 @@ func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
 		tag = "{}"
 	}
 	return plan.Side{
-		Table: t, HashTag: tag, Account: account(c), Connect: c.Backend.ConnectTimeout, Reply: c.Backend.RequestTimeout,
+		Table: t, HashTag: tag, Accounts: accounts(c), Connect: c.Backend.ConnectTimeout,
+		Reply: c.Backend.RequestTimeout,
 	}, err
 }

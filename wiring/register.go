@@ -56,7 +56,7 @@ func lastRecord(
 		log.Debug("cannot find the nodes to read their registers", "error", err)
 		return last, "", nil
 	}
-	all := topology.Registers(ctx, account(c), c.Backend.ConnectTimeout, t)
+	all := topology.Registers(ctx, accounts(c), c.Backend.ConnectTimeout, t)
 	text, done := "", false
 	for _, r := range all {
 		if r.Err != nil {

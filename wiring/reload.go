@@ -30,6 +30,7 @@ func Reload(
 	}
 	change := server.Change{
 		Config: next, Workers: setup.Workers, Users: concerns(changes, "users", "clients.password"),
+		Nodes: setup.Nodes,
 	}
 	if change.Table, err = newTable(ctx, srv.Table(), old, next, changes, allowMisplaced); err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func Reload(
 }
 
 // serverKeys begin the paths of the keys that say where servers are, and how they are asked.
-var serverKeys = []string{"nodes", "slots.seeds", "backend.username", "backend.password"}
+var serverKeys = []string{"nodes", "slots.seeds", "backend.username", "backend.password", "backend.tls"}
 
 // concerns reports whether a change's path has one of the prefixes.
 func concerns(changes []config.Change, prefixes ...string) bool {

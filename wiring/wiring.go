@@ -2,7 +2,6 @@ package wiring
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -29,10 +28,7 @@ func setUp(c *config.Config) (setup server.Setup, err error) {
 	if setup.Table, err = table(c, nil); err != nil {
 		return setup, err
 	}
-	setup.Remedy = func(reason string) string {
-		_, remedy := topology.Explain(errors.New(reason), "backend")
-		return remedy
-	}
+	setup.Nodes = nodeSettings(c)
 	setup.Workers, err = workerOptions(c)
 	return setup, err
 }
@@ -81,7 +77,7 @@ func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
 
 // Inspect asks each node of the table about itself.
 func Inspect(ctx context.Context, c *config.Config, t *router.Table) []topology.Report {
-	return topology.Inspect(ctx, account(c), c.Backend.ConnectTimeout, t)
+	return topology.Inspect(ctx, accounts(c), c.Backend.ConnectTimeout, t)
 }
 
 // SampleKeys looks at keys of each node of the table that owns some, and counts those that
@@ -90,16 +86,11 @@ func SampleKeys(ctx context.Context, c *config.Config, t *router.Table) []guard.
 	if t.Clustered() {
 		return nil
 	}
-	return guard.Look(ctx, account(c), c.Backend.ConnectTimeout, t, t.Owners())
+	return guard.Look(ctx, accounts(c), c.Backend.ConnectTimeout, t, t.Owners())
 }
 
 // NewSurvey returns a survey of the nodes of a running server, whose current table is
 // table().
 func NewSurvey(c *config.Config, log *slog.Logger, table func() *router.Table) *topology.Survey {
-	return topology.NewSurvey(account(c), c.Backend.ConnectTimeout, log, table)
-}
-
-// account returns the account by which the nodes are asked.
-func account(c *config.Config) topology.Account {
-	return topology.Account{Username: c.Backend.Username, Password: c.Backend.Password}
+	return topology.NewSurvey(accounts(c), c.Backend.ConnectTimeout, log, table)
 }

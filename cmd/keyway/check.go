@@ -140,7 +140,7 @@ func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) 
 // printCertificates prints the files with certificates, if there are some, and warns of those
 // that have expired or soon will.
 func printCertificates(w io.Writer, cfg *config.Config, now time.Time) {
-	files := cfg.Listen.Certificates()
+	files := config.Certificates(cfg)
 	for _, f := range files {
 		names := strings.Join(f.Names, ", ")
 		if names != "" {

@@ -72,7 +72,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Locks:       r.srv.Locks,
 		LockFigures: r.srv.LockFigures,
 		Certificates: func() (files []admin.Certificate) {
-			for _, f := range r.cfg.Load().Listen.Certificates() {
+			for _, f := range config.Certificates(r.cfg.Load()) {
 				files = append(files, admin.Certificate{File: f.File, NotAfter: f.NotAfter})
 			}
 			return files
@@ -222,7 +222,7 @@ func (r *running) reloadFile(ctx context.Context, cause string, allowMisplaced b
 
 // logCertificates warns of certificates that have expired or soon will.
 func (r *running) logCertificates(cfg *config.Config) {
-	for _, f := range cfg.Listen.Certificates() {
+	for _, f := range config.Certificates(cfg) {
 		if warning := f.Warning(time.Now()); warning != "" {
 			r.log.Warn(warning, "file", f.File)
 		}

@@ -9,6 +9,18 @@ var inTLS = []bug{
 		"./server", "TestSealedBytesCountWhenAccepted",
 	},
 	{
+		"commands count as not sent to a node that can run them", "server/nodetls.go",
+		"		n += len(plain)\n		wrote, err := s.below.Write(records)\n",
+		"		wrote, err := s.below.Write(records)\n" +
+			"		if wrote == len(records) {\n			n += len(plain)\n		}\n",
+		"./server", "TestSentCommandsCountAsWritten",
+	},
+	{
+		"a node's certificate is not verified", "config/nodetls.go",
+		"InsecureSkipVerify: t.InsecureSkipVerify,", "InsecureSkipVerify: true,",
+		"./test", "TestTLSErrorsNameTheRemedy",
+	},
+	{
 		"a record that is cut ends the connection", "tlsconn/conn.go",
 		"func (waitError) Temporary() bool { return true }", "func (waitError) Temporary() bool { return false }",
 		"./tlsconn", "TestOpenAndSeal",

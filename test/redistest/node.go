@@ -15,14 +15,16 @@ import (
 
 // Node is a redis-server process.
 type Node struct {
-	t    testing.TB
-	Addr string
-	Port int
-	bus  int // port of the cluster bus
-	args []string
-	env  []string
-	cmd  *exec.Cmd
-	log  *Log
+	t       testing.TB
+	Addr    string
+	Port    int
+	TLSAddr string // where it speaks TLS; see Authority.NodeOptions
+	TLSPort int
+	bus     int // port of the cluster bus
+	args    []string
+	env     []string
+	cmd     *exec.Cmd
+	log     *Log
 
 	ended <-chan error // receives the result of the process when it has ended
 }

@@ -32,14 +32,19 @@ func NewWatched(t testing.TB, names ...string) *Watched {
 		master := Start(t, "--repl-diskless-sync-delay", "0")
 		w.Masters = append(w.Masters, master)
 		w.Replicas = append(w.Replicas, Replica(t, master))
-		monitored += fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 2\nsentinel down-after-milliseconds %[1]s 1000\n"+
-			"sentinel failover-timeout %[1]s 5000\n", name, master.Port)
+		monitored += monitor(name, master.Port)
 	}
 	for range 3 {
 		w.Sentinels = append(w.Sentinels, startSentinel(t, monitored))
 	}
 	w.Settle()
 	return w
+}
+
+// monitor returns the lines by which a sentinel monitors a master.
+func monitor(name string, port int) string {
+	return fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 2\nsentinel down-after-milliseconds %[1]s 1000\n"+
+		"sentinel failover-timeout %[1]s 5000\n", name, port)
 }
 
 // Replica starts a replica of a master, and waits until it has the master's data.

@@ -80,6 +80,7 @@ func (s Server) prepare(t testing.TB, host string, port int, options ...string) 
 	for _, m := range s.modules {
 		n.args = append(n.args, "--loadmodule", filepath.Join(filepath.Dir(path), m))
 	}
+	n.withTLS(host)
 	t.Cleanup(n.Kill)
 	return n
 }

@@ -8,10 +8,21 @@ SEEDS ?= 10000
 
 MUTANT ?=
 
-.PHONY: build test race lint fuzz sim faults soak mutants compat locks servers bench tools generate
+VERSION ?= $(shell scripts/version)
+
+.PHONY: build release packages test race lint fuzz sim faults soak mutants compat locks servers bench tools generate
 
 build:
-	go build -o keyway ./cmd/keyway
+	go build -ldflags "-X main.version=$(VERSION)" -o keyway ./cmd/keyway
+
+# The files of a release, in dist/.
+release:
+	VERSION=$(VERSION) scripts/release
+
+# Builds the files of a release, and installs its packages on a copy of this machine. It needs
+# root and Linux.
+packages: tools
+	go test -timeout 10m -count=1 -v ./test/packages -args -release
 
 # Most tests wait for nodes or clients, so more run at a time than there are processors. The
 # fault tests run alone and fewer at a time, because some measure keyway's use of memory and

@@ -98,8 +98,9 @@ func (u *User) applyRule(rule string) error {
 		u.selectors = u.selectors[:1]
 		return nil
 	case "reset":
-		name := u.Name
+		name, prefix := u.Name, u.Prefix // a prefix is no rule
 		*u = *newUser(name)
+		u.Prefix = prefix
 		u.sanitize = "sanitize-payload"
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/keyway-proxy/keyway/names"
 )
 
 // DefaultName is the user of clients that have not authenticated as another one.
@@ -18,6 +20,9 @@ type User struct {
 	Name string
 	// Unlimited reports whether the user may run every command on all keys and channels.
 	Unlimited bool
+	// Prefix is in front of all keys and channels of the user; nil: nothing is. The rules are
+	// about the names behind it, as the user writes them.
+	Prefix *names.Prefix
 
 	enabled   bool
 	noPass    bool
@@ -46,11 +51,13 @@ type Users struct {
 type Definition struct {
 	Name  string
 	Rules string // as behind the name in a line of an ACL file
+	// Prefix is in front of all keys and channels of the user; nil: nothing is.
+	Prefix *names.Prefix
 }
 
 // Anyone are the users of a configuration without passwords and users: the default user, who
 // needs no password and may do everything.
-var Anyone = mustMake(Definition{DefaultName, anything})
+var Anyone = mustMake(Definition{Name: DefaultName, Rules: anything})
 
 const anything = "on nopass ~* &* +@all"
 
@@ -64,7 +71,7 @@ func WithPasswords(passwords []string) Definition {
 	for _, p := range passwords {
 		rules += " #" + hash([]byte(p))
 	}
-	return Definition{DefaultName, rules}
+	return Definition{Name: DefaultName, Rules: rules}
 }
 
 func mustMake(of ...Definition) *Users {
@@ -91,7 +98,7 @@ func Make(of []Definition) (users *Users, bad int, err error) {
 		byName[d.Name] = u
 	}
 	if byName[DefaultName] == nil {
-		if byName[DefaultName], err = makeUser(Definition{DefaultName, anything}); err != nil {
+		if byName[DefaultName], err = makeUser(Definition{Name: DefaultName, Rules: anything}); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -116,6 +123,7 @@ func makeUser(d Definition) (*User, error) {
 		return nil, fmt.Errorf("username '%s' contains invalid characters", d.Name)
 	}
 	u := newUser(d.Name)
+	u.Prefix = d.Prefix
 	rules, err := splitRules(d.Rules)
 	if err != nil {
 		return nil, err

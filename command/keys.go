@@ -79,13 +79,14 @@ func (c *Command) Keys(args Args, dst []int) []int {
 	}
 	for i := range c.Specs {
 		if s := &c.Specs[i]; !s.NotKey {
-			dst = s.keys(args, dst)
+			dst = s.Keys(args, dst)
 		}
 	}
 	return dst
 }
 
-func (s *KeySpec) keys(args Args, dst []int) []int {
+// Keys appends the positions that the specification finds to dst.
+func (s *KeySpec) Keys(args Args, dst []int) []int {
 	n := args.Len()
 	first := s.begin(args)
 	if first < 1 || first >= n {

@@ -97,7 +97,7 @@ func (c *Command) KeyUses(a Args, at []int, uses []Use) ([]int, []Use) {
 		if s.NotKey {
 			continue
 		}
-		at = s.keys(a, at)
+		at = s.Keys(a, at)
 		for len(uses) < len(at) {
 			uses = append(uses, s.Use)
 		}

@@ -52,6 +52,10 @@ type accounts struct {
 type User struct {
 	Name string `yaml:"name"`
 	ACL  string `yaml:"acl"` // its rules, in the language of Redis
+	// Prefix is in front of all keys and channels of the user, who neither writes nor sees it.
+	Prefix string `yaml:"prefix"`
+	// Scripts reports whether a user with a prefix may run scripts and functions.
+	Scripts bool `yaml:"scripts"`
 
 	line int // in UsersFile; 0: the user is in the configuration
 }

@@ -246,6 +246,14 @@ var keys = []key{
 		meaning: "The user's rules in Redis's ACL language, such as `on #HASH ~app:* +@read`. " +
 			"Without rules the user is off and may do nothing.",
 		change: "The user needs a password and rights."},
+	{path: "users[].prefix", effect: AtOnce,
+		meaning: "keyway puts it in front of all keys and channels of the user, and takes it out of replies; see " +
+			"[A prefix for each team](users.md#a-prefix-for-each-team). No prefix may begin with another.",
+		change: "Teams share the nodes and must not see each other's keys."},
+	{path: "users[].scripts", effect: AtOnce,
+		meaning: "A user with a `prefix` may run scripts and functions. " +
+			"A script can use any key, also those of others.",
+		change: "The user's scripts are known to use only their `KEYS`."},
 	{path: "users_file", effect: AtOnce,
 		meaning: "A file with a user in each line, as Redis's `aclfile` has them, instead of `users`. " +
 			"A path that is not absolute begins at this file's directory. It is read again when it changes.",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -38,7 +39,56 @@ func checkUsers(c *Config) error {
 				"both a password for the default user and a user called default")
 		}
 	}
+	return checkPrefixes(c)
+}
+
+// checkPrefixes checks that no user's prefix makes the names of another user the user's own, and
+// that all of them can be in front of names.
+func checkPrefixes(c *Config) error {
+	for i, u := range c.Users {
+		at := fmt.Sprintf("users[%d]", i)
+		switch why := badPrefix(u.Prefix); {
+		case u.Scripts && u.Prefix == "":
+			return c.Errorf(at+".scripts", "remove it: users without a prefix may run scripts if their rules allow it",
+				"user %q has no prefix", u.Name)
+		case why != "":
+			return c.Errorf(at+".prefix", "write a prefix such as app: or {app}:", "%q %s", u.Prefix, why)
+		}
+		for _, o := range c.Users[:i] {
+			short, long := u, o
+			if len(short.Prefix) > len(long.Prefix) {
+				short, long = long, short
+			}
+			if short.Prefix != "" && short.Prefix != long.Prefix && strings.HasPrefix(long.Prefix, short.Prefix) {
+				return c.Errorf(at+".prefix", "end both with a sign that is in neither, such as a colon",
+					"%q of user %q begins with %q of user %q, who would see these keys",
+					long.Prefix, long.Name, short.Prefix, short.Name)
+			}
+		}
+	}
 	return nil
+}
+
+// maxPrefix is the length of the longest prefix.
+const maxPrefix = 128
+
+// badPrefix returns why a text cannot be a prefix, or "".
+func badPrefix(text string) string {
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c > '~' || strings.IndexByte("*\\'\"`", c) >= 0 {
+			return "contains " + strconv.QuoteRune(rune(c)) + "; letters, digits and most signs of ASCII are allowed"
+		}
+	}
+	_, tag, hasTag := strings.Cut(text, "{")
+	switch end := strings.IndexByte(tag, '}'); {
+	case len(text) > maxPrefix:
+		return fmt.Sprintf("is longer than %d bytes", maxPrefix)
+	case hasTag && end < 0:
+		return "opens a hash tag and does not close it"
+	case hasTag && end == 0:
+		return "contains {}, an empty hash tag, which makes hash tags in keys ineffective"
+	}
+	return ""
 }
 
 // errUserLine is Redis's text for a line that defines no user (acl.c, ACLLoadFromFile).

@@ -18,7 +18,7 @@ import (
 const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
-const core = "resp command acl slots hashring router metrics buffer errtext " +
+const core = "resp command names acl slots hashring router metrics buffer errtext " +
 	"clients emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
 	"proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
@@ -59,6 +59,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		module + "command " + module + "router " + module + "pool " + module + "proxy",
 		"resp frames without knowing any command",
 	},
+	{"names", module + "acl " + module + "router " + module + "pool " + module + "proxy", "it knows commands"},
 	{"acl", module + "router " + module + "pool " + module + "errtext " + module + "proxy", "it knows commands"},
 	{
 		"slots hashring",

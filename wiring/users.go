@@ -3,13 +3,18 @@ package wiring
 import (
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/names"
 )
 
 // Users returns the users of a configuration. Errors are *config.Error.
 func Users(c *config.Config) (*acl.Users, error) {
 	var of []acl.Definition
 	for _, u := range c.Users {
-		of = append(of, acl.Definition{Name: u.Name, Rules: u.ACL})
+		d := acl.Definition{Name: u.Name, Rules: u.ACL}
+		if u.Prefix != "" {
+			d.Prefix = names.New(u.Prefix, u.Scripts)
+		}
+		of = append(of, d)
 	}
 	// A password is the default user's. Package config refuses it beside a user of that name.
 	if len(c.Clients.Password) > 0 {

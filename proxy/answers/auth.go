@@ -13,6 +13,10 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
+// errOtherNames answers an AUTH after which the client's former names would mean others.
+const errOtherNames = "ERR keyway: the users have different prefixes, and this client has subscriptions, a " +
+	"transaction, watched keys or tracking; send RESET before AUTH, or authenticate on a new connection"
+
 // authenticate checks user and password, and makes the session one of the user. It returns the
 // error for the client, or "".
 func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, password []byte) string {
@@ -22,6 +26,9 @@ func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, pas
 		engine.LogUserRefusal(w, s, "wrong password", string(user))
 		w.Denials.Denied(s, acl.DeniedAuth, string(a.Arg(0)), string(user))
 		return errtext.WrongPass
+	}
+	if !u.Prefix.Same(s.User.Prefix) && (s.Has(engine.Subscribed|engine.Tracks) || s.Block != nil) {
+		return errOtherNames
 	}
 	s.User = u
 	s.Set(engine.Authed)

@@ -50,6 +50,13 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	case w.tooLarge(a.Frame()):
 		return s.Reject(cmd, errtext.Memory)
 	}
+	if s.User.Prefix != nil {
+		whole, refusal := s.User.Prefix.Command(&w.Names, cmd, a)
+		if refusal != "" {
+			return s.Reject(cmd, refusal)
+		}
+		a, w.Whole = whole, whole
+	}
 	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {
 		return s.Stall()
 	}

@@ -182,11 +182,12 @@ type hooks struct {
 	Blocked  blocked
 	Counter  receiverCounter
 	Denials  denials
-	Gate     gate     // nil: no command has to wait
-	Observer observer // nil: nobody wants to see the commands
-	Outside  outside  // nil: the nodes of the layout have all keys
-	Witness  Witness  // nil: nobody wants to see the replies to commands that may concern locks
-	Hidden   bool     // the observer must not see the command that is being dispatched
+	Gate     gate         // nil: no command has to wait
+	Observer observer     // nil: nobody wants to see the commands
+	Outside  outside      // nil: the nodes of the layout have all keys
+	Witness  Witness      // nil: nobody wants to see the replies to commands that may concern locks
+	Hidden   bool         // the observer must not see the command that is being dispatched
+	Whole    command.Args // the command that is being dispatched, with whole names
 }
 
 // receiverCounter counts who gets a message that is published.

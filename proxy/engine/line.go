@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -29,7 +30,9 @@ type Request struct {
 	reply      buffer.Parked
 	witnessed  WitnessedReply // nil: nobody else wants the reply
 	Merge      *Merger
-	Call       Call // the only call of most requests
+	prefix     *names.Prefix // of the user who sent the command; nil: none
+	shape      names.Shape   // where the reply has names that are still whole
+	Call       Call          // the only call of most requests
 }
 
 // ending appends to dst the client's reply to a request whose calls have all ended. The
@@ -47,6 +50,9 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 	r := s.Worker.requests.take()
 	r.Session, r.Command, r.start, r.Unfinished = s, cmd, s.Worker.Now, 1
 	r.Mute = s.Unanswered()
+	if s.User.Prefix != nil && cmd != nil {
+		r.prefix, r.shape = s.User.Prefix, names.ShapeOf(cmd)
+	}
 	r.Call.Request = r
 	r.seq = s.seq
 	s.seq++
@@ -162,6 +168,9 @@ func (r *Request) showWitness(reply []byte) {
 
 // AnswerError is Answer for an error text such as "ERR syntax error". It returns true.
 func (s *Session) AnswerError(cmd *command.Command, text string) bool {
+	if s.User.Prefix != nil {
+		text = s.User.Prefix.OwnError(text)
+	}
 	return s.Reply(cmd, resp.AppendError(s.Worker.Scratch[:0], text))
 }
 
@@ -185,12 +194,31 @@ func (r *Request) park(b []byte) {
 // deliver sends the client a piece of the request's only reply, or parks the piece until
 // the request's turn.
 func (r *Request) deliver(b []byte) {
+	switch {
+	case r.prefix == nil:
+	case r.shape != names.NoNames:
+		r.park(b) // until the reply is complete: see useOwnNames
+		return
+	case len(b) > 0 && b[0] == '-' && !r.Begun && r.reply.Len() == 0:
+		b = r.prefix.AppendReply(nil, b, names.NoNames)
+	}
 	if r.Session.line.head == r && !r.Mute {
 		r.Begun = true
 		r.Session.output(b)
 		return
 	}
 	r.park(b)
+}
+
+// useOwnNames takes the prefix of the user out of the names in a complete reply.
+func (r *Request) useOwnNames() {
+	w := r.Session.Worker
+	own := r.prefix.AppendReply(w.Scratch[:0], r.reply.Bytes(), r.shape)
+	r.shape = names.NoNames
+	r.Session.Parked -= r.reply.Len()
+	r.reply.Release(&w.Buffers)
+	r.park(own)
+	w.Scratch = w.Buffers.Scratch(own)
 }
 
 // finish records that a call of the request has ended. After the last call, the reply is
@@ -225,6 +253,9 @@ func (c *Call) finish(failed bool) {
 		if r.Merge != nil {
 			failed, after = r.mergeReplies()
 		}
+		if r.shape != names.NoNames {
+			r.useOwnNames()
+		}
 		if after != nil {
 			s.line.insertBehind(r, after)
 		}
@@ -256,7 +287,7 @@ func (l *line) insertBehind(r *Request, add func()) {
 func (s *Session) advance() {
 	w := s.Worker
 	for r := s.line.head; r != nil; r = s.line.head {
-		if r.reply.Len() > 0 {
+		if r.reply.Len() > 0 && r.shape == names.NoNames {
 			s.Parked -= r.reply.Len()
 			r.Begun = true
 			s.output(r.reply.Bytes())

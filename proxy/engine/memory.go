@@ -109,6 +109,7 @@ const (
 func (w *Worker) trim() {
 	w.Buffers.Drop(w.requests.trim())
 	w.Inputs.parser.Trim()
+	w.Names.Trim()
 	if sp := &w.split; cap(sp.next) > maxSplit {
 		w.Buffers.Drop(8 * cap(sp.next))
 		sp.next, sp.shardOf = nil, nil

@@ -432,13 +432,13 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 			return n
 		case resp.Ready:
 			watcher := w.Observer
-			w.Hidden = false
+			w.Hidden, w.Whole = false, p
 			if !w.dispatch(s, p) {
 				return n
 			}
 			s.Commands++
 			if watcher != nil && in.shown(s) {
-				watcher.Show(s, s.LastCmd, p)
+				watcher.Show(s, s.LastCmd, w.Whole)
 			}
 			if s.Has(Tracks) {
 				s.OwnConns.AfterCommand(s)

@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
@@ -155,6 +156,7 @@ type scratchpad struct {
 	Scratch []byte // for replies that keyway makes
 	Frame   []byte // for commands that keyway makes
 	Checks  acl.Scratch
+	Names   names.Scratch
 }
 
 // Ready is the work for the shell after a turn. Its slices are valid until the next call of
@@ -545,11 +547,15 @@ func SetUsers(w *Worker, users *acl.Users, by *Session) {
 // useUsers gives the sessions the users of the options. A client whose user is gone is closed;
 // if it is by, it first gets the reply to its command (acl.c, ACLFreeUserAndKillClients). A
 // client that waits for a password is let in if none is needed any more: sweep would close it.
+// A client whose names mean others now is closed.
 func useUsers(w *Worker, by *Session) {
 	users := w.Options.Users
 	for _, s := range w.Sessions {
 		u := users.Named(s.User.Name)
 		switch {
+		case u != nil && !u.Prefix.Same(s.User.Prefix):
+			LogUserRefusal(w, s, "its user has another prefix now", s.User.Name)
+			s.Kill()
 		case u != nil:
 			s.User = u
 			if users.Default.Admits() {

@@ -204,7 +204,7 @@ func (h *hub) UsersChanged() {
 func (p *subscriptions) areAllowed(s *engine.Session) bool {
 	for kind := range topicKinds {
 		for name := range p.places[kind] {
-			if !s.User.MaySubscribe(name, kind == byPattern) {
+			if !s.User.MaySubscribe(string(own(s, []byte(name), kind == byPattern)), kind == byPattern) {
 				return false
 			}
 		}
@@ -246,12 +246,24 @@ func subscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a comm
 			wait.left++
 			tp.waits = append(tp.waits, wait)
 		}
-		wait.reply = appendSubscription(s, wait.reply, cmd.Name, a.Arg(i), subs.count(kind))
+		shown := own(s, a.Arg(i), kind == byPattern)
+		wait.reply = appendSubscription(s, wait.reply, cmd.Name, shown, subs.count(kind))
 	}
 	if replyWhenConfirmed(w, s, cmd, wait) && s.Has(engine.RESP3) {
 		s.Set(engine.Draining) // a message that the client publishes next must reach the client itself
 	}
 	return true
+}
+
+// own returns a channel or pattern as the client writes it: without the prefix of its user.
+func own(s *engine.Session, name []byte, isPattern bool) []byte {
+	switch {
+	case s.User.Prefix == nil:
+		return name
+	case isPattern:
+		return s.User.Prefix.OwnPattern(name)
+	}
+	return s.User.Prefix.Own(name)
 }
 
 func appendSubscription(s *engine.Session, b []byte, what string, name []byte, count int) []byte {
@@ -282,7 +294,8 @@ func unsubscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 	}
 	for _, name := range names {
 		h.unsubscribe(s, name, kind)
-		wait.reply = appendSubscription(s, wait.reply, cmd.Name, []byte(name), subs.count(kind))
+		shown := own(s, []byte(name), kind == byPattern)
+		wait.reply = appendSubscription(s, wait.reply, cmd.Name, shown, subs.count(kind))
 	}
 	replyWhenConfirmed(w, s, cmd, wait)
 	if subs.none() {
@@ -396,9 +409,15 @@ func (h *hub) publish(c *pool.Feed, tp *topic, channel, message []byte) {
 	}
 	for _, s := range tp.subs {
 		h.w.Stats.Messages++
-		message[0] = s.Protocol().PushKind()
-		s.Push(message)
+		to := message
+		if s.User.Prefix != nil {
+			to = s.User.Prefix.AppendMessage(h.w.Frame[:0], message)
+			h.w.Frame = to
+		}
+		to[0] = s.Protocol().PushKind()
+		s.Push(to)
 	}
+	h.w.Frame = h.w.Buffers.Scratch(h.w.Frame)
 }
 
 // isTooSlow reports whether a subscriber has left more than softPubsub unread for longer than

@@ -210,6 +210,9 @@ func clientTrackingInfo(w *engine.Worker, s *engine.Session, cmd *command.Comman
 	b = resp.AppendArray(resp.AppendBulkString(b, "prefixes"), len(prefixes))
 	prefixes = slices.SortedFunc(slices.Values(prefixes), bytes.Compare) // in Redis's order
 	for _, p := range prefixes {
+		if s.User.Prefix != nil {
+			p = s.User.Prefix.Own(p)
+		}
 		b = resp.AppendBulk(b, p)
 	}
 	return s.Reply(cmd, b)

@@ -230,8 +230,15 @@ func (t *tracking) breakRedirect() {
 }
 
 // invalidate sends an invalidation to a client. A RESP2 client gets it only if it is
-// subscribed to the channel for invalidations.
+// subscribed to the channel for invalidations. A client whose user has a prefix gets only the
+// user's own keys.
 func invalidate(w *engine.Worker, s *engine.Session, keys []byte) {
+	if s.User.Prefix != nil {
+		var ok bool
+		if keys, ok = s.User.Prefix.Invalidated(keys); !ok {
+			return // keys of others
+		}
+	}
 	if s.Has(engine.RESP3) {
 		s.Push(append(resp.AppendBulkString(resp.AppendHeader(nil, '>', 2), "invalidate"), keys...))
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -162,7 +163,7 @@ func (t *txn) call(w *engine.Worker, r *engine.Request, n *engine.Node) *engine.
 			p.uncounted = w.Counter.Uncounted(n, p.cmd, p.channel)
 		}
 	}
-	if len(t.published)+len(t.late)+len(t.selects) > 0 {
+	if len(t.published)+len(t.late)+len(t.selects) > 0 || t.user.Prefix != nil {
 		r.End, r.Merge = execText, w.Mergers.Get(1)
 		r.Merge.About = t
 		c = r.Merge.Call(r, 0)
@@ -210,12 +211,31 @@ func appendExecReply(w *engine.Worker, dst []byte, r *engine.Request) []byte {
 			}
 			published = published[1:]
 		}
-		dst = append(dst, one...)
+		if t.user.Prefix == nil {
+			dst = append(dst, one...)
+		} else {
+			dst = t.user.Prefix.AppendReply(dst, one, t.shape(w, i))
+		}
 	}
 	if db >= 0 {
 		engine.UseDB(w, r.Session, uint16(db))
 	}
 	return dst
+}
+
+// shape returns where the names are in the reply to the i-th command.
+func (t *txn) shape(w *engine.Worker, i int) names.Shape {
+	p := w.Inputs.GetParser()
+	defer w.Inputs.PutParser(p)
+	_, st, err := p.Next(t.Frames[t.Ends[i]:t.Ends[i+1]], &resp.DefaultLimits)
+	if err != nil || st != resp.Ready {
+		return names.NoNames
+	}
+	cmd := w.Learned.CommandOf(p)
+	if cmd == nil {
+		return names.NoNames
+	}
+	return names.ShapeOf(cmd)
 }
 
 // database returns the database that the i-th command, a SELECT, selects, or -1 if it

@@ -396,8 +396,12 @@ func cannotRun(w *engine.Worker, s *engine.Session, t *txn, crossing string) str
 }
 
 // mayStillRun reports whether the client's user, whose rules have changed since MULTI, may run
-// all queued commands.
+// all queued commands. The rules of a user with a prefix do not fit the queued names, which are
+// whole, so the answer is no.
 func mayStillRun(w *engine.Worker, s *engine.Session, t *txn) bool {
+	if s.User.Prefix != nil {
+		return false
+	}
 	p := w.Inputs.GetParser()
 	defer w.Inputs.PutParser(p)
 	for i := 1; i <= t.Queued; i++ { // behind MULTI

@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/lua"
+	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/router"
@@ -96,6 +97,11 @@ func setRareOption(o *options, name, value string) (err error) {
 		o.Backend.Name = value
 	case "per_key": // the script with this text
 		o.PerKey = lua.NewPerKeyScripts([]lua.PerKey{{SHA: lua.SHA1([]byte(value)), Sum: true}})
+	case "prefix": // the default user has it, and the user other has none
+		const anything = "on nopass ~* &* +@all"
+		o.Users, _, err = acl.Make([]acl.Definition{
+			{Name: acl.DefaultName, Rules: anything, Prefix: names.New(value, false)}, {Name: "other", Rules: anything},
+		})
 	case "deny":
 		o.Deny, err = command.Deny(strings.Fields(value), nil)
 	default:

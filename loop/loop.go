@@ -1,7 +1,9 @@
 package loop
 
 import (
+	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +18,10 @@ type Handler interface {
 
 // Owner does the work of a loop's turns.
 type Owner interface {
-	// BeginTurn is called first in each turn. now is the time since the loop's start.
+	// Begin is called once in the loop, before all other methods. now is the time since the
+	// loop's start.
+	Begin(now time.Duration, wall time.Time)
+	// BeginTurn is called first in each turn, with the time as in Begin.
 	BeginTurn(now time.Duration, wall time.Time)
 	// EndTurn is called last in each turn.
 	EndTurn()
@@ -24,97 +29,229 @@ type Owner interface {
 	// that was delayed while sockets were ready, and returns the latest time at which
 	// the next turn should begin.
 	Pause() (next time.Duration)
+	// End is called last. It must close the owner's sockets, which the loop would go on to watch.
+	End()
 }
 
-// Loop is one thread's event loop. Except for Post and Stop, call its methods only within
-// Run, or before it.
+// Loop is one owner's part in the event loop of a thread. Except for Post, Join, Wait, Stop and Share,
+// call its methods only within the loop, or before any owner runs.
 type Loop struct {
-	poll  poller
-	start time.Time
+	*turns
 
-	mu      sync.Mutex
-	mail    []func()
-	posted  atomic.Bool
+	owner   Owner
+	state   state    // in the loop only
+	early   []func() // were posted before the owner had joined
 	stopped atomic.Bool
+	left    chan error // gets the result of Wait
 }
 
-// New returns a loop.
+// state says whether an owner takes part in turns.
+type state uint8
+
+const (
+	outside state = iota
+	joined
+	gone
+)
+
+// turns is the loop itself, which owners share.
+type turns struct {
+	poll   poller
+	start  time.Time
+	owners []*Loop // those that have joined; in the loop only
+
+	mu     sync.Mutex
+	mail   []letter
+	isRun  bool // an owner has joined
+	ended  bool // the last owner has left, or the loop has failed
+	posted atomic.Bool
+}
+
+// letter is a function for the loop to call. Without a function, the owner joins.
+type letter struct {
+	to *Loop
+	f  func()
+}
+
+// New returns a loop's part for the first owner.
 func New() (*Loop, error) {
-	l := &Loop{start: time.Now()}
-	if err := l.poll.open(); err != nil {
+	t := &turns{start: time.Now()}
+	if err := t.poll.open(); err != nil {
 		return nil, err
 	}
-	return l, nil
+	return newLoop(t), nil
 }
+
+func newLoop(t *turns) *Loop { return &Loop{turns: t, left: make(chan error, 1)} }
+
+// Share returns the part of the same loop for another owner.
+func (l *Loop) Share() *Loop { return newLoop(l.turns) }
 
 // Now returns the time since the loop's start, on the clock of BeginTurn.
 func (l *Loop) Now() time.Duration { return time.Since(l.start) }
 
-// Post makes the loop call f. Functions are called in the order in which they were
-// posted. Post may be called from any goroutine and does not block. After Run has
-// returned, f is never called.
+// Post makes the loop call f. An owner's functions are called in the order in which they were
+// posted, after Begin and before End. Post may be called from any goroutine and does not block.
+// Before the owner has joined, f waits; after it has left, f is never called.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
-	l.mail = append(l.mail, f)
+	l.mail = append(l.mail, letter{l, f})
 	l.mu.Unlock()
 	if !l.posted.Swap(true) {
 		l.poll.wake()
 	}
 }
 
-// Stop makes Run return after the current turn. It may be called from any
-// goroutine.
+// Stop makes the owner leave after the current turn. It may be called from any goroutine.
 func (l *Loop) Stop() {
 	l.stopped.Store(true)
 	l.Post(func() {})
 }
 
-// Run runs the loop until Stop is called. It locks its operating system thread.
-func (l *Loop) Run(o Owner) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	defer l.poll.close()
-	for !l.stopped.Load() {
-		// Look first without sleeping: under load something is always ready.
-		if err := l.poll.look(); err != nil {
-			return err
-		}
-		if l.poll.ready == 0 && !l.posted.Load() {
-			// Yield first: on a busy machine other processes send more meanwhile, and
-			// one turn handles what would have been many.
-			l.poll.yield()
-			if err := l.poll.look(); err != nil {
-				return err
-			}
-		}
-		if l.poll.ready == 0 && !l.posted.Load() {
-			next := o.Pause()
-			l.poll.endTurn()
-			if timeout := next - time.Since(l.start); timeout > 0 {
-				if err := l.poll.wait(timeout); err != nil {
-					return err
-				}
-			}
-		}
-		wall := time.Now()
-		o.BeginTurn(wall.Sub(l.start), wall)
-		l.poll.dispatch()
-		if l.posted.Load() {
-			l.runMail()
-		}
-		o.EndTurn()
-		l.poll.endTurn()
+// Join makes o take part in the loop until Stop is called. If o is the first owner, Join returns a
+// function that runs the loop until the last owner has left; otherwise nil. Call it in a goroutine
+// of its own.
+func (l *Loop) Join(o Owner) (run func()) {
+	l.owner = o
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		l.left <- errors.New("the event loop has ended")
+		return nil
 	}
+	l.mail = append(l.mail, letter{l, nil})
+	l.posted.Store(true)
+	first := !l.isRun
+	l.isRun = true
+	l.mu.Unlock()
+	if first {
+		return l.turns.run
+	}
+	l.poll.wake()
 	return nil
 }
 
-func (l *Loop) runMail() {
-	l.posted.Store(false)
-	l.mu.Lock()
-	mail := l.mail
-	l.mail = nil
-	l.mu.Unlock()
-	for _, f := range mail {
+// Wait waits until the owner has left, after its End, and returns the error of the loop.
+func (l *Loop) Wait() error { return <-l.left }
+
+// run makes turns until the last owner has left. It locks its operating system thread.
+func (t *turns) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var err error
+	for err == nil && !t.isOver() {
+		err = t.turn()
+	}
+	t.mu.Lock()
+	t.ended = true
+	for _, m := range t.mail { // owners that were about to join
+		if m.f == nil {
+			t.owners = append(t.owners, m.to)
+		}
+	}
+	t.mu.Unlock()
+	for _, l := range t.owners {
+		l.leave(err)
+	}
+	t.poll.close()
+}
+
+// isOver reports whether all owners have left and none is about to join.
+func (t *turns) isOver() bool {
+	if len(t.owners) > 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.mail {
+		if m.f == nil {
+			return false
+		}
+	}
+	t.ended = true // no owner can join from now on
+	return true
+}
+
+// turn waits until something is ready, and makes one turn.
+func (t *turns) turn() error {
+	// Look first without sleeping: under load something is always ready.
+	if err := t.poll.look(); err != nil {
+		return err
+	}
+	if t.poll.ready == 0 && !t.posted.Load() {
+		// Yield first: on a busy machine other processes send more meanwhile, and
+		// one turn handles what would have been many.
+		t.poll.yield()
+		if err := t.poll.look(); err != nil {
+			return err
+		}
+	}
+	if t.poll.ready == 0 && !t.posted.Load() {
+		next := t.owners[0].owner.Pause()
+		for _, l := range t.owners[1:] {
+			next = min(next, l.owner.Pause())
+		}
+		t.poll.endTurn()
+		if timeout := next - time.Since(t.start); timeout > 0 {
+			if err := t.poll.wait(timeout); err != nil {
+				return err
+			}
+		}
+	}
+	wall := time.Now()
+	for _, l := range t.owners {
+		l.owner.BeginTurn(wall.Sub(t.start), wall)
+	}
+	t.poll.dispatch()
+	if t.posted.Load() {
+		t.runMail(wall)
+	}
+	for _, l := range t.owners {
+		l.owner.EndTurn()
+	}
+	for i := 0; i < len(t.owners); i++ {
+		if l := t.owners[i]; l.stopped.Load() {
+			t.owners = slices.Delete(t.owners, i, i+1)
+			i--
+			l.leave(nil)
+		}
+	}
+	t.poll.endTurn()
+	return nil
+}
+
+func (t *turns) runMail(wall time.Time) {
+	t.posted.Store(false)
+	t.mu.Lock()
+	mail := t.mail
+	t.mail = nil
+	t.mu.Unlock()
+	for _, m := range mail {
+		switch {
+		case m.f == nil:
+			t.owners = append(t.owners, m.to)
+			m.to.join(wall.Sub(t.start), wall)
+		case m.to.state == joined:
+			m.f()
+		case m.to.state == outside:
+			m.to.early = append(m.to.early, m.f)
+		}
+	}
+}
+
+// join makes the owner take part in turns.
+func (l *Loop) join(now time.Duration, wall time.Time) {
+	l.state = joined
+	l.owner.Begin(now, wall)
+	for _, f := range l.early {
 		f()
 	}
+	l.early = nil
+}
+
+// leave ends the owner's part.
+func (l *Loop) leave(err error) {
+	l.owner.End()
+	l.state = gone
+	l.left <- err
 }

@@ -110,14 +110,14 @@ func (b *backend) hangup() {
 // open sets the socket of the link's latest attempt to dial.
 func (b *backend) open(s socket) {
 	b.sock, b.dials = s, b.link.Stats.Dials
-	b.t.srv.sockets.Add(1)
+	b.t.srv.host.open.Add(1)
 }
 
 func (b *backend) close() {
 	if b.sock != nil {
 		b.sock.Close()
 		b.sock = nil
-		b.t.srv.sockets.Add(-1)
+		b.t.srv.host.open.Add(-1)
 	}
 }
 

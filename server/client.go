@@ -91,11 +91,15 @@ func (c *client) close() {
 // admit counts a new client, and reports whether there is room for it. If there is not,
 // the client is not counted.
 func (t *thread) admit() bool {
-	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.hasRoom() {
-		t.srv.clients.Add(-1)
+	t.srv.host.open.Add(1)
+	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.host.hasRoom() {
+		t.dismiss()
 		return false
 	}
 	return true
 }
 
-func (t *thread) dismiss() { t.srv.clients.Add(-1) }
+func (t *thread) dismiss() {
+	t.srv.clients.Add(-1)
+	t.srv.host.open.Add(-1)
+}

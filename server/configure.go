@@ -42,7 +42,7 @@ func (s *Server) Configure(c Change) error {
 		return err
 	}
 	s.cfg.Store(c.Config)
-	s.budget.setMemory(s.MemoryLimit())
+	s.host.budget.setMemory(s.MemoryLimit())
 	s.checkDescriptors(len(cmp.Or(c.Table, s.Table()).Nodes))
 	s.exchangeListeners(c.Config, added)
 	process := *s.process // the workers read the present one
@@ -175,12 +175,7 @@ func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
 			t.detach(l)
 		}
 		for _, l := range added {
-			if t.draining {
-				continue
-			}
-			if err := t.attach(l); err != nil { // not expected: the socket is open already
-				s.log.Error("cannot accept clients", "addr", l.addr, "thread", t.index, "error", err)
-			}
+			t.listen(l)
 		}
 	})
 	for _, l := range removed {

@@ -159,7 +159,7 @@ func (g *greeting) start() {
 		b = slices.Clone(b)
 		g.t.loop.Post(func() { g.write(b) })
 	}
-	g.shake = tlsconn.NewHandshake(g.cfg, g.hello, g.t.srv.handshakes, send)
+	g.shake = tlsconn.NewHandshake(g.cfg, g.hello, g.t.srv.host.handshakes, send)
 	shake := g.shake
 	go func() {
 		err := shake.Run()

@@ -3,15 +3,10 @@ package server
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/keyway-proxy/keyway/machine"
 )
 
 // listen opens the listening sockets. If there are several threads, each has its own
@@ -21,12 +16,12 @@ func (s *Server) listen() error {
 	if err != nil {
 		return err
 	}
-	for _, l := range added {
-		for _, t := range s.threads {
-			if err := t.attach(l); err != nil {
-				return err
+	for _, t := range s.threads {
+		t.loop.Post(func() {
+			for _, l := range added {
+				t.listen(l)
 			}
-		}
+		})
 	}
 	s.listeners = added
 	return nil
@@ -71,6 +66,16 @@ func (s *Server) listenOn(addr string, removed []net.Listener) ([]net.Listener, 
 		sockets = append(sockets, ln)
 	}
 	return sockets, nil
+}
+
+// listen is attach, unless the thread has begun to stop.
+func (t *thread) listen(l *listener) {
+	if t.draining {
+		return
+	}
+	if err := t.attach(l); err != nil { // not expected: the socket is open already
+		t.srv.log.Error("cannot accept clients", "addr", l.addr, "thread", t.index, "error", err)
+	}
 }
 
 // attach makes the thread accept clients from the listener. With Options.Streams only the
@@ -119,18 +124,13 @@ func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 // checkDescriptors computes how many clients and connections to nodes the process can
 // have open. If clients.max is higher, it lowers it to that number.
 func (s *Server) checkDescriptors(nodes int) {
-	var lim unix.Rlimit
-	most, room := int64(s.cfg.Load().Clients.Max), int64(math.MaxInt64)
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
-		files := int64(min(lim.Cur, 1<<30))
-		room = files - min(s.reservedFiles(nodes), files/2)
-	}
+	most := int64(s.cfg.Load().Clients.Max)
+	room, files := s.host.reserve(s, s.reservedFiles(nodes))
 	if room < most {
 		s.log.Warn("clients.max is more than the limit on open files allows; raise it (ulimit -n)",
-			"clients_max", most, "used_instead", max(room, 1), "open_files", lim.Cur)
+			"clients_max", most, "used_instead", max(room, 1), "open_files", files)
 		most = max(room, 1)
 	}
-	s.room.Store(room)
 	s.maxClients.Store(most)
 }
 
@@ -141,9 +141,5 @@ func (s *Server) checkDescriptors(nodes int) {
 func (s *Server) reservedFiles(nodes int) int64 {
 	cfg := s.cfg.Load()
 	thread := 2 + 2*len(cfg.Listen) + max(nodes, 16)*(2*cfg.Backend.Connections+2)
-	return int64(32 + cfg.Threads.Count(machine.Available())*thread)
+	return int64(32 + len(s.host.loops)*thread)
 }
-
-// hasRoom reports whether descriptors are left for one more client or exclusive
-// connection.
-func (s *Server) hasRoom() bool { return s.clients.Load()+s.sockets.Load() <= s.room.Load() }

@@ -97,7 +97,7 @@ func (s *securedNode) Ready(readable, writable bool) {
 // begin begins the handshake, in a goroutine that ends with the attempt to connect.
 func (s *securedNode) begin() {
 	s.b.link.Securing = true
-	shake := tlsconn.NewClientHandshake(s.cfg, s.t.srv.toNodes, func(b []byte) {
+	shake := tlsconn.NewClientHandshake(s.cfg, s.t.srv.host.toNodes, func(b []byte) {
 		b = slices.Clone(b)
 		s.t.loop.Post(func() { s.send(b) })
 	})

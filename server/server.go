@@ -25,8 +25,6 @@ import (
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/locks"
-	"github.com/keyway-proxy/keyway/loop"
-	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -44,6 +42,8 @@ type Options struct {
 	// later epoch than the configuration. It must not block.
 	LaterEpoch func(l *pool.Link)
 	UsersFile  UsersFile // of ACL LOAD and SAVE; nil: there is none
+	// Host is what the server shares with other servers of the process. nil: the server is alone.
+	Host *Host
 	// DrainTimeout, if not 0, replaces shutdown.timeout of the configuration.
 	DrainTimeout time.Duration
 }
@@ -94,17 +94,12 @@ type Server struct {
 	stopping   atomic.Bool
 	table      atomic.Pointer[router.Table]
 	maxClients atomic.Int64
-	sockets    atomic.Int64 // open sockets to nodes
-	room       atomic.Int64 // limit for clients and sockets to nodes together
 	started    time.Time
 	stop       context.Context // canceled when Run ends
 	reports    *reports
 	process    *info.Process // complete before Run
-	memory     giver
-	handshakes chan struct{} // tokens of the TLS handshakes with clients that compute now
-	toNodes    chan struct{} // the same with nodes, which must not wait for those of clients
-	budget     *budget
 	users      users
+	host       *Host
 }
 
 // New returns a server and opens its listeners. It serves once Run is called. setup is
@@ -114,37 +109,44 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
-	s := &Server{
-		o: o, log: o.Log, started: time.Now(),
-		handshakes: newHandshakeTokens(cfg.Threads.Count(machine.Available())),
-		toNodes:    newHandshakeTokens(cfg.Threads.Count(machine.Available())),
-	}
+	s := &Server{o: o, log: o.Log, started: time.Now(), host: o.Host}
 	s.reports = newReports(o.Log, func(l *pool.Link) string { return remedyFor(s, l) })
 	s.cfg.Store(cfg)
 	s.users.now = cmp.Or(setup.Workers.Users, acl.Anyone)
 	s.users.configured = s.users.now
 	s.nodes.Store(&setup.Nodes)
+	if s.host == nil {
+		var err error
+		if s.host, err = NewHost(cfg); err != nil {
+			return nil, err
+		}
+	}
 	s.following.Store(newFollowing(setup.Follower))
 	s.process = processOf(cfg, s.started)
 	s.table.Store(setup.Table)
-	s.budget = newBudget(s.MemoryLimit(), cfg.Threads.Count(machine.Available()))
 	s.checkDescriptors(len(setup.Table.Nodes))
-	for i := range cfg.Threads.Count(machine.Available()) {
-		l, err := loop.New()
-		if err != nil {
-			return nil, err
-		}
-		t := &thread{srv: s, index: i, loop: l, buf: make([]byte, readSize), done: make(chan struct{})}
+	for i, l := range s.host.loops {
+		t := &thread{srv: s, index: i, loop: l.Share(), buf: make([]byte, readSize), done: make(chan struct{})}
+		t.weight = s.host.budget.join(t)
 		t.worker = proxy.New(s.workerOptions(setup.Workers, i), setup.Table)
 		t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
 		s.threads = append(s.threads, t)
 	}
 	if err := s.listen(); err != nil {
-		s.closeListeners()
+		s.Discard()
 		return nil, err
 	}
 	s.process.Port = s.port()
 	return s, nil
+}
+
+// Discard ends a server that does not run and never will.
+func (s *Server) Discard() {
+	s.closeListeners()
+	for _, t := range s.threads {
+		s.host.budget.leave(t.weight)
+	}
+	s.host.release(s)
 }
 
 // port returns the port of the first TCP address, 0 if there is none.
@@ -159,12 +161,12 @@ func (s *Server) port() int {
 
 // workerOptions returns the settings of one worker.
 func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
-	o.Backend.MaxQueued = s.budget.maxQueued()
-	o.HasRoom = s.hasRoom
+	o.Backend.MaxQueued = s.host.budget.maxQueued()
+	o.HasRoom = s.host.hasRoom
 	o.MaxClients = int(s.maxClients.Load())
 	o.Version = s.o.Version
 	o.Process = s.process
-	o.Index, o.Workers = index, s.cfg.Load().Threads.Count(machine.Available())
+	o.Index, o.Workers = index, len(s.host.loops)
 	o.Seed = rand.Uint64()
 	return o
 }
@@ -228,6 +230,7 @@ func (s *Server) Run(ctx context.Context) error {
 		<-t.done
 	}
 	stopTopology() // last: while draining, commands may still be redirected
+	s.host.release(s)
 	return g.Wait()
 }
 

@@ -14,6 +14,7 @@ const readSize = 128 << 10
 type thread struct {
 	srv       *Server
 	index     int
+	weight    *weight // its share of the host's memory
 	loop      *loop.Loop
 	worker    *proxy.Worker
 	acceptors []*acceptor
@@ -59,7 +60,12 @@ func (t *thread) flushPutOff() {
 	t.putOff = t.putOff[:0]
 }
 
-// BeginTurn and EndTurn implement loop.Owner, as Pause does.
+// Begin, BeginTurn, EndTurn and End implement loop.Owner, as Pause does.
+func (t *thread) Begin(now time.Duration, wall time.Time) {
+	t.BeginTurn(now, wall)
+	t.nextTick = t.now // the loop may have run for long
+}
+
 func (t *thread) BeginTurn(now time.Duration, wall time.Time) {
 	t.now = int64(now)
 	t.worker.Turn(t.now, wall)
@@ -74,8 +80,8 @@ func (t *thread) EndTurn() {
 		t.flushPutOff()
 	}
 	t.finish(false)
-	if t.srv.budget.due(t, ticked) {
-		t.srv.weigh(t)
+	if t.srv.host.budget.due(t, ticked) {
+		t.srv.host.budget.weigh(t)
 	}
 	// A thread without clients still serves requests of its siblings, so it stops only
 	// when no thread has clients.
@@ -207,7 +213,7 @@ func (t *thread) relay(r *proxy.Ready) {
 		t.srv.reports.lock(a)
 	}
 	if r.Garbage > 0 {
-		t.srv.memory.add(r.Garbage)
+		t.srv.host.memory.add(r.Garbage)
 	}
 	t.worker.Taken()
 }
@@ -224,8 +230,8 @@ func (t *thread) drain(by int64) {
 	t.draining, t.drainBy = true, by
 }
 
-// shut closes all remaining connections and clients.
-func (t *thread) shut() {
+// End closes all remaining connections and clients.
+func (t *thread) End() {
 	t.worker.Shut()
 	for _, l := range t.worker.EndTurn().Links {
 		if b, _ := l.Bind.(*backend); b != nil {
@@ -234,13 +240,14 @@ func (t *thread) shut() {
 	}
 	t.closeGreetings()
 	t.worker.Each(func(s *proxy.Session) { s.Bind.(*client).close() })
+	t.srv.host.budget.leave(t.weight)
 }
 
-// run runs the loop until it is stopped, then closes all remaining connections and
-// clients.
+// run takes part in the loop until the thread is stopped.
 func (t *thread) run() error {
 	defer close(t.done)
-	err := t.loop.Run(t)
-	t.shut()
-	return err
+	if run := t.loop.Join(t); run != nil {
+		go run()
+	}
+	return t.loop.Wait()
 }

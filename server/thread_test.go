@@ -74,7 +74,8 @@ func TestWritesLeaveOnceATurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler), budget: newBudget(0, 1)}, loop: l}
+	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler), host: &Host{budget: newBudget(0)}}, loop: l}
+	th.weight = th.srv.host.budget.join(th)
 	o := proxy.Options{Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}}
 	th.worker = proxy.New(o, table)
 	node := &wire{}

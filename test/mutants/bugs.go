@@ -14,6 +14,11 @@ var aroundProxy = []bug{
 		"./pool", "TestTimeoutLeavesATombstone",
 	},
 	{
+		"an owner of a loop is called after it has left", "loop/loop.go",
+		"case m.to.state == joined:", "case m.to.state != outside:",
+		"./loop", "TestOwnersShareALoop",
+	},
+	{
 		"a full log makes whoever logs wait", "admin/log.go",
 		"	default:\n		q.dropped.Add(1)\n	}", "	}",
 		"./admin", "TestLogQueue",
@@ -309,8 +314,8 @@ var aroundProxy = []bug{
 		"./test/transcripts", "TestTranscripts/stuck",
 	},
 	{
-		"clients take the files that connections to nodes need", "server/listen.go",
-		"s.clients.Load()+s.sockets.Load() <= s.room.Load()", "true",
+		"clients take the files that connections to nodes need", "server/host.go",
+		"h.open.Load() <= h.room.Load()", "true",
 		"./test/faults", "TestFilesStayFreeForSharedConnections",
 	},
 	{

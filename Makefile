@@ -10,7 +10,7 @@ MUTANT ?=
 
 VERSION ?= $(shell scripts/version)
 
-.PHONY: build release packages test race lint fuzz sim faults soak mutants compat locks servers bench tools generate
+.PHONY: build release packages charts test race lint fuzz sim faults soak mutants compat locks servers bench tools generate
 
 build:
 	go build -ldflags "-X main.version=$(VERSION)" -o keyway ./cmd/keyway
@@ -23,6 +23,11 @@ release:
 # root and Linux.
 packages: tools
 	go test -timeout 10m -count=1 -v ./test/packages -args -release
+
+# The Helm chart and the manifests for Kubernetes, by helm and kubeconform. UPDATE=1 writes
+# packaging/kubernetes anew.
+charts: tools
+	go test -timeout 15m -count=1 -v ./test/charts -args -helm $(if $(UPDATE),-update)
 
 # Most tests wait for nodes or clients, so more run at a time than there are processors. The
 # fault tests run alone and fewer at a time, because some measure keyway's use of memory and

@@ -1,0 +1,2 @@
+// Package charts tests the Helm chart and the manifests for Kubernetes that packaging has.
+package charts

@@ -3,6 +3,7 @@ package quorum
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
@@ -29,6 +30,11 @@ const (
 	RunKey      = "keyway:run"   // the node's run_id when keyway last asked it
 	WaitKey     = "keyway:wait"  // while it exists, the node does not vote
 )
+
+// IsOwn reports whether a key is one that keyway has on the nodes besides the locks.
+func IsOwn(key string) bool {
+	return key == RunKey || key == WaitKey || strings.HasPrefix(key, aboutPrefix)
+}
 
 // script runs on a node. It is the only thing that keyway sends to the nodes of locks, so
 // each question is one atomic step there. A node whose run_id has changed has restarted. What

@@ -3,6 +3,7 @@ package topology
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,8 +15,9 @@ import (
 
 // LockNode is a node that holds locks.
 type LockNode struct {
-	Addr string
-	As   control.Account
+	Addr  string
+	As    control.Account
+	Rules quorum.Rules // which keys are locks
 }
 
 // LockReport is what a node that holds locks reports about itself.
@@ -29,6 +31,7 @@ type LockReport struct {
 	Asked                              bool          // keyway has asked it about a lock since it started
 	Waits                              time.Duration // it does not vote for so long
 	Ahead                              time.Duration // its clock is ahead of ours by about so much
+	Stranger                           string        // a key on it that is no lock; empty: none was found
 }
 
 // InspectLocks asks nodes that hold locks about themselves, all at once. timeout is as for
@@ -93,7 +96,23 @@ func (r *LockReport) ask(ctx context.Context, timeout time.Duration) error {
 	if ms, ok := states[len(states)-1].(int64); ok && ms > 0 {
 		r.Waits = time.Duration(ms) * time.Millisecond
 	}
+	keys, _, _ := c.Scan(ctx, 0, "", sampledKeys).Result() // the user may not be permitted to
+	if i := slices.IndexFunc(keys, r.isStranger); i >= 0 {
+		r.Stranger = keys[i]
+	}
 	return nil
+}
+
+// sampledKeys is how many keys of a node are looked at.
+const sampledKeys = 200
+
+// isStranger reports whether a key is neither a lock nor what keyway keeps beside locks.
+func (r *LockReport) isStranger(key string) bool {
+	if quorum.IsOwn(key) {
+		return false
+	}
+	rule, _ := r.Rules.Find([]byte(key))
+	return rule < 0
 }
 
 // Votes reports whether the node votes now.
@@ -128,6 +147,10 @@ func (r *LockReport) Doubts() (all []string) {
 	if r.Replicas > 0 {
 		all = append(all, fmt.Sprintf("has %d replicas; if one takes its place, locks are lost: remove them",
 			r.Replicas))
+	}
+	if r.Stranger != "" {
+		all = append(all, fmt.Sprintf("has keys that are no locks, such as %.100q; what other applications do there, "+
+			"such as FLUSHALL or slow commands, concerns the locks: use servers that hold only locks", r.Stranger))
 	}
 	if r.Ahead.Abs() > maxAhead {
 		all = append(all, fmt.Sprintf("has a clock that differs from this machine's by %s; when it is set forward, "+

@@ -21,37 +21,20 @@ func printLockNodes(ctx context.Context, w io.Writer, cfg *config.Config, server
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nLOCK NODE\tRULE\tROLE\tMODE\tVERSION\tMAXMEMORY-POLICY\tVOTES")
 	reports := wiring.InspectLocks(ctx, cfg)
-	var remarks []string
-	unfit, of := 0, len(reports)
+	of := len(reports)
+	i := 0
 	for _, rule := range cfg.Locks.Quorum {
-		seen, votes, waiting := map[string]string{}, 0, false
-		for i := range rule.Nodes {
+		for range rule.Nodes {
 			r := &reports[i]
 			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Addr, rule.Match, dash(r.Role), dash(r.Mode),
 				dash(r.Version), dash(r.Policy), voteText(r))
-			problem, remedy := r.Unfit()
-			switch same := seen[r.RunID]; {
-			case problem != "":
-			case same != "":
-				problem = "is the same server as " + same
-				remedy = "list each server once: two votes of one are no majority"
-			case servers[r.RunID] != "":
-				problem, remedy = "is also node "+servers[r.RunID]+" of the layout", "use servers that hold only locks"
-			}
-			if problem != "" {
-				unfit++
-				remarks = append(remarks, fmt.Sprintf("problem: lock node %s %s; %s", r.Addr, problem, remedy))
-			} else if seen[r.RunID] = r.Addr; r.Votes() {
-				votes++
-			} else {
-				waiting = true
-			}
-			for _, doubt := range r.Doubts() {
-				remarks = append(remarks, fmt.Sprintf("warning: lock node %s %s", r.Addr, doubt))
-			}
+			i++
 		}
-		reports = reports[len(rule.Nodes):]
-		remarks = append(remarks, votesRemark(rule, votes, waiting)...)
+	}
+	found, unfit := wiring.JudgeLocks(cfg, reports, servers)
+	var remarks []string
+	for _, r := range found {
+		remarks = append(remarks, r.String())
 	}
 	if err := printRemarks(w, tw, remarks); err != nil {
 		return err
@@ -87,23 +70,4 @@ func voteText(r *topology.LockReport) string {
 		return "not yet"
 	}
 	return "yes"
-}
-
-// votesRemark says what it means if not all nodes of a rule vote.
-func votesRemark(r config.QuorumRule, votes int, waiting bool) (remarks []string) {
-	n, most := len(r.Nodes), len(r.Nodes)/2+1
-	switch {
-	case votes < most:
-		remarks = append(remarks, fmt.Sprintf("warning: %d of %d nodes of rule %s vote, and %d must: "+
-			"no lock can be acquired", votes, n, r.Match, most))
-	case votes == most && n > most:
-		remarks = append(remarks, fmt.Sprintf("warning: only %d of %d nodes of rule %s vote: no other may fail",
-			votes, n, r.Match))
-	}
-	if waiting {
-		remarks = append(remarks, fmt.Sprintf("note: a new or restarted node of rule %s votes %s after a keyway has "+
-			"reached it; if no client can hold a lock there, as on the first day, end that wait on each: "+
-			"redis-cli -h HOST -p PORT DEL keyway:wait", r.Match, r.MaxLease))
-	}
-	return remarks
 }

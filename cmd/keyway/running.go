@@ -256,6 +256,20 @@ func (r *running) use(ctx context.Context, next *config.Config, changes []config
 	if slices.ContainsFunc(changes, concernsObservers) {
 		r.observe(ctx, next, wiring.NewGuard(next, r.log))
 	}
+	if slices.ContainsFunc(changes, concernsLockNodes) {
+		r.surveyLocks(ctx, next)
+	}
+}
+
+// surveyLocks logs what is wrong with the nodes of locks.quorum, while keyway serves.
+func (r *running) surveyLocks(ctx context.Context, cfg *config.Config) {
+	r.watchers.Go(func() { wiring.SurveyLocks(ctx, cfg, r.srv.Table(), r.log) })
+}
+
+// concernsLockNodes reports whether the changed key says which nodes hold locks, or how keyway
+// logs in to them.
+func concernsLockNodes(c config.Change) bool {
+	return strings.HasPrefix(c.Path, "locks.quorum") || strings.HasPrefix(c.Path, "backend")
 }
 
 // concernsObservers reports whether the observers use the changed key.

@@ -129,6 +129,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	r.logCertificates(cfg)
 	r.logOpenUser(cfg)
 	r.observe(beside, cfg, keys)
+	r.surveyLocks(beside, cfg)
 	var g errgroup.Group
 	l, err := listenAdmin(cfg, r.admin)
 	if err != nil {

@@ -405,8 +405,9 @@ var keys = []key{
 		meaning: "TLS for the nodes, with the same keys as `backend.tls`. `false`: no TLS.",
 		change:  "These nodes have no TLS, or other certificates."},
 	{path: "locks.quorum[].timeout", effect: AtOnce, initial: "`50ms`",
-		meaning: "How long the nodes may take to answer, from 1ms to 10s. A slower node counts as absent.",
-		change:  "The round trip to the nodes is longer."},
+		meaning: "A node that sends nothing for so long, although it has to, counts as absent; from 1ms to 10s. " +
+			"A node that answers other commands is busy: commands wait for it.",
+		change: "The round trip to the nodes is longer."},
 	{path: "locks.quorum[].drift", effect: AtOnce, initial: "`0.01`",
 		meaning: "By which part of a lease two clocks may differ when it ends. So much of a lease must be left, and " +
 			"2 ms, when the nodes have answered.",

@@ -16,10 +16,10 @@ type lockRig struct {
 	nodes []*pool.Link
 }
 
-func newLockRig(t *testing.T) *lockRig {
+func newLockRig(t *testing.T, timeout time.Duration) *lockRig {
 	addrs := []string{"10.0.1.1:1", "10.0.1.2:1", "10.0.1.3:1"}
 	r := &lockRig{rig: newRig(t, Options{Locks: quorum.Rules{{
-		Match: []byte("lock:*"), Nodes: addrs, Timeout: time.Second, Drift: 0.01, MaxLease: time.Minute,
+		Match: []byte("lock:*"), Nodes: addrs, Timeout: timeout, Drift: 0.01, MaxLease: time.Minute,
 	}}})}
 	for _, addr := range addrs {
 		for l := range r.seen {
@@ -32,6 +32,13 @@ func newLockRig(t *testing.T) *lockRig {
 	if len(r.nodes) != len(addrs) {
 		t.Fatalf("keyway connects to %d lock nodes, want %d", len(r.nodes), len(addrs))
 	}
+	r.endTurn()
+	for _, l := range r.nodes {
+		if got := take(l); strings.Count(got, "$4\r\nLOAD\r\n") != 1 || strings.Count(got, "$4\r\nEVAL\r\n") != 1 {
+			t.Fatalf("a lock node first gets %q", got)
+		}
+		l.Received([]byte("$3\r\nsha\r\n"+granted(r.now)), r.now)
+	}
 	return r
 }
 
@@ -39,18 +46,22 @@ func newLockRig(t *testing.T) *lockRig {
 func (r *lockRig) asked() (each []int) {
 	r.endTurn()
 	for _, l := range r.nodes {
-		each = append(each, strings.Count(take(l), "$4\r\nEVAL\r\n"))
+		each = append(each, strings.Count(take(l), "\r\nEVAL"))
 	}
 	return each
 }
 
 // grant lets each node grant a lock some times. Its clock is at the time at.
 func (r *lockRig) grant(at int64, times []int) {
-	clock := fmt.Sprint(at / int64(time.Microsecond))
-	answer := fmt.Sprintf("*6\r\n$2\r\nok\r\n$0\r\n\r\n$1\r\n0\r\n:9\r\n:-2\r\n$%d\r\n%s\r\n", len(clock), clock)
 	for i, l := range r.nodes {
-		l.Received([]byte(strings.Repeat(answer, times[i])), r.now)
+		l.Received([]byte(strings.Repeat(granted(at), times[i])), r.now)
 	}
+}
+
+// granted is the answer of a node that grants a lock, or that is asked about itself.
+func granted(at int64) string {
+	clock := fmt.Sprint(at / int64(time.Microsecond))
+	return fmt.Sprintf("*6\r\n$2\r\nok\r\n$0\r\n\r\n$1\r\n0\r\n:9\r\n:-2\r\n$%d\r\n%s\r\n", len(clock), clock)
 }
 
 func acquires(n int) string {
@@ -60,7 +71,7 @@ func acquires(n int) string {
 // TestLongTurnIsNoClockJump: while keyway is busy, nodes answer. Their clocks then are ahead of
 // the time at which keyway's turn has begun. That is no jump, so the nodes go on voting.
 func TestLongTurnIsNoClockJump(t *testing.T) {
-	r := newLockRig(t)
+	r := newLockRig(t, time.Second)
 	for n, turn := range []time.Duration{0, 200 * time.Millisecond, 400 * time.Millisecond} {
 		r.feed(acquires(n))
 		r.w.Clock = func() int64 { return r.now + int64(turn) }
@@ -74,11 +85,11 @@ func TestLongTurnIsNoClockJump(t *testing.T) {
 	}
 }
 
-// TestLockPipelineIsBounded: a client that sends many commands at once does not make the nodes
-// miss the timeout. They get some, and more when they have answered.
+// TestLockPipelineIsBounded: of the commands that a client sends at once, the nodes get some, and
+// more when they have answered.
 func TestLockPipelineIsBounded(t *testing.T) {
-	const commands, most = 500, 32
-	r := newLockRig(t)
+	const commands, most = 500, 128
+	r := newLockRig(t, time.Second)
 	var in strings.Builder
 	for n := range commands {
 		in.WriteString(acquires(n))
@@ -97,5 +108,37 @@ func TestLockPipelineIsBounded(t *testing.T) {
 	if total != commands || got != strings.Repeat("+OK\r\n", commands) {
 		t.Errorf("%d of %d commands reach the nodes, and the client gets %d times OK", total, commands,
 			strings.Count(got, "+OK\r\n"))
+	}
+}
+
+// TestSilentLockNodeCostsLittle: for a node that does not answer, keyway keeps a bounded number of
+// commands, although the others are a majority and locks are acquired all the time. When the node
+// answers, it takes part again.
+func TestSilentLockNodeCostsLittle(t *testing.T) {
+	r := newLockRig(t, 200*time.Millisecond)
+	silent, sent := r.nodes[2], 0
+	for n := range 40 {
+		var in strings.Builder
+		for i := range 100 {
+			in.WriteString(acquires(100*n + i))
+		}
+		r.feed(in.String())
+		each := r.asked()
+		sent += each[2]
+		r.grant(r.now, []int{each[0], each[1], 0})
+		if got := r.got(); got != strings.Repeat("+OK\r\n", 100) {
+			t.Fatalf("round %d: %.200q", n, got)
+		}
+		r.now += int64(20 * time.Millisecond)
+		r.w.Turn(r.now, time.Time{})
+		r.w.Tick()
+	}
+	if sent > 512+100 {
+		t.Errorf("a node that does not answer gets %d commands", sent)
+	}
+	silent.Received([]byte(strings.Repeat(granted(r.now), sent)), r.now)
+	r.feed(acquires(-1))
+	if each := r.asked(); each[2] == 0 {
+		t.Error("a node that answers again gets no command")
 	}
 }

@@ -1,11 +1,13 @@
 package quorum
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -129,7 +131,8 @@ type Node struct {
 	Absence string
 	Missed  uint64 // how many questions it did not answer, or not in time
 
-	silent bool // it has not answered in time, and has sent nothing since
+	silent bool  // it has not answered in time, and has sent nothing since
+	heard  int64 // when it last answered
 	clock  clock
 	jumped int64 // when its clock was seen to have jumped; 0 once it waits because of that
 }
@@ -211,8 +214,8 @@ func (c *clock) compare(theirs, sent, now int64) (ahead, jumped bool) {
 	return false, false
 }
 
-// frame returns the command for a step on the node.
-func (o *Op) frame(n *Node, s step, number int64) []byte {
+// frame appends the command for a step on the node.
+func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 	c := &o.cmd
 	earlier := c.Earlier
 	if c.Kind == Renew && c.Add {
@@ -222,21 +225,37 @@ func (o *Op) frame(n *Node, s step, number int64) []byte {
 	if o.group.Fencing {
 		keep = keepNumber.Milliseconds()
 	}
-	return n.frame(s, c.Key, c.Token, c.Lease, c.ID, earlier, number, keep, c.Again)
+	verb, text := "EVALSHA", scriptSHA
+	if s.Whole {
+		verb, text = "EVAL", script
+	}
+	number := func(i int64) string { return strconv.FormatInt(i, 10) }
+	return resp.AppendCommand(dst, verb, text, "4", c.Key, aboutPrefix+c.Key, RunKey, WaitKey,
+		string(s.step), number(n.Longest), c.Token, number(c.Lease), c.ID, earlier, number(s.number), number(keep),
+		strconv.Itoa(c.Again))
 }
 
-func (n *Node) frame(
-	s step, key, token string, lease int64, id, earlier string, number, keep int64, again int,
-) []byte {
-	text := func(i int64) string { return strconv.FormatInt(i, 10) }
-	return resp.AppendCommand(nil, "EVAL", script, "4", key, aboutPrefix+key, RunKey, WaitKey,
-		string(s), text(n.Longest), token, text(lease), id, earlier, text(number), text(keep), strconv.Itoa(again))
+// scriptSHA is the SHA-1 of script.
+var scriptSHA = lua.SHA1([]byte(script))
+
+// LoadScript is the command that makes a node remember the script. It has to come first on each
+// connection.
+var LoadScript = resp.AppendCommand(nil, "SCRIPT", "LOAD", script)
+
+// LacksScript reports whether a reply says that the node does not know the script, so that it has
+// executed nothing.
+func LacksScript(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-NOSCRIPT ")) }
+
+// note returns a command for a step that concerns no lock.
+func (n *Node) note(s step) []byte {
+	o := Op{group: &Group{Rule: &Rule{}}}
+	return o.frame(nil, n, &Send{step: s, Whole: true})
 }
 
 // Look returns a command that asks the node whether it has restarted, and for its clock. So a
 // new node's wait begins when keyway connects, and not with the first lock. Its reply goes to
 // Looked.
-func (n *Node) Look() []byte { return n.frame(stepRead, "", "", 0, "", "", 0, 0, 0) }
+func (n *Node) Look() []byte { return n.note(stepRead) }
 
 // Looked processes the reply to Look. It returns a command to send, or nil.
 func (n *Node) Looked(reply []byte, sent, now int64) []byte {
@@ -245,9 +264,9 @@ func (n *Node) Looked(reply []byte, sent, now int64) []byte {
 		n.Absence = wrong
 		return nil
 	}
-	n.silent = false
+	n.silent, n.heard = false, now
 	if n.judge(&a, sent, now) {
-		return n.frame(stepWait, "", "", 0, "", "", 0, 0, 0)
+		return n.note(stepWait)
 	}
 	return nil
 }
@@ -280,12 +299,17 @@ func (n *Node) judge(a *answer, sent, now int64) (mustWait bool) {
 // keepNumber is how long a lock's number outlives its lease.
 const keepNumber = time.Hour
 
-// absent returns the reason for which the node is not asked at all, or "".
-func (n *Node) absent(timeout time.Duration) string {
-	if n.silent {
-		return silentReason(timeout)
-	}
-	return ""
+// Silence records that the node has sent nothing for a timeout although it had to. It is not asked
+// any more until it does, unless a majority needs it.
+func (n *Node) Silence(timeout time.Duration) {
+	n.silent, n.Absence = true, silentReason(timeout)
 }
+
+// Heard returns when the node last answered.
+func (n *Node) Heard() int64 { return n.heard }
+
+// IsSilent reports whether the node has left a command unanswered for too long, and has sent
+// nothing since.
+func (n *Node) IsSilent() bool { return n.silent }
 
 func silentReason(timeout time.Duration) string { return fmt.Sprintf("no answer within %s", timeout) }

@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -43,17 +44,22 @@ type Group struct {
 	Members []*Node // in the order of Rule.Nodes
 }
 
-// Send is a command for a node. The node's reply goes to Op.Answer, or Op.Lost if there is
-// none.
+// Send is a command for a node. It may wait until the node can take it; Op.Frame then returns
+// its bytes. The node's reply goes to Op.Answer, or Op.Lost if there is none.
 type Send struct {
-	Node  int // index in Group.Members
-	Frame []byte
+	Node int // index in Group.Members
 	// Frees says that the command frees a lock, so that it should reach even a node that
 	// answers late.
 	Frees bool
+	// Urgent says that the command may overtake others. It undoes only this very attempt, which
+	// the node has got; or the node must be told that it has to wait.
+	Urgent bool
+	// Whole says that the node lacks the script, so that it needs the text.
+	Whole bool
 
-	step step
-	sent int64
+	step   step
+	number int64
+	sent   int64
 }
 
 // Verdict is how a command on a lock has ended.
@@ -68,8 +74,9 @@ const (
 	Failed                 // see Op.Reason
 )
 
-// Op is a command under way. It ends at its deadline at the latest. Answers that come later
-// still matter: they say what is left to be freed or set.
+// Op is a command under way. It ends at the latest when each node that it needs has answered,
+// or has sent nothing at all for the rule's timeout. Answers that come later still matter: they
+// say what is left to be freed or set.
 type Op struct {
 	Verdict Verdict
 	Value   string // the lock's value, of Read
@@ -77,13 +84,13 @@ type Op struct {
 	Number  int64  // the lock's number; 0: none
 	Reason  string // the error for the client
 
-	group    *Group
-	cmd      Command
-	began    int64
-	deadline int64
-	votes    []vote
-	raises   bool // the number is being raised; the nodes' confirmations are counted
-	out      []Send
+	group   *Group
+	cmd     Command
+	began   int64
+	written int64 // when the first node was sent the command; 0: none was
+	votes   []vote
+	raises  bool // the number is being raised; the nodes' confirmations are counted
+	out     []Send
 }
 
 // vote is what a node has said.
@@ -91,14 +98,14 @@ type vote struct {
 	state  state
 	answer answer
 	reason string // why it is absent
-	sent   bool   // it has been asked
+	sent   bool   // it may have got the command
 	raised bool   // it has confirmed the raised number
 }
 
 type state uint8
 
 const (
-	asked  state = iota // its answer has not come
+	asked  state = iota // its answer has not come, or the command waits to be sent
 	yes                 // it has the lock with the token; or of Read, it has a lock
 	low                 // as yes, but its number was not below the proposed one
 	held                // it has the lock with another value
@@ -109,30 +116,62 @@ const (
 
 // Begin starts a command at the time now.
 func Begin(g *Group, c Command, now int64) *Op {
-	o := &Op{group: g, cmd: c, began: now, deadline: now + int64(g.Timeout), votes: make([]vote, len(g.Members))}
+	o := &Op{group: g, cmd: c, began: now, votes: make([]vote, len(g.Members))}
 	first := [...]step{
 		Acquire: stepAcquire, Renew: stepRenew, Release: stepRelease, Delete: stepDelete,
 		Read: stepRead, ReadNumber: stepRead,
 	}[c.Kind]
-	for i, n := range g.Members {
-		reason := n.absent(g.Timeout)
-		if reason != "" {
-			o.votes[i] = vote{state: absent, reason: reason}
+	speak := 0
+	for _, n := range g.Members {
+		if !n.silent {
+			speak++
 		}
-		o.votes[i].sent = reason == "" // otherwise it may still have earlier questions to answer
-		if reason == "" || first == stepRelease || first == stepDelete {
-			o.send(i, first, c.Number, now)
+	}
+	for i, n := range g.Members {
+		// Silent nodes are waited for only if the others are too few. A short stall of the nodes
+		// or of the machine then fails only the commands that were under way.
+		skip := n.silent && speak >= g.Majority()
+		if skip {
+			o.votes[i] = vote{state: absent, reason: silentReason(g.Timeout)}
+		}
+		if !skip || first == stepRelease || first == stepDelete {
+			o.send(i, first, c.Number)
 		}
 	}
 	o.decide(now)
 	return o
 }
 
-func (o *Op) send(i int, s step, number, now int64) {
+func (o *Op) send(i int, s step, number int64) {
 	o.out = append(o.out, Send{
-		Node: i, Frame: o.frame(o.group.Members[i], s, number), step: s, sent: now,
+		Node: i, step: s, number: number, Urgent: s == stepUndo || s == stepWait,
 		Frees: s == stepRelease || s == stepDelete || s == stepUndo,
 	})
+}
+
+// Wants reports whether a command that has waited still has to be sent.
+func (o *Op) Wants(s Send) bool {
+	switch s.step {
+	case stepAcquire, stepRead, stepRaise:
+		// Acquired locks are also set on the nodes that were not needed, if they can take it now.
+		return o.Verdict == Pending && o.owes(s.Node) || o.Verdict == Yes && s.step != stepRead
+	case stepRenew:
+		return o.Verdict == Pending && o.owes(s.Node) || o.Verdict == Yes
+	}
+	return true
+}
+
+// Frame appends the bytes of a command, which must be sent now.
+func (o *Op) Frame(dst []byte, s *Send, now int64) []byte {
+	s.sent = now
+	if o.written == 0 {
+		o.written = now
+	}
+	switch s.step {
+	case stepAcquire, stepRenew, stepRead, stepRelease, stepDelete:
+		o.votes[s.Node].sent = true
+	}
+	return o.frame(dst, o.group.Members[s.Node], s)
 }
 
 // Take returns what has to be sent. It must be called after Begin, Answer, Lost and Expire.
@@ -142,13 +181,42 @@ func (o *Op) Take() []Send {
 	return out
 }
 
-// Deadline returns when Expire must be called, unless the command has ended before.
-func (o *Op) Deadline() int64 { return o.deadline }
+// owes reports whether the command needs an answer of the node.
+func (o *Op) owes(i int) bool {
+	v := &o.votes[i]
+	return v.state == asked || o.raises && v.counts() && !v.raised
+}
+
+// Owes reports whether the command has waited for the rule's timeout for a node that has sent
+// nothing meanwhile. A node that answers other commands is busy, and not absent.
+func (o *Op) Owes(i int, now int64) bool {
+	return o.Verdict == Pending && o.owes(i) && o.dueAt(i) <= now
+}
+
+// dueAt returns when the wait for a node ends, if it sends nothing before.
+func (o *Op) dueAt(i int) int64 {
+	return max(o.began, o.group.Members[i].heard) + int64(o.group.Timeout)
+}
+
+// Began returns when the command began.
+func (o *Op) Began() int64 { return o.began }
+
+// Deadline returns when the wait for a node ends that sends nothing before. Expire must be
+// called then, unless the command has ended.
+func (o *Op) Deadline() int64 {
+	next := int64(math.MaxInt64)
+	for i := range o.votes {
+		if o.owes(i) {
+			next = min(next, o.dueAt(i))
+		}
+	}
+	return next
+}
 
 // Answer processes a node's reply to what was sent.
 func (o *Op) Answer(s Send, reply []byte, now int64) {
 	n := o.group.Members[s.Node]
-	n.silent = false
+	n.silent, n.heard = false, now
 	a, wrong := readAnswer(reply)
 	if n.Absence = wrong; wrong != "" {
 		o.settle(s, vote{state: absent, reason: wrong}, now)
@@ -156,7 +224,7 @@ func (o *Op) Answer(s Send, reply []byte, now int64) {
 	}
 	v := vote{answer: a, state: stateOf(a.says)}
 	if n.judge(&a, s.sent, now) {
-		o.send(s.Node, stepWait, 0, now)
+		o.send(s.Node, stepWait, 0)
 	}
 	if n.Absence != "" {
 		v.state, v.reason = absent, n.Absence
@@ -184,21 +252,20 @@ func stateOf(says string) state {
 // Lost records that a node will not answer.
 func (o *Op) Lost(s Send, reason string, now int64) {
 	n := o.group.Members[s.Node]
+	if !n.silent { // otherwise it is counted already
+		n.Missed++
+	}
 	n.silent, n.Absence = false, reason
-	n.Missed++
 	o.settle(s, vote{state: absent, reason: reason}, now)
 }
 
-// Expire ends the wait for the nodes' answers.
-func (o *Op) Expire(now int64) {
-	if o.Verdict != Pending || now < o.deadline {
-		return
-	}
+// Expire ends the wait for the nodes that are overdue. isSilent says whether the caller has read
+// all that a node has sent.
+func (o *Op) Expire(now int64, isSilent func(node int) bool) {
 	for i := range o.votes {
-		if v := &o.votes[i]; v.state == asked || o.raises && v.counts() && !v.raised {
-			n := o.group.Members[i]
-			n.silent, n.Absence = true, silentReason(o.group.Timeout)
-			n.Missed++
+		if o.Owes(i, now) && isSilent(i) {
+			n, v := o.group.Members[i], &o.votes[i]
+			n.Silence(o.group.Timeout)
 			v.state, v.reason = absent, n.Absence
 		}
 	}
@@ -224,24 +291,24 @@ func (o *Op) settle(s Send, v vote, now int64) {
 		return
 	}
 	if o.Verdict != Pending {
-		o.late(s.Node, v, now)
+		o.late(s.Node, v)
 		return
 	}
 	if mine.state != asked {
 		return // it was given up before
 	}
-	v.sent = true
+	v.sent = mine.sent
 	*mine = v
 	if o.raises && v.counts() {
-		o.send(s.Node, stepRaise, o.Number, now)
+		o.send(s.Node, stepRaise, o.Number)
 	}
 	o.decide(now)
 }
 
 // late handles an answer that came after the end: a renewed lock is set where it lacks.
-func (o *Op) late(i int, v vote, now int64) {
+func (o *Op) late(i int, v vote) {
 	if o.cmd.Kind == Renew && o.Verdict == Yes && v.state == none {
-		o.send(i, stepAdopt, o.Number, now)
+		o.send(i, stepAdopt, o.Number)
 	}
 }
 
@@ -302,7 +369,7 @@ func (o *Op) decideAcquire(t tally, most int, now int64) {
 		}
 		return
 	case granted >= most:
-		o.raise(most, now)
+		o.raise(most)
 		return
 	case granted+t.asked >= most:
 		return
@@ -315,14 +382,14 @@ func (o *Op) decideAcquire(t tally, most int, now int64) {
 	}
 	for i := range o.votes {
 		if v := &o.votes[i]; v.sent && (v.counts() || v.state == asked || v.state == absent) {
-			o.send(i, stepUndo, 0, now)
+			o.send(i, stepUndo, 0)
 		}
 	}
 }
 
 // raise gives the lock a number above all that the nodes have, since less than a majority has
 // taken the proposed one. The lock is acquired once a majority has the new number.
-func (o *Op) raise(most int, now int64) {
+func (o *Op) raise(most int) {
 	if !o.raises {
 		o.raises = true
 		o.Number = o.cmd.Number
@@ -331,7 +398,7 @@ func (o *Op) raise(most int, now int64) {
 		}
 		for i := range o.votes {
 			if o.votes[i].counts() {
-				o.send(i, stepRaise, o.Number, now)
+				o.send(i, stepRaise, o.Number)
 			}
 		}
 	}
@@ -364,7 +431,7 @@ func (o *Op) decideRenew(t tally, most int, now int64) {
 		}
 		for i := range o.votes {
 			if o.votes[i].state == none {
-				o.send(i, stepAdopt, o.Number, now)
+				o.send(i, stepAdopt, o.Number)
 			}
 		}
 	case t.yes+t.asked+t.absent < most:
@@ -476,17 +543,14 @@ func (o *Op) decideNumber(t tally, most int) {
 	}
 }
 
-// isValid reports whether enough of the lease is left.
-func (o *Op) isValid(now int64) bool {
-	lease := o.cmd.Lease * int64(time.Millisecond)
-	drift := int64(float64(lease)*o.group.Drift) + int64(2*time.Millisecond)
-	return now-o.began < lease-drift
-}
+// isValid reports whether enough of the lease is left. No node's lease can have begun before the
+// command was sent to the first of them.
+func (o *Op) isValid(now int64) bool { return now-o.written < o.group.surely(o.cmd.Lease) }
 
 // tooLate is the beginning of the error if isValid is false.
 func (o *Op) tooLate(now int64) string {
 	return fmt.Sprintf("ERR keyway: the lease of %d ms was nearly over when the lock nodes had answered, after %s",
-		o.cmd.Lease, time.Duration(now-o.began).Round(time.Millisecond))
+		o.cmd.Lease, time.Duration(now-o.written).Round(time.Millisecond))
 }
 
 func (o *Op) fail(reason string) { o.Verdict, o.Reason = Failed, reason }

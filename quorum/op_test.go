@@ -27,9 +27,26 @@ func begin(t *testing.T, c Command) *bench {
 		g.Members = append(g.Members, &Node{Addr: addr, Longest: 60000})
 	}
 	b := &bench{t: t, now: int64(time.Hour), op: Begin(g, c, int64(time.Hour))}
-	b.sends = b.op.Take()
+	b.take()
 	return b
 }
+
+// take sends the nodes at once what there is for them.
+func (b *bench) take() {
+	for _, s := range b.op.Take() {
+		b.op.Frame(nil, &s, b.now)
+		b.sends = append(b.sends, s)
+	}
+}
+
+// expire lets all nodes that have not answered be silent until the end.
+func (b *bench) expire() {
+	b.now = max(b.now, b.op.Deadline())
+	b.op.Expire(b.now, all)
+	b.take()
+}
+
+func all(int) bool { return true }
 
 // answer lets nodes answer their oldest questions.
 func (b *bench) answer(says string, number, waits int64, nodes ...int) {
@@ -42,18 +59,14 @@ func (b *bench) answer(says string, number, waits int64, nodes ...int) {
 		b.sends = slices.Delete(b.sends, i, i+1)
 		b.op.Answer(s, fmt.Appendf(nil, "*6\r\n$%d\r\n%s\r\n$0\r\n\r\n$%d\r\n%d\r\n:-2\r\n:%d\r\n$%d\r\n%d\r\n",
 			len(says), says, len(fmt.Sprint(number)), number, waits, len(fmt.Sprint(b.now/1000)), b.now/1000), b.now)
-		b.sends = append(b.sends, b.op.Take()...)
+		b.take()
 	}
 }
 
 // sent returns which steps have been sent to which nodes and are not answered.
 func (b *bench) sent(what step) (nodes []int) {
 	for _, s := range b.sends {
-		var p resp.Parser
-		if _, _, err := p.Next(s.Frame, &resp.DefaultLimits); err != nil {
-			b.t.Fatal(err)
-		}
-		if string(p.Arg(7)) == string(what) {
+		if s.step == what {
 			nodes = append(nodes, s.Node)
 		}
 	}
@@ -96,9 +109,7 @@ func TestAcquireThatFailsIsUndone(t *testing.T) {
 	}
 	b = begin(t, acquire)
 	b.answer("ok", 7, 0, 0, 1)
-	b.now = b.op.Deadline()
-	b.op.Expire(b.now)
-	b.sends = append(b.sends, b.op.Take()...)
+	b.expire()
 	b.want(Failed, "CLUSTERDOWN keyway: 2 of 5 lock nodes take part, and 3 must agree (n2: no answer within 50ms; ")
 	if got := b.sent(stepUndo); !slices.Equal(got, []int{0, 1, 2, 3, 4}) {
 		t.Errorf("undone on the nodes %v", got)
@@ -181,7 +192,7 @@ func TestUnsureOutcomes(t *testing.T) {
 		b.answer("ok", 7, 0, []int{0, 1, 2, 3, 4}[:c.yes]...)
 		b.answer("none", 7, 0, []int{0, 1, 2, 3, 4}[c.yes:c.yes+c.none]...)
 		b.answer("held", 7, 0, []int{0, 1, 2, 3, 4}[c.yes+c.none:c.yes+c.none+c.other]...)
-		b.op.Expire(b.op.Deadline())
+		b.expire()
 		if b.op.Verdict != c.want {
 			t.Errorf("%+v: %d %s", c, b.op.Verdict, b.op.Reason)
 		}
@@ -192,9 +203,9 @@ func TestUnsureOutcomes(t *testing.T) {
 	}
 }
 
-// TestNodeThatAnswersLateIsAbsent: at once for the next command, until it has answered.
-// A node whose clock has jumped does not vote before it waits: not by the answers to questions
-// that were on their way when the jump was noticed, nor if it never hears that it must wait.
+// TestJumpedNodeMustHearThatItWaits: a node whose clock has jumped does not vote before it waits:
+// not by the answers to questions that were on their way when the jump was noticed, nor if it never
+// hears that it must wait.
 func TestJumpedNodeMustHearThatItWaits(t *testing.T) {
 	n, hour := &Node{Longest: 60_000}, int64(time.Hour)
 	now := int64(time.Second)
@@ -226,19 +237,87 @@ func TestJumpedNodeMustHearThatItWaits(t *testing.T) {
 	expect("has waited", ask(now+1, hour, 0), false, true)
 }
 
+// TestNodeThatAnswersLateIsAbsent: it is not asked again until it has answered, unless the others
+// are too few.
 func TestNodeThatAnswersLateIsAbsent(t *testing.T) {
 	b := begin(t, acquire)
 	late := slices.Clone(b.sends)
-	b.now = b.op.Deadline()
-	b.op.Expire(b.now)
-	b.op.Take()
+	b.answer("ok", 7, 0, 0, 1)
+	b.expire()
+	b.want(Failed, "no answer within 50ms")
 	next := Begin(b.op.group, acquire, b.now)
-	if len(next.Take()) != 0 || next.Verdict != Failed {
-		t.Errorf("silent nodes are asked again: verdict %d", next.Verdict)
+	if len(next.Take()) != 5 || next.Verdict != Pending {
+		t.Errorf("with two nodes of five, the others are not waited for: verdict %d", next.Verdict)
 	}
 	b.sends = late
-	b.answer("ok", 7, 0, 0, 1, 2)
+	b.answer("ok", 7, 0, 2)
 	if next = Begin(b.op.group, acquire, b.now); len(next.Take()) != 3 || next.Verdict != Pending {
+		t.Errorf("nodes that are silent are asked although the others are a majority: verdict %d", next.Verdict)
+	}
+	b.answer("ok", 7, 0, 3, 4)
+	if next = Begin(b.op.group, acquire, b.now); len(next.Take()) != 5 || next.Verdict != Pending {
 		t.Errorf("nodes that have answered are not asked again: verdict %d", next.Verdict)
 	}
+}
+
+// TestBusyNodeIsNotAbsent: the wait for a node goes on while it answers other commands, and ends
+// when it has sent nothing for the timeout.
+func TestBusyNodeIsNotAbsent(t *testing.T) {
+	b := begin(t, acquire)
+	other := &bench{t: t, op: Begin(b.op.group, acquire, b.now), now: b.now}
+	for range 10 {
+		other.take()
+		b.now += int64(40 * time.Millisecond)
+		other.now = b.now
+		other.answer("held", 7, 0, 0, 1, 2, 3, 4)
+		b.op.Expire(b.now, all)
+		b.want(Pending, "")
+		other.op = Begin(b.op.group, acquire, b.now)
+	}
+	if left := b.op.Deadline() - b.now; left != int64(50*time.Millisecond) {
+		t.Errorf("the deadline is in %s", time.Duration(left))
+	}
+	b.expire()
+	b.want(Failed, "0 of 5 lock nodes take part")
+}
+
+// TestCommandsThatWaitAreNotSentInVain: what waits for a node is sent if it is still needed, or if
+// the lock is acquired. An attempt that has failed is undone only where it was sent.
+func TestCommandsThatWaitAreNotSentInVain(t *testing.T) {
+	group := begin(t, acquire).op.group
+	for _, x := range []struct {
+		says  string
+		want  Verdict
+		wants bool
+		undo  []int
+	}{{"ok", Yes, true, nil}, {"held", Other, false, nil}} {
+		b := &bench{t: t, op: Begin(group, acquire, int64(time.Hour)), now: int64(time.Hour)}
+		waits := b.op.Take()
+		for i := range 3 {
+			b.op.Frame(nil, &waits[i], b.now)
+			b.sends = append(b.sends, waits[i])
+		}
+		b.answer(x.says, 7, 0, 0, 1, 2)
+		b.want(x.want, "")
+		if got := b.op.Wants(waits[4]); got != x.wants {
+			t.Errorf("%s: wants to send what waits: %v", x.says, got)
+		}
+		if got := b.sent(stepUndo); !slices.Equal(got, x.undo) {
+			t.Errorf("%s: undone on the nodes %v", x.says, got)
+		}
+	}
+}
+
+// TestTimeInTheQueueIsNoTimeOfTheLease: the lease begins when the first node is sent the command.
+func TestTimeInTheQueueIsNoTimeOfTheLease(t *testing.T) {
+	b := begin(t, acquire)
+	b.op = Begin(b.op.group, acquire, b.now)
+	b.now += int64(10 * time.Second)
+	for _, m := range b.op.group.Members {
+		m.heard = b.now
+	}
+	b.sends = nil
+	b.take()
+	b.answer("ok", 7, 0, 0, 1, 2)
+	b.want(Yes, "")
 }

@@ -25,6 +25,26 @@ var fenceSuffix = []byte(":fence")
 // Majority is how many of the rule's nodes must agree.
 func (r *Rule) Majority() int { return len(r.Nodes)/2 + 1 }
 
+// surely returns how much of a lease of this many milliseconds passes on all nodes before it ends
+// on any, in nanoseconds.
+func (r *Rule) surely(ms int64) int64 {
+	lease := ms * int64(time.Millisecond)
+	return lease - int64(float64(lease)*r.Drift) - int64(2*time.Millisecond)
+}
+
+// IsTooShort reports whether nobody can acquire a lock for this many milliseconds: they are over
+// as soon as it is sure that the nodes have granted it.
+func (r *Rule) IsTooShort(ms int64) bool { return r.surely(ms) <= 0 }
+
+// ShortestLease returns the shortest lease that is not too short, in milliseconds.
+func (r *Rule) ShortestLease() int64 {
+	ms := int64(1)
+	for r.IsTooShort(ms) {
+		ms++
+	}
+	return ms
+}
+
 // Rules are all rules, in the order of the configuration.
 type Rules []Rule
 

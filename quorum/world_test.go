@@ -211,6 +211,7 @@ type simKeyway struct {
 	w      *world
 	name   string
 	life   int // grows when it restarts
+	heard  int64
 	group  *Group
 	number int64
 	skew   time.Duration // of its wall clock
@@ -275,7 +276,12 @@ func (k *simKeyway) exchange(i int, frame []byte, done func(reply []byte, ok boo
 				return
 			}
 			reply := n.do(frame)
-			k.transmit(link, 1, func() { finish(reply, true) })
+			k.transmit(link, 1, func() {
+				if k.life == life {
+					k.heard = w.now
+				}
+				finish(reply, true)
+			})
 		}
 		if n.frozen {
 			n.queue = append(n.queue, execute)
@@ -318,7 +324,7 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 	pass = func() {
 		for out := o.Take(); len(out) > 0; out = o.Take() {
 			for _, send := range out {
-				k.exchange(send.Node, send.Frame, func(reply []byte, ok bool) {
+				k.exchange(send.Node, o.Frame(nil, &send, w.now), func(reply []byte, ok bool) {
 					if ok {
 						o.Answer(send, reply, w.now)
 					} else {
@@ -328,8 +334,9 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 				})
 			}
 		}
-		if took := time.Duration(w.now - began); o.Verdict == Pending && took >= k.group.Timeout && w.late == "" {
-			w.late = fmt.Sprintf("a command of %s has not ended after %s", k.name, took)
+		quiet := time.Duration(w.now - max(began, k.heard))
+		if o.Verdict == Pending && quiet > k.group.Timeout && w.late == "" {
+			w.late = fmt.Sprintf("a command of %s has not ended after %s without an answer", k.name, quiet)
 		}
 		if o.Verdict != Pending && !isOver {
 			isOver = true
@@ -337,14 +344,19 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 		}
 	}
 	pass()
-	w.after(time.Duration(o.Deadline()-w.now), func() {
+	var expire func()
+	expire = func() {
 		switch {
-		case k.life == life:
-			o.Expire(w.now)
+		case k.life == life && o.Verdict == Pending:
+			o.Expire(w.now, all)
 			pass()
+			if o.Verdict == Pending {
+				w.after(time.Duration(o.Deadline()-w.now), expire)
+			}
 		case !isOver:
 			isOver = true
 			done(nil)
 		}
-	})
+	}
+	w.after(k.group.Timeout, expire)
 }

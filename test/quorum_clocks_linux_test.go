@@ -70,10 +70,11 @@ func (n *lockNodes) acquireOnThree(c *redistest.Client, key, lease string) (bega
 		n.t.Fatalf("GET while three nodes are frozen: %s", got)
 	}
 	n.five[2].Thaw()
-	redistest.Eventually(n.t, 20*time.Second, "three nodes are a majority", func() bool {
-		began = time.Now()
-		return c.Do("SET", key, "t1", "NX", "PX", lease).Text == "OK"
+	redistest.Eventually(n.t, 20*time.Second, "three nodes are a majority, and the others absent", func() bool {
+		return c.Do("GET", key).Kind != '-'
 	})
+	began = time.Now()
+	c.Expect("OK", "SET", key, "t1", "NX", "PX", lease)
 	n.five[3].Thaw()
 	n.five[4].Thaw()
 	return began

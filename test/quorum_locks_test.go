@@ -188,6 +188,20 @@ func TestQuorumLocksRefuse(t *testing.T) {
 	}
 }
 
+// TestQuorumRefusesLeasesThatAreTooShort: nobody could get them.
+func TestQuorumRefusesLeasesThatAreTooShort(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	c := redistest.Serve(t, n.yaml("timeout: 2s")).Ready().Dial()
+	const head = `-ERR keyway: "lock:a" is a lock on 3 nodes (locks.quorum lock:*): `
+	const tail = " ms ends before it is sure that a majority has granted it; ask for at least 3 ms; " +
+		"nothing was executed"
+	c.Expect(head+"a lease of 1"+tail, "SET", "lock:a", "t", "NX", "PX", "1")
+	c.Expect(head+"a lease of 2"+tail, "SET", "lock:a", "t", "XX", "PX", "2")
+	c.Expect(head+"a lease of 2"+tail, "EVAL", compareAndExpire, "1", "lock:a", "t", "2")
+	c.Expect("0", "EVAL", compareAndExpire, "1", "lock:a", "t", "3")
+}
+
 // The libraries' scripts.
 const (
 	pyHead = "\n local token = redis.call('get', KEYS[1])\n if not token or token ~= ARGV[1] then\n" +

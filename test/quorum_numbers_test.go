@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,15 +10,9 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// TestQuorumRetryContinues: an attempt fails because the connections to a majority end after
-// these nodes have set the lock. The same client can repeat it with the same token and
-// acquires the lock. Another client with that token cannot.
-func TestQuorumRetryContinues(t *testing.T) {
-	t.Parallel()
-	n := startLockNodes(t)
-	n.vote()
-	var down atomic.Bool
-	var addrs []string
+// behindCuts returns addresses of the nodes at which the connections to the first three end, once
+// down is true, before the next reply.
+func (n *lockNodes) behindCuts(t *testing.T, down *atomic.Bool) (addrs []string) {
 	for i, node := range n.five {
 		var f *redistest.Faults
 		started := make(chan struct{})
@@ -39,6 +34,18 @@ func TestQuorumRetryContinues(t *testing.T) {
 		close(started)
 		addrs = append(addrs, f.Addr)
 	}
+	return addrs
+}
+
+// TestQuorumRetryContinues: an attempt fails because the connections to a majority end after
+// these nodes have set the lock. The same client can repeat it with the same token and
+// acquires the lock. Another client with that token cannot.
+func TestQuorumRetryContinues(t *testing.T) {
+	t.Parallel()
+	n := startLockNodes(t)
+	n.vote()
+	var down atomic.Bool
+	addrs := n.behindCuts(t, &down)
 	k := n.serveAt(addrs, "timeout: 300ms, max_lease: 60s, fencing: true")
 	c, other := k.Dial(), k.Dial()
 	key, tries := "", 0
@@ -52,6 +59,10 @@ func TestQuorumRetryContinues(t *testing.T) {
 		key = fmt.Sprint("lock:", tries)
 		down.Store(true)
 		got := c.Do("SET", key, "1", "NX", "PX", "60000")
+		redistest.Eventually(t, 20*time.Second, "keyway cannot undo the attempt", func() bool {
+			got := c.Do("GET", key)
+			return got.Kind == '-' && !strings.Contains(got.Text, "no answer within")
+		})
 		isSet := got.Kind == '-' && n.holding(key, "1", n.five[:3]...) == 3
 		down.Store(false)
 		return isSet

@@ -17,8 +17,8 @@ import (
 type attempt struct{ key, token, id string }
 
 // maxUnfinished is how many commands of one client may be under way when it sends another one
-// on a lock. The nodes must answer all of them within the rule's timeout.
-const maxUnfinished = 32
+// on a lock. The others wait in the client's input.
+const maxUnfinished = 128
 
 var failedAttempt = engine.NewPerClient[attempt]()
 
@@ -133,6 +133,8 @@ func (l *locks) set(
 		return "SET with IFEQ can only renew a lock, and would change its token; " + howToSet
 	case o.Lease > g.MaxLease.Milliseconds():
 		return leaseTooLong(g)
+	case g.IsTooShort(o.Lease):
+		return leaseTooShort(g, o.Lease)
 	}
 	c.Kind, c.Token, c.Lease = quorum.Acquire, string(a.Arg(2)), o.Lease
 	if o.If != command.IfMissing {
@@ -144,6 +146,13 @@ func (l *locks) set(
 
 func leaseTooLong(g *group) string {
 	return fmt.Sprintf("the lease is longer than max_lease, %s", g.MaxLease)
+}
+
+// leaseTooShort is the refusal of a lease that nobody can get. One Redis would say OK, and the lock
+// would be free before the client could do anything; a Redlock library would not get it.
+func leaseTooShort(g *group, ms int64) string {
+	return fmt.Sprintf("a lease of %d ms ends before it is sure that a majority has granted it; ask for at least %d ms",
+		ms, g.ShortestLease())
 }
 
 // deleteIfEqual starts DELIFEQ key token or DELEX key [IFEQ token].
@@ -205,10 +214,14 @@ func (l *locks) script(
 		}
 		return a.Arg(n + 3)
 	}, g.MaxLease)
-	if reason == "" {
-		l.begins(g, s, cmd, a, c, script.Reply)
+	switch {
+	case reason != "":
+		return reason
+	case (c.Kind == quorum.Acquire || c.Kind == quorum.Renew) && g.IsTooShort(c.Lease):
+		return leaseTooShort(g, c.Lease)
 	}
-	return reason
+	l.begins(g, s, cmd, a, c, script.Reply)
+	return ""
 }
 
 // maxScripts is how many texts a worker remembers; recognizing one takes a while.

@@ -3,7 +3,6 @@ package quorum
 import (
 	"math"
 	"slices"
-	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -28,36 +27,17 @@ type locks struct {
 	groups  []*group           // in the order of the rules; then those of earlier rules
 	number  int64              // the last number that this worker has proposed
 	scripts map[string]*quorum.Script
+	turns   int64  // the turns of the worker so far
+	turn    int64  // w.Now of the last turn
+	frame   []byte // scratch buffer of members
 }
-
-// member is a node that holds locks.
-type member struct {
-	node  *quorum.Node
-	conn  *pool.Conn
-	dials uint64 // conn.Stats.Dials at the last look
-	look  int64  // when the next look is due
-	took  metrics.Histogram
-}
-
-// absence returns why the node does not vote, or "".
-func (m *member) absence() string {
-	switch reason := m.conn.Reason(); {
-	case m.conn.State() == pool.Ready:
-		return m.node.Absence
-	case reason != "":
-		return reason
-	}
-	return "not connected yet"
-}
-
-// lookEvery is how often the nodes are asked whether they have restarted, and for their clock.
-const lookEvery = int64(time.Second)
 
 // group is the nodes of a rule.
 type group struct {
 	quorum.Group
 	members []*member
-	queue   []*running // oldest first; a rule's commands all have the same time
+	queue   []*running // oldest first
+	late    int        // how many of them are older than the timeout
 }
 
 // Configured makes the groups of the rules. Nodes that stay keep their connections.
@@ -67,6 +47,9 @@ func (l *locks) Configured() {
 	if l.w.Outside = nil; len(rules) > 0 {
 		l.w.Outside = l
 	}
+	for _, m := range l.members {
+		m.timeout = 0
+	}
 	keep := map[string]*member{}
 	var groups []*group
 	for i := range rules {
@@ -75,10 +58,11 @@ func (l *locks) Configured() {
 			m := l.members[addr]
 			if m == nil {
 				node := &quorum.Node{Addr: addr, Absence: "it has not answered yet"}
-				m = &member{node: node, conn: l.w.Links.Conn(addr, nil)}
+				m = &member{l: l, node: node, conn: l.w.Links.Conn(addr, nil)}
 				l.members[addr] = m
 			}
 			m.logInAs(pool.Account{Username: rules[i].Username, Password: rules[i].Password}, l.w.Now)
+			m.timeout = max(m.timeout, rules[i].Timeout)
 			m.node.Longest = max(m.node.Longest, rules.LongestLease(addr))
 			g.Members, g.members = append(g.Members, m.node), append(g.members, m)
 			keep[addr] = m
@@ -124,34 +108,52 @@ func (l *locks) Tick() {
 	rules := len(l.w.Options.Locks)
 	for _, m := range l.members {
 		m.conn.Tick(l.w.Now)
-		l.lookAt(m)
+		m.lookAtNode()
+		m.dropUnwanted()
 	}
-	for _, g := range l.groups {
-		for len(g.queue) > 0 && g.isOver(g.queue[0]) {
-			r := g.queue[0]
-			g.queue[0], g.queue = nil, g.queue[1:]
-			r.op.Expire(l.w.Now)
-			r.pass()
-		}
-	}
+	l.expire()
 	l.groups = append(l.groups[:rules:rules], slices.DeleteFunc(l.groups[rules:], isIdle)...)
 }
 
-// lookAt asks a node about itself, when it is time to.
-func (l *locks) lookAt(m *member) {
+// EndTurn sends what waits for nodes that have just become reachable.
+func (l *locks) EndTurn() {
+	if l.turn != l.w.Now {
+		l.turn, l.turns = l.w.Now, l.turns+1
+	}
+	for _, m := range l.members {
+		if m.conn.State() == pool.Ready && m.dials != m.conn.Stats.Dials {
+			m.lookAtNode()
+		}
+	}
+}
+
+// expire ends the wait for nodes that are overdue.
+func (l *locks) expire() {
 	now := l.w.Now
-	if m.conn.State() != pool.Ready || m.conn.Full() || m.dials == m.conn.Stats.Dials && now < m.look {
+	for _, m := range l.members {
+		m.owes = m.isOverdue()
+	}
+	for _, g := range l.groups {
+		for g.late = 0; g.late < len(g.queue) && g.queue[g.late].op.Began()+int64(g.Timeout) <= now; g.late++ {
+			for i, m := range g.members {
+				m.owes = m.owes || g.queue[g.late].op.Owes(i, now)
+			}
+		}
+	}
+	isSilent := false
+	for _, m := range l.members {
+		m.judge()
+		isSilent = isSilent || m.isSilent
+	}
+	if !isSilent {
 		return
 	}
-	m.dials, m.look = m.conn.Stats.Dials, now+lookEvery
-	m.conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
-		if !ok {
-			return
+	for _, g := range l.groups {
+		for _, r := range g.queue[:g.late] {
+			r.op.Expire(now, func(i int) bool { return g.members[i].isSilent })
+			r.pass()
 		}
-		if frame := m.node.Looked(reply, now, l.w.ExactNow()); frame != nil {
-			m.conn.Send(&engine.Probe{Done: func([]byte, bool) {}}, frame, l.w.Now, l.w.Deadline())
-		}
-	}}, m.node.Look(), now, l.w.Deadline())
+	}
 }
 
 // Count adds what is known about the nodes.
@@ -176,11 +178,6 @@ func (l *locks) Count(to *metrics.Snapshot) {
 
 func isIdle(g *group) bool { return len(g.queue) == 0 }
 
-// isOver reports whether nobody waits for the command any more.
-func (g *group) isOver(r *running) bool {
-	return r.op.Verdict != quorum.Pending || r.op.Deadline() <= r.l.w.Now
-}
-
 // Due returns when the first command ends, or when a connection needs a tick.
 func (l *locks) Due() int64 {
 	next := int64(math.MaxInt64)
@@ -188,12 +185,15 @@ func (l *locks) Due() int64 {
 		if c := m.conn; c.Busy() && (c.State() != pool.Idle || c.Stats.Losses > 0) {
 			next = l.w.Now + engine.Tick
 		}
+		if m.owes && !m.isSilent {
+			next = l.w.Now // in the next turn it may be sure
+		}
 		next = min(next, max(m.look, l.w.Now+engine.Tick))
 	}
 	for _, g := range l.groups {
 		g.queue = slices.DeleteFunc(g.queue, func(r *running) bool { return r.op.Verdict != quorum.Pending })
 		if len(g.queue) > 0 {
-			next = min(next, g.queue[0].op.Deadline())
+			next = min(next, l.w.Now+engine.Tick, g.queue[0].op.Deadline())
 		}
 	}
 	return next

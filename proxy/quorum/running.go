@@ -76,28 +76,21 @@ func (r *running) remember() {
 	}
 }
 
-// send sends a command to a node, whose reply goes to the operation.
+// send queues a command for a node.
 func (r *running) send(send quorum.Send) {
-	w, m := r.l.w, r.g.members[send.Node]
-	reason := m.conn.ConnectError()
-	if reason == "" && m.conn.Full() {
-		reason = "too many commands wait for its answers"
-	}
-	if reason != "" {
-		r.op.Lost(send, reason, w.Now)
+	m := r.g.members[send.Node]
+	if reason := m.add(waiting{r, send}); reason != "" {
+		r.op.Lost(send, reason, r.l.w.Now)
 		return
 	}
-	sent := w.Now
-	m.conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
-		if ok {
-			m.took.Observe(w.Now - sent)
-			r.op.Answer(send, reply, w.ExactNow())
-		} else {
-			r.op.Lost(send, m.conn.Reason(), w.Now)
-		}
-		r.pass()
-	}}, send.Frame, w.Now, w.Deadline())
+	m.pump()
 }
+
+// size is the memory of what the nodes are sent.
+func (r *running) size() int { return len(r.cmd.Key) + len(r.cmd.Token) + waitingCost }
+
+// waitingCost is the memory of a command that waits, besides its key and token.
+const waitingCost = 128
 
 // count counts how the command has ended.
 func (r *running) count() {

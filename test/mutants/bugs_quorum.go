@@ -9,13 +9,19 @@ var inQuorum = []bug{
 	},
 	{
 		"a lock is acquired although its lease is over", "quorum/op.go",
-		"	return now-o.began < lease-drift", "	return now-o.began < lease+drift",
+		"return now-o.written < o.group.surely(o.cmd.Lease)", "return now-o.written < o.cmd.Lease*1e6",
 		"./quorum", "TestLeaseMustOutlastTheAnswers",
 	},
 	{
 		"a node that has not answered keeps a lock that was not acquired", "quorum/op.go",
 		"v.sent && (v.counts() || v.state == asked || v.state == absent) {", "v.counts() {",
 		"./quorum", "TestAcquireThatFailsIsUndone",
+	},
+	{
+		"a node that answers other commands counts as absent", "quorum/op.go",
+		"	return max(o.began, o.group.Members[i].heard) + int64(o.group.Timeout)",
+		"	return o.began + int64(o.group.Timeout)",
+		"./quorum", "TestBusyNodeIsNotAbsent",
 	},
 	{
 		"a number that less than a majority has is given out", "quorum/op.go",

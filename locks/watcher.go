@@ -321,6 +321,7 @@ func (p *Pending) Replied(reply []byte) {
 func (p *Pending) repliedPerKey(reply []byte) {
 	e := &p.event
 	elements, rest, isArray := resp.Elements(reply)
+	isArray = isArray || len(reply) > 0 && reply[0] == '*' // its header is cut
 	for i := range 1 + len(p.more) {
 		if i > 0 {
 			n := p.more[i-1]

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
@@ -106,8 +108,8 @@ func judgeVotes(r config.QuorumRule, votes int, waiting bool) (remarks []LockRem
 	}
 	if waiting {
 		remark(Note, fmt.Sprintf("a new or restarted node of rule %s votes %s after a keyway has reached it",
-			r.Match, r.MaxLease), "if no client can hold a lock there, as on the first day, end that wait on each: "+
-			"redis-cli -h HOST -p PORT DEL keyway:wait")
+			r.Match, r.MaxLease), "if no client can hold a lock there, as on the first day, end that wait: "+
+			"keyway locks vote ADDRESS...")
 	}
 	return remarks
 }
@@ -155,4 +157,37 @@ func SurveyLocks(ctx context.Context, c *config.Config, t *router.Table, log *sl
 		}
 		log.Log(ctx, level, message, fields...)
 	}
+}
+
+// LetVote ends the wait of nodes of locks.quorum, and calls done for each. It refuses a node that
+// lacks locks which others have, unless force is set. It stops at the first error.
+func LetVote(
+	ctx context.Context, c *config.Config, addrs []string, force bool, done func(addr string, ended bool),
+) error {
+	rules := lockRules(c)
+	for _, addr := range addrs {
+		var node *topology.LockNode
+		others := map[string]topology.LockNode{}
+		for i, r := range rules {
+			if !slices.Contains(r.Nodes, addr) {
+				continue
+			}
+			as := lockAccount(c, i)
+			for _, other := range r.Nodes {
+				others[other] = topology.LockNode{Addr: other, As: as, Rules: rules}
+			}
+			own := others[addr]
+			node = &own
+			delete(others, addr)
+		}
+		if node == nil {
+			return fmt.Errorf("%s is no node of locks.quorum; keyway check --connect lists them", addr)
+		}
+		ended, err := topology.LetVote(ctx, *node, slices.Collect(maps.Values(others)), c.Backend.ConnectTimeout, force)
+		if err != nil {
+			return err
+		}
+		done(addr, ended)
+	}
+	return nil
 }

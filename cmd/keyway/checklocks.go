@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/topology"
@@ -70,4 +73,48 @@ func voteText(r *topology.LockReport) string {
 		return "not yet"
 	}
 	return "yes"
+}
+
+func locksCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "locks",
+		Short: "Operate the nodes that hold locks (locks.quorum)",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(voteCommand())
+	return cmd
+}
+
+func voteCommand() *cobra.Command {
+	var file string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "vote ADDRESS...",
+		Short: "Make new or restarted lock nodes vote at once",
+		Long: "vote ends the wait of lock nodes that are new or have restarted; see keyway check --connect.\n" +
+			"Such a node may have forgotten locks that it had granted, so it does not vote for max_lease. vote\n" +
+			"asks the other nodes of its rules which locks they have, and refuses if the node lacks one. --force\n" +
+			"does not ask: give it only while no client uses the locks.",
+		RunE: func(cmd *cobra.Command, addrs []string) error {
+			if len(addrs) == 0 {
+				return errors.New("vote needs the addresses of lock nodes, as in the configuration; " +
+					"keyway check --connect lists them")
+			}
+			cfg, err := load(file)
+			if err != nil {
+				return err
+			}
+			return wiring.LetVote(cmd.Context(), cfg, addrs, force, func(addr string, ended bool) {
+				if ended {
+					fmt.Fprintf(cmd.OutOrStdout(), "lock node %s votes now\n", addr)
+				} else {
+					fmt.Fprintf(cmd.OutOrStdout(), "lock node %s votes already\n", addr)
+				}
+			})
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&force, "force", false, "do not ask the other nodes which locks they have")
+	return cmd
 }

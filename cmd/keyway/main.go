@@ -71,7 +71,7 @@ func root() *cobra.Command {
 		return err
 	})
 	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), planCommand(), demoCommand(), versionCommand())
-	cmd.AddCommand(verifyCommand(), migrateCommand(), reloadCommand(), healthCommand(), importCommand())
+	cmd.AddCommand(verifyCommand(), migrateCommand(), reloadCommand(), healthCommand(), importCommand(), locksCommand())
 	return cmd
 }
 

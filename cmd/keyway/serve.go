@@ -119,8 +119,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	srv := r.srv
-	r.next = &trials{srv: srv, log: log}
+	r.next = &trials{srv: r.srv, log: log}
 	// What looks at the nodes and the admin address run until the server has ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
@@ -149,7 +148,7 @@ func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logge
 	})
 	g.Go(func() error {
 		defer stopBeside()
-		return srv.Run(ctx)
+		return r.srv.Run(ctx)
 	})
 	err = g.Wait()
 	r.watchers.Wait()

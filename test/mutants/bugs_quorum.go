@@ -49,6 +49,11 @@ var inQuorum = []bug{
 		"./test", "TestQuorumLockReplies",
 	},
 	{
+		"a lock node that has forgotten locks can be made to vote", "topology/lockvote.go",
+		"		if lacks != \"\" {", "		if lacks == \"none\" {",
+		"./test", "TestLocksVote",
+	},
+	{
 		"a reload replaces a majority of the nodes of a rule", "wiring/lockrules.go",
 		"n < is.Majority()", "n < 0",
 		"./wiring", "TestRulesThatLoseLocksAreRefused",

@@ -1,0 +1,102 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyway-proxy/keyway/quorum"
+)
+
+// letVote makes a node that holds locks vote at once. KEYS: quorum.RunKey, quorum.WaitKey.
+const letVote = `local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+redis.call('SET', KEYS[1], run)
+return redis.call('DEL', KEYS[2])`
+
+// LetVote ends the wait of a node that holds locks. others are the other nodes of its rules. It
+// returns a *Forgotten if they have locks that the node lacks, unless force says that nobody holds
+// these. It returns false if the node votes already. timeout is for one answer.
+func LetVote(
+	ctx context.Context, n LockNode, others []LockNode, timeout time.Duration, force bool,
+) (ended bool, err error) {
+	timeout = max(timeout, askTimeout)
+	r := LockReport{LockNode: n}
+	if r.Err = r.ask(ctx, timeout); r.Err == nil && r.Votes() {
+		return false, nil
+	}
+	if problem, remedy := r.Unfit(); problem != "" {
+		return false, fmt.Errorf("lock node %s %s; %s", n.Addr, problem, remedy)
+	}
+	c := NewClient(n.Addr, n.As, timeout)
+	defer c.Close()
+	for _, other := range others {
+		if force {
+			break
+		}
+		lacks, err := lacking(ctx, c, other, timeout)
+		if err != nil {
+			return false, fmt.Errorf("lock node %s does not say which locks it has: %w; start it, or stop the clients "+
+				"that use the locks and give --force", other.Addr, err)
+		}
+		if lacks != "" {
+			return false, &Forgotten{Addr: n.Addr, Key: lacks, Other: other.Addr, Waits: r.Waits}
+		}
+	}
+	if err := c.Eval(ctx, letVote, []string{quorum.RunKey, quorum.WaitKey}).Err(); err != nil {
+		return false, fmt.Errorf("ending the wait of lock node %s: %w", n.Addr, err)
+	}
+	return true, nil
+}
+
+// Forgotten is the error of a node that may have forgotten a lock which a client holds.
+type Forgotten struct {
+	Addr  string
+	Key   string // a lock that it lacks
+	Other string // a node that has it
+	Waits time.Duration
+}
+
+func (f *Forgotten) Error() string {
+	when := "once a keyway has reached it, it votes after max_lease"
+	if f.Waits > 0 {
+		when = fmt.Sprintf("it votes in %s", (f.Waits + time.Second - 1).Truncate(time.Second))
+	}
+	return fmt.Sprintf("lock node %s lacks a lock that %s has, %.100q: it may have forgotten it, and another client "+
+		"could acquire it; %s, or stop the clients that use the locks and give --force", f.Addr, f.Other, f.Key, when)
+}
+
+// scanned is how many keys a node is asked for at once.
+const scanned = 1000
+
+// lacking returns a lock that the node from has and c lacks, or "".
+func lacking(ctx context.Context, c *redis.Client, from LockNode, timeout time.Duration) (key string, err error) {
+	other := NewClient(from.Addr, from.As, timeout)
+	defer other.Close()
+	r := LockReport{LockNode: from}
+	for cursor := uint64(0); ; {
+		var keys []string
+		if keys, cursor, err = other.Scan(ctx, cursor, "", scanned).Result(); err != nil {
+			return "", err
+		}
+		asked := map[string]*redis.IntCmd{}
+		p := c.Pipeline()
+		for _, key := range keys {
+			if !quorum.IsOwn(key) && !r.isStranger(key) {
+				asked[key] = p.Exists(ctx, key)
+			}
+		}
+		if _, err := p.Exec(ctx); len(asked) > 0 && err != nil {
+			return "", err
+		}
+		for key, exists := range asked {
+			if exists.Val() == 0 && other.Exists(ctx, key).Val() == 1 { // it has not ended meanwhile
+				return key, nil
+			}
+		}
+		if cursor == 0 {
+			return "", nil
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package test
+
+import (
+	"bufio"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/quorum"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// undoRig has operations on three nodes, of which only the first gets anything.
+type undoRig struct {
+	t     *testing.T
+	group *quorum.Group
+	conn  net.Conn
+	r     *bufio.Reader
+	now   int64
+}
+
+func newUndoRig(t *testing.T, n *lockNodes) *undoRig {
+	rule := &quorum.Rule{Timeout: time.Minute, MaxLease: time.Minute}
+	rig := &undoRig{t: t, group: &quorum.Group{Rule: rule}, now: int64(time.Hour)}
+	for _, node := range n.five {
+		rule.Nodes = append(rule.Nodes, node.Addr)
+		rig.group.Members = append(rig.group.Members, &quorum.Node{Addr: node.Addr, Longest: 60_000})
+	}
+	var err error
+	if rig.conn, err = net.Dial("tcp", n.five[0].Addr); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rig.conn.Close() })
+	rig.r = bufio.NewReader(rig.conn)
+	return rig
+}
+
+// exchange sends the first node what an operation has for it, and passes the reply on.
+func (rig *undoRig) exchange(o *quorum.Op, sends []quorum.Send) {
+	rig.t.Helper()
+	for _, s := range sends {
+		if s.Node != 0 {
+			continue
+		}
+		s.Whole = true
+		if _, err := rig.conn.Write(o.Frame(nil, &s, rig.now)); err != nil {
+			rig.t.Fatal(err)
+		}
+		o.Answer(s, readReply(rig.t, rig.r), rig.now)
+	}
+}
+
+// attempt acquires the lock on the first node, and fails. It returns what undoes that.
+func (rig *undoRig) attempt(id string, again int) (o *quorum.Op, undo []quorum.Send) {
+	rig.t.Helper()
+	o = quorum.Begin(rig.group, quorum.Command{
+		Kind: quorum.Acquire, Key: "lock:a", Token: "t", Lease: 30_000, ID: id, Again: again,
+	}, rig.now)
+	sends := o.Take()
+	rig.exchange(o, sends)
+	for _, s := range sends[1:] {
+		o.Lost(s, "lost", rig.now)
+	}
+	if undo = o.Take(); o.Verdict != quorum.Failed || len(undo) == 0 {
+		rig.t.Fatalf("with one node of three: verdict %d, and %d commands undo it", o.Verdict, len(undo))
+	}
+	return o, undo
+}
+
+// TestLateUndoKeepsLockThatWasAcquiredAgain: an attempt sets the lock on a real node and fails.
+// Before its undo arrives, a client with the same token acquires the lock again. Neither the late
+// undo nor that of another attempt to acquire it again frees the lock; its release does.
+func TestLateUndoKeepsLockThatWasAcquiredAgain(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rig := newUndoRig(t, n)
+	const wholeToken = -1
+	first, undoFirst := rig.attempt("1", 0)
+	second, undoSecond := rig.attempt("2", wholeToken)
+	rig.exchange(first, undoFirst)
+	if got := n.five[0].Do("GET", "lock:a").Text; got != "t" {
+		t.Errorf("after the undo of the attempt before, the node has %q", got)
+	}
+	rig.exchange(second, undoSecond)
+	if got := n.five[0].Do("GET", "lock:a").Text; got != "t" {
+		t.Errorf("after the undo of the attempt to acquire it again, the node has %q", got)
+	}
+	release := quorum.Begin(rig.group, quorum.Command{Kind: quorum.Release, Key: "lock:a", Token: "t"}, rig.now)
+	rig.exchange(release, release.Take())
+	if n.five[0].Do("EXISTS", "lock:a").Int != 0 {
+		t.Error("the release does not free the lock")
+	}
+	third, undoThird := rig.attempt("3", 0) // an attempt of its own is undone
+	rig.exchange(third, undoThird)
+	if n.five[0].Do("EXISTS", "lock:a").Int != 0 {
+		t.Error("an attempt that failed keeps the lock")
+	}
+}
+
+// readReply reads one reply as it is.
+func readReply(t *testing.T, r *bufio.Reader) (reply []byte) {
+	t.Helper()
+	var scan resp.Scanner
+	for {
+		b, err := r.ReadByte()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply = append(reply, b)
+		if _, done, err := scan.Scan(reply[len(reply)-1:]); err != nil {
+			t.Fatal(err)
+		} else if done {
+			return reply
+		}
+	}
+}

@@ -92,6 +92,11 @@ func (r *LockReport) ask(ctx context.Context, timeout time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("EVAL: %w", err)
 	}
+	// A script that no node knows is not executed.
+	err = c.EvalSha(ctx, strings.Repeat("0", 40), nil).Err()
+	if err != nil && !strings.HasPrefix(err.Error(), "NOSCRIPT") {
+		return fmt.Errorf("EVALSHA: %w", err)
+	}
 	r.Asked = len(states) == 2 && states[0] == r.RunID
 	if ms, ok := states[len(states)-1].(int64); ok && ms > 0 {
 		r.Waits = time.Duration(ms) * time.Millisecond

@@ -1,0 +1,74 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestQuorumLockOfClientThatLeaves: a client that leaves while it acquires a lock acquires it all the
+// same, as with one Redis. Others get the lock when its lease has ended.
+func TestQuorumLockOfClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	k := redistest.Serve(t, n.yaml("timeout: 5s")).Ready()
+	other := k.Dial()
+	votes(t, other)
+	began := time.Now()
+	conn, err := net.Dial("tcp", k.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprint(conn, "SET lock:a t NX PX 3000\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	redistest.Eventually(t, 3*time.Second, "all nodes have the lock", func() bool {
+		return n.holding("lock:a", "t") == 3
+	})
+	redistest.Eventually(t, 20*time.Second, "the lease has ended", func() bool {
+		isFree := other.Do("SET", "lock:a", "t2", "NX", "PX", "30000").Text == "OK"
+		if isFree && time.Since(began) < 3*time.Second {
+			t.Fatalf("another client has the lock %s after the first", time.Since(began))
+		}
+		return isFree
+	})
+}
+
+// TestQuorumLocksAndUsers: users have the locks that their rules permit, and no others. A refused
+// command reaches no node.
+func TestQuorumLocksAndUsers(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	k := redistest.Serve(t, n.yaml("timeout: 5s, fencing: true")+`users:
+  - {name: locker, acl: "on >p ~lock:app:* +set +get +eval"}
+  - {name: reader, acl: "on >p %R~lock:* +@all"}
+`).Ready()
+	locker, reader := k.Dial(), k.Dial()
+	locker.Expect("OK", "AUTH", "locker", "p")
+	reader.Expect("OK", "AUTH", "reader", "p")
+	const noKey = "-NOPERM this user has no permissions to access one of the keys used as arguments"
+	redistest.Eventually(t, 20*time.Second, "a lock is acquired", func() bool {
+		return locker.Do("SET", "lock:app:1", "t", "NX", "PX", "60000").Text == "OK"
+	})
+	locker.Expect(noKey, "SET", "lock:other", "t", "NX", "PX", "60000")
+	locker.Expect(noKey, "EVAL", compareAndDelete, "1", "lock:other", "t")
+	locker.Expect("-NOPERM this user has no permissions to run the 'pttl' command", "PTTL", "lock:app:1")
+	number := fence(t, locker, "lock:app:1")
+	reader.Expect("t", "GET", "lock:app:1")
+	if got := fence(t, reader, "lock:app:1"); got != number {
+		t.Errorf("the number is %d, and %d for another user", number, got)
+	}
+	reader.Expect(noKey, "SET", "lock:app:2", "t", "NX", "PX", "60000")
+	reader.Expect(noKey, "EVAL", compareAndDelete, "1", "lock:app:1", "t")
+	reader.Expect(noKey, "DEL", "lock:app:1")
+	locker.Expect("1", "EVAL", compareAndDelete, "1", "lock:app:1", "t")
+	for _, node := range n.five {
+		if node.Do("EXISTS", "lock:other", "lock:app:2").Int != 0 {
+			t.Errorf("%s has %q", node.Addr, node.Keys())
+		}
+	}
+}

@@ -61,14 +61,6 @@ func TestCheckConnectAsksLockNodes(t *testing.T) {
 		t.Errorf("a new node has %q: %s", fresh.Keys(), out)
 	}
 
-	for _, node := range n.five {
-		node.Do("ACL", "SETUSER", "locker", "on", "nopass", "allkeys", "+@all", "-evalsha")
-	}
-	out, ok = check(t, n.yaml("username: locker, password: any"), "--connect")
-	if ok || lines(out, n.five[2].Addr, "refuses keyway: EVALSHA: NOPERM") != 1 {
-		t.Errorf("a user who may not run EVALSHA: %s", out)
-	}
-
 	n.five[2].Do("CONFIG", "SET", "requirepass", "secret")
 	out, ok = check(t, n.yaml("password: wrong"), "--connect")
 	if ok || lines(out, n.five[2].Addr, "refuses keyway: WRONGPASS", "correct locks.quorum[0].") != 1 {

@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,32 @@ func TestQuorumLockOfClientThatLeaves(t *testing.T) {
 		}
 		return isFree
 	})
+}
+
+// TestLockNodesNeedAUserForScripts: check --connect finds lock nodes whose user may not run what keyway
+// sends. A user with the documented rights can do all of it.
+func TestLockNodesNeedAUserForScripts(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rights := strings.Fields("on >p ~* -@all +eval +evalsha +script|load +get +set +del +exists +pttl +pexpire +hget " +
+		"+hset +hdel +info +time +ping")
+	for _, node := range n.five {
+		node.Do(append([]string{"ACL", "SETUSER", "locker"}, rights...)...)
+	}
+	yaml := n.yaml("timeout: 5s, fencing: true, username: locker, password: p")
+	if out, ok := check(t, yaml, "--connect"); !ok {
+		t.Errorf("with the documented rights: %s", out)
+	}
+	c := redistest.Serve(t, yaml).Ready().Dial()
+	votes(t, c)
+	c.Expect("OK", "SET", "lock:a", "t", "NX", "PX", "30000")
+	c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t", "40000")
+	c.Expect("1", "EVAL", compareAndDelete, "1", "lock:a", "t")
+	n.five[2].Do("ACL", "SETUSER", "locker", "-evalsha")
+	out, ok := check(t, yaml, "--connect")
+	if ok || lines(out, n.five[2].Addr, "refuses keyway: EVALSHA: NOPERM") != 1 {
+		t.Errorf("a user who may not run EVALSHA: %s", out)
+	}
 }
 
 // TestQuorumLocksAndUsers: users have the locks that their rules permit, and no others. A refused

@@ -15,11 +15,12 @@ const letVote = `local run = string.match(redis.call('INFO', 'server'), 'run_id:
 redis.call('SET', KEYS[1], run)
 return redis.call('DEL', KEYS[2])`
 
-// LetVote ends the wait of a node that holds locks. others are the other nodes of its rules. It
-// returns a *Forgotten if they have locks that the node lacks, unless force says that nobody holds
-// these. It returns false if the node votes already. timeout is for one answer.
+// LetVote ends the wait of a node that holds locks. rules are the other nodes of each of its rules. It
+// returns an error if they have locks that the node lacks, or cannot prove that they have none, unless
+// force says that nobody holds these. It returns false if the node votes already. timeout is for one
+// answer.
 func LetVote(
-	ctx context.Context, n LockNode, others []LockNode, timeout time.Duration, force bool,
+	ctx context.Context, n LockNode, rules [][]LockNode, timeout time.Duration, force bool,
 ) (ended bool, err error) {
 	timeout = max(timeout, askTimeout)
 	r := LockReport{LockNode: n}
@@ -31,23 +32,46 @@ func LetVote(
 	}
 	c := NewClient(n.Addr, n.As, timeout)
 	defer c.Close()
-	for _, other := range others {
+	for _, others := range rules {
 		if force {
 			break
 		}
-		lacks, err := lacking(ctx, c, other, timeout)
-		if err != nil {
-			return false, fmt.Errorf("lock node %s does not say which locks it has: %w; start it, or stop the clients "+
-				"that use the locks and give --force", other.Addr, err)
-		}
-		if lacks != "" {
-			return false, &Forgotten{Addr: n.Addr, Key: lacks, Other: other.Addr, Waits: r.Waits}
+		if err := r.proveComplete(ctx, c, others, timeout); err != nil {
+			return false, err
 		}
 	}
 	if err := c.Eval(ctx, letVote, []string{quorum.RunKey, quorum.WaitKey}).Err(); err != nil {
 		return false, fmt.Errorf("ending the wait of lock node %s: %w", n.Addr, err)
 	}
 	return true, nil
+}
+
+// proveComplete returns an error unless the other nodes of a rule prove that the node lacks no lock.
+// What it has granted before, a majority has. So one of the nodes that vote has it, if those that do
+// not are less than a majority. The node itself is one of them.
+func (r *LockReport) proveComplete(
+	ctx context.Context, c *redis.Client, others []LockNode, timeout time.Duration,
+) error {
+	unsure, most := 1, (1+len(others))/2+1
+	for _, other := range InspectLocks(ctx, others, timeout) {
+		if !other.Votes() {
+			unsure++
+			continue
+		}
+		lacks, err := lacking(ctx, c, other.LockNode, timeout)
+		if err != nil {
+			return fmt.Errorf("asking lock node %s which locks it has: %w", other.Addr, err)
+		}
+		if lacks != "" {
+			return &Forgotten{Addr: r.Addr, Key: lacks, Other: other.Addr, Waits: r.Waits}
+		}
+	}
+	if unsure >= most {
+		return fmt.Errorf("%d of %d nodes of a rule of lock node %s are new, have restarted or do not answer, so "+
+			"nobody knows which locks they had granted; if no client holds locks, as on the first day, give --force",
+			unsure, 1+len(others), r.Addr)
+	}
+	return nil
 }
 
 // Forgotten is the error of a node that may have forgotten a lock which a client holds.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -109,7 +108,7 @@ func judgeVotes(r config.QuorumRule, votes int, waiting bool) (remarks []LockRem
 	if waiting {
 		remark(Note, fmt.Sprintf("a new or restarted node of rule %s votes %s after a keyway has reached it",
 			r.Match, r.MaxLease), "if no client can hold a lock there, as on the first day, end that wait: "+
-			"keyway locks vote ADDRESS...")
+			"keyway locks vote --force ADDRESS...")
 	}
 	return remarks
 }
@@ -167,23 +166,24 @@ func LetVote(
 	rules := lockRules(c)
 	for _, addr := range addrs {
 		var node *topology.LockNode
-		others := map[string]topology.LockNode{}
+		var others [][]topology.LockNode
 		for i, r := range rules {
 			if !slices.Contains(r.Nodes, addr) {
 				continue
 			}
-			as := lockAccount(c, i)
+			node = &topology.LockNode{Addr: addr, As: lockAccount(c, i), Rules: rules}
+			var ofRule []topology.LockNode
 			for _, other := range r.Nodes {
-				others[other] = topology.LockNode{Addr: other, As: as, Rules: rules}
+				if other != addr {
+					ofRule = append(ofRule, topology.LockNode{Addr: other, As: node.As, Rules: rules})
+				}
 			}
-			own := others[addr]
-			node = &own
-			delete(others, addr)
+			others = append(others, ofRule)
 		}
 		if node == nil {
 			return fmt.Errorf("%s is no node of locks.quorum; keyway check --connect lists them", addr)
 		}
-		ended, err := topology.LetVote(ctx, *node, slices.Collect(maps.Values(others)), c.Backend.ConnectTimeout, force)
+		ended, err := topology.LetVote(ctx, *node, others, c.Backend.ConnectTimeout, force)
 		if err != nil {
 			return err
 		}

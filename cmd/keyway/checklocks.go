@@ -94,8 +94,8 @@ func voteCommand() *cobra.Command {
 		Short: "Make new or restarted lock nodes vote at once",
 		Long: "vote ends the wait of lock nodes that are new or have restarted; see keyway check --connect.\n" +
 			"Such a node may have forgotten locks that it had granted, so it does not vote for max_lease. vote\n" +
-			"asks the other nodes of its rules which locks they have, and refuses if the node lacks one. --force\n" +
-			"does not ask: give it only while no client uses the locks.",
+			"asks the other nodes of its rules which locks they have, and refuses if the node lacks one, or if\n" +
+			"too few can say it. --force does not ask: give it only while no client uses the locks.",
 		RunE: func(cmd *cobra.Command, addrs []string) error {
 			if len(addrs) == 0 {
 				return errors.New("vote needs the addresses of lock nodes, as in the configuration; " +

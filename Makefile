@@ -58,6 +58,7 @@ fuzz:
 	scripts/fuzz ./command FuzzKeys $(FUZZTIME)
 	scripts/fuzz ./command FuzzGlob $(FUZZTIME)
 	scripts/fuzz ./proxy FuzzSession $(FUZZTIME)
+	scripts/fuzz ./proxyheader FuzzParse $(FUZZTIME)
 
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)

@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Effect says what a changed key of a running keyway's file needs to take effect.
@@ -126,13 +125,7 @@ func (f values) add(v reflect.Value, path, key string) {
 	case []string:
 		f.put(path, key, strings.Join(x, ", "))
 		return
-	case SlotRanges:
-		f.put(path, key, x.String())
-		return
-	case Size:
-		f.put(path, key, x.String())
-		return
-	case time.Duration:
+	case fmt.Stringer: // such as a duration
 		f.put(path, key, x.String())
 		return
 	}

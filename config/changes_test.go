@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,6 +42,10 @@ func TestChanges(t *testing.T) {
 		{ringOfTwo + "range: {default: a}",
 			ringOfTwo + "range: {rules: [{from: \"\", to: m, node: a}], default: a}",
 			"2 range.rules[0].to: (none) -> m; 2 range.rules[0].node: (none) -> a"},
+		{ringOfTwo + "listen: [{addr: \"127.0.0.1:1\", proxy_protocol: {from: 10.0.0.1}}]\nclients: {allow: 10.0.0.1}",
+			ringOfTwo + "listen: [{addr: \"127.0.0.1:1\", proxy_protocol: {from: [10.0.0.1, 10.1.0.0/16]}}]\n" +
+				"clients: {allow: 10.0.0.1/32}",
+			"1 listen[127.0.0.1:1].proxy_protocol.from: 10.0.0.1 -> 10.0.0.1, 10.1.0.0/16"},
 		{ringOfTwo, ringOfTwo + "scripts: {keyless: \"a\\nb\"}", `1 scripts.keyless: (none) -> "a\nb"`},
 	} {
 		var got []string
@@ -69,6 +74,8 @@ func TestChangesSeeEveryKey(t *testing.T) {
 		switch v.Interface().(type) {
 		case []string:
 			v.Set(reflect.ValueOf([]string{"other"}))
+		case Networks:
+			v.Set(reflect.ValueOf(Networks{netip.MustParsePrefix("10.0.0.0/8")}))
 		case bool:
 			v.SetBool(!v.Bool())
 		case string:

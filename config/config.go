@@ -42,8 +42,11 @@ type layouts struct {
 	Modulo Hashed `yaml:"modulo"`
 }
 
-// accounts are the users of keyway.
+// accounts are the users of keyway, and what clients without a password may do.
 type accounts struct {
+	// ProtectedMode refuses clients of other machines while clients need no password.
+	ProtectedMode bool `yaml:"protected_mode"`
+
 	Users     []User `yaml:"users"` // with those of UsersFile
 	UsersFile string `yaml:"users_file"`
 }
@@ -184,6 +187,7 @@ type Clients struct {
 	PasswordFile string        `yaml:"password_file"`
 	Max          int           `yaml:"max"`
 	IdleTimeout  time.Duration `yaml:"idle_timeout"` // 0: never
+	Allow        Networks      `yaml:"allow"`        // empty: all
 }
 
 // Limits bound what one client may use, and the memory of the process.
@@ -262,7 +266,10 @@ func Default() Config {
 		Layout:  LayoutSlots,
 		HashTag: "{}",
 		layouts: layouts{Ring: Hashed{Hash: "murmur"}, Modulo: Hashed{Hash: "crc32"}},
-		Reads:   ReadsMaster,
+
+		accounts: accounts{ProtectedMode: true},
+
+		Reads: ReadsMaster,
 		Backend: Backend{
 			ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Hold: 6 * time.Second,
 			Connections: 1, Exclusive: 1000, Integrity: 1000,

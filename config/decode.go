@@ -72,6 +72,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) error {
 		v.Set(reflect.New(v.Type().Elem()))
 		return d.value(n, v.Elem(), path)
 	}
+	return d.basic(n, v, path)
+}
+
+// basic decodes a text, a number, true or false.
+func (d *decoder) basic(n *yaml.Node, v reflect.Value, path string) error {
 	s, err := d.scalar(n, path)
 	if err != nil {
 		return err

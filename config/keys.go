@@ -47,11 +47,12 @@ var keys = []key{
 		change:  "A machine reads the log."},
 	{path: "listen", effect: AtOnce,
 		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file. " +
-			"One that speaks TLS is an object: `{addr: HOST:PORT, tls: {cert: FILE, key: FILE}}`.",
-		change: "Clients connect from other machines, over a Unix socket, or over TLS."},
+			"One that speaks TLS is an object: `{addr: HOST:PORT, tls: {cert: FILE, key: FILE}}`, and one for " +
+			"balancers has `proxy_protocol`.",
+		change: "Clients connect from other machines, over a Unix socket, over TLS or through a balancer."},
 	{path: "listen[].addr", effect: AtOnce, initial: "required",
 		meaning: "The address, if the entry is an object.",
-		change:  "With `tls`."},
+		change:  "With `tls` or `proxy_protocol`."},
 	{path: "listen[].tls.cert", effect: AtOnce, initial: "required with `tls`",
 		meaning: "The file with the certificate in PEM form, then those of its intermediate authorities. " +
 			"A path that is not absolute begins at this file's directory. keyway reads the files of `tls` again " +
@@ -70,6 +71,10 @@ var keys = []key{
 	{path: "listen[].tls.min_version", effect: AtOnce, initial: "`1.2`",
 		meaning: "The lowest version of TLS: `1.2` or `1.3`.",
 		change:  "All clients know TLS 1.3."},
+	{path: "listen[].proxy_protocol.from", effect: AtOnce, initial: "required with `proxy_protocol`",
+		meaning: "The addresses or networks of the balancers. Only they may connect to the listener, and each of " +
+			"their connections must begin with a header of the [PROXY protocol](deploy.md#balancers), version 1 or 2.",
+		change: "Clients come through a balancer, and keyway is to see their addresses."},
 	{path: "admin", effect: AtOnce,
 		meaning: "The address of `/metrics`, `/healthz`, `/readyz` and of what `keyway reload` and `keyway plan` " +
 			"ask for, over HTTP. Empty: there is none.",
@@ -258,6 +263,15 @@ var keys = []key{
 		meaning: "A file with a user in each line, as Redis's `aclfile` has them, instead of `users`. " +
 			"A path that is not absolute begins at this file's directory. It is read again when it changes.",
 		change: "Redis has such a file, or the users are mounted as a file."},
+	{path: "protected_mode", effect: AtOnce,
+		meaning: "While the default user needs no password, clients of other machines are refused, as by Redis. " +
+			"Connections over loopback and socket files are of this machine. Clients that must have a certificate " +
+			"(`client_auth: require`) are not refused.",
+		change: "Clients of other machines need no password. Do that only where nobody else reaches keyway."},
+	{path: "clients.allow", effect: AtOnce,
+		meaning: "The addresses or networks that clients may connect from, such as `[127.0.0.0/8, 10.0.0.0/8]`. " +
+			"Others are closed at once. Without it all may. Clients over a socket file always may.",
+		change: "You know where clients are."},
 	{path: "clients.max", effect: AtOnce, min: 1, max: 10_000_000, remedy: "write a whole number from 1 to 10000000",
 		meaning: "How many clients may be connected. keyway lowers it if `ulimit -n` does not allow that many.",
 		change:  "More clients connect, or memory is short."},

@@ -88,7 +88,8 @@ func fieldsOf(v reflect.Value, path string) map[string]reflect.Value {
 		}
 	case t == reflect.TypeFor[*NodeTLS]() && path != "backend.tls":
 		found[path] = v // its keys are explained there
-	case t == reflect.TypeFor[*string](), t == reflect.TypeFor[SlotRanges](), t == reflect.TypeFor[[]string]():
+	case t == reflect.TypeFor[*string](), t == reflect.TypeFor[SlotRanges](), t == reflect.TypeFor[[]string](),
+		t == reflect.TypeFor[Networks]():
 		found[path] = v
 	case t.Kind() == reflect.Slice:
 		return fieldsOf(reflect.New(t.Elem()).Elem(), path+"[]")
@@ -164,6 +165,8 @@ func kindOf(t *testing.T, v reflect.Value, k key) string {
 		kind = "slots, or a list"
 	case *NodeTLS:
 		kind = "object, `true` or `false`"
+	case Networks:
+		kind = "network, or a list"
 	default:
 		t.Fatalf("%s has a type that the table of keys cannot describe", k.path)
 	}
@@ -220,7 +223,7 @@ func valueOf(v reflect.Value) string {
 		return "[" + strings.Join(x, ", ") + "]"
 	case *string:
 		return ""
-	case SlotRanges:
+	case SlotRanges, Networks:
 		return "[]"
 	}
 	return fmt.Sprint(v.Interface())

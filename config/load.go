@@ -119,7 +119,7 @@ func (c *Config) checkListen() error {
 		if err := checkListener(c, ListenPath(c, i), l); err != nil {
 			return err
 		}
-		if same := c.Listen[:i].Find(l.Addr); same != nil && (l.TLS != nil || same.TLS != nil) {
+		if same := c.Listen[:i].Find(l.Addr); same != nil && !(l.isPlain() && same.isPlain()) {
 			return c.Errorf(ListenPath(c, i), "keep one of them, or write another port", "%q is already listed", l.Addr)
 		}
 	}
@@ -135,6 +135,20 @@ func (c *Config) checkListen() error {
 	return nil
 }
 
+// isPlain reports whether nothing but the address matters.
+func (l Listener) isPlain() bool { return l.TLS == nil && l.Proxy == nil }
+
+// IsBeyondLoopback reports whether clients of other machines may connect to the listener.
+func (l Listener) IsBeyondLoopback() bool {
+	host, _, err := net.SplitHostPort(l.Addr)
+	return err == nil && !strings.HasPrefix(l.Addr, "unix://") && (l.Proxy != nil || !isLoopback(host))
+}
+
+// ProvesClients reports whether the listener serves only clients with a valid certificate.
+func (l Listener) ProvesClients() bool {
+	return l.TLS != nil && l.TLS.ClientCA != "" && l.TLS.ClientAuth != ClientOptional
+}
+
 // checkListener checks one address for clients.
 func checkListener(c *Config, path string, l Listener) error {
 	if l.TLS != nil {
@@ -142,9 +156,17 @@ func checkListener(c *Config, path string, l Listener) error {
 			return err
 		}
 	}
+	if l.Proxy != nil && len(l.Proxy.From) == 0 {
+		return c.Errorf(path+".proxy_protocol", "add from: [ADDRESS], the addresses of the balancers",
+			"nobody may send the PROXY protocol")
+	}
 	file, ok := strings.CutPrefix(l.Addr, "unix://")
 	if !ok {
 		return c.checkAddr(path, l.Addr, "127.0.0.1:6380")
+	}
+	if l.Proxy != nil {
+		return c.Errorf(path, "write an address of 127.0.0.1 for a balancer of this machine",
+			"the PROXY protocol over a socket file")
 	}
 	if !strings.HasPrefix(file, "/") {
 		return c.Errorf(path, "write unix:///run/keyway.sock", "%q is not an absolute path", l.Addr)

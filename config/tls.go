@@ -15,8 +15,15 @@ import (
 
 // Listener is an address for clients.
 type Listener struct {
-	Addr string `yaml:"addr"`
-	TLS  *TLS   `yaml:"tls"` // nil: clients do not encrypt
+	Addr  string `yaml:"addr"`
+	TLS   *TLS   `yaml:"tls"`            // nil: clients do not encrypt
+	Proxy *Proxy `yaml:"proxy_protocol"` // nil: clients connect by themselves
+}
+
+// Proxy makes a listener one for balancers. They say by the PROXY protocol which client each
+// connection is from.
+type Proxy struct {
+	From Networks `yaml:"from"` // the balancers
 }
 
 // Listeners are the addresses for clients. In the file each is a text or an object.
@@ -314,6 +321,9 @@ func (l Listeners) addTo(f values, path, key string) {
 	for _, of := range l {
 		if of.TLS != nil {
 			of.TLS.addValues(f, "listen["+of.Addr+"]")
+		}
+		if of.Proxy != nil {
+			f.put("listen["+of.Addr+"].proxy_protocol.from", "listen[].proxy_protocol.from", of.Proxy.From.String())
 		}
 	}
 	f.put(path, key, strings.Join(l.Addrs(), ", "))

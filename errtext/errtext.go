@@ -15,6 +15,17 @@ const (
 	NoAuth = "NOAUTH Authentication required."
 	// WrongPass answers AUTH with a wrong user or password (acl.c, authCommand).
 	WrongPass = "WRONGPASS invalid username-password pair or user is disabled."
+	// Protected answers a client of another machine in protected mode (networking.c,
+	// clientAcceptHandler; what the operator can do is keyway's).
+	Protected = "DENIED keyway is running in protected mode because protected mode is enabled and no password is " +
+		"set for the default user. In this mode connections are only accepted from the loopback interface. If you " +
+		"want to connect from external computers to keyway you may adopt one of the following solutions: " +
+		"1) Set a password for the default user: write clients.password, users or users_file into keyway's " +
+		"configuration file. " +
+		"2) Alternatively you can just disable the protected mode by writing 'protected_mode: false' into that " +
+		"file, however MAKE SURE keyway is not publicly accessible from internet if you do so. " +
+		"Both take effect with 'keyway reload' or SIGHUP. NOTE: You only need to do one of the above things in " +
+		"order for the server to start accepting connections from the outside."
 	// NoPassword answers AUTH where the default user has no password (acl.c).
 	NoPassword = "ERR AUTH <password> called without any password configured for the default user. " +
 		"Are you sure your configuration is correct?"

@@ -128,6 +128,9 @@ func (l *Loop) Add(fd int, h Handler, read, write bool) error {
 	return nil
 }
 
+// Handle replaces the handler of a descriptor. It may be called by a handler.
+func (l *Loop) Handle(fd int, h Handler) { l.poll.handlers[fd] = h }
+
 // Modify changes the events that a descriptor is watched for. If it is watched for writing,
 // the caller must write until the descriptor accepts no more.
 func (l *Loop) Modify(fd int, read, write bool) error {

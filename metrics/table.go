@@ -41,6 +41,9 @@ type ClientCounters struct {
 	ClosedTLS       uint64 `metric:"clients_closed_total" label:"reason=tls"`
 	ClosedPlain     uint64 `metric:"clients_closed_total" label:"reason=no_tls"`
 	ClosedHandshake uint64 `metric:"clients_closed_total" label:"reason=tls_handshake"`
+	ClosedNetwork   uint64 `metric:"clients_closed_total" label:"reason=not_allowed"`
+	ClosedProtected uint64 `metric:"clients_closed_total" label:"reason=protected"`
+	ClosedHeader    uint64 `metric:"clients_closed_total" label:"reason=proxy_protocol"`
 	ProtocolErrors  uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
 	AuthFailures    uint64 `metric:"auth_failures_total"`
 	Denied          uint64 `metric:"permission_denied_total"`

@@ -16,10 +16,11 @@ type client struct {
 }
 
 // open begins the session.
-func (c *client) open(sock socket, peer, local string) {
+func (c *client) open(sock socket, from origin) {
 	c.sock = sock
-	c.session = c.t.worker.Open(c, peer, local)
+	c.session = c.t.worker.Open(c, from.peer, from.local)
 	c.t.srv.reports.client("client accepted", c)
+	c.protect(from)
 }
 
 // Ready writes the session's output to the client's socket, and passes the bytes that the

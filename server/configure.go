@@ -41,7 +41,7 @@ func (s *Server) Configure(c Change) error {
 	if err != nil {
 		return err
 	}
-	s.cfg.Store(c.Config)
+	before := s.cfg.Swap(c.Config)
 	s.host.budget.setMemory(s.MemoryLimit())
 	s.checkDescriptors(len(cmp.Or(c.Table, s.Table()).Nodes))
 	s.exchangeListeners(c.Config, added)
@@ -52,6 +52,9 @@ func (s *Server) Configure(c Change) error {
 	defer s.users.mu.Unlock()
 	c.Workers.Users = s.chooseUsers(c)
 	s.adopt(c)()
+	if !slices.Equal(before.Clients.Allow, c.Config.Clients.Allow) {
+		s.onThreads(closeForbidden)
+	}
 	return nil
 }
 
@@ -104,6 +107,9 @@ type listener struct {
 	sockets []net.Listener
 	of      *config.TLS                // what tls was made from
 	tls     atomic.Pointer[tls.Config] // for the next clients; nil: they do not encrypt
+	// balancers have the networks whose connections begin with a header of the PROXY protocol;
+	// nil: clients connect by themselves.
+	balancers atomic.Pointer[config.Networks]
 }
 
 // secure makes the next clients of the listener use the TLS of the configuration. While that is
@@ -136,7 +142,7 @@ func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
 			continue
 		}
 		l := &listener{addr: addr}
-		l.secure(of.TLS)
+		l.apply(&of)
 		if l.sockets, err = s.listenOn(addr, removed); err != nil {
 			for _, other := range append(added, l) {
 				other.close()
@@ -155,7 +161,7 @@ func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
 	var kept, removed []*listener
 	for _, l := range append(slices.Clone(s.listeners), added...) {
 		if of := c.Listen.Find(l.addr); of != nil {
-			l.secure(of.TLS)
+			l.apply(of)
 			kept = append(kept, l)
 		} else {
 			removed = append(removed, l)

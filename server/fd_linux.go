@@ -76,6 +76,9 @@ func (f *fd) Watch(read, write bool) {
 
 func (f *fd) Close() { f.loop.Close(f.n) }
 
+// Handle makes h the handler of the socket's events.
+func (f *fd) Handle(h loop.Handler) { f.loop.Handle(f.n, h) }
+
 // CloseWrite tells the peer that nothing more will follow.
 func (f *fd) CloseWrite() { _ = unix.Shutdown(f.n, unix.SHUT_WR) } // an error means that the peer has gone
 
@@ -141,40 +144,35 @@ func (a *acceptor) Ready(bool, bool) {
 	}
 }
 
-// serve makes an accepted socket a client, or begins the TLS handshake with it.
+// serve admits an accepted socket, or closes it.
 func (a *acceptor) serve(n int, sa unix.Sockaddr) {
-	peer, local := "unix", a.ln.Addr().String()
-	if a.ln.Addr().Network() == "tcp" {
-		peer = addrOf(sa)
+	peer, balancers, cfg := addrOf(sa), a.of.balancers.Load(), a.of.tls.Load()
+	if !mayConnect(a.t, balancers, peer) {
+		unix.Close(n)
+		return
+	}
+	if peer.IsValid() {
 		_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		keepAlive(n, 300, 100) // as Redis does (tcp-keepalive)
 	}
-	cfg := a.of.tls.Load()
+	from := originOf(peer, netip.AddrPort{}, a.ln.Addr())
 	if !a.t.admit() {
 		if reply := a.t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
 			_, _ = unix.Write(n, reply)
 		}
-		a.t.srv.reports.refused(proxy.Refusal{Reason: "clients.max is reached", Client: addrOf(sa)})
+		a.t.srv.reports.refused(proxy.Refusal{Reason: "clients.max is reached", Client: from.peer})
 		unix.Close(n)
 		return
 	}
-	if cfg != nil {
-		g := a.t.greet(cfg, peer, local)
-		f, err := newFD(a.t.loop, n, g.sock, true, false)
-		if err != nil {
-			g.forget()
-			return
-		}
-		g.sock.below = f
-		return
-	}
-	c := &client{t: a.t}
-	f, err := newFD(a.t.loop, n, c, true, false)
-	if err != nil {
+	f, err := newFD(a.t.loop, n, nil, true, false) // await or enter sets the handler
+	switch {
+	case err != nil:
 		a.t.dismiss()
-		return
+	case balancers != nil:
+		a.t.await(a.of, f, peer, a.ln.Addr())
+	default:
+		a.t.enter(cfg, f, from, nil)
 	}
-	c.open(f, peer, local)
 }
 
 // tick resumes accepting after a pause.
@@ -223,14 +221,15 @@ func refuseHandshakes(ln net.Listener) {
 	})
 }
 
-func addrOf(sa unix.Sockaddr) string {
+// addrOf returns the address of a socket's peer, not valid for a socket file.
+func addrOf(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
 	}
-	return "?"
+	return netip.AddrPort{}
 }
 
 // connect starts a connection to an IP address. h.Ready is called when the socket is

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/proxyheader"
 	"github.com/keyway-proxy/keyway/tlsconn"
 )
 
@@ -51,17 +52,17 @@ func (g *greetings) readBuffer() []byte {
 
 // greeting is a client whose handshake is not over.
 type greeting struct {
-	t           *thread
-	sock        *securedClient
-	cfg         *tls.Config
-	peer, local string
-	deadline    int64
-	hello       []byte             // received before the handshake began
-	shake       *tlsconn.Handshake // nil: it has not begun
-	out         []byte             // not written yet
-	isPaused    bool               // reading is paused
-	isRefused   bool               // the client only has to read why
-	isClosed    bool
+	t         *thread
+	sock      *securedClient
+	cfg       *tls.Config
+	from      origin
+	deadline  int64
+	hello     []byte             // received before the handshake began
+	shake     *tlsconn.Handshake // nil: it has not begun
+	out       []byte             // not written yet
+	isPaused  bool               // reading is paused
+	isRefused bool               // the client only has to read why
+	isClosed  bool
 }
 
 // newHandshakeTokens returns the tokens of the handshakes that may compute at a time. They are
@@ -72,9 +73,9 @@ func newHandshakeTokens(threads int) chan struct{} {
 
 // greet begins a handshake with a client that was admitted. Its socket must be added to the loop
 // with the returned handler.
-func (t *thread) greet(cfg *tls.Config, peer, local string) *greeting {
+func (t *thread) greet(cfg *tls.Config, from origin) *greeting {
 	g := &greeting{
-		t: t, sock: &securedClient{secured: secured{t: t}}, cfg: cfg, peer: peer, local: local,
+		t: t, sock: &securedClient{secured: secured{t: t}}, cfg: cfg, from: from.over(cfg),
 		deadline: t.now + int64(handshakeTimeout),
 	}
 	g.sock.greeting = g
@@ -130,7 +131,7 @@ func (g *greeting) received(b []byte) {
 	complete, err := tlsconn.Hello(g.hello)
 	switch {
 	case errors.Is(err, tlsconn.ErrPlain):
-		g.t.refusePlain(g.peer)
+		g.refusePlain()
 		g.write([]byte(notTLS))
 		g.refuse()
 	case err != nil:
@@ -189,7 +190,7 @@ func (g *greeting) finished(err error) {
 	t.countHandshake(s.conn.State())
 	s.client = &client{t: t}
 	s.owner = s.client
-	s.client.open(s, g.peer, g.local)
+	s.client.open(s, g.from)
 	s.client.Ready(true, false)
 	s.tell()
 	if !s.client.gone {
@@ -199,7 +200,7 @@ func (g *greeting) finished(err error) {
 
 // fail refuses a client whose handshake has failed.
 func (g *greeting) fail(err error) {
-	g.t.refuseHandshake(g.peer, err)
+	g.t.refuseHandshake(g.from.peer, err)
 	if g.shake != nil {
 		g.shake.Abort(err)
 	}
@@ -290,6 +291,16 @@ func (g *greeting) forget() {
 // notTLS is the reply to a client that does not speak TLS.
 const notTLS = "-ERR keyway: this port speaks TLS only\r\n"
 
+// refusePlain counts and logs a client that does not speak TLS, or a balancer that first sends a
+// header.
+func (g *greeting) refusePlain() {
+	if proxyheader.Begins(g.hello) {
+		refuseHeader(g.t, g.from.peer, extraHeader)
+		return
+	}
+	g.t.refusePlain(g.from.peer)
+}
+
 // refusePlain counts and logs a client that does not speak TLS.
 func (t *thread) refusePlain(peer string) {
 	t.worker.Stats.ClosedPlain++
@@ -311,8 +322,11 @@ func (t *thread) countHandshake(s tls.ConnectionState) {
 	}
 }
 
-// closeGreetings ends all handshakes.
+// closeGreetings ends all handshakes, and closes the connections of balancers without a header.
 func (t *thread) closeGreetings() {
+	for a := range t.announcements {
+		a.close()
+	}
 	for g := range t.greetings.all {
 		g.close()
 	}

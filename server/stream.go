@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -181,37 +182,63 @@ func (s *Server) acceptStreams(t *thread, of *listener, ln net.Listener) {
 			continue
 		}
 		pause = 0
-		cfg := of.tls.Load()
-		t.loop.Post(func() {
-			switch peer := conn.RemoteAddr().String(); {
-			case t.draining || !t.admit():
-				if reply := t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
-					_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
-					_, _ = conn.Write(reply)
-				}
-				s.reports.refused(proxy.Refusal{Reason: "clients.max is reached, or keyway stops", Client: peer})
-				conn.Close()
-			case cfg != nil:
-				go t.greetStream(cfg, conn, ln.Addr().String())
-			default:
-				if peer == "" || ln.Addr().Network() == "unix" {
-					peer = "unix"
-				}
-				t.openStream(conn, peer, ln.Addr().String())
-			}
-		})
+		t.loop.Post(func() { t.receiveStream(of, conn, ln.Addr()) })
 	}
 }
 
+// receiveStream is receive for a connection that goroutines serve.
+func (t *thread) receiveStream(of *listener, conn net.Conn, local net.Addr) {
+	cfg, balancers, peer := of.tls.Load(), of.balancers.Load(), peerOf(conn)
+	from := originOf(peer, netip.AddrPort{}, local)
+	switch {
+	case !mayConnect(t, balancers, peer):
+		conn.Close()
+	case t.draining || !t.admit():
+		if reply := t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
+			_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
+			_, _ = conn.Write(reply)
+		}
+		t.srv.reports.refused(proxy.Refusal{
+			Reason: "clients.max is reached, or keyway stops", Client: from.peer,
+		})
+		conn.Close()
+	case balancers != nil:
+		go func() {
+			behind, client, reason := readHeader(conn)
+			t.loop.Post(func() {
+				switch {
+				case behind != nil && !t.draining && mayAnnounce(t, peer, client):
+					t.enterStream(cfg, behind, originOf(peer, client, local))
+					return
+				case reason != "":
+					refuseHeader(t, from.peer, reason)
+				}
+				conn.Close()
+				t.dismiss()
+			})
+		}()
+	default:
+		t.enterStream(cfg, conn, from)
+	}
+}
+
+// enterStream makes an admitted connection a client, or begins the handshake with it.
+func (t *thread) enterStream(cfg *tls.Config, conn net.Conn, from origin) {
+	if cfg != nil {
+		go t.greetStream(cfg, conn, from.over(cfg))
+		return
+	}
+	t.openStream(conn, from)
+}
+
 // openStream begins the session of an admitted client.
-func (t *thread) openStream(conn net.Conn, peer, local string) {
+func (t *thread) openStream(conn net.Conn, from origin) {
 	c := &client{t: t}
-	c.open(newStream(t.loop, conn, c), peer, local)
+	c.open(newStream(t.loop, conn, c), from)
 }
 
 // greetStream does the TLS handshake with an admitted client, which becomes a client like others.
-func (t *thread) greetStream(cfg *tls.Config, conn net.Conn, local string) {
-	peer := conn.RemoteAddr().String()
+func (t *thread) greetStream(cfg *tls.Config, conn net.Conn, from origin) {
 	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	secure := tls.Server(conn, cfg)
 	err := secure.Handshake()
@@ -225,12 +252,12 @@ func (t *thread) greetStream(cfg *tls.Config, conn net.Conn, local string) {
 		switch {
 		case err == nil && !t.draining:
 			t.countHandshake(secure.ConnectionState())
-			t.openStream(secure, peer, local)
+			t.openStream(secure, from)
 			return
 		case isPlain:
-			t.refusePlain(peer)
+			t.refusePlain(from.peer)
 		case err != nil:
-			t.refuseHandshake(peer, err)
+			t.refuseHandshake(from.peer, err)
 		}
 		conn.Close()
 		t.dismiss()

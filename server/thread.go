@@ -21,13 +21,16 @@ type thread struct {
 	done      chan struct{} // closed when the loop has ended
 	buf       []byte
 	greetings greetings
-	putOff    []*client // clients whose output waits for more replies
-	turns     int       // turns since putOff was last written
-	now       int64
-	nextTick  int64
-	late      int // read-only turns since the process was suspended; see onlyReads
-	draining  bool
-	drainBy   int64 // time at which draining ends at the latest
+	// announcements are the connections of balancers whose header is not complete; nil: there
+	// were none.
+	announcements map[*announcement]struct{}
+	putOff        []*client // clients whose output waits for more replies
+	turns         int       // turns since putOff was last written
+	now           int64
+	nextTick      int64
+	late          int // read-only turns since the process was suspended; see onlyReads
+	draining      bool
+	drainBy       int64 // time at which draining ends at the latest
 }
 
 // maxPutOff is the number of busy turns for which a client's output may wait for its
@@ -103,6 +106,7 @@ func (t *thread) tick() bool {
 	if len(t.greetings.all) > 0 {
 		t.greetings.tick(t.now)
 	}
+	tickAnnouncements(t)
 	return true
 }
 
@@ -117,7 +121,7 @@ func (t *thread) next(ticked bool) time.Duration {
 			t.nextTick = min(t.nextTick, a.paused)
 		}
 	}
-	if len(t.greetings.all) > 0 {
+	if len(t.greetings.all)+len(t.announcements) > 0 {
 		t.nextTick = min(t.nextTick, t.now+greetTick)
 	}
 	if t.draining {

@@ -88,6 +88,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"layer 2",
 	},
 	{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
+	{"proxyheader", module + "loop " + module + "config " + module + "server", "it knows bytes and addresses only"},
 	{"tlsconn", module + "loop " + module + "config " + module + "server", "it moves no bytes of sockets"},
 	{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
 	{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},

@@ -26,3 +26,18 @@ func Users(c *config.Config) (*acl.Users, error) {
 	}
 	return users, nil
 }
+
+// Protected returns the addresses of a valid configuration on which protected mode refuses
+// clients of other machines.
+func Protected(c *config.Config) (addrs []string) {
+	users, err := Users(c)
+	if err != nil || !c.ProtectedMode || !users.Default.Admits() {
+		return nil
+	}
+	for _, l := range c.Listen {
+		if l.IsBeyondLoopback() && !l.ProvesClients() {
+			addrs = append(addrs, l.Addr)
+		}
+	}
+	return addrs
+}

@@ -81,9 +81,7 @@ func isReplica(t *router.Table, id router.NodeID) bool {
 func printShares(w io.Writer, file string, cfg *config.Config, t *router.Table) error {
 	fmt.Fprintf(w, "%s is valid: layout %s\n\n", file, t.Name)
 	printCertificates(w, cfg, time.Now())
-	if warning := openUser(cfg); warning != "" {
-		fmt.Fprintf(w, "warning: %s\n\n", warning)
-	}
+	printAccess(w, cfg)
 	if len(t.Nodes) == 0 {
 		fmt.Fprintln(w, "keyway did not ask the cluster for its nodes.")
 		return nil
@@ -154,6 +152,23 @@ func printCertificates(w io.Writer, cfg *config.Config, now time.Time) {
 	if len(files) > 0 {
 		fmt.Fprintln(w)
 	}
+}
+
+// printAccess warns if more clients than were meant can run commands, or fewer.
+func printAccess(w io.Writer, cfg *config.Config) {
+	if warning := openUser(cfg); warning != "" {
+		fmt.Fprintf(w, "warning: %s\n\n", warning)
+	}
+	if addrs := wiring.Protected(cfg); len(addrs) > 0 {
+		fmt.Fprintf(w, "warning: %s\n\n", protectedText(addrs))
+	}
+}
+
+// protectedText says that protected mode refuses clients of other machines at these addresses.
+func protectedText(addrs []string) string {
+	return fmt.Sprintf("protected mode: clients of other machines are refused on %s, because clients need no "+
+		"password; set clients.password, users or users_file, or write protected_mode: false if only trusted "+
+		"machines reach keyway", strings.Join(addrs, ", "))
 }
 
 // unowned returns a warning about slots without an owner, empty if there are none.

@@ -112,6 +112,14 @@ func (r *running) logAddresses(cfg *config.Config) {
 		r.log.Info("listening", "addr", a.String(),
 			"layout", cfg.Layout, "threads", cfg.Threads.Count(machine.Available()), "version", versionText())
 	}
+	r.logProtected(cfg)
+}
+
+// logProtected warns if clients of other machines are refused because they need no password.
+func (r *running) logProtected(cfg *config.Config) {
+	if addrs := wiring.Protected(cfg); len(addrs) > 0 {
+		r.log.Warn(protectedText(addrs))
+	}
 }
 
 // tellSystemd tells systemd when all threads serve, and when ctx ends, that keyway stops. Until
@@ -251,6 +259,9 @@ func (r *running) use(ctx context.Context, next *config.Config, changes []config
 	r.cfg.Store(next)
 	r.logCertificates(next)
 	r.logOpenUser(next)
+	if slices.ContainsFunc(changes, concernsProtection) {
+		r.logProtected(next)
+	}
 	r.setMemoryLimit()
 	_ = r.out.set(next.Log) // package config has checked both
 	if slices.ContainsFunc(changes, concernsObservers) {
@@ -270,6 +281,12 @@ func (r *running) surveyLocks(ctx context.Context, cfg *config.Config) {
 // logs in to them.
 func concernsLockNodes(c config.Change) bool {
 	return strings.HasPrefix(c.Path, "locks.quorum") || strings.HasPrefix(c.Path, "backend")
+}
+
+// concernsProtection reports whether the changed key decides whom protected mode refuses.
+func concernsProtection(c config.Change) bool {
+	keys := []string{"listen", "users", "clients.password", "protected_mode"}
+	return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(c.Path, key) })
 }
 
 // concernsObservers reports whether the observers use the changed key.

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
@@ -309,11 +311,7 @@ func (w *Worker) Received(s *Session, b []byte) {
 	if s.Has(Closing | Dead) {
 		return
 	}
-	if len(b) > 1 && b[0] == tlsHandshake && isTLS(s, b) {
-		w.Stats.ClosedTLS++
-		w.LogRefusal(s, "speaks TLS, and this port does not")
-		s.AnswerError(nil, "ERR keyway: this port does not speak TLS")
-		s.CloseAfter()
+	if len(b) > 1 && b[0] != '*' && !speaksRedis(s, b) {
 		return
 	}
 	if len(s.In) == 0 {
@@ -524,11 +522,39 @@ func (w *Worker) Each(f func(*Session)) {
 // command begins with it.
 const tlsHandshake = 0x16
 
-// isTLS reports whether b begins a TLS handshake: b is the first input of the connection, and
-// its second byte is a TLS major version. b has at least two bytes and begins with
-// tlsHandshake.
-func isTLS(s *Session, b []byte) bool {
-	return s.LastCmd == nil && s.partial == nil && s.line.head == nil && len(s.In) == 0 && b[1] == 3
+// The beginnings of the header of the PROXY protocol, versions 1 and 2.
+var proxyHeaders = [][]byte{
+	[]byte("PROXY TCP"), []byte("PROXY UNKNOWN"), []byte("\r\n\r\n\x00\r\nQUIT\n"),
+}
+
+// speaksRedis reports whether b, which has at least two bytes, may be commands. If it is the
+// first input of a connection and begins another protocol, speaksRedis refuses the client.
+func speaksRedis(s *Session, b []byte) bool {
+	w := s.Worker
+	switch {
+	case s.LastCmd != nil || s.partial != nil || s.line.head != nil || len(s.In) > 0 || s.Commands > 0:
+	case b[0] == tlsHandshake && b[1] == 3: // a major version of TLS
+		w.Stats.ClosedTLS++
+		refuse(s, "speaks TLS, and this port does not", "ERR keyway: this port does not speak TLS")
+		return false
+	case b[0] == 'P' || b[0] == '\r':
+		for _, h := range proxyHeaders {
+			if bytes.HasPrefix(b, h) {
+				w.Stats.ClosedHeader++
+				refuse(s, "sends a PROXY protocol header, and this port does not expect one",
+					"ERR keyway: this port does not expect the PROXY protocol; see proxy_protocol under listen")
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// refuse closes a client once it has read the error.
+func refuse(s *Session, reason, text string) {
+	s.Worker.LogRefusal(s, reason)
+	s.AnswerError(nil, text)
+	s.CloseAfter()
 }
 
 // Peer returns the client's address for logs.

@@ -9,7 +9,7 @@ var inProxy = []bug{
 	},
 	{
 		"a client that speaks TLS is read from", "proxy/engine/session.go",
-		"b[0] == tlsHandshake && isTLS(s, b)", "b[0] == tlsHandshake && s.Has(Dead)",
+		"b[0] == tlsHandshake && b[1] == 3:", "b[0] == tlsHandshake && s.Has(Dead):",
 		"./test", "TestTLSOnPlainPort",
 	},
 	{

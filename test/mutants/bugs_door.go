@@ -1,0 +1,32 @@
+package main
+
+// atDoor are planted in what decides which connections become clients.
+var atDoor = []bug{
+	{
+		"anybody may announce the address of a client", "server/accept.go",
+		"	case balancers.Contain(peer.Addr()):\n", "	case true:\n",
+		"./test", "TestProxyProtocolRefusals",
+	},
+	{
+		"the networks are compared with the balancer's address", "server/accept.go",
+		"|| isAllowed(t, client)\n", "|| isAllowed(t, balancer)\n",
+		"./test", "TestAllowedNetworks",
+	},
+	{
+		"a client that a balancer announces is of this machine", "server/accept.go",
+		"o.peer, o.isTrusted = client.String(), o.isTrusted && client.Addr().IsLoopback()",
+		"o.peer = client.String()",
+		"./test", "TestProtectedMode$",
+	},
+	{
+		"a header that comes in two parts is parsed without the first", "server/accept.go",
+		"		a.received = append(a.received, b...)\n		b = a.received\n",
+		"		a.received = append(a.received, b...)\n",
+		"./test", "TestProxyProtocol$",
+	},
+	{
+		"clients of a network that is gone stay", "server/configure.go",
+		"!slices.Equal(before.Clients.Allow, c.Config.Clients.Allow)", "len(c.Config.Clients.Allow) == 0",
+		"./test", "TestAllowedNetworks",
+	},
+}

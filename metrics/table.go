@@ -46,6 +46,7 @@ type ClientCounters struct {
 	ClosedHeader    uint64 `metric:"clients_closed_total" label:"reason=proxy_protocol"`
 	ProtocolErrors  uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
 	AuthFailures    uint64 `metric:"auth_failures_total"`
+	AuthDelayed     uint64 `metric:"auth_delayed_total"`
 	Denied          uint64 `metric:"permission_denied_total"`
 
 	TLSFull    uint64 `metric:"tls_handshakes_total" label:"kind=full"`
@@ -154,6 +155,7 @@ var help = map[string]string{
 	"tls_handshakes_total":         "TLS handshakes with clients that succeeded; resumed ones cost less.",
 	"large_commands_refused_total": "Large commands refused because limits.memory was nearly reached.",
 	"auth_failures_total":          "Wrong passwords.",
+	"auth_delayed_total":           "Attempts to authenticate that waited after wrong passwords from their address.",
 	"permission_denied_total":      "Commands that the rules of the client's user do not allow.",
 	"client_bytes_total":           "Bytes received from clients (in) and sent to clients (out).",
 	"overtaken_total":              "Refused commands not retried, because the client's next one had been executed.",

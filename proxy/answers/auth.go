@@ -23,6 +23,7 @@ func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, pas
 	u := w.Options.Users.Authenticate(user, password)
 	if u == nil {
 		w.Stats.AuthFailures++
+		failed(w, s)
 		engine.LogUserRefusal(w, s, "wrong password", string(user))
 		w.Denials.Denied(s, acl.DeniedAuth, string(a.Arg(0)), string(user))
 		return errtext.WrongPass
@@ -43,8 +44,14 @@ func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 		if w.Options.Users.Default.NoPass() {
 			return s.AnswerError(cmd, errtext.NoPassword)
 		}
+		if delaysAuth(w, s) {
+			return false
+		}
 		text = authenticate(w, s, a, []byte(acl.DefaultName), a.Arg(1))
 	case 3:
+		if delaysAuth(w, s) {
+			return false
+		}
 		text = authenticate(w, s, a, a.Arg(1), a.Arg(2))
 	default:
 		text = errtext.Syntax
@@ -54,6 +61,9 @@ func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	}
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
+
+// helloWithAuth is how many arguments a HELLO with AUTH has at least, its name included.
+const helloWithAuth = 5
 
 // hello answers HELLO [2|3 [AUTH user password] [SETNAME name]]
 // (networking.c, helloCommand).
@@ -74,6 +84,9 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		}
 		if (version == 3) != s.Has(engine.RESP3) && s.Inflight > 0 {
 			s.Set(engine.Draining)
+			return false
+		}
+		if a.Len() >= helloWithAuth && delaysAuth(w, s) {
 			return false
 		}
 		for i := 2; i < a.Len(); i++ {

@@ -8,7 +8,7 @@ import (
 // Part is what keyway answers by itself, or with its own ending.
 var Part = engine.Part{
 	New: func(w *engine.Worker) []engine.Feature {
-		return []engine.Feature{&monitors{w: w}, &pauses{w: w}, newDenials(w)}
+		return []engine.Feature{&monitors{w: w}, &pauses{w: w}, newDenials(w), newAuthDelays(w)}
 	},
 	Handlers: map[command.Action]engine.Handler{
 		command.DoSort:                  {Check: refuseForeignPatterns},

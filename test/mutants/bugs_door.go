@@ -25,6 +25,21 @@ var atDoor = []bug{
 		"./test", "TestProxyProtocol$",
 	},
 	{
+		"wrong passwords are counted by one thread alone", "proxy/answers/authdelay.go",
+		"engine.FeatureOf[*authDelays](o).count(from, o.Now)", "_ = o",
+		"./test", "TestGuessingPasswords",
+	},
+	{
+		"an attempt that waits is answered when the client asks again", "proxy/answers/authdelay.go",
+		"	s.Set(engine.Blocked)\n	return true\n", "	s.Set(engine.Draining)\n	s.Wake()\n	return true\n",
+		"./test/transcripts", "TestTranscripts/auth-delays",
+	},
+	{
+		"clients that have left make others wait", "proxy/answers/authdelay.go",
+		"t != nil && !t.isOver {", "t != nil && t.isOver {",
+		"./proxy", "TestGuessesOfOneAddress",
+	},
+	{
 		"clients of a network that is gone stay", "server/configure.go",
 		"!slices.Equal(before.Clients.Allow, c.Config.Clients.Allow)", "len(before.Clients.Allow) > 1<<20",
 		"./test", "TestAllowedNetworks",

@@ -47,15 +47,16 @@ func (m *machine) try(script string) (output, status string) {
 	m.t.Helper()
 	const end = "== status "
 	fmt.Fprintf(m.in, "{\n%s\n} </dev/null 2>&1; printf '\\n%s%%s\\n' $?\n", script, end)
+	var text strings.Builder
 	for {
 		line, err := m.out.ReadString('\n')
 		if err != nil {
-			m.t.Fatalf("%s: the shell has ended (%v)\n%s", script, err, output)
+			m.t.Fatalf("%s: the shell has ended (%v)\n%s", script, err, &text)
 		}
 		if status, ok := strings.CutPrefix(line, end); ok {
-			return strings.TrimSuffix(output, "\n"), strings.TrimSpace(status)
+			return strings.TrimSuffix(text.String(), "\n"), strings.TrimSpace(status)
 		}
-		output += line
+		text.WriteString(line)
 	}
 }
 

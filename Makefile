@@ -57,6 +57,7 @@ fuzz:
 	scripts/fuzz ./config FuzzParse $(FUZZTIME)
 	scripts/fuzz ./command FuzzKeys $(FUZZTIME)
 	scripts/fuzz ./command FuzzGlob $(FUZZTIME)
+	scripts/fuzz ./names FuzzCommand $(FUZZTIME)
 	scripts/fuzz ./proxy FuzzSession $(FUZZTIME)
 	scripts/fuzz ./proxyheader FuzzParse $(FUZZTIME)
 

@@ -152,6 +152,20 @@ var prefixWords = strings.Fields("a b c d e f g a b c d e f g other:a app:a * a*
 	"NOACK PREFIX BCAST ON OFF CHANNELS NUMSUB AUTH FIELDS IDS AGGREGATE SUM WEIGHTS DB 0 FROMMEMBER FROMLONLAT " +
 	"BYRADIUS store streams get by +1 01 1.0")
 
+// prefixHeads are the beginnings of commands whose options have keys, and prefixOptions such
+// options: a random one is often what a node accepts.
+var (
+	prefixHeads = []string{
+		"GEORADIUS a 1 1 9 km", "GEORADIUS g 1 1 9 km STORE a", "GEORADIUSBYMEMBER a b 9 km", "SORT a",
+		"SORT a STORE b", "SORT a BY *", "XREAD STREAMS", "XREAD COUNT 1", "XREADGROUP GROUP a b", "SCAN 0",
+		"SCAN 0 COUNT 100", "KEYS", "ZUNIONSTORE a 1", "ZUNION 2", "LMPOP 1", "ZMPOP 2", "BITOP OR", "MEMORY USAGE",
+		"OBJECT ENCODING", "COPY a", "GEOSEARCHSTORE a", "ZRANGESTORE a", "SORT_RO a", "RENAME", "RESTORE a 0",
+		"PUBSUB CHANNELS", "SINTERCARD 2",
+	}
+	prefixOptions = strings.Fields("STORE STORE STOREDIST a b c d e f g a b c d e f g GET BY * LIMIT 0 1 2 STREAMS " +
+		"MATCH COUNT LEFT MIN REPLACE TYPE string AGGREGATE SUM WEIGHTS ASC ALPHA")
+)
+
 // notAtRandom are commands that would end the connection, change how replies come, or wait.
 var notAtRandom = strings.Fields("quit reset auth hello multi exec watch discard monitor subscribe psubscribe " +
 	"ssubscribe unsubscribe punsubscribe sunsubscribe command client wait waitaof blpop brpop bzpopmin bzpopmax " +
@@ -174,17 +188,18 @@ func TestPrefixHidesOthers(t *testing.T) {
 		}
 	}
 	slices.Sort(commands)
-	commands = append(commands, slices.Repeat(strings.Fields("sort georadius georadiusbymember xread xreadgroup scan "+
-		"keys zunionstore lmpop zmpop bitop geosearchstore zrangestore sort_ro copy rename pubsub"), 4)...)
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 3))
 	c := prefixDial(t, k, "team", "3")
 	for range underRace(60, 6) {
 		var sent [][]string
 		for range 500 {
-			args := []string{commands[rng.IntN(len(commands))]}
+			args, words := []string{commands[rng.IntN(len(commands))]}, prefixWords
+			if rng.IntN(2) == 0 {
+				args, words = strings.Fields(prefixHeads[rng.IntN(len(prefixHeads))]), prefixOptions
+			}
 			for range rng.IntN(9) {
-				args = append(args, prefixWords[rng.IntN(len(prefixWords))])
+				args = append(args, words[rng.IntN(len(words))])
 			}
 			if strings.HasPrefix(args[0], "xread") {
 				args = slices.DeleteFunc(args, func(w string) bool { return w == "BLOCK" })

@@ -96,3 +96,32 @@ func delayed(k *redistest.Keyway) (n uint64) {
 	}
 	return n
 }
+
+// TestGuessesCountOnAllThreads: wrong passwords over one connection slow down the attempts of that
+// address on every thread.
+func TestGuessesCountOnAllThreads(t *testing.T) {
+	t.Parallel()
+	d := serveBalancers(t, false, "", "threads: 2\nclients: {password: right}\n")
+	c := dialFrom(t, "127.0.0.4", d.Addr)
+	for range 7 { // the seventh waits, and then all threads know of six
+		c.Do("AUTH", "wrong")
+	}
+	before := delayed(d.Keyway)
+	var right []*redistest.Client
+	for range 16 { // the kernel gives them to both threads
+		c := dialFrom(t, "127.0.0.4", d.Addr)
+		c.Send("AUTH", "right")
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		right = append(right, c)
+	}
+	for _, c := range right {
+		if got, err := c.Receive(); got.Text != "OK" {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	if n := delayed(d.Keyway) - before; n != 16 {
+		t.Errorf("%d of 16 attempts were delayed", n)
+	}
+}

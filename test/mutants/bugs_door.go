@@ -27,7 +27,7 @@ var atDoor = []bug{
 	{
 		"wrong passwords are counted by one thread alone", "proxy/answers/authdelay.go",
 		"engine.FeatureOf[*authDelays](o).count(from, o.Now)", "_ = o",
-		"./test", "TestGuessingPasswords",
+		"./test", "TestGuessesCountOnAllThreads",
 	},
 	{
 		"an attempt that waits is answered when the client asks again", "proxy/answers/authdelay.go",

@@ -30,6 +30,10 @@ type users struct {
 	mu         sync.Mutex
 	now        *acl.Users
 	configured *acl.Users // what the configuration or the file has last said
+
+	queue     sync.Mutex // for waiting and isRunning
+	waiting   []func()   // tasks, in the order in which clients have asked for them
+	isRunning bool       // a goroutine does them
 }
 
 // Users returns the present users. It must not be called in a loop.
@@ -39,13 +43,35 @@ func (s *Server) Users() *acl.Users {
 	return s.users.now
 }
 
-// doUsersTask does in a goroutine what a client of the thread has asked for. There is at most
-// one for each client, because the client's next command waits.
+// doUsersTask does in a goroutine what a client of the thread has asked for. A transaction may
+// ask for several tasks at once, so tasks are done in the order of the requests.
 func (t *thread) doUsersTask(task proxy.UsersTask) {
-	go func() {
+	u := &t.srv.users
+	u.queue.Lock()
+	defer u.queue.Unlock()
+	u.waiting = append(u.waiting, func() {
 		reply := t.srv.usersTask(task)
 		t.loop.Post(func() { task.Done(reply) })
-	}()
+	})
+	if !u.isRunning {
+		u.isRunning = true
+		go u.run()
+	}
+}
+
+// run does the tasks until none is left.
+func (u *users) run() {
+	for {
+		u.queue.Lock()
+		if u.isRunning = len(u.waiting) > 0; !u.isRunning {
+			u.queue.Unlock()
+			return
+		}
+		task := u.waiting[0]
+		u.waiting = u.waiting[1:]
+		u.queue.Unlock()
+		task()
+	}
 }
 
 // usersTask does what a client has asked for, and returns the reply.

@@ -28,6 +28,8 @@ var userChanges = []string{
 	"ACL DELUSER default a; ACL DELUSER nobody; ACL DELUSER a nobody b b; ACL LIST; ACL DELUSER; ACL SETUSER",
 	"ACL LOAD x; ACL SAVE x; MULTI; ACL SETUSER m on; SET k v; ACL DELUSER m n; EXEC; ACL USERS",
 	"MULTI; ACL SETUSER; EXEC",
+	"MULTI; ACL SETUSER m ~a; ACL DELUSER m; ACL SETUSER m ~c; ACL SETUSER m ~d; EXEC; ACL GETUSER m",
+	"ACL DELUSER m",
 	"ACL SETUSER c on nopass +@all -acl|setuser ~* &*; AUTH c x; ACL SETUSER c +@all; ACL DELUSER d; ACL LIST",
 	"ACL SETUSER e on nopass +@all ~* &*; AUTH e x; ECHO before; ACL DELUSER e c; ECHO after; ACL WHOAMI",
 	"SUBSCRIBE x; ACL SETUSER f; UNSUBSCRIBE",

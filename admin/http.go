@@ -91,24 +91,23 @@ const snapshotTimeout = 2 * time.Second
 // Handler serves /metrics, /healthz, /readyz, /placement and /locks, all of them read-only, and
 // /next-layout and /reload.
 func Handler(b Backend, o Options) http.Handler {
+	all := []Pool{{Backend: b, Options: o}}
+	return PoolsHandler(func() []Pool { return all }, o)
+}
+
+// serveProcess serves the pages that are about the process.
+func serveProcess(mux *http.ServeMux, c prometheus.Collector, o Options) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &Collector{b, o})
-	mux := http.NewServeMux()
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), c)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, healthy(r.Context(), b)) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		all, err := o.readyAll(r.URL.Query())
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		notes, err := ready(r.Context(), b, o, all)
-		answer(w, err)
-		for _, note := range notes {
-			fmt.Fprintln(w, note)
-		}
-	})
+	if o.Reload != nil {
+		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))
+	}
+}
+
+// servePool serves the pages that are about one pool.
+func servePool(mux *http.ServeMux, o Options) {
 	if o.Placement != nil {
 		mux.HandleFunc("GET /placement", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Placement()) })
 	}
@@ -118,10 +117,6 @@ func Handler(b Backend, o Options) http.Handler {
 	if o.Next != nil {
 		serveNext(mux, o.Next)
 	}
-	if o.Reload != nil {
-		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))
-	}
-	return mux
 }
 
 // reload answers POST /reload: 200 and what has changed, or 409 and why nothing has. The

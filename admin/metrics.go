@@ -11,8 +11,9 @@ import (
 	"github.com/keyway-proxy/keyway/metrics"
 )
 
-// Collector turns the workers' counters into metrics each time it is asked.
-type Collector struct {
+// poolCollector turns the counters of a pool's workers into metrics.
+type poolCollector struct {
+	ctx     context.Context // for reading the counters
 	backend Backend
 	o       Options
 }
@@ -54,13 +55,11 @@ var (
 
 // Describe says nothing, which makes the collector an unchecked one: its
 // metrics depend on what happened.
-func (c *Collector) Describe(chan<- *prometheus.Desc) {}
+func (c poolCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the counters of all threads and adds them up.
-func (c *Collector) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
-	defer cancel()
-	shots, err := c.backend.Snapshot(ctx)
+func (c poolCollector) Collect(out chan<- prometheus.Metric) {
+	shots, err := c.backend.Snapshot(c.ctx)
 	if err != nil || len(shots) == 0 {
 		out <- prometheus.NewInvalidMetric(descInfo, err)
 		return
@@ -70,10 +69,6 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 	all := metrics.Sum(shots)
 	gauge(descInfo, 1, c.o.Version, all.Layout)
-	gauge(descUptime, time.Since(c.backend.Started()).Seconds())
-	if c.o.DroppedLines != nil {
-		out <- prometheus.MustNewConstMetric(descLogDropped, prometheus.CounterValue, float64(c.o.DroppedLines()))
-	}
 	if c.o.Guarded != nil {
 		for _, n := range c.o.Guarded() {
 			gauge(descSampled, float64(n.Sampled), n.Name, n.Addr)
@@ -94,8 +89,16 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		gauge(descEpoch, float64(epoch))
 		gauge(descNotOfFile, map[bool]float64{true: 1}[notOfFile])
 	}
-	c.o.collectLocks(ctx, out)
+	c.o.collectLocks(c.ctx, out)
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })
+}
+
+// collectProcess exports what belongs to the process.
+func (o Options) collectProcess(started time.Time, out chan<- prometheus.Metric) {
+	out <- prometheus.MustNewConstMetric(descUptime, prometheus.GaugeValue, time.Since(started).Seconds())
+	if o.DroppedLines != nil {
+		out <- prometheus.MustNewConstMetric(descLogDropped, prometheus.CounterValue, float64(o.DroppedLines()))
+	}
 }
 
 // nameOf returns the name of a command or of a command family.

@@ -19,6 +19,7 @@ const (
 // Change is a key whose value differs between two configurations.
 type Change struct {
 	Path     string // as in nodes[a].addr: nodes by their names, other lists by the index
+	Pool     string // empty: the file has no pools, or the key belongs to the process
 	From, To string // the values as texts; empty for secrets
 	Effect   Effect
 	secret   bool
@@ -27,17 +28,20 @@ type Change struct {
 // String returns the change as a line for people. It never shows a secret.
 func (c Change) String() string {
 	if c.secret {
-		return c.Path + ": changed (not shown)"
+		return c.key() + ": changed (not shown)"
 	}
-	return c.Path + ": " + shown(c.From) + " -> " + shown(c.To)
+	return c.key() + ": " + shown(c.From) + " -> " + shown(c.To)
 }
+
+// key returns the path of the key in the file.
+func (c Change) key() string { return (&source{pool: c.Pool}).inPool(c.Path) }
 
 // LogFields returns the change as key-value fields of a log line. They never show a secret.
 func (c Change) LogFields() []any {
 	if c.secret {
-		return []any{"key", c.Path, "value", "not shown"}
+		return []any{"key", c.key(), "value", "not shown"}
 	}
-	return []any{"key", c.Path, "from", c.From, "to", c.To}
+	return []any{"key", c.key(), "from", c.From, "to", c.To}
 }
 
 // shown returns a value as one short text.
@@ -71,6 +75,9 @@ func (c *Config) Changes(next *Config) []Change {
 				continue
 			}
 			change := Change{Path: path, From: from, To: to, Effect: k.effect, secret: k.secret}
+			if !ofProcess(path) {
+				change.Pool = next.pool
+			}
 			if k.secret {
 				change.From, change.To = "", ""
 			}

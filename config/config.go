@@ -66,6 +66,7 @@ type User struct {
 // source is where a configuration comes from.
 type source struct {
 	file      string
+	pool      string              // the name of the pool; empty: the file has no pools
 	positions map[string]position // of the keys in the file
 	epoch     int64               // of the placement, if that is not the file's; see InEpoch
 	replaced  *Config             // the file's own placement, if another one is in force

@@ -36,7 +36,7 @@ func (d *decoder) document(n *yaml.Node) error {
 func (d *decoder) errorf(n *yaml.Node, path, remedy, problem string, args ...any) error {
 	return &Error{
 		File: d.config.file, Line: n.Line, Column: n.Column,
-		Path: path, Problem: fmt.Sprintf(problem, args...), Remedy: remedy,
+		Path: d.config.inPool(path), Problem: fmt.Sprintf(problem, args...), Remedy: remedy,
 	}
 }
 

@@ -36,16 +36,15 @@ type position struct{ line, column int }
 // Errorf returns an error at the key path, or at the nearest key above it that the file
 // has.
 func (c *Config) Errorf(path, remedy, problem string, args ...any) *Error {
-	e := &Error{File: c.file, Path: path, Problem: fmt.Sprintf(problem, args...), Remedy: remedy}
+	e := &Error{File: c.file, Path: c.shown(path), Problem: fmt.Sprintf(problem, args...), Remedy: remedy}
 	for p := path; ; {
 		if pos, ok := c.positions[p]; ok {
 			e.Line, e.Column = pos.line, pos.column
 			return e
 		}
-		i := strings.LastIndexAny(p, ".[")
-		if i < 0 {
+		if p == "" {
 			return e
 		}
-		p = p[:i]
+		p = p[:max(0, strings.LastIndexAny(p, ".["))]
 	}
 }

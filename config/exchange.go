@@ -78,7 +78,8 @@ func (r Range) placementText() map[string]any {
 // ParsePlacement decodes and checks a text of PlacementText. It reads no file and no
 // environment variable, so the text may come from others. name says whose it is.
 func ParsePlacement(name string, text []byte) (*Config, error) {
-	c, err := decode(name, text, func(name string) (string, bool) { return "${" + name + "}", true })
+	pools, err := decodePools(name, text, func(name string) (string, bool) { return "${" + name + "}", true })
+	c, err := only(pools, err)
 	if err != nil {
 		return nil, err
 	}

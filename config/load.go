@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,58 +15,43 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Load reads and checks the file at path. An error in the file is an *Error.
+// Load reads and checks the file at path, which must not have pools. An error in the file is an
+// *Error.
 func Load(path string) (*Config, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
-	}
-	return Parse(path, b, os.LookupEnv)
+	pools, err := LoadPools(path)
+	return only(pools, err)
 }
 
-// Parse decodes and checks the text of a file called name. env looks up environment
-// variables.
+// Parse decodes and checks the text of a file called name, which must not have pools. env looks
+// up environment variables.
 func Parse(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
-	c, err := decode(name, text, env)
+	pools, err := ParsePools(name, text, env)
+	return only(pools, err)
+}
+
+// only returns the configuration of a file without pools.
+func only(pools Pools, err error) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c := pools[0]; c.pool != "" {
+		return nil, c.Errorf("", "write the keys of one pool into a file of its own", "this file must not have pools")
+	}
+	return pools[0], nil
+}
+
+// complete reads the files of passwords and users of a configuration, and checks it.
+func complete(c *Config) error {
 	if err := c.readPasswords(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := readUsers(c); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.check(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := readNodeTLS(c); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// decode is Parse without the checks, and without the files of passwords, users and certificates.
-func decode(name string, text []byte, env func(string) (string, bool)) (*Config, error) {
-	c := Default()
-	c.Backend.Hold = notGiven
-	c.file = name
-	c.positions = map[string]position{}
-	text, refs := mark(text)
-	doc, err := document(name, text, refs)
-	if err != nil {
-		return nil, err
-	}
-	if doc != nil {
-		d := decoder{config: &c, env: env, refs: refs}
-		if err := d.document(doc); err != nil {
-			return nil, err
-		}
-	}
-	if c.Backend.Hold == notGiven {
-		c.Backend.Hold = c.Backend.RequestTimeout
-	}
-	return &c, nil
+	return readNodeTLS(c)
 }
 
 // notGiven marks a duration whose default depends on another key, until the file has

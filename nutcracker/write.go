@@ -31,17 +31,58 @@ func (p *Pool) Config(file string) (text []byte, warnings []string) {
 	w := writer{pool: p}
 	w.comment("keyway's configuration of the pool %s, made by keyway import from %s. Check it with "+
 		"keyway check -c FILE --connect before you use it.", quoted(p.Name), file)
+	w.admin()
+	w.text.WriteByte('\n')
+	w.body()
+	return []byte(w.text.String()), w.warnings
+}
+
+// body writes what belongs to the pool.
+func (w *writer) body() {
 	w.listen()
 	w.layout()
 	w.servers()
 	w.accounts()
 	w.connections()
 	w.ejects()
-	if len(p.unknown) > 0 {
+	if len(w.pool.unknown) > 0 {
 		w.text.WriteByte('\n')
-		w.warn("twemproxy 0.5 does not know these keys, nor does keyway: %s.", strings.Join(p.unknown, ", "))
+		w.warn("twemproxy 0.5 does not know these keys, nor does keyway: %s.", strings.Join(w.pool.unknown, ", "))
+	}
+}
+
+// PoolsConfig returns keyway's configuration of several pools that are fit, and what will differ
+// from twemproxy. file is the name of twemproxy's file.
+func PoolsConfig(file string, pools []*Pool) (text []byte, warnings []string) {
+	var w writer
+	w.comment("keyway's configuration of %d pools, made by keyway import from %s. Check it with "+
+		"keyway check -c FILE --connect before you use it.", len(pools), file)
+	w.admin()
+	w.put("\npools:")
+	for _, p := range pools {
+		of := writer{pool: p}
+		of.body()
+		w.put("\n  %s:", NameOf(p.Name))
+		for line := range strings.Lines(of.text.String()) {
+			if line != "\n" {
+				line = "    " + line
+			}
+			w.text.WriteString(line)
+		}
+		for _, warning := range of.warnings {
+			w.warnings = append(w.warnings, fmt.Sprintf("pool %s: %s", p.Name, warning))
+		}
 	}
 	return []byte(w.text.String()), w.warnings
+}
+
+// unnamed is what keyway does not allow in the name of a pool.
+var unnamed = regexp.MustCompile(`[^A-Za-z0-9_.-]`)
+
+// NameOf returns keyway's name of a pool of twemproxy.
+func NameOf(name string) string {
+	name = unnamed.ReplaceAllString(name, "-")
+	return name[:min(len(name), 64)]
 }
 
 // writer writes the configuration of one pool.
@@ -101,7 +142,7 @@ func (w *writer) listen() {
 	if strings.HasPrefix(addr, "/") {
 		addr = "unix://" + addr
 	}
-	w.comment("Clients connect here, as to twemproxy. Two processes cannot listen on one address: end twemproxy " +
+	w.lines("Clients connect here, as to twemproxy. Two processes cannot listen on one address: end twemproxy " +
 		"first, or try another one.")
 	if p.permission != "" {
 		w.warn("the socket file gets the permissions that keyway's umask says, not %s.", p.permission)
@@ -111,6 +152,10 @@ func (w *writer) listen() {
 		w.lines(w.given("backlog") + " has no key: keyway asks for the longest that the system allows " +
 			"(net.core.somaxconn).")
 	}
+}
+
+// admin writes the address for operators, which belongs to the process.
+func (w *writer) admin() {
 	w.comment("Metrics, health checks and keyway reload are at this address, instead of twemproxy's statistics (-s).")
 	w.put("#admin: 127.0.0.1:9380")
 }

@@ -28,19 +28,37 @@ type Change struct {
 	Follower Follower
 }
 
-// Configure replaces the configuration of a server that runs. Clients stay connected, and
-// commands under way finish. It returns when every thread works by the new configuration.
-//
-// Only the new listeners can fail. Then Configure changes nothing, and returns a
-// *config.Error. Calls of Configure must not overlap.
-func (s *Server) Configure(c Change) error {
+// Prepared is a change that cannot fail any more. Call Apply or Discard once.
+type Prepared struct {
+	s      *Server
+	change Change
+	added  []*listener
+}
+
+// Prepare opens the listeners that a server which runs gets by a change, and changes nothing
+// else. Only they can fail, with a *config.Error. Changes must not overlap.
+func (s *Server) Prepare(c Change) (*Prepared, error) {
 	if s.Stopping() {
-		return errors.New("keyway is stopping; nothing was changed")
+		return nil, errors.New("keyway is stopping; nothing was changed")
 	}
 	added, err := s.openAdded(c.Config)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return &Prepared{s, c, added}, nil
+}
+
+// Discard closes what Prepare has opened.
+func (p *Prepared) Discard() {
+	for _, l := range p.added {
+		l.close()
+	}
+}
+
+// Apply replaces the configuration of the server. Clients stay connected, and commands under way
+// finish. It returns when every thread works by the new configuration.
+func (p *Prepared) Apply() {
+	s, c, added := p.s, p.change, p.added
 	before := s.cfg.Swap(c.Config)
 	s.host.budget.setMemory(s.MemoryLimit())
 	s.checkDescriptors(len(cmp.Or(c.Table, s.Table()).Nodes))
@@ -55,7 +73,6 @@ func (s *Server) Configure(c Change) error {
 	if !slices.Equal(before.Clients.Allow, c.Config.Clients.Allow) {
 		s.onThreads(closeForbidden)
 	}
-	return nil
 }
 
 // adopt replaces the table, the follower and the workers' options. Nothing that the present

@@ -128,8 +128,11 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	for i, l := range s.host.loops {
 		t := &thread{srv: s, index: i, loop: l.Share(), buf: make([]byte, readSize), done: make(chan struct{})}
 		t.weight = s.host.budget.join(t)
-		t.worker = proxy.New(s.workerOptions(setup.Workers, i), setup.Table)
-		t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
+		t.newWorker = func(now int64) *proxy.Worker {
+			o := s.workerOptions(setup.Workers, i)
+			o.Now = now
+			return proxy.New(o, s.Table())
+		}
 		s.threads = append(s.threads, t)
 	}
 	if err := s.listen(); err != nil {

@@ -17,6 +17,7 @@ type thread struct {
 	weight    *weight // its share of the host's memory
 	loop      *loop.Loop
 	worker    *proxy.Worker
+	newWorker func(now int64) *proxy.Worker // makes worker when the thread begins
 	acceptors []*acceptor
 	done      chan struct{} // closed when the loop has ended
 	buf       []byte
@@ -65,6 +66,8 @@ func (t *thread) flushPutOff() {
 
 // Begin, BeginTurn, EndTurn and End implement loop.Owner, as Pause does.
 func (t *thread) Begin(now time.Duration, wall time.Time) {
+	t.worker = t.newWorker(int64(now)) // not before: time passes while other servers are made
+	t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
 	t.BeginTurn(now, wall)
 	t.nextTick = t.now // the loop may have run for long
 }
@@ -236,6 +239,9 @@ func (t *thread) drain(by int64) {
 
 // End closes all remaining connections and clients.
 func (t *thread) End() {
+	if t.worker == nil {
+		return // the loop has failed before the thread began
+	}
 	t.worker.Shut()
 	for _, l := range t.worker.EndTurn().Links {
 		if b, _ := l.Bind.(*backend); b != nil {

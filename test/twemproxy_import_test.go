@@ -99,6 +99,7 @@ func TestImportChoosesAPool(t *testing.T) {
 	cache := pool("cache", "", "127.0.0.1:11211:1")
 	a := pool("a", "  redis: true\n  redis_db: 2\n", "127.0.0.1:7101:1")
 	b := pool("b", "  redis: true\n", "127.0.0.1:7102:1")
+	other := strings.Replace(b, "22121", "22122", 1)
 	heavy := pool("heavy", "  redis: true\n", "127.0.0.1:7102:2000000")
 	for _, tc := range []struct {
 		text         string
@@ -109,10 +110,11 @@ func TestImportChoosesAPool(t *testing.T) {
 		{a, nil, 0, "{name: 127.0.0.1:7101, addr: 127.0.0.1:7101, weight: 1}", "warning: twemproxy uses database 2"},
 		{cache + a, nil, 2, "7101", "left out: pool cache: its servers are memcached (redis: true is missing)\n"},
 		{cache + a + b, []string{"--pool", "b"}, 0, "7102", ""},
-		{cache + a + b, nil, 1, "", "has several pools, and a keyway serves one; write --pool with one of a, b\n"},
+		{cache + a + other, nil, 2, "pools:\n\n  a:\n", "warning: pool a: twemproxy uses"},
+		{a + b, nil, 1, "", "keyway cannot serve this: pools.b.listen: the pool a listens on \"127.0.0.1:22121\"; "},
 		{a + b, []string{"--pool", "c"}, 1, "", "has no pool \"c\"; write --pool with one of a, b\n"},
 		{cache, nil, 1, "", "has no pool that keyway can serve\n"},
-		{heavy, nil, 1, "", "pool heavy: keyway cannot serve it: nodes[0].weight: weight 2000000\n"},
+		{heavy, nil, 1, "", "keyway cannot serve this: nodes[0].weight: weight 2000000; choose"},
 		{"a: 1\n", nil, 1, "", "nutcracker.yml:1: \"a\" is no pool"},
 	} {
 		stdout, stderr, status := importTwemproxy(t, tc.text, tc.flags...)

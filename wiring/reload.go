@@ -13,20 +13,52 @@ import (
 	"github.com/keyway-proxy/keyway/server"
 )
 
-// Reload makes a running server, whose configuration is old, serve next. It returns what has
-// changed. It applies all changes or, if it returns an error, none. If keys would move to
-// other nodes, where clients would not find them, or if clients would lose locks of locks.quorum,
-// it is an error unless allowMisplaced is true. Errors in the file are *config.Error. Calls must not overlap.
+// Reload is PrepareReload with an immediate Apply.
 func Reload(
 	ctx context.Context, srv *server.Server, old, next *config.Config, allowMisplaced bool, log *slog.Logger,
 ) ([]config.Change, error) {
+	p, err := PrepareReload(ctx, srv, old, next, allowMisplaced, log)
+	if err != nil {
+		return nil, err
+	}
+	p.Apply()
+	return p.Changes, nil
+}
+
+// Prepared is a reload that cannot fail any more. Call Apply or Discard once.
+type Prepared struct {
+	Changes []config.Change // of keys of the file
+	change  *server.Prepared
+}
+
+// Apply applies the changes.
+func (p *Prepared) Apply() {
+	if p.change != nil {
+		p.change.Apply()
+	}
+}
+
+// Discard changes nothing.
+func (p *Prepared) Discard() {
+	if p.change != nil {
+		p.change.Discard()
+	}
+}
+
+// PrepareReload prepares a running server, whose configuration is old, to serve next. If keys
+// would move to other nodes, where clients would not find them, or if clients would lose locks of
+// locks.quorum, it is an error unless allowMisplaced is true. Errors in the file are
+// *config.Error. Calls must not overlap.
+func PrepareReload(
+	ctx context.Context, srv *server.Server, old, next *config.Config, allowMisplaced bool, log *slog.Logger,
+) (*Prepared, error) {
 	if err := config.LoadCertificates(next); err != nil {
 		return nil, err
 	}
 	changes := old.Changes(next)
 	setup, err := setUp(next)
 	if err != nil || len(changes) == 0 && old.Epoch() == next.Epoch() {
-		return nil, err
+		return &Prepared{}, err
 	}
 	change := server.Change{
 		Config: next, Workers: setup.Workers, Users: concerns(changes, "users", "clients.password"),
@@ -49,10 +81,11 @@ func Reload(
 			f.assume(cmp.Or(change.Table, srv.Table()))
 		}
 	}
-	if err := srv.Configure(change); err != nil {
+	prepared, err := srv.Prepare(change)
+	if err != nil {
 		return nil, err
 	}
-	return changes, nil
+	return &Prepared{changes, prepared}, nil
 }
 
 // serverKeys begin the paths of the keys that say where servers are, and how they are asked.

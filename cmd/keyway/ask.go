@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +18,21 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/plan"
 )
+
+// pageOf returns a page of the admin address with parameters, for a pool; empty: the only one.
+func pageOf(page, pool string, params url.Values) string {
+	if pool != "" {
+		params = maps.Clone(params)
+		if params == nil {
+			params = url.Values{}
+		}
+		params.Set(admin.PoolParam, pool)
+	}
+	if len(params) == 0 {
+		return page
+	}
+	return page + "?" + params.Encode()
+}
 
 // adminURL returns the URL of a page of the keyway with that admin address.
 func adminURL(addr, page string) string { return fmt.Sprintf("http://%s%s", addr, page) }
@@ -64,11 +81,11 @@ func adminAddresses(named []string, file string, c *config.Config) ([]string, er
 // askKeyways asks running keyways where they look for keys. It returns the configuration of
 // the first one that answers, without users and passwords. If none answers, it returns an
 // error.
-func askKeyways(ctx context.Context, addrs []string) (older *config.Config, asked *plan.Asked, err error) {
+func askKeyways(ctx context.Context, addrs []string, pool string) (older *config.Config, asked *plan.Asked, err error) {
 	asked = &plan.Asked{}
 	var failed []error
 	for _, addr := range addrs {
-		p, c, err := askPlacement(ctx, addr)
+		p, c, err := askPlacement(ctx, addr, pool)
 		if err != nil {
 			failed = append(failed, err)
 			asked.Silent = append(asked.Silent, plan.Silent{Admin: addr, Reason: err.Error()})
@@ -88,12 +105,15 @@ func askKeyways(ctx context.Context, addrs []string) (older *config.Config, aske
 }
 
 // askPlacement asks one keyway.
-func askPlacement(ctx context.Context, addr string) (p admin.Placement, c *config.Config, err error) {
+func askPlacement(ctx context.Context, addr, pool string) (p admin.Placement, c *config.Config, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	status, text, err := callAdmin(ctx, http.MethodGet, addr, "/placement", nil)
+	status, text, err := callAdmin(ctx, http.MethodGet, addr, pageOf("/placement", pool, nil), nil)
 	if err != nil {
 		return p, nil, err
+	}
+	if status == http.StatusBadRequest {
+		return p, nil, fmt.Errorf("keyway at %s: %s", addr, text)
 	}
 	if status != http.StatusOK {
 		return p, nil, fmt.Errorf("%s is no admin address of a keyway that tells its placement: it answers %d %s",

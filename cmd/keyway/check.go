@@ -21,7 +21,7 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	var file string
+	var file, pool string
 	var offline, connect bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -33,41 +33,65 @@ func checkCommand() *cobra.Command {
 			if offline && connect {
 				return errors.New("--offline and --connect exclude each other; give one of them")
 			}
-			cfg, err := load(file)
+			pools, err := loadPools(file)
 			if err != nil {
 				return err
 			}
-			if err := config.LoadCertificates(cfg); err != nil {
-				return err
+			if pool != "" {
+				cfg, err := pools.Choose(pool)
+				if err != nil {
+					return err
+				}
+				pools = config.Pools{cfg}
 			}
-			if _, _, err := wiring.Next(cfg); err != nil {
-				return err
+			var failed []error
+			for i, cfg := range pools {
+				if i > 0 {
+					fmt.Fprintln(cmd.OutOrStdout())
+				}
+				if err := checkPool(cmd.Context(), cmd.OutOrStdout(), file, cfg, offline, connect); err != nil {
+					failed = append(failed, err)
+				}
 			}
-			var t *router.Table
-			if offline {
-				t, err = wiring.Table(cfg)
-			} else {
-				t, err = wiring.FetchTable(cmd.Context(), cfg)
-			}
-			if err != nil {
-				return err
-			}
-			if err := printShares(cmd.OutOrStdout(), file, cfg, t); err != nil || !connect {
-				return err
-			}
-			cfg, t, other := printInForce(cmd.Context(), cmd.OutOrStdout(), cfg, t)
-			servers := map[string]string{}
-			unfit := printNodes(cmd.Context(), cmd.OutOrStdout(), cfg, t, servers)
-			locks := printLockNodes(cmd.Context(), cmd.OutOrStdout(), cfg, servers)
-			return cmp.Or(unfit, locks, other)
+			return errors.Join(failed...)
 		},
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&pool, "pool", "", "check the pool with this `name` alone")
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask no node, cluster or sentinel")
 	cmd.Flags().BoolVar(&connect, "connect", false,
 		"ask every node for its role, cluster mode and version, and whether its keys lie where the layout says; "+
 			"ask the lock nodes whether they can hold locks")
 	return cmd
+}
+
+// checkPool checks the configuration of one pool, or of a file without pools.
+func checkPool(ctx context.Context, w io.Writer, file string, cfg *config.Config, offline, connect bool) error {
+	if err := config.LoadCertificates(cfg); err != nil {
+		return err
+	}
+	if _, _, err := wiring.Next(cfg); err != nil {
+		return err
+	}
+	tableOf := wiring.FetchTable
+	if offline {
+		tableOf = func(_ context.Context, c *config.Config) (*router.Table, error) { return wiring.Table(c) }
+	}
+	t, err := tableOf(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if name := cfg.Pool(); name != "" {
+		file += ", pool " + name
+	}
+	if err := printShares(w, file, cfg, t); err != nil || !connect {
+		return err
+	}
+	cfg, t, other := printInForce(ctx, w, cfg, t)
+	servers := map[string]string{}
+	unfit := printNodes(ctx, w, cfg, t, servers)
+	locks := printLockNodes(ctx, w, cfg, servers)
+	return cmp.Or(unfit, locks, other)
 }
 
 // measuredKeys is the number of keys of each kind that are placed to measure shares.

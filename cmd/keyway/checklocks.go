@@ -87,7 +87,7 @@ func locksCommand() *cobra.Command {
 }
 
 func voteCommand() *cobra.Command {
-	var file string
+	var file, pool string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "vote ADDRESS...",
@@ -101,7 +101,7 @@ func voteCommand() *cobra.Command {
 				return errors.New("vote needs the addresses of lock nodes, as in the configuration; " +
 					"keyway check --connect lists them")
 			}
-			cfg, err := load(file)
+			cfg, err := load(file, pool)
 			if err != nil {
 				return err
 			}
@@ -115,6 +115,7 @@ func voteCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
+	poolFlag(cmd, &pool)
 	cmd.Flags().BoolVar(&force, "force", false, "do not ask the other nodes which locks they have")
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,17 +18,18 @@ import (
 type probe struct {
 	ready bool
 	nodes string // admin.NodesAny, admin.NodesAll, or empty: as the configuration says
+	pool  string // empty: all
 }
 
 // page returns the page of the admin address that answers.
 func (p probe) page() string {
 	switch {
 	case !p.ready:
-		return "/healthz"
+		return pageOf("/healthz", p.pool, nil)
 	case p.nodes == "":
-		return "/readyz"
+		return pageOf("/readyz", p.pool, nil)
 	}
-	return fmt.Sprintf("/readyz?%s=%s", admin.NodesParam, p.nodes)
+	return pageOf("/readyz", p.pool, url.Values{admin.NodesParam: {p.nodes}})
 }
 
 func healthCommand() *cobra.Command {
@@ -51,11 +53,11 @@ func healthCommand() *cobra.Command {
 				return fmt.Errorf("--timeout %s: write a duration above 0, such as 5s", timeout)
 			}
 			if addr == "" {
-				cfg, err := load(file)
+				pools, err := loadPools(file)
 				if err != nil {
 					return err
 				}
-				addrs, err := adminAddresses(nil, file, cfg)
+				addrs, err := adminAddresses(nil, file, pools[0])
 				if err != nil {
 					return err
 				}
@@ -71,6 +73,7 @@ func healthCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&p.ready, "ready", false, "ask whether keyway should get clients, as /readyz does")
 	cmd.Flags().StringVar(&p.nodes, "nodes", "",
 		"with --ready: `any` master must be reachable, or all, whatever the file says")
+	cmd.Flags().StringVar(&p.pool, "pool", "", "ask about the pool with this `name` alone")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "how long keyway gets to answer")
 	return cmd
 }
@@ -85,6 +88,8 @@ func health(ctx context.Context, w io.Writer, addr string, p probe) error {
 	switch status {
 	case http.StatusOK, http.StatusServiceUnavailable:
 		fmt.Fprintln(w, text)
+	case http.StatusBadRequest:
+		return errors.New(text)
 	default:
 		return fmt.Errorf("%s is no admin address of a keyway: it answers %d %s", addr, status, http.StatusText(status))
 	}

@@ -16,9 +16,9 @@ import (
 )
 
 // onLaterEpoch tells obeyLater of a node of a later epoch.
-func (r *running) onLaterEpoch(l *pool.Link) {
+func (p *served) onLaterEpoch(l *pool.Link) {
 	select {
-	case r.later <- l:
+	case p.later <- l:
 	default: // obeyLater knows of another
 	}
 }
@@ -28,18 +28,18 @@ const obeyInterval = 500 * time.Millisecond
 
 // obeyLater makes the server take the layouts that nodes' registers say are in force, until
 // ctx ends. Until the server has taken one, it does not use the nodes that say so.
-func (r *running) obeyLater(ctx context.Context) {
+func (p *served) obeyLater(ctx context.Context) {
 	logged := ""
 	for {
 		var l *pool.Link
 		select {
 		case <-ctx.Done():
 			return
-		case l = <-r.later:
+		case l = <-p.later:
 		}
-		if err := r.obey(ctx); err != nil && err.Error() != logged {
+		if err := p.obey(ctx); err != nil && err.Error() != logged {
 			logged = err.Error()
-			r.log.Error("a node says that another layout is in force, which keyway cannot take; it does not use such "+
+			p.log.Error("a node says that another layout is in force, which keyway cannot take; it does not use such "+
 				"nodes, and their keys cannot be reached", "node", proxy.NodeName(l), "addr", l.Addr, "error", err)
 		}
 		select {
@@ -51,23 +51,23 @@ func (r *running) obeyLater(ctx context.Context) {
 }
 
 // obey makes the server take the layout that the nodes' registers say is in force.
-func (r *running) obey(ctx context.Context) error {
-	r.reloading.Lock()
-	defer r.reloading.Unlock()
-	old := r.cfg.Load()
-	next, err := wiring.InForce(ctx, fileOf(old), old, r.log)
+func (p *served) obey(ctx context.Context) error {
+	p.of.reloading.Lock()
+	defer p.of.reloading.Unlock()
+	old := p.cfg.Load()
+	next, err := wiring.InForce(ctx, fileOf(old), old, p.log)
 	if err != nil || next.Epoch() == old.Epoch() {
 		return err
 	}
-	changes, err := wiring.Reload(ctx, r.srv, old, next, true, r.log)
+	changes, err := wiring.Reload(ctx, p.srv, old, next, true, p.log)
 	if err != nil {
 		return fmt.Errorf("%w; restart keyway", err)
 	}
-	r.use(ctx, next, changes)
-	r.log.Warn("the layout of a later epoch is in force; keyway serves by it", "epoch", next.Epoch(),
+	p.use(next, changes)
+	p.log.Warn("the layout of a later epoch is in force; keyway serves by it", "epoch", next.Epoch(),
 		"from_epoch", old.Epoch(), "layout", next.Layout, "placement", next.PlacementHash(),
 		"placement_before", old.PlacementHash())
-	wiring.LogInForce(next, r.log)
+	wiring.LogInForce(next, p.log)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 func migrateCommand() *cobra.Command {
 	var o migrate.Options
+	var pool string
 	cmd := &cobra.Command{
 		Use:   "migrate OLD.yml NEW.yml",
 		Short: "Move all keys from where one configuration places them to where another does",
@@ -24,7 +25,7 @@ func migrateCommand() *cobra.Command {
 			"in their new places, 2 if some are not or were renamed, and 1 if it did not come to an end.",
 		Args: twoFiles,
 		RunE: func(cmd *cobra.Command, files []string) error {
-			older, newer, err := loadBoth(files)
+			older, newer, err := loadBoth(files, pool)
 			if err != nil {
 				return err
 			}
@@ -49,6 +50,7 @@ func migrateCommand() *cobra.Command {
 		},
 	}
 	movingFlags(cmd, &o)
+	poolFlag(cmd, &pool)
 	return cmd
 }
 

@@ -55,6 +55,7 @@ func planCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&p.asJSON, "json", false, "print one JSON object")
 	cmd.Flags().StringSliceVar(&p.o.Accept, "accept", nil,
 		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
+	poolFlag(cmd, &p.pool)
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
 	return cmd
 }
@@ -63,6 +64,7 @@ func planCommand() *cobra.Command {
 type planning struct {
 	o      plan.Options
 	file   string   // with -c
+	pool   string   // empty: the only one
 	admin  []string // of the keyways to ask
 	watch  time.Duration
 	asJSON bool
@@ -113,7 +115,7 @@ func (p *planning) run(cmd *cobra.Command, files []string) error {
 func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, stderr io.Writer) (err error) {
 	asked := p.o.Asked
 	if p.watch == 0 {
-		asked.Traffic = known(ctx, newer, asked)
+		asked.Traffic = known(ctx, newer, asked, p.pool)
 		return nil
 	}
 	before, err := wiring.Plan(ctx, older, newer, plan.Options{Accept: p.o.Accept, Asked: asked})
@@ -125,7 +127,7 @@ func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, 
 			fmt.Fprintf(stderr, "%s; %s\n", problem.Text, problem.Remedy)
 		}
 	}
-	asked.Traffic, err = watchTraffic(ctx, newer, asked, p.watch, newMeter(stderr))
+	asked.Traffic, err = watchTraffic(ctx, newer, asked, p.pool, p.watch, newMeter(stderr))
 	return err
 }
 
@@ -138,19 +140,19 @@ func (p *planning) load(ctx context.Context, files []string) (older, newer *conf
 		if len(p.admin) > 0 {
 			return nil, nil, errors.New("--admin asks running keyways, so it goes with -c NEW.yml; leave it out")
 		}
-		return loadBoth(files)
+		return loadBoth(files, p.pool)
 	}
 	if p.watch < 0 || p.watch > admin.MaxTrial-grace {
 		return nil, nil, fmt.Errorf("--watch %s: write a duration such as 1h", p.watch)
 	}
-	if newer, err = load(p.file); err != nil {
+	if newer, err = load(p.file, p.pool); err != nil {
 		return nil, nil, err
 	}
 	addrs, err := adminAddresses(p.admin, p.file, newer)
 	if err != nil {
 		return nil, nil, err
 	}
-	if older, p.o.Asked, err = askKeyways(ctx, addrs); err != nil {
+	if older, p.o.Asked, err = askKeyways(ctx, addrs, p.pool); err != nil {
 		return nil, nil, err
 	}
 	older.UseAccounts(newer)

@@ -14,7 +14,7 @@ import (
 )
 
 func routeCommand() *cobra.Command {
-	var file string
+	var file, pool string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "route KEY...",
@@ -26,7 +26,7 @@ func routeCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, keys []string) error {
-			cfg, err := load(file)
+			cfg, err := load(file, pool)
 			if err != nil {
 				return err
 			}
@@ -38,6 +38,7 @@ func routeCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
+	poolFlag(cmd, &pool)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
 	return cmd
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,77 +12,66 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/keyway-proxy/keyway/acl"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/guard"
-	"github.com/keyway-proxy/keyway/machine"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/systemd"
-	"github.com/keyway-proxy/keyway/topology"
-	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // running is a keyway that serves clients, and can reload its configuration.
 type running struct {
-	file string
-	log  *slog.Logger
-	out  *output
-	srv  *server.Server
-	next *trials
+	file   string
+	log    *slog.Logger
+	out    *output
+	host   *server.Host
+	ctx    context.Context // ends when keyway is to stop
+	stop   context.CancelFunc
+	beside context.Context // ends when it has stopped
 
 	systemd *systemd.Notifier // nil: systemd does not ask for messages
 
 	reloading sync.Mutex
-	cfg       atomic.Pointer[config.Config]
-	observers atomic.Pointer[observers]
+	pools     atomic.Pointer[[]*served]         // in the order of the file
+	servers   errgroup.Group                    // the pools' servers
 	admin     *adminListener                    // changed by reload alone
-	later     chan *pool.Link                   // a node's register is of a later epoch
-	watchers  sync.WaitGroup                    // the observers' goroutines
+	watchers  sync.WaitGroup                    // goroutines that look at nodes and serve operators
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
 }
 
-// observers look at the nodes while keyway serves.
-type observers struct {
-	survey *topology.Survey
-	keys   *guard.Guard
-	stop   context.CancelFunc
+// first returns a pool. All of them have the same values of what belongs to the process.
+func (r *running) first() *served { return (*r.pools.Load())[0] }
+
+// find returns the pool with that name, or nil.
+func (r *running) find(name string) *served {
+	for _, p := range *r.pools.Load() {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
 }
 
-// observe replaces the observers by those of the configuration.
-func (r *running) observe(ctx context.Context, cfg *config.Config, keys *guard.Guard) {
-	ctx, stop := context.WithCancel(ctx)
-	o := &observers{survey: wiring.NewSurvey(cfg, r.log, r.srv.Table), keys: keys, stop: stop}
-	r.watchers.Go(func() { o.survey.Run(ctx) })
-	r.watchers.Go(func() { o.keys.Run(ctx, r.srv.Table) })
-	if before := r.observers.Swap(o); before != nil {
-		before.stop()
+// configs returns the configurations that are in force.
+func (r *running) configs() (all config.Pools) {
+	for _, p := range *r.pools.Load() {
+		all = append(all, p.cfg.Load())
 	}
+	return all
 }
 
 func (r *running) adminHandler(ctx context.Context) http.Handler {
-	return admin.Handler(r.srv, admin.Options{
-		Version: versionText(), DroppedLines: r.out.lines.Dropped, Surveyed: r.surveyed, Guarded: r.guarded,
-		Disagreeing: func() int { return r.observers.Load().keys.Disagreeing() },
-		Locks:       r.srv.Locks,
-		LockFigures: r.srv.LockFigures,
-		Certificates: func() (files []admin.Certificate) {
-			for _, f := range config.Certificates(r.cfg.Load()) {
-				files = append(files, admin.Certificate{File: f.File, NotAfter: f.NotAfter})
-			}
-			return files
-		},
-		InForce: func() (int64, bool) {
-			cfg := r.cfg.Load()
-			return cfg.Epoch(), cfg.Replaced() != nil
-		},
-		ReadyAll:  func() bool { return r.cfg.Load().Ready == config.ReadyAll },
-		Placement: r.placement,
-		Next:      r.next,
+	pools := func() (all []admin.Pool) {
+		for _, p := range *r.pools.Load() {
+			all = append(all, p.forAdmin())
+		}
+		return all
+	}
+	return admin.PoolsHandler(pools, admin.Options{
+		Version: versionText(), DroppedLines: r.out.lines.Dropped,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
@@ -92,7 +80,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 
 // setMemoryLimit tells the Go runtime how much memory the process may use.
 func (r *running) setMemoryLimit() {
-	if limit := r.srv.MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+	if limit := r.first().srv.MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
 }
@@ -106,39 +94,30 @@ func systemdOf(log *slog.Logger) *systemd.Notifier {
 	return n
 }
 
-// logAddresses logs where keyway listens.
-func (r *running) logAddresses(cfg *config.Config) {
-	for _, a := range r.srv.Addrs() {
-		r.log.Info("listening", "addr", a.String(),
-			"layout", cfg.Layout, "threads", cfg.Threads.Count(machine.Available()), "version", versionText())
+// turns returns an error unless all threads of all pools answer before ctx ends.
+func (r *running) turns(ctx context.Context) error {
+	for _, p := range *r.pools.Load() {
+		if _, err := p.srv.Snapshot(ctx); err != nil {
+			return err
+		}
 	}
-	r.logProtected(cfg)
-}
-
-// logProtected warns if clients of other machines are refused because they need no password.
-func (r *running) logProtected(cfg *config.Config) {
-	if addrs := wiring.Protected(cfg); len(addrs) > 0 {
-		r.log.Warn(protectedText(addrs))
-	}
+	return nil
 }
 
 // tellSystemd tells systemd when all threads serve, and when ctx ends, that keyway stops. Until
 // beside ends, it also tells that the threads are alive.
 func (r *running) tellSystemd(ctx, beside context.Context) {
-	if _, err := r.srv.Snapshot(ctx); err == nil {
+	if r.turns(ctx) == nil {
 		r.systemd.Ready(r.status(nil))
 	}
 	r.watchers.Go(func() {
-		r.systemd.Watch(beside, func(ctx context.Context) error {
-			_, err := r.srv.Snapshot(ctx)
-			return err
-		}, func(err error) {
+		r.systemd.Watch(beside, r.turns, func(err error) {
 			r.log.Error("a thread does not answer; systemd will restart keyway if that goes on", "error", err)
 		})
 	})
 	select {
 	case <-ctx.Done():
-		s := r.cfg.Load().Shutdown
+		s := r.first().cfg.Load().Shutdown
 		r.systemd.Stopping("stopping: finishing what is under way", s.Delay+s.Timeout+stopSlack)
 	case <-beside.Done():
 	}
@@ -149,12 +128,15 @@ const stopSlack = 5 * time.Second
 
 // status returns the line that `systemctl status` shows. err is that of the last reload.
 func (r *running) status(err error) string {
-	addrs := r.srv.Addrs()
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
+	var pools []string
+	for _, p := range *r.pools.Load() {
+		text := fmt.Sprintf("%s on %s", p.cfg.Load().Layout, p.addresses())
+		if p.name != "" {
+			text = "pool " + p.name + ": " + text
+		}
+		pools = append(pools, text)
 	}
-	line := fmt.Sprintf("serving %s on %s", r.cfg.Load().Layout, strings.Join(texts, ", "))
+	line := "serving " + strings.Join(pools, "; ")
 	if err != nil {
 		line += fmt.Sprintf("; not reloaded, nothing was changed: %v", err)
 	}
@@ -175,126 +157,31 @@ func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool)
 // changes. cause is what triggered the reload. ctx is the context of the process, because
 // the observers and followers that a reload starts outlive the request.
 func (r *running) reloadFile(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
-	old, files := r.cfg.Load(), r.watched()
+	files := watchedBy(r.file, r.configs())
 	before := contentsOf(files)
 	r.read.Store(&before)
-	next, err := load(r.file)
+	next, err := loadPools(r.file)
 	read := before
-	if err == nil && !slices.Equal(r.watchedBy(next), files) {
-		read = contentsOf(r.watchedBy(next)) // before the file is read, so that a later change is noticed
-		next, err = load(r.file)
+	if err == nil && !slices.Equal(watchedBy(r.file, next), files) {
+		read = contentsOf(watchedBy(r.file, next)) // before the file is read, so that a later change is noticed
+		next, err = loadPools(r.file)
 	}
-	var changes []config.Change
-	var trial func()
+	var n *nextPools
 	if err == nil {
-		trial, err = r.trialOf(next)
-	}
-	var l *adminListener
-	if err == nil {
-		next, err = wiring.InForce(ctx, next, old, r.log)
-	}
-	if err == nil {
-		l, err = listenAdmin(next, r.admin)
-	}
-	if err == nil {
-		allowed := allowMisplaced || next.Epoch() > old.Epoch()
-		if changes, err = wiring.Reload(ctx, r.srv, old, next, allowed, r.log); err != nil {
-			l.close()
-		}
+		n, err = r.prepare(ctx, next, allowMisplaced)
 	}
 	if err != nil {
 		r.log.Error("not reloaded; nothing was changed", "file", r.file, "cause", cause, "error", err)
 		return "", err
 	}
-	trial()
-	wiring.LogInForce(next, r.log)
-	inForce := inForceReport(old, next)
-	if len(changes) == 0 && inForce == "" {
-		r.cfg.Store(next)
+	lines := n.apply(ctx)
+	if len(lines) == 0 {
 		r.log.Info("reloaded; the file says what it said before", "file", r.file, "cause", cause)
 		return fmt.Sprintf("%s says what it said before\n", r.file), nil
 	}
-	r.use(ctx, next, changes)
 	r.read.Store(&read)
-	r.serveAdmin(ctx, l)
-	var text strings.Builder
-	fmt.Fprintf(&text, "reloaded %s\n", r.file)
-	for _, c := range changes {
-		r.log.Info("configuration changed", c.LogFields()...)
-		fmt.Fprintf(&text, "  %s\n", c)
-	}
-	text.WriteString(inForce)
-	r.log.Info("reloaded", "file", r.file, "cause", cause, "changes", len(changes))
-	return text.String(), nil
-}
-
-// logCertificates warns of certificates that have expired or soon will.
-func (r *running) logCertificates(cfg *config.Config) {
-	for _, f := range config.Certificates(cfg) {
-		if warning := f.Warning(time.Now()); warning != "" {
-			r.log.Warn(warning, "file", f.File)
-		}
-	}
-}
-
-// trialOf returns the function that begins to try the layout that placement.next names.
-func (r *running) trialOf(cfg *config.Config) (func(), error) {
-	next, table, err := wiring.Next(cfg)
-	return func() { r.next.setFile(next, table) }, err
-}
-
-// tryNext begins to try the layout that placement.next names. Without that, keyway serves all
-// the same: the file may be gone because the layout is in force now.
-func (r *running) tryNext() {
-	trial, err := r.trialOf(r.cfg.Load())
-	if err != nil {
-		r.log.Error("cannot count what the next layout would refuse", "error", err)
-		return
-	}
-	trial()
-}
-
-// use makes the process and the observers follow a configuration that the server has taken.
-func (r *running) use(ctx context.Context, next *config.Config, changes []config.Change) {
-	r.cfg.Store(next)
-	r.logCertificates(next)
-	r.logOpenUser(next)
-	if slices.ContainsFunc(changes, concernsProtection) {
-		r.logProtected(next)
-	}
-	r.setMemoryLimit()
-	_ = r.out.set(next.Log) // package config has checked both
-	if slices.ContainsFunc(changes, concernsObservers) {
-		r.observe(ctx, next, wiring.NewGuard(next, r.log))
-	}
-	if slices.ContainsFunc(changes, concernsLockNodes) {
-		r.surveyLocks(ctx, next)
-	}
-}
-
-// surveyLocks logs what is wrong with the nodes of locks.quorum, while keyway serves.
-func (r *running) surveyLocks(ctx context.Context, cfg *config.Config) {
-	r.watchers.Go(func() { wiring.SurveyLocks(ctx, cfg, r.srv.Table(), r.log) })
-}
-
-// concernsLockNodes reports whether the changed key says which nodes hold locks, or how keyway
-// logs in to them.
-func concernsLockNodes(c config.Change) bool {
-	return strings.HasPrefix(c.Path, "locks.quorum") || strings.HasPrefix(c.Path, "backend")
-}
-
-// concernsProtection reports whether the changed key decides whom protected mode refuses.
-func concernsProtection(c config.Change) bool {
-	keys := []string{"listen", "users", "clients.password", "protected_mode"}
-	return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(c.Path, key) })
-}
-
-// concernsObservers reports whether the observers use the changed key.
-func concernsObservers(c config.Change) bool {
-	return c.Effect == config.IfNothingMoves ||
-		slices.ContainsFunc([]string{"nodes", "slots", "backend", "placement"}, func(section string) bool {
-			return strings.HasPrefix(c.Path, section)
-		})
+	r.log.Info("reloaded", "file", r.file, "cause", cause, "changes", n.count)
+	return fmt.Sprintf("reloaded %s\n%s", r.file, strings.Join(lines, "")), nil
 }
 
 // lookInterval is the time between two looks at the files. They are small, so keyway compares
@@ -307,7 +194,7 @@ const lookInterval = time.Second
 func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
-	read := contentsOf(r.watched())
+	read := contentsOf(watchedBy(r.file, r.configs()))
 	r.read.Store(&read)
 	seen := read
 	for {
@@ -317,7 +204,7 @@ func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 		case <-signals:
 			_, _ = r.reload(ctx, "SIGHUP", false) // it logs its error
 		case <-ticker.C:
-			now := contentsOf(r.watched())
+			now := contentsOf(watchedBy(r.file, r.configs()))
 			// The contents have to be the same in two looks: a file that is being written
 			// is incomplete.
 			if now == seen && now != *r.read.Load() {
@@ -328,17 +215,16 @@ func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// watched returns the files whose changes cause a reload.
-func (r *running) watched() []string { return r.watchedBy(r.cfg.Load()) }
-
-// watchedBy returns the files whose changes cause a reload if cfg is in force.
-func (r *running) watchedBy(cfg *config.Config) []string {
-	files := cfg.SecretFiles()
-	if cfg.Watch {
-		files = append(files, r.file)
+// watchedBy returns the files whose changes cause a reload if the pools of a file are in force.
+func watchedBy(file string, pools config.Pools) (files []string) {
+	if pools[0].Watch {
+		files = append(files, file)
 	}
-	if next := cfg.NextFile(); cfg.Watch && next != "" {
-		files = append(files, next)
+	for _, cfg := range pools {
+		files = append(files, cfg.SecretFiles()...)
+		if next := cfg.NextFile(); cfg.Watch && next != "" {
+			files = append(files, next)
+		}
 	}
 	return files
 }
@@ -352,102 +238,4 @@ func contentsOf(files []string) [sha256.Size]byte {
 		fmt.Fprintf(h, "%q %v %x\n", name, err == nil, sum)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// usersFile is the users_file of a running keyway, for ACL LOAD and ACL SAVE.
-type usersFile struct{ *running }
-
-// userError is an error for the client in Redis's own words.
-type userError string
-
-func (e userError) Error() string { return string(e) }
-
-// errNotSaved answers ACL SAVE if the file could not be written (acl.c, aclCommand).
-const errNotSaved = userError("There was an error trying to save the ACLs. " +
-	"Please check the server logs for more information")
-
-// reasonOf returns why a file could not be read, as strerror(3) has it.
-func reasonOf(err error) string {
-	var number syscall.Errno
-	if !errors.As(err, &number) {
-		return err.Error()
-	}
-	text := number.Error()
-	return strings.ToUpper(text[:1]) + text[1:]
-}
-
-// Load implements server.UsersFile.
-func (r usersFile) Load(use func(*acl.Users)) error {
-	r.reloading.Lock()
-	defer r.reloading.Unlock()
-	cfg := r.cfg.Load()
-	if cfg.UsersFile == "" {
-		return server.ErrNoUsersFile
-	}
-	text, err := config.UsersText(cfg)
-	if err != nil {
-		r.log.Error("cannot read the file of users", "file", cfg.UsersFile, "error", err)
-		return userError(fmt.Sprintf("Error loading ACLs, opening file '%s': %s", cfg.UsersFile, reasonOf(err)))
-	}
-	if problem := acl.FileErrors(cfg.UsersFile, text); problem != "" {
-		return userError(problem)
-	}
-	next, err := config.WithUsersText(cfg, text)
-	if err != nil {
-		return err
-	}
-	users, err := wiring.Users(next)
-	if err != nil {
-		return err
-	}
-	use(users)
-	r.cfg.Store(next)
-	return nil
-}
-
-// Save implements server.UsersFile.
-func (r usersFile) Save() error {
-	r.reloading.Lock()
-	defer r.reloading.Unlock()
-	cfg := r.cfg.Load()
-	if cfg.UsersFile == "" {
-		return server.ErrNoUsersFile
-	}
-	users := r.srv.Users()
-	text := users.Text()
-	if len(cfg.Clients.Password) > 0 {
-		// The configuration defines the default user, and the file must not.
-		if of, err := wiring.Users(cfg); err == nil && of.Default.Line() == users.Default.Line() {
-			text = users.Text(acl.DefaultName)
-		}
-	}
-	next, err := config.WithUsersText(cfg, text)
-	if err == nil {
-		err = config.WriteUsers(cfg, text)
-	}
-	if err != nil {
-		r.log.Error("cannot save the users", "file", cfg.UsersFile, "error", err)
-		return errNotSaved
-	}
-	r.cfg.Store(next) // so that the changed file is nothing new
-	r.log.Info("users saved", "file", cfg.UsersFile)
-	return nil
-}
-
-// openUser returns a warning if there are users, and clients can run all commands without being
-// one of them. It is empty otherwise.
-func openUser(cfg *config.Config) string {
-	users, err := wiring.Users(cfg)
-	if err != nil || len(users.Names()) == 1 || !users.IsOpen() {
-		return ""
-	}
-	return "there are users, but clients that do not authenticate can run all commands as the default user; " +
-		"write a line \"user default off\", or give that user a password"
-}
-
-// logOpenUser warns if there are users and the default user is open.
-func (r *running) logOpenUser(cfg *config.Config) {
-	if warning := openUser(cfg); warning != "" {
-		r.log.Warn(warning)
-	}
 }

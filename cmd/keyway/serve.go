@@ -11,13 +11,9 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/wiring"
+	"github.com/spf13/cobra"
 )
 
 func serveCommand() *cobra.Command {
@@ -28,16 +24,16 @@ func serveCommand() *cobra.Command {
 		Short: "Serve clients according to a configuration file",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(file)
+			pools, err := loadPools(file)
 			if err != nil {
 				return err
 			}
-			log, out, err := newLog(cmd.ErrOrStderr(), flags, cfg.Log)
+			log, out, err := newLog(cmd.ErrOrStderr(), flags, pools[0].Log)
 			if err != nil {
 				return err
 			}
 			defer out.lines.Close(flushTime)
-			return serve(cmd.Context(), file, cfg, log, out)
+			return serve(cmd.Context(), file, pools, log, out)
 		},
 	}
 	configFlag(cmd, &file)
@@ -61,9 +57,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// load reads the file named by --config.
-func load(file string) (*config.Config, error) {
-	cfg, err := config.Load(file)
+// loadPools reads the file named by --config.
+func loadPools(file string) (config.Pools, error) {
+	pools, err := config.LoadPools(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = fmt.Errorf("%w; name the file with --config", err)
@@ -72,7 +68,21 @@ func load(file string) (*config.Config, error) {
 	case errors.Is(err, fs.ErrPermission):
 		err = fmt.Errorf("%w; let the user that runs keyway read it", err)
 	}
-	return cfg, err
+	return pools, err
+}
+
+// load reads the file named by --config, and returns the pool named by --pool, or its only one.
+func load(file, pool string) (*config.Config, error) {
+	pools, err := loadPools(file)
+	if err != nil {
+		return nil, err
+	}
+	return pools.Choose(pool)
+}
+
+// poolFlag adds the flag --pool.
+func poolFlag(cmd *cobra.Command, pool *string) {
+	cmd.Flags().StringVar(pool, "pool", "", "the `name` of the pool, if the file has several")
 }
 
 // twoFiles requires two arguments: the files of the old and of the new configuration.
@@ -83,74 +93,58 @@ func twoFiles(cmd *cobra.Command, files []string) error {
 	return nil
 }
 
-// loadBoth reads the old and the new configuration.
-func loadBoth(files []string) (older, newer *config.Config, err error) {
-	if older, err = load(files[0]); err != nil {
+// loadBoth reads the old and the new configuration of a pool.
+func loadBoth(files []string, pool string) (older, newer *config.Config, err error) {
+	if older, err = load(files[0], pool); err != nil {
 		return nil, nil, err
 	}
-	newer, err = load(files[1])
+	newer, err = load(files[1], pool)
 	return older, newer, err
 }
 
 // serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
 // commands under way finish, loops end, topology ends. The admin address ends last, so
 // that operators can watch.
-func serve(ctx context.Context, file string, cfg *config.Config, log *slog.Logger, out *output) error {
+func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logger, out *output) error {
 	signal.Ignore(syscall.SIGPIPE) // until the process ends
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
 	defer signal.Stop(hangups)
-	cfg, err := wiring.InForce(ctx, cfg, nil, log)
-	if err != nil {
-		return err
-	}
-	wiring.LogInForce(cfg, log)
-	keys, err := wiring.Admit(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	r := &running{
-		file: file, log: log, out: out, systemd: systemdOf(log),
-		admin: new(adminListener), later: make(chan *pool.Link, 1),
-	}
-	r.srv, err = wiring.NewServer(cfg, server.Options{
-		Log: log, Version: versionText(), LaterEpoch: r.onLaterEpoch, UsersFile: usersFile{r},
-	})
-	if err != nil {
-		return err
-	}
-	r.next = &trials{srv: r.srv, log: log}
-	// What looks at the nodes and the admin address run until the server has ended.
+	// What looks at the nodes and the admin address run until the servers have ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
-	r.setMemoryLimit()
-	r.cfg.Store(cfg)
-	r.logCertificates(cfg)
-	r.logOpenUser(cfg)
-	r.observe(beside, cfg, keys)
-	r.surveyLocks(beside, cfg)
-	var g errgroup.Group
-	l, err := listenAdmin(cfg, r.admin)
+	host, err := server.NewHost(pools[0])
 	if err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	r := &running{
+		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, beside: beside,
+		systemd: systemdOf(log), admin: new(adminListener),
+	}
+	var all []*served
+	for _, cfg := range pools {
+		p, err := r.newServed(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		all = append(all, p)
+	}
+	r.pools.Store(&all)
+	r.setMemoryLimit()
+	l, err := listenAdmin(pools[0], r.admin)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		p.start()
+	}
 	r.serveAdmin(beside, l)
-	r.logAddresses(cfg)
 	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
-	g.Go(func() error {
-		r.tryNext()
-		r.reloadOn(beside, hangups)
-		return nil
-	})
-	g.Go(func() error {
-		r.obeyLater(beside)
-		return nil
-	})
-	g.Go(func() error {
-		defer stopBeside()
-		return r.srv.Run(ctx)
-	})
-	err = g.Wait()
+	r.watchers.Go(func() { r.reloadOn(beside, hangups) })
+	err = r.servers.Wait()
+	stopBeside()
 	r.watchers.Wait()
 	log.Info("stopped")
 	return err

@@ -26,7 +26,7 @@ const (
 )
 
 func verifyCommand() *cobra.Command {
-	var file string
+	var file, pool string
 	var repair, asJSON bool
 	o := migrate.Options{}
 	cmd := &cobra.Command{
@@ -39,7 +39,7 @@ func verifyCommand() *cobra.Command {
 			"some are not or were renamed, and 1 if keyway could not look.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(file)
+			cfg, err := load(file, pool)
 			if err != nil {
 				return err
 			}
@@ -57,6 +57,7 @@ func verifyCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
+	poolFlag(cmd, &pool)
 	cmd.Flags().BoolVar(&repair, "repair", false, "move keys to the nodes that the layout says")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	movingFlags(cmd, &o)

@@ -20,15 +20,18 @@ import (
 // watch is a keyway that tries the new layout.
 type watch struct {
 	keyway plan.Keyway
+	pool   string
 	trial  admin.Trial // as the keyway has last told it
 	err    error       // why it tells no more
 }
 
 // askTrial asks a keyway about the layout that it tries.
-func askTrial(ctx context.Context, method, addr, query string, body []byte) (t admin.Trial, err error) {
+func askTrial(
+	ctx context.Context, method, addr, pool string, params url.Values, body []byte,
+) (t admin.Trial, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	status, text, err := callAdmin(ctx, method, addr, "/next-layout?"+query, body)
+	status, text, err := callAdmin(ctx, method, addr, pageOf("/next-layout", pool, params), body)
 	switch {
 	case err != nil:
 		return t, err
@@ -45,10 +48,10 @@ func askTrial(ctx context.Context, method, addr, query string, body []byte) (t a
 
 // known returns what the keyways have counted that try the new layout already, because their
 // files name it. It returns nil if none does.
-func known(ctx context.Context, newer *config.Config, asked *plan.Asked) *plan.Traffic {
+func known(ctx context.Context, newer *config.Config, asked *plan.Asked, pool string) *plan.Traffic {
 	var watches []*watch
 	for _, k := range asked.Keyways {
-		t, err := askTrial(ctx, http.MethodGet, k.Admin, "", nil)
+		t, err := askTrial(ctx, http.MethodGet, k.Admin, pool, nil, nil)
 		if err == nil && t.Placement == newer.PlacementHash() {
 			watches = append(watches, &watch{keyway: k, trial: t})
 		}
@@ -81,20 +84,20 @@ const grace = time.Minute
 // watchTraffic makes the keyways try the new layout for a time, and returns what they have
 // counted. Keyways that do not answer are added to asked.Silent. If ctx ends, it returns what
 // was counted until then.
-func watchTraffic(ctx context.Context, newer *config.Config, asked *plan.Asked, forTime time.Duration,
+func watchTraffic(ctx context.Context, newer *config.Config, asked *plan.Asked, pool string, forTime time.Duration,
 	shown *meter,
 ) (*plan.Traffic, error) {
 	var watches []*watch
 	var failed []error
 	for _, k := range asked.Keyways {
-		query := url.Values{"for": {(forTime + grace).String()}}.Encode()
-		t, err := askTrial(ctx, http.MethodPost, k.Admin, query, newer.PlacementText())
+		params := url.Values{"for": {(forTime + grace).String()}}
+		t, err := askTrial(ctx, http.MethodPost, k.Admin, pool, params, newer.PlacementText())
 		if err != nil {
 			failed = append(failed, err)
 			asked.Silent = append(asked.Silent, plan.Silent{Admin: k.Admin, Reason: err.Error()})
 			continue
 		}
-		watches = append(watches, &watch{keyway: k, trial: t})
+		watches = append(watches, &watch{keyway: k, pool: pool, trial: t})
 	}
 	if len(watches) == 0 {
 		return nil, errors.Join(failed...)
@@ -109,7 +112,8 @@ func watchTraffic(ctx context.Context, newer *config.Config, asked *plan.Asked, 
 			asked.Silent = append(asked.Silent, plan.Silent{Admin: w.keyway.Admin, Reason: w.err.Error()})
 			continue
 		}
-		_, _ = askTrial(rest, http.MethodDelete, w.keyway.Admin, "id="+w.trial.ID, nil) // it ends by itself too
+		id := url.Values{"id": {w.trial.ID}}
+		_, _ = askTrial(rest, http.MethodDelete, w.keyway.Admin, pool, id, nil) // it ends by itself too
 	}
 	t := traffic(watches)
 	t.Seconds = int64(time.Since(began).Round(time.Second) / time.Second)
@@ -145,7 +149,7 @@ func (w *watch) ask(ctx context.Context) {
 	if w.err != nil && !errors.Is(w.err, context.Canceled) {
 		return
 	}
-	t, err := askTrial(ctx, http.MethodGet, w.keyway.Admin, "", nil)
+	t, err := askTrial(ctx, http.MethodGet, w.keyway.Admin, w.pool, nil, nil)
 	switch {
 	case err == nil && t.ID != w.trial.ID:
 		w.err = fmt.Errorf("keyway at %s: another plan has taken the place of this one", w.keyway.Admin)

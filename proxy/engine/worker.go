@@ -58,6 +58,7 @@ type Options struct {
 	Version        string        // keyway's version
 	Index, Workers int           // the index of this worker, and the number of workers
 	Seed           uint64        // of the random numbers
+	Now            int64         // the time at which the worker begins, as in Turn
 }
 
 // SlowLogOptions say what SLOWLOG logs.
@@ -187,6 +188,7 @@ var HashSeed = maphash.MakeSeed()
 func New(o Options, table *router.Table, parts *Parts) *Worker {
 	o = o.withDefaults()
 	w := &Worker{Options: o, Parts: parts}
+	w.Now = o.Now
 	w.ByID, w.Scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
 	w.Stats = metrics.NewStats(command.Count)
 	w.SlowLog = slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers)

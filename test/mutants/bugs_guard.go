@@ -34,8 +34,8 @@ var inGuard = []bug{
 		"./test", "TestRegisterAppears",
 	},
 	{
-		"keyway starts by the file although the nodes have a register", "cmd/keyway/serve.go",
-		"	cfg, err := wiring.InForce(ctx, cfg, nil, log)\n", "	var err error\n",
+		"keyway starts by the file although the nodes have a register", "cmd/keyway/served.go",
+		"	cfg, err := wiring.InForce(ctx, cfg, nil, p.log)\n", "	var err error\n",
 		"./test", "TestRegisterWinsOverFile",
 	},
 	{

@@ -116,8 +116,8 @@ var inReload = []bug{
 		"./test/transcripts", "TestTranscripts",
 	},
 	{
-		"a refused reload leaves the new admin address open", "cmd/keyway/running.go",
-		"			l.close()\n", "			_ = l\n",
+		"a refused reload leaves the new admin address open", "cmd/keyway/reload.go",
+		"		n.admin.close()\n", "",
 		"./test", "TestReloadAdmin",
 	},
 	{
@@ -126,8 +126,15 @@ var inReload = []bug{
 		"./proxy", "TestOtherGreetingIsTriedAtOnce",
 	},
 	{
-		"keyway reload hides that the file's layout is not in force", "cmd/keyway/running.go",
-		"len(changes) == 0 && inForce == \"\"", "len(changes) == 0",
+		"keyway reload hides that the file's layout is not in force", "cmd/keyway/reload.go",
+		"len(k.prepared.Changes) == 0 && inForce == \"\"", "len(k.prepared.Changes) == 0",
 		"./test", "TestRegisterWinsOverFile",
+	},
+	{
+		"a reload that refuses a change of one pool applies those of others", "cmd/keyway/reload.go",
+		"	k.prepared, err = wiring.PrepareReload(ctx, p.srv, k.old, k.next, allowed, p.log)\n",
+		"	if k.prepared, err = wiring.PrepareReload(ctx, p.srv, k.old, k.next, allowed, p.log); err == nil {\n" +
+			"		k.prepared.Apply()\n	}\n",
+		"./test", "TestReloadOfPools",
 	},
 }

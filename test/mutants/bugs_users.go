@@ -53,8 +53,8 @@ var inUsers = []bug{
 		"./test", "TestUserChangesAndReloads",
 	},
 	{
-		"the file that ACL SAVE has written undoes later changes", "cmd/keyway/running.go",
-		"	r.cfg.Store(next) // so that", "	_ = next // so that",
+		"the file that ACL SAVE has written undoes later changes", "cmd/keyway/served.go",
+		"	p.cfg.Store(next) // so that", "	_ = next // so that",
 		"./test", "TestUserChangesAndReloads",
 	},
 }

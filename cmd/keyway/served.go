@@ -1,0 +1,461 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/machine"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/topology"
+	"github.com/keyway-proxy/keyway/wiring"
+)
+
+// served is a pool that a keyway serves.
+type served struct {
+	of   *running
+	name string // empty: the configuration has no pools
+	log  *slog.Logger
+	srv  *server.Server
+	next *trials
+
+	cfg       atomic.Pointer[config.Config]
+	observers atomic.Pointer[observers]
+	later     chan *pool.Link    // a node's register is of a later epoch
+	beside    context.Context    // ends when the server has ended
+	stop      context.CancelFunc // ends the server, because the pool was removed; nil: it does not run
+	keys      *guard.Guard       // looked at the nodes before the pool was served
+}
+
+// observers look at the nodes while keyway serves.
+type observers struct {
+	survey *topology.Survey
+	keys   *guard.Guard
+	stop   context.CancelFunc
+}
+
+// newServed asks the nodes of a pool whether it may be served, and opens its listeners. It serves
+// once start is called.
+func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, error) {
+	p := &served{of: r, name: cfg.Pool(), log: r.log, later: make(chan *pool.Link, 1)}
+	if p.name != "" {
+		p.log = r.log.With("pool", p.name)
+	}
+	cfg, err := wiring.InForce(ctx, cfg, nil, p.log)
+	if err != nil {
+		return nil, err
+	}
+	wiring.LogInForce(cfg, p.log)
+	if p.keys, err = wiring.Admit(ctx, cfg, p.log); err != nil {
+		return nil, err
+	}
+	p.srv, err = wiring.NewServer(cfg, server.Options{
+		Log: p.log, Version: versionText(), LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.next = &trials{srv: p.srv, log: p.log}
+	p.cfg.Store(cfg)
+	return p, nil
+}
+
+// start serves the pool until r.ctx ends or the pool is removed.
+func (p *served) start() {
+	cfg, r := p.cfg.Load(), p.of
+	p.logCertificates(cfg)
+	p.logOpenUser(cfg)
+	beside, stopBeside := context.WithCancel(r.beside)
+	p.beside = beside
+	p.observe(cfg, p.keys)
+	p.surveyLocks(cfg)
+	p.logAddresses(cfg)
+	r.watchers.Go(func() {
+		p.tryNext()
+		p.obeyLater(beside)
+	})
+	ctx, stop := context.WithCancel(r.ctx)
+	p.stop = stop
+	r.servers.Go(func() error {
+		defer stopBeside()
+		err := p.srv.Run(ctx)
+		if err != nil {
+			r.stop() // all pools
+		}
+		return err
+	})
+}
+
+// observe replaces the observers by those of the configuration.
+func (p *served) observe(cfg *config.Config, keys *guard.Guard) {
+	ctx, stop := context.WithCancel(p.beside)
+	o := &observers{survey: wiring.NewSurvey(cfg, p.log, p.srv.Table), keys: keys, stop: stop}
+	p.of.watchers.Go(func() { o.survey.Run(ctx) })
+	p.of.watchers.Go(func() { o.keys.Run(ctx, p.srv.Table) })
+	if before := p.observers.Swap(o); before != nil {
+		before.stop()
+	}
+}
+
+// forAdmin returns the pool as the admin address shows it.
+func (p *served) forAdmin() admin.Pool {
+	return admin.Pool{Name: p.name, Backend: p.srv, Options: admin.Options{
+		Surveyed: p.surveyed, Guarded: p.guarded,
+		Disagreeing: func() int { return p.observers.Load().keys.Disagreeing() },
+		Locks:       p.srv.Locks,
+		LockFigures: p.srv.LockFigures,
+		Certificates: func() (files []admin.Certificate) {
+			for _, f := range config.Certificates(p.cfg.Load()) {
+				files = append(files, admin.Certificate{File: f.File, NotAfter: f.NotAfter})
+			}
+			return files
+		},
+		InForce: func() (int64, bool) {
+			cfg := p.cfg.Load()
+			return cfg.Epoch(), cfg.Replaced() != nil
+		},
+		ReadyAll:  func() bool { return p.cfg.Load().Ready == config.ReadyAll },
+		Placement: p.placement,
+		Next:      p.next,
+	}}
+}
+
+// placement returns where the pool looks for keys.
+func (p *served) placement() admin.Placement {
+	cfg := p.cfg.Load()
+	return admin.Placement{
+		Version: versionText(), Instance: wiring.Instance(cfg), Hash: cfg.PlacementHash(), Config: cfg.PlacementText(),
+	}
+}
+
+// surveyed returns the survey's findings as the admin address shows them.
+func (p *served) surveyed() (all []admin.Surveyed) {
+	for _, f := range p.observers.Load().survey.Findings() {
+		all = append(all, admin.Surveyed(f))
+	}
+	return all
+}
+
+// guarded returns the guard's findings as the admin address shows them.
+func (p *served) guarded() (all []admin.Guarded) {
+	for _, s := range p.observers.Load().keys.Findings() {
+		all = append(all, admin.Guarded{
+			Name: s.Name, Addr: s.Addr, Sampled: s.Sampled, Elsewhere: s.Elsewhere, Ratio: s.Ratio(),
+		})
+	}
+	return all
+}
+
+// logAddresses logs where the pool listens.
+func (p *served) logAddresses(cfg *config.Config) {
+	for _, a := range p.srv.Addrs() {
+		p.log.Info("listening", "addr", a.String(),
+			"layout", cfg.Layout, "threads", cfg.Threads.Count(machine.Available()), "version", versionText())
+	}
+	p.logProtected(cfg)
+}
+
+// logProtected warns if clients of other machines are refused because they need no password.
+func (p *served) logProtected(cfg *config.Config) {
+	if addrs := wiring.Protected(cfg); len(addrs) > 0 {
+		p.log.Warn(protectedText(addrs))
+	}
+}
+
+// addresses returns where the pool listens, for people.
+func (p *served) addresses() string {
+	addrs := p.srv.Addrs()
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+// logCertificates warns of certificates that have expired or soon will.
+func (p *served) logCertificates(cfg *config.Config) {
+	for _, f := range config.Certificates(cfg) {
+		if warning := f.Warning(time.Now()); warning != "" {
+			p.log.Warn(warning, "file", f.File)
+		}
+	}
+}
+
+// trialOf returns the function that begins to try the layout that placement.next names.
+func (p *served) trialOf(cfg *config.Config) (func(), error) {
+	next, table, err := wiring.Next(cfg)
+	return func() { p.next.setFile(next, table) }, err
+}
+
+// tryNext begins to try the layout that placement.next names. Without that, keyway serves all
+// the same: the file may be gone because the layout is in force now.
+func (p *served) tryNext() {
+	trial, err := p.trialOf(p.cfg.Load())
+	if err != nil {
+		p.log.Error("cannot count what the next layout would refuse", "error", err)
+		return
+	}
+	trial()
+}
+
+// use makes the pool's observers follow a configuration that the server has taken.
+func (p *served) use(next *config.Config, changes []config.Change) {
+	p.cfg.Store(next)
+	p.logCertificates(next)
+	p.logOpenUser(next)
+	if slices.ContainsFunc(changes, concernsProtection) {
+		p.logProtected(next)
+	}
+	if slices.ContainsFunc(changes, concernsObservers) {
+		p.observe(next, wiring.NewGuard(next, p.log))
+	}
+	if slices.ContainsFunc(changes, concernsLockNodes) {
+		p.surveyLocks(next)
+	}
+}
+
+// surveyLocks logs what is wrong with the nodes of locks.quorum, while keyway serves.
+func (p *served) surveyLocks(cfg *config.Config) {
+	p.of.watchers.Go(func() { wiring.SurveyLocks(p.beside, cfg, p.srv.Table(), p.log) })
+}
+
+// concernsLockNodes reports whether the changed key says which nodes hold locks, or how keyway
+// logs in to them.
+func concernsLockNodes(c config.Change) bool {
+	return strings.HasPrefix(c.Path, "locks.quorum") || strings.HasPrefix(c.Path, "backend")
+}
+
+// concernsProtection reports whether the changed key decides whom protected mode refuses.
+func concernsProtection(c config.Change) bool {
+	keys := []string{"listen", "users", "clients.password", "protected_mode"}
+	return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(c.Path, key) })
+}
+
+// concernsObservers reports whether the observers use the changed key.
+func concernsObservers(c config.Change) bool {
+	return c.Effect == config.IfNothingMoves ||
+		slices.ContainsFunc([]string{"nodes", "slots", "backend", "placement"}, func(section string) bool {
+			return strings.HasPrefix(c.Path, section)
+		})
+}
+
+// usersFile is the users_file of a running keyway, for ACL LOAD and ACL SAVE.
+type usersFile struct{ *served }
+
+// userError is an error for the client in Redis's own words.
+type userError string
+
+func (e userError) Error() string { return string(e) }
+
+// errNotSaved answers ACL SAVE if the file could not be written (acl.c, aclCommand).
+const errNotSaved = userError("There was an error trying to save the ACLs. " +
+	"Please check the server logs for more information")
+
+// reasonOf returns why a file could not be read, as strerror(3) has it.
+func reasonOf(err error) string {
+	var number syscall.Errno
+	if !errors.As(err, &number) {
+		return err.Error()
+	}
+	text := number.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// Load implements server.UsersFile.
+func (p usersFile) Load(use func(*acl.Users)) error {
+	p.of.reloading.Lock()
+	defer p.of.reloading.Unlock()
+	cfg := p.cfg.Load()
+	if cfg.UsersFile == "" {
+		return server.ErrNoUsersFile
+	}
+	text, err := config.UsersText(cfg)
+	if err != nil {
+		p.log.Error("cannot read the file of users", "file", cfg.UsersFile, "error", err)
+		return userError(fmt.Sprintf("Error loading ACLs, opening file '%s': %s", cfg.UsersFile, reasonOf(err)))
+	}
+	if problem := acl.FileErrors(cfg.UsersFile, text); problem != "" {
+		return userError(problem)
+	}
+	next, err := config.WithUsersText(cfg, text)
+	if err != nil {
+		return err
+	}
+	users, err := wiring.Users(next)
+	if err != nil {
+		return err
+	}
+	use(users)
+	p.cfg.Store(next)
+	return nil
+}
+
+// Save implements server.UsersFile.
+func (p usersFile) Save() error {
+	p.of.reloading.Lock()
+	defer p.of.reloading.Unlock()
+	cfg := p.cfg.Load()
+	if cfg.UsersFile == "" {
+		return server.ErrNoUsersFile
+	}
+	users := p.srv.Users()
+	text := users.Text()
+	if len(cfg.Clients.Password) > 0 {
+		// The configuration defines the default user, and the file must not.
+		if of, err := wiring.Users(cfg); err == nil && of.Default.Line() == users.Default.Line() {
+			text = users.Text(acl.DefaultName)
+		}
+	}
+	next, err := config.WithUsersText(cfg, text)
+	if err == nil {
+		err = config.WriteUsers(cfg, text)
+	}
+	if err != nil {
+		p.log.Error("cannot save the users", "file", cfg.UsersFile, "error", err)
+		return errNotSaved
+	}
+	p.cfg.Store(next) // so that the changed file is nothing new
+	p.log.Info("users saved", "file", cfg.UsersFile)
+	return nil
+}
+
+// openUser returns a warning if there are users, and clients can run all commands without being
+// one of them. It is empty otherwise.
+func openUser(cfg *config.Config) string {
+	users, err := wiring.Users(cfg)
+	if err != nil || len(users.Names()) == 1 || !users.IsOpen() {
+		return ""
+	}
+	return "there are users, but clients that do not authenticate can run all commands as the default user; " +
+		"write a line \"user default off\", or give that user a password"
+}
+
+// logOpenUser warns if there are users and the default user is open.
+func (p *served) logOpenUser(cfg *config.Config) {
+	if warning := openUser(cfg); warning != "" {
+		p.log.Warn(warning)
+	}
+}
+
+// trials are the next layouts that a running keyway tries: the one that placement.next names
+// or, for a time, the one of a keyway plan. It implements admin.NextLayout.
+type trials struct {
+	srv *server.Server
+	log *slog.Logger
+
+	mu    sync.Mutex
+	file  *trial      // of placement.next; nil: none
+	now   *trial      // that is tried; nil: none
+	timer *time.Timer // ends now, unless that is the file's
+}
+
+// trial is a layout that is tried.
+type trial struct {
+	admin.Trial // without what was found
+	table       *router.Table
+}
+
+func newTrial(c *config.Config, t *router.Table) *trial {
+	return &trial{admin.Trial{ID: rand.Text(), Placement: c.PlacementHash()}, t}
+}
+
+// set begins to try a layout. ts.mu must be locked.
+func (ts *trials) set(t *trial) {
+	if ts.timer != nil {
+		ts.timer.Stop()
+		ts.timer = nil
+	}
+	ts.now = t
+	if t == nil {
+		ts.srv.TryLayout(nil)
+		return
+	}
+	t.Since = time.Now()
+	ts.srv.TryLayout(t.table)
+}
+
+// setFile tries the layout that the configuration file names, from now on. next is nil if it
+// names none.
+func (ts *trials) setFile(next *config.Config, t *router.Table) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	before := ts.file
+	if next == nil {
+		ts.file = nil
+	} else {
+		ts.file = newTrial(next, t)
+	}
+	switch {
+	case before == nil && next == nil:
+	case before != nil && next != nil && before.Placement == ts.file.Placement:
+		ts.file = before // goes on
+	case ts.now == before:
+		ts.set(ts.file)
+		if next == nil {
+			ts.log.Info("no longer counts what a next layout would refuse")
+		} else {
+			ts.log.Info("counting the commands that the next layout would refuse",
+				"file", next.File(), "layout", next.Layout, "placement", ts.file.Placement)
+		}
+	}
+}
+
+// Try implements admin.NextLayout.
+func (ts *trials) Try(placement []byte, forTime time.Duration) (admin.Trial, error) {
+	c, err := config.ParsePlacement("the new placement", placement)
+	if err != nil {
+		return admin.Trial{}, err
+	}
+	table, err := wiring.Table(c)
+	if err != nil {
+		return admin.Trial{}, err
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := newTrial(c, table)
+	ts.set(t)
+	t.Until = t.Since.Add(forTime)
+	ts.timer = time.AfterFunc(forTime, func() { _ = ts.End(t.ID) }) // or it has ended before
+	ts.log.Info("counting the commands that the next layout would refuse, for keyway plan",
+		"layout", c.Layout, "placement", t.Placement, "until", t.Until)
+	return t.Trial, nil
+}
+
+// End implements admin.NextLayout.
+func (ts *trials) End(id string) error {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.now == nil || ts.now == ts.file || ts.now.ID != id {
+		return admin.ErrNoTrial
+	}
+	ts.set(ts.file)
+	ts.log.Info("no longer counts what the next layout of keyway plan would refuse")
+	return nil
+}
+
+// Tried implements admin.NextLayout.
+func (ts *trials) Tried(ctx context.Context) (admin.Trial, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.now == nil {
+		return admin.Trial{}, admin.ErrNoTrial
+	}
+	found, err := ts.srv.Tried(ctx)
+	t := ts.now.Trial
+	t.Found = found
+	return t, err
+}

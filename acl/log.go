@@ -10,7 +10,7 @@ type Entry struct {
 	Count   int
 	Why     Denial
 	InMulti bool
-	Object  string // the command, key or channel; for a failed authentication the command
+	Object  string // the command, key or channel; for a failed authentication the command or the certificate
 	User    string
 	Client  string // as CLIENT LIST shows it
 	At      time.Time
@@ -25,6 +25,8 @@ func (e *Entry) Reason() string {
 		return "channel"
 	case DeniedAuth:
 		return "auth"
+	case DeniedCertificate:
+		return "tls-cert" // as in Valkey 9
 	}
 	return "command"
 }

@@ -84,6 +84,7 @@ const (
 	DeniedKey
 	DeniedAuth // a failed authentication: only in the log
 	DeniedChannel
+	DeniedCertificate // a certificate that names no user: only in the log
 )
 
 // Verdict is the result of a check. At is the position of the argument that is denied.

@@ -91,7 +91,7 @@ func TestSetChangesNoOthers(t *testing.T) {
 		"~b", "%W~b", "~e", "&f", "-get", "+select|1", "+select|0", "+@all", "-select", "resetkeys", ">y", "<x",
 		"clearselectors", "(+get)", "reset", "off", "nopass", "resetchannels",
 	} {
-		after, err := before.Set("u", []string{"~more", rule, "+ping"})
+		after, err := before.Set("u", []string{rule, "~more", "+ping"})
 		if err != nil || after.Text() == text || before.Text() != text {
 			t.Errorf("%s: %v\n%s%s", rule, err, before.Text(), after.Text())
 		}

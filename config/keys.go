@@ -68,6 +68,11 @@ var keys = []key{
 		meaning: "`require`: clients without a valid certificate are refused. " +
 			"`optional`: only those with an invalid one.",
 		change: "Clients get their certificates one after another."},
+	{path: "listen[].tls.user_from", effect: AtOnce,
+		meaning: "What of a client's certificate is the name of its [user](users.md#by-certificate): `cn`, the " +
+			"common name, or `san`, its URIs, DNS names and e-mail addresses. The client is that user without AUTH. " +
+			"Needs `client_ca`.",
+		change: "Clients have certificates and should need no password."},
 	{path: "listen[].tls.min_version", effect: AtOnce, initial: "`1.2`",
 		meaning: "The lowest version of TLS: `1.2` or `1.3`.",
 		change:  "All clients know TLS 1.3."},

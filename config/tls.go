@@ -53,6 +53,7 @@ type TLS struct {
 	ClientCA   string `yaml:"client_ca"`
 	ClientAuth string `yaml:"client_auth"` // empty: ClientRequire if there is a ClientCA
 	MinVersion string `yaml:"min_version"` // empty: 1.2
+	UserFrom   string `yaml:"user_from"`   // empty: a certificate makes nobody a user
 
 	loaded *certificates // nil until LoadCertificates
 }
@@ -61,6 +62,12 @@ type TLS struct {
 const (
 	ClientRequire  = "require"  // clients need a certificate
 	ClientOptional = "optional" // a certificate is verified if the client has one
+)
+
+// The values of user_from: what of a client's certificate is the name of its user.
+const (
+	UserFromCN  = "cn"  // the common name of its subject
+	UserFromSAN = "san" // one of its subject alternative names
 )
 
 var tlsVersions = map[string]uint16{"": tls.VersionTLS12, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
@@ -131,6 +138,11 @@ func checkTLS(c *Config, path string, l Listener) error {
 		return c.Errorf(path+".tls.client_auth", "write require or optional", "unknown client_auth %q", t.ClientAuth)
 	case t.ClientAuth != "" && t.ClientCA == "":
 		return c.Errorf(path+".tls.client_auth", "add client_ca: FILE, the authority that signs them",
+			"no authority for clients' certificates")
+	case t.UserFrom != "" && t.UserFrom != UserFromCN && t.UserFrom != UserFromSAN:
+		return c.Errorf(path+".tls.user_from", "write cn or san", "unknown user_from %q", t.UserFrom)
+	case t.UserFrom != "" && t.ClientCA == "":
+		return c.Errorf(path+".tls.user_from", "add client_ca: FILE, the authority that signs them",
 			"no authority for clients' certificates")
 	case !known:
 		return c.Errorf(path+".tls.min_version", `write "1.2" or "1.3"`, "unknown version %q", t.MinVersion)
@@ -313,6 +325,9 @@ func (t *TLS) Same(other *TLS) bool {
 		return false
 	}
 	same := func(a, b Certificate) bool { return a.print == b.print }
+	if t.UserFrom != other.UserFrom {
+		return false
+	}
 	return slices.EqualFunc(t.loaded.files, other.loaded.files, same)
 }
 
@@ -341,7 +356,23 @@ func (t *TLS) addValues(f values, path string) {
 	}
 	for name, text := range map[string]string{
 		"cert": cert, "key": t.Key, "client_ca": authority, "client_auth": t.ClientAuth, "min_version": t.MinVersion,
+		"user_from": t.UserFrom,
 	} {
 		f.put(path+".tls."+name, key+name, text)
 	}
+}
+
+// Users returns the names of users that a client's verified certificate has, in the order in
+// which they are tried. There are none if the certificate makes nobody a user.
+func (t *TLS) Users(cert *x509.Certificate) (names []string) {
+	switch t.UserFrom {
+	case UserFromCN:
+		names = append(names, cert.Subject.CommonName)
+	case UserFromSAN:
+		for _, uri := range cert.URIs {
+			names = append(names, uri.String())
+		}
+		names = append(append(names, cert.DNSNames...), cert.EmailAddresses...)
+	}
+	return names
 }

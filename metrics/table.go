@@ -49,6 +49,9 @@ type ClientCounters struct {
 	AuthDelayed     uint64 `metric:"auth_delayed_total"`
 	Denied          uint64 `metric:"permission_denied_total"`
 
+	// UnknownCertificates are those that name no user; see user_from.
+	UnknownCertificates uint64 `metric:"unknown_certificates_total"`
+
 	TLSFull    uint64 `metric:"tls_handshakes_total" label:"kind=full"`
 	TLSResumed uint64 `metric:"tls_handshakes_total" label:"kind=resumed"`
 
@@ -156,6 +159,7 @@ var help = map[string]string{
 	"large_commands_refused_total": "Large commands refused because limits.memory was nearly reached.",
 	"auth_failures_total":          "Wrong passwords.",
 	"auth_delayed_total":           "Attempts to authenticate that waited after wrong passwords from their address.",
+	"unknown_certificates_total":   "Clients whose certificate names no user that exists and is on.",
 	"permission_denied_total":      "Commands that the rules of the client's user do not allow.",
 	"client_bytes_total":           "Bytes received from clients (in) and sent to clients (out).",
 	"overtaken_total":              "Refused commands not retried, because the client's next one had been executed.",

@@ -71,6 +71,9 @@ func Configure(w *Worker, o Options) { engine.Configure(w, o) }
 // SetUsers replaces a worker's users, within a turn; see [engine.SetUsers].
 func SetUsers(w *Worker, users *acl.Users, by *Session) { engine.SetUsers(w, users, by) }
 
+// Identify makes a client the user that its certificate names; see [engine.Identify].
+func Identify(w *Worker, s *Session, names []string) bool { return engine.Identify(w, s, names) }
+
 // TryLayout makes a worker count what another layout would refuse; see [engine.TryLayout].
 func TryLayout(w *Worker, t *router.Table) { engine.TryLayout(w, t) }
 

@@ -158,7 +158,7 @@ func (t *thread) await(of *listener, sock movable, peer netip.AddrPort, local ne
 
 // enter makes a connection a client, or begins the handshake with it. received is what it has
 // sent so far.
-func (t *thread) enter(cfg *tls.Config, sock movable, from origin, received []byte) {
+func (t *thread) enter(cfg *security, sock movable, from origin, received []byte) {
 	if cfg != nil {
 		g := t.greet(cfg, from)
 		g.sock.below = sock

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 
+	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
@@ -38,6 +40,18 @@ func (c *client) open(sock socket, from origin) {
 	c.session = c.t.worker.Open(c, from.peer, from.local)
 	c.t.srv.reports.client("client accepted", c)
 	c.protect(from)
+}
+
+// identify makes a client that has just done the handshake the user that its certificate names,
+// if the listener says that it does.
+func (c *client) identify(by *config.TLS, s tls.ConnectionState) {
+	if by.UserFrom == "" || len(s.VerifiedChains) == 0 {
+		return
+	}
+	names := by.Users(s.VerifiedChains[0][0])
+	if !proxy.Identify(c.t.worker, c.session, names) {
+		c.t.srv.reports.unnamed(c.session.Peer(), names)
+	}
 }
 
 // Ready writes the session's output to the client's socket, and passes the bytes that the

@@ -122,11 +122,17 @@ func (s *Server) post(f func(*thread)) (wait func()) {
 type listener struct {
 	addr    string // as in the configuration
 	sockets []net.Listener
-	of      *config.TLS                // what tls was made from
-	tls     atomic.Pointer[tls.Config] // for the next clients; nil: they do not encrypt
+	of      *config.TLS              // what tls was made from
+	tls     atomic.Pointer[security] // for the next clients; nil: they do not encrypt
 	// balancers have the networks whose connections begin with a header of the PROXY protocol;
 	// nil: clients connect by themselves.
 	balancers atomic.Pointer[config.Networks]
+}
+
+// security is how a listener's clients speak TLS.
+type security struct {
+	*tls.Config
+	of *config.TLS // what it was made from
 }
 
 // secure makes the next clients of the listener use the TLS of the configuration. While that is
@@ -136,7 +142,7 @@ func (l *listener) secure(by *config.TLS) {
 	case by == nil:
 		l.tls.Store(nil)
 	case !by.Same(l.of) || l.tls.Load() == nil:
-		l.tls.Store(by.Server())
+		l.tls.Store(&security{by.Server(), by})
 	}
 	l.of = by
 }

@@ -54,7 +54,7 @@ func (g *greetings) readBuffer() []byte {
 type greeting struct {
 	t         *thread
 	sock      *securedClient
-	cfg       *tls.Config
+	cfg       *security
 	from      origin
 	deadline  int64
 	hello     []byte             // received before the handshake began
@@ -73,9 +73,9 @@ func newHandshakeTokens(threads int) chan struct{} {
 
 // greet begins a handshake with a client that was admitted. Its socket must be added to the loop
 // with the returned handler.
-func (t *thread) greet(cfg *tls.Config, from origin) *greeting {
+func (t *thread) greet(cfg *security, from origin) *greeting {
 	g := &greeting{
-		t: t, sock: &securedClient{secured: secured{t: t}}, cfg: cfg, from: from.over(cfg),
+		t: t, sock: &securedClient{secured: secured{t: t}}, cfg: cfg, from: from.over(cfg.Config),
 		deadline: t.now + int64(handshakeTimeout),
 	}
 	g.sock.greeting = g
@@ -160,7 +160,7 @@ func (g *greeting) start() {
 		b = slices.Clone(b)
 		g.t.loop.Post(func() { g.write(b) })
 	}
-	g.shake = tlsconn.NewHandshake(g.cfg, g.hello, g.t.srv.host.handshakes, send)
+	g.shake = tlsconn.NewHandshake(g.cfg.Config, g.hello, g.t.srv.host.handshakes, send)
 	shake := g.shake
 	go func() {
 		err := shake.Run()
@@ -191,6 +191,7 @@ func (g *greeting) finished(err error) {
 	s.client = &client{t: t}
 	s.owner = s.client
 	s.client.open(s, g.from)
+	s.client.identify(g.cfg.of, s.conn.State())
 	s.client.Ready(true, false)
 	s.tell()
 	if !s.client.gone {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,6 +158,23 @@ func (r *reports) handshake(client string, err error) {
 	if ok, dropped := r.allow("TLS handshake"); ok {
 		r.log.Warn("TLS handshake failed", "client", client, "reason", err, "others_like_it", dropped)
 	}
+}
+
+// unnamed logs that the certificate of a client names no user. All of them share one limit.
+func (r *reports) unnamed(client string, names []string) {
+	if ok, dropped := r.allow("certificate without a user"); ok {
+		r.log.Warn("the certificate of a client names no user that exists and is on, so the client is the default user",
+			"client", client, "names", shortened(strings.Join(names, ", ")), "others_like_it", dropped)
+	}
+}
+
+// shortened bounds what the log shows of a text that a client has sent.
+func shortened(text string) string {
+	const most = 200
+	if len(text) > most {
+		return text[:most] + "..."
+	}
+	return text
 }
 
 // lock logs an alarm about a lock, once an hour for each pattern of keys: several threads may

@@ -223,24 +223,25 @@ func (t *thread) receiveStream(of *listener, conn net.Conn, local net.Addr) {
 }
 
 // enterStream makes an admitted connection a client, or begins the handshake with it.
-func (t *thread) enterStream(cfg *tls.Config, conn net.Conn, from origin) {
+func (t *thread) enterStream(cfg *security, conn net.Conn, from origin) {
 	if cfg != nil {
-		go t.greetStream(cfg, conn, from.over(cfg))
+		go t.greetStream(cfg, conn, from.over(cfg.Config))
 		return
 	}
 	t.openStream(conn, from)
 }
 
 // openStream begins the session of an admitted client.
-func (t *thread) openStream(conn net.Conn, from origin) {
+func (t *thread) openStream(conn net.Conn, from origin) *client {
 	c := &client{t: t}
 	c.open(newStream(t.loop, conn, c), from)
+	return c
 }
 
 // greetStream does the TLS handshake with an admitted client, which becomes a client like others.
-func (t *thread) greetStream(cfg *tls.Config, conn net.Conn, from origin) {
+func (t *thread) greetStream(cfg *security, conn net.Conn, from origin) {
 	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
-	secure := tls.Server(conn, cfg)
+	secure := tls.Server(conn, cfg.Config)
 	err := secure.Handshake()
 	_ = conn.SetDeadline(time.Time{})
 	header, isPlain := errors.AsType[tls.RecordHeaderError](err)
@@ -252,7 +253,8 @@ func (t *thread) greetStream(cfg *tls.Config, conn net.Conn, from origin) {
 		switch {
 		case err == nil && !t.draining:
 			t.countHandshake(secure.ConnectionState())
-			t.openStream(secure, from)
+			c := t.openStream(secure, from)
+			c.identify(cfg.of, secure.ConnectionState())
 			return
 		case isPlain:
 			t.refusePlain(from.peer)

@@ -209,7 +209,7 @@ func TestUserChangesAndReloads(t *testing.T) {
 	admin.Expect("OK", "ACL", "SETUSER", "made", "on", ">hunter2", "~*")
 	r.reload(yaml + "slowlog: {entries: 77}\n")
 	if got := users(r.listen); got != "[app default made]" {
-		t.Errorf("after a reload that concerns no users: %s", got)
+		t.Fatalf("after a reload that concerns no users: %s", got)
 	}
 	admin.Expect("OK", "ACL", "SAVE")
 	admin.Expect("OK", "ACL", "SETUSER", "later", "on")
@@ -217,10 +217,10 @@ func TestUserChangesAndReloads(t *testing.T) {
 		return users(other) == "[app default made]"
 	})
 	redistest.Eventually(t, 20*time.Second, "keyway looks at the file", func() bool {
-		return strings.Contains(r.stderr.String(), `msg="reloaded; the file says what it said before"`)
+		return strings.Contains(r.stderr.String(), `cause="a changed file"`)
 	})
 	if got := users(r.listen); got != "[app default later made]" {
-		t.Errorf("after keyway has seen the file that it saved: %s", got)
+		t.Fatalf("after keyway has seen the file that it saved: %s", got)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("the saved file: %v %v", info.Mode(), err)

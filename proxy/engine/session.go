@@ -182,6 +182,26 @@ func BeDefault(s *Session) {
 	}
 }
 
+// Identify makes a client that has just connected the first user with one of these names, which
+// its certificate proves. If none of the users exists and is on, it returns false, and the client
+// stays the default user.
+func Identify(w *Worker, s *Session, names []string) bool {
+	for _, name := range names {
+		if u := w.Options.Users.Named(name); u != nil && u.Enabled() {
+			s.User = u
+			s.Set(Authed)
+			return true
+		}
+	}
+	w.Stats.UnknownCertificates++
+	object := ""
+	if len(names) > 0 {
+		object = names[0]
+	}
+	w.Denials.Denied(s, acl.DeniedCertificate, object, object)
+	return false
+}
+
 // Reject counts a connection that the shell does not accept, and returns the error to send.
 func (w *Worker) Reject() []byte {
 	w.Stats.Rejected++

@@ -57,4 +57,9 @@ var inUsers = []bug{
 		"	p.cfg.Store(next) // so that", "	_ = next // so that",
 		"./test", "TestUserChangesAndReloads",
 	},
+	{
+		"a certificate makes its client a user who is off", "proxy/engine/session.go",
+		"u != nil && u.Enabled()", "u != nil",
+		"./test", "TestUserFromCertificate",
+	},
 }

@@ -191,11 +191,23 @@ func (o Options) readyAll(query url.Values) (bool, error) {
 	}
 }
 
+// clientsLeft says which clients a keyway that stops still has, and nothing if its threads do not
+// answer any more.
+func clientsLeft(ctx context.Context, b Backend) []string {
+	shots, err := snapshotOf(ctx, b)
+	if err != nil {
+		return nil
+	}
+	all := metrics.Sum(shots).Gauges
+	return []string{fmt.Sprintf("clients left: %d; in a transaction: %d, waiting in a blocking command: %d, "+
+		"subscribed or monitoring: %d", all.Clients, all.InTransaction, all.Waiting, all.Listening)}
+}
+
 // ready returns an error if keyway should get no clients: it must reach a master, or with
 // needAll every master and slot. notes name the nodes that clients will miss.
 func ready(ctx context.Context, b Backend, o Options, needAll bool) (notes []string, err error) {
 	if b.Stopping() {
-		return nil, errors.New("keyway is stopping")
+		return clientsLeft(ctx, b), errors.New("keyway is stopping")
 	}
 	shots, err := snapshotOf(ctx, b)
 	if err != nil {

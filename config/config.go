@@ -218,7 +218,8 @@ type SlowLog struct {
 // Shutdown configures what happens after SIGTERM.
 type Shutdown struct {
 	Delay   time.Duration `yaml:"delay"`   // /readyz fails, and new clients are still served
-	Timeout time.Duration `yaml:"timeout"` // after the delay: no new clients, and so much time to finish
+	Drain   time.Duration `yaml:"drain"`   // after the delay: no new clients; the others are closed during this time
+	Timeout time.Duration `yaml:"timeout"` // after that: for the commands under way
 }
 
 // Placement configures the guard over the nodes' keys.
@@ -281,7 +282,7 @@ func Default() Config {
 
 		Ready:    ReadyAny,
 		Log:      Log{Level: "info", Format: "text"},
-		Shutdown: Shutdown{Timeout: 10 * time.Second},
+		Shutdown: Shutdown{Drain: 5 * time.Second, Timeout: 10 * time.Second},
 		Replicas: Replicas{MaxLag: 10 * time.Second},
 		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
 		Locks:    Locks{Observe: true},

@@ -340,6 +340,10 @@ var keys = []key{
 	{path: "shutdown.delay", effect: AtOnce, max: hour, remedy: "write a duration up to 1h, such as 5s",
 		meaning: "After SIGTERM, how long keyway still accepts clients while `/readyz` already fails.",
 		change:  "A balancer takes time to notice: set it a little above that."},
+	{path: "shutdown.drain", effect: AtOnce, max: hour, remedy: "write a duration up to 1h, such as 30s",
+		meaning: "After the delay keyway accepts no new clients. It closes the others between two of their commands, " +
+			"spread over this time. `0s`: as soon as possible.",
+		change: "You have many clients, and their reconnects should not come all at once."},
 	{path: "shutdown.timeout", effect: AtOnce, min: ms, max: hour,
 		remedy:  "write a duration from 1ms to 1h, such as 10s",
 		meaning: "After that, how long the commands under way may take.",

@@ -45,9 +45,10 @@ type ClientCounters struct {
 	ClosedProtected uint64 `metric:"clients_closed_total" label:"reason=protected"`
 	ClosedHeader    uint64 `metric:"clients_closed_total" label:"reason=proxy_protocol"`
 	ProtocolErrors  uint64 `metric:"clients_closed_total" label:"reason=protocol_error"`
-	AuthFailures    uint64 `metric:"auth_failures_total"`
-	AuthDelayed     uint64 `metric:"auth_delayed_total"`
-	Denied          uint64 `metric:"permission_denied_total"`
+	DrainCounters
+	AuthFailures uint64 `metric:"auth_failures_total"`
+	AuthDelayed  uint64 `metric:"auth_delayed_total"`
+	Denied       uint64 `metric:"permission_denied_total"`
 
 	// UnknownCertificates are those that name no user; see user_from.
 	UnknownCertificates uint64 `metric:"unknown_certificates_total"`
@@ -57,6 +58,17 @@ type ClientCounters struct {
 
 	BytesIn  uint64 `metric:"client_bytes_total" label:"direction=in" info:"total_net_input_bytes" own:"bytes_in"`
 	BytesOut uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
+}
+
+// DrainCounters count the clients that keyway has closed because it stops.
+type DrainCounters struct {
+	Drained uint64 `metric:"clients_drained_total" label:"outcome=between_commands"`
+	// Released waited in a blocking command without a timeout, which has had no effect.
+	Released       uint64 `metric:"clients_drained_total" label:"outcome=released"`
+	CutTransaction uint64 `metric:"clients_drained_total" label:"outcome=cut_transaction"`
+	CutUnread      uint64 `metric:"clients_drained_total" label:"outcome=cut_unread"`
+	CutUnanswered  uint64 `metric:"clients_drained_total" label:"outcome=cut_unanswered"`
+	Crossed        uint64 `metric:"drain_crossed_total"`
 }
 
 // MessageCounters count what subscribers get.
@@ -84,6 +96,16 @@ type Gauges struct {
 	Tracking    int `info:"tracking_clients"`
 	Subscribed  int `info:"pubsub_clients"`
 	Watching    int `info:"watching_clients"`
+	Activities
+}
+
+// Activities count a thread's clients by what they are in the middle of. While keyway stops, they
+// are the clients that are left.
+type Activities struct {
+	Ordinary      int `metric:"clients_by_activity" label:"activity=ordinary"`
+	InTransaction int `metric:"clients_by_activity" label:"activity=transaction"`
+	Waiting       int `metric:"clients_by_activity" label:"activity=waiting"`
+	Listening     int `metric:"clients_by_activity" label:"activity=listening"`
 }
 
 // Connection has the counts of the connections to one node.
@@ -148,12 +170,18 @@ type Snapshot struct {
 
 // help has the help text of each metric.
 var help = map[string]string{
-	"commands_total":               "Commands that were answered, by command.",
-	"command_errors_total":         "Error replies, by command.",
-	"unknown_commands_total":       "Commands that neither keyway nor the nodes know.",
-	"failed_commands_total":        "Commands that keyway failed: not_executed had no effect, unknown may have had.",
-	"clients_accepted_total":       "Client connections accepted.",
-	"clients_rejected_total":       "Client connections refused because clients.max was reached.",
+	"commands_total":         "Commands that were answered, by command.",
+	"command_errors_total":   "Error replies, by command.",
+	"unknown_commands_total": "Commands that neither keyway nor the nodes know.",
+	"failed_commands_total":  "Commands that keyway failed: not_executed had no effect, unknown may have had.",
+	"clients_accepted_total": "Client connections accepted.",
+	"clients_rejected_total": "Client connections refused because clients.max was reached.",
+	"clients_drained_total": "Clients that keyway closed because it stops. " +
+		"cut_transaction: between MULTI or WATCH and EXEC. " +
+		"cut_unread: with commands that keyway did not execute. cut_unanswered: with commands under way. " +
+		"released: in a blocking command without a timeout, which had no effect.",
+	"drain_crossed_total":          "Clients that sent a command while keyway closed them. It was not executed.",
+	"clients_by_activity":          "Clients, by what they are in the middle of besides commands under way.",
 	"clients_closed_total":         "Clients that keyway disconnected, by reason.",
 	"tls_handshakes_total":         "TLS handshakes with clients that succeeded; resumed ones cost less.",
 	"large_commands_refused_total": "Large commands refused because limits.memory was nearly reached.",

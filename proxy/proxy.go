@@ -1,12 +1,15 @@
 package proxy
 
 import (
+	"time"
+
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/answers"
 	"github.com/keyway-proxy/keyway/proxy/blocking"
+	"github.com/keyway-proxy/keyway/proxy/drain"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/proxy/observe"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
@@ -18,7 +21,7 @@ import (
 
 // What a worker is made of besides the engine.
 var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part,
-	quorum.Part, observe.Part)
+	quorum.Part, observe.Part, drain.Part)
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
@@ -79,6 +82,15 @@ func TryLayout(w *Worker, t *router.Table) { engine.TryLayout(w, t) }
 
 // Tried returns what a worker has counted; see [engine.Tried].
 func Tried(w *Worker) dryrun.Findings { return engine.Tried(w) }
+
+// Drain begins to close a worker's clients; see [drain.Begin].
+func Drain(w *Worker, spread time.Duration) { drain.Begin(w, spread) }
+
+// MayLeave reports whether a client should be closed now; see [drain.MayLeave].
+func MayLeave(s *Session) bool { return drain.MayLeave(s) }
+
+// Left counts a client that was closed because keyway stops; see [drain.Left].
+func Left(s *Session, isCut bool) { drain.Left(s, isCut) }
 
 // ReplaceLayout is SetTable for a table that places keys otherwise; see
 // [engine.ReplaceLayout].

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -20,6 +21,12 @@ type socket interface {
 	Write(b []byte) (int, error)
 	// Watch selects the events for which the handler's Ready is called.
 	Watch(read, write bool)
+	// Cork makes the next writes wait for Uncork or CloseWrite, if the peer's system allows that.
+	// So the last reply and the end of the stream leave in one packet.
+	Cork()
+	Uncork()
+	// CloseWrite tells the peer that nothing more will follow. Reading goes on.
+	CloseWrite()
 	Close()
 }
 
@@ -32,6 +39,7 @@ type client struct {
 	session  *proxy.Session
 	gone     bool
 	isPutOff bool // its output waits: it is in the thread's putOff
+	farewell
 }
 
 // open begins the session.
@@ -58,6 +66,7 @@ func (c *client) identify(by *config.TLS, s tls.ConnectionState) {
 // client has sent to the session.
 func (c *client) Ready(readable, writable bool) {
 	if c.gone {
+		c.discard()
 		return
 	}
 	if writable {
@@ -82,6 +91,9 @@ func (c *client) Ready(readable, writable bool) {
 func (c *client) flush() {
 	s := c.session
 	c.isPutOff = false
+	if c.t.draining && !c.gone && c.mayLeave() && c.leave() {
+		return
+	}
 	for !c.gone && !s.Dead() {
 		b := s.Output()
 		if len(b) == 0 {
@@ -100,6 +112,10 @@ func (c *client) flush() {
 		}
 	}
 	if s.ShouldClose() {
+		if c.t.draining && !s.Dead() {
+			c.bid()
+			return
+		}
 		c.close()
 		return
 	}
@@ -134,4 +150,110 @@ func (t *thread) admit() bool {
 func (t *thread) dismiss() {
 	t.srv.clients.Add(-1)
 	t.srv.host.open.Add(-1)
+}
+
+// farewell is what a client needs that keyway closes because it stops. keyway first ends what it
+// sends, and closes the socket when the client has closed its own, or soon. If the socket were
+// closed at once, a command that the client is just sending would reset the connection, and the
+// client might not read its last reply.
+type farewell struct {
+	tried   int64 // when leave was last called
+	until   int64 // the socket is closed at the latest; 0: it is not lingering
+	crossed bool  // the client has sent something in that time
+}
+
+// lingerAtOnce is how long closed clients may linger if they are all closed at once.
+const lingerAtOnce = 100 * time.Millisecond
+
+// mayLeave reports whether leave should be called: once a turn, so that a client that always has
+// more to send does not keep the thread busy.
+func (c *client) mayLeave() bool {
+	if c.tried == c.t.now || !proxy.MayLeave(c.session) {
+		return false
+	}
+	c.tried = c.t.now
+	return true
+}
+
+// leave writes the remaining output to a client that may leave, and the end of the stream behind
+// it. It does not if the client has sent something: that is served first.
+func (c *client) leave() (left bool) {
+	n, err := c.sock.Read(c.t.buf)
+	switch {
+	case err == nil:
+		c.t.worker.Received(c.session, c.t.buf[:n])
+		return false
+	case err == io.EOF:
+		c.t.worker.EOF(c.session)
+		return false
+	case err != errAgain:
+		c.close()
+		return true
+	}
+	c.sock.Cork()
+	for b := c.session.Output(); len(b) > 0; b = c.session.Output() {
+		n, err := c.sock.Write(b)
+		if n > 0 {
+			c.session.Wrote(n)
+		}
+		if err != nil || n < len(b) {
+			c.sock.Uncork()
+			return false
+		}
+	}
+	c.part(false)
+	return true
+}
+
+// bid is leave for a client of which keyway reads no more commands.
+func (c *client) bid() {
+	n, _ := c.sock.Read(c.t.buf)
+	c.part(n > 0)
+}
+
+// part ends the session, and what is sent to the client.
+func (c *client) part(isCut bool) {
+	t := c.t
+	proxy.Left(c.session, isCut)
+	t.srv.reports.client("client closed, since keyway stops", c)
+	c.gone = true
+	t.worker.Gone(c.session)
+	c.sock.CloseWrite()
+	c.sock.Watch(true, false)
+	c.until = t.now + t.linger
+	t.lingering = append(t.lingering, c)
+}
+
+// discard reads what a lingering client sends, until it closes the connection.
+func (c *client) discard() {
+	if c.until == 0 {
+		return
+	}
+	n, err := c.sock.Read(c.t.buf)
+	if n > 0 && !c.crossed {
+		c.crossed = true
+		c.t.worker.Stats.Crossed++
+	}
+	if err != nil && err != errAgain {
+		c.depart()
+	}
+}
+
+// depart closes the socket of a lingering client.
+func (c *client) depart() {
+	if c.until == 0 {
+		return
+	}
+	c.until = 0
+	c.sock.Close()
+	c.t.dismiss()
+}
+
+// tickLingering closes the clients that have lingered for too long.
+func tickLingering(t *thread) {
+	for len(t.lingering) > 0 && (t.lingering[0].until <= t.now) {
+		t.lingering[0].depart()
+		t.lingering[0] = nil
+		t.lingering = t.lingering[1:]
+	}
 }

@@ -24,6 +24,7 @@ type fd struct {
 	loop        *loop.Loop
 	n           int
 	read, write bool // the events that epoll watches
+	corked      bool
 }
 
 func newFD(l *loop.Loop, n int, h loop.Handler, read, write bool) (*fd, error) {
@@ -53,8 +54,12 @@ func (f *fd) Read(b []byte) (int, error) {
 }
 
 func (f *fd) Write(b []byte) (int, error) {
+	flags := uintptr(unix.MSG_NOSIGNAL)
+	if f.corked {
+		flags |= unix.MSG_MORE
+	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(f.n), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
-		uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+		uintptr(len(b)), flags, 0, 0)
 	switch {
 	case errno == 0:
 		return int(n), nil
@@ -73,6 +78,9 @@ func (f *fd) Watch(read, write bool) {
 		f.read, f.write = read, write
 	}
 }
+
+func (f *fd) Cork()   { f.corked = true }
+func (f *fd) Uncork() { f.corked = false }
 
 func (f *fd) Close() { f.loop.Close(f.n) }
 
@@ -120,14 +128,17 @@ const (
 )
 
 // Ready accepts waiting clients, at most one batch of them.
-func (a *acceptor) Ready(bool, bool) {
+func (a *acceptor) Ready(bool, bool) { a.accept() }
+
+// accept accepts waiting clients, and reports whether more may wait.
+func (a *acceptor) accept() (more bool) {
 	for range acceptBatch {
 		n, sa, err := unix.Accept4(a.fd.n, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
 			a.pause = 0
 		case errors.Is(err, unix.EAGAIN):
-			return
+			return false
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
 			errors.Is(err, unix.ENOMEM):
 			// The socket stays readable, so trying again at once would spin.
@@ -136,12 +147,13 @@ func (a *acceptor) Ready(bool, bool) {
 			a.fd.Watch(false, false)
 			a.t.srv.log.Warn("cannot accept clients for now",
 				"error", err, "pause_ms", time.Duration(a.pause).Milliseconds())
-			return
+			return false
 		default:
 			continue // the client has already disconnected
 		}
 		a.serve(n, sa)
 	}
+	return true
 }
 
 // serve admits an accepted socket, or closes it.
@@ -190,7 +202,8 @@ func (t *thread) detach(l *listener) {
 	t.acceptors = slices.DeleteFunc(t.acceptors, func(a *acceptor) bool {
 		ours := slices.Contains(l.sockets, a.ln)
 		if ours {
-			a.Ready(true, false)
+			for a.accept() {
+			}
 			a.close()
 		}
 		return ours

@@ -238,9 +238,7 @@ func (g *greeting) write(b []byte) {
 		}
 	}
 	if g.isRefused && len(g.out) == 0 {
-		if below, ok := g.sock.below.(interface{ CloseWrite() }); ok {
-			below.CloseWrite()
-		}
+		g.sock.below.CloseWrite()
 	}
 	g.sock.below.Watch(!g.isPaused, len(g.out) > 0)
 }

@@ -44,8 +44,6 @@ type Options struct {
 	UsersFile  UsersFile // of ACL LOAD and SAVE; nil: there is none
 	// Host is what the server shares with other servers of the process. nil: the server is alone.
 	Host *Host
-	// DrainTimeout, if not 0, replaces shutdown.timeout of the configuration.
-	DrainTimeout time.Duration
 }
 
 // Setup is what a configuration says, in the core's terms. Package wiring makes one.
@@ -202,9 +200,10 @@ func (s *Server) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run serves until ctx ends. From then on Stopping returns true. After the configured
-// delay Run stops accepting clients, waits until unanswered commands are answered (at
-// most shutdown.timeout), and returns nil.
+// Run serves until ctx ends. From then on Stopping returns true. After shutdown.delay Run
+// accepts no more clients. It closes the others between their commands, spread over
+// shutdown.drain, waits for commands under way, at most shutdown.timeout, and returns nil. If
+// the cause of ctx's end is ErrAtOnce, it closes the clients without delay.
 func (s *Server) Run(ctx context.Context) error {
 	topology, stopTopology := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTopology()
@@ -216,25 +215,103 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return unlessEnded(s.follow(topology)) })
 	<-failed.Done()
 	s.stopping.Store(true)
-	shutdown := s.cfg.Load().Shutdown
-	if s.o.DrainTimeout != 0 {
-		shutdown.Timeout = s.o.DrainTimeout
-	}
-	s.log.Info("stopping; a second signal ends keyway at once",
-		"delay", shutdown.Delay.String(), "timeout", shutdown.Timeout.String())
-	if ctx.Err() != nil { // stopped on request, not by a failure
-		time.Sleep(shutdown.Delay)
-	}
-	s.closeListeners()
-	for _, t := range s.threads {
-		t.loop.Post(func() { t.drain(t.now + int64(shutdown.Timeout)) })
-	}
-	for _, t := range s.threads {
-		<-t.done
-	}
+	s.drain(shutdownOf(ctx, s))
 	stopTopology() // last: while draining, commands may still be redirected
 	s.host.release(s)
 	return g.Wait()
+}
+
+// ErrAtOnce is the cause of the end of Run's context if the clients are to be closed without delay:
+// somebody waits for keyway's end at a terminal.
+var ErrAtOnce = errors.New("stop at once")
+
+// shutdownOf returns how the server stops, after ctx has ended or a thread has failed.
+func shutdownOf(ctx context.Context, s *Server) config.Shutdown {
+	shutdown := s.cfg.Load().Shutdown
+	if ctx.Err() == nil || errors.Is(context.Cause(ctx), ErrAtOnce) {
+		shutdown.Delay, shutdown.Drain = 0, 0
+	}
+	return shutdown
+}
+
+// drain stops accepting clients, closes those that there are, and returns when all threads have
+// ended.
+func (s *Server) drain(by config.Shutdown) {
+	s.log.Info("stopping; a second signal ends keyway at once",
+		"delay", by.Delay.String(), "drain", by.Drain.String(), "timeout", by.Timeout.String())
+	time.Sleep(by.Delay)
+	s.stopAccepting()
+	if by.Delay+by.Drain > 0 {
+		s.log.Info("no new clients; closing those that there are", clientsLeft(s)...)
+	}
+	for _, t := range s.threads {
+		t.loop.Post(func() { t.drain(by.Drain, by.Timeout) })
+	}
+	progress := time.NewTicker(max(by.Drain/6, time.Second))
+	defer progress.Stop()
+	for _, t := range s.threads {
+		for ended := false; !ended; {
+			select {
+			case <-t.done:
+				ended = true
+			case <-progress.C:
+				s.log.Info("closing the clients", clientsLeft(s)...)
+			}
+		}
+	}
+	logDrained(s.threads, s.log)
+}
+
+// stopAccepting closes the listeners, after the connections that wait there are accepted.
+func (s *Server) stopAccepting() {
+	s.listening.Lock()
+	listeners := s.listeners
+	s.listening.Unlock()
+	awaitHandshakes(listeners)
+	s.onThreads(func(t *thread) {
+		for _, l := range listeners {
+			t.detach(l)
+		}
+	})
+	s.closeListeners()
+}
+
+// clientsLeft returns the fields of a log line that say which clients there are.
+func clientsLeft(s *Server) []any {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	threads, err := s.Snapshot(ctx)
+	if err != nil {
+		return []any{"clients", s.clients.Load()} // a thread ends, or is busy
+	}
+	g := metrics.Sum(threads).Gauges
+	return []any{
+		"clients", g.Clients, "transaction", g.InTransaction, "waiting", g.Waiting, "listening", g.Listening,
+	}
+}
+
+// logDrained logs how the clients have left. All threads must have ended.
+func logDrained(threads []*thread, log *slog.Logger) {
+	var of metrics.DrainCounters
+	for _, t := range threads {
+		c := t.worker.Stats.DrainCounters
+		of.Drained += c.Drained
+		of.Released += c.Released
+		of.CutTransaction += c.CutTransaction
+		of.CutUnread += c.CutUnread
+		of.CutUnanswered += c.CutUnanswered
+		of.Crossed += c.Crossed
+	}
+	if of == (metrics.DrainCounters{}) {
+		return
+	}
+	write := log.Info
+	if of.CutTransaction+of.CutUnread+of.CutUnanswered > 0 {
+		write = log.Warn
+	}
+	write("the clients are closed", "between_commands", of.Drained, "released", of.Released,
+		"cut_transaction", of.CutTransaction, "cut_unread", of.CutUnread, "cut_unanswered", of.CutUnanswered,
+		"sent_meanwhile", of.Crossed)
 }
 
 func unlessEnded(err error) error {

@@ -33,6 +33,7 @@ type stream struct {
 	outErr  error
 	wantOut bool // the owner wants to write
 	closed  bool
+	last    bool // nothing follows what the writer is writing
 
 	resume chan struct{} // makes the reader read again
 	out    chan []byte
@@ -81,6 +82,9 @@ func (s *stream) writeLoop() {
 		s.loop.Post(func() {
 			s.busy = false
 			s.outErr = err
+			if s.last && !s.closed {
+				s.closeWrite()
+			}
 			if !s.closed && s.wantOut {
 				s.handler.Ready(false, true)
 			}
@@ -141,6 +145,26 @@ func (s *stream) Watch(read, write bool) {
 		s.loop.Post(s.notify)
 	}
 	s.want = read
+}
+
+func (s *stream) Cork()   {}
+func (s *stream) Uncork() {}
+
+func (s *stream) CloseWrite() {
+	if s.last = true; !s.busy {
+		s.closeWrite()
+	}
+}
+
+// closeWrite ends what is written. A connection that speaks TLS may have to wait for its last
+// record.
+func (s *stream) closeWrite() {
+	switch conn := s.conn.(type) {
+	case *tls.Conn:
+		go conn.CloseWrite() //nolint:errcheck // an error means that the peer has gone
+	case interface{ CloseWrite() error }:
+		_ = conn.CloseWrite() // as above
+	}
 }
 
 func (s *stream) Close() {

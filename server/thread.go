@@ -31,7 +31,9 @@ type thread struct {
 	nextTick      int64
 	late          int // read-only turns since the process was suspended; see onlyReads
 	draining      bool
-	drainBy       int64 // time at which draining ends at the latest
+	drainBy       int64     // time at which draining ends at the latest
+	linger        int64     // how long closed clients may linger
+	lingering     []*client // in the order in which they were closed
 }
 
 // maxPutOff is the number of busy turns for which a client's output may wait for its
@@ -110,6 +112,7 @@ func (t *thread) tick() bool {
 		t.greetings.tick(t.now)
 	}
 	tickAnnouncements(t)
+	tickLingering(t)
 	return true
 }
 
@@ -225,16 +228,16 @@ func (t *thread) relay(r *proxy.Ready) {
 	t.worker.Taken()
 }
 
-// drain stops accepting, and closes each client once it is answered. At the time by, the
-// loop stops even if clients are left.
-func (t *thread) drain(by int64) {
-	for _, a := range t.acceptors {
-		a.close()
+// drain closes the clients, spread over a time. After another time the loop stops even if
+// clients are left. The thread must accept no more.
+func (t *thread) drain(spread, timeout time.Duration) {
+	t.linger = int64(lingering)
+	if spread == 0 {
+		t.closeGreetings()
+		t.linger = int64(lingerAtOnce)
 	}
-	t.acceptors = nil
-	t.closeGreetings()
-	t.worker.Drain()
-	t.draining, t.drainBy = true, by
+	t.draining, t.drainBy = true, t.now+int64(spread+timeout)
+	proxy.Drain(t.worker, spread)
 }
 
 // End closes all remaining connections and clients.
@@ -249,7 +252,15 @@ func (t *thread) End() {
 		}
 	}
 	t.closeGreetings()
-	t.worker.Each(func(s *proxy.Session) { s.Bind.(*client).close() })
+	t.worker.Each(func(s *proxy.Session) {
+		if t.draining {
+			proxy.Left(s, false)
+		}
+		s.Bind.(*client).close()
+	})
+	for _, c := range t.lingering {
+		c.depart()
+	}
 	t.srv.host.budget.leave(t.weight)
 }
 

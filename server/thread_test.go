@@ -52,6 +52,9 @@ func (w *wire) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 func (*wire) Watch(_, _ bool) {}
+func (*wire) Cork()           {}
+func (*wire) Uncork()         {}
+func (*wire) CloseWrite()     {}
 func (*wire) Close()          {}
 
 // take returns what was written since the last call.

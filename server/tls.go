@@ -22,6 +22,7 @@ type secured struct {
 	told   bool  // Read has returned err
 	posted bool  // the loop will tell err
 	behind bool  // bytes may have arrived behind the handshake; they come before err
+	ended  bool  // the peer was told that nothing more follows
 }
 
 // owner is what a secured socket belongs to: a client, or a link to a node.
@@ -177,11 +178,24 @@ func (s *secured) Watch(read, write bool) {
 	s.below.Watch(read, write || s.out != nil)
 }
 
-func (s *secured) Close() {
-	if s.drain() == nil {
-		// The peer learns that nothing was cut off. It gets no second chance to.
+func (s *secured) Cork()   { s.below.Cork() }
+func (s *secured) Uncork() { s.below.Uncork() }
+
+func (s *secured) CloseWrite() {
+	s.end()
+	s.below.CloseWrite()
+}
+
+// end tells the peer that nothing was cut off. It gets no second chance to.
+func (s *secured) end() {
+	if !s.ended && s.drain() == nil {
 		_, _ = s.below.Write(s.conn.CloseNotify(s.t.greetings.scratch[:0]))
 	}
+	s.ended = true
+}
+
+func (s *secured) Close() {
+	s.end()
 	s.t.worker.Buffers.Put(s.out)
 	s.out, s.sent = nil, 0
 	s.below.Close()

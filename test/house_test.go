@@ -20,7 +20,7 @@ const module = "github.com/keyway-proxy/keyway/"
 // core are the packages of the core, the lower ones first.
 const core = "resp command names acl slots hashring router metrics buffer errtext " +
 	"clients emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
-	"proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
+	"proxy/answers proxy/blocking proxy/drain proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -83,7 +83,8 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"a connection knows frames, not commands",
 	},
 	{
-		"proxy/engine proxy/answers proxy/blocking proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn",
+		"proxy/engine proxy/answers proxy/blocking proxy/drain proxy/observe proxy/pubsub proxy/quorum " +
+			"proxy/tracking proxy/txn",
 		module + "proxy " + module + "server " + module + "loop " + module + "config " + module + "admin",
 		"layer 2",
 	},

@@ -166,7 +166,7 @@ func TestStoppingInTwoSteps(t *testing.T) {
 	p.Cmd.Process.Signal(syscall.SIGTERM)
 	redistest.Eventually(t, 10*time.Second, "keyway is not ready any more", func() bool {
 		status, body := fetch(t, "http://"+adminAddr+"/readyz")
-		return status == http.StatusServiceUnavailable && body == "keyway is stopping\n"
+		return status == http.StatusServiceUnavailable && strings.HasPrefix(body, "keyway is stopping\nclients left: ")
 	})
 	redistest.Dial(t, p.Addr).Expect("OK", "SET", "a", "1")
 	began := time.Now()

@@ -118,7 +118,7 @@ func TestServiceOfSystemd(t *testing.T) {
 	path, hears := asSystemd(t)
 	node := redistest.Start(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	text := "listen: " + addr + "\nshutdown: {delay: 1s, timeout: 7s}\n" + redistest.Ring(node.Addr)
+	text := "listen: " + addr + "\nshutdown: {delay: 1s, drain: 3s, timeout: 7s}\n" + redistest.Ring(node.Addr)
 	file := redistest.WriteFile(t, "keyway.yml", text)
 	p := redistest.StartCommand(t, "env", "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=400000",
 		redistest.Build(t), "serve", "-c", file)
@@ -140,7 +140,7 @@ func TestServiceOfSystemd(t *testing.T) {
 		`:[0-9]+:1: unknown key "zzz".*`+"\n")
 	reload(text, regexp.QuoteMeta(serving+"\n"))
 	p.Cmd.Process.Signal(syscall.SIGTERM)
-	hears("STOPPING=1\nSTATUS=stopping: finishing what is under way\nEXTEND_TIMEOUT_USEC=13000000\n")
+	hears("STOPPING=1\nSTATUS=stopping: closing the clients\nEXTEND_TIMEOUT_USEC=16000000\n")
 	if err := p.Cmd.Wait(); err != nil {
 		t.Errorf("keyway after SIGTERM: %v\n%s", err, p.Stderr)
 	}

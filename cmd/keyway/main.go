@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyway-proxy/keyway/server"
 )
 
 // version is set by the release build (-ldflags "-X main.version=v1.2.3").
@@ -36,15 +38,18 @@ type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second
-// one ends the process at once.
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The cause of SIGINT is
+// server.ErrAtOnce. A second signal ends the process at once.
 func untilSignal() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-signals
-		cancel()
+		if <-signals == os.Interrupt { // somebody waits at a terminal
+			cancel(server.ErrAtOnce)
+		} else {
+			cancel(nil)
+		}
 		<-signals
 		os.Exit(1)
 	}()

@@ -118,12 +118,12 @@ func (r *running) tellSystemd(ctx, beside context.Context) {
 	select {
 	case <-ctx.Done():
 		s := r.first().cfg.Load().Shutdown
-		r.systemd.Stopping("stopping: finishing what is under way", s.Delay+s.Timeout+stopSlack)
+		r.systemd.Stopping("stopping: closing the clients", s.Delay+s.Drain+s.Timeout+stopSlack)
 	case <-beside.Done():
 	}
 }
 
-// stopSlack is the time that stopping may take beyond shutdown.delay and shutdown.timeout.
+// stopSlack is the time that stopping may take beyond the sum of shutdown's durations.
 const stopSlack = 5 * time.Second
 
 // status returns the line that `systemctl status` shows. err is that of the last reload.

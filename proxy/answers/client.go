@@ -91,7 +91,7 @@ func flagsOf(s *engine.Session) (flags string) {
 		flag string
 	}{
 		{s.Has(engine.Monitoring), "O"}, {s.Has(engine.Subscribed), "P"}, {s.Has(engine.InMulti), "x"},
-		{s.Waits(), "b"},
+		{s.Waits(), "b"}, {s.Has(engine.Leaving | engine.Closing), "c"},
 		{s.Has(engine.Tracks), "t"},
 	} {
 		if f.is {

@@ -31,6 +31,8 @@ type blocking struct {
 	leaves bool  // its keys have another owner: the wait here must end
 	moves  bool  // the node was asked to end the wait, so that the client waits at the new owner
 	asNull bool  // with ended: the client gets the reply of a timeout instead of the error
+	hangUp bool  // with ended: the client is closed instead, since it has no timeout
+	asking bool  // the node has not answered CLIENT UNBLOCK yet
 }
 
 // blockings contains the blocking command that each client is in.
@@ -67,6 +69,30 @@ func (of *blockedClients) EachKey(do func(key []byte)) {
 		}
 		of.w.Inputs.PutParser(p)
 	}
+}
+
+// Release implements the engine's blocked.
+func (of *blockedClients) Release(s *engine.Session) {
+	b := blockings.Get(s)
+	switch {
+	case b == nil || b.asking:
+	case b.call.Timeout != 0:
+		b.unblock(of.w, s, false)
+	case b.call.Waiting:
+		s.Retry = slices.DeleteFunc(s.Retry, func(o *engine.Call) bool { return o == b.call })
+		b.endUnanswered() // it was not sent
+	default:
+		b.hangUp = b.unblock(of.w, s, false)
+	}
+}
+
+// endUnanswered closes the client without a reply to its command, which has had no effect.
+func (b *blocking) endUnanswered() {
+	s := b.call.Request.Session
+	s.Set(engine.Released)
+	s.CloseAfter()
+	b.call.Request.Mute = true
+	b.call.SettleNull()
 }
 
 // Layout finds the clients that wait at a node which another layout has replaced as the owner
@@ -214,6 +240,8 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		b.conn = nil
 	}
 	switch {
+	case freed && b.hangUp && c.Request.Session != nil:
+		b.endUnanswered()
 	case freed && b.asNull:
 		c.SettleNull()
 	case freed:
@@ -348,7 +376,9 @@ func (b *blocking) unblock(w *engine.Worker, s *engine.Session, withError bool) 
 }
 
 func (b *blocking) askToUnblock(w *engine.Worker, conn *pool.Conn) {
-	w.Ask(conn, w.Deadline(), func([]byte, bool) {}, "CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
+	b.asking = true
+	w.Ask(conn, w.Deadline(), func([]byte, bool) { b.asking = false },
+		"CLIENT", "UNBLOCK", strconv.FormatInt(b.nodeID, 10), "ERROR")
 }
 
 // unblocked is the reply to a command whose wait CLIENT UNBLOCK has ended with ERROR

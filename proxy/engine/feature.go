@@ -210,6 +210,10 @@ type blocked interface {
 	// EachKey calls do with each key that a client of this worker waits at, once for each such
 	// client. The key is valid only during the call.
 	EachKey(do func(key []byte))
+	// Release ends the wait of a client that keyway is about to close. The client gets what it
+	// has popped by then. Otherwise its reply is that of a timeout, or it is closed if it has
+	// none. Release may be called again, and does nothing if the client is not inside a command.
+	Release(s *Session)
 }
 
 // topicSet is what a client is subscribed to.

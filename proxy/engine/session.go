@@ -30,7 +30,7 @@ type Session struct {
 	Worker *Worker
 	id     uint64
 	index  int // in w.Sessions; -1: the client has left
-	State  state
+	State  State
 	DB     uint16 // the selected database
 	User   *acl.User
 
@@ -117,11 +117,11 @@ func (s *Session) AllocRareState() *RareState {
 	return s.RareState
 }
 
-// state is a set of facts about a session.
-type state uint32
+// State is a set of facts about a session.
+type State uint32
 
 const (
-	Authed        state = 1 << iota // has authenticated, or needs no password
+	Authed        State = 1 << iota // has authenticated, or needs no password
 	Closing                         // no more input is read; closed once the client has read all replies
 	Dead                            // closed at once
 	dirty                           // in w.dirty
@@ -145,12 +145,15 @@ const (
 	NoTouch                         // CLIENT NO-TOUCH: its reads do not count as a use of the keys
 	OptedIn                         // its last READONLY or READWRITE was READONLY
 	OptedOut                        // its last READONLY or READWRITE was READWRITE
+	Leaving                         // keyway stops, and closes the client when it may leave; see package drain
+	LeavingNow                      // Leaving, even if it waits or listens
+	Released                        // closed without a reply to its blocking command, which has had no effect
 )
 
 // Has reports whether the session is in any of the states; Set and Clear change them.
-func (s *Session) Has(f state) bool { return s.State&f != 0 }
-func (s *Session) Set(f state)      { s.State |= f }
-func (s *Session) Clear(f state)    { s.State &^= f }
+func (s *Session) Has(f State) bool { return s.State&f != 0 }
+func (s *Session) Set(f State)      { s.State |= f }
+func (s *Session) Clear(f State)    { s.State &^= f }
 
 // stopped are the states in which the client's next command is not dispatched.
 const stopped = Closing | Dead | Draining | Blocked | full | Stalled
@@ -290,6 +293,39 @@ func (s *Session) Waits() bool {
 		return false
 	}
 	return r.Command.Handling == command.Local || r.Call.lane == exclusiveLane
+}
+
+// IsBetweenCommands reports whether the client has the replies to everything that it has sent
+// and keyway has read, but for output that waits to be written.
+func IsBetweenCommands(s *Session) bool {
+	return s.line.head == nil && s.Inflight == 0 && len(s.In) == 0 && s.Confirming == 0 &&
+		s.State&(stopped|resuming|eof) == 0
+}
+
+// IsAnswered reports whether the client has all replies to the commands that have begun.
+func IsAnswered(s *Session) bool { return s.line.head == nil && s.Unsent.Size() == 0 }
+
+// Activity is what a client is in the middle of, besides commands that end by themselves.
+type Activity uint8
+
+const (
+	Ordinary      Activity = iota // nothing
+	InTransaction                 // it has sent WATCH or MULTI
+	Waiting                       // it is inside a blocking command or WAIT
+	Listening                     // it gets messages: it has subscriptions, or has sent MONITOR
+)
+
+// ActivityOf returns what a client is in the middle of.
+func ActivityOf(s *Session) Activity {
+	switch {
+	case s.Block != nil:
+		return InTransaction
+	case s.Waits():
+		return Waiting
+	case s.Has(Subscribed | Monitoring):
+		return Listening
+	}
+	return Ordinary
 }
 
 // ID returns the client's id, as CLIENT ID does.

@@ -359,13 +359,6 @@ func (w *Worker) Taken() {
 // Clients returns the number of open sessions.
 func (w *Worker) Clients() int { return len(w.Sessions) }
 
-// Drain closes every client as soon as it has read all its replies.
-func (w *Worker) Drain() {
-	for _, s := range w.Sessions {
-		s.CloseAfter()
-	}
-}
-
 // Shut closes all connections to the nodes.
 func (w *Worker) Shut() {
 	for _, n := range w.Nodes {
@@ -468,6 +461,16 @@ func (w *Worker) gauges() metrics.Gauges {
 		g.Subscribed += oneIf(s.Has(Subscribed))
 		g.Tracking += oneIf(s.Has(Tracks))
 		g.Watching += oneIf(s.Block != nil && s.Block.Watches)
+		switch ActivityOf(s) {
+		case InTransaction:
+			g.InTransaction++
+		case Waiting:
+			g.Waiting++
+		case Listening:
+			g.Listening++
+		default:
+			g.Ordinary++
+		}
 	}
 	return g
 }

@@ -48,8 +48,9 @@ func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	k := &Keyway{t: t, Addr: srv.Addrs()[0].String(), Server: srv, cancel: cancel, done: make(chan error, 1)}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop := func() { cancel(server.ErrAtOnce) }
+	k := &Keyway{t: t, Addr: srv.Addrs()[0].String(), Server: srv, cancel: stop, done: make(chan error, 1)}
 	go func() { k.done <- srv.Run(ctx) }()
 	t.Cleanup(k.Stop)
 	return k

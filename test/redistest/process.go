@@ -100,6 +100,9 @@ func EmulatingProcesses(t testing.TB, n int, yaml string) (keyways []*Process) {
 // begins with the line "listen: ADDR".
 func serveProcess(t testing.TB, listen, yaml string, before ...string) *Process {
 	t.Helper()
+	if !strings.Contains(yaml, "shutdown:") {
+		yaml = "shutdown: {drain: 0s}\n" + yaml
+	}
 	file := WriteFile(t, "keyway.yml", listen+yaml)
 	p := StartCommand(t, append(before, Build(t), "serve", "-c", file)...)
 	line, _, _ := strings.Cut(listen, "\n")

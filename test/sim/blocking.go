@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -25,7 +26,11 @@ func (c *client) askPop(key string) {
 		c.send("RPUSH", key, q.elem)
 	}
 	c.waiting = append(c.waiting, question{kind: "BLPOP", keys: []string{key}, sent: c.world.now})
-	c.send("BLPOP", key, []string{"0.05", "0.3"}[r.IntN(2)])
+	timeouts := []string{"0.05", "0.3", "0"}
+	if c.world.drain.at == 0 {
+		timeouts = timeouts[:2] // nobody else would end a wait without a timeout
+	}
+	c.send("BLPOP", key, timeouts[r.IntN(len(timeouts))])
 }
 
 // judgePop checks a reply to BLPOP that is not an error.
@@ -56,6 +61,9 @@ func (n *node) pop(l *link, key, timeout string) []byte {
 	}
 	t, _ := strconv.ParseFloat(timeout, 64)
 	l.waits = &wait{key: key, until: n.world.now + int64(t*float64(time.Second))}
+	if t == 0 {
+		l.waits.until = math.MaxInt64
+	}
 	return nil
 }
 

@@ -64,6 +64,7 @@ type world struct {
 	unseen      bool // keyway sees replicas only while a master is dead
 	onlyBusy    bool // the only faults are scripts that keep nodes busy
 	layouts     *layouts
+	drain       draining
 }
 
 // link is one connection between keyway and a node.
@@ -114,8 +115,11 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	for _, l := range w.links {
 		l.trickle = 0
 	}
-	for end := w.now + deadline; w.now < end && w.failure == "" && w.outstanding(); {
+	for end := w.now + deadline; w.now < end && w.failure == "" && (w.outstanding() || w.unclosed()); {
 		w.turn()
+	}
+	if w.unclosed() {
+		w.failf("keyway stops, and %d clients are still open", w.worker.Clients())
 	}
 	for _, c := range w.clients {
 		if c.open && len(c.waiting) > 0 {
@@ -175,6 +179,9 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 		Connections: 1 + w.rng.IntN(2), CheckEvery: w.rng.IntN(30), Seed: seed,
 		WatchLocks: locks.Options{Observe: true},
 	}, table)
+	if seed%3 == 1 {
+		w.planDrain()
+	}
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
 	}
@@ -209,6 +216,7 @@ func (w *world) turn() {
 		w.markDirty(c) // its socket is writable again
 	}
 	w.unwritten = w.unwritten[:0]
+	w.mayDrain()
 	if w.faults {
 		w.breakThings()
 		for _, c := range w.clients {
@@ -389,7 +397,7 @@ func (w *world) markDirty(c *pool.Link) {
 
 func (w *world) flush(s *proxy.Session) {
 	c := s.Bind.(*client)
-	if !c.open {
+	if !c.open || w.drain.begun && proxy.MayLeave(s) && w.part(c) {
 		return
 	}
 	for !s.Dead() {
@@ -402,7 +410,11 @@ func (w *world) flush(s *proxy.Session) {
 		s.Wrote(n)
 	}
 	c.read()
-	if s.ShouldClose() {
+	switch {
+	case !s.ShouldClose():
+	case w.drain.begun && !s.Dead():
+		w.cut(c)
+	default:
 		w.leave(c)
 	}
 }

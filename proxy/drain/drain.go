@@ -82,7 +82,7 @@ func (d *drain) Tick() {
 	}
 	if d.w.Now >= d.end {
 		for _, s := range d.w.Sessions {
-			s.Set(engine.Leaving)
+			s.Set(engine.Leaving | engine.LeavingNow) // those that came late had no turn
 			s.CloseAfter()
 		}
 	}

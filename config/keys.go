@@ -46,7 +46,8 @@ var keys = []key{
 		meaning: "How it is logged: `text` or `json`. The flag `--log-format` wins over it.",
 		change:  "A machine reads the log."},
 	{path: "listen", effect: AtOnce,
-		meaning: "The addresses for clients: `HOST:PORT`, or `unix:///PATH` for a socket file. " +
+		meaning: "The addresses for clients: `HOST:PORT`, `unix:///PATH` for a socket file, or `systemd:NAME` for " +
+			"the sockets that systemd has opened by a `.socket` unit with `FileDescriptorName=NAME`. " +
 			"One that speaks TLS is an object: `{addr: HOST:PORT, tls: {cert: FILE, key: FILE}}`, and one for " +
 			"balancers has `proxy_protocol`.",
 		change: "Clients connect from other machines, over a Unix socket, over TLS or through a balancer."},

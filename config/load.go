@@ -133,6 +133,10 @@ func (l Listener) ProvesClients() bool {
 	return l.TLS != nil && l.TLS.ClientCA != "" && l.TLS.ClientAuth != ClientOptional
 }
 
+// Activated is what a listener begins with whose socket systemd has opened. The socket's name
+// follows.
+const Activated = "systemd:"
+
 // checkListener checks one address for clients.
 func checkListener(c *Config, path string, l Listener) error {
 	if l.TLS != nil {
@@ -143,6 +147,12 @@ func checkListener(c *Config, path string, l Listener) error {
 	if l.Proxy != nil && len(l.Proxy.From) == 0 {
 		return c.Errorf(path+".proxy_protocol", "add from: [ADDRESS], the addresses of the balancers",
 			"nobody may send the PROXY protocol")
+	}
+	if name, ok := strings.CutPrefix(l.Addr, Activated); ok {
+		if name == "" {
+			return c.Errorf(path, "write systemd:NAME with the FileDescriptorName of the .socket unit", "no name")
+		}
+		return nil
 	}
 	file, ok := strings.CutPrefix(l.Addr, "unix://")
 	if !ok {

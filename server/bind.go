@@ -16,6 +16,10 @@ import (
 func BindRemedy(err error) string {
 	var dns *net.DNSError
 	switch {
+	case errors.Is(err, errNotPassed):
+		return "start keyway by a .socket unit of systemd with this FileDescriptorName, or listen on an address"
+	case errors.Is(err, errNotListening):
+		return "write ListenStream= and no Accept=yes into the .socket unit"
 	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, errInUse):
 		return "end what uses the address, or listen elsewhere"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

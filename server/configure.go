@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -122,6 +123,7 @@ func (s *Server) post(f func(*thread)) (wait func()) {
 type listener struct {
 	addr    string // as in the configuration
 	sockets []net.Listener
+	passed  bool                     // the process was started with the sockets, and others may accept there too
 	of      *config.TLS              // what tls was made from
 	tls     atomic.Pointer[security] // for the next clients; nil: they do not encrypt
 	// balancers have the networks whose connections begin with a header of the PROXY protocol;
@@ -152,7 +154,7 @@ func (l *listener) secure(by *config.TLS) {
 func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
 	var removed []net.Listener
 	for _, l := range s.listeners {
-		if c.Listen.Find(l.addr) == nil {
+		if c.Listen.Find(l.addr) == nil && !l.passed {
 			removed = append(removed, l.sockets...)
 		}
 	}
@@ -164,7 +166,7 @@ func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
 		if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.addr == addr }) {
 			continue
 		}
-		l := &listener{addr: addr}
+		l := &listener{addr: addr, passed: strings.HasPrefix(addr, config.Activated)}
 		l.apply(&of)
 		if l.sockets, err = s.listenOn(addr, removed); err != nil {
 			for _, other := range append(added, l) {
@@ -216,12 +218,13 @@ func (s *Server) exchangeListeners(c *config.Config, added []*listener) {
 const handshakeTime = 100 * time.Millisecond
 
 // awaitHandshakes waits until no connections to the removed TCP listeners are being made.
-// Clients that connect meanwhile get to another listener of the address, if there is one.
+// Clients that connect meanwhile get to another listener of the address, if there is one. Those
+// of a passed socket wait for others that accept there.
 func awaitHandshakes(removed []*listener) {
 	any := false
 	for _, l := range removed {
 		for _, ln := range l.sockets {
-			if ln.Addr().Network() == "tcp" {
+			if !l.passed && ln.Addr().Network() == "tcp" {
 				refuseHandshakes(ln)
 				any = true
 			}

@@ -197,12 +197,13 @@ func (a *acceptor) tick(now int64) {
 
 func (a *acceptor) close() { a.fd.Close() }
 
-// detach accepts the clients that wait at a listener, and then no more of it.
+// detach accepts the clients that wait at a listener, and then no more of it. Those that wait at
+// a passed socket are left to others.
 func (t *thread) detach(l *listener) {
 	t.acceptors = slices.DeleteFunc(t.acceptors, func(a *acceptor) bool {
 		ours := slices.Contains(l.sockets, a.ln)
 		if ours {
-			for a.accept() {
+			for !l.passed && a.accept() {
 			}
 			a.close()
 		}

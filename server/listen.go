@@ -7,6 +7,10 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyway-proxy/keyway/config"
 )
 
 // listen opens the listening sockets. If there are several threads, each has its own
@@ -30,6 +34,9 @@ func (s *Server) listen() error {
 // listenOn opens one socket that all threads share, or one for each thread. removed are
 // listeners that are about to be closed.
 func (s *Server) listenOn(addr string, removed []net.Listener) ([]net.Listener, error) {
+	if name, ok := strings.CutPrefix(addr, config.Activated); ok {
+		return listenPassed(s.o.Passed, name)
+	}
 	if file, ok := strings.CutPrefix(addr, "unix://"); ok {
 		if err := removeStale(file); err != nil {
 			return nil, err
@@ -81,15 +88,20 @@ func (t *thread) listen(l *listener) {
 // attach makes the thread accept clients from the listener. With Options.Streams only the
 // first thread accepts from a socket that all share.
 func (t *thread) attach(l *listener) error {
-	ln := l.sockets[0]
-	if len(l.sockets) > 1 {
-		ln = l.sockets[t.index]
+	sockets, isOwn := l.sockets, false
+	if len(l.sockets) > 1 && !l.passed {
+		sockets, isOwn = l.sockets[t.index:t.index+1], true
 	}
-	switch {
-	case !t.srv.o.Streams:
-		return t.accept(l, ln)
-	case len(l.sockets) > 1 || t.index == 0:
-		go t.srv.acceptStreams(t, l, ln)
+	for _, ln := range sockets {
+		switch {
+		case t.srv.o.Streams && (isOwn || t.index == 0):
+			go t.srv.acceptStreams(t, l, ln)
+		case t.srv.o.Streams:
+		default:
+			if err := t.accept(l, ln); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -142,4 +154,58 @@ func (s *Server) reservedFiles(nodes int) int64 {
 	cfg := s.cfg.Load()
 	thread := 2 + 2*len(cfg.Listen) + max(nodes, 16)*(2*cfg.Backend.Connections+2)
 	return int64(32 + len(s.host.loops)*thread)
+}
+
+// Passed is a listening socket that the process was started with. It stays open when keyway
+// stops: whoever has opened it keeps the clients that wait there for the next keyway.
+type Passed struct {
+	Name string
+	File *os.File
+}
+
+// errNotPassed is the error of a listener whose socket the process was not started with.
+var errNotPassed = errors.New("keyway was started without such a socket")
+
+var errNotListening = errors.New("it is no listening socket")
+
+// listenPassed returns listeners on the passed sockets with this name.
+func listenPassed(all []Passed, name string) (sockets []net.Listener, err error) {
+	var others []string
+	for _, p := range all {
+		if p.Name != name {
+			others = append(others, p.Name)
+			continue
+		}
+		ln, err := listenerOf(p.File)
+		if err != nil {
+			return sockets, err
+		}
+		sockets = append(sockets, ln)
+	}
+	switch {
+	case len(sockets) > 0:
+		return sockets, nil
+	case len(others) > 0:
+		return nil, fmt.Errorf("%w, and with %s", errNotPassed, strings.Join(others, ", "))
+	}
+	return nil, errNotPassed
+}
+
+// listenerOf returns a listener on a duplicate of the file.
+func listenerOf(file *os.File) (net.Listener, error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	isListening := 0
+	ctlErr := raw.Control(func(n uintptr) {
+		isListening, err = unix.GetsockoptInt(int(n), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	})
+	if err = errors.Join(ctlErr, err); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotListening, err)
+	}
+	if isListening == 0 {
+		return nil, errNotListening
+	}
+	return net.FileListener(file)
 }

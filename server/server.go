@@ -35,6 +35,7 @@ import (
 type Options struct {
 	Log     *slog.Logger // nil: no log
 	Version string
+	Passed  []Passed // for listeners such as systemd:NAME
 	// Streams serves every socket with goroutines instead of epoll. Systems without
 	// epoll always do that.
 	Streams bool

@@ -69,7 +69,11 @@ func TestOpenAndSeal(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		client, sealed, server, toClient := pair(t, version)
 		text := strings.Repeat("0123456789", 3000) // two records
-		go client.Write([]byte(text))
+		written := make(chan error, 1)
+		go func() {
+			_, err := client.Write([]byte(text))
+			written <- err
+		}()
 		plain := make([]byte, 64<<10+MaxOverhead)
 		var got []byte
 		for len(got) < len(text) {
@@ -80,6 +84,9 @@ func TestOpenAndSeal(t *testing.T) {
 				}
 				got = append(got, plain[:n]...)
 			}
+		}
+		if err := <-written; err != nil { // Close sends nothing while a Write has not returned
+			t.Fatal(err)
 		}
 		if string(got) != text || server.Output() != nil {
 			t.Errorf("version %x: %d bytes differ", version, len(got))

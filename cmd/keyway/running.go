@@ -33,6 +33,7 @@ type running struct {
 	beside context.Context // ends when it has stopped
 
 	systemd *systemd.Notifier // nil: systemd does not ask for messages
+	passed  []server.Passed   // the sockets that systemd has opened
 
 	reloading sync.Mutex
 	pools     atomic.Pointer[[]*served]         // in the order of the file
@@ -102,6 +103,27 @@ func (r *running) turns(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// passedSockets returns the sockets that systemd has opened for this process.
+func passedSockets() (passed []server.Passed) {
+	for _, s := range systemd.PassedSockets() {
+		passed = append(passed, server.Passed{Name: s.Name, File: s.File})
+	}
+	return passed
+}
+
+// warnUnused warns of sockets that systemd has opened and no pool takes.
+func (r *running) warnUnused() {
+	for _, s := range r.passed {
+		isUsed := slices.ContainsFunc(r.configs(), func(c *config.Config) bool {
+			return c.Listen.Find(config.Activated+s.Name) != nil
+		})
+		if !isUsed {
+			r.log.Warn("systemd listens for keyway where keyway does not accept clients, so they wait for ever",
+				"socket", s.Name, "remedy", "write listen: systemd:"+s.Name+", or disable the .socket unit")
+		}
+	}
 }
 
 // tellSystemd tells systemd when all threads serve, and when ctx ends, that keyway stops. Until

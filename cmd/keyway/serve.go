@@ -121,7 +121,7 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	defer stop()
 	r := &running{
 		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, beside: beside,
-		systemd: systemdOf(log), admin: new(adminListener),
+		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener),
 	}
 	var all []*served
 	for _, cfg := range pools {
@@ -140,6 +140,7 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	for _, p := range all {
 		p.start()
 	}
+	r.warnUnused()
 	r.serveAdmin(beside, l)
 	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
 	r.watchers.Go(func() { r.reloadOn(beside, hangups) })

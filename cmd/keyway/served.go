@@ -65,6 +65,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	}
 	p.srv, err = wiring.NewServer(cfg, server.Options{
 		Log: p.log, Version: versionText(), LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
+		Passed: r.passed,
 	})
 	if err != nil {
 		return nil, err

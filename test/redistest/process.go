@@ -113,8 +113,13 @@ func serveProcess(t testing.TB, listen, yaml string, before ...string) *Process 
 
 func (p *Process) run() {
 	p.t.Helper()
-	p.Stdout, p.Stderr = new(bytes.Buffer), new(bytes.Buffer)
 	p.Cmd = exec.Command(p.args[0], p.args[1:]...)
+	p.start()
+}
+
+func (p *Process) start() {
+	p.t.Helper()
+	p.Stdout, p.Stderr = new(bytes.Buffer), new(bytes.Buffer)
 	p.Cmd.Stdout, p.Cmd.Stderr = p.Stdout, p.Stderr
 	if err := p.Cmd.Start(); err != nil {
 		p.t.Fatal(err)

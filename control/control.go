@@ -14,6 +14,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/keyway-proxy/keyway/tlsconn"
 )
 
 // Account is how a server is asked: as which user, and whether over TLS.
@@ -71,7 +73,25 @@ func (o Options) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	return secure, nil
+	return refusable{secure}, nil
+}
+
+// refusable is a connection over TLS. With TLS 1.3, a server refuses the client's certificate after
+// the handshake. Then it has said why, and the first write fails.
+type refusable struct{ *tls.Conn }
+
+// Write returns the server's reason if there is one.
+func (c refusable) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	_ = c.SetReadDeadline(time.Now().Add(time.Second)) // if it fails, so does Read
+	var none [1]byte
+	if _, reason := c.Read(none[:]); tlsconn.IsAlert(reason) {
+		return n, reason
+	}
+	return n, err
 }
 
 // IsReply reports whether err is an error reply of a server, not a failure of the connection.

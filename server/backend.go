@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/tlsconn"
 )
 
 var errNodeClosed = errors.New("the node closed the connection")
@@ -61,7 +62,7 @@ func (b *backend) read() error {
 		b.link.Received(b.t.buf[:n], b.t.now)
 	case err == io.EOF:
 		b.link.Fail(b.t.now, errNodeClosed.Error())
-	case isAlert(err):
+	case tlsconn.IsAlert(err): // with TLS 1.3, a node refuses keyway's certificate after the handshake
 		pool.Refuse(b.link, b.t.now, err.Error())
 	case err != errAgain:
 		b.link.Fail(b.t.now, err.Error())
@@ -73,7 +74,8 @@ func (b *backend) read() error {
 // the node has sent: a node that refuses a request sends the reason before it closes.
 func (b *backend) readRest(cause error) {
 	dials := b.link.Stats.Dials
-	for b.link.State() == pool.Ready && b.link.Stats.Dials == dials && b.read() == nil {
+	isOpen := func() bool { return b.link.State() == pool.Ready || b.link.State() == pool.Greeting }
+	for isOpen() && b.link.Stats.Dials == dials && b.read() == nil {
 	}
 	if b.link.Stats.Dials == dials {
 		b.link.Fail(b.t.now, cause.Error())

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -206,13 +205,6 @@ func (s *securedNode) Close() {
 
 // reads implements owner.
 func (b *backend) reads() bool { return b.sock != nil && !b.link.Paused() }
-
-// isAlert reports whether a node has ended a connection with an error of TLS. With TLS 1.3 it
-// does so after the handshake if it does not accept keyway's certificate.
-func isAlert(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "remote error"
-}
 
 func handshakeError(err error) error { return fmt.Errorf("TLS handshake: %w", err) }
 

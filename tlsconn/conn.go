@@ -102,6 +102,12 @@ func (c *Conn) CloseNotify(sealed []byte) []byte {
 // State returns what the handshake has agreed on.
 func (c *Conn) State() tls.ConnectionState { return c.tls.ConnectionState() }
 
+// IsAlert reports whether err is an error of TLS with which the other side has ended a connection.
+func IsAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
 // wire is the connection below crypto/tls.
 type wire struct{ *Conn }
 

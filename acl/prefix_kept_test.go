@@ -7,7 +7,7 @@ import (
 	"github.com/keyway-proxy/keyway/names"
 )
 
-// TestPrefixIsNoRule: no rule, and no change by ACL SETUSER, takes a user's prefix away.
+// TestPrefixIsNoRule: no rule, and no change by ACL SETUSER or DELUSER, takes a user's prefix away.
 func TestPrefixIsNoRule(t *testing.T) {
 	us, _, err := acl.Make([]acl.Definition{{Name: "u", Rules: "on reset +get", Prefix: names.New("app:", false)}})
 	if err != nil {
@@ -17,6 +17,7 @@ func TestPrefixIsNoRule(t *testing.T) {
 		if got := us.Named("u").Prefix.String(); got != "app:" {
 			t.Errorf("the prefix is %q", got)
 		}
+		us, _ = us.Without([]string{"u"})
 		if us, err = us.Set("u", rules); err != nil {
 			t.Fatal(err)
 		}

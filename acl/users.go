@@ -45,6 +45,9 @@ type Users struct {
 	Default *User
 	names   []string // sorted
 	byName  map[string]*User
+	// prefixes are those of the configuration, by the user's name: a user that is deleted and made
+	// again has the same.
+	prefixes map[string]*names.Prefix
 }
 
 // Definition is a user before it is checked.
@@ -86,7 +89,7 @@ func mustMake(of ...Definition) *Users {
 // one that needs no password and may do everything, as Redis does. bad is the index of the
 // definition that err is about. Errors are Redis's own texts.
 func Make(of []Definition) (users *Users, bad int, err error) {
-	byName := map[string]*User{}
+	byName, prefixes := map[string]*User{}, map[string]*names.Prefix{}
 	for i, d := range of {
 		u, err := makeUser(d)
 		if err != nil {
@@ -96,17 +99,20 @@ func Make(of []Definition) (users *Users, bad int, err error) {
 			return nil, i, ruleError(fmt.Sprintf("Duplicate user '%s' found", d.Name))
 		}
 		byName[d.Name] = u
+		if d.Prefix != nil {
+			prefixes[d.Name] = d.Prefix
+		}
 	}
 	if byName[DefaultName] == nil {
 		if byName[DefaultName], err = makeUser(Definition{Name: DefaultName, Rules: anything}); err != nil {
 			return nil, 0, err
 		}
 	}
-	return newUsers(byName), 0, nil
+	return newUsers(byName, prefixes), 0, nil
 }
 
-func newUsers(byName map[string]*User) *Users {
-	return &Users{Default: byName[DefaultName], names: slices.Sorted(maps.Keys(byName)), byName: byName}
+func newUsers(byName map[string]*User, prefixes map[string]*names.Prefix) *Users {
+	return &Users{byName[DefaultName], slices.Sorted(maps.Keys(byName)), byName, prefixes}
 }
 
 // newUser returns a user without any right.

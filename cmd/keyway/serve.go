@@ -107,9 +107,15 @@ func loadBoth(files []string, pool string) (older, newer *config.Config, err err
 // that operators can watch.
 func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logger, out *output) error {
 	signal.Ignore(syscall.SIGPIPE) // until the process ends
-	hangups := make(chan os.Signal, 1)
+	hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
+	signal.Notify(upgrades, syscall.SIGUSR2)
 	defer signal.Stop(hangups)
+	defer signal.Stop(upgrades)
+	before, err := meetPredecessor(pools[0])
+	if err != nil {
+		return fmt.Errorf("taking over from another process: %w", err)
+	}
 	// What looks at the nodes and the admin address run until the servers have ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
@@ -117,12 +123,14 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
+	ctx, end := context.WithCancelCause(ctx)
+	stop := func() { end(nil) }
 	defer stop()
 	r := &running{
-		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, beside: beside,
+		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, end: end, beside: beside, before: before,
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener),
 	}
+	inheritedAdmin := before.adminListener(pools[0].Admin) // first: the other sockets are for the pools
 	var all []*served
 	for _, cfg := range pools {
 		p, err := r.newServed(ctx, cfg)
@@ -133,7 +141,7 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	}
 	r.pools.Store(&all)
 	r.setMemoryLimit()
-	l, err := listenAdmin(pools[0], r.admin)
+	l, err := listenAdmin(pools[0], inheritedAdmin)
 	if err != nil {
 		return err
 	}
@@ -141,12 +149,17 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 		p.start()
 	}
 	r.warnUnused()
-	r.serveAdmin(beside, l)
+	if before == nil {
+		r.serveAdmin(beside, l)
+	} else {
+		r.watchers.Go(func() { r.takeOver(beside, before, l) })
+	}
 	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
 	r.watchers.Go(func() { r.reloadOn(beside, hangups) })
-	err = r.servers.Wait()
+	r.watchers.Go(func() { r.upgradeOn(beside, upgrades) })
+	err = r.serving.Wait()
 	stopBeside()
 	r.watchers.Wait()
-	log.Info("stopped")
+	r.log.Info("stopped")
 	return err
 }

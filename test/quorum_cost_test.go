@@ -92,7 +92,7 @@ func TestQuorumCostsOneRoundTrip(t *testing.T) {
 	n := startLockNodes(t)
 	n.vote()
 	const ms = time.Millisecond
-	_, addrs := n.link([5]time.Duration{20 * ms, 2 * ms, 25 * ms, 1 * ms, 3 * ms})
+	_, addrs := n.link([5]time.Duration{100 * ms, 10 * ms, 125 * ms, 5 * ms, 15 * ms})
 	c, third := n.serveAt(addrs, "timeout: 1s, max_lease: 60s, fencing: true").Dial(), redistest.Dial(t, addrs[4])
 	best := 1000.0
 	for attempt := 0; attempt < 5 && best > 1.5; attempt++ {

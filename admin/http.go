@@ -42,9 +42,6 @@ type Options struct {
 	// Reload reads the configuration again and applies it. It returns what to print. nil:
 	// there is no /reload.
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
-	// Upgrade starts the process that replaces this one. It returns what to print. nil: there is
-	// no /upgrade.
-	Upgrade func(ctx context.Context) (report string, err error)
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
@@ -92,7 +89,7 @@ func (o Options) unfit() map[string]string {
 const snapshotTimeout = 2 * time.Second
 
 // Handler serves /metrics, /healthz, /readyz, /placement and /locks, all of them read-only, and
-// /next-layout, /reload and /upgrade.
+// /next-layout and /reload.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -105,12 +102,7 @@ func serveProcess(mux *http.ServeMux, c prometheus.Collector, o Options) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), c)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	if o.Reload != nil {
-		serveOrder(mux, "/reload", func(r *http.Request) (string, error) {
-			return o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
-		})
-	}
-	if o.Upgrade != nil {
-		serveOrder(mux, "/upgrade", func(r *http.Request) (string, error) { return o.Upgrade(r.Context()) })
+		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))
 	}
 }
 
@@ -127,19 +119,11 @@ func servePool(mux *http.ServeMux, o Options) {
 	}
 }
 
-// serveOrder serves a page that makes keyway do something: a POST is answered with 200 and what
-// has changed, or with 409 and why nothing has. The request gives neither a configuration nor a
-// program, so it can apply nothing but what is there. Pages of other sites cannot send it from an
-// operator's browser.
-func serveOrder(mux *http.ServeMux, page string, do func(*http.Request) (report string, err error)) {
-	mux.Handle("POST "+page, new(http.CrossOriginProtection).Handler(
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			report, err := do(r)
-			answerOrder(w, report, err)
-		})))
-}
-
-func answerOrder(w http.ResponseWriter, report string, err error) {
+// reload answers POST /reload: 200 and what has changed, or 409 and why nothing has. The
+// request gives no configuration, so it can apply nothing but the file that is there. Pages
+// of other sites cannot send it from an operator's browser.
+func (o Options) reload(w http.ResponseWriter, r *http.Request) {
+	report, err := o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if err != nil {
 		w.WriteHeader(http.StatusConflict)

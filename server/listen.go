@@ -27,11 +27,6 @@ func (s *Server) listen() error {
 			}
 		})
 	}
-	if s.o.Inherited != nil {
-		for _, t := range s.threads {
-			rest(t, true)
-		}
-	}
 	s.listeners = added
 	return nil
 }
@@ -39,10 +34,6 @@ func (s *Server) listen() error {
 // listenOn opens one socket that all threads share, or one for each thread. removed are
 // listeners that are about to be closed.
 func (s *Server) listenOn(addr string, removed []net.Listener) ([]net.Listener, error) {
-	if inherited := s.o.Inherited[addr]; len(inherited) > 0 {
-		delete(s.o.Inherited, addr)
-		return inherited, nil
-	}
 	if name, ok := strings.CutPrefix(addr, config.Activated); ok {
 		return listenPassed(s.o.Passed, name)
 	}

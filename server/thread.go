@@ -31,11 +31,9 @@ type thread struct {
 	nextTick      int64
 	late          int // read-only turns since the process was suspended; see onlyReads
 	draining      bool
-	drainBy       int64          // time at which draining ends at the latest
-	linger        int64          // how long closed clients may linger
-	lingering     []*client      // in the order in which they were closed
-	passage       *passage       // nil: no other process takes clients over
-	inherited     inheritedFeeds // of the process that this one replaces
+	drainBy       int64     // time at which draining ends at the latest
+	linger        int64     // how long closed clients may linger
+	lingering     []*client // in the order in which they were closed
 }
 
 // maxPutOff is the number of busy turns for which a client's output may wait for its

@@ -76,8 +76,7 @@ func root() *cobra.Command {
 		return err
 	})
 	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), planCommand(), demoCommand(), versionCommand())
-	cmd.AddCommand(verifyCommand(), migrateCommand(), reloadCommand(), upgradeCommand(), healthCommand())
-	cmd.AddCommand(importCommand(), locksCommand())
+	cmd.AddCommand(verifyCommand(), migrateCommand(), reloadCommand(), healthCommand(), importCommand(), locksCommand())
 	return cmd
 }
 

@@ -32,15 +32,12 @@ type running struct {
 	stop   context.CancelFunc
 	beside context.Context // ends when it has stopped
 
-	end    context.CancelCauseFunc // ends ctx for a reason
-	before *predecessor            // that this process replaces; nil: none
-
 	systemd *systemd.Notifier // nil: systemd does not ask for messages
 	passed  []server.Passed   // the sockets that systemd has opened
 
 	reloading sync.Mutex
 	pools     atomic.Pointer[[]*served]         // in the order of the file
-	serving   errgroup.Group                    // the pools' servers
+	servers   errgroup.Group                    // the pools' servers
 	admin     *adminListener                    // changed by reload alone
 	watchers  sync.WaitGroup                    // goroutines that look at nodes and serve operators
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
@@ -79,7 +76,6 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
-		Upgrade: func(context.Context) (string, error) { return r.upgrade(ctx, "keyway upgrade") },
 	})
 }
 

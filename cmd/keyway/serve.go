@@ -107,15 +107,9 @@ func loadBoth(files []string, pool string) (older, newer *config.Config, err err
 // that operators can watch.
 func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logger, out *output) error {
 	signal.Ignore(syscall.SIGPIPE) // until the process ends
-	hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
-	signal.Notify(upgrades, syscall.SIGUSR2)
 	defer signal.Stop(hangups)
-	defer signal.Stop(upgrades)
-	before, err := meetPredecessor(pools[0])
-	if err != nil {
-		return fmt.Errorf("taking over from another process: %w", err)
-	}
 	// What looks at the nodes and the admin address run until the servers have ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
@@ -123,14 +117,12 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	stop := func() { end(nil) }
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	r := &running{
-		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, end: end, beside: beside, before: before,
+		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, beside: beside,
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener),
 	}
-	inheritedAdmin := before.adminListener(pools[0].Admin) // first: the other sockets are for the pools
 	var all []*served
 	for _, cfg := range pools {
 		p, err := r.newServed(ctx, cfg)
@@ -141,7 +133,7 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	}
 	r.pools.Store(&all)
 	r.setMemoryLimit()
-	l, err := listenAdmin(pools[0], inheritedAdmin)
+	l, err := listenAdmin(pools[0], r.admin)
 	if err != nil {
 		return err
 	}
@@ -149,17 +141,12 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 		p.start()
 	}
 	r.warnUnused()
-	if before == nil {
-		r.serveAdmin(beside, l)
-	} else {
-		r.watchers.Go(func() { r.takeOver(beside, before, l) })
-	}
+	r.serveAdmin(beside, l)
 	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
 	r.watchers.Go(func() { r.reloadOn(beside, hangups) })
-	r.watchers.Go(func() { r.upgradeOn(beside, upgrades) })
-	err = r.serving.Wait()
+	err = r.servers.Wait()
 	stopBeside()
 	r.watchers.Wait()
-	r.log.Info("stopped")
+	log.Info("stopped")
 	return err
 }

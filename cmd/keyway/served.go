@@ -65,7 +65,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	}
 	p.srv, err = wiring.NewServer(cfg, server.Options{
 		Log: p.log, Version: versionText(), LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
-		Passed: r.passed, Inherited: r.before.inherited(p.name),
+		Passed: r.passed,
 	})
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func (p *served) start() {
 	})
 	ctx, stop := context.WithCancel(r.ctx)
 	p.stop = stop
-	r.serving.Go(func() error {
+	r.servers.Go(func() error {
 		defer stopBeside()
 		err := p.srv.Run(ctx)
 		if err != nil {

@@ -349,10 +349,6 @@ func (h *hub) replyOnceKnown(wait *subscribing) {
 
 // finish sends the client the reply to its command. It has no effect the second time.
 func (h *hub) finish(wait *subscribing) {
-	if wait.known != nil {
-		wait.known()
-		wait.known = nil
-	}
 	if wait.call != nil {
 		c := wait.call
 		wait.call = nil

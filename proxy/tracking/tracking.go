@@ -44,9 +44,7 @@ type trackers struct {
 }
 
 func newTrackers(w *engine.Worker) *trackers {
-	of := &trackers{w: w, invalidationFeeds: map[*engine.Node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
-	w.Trackers = of
-	return of
+	return &trackers{w: w, invalidationFeeds: map[*engine.Node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
 }
 
 // trackings contains the state of each client that tracks.

@@ -35,9 +35,7 @@ func (l *layouts) mayReplace() {
 	if w := l.world; w.chance(l.chance) {
 		l.table = l.random()
 		w.logf("another layout: %s over %d nodes", l.table.Name, len(l.table.Nodes))
-		for _, worker := range w.workers {
-			proxy.ReplaceLayout(worker, l.table)
-		}
+		proxy.ReplaceLayout(w.worker, l.table)
 	}
 }
 

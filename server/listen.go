@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +55,19 @@ func (s *Server) listenOn(addr string, removed []net.Listener) ([]net.Listener, 
 		}
 		return []net.Listener{ln}, nil
 	}
+	sockets, err := listenForEach(s, addr, removed)
+	for try := 0; try < 10 && errors.Is(err, syscall.EADDRINUSE) && strings.HasSuffix(addr, ":0"); try++ {
+		// Another process has got the free port in between.
+		for _, ln := range sockets {
+			ln.Close()
+		}
+		sockets, err = listenForEach(s, addr, removed)
+	}
+	return sockets, err
+}
+
+// listenForEach opens a socket for each thread.
+func listenForEach(s *Server, addr string, removed []net.Listener) ([]net.Listener, error) {
 	// SO_REUSEPORT would also let a second keyway process listen on the address
 	// unnoticed, so check first that the address is free.
 	first, err := Listen(addr)

@@ -29,6 +29,7 @@ defaults
   timeout connect 5s
   timeout client 1m
   timeout server 1m
+  timeout check 10s
   option redispatch
 listen keyway
   bind %s

@@ -49,7 +49,8 @@ func IsOwn(key string) bool {
 // waits, and its clock in microseconds.
 //
 // A lock that is acquired again gets the ID of no attempt. So neither the undo of the new attempt
-// takes it from its holder, nor one of an earlier attempt that failed and comes late.
+// takes it from its holder, nor one of an earlier attempt that failed and comes late. A lock that is
+// adopted has an empty ID, which is that of no attempt either: clients without an earlier one send it.
 const script = `local key, about = KEYS[1], KEYS[2]
 local ms, longest = tonumber(ARGV[4]), tonumber(ARGV[2])
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
@@ -88,7 +89,7 @@ local function free()
   if ARGV[8] == '0' then redis.call('DEL', about) else redis.call('HDEL', about, 'id') end
 end
 if ARGV[1] == 'acquire' and waits <= 0 then
-  if not held or mine and (by == ARGV[5] or by == ARGV[6]) then
+  if not held or mine and by ~= '' and (by == ARGV[5] or by == ARGV[6]) then
     says = set(ARGV[5])
   elseif agrees() then
     says = set('none')

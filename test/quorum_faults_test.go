@@ -106,6 +106,7 @@ func TestQuorumLockSurvivesOneRestartAfterAnother(t *testing.T) {
 		})
 	}
 	c.Expect("(nil)", "SET", "lock:a", "t2", "NX", "PX", "1500")
+	c.Expect("(nil)", "SET", "lock:a", "t1", "NX", "PX", "1500") // another client's, with the same token
 	c.Expect("1", "EVAL", compareAndDelete, "1", "lock:a", "t1")
 }
 

@@ -49,6 +49,11 @@ var inQuorum = []bug{
 		"./test", "TestQuorumLockReplies",
 	},
 	{
+		"a client acquires a lock with its token that a renewal has set again", "quorum/node.go",
+		"by ~= '' and ", "",
+		"./test", "TestQuorumLockSurvivesOneRestartAfterAnother",
+	},
+	{
 		"a lock node that has forgotten locks can be made to vote", "topology/lockvote.go",
 		"		if lacks != \"\" {", "		if lacks == \"none\" {",
 		"./test", "TestLocksVote",

@@ -111,6 +111,11 @@ func (l *locks) Tick() {
 		m.lookAtNode()
 		m.dropUnwanted()
 	}
+	for _, g := range l.groups[rules:] {
+		for _, m := range g.members {
+			m.pump() // what waits for a node that a reload has removed is lost: its connection is closed
+		}
+	}
 	l.expire()
 	l.groups = append(l.groups[:rules:rules], slices.DeleteFunc(l.groups[rules:], isIdle)...)
 }

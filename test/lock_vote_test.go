@@ -50,6 +50,13 @@ func TestLocksVote(t *testing.T) {
 	if one.Do("EXISTS", "keyway:wait").Int == 0 {
 		t.Error("the node does not wait any more")
 	}
+	// As from a snapshot that is older than the last acquisition, or the last renewal.
+	stale := "lock node " + one.Addr + ` has the lock "lock:a" with another token than `
+	one.Do("SET", "lock:a", "before", "PX", "100000")
+	vote(stale, false, one.Addr)
+	one.Do("SET", "lock:a", "t", "PX", "10000")
+	vote(stale, false, one.Addr)
+	one.Do("DEL", "lock:a")
 	two.Freeze()
 	three.Do("DEL", "lock:a")
 	vote("2 of 3 nodes of a rule of lock node "+one.Addr+" are new", false, one.Addr)

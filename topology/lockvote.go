@@ -1,8 +1,11 @@
 package topology
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -46,8 +49,9 @@ func LetVote(
 	return true, nil
 }
 
-// proveComplete returns an error unless the other nodes of a rule prove that the node lacks no lock.
-// What it has granted before, a majority has. So one of the nodes that vote has it, if those that do
+// proveComplete returns an error unless the other nodes of a rule prove that the node lacks no lock, and
+// has none as it was before: an old snapshot, or a file that lacks the last second, has leases that end
+// too early. What it has granted before, a majority has. So one of the nodes that vote has it, if those that do
 // not are less than a majority. The node itself is one of them.
 func (r *LockReport) proveComplete(
 	ctx context.Context, c *redis.Client, others []LockNode, timeout time.Duration,
@@ -58,12 +62,12 @@ func (r *LockReport) proveComplete(
 			unsure++
 			continue
 		}
-		lacks, err := lacking(ctx, c, other.LockNode, timeout)
+		lost, stale, err := forgotten(ctx, c, other.LockNode, timeout)
 		if err != nil {
-			return fmt.Errorf("asking lock node %s which locks it has: %w", other.Addr, err)
+			return fmt.Errorf("comparing its locks with those of lock node %s: %w", other.Addr, err)
 		}
-		if lacks != "" {
-			return &Forgotten{Addr: r.Addr, Key: lacks, Other: other.Addr, Waits: r.Waits}
+		if lost != "" {
+			return &Forgotten{Addr: r.Addr, Key: lost, Other: other.Addr, Waits: r.Waits, Stale: stale}
 		}
 	}
 	if unsure >= most {
@@ -77,9 +81,10 @@ func (r *LockReport) proveComplete(
 // Forgotten is the error of a node that may have forgotten a lock which a client holds.
 type Forgotten struct {
 	Addr  string
-	Key   string // a lock that it lacks
+	Key   string // a lock that it lacks, or has with another token or a shorter lease
 	Other string // a node that has it
 	Waits time.Duration
+	Stale bool // it has the lock as it was before
 }
 
 func (f *Forgotten) Error() string {
@@ -87,40 +92,91 @@ func (f *Forgotten) Error() string {
 	if f.Waits > 0 {
 		when = fmt.Sprintf("it votes in %s", (f.Waits + time.Second - 1).Truncate(time.Second))
 	}
-	return fmt.Sprintf("lock node %s lacks a lock that %s has, %.100q: it may have forgotten it, and another client "+
-		"could acquire it; %s, or stop the clients that use the locks and give --force", f.Addr, f.Other, f.Key, when)
+	what := fmt.Sprintf("lacks a lock that %s has, %.100q: it may have forgotten it", f.Other, f.Key)
+	if f.Stale {
+		what = fmt.Sprintf("has the lock %.100q with another token than %s, or a shorter lease: it may have forgotten "+
+			"the last change", f.Key, f.Other)
+	}
+	return fmt.Sprintf("lock node %s %s, and another client could acquire it; %s, or stop the clients that use the "+
+		"locks and give --force", f.Addr, what, when)
 }
 
-// scanned is how many keys a node is asked for at once.
-const scanned = 1000
+const (
+	scanned = 1000 // how many keys a node is asked for at once
+	looks   = 3    // a lock may change while the nodes are asked, so doubts are checked again
+)
 
-// lacking returns a lock that the node from has and c lacks, or "".
-func lacking(ctx context.Context, c *redis.Client, from LockNode, timeout time.Duration) (key string, err error) {
+// forgotten returns a lock that c lacks, or has as it was before, although the node from has it. The
+// key is empty if there is none.
+func forgotten(
+	ctx context.Context, c *redis.Client, from LockNode, timeout time.Duration,
+) (key string, stale bool, err error) {
 	other := NewClient(from.Addr, from.As, timeout)
 	defer other.Close()
 	r := LockReport{LockNode: from}
 	for cursor := uint64(0); ; {
 		var keys []string
 		if keys, cursor, err = other.Scan(ctx, cursor, "", scanned).Result(); err != nil {
-			return "", err
+			return "", false, err
 		}
-		asked := map[string]*redis.IntCmd{}
-		p := c.Pipeline()
-		for _, key := range keys {
-			if !quorum.IsOwn(key) && !r.isStranger(key) {
-				asked[key] = p.Exists(ctx, key)
+		keys = slices.DeleteFunc(keys, func(key string) bool { return quorum.IsOwn(key) || r.isStranger(key) })
+		for look := 1; len(keys) > 0; look++ {
+			// c is asked first, so that what passes meanwhile does not make its leases look shorter.
+			mine, err := held(ctx, c, keys)
+			if err != nil {
+				return "", false, err
 			}
-		}
-		if _, err := p.Exec(ctx); len(asked) > 0 && err != nil {
-			return "", err
-		}
-		for key, exists := range asked {
-			if exists.Val() == 0 && other.Exists(ctx, key).Val() == 1 { // it has not ended meanwhile
-				return key, nil
+			theirs, err := held(ctx, other, keys)
+			if err != nil {
+				return "", false, err
+			}
+			keys = slices.DeleteFunc(keys, func(key string) bool { return mine[key].outlasts(theirs[key]) })
+			if len(keys) > 0 && look == looks {
+				return keys[0], mine[keys[0]].lease != 0, nil
 			}
 		}
 		if cursor == 0 {
-			return "", nil
+			return "", false, nil
 		}
 	}
+}
+
+// heldLock is a lock as a node has it. Its lease is 0 if the node lacks it, and negative if it has no end.
+type heldLock struct {
+	token string
+	lease time.Duration
+}
+
+// outlasts reports whether the lock is that of another node, and does not end before. It is true if
+// the other node lacks the lock.
+func (l heldLock) outlasts(other heldLock) bool {
+	return other.lease == 0 || l.token == other.token && l.lease != 0 &&
+		(l.lease < 0 || other.lease > 0 && l.lease >= other.lease)
+}
+
+// held returns how a node has the locks.
+func held(ctx context.Context, c *redis.Client, keys []string) (map[string]heldLock, error) {
+	p := c.Pipeline()
+	tokens, leases := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
+	for i, key := range keys {
+		tokens[i], leases[i] = p.Get(ctx, key), p.PTTL(ctx, key)
+	}
+	_, _ = p.Exec(ctx) // each command has its error
+	locks := map[string]heldLock{}
+	for i, key := range keys {
+		token, err := tokens[i].Result()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err = cmp.Or(err, leases[i].Err()); err != nil {
+			return nil, err
+		}
+		switch lease := leases[i].Val(); {
+		case lease > 0 || lease == -1:
+			locks[key] = heldLock{token, lease}
+		case lease == 0:
+			locks[key] = heldLock{token, 1} // less than a millisecond is left
+		}
+	}
+	return locks, nil
 }

@@ -55,7 +55,12 @@ var inQuorum = []bug{
 	},
 	{
 		"a lock node that has forgotten locks can be made to vote", "topology/lockvote.go",
-		"		if lacks != \"\" {", "		if lacks == \"none\" {",
+		"		if lost != \"\" {", "		if lost == \"none\" {",
+		"./test", "TestLocksVote",
+	},
+	{
+		"a lock node with leases that end too early can be made to vote", "topology/lockvote.go",
+		"other.lease > 0 && l.lease >= other.lease", "other.lease > 0",
 		"./test", "TestLocksVote",
 	},
 	{

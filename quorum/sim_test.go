@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,8 +84,9 @@ var lockModel = porcupine.Model{
 		mine, isFree := s.client == in.client, s.client < 0 || s.until <= out.ended
 		switch {
 		case in.kind == Acquire && out.verdict == Yes:
+			rises := out.number > s.number || mine && in.again && out.number == s.number // it is its holder's
 			isFree = isFree || mine && in.again
-			return isFree && out.number > s.number, lockState{in.client, in.until, out.number}
+			return isFree && rises, lockState{in.client, in.until, out.number}
 		case in.kind == Acquire && in.again && mine:
 			s.until = min(s.until, in.until) // some nodes may have the new lease, or all
 		case in.kind == Renew && out.verdict == Yes:
@@ -128,6 +130,7 @@ func (h *history) check() string {
 // simulate runs a world.
 func simulate(seed uint64) *history {
 	w := &world{rand: rand.New(rand.NewPCG(seed, 1)), jumps: seed%3 == 2}
+	w.most, w.sent = 1+w.rand.IntN(4), map[*Op]int64{}
 	h := &history{w: w}
 	rule := &Rule{Timeout: 50 * time.Millisecond, Drift: 0.01, MaxLease: 4 * time.Second, Fencing: true}
 	for i := range 3 + 2*w.rand.IntN(2) {
@@ -185,6 +188,12 @@ func (c *simClient) do(cmd Command, then func(*Op)) {
 	i := len(c.h.ops)
 	c.h.ops = append(c.h.ops, porcupine.Operation{ClientId: c.id, Input: in, Call: w.now, Return: int64(time.Hour),
 		Output: lockOutput{ended: int64(time.Hour)}})
+	until := int64(0) // when what the client has ends
+	for _, h := range c.h.holds {
+		if h.client == c.owner {
+			until = max(until, h.to)
+		}
+	}
 	kinds := []string{Acquire: "acquire", Renew: "renew", Release: "release"}
 	w.logf("client %d: %s %s for %d ms over %s", c.id, kinds[cmd.Kind], cmd.Token, cmd.Lease, c.way.name)
 	c.way.run(cmd, func(o *Op) {
@@ -193,8 +202,18 @@ func (c *simClient) do(cmd Command, then func(*Op)) {
 		if o != nil {
 			verdict = []string{Yes: "yes", Missing: "missing", Other: "other", Failed: "failed: " + o.Reason}[o.Verdict]
 			out.verdict, out.number = o.Verdict, o.Number
+			if o.Verdict == Yes { // the lease begins when the first node is sent the command
+				in.until = w.sent[o] + cmd.Lease*990000
+				c.h.ops[i].Input = in
+				if (cmd.Kind == Acquire || cmd.Kind == Renew) && in.until <= w.now && w.late == "" {
+					w.late = fmt.Sprintf("client %d gets a lock whose lease is over", c.id)
+				}
+			}
 		}
 		w.logf("client %d: %s: %s %d", c.id, kinds[cmd.Kind], verdict, out.number)
+		if c.sameToken && c.again == 0 && cmd.Kind == Renew && w.now >= until {
+			out = lockOutput{ended: w.now} // it may have concerned the lock of another client
+		}
 		c.h.ops[i].Output, c.h.ops[i].Return = out, w.now
 		then(o)
 	})
@@ -209,6 +228,9 @@ func (c *simClient) acquire() {
 		c.tokens++
 		c.token = fmt.Sprintf("c%d-%d", c.id, c.tokens)
 	}
+	if w.rand.IntN(4) == 0 { // over another connection, which knows of no earlier attempt
+		c.way, c.earlier = w.ways[w.rand.IntN(len(w.ways))], ""
+	}
 	if c.sameToken {
 		c.token = "1"
 	}
@@ -222,6 +244,9 @@ func (c *simClient) acquire() {
 func (c *simClient) set(failed func()) {
 	w := c.h.w
 	lease := int64(w.between(100*time.Millisecond, 3*time.Second) / time.Millisecond)
+	if w.rand.IntN(4) == 0 {
+		lease = int64(w.between(10*time.Millisecond, 150*time.Millisecond) / time.Millisecond)
+	}
 	if c.h.shared { // else a late attempt could shorten the lease that another has got since
 		lease = 1500
 	}
@@ -239,7 +264,7 @@ func (c *simClient) set(failed func()) {
 			return
 		}
 		c.h.acquired++
-		c.h.holds = append(c.h.holds, hold{c.owner, w.now, began + lease*990000, o.Number})
+		c.h.holds = append(c.h.holds, hold{c.owner, w.now, w.sent[o] + lease*990000, o.Number})
 		c.next(len(c.h.holds)-1, lease)
 	})
 }
@@ -257,10 +282,13 @@ func (c *simClient) endHolds(at int64) {
 func (c *simClient) next(at int, lease int64) {
 	w := c.h.w
 	w.after(w.between(0, time.Duration(lease)*time.Millisecond*9/10), func() {
-		began := w.now
-		what := w.rand.IntN(4)
-		if c.sameToken {
-			what = 3 // as with one Redis, renewing and releasing would concern the other clients' lock
+		what := w.rand.IntN(5)
+		if c.again != 0 && c.h.holds[at].to <= w.now { // it could release what a failed attempt has left
+			c.acquire()
+			return
+		}
+		if c.sameToken && (what > 1 || c.h.holds[at].to-w.now < int64(300*time.Millisecond)) {
+			what = 4 // as with one Redis, it would concern the other clients' lock if it came late
 		}
 		if c.again != 0 && w.rand.IntN(2) == 0 {
 			c.set(func() { c.next(at, lease) })
@@ -269,14 +297,21 @@ func (c *simClient) next(at int, lease int64) {
 		switch what {
 		case 0, 1:
 			c.do(Command{Kind: Renew, Key: "lock", Token: c.token, Lease: lease}, func(o *Op) {
-				if o != nil && o.Verdict == Yes {
-					c.h.holds[at].to = max(c.h.holds[at].to, began+lease*990000)
+				isLate := c.sameToken && w.now >= c.h.holds[at].to // it may have renewed another client's lock
+				if o != nil && o.Verdict == Yes && !isLate {
+					c.h.holds[at].to = max(c.h.holds[at].to, w.sent[o]+lease*990000)
 					c.next(at, lease)
 					return
 				}
 				w.after(time.Duration(max(0, c.h.holds[at].to-w.now)), c.acquire)
 			})
-		case 2:
+		case 2: // it does not wait for the reply to the renewal
+			c.endHolds(w.now)
+			c.do(Command{Kind: Renew, Key: "lock", Token: c.token, Lease: lease}, func(*Op) {})
+			c.do(Command{Kind: Release, Key: "lock", Token: c.token}, func(*Op) {
+				w.after(w.between(0, 200*time.Millisecond), c.acquire)
+			})
+		case 3:
 			c.endHolds(w.now)
 			c.do(Command{Kind: Release, Key: "lock", Token: c.token}, func(*Op) {
 				w.after(w.between(0, 200*time.Millisecond), c.acquire)
@@ -296,10 +331,10 @@ func (w *world) fault(rule *Rule) {
 	k := w.ways[w.rand.IntN(len(w.ways))]
 	link := k.links[w.rand.IntN(len(k.links))]
 	mend := w.between(time.Millisecond, 4*time.Second)
-	switch what := w.rand.IntN(6); {
+	switch what := w.rand.IntN(9); {
 	case what <= 1 && !n.dead:
 		w.logf("%s dies", n.name)
-		n.dead, n.frozen, n.queue = true, false, nil
+		n.dead, n.frozen, n.queue, n.lacks = true, false, nil, true
 		n.run++
 		if w.rand.IntN(4) > 0 {
 			n.locks, n.about = map[string]*simLock{}, map[string]*simAbout{}
@@ -328,6 +363,17 @@ func (w *world) fault(rule *Rule) {
 		}
 		w.logf("the clock of %s jumps by %s", n.name, by)
 		n.ahead += int64(by)
+	case what == 6:
+		n.takes = w.between(0, 40*time.Millisecond)
+		w.logf("%s takes %s for a command", n.name, n.takes)
+		w.after(mend, func() { n.takes = 0 })
+	case what == 7:
+		w.logf("%s forgets the script", n.name)
+		n.lacks = true
+	case what == 8:
+		i := slices.Index(k.links, link)
+		w.logf("a connection of %s to n%d breaks", k.name, i)
+		k.breakLink(i)
 	}
 	w.after(w.between(10*time.Millisecond, 2*time.Second), func() { w.fault(rule) })
 }
@@ -346,6 +392,9 @@ func (n *simNode) thaw(run int) {
 }
 
 func (l *simLink) heal() {
+	if l.next != nil {
+		l.next.heal()
+	}
 	l.cut = false
 	undelivered := l.undelivered
 	l.undelivered = nil

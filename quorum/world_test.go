@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,9 +21,11 @@ type world struct {
 	nodes  []*simNode
 	ways   []*simKeyway
 	trace  []string
-	jumps  bool // clocks jump, and keyways do not restart
+	jumps  bool          // clocks jump, and keyways do not restart
+	most   int           // how many commands of a keyway may be on their way to a node
+	sent   map[*Op]int64 // when a node was first sent something of it
 	ended  bool
-	late   string // the first command that ended after its timeout
+	late   string // the first command that ended after its timeout, or its lease
 }
 
 type event struct {
@@ -66,6 +69,9 @@ type simNode struct {
 	dead      bool
 	frozen    bool
 	queue     []func() // what waits for a frozen node
+	takes     time.Duration
+	busyUntil int64
+	lacks     bool // it does not know the script
 	speed     float64
 	ahead     int64
 	locks     map[string]*simLock
@@ -93,6 +99,10 @@ func (n *simNode) do(frame []byte) []byte {
 	if _, _, err := p.Next(frame, &resp.DefaultLimits); err != nil {
 		panic(err)
 	}
+	if n.lacks && string(p.Arg(0)) == "EVALSHA" {
+		return resp.AppendError(nil, "NOSCRIPT No matching script.")
+	}
+	n.lacks = false
 	arg := func(i int) string { return string(p.Arg(6 + i)) }
 	number := func(i int) int64 {
 		v, err := strconv.ParseInt(arg(i), 10, 64)
@@ -193,6 +203,26 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	return said
 }
 
+// receive executes a command when the earlier ones have been executed.
+func (n *simNode) receive(execute func()) {
+	if n.frozen {
+		n.queue = append(n.queue, execute)
+		return
+	}
+	if n.takes == 0 && n.busyUntil <= n.w.now {
+		execute()
+		return
+	}
+	n.busyUntil = max(n.busyUntil, n.w.now) + int64(n.takes)
+	n.w.after(time.Duration(n.busyUntil-n.w.now), func() {
+		if n.frozen {
+			n.queue = append(n.queue, execute)
+			return
+		}
+		execute()
+	})
+}
+
 func (n *simNode) free(key string, about *simAbout) {
 	delete(n.locks, key)
 	about.id = ""
@@ -208,59 +238,151 @@ func agrees(value, token string, bytes int64) bool {
 
 // simKeyway is a keyway: its links to the nodes, and the commands under way.
 type simKeyway struct {
-	w      *world
-	name   string
-	life   int // grows when it restarts
-	heard  int64
-	group  *Group
-	number int64
-	skew   time.Duration // of its wall clock
-	links  []*simLink
+	w       *world
+	name    string
+	life    int // grows when it restarts
+	heard   int64
+	group   *Group
+	number  int64
+	skew    time.Duration // of its wall clock
+	links   []*simLink
+	waiting []*simQueue
 }
 
 // simLink is a connection, on which nothing overtakes.
 type simLink struct {
 	cut         bool
 	arrives     [2]int64 // when the last message arrived, to the node and from it
-	generation  int
 	undelivered []func()
+	unanswered  []*simCommand
+	next        *simLink // the one that has taken its place
 }
+
+type simCommand struct{ done func(reply []byte, ok bool) } // done is nil after it was called
+
+// simQueue is what waits in a keyway for a node.
+type simQueue struct {
+	urgent, usual []*simSend
+	inFlight      int
+	busySince     int64
+}
+
+type simSend struct {
+	o    *Op
+	send Send
+	pass func()
+}
+
+func (q *simQueue) isBusy() bool { return q.inFlight+len(q.urgent)+len(q.usual) > 0 }
 
 func (k *simKeyway) boot(rule *Rule) {
 	k.life++
-	k.group, k.links = &Group{Rule: rule}, nil
+	k.group, k.links, k.waiting = &Group{Rule: rule}, nil, nil
 	for _, addr := range rule.Nodes {
 		k.group.Members = append(k.group.Members, &Node{Addr: addr, Longest: rule.MaxLease.Milliseconds()})
-		k.links = append(k.links, new(simLink))
+		k.links, k.waiting = append(k.links, new(simLink)), append(k.waiting, new(simQueue))
 	}
-	k.look(k.life)
+	k.lookAtAll(k.life)
 }
 
-// look asks the nodes for their clocks, as keyway does.
-func (k *simKeyway) look(life int) {
+// lookAtAll asks the nodes for their clocks, as keyway does.
+func (k *simKeyway) lookAtAll(life int) {
 	if k.life != life || k.w.ended {
 		return
 	}
-	for i, m := range k.group.Members {
-		sent := k.w.now
-		k.exchange(i, m.Look(), func(reply []byte, ok bool) {
-			if ok {
-				if frame := m.Looked(reply, sent, k.w.now); frame != nil {
-					k.exchange(i, frame, func([]byte, bool) {})
-				}
-			}
-		})
+	for i := range k.group.Members {
+		k.look(i)
 	}
-	k.w.after(time.Second, func() { k.look(life) })
+	k.w.after(time.Second, func() { k.lookAtAll(life) })
+}
+
+func (k *simKeyway) look(i int) {
+	m, sent := k.group.Members[i], k.w.now
+	k.exchange(i, m.Look(), func(reply []byte, ok bool) {
+		if !ok {
+			return
+		}
+		if frame := m.Looked(reply, sent, k.w.now); frame != nil {
+			k.exchange(i, frame, func([]byte, bool) {})
+		}
+		k.pump(i)
+	})
+}
+
+// add queues a command for a node.
+func (k *simKeyway) add(i int, e *simSend) {
+	q := k.waiting[i]
+	if !q.isBusy() {
+		q.busySince = k.w.now
+	}
+	if e.send.Urgent || e.send.Whole {
+		q.urgent = append(q.urgent, e)
+	} else {
+		q.usual = append(q.usual, e)
+	}
+	k.pump(i)
+}
+
+// pump sends what waits, as far as the node can take it.
+func (k *simKeyway) pump(i int) {
+	q, m := k.waiting[i], k.group.Members[i]
+	for _, from := range []*[]*simSend{&q.urgent, &q.usual} {
+		for len(*from) > 0 {
+			e := (*from)[0]
+			switch {
+			case !e.o.Wants(e.send):
+				*from = (*from)[1:]
+				continue
+			case m.IsSilent() || q.inFlight >= k.w.most:
+				return
+			}
+			*from = (*from)[1:]
+			k.write(i, e)
+		}
+	}
+}
+
+func (k *simKeyway) write(i int, e *simSend) {
+	q := k.waiting[i]
+	q.inFlight++
+	if _, ok := k.w.sent[e.o]; !ok {
+		k.w.sent[e.o] = k.w.now
+	}
+	k.exchange(i, e.o.Frame(nil, &e.send, k.w.now), func(reply []byte, ok bool) {
+		q.inFlight--
+		switch {
+		case !ok:
+			e.o.Lost(e.send, "lost", k.w.now)
+		case LacksScript(reply) && !e.send.Whole:
+			e.send.Whole = true
+			k.add(i, e)
+		default:
+			e.o.Answer(e.send, reply, k.w.now)
+		}
+		e.pass()
+		k.pump(i)
+	})
+}
+
+// notice counts nodes as silent that have been busy for the timeout and sent nothing.
+func (k *simKeyway) notice() {
+	for i, q := range k.waiting {
+		m := k.group.Members[i]
+		if q.isBusy() && k.w.now-max(q.busySince, m.Heard()) >= int64(k.group.Timeout) {
+			m.Silence(k.group.Timeout)
+		}
+	}
 }
 
 // exchange sends a frame to a node, and passes the reply on.
 func (k *simKeyway) exchange(i int, frame []byte, done func(reply []byte, ok bool)) {
 	w, n, link, life := k.w, k.w.nodes[i], k.links[i], k.life
-	generation, isOver := link.generation, false
+	c := &simCommand{done}
+	link.unanswered = append(link.unanswered, c)
 	finish := func(reply []byte, ok bool) {
-		if !isOver && k.life == life && link.generation == generation {
-			isOver = true
+		if done := c.done; done != nil && k.life == life {
+			c.done = nil
+			link.unanswered = slices.DeleteFunc(link.unanswered, func(o *simCommand) bool { return o == c })
 			done(reply, ok)
 		}
 	}
@@ -277,19 +399,34 @@ func (k *simKeyway) exchange(i int, frame []byte, done func(reply []byte, ok boo
 			}
 			reply := n.do(frame)
 			k.transmit(link, 1, func() {
-				if k.life == life {
+				if k.life == life && c.done != nil {
 					k.heard = w.now
 				}
 				finish(reply, true)
 			})
 		}
-		if n.frozen {
-			n.queue = append(n.queue, execute)
-			return
-		}
-		execute()
+		n.receive(execute)
 	})
-	w.after(6*time.Second, func() { finish(nil, false) })
+	w.after(6*time.Second, func() {
+		if c.done != nil && k.life == life {
+			k.breakLink(i)
+		}
+	})
+}
+
+// breakLink ends a connection. What has been sent over it may still arrive, also behind what the next
+// one carries.
+func (k *simKeyway) breakLink(i int) {
+	link := k.links[i]
+	k.links[i] = &simLink{cut: link.cut}
+	link.next = k.links[i]
+	for _, c := range slices.Clone(link.unanswered) {
+		if done := c.done; done != nil {
+			c.done = nil
+			done(nil, false)
+		}
+	}
+	k.look(i)
 }
 
 // transmit delivers a message behind the earlier ones in its direction. What is sent over a cut
@@ -324,14 +461,7 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 	pass = func() {
 		for out := o.Take(); len(out) > 0; out = o.Take() {
 			for _, send := range out {
-				k.exchange(send.Node, o.Frame(nil, &send, w.now), func(reply []byte, ok bool) {
-					if ok {
-						o.Answer(send, reply, w.now)
-					} else {
-						o.Lost(send, "lost", w.now)
-					}
-					pass()
-				})
+				k.add(send.Node, &simSend{o, send, pass})
 			}
 		}
 		quiet := time.Duration(w.now - max(began, k.heard))
@@ -348,6 +478,7 @@ func (k *simKeyway) run(c Command, done func(*Op)) {
 	expire = func() {
 		switch {
 		case k.life == life && o.Verdict == Pending:
+			k.notice()
 			o.Expire(w.now, all)
 			pass()
 			if o.Verdict == Pending {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -141,4 +142,35 @@ func TestSilentLockNodeCostsLittle(t *testing.T) {
 	if each := r.asked(); each[2] == 0 {
 		t.Error("a node that answers again gets no command")
 	}
+}
+
+// TestLockCommandsThatHaveEndedKeepNoTexts: long scripts are forgotten when the client has its reply, though
+// a node that is silent has not got the command.
+func TestLockCommandsThatHaveEndedKeepNoTexts(t *testing.T) {
+	const commands, size = 200, 256 << 10
+	r := newLockRig(t, 50*time.Millisecond)
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for n := range commands {
+		text := fmt.Sprintf("--%d%s\n", n, strings.Repeat(" ", size)) +
+			`if redis.call("get",KEYS[1]) == ARGV[1] then return redis.call("del",KEYS[1]) else return 0 end`
+		r.feed(cmd("EVAL", text, "1", "lock:1", "token"))
+		each := r.asked()
+		r.grant(r.now, []int{each[0], each[1], 0})
+		if got := r.got(); got != ":1\r\n" {
+			t.Fatalf("command %d: %.200q", n, got)
+		}
+		r.now += int64(20 * time.Millisecond)
+		r.w.Turn(r.now, time.Time{})
+		r.w.Tick()
+	}
+	if kept := heap() - before; kept > commands*size/2 { // the cache of scripts has its own bound
+		t.Errorf("%d commands of %d bytes that have ended keep %d bytes", commands, size, kept)
+	}
+	runtime.KeepAlive(r)
 }

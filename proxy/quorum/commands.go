@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
@@ -245,7 +246,8 @@ func (l *locks) known(cmd *command.Command, a command.Args) *quorum.Script {
 	default:
 		return nil
 	}
-	if script, ok := l.scripts[string(text)]; ok {
+	sha := lua.SHA1(text) // the texts themselves may be long
+	if script, ok := l.scripts[sha]; ok {
 		return script
 	}
 	if l.scripts == nil || len(l.scripts) >= maxScripts {
@@ -255,7 +257,7 @@ func (l *locks) known(cmd *command.Command, a command.Args) *quorum.Script {
 	if how := l.w.Options.WatchLocks.Scripts.OfText(text); how != nil {
 		script = how.OnMajority()
 	}
-	l.scripts[string(text)] = script
+	l.scripts[sha] = script
 	return script
 }
 

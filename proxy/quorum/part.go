@@ -23,13 +23,13 @@ var Part = engine.Part{
 type locks struct {
 	engine.Inactive
 	w       *engine.Worker
-	members map[string]*member // by address
-	groups  []*group           // in the order of the rules; then those of earlier rules
-	number  int64              // the last number that this worker has proposed
-	scripts map[string]*quorum.Script
-	turns   int64  // the turns of the worker so far
-	turn    int64  // w.Now of the last turn
-	frame   []byte // scratch buffer of members
+	members map[string]*member        // by address
+	groups  []*group                  // in the order of the rules; then those of earlier rules
+	number  int64                     // the last number that this worker has proposed
+	scripts map[string]*quorum.Script // by SHA-1
+	turns   int64                     // the turns of the worker so far
+	turn    int64                     // w.Now of the last turn
+	frame   []byte                    // scratch buffer of members
 }
 
 // group is the nodes of a rule.

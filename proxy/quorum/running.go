@@ -57,6 +57,7 @@ func (r *running) pass() {
 	r.isOver = true
 	r.count()
 	r.call.Request.RecordIfSlow(r.frame)
+	r.frame = nil // what frees the lock may wait for a silent node much longer
 	w := r.l.w
 	if r.op.Verdict == quorum.Failed {
 		r.remember()

@@ -138,7 +138,9 @@ func TestNodesOverTLSAllocateLittle(t *testing.T) {
 		}
 	}
 	round()
-	if n := testing.AllocsPerRun(1000, round); n > 4 {
+	// crypto/tls takes 4 for both ends, and the race detector one or two. One for each command
+	// would be 16.
+	if n := testing.AllocsPerRun(1000, round); n > 6 {
 		t.Errorf("a pipeline allocates %v times", n)
 	}
 }

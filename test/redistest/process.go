@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -59,7 +58,7 @@ type Process struct {
 	t              testing.TB
 	Addr           string // of the first listener for clients, if ServeProcess started the process
 	Cmd            *exec.Cmd
-	Stdout, Stderr *bytes.Buffer // may be read after the process has ended
+	Stdout, Stderr *Log
 	args           []string
 }
 
@@ -119,7 +118,7 @@ func (p *Process) run() {
 
 func (p *Process) start() {
 	p.t.Helper()
-	p.Stdout, p.Stderr = new(bytes.Buffer), new(bytes.Buffer)
+	p.Stdout, p.Stderr = new(Log), new(Log)
 	p.Cmd.Stdout, p.Cmd.Stderr = p.Stdout, p.Stderr
 	if err := p.Cmd.Start(); err != nil {
 		p.t.Fatal(err)

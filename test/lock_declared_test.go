@@ -108,7 +108,7 @@ func (w *lockWorlds) ownScripts(key string) {
 		{ownRelease, "other"}, {ownRelease, "me"}, {ownRelease, "me"}, {ownAcquire, "40", "me"},
 	} {
 		command := append([]string{"EVAL", c[0], "1", key}, c[1:]...)
-		if p, k := w.both(command, command); lease(p) != lease(k) {
+		if p, k := w.both(command, command); !agree(p, k) {
 			w.t.Errorf("%s: %q: %q, and Redis says %q", key, command, k, p)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("haproxy"); err != nil {
-		t.Skip("haproxy is not installed; see make tools")
+		t.Fatal("haproxy is not installed; make tools installs it")
 	}
 	for _, version := range []string{"send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options unique-id,crc32c"} {
 		d := serveBalancers(t, false, "", "protected_mode: false\nclients: {allow: 127.0.0.2}\nthreads: 2\n")

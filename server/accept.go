@@ -232,9 +232,7 @@ func (a *announcement) refuse(err error) {
 	a.deadline = min(a.deadline, a.t.now+int64(lingering))
 	// A new connection has room for one line. If it has not, the log says why.
 	_, _ = a.sock.Write([]byte(wantsHeader))
-	if below, ok := a.sock.(interface{ CloseWrite() }); ok {
-		below.CloseWrite()
-	}
+	a.sock.CloseWrite()
 }
 
 // wantsHeader is the reply to a client that connects without a balancer.

@@ -213,7 +213,7 @@ var keys = []key{
 		meaning: "The name that the nodes' certificates must have.",
 		change:  "The certificates have a name, and the nodes are known by their IP addresses."},
 	{path: "backend.tls.insecure_skip_verify", effect: AtOnce, initial: "`false`",
-		meaning: "keyway accepts any certificate, so whoever is between it and a node can read all.",
+		meaning: "keyway accepts any certificate, so a stranger between it and a node can read all.",
 		change:  "Only to try something."},
 	{path: "backend.connect_timeout", effect: AtOnce, min: ms, max: int64(1000 * time.Second),
 		remedy:  "write a duration from 1ms to 16m40s, such as 1s",

@@ -44,7 +44,7 @@ func demo(ctx context.Context, out io.Writer, layout, listen string, n int) erro
 		return errors.New("--nodes: write a number from 1 to 26")
 	}
 	var yaml bytes.Buffer
-	// Whoever asks for an address of the network wants others to try the demo.
+	// A user who asks for an address of the network wants others to try the demo.
 	fmt.Fprintf(&yaml, "listen: %q\nprotected_mode: false\nlayout: %q\nnodes:\n", listen, layout)
 	var static, rules []string
 	for i := range n {

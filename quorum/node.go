@@ -3,6 +3,7 @@ package quorum
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -44,9 +45,14 @@ func IsOwn(key string) bool {
 //
 // KEYS: the lock, its hash, RunKey, WaitKey. ARGV: the step, the longest lease, the token, the
 // lease, the attempt, the client's earlier attempt (or "add" to add to the lease), the number,
-// how long the hash outlives the lease, and Command.Again. The times are in milliseconds. The
-// answer: what the node says, the value of the lock, its number, its lease, how long the node
-// waits, and its clock in microseconds.
+// how long the hash outlives the lease, Command.Again, and what the node's clock was when the client
+// gave the command, in microseconds. The other times are in milliseconds. The answer: what the node
+// says, the value of the lock, its number, its lease, how long the node waits, and its clock in
+// microseconds.
+//
+// A lock that was set since the client gave the command is not renewed or freed: a command that
+// comes late would otherwise concern the lock of the next client, if the token is the same or
+// none is compared. A clock that has been set back says nothing about that.
 //
 // A lock that is acquired again gets the ID of no attempt. So neither the undo of the new attempt
 // takes it from its holder, nor one of an earlier attempt that failed and comes late. A lock that is
@@ -61,9 +67,12 @@ end
 local waits = redis.call('PTTL', KEYS[4])
 local held = redis.call('GET', key)
 local mine = held == ARGV[3]
-local n = redis.call('HGET', about, 'n') or '0'
-local by = redis.call('HGET', about, 'id')
+local had = redis.call('HMGET', about, 'n', 'id', 'at')
+local n, by, at = had[1] or '0', had[2], tonumber(had[3] or 0)
+local t = redis.call('TIME')
+local now = t[1] .. string.format('%06d', t[2])
 local says = held and (mine and 'ok' or 'held') or 'none'
+local newer = held and at > tonumber(ARGV[10]) and at <= tonumber(now)
 local function keep()
   redis.call('PEXPIRE', about, ms + ARGV[8])
 end
@@ -75,7 +84,7 @@ end
 local function set(id)
   redis.call('SET', key, ARGV[3], 'PX', ms)
   local rises = higher()
-  redis.call('HSET', about, 'id', id, 'n', n)
+  redis.call('HSET', about, 'id', id, 'n', n, 'at', now)
   keep()
   return rises and 'ok' or 'low'
 end
@@ -107,7 +116,9 @@ elseif ARGV[1] == 'undo' then
   if mine and by == ARGV[5] then free() end
 elseif ARGV[1] == 'renew' and mine then
   if ARGV[6] == 'add' then ms = ms + math.max(0, redis.call('PTTL', key)) end
-  if ms > longest then
+  if newer then
+    says = 'newer'
+  elseif ms > longest then
     says = 'long'
   else
     redis.call('PEXPIRE', key, ms)
@@ -116,10 +127,9 @@ elseif ARGV[1] == 'renew' and mine then
 elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
   set(ARGV[5])
 elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
-  free()
+  if newer then says = 'newer' else free() end
 end
-local t = redis.call('TIME')
-return {says, held or '', n, redis.call('PTTL', key), waits, t[1] .. string.format('%06d', t[2])}
+return {says, held or '', n, redis.call('PTTL', key), waits, now}
 `
 
 // Node is a node that holds locks, as one thread knows it.
@@ -215,6 +225,14 @@ func (c *clock) compare(theirs, sent, now int64) (ahead, jumped bool) {
 	return false, false
 }
 
+// latest returns the latest that the node's clock can have been at the time at.
+func (c *clock) latest(at int64) int64 {
+	if !c.known {
+		return math.MaxInt64
+	}
+	return at + c.high + max(at-c.at, c.at-at)/1000
+}
+
 // frame appends the command for a step on the node.
 func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 	c := &o.cmd
@@ -233,7 +251,7 @@ func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 	number := func(i int64) string { return strconv.FormatInt(i, 10) }
 	return resp.AppendCommand(dst, verb, text, "4", c.Key, aboutPrefix+c.Key, RunKey, WaitKey,
 		string(s.step), number(n.Longest), c.Token, number(c.Lease), c.ID, earlier, number(s.number), number(keep),
-		strconv.Itoa(c.Again))
+		strconv.Itoa(c.Again), number(n.clock.latest(s.asOf)/int64(time.Microsecond)))
 }
 
 // scriptSHA is the SHA-1 of script.

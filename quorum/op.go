@@ -59,6 +59,7 @@ type Send struct {
 
 	step   step
 	number int64
+	asOf   int64 // when the client wanted it: a lock that is newer is not meant
 	sent   int64
 }
 
@@ -111,6 +112,7 @@ const (
 	held                // it has the lock with another value
 	none                // it has no such lock
 	long                // the lease would be too long
+	newer               // the lock was set since the client gave the command
 	absent              // there is no answer, or one that must not count
 )
 
@@ -144,7 +146,7 @@ func Begin(g *Group, c Command, now int64) *Op {
 
 func (o *Op) send(i int, s step, number int64) {
 	o.out = append(o.out, Send{
-		Node: i, step: s, number: number, Urgent: s == stepUndo || s == stepWait,
+		Node: i, step: s, number: number, asOf: o.began, Urgent: s == stepUndo || s == stepWait,
 		Frees: s == stepRelease || s == stepDelete || s == stepUndo,
 	})
 }
@@ -245,6 +247,8 @@ func stateOf(says string) state {
 		return held
 	case "long":
 		return long
+	case "newer":
+		return newer
 	}
 	return none
 }
@@ -296,6 +300,11 @@ func (o *Op) settle(s Send, v vote, now int64) {
 	}
 	if mine.state != asked {
 		return // it was given up before
+	}
+	if v.state == newer { // the client may still mean that one: it has no reply yet
+		s.asOf = now
+		o.out = append(o.out, s)
+		return
 	}
 	v.sent = mine.sent
 	*mine = v

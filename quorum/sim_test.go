@@ -13,7 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-var seeds = flag.Int("seeds", 400, "how many seeds to simulate")
+var seeds = flag.Int("seeds", 500, "how many seeds to simulate")
 
 // TestLocksUnderFaults: with nodes that die, lose their data, freeze, are cut off, answer late
 // and have clocks that jump, and keyways that restart, no two clients have a lock at the same
@@ -98,8 +98,10 @@ var lockModel = porcupine.Model{
 			return mine, lockState{-1, 0, s.number}
 		case in.kind == Release && (out.verdict == Other || out.verdict == Missing):
 			return !mine || isFree, s
-		case in.kind == Release && mine:
+		case in.kind == Release && mine, in.kind == Delete && (out.verdict == Pending || out.verdict == Failed):
 			s.until = min(s.until, in.call) // it may have been released
+		case in.kind == Delete:
+			return true, lockState{-1, 0, s.number}
 		}
 		return true, s
 	},
@@ -194,7 +196,7 @@ func (c *simClient) do(cmd Command, then func(*Op)) {
 			until = max(until, h.to)
 		}
 	}
-	kinds := []string{Acquire: "acquire", Renew: "renew", Release: "release"}
+	kinds := []string{Acquire: "acquire", Renew: "renew", Release: "release", Delete: "delete"}
 	w.logf("client %d: %s %s for %d ms over %s", c.id, kinds[cmd.Kind], cmd.Token, cmd.Lease, c.way.name)
 	c.way.run(cmd, func(o *Op) {
 		out := lockOutput{ended: w.now}
@@ -211,7 +213,7 @@ func (c *simClient) do(cmd Command, then func(*Op)) {
 			}
 		}
 		w.logf("client %d: %s: %s %d", c.id, kinds[cmd.Kind], verdict, out.number)
-		if c.sameToken && c.again == 0 && cmd.Kind == Renew && w.now >= until {
+		if c.sameToken && c.again == 0 && cmd.Kind != Acquire && w.now >= until {
 			out = lockOutput{ended: w.now} // it may have concerned the lock of another client
 		}
 		c.h.ops[i].Output, c.h.ops[i].Return = out, w.now
@@ -287,8 +289,13 @@ func (c *simClient) next(at int, lease int64) {
 			c.acquire()
 			return
 		}
-		if c.sameToken && (what > 1 || c.h.holds[at].to-w.now < int64(300*time.Millisecond)) {
-			what = 4 // as with one Redis, it would concern the other clients' lock if it came late
+		frees := Release
+		if !c.h.shared && w.rand.IntN(3) == 0 {
+			frees = Delete
+		}
+		soon := c.h.holds[at].to-w.now < int64(300*time.Millisecond)
+		if soon && (c.sameToken || frees == Delete && what > 1) {
+			what = 4 // as with one Redis, it could concern the lock of the next client
 		}
 		if c.again != 0 && w.rand.IntN(2) == 0 {
 			c.set(func() { c.next(at, lease) })
@@ -306,19 +313,28 @@ func (c *simClient) next(at int, lease int64) {
 				w.after(time.Duration(max(0, c.h.holds[at].to-w.now)), c.acquire)
 			})
 		case 2: // it does not wait for the reply to the renewal
-			c.endHolds(w.now)
 			c.do(Command{Kind: Renew, Key: "lock", Token: c.token, Lease: lease}, func(*Op) {})
-			c.do(Command{Kind: Release, Key: "lock", Token: c.token}, func(*Op) {
-				w.after(w.between(0, 200*time.Millisecond), c.acquire)
-			})
+			c.free(frees, at)
 		case 3:
-			c.endHolds(w.now)
-			c.do(Command{Kind: Release, Key: "lock", Token: c.token}, func(*Op) {
-				w.after(w.between(0, 200*time.Millisecond), c.acquire)
-			})
+			c.free(frees, at)
 		default:
 			w.after(time.Duration(lease)*time.Millisecond, c.acquire)
 		}
+	})
+}
+
+// free releases the lock that the client has.
+func (c *simClient) free(how Kind, at int) {
+	w, until := c.h.w, c.h.holds[at].to
+	c.endHolds(w.now)
+	c.do(Command{Kind: how, Key: "lock", Token: c.token}, func(*Op) {
+		if comparesNoClient := how == Delete || c.sameToken; comparesNoClient && w.now >= until {
+			for i := range c.h.holds { // it has taken so long that it may have freed the next client's
+				h := &c.h.holds[i]
+				h.to = min(h.to, max(h.from, until))
+			}
+		}
+		w.after(w.between(0, 200*time.Millisecond), c.acquire)
 	})
 }
 

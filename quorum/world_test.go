@@ -88,6 +88,7 @@ type simLock struct {
 type simAbout struct {
 	id     string
 	number int64
+	set    int64 // when the lock was set, by the node's clock
 	ends   int64
 }
 
@@ -125,7 +126,11 @@ func (n *simNode) do(frame []byte) []byte {
 	if about == nil || about.ends <= now {
 		about = &simAbout{}
 	}
-	said := n.step(arg, number, key, lock, about, waits, now)
+	said := "newer"
+	isNewer := lock != nil && about.set/1000 > number(10) && about.set <= now
+	if !isNewer || !concernsOlder(arg(1), lock.value == arg(3)) {
+		said = n.step(arg, number, key, lock, about, waits, now)
+	}
 	held, left := "", int64(-2)
 	if lock != nil {
 		held = lock.value
@@ -145,6 +150,11 @@ func (n *simNode) do(frame []byte) []byte {
 	return resp.AppendBulkString(b, strconv.FormatInt(now/int64(time.Microsecond), 10))
 }
 
+// concernsOlder reports whether a step must leave a lock alone that is newer than the client's command.
+func concernsOlder(step string, mine bool) bool {
+	return step == "delete" || mine && (step == "release" || step == "renew")
+}
+
 func (n *simNode) step(arg func(int) string, number func(int) int64, key string, lock *simLock, about *simAbout,
 	waits, now int64,
 ) string {
@@ -162,7 +172,7 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 		if number(7) > about.number {
 			said = "ok"
 		}
-		n.about[key] = &simAbout{id, max(about.number, number(7)), now + lease + keep}
+		n.about[key] = &simAbout{id, max(about.number, number(7)), now, now + lease + keep}
 		return said
 	}
 	switch arg(1) {
@@ -195,8 +205,8 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 		if lock == nil && waits == 0 {
 			set(arg(5))
 		}
-	case "release":
-		if mine {
+	case "release", "delete":
+		if mine || lock != nil && arg(1) == "delete" {
 			n.free(key, about)
 		}
 	}

@@ -16,12 +16,14 @@ type undoRig struct {
 	group *quorum.Group
 	conn  net.Conn
 	r     *bufio.Reader
-	now   int64
+	start time.Time
 }
+
+func (rig *undoRig) now() int64 { return int64(time.Since(rig.start)) }
 
 func newUndoRig(t *testing.T, n *lockNodes) *undoRig {
 	rule := &quorum.Rule{Timeout: time.Minute, MaxLease: time.Minute}
-	rig := &undoRig{t: t, group: &quorum.Group{Rule: rule}, now: int64(time.Hour)}
+	rig := &undoRig{t: t, group: &quorum.Group{Rule: rule}, start: time.Now()}
 	for _, node := range n.five {
 		rule.Nodes = append(rule.Nodes, node.Addr)
 		rig.group.Members = append(rig.group.Members, &quorum.Node{Addr: node.Addr, Longest: 60_000})
@@ -43,10 +45,10 @@ func (rig *undoRig) exchange(o *quorum.Op, sends []quorum.Send) {
 			continue
 		}
 		s.Whole = true
-		if _, err := rig.conn.Write(o.Frame(nil, &s, rig.now)); err != nil {
+		if _, err := rig.conn.Write(o.Frame(nil, &s, rig.now())); err != nil {
 			rig.t.Fatal(err)
 		}
-		o.Answer(s, readReply(rig.t, rig.r), rig.now)
+		o.Answer(s, readReply(rig.t, rig.r), rig.now())
 	}
 }
 
@@ -55,11 +57,11 @@ func (rig *undoRig) attempt(id string, again int) (o *quorum.Op, undo []quorum.S
 	rig.t.Helper()
 	o = quorum.Begin(rig.group, quorum.Command{
 		Kind: quorum.Acquire, Key: "lock:a", Token: "t", Lease: 30_000, ID: id, Again: again,
-	}, rig.now)
+	}, rig.now())
 	sends := o.Take()
 	rig.exchange(o, sends)
 	for _, s := range sends[1:] {
-		o.Lost(s, "lost", rig.now)
+		o.Lost(s, "lost", rig.now())
 	}
 	if undo = o.Take(); o.Verdict != quorum.Failed || len(undo) == 0 {
 		rig.t.Fatalf("with one node of three: verdict %d, and %d commands undo it", o.Verdict, len(undo))
@@ -85,7 +87,7 @@ func TestLateUndoKeepsLockThatWasAcquiredAgain(t *testing.T) {
 	if got := n.five[0].Do("GET", "lock:a").Text; got != "t" {
 		t.Errorf("after the undo of the attempt to acquire it again, the node has %q", got)
 	}
-	release := quorum.Begin(rig.group, quorum.Command{Kind: quorum.Release, Key: "lock:a", Token: "t"}, rig.now)
+	release := quorum.Begin(rig.group, quorum.Command{Kind: quorum.Release, Key: "lock:a", Token: "t"}, rig.now())
 	rig.exchange(release, release.Take())
 	if n.five[0].Do("EXISTS", "lock:a").Int != 0 {
 		t.Error("the release does not free the lock")
@@ -94,6 +96,37 @@ func TestLateUndoKeepsLockThatWasAcquiredAgain(t *testing.T) {
 	rig.exchange(third, undoThird)
 	if n.five[0].Do("EXISTS", "lock:a").Int != 0 {
 		t.Error("an attempt that failed keeps the lock")
+	}
+}
+
+// TestLateReleaseKeepsNextLock: a release or DEL that reaches a real node late does not free the lock
+// that another client has acquired there since, although the tokens are the same. Nor does a late
+// renewal change its lease. A command whose client has no reply yet asks again, since it may mean it.
+func TestLateReleaseKeepsNextLock(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rig := newUndoRig(t, n)
+	const clockError = 30 * time.Millisecond // that of what is known of the node's clock
+	for _, kind := range []quorum.Kind{quorum.Release, quorum.Delete, quorum.Renew} {
+		n.five[0].Do("DEL", "lock:a")
+		rig.attempt("1", 0)
+		late := quorum.Begin(rig.group, quorum.Command{Kind: kind, Key: "lock:a", Token: "t", Lease: 500}, rig.now())
+		sends := late.Take()
+		n.five[0].Do("DEL", "lock:a") // the lock ends, and another client acquires it
+		time.Sleep(clockError)
+		rig.attempt("2", 0)
+		rig.exchange(late, sends)
+		if left := n.five[0].Do("PTTL", "lock:a").Int; left < 1000 {
+			t.Errorf("kind %d came late: the next client's lock has %d ms left", kind, left)
+		}
+		again := late.Take()
+		if len(again) != 1 || again[0].Node != 0 {
+			t.Fatalf("kind %d, whose client waits, sends %v", kind, again)
+		}
+		rig.exchange(late, again)
+		if left := n.five[0].Do("PTTL", "lock:a").Int; left > 500 {
+			t.Errorf("kind %d does not end when it asks again: %d ms left", kind, left)
+		}
 	}
 }
 

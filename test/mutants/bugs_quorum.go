@@ -78,4 +78,9 @@ var inQuorum = []bug{
 		"set('none')", "set(ARGV[5])",
 		"./test", "TestQuorumFailedReentryKeepsLock",
 	},
+	{
+		"a release that comes late frees the next client's lock", "quorum/node.go",
+		"at > tonumber(ARGV[10])", "at < 0",
+		"./test", "TestLateReleaseKeepsNextLock",
+	},
 }

@@ -41,14 +41,17 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestCompat runs every client on every layout.
+// TestCompat runs every client on every layout, and one of each language over TLS and as a user
+// with few rights.
 func TestCompat(t *testing.T) {
 	if *clients == "" {
 		t.Skip("make compat runs the clients of other languages")
 	}
 	outcomes := &results{of: map[string]map[string]bool{}}
 	if *update {
-		t.Cleanup(func() { writeList(t, "../../docs/clients.md", outcomes.of, "slots", "ring", "range", "modulo") })
+		t.Cleanup(func() {
+			writeList(t, "../../docs/clients.md", outcomes.of, "slots", "ring", "range", "modulo", "TLS", "user")
+		})
 	}
 	t.Run("clients", func(t *testing.T) {
 		for layout, at := range targets(t) {
@@ -60,6 +63,7 @@ func TestCompat(t *testing.T) {
 				})
 			}
 		}
+		runGuarded(t, outcomes)
 	})
 	if slices.Contains(strings.Split(*clients, ","), "java") {
 		t.Run("locks", func(t *testing.T) { locks(t, outcomes) }) // alone: what it holds runs out in three seconds
@@ -143,14 +147,16 @@ func targets(t *testing.T) map[string]addresses {
 	return at
 }
 
-// run runs a program in a language's folder, and takes down the checks that it reports.
-func run(t *testing.T, language string, args []string, outcomes *results) {
+// run runs a program in a language's folder, and takes down the checks that it reports. env is
+// added to its environment.
+func run(t *testing.T, language string, args []string, outcomes *results, env ...string) {
 	if commands[language] == nil {
 		t.Fatalf("no client is written in %s", language)
 	}
 	var stderr strings.Builder
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stderr, cmd.WaitDelay = language, &stderr, 5*time.Second
+	cmd.Env = append(os.Environ(), env...)
 	defer func() {
 		if t.Failed() && stderr.Len() > 0 {
 			t.Logf("%s", &stderr)

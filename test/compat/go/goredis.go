@@ -90,7 +90,7 @@ func withGoRedis(ctx context.Context, library string, c goredis.UniversalClient)
 	})
 	check("pubsub", func() error {
 		channel := key("c")
-		p := c.PSubscribe(ctx, channel[:8]+"*")
+		p := c.PSubscribe(ctx, channel[:len(channel)-4]+"*")
 		defer p.Close()
 		if _, err := p.Receive(ctx); err != nil {
 			return err

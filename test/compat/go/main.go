@@ -20,17 +20,33 @@ import (
 
 var (
 	addr, layout string
+	user         string // the owner of all keys; "" for anybody
 	failed       bool
 )
 
 func main() {
-	if len(os.Args) != 5 {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	ca := os.Getenv("COMPAT_CA")
+	user = os.Getenv("COMPAT_USER")
+	switch guarded := ca != "" || user != ""; {
+	case guarded && len(os.Args) == 3:
+		layout, addr = os.Args[1], os.Args[2]
+		withGuard(ctx, ca)
+	case len(os.Args) == 5:
+		layout, addr = os.Args[1], os.Args[2]
+		withAll(ctx)
+	default:
 		fmt.Fprintln(os.Stderr, "usage: compat LAYOUT ADDR CLUSTER-OF-ONE CLUSTER-OF-SEVERAL")
 		os.Exit(2)
 	}
-	layout, addr = os.Args[1], os.Args[2]
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// withAll runs all libraries.
+func withAll(ctx context.Context) {
 	withRueidis(ctx, "rueidis/RESP2", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true})
 	withRueidis(ctx, "rueidis/RESP3", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true})
 	withRueidis(ctx, "rueidis-cluster-1/RESP3", rueidis.ClientOption{InitAddress: os.Args[3:4]})
@@ -44,9 +60,6 @@ func main() {
 	withRedisCLI("redis-cli-cluster-3", os.Args[4], "-c")
 	withRedigo()
 	withAsynq(ctx)
-	if failed {
-		os.Exit(1)
-	}
 }
 
 // version is that of a module, as it was built in.
@@ -73,7 +86,13 @@ func report(library, version, name string, err error) {
 	fmt.Println("FAIL", library, version, layout, name, strings.ReplaceAll(err.Error(), "\n", " "))
 }
 
-func key(name string) string { return fmt.Sprintf("%s:%x", name, rand.Uint64()) }
+func key(name string) string {
+	k := fmt.Sprintf("%s:%016x", name, rand.Uint64())
+	if user != "" {
+		k = user + ":" + k
+	}
+	return k
+}
 
 func want[T comparable](got T, err error, want T) error {
 	if err == nil && got != want {

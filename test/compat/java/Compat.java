@@ -1,4 +1,5 @@
-// Jedis, Lettuce, their cluster clients and Redisson: one line for each check.
+// Jedis, Lettuce, their cluster clients and Redisson: one line for each check. With COMPAT_CA or
+// COMPAT_USER only Jedis runs.
 
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.Consumer;
@@ -18,6 +19,9 @@ import io.lettuce.core.pubsub.RedisPubSubAdapter;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
 import io.lettuce.core.support.caching.CacheAccessor;
 import io.lettuce.core.support.caching.ClientSideCaching;
+import java.io.FileInputStream;
+import java.security.KeyStore;
+import java.security.cert.CertificateFactory;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -30,6 +34,10 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLHandshakeException;
+import javax.net.ssl.SSLSocketFactory;
+import javax.net.ssl.TrustManagerFactory;
 import org.redisson.Redisson;
 import org.redisson.api.RedissonClient;
 import org.redisson.config.Config;
@@ -41,6 +49,8 @@ import redis.clients.jedis.RedisProtocol;
 import redis.clients.jedis.Response;
 import redis.clients.jedis.StreamEntryID;
 import redis.clients.jedis.UnifiedJedis;
+import redis.clients.jedis.exceptions.JedisAccessControlException;
+import redis.clients.jedis.exceptions.JedisConnectionException;
 import redis.clients.jedis.params.ScanParams;
 import redis.clients.jedis.params.XReadGroupParams;
 
@@ -49,6 +59,7 @@ class Compat {
     void run() throws Exception;
   }
 
+  static final String CA = System.getenv("COMPAT_CA"), USER = System.getenv("COMPAT_USER");
   static String layout, plain;
   static boolean failed;
 
@@ -69,17 +80,18 @@ class Compat {
   }
 
   static String key(String name) {
-    return name + ":" + UUID.randomUUID();
+    return (USER == null ? "" : USER + ":") + name + ":" + UUID.randomUUID();
   }
 
   // What Jedis does, be it a client of one server or of a cluster.
   static void jedisChecks(String l, UnifiedJedis r) {
     check(l, Jedis.class, "pipeline", () -> {
       List<Response<String>> replies = new ArrayList<>();
+      String k = key("jedis");
       try (var p = r.pipelined()) {
         for (int i = 0; i < 200; i++) {
-          p.set("jedis:" + i, "" + i);
-          replies.add(p.get("jedis:" + i));
+          p.set(k + i, "" + i);
+          replies.add(p.get(k + i));
         }
         p.sync();
       }
@@ -105,7 +117,7 @@ class Compat {
         @Override public void onPMessage(String p, String c, String m) { got.complete(m); punsubscribe(); }
         @Override public void onPSubscribe(String c, int n) { ready.countDown(); }
       };
-      var thread = new Thread(() -> r.psubscribe(sub, channel.substring(0, 8) + "*"));
+      var thread = new Thread(() -> r.psubscribe(sub, channel.substring(0, channel.length() - 4) + "*"));
       thread.start();
       ready.await(10, TimeUnit.SECONDS);
       r.publish(channel, "hello");
@@ -153,12 +165,53 @@ class Compat {
     for (var t : threads) t.get(30, TimeUnit.SECONDS);
   }
 
-  static void jedis(RedisProtocol protocol) {
-    var config = DefaultJedisClientConfig.builder().protocol(protocol).clientName("app").build();
+  // A socket factory that trusts only the authority in a file.
+  static SSLSocketFactory trusting(String file) throws Exception {
+    var store = KeyStore.getInstance(KeyStore.getDefaultType());
+    store.load(null, null);
+    try (var in = new FileInputStream(file)) {
+      store.setCertificateEntry("authority", CertificateFactory.getInstance("X.509").generateCertificate(in));
+    }
+    var trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+    trust.init(store);
+    var context = SSLContext.getInstance("TLS");
+    context.init(null, trust.getTrustManagers(), null);
+    return context.getSocketFactory();
+  }
+
+  // What must not work: a certificate of an unknown authority, and what the user may not do.
+  static void guarded(HostAndPort at, Jedis j) {
+    if (CA != null) {
+      try (var c = new Jedis(at, DefaultJedisClientConfig.builder().ssl(true).build())) { // which trusts Java's authorities only
+        c.ping();
+        throw new AssertionError("the certificate is not verified");
+      } catch (JedisConnectionException e) {
+        if (!(e.getCause() instanceof SSLHandshakeException)) throw e;
+      }
+    }
+    if (USER != null) {
+      same(j.aclWhoAmI(), USER);
+      for (Runnable forbidden : List.<Runnable>of(() -> j.get("other:key"), () -> j.keys("*"))) {
+        try {
+          forbidden.run();
+          throw new AssertionError("it is allowed");
+        } catch (JedisAccessControlException e) {
+          // as it should be
+        }
+      }
+    }
+  }
+
+  static void jedis(RedisProtocol protocol) throws Exception {
+    var builder = DefaultJedisClientConfig.builder().protocol(protocol).clientName("app");
+    if (CA != null) builder.ssl(true).sslSocketFactory(trusting(CA));
+    if (USER != null) builder.user(USER).password(System.getenv("COMPAT_PASSWORD"));
+    var config = builder.build();
     var at = HostAndPort.from(plain);
     String l = "jedis/" + protocol;
     try (var r = redis.clients.jedis.RedisClient.builder().hostAndPort(at).clientConfig(config).build(); var j = new Jedis(at, config)) {
       check(l, Jedis.class, "handshake", () -> same(j.clientGetname(), "app"));
+      if (CA != null || USER != null) check(l, Jedis.class, "guard", () -> guarded(at, j));
       jedisChecks(l, r);
       check(l, Jedis.class, "transaction", () -> {
         String k = key("{t}");
@@ -367,9 +420,14 @@ class Compat {
     }
   }
 
-  public static void main(String[] args) {
+  public static void main(String[] args) throws Exception {
     layout = args[0];
     plain = args[1];
+    if (CA != null || USER != null) {
+      jedis(RedisProtocol.RESP2);
+      jedis(RedisProtocol.RESP3);
+      System.exit(failed ? 1 : 0);
+    }
     for (var protocol : List.of(RedisProtocol.RESP2, RedisProtocol.RESP3)) {
       jedis(protocol);
       jedisCluster(protocol, "1", args[2]);

@@ -1,4 +1,5 @@
-// ioredis, node-redis, their cluster clients and BullMQ: one line for each check.
+// ioredis, node-redis, their cluster clients and BullMQ: one line for each check. With COMPAT_CA
+// or COMPAT_USER only ioredis runs.
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import assert from "node:assert/strict";
@@ -10,7 +11,9 @@ const [layout, plain, one, several] = process.argv.slice(2);
 const address = (at) => ({ host: at.split(":")[0], port: Number(at.split(":")[1]) });
 const { host, port } = address(plain);
 const version = (name) => JSON.parse(readFileSync(new URL(`node_modules/${name}/package.json`, import.meta.url))).version;
-const key = (name) => `${name}:${randomUUID()}`;
+const { COMPAT_CA: ca, COMPAT_USER: user, COMPAT_PASSWORD: password } = process.env;
+const guard = { ...(ca && { tls: { ca: readFileSync(ca) } }), ...(user && { username: user, password }) };
+const key = (name) => `${user ? user + ":" : ""}${name}:${randomUUID()}`;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 let failed = false;
 
@@ -66,7 +69,7 @@ async function ioredisChecks(l, r, dial) {
       sub.on("pmessage", () => add("pmessage"));
     });
     await sub.subscribe(channel);
-    await sub.psubscribe(channel.slice(0, 8) + "*");
+    await sub.psubscribe(channel.slice(0, -4) + "*");
     await r.publish(channel, "hello");
     assert.deepEqual(await got, ["message", "pmessage"]);
   });
@@ -95,10 +98,11 @@ async function retries(clients, k, times, { watch, get, set }) {
 
 async function ioredis() {
   const open = [];
-  const dial = (more) => (open.push(new Redis({ host, port, ...more })), open.at(-1));
+  const dial = (more) => (open.push(new Redis({ host, port, ...guard, ...more })), open.at(-1));
   const r = dial({ connectionName: "app" });
   const l = "ioredis";
   await check(l, "handshake", async () => assert.equal(await r.client("GETNAME"), "app"));
+  if (ca || user) await check(l, "guard", () => guarded(r));
   await ioredisChecks(l, r, dial);
   await check(l, "transaction", async () => {
     const k = key("t");
@@ -114,6 +118,22 @@ async function ioredis() {
     assert.equal(seen.size, 200);
   });
   open.forEach((c) => c.disconnect());
+}
+
+// guarded tries what must not work: a certificate of an unknown authority, and what the user may
+// not do.
+async function guarded(r) {
+  if (ca) {
+    const c = new Redis({ host, port, tls: {}, retryStrategy: null }); // trusts node's authorities only
+    const error = await new Promise((done) => (c.on("error", done), c.on("ready", done)));
+    assert.match(String(error?.message), /certificate/);
+    c.disconnect();
+  }
+  if (user) {
+    assert.equal(await r.acl("WHOAMI"), user);
+    await assert.rejects(r.get("other:key"), /^ReplyError: NOPERM/);
+    await assert.rejects(r.keys("*"), /^ReplyError: NOPERM/);
+  }
 }
 
 async function ioredisCluster(name, at) {
@@ -278,6 +298,7 @@ async function bullmq() {
 }
 
 await ioredis();
+if (ca || user) process.exit(failed ? 1 : 0);
 await nodeRedis(2);
 await nodeRedis(3);
 for (const [name, at] of [["1", one], ["3", several]]) {

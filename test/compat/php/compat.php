@@ -1,8 +1,10 @@
 <?php
-// phpredis, Predis and their cluster clients: one line for each check.
+// phpredis, Predis and their cluster clients: one line for each check. With COMPAT_CA or
+// COMPAT_USER only phpredis runs.
 
-[, $layout, $plain, $one, $several] = $argv;
+[, $layout, $plain] = $argv;
 [$host, $port] = explode(':', $plain);
+[$ca, $user] = [getenv('COMPAT_CA'), getenv('COMPAT_USER')];
 $failed = false;
 
 function check(string $library, string $version, string $name, callable $run): void
@@ -27,7 +29,8 @@ function same(mixed $got, mixed $want): void
 
 function key_of(string $name): string
 {
-    return $name . ':' . bin2hex(random_bytes(8));
+    global $user;
+    return ($user ? "$user:" : '') . $name . ':' . bin2hex(random_bytes(8));
 }
 
 // apart runs in another process what waits while this one goes on; it returns how to wait
@@ -104,7 +107,7 @@ function phpredis_checks(string $l, Redis|RedisCluster $r, callable $dial): void
     $check('pubsub', function () use ($r, $dial) {
         $channel = key_of('c');
         $wait = apart(fn ($say) => $dial()->psubscribe(
-            [substr($channel, 0, 8) . '*'],
+            [substr($channel, 0, -4) . '*'],
             fn ($c, $pattern, $channel, $message) => $say($message),
         ));
         same($wait(fn () => $r->publish($channel, 'hello')), 'hello');
@@ -126,12 +129,46 @@ function phpredis_checks(string $l, Redis|RedisCluster $r, callable $dial): void
     });
 }
 
-$dial = function () use ($host, $port) {
+$dial = function (array $verify = []) use ($host, $port, $ca, $user) {
     $r = new Redis();
-    $r->connect($host, (int) $port, 10);
+    $context = $user ? ['auth' => [$user, getenv('COMPAT_PASSWORD')]] : [];
+    if ($ca) {
+        $context['stream'] = $verify ?: ['cafile' => $ca, 'verify_peer_name' => true];
+    }
+    $r->connect(($ca ? 'tls://' : '') . $host, (int) $port, 10, null, 0, 10, $context);
     return $r;
 };
 $r = $dial();
+// What must not work: a certificate of an unknown authority, and what the user may not do.
+$guarded = function () use ($dial, $r, $ca, $user) {
+    if ($ca) {
+        $error = '';
+        set_error_handler(function ($n, string $text) use (&$error) {
+            $error .= $text;
+            return true;
+        });
+        try {
+            $dial(['cafile' => '/etc/ssl/certs/ca-certificates.crt'])->ping();
+            $error = 'none';
+        } catch (RedisException) {
+        } finally {
+            restore_error_handler();
+        }
+        same(str_contains($error, 'certificate verify failed'), true);
+    }
+    if ($user) {
+        same($r->rawCommand('ACL', 'WHOAMI'), $user);
+        foreach ([fn () => $r->get('other:key'), fn () => $r->keys('*')] as $forbidden) {
+            try {
+                $r->clearLastError();
+                $error = $forbidden() ? 'none' : (string) $r->getLastError();
+            } catch (RedisException $e) {
+                $error = $e->getMessage();
+            }
+            same(substr($error, 0, 6), 'NOPERM');
+        }
+    }
+};
 $check = fn (string $name, callable $run) => check('phpredis', phpversion('redis'), $name, $run);
 $check('handshake', function () use ($r) {
     $r->client('setname', 'app');
@@ -151,6 +188,9 @@ $check('pipeline', function () use ($r) {
     same($r->mGet($keys), $want);
     same($r->del($keys), 200);
 });
+if ($ca || $user) {
+    $check('guard', $guarded);
+}
 phpredis_checks('phpredis', $r, $dial);
 $check('retries', function () use ($dial) {
     $k = key_of('t');
@@ -177,6 +217,10 @@ $check('scan', function () use ($r) {
     }
     same(count($seen), 200);
 });
+if ($ca || $user) {
+    exit($failed ? 1 : 0);
+}
+[, , , $one, $several] = $argv;
 foreach (['1' => $one, '3' => $several] as $name => $at) {
     $dial = fn () => new RedisCluster(null, [$at], 10, 10);
     phpredis_checks("phpredis-cluster-$name", $dial(), $dial);

@@ -1,9 +1,10 @@
 """redis-py, sync, asyncio and its cluster client, in RESP2 and RESP3, and Celery:
-one line for each check."""
+one line for each check. With COMPAT_CA or COMPAT_USER only the sync client runs."""
 
 import asyncio
 import collections
 import logging
+import os
 import sys
 import threading
 import time
@@ -14,8 +15,14 @@ import celery.contrib.testing.worker
 import redis
 import redis.asyncio
 
-layout, plain, one, several = sys.argv[1:5]
+layout, plain, *clusters = sys.argv[1:]
 host, port = plain.split(":")
+ca, user = os.environ.get("COMPAT_CA"), os.environ.get("COMPAT_USER")
+options = {}
+if ca:
+    options.update(ssl=True, ssl_ca_certs=ca)
+if user:
+    options.update(username=user, password=os.environ["COMPAT_PASSWORD"])
 failed = False
 
 
@@ -31,13 +38,13 @@ def same(got, want):
 
 
 def key(name):
-    return f"{name}:{uuid.uuid4()}"
+    return f"{user + ':' if user else ''}{name}:{uuid.uuid4()}"
 
 
 class Sync:
     def __init__(self, protocol):
         self.library = f"redis-py/RESP{protocol}"
-        self.dial = lambda **more: redis.Redis(host=host, port=port, protocol=protocol, decode_responses=True, **more)
+        self.dial = lambda **more: redis.Redis(host=host, port=port, protocol=protocol, decode_responses=True, **options, **more)
         self.r = self.dial()
 
     def check_handshake(self):
@@ -108,7 +115,7 @@ class Sync:
         channel = key("c")
         p = self.r.pubsub()
         p.subscribe(channel)
-        p.psubscribe(channel[:10] + "*")
+        p.psubscribe(channel[:-4] + "*")
         for _ in range(2):
             assert p.get_message(timeout=5)["type"].endswith("subscribe")
         same(self.r.publish(channel, "hello"), 2)
@@ -144,6 +151,26 @@ class Sync:
         self.r.sadd(s, "x", "y")
         same(set(self.r.smembers(s)), {"x", "y"})
         same(self.r.get(key("nothing")), None)
+
+
+class Guarded(Sync):
+    """What the guard of the port lets through, and what not."""
+
+    def check_guard(self):
+        if ca:
+            try:
+                redis.Redis(host=host, port=port, ssl=True, retry=None).ping()  # trusts the system's authorities only
+                raise AssertionError("the certificate is not verified")
+            except redis.ConnectionError as e:
+                assert "certificate" in str(e).lower(), e
+        if user:
+            same(self.r.acl_whoami(), user)
+            for forbidden in (lambda: self.r.get("other:key"), lambda: self.r.keys("*")):
+                try:
+                    forbidden()
+                    raise AssertionError("it is allowed")
+                except redis.exceptions.NoPermissionError:
+                    pass
 
 
 class Cluster(Sync):
@@ -268,6 +295,11 @@ def check_jobs():
     same(sorted(done.items()), [(n, 1) for n in range(1000)])
 
 
+if ca or user:
+    for protocol in (2, 3):
+        check_all(Guarded, protocol)
+    sys.exit(failed)
+one, several = clusters
 for protocol in (2, 3):
     check_all(Sync, protocol)
     check_all(Async, protocol)

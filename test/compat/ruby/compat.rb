@@ -1,10 +1,15 @@
-# redis-rb, its cluster client and Sidekiq: one line for each check.
+# redis-rb, its cluster client and Sidekiq: one line for each check. With COMPAT_CA or
+# COMPAT_USER only redis-rb runs.
 
 require "redis"
 require "digest"
 require "securerandom"
 
 LAYOUT, PLAIN, ONE, SEVERAL = ARGV
+CA, USER = ENV["COMPAT_CA"], ENV["COMPAT_USER"]
+OPTIONS = {url: "#{CA ? "rediss" : "redis"}://#{PLAIN}", timeout: 10}
+OPTIONS.update(ssl_params: {ca_file: CA}) if CA
+OPTIONS.update(username: USER, password: ENV.fetch("COMPAT_PASSWORD")) if USER
 $stdout.sync = true
 $failed = false
 Redis.silence_deprecations = true
@@ -23,7 +28,7 @@ def same(got, want)
 end
 
 def key(name)
-  "#{name}:#{SecureRandom.hex(8)}"
+  "#{"#{USER}:" if USER}#{name}:#{SecureRandom.hex(8)}"
 end
 
 # What both clients do.
@@ -78,7 +83,7 @@ class Checks
     got = Queue.new
     listener = Thread.new do
       c = @dial.call
-      c.psubscribe("#{channel[0, 10]}*") do |on|
+      c.psubscribe("#{channel[0..-5]}*") do |on|
         on.psubscribe { got << :ready }
         on.pmessage do |_, from, message|
           got << [from, message]
@@ -124,7 +129,7 @@ class Plain < Checks
   end
 
   def check_handshake
-    named = Redis.new(url: "redis://#{PLAIN}", id: "app")
+    named = Redis.new(**OPTIONS, id: "app")
     same(named.ping, "PONG")
     same(named.call("CLIENT", "SETNAME", "app"), "OK")
     same(named.call("CLIENT", "GETNAME"), "app")
@@ -151,6 +156,29 @@ class Plain < Checks
   end
 end
 
+# What must not work besides: a certificate of an unknown authority, and what the user may not do.
+class Guarded < Plain
+  def check_guard
+    if CA
+      begin
+        Redis.new(**OPTIONS, ssl_params: {}).ping # trusts the system's authorities only
+        raise "the certificate is not verified"
+      rescue OpenSSL::SSL::SSLError, Redis::CannotConnectError => e
+        raise unless e.message.include?("certificate verify failed")
+      end
+    end
+    if USER
+      same(@r.call("ACL", "WHOAMI"), USER)
+      [-> { @r.get("other:key") }, -> { @r.keys("*") }].each do |forbidden|
+        forbidden.call
+        raise "it is allowed"
+      rescue Redis::CommandError => e
+        raise unless e.message.start_with?("NOPERM")
+      end
+    end
+  end
+end
+
 # A worker of Sidekiq's own, as people start it.
 def sidekiq
   ENV["REDIS_AT"], ENV["NAMESPACE"] = PLAIN, "{#{key("sidekiq")}}"
@@ -173,7 +201,11 @@ def worked(n)
   end
 end
 
-Plain.new("redis-rb") { Redis.new(url: "redis://#{PLAIN}", timeout: 10) }.run
+if CA || USER
+  Guarded.new("redis-rb") { Redis.new(**OPTIONS) }.run
+  exit($failed ? 1 : 0)
+end
+Plain.new("redis-rb") { Redis.new(**OPTIONS) }.run
 {"1" => ONE, "3" => SEVERAL}.each do |name, at|
   Checks.new("redis-rb-cluster-#{name}") { Redis.new(cluster: ["redis://#{at}"], timeout: 10) }.run
 end

@@ -1,9 +1,12 @@
-// redis-rs and its cluster client: one line for each check.
+// redis-rs and its cluster client: one line for each check. With COMPAT_CA or COMPAT_USER only
+// the client of one server runs.
 
 use redis::cluster::ClusterClient;
 use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{Client, Commands, ConnectionLike, RedisResult};
 use std::collections::HashSet;
+use std::env;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +20,44 @@ type Outcome = Result<(), String>;
 
 fn key(name: &str) -> String {
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{name}:rs:{}:{n}", std::process::id())
+    let owner = env::var("COMPAT_USER").map_or(String::new(), |user| user + ":");
+    format!("{owner}{name}:rs:{}:{n}", std::process::id())
+}
+
+// The address as a URL, with what the port demands.
+fn url(at: &str, protocol: u8) -> String {
+    let scheme = if env::var_os("COMPAT_CA").is_some() { "rediss" } else { "redis" };
+    let user = env::var("COMPAT_USER").map_or(String::new(), |user| {
+        format!("{user}:{}@", env::var("COMPAT_PASSWORD").unwrap())
+    });
+    format!("{scheme}://{user}{at}/?protocol=resp{protocol}")
+}
+
+// Whether the client has to pass a guard: TLS, or a user's rights.
+fn is_guarded() -> bool {
+    env::var_os("COMPAT_CA").is_some() || env::var_os("COMPAT_USER").is_some()
+}
+
+// What must not work: a certificate of an unknown authority, and what the user may not do.
+fn guard(at: &str, r: &mut redis::Connection) -> Outcome {
+    if env::var_os("COMPAT_CA").is_some() {
+        // In another process, because OpenSSL reads the file once.
+        let mut other = Command::new(env::current_exe().map_err(text)?);
+        let out = other.args(["untrusted", at]).env("SSL_CERT_FILE", "/dev/null").output().map_err(text)?;
+        let got = String::from_utf8_lossy(&out.stdout).into_owned();
+        if !got.contains("certificate verify failed") {
+            return Err(format!("the certificate is not verified: {got}"));
+        }
+    }
+    if let Ok(user) = env::var("COMPAT_USER") {
+        same(redis::cmd("ACL").arg("WHOAMI").query(r), user)?;
+        for got in [r.get::<_, Option<String>>("other:key").map(|_| ()), r.keys::<_, Vec<String>>("*").map(|_| ())] {
+            if got.as_ref().err().and_then(|e| e.code()) != Some("NOPERM") {
+                return Err(format!("it is allowed: {got:?}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(got: RedisResult<T>, want: T) -> Outcome {
@@ -94,7 +134,7 @@ fn checks<C: ConnectionLike + Send>(l: &Library, r: &mut C, dial: impl Fn() -> R
 
 fn single(layout: &str, at: &str, protocol: u8) {
     let l = Library { name: format!("redis-rs/RESP{protocol}"), layout };
-    let client = Client::open(format!("redis://{at}/?protocol=resp{protocol}")).unwrap();
+    let client = Client::open(url(at, protocol)).unwrap();
     let mut r = match client.get_connection() {
         Ok(r) => r,
         Err(e) => return l.check("connect", || Err(text(e))),
@@ -103,6 +143,9 @@ fn single(layout: &str, at: &str, protocol: u8) {
         redis::cmd("CLIENT").arg("SETNAME").arg("app").exec(&mut r).map_err(text)?;
         same(redis::cmd("CLIENT").arg("GETNAME").query(&mut r), "app".to_string())
     });
+    if is_guarded() {
+        l.check("guard", || guard(at, &mut r));
+    }
     l.check("pipeline", || {
         let mut p = redis::pipe();
         let keys: Vec<String> = (0..200).map(|_| key("p")).collect();
@@ -184,12 +227,21 @@ fn cluster(layout: &str, name: &str, at: &str) {
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
+    let args: Vec<String> = env::args().collect();
     let lock = include_str!("../Cargo.lock");
     assert!(lock.contains(&format!("name = \"redis\"\nversion = \"{VERSION}\"")), "VERSION is not that of Cargo.lock");
     let (layout, plain) = (&args[1], &args[2]);
+    if layout == "untrusted" {
+        return println!("{:?}", Client::open(url(plain, 2)).and_then(|c| c.get_connection()).err());
+    }
+    if let Some(ca) = env::var_os("COMPAT_CA") {
+        env::set_var("SSL_CERT_FILE", ca);
+    }
     single(layout, plain, 2);
     single(layout, plain, 3);
+    if is_guarded() {
+        std::process::exit(FAILED.load(Ordering::Relaxed) as i32);
+    }
     cluster(layout, "1", &args[3]);
     cluster(layout, "3", &args[4]);
     std::process::exit(FAILED.load(Ordering::Relaxed) as i32);

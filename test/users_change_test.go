@@ -232,9 +232,11 @@ func TestUserChangesAndReloads(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "the changed file replaces the users", func() bool {
 		return users(r.listen) == "[app default new]"
 	})
+	redistest.Eventually(t, 20*time.Second, "the log says so", func() bool {
+		return strings.Contains(r.stderr.String(), "replace those that clients have changed by ACL SETUSER or DELUSER")
+	})
 	text := r.stderr.String()
-	if !strings.Contains(text, "replace those that clients have changed by ACL SETUSER or DELUSER") ||
-		!strings.Contains(text, `msg="users changed" command="ACL SETUSER made" client=127.0.0.1:`) ||
+	if !strings.Contains(text, `msg="users changed" command="ACL SETUSER made" client=127.0.0.1:`) ||
 		!strings.Contains(text, `msg="users saved" file=users.acl`) || strings.Contains(text, "hunter2") {
 		t.Errorf("the log:\n%s", text)
 	}

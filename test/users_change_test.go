@@ -52,8 +52,8 @@ func TestUserChangesLikeRedis(t *testing.T) {
 	keyway := redistest.ServeProcess(t, "threads: 2\nusers_file: "+files[1]+"\n"+redistest.Ring(node.Addr)).Addr
 	for _, session := range userChanges {
 		send := strings.ReplaceAll(session, "; ", "\r\n") + "\r\nECHO the-end\r\nQUIT\r\n"
-		want, _ := redistest.Exchange(t, redis, send, nil)
-		got, _ := redistest.Exchange(t, keyway, send, nil)
+		want, closed := redistest.Exchange(t, redis, send, nil)
+		got, _ := redistest.ExchangeLike(t, keyway, send, nil, want, closed)
 		if got != want {
 			t.Errorf("%s\nkeyway %q\nRedis  %q", session, got, want)
 		}

@@ -75,8 +75,8 @@ func TestUsersLikeRedis(t *testing.T) {
 			send.WriteString(line + "\r\n")
 		}
 		send.WriteString("ECHO the-end\r\nQUIT\r\n")
-		want, _ := redistest.Exchange(t, redis, send.String(), nil)
-		got, _ := redistest.Exchange(t, keyway, send.String(), nil)
+		want, closed := redistest.Exchange(t, redis, send.String(), nil)
+		got, _ := redistest.ExchangeLike(t, keyway, send.String(), nil, want, closed)
 		if normal(got) != normal(want) {
 			t.Errorf("%s\nkeyway %q\nRedis  %q", session, normal(got), normal(want))
 		}

@@ -264,6 +264,15 @@ func Exchange(t testing.TB, addr, send string, cuts []int) (reply string, closed
 	return ExchangeUntil(t, addr, send, cuts, func(string) bool { return true })
 }
 
+// ExchangeLike is like Exchange with a server that ought to reply as another one has: it ignores
+// silence as long as something is missing.
+func ExchangeLike(
+	t testing.TB, addr, send string, cuts []int, want string, wantClosed bool,
+) (reply string, closed bool) {
+	t.Helper()
+	return ExchangeUntil(t, addr, send, cuts, func(reply string) bool { return !wantClosed && len(reply) >= len(want) })
+}
+
 // ExchangeUntil is like Exchange, but ignores silence until enough returns true for the
 // reply. On a loaded machine an answer may take long.
 func ExchangeUntil(t testing.TB, addr, send string, cuts []int, enough func(string) bool) (reply string, closed bool) {

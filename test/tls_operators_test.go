@@ -177,54 +177,6 @@ func clientHello(t *testing.T, s *secured) []byte {
 	return b[:n]
 }
 
-// TestTLSIdleClients: idle clients that speak TLS cost no goroutines and little memory.
-func TestTLSIdleClients(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("reads /proc")
-	}
-	clients := 1000
-	if n, err := strconv.Atoi(os.Getenv("KEYWAY_TLS_CLIENTS")); err == nil {
-		clients = n
-	}
-	node := redistest.Start(t)
-	r := startReloadable(t, redistest.Ring(node.Addr), "")
-	ca := redistest.NewAuthority(t)
-	cert, key := ca.Issue("server", 24*time.Hour)
-	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	r.head = r.tlsHead(addr, cert, key, "")
-	r.reload("")
-	connect := func(n int) {
-		for range n {
-			redistest.DialTLS(t, addr, ca.Config("")).Expect("PONG", "PING")
-		}
-	}
-	connect(50) // what the first clients allocate is not theirs
-	memory := func() float64 {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
-		n, _ := strconv.ParseFloat(string(m[1]), 64)
-		return n
-	}
-	goroutines := func() int {
-		_, text := fetch(t, "http://"+r.admin+"/metrics")
-		n, _ := strconv.Atoi(regexp.MustCompile(`(?m)^go_goroutines (\d+)`).FindStringSubmatch(text)[1])
-		return n
-	}
-	memoryBefore, before := memory(), goroutines()
-	connect(clients)
-	each := (memory() - memoryBefore) / float64(clients)
-	t.Logf("%d idle clients: %.1f KiB each, %d goroutines more", clients, each, goroutines()-before)
-	if each > 64 {
-		t.Errorf("an idle client costs %.1f KiB", each)
-	}
-	if n := goroutines() - before; n > 20 {
-		t.Errorf("%d clients cost %d goroutines", clients, n)
-	}
-}
-
 // TestTLSMessagesAfterHandshake: keyway answers a key update, and ends a connection that wants
 // to renegotiate.
 func TestTLSMessagesAfterHandshake(t *testing.T) {

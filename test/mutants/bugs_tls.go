@@ -30,4 +30,9 @@ var inTLS = []bug{
 		"s.ClientAuth = tls.RequireAndVerifyClientCert", "s.ClientAuth = tls.VerifyClientCertIfGiven",
 		"./test", "TestClientCertificates",
 	},
+	{
+		"an idle client over TLS keeps a buffer", "tlsconn/conn.go",
+		"	c.in = nil\n	return n, nil", "	c.in = make([]byte, 0, 8<<10)\n	return n, nil",
+		"./test/faults", "TestManyTLSClients",
+	},
 }

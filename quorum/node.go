@@ -67,12 +67,15 @@ end
 local waits = redis.call('PTTL', KEYS[4])
 local held = redis.call('GET', key)
 local mine = held == ARGV[3]
-local had = redis.call('HMGET', about, 'n', 'id', 'at')
-local n, by, at = had[1] or '0', had[2], tonumber(had[3] or 0)
+local n = redis.call('HGET', about, 'n') or '0'
+local by = redis.call('HGET', about, 'id')
 local t = redis.call('TIME')
 local now = t[1] .. string.format('%06d', t[2])
 local says = held and (mine and 'ok' or 'held') or 'none'
-local newer = held and at > tonumber(ARGV[10]) and at <= tonumber(now)
+local function newer()
+  local at = tonumber(redis.call('HGET', about, 'at') or 0)
+  return at > tonumber(ARGV[10]) and at <= tonumber(now)
+end
 local function keep()
   redis.call('PEXPIRE', about, ms + ARGV[8])
 end
@@ -116,7 +119,7 @@ elseif ARGV[1] == 'undo' then
   if mine and by == ARGV[5] then free() end
 elseif ARGV[1] == 'renew' and mine then
   if ARGV[6] == 'add' then ms = ms + math.max(0, redis.call('PTTL', key)) end
-  if newer then
+  if newer() then
     says = 'newer'
   elseif ms > longest then
     says = 'long'
@@ -127,7 +130,7 @@ elseif ARGV[1] == 'renew' and mine then
 elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
   set(ARGV[5])
 elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
-  if newer then says = 'newer' else free() end
+  if newer() then says = 'newer' else free() end
 end
 return {says, held or '', n, redis.call('PTTL', key), waits, now}
 `

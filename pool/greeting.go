@@ -77,7 +77,8 @@ func (l *Link) Connected(now int64) {
 		return
 	}
 	l.enter(Greeting, now)
-	l.input.scan, l.greeting.step, l.greeting.tolerated, l.Epoch = resp.Scanner{}, 0, "", 0
+	l.input.scan, l.Epoch = resp.Scanner{}, 0
+	l.greeting.step, l.greeting.tolerated, l.greeting.unread = 0, "", false
 	l.set.nonce++
 	l.greeting.nonce = l.set.nonce
 	l.greet()

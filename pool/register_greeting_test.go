@@ -114,3 +114,20 @@ func TestNodeThatClosesAtTheRegister(t *testing.T) {
 		}
 	}
 }
+
+// TestNodeThatWasBusyAtTheRegister: what a busy node has not said on one connection does not make
+// keyway ask on the next one, where the node counts as one without a register.
+func TestNodeThatWasBusyAtTheRegister(t *testing.T) {
+	b := newBench(t, Config{})
+	b.greetNamed()
+	b.c.Received([]byte("-BUSY Redis is busy\r\n"), b.now)
+	b.c.Fail(b.now, "EOF")
+	b.greetNamed()
+	b.c.Fail(b.now, "EOF")
+	b.c.Received([]byte(echoOf(b.greetNamed())), b.now)
+	b.written(-1)
+	b.c.Fail(b.now, "EOF")
+	if b.c.Received([]byte(echoOf(b.greetNamed())), b.now); b.c.State() != Ready {
+		t.Errorf("the link is %s, and writes %q", b.c.State(), b.written(-1))
+	}
+}

@@ -87,6 +87,7 @@ func TestExposition(t *testing.T) {
 	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Guarded: guarded,
 		Disagreeing: func() int { return 2 }, LockFigures: lockFigures,
 		Certificates: func() []Certificate { return []Certificate{{"server.crt", time.Unix(1_900_000_000, 0)}} },
+		Passwords:    func() []Password { return []Password{{"backend", 7, 2, time.Unix(1_800_000_000, 0)}} },
 		InForce:      func() (int64, bool) { return 3, true }})
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))

@@ -36,6 +36,7 @@ type Options struct {
 	Locks        Locks                // the clients' locks; nil: there is no /locks
 	LockFigures  LockFigures          // what was counted of them; may be nil
 	Certificates func() []Certificate // the files of listeners that speak TLS; may be nil
+	Passwords    func() []Password    // that commands print; may be nil
 	// InForce returns the epoch of the layout that is served, and whether that is another layout
 	// than the file's. It may be nil.
 	InForce func() (epoch int64, notOfFile bool)
@@ -59,6 +60,13 @@ type Placement struct {
 type Certificate struct {
 	File     string
 	NotAfter time.Time // when the first of them expires
+}
+
+// Password is what was counted of a command that prints a password.
+type Password struct {
+	Key            string // the section of the file that has the command
+	Runs, Failures uint64
+	Printed        time.Time // when the command last printed the password
 }
 
 // Surveyed is a finding about a node.

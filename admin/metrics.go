@@ -36,6 +36,12 @@ var (
 		"node")
 	descCertificate = desc("tls_certificate_expiry_timestamp_seconds",
 		"When the first certificate of the file expires, in seconds since 1970.", "file")
+	descPasswordRuns = desc("password_command_runs_total",
+		"How often the command has run that prints a password.", "key")
+	descPasswordFailures = desc("password_command_failures_total",
+		"How often the command has failed that prints a password. The last password stays.", "key")
+	descPasswordPrinted = desc("password_command_printed_timestamp_seconds",
+		"When the command last printed the password, in seconds since 1970.", "key")
 	descDisagreeing = desc("disagreeing_keyways",
 		"Other keyways that serve the same nodes by another placement.")
 	descEpoch = desc("layout_epoch",
@@ -67,6 +73,9 @@ func (c poolCollector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
 	all := metrics.Sum(shots)
 	gauge(descInfo, 1, c.o.Version, all.Layout)
 	if c.o.Guarded != nil {
@@ -79,6 +88,13 @@ func (c poolCollector) Collect(out chan<- prometheus.Metric) {
 	if c.o.Certificates != nil {
 		for _, f := range c.o.Certificates() {
 			gauge(descCertificate, float64(f.NotAfter.Unix()), f.File)
+		}
+	}
+	if c.o.Passwords != nil {
+		for _, p := range c.o.Passwords() {
+			counter(descPasswordRuns, p.Runs, p.Key)
+			counter(descPasswordFailures, p.Failures, p.Key)
+			gauge(descPasswordPrinted, float64(p.Printed.Unix()), p.Key)
 		}
 	}
 	if c.o.Disagreeing != nil {

@@ -92,7 +92,8 @@ func TestChangesSeeEveryKey(t *testing.T) {
 // TestSecretsAreNotShown: a key that contains a password is marked as a secret.
 func TestSecretsAreNotShown(t *testing.T) {
 	for _, k := range keys {
-		if want := strings.HasSuffix(k.path, "password") || k.path == "users[].acl"; k.secret != want {
+		isSecret := strings.HasSuffix(k.path, "password") || strings.HasSuffix(k.path, "password_command")
+		if want := isSecret || k.path == "users[].acl"; k.secret != want {
 			t.Errorf("%s: secret is %v", k.path, k.secret)
 		}
 	}

@@ -118,16 +118,16 @@ type Node struct {
 	Weight   int       `yaml:"weight"`
 	Replicas []string  `yaml:"replicas"` // addresses; sentinels report theirs
 	Sentinel *Sentinel `yaml:"sentinel"`
+	Login              // see LoginOfNode
 	TLS      *NodeTLS  `yaml:"tls"` // see TLSOfNode
 }
 
 // Sentinel names a master that sentinels monitor.
 type Sentinel struct {
-	Master   string   `yaml:"master"` // its name among the sentinels
-	Addrs    []string `yaml:"addrs"`
-	Username string   `yaml:"username"` // for the sentinels themselves
-	Password string   `yaml:"password"`
-	TLS      *NodeTLS `yaml:"tls"` // see TLSOfSentinels
+	Master string   `yaml:"master"` // its name among the sentinels
+	Addrs  []string `yaml:"addrs"`
+	Login           // for the sentinels themselves
+	TLS    *NodeTLS `yaml:"tls"` // see TLSOfSentinels
 }
 
 // Slots configures the slots layout: a cluster to follow, or a fixed table.
@@ -164,9 +164,7 @@ type Rule struct {
 
 // Backend configures the connections to the nodes.
 type Backend struct {
-	Username       string        `yaml:"username"`
-	Password       string        `yaml:"password"`
-	PasswordFile   string        `yaml:"password_file"`
+	Login
 	TLS            *NodeTLS      `yaml:"tls"` // of nodes and sentinels; nil: they do not encrypt
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	RequestTimeout time.Duration `yaml:"request_timeout"` // of silence; above Redis's own busy-reply-threshold, 5 s
@@ -273,6 +271,7 @@ func Default() Config {
 
 		Reads: ReadsMaster,
 		Backend: Backend{
+			Login:          defaultLogin,
 			ConnectTimeout: time.Second, RequestTimeout: 6 * time.Second, Hold: 6 * time.Second,
 			Connections: 1, Exclusive: 1000, Integrity: 1000,
 		},

@@ -59,7 +59,7 @@ func TestEmptyFileHasTheDefaults(t *testing.T) {
 	}
 	d := Default()
 	if c.Listen[0] != d.Listen[0] || c.Layout != "slots" || c.Clients.Max != 10000 || c.Limits != d.Limits ||
-		c.Backend != d.Backend {
+		!reflect.DeepEqual(c.Backend, d.Backend) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -363,3 +363,46 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestLogins checks where the passwords of servers come from, and what is said about wrong sections.
+func TestLogins(t *testing.T) {
+	const head = "layout: ring\nlisten: 127.0.0.1:1\nbackend: {username: u, password: p}\nnodes: [{name: a, addr: a:1"
+	for text, want := range map[string]string{
+		"}]":                                              "u p backend",
+		", username: v}]":                                 "v  nodes[0]",
+		`, password: ""}]`:                                "  nodes[0]",
+		", password_command: echo}]":                      " echo nodes[0]",
+		", password_command: [a, b c]}]":                  " a,b c nodes[0]",
+		", password_command: []}]":                        "no program; write a list: [PROGRAM, ARGUMENT, ...]",
+		`, password_command: ["", b]}]`:                   "no program",
+		", password_refresh: 1m}]":                        "without a command whose password expires; add",
+		", password_command: a, password: b}]":            "password_command: both password_command and password; keep",
+		", password_command: a, password_file: b}]":       "both password_command and password_file; keep one of them",
+		", password_command: a, password_refresh: 10ms}]": "out of range; write a duration from 1s to 24h",
+	} {
+		c, err := Parse("f", []byte(head+text+"\n"), func(string) (string, bool) { return "", false })
+		got := fmt.Sprint(err)
+		if err == nil {
+			printed := func(words []string, refresh time.Duration) (Printed, error) {
+				if refresh != 10*time.Minute {
+					t.Errorf("%s: refreshed after %s", text, refresh)
+				}
+				return fixed(strings.Join(words, ",")), nil
+			}
+			if err := RunCommands(c, printed); err != nil {
+				t.Error(err)
+			}
+			l, section := LoginOfNode(c, 0)
+			got = l.Username + " " + l.Password + " " + section
+		}
+		if !strings.Contains(got, want) || err == nil && got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// fixed is a password that does not change.
+type fixed string
+
+func (f fixed) Text() string { return string(f) }
+func (f fixed) Refused()     {}

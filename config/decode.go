@@ -115,7 +115,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) error {
 	}
 	switch v.Type() {
 	case reflect.TypeFor[Node]():
-		v.FieldByName("Weight").SetInt(1)
+		v.Set(reflect.ValueOf(Node{Weight: 1, Login: defaultLogin}))
+	case reflect.TypeFor[Sentinel]():
+		v.Set(reflect.ValueOf(Sentinel{Login: defaultLogin}))
 	case reflect.TypeFor[QuorumRule]():
 		v.Set(reflect.ValueOf(defaultQuorumRule))
 	case reflect.TypeFor[LockScript]():

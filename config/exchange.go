@@ -92,6 +92,11 @@ func ParsePlacement(name string, text []byte) (*Config, error) {
 	if all := nodeTLSs(c); len(all) > 0 {
 		return nil, c.Errorf(sortedKeys(all)[0], "leave it out", "tls does not decide where keys live")
 	}
+	for path := range logins(c) { // a command above all must not come from others
+		if key := loginKey(c, path); key != "" {
+			return nil, c.Errorf(path+"."+key, "leave it out", "%s does not decide where keys live", key)
+		}
+	}
 	c.Listen = Listeners{{Addr: "127.0.0.1:0"}} // the default could be a node's address
 	if err := c.check(); err != nil {
 		return nil, err
@@ -170,7 +175,7 @@ func (c *Config) UseAccounts(of *Config) {
 	c.Backend = of.Backend
 	for i := range c.Nodes {
 		if j := of.Node(c.Nodes[i].Name); j >= 0 {
-			c.Nodes[i].TLS = of.Nodes[j].TLS
+			c.Nodes[i].Login, c.Nodes[i].TLS = of.Nodes[j].Login, of.Nodes[j].TLS
 		}
 		s := c.Nodes[i].Sentinel
 		if s == nil {
@@ -179,7 +184,7 @@ func (c *Config) UseAccounts(of *Config) {
 		for _, n := range of.Nodes {
 			known := func(addr string) bool { return slices.Contains(s.Addrs, addr) }
 			if n.Sentinel != nil && slices.ContainsFunc(n.Sentinel.Addrs, known) {
-				s.Username, s.Password, s.TLS = n.Sentinel.Username, n.Sentinel.Password, n.Sentinel.TLS
+				s.Login, s.TLS = n.Sentinel.Login, n.Sentinel.TLS
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func TestPlacementText(t *testing.T) {
 			t.Errorf("%s places keys otherwise than %s", sent, text)
 		}
 		got.UseAccounts(c)
-		if !reflect.DeepEqual(got.Nodes, c.Nodes) || got.Backend != c.Backend {
+		if !reflect.DeepEqual(got.Nodes, c.Nodes) || !reflect.DeepEqual(got.Backend, c.Backend) {
 			t.Errorf("%+v, want %+v", got.Nodes, c.Nodes)
 		}
 		if c.Clustered() && !reflect.DeepEqual(got.Slots.Seeds, c.Slots.Seeds) {
@@ -46,6 +46,9 @@ func TestPlacementText(t *testing.T) {
 		}
 	}
 }
+
+// nodeWith returns a placement whose node has one more key.
+func nodeWith(key string) string { return "layout: ring\nnodes: [{name: a, addr: a:1, " + key + "}]\n" }
 
 // TestParsePlacementRefuses: a text from others can make keyway read no file, and has to be a
 // placement.
@@ -55,9 +58,13 @@ func TestParsePlacementRefuses(t *testing.T) {
 		ring + "backend: {password_file: exchange_test.go}\n": "x:3:", // its lines would be the password
 		ring + "clients: {password_file: exchange_test.go}\n": "clients does not decide where keys live; leave it out",
 		ring + "listen: h:1\n":                                "x:3:9: listen: listen does not decide where keys live",
-		"layout: ring\n":                                      "layout ring without nodes",
-		"layout: rung\n":                                      `unknown layout "rung"`,
-		"]":                                                   "x:1",
+
+		nodeWith("password_command: [sh]"): "password_command does not decide where keys live; leave it out",
+		nodeWith("username: u"):            "username does not decide where keys live",
+
+		"layout: ring\n": "layout ring without nodes",
+		"layout: rung\n": `unknown layout "rung"`,
+		"]":              "x:1",
 	} {
 		_, err := ParsePlacement("x", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -37,32 +37,19 @@ var defaultLockScript = LockScript{Token: 1, Unit: "ms", Done: "1", Other: "0"}
 
 // QuorumRule says which keys are locks on a majority of nodes that are not in the layout.
 type QuorumRule struct {
-	Match string   `yaml:"match"` // a glob pattern
-	Nodes []string `yaml:"nodes"` // addresses
-	// Username and Password are the account for the nodes; see Config.LockAccount.
-	Username     string        `yaml:"username"`
-	Password     string        `yaml:"password"`
-	PasswordFile string        `yaml:"password_file"`
-	TLS          *NodeTLS      `yaml:"tls"` // see TLSOfLocks
-	Timeout      time.Duration `yaml:"timeout"`
-	Drift        float64       `yaml:"drift"` // by which part two clocks may differ in their speed
-	MaxLease     time.Duration `yaml:"max_lease"`
-	Fencing      bool          `yaml:"fencing"`
+	Match    string        `yaml:"match"` // a glob pattern
+	Nodes    []string      `yaml:"nodes"` // addresses
+	Login                  // see LoginOfLocks
+	TLS      *NodeTLS      `yaml:"tls"` // see TLSOfLocks
+	Timeout  time.Duration `yaml:"timeout"`
+	Drift    float64       `yaml:"drift"` // by which part two clocks may differ in their speed
+	MaxLease time.Duration `yaml:"max_lease"`
+	Fencing  bool          `yaml:"fencing"`
 }
 
 // defaultQuorumRule has the values of the keys that a rule leaves out.
-var defaultQuorumRule = QuorumRule{Timeout: 50 * time.Millisecond, Drift: 0.01, MaxLease: time.Minute}
-
-// LockAccount returns the user and the password for the nodes of a rule: its own, or those of
-// backend if it has none. section is the key of the file that has them.
-func (c *Config) LockAccount(rule int) (username, password, section string) {
-	own := fmt.Sprintf("locks.quorum[%d]", rule)
-	for _, key := range []string{"username", "password", "password_file"} {
-		if c.IsSet(own + "." + key) {
-			return c.Locks.Quorum[rule].Username, c.Locks.Quorum[rule].Password, own
-		}
-	}
-	return c.Backend.Username, c.Backend.Password, "backend"
+var defaultQuorumRule = QuorumRule{
+	Login: defaultLogin, Timeout: 50 * time.Millisecond, Drift: 0.01, MaxLease: time.Minute,
 }
 
 // checkLockAccounts checks that two rules do not have different accounts for a node.
@@ -70,10 +57,9 @@ func checkLockAccounts(c *Config) error {
 	for i, r := range c.Locks.Quorum {
 		for j, addr := range r.Nodes {
 			for other := range i {
-				user, password, _ := c.LockAccount(i)
-				before, beforePassword, _ := c.LockAccount(other)
-				differs := user != before || password != beforePassword
-				if differs && slices.Contains(c.Locks.Quorum[other].Nodes, addr) {
+				mine, _ := LoginOfLocks(c, i)
+				theirs, _ := LoginOfLocks(c, other)
+				if !mine.same(theirs) && slices.Contains(c.Locks.Quorum[other].Nodes, addr) {
 					return c.Errorf(fmt.Sprintf("locks.quorum[%d].nodes[%d]", i, j),
 						"write the same username and password in both rules",
 						"locks.quorum[%d] has another user or password for %q", other, addr)

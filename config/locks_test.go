@@ -82,8 +82,8 @@ func TestLockAccounts(t *testing.T) {
 		c, err := Parse(filepath.Join(dir, "f"), []byte(yaml), func(string) (string, bool) { return "", false })
 		got := fmt.Sprint(err)
 		if err == nil {
-			user, password, _ := c.LockAccount(0)
-			got = user + "/" + password
+			l, _ := LoginOfLocks(c, 0)
+			got = l.Username + "/" + l.Password
 		}
 		if !strings.Contains(got, want) || err == nil && got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)

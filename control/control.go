@@ -10,21 +10,47 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/tlsconn"
 )
 
 // Account is how a server is asked: as which user, and whether over TLS.
 type Account struct {
 	Username, Password string
+	Printed            Printed     // nil: Password stays the password
 	TLS                *tls.Config // nil: keyway does not encrypt
 
 	// The sections of the configuration that have the user and the password, and TLS; for errors.
 	Section, TLSSection string
+	PasswordKey         string // the key in Section that the password comes from; empty: password
+}
+
+// Printed is a password that is replaced from time to time.
+type Printed interface {
+	Text() string // the password as it is now
+	Refused()     // a server has refused it; Refused must not block
+}
+
+// Secret returns the password as it is now.
+func (a Account) Secret() string {
+	if a.Printed != nil {
+		return a.Printed.Text()
+	}
+	return a.Password
+}
+
+// Remedy returns what to do about the user or the password. In text, they are those of backend.
+func (a Account) Remedy(text string) string {
+	section := cmp.Or(a.Section, "backend")
+	return strings.NewReplacer(
+		"backend.username", section+".username", "backend.password", section+"."+cmp.Or(a.PasswordKey, "password"),
+	).Replace(text)
 }
 
 // Options describe a client.
@@ -38,17 +64,30 @@ type Options struct {
 }
 
 // NewClient returns a client of one server. It connects when it is first used.
-func NewClient(o Options) *redis.Client { return redis.NewClient(o.redis()) }
+func NewClient(o Options) *redis.Client {
+	c := redis.NewClient(o.redis())
+	if o.Printed != nil {
+		c.AddHook(refusals{o.Printed})
+	}
+	return c
+}
 
 // NewSentinelClient returns a client of one sentinel. It connects when it is first used.
-func NewSentinelClient(o Options) *redis.SentinelClient { return redis.NewSentinelClient(o.redis()) }
+func NewSentinelClient(o Options) *redis.SentinelClient {
+	c := redis.NewSentinelClient(o.redis())
+	if o.Printed != nil {
+		c.AddHook(refusals{o.Printed})
+	}
+	return c
+}
 
 func (o Options) redis() *redis.Options {
 	o.Connections = cmp.Or(o.Connections, 2)
 	o.Dial = cmp.Or(o.Dial, 5*time.Second)
 	return &redis.Options{
-		Dialer: o.dial, Addr: o.Addr, Username: o.Username, Password: o.Password, DB: o.DB,
-		Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: o.Connections,
+		Dialer: o.dial, Addr: o.Addr, DB: o.DB,
+		CredentialsProvider: func() (string, string) { return o.Username, o.Secret() },
+		Protocol:            2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: o.Connections,
 		DialTimeout: o.Dial, ReadTimeout: o.Reply, WriteTimeout: o.Reply, ContextTimeoutEnabled: true,
 		ReadBufferSize: o.Buffer, WriteBufferSize: o.Buffer,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -92,6 +131,29 @@ func (c refusable) Write(b []byte) (int, error) {
 		return n, reason
 	}
 	return n, err
+}
+
+// refusals is a hook that gets a new password when the server refuses the present one.
+type refusals struct{ of Printed }
+
+// DialHook implements redis.Hook.
+func (r refusals) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (r refusals) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return r.look(next(ctx, cmd)) }
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (r refusals) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return r.look(next(ctx, cmds)) }
+}
+
+func (r refusals) look(err error) error {
+	if IsReply(err) && pool.RefusesPassword([]byte(err.Error())) {
+		r.of.Refused()
+	}
+	return err
 }
 
 // IsReply reports whether err is an error reply of a server, not a failure of the connection.

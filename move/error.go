@@ -71,7 +71,7 @@ func (n *Node) failed(doing string, err error) error {
 	}
 	for _, r := range remedies {
 		if strings.HasPrefix(err.Error(), r.text) || strings.HasPrefix(err.Error(), "ERR "+r.text) {
-			e.Remedy = r.remedy
+			e.Remedy = n.o.Remedy(r.remedy)
 			break
 		}
 	}

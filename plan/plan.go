@@ -239,8 +239,8 @@ func (p *planner) close() {
 func (p *planner) reachable() {
 	for _, n := range p.nodes {
 		if control.IsReply(n.err) {
-			p.problem("nodes", "correct backend.username and backend.password, or give the user this right",
-				"node %s (%s) cannot be asked: %v", n.name, n.addr, n.err)
+			remedy := n.as.Remedy("correct backend.username and backend.password, or give the user this right")
+			p.problem("nodes", remedy, "node %s (%s) cannot be asked: %v", n.name, n.addr, n.err)
 			continue
 		}
 		t := p.newer.Table

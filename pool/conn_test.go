@@ -112,7 +112,7 @@ func TestRepliesInOrder(t *testing.T) {
 
 // Requests wait for the greeting; AUTH comes first and alone (redis #15640).
 func TestRequestsWaitForTheGreeting(t *testing.T) {
-	b := newBench(t, Config{Username: "app", Password: "pw"})
+	b := newBench(t, Config{Account: Account{Username: "app", Password: "pw"}})
 	b.send("a")
 	if b.c.Duty() != Dial {
 		t.Error("nothing was dialed")
@@ -484,5 +484,53 @@ func TestBlockStaysTogether(t *testing.T) {
 	b.c.Received([]byte("+A\r\n+B\r\n+C\r\n"), b.now)
 	if len(b.log) != 3 || !strings.HasPrefix(b.log[2], "last: ") {
 		t.Errorf("%q", b.log)
+	}
+}
+
+// TestRefusedPasswordIsRenewed: while a password that is renewed is refused, requests wait for the
+// next attempts, and fail when too many were in vain. Other passwords fail them at once.
+func TestRefusedPasswordIsRenewed(t *testing.T) {
+	refused := func(b *bench) {
+		b.c.Duty()
+		b.c.Connected(b.now)
+		b.written(-1)
+		b.c.Received([]byte("-WRONGPASS invalid username-password pair or user is disabled.\r\n"), b.now)
+		if !PasswordRefused(&b.c.Link) || b.c.Duty() != Hangup {
+			t.Error("nobody learns that the password was refused")
+		}
+	}
+	b := newBench(t, Config{Account: Account{Password: "old"}})
+	b.send("a")
+	refused(b)
+	if b.c.InFlight() != 0 || b.c.ConnectError() == "" {
+		t.Error("the request waits for the same password")
+	}
+
+	b = newBench(t, Config{Account: Account{Password: "old", Renewed: true}})
+	b.send("a")
+	refused(b)
+	b.send("b")
+	if b.c.InFlight() != 2 || b.c.ConnectError() != "" {
+		t.Fatal("the requests do not wait")
+	}
+	b.c.set.Account.Password = "new"
+	b.c.RetryNow(b.now)
+	b.c.Connected(b.now)
+	if got := b.written(-1); got != string(resp.AppendCommand(nil, "AUTH", "new")) {
+		t.Errorf("%q", got)
+	}
+
+	b = newBench(t, Config{Account: Account{Password: "old", Renewed: true}})
+	b.send("a")
+	for attempts := 1; b.c.InFlight() > 0; attempts++ {
+		if attempts > 20 {
+			t.Fatal("the request waits for ever")
+		}
+		refused(b)
+		b.now = b.c.dialing.retryAt
+		b.c.Tick(b.now)
+	}
+	if b.c.ConnectError() == "" {
+		t.Error("later requests wait too")
 	}
 }

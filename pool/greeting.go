@@ -43,7 +43,11 @@ type Setup struct {
 
 // Account is a user of a node, and the password. Without a user, the password is that of the
 // default user; without a password, the greeting does not log in.
-type Account struct{ Username, Password string }
+type Account struct {
+	Username, Password string
+	// Renewed says that a refused password is soon replaced, so that requests should wait.
+	Renewed bool
+}
 
 // greeting is the link's dialogue with the node before it is Ready.
 type greeting struct {
@@ -140,7 +144,7 @@ func (l *Link) account() Account {
 	if l.Account != nil {
 		return *l.Account
 	}
-	return Account{l.set.Username, l.set.Password}
+	return l.set.Account
 }
 
 // ResumeGreeting continues a greeting that waits for its Prelude.
@@ -307,18 +311,48 @@ func (l *Link) servesWith(text []byte) bool {
 
 func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
 
+// renewals is after how many attempts in a row requests fail because the node refuses a password
+// that is renewed: after 2 to 5 seconds.
+const renewals = 7
+
+// postpone ends an attempt to connect. Requests, none of which has been written, wait for the next
+// one.
+func postpone(l *Link, now int64, reason string) {
+	l.Stats.Failures++
+	l.duty, l.readPaused, l.reason = Hangup, false, reason
+	l.mark()
+	l.input, l.progress, l.greeting.frame = input{}, progress{}, nil
+	l.greeting.noName, l.greeting.try = false, false
+	l.dialing.failures++
+	l.enter(Down, now)
+	l.dialing.retryAt = now + l.backoff()
+}
+
 // refuse ends an attempt to connect that the node answered with an error. LOADING and
 // MASTERDOWN count too: such a node serves no key. BUSY lasts until the script ends.
 // Until then, connect attempts use the shortest back-off, and clients get the node's
 // own error.
 func (l *Link) refuse(now int64, text []byte) {
 	if !isBusy(text) {
-		l.fail(now, "the node refuses: "+string(text))
+		reason := "the node refuses: " + string(text)
+		l.passwordRefused = RefusesPassword(text)
+		if l.passwordRefused && l.account().Renewed && l.dialing.failures < renewals {
+			postpone(l, now, reason)
+		} else {
+			l.fail(now, reason)
+		}
 		return
 	}
 	l.fail(now, string(text))
 	l.dialing.failures = 1
 	l.dialing.retryAt = now + l.backoff()
+}
+
+// RefusesPassword reports whether an error reply says that the user or the password is wrong, or
+// missing.
+func RefusesPassword(reply []byte) bool {
+	return bytes.HasPrefix(reply, []byte("WRONGPASS")) || bytes.HasPrefix(reply, []byte("NOAUTH")) ||
+		bytes.HasPrefix(reply, []byte("ERR invalid password")) // before Redis 6
 }
 
 // role returns the first element of a reply to ROLE.

@@ -72,6 +72,8 @@ type Link struct {
 	dirty      bool
 	readPaused bool
 	served     bool // a request has been answered in this Ready state
+	// passwordRefused says that the node has refused the password at the last attempt.
+	passwordRefused bool
 
 	queue    sendQueue
 	input    input
@@ -134,6 +136,10 @@ func (l *Link) ConnectError() string {
 	}
 	return ""
 }
+
+// PasswordRefused reports whether the last attempt of a link has ended because the node refuses the
+// password.
+func PasswordRefused(l *Link) bool { return l.passwordRefused }
 
 // Reason returns why the link was last down.
 func (l *Link) Reason() string { return l.reason }
@@ -201,7 +207,7 @@ func (l *Link) RetryNow(now int64) {
 
 func (l *Link) dial(now int64) {
 	l.enter(Dialing, now)
-	l.Securing = false
+	l.Securing, l.passwordRefused = false, false
 	l.dialing.at = now
 	l.Stats.Dials++
 	l.duty = Dial

@@ -9,12 +9,13 @@ import (
 
 // Config is the configuration that all connections of a Set share.
 type Config struct {
-	Username, Password string
-	ConnectTimeout     time.Duration // for dialing and greeting together
-	RequestTimeout     time.Duration
-	Name               string // of the connections, for CLIENT LIST; empty: none
-	Epoch              int64  // of the layout that is served; a node of a later epoch is not used
-	MaxQueued          int    // memory limit for the unanswered requests of one connection; 0: 64 MiB
+	Account
+	Accounts       map[string]Account // of the nodes that have their own, by name; see Setup.Account
+	ConnectTimeout time.Duration      // for dialing and greeting together
+	RequestTimeout time.Duration
+	Name           string // of the connections, for CLIENT LIST; empty: none
+	Epoch          int64  // of the layout that is served; a node of a later epoch is not used
+	MaxQueued      int    // memory limit for the unanswered requests of one connection; 0: 64 MiB
 }
 
 // Set is the state and memory that the connections of one thread share.

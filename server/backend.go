@@ -134,6 +134,9 @@ func (t *thread) serve(l *pool.Link) {
 	case pool.Hangup:
 		b.hangup()
 		t.srv.reports.lost(l)
+		if of := t.srv.nodes.Load().Refused; of != nil && pool.PasswordRefused(l) {
+			of(nodeOf(t.srv, l))
+		}
 		if l.Epoch > t.srv.cfg.Load().Epoch() && t.srv.o.LaterEpoch != nil {
 			t.srv.o.LaterEpoch(l)
 		}

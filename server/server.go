@@ -65,6 +65,8 @@ type NodeSettings struct {
 	// Remedy returns what an operator can do about a node that cannot be reached for a reason.
 	// nil: the log does not say it.
 	Remedy func(n router.Node, reason string) string
+	// Refused, if not nil, is called when a node has refused the password. It must not block.
+	Refused func(n router.Node)
 }
 
 // Follower repeatedly asks servers for what the configuration does not say: a cluster's

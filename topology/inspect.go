@@ -79,10 +79,10 @@ func inspectNode(
 	if r.Err = c.Ping(ctx).Err(); r.Err != nil {
 		return r
 	}
-	if as.Password != "" && as.Username == "" {
+	if secret := as.Secret(); secret != "" && as.Username == "" {
 		// A node without a password accepts any in HELLO, which this client sends, and none
 		// in AUTH, which the pool sends.
-		if r.Err = c.Do(ctx, "AUTH", as.Password).Err(); r.Err != nil {
+		if r.Err = c.Do(ctx, "AUTH", secret).Err(); r.Err != nil {
 			return r
 		}
 	}

@@ -57,8 +57,8 @@ func InspectLocks(ctx context.Context, nodes []LockNode, timeout time.Duration) 
 func (r *LockReport) ask(ctx context.Context, timeout time.Duration) error {
 	c := NewClient(r.Addr, r.As, timeout)
 	defer c.Close()
-	if r.As.Password != "" && r.As.Username == "" {
-		if err := c.Do(ctx, "AUTH", r.As.Password).Err(); err != nil { // see inspectNode
+	if secret := r.As.Secret(); secret != "" && r.As.Username == "" {
+		if err := c.Do(ctx, "AUTH", secret).Err(); err != nil { // see inspectNode
 			return err
 		}
 	}

@@ -14,15 +14,14 @@ import (
 	"github.com/keyway-proxy/keyway/control"
 )
 
-// refusals are texts in error replies, and what to do about each. %s is the section of the
-// configuration with the user name and password.
+// refusals are texts in error replies, and what to do about each; see control.Account.Remedy.
 var refusals = []struct{ text, remedy string }{
-	{"WRONGPASS", "correct %s.username and %[1]s.password"},
-	{"invalid password", "correct %s.password"}, // before Redis 6
-	{"NOAUTH", "write %s.password"},
-	{"without any password configured", "remove %s.password, or set the server's requirepass"},
-	{"no password is set", "remove %s.password, or set the server's requirepass"}, // before Redis 6
-	{"DENIED", "set the server's requirepass and %s.password, or turn its protected-mode off"},
+	{"WRONGPASS", "correct backend.username and backend.password"},
+	{"invalid password", "correct backend.password"}, // before Redis 6
+	{"NOAUTH", "write backend.password"},
+	{"without any password configured", "remove backend.password, or set the server's requirepass"},
+	{"no password is set", "remove backend.password, or set the server's requirepass"}, // before Redis 6
+	{"DENIED", "set the server's requirepass and backend.password, or turn its protected-mode off"},
 	{"NOPERM", "allow its user the command: ACL SETUSER NAME +COMMAND"},
 	{"max number of clients", "raise the server's maxclients, or close connections"},
 	{"the node's register says", "wait until keyway has taken that layout; if it cannot, the log says why"},
@@ -71,10 +70,7 @@ func Explain(err error, as control.Account) (problem, remedy string) {
 	text := strings.TrimSuffix(err.Error(), ".")
 	for _, r := range refusals {
 		if strings.Contains(text, r.text) {
-			if strings.Contains(r.remedy, "%") {
-				return "refuses keyway: " + text, fmt.Sprintf(r.remedy, as.Section)
-			}
-			return "refuses keyway: " + text, r.remedy
+			return "refuses keyway: " + text, as.Remedy(r.remedy)
 		}
 	}
 	if as.TLS != nil {

@@ -2,12 +2,16 @@ package wiring
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/passwords"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
@@ -30,28 +34,67 @@ func indexOf(c *config.Config, n router.Node) int {
 // nodeAccount returns the account for a node by its index in the configuration, or for the nodes of
 // a cluster.
 func nodeAccount(c *config.Config, node int) control.Account {
+	as := login(config.LoginOfNode(c, node))
 	of, section := config.TLSOfNode(c, node)
+	as.TLS, as.TLSSection = of.Client(), section
+	return as
+}
+
+// login returns the account of a login, without TLS.
+func login(l *config.Login, section string) control.Account {
 	return control.Account{
-		Username: c.Backend.Username, Password: c.Backend.Password, Section: "backend",
-		TLS: of.Client(), TLSSection: section,
+		Username: l.Username, Password: l.Password, Printed: l.Printed,
+		Section: section, PasswordKey: l.PasswordKey(),
 	}
 }
 
 // sentinelAccount returns the account for the sentinels of a node.
 func sentinelAccount(c *config.Config, node int) control.Account {
+	as := login(&c.Nodes[node].Sentinel.Login, sentinelKey(node))
 	of, section := config.TLSOfSentinels(c, node)
-	s := c.Nodes[node].Sentinel
-	return control.Account{
-		Username: s.Username, Password: s.Password, Section: sentinelKey(node), TLS: of.Client(), TLSSection: section,
-	}
+	as.TLS, as.TLSSection = of.Client(), section
+	return as
 }
 
 // lockAccount returns the account for the nodes of a rule of locks.quorum.
-func lockAccount(c *config.Config, rule int) (as control.Account) {
+func lockAccount(c *config.Config, rule int) control.Account {
+	as := login(config.LoginOfLocks(c, rule))
 	of, section := config.TLSOfLocks(c, rule)
 	as.TLS, as.TLSSection = of.Client(), section
-	as.Username, as.Password, as.Section = c.LockAccount(rule)
 	return as
+}
+
+// RunCommands runs the commands that print the passwords of a configuration, unless the keeper
+// knows what they print. Errors are *config.Error.
+func RunCommands(ctx context.Context, c *config.Config, k *passwords.Keeper) error {
+	return config.RunCommands(c, func(words []string, refresh time.Duration) (config.Printed, error) {
+		return k.Get(ctx, passwords.Command{Words: words, Refresh: refresh})
+	})
+}
+
+// Printed returns the passwords that the commands of a configuration print, by the sections of the
+// file that have them.
+func Printed(c *config.Config) map[string]*passwords.Password {
+	all := map[string]*passwords.Password{}
+	for section, p := range config.AllPrinted(c) {
+		all[section] = p.(*passwords.Password) // by RunCommands
+	}
+	return all
+}
+
+// nodeLogins returns the logins of threads for the nodes of the table: the one that most of them
+// have, and those of nodes that have their own.
+func nodeLogins(c *config.Config) (most pool.Account, own map[string]pool.Account) {
+	own = map[string]pool.Account{}
+	account := func(l *config.Login) pool.Account {
+		return pool.Account{Username: l.Username, Password: l.Password, Renewed: l.Printed != nil}
+	}
+	for i, n := range c.Nodes {
+		if l, _ := config.LoginOfNode(c, i); l != &c.Backend.Login && !c.Clustered() {
+			own[n.Name] = account(l)
+		}
+	}
+	return account(&c.Backend.Login), own
 }
 
 // nodeSettings returns the settings for the nodes that threads connect to: those of the table, and
@@ -70,6 +113,11 @@ func nodeSettings(c *config.Config) server.NodeSettings {
 		Remedy: func(n router.Node, reason string) string {
 			_, remedy := topology.Explain(errors.New(reason), account(n))
 			return remedy
+		},
+		Refused: func(n router.Node) {
+			if p := account(n).Printed; p != nil {
+				p.Refused()
+			}
 		},
 	}
 }

@@ -15,9 +15,9 @@ import (
 // lockRules returns the rules for locks on a majority of nodes.
 func lockRules(c *config.Config) (rules quorum.Rules) {
 	for i, r := range c.Locks.Quorum {
-		user, password, _ := c.LockAccount(i)
+		as, _ := config.LoginOfLocks(c, i)
 		rules = append(rules, quorum.Rule{
-			Match: []byte(r.Match), Nodes: r.Nodes, Username: user, Password: password,
+			Match: []byte(r.Match), Nodes: r.Nodes, Username: as.Username, Password: as.Password,
 			Timeout: r.Timeout, Drift: r.Drift, MaxLease: r.MaxLease, Fencing: r.Fencing,
 		})
 	}
@@ -71,6 +71,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 	if hold == 0 {
 		hold = -1 // no hold: proxy.Options takes 0 for its default
 	}
+	account, own := nodeLogins(c)
 	var cluster *emulation.Cluster
 	if c.Cluster.Emulate {
 		cluster = emulation.New(c.Cluster.Announce, c.Cluster.Peers)
@@ -80,9 +81,9 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Reads:        reads[c.Reads],
 		ReplicaReads: proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn},
 		Backend: pool.Config{
-			Name:     guard.ConnectionName(Instance(c), c.PlacementHash()),
-			Epoch:    c.Epoch(),
-			Username: c.Backend.Username, Password: c.Backend.Password,
+			Name:    guard.ConnectionName(Instance(c), c.PlacementHash()),
+			Epoch:   c.Epoch(),
+			Account: account, Accounts: own,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},
 		Connections: c.Backend.Connections,

@@ -88,6 +88,20 @@ func PrepareReload(
 	return &Prepared{changes, prepared}, nil
 }
 
+// UsePasswords makes a running server log in by the passwords of c. Nothing else in it may differ
+// from the server's configuration. Connections that are open go on.
+func UsePasswords(srv *server.Server, c *config.Config) error {
+	workers, err := workerOptions(c)
+	if err != nil {
+		return err
+	}
+	p, err := srv.Prepare(server.Change{Config: c, Workers: workers, Nodes: nodeSettings(c)})
+	if err == nil {
+		p.Apply()
+	}
+	return err
+}
+
 // serverKeys begin the paths of the keys that say where servers are, and how they are asked.
 var serverKeys = []string{"nodes", "slots.seeds", "backend.username", "backend.password", "backend.tls"}
 

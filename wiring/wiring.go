@@ -3,6 +3,7 @@ package wiring
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -59,6 +60,11 @@ func Next(c *config.Config) (*config.Config, *router.Table, error) {
 
 // fetchTimeout is the time for asking all servers that FetchTable asks.
 const fetchTimeout = 5 * time.Second
+
+// Asks reports whether FetchTable asks servers.
+func Asks(c *config.Config) bool {
+	return c.Clustered() || slices.ContainsFunc(c.Nodes, func(n config.Node) bool { return n.Sentinel != nil })
+}
 
 // FetchTable is like Table, but asks the configured cluster, or the sentinels.
 func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {

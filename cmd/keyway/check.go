@@ -74,6 +74,11 @@ func checkPool(ctx context.Context, w io.Writer, file string, cfg *config.Config
 		return err
 	}
 	tableOf := wiring.FetchTable
+	if connect || !offline && wiring.Asks(cfg) {
+		if err := logIn(ctx, cfg); err != nil {
+			return err
+		}
+	}
 	if offline {
 		tableOf = func(_ context.Context, c *config.Config) (*router.Table, error) { return wiring.Table(c) }
 	}

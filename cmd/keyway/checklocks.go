@@ -102,6 +102,9 @@ func voteCommand() *cobra.Command {
 					"keyway check --connect lists them")
 			}
 			cfg, err := load(file, pool)
+			if err == nil {
+				err = logIn(cmd.Context(), cfg)
+			}
 			if err != nil {
 				return err
 			}

@@ -26,6 +26,9 @@ func migrateCommand() *cobra.Command {
 		Args: twoFiles,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			older, newer, err := loadBoth(files, pool)
+			if err == nil {
+				err = logIn(cmd.Context(), older, newer)
+			}
 			if err != nil {
 				return err
 			}

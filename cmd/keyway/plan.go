@@ -140,7 +140,11 @@ func (p *planning) load(ctx context.Context, files []string) (older, newer *conf
 		if len(p.admin) > 0 {
 			return nil, nil, errors.New("--admin asks running keyways, so it goes with -c NEW.yml; leave it out")
 		}
-		return loadBoth(files, p.pool)
+		older, newer, err = loadBoth(files, p.pool)
+		if err == nil {
+			err = logIn(ctx, older, newer)
+		}
+		return older, newer, err
 	}
 	if p.watch < 0 || p.watch > admin.MaxTrial-grace {
 		return nil, nil, fmt.Errorf("--watch %s: write a duration such as 1h", p.watch)
@@ -153,6 +157,9 @@ func (p *planning) load(ctx context.Context, files []string) (older, newer *conf
 		return nil, nil, err
 	}
 	if older, p.o.Asked, err = askKeyways(ctx, addrs, p.pool); err != nil {
+		return nil, nil, err
+	}
+	if err := logIn(ctx, newer); err != nil {
 		return nil, nil, err
 	}
 	older.UseAccounts(newer)

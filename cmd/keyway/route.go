@@ -27,6 +27,9 @@ func routeCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, keys []string) error {
 			cfg, err := load(file, pool)
+			if err == nil && wiring.Asks(cfg) {
+				err = logIn(cmd.Context(), cfg)
+			}
 			if err != nil {
 				return err
 			}

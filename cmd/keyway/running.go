@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -18,8 +19,10 @@ import (
 
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/passwords"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/systemd"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // running is a keyway that serves clients, and can reload its configuration.
@@ -31,6 +34,8 @@ type running struct {
 	ctx    context.Context // ends when keyway is to stop
 	stop   context.CancelFunc
 	beside context.Context // ends when it has stopped
+
+	passwords *passwords.Keeper // of all pools
 
 	systemd *systemd.Notifier // nil: systemd does not ask for messages
 	passed  []server.Passed   // the sockets that systemd has opened
@@ -188,6 +193,10 @@ func (r *running) reloadFile(ctx context.Context, cause string, allowMisplaced b
 		read = contentsOf(watchedBy(r.file, next)) // before the file is read, so that a later change is noticed
 		next, err = loadPools(r.file)
 	}
+	defer r.forgetPasswords()
+	if err == nil {
+		err = r.runCommands(ctx, next)
+	}
 	var n *nextPools
 	if err == nil {
 		n, err = r.prepare(ctx, next, allowMisplaced)
@@ -204,6 +213,48 @@ func (r *running) reloadFile(ctx context.Context, cause string, allowMisplaced b
 	r.read.Store(&read)
 	r.log.Info("reloaded", "file", r.file, "cause", cause, "changes", n.count)
 	return fmt.Sprintf("reloaded %s\n%s", r.file, strings.Join(lines, "")), nil
+}
+
+// runCommands runs the commands that print the passwords of pools, unless it has done so for the
+// pools that are in force.
+func (r *running) runCommands(ctx context.Context, pools config.Pools) error {
+	for _, cfg := range pools {
+		if err := wiring.RunCommands(ctx, cfg, r.passwords); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetPasswords ends the commands of pools that are not in force.
+func (r *running) forgetPasswords() {
+	var used []*passwords.Password
+	for _, cfg := range r.configs() {
+		used = slices.AppendSeq(used, maps.Values(wiring.Printed(cfg)))
+	}
+	r.passwords.Retain(used)
+}
+
+// usePasswords makes the pools use what their commands have printed.
+func (r *running) usePasswords() {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	for _, p := range *r.pools.Load() {
+		old := p.cfg.Load()
+		next := config.WithPrinted(old)
+		changes := old.Changes(next)
+		if len(changes) == 0 {
+			continue
+		}
+		if err := wiring.UsePasswords(p.srv, next); err != nil {
+			p.log.Error("cannot use a new password", "error", err)
+			continue
+		}
+		p.cfg.Store(next)
+		for _, c := range changes {
+			r.log.Info("new password", c.LogFields()...)
+		}
+	}
 }
 
 // lookInterval is the time between two looks at the files. They are small, so keyway compares

@@ -12,7 +12,9 @@ import (
 	"syscall"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/passwords"
 	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/wiring"
 	"github.com/spf13/cobra"
 )
 
@@ -102,6 +104,19 @@ func loadBoth(files []string, pool string) (older, newer *config.Config, err err
 	return older, newer, err
 }
 
+// logIn runs the commands that print the passwords of configurations, for a tool that asks their
+// nodes. It runs them again when the passwords expire, until ctx ends.
+func logIn(ctx context.Context, all ...*config.Config) error {
+	k := passwords.NewKeeper(nil)
+	for _, c := range all {
+		if err := wiring.RunCommands(ctx, c, k); err != nil {
+			return err
+		}
+	}
+	go k.Run(ctx, func() {})
+	return nil
+}
+
 // serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
 // commands under way finish, loops end, topology ends. The admin address ends last, so
 // that operators can watch.
@@ -122,6 +137,10 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	r := &running{
 		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, beside: beside,
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener),
+		passwords: passwords.NewKeeper(log),
+	}
+	if err := r.runCommands(ctx, pools); err != nil {
+		return err
 	}
 	var all []*served
 	for _, cfg := range pools {
@@ -144,6 +163,7 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	r.serveAdmin(beside, l)
 	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
 	r.watchers.Go(func() { r.reloadOn(beside, hangups) })
+	r.watchers.Go(func() { r.passwords.Run(beside, r.usePasswords) })
 	err = r.servers.Wait()
 	stopBeside()
 	r.watchers.Wait()

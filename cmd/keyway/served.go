@@ -125,6 +125,13 @@ func (p *served) forAdmin() admin.Pool {
 			}
 			return files
 		},
+		Passwords: func() (all []admin.Password) {
+			for section, password := range wiring.Printed(p.cfg.Load()) {
+				f := password.Figures()
+				all = append(all, admin.Password{Key: section, Runs: f.Runs, Failures: f.Failures, Printed: f.Printed})
+			}
+			return all
+		},
 		InForce: func() (int64, bool) {
 			cfg := p.cfg.Load()
 			return cfg.Epoch(), cfg.Replaced() != nil

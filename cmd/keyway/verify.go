@@ -40,6 +40,9 @@ func verifyCommand() *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := load(file, pool)
+			if err == nil {
+				err = logIn(cmd.Context(), cfg)
+			}
 			if err != nil {
 				return err
 			}

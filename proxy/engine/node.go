@@ -13,10 +13,10 @@ import (
 type Node struct {
 	Worker     *Worker
 	name, Addr string
-	Sentinel   bool    // sentinels have reported it as a master
-	isOutside  bool    // see OutsideNode
-	Master     *Node   // the master of a replica; nil for a master
-	replicas   []*Node // the replicas of a master
+	greets
+	isOutside bool    // see OutsideNode
+	Master    *Node   // the master of a replica; nil for a master
+	replicas  []*Node // the replicas of a master
 	following
 	succession
 	Ordinal uint // of this worker's nodes, also those that have left
@@ -37,14 +37,61 @@ type Node struct {
 	refusalAt                        int64
 }
 
+// greets says how connections to a node begin.
+type greets struct {
+	Sentinel bool // sentinels have reported the node as a master
+	account  pool.Account
+}
+
 // key returns the node's key in Worker.byName.
 func (n *Node) key() string { return keyOf(router.Node{Name: n.name, Addr: n.Addr}) }
 
 // NewConn returns a new connection to the node. It is not dialed yet.
 func (n *Node) NewConn() *pool.Conn {
 	c := n.Worker.Links.Conn(n.Addr, n)
-	c.Master = n.Sentinel
+	c.Account, c.Master = &n.account, n.Sentinel
 	return c
+}
+
+// NewFeed returns a new feed of a node. It is not dialed yet.
+func NewFeed(n *Node, to pool.Listener) *pool.Feed {
+	f := n.Worker.Links.Feed(n.Addr, n, to)
+	f.Account, f.Master = &n.account, n.Sentinel
+	return f
+}
+
+// useAccount makes the next greetings of a node's connections log in by the options, and reports
+// whether that is another user or password. A replica's are those of its master.
+func useAccount(n *Node) (changed bool) {
+	name, before := n.name, n.account
+	if n.Master != nil {
+		name = n.Master.name
+	}
+	var isOwn bool
+	if n.account, isOwn = n.Worker.Options.Backend.Accounts[name]; !isOwn {
+		n.account = n.Worker.Options.Backend.Account
+	}
+	return n.account != before
+}
+
+// retryRefused dials a node again at once, which may have refused the former greeting.
+func retryRefused(n *Node) {
+	retry := func(c *pool.Conn) {
+		if c.State() == pool.Down {
+			c.RetryNow(n.Worker.Now)
+		}
+	}
+	for _, c := range n.Conns {
+		retry(c)
+	}
+	for _, use := range n.InUse {
+		retry(use.Conn)
+	}
+	for _, f := range n.Worker.Features {
+		for _, c := range f.Conns(n) {
+			retry(c)
+		}
+	}
 }
 
 // NoNode returns a node for a call that no node answers.
@@ -306,8 +353,8 @@ func (n *Node) idleOrNew(s *Session) *pool.Conn {
 // as SCRIPT KILL. A node that is busy with a script answers neither SELECT nor ROLE, so the
 // connection's greeting has neither.
 func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
-	c := n.Worker.Links.Conn(n.Addr, n)
-	c.RESP3 = use.Session.Has(RESP3)
+	c := n.NewConn()
+	c.Master, c.RESP3 = false, use.Session.Has(RESP3)
 	use.Conn = c
 	return n.lend(use)
 }

@@ -99,7 +99,7 @@ func (rt *routing) setNodes(renamed map[string]*Node) (gone []*Node) {
 		}
 		if n == nil || n.Sentinel != tn.Sentinel { // connections to a sentinel's master ask for its role
 			n = &Node{
-				Worker: w, name: tn.Name, Addr: tn.Addr, Sentinel: tn.Sentinel,
+				Worker: w, name: tn.Name, Addr: tn.Addr, greets: greets{Sentinel: tn.Sentinel},
 				Ordinal: rt.ordinal, group: -1, following: following{lag: freshness.NewNode()},
 			}
 			rt.ordinal++
@@ -120,6 +120,9 @@ func (rt *routing) setNodes(renamed map[string]*Node) (gone []*Node) {
 		}
 	}
 	rt.setReplicas()
+	for _, n := range rt.Nodes {
+		useAccount(n)
+	}
 	rt.recordGroups()
 	rt.byName = stay
 	addrs := make([]string, len(rt.Masters))

@@ -518,8 +518,7 @@ func Configure(w *Worker, o Options) {
 	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
 	w.Options = o.withDefaults()
 	w.routing.Links.Configure(w.Options.Backend)
-	now, was := w.Options.Backend, before.Backend
-	otherGreeting := now.Epoch != was.Epoch || now.Password != was.Password || now.Username != was.Username
+	otherEpoch := w.Options.Backend.Epoch != before.Backend.Epoch
 	setLimits(w)
 	useUsers(w, nil)
 	w.Scripts.keyless = []byte(o.Keyless)
@@ -531,9 +530,9 @@ func Configure(w *Worker, o Options) {
 	for _, n := range w.routing.Nodes {
 		for _, c := range n.Conns {
 			c.CheckEvery = w.Options.CheckEvery
-			if otherGreeting && c.State() == pool.Down {
-				c.RetryNow(w.Now) // the node may have refused the former greeting
-			}
+		}
+		if useAccount(n) || otherEpoch {
+			retryRefused(n)
 		}
 	}
 	w.routing.reshape(before)

@@ -132,8 +132,7 @@ func (h *hub) recordUnconfirmed(tp *topic) {
 func (h *hub) connect() {
 	for _, n := range h.w.Masters {
 		if h.feeds[n] == nil {
-			f := &feed{Feed: h.w.Links.Feed(n.Addr, n, h)}
-			f.Master = n.Sentinel
+			f := &feed{Feed: engine.NewFeed(n, h)}
 			f.Open(h.w.Now)
 			h.feeds[n] = f
 		}

@@ -3,6 +3,46 @@ package main
 // inReload are planted in what changes the configuration of a running keyway.
 var inReload = []bug{
 	{
+		"a new password of a command does not reach the threads", "cmd/keyway/running.go",
+		"wiring.UsePasswords(p.srv, next)", "error(nil)",
+		"./test", "TestPasswordCommandRotates",
+	},
+	{
+		"commands fail when a node refuses a password that has expired", "pool/greeting.go",
+		"l.account().Renewed && l.dialing", "!l.account().Renewed && l.dialing",
+		"./test", "TestPasswordCommandRotates",
+	},
+	{
+		"a refused password is not replaced", "server/backend.go",
+		"of != nil && pool.PasswordRefused(l)", "of != nil && pool.PasswordRefused(l) && l.Addr == \"\"",
+		"./test", "TestPasswordCommandRotates",
+	},
+	{
+		"a command that fails takes the last password away", "passwords/keeper.go",
+		"	p.lost++\n", "	p.lost++\n	p.text = \"\"\n",
+		"./passwords", "TestKeeperKeepsTheLast",
+	},
+	{
+		"refusals make a command run without a pause", "passwords/keeper.go",
+		"now.Add(after(p.unchanged))", "now.Add(0 * after(p.unchanged))",
+		"./passwords", "TestKeeperObeysServers",
+	},
+	{
+		"a command that hangs leaves its processes", "passwords/run.go",
+		"syscall.Kill(-cmd.Process.Pid", "syscall.Kill(cmd.Process.Pid",
+		"./passwords", "TestRunEnds",
+	},
+	{
+		"a node's own password is that of backend", "proxy/engine/node.go",
+		"Accounts[name]; !isOwn {", "Accounts[name]; !isOwn || n.Addr != \"\" {",
+		"./test", "TestPasswordsOfSingleNodes",
+	},
+	{
+		"a placement from others can have a command", "config/exchange.go",
+		"loginKey(c, path); key != \"\" {", "loginKey(c, path); len(key) > 99 {",
+		"./config", "TestParsePlacementRefuses",
+	},
+	{
 		"a reload moves keys without a word", "wiring/reload.go",
 		"if allowMisplaced {\n		return nil // to compare",
 		"if !allowMisplaced {\n		return nil // to compare",

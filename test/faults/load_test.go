@@ -92,6 +92,7 @@ func (t *tally) class(text string) fate {
 //	                   refused ones are not; unknown ones at most once
 type load struct {
 	addr    string
+	login   []string // sent first on each connection; nil: nothing
 	clients int
 	depth   int           // longest pipeline of every other client; 1 of the others
 	keys    int           // of each kind, for each client; 0 means 10
@@ -176,6 +177,9 @@ func (l *load) settle(t *testing.T, addr string) {
 	}
 	c := redistest.Dial(t, addr)
 	defer c.Close()
+	if l.login != nil {
+		c.Expect("OK", l.login...)
+	}
 	wrong := 0
 	for _, m := range l.members {
 		wrong += m.settle(t, c)
@@ -320,7 +324,12 @@ func (c *client) run() error {
 			}
 			return err
 		}
-		err = c.talk(conn)
+		if c.load.login != nil {
+			_, err = conn.TryDo(c.load.login...)
+		}
+		if err == nil {
+			err = c.talk(conn)
+		}
 		conn.Close()
 		for _, o := range c.ops {
 			c.record(o, unknown)

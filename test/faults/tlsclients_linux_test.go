@@ -21,19 +21,26 @@ type secure struct {
 	cfg        *tls.Config // of its clients
 }
 
-// serveSecure starts a keyway with this configuration.
-func serveSecure(t *testing.T, ca *redistest.Authority, yaml string) *secure {
+// serveSecure starts a keyway of so many nodes with this configuration. more are further listeners.
+func serveSecure(t *testing.T, ca *redistest.Authority, nodes int, more, yaml string) *secure {
 	t.Helper()
 	cert, key := ca.Issue("server", 24*time.Hour)
 	s := &secure{cfg: ca.Config(""), tls: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
 	plain := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	adminAddr, adminYAML := admin(t)
 	s.admin = adminAddr
-	yaml = fmt.Sprintf("listen: [%q, {addr: %q, tls: {cert: %q, key: %q}}]\nshutdown: {drain: 0s}\n",
-		plain, s.tls, cert, key) + adminYAML + yaml
+	yaml = fmt.Sprintf("listen: [%q, {addr: %q, tls: {cert: %q, key: %q}}%s]\nshutdown: {drain: 0s}\n",
+		plain, s.tls, cert, key, more) + adminYAML + yaml
 	s.Process = redistest.StartProcess(t, "serve", "-c", redistest.WriteFile(t, "keyway.yml", yaml))
 	s.Addr = plain
-	s.Answers()
+	redistest.Eventually(t, 10*time.Second, "keyway reaches the nodes", func() bool {
+		conn, err := net.Dial("tcp", adminAddr)
+		if err != nil {
+			return false
+		}
+		conn.Close()
+		return metric(t, adminAddr, "keyway_node_up") == float64(nodes)
+	})
 	return s
 }
 
@@ -70,7 +77,8 @@ const maxTLSClient = 16 << 10
 func TestManyTLSClients(t *testing.T) {
 	ofAProcess(t)
 	n := scale(1_000, 10_000)
-	s := serveSecure(t, redistest.NewAuthority(t), "clients: {max: 20000}\n"+redistest.Ring(redistest.Start(t).Addr))
+	yaml := "clients: {max: 20000}\n" + redistest.Ring(redistest.Start(t).Addr)
+	s := serveSecure(t, redistest.NewAuthority(t), 1, "", yaml)
 	var conns []*tls.Conn
 	defer func() {
 		for _, c := range conns {
@@ -127,7 +135,7 @@ func TestHandshakesLeaveOthersCalm(t *testing.T) {
 		},
 		yaml: func(node string) string { return redistest.Ring(node) },
 		serve: func(yaml string) *redistest.Process {
-			s := serveSecure(t, ca, yaml)
+			s := serveSecure(t, ca, 1, "", yaml)
 			over[s.Addr] = s.tls
 			return s.Process
 		},
@@ -156,7 +164,7 @@ func TestTLSCosts(t *testing.T) {
 	ofAProcess(t)
 	ca := redistest.NewAuthority(t)
 	node := redistest.Start(t)
-	s := serveSecure(t, ca, "threads: 1\n"+redistest.Ring(node.Addr))
+	s := serveSecure(t, ca, 1, "", "threads: 1\n"+redistest.Ring(node.Addr))
 	n := scale(300_000, 1_000_000)
 	cost := func(command, addr string, more ...string) float64 {
 		_, port, _ := net.SplitHostPort(addr)

@@ -203,7 +203,7 @@ func (p *Password) printed(text string, now time.Time) (changed bool) {
 	}
 	p.runs++
 	p.text, p.at, p.isRefused, p.failed = text, now, false, 0
-	p.notBefore, p.next = now.Add(after(p.unchanged)), time.Time{}
+	p.notBefore, p.next = now.Add(after(max(0, p.unchanged-1))), time.Time{}
 	if p.command.Refresh > 0 {
 		p.next = now.Add(p.command.Refresh)
 	}

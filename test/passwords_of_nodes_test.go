@@ -141,8 +141,8 @@ func TestPasswordCommandRotates(t *testing.T) {
 	r := startReloadable(t, "threads: 2\n"+redistest.NodesYAML(k.nodes),
 		"layout: ring\nbackend: "+k.login(", password_refresh: 0")+"\n")
 	rotateUnderLoad(t, r.listen, func() {
-		k.take("resetpass", ">two")
 		k.print("two")
+		k.take("resetpass", ">two")
 	})
 	redistest.Eventually(t, 10*time.Second, "the token was replaced", func() bool {
 		return strings.Contains(r.stderr.String(), `msg="new password" key=backend.password value="not shown"`)

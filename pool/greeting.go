@@ -49,6 +49,17 @@ type Account struct {
 	Renewed bool
 }
 
+// AppendAuth appends the command that logs in, or nothing if none is needed.
+func (a Account) AppendAuth(frame []byte) []byte {
+	switch {
+	case a.Password == "":
+		return frame
+	case a.Username == "":
+		return resp.AppendCommand(frame, "AUTH", a.Password)
+	}
+	return resp.AppendCommand(frame, "AUTH", a.Username, a.Password)
+}
+
 // greeting is the link's dialogue with the node before it is Ready.
 type greeting struct {
 	frame   []byte // the current command
@@ -112,12 +123,9 @@ const maxRegister = 16 * maxBufferedReply
 // command appends the command of a step to frame, or nothing if this link does not need
 // the step.
 func (l *Link) command(frame []byte, step int) []byte {
-	as := l.account()
 	switch {
-	case step == stepAuth && as.Password != "" && as.Username != "":
-		return resp.AppendCommand(frame, "AUTH", as.Username, as.Password)
-	case step == stepAuth && as.Password != "":
-		return resp.AppendCommand(frame, "AUTH", as.Password)
+	case step == stepAuth:
+		return l.account().AppendAuth(frame)
 	case step == stepHello && l.RESP3:
 		return resp.AppendCommand(frame, "HELLO", "3")
 	case step == stepName && l.set.Names(l.Addr) && !l.greeting.noName:

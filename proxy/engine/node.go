@@ -74,6 +74,29 @@ func useAccount(n *Node) (changed bool) {
 	return n.account != before
 }
 
+// logInAgain sends the node's new password over its open connections, since some servers close those
+// whose password has expired.
+func logInAgain(n *Node) { sayOnAll(n, n.account.AppendAuth(nil)) }
+
+// sayOnAll sends a command over the node's open connections, and ignores the replies. It leaves out
+// what is lent to one client, and feeds, on which a node accepts few commands. Idle connections are
+// closed.
+func sayOnAll(n *Node, frame []byte) {
+	conns := slices.Concat(n.Conns, n.retired.conns)
+	for _, f := range n.Worker.Features {
+		conns = append(conns, f.Conns(n)...)
+	}
+	for _, c := range conns {
+		if c.State() == pool.Ready || c.State() == pool.Greeting {
+			n.Worker.say(c, frame)
+		}
+	}
+	for _, c := range n.idle {
+		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
+	}
+	n.idle = nil
+}
+
 // retryRefused dials a node again at once, which may have refused the former greeting.
 func retryRefused(n *Node) {
 	retry := func(c *pool.Conn) {
@@ -413,17 +436,7 @@ func (n *Node) HasDB(s *Session, db int) bool {
 // is lent to one client keeps its name, and is closed when it comes back. So does a feed: a
 // node accepts no CLIENT SETNAME on it, and to dial again could lose messages.
 func (n *Node) rename() {
-	conns := slices.Concat(n.Conns, n.retired.conns)
-	for _, f := range n.Worker.Features {
-		conns = append(conns, f.Conns(n)...)
+	if n.Worker.Links.Names(n.Addr) {
+		sayOnAll(n, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
 	}
-	for _, c := range conns {
-		if (c.State() == pool.Ready || c.State() == pool.Greeting) && n.Worker.Links.Names(c.Addr) {
-			n.Worker.say(c, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
-		}
-	}
-	for _, c := range n.idle {
-		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
-	}
-	n.idle = nil
 }

@@ -512,7 +512,8 @@ func (o Options) withDefaults() Options {
 // Configure replaces the worker's options, within a turn. These stay as they are:
 // Index, Workers and Seed. Clients stay open, except those of a user who is gone. A client
 // that has authenticated stays so, and a connection to a node keeps the user that it has; a new
-// password is for those that come later. Connections that are no longer needed are closed when their replies have come.
+// password is for those that come later, and for open ones if it is renewed from time to time.
+// Connections that are no longer needed are closed when their replies have come.
 func Configure(w *Worker, o Options) {
 	before := w.Options
 	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
@@ -531,8 +532,13 @@ func Configure(w *Worker, o Options) {
 		for _, c := range n.Conns {
 			c.CheckEvery = w.Options.CheckEvery
 		}
-		if useAccount(n) || otherEpoch {
+		user := n.account.Username
+		changed := useAccount(n)
+		if changed || otherEpoch {
 			retryRefused(n)
+		}
+		if changed && n.account.Renewed && n.account.Username == user {
+			logInAgain(n)
 		}
 	}
 	w.routing.reshape(before)

@@ -13,6 +13,11 @@ var inReload = []bug{
 		"./test", "TestPasswordCommandRotates",
 	},
 	{
+		"open connections keep a token until it expires", "proxy/engine/worker.go",
+		"changed && n.account.Renewed", "changed && !n.account.Renewed",
+		"./test/transcripts", "TestTranscripts/reload-token",
+	},
+	{
 		"a refused password is not replaced", "server/backend.go",
 		"of != nil && pool.PasswordRefused(l)", "of != nil && pool.PasswordRefused(l) && l.Addr == \"\"",
 		"./test", "TestPasswordCommandRotates",

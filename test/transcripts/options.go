@@ -95,6 +95,8 @@ func setRareOption(o *options, name, value string) (err error) {
 	switch name {
 	case "name":
 		o.Backend.Name = value
+	case "token": // a password that a command prints
+		o.Backend.Account = pool.Account{Password: value, Renewed: true}
 	case "per_key": // the script with this text
 		o.PerKey = lua.NewPerKeyScripts([]lua.PerKey{{SHA: lua.SHA1([]byte(value)), Sum: true}})
 	case "prefix": // the default user has it, and the user other has none

@@ -62,7 +62,7 @@ func (r *lockRig) grant(at int64, times []int) {
 // granted is the answer of a node that grants a lock, or that is asked about itself.
 func granted(at int64) string {
 	clock := fmt.Sprint(at / int64(time.Microsecond))
-	return fmt.Sprintf("*6\r\n$2\r\nok\r\n$0\r\n\r\n$1\r\n0\r\n:9\r\n:-2\r\n$%d\r\n%s\r\n", len(clock), clock)
+	return fmt.Sprintf("*7\r\n$2\r\nok\r\n$0\r\n\r\n$1\r\n0\r\n:9\r\n:-2\r\n$%d\r\n%s\r\n$0\r\n\r\n", len(clock), clock)
 }
 
 func acquires(n int) string {
@@ -141,6 +141,36 @@ func TestSilentLockNodeCostsLittle(t *testing.T) {
 	r.feed(acquires(-1))
 	if each := r.asked(); each[2] == 0 {
 		t.Error("a node that answers again gets no command")
+	}
+}
+
+// TestNodeThatLacksTheScriptIsThere: an answer that the node does not know the script says that the node
+// is busy and not silent, so its answer to the text counts.
+func TestNodeThatLacksTheScriptIsThere(t *testing.T) {
+	const noScript = "-NOSCRIPT No matching script. Please use EVAL.\r\n"
+	r := newLockRig(t, 50*time.Millisecond)
+	wait := func() {
+		for range 4 {
+			r.now += int64(10 * time.Millisecond)
+			r.w.Turn(r.now, time.Time{})
+			r.w.Tick()
+			r.endTurn()
+		}
+	}
+	r.feed(acquires(0))
+	r.asked()
+	wait()
+	for _, l := range r.nodes {
+		l.Received([]byte(noScript), r.now)
+	}
+	whole := r.asked()
+	wait()
+	if got := r.got(); got != "" || fmt.Sprint(whole) != "[1 1 1]" {
+		t.Fatalf("40 ms after the nodes got the text %d times, the client gets %q", whole, got)
+	}
+	r.grant(r.now, whole)
+	if got := r.got(); got != "+OK\r\n" {
+		t.Errorf("the client gets %q", got)
 	}
 }
 

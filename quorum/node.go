@@ -47,12 +47,16 @@ func IsOwn(key string) bool {
 // lease, the attempt, the client's earlier attempt (or "add" to add to the lease), the number,
 // how long the hash outlives the lease, Command.Again, and what the node's clock was when the client
 // gave the command, in microseconds. The other times are in milliseconds. The answer: what the node
-// says, the value of the lock, its number, its lease, how long the node waits, and its clock in
-// microseconds.
+// says, the value of the lock, its number, its lease, how long the node waits, its clock in
+// microseconds, and which attempt had set the lock.
 //
 // A lock that was set since the client gave the command is not renewed or freed: a command that
 // comes late would otherwise concern the lock of the next client, if the token is the same or
-// none is compared. A clock that has been set back says nothing about that.
+// none is compared. A clock that has been set back says nothing about that. If the attempt is that
+// of the command, it is the right lock, which the node has set late. A lock that is adopted counts as
+// set when the client renewed it.
+//
+// It must call no other commands than those of docs/locks.md: the nodes' user may run no others.
 //
 // A lock that is acquired again gets the ID of no attempt. So neither the undo of the new attempt
 // takes it from its holder, nor one of an earlier attempt that failed and comes late. A lock that is
@@ -72,9 +76,10 @@ local by = redis.call('HGET', about, 'id')
 local t = redis.call('TIME')
 local now = t[1] .. string.format('%06d', t[2])
 local says = held and (mine and 'ok' or 'held') or 'none'
+local since = tonumber(ARGV[10])
 local function newer()
   local at = tonumber(redis.call('HGET', about, 'at') or 0)
-  return at > tonumber(ARGV[10]) and at <= tonumber(now)
+  return at > since and at <= tonumber(now) and (by == '' or by ~= ARGV[5])
 end
 local function keep()
   redis.call('PEXPIRE', about, ms + ARGV[8])
@@ -84,10 +89,10 @@ local function higher()
   n = ARGV[7]
   return true
 end
-local function set(id)
+local function set(id, from)
   redis.call('SET', key, ARGV[3], 'PX', ms)
   local rises = higher()
-  redis.call('HSET', about, 'id', id, 'n', n, 'at', now)
+  redis.call('HSET', about, 'id', id, 'n', n, 'at', from or now)
   keep()
   return rises and 'ok' or 'low'
 end
@@ -104,7 +109,7 @@ if ARGV[1] == 'acquire' and waits <= 0 then
   if not held or mine and by ~= '' and (by == ARGV[5] or by == ARGV[6]) then
     says = set(ARGV[5])
   elseif agrees() then
-    says = set('none')
+    says = set('again ' .. ARGV[5])
   else
     says = 'held'
   end
@@ -128,11 +133,11 @@ elseif ARGV[1] == 'renew' and mine then
     keep()
   end
 elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
-  set(ARGV[5])
+  set(ARGV[5], since < tonumber(now) and ARGV[10] or now)
 elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
   if newer() then says = 'newer' else free() end
 end
-return {says, held or '', n, redis.call('PTTL', key), waits, now}
+return {says, held or '', n, redis.call('PTTL', key), waits, now, by or ''}
 `
 
 // Node is a node that holds locks, as one thread knows it.
@@ -156,9 +161,10 @@ type answer struct {
 	says   string
 	held   string
 	number int64
-	lease  int64 // in milliseconds; -2: there is no lock
-	waits  int64 // in milliseconds; not positive: the node votes
-	clock  int64 // in nanoseconds
+	lease  int64  // in milliseconds; -2: there is no lock
+	waits  int64  // in milliseconds; not positive: the node votes
+	clock  int64  // in nanoseconds
+	by     string // which attempt had set the lock; empty if that is not known
 }
 
 // readAnswer reads a node's reply. It returns false, and what is wrong, for anything else
@@ -168,10 +174,10 @@ func readAnswer(reply []byte) (a answer, wrong string) {
 		return a, "it says " + string(text)
 	}
 	n, rest, ok := resp.Elements(reply)
-	if !ok || n != 6 {
+	if !ok || n != 7 {
 		return a, "its answer is not understood"
 	}
-	var texts [6]string
+	var texts [7]string
 	for i := range texts {
 		var e []byte
 		e, rest, _ = resp.Split(rest)
@@ -181,7 +187,7 @@ func readAnswer(reply []byte) (a answer, wrong string) {
 			texts[i] = strconv.FormatInt(v, 10)
 		}
 	}
-	a.says, a.held = texts[0], texts[1]
+	a.says, a.held, a.by = texts[0], texts[1], texts[6]
 	for i, to := range []*int64{&a.number, &a.lease, &a.waits, &a.clock} {
 		v, err := strconv.ParseInt(texts[i+2], 10, 64)
 		if err != nil {
@@ -243,6 +249,10 @@ func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 	if c.Kind == Renew && c.Add {
 		earlier = "add"
 	}
+	id := c.ID
+	if s.id != "" {
+		id = s.id
+	}
 	keep := int64(0)
 	if o.group.Fencing {
 		keep = keepNumber.Milliseconds()
@@ -253,8 +263,8 @@ func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 	}
 	number := func(i int64) string { return strconv.FormatInt(i, 10) }
 	return resp.AppendCommand(dst, verb, text, "4", c.Key, aboutPrefix+c.Key, RunKey, WaitKey,
-		string(s.step), number(n.Longest), c.Token, number(c.Lease), c.ID, earlier, number(s.number), number(keep),
-		strconv.Itoa(c.Again), number(n.clock.latest(s.asOf)/int64(time.Microsecond)))
+		string(s.step), number(n.Longest), c.Token, number(c.Lease), id, earlier, number(s.number), number(keep),
+		strconv.Itoa(c.Again), number(n.clock.latest(o.began)/int64(time.Microsecond)))
 }
 
 // scriptSHA is the SHA-1 of script.
@@ -286,7 +296,7 @@ func (n *Node) Looked(reply []byte, sent, now int64) []byte {
 		n.Absence = wrong
 		return nil
 	}
-	n.silent, n.heard = false, now
+	n.RecordAnswer(now)
 	if n.judge(&a, sent, now) {
 		return n.note(stepWait)
 	}
@@ -326,6 +336,9 @@ const keepNumber = time.Hour
 func (n *Node) Silence(timeout time.Duration) {
 	n.silent, n.Absence = true, silentReason(timeout)
 }
+
+// RecordAnswer records that the node has answered a command, with whatever reply: it is not silent.
+func (n *Node) RecordAnswer(now int64) { n.silent, n.heard = false, now }
 
 // Heard returns when the node last answered.
 func (n *Node) Heard() int64 { return n.heard }

@@ -1,8 +1,10 @@
 package quorum
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -59,7 +61,7 @@ type Send struct {
 
 	step   step
 	number int64
-	asOf   int64 // when the client wanted it: a lock that is newer is not meant
+	id     string // the attempt whose lock is meant, also if the node has set it late
 	sent   int64
 }
 
@@ -116,13 +118,16 @@ const (
 	absent              // there is no answer, or one that must not count
 )
 
+// firstSteps are what the nodes are asked first.
+var firstSteps = [...]step{
+	Acquire: stepAcquire, Renew: stepRenew, Release: stepRelease, Delete: stepDelete,
+	Read: stepRead, ReadNumber: stepRead,
+}
+
 // Begin starts a command at the time now.
 func Begin(g *Group, c Command, now int64) *Op {
 	o := &Op{group: g, cmd: c, began: now, votes: make([]vote, len(g.Members))}
-	first := [...]step{
-		Acquire: stepAcquire, Renew: stepRenew, Release: stepRelease, Delete: stepDelete,
-		Read: stepRead, ReadNumber: stepRead,
-	}[c.Kind]
+	first := firstSteps[c.Kind]
 	speak := 0
 	for _, n := range g.Members {
 		if !n.silent {
@@ -146,7 +151,7 @@ func Begin(g *Group, c Command, now int64) *Op {
 
 func (o *Op) send(i int, s step, number int64) {
 	o.out = append(o.out, Send{
-		Node: i, step: s, number: number, asOf: o.began, Urgent: s == stepUndo || s == stepWait,
+		Node: i, step: s, number: number, Urgent: s == stepUndo || s == stepWait,
 		Frees: s == stepRelease || s == stepDelete || s == stepUndo,
 	})
 }
@@ -218,7 +223,7 @@ func (o *Op) Deadline() int64 {
 // Answer processes a node's reply to what was sent.
 func (o *Op) Answer(s Send, reply []byte, now int64) {
 	n := o.group.Members[s.Node]
-	n.silent, n.heard = false, now
+	n.RecordAnswer(now)
 	a, wrong := readAnswer(reply)
 	if n.Absence = wrong; wrong != "" {
 		o.settle(s, vote{state: absent, reason: wrong}, now)
@@ -288,23 +293,18 @@ func (o *Op) settle(s Send, v vote, now int64) {
 	case stepRaise:
 		if o.Verdict == Pending && mine.counts() {
 			if mine.raised = v.state == yes; !mine.raised {
-				mine.state, mine.reason = absent, v.reason
+				mine.state, mine.reason = absent, cmp.Or(v.reason, "it lost the lock meanwhile")
 			}
 			o.decide(now)
 		}
 		return
 	}
-	if o.Verdict != Pending {
+	switch {
+	case o.Verdict != Pending:
 		o.late(s.Node, v)
 		return
-	}
-	if mine.state != asked {
+	case mine.state != asked:
 		return // it was given up before
-	}
-	if v.state == newer { // the client may still mean that one: it has no reply yet
-		s.asOf = now
-		o.out = append(o.out, s)
-		return
 	}
 	v.sent = mine.sent
 	*mine = v
@@ -316,9 +316,56 @@ func (o *Op) settle(s Send, v vote, now int64) {
 
 // late handles an answer that came after the end: a renewed lock is set where it lacks.
 func (o *Op) late(i int, v vote) {
-	if o.cmd.Kind == Renew && o.Verdict == Yes && v.state == none {
+	switch {
+	case o.Verdict != Yes:
+	case v.state == newer && v.answer.by == o.concerned():
+		o.repeat(i, v.answer.by)
+	case v.state == none && o.cmd.Kind == Renew:
 		o.send(i, stepAdopt, o.Number)
 	}
+}
+
+// repeat sends a release or a renewal again to a node that has set the lock since the client gave the
+// command, if that is the lock of an attempt.
+func (o *Op) repeat(i int, attempt string) {
+	o.send(i, firstSteps[o.cmd.Kind], o.cmd.Number)
+	o.out[len(o.out)-1].id = attempt
+}
+
+// repeatIfConcerned repeats the command on nodes that have set the lock since, if it is about that
+// lock: a slow node may have set it only after the client had it from the others, or the client
+// has sent both commands at once.
+func (o *Op) repeatIfConcerned() {
+	isNewer := func(v vote) bool { return v.state == newer }
+	if !slices.ContainsFunc(o.votes, isNewer) {
+		return
+	}
+	attempt := o.concerned()
+	for i := range o.votes {
+		if v := &o.votes[i]; v.state == newer && v.answer.by == attempt {
+			v.state = asked
+			o.repeat(i, attempt)
+		}
+	}
+}
+
+// concerned returns the attempt whose lock a majority had when it got the command, or "-" if that is
+// not known.
+func (o *Op) concerned() string {
+	for i := range o.votes {
+		attempt, n := o.votes[i].answer.by, 0
+		for j := range o.votes {
+			v := &o.votes[j]
+			had := v.state == yes || v.state == newer || v.state == held && o.cmd.Kind == Delete
+			if had && v.answer.by == attempt {
+				n++
+			}
+		}
+		if n >= o.group.Majority() && attempt != "" {
+			return attempt
+		}
+	}
+	return "-"
 }
 
 // tally counts the votes.
@@ -340,7 +387,7 @@ func (o *Op) count() (t tally) {
 			t.none++
 		case asked:
 			t.asked++
-		case absent, long:
+		case absent, long, newer:
 			t.absent++
 		}
 	}
@@ -352,6 +399,7 @@ func (o *Op) decide(now int64) {
 	if o.Verdict != Pending {
 		return
 	}
+	o.repeatIfConcerned()
 	t, most := o.count(), o.group.Majority()
 	switch o.cmd.Kind {
 	case Acquire:
@@ -387,7 +435,7 @@ func (o *Op) decideAcquire(t tally, most int, now int64) {
 	case t.known()+t.asked >= most:
 		return // only the client's reply is open: is the lock held, or are nodes missing?
 	default:
-		o.fail(o.tooFew(t, most, "the lock was not acquired"))
+		o.fail(o.tooFew(most, "the lock was not acquired"))
 	}
 	for i := range o.votes {
 		if v := &o.votes[i]; v.sent && (v.counts() || v.state == asked || v.state == absent) {
@@ -446,7 +494,7 @@ func (o *Op) decideRenew(t tally, most int, now int64) {
 	case t.yes+t.asked+t.absent < most:
 		o.Verdict = lacking(t)
 	case t.asked == 0:
-		o.fail(o.tooFew(t, most, "the lease may be as before; it may have been executed"))
+		o.fail(o.tooFew(most, "the lease may be as before; it may have been executed"))
 	}
 }
 
@@ -475,7 +523,7 @@ func (o *Op) decideFree(t tally, most int) {
 	case t.known() >= most && mine > 0 && others+t.absent < most:
 		o.Verdict = Yes
 	default:
-		o.fail(o.tooFew(t, most, "a lock that stays ends with its lease; it may have been executed"))
+		o.fail(o.tooFew(most, "a lock that stays ends with its lease; it may have been executed"))
 	}
 }
 
@@ -495,7 +543,7 @@ func (o *Op) decideRead(t tally, most int) {
 	case best+t.asked+t.absent < most:
 		o.Verdict = Missing
 	case t.asked == 0:
-		o.fail(o.tooFew(t, most, "who holds the lock is not known"))
+		o.fail(o.tooFew(most, "who holds the lock is not known"))
 	}
 }
 
@@ -548,7 +596,7 @@ func (o *Op) decideNumber(t tally, most int) {
 	case best+t.asked+t.absent < most:
 		o.Verdict, o.Number = Missing, 0
 	case t.asked == 0:
-		o.fail(o.tooFew(t, most, "the number of the lock is not known"))
+		o.fail(o.tooFew(most, "the number of the lock is not known"))
 	}
 }
 
@@ -564,18 +612,36 @@ func (o *Op) tooLate(now int64) string {
 
 func (o *Op) fail(reason string) { o.Verdict, o.Reason = Failed, reason }
 
-// tooFew is the error if too few nodes take part. state says what has become of the lock.
-func (o *Op) tooFew(t tally, most int, state string) string {
+// tooFew is the error if too few nodes take part. state says what has become of the lock. A node
+// whose answer is due takes part unless it did not when it last answered.
+func (o *Op) tooFew(most int, state string) string {
 	var reasons []string
+	silent := 0
 	for i := range o.votes {
-		if v := &o.votes[i]; v.state == absent {
-			reasons = append(reasons, o.group.Members[i].Addr+": "+v.reason)
+		v, n := &o.votes[i], o.group.Members[i]
+		reason := v.reason
+		switch v.state {
+		case asked:
+			reason = n.Absence
+		case newer:
+			reason = "it has set the lock since"
 		}
+		if reason == "" {
+			continue
+		}
+		if reason == silentReason(o.group.Timeout) {
+			silent++
+		}
+		reasons = append(reasons, n.Addr+": "+reason)
 	}
 	class := "CLUSTERDOWN" // clients repeat the command, which has had no effect
 	if k := o.cmd.Kind; k == Renew || k == Release || k == Delete {
 		class = "ERR"
 	}
-	return fmt.Sprintf("%s keyway: %d of %d lock nodes take part, and %d must agree (%s); %s",
-		class, len(o.votes)-t.absent, len(o.votes), most, strings.Join(reasons, "; "), state)
+	takePart, advice := len(o.votes)-len(reasons), ""
+	if takePart < most && takePart+silent >= most {
+		advice = "; if the silent ones are well, raise the rule's timeout"
+	}
+	return fmt.Sprintf("%s keyway: %d of %d lock nodes take part, and %d must agree (%s)%s; %s",
+		class, takePart, len(o.votes), most, strings.Join(reasons, "; "), advice, state)
 }

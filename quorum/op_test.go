@@ -50,6 +50,11 @@ func all(int) bool { return true }
 
 // answer lets nodes answer their oldest questions.
 func (b *bench) answer(says string, number, waits int64, nodes ...int) {
+	b.answerAbout("1", says, number, waits, nodes...)
+}
+
+// answerAbout is answer about a lock that an attempt has set.
+func (b *bench) answerAbout(attempt, says string, number, waits int64, nodes ...int) {
 	for _, n := range nodes {
 		i := slices.IndexFunc(b.sends, func(s Send) bool { return s.Node == n })
 		if i < 0 {
@@ -57,8 +62,8 @@ func (b *bench) answer(says string, number, waits int64, nodes ...int) {
 		}
 		s := b.sends[i]
 		b.sends = slices.Delete(b.sends, i, i+1)
-		b.op.Answer(s, fmt.Appendf(nil, "*6\r\n$%d\r\n%s\r\n$0\r\n\r\n$%d\r\n%d\r\n:-2\r\n:%d\r\n$%d\r\n%d\r\n",
-			len(says), says, len(fmt.Sprint(number)), number, waits, len(fmt.Sprint(b.now/1000)), b.now/1000), b.now)
+		b.op.Answer(s, fmt.Appendf(nil, "*7\r\n$%d\r\n%s\r\n$0\r\n\r\n:%d\r\n:-2\r\n:%d\r\n:%d\r\n$%d\r\n%s\r\n",
+			len(says), says, number, waits, b.now/1000, len(attempt), attempt), b.now)
 		b.take()
 	}
 }
@@ -160,6 +165,32 @@ func TestWaitingNodesDoNotVote(t *testing.T) {
 	b.want(Failed, "n2: it is new or has restarted, and votes in 6s); the lock was not acquired")
 }
 
+// TestErrorNamesNodesThatTakeNoPart: nodes that have not answered yet take part only if they did when
+// they last answered. If the others are silent, the error says what to do.
+func TestErrorNamesNodesThatTakeNoPart(t *testing.T) {
+	b := begin(t, acquire)
+	b.op.group.Members[3].Absence = "it is new or has restarted, and votes in 8s"
+	b.answer("none", 0, 5001, 0, 1, 2)
+	b.want(Failed, "CLUSTERDOWN keyway: 1 of 5 lock nodes take part, and 3 must agree (n0: it is new or has restarted, and "+
+		"votes in 6s; n1: it is new or has restarted, and votes in 6s; n2: it is new or has restarted, and votes in 6s; "+
+		"n3: it is new or has restarted, and votes in 8s); the lock was not acquired")
+
+	b = begin(t, acquire)
+	b.answer("ok", 7, 0, 0)
+	b.answer("none", 0, 5001, 1)
+	b.expire()
+	b.want(Failed, "CLUSTERDOWN keyway: 1 of 5 lock nodes take part, and 3 must agree (n1: it is new or has restarted, and "+
+		"votes in 6s; n2: no answer within 50ms; n3: no answer within 50ms; n4: no answer within 50ms); "+
+		"if the silent ones are well, raise the rule's timeout; the lock was not acquired")
+
+	b = begin(t, acquire)
+	for _, s := range b.sends[:3] {
+		b.op.Lost(s, "connection refused", b.now)
+	}
+	b.want(Failed, "2 of 5 lock nodes take part, and 3 must agree (n0: connection refused; n1: connection refused; "+
+		"n2: connection refused); the lock was not acquired")
+}
+
 // TestRenewalSetsTheLockWhereItLacks: but only once a majority has confirmed it.
 func TestRenewalSetsTheLockWhereItLacks(t *testing.T) {
 	b := begin(t, Command{Kind: Renew, Key: "lock", Token: "t", Lease: 1000})
@@ -173,6 +204,39 @@ func TestRenewalSetsTheLockWhereItLacks(t *testing.T) {
 	b.answer("none", 0, 0, 4)
 	if got := b.sent(stepAdopt); !slices.Equal(got, []int{0, 4}) {
 		t.Errorf("set on the nodes %v", got)
+	}
+}
+
+// TestCommandsOnLocksSetSince: a release or renewal of a lock that a majority has set since the client
+// sent it is repeated for that lock alone, as when the client has sent both at once. If the nodes do not
+// agree on the lock, it is not touched.
+func TestCommandsOnLocksSetSince(t *testing.T) {
+	for kind, step := range map[Kind]step{Renew: stepRenew, Release: stepRelease, Delete: stepDelete} {
+		had := "ok"
+		if kind == Delete {
+			had = "held"
+		}
+		b := begin(t, Command{Kind: kind, Key: "lock", Token: "t", Lease: 1000})
+		b.answerAbout("a", "newer", 7, 0, 0, 1)
+		b.want(Pending, "")
+		b.answerAbout("a", had, 7, 0, 2)
+		b.want(Pending, "")
+		if got := b.sent(step); !slices.Equal(got, []int{0, 1, 3, 4}) || b.sends[2].id != "a" || b.sends[0].id != "" {
+			t.Errorf("%s is sent to %v: %+v", step, got, b.sends)
+		}
+		b.answerAbout("a", had, 7, 0, 0, 1)
+		b.want(Yes, "")
+		b.answerAbout("a", "newer", 7, 0, 3) // it was slower than the client
+		b.answerAbout("b", "newer", 7, 0, 4) // the next client has it there
+		if got := b.sent(step); !slices.Equal(got, []int{3}) || b.sends[0].id != "a" {
+			t.Errorf("%s comes late, and is sent again: %+v", step, b.sends)
+		}
+
+		b = begin(t, Command{Kind: kind, Key: "lock", Token: "t", Lease: 1000})
+		b.answerAbout("a", "newer", 7, 0, 0, 1)
+		b.answerAbout("b", "newer", 7, 0, 2, 3)
+		b.answerAbout("", "newer", 7, 0, 4)
+		b.want(Failed, "0 of 5 lock nodes take part, and 3 must agree (n0: it has set the lock since; ")
 	}
 }
 
@@ -212,13 +276,14 @@ func TestJumpedNodeMustHearThatItWaits(t *testing.T) {
 	ask := func(sent, ahead, waits int64) (told bool) {
 		t.Helper()
 		now += int64(time.Millisecond)
-		reply := resp.AppendArray(nil, 6)
+		reply := resp.AppendArray(nil, 7)
 		for _, text := range []string{"none", ""} {
 			reply = resp.AppendBulkString(reply, text)
 		}
 		for _, i := range []int64{0, -2, waits, (now + ahead) / int64(time.Microsecond)} {
 			reply = resp.AppendInt(reply, i)
 		}
+		reply = resp.AppendBulkString(reply, "")
 		return n.Looked(reply, sent, now) != nil
 	}
 	expect := func(what string, told, wantTold, votes bool) {

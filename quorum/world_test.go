@@ -126,8 +126,8 @@ func (n *simNode) do(frame []byte) []byte {
 	if about == nil || about.ends <= now {
 		about = &simAbout{}
 	}
-	said := "newer"
-	isNewer := lock != nil && about.set/1000 > number(10) && about.set <= now
+	by, said := about.id, "newer"
+	isNewer := lock != nil && about.set/1000 > number(10) && about.set <= now && (by == "" || by != arg(5))
 	if !isNewer || !concernsOlder(arg(1), lock.value == arg(3)) {
 		said = n.step(arg, number, key, lock, about, waits, now)
 	}
@@ -141,13 +141,14 @@ func (n *simNode) do(frame []byte) []byte {
 	if a := n.about[key]; a != nil {
 		about = a
 	}
-	b := resp.AppendArray(nil, 6)
+	b := resp.AppendArray(nil, 7)
 	b = resp.AppendBulkString(b, said)
 	b = resp.AppendBulkString(b, held)
 	b = resp.AppendBulkString(b, strconv.FormatInt(about.number, 10))
 	b = resp.AppendInt(b, left)
 	b = resp.AppendInt(b, (waits+999999)/int64(time.Millisecond))
-	return resp.AppendBulkString(b, strconv.FormatInt(now/int64(time.Microsecond), 10))
+	b = resp.AppendBulkString(b, strconv.FormatInt(now/int64(time.Microsecond), 10))
+	return resp.AppendBulkString(b, by)
 }
 
 // concernsOlder reports whether a step must leave a lock alone that is newer than the client's command.
@@ -166,13 +167,13 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	} else if lock != nil {
 		said = "held"
 	}
-	set := func(id string) string {
+	set := func(id string, from int64) string {
 		n.locks[key] = &simLock{arg(3), now + lease}
 		said := "low"
 		if number(7) > about.number {
 			said = "ok"
 		}
-		n.about[key] = &simAbout{id, max(about.number, number(7)), now, now + lease + keep}
+		n.about[key] = &simAbout{id, max(about.number, number(7)), from, now + lease + keep}
 		return said
 	}
 	switch arg(1) {
@@ -181,10 +182,10 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 			return said
 		}
 		if lock == nil || mine && about.id != "" && (about.id == arg(5) || about.id == arg(6)) {
-			return set(arg(5))
+			return set(arg(5), now)
 		}
 		if lock != nil && agrees(lock.value, arg(3), number(9)) { // no attempt may undo it
-			return set("none")
+			return set("again "+arg(5), now)
 		}
 		return "held"
 	case "raise":
@@ -203,7 +204,7 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 		}
 	case "adopt":
 		if lock == nil && waits == 0 {
-			set(arg(5))
+			set(arg(5), min(now, number(10)*1000))
 		}
 	case "release", "delete":
 		if mine || lock != nil && arg(1) == "delete" {
@@ -365,6 +366,7 @@ func (k *simKeyway) write(i int, e *simSend) {
 			e.o.Lost(e.send, "lost", k.w.now)
 		case LacksScript(reply) && !e.send.Whole:
 			e.send.Whole = true
+			k.group.Members[i].RecordAnswer(k.w.now)
 			k.add(i, e)
 		default:
 			e.o.Answer(e.send, reply, k.w.now)

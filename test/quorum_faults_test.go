@@ -55,7 +55,7 @@ func TestQuorumLocksOutliveTwoNodes(t *testing.T) {
 				t.Errorf("the refusal took %s", took)
 			}
 			if !strings.HasPrefix(got, "CLUSTERDOWN keyway: 2 of 5 lock nodes take part, and 3 must agree (") ||
-				!strings.HasSuffix(got, "); the lock was not acquired") || !strings.Contains(got, addrs[0]+": ") {
+				!strings.HasSuffix(got, "; the lock was not acquired") || !strings.Contains(got, addrs[0]+": ") {
 				t.Errorf("with three nodes lost: %s", got)
 			}
 			redistest.Eventually(t, 5*time.Second, "the other nodes are free again", func() bool {

@@ -135,6 +135,7 @@ func (m *member) write(e waiting) {
 			m.lost(e)
 		case quorum.LacksScript(reply) && !e.send.Whole:
 			e.send.Whole = true
+			m.node.RecordAnswer(w.ExactNow())
 			if reason := m.add(e); reason != "" {
 				e.r.op.Lost(e.send, reason, w.Now)
 			}

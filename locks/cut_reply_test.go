@@ -19,7 +19,7 @@ func TestPerKeyReplyThatIsCut(t *testing.T) {
 		}
 		s.after(10 * time.Second)
 		line := strings.Fields("EVALSHA " + redissonRenew + " 3 m n o 30000 id:1 id:1 id:1")
-		p := s.watcher.Command(command.Lookup([]byte(line[0])), framed(t, line...), time.Unix(0, s.now))
+		p := s.watcher.Command(command.Lookup([]byte(line[0])), framed(t, line...), time.Unix(0, s.now), false)
 		p.From(Client{Name: "a"}, "a")
 		p.Replied([]byte(reply[:cut]))
 		for i, key := range []string{"m", "n", "o"} {

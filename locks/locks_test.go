@@ -67,7 +67,7 @@ func (s *scene) sendArgs(who, reply string, args ...string) bool {
 	if !cmd.Lock.Changes() {
 		return false
 	}
-	p := s.watcher.Command(cmd, framed(s.t, args...), time.Unix(0, s.now))
+	p := s.watcher.Command(cmd, framed(s.t, args...), time.Unix(0, s.now), false)
 	if p == nil {
 		return false
 	}
@@ -261,7 +261,7 @@ func TestWatchingAllocatesNothing(t *testing.T) {
 	ok, one, null, ttl := []byte("+OK\r\n"), []byte(":1\r\n"), []byte("$-1\r\n"), []byte(":99\r\n")
 	run := func(a command.Args, reply []byte) {
 		cmd := command.Lookup(a.Arg(0))
-		if p := s.watcher.Command(cmd, a, time.Time{}); p != nil {
+		if p := s.watcher.Command(cmd, a, time.Time{}, false); p != nil {
 			p.From(Client{ID: 1, Addr: "127.0.0.1:1"}, "a")
 			p.Replied(reply)
 		}
@@ -287,7 +287,7 @@ func BenchmarkLock(b *testing.B) {
 	a := framed(b, "EVALSHA", redissonAcquire, "1", "lock:name", "30000", "0f3c:17")
 	reply := []byte("$-1\r\n")
 	for b.Loop() {
-		p := w.Command(cmd, a, time.Time{})
+		p := w.Command(cmd, a, time.Time{}, false)
 		p.From(Client{ID: 1}, "a")
 		p.Replied(reply)
 	}
@@ -297,7 +297,7 @@ func BenchmarkNoLock(b *testing.B) {
 	w := newScene(b, Config{Size: 1000}).watcher
 	a, cmd := framed(b, "DEL", "some:key"), command.Lookup([]byte("DEL"))
 	for b.Loop() {
-		w.Command(cmd, a, time.Time{})
+		w.Command(cmd, a, time.Time{}, false)
 	}
 }
 

@@ -216,9 +216,10 @@ func (t *Table) show(e *entry) {
 	}
 }
 
-// insert returns a new entry. If the table is full, the one that was not used for longest
+// insert returns a new entry for an event's lock. If the table is full, the one that was not used for longest
 // leaves: of the guessed ones, if these fill a quarter of the table.
-func (t *Table) insert(key []byte, hash uint64) *entry {
+func (t *Table) insert(ev *Event) *entry {
+	key, hash := ev.Key, ev.hash
 	switch {
 	case t.guessed.n > 0 && (t.guessed.n >= t.cfg.Size/4 || t.guessed.n+t.shown.n >= t.cfg.Size):
 		t.drop(t.guessed.oldest)
@@ -236,7 +237,7 @@ func (t *Table) insert(key []byte, hash uint64) *entry {
 	e.hash, e.usedAt, e.pattern = hash, t.now, t.cfg.pattern(key)
 	e.key, e.token, e.pollers = ownKey, token, pollers
 	library, isKnown := t.known[familyOf(key)]
-	e.library, e.isShown = library, isKnown || e.pattern < len(t.cfg.Patterns)
+	e.library, e.isShown = library, isKnown || ev.Outside || e.pattern < len(t.cfg.Patterns)
 	b := t.bucket(hash)
 	e.next, *b = *b, e
 	t.listOf(e).add(e)
@@ -272,7 +273,7 @@ func (t *Table) Apply(ev *Event) {
 		if ev.How.Op == Renew && ev.Outcome == Refused {
 			return
 		}
-		e = t.insert(ev.Key, ev.hash)
+		e = t.insert(ev)
 	} else {
 		t.used(e)
 	}

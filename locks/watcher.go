@@ -37,7 +37,7 @@ type Event struct {
 	Client     Client
 	Node       string
 	InBlock    bool // of a transaction: what the client does there, it does at once
-	Outside    bool // the nodes are not those of the layout, whose timeouts do not concern it
+	Outside    bool // see Watcher.Command
 }
 
 // Home returns the index of the thread that keeps the event's lock.
@@ -47,11 +47,12 @@ func (e *Event) Home(threads int) int { return int(e.hash >> 32 % uint64(threads
 // nothing once its memory has grown, and does nothing for other commands.
 type Watcher struct {
 	recognizer
-	table  *Table
-	recent [1024]uint64 // hashes of keys that were set with NX; EXPIRE or DEL may follow
-	unused []*Pending
-	events Events
-	textOf func(sha []byte) []byte
+	table     *Table
+	isOutside bool         // of the command that is looked at; see Command
+	recent    [1024]uint64 // hashes of keys that were set with NX; EXPIRE or DEL may follow
+	unused    []*Pending
+	events    Events
+	textOf    func(sha []byte) []byte
 }
 
 // Events takes the events of a watcher.
@@ -86,8 +87,10 @@ type names struct {
 }
 
 // Command returns a command that works on locks, or nil. The caller passes the reply to its
-// Replied, or calls Drop. The role of cmd changes locks.
-func (w *Watcher) Command(cmd *command.Command, a command.Args, wall time.Time) *Pending {
+// Replied, or calls Drop. The role of cmd changes locks. isOutside says that the command goes to nodes
+// that hold only locks. So its key surely is a lock, and the timeouts of the layout do not concern it.
+func (w *Watcher) Command(cmd *command.Command, a command.Args, wall time.Time, isOutside bool) *Pending {
+	w.isOutside = isOutside
 	switch cmd.Lock {
 	case command.SetLock:
 		if a.Len() > 3 {
@@ -259,7 +262,7 @@ func (w *Watcher) take(how *How) *Pending {
 		p = &Pending{w: w}
 	}
 	e := &p.event
-	e.How, e.Sent, e.Key, e.Lease, e.Outside, e.InBlock = how, w.events.Now(), nil, 0, false, false
+	e.How, e.Sent, e.Key, e.Lease, e.Outside, e.InBlock = how, w.events.Now(), nil, 0, w.isOutside, false
 	p.names, p.more = p.names[:0], p.more[:0]
 	return p
 }
@@ -294,9 +297,6 @@ func (p *Pending) From(c Client, node string) { p.event.Client, p.event.Node = c
 
 // RunsInBlock records that the command runs in a transaction; see Event.
 func (p *Pending) RunsInBlock() { p.event.InBlock = true }
-
-// GoesOutside records that the command goes to nodes outside the layout; see Event.
-func (p *Pending) GoesOutside() { p.event.Outside = true }
 
 // Replied handles the reply, or its beginning if it is long. The command is no longer pending.
 func (p *Pending) Replied(reply []byte) {
@@ -401,5 +401,5 @@ func hashOf(key []byte) uint64 { return maphash.Bytes(seed, key) }
 // mayBeLock reports whether a key, with its hash, is known to be a lock, or was set with NX
 // lately.
 func (w *Watcher) mayBeLock(key []byte, h uint64) bool {
-	return w.recent[h%uint64(len(w.recent))] == h || w.table.knows(key)
+	return w.isOutside || w.recent[h%uint64(len(w.recent))] == h || w.table.knows(key)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/quorum"
 )
@@ -19,7 +20,7 @@ type lockRig struct {
 
 func newLockRig(t *testing.T, timeout time.Duration) *lockRig {
 	addrs := []string{"10.0.1.1:1", "10.0.1.2:1", "10.0.1.3:1"}
-	r := &lockRig{rig: newRig(t, Options{Locks: quorum.Rules{{
+	r := &lockRig{rig: newRig(t, Options{WatchLocks: locks.Options{Observe: true}, Locks: quorum.Rules{{
 		Match: []byte("lock:*"), Nodes: addrs, Timeout: timeout, Drift: 0.01, MaxLease: time.Minute,
 	}}})}
 	for _, addr := range addrs {

@@ -146,6 +146,11 @@ func (n *Node) isUp() bool {
 	return slices.ContainsFunc(n.Conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
 }
 
+// wasUp reports whether a shared connection to the node was ready and has ended.
+func (n *Node) wasUp() bool {
+	return slices.ContainsFunc(n.Conns, func(c *pool.Conn) bool { return c.Stats.Losses > 0 })
+}
+
 // Conn returns the connection for a session's commands to the node, outside the exclusive
 // lane. It is always the same, since otherwise commands could overtake each other.
 func (n *Node) Conn(s *Session) *pool.Conn {

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
@@ -373,14 +374,9 @@ func (w *Worker) Shut() {
 	w.closeLinks()
 }
 
-// Up returns how many masters have a ready connection, and how many masters there are.
-func (w *Worker) Up() (up, of int) {
-	for _, n := range w.Masters {
-		if n.isUp() {
-			up++
-		}
-	}
-	return up, len(w.Masters)
+// HasLostMaster reports whether a master that had a ready connection has none now.
+func (w *Worker) HasLostMaster() bool {
+	return slices.ContainsFunc(w.Masters, func(n *Node) bool { return !n.isUp() && n.wasUp() })
 }
 
 // Deadline returns the deadline of a request that is sent now.

@@ -43,7 +43,7 @@ type observer struct {
 	started   time.Time // when the process started
 	hasOffset bool
 	offset    int64 // from Worker.Now to the clock that all threads share
-	awaySince int64 // since when a master cannot be reached; 0: all can
+	awaySince int64 // since when a master that was connected is not; 0: there is none
 }
 
 func newObserver(w *engine.Worker) *observer {
@@ -102,16 +102,14 @@ func (o *observer) setOffset() {
 
 // Sent implements engine.Witness.
 func (o *observer) Sent(s *engine.Session, cmd *command.Command, a command.Args, n *engine.Node) engine.WitnessedReply {
-	p := o.watcher.Command(cmd, a, o.w.Wall)
+	isOutside := n != nil && n.IsOutside()
+	p := o.watcher.Command(cmd, a, o.w.Wall, isOutside)
 	if p == nil {
 		return nil
 	}
 	node := ""
 	if n != nil {
 		node = n.Name()
-		if n.IsOutside() {
-			p.GoesOutside()
-		}
 	}
 	if s.Has(engine.InMulti) {
 		p.RunsInBlock()
@@ -182,13 +180,12 @@ func (o *observer) sendBatches() {
 	})
 }
 
-// watchNodes measures how long masters are away, to a second.
+// watchNodes measures how long masters that were connected are away, to a second.
 func (o *observer) watchNodes() {
-	up, of := o.w.Up()
-	switch {
-	case up < of && o.awaySince == 0:
+	switch isAway := o.w.HasLostMaster(); {
+	case isAway && o.awaySince == 0:
 		o.awaySince = o.w.Now
-	case up == of && o.awaySince != 0:
+	case !isAway && o.awaySince != 0:
 		o.table.NodeAway(o.w.Now - o.awaySince)
 		o.awaySince = 0
 	}

@@ -58,8 +58,9 @@ func IsOwn(key string) bool {
 //
 // It must call no other commands than those of docs/locks.md: the nodes' user may run no others.
 //
-// A lock that is acquired again gets the ID of no attempt. So neither the undo of the new attempt
-// takes it from its holder, nor one of an earlier attempt that failed and comes late. A lock that is
+// A lock that is acquired again or renewed has "again " before the ID. So neither the undo of the new
+// attempt takes it from its holder, nor one of an earlier attempt that failed and comes late, perhaps of
+// another client with the same token: the holder counts on each node that has renewed. A lock that is
 // adopted has an empty ID, which is that of no attempt either: clients without an earlier one send it.
 const script = `local key, about = KEYS[1], KEYS[2]
 local ms, longest = tonumber(ARGV[4]), tonumber(ARGV[2])
@@ -73,13 +74,14 @@ local held = redis.call('GET', key)
 local mine = held == ARGV[3]
 local n = redis.call('HGET', about, 'n') or '0'
 local by = redis.call('HGET', about, 'id')
+local attempt = by and string.match(by, '^again (.*)') or by
 local t = redis.call('TIME')
 local now = t[1] .. string.format('%06d', t[2])
 local says = held and (mine and 'ok' or 'held') or 'none'
 local since = tonumber(ARGV[10])
 local function newer()
   local at = tonumber(redis.call('HGET', about, 'at') or 0)
-  return at > since and at <= tonumber(now) and (by == '' or by ~= ARGV[5])
+  return at > since and at <= tonumber(now) and (attempt == '' or attempt ~= ARGV[5])
 end
 local function keep()
   redis.call('PEXPIRE', about, ms + ARGV[8])
@@ -130,6 +132,7 @@ elseif ARGV[1] == 'renew' and mine then
     says = 'long'
   else
     redis.call('PEXPIRE', key, ms)
+    if by and by ~= '' then redis.call('HSET', about, 'id', 'again ' .. attempt) end
     keep()
   end
 elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
@@ -137,7 +140,7 @@ elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
 elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
   if newer() then says = 'newer' else free() end
 end
-return {says, held or '', n, redis.call('PTTL', key), waits, now, by or ''}
+return {says, held or '', n, redis.call('PTTL', key), waits, now, attempt or ''}
 `
 
 // Node is a node that holds locks, as one thread knows it.
@@ -250,8 +253,11 @@ func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 		earlier = "add"
 	}
 	id := c.ID
-	if s.id != "" {
+	switch {
+	case s.id != "":
 		id = s.id
+	case s.step == stepAdopt:
+		id = ""
 	}
 	keep := int64(0)
 	if o.group.Fencing {

@@ -33,7 +33,8 @@ type Command struct {
 	// and the token must agree for that, or wholeToken. 0: a held lock cannot be acquired.
 	Again int
 	// ID is unique for each Acquire, also among clients that use the same token. Earlier is
-	// the ID of the same client's attempt before this one, if that failed.
+	// the ID of the same client's attempt before this one, if that failed. Of Renew, Release and
+	// Delete, ID is that of the Acquire by which the client has the lock, if that is known.
 	ID, Earlier string
 	Number      int64 // the number that an Acquire proposes
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
@@ -126,7 +127,7 @@ func (n *simNode) do(frame []byte) []byte {
 	if about == nil || about.ends <= now {
 		about = &simAbout{}
 	}
-	by, said := about.id, "newer"
+	by, said := strings.TrimPrefix(about.id, "again "), "newer"
 	isNewer := lock != nil && about.set/1000 > number(10) && about.set <= now && (by == "" || by != arg(5))
 	if !isNewer || !concernsOlder(arg(1), lock.value == arg(3)) {
 		said = n.step(arg, number, key, lock, about, waits, now)
@@ -200,6 +201,9 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	case "renew":
 		if mine {
 			lock.ends = now + lease
+			if about.id != "" {
+				about.id = "again " + strings.TrimPrefix(about.id, "again ")
+			}
 			about.ends = now + lease + keep
 		}
 	case "adopt":

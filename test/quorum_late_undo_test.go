@@ -101,6 +101,27 @@ func TestLateUndoKeepsLockThatWasAcquiredAgain(t *testing.T) {
 	}
 }
 
+// TestLateUndoKeepsRenewedLock: a real node that has renewed a lock counts for the client that renews. The undo
+// of a failed attempt that had set it there, perhaps of another client with the same token, does not free it.
+func TestLateUndoKeepsRenewedLock(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rig := newUndoRig(t, n)
+	failed, undo := rig.attempt("1", 0)
+	renew := quorum.Begin(rig.group,
+		quorum.Command{Kind: quorum.Renew, Key: "lock:a", Token: "t", Lease: 50_000}, rig.now())
+	rig.exchange(renew, renew.Take())
+	rig.exchange(failed, undo)
+	if left := n.five[0].Do("PTTL", "lock:a").Int; left <= 30_000 {
+		t.Errorf("after the undo of the attempt, the renewed lock has %d ms left", left)
+	}
+	release := quorum.Begin(rig.group, quorum.Command{Kind: quorum.Release, Key: "lock:a", Token: "t"}, rig.now())
+	rig.exchange(release, release.Take())
+	if n.five[0].Do("EXISTS", "lock:a").Int != 0 {
+		t.Error("the release does not free the lock")
+	}
+}
+
 // TestLateReleaseKeepsNextLock: a release or DEL that reaches a real node late does not free the lock
 // that another client has acquired there since, although the tokens are the same. Nor does a late
 // renewal change its lease.

@@ -13,15 +13,18 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// attempt is a client's last attempt to acquire a lock, if that has failed. The client's next
-// attempt with the same token continues it.
-type attempt struct{ key, token, id string }
+// attempt is a client's last attempt to acquire a lock. If it has failed, the client's next attempt with
+// the same token continues it. Otherwise the client's other commands are about the lock that it has set.
+type attempt struct {
+	key, token, id string
+	failed         bool
+}
 
 // maxUnfinished is how many commands of one client may be under way when it sends another one
 // on a lock. The others wait in the client's input.
 const maxUnfinished = 128
 
-var failedAttempt = engine.NewPerClient[attempt]()
+var lastAttempt = engine.NewPerClient[attempt]()
 
 // Take handles commands on locks, and refuses those that a majority of nodes cannot answer as
 // one Redis would.
@@ -96,7 +99,7 @@ func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a comma
 			"PX milliseconds"
 	case command.DeleteLock:
 		c.Kind = quorum.Delete
-		l.start(g, s, cmd, a, c, oneIfYes)
+		l.begins(g, s, cmd, a, c, oneIfYes)
 	case command.GetLock:
 		c.Kind = quorum.Read
 		l.start(g, s, cmd, a, c, value)
@@ -173,18 +176,25 @@ func (l *locks) deleteIfEqual(
 	return ""
 }
 
-// begins starts a command. An acquisition gets an ID and a number.
+// begins starts a command. An acquisition gets an ID and a number; others get the ID of theirs.
 func (l *locks) begins(
 	g *group, s *engine.Session, cmd *command.Command, a command.Args, c quorum.Command, how reply,
 ) {
-	if c.Kind == quorum.Acquire {
+	last := lastAttempt.Get(s)
+	if last != nil && (last.key != c.Key || last.token != c.Token && c.Kind != quorum.Delete) {
+		last = nil
+	}
+	switch {
+	case c.Kind == quorum.Acquire:
 		l.number = max(l.number+1, l.w.Wall.UnixMicro())
 		c.Number = l.number
 		random := l.w.Links.Rand
 		c.ID = strconv.FormatUint(random.Uint64(), 16) + strconv.FormatUint(random.Uint64(), 16)
-		if f := failedAttempt.Get(s); f != nil && f.key == c.Key && f.token == c.Token {
-			c.Earlier = f.id
+		if last != nil && last.failed {
+			c.Earlier = last.id
 		}
+	case last != nil && !last.failed:
+		c.ID = last.id
 	}
 	l.start(g, s, cmd, a, c, how)
 }

@@ -59,21 +59,18 @@ func (r *running) pass() {
 	r.call.Request.RecordIfSlow(r.frame)
 	r.frame = nil // what frees the lock may wait for a silent node much longer
 	w := r.l.w
+	r.remember()
 	if r.op.Verdict == quorum.Failed {
-		r.remember()
 		r.call.SettleFor(resp.AppendError(w.Scratch[:0], r.op.Reason))
 		return
-	}
-	if r.cmd.Kind == quorum.Acquire && r.op.Verdict != quorum.Yes {
-		r.remember()
 	}
 	r.call.SettleFor(r.reply(r.op, w.Scratch[:0], r.s.Protocol()))
 }
 
-// remember keeps a failed attempt, so that the client can continue it.
+// remember keeps an attempt for the client's next commands.
 func (r *running) remember() {
 	if r.cmd.Kind == quorum.Acquire && !r.s.HasLeft() {
-		failedAttempt.Set(r.s, &attempt{r.cmd.Key, r.cmd.Token, r.cmd.ID})
+		lastAttempt.Set(r.s, &attempt{r.cmd.Key, r.cmd.Token, r.cmd.ID, r.op.Verdict != quorum.Yes})
 	}
 }
 

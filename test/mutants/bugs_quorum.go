@@ -40,7 +40,7 @@ var inQuorum = []bug{
 	},
 	{
 		"a renewed lock is not set on nodes that lack it", "quorum/node.go",
-		"elseif ARGV[1] == 'adopt' and waits <= 0 and not held then\n  set(ARGV[5])\n", "",
+		"elseif ARGV[1] == 'adopt' and waits <= 0 and not held then\n  set(ARGV[5], since < tonumber(now) and ARGV[10] or now)\n", "",
 		"./test", "TestQuorumLockSurvivesOneRestartAfterAnother",
 	},
 	{
@@ -82,6 +82,11 @@ var inQuorum = []bug{
 		"a release that comes late frees the next client's lock", "quorum/node.go",
 		"at > since", "at < 0",
 		"./test", "TestLateReleaseKeepsNextLock",
+	},
+	{
+		"a late undo frees a lock that another client with its token has renewed", "quorum/node.go",
+		"if by and by ~= '' then", "if false then",
+		"./test", "TestLateUndoKeepsRenewedLock",
 	},
 	{
 		"a slow node keeps a lock that its client has released", "quorum/op.go",

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -29,9 +28,6 @@ func TestQuorumLocksAreSeenAtOnce(t *testing.T) {
 	if got := r.got(); !strings.HasSuffix(got, "\r\n*0\r\n") {
 		t.Errorf("after the DEL: %q", got)
 	}
-	if f := LockFigures(r.w); len(f) != 1 || f[0].Hold.Count != 1 {
-		t.Errorf("the figures are %+v", f)
-	}
 }
 
 // TestConnectingIsNoAbsence: the time that a new node takes to be reached for the first time does not make
@@ -43,9 +39,9 @@ func TestConnectingIsNoAbsence(t *testing.T) {
 	alarms := func(lease string) string {
 		r.feed(cmd("SET", "lock:"+lease, "t", "NX", "PX", lease))
 		r.endTurn()
-		for _, n := range r.w.Nodes {
-			if strings.Contains(take(n.Conns[0]), "lock:"+lease) {
-				n.Conns[0].Received([]byte("+OK\r\n"), r.now)
+		for i := range 2 {
+			if c := r.plain(i); strings.Contains(take(c), "lock:"+lease) {
+				c.Received([]byte("+OK\r\n"), r.now)
 			}
 		}
 		r.got()
@@ -54,15 +50,13 @@ func TestConnectingIsNoAbsence(t *testing.T) {
 		return r.got()
 	}
 	pass()
-	for _, n := range r.w.Nodes {
-		greet(r, n.Conns[0])
-	}
-	r.w.Server.NextHello = math.MaxInt64
+	greet(r, r.plain(0))
+	greet(r, r.plain(1))
 	pass()
 	if got := alarms("4000"); strings.Contains(got, "unsafe-lease") || !strings.Contains(got, "lock:4000") {
 		t.Errorf("twice the timeout is 2 s, and no node was away: %q", got)
 	}
-	conn := r.w.Nodes[0].Conns[0]
+	conn := r.plain(0)
 	conn.Fail(r.now, "connection reset")
 	pass()
 	greet(r, conn)

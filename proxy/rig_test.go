@@ -263,6 +263,12 @@ func (r *rig) got() string {
 	return out
 }
 
+// plain returns a node's first shared connection. The node is never asked for its software.
+func (r *rig) plain(node int) *pool.Conn {
+	r.w.Server.NextHello = math.MaxInt64
+	return r.w.Nodes[node].Conns[0]
+}
+
 func (r *rig) pass(d time.Duration) {
 	for end := r.now + int64(d); r.now < end; {
 		r.now += int64(10 * time.Millisecond)

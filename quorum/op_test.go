@@ -171,16 +171,18 @@ func TestErrorNamesNodesThatTakeNoPart(t *testing.T) {
 	b := begin(t, acquire)
 	b.op.group.Members[3].Absence = "it is new or has restarted, and votes in 8s"
 	b.answer("none", 0, 5001, 0, 1, 2)
-	b.want(Failed, "CLUSTERDOWN keyway: 1 of 5 lock nodes take part, and 3 must agree (n0: it is new or has restarted, and "+
-		"votes in 6s; n1: it is new or has restarted, and votes in 6s; n2: it is new or has restarted, and votes in 6s; "+
-		"n3: it is new or has restarted, and votes in 8s); the lock was not acquired")
+	b.want(Failed, "CLUSTERDOWN keyway: 1 of 5 lock nodes take part, and 3 must agree "+
+		"(n0: it is new or has restarted, "+
+		"and votes in 6s; n1: it is new or has restarted, and votes in 6s; n2: it is new or has restarted, "+
+		"and votes in 6s; n3: it is new or has restarted, and votes in 8s); the lock was not acquired")
 
 	b = begin(t, acquire)
 	b.answer("ok", 7, 0, 0)
 	b.answer("none", 0, 5001, 1)
 	b.expire()
-	b.want(Failed, "CLUSTERDOWN keyway: 1 of 5 lock nodes take part, and 3 must agree (n1: it is new or has restarted, and "+
-		"votes in 6s; n2: no answer within 50ms; n3: no answer within 50ms; n4: no answer within 50ms); "+
+	b.want(Failed, "CLUSTERDOWN keyway: 1 of 5 lock nodes take part, and 3 must agree "+
+		"(n1: it is new or has restarted, "+
+		"and votes in 6s; n2: no answer within 50ms; n3: no answer within 50ms; n4: no answer within 50ms); "+
 		"if the silent ones are well, raise the rule's timeout; the lock was not acquired")
 
 	b = begin(t, acquire)

@@ -146,8 +146,8 @@ func (n *Node) isUp() bool {
 	return slices.ContainsFunc(n.Conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
 }
 
-// wasUp reports whether a shared connection to the node was ready and has ended.
-func (n *Node) wasUp() bool {
+// wasUp reports whether a shared connection to a node was ready and has ended.
+func wasUp(n *Node) bool {
 	return slices.ContainsFunc(n.Conns, func(c *pool.Conn) bool { return c.Stats.Losses > 0 })
 }
 

@@ -376,7 +376,7 @@ func (w *Worker) Shut() {
 
 // HasLostMaster reports whether a master that had a ready connection has none now.
 func (w *Worker) HasLostMaster() bool {
-	return slices.ContainsFunc(w.Masters, func(n *Node) bool { return !n.isUp() && n.wasUp() })
+	return slices.ContainsFunc(w.Masters, func(n *Node) bool { return !n.isUp() && wasUp(n) })
 }
 
 // Deadline returns the deadline of a request that is sent now.

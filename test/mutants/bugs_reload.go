@@ -167,7 +167,7 @@ var inReload = []bug{
 	},
 	{
 		"a node that has refused the former epoch is asked again only later", "proxy/engine/worker.go",
-		"now.Epoch != was.Epoch || ", "",
+		"useAccount(n) || otherEpoch {", "useAccount(n) || otherEpoch && n == nil {",
 		"./proxy", "TestOtherGreetingIsTriedAtOnce",
 	},
 	{

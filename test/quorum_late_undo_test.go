@@ -154,15 +154,17 @@ func TestLateReleaseKeepsNextLock(t *testing.T) {
 func TestLateLocksAreReleased(t *testing.T) {
 	t.Parallel()
 	n := threeLockNodes(t)
-	c := n.serve("timeout: 5s, max_lease: 60s").Dial()
-	for i := range 5 {
+	k := redistest.Serve(t, "threads: 1\n"+n.yaml("timeout: 5s, max_lease: 60s")).Ready()
+	holder, other := k.Dial(), k.Dial()
+	votes(t, holder)
+	for i, c := range []*redistest.Client{holder, other, holder, other} {
 		key := fmt.Sprint("lock:", i)
 		n.five[0].Freeze()
-		c.Expect("OK", "SET", key+":released", "t", "NX", "PX", "30000")
+		holder.Expect("OK", "SET", key+":released", "t", "NX", "PX", "30000")
 		c.Expect("1", "EVAL", compareAndDelete, "1", key+":released", "t")
-		c.Expect("OK", "SET", key+":deleted", "t", "NX", "PX", "30000")
+		holder.Expect("OK", "SET", key+":deleted", "t", "NX", "PX", "30000")
 		c.Expect("1", "DEL", key+":deleted")
-		c.Expect("OK", "SET", key+":renewed", "t", "NX", "PX", "30000")
+		holder.Expect("OK", "SET", key+":renewed", "t", "NX", "PX", "30000")
 		c.Expect("1", "EVAL", compareAndExpire, "1", key+":renewed", "t", "50000")
 		time.Sleep(30 * time.Millisecond) // more than what is not known of the node's clock
 		n.five[0].Thaw()

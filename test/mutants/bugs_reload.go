@@ -167,7 +167,7 @@ var inReload = []bug{
 	},
 	{
 		"a node that has refused the former epoch is asked again only later", "proxy/engine/worker.go",
-		"useAccount(n) || otherEpoch {", "useAccount(n) || otherEpoch && n == nil {",
+		"changed || otherEpoch {", "changed || otherEpoch && n == nil {",
 		"./proxy", "TestOtherGreetingIsTriedAtOnce",
 	},
 	{

@@ -43,6 +43,9 @@ type Options struct {
 	// Reload reads the configuration again and applies it. It returns what to print. nil:
 	// there is no /reload.
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
+	// Upgrade starts the process that replaces this one. It returns what to print. nil: there is
+	// no /upgrade.
+	Upgrade func() (report string, err error)
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
@@ -97,7 +100,7 @@ func (o Options) unfit() map[string]string {
 const snapshotTimeout = 2 * time.Second
 
 // Handler serves /metrics, /healthz, /readyz, /placement and /locks, all of them read-only, and
-// /next-layout and /reload.
+// /next-layout, /reload and /upgrade.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -110,7 +113,12 @@ func serveProcess(mux *http.ServeMux, c prometheus.Collector, o Options) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), c)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	if o.Reload != nil {
-		mux.Handle("POST /reload", new(http.CrossOriginProtection).Handler(http.HandlerFunc(o.reload)))
+		serveOrder(mux, "/reload", func(r *http.Request) (string, error) {
+			return o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
+		})
+	}
+	if o.Upgrade != nil {
+		serveOrder(mux, "/upgrade", func(*http.Request) (string, error) { return o.Upgrade() })
 	}
 }
 
@@ -127,11 +135,21 @@ func servePool(mux *http.ServeMux, o Options) {
 	}
 }
 
-// reload answers POST /reload: 200 and what has changed, or 409 and why nothing has. The
-// request gives no configuration, so it can apply nothing but the file that is there. Pages
-// of other sites cannot send it from an operator's browser.
-func (o Options) reload(w http.ResponseWriter, r *http.Request) {
-	report, err := o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
+// serveOrder serves a page that makes keyway do something: a POST is answered with 200 and what
+// has changed, or with 409 and why nothing has. The request gives neither a configuration nor a
+// program, so it can apply nothing but what is there. Pages of other sites cannot send it from an
+// operator's browser.
+func serveOrder(mux *http.ServeMux, page string, do func(*http.Request) (report string, err error)) {
+	mux.Handle("POST "+page, new(http.CrossOriginProtection).Handler(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			// It takes as long as it takes. If the deadline cannot be changed, the answer may be lost.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+			report, err := do(r)
+			answerOrder(w, report, err)
+		})))
+}
+
+func answerOrder(w http.ResponseWriter, report string, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if err != nil {
 		w.WriteHeader(http.StatusConflict)

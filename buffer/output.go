@@ -43,6 +43,18 @@ func (o *Output) Append(p *Pool, b []byte) {
 // Next returns the bytes to write to the client now. They are valid until Wrote or Clear.
 func (o *Output) Next() []byte { return o.cur[o.sent:] }
 
+// Copy returns a copy of all unwritten bytes.
+func (o *Output) Copy() []byte {
+	if o.size == 0 {
+		return nil
+	}
+	b := append(make([]byte, 0, o.size), o.Next()...)
+	for _, more := range o.more {
+		b = append(b, more...)
+	}
+	return b
+}
+
 // Wrote records that n bytes of Next have been written to the client.
 func (o *Output) Wrote(p *Pool, n int) {
 	o.sent += n

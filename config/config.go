@@ -218,6 +218,7 @@ type Shutdown struct {
 	Delay   time.Duration `yaml:"delay"`   // /readyz fails, and new clients are still served
 	Drain   time.Duration `yaml:"drain"`   // after the delay: no new clients; the others are closed during this time
 	Timeout time.Duration `yaml:"timeout"` // after that: for the commands under way
+	Upgrade time.Duration `yaml:"upgrade"` // how long clients may take to follow to a new process
 }
 
 // Placement configures the guard over the nodes' keys.
@@ -281,7 +282,7 @@ func Default() Config {
 
 		Ready:    ReadyAny,
 		Log:      Log{Level: "info", Format: "text"},
-		Shutdown: Shutdown{Drain: 5 * time.Second, Timeout: 10 * time.Second},
+		Shutdown: Shutdown{Drain: 5 * time.Second, Timeout: 10 * time.Second, Upgrade: time.Minute},
 		Replicas: Replicas{MaxLag: 10 * time.Second},
 		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
 		Locks:    Locks{Observe: true},

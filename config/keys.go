@@ -380,6 +380,11 @@ var keys = []key{
 		meaning: "After the delay keyway accepts no new clients. It closes the others between two of their commands, " +
 			"spread over this time. `0s`: as soon as possible.",
 		change: "You have many clients, and their reconnects should not come all at once."},
+	{path: "shutdown.upgrade", effect: AtOnce, min: ms, max: 24 * hour,
+		remedy: "write a duration from 1ms to 24h, such as 1m",
+		meaning: "After `keyway upgrade`, how long clients in the middle of something, such as a transaction or " +
+			"BLPOP, may take until they go over to the new process. Then the old process closes them.",
+		change: "Your clients block for longer than that."},
 	{path: "shutdown.timeout", effect: AtOnce, min: ms, max: hour,
 		remedy:  "write a duration from 1ms to 1h, such as 10s",
 		meaning: "After that, how long the commands under way may take.",

@@ -32,9 +32,40 @@ func (f *Feed) SendCommand(frame []byte) {
 	f.mark()
 }
 
+// Carry returns what another process must know to go on with the connection: the beginning of a
+// message whose rest has not come. ok is false while that process could not: the feed is not
+// connected, or has not written what it was given.
+func (f *Feed) Carry() (part []byte, ok bool) {
+	return f.input.part, f.state == Ready && len(f.queue.next()) == 0
+}
+
 // Tick does what is due at the time now: it fails attempts to connect that take too long,
 // and dials after a back-off.
 func (f *Feed) Tick(now int64) { f.tick(now) }
+
+// IsFeed reports whether the link belongs to a Feed.
+func IsFeed(l *Link) bool {
+	_, is := l.traffic.(*Feed)
+	return is
+}
+
+// Adopt makes a feed's link that is Dialing go on with the connection of another process, whose
+// Carry has returned part. The node does not notice. Nothing is written before GoOn.
+func Adopt(l *Link, part []byte, now int64) {
+	l.PauseReading()
+	l.enter(Ready, now)
+	l.dialing.refused, l.reason = false, ""
+	l.Epoch = l.set.Epoch // the other process serves by the node's register, too
+	l.Received(part, now)
+}
+
+// GoOn makes the caller read the link, which calls Listener.Up.
+func GoOn(l *Link, now int64) {
+	if l.state == Ready {
+		l.ResumeReading()
+		l.traffic.up(now)
+	}
+}
 
 // received implements traffic.
 func (f *Feed) received(b []byte, now int64) {

@@ -74,3 +74,35 @@ func TestFeedEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestFeedGoesOnElsewhere: another process that gets a feed's connection between any two bytes
+// delivers each message whole and once. It writes nothing, and is only told that the feed is up, when it
+// is to go on.
+func TestFeedGoesOnElsewhere(t *testing.T) {
+	const stream = "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$10\r\n0123456789\r\n+PONG\r\n*1\r\n$3\r\nabc\r\n"
+	for cut := range len(stream) + 1 {
+		f, m := readyFeed(t)
+		f.Received([]byte(stream[:cut]), 0)
+		part, ok := f.Carry()
+		if !ok {
+			t.Fatalf("the feed is %s", f.State())
+		}
+		to := new(messages)
+		next := NewSet(f.set.Config, rand.New(rand.NewPCG(1, 2))).Feed(f.Addr, nil, to)
+		next.Open(0)
+		Adopt(&next.Link, part, 0)
+		if !next.Paused() || len(to.log) > 0 || len(next.NextWrite()) > 0 {
+			t.Fatalf("cut at %d: before it goes on: %q", cut, to.log)
+		}
+		GoOn(&next.Link, 0)
+		next.Received([]byte(stream[cut:]), 0)
+		got := strings.Join(append(m.log[1:], to.log[1:]...), "")
+		if got != stream || next.Paused() || to.log[0] != "up" {
+			t.Errorf("cut at %d: %q and %q", cut, m.log, to.log)
+		}
+		f.SendCommand([]byte("<unwritten>"))
+		if _, ok := f.Carry(); ok {
+			t.Error("a feed goes over before its commands are written")
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy/blocking"
 	"github.com/keyway-proxy/keyway/proxy/drain"
 	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/proxy/handover"
 	"github.com/keyway-proxy/keyway/proxy/observe"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
 	"github.com/keyway-proxy/keyway/proxy/quorum"
@@ -95,3 +96,46 @@ func Left(s *Session, isCut bool) { drain.Left(s, isCut) }
 // ReplaceLayout is SetTable for a table that places keys otherwise; see
 // [engine.ReplaceLayout].
 func ReplaceLayout(w *Worker, t *router.Table) { engine.ReplaceLayout(w, t) }
+
+// Written is a client that another process has written down; see [handover.Client].
+type Written = handover.Client
+
+// HandoverVersion is the version of the form in which clients are written down.
+const HandoverVersion = handover.Version
+
+// Readiness says whether another process can take a client over.
+type Readiness = handover.Readiness
+
+// The values of Readiness.
+const (
+	GoesSoon  = handover.Soon
+	ReadyToGo = handover.Ready
+	NeverGoes = handover.Never
+)
+
+// PrepareToGo makes the client's next command wait, if that helps, and returns whether another
+// process can take the client over; see [handover.Prepare].
+func PrepareToGo(s *Session) Readiness { return handover.Prepare(s) }
+
+// GoOn lets keyway serve a client again after PrepareToGo.
+func GoOn(s *Session) { engine.GoOn(s) }
+
+// PrepareSubscriberToGo is PrepareToGo for clients with subscriptions; see
+// [handover.PrepareSubscriber].
+func PrepareSubscriberToGo(s *Session) Readiness { return handover.PrepareSubscriber(s) }
+
+// Subscribes reports whether a client has subscriptions.
+func Subscribes(s *Session) bool { return s.Has(engine.Subscribed) }
+
+// WriteDown returns what another process must know of a client that is ready, and what is not
+// written to the client yet.
+func WriteDown(s *Session) (form, output []byte) { return handover.Write(s) }
+
+// ReadClient reads what WriteDown has returned, perhaps in another version of keyway.
+func ReadClient(form []byte) (Written, error) { return handover.Read(form) }
+
+// LaterIDs makes the worker's later sessions get ids above this one.
+func LaterIDs(w *Worker, id uint64) { engine.LaterIDs(w, id) }
+
+// LastID returns an id that no session of the worker exceeds.
+func LastID(w *Worker) uint64 { return engine.LastID(w) }

@@ -40,6 +40,8 @@ type client struct {
 	gone     bool
 	isPutOff bool // its output waits: it is in the thread's putOff
 	farewell
+	isAway bool // another process serves it, or soon answers whether it does
+	stays  bool // the process that replaces this one cannot take it
 }
 
 // open begins the session.
@@ -65,6 +67,9 @@ func (c *client) identify(by *config.TLS, s tls.ConnectionState) {
 // Ready writes the session's output to the client's socket, and passes the bytes that the
 // client has sent to the session.
 func (c *client) Ready(readable, writable bool) {
+	if c.isAway {
+		return
+	}
 	if c.gone {
 		c.discard()
 		return
@@ -90,7 +95,9 @@ func (c *client) Ready(readable, writable bool) {
 // next.
 func (c *client) flush() {
 	s := c.session
-	c.isPutOff = false
+	if c.isPutOff = false; c.isAway {
+		return
+	}
 	if c.t.draining && !c.gone && c.mayLeave() && c.leave() {
 		return
 	}
@@ -120,6 +127,9 @@ func (c *client) flush() {
 		return
 	}
 	c.sock.Watch(s.Reading(), s.Pending() > 0)
+	if c.t.passage != nil {
+		c.t.passage.next(c)
+	}
 }
 
 // reads implements owner.

@@ -152,8 +152,11 @@ func (l *listener) secure(by *config.TLS) {
 // openAdded opens the listeners that the server does not have yet. If one fails, it closes
 // the others.
 func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
+	s.listening.Lock()
+	present := s.listeners
+	s.listening.Unlock()
 	var removed []net.Listener
-	for _, l := range s.listeners {
+	for _, l := range present {
 		if c.Listen.Find(l.addr) == nil && !l.passed {
 			removed = append(removed, l.sockets...)
 		}
@@ -163,7 +166,7 @@ func (s *Server) openAdded(c *config.Config) (added []*listener, err error) {
 	}
 	for i, of := range c.Listen {
 		addr := of.Addr
-		if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.addr == addr }) {
+		if slices.ContainsFunc(present, func(l *listener) bool { return l.addr == addr }) {
 			continue
 		}
 		l := &listener{addr: addr, passed: strings.HasPrefix(addr, config.Activated)}

@@ -18,6 +18,9 @@ func (t *thread) dial(b *backend) {
 		b.link.Fail(t.now, errtext.NoSentinel)
 		return
 	}
+	if t.inherited.serve(b) {
+		return
+	}
 	addr, err := netip.ParseAddrPort(b.link.Addr)
 	if err == nil && !t.srv.o.Streams {
 		t.connectTo(b, addr)

@@ -235,6 +235,29 @@ func refuseHandshakes(ln net.Listener) {
 	})
 }
 
+// rest stops accepting clients, which wait in the kernel meanwhile, or goes on.
+func rest(t *thread, begin bool) {
+	for _, a := range t.acceptors {
+		a.paused = 0
+		a.fd.Watch(!begin, false)
+	}
+}
+
+// adopt watches a socket of another process.
+func adopt(l *loop.Loop, descriptor int, h loop.Handler) (socket, error) {
+	return newFD(l, descriptor, h, false, false)
+}
+
+// descriptorOf returns the descriptor of a socket that does not encrypt. It returns false for any
+// other.
+func descriptorOf(s socket) (descriptor int, ok bool) {
+	f, ok := s.(*fd)
+	if !ok {
+		return -1, false
+	}
+	return f.n, true
+}
+
 // addrOf returns the address of a socket's peer, not valid for a socket file.
 func addrOf(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {

@@ -27,5 +27,11 @@ func (t *thread) connect(loop.Handler, netip.AddrPort) (socket, error) { return 
 
 func connected(socket) error { return nil }
 
+func rest(*thread, bool) {}
+
+func adopt(*loop.Loop, int, loop.Handler) (socket, error) { return nil, errNoEpoll }
+
+func descriptorOf(socket) (int, bool) { return -1, false }
+
 // refuseHandshakes does nothing here; see fd_linux.go.
 func refuseHandshakes(net.Listener) {}

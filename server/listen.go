@@ -17,14 +17,20 @@ import (
 // listen opens the listening sockets. If there are several threads, each has its own
 // socket on every TCP address (SO_REUSEPORT), so that the kernel spreads the clients.
 func (s *Server) listen() error {
+	s.isNew = len(s.o.Inherited) == 0
 	added, err := s.openAdded(s.cfg.Load())
 	if err != nil {
 		return err
 	}
+	waits := s.o.Inherited != nil
 	for _, t := range s.threads {
 		t.loop.Post(func() {
 			for _, l := range added {
 				t.listen(l)
+			}
+			if waits {
+				rest(t, true)
+				t.inherited.waits = true
 			}
 		})
 	}
@@ -35,6 +41,10 @@ func (s *Server) listen() error {
 // listenOn opens one socket that all threads share, or one for each thread. removed are
 // listeners that are about to be closed.
 func (s *Server) listenOn(addr string, removed []net.Listener) ([]net.Listener, error) {
+	if inherited := s.o.Inherited[addr]; len(inherited) > 0 {
+		delete(s.o.Inherited, addr)
+		return inherited, nil
+	}
 	if name, ok := strings.CutPrefix(addr, config.Activated); ok {
 		return listenPassed(s.o.Passed, name)
 	}
@@ -125,6 +135,28 @@ func (s *Server) closeListeners() {
 	defer s.listening.Unlock()
 	for _, l := range s.listeners {
 		l.close()
+	}
+}
+
+// swapListeners replaces the server's listeners, and returns those that it had.
+func swapListeners(s *Server, by []*listener) (before []*listener) {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	before, s.listeners = s.listeners, by
+	return before
+}
+
+// leaveFile keeps the files of Unix sockets when the listener is closed: they belong to another process.
+func (l *listener) leaveFile() { l.unlinks(false) }
+
+// ownFile makes the listener remove the files of Unix sockets when it is closed.
+func (l *listener) ownFile() { l.unlinks(!l.passed) }
+
+func (l *listener) unlinks(when bool) {
+	for _, ln := range l.sockets {
+		if u, ok := ln.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(when)
+		}
 	}
 }
 

@@ -1,3 +1,8 @@
+// Package server owns the I/O for package proxy: the sockets of clients and nodes, the
+// threads and the time. It also stops them in order, so that commands under way finish.
+//
+// Each thread has a loop and a worker. Threads share only immutable tables, atomic
+// counters and the loops' mailboxes. Code that runs in a loop must never block.
 package server
 
 import (
@@ -45,6 +50,10 @@ type Options struct {
 	UsersFile  UsersFile // of ACL LOAD and SAVE; nil: there is none
 	// Host is what the server shares with other servers of the process. nil: the server is alone.
 	Host *Host
+	// Inherited are the sockets of the process that this one replaces, by the addresses of its
+	// configuration. New removes those that it uses. If Inherited is not nil, the server accepts no
+	// clients before TakeOver tells it to.
+	Inherited map[string][]net.Listener
 }
 
 // Setup is what a configuration says, in the core's terms. Package wiring makes one.
@@ -91,6 +100,7 @@ type Server struct {
 	threads    []*thread
 	listening  sync.Mutex // for listeners
 	listeners  []*listener
+	isNew      bool // the process that this one replaces does not have the pool
 	clients    atomic.Int64
 	stopping   atomic.Bool
 	table      atomic.Pointer[router.Table]
@@ -233,6 +243,9 @@ func shutdownOf(ctx context.Context, s *Server) config.Shutdown {
 	shutdown := s.cfg.Load().Shutdown
 	if ctx.Err() == nil || errors.Is(context.Cause(ctx), ErrAtOnce) {
 		shutdown.Delay, shutdown.Drain = 0, 0
+	}
+	if errors.Is(context.Cause(ctx), ErrHandedOver) {
+		shutdown.Delay = 0
 	}
 	return shutdown
 }

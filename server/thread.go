@@ -34,6 +34,8 @@ type thread struct {
 	drainBy       int64     // time at which draining ends at the latest
 	linger        int64     // how long closed clients may linger
 	lingering     []*client // in the order in which they were closed
+	passage       *passage  // nil: no other process takes clients over
+	inherited     inheritance
 }
 
 // maxPutOff is the number of busy turns for which a client's output may wait for its

@@ -15,6 +15,7 @@ import (
 // hear from.
 type Notifier struct {
 	conn     *net.UnixConn
+	addr     string
 	watchdog time.Duration // 0: systemd does not watch
 }
 
@@ -29,7 +30,7 @@ func New(env func(string) (string, bool), pid int) (*Notifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to systemd, NOTIFY_SOCKET=%s: %w", addr, err)
 	}
-	return &Notifier{conn: conn, watchdog: watchdogOf(env, pid)}, nil
+	return &Notifier{conn: conn, addr: addr, watchdog: watchdogOf(env, pid)}, nil
 }
 
 // watchdogOf returns the time after which systemd ends a process that it does not hear from. It
@@ -59,6 +60,21 @@ func (n *Notifier) Reloading(now time.Duration) {
 // long, even if TimeoutStopSec is shorter.
 func (n *Notifier) Stopping(status string, atMost time.Duration) {
 	n.send("STOPPING=1", statusLine(status), fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", atMost.Microseconds()))
+}
+
+// Replaced tells systemd that another process is the service's main process from now on.
+func (n *Notifier) Replaced(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
+
+// Environment returns the variables by which a process that replaces this one finds systemd.
+func (n *Notifier) Environment() []string {
+	if n == nil {
+		return nil
+	}
+	env := []string{"NOTIFY_SOCKET=" + n.addr}
+	if n.watchdog > 0 {
+		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", n.watchdog.Microseconds()))
+	}
+	return env
 }
 
 // statusLine returns the assignment of a status, which must be one line.

@@ -20,7 +20,8 @@ const module = "github.com/keyway-proxy/keyway/"
 // core are the packages of the core, the lower ones first.
 const core = "resp command names acl slots hashring router metrics buffer errtext " +
 	"clients emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
-	"proxy/answers proxy/blocking proxy/drain proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
+	"proxy/answers proxy/blocking proxy/drain proxy/handover proxy/observe proxy/pubsub proxy/quorum " +
+	"proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -83,13 +84,14 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"a connection knows frames, not commands",
 	},
 	{
-		"proxy/engine proxy/answers proxy/blocking proxy/drain proxy/observe proxy/pubsub proxy/quorum " +
-			"proxy/tracking proxy/txn",
+		"proxy/engine proxy/answers proxy/blocking proxy/drain proxy/handover proxy/observe proxy/pubsub " +
+			"proxy/quorum proxy/tracking proxy/txn",
 		module + "proxy " + module + "server " + module + "loop " + module + "config " + module + "admin",
 		"layer 2",
 	},
 	{"proxy", module + "server " + module + "loop " + module + "config " + module + "admin", "layer 2"},
 	{"proxyheader", module + "loop " + module + "config " + module + "server", "it knows bytes and addresses only"},
+	{"upgrade", module + "config " + module + "server " + module + "proxy", "it carries messages, whatever they say"},
 	{"tlsconn", module + "loop " + module + "config " + module + "server", "it moves no bytes of sockets"},
 	{"server", module + "admin " + module + "topology", "the topology comes in by an interface"},
 	{"migrate", module + "config " + module + "topology " + module + "proxy", "it knows tables and keys"},

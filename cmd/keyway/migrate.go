@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,4 +67,93 @@ func printSummary(w io.Writer, sum migrate.Summary) {
 	fmt.Fprintf(w, "%s, in %s (%.0f keys/s)\n", movedText(sum.Moved, sum.Joined), took, rate)
 	printAside(w, sum.Aside)
 	fmt.Fprintln(w)
+}
+
+const (
+	barWidth     = 30
+	lineInterval = 5 * time.Second // between lines, if the output is no terminal
+)
+
+// meter shows how far a long command is: a bar on a terminal, otherwise a line now and
+// then.
+type meter struct {
+	w        io.Writer
+	terminal bool
+	last     time.Duration // when the last line was printed, since the beginning
+	doing    string
+	width    int // of what stands on the terminal's line
+}
+
+func newMeter(w io.Writer) *meter {
+	m := &meter{w: w}
+	if f, ok := w.(*os.File); ok {
+		info, err := f.Stat()
+		m.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return m
+}
+
+// print shows the progress.
+func (m *meter) print(p migrate.Progress) {
+	if p.Doing != m.doing {
+		m.end()
+		m.doing, m.last = p.Doing, 0
+	}
+	share := 1.0
+	if p.Total > 0 {
+		share = min(1, float64(p.Looked)/float64(p.Total))
+	}
+	text := fmt.Sprintf("%3.0f %% of %d keys", 100*share, p.Total)
+	if p.Doing == "moving" {
+		text += fmt.Sprintf(", %d moved, %.0f keys/s", p.Moved, float64(p.Moved)/p.Took.Seconds())
+	}
+	if share > 0 && share < 1 {
+		left := time.Duration(float64(p.Took) * (1 - share) / share)
+		text += fmt.Sprintf(", about %s left", left.Round(time.Second))
+	}
+	if p.Slow != "" {
+		text += fmt.Sprintf("; slower for the sake of node %s", p.Slow)
+	}
+	if p.Waiting != "" {
+		text += "; trying again: " + p.Waiting
+	}
+	switch {
+	case m.terminal:
+		done := int(share * barWidth)
+		bar := strings.Repeat("#", done) + strings.Repeat("-", barWidth-done)
+		line := fmt.Sprintf("%s [%s] %s", p.Doing, bar, text)
+		fmt.Fprintf(m.w, "\r%-*s", m.width, line)
+		m.width = len(line)
+	case p.Took-m.last >= lineInterval:
+		m.last = p.Took
+		fmt.Fprintf(m.w, "%s: %s\n", p.Doing, strings.TrimSpace(text))
+	}
+}
+
+// end clears the terminal's line.
+func (m *meter) end() {
+	if m.width > 0 {
+		fmt.Fprintf(m.w, "\r%*s\r", m.width, "")
+		m.width = 0
+	}
+}
+
+// interrupted returns the error of a command that moves keys and can be called again.
+func interrupted(cmd *cobra.Command, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s was interrupted; nothing is lost, and the same command goes on", cmd.CommandPath())
+	}
+	return err
+}
+
+// printWatch shows how far a watch is that takes a fixed time.
+func (m *meter) printWatch(took, whole time.Duration, text string) {
+	if m.terminal {
+		line := fmt.Sprintf("watching %s of %s: %s", took.Round(time.Second), whole, text)
+		fmt.Fprintf(m.w, "\r%-*s", m.width, line)
+		m.width = len(line)
+	} else if took-m.last >= max(lineInterval, whole/60) {
+		m.last = took
+		fmt.Fprintf(m.w, "watching %s of %s: %s\n", took.Round(time.Second), whole, text)
+	}
 }

@@ -30,18 +30,14 @@ func reloadCommand() *cobra.Command {
 			"--allow-misplaced it takes any layout, any nodes and any rules.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if addr == "" {
-				pools, err := loadPools(file)
-				if err != nil {
-					return fmt.Errorf("not reloaded: %w", err)
-				}
-				if pools[0].Admin == "" {
-					return fmt.Errorf("%s has no admin address; send the process SIGHUP, or name the address of the "+
-						"running keyway with --admin", file)
-				}
-				addr = reachable(pools[0].Admin)
+			addr, err := adminAddr(file, addr, "SIGHUP")
+			if err != nil {
+				return fmt.Errorf("not reloaded: %w", err)
 			}
-			return reload(cmd.Context(), cmd.OutOrStdout(), addr, allowMisplaced)
+			ctx, cancel := context.WithTimeout(cmd.Context(), reloadTimeout)
+			defer cancel()
+			page := fmt.Sprintf("/reload?%s=%v", admin.AllowMisplaced, allowMisplaced)
+			return order(ctx, cmd.OutOrStdout(), addr, page, "reloaded")
 		},
 	}
 	configFlag(cmd, &file)
@@ -71,11 +67,26 @@ func reachable(addr string) string {
 // reloadTimeout is longer than keyway asks a cluster or sentinels during a reload.
 const reloadTimeout = 30 * time.Second
 
-// reload asks the keyway with that admin address to reload, and prints its report.
-func reload(ctx context.Context, w io.Writer, addr string, allowMisplaced bool) error {
-	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
-	defer cancel()
-	page := fmt.Sprintf("/reload?%s=%v", admin.AllowMisplaced, allowMisplaced)
+// adminAddr returns the admin address of the running keyway: the one that is named, or the file's.
+// signal does the same as the order that goes there.
+func adminAddr(file, named, signal string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	pools, err := loadPools(file)
+	if err != nil {
+		return "", err
+	}
+	if pools[0].Admin == "" {
+		return "", fmt.Errorf("%s has no admin address; send the process %s, or name the address of the "+
+			"running keyway with --admin", file, signal)
+	}
+	return reachable(pools[0].Admin), nil
+}
+
+// order tells the keyway with that admin address to do something, and prints its report. done
+// names what it does then.
+func order(ctx context.Context, w io.Writer, addr, page, done string) error {
 	status, text, err := callAdmin(ctx, http.MethodPost, addr, page, nil)
 	if err != nil {
 		return fmt.Errorf("%w; start it, or name its admin address with --admin", err)
@@ -85,9 +96,9 @@ func reload(ctx context.Context, w io.Writer, addr string, allowMisplaced bool) 
 		fmt.Fprintln(w, text)
 		return nil
 	case http.StatusConflict:
-		return errors.New("not reloaded: " + text)
+		return errors.New("not " + done + ": " + text)
 	}
-	return fmt.Errorf("%s is no admin address of a keyway that can reload: it answers %d %s", addr, status,
+	return fmt.Errorf("%s is no admin address of a keyway that can be %s: it answers %d %s", addr, done, status,
 		http.StatusText(status))
 }
 

@@ -37,12 +37,18 @@ type running struct {
 
 	passwords *passwords.Keeper // of all pools
 
+	end    context.CancelCauseFunc // ends ctx for a reason
+	before *predecessor            // that this process replaces; nil: none
+
+	upgrading atomic.Bool // this process, or the one that it replaces, makes way; admin must not change otherwise
+	successor int         // the id of the process that replaces this one
+
 	systemd *systemd.Notifier // nil: systemd does not ask for messages
 	passed  []server.Passed   // the sockets that systemd has opened
 
 	reloading sync.Mutex
 	pools     atomic.Pointer[[]*served]         // in the order of the file
-	servers   errgroup.Group                    // the pools' servers
+	serving   errgroup.Group                    // the pools' servers
 	admin     *adminListener                    // changed by reload alone
 	watchers  sync.WaitGroup                    // goroutines that look at nodes and serve operators
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
@@ -81,6 +87,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
+		Upgrade: func() (string, error) { return r.upgrade("keyway upgrade") },
 	})
 }
 
@@ -144,6 +151,9 @@ func (r *running) tellSystemd(ctx, beside context.Context) {
 	})
 	select {
 	case <-ctx.Done():
+		if context.Cause(ctx) == server.ErrHandedOver {
+			return // the service goes on
+		}
 		s := r.first().cfg.Load().Shutdown
 		r.systemd.Stopping("stopping: closing the clients", s.Delay+s.Drain+s.Timeout+stopSlack)
 	case <-beside.Done():
@@ -174,6 +184,10 @@ func (r *running) status(err error) string {
 func (r *running) reload(ctx context.Context, cause string, allowMisplaced bool) (report string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	if r.upgrading.Load() {
+		r.log.Error("not reloaded; nothing was changed", "file", r.file, "cause", cause, "error", errUpgrading)
+		return "", errUpgrading
+	}
 	r.systemd.Reloading(systemd.Monotonic())
 	report, err = r.reloadFile(ctx, cause, allowMisplaced)
 	r.systemd.Ready(r.status(err))
@@ -235,10 +249,14 @@ func (r *running) forgetPasswords() {
 	r.passwords.Retain(used)
 }
 
-// usePasswords makes the pools use what their commands have printed.
+// usePasswords makes the pools use what their commands have printed. During an upgrade it does nothing,
+// and is called again at the end.
 func (r *running) usePasswords() {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	if r.upgrading.Load() {
+		return
+	}
 	for _, p := range *r.pools.Load() {
 		old := p.cfg.Load()
 		next := config.WithPrinted(old)

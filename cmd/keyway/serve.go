@@ -122,9 +122,15 @@ func logIn(ctx context.Context, all ...*config.Config) error {
 // that operators can watch.
 func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logger, out *output) error {
 	signal.Ignore(syscall.SIGPIPE) // until the process ends
-	hangups := make(chan os.Signal, 1)
+	hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
+	signal.Notify(upgrades, syscall.SIGUSR2)
 	defer signal.Stop(hangups)
+	defer signal.Stop(upgrades)
+	before, err := meetPredecessor(pools[0])
+	if err != nil {
+		return fmt.Errorf("taking over from another process: %w", err)
+	}
 	// What looks at the nodes and the admin address run until the servers have ended.
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
@@ -132,16 +138,19 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
+	ctx, end := context.WithCancelCause(ctx)
+	stop := func() { end(nil) }
 	defer stop()
 	r := &running{
-		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, beside: beside,
+		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, end: end, beside: beside, before: before,
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener),
 		passwords: passwords.NewKeeper(log),
 	}
 	if err := r.runCommands(ctx, pools); err != nil {
 		return err
 	}
+	r.upgrading.Store(before != nil)
+	inheritedAdmin := before.adminListener(pools[0].Admin) // first: the other sockets are for the pools
 	var all []*served
 	for _, cfg := range pools {
 		p, err := r.newServed(ctx, cfg)
@@ -150,9 +159,10 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 		}
 		all = append(all, p)
 	}
+	before.closeUnused()
 	r.pools.Store(&all)
 	r.setMemoryLimit()
-	l, err := listenAdmin(pools[0], r.admin)
+	l, err := listenAdmin(pools[0], inheritedAdmin)
 	if err != nil {
 		return err
 	}
@@ -160,13 +170,23 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 		p.start()
 	}
 	r.warnUnused()
-	r.serveAdmin(beside, l)
-	r.watchers.Go(func() { r.tellSystemd(ctx, beside) })
-	r.watchers.Go(func() { r.reloadOn(beside, hangups) })
-	r.watchers.Go(func() { r.passwords.Run(beside, r.usePasswords) })
-	err = r.servers.Wait()
+	r.watch(l, hangups, upgrades)
+	err = r.serving.Wait()
 	stopBeside()
 	r.watchers.Wait()
-	log.Info("stopped")
+	r.log.Info("stopped")
 	return err
+}
+
+// watch begins to serve operators, and to do what does not come from clients, until r.beside ends.
+func (r *running) watch(admin *adminListener, hangups, upgrades <-chan os.Signal) {
+	if before := r.before; before != nil {
+		r.watchers.Go(func() { r.takeOver(r.beside, before, admin) })
+	} else {
+		r.serveAdmin(r.beside, admin)
+	}
+	r.watchers.Go(func() { r.tellSystemd(r.ctx, r.beside) })
+	r.watchers.Go(func() { r.reloadOn(r.beside, hangups) })
+	r.watchers.Go(func() { r.upgradeOn(r.beside, upgrades) })
+	r.watchers.Go(func() { r.passwords.Run(r.beside, r.usePasswords) })
 }

@@ -65,7 +65,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	}
 	p.srv, err = wiring.NewServer(cfg, server.Options{
 		Log: p.log, Version: versionText(), LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
-		Passed: r.passed,
+		Passed: r.passed, Inherited: r.before.inherited(p.name),
 	})
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func (p *served) start() {
 	})
 	ctx, stop := context.WithCancel(r.ctx)
 	p.stop = stop
-	r.servers.Go(func() error {
+	r.serving.Go(func() error {
 		defer stopBeside()
 		err := p.srv.Run(ctx)
 		if err != nil {

@@ -179,15 +179,62 @@ func RenewConns(w *Worker, s *Session) {
 
 // hooks are what features have set to be called by the worker or by each other.
 type hooks struct {
-	Blocked  blocked
-	Counter  receiverCounter
-	Denials  denials
-	Gate     gate         // nil: no command has to wait
-	Observer observer     // nil: nobody wants to see the commands
-	Outside  outside      // nil: the nodes of the layout have all keys
-	Witness  Witness      // nil: nobody wants to see the replies to commands that may concern locks
-	Hidden   bool         // the observer must not see the command that is being dispatched
-	Whole    command.Args // the command that is being dispatched, with whole names
+	Blocked       blocked
+	Counter       receiverCounter
+	Subscriptions Subscriptions
+	Trackers      Trackers
+	Denials       denials
+	Gate          gate         // nil: no command has to wait
+	Observer      observer     // nil: nobody wants to see the commands
+	Outside       outside      // nil: the nodes of the layout have all keys
+	Witness       Witness      // nil: nobody wants to see the replies to commands that may concern locks
+	Hidden        bool         // the observer must not see the command that is being dispatched
+	Whole         command.Args // the command that is being dispatched, with whole names
+}
+
+// Topics are what a client is subscribed to: channels, patterns and sharded channels, each in the
+// order of its subscriptions.
+type Topics [3][]string
+
+// Subscriptions is what the feature of subscriptions can do for clients that go from one process to
+// another.
+type Subscriptions interface {
+	// TopicsOf returns what a client is subscribed to.
+	TopicsOf(s *Session) Topics
+	// Carried returns the feeds that another process can go on with. settled is false if there will
+	// soon be others: a node has not confirmed a subscription.
+	Carried() (feeds []CarriedFeed, settled bool)
+	// Lend stops the use of all feeds, without ending their subscriptions. The caller must read them
+	// no more. The subscribers are still counted.
+	Lend()
+	// GiveAway closes the feeds after Lend: another process reads them now.
+	GiveAway()
+	// TakeBack goes on after Lend. Feeds that are not given away are used again.
+	TakeBack()
+
+	// Inherit records that another process has lent the feed of the node with that address. isPrimary
+	// says that it carries what is published anywhere in a cluster.
+	Inherit(addr string, isPrimary bool)
+	// Resume subscribes a client to what it is subscribed to already: nodes need not confirm it.
+	// It calls known once all workers count the client as a receiver.
+	Resume(s *Session, to Topics, known func())
+}
+
+// CarriedFeed is a feed that another process takes over.
+type CarriedFeed struct {
+	*pool.Feed
+	Part    []byte // see pool.Feed.Carry
+	Primary bool
+}
+
+// Trackers is what the feature of client-side caching can do for clients that another process takes
+// over.
+type Trackers interface {
+	// TrackingOf returns the written form of a client's CLIENT TRACKING. ok is false if another
+	// process could not go on with it.
+	TrackingOf(s *Session) (form []byte, ok bool)
+	// ResumeTracking makes a client track as the written form says.
+	ResumeTracking(s *Session, form []byte) error
 }
 
 // receiverCounter counts who gets a message that is published.

@@ -148,6 +148,7 @@ const (
 	Leaving                         // keyway stops, and closes the client when it may leave; see package drain
 	LeavingNow                      // Leaving, even if it waits or listens
 	Released                        // closed without a reply to its blocking command, which has had no effect
+	heldBack                        // its next command waits: another process takes the client over
 )
 
 // Has reports whether the session is in any of the states; Set and Clear change them.
@@ -156,25 +157,70 @@ func (s *Session) Set(f State)      { s.State |= f }
 func (s *Session) Clear(f State)    { s.State &^= f }
 
 // stopped are the states in which the client's next command is not dispatched.
-const stopped = Closing | Dead | Draining | Blocked | full | Stalled
+const stopped = Closing | Dead | Draining | Blocked | full | Stalled | heldBack
 
 // Open starts a session. peer and local are the socket's addresses, for logs and CLIENT LIST.
 func (w *Worker) Open(bind any, peer, local string) *Session {
 	w.lastID++
+	id := (w.lastID-1)*uint64(w.Options.Workers) + uint64(w.Options.Index) + 1
+	s := open(w, bind, id, peer, local)
+	BeDefault(s)
+	w.Reads.Decide(s)
+	w.Stats.Accepted++
+	return s
+}
+
+func open(w *Worker, bind any, id uint64, peer, local string) *Session {
 	s := &Session{
-		Bind: bind, Worker: w,
-		id:       (w.lastID-1)*uint64(w.Options.Workers) + uint64(w.Options.Index) + 1,
+		Bind: bind, Worker: w, id: id,
 		index:    len(w.Sessions),
 		OpenedAt: w.Now, ActiveAt: w.Now,
 		epoch: w.epoch,
 		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState,
 	}
-	BeDefault(s)
-	w.Reads.Decide(s)
 	w.Sessions = append(w.Sessions, s)
 	w.ByID[s.id] = s
-	w.Stats.Accepted++
 	return s
+}
+
+// TakeOver starts a session of a client that another process has served, under the id that it has
+// there. The worker's later sessions get higher ids. The caller sets what the client had set.
+func TakeOver(w *Worker, bind any, id uint64, peer, local string) *Session {
+	LaterIDs(w, id)
+	s := open(w, bind, id, peer, local)
+	s.seq = 1 // it may have sent commands
+	for _, n := range w.Nodes {
+		s.WroteTo.Add(n.Ordinal)
+	}
+	return s
+}
+
+// LaterIDs makes the worker's later sessions get ids above this one.
+func LaterIDs(w *Worker, id uint64) {
+	w.lastID = max(w.lastID, id/uint64(w.Options.Workers)+1)
+}
+
+// LastID returns an id that no session of the worker exceeds.
+func LastID(w *Worker) uint64 { return w.lastID * uint64(w.Options.Workers) }
+
+// HoldBack makes the client's next command wait until GoOn, so that another process can take the client over.
+func HoldBack(s *Session) { s.Set(heldBack) }
+
+// GoOn ends HoldBack.
+func GoOn(s *Session) {
+	s.Clear(heldBack)
+	s.Wake()
+}
+
+// IsHeldBack reports whether the client's next command waits after HoldBack.
+func IsHeldBack(s *Session) bool { return s.Has(heldBack) }
+
+// IsIdle reports whether the client has the replies to all that was dispatched, but for output that
+// is not written yet, and is in no transaction.
+func IsIdle(s *Session) bool {
+	const busy = Closing | Dead | Draining | Blocked | Stalled | handedOver | resuming | eof | InMulti
+	return s.State&busy == 0 && s.line.head == nil && s.Inflight == 0 && s.Confirming == 0 &&
+		s.Block == nil && s.pausedConn == nil && len(s.Retry) == 0 && !s.HasLeft()
 }
 
 // BeDefault makes the session one of the default user, who may need no authentication.

@@ -91,7 +91,7 @@ func (h *hub) open(tp *topic) {
 		return
 	}
 	for _, n := range h.w.Masters {
-		if !h.shouldSubscribe(n, tp) || h.feeds[n].ConnectError() != "" {
+		if !h.shouldSubscribe(n, tp) || h.feeds[n] == nil || h.feeds[n].ConnectError() != "" {
 			continue
 		}
 		tp.pending[h.feeds[n].Feed] = true
@@ -130,6 +130,9 @@ func (h *hub) recordUnconfirmed(tp *topic) {
 
 // connect opens a feed to each master that has none, and picks the primary feed.
 func (h *hub) connect() {
+	if h.isLent {
+		return
+	}
 	for _, n := range h.w.Masters {
 		if h.feeds[n] == nil {
 			f := &feed{Feed: engine.NewFeed(n, h)}
@@ -348,6 +351,10 @@ func (h *hub) replyOnceKnown(wait *subscribing) {
 
 // finish sends the client the reply to its command. It has no effect the second time.
 func (h *hub) finish(wait *subscribing) {
+	if wait.known != nil {
+		wait.known()
+		wait.known = nil
+	}
 	if wait.call != nil {
 		c := wait.call
 		wait.call = nil

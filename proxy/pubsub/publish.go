@@ -1,8 +1,6 @@
 package pubsub
 
 import (
-	"hash/maphash"
-
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/proxy/engine"
@@ -177,17 +175,29 @@ func (h *hub) countedWorkers(n *engine.Node, kind topicKind, name string) (count
 
 // publishNode returns the cluster node that gets the messages of a channel, or nil if there
 // is no master. While the masters stay the same, it is always the same node, so the messages
-// keep their order. Different channels have different nodes.
+// keep their order, also when another process takes a client over. Different channels have
+// different nodes.
 func publishNode(w *engine.Worker, channel []byte) (best *engine.Node) {
 	var most uint64
+	of := fnv1a(offset64, channel)
 	for _, n := range w.Masters {
-		score := maphash.Bytes(engine.HashSeed, channel) ^ uint64(n.Ordinal+1)*0x9e3779b97f4a7c15
-		score *= 0xff51afd7ed558ccd
+		score := fnv1a(of, n.Addr) * 0xff51afd7ed558ccd
+		score ^= score >> 33
 		if best == nil || score > most {
 			best, most = n, score
 		}
 	}
 	return best
+}
+
+const offset64 = 14695981039346656037
+
+// fnv1a goes on with the hash FNV-1a over b.
+func fnv1a[T string | []byte](h uint64, b T) uint64 {
+	for i := range len(b) {
+		h = (h ^ uint64(b[i])) * 1099511628211
+	}
+	return h
 }
 
 // publishTo sends PUBLISH or SPUBLISH to the node of the channel, which is placed like a

@@ -133,7 +133,8 @@ func (p *subscriptions) none() bool { return p.count(byChannel)+p.count(byShard)
 // that waits for the siblings alone.
 type subscribing struct {
 	call     *engine.Call
-	left     int // topics that are not confirmed
+	known    func() // instead of call: what follows
+	left     int    // topics that are not confirmed
 	reply    []byte
 	deadline int64
 }
@@ -149,11 +150,16 @@ type hub struct {
 	waits             []*subscribing // requests without a reply so far
 	unconfirmedTopics int            // sharded channels that no node has confirmed
 	audience          audience
+
+	// While isLent is set, another process has or gets the feeds; see carrier.
+	isLent    bool
+	lent      map[*engine.Node]*feed
+	inherited map[string]bool // addresses of the nodes whose feeds another process has lent
 }
 
 func newHub(w *engine.Worker) *hub {
 	h := &hub{w: w, feeds: map[*engine.Node]*feed{}}
-	w.Counter = h
+	w.Counter, w.Subscriptions = h, carrier{h}
 	for k := range h.topics {
 		h.topics[k] = map[string]*topic{}
 	}
@@ -214,15 +220,7 @@ func (p *subscriptions) areAllowed(s *engine.Session) bool {
 
 // subscribe handles SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE.
 func subscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args, kind topicKind) bool {
-	h, subs := engine.FeatureOf[*hub](w), listening.Get(s)
-	if subs == nil {
-		subs = new(subscriptions)
-		for k := range subs.places {
-			subs.places[k] = map[string]place{}
-		}
-		listening.Set(s, subs)
-		s.Topics = subs
-	}
+	h, subs := engine.FeatureOf[*hub](w), subscriptionsOf(s)
 	s.Set(engine.Subscribed)
 	wait := &subscribing{deadline: w.Deadline()}
 	for i := 1; i < a.Len(); i++ {
@@ -236,12 +234,7 @@ func subscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a comm
 			}
 			h.open(tp)
 		}
-		if _, has := subs.places[kind][name]; !has {
-			subs.last++
-			subs.places[kind][name] = place{int32(len(tp.subs)), subs.last}
-			tp.subs = append(tp.subs, s)
-			h.audience.changed(h, tp)
-		}
+		add(h, s, subs, tp)
 		if len(tp.pending) > 0 {
 			wait.left++
 			tp.waits = append(tp.waits, wait)
@@ -264,6 +257,31 @@ func own(s *engine.Session, name []byte, isPattern bool) []byte {
 		return s.User.Prefix.OwnPattern(name)
 	}
 	return s.User.Prefix.Own(name)
+}
+
+// subscriptionsOf returns a client's own subscriptions, and allocates them if necessary.
+func subscriptionsOf(s *engine.Session) *subscriptions {
+	subs := listening.Get(s)
+	if subs == nil {
+		subs = new(subscriptions)
+		for k := range subs.places {
+			subs.places[k] = map[string]place{}
+		}
+		listening.Set(s, subs)
+		s.Topics = subs
+	}
+	return subs
+}
+
+// add subscribes a client to a topic, unless it is.
+func add(h *hub, s *engine.Session, subs *subscriptions, tp *topic) {
+	if _, has := subs.places[tp.kind][tp.name]; has {
+		return
+	}
+	subs.last++
+	subs.places[tp.kind][tp.name] = place{int32(len(tp.subs)), subs.last}
+	tp.subs = append(tp.subs, s)
+	h.audience.changed(h, tp)
 }
 
 func appendSubscription(s *engine.Session, b []byte, what string, name []byte, count int) []byte {

@@ -44,7 +44,9 @@ type trackers struct {
 }
 
 func newTrackers(w *engine.Worker) *trackers {
-	return &trackers{w: w, invalidationFeeds: map[*engine.Node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
+	of := &trackers{w: w, invalidationFeeds: map[*engine.Node]*pool.Conn{}, pushedTo: map[uint64]bool{}}
+	w.Trackers = of
+	return of
 }
 
 // trackings contains the state of each client that tracks.

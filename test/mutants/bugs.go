@@ -5,7 +5,7 @@ import "slices"
 // bugs are what must not go unnoticed: each breaks one thing that clients count on.
 // Those whose tests take longest are best first.
 var bugs = slices.Concat(inProxy, aroundProxy, inGuard, inMove, inDryrun, inQuorum, inReload, inTLS, inLocks, inUsers,
-	atDoor, inPrefix, inDrain)
+	atDoor, inPrefix, inDrain, inUpgrade)
 
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{
@@ -274,12 +274,12 @@ var aroundProxy = []bug{
 		"./server", "TestWritesLeaveOnceATurn",
 	},
 	{
-		"clients are closed for memory that only waits for nodes", "server/budget.go",
+		"clients are closed for memory that only waits for nodes", "server/host.go",
 		" && clients > limit/2 && ", " && clients > 0 && ",
 		"./server", "TestThreadWithTheLargestClientClosesIt",
 	},
 	{
-		"limits.memory bounds nothing", "server/budget.go",
+		"limits.memory bounds nothing", "server/host.go",
 		"; total > limit && clients", "; total > 2*limit && clients",
 		"./test/faults", "TestMemoryStaysBelowItsLimit",
 	},

@@ -15,14 +15,15 @@ import (
 
 // client pipelines commands on its own keys and checks every reply.
 type client struct {
-	id      int
-	world   *world
-	session *proxy.Session
-	toProxy []byte
-	got     []byte
-	waiting []question
-	open    bool
-	stall   int64 // time until which the client does not read
+	id       int
+	world    *world
+	session  *proxy.Session
+	toProxy  []byte
+	got      []byte
+	waiting  []question
+	open     bool
+	heldBack bool  // another worker is to take it over
+	stall    int64 // time until which the client does not read
 
 	seq    int
 	latest map[string]int                // the last acknowledged SET of each key

@@ -25,7 +25,7 @@ func (w *world) mayDrain() {
 	if d := &w.drain; d.at != 0 && !d.begun && w.now >= d.at {
 		d.begun = true
 		w.logf("keyway stops, and closes the clients within %s", d.spread)
-		proxy.Drain(w.worker, d.spread)
+		proxy.Drain(w.workers[0], d.spread)
 	}
 }
 
@@ -34,7 +34,7 @@ func (w *world) mayDrain() {
 func (w *world) part(c *client) (left bool) {
 	if b := w.some(c.toProxy); len(c.toProxy) > 0 {
 		c.toProxy = c.toProxy[len(b):]
-		w.worker.Received(c.session, bytes.Clone(b))
+		c.session.Worker.Received(c.session, bytes.Clone(b))
 		return false
 	}
 	if w.now < c.stall {
@@ -70,9 +70,9 @@ func (w *world) cut(c *client) {
 func (w *world) dismiss(c *client) {
 	c.open = false
 	proxy.Left(c.session, len(c.toProxy) > 0)
-	w.worker.Gone(c.session)
+	c.session.Worker.Gone(c.session)
 	w.logf("client %d is closed with %d commands unanswered", c.id, len(c.waiting))
 }
 
 // unclosed reports whether a keyway that stops still has clients.
-func (w *world) unclosed() bool { return w.drain.begun && w.worker.Clients() > 0 }
+func (w *world) unclosed() bool { return w.drain.begun && w.workers[0].Clients() > 0 }

@@ -35,7 +35,9 @@ func (l *layouts) mayReplace() {
 	if w := l.world; w.chance(l.chance) {
 		l.table = l.random()
 		w.logf("another layout: %s over %d nodes", l.table.Name, len(l.table.Nodes))
-		proxy.ReplaceLayout(w.worker, l.table)
+		for _, worker := range w.workers {
+			proxy.ReplaceLayout(worker, l.table)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ type chaos struct {
 type world struct {
 	rng       *rand.Rand
 	now       int64
-	worker    *proxy.Worker
+	workers   []*proxy.Worker // the second one takes clients over; only in some runs
 	nodes     []*node
 	clients   []*client
 	links     []*link
@@ -54,7 +54,7 @@ type world struct {
 	failure string
 	trace   *strings.Builder
 
-	replies, refusals, unknowns, executed, redials, unproven, spurious int
+	replies, refusals, unknowns, executed, redials, unproven, spurious, handovers int
 
 	pushes      map[string]int  // how often each element was appended
 	pops        map[string]int  // number of pops from each queue
@@ -119,7 +119,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 		w.turn()
 	}
 	if w.unclosed() {
-		w.failf("keyway stops, and %d clients are still open", w.worker.Clients())
+		w.failf("keyway stops, and %d clients are still open", w.workers[0].Clients())
 	}
 	for _, c := range w.clients {
 		if c.open && len(c.waiting) > 0 {
@@ -128,8 +128,8 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 		c.checkLists()
 		c.checkPops()
 	}
-	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets",
-		w.replies, w.refusals, w.unknowns, w.executed, w.redials)
+	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets, %d handovers",
+		w.replies, w.refusals, w.unknowns, w.executed, w.redials, w.handovers)
 }
 
 // newWorld returns the nodes, the worker and the clients of a seed, and decides how often
@@ -174,13 +174,17 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 		w.layouts = newLayouts(w)
 		table = w.layouts.table
 	}
-	w.worker = proxy.New(proxy.Options{
+	o := proxy.Options{
 		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold,
 		Connections: 1 + w.rng.IntN(2), CheckEvery: w.rng.IntN(30), Seed: seed,
 		WatchLocks: locks.Options{Observe: true},
-	}, table)
-	if seed%3 == 1 {
+	}
+	w.workers = []*proxy.Worker{proxy.New(o, table)}
+	switch seed % 3 {
+	case 1:
 		w.planDrain()
+	case 2:
+		w.workers = append(w.workers, proxy.New(o, table))
 	}
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
@@ -194,7 +198,7 @@ func (w *world) newClient(id int) *client {
 		onOwnConn: map[string]bool{}, overtaken: map[string]bool{},
 		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{},
 	}
-	c.session = w.worker.Open(c, fmt.Sprintf("client-%d", id), "keyway")
+	c.session = w.workers[0].Open(c, fmt.Sprintf("client-%d", id), "keyway")
 	return c
 }
 
@@ -211,7 +215,9 @@ func (w *world) outstanding() bool {
 // and performs the worker's duties.
 func (w *world) turn() {
 	w.now += step
-	w.worker.Turn(w.now, time.Unix(0, w.now))
+	for _, worker := range w.workers {
+		worker.Turn(w.now, time.Unix(0, w.now))
+	}
 	for _, c := range w.unwritten {
 		w.markDirty(c) // its socket is writable again
 	}
@@ -238,9 +244,13 @@ func (w *world) turn() {
 	}
 	w.topology()
 	if w.now >= w.nextTick {
-		w.worker.Tick()
-		w.nextTick = min(w.worker.NextTick(), w.now+int64(10*time.Millisecond))
+		w.nextTick = w.now + int64(10*time.Millisecond)
+		for _, worker := range w.workers {
+			worker.Tick()
+			w.nextTick = min(worker.NextTick(), w.nextTick)
+		}
 	}
+	w.handOver()
 	w.duties()
 	w.check()
 	open := w.links[:0]
@@ -284,7 +294,7 @@ func (w *world) fromClient(c *client) {
 	}
 	b := w.some(c.toProxy)
 	if len(b) > 0 {
-		w.worker.Received(c.session, b)
+		c.session.Worker.Received(c.session, b)
 		c.toProxy = c.toProxy[len(b):]
 	}
 }
@@ -319,8 +329,14 @@ func (w *world) exchange(l *link) {
 
 // duties performs the duties of the worker's connections and sessions, like package server.
 func (w *world) duties() {
+	for _, worker := range w.workers {
+		w.dutiesOf(worker)
+	}
+}
+
+func (w *world) dutiesOf(worker *proxy.Worker) {
 	for {
-		r := w.worker.EndTurn()
+		r := worker.EndTurn()
 		for _, c := range r.Links {
 			w.serve(c)
 		}
@@ -332,7 +348,7 @@ func (w *world) duties() {
 			w.refreshAt = w.now + w.rng.Int64N(int64(100*time.Millisecond))
 		}
 		busy := len(r.Links)+len(r.Sessions) > 0
-		w.worker.Taken()
+		worker.Taken()
 		if !busy {
 			return
 		}
@@ -431,7 +447,7 @@ func (w *world) leave(c *client) {
 			c.pushed[q.keys[0]][q.elem] = unknown
 		}
 	}
-	w.worker.Gone(c.session)
+	c.session.Worker.Gone(c.session)
 	w.logf("client %d has left with %d commands unanswered", c.id, len(c.waiting))
 	w.clients = append(w.clients, w.newClient(len(w.clients)))
 }
@@ -565,8 +581,10 @@ func (w *world) topology() {
 	}
 	if w.refreshAt >= 0 && w.now >= w.refreshAt {
 		w.refreshAt = -1
-		w.worker.SetTable(w.fetch())
-		w.worker.Looked(w.look)
+		for _, worker := range w.workers {
+			worker.SetTable(w.fetch())
+			worker.Looked(w.look)
+		}
 		w.look = 0
 	}
 }

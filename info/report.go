@@ -31,6 +31,7 @@ type Process struct {
 	PID, Port  int    // Port is the first port that clients connect to, 0 if there is none
 	Executable string
 	ConfigFile string
+	Pool       string // whose clients ask; "" if the process has no pools
 	Started    time.Time
 }
 
@@ -51,6 +52,9 @@ func (r *Report) Text() (b []byte) {
 	b = r.Process.appendFields(b, r.Now)
 	b = fmt.Appendf(b, ownSection+"keyway_version:%s\r\ngo_version:%s\r\nlayout:%s\r\nthreads:%d\r\n",
 		r.Version, runtime.Version(), r.Layout, len(r.Threads))
+	if r.Process != nil && r.Process.Pool != "" {
+		b = fmt.Appendf(b, "pool:%s\r\n", r.Process.Pool)
+	}
 	masters := slices.DeleteFunc(all.Nodes, func(n metrics.Node) bool { return !n.Master })
 	up := uint64(0)
 	for _, n := range masters {

@@ -192,7 +192,8 @@ func processOf(cfg *config.Config, started time.Time) *info.Process {
 	executable, _ := os.Executable()
 	file, _ := filepath.Abs(cfg.File())
 	return &info.Process{
-		RunID: hex.EncodeToString(id), PID: os.Getpid(), Executable: executable, ConfigFile: file, Started: started,
+		RunID: hex.EncodeToString(id), PID: os.Getpid(), Executable: executable, ConfigFile: file, Pool: cfg.Pool(),
+		Started: started,
 	}
 }
 

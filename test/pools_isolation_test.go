@@ -113,6 +113,12 @@ func TestPoolsKeepApart(t *testing.T) {
 		t.Errorf("on the nodes: %q %q", n, m)
 	}
 
+	for name, client := range map[string]*redistest.Client{"sessions": s, "cache": c} {
+		if text := client.Do("INFO", "keyway").Text; !strings.Contains(text, "\r\npool:"+name+"\r\n") {
+			t.Errorf("INFO in %s:\n%s", name, text)
+		}
+	}
+
 	sub := p.dial("sessions")
 	sub.MustDo("SUBSCRIBE", "news")
 	c.Expect("0", "PUBLISH", "news", "of cache")

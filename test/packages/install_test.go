@@ -52,7 +52,9 @@ func TestDebianPackage(t *testing.T) {
 	m.run("gzip -dc /usr/share/man/man1/keyway-serve.1.gz", ".SH NAME\nkeyway-serve")
 	m.run("bash -n /usr/share/bash-completion/completions/keyway")
 	m.run("cd /usr/share/doc/keyway; gzip -t CHANGELOG.md.gz; cat examples/ring.yml", "layout: ring")
-	m.run("! command -v systemd-analyze || systemd-analyze verify --man=no /usr/lib/systemd/system/keyway.service")
+	m.run("! command -v systemd-analyze || systemd-analyze verify --man=no /usr/lib/systemd/system/keyway.service " +
+		"/usr/lib/systemd/system/keyway.socket")
+	m.run("! find /etc/systemd -name 'keyway*' | grep .") // no unit is enabled
 
 	m.run(startNode)
 	m.run(startKeyway, "ok\n", "listening")
@@ -87,14 +89,16 @@ func TestDebianPackageUnderSystemd(t *testing.T) {
 	deb := "/dist/keyway_1.2.3_" + runtime.GOARCH + ".deb"
 	m.run(startSystemd)
 	for line := range strings.Lines(m.run("dpkg -i "+deb, "systemctl daemon-reload\n")) {
-		if strings.HasPrefix(line, "systemctl start") || strings.HasPrefix(line, "systemctl restart") {
-			t.Errorf("an installation starts keyway: %s", line)
+		if strings.HasPrefix(line, "systemctl start") || strings.HasPrefix(line, "systemctl restart") ||
+			strings.HasPrefix(line, "systemctl enable") {
+			t.Errorf("an installation starts or enables keyway: %s", line)
 		}
 	}
 	m.run(newerDeb(deb))
 	m.run("dpkg -i /tmp/newer.deb", "systemctl daemon-reload\nsystemctl try-restart keyway.service\n")
 	m.run("dpkg -r keyway",
-		"systemctl stop keyway.service\nsystemctl --quiet disable keyway.service\n", "systemctl daemon-reload")
+		"systemctl stop keyway.socket keyway.service\n"+
+			"systemctl --quiet disable keyway.socket keyway.service\n", "systemctl daemon-reload")
 }
 
 // TestRPMPackage: the package for RPM makes the user before its files, keeps the operator's file
@@ -114,7 +118,7 @@ func TestRPMPackage(t *testing.T) {
 	m.run(startSystemd)
 	m.run("rpm -U --nodeps --replacepkgs "+rpm, "systemctl try-restart keyway.service")
 	m.run("tail -n1 /etc/keyway/keyway.yml", "# ours")
-	m.run("rpm -e keyway", "systemctl stop keyway.service\n")
+	m.run("rpm -e keyway", "systemctl stop keyway.socket keyway.service\n")
 	m.run("! ls /usr/bin/keyway /usr/share/doc/keyway 2>/dev/null; getent passwd keyway")
 }
 

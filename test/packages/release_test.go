@@ -106,7 +106,7 @@ func TestRelease(t *testing.T) {
 	}
 	for _, name := range []string{
 		"doc/README.md", "doc/docs/deploy.md", "doc/examples/ring.yml", "man/keyway-serve.1", "completion/_keyway",
-		"keyway.service",
+		"keyway.service", "keyway.socket",
 	} {
 		if _, err := os.Stat(filepath.Join(work, linux, name)); err != nil {
 			t.Error(err)

@@ -22,7 +22,7 @@ func (us *Users) Set(name string, words []string) (*Users, error) {
 		return nil, ruleError(fmt.Sprintf("Unmatched parenthesis in acl selector starting at '%s'.", open))
 	}
 	u := newUser(name)
-	u.Prefix = us.prefixes[name]
+	u.Settings = us.settings[name]
 	if before := us.byName[name]; before != nil {
 		u = before.clone()
 	}
@@ -34,7 +34,7 @@ func (us *Users) Set(name string, words []string) (*Users, error) {
 	u.complete()
 	byName := maps.Clone(us.byName)
 	byName[name] = u
-	return newUsers(byName, us.prefixes), nil
+	return newUsers(byName, us.settings), nil
 }
 
 // Without returns the users but those of these names, and how many of them there were. None of
@@ -44,7 +44,7 @@ func (us *Users) Without(names []string) (*Users, int) {
 	for _, name := range names {
 		delete(byName, name)
 	}
-	return newUsers(byName, us.prefixes), len(us.byName) - len(byName)
+	return newUsers(byName, us.settings), len(us.byName) - len(byName)
 }
 
 func (u *User) clone() *User {

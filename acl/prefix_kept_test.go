@@ -9,7 +9,9 @@ import (
 
 // TestPrefixIsNoRule: no rule, and no change by ACL SETUSER or DELUSER, takes a user's prefix away.
 func TestPrefixIsNoRule(t *testing.T) {
-	us, _, err := acl.Make([]acl.Definition{{Name: "u", Rules: "on reset +get", Prefix: names.New("app:", false)}})
+	us, _, err := acl.Make([]acl.Definition{{
+		Name: "u", Rules: "on reset +get", Settings: acl.Settings{Prefix: names.New("app:", false)},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,9 +98,9 @@ func (u *User) applyRule(rule string) error {
 		u.selectors = u.selectors[:1]
 		return nil
 	case "reset":
-		name, prefix := u.Name, u.Prefix // a prefix is no rule
+		name, settings := u.Name, u.Settings // no rules
 		*u = *newUser(name)
-		u.Prefix = prefix
+		u.Settings = settings
 		u.sanitize = "sanitize-payload"
 		return nil
 	}

@@ -106,6 +106,9 @@ func (u *User) Check(cmd *command.Command, a command.Args, mem *Scratch) Verdict
 		return Verdict{}
 	}
 	mem.found = false
+	if cmd.ID < len(u.Deny) && u.Deny[cmd.ID] {
+		return Verdict{Why: DeniedCommand}
+	}
 	if len(u.selectors) == 1 {
 		return u.selectors[0].check(cmd, a, mem)
 	}

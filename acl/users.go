@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/names"
+	"github.com/keyway-proxy/keyway/quota"
 )
 
 // DefaultName is the user of clients that have not authenticated as another one.
@@ -20,15 +21,25 @@ type User struct {
 	Name string
 	// Unlimited reports whether the user may run every command on all keys and channels.
 	Unlimited bool
-	// Prefix is in front of all keys and channels of the user; nil: nothing is. The rules are
-	// about the names behind it, as the user writes them.
-	Prefix *names.Prefix
+	Settings
 
 	enabled   bool
 	noPass    bool
 	sanitize  string   // sanitize-payload, skip-sanitize-payload or empty: only shown
 	passwords []string // SHA-256 hashes in hexadecimal, each valid
 	selectors []*selector
+}
+
+// Settings are what a configuration says about a user besides the rules. No rule changes them.
+type Settings struct {
+	// Prefix is in front of all keys and channels of the user; nil: nothing is. The rules are
+	// about the names behind it, as the user writes them.
+	Prefix *names.Prefix
+	// Deny has, by their IDs, the commands that the user may not send, whatever the rules allow;
+	// nil: none.
+	Deny []bool
+	// Limits bound what the clients of the user use together; nil: nothing does.
+	Limits *quota.Limits
 }
 
 // Enabled reports whether clients can authenticate as the user.
@@ -45,17 +56,18 @@ type Users struct {
 	Default *User
 	names   []string // sorted
 	byName  map[string]*User
-	// prefixes are those of the configuration, by the user's name: a user that is deleted and made
+	// settings are those of the configuration, by the user's name: a user that is deleted and made
 	// again has the same.
-	prefixes map[string]*names.Prefix
+	settings map[string]Settings
 }
 
 // Definition is a user before it is checked.
 type Definition struct {
 	Name  string
 	Rules string // as behind the name in a line of an ACL file
-	// Prefix is in front of all keys and channels of the user; nil: nothing is.
-	Prefix *names.Prefix
+	Settings
+	// OnlySettings says that there is no such user yet. ACL SETUSER may make one.
+	OnlySettings bool
 }
 
 // Anyone are the users of a configuration without passwords and users: the default user, who
@@ -89,8 +101,11 @@ func mustMake(of ...Definition) *Users {
 // one that needs no password and may do everything, as Redis does. bad is the index of the
 // definition that err is about. Errors are Redis's own texts.
 func Make(of []Definition) (users *Users, bad int, err error) {
-	byName, prefixes := map[string]*User{}, map[string]*names.Prefix{}
+	byName, settings := map[string]*User{}, map[string]Settings{}
 	for i, d := range of {
+		if settings[d.Name] = d.Settings; d.OnlySettings {
+			continue
+		}
 		u, err := makeUser(d)
 		if err != nil {
 			return nil, i, err
@@ -99,20 +114,18 @@ func Make(of []Definition) (users *Users, bad int, err error) {
 			return nil, i, ruleError(fmt.Sprintf("Duplicate user '%s' found", d.Name))
 		}
 		byName[d.Name] = u
-		if d.Prefix != nil {
-			prefixes[d.Name] = d.Prefix
-		}
 	}
 	if byName[DefaultName] == nil {
-		if byName[DefaultName], err = makeUser(Definition{Name: DefaultName, Rules: anything}); err != nil {
+		if byName[DefaultName], err = makeUser(
+			Definition{Name: DefaultName, Rules: anything, Settings: settings[DefaultName]}); err != nil {
 			return nil, 0, err
 		}
 	}
-	return newUsers(byName, prefixes), 0, nil
+	return newUsers(byName, settings), 0, nil
 }
 
-func newUsers(byName map[string]*User, prefixes map[string]*names.Prefix) *Users {
-	return &Users{byName[DefaultName], slices.Sorted(maps.Keys(byName)), byName, prefixes}
+func newUsers(byName map[string]*User, settings map[string]Settings) *Users {
+	return &Users{byName[DefaultName], slices.Sorted(maps.Keys(byName)), byName, settings}
 }
 
 // newUser returns a user without any right.
@@ -121,7 +134,7 @@ func newUser(name string) *User { return &User{Name: name, selectors: []*selecto
 // complete computes what depends on several rules, once all are applied.
 func (u *User) complete() {
 	root := u.selectors[0]
-	u.Unlimited = root.allCommands && root.allKeys && root.allChannels
+	u.Unlimited = root.allCommands && root.allKeys && root.allChannels && u.Deny == nil
 }
 
 func makeUser(d Definition) (*User, error) {
@@ -129,7 +142,7 @@ func makeUser(d Definition) (*User, error) {
 		return nil, fmt.Errorf("username '%s' contains invalid characters", d.Name)
 	}
 	u := newUser(d.Name)
-	u.Prefix = d.Prefix
+	u.Settings = d.Settings
 	rules, err := splitRules(d.Rules)
 	if err != nil {
 		return nil, err

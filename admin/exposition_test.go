@@ -50,6 +50,7 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 		}
 		s.Locks[0].Took.Observe(3_000_000)
 		s.Rules = []metrics.LockRule{{Match: "lock:*", Spare: thread}}
+		s.Users = []metrics.User{{Name: "app", Clients: 3, Waiting: 1, Waited: metrics.Seconds(3 * time.Second)}}
 		shots = append(shots, s)
 	}
 	return shots, nil

@@ -5,6 +5,7 @@ var own = []Command{{
 	Name: "keyway", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow,
 	Subs: []Command{
 		{Name: "keyway|help", Arity: 2, Group: "server", Categories: InSlow},
+		{Name: "keyway|users", Arity: 2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|locks", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 	},
 }}

@@ -219,6 +219,7 @@ var rows = []row{
 	// keyway's own.
 	{name: "keyway|help", handling: Local, action: DoKeywayHelp, inMulti: AnsweredAfter},
 	{name: "keyway|locks", handling: Local, action: DoKeywayLocks, inMulti: AnsweredAfter},
+	{name: "keyway|users", handling: Local, action: DoKeywayUsers, inMulti: AnsweredAfter},
 
 	// Commands of cluster clients. keyway answers them if it emulates a cluster.
 	{name: "cluster", traits: AboutCluster},

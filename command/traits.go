@@ -245,6 +245,7 @@ const (
 	DoClusterHelp
 	DoKeywayHelp
 	DoKeywayLocks
+	DoKeywayUsers
 
 	// Actions is the number of actions.
 	Actions int = iota

@@ -49,6 +49,8 @@ type accounts struct {
 
 	Users     []User `yaml:"users"` // with those of UsersFile
 	UsersFile string `yaml:"users_file"`
+
+	settings []User // what users says about those of UsersFile
 }
 
 // User is a user of keyway.
@@ -59,9 +61,33 @@ type User struct {
 	Prefix string `yaml:"prefix"`
 	// Scripts reports whether a user with a prefix may run scripts and functions.
 	Scripts bool `yaml:"scripts"`
+	// What all clients of the user may use together; 0: there is no limit.
+	MaxClients  int  `yaml:"max_clients"`
+	MaxInFlight int  `yaml:"max_in_flight"` // commands that are not answered
+	Rate        Rate `yaml:"rate"`
 
-	line int // in UsersFile; 0: the user is in the configuration
+	Deny []string `yaml:"deny"` // commands that the user may not send
+
+	// OnlySettings reports whether UsersFile does not have the user, who may be made later.
+	OnlySettings bool
+
+	line  int // in UsersFile; 0: the user is in the configuration
+	place int // of the user in the list of the configuration
 }
+
+// Rate bounds what all clients of a user send and get in a second; 0: there is no limit.
+type Rate struct {
+	Commands CommandRate   `yaml:"commands"`
+	Bytes    ByteRate      `yaml:"bytes"`
+	Burst    time.Duration `yaml:"burst"`    // how long what is not used is saved
+	MaxWait  time.Duration `yaml:"max_wait"` // how long a command waits before the client gets an error
+}
+
+// CommandRate is a number of commands in a second: 10000/s.
+type CommandRate int64
+
+// ByteRate is a number of bytes in a second: 50mb/s.
+type ByteRate int64
 
 // source is where a configuration comes from.
 type source struct {

@@ -118,6 +118,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) error {
 		v.Set(reflect.ValueOf(Node{Weight: 1, Login: defaultLogin}))
 	case reflect.TypeFor[Sentinel]():
 		v.Set(reflect.ValueOf(Sentinel{Login: defaultLogin}))
+	case reflect.TypeFor[Rate]():
+		v.Set(reflect.ValueOf(defaultRate))
 	case reflect.TypeFor[QuorumRule]():
 		v.Set(reflect.ValueOf(defaultQuorumRule))
 	case reflect.TypeFor[LockScript]():

@@ -300,8 +300,36 @@ var keys = []key{
 		meaning: "A user with a `prefix` may run scripts and functions. " +
 			"A script can use any key, also those of others.",
 		change: "The user's scripts are known to use only their `KEYS`."},
+	{path: "users[].max_clients", effect: AtOnce, initial: "none",
+		meaning: "How many clients may be this user at a time, over all threads; see " +
+			"[Limits of a user](users.md#limits-of-a-user). More get `ERR max number of clients reached`.",
+		change: "One team must not use up `clients.max`."},
+	{path: "users[].max_in_flight", effect: AtOnce, initial: "none",
+		meaning: "How many commands of the user's clients may be under way at a time. Others wait. " +
+			"Commands that block do not count.",
+		change: "One team must not fill the queues of the nodes."},
+	{path: "users[].rate.commands", effect: AtOnce, initial: "none",
+		meaning: "How many commands the user's clients may send in a second, such as `10000/s`. Others wait.",
+		change:  "One team must not take the processors from the others."},
+	{path: "users[].rate.bytes", effect: AtOnce, initial: "none",
+		meaning: "How many bytes the commands of the user's clients and the replies may have in a second, such as " +
+			"`50mb/s`. Others wait.",
+		change: "One team must not take the network from the others."},
+	{path: "users[].rate.burst", effect: AtOnce, initial: "`1s`",
+		meaning: "How long the user saves what it does not use of `rate`, from 1ms to 1m. " +
+			"After that it may use so much at once.",
+		change: "Short peaks should pass, or must not."},
+	{path: "users[].rate.max_wait", effect: AtOnce, initial: "`1s`",
+		meaning: "How long a client's next command waits for `rate`, from 1ms to 1h. " +
+			"After that the client gets an error, and the command is not executed.",
+		change: "Clients have shorter timeouts, or should rather wait."},
+	{path: "users[].deny", effect: AtOnce,
+		meaning: "Commands that the user may not send, whatever `acl` and ACL SETUSER say, " +
+			"such as `keys` or `config|set`.",
+		change: "A command could harm others, and the user's rules are in another hand."},
 	{path: "users_file", effect: AtOnce,
-		meaning: "A file with a user in each line, as Redis's `aclfile` has them, instead of `users`. " +
+		meaning: "A file with a user in each line, as Redis's `aclfile` has them. Then `users` has only their other " +
+			"settings, by name, and no `acl`. " +
 			"A path that is not absolute begins at this file's directory. It is read again when it changes.",
 		change: "Redis has such a file, or the users are mounted as a file."},
 	{path: "protected_mode", effect: AtOnce,

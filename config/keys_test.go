@@ -155,6 +155,10 @@ func kindOf(t *testing.T, v reflect.Value, k key) string {
 		kind = "whole number"
 	case float64:
 		kind = "number"
+	case CommandRate:
+		kind = "number a second"
+	case ByteRate:
+		kind = "size a second"
 	case bool:
 		kind = "`true` or `false`"
 	case string, *string:

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // defaultUser is the user of clients that have not authenticated.
@@ -14,9 +18,12 @@ const defaultUser = "default"
 
 // readUsers reads users_file into Users. Package wiring checks the rules of the users.
 func readUsers(c *Config) error {
+	for i := range c.Users {
+		c.Users[i].place = i
+	}
 	if c.UsersFile != "" {
-		if len(c.Users) > 0 {
-			return c.Errorf("users_file", "keep one of them", "both users and users_file")
+		if err := separateSettings(c); err != nil {
+			return err
 		}
 		text, err := os.ReadFile(c.beside(c.UsersFile))
 		if err != nil {
@@ -29,24 +36,118 @@ func readUsers(c *Config) error {
 	return checkUsers(c)
 }
 
+// separateSettings makes the users of the configuration the settings of those of users_file.
+func separateSettings(c *Config) error {
+	for i, u := range c.Users {
+		if u.ACL != "" {
+			return UserKeyError(c, i, "acl", "write the rules into the file, or remove users_file",
+				"the rules of all users are in users_file")
+		}
+		if slices.ContainsFunc(c.Users[:i], func(o User) bool { return o.Name == u.Name }) {
+			return UserKeyError(c, i, "name", "keep one of them", "user %q appears twice", u.Name)
+		}
+	}
+	c.settings, c.Users = c.Users, nil
+	return nil
+}
+
 func checkUsers(c *Config) error {
 	for i, u := range c.Users {
 		switch {
 		case u.Name == "":
 			return UserError(c, i, errors.New("a user without a name"))
-		case u.Name == defaultUser && len(c.Clients.Password) > 0:
+		case u.Name == defaultUser && !u.OnlySettings && len(c.Clients.Password) > 0:
 			return c.Errorf("clients.password", "write the password into the rules of that user: >PASSWORD",
 				"both a password for the default user and a user called default")
 		}
+		if err := checkLimits(c, i); err != nil {
+			return err
+		}
 	}
 	return checkPrefixes(c)
+}
+
+// defaultRate has the values of the keys that a rate leaves out.
+var defaultRate = Rate{Burst: time.Second, MaxWait: time.Second}
+
+const (
+	// maxOfUser bounds max_clients and max_in_flight, and commands in a second.
+	maxOfUser = 1 << 30
+	// minBytes and maxBytes bound bytes in a second.
+	minBytes, maxBytes = 1 << 10, 1 << 40
+	maxBurst, maxWait  = time.Minute, time.Hour
+)
+
+// checkLimits checks the limits of a user.
+func checkLimits(c *Config, i int) error {
+	switch u := &c.Users[i]; {
+	case u.MaxClients < 0 || u.MaxClients > maxOfUser:
+		return UserKeyError(c, i, "max_clients", "write a whole number up to 1073741824, or 0 for no limit",
+			"out of range")
+	case u.MaxInFlight < 0 || u.MaxInFlight > maxOfUser:
+		return UserKeyError(c, i, "max_in_flight", "write a whole number up to 1073741824, or 0 for no limit",
+			"out of range")
+	case u.Rate == Rate{}:
+	case u.Rate.Commands == 0 && u.Rate.Bytes == 0:
+		return UserKeyError(c, i, "rate", "add commands, such as 10000/s, or bytes, such as 50mb/s, or leave rate out",
+			"neither commands nor bytes")
+	case u.Rate.Burst < time.Millisecond || u.Rate.Burst > maxBurst:
+		return UserKeyError(c, i, "rate.burst", "write a duration from 1ms to 1m, such as 1s", "out of range")
+	case u.Rate.MaxWait < time.Millisecond || u.Rate.MaxWait > maxWait:
+		return UserKeyError(c, i, "rate.max_wait", "write a duration from 1ms to 1h, such as 1s", "out of range")
+	}
+	return nil
+}
+
+// decode decodes a number of commands in a second.
+func (r *CommandRate) decode(d *decoder, n *yaml.Node, path string) error {
+	s, err := d.scalar(n, path)
+	if err != nil {
+		return err
+	}
+	number, isRate := strings.CutSuffix(s, "/s")
+	v, err := strconv.ParseInt(number, 10, 64)
+	if !isRate || err != nil || v < 1 || v > maxOfUser {
+		return d.errorf(n, path, "write a whole number of commands a second, from 1/s to 1073741824/s, such as 10000/s",
+			"%q is not a rate", s)
+	}
+	*r = CommandRate(v)
+	return nil
+}
+
+// String returns the rate as it can be written in a file.
+func (r CommandRate) String() string { return rateText(fmt.Sprint(int64(r)), r == 0) }
+
+// decode decodes a size in a second.
+func (r *ByteRate) decode(d *decoder, n *yaml.Node, path string) error {
+	s, err := d.scalar(n, path)
+	if err != nil {
+		return err
+	}
+	size, isRate := strings.CutSuffix(s, "/s")
+	v, ok := parseSize(size)
+	if !isRate || !ok || v < minBytes || v > maxBytes {
+		return d.errorf(n, path, "write a size a second, from 1kb/s to 1024gb/s, such as 50mb/s", "%q is not a rate", s)
+	}
+	*r = ByteRate(v)
+	return nil
+}
+
+// String returns the rate as it can be written in a file.
+func (r ByteRate) String() string { return rateText(Size(r).String(), r == 0) }
+
+func rateText(number string, isNone bool) string {
+	if isNone {
+		return ""
+	}
+	return number + "/s"
 }
 
 // checkPrefixes checks that no user's prefix makes the names of another user the user's own, and
 // that all of them can be in front of names.
 func checkPrefixes(c *Config) error {
 	for i, u := range c.Users {
-		at := fmt.Sprintf("users[%d]", i)
+		at := fmt.Sprintf("users[%d]", u.place)
 		switch why := badPrefix(u.Prefix); {
 		case u.Scripts && u.Prefix == "":
 			return c.Errorf(at+".scripts", "remove it: users without a prefix may run scripts if their rules allow it",
@@ -94,7 +195,8 @@ func badPrefix(text string) string {
 // errUserLine is Redis's text for a line that defines no user (acl.c, ACLLoadFromFile).
 var errUserLine = errors.New("should start with user keyword followed by the username")
 
-// readUsersFile reads the text of an ACL file: a user in each line that is not empty.
+// readUsersFile reads the text of an ACL file: a user in each line that is not empty. The users get
+// what the configuration says about them.
 func readUsersFile(c *Config, text string) error {
 	number := 0
 	for line := range strings.Lines(text) {
@@ -108,7 +210,18 @@ func readUsersFile(c *Config, text string) error {
 			return usersFileError(c, number, errUserLine)
 		}
 		name, rules, _ := strings.Cut(user, " ")
-		c.Users = append(c.Users, User{Name: name, ACL: rules, line: number})
+		u := User{Name: name}
+		if i := slices.IndexFunc(c.settings, func(s User) bool { return s.Name == name }); i >= 0 {
+			u = c.settings[i]
+		}
+		u.ACL, u.line = rules, number
+		c.Users = append(c.Users, u)
+	}
+	for _, u := range c.settings {
+		if !slices.ContainsFunc(c.Users, func(o User) bool { return o.Name == u.Name }) {
+			u.OnlySettings = true
+			c.Users = append(c.Users, u)
+		}
 	}
 	return nil
 }
@@ -118,8 +231,13 @@ func UserError(c *Config, i int, err error) *Error {
 	if u := c.Users[i]; u.line > 0 {
 		return usersFileError(c, u.line, err)
 	}
-	return c.Errorf(fmt.Sprintf("users[%d]", i), "write rules such as \"on >PASSWORD ~app:* +@read +@write\"",
-		"user %q: %v", c.Users[i].Name, err)
+	return c.Errorf(fmt.Sprintf("users[%d]", c.Users[i].place),
+		"write rules such as \"on >PASSWORD ~app:* +@read +@write\"", "user %q: %v", c.Users[i].Name, err)
+}
+
+// UserKeyError returns an error at a key of the i-th user.
+func UserKeyError(c *Config, i int, key, remedy, problem string, args ...any) *Error {
+	return c.Errorf(fmt.Sprintf("users[%d].%s", c.Users[i].place, key), remedy, problem, args...)
 }
 
 func usersFileError(c *Config, line int, err error) *Error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
@@ -165,6 +166,18 @@ func NoCommandPermission(c *command.Command) string {
 // users whose ACL lacks the command (acl.c, getAclErrorMessage of Redis 7.2).
 func Denied(user string, c *command.Command) string {
 	return "NOPERM User " + user + " has no permissions to run the '" + c.Name + "' command"
+}
+
+// OverRate returns the error for a command that has waited for too long, because the clients of its
+// user send more than they may.
+func OverRate(user string, ofBytes bool, waited time.Duration) string {
+	what := "commands"
+	if ofBytes {
+		what = "bytes"
+	}
+	return "ERR keyway: not executed: the clients of user '" + user + "' use more " + what + " a second than they " +
+		"may, and the command has waited for " + waited.String() + "; send fewer, or ask the operator to raise the " +
+		"user's rate"
 }
 
 // Refused returns the error for a command that keyway does not carry.

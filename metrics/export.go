@@ -38,6 +38,7 @@ var (
 	nodeRows   = rows(reflect.TypeFor[Node](), "node", "addr")
 	lockRows   = rows(reflect.TypeFor[LockNode](), "addr")
 	ruleRows   = rows(reflect.TypeFor[LockRule](), "match")
+	userRows   = rows(reflect.TypeFor[User](), "user")
 )
 
 // All returns every metric that a snapshot can have samples of.
@@ -74,7 +75,7 @@ func rows(t reflect.Type, labels ...string) (table []row) {
 }
 
 func isCounter(t reflect.Type) bool {
-	return t.Kind() == reflect.Uint64 || t == reflect.TypeFor[[]uint64]()
+	return t.Kind() == reflect.Uint64 || t == reflect.TypeFor[[]uint64]() || t == reflect.TypeFor[Seconds]()
 }
 
 // Each calls f with all samples. nameOf returns the name of the command or family with
@@ -119,6 +120,12 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 			f(r.sample(of.FieldByIndex(r.index), s.Rules[i].Match))
 		}
 	}
+	for i := range s.Users {
+		of := reflect.ValueOf(&s.Users[i]).Elem()
+		for _, r := range userRows {
+			f(r.sample(of.FieldByIndex(r.index), s.Users[i].Name))
+		}
+	}
 }
 
 func (n *Node) each(f func(Sample)) {
@@ -141,6 +148,9 @@ func (r *row) sample(of reflect.Value, labels ...string) Sample {
 }
 
 func float(v reflect.Value) float64 {
+	if s, ok := v.Interface().(Seconds); ok {
+		return time.Duration(s).Seconds()
+	}
 	if d, ok := v.Interface().(time.Duration); ok {
 		if d == math.MaxInt64 {
 			return math.Inf(1)

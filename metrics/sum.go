@@ -10,7 +10,7 @@ func Sum(threads []Snapshot) Snapshot {
 	all := threads[0]
 	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
 	all.Families, all.Nodes = slices.Clone(all.Families), slices.Clone(all.Nodes)
-	all.Locks, all.Rules = slices.Clone(all.Locks), slices.Clone(all.Rules)
+	all.Locks, all.Rules, all.Users = slices.Clone(all.Locks), slices.Clone(all.Rules), slices.Clone(all.Users)
 	for i := range threads[1:] {
 		all.add(&threads[i+1])
 	}
@@ -26,6 +26,7 @@ func (s *Snapshot) add(o *Snapshot) {
 	s.Nodes = merge(s.Nodes, o.Nodes, func(a, b *Node) bool { return a.Name == b.Name && a.Addr == b.Addr })
 	s.Locks = merge(s.Locks, o.Locks, func(a, b *LockNode) bool { return a.Addr == b.Addr })
 	s.Rules = merge(s.Rules, o.Rules, func(a, b *LockRule) bool { return a.Match == b.Match })
+	s.Users = merge(s.Users, o.Users, func(a, b *User) bool { return a.Name == b.Name })
 	s.Covered = s.Covered && o.Covered
 }
 
@@ -68,7 +69,7 @@ func combine(a, b reflect.Value, rule string) {
 	switch a.Kind() {
 	case reflect.Uint64:
 		a.SetUint(a.Uint() + b.Uint())
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		a.SetInt(a.Int() + b.Int())
 	case reflect.Slice, reflect.Array:
 		for i := range b.Len() {

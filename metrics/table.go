@@ -155,6 +155,21 @@ type LockRule struct {
 	Spare int `merge:"min" metric:"quorum_spare_nodes"`
 }
 
+// Seconds is a counter of time.
+type Seconds time.Duration
+
+// User describes the clients of a user with limits.
+type User struct {
+	Name     string
+	Clients  int     `metric:"user_clients"`
+	InFlight int     `metric:"user_in_flight"`
+	Waiting  int     `metric:"user_waiting_clients"`
+	Delayed  uint64  `metric:"user_delayed_total"`
+	Waited   Seconds `metric:"user_delay_seconds_total"`
+	Refused  uint64  `metric:"user_refused_total" label:"reason=rate"`
+	Excluded uint64  `metric:"user_refused_total" label:"reason=max_clients"`
+}
+
 // Snapshot is a copy of all counts of a thread, or the sum over all threads.
 type Snapshot struct {
 	Gauges
@@ -163,6 +178,7 @@ type Snapshot struct {
 	Nodes    []Node
 	Locks    []LockNode
 	Rules    []LockRule
+	Users    []User
 	Layout   string
 	Epoch    uint64
 	Covered  bool // every slot has an owner
@@ -207,6 +223,13 @@ var help = map[string]string{
 	"quorum_node_duration_seconds": "Time of the lock node's answers.",
 	"quorum_spare_nodes": "How many of the rule's voting nodes can fail and its locks can still be acquired. " +
 		"Below 0: they cannot.",
+	"user_clients":             "Connected clients of a user with limits.",
+	"user_in_flight":           "Commands under way of a user with max_in_flight.",
+	"user_waiting_clients":     "Clients of a user with limits whose next command waits for these limits.",
+	"user_delayed_total":       "Commands of a user with limits that have begun to wait for these limits.",
+	"user_delay_seconds_total": "How long clients of a user with limits have waited for these limits, all together.",
+	"user_refused_total": "Refused for a user with limits: commands that had waited for rate.max_wait (rate), " +
+		"and clients beyond max_clients (max_clients).",
 	"reads_again_total": "Reads that a replica did not answer and that were sent again.",
 
 	"clients":             "Connected clients.",

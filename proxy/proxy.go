@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy/drain"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/proxy/handover"
+	"github.com/keyway-proxy/keyway/proxy/limiting"
 	"github.com/keyway-proxy/keyway/proxy/observe"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
 	"github.com/keyway-proxy/keyway/proxy/quorum"
@@ -22,20 +23,21 @@ import (
 
 // What a worker is made of besides the engine.
 var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part,
-	quorum.Part, observe.Part, drain.Part)
+	quorum.Part, observe.Part, drain.Part, limiting.Part)
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
 
 // What the shell knows of the engine.
 type (
-	Worker  = engine.Worker
-	Options = engine.Options
-	SlowLog = engine.SlowLogOptions
-	Session = engine.Session
-	Ready   = engine.Ready
-	Ask     = engine.Ask
-	Refusal = engine.Refusal
+	Worker     = engine.Worker
+	Options    = engine.Options
+	SlowLog    = engine.SlowLogOptions
+	Session    = engine.Session
+	Ready      = engine.Ready
+	Ask        = engine.Ask
+	Refusal    = engine.Refusal
+	Limitation = engine.Limitation
 
 	UsersTask = engine.UsersTask
 	Memory    = engine.Memory

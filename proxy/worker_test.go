@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -61,6 +63,27 @@ func BenchmarkPipeline16(b *testing.B) { benchmarkPipeline(b, Options{}) }
 func BenchmarkPipeline16Rules(b *testing.B) {
 	benchmarkPipeline(b, withUser(b, "on nopass ~key:* %R~shared:* &app:* +@read +@write -keys"))
 }
+
+// withLimits returns options with a default user who has limits of each kind, and never reaches them.
+func withLimits(t testing.TB) Options {
+	t.Helper()
+	users, _, err := acl.Make([]acl.Definition{{
+		Name: acl.DefaultName, Rules: "on nopass ~* &* +@all",
+		Settings: acl.Settings{Limits: &quota.Limits{
+			Clients: 10, InFlight: 1000, Commands: 1 << 30, Bytes: 1 << 40, Burst: time.Minute, MaxWait: time.Second,
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Permissions: Permissions{Users: users}}
+}
+
+// BenchmarkPipeline16Limits is BenchmarkPipeline16 for a user with limits.
+func BenchmarkPipeline16Limits(b *testing.B) { benchmarkPipeline(b, withLimits(b)) }
+
+// TestLimitsAllocateNothing: commands of a user with limits allocate nothing either.
+func TestLimitsAllocateNothing(t *testing.T) { allocatesNothing(t, newRig(t, withLimits(t)), 0) }
 
 func benchmarkPipeline(b *testing.B, o Options) {
 	b.Helper()

@@ -21,12 +21,12 @@ type reports struct {
 	mu     sync.Mutex
 	down   map[string]bool // nodes that were reported unreachable, by "name addr", or without register
 	limits map[string]*limit
-	locks  map[string]time.Time // when an alarm about locks was last logged, by its name and pattern
+	logged map[string]time.Time // when entries that are logged seldom were last logged, by their kind
 }
 
 func newReports(log *slog.Logger, remedy func(l *pool.Link) string) *reports {
 	return &reports{
-		log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}, locks: map[string]time.Time{},
+		log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}, logged: map[string]time.Time{},
 	}
 }
 
@@ -180,17 +180,30 @@ func shortened(text string) string {
 // lock logs an alarm about a lock, once an hour for each pattern of keys: several threads may
 // have the same.
 func (r *reports) lock(a locks.Alarm) {
-	r.mu.Lock()
-	id, now := a.Name+" "+a.Pattern, time.Now()
-	last, before := r.locks[id]
-	isDue := !before || now.Sub(last) >= time.Hour
-	if isDue {
-		r.locks[id] = now
-	}
-	r.mu.Unlock()
-	if isDue {
+	if r.isDue("alarm "+a.Name+" "+a.Pattern, time.Hour) {
 		r.log.Warn("a lock is not safe", "alarm", a.Name, "key", a.Key, "pattern", a.Pattern, "reason", a.Text)
 	}
+}
+
+// limited logs that the clients of a user have begun to wait, once a minute for each limit of a user:
+// under load they begin and end to wait all the time.
+func (r *reports) limited(of proxy.Limitation) {
+	if r.isDue("limit "+of.Limit+" of "+of.User, time.Minute) {
+		r.log.Warn("clients of a user wait, since they have reached its limit",
+			"user", of.User, "limit", of.Limit, "client", of.Client)
+	}
+}
+
+// isDue reports whether an entry of this kind was not logged for some time, and records that it is now.
+func (r *reports) isDue(kind string, every time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if last, before := r.logged[kind]; before && now.Sub(last) < every {
+		return false
+	}
+	r.logged[kind] = now
+	return true
 }
 
 // client logs that a client was accepted or has gone.

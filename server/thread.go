@@ -201,7 +201,7 @@ func (t *thread) relay(r *proxy.Ready) {
 	}
 	for _, ask := range r.Asks {
 		for _, other := range t.srv.threads {
-			if other == t {
+			if other == t || ask.Only > 0 && ask.Only != other.index+1 {
 				continue
 			}
 			other.loop.Post(func() {
@@ -220,6 +220,9 @@ func (t *thread) relay(r *proxy.Ready) {
 	}
 	for _, of := range r.Refusals {
 		t.srv.reports.refused(of)
+	}
+	for _, of := range r.Limited {
+		t.srv.reports.limited(of)
 	}
 	for _, a := range r.Alarms {
 		t.srv.reports.lock(a)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -31,9 +32,17 @@ type users struct {
 	now        *acl.Users
 	configured *acl.Users // what the configuration or the file has last said
 
+	accounts sync.Map // of users with limits, by name: *quota.Account
+
 	queue     sync.Mutex // for waiting and isRunning
 	waiting   []func()   // tasks, in the order in which clients have asked for them
 	isRunning bool       // a goroutine does them
+}
+
+// account returns what the user of this name uses on all threads.
+func (u *users) account(name string) *quota.Account {
+	account, _ := u.accounts.LoadOrStore(name, new(quota.Account))
+	return account.(*quota.Account)
 }
 
 // Users returns the present users. It must not be called in a loop.

@@ -18,10 +18,10 @@ import (
 const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
-const core = "resp command names acl slots hashring router metrics buffer errtext " +
+const core = "resp command names quota acl slots hashring router metrics buffer errtext " +
 	"clients emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
-	"proxy/answers proxy/blocking proxy/drain proxy/handover proxy/observe proxy/pubsub proxy/quorum " +
-	"proxy/tracking proxy/txn proxy"
+	"proxy/answers proxy/blocking proxy/drain proxy/handover proxy/limiting proxy/observe proxy/pubsub " +
+	"proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -84,8 +84,8 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"a connection knows frames, not commands",
 	},
 	{
-		"proxy/engine proxy/answers proxy/blocking proxy/drain proxy/handover proxy/observe proxy/pubsub " +
-			"proxy/quorum proxy/tracking proxy/txn",
+		"proxy/engine proxy/answers proxy/blocking proxy/drain proxy/handover proxy/limiting proxy/observe " +
+			"proxy/pubsub proxy/quorum proxy/tracking proxy/txn",
 		module + "proxy " + module + "server " + module + "loop " + module + "config " + module + "admin",
 		"layer 2",
 	},
@@ -148,7 +148,7 @@ func mayImport(name, bad string) bool {
 // TestHouseLeavesStandAlone: some packages can be read without any other.
 func TestHouseLeavesStandAlone(t *testing.T) {
 	all := packages(t)
-	for _, name := range []string{"loop", "config", "metrics", "buffer"} {
+	for _, name := range []string{"loop", "config", "metrics", "buffer", "quota"} {
 		for _, dep := range all[name].Deps {
 			if strings.HasPrefix(dep, module) {
 				t.Errorf("%s depends on %s: it is to be readable without the rest", name, dep)

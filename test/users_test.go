@@ -240,7 +240,7 @@ func TestUsersInTheFile(t *testing.T) {
 		{"users_file: nosuch.acl",
 			"users_file: open nosuch.acl: no such file or directory; make"},
 		{"users: [{name: a, acl: +x}]\nusers_file: users.acl",
-			"users_file: both users and users_file; keep one of them"},
+			"users[0].acl: the rules of all users are in users_file; write the rules into the file, or remove"},
 		{"users:\n- {name: a, acl: \"on +nosuch\"}",
 			`keyway.yml:4:3: users[0]: user "a": Error in applying operation '+nosuch'`},
 		{"users: [{acl: on}]",

@@ -1,30 +1,58 @@
 package wiring
 
 import (
+	"slices"
+
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/names"
+	"github.com/keyway-proxy/keyway/quota"
 )
 
 // Users returns the users of a configuration. Errors are *config.Error.
 func Users(c *config.Config) (*acl.Users, error) {
 	var of []acl.Definition
-	for _, u := range c.Users {
-		d := acl.Definition{Name: u.Name, Rules: u.ACL}
-		if u.Prefix != "" {
-			d.Prefix = names.New(u.Prefix, u.Scripts)
+	for i, u := range c.Users {
+		deny, err := command.Deny(u.Deny, nil)
+		if err != nil {
+			return nil, config.UserKeyError(c, i, "deny", "name commands such as flushall or \"config|set\"", "%v", err)
 		}
-		of = append(of, d)
+		of = append(of, acl.Definition{
+			Name: u.Name, Rules: u.ACL, OnlySettings: u.OnlySettings,
+			Settings: acl.Settings{Prefix: prefixOf(&u), Deny: deny, Limits: limitsOf(&u)},
+		})
 	}
 	// A password is the default user's. Package config refuses it beside a user of that name.
 	if len(c.Clients.Password) > 0 {
-		of = append(of, acl.WithPasswords(c.Clients.Password))
+		d := acl.WithPasswords(c.Clients.Password)
+		if i := slices.IndexFunc(of, func(o acl.Definition) bool { return o.Name == d.Name }); i >= 0 {
+			d.Settings = of[i].Settings
+		}
+		of = append(of, d)
 	}
 	users, bad, err := acl.Make(of)
 	if err != nil {
 		return nil, config.UserError(c, bad, err)
 	}
 	return users, nil
+}
+
+func prefixOf(u *config.User) *names.Prefix {
+	if u.Prefix == "" {
+		return nil
+	}
+	return names.New(u.Prefix, u.Scripts)
+}
+
+func limitsOf(u *config.User) *quota.Limits {
+	if u.MaxClients == 0 && u.MaxInFlight == 0 && u.Rate == (config.Rate{}) {
+		return nil
+	}
+	return &quota.Limits{
+		Clients: u.MaxClients, InFlight: u.MaxInFlight,
+		Commands: int64(u.Rate.Commands), Bytes: int64(u.Rate.Bytes), Burst: u.Rate.Burst, MaxWait: u.Rate.MaxWait,
+	}
 }
 
 // Protected returns the addresses of a valid configuration on which protected mode refuses

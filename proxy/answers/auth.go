@@ -31,6 +31,10 @@ func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, pas
 	if !u.Prefix.Same(s.User.Prefix) && (s.Has(engine.Subscribed|engine.Tracks) || s.Block != nil) {
 		return errOtherNames
 	}
+	if w.Limiter != nil && !w.Limiter.Join(s, u) {
+		engine.LogUserRefusal(w, s, "its user has max_clients already", u.Name)
+		return errtext.MaxClients
+	}
 	s.User = u
 	s.Set(engine.Authed)
 	return ""

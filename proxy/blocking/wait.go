@@ -140,6 +140,9 @@ func askEach(
 	w *engine.Worker, s *engine.Session, cmd *command.Command, frame []byte, nodes []*engine.Node, how howAlone,
 ) {
 	r := s.NewRequest(cmd)
+	if cmd.Has(command.Blocking) {
+		r.MayLast()
+	}
 	r.End = engine.Merged
 	r.Merge = w.Mergers.Get(len(nodes))
 	r.Unfinished = len(nodes)

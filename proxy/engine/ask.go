@@ -128,6 +128,7 @@ type siblings struct {
 // Ask is a message to the siblings: each executes Do on its own thread; see Ready.
 type Ask struct {
 	Token uint64 // passed to Answered with each answer; 0: no answers are wanted
+	Only  int    // the one sibling, by its index plus 1; 0: all of them
 	Do    func(sibling *Worker) (answer any)
 }
 
@@ -183,6 +184,15 @@ func (sb *siblings) Tell(do func(*Worker)) {
 			return nil
 		}})
 	}
+}
+
+// TellOne executes do on the worker of this index, which must be another one.
+func (sb *siblings) TellOne(index int, do func(*Worker)) {
+	w := sb.w
+	w.Ready.Asks = append(w.Ready.Asks, Ask{Only: index + 1, Do: func(sibling *Worker) any {
+		do(sibling)
+		return nil
+	}})
 }
 
 // Answered delivers one sibling's answer to an Ask.

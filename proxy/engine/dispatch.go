@@ -492,6 +492,28 @@ func (in *inputs) dropFirst(s *Session) {
 	}
 }
 
+// UseUser makes the session one of another user. The user's limit of clients is looked at when
+// the client sends a command.
+func UseUser(s *Session, u *acl.User) {
+	s.User = u
+	if l := s.Worker.Limiter; l != nil && (u.Limits != nil || s.Share != nil) {
+		l.Arrive(s)
+	}
+}
+
+// Resume dispatches what the session has sent, if the reason for its stop is gone.
+func Resume(s *Session) { s.Worker.Inputs.resume(s) }
+
+// resumeWoken resumes the sessions that were woken.
+func (in *inputs) resumeWoken() {
+	for len(in.woken) > 0 {
+		s := in.woken[len(in.woken)-1]
+		in.woken = in.woken[:len(in.woken)-1]
+		s.Clear(resuming)
+		in.resume(s)
+	}
+}
+
 // Reject answers a command with an error before keyway begins to execute it. Inside MULTI,
 // EXEC will then discard the transaction. A rejected EXEC discards it at once (server.c,
 // rejectCommand).

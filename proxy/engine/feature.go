@@ -184,6 +184,7 @@ type hooks struct {
 	Subscriptions Subscriptions
 	Trackers      Trackers
 	Denials       denials
+	Limiter       limiter      // nil: no user has limits
 	Gate          gate         // nil: no command has to wait
 	Observer      observer     // nil: nobody wants to see the commands
 	Outside       outside      // nil: the nodes of the layout have all keys
@@ -268,6 +269,37 @@ type topicSet interface {
 	// HasChannel reports whether the client is subscribed to a channel by its name.
 	HasChannel(name string) bool
 }
+
+// limiter bounds what the clients of each user use together.
+type limiter interface {
+	// Admit decides about the next command of a client whose share is not ready.
+	Admit(s *Session, a command.Args) Admission
+	// Join makes the session one of another user. It returns false if that user has too many
+	// clients; it then has no effect.
+	Join(s *Session, u *acl.User) bool
+	// Arrive is called when the session has become one of another user otherwise. A client of too
+	// many is closed when it sends a command.
+	Arrive(s *Session)
+	// UserChanged is called when the session's user may have other limits.
+	UserChanged(s *Session)
+	// Serve resumes clients that have waited, and reports whether there were any. Settle gives back
+	// what was not used in this turn.
+	Serve() bool
+	Settle()
+	// Due is as in Feature, but it is exact.
+	Due() int64
+	// Count adds what is counted about the users with limits.
+	Count(to *metrics.Snapshot)
+}
+
+// Admission is what happens to a command.
+type Admission uint8
+
+const (
+	Admitted Admission = iota // it begins
+	Waits                     // it has no effect, and the client is resumed later
+	Answered                  // the client has got an error
+)
 
 // gate delays commands.
 type gate interface {

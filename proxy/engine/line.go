@@ -4,6 +4,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/names"
+	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -32,6 +33,7 @@ type Request struct {
 	Merge      *Merger
 	prefix     *names.Prefix // of the user who sent the command; nil: none
 	shape      names.Shape   // where the reply has names that are still whole
+	share      *quota.Share  // of the user whose commands under way are bounded, with this one; nil: of none
 	Call       Call          // the only call of most requests
 }
 
@@ -52,6 +54,10 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 	r.Mute = s.Unanswered()
 	if s.User.Prefix != nil && cmd != nil {
 		r.prefix, r.shape = s.User.Prefix, names.ShapeOf(cmd)
+	}
+	if s.Share != nil && cmd != nil && s.Share.BoundsInFlight() {
+		r.share = s.Share
+		r.share.Begin()
 	}
 	r.Call.Request = r
 	r.seq = s.seq
@@ -330,6 +336,9 @@ func (r *Request) dropReplies(to *buffer.Pool) {
 }
 
 func (w *Worker) free(r *Request) {
+	if r.share != nil {
+		r.MayLast()
+	}
 	if r.witnessed != nil {
 		r.witnessed.Drop()
 	}
@@ -338,6 +347,15 @@ func (w *Worker) free(r *Request) {
 	}
 	r.reply.Release(&w.Buffers)
 	w.requests.put(r)
+}
+
+// MayLast no longer counts a request among those that are under way: it may wait for as long as the
+// client wants.
+func (r *Request) MayLast() {
+	if r.share != nil {
+		r.share.End()
+		r.share = nil
+	}
 }
 
 // freeIfDone frees a request whose client has left, once all its calls have ended.

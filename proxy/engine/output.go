@@ -56,6 +56,9 @@ func (s *Session) Pending() int { return s.Unsent.Size() }
 func (s *Session) Wrote(n int) {
 	s.Worker.Stats.BytesOut += uint64(n)
 	s.BytesOut += uint64(n)
+	if s.Share != nil && !s.Has(Subscribed|Monitoring) { // messages are the work of others
+		s.Share.SpendBytes(n)
+	}
 	s.Unsent.Wrote(&s.Worker.Buffers, n)
 	s.ActiveAt = s.Worker.Now // a client that reads its replies is not idle (networking.c, _writeToClient)
 	if s.pausedConn != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -33,6 +34,7 @@ type Session struct {
 	State  State
 	DB     uint16 // the selected database
 	User   *acl.User
+	Share  *quota.Share // of the user's account; nil: the user has no limits
 
 	input
 	line   line
@@ -147,6 +149,7 @@ const (
 	OptedOut                        // its last READONLY or READWRITE was READWRITE
 	Leaving                         // keyway stops, and closes the client when it may leave; see package drain
 	LeavingNow                      // Leaving, even if it waits or listens
+	Limited                         // the next command waits, because of the limits of the user
 	Released                        // closed without a reply to its blocking command, which has had no effect
 	heldBack                        // its next command waits: another process takes the client over
 )
@@ -157,7 +160,7 @@ func (s *Session) Set(f State)      { s.State |= f }
 func (s *Session) Clear(f State)    { s.State &^= f }
 
 // stopped are the states in which the client's next command is not dispatched.
-const stopped = Closing | Dead | Draining | Blocked | full | Stalled | heldBack
+const stopped = Closing | Dead | Draining | Blocked | full | Stalled | Limited | heldBack
 
 // Open starts a session. peer and local are the socket's addresses, for logs and CLIENT LIST.
 func (w *Worker) Open(bind any, peer, local string) *Session {
@@ -225,7 +228,7 @@ func IsIdle(s *Session) bool {
 
 // BeDefault makes the session one of the default user, who may need no authentication.
 func BeDefault(s *Session) {
-	s.User = s.Worker.Options.Users.Default
+	UseUser(s, s.Worker.Options.Users.Default)
 	if s.Clear(Authed); s.User.Admits() {
 		s.Set(Authed)
 	}
@@ -237,7 +240,7 @@ func BeDefault(s *Session) {
 func Identify(w *Worker, s *Session, names []string) bool {
 	for _, name := range names {
 		if u := w.Options.Users.Named(name); u != nil && u.Enabled() {
-			s.User = u
+			UseUser(s, u)
 			s.Set(Authed)
 			return true
 		}
@@ -300,7 +303,7 @@ func (s *Session) HasLeft() bool { return s.index < 0 }
 
 // Reading reports whether the shell may read from the client.
 func (s *Session) Reading() bool {
-	if s.Has(Blocked) && s.State&(Closing|Dead|full|Stalled|eof) == 0 {
+	if s.Has(Blocked|Limited) && s.State&(Closing|Dead|full|Stalled|eof) == 0 {
 		return len(s.In) < buffer.Chunk // only to notice when the client leaves: nothing is dispatched
 	}
 	return s.State&(stopped|eof) == 0
@@ -314,7 +317,7 @@ func (s *Session) ShouldClose() bool {
 	if s.line.head != nil || s.Unsent.Size() > 0 {
 		return false
 	}
-	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked) == 0
+	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked|Limited) == 0
 }
 
 // Dead reports whether the socket should be closed at once, with output left unwritten.
@@ -507,23 +510,12 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 		lim = &in.unauth
 	}
 	for n < len(b) && s.State&stopped == 0 {
-		if s.epoch != w.epoch || s.redirecting > 0 {
-			// An earlier command may still be in flight to the former owner of its
-			// key. A later command must not overtake it.
-			if s.Inflight > 0 {
-				w.Stats.Waited++
-				s.Set(Draining)
-				return n
-			}
-			s.epoch = w.epoch
+		if (s.epoch != w.epoch || s.redirecting > 0) && in.mustWait(s) {
+			return n
 		}
 		length, st, err := p.Next(b[n:], lim)
 		if err != nil {
-			w.Stats.ProtocolErrors++
-			w.LogRefusal(s, protocolError(err))
-			s.Answer(nil, resp.AppendError(w.Scratch[:0], protocolError(err)))
-			s.CloseAfter()
-			p.Reset()
+			in.refuseInput(s, p, err)
 			return len(b)
 		}
 		switch st {
@@ -531,12 +523,23 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 			in.suspend(s, p, n > 0)
 			return n
 		case resp.Ready:
+			share := s.Share
+			if share != nil && !share.IsReady() {
+				if how := w.Limiter.Admit(s, p); how == Waits {
+					return n
+				} else if how == Answered {
+					break
+				}
+			}
 			watcher := w.Observer
 			w.Hidden, w.Whole = false, p
 			if !w.dispatch(s, p) {
 				return n
 			}
 			s.Commands++
+			if share != nil {
+				share.Spend(length)
+			}
 			if watcher != nil && in.shown(s) {
 				watcher.Show(s, s.LastCmd, w.Whole)
 			}
@@ -550,6 +553,28 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 		n += length
 	}
 	return n
+}
+
+// mustWait makes a client wait whose earlier command may still be in flight to the former owner of
+// its key: a later command must not overtake it. It returns false if there is no such command.
+func (in *inputs) mustWait(s *Session) bool {
+	if s.Inflight > 0 {
+		in.w.Stats.Waited++
+		s.Set(Draining)
+		return true
+	}
+	s.epoch = in.w.epoch
+	return false
+}
+
+// refuseInput closes a client that breaks the protocol, once it has read the error.
+func (in *inputs) refuseInput(s *Session, p *resp.Parser, err error) {
+	w := in.w
+	w.Stats.ProtocolErrors++
+	w.LogRefusal(s, protocolError(err))
+	s.Answer(nil, resp.AppendError(w.Scratch[:0], protocolError(err)))
+	s.CloseAfter()
+	p.Reset()
 }
 
 // shown reports whether the observer sees the command that was just dispatched. It does not

@@ -18,6 +18,7 @@ import (
 	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/quorum"
+	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slowlog"
@@ -79,6 +80,9 @@ type Permissions struct {
 	Users *acl.Users   // nil: acl.Anyone
 	Allow map[int]bool // IDs of commands that keyway forwards though it would refuse them
 	Deny  []bool       // by command ID: commands that no client may send; nil: none
+	// Account returns what the user of this name uses on all workers. nil: each worker has accounts
+	// of its own.
+	Account func(user string) *quota.Account
 }
 
 const (
@@ -178,6 +182,7 @@ type Ready struct {
 	Notes    []string      // for the log: events that an operator should know
 	Refusals []Refusal     // for the log: refused requests and closed clients
 	Alarms   []locks.Alarm // for the log: locks that are broken
+	Limited  []Limitation  // for the log: users whose clients begin to wait
 	Garbage  int           // bytes of large buffers that the worker no longer uses
 }
 
@@ -235,6 +240,9 @@ func (w *Worker) NextTick() int64 {
 	next := w.nextDue()
 	if w.Options.Reads != FromMaster {
 		next = min(next, w.Reads.Replicas.Next())
+	}
+	if w.Limiter != nil {
+		next = min(next, w.Limiter.Due())
 	}
 	return next
 }
@@ -310,6 +318,7 @@ func closeIdleClients(w *Worker) {
 			w.LogRefusal(s, "a command that did not arrive in time")
 			s.Kill()
 		case s.Has(Subscribed | Monitoring): // these clients send nothing
+		case s.Has(Limited): // keyway does not let it
 		case w.Options.IdleTimeout > 0 && s.line.head == nil && w.Now-s.ActiveAt > int64(w.Options.IdleTimeout):
 			w.Stats.ClosedIdle++
 			s.Kill()
@@ -322,11 +331,12 @@ func (w *Worker) EndTurn() *Ready {
 	if w.moved {
 		w.ownersChanged(true)
 	}
-	for len(w.Inputs.woken) > 0 {
-		s := w.Inputs.woken[len(w.Inputs.woken)-1]
-		w.Inputs.woken = w.Inputs.woken[:len(w.Inputs.woken)-1]
-		s.Clear(resuming)
-		w.Inputs.resume(s)
+	w.Inputs.resumeWoken()
+	if w.Limiter != nil {
+		for w.Limiter.Serve() {
+			w.Inputs.resumeWoken()
+		}
+		w.Limiter.Settle()
 	}
 	if len(w.retries.lostWrites) > 0 {
 		clear(w.retries.lostWrites)
@@ -347,7 +357,7 @@ func (w *Worker) EndTurn() *Ready {
 }
 
 // Taken tells the worker that the shell has handled Refresh, Look, Asks, Users, Notes,
-// Refusals, Alarms and Garbage of Ready.
+// Refusals, Alarms, Limited and Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.Ready
 	r.Refresh, r.Look, r.Garbage = false, 0, 0
@@ -355,6 +365,7 @@ func (w *Worker) Taken() {
 	clear(r.Users)
 	r.Users = r.Users[:0]
 	r.Asks, r.Notes, r.Refusals, r.Alarms = r.Asks[:0], r.Notes[:0], r.Refusals[:0], r.Alarms[:0]
+	r.Limited = r.Limited[:0]
 }
 
 // Clients returns the number of open sessions.
@@ -410,6 +421,13 @@ type Refusal struct {
 	User   string // the name of the user that the client is or wants to be; empty: no matter
 }
 
+// Limitation is a log entry: the clients of a user have begun to wait.
+type Limitation struct {
+	User   string
+	Limit  string // the key of the limit
+	Client string // the address of the first one that waits
+}
+
 // maxRefusals bounds the refusals that one turn logs.
 const maxRefusals = 16
 
@@ -438,6 +456,9 @@ func (w *Worker) Snapshot() metrics.Snapshot {
 	}
 	if w.Outside != nil {
 		w.Outside.Count(&s)
+	}
+	if w.Limiter != nil {
+		w.Limiter.Count(&s)
 	}
 	return s
 }
@@ -564,6 +585,9 @@ func useUsers(w *Worker, by *Session) {
 			s.Kill()
 		case u != nil:
 			s.User = u
+			if w.Limiter != nil && (u.Limits != nil || s.Share != nil) {
+				w.Limiter.UserChanged(s)
+			}
 			if users.Default.Admits() {
 				s.Set(Authed)
 			}

@@ -210,7 +210,10 @@ func (c *Client) Open(w *engine.Worker, bind any, output []byte, known func()) (
 		return nil, fmt.Errorf("client %d: there is no user %q", f.ID, f.User)
 	}
 	s := engine.TakeOver(w, bind, f.ID, f.Peer, f.Local)
-	s.User, s.DB = user, f.DB
+	if w.Limiter == nil || !w.Limiter.Join(s, user) {
+		engine.UseUser(s, user)
+	}
+	s.DB = f.DB
 	s.OpenedAt -= f.Connected * int64(time.Millisecond)
 	s.ActiveAt -= f.Idle * int64(time.Millisecond)
 	s.BytesIn, s.BytesOut, s.Commands = f.BytesIn, f.BytesOut, f.Commands

@@ -12,6 +12,8 @@ var helpLines = []string{
 	"LOCKS [COUNT <count>] [MATCH <pattern>]",
 	"    Return the locks that clients hold or wait for, those with waiters first.",
 	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
+	"USERS",
+	"    Return the users with limits, and what their clients use and wait for.",
 }
 
 func help(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {

@@ -29,7 +29,7 @@ var inPrefix = []bug{
 	},
 	{
 		"ACL SETUSER with reset takes a user's prefix away", "acl/rules.go",
-		"		u.Prefix = prefix\n", "		_ = prefix\n",
+		"		u.Settings = settings\n", "		_ = settings\n",
 		"./acl", "TestPrefixIsNoRule",
 	},
 }

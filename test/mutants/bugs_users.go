@@ -62,4 +62,44 @@ var inUsers = []bug{
 		"u != nil && u.Enabled()", "u != nil",
 		"./test", "TestUserFromCertificate",
 	},
+	{
+		"a client that leaves stays counted for its user", "proxy/limiting/limiter.go",
+		"		s.Share.Leave()\n", "		_ = s.Share\n",
+		"./test", "TestMaxClientsOfUser",
+	},
+	{
+		"a thread whose clients wait takes all that a user may run", "quota/account.go",
+		"isNext := others == 0 ||", "isNext := others >= 0 ||",
+		"./quota", "TestThreadsShareTheRate",
+	},
+	{
+		"a user may use what it has saved for hours", "quota/account.go",
+		"return max(spent, now-max(int64(burst), cost(1, rate)))", "return spent + min(0, int64(burst), now)",
+		"./quota", "TestNothingIsSavedBeyondTheBurst",
+	},
+	{
+		"replies do not count for the rate of a user", "proxy/engine/output.go",
+		"s.Share.SpendBytes(n)", "s.Share.SpendBytes(n - n)",
+		"./test", "TestByteRateOfUser",
+	},
+	{
+		"commands that a thread hands over are lost", "quota/share.go",
+		"s.of.Hand(s, next, n)", "s.of.Hand(s, next, n-n)",
+		"./quota", "TestCommandsUnderWayAreBounded",
+	},
+	{
+		"a blocked client counts as a command under way", "proxy/blocking/blocking.go",
+		"	r.MayLast()\n	b :=", "	b :=",
+		"./test", "TestBlockedAreNotInFlight",
+	},
+	{
+		"ACL SETUSER reset forgets what the configuration denies", "acl/rules.go",
+		"u.Settings = settings", "u.Prefix = settings.Prefix",
+		"./test", "TestDeniedToUser",
+	},
+	{
+		"a client that has waited for too long waits on", "proxy/limiting/limiter.go",
+		"case s == l.refusing:", "case s == l.refusing && u.Delayed == 0:",
+		"./test", "TestRateRefuses",
+	},
 }

@@ -102,7 +102,8 @@ func setRareOption(o *options, name, value string) (err error) {
 	case "prefix": // the default user has it, and the user other has none
 		const anything = "on nopass ~* &* +@all"
 		o.Users, _, err = acl.Make([]acl.Definition{
-			{Name: acl.DefaultName, Rules: anything, Prefix: names.New(value, false)}, {Name: "other", Rules: anything},
+			{Name: acl.DefaultName, Rules: anything, Settings: acl.Settings{Prefix: names.New(value, false)}},
+			{Name: "other", Rules: anything},
 		})
 	case "deny":
 		o.Deny, err = command.Deny(strings.Fields(value), nil)

@@ -38,6 +38,7 @@ type (
 	Ask        = engine.Ask
 	Refusal    = engine.Refusal
 	Limitation = engine.Limitation
+	Event      = engine.Event
 
 	UsersTask = engine.UsersTask
 	Memory    = engine.Memory

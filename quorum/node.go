@@ -152,6 +152,7 @@ type Node struct {
 	// the node votes.
 	Absence string
 	Missed  uint64 // how many questions it did not answer, or not in time
+	VotesAt int64  // when a node that is new or has restarted will vote, by its last answer; 0: it votes
 
 	silent bool  // it has not answered in time, and has sent nothing since
 	heard  int64 // when it last answered
@@ -322,6 +323,10 @@ func (n *Node) judge(a *answer, sent, now int64) (mustWait bool) {
 		n.jumped = 0
 	default:
 		mustWait = later // what it was told is lost
+	}
+	n.VotesAt = 0
+	if a.waits > 0 {
+		n.VotesAt = now + a.waits*int64(time.Millisecond)
 	}
 	switch {
 	case ahead, n.jumped != 0:

@@ -129,6 +129,15 @@ func (r *reports) warn(text string) {
 	}
 }
 
+// event logs a rare event.
+func (r *reports) event(e proxy.Event) {
+	level := slog.LevelInfo
+	if e.IsBad {
+		level = slog.LevelWarn
+	}
+	r.log.Log(context.Background(), level, e.Text, e.Fields...)
+}
+
 // refused logs that a client was refused or closed. Each reason has its own limit.
 func (r *reports) refused(of proxy.Refusal) {
 	if r.debug() {

@@ -218,6 +218,9 @@ func (t *thread) relay(r *proxy.Ready) {
 	for _, text := range r.Notes {
 		t.srv.reports.warn(text)
 	}
+	for _, e := range r.Events {
+		t.srv.reports.event(e)
+	}
 	for _, of := range r.Refusals {
 		t.srv.reports.refused(of)
 	}

@@ -209,11 +209,11 @@ func TestReloadReplacesLockNodesOneByOne(t *testing.T) {
 }
 
 // TestLockNodesAreWatched: the metrics and /readyz say which lock nodes vote, why others do not,
-// and how many can still fail; a node that returns votes again.
+// and how many can still fail; a node that returns votes again. The log says each change once.
 func TestLockNodesAreWatched(t *testing.T) {
 	t.Parallel()
 	n := threeLockNodes(t)
-	r := n.reloadable("timeout: 300ms, max_lease: 2s")
+	r := n.reloadable("timeout: 2s, max_lease: 60s")
 	c := redistest.Dial(t, r.listen)
 	shows := func(lines ...string) {
 		t.Helper()
@@ -225,18 +225,36 @@ func TestLockNodesAreWatched(t *testing.T) {
 			return !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(all, line) })
 		})
 	}
+	logs := func(line string) {
+		t.Helper()
+		count := func() int { return strings.Count(r.stderr.String(), line) }
+		redistest.Eventually(t, 20*time.Second, line, func() bool { return count() > 0 })
+		if count() != 1 {
+			t.Errorf("not once: %s\n%s", line, r.stderr.String())
+		}
+	}
 	one, two := n.five[1].Addr, n.five[2].Addr
 	shows(`keyway_quorum_spare_nodes{match="lock:*"} 1`, `keyway_quorum_node_votes{addr="`+one+`"} 1`)
 	n.five[1].Freeze()
 	shows(`keyway_quorum_spare_nodes{match="lock:*"} 0`, `keyway_quorum_node_votes{addr="`+one+`"} 0`,
 		"lock node "+one+" does not vote: no answer within ")
+	logs(`level=WARN msg="locks have a majority but no spare node: if one more fails, ` +
+		`none can be acquired or renewed" rule=lock:* votes="2 of 3" must_vote=2 ` +
+		`absent="` + one + `: no answer within `)
 	n.five[2].Kill()
 	shows(`keyway_quorum_spare_nodes{match="lock:*"} -1`, `keyway_quorum_node_votes{addr="`+two+`"} 0`,
 		"lock node "+two+" does not vote: ", "locks of lock:* cannot be acquired: too few lock nodes vote")
-	n.five[1].Thaw()
+	logs(`level=WARN msg="locks have no majority: none can be acquired or renewed until more lock nodes vote" ` +
+		`rule=lock:* votes="1 of 3" must_vote=2 absent="` + one + `: `)
 	n.five[2].Run()
 	shows("lock node " + two + " does not vote: it is new or has restarted, and votes in ")
+	logs(`level=WARN msg="a lock node does not vote yet" addr=` + two +
+		` reason="it is new or has restarted" votes_in=`)
+	n.five[1].Thaw()
+	n.vote()
 	shows(`keyway_quorum_spare_nodes{match="lock:*"} 1`)
+	logs(`level=INFO msg="a lock node votes now" addr=` + two)
+	logs(`level=INFO msg="locks have a majority and a spare node" rule=lock:* votes="3 of 3" must_vote=2`)
 	metrics := get(t, "http://"+r.admin+"/metrics")
 	if strings.Contains(metrics, `keyway_quorum_node_missed_total{addr="`+one+`"} 0`) ||
 		strings.Contains(metrics, `keyway_quorum_node_duration_seconds_count{addr="`+one+`"} 0`) {

@@ -180,10 +180,18 @@ type Ready struct {
 	Asks     []Ask         // each sibling executes Do, and each answer goes to Answered
 	Users    []UsersTask   // the shell does each and calls Done
 	Notes    []string      // for the log: events that an operator should know
+	Events   []Event       // for the log: rare ones, of which none is left out
 	Refusals []Refusal     // for the log: refused requests and closed clients
 	Alarms   []locks.Alarm // for the log: locks that are broken
 	Limited  []Limitation  // for the log: users whose clients begin to wait
 	Garbage  int           // bytes of large buffers that the worker no longer uses
+}
+
+// Event is a line for the log.
+type Event struct {
+	IsBad  bool // it is a warning
+	Text   string
+	Fields []any // keys and values, as of log/slog
 }
 
 // HashSeed is secret, so that clients cannot choose keys that collide. All workers share it,
@@ -357,7 +365,7 @@ func (w *Worker) EndTurn() *Ready {
 }
 
 // Taken tells the worker that the shell has handled Refresh, Look, Asks, Users, Notes,
-// Refusals, Alarms, Limited and Garbage of Ready.
+// Events, Refusals, Alarms, Limited and Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.Ready
 	r.Refresh, r.Look, r.Garbage = false, 0, 0
@@ -365,7 +373,7 @@ func (w *Worker) Taken() {
 	clear(r.Users)
 	r.Users = r.Users[:0]
 	r.Asks, r.Notes, r.Refusals, r.Alarms = r.Asks[:0], r.Notes[:0], r.Refusals[:0], r.Alarms[:0]
-	r.Limited = r.Limited[:0]
+	r.Limited, r.Events = r.Limited[:0], r.Events[:0]
 }
 
 // Clients returns the number of open sessions.

@@ -201,6 +201,12 @@ func (m *member) judge() {
 // socketsPerTurn is less than the number of sockets from which a turn reads.
 const socketsPerTurn = 128
 
+// The reasons why a node does not vote while keyway connects.
+const (
+	notConnected = "not connected yet"
+	notAnswered  = "it has not answered yet"
+)
+
 // absence returns why the node does not vote, or "".
 func (m *member) absence() string {
 	switch reason := m.conn.Reason(); {
@@ -209,7 +215,7 @@ func (m *member) absence() string {
 	case reason != "":
 		return reason
 	}
-	return "not connected yet"
+	return notConnected
 }
 
 // lookEvery is how often the nodes are asked whether they have restarted, and for their clock.

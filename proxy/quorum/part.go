@@ -30,6 +30,9 @@ type locks struct {
 	turns   int64                     // the turns of the worker so far
 	turn    int64                     // w.Now of the last turn
 	frame   []byte                    // scratch buffer of members
+
+	nextWatch int64 // when the first thread looks at the nodes for the log
+	reported  reported
 }
 
 // group is the nodes of a rule.
@@ -57,7 +60,7 @@ func (l *locks) Configured() {
 		for _, addr := range rules[i].Nodes {
 			m := l.members[addr]
 			if m == nil {
-				node := &quorum.Node{Addr: addr, Absence: "it has not answered yet"}
+				node := &quorum.Node{Addr: addr, Absence: notAnswered}
 				m = &member{l: l, node: node, conn: l.w.Links.Conn(addr, nil)}
 				l.members[addr] = m
 			}
@@ -117,6 +120,7 @@ func (l *locks) Tick() {
 		}
 	}
 	l.expire()
+	l.watch()
 	l.groups = append(l.groups[:rules:rules], slices.DeleteFunc(l.groups[rules:], isIdle)...)
 }
 

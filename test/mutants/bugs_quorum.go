@@ -74,6 +74,21 @@ var inQuorum = []bug{
 		"./test", "TestQuorumLocksAreSeen",
 	},
 	{
+		"the log does not say that locks have lost their majority", "proxy/quorum/watch.go",
+		"now < last.health || last.better == steady", "last.better == steady",
+		"./test", "TestLockNodesAreWatched",
+	},
+	{
+		"a lock node that fails again and again fills the log", "proxy/quorum/watch.go",
+		"steady = 3", "steady = 1",
+		"./proxy", "TestLockNodeThatFailsAgainAndAgainIsLoggedOnce",
+	},
+	{
+		"the log says again and again that a lock node waits", "proxy/quorum/watch.go",
+		"at-until > waitMargin", "at-until >= -waitMargin",
+		"./proxy", "TestLockNodeThatWaitsIsLoggedOnce",
+	},
+	{
 		"a client that fails to acquire its lock again loses it", "quorum/node.go",
 		"set('again ' .. ARGV[5])", "set(ARGV[5])",
 		"./test", "TestQuorumFailedReentryKeepsLock",

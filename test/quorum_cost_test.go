@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,4 +128,67 @@ func BenchmarkQuorumAcquire(b *testing.B) {
 	}
 	b.ReportMetric(float64(took.at(0.5).Microseconds()), "µs-median")
 	b.ReportMetric(float64(took.at(0.99).Microseconds()), "µs-p99")
+}
+
+// BenchmarkQuorumPauses measures what 20 clients see while three of five nodes are stopped for 100 ms,
+// once a second: how many commands fail, and the longest reply.
+func BenchmarkQuorumPauses(b *testing.B) {
+	for _, timeout := range []time.Duration{50 * time.Millisecond, 250 * time.Millisecond} {
+		b.Run("timeout="+timeout.String(), func(b *testing.B) {
+			n := startLockNodes(b)
+			n.vote()
+			k := n.serve(fmt.Sprintf("timeout: %s, max_lease: 60s", timeout))
+			seen := make(chan spread, 20)
+			var failed atomic.Int64
+			stop := make(chan struct{})
+			for i := range cap(seen) {
+				c := k.Dial()
+				go func() { seen <- useLock(c, fmt.Sprint("lock:", i), &failed, stop) }()
+			}
+			for b.Loop() {
+				time.Sleep(900 * time.Millisecond)
+				for _, node := range n.five[:3] {
+					node.Freeze()
+				}
+				time.Sleep(100 * time.Millisecond)
+				for _, node := range n.five[:3] {
+					node.Thaw()
+				}
+			}
+			time.Sleep(500 * time.Millisecond)
+			close(stop)
+			var all spread
+			for range cap(seen) {
+				all = append(all, <-seen...)
+			}
+			b.ReportMetric(float64(len(all)), "commands")
+			b.ReportMetric(float64(failed.Load()), "failed")
+			b.ReportMetric(float64(all.at(0.5).Microseconds())/1000, "ms-median")
+			b.ReportMetric(float64(all.at(1).Microseconds())/1000, "ms-longest")
+		})
+	}
+}
+
+// useLock acquires and releases a lock 50 times a second. It returns how long each command took, and
+// counts those that fail.
+func useLock(c *redistest.Client, key string, failed *atomic.Int64, stop chan struct{}) (took spread) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return took
+		case <-tick.C:
+		}
+		for _, args := range [][]string{
+			{"SET", key, "t", "NX", "PX", "30000"}, {"EVAL", compareAndDelete, "1", key, "t"},
+		} {
+			began := time.Now()
+			r, err := c.TryDo(args...)
+			took = append(took, time.Since(began))
+			if err != nil || r.Kind == '-' {
+				failed.Add(1)
+			}
+		}
+	}
 }

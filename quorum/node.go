@@ -44,7 +44,8 @@ func IsOwn(key string) bool {
 // it had granted may be lost, so it waits until each lease of before has ended.
 //
 // KEYS: the lock, its hash, RunKey, WaitKey. ARGV: the step, the longest lease, the token, the
-// lease, the attempt, the client's earlier attempt (or "add" to add to the lease), the number,
+// lease, the attempt, the client's earlier attempt (or "add" to add to the lease; of an adoption, the
+// attempt that had set the lock on the others), the number,
 // how long the hash outlives the lease, Command.Again, and what the node's clock was when the client
 // gave the command, in microseconds. The other times are in milliseconds. The answer: what the node
 // says, the value of the lock, its number, its lease, how long the node waits, its clock in
@@ -56,12 +57,16 @@ func IsOwn(key string) bool {
 // of the command, it is the right lock, which the node has set late. A lock that is adopted counts as
 // set when the client renewed it.
 //
+// A lock that is freed leaves "freed " and the ID of its attempt, also where it lacked: what comes later over
+// another connection, the lock or its adoption, does not set it again.
+//
 // It must call no other commands than those of docs/locks.md: the nodes' user may run no others.
 //
 // A lock that is acquired again or renewed has "again " before the ID. So neither the undo of the new
 // attempt takes it from its holder, nor one of an earlier attempt that failed and comes late, perhaps of
-// another client with the same token: the holder counts on each node that has renewed. A lock that is
-// adopted has an empty ID, which is that of no attempt either: clients without an earlier one send it.
+// another client with the same token: the holder counts on each node that has renewed. So has a lock that is
+// adopted. If its attempt is not known, it has an empty ID, which is that of no attempt either: clients
+// without an earlier one send it.
 const script = `local key, about = KEYS[1], KEYS[2]
 local ms, longest = tonumber(ARGV[4]), tonumber(ARGV[2])
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
@@ -105,10 +110,12 @@ local function agrees()
 end
 local function free()
   redis.call('DEL', key)
-  if ARGV[8] == '0' then redis.call('DEL', about) else redis.call('HDEL', about, 'id') end
+  if by then redis.call('HSET', about, 'id', 'freed ' .. attempt) end
 end
 if ARGV[1] == 'acquire' and waits <= 0 then
-  if not held or mine and by ~= '' and (by == ARGV[5] or by == ARGV[6]) then
+  if by == 'freed ' .. ARGV[5] then
+    says = 'held'
+  elseif not held or mine and by ~= '' and (by == ARGV[5] or by == ARGV[6]) then
     says = set(ARGV[5])
   elseif agrees() then
     says = set('again ' .. ARGV[5])
@@ -135,10 +142,15 @@ elseif ARGV[1] == 'renew' and mine then
     if by and by ~= '' then redis.call('HSET', about, 'id', 'again ' .. attempt) end
     keep()
   end
-elseif ARGV[1] == 'adopt' and waits <= 0 and not held then
+elseif ARGV[1] == 'adopt' and waits <= 0 and not held and by ~= 'freed ' .. ARGV[6] then
   set(ARGV[5], since < tonumber(now) and ARGV[10] or now)
 elseif ARGV[1] == 'release' and mine or ARGV[1] == 'delete' and held then
   if newer() then says = 'newer' else free() end
+end
+local frees = ARGV[1] == 'release' or ARGV[1] == 'delete'
+if frees and ARGV[5] ~= '' and ARGV[5] ~= attempt and redis.call('EXISTS', key) == 0 then
+  redis.call('HSET', about, 'id', 'freed ' .. ARGV[5])
+  if redis.call('PTTL', about) < longest then redis.call('PEXPIRE', about, longest) end
 end
 return {says, held or '', n, redis.call('PTTL', key), waits, now, attempt or ''}
 `
@@ -255,10 +267,13 @@ func (o *Op) frame(dst []byte, n *Node, s *Send) []byte {
 	}
 	id := c.ID
 	switch {
+	case s.step == stepAdopt:
+		id, earlier = "", s.id
+		if s.id != unknown {
+			id = "again " + s.id
+		}
 	case s.id != "":
 		id = s.id
-	case s.step == stepAdopt:
-		id = ""
 	}
 	keep := int64(0)
 	if o.group.Fencing {

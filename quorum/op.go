@@ -302,7 +302,7 @@ func (o *Op) settle(s Send, v vote, now int64) {
 	}
 	switch {
 	case o.Verdict != Pending:
-		o.late(s.Node, v)
+		o.late(s, v)
 		return
 	case mine.state != asked:
 		return // it was given up before
@@ -315,14 +315,39 @@ func (o *Op) settle(s Send, v vote, now int64) {
 	o.decide(now)
 }
 
-// late handles an answer that came after the end: a renewed lock is set where it lacks.
-func (o *Op) late(i int, v vote) {
+// late handles an answer that came after the end.
+func (o *Op) late(s Send, v vote) {
 	switch {
 	case o.Verdict != Yes:
 	case v.state == newer && v.answer.by == o.concerned():
-		o.repeat(i, v.answer.by)
-	case v.state == none && o.cmd.Kind == Renew:
+		o.repeat(s.Node, v.answer.by)
+	case v.state == none && s.id == "":
+		o.supply(s.Node)
+	}
+}
+
+// supply tells a node that lacks the lock what the majority has done: a renewed lock is set there. One
+// that is freed must not be set there later: the command that acquired it may be slower, over
+// another connection.
+func (o *Op) supply(i int) {
+	attempt := o.concerned()
+	switch o.cmd.Kind {
+	case Renew:
 		o.send(i, stepAdopt, o.Number)
+		o.out[len(o.out)-1].id = attempt
+	case Release, Delete:
+		if attempt != unknown && attempt != o.cmd.ID { // else the node has been told
+			o.repeat(i, attempt)
+		}
+	}
+}
+
+// supplyAll tells the nodes that have answered.
+func (o *Op) supplyAll() {
+	for i := range o.votes {
+		if o.votes[i].state == none {
+			o.supply(i)
+		}
 	}
 }
 
@@ -350,8 +375,10 @@ func (o *Op) repeatIfConcerned() {
 	}
 }
 
-// concerned returns the attempt whose lock a majority had when it got the command, or "-" if that is
-// not known.
+// unknown is the ID of no attempt.
+const unknown = "-"
+
+// concerned returns the attempt whose lock a majority had when it got the command, or unknown.
 func (o *Op) concerned() string {
 	for i := range o.votes {
 		attempt, n := o.votes[i].answer.by, 0
@@ -366,7 +393,7 @@ func (o *Op) concerned() string {
 			return attempt
 		}
 	}
-	return "-"
+	return unknown
 }
 
 // tally counts the votes.
@@ -412,7 +439,9 @@ func (o *Op) decide(now int64) {
 	case ReadNumber:
 		o.decideNumber(t, most)
 	default:
-		o.decideFree(t, most)
+		if o.decideFree(t, most); o.Verdict == Yes {
+			o.supplyAll()
+		}
 	}
 }
 
@@ -487,11 +516,7 @@ func (o *Op) decideRenew(t tally, most int, now int64) {
 		for i := range o.votes {
 			o.Number = max(o.Number, o.votes[i].answer.number)
 		}
-		for i := range o.votes {
-			if o.votes[i].state == none {
-				o.send(i, stepAdopt, o.Number)
-			}
-		}
+		o.supplyAll()
 	case t.yes+t.asked+t.absent < most:
 		o.Verdict = lacking(t)
 	case t.asked == 0:

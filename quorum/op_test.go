@@ -242,6 +242,29 @@ func TestCommandsOnLocksSetSince(t *testing.T) {
 	}
 }
 
+// TestNodesThatLackAFreedLockAreTold: the command that has set the lock may come to them later, over another
+// connection. If the release has its ID, they know it from the release.
+func TestNodesThatLackAFreedLockAreTold(t *testing.T) {
+	for kind, step := range map[Kind]step{Release: stepRelease, Delete: stepDelete} {
+		for id, want := range map[string][]int{"": {0, 4}, "a": nil} {
+			b := begin(t, Command{Kind: kind, Key: "lock", Token: "t", ID: id})
+			b.answer("none", 0, 0, 0)
+			b.answerAbout("a", "ok", 7, 0, 1, 2, 3)
+			b.want(Yes, "")
+			b.answer("none", 0, 0, 4)
+			if got := b.sent(step); !slices.Equal(got, want) || len(got) > 0 && b.sends[0].id != "a" {
+				t.Fatalf("%s with the ID %q is sent again: %+v", step, id, b.sends)
+			}
+			for _, i := range want { // no node is told for ever
+				b.answer("none", 0, 0, i)
+			}
+			if len(b.sends) > 0 {
+				t.Errorf("%s is sent for the third time: %+v", step, b.sends)
+			}
+		}
+	}
+}
+
 // TestUnsureOutcomes: if the nodes that are absent could decide, the client is told so, and
 // not that it has lost the lock.
 func TestUnsureOutcomes(t *testing.T) {

@@ -179,12 +179,16 @@ type simClient struct {
 	tokens    int
 	sameToken bool // all clients use the same token
 	token     string
+	attempt   string // by which it has the lock
 	earlier   string
 }
 
 // do runs a command, and records it.
 func (c *simClient) do(cmd Command, then func(*Op)) {
 	w := c.h.w
+	if cmd.Kind != Acquire && w.rand.IntN(2) == 0 {
+		cmd.ID = c.attempt
+	}
 	in := lockInput{kind: cmd.Kind, client: c.owner, again: cmd.Again != 0, call: w.now}
 	in.until = w.now + cmd.Lease*990000
 	i := len(c.h.ops)
@@ -254,7 +258,7 @@ func (c *simClient) set(failed func()) {
 	}
 	began, id := w.now, fmt.Sprintf("%d", w.rand.Uint64())
 	cmd := Command{Kind: Acquire, Key: "lock", Token: c.token, Lease: lease, ID: id, Earlier: c.earlier}
-	cmd.Again = c.again
+	cmd.Again, c.attempt = c.again, id
 	c.endHolds(began + lease*990000) // some nodes may get the new lease, or all
 	c.do(cmd, func(o *Op) {
 		c.earlier = ""

@@ -132,6 +132,10 @@ func (n *simNode) do(frame []byte) []byte {
 	if !isNewer || !concernsOlder(arg(1), lock.value == arg(3)) {
 		said = n.step(arg, number, key, lock, about, waits, now)
 	}
+	frees := arg(1) == "release" || arg(1) == "delete"
+	if frees && arg(5) != "" && arg(5) != by && n.locks[key] == nil {
+		about.id, about.ends, n.about[key] = "freed "+arg(5), max(about.ends, now+longest), about
+	}
 	held, left := "", int64(-2)
 	if lock != nil {
 		held = lock.value
@@ -179,8 +183,8 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	}
 	switch arg(1) {
 	case "acquire":
-		if waits > 0 {
-			return said
+		if waits > 0 || about.id == "freed "+arg(5) {
+			return strings.ReplaceAll(said, "ok", "held")
 		}
 		if lock == nil || mine && about.id != "" && (about.id == arg(5) || about.id == arg(6)) {
 			return set(arg(5), now)
@@ -207,7 +211,7 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 			about.ends = now + lease + keep
 		}
 	case "adopt":
-		if lock == nil && waits == 0 {
+		if lock == nil && waits == 0 && about.id != "freed "+arg(6) {
 			set(arg(5), min(now, number(10)*1000))
 		}
 	case "release", "delete":
@@ -240,7 +244,7 @@ func (n *simNode) receive(execute func()) {
 
 func (n *simNode) free(key string, about *simAbout) {
 	delete(n.locks, key)
-	about.id = ""
+	about.id = "freed " + strings.TrimPrefix(about.id, "again ")
 }
 
 // agrees reports whether a client with a token may acquire a lock with this value again.

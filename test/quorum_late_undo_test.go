@@ -175,6 +175,63 @@ func TestLateLocksAreReleased(t *testing.T) {
 	}
 }
 
+// TestReleaseThatOvertakesItsLock: a client renews and releases a lock through another keyway than that by which
+// it has acquired it. A node that was frozen for a moment may get the later commands first. It does not
+// set the lock after it was released.
+func TestReleaseThatOvertakesItsLock(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	var clients []*redistest.Client
+	for range 2 {
+		k := redistest.Serve(t, "threads: 1\n"+n.yaml("timeout: 5s, max_lease: 60s")).Ready()
+		clients = append(clients, k.Dial())
+		votes(t, clients[len(clients)-1])
+	}
+	for i := range 8 {
+		first, second := clients[i%2], clients[1-i%2]
+		key := fmt.Sprint("lock:", i)
+		n.five[0].Freeze()
+		second.Expect("OK", "SET", key+":other", "t", "NX", "PX", "30000") // so that the node reads from it first
+		first.Expect("OK", "SET", key+":released", "t", "NX", "PX", "30000")
+		second.Expect("1", "EVAL", compareAndDelete, "1", key+":released", "t")
+		first.Expect("OK", "SET", key+":deleted", "t", "NX", "PX", "30000")
+		second.Expect("1", "DEL", key+":deleted")
+		first.Expect("OK", "SET", key+":renewed", "t", "NX", "PX", "30000")
+		second.Expect("1", "EVAL", compareAndExpire, "1", key+":renewed", "t", "50000")
+		second.Expect("1", "EVAL", compareAndDelete, "1", key+":renewed", "t")
+		n.five[0].Thaw()
+		redistest.Eventually(t, 10*time.Second, "the node has none of the locks", func() bool {
+			first.Expect("OK", "SET", key+":last", "t", "NX", "PX", "30000") // behind what the node has to do
+			first.Expect("1", "DEL", key+":last")
+			return n.five[0].Do("EXISTS", key+":released", key+":deleted", key+":renewed").Int == 0
+		})
+	}
+}
+
+// TestLocksThatComeAfterTheirRelease: a real node gets the release of an attempt's lock before the lock. It
+// does not set it; but it sets that of the next attempt.
+func TestLocksThatComeAfterTheirRelease(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rig := newUndoRig(t, n)
+	for _, kind := range []quorum.Kind{quorum.Release, quorum.Delete} {
+		n.five[0].Do("FLUSHALL")
+		n.vote()
+		free := quorum.Begin(rig.group, quorum.Command{Kind: kind, Key: "lock:a", Token: "t", ID: "1"}, rig.now())
+		rig.exchange(free, free.Take())
+		late := quorum.Begin(rig.group,
+			quorum.Command{Kind: quorum.Acquire, Key: "lock:a", Token: "t", Lease: 30_000, ID: "1"}, rig.now())
+		rig.exchange(late, late.Take())
+		if n.five[0].Do("EXISTS", "lock:a").Int != 0 {
+			t.Errorf("kind %d: the lock is set after it was released", kind)
+		}
+		rig.attempt("2", 0)
+		if n.five[0].Do("EXISTS", "lock:a").Int != 1 {
+			t.Errorf("kind %d: the next client's lock is not set", kind)
+		}
+	}
+}
+
 // readReply reads one reply as it is.
 func readReply(t *testing.T, r *bufio.Reader) (reply []byte) {
 	t.Helper()

@@ -1,7 +1,9 @@
 package test
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -115,6 +118,40 @@ func TestQuorumLockReplies(t *testing.T) {
 	c.Expect("1", "DEL", "lock:a")
 	c.Expect("OK", "SET", "other", "x", "NX", "PX", "30000")
 	c.Expect("(nil)", "GET", "lock:b:fence")
+}
+
+// TestQuorumPipelinesOfOneLock: a client that sends all commands on a lock at once gets the replies of one Redis.
+func TestQuorumPipelinesOfOneLock(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	k := redistest.Serve(t, n.yaml("timeout: 5s, max_lease: 60s, fencing: true")).Ready()
+	votes(t, k.Dial())
+	conn, err := net.Dial("tcp", k.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for i := range 200 {
+		key := fmt.Sprint("lock:", i)
+		var b []byte
+		for _, token := range []string{"t", "t", "u"} {
+			b = resp.AppendCommand(b, "SET", key, token, "NX", "PX", "30000")
+			b = resp.AppendCommand(b, "SET", key, token, "XX", "PX", "30000")
+			b = resp.AppendCommand(b, "EVAL", compareAndDelete, "1", key, token)
+			b = resp.AppendCommand(b, "SET", key, token, "NX", "PX", "30000")
+			b = resp.AppendCommand(b, "DEL", key)
+		}
+		if _, err := conn.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 15 {
+			want := []string{"+OK\r\n", "+OK\r\n", ":1\r\n", "+OK\r\n", ":1\r\n"}[j%5]
+			if got := string(readReply(t, r)); got != want {
+				t.Fatalf("round %d: reply %d is %q, want %q", i, j, got, want)
+			}
+		}
+	}
 }
 
 func fence(t *testing.T, c *redistest.Client, key string) int64 {

@@ -14,7 +14,8 @@ import (
 )
 
 // attempt is a client's last attempt to acquire a lock. If it has failed, the client's next attempt with
-// the same token continues it. Otherwise the client's other commands are about the lock that it has set.
+// the same token continues it. Otherwise the client's other commands are about the lock that it has set,
+// also if it is still under way.
 type attempt struct {
 	key, token, id string
 	failed         bool

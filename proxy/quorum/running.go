@@ -11,15 +11,16 @@ import (
 
 // running is a command that nodes have been asked about.
 type running struct {
-	l      *locks
-	g      *group
-	op     *quorum.Op
-	call   *engine.Call
-	s      *engine.Session
-	cmd    quorum.Command
-	reply  reply
-	frame  []byte // the client's command, for the slow log
-	isOver bool   // the client has its reply
+	l       *locks
+	g       *group
+	op      *quorum.Op
+	call    *engine.Call
+	s       *engine.Session
+	cmd     quorum.Command
+	reply   reply
+	frame   []byte   // the client's command, for the slow log
+	isOver  bool     // the client has its reply
+	attempt *attempt // of an acquisition
 }
 
 // reply appends the reply to a command that has ended without an error.
@@ -40,6 +41,10 @@ func (l *locks) start(
 		l: l, g: g, op: quorum.Begin(&g.Group, c, l.w.Now), call: &req.Call, s: s, cmd: c, reply: how,
 		frame: bytes.Clone(a.Frame()),
 	}
+	if c.Kind == quorum.Acquire {
+		r.attempt = &attempt{key: c.Key, token: c.Token, id: c.ID}
+		lastAttempt.Set(s, r.attempt)
+	}
 	g.queue = append(g.queue, r)
 	r.pass()
 }
@@ -59,19 +64,14 @@ func (r *running) pass() {
 	r.call.Request.RecordIfSlow(r.frame)
 	r.frame = nil // what frees the lock may wait for a silent node much longer
 	w := r.l.w
-	r.remember()
+	if r.attempt != nil {
+		r.attempt.failed = r.op.Verdict != quorum.Yes
+	}
 	if r.op.Verdict == quorum.Failed {
 		r.call.SettleFor(resp.AppendError(w.Scratch[:0], r.op.Reason))
 		return
 	}
 	r.call.SettleFor(r.reply(r.op, w.Scratch[:0], r.s.Protocol()))
-}
-
-// remember keeps an attempt for the client's next commands.
-func (r *running) remember() {
-	if r.cmd.Kind == quorum.Acquire && !r.s.HasLeft() {
-		lastAttempt.Set(r.s, &attempt{r.cmd.Key, r.cmd.Token, r.cmd.ID, r.op.Verdict != quorum.Yes})
-	}
 }
 
 // send queues a command for a node.

@@ -108,4 +108,19 @@ var inQuorum = []bug{
 		"case v.state == newer && v.answer.by == o.concerned():", "case false:",
 		"./test", "TestLateLocksAreReleased",
 	},
+	{
+		"a node sets a lock whose release has come first", "quorum/node.go",
+		"if by == 'freed ' .. ARGV[5] then", "if false then",
+		"./test", "TestLocksThatComeAfterTheirRelease",
+	},
+	{
+		"nodes that lack a freed lock are not told which it was", "quorum/op.go",
+		"if attempt != unknown && attempt != o.cmd.ID {", "if false {",
+		"./quorum", "TestNodesThatLackAFreedLockAreTold",
+	},
+	{
+		"a release that is sent with its lock does not know which it is", "proxy/quorum/running.go",
+		"		lastAttempt.Set(s, r.attempt)\n", "",
+		"./test", "TestQuorumPipelinesOfOneLock",
+	},
 }

@@ -291,8 +291,9 @@ func (s *Share) settle(now int64) {
 	others := a.slots.others(s.of.thread)
 	if others == 0 {
 		a.inFlight.Add(-unused)
-		if a.slots.others(s.of.thread) > 0 { // one has begun to wait, and may not have seen these
-			s.of.Hand(s, a.slots.after(s.of.thread), 0)
+		// One that has begun to wait may not have seen these. It may have stopped again since.
+		if next := a.slots.after(s.of.thread); next >= 0 {
+			s.of.Hand(s, next, 0)
 		}
 		return
 	}

@@ -83,7 +83,7 @@ var spans = map[string]bool{"SWAPDB": true, "DBSIZE": true, "FLUSHDB": true, "SE
 // TestDatabaseStays: transactions, blocking commands, and commands after a node's restart
 // use the database that the client has selected.
 func TestDatabaseStays(t *testing.T) {
-	nodes := []*redistest.Node{redistest.Start(t, "--appendonly", "yes")}
+	nodes := []*redistest.Node{redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")}
 	k := redistest.Serve(t, "layout: ring\n"+redistest.NodesYAML(nodes)).Ready()
 	c, other := k.Dial(), k.Dial()
 	c.Expect("OK", "SELECT", "3")

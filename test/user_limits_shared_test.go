@@ -157,9 +157,8 @@ func TestInFlightIsShared(t *testing.T) {
 }
 
 // TestFloodOfOneUser: a user who sends as much as it can does not slow down the others much, if it
-// has limits. How much it would without is measured too.
+// has limits. How much it would without is measured too. It runs alone, since it compares times.
 func TestFloodOfOneUser(t *testing.T) {
-	t.Parallel()
 	node := redistest.Start(t)
 	yaml := "threads: 1\n" + redistest.Ring(node.Addr)
 	calm, limited, free := time.Hour, time.Hour, time.Hour

@@ -85,6 +85,7 @@ local now = t[1] .. string.format('%06d', t[2])
 local says = held and (mine and 'ok' or 'held') or 'none'
 local since = tonumber(ARGV[10])
 local function newer()
+  if ARGV[5] ~= '' and attempt and attempt ~= '' then return attempt ~= ARGV[5] end
   local at = tonumber(redis.call('HGET', about, 'at') or 0)
   return at > since and at <= tonumber(now) and (attempt == '' or attempt ~= ARGV[5])
 end

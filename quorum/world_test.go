@@ -95,6 +95,15 @@ type simAbout struct {
 
 func (n *simNode) clock() int64 { return int64(float64(n.w.now)*n.speed) + n.ahead }
 
+// isNewer reports whether the lock, which the attempt by has set, is not the one that a command is
+// about: that of its attempt, if it knows one; otherwise one that was set by that time, in microseconds.
+func (a *simAbout) isNewer(by, attempt string, until, now int64) bool {
+	if by != "" && attempt != "" {
+		return by != attempt
+	}
+	return a.set/1000 > until && a.set <= now
+}
+
 // do executes a step and returns the reply.
 func (n *simNode) do(frame []byte) []byte {
 	var p resp.Parser
@@ -128,8 +137,7 @@ func (n *simNode) do(frame []byte) []byte {
 		about = &simAbout{}
 	}
 	by, said := strings.TrimPrefix(about.id, "again "), "newer"
-	isNewer := lock != nil && about.set/1000 > number(10) && about.set <= now && (by == "" || by != arg(5))
-	if !isNewer || !concernsOlder(arg(1), lock.value == arg(3)) {
+	if lock == nil || !about.isNewer(by, arg(5), number(10), now) || !concernsOlder(arg(1), lock.value == arg(3)) {
 		said = n.step(arg, number, key, lock, about, waits, now)
 	}
 	frees := arg(1) == "release" || arg(1) == "delete"

@@ -148,6 +148,27 @@ func TestLateReleaseKeepsNextLock(t *testing.T) {
 	}
 }
 
+// TestLateReleaseOfAKnownAttempt: a release or renewal that knows its attempt leaves the next client's lock alone
+// also if that was set so soon after that the clocks do not show it.
+func TestLateReleaseOfAKnownAttempt(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rig := newUndoRig(t, n)
+	for _, kind := range []quorum.Kind{quorum.Release, quorum.Delete, quorum.Renew} {
+		rig.attempt("1", 0)
+		late := quorum.Begin(rig.group,
+			quorum.Command{Kind: kind, Key: "lock:a", Token: "t", Lease: 500, ID: "1"}, rig.now()+int64(time.Second))
+		sends := late.Take()
+		n.five[0].Do("DEL", "lock:a")
+		rig.attempt("2", 0)
+		rig.exchange(late, sends)
+		if left := n.five[0].Do("PTTL", "lock:a").Int; left < 1000 {
+			t.Errorf("kind %d came late: the next client's lock has %d ms left", kind, left)
+		}
+		n.five[0].Do("DEL", "lock:a")
+	}
+}
+
 // TestLateLocksAreReleased: a node that was frozen for a moment sets a lock after its client has released,
 // deleted or renewed it on the others. It then frees it or renews it too, and does not keep it until its
 // first lease ends.

@@ -123,4 +123,9 @@ var inQuorum = []bug{
 		"		lastAttempt.Set(s, r.attempt)\n", "",
 		"./test", "TestQuorumPipelinesOfOneLock",
 	},
+	{
+		"a release that knows its attempt frees another that is as old", "quorum/node.go",
+		"return attempt ~= ARGV[5] end", "return false end",
+		"./test", "TestLateReleaseOfAKnownAttempt",
+	},
 }

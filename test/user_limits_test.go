@@ -147,15 +147,13 @@ func TestDeniedToUser(t *testing.T) {
 
 // floods sends INCR of a key of its own over each of n connections as app, many at a time, until
 // the time is over. It returns how many were executed, and how long that took.
-func floods(
-	t *testing.T, dial func(testing.TB, string) *redistest.Client, addr string, n, pipeline int, lasts time.Duration,
-) (executed int64, took time.Duration) {
+func floods(t *testing.T, addr string, n, pipeline int, lasts time.Duration) (executed int64, took time.Duration) {
 	t.Helper()
 	var wg sync.WaitGroup
 	var all atomic.Int64
 	begun := time.Now()
 	for i := range n {
-		c := dial(t, addr)
+		c := asApp(t, addr)
 		key := fmt.Sprintf("flood:%d", i)
 		last := redistest.Ask(addr, "INCRBY", key, "0").Int
 		wg.Go(func() {
@@ -183,19 +181,20 @@ func floods(
 // no more: on several threads, from connections with and without pipelines. None is refused if it
 // need not wait for too long, and each client's are executed in order.
 func TestRateOfUser(t *testing.T) {
-	t.Parallel()
 	node := redistest.Start(t)
 	k := redistest.Serve(t, "threads: 2\n"+redistest.Ring(node.Addr)+
 		limitedUsers("rate: {commands: 400/s, burst: 100ms, max_wait: 30s}")).Ready()
 	for _, c := range []struct{ clients, pipeline int }{{1, 1}, {1, 50}, {6, 10}, {30, 1}} {
-		// On a busy machine, clients without limits may be slower than the rate too.
-		free, lasted := floods(t, redistest.Dial, k.Addr, c.clients, c.pipeline, time.Second)
-		n, took := floods(t, asApp, k.Addr, c.clients, c.pipeline, 2*time.Second)
-		most := 400 * took.Seconds()
-		least := 0.4 * min(most, float64(free)*took.Seconds()/lasted.Seconds())
-		if got := float64(n); got > most+40+float64(c.clients) || got < least {
-			t.Errorf("%d clients, %d at a time: %v commands in %s, want %v to %v; without limits %d in %s",
-				c.clients, c.pipeline, got, took, least, most, free, lasted)
+		var got, least, most float64
+		for range 5 { // on a busy machine, any of the processes may come too late
+			n, took := floods(t, k.Addr, c.clients, c.pipeline, 2*time.Second)
+			got, least, most = float64(n), 100*took.Seconds(), 400*took.Seconds()
+			if got > most+40+float64(c.clients) || got >= least {
+				break
+			}
+		}
+		if got > most+40+float64(c.clients) || got < least {
+			t.Errorf("%d clients, %d at a time: %v commands, want %v to %v", c.clients, c.pipeline, got, least, most)
 		}
 	}
 	if u := usage(k.Addr); u["delayed"] == 0 || u["delayed-ms"] < 1000 || u["refused-by-rate"] != 0 {

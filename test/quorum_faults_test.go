@@ -96,18 +96,28 @@ func TestQuorumLockSurvivesOneRestartAfterAnother(t *testing.T) {
 	n := startLockNodes(t)
 	n.vote()
 	c := n.serve("timeout: 500ms, max_lease: 1500ms").Dial()
-	c.Expect("OK", "SET", "lock:a", "t1", "NX", "PX", "1500")
+	locks := []string{"lock:a", "lock:b"}
+	for _, lock := range locks {
+		c.Expect("OK", "SET", lock, "t1", "NX", "PX", "1500")
+	}
+	for _, node := range n.five { // as a Redlock library would have set it
+		node.Do("DEL", "keyway:lock:lock:b")
+	}
 	for _, node := range n.five {
 		node.Kill()
 		node.Run()
-		redistest.Eventually(t, 20*time.Second, "the node has the lock again", func() bool {
-			c.Expect("1", "EVAL", compareAndExpire, "1", "lock:a", "t1", "1500")
-			return n.holding("lock:a", "t1", node) == 1
+		redistest.Eventually(t, 20*time.Second, "the node has the locks again", func() bool {
+			for _, lock := range locks {
+				c.Expect("1", "EVAL", compareAndExpire, "1", lock, "t1", "1500")
+			}
+			return n.holding("lock:a", "t1", node) == 1 && n.holding("lock:b", "t1", node) == 1
 		})
 	}
-	c.Expect("(nil)", "SET", "lock:a", "t2", "NX", "PX", "1500")
-	c.Expect("(nil)", "SET", "lock:a", "t1", "NX", "PX", "1500") // another client's, with the same token
-	c.Expect("1", "EVAL", compareAndDelete, "1", "lock:a", "t1")
+	for _, lock := range locks {
+		c.Expect("(nil)", "SET", lock, "t2", "NX", "PX", "1500")
+		c.Expect("(nil)", "SET", lock, "t1", "NX", "PX", "1500") // another client's, with the same token
+		c.Expect("1", "EVAL", compareAndDelete, "1", lock, "t1")
+	}
 }
 
 // TestQuorumLocksOutliveKeyway: the nodes have the locks, so another keyway, or the same one

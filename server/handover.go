@@ -426,14 +426,10 @@ func (p *passage) giveAway() {
 		c.sock.Close()
 		c.sock = noSocket{}
 	}
-	p.t.worker.Each(func(s *proxy.Session) {
-		if !s.Bind.(*client).isAway {
-			proxy.GoOn(s) // until it is its turn
-		}
-	})
+	// The others wait for their turn: one that subscribed here would get no messages.
 }
 
-// maxSent is how many clients of a thread may be on their way. The others are served meanwhile.
+// maxSent is how many clients of a thread may be on their way. The others wait meanwhile.
 const maxSent = 128
 
 // passClients sends the clients that are ready, and returns how many may still go over.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +37,45 @@ func TestQuorumLockOfClientThatLeaves(t *testing.T) {
 			t.Fatalf("another client has the lock %s after the first", time.Since(began))
 		}
 		return isFree
+	})
+}
+
+// TestContendedLocksLeaveNothing: clients of two keyways, each nearer to other nodes, contend for locks. They
+// leave none on any node, however many nodes each of them had got.
+func TestContendedLocksLeaveNothing(t *testing.T) {
+	t.Parallel()
+	n := startLockNodes(t)
+	n.vote()
+	const ms = time.Millisecond
+	var wg sync.WaitGroup
+	for _, away := range [][5]time.Duration{{0, ms, 2 * ms, 3 * ms, 3 * ms}, {3 * ms, 3 * ms, 2 * ms, ms, 0}} {
+		_, addrs := n.link(away)
+		k := n.serveAt(addrs, "timeout: 5s, max_lease: 60s, fencing: true")
+		votes(t, k.Dial())
+		for id := range 8 {
+			c := k.Dial()
+			wg.Go(func() {
+				defer c.Close()
+				for i := range 200 {
+					key, token := fmt.Sprint("lock:", i%3), fmt.Sprint(k.Addr, id, i)
+					if c.MustDo("SET", key, token, "NX", "PX", "60000").Text != "OK" {
+						continue
+					}
+					if r := c.MustDo("EVAL", compareAndDelete, "1", key, token); r.Int != 1 {
+						t.Errorf("the release of %s: %s", key, r)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	redistest.Eventually(t, 5*time.Second, "no node has a lock", func() bool {
+		for _, node := range n.five {
+			if node.Do("EXISTS", "lock:0", "lock:1", "lock:2").Int > 0 {
+				return false
+			}
+		}
+		return true
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 // also if it is still under way.
 type attempt struct {
 	key, token, id string
+	underWay       bool
 	failed         bool
 }
 
@@ -72,7 +73,7 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 	case cmd.Has(command.ReadOnly) && s.Has(engine.Tracks) && s.OwnConns.Caches(key):
 		return refuse("a majority of nodes sends no invalidations; read the lock over a connection without CLIENT " +
 			"TRACKING")
-	case s.Inflight >= maxUnfinished:
+	case s.Inflight >= maxUnfinished, g.Fencing && isAcquiring(s, key):
 		s.Set(engine.Draining)
 		return true, false
 	}
@@ -85,6 +86,14 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 		return refuse(reason)
 	}
 	return true, true
+}
+
+// isAcquiring reports whether the client's last attempt is under way and is about the lock. With fencing, it
+// may have to raise the lock's number in a second step. A command in between would free or renew a lock that
+// is not acquired yet.
+func isAcquiring(s *engine.Session, key []byte) bool {
+	last := lastAttempt.Get(s)
+	return last != nil && last.underWay && last.key == string(key)
 }
 
 // begin starts a command on a lock, or returns why it is refused.

@@ -42,7 +42,7 @@ func (l *locks) start(
 		frame: bytes.Clone(a.Frame()),
 	}
 	if c.Kind == quorum.Acquire {
-		r.attempt = &attempt{key: c.Key, token: c.Token, id: c.ID}
+		r.attempt = &attempt{key: c.Key, token: c.Token, id: c.ID, underWay: true}
 		lastAttempt.Set(s, r.attempt)
 	}
 	g.queue = append(g.queue, r)
@@ -65,7 +65,7 @@ func (r *running) pass() {
 	r.frame = nil // what frees the lock may wait for a silent node much longer
 	w := r.l.w
 	if r.attempt != nil {
-		r.attempt.failed = r.op.Verdict != quorum.Yes
+		r.attempt.underWay, r.attempt.failed = false, r.op.Verdict != quorum.Yes
 	}
 	if r.op.Verdict == quorum.Failed {
 		r.call.SettleFor(resp.AppendError(w.Scratch[:0], r.op.Reason))

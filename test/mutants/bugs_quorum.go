@@ -29,6 +29,16 @@ var inQuorum = []bug{
 		"./quorum", "TestNumberIsRaised",
 	},
 	{
+		"a lock that is not acquired stays where it was granted", "quorum/op.go",
+		"			o.send(i, stepUndo, 0)", "			_ = i",
+		"./test", "TestContendedLocksLeaveNothing",
+	},
+	{
+		"a release comes between the two steps of an acquisition", "proxy/quorum/commands.go",
+		", g.Fencing && isAcquiring(s, key):", ", g.Fencing && isAcquiring(s, nil):",
+		"./test", "TestQuorumPipelinesOfOneLock",
+	},
+	{
 		"a clock that has jumped is not noticed", "quorum/node.go",
 		"	case low > c.high+drift+clockMargin:", "	case low > c.high+drift+1<<60:",
 		"./quorum", "TestLocksUnderFaults",

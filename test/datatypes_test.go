@@ -156,6 +156,14 @@ var unordered = []string{
 // sets by a hash function of their own seed.
 var unorderedSince = []string{"ZSCAN", "HGETALL", "HKEYS", "HVALS", "HSCAN", "HRANDFIELD"}
 
+// unorderedBy returns the commands whose replies have no fixed order on servers with these commands.
+func unorderedBy(templates map[string][]string) []string {
+	if slices.Contains(templates["hash"], "HEXPIRETIME K FIELDS 1 F") {
+		return slices.Concat(unordered, unorderedSince)
+	}
+	return unordered
+}
+
 // sequence is commands of one type on keys that live together.
 type sequence struct {
 	rng *rand.Rand
@@ -244,10 +252,7 @@ func TestLikeRedis(t *testing.T) {
 	t.Parallel()
 	oracle := redistest.Start(t)
 	templates := withNewer(oracle)
-	anyOrder := unordered
-	if slices.Contains(templates["hash"], "HEXPIRETIME K FIELDS 1 F") {
-		anyOrder = slices.Concat(unordered, unorderedSince)
-	}
+	anyOrder := unorderedBy(templates)
 	var all []string
 	for _, own := range templates {
 		all = append(all, own...)

@@ -1,53 +1,102 @@
 package locks
 
-import (
-	"cmp"
-	"slices"
-)
-
-// Queue is events that wait for their table. Its zero value is empty.
-type Queue struct {
+// Batch is events of one thread, in the order of their times. Its zero value is empty.
+type Batch struct {
 	events []Event
 	names  []byte // the events' keys and tokens
+	next   int    // of events, once it is in a queue
 }
 
-// Add appends a copy of an event.
-func (q *Queue) Add(e *Event) {
-	q.events = append(q.events, *e)
-	kept := &q.events[len(q.events)-1]
-	kept.Key, kept.Token = q.keep(e.Key), q.keep(e.Token)
+// Add appends a copy of an event, which must not be earlier than those before.
+func (b *Batch) Add(e *Event) {
+	b.events = append(b.events, *e)
+	kept := &b.events[len(b.events)-1]
+	kept.Key, kept.Token = b.keep(e.Key), b.keep(e.Token)
 }
 
-// keep returns a copy of b. Earlier copies stay where they are when names grows.
-func (q *Queue) keep(b []byte) []byte {
-	if len(q.names)+len(b) > cap(q.names) {
-		q.names = make([]byte, 0, max(2*cap(q.names), len(b), 1<<10))
+// keep returns a copy of name. Earlier copies stay where they are when names grows.
+func (b *Batch) keep(name []byte) []byte {
+	if len(b.names)+len(name) > cap(b.names) {
+		b.names = make([]byte, 0, max(2*cap(b.names), len(name), 1<<10))
 	}
-	q.names = append(q.names, b...)
-	return q.names[len(q.names)-len(b) : len(q.names) : len(q.names)]
+	b.names = append(b.names, name...)
+	return b.names[len(b.names)-len(name) : len(b.names) : len(b.names)]
 }
 
-// Take appends the events of another queue, which must not be used any more. It reports
-// whether there were any.
-func (q *Queue) Take(from *Queue) bool {
-	q.events = append(q.events, from.events...)
-	return len(from.events) > 0
+// IsEmpty reports whether the batch has no events.
+func (b *Batch) IsEmpty() bool { return len(b.events) == 0 }
+
+// Queue is batches of all threads that wait for a table. Its zero value is empty.
+type Queue struct {
+	batches []*Batch
+	unused  []*Batch
 }
 
-// Drain passes the events up to a time to apply, in the order of their times, and returns how
-// many are left.
-func (q *Queue) Drain(until int64, apply func(*Event)) (left int) {
-	slices.SortStableFunc(q.events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
-	n := 0
-	for n < len(q.events) && q.events[n].At <= until {
-		apply(&q.events[n])
-		n++
+const (
+	maxUnused = 32      // batches that a queue keeps for reuse
+	maxKept   = 1 << 16 // events that the memory of an unused batch has room for
+)
+
+// Batch returns an empty batch.
+func (q *Queue) Batch() *Batch {
+	n := len(q.unused)
+	if n == 0 {
+		return new(Batch)
 	}
-	left = copy(q.events, q.events[n:])
-	clear(q.events[left:])
-	q.events = q.events[:left]
-	if left == 0 {
-		q.names = q.names[:0]
+	b := q.unused[n-1]
+	q.unused = q.unused[:n-1]
+	return b
+}
+
+// Take adds a batch, which the caller must not use any more.
+func (q *Queue) Take(b *Batch) { q.batches = append(q.batches, b) }
+
+// Drain passes the events up to a time to apply, in the order of their times, and reports whether
+// others are left.
+func (q *Queue) Drain(until int64, apply func(*Event)) (areLeft bool) {
+	for {
+		first, limit := q.earliest(until)
+		if first == nil {
+			break
+		}
+		for first.next < len(first.events) && first.events[first.next].At <= limit {
+			apply(&first.events[first.next])
+			first.next++
+		}
 	}
-	return left
+	left := q.batches[:0]
+	for _, b := range q.batches {
+		if b.next < len(b.events) {
+			left = append(left, b)
+		} else if len(q.unused) < maxUnused && cap(b.events) <= maxKept {
+			clear(b.events)
+			b.events, b.names, b.next = b.events[:0], b.names[:0], 0
+			q.unused = append(q.unused, b)
+		}
+	}
+	clear(q.batches[len(left):])
+	q.batches = left
+	return len(left) > 0
+}
+
+// earliest returns the batch with the earliest event, or nil if that is later than until, and the time up to
+// which the events of no other batch come before those of this one.
+func (q *Queue) earliest(until int64) (first *Batch, limit int64) {
+	limit = until
+	for _, b := range q.batches {
+		if b.next == len(b.events) {
+			continue
+		}
+		switch at := b.events[b.next].At; {
+		case at > limit:
+		case first == nil || at < first.events[first.next].At:
+			if first != nil {
+				limit = first.events[first.next].At
+			}
+			first = b
+		default:
+			limit = at
+		}
+	}
+	return first, limit
 }

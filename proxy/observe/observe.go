@@ -2,6 +2,7 @@ package observe
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -12,7 +13,7 @@ import (
 // A lock belongs to one thread, which is found by its key. The others send it what they see of
 // the lock, because a pool sends the commands about one lock over several connections:
 //
-//	thread 1  command, reply -> event --+-- of its own locks --> table 1
+//	thread 1  command, reply -> event --+-- of its own locks --> batch --> table 1
 //	                                    +-- of others' --> batch --> thread 2 --> table 2
 //
 // Batches go ten times a second. A table takes events in the order of their times, a little
@@ -35,9 +36,8 @@ type observer struct {
 	w         *engine.Worker
 	watcher   *locks.Watcher
 	table     *locks.Table
-	queue     locks.Queue   // events for the table
-	batches   []locks.Queue // events for the other threads, by their index
-	unsent    bool          // a batch has events
+	queue     locks.Queue    // events for the table
+	batches   []*locks.Batch // the next events for each thread, by its index
 	nextBatch int64
 	nextSweep int64
 	started   time.Time // when the process started
@@ -72,7 +72,10 @@ func (o *observer) Configured() {
 			o.started, o.hasOffset = w.Options.Process.Started, false
 		}
 		o.nextSweep = 0
-		o.table, o.batches = locks.NewTable(c), make([]locks.Queue, w.Options.Workers)
+		o.table, o.batches = locks.NewTable(c), make([]*locks.Batch, w.Options.Workers)
+		for i := range o.batches {
+			o.batches[i] = o.queue.Batch()
+		}
 		o.watcher = locks.NewWatcher(o.table, o, w.Scripts.Cache.Text)
 		o.watcher.Configure(w.Options.WatchLocks.Scripts)
 		w.Witness = o
@@ -82,7 +85,7 @@ func (o *observer) Configured() {
 // stop forgets all locks. Replies to commands that were seen before may still come.
 func (o *observer) stop() {
 	o.w.Witness, o.table, o.watcher, o.batches = nil, nil, nil, nil
-	o.queue, o.unsent = locks.Queue{}, false
+	o.queue = locks.Queue{}
 	o.nextBatch, o.nextSweep = math.MaxInt64, math.MaxInt64
 }
 
@@ -133,13 +136,7 @@ func (o *observer) Handle(e *locks.Event) {
 		o.table.Apply(e)
 		return
 	}
-	home := e.Home(workers)
-	if home == o.w.Options.Index {
-		o.queue.Add(e)
-	} else {
-		o.batches[home].Add(e)
-		o.unsent = true
-	}
+	o.batches[e.Home(workers)].Add(e)
 	o.nextBatch = min(o.nextBatch, o.w.Now+batchEvery)
 }
 
@@ -151,7 +148,7 @@ func (o *observer) Tick() {
 	if o.w.Now >= o.nextBatch {
 		o.nextBatch = math.MaxInt64
 		o.sendBatches()
-		if o.queue.Drain(o.Now()-settle, o.table.Apply) > 0 {
+		if o.queue.Drain(o.Now()-settle, o.table.Apply) {
 			o.nextBatch = o.w.Now + batchEvery
 		}
 	}
@@ -164,17 +161,29 @@ func (o *observer) Tick() {
 	}
 }
 
-// sendBatches sends the other threads their events.
+// sendBatches sends each thread its events.
 func (o *observer) sendBatches() {
-	if !o.unsent {
+	own, forOthers := o.w.Options.Index, false
+	batches := slices.Clone(o.batches)
+	for i, b := range batches {
+		if b.IsEmpty() {
+			batches[i] = nil
+			continue
+		}
+		o.batches[i] = o.queue.Batch()
+		if i == own {
+			o.queue.Take(b)
+		} else {
+			forOthers = true
+		}
+	}
+	if !forOthers {
 		return
 	}
-	o.unsent = false
-	batches := o.batches
-	o.batches = make([]locks.Queue, len(batches))
 	o.w.Siblings.Tell(func(to *engine.Worker) {
-		f := engine.FeatureOf[*observer](to)
-		if f.table != nil && f.queue.Take(&batches[to.Options.Index]) {
+		f, b := engine.FeatureOf[*observer](to), batches[to.Options.Index]
+		if f.table != nil && b != nil {
+			f.queue.Take(b)
 			f.nextBatch = min(f.nextBatch, to.Now+batchEvery)
 		}
 	})

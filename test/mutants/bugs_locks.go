@@ -9,8 +9,13 @@ var inLocks = []bug{
 	},
 	{
 		"another thread's events are lost", "proxy/observe/observe.go",
-		"		o.batches[home].Add(e)\n", "",
+		"			f.queue.Take(b)\n", "",
 		"./test", "TestLockTable",
+	},
+	{
+		"events of several threads are taken batch by batch", "locks/queue.go",
+		"	limit = until\n", "	limit = until\n	return q.batches[0], limit\n",
+		"./locks", "TestQueueMergesBatches",
 	},
 	{
 		"a script that is no lock's is taken for one", "locks/text.go",

@@ -77,7 +77,13 @@ func (c *Cache) get(sha []byte) script {
 	if len(sha) != 2*sha1.Size {
 		return script{}
 	}
-	return c.bySHA[string(bytes.ToLower(sha))]
+	var lower [2 * sha1.Size]byte // bytes.ToLower would allocate
+	for i, digit := range sha {
+		if lower[i] = digit; 'A' <= digit && digit <= 'F' {
+			lower[i] |= 0x20
+		}
+	}
+	return c.bySHA[string(lower[:])]
 }
 
 // find returns the script of an EVAL or EVALSHA. Its text is nil if it is unknown.

@@ -37,6 +37,26 @@ func lockTraffic() (in, fromA, fromB []byte) {
 	return in, fromA, fromB
 }
 
+// TestLocksAllocateNothing: neither do commands on locks allocate memory, nor does watching them.
+func TestLocksAllocateNothing(t *testing.T) {
+	in, fromA, fromB := lockTraffic()
+	for _, observe := range []bool{false, true} {
+		r := newRig(t, Options{WatchLocks: locks.Options{Observe: observe}})
+		turn := func() {
+			r.turn(in, func() {
+				r.shared(0).Received(fromA, r.now)
+				r.shared(1).Received(fromB, r.now)
+			})
+		}
+		for range 10 {
+			turn()
+		}
+		if n := testing.AllocsPerRun(200, turn); n > 0 {
+			t.Errorf("%v allocations for 20 commands, 6 of them on locks; observe: %t", n, observe)
+		}
+	}
+}
+
 // BenchmarkWatchedLocks has 30 % of lock commands among reads. What observation costs is the
 // difference between the two; docs/operations.md has it under load.
 func BenchmarkWatchedLocks(b *testing.B) {

@@ -25,6 +25,9 @@ const (
 	rounds  = 5 // times that each of them gets it
 	lease   = time.Second
 	kept    = 2500 * time.Millisecond // how long a lock outlives its lease
+
+	wait       = 3 * time.Second // for a lock, by rueidislock
+	mostMissed = 4               // attempts that take longer
 )
 
 var failed atomic.Bool
@@ -196,6 +199,24 @@ func (t target) rueidislock(ctx context.Context) {
 	both.Wait()
 }
 
+// patient waits for a lock. A locker can miss that the lock is free, with one Redis too, and would wait without
+// end. So each attempt ends after a while; missed counts those.
+func patient(
+	ctx context.Context, l rueidislock.Locker, name string, missed *atomic.Int64,
+) (held context.Context, release func(), err error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, wait)
+		held, release, err := l.WithContext(attempt, name)
+		if err == nil {
+			return held, func() { release(); cancel() }, nil
+		}
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || missed.Add(1) > mostMissed {
+			return nil, nil, err
+		}
+	}
+}
+
 func (t target) withLockers(ctx context.Context, majority int32, report func(string, error)) error {
 	var lockers []rueidislock.Locker
 	for range 3 {
@@ -213,8 +234,9 @@ func (t target) withLockers(ctx context.Context, majority int32, report func(str
 		lockers = append(lockers, l)
 	}
 	name := key("rueidislock")
+	var missed atomic.Int64
 	report("eight holders", contended(ctx, func(ctx context.Context, inside func()) error {
-		held, release, err := lockers[rand.N(len(lockers))].WithContext(ctx, name)
+		held, release, err := patient(ctx, lockers[rand.N(len(lockers))], name, &missed)
 		if err != nil {
 			return err
 		}
@@ -227,16 +249,22 @@ func (t target) withLockers(ctx context.Context, majority int32, report func(str
 	if err != nil {
 		return err
 	}
-	acquire := func(by func(context.Context, string) (context.Context, context.CancelFunc, error)) error {
-		_, release, err := by(ctx, name)
+	steal := func() error {
+		_, release, err := lockers[1].TryWithContext(ctx, name)
 		if err == nil {
 			release()
 		}
 		return err
 	}
-	report("held by renewal", staysHeld(held.Err, func() error { return acquire(lockers[1].TryWithContext) }))
+	report("held by renewal", staysHeld(held.Err, steal))
 	waited := make(chan error, 1)
-	go func() { waited <- acquire(lockers[1].WithContext) }()
+	go func() {
+		_, release, err := patient(ctx, lockers[1], name, &missed)
+		if err == nil {
+			release()
+		}
+		waited <- err
+	}()
 	release()
 	report("another gets it after the release", <-waited)
 	return nil

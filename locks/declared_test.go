@@ -46,7 +46,7 @@ func TestDeclaredScriptsAreWatched(t *testing.T) {
 		s.texts[sha] = ownAcquire
 		s.send("y", "EVALSHA "+strings.ToUpper(sha)+" 1 k 30 other", ":1") // refused
 		s.want("k", "held declared string tok x")
-		if lease := s.table.Rows(s.now, Query{Count: 1})[0].Lease; lease <= 29000 || lease > 30000 {
+		if lease := s.rows(Query{Count: 1})[0].Lease; lease <= 29000 || lease > 30000 {
 			t.Errorf("the lease is %d", lease)
 		}
 		s.watcher.Configure(Scripts{})

@@ -35,6 +35,8 @@ func newScene(t testing.TB, c Config) *scene {
 func (s *scene) Now() int64      { return s.now }
 func (s *scene) Handle(e *Event) { s.table.Apply(e) }
 
+func (s *scene) rows(q Query) []Row { return Join([]Part{{Rows: s.table.Rows(s.now, q)}}, q.Count) }
+
 // after moves the clock and sweeps each second.
 func (s *scene) after(d time.Duration) *scene {
 	for end := s.now + int64(d); s.now < end; {
@@ -91,7 +93,7 @@ func (s *scene) eval(who, text, reply, rest string) bool {
 }
 
 func (s *scene) row(key string) *Row {
-	for _, r := range s.table.Rows(s.now, Query{Count: 100}) {
+	for _, r := range s.rows(Query{Count: 100}) {
 		if r.Key == key {
 			return &r
 		}
@@ -178,7 +180,7 @@ func TestRedisson(t *testing.T) {
 	s.send("a", release, ":0")
 	s.want("m", "held Redisson mutex id:1 a")
 	asked := ""
-	s.table.Rows(s.now, Query{Count: 9, Subscribers: func(channel string) int { asked = channel; return 3 }})
+	s.rows(Query{Count: 9, Subscribers: func(channel string) int { asked = channel; return 3 }})
 	if asked != "redisson_lock__channel:{m}" {
 		t.Errorf("asked for %q", asked)
 	}
@@ -242,10 +244,10 @@ func TestTableIsBounded(t *testing.T) {
 	for i := range 100 {
 		s.send("x", "SET lock:"+strings.Repeat("z", 1+i)+" t NX PX 9000", "+OK")
 	}
-	if n := s.table.shown.n + s.table.guessed.n; n != 40 || len(s.table.Rows(s.now, Query{Count: 25})) != 25 {
+	if n := s.table.shown.n + s.table.guessed.n; n != 40 || len(s.rows(Query{Count: 25})) != 25 {
 		t.Errorf("%d locks", n)
 	}
-	if rows := s.table.Rows(s.now, Query{Count: 100, Match: []byte("lock:zz")}); len(rows) > 1 {
+	if rows := s.rows(Query{Count: 100, Match: []byte("lock:zz")}); len(rows) > 1 {
 		t.Errorf("%d rows", len(rows))
 	}
 }

@@ -2,7 +2,6 @@ package locks
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -33,36 +32,26 @@ type Row struct {
 // Query says which locks to list.
 type Query struct {
 	Match []byte // a glob; nil: all
-	Count int    // at most
+	Count int    // of all threads, for [Join]
 	// Subscribers and PatternSubscribers return how many clients are subscribed to a channel or
 	// to a pattern; may be nil.
 	Subscribers, PatternSubscribers func(name string) int
 }
 
-// Rows lists the locks that are held, waited for, or under an alarm: those with waiters
-// first, then those that are held for longest.
-func (t *Table) Rows(now int64, q Query) []Row {
+// Rows lists the locks that are held, waited for, or under an alarm, for [Join].
+func (t *Table) Rows(now int64, q Query) (rows []Row) {
 	t.now = max(t.now, now)
-	var found []*entry
 	for e := t.shown.newest; e != nil; e = e.older {
 		if (e.held || e.alarms != 0 || e.polling(t.now) > 0) && (q.Match == nil || command.Glob(q.Match, e.key)) {
-			found = append(found, e)
+			rows = append(rows, t.row(e, q))
 		}
 	}
-	rows := make([]Row, 0, len(found))
-	for _, e := range found {
-		rows = append(rows, t.row(e, q))
-	}
-	SortRows(rows)
-	return rows[:min(len(rows), max(q.Count, 0))]
+	return rows
 }
 
-// SortRows puts rows in the order of Rows.
-func SortRows(rows []Row) {
-	slices.SortStableFunc(rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(b.waiting(), a.waiting()), cmp.Compare(b.Held, a.Held),
-			cmp.Compare(a.Key, b.Key))
-	})
+// compareRows compares two rows for the order of [Join].
+func compareRows(a, b *Row) int {
+	return cmp.Or(cmp.Compare(b.waiting(), a.waiting()), cmp.Compare(b.Held, a.Held), cmp.Compare(a.Key, b.Key))
 }
 
 // waiting returns how many clients wait for the lock.

@@ -30,7 +30,7 @@ func TestLockOfSeveralResources(t *testing.T) {
 			t.Errorf("%s: %+v", c.library, r)
 		}
 		s.after(2*time.Second).send("x", "EVALSHA "+c.release+" 3 {r}:a {r}:b {r}:c "+c.args, ":3")
-		if rows := s.table.Rows(s.now, Query{Count: 9}); len(rows) != 0 {
+		if rows := s.rows(Query{Count: 9}); len(rows) != 0 {
 			t.Errorf("%s: %+v", c.library, rows)
 		}
 	}
@@ -42,7 +42,7 @@ func TestManyLocksAtOnce(t *testing.T) {
 	for i := range 5 * MaxLocks {
 		s.send("x", fmt.Sprintf("SET lock:%d tok NX PX 600000", i), "+OK")
 	}
-	rows := s.table.Rows(s.now, Query{Count: 10 * MaxLocks})
+	rows := s.rows(Query{Count: 10 * MaxLocks})
 	if len(rows) != MaxLocks || s.row("lock:0") != nil {
 		t.Errorf("%d rows", len(rows))
 	}

@@ -2,6 +2,7 @@ package locks
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -61,21 +62,27 @@ type Part struct {
 	Blocked map[string]int // how many of its clients wait inside blocking commands, by key
 }
 
-// Join returns the rows of all threads in the order of [Table.Rows], at most count.
+// Join returns the rows of all threads, at most count: those with waiters first, then those that are held for
+// longest. It changes the parts.
 func Join(parts []Part, count int) []Row {
-	var all []Row
+	var all []*Row
 	for _, p := range parts {
-		all = append(all, p.Rows...)
+		for i := range p.Rows {
+			all = append(all, &p.Rows[i])
+		}
 	}
 	for _, p := range parts {
 		if len(p.Blocked) == 0 {
 			continue
 		}
-		for i := range all {
-			r := &all[i]
+		for _, r := range all {
 			r.Blocked += p.Blocked[r.Key] + p.Blocked[r.signal()]
 		}
 	}
-	SortRows(all)
-	return all[:min(len(all), max(count, 0))]
+	slices.SortFunc(all, compareRows)
+	rows := make([]Row, min(len(all), max(count, 0)))
+	for i := range rows {
+		rows[i] = *all[i]
+	}
+	return rows
 }

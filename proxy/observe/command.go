@@ -68,7 +68,6 @@ func LocksOf(w *engine.Worker, q locks.Query) (part locks.Part) {
 	if w.Counter != nil {
 		q.Subscribers, q.PatternSubscribers = w.Counter.Subscribers, w.Counter.PatternSubscribers
 	}
-	q.Count = locks.MaxLocks // which come first depends on what the other threads know
 	part.Rows = o.table.Rows(o.Now(), q)
 	if w.Blocked != nil {
 		w.Blocked.EachKey(func(key []byte) {

@@ -112,6 +112,35 @@ func TestDatabaseStays(t *testing.T) {
 	c.Expect("[]", "KEYS", "l*")
 }
 
+// TestWatchedInAnotherDatabase: a transaction acts in the database that the client has selected since
+// WATCH, and sees changes of the keys in the one where it has watched them, as in Redis.
+func TestWatchedInAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	k := redistest.Serve(t, redistest.Ring(redistest.Start(t).Addr)).Ready()
+	var got [2]string
+	for i, addr := range []string{k.Addr, redistest.Start(t).Addr} {
+		c, other := redistest.Dial(t, addr), redistest.Dial(t, addr)
+		both := func(who *redistest.Client, commands ...string) {
+			for _, command := range commands {
+				got[i] += command + ": " + who.Do(strings.Fields(command)...).String() + "\n"
+			}
+		}
+		both(c, "WATCH a", "SELECT 3", "MULTI", "SET a 1", "GET a", "EXEC", "GET a")
+		both(other, "GET a", "SET b 1")
+		both(c, "WATCH b", "SELECT 0", "MULTI", "SET b 2", "EXEC") // nobody has changed b in database 3
+		both(c, "WATCH b", "SELECT 3")
+		both(other, "SET b 3")
+		both(c, "MULTI", "SET b 4", "EXEC", "GET b")
+		both(c, "WATCH a", "SELECT 0", "WATCH a", "SELECT 5")
+		both(other, "SET a 5")
+		both(c, "MULTI", "SET a 6", "EXEC", "GET a")
+		both(c, "WATCH a", "SELECT 4", "MULTI", "SELECT 6", "SET a 7", "EXEC", "GET a", "SELECT 4", "GET a")
+	}
+	if got[0] != got[1] {
+		t.Errorf("keyway:\n%s\nRedis:\n%s", got[0], got[1])
+	}
+}
+
 // TestHalfClosedClients: one that has sent its commands and closed its side, as
 // printf | nc does, gets every answer.
 func TestHalfClosedClients(t *testing.T) {

@@ -440,6 +440,9 @@ func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 		endTransaction(w, s)
 		return s.Reply(cmd, s.Protocol().AppendNullArray(w.Scratch[:0]))
 	}
+	if selectsFirst(w, s, t) {
+		return false
+	}
 	w.Hidden = true // shown once EXEC's reply says whether a key has changed
 	engine.TryNextTransaction(w, s, cmd, a, t.next)
 	t.close(s)
@@ -517,6 +520,9 @@ func watch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		return false
 	}
 	t := transactionOf(s)
+	if selectsFirst(w, s, t) {
+		return false
+	}
 	t.placeAgain(w)
 	before := t.group
 	if text := join(w, t, cmd, a); text != "" {

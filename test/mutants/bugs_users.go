@@ -3,6 +3,11 @@ package main
 // inUsers are planted in what users may do.
 var inUsers = []bug{
 	{
+		"a transaction acts in the database of its watched keys", "proxy/txn/select.go",
+		"\"SELECT\", strconv.Itoa(db))", "\"SELECT\", strconv.Itoa(0*db))",
+		"./test", "TestWatchedInAnotherDatabase",
+	},
+	{
 		"only the first of several passwords is valid", "acl/users.go",
 		"range u.passwords {", "range u.passwords[:1] {",
 		"./acl", "TestAuthenticate",

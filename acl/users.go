@@ -40,6 +40,14 @@ type Settings struct {
 	Deny []bool
 	// Limits bound what the clients of the user use together; nil: nothing does.
 	Limits *quota.Limits
+	// Database is the one in which clients begin as the user.
+	Database uint16
+}
+
+// ChangesDatabase reports whether clients of the user get another database when they become next.
+// Without databases in the settings of both they keep theirs, as in Redis.
+func (u *User) ChangesDatabase(next *User) bool {
+	return u.Name != next.Name && (u.Database != 0 || next.Database != 0)
 }
 
 // Enabled reports whether clients can authenticate as the user.

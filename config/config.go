@@ -68,6 +68,8 @@ type User struct {
 
 	Deny []string `yaml:"deny"` // commands that the user may not send
 
+	Database int `yaml:"database"` // in which clients begin as the user
+
 	// OnlySettings reports whether UsersFile does not have the user, who may be made later.
 	OnlySettings bool
 

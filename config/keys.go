@@ -327,6 +327,11 @@ var keys = []key{
 		meaning: "Commands that the user may not send, whatever `acl` and ACL SETUSER say, " +
 			"such as `keys` or `config|set`.",
 		change: "A command could harm others, and the user's rules are in another hand."},
+	{path: "users[].database", effect: AtOnce,
+		meaning: "The database in which clients begin as the user; see " +
+			"[A database for each user](users.md#a-database-for-each-user). SELECT still works, " +
+			"if the rules allow it. The nodes must have it. A reload changes it for clients that authenticate later.",
+		change: "The application cannot SELECT, or must not have to."},
 	{path: "users_file", effect: AtOnce,
 		meaning: "A file with a user in each line, as Redis's `aclfile` has them. Then `users` has only their other " +
 			"settings, by name, and no `acl`. " +

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,9 +77,11 @@ const (
 	// minBytes and maxBytes bound bytes in a second.
 	minBytes, maxBytes = 1 << 10, 1 << 40
 	maxBurst, maxWait  = time.Minute, time.Hour
+	// maxDatabase is the highest database that keyway can select.
+	maxDatabase = math.MaxUint16
 )
 
-// checkLimits checks the limits of a user.
+// checkLimits checks the limits of a user, and its database.
 func checkLimits(c *Config, i int) error {
 	switch u := &c.Users[i]; {
 	case u.MaxClients < 0 || u.MaxClients > maxOfUser:
@@ -86,6 +89,9 @@ func checkLimits(c *Config, i int) error {
 			"out of range")
 	case u.MaxInFlight < 0 || u.MaxInFlight > maxOfUser:
 		return UserKeyError(c, i, "max_in_flight", "write a whole number up to 1073741824, or 0 for no limit",
+			"out of range")
+	case u.Database < 0 || u.Database > maxDatabase:
+		return UserKeyError(c, i, "database", "write the number of a database that the nodes have, such as 3",
 			"out of range")
 	case u.Rate == Rate{}:
 	case u.Rate.Commands == 0 && u.Rate.Bytes == 0:

@@ -205,11 +205,17 @@ func (w *writer) accounts() {
 		w.comment("client_connections: so many clients may be connected.")
 		w.put("clients: {%s}", most)
 	}
-	if db := w.pool.value("redis_db"); db != "" && db != "0" {
-		w.comment("redis_db: %s has no key.", db)
-		w.warn("twemproxy uses database %s of the servers, and shows it to clients as database 0. keyway gives each "+
-			"client database 0 until it sends SELECT. Add database %[1]s to the clients' settings "+
-			"(redis://HOST:PORT/%[1]s); otherwise they do not find their keys.", db)
+	switch db := w.pool.value("redis_db"); {
+	case db == "" || db == "0":
+	case w.pool.value("redis_auth") == "":
+		w.comment("redis_db: clients begin in this database of the servers, as with twemproxy. They see its number, " +
+			"and a client that sends SELECT 0, as some do, leaves it.")
+		w.put(`users: [{name: default, acl: "on nopass ~* &* +@all", database: %s}]`, db)
+	default:
+		w.comment("redis_db: %s has no effect beside redis_auth.", db)
+		w.warn("twemproxy sends SELECT %s before AUTH, so a server with a password refuses it, and the keys are in "+
+			"database 0. That is where clients of keyway look. Compare with INFO keyspace of the servers; if the keys "+
+			"are in database %[1]s, write the user default with the password and database: %[1]s.", db)
 	}
 }
 

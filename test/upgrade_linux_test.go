@@ -188,7 +188,7 @@ func (u *upgraded) subscriber(sent map[string]*atomic.Int64, i int) func() {
 func TestUpgradeKeepsWhatClientsHaveSet(t *testing.T) {
 	t.Parallel()
 	u := newUpgraded(t, "layout: ring\nring: {hash: fnv1a_64}\nnodes: [{name: a, addr: "+redistest.Start(t).Addr+"}]\n"+
-		"users: [{name: app, acl: 'on >secret ~* &* +@all'}]\n")
+		"users: [{name: app, acl: 'on >secret ~* &* +@all', database: 2}]\n")
 	c := redistest.Dial(t, u.Addr)
 	c.MustDo("HELLO", "3", "AUTH", "app", "secret", "SETNAME", "worker-7")
 	c.Expect("OK", "CLIENT", "SETINFO", "LIB-NAME", "test")

@@ -48,6 +48,39 @@ func Inspect(ctx context.Context, as Accounts, timeout time.Duration, t *router.
 	return inspect(ctx, as, timeout, t, all)
 }
 
+// TrySelect tries to select a database at each master of the table, all at once. If masters refuse, it
+// returns one of them and its reply. A master that cannot be asked, as in Inspect, does not refuse.
+func TrySelect(
+	ctx context.Context, as Accounts, timeout time.Duration, t *router.Table, db int,
+) (refusing router.Node, reply error) {
+	timeout = max(timeout, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, questions*timeout)
+	defer cancel()
+	refusals := make([]error, len(t.Nodes))
+	var asked sync.WaitGroup
+	for i, n := range t.Nodes {
+		if !n.Master || n.Addr == "" {
+			continue
+		}
+		asked.Go(func() {
+			c := NewClient(n.Addr, as(n), timeout)
+			defer c.Close()
+			if c.Ping(ctx).Err() != nil {
+				return
+			}
+			if err := c.Do(ctx, "SELECT", db).Err(); control.IsReply(err) {
+				refusals[i] = err
+			}
+		})
+	}
+	asked.Wait()
+	i := slices.IndexFunc(refusals, func(err error) bool { return err != nil })
+	if i < 0 {
+		return router.Node{}, nil
+	}
+	return t.Nodes[i], refusals[i]
+}
+
 // inspect is Inspect for some nodes.
 func inspect(
 	ctx context.Context, as Accounts, timeout time.Duration, t *router.Table, nodes []router.NodeID,

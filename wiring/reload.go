@@ -70,6 +70,11 @@ func PrepareReload(
 	if restart := withEffect(changes, config.Restart); len(restart) > 0 {
 		return nil, needsRestart(restart)
 	}
+	if concerns(changes, "users") {
+		if err := RefuseDatabases(ctx, next, cmp.Or(change.Table, srv.Table())); err != nil {
+			return nil, err
+		}
+	}
 	if !allowMisplaced {
 		if err := refuseLosingLocks(ctx, old, next); err != nil {
 			return nil, err

@@ -20,7 +20,9 @@ func Users(c *config.Config) (*acl.Users, error) {
 		}
 		of = append(of, acl.Definition{
 			Name: u.Name, Rules: u.ACL, OnlySettings: u.OnlySettings,
-			Settings: acl.Settings{Prefix: prefixOf(&u), Deny: deny, Limits: limitsOf(&u)},
+			Settings: acl.Settings{
+				Prefix: prefixOf(&u), Deny: deny, Limits: limitsOf(&u), Database: uint16(u.Database),
+			},
 		})
 	}
 	// A password is the default user's. Package config refuses it beside a user of that name.

@@ -86,6 +86,11 @@ func checkPool(ctx context.Context, w io.Writer, file string, cfg *config.Config
 	if err != nil {
 		return err
 	}
+	if connect || !offline && wiring.Asks(cfg) {
+		if err := wiring.RefuseDatabases(ctx, cfg, t); err != nil {
+			return err
+		}
+	}
 	if name := cfg.Pool(); name != "" {
 		file += ", pool " + name
 	}

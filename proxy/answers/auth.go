@@ -31,13 +31,38 @@ func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, pas
 	if !u.Prefix.Same(s.User.Prefix) && (s.Has(engine.Subscribed|engine.Tracks) || s.Block != nil) {
 		return errOtherNames
 	}
+	changesDatabase := s.User.ChangesDatabase(u)
 	if w.Limiter != nil && !w.Limiter.Join(s, u) {
 		engine.LogUserRefusal(w, s, "its user has max_clients already", u.Name)
 		return errtext.MaxClients
 	}
 	s.User = u
 	s.Set(engine.Authed)
+	if changesDatabase {
+		engine.UseDB(w, s, u.Database)
+	}
 	return ""
+}
+
+// mustDrain reports whether an attempt to become the user has to wait: the client's earlier commands
+// finish in the database that it leaves.
+func mustDrain(w *engine.Worker, s *engine.Session, user []byte) bool {
+	u := w.Options.Users.Get(user)
+	if s.Inflight == 0 || u == nil || !s.User.ChangesDatabase(u) {
+		return false
+	}
+	s.Set(engine.Draining)
+	return true
+}
+
+// helloMustDrain is mustDrain for a HELLO.
+func helloMustDrain(w *engine.Worker, s *engine.Session, a command.Args) bool {
+	for i := 2; i+1 < a.Len(); i++ {
+		if command.EqualFold(a.Arg(i), "auth") && mustDrain(w, s, a.Arg(i+1)) {
+			return true
+		}
+	}
+	return false
 }
 
 // auth answers AUTH [user] password.
@@ -48,12 +73,12 @@ func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 		if w.Options.Users.Default.NoPass() {
 			return s.AnswerError(cmd, errtext.NoPassword)
 		}
-		if delaysAuth(w, s) {
+		if mustDrain(w, s, []byte(acl.DefaultName)) || delaysAuth(w, s) {
 			return false
 		}
 		text = authenticate(w, s, a, []byte(acl.DefaultName), a.Arg(1))
 	case 3:
-		if delaysAuth(w, s) {
+		if mustDrain(w, s, a.Arg(1)) || delaysAuth(w, s) {
 			return false
 		}
 		text = authenticate(w, s, a, a.Arg(1), a.Arg(2))
@@ -90,7 +115,7 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 			s.Set(engine.Draining)
 			return false
 		}
-		if a.Len() >= helloWithAuth && delaysAuth(w, s) {
+		if a.Len() >= helloWithAuth && (helloMustDrain(w, s, a) || delaysAuth(w, s)) {
 			return false
 		}
 		for i := 2; i < a.Len(); i++ {

@@ -42,14 +42,15 @@ func quit(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 }
 
 func reset(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
-	if s.Inflight > 0 && (s.Has(engine.RESP3|engine.Tracks|engine.NoTouch) || s.DB != 0) {
+	db := w.Options.Users.Default.Database
+	if s.Inflight > 0 && (s.Has(engine.RESP3|engine.Tracks|engine.NoTouch) || s.DB != db) {
 		s.Set(engine.Draining) // its earlier commands finish first, on the connections that they use
 		return false
 	}
 	for _, f := range w.Features {
 		f.Leave(s)
 	}
-	s.About, s.DB = engine.Anonymous, 0
+	s.About, s.DB = engine.Anonymous, db
 	s.Clear(engine.RESP3 | engine.Silent | engine.Skipping | engine.NoTouch | engine.OptedIn | engine.OptedOut)
 	w.Reads.Decide(s)
 	engine.BeDefault(s)

@@ -168,6 +168,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 	id := (w.lastID-1)*uint64(w.Options.Workers) + uint64(w.Options.Index) + 1
 	s := open(w, bind, id, peer, local)
 	BeDefault(s)
+	s.DB = s.User.Database
 	w.Reads.Decide(s)
 	w.Stats.Accepted++
 	return s
@@ -241,6 +242,7 @@ func Identify(w *Worker, s *Session, names []string) bool {
 	for _, name := range names {
 		if u := w.Options.Users.Named(name); u != nil && u.Enabled() {
 			UseUser(s, u)
+			s.DB = u.Database
 			s.Set(Authed)
 			return true
 		}

@@ -8,6 +8,21 @@ var inUsers = []bug{
 		"./test", "TestWatchedInAnotherDatabase",
 	},
 	{
+		"commands behind AUTH overtake those of the former database", "proxy/answers/auth.go",
+		"s.Inflight == 0 || u == nil ||", "s.Inflight >= 0 || u == nil ||",
+		"./test", "TestDatabaseOfUserInOrder",
+	},
+	{
+		"a client that authenticates again loses its database", "acl/users.go",
+		"return u.Name != next.Name && (", "return (",
+		"./test", "TestDatabaseOfUser/ring",
+	},
+	{
+		"a node that lacks the database of a user is not refused", "topology/inspect.go",
+		"control.IsReply(err) {\n				refusals", "err == nil {\n				refusals",
+		"./test", "TestDatabaseOfUserThatIsNotThere",
+	},
+	{
 		"only the first of several passwords is valid", "acl/users.go",
 		"range u.passwords {", "range u.passwords[:1] {",
 		"./acl", "TestAuthenticate",

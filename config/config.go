@@ -68,7 +68,8 @@ type User struct {
 
 	Deny []string `yaml:"deny"` // commands that the user may not send
 
-	Database int `yaml:"database"` // in which clients begin as the user
+	Database int    `yaml:"database"` // in which clients begin as the user
+	Reads    string `yaml:"reads"`    // instead of that of the configuration; empty: the same
 
 	// OnlySettings reports whether UsersFile does not have the user, who may be made later.
 	OnlySettings bool

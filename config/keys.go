@@ -332,6 +332,10 @@ var keys = []key{
 			"[A database for each user](users.md#a-database-for-each-user). SELECT still works, " +
 			"if the rules allow it. The nodes must have it. A reload changes it for clients that authenticate later.",
 		change: "The application cannot SELECT, or must not have to."},
+	{path: "users[].reads", effect: AtOnce, initial: "that of the file",
+		meaning: "Where commands of the user that only read go, instead of `reads`; see " +
+			"[Reads of a user](users.md#reads-of-a-user).",
+		change: "Reports should read from replicas and the application from masters, or the other way round."},
 	{path: "users_file", effect: AtOnce,
 		meaning: "A file with a user in each line, as Redis's `aclfile` has them. Then `users` has only their other " +
 			"settings, by name, and no `acl`. " +

@@ -81,7 +81,7 @@ const (
 	maxDatabase = math.MaxUint16
 )
 
-// checkLimits checks the limits of a user, and its database.
+// checkLimits checks the limits of a user, its database and its reads.
 func checkLimits(c *Config, i int) error {
 	switch u := &c.Users[i]; {
 	case u.MaxClients < 0 || u.MaxClients > maxOfUser:
@@ -93,6 +93,8 @@ func checkLimits(c *Config, i int) error {
 	case u.Database < 0 || u.Database > maxDatabase:
 		return UserKeyError(c, i, "database", "write the number of a database that the nodes have, such as 3",
 			"out of range")
+	case u.Reads != "" && !slices.Contains(Reads, u.Reads):
+		return UserKeyError(c, i, "reads", "write "+strings.Join(Reads, ", "), "unknown reads %q", u.Reads)
 	case u.Rate == Rate{}:
 	case u.Rate.Commands == 0 && u.Rate.Bytes == 0:
 		return UserKeyError(c, i, "rate", "add commands, such as 10000/s, or bytes, such as 50mb/s, or leave rate out",

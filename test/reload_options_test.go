@@ -41,12 +41,7 @@ func TestReloadReads(t *testing.T) {
 	l.run(10, func(c *redistest.Client, _ int) error {
 		return l.each(func(int) error { return expect(c, "1", "GET", "old") })
 	})
-	served := func(n *redistest.Node) int {
-		_, rest, _ := strings.Cut(n.Do("INFO", "commandstats").Text, "cmdstat_get:calls=")
-		calls, _, _ := strings.Cut(rest, ",")
-		count, _ := strconv.Atoi(calls)
-		return count
-	}
+	served := getsOf
 	const optIn = "replica\nreplicas: {opt_in: true}"
 	for _, reads := range []string{"prefer-replica", "nearest", "replica", optIn, "prefer-replica"} {
 		toReplica := reads != optIn && reads != "nearest"

@@ -29,6 +29,17 @@ var reads = map[string]proxy.Reads{
 	config.ReadsReplica: proxy.FromReplica, config.ReadsNearest: proxy.FromNearest,
 }
 
+// replicaReads returns when replicas may serve reads, and of which users.
+func replicaReads(c *config.Config) proxy.ReplicaReads {
+	own := map[string]proxy.Reads{}
+	for _, u := range c.Users {
+		if u.Reads != "" {
+			own[u.Name] = reads[u.Reads]
+		}
+	}
+	return proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn, OfUsers: own}
+}
+
 // maxPatterns bounds the metrics of locks.
 const maxPatterns = 100
 
@@ -79,7 +90,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 	return proxy.Options{
 		Cluster:      cluster,
 		Reads:        reads[c.Reads],
-		ReplicaReads: proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn},
+		ReplicaReads: replicaReads(c),
 		Backend: pool.Config{
 			Name:    guard.ConnectionName(Instance(c), c.PlacementHash()),
 			Epoch:   c.Epoch(),

@@ -38,6 +38,7 @@ func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, pas
 	}
 	s.User = u
 	s.Set(engine.Authed)
+	w.Reads.Decide(s)
 	if changesDatabase {
 		engine.UseDB(w, s, u.Database)
 	}

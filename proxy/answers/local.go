@@ -52,8 +52,8 @@ func reset(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.
 	}
 	s.About, s.DB = engine.Anonymous, db
 	s.Clear(engine.RESP3 | engine.Silent | engine.Skipping | engine.NoTouch | engine.OptedIn | engine.OptedOut)
-	w.Reads.Decide(s)
 	engine.BeDefault(s)
+	w.Reads.Decide(s)
 	return s.Reply(cmd, resp.AppendSimple(w.Scratch[:0], "RESET"))
 }
 

@@ -165,7 +165,7 @@ func arityError(w *Worker, cmd *command.Command, a command.Args) string {
 // handleRefused handles a command that is refused unless the configuration allows it.
 func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch h := &w.Parts.Handlers[cmd.Action]; {
-	case w.Options.Reads != FromMaster && h.OnReplicas != nil:
+	case h.OnReplicas != nil && readsOf(s) != FromMaster:
 		return h.OnReplicas(w, s, cmd, a)
 	case w.Options.Cluster != nil && h.Emulated != nil:
 		return h.Emulated(w, s, cmd, a)

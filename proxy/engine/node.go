@@ -218,7 +218,7 @@ func (n *Node) newShared(shape func(*pool.Conn)) *pool.Conn {
 // setScope makes a connection that is dialed later begin in the scope of the node's role, if
 // that matters.
 func (n *Node) setScope(c *pool.Conn) {
-	if n.Worker.Options.Reads != FromMaster && n.Worker.Table.Clustered() {
+	if n.Worker.Reads.inUse && n.Worker.Table.Clustered() {
 		c.Prelude = n.scope
 	}
 }

@@ -25,6 +25,7 @@ import (
 type reads struct {
 	w        *Worker
 	Replicas freshness.Replicas
+	inUse    bool  // replicas may serve reads of some clients
 	begunAt  int64 // when a reload has begun reads from replicas
 }
 
@@ -42,6 +43,31 @@ const (
 	FromNearest                // the master or a replica, whichever answers fastest
 )
 
+// aim says what the client's commands act on.
+type aim struct {
+	DB    uint16 // the selected database
+	reads Reads  // which nodes serve commands that only read, with the state ReadsReplicas
+}
+
+// usesReplicas reports whether replicas may serve reads of some clients.
+func usesReplicas(o *Options) bool {
+	for _, r := range o.OfUsers {
+		if r != FromMaster {
+			return true
+		}
+	}
+	return o.Reads != FromMaster
+}
+
+// readsOf returns which nodes serve reads of the session's user.
+func readsOf(s *Session) Reads {
+	o := &s.Worker.Options
+	if r, isOwn := o.OfUsers[s.User.Name]; isOwn {
+		return r
+	}
+	return o.Reads
+}
+
 // mayReadElsewhere reports whether a replica may serve the session's command.
 func mayReadElsewhere(s *Session, cmd *command.Command) bool {
 	return s.Has(ReadsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) &&
@@ -53,7 +79,7 @@ func mayReadElsewhere(s *Session, cmd *command.Command) bool {
 // the keys.
 func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 	w := rd.w
-	if w.Options.Reads == FromNearest {
+	if s.reads == FromNearest {
 		if n := m.fastest; n != nil && n.Master == m && n.readable(s, since) {
 			return n
 		}
@@ -65,7 +91,7 @@ func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 			return r
 		}
 	}
-	if w.Options.Reads == FromReplica && since == 0 && (rd.begunAt == 0 || w.Now-rd.begunAt > settling) {
+	if s.reads == FromReplica && since == 0 && (rd.begunAt == 0 || w.Now-rd.begunAt > settling) {
 		return nil
 	}
 	return m
@@ -198,7 +224,7 @@ func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 		return false
 	}
 	n := m
-	if w.Options.Reads == FromReplica && !doubtful {
+	if s.reads == FromReplica && !doubtful {
 		if n = w.Reads.reader(s, m, c.read.Since); n == nil {
 			return false
 		}
@@ -213,11 +239,12 @@ func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 	return true
 }
 
-// Decide lets replicas serve the session's reads from now on, or no longer, as the options
-// and the client's last READONLY or READWRITE say.
+// Decide lets replicas serve the session's reads from now on, or no longer, as the options for its
+// user and the client's last READONLY or READWRITE say.
 func (rd *reads) Decide(s *Session) {
 	o := &rd.w.Options
-	switch may := o.Reads != FromMaster && (s.Has(OptedIn) || !o.ReadsOptIn && !s.Has(OptedOut)); {
+	s.reads = readsOf(s)
+	switch may := s.reads != FromMaster && (s.Has(OptedIn) || !o.ReadsOptIn && !s.Has(OptedOut)); {
 	case may && !s.Has(ReadsReplicas):
 		rd.allow(s)
 	case !may && s.Has(ReadsReplicas):
@@ -240,17 +267,18 @@ func (rd *reads) allow(s *Session) {
 	t.writes.RecordAll(s.seq)
 }
 
-// configure applies the options that are about reads; before are the earlier ones.
-func (rd *reads) configure(before Options) {
-	w, now := rd.w, rd.w.Options.Reads
+// configure applies the options that are about reads.
+func (rd *reads) configure() {
+	w, were := rd.w, rd.inUse
 	rd.Replicas.SetMaxLag(w.Options.MaxLag)
+	rd.inUse = usesReplicas(&w.Options)
 	switch {
-	case before.Reads == FromMaster && now != FromMaster:
+	case !were && rd.inUse:
 		rd.begunAt = w.Now
 		for _, n := range w.Nodes {
 			rd.begin(n)
 		}
-	case before.Reads != FromMaster && now == FromMaster:
+	case were && !rd.inUse:
 		for _, n := range w.Nodes {
 			rd.end(n)
 		}
@@ -296,7 +324,7 @@ type following struct {
 // tick looks at all replicas and their masters if the interval is over.
 func (rd *reads) tick() {
 	w := rd.w
-	if w.Options.Reads == FromMaster || !rd.Replicas.Begin(w.Now) {
+	if !rd.inUse || !rd.Replicas.Begin(w.Now) {
 		return
 	}
 	for _, m := range w.Masters {

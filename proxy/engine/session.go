@@ -32,9 +32,9 @@ type Session struct {
 	id     uint64
 	index  int // in w.Sessions; -1: the client has left
 	State  State
-	DB     uint16 // the selected database
-	User   *acl.User
-	Share  *quota.Share // of the user's account; nil: the user has no limits
+	aim
+	User  *acl.User
+	Share *quota.Share // of the user's account; nil: the user has no limits
 
 	input
 	line   line
@@ -243,6 +243,7 @@ func Identify(w *Worker, s *Session, names []string) bool {
 		if u := w.Options.Users.Named(name); u != nil && u.Enabled() {
 			UseUser(s, u)
 			s.DB = u.Database
+			w.Reads.Decide(s)
 			s.Set(Authed)
 			return true
 		}

@@ -73,6 +73,8 @@ type SlowLogOptions struct {
 type ReplicaReads struct {
 	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
+	// OfUsers has, by their names, the users that have something else than Options.Reads.
+	OfUsers map[string]Reads
 }
 
 // Permissions are what the configuration says about users and about single commands.
@@ -218,7 +220,7 @@ func New(o Options, table *router.Table, parts *Parts) *Worker {
 		Links: pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
 	}
 	w.retries = retries{w: w, lostWrites: map[lostKey]struct{}{}}
-	w.Reads = reads{w: w, Replicas: freshness.NewReplicas(o.MaxLag)}
+	w.Reads = reads{w: w, Replicas: freshness.NewReplicas(o.MaxLag), inUse: usesReplicas(&o)}
 	w.largeValues = largeValues{w: w}
 	w.Server = software{w: w, Software: info.Unknown}
 	w.Siblings = siblings{w: w, questions: map[uint64]*question{}}
@@ -246,7 +248,7 @@ func (t *turn) ExactNow() int64 {
 // NextTick returns the time at which the shell should call Tick, if nothing happens before.
 func (w *Worker) NextTick() int64 {
 	next := w.nextDue()
-	if w.Options.Reads != FromMaster {
+	if w.Reads.inUse {
 		next = min(next, w.Reads.Replicas.Next())
 	}
 	if w.Limiter != nil {
@@ -549,7 +551,7 @@ func Configure(w *Worker, o Options) {
 	useUsers(w, nil)
 	w.Scripts.keyless = []byte(o.Keyless)
 	w.Scripts.Cache.SetPerKey(o.PerKey)
-	w.Reads.configure(before)
+	w.Reads.configure()
 	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
 		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
 	}

@@ -8,6 +8,21 @@ var inUsers = []bug{
 		"./test", "TestWatchedInAnotherDatabase",
 	},
 	{
+		"all users read from where the file says", "proxy/engine/reads.go",
+		"; isOwn {\n		return r", "; isOwn && r == FromMaster {\n		return r",
+		"./test", "TestReadsOfUser",
+	},
+	{
+		"a client that becomes another user goes on reading from the same nodes", "proxy/answers/auth.go",
+		"	w.Reads.Decide(s)\n", "",
+		"./test", "TestReadsOfUser",
+	},
+	{
+		"replicas are not measured for a user who has come by a reload", "proxy/engine/reads.go",
+		"	rd.inUse = usesReplicas(&w.Options)\n	switch", "	switch",
+		"./test", "TestReloadReadsOfUsers",
+	},
+	{
 		"commands behind AUTH overtake those of the former database", "proxy/answers/auth.go",
 		"s.Inflight == 0 || u == nil ||", "s.Inflight >= 0 || u == nil ||",
 		"./test", "TestDatabaseOfUserInOrder",

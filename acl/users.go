@@ -82,6 +82,12 @@ type Definition struct {
 // needs no password and may do everything.
 var Anyone = mustMake(Definition{Name: DefaultName, Rules: anything})
 
+// Nobody returns a user without any right.
+func Nobody(name string) *User { return newUser(name) }
+
+// Unknown are the users while only the nodes know them: the default user, who is off here.
+var Unknown = mustMake(Definition{Name: DefaultName, Rules: "off"})
+
 const anything = "on nopass ~* &* +@all"
 
 // WithPasswords returns the definition of a default user who may do everything, with one of

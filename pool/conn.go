@@ -22,6 +22,13 @@ type Receiver interface {
 	Failed(c *Conn, frame []byte, f Failure)
 }
 
+// Ender is a Receiver whose reply may leave the connection in a state in which nobody else can use
+// it. Ends is called after Reply with an error reply. If it returns a reason, the
+// connection ends before another reply is delivered.
+type Ender interface {
+	Ends(reply []byte) (reason string)
+}
+
 // LossObserver is a Receiver that has to know which requests its client sent after its
 // own. When a connection ends, WillFail is called for all written requests, from the
 // last to the first. Failed is called afterwards, from the first to the last.
@@ -246,6 +253,10 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 		e.to.Reply(c, e.frame(), p)
 		if e.to == (integrityCheck{}) {
 			wrong = outOfStep(e.frame(), piece)
+		} else if p.Kind == '-' {
+			if to, ok := e.to.(Ender); ok {
+				wrong = to.Ends(piece)
+			}
 		}
 	} else if e.deadline != 0 {
 		c.Stats.Late++

@@ -10,9 +10,10 @@ import (
 )
 
 // The steps of the greeting. AUTH is sent if there is a password; the steps after it
-// depend on the link's Setup. The last step is PING with a nonce of this
+// depend on the link's Setup. Then comes PING with a nonce of this
 // socket, so that its reply cannot be mistaken for another. The step before it asks for the
-// node's register, and its frame has the PING behind it.
+// node's register, and its frame has the PING behind it. A User comes after that, since the
+// rules of a client's user need not allow these steps.
 const (
 	stepAuth = iota
 	stepHello
@@ -24,6 +25,8 @@ const (
 	stepTry // PING, if the last attempt may have ended because of the next step
 	stepRegister
 	stepPing
+	stepID   // CLIENT ID, if another user follows, who may not be allowed to ask
+	stepUser // AUTH of the Setup's User, which leaves all that the earlier steps have set
 )
 
 // Setup is the state that the greeting gives to a link. It must be set before the first
@@ -36,6 +39,9 @@ type Setup struct {
 	// Account, if not nil, is used instead of that of the Config. It may be replaced at any
 	// time; the next greeting uses it.
 	Account *Account
+	// User, if not nil, is the client's user that the link becomes once the node has accepted the
+	// rest of the greeting, so that the node's rules for that user hold. It never changes.
+	User *Account
 	// Prelude, if not nil, returns one more command of the greeting. While the command is
 	// empty, the greeting waits for ResumeGreeting.
 	Prelude func() []byte
@@ -57,6 +63,12 @@ func (a Account) AppendAuth(frame []byte) []byte {
 	case a.Username == "":
 		return resp.AppendCommand(frame, "AUTH", a.Password)
 	}
+	return resp.AppendCommand(frame, "AUTH", a.Username, a.Password)
+}
+
+// appendLogin appends the AUTH of a client's user, whose password may be empty: a user who needs
+// none accepts any.
+func (a *Account) appendLogin(frame []byte) []byte {
 	return resp.AppendCommand(frame, "AUTH", a.Username, a.Password)
 }
 
@@ -143,6 +155,10 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
 	case step == stepPing, step == stepTry && l.greeting.try:
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
+	case step == stepID && l.User != nil:
+		return resp.AppendCommand(frame, "CLIENT", "ID")
+	case step == stepUser && l.User != nil:
+		return l.User.appendLogin(frame)
 	}
 	return frame
 }
@@ -210,13 +226,14 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 	g := &l.greeting
 	text, isErr := resp.ErrorText(reply)
 	asked := g.isWritten()
-	noEcho := isErr && g.step >= stepTry && g.written > 0 && l.servesWith(text)
+	noEcho := isErr && g.step >= stepTry && g.step <= stepPing && g.written > 0 && l.servesWith(text)
 	if g.step == stepRegister {
 		noEcho = noEcho && isBusy(text)
 	}
 	g.tolerated = ""
 	switch {
-	case isErr && asked && (g.step == stepName || g.step == stepRegister && lacksRegister(text)):
+	case isErr && asked && (g.step == stepName || g.step == stepID ||
+		g.step == stepRegister && lacksRegister(text)):
 		g.tolerated, g.toleratedAt = string(text), g.step // the node may work all the same
 	case isErr && !noEcho:
 		l.refuse(now, text)
@@ -226,44 +243,65 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 		l.violate(now, "the node spoke before it was asked")
 		return
 	}
+	if !accept(l, reply, noEcho, now) {
+		return
+	}
+	if g.step == stepPing && g.unread && !noEcho { // the script has just ended
+		g.step = stepRegister
+		l.greet()
+		return
+	}
+	last := stepPing
+	if l.User != nil {
+		last = stepUser
+	}
+	if g.step < last {
+		g.step++
+		l.greet()
+		return
+	}
+	l.greeted(now)
+}
+
+// accept takes in the reply to the current command, which is no error unless noEcho is true or it is
+// tolerated. It returns false if the greeting does not go on with the next step now.
+func accept(l *Link, reply []byte, noEcho bool, now int64) bool {
+	g := &l.greeting
 	switch g.step {
 	case stepHello:
 		l.ClientID = clientID(reply)
+	case stepID:
+		l.ClientID, _ = resp.Int(reply)
+	case stepUser:
+		if string(reply) != "+OK\r\n" {
+			l.violate(now, fmt.Sprintf("the node answered AUTH with %.40q", reply))
+			return false
+		}
 	case stepRole:
 		if role := role(reply); role != "master" {
 			l.fail(now, "the node is no master: its role is "+role)
-			return
+			return false
 		}
 	case stepTry, stepPing:
 		if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != g.pingNonce()) {
 			l.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", g.pingNonce(), reply))
-			return
+			return false
 		}
 	case stepRegister:
-		if _, _, isList := resp.Elements(reply); !isErr && !isList {
+		if _, _, isList := resp.Elements(reply); reply[0] != '-' && !isList {
 			l.violate(now, fmt.Sprintf("the node answered FUNCTION LIST with %.40q", reply))
-			return
+			return false
 		}
 		g.unread, l.Epoch = noEcho, register.Epoch(reply)
 		if l.Epoch > l.set.Epoch {
 			l.fail(now, fmt.Sprintf("the node's register says that the layout of epoch %d is in force, "+
 				"and this keyway serves by that of epoch %d", l.Epoch, l.set.Epoch))
-			return
+			return false
 		}
 		g.step = stepPing // whose command is written already
-		return
+		return false
 	}
-	if g.step < stepPing {
-		g.step++
-		l.greet()
-		return
-	}
-	if g.unread && !noEcho { // the script has just ended
-		g.step = stepRegister
-		l.greet()
-		return
-	}
-	l.greeted(now)
+	return true
 }
 
 // greeted makes the link Ready.
@@ -336,11 +374,19 @@ func postpone(l *Link, now int64, reason string) {
 	l.dialing.retryAt = now + l.backoff()
 }
 
+// RefusesUser begins the reason why a link is down whose User the node refuses. The node's error
+// follows.
+const RefusesUser = "the node refuses: the client's user: "
+
 // refuse ends an attempt to connect that the node answered with an error. LOADING and
 // MASTERDOWN count too: such a node serves no key. BUSY lasts until the script ends.
 // Until then, connect attempts use the shortest back-off, and clients get the node's
 // own error.
 func (l *Link) refuse(now int64, text []byte) {
+	if l.greeting.step == stepUser {
+		l.fail(now, RefusesUser+string(text))
+		return
+	}
 	if !isBusy(text) {
 		reason := "the node refuses: " + string(text)
 		l.passwordRefused = RefusesPassword(text)

@@ -56,8 +56,10 @@ func (c *Conn) sendCheck(now int64) {
 }
 
 // pingErrors are the errors that a node may answer to any PING. They prove nothing about
-// the order of replies.
-var pingErrors = [][]byte{[]byte("-LOADING "), []byte("-BUSY "), []byte("-MISCONF "), []byte("-MASTERDOWN ")}
+// the order of replies. The rules of a link's User may forbid PING.
+var pingErrors = [][]byte{
+	[]byte("-LOADING "), []byte("-BUSY "), []byte("-MISCONF "), []byte("-MASTERDOWN "), []byte("-NOPERM "),
+}
 
 // outOfStep compares a reply with its integrity check. It returns an error text if they
 // do not match, otherwise "".

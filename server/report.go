@@ -54,6 +54,13 @@ func (r *reports) lost(l *pool.Link) {
 	if l.State() == pool.Closed || l.ConnectError() == "" {
 		return // closed on purpose, or about to be dialed again at once
 	}
+	if refusal, ok := strings.CutPrefix(l.ConnectError(), pool.RefusesUser); ok { // the node itself is well
+		if r.isDue("refused user of "+name, time.Minute) {
+			r.log.Warn("a node refuses a user of clients that are connected",
+				"node", name, "addr", l.Addr, "user", l.User.Username, "reason", refusal)
+		}
+		return
+	}
 	if r.setDown(name+" "+l.Addr, true) {
 		r.log.Warn("node unreachable", "node", name, "addr", l.Addr, "reason", l.Reason(),
 			"remedy", r.remedy(l))

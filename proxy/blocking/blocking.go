@@ -210,7 +210,10 @@ func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.A
 	}
 	w.Ask(conn, w.Deadline(), func(reply []byte, _ bool) {
 		if b.conn == conn {
-			b.nodeID, _ = resp.Int(reply)
+			var isID bool
+			if b.nodeID, isID = resp.Int(reply); !isID {
+				b.nodeID = conn.ClientID // the rules of the connection's user do not allow to ask
+			}
 		}
 	}, "CLIENT", "ID")
 	return engine.Attempt{Conn: conn, Frame: frame, Deadline: deadline}

@@ -14,8 +14,8 @@ var Part = engine.Part{
 	},
 	MayBlock: sendBlocking,
 	Handlers: map[command.Action]engine.Handler{
-		command.DoRunning:       {Answer: aboutRunningScript},
-		command.DoFunctionStats: {Answer: functionStats},
+		command.DoRunning:       {Answer: aboutRunningScript, ByNodes: true},
+		command.DoFunctionStats: {Answer: functionStats, ByNodes: true},
 		command.DoWait:          {Answer: wait},
 		command.DoClientUnblock: {Answer: clientUnblock},
 	},

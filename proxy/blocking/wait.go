@@ -72,7 +72,7 @@ func wait(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	if timeout > 0 {
 		deadline = w.Now + timeout*int64(time.Millisecond) + int64(w.Options.Backend.RequestTimeout)
 	}
-	how := howAlone{take: (*engine.Node).TakeExclusive, deadline: deadline, behindWrites: true, replicas: replicas}
+	how := howAlone{take: engine.TakeAsKeyway, deadline: deadline, behindWrites: true, replicas: replicas}
 	askEach(w, s, cmd, a.Frame(), nodes, how)
 	return true
 }
@@ -225,7 +225,7 @@ func unblockWait(w *engine.Worker, s *engine.Session, withError bool) (waiting b
 		for _, use := range n.InUse {
 			if e, ok := use.Receiver.(*askedAlone); ok && use.Session == s && e.nodeID != 0 {
 				waiting, e.ended = true, true
-				w.Ask(n.Conn(s), w.Deadline(), func([]byte, bool) {},
+				w.Ask(engine.QuestionConn(n, s), w.Deadline(), func([]byte, bool) {},
 					"CLIENT", "UNBLOCK", strconv.FormatInt(e.nodeID, 10), how)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
@@ -42,9 +43,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	}
 	switch {
 	case !s.Has(Authed) && !cmd.Has(command.NoAuth):
-		return s.Reject(cmd, errtext.NoAuth)
+		return enterAnd(w, s, cmd, a)
 	case !s.User.Unlimited && !permits(w, s, cmd, a):
-		return true
+		return !s.Has(Blocked)
 	case w.Options.Deny != nil && w.Options.Deny[cmd.ID]:
 		return s.Reject(cmd, errtext.Denied(s.User.Name, cmd))
 	case w.tooLarge(a.Frame()):
@@ -79,8 +80,33 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	return handle(w, s, cmd, a)
 }
 
-// permits reports whether the session's user may run the command. If not, it has answered it.
+// enterAnd dispatches a command of a client that has not authenticated, if Enter lets the client in.
+func enterAnd(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	switch text := Enter(w, s); {
+	case text != "":
+		return s.Reject(cmd, text)
+	case s.Has(Blocked):
+		return false
+	}
+	return w.dispatch(s, a)
+}
+
+// Enter makes a client that has not authenticated the nodes' default user, if the nodes keep the users
+// and that one needs no password. Otherwise it returns the error for the client, or the client is
+// Blocked while a node is asked, and the command will be dispatched anew.
+func Enter(w *Worker, s *Session) (refusal string) {
+	if w.NodeUsers == nil {
+		return errtext.NoAuth
+	}
+	return w.NodeUsers.Admit(s)
+}
+
+// permits reports whether the session's user may run the command. If not, it has answered it, or the
+// client is Blocked while a node is asked.
 func permits(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	if s.Login != nil {
+		return isForwarded(w, cmd) || cmd.Has(command.NoAuth) || w.NodeUsers.Permits(s, cmd, a)
+	}
 	v := s.User.Check(cmd, a, &w.Checks)
 	if v.Why != acl.Permitted {
 		CountDenial(w, s, cmd, a, v)
@@ -109,6 +135,17 @@ func permitsSort(w *Worker, s *Session, cmd *command.Command, a command.Args) bo
 		s.Reject(cmd, text)
 	}
 	return text == ""
+}
+
+// isForwarded reports whether nodes decide about all that the command does, since it only consists of
+// what they get over the client's connections.
+func isForwarded(w *Worker, cmd *command.Command) bool {
+	h := &w.Parts.Handlers[cmd.Action]
+	switch cmd.Handling {
+	case command.ByKey, command.Split, command.Block, command.AllMasters, command.AnyMaster, command.Whole:
+		return h.Answer == nil && h.Before == nil && h.Changes == nil
+	}
+	return h.ByNodes
 }
 
 // NoPermission returns the error for a command that a user may not run.
@@ -248,7 +285,7 @@ func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, gr
 	if n.Master != nil {
 		readAt(s, &r.Call, read)
 	}
-	if cmd.Unproven() {
+	if cmd.Unproven() && !s.Has(OfNodes) { // a user of the nodes may run only EVALSHA
 		if full := w.Scripts.AsEval(cmd, n, a); full != nil {
 			r.Call.sentAsEval = true
 			r.Call.SendTo(n, full)
@@ -439,6 +476,9 @@ func handleUnknown(w *Worker, s *Session, a command.Args) bool {
 		s.Kill()
 		return true
 	}
+	if !s.Has(Authed) && w.NodeUsers != nil {
+		return enterAnd(w, s, nil, a)
+	}
 	// COMMAND INFO accepts "config|get", but clients may not send that as a command.
 	if !s.Has(Authed) || len(name) > maxName || bytes.IndexByte(name, '|') >= 0 {
 		w.Stats.Unknown++
@@ -454,14 +494,14 @@ const maxLearned = 4096
 // the command is dispatched again or rejected.
 func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
 	w := lc.w
-	n, conn := w.AnyMaster(s)
-	if n == nil || conn.ConnectError() != "" || len(lc.names) >= maxLearned {
+	n, _ := w.AnyMaster(s)
+	if n == nil || QuestionConn(n, s).ConnectError() != "" || len(lc.names) >= maxLearned {
 		w.Stats.Unknown++
 		return s.Reject(nil, w.Server.unknown(a))
 	}
 	s.Set(Blocked | learning)
 	unknown := w.Server.unknown(a)
-	w.Ask(conn, w.Deadline(), func(reply []byte, ok bool) {
+	w.Ask(QuestionConn(n, s), w.Deadline(), func(reply []byte, ok bool) {
 		cmd := command.Learn(reply)
 		if ok && cmd != nil && cmd.Name == name {
 			lc.names[name] = cmd
@@ -490,6 +530,13 @@ func (in *inputs) dropFirst(s *Session) {
 	if n, st, err := p.Next(s.In, &in.Limits); err == nil && st == resp.Ready {
 		s.In = s.In[:copy(s.In, s.In[n:])]
 	}
+}
+
+// identity is who a client is.
+type identity struct {
+	User  *acl.User
+	Share *quota.Share // of the user's account; nil: the user has no limits
+	Login *Login       // the client's account at the nodes; nil: keyway's own
 }
 
 // UseUser makes the session one of another user. The user's limit of clients is looked at when

@@ -115,6 +115,7 @@ type Handler struct {
 	Answer     Local // answers the command
 	Emulated   Local // answers a refused command where keyway emulates a cluster
 	OnReplicas Local // answers a refused command where reads go to replicas
+	ByNodes    bool  // Answer sends it to nodes, and does nothing for a user whose rules do not allow it there
 
 	// The remaining fields are for commands that go to nodes.
 
@@ -185,6 +186,7 @@ type hooks struct {
 	Trackers      Trackers
 	Denials       denials
 	Limiter       limiter      // nil: no user has limits
+	NodeUsers     nodeUsers    // nil: the users are keyway's own
 	Gate          gate         // nil: no command has to wait
 	Observer      observer     // nil: nobody wants to see the commands
 	Outside       outside      // nil: the nodes of the layout have all keys
@@ -268,6 +270,18 @@ type blocked interface {
 type topicSet interface {
 	// HasChannel reports whether the client is subscribed to a channel by its name.
 	HasChannel(name string) bool
+}
+
+// nodeUsers asks the nodes about their users, who clients log in as.
+type nodeUsers interface {
+	// Admit does what Enter says.
+	Admit(s *Session) (refusal string)
+	// Permits reports whether the client's user may run a command that keyway answers by itself. If
+	// not, the client has got the error, or is Blocked while a node is asked.
+	Permits(s *Session, cmd *command.Command, a command.Args) bool
+	// MayListen calls done with false if the client's user may no longer subscribe, by this command, to
+	// one of the topics.
+	MayListen(s *Session, subscribe string, topics []string, done func(may bool))
 }
 
 // limiter bounds what the clients of each user use together.

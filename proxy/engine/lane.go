@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -141,6 +142,10 @@ func (c *Call) start(n *Node, frame []byte, how manner) {
 		s.WroteTo.Add(n.Ordinal)
 	}
 	conn, deadline := n.Conn(s), c.replyBy()
+	if conn.User != accountOf(s) {
+		c.Refuse(otherUser)
+		return
+	}
 	if why := conn.ConnectError(); why != "" {
 		c.unreachable(frame, why)
 		return
@@ -189,6 +194,9 @@ func (c *Call) startAlone(n *Node, frame []byte, how manner) {
 	switch {
 	case t.Refusal != "":
 		c.unreachable(frame, t.Refusal)
+	case !mayUse(c, t.Conn):
+		n.Release(t.Conn, false)
+		c.Refuse(otherUser)
 	case c.Block != nil:
 		frames, ends := c.Block.withPrefix(c.first())
 		t.Conn.SendBlock(queued{c.Block}, c.alone, frames, ends, w.Now, t.Deadline)
@@ -199,6 +207,16 @@ func (c *Call) startAlone(n *Node, frame []byte, how manner) {
 	default:
 		t.Conn.Send(c.alone, t.Frame, w.Now, t.Deadline)
 	}
+}
+
+// otherUser is the reason for a refusal that never happens, as long as connections are chosen by fits.
+const otherUser = "keyway has chosen a connection of another user"
+
+// mayUse reports whether a call in the exclusive lane may use the connection: that is of the
+// client's user, or it is keyway's own, and keyway has asked whether the user may run the command.
+func mayUse(c *Call, conn *pool.Conn) bool {
+	return conn.User == accountOf(c.Request.Session) ||
+		conn.User == nil && c.Block == nil && c.Request.Command.Handling == command.Local
 }
 
 // asksFirst returns a new receiver for the reply to the ASKING in front of the call.
@@ -307,6 +325,18 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.Settle(Aborted(p.Bytes, cause))
 	}
 }
+
+// Ends implements [pool.Ender]: a node whose rules forbid EXEC leaves the connection inside MULTI, where
+// it would queue the commands of others. keyway has asked for the right before, but it may just have been taken away.
+func (e execReply) Ends(reply []byte) string {
+	if RefusesRight(reply) {
+		return "the node permits no EXEC to the user of this connection"
+	}
+	return ""
+}
+
+// RefusesRight reports whether a reply says that the rules of the user do not allow the command.
+func RefusesRight(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-NOPERM ")) }
 
 // errDiscarded begins the reply to an EXEC that the node refused (multi.c, execCommandAbort).
 const errDiscarded = "EXECABORT Transaction discarded because of: "

@@ -194,7 +194,9 @@ func (r *retiredConns) add(c, heir *pool.Conn) {
 }
 
 // copyState gives a new connection the state of another; see fits.
-func copyState(to, from *pool.Conn) { to.DB, to.RESP3, to.NoTouch = from.DB, from.RESP3, from.NoTouch }
+func copyState(to, from *pool.Conn) {
+	to.User, to.DB, to.RESP3, to.NoTouch = from.User, from.DB, from.RESP3, from.NoTouch
+}
 
 // reinstate puts retired connections back in the places where the node has refused their
 // replacements. A node without a spare connection still answers over those it has.
@@ -221,7 +223,7 @@ func (r *retiredConns) reinstate(n *Node) {
 
 // inSameState reports whether two connections serve clients in the same state; see fits.
 func inSameState(a, b *pool.Conn) bool {
-	return a.DB == b.DB && a.RESP3 == b.RESP3 && a.NoTouch == b.NoTouch
+	return a.User == b.User && a.DB == b.DB && a.RESP3 == b.RESP3 && a.NoTouch == b.NoTouch
 }
 
 func (r *retiredConns) remove(place int) *pool.Conn {
@@ -306,7 +308,7 @@ func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		l.call.Worker().largeValues.keys.forget(l.key)
 	}
 	if p.Last {
-		l.call.Node.Release(conn, !isProtocolError(p.Bytes))
+		l.call.Node.Release(conn, !isProtocolError(p.Bytes) && !RefusesRight(p.Bytes)) // see execReply.Ends
 	}
 	l.to.Reply(conn, frame, p)
 }
@@ -404,7 +406,7 @@ func (n *Node) tickBusy() {
 		case strings.HasPrefix(c.ConnectError(), "BUSY "): // the node's answer to the greeting
 			n.excuse()
 			return
-		case c.State() == pool.Ready && !c.IsStuck(w.Now, 0) && !c.IsSilent(w.Now, w.stuckAfter()):
+		case c.User == nil && c.State() == pool.Ready && !c.IsStuck(w.Now, 0) && !c.IsSilent(w.Now, w.stuckAfter()):
 			n.askedIfBusy = true
 			w.Ask(c, 0, func(reply []byte, ok bool) {
 				n.askedIfBusy = false

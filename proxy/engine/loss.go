@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
@@ -192,8 +193,18 @@ func (c *Call) outlives(conn *pool.Conn, frame []byte, f pool.Failure) bool {
 
 // unreachable decides about a call that was certainly not executed, since its node cannot
 // be reached. The call goes to the node's successor, waits for one, or ends.
+//
+// If the node refuses the client's user, whose password has changed or who was deleted, the client gets
+// the node's error, and is closed, as Redis closes the clients of a user that it deletes.
 func (c *Call) unreachable(frame []byte, reason string) {
 	w := c.Worker()
+	if text, isRefused := strings.CutPrefix(reason, pool.RefusesUser); isRefused && !c.replica {
+		w.Stats.NotExecuted++
+		s := c.Request.Session
+		c.Settle(resp.AppendError(w.Scratch[:0], text))
+		s.CloseAfter()
+		return
+	}
 	if c.isRepeatable() && !w.PlaceAgain(c, frame) {
 		return
 	}

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"slices"
+	"strings"
+	"time"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
@@ -79,15 +82,15 @@ func useAccount(n *Node) (changed bool) {
 func logInAgain(n *Node) { sayOnAll(n, n.account.AppendAuth(nil)) }
 
 // sayOnAll sends a command over the node's open connections, and ignores the replies. It leaves out
-// what is lent to one client, and feeds, on which a node accepts few commands. Idle connections are
-// closed.
+// what is lent to one client, and feeds, on which a node accepts few commands. It also leaves out
+// connections of the nodes' own users, which must not become keyway's. Idle connections are closed.
 func sayOnAll(n *Node, frame []byte) {
 	conns := slices.Concat(n.Conns, n.retired.conns)
 	for _, f := range n.Worker.Features {
 		conns = append(conns, f.Conns(n)...)
 	}
 	for _, c := range conns {
-		if c.State() == pool.Ready || c.State() == pool.Greeting {
+		if c.User == nil && (c.State() == pool.Ready || c.State() == pool.Greeting) {
 			n.Worker.say(c, frame)
 		}
 	}
@@ -158,16 +161,14 @@ func (n *Node) Conn(s *Session) *pool.Conn {
 		n.retired.reinstate(n)
 	}
 	k := n.Worker.Options.Connections
-	if s.DB == 0 && k == 1 && s.State&(RESP3|Tracks|NoTouch) == 0 {
+	if s.DB == 0 && k == 1 && s.State&(RESP3|Tracks|NoTouch|OfNodes) == 0 {
 		return n.Conns[0]
 	}
 	if s.lane() == trackedLane {
 		return s.OwnConns.Conn(n)
 	}
-	for i := 0; i < len(n.Conns); i += k {
-		if s.fits(n.Conns[i]) {
-			return n.Conns[i+int(s.id%uint64(k))]
-		}
+	if at := s.Login.find(n, s); at >= 0 {
+		return n.Conns[at+int(s.id%uint64(k))]
 	}
 	n.connect(s)
 	return n.Conn(s)
@@ -176,26 +177,36 @@ func (n *Node) Conn(s *Session) *pool.Conn {
 // ReadyConn returns a connection for a question about the session that needs no state. It
 // is the session's own if that is ready, else another shared one, or nil if none is ready.
 func (n *Node) ReadyConn(s *Session) *pool.Conn {
-	if c := n.Conn(s); c.State() == pool.Ready {
+	if c := QuestionConn(n, s); c.State() == pool.Ready {
 		return c
 	}
 	for _, c := range n.Conns {
-		if c.State() == pool.Ready {
+		if c.User == nil && c.State() == pool.Ready {
 			return c
 		}
 	}
 	return nil
 }
 
-// fits reports whether a connection has the client's state: the same database, protocol and
-// CLIENT NO-TOUCH.
+// QuestionConn returns the connection for keyway's own questions about what the session has sent. It
+// is that of the session's commands, unless its user is one of the nodes: their rules may not allow
+// the question.
+func QuestionConn(n *Node, s *Session) *pool.Conn {
+	if s.Has(OfNodes) {
+		return n.Conns[0]
+	}
+	return n.Conn(s)
+}
+
+// fits reports whether a connection has the client's state: the same database, protocol,
+// CLIENT NO-TOUCH and user of the nodes.
 func (s *Session) fits(c *pool.Conn) bool {
-	return c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has(NoTouch)
+	return c.User == accountOf(s) && c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has(NoTouch)
 }
 
 // CopyStateTo gives a new connection the client's state.
 func (s *Session) CopyStateTo(c *pool.Conn) {
-	c.DB, c.RESP3, c.NoTouch = int(s.DB), s.Has(RESP3), s.Has(NoTouch)
+	c.User, c.DB, c.RESP3, c.NoTouch = accountOf(s), int(s.DB), s.Has(RESP3), s.Has(NoTouch)
 }
 
 // connect adds shared connections for clients in the session's state.
@@ -299,7 +310,7 @@ func (n *Node) snapshot(master bool) metrics.Node {
 		s.Exclusive += len(f.Conns(n))
 	}
 	for _, c := range n.Conns {
-		if r := c.Reason(); r != "" {
+		if r := c.Reason(); r != "" && c.User == nil {
 			s.Reason = r
 		}
 		s.InFlight += c.InFlight()
@@ -377,12 +388,23 @@ func (n *Node) idleOrNew(s *Session) *pool.Conn {
 	return c
 }
 
+// TakeAsKeyway is TakeExclusive for a command of which keyway has asked whether the client's user may
+// run it, and which needs other commands beside it on the connection. That is keyway's own.
+func TakeAsKeyway(n *Node, use ExclusiveConn) *pool.Conn {
+	if !use.Session.Has(OfNodes) {
+		return n.TakeExclusive(use)
+	}
+	use.Conn = n.NewConn()
+	use.Conn.RESP3 = use.Session.Has(RESP3)
+	return n.lend(use)
+}
+
 // TakeForRunning returns a connection for a command about the script that is running, such
 // as SCRIPT KILL. A node that is busy with a script answers neither SELECT nor ROLE, so the
-// connection's greeting has neither.
+// connection's greeting has neither. It does answer AUTH.
 func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 	c := n.NewConn()
-	c.Master, c.RESP3 = false, use.Session.Has(RESP3)
+	c.User, c.Master, c.RESP3 = accountOf(use.Session), false, use.Session.Has(RESP3)
 	use.Conn = c
 	return n.lend(use)
 }
@@ -392,7 +414,7 @@ func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 func (n *Node) Release(c *pool.Conn, well bool) {
 	for i := range n.InUse {
 		if n.InUse[i].Conn == c {
-			well = well && n.InUse[i].name == n.Worker.Options.Backend.Name
+			well = well && n.InUse[i].name == n.Worker.Options.Backend.Name && n.Worker.isKnown(c.User)
 			n.InUse = append(n.InUse[:i], n.InUse[i+1:]...)
 			n.exclusive--
 			break
@@ -430,7 +452,7 @@ func (n *Node) close(now int64, reason string) {
 // has selected it.
 func (n *Node) HasDB(s *Session, db int) bool {
 	for _, c := range n.Conns {
-		if c.DB == db && c.RESP3 == s.Has(RESP3) && c.State() == pool.Ready {
+		if c.User == accountOf(s) && c.DB == db && c.RESP3 == s.Has(RESP3) && c.State() == pool.Ready {
 			return true
 		}
 	}
@@ -441,7 +463,193 @@ func (n *Node) HasDB(s *Session, db int) bool {
 // is lent to one client keeps its name, and is closed when it comes back. So does a feed: a
 // node accepts no CLIENT SETNAME on it, and to dial again could lose messages.
 func (n *Node) rename() {
-	if n.Worker.Links.Names(n.Addr) {
-		sayOnAll(n, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
+	if !n.Worker.Links.Names(n.Addr) {
+		return
 	}
+	sayOnAll(n, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
+	for i, c := range n.Conns {
+		if c.User != nil { // whose rules may not allow it
+			n.replace(i, n.newShared(func(fresh *pool.Conn) { copyState(fresh, c) }))
+		}
+	}
+}
+
+// Login is an account of the nodes with which clients of the worker have logged in. These clients share
+// connections, and nobody else uses them.
+type Login struct {
+	pool.Account
+	user        *acl.User // of these clients: it only has a name, since the nodes know the rules
+	clients     int
+	unusedSince int64         // when the last client left
+	places      map[*Node]int // where in a node's Conns the last client has found its connections
+	// Permitted has, by the IDs of commands without arguments, until when the answer of a node holds
+	// that the user may run them.
+	Permitted map[int]int64
+}
+
+// loginKey tells accounts of the nodes apart.
+type loginKey struct{ username, password string }
+
+const (
+	// maxLogins bounds the accounts of the nodes that one worker knows.
+	maxLogins = 1000
+	// unusedLogin is how long the connections of an account stay without clients.
+	unusedLogin = int64(time.Minute)
+)
+
+// accountOf returns the client's account at the nodes, nil for keyway's own.
+func accountOf(s *Session) *pool.Account {
+	if s.Login == nil {
+		return nil
+	}
+	return &s.Login.Account
+}
+
+// LogIn makes a client the user of the nodes that a node has accepted with this password. None of its
+// calls may be in flight. It returns false if there are too many accounts.
+func LogIn(w *Worker, s *Session, username, password string) bool {
+	l := w.login(username, password)
+	if l == nil {
+		return false
+	}
+	if s.Login != l {
+		logOut(s)
+		l.clients++
+		s.Login, s.User = l, l.user
+		RenewConns(w, s)
+	}
+	s.Set(OfNodes | Authed)
+	return true
+}
+
+// login returns the only Login of an account, or nil if there are too many.
+func (rt *routing) login(username, password string) *Login {
+	key := loginKey{username, password}
+	if l := rt.logins[key]; l != nil {
+		return l
+	}
+	if len(rt.logins) >= maxLogins {
+		rt.closeLogins(func(l *Login) bool { return l.clients == 0 })
+	}
+	switch {
+	case len(rt.logins) >= maxLogins:
+		return nil
+	case rt.logins == nil:
+		rt.logins = map[loginKey]*Login{}
+	}
+	l := &Login{
+		Account: pool.Account{Username: username, Password: password}, user: acl.Nobody(username),
+		places: map[*Node]int{}, Permitted: map[int]int64{},
+	}
+	rt.logins[key] = l
+	return l
+}
+
+// logOut ends LogIn.
+func logOut(s *Session) {
+	s.Login.leave(s.Worker.Now)
+	s.Login = nil
+	s.Clear(OfNodes)
+}
+
+// leave counts a client less. A session that has left keeps its Login, so that nothing that it has sent
+// can get to a connection of others.
+func (l *Login) leave(now int64) {
+	if l == nil {
+		return
+	}
+	if l.clients--; l.clients == 0 {
+		l.unusedSince = now
+	}
+}
+
+// find returns the index of the first of the session's connections among the node's, or -1. With many
+// users there are many connections, so it looks first where it has found them before.
+func (l *Login) find(n *Node, s *Session) int {
+	k := n.Worker.Options.Connections
+	if l != nil {
+		if at := l.places[n]; at < len(n.Conns) && at%k == 0 && s.fits(n.Conns[at]) {
+			return at
+		}
+	}
+	for i := 0; i < len(n.Conns); i += k {
+		if s.fits(n.Conns[i]) {
+			if l != nil {
+				l.places[n] = i
+			}
+			return i
+		}
+	}
+	return -1
+}
+
+// isKnown reports whether clients may still use connections of the account.
+func (rt *routing) isKnown(a *pool.Account) bool {
+	if a == nil {
+		return true
+	}
+	l := rt.logins[loginKey{a.Username, a.Password}]
+	return l != nil && &l.Account == a
+}
+
+// closeUnusedLogins closes the connections of accounts that have had no client for some time, and those
+// whose user a node refuses: the next command tries again, and nothing else should.
+func (rt *routing) closeUnusedLogins() {
+	if len(rt.logins) == 0 {
+		return
+	}
+	for _, n := range rt.Nodes {
+		for _, c := range n.Conns {
+			if strings.HasPrefix(c.ConnectError(), pool.RefusesUser) {
+				n.Disconnect(c)
+			}
+		}
+	}
+	for _, l := range rt.logins {
+		if len(l.places) > 2*len(rt.Nodes) {
+			clear(l.places) // most of these nodes have left
+		}
+	}
+	rt.closeLogins(func(l *Login) bool {
+		return l.clients == 0 && rt.w.Now-l.unusedSince >= unusedLogin
+	})
+}
+
+// closeLogins forgets accounts, and closes their connections once all is answered.
+func (rt *routing) closeLogins(which func(*Login) bool) {
+	gone := map[*pool.Account]bool{}
+	for key, l := range rt.logins {
+		if which(l) {
+			gone[&l.Account] = true
+			delete(rt.logins, key)
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	for _, n := range rt.Nodes {
+		closeConnsOf(n, gone)
+	}
+	for _, n := range rt.leaving {
+		closeConnsOf(n.Node, gone)
+	}
+}
+
+// closeConnsOf closes the connections to a node that are not lent.
+func closeConnsOf(n *Node, accounts map[*pool.Account]bool) {
+	var kept []*pool.Conn
+	for _, c := range n.Conns {
+		if accounts[c.User] {
+			n.retired.add(c, n.Conns[0])
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	n.Conns = kept
+	n.idle = slices.DeleteFunc(n.idle, func(c *pool.Conn) bool {
+		if accounts[c.User] {
+			n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
+		}
+		return accounts[c.User]
+	})
 }

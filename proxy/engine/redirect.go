@@ -147,7 +147,7 @@ func (c *Call) SendOn(frame []byte) {
 func (c *Call) resend(frame []byte, n *Node, ask bool) {
 	c.raiseBarrier()
 	recordTarget(c.Request.Session, c, n)
-	if c.Request.Command.Unproven() {
+	if c.Request.Command.Unproven() && !c.Request.Session.Has(OfNodes) {
 		var p resp.Parser
 		_, st, err := p.Next(frame, &resp.DefaultLimits)
 		if err == nil && st == resp.Ready && command.EqualFold(p.Arg(0), c.Request.Command.Name) {

@@ -35,6 +35,7 @@ type routing struct {
 	Walk        scan.Masters     // of SCAN
 	looks       looks
 	leaving     []leaving
+	logins      map[loginKey]*Login // the accounts at the nodes that clients have or have had
 
 	// Next places keys by a layout that is not in force, to count what it would refuse. nil:
 	// there is none. Commands with one key in a fixed place never look at it.

@@ -82,6 +82,9 @@ func (sc *scripts) onNoScript(c *Call, conn *pool.Conn, frame, reply []byte) boo
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
 	c.raiseBarrier()
 	beginCheck(c.Request.Session, c)
+	if s := c.Request.Session; s.Has(OfNodes) {
+		conn = QuestionConn(c.Node, s)
+	}
 	sc.askExists(conn, sha, c.replyBy(), func(exists []byte, ok bool) {
 		if !ok || !bytes.Equal(exists, []byte("*1\r\n:0\r\n")) {
 			sc.answerChecked(c, reply)
@@ -173,6 +176,7 @@ func (sc *scripts) askExists(conn *pool.Conn, sha string, deadline int64, done f
 }
 
 // confirm checks a script's error reply which says that the node did not execute the script.
+// The question goes over the same connection, unless the rules of a user of the nodes may forbid it.
 // A script can return any error, and may have written before. So confirm sends a plain
 // command (EXISTS) for the same keys to the node, on the same connection, and passes its
 // reply to proven, as answer. If answer proves that the script was not executed, because the
@@ -218,6 +222,9 @@ func (sc *scripts) confirm(
 		}
 		c.Settle(reply)
 	}}
+	if s := c.Request.Session; s.Has(OfNodes) {
+		conn = QuestionConn(c.Node, s)
+	}
 	c.Node.asMaster(conn, func() {
 		if c.asking {
 			conn.SendAsking(nil, asked, exists, w.Now, c.replyBy())
@@ -248,12 +255,12 @@ func (q *retries) probe(s *Session) bool {
 	}
 	c := s.Retry[i]
 	n, exists := w.OwnerOf(c.Group), existsOf(c, c.frame)
-	if n == nil || exists == nil || n.Conn(s).ConnectError() != "" {
+	if n == nil || exists == nil || QuestionConn(n, s).ConnectError() != "" {
 		return false
 	}
 	t := s.RareState // if the client leaves, its session loses this state
 	t.probing = true
-	conn, asked := n.Conn(s), &Probe{Done: func(answer []byte, ok bool) {
+	conn, asked := QuestionConn(n, s), &Probe{Done: func(answer []byte, ok bool) {
 		t.probing = false
 		if ok && n.refused(w.Now, answer) {
 			t.retryAt = w.Now + w.Links.Rand.Int64N(retryMax)

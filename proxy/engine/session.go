@@ -10,7 +10,6 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
-	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -33,8 +32,7 @@ type Session struct {
 	index  int // in w.Sessions; -1: the client has left
 	State  State
 	aim
-	User  *acl.User
-	Share *quota.Share // of the user's account; nil: the user has no limits
+	identity
 
 	input
 	line   line
@@ -152,6 +150,7 @@ const (
 	Limited                         // the next command waits, because of the limits of the user
 	Released                        // closed without a reply to its blocking command, which has had no effect
 	heldBack                        // its next command waits: another process takes the client over
+	OfNodes                         // its user is one of the nodes: it has a Login
 )
 
 // Has reports whether the session is in any of the states; Set and Clear change them.
@@ -229,6 +228,7 @@ func IsIdle(s *Session) bool {
 
 // BeDefault makes the session one of the default user, who may need no authentication.
 func BeDefault(s *Session) {
+	logOut(s)
 	UseUser(s, s.Worker.Options.Users.Default)
 	if s.Clear(Authed); s.User.Admits() {
 		s.Set(Authed)
@@ -276,6 +276,7 @@ func (w *Worker) Gone(s *Session) {
 	w.Sessions = w.Sessions[:last]
 	delete(w.ByID, s.id)
 	s.index = -1
+	s.Login.leave(w.Now)
 	s.Set(Dead)
 	if s.pausedConn != nil {
 		w.slowReaders.resume(s)

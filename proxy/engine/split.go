@@ -253,7 +253,7 @@ func sendUnits(w *Worker,
 		c := r.Merge.Call(r, i)
 		c.Group = p.group
 		name, script := cmd.Upper(), a.Arg(1)
-		if p.node != nil {
+		if p.node != nil && !s.Has(OfNodes) {
 			if eval, text := w.Scripts.Cache.Eval(cmd, p.node.Ordinal, script); text != nil {
 				name, script, c.sentAsEval = eval, text, true
 			}

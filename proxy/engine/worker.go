@@ -82,6 +82,11 @@ type Permissions struct {
 	Users *acl.Users   // nil: acl.Anyone
 	Allow map[int]bool // IDs of commands that keyway forwards though it would refuse them
 	Deny  []bool       // by command ID: commands that no client may send; nil: none
+	// OfNodes makes clients log in as users of the nodes, whose rules hold. Users then does not matter.
+	// Configure does not change it.
+	OfNodes bool
+	// IsProtected refuses clients of other machines who are the nodes' default user without a password.
+	IsProtected bool
 	// Account returns what the user of this name uses on all workers. nil: each worker has accounts
 	// of its own.
 	Account func(user string) *quota.Account
@@ -306,9 +311,10 @@ func (w *Worker) Tick() {
 }
 
 // sweep does what is enough once in sweepTick: it frees memory and closes clients that have
-// been silent for too long.
+// been silent for too long, and connections of users that have no clients.
 func (w *Worker) sweep() {
 	w.trim()
+	w.closeUnusedLogins()
 	for _, f := range w.Features {
 		f.Sweep()
 	}
@@ -512,7 +518,10 @@ func (o Options) withDefaults() Options {
 	}
 	o.Connections = max(o.Connections, 1)
 	o.Workers = max(o.Workers, 1)
-	if o.Users == nil {
+	switch {
+	case o.OfNodes:
+		o.Users = acl.Unknown
+	case o.Users == nil:
 		o.Users = acl.Anyone
 	}
 	if o.Exclusive == 0 {
@@ -537,13 +546,13 @@ func (o Options) withDefaults() Options {
 }
 
 // Configure replaces the worker's options, within a turn. These stay as they are:
-// Index, Workers and Seed. Clients stay open, except those of a user who is gone. A client
+// Index, Workers, Seed and OfNodes. Clients stay open, except those of a user who is gone. A client
 // that has authenticated stays so, and a connection to a node keeps the user that it has; a new
 // password is for those that come later, and for open ones if it is renewed from time to time.
 // Connections that are no longer needed are closed when their replies have come.
 func Configure(w *Worker, o Options) {
 	before := w.Options
-	o.Index, o.Workers, o.Seed = before.Index, before.Workers, before.Seed
+	o.Index, o.Workers, o.Seed, o.OfNodes = before.Index, before.Workers, before.Seed, before.OfNodes
 	w.Options = o.withDefaults()
 	w.routing.Links.Configure(w.Options.Backend)
 	otherEpoch := w.Options.Backend.Epoch != before.Backend.Epoch
@@ -575,8 +584,11 @@ func Configure(w *Worker, o Options) {
 }
 
 // SetUsers replaces the worker's users, within a turn. by is the client whose command has
-// changed them, perhaps a client of another worker.
+// changed them, perhaps a client of another worker. It does nothing if the nodes keep the users.
 func SetUsers(w *Worker, users *acl.Users, by *Session) {
+	if w.Options.OfNodes {
+		return
+	}
 	w.Options.Users = users
 	useUsers(w, by)
 }
@@ -590,6 +602,7 @@ func useUsers(w *Worker, by *Session) {
 	for _, s := range w.Sessions {
 		u := users.Named(s.User.Name)
 		switch {
+		case w.Options.OfNodes: // whom the nodes know
 		case u != nil && !u.Prefix.Same(s.User.Prefix):
 			LogUserRefusal(w, s, "its user has another prefix now", s.User.Name)
 			s.Kill()

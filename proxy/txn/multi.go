@@ -482,7 +482,9 @@ func releaseWatched(w *engine.Worker, t *txn) {
 		n.Release(conn, false)
 		return
 	}
-	conn.Send(&engine.Probe{Done: func(_ []byte, ok bool) { n.Release(conn, ok) }}, unwatchFrame, w.Now, w.Deadline())
+	conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
+		n.Release(conn, ok && !engine.RefusesRight(reply))
+	}}, unwatchFrame, w.Now, w.Deadline())
 }
 
 func discard(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
@@ -652,7 +654,7 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		showWatched(c.Worker(), c.Request.Session, e.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
 	}
 	if p.Last {
-		c.Node.Release(e.conn, true)
+		c.Node.Release(e.conn, !engine.RefusesRight(p.Bytes)) // after that, the connection is still inside MULTI
 	}
 	if p.Kind != '-' || !p.Whole() {
 		s := c.Request.Session

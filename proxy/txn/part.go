@@ -13,7 +13,7 @@ var Part = engine.Part{
 		command.DoMulti:   {Answer: multi},
 		command.DoExec:    {Answer: exec},
 		command.DoDiscard: {Answer: discard},
-		command.DoWatch:   {Answer: watch},
+		command.DoWatch:   {Answer: watch, ByNodes: true},
 		command.DoUnwatch: {Answer: unwatch},
 	},
 }

@@ -348,8 +348,8 @@ var inProxy = []bug{
 	},
 	{
 		"CLIENT UNBLOCK asks over the connection of the client's state alone", "proxy/engine/node.go",
-		"	for _, c := range n.Conns {\n		if c.State() == pool.Ready {\n			return c",
-		"	for _, c := range n.Conns {\n		if c.State() == pool.Closed {\n			return c",
+		"		if c.User == nil && c.State() == pool.Ready {\n			return c",
+		"		if c.User == nil && c.State() == pool.Closed {\n			return c",
 		"./test/transcripts", "TestTranscripts/unblock-first",
 	},
 	{
@@ -421,7 +421,7 @@ var inProxy = []bug{
 	},
 	{
 		"clients of both protocols share connections", "proxy/engine/node.go",
-		"	return c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) &&", "	return c.DB == int(s.DB) &&",
+		"c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has", "c.DB == int(s.DB) && c.NoTouch == s.Has",
 		"./test/transcripts", "TestTranscripts/resp3",
 	},
 	{

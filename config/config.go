@@ -46,6 +46,8 @@ type layouts struct {
 type accounts struct {
 	// ProtectedMode refuses clients of other machines while clients need no password.
 	ProtectedMode bool `yaml:"protected_mode"`
+	// Auth says who knows the users: AuthKeyway or AuthPassthrough.
+	Auth string `yaml:"auth"`
 
 	Users     []User `yaml:"users"` // with those of UsersFile
 	UsersFile string `yaml:"users_file"`
@@ -122,6 +124,12 @@ const (
 
 // Reads are the values of reads.
 var Reads = []string{ReadsMaster, ReadsPreferReplica, ReadsReplica, ReadsNearest}
+
+// The values of auth: who knows the users of clients.
+const (
+	AuthKeyway      = "keyway"
+	AuthPassthrough = "passthrough" // the nodes
+)
 
 // The values of ready: which masters /readyz needs to reach.
 const (
@@ -297,7 +305,7 @@ func Default() Config {
 		HashTag: "{}",
 		layouts: layouts{Ring: Hashed{Hash: "murmur"}, Modulo: Hashed{Hash: "crc32"}},
 
-		accounts: accounts{ProtectedMode: true},
+		accounts: accounts{ProtectedMode: true, Auth: AuthKeyway},
 
 		Reads: ReadsMaster,
 		Backend: Backend{

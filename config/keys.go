@@ -341,6 +341,10 @@ var keys = []key{
 			"settings, by name, and no `acl`. " +
 			"A path that is not absolute begins at this file's directory. It is read again when it changes.",
 		change: "Redis has such a file, or the users are mounted as a file."},
+	{path: "auth",
+		meaning: "Who knows the users of clients. `keyway`: they are those of `users`. `passthrough`: they are those " +
+			"of the nodes, whose rules hold; see [The nodes' users](users.md#the-nodes-users).",
+		change: "The nodes have ACL users already, and each client should have the rights of its user."},
 	{path: "protected_mode", effect: AtOnce,
 		meaning: "While the default user needs no password, clients of other machines are refused, as by Redis. " +
 			"Connections over loopback and socket files are of this machine. Clients that must have a certificate " +

@@ -86,7 +86,7 @@ func document(name string, text []byte, refs references) (*yaml.Node, error) {
 func (c *Config) check() error {
 	for _, check := range []func() error{
 		c.checkListen, c.checkReady, c.checkPlacement, c.checkNumbers, c.checkNodes, c.checkLayout, c.checkReads,
-		c.checkSlots, c.checkRange, c.checkCluster, c.checkLog, c.checkLocks,
+		c.checkSlots, c.checkRange, c.checkCluster, c.checkLog, c.checkLocks, c.checkAuth,
 	} {
 		if err := check(); err != nil {
 			return err

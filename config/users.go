@@ -68,6 +68,33 @@ func checkUsers(c *Config) error {
 	return checkPrefixes(c)
 }
 
+// checkAuth checks that there are no users but those of the nodes, if these keep them.
+func (c *Config) checkAuth() error {
+	const remedy = "remove it, or write auth: keyway"
+	switch {
+	case c.Auth == AuthKeyway:
+		return nil
+	case c.Auth != AuthPassthrough:
+		return c.Errorf("auth", "write keyway or passthrough", "unknown auth %q", c.Auth)
+	case len(c.Users) > 0 || len(c.settings) > 0:
+		return c.Errorf("users", remedy, "with auth: passthrough the nodes keep the users and their rules")
+	case c.UsersFile != "":
+		return c.Errorf("users_file", remedy, "with auth: passthrough the nodes keep the users and their rules")
+	case len(c.Clients.Password) > 0:
+		return c.Errorf("clients.password", remedy, "with auth: passthrough the nodes know the passwords")
+	case len(c.Locks.Quorum) > 0:
+		return c.Errorf("locks.quorum", remedy, "with auth: passthrough a client may do what its user may do at the "+
+			"nodes of the layout, and these locks are on other nodes")
+	}
+	for i, l := range c.Listen {
+		if l.TLS != nil && l.TLS.UserFrom != "" {
+			return c.Errorf(ListenPath(c, i)+".tls.user_from", remedy, "with auth: passthrough a client is a user of "+
+				"the nodes, and keyway cannot log in there without the password")
+		}
+	}
+	return nil
+}
+
 // defaultRate has the values of the keys that a rate leaves out.
 var defaultRate = Rate{Burst: time.Second, MaxWait: time.Second}
 

@@ -168,6 +168,12 @@ func (r *rig) dies(node int) {
 	c.Fail(r.now, "connection refused")
 }
 
+// sharedAll returns the shared connections to a node: first keyway's, then those of other states and users.
+func (r *rig) sharedAll(node int) []*pool.Conn { return r.w.Nodes[node].Conns }
+
+// connOf returns a client's connection to a node.
+func (r *rig) connOf(s *Session, node int) *pool.Conn { return r.w.Nodes[node].Conn(s) }
+
 // shared returns the connection to a node that clients in the default state share.
 func (r *rig) shared(node int) *pool.Conn { return r.w.Nodes[node].Conns[0] }
 

@@ -1,6 +1,7 @@
 package wiring
 
 import (
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/emulation"
@@ -52,6 +53,13 @@ func watchLocks(c *config.Config) (locks.Options, error) {
 	}
 	scripts, err := lockScripts(c)
 	return locks.Options{Observe: c.Locks.Observe, Patterns: c.Locks.Patterns, Scripts: scripts}, err
+}
+
+func permissions(c *config.Config, users *acl.Users, allow map[int]bool, deny []bool) proxy.Permissions {
+	return proxy.Permissions{
+		Users: users, Allow: allow, Deny: deny,
+		OfNodes: c.Auth == config.AuthPassthrough, IsProtected: c.ProtectedMode,
+	}
 }
 
 // workerOptions returns the settings that all workers share. What depends on the process
@@ -108,7 +116,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		ClientOutput:   int(c.Limits.ClientOutput),
 		IdleTimeout:    c.Clients.IdleTimeout,
 		SlowLogOptions: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries},
-		Permissions:    proxy.Permissions{Users: users, Allow: allow, Deny: deny},
+		Permissions:    permissions(c, users, allow, deny),
 		PerKey:         perKey,
 		Keyless:        c.Scripts.Keyless,
 		Locks:          lockRules(c),

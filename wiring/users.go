@@ -10,8 +10,11 @@ import (
 	"github.com/keyway-proxy/keyway/quota"
 )
 
-// Users returns the users of a configuration. Errors are *config.Error.
+// Users returns the users of a configuration, which are unknown if the nodes keep them. Errors are *config.Error.
 func Users(c *config.Config) (*acl.Users, error) {
+	if c.Auth == config.AuthPassthrough {
+		return acl.Unknown, nil
+	}
 	var of []acl.Definition
 	for i, u := range c.Users {
 		deny, err := command.Deny(u.Deny, nil)

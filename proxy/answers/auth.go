@@ -20,6 +20,9 @@ const errOtherNames = "ERR keyway: the users have different prefixes, and this c
 // authenticate checks user and password, and makes the session one of the user. It returns the
 // error for the client, or "".
 func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, password []byte) string {
+	if w.NodeUsers != nil {
+		return authenticateAtNodes(w, s, string(user), string(password))
+	}
 	u := w.Options.Users.Authenticate(user, password)
 	if u == nil {
 		w.Stats.AuthFailures++
@@ -74,12 +77,12 @@ func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 		if w.Options.Users.Default.NoPass() {
 			return s.AnswerError(cmd, errtext.NoPassword)
 		}
-		if mustDrain(w, s, []byte(acl.DefaultName)) || delaysAuth(w, s) {
+		if mustDrain(w, s, []byte(acl.DefaultName)) || mustWaitForAuth(w, s, "AUTH", string(a.Arg(1))) {
 			return false
 		}
 		text = authenticate(w, s, a, []byte(acl.DefaultName), a.Arg(1))
 	case 3:
-		if mustDrain(w, s, a.Arg(1)) || delaysAuth(w, s) {
+		if mustDrain(w, s, a.Arg(1)) || mustWaitForAuth(w, s, "AUTH", string(a.Arg(1)), string(a.Arg(2))) {
 			return false
 		}
 		text = authenticate(w, s, a, a.Arg(1), a.Arg(2))
@@ -91,9 +94,6 @@ func auth(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.A
 	}
 	return s.Reply(cmd, resp.AppendOK(w.Scratch[:0]))
 }
-
-// helloWithAuth is how many arguments a HELLO with AUTH has at least, its name included.
-const helloWithAuth = 5
 
 // hello answers HELLO [2|3 [AUTH user password] [SETNAME name]]
 // (networking.c, helloCommand).
@@ -116,28 +116,25 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 			s.Set(engine.Draining)
 			return false
 		}
-		if a.Len() >= helloWithAuth && (helloMustDrain(w, s, a) || delaysAuth(w, s)) {
+		if helloMustDrain(w, s, a) {
 			return false
 		}
-		for i := 2; i < a.Len(); i++ {
-			switch more := a.Len() - 1 - i; {
-			case command.EqualFold(a.Arg(i), "auth") && more >= 2:
-				if text := authenticate(w, s, a, a.Arg(i+1), a.Arg(i+2)); text != "" {
-					return s.AnswerError(cmd, text)
-				}
-				i += 2
-			case command.EqualFold(a.Arg(i), "setname") && more >= 1:
-				if name = a.Arg(i + 1); !clients.IsName(name) {
-					return s.AnswerError(cmd, errtext.ClientName)
-				}
-				i++
-			default:
-				return s.AnswerError(cmd, "ERR Syntax error in HELLO option '"+resp.Printable(a.Arg(i))+"'")
-			}
+		var text string
+		if name, text, ok = helloOptions(w, s, a); text != "" {
+			return s.AnswerError(cmd, text)
+		} else if !ok {
+			return false
 		}
 	}
 	if !s.Has(engine.Authed) {
-		return s.AnswerError(cmd, errtext.HelloNoAuth)
+		if text := engine.Enter(w, s); text == errtext.NoAuth {
+			return s.AnswerError(cmd, errtext.HelloNoAuth)
+		} else if text != "" {
+			return s.AnswerError(cmd, text)
+		}
+		if s.Has(engine.Blocked) {
+			return false
+		}
 	}
 	if name != nil {
 		s.AllocAbout().Name = string(name)
@@ -151,6 +148,33 @@ func hello(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 			ID: s.ID(), Version: s.Protocol(), Emulating: w.Options.Cluster != nil,
 		}))
 	})
+}
+
+// helloOptions executes the options AUTH and SETNAME of a HELLO. text is the error for the client. ok is
+// false if the command has to wait.
+func helloOptions(w *engine.Worker, s *engine.Session, a command.Args) (name []byte, text string, ok bool) {
+	again := false // a second AUTH
+	for i := 2; i < a.Len(); i++ {
+		switch more := a.Len() - 1 - i; {
+		case command.EqualFold(a.Arg(i), "auth") && more >= 2:
+			if !again && mustWaitForAuth(w, s, "AUTH", string(a.Arg(i+1)), string(a.Arg(i+2))) {
+				return nil, "", false
+			}
+			again = true
+			if text := authenticate(w, s, a, a.Arg(i+1), a.Arg(i+2)); text != "" {
+				return nil, text, false
+			}
+			i += 2
+		case command.EqualFold(a.Arg(i), "setname") && more >= 1:
+			if name = a.Arg(i + 1); !clients.IsName(name) {
+				return nil, errtext.ClientName, false
+			}
+			i++
+		default:
+			return nil, "ERR Syntax error in HELLO option '" + resp.Printable(a.Arg(i)) + "'", false
+		}
+	}
+	return name, "", true
 }
 
 // A client speaks RESP2 until it asks for RESP3. keyway has separate connections to the

@@ -43,7 +43,7 @@ func quit(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.A
 
 func reset(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	db := w.Options.Users.Default.Database
-	if s.Inflight > 0 && (s.Has(engine.RESP3|engine.Tracks|engine.NoTouch) || s.DB != db) {
+	if s.Inflight > 0 && (s.Has(engine.RESP3|engine.Tracks|engine.NoTouch|engine.OfNodes) || s.DB != db) {
 		s.Set(engine.Draining) // its earlier commands finish first, on the connections that they use
 		return false
 	}

@@ -8,7 +8,7 @@ import (
 // Part is what keyway answers by itself, or with its own ending.
 var Part = engine.Part{
 	New: func(w *engine.Worker) []engine.Feature {
-		return []engine.Feature{&monitors{w: w}, &pauses{w: w}, newDenials(w), newAuthDelays(w)}
+		return []engine.Feature{&monitors{w: w}, &pauses{w: w}, newDenials(w), newAuthDelays(w), newNodeUsers(w)}
 	},
 	Handlers: map[command.Action]engine.Handler{
 		command.DoSort:                  {Check: refuseForeignPatterns},
@@ -27,7 +27,7 @@ var Part = engine.Part{
 		command.DoConfigResetStat:       {Changes: resetStats},
 		command.DoConfigGet:             {Answer: engine.SendToAnyMaster, End: configText},
 		command.DoInfo:                  {Answer: serverInfo},
-		command.DoScan:                  {Answer: scanMasters},
+		command.DoScan:                  {Answer: scanMasters, ByNodes: true},
 		command.DoPing:                  {Answer: ping},
 		command.DoEcho:                  {Answer: echo},
 		command.DoQuit:                  {Answer: quit},
@@ -38,16 +38,16 @@ var Part = engine.Part{
 		command.DoAuth:                  {Answer: auth},
 		command.DoHello:                 {Answer: hello},
 		command.DoWhoAmI:                {Answer: whoAmI},
-		command.DoUsers:                 {Answer: userNames},
-		command.DoUserList:              {Answer: userList},
-		command.DoUserGet:               {Answer: userGet},
-		command.DoUserDryRun:            {Answer: userDryRun},
-		command.DoUserLog:               {Answer: userLog},
-		command.DoUserCategories:        {Answer: userCategories},
-		command.DoUserSet:               {Answer: userSet},
-		command.DoUserDelete:            {Answer: userDelete},
-		command.DoUserLoad:              {Answer: userLoad},
-		command.DoUserSave:              {Answer: userSave},
+		command.DoUsers:                 {Answer: ofNodes(userNames)},
+		command.DoUserList:              {Answer: ofNodes(userList)},
+		command.DoUserGet:               {Answer: ofNodes(userGet)},
+		command.DoUserDryRun:            {Answer: ofNodes(userDryRun)},
+		command.DoUserLog:               {Answer: notOfNodes(userLog)},
+		command.DoUserCategories:        {Answer: ofNodes(userCategories)},
+		command.DoUserSet:               {Answer: notOfNodes(userSet)},
+		command.DoUserDelete:            {Answer: notOfNodes(userDelete)},
+		command.DoUserLoad:              {Answer: notOfNodes(userLoad)},
+		command.DoUserSave:              {Answer: notOfNodes(userSave)},
 		command.DoClientID:              {Answer: clientID},
 		command.DoClientGetName:         {Answer: clientGetName},
 		command.DoClientSetName:         {Answer: clientSetName},

@@ -66,13 +66,13 @@ type Readiness uint8
 const (
 	Soon  Readiness = iota // it is in the middle of something
 	Ready                  // now
-	Never                  // not while it has subscriptions or sees MONITOR
+	Never                  // not while it has subscriptions, sees MONITOR or is a user of the nodes
 )
 
 // Prepare makes the client's next command wait, unless that would keep it from becoming ready, and
 // returns whether it is ready. After Ready or Soon, engine.GoOn makes keyway serve it again.
 func Prepare(s *engine.Session) Readiness {
-	if s.Has(engine.Subscribed|engine.Monitoring) || !tracksPortably(s) {
+	if s.Has(engine.Subscribed|engine.Monitoring|engine.OfNodes) || !tracksPortably(s) {
 		letGoOn(s)
 		return Never
 	}
@@ -86,7 +86,7 @@ func Prepare(s *engine.Session) Readiness {
 // written yet. It is never ready if it gets invalidations for another client.
 func PrepareSubscriber(s *engine.Session) Readiness {
 	channels := s.Worker.Subscriptions.TopicsOf(s)[0]
-	if s.Has(engine.Monitoring) || !tracksPortably(s) || slices.Contains(channels, invalidations) {
+	if s.Has(engine.Monitoring|engine.OfNodes) || !tracksPortably(s) || slices.Contains(channels, invalidations) {
 		letGoOn(s)
 		return Never
 	}
@@ -206,7 +206,10 @@ func (c *Client) ID() uint64 { return c.form.ID }
 func (c *Client) Open(w *engine.Worker, bind any, output []byte, known func()) (*engine.Session, error) {
 	f := &c.form
 	user := w.Options.Users.Get(f.User)
-	if user == nil {
+	switch {
+	case f.Authenticated && w.Options.OfNodes:
+		return nil, fmt.Errorf("client %d: it is no user of the nodes, as auth: passthrough demands", f.ID)
+	case user == nil:
 		return nil, fmt.Errorf("client %d: there is no user %q", f.ID, f.User)
 	}
 	s := engine.TakeOver(w, bind, f.ID, f.Peer, f.Local)

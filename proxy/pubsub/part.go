@@ -10,7 +10,7 @@ var Part = engine.Part{
 	New: func(w *engine.Worker) []engine.Feature { return []engine.Feature{newHub(w)} },
 	Handlers: map[command.Action]engine.Handler{
 		command.DoNumSub:       {End: subscribers},
-		command.DoPublish:      {Answer: publishTo},
+		command.DoPublish:      {Answer: publishTo, ByNodes: true},
 		command.DoSubscribe:    {Answer: listenTo(byChannel)},
 		command.DoPSubscribe:   {Answer: listenTo(byPattern)},
 		command.DoSSubscribe:   {Answer: listenTo(byShard)},

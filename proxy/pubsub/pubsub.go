@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/clients"
@@ -149,6 +150,7 @@ type hub struct {
 	quiet             int64          // messages of a new primary feed are dropped until then
 	waits             []*subscribing // requests without a reply so far
 	unconfirmedTopics int            // sharded channels that no node has confirmed
+	askedNodesAt      int64          // see askNodes
 	audience          audience
 
 	// While isLent is set, another process has or gets the feeds; see carrier.
@@ -183,9 +185,10 @@ func (h *hub) Due() int64 {
 
 func (h *hub) EndTurn() { h.tellAudience() }
 
-// Sweep closes clients that do not read their messages.
+// Sweep closes clients that do not read their messages, or may not get them any more.
 func (h *hub) Sweep() {
 	w := h.w
+	askNodes(h)
 	for _, s := range w.Sessions {
 		if s.Has(engine.Subscribed) && s.State&(engine.Closing|engine.Dead) == 0 && isTooSlow(s, w.Now) {
 			w.Stats.ClosedSlow++
@@ -199,9 +202,57 @@ func (h *hub) Sweep() {
 // ACLKillPubsubClientsIfNeeded).
 func (h *hub) UsersChanged() {
 	for _, s := range h.w.Sessions {
-		if s.Has(engine.Subscribed) && !s.User.Unlimited && !listening.Get(s).areAllowed(s) {
-			engine.LogUserRefusal(h.w, s, "its user may not listen to one of its channels any more", s.User.Name)
-			s.Kill()
+		if s.Has(engine.Subscribed) && s.Login == nil && !s.User.Unlimited && !listening.Get(s).areAllowed(s) {
+			closeForbidden(s)
+		}
+	}
+}
+
+func closeForbidden(s *engine.Session) {
+	engine.LogUserRefusal(s.Worker, s, "its user may not listen to one of its channels any more", s.User.Name)
+	s.Kill()
+}
+
+// audition is what clients of one account of the nodes listen to, of one kind.
+type audition struct {
+	login  *engine.Login
+	kind   topicKind
+	topics string
+}
+
+// auditionEvery is how often a node is asked whether its users may still listen to their channels.
+const auditionEvery = int64(5 * time.Second)
+
+// askNodes closes clients that listen to what the nodes' rules for their user no longer allow. keyway's
+// feeds do not notice, because they are those of keyway's own user.
+func askNodes(h *hub) {
+	w := h.w
+	if w.NodeUsers == nil || h.isUnused() || w.Now-h.askedNodesAt < auditionEvery {
+		return
+	}
+	h.askedNodesAt = w.Now
+	listeners := map[audition][]*engine.Session{}
+	for _, s := range w.Sessions {
+		subs := listening.Get(s)
+		if s.Login == nil || subs == nil {
+			continue
+		}
+		for kind := range topicKinds {
+			topics := subs.all(kind)
+			if len(topics) == 0 {
+				continue
+			}
+			of := audition{s.Login, kind, strings.Join(topics, "\x00")}
+			if listeners[of] = append(listeners[of], s); len(listeners[of]) > 1 {
+				continue
+			}
+			w.NodeUsers.MayListen(s, kind.listen(), topics, func(may bool) {
+				for _, s := range listeners[of] {
+					if !may && s.Login == of.login && slices.Equal(listening.Get(s).all(of.kind), topics) {
+						closeForbidden(s)
+					}
+				}
+			})
 		}
 	}
 }

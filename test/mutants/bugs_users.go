@@ -38,6 +38,41 @@ var inUsers = []bug{
 		"./test", "TestDatabaseOfUserThatIsNotThere",
 	},
 	{
+		"users of the nodes share connections", "proxy/engine/node.go",
+		"return c.User == accountOf(s) && c.DB", "return (c.User == nil) == (s.Login == nil) && c.DB",
+		"./proxy", "TestNodesUsersShareNoConnection",
+	},
+	{
+		"keyway's new password goes over connections of the nodes' users", "proxy/engine/node.go",
+		"c.User == nil && (c.State() == pool.Ready ||", "(c.State() == pool.Ready ||",
+		"./proxy", "TestNewPasswordIsNotForNodesUsers",
+	},
+	{
+		"connections are ready before the node has accepted the user", "pool/greeting.go",
+		"		last = stepUser\n", "		last = stepID\n",
+		"./pool", "TestGreetingEndsAsTheUser",
+	},
+	{
+		"a connection that is still inside MULTI goes on", "pool/conn.go",
+		"				wrong = to.Ends(piece)\n", "				_ = to.Ends(piece)\n",
+		"./pool", "TestReplyThatEndsTheConnection",
+	},
+	{
+		"commands that keyway answers are open to users of the nodes", "proxy/engine/dispatch.go",
+		"return isForwarded(w, cmd) || cmd.Has", "return !isForwarded(w, cmd) || isForwarded(w, cmd) || cmd.Has",
+		"./test", "TestNoCommandBypassesNodesRules",
+	},
+	{
+		"a client of a user of the nodes goes to another process", "proxy/handover/handover.go",
+		"engine.Monitoring|engine.OfNodes) || !tracksPortably(s) {", "engine.Monitoring) || !tracksPortably(s) {",
+		"./proxy", "TestClientsOfNodesUsersStay",
+	},
+	{
+		"clients hear what the nodes' rules no longer allow", "proxy/pubsub/pubsub.go",
+		"if !may && s.Login == of.login", "if !may && s.Login != of.login",
+		"./test", "TestNodesUsersChange",
+	},
+	{
 		"only the first of several passwords is valid", "acl/users.go",
 		"range u.passwords {", "range u.passwords[:1] {",
 		"./acl", "TestAuthenticate",

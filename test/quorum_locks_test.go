@@ -160,6 +160,37 @@ func TestQuorumPipelinesOfOneLock(t *testing.T) {
 	}
 }
 
+// TestQuorumPipelinesOfSeveralLocks: so does a client that uses several locks at once. The numbers that it reads
+// are those of its own acquisitions.
+func TestQuorumPipelinesOfSeveralLocks(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	k := redistest.Serve(t, n.yaml("timeout: 5s, max_lease: 60s, fencing: true")).Ready()
+	c := k.Dial()
+	votes(t, c)
+	for i := range 200 {
+		a, b := fmt.Sprint("lock:a", i), fmt.Sprint("lock:b", i)
+		for _, node := range n.five {
+			node.Do("HSET", "keyway:lock:"+a, "n", "8000000000000000")
+			node.Do("HSET", "keyway:lock:"+b, "n", "8000000000000000")
+		}
+		c.Send("SET", a, "t", "NX", "PX", "30000")
+		c.Send("SET", b, "t", "NX", "PX", "30000")
+		c.Send("GET", a+":fence")
+		c.Send("EVAL", compareAndDelete, "1", a, "t")
+		c.Send("SET", a, "u", "NX", "PX", "30000")
+		c.Send("GET", a+":fence")
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"OK", "OK", "8000000000000001", "1", "OK", "8000000000000002"} {
+			if got, err := c.Receive(); err != nil || got.String() != want {
+				t.Fatalf("round %d: got %s, %v, want %s", i, got, err, want)
+			}
+		}
+	}
+}
+
 func fence(t *testing.T, c *redistest.Client, key string) int64 {
 	t.Helper()
 	number, err := strconv.ParseInt(c.MustDo("GET", key+":fence").Text, 10, 64)

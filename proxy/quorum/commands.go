@@ -20,6 +20,18 @@ type attempt struct {
 	key, token, id string
 	underWay       bool
 	failed         bool
+	before         *attempt // an earlier one that was under way too
+}
+
+// withoutEnded removes from a client's attempts those that have ended, and returns the last of the others.
+func (a *attempt) withoutEnded() *attempt {
+	for a != nil && !a.underWay {
+		a = a.before
+	}
+	if a != nil {
+		a.before = a.before.withoutEnded()
+	}
+	return a
 }
 
 // maxUnfinished is how many commands of one client may be under way when it sends another one
@@ -73,32 +85,43 @@ func (l *locks) Take(s *engine.Session, cmd *command.Command, a command.Args) (i
 	case cmd.Has(command.ReadOnly) && s.Has(engine.Tracks) && s.OwnConns.Caches(key):
 		return refuse("a majority of nodes sends no invalidations; read the lock over a connection without CLIENT " +
 			"TRACKING")
-	case s.Inflight >= maxUnfinished, g.Fencing && isAcquiring(s, key):
+	}
+	lock := key
+	if isNumber {
+		lock, _ = quorum.LockOf(key)
+	}
+	if s.Inflight >= maxUnfinished || g.Fencing && isAcquiring(s, lock) {
 		s.Set(engine.Draining)
 		return true, false
 	}
-	if isNumber {
-		lock, _ := quorum.LockOf(key)
-		l.start(g, s, cmd, a, quorum.Command{Kind: quorum.ReadNumber, Key: string(lock)}, number)
-		return true, true
-	}
-	if reason := l.begin(g, s, cmd, a, string(key)); reason != "" {
+	if reason := l.begin(g, s, cmd, a, string(lock), isNumber); reason != "" {
 		return refuse(reason)
 	}
 	return true, true
 }
 
-// isAcquiring reports whether the client's last attempt is under way and is about the lock. With fencing, it
-// may have to raise the lock's number in a second step. A command in between would free or renew a lock that
-// is not acquired yet.
-func isAcquiring(s *engine.Session, key []byte) bool {
-	last := lastAttempt.Get(s)
-	return last != nil && last.underWay && last.key == string(key)
+// isAcquiring reports whether an attempt of the client to acquire the lock is under way. With fencing, it may
+// have to raise the lock's number in a second step. A command in between would free or renew a lock that is
+// not acquired yet, or read the number of the lock's former holder.
+func isAcquiring(s *engine.Session, lock []byte) bool {
+	for a := lastAttempt.Get(s); a != nil; a = a.before {
+		if a.underWay && a.key == string(lock) {
+			return true
+		}
+	}
+	return false
 }
 
-// begin starts a command on a lock, or returns why it is refused.
-func (l *locks) begin(g *group, s *engine.Session, cmd *command.Command, a command.Args, key string) (reason string) {
-	c := quorum.Command{Key: key}
+// begin starts a command on a lock or, if isNumber is true, a GET of its number, or returns why it is refused.
+func (l *locks) begin(
+	g *group, s *engine.Session, cmd *command.Command, a command.Args, lock string, isNumber bool,
+) (reason string) {
+	c := quorum.Command{Key: lock}
+	if isNumber {
+		c.Kind = quorum.ReadNumber
+		l.start(g, s, cmd, a, c, number)
+		return ""
+	}
 	switch cmd.Lock {
 	case command.SetLock:
 		return l.set(g, s, cmd, a, c)

@@ -43,6 +43,7 @@ func (l *locks) start(
 	}
 	if c.Kind == quorum.Acquire {
 		r.attempt = &attempt{key: c.Key, token: c.Token, id: c.ID, underWay: true}
+		r.attempt.before = lastAttempt.Get(s).withoutEnded()
 		lastAttempt.Set(s, r.attempt)
 	}
 	g.queue = append(g.queue, r)

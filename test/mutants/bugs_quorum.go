@@ -35,8 +35,18 @@ var inQuorum = []bug{
 	},
 	{
 		"a release comes between the two steps of an acquisition", "proxy/quorum/commands.go",
-		", g.Fencing && isAcquiring(s, key):", ", g.Fencing && isAcquiring(s, nil):",
+		" || g.Fencing && isAcquiring(s, lock) {", " || g.Fencing && isAcquiring(s, nil) {",
 		"./test", "TestQuorumPipelinesOfOneLock",
+	},
+	{
+		"a client reads the number of a lock's former holder", "proxy/quorum/commands.go",
+		"		lock, _ = quorum.LockOf(key)", "		_, _ = quorum.LockOf(key)",
+		"./test", "TestQuorumPipelinesOfSeveralLocks",
+	},
+	{
+		"only a client's last attempt is awaited", "proxy/quorum/running.go",
+		"		r.attempt.before = lastAttempt.Get(s).withoutEnded()", "",
+		"./test", "TestQuorumPipelinesOfSeveralLocks",
 	},
 	{
 		"a clock that has jumped is not noticed", "quorum/node.go",

@@ -1,5 +1,7 @@
 package locks
 
+import "unsafe"
+
 // Batch is events of one thread, in the order of their times. Its zero value is empty.
 type Batch struct {
 	events []Event
@@ -7,8 +9,16 @@ type Batch struct {
 	next   int    // of events, once it is in a queue
 }
 
-// Add appends a copy of an event, which must not be earlier than those before.
+// maxBatch is how many events a batch has at most. No thread sees so many in a tenth of a second, unless
+// clients send DEL with very many keys.
+const maxBatch = 1 << 15
+
+// Add appends a copy of an event, which must not be earlier than those before. A batch that is full
+// drops it.
 func (b *Batch) Add(e *Event) {
+	if len(b.events) == maxBatch {
+		return
+	}
 	b.events = append(b.events, *e)
 	kept := &b.events[len(b.events)-1]
 	kept.Key, kept.Token = b.keep(e.Key), b.keep(e.Token)
@@ -26,16 +36,18 @@ func (b *Batch) keep(name []byte) []byte {
 // IsEmpty reports whether the batch has no events.
 func (b *Batch) IsEmpty() bool { return len(b.events) == 0 }
 
+// memory returns how many bytes an empty batch keeps.
+func (b *Batch) memory() int { return cap(b.events)*int(unsafe.Sizeof(Event{})) + cap(b.names) }
+
 // Queue is batches of all threads that wait for a table. Its zero value is empty.
 type Queue struct {
 	batches []*Batch
 	unused  []*Batch
+	kept    int // bytes of the unused ones
 }
 
-const (
-	maxUnused = 32      // batches that a queue keeps for reuse
-	maxKept   = 1 << 16 // events that the memory of an unused batch has room for
-)
+// maxKept is how many bytes a queue keeps for reuse.
+const maxKept = 8 << 20
 
 // Batch returns an empty batch.
 func (q *Queue) Batch() *Batch {
@@ -45,6 +57,7 @@ func (q *Queue) Batch() *Batch {
 	}
 	b := q.unused[n-1]
 	q.unused = q.unused[:n-1]
+	q.kept -= b.memory()
 	return b
 }
 
@@ -68,9 +81,10 @@ func (q *Queue) Drain(until int64, apply func(*Event)) (areLeft bool) {
 	for _, b := range q.batches {
 		if b.next < len(b.events) {
 			left = append(left, b)
-		} else if len(q.unused) < maxUnused && cap(b.events) <= maxKept {
+		} else if q.kept+b.memory() <= maxKept {
 			clear(b.events)
 			b.events, b.names, b.next = b.events[:0], b.names[:0], 0
+			q.kept += b.memory()
 			q.unused = append(q.unused, b)
 		}
 	}

@@ -84,6 +84,37 @@ func TestQueueReusesItsMemory(t *testing.T) {
 	}
 }
 
+// TestQueueIsBounded: however many events threads see at once, a batch has only so many of them, and a queue
+// keeps little memory once it has passed them on.
+func TestQueueIsBounded(t *testing.T) {
+	var q Queue
+	key := []byte(strings.Repeat("k", maxName))
+	for range 20 {
+		b := q.Batch()
+		for i := range maxBatch + 1000 {
+			b.Add(&Event{At: int64(i), Key: key, Token: key})
+		}
+		q.Take(b)
+	}
+	n := 0
+	if q.Drain(1<<40, func(*Event) { n++ }) || n != 20*maxBatch {
+		t.Errorf("%d events", n)
+	}
+	kept := 0
+	for _, b := range q.unused {
+		kept += b.memory()
+	}
+	if kept > maxKept || kept != q.kept {
+		t.Errorf("the queue keeps %d bytes, and counts %d", kept, q.kept)
+	}
+	for len(q.unused) > 0 {
+		q.Batch()
+	}
+	if q.kept != 0 {
+		t.Errorf("an empty queue keeps %d bytes", q.kept)
+	}
+}
+
 func BenchmarkQueue(b *testing.B) {
 	const n = 1000
 	var q Queue

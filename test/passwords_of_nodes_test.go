@@ -405,3 +405,40 @@ func TestPasswordsOfSingleNodesChange(t *testing.T) {
 		t.Error("the log has a password")
 	}
 }
+
+// TestPasswordOfAClusterChanges: the password of a cluster's nodes is replaced as the documentation says,
+// and no client notices. keyway logs in by the new one, also to follow the cluster and to replicas that
+// become masters.
+func TestPasswordOfAClusterChanges(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.NewCluster(t, 3, 1)
+	k := &tokens{t: t, nodes: cluster.Nodes}
+	k.take("resetpass", ">old")
+	r := startReloadable(t, cluster.SeedsYAML(), "backend: {username: app, password: old}\n")
+	l := &load{t: t, addr: r.listen}
+	l.run(5, func(c *redistest.Client, id int) error {
+		return l.each(func(i int) error { return expect(c, "OK", "SET", fmt.Sprintf("key:%d:%d", id, i%50), "v") })
+	})
+	k.take(">new")
+	r.reload("backend: {username: app, password: new}\n")
+	k.take("<old")
+	for now := l.commands.Load(); l.commands.Load() < now+100 && !t.Failed(); {
+		time.Sleep(time.Millisecond)
+	}
+	l.stop.Store(true)
+	l.clients.Wait()
+	k.kill()
+	cluster.Nodes[3].Do("CLUSTER", "FAILOVER")
+	c := redistest.Dial(t, r.listen)
+	redistest.Eventually(t, 20*time.Second, "the replica is a master", func() bool {
+		return strings.Contains(cluster.Nodes[3].Do("ROLE").String(), "master")
+	})
+	redistest.Eventually(t, 20*time.Second, "keyway serves all keys", func() bool {
+		for i := range 50 { // of all masters
+			if c.Do("SET", fmt.Sprint("key:0:", i), "v").Text != "OK" {
+				return false
+			}
+		}
+		return true
+	})
+}

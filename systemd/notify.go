@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type Notifier struct {
 	conn     *net.UnixConn
 	addr     string
 	watchdog time.Duration // 0: systemd does not watch
+	isSilent atomic.Bool
 }
 
 // New returns a notifier for the process with that ID, or nil if the environment names no socket
@@ -62,8 +64,14 @@ func (n *Notifier) Stopping(status string, atMost time.Duration) {
 	n.send("STOPPING=1", statusLine(status), fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", atMost.Microseconds()))
 }
 
-// Replaced tells systemd that another process is the service's main process from now on.
-func (n *Notifier) Replaced(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
+// Replaced tells systemd that another process is the service's main process from now on, whose time
+// to say that it is alive begins now. After that n sends nothing: systemd hears the main process only.
+func (n *Notifier) Replaced(pid int) {
+	n.send(fmt.Sprintf("MAINPID=%d", pid), "WATCHDOG=1")
+	if n != nil {
+		n.isSilent.Store(true)
+	}
+}
 
 // Environment returns the variables by which a process that replaces this one finds systemd.
 func (n *Notifier) Environment() []string {
@@ -81,7 +89,7 @@ func (n *Notifier) Environment() []string {
 func statusLine(status string) string { return "STATUS=" + strings.ReplaceAll(status, "\n", " ") }
 
 func (n *Notifier) send(assignments ...string) {
-	if n == nil {
+	if n == nil || n.isSilent.Load() {
 		return
 	}
 	_, _ = n.conn.Write([]byte(strings.Join(assignments, "\n") + "\n"))

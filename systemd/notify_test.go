@@ -78,10 +78,25 @@ func TestMessagesToSystemd(t *testing.T) {
 			func() { n.Stopping("stopping", 3*time.Second) },
 			"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=3000000\n",
 		},
+		{func() { n.Replaced(8) }, "MAINPID=8\nWATCHDOG=1\n"},
 	} {
 		tc.send()
 		if got := j.next(); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
+}
+
+// TestReplacedIsSilent: a process that another one has replaced sends nothing any more.
+func TestReplacedIsSilent(t *testing.T) {
+	j := listen(t)
+	n, other := j.notifier(nil), j.notifier(nil)
+	n.Replaced(8)
+	n.Stopping("stopping", time.Second)
+	other.Ready("serving")
+	for _, want := range []string{"MAINPID=8\nWATCHDOG=1\n", "READY=1\nSTATUS=serving\n"} {
+		if got := j.next(); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
@@ -95,6 +110,7 @@ func TestNoSystemd(t *testing.T) {
 	n.Ready("x")
 	n.Reloading(0)
 	n.Stopping("x", 0)
+	n.Replaced(8)
 	n.Watch(t.Context(), func(context.Context) error { panic("asked") }, nil)
 	_, err = New(func(string) (string, bool) { return "/nowhere/notify", true }, 7)
 	if err == nil || !strings.Contains(err.Error(), "connecting to systemd, NOTIFY_SOCKET=/nowhere/notify") {

@@ -44,6 +44,7 @@ type running struct {
 	successor int         // the id of the process that replaces this one
 
 	systemd *systemd.Notifier // nil: systemd does not ask for messages
+	isMain  chan struct{}     // closed when systemd knows this process as the service's main one
 	passed  []server.Passed   // the sockets that systemd has opened
 
 	reloading sync.Mutex
@@ -139,8 +140,12 @@ func (r *running) warnUnused() {
 }
 
 // tellSystemd tells systemd when all threads serve, and when ctx ends, that keyway stops. Until
-// beside ends, it also tells that the threads are alive.
+// beside ends, it also tells that the threads are alive. systemd hears the service's main process only.
 func (r *running) tellSystemd(ctx, beside context.Context) {
+	select {
+	case <-r.isMain:
+	case <-beside.Done():
+	}
 	if r.turns(ctx) == nil {
 		r.systemd.Ready(r.status(nil))
 	}

@@ -143,7 +143,7 @@ func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logge
 	defer stop()
 	r := &running{
 		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, end: end, beside: beside, before: before,
-		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener),
+		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener), isMain: make(chan struct{}),
 		passwords: passwords.NewKeeper(log),
 	}
 	if err := r.runCommands(ctx, pools); err != nil {
@@ -184,6 +184,7 @@ func (r *running) watch(admin *adminListener, hangups, upgrades <-chan os.Signal
 		r.watchers.Go(func() { r.takeOver(r.beside, before, admin) })
 	} else {
 		r.serveAdmin(r.beside, admin)
+		close(r.isMain)
 	}
 	r.watchers.Go(func() { r.tellSystemd(r.ctx, r.beside) })
 	r.watchers.Go(func() { r.reloadOn(r.beside, hangups) })

@@ -60,7 +60,6 @@ func (r *running) upgrade(cause string) (report string, err error) {
 	r.watchers.Go(func() {
 		err := r.replace(served)
 		if err == nil {
-			r.systemd.Replaced(r.successor)
 			r.end(server.ErrHandedOver)
 			return
 		}
@@ -100,7 +99,11 @@ func (r *running) replace(served chan<- error) error {
 		served <- nil
 		r.serveAdmin(r.beside, new(adminListener))
 	})
-	if err != nil && r.admin != before {
+	if err == nil {
+		r.systemd.Replaced(to.PID()) // before the conversation ends, which the new process waits for
+		return nil
+	}
+	if r.admin != before {
 		l, listenErr := listenAdmin(r.first().cfg.Load(), r.admin)
 		if listenErr != nil {
 			return errors.Join(err, fmt.Errorf("the admin address is not served any more: %w", listenErr))
@@ -282,7 +285,9 @@ func (p *predecessor) closeUnused() {
 
 // takeOver tells the predecessor that this process can serve, and then takes its clients over.
 func (r *running) takeOver(ctx context.Context, from *predecessor, admin *adminListener) {
+	defer close(r.isMain)
 	defer from.Close()
+	defer context.AfterFunc(ctx, from.Close)()
 	if err := r.awaitNodes(ctx); err != nil {
 		r.log.Error("this process cannot serve; the one that it was to replace goes on", "error", err)
 		r.end(server.ErrHandedOver)
@@ -302,6 +307,7 @@ func (r *running) takeOver(ctx context.Context, from *predecessor, admin *adminL
 		return
 	}
 	r.log.Info("this process has the clients of the one before")
+	_, _, _ = from.Receive() // fails when the process before has told systemd
 }
 
 // awaitNodes waits until all masters can be reached, for a while. Then one of each pool is enough:

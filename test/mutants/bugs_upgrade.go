@@ -3,6 +3,16 @@ package main
 // inUpgrade are planted in what hands clients over to a new process.
 var inUpgrade = []bug{
 	{
+		"the new process speaks to systemd before it is the main one", "cmd/keyway/upgrade.go",
+		"	defer close(r.isMain)\n", "	close(r.isMain)\n",
+		"./test", "TestUpgradeUnderSystemd",
+	},
+	{
+		"the old process is watched when it is not the main one any more", "systemd/notify.go",
+		"n.isSilent.Store(true)", "n.isSilent.Store(false)",
+		"./systemd", "TestReplacedIsSilent",
+	},
+	{
 		"a client that has something unknown is taken over without it", "proxy/handover/handover.go",
 		"	d.DisallowUnknownFields()\n", "",
 		"./proxy/handover", "TestWhatIsNotUnderstoodIsRefused",

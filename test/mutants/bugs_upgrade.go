@@ -3,6 +3,13 @@ package main
 // inUpgrade are planted in what hands clients over to a new process.
 var inUpgrade = []bug{
 	{
+		"clients are served between the subscribers and their turn", "server/handover.go",
+		"	// The others wait for their turn: one that subscribed here would get no messages.\n",
+		"	p.t.worker.Each(func(s *proxy.Session) {\n		if !s.Bind.(*client).isAway {\n" +
+			"			proxy.GoOn(s)\n		}\n	})\n",
+		"./test", "TestUpgradeWhileClientsSubscribe",
+	},
+	{
 		"the new process speaks to systemd before it is the main one", "cmd/keyway/upgrade.go",
 		"	defer close(r.isMain)\n", "	close(r.isMain)\n",
 		"./test", "TestUpgradeUnderSystemd",

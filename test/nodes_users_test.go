@@ -297,6 +297,14 @@ func TestNodesUsersUseNodes(t *testing.T) {
 	}
 	caching.Expect("2", "GET", "a")
 	caching.Expect("-NOPERM this user has no permissions to run the 'set' command", "SET", "a", "3")
+	manager := keyway.Dial()
+	manager.Expect("OK", "AUTH", "admin", "ad")
+	if got := manager.Do("KEYWAY", "LOCKS"); got.Kind == '-' {
+		t.Errorf("KEYWAY LOCKS of one who may MONITOR: %v", got)
+	}
+	if got := worker.Do("KEYWAY", "LOCKS").Text; !strings.HasPrefix(got, "NOPERM ") {
+		t.Errorf("KEYWAY LOCKS of one who may not: %s", got)
+	}
 	list := admin.Do("CLIENT", "LIST").Text
 	if !strings.Contains(list, "user=worker") || !strings.Contains(list, "user=keyway") {
 		t.Errorf("the node's connections:\n%s", list)
@@ -310,5 +318,62 @@ func TestAuthNeedsARestart(t *testing.T) {
 	r.text += "auth: passthrough\n"
 	if out := r.refused(); !strings.Contains(out, "auth: keyway -> passthrough: a reload cannot change this") {
 		t.Errorf("printed %s", out)
+	}
+}
+
+// TestNodesUsersReadReplicas: reads go to replicas also for users who may not send READONLY. If replicas
+// do not know the user, masters answer.
+func TestNodesUsersReadReplicas(t *testing.T) {
+	t.Parallel()
+	file := redistest.WriteFile(t, "users.acl", "user default on nopass ~* &* +@all\nuser keyway on >kw ~* &* +@all\n"+
+		"user getter on >pw ~* -@all +get\n")
+	c := redistest.NewCluster(t, 3, 1, "--aclfile", file)
+	keyway := serveNodes(t, "reads: prefer-replica\n"+c.SeedsYAML())
+	served := func() (gets int) {
+		for _, n := range c.Nodes[3:] {
+			if strings.Contains(n.Do("INFO", "commandstats").Text, "cmdstat_get:") {
+				gets++
+			}
+		}
+		return gets
+	}
+	getter := keyway.Dial()
+	getter.Expect("OK", "AUTH", "getter", "pw")
+	redistest.Eventually(t, 20*time.Second, "replicas answer", func() bool {
+		for _, key := range []string{"a", "b", "c", "d", "e", "f"} {
+			getter.Expect("(nil)", "GET", key)
+		}
+		return served() == 3
+	})
+	for _, n := range c.Nodes[3:] {
+		n.Do("ACL", "DELUSER", "getter")
+	}
+	again := keyway.Dial()
+	again.Expect("OK", "AUTH", "getter", "pw")
+	for range 20 {
+		for _, client := range []*redistest.Client{getter, again} {
+			for _, key := range []string{"a", "b", "c", "d", "e", "f"} {
+				client.Expect("(nil)", "GET", key)
+			}
+		}
+	}
+}
+
+// TestGuessingNodesPasswords: wrong passwords of users of the nodes slow down their address, too.
+func TestGuessingNodesPasswords(t *testing.T) {
+	t.Parallel()
+	file := redistest.WriteFile(t, "users.acl", nodesUsers)
+	node := redistest.Redis.Start(t, "--aclfile", file)
+	keyway := serveNodes(t, redistest.Ring(node.Addr))
+	c := keyway.Dial()
+	for range 8 {
+		if got := c.Do("AUTH", "app", "guess").Text; !strings.HasPrefix(got, "WRONGPASS ") {
+			t.Errorf("a wrong password: %s", got)
+		}
+	}
+	begin := time.Now()
+	c.Expect("OK", "AUTH", "app", "pw")
+	if took := time.Since(begin); took < 300*time.Millisecond || delayed(keyway) < 3 {
+		t.Errorf("the attempt after 8 wrong ones took %v, and %d were delayed", took, delayed(keyway))
 	}
 }

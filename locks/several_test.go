@@ -52,3 +52,19 @@ func TestManyLocksAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandsWithManyLocksKeepNoMemory: the memory of a command on many locks, however short their names, is
+// not kept for the next one.
+func TestCommandsWithManyLocksKeepNoMemory(t *testing.T) {
+	s := newScene(t, Config{Size: 10, Patterns: []string{"*"}})
+	s.send("x", "SET a tok NX PX 30000", "+OK")
+	s.eval("x", compareAndDelete, ":1", "1 a tok")
+	if !s.send("x", "DEL"+strings.Repeat(" a", 1000), ":1") {
+		t.Fatal("DEL is not watched")
+	}
+	for _, p := range s.watcher.unused {
+		if cap(p.more) > maxMore {
+			t.Errorf("the memory for %d locks is kept", cap(p.more))
+		}
+	}
+}

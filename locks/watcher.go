@@ -340,9 +340,12 @@ func (p *Pending) repliedPerKey(reply []byte) {
 	p.Drop()
 }
 
+// maxMore is how many locks besides the first a command is about whose memory is kept for reuse.
+const maxMore = 64
+
 // Drop ends the command without a reply.
 func (p *Pending) Drop() {
-	if cap(p.names) <= 16*maxName && len(p.w.unused) < 4096 {
+	if cap(p.names) <= 16*maxName && cap(p.more) <= maxMore && len(p.w.unused) < 4096 {
 		p.w.unused = append(p.w.unused, p)
 	}
 }

@@ -62,7 +62,7 @@ func HandOver(ctx context.Context, pools Pools, to *upgrade.Successor, patience 
 	}
 	pools.onThreads(func(pool string, t *thread) {
 		rest(t, true)
-		t.passage = &passage{of: h, pool: pool, t: t, sent: map[uint64]*client{}}
+		t.passage = &passage{of: h, pool: pool, t: t, since: t.now - busyTime, sent: map[uint64]*client{}}
 	})
 	go h.send(to.Conn)
 	go func() {
@@ -261,6 +261,7 @@ type passage struct {
 	of    *handover
 	pool  string
 	t     *thread
+	since int64              // clients that were active since then go first
 	sent  map[uint64]*client // by id: the other process has not answered yet
 	taken []*client          // subscribers that the other process has
 	lent  []*backend         // the connections on which nodes publish
@@ -429,14 +430,28 @@ func (p *passage) giveAway() {
 	// The others wait for their turn: one that subscribed here would get no messages.
 }
 
-// maxSent is how many clients of a thread may be on their way. The others wait meanwhile.
-const maxSent = 128
+const (
+	// maxSent is how many clients of a thread may be on their way. The others wait meanwhile.
+	maxSent = 128
+	// busyTime is how long before the passage a client must have been active to go before idle ones.
+	busyTime = int64(time.Second)
+)
 
-// passClients sends the clients that are ready, and returns how many may still go over.
+// passClients sends the clients that are ready, and returns how many may still go over. Those that were
+// active lately come first, because they are likely to wait for it.
 func (p *passage) passClients() (left int) {
+	for _, isBusy := range []bool{true, false} {
+		left += p.passSome(isBusy)
+	}
+	return left
+}
+
+// passSome is passClients for the busy clients or the idle ones.
+func (p *passage) passSome(isBusy bool) (left int) {
 	p.t.worker.Each(func(s *proxy.Session) {
 		c := s.Bind.(*client)
 		switch {
+		case (s.ActiveAt > p.since) != isBusy:
 		case c.isAway || c.stays || c.gone:
 		case !p.isAsIs && proxy.Subscribes(s):
 			s.CloseAfter() // it has subscribed in a transaction, and would get no messages here

@@ -1,9 +1,12 @@
 package test
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,5 +102,78 @@ func TestUpgradeWhileClientsSubscribe(t *testing.T) {
 	}
 	if !frozen {
 		t.Error("no new process was stopped before all clients had gone over")
+	}
+}
+
+// busy makes each client of a crowd send one command after another. The function that it returns ends
+// that, and returns the longest time that each has waited for a reply, in order.
+func (u *upgraded) busy(crowd []net.Conn) (end func() (waits []time.Duration)) {
+	waits := make([]time.Duration, len(crowd))
+	for i, c := range crowd {
+		u.wg.Go(func() {
+			for r := bufio.NewReader(c); !u.stop.Load(); {
+				sent := time.Now()
+				_, err := c.Write([]byte("GET k\r\n"))
+				if err == nil {
+					_, err = r.ReadSlice('\n')
+				}
+				if err != nil {
+					u.t.Error(err)
+					return
+				}
+				waits[i] = max(waits[i], time.Since(sent))
+			}
+		})
+	}
+	return func() []time.Duration {
+		u.stop.Store(true)
+		u.wg.Wait()
+		slices.Sort(waits)
+		return waits
+	}
+}
+
+// logged returns when a text was logged.
+func (u *upgraded) logged(text string) time.Time {
+	u.t.Helper()
+	for line := range strings.Lines(u.Log()) {
+		if strings.Contains(line, text) {
+			stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+			at, err := time.Parse(time.RFC3339, stamp)
+			if err != nil {
+				u.t.Fatal(err)
+			}
+			return at
+		}
+	}
+	u.t.Fatalf("%q is not logged", text)
+	return time.Time{}
+}
+
+// TestUpgradePause: in an upgrade with many idle clients, those that are busy wait for a short part of it,
+// and none is lost. With KEYWAY_IDLE=10000 it logs the figures of decision 10.
+func TestUpgradePause(t *testing.T) {
+	t.Parallel()
+	idle := 3000
+	if n, err := strconv.Atoi(os.Getenv("KEYWAY_IDLE")); err == nil {
+		idle = n
+	}
+	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"]+"threads: 2\nclients: {max: 20000}\n")
+	busy := u.crowd(50) // before the others, who would go over first if the order were that of connecting
+	crowd := u.crowd(idle)
+	u.tell(crowd, "PING\r\n", "+PONG\r\n")
+	time.Sleep(1100 * time.Millisecond) // now they are idle
+	end := u.busy(busy)
+	if printed, err := u.Upgrade(); err != nil {
+		t.Errorf("%v: %s", err, printed)
+	}
+	waits := end()
+	u.tell(crowd, "PING\r\n", "+PONG\r\n")
+	took := u.logged("this process has the clients of the one before").Sub(u.logged("the new process serves"))
+	median, longest := waits[len(waits)/2], waits[len(waits)-1]
+	t.Logf("handing %d idle and %d busy clients over took %s; the busy ones waited for %s at most, in the median %s",
+		idle, len(busy), took, longest.Round(time.Millisecond), median.Round(time.Millisecond))
+	if median > took/2 {
+		t.Errorf("of %s, busy clients have waited for %s", took, median)
 	}
 }

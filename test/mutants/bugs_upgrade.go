@@ -3,6 +3,11 @@ package main
 // inUpgrade are planted in what hands clients over to a new process.
 var inUpgrade = []bug{
 	{
+		"busy clients wait until idle ones have gone over", "server/handover.go",
+		"since: t.now - busyTime,", "since: 0,",
+		"./test", "TestUpgradePause",
+	},
+	{
 		"clients are served between the subscribers and their turn", "server/handover.go",
 		"	// The others wait for their turn: one that subscribed here would get no messages.\n",
 		"	p.t.worker.Each(func(s *proxy.Session) {\n		if !s.Bind.(*client).isAway {\n" +

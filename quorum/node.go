@@ -55,7 +55,7 @@ func IsOwn(key string) bool {
 // comes late would otherwise concern the lock of the next client, if the token is the same or
 // none is compared. A clock that has been set back says nothing about that. If the attempt is that
 // of the command, it is the right lock, which the node has set late. A lock that is adopted counts as
-// set when the client renewed it.
+// set when the client renewed it. A command that comes late and acquires its client's lock again only prolongs it.
 //
 // A lock that is freed leaves "freed " and the ID of its attempt, also where it lacked: what comes later over
 // another connection, the lock or its adoption, does not set it again.
@@ -84,10 +84,13 @@ local t = redis.call('TIME')
 local now = t[1] .. string.format('%06d', t[2])
 local says = held and (mine and 'ok' or 'held') or 'none'
 local since = tonumber(ARGV[10])
+local function was_set_since()
+  local at = tonumber(redis.call('HGET', about, 'at') or 0)
+  return at > since and at <= tonumber(now)
+end
 local function newer()
   if ARGV[5] ~= '' and attempt and attempt ~= '' then return attempt ~= ARGV[5] end
-  local at = tonumber(redis.call('HGET', about, 'at') or 0)
-  return at > since and at <= tonumber(now) and (attempt == '' or attempt ~= ARGV[5])
+  return was_set_since() and (attempt == '' or attempt ~= ARGV[5])
 end
 local function keep()
   redis.call('PEXPIRE', about, ms + ARGV[8])
@@ -104,6 +107,9 @@ local function set(id, from)
   keep()
   return rises and 'ok' or 'low'
 end
+local function counts()
+  if by and by ~= '' then redis.call('HSET', about, 'id', 'again ' .. attempt) end
+end
 local again = tonumber(ARGV[9])
 local function agrees()
   if again <= 0 then return again < 0 and mine end
@@ -119,7 +125,16 @@ if ARGV[1] == 'acquire' and waits <= 0 then
   elseif not held or mine and by ~= '' and (by == ARGV[5] or by == ARGV[6]) then
     says = set(ARGV[5])
   elseif agrees() then
-    says = set('again ' .. ARGV[5])
+    if was_set_since() then
+      ms = math.max(ms, redis.call('PTTL', key))
+      redis.call('PEXPIRE', key, ms)
+      says = higher() and 'ok' or 'low'
+      redis.call('HSET', about, 'n', n)
+      counts()
+      keep()
+    else
+      says = set('again ' .. ARGV[5])
+    end
   else
     says = 'held'
   end
@@ -140,7 +155,7 @@ elseif ARGV[1] == 'renew' and mine then
     says = 'long'
   else
     redis.call('PEXPIRE', key, ms)
-    if by and by ~= '' then redis.call('HSET', about, 'id', 'again ' .. attempt) end
+    counts()
     keep()
   end
 elseif ARGV[1] == 'adopt' and waits <= 0 and not held and by ~= 'freed ' .. ARGV[6] then

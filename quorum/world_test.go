@@ -101,7 +101,34 @@ func (a *simAbout) isNewer(by, attempt string, until, now int64) bool {
 	if by != "" && attempt != "" {
 		return by != attempt
 	}
-	return a.set/1000 > until && a.set <= now
+	return a.wasSetSince(until, now)
+}
+
+func (a *simAbout) wasSetSince(until, now int64) bool { return a.set/1000 > until && a.set <= now }
+
+// countsAgain lets a late attempt of the holder prolong its lock, and returns what the node says.
+func (a *simAbout) countsAgain(lock *simLock, ends, keep, number int64) string {
+	lock.ends = max(lock.ends, ends)
+	a.ends = lock.ends + keep
+	a.countsForHolder()
+	said := rises(number, a.number)
+	a.number = max(a.number, number)
+	return said
+}
+
+// rises returns what a node says that has a number and gets another.
+func rises(number, has int64) string {
+	if number > has {
+		return "ok"
+	}
+	return "low"
+}
+
+// countsForHolder keeps what is set from being undone.
+func (a *simAbout) countsForHolder() {
+	if a.id != "" {
+		a.id = "again " + strings.TrimPrefix(a.id, "again ")
+	}
 }
 
 // do executes a step and returns the reply.
@@ -182,10 +209,7 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	}
 	set := func(id string, from int64) string {
 		n.locks[key] = &simLock{arg(3), now + lease}
-		said := "low"
-		if number(7) > about.number {
-			said = "ok"
-		}
+		said := rises(number(7), about.number)
 		n.about[key] = &simAbout{id, max(about.number, number(7)), from, now + lease + keep}
 		return said
 	}
@@ -198,6 +222,9 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 			return set(arg(5), now)
 		}
 		if lock != nil && agrees(lock.value, arg(3), number(9)) { // no attempt may undo it
+			if about.wasSetSince(number(10), now) {
+				return about.countsAgain(lock, now+lease, keep, number(7))
+			}
 			return set("again "+arg(5), now)
 		}
 		return "held"
@@ -213,9 +240,7 @@ func (n *simNode) step(arg func(int) string, number func(int) int64, key string,
 	case "renew":
 		if mine {
 			lock.ends = now + lease
-			if about.id != "" {
-				about.id = "again " + strings.TrimPrefix(about.id, "again ")
-			}
+			about.countsForHolder()
 			about.ends = now + lease + keep
 		}
 	case "adopt":

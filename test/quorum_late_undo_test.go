@@ -148,6 +148,37 @@ func TestLateReleaseKeepsNextLock(t *testing.T) {
 	}
 }
 
+// TestLateAcquisitionOnlyProlongs: a client acquires its lock again, over another connection than before, and what
+// it had sent over that comes late to a real node. Its shorter lease does not replace the new one. The node counts
+// for both attempts, so that the undo of neither frees the lock.
+func TestLateAcquisitionOnlyProlongs(t *testing.T) {
+	t.Parallel()
+	n := threeLockNodes(t)
+	rig := newUndoRig(t, n)
+	const wholeToken = -1
+	const clockError = 30 * time.Millisecond
+	rig.attempt("1", 0) // so that the node's clock is known
+	n.five[0].Do("DEL", "lock:a")
+	late := quorum.Begin(rig.group, quorum.Command{
+		Kind: quorum.Acquire, Key: "lock:a", Token: "t", Lease: 500, ID: "2", Again: wholeToken,
+	}, rig.now())
+	sends := late.Take()
+	time.Sleep(clockError)
+	next, undo := rig.attempt("3", wholeToken)
+	rig.exchange(late, sends)
+	if left := n.five[0].Do("PTTL", "lock:a").Int; left < 1000 {
+		t.Errorf("the lease has %d ms left", left)
+	}
+	for _, s := range sends[1:] {
+		late.Lost(s, "lost", rig.now())
+	}
+	rig.exchange(late, late.Take())
+	rig.exchange(next, undo)
+	if n.five[0].Do("EXISTS", "lock:a").Int == 0 {
+		t.Error("the undo of an attempt has freed the lock that another counts on")
+	}
+}
+
 // TestLateReleaseOfAKnownAttempt: a release or renewal that knows its attempt leaves the next client's lock alone
 // also if that was set so soon after that the clocks do not show it.
 func TestLateReleaseOfAKnownAttempt(t *testing.T) {

@@ -29,6 +29,11 @@ var inQuorum = []bug{
 		"./quorum", "TestNumberIsRaised",
 	},
 	{
+		"an acquisition that comes late shortens the lease", "quorum/node.go",
+		"      ms = math.max(ms, redis.call('PTTL', key))\n", "",
+		"./test", "TestLateAcquisitionOnlyProlongs",
+	},
+	{
 		"a lock that is not acquired stays where it was granted", "quorum/op.go",
 		"			o.send(i, stepUndo, 0)", "			_ = i",
 		"./test", "TestContendedLocksLeaveNothing",

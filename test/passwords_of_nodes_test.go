@@ -415,6 +415,9 @@ func TestPasswordOfAClusterChanges(t *testing.T) {
 	k := &tokens{t: t, nodes: cluster.Nodes}
 	k.take("resetpass", ">old")
 	r := startReloadable(t, cluster.SeedsYAML(), "backend: {username: app, password: old}\n")
+	redistest.Eventually(t, 20*time.Second, "keyway serves", func() bool {
+		return redistest.Ask(r.listen, "EXISTS", "a").Kind == ':'
+	})
 	l := &load{t: t, addr: r.listen}
 	l.run(5, func(c *redistest.Client, id int) error {
 		return l.each(func(i int) error { return expect(c, "OK", "SET", fmt.Sprintf("key:%d:%d", id, i%50), "v") })

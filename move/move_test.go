@@ -232,8 +232,8 @@ func TestExpiredKeysDoNotRevive(t *testing.T) {
 			}
 			expect(t, p.d, "0", "EXISTS", "k")
 
-			p.s.Do("SET", "k", "v", "PX", "100000")
 			before := time.Now()
+			p.s.Do("SET", "k", "v", "PX", "100000")
 			p.move(t, "1 moved, 0 joined, 0 absent, 0 aside", "k")
 			left, _ := strconv.Atoi(p.d.Do("PTTL", "k").String())
 			if took := int(time.Since(before).Milliseconds()) + 2; left < 100000-took || left > 100000+took {

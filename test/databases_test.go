@@ -141,6 +141,39 @@ func TestWatchedInAnotherDatabase(t *testing.T) {
 	}
 }
 
+// TestWatchedInAnotherProtocol: a client that changes its protocol while it watches keys gets the replies to
+// its transaction in the new one, byte for byte as from Redis, and the keys stay watched.
+func TestWatchedInAnotherProtocol(t *testing.T) {
+	t.Parallel()
+	k := redistest.Serve(t, redistest.Ring(redistest.Start(t).Addr)).Ready()
+	var got [2]string
+	for i, addr := range []string{k.Addr, redistest.Start(t).Addr} {
+		c, other := redistest.Dial(t, addr), redistest.Dial(t, addr)
+		c.MustDo("HSET", "h", "f", "v")
+		for _, change := range []bool{false, true} {
+			for _, protocol := range []string{"3", "3", "2"} {
+				c.MustDo("WATCH", "h")
+				c.MustDo("HELLO", protocol) // whose reply has the client's id
+				if change {
+					other.MustDo("HSET", "h", "f", "v")
+				}
+				for _, command := range []string{"MULTI", "HGETALL h", "GET none", "EXEC", "HGETALL h"} {
+					c.Send(strings.Fields(command)...)
+					c.Flush()
+					reply, err := c.ReceiveRaw()
+					if err != nil {
+						t.Fatal(err)
+					}
+					got[i] += fmt.Sprintf("%s: %q\n", command, reply)
+				}
+			}
+		}
+	}
+	if got[0] != got[1] {
+		t.Errorf("keyway:\n%s\nRedis:\n%s", got[0], got[1])
+	}
+}
+
 // TestHalfClosedClients: one that has sent its commands and closed its side, as
 // printf | nc does, gets every answer.
 func TestHalfClosedClients(t *testing.T) {

@@ -440,7 +440,7 @@ func execWatched(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 		endTransaction(w, s)
 		return s.Reply(cmd, s.Protocol().AppendNullArray(w.Scratch[:0]))
 	}
-	if selectsFirst(w, s, t) {
+	if adaptsFirst(w, s, t) {
 		return false
 	}
 	w.Hidden = true // shown once EXEC's reply says whether a key has changed
@@ -522,7 +522,7 @@ func watch(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.
 		return false
 	}
 	t := transactionOf(s)
-	if selectsFirst(w, s, t) {
+	if adaptsFirst(w, s, t) {
 		return false
 	}
 	t.placeAgain(w)

@@ -3,9 +3,14 @@ package main
 // inUsers are planted in what users may do.
 var inUsers = []bug{
 	{
-		"a transaction acts in the database of its watched keys", "proxy/txn/select.go",
-		"\"SELECT\", strconv.Itoa(db))", "\"SELECT\", strconv.Itoa(0*db))",
+		"a transaction acts in the database of its watched keys", "proxy/txn/adapt.go",
+		"\"SELECT\", strconv.Itoa(db)}", "\"SELECT\", strconv.Itoa(0*db)}",
 		"./test", "TestWatchedInAnotherDatabase",
+	},
+	{
+		"a transaction is answered in the protocol of the time of WATCH", "proxy/txn/adapt.go",
+		"	case resp3 != c.RESP3:", "	case resp3 != c.RESP3 && false:",
+		"./test", "TestWatchedInAnotherProtocol",
 	},
 	{
 		"all users read from where the file says", "proxy/engine/reads.go",

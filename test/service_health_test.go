@@ -75,17 +75,15 @@ func TestHealthCommand(t *testing.T) {
 	expect(1, "keyway: asking keyway at "+adminAddr+": ", byAddr)
 }
 
-// asSystemd listens as systemd does, at the path that it returns. hears waits for the next message,
-// which must match the pattern. It passes over messages that keyway is alive, unless it waits for
-// one.
-func asSystemd(t *testing.T) (path string, hears func(pattern string)) {
+// notifySocket listens where systemd would.
+func notifySocket(t *testing.T) *net.UnixConn {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sd") // t.TempDir's path can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	path = filepath.Join(dir, "notify")
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	at := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
+	socket, err := net.ListenUnixgram("unixgram", at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +91,16 @@ func asSystemd(t *testing.T) (path string, hears func(pattern string)) {
 		socket.Close()
 		os.RemoveAll(dir)
 	})
-	return path, func(pattern string) {
+	return socket
+}
+
+// asSystemd listens as systemd does, at the path that it returns. hears waits for the next message,
+// which must match the pattern. It passes over messages that keyway is alive, unless it waits for
+// one.
+func asSystemd(t *testing.T) (path string, hears func(pattern string)) {
+	t.Helper()
+	socket := notifySocket(t)
+	return socket.LocalAddr().String(), func(pattern string) {
 		t.Helper()
 		b := make([]byte, 4096)
 		_ = socket.SetReadDeadline(time.Now().Add(20 * time.Second))

@@ -2,7 +2,6 @@ package test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,19 +19,7 @@ import (
 // the process that has sent it, as systemd looks at it (NotifyAccess=main).
 func senders(t *testing.T) (path string, next func() (pid int, text string)) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sd") // t.TempDir's path can be too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	path = filepath.Join(dir, "notify")
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		socket.Close()
-		os.RemoveAll(dir)
-	})
+	socket := notifySocket(t)
 	raw, err := socket.SyscallConn()
 	if err == nil {
 		err = raw.Control(func(fd uintptr) {
@@ -44,7 +31,7 @@ func senders(t *testing.T) (path string, next func() (pid int, text string)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path, func() (pid int, text string) {
+	return socket.LocalAddr().String(), func() (pid int, text string) {
 		t.Helper()
 		b, about := make([]byte, 4096), make([]byte, 512)
 		_ = socket.SetReadDeadline(time.Now().Add(20 * time.Second))

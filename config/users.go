@@ -56,7 +56,9 @@ func checkUsers(c *Config) error {
 	for i, u := range c.Users {
 		switch {
 		case u.Name == "":
-			return UserError(c, i, errors.New("a user without a name"))
+			return UserKeyError(c, i, "name", "add a name, such as name: app", "a user without a name")
+		case u.line == 0 && slices.ContainsFunc(c.Users[:i], func(o User) bool { return o.Name == u.Name }):
+			return UserKeyError(c, i, "name", "keep one of them", "user %q appears twice", u.Name)
 		case u.Name == defaultUser && !u.OnlySettings && len(c.Clients.Password) > 0:
 			return c.Errorf("clients.password", "write the password into the rules of that user: >PASSWORD",
 				"both a password for the default user and a user called default")

@@ -57,7 +57,8 @@ func (r *reports) lost(l *pool.Link) {
 	if refusal, ok := strings.CutPrefix(l.ConnectError(), pool.RefusesUser); ok { // the node itself is well
 		if r.isDue("refused user of "+name, time.Minute) {
 			r.log.Warn("a node refuses a user of clients that are connected",
-				"node", name, "addr", l.Addr, "user", l.User.Username, "reason", refusal)
+				"node", name, "addr", l.Addr, "user", l.User.Username, "reason", refusal,
+				"help", "if other nodes accept this user, give this node the same user with the same password")
 		}
 		return
 	}

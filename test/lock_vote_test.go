@@ -34,7 +34,7 @@ func TestLocksVote(t *testing.T) {
 	}
 	vote("vote needs the addresses of lock nodes", false)
 	vote("127.0.0.1:1 is no node of locks.quorum", false, "127.0.0.1:1")
-	vote("3 of 3 nodes of a rule of lock node "+one.Addr+" are new, have restarted or do not answer", false, one.Addr)
+	vote("3 of 3 nodes of the rule with lock node "+one.Addr+" are new, have restarted or do not", false, one.Addr)
 	vote("lock node "+three.Addr+" votes now\n", true, "--force", one.Addr, two.Addr, three.Addr)
 	vote("lock node "+one.Addr+" votes already\n", true, one.Addr)
 	c.Expect("OK", "SET", "lock:a", "t", "NX", "PX", "60000")
@@ -59,7 +59,7 @@ func TestLocksVote(t *testing.T) {
 	one.Do("DEL", "lock:a")
 	two.Freeze()
 	three.Do("DEL", "lock:a")
-	vote("2 of 3 nodes of a rule of lock node "+one.Addr+" are new", false, one.Addr)
+	vote("2 of 3 nodes of the rule with lock node "+one.Addr+" are new", false, one.Addr)
 	two.Thaw()
 	c.Do("EVAL", compareAndDelete, "1", "lock:a", "t")
 	redistest.Eventually(t, 20*time.Second, "the lock is free", func() bool {

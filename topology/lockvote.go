@@ -71,7 +71,7 @@ func (r *LockReport) proveComplete(
 		}
 	}
 	if unsure >= most {
-		return fmt.Errorf("%d of %d nodes of a rule of lock node %s are new, have restarted or do not answer, so "+
+		return fmt.Errorf("%d of %d nodes of the rule with lock node %s are new, have restarted or do not answer, so "+
 			"nobody knows which locks they had granted; if no client holds locks, as on the first day, give --force",
 			unsure, 1+len(others), r.Addr)
 	}

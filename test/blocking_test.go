@@ -276,3 +276,31 @@ func TestClientUnblock(t *testing.T) {
 	admin.Expect("-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR", "CLIENT", "UNBLOCK", "1", "x")
 	admin.Expect("-ERR value is not an integer or out of range", "CLIENT", "UNBLOCK", "x")
 }
+
+// TestInputOfBlockedClientIsBounded: of a client that waits for an outcome, keyway reads no more than it
+// needs to notice when the client leaves; all that the client has sent is executed afterwards.
+func TestInputOfBlockedClientIsBounded(t *testing.T) {
+	t.Parallel()
+	keyway := redistest.Serve(t, redistest.Ring(redistest.Start(t).Addr)).Ready()
+	c := keyway.Dial()
+	c.Send("BLPOP", "q", "0")
+	c.Flush()
+	pings := []byte(strings.Repeat("*1\r\n$4\r\nPING\r\n", 1<<16))
+	sent := 0
+	for sent < 64<<20 { // far more than the buffers of two sockets
+		c.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		n, err := c.Conn.Write(pings[sent%len(pings):])
+		if sent += n; err != nil {
+			break
+		}
+	}
+	if sent >= 64<<20 {
+		t.Errorf("keyway has read all %d bytes of a client that waits", sent)
+	}
+	keyway.Dial().MustDo("RPUSH", "q", "1")
+	for i := range 1 + sent/14 {
+		if got, err := c.Receive(); err != nil || i == 0 && len(got.Elems) != 2 || i > 0 && got.Text != "PONG" {
+			t.Fatalf("reply %d of %d: %v, %v", i, 1+sent/14, got, err)
+		}
+	}
+}

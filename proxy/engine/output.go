@@ -194,3 +194,17 @@ func (sr *slowReaders) tick() {
 		sr.resume(s)
 	}
 }
+
+// ShouldClose reports whether the socket should be closed now.
+func (s *Session) ShouldClose() bool {
+	if s.Has(Dead) {
+		return true
+	}
+	if s.line.head != nil || s.Unsent.Size() > 0 {
+		return false
+	}
+	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked|Limited) == 0
+}
+
+// Dead reports whether the socket should be closed at once, with output left unwritten.
+func (s *Session) Dead() bool { return s.Has(Dead) }

@@ -313,20 +313,6 @@ func (s *Session) Reading() bool {
 	return s.State&(stopped|eof) == 0
 }
 
-// ShouldClose reports whether the socket should be closed now.
-func (s *Session) ShouldClose() bool {
-	if s.Has(Dead) {
-		return true
-	}
-	if s.line.head != nil || s.Unsent.Size() > 0 {
-		return false
-	}
-	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked|Limited) == 0
-}
-
-// Dead reports whether the socket should be closed at once, with output left unwritten.
-func (s *Session) Dead() bool { return s.Has(Dead) }
-
 // EOF tells the session that the client will send no more. The commands that came before are
 // still executed and answered, as by Redis, which executes commands as soon as it reads them.
 // A client inside a blocking command or WAIT is closed.
@@ -458,6 +444,9 @@ func (in *inputs) keep(s *Session, b []byte) {
 	}
 	s.In = append(s.In, b...)
 	w.GrownBy += len(b)
+	if len(s.In) >= buffer.Chunk && !s.Reading() {
+		s.touch() // the shell stops to read; nothing else may happen to the session for a long time
+	}
 }
 
 // resume resumes a stopped session, if the reason for the stop is gone.

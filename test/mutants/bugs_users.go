@@ -177,4 +177,9 @@ var inUsers = []bug{
 		"case s == l.refusing:", "case s == l.refusing && u.Delayed == 0:",
 		"./test", "TestRateRefuses",
 	},
+	{
+		"a client whose AUTH waits can send without end", "proxy/engine/session.go",
+		"if len(s.In) >= buffer.Chunk && !s.Reading() {", "if len(s.In) < 0 {",
+		"./test", "TestInputOfBlockedClientIsBounded",
+	},
 }

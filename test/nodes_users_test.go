@@ -208,6 +208,34 @@ func TestNodesUsersChange(t *testing.T) {
 	}
 }
 
+// TestMonitorOfNodesUsersEnds: a client that watches all commands is closed once the nodes delete its user
+// or take the right from it, though it sends nothing. Others watch on.
+func TestMonitorOfNodesUsersEnds(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t, "--aclfile", redistest.WriteFile(t, "users.acl", nodesUsers+
+		"user gone on >pw +monitor\nuser robbed on >pw +monitor\n"))
+	keyway := serveNodes(t, redistest.Ring(node.Addr))
+	admin := redistest.Dial(t, node.Addr)
+	admin.Expect("OK", "AUTH", "admin", "ad")
+	stays, gone, robbed := keyway.Dial(), keyway.Dial(), keyway.Dial()
+	stays.Expect("OK", "AUTH", "admin", "ad")
+	gone.Expect("OK", "AUTH", "gone", "pw")
+	robbed.Expect("OK", "AUTH", "robbed", "pw")
+	for _, c := range []*redistest.Client{robbed, gone, stays} { // which show no MONITOR
+		c.Expect("OK", "MONITOR")
+	}
+	if got := admin.Do("ACL", "DELUSER", "gone"); got.Kind == '-' {
+		t.Fatal(got)
+	}
+	admin.Expect("OK", "ACL", "SETUSER", "robbed", "-monitor")
+	closed(t, gone)
+	closed(t, robbed)
+	keyway.Dial().Expect("PONG", "PING")
+	if m, err := stays.Receive(); err != nil || !strings.HasSuffix(m.Text, `"PING"`) {
+		t.Errorf("a client that may watch gets %v, %v", m, err)
+	}
+}
+
 // closed fails the test unless the server closes the client's connection, without sending anything.
 func closed(t *testing.T, c *redistest.Client) {
 	t.Helper()

@@ -2,6 +2,7 @@ package answers
 
 import (
 	"slices"
+	"time"
 
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
@@ -19,7 +20,11 @@ type monitors struct {
 	own      []*engine.Session // the worker's own
 	siblings int               // number of the siblings' monitors
 	lines    []byte            // output that siblings have not got yet
+	askedAt  int64             // see Sweep
 }
+
+// mayWatchFor is how often a node is asked whether its users may still send MONITOR.
+const mayWatchFor = int64(5 * time.Second)
 
 // addSiblings records that siblings have n monitors more.
 func (m *monitors) addSiblings(n int) {
@@ -58,6 +63,25 @@ func (m *monitors) Leave(s *engine.Session) {
 	m.own = slices.DeleteFunc(m.own, func(o *engine.Session) bool { return o == s })
 	m.updateObserver()
 	m.w.Siblings.Tell(func(o *engine.Worker) { engine.FeatureOf[*monitors](o).addSiblings(-1) })
+}
+
+// Sweep closes monitors whose user was deleted at the nodes, or may not send MONITOR there any more. The
+// nodes cannot close them, since what monitors see does not come from there.
+func (m *monitors) Sweep() {
+	w := m.w
+	if w.NodeUsers == nil || w.Now-m.askedAt < mayWatchFor {
+		return
+	}
+	m.askedAt = w.Now
+	for _, s := range m.own {
+		login := s.Login
+		w.NodeUsers.MayListen(s, "MONITOR", nil, func(may bool) {
+			if !may && s.Login == login && s.Has(engine.Monitoring) {
+				engine.LogUserRefusal(w, s, "its user may not send MONITOR any more", s.User.Name)
+				s.Kill()
+			}
+		})
+	}
 }
 
 // Show shows monitors a command.

@@ -397,12 +397,12 @@ func refusalOf(cmd *command.Command, reply []byte) string {
 }
 
 // MayListen implements engine.nodeUsers.
-func (u *nodeUsers) MayListen(s *engine.Session, subscribe string, topics []string, done func(may bool)) {
+func (u *nodeUsers) MayListen(s *engine.Session, listen string, topics []string, done func(may bool)) {
 	n := u.reachable(s)
 	if n == nil {
 		return
 	}
-	u.dryRun(n, s, append([]string{subscribe}, topics...), func(reply []byte, ok bool) {
+	u.dryRun(n, s, append([]string{listen}, topics...), func(reply []byte, ok bool) {
 		done(!ok || reply[0] != '$' && !bytes.HasPrefix(reply, []byte("-ERR User '")))
 	})
 }

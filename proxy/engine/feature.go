@@ -279,9 +279,9 @@ type nodeUsers interface {
 	// Permits reports whether the client's user may run a command that keyway answers by itself. If
 	// not, the client has got the error, or is Blocked while a node is asked.
 	Permits(s *Session, cmd *command.Command, a command.Args) bool
-	// MayListen calls done with false if the client's user may no longer subscribe, by this command, to
-	// one of the topics.
-	MayListen(s *Session, subscribe string, topics []string, done func(may bool))
+	// MayListen calls done with false if the client's user may no longer listen, by this command, to one of
+	// the topics: SUBSCRIBE or one like it, or MONITOR without topics.
+	MayListen(s *Session, listen string, topics []string, done func(may bool))
 }
 
 // limiter bounds what the clients of each user use together.

@@ -182,4 +182,9 @@ var inUsers = []bug{
 		"if len(s.In) >= buffer.Chunk && !s.Reading() {", "if len(s.In) < 0 {",
 		"./test", "TestInputOfBlockedClientIsBounded",
 	},
+	{
+		"a user that the nodes delete watches on by MONITOR", "proxy/answers/monitor.go",
+		"if !may && s.Login == login", "if !may && s.Login != login",
+		"./test", "TestMonitorOfNodesUsersEnds",
+	},
 }

@@ -332,3 +332,28 @@ func TestUpgradeWithADeadNode(t *testing.T) {
 		}
 	}
 }
+
+// TestUpgradeDuringAnUpgrade: while a client has not gone over yet, another upgrade is refused and harms
+// nothing. Afterwards it succeeds.
+func TestUpgradeDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
+	s := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"])
+	c := redistest.Dial(t, s.Addr)
+	c.Expect("OK", "MULTI")
+	c.Expect("QUEUED", "SET", "a", "1")
+	if out, err := s.Begin(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := s.Run("upgrade"); err == nil || !strings.Contains(out, "an upgrade is under way") {
+		t.Fatalf("a second upgrade: %v: %s", err, out)
+	}
+	c.MustDo("EXEC")
+	redistest.Eventually(t, 20*time.Second, "the client has gone over", func() bool {
+		return strings.Contains(s.Log(), "this process has the clients of the one before")
+	})
+	c.Expect("1", "GET", "a")
+	if out, err := s.Upgrade(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c.Expect("1", "GET", "a")
+}

@@ -52,6 +52,11 @@ const adminSockets = "admin "
 // upgrade starts the binary at this process's path, and makes it serve. It returns what to print
 // then; the clients follow. If there is an error, nothing has changed.
 func (r *running) upgrade(cause string) (report string, err error) {
+	select {
+	case <-r.isMain:
+	case <-time.After(time.Second): // clients of the process before have yet to come
+		return "", errUpgrading
+	}
 	if r.upgrading.Swap(true) {
 		return "", errUpgrading
 	}

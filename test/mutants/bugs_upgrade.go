@@ -3,6 +3,12 @@ package main
 // inUpgrade are planted in what hands clients over to a new process.
 var inUpgrade = []bug{
 	{
+		"another upgrade begins before the clients have come over", "cmd/keyway/upgrade.go",
+		"	case <-time.After(time.Second): // clients of the process before have yet to come\n",
+		"	case <-time.After(0):\n		break\n	case <-time.After(time.Hour):\n",
+		"./test", "TestUpgradeDuringAnUpgrade",
+	},
+	{
 		"busy clients wait until idle ones have gone over", "server/handover.go",
 		"since: t.now - busyTime,", "since: 0,",
 		"./test", "TestUpgradePause",

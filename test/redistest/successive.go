@@ -61,6 +61,7 @@ func ServeSuccessiveAt(t testing.TB, addr, yaml string) *Successive {
 	s.File = WriteFile(t, "keyway.yml", "admin: "+s.admin+"\n"+yaml)
 	cmd := exec.Command(s.Binary, "serve", "-c", s.File)
 	cmd.Stdout, cmd.Stderr = log, log // a file, because the next processes write to it too
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -158,8 +159,7 @@ func (s *Successive) kill() {
 	if s.t.Failed() {
 		s.t.Log(log)
 	}
-	_ = syscall.Kill(s.pid, syscall.SIGKILL) // both may have ended
-	_ = s.first.Kill()
+	_ = syscall.Kill(-s.first.Pid, syscall.SIGKILL) // all of them, also those that the test has lost sight of
 	<-s.ended
 	Eventually(s.t, 20*time.Second, "keyway ends", func() bool { return hasEnded(s.pid) })
 }

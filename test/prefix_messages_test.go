@@ -2,7 +2,6 @@ package test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -120,7 +119,5 @@ func TestPrefixReload(t *testing.T) {
 	c = redistest.Dial(t, r.listen)
 	c.Expect("OK", "AUTH", "app", "pw")
 	c.Expect("(nil)", "GET", "k")
-	if !strings.Contains(r.stderr.String(), `reason="its user has another prefix now"`) {
-		t.Error("the log does not say why")
-	}
+	r.logs(`reason="its user has another prefix now"`)
 }

@@ -52,6 +52,14 @@ func startReloadable(t testing.TB, nodes, text string) *reloadable {
 	return r
 }
 
+// logs waits until the log contains a text, quotation marks as in the source.
+func (r *reloadable) logs(text string) {
+	r.t.Helper()
+	redistest.Eventually(r.t, 10*time.Second, "the log says "+text, func() bool {
+		return strings.Contains(strings.ReplaceAll(r.stderr.String(), `\"`, `"`), text)
+	})
+}
+
 func (r *reloadable) write() {
 	r.t.Helper()
 	if err := os.WriteFile(r.file, []byte(r.head+r.nodes+r.text), 0o600); err != nil {

@@ -317,7 +317,5 @@ func TestOpenDefaultUser(t *testing.T) {
 		}
 	}
 	r.reload(r.text)
-	if text := strings.ReplaceAll(r.stderr.String(), `\"`, `"`); !strings.Contains(text, `level=WARN msg="`+warning) {
-		t.Errorf("the log: %s", text)
-	}
+	r.logs(`level=WARN msg="` + warning)
 }

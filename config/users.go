@@ -63,7 +63,7 @@ func checkUsers(c *Config) error {
 			return c.Errorf("clients.password", "write the password into the rules of that user: >PASSWORD",
 				"both a password for the default user and a user called default")
 		}
-		if err := checkLimits(c, i); err != nil {
+		if err := checkSettings(c, i); err != nil {
 			return err
 		}
 	}
@@ -110,8 +110,8 @@ const (
 	maxDatabase = math.MaxUint16
 )
 
-// checkLimits checks the limits of a user, its database and its reads.
-func checkLimits(c *Config, i int) error {
+// checkSettings checks the limits of a user, its database and its reads.
+func checkSettings(c *Config, i int) error {
 	switch u := &c.Users[i]; {
 	case u.MaxClients < 0 || u.MaxClients > maxOfUser:
 		return UserKeyError(c, i, "max_clients", "write a whole number up to 1073741824, or 0 for no limit",

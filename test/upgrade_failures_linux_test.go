@@ -347,6 +347,9 @@ func TestUpgradeDuringAnUpgrade(t *testing.T) {
 	if out, err := s.Run("upgrade"); err == nil || !strings.Contains(out, "an upgrade is under way") {
 		t.Fatalf("a second upgrade: %v: %s", err, out)
 	}
+	redistest.Eventually(t, 20*time.Second, "the log says so too, as for SIGUSR2", func() bool {
+		return strings.Contains(s.Log(), "not upgraded; this process goes on")
+	})
 	c.MustDo("EXEC")
 	redistest.Eventually(t, 20*time.Second, "the client has gone over", func() bool {
 		return strings.Contains(s.Log(), "this process has the clients of the one before")

@@ -52,12 +52,17 @@ const adminSockets = "admin "
 // upgrade starts the binary at this process's path, and makes it serve. It returns what to print
 // then; the clients follow. If there is an error, nothing has changed.
 func (r *running) upgrade(cause string) (report string, err error) {
+	refuse := func(err error) {
+		r.log.Error("not upgraded; this process goes on", "cause", cause, "error", err)
+	}
 	select {
 	case <-r.isMain:
 	case <-time.After(time.Second): // clients of the process before have yet to come
+		refuse(errUpgrading)
 		return "", errUpgrading
 	}
 	if r.upgrading.Swap(true) {
+		refuse(errUpgrading)
 		return "", errUpgrading
 	}
 	r.awaitReload() // no other one begins
@@ -68,7 +73,7 @@ func (r *running) upgrade(cause string) (report string, err error) {
 			r.end(server.ErrHandedOver)
 			return
 		}
-		r.log.Error("not upgraded; this process goes on", "cause", cause, "error", err)
+		refuse(err)
 		r.upgrading.Store(false)
 		r.usePasswords()
 		served <- err

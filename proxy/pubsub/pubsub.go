@@ -213,25 +213,25 @@ func closeForbidden(s *engine.Session) {
 	s.Kill()
 }
 
-// audition is what clients of one account of the nodes listen to, of one kind.
-type audition struct {
+// listenedTo is what clients of one account of the nodes listen to, of one kind.
+type listenedTo struct {
 	login  *engine.Login
 	kind   topicKind
 	topics string
 }
 
-// auditionEvery is how often a node is asked whether its users may still listen to their channels.
-const auditionEvery = int64(5 * time.Second)
+// askNodesEvery is how often a node is asked whether its users may still listen to their channels.
+const askNodesEvery = int64(5 * time.Second)
 
 // askNodes closes clients that listen to what the nodes' rules for their user no longer allow. keyway's
 // feeds do not notice, because they are those of keyway's own user.
 func askNodes(h *hub) {
 	w := h.w
-	if w.NodeUsers == nil || h.isUnused() || w.Now-h.askedNodesAt < auditionEvery {
+	if w.NodeUsers == nil || h.isUnused() || w.Now-h.askedNodesAt < askNodesEvery {
 		return
 	}
 	h.askedNodesAt = w.Now
-	listeners := map[audition][]*engine.Session{}
+	listeners := map[listenedTo][]*engine.Session{}
 	for _, s := range w.Sessions {
 		subs := listening.Get(s)
 		if s.Login == nil || subs == nil {
@@ -242,7 +242,7 @@ func askNodes(h *hub) {
 			if len(topics) == 0 {
 				continue
 			}
-			of := audition{s.Login, kind, strings.Join(topics, "\x00")}
+			of := listenedTo{s.Login, kind, strings.Join(topics, "\x00")}
 			if listeners[of] = append(listeners[of], s); len(listeners[of]) > 1 {
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -64,7 +65,33 @@ func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, opti
 		c.Nodes[i].Do("CLUSTER", "REPLICATE", c.IDs[(i-masters)%masters])
 	}
 	c.Settle()
+	c.awaitMessages()
 	return c
+}
+
+// awaitMessages waits until what any node publishes reaches all nodes. The nodes of a new
+// cluster lose messages at first, Valkey's more of them than Redis's.
+func (c *Cluster) awaitMessages() {
+	c.t.Helper()
+	var reached sync.Map
+	for _, to := range c.Nodes {
+		s := Dial(c.t, to.Addr)
+		defer s.Close()
+		s.Expect("[subscribe reach 1]", "SUBSCRIBE", "reach")
+		go func() {
+			for r, err := s.Receive(); err == nil; r, err = s.Receive() {
+				reached.Store(r.String()+to.Addr, true)
+			}
+		}()
+	}
+	Eventually(c.t, 60*time.Second, "messages reach all nodes", func() bool {
+		pairs := 0
+		for _, from := range c.Nodes {
+			from.Do("PUBLISH", "reach", from.Addr)
+		}
+		reached.Range(func(_, _ any) bool { pairs++; return true })
+		return pairs == len(c.Nodes)*len(c.Nodes)
+	})
 }
 
 // Settle waits until every running node reports the cluster as ok, all of them agree about

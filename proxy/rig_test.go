@@ -504,7 +504,7 @@ func cmd(args ...string) string { return string(resp.AppendCommand(nil, args...)
 func (r *rig) answered() bool { return !r.s.Expecting() }
 
 // waiting returns how many calls for a node wait to be sent again.
-func (r *rig) waiting(node int) int { return r.w.Nodes[node].Waiting }
+func (r *rig) waiting(node int) int { return r.w.Nodes[node].Retries.Waiting() }
 
 // holdsBuffer reports whether the client holds memory besides its Session.
 func (r *rig) holdsBuffer() bool {

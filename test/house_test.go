@@ -19,7 +19,7 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command names quota acl slots hashring router metrics buffer errtext " +
-	"clients emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
+	"clients refusal retry emulation freshness info lua locks dryrun register scan slowlog pool quorum proxy/engine " +
 	"proxy/answers proxy/blocking proxy/drain proxy/handover proxy/limiting proxy/observe proxy/pubsub " +
 	"proxy/quorum proxy/tracking proxy/txn proxy"
 
@@ -68,7 +68,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"layer 0",
 	},
 	{
-		"clients errtext freshness info register slowlog",
+		"clients errtext freshness info refusal register slowlog",
 		module + "router " + module + "pool " + module + "proxy",
 		"they know replies and figures",
 	},
@@ -139,16 +139,16 @@ func (p *listed) dependsOn(bad string) bool {
 	return slices.Contains(p.Imports, bad)
 }
 
-// mayImport reports whether a package is exempt from a rule: the engine parses addresses in
+// mayImport reports whether a package is exempt from a rule: refusal parses addresses in
 // redirects, emulation those of keyways; that opens no socket.
 func mayImport(name, bad string) bool {
-	return bad == "net" && (name == "proxy/engine" || name == "emulation")
+	return bad == "net" && (name == "refusal" || name == "emulation")
 }
 
 // TestHouseLeavesStandAlone: some packages can be read without any other.
 func TestHouseLeavesStandAlone(t *testing.T) {
 	all := packages(t)
-	for _, name := range []string{"loop", "config", "metrics", "buffer", "quota"} {
+	for _, name := range []string{"loop", "config", "metrics", "buffer", "quota", "retry"} {
 		for _, dep := range all[name].Deps {
 			if strings.HasPrefix(dep, module) {
 				t.Errorf("%s depends on %s: it is to be readable without the rest", name, dep)

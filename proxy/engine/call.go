@@ -4,6 +4,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/slowlog"
 )
@@ -74,7 +75,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	if p.Kind == '-' {
 		failed = true
-		if c.asked != nil && c.asked.refusal != nil && IsRedirect(p.Bytes) {
+		if c.asked != nil && c.asked.refusal != nil && refusal.IsRedirect(p.Bytes) {
 			p.Bytes = c.asked.refusal
 		}
 		if p.Whole() && c.onError(conn, frame, p.Bytes) {
@@ -104,7 +105,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			w.retries.failOvertaken(s, c, frame)
 		}
 		if c.tries > 0 {
-			c.Node.servedAt = w.Now
+			c.Node.Retries.Served(w.Now)
 		}
 		c.finish(failed)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -107,7 +108,7 @@ func (c *Call) SendTo(n *Node, frame []byte) {
 
 func (c *Call) sendAs(n *Node, frame []byte, how manner) {
 	c.begin()
-	if n.Waiting > 0 && c.Request.Command.Unproven() && n.Worker.retries.delay(c, n, frame) {
+	if n.Retries.Waiting() > 0 && c.Request.Command.Unproven() && n.Worker.retries.delay(c, n, frame) {
 		return
 	}
 	c.start(n, frame, how)
@@ -319,7 +320,7 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	cause := c.Block.Cause(p.Bytes)
 	switch {
 	case c.onError(conn, frame, cause):
-	case CannotServe(cause):
+	case refusal.CannotServe(cause):
 		c.Settle(cause) // the client learns more than from EXECABORT: a later attempt may succeed
 	default:
 		c.Settle(Aborted(p.Bytes, cause))
@@ -329,14 +330,11 @@ func (e execReply) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 // Ends implements [pool.Ender]: a node whose rules forbid EXEC leaves the connection inside MULTI, where
 // it would queue the commands of others. keyway has asked for the right before, but it may just have been taken away.
 func (e execReply) Ends(reply []byte) string {
-	if RefusesRight(reply) {
+	if refusal.IsNoPermission(reply) {
 		return "the node permits no EXEC to the user of this connection"
 	}
 	return ""
 }
-
-// RefusesRight reports whether a reply says that the rules of the user do not allow the command.
-func RefusesRight(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-NOPERM ")) }
 
 // errDiscarded begins the reply to an EXEC that the node refused (multi.c, execCommandAbort).
 const errDiscarded = "EXECABORT Transaction discarded because of: "

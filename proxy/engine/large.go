@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -308,13 +309,11 @@ func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		l.call.Worker().largeValues.keys.forget(l.key)
 	}
 	if p.Last {
-		l.call.Node.Release(conn, !isProtocolError(p.Bytes) && !RefusesRight(p.Bytes)) // see execReply.Ends
+		reusable := !refusal.EndsConnection(p.Bytes) && !refusal.IsNoPermission(p.Bytes) // see execReply.Ends
+		l.call.Node.Release(conn, reusable)
 	}
 	l.to.Reply(conn, frame, p)
 }
-
-// isProtocolError reports whether the node closes the connection after this reply.
-func isProtocolError(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-ERR Protocol error")) }
 
 func (l *large) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	l.call.Node.Release(conn, false)

@@ -46,7 +46,7 @@ func (w *Worker) Memory() (h Memory) {
 		}
 	}
 	for _, n := range w.Nodes {
-		h.Queued += n.waitingBytes
+		h.Queued += n.Retries.Memory()
 		for _, c := range n.Conns {
 			h.Queued += c.Memory()
 		}

@@ -8,7 +8,9 @@ import (
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/retry"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -32,12 +34,8 @@ type Node struct {
 	group int32 // a group of keys that it owns, or owned last; -1: none
 
 	movedCount, askCount, retryCount uint64 // numbers of MOVED, of ASK and of retries
-	Waiting, waitingBytes            int    // calls that wait to be sent again, and their memory
-	servedAt                         int64  // when it last answered a retry, or when the first call began to wait
-	putOffAt                         int64  // when a call last had to wait
-	mayRetry                         int    // what is left of the retry budget of this tick
-	refusal                          []byte // its last refusal of a plain command
-	refusalAt                        int64
+	Retries                          retry.Node
+	refusals                         refusal.Last
 }
 
 // greets says how connections to a node begin.
@@ -147,6 +145,14 @@ func (n *Node) Label() string {
 func (n *Node) isUp() bool {
 	ready := func(c *pool.Conn) bool { return c.State() == pool.Ready }
 	return slices.ContainsFunc(n.Conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
+}
+
+// inFlight returns how many requests are unanswered on the shared connections.
+func (n *Node) inFlight() (requests int) {
+	for _, c := range n.Conns {
+		requests += c.InFlight()
+	}
+	return requests
 }
 
 // wasUp reports whether a shared connection to a node was ready and has ended.

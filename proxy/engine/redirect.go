@@ -1,33 +1,20 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"math"
-	"net"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/retry"
 )
 
-const (
-	maxHops  = 5                             // redirects of one command, as Redis's own clients allow
-	retryMin = int64(5 * time.Millisecond)   // the shortest back-off of a retry, in nanoseconds
-	retryMax = int64(100 * time.Millisecond) // the longest
-	// minRetried is how many retries a node gets per tick at least. The retry budget is a
-	// fifth of the calls that wait for the node or are in flight to it.
-	minRetried = 16
-	// maxWaiting bounds the memory of the calls that wait to be sent again to one node.
-	maxWaiting = 64 << 20
-	// waitingCost is the memory that a waiting call takes besides its bytes.
-	waitingCost = 512
-)
+// maxHops bounds the redirects of one command, as Redis's own clients do.
+const maxHops = 5
 
 // retries are the calls that wait to be sent again.
 type retries struct {
@@ -39,54 +26,6 @@ type retries struct {
 	// lostWrites are the writes in flight on connections that have ended in this turn; see
 	// loss.go.
 	lostWrites map[lostKey]struct{}
-}
-
-// refused reports whether reply, to a plain command, is a refusal for now (such as
-// CLUSTERDOWN, but no redirect). If so, it records the refusal.
-func (n *Node) refused(now int64, reply []byte) bool {
-	if !CannotServe(reply) || IsRedirect(reply) {
-		return false
-	}
-	n.refusal, n.refusalAt = append(n.refusal[:0], reply...), now
-	return true
-}
-
-// refusedAll reports whether reply is an error that Redis gives to all commands
-// (cluster.c, getNodeByQuery; server.c, processCommand), and the latest refusal of a plain
-// command by the node, at time since or later, was the same error.
-func (n *Node) refusedAll(since int64, reply []byte) bool {
-	all := bytes.HasPrefix(reply, []byte("-LOADING ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
-		string(reply) == "-CLUSTERDOWN The cluster is down\r\n"
-	return all && n.refusalAt >= since && bytes.Equal(n.refusal, reply)
-}
-
-// redirection parses a redirect, such as "-MOVED 3999 127.0.0.1:6381" or ASK. An empty host
-// means the host of the node that answered, which is from (cluster specification, "MOVED
-// Redirection"). IPv6 addresses in redirects have no brackets.
-func redirection(reply []byte, from string) (ask bool, slot int32, target string, ok bool) {
-	text, _ := resp.ErrorText(reply)
-	f := strings.Split(string(text), " ")
-	if len(f) != 3 || f[0] != "MOVED" && f[0] != "ASK" {
-		return false, 0, "", false
-	}
-	n, err := strconv.ParseUint(f[1], 10, 14)
-	if err != nil {
-		return false, 0, "", false
-	}
-	colon := strings.LastIndexByte(f[2], ':')
-	if colon < 0 {
-		return false, 0, "", false
-	}
-	host, port := f[2][:colon], f[2][colon+1:]
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return false, 0, "", false
-	}
-	if host == "" || host == "?" {
-		if host, _, err = net.SplitHostPort(from); err != nil {
-			return false, 0, "", false
-		}
-	}
-	return f[0] == "ASK", int32(n), net.JoinHostPort(strings.Trim(host, "[]"), port), true
 }
 
 // follow sends the call to the target of a redirect, if the topology knows that node.
@@ -304,32 +243,21 @@ func endCheck(s *Session, c *Call) {
 
 // weight returns the memory that a call takes while it waits, in bytes.
 func (c *Call) weight(frame []byte) int {
-	n := len(frame) + waitingCost
+	n := len(frame) + retry.Cost
 	if c.Block != nil {
 		n += len(c.Block.Frames)
 	}
 	return n
 }
 
-// mayWait reports whether a call may wait to be sent again: the time limit since the call
-// was first sent has not passed, and the calls that wait already do not take too much memory.
-// Short refusals, as in a failover, are retried silently. If a node refuses for longer than
-// limit, only as many calls wait as the node's retry budget allows, to notice when it
-// recovers. Other clients get the error at once.
+// mayWait reports whether a call may wait to be sent again. limit is how long its node may refuse
+// silently, and how long the call may wait after it was first sent; see retry.Node.MayWait.
 func (q *retries) mayWait(c *Call, frame []byte, limit int64) bool {
-	w := q.w
-	n := c.Node
 	if c.tries == 0 {
-		began := c.Deadline - int64(w.Options.Backend.RequestTimeout)
+		began := c.Deadline - int64(q.w.Options.Backend.RequestTimeout)
 		c.waitUntil = began + limit
 	}
-	if w.Now-n.putOffAt > 2*retryMax {
-		n.servedAt = w.Now // no call has waited lately, so the refusals begin now
-	}
-	n.putOffAt = w.Now
-	lasts := w.Now-n.servedAt > limit
-	return w.Now+retryMin < c.waitUntil && n.waitingBytes+c.weight(frame) <= maxWaiting &&
-		(!lasts || n.Waiting < n.retryShare())
+	return c.Node.Retries.MayWait(q.w.Now, c.waitUntil, limit, c.weight(frame), c.Node.inFlight)
 }
 
 // putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
@@ -347,8 +275,7 @@ func (q *retries) putOff(c *Call, frame, reply []byte) bool {
 // keyway gives the call up before that.
 func (q *retries) wait(c *Call, frame, reply []byte) {
 	n := c.Node
-	n.Waiting++
-	n.waitingBytes += c.weight(frame)
+	n.Retries.Add(c.weight(frame))
 	n.retryCount++
 	s := c.Request.Session
 	s.AllocRareState()
@@ -368,8 +295,7 @@ func (q *retries) wait(c *Call, frame, reply []byte) {
 	bySeq := func(a, b *Call) int { return cmp.Compare(a.Request.seq, b.Request.seq) }
 	at, _ := slices.BinarySearchFunc(s.Retry, c, bySeq)
 	s.Retry = slices.Insert(s.Retry, at, c)
-	wait := min(retryMin<<min(c.tries, 8), retryMax)
-	s.retryAt = q.w.Now + q.w.Links.Rand.Int64N(wait) + 1
+	s.retryAt = q.w.Now + q.w.Links.Rand.Int64N(retry.Backoff(c.tries)) + 1
 }
 
 // failOvertaken fails queued retries that a later command of the client, by, whose frame it
@@ -409,28 +335,18 @@ func (q *retries) failOvertaken(s *Session, by *Call, frame []byte) {
 // reworded if it was a redirect. A client that takes keyway for one Redis cannot handle
 // MOVED and ASK.
 func (q *retries) finalError(c *Call) []byte {
-	if bytes.HasPrefix(c.lastErr, []byte("-MOVED ")) || bytes.HasPrefix(c.lastErr, []byte("-ASK ")) {
+	if refusal.IsRedirect(c.lastErr) {
 		text := errtext.NotExecuted(c.Node.Label(), "it redirects to a node that the topology does not know")
 		return resp.AppendError(q.w.Scratch[:0], text)
 	}
 	return c.lastErr
 }
 
-// retryShare returns the node's retry budget: how many calls may be sent again per tick.
-func (n *Node) retryShare() int {
-	busy := n.Waiting
-	for _, conn := range n.Conns {
-		busy += conn.InFlight()
-	}
-	return max(minRetried, busy/5)
-}
-
 // waitsNoMore removes a call from its node's count of waiting calls, if it waits.
 func (c *Call) waitsNoMore() {
 	if c.Waiting {
 		c.Waiting = false
-		c.Node.Waiting--
-		c.Node.waitingBytes -= c.weight(c.frame)
+		c.Node.Retries.Remove(c.weight(c.frame))
 	}
 }
 
@@ -441,7 +357,7 @@ func (q *retries) tick() {
 		return
 	}
 	for _, n := range q.w.Nodes {
-		n.mayRetry = n.retryShare()
+		n.Retries.Refill(n.inFlight())
 	}
 	due := q.sessions
 	q.sessions = q.spare[:0]
@@ -469,15 +385,12 @@ func (q *retries) retry(s *Session) {
 	s.Retry = nil
 	for i, c := range calls {
 		owner := q.w.target(c)
-		if owner != nil && !c.isOverdue(q.w.Now) {
-			if owner.mayRetry == 0 {
-				if len(s.Retry) == 0 {
-					q.sessions = append(q.sessions, s)
-				}
-				s.Retry = append(s.Retry, calls[i:]...)
-				return
+		if owner != nil && !c.isOverdue(q.w.Now) && !owner.Retries.Spend() {
+			if len(s.Retry) == 0 {
+				q.sessions = append(q.sessions, s)
 			}
-			owner.mayRetry--
+			s.Retry = append(s.Retry, calls[i:]...)
+			return
 		}
 		q.tryAgain(c, owner) // may queue c again
 	}

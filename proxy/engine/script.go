@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/retry"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -207,7 +208,7 @@ func (sc *scripts) confirm(
 		}
 		endCheck(s, c)
 		if ok {
-			c.Node.refused(w.Now, answer)
+			c.Node.refusals.Record(w.Now, answer)
 		}
 		switch {
 		case c.isOvertaken:
@@ -240,7 +241,8 @@ func (sc *scripts) confirm(
 // keyway could not prove that the script was refused.
 func (q *retries) delay(c *Call, n *Node, frame []byte) bool {
 	c.Node = n
-	return c.Group >= 0 && !c.replica && n.refusedAll(q.w.Now-retryMax, n.refusal) && q.putOff(c, frame, n.refusal)
+	return c.Group >= 0 && !c.replica && n.refusals.OfAll(q.w.Now-retry.MaxBackoff) &&
+		q.putOff(c, frame, n.refusals.Reply())
 }
 
 // probe sends EXISTS for the keys of the first waiting script of a session, before the
@@ -262,8 +264,8 @@ func (q *retries) probe(s *Session) bool {
 	t.probing = true
 	conn, asked := QuestionConn(n, s), &Probe{Done: func(answer []byte, ok bool) {
 		t.probing = false
-		if ok && n.refused(w.Now, answer) {
-			t.retryAt = w.Now + w.Links.Rand.Int64N(retryMax)
+		if ok && n.refusals.Record(w.Now, answer) {
+			t.retryAt = w.Now + w.Links.Rand.Int64N(retry.MaxBackoff)
 		} else {
 			t.probed = true
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -48,11 +49,11 @@ func Decide(w *Worker, c *Call, conn *pool.Conn, reply []byte) Verdict {
 	if to, ok := c.alone.(judge); ok {
 		return to.Decide(reply)
 	}
-	code := errorCode(reply)
+	code := refusal.Code(reply)
 	if c.replica && freshness.Unserved(code) {
 		return Verdict{Do: reread, Refresh: code[0] == 'M'} // MOVED, or MASTERDOWN
 	}
-	if w.isStale(c) && c.isRepeatable() && CannotServe(reply) { // the keys may have another owner now
+	if w.isStale(c) && c.isRepeatable() && refusal.CannotServe(reply) { // the keys may have another owner now
 		return Verdict{Do: retried, Refresh: true, prove: c.Request.Command.Unproven()}
 	}
 	switch string(code) {
@@ -66,16 +67,10 @@ func Decide(w *Worker, c *Call, conn *pool.Conn, reply []byte) Verdict {
 	return Verdict{}
 }
 
-// errorCode returns the first word of an error reply.
-func errorCode(reply []byte) []byte {
-	code, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
-	return code
-}
-
 func decideRedirect(w *Worker, c *Call, conn *pool.Conn, reply []byte) Verdict {
 	unproven := c.Request.Command.Unproven()
-	ask, slot, target, ok := redirection(reply, conn.Addr)
-	switch odd := !ok || slot != c.Group; {
+	r, ok := refusal.ParseRedirect(reply, conn.Addr)
+	switch odd := !ok || r.Slot != c.Group; {
 	case unproven && (odd || !w.Table.Clustered()):
 		return Verdict{}
 	case !w.Table.Clustered():
@@ -85,7 +80,7 @@ func decideRedirect(w *Worker, c *Call, conn *pool.Conn, reply []byte) Verdict {
 			"its redirect makes no sense: "+resp.Printable(bytes.TrimSpace(reply[1:])))
 		return Verdict{Do: failed, text: text}
 	}
-	return Verdict{Do: followed, prove: unproven, ask: ask, target: target}
+	return Verdict{Do: followed, prove: unproven, ask: r.Ask, target: r.To}
 }
 
 func decideRefusal(w *Worker, c *Call, code string) Verdict {
@@ -114,7 +109,7 @@ func (c *Call) onError(conn *pool.Conn, frame []byte, reply []byte) bool {
 	case reread:
 		c.Node.lag.Doubt()
 		if !c.readAgain(frame, false) {
-			text := errtext.NotExecuted(c.Node.Label(), "the replica answers "+string(errorCode(reply)))
+			text := errtext.NotExecuted(c.Node.Label(), "the replica answers "+string(refusal.Code(reply)))
 			c.Settle(resp.AppendError(w.Scratch[:0], text))
 		}
 		return true
@@ -128,7 +123,7 @@ func (c *Call) onError(conn *pool.Conn, frame []byte, reply []byte) bool {
 			})
 		}
 		if v.Do == retried {
-			c.Node.refused(w.Now, reply)
+			c.Node.refusals.Record(w.Now, reply)
 		}
 		return c.sendOn(frame, reply, &v)
 	}
@@ -159,28 +154,9 @@ func (c *Call) sendOn(frame []byte, reply []byte, v *Verdict) bool {
 // also decides whether ASKING is needed.
 func (v *Verdict) isProven(c *Call, conn *pool.Conn, answer, reply []byte) bool {
 	if v.Do == retried {
-		return bytes.Equal(answer, reply) || c.Node.refusedAll(c.Request.start, reply)
+		return bytes.Equal(answer, reply) || c.Node.refusals.Repeats(c.Request.start, reply)
 	}
-	ask, slot, target, ok := redirection(answer, conn.Addr)
-	v.ask = ask
-	return ok && slot == c.Group && target == v.target
-}
-
-// CannotServe reports whether an error means that this node cannot execute the command, now or
-// at all, while another node or a later attempt may.
-func CannotServe(reply []byte) bool {
-	if IsRedirect(reply) {
-		return true
-	}
-	for _, code := range []string{"-CLUSTERDOWN ", "-READONLY ", "-MASTERDOWN ", "-TRYAGAIN ", "-LOADING "} {
-		if bytes.HasPrefix(reply, []byte(code)) {
-			return true
-		}
-	}
-	return false
-}
-
-// IsRedirect reports whether an error is MOVED or ASK.
-func IsRedirect(reply []byte) bool {
-	return bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK "))
+	r, ok := refusal.ParseRedirect(answer, conn.Addr)
+	v.ask = r.Ask
+	return ok && r.Slot == c.Group && r.To == v.target
 }

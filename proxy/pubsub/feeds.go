@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -371,7 +372,7 @@ func (h *hub) Message(c *pool.Feed, message []byte) {
 	n := c.Owner.(*engine.Node)
 	_, rest, ok := resp.Elements(message)
 	if !ok {
-		if engine.IsRedirect(message) {
+		if refusal.IsRedirect(message) {
 			h.w.Ready.Refresh = true // a sharded channel has another owner; tick subscribes again
 		}
 		what := "pong" // +PONG, from a feed without subscriptions

@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -483,7 +484,7 @@ func releaseWatched(w *engine.Worker, t *txn) {
 		return
 	}
 	conn.Send(&engine.Probe{Done: func(reply []byte, ok bool) {
-		n.Release(conn, ok && !engine.RefusesRight(reply))
+		n.Release(conn, ok && !refusal.IsNoPermission(reply))
 	}}, unwatchFrame, w.Now, w.Deadline())
 }
 
@@ -579,7 +580,7 @@ func (r *watching) OnEnd() {}
 // Decide returns the verdict about an error reply to WATCH. A redirect says that its slot
 // has moved or is migrating.
 func (r *watching) Decide(reply []byte) engine.Verdict {
-	if engine.IsRedirect(reply) {
+	if refusal.IsRedirect(reply) {
 		return engine.Verdict{Do: engine.Unwatched, Refresh: true}
 	}
 	return engine.Verdict{}
@@ -642,7 +643,7 @@ func (e *watched) OnEnd() {}
 // Decide returns the verdict about an error reply to EXEC. At another node, or later,
 // nothing would be watched.
 func (e *watched) Decide(reply []byte) engine.Verdict {
-	if engine.CannotServe(reply) {
+	if refusal.CannotServe(reply) {
 		return engine.Verdict{Do: engine.Unwatched, Refresh: true}
 	}
 	return engine.Verdict{}
@@ -654,7 +655,7 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		showWatched(c.Worker(), c.Request.Session, e.txn, p.Kind == '*' && !resp.IsNull(p.Bytes))
 	}
 	if p.Last {
-		c.Node.Release(e.conn, !engine.RefusesRight(p.Bytes)) // after that, the connection is still inside MULTI
+		c.Node.Release(e.conn, !refusal.IsNoPermission(p.Bytes)) // after that, the connection is still inside MULTI
 	}
 	if p.Kind != '-' || !p.Whole() {
 		s := c.Request.Session

@@ -216,7 +216,7 @@ var inProxy = []bug{
 	},
 	{
 		"a script's MOVED is followed", "proxy/engine/verdict.go",
-		"redirection(answer, conn.Addr)", "redirection(reply, conn.Addr)",
+		"refusal.ParseRedirect(answer, conn.Addr)", "refusal.ParseRedirect(reply, conn.Addr)",
 		"./test/transcripts", "TestTranscripts/script-redirects",
 	},
 	{
@@ -232,24 +232,23 @@ var inProxy = []bug{
 	},
 	{
 		"a script is sent to a node that refuses all", "proxy/engine/lane.go",
-		"	if n.Waiting > 0 && c.Request.Command.Unproven() && n.Worker.retries.delay(c, n, frame) {",
-		"	if n.Waiting < 0 && n.Worker.retries.delay(c, n, frame) {",
+		"	if n.Retries.Waiting() > 0 && c.Request.Command.Unproven() && n.Worker.retries.delay(c, n, frame) {",
+		"	if n.Retries.Waiting() < 0 && n.Worker.retries.delay(c, n, frame) {",
 		"./test/transcripts", "TestTranscripts/script-held",
 	},
 	{
 		"what questions about scripts are refused is forgotten", "proxy/engine/script.go",
-		"			c.Node.refused(w.Now, answer)", "			_ = answer",
+		"			c.Node.refusals.Record(w.Now, answer)", "			_ = answer",
 		"./test/transcripts", "TestTranscripts/script-held",
 	},
 	{
-		"a refusal of other keys is taken for the script's", "proxy/engine/redirect.go",
-		"	return all && n.refusalAt >= since",
-		"	return len(reply) > 0 && (all || n.refusalAt > 0) && n.refusalAt >= since",
+		"a refusal of other keys is taken for the script's", "refusal/refusal.go",
+		"	return all && l.at >= since", "	return (all || l.at > 0) && l.at >= since",
 		"./test/transcripts", "TestTranscripts/script-refused-with-all",
 	},
 	{
-		"no more than a few wait for the end of a failover", "proxy/engine/redirect.go",
-		"(!lasts || n.Waiting < n.retryShare())", "(!lasts || w.Now > 0) && n.Waiting < n.retryShare()",
+		"no more than a few wait for the end of a failover", "retry/retry.go",
+		"(!lasts || n.waiting < n.share(", "(!lasts || now > 0) && (n.waiting < n.share(",
 		"./proxy", "TestRefusalsOfAMomentAreSeenByNobody",
 	},
 	{

@@ -121,6 +121,7 @@ func (s *switching) oldMasterComesBack(before *load) {
 	since := s.load("since:", nil)
 	since.more(s.t, 5_000)
 	old := s.w.Masters[0]
+	s.w.BePatient()
 	old.Run()
 	if role := old.Role(); role != "master" {
 		s.t.Fatalf("the old master came back as %s: nothing was tested", role)

@@ -96,6 +96,18 @@ func (w *Watched) Settle() {
 	})
 }
 
+// BePatient makes the sentinels take a node for down only after ten seconds. On a busy machine they
+// would otherwise do so again and again, and leave an old master alone, which must have been
+// reachable all the time for eight seconds before they make it a replica.
+func (w *Watched) BePatient() {
+	w.t.Helper()
+	for _, s := range w.Sentinels {
+		for _, name := range w.Names {
+			s.Do("SENTINEL", "SET", name, "down-after-milliseconds", "10000")
+		}
+	}
+}
+
 // field returns the value of a field in a reply of names and values.
 func field(r Reply, name string) string {
 	for i := 0; i+1 < len(r.Elems); i += 2 {

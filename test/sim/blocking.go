@@ -2,18 +2,9 @@ package sim
 
 import (
 	"fmt"
-	"math"
-	"strconv"
-	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
 )
-
-// wait is a BLPOP that a node has not answered yet.
-type wait struct {
-	key   string
-	until int64
-}
 
 // askPop sends a BLPOP from a queue of the client, usually after an RPUSH to it. Without
 // the RPUSH the queue may be empty.
@@ -54,67 +45,10 @@ func (c *client) judgePop(q question, reply []byte) {
 	c.delivered[q.keys[0]]++
 }
 
-// pop executes a BLPOP. If the list is empty, it returns nil and the command waits.
-func (n *node) pop(l *link, key, timeout string) []byte {
-	if list := n.lists[key]; len(list) > 0 {
-		return n.take(key)
-	}
-	t, _ := strconv.ParseFloat(timeout, 64)
-	l.waits = &wait{key: key, until: n.world.now + int64(t*float64(time.Second))}
-	if t == 0 {
-		l.waits.until = math.MaxInt64
-	}
-	return nil
-}
-
-func (n *node) take(key string) []byte {
-	elem := n.lists[key][0]
-	if n.lists[key] = n.lists[key][1:]; len(n.lists[key]) == 0 {
-		delete(n.lists, key)
-	}
-	n.versions[key]++
-	n.world.executed++
-	n.world.pops[key]++
-	n.world.poppedElems[key+" "+elem] = true
-	return resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 2), key), elem)
-}
-
-// serveWait answers the link's waiting BLPOP if there is a reply by now. It reports whether
-// the node may execute the link's next command.
-func (n *node) serveWait(l *link) bool {
-	if l.waits == nil {
-		return true
-	}
-	var reply []byte
-	switch redirected := n.redirect([]string{l.waits.key}, false); {
-	case redirected != nil && len(n.lists[l.waits.key]) == 0:
-		reply = redirected
-	case len(n.lists[l.waits.key]) > 0:
-		reply = n.take(l.waits.key)
-	case n.world.now >= l.waits.until:
-		reply = []byte("*-1\r\n")
-	default:
-		return false
-	}
-	n.world.logf("%s on link %d: BLPOP %s ends with %.60q", n, l.id, l.waits.key, reply)
-	l.waits = nil
-	l.toProxy = append(l.toProxy, reply...)
-	return true
-}
-
-// clientCommand answers CLIENT ID and CLIENT UNBLOCK.
-func (n *node) clientCommand(l *link, args []string) []byte {
-	if args[1] == "ID" {
-		return resp.AppendInt(nil, int64(l.id))
-	}
-	for _, other := range n.world.links {
-		if other.node == n && other.open && other.waits != nil && fmt.Sprint(other.id) == args[2] {
-			other.waits = nil
-			other.toProxy = append(other.toProxy, "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"...)
-			return resp.AppendInt(nil, 1)
-		}
-	}
-	return resp.AppendInt(nil, 0)
+// popped sees each element that a node pops.
+func (w *world) popped(key, elem string) {
+	w.pops[key]++
+	w.poppedElems[key+" "+elem] = true
 }
 
 // checkPops fails the run if more elements were popped from a queue than were delivered to

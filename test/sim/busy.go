@@ -58,10 +58,10 @@ func (l *link) refuse(command string) []byte {
 	case "HELLO", "MULTI", "WATCH", "UNWATCH":
 		return nil
 	case "EXEC":
-		l.block = block{}
+		l.peer.Discard()
 		return errorReply("EXECABORT Transaction discarded because of: " + text)
 	}
-	l.block.broken = l.block.broken || l.block.multi
+	l.peer.Spoil()
 	return errorReply(text)
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/test/sim/model"
 )
 
 // A master may die. After a while its replica becomes the master, with all of its data:
@@ -48,7 +49,8 @@ func (w *world) replicaOf(master int) int {
 
 // die stops a node and closes its connections.
 func (w *world) die(n *node) {
-	n.up, n.scripts, n.busy = false, map[string]string{}, nil
+	n.up, n.busy = false, nil
+	n.redis.Restart()
 	for _, l := range w.links {
 		if l.open && l.node == n {
 			l.open = false
@@ -79,8 +81,8 @@ func (w *world) elect(atOnce bool) {
 			}
 		}
 	}
-	to.lists, to.strs, to.versions = from.lists, from.strs, from.versions
-	from.lists, from.strs, from.versions = map[string][]string{}, map[string]string{}, map[string]int{}
+	to.redis.SetData(from.redis.Data())
+	from.redis.SetData(model.NewData())
 	to.follows, from.follows = -1, f.to
 }
 

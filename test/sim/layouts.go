@@ -20,9 +20,8 @@ type layouts struct {
 
 // newLayouts gives all nodes the same keys.
 func newLayouts(w *world) *layouts {
-	first := w.nodes[0]
 	for _, n := range w.nodes[1:] {
-		n.lists, n.strs, n.versions = first.lists, first.strs, first.versions
+		n.redis.SetData(w.nodes[0].redis.Data())
 	}
 	w.chaos.move, w.chaos.failover = 0, 0
 	l := &layouts{world: w, chance: 5 + w.rng.IntN(100)}

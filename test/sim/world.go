@@ -13,6 +13,7 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/test/sim/model"
 )
 
 const (
@@ -78,10 +79,8 @@ type link struct {
 	toNode    []byte
 	toProxy   []byte
 	parser    resp.Parser
-	asking    bool
-	block     block
-	waits     *wait
-	trickle   int64 // time until which replies arrive a few bytes at a time
+	peer      *model.Conn // the node's side, once the socket is connected
+	trickle   int64       // time until which replies arrive a few bytes at a time
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -162,12 +161,7 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 		owner[g] = g % 3
 	}
 	for i := range 6 {
-		w.nodes = append(w.nodes, &node{
-			addr: fmt.Sprintf("10.0.0.%d:6379", i+1), self: i, follows: i - 3, world: w, up: true,
-			lists: map[string][]string{}, strs: map[string]string{}, scripts: map[string]string{},
-			versions: map[string]int{}, owner: append([]int(nil), owner...),
-			migrating: map[int]int{}, importing: map[int]int{},
-		})
+		w.nodes = append(w.nodes, w.newNode(i, owner))
 	}
 	table := router.NewSlots(w.nodes[0].table())
 	if seed%4 == 2 {
@@ -239,6 +233,11 @@ func (w *world) turn() {
 			w.flush(c.session)
 		}
 	}
+	for _, n := range w.nodes {
+		if n.runs() && n.busy == nil {
+			n.redis.Serve()
+		}
+	}
 	for _, i := range w.rng.Perm(len(w.links)) {
 		w.exchange(w.links[i])
 	}
@@ -257,6 +256,8 @@ func (w *world) turn() {
 	for _, l := range w.links {
 		if l.open {
 			open = append(open, l)
+		} else if l.peer != nil && !l.peer.Closed() {
+			l.peer.Close()
 		}
 	}
 	w.links = open
@@ -310,10 +311,11 @@ func (w *world) exchange(l *link) {
 				return
 			}
 			l.connected = true
+			l.peer = l.node.redis.Open(func(b []byte) { l.toProxy = append(l.toProxy, b...) }, func() {})
 			l.conn.Connected(w.now)
 		}
 	default:
-		if l.node.up && w.now >= l.node.frozen && w.rng.IntN(1+w.chaos.lag) == 0 {
+		if l.node.runs() && w.rng.IntN(1+w.chaos.lag) == 0 {
 			l.node.process(l)
 		}
 		b := w.some(l.toProxy[:min(len(l.toProxy), socketBuffer)])
@@ -480,7 +482,7 @@ func (w *world) breakThings() {
 	}
 	for _, n := range w.nodes {
 		if w.chance(w.chaos.flush) {
-			n.scripts = map[string]string{}
+			n.redis.ForgetScripts()
 		}
 		switch {
 		case n.up && w.now >= n.frozen && w.chance(w.chaos.freeze):
@@ -535,16 +537,7 @@ func (w *world) moveSlots() {
 	target := w.nodes[to]
 	keys := from.keysOf(g)
 	for _, k := range keys[:min(len(keys), 1+w.rng.IntN(3))] {
-		if v, ok := from.lists[k]; ok {
-			target.lists[k] = v
-			delete(from.lists, k)
-		}
-		if v, ok := from.strs[k]; ok {
-			target.strs[k] = v
-			delete(from.strs, k)
-		}
-		from.versions[k]++
-		target.versions[k]++
+		from.redis.Migrate(k, target.redis)
 	}
 	if len(from.keysOf(g)) > 0 {
 		return

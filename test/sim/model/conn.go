@@ -168,8 +168,9 @@ func (c *Conn) line() string {
 	if c.wait != nil {
 		flags = "b"
 	}
-	return fmt.Sprintf("id=%d addr=10.1.0.1:%d laddr=10.0.0.1:6379 fd=8 name=%s age=0 idle=0 flags=%s db=0 "+
-		"sub=0 psub=0 ssub=0 multi=%d user=default redir=-1 resp=%d\n", c.ID, 10000+c.ID, c.Name, flags, multi, c.protocol())
+	return fmt.Sprintf("id=%d addr=10.1.0.1:%d laddr=10.0.0.1:6379 fd=8 name=%s age=0 idle=0 flags=%s "+
+		"db=0 sub=0 psub=0 ssub=0 multi=%d user=default redir=-1 resp=%d\n",
+		c.ID, 10000+c.ID, c.Name, flags, multi, c.protocol())
 }
 
 // killOthers executes CLIENT KILL with filters.

@@ -140,6 +140,9 @@ func (d *Data) Expiry(key string) int64 {
 	return 0
 }
 
+// Plant makes text the value of a string, as if that had always been so.
+func (d *Data) Plant(key, text string) { d.set(key, &entry{text: text, used: 1}) }
+
 // Migrate moves a key to another node, as MIGRATE does.
 func (n *Node) Migrate(key string, to *Node) {
 	if e := n.data.entries[key]; e != nil {

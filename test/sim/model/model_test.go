@@ -115,7 +115,7 @@ func (p *pair) await(c *connPair) {
 	p.compare(c, "the end of a wait", got)
 }
 
-// words returns the words of a line. '' is an empty word.
+// words returns the words of a line. ” is an empty word.
 func words(line, dump string) []string {
 	all := strings.Fields(line)
 	for i, w := range all {

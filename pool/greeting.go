@@ -32,19 +32,24 @@ const (
 // Setup is the state that the greeting gives to a link. It must be set before the first
 // call of a method.
 type Setup struct {
-	DB      int  // the database that the greeting selects
-	RESP3   bool // the greeting switches to RESP3
-	NoTouch bool // the greeting sends CLIENT NO-TOUCH ON
-	Master  bool // the greeting sends ROLE and fails if the node is not a master
+	Mode
+	Master bool // the greeting sends ROLE and fails if the node is not a master
 	// Account, if not nil, is used instead of that of the Config. It may be replaced at any
 	// time; the next greeting uses it.
 	Account *Account
-	// User, if not nil, is the client's user that the link becomes once the node has accepted the
-	// rest of the greeting, so that the node's rules for that user hold. It never changes.
-	User *Account
 	// Prelude, if not nil, returns one more command of the greeting. While the command is
 	// empty, the greeting waits for ResumeGreeting.
 	Prelude func() []byte
+}
+
+// Mode is what clients must have in common to share a connection. It never changes.
+type Mode struct {
+	// User, if not nil, is the client's user that the link becomes once the node has accepted the
+	// rest of the greeting, so that the node's rules for that user hold.
+	User    *Account
+	DB      int  // the database that the greeting selects
+	RESP3   bool // the greeting switches to RESP3
+	NoTouch bool // the greeting sends CLIENT NO-TOUCH ON
 }
 
 // Account is a user of a node, and the password. Without a user, the password is that of the

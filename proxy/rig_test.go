@@ -41,7 +41,7 @@ func newRig(t testing.TB, o Options) *rig {
 	r := &rig{t: t, w: New(o, table), now: int64(time.Hour), seen: map[*pool.Link]bool{}}
 	r.w.Turn(r.now, time.Unix(1000, 0))
 	for _, n := range r.w.Nodes {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			c.Connected(r.now)
 			greeting := string(c.NextWrite())
 			c.Wrote(len(greeting))
@@ -59,7 +59,7 @@ func newClusterRig(t testing.TB, o Options) *rig {
 	r := newRig(t, o)
 	r.w.SetTable(clusterTable(t))
 	for _, n := range r.w.Nodes {
-		greet(r, n.Conns[0])
+		greet(r, n.Shared.Conns[0])
 	}
 	r.endTurn()
 	return r
@@ -79,7 +79,7 @@ func newFailoverRig(t *testing.T, o Options) *rig {
 	r := newRig(t, o)
 	r.w.SetTable(failoverTable(t, ""))
 	for _, n := range r.w.Nodes[:2] {
-		greet(r, n.Conns[0])
+		greet(r, n.Shared.Conns[0])
 	}
 	r.endTurn()
 	return r
@@ -136,8 +136,8 @@ func readRig(t testing.TB, o Options, cluster bool) *rig {
 	r.w.SetTable(table)
 	r.look() // connects
 	for i, n := range r.w.Nodes {
-		if n.Conns[0].State().String() == "dialing" {
-			said := strings.Join(answerAll(r, n.Conns[0]), "")
+		if n.Shared.Conns[0].State().String() == "dialing" {
+			said := strings.Join(answerAll(r, n.Shared.Conns[0]), "")
 			want := map[bool]string{true: "READONLY", false: "READWRITE"}[i >= 2]
 			if strings.Contains(said, want) != cluster {
 				t.Fatalf("node %d was greeted with %q", i, said)
@@ -151,7 +151,7 @@ func readRig(t testing.TB, o Options, cluster bool) *rig {
 // sent is what a node's connection has to write.
 func (r *rig) sent(node int) string {
 	out := ""
-	for c := r.w.Nodes[node].Conns[0]; len(c.NextWrite()) > 0; {
+	for c := r.w.Nodes[node].Shared.Conns[0]; len(c.NextWrite()) > 0; {
 		out += string(c.NextWrite())
 		c.Wrote(len(c.NextWrite()))
 	}
@@ -160,7 +160,7 @@ func (r *rig) sent(node int) string {
 
 // dies ends a node's connection, and the attempt to connect anew.
 func (r *rig) dies(node int) {
-	c := r.w.Nodes[node].Conns[0]
+	c := r.w.Nodes[node].Shared.Conns[0]
 	c.Fail(r.now, "reset")
 	for c.State() != pool.Dialing {
 		r.pass(10 * time.Millisecond)
@@ -169,15 +169,17 @@ func (r *rig) dies(node int) {
 }
 
 // sharedAll returns the shared connections to a node: first keyway's, then those of other states and users.
-func (r *rig) sharedAll(node int) []*pool.Conn { return r.w.Nodes[node].Conns }
+func (r *rig) sharedAll(node int) []*pool.Conn { return r.w.Nodes[node].Shared.Conns }
 
 // connOf returns a client's connection to a node.
 func (r *rig) connOf(s *Session, node int) *pool.Conn { return r.w.Nodes[node].Conn(s) }
 
 // shared returns the connection to a node that clients in the default state share.
-func (r *rig) shared(node int) *pool.Conn { return r.w.Nodes[node].Conns[0] }
+func (r *rig) shared(node int) *pool.Conn { return r.w.Nodes[node].Shared.Conns[0] }
 
-func (r *rig) node(node int, reply string) { r.w.Nodes[node].Conns[0].Received([]byte(reply), r.now) }
+func (r *rig) node(node int, reply string) {
+	r.w.Nodes[node].Shared.Conns[0].Received([]byte(reply), r.now)
+}
 
 func (r *rig) feed(s string) { r.w.Received(r.s, []byte(s)); r.endTurn() }
 
@@ -198,7 +200,7 @@ func (r *rig) endTurn() *Ready {
 // carriesCommands reports whether a link is a shared connection or was taken for a command.
 func (r *rig) carriesCommands(l *pool.Link) bool {
 	for _, n := range r.w.Nodes {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			if &c.Link == l {
 				return true
 			}
@@ -272,7 +274,7 @@ func (r *rig) got() string {
 // plain returns a node's first shared connection. The node is never asked for its software.
 func (r *rig) plain(node int) *pool.Conn {
 	r.w.Server.NextHello = math.MaxInt64
-	return r.w.Nodes[node].Conns[0]
+	return r.w.Nodes[node].Shared.Conns[0]
 }
 
 func (r *rig) pass(d time.Duration) {
@@ -310,7 +312,7 @@ func (r *rig) answerAlone(node int, reply string) {
 // write written.
 func (r *rig) conns(node int) (all []*pool.Link) {
 	n := r.w.Nodes[node]
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		all = append(all, &c.Link)
 	}
 	for _, use := range n.InUse {

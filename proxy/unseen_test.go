@@ -31,7 +31,7 @@ func unseenRig(t *testing.T, o Options) (r *rig, sent string) {
 	r = newRig(t, o)
 	r.w.SetTable(unseenTable(t, false))
 	for _, n := range r.w.Nodes {
-		greet(r, n.Conns[0])
+		greet(r, n.Shared.Conns[0])
 	}
 	r.endTurn()
 	r.dies(1)

@@ -119,7 +119,7 @@ func (u *nodeUsers) reachable(s *engine.Session) *engine.Node {
 	masters := u.w.Masters
 	for i := range masters {
 		n := masters[(int(s.ID())+i)%len(masters)]
-		if n.Conns[0].ConnectError() == "" {
+		if n.Shared.Conns[0].ConnectError() == "" {
 			return n
 		}
 	}
@@ -284,8 +284,7 @@ func authenticateAtNodes(w *engine.Worker, s *engine.Session, username, password
 	case text != "":
 		return text
 	}
-	isSame := s.Login != nil && s.Login.Username == username && s.Login.Password == password
-	if !isSame && (s.Has(engine.Subscribed|engine.Tracks) || s.Block != nil) {
+	if !s.Login.Is(username, password) && (s.Has(engine.Subscribed|engine.Tracks) || s.Block != nil) {
 		return errOtherUser
 	}
 	return logIn(w, s, username, password)
@@ -296,11 +295,11 @@ func (u *nodeUsers) Permits(s *engine.Session, cmd *command.Command, a command.A
 	w := u.w
 	text, isKnown := u.take(s, ofCommand)
 	switch {
-	case s.Login.Permitted[cmd.ID] > w.Now && isBare(cmd, a):
+	case s.Login.IsPermitted(cmd.ID, w.Now) && isBare(cmd, a):
 		return true
 	case isKnown && text == "":
 		if isBare(cmd, a) {
-			s.Login.Permitted[cmd.ID] = w.Now + permittedFor
+			s.Login.Permit(cmd.ID, w.Now+permittedFor)
 		}
 		return true
 	case isKnown:
@@ -318,7 +317,7 @@ func (u *nodeUsers) Permits(s *engine.Session, cmd *command.Command, a command.A
 	u.await(s, ofCommand)
 	u.dryRun(n, s, shortened(cmd, a), func(reply []byte, ok bool) {
 		if !ok {
-			settle(s, errtext.NotExecuted(n.Label(), n.Conns[0].Reason()))
+			settle(s, errtext.NotExecuted(n.Label(), n.Shared.Conns[0].Reason()))
 			return
 		}
 		if isUnknown(reply) {
@@ -333,8 +332,8 @@ func (u *nodeUsers) Permits(s *engine.Session, cmd *command.Command, a command.A
 
 // dryRun asks a node whether the client's user may run a command.
 func (u *nodeUsers) dryRun(n *engine.Node, s *engine.Session, args []string, done func(reply []byte, ok bool)) {
-	args = append([]string{"ACL", "DRYRUN", s.Login.Username}, args...)
-	u.w.Ask(n.Conns[0], u.w.Deadline(), func(reply []byte, ok bool) {
+	args = append([]string{"ACL", "DRYRUN", s.Login.Account().Username}, args...)
+	u.w.Ask(n.Shared.Conns[0], u.w.Deadline(), func(reply []byte, ok bool) {
 		if !s.HasLeft() {
 			done(reply, ok)
 		}

@@ -102,13 +102,13 @@ func (p *pauses) functionReplicates(name string) bool {
 // functions, and these do not change during a pause: FUNCTION LOAD is a write, so it waits.
 func (p *pauses) askFunctions() {
 	w := p.w
-	i := slices.IndexFunc(w.Masters, func(n *engine.Node) bool { return n.Conns[0].State() == pool.Ready })
+	i := slices.IndexFunc(w.Masters, func(n *engine.Node) bool { return n.Shared.Conns[0].State() == pool.Ready })
 	if i < 0 {
 		return // the waiting command is tried again at the next tick
 	}
 	f := &functionFlags{}
 	p.functions = f
-	w.Ask(w.Masters[i].Conns[0], w.Deadline(), func(reply []byte, ok bool) {
+	w.Ask(w.Masters[i].Shared.Conns[0], w.Deadline(), func(reply []byte, ok bool) {
 		if ok {
 			f.noWrites = readFunctions(reply)
 		} else if p.functions == f {

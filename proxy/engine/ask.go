@@ -42,7 +42,7 @@ func (w *Worker) say(c *pool.Conn, frame []byte) {
 // asMaster calls send, and makes the node answer the commands that send sends without the
 // keys that it has as a replica. Otherwise its replies would hide which node owns them.
 func (n *Node) asMaster(c *pool.Conn, send func()) {
-	scoped := c.Prelude != nil && n.Master != nil && slices.Contains(n.Conns, c)
+	scoped := c.Prelude != nil && n.Master != nil && slices.Contains(n.Shared.Conns, c)
 	if scoped {
 		n.Worker.say(c, readWriteFrame)
 	}
@@ -88,7 +88,7 @@ func (sw *software) ask() {
 		return
 	}
 	for _, n := range w.Masters {
-		c := n.Conns[0]
+		c := n.Shared.Conns[0]
 		if c.State() != pool.Ready {
 			continue
 		}

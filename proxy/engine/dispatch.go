@@ -8,6 +8,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/logins"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -535,8 +536,8 @@ func (in *inputs) dropFirst(s *Session) {
 // identity is who a client is.
 type identity struct {
 	User  *acl.User
-	Share *quota.Share // of the user's account; nil: the user has no limits
-	Login *Login       // the client's account at the nodes; nil: keyway's own
+	Share *quota.Share  // of the user's account; nil: the user has no limits
+	Login *logins.Login // the client's account at the nodes; nil: keyway's own
 }
 
 // UseUser makes the session one of another user. The user's limit of clients is looked at when

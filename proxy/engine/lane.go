@@ -143,7 +143,7 @@ func (c *Call) start(n *Node, frame []byte, how manner) {
 		s.WroteTo.Add(n.Ordinal)
 	}
 	conn, deadline := n.Conn(s), c.replyBy()
-	if conn.User != accountOf(s) {
+	if conn.User != s.Login.Account() {
 		c.Refuse(otherUser)
 		return
 	}
@@ -216,7 +216,7 @@ const otherUser = "keyway has chosen a connection of another user"
 // mayUse reports whether a call in the exclusive lane may use the connection: that is of the
 // client's user, or it is keyway's own, and keyway has asked whether the user may run the command.
 func mayUse(c *Call, conn *pool.Conn) bool {
-	return conn.User == accountOf(c.Request.Session) ||
+	return conn.User == c.Request.Session.Login.Account() ||
 		conn.User == nil && c.Block == nil && c.Request.Command.Handling == command.Local
 }
 

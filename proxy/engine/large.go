@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
-	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
@@ -144,7 +143,7 @@ func (c *Call) runsScript() bool {
 // It answers writes that are already behind the script when the script ends.
 func (n *Node) tickShared() {
 	n.tickBusy()
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		if c.Tick(n.Worker.Now); c.IsStuck(n.Worker.Now, n.Worker.stuckAfter()) {
 			n.replaceSlowConn(c)
 		}
@@ -152,26 +151,15 @@ func (n *Node) tickShared() {
 	n.tickRetired()
 }
 
-// retiredConns are the connections to a node that clients shared until a slow reply occupied
-// them. Their replies are still due. Each change makes a new slice, so it does not
-// disturb a loop over the old one.
-type retiredConns struct {
-	conns     []*pool.Conn
-	refusedAt int64 // when the node last refused a replacement connection
-}
-
-// refusedFor is how long after a refusal keyway replaces no connection to the node.
-const refusedFor = int64(time.Second)
-
 // replaceSlowConn replaces a shared connection that a slow reply occupies. The old one stays
 // until all its requests are answered. Clients that wait for any reply send nothing more until
 // they have it, so no command overtakes one on the old connection.
 func (n *Node) replaceSlowConn(conn *pool.Conn) {
-	w, i := n.Worker, slices.Index(n.Conns, conn)
-	if i < 0 || !n.HasRoom() || n.retired.refusedAt > 0 && w.Now-n.retired.refusedAt < refusedFor {
+	w, i := n.Worker, slices.Index(n.Shared.Conns, conn)
+	if i < 0 || !n.HasRoom() || !n.Shared.MayReplace(w.Now) {
 		return
 	}
-	fresh := n.newShared(func(c *pool.Conn) { copyState(c, conn) })
+	fresh := n.newShared(conn.Mode)
 	n.replace(i, fresh)
 	fresh.Open(w.Now)
 }
@@ -179,85 +167,14 @@ func (n *Node) replaceSlowConn(conn *pool.Conn) {
 // replace puts a connection in the place of the i-th shared one, which stays until all its
 // requests are answered. Clients that wait for any reply send nothing more until they have it.
 func (n *Node) replace(i int, fresh *pool.Conn) {
-	old := n.Conns[i]
-	fresh.Stats.Dials = old.Stats.Dials
-	n.Conns = slices.Clone(n.Conns) // a caller may be in a loop over the old slice
-	n.Conns[i] = fresh
-	n.retired.add(old, fresh)
+	n.Shared.Replace(i, fresh)
 	n.Worker.epoch++
-}
-
-// add lets a connection answer the requests in flight, and then closes it. heir goes on with
-// its counters.
-func (r *retiredConns) add(c, heir *pool.Conn) {
-	moveStats(&heir.Stats, &c.Stats)
-	r.conns = append(slices.Clone(r.conns), c)
-}
-
-// copyState gives a new connection the state of another; see fits.
-func copyState(to, from *pool.Conn) {
-	to.User, to.DB, to.RESP3, to.NoTouch = from.User, from.DB, from.RESP3, from.NoTouch
-}
-
-// reinstate puts retired connections back in the places where the node has refused their
-// replacements. A node without a spare connection still answers over those it has.
-func (r *retiredConns) reinstate(n *Node) {
-	for i, fresh := range n.Conns {
-		if why := fresh.ConnectError(); why == "" || strings.HasPrefix(why, "BUSY ") {
-			continue
-		}
-		place := slices.IndexFunc(r.conns, func(c *pool.Conn) bool {
-			return c.State() == pool.Ready && inSameState(c, fresh)
-		})
-		if place < 0 {
-			continue
-		}
-		old := r.remove(place)
-		moveStats(&old.Stats, &fresh.Stats)
-		n.Conns = slices.Clone(n.Conns)
-		n.Conns[i] = old
-		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &fresh.Link)
-		r.refusedAt = n.Worker.Now
-		n.Worker.epoch++
-	}
-}
-
-// inSameState reports whether two connections serve clients in the same state; see fits.
-func inSameState(a, b *pool.Conn) bool {
-	return a.User == b.User && a.DB == b.DB && a.RESP3 == b.RESP3 && a.NoTouch == b.NoTouch
-}
-
-func (r *retiredConns) remove(place int) *pool.Conn {
-	c := r.conns[place]
-	r.conns = slices.Concat(r.conns[:place], r.conns[place+1:])
-	return c
-}
-
-// moveStats moves one connection's counters to another, except dials: these distinguish
-// the connection's sockets.
-func moveStats(to, from *metrics.Connection) {
-	dials := from.Dials
-	from.Dials = 0
-	to.AddConnection(from)
-	*from = metrics.Connection{Dials: dials}
 }
 
 // tickRetired closes the retired connections on which no reply is due. On the others, it
 // sends the reads again that wait behind a reply that takes long to transfer.
 func (n *Node) tickRetired() {
-	for _, c := range n.retired.conns {
-		if c.InFlight() > 0 && c.ConnectError() == "" {
-			if c.Tick(n.Worker.Now); c.IsReplySlow(n.Worker.Now, rereadAfter) {
-				n.Worker.largeValues.rereadBehind(c)
-			}
-			continue
-		}
-		if place := slices.Index(n.retired.conns, c); place >= 0 {
-			n.retired.remove(place)
-		}
-		moveStats(&n.Conns[0].Stats, &c.Stats)
-		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
-	}
+	n.discard(n.Shared.Tick(n.Worker.Now, rereadAfter, n.Worker.largeValues.rereadBehind))
 }
 
 // MustDrain reports whether a large command must wait for its client's earlier commands,
@@ -400,7 +317,7 @@ func (n *Node) tickBusy() {
 		return
 	}
 	w := n.Worker
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		switch {
 		case strings.HasPrefix(c.ConnectError(), "BUSY "): // the node's answer to the greeting
 			n.excuse()
@@ -436,7 +353,7 @@ func (n *Node) excuse() {
 	for c := range clientConns(n) {
 		c.PostponeTimeouts(n.Worker.Now)
 	}
-	for _, c := range n.retired.conns {
+	for _, c := range n.Shared.Retired {
 		n.Worker.largeValues.rereadBehind(c)
 	}
 }
@@ -444,12 +361,12 @@ func (n *Node) excuse() {
 // clientConns yields the connections to the node that may carry clients' requests.
 func clientConns(n *Node) iter.Seq[*pool.Conn] {
 	return func(yield func(*pool.Conn) bool) {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			if !yield(c) {
 				return
 			}
 		}
-		for _, c := range n.retired.conns {
+		for _, c := range n.Shared.Retired {
 			if !yield(c) {
 				return
 			}

@@ -47,12 +47,7 @@ func (w *Worker) Memory() (h Memory) {
 	}
 	for _, n := range w.Nodes {
 		h.Queued += n.Retries.Memory()
-		for _, c := range n.Conns {
-			h.Queued += c.Memory()
-		}
-		for _, c := range n.retired.conns {
-			h.Queued += c.Memory()
-		}
+		h.Queued += n.Shared.Memory()
 		for i := range n.InUse {
 			h.Queued += n.InUse[i].Conn.Memory()
 		}

@@ -5,13 +5,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/logins"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/retry"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/shared"
 )
 
 // Node is a server that keyway sends commands to: a master or a replica.
@@ -24,12 +25,9 @@ type Node struct {
 	replicas  []*Node // the replicas of a master
 	following
 	succession
-	Ordinal uint // of this worker's nodes, also those that have left
-	// Conns are the shared connections: Options.Connections for RESP2 and database 0, then
-	// as many for each other state (database, protocol, NO-TOUCH) that clients use.
-	Conns       []*pool.Conn
-	retired     retiredConns
-	askedIfBusy bool // see tickBusy
+	Ordinal     uint       // of this worker's nodes, also those that have left
+	Shared      shared.Set // Options.Connections for each mode
+	askedIfBusy bool       // see tickBusy
 	exclusives
 	group int32 // a group of keys that it owns, or owned last; -1: none
 
@@ -83,7 +81,7 @@ func logInAgain(n *Node) { sayOnAll(n, n.account.AppendAuth(nil)) }
 // what is lent to one client, and feeds, on which a node accepts few commands. It also leaves out
 // connections of the nodes' own users, which must not become keyway's. Idle connections are closed.
 func sayOnAll(n *Node, frame []byte) {
-	conns := slices.Concat(n.Conns, n.retired.conns)
+	conns := slices.Concat(n.Shared.Conns, n.Shared.Retired)
 	for _, f := range n.Worker.Features {
 		conns = append(conns, f.Conns(n)...)
 	}
@@ -105,7 +103,7 @@ func retryRefused(n *Node) {
 			c.RetryNow(n.Worker.Now)
 		}
 	}
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		retry(c)
 	}
 	for _, use := range n.InUse {
@@ -140,44 +138,41 @@ func (n *Node) Label() string {
 	return n.name + " (" + n.Addr + ")"
 }
 
-// isUp reports whether a shared connection to the node is ready. Connections that were
-// retired because of a slow reply count too.
-func (n *Node) isUp() bool {
-	ready := func(c *pool.Conn) bool { return c.State() == pool.Ready }
-	return slices.ContainsFunc(n.Conns, ready) || slices.ContainsFunc(n.retired.conns, ready)
-}
-
-// inFlight returns how many requests are unanswered on the shared connections.
-func (n *Node) inFlight() (requests int) {
-	for _, c := range n.Conns {
-		requests += c.InFlight()
-	}
-	return requests
-}
-
-// wasUp reports whether a shared connection to a node was ready and has ended.
-func wasUp(n *Node) bool {
-	return slices.ContainsFunc(n.Conns, func(c *pool.Conn) bool { return c.Stats.Losses > 0 })
-}
-
 // Conn returns the connection for a session's commands to the node, outside the exclusive
 // lane. It is always the same, since otherwise commands could overtake each other.
 func (n *Node) Conn(s *Session) *pool.Conn {
-	if len(n.retired.conns) > 0 {
-		n.retired.reinstate(n)
+	if len(n.Shared.Retired) > 0 {
+		n.reinstate()
 	}
 	k := n.Worker.Options.Connections
 	if s.DB == 0 && k == 1 && s.State&(RESP3|Tracks|NoTouch|OfNodes) == 0 {
-		return n.Conns[0]
+		return n.Shared.Conns[0]
 	}
 	if s.lane() == trackedLane {
 		return s.OwnConns.Conn(n)
 	}
-	if at := s.Login.find(n, s); at >= 0 {
-		return n.Conns[at+int(s.id%uint64(k))]
+	m := s.Mode()
+	at := s.Login.Find(n.Ordinal, &n.Shared, m, k)
+	if at < 0 {
+		at = len(n.Shared.Conns)
+		n.connect(m)
 	}
-	n.connect(s)
-	return n.Conn(s)
+	return n.Shared.Conns[at+int(s.id%uint64(k))]
+}
+
+// reinstate goes back to retired connections in the places of those that the node has refused.
+func (n *Node) reinstate() {
+	if refused := n.Shared.Reinstate(n.Worker.Now); len(refused) > 0 {
+		n.discard(refused)
+		n.Worker.epoch++
+	}
+}
+
+// discard makes the next tick close connections.
+func (n *Node) discard(conns []*pool.Conn) {
+	for _, c := range conns {
+		n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
+	}
 }
 
 // ReadyConn returns a connection for a question about the session that needs no state. It
@@ -186,7 +181,7 @@ func (n *Node) ReadyConn(s *Session) *pool.Conn {
 	if c := QuestionConn(n, s); c.State() == pool.Ready {
 		return c
 	}
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		if c.User == nil && c.State() == pool.Ready {
 			return c
 		}
@@ -199,34 +194,27 @@ func (n *Node) ReadyConn(s *Session) *pool.Conn {
 // the question.
 func QuestionConn(n *Node, s *Session) *pool.Conn {
 	if s.Has(OfNodes) {
-		return n.Conns[0]
+		return n.Shared.Conns[0]
 	}
 	return n.Conn(s)
 }
 
-// fits reports whether a connection has the client's state: the same database, protocol,
-// CLIENT NO-TOUCH and user of the nodes.
-func (s *Session) fits(c *pool.Conn) bool {
-	return c.User == accountOf(s) && c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has(NoTouch)
+// Mode returns the mode of the client's connections.
+func (s *Session) Mode() pool.Mode {
+	return pool.Mode{User: s.Login.Account(), DB: int(s.DB), RESP3: s.Has(RESP3), NoTouch: s.Has(NoTouch)}
 }
 
-// CopyStateTo gives a new connection the client's state.
-func (s *Session) CopyStateTo(c *pool.Conn) {
-	c.User, c.DB, c.RESP3, c.NoTouch = accountOf(s), int(s.DB), s.Has(RESP3), s.Has(NoTouch)
-}
-
-// connect adds shared connections for clients in the session's state.
-func (n *Node) connect(s *Session) {
+// connect adds shared connections of a mode.
+func (n *Node) connect(m pool.Mode) {
 	for range n.Worker.Options.Connections {
-		n.Conns = append(n.Conns, n.newShared(s.CopyStateTo))
+		n.Shared.Conns = append(n.Shared.Conns, n.newShared(m))
 	}
 }
 
-// newShared returns a new shared connection to the node. shape sets the state that its clients
-// have in common.
-func (n *Node) newShared(shape func(*pool.Conn)) *pool.Conn {
+// newShared returns a new shared connection to the node.
+func (n *Node) newShared(m pool.Mode) *pool.Conn {
 	c := n.NewConn()
-	shape(c)
+	c.Mode = m
 	c.CheckEvery = n.Worker.Options.CheckEvery
 	n.setScope(c)
 	return c
@@ -250,7 +238,8 @@ func (rt *routing) reshape(before Options) {
 	}
 	for _, n := range nodes {
 		if w.Options.Connections != before.Connections {
-			n.resize(before.Connections)
+			n.Shared.Resize(before.Connections, w.Options.Connections, w.Now, n.newShared)
+			w.epoch++ // clients with calls in flight may get another connection; see consume
 		}
 		if w.Options.Backend.Name != before.Backend.Name {
 			n.rename()
@@ -258,44 +247,9 @@ func (rt *routing) reshape(before Options) {
 	}
 }
 
-// resize changes the number of shared connections for each state from was to that of the
-// options. Surplus ones are closed when they have answered everything.
-func (n *Node) resize(was int) {
-	is, all := n.Worker.Options.Connections, n.Conns
-	n.Conns = nil
-	for i := 0; i < len(all); i += was {
-		first := all[i]
-		for k := range max(was, is) {
-			switch {
-			case k >= is:
-				n.retired.add(all[i+k], first)
-			case k < was:
-				n.Conns = append(n.Conns, all[i+k])
-			default:
-				c := n.newShared(func(c *pool.Conn) { copyState(c, first) })
-				if first.State() != pool.Idle {
-					c.Open(n.Worker.Now)
-				}
-				n.Conns = append(n.Conns, c)
-			}
-		}
-	}
-	n.Worker.epoch++ // clients with calls in flight may get another connection; see consume
-}
-
-// Disconnect removes the shared connections in the same state as like, since the node does not
-// support that state. It makes a new list, because a caller may be iterating over the old one.
-func (n *Node) Disconnect(like *pool.Conn) {
-	var kept []*pool.Conn
-	for _, c := range n.Conns {
-		if inSameState(c, like) {
-			n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	n.Conns = kept
-}
+// Disconnect removes the shared connections of the same mode as like, since the node does not
+// support that mode.
+func (n *Node) Disconnect(like *pool.Conn) { n.discard(n.Shared.Remove(like.Mode)) }
 
 // NodeName returns the name of the node of a link. The name of a cluster's node is its
 // address.
@@ -307,26 +261,12 @@ func NodeName(l *pool.Link) string {
 }
 
 func (n *Node) snapshot(master bool) metrics.Node {
-	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.isUp(), Lag: n.lag.Lag(n.Worker.Now),
+	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.Shared.IsUp(), Lag: n.lag.Lag(n.Worker.Now),
 		Exclusive: n.exclusive, Moved: n.movedCount, Ask: n.askCount, Retried: n.retryCount}
-	if state := n.Conns[0].State(); state != pool.Ready {
-		s.State = state.String()
-	}
 	for _, f := range n.Worker.Features {
 		s.Exclusive += len(f.Conns(n))
 	}
-	for _, c := range n.Conns {
-		if r := c.Reason(); r != "" && c.User == nil {
-			s.Reason = r
-		}
-		s.InFlight += c.InFlight()
-		s.InFlightBytes += c.InFlightBytes()
-		s.AddConnection(&c.Stats)
-	}
-	for _, c := range n.retired.conns {
-		s.InFlight += c.InFlight()
-		s.InFlightBytes += c.InFlightBytes()
-	}
+	n.Shared.Count(&s)
 	return s
 }
 
@@ -356,7 +296,7 @@ type ExclusiveConn struct {
 // HasRoom reports whether the limits allow one more connection to the node besides the
 // shared ones: an exclusive or a retired one.
 func (n *Node) HasRoom() bool {
-	return n.exclusive+len(n.retired.conns) < n.Worker.Options.Exclusive && n.Worker.Options.HasRoom()
+	return n.exclusive+len(n.Shared.Retired) < n.Worker.Options.Exclusive && n.Worker.Options.HasRoom()
 }
 
 // TakeExclusive returns a connection that only use.Session uses until Release.
@@ -376,12 +316,13 @@ func (n *Node) lend(use ExclusiveConn) *pool.Conn {
 // idleOrNew returns an idle connection in the session's state, or else a new one. It closes
 // idle connections that it finds lost.
 func (n *Node) idleOrNew(s *Session) *pool.Conn {
+	m := s.Mode()
 	for i := len(n.idle) - 1; i >= 0; i-- {
 		c := n.idle[i]
 		switch {
 		case c.State() != pool.Ready:
 			c.Close(n.Worker.Now, "lost while idle")
-		case s.fits(c):
+		case c.Mode == m:
 			n.idle = slices.Delete(n.idle, i, i+1)
 			return c
 		default:
@@ -390,7 +331,7 @@ func (n *Node) idleOrNew(s *Session) *pool.Conn {
 		n.idle = slices.Delete(n.idle, i, i+1)
 	}
 	c := n.NewConn()
-	s.CopyStateTo(c)
+	c.Mode = m
 	return c
 }
 
@@ -410,7 +351,7 @@ func TakeAsKeyway(n *Node, use ExclusiveConn) *pool.Conn {
 // connection's greeting has neither. It does answer AUTH.
 func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 	c := n.NewConn()
-	c.User, c.Master, c.RESP3 = accountOf(use.Session), false, use.Session.Has(RESP3)
+	c.User, c.Master, c.RESP3 = use.Session.Login.Account(), false, use.Session.Has(RESP3)
 	use.Conn = c
 	return n.lend(use)
 }
@@ -420,7 +361,7 @@ func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 func (n *Node) Release(c *pool.Conn, well bool) {
 	for i := range n.InUse {
 		if n.InUse[i].Conn == c {
-			well = well && n.InUse[i].name == n.Worker.Options.Backend.Name && n.Worker.isKnown(c.User)
+			well = well && n.InUse[i].name == n.Worker.Options.Backend.Name && n.Worker.logins.Has(c.User)
 			n.InUse = append(n.InUse[:i], n.InUse[i+1:]...)
 			n.exclusive--
 			break
@@ -437,12 +378,7 @@ func (n *Node) Release(c *pool.Conn, well bool) {
 // close closes every connection to the node. The requests on them fail.
 func (n *Node) close(now int64, reason string) {
 	n.Worker.Scripts.Cache.Forget(n.Ordinal)
-	for _, c := range n.Conns {
-		c.Close(now, reason)
-	}
-	for _, c := range n.retired.conns {
-		c.Close(now, reason)
-	}
+	n.Shared.Close(now, reason)
 	for _, c := range n.idle {
 		c.Close(now, reason)
 	}
@@ -454,15 +390,11 @@ func (n *Node) close(now int64, reason string) {
 	}
 }
 
-// HasDB reports whether the node is known to have the database: one of its connections
-// has selected it.
+// HasDB reports whether the node is known to have the database: a connection has selected it.
 func (n *Node) HasDB(s *Session, db int) bool {
-	for _, c := range n.Conns {
-		if c.User == accountOf(s) && c.DB == db && c.RESP3 == s.Has(RESP3) && c.State() == pool.Ready {
-			return true
-		}
-	}
-	return false
+	m := s.Mode()
+	m.DB = db
+	return n.Shared.HasSelected(m)
 }
 
 // rename gives the node's connections the name that the options have now. A connection that
@@ -473,163 +405,61 @@ func (n *Node) rename() {
 		return
 	}
 	sayOnAll(n, resp.AppendCommand(nil, "CLIENT", "SETNAME", n.Worker.Options.Backend.Name))
-	for i, c := range n.Conns {
+	for i, c := range n.Shared.Conns {
 		if c.User != nil { // whose rules may not allow it
-			n.replace(i, n.newShared(func(fresh *pool.Conn) { copyState(fresh, c) }))
+			n.replace(i, n.newShared(c.Mode))
 		}
 	}
-}
-
-// Login is an account of the nodes with which clients of the worker have logged in. These clients share
-// connections, and nobody else uses them.
-type Login struct {
-	pool.Account
-	user        *acl.User // of these clients: it only has a name, since the nodes know the rules
-	clients     int
-	unusedSince int64         // when the last client left
-	places      map[*Node]int // where in a node's Conns the last client has found its connections
-	// Permitted has, by the IDs of commands without arguments, until when the answer of a node holds
-	// that the user may run them.
-	Permitted map[int]int64
-}
-
-// loginKey tells accounts of the nodes apart.
-type loginKey struct{ username, password string }
-
-const (
-	// maxLogins bounds the accounts of the nodes that one worker knows.
-	maxLogins = 1000
-	// unusedLogin is how long the connections of an account stay without clients.
-	unusedLogin = int64(time.Minute)
-)
-
-// accountOf returns the client's account at the nodes, nil for keyway's own.
-func accountOf(s *Session) *pool.Account {
-	if s.Login == nil {
-		return nil
-	}
-	return &s.Login.Account
 }
 
 // LogIn makes a client the user of the nodes that a node has accepted with this password. None of its
 // calls may be in flight. It returns false if there are too many accounts.
 func LogIn(w *Worker, s *Session, username, password string) bool {
-	l := w.login(username, password)
+	l := w.logins.Get(username, password)
+	if l == nil {
+		w.closeLogins(0)
+		l = w.logins.Get(username, password)
+	}
 	if l == nil {
 		return false
 	}
 	if s.Login != l {
 		logOut(s)
-		l.clients++
-		s.Login, s.User = l, l.user
+		l.Join()
+		s.Login, s.User = l, l.User()
 		RenewConns(w, s)
 	}
 	s.Set(OfNodes | Authed)
 	return true
 }
 
-// login returns the only Login of an account, or nil if there are too many.
-func (rt *routing) login(username, password string) *Login {
-	key := loginKey{username, password}
-	if l := rt.logins[key]; l != nil {
-		return l
-	}
-	if len(rt.logins) >= maxLogins {
-		rt.closeLogins(func(l *Login) bool { return l.clients == 0 })
-	}
-	switch {
-	case len(rt.logins) >= maxLogins:
-		return nil
-	case rt.logins == nil:
-		rt.logins = map[loginKey]*Login{}
-	}
-	l := &Login{
-		Account: pool.Account{Username: username, Password: password}, user: acl.Nobody(username),
-		places: map[*Node]int{}, Permitted: map[int]int64{},
-	}
-	rt.logins[key] = l
-	return l
-}
-
 // logOut ends LogIn.
 func logOut(s *Session) {
-	s.Login.leave(s.Worker.Now)
+	s.Login.Leave(s.Worker.Now)
 	s.Login = nil
 	s.Clear(OfNodes)
-}
-
-// leave counts a client less. A session that has left keeps its Login, so that nothing that it has sent
-// can get to a connection of others.
-func (l *Login) leave(now int64) {
-	if l == nil {
-		return
-	}
-	if l.clients--; l.clients == 0 {
-		l.unusedSince = now
-	}
-}
-
-// find returns the index of the first of the session's connections among the node's, or -1. With many
-// users there are many connections, so it looks first where it has found them before.
-func (l *Login) find(n *Node, s *Session) int {
-	k := n.Worker.Options.Connections
-	if l != nil {
-		if at := l.places[n]; at < len(n.Conns) && at%k == 0 && s.fits(n.Conns[at]) {
-			return at
-		}
-	}
-	for i := 0; i < len(n.Conns); i += k {
-		if s.fits(n.Conns[i]) {
-			if l != nil {
-				l.places[n] = i
-			}
-			return i
-		}
-	}
-	return -1
-}
-
-// isKnown reports whether clients may still use connections of the account.
-func (rt *routing) isKnown(a *pool.Account) bool {
-	if a == nil {
-		return true
-	}
-	l := rt.logins[loginKey{a.Username, a.Password}]
-	return l != nil && &l.Account == a
 }
 
 // closeUnusedLogins closes the connections of accounts that have had no client for some time, and those
 // whose user a node refuses: the next command tries again, and nothing else should.
 func (rt *routing) closeUnusedLogins() {
-	if len(rt.logins) == 0 {
+	if rt.logins.IsEmpty() {
 		return
 	}
 	for _, n := range rt.Nodes {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			if strings.HasPrefix(c.ConnectError(), pool.RefusesUser) {
 				n.Disconnect(c)
 			}
 		}
 	}
-	for _, l := range rt.logins {
-		if len(l.places) > 2*len(rt.Nodes) {
-			clear(l.places) // most of these nodes have left
-		}
-	}
-	rt.closeLogins(func(l *Login) bool {
-		return l.clients == 0 && rt.w.Now-l.unusedSince >= unusedLogin
-	})
+	rt.closeLogins(logins.UnusedFor)
 }
 
-// closeLogins forgets accounts, and closes their connections once all is answered.
-func (rt *routing) closeLogins(which func(*Login) bool) {
-	gone := map[*pool.Account]bool{}
-	for key, l := range rt.logins {
-		if which(l) {
-			gone[&l.Account] = true
-			delete(rt.logins, key)
-		}
-	}
+// closeLogins forgets the accounts that have had no client for so long, and closes their connections
+// once all is answered.
+func (rt *routing) closeLogins(unused time.Duration) {
+	gone := rt.logins.Forget(rt.w.Now, unused, len(rt.Nodes))
 	if len(gone) == 0 {
 		return
 	}
@@ -643,15 +473,7 @@ func (rt *routing) closeLogins(which func(*Login) bool) {
 
 // closeConnsOf closes the connections to a node that are not lent.
 func closeConnsOf(n *Node, accounts map[*pool.Account]bool) {
-	var kept []*pool.Conn
-	for _, c := range n.Conns {
-		if accounts[c.User] {
-			n.retired.add(c, n.Conns[0])
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	n.Conns = kept
+	n.Shared.RetireUsers(accounts)
 	n.idle = slices.DeleteFunc(n.idle, func(c *pool.Conn) bool {
 		if accounts[c.User] {
 			n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)

@@ -113,7 +113,7 @@ func (sr *slowReaders) pause(c *Call, conn *pool.Conn) {
 	nearlyFull := false
 	if s.Has(slow) || s.delayed > maxDelay {
 		limit := w.Options.ClientOutput - w.Options.ClientOutput/16
-		if nearlyFull = s.Unsent.Size() >= limit && slices.Contains(c.Node.retired.conns, conn); !nearlyFull {
+		if nearlyFull = s.Unsent.Size() >= limit && slices.Contains(c.Node.Shared.Retired, conn); !nearlyFull {
 			return
 		}
 		resumeAt = max(resumeAt, limit-softOutput)

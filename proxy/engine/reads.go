@@ -292,7 +292,7 @@ func (rd *reads) configure() {
 func (rd *reads) begin(n *Node) {
 	n.lag.Reset() // what was known may be out of date
 	n.fastest = nil
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		n.setScope(c)
 		if c.Prelude != nil && n.Master != nil && (c.State() == pool.Ready || c.State() == pool.Greeting) {
 			n.Worker.say(c, n.scope())
@@ -305,13 +305,13 @@ func (rd *reads) begin(n *Node) {
 func (rd *reads) end(n *Node) {
 	n.fastest = nil
 	if n.Master == nil {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			c.Prelude = nil // they are in the scope of a master
 		}
 		return
 	}
-	for i, c := range n.Conns {
-		n.replace(i, n.newShared(func(fresh *pool.Conn) { copyState(fresh, c) }))
+	for i, c := range n.Shared.Conns {
+		n.replace(i, n.newShared(c.Mode))
 	}
 }
 
@@ -343,7 +343,7 @@ func (rd *reads) tick() {
 // nearest returns the fastest node among a master and its replicas in step.
 func (m *Node) nearest() *Node {
 	current, nodes := 0, make([]freshness.Candidate, 0, 8)
-	nodes = append(nodes, freshness.Candidate{Node: &m.lag, Usable: m.Conns[0].State() == pool.Ready})
+	nodes = append(nodes, freshness.Candidate{Node: &m.lag, Usable: m.Shared.Conns[0].State() == pool.Ready})
 	for i, r := range m.replicas {
 		nodes = append(nodes, freshness.Candidate{Node: &r.lag, Usable: r.inStep()})
 		if r == m.fastest {
@@ -358,7 +358,7 @@ func (m *Node) nearest() *Node {
 
 // look asks the node for its replication offset, and measures the round-trip time.
 func (n *Node) look() {
-	w, c := n.Worker, n.Conns[0]
+	w, c := n.Worker, n.Shared.Conns[0]
 	c.Open(w.Now)
 	if c.State() != pool.Ready || !n.lag.Ask(c.Stats.Dials) {
 		return
@@ -378,7 +378,7 @@ func (n *Node) look() {
 
 // inStep reports whether the replica's lag is known and within the limit.
 func (n *Node) inStep() bool {
-	c := n.Conns[0]
+	c := n.Shared.Conns[0]
 	return c.State() == pool.Ready && n.Worker.Reads.Replicas.InStep(&n.lag, c.Stats.Dials, n.Worker.Now)
 }
 
@@ -411,7 +411,7 @@ func (n *Node) scope() []byte {
 func (n *Node) roleChanged() {
 	n.lag.Reset()
 	n.fastest = nil
-	for _, c := range n.Conns {
+	for _, c := range n.Shared.Conns {
 		if c.Prelude != nil && (c.State() == pool.Ready || c.State() == pool.Greeting) {
 			n.Worker.say(c, n.scope())
 		}

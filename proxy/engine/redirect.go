@@ -257,7 +257,7 @@ func (q *retries) mayWait(c *Call, frame []byte, limit int64) bool {
 		began := c.Deadline - int64(q.w.Options.Backend.RequestTimeout)
 		c.waitUntil = began + limit
 	}
-	return c.Node.Retries.MayWait(q.w.Now, c.waitUntil, limit, c.weight(frame), c.Node.inFlight)
+	return c.Node.Retries.MayWait(q.w.Now, c.waitUntil, limit, c.weight(frame), c.Node.Shared.InFlight)
 }
 
 // putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
@@ -357,7 +357,7 @@ func (q *retries) tick() {
 		return
 	}
 	for _, n := range q.w.Nodes {
-		n.Retries.Refill(n.inFlight())
+		n.Retries.Refill(n.Shared.InFlight())
 	}
 	due := q.sessions
 	q.sessions = q.spare[:0]

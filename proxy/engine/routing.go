@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/logins"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -35,7 +36,7 @@ type routing struct {
 	Walk        scan.Masters     // of SCAN
 	looks       looks
 	leaving     []leaving
-	logins      map[loginKey]*Login // the accounts at the nodes that clients have or have had
+	logins      logins.Set // the accounts at the nodes that clients have or have had
 
 	// Next places keys by a layout that is not in force, to count what it would refuse. nil:
 	// there is none. Commands with one key in a fixed place never look at it.
@@ -104,14 +105,14 @@ func (rt *routing) setNodes(renamed map[string]*Node) (gone []*Node) {
 				Ordinal: rt.ordinal, group: -1, following: following{lag: freshness.NewNode()},
 			}
 			rt.ordinal++
-			n.connect(new(Session))
+			n.connect(pool.Mode{})
 		}
 		n.name = tn.Name
 		stay[key] = n
 		rt.Nodes[i] = n
 		if tn.Master {
 			rt.Masters = append(rt.Masters, n)
-			for _, c := range n.Conns[:w.Options.Connections] {
+			for _, c := range n.Shared.Conns[:w.Options.Connections] {
 				if slices.Contains(were, n) {
 					c.Open(w.Now)
 				} else {
@@ -270,7 +271,7 @@ type looks struct {
 // awaits reports whether no look at the topology has begun and ended since a master was
 // lost, and asks for one. A replica that was attached shortly before may not be known yet.
 func (l *looks) awaits(n *Node) bool {
-	if losses := n.Conns[0].Stats.Losses; n.lostAt == 0 || n.losses != losses {
+	if losses := n.Shared.Conns[0].Stats.Losses; n.lostAt == 0 || n.losses != losses {
 		n.lostAt, n.losses = n.Worker.Now, losses
 	}
 	if l.askedAt < n.lostAt {
@@ -514,7 +515,7 @@ func (n *Node) owesReplies() bool {
 			return true
 		}
 	}
-	return n.exclusive > 0 || slices.ContainsFunc(n.Conns, due) || len(n.retired.conns) > 0
+	return n.exclusive > 0 || slices.ContainsFunc(n.Shared.Conns, due) || len(n.Shared.Retired) > 0
 }
 
 // placeWaiting places the calls anew that wait to be sent again.

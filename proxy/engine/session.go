@@ -276,7 +276,7 @@ func (w *Worker) Gone(s *Session) {
 	w.Sessions = w.Sessions[:last]
 	delete(w.ByID, s.id)
 	s.index = -1
-	s.Login.leave(w.Now)
+	s.Login.Leave(w.Now)
 	s.Set(Dead)
 	if s.pausedConn != nil {
 		w.slowReaders.resume(s)

@@ -268,12 +268,12 @@ func (w *Worker) nextDue() int64 {
 		return w.Now + Tick
 	}
 	for _, n := range w.Nodes {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			if c.Busy() && (c.State() != pool.Idle || c.Stats.Losses > 0) {
 				return w.Now + Tick
 			}
 		}
-		if n.exclusive > 0 || len(n.retired.conns) > 0 {
+		if n.exclusive > 0 || len(n.Shared.Retired) > 0 {
 			return w.Now + Tick
 		}
 	}
@@ -403,7 +403,7 @@ func (w *Worker) Shut() {
 
 // HasLostMaster reports whether a master that had a ready connection has none now.
 func (w *Worker) HasLostMaster() bool {
-	return slices.ContainsFunc(w.Masters, func(n *Node) bool { return !n.isUp() && wasUp(n) })
+	return slices.ContainsFunc(w.Masters, func(n *Node) bool { return !n.Shared.IsUp() && n.Shared.WasUp() })
 }
 
 // Deadline returns the deadline of a request that is sent now.
@@ -565,7 +565,7 @@ func Configure(w *Worker, o Options) {
 		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
 	}
 	for _, n := range w.routing.Nodes {
-		for _, c := range n.Conns {
+		for _, c := range n.Shared.Conns {
 			c.CheckEvery = w.Options.CheckEvery
 		}
 		user := n.account.Username

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/logins"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/resp"
@@ -215,7 +216,7 @@ func closeForbidden(s *engine.Session) {
 
 // listenedTo is what clients of one account of the nodes listen to, of one kind.
 type listenedTo struct {
-	login  *engine.Login
+	login  *logins.Login
 	kind   topicKind
 	topics string
 }

@@ -112,7 +112,7 @@ func (t *tracking) Conn(n *engine.Node) *pool.Conn {
 	if c == nil {
 		s := t.sess
 		c = n.NewConn()
-		s.CopyStateTo(c)
+		c.Mode = s.Mode()
 		c.CheckEvery = t.w.Options.CheckEvery
 		c.Prelude = func() []byte { return t.prelude(n) }
 		c.Pushes = t

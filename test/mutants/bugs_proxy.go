@@ -62,12 +62,12 @@ var inProxy = []bug{
 	},
 	{
 		"a node without a connection to spare is taken for one that is gone", "proxy/engine/node.go",
-		"len(n.retired.conns) > 0 {\n		n.retired", "false {\n		n.retired",
+		"len(n.Shared.Retired) > 0 {\n		n.reinstate", "false {\n		n.reinstate",
 		"./test/transcripts", "TestTranscripts/replacement-refused",
 	},
 	{
-		"reads wait behind a large reply", "proxy/engine/large.go",
-		"c.IsReplySlow(n.Worker.Now, rereadAfter)", "false",
+		"reads wait behind a large reply", "shared/set.go",
+		"c.IsReplySlow(now, slow)", "false",
 		"./test/transcripts", "TestTranscripts/reads-behind-large-reply",
 	},
 	{
@@ -99,7 +99,7 @@ var inProxy = []bug{
 	},
 	{
 		"a command overtakes one that is behind a large reply", "proxy/engine/large.go",
-		"	n.retired.add(old, fresh)\n	n.Worker.epoch++\n", "	n.retired.add(old, fresh)\n",
+		"	n.Shared.Replace(i, fresh)\n	n.Worker.epoch++\n", "	n.Shared.Replace(i, fresh)\n",
 		"./test/transcripts", "TestTranscripts/large-reply-again",
 	},
 	{
@@ -115,8 +115,8 @@ var inProxy = []bug{
 	},
 	{
 		"reads behind a script wait for its end", "proxy/engine/large.go",
-		"	for _, c := range n.retired.conns {\n		n.Worker.largeValues.rereadBehind(c)\n",
-		"	for _, c := range n.retired.conns {\n		_ = c\n",
+		"	for _, c := range n.Shared.Retired {\n		n.Worker.largeValues.rereadBehind(c)\n",
+		"	for _, c := range n.Shared.Retired {\n		_ = c\n",
 		"./test/transcripts", "TestTranscripts/busy-script-ends",
 	},
 	{
@@ -419,8 +419,8 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/tracking-lost",
 	},
 	{
-		"clients of both protocols share connections", "proxy/engine/node.go",
-		"c.DB == int(s.DB) && c.RESP3 == s.Has(RESP3) && c.NoTouch == s.Has", "c.DB == int(s.DB) && c.NoTouch == s.Has",
+		"clients of both protocols share connections", "shared/set.go",
+		"return s.Conns[i].Mode == m", "like := s.Conns[i].Mode; like.RESP3 = m.RESP3; return like == m",
 		"./test/transcripts", "TestTranscripts/resp3",
 	},
 	{
@@ -581,8 +581,8 @@ var inProxy = []bug{
 		"./test", "TestInfoCountsOwnClients",
 	},
 	{
-		"clients of CLIENT NO-TOUCH share connections with others", "proxy/engine/node.go",
-		" && c.NoTouch == s.Has(NoTouch)\n", "\n",
+		"clients of CLIENT NO-TOUCH share connections with others", "shared/set.go",
+		"return s.Conns[i].Mode == m", "like := s.Conns[i].Mode; like.NoTouch = m.NoTouch; return like == m",
 		"./test", "TestNoTouch",
 	},
 	{

@@ -3,13 +3,13 @@ package engine
 import (
 	"bytes"
 	"strings"
+	"time"
 
-	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
-	"github.com/keyway-proxy/keyway/logins"
-	"github.com/keyway-proxy/keyway/quota"
+	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
@@ -79,95 +79,6 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return false
 	}
 	return handle(w, s, cmd, a)
-}
-
-// enterAnd dispatches a command of a client that has not authenticated, if Enter lets the client in.
-func enterAnd(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	switch text := Enter(w, s); {
-	case text != "":
-		return s.Reject(cmd, text)
-	case s.Has(Blocked):
-		return false
-	}
-	return w.dispatch(s, a)
-}
-
-// Enter makes a client that has not authenticated the nodes' default user, if the nodes keep the users
-// and that one needs no password. Otherwise it returns the error for the client, or the client is
-// Blocked while a node is asked, and the command will be dispatched anew.
-func Enter(w *Worker, s *Session) (refusal string) {
-	if w.NodeUsers == nil {
-		return errtext.NoAuth
-	}
-	return w.NodeUsers.Admit(s)
-}
-
-// permits reports whether the session's user may run the command. If not, it has answered it, or the
-// client is Blocked while a node is asked.
-func permits(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	if s.Login != nil {
-		return isForwarded(w, cmd) || cmd.Has(command.NoAuth) || w.NodeUsers.Permits(s, cmd, a)
-	}
-	v := s.User.Check(cmd, a, &w.Checks)
-	if v.Why != acl.Permitted {
-		CountDenial(w, s, cmd, a, v)
-		s.Reject(cmd, NoPermission(cmd, v.Why))
-		return false
-	}
-	return cmd.Action != command.DoSort || permitsSort(w, s, cmd, a)
-}
-
-// permitsSort is permits for the patterns of a SORT, which name keys that are not its arguments.
-func permitsSort(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
-	if s.User.MayReadAnyKey(cmd, a, &w.Checks) {
-		return true
-	}
-	text := ""
-	command.SortPatterns(a, func(by bool, pattern []byte) {
-		switch {
-		case text != "":
-		case by && bytes.IndexByte(pattern, '*') >= 0:
-			text = errtext.SortByDenied
-		case !by:
-			text = errtext.SortGetDenied
-		}
-	})
-	if text != "" {
-		s.Reject(cmd, text)
-	}
-	return text == ""
-}
-
-// isForwarded reports whether nodes decide about all that the command does, since it only consists of
-// what they get over the client's connections.
-func isForwarded(w *Worker, cmd *command.Command) bool {
-	h := &w.Parts.Handlers[cmd.Action]
-	switch cmd.Handling {
-	case command.ByKey, command.Split, command.Block, command.AllMasters, command.AnyMaster, command.Whole:
-		return h.Answer == nil && h.Before == nil && h.Changes == nil
-	}
-	return h.ByNodes
-}
-
-// NoPermission returns the error for a command that a user may not run.
-func NoPermission(cmd *command.Command, why acl.Denial) string {
-	switch why {
-	case acl.DeniedKey:
-		return errtext.NoKeyPermission
-	case acl.DeniedChannel:
-		return errtext.NoChannelPermission
-	}
-	return errtext.NoCommandPermission(cmd)
-}
-
-// CountDenial counts a command that the session's user may not run, and logs it for ACL LOG.
-func CountDenial(w *Worker, s *Session, cmd *command.Command, a command.Args, v acl.Verdict) {
-	w.Stats.Denied++
-	object := cmd.Name
-	if v.At > 0 {
-		object = string(a.Arg(v.At))
-	}
-	w.Denials.Denied(s, v.Why, object, s.User.Name)
 }
 
 // handle does what a command's Handling says.
@@ -524,44 +435,6 @@ func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
 	return false
 }
 
-// dropFirst removes the first command from the client's input.
-func (in *inputs) dropFirst(s *Session) {
-	p := in.GetParser()
-	defer in.PutParser(p)
-	if n, st, err := p.Next(s.In, &in.Limits); err == nil && st == resp.Ready {
-		s.In = s.In[:copy(s.In, s.In[n:])]
-	}
-}
-
-// identity is who a client is.
-type identity struct {
-	User  *acl.User
-	Share *quota.Share  // of the user's account; nil: the user has no limits
-	Login *logins.Login // the client's account at the nodes; nil: keyway's own
-}
-
-// UseUser makes the session one of another user. The user's limit of clients is looked at when
-// the client sends a command.
-func UseUser(s *Session, u *acl.User) {
-	s.User = u
-	if l := s.Worker.Limiter; l != nil && (u.Limits != nil || s.Share != nil) {
-		l.Arrive(s)
-	}
-}
-
-// Resume dispatches what the session has sent, if the reason for its stop is gone.
-func Resume(s *Session) { s.Worker.Inputs.resume(s) }
-
-// resumeWoken resumes the sessions that were woken.
-func (in *inputs) resumeWoken() {
-	for len(in.woken) > 0 {
-		s := in.woken[len(in.woken)-1]
-		in.woken = in.woken[:len(in.woken)-1]
-		s.Clear(resuming)
-		in.resume(s)
-	}
-}
-
 // Reject answers a command with an error before keyway begins to execute it. Inside MULTI,
 // EXEC will then discard the transaction. A rejected EXEC discards it at once (server.c,
 // rejectCommand).
@@ -583,4 +456,109 @@ func (sc *scripts) Replicates(cmd *command.Command, a command.Args) bool {
 		return cmd.Has(command.Write)
 	}
 	return !sc.Cache.DeclaresNoWrites(cmd, a)
+}
+
+// eachFrame calls f for the call's command, or for each command of its transaction. cmd is
+// nil if the command is unknown.
+func (lc *learnedCommands) eachFrame(c *Call, frame []byte, f func(cmd *command.Command, a command.Args)) {
+	if c.Block != nil {
+		frame = c.Block.Frames[c.Block.Ends[0]:] // behind MULTI
+	}
+	var p resp.Parser
+	for len(frame) > 0 {
+		n, st, err := p.Next(frame, &resp.DefaultLimits)
+		if err != nil || st != resp.Ready {
+			f(nil, nil)
+			return
+		}
+		frame = frame[n:]
+		cmd := c.Request.Command
+		if c.Block != nil {
+			if len(frame) == 0 {
+				return // EXEC
+			}
+			cmd = lc.CommandOf(&p)
+		}
+		f(cmd, &p)
+	}
+}
+
+// CommandOf returns the command that a frame contains, nil if it is unknown.
+func (lc *learnedCommands) CommandOf(a command.Args) *command.Command {
+	cmd := command.Lookup(a.Arg(0))
+	if cmd == nil {
+		return lc.names[string(bytes.ToLower(a.Arg(0)))]
+	}
+	if a.Len() > 1 {
+		if sub := cmd.Sub(a.Arg(1)); sub != nil {
+			return sub
+		}
+	}
+	return cmd
+}
+
+// software is what the nodes run.
+type software struct {
+	w *Worker
+	info.Software
+	NextHello int64 // when a node is asked again
+}
+
+// serverRefresh is the time between two HELLOs. keyway notices a rolling upgrade within it.
+const serverRefresh = int64(time.Minute)
+
+// Lacks reports whether the nodes are too old for a command that keyway knows. If keyway
+// forwards a command, the node itself answers that it does not know it.
+func (sw *software) Lacks(cmd *command.Command) bool { return sw.w.Server.IsBefore(cmd.Since) }
+
+// Lacked returns the nodes' error text for a command that is newer than they are.
+func (sw *software) Lacked(cmd *command.Command, a command.Args) string {
+	container, _, isSub := strings.Cut(cmd.Name, "|")
+	if isSub && !sw.Lacks(command.Lookup([]byte(container))) {
+		return errtext.UnknownSub(container, a.Arg(1))
+	}
+	return sw.unknown(a)
+}
+
+// unknown returns the nodes' error text for a command that does not exist. Since Redis 8.6 it
+// does not mention arguments if there are none.
+func (sw *software) unknown(a command.Args) string {
+	return errtext.UnknownCommand(a, sw.Known && sw.Name == "redis" && !sw.IsBefore("8.6.0"))
+}
+
+// ask asks a master for its software, version and modules, when it is time to.
+func (sw *software) ask() {
+	w := sw.w
+	if w.Now < w.Server.NextHello {
+		return
+	}
+	for _, n := range w.Masters {
+		c := n.Shared.Conns[0]
+		if c.State() != pool.Ready {
+			continue
+		}
+		w.Server.NextHello = w.Now + serverRefresh
+		w.Ask(c, w.Deadline(), func(reply []byte, ok bool) {
+			switch server, isHello := info.ReadHello(reply); {
+			case ok && isHello:
+				w.Server.Software = server
+			case ok:
+				sw.askOld(c) // it has no HELLO, so it is older than Redis 6.0
+			default:
+				w.Server.NextHello = w.Now + sweepTick
+			}
+		}, "HELLO")
+		return
+	}
+}
+
+// askOld asks a node without HELLO for its version.
+func (sw *software) askOld(c *pool.Conn) {
+	w := sw.w
+	w.Ask(c, w.Deadline(), func(reply []byte, ok bool) {
+		text, _ := resp.Bulk(reply)
+		if v := info.Field(text, "redis_version"); ok && v != "" {
+			w.Server.Version, w.Server.Known = v, true
+		}
+	}, "INFO", "server")
 }

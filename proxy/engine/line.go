@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"unsafe"
+
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/names"
@@ -363,4 +365,66 @@ func (w *Worker) freeIfDone(r *Request) {
 	if r.Unfinished == 0 {
 		w.free(r)
 	}
+}
+
+// A worker bounds the memory that it keeps for reuse, so that one large command, or one burst
+// of commands, does not leave the process large for ever. Ready.Garbage counts the memory
+// that it no longer keeps, so that the shell returns it to the operating system.
+
+const (
+	// maxSplit is the largest number of keys in one command for which the splitter keeps
+	// its buffers.
+	maxSplit = 32 << 10
+	// maxMergers bounds the bytes of unused mergers that a worker keeps.
+	maxMergers = 4 << 20
+	// maxUnusedRequests is how many requests may be unused for a whole sweep.
+	maxUnusedRequests = 4096
+)
+
+// trim frees memory that was not needed since the last sweep, or that only very large
+// commands need.
+func (w *Worker) trim() {
+	w.Buffers.Drop(w.requests.trim())
+	w.Inputs.parser.Trim()
+	w.Names.Trim()
+	if sp := &w.split; cap(sp.next) > maxSplit {
+		w.Buffers.Drop(8 * cap(sp.next))
+		sp.next, sp.shardOf = nil, nil
+	}
+}
+
+// freeRequests are the requests that are not in use.
+type freeRequests struct {
+	first  *Request
+	n      int
+	unused int // the smallest n since the last sweep: this many requests were not needed
+}
+
+func (f *freeRequests) take() *Request {
+	r := f.first
+	if r == nil {
+		return new(Request)
+	}
+	f.first, r.next = r.next, nil
+	if f.n--; f.n < f.unused {
+		f.unused = f.n
+	}
+	return r
+}
+
+func (f *freeRequests) put(r *Request) {
+	*r = Request{next: f.first}
+	f.first = r
+	f.n++
+}
+
+// trim frees all unused requests if more than maxUnusedRequests were not needed since the
+// last call. It returns the number of bytes that they took.
+func (f *freeRequests) trim() (bytes int) {
+	if f.unused > maxUnusedRequests {
+		bytes = f.n * int(unsafe.Sizeof(Request{}))
+		*f = freeRequests{}
+	}
+	f.unused = f.n
+	return bytes
 }

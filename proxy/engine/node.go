@@ -2,10 +2,7 @@ package engine
 
 import (
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/keyway-proxy/keyway/logins"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/refusal"
@@ -412,72 +409,103 @@ func (n *Node) rename() {
 	}
 }
 
-// LogIn makes a client the user of the nodes that a node has accepted with this password. None of its
-// calls may be in flight. It returns false if there are too many accounts.
-func LogIn(w *Worker, s *Session, username, password string) bool {
-	l := w.logins.Get(username, password)
-	if l == nil {
-		w.closeLogins(0)
-		l = w.logins.Get(username, password)
-	}
-	if l == nil {
-		return false
-	}
-	if s.Login != l {
-		logOut(s)
-		l.Join()
-		s.Login, s.User = l, l.User()
-		RenewConns(w, s)
-	}
-	s.Set(OfNodes | Authed)
-	return true
-}
-
-// logOut ends LogIn.
-func logOut(s *Session) {
-	s.Login.Leave(s.Worker.Now)
-	s.Login = nil
-	s.Clear(OfNodes)
-}
-
-// closeUnusedLogins closes the connections of accounts that have had no client for some time, and those
-// whose user a node refuses: the next command tries again, and nothing else should.
-func (rt *routing) closeUnusedLogins() {
-	if rt.logins.IsEmpty() {
-		return
-	}
-	for _, n := range rt.Nodes {
-		for _, c := range n.Shared.Conns {
-			if strings.HasPrefix(c.ConnectError(), pool.RefusesUser) {
-				n.Disconnect(c)
-			}
+// tickShared watches the shared connections. If a script has kept one silent, clients'
+// later commands use a new one. The node answers them when the script ends, or with BUSY.
+// It answers writes that are already behind the script when the script ends.
+func (n *Node) tickShared() {
+	n.tickBusy()
+	for _, c := range n.Shared.Conns {
+		if c.Tick(n.Worker.Now); c.IsStuck(n.Worker.Now, n.Worker.stuckAfter()) {
+			n.replaceSlowConn(c)
 		}
 	}
-	rt.closeLogins(logins.UnusedFor)
+	n.tickRetired()
 }
 
-// closeLogins forgets the accounts that have had no client for so long, and closes their connections
-// once all is answered.
-func (rt *routing) closeLogins(unused time.Duration) {
-	gone := rt.logins.Forget(rt.w.Now, unused, len(rt.Nodes))
-	if len(gone) == 0 {
+// replaceSlowConn replaces a shared connection that a slow reply occupies. The old one stays
+// until all its requests are answered. Clients that wait for any reply send nothing more until
+// they have it, so no command overtakes one on the old connection.
+func (n *Node) replaceSlowConn(conn *pool.Conn) {
+	w, i := n.Worker, slices.Index(n.Shared.Conns, conn)
+	if i < 0 || !n.HasRoom() || !n.Shared.MayReplace(w.Now) {
 		return
 	}
-	for _, n := range rt.Nodes {
-		closeConnsOf(n, gone)
-	}
-	for _, n := range rt.leaving {
-		closeConnsOf(n.Node, gone)
+	fresh := n.newShared(conn.Mode)
+	n.replace(i, fresh)
+	fresh.Open(w.Now)
+}
+
+// replace puts a connection in the place of the i-th shared one, which stays until all its
+// requests are answered. Clients that wait for any reply send nothing more until they have it.
+func (n *Node) replace(i int, fresh *pool.Conn) {
+	n.Shared.Replace(i, fresh)
+	n.Worker.epoch++
+}
+
+// tickRetired closes the retired connections on which no reply is due. On the others, it
+// sends the reads again that wait behind a reply that takes long to transfer.
+func (n *Node) tickRetired() {
+	n.discard(n.Shared.Tick(n.Worker.Now, rereadAfter, n.Worker.largeValues.rereadBehind))
+}
+
+// tickExclusive checks the deadlines on the node's exclusive connections, and closes those
+// whose client has left too long ago.
+func (w *Worker) tickExclusive(n *Node) {
+	for i := len(n.InUse) - 1; i >= 0 && i < len(n.InUse); i-- {
+		if use := &n.InUse[i]; use.Session.HasLeft() && w.Now >= use.Until {
+			n.Release(use.Conn, false)
+		} else {
+			use.Conn.Tick(w.Now)
+		}
 	}
 }
 
-// closeConnsOf closes the connections to a node that are not lent.
-func closeConnsOf(n *Node, accounts map[*pool.Account]bool) {
-	n.Shared.RetireUsers(accounts)
-	n.idle = slices.DeleteFunc(n.idle, func(c *pool.Conn) bool {
-		if accounts[c.User] {
-			n.Worker.LinksToClose = append(n.Worker.LinksToClose, &c.Link)
+// owesReplies reports whether a reply is due on a connection to the node, or a client uses
+// one alone.
+func (n *Node) owesReplies() bool {
+	due := func(c *pool.Conn) bool { return c.InFlight() > 0 }
+	for _, f := range n.Worker.Features {
+		if slices.ContainsFunc(f.Conns(n), due) {
+			return true
 		}
-		return accounts[c.User]
-	})
+	}
+	return n.exclusive > 0 || slices.ContainsFunc(n.Shared.Conns, due) || len(n.Shared.Retired) > 0
+}
+
+// Probe receives the reply to a command that the worker itself has sent. done gets the
+// complete reply, or false if there is none.
+type Probe struct {
+	buf  []byte
+	Done func(reply []byte, ok bool)
+}
+
+func (p *Probe) Reply(_ *pool.Conn, _ []byte, piece pool.Piece) {
+	if p.buf = append(p.buf, piece.Bytes...); piece.Last {
+		p.Done(p.buf, true)
+	}
+}
+
+func (p *Probe) Failed(*pool.Conn, []byte, pool.Failure) { p.Done(nil, false) }
+
+// Ask sends a command of the worker itself over a connection. It calls done once.
+func (w *Worker) Ask(c *pool.Conn, deadline int64, done func(reply []byte, ok bool), args ...string) {
+	c.Send(&Probe{Done: done}, resp.AppendCommand(nil, args...), w.Now, deadline)
+}
+
+// say sends a command and ignores the reply.
+func (w *Worker) say(c *pool.Conn, frame []byte) {
+	c.Send(&Probe{Done: func([]byte, bool) {}}, frame, w.Now, w.Deadline())
+}
+
+// asMaster calls send, and makes the node answer the commands that send sends without the
+// keys that it has as a replica. Otherwise its replies would hide which node owns them.
+func (n *Node) asMaster(c *pool.Conn, send func()) {
+	scoped := c.Prelude != nil && n.Master != nil && slices.Contains(n.Shared.Conns, c)
+	if scoped {
+		n.Worker.say(c, readWriteFrame)
+	}
+	send()
+	if scoped {
+		n.Worker.say(c, readOnlyFrame)
+	}
 }

@@ -24,7 +24,7 @@ type retries struct {
 	failover int64 // how long a call waits for the successor of a dead node, in nanoseconds
 	maxPause int64 // how long a call waits for a node that refuses it, in nanoseconds
 	// lostWrites are the writes in flight on connections that have ended in this turn; see
-	// loss.go.
+	// Call.WillFail.
 	lostWrites map[lostKey]struct{}
 }
 

@@ -506,18 +506,6 @@ func (rt *routing) tickLeaving() {
 	})
 }
 
-// owesReplies reports whether a reply is due on a connection to the node, or a client uses
-// one alone.
-func (n *Node) owesReplies() bool {
-	due := func(c *pool.Conn) bool { return c.InFlight() > 0 }
-	for _, f := range n.Worker.Features {
-		if slices.ContainsFunc(f.Conns(n), due) {
-			return true
-		}
-	}
-	return n.exclusive > 0 || slices.ContainsFunc(n.Shared.Conns, due) || len(n.Shared.Retired) > 0
-}
-
 // placeWaiting places the calls anew that wait to be sent again.
 func (rt *routing) placeWaiting() {
 	for _, s := range rt.w.retries.sessions {

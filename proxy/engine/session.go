@@ -1,9 +1,8 @@
 package engine
 
 import (
-	"bytes"
+	"time"
 
-	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
@@ -12,16 +11,6 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 )
-
-// inputs turns the clients' bytes into commands.
-type inputs struct {
-	w      *Worker
-	Limits resp.Limits
-	unauth resp.Limits // for clients that have not authenticated
-	parser *resp.Parser
-	unused []*resp.Parser
-	woken  []*Session // sessions for resume, before the turn ends
-}
 
 // Session is one client. An idle session has no buffer.
 type Session struct {
@@ -53,13 +42,6 @@ type Session struct {
 	*RareState
 }
 
-// input is what a client has sent and keyway has not dispatched yet.
-type input struct {
-	In        []byte
-	partial   *resp.Parser // the parser of the incomplete command at the start of In, or nil
-	partialAt int64        // when that command began
-}
-
 // traffic is what CLIENT LIST says that a client has sent and received.
 type traffic struct{ BytesIn, BytesOut, Commands uint64 }
 
@@ -73,7 +55,7 @@ type RareState struct {
 	checking []*Call          // calls whose error is being checked
 	moving   map[int32]moving // by group of keys
 
-	// A large reply that the client does not read fast enough (see output.go):
+	// A large reply that the client does not read fast enough (see slow.go):
 	pausedConn         *pool.Conn // the connection that keyway does not read until the client has caught up
 	resumeAt           int        // keyway reads it again when less than this is unread, in bytes
 	nearlyFull         bool       // the unread bytes are close to the client's limit
@@ -226,37 +208,6 @@ func IsIdle(s *Session) bool {
 		s.Block == nil && s.pausedConn == nil && len(s.Retry) == 0 && !s.HasLeft()
 }
 
-// BeDefault makes the session one of the default user, who may need no authentication.
-func BeDefault(s *Session) {
-	logOut(s)
-	UseUser(s, s.Worker.Options.Users.Default)
-	if s.Clear(Authed); s.User.Admits() {
-		s.Set(Authed)
-	}
-}
-
-// Identify makes a client that has just connected the first user with one of these names, which
-// its certificate proves. If none of the users exists and is on, it returns false, and the client
-// stays the default user.
-func Identify(w *Worker, s *Session, names []string) bool {
-	for _, name := range names {
-		if u := w.Options.Users.Named(name); u != nil && u.Enabled() {
-			UseUser(s, u)
-			s.DB = u.Database
-			w.Reads.Decide(s)
-			s.Set(Authed)
-			return true
-		}
-	}
-	w.Stats.UnknownCertificates++
-	object := ""
-	if len(names) > 0 {
-		object = names[0]
-	}
-	w.Denials.Denied(s, acl.DeniedCertificate, object, object)
-	return false
-}
-
 // Reject counts a connection that the shell does not accept, and returns the error to send.
 func (w *Worker) Reject() []byte {
 	w.Stats.Rejected++
@@ -398,230 +349,6 @@ func (s *Session) CloseAfter() {
 	s.touch()
 }
 
-// Received handles bytes that the client sent. It copies what it has to keep of b.
-func (w *Worker) Received(s *Session, b []byte) {
-	w.Stats.BytesIn += uint64(len(b))
-	s.BytesIn += uint64(len(b))
-	s.ActiveAt = w.Now
-	if s.Has(Closing | Dead) {
-		return
-	}
-	if len(b) > 1 && b[0] != '*' && !speaksRedis(s, b) {
-		return
-	}
-	if len(s.In) == 0 {
-		n := w.Inputs.consume(s, b)
-		w.Inputs.keep(s, b[n:])
-		return
-	}
-	w.Inputs.keep(s, b)
-	if s.State&stopped == 0 {
-		w.Inputs.consumeKept(s)
-	}
-}
-
-// keep appends input that cannot be dispatched yet. An incomplete command takes at most twice
-// the memory of its bytes received so far, whatever lengths its headers announce.
-func (in *inputs) keep(s *Session, b []byte) {
-	w := in.w
-	if len(b) == 0 {
-		return
-	}
-	if s.In == nil {
-		s.In = w.Buffers.GetInput(len(b))
-	}
-	if need := len(s.In) + len(b); need > cap(s.In) {
-		room := 2 * need
-		if s.partial != nil {
-			if promised := s.partial.Need(); promised >= need && promised < room {
-				room = promised
-			}
-		}
-		bigger := make([]byte, len(s.In), room)
-		copy(bigger, s.In)
-		w.Buffers.Put(s.In)
-		s.In = bigger
-	}
-	s.In = append(s.In, b...)
-	w.GrownBy += len(b)
-	if len(s.In) >= buffer.Chunk && !s.Reading() {
-		s.touch() // the shell stops to read; nothing else may happen to the session for a long time
-	}
-}
-
-// resume resumes a stopped session, if the reason for the stop is gone.
-func (in *inputs) resume(s *Session) {
-	if s.Has(Dead) {
-		return
-	}
-	if s.Has(Draining) && s.Inflight == 0 {
-		s.Clear(Draining | Blocked)
-	}
-	if s.Has(full) && s.line.n <= maxLine/2 && s.Unsent.Size() < softOutput/4 {
-		s.Clear(full)
-	}
-	s.Clear(Stalled)
-	if s.State&stopped == 0 && len(s.In) > 0 {
-		in.consumeKept(s)
-	}
-	s.touch()
-}
-
-// consumeKept dispatches the commands in s.In.
-func (in *inputs) consumeKept(s *Session) {
-	n := in.consume(s, s.In)
-	rest := s.In[n:]
-	switch {
-	case s.Has(handedOver):
-		// A connection owns the buffer now, so the remaining input is copied.
-		s.Clear(handedOver)
-		s.In = nil
-		in.keep(s, rest)
-	case len(rest) == 0:
-		in.w.Buffers.Put(s.In)
-		s.In = nil
-	case n > 0:
-		s.In = s.In[:copy(s.In, rest)]
-	}
-}
-
-// consume dispatches the complete commands at the start of b, until the session is stopped,
-// and returns their length in bytes.
-func (in *inputs) consume(s *Session, b []byte) (n int) {
-	w := in.w
-	p := in.parser
-	if s.partial != nil {
-		p, s.partial = s.partial, nil
-		defer func() {
-			if s.partial != p {
-				in.PutParser(p)
-			}
-		}()
-	}
-	lim := &in.Limits
-	if !s.Has(Authed) {
-		lim = &in.unauth
-	}
-	for n < len(b) && s.State&stopped == 0 {
-		if (s.epoch != w.epoch || s.redirecting > 0) && in.mustWait(s) {
-			return n
-		}
-		length, st, err := p.Next(b[n:], lim)
-		if err != nil {
-			in.refuseInput(s, p, err)
-			return len(b)
-		}
-		switch st {
-		case resp.More:
-			in.suspend(s, p, n > 0)
-			return n
-		case resp.Ready:
-			share := s.Share
-			if share != nil && !share.IsReady() {
-				if how := w.Limiter.Admit(s, p); how == Waits {
-					return n
-				} else if how == Answered {
-					break
-				}
-			}
-			watcher := w.Observer
-			w.Hidden, w.Whole = false, p
-			if !w.dispatch(s, p) {
-				return n
-			}
-			s.Commands++
-			if share != nil {
-				share.Spend(length)
-			}
-			if watcher != nil && in.shown(s) {
-				watcher.Show(s, s.LastCmd, w.Whole)
-			}
-			if s.Has(Tracks) {
-				s.OwnConns.AfterCommand(s)
-			}
-			if s.Has(Authed) {
-				lim = &in.Limits
-			}
-		}
-		n += length
-	}
-	return n
-}
-
-// mustWait makes a client wait whose earlier command may still be in flight to the former owner of
-// its key: a later command must not overtake it. It returns false if there is no such command.
-func (in *inputs) mustWait(s *Session) bool {
-	if s.Inflight > 0 {
-		in.w.Stats.Waited++
-		s.Set(Draining)
-		return true
-	}
-	s.epoch = in.w.epoch
-	return false
-}
-
-// refuseInput closes a client that breaks the protocol, once it has read the error.
-func (in *inputs) refuseInput(s *Session, p *resp.Parser, err error) {
-	w := in.w
-	w.Stats.ProtocolErrors++
-	w.LogRefusal(s, protocolError(err))
-	s.Answer(nil, resp.AppendError(w.Scratch[:0], protocolError(err)))
-	s.CloseAfter()
-	p.Reset()
-}
-
-// shown reports whether the observer sees the command that was just dispatched. It does not
-// see a command that keyway refused. It sees a queued command only when EXEC executes it.
-func (in *inputs) shown(s *Session) bool {
-	switch cmd := s.LastCmd; {
-	case in.w.Hidden:
-		return false
-	case !s.Has(InMulti):
-		return true
-	default:
-		return cmd != nil && cmd.InMulti == command.ActsAtOnce
-	}
-}
-
-func protocolError(err error) string { return "ERR " + err.Error() }
-
-// suspend keeps the parser of an incomplete command for the client's next input. begun says
-// that the command has only just begun.
-func (in *inputs) suspend(s *Session, p *resp.Parser, begun bool) {
-	s.partial = p
-	if p == in.parser {
-		in.parser = in.GetParser()
-		begun = true
-	}
-	if begun {
-		s.partialAt = in.w.Now
-	}
-}
-
-// GetParser returns an unused parser; PutParser takes it back.
-func (in *inputs) GetParser() *resp.Parser {
-	if n := len(in.unused); n > 0 {
-		p := in.unused[n-1]
-		in.unused = in.unused[:n-1]
-		return p
-	}
-	return new(resp.Parser)
-}
-
-func (in *inputs) PutParser(p *resp.Parser) {
-	p.Reset()
-	if len(in.unused) < 64 {
-		in.unused = append(in.unused, p)
-	}
-}
-
-func (in *inputs) dropPartial(s *Session) {
-	if s.partial != nil {
-		in.PutParser(s.partial)
-		s.partial = nil
-	}
-}
-
 // UseDB makes the client's later commands use the database.
 func UseDB(w *Worker, s *Session, db uint16) {
 	if s.DB != db {
@@ -638,45 +365,6 @@ func (w *Worker) Each(f func(*Session)) {
 	}
 }
 
-// tlsHandshake is the first byte that a TLS client sends (RFC 8446, section 5.1). No Redis
-// command begins with it.
-const tlsHandshake = 0x16
-
-// The beginnings of the header of the PROXY protocol, versions 1 and 2.
-var proxyHeaders = [][]byte{
-	[]byte("PROXY TCP"), []byte("PROXY UNKNOWN"), []byte("\r\n\r\n\x00\r\nQUIT\n"),
-}
-
-// speaksRedis reports whether b, which has at least two bytes, may be commands. If it is the
-// first input of a connection and begins another protocol, speaksRedis refuses the client.
-func speaksRedis(s *Session, b []byte) bool {
-	w := s.Worker
-	switch {
-	case s.LastCmd != nil || s.partial != nil || s.line.head != nil || len(s.In) > 0 || s.Commands > 0:
-	case b[0] == tlsHandshake && b[1] == 3: // a major version of TLS
-		w.Stats.ClosedTLS++
-		refuse(s, "speaks TLS, and this port does not", "ERR keyway: this port does not speak TLS")
-		return false
-	case b[0] == 'P' || b[0] == '\r':
-		for _, h := range proxyHeaders {
-			if bytes.HasPrefix(b, h) {
-				w.Stats.ClosedHeader++
-				refuse(s, "sends a PROXY protocol header, and this port does not expect one",
-					"ERR keyway: this port does not expect the PROXY protocol; see proxy_protocol under listen")
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// refuse closes a client once it has read the error.
-func refuse(s *Session, reason, text string) {
-	s.Worker.LogRefusal(s, reason)
-	s.AnswerError(nil, text)
-	s.CloseAfter()
-}
-
 // Peer returns the client's address for logs.
 func (s *Session) Peer() string { return s.peer }
 
@@ -686,4 +374,187 @@ func (s *Session) Protocol() resp.Version {
 		return resp.V3
 	}
 	return resp.V2
+}
+
+// output appends b to the session's output.
+func (s *Session) output(b []byte) {
+	s.Unsent.Append(&s.Worker.Buffers, b)
+	s.Worker.GrownBy += len(b)
+	s.touch()
+	if s.Unsent.Size() > softOutput {
+		s.Set(full)
+	}
+	s.bound()
+}
+
+// bound closes a client whose unread replies exceed its limit.
+func (s *Session) bound() {
+	limit := s.Worker.Options.ClientOutput
+	if !s.Has(Authed) {
+		limit = min(limit, maxUnauthOutput)
+	}
+	if s.Has(Subscribed) {
+		limit = min(limit, maxSubscriber)
+	}
+	if s.Unsent.Size()+s.Parked > limit && !s.Has(Dead) {
+		s.closeSlow()
+	}
+}
+
+func (s *Session) closeSlow() {
+	s.Worker.Stats.ClosedSlow++
+	s.Worker.LogRefusal(s, "does not read its replies")
+	s.Kill()
+}
+
+// Output returns the bytes to write to the client now, empty if there are none. The shell
+// then calls Wrote.
+func (s *Session) Output() []byte { return s.Unsent.Next() }
+
+// Expecting reports whether more replies will follow and little output waits. If so, the
+// shell may delay writing while it has other work.
+func (s *Session) Expecting() bool {
+	return s.line.head != nil && s.Unsent.Size() < 4<<10 && s.State&(Closing|Dead|full|eof) == 0
+}
+
+// Pending returns the number of bytes that are not written to the client yet.
+func (s *Session) Pending() int { return s.Unsent.Size() }
+
+// Wrote tells the session that the socket has accepted n bytes of Output.
+func (s *Session) Wrote(n int) {
+	s.Worker.Stats.BytesOut += uint64(n)
+	s.BytesOut += uint64(n)
+	if s.Share != nil && !s.Has(Subscribed|Monitoring) { // messages are the work of others
+		s.Share.SpendBytes(n)
+	}
+	s.Unsent.Wrote(&s.Worker.Buffers, n)
+	s.ActiveAt = s.Worker.Now // a client that reads its replies is not idle (networking.c, _writeToClient)
+	if s.pausedConn != nil {
+		if s.bytesSinceProgress += n; s.bytesSinceProgress >= keepsUp {
+			s.lastProgress, s.bytesSinceProgress = s.Worker.Now, 0
+		}
+		if s.Unsent.Size() < s.resumeAt {
+			s.Worker.slowReaders.resume(s)
+		}
+	}
+	if s.Unsent.Size() == 0 {
+		s.Clear(slow)
+	}
+	if s.Has(full) && s.Unsent.Size() < softOutput/4 {
+		s.Wake()
+	}
+}
+
+// ShouldClose reports whether the socket should be closed now.
+func (s *Session) ShouldClose() bool {
+	if s.Has(Dead) {
+		return true
+	}
+	if s.line.head != nil || s.Unsent.Size() > 0 {
+		return false
+	}
+	return s.Has(Closing) || s.Has(eof) && s.State&(Draining|Stalled|full|resuming|Blocked|Limited) == 0
+}
+
+// Dead reports whether the socket should be closed at once, with output left unwritten.
+func (s *Session) Dead() bool { return s.Has(Dead) }
+
+// closeIdleClients closes clients that do not authenticate, do not complete a command, or are
+// idle for too long.
+func closeIdleClients(w *Worker) {
+	for _, s := range w.Sessions {
+		switch {
+		case s.Has(Closing | Dead):
+		case !s.Has(Authed) && w.Now-s.OpenedAt > authTimeout:
+			w.LogRefusal(s, "no password in time")
+			s.Kill()
+		case s.partial != nil && w.Now-s.partialAt > readTimeout+int64(len(s.In))*int64(time.Second)/minUpload:
+			w.LogRefusal(s, "a command that did not arrive in time")
+			s.Kill()
+		case s.Has(Subscribed | Monitoring): // these clients send nothing
+		case s.Has(Limited): // keyway does not let it
+		case w.Options.IdleTimeout > 0 && s.line.head == nil && w.Now-s.ActiveAt > int64(w.Options.IdleTimeout):
+			w.Stats.ClosedIdle++
+			s.Kill()
+		}
+	}
+}
+
+// memory is what a worker stores for its clients, and what it keeps for reuse.
+type memory struct {
+	Buffers  buffer.Pool
+	requests freeRequests
+	GrownBy  int  // bytes added to clients' memory since the last call of Memory
+	short    bool // memory is short: large commands are refused
+}
+
+// memory returns how many bytes the worker stores for the client: replies that the client
+// has not read, and commands that cannot go on yet.
+func (s *Session) memory() int {
+	n := s.Unsent.Size() + s.Parked + cap(s.In)
+	if s.Block != nil {
+		n += cap(s.Block.Frames)
+	}
+	return n
+}
+
+// Memory is what a worker uses for its clients, in bytes.
+type Memory struct {
+	Clients int // freed if all clients are closed
+	Largest int // the largest share of one client in Clients
+	Queued  int // requests that nodes have not answered
+}
+
+// Grown returns how many bytes the worker has stored for clients since the last call of
+// Memory. Package server calls Memory when this is large, since Memory visits every client.
+func (w *Worker) Grown() int { return w.GrownBy }
+
+// Memory adds up the memory that the worker uses for its clients.
+func (w *Worker) Memory() (h Memory) {
+	w.GrownBy = 0
+	for _, s := range w.Sessions {
+		if !s.Has(Dead) {
+			n := s.memory()
+			h.Clients += n
+			h.Largest = max(h.Largest, n)
+		}
+	}
+	for _, n := range w.Nodes {
+		h.Queued += n.Retries.Memory()
+		h.Queued += n.Shared.Memory()
+		for i := range n.InUse {
+			h.Queued += n.InUse[i].Conn.Memory()
+		}
+	}
+	return h
+}
+
+// CloseLargest closes the client that takes the most memory.
+func (w *Worker) CloseLargest() {
+	var largest *Session
+	for _, s := range w.Sessions {
+		if !s.Has(Dead) && (largest == nil || s.memory() > largest.memory()) {
+			largest = s
+		}
+	}
+	if largest == nil {
+		return
+	}
+	w.Stats.ClosedMemory++
+	w.Ready.Notes = append(w.Ready.Notes,
+		"closed the client that took most memory, since limits.memory is reached: "+largest.peer)
+	largest.Kill()
+}
+
+// RefuseLarge makes the worker refuse large commands, or accept them again.
+func (w *Worker) RefuseLarge(on bool) { w.short = on }
+
+// tooLarge reports whether the command is refused because memory is short, and counts
+// the refusal.
+func (w *Worker) tooLarge(frame []byte) bool {
+	if !w.short || len(frame) < bigFrame {
+		return false
+	}
+	w.Stats.RefusedLarge++
+	return true
 }

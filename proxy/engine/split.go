@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"unsafe"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
@@ -428,4 +429,13 @@ func (m *Merger) failedPartly(cmd *command.Command) (bad []byte) {
 		return nil
 	}
 	return bad
+}
+
+// memory returns the number of bytes that an unused merger takes.
+func (m *Merger) memory() int {
+	n := len(m.Calls)*int(unsafe.Sizeof(Call{})+2*unsafe.Sizeof(m.Replies)) + cap(m.Channel) + 4*cap(m.PerArgument)
+	for _, p := range m.Replies[:cap(m.Replies)] {
+		n += cap(p)
+	}
+	return n
 }

@@ -1,15 +1,14 @@
 package engine
 
 import (
+	"bytes"
 	"hash/maphash"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
-	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/locks"
@@ -17,80 +16,10 @@ import (
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/pool"
-	"github.com/keyway-proxy/keyway/quorum"
-	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slowlog"
 )
-
-// Options are a worker's settings. Configure changes those that may change during its life.
-type Options struct {
-	Backend     pool.Config
-	Connections int // shared connections to each node; 0 means 1
-	CheckEvery  int // pool.Conn.CheckEvery of the shared connections
-	// Hold is how long commands wait for the successor of a dead node. 0 means the
-	// request timeout; negative: they do not wait.
-	Hold      time.Duration
-	Exclusive int // connections to each node that belong to one client, at most; 0 means 1000
-	// HasRoom reports whether the process has files left to open a connection that it can
-	// do without. nil: always.
-	HasRoom func() bool
-
-	Limits       resp.Limits // zero means resp.DefaultLimits
-	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
-	IdleTimeout  time.Duration
-	MaxClients   int // of all workers, for INFO
-	Permissions
-
-	PerKey  lua.PerKeyScripts // scripts that can be split by their keys
-	Keyless string            // scripts without keys run on the node of this key
-	Locks   quorum.Rules      // which keys are locks on a majority of nodes outside the layout
-
-	SlowLogOptions
-
-	Reads Reads // which nodes serve commands that only read
-	ReplicaReads
-
-	WatchLocks locks.Options // whether and how clients' locks are observed
-
-	Cluster *emulation.Cluster // the cluster that keyway emulates; nil: none
-
-	Process        *info.Process // keyway's process, for INFO; nil: INFO describes a node's process
-	Version        string        // keyway's version
-	Index, Workers int           // the index of this worker, and the number of workers
-	Seed           uint64        // of the random numbers
-	Now            int64         // the time at which the worker begins, as in Turn
-}
-
-// SlowLogOptions say what SLOWLOG logs.
-type SlowLogOptions struct {
-	SlowerThan  time.Duration // the duration from which it logs a command; 0 means 10 ms, negative: never
-	SlowEntries int           // its entries; 0 means 128
-}
-
-// ReplicaReads say when Options.Reads allows a replica.
-type ReplicaReads struct {
-	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
-	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
-	// OfUsers has, by their names, the users that have something else than Options.Reads.
-	OfUsers map[string]Reads
-}
-
-// Permissions are what the configuration says about users and about single commands.
-type Permissions struct {
-	Users *acl.Users   // nil: acl.Anyone
-	Allow map[int]bool // IDs of commands that keyway forwards though it would refuse them
-	Deny  []bool       // by command ID: commands that no client may send; nil: none
-	// OfNodes makes clients log in as users of the nodes, whose rules hold. Users then does not matter.
-	// Configure does not change it.
-	OfNodes bool
-	// IsProtected refuses clients of other machines who are the nodes' default user without a password.
-	IsProtected bool
-	// Account returns what the user of this name uses on all workers. nil: each worker has accounts
-	// of its own.
-	Account func(user string) *quota.Account
-}
 
 const (
 	// softOutput is the number of unread bytes above which a client's input is not read.
@@ -321,27 +250,6 @@ func (w *Worker) sweep() {
 	closeIdleClients(w)
 }
 
-// closeIdleClients closes clients that do not authenticate, do not complete a command, or are
-// idle for too long.
-func closeIdleClients(w *Worker) {
-	for _, s := range w.Sessions {
-		switch {
-		case s.Has(Closing | Dead):
-		case !s.Has(Authed) && w.Now-s.OpenedAt > authTimeout:
-			w.LogRefusal(s, "no password in time")
-			s.Kill()
-		case s.partial != nil && w.Now-s.partialAt > readTimeout+int64(len(s.In))*int64(time.Second)/minUpload:
-			w.LogRefusal(s, "a command that did not arrive in time")
-			s.Kill()
-		case s.Has(Subscribed | Monitoring): // these clients send nothing
-		case s.Has(Limited): // keyway does not let it
-		case w.Options.IdleTimeout > 0 && s.line.head == nil && w.Now-s.ActiveAt > int64(w.Options.IdleTimeout):
-			w.Stats.ClosedIdle++
-			s.Kill()
-		}
-	}
-}
-
 // EndTurn ends a turn, and returns the work for the shell.
 func (w *Worker) EndTurn() *Ready {
 	if w.moved {
@@ -408,18 +316,6 @@ func (w *Worker) HasLostMaster() bool {
 
 // Deadline returns the deadline of a request that is sent now.
 func (w *Worker) Deadline() int64 { return w.Now + int64(w.Options.Backend.RequestTimeout) }
-
-// tickExclusive checks the deadlines on the node's exclusive connections, and closes those
-// whose client has left too long ago.
-func (w *Worker) tickExclusive(n *Node) {
-	for i := len(n.InUse) - 1; i >= 0 && i < len(n.InUse); i-- {
-		if use := &n.InUse[i]; use.Session.HasLeft() && w.Now >= use.Until {
-			n.Release(use.Conn, false)
-		} else {
-			use.Conn.Tick(w.Now)
-		}
-	}
-}
 
 // closeLinks closes the connections in w.LinksToClose.
 func (w *Worker) closeLinks() {
@@ -508,128 +404,121 @@ func (w *Worker) gauges() metrics.Gauges {
 	return g
 }
 
-// withDefaults returns the options with the defaults in place of zero values.
-func (o Options) withDefaults() Options {
-	if o.Limits == (resp.Limits{}) {
-		o.Limits = resp.DefaultLimits
-	}
-	if o.ClientOutput == 0 {
-		o.ClientOutput = 256 << 20
-	}
-	o.Connections = max(o.Connections, 1)
-	o.Workers = max(o.Workers, 1)
-	switch {
-	case o.OfNodes:
-		o.Users = acl.Unknown
-	case o.Users == nil:
-		o.Users = acl.Anyone
-	}
-	if o.Exclusive == 0 {
-		o.Exclusive = 1000
-	}
-	if o.HasRoom == nil {
-		o.HasRoom = func() bool { return true }
-	}
-	if o.Hold == 0 {
-		o.Hold = o.Backend.RequestTimeout
-	}
-	if o.SlowerThan == 0 {
-		o.SlowerThan = 10 * time.Millisecond
-	}
-	if o.SlowerThan < 0 {
-		o.SlowerThan = math.MaxInt64
-	}
-	if o.SlowEntries == 0 {
-		o.SlowEntries = 128
-	}
-	return o
+// siblings is how a worker talks to the workers of the other threads.
+type siblings struct {
+	w         *Worker
+	questions map[uint64]*question // by token
+	token     uint64               // of the last question
 }
 
-// Configure replaces the worker's options, within a turn. These stay as they are:
-// Index, Workers, Seed and OfNodes. Clients stay open, except those of a user who is gone. A client
-// that has authenticated stays so, and a connection to a node keeps the user that it has; a new
-// password is for those that come later, and for open ones if it is renewed from time to time.
-// Connections that are no longer needed are closed when their replies have come.
-func Configure(w *Worker, o Options) {
-	before := w.Options
-	o.Index, o.Workers, o.Seed, o.OfNodes = before.Index, before.Workers, before.Seed, before.OfNodes
-	w.Options = o.withDefaults()
-	w.routing.Links.Configure(w.Options.Backend)
-	otherEpoch := w.Options.Backend.Epoch != before.Backend.Epoch
-	setLimits(w)
-	useUsers(w, nil)
-	w.Scripts.keyless = []byte(o.Keyless)
-	w.Scripts.Cache.SetPerKey(o.PerKey)
-	w.Reads.configure()
-	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
-		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
-	}
-	for _, n := range w.routing.Nodes {
-		for _, c := range n.Shared.Conns {
-			c.CheckEvery = w.Options.CheckEvery
-		}
-		user := n.account.Username
-		changed := useAccount(n)
-		if changed || otherEpoch {
-			retryRefused(n)
-		}
-		if changed && n.account.Renewed && n.account.Username == user {
-			logInAgain(n)
-		}
-	}
-	w.routing.reshape(before)
-	for _, f := range w.Features {
-		f.Configured()
-	}
+// Ask is a message to the siblings: each executes Do on its own thread; see Ready.
+type Ask struct {
+	Token uint64 // passed to Answered with each answer; 0: no answers are wanted
+	Only  int    // the one sibling, by its index plus 1; 0: all of them
+	Do    func(sibling *Worker) (answer any)
 }
 
-// SetUsers replaces the worker's users, within a turn. by is the client whose command has
-// changed them, perhaps a client of another worker. It does nothing if the nodes keep the users.
-func SetUsers(w *Worker, users *acl.Users, by *Session) {
-	if w.Options.OfNodes {
+// question is an Ask whose answers have not all come.
+type question struct {
+	left    int // siblings that have not answered
+	answers []any
+	done    func(answers []any)
+}
+
+// AskAll executes do on every worker, at once on this one, and answers the client with the
+// reply that conclude makes from the answers. do runs on other threads, so it must not use
+// this worker's data, and its answer must not refer to the other worker's data.
+func (sb *siblings) AskAll(
+	s *Session, cmd *command.Command, do func(*Worker) any, conclude func(answers []any) []byte,
+) bool {
+	r := s.NewRequest(cmd)
+	r.Call.Node, r.Call.Group = &Node{Worker: sb.w}, -1
+	s.Inflight++
+	sb.Ask(do, func(answers []any) { r.Call.SettleFor(conclude(answers)) })
+	return true
+}
+
+// HaveAll executes do on every worker, at once on this one, and answers OK when all have
+// executed it. So commands that any client of any worker sends after the OK see the effect.
+func (sb *siblings) HaveAll(s *Session, cmd *command.Command, do func(*Worker)) bool {
+	return sb.AskAll(s, cmd, func(o *Worker) any {
+		do(o)
+		return nil
+	}, func([]any) []byte { return resp.AppendOK(nil) })
+}
+
+// Ask executes do on every worker, at once on this one, and calls done with the
+// answers when all have come.
+func (sb *siblings) Ask(do func(*Worker) any, done func(answers []any)) {
+	w := sb.w
+	q := &question{left: w.Options.Workers - 1, answers: []any{do(w)}, done: done}
+	if q.left == 0 {
+		done(q.answers)
 		return
 	}
-	w.Options.Users = users
-	useUsers(w, by)
+	sb.token++
+	sb.questions[sb.token] = q
+	w.Ready.Asks = append(w.Ready.Asks, Ask{Token: sb.token, Do: do})
 }
 
-// useUsers gives the sessions the users of the options. A client whose user is gone is closed;
-// if it is by, it first gets the reply to its command (acl.c, ACLFreeUserAndKillClients). A
-// client that waits for a password is let in if none is needed any more: sweep would close it.
-// A client whose names mean others now is closed.
-func useUsers(w *Worker, by *Session) {
-	users := w.Options.Users
-	for _, s := range w.Sessions {
-		u := users.Named(s.User.Name)
-		switch {
-		case w.Options.OfNodes: // whom the nodes know
-		case u != nil && !u.Prefix.Same(s.User.Prefix):
-			LogUserRefusal(w, s, "its user has another prefix now", s.User.Name)
-			s.Kill()
-		case u != nil:
-			s.User = u
-			if w.Limiter != nil && (u.Limits != nil || s.Share != nil) {
-				w.Limiter.UserChanged(s)
+// Tell executes do on the other workers.
+func (sb *siblings) Tell(do func(*Worker)) {
+	w := sb.w
+	if w.Options.Workers > 1 {
+		w.Ready.Asks = append(w.Ready.Asks, Ask{Do: func(sibling *Worker) any {
+			do(sibling)
+			return nil
+		}})
+	}
+}
+
+// TellOne executes do on the worker of this index, which must be another one.
+func (sb *siblings) TellOne(index int, do func(*Worker)) {
+	w := sb.w
+	w.Ready.Asks = append(w.Ready.Asks, Ask{Only: index + 1, Do: func(sibling *Worker) any {
+		do(sibling)
+		return nil
+	}})
+}
+
+// Answered delivers one sibling's answer to an Ask.
+func (w *Worker) Answered(token uint64, answer any) {
+	q := w.Siblings.questions[token]
+	if q == nil {
+		return
+	}
+	q.answers = append(q.answers, answer)
+	if q.left--; q.left == 0 {
+		delete(w.Siblings.questions, token)
+		q.done(q.answers)
+	}
+}
+
+// thenAll settles the request's last call once every node has answered: with the first
+// error, or with OK after all workers have applied change.
+func (sb *siblings) thenAll(r *Request, change func(*Worker)) {
+	m := r.Merge
+	last := m.Call(r, len(m.Replies)-1)
+	last.Node, last.Group = &Node{Worker: sb.w}, -1
+	r.Session.Inflight++
+	m.then = func() {
+		for _, p := range m.Replies[:len(m.Replies)-1] {
+			if len(p) > 0 && p[0] == '-' {
+				last.SettleFor(bytes.Clone(p))
+				return
 			}
-			if users.Default.Admits() {
-				s.Set(Authed)
-			}
-		case s == by:
-			BeDefault(s)
-			s.CloseAfter()
-		default:
-			LogUserRefusal(w, s, "its user was removed", s.User.Name)
-			s.Kill()
 		}
-	}
-	for _, f := range w.Features {
-		f.UsersChanged()
+		sb.Ask(func(o *Worker) any {
+			change(o)
+			return nil
+		}, func([]any) { last.SettleFor(resp.AppendOK(nil)) })
 	}
 }
 
-// setLimits sets what is derived from the options' limits and times.
-func setLimits(w *Worker) {
-	w.Inputs.Limits, w.Inputs.unauth = w.Options.Limits, w.Options.Limits.UnauthenticatedLimits()
-	w.retries.failover = int64(w.Options.Hold)
-	w.retries.maxPause = int64(max(w.Options.Hold, w.Options.Backend.RequestTimeout))
+// SumCounts adds up the counts in the workers' answers.
+func SumCounts(counts []any) (n int) {
+	for _, c := range counts {
+		n += c.(int)
+	}
+	return n
 }

@@ -64,7 +64,7 @@ var inUsers = []bug{
 		"./pool", "TestReplyThatEndsTheConnection",
 	},
 	{
-		"commands that keyway answers are open to users of the nodes", "proxy/engine/dispatch.go",
+		"commands that keyway answers are open to users of the nodes", "proxy/engine/users.go",
 		"return isForwarded(w, cmd) || cmd.Has", "return !isForwarded(w, cmd) || isForwarded(w, cmd) || cmd.Has",
 		"./test", "TestNoCommandBypassesNodesRules",
 	},
@@ -119,7 +119,7 @@ var inUsers = []bug{
 		"./acl", "TestSetChangesNoOthers",
 	},
 	{
-		"commands behind ACL SETUSER do not wait for it", "proxy/engine/ask.go",
+		"commands behind ACL SETUSER do not wait for it", "proxy/engine/users.go",
 		"	s.Set(Draining | Blocked)\n	task.By", "	task.By",
 		"./test", "TestUserChangesLikeRedis",
 	},
@@ -134,7 +134,7 @@ var inUsers = []bug{
 		"./test", "TestUserChangesAndReloads",
 	},
 	{
-		"a certificate makes its client a user who is off", "proxy/engine/session.go",
+		"a certificate makes its client a user who is off", "proxy/engine/users.go",
 		"u != nil && u.Enabled()", "u != nil",
 		"./test", "TestUserFromCertificate",
 	},
@@ -154,7 +154,7 @@ var inUsers = []bug{
 		"./quota", "TestNothingIsSavedBeyondTheBurst",
 	},
 	{
-		"replies do not count for the rate of a user", "proxy/engine/output.go",
+		"replies do not count for the rate of a user", "proxy/engine/session.go",
 		"s.Share.SpendBytes(n)", "s.Share.SpendBytes(n - n)",
 		"./test", "TestByteRateOfUser",
 	},
@@ -179,7 +179,7 @@ var inUsers = []bug{
 		"./test", "TestRateRefuses",
 	},
 	{
-		"a client whose AUTH waits can send without end", "proxy/engine/session.go",
+		"a client whose AUTH waits can send without end", "proxy/engine/input.go",
 		"if len(s.In) >= buffer.Chunk && !s.Reading() {", "if len(s.In) < 0 {",
 		"./test", "TestInputOfBlockedClientIsBounded",
 	},

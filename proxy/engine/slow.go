@@ -138,45 +138,6 @@ func (c *Call) runsScript() bool {
 	return c.Request.Command.Unproven()
 }
 
-// tickShared watches the shared connections. If a script has kept one silent, clients'
-// later commands use a new one. The node answers them when the script ends, or with BUSY.
-// It answers writes that are already behind the script when the script ends.
-func (n *Node) tickShared() {
-	n.tickBusy()
-	for _, c := range n.Shared.Conns {
-		if c.Tick(n.Worker.Now); c.IsStuck(n.Worker.Now, n.Worker.stuckAfter()) {
-			n.replaceSlowConn(c)
-		}
-	}
-	n.tickRetired()
-}
-
-// replaceSlowConn replaces a shared connection that a slow reply occupies. The old one stays
-// until all its requests are answered. Clients that wait for any reply send nothing more until
-// they have it, so no command overtakes one on the old connection.
-func (n *Node) replaceSlowConn(conn *pool.Conn) {
-	w, i := n.Worker, slices.Index(n.Shared.Conns, conn)
-	if i < 0 || !n.HasRoom() || !n.Shared.MayReplace(w.Now) {
-		return
-	}
-	fresh := n.newShared(conn.Mode)
-	n.replace(i, fresh)
-	fresh.Open(w.Now)
-}
-
-// replace puts a connection in the place of the i-th shared one, which stays until all its
-// requests are answered. Clients that wait for any reply send nothing more until they have it.
-func (n *Node) replace(i int, fresh *pool.Conn) {
-	n.Shared.Replace(i, fresh)
-	n.Worker.epoch++
-}
-
-// tickRetired closes the retired connections on which no reply is due. On the others, it
-// sends the reads again that wait behind a reply that takes long to transfer.
-func (n *Node) tickRetired() {
-	n.discard(n.Shared.Tick(n.Worker.Now, rereadAfter, n.Worker.largeValues.rereadBehind))
-}
-
 // MustDrain reports whether a large command must wait for its client's earlier commands,
 // which use other connections.
 func MustDrain(s *Session, size int) bool {
@@ -383,5 +344,123 @@ func clientConns(n *Node) iter.Seq[*pool.Conn] {
 				}
 			}
 		}
+	}
+}
+
+const (
+	// While a client lags with a large reply, keyway does not read from the connection
+	// that carries the reply. If no other client waits behind the reply, the client must
+	// read keepsUp bytes within each request timeout.
+	//
+	// If other clients wait, it must read keepsUp bytes in every stallTime, and all its
+	// pauses together may delay the others by maxDelay. After that, the remaining reply
+	// is buffered. When the buffer is nearly full, a shared connection continues, so that
+	// the client reaches its limit. A retired connection, which gets no new requests, is
+	// paused once more, for up to the request timeout, as long as the client reads
+	// keepsUp bytes in every maxDelay.
+	stallTime = int64(15 * time.Millisecond)
+	keepsUp   = 64 << 10
+	maxDelay  = int64(time.Second)
+)
+
+// slowReaders are the clients that do not read a large reply fast enough.
+type slowReaders struct {
+	w        *Worker
+	sessions []*Session
+}
+
+// pause pauses the connection of a large reply until the client has caught up.
+func (sr *slowReaders) pause(c *Call, conn *pool.Conn) {
+	w := sr.w
+	s := c.Request.Session
+	if s.pausedConn != nil || s.Has(Dead) || conn.Paused() {
+		return
+	}
+	if s.delayed > 0 && s.delayedBy != c.Request.seq {
+		s.delayed = 0
+	}
+	resumeAt := softOutput / 4
+	nearlyFull := false
+	if s.Has(slow) || s.delayed > maxDelay {
+		limit := w.Options.ClientOutput - w.Options.ClientOutput/16
+		if nearlyFull = s.Unsent.Size() >= limit && slices.Contains(c.Node.Shared.Retired, conn); !nearlyFull {
+			return
+		}
+		resumeAt = max(resumeAt, limit-softOutput)
+	}
+	t := s.AllocRareState()
+	t.pausedConn, t.delayedAt, t.lastProgress, t.bytesSinceProgress = conn, w.Now, w.Now, 0
+	t.resumeAt, t.nearlyFull, t.delayedBy = resumeAt, nearlyFull, c.Request.seq
+	conn.PauseReading()
+	sr.sessions = append(sr.sessions, s)
+}
+
+// delays reports whether other clients wait for the session to read. If so, it adds the
+// time since its last call to the session's delayed.
+func delays(s *Session, now int64) bool {
+	others := othersWait(s, s.pausedConn)
+	if others {
+		s.delayed += now - s.delayedAt
+	}
+	s.delayedAt = now
+	return others
+}
+
+// othersWait reports whether another client waits on the connection, behind the reply
+// that is arriving.
+func othersWait(s *Session, conn *pool.Conn) bool {
+	for _, to := range conn.Unanswered() {
+		var other *Session
+		switch to := to.(type) {
+		case *Call:
+			other = to.Request.Session
+		case execReply:
+			other = to.Request.Session
+		case *Probe:
+			return true
+		default: // on a connection of the session's own, or followed by the EXEC or the call
+		}
+		if other != nil && other != s {
+			return true
+		}
+	}
+	return false
+}
+
+// resume resumes the connection that is paused for the session.
+func (sr *slowReaders) resume(s *Session) {
+	delays(s, sr.w.Now)
+	s.pausedConn.ResumeReading()
+	s.pausedConn = nil
+	for i, other := range sr.sessions {
+		if other == s {
+			sr.sessions = append(sr.sessions[:i], sr.sessions[i+1:]...)
+			break
+		}
+	}
+}
+
+// tick resumes the connections of clients that do not catch up, so that the rest
+// of their replies is buffered. It closes the clients whose buffer is nearly full.
+func (sr *slowReaders) tick() {
+	w := sr.w
+	timeout := int64(w.Options.Backend.RequestTimeout)
+	for i := len(sr.sessions) - 1; i >= 0; i-- {
+		s := sr.sessions[i]
+		stall, delay := timeout, int64(math.MaxInt64)
+		switch others := delays(s, w.Now); {
+		case others && s.nearlyFull:
+			stall, delay = maxDelay, maxDelay+timeout
+		case others:
+			stall, delay = stallTime, maxDelay
+		}
+		if w.Now-s.lastProgress <= stall && s.delayed <= delay {
+			continue
+		}
+		if s.nearlyFull && !s.Has(Dead) {
+			s.closeSlow()
+		}
+		s.Set(slow)
+		sr.resume(s)
 	}
 }

@@ -19,9 +19,9 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command names quota acl slots hashring router metrics buffer errtext " +
-	"clients refusal retry emulation freshness info lua locks dryrun register scan slowlog pool shared logins quorum " +
-	"proxy/engine proxy/answers proxy/blocking proxy/drain proxy/handover proxy/limiting proxy/observe proxy/pubsub " +
-	"proxy/quorum proxy/tracking proxy/txn proxy"
+	"clients refusal retry emulation freshness info lua bigkeys transaction locks dryrun register scan slowlog " +
+	"pool shared logins quorum proxy/engine proxy/answers proxy/blocking proxy/drain proxy/handover proxy/limiting " +
+	"proxy/observe proxy/pubsub proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -75,7 +75,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"dryrun", module + "pool " + module + "metrics " + module + "proxy", "it knows commands and tables"},
 	{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
 	{"quorum", module + "router " + module + "pool " + module + "metrics", "it knows frames, and no connections"},
-	{"lua", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
+	{"lua bigkeys", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 	{"locks", module + "router " + module + "pool " + module + "proxy", "it knows commands, scripts and replies"},
 	{"command router pool shared logins", module + "proxy " + module + "server", "layer 1"},
 	{
@@ -148,7 +148,7 @@ func mayImport(name, bad string) bool {
 // TestHouseLeavesStandAlone: some packages can be read without any other.
 func TestHouseLeavesStandAlone(t *testing.T) {
 	all := packages(t)
-	for _, name := range []string{"loop", "config", "metrics", "buffer", "quota", "retry"} {
+	for _, name := range []string{"loop", "config", "metrics", "buffer", "quota", "retry", "transaction"} {
 		for _, dep := range all[name].Deps {
 			if strings.HasPrefix(dep, module) {
 				t.Errorf("%s depends on %s: it is to be readable without the rest", name, dep)
@@ -231,7 +231,7 @@ func TestHouseFeaturesStandApart(t *testing.T) {
 	}
 }
 
-// TestOneRoadToTheNodes: what clients send reaches nodes by proxy/engine/lane.go alone, which
+// TestOneRoadToTheNodes: what clients send reaches nodes by proxy/engine/call.go alone, which
 // chooses the connection by the call's lane. Elsewhere only questions of keyway's own
 // are sent, whose receiver is a probe.
 func TestOneRoadToTheNodes(t *testing.T) {
@@ -240,7 +240,7 @@ func TestOneRoadToTheNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range files {
-		if strings.HasSuffix(path, "_test.go") || filepath.Base(path) == "lane.go" {
+		if strings.HasSuffix(path, "_test.go") || path == "../proxy/engine/call.go" {
 			continue
 		}
 		fset := token.NewFileSet()

@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/transaction"
 )
 
 const readOnly = command.ReadOnly
@@ -440,7 +441,7 @@ func (lc *learnedCommands) ask(s *Session, a command.Args, name string) bool {
 // rejectCommand).
 func (s *Session) Reject(cmd *command.Command, text string) bool {
 	if cmd != nil && cmd.Is(command.Executes) {
-		text = errDiscarded + strings.TrimPrefix(text, "ERR ")
+		text = transaction.Discarded + strings.TrimPrefix(text, "ERR ")
 	}
 	for _, f := range s.Worker.Features {
 		f.OnReject(s, cmd)

@@ -152,7 +152,7 @@ const maxPerOne = 64
 // command must wait, because a read of the same keys is in flight to a replica.
 func (rd *reads) mayWrite(s *Session, cmd *command.Command, a command.Args) bool {
 	w := rd.w
-	exec := cmd.Is(command.Executes) && s.Has(InMulti) && s.Block.mayWrite()
+	exec := cmd.Is(command.Executes) && s.Has(InMulti) && s.Block.MayWrite()
 	if !exec && !cmd.Has(command.Write) && (!cmd.Unproven() || cmd.Has(readOnly)) {
 		return true
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/transaction"
 )
 
 // Session is one client. An idle session has no buffer.
@@ -65,10 +66,10 @@ type RareState struct {
 	lastProgress       int64      // when the client last had read keepsUp bytes, while pausedConn is set
 	bytesSinceProgress int        // bytes that it has read since then
 
-	perFeature []any    // one value for each perClient
-	Block      *Block   // of the transaction, from WATCH or MULTI to EXEC
-	Topics     topicSet // nil: it has never had a subscription
-	OwnConns   ownConns // set if the client has the state Tracks
+	perFeature []any              // one value for each perClient
+	Block      *transaction.Block // of the transaction, from WATCH or MULTI to EXEC
+	Topics     topicSet           // nil: it has never had a subscription
+	OwnConns   ownConns           // set if the client has the state Tracks
 	// Confirming is how many confirmations of subscriptions the client waits for. No message
 	// may overtake them.
 	Confirming int

@@ -2,13 +2,13 @@ package engine
 
 import (
 	"bytes"
-	"encoding/binary"
 	"iter"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/refusal"
@@ -16,11 +16,10 @@ import (
 )
 
 // largeFrame is the size from which a request gets a connection of its own until it is
-// answered. No node refuses a smaller one: proto-max-bulk-len and
-// client-query-buffer-limit are at least 1 MB. A node that refuses a request closes its
-// connection, and a request that takes long to transfer delays those behind it. On a
-// connection of its own, a large request harms only itself.
-const largeFrame = 1 << 20
+// answered. A request that takes long to transfer delays those behind it, and a node may refuse it and
+// close its connection. On a connection of its own, a large request harms only itself. A read of a key
+// whose value is large gets one too, since a reply that takes long to transfer delays those behind it.
+const largeFrame = bigkeys.Large
 
 // large receives the reply to a large request, or to a read of a large value.
 type large struct {
@@ -30,83 +29,19 @@ type large struct {
 	key  uint64 // hash of the key whose value is large, 0 if it is unknown
 }
 
-// largeKeys contains the hashes of keys whose values are large. A read of such a key gets
-// a connection of its own, since a reply that takes long to transfer delays those behind
-// it. A new key replaces the key that has its place.
-type largeKeys [1024]uint64
-
-// largeValues knows which values are large, and keeps them out of other clients' way.
+// largeValues keeps large requests and values out of other clients' way.
 type largeValues struct {
 	w    *Worker
-	keys *largeKeys // nil: no large value was seen so far
-}
-
-// placeOf returns a key's hash. Unlike Worker.hash, it is the same in each process: runs
-// of a simulation must not differ in which keys replace each other.
-func placeOf(key []byte) uint64 {
-	h := uint64(len(key))
-	for ; len(key) >= 8; key = key[8:] {
-		h = mix(h ^ binary.LittleEndian.Uint64(key))
-	}
-	for _, c := range key {
-		h = h<<8 ^ h>>56 ^ uint64(c)
-	}
-	return mix(h)
-}
-
-func mix(h uint64) uint64 {
-	h *= 0x9e3779b97f4a7c15
-	return h ^ h>>32
-}
-
-func (l *largeKeys) has(key uint64) bool { return l != nil && l[key%uint64(len(l))] == key }
-
-func (l *largeKeys) forget(key uint64) {
-	if l.has(key) {
-		l[key%uint64(len(l))] = 0
-	}
-}
-
-// remember adds the only key of the command in frame to largeKeys, and returns its
-// hash. It returns 0 if the command does not have exactly one key.
-func (lv *largeValues) remember(cmd *command.Command, frame []byte) (key uint64) {
-	var p resp.Parser
-	_, st, err := p.Next(frame, &resp.DefaultLimits)
-	if cmd.Single == 0 || err != nil || st != resp.Ready || p.Len() <= cmd.Single {
-		return 0
-	}
-	if lv.keys == nil {
-		lv.keys = new(largeKeys)
-	}
-	key = placeOf(p.Arg(cmd.Single))
-	lv.keys[key%uint64(len(lv.keys))] = key
-	return key
+	keys bigkeys.Set
 }
 
 // read returns the hash of the key that the command reads if its value is known to
 // be large, and 0 otherwise.
 func (lv *largeValues) read(s *Session, cmd *command.Command, a command.Args) uint64 {
-	if lv.keys == nil || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
+	if lv.keys.IsEmpty() || cmd.Single == 0 || !cmd.Has(readOnly) || s.lane() != sharedLane {
 		return 0
 	}
-	if key := placeOf(a.Arg(cmd.Single)); lv.keys.has(key) {
-		return key
-	}
-	return 0
-}
-
-// announcesLarge reports whether a reply that begins with b will be large. It assumes 16
-// bytes for each element.
-func announcesLarge(b []byte) bool {
-	line, _, found := bytes.Cut(b[1:], []byte("\r\n"))
-	n, ok := resp.ParseInt(line)
-	switch {
-	case !found || !ok:
-		return false
-	case b[0] == '$' || b[0] == '=':
-		return n >= largeFrame
-	}
-	return n >= largeFrame/16 && (b[0] == '*' || b[0] == '~' || b[0] == '%')
+	return lv.keys.Find(a.Arg(cmd.Single))
 }
 
 // begins is called when a large reply has begun to arrive on a connection. If clients
@@ -117,7 +52,7 @@ func (lv *largeValues) begins(c *Call, conn *pool.Conn, frame []byte) {
 		return
 	}
 	if c.Request.Command != nil && c.Request.Command.Has(readOnly) {
-		lv.remember(c.Request.Command, frame)
+		lv.keys.Add(c.Request.Command, frame)
 	}
 	c.Node.replaceSlowConn(conn)
 }
@@ -173,7 +108,7 @@ func (l *large) Take(w *Worker, n *Node, frame []byte) Attempt {
 	}
 	if !c.Request.Command.Has(readOnly) {
 		s.WroteTo.Add(n.Ordinal)
-		l.key = w.largeValues.remember(c.Request.Command, frame) // the next command may read it
+		l.key = w.largeValues.keys.Add(c.Request.Command, frame) // the next command may read it
 	}
 	// The connection stays until the node has answered, even if the client leaves.
 	l.conn = n.TakeExclusive(ExclusiveConn{Session: s, Until: math.MaxInt64})
@@ -184,7 +119,7 @@ func (l *large) OnEnd() {}
 
 func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	if p.Whole() && len(p.Bytes) < largeFrame && (p.Kind == '-' || l.call.Request.Command.Has(readOnly)) {
-		l.call.Worker().largeValues.keys.forget(l.key)
+		l.call.Worker().largeValues.keys.Forget(l.key)
 	}
 	if p.Last {
 		reusable := !refusal.EndsConnection(p.Bytes) && !refusal.IsNoPermission(p.Bytes) // see execReply.Ends

@@ -190,7 +190,7 @@ const (
 // isHarmless reports whether the call may be executed twice, since it only reads.
 func (c *Call) isHarmless() bool {
 	if c.Block != nil {
-		return !c.Block.mayWrite()
+		return !c.Block.MayWrite()
 	}
 	return c.Request.Command.Has(readOnly)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/transaction"
 )
 
 // Keyway collects a transaction and sends it as one block, from MULTI to EXEC, in one
@@ -36,7 +37,7 @@ var txns = engine.NewPerClient[txn]()
 
 // txn is a client's transaction, from the first WATCH or from MULTI on.
 type txn struct {
-	engine.Block
+	transaction.Block
 	broken  bool  // a command was refused, so EXEC discards the transaction
 	keyless bool  // a script has no keys
 	locks   bool  // a command may change a lock
@@ -671,7 +672,7 @@ func (e *watched) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.SettleNull()
 		return
 	}
-	c.SettleFor(engine.Aborted(p.Bytes, cause))
+	c.SettleFor(transaction.Aborted(p.Bytes, cause))
 }
 
 func (e *watched) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {

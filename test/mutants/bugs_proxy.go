@@ -13,7 +13,7 @@ var inProxy = []bug{
 		"./test", "TestTLSOnPlainPort",
 	},
 	{
-		"a blocking command that is sent again takes the shared connection", "proxy/engine/lane.go",
+		"a blocking command that is sent again takes the shared connection", "proxy/engine/call.go",
 		"	if c.lane == exclusiveLane {\n		c.startAlone",
 		"	if c.lane == exclusiveLane && !c.Redirected {\n		c.startAlone",
 		"./test/transcripts", "TestTranscripts/blocking-lanes",
@@ -51,7 +51,7 @@ var inProxy = []bug{
 		"./proxy", "TestSlowReaderDelaysOthers",
 	},
 	{
-		"a large request goes over the connection that others share", "proxy/engine/lane.go",
+		"a large request goes over the connection that others share", "proxy/engine/call.go",
 		"		w.largeValues.sendAlone(c, n, 0)\n", "",
 		"./test/transcripts", "TestTranscripts/large-requests",
 	},
@@ -231,7 +231,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/script-not-overtaken",
 	},
 	{
-		"a script is sent to a node that refuses all", "proxy/engine/lane.go",
+		"a script is sent to a node that refuses all", "proxy/engine/call.go",
 		"	if n.Retries.Waiting() > 0 && c.Request.Command.Unproven() && n.Worker.retries.delay(c, n, frame) {",
 		"	if n.Retries.Waiting() < 0 && n.Worker.retries.delay(c, n, frame) {",
 		"./test/transcripts", "TestTranscripts/script-held",
@@ -288,7 +288,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/redirect-circle",
 	},
 	{
-		"ASKING is forgotten", "proxy/engine/lane.go",
+		"ASKING is forgotten", "proxy/engine/call.go",
 		"		conn.SendAsking(c.asksFirst(), c, frame, w.Now, deadline)",
 		"		conn.Send(c, frame, w.Now, deadline)",
 		"./test/transcripts", "TestTranscripts/ask",
@@ -556,7 +556,7 @@ var inProxy = []bug{
 		"./test/transcripts", "TestTranscripts/reads-behind",
 	},
 	{
-		"EXEC hides why a node refused what it queued", "proxy/engine/lane.go",
+		"EXEC hides why a node refused what it queued", "transaction/block.go",
 		"	if bytes.Equal(reply, cause) {\n		return reply", "	if len(cause) > 0 {\n		return reply",
 		"./test/transcripts", "TestTranscripts/transaction-errors",
 	},

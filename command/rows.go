@@ -91,6 +91,7 @@ var rows = []row{
 	{name: "function|flush", handling: AllMasters, action: DoFunctionFlush},
 	{name: "function|restore", handling: AllMasters, action: DoFunctionRestore},
 	{name: "function|kill", handling: Local, action: DoRunning},
+	{name: "shutdown", action: DoRunning},
 	{name: "function|stats", handling: Local, action: DoFunctionStats, traits: OnlyTells, response: busiestOf},
 	{name: "function|list", handling: AnyMaster, action: DoFunctionList, inMulti: AnsweredAfter},
 	{name: "function|dump", handling: AnyMaster, action: DoFunctionDump, inMulti: AnsweredAfter},

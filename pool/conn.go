@@ -269,6 +269,27 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 // drop implements traffic: it fails all pending requests.
 func (c *Conn) drop(reason string) { c.failAll(Failure{Reason: reason}) }
 
+// answerAll implements traffic.
+func (c *Conn) answerAll(reply []byte) {
+	pending := c.fifo
+	c.fifo = fifo{}
+	chunks := c.reset()
+	for _, ch := range chunks {
+		ch.refs++ // until the loop at the end
+	}
+	for pending.n > 0 {
+		e := pending.pop()
+		if e.to != nil {
+			e.to.Reply(c, e.frame(), Piece{Bytes: reply, First: true, Last: true, Kind: reply[0]})
+		}
+		c.set.unref(e.chunk)
+	}
+	c.set.garbage += pending.trim()
+	for _, ch := range chunks {
+		c.set.unref(ch)
+	}
+}
+
 // failAll fails all pending requests in the order in which they were sent. If receivers
 // send them again over this connection, they keep that order.
 func (c *Conn) failAll(f Failure) {

@@ -379,8 +379,8 @@ func TestNodeThatCannotSaveIsServed(t *testing.T) {
 	}
 }
 
-// A node that is busy with a script serves what ends the script; it accepts no
-// subscriptions, and cannot select a database. It is dialed often, since the script
+// A node that is busy with a script serves what ends the script, over a connection for that. It
+// is dialed often, since the script
 // may end at any time.
 func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 	const busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
@@ -388,7 +388,9 @@ func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 		prepare func(c *Conn)
 		want    State
 	}{
+		"for that": {func(c *Conn) { c.WhileBusy = true }, Ready},
 		"plain":    {func(*Conn) {}, Ready},
+		"user":     {func(c *Conn) { c.User = &Account{Username: "u"} }, Down},
 		"database": {func(c *Conn) { c.DB = 1 }, Down},
 		"master":   {func(c *Conn) { c.Master = true }, Down},
 		"tracking": {func(c *Conn) { c.Pushes = noPushes{} }, Down},
@@ -406,7 +408,10 @@ func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 		for range 10 {
 			l.Connected(b.now)
 			l.Wrote(len(l.NextWrite()))
-			l.Received([]byte(busy+busy), b.now)
+			l.Received([]byte(busy), b.now)
+			if name == "plain" {
+				l.Received([]byte(busy), b.now)
+			}
 			if l.State() != c.want {
 				t.Fatalf("%s: the link is %s: %s", name, l.State(), l.Reason())
 			}

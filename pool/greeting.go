@@ -34,6 +34,9 @@ const (
 type Setup struct {
 	Mode
 	Master bool // the greeting sends ROLE and fails if the node is not a master
+	// WhileBusy says that only commands that a busy node executes are sent over the link, such as
+	// SCRIPT KILL. The greeting does not ask for the register then: a busy node does not say it.
+	WhileBusy bool
 	// Account, if not nil, is used instead of that of the Config. It may be replaced at any
 	// time; the next greeting uses it.
 	Account *Account
@@ -88,7 +91,7 @@ type greeting struct {
 	tolerated   string
 	toleratedAt int
 	try         bool   // this attempt makes stepTry: the last one ended at the register
-	unread      bool   // the node was too busy to say what its register is
+	unread      bool   // the link has no name yet, or the register is not read; see askAgain
 	nonce       uint64 // of this socket
 }
 
@@ -111,6 +114,9 @@ func (l *Link) Connected(now int64) {
 	l.enter(Greeting, now)
 	l.input.scan, l.Epoch = resp.Scanner{}, 0
 	l.greeting.step, l.greeting.tolerated, l.greeting.unread = 0, "", false
+	if l.WhileBusy {
+		l.Epoch = l.set.Epoch // nothing says otherwise
+	}
 	l.set.nonce++
 	l.greeting.nonce = l.set.nonce
 	l.greet()
@@ -129,6 +135,20 @@ func (l *Link) greet() {
 			return // until ResumeGreeting, or the connect timeout
 		}
 	}
+}
+
+// askAgain asks a node that was busy for its register, because there is a request. Until the node
+// has answered, nothing else is sent: the script may end at any time, and the node may be in
+// a later epoch. So a node that is busy answers the question instead of the request.
+//
+//	Greeting --BUSY--> Ready, unread --request--> Greeting --BUSY--> the request's reply is BUSY
+//	                                                 |
+//	                                                 +--register--> Ready
+func askAgain(l *Link, now int64) {
+	l.enter(Greeting, now)
+	l.dialing.at, l.dialing.epoch = now, l.set.Epoch
+	l.greeting.step, l.greeting.tolerated, l.greeting.unread = stepName, "", false
+	l.greet()
 }
 
 // listRegister asks a node for its register. The reply has no texts, so it is short.
@@ -155,7 +175,7 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "CLIENT", "NO-TOUCH", "ON")
 	case step == stepPrelude && l.Prelude != nil:
 		return append(frame, l.Prelude()...)
-	case step == stepRegister && !l.set.unregistered[l.Addr]:
+	case step == stepRegister && !l.set.unregistered[l.Addr] && !l.WhileBusy:
 		frame = append(frame, listRegister...)
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
 	case step == stepPing, step == stepTry && l.greeting.try:
@@ -237,9 +257,9 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 	}
 	g.tolerated = ""
 	switch {
-	case isErr && asked && (g.step == stepName || g.step == stepID ||
-		g.step == stepRegister && lacksRegister(text)):
+	case isErr && asked && tolerates(l, text):
 		g.tolerated, g.toleratedAt = string(text), g.step // the node may work all the same
+		g.unread = g.unread || isBusy(text) && g.step == stepName && !l.WhileBusy
 	case isErr && !noEcho:
 		l.refuse(now, text)
 		return
@@ -251,9 +271,8 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 	if !accept(l, reply, noEcho, now) {
 		return
 	}
-	if g.step == stepPing && g.unread && !noEcho { // the script has just ended
-		g.step = stepRegister
-		l.greet()
+	if g.step == stepPing && g.unread && !noEcho { // such as after the end of the script
+		askAgain(l, now)
 		return
 	}
 	last := stepPing
@@ -265,7 +284,23 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 		l.greet()
 		return
 	}
-	l.greeted(now)
+	if l.greeted(now); g.unread && l.state == Ready {
+		l.Epoch = l.set.Epoch // until the node says otherwise
+		l.traffic.answerAll(reply)
+	}
+}
+
+// tolerates reports whether the node may work although it answers the current step with this
+// error. Without its name, a switch of the layout would not find the connection, and so not
+// end it, so a node that was too busy for the name is asked again.
+func tolerates(l *Link, text []byte) bool {
+	switch l.greeting.step {
+	case stepName, stepID:
+		return !isBusy(text) || worksWhileBusy(l)
+	case stepRegister:
+		return lacksRegister(text)
+	}
+	return false
 }
 
 // accept takes in the reply to the current command, which is no error unless noEcho is true or it is
@@ -297,21 +332,45 @@ func accept(l *Link, reply []byte, noEcho bool, now int64) bool {
 			l.violate(now, fmt.Sprintf("the node answered FUNCTION LIST with %.40q", reply))
 			return false
 		}
-		g.unread, l.Epoch = noEcho, register.Epoch(reply)
-		if l.Epoch > l.set.Epoch {
-			l.fail(now, fmt.Sprintf("the node's register says that the layout of epoch %d is in force, "+
-				"and this keyway serves by that of epoch %d", l.Epoch, l.set.Epoch))
-			return false
+		if reply[0] != '-' && g.noName { // it does know CLIENT SETNAME: the last attempt ended by chance
+			g.noName, noEcho = false, true
 		}
-		g.step = stepPing // whose command is written already
+		if noEcho {
+			g.unread, g.step = true, stepPing
+		} else {
+			acceptRegister(l, reply, now)
+		}
 		return false
 	}
 	return true
 }
 
-// greeted makes the link Ready.
+// acceptRegister takes in the node's register. A node that is being closed for earlier epochs is
+// not used by a keyway of the new one either: connections of the old one may still be served.
+func acceptRegister(l *Link, list []byte, now int64) {
+	in, closing := register.Epoch(list)
+	l.Epoch = max(in, closing)
+	switch {
+	case l.Epoch > l.set.Epoch:
+		l.fail(now, fmt.Sprintf("the node's register says that the layout of epoch %d is in force, "+
+			"and this keyway serves by that of epoch %d", l.Epoch, l.set.Epoch))
+	case closing == l.set.Epoch && closing > 0:
+		l.fail(now, fmt.Sprintf("the node's register says that connections of epochs before %d are being ended",
+			closing))
+	default:
+		l.greeting.step = stepPing // whose command is written already
+	}
+}
+
+// greeted makes the link Ready. Requests that were placed by the layout of an earlier epoch fail,
+// so that they are placed anew: the node has been asked whether it is in a later epoch than
+// the present one, not than theirs.
 func (l *Link) greeted(now int64) {
 	g := &l.greeting
+	if l.traffic.busy() && l.dialing.epoch < l.set.Epoch {
+		l.end(now, "the layout was replaced", false)
+		return
+	}
 	if g.noName {
 		l.set.nameless[l.Addr] = true
 	}
@@ -357,7 +416,14 @@ func (l *Link) adapt() {
 // with a script serves SCRIPT KILL and similar commands, and answers BUSY to all
 // others.
 func (l *Link) servesWith(text []byte) bool {
-	return bytes.HasPrefix(text, []byte("MISCONF ")) || isBusy(text) && l.traffic.worksWhileBusy()
+	return bytes.HasPrefix(text, []byte("MISCONF ")) || isBusy(text) && worksWhileBusy(l)
+}
+
+// worksWhileBusy reports whether a link is of use while the node is busy with a script. Such a
+// node accepts no subscriptions and tracks nothing. A link that has become a client's user cannot
+// ask again.
+func worksWhileBusy(l *Link) bool {
+	return l.WhileBusy || l.User == nil && l.traffic.worksWhileBusy()
 }
 
 func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }

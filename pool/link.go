@@ -100,18 +100,20 @@ type traffic interface {
 	ended(was State)
 	// busy reports whether the node has to answer anything.
 	busy() bool
-	// worksWhileBusy reports whether a node is of use while it is busy with a script. Such a
-	// node accepts no subscriptions.
+	// worksWhileBusy reports whether answerAll may be called.
 	worksWhileBusy() bool
+	// answerAll answers all requests, none of which has been written, with an error of the node.
+	answerAll(reply []byte)
 }
 
 // dialing is the record of the attempts to connect.
 type dialing struct {
 	at       int64 // time of the last attempt
 	retryAt  int64
-	failures int  // since the link was last Ready for minLife or got a reply
-	refused  bool // the last attempt has failed
-	silent   bool // requests have timed out, and the node has not answered a greeting since
+	failures int   // since the link was last Ready for minLife or got a reply
+	epoch    int64 // of the layout by which the oldest request was placed that waits for the link
+	refused  bool  // the last attempt has failed
+	silent   bool  // requests have timed out, and the node has not answered a greeting since
 }
 
 // progress is the record of bytes that pass. While some do, nothing times out.
@@ -186,10 +188,14 @@ func (l *Link) mark() {
 
 func (l *Link) enter(s State, now int64) { l.state, l.since = s, now }
 
-// Open starts connecting if the link is Idle.
+// Open starts connecting if the link is Idle. If the node was too busy to be greeted, it is
+// greeted now.
 func (l *Link) Open(now int64) {
-	if l.state == Idle {
+	switch {
+	case l.state == Idle:
 		l.dial(now)
+	case l.greeting.unread && l.state == Ready:
+		askAgain(l, now)
 	}
 }
 
@@ -209,6 +215,9 @@ func (l *Link) dial(now int64) {
 	l.enter(Dialing, now)
 	l.Securing, l.passwordRefused = false, false
 	l.dialing.at = now
+	if !l.traffic.busy() {
+		l.dialing.epoch = l.set.Epoch
+	}
 	l.Stats.Dials++
 	l.duty = Dial
 	l.mark()

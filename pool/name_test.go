@@ -56,7 +56,7 @@ func TestNodeThatClosesAtTheName(t *testing.T) {
 			t.Errorf("after other failures greeted with %q", got)
 		}
 		b.c.Fail(b.now, "EOF")
-		b.c.Received([]byte(greetingReply(b.greetNamed())), b.now)
+		b.c.Received([]byte("-ERR unknown command\r\n"+echoOf(b.greetNamed())), b.now)
 		if b.c.State() != Ready {
 			t.Fatalf("the connection is %s: %s", b.c.State(), b.c.Reason())
 		}
@@ -66,6 +66,26 @@ func TestNodeThatClosesAtTheName(t *testing.T) {
 		if got := string(other.NextWrite()); !strings.Contains(got, "PING") {
 			t.Errorf("another connection is greeted with %q", got)
 		}
+	}
+}
+
+// TestConnectionThatEndedAtTheName: a connection to a node that ended while it got its name, such as
+// by CLIENT KILL, is no reason to leave the next one without a name: a switch of the layout would
+// not find it.
+func TestConnectionThatEndedAtTheName(t *testing.T) {
+	b := newBench(t, Config{Name: "keyway:kw:1a"})
+	b.greetNamed()
+	b.c.Fail(b.now, "EOF")
+	sent := b.greetNamed()
+	b.send("a")
+	b.c.Received([]byte(noRegister+echoOf(sent)), b.now)
+	if got := b.written(-1); b.c.State() == Ready || got != setName {
+		t.Errorf("the connection is %s, and wrote %q", b.c.State(), got)
+	}
+	b.c.Received([]byte("+OK\r\n"), b.now)
+	b.c.Received([]byte(greetingReply(b.written(-1))), b.now)
+	if got := b.written(-1); got != "<a>" || !b.set.Names(b.c.Addr) {
+		t.Errorf("the connection is %s, and wrote %q", b.c.State(), got)
 	}
 }
 

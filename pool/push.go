@@ -53,5 +53,5 @@ func (c *Conn) ended(was State) {
 // busy implements traffic.
 func (c *Conn) busy() bool { return c.fifo.n > 0 }
 
-// worksWhileBusy implements traffic. A node that is busy with a script tracks nothing.
+// worksWhileBusy implements traffic.
 func (c *Conn) worksWhileBusy() bool { return c.Pushes == nil }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -24,7 +25,6 @@ func functionList(names ...string) string {
 // TestGreetingReadsTheRegister: a link to a node of a later epoch than that of this keyway
 // is never used, and any other is.
 func TestGreetingReadsTheRegister(t *testing.T) {
-	const busy = "-BUSY Redis is busy\r\n"
 	for _, c := range []struct {
 		reply  string
 		served int64
@@ -36,6 +36,10 @@ func TestGreetingReadsTheRegister(t *testing.T) {
 		{functionList("keyway_1"), 1, true, 1},
 		{functionList("keyway_2", "keyway_10", "keyway_9", "keyway_9_done"), 9, false, 10},
 		{functionList("keyway_2"), 10, true, 2},
+		{functionList("keyway_2", "keyway_3_closing"), 2, false, 3},
+		{functionList("keyway_2", "keyway_3_closing"), 3, false, 3}, // until the record is there
+		{functionList("keyway_2", "keyway_3_closing", "keyway_3"), 3, true, 3},
+		{functionList("keyway_2", "keyway_3_closing"), 4, true, 3},
 		{functionList("keyway_1_plan", "keyway_", "keyway_01", "Keyway_4", "keyway_2x"), 0, true, 0},
 		{"-ERR unknown command `FUNCTION`, with args beginning with: `LIST`, \r\n", 0, true, 0},
 		{"-NOPERM this user has no permissions to run the 'function|list' command\r\n", 0, true, 0},
@@ -68,17 +72,127 @@ func TestGreetingReadsTheRegister(t *testing.T) {
 	if b.c.Received([]byte(echoOf(b.written(-1))), b.now); b.c.State() != Ready {
 		t.Errorf("after a partial write the link is %s: %s", b.c.State(), b.c.Reason())
 	}
-	// A script that ends between the question and the PING leaves the register unread.
-	b = newBench(t, Config{})
-	b.c.Open(b.now)
-	b.c.Connected(b.now)
-	b.c.Received([]byte(busy+echoOf(b.written(-1))), b.now)
-	sent := b.written(-1)
-	if b.c.State() == Ready || !strings.HasPrefix(sent, askRegister) {
-		t.Fatalf("the link is %s after a busy node; wrote %q", b.c.State(), sent)
+}
+
+// TestBusyNodeIsAskedForItsRegister: no request is sent over a connection before the node has said
+// what its register is, and before the connection has its name, although a script that keeps the
+// node busy may end at any time. Requests get the node's BUSY. When the script has ended, the first
+// one gets its reply.
+func TestBusyNodeIsAskedForItsRegister(t *testing.T) {
+	const busy = "-BUSY Redis is busy\r\n"
+	for _, name := range []string{"", "keyway:kw:1a"} {
+		b := newBench(t, Config{Name: name, Epoch: 1})
+		// answer answers what the connection asks: while the node is busy, after the script has
+		// ended, or, if it ends in between, the first question only.
+		answer := func(state string) (written string) {
+			for range 9 {
+				sent := b.written(-1)
+				if sent == "" {
+					break
+				}
+				written += sent
+				replies := busy
+				switch {
+				case state == "ended" && strings.Contains(sent, askRegister):
+					replies = functionList("keyway_1") + echoOf(sent)
+				case state == "ended":
+					replies = "+OK\r\n"
+				case strings.Contains(sent, askRegister):
+					replies = busy + busy
+				}
+				if state == "ends" {
+					replies, state = strings.TrimSuffix(replies, busy)+busy, "ended"
+					if strings.Contains(sent, askRegister) {
+						replies = busy + echoOf(sent)
+					}
+				}
+				if strings.Contains(sent, "<") {
+					break
+				}
+				b.c.Received([]byte(replies), b.now)
+			}
+			return written
+		}
+		b.send("a")
+		b.c.Connected(b.now)
+		for _, request := range []string{"a", "b", "c"} {
+			if request != "a" {
+				b.send(request)
+			}
+			if got := answer("busy"); strings.Contains(got, "<") || b.c.State() != Ready {
+				t.Errorf("%s: wrote %q; the link is %s: %s", name, got, b.c.State(), b.c.Reason())
+			}
+			b.expect(request + `: "` + strings.TrimSuffix(busy, "\r\n") + `\r\n"`)
+		}
+		b.send("d")
+		b.send("e")
+		got := answer("ends")
+		if !strings.HasSuffix(got, "<d><e>") || strings.Count(got, askRegister) != 2 ||
+			(name != "") != strings.Contains(got, setName+askRegister) {
+			t.Errorf("%s: when the script ends, the link writes %q", name, got)
+		}
+		b.expect()
 	}
-	if b.c.Received([]byte(functionList("keyway_1")+echoOf(sent)), b.now); b.c.State() != Down {
-		t.Errorf("the link is %s", b.c.State())
+}
+
+// TestLinkForABusyNode: a link for what ends a script is ready while the script runs. It does not
+// ask for the register.
+func TestLinkForABusyNode(t *testing.T) {
+	const busy = "-BUSY Redis is busy\r\n"
+	b := newBench(t, Config{Name: "keyway:kw:1a", Epoch: 1})
+	b.c.WhileBusy = true
+	b.send("a")
+	b.c.Connected(b.now)
+	sent := b.written(-1)
+	b.c.Received([]byte(busy), b.now)
+	sent += b.written(-1)
+	b.c.Received([]byte(busy), b.now)
+	if sent += b.written(-1); !strings.HasSuffix(sent, "<a>") || strings.Contains(sent, "FUNCTION") || b.c.Epoch != 1 {
+		t.Errorf("the link is %s in epoch %d, and wrote %q", b.c.State(), b.c.Epoch, sent)
+	}
+}
+
+// TestQueuedForAnotherLayout: what was placed by the layout of an earlier epoch, and waited for the
+// connection, is not written once the connection is greeted by that of a later epoch.
+func TestQueuedForAnotherLayout(t *testing.T) {
+	for _, c := range []struct {
+		when string // the layout is replaced
+		lost bool
+	}{{"before", false}, {"while dialing", true}, {"while down", true}, {"while greeting", true}} {
+		b := newBench(t, Config{Epoch: 1})
+		later := b.set.Config
+		later.Epoch = 2
+		replace := func(when string) {
+			if when == c.when {
+				b.set.Configure(later)
+			}
+		}
+		replace("before")
+		if c.when == "while down" {
+			b.c.Open(b.now)
+			b.c.Fail(b.now, "EOF")
+			b.c.dialing.refused = false // as after a failure in the greeting
+		}
+		b.send("a")
+		replace("while down")
+		for b.c.State() != Dialing {
+			b.pass(10 * time.Millisecond)
+		}
+		replace("while dialing")
+		b.c.Connected(b.now)
+		sent := b.written(-1)
+		replace("while greeting")
+		b.c.Received([]byte(functionList("keyway_2")+echoOf(sent)), b.now)
+		if got := strings.Contains(b.written(-1), "<a>"); got == c.lost {
+			t.Errorf("the layout is replaced %s: the request was written: %v; the link is %s (%s)", c.when, got,
+				b.c.State(), b.c.Reason())
+		}
+		if c.lost {
+			b.expect("a failed: sent false, midway false, timeout false")
+			if b.c.ConnectError() != "" {
+				t.Errorf("%s: requests are refused: %s", c.when, b.c.ConnectError())
+			}
+		}
 	}
 }
 

@@ -38,8 +38,38 @@ type Layout struct {
 // Name returns the name of the library of an epoch.
 func Name(epoch int64) string { return prefix + strconv.FormatInt(epoch, 10) }
 
+// The ends of the names of the records that a change to an epoch makes besides its own.
+const (
+	planSuffix     = "_plan"
+	holdInfix      = "_hold_"
+	decisionSuffix = "_decision"
+	closingSuffix  = "_closing"
+	drainedInfix   = "_drained_"
+	doneSuffix     = "_done"
+)
+
+// PlanName returns the name of the library with the Plan of the change to an epoch.
+func PlanName(epoch int64) string { return Name(epoch) + planSuffix }
+
+// HoldName returns the name of the library that says that keyways should hold commands, in the
+// n-th attempt to change to an epoch.
+func HoldName(epoch int64, n int) string { return Name(epoch) + holdInfix + strconv.Itoa(n) }
+
+// DecisionName returns the name of the library with the Decision about the change to an epoch.
+func DecisionName(epoch int64) string { return Name(epoch) + decisionSuffix }
+
+// ClosingName returns the name of the library that says that a node is about to enter an epoch.
+// Until it has entered it, no connection to it may be used that is greeted from now on.
+func ClosingName(epoch int64) string { return Name(epoch) + closingSuffix }
+
 // DoneName returns the name of the library that says that the change to an epoch is over.
-func DoneName(epoch int64) string { return Name(epoch) + "_done" }
+func DoneName(epoch int64) string { return Name(epoch) + doneSuffix }
+
+// DrainedName returns the name of the library that says that a node of the old layout has no
+// key any more that the change to an epoch moves.
+func DrainedName(epoch int64, node string) string {
+	return Name(epoch) + drainedInfix + escape(node)
+}
 
 // IsRecord reports whether a library or function is a part of the register. Nodes ignore the
 // case of the names of functions.
@@ -73,12 +103,20 @@ func Number(name string) int64 {
 }
 
 // Epoch returns the epoch of a node from its reply to FUNCTION LIST LIBRARYNAME [Pattern]: the
-// highest number among the records, 0 if there is none.
-func Epoch(list []byte) (epoch int64) {
+// highest number among the records, 0 if there is none. closing is the epoch that the node is
+// about to enter, since it has that epoch's ClosingName; 0 if there is none above its own.
+func Epoch(list []byte) (epoch, closing int64) {
 	for library := range elements(list) {
-		epoch = max(epoch, Number(string(libraryName(library))))
+		name := string(libraryName(library))
+		epoch = max(epoch, Number(name))
+		if before, is := strings.CutSuffix(name, closingSuffix); is {
+			closing = max(closing, Number(before))
+		}
 	}
-	return epoch
+	if closing <= epoch {
+		closing = 0
+	}
+	return epoch, closing
 }
 
 // The parts of a library's text around the name and the JSON text.
@@ -96,12 +134,13 @@ func (r Record) Code() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing the record of epoch %d: %w", r.Epoch, err)
 	}
-	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(string(text)) // JSON has no line breaks
-	return library(Name(r.Epoch), quoted), nil
+	return library(Name(r.Epoch), string(text)), nil
 }
 
-// library returns the text of a library with a function of the same name.
-func library(name, quoted string) string {
+// library returns the text of a library with a function of the same name, which returns content.
+// That has no line breaks, as JSON has none.
+func library(name, content string) string {
+	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(content)
 	return beforeName + name + beforeFunction + name + beforeJSON + quoted + afterJSON
 }
 
@@ -109,27 +148,45 @@ func library(name, quoted string) string {
 // DoneName.
 func Note(name string) string { return library(name, "") }
 
-// Parse reads the text of the library of an epoch. It accepts only what Code writes.
-func Parse(code string) (Record, error) {
+// content returns the name of a library and what its function returns. It accepts only what
+// library writes.
+func content(code string) (name, text string, err error) {
 	rest, ok := strings.CutPrefix(code, beforeName)
 	name, rest, ok2 := strings.Cut(rest, beforeFunction)
-	if !ok || !ok2 || Number(name) == 0 {
-		return Record{}, fmt.Errorf("the text of the record begins with %.60q", code)
+	if !ok || !ok2 {
+		return "", "", fmt.Errorf("the text of the record begins with %.60q", code)
 	}
 	quoted, ok := strings.CutPrefix(rest, name+beforeJSON)
 	quoted, ok2 = strings.CutSuffix(quoted, afterJSON)
 	if !ok || !ok2 {
-		return Record{}, fmt.Errorf("the record %s is no function that returns a text", name)
+		return "", "", fmt.Errorf("the record %s is no function that returns a text", name)
+	}
+	return name, strings.NewReplacer(`\\`, `\`, `\'`, `'`).Replace(quoted), nil
+}
+
+// Parse reads the text of the library of an epoch. It accepts only what Code writes.
+func Parse(code string) (Record, error) {
+	name, text, err := content(code)
+	if err != nil {
+		return Record{}, err
+	}
+	if Number(name) == 0 {
+		return Record{}, fmt.Errorf("the record is called %.60q", name)
 	}
 	var r Record
-	text := strings.NewReplacer(`\\`, `\`, `\'`, `'`).Replace(quoted)
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return Record{}, fmt.Errorf("reading the record %s: %w", name, err)
 	}
-	if Name(r.Epoch) != name || r.Old.Hash == "" || r.New.Hash == "" {
-		return Record{}, fmt.Errorf("the record %s is incomplete, or of epoch %d", name, r.Epoch)
+	return r, r.check(name, Name(r.Epoch))
+}
+
+// check returns an error if a record that was read from the library name is incomplete, or
+// if that library has the name of another.
+func (r Record) check(name, want string) error {
+	if name != want || r.Old.Hash == "" || r.New.Hash == "" {
+		return fmt.Errorf("the record %s is incomplete, or of epoch %d", name, r.Epoch)
 	}
-	return r, nil
+	return nil
 }
 
 // Moves reports whether the layouts of the record differ.

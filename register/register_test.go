@@ -76,8 +76,15 @@ func TestListHidesRecords(t *testing.T) {
 		if got := AppendList([]byte("x"), all); string(got) != "x"+string(want) {
 			t.Errorf("%q, want %q", got, want)
 		}
-		if Epoch(all) != 3 {
-			t.Errorf("epoch %d", Epoch(all))
+		if in, closing := Epoch(all); in != 3 || closing != 0 {
+			t.Errorf("epoch %d, closing %d", in, closing)
+		}
+		about := list(version, "keyway_3_closing", "keyway_4_closing", "keyway_2", "keyway_9_plan", "keyway_x_closing")
+		if in, closing := Epoch(about); in != 2 || closing != 4 {
+			t.Errorf("epoch %d, closing %d", in, closing)
+		}
+		if in, closing := Epoch(list(version, "keyway_4_closing", "keyway_4")); in != 4 || closing != 0 {
+			t.Errorf("epoch %d, closing %d", in, closing)
 		}
 		if clients, records := Names(all); strings.Join(clients, " ") != "mine keyway other" || records != 3 {
 			t.Errorf("%q and %d records", clients, records)
@@ -187,6 +194,8 @@ func FuzzRegister(f *testing.F) {
 		Epoch(b)
 		AppendStats(nil, b, 2)
 		Parse(string(b))
+		name := NameIn(b)
+		Changes(map[string]string{name: string(b), PlanName(1): string(b), DecisionName(1): string(b)})
 		for _, payload := range [][]byte{b, signed(b)} {
 			d, err := ReadDump(payload)
 			if err != nil {

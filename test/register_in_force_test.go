@@ -228,6 +228,59 @@ func TestChangeUnderWay(t *testing.T) {
 	})
 }
 
+// TestBusyNodeHidesNoEpoch: a node that is busy with a script does not say what its register is.
+// keyway sends it no command until it has, so that none is executed in a later epoch, whenever the
+// script ends.
+func TestBusyNodeHidesNoEpoch(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t, "--busy-reply-threshold", "20"), redistest.Start(t)
+	ring := redistest.Ring(a.Addr, b.Addr)
+	k := startReloadable(t, ring, "backend: {request_timeout: 1s}\n")
+	putInForce(t, 1, ring, "layout: modulo\n"+redistest.NodesYAML([]*redistest.Node{a, b}), a)
+	c := redistest.Dial(t, k.listen)
+	told := 0
+	for range 20 {
+		script := redistest.Dial(t, a.Addr)
+		script.Send("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		script.Send("EVAL", redistest.BusyScript(100*time.Millisecond), "0")
+		script.Flush()
+		ended := make(chan error, 1)
+		go func() {
+			script.Receive()
+			_, err := script.Receive()
+			ended <- err
+		}()
+		for running := true; running; {
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Fatal(err)
+				}
+				running = false // after one more round
+			default:
+			}
+			for i := range 50 {
+				c.Send("SET", fmt.Sprint(i), "x")
+			}
+			c.Flush()
+			for range 50 {
+				if r, err := c.Receive(); err != nil {
+					t.Fatal(err)
+				} else if strings.HasPrefix(r.Text, "BUSY ") {
+					told++
+				}
+			}
+		}
+		script.Close()
+	}
+	if told == 0 {
+		t.Error("keyway has never met the busy node")
+	}
+	if keys := a.Keys(); len(keys) != 0 {
+		t.Errorf("node a was used: %q", keys)
+	}
+}
+
 // TestClusterKeepsItsRegister: a replica that is promoted has the register of its master.
 func TestClusterKeepsItsRegister(t *testing.T) {
 	t.Parallel()

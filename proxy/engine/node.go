@@ -349,6 +349,7 @@ func TakeAsKeyway(n *Node, use ExclusiveConn) *pool.Conn {
 func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 	c := n.NewConn()
 	c.User, c.Master, c.RESP3 = use.Session.Login.Account(), false, use.Session.Has(RESP3)
+	c.WhileBusy = true
 	use.Conn = c
 	return n.lend(use)
 }
@@ -364,7 +365,7 @@ func (n *Node) Release(c *pool.Conn, well bool) {
 			break
 		}
 	}
-	if well && len(c.NextWrite()) == 0 && c.Master == n.Sentinel && len(n.idle) < idleExclusive &&
+	if well && !c.WhileBusy && len(c.NextWrite()) == 0 && c.Master == n.Sentinel && len(n.idle) < idleExclusive &&
 		c.State() == pool.Ready && c.InFlight() == 0 {
 		n.idle = append(n.idle, c)
 		return

@@ -25,13 +25,33 @@ var inGuard = []bug{
 	},
 	{
 		"a node of a later epoch is used", "pool/greeting.go",
-		"		if l.Epoch > l.set.Epoch {", "		if false {",
+		"	case l.Epoch > l.set.Epoch:", "	case false:",
 		"./test", "TestRegisterAppears",
 	},
 	{
 		"a connection is greeted without the question for the register", "pool/greeting.go",
-		"	case step == stepRegister && !l.set.unregistered[l.Addr]:", "	case step == stepRegister && false:",
+		"	case step == stepRegister && !l.set", "	case step == stepRegister && false && !l.set",
 		"./test", "TestRegisterAppears",
+	},
+	{
+		"a node that was too busy for the question is not asked again", "pool/link.go",
+		"	case l.greeting.unread && l.state == Ready:", "	case false:",
+		"./test", "TestBusyNodeHidesNoEpoch",
+	},
+	{
+		"a node that ends connections of earlier epochs is used by those of the new one", "pool/greeting.go",
+		"	case closing == l.set.Epoch && closing > 0:", "	case false:",
+		"./pool", "TestGreetingReadsTheRegister",
+	},
+	{
+		"what was placed by an earlier layout leaves when the node is greeted by the new one", "pool/greeting.go",
+		"	if l.traffic.busy() && l.dialing.epoch < l.set.Epoch {", "	if false {",
+		"./pool", "TestQueuedForAnotherLayout",
+	},
+	{
+		"a connection stays without a name because the last one ended", "pool/greeting.go",
+		"		if reply[0] != '-' && g.noName {", "		if false {",
+		"./pool", "TestConnectionThatEndedAtTheName",
 	},
 	{
 		"keyway starts by the file although the nodes have a register", "cmd/keyway/served.go",
@@ -65,7 +85,7 @@ var inGuard = []bug{
 	},
 	{
 		"a node that does not know CLIENT SETNAME is not used", "pool/greeting.go",
-		"	case isErr && asked && (g.step == stepName ||", "	case isErr && asked && (g.step == stepAuth ||",
+		"	case stepName, stepID:", "	case stepAuth, stepID:",
 		"./test", "TestNodesWithoutNames",
 	},
 	{

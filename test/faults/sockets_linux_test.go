@@ -71,25 +71,34 @@ func TestStoppedKeywayReadsFirst(t *testing.T) {
 	ofAProcess(t)
 	t.Parallel()
 	node := redistest.Start(t)
-	addr, yaml := admin(t)
-	p := redistest.ServeProcess(t, yaml+"backend: {request_timeout: 2s}\n"+redistest.Ring(node.Addr))
+	keyways, metrics := make([]*redistest.Process, 3), make([]string, 3) // it depends on the moment of the stop
+	for i := range keyways {
+		addr, yaml := admin(t)
+		yaml += "backend: {request_timeout: 2s}\n" + redistest.Ring(node.Addr)
+		keyways[i], metrics[i] = redistest.ServeProcess(t, yaml), addr
+	}
 	node.Do("SET", "x", "there")
-	clients := make([]*redistest.Client, 20)
+	const each = 20
+	clients := make([]*redistest.Client, each*len(keyways))
 	for range scale(4, 10) {
 		node.Freeze()
 		for i := range clients {
-			clients[i] = redistest.Dial(t, p.Addr)
+			clients[i] = redistest.Dial(t, keyways[i/each].Addr)
 			clients[i].Send("GET", "x")
 			clients[i].Flush()
 		}
-		redistest.Eventually(t, 10*time.Second, "all requests are on their way", func() bool {
-			return metric(t, addr, "keyway_node_in_flight") >= float64(len(clients))
-		})
-		p.Freeze()
+		for i, p := range keyways {
+			redistest.Eventually(t, 10*time.Second, "all requests are on their way", func() bool {
+				return metric(t, metrics[i], "keyway_node_in_flight") >= each
+			})
+			p.Freeze()
+		}
 		node.Thaw()
 		node.Do("PING")             // behind the replies
 		time.Sleep(3 * time.Second) // the fault itself
-		p.Thaw()
+		for _, p := range keyways {
+			p.Thaw()
+		}
 		for _, c := range clients {
 			if r, err := c.Receive(); err != nil || r.Text != "there" {
 				t.Fatalf("%s, %v", r, err)

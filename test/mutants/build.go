@@ -192,7 +192,7 @@ func test(t *trial, tests string, env ...string) (failed bool, out string, err e
 	if t.pkg == "./test/faults" {
 		parallel = "4"
 	}
-	args := []string{"-test.failfast", "-test.parallel", parallel, "-test.timeout", "120s",
+	args := []string{"-test.failfast", "-test.parallel", parallel, "-test.timeout", "300s",
 		"-test.run", strings.Join(pattern, "|")}
 	if t.ofNone() && t.pkg == "./test/sim" {
 		args = append(args, "-seeds", "100") // make test has simulated all seeds

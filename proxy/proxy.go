@@ -6,6 +6,7 @@ import (
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/answers"
 	"github.com/keyway-proxy/keyway/proxy/blocking"
@@ -31,8 +32,8 @@ func New(o Options, table *router.Table) *Worker { return engine.New(o, table, p
 // What the shell knows of the engine.
 type (
 	Worker     = engine.Worker
-	Options    = engine.Options
-	SlowLog    = engine.SlowLogOptions
+	Options    = options.Worker
+	SlowLog    = options.SlowLog
 	Session    = engine.Session
 	Ready      = engine.Ready
 	Ask        = engine.Ask
@@ -42,10 +43,10 @@ type (
 
 	UsersTask = engine.UsersTask
 	Memory    = engine.Memory
-	Reads     = engine.Reads
+	Reads     = options.Reads
 
-	ReplicaReads = engine.ReplicaReads
-	Permissions  = engine.Permissions
+	ReplicaReads = options.ReplicaReads
+	Permissions  = options.Permissions
 )
 
 // The kinds of a UsersTask.
@@ -57,10 +58,10 @@ const (
 
 // The values of Reads.
 const (
-	FromMaster    = engine.FromMaster
-	PreferReplica = engine.PreferReplica
-	FromReplica   = engine.FromReplica
-	FromNearest   = engine.FromNearest
+	FromMaster    = options.FromMaster
+	PreferReplica = options.PreferReplica
+	FromReplica   = options.FromReplica
+	FromNearest   = options.FromNearest
 )
 
 // Locks returns what one thread knows of the locks; see [observe.LocksOf].

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -115,7 +116,7 @@ func arityError(w *Worker, cmd *command.Command, a command.Args) string {
 // handleRefused handles a command that is refused unless the configuration allows it.
 func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	switch h := &w.Parts.Handlers[cmd.Action]; {
-	case h.OnReplicas != nil && readsOf(s) != FromMaster:
+	case h.OnReplicas != nil && w.Options.ReadsOf(s.User.Name) != options.FromMaster:
 		return h.OnReplicas(w, s, cmd, a)
 	case w.Options.Cluster != nil && h.Emulated != nil:
 		return h.Emulated(w, s, cmd, a)

@@ -25,6 +25,23 @@
 // engine names no feature. It calls them through the interfaces in feature.go, where they
 // also keep their state of each client.
 //
+// What needs no worker is below, in packages that can be tested alone: the shared connections of
+// a node (shared), the accounts of its users (logins), what its errors mean (refusal), how many
+// calls may wait for it (retry), transactions (transaction), and which values are large (bigkeys).
+// A command takes this way through the files:
+//
+//	input.go      bytes to commands; what has to wait
+//	dispatch.go   what to do with a command; users.go: whether its user may send it
+//	split.go      commands for several nodes, script.go for scripts, reads.go for replicas
+//	line.go       the order of a client's replies
+//	call.go       one frame for one node, from its lane to its reply
+//	verdict.go    what happens after an error, or the loss of the connection
+//	redirect.go   calls that are sent again
+//	slow.go       replies that take long: large values, slow readers, scripts
+//
+// A client is in session.go, a node in node.go, the routing table in routing.go, and the turns
+// of a thread in worker.go.
+//
 // Ten words have one meaning each:
 //
 //   - session: one client: its input, its state (database, MULTI, subscriptions)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
@@ -227,7 +228,7 @@ func (n *Node) setScope(c *pool.Conn) {
 
 // reshape applies the options that are about shared connections; before are the earlier
 // ones.
-func (rt *routing) reshape(before Options) {
+func (rt *routing) reshape(before options.Worker) {
 	w := rt.w
 	nodes := slices.Clone(rt.Nodes)
 	for _, n := range rt.leaving {

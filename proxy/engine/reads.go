@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
 )
 
@@ -33,39 +34,10 @@ type reads struct {
 // too: until then it may not be known how far the replicas lag.
 const settling = int64(2 * time.Second)
 
-// Reads says which nodes serve commands that only read.
-type Reads uint8
-
-const (
-	FromMaster    Reads = iota // only masters
-	PreferReplica              // a replica, or the master if no replica can be read
-	FromReplica                // a replica, or an error if no replica can be read
-	FromNearest                // the master or a replica, whichever answers fastest
-)
-
 // aim says what the client's commands act on.
 type aim struct {
-	DB    uint16 // the selected database
-	reads Reads  // which nodes serve commands that only read, with the state ReadsReplicas
-}
-
-// usesReplicas reports whether replicas may serve reads of some clients.
-func usesReplicas(o *Options) bool {
-	for _, r := range o.OfUsers {
-		if r != FromMaster {
-			return true
-		}
-	}
-	return o.Reads != FromMaster
-}
-
-// readsOf returns which nodes serve reads of the session's user.
-func readsOf(s *Session) Reads {
-	o := &s.Worker.Options
-	if r, isOwn := o.OfUsers[s.User.Name]; isOwn {
-		return r
-	}
-	return o.Reads
+	DB    uint16        // the selected database
+	reads options.Reads // which nodes serve commands that only read, with the state ReadsReplicas
 }
 
 // mayReadElsewhere reports whether a replica may serve the session's command.
@@ -79,7 +51,7 @@ func mayReadElsewhere(s *Session, cmd *command.Command) bool {
 // the keys.
 func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 	w := rd.w
-	if s.reads == FromNearest {
+	if s.reads == options.FromNearest {
 		if n := m.fastest; n != nil && n.Master == m && n.readable(s, since) {
 			return n
 		}
@@ -91,7 +63,7 @@ func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 			return r
 		}
 	}
-	if s.reads == FromReplica && since == 0 && (rd.begunAt == 0 || w.Now-rd.begunAt > settling) {
+	if s.reads == options.FromReplica && since == 0 && (rd.begunAt == 0 || w.Now-rd.begunAt > settling) {
 		return nil
 	}
 	return m
@@ -224,7 +196,7 @@ func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 		return false
 	}
 	n := m
-	if s.reads == FromReplica && !doubtful {
+	if s.reads == options.FromReplica && !doubtful {
 		if n = w.Reads.reader(s, m, c.read.Since); n == nil {
 			return false
 		}
@@ -243,8 +215,8 @@ func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 // user and the client's last READONLY or READWRITE say.
 func (rd *reads) Decide(s *Session) {
 	o := &rd.w.Options
-	s.reads = readsOf(s)
-	switch may := s.reads != FromMaster && (s.Has(OptedIn) || !o.ReadsOptIn && !s.Has(OptedOut)); {
+	s.reads = o.ReadsOf(s.User.Name)
+	switch may := s.reads != options.FromMaster && (s.Has(OptedIn) || !o.ReadsOptIn && !s.Has(OptedOut)); {
 	case may && !s.Has(ReadsReplicas):
 		rd.allow(s)
 	case !may && s.Has(ReadsReplicas):
@@ -271,7 +243,7 @@ func (rd *reads) allow(s *Session) {
 func (rd *reads) configure() {
 	w, were := rd.w, rd.inUse
 	rd.Replicas.SetMaxLag(w.Options.MaxLag)
-	rd.inUse = usesReplicas(&w.Options)
+	rd.inUse = w.Options.UsesReplicas()
 	switch {
 	case !were && rd.inUse:
 		rd.begunAt = w.Now

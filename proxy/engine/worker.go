@@ -15,6 +15,7 @@ import (
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/names"
+	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
@@ -46,7 +47,7 @@ const (
 
 // Worker is everything that one thread knows: its sessions, its nodes and its connections.
 type Worker struct {
-	Options Options
+	Options options.Worker
 	Ready   Ready
 	Stats   metrics.Stats
 	turn
@@ -135,8 +136,8 @@ type Event struct {
 var HashSeed = maphash.MakeSeed()
 
 // New returns a worker that routes by table, and consists of parts.
-func New(o Options, table *router.Table, parts *Parts) *Worker {
-	o = o.withDefaults()
+func New(o options.Worker, table *router.Table, parts *Parts) *Worker {
+	o = o.WithDefaults()
 	w := &Worker{Options: o, Parts: parts}
 	w.Now = o.Now
 	w.ByID, w.Scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
@@ -154,7 +155,7 @@ func New(o Options, table *router.Table, parts *Parts) *Worker {
 		Links: pool.NewSet(o.Backend, rand.New(rand.NewPCG(o.Seed, uint64(o.Index)))),
 	}
 	w.retries = retries{w: w, lostWrites: map[lostKey]struct{}{}}
-	w.Reads = reads{w: w, Replicas: freshness.NewReplicas(o.MaxLag), inUse: usesReplicas(&o)}
+	w.Reads = reads{w: w, Replicas: freshness.NewReplicas(o.MaxLag), inUse: o.UsesReplicas()}
 	w.largeValues = largeValues{w: w}
 	w.Server = software{w: w, Software: info.Unknown}
 	w.Siblings = siblings{w: w, questions: map[uint64]*question{}}
@@ -521,4 +522,49 @@ func SumCounts(counts []any) (n int) {
 		n += c.(int)
 	}
 	return n
+}
+
+// Configure replaces the worker's options, within a turn. These stay as they are:
+// Index, Workers, Seed and OfNodes. Clients stay open, except those of a user who is gone. A client
+// that has authenticated stays so, and a connection to a node keeps the user that it has; a new
+// password is for those that come later, and for open ones if it is renewed from time to time.
+// Connections that are no longer needed are closed when their replies have come.
+func Configure(w *Worker, o options.Worker) {
+	before := w.Options
+	o.Index, o.Workers, o.Seed, o.OfNodes = before.Index, before.Workers, before.Seed, before.OfNodes
+	w.Options = o.WithDefaults()
+	w.routing.Links.Configure(w.Options.Backend)
+	otherEpoch := w.Options.Backend.Epoch != before.Backend.Epoch
+	setLimits(w)
+	useUsers(w, nil)
+	w.Scripts.keyless = []byte(o.Keyless)
+	w.Scripts.Cache.SetPerKey(o.PerKey)
+	w.Reads.configure()
+	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
+		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
+	}
+	for _, n := range w.routing.Nodes {
+		for _, c := range n.Shared.Conns {
+			c.CheckEvery = w.Options.CheckEvery
+		}
+		user := n.account.Username
+		changed := useAccount(n)
+		if changed || otherEpoch {
+			retryRefused(n)
+		}
+		if changed && n.account.Renewed && n.account.Username == user {
+			logInAgain(n)
+		}
+	}
+	w.routing.reshape(before)
+	for _, f := range w.Features {
+		f.Configured()
+	}
+}
+
+// setLimits sets what is derived from the options' limits and times.
+func setLimits(w *Worker) {
+	w.Inputs.Limits, w.Inputs.unauth = w.Options.Limits, w.Options.Limits.UnauthenticatedLimits()
+	w.retries.failover = int64(w.Options.Hold)
+	w.retries.maxPause = int64(max(w.Options.Hold, w.Options.Backend.RequestTimeout))
 }

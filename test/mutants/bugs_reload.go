@@ -13,7 +13,7 @@ var inReload = []bug{
 		"./test", "TestPasswordCommandRotates",
 	},
 	{
-		"open connections keep a token until it expires", "proxy/engine/options.go",
+		"open connections keep a token until it expires", "proxy/engine/worker.go",
 		"changed && n.account.Renewed", "changed && !n.account.Renewed",
 		"./test/transcripts", "TestTranscripts/reload-token",
 	},
@@ -166,7 +166,7 @@ var inReload = []bug{
 		"./test", "TestReloadAdmin",
 	},
 	{
-		"a node that has refused the former epoch is asked again only later", "proxy/engine/options.go",
+		"a node that has refused the former epoch is asked again only later", "proxy/engine/worker.go",
 		"changed || otherEpoch {", "changed || otherEpoch && n == nil {",
 		"./proxy", "TestOtherGreetingIsTriedAtOnce",
 	},

@@ -13,7 +13,7 @@ var inUsers = []bug{
 		"./test", "TestWatchedInAnotherProtocol",
 	},
 	{
-		"all users read from where the file says", "proxy/engine/reads.go",
+		"all users read from where the file says", "options/worker.go",
 		"; isOwn {\n		return r", "; isOwn && r == FromMaster {\n		return r",
 		"./test", "TestReadsOfUser",
 	},
@@ -24,7 +24,7 @@ var inUsers = []bug{
 	},
 	{
 		"replicas are not measured for a user who has come by a reload", "proxy/engine/reads.go",
-		"	rd.inUse = usesReplicas(&w.Options)\n	switch", "	switch",
+		"	rd.inUse = w.Options.UsesReplicas()\n	switch", "	switch",
 		"./test", "TestReloadReadsOfUsers",
 	},
 	{

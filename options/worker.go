@@ -1,4 +1,4 @@
-package engine
+package options
 
 import (
 	"math"
@@ -15,8 +15,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// Options are a worker's settings. Configure changes those that may change during its life.
-type Options struct {
+// Worker is the settings of a worker.
+type Worker struct {
 	Backend     pool.Config
 	Connections int // shared connections to each node; 0 means 1
 	CheckEvery  int // pool.Conn.CheckEvery of the shared connections
@@ -38,7 +38,7 @@ type Options struct {
 	Keyless string            // scripts without keys run on the node of this key
 	Locks   quorum.Rules      // which keys are locks on a majority of nodes outside the layout
 
-	SlowLogOptions
+	SlowLog
 
 	Reads Reads // which nodes serve commands that only read
 	ReplicaReads
@@ -54,17 +54,17 @@ type Options struct {
 	Now            int64         // the time at which the worker begins, as in Turn
 }
 
-// SlowLogOptions say what SLOWLOG logs.
-type SlowLogOptions struct {
+// SlowLog says what SLOWLOG logs.
+type SlowLog struct {
 	SlowerThan  time.Duration // the duration from which it logs a command; 0 means 10 ms, negative: never
 	SlowEntries int           // its entries; 0 means 128
 }
 
-// ReplicaReads say when Options.Reads allows a replica.
+// ReplicaReads say when Worker.Reads allows a replica.
 type ReplicaReads struct {
 	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
-	// OfUsers has, by their names, the users that have something else than Options.Reads.
+	// OfUsers has, by their names, the users that have something else than Worker.Reads.
 	OfUsers map[string]Reads
 }
 
@@ -83,8 +83,8 @@ type Permissions struct {
 	Account func(user string) *quota.Account
 }
 
-// withDefaults returns the options with the defaults in place of zero values.
-func (o Options) withDefaults() Options {
+// WithDefaults returns the options with the defaults in place of zero values.
+func (o Worker) WithDefaults() Worker {
 	if o.Limits == (resp.Limits{}) {
 		o.Limits = resp.DefaultLimits
 	}
@@ -120,47 +120,30 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Configure replaces the worker's options, within a turn. These stay as they are:
-// Index, Workers, Seed and OfNodes. Clients stay open, except those of a user who is gone. A client
-// that has authenticated stays so, and a connection to a node keeps the user that it has; a new
-// password is for those that come later, and for open ones if it is renewed from time to time.
-// Connections that are no longer needed are closed when their replies have come.
-func Configure(w *Worker, o Options) {
-	before := w.Options
-	o.Index, o.Workers, o.Seed, o.OfNodes = before.Index, before.Workers, before.Seed, before.OfNodes
-	w.Options = o.withDefaults()
-	w.routing.Links.Configure(w.Options.Backend)
-	otherEpoch := w.Options.Backend.Epoch != before.Backend.Epoch
-	setLimits(w)
-	useUsers(w, nil)
-	w.Scripts.keyless = []byte(o.Keyless)
-	w.Scripts.Cache.SetPerKey(o.PerKey)
-	w.Reads.configure()
-	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
-		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
-	}
-	for _, n := range w.routing.Nodes {
-		for _, c := range n.Shared.Conns {
-			c.CheckEvery = w.Options.CheckEvery
-		}
-		user := n.account.Username
-		changed := useAccount(n)
-		if changed || otherEpoch {
-			retryRefused(n)
-		}
-		if changed && n.account.Renewed && n.account.Username == user {
-			logInAgain(n)
+// Reads says which nodes serve commands that only read.
+type Reads uint8
+
+const (
+	FromMaster    Reads = iota // only masters
+	PreferReplica              // a replica, or the master if no replica can be read
+	FromReplica                // a replica, or an error if no replica can be read
+	FromNearest                // the master or a replica, whichever answers fastest
+)
+
+// UsesReplicas reports whether replicas may serve reads of some clients.
+func (o *Worker) UsesReplicas() bool {
+	for _, r := range o.OfUsers {
+		if r != FromMaster {
+			return true
 		}
 	}
-	w.routing.reshape(before)
-	for _, f := range w.Features {
-		f.Configured()
-	}
+	return o.Reads != FromMaster
 }
 
-// setLimits sets what is derived from the options' limits and times.
-func setLimits(w *Worker) {
-	w.Inputs.Limits, w.Inputs.unauth = w.Options.Limits, w.Options.Limits.UnauthenticatedLimits()
-	w.retries.failover = int64(w.Options.Hold)
-	w.retries.maxPause = int64(max(w.Options.Hold, w.Options.Backend.RequestTimeout))
+// ReadsOf returns which nodes serve reads of a user.
+func (o *Worker) ReadsOf(user string) Reads {
+	if r, isOwn := o.OfUsers[user]; isOwn {
+		return r
+	}
+	return o.Reads
 }

@@ -17,36 +17,40 @@ import (
 // Call is one frame sent to one node for a request. It receives its own reply: the
 // connection's FIFO points at it until the reply is complete.
 type Call struct {
-	Request   *Request
-	Node      *Node
-	Group     int32  // of its keys, -1 for none
-	placedIn  uint64 // the LayoutEpoch in which PlaceAgain found the group; 0: dispatch found it
-	index     int32  // index among the request's calls
-	Deadline  int64  // when the first attempt must be answered
-	waitUntil int64  // while it waits to be sent again: when it gives up
-	Timeout   int64  // when the timeout of a blocking command ends; 0: none
-	alone     alone  // receiver of the reply, in the exclusive lane
+	Request  *Request
+	Node     *Node
+	Group    int32  // of its keys, -1 for none
+	placedIn uint64 // the LayoutEpoch in which PlaceAgain found the group; 0: dispatch found it
+	index    int32  // index among the request's calls
+	Deadline int64  // when the first attempt must be answered
+	Timeout  int64  // when the timeout of a blocking command ends; 0: none
+	alone    alone  // receiver of the reply, in the exclusive lane
 
-	lane    lane
-	once    bool // it means something only on its connection, such as WATCH
-	replica bool // it reads from a replica, and is in the session's reading
+	lane       lane
+	once       bool // it means something only on its connection, such as WATCH
+	replica    bool // it reads from a replica, and is in the session's reading
+	asking     bool // sent behind ASKING
+	sentAsEval bool // an EVALSHA that was sent as EVAL
+	caching    Caching
+	asked      *askingReply       // receiver of the reply to ASKING
+	read       freshness.Read     // from a replica
+	Block      *transaction.Block // of an EXEC, which is sent as this block
+	resending
+}
+
+// resending is the state of a call that is sent again. frame and lastErr are valid only while it waits for
+// that.
+type resending struct {
+	waitUntil int64  // when it gives up
+	frame     []byte // a copy of its frame
+	lastErr   []byte // the last error
 	AttemptCounts
 	reread     bool // sent again because it waited behind a large reply or a script
 	Redirected bool // counted in the session's redirecting
 	Waiting    bool // in the session's retry list
-	asking     bool // sent behind ASKING
-	sentAsEval bool // an EVALSHA that was sent as EVAL
-
 	// A later command of the client was answered while keyway checked this call's error.
 	// Or, when the connection ended: this read might see a later write of its client.
 	isOvertaken bool
-
-	caching Caching
-	asked   *askingReply       // receiver of the reply to ASKING
-	read    freshness.Read     // from a replica
-	Block   *transaction.Block // of an EXEC, which is sent as this block
-	frame   []byte             // its copy, valid only while the call waits to be sent again
-	lastErr []byte             // the last error, valid only while the call waits to be sent again
 }
 
 // AttemptCounts count what has happened to a call so far.
@@ -210,7 +214,7 @@ func (c *Call) start(n *Node, frame []byte, how manner) {
 		frames, ends := c.Block.WithPrefix(c.first())
 		conn.SendBlock(queued{c.Block}, execReply{c}, frames, ends, w.Now, deadline)
 	case c.asking:
-		conn.SendAsking(c.asksFirst(), c, frame, w.Now, deadline)
+		conn.SendAsking(asksFirst(c), c, frame, w.Now, deadline)
 	case c.caching != CachingDefault:
 		first := c.first()
 		ends := []int{len(first), len(first) + len(frame)}
@@ -220,7 +224,7 @@ func (c *Call) start(n *Node, frame []byte, how manner) {
 	default:
 		conn.Send(c, frame, w.Now, deadline)
 	}
-	if c.runsScript() {
+	if runsScript(c) {
 		conn.SentScript(w.Now)
 	}
 }
@@ -249,7 +253,7 @@ func (c *Call) startAlone(n *Node, frame []byte, how manner) {
 		frames, ends := c.Block.WithPrefix(c.first())
 		t.Conn.SendBlock(queued{c.Block}, c.alone, frames, ends, w.Now, t.Deadline)
 	case c.asking:
-		t.Conn.SendAsking(c.asksFirst(), c.alone, t.Frame, w.Now, t.Deadline)
+		t.Conn.SendAsking(asksFirst(c), c.alone, t.Frame, w.Now, t.Deadline)
 	case how == owned:
 		t.Conn.SendOwned(c.alone, t.Frame, w.Now, t.Deadline)
 	default:
@@ -268,7 +272,7 @@ func mayUse(c *Call, conn *pool.Conn) bool {
 }
 
 // asksFirst returns a new receiver for the reply to the ASKING in front of the call.
-func (c *Call) asksFirst() *askingReply {
+func asksFirst(c *Call) *askingReply {
 	c.asked = new(askingReply)
 	return c.asked
 }

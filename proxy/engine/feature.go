@@ -178,6 +178,13 @@ func RenewConns(w *Worker, s *Session) {
 	}
 }
 
+// assembled is what the worker is made of besides the engine.
+type assembled struct {
+	Parts    *Parts
+	Features []Feature
+	hooks
+}
+
 // hooks are what features have set to be called by the worker or by each other.
 type hooks struct {
 	Blocked       blocked

@@ -242,7 +242,7 @@ func endCheck(s *Session, c *Call) {
 }
 
 // weight returns the memory that a call takes while it waits, in bytes.
-func (c *Call) weight(frame []byte) int {
+func weight(c *Call, frame []byte) int {
 	n := len(frame) + retry.Cost
 	if c.Block != nil {
 		n += len(c.Block.Frames)
@@ -257,7 +257,7 @@ func (q *retries) mayWait(c *Call, frame []byte, limit int64) bool {
 		began := c.Deadline - int64(q.w.Options.Backend.RequestTimeout)
 		c.waitUntil = began + limit
 	}
-	return c.Node.Retries.MayWait(q.w.Now, c.waitUntil, limit, c.weight(frame), c.Node.Shared.InFlight)
+	return c.Node.Retries.MayWait(q.w.Now, c.waitUntil, limit, weight(c, frame), c.Node.Shared.InFlight)
 }
 
 // putOff queues the call to be sent again later, if the call may wait. Otherwise it returns
@@ -275,7 +275,7 @@ func (q *retries) putOff(c *Call, frame, reply []byte) bool {
 // keyway gives the call up before that.
 func (q *retries) wait(c *Call, frame, reply []byte) {
 	n := c.Node
-	n.Retries.Add(c.weight(frame))
+	n.Retries.Add(weight(c, frame))
 	n.retryCount++
 	s := c.Request.Session
 	s.AllocRareState()
@@ -346,7 +346,7 @@ func (q *retries) finalError(c *Call) []byte {
 func (c *Call) waitsNoMore() {
 	if c.Waiting {
 		c.Waiting = false
-		c.Node.Retries.Remove(c.weight(c.frame))
+		c.Node.Retries.Remove(weight(c, c.frame))
 	}
 }
 

@@ -66,7 +66,7 @@ func (w *Worker) stuckAfter() time.Duration {
 
 // runsScript reports whether the call may keep the node busy for long, so that the node
 // answers other clients with BUSY.
-func (c *Call) runsScript() bool {
+func runsScript(c *Call) bool {
 	if c.Block != nil {
 		return c.Block.Scripts
 	}

@@ -12,6 +12,12 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
+// splitting is what commands for several nodes need.
+type splitting struct {
+	split   splitter
+	Mergers mergers
+}
+
 // splitter assigns a command's keys to the groups they live in.
 type splitter struct {
 	units   []lua.Unit // of a script that treats each key alone

@@ -210,7 +210,7 @@ func (c *Call) WillFail(frame []byte) {
 	}
 	lost := s.Worker.retries.lostWrites
 	if !c.isHarmless() {
-		c.eachCommand(frame, func(cmd *command.Command, keys []uint64) {
+		eachCommand(c, frame, func(cmd *command.Command, keys []uint64) {
 			if cmd != nil && cmd.Has(readOnly) || len(keys) == 0 && !mayWriteAny(cmd) {
 				return
 			}
@@ -233,7 +233,7 @@ func (c *Call) WillFail(frame []byte) {
 		}
 	}
 	sees(lostKey{session: s.id, hash: anyKey, node: c.Node})
-	c.eachCommand(frame, func(cmd *command.Command, keys []uint64) {
+	eachCommand(c, frame, func(cmd *command.Command, keys []uint64) {
 		for _, key := range keys {
 			sees(lostKey{session: s.id, hash: key})
 		}
@@ -251,7 +251,7 @@ func mayWriteAny(cmd *command.Command) bool {
 
 // eachCommand calls f for the call's command, or for each command of its transaction, with
 // the hashes of the command's keys. cmd is nil if the command is unknown.
-func (c *Call) eachCommand(frame []byte, f func(cmd *command.Command, keys []uint64)) {
+func eachCommand(c *Call, frame []byte, f func(cmd *command.Command, keys []uint64)) {
 	var at []int
 	var keys []uint64
 	c.Worker().Learned.eachFrame(c, frame, func(cmd *command.Command, a command.Args) {

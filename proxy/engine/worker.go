@@ -55,11 +55,10 @@ type Worker struct {
 	memory
 	scratchpad
 
-	Inputs      inputs
-	Learned     learnedCommands
-	Scripts     scripts
-	split       splitter
-	Mergers     mergers
+	Inputs  inputs
+	Learned learnedCommands
+	Scripts scripts
+	splitting
 	slowReaders slowReaders
 
 	routing
@@ -70,9 +69,7 @@ type Worker struct {
 	LinksToClose []*pool.Link // connections to close, of any kind
 
 	Siblings siblings
-	Parts    *Parts
-	Features []Feature
-	hooks
+	assembled
 	SlowLog slowlog.Log
 }
 
@@ -138,7 +135,7 @@ var HashSeed = maphash.MakeSeed()
 // New returns a worker that routes by table, and consists of parts.
 func New(o options.Worker, table *router.Table, parts *Parts) *Worker {
 	o = o.WithDefaults()
-	w := &Worker{Options: o, Parts: parts}
+	w := &Worker{Options: o, assembled: assembled{Parts: parts}}
 	w.Now = o.Now
 	w.ByID, w.Scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
 	w.Stats = metrics.NewStats(command.Count)

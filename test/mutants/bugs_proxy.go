@@ -289,7 +289,7 @@ var inProxy = []bug{
 	},
 	{
 		"ASKING is forgotten", "proxy/engine/call.go",
-		"		conn.SendAsking(c.asksFirst(), c, frame, w.Now, deadline)",
+		"		conn.SendAsking(asksFirst(c), c, frame, w.Now, deadline)",
 		"		conn.Send(c, frame, w.Now, deadline)",
 		"./test/transcripts", "TestTranscripts/ask",
 	},

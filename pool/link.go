@@ -316,6 +316,7 @@ func (l *Link) end(now int64, reason string, refused bool) {
 		l.enter(Down, now)
 		l.dialing.retryAt = now + l.backoff()
 	}
+	l.dialing.epoch = l.set.Epoch // requests that are sent again over this link are placed anew
 	l.traffic.drop(reason)
 	l.traffic.ended(was)
 }

@@ -245,3 +245,45 @@ func TestNodeThatWasBusyAtTheRegister(t *testing.T) {
 		t.Errorf("the link is %s, and writes %q", b.c.State(), b.written(-1))
 	}
 }
+
+// TestRequestsOfAnEarlierEpoch: a request that was placed in an earlier epoch does not reach the node.
+// If it is sent again over the same link, it does.
+func TestRequestsOfAnEarlierEpoch(t *testing.T) {
+	b := newBench(t, Config{Epoch: 1})
+	to := &fate{}
+	b.c.Send(&resent{b, to}, resp.AppendCommand(nil, "GET", "x"), b.now, 0)
+	c := b.set.Config
+	c.Epoch = 2
+	b.set.Configure(c)
+	for _, want := range []State{Down, Ready} {
+		for b.c.State() != Dialing {
+			b.pass(10 * time.Millisecond)
+		}
+		b.c.Connected(b.now)
+		b.c.Received([]byte(functionList("keyway_2")+echoOf(b.written(-1))), b.now)
+		if b.c.State() != want {
+			t.Fatalf("the link is %s (%s), want %s", b.c.State(), b.c.Reason(), want)
+		}
+	}
+	if got := b.written(-1); strings.Count(got, "GET") != 1 {
+		t.Errorf("the link writes %q", got)
+	}
+}
+
+// resent is a request that is sent again, for the receiver to, once it has failed.
+type resent struct {
+	b  *bench
+	to Receiver
+}
+
+func (r *resent) Reply(*Conn, []byte, Piece)              {}
+func (r *resent) Failed(c *Conn, frame []byte, _ Failure) { c.Send(r.to, frame, r.b.now, 0) }
+
+// fate is what has become of a request.
+type fate struct {
+	reply  string
+	failed *Failure
+}
+
+func (f *fate) Reply(_ *Conn, _ []byte, p Piece)          { f.reply += string(p.Bytes) }
+func (f *fate) Failed(_ *Conn, _ []byte, failure Failure) { f.failed = &failure }

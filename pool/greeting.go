@@ -348,6 +348,7 @@ func accept(l *Link, reply []byte, noEcho bool, now int64) bool {
 // acceptRegister takes in the node's register. A node that is being closed for earlier epochs is
 // not used by a keyway of the new one either: connections of the old one may still be served.
 func acceptRegister(l *Link, list []byte, now int64) {
+	l.set.registered[l.Addr] = l.set.registered[l.Addr] || list[0] != '-'
 	in, closing := register.Epoch(list)
 	l.Epoch = max(in, closing)
 	switch {
@@ -400,11 +401,13 @@ func (l *Link) endedAt(step int) bool {
 // adapt decides what the next attempt leaves out, after a socket has ended. A node that closes
 // its connection at the question for its register has none. It counts as such a node only if
 // it has answered a PING right before: a server that starts, or a node whose connections are
-// ended because its register has changed, must not go without that question.
+// ended because its register has changed, must not go without that question. Connections can end
+// so twice in a row, so a node that has ever answered it has a register, as have all nodes of a
+// layout that has an epoch.
 func (l *Link) adapt() {
 	g := &l.greeting
 	atRegister := l.endedAt(stepRegister)
-	if atRegister && g.try {
+	if atRegister && g.try && l.set.Epoch == 0 && !l.set.registered[l.Addr] {
 		l.set.unregistered[l.Addr] = true
 	}
 	g.try = atRegister && !g.try

@@ -229,6 +229,31 @@ func TestNodeThatClosesAtTheRegister(t *testing.T) {
 	}
 }
 
+// TestNodeWithARegisterIsAlwaysAsked: a node that has ever answered the question, and any node of a
+// layout that has an epoch, is asked again however often connections end at it.
+func TestNodeWithARegisterIsAlwaysAsked(t *testing.T) {
+	for _, epoch := range []int64{0, 1} {
+		b := newBench(t, Config{Epoch: epoch})
+		if epoch == 0 {
+			sent := b.greetNamed()
+			b.c.Received([]byte(functionList()+echoOf(sent)), b.now)
+			b.c.Fail(b.now, "EOF")
+		}
+		for range 3 {
+			b.greetNamed()
+			b.c.Fail(b.now, "EOF")
+			b.c.Received([]byte(echoOf(b.greetNamed())), b.now) // the PING in front of the question
+			if got := b.written(-1); !strings.HasPrefix(got, askRegister) {
+				t.Fatalf("epoch %d: after the PING: %q", epoch, got)
+			}
+			b.c.Fail(b.now, "EOF")
+		}
+		if got := b.greetNamed(); !strings.HasPrefix(got, askRegister) {
+			t.Errorf("epoch %d: greeted with %q", epoch, got)
+		}
+	}
+}
+
 // TestNodeThatWasBusyAtTheRegister: what a busy node has not said on one connection does not make
 // keyway ask on the next one, where the node counts as one without a register.
 func TestNodeThatWasBusyAtTheRegister(t *testing.T) {

@@ -34,6 +34,11 @@ var inGuard = []bug{
 		"./test", "TestRegisterAppears",
 	},
 	{
+		"two ends of connections make a node one without a register", "pool/greeting.go",
+		"	if atRegister && g.try && l.set.Epoch == 0 && !l.set.registered[l.Addr] {", "	if atRegister && g.try {",
+		"./pool", "TestNodeWithARegisterIsAlwaysAsked",
+	},
+	{
 		"a node that was too busy for the question is not asked again", "pool/link.go",
 		"	case l.greeting.unread && l.state == Ready:", "	case false:",
 		"./test", "TestBusyNodeHidesNoEpoch",
@@ -69,7 +74,7 @@ var inGuard = []bug{
 	},
 	{
 		"a node counts as one without register once a connection ends in its greeting", "pool/greeting.go",
-		"	if atRegister && g.try {", "	if atRegister {",
+		"	if atRegister && g.try &&", "	if atRegister &&",
 		"./pool", "TestNodeThatClosesAtTheRegister",
 	},
 	{

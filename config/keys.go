@@ -184,7 +184,7 @@ var keys = []key{
 		meaning: "The hash of the layout `modulo`.",
 		change:  "Keys were placed by twemproxy with another hash."},
 	{path: "instance", effect: AtOnce, initial: "host name and port",
-		meaning: "The name of this keyway. Its connections to the nodes are called `keyway:INSTANCE:HASH`; " +
+		meaning: "The name of this keyway. Its connections to the nodes are called `keyway:INSTANCE:eEPOCH:HASH`; " +
 			"the hash covers all that decides where keys go.",
 		change: "Host names say nothing, as in containers."},
 	{path: "placement.misplaced", effect: AtOnce,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -20,15 +19,6 @@ const (
 	peerBytes    = 256 << 10       // of CLIENT LIST; a longer answer makes the intervals longer in proportion
 	secondLook   = time.Second     // before a refusal: a keyway that is being replaced may be about to end
 )
-
-// ConnectionName returns the name of a keyway's connections to nodes. placement is the hash
-// of all that decides where it looks for keys.
-func ConnectionName(instance, placement string) string {
-	return namePrefix + instance + ":" + placement
-}
-
-// namePrefix begins the names of keyways' connections.
-const namePrefix = "keyway:"
 
 // peer is a keyway whose connections a node lists.
 type peer struct {
@@ -187,16 +177,8 @@ func Keyways(clients string) (all []Keyway) {
 // parsePeer returns the keyway that a line of CLIENT LIST shows. Its instance is empty if the
 // connection is no keyway's.
 func parsePeer(line string) (p peer) {
-	for field := range strings.FieldsSeq(line) {
-		if addr, ok := strings.CutPrefix(field, "addr="); ok {
-			if p.host, _, _ = net.SplitHostPort(addr); p.host == "" {
-				p.host = addr // of a Unix socket
-			}
-		} else if name, ok := strings.CutPrefix(field, "name="+namePrefix); ok {
-			if i := strings.LastIndexByte(name, ':'); i > 0 {
-				p.instance, p.placement = name[:i], name[i+1:]
-			}
-		}
+	if c, ok := ParseConnection(line); ok {
+		p.instance, p.placement, p.host = c.Instance, c.Placement, c.Host
 	}
 	return p
 }

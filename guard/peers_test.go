@@ -25,8 +25,8 @@ func client(addr, name string) string {
 }
 
 func TestDisagreeingClients(t *testing.T) {
-	list := client("10.0.0.1:500", "keyway:kw-1:aa") + client("10.0.0.1:501", "keyway:kw-1:aa") +
-		client("10.0.0.2:500", "keyway:host:6380:bb") + client("10.0.0.2:501", "keyway:host:6380:bb") +
+	list := client("10.0.0.1:500", "keyway:kw-1:aa") + client("10.0.0.1:501", "keyway:kw-1:e0:aa") +
+		client("10.0.0.2:500", "keyway:host:6380:bb") + client("10.0.0.2:501", "keyway:host:6380:e7:bb") +
 		client("[::1]:500", "keyway:kw-1:bb") + client("/run/redis.sock:0", "keyway:kw-3:bb") +
 		client("10.0.0.3:1", "") + client("10.0.0.3:2", "metrics") + client("10.0.0.3:3", "keyway:odd") +
 		client("10.0.0.3:4", "keyway:") +

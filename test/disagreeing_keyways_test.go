@@ -28,7 +28,7 @@ func TestConnectionsAreNamed(t *testing.T) {
 	t.Parallel()
 	n := redistest.Start(t)
 	k := redistest.Serve(t, "instance: kw-7\n"+redistest.Ring(n.Addr)).Ready()
-	pattern := regexp.MustCompile("^keyway:kw-7:[0-9a-f]{12}$")
+	pattern := regexp.MustCompile("^keyway:kw-7:e0:[0-9a-f]{12}$")
 	watching, listening, third := k.Dial(), k.Dial(), k.Dial()
 	watching.MustDo("CLIENT", "SETNAME", "mine")
 	watching.MustDo("WATCH", "x")

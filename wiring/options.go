@@ -100,7 +100,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Reads:        reads[c.Reads],
 		ReplicaReads: replicaReads(c),
 		Backend: pool.Config{
-			Name:    guard.ConnectionName(Instance(c), c.PlacementHash()),
+			Name:    guard.ConnectionName(Instance(c), c.Epoch(), c.PlacementHash()),
 			Epoch:   c.Epoch(),
 			Account: account, Accounts: own,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,

@@ -58,11 +58,13 @@ fuzz:
 	scripts/fuzz ./command FuzzKeys $(FUZZTIME)
 	scripts/fuzz ./command FuzzGlob $(FUZZTIME)
 	scripts/fuzz ./names FuzzCommand $(FUZZTIME)
+	scripts/fuzz ./transfer FuzzReplies $(FUZZTIME)
 	scripts/fuzz ./proxy FuzzSession $(FUZZTIME)
 	scripts/fuzz ./proxyheader FuzzParse $(FUZZTIME)
 
 sim:
 	go test -timeout 60m ./test/sim -run TestSimulation -args -seeds $(SEEDS)
+	go test -timeout 60m ./transfer -run TestKeysUnderFaults -args -seeds $(SEEDS)
 
 # The long forms of the fault tests take some fifteen minutes. TestPartitions makes network
 # namespaces and needs root.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 const (
@@ -109,7 +110,7 @@ func (c *collector) collect(keys []string, target func(key string) *move.Node) e
 	var moving []string
 	var targets []*move.Node
 	for _, k := range keys {
-		if to := target(k); to != nil && to != c.from && !move.IsAside(k) {
+		if to := target(k); to != nil && to != c.from && !transfer.IsAside(k) {
 			moving, targets = append(moving, k), append(targets, to)
 		}
 	}

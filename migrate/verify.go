@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // maxFindings is how many keys a Report names.
@@ -131,7 +132,7 @@ func (v *verifier) look(ctx context.Context, db int, keys []string) error {
 	var misplaced []string
 	for _, k := range keys {
 		switch {
-		case move.IsAside(k):
+		case transfer.IsAside(k):
 			v.count.Aside++
 			continue
 		case v.place.place(k) != v.node:

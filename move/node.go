@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 const (
@@ -223,20 +226,47 @@ func (c *connection) Close() {
 	c.client.Close()
 }
 
-// send sends commands in one pipeline and reads all replies. It returns an error only if
-// the connection failed: the commands have their own errors.
-func (c *connection) send(ctx context.Context, doing string, fill func(p redis.Pipeliner)) error {
-	cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		fill(p)
+// exchange sends the commands of a step in one pipeline, and passes all replies to the batch. It
+// returns an error only if the connection failed.
+func (c *connection) exchange(ctx context.Context, step transfer.Step, b *transfer.Batch) error {
+	raw := make([]*redis.RawCmd, 0, step.Replies)
+	var p resp.Parser
+	for frames := step.Frames; len(frames) > 0; {
+		n, _, err := p.Next(frames, &noLimits)
+		if err != nil || n == 0 {
+			return fmt.Errorf("a command for node %s cannot be sent: %w", c.node.Name, err)
+		}
+		args := make([]any, p.Len())
+		for i := range args {
+			args[i] = p.Arg(i)
+		}
+		raw, frames = append(raw, redis.NewRawCmd(ctx, args...)), frames[n:]
+	}
+	_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, cmd := range raw {
+			_ = p.Process(ctx, cmd) // a pipeline keeps it, and fails as a whole
+		}
 		return nil
 	})
-	if err == nil {
-		return nil
+	if err != nil {
+		return c.node.failed("moving keys", err)
 	}
-	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !control.IsReply(err) {
-			return c.node.failed(doing, err)
-		}
+	for _, cmd := range raw {
+		b.Reply(cmd.Val())
 	}
 	return nil
 }
+
+// noLimits is for commands of transfer, whose values come from a node.
+var noLimits = resp.Limits{
+	MaxArgs: math.MaxInt32, MaxBulk: math.MaxInt32, MaxRequest: math.MaxInt32, MaxInline: math.MaxInt32,
+}
+
+// replyError is an error reply of a node.
+type replyError string
+
+// Error implements error.
+func (e replyError) Error() string { return string(e) }
+
+// RedisError implements redis.Error.
+func (e replyError) RedisError() {}

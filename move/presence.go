@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -83,23 +82,19 @@ func (n *Node) judge(ctx context.Context, c *connection) error {
 	return nil
 }
 
-// maxRemembered is how many of the keys that have arrived at a node last are remembered.
+// maxRemembered is how many of the keys that have arrived at a node last are remembered, or up to
+// twice as many.
 const maxRemembered = 1000
 
-// remember records which keys have just been created on the node, apart from those that
-// expire. values has all of them.
-func (n *Node) remember(db int, values []value, created []string) {
+// remember records that a key that does not expire has just been created on the node.
+func (n *Node) remember(db int, key string) {
 	if n.evicts {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, v := range values {
-		if v.expiry == 0 && (len(created) == len(values) || slices.Contains(created, v.key)) {
-			n.arrived = append(n.arrived, arrival{db, v.key})
-		}
-	}
-	if extra := len(n.arrived) - maxRemembered; extra > 0 {
+	n.arrived = append(n.arrived, arrival{db, key})
+	if extra := len(n.arrived) - maxRemembered; extra > maxRemembered {
 		n.arrived = append([]arrival(nil), n.arrived[extra:]...)
 	}
 }

@@ -197,6 +197,17 @@ func TestReplicaHasTheCopyFirst(t *testing.T) {
 	_, err := p.Move(context.Background(), []string{"l"})
 	says(t, err, "node d (", "none has the moved keys")
 	expect(t, s, "v", "GET", "l")
+
+	// Now it is on both nodes, as if the one who has copied it had died.
+	again := between(t, s, d, 0)
+	again.gateS.When("UNLINK", func() { t.Error("removed at the source, and no replica has the copy of another") })
+	_, err = again.Move(context.Background(), []string{"l"})
+	says(t, err, "node d (", "none has the moved keys")
+	expect(t, s, "v", "GET", "l")
+	replica.Thaw()
+	last := between(t, s, d, 0)
+	last.move(t, "0 moved, 1 joined, 0 absent, 0 aside", "l")
+	expect(t, replica, "v", "GET", "l")
 }
 
 // TestNodeThatIsAReplica is refused, with its master's address.

@@ -3,55 +3,104 @@ package main
 // inMove are planted in the packages that move keys between nodes.
 var inMove = []bug{
 	{
-		"a value is dumped before the destination is watched", "move/link.go",
-		"	missing, both, err := l.look(ctx, keys)\n	if err != nil {\n		return nil, err\n	}\n" +
-			"	values, err := l.read(ctx, missing)\n	if err != nil {\n		return nil, err\n	}\n",
-		"	values, err := l.read(ctx, keys)\n	if err != nil {\n		return nil, err\n	}\n" +
-			"	missing, both, err := l.look(ctx, keys)\n	if err != nil {\n		return nil, err\n	}\n",
-		"./move", "TestAbsentIsNotRevived",
+		"a key that is at the destination counts as moved", "transfer/batch.go",
+		"		k.state = both\n", "		b.absent(k)\n",
+		"./move", "TestKeysOnBothNodes",
 	},
 	{
-		"a copy replaces what is at the destination", "move/value.go",
-		"v.dump, \"ABSTTL\"}", "v.dump, \"ABSTTL\", \"REPLACE\"}",
+		"a copy replaces what is at the destination", "transfer/value.go",
+		"dst := resp.AppendBulkString(resp.AppendArray(b.copies, args), \"RESTORE\")\n" +
+			"	dst = appendBulkInt(resp.AppendBulkString(dst, k.Name), expiry)\n",
+		"dst := resp.AppendBulkString(resp.AppendArray(b.copies, args+1), \"RESTORE\")\n" +
+			"	dst = appendBulkInt(resp.AppendBulkString(dst, k.Name), expiry)\n" +
+			"	defer func() { b.copies = resp.AppendBulkString(b.copies, \"REPLACE\") }()\n",
 		"./move", "TestNothingIsReplaced",
 	},
 	{
-		"a key is removed before the destination has accepted it", "move/link.go",
-		"	restored, overtaken, err := l.restore(ctx, values)\n",
-		"	if _, err := l.remove(ctx, names(values)); err != nil {\n		return nil, err\n	}\n" +
-			"	restored, overtaken, err := l.restore(ctx, values)\n",
-		"./move", "TestRefusedCopyStaysAtTheSource",
+		"a key is removed before the destination has accepted it", "transfer/batch.go",
+		"	case i == b.values+1:\n		b.executed(doing, reply)\n", "	case i == b.values+1:\n",
+		"./move", "TestNewerValuesAreRefused",
 	},
 	{
-		"a key that expires while it is read lives for ever", "move/value.go",
-		"	case expiry == -2:\n		return v, false, nil // it has expired since DUMP\n	case expiry == -1:",
-		"	case expiry < 0:",
-		"./move", "TestExpiredKeysDoNotRevive",
-	},
-	{
-		"a key on both nodes is removed without a comparison", "move/settle.go",
-		"	if !equal {", "	if !equal && false {",
+		"a key on both nodes is removed without a comparison", "transfer/settle.go",
+		"			b.settlement.readHere()\n", "			k.state = equal\n			b.remove()\n",
 		"./move", "TestKeysOnBothNodes",
 	},
 	{
-		"a change at the source during the copy is lost", "move/value.go",
-		"watch = p.Do(ctx, args(\"WATCH\", keys)...)", "watch = p.Do(ctx, \"PING\")",
+		"a change at the source during the copy is lost", "transfer/value.go",
+		"		b.askKeys(\"WATCH\", missing, missing, \"\")\n", "		b.ask(\"UNWATCH\")\n",
 		"./move", "TestChangedAtTheSource",
 	},
 	{
-		"the copy does not notice another at the destination", "move/link.go",
-		"watch = p.Do(ctx, args(\"WATCH\", keys)...)", "watch = p.Do(ctx, \"PING\")",
+		"the copy does not notice another at the destination", "transfer/batch.go",
+		"	b.askKeys(\"WATCH\", unknown, unknown, b.pair.Guard)\n", "	b.ask(\"UNWATCH\")\n",
 		"./move", "TestDeletedWhileCopied",
 	},
 	{
-		"a key is removed before a replica has its copy", "move/link.go",
-		"		if l.to.node.hasReplicas {", "		if false {",
+		"a key is removed before a replica has its copy", "transfer/batch.go",
+		"	if b.pair.Durable {\n		b.copies", "	if false {\n		b.copies",
 		"./move", "TestReplicaHasTheCopyFirst",
 	},
 	{
-		"expiry is not compared", "move/settle.go",
-		"	case (expiry == -1) != (v.expiry == 0):\n		return false, true, nil\n", "",
+		"expiry is not compared", "transfer/compare.go",
+		"		case !s.same || !s.sameExpiry():\n", "		case !s.same:\n",
 		"./move", "TestKeysOnBothNodes",
+	},
+	{
+		"a copy that another has made is not waited for", "transfer/compare.go",
+		"s.key.state == equal && s.pair.Durable:", "s.key.state == equal && s.pair.Strict && s.pair.Durable:",
+		"./move", "TestReplicaHasTheCopyFirst",
+	},
+	{
+		"a value is dumped before the destination is watched", "transfer/batch.go",
+		"		if !b.has(missing) {\n" +
+			"			b.settle(now)\n			return\n		}\n		b.readMissing()\n" +
+			"	case readingValues:\n		b.afterRead(now)\n",
+		"		if b.values > 0 {\n			b.restore()\n			return\n		}\n" +
+			"		if !b.has(missing) {\n" +
+			"			b.settle(now)\n			return\n		}\n		b.readMissing()\n" +
+			"	case readingValues:\n		if b.values == 0 {\n" +
+			"			b.afterRead(now)\n			return\n		}\n" +
+			"		b.send(looking, Destination)\n		b.ask(\"UNWATCH\")\n" +
+			"		b.askKeys(\"WATCH\", copied, copied, b.pair.Guard)\n",
+		"./transfer", "TestKeysUnderFaults",
+	},
+	{
+		"a copy is made outside of the transaction", "transfer/value.go",
+		"resp.AppendCommand(b.copies[:0], \"MULTI\")", "resp.AppendCommand(b.copies[:0], \"UNWATCH\")",
+		"./transfer", "TestConversation",
+	},
+	{
+		"the last millisecond of a lease becomes for ever", "transfer/value.go",
+		"			b.reading.expiry = max(b.reading.expiry, 1)\n",
+		"			if b.reading.expiry == 0 {\n				b.reading.expiry = never\n			}\n",
+		"./transfer", "TestLastMillisecond",
+	},
+	{
+		"a copy comes after all keys were flushed", "transfer/batch.go",
+		"	b.askKeys(\"WATCH\", unknown, unknown, b.pair.Guard)\n",
+		"	b.askKeys(\"WATCH\", unknown, unknown, \"\")\n",
+		"./transfer", "TestKeysUnderFaults",
+	},
+	{
+		"a failover brings a key back that had moved", "transfer/batch.go",
+		"	b.stale = b.stale || b.pair.Strict\n", "",
+		"./transfer", "TestConversation",
+	},
+	{
+		"an expired lease comes back because clocks differ", "transfer/pair.go",
+		"c.readings[2]-c.readings[1]", "c.readings[2]-c.readings[1]+time.Minute",
+		"./transfer", "TestKeysUnderFaults",
+	},
+	{
+		"a lease gets shorter because clocks differ", "transfer/pair.go",
+		"c.readings[2]-c.readings[1]", "c.readings[0]-c.readings[1]",
+		"./transfer", "TestKeysUnderFaults",
+	},
+	{
+		"a number that makes no sense counts as a copy", "transfer/batch.go",
+		"if !ok || n != b.values {", "if !ok || n > b.values {",
+		"./transfer", "TestWrongReplies",
 	},
 	{
 		"keys that an older migration has moved hide strays", "migrate/migrate.go",
@@ -71,7 +120,7 @@ var inMove = []bug{
 	},
 	{
 		"a key that was set aside is moved back", "migrate/mover.go",
-		" && !move.IsAside(k) {", " {",
+		" && !transfer.IsAside(k) {", " {",
 		"./test", "TestVerifyRepair",
 	},
 	{
@@ -122,8 +171,8 @@ var inMove = []bug{
 		"./move", "TestAddressThatLeadsToTheSource",
 	},
 	{
-		"a value that is set aside leaves its slot", "move/aside.go",
-		"	if !n.cluster {", "	if true {",
+		"a value that is set aside leaves its slot", "transfer/aside.go",
+		"	if !inCluster {", "	if true {",
 		"./move", "TestMoveInAndOutOfAClusterSlot",
 	},
 }

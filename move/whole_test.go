@@ -270,6 +270,10 @@ func TestRightsAreNamed(t *testing.T) {
 	s.Do("SET", "k", "v")
 	_, err = l.Move(context.Background(), []string{"k"})
 	says(t, err, "'restore'", "ACL SETUSER")
+	d.Do("ACL", "SETUSER", "keyway", "+restore", "-multi")
+	_, err = l.Move(context.Background(), []string{"k"})
+	says(t, err, "'multi'", "ACL SETUSER")
+	expect(t, d, "0", "DBSIZE")
 	o.Password = "wrong"
 	_, err = move.Open(context.Background(), o)
 	says(t, err, "node d ("+d.Addr+")", "backend.password")

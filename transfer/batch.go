@@ -321,7 +321,7 @@ func (b *Batch) retry(now int64) {
 // look watches the keys at the destination, and asks which of them are there.
 func (b *Batch) look() {
 	b.send(looking, Destination)
-	b.ask("UNWATCH") // an earlier batch may have left some
+	b.tryTransaction()
 	b.askKeys("WATCH", unknown, unknown, b.pair.Guard)
 	for i := range b.keys {
 		if b.keys[i].state == unknown {
@@ -331,10 +331,8 @@ func (b *Batch) look() {
 }
 
 func (b *Batch) looked(i int, reply []byte) {
-	if i < 2 {
-		if !isStatus(reply, "OK") {
-			b.bad("watching keys", reply)
-		}
+	if i < watchReplies {
+		b.tookWatch(i, reply)
 		return
 	}
 	k := b.next(unknown)

@@ -39,7 +39,7 @@ func (s *settlement) readHere() {
 	s.send(readingHere, Source)
 	s.reread = false
 	if !s.pair.Fenced {
-		s.ask("UNWATCH")
+		s.tryTransaction()
 		s.ask("WATCH", s.key.Name)
 	}
 	s.ask("TYPE", s.key.Name)
@@ -58,7 +58,7 @@ func (s *settlement) readThere() {
 func (s *settlement) took(i int, reply []byte) {
 	switch s.phase {
 	case readingHere:
-		s.tookHere(i-s.pair.watchReplies(), reply)
+		s.tookHere(i-s.pair.sourceWatch(), reply)
 	case readingThere:
 		s.tookThere(i, reply)
 	case askingHere, askingThere:
@@ -101,9 +101,7 @@ func (s *settlement) advance(now int64) {
 func (s *settlement) tookHere(i int, reply []byte) {
 	switch {
 	case i < 0:
-		if !isStatus(reply, "OK") {
-			s.bad("watching keys", reply)
-		}
+		s.tookWatch(i+watchReplies, reply)
 	case i == 0:
 		s.kind = s.typeOf(reply)
 	case s.reread || !s.readPart(i-1, s.key, reply):

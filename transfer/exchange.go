@@ -70,6 +70,30 @@ func (x *exchange) ask(args ...string) {
 	x.left++
 }
 
+// watchReplies is how many replies there are to tryTransaction and WATCH.
+const watchReplies = 3
+
+// tryTransaction sends an empty transaction. It forgets the keys that an earlier batch has left
+// watched. If the node refuses MULTI or EXEC, the batch ends before it sends commands that must not
+// run outside of a transaction.
+func (x *exchange) tryTransaction() {
+	x.ask("MULTI")
+	x.ask("EXEC")
+}
+
+// tookWatch takes the replies to tryTransaction and WATCH.
+func (x *exchange) tookWatch(i int, reply []byte) {
+	n, _, isList := resp.Elements(reply)
+	isEmpty := isList && n == 0 || resp.IsNull(reply) // null: a key that was watched has changed
+	isRight := isStatus(reply, "OK")
+	if i == 1 {
+		isRight = isEmpty
+	}
+	if !isRight {
+		x.bad("watching keys", reply)
+	}
+}
+
 // fail ends the batch because a reply makes no sense.
 func (x *exchange) fail(doing, text string) {
 	if x.failure == nil {

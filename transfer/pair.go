@@ -32,12 +32,12 @@ type Pair struct {
 	noExpireTime bool // the source has no PEXPIRETIME (before Redis 7.0)
 }
 
-// watchReplies returns how many replies to the watch of the source come before others.
-func (p *Pair) watchReplies() int {
+// sourceWatch returns how many replies to the watch of the source come before others.
+func (p *Pair) sourceWatch() int {
 	if p.Fenced {
 		return 0
 	}
-	return 2
+	return watchReplies
 }
 
 const (

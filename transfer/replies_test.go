@@ -180,12 +180,26 @@ func TestWrongReplies(t *testing.T) {
 	}
 }
 
+// TestRefusedTransaction: if a node refuses MULTI, what follows it would run by itself. Then
+// nothing is copied.
+func TestRefusedTransaction(t *testing.T) {
+	k := newTalk(worldKind{fenced: true})
+	states["at the source"](k.w.nodes[0], k.w.nodes[1])
+	k.falsified, k.ignores, k.by = measured, true, "-NOPERM this user has no permissions\r\n"
+	if f := func() *transfer.Failure { k.run("key0"); return k.batch.Failure() }(); f == nil || !f.IsReply {
+		t.Errorf("%+v", f)
+	}
+	if sent := strings.Join(k.lines, ", "); strings.Contains(sent, "RESTORE") {
+		t.Error(sent)
+	}
+}
+
 // FuzzReplies passes any replies to a batch.
 func FuzzReplies(f *testing.F) {
 	for _, wrong := range wrongReplies {
 		f.Add(byte(3), []byte(":1\r\n"+wrong))
 	}
-	f.Add(byte(1), []byte("+OK\r\n+OK\r\n:1\r\n"+
+	f.Add(byte(1), []byte("+OK\r\n*0\r\n+OK\r\n:1\r\n"+
 		"+hash\r\n:1\r\n:-1\r\n$1\r\na\r\n+hash\r\n:-1\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\nb\r\n%0\r\n"))
 	f.Fuzz(func(t *testing.T, kind byte, replies []byte) {
 		pair := transfer.Pair{Fenced: kind&1 != 0, Durable: kind&2 != 0, Strict: kind&4 != 0, LFU: kind&8 != 0}
@@ -233,7 +247,7 @@ func TestOneKeyIsCheap(t *testing.T) {
 	pair := transfer.Pair{Fenced: true}
 	var b transfer.Batch
 	replies := [][]byte{
-		[]byte("+OK\r\n"), []byte("+OK\r\n"), []byte(":0\r\n"), // the destination does not have it
+		[]byte("+OK\r\n"), []byte("*0\r\n"), []byte("+OK\r\n"), []byte(":0\r\n"), // the destination does not have it
 		[]byte(":3\r\n"), []byte(":-1\r\n"), []byte("$5\r\nvalue\r\n"),
 		[]byte("+OK\r\n"), []byte("+QUEUED\r\n"), []byte("*1\r\n+OK\r\n"), []byte(":1\r\n"),
 	}
@@ -261,7 +275,7 @@ func TestOneKeyIsCheap(t *testing.T) {
 
 // TestConversation shows what is sent, in which order.
 func TestConversation(t *testing.T) {
-	look := "D UNWATCH, D WATCH key0, D EXISTS key0"
+	look := "D MULTI, D EXEC, D WATCH key0, D EXISTS key0"
 	fenced, watching := worldKind{fenced: true}, worldKind{}
 	durable := worldKind{fenced: true, durable: true}
 	strict := worldKind{fenced: true, durable: true, strict: true}
@@ -275,8 +289,9 @@ func TestConversation(t *testing.T) {
 	}{
 		{fenced, "at the source", look + ", S OBJECT IDLETIME key0, S PEXPIRETIME key0, S DUMP key0, " +
 			"D MULTI, D RESTORE key0, D EXEC, S UNLINK key0"},
-		{watching, "at the source", look + ", S UNWATCH, S WATCH key0, S OBJECT IDLETIME key0, S PEXPIRETIME key0, " +
-			"S DUMP key0, D MULTI, D RESTORE key0, D EXEC, S MULTI, S UNLINK key0, S EXEC"},
+		{watching, "at the source", look + ", S MULTI, S EXEC, S WATCH key0, " +
+			"S OBJECT IDLETIME key0, S PEXPIRETIME key0, S DUMP key0, " +
+			"D MULTI, D RESTORE key0, D EXEC, S MULTI, S UNLINK key0, S EXEC"},
 		{worldKind{fenced: true, old: true}, "a lease", look + ", S OBJECT IDLETIME key0, " +
 			"S PEXPIRETIME key0, S DUMP key0, S OBJECT IDLETIME key0, S PTTL key0, S TIME, S DUMP key0, " +
 			"D MULTI, D RESTORE key0, D EXEC, S UNLINK key0"},

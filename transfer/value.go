@@ -35,7 +35,7 @@ func (b *Batch) readMissing() {
 	b.send(readingValues, Source)
 	b.copies, b.values, b.reread = resp.AppendCommand(b.copies[:0], "MULTI"), 0, false
 	if !b.pair.Fenced {
-		b.ask("UNWATCH")
+		b.tryTransaction()
 		b.askKeys("WATCH", missing, missing, "")
 	}
 	for i := range b.keys {
@@ -64,10 +64,8 @@ func (b *Batch) askValue(key string) {
 
 // read takes the replies about the values.
 func (b *Batch) read(i int, reply []byte) {
-	if i -= b.pair.watchReplies(); i < 0 {
-		if !isStatus(reply, "OK") {
-			b.bad("watching keys", reply)
-		}
+	if i -= b.pair.sourceWatch(); i < 0 {
+		b.tookWatch(i+watchReplies, reply)
 		return
 	}
 	if b.reread {

@@ -61,7 +61,7 @@ var inMove = []bug{
 			"			b.settle(now)\n			return\n		}\n		b.readMissing()\n" +
 			"	case readingValues:\n		if b.values == 0 {\n" +
 			"			b.afterRead(now)\n			return\n		}\n" +
-			"		b.send(looking, Destination)\n		b.ask(\"UNWATCH\")\n" +
+			"		b.send(looking, Destination)\n		b.tryTransaction()\n" +
 			"		b.askKeys(\"WATCH\", copied, copied, b.pair.Guard)\n",
 		"./transfer", "TestKeysUnderFaults",
 	},
@@ -69,6 +69,11 @@ var inMove = []bug{
 		"a copy is made outside of the transaction", "transfer/value.go",
 		"resp.AppendCommand(b.copies[:0], \"MULTI\")", "resp.AppendCommand(b.copies[:0], \"UNWATCH\")",
 		"./transfer", "TestConversation",
+	},
+	{
+		"a copy is sent although transactions are refused", "transfer/exchange.go",
+		"	if !isRight {", "	if !isRight && i > 1 {",
+		"./transfer", "TestRefusedTransaction",
 	},
 	{
 		"the last millisecond of a lease becomes for ever", "transfer/value.go",

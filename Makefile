@@ -95,7 +95,7 @@ locks: tools
 # The tests that compare keyway with one server, the cluster tests and some clients, over
 # each of the other servers. `make test` and `make compat` run over redis-server. Not all of the
 # others speak TLS.
-OVER_EACH = LikeRedis|NodesUsers|NodesRules|NodesDefault|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients|$(MOVES)|$(LAYOUTS)
+OVER_EACH = LikeRedis|NodesUsers|NodesRules|NodesDefault|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients|TestFlip|TestDecideOnce|$(MOVES)|$(LAYOUTS)
 MOVES = TestMigrate$$|TestMigrateTwice|TestMigrateRefused|TestMigrateOutlivesLost|TestVerify$$|TestVerifyRepair
 LAYOUTS = TestPlanRights|TestLikelyCause|TestConnectionsAreNamed|TestReloadMovesNode$$|TestReloadPasswords
 

@@ -21,6 +21,10 @@ const (
 	maxLine  = 4 << 10 // of a library's text
 )
 
+// NoLibraries is the payload of FUNCTION DUMP of a node without libraries, in the format of Redis 7.0.
+// FUNCTION RESTORE of it changes nothing and needs no key, yet is replicated.
+const NoLibraries = "\x0a\x00\x5d\x9b\x5c\x40\x0f\x7f\xa2\xda"
+
 // jones is the polynomial of Redis's CRC64, with its bits reversed.
 var jones = crc64.MakeTable(0x95ac9329ac4bc9b5)
 

@@ -105,10 +105,6 @@ func followWrites(w *engine.Worker, s *engine.Session) {
 	}
 }
 
-// restoreNothing is FUNCTION RESTORE of an empty set of functions, in the format that
-// FUNCTION DUMP of Redis 7.0 returns. It changes nothing and needs no key, yet is replicated.
-var restoreNothing = []string{"FUNCTION", "RESTORE", "\x0a\x00\x5d\x9b\x5c\x40\x0f\x7f\xa2\xda"}
-
 // mark sends a write over the connection of a WAIT, so that the connection's offset is not
 // lower than that of the client's writes.
 func (e *askedAlone) mark(w *engine.Worker, n *engine.Node) {
@@ -119,7 +115,7 @@ func (e *askedAlone) mark(w *engine.Worker, n *engine.Node) {
 			text, _ := resp.ErrorText(reply)
 			e.unmarked = errtext.Unmarked(n.Label(), string(text))
 		}
-	}, restoreNothing...)
+	}, "FUNCTION", "RESTORE", register.NoLibraries)
 }
 
 // taker returns a connection to a node for the use of one session alone.

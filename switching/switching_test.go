@@ -1,0 +1,57 @@
+package switching
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/guard"
+)
+
+// TestMembers: each process is a member, by what it says last. What is no keyway's is none.
+func TestMembers(t *testing.T) {
+	clients := ""
+	for _, c := range [][2]string{
+		{"10.0.0.1:1", guard.ConnectionName("a", 3, "1a")},
+		{"10.0.0.1:2", guard.ConnectionName("a", 4, "2b")},
+		{"10.0.0.1:3", guard.ConnectionName("a", 3, "1a")}, // is about to end
+		{"10.0.0.2:1", guard.StateName("b", 4, "prepared", "1a")},
+		{"10.0.0.2:2", guard.ConnectionName("b", 3, "1a")},
+		{"10.0.0.2:3", guard.StateName("b", 4, "held", "1a")}, // another process of that name
+		{"10.0.0.3:1", "keyway:a:1a"},
+		{"10.0.0.4:1", guard.StateName("c", 4, "moving", "2b")},
+		{"10.0.0.5:1", "keyway:switch"}, {"10.0.0.6:1", ""}, {"10.0.0.7:1", "metrics"},
+	} {
+		clients += fmt.Sprintf("id=3 addr=%s name=%s flags=N\n", c[0], c[1])
+	}
+	var got []string
+	for _, m := range members(clients) {
+		got = append(got, fmt.Sprintf("%s %s %s %d %d %s", m.Instance, m.Host, m.Placement, m.Serves, m.Epoch, m.State))
+	}
+	want := []string{
+		"a 10.0.0.1 2b 4 0 ", "a 10.0.0.3 1a -1 0 ", "b 10.0.0.2 1a 3 4 held", "b 10.0.0.2 1a 3 4 prepared",
+		"c 10.0.0.4 2b -1 4 moving",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestLagging: a replica that has not said that it has what its master has is late. What only reads
+// the stream is no replica.
+func TestLagging(t *testing.T) {
+	text := strings.ReplaceAll(`role:master
+connected_slaves:6
+slave0:ip=10.0.0.1,port=6379,state=online,offset=100,lag=0
+slave1:ip=10.0.0.2,port=6379,state=online,offset=99,lag=0
+slave2:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=200,lag=0
+slave3:ip=10.0.0.4,port=0,state=online,offset=0,lag=900
+slave4:ip=::1,port=7000,state=online,offset=0,lag=0,type=replica
+slave5:ip=10.0.0.6,port=6379,state=online,offset=101,lag=0,type=replica
+master_repl_offset:100
+`, "\n", "\r\n")
+	want := "10.0.0.2:6379 10.0.0.3:6379 [::1]:7000"
+	if got := strings.Join(lagging(text, 100), " "); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+// inSwitch are planted in what a switch of the layout does with nodes.
+var inSwitch = []bug{
+	{
+		"a node enters an epoch, and connections of earlier ones stay", "switching/flip.go",
+		"	return c.kill(ctx, kills)\n", "	return c.kill(ctx, kills[:0])\n",
+		"./test", "TestFlipEndsOlderConnections",
+	},
+	{
+		"by user, a node enters an epoch, and connections of earlier ones stay", "switching/flip.go",
+		"	for _, user := range f.Users {", "	for _, user := range f.Users[:0] {",
+		"./test", "TestFlipEndsOlderConnections",
+	},
+	{
+		"connections are ended before the node is closed for those that come", "switching/flip.go",
+		"		if err := c.create(ctx, register.Note(register.ClosingName(to.Epoch))); err != nil {",
+		"		if err := error(nil); err != nil {",
+		"./test", "TestFlipMeetsLatecomers",
+	},
+	{
+		"a connection that has subscribed and can write stays", "guard/name.go",
+		`strings.Contains(flags, "P") && protocol == "2"`, `strings.Contains(flags, "P") && protocol != ""`,
+		"./test", "TestFlipEndsOlderConnections",
+	},
+	{
+		"a flip ends connections that only listen", "switching/flip.go",
+		" && !of.Subscribed {", " {",
+		"./test", "TestFlipSparesOthers",
+	},
+	{
+		"a keyway that knows no epochs counts as one of the new epoch", "guard/name.go",
+		"const Unsaid = -1", "const Unsaid = 1 << 40",
+		"./test", "TestFlipSparesOthers",
+	},
+	{
+		"nodes that refuse names are flipped by names", "switching/flip.go",
+		"	if c.named != nil {", "	if false {",
+		"./test", "TestFlipRefusals",
+	},
+	{
+		"a node is in an epoch of which its replicas do not know", "switching/replicas.go",
+		"(fields[\"state\"] != \"online\" || offset < target)", "offset < 0",
+		"./test", "TestFlipWaitsForReplicas",
+	},
+	{
+		"keyways of earlier epochs go on reading from replicas", "switching/flip.go",
+		"				return r.endOlder(ctx, epoch)\n", "				return nil\n",
+		"./test", "TestFlipWaitsForReplicas",
+	},
+	{
+		"a full node keeps the raised limit", "switching/room.go",
+		"commands...), set(limit))", "commands...), set(raised))",
+		"./test", "TestFlipOfAFullNode",
+	},
+	{
+		"who decides takes the own decision for the one in force", "switching/records.go",
+		"		switch of.Decision {", "		switch d {",
+		"./test", "TestDecideOnce",
+	},
+	{
+		"a change to a third layout begins while keys move", "switching/records.go",
+		"	case last.Epoch == p.Epoch || last.Over()", "	case true || last.Epoch == p.Epoch || last.Over()",
+		"./test", "TestReverseIsPlanned",
+	},
+	{
+		"a keyway that has not prepared does not count", "switching/status.go",
+		"		if m.Epoch != s.Epoch || m.State != prepared {", "		if m.Epoch != s.Epoch && m.State != \"\" {",
+		"./test", "TestSwitchIsRead",
+	},
+}

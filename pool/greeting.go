@@ -372,7 +372,7 @@ func (l *Link) greeted(now int64) {
 		l.end(now, "the layout was replaced", false)
 		return
 	}
-	if g.noName {
+	if g.noName && !g.unread { // a busy node has said nothing about names
 		l.set.nameless[l.Addr] = true
 	}
 	g.frame, g.try = nil, false

@@ -101,3 +101,22 @@ func TestErrorBesideTheName(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestBusyNodeIsNotNameless: a connection that ended at its name, and one to the busy node that did
+// without, are no reason to leave later ones without a name.
+func TestBusyNodeIsNotNameless(t *testing.T) {
+	const busy = "-BUSY Redis is busy\r\n"
+	b := newBench(t, Config{Name: "keyway:kw:1a"})
+	b.greetNamed()
+	b.c.Received([]byte(busy), b.now)
+	b.c.Fail(b.now, "EOF")
+	b.greetNamed()
+	b.c.Received([]byte(busy+busy), b.now)
+	if b.c.State() != Ready {
+		t.Fatalf("the connection is %s: %s", b.c.State(), b.c.Reason())
+	}
+	b.c.Fail(b.now, "EOF")
+	if got := b.greetNamed(); got != setName {
+		t.Errorf("greeted with %q", got)
+	}
+}

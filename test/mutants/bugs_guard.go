@@ -34,6 +34,11 @@ var inGuard = []bug{
 		"./test", "TestRegisterAppears",
 	},
 	{
+		"a busy node counts as one that refuses names", "pool/greeting.go",
+		"	if g.noName && !g.unread {", "	if g.noName {",
+		"./pool", "TestBusyNodeIsNotNameless",
+	},
+	{
 		"two ends of connections make a node one without a register", "pool/greeting.go",
 		"	if atRegister && g.try && l.set.Epoch == 0 && !l.set.registered[l.Addr] {", "	if atRegister && g.try {",
 		"./pool", "TestNodeWithARegisterIsAlwaysAsked",

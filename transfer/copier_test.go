@@ -26,6 +26,7 @@ type link struct {
 	pair     transfer.Pair
 	batch    transfer.Batch
 	from, to *conn
+	last     transfer.Side // to which it has sent
 	isLost   bool
 	done     func() // ends the batch that is under way
 }
@@ -140,8 +141,13 @@ func (k *keyway) step(l *link) {
 		c = l.from
 	}
 	if !isTime(step.Frames) { // a copier that freezes in each sample would lengthen leases
-		k.stumble()
+		chance := 40
+		if step.To != l.last { // between the two nodes is the worst place
+			chance = 5
+		}
+		k.stumble(chance)
 	}
+	l.last = step.To
 	k.when(func() { k.send(l, c, step.Frames, step.Replies) })
 }
 
@@ -159,19 +165,19 @@ func (k *keyway) send(l *link, c *conn, frames []byte, left int) {
 		}
 	})
 	if !isTime(frames) {
-		k.stumble()
+		k.stumble(40)
 	}
 }
 
-// stumble may freeze or end the process right here.
-func (k *keyway) stumble() {
+// stumble freezes or ends the process right here, once in chance times.
+func (k *keyway) stumble(chance int) {
 	w := k.w
 	switch {
 	case w.calm || k.frozen || k.dead:
-	case w.oneIn(10):
+	case w.oneIn(chance):
 		w.logf("%s freezes", k.name)
 		k.frozen = true
-		w.after(w.between(time.Millisecond, 400*time.Millisecond), k.thaw)
+		w.after(w.between(time.Millisecond, 600*time.Millisecond), k.thaw)
 	case w.oneIn(80):
 		w.replace(k)
 	}

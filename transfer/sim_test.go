@@ -16,7 +16,7 @@ import (
 	"github.com/keyway-proxy/keyway/transfer"
 )
 
-var seeds = flag.Int("seeds", 300, "how many seeds to simulate")
+var seeds = flag.Int("seeds", 600, "how many seeds to simulate")
 
 // slack is how much longer a key may live because it was moved: the clocks of nodes are compared
 // to the length of a round trip.
@@ -64,14 +64,18 @@ func simulate(seed uint64, isTraced bool) *world {
 			data: map[string]entry{}, replica: map[string]entry{},
 		})
 	}
-	w.fill(1 + w.rand.IntN(5))
+	keys := 1 + w.rand.IntN(3)
+	if w.flush { // before all have moved
+		keys += 4
+	}
+	w.fill(keys)
 	for i := range 2 + w.rand.IntN(3) {
 		k := w.start(fmt.Sprint("k", i))
 		if w.oneIn(2) || !w.fenced {
 			k.later(w.between(0, 300*time.Millisecond), k.sweep)
 		}
 	}
-	running := 3
+	running := 4
 	for i := range running {
 		c := &client{w: w, id: i, left: 15, then: func() {
 			if running--; running == 0 {
@@ -87,7 +91,7 @@ func simulate(seed uint64, isTraced bool) *world {
 	w.after(w.between(0, 100*time.Millisecond), w.fault)
 	for range 3 {
 		if w.flush {
-			w.after(w.between(0, 400*time.Millisecond), w.flushAll)
+			w.after(w.between(20*time.Millisecond, 200*time.Millisecond), w.flushAll)
 		}
 	}
 	w.run()

@@ -28,6 +28,7 @@ type client struct {
 
 	seq    int
 	latest map[string]int                // the last acknowledged SET of each key
+	late   map[string]bool               // by key and number: SETs that may be executed at any time
 	pushed map[string]map[string]outcome // by key and element
 
 	transactions []*transaction
@@ -312,7 +313,8 @@ func (c *client) judgeValue(q question, key string, reply []byte) {
 	if len(f) == 3 {
 		fmt.Sscan(f[1], &seq)
 	}
-	if len(f) != 3 || f[0] != key || seq < q.min[key] || seq > q.seq {
+	late := c.late[fmt.Sprint(key, " ", seq)]
+	if len(f) != 3 || f[0] != key || seq < q.min[key] && !late || seq > q.seq {
 		c.world.failf("client %d, command %d: %s (at least %d) answered with %.80q",
 			c.id, q.seq, key, q.min[key], reply)
 	}
@@ -359,6 +361,8 @@ func (c *client) failed(q question, text string) {
 		c.world.failf("client %d: %s %v failed with %q: it could be sent again", c.id, q.kind, q.keys, text)
 	}
 	switch q.kind {
+	case "SET":
+		c.late[fmt.Sprint(q.keys[0], " ", q.seq)] = kind == unknown
 	case "BLPOP":
 		if kind == unknown {
 			c.unknownPops[q.keys[0]]++

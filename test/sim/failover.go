@@ -53,8 +53,7 @@ func (w *world) die(n *node) {
 	n.redis.Restart()
 	for _, l := range w.links {
 		if l.open && l.node == n {
-			l.open = false
-			l.conn.Fail(w.now, "the node closed the connection")
+			w.cutLink(l, "the node closed the connection")
 		}
 	}
 }

@@ -1,9 +1,9 @@
 package sim
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,6 +81,8 @@ type link struct {
 	parser    resp.Parser
 	peer      *model.Conn // the node's side, once the socket is connected
 	trickle   int64       // time until which replies arrive a few bytes at a time
+	ended     string      // why the node has closed the connection, which keyway does not know yet
+	linger    int64       // time until which bytes of a closed connection may be on their way to the node
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -188,8 +190,8 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 
 func (w *world) newClient(id int) *client {
 	c := &client{
-		id: id, world: w, open: true, latest: map[string]int{}, pushed: map[string]map[string]outcome{},
-		onOwnConn: map[string]bool{}, overtaken: map[string]bool{},
+		id: id, world: w, open: true, latest: map[string]int{}, late: map[string]bool{},
+		pushed: map[string]map[string]outcome{}, onOwnConn: map[string]bool{}, overtaken: map[string]bool{},
 		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{},
 	}
 	c.session = w.workers[0].Open(c, fmt.Sprintf("client-%d", id), "keyway")
@@ -252,15 +254,9 @@ func (w *world) turn() {
 	w.handOver()
 	w.duties()
 	w.check()
-	open := w.links[:0]
-	for _, l := range w.links {
-		if l.open {
-			open = append(open, l)
-		} else if l.peer != nil && !l.peer.Closed() {
-			l.peer.Close()
-		}
-	}
-	w.links = open
+	w.links = slices.DeleteFunc(w.links, func(l *link) bool {
+		return !l.open && (l.peer == nil || l.peer.Closed())
+	})
 }
 
 // check checks the conditions that hold at every step: no client has waited too long, and
@@ -297,35 +293,6 @@ func (w *world) fromClient(c *client) {
 	if len(b) > 0 {
 		c.session.Worker.Received(c.session, b)
 		c.toProxy = c.toProxy[len(b):]
-	}
-}
-
-func (w *world) exchange(l *link) {
-	switch {
-	case !l.open:
-	case !l.connected:
-		if w.now >= l.opened {
-			if !l.node.up {
-				l.open = false
-				l.conn.Fail(w.now, "connection refused")
-				return
-			}
-			l.connected = true
-			l.peer = l.node.redis.Open(func(b []byte) { l.toProxy = append(l.toProxy, b...) }, func() {})
-			l.conn.Connected(w.now)
-		}
-	default:
-		if l.node.runs() && w.rng.IntN(1+w.chaos.lag) == 0 {
-			l.node.process(l)
-		}
-		b := w.some(l.toProxy[:min(len(l.toProxy), socketBuffer)])
-		if w.now < l.trickle {
-			b = b[:min(len(b), 4)]
-		}
-		if len(b) > 0 && !l.conn.Paused() && w.rng.IntN(3) > 0 {
-			l.toProxy = l.toProxy[len(b):]
-			l.conn.Received(bytes.Clone(b), w.now)
-		}
 	}
 }
 
@@ -370,7 +337,8 @@ func (w *world) serve(c *pool.Link) {
 			l.open = false
 		}
 		w.redials++
-		l = &link{id: w.redials, conn: c, open: true, opened: w.now + w.rng.Int64N(int64(5*time.Millisecond))}
+		l = &link{id: w.redials, conn: c, open: true}
+		l.opened = w.now + w.rng.Int64N(int64(5*time.Millisecond))
 		for _, n := range w.nodes {
 			if n.addr == c.Addr {
 				l.node = n
@@ -440,6 +408,14 @@ func (w *world) flush(s *proxy.Session) {
 // leave closes a client's connection, and opens another client with keys of its own.
 func (w *world) leave(c *client) {
 	c.open = false
+	c.abandon()
+	c.session.Worker.Gone(c.session)
+	w.logf("client %d has left with %d commands unanswered", c.id, len(c.waiting))
+	w.clients = append(w.clients, w.newClient(len(w.clients)))
+}
+
+// abandon records that nobody will know the outcome of the commands that are not answered.
+func (c *client) abandon() {
 	for _, q := range c.waiting {
 		if q.kind == "EXEC" {
 			c.settle(q.tx, unknown)
@@ -449,9 +425,6 @@ func (w *world) leave(c *client) {
 			c.pushed[q.keys[0]][q.elem] = unknown
 		}
 	}
-	c.session.Worker.Gone(c.session)
-	w.logf("client %d has left with %d commands unanswered", c.id, len(c.waiting))
-	w.clients = append(w.clients, w.newClient(len(w.clients)))
 }
 
 // breakThings injects random faults.
@@ -471,13 +444,12 @@ func (w *world) breakThings() {
 				l.toProxy = append(l.toProxy, ">2\r\n+message\r\n+spurious\r\n"...)
 			}
 		}
-		if l.open && l.connected && w.chance(w.chaos.cut) {
+		if l.open && l.connected && l.ended == "" && w.chance(w.chaos.cut) {
 			w.logf("the connection to %s is cut", l.node)
 			if w.rng.IntN(2) == 0 {
 				l.node.process(l) // the node executes the commands that have arrived; their replies are lost
 			}
-			l.open = false
-			l.conn.Fail(w.now, "connection reset by peer")
+			w.cutLink(l, "connection reset by peer")
 		}
 	}
 	for _, n := range w.nodes {

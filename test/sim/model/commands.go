@@ -3,6 +3,7 @@ package model
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +69,7 @@ func init() { // the commands that call others refer to the table
 		"PING": {run: ping, arity: -1}, "ECHO": {run: echo, arity: 2}, "HELLO": {run: hello, arity: -1},
 		"CLIENT": {run: client, arity: -2}, "ASKING": {run: asking, arity: 1}, "SELECT": {run: ok, arity: 2},
 		"AUTH": {run: ok, arity: -2}, "TIME": {run: clock, arity: 1}, "WAIT": {run: waitForReplicas, arity: 3},
-		"ROLE": {run: role, arity: 1}, "DBSIZE": {run: dbsize, arity: 1},
+		"ROLE": {run: role, arity: 1}, "INFO": {run: info, arity: -1}, "DBSIZE": {run: dbsize, arity: 1},
 		"FLUSHALL": {run: flushAll, arity: -1, writes: true}, "SCAN": {run: scan, arity: -2},
 		"FUNCTION": {run: function, arity: -2, writes: true},
 		"SCRIPT":   {run: script, arity: -2},
@@ -137,6 +138,12 @@ func clock(c *Conn, _ []string) []byte {
 func role(c *Conn, _ []string) []byte {
 	b := resp.AppendInt(resp.AppendBulkString(resp.AppendArray(nil, 3), "master"), c.node.stream.end())
 	return resp.AppendArray(b, 0)
+}
+
+// info has what keyway asks for.
+func info(c *Conn, _ []string) []byte {
+	text := fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:%d\r\n", len(c.node.stream.replicas))
+	return c.protocol().AppendText(nil, []byte(text))
 }
 
 // sha returns the name of a script in the cache.

@@ -1,0 +1,74 @@
+package sim
+
+import (
+	"bytes"
+	"time"
+)
+
+// exchange moves bytes of a link in both directions.
+func (w *world) exchange(l *link) {
+	switch {
+	case !l.open:
+		w.mayArriveLate(l)
+	case !l.connected:
+		if w.now >= l.opened {
+			w.connect(l)
+		}
+	default:
+		if l.node.runs() && w.rng.IntN(1+w.chaos.lag) == 0 {
+			l.node.process(l)
+		}
+		w.toKeyway(l)
+	}
+}
+
+func (w *world) connect(l *link) {
+	if !l.node.up {
+		l.open = false
+		l.conn.Fail(w.now, "connection refused")
+		return
+	}
+	l.connected = true
+	deliver := func(b []byte) { l.toProxy = append(l.toProxy, b...) }
+	l.peer = l.node.redis.Open(deliver, func() { l.ended = "the node closed the connection" })
+	l.conn.Connected(w.now)
+}
+
+// toKeyway gives replies to keyway, or the end of the link.
+func (w *world) toKeyway(l *link) {
+	b := w.some(l.toProxy[:min(len(l.toProxy), socketBuffer)])
+	if w.now < l.trickle {
+		b = b[:min(len(b), 4)]
+	}
+	if len(b) > 0 && !l.conn.Paused() && w.rng.IntN(3) > 0 {
+		l.toProxy = l.toProxy[len(b):]
+		l.conn.Received(bytes.Clone(b), w.now)
+	}
+	if l.open && l.ended != "" && (len(l.toProxy) == 0 || w.rng.IntN(3) == 0) {
+		l.open = false
+		l.conn.Fail(w.now, l.ended)
+	}
+}
+
+// cutLink ends a link.
+func (w *world) cutLink(l *link, reason string) {
+	l.open = false
+	l.conn.Fail(w.now, reason)
+}
+
+// mayArriveLate executes what a link has delivered to the node's socket although keyway has closed
+// the link, and then closes the node's side.
+func (w *world) mayArriveLate(l *link) {
+	if l.peer == nil || l.peer.Closed() {
+		return
+	}
+	if l.linger == 0 {
+		longest := []time.Duration{time.Millisecond, 20 * time.Millisecond, time.Second}[w.rng.IntN(3)]
+		l.linger = w.now + w.rng.Int64N(int64(longest))
+	}
+	if w.now < l.linger || !l.node.runs() {
+		return
+	}
+	l.node.process(l)
+	l.peer.Close()
+}

@@ -53,9 +53,10 @@ type Explanation struct {
 type Table struct {
 	Layout
 	Name     string // slots, ring, range or modulo
-	Nodes    []Node // except in a cluster, replicas come after all nodes that own keys
+	Nodes    []Node // except in a cluster, replicas come after all nodes that own keys by the layout
 	byAddr   map[string]NodeID
 	orphaned bool
+	from     *origin // of a moving table; see Moving
 }
 
 func newTable(name string, layout Layout, nodes []Node) *Table {
@@ -127,7 +128,9 @@ func (t *Table) WithReplicas(replicas [][]string) *Table {
 			}
 		}
 	}
-	return newTable(t.Name, t.Layout, nodes)
+	with := newTable(t.Name, t.Layout, nodes)
+	with.from = t.from
+	return with
 }
 
 // Private returns a copy of the table, whose holder may call Move. The table must be

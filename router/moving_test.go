@@ -1,0 +1,107 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+func ringOf(t *testing.T, nodes ...Node) *Table {
+	t.Helper()
+	table, err := NewRing(nodes, Hashed{Hash: "fnv1a_64", Weights: slices.Repeat([]int{1}, len(nodes))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func isOneServer(a, b Node) bool {
+	return a.Addr == b.Addr || slices.Contains(a.Aliases, b.Addr) || slices.Contains(b.Aliases, a.Addr)
+}
+
+// TestMoving compares a moving table with the two that it was made of: by address, since the
+// numbers and names of nodes differ.
+func TestMoving(t *testing.T) {
+	m, err := slots.NewMap([]slots.Node{
+		{Addr: "d:1", Master: true}, {Addr: "f:1", Aliases: []string{"c:1"}, Master: true},
+		{Addr: "e:1", Of: "d:1", Replica: true},
+	}, [][]slots.Range{{{First: 0, Last: 8000}}, {{First: 8001, Last: slots.Count - 1}}, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := Node{Name: "z", Addr: "a:1", Master: true}
+	for name, c := range map[string]struct {
+		older, newer *Table
+		nodes        []string // addresses
+	}{
+		"a node more":    {ringOf(t, three[:2]...), ringOf(t, three...), []string{"a:1", "b:1", "c:1"}},
+		"a node fewer":   {ringOf(t, three...), ringOf(t, three[1:]...), []string{"b:1", "c:1", "a:1"}},
+		"another name":   {ringOf(t, three...), ringOf(t, renamed, three[1]), []string{"a:1", "b:1", "c:1"}},
+		"into a cluster": {ringOf(t, three...), NewSlots(m), []string{"d:1", "f:1", "e:1", "a:1", "b:1"}},
+		"out of one":     {NewSlots(m), ringOf(t, three...), []string{"a:1", "b:1", "c:1", "d:1"}},
+		"with replicas": {
+			ringOf(t, three...).WithReplicas([][]string{{"r:1"}}),
+			ringOf(t, three[1:]...).WithReplicas([][]string{{"s:1"}}), []string{"b:1", "c:1", "s:1", "a:1"},
+		},
+	} {
+		moving := Moving(c.older, c.newer)
+		if c.newer.Slotted() {
+			moving = moving.Private()
+		}
+		var addrs []string
+		for _, n := range moving.Nodes {
+			addrs = append(addrs, n.Addr)
+		}
+		if !slices.Equal(addrs, c.nodes) || !moving.IsMoving() || c.newer.IsMoving() {
+			t.Errorf("%s: nodes %v", name, addrs)
+		}
+		moved := 0
+		for i := range 5000 {
+			key := fmt.Append(nil, "key:", i)
+			_, was := c.older.Place(key)
+			_, is := c.newer.Place(key)
+			_, got := moving.Place(key)
+			before, after := c.older.Nodes[was], c.newer.Nodes[is]
+			if moving.Nodes[got].Addr != after.Addr {
+				t.Fatalf("%s: %s is on %s, want %s", name, key, moving.Nodes[got].Addr, after.Addr)
+			}
+			stays, from := isOneServer(before, after), moving.From(key)
+			if stays != (from == None) || !stays && !isOneServer(moving.Nodes[from], before) {
+				t.Fatalf("%s: %s was on %s and is on %s, but comes from %d", name, key, before.Addr, after.Addr, from)
+			}
+			if !stays {
+				moved++
+			}
+		}
+		if shares := moving.Shares(); len(shares) != len(moving.Nodes) || moved == 0 {
+			t.Errorf("%s: shares %v of %d nodes, %d keys moved", name, shares, len(moving.Nodes), moved)
+		}
+	}
+}
+
+// TestMovingWithoutOwner: keys that had no node before come from nowhere.
+func TestMovingWithoutOwner(t *testing.T) {
+	older, err := NewRange(three, []Rule{text(0, "a", "m")}, None, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moving := Moving(older, ringOf(t, three[1:]...))
+	if from := moving.From([]byte("zebra")); from != None {
+		t.Errorf("a key without an owner comes from %d", from)
+	}
+	if from := moving.From([]byte("apple")); from == None || moving.Nodes[from].Name != "a" {
+		t.Errorf("a key of node a comes from %d", from)
+	}
+	if moving.Shares() == nil {
+		t.Error("no shares")
+	}
+	m, err := slots.NewMap([]slots.Node{{Addr: "d:1", Master: true}}, [][]slots.Range{{{First: 0, Last: 0}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from := Moving(NewSlots(m), older).From([]byte("apple")); from != Unknown {
+		t.Errorf("a key whose slot no node owns comes from %d", from)
+	}
+}

@@ -37,6 +37,9 @@ type Setup struct {
 	// WhileBusy says that only commands that a busy node executes are sent over the link, such as
 	// SCRIPT KILL. The greeting does not ask for the register then: a busy node does not say it.
 	WhileBusy bool
+	// OfLayout says that the node is one of the layout, which begins no epoch later than the
+	// others: the greeting fails if it is not in the epoch Config.MinEpoch yet.
+	OfLayout bool
 	// Account, if not nil, is used instead of that of the Config. It may be replaced at any
 	// time; the next greeting uses it.
 	Account *Account
@@ -353,11 +356,13 @@ func acceptRegister(l *Link, list []byte, now int64) {
 	l.Epoch = max(in, closing)
 	switch {
 	case l.Epoch > l.set.Epoch:
-		l.fail(now, fmt.Sprintf("the node's register says that the layout of epoch %d is in force, "+
+		await(l, now, fmt.Sprintf("the node's register says that the layout of epoch %d is in force, "+
 			"and this keyway serves by that of epoch %d", l.Epoch, l.set.Epoch))
 	case closing == l.set.Epoch && closing > 0:
-		l.fail(now, fmt.Sprintf("the node's register says that connections of epochs before %d are being ended",
+		await(l, now, fmt.Sprintf("the node's register says that connections of epochs before %d are being ended",
 			closing))
+	case l.OfLayout && l.Epoch < l.set.MinEpoch:
+		await(l, now, fmt.Sprintf("the node has not begun epoch %d of the layout yet", l.set.MinEpoch))
 	default:
 		l.greeting.step = stepPing // whose command is written already
 	}
@@ -432,8 +437,12 @@ func worksWhileBusy(l *Link) bool {
 func isBusy(text []byte) bool { return bytes.HasPrefix(text, []byte("BUSY ")) }
 
 // renewals is after how many attempts in a row requests fail because the node refuses a password
-// that is renewed: after 2 to 5 seconds.
-const renewals = 7
+// that is renewed: after 2 to 5 seconds. changes is the same for a node whose epoch is not that of
+// the layout.
+const (
+	renewals = 7
+	changes  = 100
+)
 
 // postpone ends an attempt to connect. Requests, none of which has been written, wait for the next
 // one.
@@ -446,6 +455,31 @@ func postpone(l *Link, now int64, reason string) {
 	l.dialing.failures++
 	l.enter(Down, now)
 	l.dialing.retryAt = now + l.backoff()
+}
+
+// await ends an attempt to connect to a node whose epoch is not that of the layout that is served.
+// That passes soon if the layout is being changed, so requests wait for a few attempts.
+func await(l *Link, now int64, reason string) {
+	if l.dialing.failures >= changes {
+		l.fail(now, reason)
+	} else {
+		postpone(l, now, reason)
+	}
+	l.dialing.retryAt = now + int64(backoffMin)/2
+}
+
+// Renew ends the link, and dials again if it was open: the keys of its node are placed otherwise
+// from now on, so nothing that was queued before may reach the node. All pending requests fail.
+func Renew(l *Link, now int64, reason string) {
+	switch l.state {
+	case Closed:
+	case Idle, Down:
+		l.dialing.epoch = l.set.Epoch
+		l.traffic.drop(reason)
+	default:
+		l.end(now, reason, false)
+		l.RetryNow(now)
+	}
 }
 
 // RefusesUser begins the reason why a link is down whose User the node refuses. The node's error

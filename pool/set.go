@@ -15,6 +15,7 @@ type Config struct {
 	RequestTimeout time.Duration
 	Name           string // of the connections, for CLIENT LIST; empty: none
 	Epoch          int64  // of the layout that is served; a node of a later epoch is not used
+	MinEpoch       int64  // nodes of the layout that are in an earlier epoch are not used; see Setup.OfLayout
 	MaxQueued      int    // memory limit for the unanswered requests of one connection; 0: 64 MiB
 }
 

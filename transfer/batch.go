@@ -81,11 +81,16 @@ type Step struct {
 //	}
 type Batch struct {
 	exchange
-	pair    *Pair
-	keys    []Key
-	copies  []byte // MULTI and RESTORE of the values that have been read
-	values  int    // how many RESTORE are in copies
-	reading reading
+	pair     *Pair
+	keys     []Key
+	copies   []byte // MULTI and RESTORE of the values that have been read
+	values   int    // how many RESTORE are in copies
+	commands int    // of the transaction
+	reading  reading
+
+	guard     string // the name of the guard; empty: none
+	isGuarded bool   // the guard may be at the destination
+	noGuard   string // why the destination has not created it
 
 	attempts  int
 	settling  bool  // the wait for other copiers is over
@@ -108,6 +113,9 @@ func (b *Batch) Begin(p *Pair, keys ...string) {
 	*b = Batch{exchange: exchange{frames: b.frames}, pair: p, keys: b.keys[:0], copies: b.copies}
 	for _, k := range keys {
 		b.keys = append(b.keys, Key{Name: k})
+	}
+	if p.Guard != "" && len(keys) > 0 {
+		b.guard = guardName(p.Guard, keys[0])
 	}
 }
 
@@ -145,11 +153,7 @@ func (b *Batch) advance(now int64) {
 	case idle, measuring:
 		b.start(now)
 	case looking:
-		if !b.has(missing) {
-			b.settle(now)
-			return
-		}
-		b.readMissing()
+		b.afterLook(now)
 	case readingValues:
 		b.afterRead(now)
 	case restoring:
@@ -168,13 +172,21 @@ func (b *Batch) advance(now int64) {
 		b.afterOffsets(now)
 	case pausingToConfirm:
 		b.askOffsets()
+	case releasing:
+		b.end()
 	default:
 		b.settlement.advance(now)
 	}
 }
 
-// end ends the batch.
+// end ends the batch, once the guard is removed.
 func (b *Batch) end() {
+	if b.isGuarded && (b.failure == nil || b.failure.IsReply || b.failure.Unconfirmed) {
+		b.isGuarded = false
+		b.send(releasing, Destination)
+		b.ask("DEL", b.guard)
+		return
+	}
 	b.phase, b.settlement = over, nil
 	for i := range b.keys {
 		if k := &b.keys[i]; b.failure == nil && k.gone != Again {
@@ -267,6 +279,7 @@ func (b *Batch) Reply(reply []byte) {
 		b.awaited(reply)
 	case confirming:
 		b.tookOffsets(reply)
+	case releasing: // whatever it is: the guard expires
 	default:
 		b.settlement.took(i, reply)
 	}
@@ -322,15 +335,28 @@ func (b *Batch) retry(now int64) {
 func (b *Batch) look() {
 	b.send(looking, Destination)
 	b.tryTransaction()
-	b.askKeys("WATCH", unknown, unknown, b.pair.Guard)
+	askForGuard(b)
+	b.askKeys("WATCH", unknown, unknown, b.guard)
 	for i := range b.keys {
 		if b.keys[i].state == unknown {
 			b.ask("EXISTS", b.keys[i].Name)
 		}
 	}
+	if b.guard != "" {
+		b.ask("EXISTS", b.guard)
+	}
 }
 
 func (b *Batch) looked(i int, reply []byte) {
+	if b.guard != "" {
+		if i == guardReply || b.left == 0 {
+			takeGuard(b, i, reply)
+			return
+		}
+		if i > guardReply {
+			i--
+		}
+	}
 	if i < watchReplies {
 		b.tookWatch(i, reply)
 		return
@@ -346,11 +372,31 @@ func (b *Batch) looked(i int, reply []byte) {
 	}
 }
 
-// restore creates the values at the destination in one transaction.
+// afterLook goes on with the keys that the destination does not have.
+func (b *Batch) afterLook(now int64) {
+	switch {
+	case !b.has(missing):
+		b.settle(now)
+	case b.guard == "" || b.isGuarded:
+		b.readMissing()
+	case b.noGuard != "":
+		b.fail("creating a guard", b.noGuard)
+		b.failure.IsReply = true
+	default: // it was removed again at once
+		b.retry(now)
+	}
+}
+
+// restore creates the values at the destination in one transaction, which also removes the guard.
 func (b *Batch) restore() {
 	b.send(restoring, Destination)
+	b.commands = b.values
+	if b.guard != "" {
+		b.copies = resp.AppendCommand(b.copies, "DEL", b.guard)
+		b.commands++
+	}
 	b.copies = resp.AppendCommand(b.copies, "EXEC")
-	b.left = b.values + 2
+	b.left = b.commands + 2
 	if b.pair.Durable {
 		b.copies = appendWait(b.copies)
 		b.left++
@@ -370,7 +416,11 @@ func (b *Batch) restored(i int, reply []byte) {
 			b.failure.Restoring = k.Name
 		}
 		b.at++
-	case i == b.values+1:
+	case i <= b.commands:
+		if !isStatus(reply, "QUEUED") {
+			b.bad(doing, reply)
+		}
+	case i == b.commands+1:
 		b.executed(doing, reply)
 	case b.overtaken:
 	default:
@@ -385,12 +435,13 @@ func (b *Batch) executed(doing string, reply []byte) {
 		return
 	}
 	n, rest, ok := resp.Elements(reply)
-	if !ok || n != b.values {
+	if !ok || n != b.commands {
 		b.bad(doing, reply)
 		return
 	}
+	b.isGuarded = false
 	b.at = 0
-	for range n {
+	for range b.values {
 		var element []byte
 		k := b.next(copied)
 		b.at++

@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -80,7 +81,7 @@ func (k *keyway) take(from, to *node) *link {
 	w := k.w
 	l := &link{pair: transfer.Pair{Fenced: w.fenced, Durable: w.durable, Strict: w.strict, Label: "7"}}
 	if w.flush {
-		l.pair.Guard = guard
+		l.pair.Guard = fmt.Sprint(k.name, "-", len(k.conns))
 	}
 	lost := func() {
 		if l.isLost {

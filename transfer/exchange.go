@@ -45,6 +45,7 @@ const (
 	confirming
 	pausingToConfirm
 	settingAside
+	releasing
 	over
 )
 

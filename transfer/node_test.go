@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // node is a server, with a replica that lags. Its commands are written from the documentation of
@@ -41,8 +42,6 @@ type write struct {
 
 	renamed string // the new name of a key that is deleted by this
 }
-
-const guard = "keyway:guard"
 
 func (n *node) clock() int64 { return n.w.now + n.ahead }
 
@@ -241,10 +240,10 @@ func (n *node) run(c *conn, args []string) (reply []byte) {
 func (n *node) about(c *conn, args []string) (reply []byte) {
 	e, ok := n.get(args[1])
 	switch name := args[0]; {
-	case name == "EXISTS" && ok:
-		return number(1)
 	case name == "EXISTS":
-		return number(0)
+		return number(int64(map[bool]int{true: 1}[ok]))
+	case transfer.IsGuard(args[1]):
+		return n.guard(c, args)
 	case name == "TYPE" && !ok:
 		return resp.AppendSimple(nil, "none")
 	case name == "TYPE":
@@ -283,6 +282,21 @@ func (n *node) about(c *conn, args []string) (reply []byte) {
 	}
 	n.w.violated("a copier sends %q", args)
 	return failed("ERR unknown")
+}
+
+// guard creates or deletes a guard.
+func (n *node) guard(c *conn, args []string) []byte {
+	_, ok := n.get(args[1])
+	switch {
+	case args[0] == "SET" && n.full:
+		return failed("OOM command not allowed when used memory > 'maxmemory'.")
+	case args[0] == "SET":
+		n.set(c, args[1], entry{kind: "string"}, nil)
+		return resp.AppendOK(nil)
+	case ok:
+		n.set(c, args[1], entry{}, nil)
+	}
+	return number(1)
 }
 
 func (n *node) info() []byte {

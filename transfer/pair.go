@@ -20,8 +20,8 @@ type Pair struct {
 	Strict bool
 	// LFU says that the source knows how often keys are used, and not when.
 	LFU bool
-	// Guard names a key that is watched at the destination: whoever changes it makes the copies
-	// fail that are under way. Empty: none.
+	// Guard is part of the name of a guard, which no other pair of connections has. Empty: none.
+	// See IsGuard.
 	Guard string
 	// Label is part of the names of values that are set aside; see AsideName.
 	Label string

@@ -222,16 +222,12 @@ func (w *world) flushAll() {
 	second := func() {
 		left = len(w.nodes)
 		for _, n := range w.nodes {
-			c := w.connect(n, k, nil)
-			c.do(func([]byte) {}, "MULTI")
-			c.do(func([]byte) {}, "SET", guard, "1")
-			c.do(func([]byte) {}, "FLUSHALL")
-			c.do(func([]byte) {
+			w.connect(n, k, nil).do(func([]byte) {
 				if left--; left == 0 {
 					w.logf("all is flushed")
 					w.flushes = append(w.flushes, [2]int64{began, w.now})
 				}
-			}, "EXEC")
+			}, "FLUSHALL")
 		}
 	}
 	for _, n := range w.nodes {

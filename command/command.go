@@ -43,6 +43,8 @@ type Command struct {
 	timeout Timeout
 	finder  keyFinder
 	uses    useFinder
+
+	elsewhere func(args Args) (key, db int)
 }
 
 // Flags are those flags of COMMAND that keyway uses.

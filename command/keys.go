@@ -1,6 +1,10 @@
 package command
 
-import "github.com/keyway-proxy/keyway/resp"
+import (
+	"bytes"
+
+	"github.com/keyway-proxy/keyway/resp"
+)
 
 // KeySpec is one key specification of COMMAND: a rule for the positions of keys
 // (https://redis.io/docs/latest/develop/reference/key-specs/).
@@ -199,6 +203,42 @@ func SortPatterns(args Args, f func(by bool, pattern []byte)) {
 			f(o == sortBy, args.Arg(at))
 		}
 	})
+}
+
+// SortedKey appends the key that a pattern of SORT names for an element. ok is false if the pattern
+// names none (sort.c, lookupKeyByPattern).
+func SortedKey(dst, pattern, element []byte) (key []byte, ok bool) {
+	star := bytes.IndexByte(pattern, '*')
+	if star < 0 {
+		return dst, false
+	}
+	end := len(pattern)
+	if field := bytes.Index(pattern[star+1:], []byte("->")); field >= 0 && star+1+field+2 < end {
+		end = star + 1 + field
+	}
+	dst = append(append(dst, pattern[:star]...), element...)
+	return append(dst, pattern[star+1:end]...), true
+}
+
+// Elsewhere returns the positions of a key that the command looks for in another database than
+// the selected one, and of the number of that database. Both are 0 if there is none.
+func (c *Command) Elsewhere(args Args) (key, db int) {
+	if c.elsewhere == nil {
+		return 0, 0
+	}
+	return c.elsewhere(args)
+}
+
+func moveElsewhere(Args) (key, db int) { return 1, 2 }
+
+func copyElsewhere(args Args) (key, db int) {
+	for i := 3; i+1 < args.Len(); i++ {
+		if EqualFold(args.Arg(i), "db") {
+			i++
+			key, db = 2, i // the last one counts
+		}
+	}
+	return key, db
 }
 
 func migrateKeys(args Args, dst []int) []int {

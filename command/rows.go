@@ -14,9 +14,11 @@ type row struct {
 	keys     keyFinder // for a command whose key specifications are incomplete
 	uses     useFinder // for a command whose options say what it does with its keys
 	specs    []KeySpec // replace COMMAND's
-	stride   int       // see Command
-	tail     int
-	refusal  string
+	// elsewhere finds a key that the command looks for in another database.
+	elsewhere func(args Args) (key, db int)
+	stride    int // see Command
+	tail      int
+	refusal   string
 }
 
 // rows describe the commands, in no particular order. The traits of a container apply to
@@ -38,6 +40,8 @@ var rows = []row{
 	{name: "sort_ro", action: DoSort, keys: firstArg, uses: readsFirst},
 	// The cursor of CLUSTERSCAN contains a hash tag of its slot.
 	{name: "clusterscan", handling: ByKey, traits: MastersOnly, keys: firstArg, uses: usesNone},
+	{name: "move", elsewhere: moveElsewhere},
+	{name: "copy", elsewhere: copyElsewhere},
 	{name: "pfcount", traits: MayReplicate},
 	{name: "bitfield", uses: bitfieldUses},
 	{name: "migrate", handling: Refused, keys: migrateKeys, uses: migrateUses, refusal: keysElsewhere},
@@ -174,12 +178,12 @@ var rows = []row{
 	// The server.
 	{name: "info", handling: AllMasters, action: DoInfo, inMulti: AnsweredAfter},
 	{name: "dbsize", handling: AllMasters},
-	{name: "keys", handling: AllMasters, response: arraysOf},
+	{name: "keys", handling: AllMasters, traits: MeetsAllKeys, response: arraysOf},
 	{name: "scan", handling: Local, action: DoScan, inMulti: AnsweredAfter},
 	{name: "randomkey", handling: AllMasters, response: oneOf},
-	{name: "flushall", handling: AllMasters},
-	{name: "flushdb", handling: AllMasters},
-	{name: "swapdb", handling: AllMasters},
+	{name: "flushall", handling: AllMasters, traits: MeetsAllKeys},
+	{name: "flushdb", handling: AllMasters, traits: MeetsAllKeys},
+	{name: "swapdb", handling: AllMasters, traits: SwapsDatabases},
 	{name: "lastsave", handling: AllMasters, traits: OnlyTells, response: AggMin},
 	{name: "memory|purge", handling: AllMasters},
 	{name: "memory|doctor", handling: AnyMaster},
@@ -295,7 +299,7 @@ func (c *Command) apply(container *Command) {
 		r = named
 	}
 	c.Action, c.Traits, c.InMulti, c.timeout, c.finder = r.action, r.traits, r.inMulti, r.timeout, r.keys
-	c.uses = r.uses
+	c.uses, c.elsewhere = r.uses, r.elsewhere
 	c.Lock = r.lock
 	c.Flags |= r.flags
 	c.Stride, c.Tail, c.Refusal = max(r.stride, 1), r.tail, r.refusal

@@ -48,6 +48,10 @@ const (
 	SecretBehindSub
 	// GroupsKeys: with GROUPBY, the command computes one reply from many keys.
 	GroupsKeys
+	// MeetsAllKeys: the command is sent to all masters and must meet each key, wherever it is.
+	MeetsAllKeys
+	// SwapsDatabases: afterwards keys are in other databases.
+	SwapsDatabases
 )
 
 // Is reports whether the command has any of the traits.

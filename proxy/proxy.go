@@ -16,6 +16,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy/limiting"
 	"github.com/keyway-proxy/keyway/proxy/observe"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
+	"github.com/keyway-proxy/keyway/proxy/pull"
 	"github.com/keyway-proxy/keyway/proxy/quorum"
 	"github.com/keyway-proxy/keyway/proxy/tracking"
 	"github.com/keyway-proxy/keyway/proxy/txn"
@@ -24,7 +25,7 @@ import (
 
 // What a worker is made of besides the engine.
 var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part,
-	quorum.Part, observe.Part, drain.Part, limiting.Part)
+	quorum.Part, observe.Part, drain.Part, limiting.Part, pull.Part)
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
@@ -81,6 +82,15 @@ func SetUsers(w *Worker, users *acl.Users, by *Session) { engine.SetUsers(w, use
 
 // Identify makes a client the user that its certificate names; see [engine.Identify].
 func Identify(w *Worker, s *Session, names []string) bool { return engine.Identify(w, s, names) }
+
+// Hold makes all commands of a worker's clients wait; see [pull.Hold].
+func Hold(w *Worker, until int64) { pull.Hold(w, until) }
+
+// EndHold ends Hold.
+func EndHold(w *Worker) { pull.EndHold(w) }
+
+// IsHeld reports whether nothing is in flight during a Hold.
+func IsHeld(w *Worker) bool { return pull.IsHeld(w) }
 
 // TryLayout makes a worker count what another layout would refuse; see [engine.TryLayout].
 func TryLayout(w *Worker, t *router.Table) { engine.TryLayout(w, t) }

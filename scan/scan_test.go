@@ -2,6 +2,7 @@ package scan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ func reply(cursor string, keys ...string) []byte {
 // next is the cursor of keyway's reply.
 func next(t *testing.T, m Masters, master int, cursor string) []byte {
 	t.Helper()
-	b := m.AppendReply(nil, master, reply(cursor, "a"))
+	b := m.AppendReply(nil, Place{Master: master}, m, reply(cursor, "a"))
 	text, keys, ok := Page(b)
 	if !ok || string(keys) != "*1\r\n$1\r\na\r\n" {
 		t.Fatalf("%q", b)
@@ -30,13 +31,13 @@ func next(t *testing.T, m Masters, master int, cursor string) []byte {
 func TestCursorVisitsEachMaster(t *testing.T) {
 	m := Of([]string{"a:1", "b:1"})
 	at := func(cursor []byte) string {
-		master, own, ok := m.Parse(cursor)
-		return fmt.Sprint(master, own, ok)
+		place, ok := m.Parse(cursor)
+		return fmt.Sprint(place.Master, place.Own, ok)
 	}
 	if got := at([]byte("0")); got != "0 0 true" {
 		t.Errorf("begins at %s", got)
 	}
-	most := fmt.Sprint(uint64(1)<<48 - 1)
+	most := fmt.Sprint(uint64(1)<<41 - 1)
 	for _, c := range []struct {
 		master    int
 		own, want string
@@ -57,9 +58,70 @@ func TestCursorVisitsEachMaster(t *testing.T) {
 func TestCursorOfOtherMasters(t *testing.T) {
 	cursor := next(t, Of([]string{"a:1", "b:1"}), 1, "9")
 	for _, addrs := range [][]string{{"b:1", "a:1"}, {"a:1"}, {"a:1", "b:1", "c:1"}, {"a:1b", ":1"}} {
-		if master, own, ok := Of(addrs).Parse(cursor); master != 0 || own != 0 || !ok {
-			t.Errorf("%q: continues at %d of master %d", addrs, own, master)
+		if at, ok := Of(addrs).Parse(cursor); at != (Place{}) || !ok {
+			t.Errorf("%q: continues at %+v", addrs, at)
 		}
+	}
+}
+
+// TestCursorOfOtherEpochs: a walk begins again if keys begin or cease to move, or if they move in
+// another epoch.
+func TestCursorOfOtherEpochs(t *testing.T) {
+	m := Of([]string{"a:1", "b:1"})
+	states := []Masters{m, m.In(1, true), m.In(1, false), m.In(2, true), m.In(2, false)}
+	for i, began := range states {
+		for k, now := range states {
+			at, ok := now.Parse(next(t, began, 1, "9"))
+			if i == k != (at == Place{Master: 1, Own: 9}) || i != k && at != (Place{}) || !ok {
+				t.Errorf("state %d after %d: continues at %+v", k, i, at)
+			}
+			if i == k || i != 1 && i != 3 && k != 1 && k != 3 {
+				continue // keys move in neither
+			}
+			b := began.AppendReply(nil, Place{Master: 1, isAgain: true}, now, reply("0", "a")) // the last page
+			text, _, _ := Page(b)
+			if at, ok = now.Parse(text); string(text) == "0" || at != (Place{}) || !ok {
+				t.Errorf("state %d since a page of %d was asked for: %s, which continues at %+v", k, i, text, at)
+			}
+		}
+	}
+}
+
+// TestTwoRounds: while keys move, a walk visits each master twice.
+func TestTwoRounds(t *testing.T) {
+	m := Of([]string{"a:1", "b:1"}).In(17, true)
+	visited, cursor := "", []byte("0")
+	for range 10 {
+		at, ok := m.Parse(cursor)
+		if !ok {
+			t.Fatalf("%s is no cursor", cursor)
+		}
+		visited += fmt.Sprintf("%d:%d ", at.Master, at.Own)
+		own := "5"
+		if at.Own == 5 {
+			own = "0"
+		}
+		cursor, _, _ = Page(m.AppendReply(nil, at, m, reply(own, "a")))
+		if string(cursor) == "0" {
+			break
+		}
+		if n, err := strconv.ParseInt(string(cursor), 10, 64); err != nil || n < 0 {
+			t.Errorf("clients may not be able to read %s", cursor)
+		}
+	}
+	if visited != "0:0 0:5 1:0 1:5 0:0 0:5 1:0 1:5 " {
+		t.Errorf("visits %s", visited)
+	}
+}
+
+// TestUnion: the keys of several replies to KEYS come once.
+func TestUnion(t *testing.T) {
+	union, ok := Union(nil, [][]byte{resp.AppendCommand(nil, "a", "a"), resp.AppendCommand(nil, "a")})
+	if string(union) != "*1\r\n$1\r\na\r\n" || !ok {
+		t.Errorf("%q", union)
+	}
+	if _, ok = Union(nil, [][]byte{[]byte(":1\r\n")}); ok {
+		t.Error("a number is taken for keys")
 	}
 }
 
@@ -69,10 +131,10 @@ func TestUnreadableReplies(t *testing.T) {
 	m := Of([]string{"a:1"})
 	for text, want := range map[string]string{
 		"-ERR no\r\n": "-ERR no\r\n", ":1\r\n": "-ERR keyway: a node's reply to SCAN cannot be read",
-		string(reply("x")):               "-ERR keyway: a node's reply to SCAN cannot be read",
-		string(reply("281474976710656")): "-ERR keyway: a node's SCAN cursor is beyond 48 bits",
+		string(reply("x")):             "-ERR keyway: a node's reply to SCAN cannot be read",
+		string(reply("2199023255552")): "-ERR keyway: a node's SCAN cursor is beyond 41 bits",
 	} {
-		if got := string(m.AppendReply(nil, 0, []byte(text))); !strings.HasPrefix(got, want) {
+		if got := string(m.AppendReply(nil, Place{}, m, []byte(text))); !strings.HasPrefix(got, want) {
 			t.Errorf("%q: %q", text, got)
 		}
 	}

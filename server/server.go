@@ -399,6 +399,26 @@ func askThreads[T any](ctx context.Context, s *Server, ask func(*proxy.Worker) T
 	return all, nil
 }
 
+// Hold makes all commands of clients wait for this long, or until the layout changes, or until EndHold
+// is called. Then IsHeld is soon true, unless a command takes long.
+func Hold(s *Server, atMost time.Duration) {
+	s.onThreads(func(t *thread) { proxy.Hold(t.worker, t.worker.Now+int64(atMost)) })
+}
+
+// EndHold ends Hold.
+func EndHold(s *Server) { s.onThreads(func(t *thread) { proxy.EndHold(t.worker) }) }
+
+// IsHeld reports whether all commands wait, and no node owes a reply to any.
+func IsHeld(s *Server) bool {
+	var busy atomic.Bool
+	s.onThreads(func(t *thread) {
+		if !proxy.IsHeld(t.worker) {
+			busy.Store(true)
+		}
+	})
+	return !busy.Load()
+}
+
 // TryLayout makes all threads count, from now on, the commands that another layout would
 // refuse with CROSSSLOT. nil ends that. Calls must not overlap.
 func (s *Server) TryLayout(t *router.Table) {

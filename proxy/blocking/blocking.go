@@ -110,6 +110,16 @@ func (of *blockedClients) Layout(bool) {
 	of.Tick()
 }
 
+// BeginAnew implements the engine's blocked.
+func (of *blockedClients) BeginAnew() {
+	for _, s := range of.w.Sessions {
+		if b := blockings.Get(s); b != nil && b.conn != nil {
+			b.leaves, of.move = true, true
+		}
+	}
+	of.Tick()
+}
+
 // Tick ends the waits at former owners. Their clients then wait at the new ones.
 func (of *blockedClients) Tick() {
 	if !of.move {

@@ -497,6 +497,13 @@ func (c *Call) Refuse(reason string) {
 	c.Settle(resp.AppendError(w.Scratch[:0], errtext.NotExecuted(c.Node.Label(), reason)))
 }
 
+// SettleUnsent ends a call that was not executed, with an error that says so.
+func SettleUnsent(c *Call, text string) {
+	w := c.Worker()
+	w.Stats.NotExecuted++
+	c.SettleFor(resp.AppendError(w.Scratch[:0], text))
+}
+
 // Settle ends a call with a complete reply.
 func (c *Call) Settle(reply []byte) {
 	r := c.Request
@@ -546,3 +553,39 @@ func (c *Call) SettleNull() {
 }
 
 var _ pool.Receiver = (*Call)(nil)
+
+// AskBlock sends several commands of the worker itself over a connection, in one write. frames has all
+// of them. each gets the replies, one after the other, and then false if there are no more although
+// some are due. A reply is valid until each returns.
+func AskBlock(w *Worker, c *pool.Conn, frames []byte, replies int, deadline int64, each func(reply []byte, ok bool)) {
+	ends := make([]int, replies) // the last request has all the bytes
+	ends[replies-1] = len(frames)
+	to := &blockProbe{each: each}
+	c.SendBlock(to, to, frames, ends, w.Now, deadline)
+}
+
+// blockProbe receives the replies to AskBlock.
+type blockProbe struct {
+	part   []byte
+	each   func(reply []byte, ok bool)
+	isOver bool
+}
+
+func (b *blockProbe) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
+	whole := p.Bytes
+	if !p.Whole() {
+		b.part = append(b.part, p.Bytes...)
+		whole = b.part
+	}
+	if p.Last && !b.isOver {
+		b.each(whole, true)
+		b.part = b.part[:0]
+	}
+}
+
+func (b *blockProbe) Failed(*pool.Conn, []byte, pool.Failure) {
+	if !b.isOver {
+		b.isOver = true
+		b.each(nil, false)
+	}
+}

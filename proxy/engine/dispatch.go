@@ -64,8 +64,8 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {
 		return s.Stall()
 	}
-	if w.Outside != nil {
-		if isTaken, done := w.Outside.Take(s, cmd, a); isTaken {
+	if w.Outside != nil || w.Arrivals != nil {
+		if isTaken, done := take(w, s, cmd, a); isTaken {
 			return done
 		}
 	}
@@ -81,6 +81,18 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return false
 	}
 	return handle(w, s, cmd, a)
+}
+
+// take lets those take a command who look after keys that are not, or not yet, where the table says.
+// isTaken and done are as in outside and arrivals.
+func take(w *Worker, s *Session, cmd *command.Command, a command.Args) (isTaken, done bool) {
+	if w.Outside != nil {
+		isTaken, done = w.Outside.Take(s, cmd, a)
+	}
+	if w.Arrivals != nil && !isTaken {
+		isTaken, done = w.Arrivals.Take(s, cmd, a)
+	}
+	return isTaken, done
 }
 
 // handle does what a command's Handling says.
@@ -174,7 +186,8 @@ func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, gr
 	}
 	n := w.Nodes[id]
 	var read freshness.Read
-	if mayReadElsewhere(s, cmd) && (cmd.Single > 0 || len(w.Keys) == 1 || !w.Table.Clustered()) {
+	isOne := cmd.Single > 0 || len(w.Keys) == 1
+	if mayReadElsewhere(s, cmd) && (isOne || !w.Table.Clustered()) && !movesAny(w, cmd, a) {
 		read = w.Reads.lastWrote(s, cmd, a)
 		if n = w.Reads.readerOf(s, n, read.Since); n == nil {
 			return s.AnswerError(cmd, errtext.NoReplica(w.Nodes[id].Label()))
@@ -298,6 +311,10 @@ func SendFrameToAllMasters(w *Worker, s *Session, cmd *command.Command, a comman
 		}
 	}
 	r := s.NewRequest(cmd)
+	if cmd.Is(command.MeetsAllKeys) {
+		beginSweep(w, r, frame)
+		return true
+	}
 	r.End = Merged
 	if h.End != nil {
 		r.End = h.End
@@ -482,6 +499,28 @@ func (lc *learnedCommands) eachFrame(c *Call, frame []byte, f func(cmd *command.
 			cmd = lc.CommandOf(&p)
 		}
 		f(cmd, &p)
+	}
+}
+
+// EachCommand calls f for the call's command, or for each command of its transaction. frame is the
+// call's. cmd is nil if the command is unknown. a is valid only during the call of f.
+func EachCommand(c *Call, frame []byte, f func(cmd *command.Command, a command.Args)) {
+	c.Worker().Learned.eachFrame(c, frame, f)
+}
+
+// EachQueued calls f for each command that a client has queued since MULTI, apart from unknown ones.
+// a is valid only during the call of f.
+func EachQueued(s *Session, f func(cmd *command.Command, a command.Args)) {
+	var p resp.Parser
+	for frame := s.Block.Frames[s.Block.Ends[0]:]; len(frame) > 0; {
+		n, st, err := p.Next(frame, &resp.DefaultLimits)
+		if err != nil || st != resp.Ready {
+			return
+		}
+		frame = frame[n:]
+		if cmd := s.Worker.Learned.CommandOf(&p); cmd != nil {
+			f(cmd, &p)
+		}
 	}
 }
 

@@ -197,6 +197,7 @@ type hooks struct {
 	Gate          gate         // nil: no command has to wait
 	Observer      observer     // nil: nobody wants to see the commands
 	Outside       outside      // nil: the nodes of the layout have all keys
+	Arrivals      arrivals     // nil: no keys are moving
 	Witness       Witness      // nil: nobody wants to see the replies to commands that may concern locks
 	Hidden        bool         // the observer must not see the command that is being dispatched
 	Whole         command.Args // the command that is being dispatched, with whole names
@@ -271,6 +272,9 @@ type blocked interface {
 	// has popped by then. Otherwise its reply is that of a timeout, or it is closed if it has
 	// none. Release may be called again, and does nothing if the client is not inside a command.
 	Release(s *Session)
+	// BeginAnew ends the waits of all clients at their nodes. They then wait anew at the owners of their
+	// keys.
+	BeginAnew()
 }
 
 // topicSet is what a client is subscribed to.
@@ -335,6 +339,17 @@ type outside interface {
 	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
 	// Count adds what is counted about the nodes that have these keys.
 	Count(to *metrics.Snapshot)
+}
+
+// arrivals brings keys to the nodes that own them now, while the table is moving.
+type arrivals interface {
+	// Take makes the client wait if keys of the command may still be on other nodes, or refuses the
+	// command if they cannot be brought. isTaken is false if all are where the table places
+	// them. done is as in Local.
+	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
+	// Bring makes a call wait that is about to be sent again, if keys of its frame may still
+	// be on other nodes. It then calls [Call.SendOn]. It returns false if there are none.
+	Bring(c *Call, frame []byte) bool
 }
 
 // Witness sees the commands that may change a lock and the replies to them.

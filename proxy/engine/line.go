@@ -256,6 +256,9 @@ func (c *Call) finish(failed bool) {
 		then()
 		return
 	}
+	if r.Unfinished == 0 && r.Merge != nil && r.Merge.sweep != nil && r.Merge.sweep.goesOn(w, r) {
+		return
+	}
 	if r.Unfinished == 0 {
 		var after func()
 		if r.Merge != nil {

@@ -19,6 +19,7 @@ type Node struct {
 	name, Addr string
 	greets
 	isOutside bool    // see OutsideNode
+	IsFormer  bool    // keys are moving, and only the older layout has it
 	Master    *Node   // the master of a replica; nil for a master
 	replicas  []*Node // the replicas of a master
 	following
@@ -46,7 +47,7 @@ func (n *Node) key() string { return keyOf(router.Node{Name: n.name, Addr: n.Add
 // NewConn returns a new connection to the node. It is not dialed yet.
 func (n *Node) NewConn() *pool.Conn {
 	c := n.Worker.Links.Conn(n.Addr, n)
-	c.Account, c.Master = &n.account, n.Sentinel
+	c.Account, c.Master, c.OfLayout = &n.account, n.Sentinel, true
 	return c
 }
 
@@ -113,6 +114,9 @@ func retryRefused(n *Node) {
 		}
 	}
 }
+
+// HasReplicas reports whether the table names replicas of the node.
+func (n *Node) HasReplicas() bool { return len(n.replicas) > 0 }
 
 // NoNode returns a node for a call that no node answers.
 func NoNode(w *Worker) *Node { return &Node{Worker: w} }
@@ -221,7 +225,7 @@ func (n *Node) newShared(m pool.Mode) *pool.Conn {
 // setScope makes a connection that is dialed later begin in the scope of the node's role, if
 // that matters.
 func (n *Node) setScope(c *pool.Conn) {
-	if n.Worker.Reads.inUse && n.Worker.Table.Clustered() {
+	if n.Worker.Reads.inUse && n.Worker.Table.Clustered() && !n.IsFormer {
 		c.Prelude = n.scope
 	}
 }
@@ -230,11 +234,7 @@ func (n *Node) setScope(c *pool.Conn) {
 // ones.
 func (rt *routing) reshape(before options.Worker) {
 	w := rt.w
-	nodes := slices.Clone(rt.Nodes)
-	for _, n := range rt.leaving {
-		nodes = append(nodes, n.Node)
-	}
-	for _, n := range nodes {
+	for _, n := range rt.all() {
 		if w.Options.Connections != before.Connections {
 			n.Shared.Resize(before.Connections, w.Options.Connections, w.Now, n.newShared)
 			w.epoch++ // clients with calls in flight may get another connection; see consume
@@ -349,7 +349,7 @@ func TakeAsKeyway(n *Node, use ExclusiveConn) *pool.Conn {
 // connection's greeting has neither. It does answer AUTH.
 func (n *Node) TakeForRunning(use ExclusiveConn) *pool.Conn {
 	c := n.NewConn()
-	c.User, c.Master, c.RESP3 = use.Session.Login.Account(), false, use.Session.Has(RESP3)
+	c.User, c.Master, c.OfLayout, c.RESP3 = use.Session.Login.Account(), false, false, use.Session.Has(RESP3)
 	c.WhileBusy = true
 	use.Conn = c
 	return n.lend(use)
@@ -510,4 +510,23 @@ func (n *Node) asMaster(c *pool.Conn, send func()) {
 	if scoped {
 		n.Worker.say(c, readOnlyFrame)
 	}
+}
+
+// InFlight returns how many requests the nodes have not answered.
+func InFlight(w *Worker) (requests int) {
+	for _, n := range w.all() {
+		requests += n.Shared.InFlight()
+		for _, c := range n.Shared.Retired {
+			requests += c.InFlight()
+		}
+		for _, use := range n.InUse {
+			requests += use.Conn.InFlight()
+		}
+		for _, f := range w.Features {
+			for _, c := range f.Conns(n) {
+				requests += c.InFlight()
+			}
+		}
+	}
+	return requests
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/router"
 )
 
 // Reads from replicas keep two guarantees:
@@ -40,10 +41,26 @@ type aim struct {
 	reads options.Reads // which nodes serve commands that only read, with the state ReadsReplicas
 }
 
-// mayReadElsewhere reports whether a replica may serve the session's command.
+// mayReadElsewhere reports whether a replica may serve the session's command, unless keys of it
+// are moving.
 func mayReadElsewhere(s *Session, cmd *command.Command) bool {
 	return s.Has(ReadsReplicas) && cmd.Has(readOnly) && !cmd.Unproven() && !cmd.Has(command.Blocking) &&
 		!cmd.Is(command.MastersOnly) && s.Block == nil && !s.Has(Tracks)
+}
+
+// isMoving reports whether a key may have come to its owner only now, or not yet. Then a replica
+// may not have it.
+func isMoving(w *Worker, key []byte) bool {
+	return w.Table.IsMoving() && w.Table.From(key) != router.None
+}
+
+// movesAny reports whether one of the command's keys is moving. w.Keys has the keys, unless the
+// command has a single one.
+func movesAny(w *Worker, cmd *command.Command, a command.Args) bool {
+	if cmd.Single > 0 {
+		return isMoving(w, a.Arg(cmd.Single))
+	}
+	return slices.ContainsFunc(w.Keys, func(k int) bool { return isMoving(w, a.Arg(k)) })
 }
 
 // reader returns the node that serves a read of keys whose master is m: a replica, or m
@@ -95,6 +112,10 @@ func (rd *reads) spread(s *Session, a command.Args, stride int) *Node {
 		}
 		p.read.Keys = int32(p.n)
 		m := p.node
+		if rd.w.Table.IsMoving() && sp.moves(rd.w, a, p, stride) {
+			rd.w.Stats.ReadsMaster++
+			continue
+		}
 		if p.node = rd.readerOf(s, m, p.read.Since); p.node == nil {
 			return m
 		}
@@ -196,7 +217,7 @@ func (c *Call) readAgain(frame []byte, doubtful bool) bool {
 		return false
 	}
 	n := m
-	if s.reads == options.FromReplica && !doubtful {
+	if s.reads == options.FromReplica && !doubtful && !w.Table.IsMoving() {
 		if n = w.Reads.reader(s, m, c.read.Since); n == nil {
 			return false
 		}

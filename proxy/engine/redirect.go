@@ -85,6 +85,10 @@ func (c *Call) SendOn(frame []byte) {
 // resend sends a call again. The client's later commands wait until the call is finished.
 func (c *Call) resend(frame []byte, n *Node, ask bool) {
 	c.raiseBarrier()
+	if of := n.Worker.Arrivals; of != nil && of.Bring(c, frame) {
+		recordTarget(c.Request.Session, c, nil)
+		return
+	}
 	recordTarget(c.Request.Session, c, n)
 	if c.Request.Command.Unproven() && !c.Request.Session.Has(OfNodes) {
 		var p resp.Parser

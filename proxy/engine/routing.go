@@ -103,11 +103,12 @@ func (rt *routing) setNodes(renamed map[string]*Node) (gone []*Node) {
 			n = &Node{
 				Worker: w, name: tn.Name, Addr: tn.Addr, greets: greets{Sentinel: tn.Sentinel},
 				Ordinal: rt.ordinal, group: -1, following: following{lag: freshness.NewNode()},
+				IsFormer: t.IsFormer(router.NodeID(i)),
 			}
 			rt.ordinal++
 			n.connect(pool.Mode{})
 		}
-		n.name = tn.Name
+		n.name, n.IsFormer = tn.Name, t.IsFormer(router.NodeID(i))
 		stay[key] = n
 		rt.Nodes[i] = n
 		if tn.Master {
@@ -189,8 +190,12 @@ func sameAddr(a, b router.Node) bool { return a.Addr == b.Addr }
 func (rt *routing) AnyMaster(s *Session) (*Node, *pool.Conn) {
 	var n *Node
 	var c *pool.Conn
-	for i := range rt.Masters {
-		n = rt.Masters[(int(s.id)+i)%len(rt.Masters)]
+	masters := len(rt.Masters)
+	for masters > 1 && rt.Masters[masters-1].IsFormer { // these are the last ones
+		masters--
+	}
+	for i := range masters {
+		n = rt.Masters[(int(s.id)+i)%masters]
 		c = n.Conn(s)
 		if c.ConnectError() == "" {
 			break
@@ -383,6 +388,39 @@ func ReplaceLayout(w *Worker, t *router.Table) {
 	}
 	w.placeWaiting()
 	w.ownersChanged(true)
+	w.renewLinks()
+}
+
+// renewLinks ends the connections to nodes whose epoch was an earlier one when they were greeted.
+// What has been sent over them, or waits for them, was placed by another layout.
+func (rt *routing) renewLinks() {
+	w := rt.w
+	renew := func(c *pool.Conn) {
+		if c.OfLayout && c.Epoch < w.Options.Backend.MinEpoch {
+			pool.Renew(&c.Link, w.Now, "the keys of its node move by another layout now")
+		}
+	}
+	for _, n := range rt.all() {
+		conns := slices.Concat(n.Shared.Conns, n.Shared.Retired, n.idle)
+		for _, use := range n.InUse {
+			conns = append(conns, use.Conn)
+		}
+		for _, f := range w.Features {
+			conns = append(conns, f.Conns(n)...)
+		}
+		for _, c := range conns {
+			renew(c)
+		}
+	}
+}
+
+// all returns the nodes of the table and those that are leaving.
+func (rt *routing) all() []*Node {
+	nodes := slices.Clone(rt.Nodes)
+	for _, n := range rt.leaving {
+		nodes = append(nodes, n.Node)
+	}
+	return nodes
 }
 
 // renamed returns the nodes that have another name in the table than the worker knows, by

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"slices"
 	"unsafe"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -10,6 +11,8 @@ import (
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/scan"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // splitting is what commands for several nodes need.
@@ -166,6 +169,16 @@ func (sp *splitter) add(group int32, n *Node, key int32) {
 	sp.shardOf[key] = sp.index[group]
 }
 
+// moves reports whether a key of a shard is moving.
+func (sp *splitter) moves(w *Worker, a command.Args, p *shard, stride int) bool {
+	for n, k := p.n, p.first; n > 0; n, k = n-1, sp.next[k] {
+		if isMoving(w, a.Arg(1+int(k)*stride)) {
+			return true
+		}
+	}
+	return false
+}
+
 // maxUnits bounds the calls that one per-key script becomes: as many as a command over
 // all slots may have.
 const maxUnits = 1 << 14
@@ -318,6 +331,7 @@ type Merger struct {
 	About     any         // a feature's own data, for its ending
 	then      func()      // called when all calls but the last have ended; it ends the last
 	After     func()      // set by the ending: it appends the rest of the reply to the line
+	sweep     *sweep      // of a command that must meet each key
 
 	kept int // its share of mergers.bytes while it is unused
 }
@@ -339,12 +353,18 @@ func (ms *mergers) Get(calls int) *Merger {
 	} else {
 		m = new(Merger)
 	}
+	m.extend(calls)
+	return m
+}
+
+// extend makes room for more calls, without changing those that there are.
+func (m *Merger) extend(calls int) {
+	m.Replies = m.Replies[:len(m.Calls)]
 	for len(m.Calls) < calls {
 		m.Calls = append(m.Calls, new(Call))
 		m.Replies = append(m.Replies, nil)
 	}
 	m.Replies = m.Replies[:calls]
-	return m
 }
 
 func (ms *mergers) put(m *Merger) {
@@ -357,7 +377,7 @@ func (ms *mergers) put(m *Merger) {
 		*m.Calls[i] = Call{}
 	}
 	m.PerArgument, m.unknown, m.perKey, m.About = m.PerArgument[:0], false, nil, nil
-	m.then, m.After = nil, nil
+	m.then, m.After, m.sweep = nil, nil, nil
 	m.Channel = w.Buffers.Scratch(m.Channel)
 	m.kept = m.memory()
 	if len(ms.unused) >= 64 || ms.bytes+m.kept > maxMergers {
@@ -383,6 +403,68 @@ func (m *Merger) size() (n int) {
 		n += len(p)
 	}
 	return n
+}
+
+// sweep sends a command to all masters that must meet each key, wherever it is. While keys move, it
+// does so twice. A key moves once in an epoch of the layout: if the first round has missed it, it
+// moved during that round, and the second round finds it at its new place. What FLUSHALL means for
+// a key whose value is on its way at the moment, says package transfer.
+type sweep struct {
+	frame    []byte
+	epoch    uint64 // the LayoutEpoch in which the rounds count
+	isMoving bool   // keys move in that epoch
+	rounds   int    // begun in that epoch
+	isAgain  bool   // this is not the first round
+}
+
+// beginSweep begins the first round.
+func beginSweep(w *Worker, r *Request, frame []byte) {
+	r.End, r.Unfinished, r.Merge = swept, 0, w.Mergers.Get(0)
+	r.Merge.sweep = &sweep{frame: bytes.Clone(frame), epoch: w.LayoutEpoch, isMoving: w.Table.IsMoving()}
+	r.Merge.sweep.round(w, r)
+}
+
+// round begins a round.
+func (sw *sweep) round(w *Worker, r *Request) {
+	sw.rounds++
+	m, first, masters := r.Merge, len(r.Merge.Replies), w.Masters
+	m.extend(first + len(masters))
+	r.Unfinished += len(masters)
+	for i, n := range masters {
+		c := m.Call(r, first+i)
+		c.Group = -1
+		c.SendTo(n, sw.frame)
+	}
+}
+
+// goesOn begins another round at the end of one, if that is necessary. If keys have begun to move
+// meanwhile, or ceased to, it takes as many rounds as at the beginning.
+func (sw *sweep) goesOn(w *Worker, r *Request) bool {
+	moves := w.Table.IsMoving()
+	if sw.epoch != w.LayoutEpoch && (sw.isMoving || moves) {
+		sw.rounds = 0
+	}
+	sw.epoch, sw.isMoving = w.LayoutEpoch, moves
+	isError := func(p []byte) bool { return len(p) > 0 && p[0] == '-' }
+	if sw.rounds >= 1+oneIf(moves) || len(w.Masters) == 0 || slices.ContainsFunc(r.Merge.Replies, isError) {
+		return false
+	}
+	sw.isAgain = true
+	sw.round(w, r)
+	return true
+}
+
+// swept is the ending of a command that must meet each key.
+func swept(w *Worker, dst []byte, r *Request) []byte {
+	if m := r.Merge; r.Command.Has(readOnly) && m.sweep.isAgain {
+		for i, p := range m.Replies {
+			m.Replies[i] = transfer.WithoutGuards(p)
+		}
+		if union, ok := scan.Union(dst, m.Replies); ok {
+			return union
+		}
+	}
+	return Merged(w, dst, r)
 }
 
 // mergeReplies makes one reply out of the replies to a request's calls and delivers it. failed reports

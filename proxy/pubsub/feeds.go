@@ -149,7 +149,7 @@ func (h *hub) connect() {
 func (h *hub) elect() {
 	var next *engine.Node
 	for _, n := range h.w.Masters {
-		if f := h.feeds[n]; f != nil && f.ConnectError() == "" && (next == nil || n == h.primary) {
+		if f := h.feeds[n]; f != nil && !n.IsFormer && f.ConnectError() == "" && (next == nil || n == h.primary) {
 			next = n
 		}
 	}
@@ -196,6 +196,9 @@ func (h *hub) each(f func(tp *topic)) {
 func (h *hub) shouldSubscribe(n *engine.Node, tp *topic) bool {
 	if tp.kind == byShard {
 		return n == tp.home
+	}
+	if n.IsFormer { // others may still publish there
+		return !h.w.Table.FromCluster() || tp.fromKeyspace()
 	}
 	return !h.w.Table.Clustered() || n == h.primary || tp.fromKeyspace()
 }

@@ -181,6 +181,9 @@ func publishNode(w *engine.Worker, channel []byte) (best *engine.Node) {
 	var most uint64
 	of := fnv1a(offset64, channel)
 	for _, n := range w.Masters {
+		if n.IsFormer {
+			continue
+		}
 		score := fnv1a(of, n.Addr) * 0xff51afd7ed558ccd
 		score ^= score >> 33
 		if best == nil || score > most {

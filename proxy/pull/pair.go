@@ -1,0 +1,320 @@
+package pull
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/transfer"
+)
+
+const (
+	// maxBatch is how many keys move together: the destination executes nothing else meanwhile.
+	maxBatch = 100
+	// stepTimeout is the longest wait for a node's replies to a step. A value of a gigabyte takes
+	// tens of seconds.
+	stepTimeout = int64(2 * time.Minute)
+	// pause is the time until moves are tried again that have failed.
+	pause = int64(20 * time.Millisecond)
+)
+
+// route is the way of keys of one database between two nodes.
+type route struct {
+	from, to *engine.Node
+	db       uint16
+}
+
+// pair moves keys along a route, in one batch after another. The keys that are wanted meanwhile
+// form the next batch.
+type pair struct {
+	p *puller
+	route
+	source, destination *pool.Conn
+
+	nodes transfer.Pair
+	wants map[string]*want
+	queue []*want // not in the batch
+	batch []*want
+	moves transfer.Batch
+
+	asking  int    // replies to EXISTS that are due
+	owed    int    // replies to a step of moves that are due
+	until   int64  // no batch goes on before; 0: it may at once
+	failure string // why the last batch has failed
+	attempt uint64 // grows when a batch ends: later replies to it do not matter
+}
+
+// want is a key that somebody waits for.
+type want struct {
+	pair    *pair
+	name    []byte
+	waiters []*waiter
+	isThere bool // the source has it
+}
+
+// open begins to move keys along a route.
+func (p *puller) open(r route) *pair {
+	pr := &pair{p: p, route: r, wants: map[string]*want{}}
+	pr.nodes = transfer.Pair{
+		Fenced: true, Durable: r.to.HasReplicas(), Label: strconv.FormatInt(p.w.Options.Backend.Epoch, 10),
+		InCluster: p.w.Table.Clustered(), Guard: strconv.FormatUint(p.w.Links.Rand.Uint64(), 36),
+	}
+	pr.source, pr.destination = r.from.NewConn(), r.to.NewConn()
+	pr.source.DB, pr.destination.DB = int(r.db), int(r.db)
+	if p.pairs == nil {
+		p.pairs = map[route]*pair{}
+	}
+	p.pairs[r] = pr
+	return pr
+}
+
+func (pr *pair) close() {
+	w := pr.p.w
+	pr.attempt++
+	w.LinksToClose = append(w.LinksToClose, &pr.source.Link, &pr.destination.Link)
+}
+
+// isBusy reports whether keys are wanted.
+func (pr *pair) isBusy() bool {
+	return len(pr.wants) > 0 || pr.source.Busy() || pr.destination.Busy()
+}
+
+// reason returns why keys do not come, for an error.
+func (pr *pair) reason() string {
+	for _, c := range []*pool.Conn{pr.source, pr.destination} {
+		if why := c.Reason(); why != "" && c.State() != pool.Ready {
+			return " (node " + engine.NodeName(&c.Link) + ": " + why + ")"
+		}
+	}
+	if pr.failure != "" {
+		return " (" + pr.failure + ")"
+	}
+	return ""
+}
+
+// want makes a waiter wait for a key.
+func (pr *pair) want(key []byte, who *waiter) {
+	k := pr.wants[string(key)]
+	if k == nil {
+		k = &want{pair: pr, name: append([]byte(nil), key...)}
+		pr.wants[string(k.name)] = k
+		pr.queue = append(pr.queue, k)
+	}
+	k.waiters = append(k.waiters, who)
+	who.missing++
+	who.last = k
+}
+
+// pump goes on with the batch, or begins the next one, as long as no reply is due.
+func (pr *pair) pump() {
+	for pr.asking == 0 && pr.owed == 0 && pr.p.w.Now >= pr.until && pr.p.pairs[pr.route] == pr {
+		pr.until = 0
+		if len(pr.batch) == 0 {
+			if len(pr.queue) == 0 {
+				return
+			}
+			pr.begin()
+			continue
+		}
+		step := pr.moves.Next(pr.p.w.Now)
+		switch {
+		case step.To != transfer.None:
+			pr.send(step)
+		case step.Until != 0:
+			pr.until = step.Until
+		default:
+			pr.end()
+		}
+	}
+}
+
+// begin takes the next batch, and asks the source which of its keys are there. The others are
+// proven to have left.
+func (pr *pair) begin() {
+	rest := pr.queue[:0]
+	slot := slots.Of(pr.queue[0].name)
+	for _, k := range pr.queue {
+		if len(pr.batch) < maxBatch && (!pr.nodes.InCluster || slots.Of(k.name) == slot) {
+			pr.batch = append(pr.batch, k)
+		} else {
+			rest = append(rest, k)
+		}
+	}
+	clear(pr.queue[len(rest):])
+	pr.queue = rest
+	w, attempt := pr.p.w, pr.attempt
+	if why := pr.source.ConnectError(); why != "" {
+		pr.fail(why)
+		return
+	}
+	pr.asking = len(pr.batch)
+	for i, k := range pr.batch {
+		w.Ask(pr.source, w.Now+stepTimeout, func(reply []byte, ok bool) {
+			if pr.attempt == attempt {
+				pr.exists(i, reply, ok)
+			}
+		}, "EXISTS", string(k.name))
+	}
+}
+
+// exists takes the source's reply to EXISTS of the i-th key of the batch.
+func (pr *pair) exists(i int, reply []byte, ok bool) {
+	n, isInt := resp.Int(reply)
+	switch {
+	case !ok:
+		pr.lost(pr.source)
+		return
+	case !isInt || n < 0 || n > 1:
+		pr.fail(text(reply))
+		return
+	}
+	pr.batch[i].isThere = n == 1
+	if pr.asking--; pr.asking > 0 {
+		return
+	}
+	there := pr.batch[:0]
+	var names []string
+	for _, k := range pr.batch {
+		if k.isThere {
+			there, names = append(there, k), append(names, string(k.name))
+		} else {
+			pr.arrived(k)
+		}
+	}
+	clear(pr.batch[len(there):])
+	if pr.batch = there; len(there) > 0 {
+		pr.moves.Begin(&pr.nodes, names...)
+	}
+	pr.pump()
+	pr.p.release()
+}
+
+// text returns a reply as the reason of a failure.
+func text(reply []byte) string {
+	if why, isError := resp.ErrorText(reply); isError {
+		return string(why)
+	}
+	return "a reply makes no sense: " + resp.Printable(reply[:min(len(reply), 40)])
+}
+
+// send sends what the batch has for a node.
+func (pr *pair) send(step transfer.Step) {
+	conn, w := pr.source, pr.p.w
+	if step.To == transfer.Destination {
+		conn = pr.destination
+	}
+	if why := conn.ConnectError(); why != "" {
+		pr.fail(why)
+		return
+	}
+	pr.owed = step.Replies
+	attempt := pr.attempt
+	engine.AskBlock(w, conn, step.Frames, step.Replies, w.Now+stepTimeout, func(reply []byte, ok bool) {
+		switch {
+		case pr.attempt != attempt:
+		case !ok:
+			pr.lost(conn)
+		default:
+			pr.answered(reply)
+		}
+	})
+}
+
+// answered takes a reply to the current step of the batch.
+func (pr *pair) answered(reply []byte) {
+	pr.moves.Reply(reply)
+	if pr.owed--; pr.owed == 0 {
+		pr.pump()
+		pr.p.release()
+	}
+}
+
+// lost gives the batch up, since a connection has ended, or a reply has not come in time.
+func (pr *pair) lost(c *pool.Conn) {
+	why := c.Reason()
+	if why == "" {
+		why = "no reply in time"
+	}
+	pr.fail(why)
+}
+
+// fail gives the batch up. Its keys are tried again soon.
+func (pr *pair) fail(why string) {
+	pr.attempt++
+	pr.failure, pr.asking, pr.owed, pr.until = why, 0, 0, pr.p.w.Now+pause
+	pr.queue = append(append([]*want(nil), pr.batch...), pr.queue...)
+	clear(pr.batch)
+	pr.batch = pr.batch[:0]
+}
+
+// end takes the outcome of a batch.
+func (pr *pair) end() {
+	w := pr.p.w
+	failure := pr.moves.Failure()
+	if failure != nil && !failure.IsReply && !failure.Unconfirmed {
+		pool.Renew(&pr.source.Link, w.Now, failure.Text)
+		pool.Renew(&pr.destination.Link, w.Now, failure.Text)
+	}
+	left := pr.batch[:0]
+	for i, k := range pr.moves.Keys() {
+		switch {
+		case k.Outcome.IsGone():
+			if k.Outcome == transfer.Aside {
+				w.Ready.Notes = append(w.Ready.Notes, "key "+errtext.Key(string(pr.batch[i].name))+
+					" had two values; that of node "+pr.from.Label()+" has the name "+k.Text+" there now")
+			}
+			pr.arrived(pr.batch[i])
+		case k.Outcome == transfer.Refused || isFull(failure):
+			why := k.Text
+			if k.Outcome != transfer.Refused {
+				why = failure.Text
+			}
+			pr.refused(pr.batch[i], why)
+		default:
+			left = append(left, pr.batch[i])
+		}
+	}
+	clear(pr.batch[len(left):])
+	if pr.batch = left; len(left) == 0 {
+		pr.attempt++
+		return
+	}
+	why := "others change it"
+	if failure != nil {
+		why = failure.Doing + ": " + failure.Text
+	}
+	pr.fail(why)
+}
+
+// isFull reports whether the destination has no memory left, so that nothing can come until
+// somebody does something about it.
+func isFull(f *transfer.Failure) bool {
+	return f != nil && f.To == transfer.Destination && f.IsReply && strings.HasPrefix(f.Text, "OOM ")
+}
+
+// arrived records that the source does not have a key any more.
+func (pr *pair) arrived(k *want) {
+	pr.p.gone.add(fingerprintOf(pr.db, k.name))
+	delete(pr.wants, string(k.name))
+	for _, who := range k.waiters {
+		pr.p.got(who)
+	}
+}
+
+// refused ends the wait for a key that the destination does not accept.
+func (pr *pair) refused(k *want, why string) {
+	delete(pr.wants, string(k.name))
+	kind := "ERR"
+	if strings.HasPrefix(why, "OOM ") {
+		kind = "OOM"
+	}
+	for _, who := range k.waiters {
+		pr.p.setReady(who, kind+" keyway: key "+errtext.Key(string(k.name))+" cannot be moved from node "+
+			pr.from.Label()+" to node "+pr.to.Label()+" ("+why+"); the command was not executed")
+	}
+}

@@ -1,0 +1,143 @@
+package pull
+
+import (
+	"math"
+	"slices"
+
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+)
+
+// Part brings keys to their nodes while the layout changes.
+var Part = engine.Part{
+	New: func(w *engine.Worker) []engine.Feature { return []engine.Feature{&puller{w: w}} },
+}
+
+// puller is a worker's view of a change of the layout: which keys have left their former nodes,
+// and who waits for the others.
+type puller struct {
+	engine.Inactive
+	w      *engine.Worker
+	epoch  uint64 // the worker's LayoutEpoch in which the rest holds
+	gone   gone
+	pairs  map[route]*pair
+	queue  []*waiter // clients, in the order in which they give up
+	calls  []*waiter // calls, in the order in which they came
+	ready  []*waiter // those that need not wait any more
+	keys   []int     // scratch
+	wanted []wanted  // scratch
+
+	heldUntil int64 // all commands wait until this time; 0: they do not
+
+	// What the last commands that were looked at need besides.
+	sorts   []*sorting
+	refusal string
+	brought *engine.Call // is being sent, since all that it needs has come; nil: none
+	// isBringing keeps waiters from being resumed; the next tick resumes them.
+	isBringing bool
+}
+
+// Layout begins to bring keys, or ends that. In a new epoch of the layout nothing is known about
+// any key, and the keys that are on their way may have to go elsewhere.
+func (p *puller) Layout(bool) {
+	w := p.w
+	isNew := p.epoch != w.LayoutEpoch
+	if isNew {
+		p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0
+	}
+	if w.Arrivals = nil; w.Table.IsMoving() || p.heldUntil != 0 {
+		w.Arrivals = p
+	}
+	for r, pr := range p.pairs {
+		if isNew || !w.Table.IsMoving() || !p.isKnown(r.from) || !p.isKnown(r.to) {
+			p.drop(pr)
+		}
+	}
+	p.lookAgain()
+}
+
+func (p *puller) isKnown(n *engine.Node) bool { return slices.Contains(p.w.Nodes, n) }
+
+// drop ends the moves between two nodes. What waits for their keys is looked at anew.
+func (p *puller) drop(pr *pair) {
+	delete(p.pairs, pr.route)
+	pr.close()
+	for _, wt := range pr.wants {
+		for _, who := range wt.waiters {
+			p.setReady(who, "")
+		}
+	}
+}
+
+// CloseNode ends the moves from and to a node.
+func (p *puller) CloseNode(n *engine.Node, _ string) {
+	for r, pr := range p.pairs {
+		if r.from == n || r.to == n {
+			p.drop(pr)
+		}
+	}
+	p.release()
+}
+
+// Conns returns the connections to a node over which keys move.
+func (p *puller) Conns(n *engine.Node) (conns []*pool.Conn) {
+	for r, pr := range p.pairs {
+		if r.from == n {
+			conns = append(conns, pr.source)
+		}
+		if r.to == n {
+			conns = append(conns, pr.destination)
+		}
+	}
+	return conns
+}
+
+// Shut closes the connections.
+func (p *puller) Shut() {
+	for _, pr := range p.pairs {
+		pr.close()
+	}
+}
+
+// Leave forgets a client that has left.
+func (p *puller) Leave(s *engine.Session) {
+	if who := waiters.Get(s); who != nil {
+		who.isOver = true
+	}
+}
+
+// Tick goes on with moves that had to pause, and ends waits that have become too long.
+func (p *puller) Tick() {
+	p.holds()
+	for _, pr := range p.pairs {
+		pr.source.Tick(p.w.Now)
+		pr.destination.Tick(p.w.Now)
+		pr.pump()
+	}
+	for len(p.queue) > 0 && (p.queue[0].isOver || p.queue[0].until <= p.w.Now) {
+		who := p.queue[0]
+		p.queue[0], p.queue = nil, p.queue[1:]
+		if !who.isOver {
+			p.setReady(who, who.lateText())
+		}
+	}
+	for _, who := range p.calls {
+		if who.until <= p.w.Now && !who.isOver {
+			p.setReady(who, who.lateText())
+		}
+	}
+	p.release()
+}
+
+// Due returns the next tick while something is under way.
+func (p *puller) Due() int64 {
+	if len(p.queue)+len(p.calls) > 0 {
+		return p.w.Now + engine.Tick
+	}
+	for _, pr := range p.pairs {
+		if pr.isBusy() {
+			return p.w.Now + engine.Tick
+		}
+	}
+	return math.MaxInt64
+}

@@ -1,0 +1,255 @@
+package pull
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
+	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// waiter is a client whose next command waits until all of its keys have come, or a call that
+// waits for that before it is sent again.
+type waiter struct {
+	s       *engine.Session
+	call    *engine.Call // nil: the client's next command
+	frame   []byte       // of the call
+	missing int          // keys that have not come, and lists that have not been read
+	sorts   []*sorting   // what SORT takes from other keys, once the keys have come
+	last    *want        // one of them
+	refusal string       // the error for the client; empty: none
+	epoch   uint64       // of the puller, when the keys were looked at
+	until   int64        // when it gives up
+	isOver  bool         // it waits no more
+}
+
+// waiters has the waiter of each client whose next command waits.
+var waiters = engine.NewPerClient[waiter]()
+
+// wanted is a key that has to be brought.
+type wanted struct {
+	route
+	key []byte
+}
+
+// Take implements the engine's arrivals. A command has not begun while its keys are brought: its
+// client stops, and the command is dispatched anew when they have come. So the client's commands
+// keep their order.
+func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (isTaken, done bool) {
+	if who := waiters.Get(s); who != nil {
+		waiters.Set(s, nil)
+		switch {
+		case who.refusal != "":
+			return true, s.Reject(cmd, who.refusal)
+		case who.epoch == p.epoch && who.missing == 0:
+			return false, false // it is the same command
+		}
+	}
+	p.forget()
+	switch {
+	case p.holds():
+		p.wanted = append(p.wanted, wanted{})
+	case !p.w.Table.IsMoving():
+	case !cmd.Is(command.Executes):
+		p.look(s, cmd, a)
+	case s.Has(engine.InMulti): // its commands may have been queued before the epoch began
+		engine.EachQueued(s, func(cmd *command.Command, a command.Args) { p.look(s, cmd, a) })
+	}
+	switch {
+	case p.refusal != "":
+		return true, s.Reject(cmd, p.refusal)
+	case len(p.wanted) == 0 && len(p.sorts) == 0:
+		return false, false
+	}
+	who := &waiter{s: s, epoch: p.epoch, until: p.w.Deadline()}
+	waiters.Set(s, who)
+	s.Set(engine.Blocked)
+	p.queue = append(p.queue, who)
+	p.fetch(who)
+	return true, false
+}
+
+// Bring implements the engine's arrivals.
+func (p *puller) Bring(c *engine.Call, frame []byte) bool {
+	p.forget()
+	if p.holds() {
+		p.wanted = append(p.wanted, wanted{})
+	}
+	engine.EachCommand(c, frame, func(cmd *command.Command, a command.Args) {
+		if cmd != nil && p.w.Table.IsMoving() && p.heldUntil == 0 {
+			p.look(c.Request.Session, cmd, a)
+		}
+	})
+	if c == p.brought {
+		p.sorts = nil
+	}
+	if len(p.wanted) == 0 && len(p.sorts) == 0 && p.refusal == "" {
+		return false
+	}
+	who := &waiter{
+		s: c.Request.Session, call: c, frame: bytes.Clone(frame), epoch: p.epoch, until: p.w.Deadline(),
+	}
+	p.calls = append(p.calls, who)
+	p.isBringing = true // the caller does not expect that the call ends meanwhile
+	if p.fetch(who); p.refusal != "" {
+		p.setReady(who, p.refusal)
+	}
+	p.isBringing = false
+	return true
+}
+
+// forget forgets what the last commands need.
+func (p *puller) forget() {
+	p.wanted, p.sorts, p.refusal = p.wanted[:0], nil, ""
+}
+
+// look adds those keys of a command to p.wanted that may not have come yet.
+func (p *puller) look(s *engine.Session, cmd *command.Command, a command.Args) {
+	p.keys = cmd.Keys(a, p.keys[:0])
+	for _, i := range p.keys {
+		p.lookFor(s.DB, a.Arg(i))
+	}
+	if key, at := cmd.Elsewhere(a); key > 0 {
+		if db, ok := resp.ParseInt(a.Arg(at)); ok && db >= 0 && db <= math.MaxUint16 {
+			p.lookFor(uint16(db), a.Arg(key))
+		}
+	}
+	switch {
+	case cmd.Action == command.DoSort:
+		p.lookForSorted(s, a)
+	case cmd.Is(command.SwapsDatabases):
+		p.refusal = errSwap
+	}
+}
+
+// lookFor adds a key to p.wanted if it may not have come yet.
+func (p *puller) lookFor(db uint16, key []byte) {
+	from := p.w.Table.From(key)
+	if from == router.None || p.gone.has(fingerprintOf(db, key)) {
+		return
+	}
+	_, to := p.w.Table.Place(key)
+	switch {
+	case to == router.None: // the engine waits for an owner
+	case from == router.Unknown:
+		p.wanted = append(p.wanted, wanted{key: key})
+	default:
+		p.wanted = append(p.wanted, wanted{route{p.w.Nodes[from], p.w.Nodes[to], db}, key})
+	}
+}
+
+// fetch makes a waiter wait for the keys in p.wanted, and for what p.sorts need.
+func (p *puller) fetch(who *waiter) {
+	who.sorts = p.sorts
+	if len(p.wanted) == 0 {
+		p.readSorted(who)
+	}
+	p.await(who)
+}
+
+// await makes a waiter wait for the keys in p.wanted.
+func (p *puller) await(who *waiter) {
+	for _, k := range p.wanted {
+		if k.from == nil { // until the table says more
+			who.missing++
+			p.w.Ready.Refresh = true
+			continue
+		}
+		pr := p.pairs[k.route]
+		if pr == nil {
+			pr = p.open(k.route)
+		}
+		pr.want(k.key, who)
+	}
+	for _, k := range p.wanted {
+		if pr := p.pairs[k.route]; pr != nil {
+			pr.pump()
+		}
+	}
+	p.release()
+}
+
+// got records that one of the things has come for which a waiter waits.
+func (p *puller) got(who *waiter) {
+	switch who.missing--; {
+	case who.missing > 0:
+	case len(who.sorts) > 0 && !who.isOver:
+		p.readSorted(who)
+	default:
+		p.setReady(who, "")
+	}
+}
+
+// setReady records that a waiter need not wait any more. refusal is the error for its client, or
+// empty.
+func (p *puller) setReady(who *waiter, refusal string) {
+	if !who.isOver {
+		who.isOver, who.refusal = true, refusal
+		p.ready = append(p.ready, who)
+	}
+}
+
+// release resumes those that need not wait any more. Calls of one client go in the order in
+// which they came.
+func (p *puller) release() {
+	for len(p.ready) > 0 && !p.isBringing {
+		all := p.ready
+		p.ready = nil
+		calls := false
+		for _, who := range all {
+			switch {
+			case who.call != nil:
+				calls = true
+			case !who.s.HasLeft():
+				who.s.Clear(engine.Blocked)
+				who.s.Wake()
+			}
+		}
+		if calls {
+			p.releaseCalls()
+		}
+	}
+}
+
+// releaseCalls sends the calls whose keys have come, unless an earlier one of the same client
+// still waits.
+func (p *puller) releaseCalls() {
+	waiting, kept := map[*engine.Session]bool{}, []*waiter(nil)
+	var free []*waiter
+	for _, who := range p.calls {
+		if s := who.s; !who.isOver || waiting[s] {
+			waiting[s] = true
+			kept = append(kept, who)
+		} else {
+			free = append(free, who)
+		}
+	}
+	p.calls = kept
+	for _, who := range free {
+		switch {
+		case who.call.Request.Session == nil:
+			who.call.SettleFor(nil)
+		case who.refusal != "":
+			engine.SettleUnsent(who.call, who.refusal)
+		default:
+			if who.epoch == p.epoch && who.missing == 0 {
+				p.brought = who.call
+			}
+			who.call.SendOn(who.frame)
+			p.brought = nil
+		}
+	}
+}
+
+// lateText returns the error for a client that has waited for too long.
+func (who *waiter) lateText() string {
+	k := who.last
+	if k == nil {
+		return errtext.SlotUnbound
+	}
+	return "ERR keyway: key " + errtext.Key(string(k.name)) + " is still being moved from node " + k.pair.from.Label() +
+		" to node " + k.pair.to.Label() + k.pair.reason() + "; the command was not executed"
+}

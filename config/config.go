@@ -101,6 +101,7 @@ type source struct {
 	positions map[string]position // of the keys in the file
 	epoch     int64               // of the placement, if that is not the file's; see InEpoch
 	replaced  *Config             // the file's own placement, if another one is in force
+	older     *Config             // the placement before, while keys move from there; see InChange
 }
 
 // The layouts.

@@ -131,7 +131,7 @@ func (c *Config) NextFile() string {
 // placement.
 func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
 	next := *c
-	next.epoch, next.replaced = epoch, nil
+	next.epoch, next.replaced, next.older = epoch, nil, nil
 	if inForce.PlacementHash() == c.PlacementHash() {
 		return &next, nil
 	}
@@ -152,6 +152,28 @@ func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
 		}
 	}
 	return &next, next.check()
+}
+
+// InChange is InEpoch while keys move from where an older placement has them.
+func InChange(c *Config, epoch int64, older, newer *Config) (*Config, error) {
+	before, err := c.InEpoch(epoch, older)
+	if err != nil {
+		return nil, err
+	}
+	next, err := c.InEpoch(epoch, newer)
+	if err != nil {
+		return nil, err
+	}
+	next.older = before
+	return next, nil
+}
+
+// Older returns the configuration with the placement from which keys are moving, or nil if none are.
+func Older(c *Config) *Config { return c.older }
+
+// InSameState reports whether both are of one epoch, in which keys are moving by both or by neither.
+func InSameState(a, b *Config) bool {
+	return a.epoch == b.epoch && (a.older == nil) == (b.older == nil)
 }
 
 // Epoch returns the epoch of the placement; 0: no register has any.

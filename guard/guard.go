@@ -74,7 +74,7 @@ func New(o Options) *Guard {
 // error if clients would not find more than a hundredth of the keys of a node, or if other
 // keyways serve a node by another placement. It does not judge nodes that cannot be asked.
 func (g *Guard) Start(ctx context.Context, t *router.Table) error {
-	if g.o.Off || t.Clustered() {
+	if g.o.Off || t.Clustered() || t.IsMoving() { // keys are on their way
 		return nil
 	}
 	var others []peer
@@ -123,6 +123,9 @@ func (g *Guard) Disagreeing() int { return len(g.peers.disagreeing()) }
 func (g *Guard) runKeys(ctx context.Context, table func() *router.Table) {
 	everyTick(ctx, func() {
 		t := table()
+		if t.IsMoving() {
+			return
+		}
 		for _, s := range g.look(ctx, t, g.due(t)) {
 			g.record(s)
 		}

@@ -18,6 +18,8 @@ type Options struct {
 	Progress func(Progress) // called some times a second; may be nil
 	// Retry is how long to try again after a node could not be reached; 0: not at all.
 	Retry time.Duration
+	// Epoch is the epoch of the layout in which keys move; 0: there is no register.
+	Epoch int64
 	// WhileServing lets keys move although keyways serve the nodes by another layout.
 	WhileServing bool
 	// Keyways returns the keyways in a reply to CLIENT LIST. nil: there are none.
@@ -47,6 +49,7 @@ type Summary struct {
 func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, error) {
 	var sum Summary
 	s := newServers(o.Retry)
+	s.epoch = o.Epoch
 	defer s.close()
 	from, err := s.open(ctx, older)
 	if err != nil {

@@ -110,7 +110,7 @@ func (c *collector) collect(keys []string, target func(key string) *move.Node) e
 	var moving []string
 	var targets []*move.Node
 	for _, k := range keys {
-		if to := target(k); to != nil && to != c.from && !transfer.IsAside(k) {
+		if to := target(k); to != nil && to != c.from && !transfer.IsAside(k) && !transfer.IsGuard(k) {
 			moving, targets = append(moving, k), append(targets, to)
 		}
 	}

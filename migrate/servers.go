@@ -22,8 +22,9 @@ type Layout struct {
 // servers are the open nodes of several layouts. A server that is in two layouts is one
 // node, whatever its name and address.
 type servers struct {
-	all  []*move.Node
-	byID map[string]*move.Node
+	all   []*move.Node
+	epoch int64 // see Options.Epoch
+	byID  map[string]*move.Node
 	retry
 }
 
@@ -50,7 +51,7 @@ func (s *servers) open(ctx context.Context, l Layout) (*placement, error) {
 			continue
 		}
 		node, err := move.Open(ctx, move.Options{
-			Name: n.Name, Addr: n.Addr, Account: l.Account(n), ConnectTimeout: l.ConnectTimeout,
+			Name: n.Name, Addr: n.Addr, Account: l.Account(n), ConnectTimeout: l.ConnectTimeout, Epoch: s.epoch,
 		})
 		if err != nil {
 			return nil, err

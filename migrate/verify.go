@@ -135,6 +135,8 @@ func (v *verifier) look(ctx context.Context, db int, keys []string) error {
 		case transfer.IsAside(k):
 			v.count.Aside++
 			continue
+		case transfer.IsGuard(k): // of a copy that is under way
+			continue
 		case v.place.place(k) != v.node:
 			misplaced = append(misplaced, k)
 		}

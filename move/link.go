@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/keyway-proxy/keyway/errtext"
@@ -49,6 +51,9 @@ func Connect(ctx context.Context, from, to *Node, db int) (*Link, error) {
 	l := &Link{db: db, began: time.Now(), pair: transfer.Pair{
 		Durable: to.hasReplicas, LFU: from.lfu, Label: from.Name, InCluster: from.cluster,
 	}}
+	if to.o.Epoch != 0 { // clients are served, and may flush the nodes
+		l.pair.Guard = strconv.FormatUint(rand.Uint64(), 36)
+	}
 	var err error
 	if l.from, err = from.connect(ctx, db); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/transfer"
 )
@@ -30,6 +31,9 @@ type Options struct {
 	Name, Addr string
 	control.Account
 	ConnectTimeout time.Duration
+	// Epoch, if not 0, is the epoch of the layout in which keys may move. In a later one, nothing may
+	// move any more: what this process takes for a key's new node is its former one then.
+	Epoch int64
 }
 
 // Node is a server that keys move from or to. All its methods may be called from several
@@ -181,6 +185,30 @@ func (n *Node) connect(ctx context.Context, db int) (*connection, error) {
 	return c, nil
 }
 
+// isInEpoch returns an error if the node is in another epoch than keys may move in. The connection has
+// its name by then, so a change of the layout finds and ends it, if it does not find the change.
+func (n *Node) isInEpoch(ctx context.Context, c *connection) error {
+	if n.o.Epoch == 0 {
+		return nil
+	}
+	libraries, err := c.FunctionList(ctx, redis.FunctionListQuery{LibraryNamePattern: register.Pattern}).Result()
+	if err != nil {
+		return n.failed("asking for FUNCTION LIST", err)
+	}
+	epoch := int64(0)
+	for _, l := range libraries {
+		epoch = max(epoch, register.Entering(l.Name))
+	}
+	if epoch == n.o.Epoch {
+		return nil
+	}
+	return &Error{
+		Node: n.Name, Addr: n.Addr, Doing: "looking at its register", Temporary: epoch < n.o.Epoch,
+		Err:    fmt.Errorf("the node is in epoch %d of the layout; keys move only in epoch %d", epoch, n.o.Epoch),
+		Remedy: "see whether the layout has been changed again meanwhile: then it is that change that moves keys",
+	}
+}
+
 // dial opens a connection to a database, and names it.
 func (n *Node) dial(ctx context.Context, db int) (c *connection, err error) {
 	client := n.open(db)
@@ -200,6 +228,10 @@ func (n *Node) dial(ctx context.Context, db int) (c *connection, err error) {
 			c.Close()
 			return nil, n.failed("naming a connection", err)
 		}
+	}
+	if err := n.isInEpoch(ctx, c); err != nil {
+		c.Close()
+		return nil, err
 	}
 	text, err := c.Info(ctx, "server").Result()
 	if err == nil {

@@ -65,11 +65,26 @@ func (n *node) askClients(ctx context.Context) error {
 	return nil
 }
 
+// questions are the last commands on connections without a name over which keyways ask about a node.
+var questions = []string{
+	"", "NULL", "hello", "auth", "ping", "client|setname", "client|list", "function|list", "info", "role",
+	"cluster|shards", "cluster|slots", "cluster|nodes",
+}
+
 // others lists the clients that bypass keyway.
 func (p *planner) others() {
 	found := map[sender]*Other{}
+	hosts := map[string]bool{} // of keyways
+	for _, n := range p.nodes {
+		for _, k := range n.keyways {
+			hosts[k.host] = true
+		}
+	}
 	for _, n := range p.nodes {
 		for _, c := range n.clients {
+			if hosts[c.host] && c.name == "" && slices.Contains(questions, c.last) {
+				continue // a keyway asks what the node is
+			}
 			o := found[c.sender]
 			if o == nil {
 				o = &Other{Host: c.host, Name: c.name, Library: c.library, User: c.user, Last: []string{}}

@@ -102,6 +102,13 @@ func Number(name string) int64 {
 	return n
 }
 
+// Entering returns the epoch that a library with this name makes its node enter, also while connections
+// of earlier epochs are being ended. It is 0 for other libraries.
+func Entering(name string) int64 {
+	before, _ := strings.CutSuffix(name, closingSuffix)
+	return Number(before)
+}
+
 // Epoch returns the epoch of a node from its reply to FUNCTION LIST LIBRARYNAME [Pattern]: the
 // highest number among the records, 0 if there is none. closing is the epoch that the node is
 // about to enter, since it has that epoch's ClosingName; 0 if there is none above its own.

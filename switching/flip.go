@@ -152,7 +152,7 @@ func (c *connection) endOlder(ctx context.Context, epoch int64) error {
 	var kills [][]any
 	for line := range strings.Lines(clients) {
 		of, ok := guard.ParseConnection(line)
-		if ok && of.Epoch < epoch && !of.Subscribed {
+		if ok && of.Epoch < epoch && !of.Subscribed || strings.Contains(line, " name="+move.NamePrefix) {
 			kills = append(kills, []any{"CLIENT", "KILL", "ID", of.ID})
 		}
 	}

@@ -77,17 +77,26 @@ func pause(ctx context.Context, d time.Duration) {
 
 // once calls try with a new connection.
 func (n *Node) once(ctx context.Context, addr string, try func(c *connection) error) error {
-	client := control.NewClient(control.Options{
-		Addr: addr, Account: n.Account, Dial: n.ConnectTimeout, Reply: -1, // only ctx bounds a reply
-	})
-	defer context.AfterFunc(ctx, func() { client.Close() })() // the library obeys only ctx's deadline
-	defer client.Close()
-	c := &connection{Conn: client.Conn(), node: n, addr: addr}
-	defer c.Close()
+	c, hangUp := n.connect(ctx, addr)
+	defer hangUp()
 	if c.named = c.ClientSetName(ctx, connName).Err(); c.named != nil && !control.IsReply(c.named) {
 		return c.failed("connecting", c.named)
 	}
 	return try(c)
+}
+
+// connect returns a connection, which is dialed for the first command and ends with ctx.
+func (n *Node) connect(ctx context.Context, addr string) (c *connection, hangUp func()) {
+	client := control.NewClient(control.Options{
+		Addr: addr, Account: n.Account, Dial: n.ConnectTimeout, Reply: -1, // only ctx bounds a reply
+	})
+	stop := context.AfterFunc(ctx, func() { client.Close() }) // the library obeys only ctx's deadline
+	c = &connection{Conn: client.Conn(), node: n, addr: addr}
+	return c, func() {
+		stop()
+		c.Close()
+		client.Close()
+	}
 }
 
 // records returns the texts of the libraries of the register, by name.

@@ -92,8 +92,12 @@ func (n *Node) mayPlan(before []register.Change, p register.Plan) error {
 		return nil
 	}
 	last := before[len(before)-1]
-	reverse := last.Plan != nil && last.Decision == register.Go &&
-		p.Old.Hash == last.Plan.New.Hash && p.New.Hash == last.Plan.Old.Hash
+	was := last.Entered
+	if was == nil && last.Plan != nil && last.Decision == register.Go {
+		was = &last.Plan.Record
+	}
+	reverse := was != nil &&
+		p.Old.Hash == was.New.Hash && p.New.Hash == was.Old.Hash
 	switch {
 	case last.Epoch > p.Epoch:
 		return n.refused("planning a change", "look at its state, and begin anew",

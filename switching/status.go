@@ -22,9 +22,6 @@ const (
 	Done     State = "done"     // nothing is left to move
 )
 
-// prepared is the state in the names of members that have prepared for a change.
-const prepared = "prepared"
-
 // Status is what the nodes say about the last change.
 type Status struct {
 	register.Change // as the register of its home says

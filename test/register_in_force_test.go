@@ -172,9 +172,8 @@ func TestRegisterAppears(t *testing.T) {
 		return all
 	}
 	redistest.Eventually(t, 20*time.Second, "keyway serves by the new layout", answered)
-	redistest.Eventually(t, 10*time.Second, "the log says what to do", func() bool {
-		return strings.Contains(k.stderr.String(),
-			`remedy="wait until keyway has taken that layout; if it cannot, the log says why"`)
+	redistest.Eventually(t, 10*time.Second, "the log says that", func() bool {
+		return strings.Contains(k.stderr.String(), "a later epoch is in force; keyway serves by it\" epoch=3")
 	})
 	if text := get(t, "http://"+k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_epoch 3\n") {
 		t.Error("the metrics have another epoch")
@@ -189,43 +188,56 @@ func TestRegisterAppears(t *testing.T) {
 	})
 }
 
-// TestChangeUnderWay: this version takes no part in a change of the layout. It does not start,
-// and uses no connection to a node that is in one.
+// TestChangeUnderWay: keyways take part in a change of the layout that somebody else has begun. They
+// send nothing to a node that has not begun it. The other commands refuse to look.
 func TestChangeUnderWay(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	modulo := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b})
+	fillBy(t, ring)
 	k := startReloadable(t, ring, "backend: {request_timeout: 1s}\n")
 	putInForce(t, 1, ring, modulo, a)
-	const want = "says that the layout is being changed"
-	out, err := exec.Command(redistest.Build(t), "serve", "-c", redistest.WriteFile(t, "k.yml", ring)).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "node a "+want) || !strings.Contains(string(out), "(epoch 1)") {
-		t.Errorf("serve: %v\n%s", err, out)
-	}
 	a.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	c := redistest.Dial(t, k.listen)
-	key := ""
-	for i := 0; key == ""; i++ { // of node a
-		name := fmt.Sprint(i)
-		if c.Do("SET", name, "x").Kind == '-' {
-			key = name
+	answers := map[bool]int{}
+	for i := range registeredKeys { // node b has not begun the epoch, so nothing may be sent there
+		r := c.Do("GET", fmt.Sprintf("key:%d", i))
+		answers[r.Kind != '-']++
+		if r.Kind == '-' && !strings.Contains(r.Text, "has not begun epoch 1") ||
+			r.Kind != '-' && r.Text != fmt.Sprint(i) {
+			t.Fatalf("key:%d: %s", i, r)
+		}
+		if answers[false] > 2 {
+			break // each takes a second
 		}
 	}
-	if got := c.Do("GET", key).Text; !strings.Contains(got, "the layout of epoch 1 is in force") {
-		t.Errorf("GET: %s", got)
+	if answers[false] == 0 {
+		t.Error("node b is used")
 	}
-	redistest.Eventually(t, 10*time.Second, "the log says why", func() bool {
-		return strings.Contains(k.stderr.String(), want)
-	})
-	if keys := a.Keys(); len(keys) != 0 {
-		t.Errorf("node a was used: %q", keys)
+	file := redistest.WriteFile(t, "k.yml", "listen: 127.0.0.1:0\n"+ring)
+	for _, args := range [][]string{
+		{"verify", "-c", file}, {"check", "--connect", "-c", file}, {"plan", file, file},
+	} {
+		out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "the nodes say that the layout is being changed") {
+			t.Errorf("%s: %v\n%s", args[0], err, out)
+		}
+	}
+	putInForce(t, 1, ring, modulo, b)
+	redistest.Eventually(t, 10*time.Second, "keyway serves all keys", func() bool { return lost(t, k.listen) == 0 })
+	later := redistest.ServeProcess(t, ring) // one that starts in the middle
+	if n := lost(t, later.Addr); n != 0 {
+		t.Errorf("%d of %d keys are hidden from a keyway that has started meanwhile", n, registeredKeys)
 	}
 	endChange(b, 1)
-	redistest.Eventually(t, 20*time.Second, "keyway takes the layout when the change is done", func() bool {
-		metrics := get(t, "http://"+k.admin+"/metrics")
-		return c.Do("GET", key).Kind != '-' && strings.Contains(metrics, "keyway_layout_epoch 1\n")
+	endChange(a, 1)
+	redistest.Eventually(t, 20*time.Second, "the change is over", func() bool {
+		return strings.Contains(k.stderr.String(), "keyway serves by it alone")
 	})
+	if n := lost(t, k.listen); n != 0 {
+		t.Errorf("%d of %d keys are hidden after the change", n, registeredKeys)
+	}
 }
 
 // TestBusyNodeHidesNoEpoch: a node that is busy with a script does not say what its register is.

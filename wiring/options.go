@@ -100,8 +100,8 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Reads:        reads[c.Reads],
 		ReplicaReads: replicaReads(c),
 		Backend: pool.Config{
-			Name:    guard.ConnectionName(Instance(c), c.Epoch(), c.PlacementHash()),
-			Epoch:   c.Epoch(),
+			Name:  guard.ConnectionName(Instance(c), c.Epoch(), c.PlacementHash()),
+			Epoch: c.Epoch(), MinEpoch: minEpoch(c),
 			Account: account, Accounts: own,
 			ConnectTimeout: c.Backend.ConnectTimeout, RequestTimeout: c.Backend.RequestTimeout,
 		},
@@ -122,4 +122,13 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Locks:        lockRules(c),
 		WatchLocks:   watch,
 	}, nil
+}
+
+// minEpoch returns the epoch that all nodes of the layout must have begun: the present one while keys
+// move, since commands of an earlier one could reach the others. 0: it does not matter.
+func minEpoch(c *config.Config) int64 {
+	if config.Older(c) == nil {
+		return 0
+	}
+	return c.Epoch()
 }

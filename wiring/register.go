@@ -18,25 +18,34 @@ const registerTimeout = 2 * time.Second
 // InForce returns the configuration by which to serve c: with the placement of the nodes'
 // registers if they have one, otherwise c itself. If current is not nil, a keyway serves it, and
 // its epoch does not end because the nodes of c do not know of it. It is an error if the
-// registers cannot be understood, or if a change of the layout is under way.
+// registers cannot be understood.
 func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (*config.Config, error) {
-	record, node, err := lastRecord(ctx, c, log)
+	record, node, done, err := lastRecord(ctx, c, log)
 	switch {
 	case err != nil:
 		return nil, err
-	case current != nil && record.Epoch <= current.Epoch():
-		if current.Epoch() == 0 {
-			return c, nil
+	case current != nil && record.Epoch < current.Epoch():
+		if older := config.Older(current); older != nil {
+			return config.InChange(c, current.Epoch(), older, current)
 		}
 		return c.InEpoch(current.Epoch(), current)
 	case record.Epoch == 0:
 		return c, nil
 	}
-	placement, err := placementOf(record.New, node)
+	newer, err := placementOf(record.New, node)
 	if err != nil {
 		return nil, err
 	}
-	next, err := c.InEpoch(record.Epoch, placement)
+	var next *config.Config
+	if done {
+		next, err = c.InEpoch(record.Epoch, newer)
+	} else {
+		var older *config.Config
+		if older, err = placementOf(record.Old, node); err != nil {
+			return nil, err
+		}
+		next, err = config.InChange(c, record.Epoch, older, newer)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the layout of epoch %d, which node %s says is in force, does not go with the other "+
 			"keys of this file: %w", record.Epoch, node, err)
@@ -44,20 +53,35 @@ func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (
 	return next, nil
 }
 
+// Settled is InForce for those who look at where the keys lie, or move them: it is an error if a change
+// of the layout is under way.
+func Settled(ctx context.Context, c *config.Config) (*config.Config, error) {
+	next, err := InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if older := config.Older(next); older != nil {
+		return nil, c.Errorf("layout", "wait until that is done: keyway switch OLD.yml NEW.yml goes on, and "+
+			"NEW.yml OLD.yml takes it back", "the nodes say that the layout is being changed, from placement %s to %s "+
+			"(epoch %d), so keys are on their way", older.PlacementHash(), next.PlacementHash(), next.Epoch())
+	}
+	return next, nil
+}
+
 // lastRecord returns the record of the highest epoch that a node of the configuration has, and
-// the name of the node. Without any, the epoch is 0. It is an error if that change is under way.
+// the name of the node. Without any, the epoch is 0. done is false while keys move.
 func lastRecord(
 	ctx context.Context, c *config.Config, log *slog.Logger,
-) (last register.Record, node string, err error) {
+) (last register.Record, node string, done bool, err error) {
 	find, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	t, err := FetchTable(find, c)
 	if err != nil {
 		log.Debug("cannot find the nodes to read their registers", "error", err)
-		return last, "", nil
+		return last, "", true, nil
 	}
 	all := topology.Registers(ctx, accounts(c), c.Backend.ConnectTimeout, t)
-	text, done := "", false
+	text := ""
 	for _, r := range all {
 		if r.Err != nil {
 			log.Debug("cannot read the register of a node", "node", r.Name, "addr", r.Addr, "error", r.Err)
@@ -66,27 +90,22 @@ func lastRecord(
 		switch {
 		case r.Epoch > last.Epoch:
 			if last, err = register.Parse(theirs); err != nil {
-				return last, "", fmt.Errorf("the register of node %s (%s) cannot be read: %w; a newer keyway may have "+
-					"written it, so upgrade this one", r.Name, r.Addr, err)
+				return last, "", false, fmt.Errorf("the register of node %s (%s) cannot be read: %w; a newer keyway "+
+					"may have written it, so upgrade this one", r.Name, r.Addr, err)
 			}
 			text, node = theirs, r.Name
 		case r.Epoch > 0 && r.Epoch == last.Epoch && theirs != text:
-			return last, "", fmt.Errorf("the registers of nodes %s and %s have different records of epoch %d: two "+
-				"layouts were put in force at the same time; find out by which one the keys lie (keyway verify), and "+
-				"remove the other record with FUNCTION DELETE %s on its nodes", node, r.Name, last.Epoch,
+			return last, "", false, fmt.Errorf("the registers of nodes %s and %s have different records of epoch %d: "+
+				"two layouts were put in force at the same time; find out by which one the keys lie (keyway verify), "+
+				"and remove the other record with FUNCTION DELETE %s on its nodes", node, r.Name, last.Epoch,
 				register.Name(last.Epoch))
 		}
 	}
 	for _, r := range all {
-		_, ok := r.Texts[register.DoneName(last.Epoch)]
-		done = done || ok
+		_, says := r.Texts[register.DoneName(last.Epoch)]
+		done = done || says
 	}
-	if last.Epoch > 0 && last.Moves() && !done {
-		return last, "", fmt.Errorf("node %s says that the layout is being changed, from %s to %s (epoch %d), and "+
-			"that this is not done; this version of keyway cannot take part in that: wait until the change is done, "+
-			"or run the version that has begun it", node, last.Old.Hash, last.New.Hash, last.Epoch)
-	}
-	return last, node, nil
+	return last, node, done || !last.Moves(), nil
 }
 
 // placementOf returns the placement that a record has.
@@ -118,7 +137,7 @@ func LogInForce(c *config.Config, log *slog.Logger) {
 // refuseRegister returns an error if the nodes of the older configuration have a register. It
 // would keep all keyways at the older layout, and so hide the keys that have moved.
 func refuseRegister(ctx context.Context, older *config.Config) error {
-	next, err := InForce(ctx, older, nil, slog.New(slog.DiscardHandler))
+	next, err := Settled(ctx, older)
 	if err != nil || next.Epoch() == 0 {
 		return err
 	}
@@ -130,7 +149,7 @@ func refuseRegister(ctx context.Context, older *config.Config) error {
 // refuseOther returns an error if the nodes of a configuration say that another layout is in
 // force than its own.
 func refuseOther(ctx context.Context, c *config.Config) error {
-	next, err := InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	next, err := Settled(ctx, c)
 	if err != nil || next.Replaced() == nil {
 		return err
 	}

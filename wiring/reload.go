@@ -57,7 +57,7 @@ func PrepareReload(
 	}
 	changes := old.Changes(next)
 	setup, err := setUp(next)
-	if err != nil || len(changes) == 0 && old.Epoch() == next.Epoch() {
+	if err != nil || len(changes) == 0 && config.InSameState(old, next) {
 		return &Prepared{}, err
 	}
 	change := server.Change{
@@ -81,10 +81,8 @@ func PrepareReload(
 		}
 	}
 	if concerns(changes, serverKeys...) || change.Table != nil {
-		change.Follow, change.Follower = true, follow(next, log)
-		if f, ok := change.Follower.(*sentinels); ok {
-			f.assume(cmp.Or(change.Table, srv.Table()))
-		}
+		change.Follow, change.Follower = true, followBoth(next, log)
+		assume(change.Follower, cmp.Or(change.Table, srv.Table()))
 	}
 	prepared, err := srv.Prepare(change)
 	if err != nil {
@@ -122,7 +120,9 @@ func concerns(changes []config.Change, prefixes ...string) bool {
 func newTable(ctx context.Context, current *router.Table, old, next *config.Config, changes []config.Change,
 	allowMisplaced bool,
 ) (*router.Table, error) {
-	if len(withEffect(changes, config.IfNothingMoves)) == 0 && !concerns(changes, "nodes", "slots.seeds") {
+	isOther := len(withEffect(changes, config.IfNothingMoves)) > 0 || concerns(changes, "nodes", "slots.seeds") ||
+		(config.Older(old) != nil || config.Older(next) != nil) && !config.InSameState(old, next)
+	if !isOther {
 		return nil, nil
 	}
 	t, err := FetchTable(ctx, next)

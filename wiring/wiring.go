@@ -20,7 +20,7 @@ func NewServer(c *config.Config, o server.Options) (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	setup.Follower = follow(c, o.Log)
+	setup.Follower = followBoth(c, o.Log)
 	return server.New(c, setup, o)
 }
 
@@ -28,6 +28,13 @@ func NewServer(c *config.Config, o server.Options) (*server.Server, error) {
 func setUp(c *config.Config) (setup server.Setup, err error) {
 	if setup.Table, err = table(c, nil); err != nil {
 		return setup, err
+	}
+	if config.Older(c) != nil {
+		older, err := table(config.Older(c), nil)
+		if err != nil {
+			return setup, err
+		}
+		setup.Table = router.Moving(older, setup.Table)
 	}
 	setup.Nodes = nodeSettings(c)
 	setup.Workers, err = workerOptions(c)
@@ -68,6 +75,21 @@ func Asks(c *config.Config) bool {
 
 // FetchTable is like Table, but asks the configured cluster, or the sentinels.
 func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
+	if config.Older(c) == nil {
+		return fetchTable(ctx, c)
+	}
+	older, err := fetchTable(ctx, config.Older(c))
+	if err != nil {
+		return nil, err
+	}
+	newer, err := fetchTable(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return router.Moving(older, newer), nil
+}
+
+func fetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
 	t, err := Table(c)
 	if err != nil {
 		return nil, err

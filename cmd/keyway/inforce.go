@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/switching"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
@@ -50,13 +54,58 @@ func (p *served) obeyLater(ctx context.Context) {
 	}
 }
 
+// takePart makes the keyway take part in changes of the layout, until ctx ends.
+func (p *served) takePart(ctx context.Context) {
+	for ctx.Err() == nil {
+		cfg := p.cfg.Load()
+		home := wiring.Home(cfg, p.srv.Table())
+		of, stop := context.WithCancel(ctx)
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			defer stop()
+			for of.Err() == nil && isHome(home, p.cfg.Load(), p.srv.Table()) {
+				select {
+				case <-of.Done():
+				case <-time.After(obeyInterval):
+				}
+			}
+		})
+		if home != nil {
+			home.TakePart(of, partOf{p}, p.log)
+		}
+		waiting.Wait()
+	}
+}
+
+// isHome reports whether a node is still the home of changes.
+func isHome(home *switching.Node, c *config.Config, t *router.Table) bool {
+	now := wiring.Home(c, t)
+	return (home == nil) == (now == nil) && (now == nil || now.Addr == home.Addr)
+}
+
+// partOf is a keyway's part in a change of the layout.
+type partOf struct{ p *served }
+
+func (of partOf) Name(epoch int64, state string) string {
+	return wiring.MemberName(of.p.cfg.Load(), epoch, state)
+}
+
+func (of partOf) Prepare(ctx context.Context, plan *register.Plan) error {
+	return wiring.PrepareChange(ctx, fileOf(of.p.cfg.Load()), plan)
+}
+
+func (of partOf) Hold(atMost time.Duration)      { server.Hold(of.p.srv, atMost) }
+func (of partOf) IsHeld() bool                   { return server.IsHeld(of.p.srv) }
+func (of partOf) EndHold()                       { server.EndHold(of.p.srv) }
+func (of partOf) Obey(ctx context.Context) error { return of.p.obey(ctx) }
+
 // obey makes the server take the layout that the nodes' registers say is in force.
 func (p *served) obey(ctx context.Context) error {
 	p.of.reloading.Lock()
 	defer p.of.reloading.Unlock()
 	old := p.cfg.Load()
 	next, err := wiring.InForce(ctx, fileOf(old), old, p.log)
-	if err != nil || next.Epoch() == old.Epoch() {
+	if err != nil || config.InSameState(old, next) {
 		return err
 	}
 	changes, err := wiring.Reload(ctx, p.srv, old, next, true, p.log)
@@ -64,11 +113,22 @@ func (p *served) obey(ctx context.Context) error {
 		return fmt.Errorf("%w; restart keyway", err)
 	}
 	p.use(next, changes)
-	p.log.Warn("the layout of a later epoch is in force; keyway serves by it", "epoch", next.Epoch(),
-		"from_epoch", old.Epoch(), "layout", next.Layout, "placement", next.PlacementHash(),
-		"placement_before", old.PlacementHash())
+	logEpoch(p.log, old, next)
 	wiring.LogInForce(next, p.log)
 	return nil
+}
+
+// logEpoch logs that the server has taken another layout.
+func logEpoch(log *slog.Logger, old, next *config.Config) {
+	text := "the layout of a later epoch is in force; keyway serves by it"
+	switch {
+	case config.Older(next) != nil:
+		text = "the layout is being changed; keyway serves by the new one, and brings keys that clients use"
+	case config.Older(old) != nil:
+		text = "the change of the layout is done; keyway serves by it alone"
+	}
+	log.Warn(text, "epoch", next.Epoch(), "from_epoch", old.Epoch(), "layout", next.Layout,
+		"placement", next.PlacementHash(), "placement_before", old.PlacementHash())
 }
 
 // fileOf returns the configuration as the file has it.
@@ -84,7 +144,7 @@ func fileOf(c *config.Config) *config.Config {
 func printInForce(
 	ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table,
 ) (*config.Config, *router.Table, error) {
-	inForce, err := wiring.InForce(ctx, cfg, nil, slog.New(slog.DiscardHandler))
+	inForce, err := wiring.Settled(ctx, cfg)
 	if err != nil {
 		return cfg, t, err
 	}

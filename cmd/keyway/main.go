@@ -76,7 +76,8 @@ func root() *cobra.Command {
 		return err
 	})
 	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), planCommand(), demoCommand(), versionCommand())
-	cmd.AddCommand(verifyCommand(), migrateCommand(), reloadCommand(), upgradeCommand(), healthCommand())
+	cmd.AddCommand(verifyCommand(), migrateCommand(), switchCommand())
+	cmd.AddCommand(reloadCommand(), upgradeCommand(), healthCommand())
 	cmd.AddCommand(importCommand(), locksCommand())
 	return cmd
 }

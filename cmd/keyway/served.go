@@ -89,6 +89,7 @@ func (p *served) start() {
 		p.tryNext()
 		p.obeyLater(beside)
 	})
+	r.watchers.Go(func() { p.takePart(beside) })
 	ctx, stop := context.WithCancel(r.ctx)
 	p.stop = stop
 	r.serving.Go(func() error {

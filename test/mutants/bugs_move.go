@@ -18,7 +18,7 @@ var inMove = []bug{
 	},
 	{
 		"a key is removed before the destination has accepted it", "transfer/batch.go",
-		"	case i == b.values+1:\n		b.executed(doing, reply)\n", "	case i == b.values+1:\n",
+		"	case i == b.commands+1:\n		b.executed(doing, reply)\n", "	case i == b.commands+1:\n",
 		"./move", "TestNewerValuesAreRefused",
 	},
 	{
@@ -33,7 +33,7 @@ var inMove = []bug{
 	},
 	{
 		"the copy does not notice another at the destination", "transfer/batch.go",
-		"	b.askKeys(\"WATCH\", unknown, unknown, b.pair.Guard)\n", "	b.ask(\"UNWATCH\")\n",
+		"	b.askKeys(\"WATCH\", unknown, unknown, b.guard)\n", "	b.ask(\"UNWATCH\")\n",
 		"./move", "TestDeletedWhileCopied",
 	},
 	{
@@ -53,16 +53,13 @@ var inMove = []bug{
 	},
 	{
 		"a value is dumped before the destination is watched", "transfer/batch.go",
-		"		if !b.has(missing) {\n" +
-			"			b.settle(now)\n			return\n		}\n		b.readMissing()\n" +
-			"	case readingValues:\n		b.afterRead(now)\n",
-		"		if b.values > 0 {\n			b.restore()\n			return\n		}\n" +
-			"		if !b.has(missing) {\n" +
-			"			b.settle(now)\n			return\n		}\n		b.readMissing()\n" +
+		"	case looking:\n		b.afterLook(now)\n	case readingValues:\n		b.afterRead(now)\n",
+		"	case looking:\n		if b.values > 0 {\n			b.restore()\n" +
+			"			return\n		}\n		b.afterLook(now)\n" +
 			"	case readingValues:\n		if b.values == 0 {\n" +
 			"			b.afterRead(now)\n			return\n		}\n" +
 			"		b.send(looking, Destination)\n		b.tryTransaction()\n" +
-			"		b.askKeys(\"WATCH\", copied, copied, b.pair.Guard)\n",
+			"		b.askKeys(\"WATCH\", copied, copied, b.guard)\n",
 		"./transfer", "TestKeysUnderFaults",
 	},
 	{
@@ -83,9 +80,19 @@ var inMove = []bug{
 	},
 	{
 		"a copy comes after all keys were flushed", "transfer/batch.go",
-		"	b.askKeys(\"WATCH\", unknown, unknown, b.pair.Guard)\n",
+		"	b.askKeys(\"WATCH\", unknown, unknown, b.guard)\n",
 		"	b.askKeys(\"WATCH\", unknown, unknown, \"\")\n",
 		"./transfer", "TestKeysUnderFaults",
+	},
+	{
+		"a copy does not look whether its guard is there", "transfer/guard.go",
+		"b.isGuarded = ok && n == 1; !ok", "b.isGuarded = ok; !ok",
+		"./transfer", "TestGuardIsThere",
+	},
+	{
+		"a guard is left behind", "transfer/batch.go",
+		"	if b.isGuarded && (b.failure", "	if b.isGuarded && b.attempts > maxAttempts && (b.failure",
+		"./transfer", "TestGuardIsThere",
 	},
 	{
 		"a failover brings a key back that had moved", "transfer/batch.go",
@@ -104,7 +111,7 @@ var inMove = []bug{
 	},
 	{
 		"a number that makes no sense counts as a copy", "transfer/batch.go",
-		"if !ok || n != b.values {", "if !ok || n > b.values {",
+		"if !ok || n != b.commands {", "if !ok || n > b.commands {",
 		"./transfer", "TestWrongReplies",
 	},
 	{
@@ -125,7 +132,7 @@ var inMove = []bug{
 	},
 	{
 		"a key that was set aside is moved back", "migrate/mover.go",
-		" && !transfer.IsAside(k) {", " {",
+		" && !transfer.IsAside(k) && ", " && ",
 		"./test", "TestVerifyRepair",
 	},
 	{

@@ -107,7 +107,8 @@ var inReload = []bug{
 	},
 	{
 		"a client stays blocked at the former owner of a key", "proxy/blocking/blocking.go",
-		"			b.leaves, of.move = true, true\n", "			b.leaves = true\n",
+		"b.conn.FrameFor(b)) {\n			b.leaves, of.move = true, true\n",
+		"b.conn.FrameFor(b)) {\n			b.leaves = true\n",
 		"./test/transcripts", "TestTranscripts/other-layout-blocked",
 	},
 	{
@@ -127,7 +128,7 @@ var inReload = []bug{
 	},
 	{
 		"SCAN goes on at another node with the cursor of the former", "proxy/answers/scan.go",
-		"return walk.AppendReply(", "_ = walk\n\t\treturn w.Walk.AppendReply(",
+		"return walk.AppendReply(", "_ = walk\n\t\treturn mastersOf(w).AppendReply(",
 		"./test/transcripts", "TestTranscripts/other-layout-scan",
 	},
 	{

@@ -25,7 +25,7 @@ var inSwitch = []bug{
 	},
 	{
 		"a flip ends connections that only listen", "switching/flip.go",
-		" && !of.Subscribed {", " {",
+		" && !of.Subscribed ||", " ||",
 		"./test", "TestFlipSparesOthers",
 	},
 	{
@@ -67,5 +67,25 @@ var inSwitch = []bug{
 		"a keyway that has not prepared does not count", "switching/status.go",
 		"		if m.Epoch != s.Epoch || m.State != prepared {", "		if m.Epoch != s.Epoch && m.State != \"\" {",
 		"./test", "TestSwitchIsRead",
+	},
+	{
+		"what has left in an earlier epoch counts in a later one", "proxy/pull/part.go",
+		"p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0", "p.epoch, p.heldUntil = w.LayoutEpoch, 0",
+		"./test/faults", "TestSwitchBackInTheMiddle",
+	},
+	{
+		"commands go on while keyways should hold them", "proxy/pull/wait.go",
+		"	case p.holds():\n", "	case false:\n",
+		"./test/faults", "TestSwitchCommand",
+	},
+	{
+		"what waits at a node goes there although its keys move", "proxy/engine/routing.go",
+		"	w.renewLinks()\n", "",
+		"./test/faults", "TestSwitchUnderLoad",
+	},
+	{
+		"a mover of an earlier epoch goes on", "move/node.go",
+		"	if epoch == n.o.Epoch {", "	if true {",
+		"./test/faults", "TestMoverOfAnEarlierEpoch",
 	},
 }

@@ -1,0 +1,138 @@
+package switching
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/register"
+)
+
+// Driver carries changes out. It has no memory, so another one can go on in its place.
+type Driver struct {
+	Home  *Node
+	Nodes []*Node // of both layouts, with the home
+	Fence func(*Node) Fence
+	// Strict makes Begin give up if a keyway does not hold its commands. Otherwise what such a keyway
+	// has in flight gets the outcome unknown: it is frozen, or cannot reach the home.
+	Strict bool
+	Report func(format string, args ...any) // what has happened
+}
+
+const (
+	prepareTime = 10 * time.Second
+	attempts    = 3 // to hold
+	betweenHold = 200 * time.Millisecond
+)
+
+// Begin plans a change, waits until all keyways are prepared and hold their commands, decides, and
+// makes all nodes enter the epoch.
+func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error) {
+	var err error
+	if p.Epoch, err = Next(ctx, d.Nodes); err != nil {
+		return nil, err
+	}
+	if p, err = d.Home.Plan(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := d.prepare(ctx, p.Epoch); err != nil {
+		_, cancelErr := d.Home.Decide(ctx, p.Epoch, register.Cancelled)
+		if cancelErr != nil {
+			return nil, fmt.Errorf("%w; and it could not be cancelled: %w", err, cancelErr)
+		}
+		return nil, err
+	}
+	began := time.Now()
+	if err := d.hold(ctx, p.Epoch); err != nil {
+		return nil, err
+	}
+	to, err := d.Home.Decide(ctx, p.Epoch, register.Go)
+	if err != nil {
+		return nil, err
+	}
+	if to == nil {
+		return nil, fmt.Errorf("the change to epoch %d was cancelled", p.Epoch)
+	}
+	if err := d.Flip(ctx, to); err != nil {
+		return to, err
+	}
+	d.Report("all nodes are in epoch %d; clients waited for %d ms", to.Epoch, time.Since(began).Milliseconds())
+	return to, nil
+}
+
+// Flip makes all nodes enter an epoch, the home first.
+func (d *Driver) Flip(ctx context.Context, to *Commitment) error {
+	if err := d.Home.Flip(ctx, to, d.Fence(d.Home)); err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(slices.Clone(d.Nodes), func(n *Node) bool { return n == d.Home })
+	return FlipAll(ctx, others, to, d.Fence)
+}
+
+// prepare waits until all keyways are prepared.
+func (d *Driver) prepare(ctx context.Context, epoch int64) error {
+	missing, err := d.await(ctx, epoch, prepareTime, prepared, held)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not prepared within %s: %s; see their logs", prepareTime, strings.Join(missing, ", "))
+	}
+	d.Report("epoch %d is planned, and all keyways are prepared", epoch)
+	return nil
+}
+
+// hold waits until all keyways hold their commands.
+func (d *Driver) hold(ctx context.Context, epoch int64) error {
+	var missing []string
+	for attempt := 1; attempt <= attempts; attempt++ {
+		if err := d.Home.Hold(ctx, epoch, attempt); err != nil {
+			return err
+		}
+		began := time.Now()
+		var err error
+		if missing, err = d.await(ctx, epoch, HoldTime*3/4, held); err != nil {
+			return err
+		}
+		if len(missing) == 0 {
+			d.Report("all keyways hold their commands after %d ms", time.Since(began).Milliseconds())
+			return nil
+		}
+		d.Report("commands are still in flight at %s", strings.Join(missing, ", "))
+		if attempt < attempts || d.Strict { // the last hold goes on
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(HoldTime/4 + betweenHold):
+			}
+		}
+	}
+	if d.Strict {
+		if _, err := d.Home.Decide(ctx, epoch, register.Cancelled); err != nil {
+			return err
+		}
+		return fmt.Errorf("cancelled, since commands stayed in flight at %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// await waits until all members are in one of the states, and returns those that are not.
+func (d *Driver) await(ctx context.Context, epoch int64, atMost time.Duration, states ...string) ([]string, error) {
+	for deadline := time.Now().Add(atMost); ; time.Sleep(holdInterval) {
+		members, err := d.Home.Members(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var missing []string
+		for _, m := range members {
+			if m.Epoch != epoch || !slices.Contains(states, m.State) {
+				missing = append(missing, m.Instance+" at "+m.Host)
+			}
+		}
+		if len(missing) == 0 || !time.Now().Before(deadline) || ctx.Err() != nil {
+			return missing, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/keyway-proxy/keyway/register"
+)
+
+// Keyway is what a keyway does to take part in a change. Its methods are called one at a time.
+type Keyway interface {
+	// Name returns the name of a connection that says that the keyway has reached a state of the
+	// change to an epoch; see guard.StateName.
+	Name(epoch int64, state string) string
+	// Prepare returns an error if the keyway cannot serve by the new layout of a plan.
+	Prepare(ctx context.Context, p *register.Plan) error
+	// Hold makes all commands wait for this long at most. IsHeld reports whether nothing is in
+	// flight. EndHold ends that.
+	Hold(atMost time.Duration)
+	IsHeld() bool
+	EndHold()
+	// Obey makes the keyway serve by what the nodes' registers say.
+	Obey(ctx context.Context) error
+}
+
+// HoldTime is how long keyways hold commands at most, for one attempt to change the layout.
+const HoldTime = time.Second
+
+// The states of members, in their names.
+const (
+	idle     = "idle" // there is no change
+	prepared = "prepared"
+	held     = "held"
+	moving   = "moving"
+)
+
+const (
+	lookInterval = time.Second            // while there is no change
+	planInterval = 5 * time.Millisecond   // while one is planned
+	holdInterval = 2 * time.Millisecond   // while commands wait
+	askTimeout   = 500 * time.Millisecond // for one question
+)
+
+// member takes part in changes.
+type member struct {
+	home *Node
+	k    Keyway
+	log  *slog.Logger
+
+	c     *connection
+	close func()
+	said  string
+
+	epoch   int64     // of the change that the rest is about
+	ready   bool      // it is prepared
+	holds   int       // the number of the last hold that it has seen
+	holding bool      // commands wait
+	until   time.Time // then the hold ends
+	refusal string    // why it is not prepared, as logged
+}
+
+// TakePart makes a keyway take part in the changes whose home is this node, until ctx ends. A change
+// does not need that: it makes the change free of errors for the keyway's clients.
+func (n *Node) TakePart(ctx context.Context, k Keyway, log *slog.Logger) {
+	m := &member{home: n, k: k, log: log}
+	defer m.hangUp()
+	for {
+		pause := m.look(ctx)
+		select {
+		case <-ctx.Done():
+			m.endHold()
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// look looks at the home's register once, and returns when to look again.
+func (m *member) look(ctx context.Context) time.Duration {
+	if m.holding && !time.Now().Before(m.until) {
+		m.endHold()
+	}
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	all, err := m.changes(ctx, ask)
+	if err != nil {
+		m.log.Debug("cannot look for a change of the layout", "home", m.home.Name, "addr", m.home.Addr, "error", err)
+		m.hangUp()
+		return planInterval
+	}
+	if len(all) == 0 {
+		m.say(ask, idle)
+		return lookInterval
+	}
+	last := &all[len(all)-1]
+	if last.Epoch != m.epoch {
+		m.endHold()
+		m.epoch, m.ready, m.holds, m.refusal = last.Epoch, false, 0, ""
+	}
+	switch {
+	case last.Entered != nil || last.Done:
+		return m.obey(ctx, last)
+	case last.Decision == register.Go: // the home enters the epoch next
+		return holdInterval
+	case last.Over() || last.Plan == nil:
+		m.endHold()
+		m.say(ask, idle)
+		return lookInterval
+	}
+	return m.follow(ctx, last)
+}
+
+// follow does what a plan asks for.
+func (m *member) follow(ctx context.Context, of *register.Change) time.Duration {
+	if !m.ready {
+		if err := m.k.Prepare(ctx, of.Plan); err != nil {
+			if err.Error() != m.refusal {
+				m.refusal = err.Error()
+				m.log.Error("cannot take part in a change of the layout", "epoch", of.Epoch, "error", err)
+			}
+			return lookInterval
+		}
+		m.ready = true
+	}
+	switch {
+	case of.Holds > m.holds:
+		m.holds, m.holding, m.until = of.Holds, true, time.Now().Add(HoldTime)
+		m.k.Hold(HoldTime)
+		fallthrough
+	case m.holding && !m.k.IsHeld():
+		for m.holding && time.Now().Before(m.until) && !m.k.IsHeld() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	state, pause := prepared, planInterval
+	if m.holding {
+		pause = holdInterval
+		if m.k.IsHeld() {
+			state = held
+		}
+	}
+	m.say(ctx, state)
+	return pause
+}
+
+// obey makes the keyway serve by the epoch that the home has entered.
+func (m *member) obey(ctx context.Context, of *register.Change) time.Duration {
+	if err := m.k.Obey(ctx); err != nil {
+		m.log.Error("cannot serve by the layout in force", "epoch", of.Epoch, "error", err)
+		return planInterval
+	}
+	m.holding = false
+	if of.Done {
+		m.say(ctx, idle)
+	} else {
+		m.say(ctx, moving)
+	}
+	return lookInterval
+}
+
+func (m *member) endHold() {
+	if m.holding {
+		m.holding = false
+		m.k.EndHold()
+	}
+}
+
+// changes asks the home, over a connection that stays open.
+func (m *member) changes(ctx, ask context.Context) ([]register.Change, error) {
+	if m.c == nil {
+		m.c, m.close = m.home.connect(ctx, m.home.Addr)
+		m.said = ""
+		m.say(ask, idle) // it is seen from the beginning
+	}
+	if m.c == nil {
+		return nil, errors.New("it could not be told who this is")
+	}
+	return m.c.changes(ask)
+}
+
+func (m *member) hangUp() {
+	if m.c != nil {
+		m.close()
+		m.c = nil
+	}
+}
+
+// say names the connection.
+func (m *member) say(ctx context.Context, state string) {
+	name := m.k.Name(m.epoch, state)
+	if name == m.said || m.c == nil {
+		return
+	}
+	if err := m.c.ClientSetName(ctx, name).Err(); err != nil {
+		m.log.Debug("cannot say how far the change is", "state", state, "error", err)
+		m.hangUp()
+		return
+	}
+	m.said = name
+}

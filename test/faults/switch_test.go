@@ -1,0 +1,225 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/config"
+	records "github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+func layoutOf(t *testing.T, yaml string) records.Layout {
+	t.Helper()
+	c, err := config.Parse("x.yml", []byte(yaml), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records.Layout{Hash: c.PlacementHash(), Config: c.PlacementText()}
+}
+
+// enter puts an epoch in force on nodes, one after the other in any order, and ends the connections
+// of all clients.
+func enter(t *testing.T, epoch int64, older, newer string, nodes ...*redistest.Node) {
+	t.Helper()
+	r := records.Record{Epoch: epoch, Old: layoutOf(t, older), New: layoutOf(t, newer)}
+	code, err := r.Code()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range rand.Perm(len(nodes)) {
+		c := redistest.Dial(t, nodes[i].Addr)
+		c.Expect("OK", "MULTI")
+		c.Expect("QUEUED", "FUNCTION", "LOAD", code)
+		c.Expect("QUEUED", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		c.Do("EXEC")
+		c.Close()
+		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+	}
+}
+
+// TestSwitchUnderLoad: the layout changes there and back, and nothing is lost, doubled or reordered.
+func TestSwitchUnderLoad(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t))
+	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
+	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
+	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
+		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
+	l := (&load{addr: k.Addr, clients: 10, keys: 100, pause: time.Millisecond}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 10, prefix: "other:", keys: 100, pause: time.Millisecond}).start(t)
+	l.more(t, 5_000)
+	for epoch := int64(1); epoch <= 6; epoch++ {
+		older, newer := ring, slots
+		if epoch%2 == 0 {
+			older, newer = slots, ring
+		}
+		enter(t, epoch, older, newer, nodes...)
+		l.more(t, 5_000)
+		l2.more(t, 5_000)
+		t.Logf("epoch %d: %v", epoch, &l.tally)
+	}
+	l.halt()
+	l2.halt()
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+}
+
+// TestSwitchCommand: keyway switch changes the layout there and back under load. No client gets an
+// error.
+func TestSwitchCommand(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t))
+	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
+	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
+	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
+		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
+	l := (&load{addr: k.Addr, clients: 10, keys: 100, pause: time.Millisecond}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 10, prefix: "other:", keys: 100, pause: time.Millisecond}).start(t)
+	l.more(t, 5_000)
+	for i := range 4 {
+		older, newer := ring, slots
+		if i%2 == 1 {
+			older, newer = slots, ring
+		}
+		cmd := exec.Command(redistest.Build(t), "switch", redistest.WriteFile(t, "old.yml", older),
+			redistest.WriteFile(t, "new.yml", newer))
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Errorf("%v", err)
+		}
+		l.more(t, 5_000)
+		l2.more(t, 5_000)
+	}
+	l.halt()
+	l2.halt()
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+	t.Logf("%v\n%v", &l.latency[0], &l2.latency[0])
+	if l.errors()+l2.errors() > 0 {
+		t.Error("clients got errors")
+	}
+}
+
+// TestSwitchBackInTheMiddle: a switch that was killed in the middle is taken back, and then goes
+// through after another one was killed.
+func TestSwitchBackInTheMiddle(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t))
+	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
+	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
+	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
+		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
+	conn := redistest.Dial(t, k.Addr)
+	each(t, conn, func(i int) (want string, command []string) {
+		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
+	})
+	l := (&load{addr: k.Addr, clients: 5, keys: 100, pause: time.Millisecond}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 5, prefix: "other:", keys: 100, pause: time.Millisecond}).start(t)
+	old, next := redistest.WriteFile(t, "old.yml", ring), redistest.WriteFile(t, "new.yml", slots)
+	half := func(from, to string) {
+		cmd := exec.Command(redistest.Build(t), "switch", "--rate", "2000", from, to)
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		l.more(t, 10_000)
+		l2.more(t, 5_000)
+		cmd.Process.Kill()
+		cmd.Wait()
+		t.Logf("%s", out.String())
+	}
+	whole := func(from, to string) {
+		out, err := exec.Command(redistest.Build(t), "switch", from, to).CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Errorf("%v", err)
+		}
+		l.more(t, 2_000)
+	}
+	half(old, next)
+	whole(next, old)
+	half(old, next)
+	half(next, old)
+	half(old, next)
+	whole(old, next)
+	l.halt()
+	l2.halt()
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+	if l.errors()+l2.errors() > 0 {
+		t.Error("clients got errors")
+	}
+	each(t, conn, func(i int) (want string, command []string) {
+		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
+	})
+	if n := len(c.Keys()); n > 0 {
+		t.Errorf("%d keys are left at c", n)
+	}
+}
+
+// each sends 20,000 commands in a pipeline.
+func each(t *testing.T, c *redistest.Client, of func(i int) (want string, command []string)) {
+	t.Helper()
+	for i := range 20_000 {
+		_, command := of(i)
+		c.Send(command...)
+	}
+	c.Flush()
+	for i := range 20_000 {
+		want, command := of(i)
+		if r, err := c.Receive(); err != nil || r.Text != want {
+			t.Fatalf("%q: %s, %v", command, r, err)
+		}
+	}
+}
+
+// TestMoverOfAnEarlierEpoch: keyway switch was stopped while it moved keys, and wakes up when the switch
+// has been taken back. It moves nothing any more.
+func TestMoverOfAnEarlierEpoch(t *testing.T) {
+	t.Parallel()
+	nodes := append(redistest.Three(t), redistest.Start(t))
+	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
+	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
+	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
+		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	k := redistest.ServeProcess(t, ring)
+	conn := redistest.Dial(t, k.Addr)
+	each(t, conn, func(i int) (want string, command []string) {
+		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
+	})
+	old, next := redistest.WriteFile(t, "old.yml", ring), redistest.WriteFile(t, "new.yml", slots)
+	first := exec.Command(redistest.Build(t), "switch", "--rate", "1000", old, next)
+	var said redistest.Log
+	first.Stdout, first.Stderr = &said, &said
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool { return len(d.Keys()) > 500 })
+	first.Process.Signal(syscall.SIGSTOP)
+	out, err := exec.Command(redistest.Build(t), "switch", next, old).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	first.Process.Signal(syscall.SIGCONT)
+	if err := first.Wait(); err == nil || !strings.Contains(said.String(), "epoch 2") {
+		t.Errorf("the first switch: %v\n%s", err, said.String())
+	}
+	if n := len(d.Keys()); n > 0 {
+		t.Errorf("%d keys are at d", n)
+	}
+	each(t, conn, func(i int) (want string, command []string) {
+		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
+	})
+}

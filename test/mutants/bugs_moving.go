@@ -1,0 +1,47 @@
+package main
+
+// inMoving are planted in what commands do that meet keys while these move to the nodes of another
+// layout.
+var inMoving = []bug{
+	{
+		"SCAN makes one round while keys move", "scan/cursor.go",
+		"m.state&moving != 0 && !at.isAgain", "m.state&moving != 0 && at.isAgain && at.Own > 0",
+		"./test", "TestScanWhileKeysMove",
+	},
+	{
+		"a cursor of SCAN is valid in another epoch", "scan/cursor.go",
+		"	if n != m.cursor(at) || at.Master >= m.n {", "	if (n^m.cursor(at))<<7 != 0 || at.Master >= m.n {",
+		"./scan", "TestCursorOfOtherEpochs",
+	},
+	{
+		"the last page of SCAN counts although keys have begun to move", "scan/cursor.go",
+		"	case now != m && (now.state|m.state)&moving != 0:", "	case now != m && now.n > m.n:",
+		"./scan", "TestCursorOfOtherEpochs",
+	},
+	{
+		"FLUSHALL makes one round while keys move", "proxy/engine/split.go",
+		"sw.rounds >= 1+oneIf(moves)", "sw.rounds >= 1",
+		"./proxy", "TestFlushInTwoRounds",
+	},
+	{
+		"a round of KEYS counts during which keys have begun to move", "proxy/engine/split.go",
+		"		sw.rounds = 0\n", "		sw.rounds += 0\n",
+		"./proxy", "TestKeysInTwoRounds",
+	},
+	{
+		"MOVE does not find the key of the other database", "proxy/pull/wait.go",
+		"cmd.Elsewhere(a); key > 0 {", "cmd.Elsewhere(a); key > 2 {",
+		"./test", "TestDatabasesWhileKeysMove",
+	},
+	{
+		"SORT does not find the keys that its patterns name", "proxy/pull/wait.go",
+		"	case cmd.Action == command.DoSort:", "	case cmd.Action == command.DoSort && len(p.keys) > 2:",
+		"./test", "TestSortWhileKeysMove",
+	},
+	{
+		"a replica serves a key that moves", "proxy/engine/reads.go",
+		"	if cmd.Single > 0 {\n		return isMoving(w, a.Arg(cmd.Single))",
+		"	if cmd.Single > 0 {\n		return false",
+		"./test", "TestReplicasWhileKeysMove",
+	},
+}

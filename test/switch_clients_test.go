@@ -1,0 +1,131 @@
+package test
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// switched runs keyway switch, and returns what it has printed.
+func switched(t testing.TB, older, newer string, flags ...string) string {
+	t.Helper()
+	args := append([]string{"switch"}, flags...)
+	args = append(args, redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer))
+	out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("keyway switch: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// pairsOfLayouts returns configurations between which nearly all keys move, by what they are.
+func pairsOfLayouts(t testing.TB) map[string][2]string {
+	t.Helper()
+	var all [][]*redistest.Node // others for each pair: they keep their registers
+	for range 3 {
+		all = append(all, append(redistest.Three(t), redistest.Three(t)...))
+	}
+	named := func(names string, of ...*redistest.Node) string {
+		s := "nodes:\n"
+		for i, n := range of {
+			s += fmt.Sprintf("  - {name: %c, addr: %s}\n", names[i], n.Addr)
+		}
+		return s
+	}
+	return map[string][2]string{
+		"ring to slots": {
+			"layout: ring\nhash_tag: \"{}\"\n" + named("abc", all[0][:3]...),
+			"layout: slots\nslots: {static: {d: 0-5460, e: 5461-10922, f: 10923-16383}}\n" +
+				named("def", all[0][3:]...),
+		},
+		"a node more, and modulo": {
+			"layout: ring\nhash_tag: \"{}\"\n" + named("abc", all[1][:3]...),
+			"layout: modulo\nhash_tag: \"{}\"\nmodulo: {hash: crc32}\n" + named("abcd", all[1][:4]...),
+		},
+		"modulo to ranges": {
+			"layout: modulo\nhash_tag: \"{}\"\n" + named("abc", all[2][:3]...),
+			"layout: range\nhash_tag: \"{}\"\nrange: {default: y, rules: [{from: t0, to: t9, node: x}]}\n" +
+				named("xy", all[2][3:5]...),
+		},
+	}
+}
+
+// TestSwitchIntoCluster: the same into a Redis Cluster and out of it.
+func TestSwitchIntoCluster(t *testing.T) {
+	t.Parallel()
+	c := redistest.NewCluster(t, 3, 0, "--cluster-node-timeout", "15000")
+	keepsWhatClientsAreIn(t, [2]string{
+		"layout: ring\nhash_tag: \"{}\"\n" + redistest.NodesYAML(redistest.Three(t)), c.SeedsYAML(),
+	})
+}
+
+// keysOfTag returns keys that live together in every layout.
+func keysOfTag(tag string) (a, b string) { return "a{" + tag + "}", "b{" + tag + "}" }
+
+// TestSwitchKeepsWhatClientsAreIn: clients that are inside a blocking command, a transaction, WATCH
+// or a subscription, or that cache, notice nothing of a switch but what Redis allows.
+func TestSwitchKeepsWhatClientsAreIn(t *testing.T) {
+	t.Parallel()
+	for name, pair := range pairsOfLayouts(t) {
+		t.Run(name, func(t *testing.T) { keepsWhatClientsAreIn(t, pair) })
+	}
+}
+
+func keepsWhatClientsAreIn(t *testing.T, pair [2]string) {
+	t.Helper()
+	k, other := redistest.ServeProcess(t, pair[0]), redistest.ServeProcess(t, pair[0])
+	dial := func() *redistest.Client { return redistest.Dial(t, k.Addr) }
+	far := redistest.Dial(t, other.Addr)
+	for i, way := range [][2]string{pair, {pair[1], pair[0]}} {
+		a, b := keysOfTag(fmt.Sprint("t", i))
+		far.Expect("OK", "MSET", a, "1", b, "2")
+		blocked := dial()
+		blocked.Send("BLPOP", "list{"+a+"}", "60")
+		blocked.Flush()
+		stream := dial()
+		stream.Send("XREAD", "BLOCK", "60000", "STREAMS", "stream{"+a+"}", "$")
+		stream.Flush()
+		queued := dial()
+		queued.Expect("OK", "MULTI")
+		queued.Expect("QUEUED", "INCR", a)
+		watching := dial()
+		watching.Expect("OK", "WATCH", b)
+		watching.Expect("OK", "MULTI")
+		watching.Expect("QUEUED", "INCR", b)
+		listening := dial()
+		listening.Expect("[subscribe news 1]", "SUBSCRIBE", "news")
+		caching := dial()
+		caching.MustDo("HELLO", "3")
+		caching.Expect("OK", "CLIENT", "TRACKING", "ON")
+		caching.Expect("2", "GET", b)
+		time.Sleep(50 * time.Millisecond) // most of them wait at their nodes now
+
+		t.Logf("%s", switched(t, way[0], way[1]))
+
+		queued.Expect("QUEUED", "INCR", a)
+		queued.Expect("[2 3]", "EXEC")
+		if r := watching.Do("EXEC"); r.String() != "(nil)" && r.String() != "[3]" {
+			t.Errorf("EXEC after WATCH: %s", r)
+		}
+		far.Expect("1", "RPUSH", "list{"+a+"}", "x")
+		if r, err := blocked.Receive(); err != nil || r.String() != "[list{"+a+"} x]" {
+			t.Errorf("BLPOP: %s, %v", r, err)
+		}
+		far.MustDo("XADD", "stream{"+a+"}", "*", "f", "v")
+		if r, err := stream.Receive(); err != nil || !strings.Contains(r.String(), "[f v]") {
+			t.Errorf("XREAD: %s, %v", r, err)
+		}
+		far.MustDo("PUBLISH", "news", "hello")
+		if r, err := listening.Receive(); err != nil || r.String() != "[message news hello]" {
+			t.Errorf("message: %s, %v", r, err)
+		}
+		far.Expect("OK", "SET", b, "5")
+		if r, err := caching.Receive(); err != nil || !strings.Contains(r.String(), "invalidate") {
+			t.Errorf("invalidation: %s, %v", r, err)
+		}
+	}
+}

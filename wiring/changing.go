@@ -1,0 +1,97 @@
+package wiring
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
+)
+
+// changing follows both layouts while keys move from the older one.
+type changing struct {
+	sides [2]follower // of the older and the newer layout; nil: the configuration says everything
+
+	mu     sync.Mutex
+	tables [2]*router.Table // what the sides have published last
+}
+
+// followBoth is follow, also while keys move.
+func followBoth(c *config.Config, log *slog.Logger) server.Follower {
+	if config.Older(c) == nil {
+		if f := follow(c, log); f != nil {
+			return f
+		}
+		return nil
+	}
+	f := &changing{sides: [2]follower{follow(config.Older(c), log), follow(c, log)}}
+	if f.sides[0] == nil && f.sides[1] == nil {
+		return nil
+	}
+	for i, of := range []*config.Config{config.Older(c), c} {
+		f.tables[i], _ = table(of, nil) // the configuration is valid
+	}
+	return f
+}
+
+// assume treats a table as what sentinels have reported last. Call it before Run.
+func assume(f server.Follower, t *router.Table) {
+	switch f := f.(type) {
+	case *sentinels:
+		f.assume(t)
+	case *changing:
+		for i, side := range f.sides {
+			if of, ok := side.(*sentinels); ok {
+				of.assume(t)
+				f.tables[i], _ = table(of.c, of.shards)
+			}
+		}
+	}
+}
+
+// Run implements server.Follower.
+func (f *changing) Run(ctx context.Context, publish func(*router.Table)) error {
+	var g errgroup.Group
+	for i, side := range f.sides {
+		if side == nil {
+			continue
+		}
+		g.Go(func() error {
+			return side.Run(ctx, func(t *router.Table) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.tables[i] = t
+				publish(router.Moving(f.tables[0], f.tables[1]))
+			})
+		})
+	}
+	return g.Wait()
+}
+
+// Refresh implements server.Follower.
+func (f *changing) Refresh(done func()) {
+	var left atomic.Int64
+	for _, side := range f.sides {
+		if side != nil {
+			left.Add(1)
+		}
+	}
+	all := done
+	if done != nil {
+		done = func() {
+			if left.Add(-1) == 0 {
+				all()
+			}
+		}
+	}
+	for _, side := range f.sides {
+		if side != nil {
+			side.Refresh(done)
+		}
+	}
+}

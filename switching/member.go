@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/register"
 )
 
@@ -38,7 +40,7 @@ const (
 
 const (
 	lookInterval = time.Second            // while there is no change
-	planInterval = 5 * time.Millisecond   // while one is planned
+	planInterval = 10 * time.Millisecond  // while one is planned
 	holdInterval = 2 * time.Millisecond   // while commands wait
 	askTimeout   = 500 * time.Millisecond // for one question
 )
@@ -87,8 +89,13 @@ func (m *member) look(ctx context.Context) time.Duration {
 	all, err := m.changes(ctx, ask)
 	if err != nil {
 		m.log.Debug("cannot look for a change of the layout", "home", m.home.Name, "addr", m.home.Addr, "error", err)
-		m.hangUp()
-		return planInterval
+		if of := new(move.Error); !errors.As(err, &of) || !control.IsReply(of.Err) {
+			m.hangUp() // a node that knows no functions has answered
+		}
+		if m.holding {
+			return planInterval
+		}
+		return lookInterval
 	}
 	if len(all) == 0 {
 		m.say(ask, idle)

@@ -129,11 +129,14 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 	old, next := redistest.WriteFile(t, "old.yml", ring), redistest.WriteFile(t, "new.yml", slots)
 	half := func(from, to string) {
 		cmd := exec.Command(redistest.Build(t), "switch", "--rate", "2000", from, to)
-		var out strings.Builder
+		var out redistest.Log
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		redistest.Eventually(t, 60*time.Second, "keys move", func() bool {
+			return strings.Contains(out.String(), "all nodes are in epoch")
+		})
 		l.more(t, 10_000)
 		l2.more(t, 5_000)
 		cmd.Process.Kill()

@@ -191,6 +191,12 @@ func (l *Link) enter(s State, now int64) { l.state, l.since = s, now }
 // Open starts connecting if the link is Idle. If the node was too busy to be greeted, it is
 // greeted now.
 func (l *Link) Open(now int64) {
+	if l.state == Idle || l.greeting.unread { // each request passes here, so this has to be inlined
+		openSlowly(l, now)
+	}
+}
+
+func openSlowly(l *Link, now int64) {
 	switch {
 	case l.state == Idle:
 		l.dial(now)

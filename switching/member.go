@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/control"
-	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/register"
 )
 
@@ -89,7 +88,7 @@ func (m *member) look(ctx context.Context) time.Duration {
 	all, err := m.changes(ctx, ask)
 	if err != nil {
 		m.log.Debug("cannot look for a change of the layout", "home", m.home.Name, "addr", m.home.Addr, "error", err)
-		if of := new(move.Error); !errors.As(err, &of) || !control.IsReply(of.Err) {
+		if !control.IsReply(err) {
 			m.hangUp() // a node that knows no functions has answered
 		}
 		if m.holding {

@@ -47,6 +47,7 @@ type pair struct {
 	until   int64  // no batch goes on before; 0: it may at once
 	failure string // why the last batch has failed
 	attempt uint64 // grows when a batch ends: later replies to it do not matter
+	watched uint64 // the number of the socket over which the destination has answered; 0: none yet
 }
 
 // want is a key that somebody waits for.
@@ -69,7 +70,7 @@ func (p *puller) open(r route) *pair {
 	if p.pairs == nil {
 		p.pairs = map[route]*pair{}
 	}
-	p.pairs[r] = pr
+	p.pairs[r], p.order = pr, append(p.order, pr)
 	return pr
 }
 
@@ -188,6 +189,7 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 	}
 	clear(pr.batch[len(there):])
 	if pr.batch = there; len(there) > 0 {
+		pr.watched = 0
 		pr.moves.Begin(&pr.nodes, names...)
 	}
 	pr.pump()
@@ -212,6 +214,12 @@ func (pr *pair) send(step transfer.Step) {
 		pr.fail(why)
 		return
 	}
+	// A new socket watches nothing. Nobody is told that the old one has ended if no reply was due.
+	if conn == pr.destination && pr.watched != 0 &&
+		(conn.State() != pool.Ready || conn.Stats.Dials != pr.watched) {
+		pr.fail("the connection that watched the keys has ended")
+		return
+	}
 	pr.owed = step.Replies
 	attempt := pr.attempt
 	engine.AskBlock(w, conn, step.Frames, step.Replies, w.Now+stepTimeout, func(reply []byte, ok bool) {
@@ -220,6 +228,9 @@ func (pr *pair) send(step transfer.Step) {
 		case !ok:
 			pr.lost(conn)
 		default:
+			if conn == pr.destination {
+				pr.watched = conn.Stats.Dials
+			}
 			pr.answered(reply)
 		}
 	})

@@ -21,6 +21,7 @@ type puller struct {
 	epoch  uint64 // the worker's LayoutEpoch in which the rest holds
 	gone   gone
 	pairs  map[route]*pair
+	order  []*pair   // the same, in the order in which they were opened
 	queue  []*waiter // clients, in the order in which they give up
 	calls  []*waiter // calls, in the order in which they came
 	ready  []*waiter // those that need not wait any more
@@ -48,8 +49,8 @@ func (p *puller) Layout(bool) {
 	if w.Arrivals = nil; w.Table.IsMoving() || p.heldUntil != 0 {
 		w.Arrivals = p
 	}
-	for r, pr := range p.pairs {
-		if isNew || !w.Table.IsMoving() || !p.isKnown(r.from) || !p.isKnown(r.to) {
+	for _, pr := range slices.Clone(p.order) {
+		if isNew || !w.Table.IsMoving() || !p.isKnown(pr.from) || !p.isKnown(pr.to) {
 			p.drop(pr)
 		}
 	}
@@ -61,8 +62,9 @@ func (p *puller) isKnown(n *engine.Node) bool { return slices.Contains(p.w.Nodes
 // drop ends the moves between two nodes. What waits for their keys is looked at anew.
 func (p *puller) drop(pr *pair) {
 	delete(p.pairs, pr.route)
+	p.order = slices.DeleteFunc(p.order, func(o *pair) bool { return o == pr })
 	pr.close()
-	for _, wt := range pr.wants {
+	for _, wt := range slices.Concat(pr.batch, pr.queue) {
 		for _, who := range wt.waiters {
 			p.setReady(who, "")
 		}
@@ -71,8 +73,8 @@ func (p *puller) drop(pr *pair) {
 
 // CloseNode ends the moves from and to a node.
 func (p *puller) CloseNode(n *engine.Node, _ string) {
-	for r, pr := range p.pairs {
-		if r.from == n || r.to == n {
+	for _, pr := range slices.Clone(p.order) {
+		if pr.from == n || pr.to == n {
 			p.drop(pr)
 		}
 	}
@@ -81,11 +83,11 @@ func (p *puller) CloseNode(n *engine.Node, _ string) {
 
 // Conns returns the connections to a node over which keys move.
 func (p *puller) Conns(n *engine.Node) (conns []*pool.Conn) {
-	for r, pr := range p.pairs {
-		if r.from == n {
+	for _, pr := range p.order {
+		if pr.from == n {
 			conns = append(conns, pr.source)
 		}
-		if r.to == n {
+		if pr.to == n {
 			conns = append(conns, pr.destination)
 		}
 	}
@@ -94,7 +96,7 @@ func (p *puller) Conns(n *engine.Node) (conns []*pool.Conn) {
 
 // Shut closes the connections.
 func (p *puller) Shut() {
-	for _, pr := range p.pairs {
+	for _, pr := range p.order {
 		pr.close()
 	}
 }
@@ -109,7 +111,7 @@ func (p *puller) Leave(s *engine.Session) {
 // Tick goes on with moves that had to pause, and ends waits that have become too long.
 func (p *puller) Tick() {
 	p.holds()
-	for _, pr := range p.pairs {
+	for _, pr := range slices.Clone(p.order) {
 		pr.source.Tick(p.w.Now)
 		pr.destination.Tick(p.w.Now)
 		pr.pump()
@@ -134,7 +136,7 @@ func (p *puller) Due() int64 {
 	if len(p.queue)+len(p.calls) > 0 {
 		return p.w.Now + engine.Tick
 	}
-	for _, pr := range p.pairs {
+	for _, pr := range p.order {
 		if pr.isBusy() {
 			return p.w.Now + engine.Tick
 		}

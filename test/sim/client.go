@@ -23,6 +23,7 @@ type client struct {
 	got      []byte
 	waiting  []question
 	open     bool
+	user     *user // nil: the client has keys of its own
 	heldBack bool  // another worker is to take it over
 	stall    int64 // time until which the client does not read
 
@@ -97,6 +98,10 @@ func (c *client) key(i int) string { return fmt.Sprintf("c%d:%d", c.id, i) }
 
 // ask sends a pipeline of random commands.
 func (c *client) ask() {
+	if c.user != nil {
+		c.user.ask()
+		return
+	}
 	r := c.world.rng
 	for range 1 + r.IntN(8) {
 		c.seq++
@@ -228,6 +233,10 @@ func (c *client) judge(q question, reply []byte) {
 	w.replies++
 	if late := w.now - q.sent; late > deadline {
 		w.failf("client %d waited %d ms for %s %v", c.id, time.Duration(late).Milliseconds(), q.kind, q.keys)
+	}
+	if c.user != nil {
+		c.user.judge(q, reply)
+		return
 	}
 	text, isErr := resp.ErrorText(reply)
 	switch {

@@ -5,7 +5,7 @@ import "github.com/keyway-proxy/keyway/proxy"
 // handOver lets the second worker take over clients at random, as a new process does: a client is
 // held back until it has its replies, written down, and opened again from what was written.
 func (w *world) handOver() {
-	if len(w.workers) == 1 {
+	if len(w.workers) == 1 || w.change != nil {
 		return
 	}
 	for _, c := range w.clients {

@@ -3,6 +3,8 @@ package sim
 import (
 	"bytes"
 	"time"
+
+	"github.com/keyway-proxy/keyway/proxy"
 )
 
 // exchange moves bytes of a link in both directions.
@@ -11,14 +13,16 @@ func (w *world) exchange(l *link) {
 	case !l.open:
 		w.mayArriveLate(l)
 	case !l.connected:
-		if w.now >= l.opened {
+		if w.now >= l.opened && !w.sleeps(l.owner) {
 			w.connect(l)
 		}
 	default:
 		if l.node.runs() && w.rng.IntN(1+w.chaos.lag) == 0 {
 			l.node.process(l)
 		}
-		w.toKeyway(l)
+		if !w.sleeps(l.owner) {
+			w.toKeyway(l)
+		}
 	}
 }
 
@@ -31,6 +35,10 @@ func (w *world) connect(l *link) {
 	l.connected = true
 	deliver := func(b []byte) { l.toProxy = append(l.toProxy, b...) }
 	l.peer = l.node.redis.Open(deliver, func() { l.ended = "the node closed the connection" })
+	l.peer.Owner = l
+	if w.change != nil {
+		l.servedBy = w.change.keywayOf(l.owner).epoch
+	}
 	l.conn.Connected(w.now)
 }
 
@@ -50,8 +58,12 @@ func (w *world) toKeyway(l *link) {
 	}
 }
 
-// cutLink ends a link.
+// cutLink ends a link. A keyway that is frozen learns it later.
 func (w *world) cutLink(l *link, reason string) {
+	if w.sleeps(l.owner) {
+		l.ended, l.toProxy = reason, nil
+		return
+	}
 	l.open = false
 	l.conn.Fail(w.now, reason)
 }
@@ -71,4 +83,9 @@ func (w *world) mayArriveLate(l *link) {
 	}
 	l.node.process(l)
 	l.peer.Close()
+}
+
+// sleeps reports whether a keyway is frozen.
+func (w *world) sleeps(worker *proxy.Worker) bool {
+	return w.change != nil && w.change.keywayOf(worker).sleepsUntil > w.now
 }

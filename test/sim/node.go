@@ -134,7 +134,7 @@ func pushAndLie(call func(...string) []byte, keys, args []string) []byte {
 // redirect returns the error for keys that the node does not serve now, or nil if it serves
 // them.
 func (n *node) redirect(keys []string, asking bool) []byte {
-	if n.world.layouts != nil {
+	if n.world.layouts != nil || n.world.change != nil {
 		return nil
 	}
 	g := group([]byte(keys[0]))

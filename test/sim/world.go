@@ -65,6 +65,7 @@ type world struct {
 	unseen      bool // keyway sees replicas only while a master is dead
 	onlyBusy    bool // the only faults are scripts that keep nodes busy
 	layouts     *layouts
+	change      *change
 	drain       draining
 }
 
@@ -81,8 +82,11 @@ type link struct {
 	parser    resp.Parser
 	peer      *model.Conn // the node's side, once the socket is connected
 	trickle   int64       // time until which replies arrive a few bytes at a time
-	ended     string      // why the node has closed the connection, which keyway does not know yet
-	linger    int64       // time until which bytes of a closed connection may be on their way to the node
+	owner     *proxy.Worker
+	servedBy  int64  // the epoch by which keyway served when the link was connected
+	pulls     bool   // keyway moves keys over it
+	ended     string // why the node has closed the connection, which keyway does not know yet
+	linger    int64  // time until which bytes of a closed connection may be on their way to the node
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -133,13 +137,18 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 		w.replies, w.refusals, w.unknowns, w.executed, w.redials, w.handovers)
 }
 
-// newWorld returns the nodes, the worker and the clients of a seed, and decides how often
-// each fault happens.
-func newWorld(seed uint64, trace *strings.Builder) *world {
-	w := &world{
+// newBareWorld returns a world without nodes, keyways and clients.
+func newBareWorld(seed uint64, trace *strings.Builder) *world {
+	return &world{
 		rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1,
 		pushes: map[string]int{}, pops: map[string]int{}, poppedElems: map[string]bool{},
 	}
+}
+
+// newWorld returns the nodes, the worker and the clients of a seed, and decides how often
+// each fault happens.
+func newWorld(seed uint64, trace *strings.Builder) *world {
+	w := newBareWorld(seed, trace)
 	w.chaos = chaos{
 		cut: w.rng.IntN(60), freeze: w.rng.IntN(8), crash: w.rng.IntN(8), move: w.rng.IntN(200),
 		hangup: w.rng.IntN(20), stall: w.rng.IntN(20), loading: w.rng.IntN(30), trickle: w.rng.IntN(10),
@@ -194,7 +203,12 @@ func (w *world) newClient(id int) *client {
 		pushed: map[string]map[string]outcome{}, onOwnConn: map[string]bool{}, overtaken: map[string]bool{},
 		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{},
 	}
-	c.session = w.workers[0].Open(c, fmt.Sprintf("client-%d", id), "keyway")
+	worker := w.workers[0]
+	if w.change != nil {
+		worker = w.workers[id%len(w.workers)]
+		c.user = &user{client: c, outcomes: map[string]outcome{}}
+	}
+	c.session = worker.Open(c, fmt.Sprintf("client-%d", id), "keyway")
 	return c
 }
 
@@ -211,8 +225,12 @@ func (w *world) outstanding() bool {
 // and performs the worker's duties.
 func (w *world) turn() {
 	w.now += step
-	for _, worker := range w.workers {
+	awake := slices.DeleteFunc(slices.Clone(w.workers), w.sleeps)
+	for _, worker := range awake {
 		worker.Turn(w.now, time.Unix(0, w.now))
+	}
+	if w.change != nil {
+		w.change.goOn()
 	}
 	for _, c := range w.unwritten {
 		w.markDirty(c) // its socket is writable again
@@ -230,7 +248,7 @@ func (w *world) turn() {
 	for _, i := range w.rng.Perm(len(w.clients)) {
 		c := w.clients[i]
 		w.fromClient(c)
-		if c.open && c.stall != 0 && w.now >= c.stall {
+		if c.open && c.stall != 0 && w.now >= c.stall && !w.sleeps(c.session.Worker) {
 			c.stall = 0
 			w.flush(c.session)
 		}
@@ -243,16 +261,16 @@ func (w *world) turn() {
 	for _, i := range w.rng.Perm(len(w.links)) {
 		w.exchange(w.links[i])
 	}
-	w.topology()
+	w.topology(awake)
 	if w.now >= w.nextTick {
 		w.nextTick = w.now + int64(10*time.Millisecond)
-		for _, worker := range w.workers {
+		for _, worker := range awake {
 			worker.Tick()
 			w.nextTick = min(worker.NextTick(), w.nextTick)
 		}
 	}
 	w.handOver()
-	w.duties()
+	w.duties(awake)
 	w.check()
 	w.links = slices.DeleteFunc(w.links, func(l *link) bool {
 		return !l.open && (l.peer == nil || l.peer.Closed())
@@ -267,6 +285,9 @@ func (w *world) check() {
 		if c.overdue() {
 			w.failf("client %d still waits for %s %v", c.id, c.waiting[0].kind, c.waiting[0].keys)
 		}
+	}
+	if w.change != nil {
+		w.change.check()
 	}
 	violations := uint64(0)
 	for _, c := range w.conns {
@@ -286,7 +307,7 @@ func (w *world) some(b []byte) []byte {
 }
 
 func (w *world) fromClient(c *client) {
-	if !c.open || !c.session.Reading() {
+	if !c.open || w.sleeps(c.session.Worker) || !c.session.Reading() {
 		return
 	}
 	b := w.some(c.toProxy)
@@ -297,8 +318,8 @@ func (w *world) fromClient(c *client) {
 }
 
 // duties performs the duties of the worker's connections and sessions, like package server.
-func (w *world) duties() {
-	for _, worker := range w.workers {
+func (w *world) duties(awake []*proxy.Worker) {
+	for _, worker := range awake {
 		w.dutiesOf(worker)
 	}
 }
@@ -307,7 +328,7 @@ func (w *world) dutiesOf(worker *proxy.Worker) {
 	for {
 		r := worker.EndTurn()
 		for _, c := range r.Links {
-			w.serve(c)
+			w.serve(worker, c)
 		}
 		for _, s := range r.Sessions {
 			w.flush(s)
@@ -324,7 +345,7 @@ func (w *world) dutiesOf(worker *proxy.Worker) {
 	}
 }
 
-func (w *world) serve(c *pool.Link) {
+func (w *world) serve(worker *proxy.Worker, c *pool.Link) {
 	l, _ := c.Bind.(*link)
 	switch c.Duty() {
 	case pool.Hangup:
@@ -337,7 +358,7 @@ func (w *world) serve(c *pool.Link) {
 			l.open = false
 		}
 		w.redials++
-		l = &link{id: w.redials, conn: c, open: true}
+		l = &link{id: w.redials, conn: c, owner: worker, open: true}
 		l.opened = w.now + w.rng.Int64N(int64(5*time.Millisecond))
 		for _, n := range w.nodes {
 			if n.addr == c.Addr {
@@ -408,7 +429,11 @@ func (w *world) flush(s *proxy.Session) {
 // leave closes a client's connection, and opens another client with keys of its own.
 func (w *world) leave(c *client) {
 	c.open = false
-	c.abandon()
+	if c.user != nil {
+		c.user.end()
+	} else {
+		c.abandon()
+	}
 	c.session.Worker.Gone(c.session)
 	w.logf("client %d has left with %d commands unanswered", c.id, len(c.waiting))
 	w.clients = append(w.clients, w.newClient(len(w.clients)))
@@ -479,7 +504,7 @@ func (w *world) breakThings() {
 	}
 	w.elect(false)
 	for _, c := range w.clients {
-		if c.open && w.chance(w.chaos.hangup) && len(w.clients) < 40 {
+		if c.open && w.chance(w.chaos.hangup) && len(w.clients) < 40 && !w.sleeps(c.session.Worker) {
 			w.leave(c)
 		}
 		if w.chance(w.chaos.stall) {
@@ -538,16 +563,19 @@ func (w *world) owner(g int) int {
 }
 
 // topology simulates gossip, and gives the worker the topology that it asked for.
-func (w *world) topology() {
+func (w *world) topology(awake []*proxy.Worker) {
 	for g := range groups {
+		if w.change != nil {
+			break // these nodes are no cluster
+		}
 		if o := w.owner(g); w.rng.IntN(100) == 0 {
 			w.nodes[w.rng.IntN(len(w.nodes))].owner[g] = o
 		}
 	}
 	if w.refreshAt >= 0 && w.now >= w.refreshAt {
 		w.refreshAt = -1
-		for _, worker := range w.workers {
-			worker.SetTable(w.fetch())
+		for _, worker := range awake {
+			worker.SetTable(w.fetch(worker))
 			worker.Looked(w.look)
 		}
 		w.look = 0
@@ -555,7 +583,10 @@ func (w *world) topology() {
 }
 
 // fetch returns the table that a look at the topology finds.
-func (w *world) fetch() *router.Table {
+func (w *world) fetch(worker *proxy.Worker) *router.Table {
+	if w.change != nil {
+		return w.change.keywayOf(worker).table
+	}
 	if w.layouts != nil {
 		return w.layouts.table
 	}

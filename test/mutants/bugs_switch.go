@@ -69,11 +69,6 @@ var inSwitch = []bug{
 		"./test", "TestSwitchIsRead",
 	},
 	{
-		"what has left in an earlier epoch counts in a later one", "proxy/pull/part.go",
-		"p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0", "p.epoch, p.heldUntil = w.LayoutEpoch, 0",
-		"./test/faults", "TestSwitchBackInTheMiddle",
-	},
-	{
 		"commands go on while keyways should hold them", "proxy/pull/wait.go",
 		"	case p.holds():\n", "	case false:\n",
 		"./test/faults", "TestSwitchCommand",
@@ -87,5 +82,39 @@ var inSwitch = []bug{
 		"a mover of an earlier epoch goes on", "move/node.go",
 		"	if epoch == n.o.Epoch {", "	if true {",
 		"./test/faults", "TestMoverOfAnEarlierEpoch",
+	},
+	{
+		"a client's command on a moving key leaves before UNLINK is answered", "proxy/pull/pair.go",
+		"			pr.send(step)\n",
+		"			pr.send(step)\n			if step.To == transfer.Source && step.Replies == 1 {\n" +
+			"				for _, k := range pr.batch {\n					pr.arrived(k)\n				}\n" +
+			"				pr.p.release()\n			}\n",
+		"./test/sim", "TestChangeOfLayout",
+	},
+	{
+		"RESTORE goes over a socket that watches nothing", "proxy/pull/pair.go",
+		"	if conn == pr.destination && pr.watched != 0 &&", "	if conn == nil && pr.watched != 0 &&",
+		"./test/sim", "TestChangeOfLayout",
+	},
+	{
+		"keys that had left by an earlier epoch count as gone in the next", "proxy/pull/part.go",
+		"p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0", "p.epoch, p.heldUntil = w.LayoutEpoch, 0",
+		"./test/sim", "TestChangeOfLayout",
+	},
+	{
+		"one node in the new epoch counts as all", "pool/greeting.go",
+		"	case l.OfLayout && l.Epoch < l.set.MinEpoch:", "	case false:",
+		"./test/sim", "TestChangeOfLayout",
+	},
+	{
+		"a call is sent again though its key may be on the former node", "proxy/engine/redirect.go",
+		"of != nil && of.Bring(c, frame) {", "of != nil && ask && of.Bring(c, frame) {",
+		"./test/sim", "TestChangeOfLayout",
+	},
+	{
+		"connections are greeted without the question for the register (by seeds)", "pool/greeting.go",
+		"	case step == stepRegister && !l.set.unregistered[l.Addr] &&",
+		"	case step == stepRegister && len(l.set.unregistered) > 1000 &&",
+		"./test/sim", "TestChangeOfLayout",
 	},
 }

@@ -98,10 +98,6 @@ func (c *client) key(i int) string { return fmt.Sprintf("c%d:%d", c.id, i) }
 
 // ask sends a pipeline of random commands.
 func (c *client) ask() {
-	if c.user != nil {
-		c.user.ask()
-		return
-	}
 	r := c.world.rng
 	for range 1 + r.IntN(8) {
 		c.seq++

@@ -240,7 +240,11 @@ func (w *world) turn() {
 	if w.faults {
 		w.breakThings()
 		for _, c := range w.clients {
-			if c.open && len(c.waiting) < 40 && w.rng.IntN(6) == 0 {
+			switch {
+			case !c.open || len(c.waiting) >= 40 || w.rng.IntN(6) > 0:
+			case c.user != nil:
+				c.user.ask()
+			default:
 				c.ask()
 			}
 		}

@@ -106,6 +106,9 @@ func (c *Call) resend(frame []byte, n *Node, ask bool) {
 	c.start(n, frame, how)
 }
 
+// Precedes reports whether a is of an earlier command of their client than b.
+func Precedes(a, b *Call) bool { return a.Request.seq < b.Request.seq }
+
 // raiseBarrier makes the client's later commands wait until the call is finished.
 func (c *Call) raiseBarrier() {
 	if !c.Redirected {

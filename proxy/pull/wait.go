@@ -3,6 +3,7 @@ package pull
 import (
 	"bytes"
 	"math"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
@@ -86,16 +87,27 @@ func (p *puller) Bring(c *engine.Call, frame []byte) bool {
 	if c == p.brought {
 		p.sorts = nil
 	}
-	if len(p.wanted) == 0 && len(p.sorts) == 0 && p.refusal == "" {
+	comesLater := slices.ContainsFunc(p.calls, func(o *waiter) bool {
+		return o.s == c.Request.Session && engine.Precedes(o.call, c)
+	})
+	isThere := len(p.wanted) == 0 && len(p.sorts) == 0 && p.refusal == ""
+	if isThere && !comesLater {
 		return false
 	}
 	who := &waiter{
 		s: c.Request.Session, call: c, frame: bytes.Clone(frame), epoch: p.epoch, until: p.w.Deadline(),
 	}
-	p.calls = append(p.calls, who)
-	p.isBringing = true // the caller does not expect that the call ends meanwhile
+	at := slices.IndexFunc(p.calls, func(o *waiter) bool { return o.s == who.s && engine.Precedes(c, o.call) })
+	if at < 0 {
+		at = len(p.calls)
+	}
+	p.calls = slices.Insert(p.calls, at, who) // in the order of the client's commands
+	p.isBringing = true                       // the caller does not expect that the call ends meanwhile
 	if p.fetch(who); p.refusal != "" {
 		p.setReady(who, p.refusal)
+	}
+	if isThere { // an earlier call of the client still waits
+		p.setReady(who, "")
 	}
 	p.isBringing = false
 	return true

@@ -44,12 +44,13 @@ type client struct {
 // mayOvertake reports whether a later element may be executed before an earlier one. It may
 // if it was sent over another connection after the earlier command had failed with an
 // unknown outcome: an exclusive one, or one that has replaced the shared connection that a
-// script occupies. Over an exclusive connection, the client may not have read that error yet:
-// acknowledge fails the run if the reply turns out to be a success.
+// script occupies, or that has ended. Over an exclusive connection, or if what was sent over one that
+// has ended arrives late, the client may not have read that error yet: acknowledge fails
+// the run if the reply turns out to be a success.
 func (c *client) mayOvertake(key, later, earlier string) bool {
 	f := c.pushed[key][earlier]
 	c.overtaken[earlier] = true
-	return f == unknown || f == pending && c.onOwnConn[later]
+	return f == unknown || f == pending && (c.onOwnConn[later] || c.world.isLate)
 }
 
 // acknowledge records that an element was acknowledged.

@@ -81,7 +81,9 @@ func (w *world) mayArriveLate(l *link) {
 	if w.now < l.linger || !l.node.runs() {
 		return
 	}
+	w.isLate = true
 	l.node.process(l)
+	w.isLate = false
 	l.peer.Close()
 }
 

@@ -37,6 +37,7 @@ type chaos struct {
 
 // world is one simulated run.
 type world struct {
+	isLate    bool // a node executes what has arrived after keyway has closed the link
 	rng       *rand.Rand
 	now       int64
 	workers   []*proxy.Worker // the second one takes clients over; only in some runs

@@ -301,13 +301,13 @@ func TestFlipSparesOthers(t *testing.T) {
 	spared := map[string]*redistest.Client{
 		"another client":                 connect(""),
 		"another client with a name":     connect("metrics"),
-		"keyway migrate":                 connect("keyway-move:x:y"),
 		"a keyway of the new epoch":      connect(guard.ConnectionName("kw", 1, "2b")),
 		"a keyway that says how far":     connect(guard.StateName("kw", 1, "held", "1a")),
 		"a keyway that only listens":     connect(guard.ConnectionName("kw", 0, "1a"), subscribe),
 		"an older one that only listens": connect("keyway:kw:1a", subscribe),
 	}
 	ended := map[string]*redistest.Client{
+		"keyway switch, moving keys":   connect("keyway-move:x:y"),
 		"a keyway":                     connect(guard.ConnectionName("kw:6379", 0, "1a")),
 		"an older version":             connect("keyway:kw:6379:1a"),
 		"a keyway in a transaction":    connect(guard.ConnectionName("kw", 0, "1a"), []string{"MULTI"}),

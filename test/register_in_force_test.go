@@ -248,11 +248,17 @@ func TestBusyNodeHidesNoEpoch(t *testing.T) {
 	a, b := redistest.Start(t, "--busy-reply-threshold", "20"), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	k := startReloadable(t, ring, "backend: {request_timeout: 1s}\n")
-	putInForce(t, 1, ring, "layout: modulo\n"+redistest.NodesYAML([]*redistest.Node{a, b}), a)
+	r := register.Record{Epoch: 1, Old: layoutOf(t, ring), New: layoutOf(t, ring)}
+	r.New.Hash = "0123456789ab" // a layout that this version does not understand
+	code, err := r.Code()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Do("FUNCTION", "LOAD", code)
 	a.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") // those that were greeted before
 	c := redistest.Dial(t, k.listen)
 	told := 0
-	for range 20 {
+	for range 20 { // at first, requests wait for keyway to take the layout
 		script := redistest.Dial(t, a.Addr)
 		script.Send("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		script.Send("EVAL", redistest.BusyScript(100*time.Millisecond), "0")

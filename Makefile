@@ -97,7 +97,7 @@ locks: tools
 # others speak TLS.
 OVER_EACH = LikeRedis|NodesUsers|NodesRules|NodesDefault|AsRedisFinds|Database|Cluster|Scan|PubSub|Blocked|Tracking|Scripts|TestClients|TestFlip|TestDecideOnce|$(MOVES)|$(LAYOUTS)
 MOVES = TestMigrate$$|TestMigrateTwice|TestMigrateRefused|TestMigrateOutlivesLost|TestVerify$$|TestVerifyRepair
-LAYOUTS = TestPlanRights|TestLikelyCause|TestConnectionsAreNamed|TestReloadMovesNode$$|TestReloadPasswords|TestSwitchKeeps|TestSwitchInto|WhileKeysMove
+LAYOUTS = TestPlanRights|TestLikelyCause|TestConnectionsAreNamed|TestReloadMovesNode$$|TestReloadPasswords|TestSwitchKeeps|TestSwitchInto
 
 servers: tools
 	for server in redis8 valkey stack; do \

@@ -100,7 +100,7 @@ func TestDeletedWhileCopied(t *testing.T) {
 	t.Parallel()
 	p := two(t)
 	p.s.Do("SET", "k", "v")
-	p.gateD.When("MULTI", func() { // as another mover and a client would do it
+	p.gateD.When("RESTORE", func() { // as another mover and a client would do it
 		p.d.Do("SET", "k", "v")
 		p.s.Do("DEL", "k")
 		p.d.Do("DEL", "k")
@@ -116,7 +116,7 @@ func TestChangedAtTheDestination(t *testing.T) {
 	p := two(t)
 	p.s.Do("SET", "k", "old")
 	p.s.Do("SET", "other", "v")
-	p.gateD.When("MULTI", func() { p.d.Do("SET", "k", "new") })
+	p.gateD.When("RESTORE", func() { p.d.Do("SET", "k", "new") })
 	r := p.move(t, "1 moved, 0 joined, 0 absent, 1 aside", "k", "other")
 	expect(t, p.d, "new", "GET", "k")
 	expect(t, p.d, "v", "GET", "other")
@@ -228,7 +228,7 @@ func TestExpiredKeysDoNotRevive(t *testing.T) {
 			}
 
 			p.s.Do("SET", "k", "v", "PX", "200")
-			p.gateD.When("MULTI", expired) // RESTORE creates nothing
+			p.gateD.When("RESTORE", expired) // RESTORE creates nothing
 			if _, err := p.Move(context.Background(), []string{"k"}); err != nil {
 				t.Error(err)
 			}

@@ -74,11 +74,6 @@ var inSwitch = []bug{
 		"./test/faults", "TestSwitchCommand",
 	},
 	{
-		"what waits at a node goes there although its keys move", "proxy/engine/routing.go",
-		"	w.renewLinks()\n", "",
-		"./test/faults", "TestSwitchUnderLoad",
-	},
-	{
 		"a mover of an earlier epoch goes on", "move/node.go",
 		"	if epoch == n.o.Epoch {", "	if true {",
 		"./test/faults", "TestMoverOfAnEarlierEpoch",
@@ -89,11 +84,6 @@ var inSwitch = []bug{
 		"			pr.send(step)\n			if step.To == transfer.Source && step.Replies == 1 {\n" +
 			"				for _, k := range pr.batch {\n					pr.arrived(k)\n				}\n" +
 			"				pr.p.release()\n			}\n",
-		"./test/sim", "TestChangeOfLayout",
-	},
-	{
-		"RESTORE goes over a socket that watches nothing", "proxy/pull/pair.go",
-		"	if conn == pr.destination && pr.watched != 0 &&", "	if conn == nil && pr.watched != 0 &&",
 		"./test/sim", "TestChangeOfLayout",
 	},
 	{

@@ -179,6 +179,9 @@ func WithPrinted(c *Config) *Config {
 	if c.replaced != nil {
 		next.replaced = WithPrinted(c.replaced)
 	}
+	if c.older != nil {
+		next.older = WithPrinted(c.older)
+	}
 	return &next
 }
 

@@ -63,6 +63,29 @@ func TestSwitchIntoCluster(t *testing.T) {
 	})
 }
 
+// TestSwitchFromNodeWithOwnPassword: keys move away from a node that only the old layout has, and that
+// has a password of its own.
+func TestSwitchFromNodeWithOwnPassword(t *testing.T) {
+	t.Parallel()
+	a, b, leaves := redistest.Start(t), redistest.Start(t), redistest.Start(t)
+	newer := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b})
+	older := newer + fmt.Sprintf("  - {name: c, addr: %s, password: secret}\n", leaves.Addr)
+	leaves.Do("CONFIG", "SET", "requirepass", "secret")
+	k := redistest.ServeProcess(t, older)
+	c := redistest.Dial(t, k.Addr)
+	for i := range registeredKeys {
+		c.Expect("OK", "SET", fmt.Sprintf("key:%d", i), fmt.Sprint(i))
+	}
+	done := make(chan string, 1)
+	go func() { done <- switched(t, older, newer, "--rate", "20") }()
+	for end := time.Now().Add(60 * time.Second); len(done) == 0 && time.Now().Before(end); {
+		if n := lost(t, k.Addr); n > 0 { // these keys are brought as long as switch has not moved them
+			t.Fatalf("%d keys are hidden", n)
+		}
+	}
+	t.Log(<-done)
+}
+
 // keysOfTag returns keys that live together in every layout.
 func keysOfTag(tag string) (a, b string) { return "a{" + tag + "}", "b{" + tag + "}" }
 

@@ -89,9 +89,14 @@ func nodeLogins(c *config.Config) (most pool.Account, own map[string]pool.Accoun
 	account := func(l *config.Login) pool.Account {
 		return pool.Account{Username: l.Username, Password: l.Password, Renewed: l.Printed != nil}
 	}
-	for i, n := range c.Nodes {
-		if l, _ := config.LoginOfNode(c, i); l != &c.Backend.Login && !c.Clustered() {
-			own[n.Name] = account(l)
+	for _, side := range []*config.Config{config.Older(c), c} { // a node of both has the login of c
+		if side == nil || side.Clustered() {
+			continue
+		}
+		for i, n := range side.Nodes {
+			if l, _ := config.LoginOfNode(side, i); l != &side.Backend.Login {
+				own[n.Name] = account(l)
+			}
 		}
 	}
 	return account(&c.Backend.Login), own
@@ -105,6 +110,9 @@ func nodeSettings(c *config.Config) server.NodeSettings {
 			if slices.Contains(r.Nodes, n.Addr) {
 				return lockAccount(c, i)
 			}
+		}
+		if older := config.Older(c); older != nil && indexOf(c, n) < 0 && indexOf(older, n) >= 0 {
+			return nodeAccount(older, indexOf(older, n)) // keys are moving away from it
 		}
 		return nodeAccount(c, indexOf(c, n))
 	}

@@ -89,8 +89,12 @@ func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
 	return router.Moving(older, newer), nil
 }
 
+// fetchTable is FetchTable for the layout of c alone, also while keys move to it.
 func fetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
-	t, err := Table(c)
+	if _, err := setUp(c); err != nil {
+		return nil, err
+	}
+	t, err := table(c, nil)
 	if err != nil {
 		return nil, err
 	}

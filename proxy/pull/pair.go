@@ -171,6 +171,9 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 		pr.lost(pr.source)
 		return
 	case !isInt || n < 0 || n > 1:
+		if w := pr.p.w; w.Table.Changes() || w.Table.FromCluster() {
+			w.Ready.Refresh = true // it may be MOVED
+		}
 		pr.fail(text(reply))
 		return
 	}

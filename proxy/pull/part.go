@@ -23,7 +23,7 @@ type puller struct {
 	pairs  map[route]*pair
 	order  []*pair   // the same, in the order in which they were opened
 	queue  []*waiter // clients, in the order in which they give up
-	calls  []*waiter // calls, in the order in which they came
+	calls  []*waiter // calls; those of one client in the order of its commands
 	ready  []*waiter // those that need not wait any more
 	keys   []int     // scratch
 	wanted []wanted  // scratch

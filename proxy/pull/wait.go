@@ -19,8 +19,8 @@ type waiter struct {
 	call    *engine.Call // nil: the client's next command
 	frame   []byte       // of the call
 	missing int          // keys that have not come, and lists that have not been read
+	last    *want        // one of these keys; nil: it waits for a table, or for the end of a hold
 	sorts   []*sorting   // what SORT takes from other keys, once the keys have come
-	last    *want        // one of them
 	refusal string       // the error for the client; empty: none
 	epoch   uint64       // of the puller, when the keys were looked at
 	until   int64        // when it gives up
@@ -204,8 +204,8 @@ func (p *puller) setReady(who *waiter, refusal string) {
 	}
 }
 
-// release resumes those that need not wait any more. Calls of one client go in the order in
-// which they came.
+// release resumes those that need not wait any more. Calls of one client go in the order of its
+// commands.
 func (p *puller) release() {
 	for len(p.ready) > 0 && !p.isBringing {
 		all := p.ready

@@ -14,7 +14,6 @@ import (
 type Driver struct {
 	Home  *Node
 	Nodes []*Node // of both layouts, with the home
-	Fence func(*Node) Fence
 	// Strict makes Begin give up if a keyway does not hold its commands. Otherwise what such a keyway
 	// has in flight gets the outcome unknown: it is frozen, or cannot reach the home.
 	Strict bool
@@ -62,13 +61,14 @@ func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error
 	return to, nil
 }
 
-// Flip makes all nodes enter an epoch, the home first.
+// Flip makes all nodes enter an epoch, the home first. Connections are ended by their names.
 func (d *Driver) Flip(ctx context.Context, to *Commitment) error {
-	if err := d.Home.Flip(ctx, to, d.Fence(d.Home)); err != nil {
+	byName := func(*Node) Fence { return Fence{} }
+	if err := d.Home.Flip(ctx, to, byName(d.Home)); err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(slices.Clone(d.Nodes), func(n *Node) bool { return n == d.Home })
-	return FlipAll(ctx, others, to, d.Fence)
+	others := slices.DeleteFunc(slices.Clone(d.Nodes), func(n *Node) bool { return n.Addr == d.Home.Addr })
+	return FlipAll(ctx, others, to, byName)
 }
 
 // prepare waits until all keyways are prepared.

@@ -130,15 +130,9 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 		}
 		m.ready = true
 	}
-	switch {
-	case of.Holds > m.holds:
+	if of.Holds > m.holds {
 		m.holds, m.holding, m.until = of.Holds, true, time.Now().Add(HoldTime)
 		m.k.Hold(HoldTime)
-		fallthrough
-	case m.holding && !m.k.IsHeld():
-		for m.holding && time.Now().Before(m.until) && !m.k.IsHeld() && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
 	}
 	state, pause := prepared, planInterval
 	if m.holding {

@@ -46,13 +46,11 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 	return g, misplaced
 }
 
-// NewGuard returns a guard that has not looked at any node yet. It does not look while keys move: they
-// may be on other nodes than the layout says.
+// NewGuard returns a guard that has not looked at any node yet.
 func NewGuard(c *config.Config, log *slog.Logger) *guard.Guard {
-	isOff := c.Placement.Misplaced == config.MisplacedOff || config.Older(c) != nil
 	return guard.New(guard.Options{
 		Accounts: accounts(c), Timeout: c.Backend.ConnectTimeout, Log: log,
-		Off: isOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
+		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
 		Placement: c.PlacementHash(),
 		Variants:  func() []guard.Variant { return variants(c) },
 	})

@@ -32,23 +32,28 @@ func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (
 	case record.Epoch == 0:
 		return c, nil
 	}
-	newer, err := placementOf(record.New, node)
+	return served(c, record, "the register of node "+node, done)
+}
+
+// served returns the configuration by which to serve c in the epoch of a record, while its change is
+// under way or when it is done. of says where the record is from.
+func served(c *config.Config, r register.Record, of string, done bool) (next *config.Config, err error) {
+	newer, err := placementOf(r.New, of)
 	if err != nil {
 		return nil, err
 	}
-	var next *config.Config
 	if done {
-		next, err = c.InEpoch(record.Epoch, newer)
+		next, err = c.InEpoch(r.Epoch, newer)
 	} else {
 		var older *config.Config
-		if older, err = placementOf(record.Old, node); err != nil {
+		if older, err = placementOf(r.Old, of); err != nil {
 			return nil, err
 		}
-		next, err = config.InChange(c, record.Epoch, older, newer)
+		next, err = config.InChange(c, r.Epoch, older, newer)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the layout of epoch %d, which node %s says is in force, does not go with the other "+
-			"keys of this file: %w", record.Epoch, node, err)
+		return nil, fmt.Errorf("the layout of epoch %d, which %s has, does not go with the other keys of this file: %w",
+			r.Epoch, of, err)
 	}
 	return next, nil
 }
@@ -108,9 +113,9 @@ func lastRecord(
 	return last, node, done || !last.Moves(), nil
 }
 
-// placementOf returns the placement that a record has.
-func placementOf(l register.Layout, node string) (*config.Config, error) {
-	c, err := config.ParsePlacement("the register of node "+node, l.Config)
+// placementOf returns the placement that a record has. of says where the record is from.
+func placementOf(l register.Layout, of string) (*config.Config, error) {
+	c, err := config.ParsePlacement(of, l.Config)
 	if err == nil {
 		_, err = Table(c) // it checks more
 	}
@@ -118,8 +123,8 @@ func placementOf(l register.Layout, node string) (*config.Config, error) {
 		return nil, fmt.Errorf("%w; a newer keyway may have written it, so upgrade this one", err)
 	}
 	if hash := c.PlacementHash(); hash != l.Hash {
-		return nil, fmt.Errorf("the register of node %s has a layout whose placement is %s for this version of "+
-			"keyway, and %s for the one that wrote it; run that version", node, hash, l.Hash)
+		return nil, fmt.Errorf("%s has a layout whose placement is %s for this version of keyway, and %s for the one "+
+			"that wrote it; run that version", of, hash, l.Hash)
 	}
 	return c, nil
 }

@@ -54,7 +54,7 @@ func MemberName(c *config.Config, epoch int64, state string) string {
 
 // PrepareChange returns an error if a keyway with the configuration of a file could not serve a plan.
 func PrepareChange(ctx context.Context, file *config.Config, p *register.Plan) error {
-	next, err := changed(file, p.Record, "the plan")
+	next, err := served(file, p.Record, "the plan", false)
 	if err != nil {
 		return err
 	}
@@ -70,20 +70,6 @@ func PrepareChange(ctx context.Context, file *config.Config, p *register.Plan) e
 		}
 	}
 	return nil
-}
-
-// changed returns the configuration by which to serve a file while the change of a record is
-// under way. of says where the record is from.
-func changed(file *config.Config, r register.Record, of string) (*config.Config, error) {
-	older, err := placementOf(r.Old, of)
-	if err != nil {
-		return nil, err
-	}
-	newer, err := placementOf(r.New, of)
-	if err != nil {
-		return nil, err
-	}
-	return config.InChange(file, r.Epoch, older, newer)
 }
 
 // Switch is a change from the layout of one configuration to that of another, while keyways serve.
@@ -124,17 +110,11 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 	}
 	s.Home = Home(older, s.from.Table)
 	s.Nodes, s.all = mastersOf(older, s.from.Table), mastersOf(newer, s.to.Table)
-	for i, n := range s.Nodes {
-		if n.Addr == s.Home.Addr {
-			s.Home = s.Nodes[i]
-		}
-	}
 	for _, n := range s.all {
 		if !slices.ContainsFunc(s.Nodes, func(o *switching.Node) bool { return o.Addr == n.Addr }) {
 			s.Nodes = append(s.Nodes, n)
 		}
 	}
-	s.Fence = func(*switching.Node) switching.Fence { return switching.Fence{} }
 	return s, nil
 }
 

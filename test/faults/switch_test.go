@@ -44,14 +44,21 @@ func enter(t *testing.T, epoch int64, older, newer string, nodes ...*redistest.N
 	}
 }
 
+// twoLayouts starts the nodes a to d, and returns two configurations: a ring of the first three, and
+// slots on all but c.
+func twoLayouts(t *testing.T) (nodes []*redistest.Node, ring, slots string) {
+	t.Helper()
+	nodes = append(redistest.Three(t), redistest.Start(t))
+	a, b, d := nodes[0], nodes[1], nodes[3]
+	return nodes, "layout: ring\n" + redistest.NodesYAML(nodes[:3]),
+		"layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
+			strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+}
+
 // TestSwitchUnderLoad: the layout changes there and back, and nothing is lost, doubled or reordered.
 func TestSwitchUnderLoad(t *testing.T) {
 	t.Parallel()
-	nodes := append(redistest.Three(t), redistest.Start(t))
-	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
-	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
-	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
-		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	nodes, ring, slots := twoLayouts(t)
 	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
 	l := (&load{addr: k.Addr, clients: 10, keys: 100, pause: time.Millisecond}).start(t)
 	l2 := (&load{addr: k2.Addr, clients: 10, prefix: "other:", keys: 100, pause: time.Millisecond}).start(t)
@@ -76,11 +83,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 // error.
 func TestSwitchCommand(t *testing.T) {
 	t.Parallel()
-	nodes := append(redistest.Three(t), redistest.Start(t))
-	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
-	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
-	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
-		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	_, ring, slots := twoLayouts(t)
 	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
 	l := (&load{addr: k.Addr, clients: 10, keys: 100, pause: time.Millisecond}).start(t)
 	l2 := (&load{addr: k2.Addr, clients: 10, prefix: "other:", keys: 100, pause: time.Millisecond}).start(t)
@@ -114,11 +117,7 @@ func TestSwitchCommand(t *testing.T) {
 // through after another one was killed.
 func TestSwitchBackInTheMiddle(t *testing.T) {
 	t.Parallel()
-	nodes := append(redistest.Three(t), redistest.Start(t))
-	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
-	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
-	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
-		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	nodes, ring, slots := twoLayouts(t)
 	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
 	conn := redistest.Dial(t, k.Addr)
 	each(t, conn, func(i int) (want string, command []string) {
@@ -167,7 +166,7 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 	each(t, conn, func(i int) (want string, command []string) {
 		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
 	})
-	if n := len(c.Keys()); n > 0 {
+	if n := len(nodes[2].Keys()); n > 0 {
 		t.Errorf("%d keys are left at c", n)
 	}
 }
@@ -192,11 +191,7 @@ func each(t *testing.T, c *redistest.Client, of func(i int) (want string, comman
 // has been taken back. It moves nothing any more.
 func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	t.Parallel()
-	nodes := append(redistest.Three(t), redistest.Start(t))
-	a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
-	ring := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b, c})
-	slots := "layout: slots\nslots: {static: {a: 0-5460, b: 5461-10922, d: 10923-16383}}\n" +
-		strings.Replace(redistest.NodesYAML([]*redistest.Node{a, b, d}), "name: c", "name: d", 1)
+	nodes, ring, slots := twoLayouts(t)
 	k := redistest.ServeProcess(t, ring)
 	conn := redistest.Dial(t, k.Addr)
 	each(t, conn, func(i int) (want string, command []string) {
@@ -209,7 +204,7 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool { return len(d.Keys()) > 500 })
+	redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool { return len(nodes[3].Keys()) > 500 })
 	first.Process.Signal(syscall.SIGSTOP)
 	out, err := exec.Command(redistest.Build(t), "switch", next, old).CombinedOutput()
 	if err != nil {
@@ -219,7 +214,7 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	if err := first.Wait(); err == nil || !strings.Contains(said.String(), "epoch 2") {
 		t.Errorf("the first switch: %v\n%s", err, said.String())
 	}
-	if n := len(d.Keys()); n > 0 {
+	if n := len(nodes[3].Keys()); n > 0 {
 		t.Errorf("%d keys are at d", n)
 	}
 	each(t, conn, func(i int) (want string, command []string) {

@@ -162,3 +162,9 @@ func refuseOther(ctx context.Context, c *config.Config) error {
 		"the nodes say that another layout is in force than that of this file (%s): layout %s with placement %s, "+
 			"epoch %d", c.PlacementHash(), next.Layout, next.PlacementHash(), next.Epoch())
 }
+
+// NotInForce says that a file's layout is not the one that c serves by. c has replaced it.
+func NotInForce(c *config.Config) string {
+	return fmt.Sprintf("problem: the nodes say that another layout is in force (epoch %d, placement %s) than this "+
+		"file's (placement %s); keyway serves by theirs", c.Epoch(), c.PlacementHash(), c.Replaced().PlacementHash())
+}

@@ -1,7 +1,9 @@
 package wiring
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/command"
@@ -60,17 +62,34 @@ func limitsOf(u *config.User) *quota.Limits {
 	}
 }
 
-// Protected returns the addresses of a valid configuration on which protected mode refuses
-// clients of other machines.
-func Protected(c *config.Config) (addrs []string) {
+// OpenUser returns a warning if there are users, and clients can run all commands without being
+// one of them. It is empty otherwise.
+func OpenUser(c *config.Config) string {
+	users, err := Users(c)
+	if err != nil || len(users.Names()) == 1 || !users.IsOpen() {
+		return ""
+	}
+	return "there are users, but clients that do not authenticate can run all commands as the default user; " +
+		"write a line \"user default off\", or give that user a password"
+}
+
+// Protected returns a warning if protected mode refuses clients of other machines on some addresses
+// of a valid configuration. It is empty otherwise.
+func Protected(c *config.Config) string {
 	users, err := Users(c)
 	if err != nil || !c.ProtectedMode || !users.Default.Admits() {
-		return nil
+		return ""
 	}
+	var addrs []string
 	for _, l := range c.Listen {
 		if l.IsBeyondLoopback() && !l.ProvesClients() {
 			addrs = append(addrs, l.Addr)
 		}
 	}
-	return addrs
+	if len(addrs) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("protected mode: clients of other machines are refused on %s, because clients need no "+
+		"password; set clients.password, users or users_file, or write protected_mode: false if only trusted "+
+		"machines reach keyway", strings.Join(addrs, ", "))
 }

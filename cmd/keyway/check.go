@@ -105,6 +105,29 @@ func checkPool(ctx context.Context, w io.Writer, file string, cfg *config.Config
 	return cmp.Or(unfit, locks, other)
 }
 
+// printInForce prints which layout the nodes say is in force, if that is not the file's. It
+// returns that layout's configuration and table, and an error for the end of the check.
+func printInForce(
+	ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table,
+) (*config.Config, *router.Table, error) {
+	inForce, err := wiring.Settled(ctx, cfg)
+	if err != nil {
+		return cfg, t, err
+	}
+	if inForce.Replaced() == nil {
+		if inForce.Epoch() > 0 {
+			fmt.Fprintf(w, "\nThe nodes say that this layout is in force since epoch %d.\n", inForce.Epoch())
+		}
+		return inForce, t, nil
+	}
+	other, err := wiring.FetchTable(ctx, inForce)
+	if err != nil {
+		return cfg, t, err
+	}
+	fmt.Fprintf(w, "\n%s:\n%s\n", wiring.NotInForce(inForce), inForce.PlacementText())
+	return inForce, other, errors.New("the layout of this file is not in force")
+}
+
 // measuredKeys is the number of keys of each kind that are placed to measure shares.
 const measuredKeys = 100_000
 
@@ -191,19 +214,12 @@ func printCertificates(w io.Writer, cfg *config.Config, now time.Time) {
 
 // printAccess warns if more clients than were meant can run commands, or fewer.
 func printAccess(w io.Writer, cfg *config.Config) {
-	if warning := openUser(cfg); warning != "" {
+	if warning := wiring.OpenUser(cfg); warning != "" {
 		fmt.Fprintf(w, "warning: %s\n\n", warning)
 	}
-	if addrs := wiring.Protected(cfg); len(addrs) > 0 {
-		fmt.Fprintf(w, "warning: %s\n\n", protectedText(addrs))
+	if warning := wiring.Protected(cfg); warning != "" {
+		fmt.Fprintf(w, "warning: %s\n\n", warning)
 	}
-}
-
-// protectedText says that protected mode refuses clients of other machines at these addresses.
-func protectedText(addrs []string) string {
-	return fmt.Sprintf("protected mode: clients of other machines are refused on %s, because clients need no "+
-		"password; set clients.password, users or users_file, or write protected_mode: false if only trusted "+
-		"machines reach keyway", strings.Join(addrs, ", "))
 }
 
 // unowned returns a warning about slots without an owner, empty if there are none.

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 
-	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/passwords"
-	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/wiring"
 	"github.com/spf13/cobra"
+
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/daemon"
+	"github.com/keyway-proxy/keyway/passwords"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func serveCommand() *cobra.Command {
@@ -26,16 +24,10 @@ func serveCommand() *cobra.Command {
 		Short: "Serve clients according to a configuration file",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			pools, err := loadPools(file)
-			if err != nil {
-				return err
-			}
-			log, out, err := newLog(cmd.ErrOrStderr(), flags, pools[0].Log)
-			if err != nil {
-				return err
-			}
-			defer out.lines.Close(flushTime)
-			return serve(cmd.Context(), file, pools, log, out)
+			return daemon.Serve(cmd.Context(), daemon.Options{
+				File: file, Load: func() (config.Pools, error) { return loadPools(file) },
+				Version: versionText(), Log: flags, LogTo: cmd.ErrOrStderr(),
+			})
 		},
 	}
 	configFlag(cmd, &file)
@@ -115,79 +107,4 @@ func logIn(ctx context.Context, all ...*config.Config) error {
 	}
 	go k.Run(ctx, func() {})
 	return nil
-}
-
-// serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
-// commands under way finish, loops end, topology ends. The admin address ends last, so
-// that operators can watch.
-func serve(ctx context.Context, file string, pools config.Pools, log *slog.Logger, out *output) error {
-	signal.Ignore(syscall.SIGPIPE) // until the process ends
-	hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
-	signal.Notify(upgrades, syscall.SIGUSR2)
-	defer signal.Stop(hangups)
-	defer signal.Stop(upgrades)
-	before, err := meetPredecessor(pools[0])
-	if err != nil {
-		return fmt.Errorf("taking over from another process: %w", err)
-	}
-	// What looks at the nodes and the admin address run until the servers have ended.
-	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopBeside()
-	host, err := server.NewHost(pools[0])
-	if err != nil {
-		return err
-	}
-	ctx, end := context.WithCancelCause(ctx)
-	stop := func() { end(nil) }
-	defer stop()
-	r := &running{
-		file: file, log: log, out: out, host: host, ctx: ctx, stop: stop, end: end, beside: beside, before: before,
-		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener), isMain: make(chan struct{}),
-		passwords: passwords.NewKeeper(log),
-	}
-	if err := r.runCommands(ctx, pools); err != nil {
-		return err
-	}
-	r.upgrading.Store(before != nil)
-	inheritedAdmin := before.adminListener(pools[0].Admin) // first: the other sockets are for the pools
-	var all []*served
-	for _, cfg := range pools {
-		p, err := r.newServed(ctx, cfg)
-		if err != nil {
-			return err
-		}
-		all = append(all, p)
-	}
-	before.closeUnused()
-	r.pools.Store(&all)
-	r.setMemoryLimit()
-	l, err := listenAdmin(pools[0], inheritedAdmin)
-	if err != nil {
-		return err
-	}
-	for _, p := range all {
-		p.start()
-	}
-	r.warnUnused()
-	r.watch(l, hangups, upgrades)
-	err = r.serving.Wait()
-	stopBeside()
-	r.watchers.Wait()
-	r.log.Info("stopped")
-	return err
-}
-
-// watch begins to serve operators, and to do what does not come from clients, until r.beside ends.
-func (r *running) watch(admin *adminListener, hangups, upgrades <-chan os.Signal) {
-	if before := r.before; before != nil {
-		r.watchers.Go(func() { r.takeOver(r.beside, before, admin) })
-	} else {
-		r.serveAdmin(r.beside, admin)
-		close(r.isMain)
-	}
-	r.watchers.Go(func() { r.tellSystemd(r.ctx, r.beside) })
-	r.watchers.Go(func() { r.reloadOn(r.beside, hangups) })
-	r.watchers.Go(func() { r.upgradeOn(r.beside, upgrades) })
-	r.watchers.Go(func() { r.passwords.Run(r.beside, r.usePasswords) })
 }

@@ -33,7 +33,7 @@ var inDryrun = []bug{
 		"./config", "TestParsePlacementRefuses",
 	},
 	{
-		"a keyway tries the layout of a plan that has ended", "cmd/keyway/served.go",
+		"a keyway tries the layout of a plan that has ended", "daemon/trials.go",
 		"	ts.set(ts.file)\n	ts.log", "	ts.log",
 		"./test", "TestPlanWatches",
 	},

@@ -64,7 +64,7 @@ var inGuard = []bug{
 		"./pool", "TestConnectionThatEndedAtTheName",
 	},
 	{
-		"keyway starts by the file although the nodes have a register", "cmd/keyway/served.go",
+		"keyway starts by the file although the nodes have a register", "daemon/served.go",
 		"	cfg, err := wiring.InForce(ctx, cfg, nil, p.log)\n", "	var err error\n",
 		"./test", "TestRegisterWinsOverFile",
 	},

@@ -3,7 +3,7 @@ package main
 // inReload are planted in what changes the configuration of a running keyway.
 var inReload = []bug{
 	{
-		"a new password of a command does not reach the threads", "cmd/keyway/running.go",
+		"a new password of a command does not reach the threads", "daemon/running.go",
 		"wiring.UsePasswords(p.srv, next)", "error(nil)",
 		"./test", "TestPasswordCommandRotates",
 	},
@@ -162,7 +162,7 @@ var inReload = []bug{
 		"./test/transcripts", "TestTranscripts",
 	},
 	{
-		"a refused reload leaves the new admin address open", "cmd/keyway/reload.go",
+		"a refused reload leaves the new admin address open", "daemon/reload.go",
 		"		n.admin.close()\n", "",
 		"./test", "TestReloadAdmin",
 	},
@@ -172,12 +172,12 @@ var inReload = []bug{
 		"./proxy", "TestOtherGreetingIsTriedAtOnce",
 	},
 	{
-		"keyway reload hides that the file's layout is not in force", "cmd/keyway/reload.go",
+		"keyway reload hides that the file's layout is not in force", "daemon/reload.go",
 		"len(k.prepared.Changes) == 0 && inForce == \"\"", "len(k.prepared.Changes) == 0",
 		"./test", "TestRegisterWinsOverFile",
 	},
 	{
-		"a reload that refuses a change of one pool applies those of others", "cmd/keyway/reload.go",
+		"a reload that refuses a change of one pool applies those of others", "daemon/reload.go",
 		"	k.prepared, err = wiring.PrepareReload(ctx, p.srv, k.old, k.next, allowed, p.log)\n",
 		"	if k.prepared, err = wiring.PrepareReload(ctx, p.srv, k.old, k.next, allowed, p.log); err == nil {\n" +
 			"		k.prepared.Apply()\n	}\n",

@@ -3,7 +3,7 @@ package main
 // inUpgrade are planted in what hands clients over to a new process.
 var inUpgrade = []bug{
 	{
-		"another upgrade begins before the clients have come over", "cmd/keyway/upgrade.go",
+		"another upgrade begins before the clients have come over", "daemon/upgrade.go",
 		"	case <-time.After(time.Second): // clients of the process before have yet to come\n",
 		"	case <-time.After(0):\n		break\n	case <-time.After(time.Hour):\n",
 		"./test", "TestUpgradeDuringAnUpgrade",
@@ -21,7 +21,7 @@ var inUpgrade = []bug{
 		"./test", "TestUpgradeWhileClientsSubscribe",
 	},
 	{
-		"the new process speaks to systemd before it is the main one", "cmd/keyway/upgrade.go",
+		"the new process speaks to systemd before it is the main one", "daemon/upgrade.go",
 		"	defer close(r.isMain)\n", "	close(r.isMain)\n",
 		"./test", "TestUpgradeUnderSystemd",
 	},
@@ -66,7 +66,7 @@ var inUpgrade = []bug{
 		"./test", "TestUpgradeFailsBeforeTheNewProcessServes",
 	},
 	{
-		"a reload changes a process that makes way for another", "cmd/keyway/running.go",
+		"a reload changes a process that makes way for another", "daemon/running.go",
 		"	if r.upgrading.Load() {\n		r.log", "	if false {\n		r.log",
 		"./test", "TestUpgradeFailsWhenTheNewProcessServes",
 	},

@@ -129,7 +129,7 @@ var inUsers = []bug{
 		"./test", "TestUserChangesAndReloads",
 	},
 	{
-		"the file that ACL SAVE has written undoes later changes", "cmd/keyway/served.go",
+		"the file that ACL SAVE has written undoes later changes", "daemon/usersfile.go",
 		"	p.cfg.Store(next) // so that", "	_ = next // so that",
 		"./test", "TestUserChangesAndReloads",
 	},

@@ -1,25 +1,18 @@
-package main
+package daemon
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/pool"
-	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -64,7 +57,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 		return nil, err
 	}
 	p.srv, err = wiring.NewServer(cfg, server.Options{
-		Log: p.log, Version: versionText(), LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
+		Log: p.log, Version: r.version, LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
 		Passed: r.passed, Inherited: r.before.inherited(p.name),
 	})
 	if err != nil {
@@ -147,7 +140,7 @@ func (p *served) forAdmin() admin.Pool {
 func (p *served) placement() admin.Placement {
 	cfg := p.cfg.Load()
 	return admin.Placement{
-		Version: versionText(), Instance: wiring.Instance(cfg), Hash: cfg.PlacementHash(), Config: cfg.PlacementText(),
+		Version: p.of.version, Instance: wiring.Instance(cfg), Hash: cfg.PlacementHash(), Config: cfg.PlacementText(),
 	}
 }
 
@@ -173,15 +166,15 @@ func (p *served) guarded() (all []admin.Guarded) {
 func (p *served) logAddresses(cfg *config.Config) {
 	for _, a := range p.srv.Addrs() {
 		p.log.Info("listening", "addr", a.String(),
-			"layout", cfg.Layout, "threads", cfg.Threads.Count(machine.Available()), "version", versionText())
+			"layout", cfg.Layout, "threads", cfg.Threads.Count(machine.Available()), "version", p.of.version)
 	}
 	p.logProtected(cfg)
 }
 
 // logProtected warns if clients of other machines are refused because they need no password.
 func (p *served) logProtected(cfg *config.Config) {
-	if addrs := wiring.Protected(cfg); len(addrs) > 0 {
-		p.log.Warn(protectedText(addrs))
+	if warning := wiring.Protected(cfg); warning != "" {
+		p.log.Warn(warning)
 	}
 }
 
@@ -262,209 +255,9 @@ func concernsObservers(c config.Change) bool {
 		})
 }
 
-// usersFile is the users_file of a running keyway, for ACL LOAD and ACL SAVE.
-type usersFile struct{ *served }
-
-// userError is an error for the client in Redis's own words.
-type userError string
-
-func (e userError) Error() string { return string(e) }
-
-// errNotSaved answers ACL SAVE if the file could not be written (acl.c, aclCommand).
-const errNotSaved = userError("There was an error trying to save the ACLs. " +
-	"Please check the server logs for more information")
-
-// reasonOf returns why a file could not be read, as strerror(3) has it.
-func reasonOf(err error) string {
-	var number syscall.Errno
-	if !errors.As(err, &number) {
-		return err.Error()
-	}
-	text := number.Error()
-	return strings.ToUpper(text[:1]) + text[1:]
-}
-
-// Load implements server.UsersFile.
-func (p usersFile) Load(use func(*acl.Users)) error {
-	p.of.reloading.Lock()
-	defer p.of.reloading.Unlock()
-	cfg := p.cfg.Load()
-	if cfg.UsersFile == "" {
-		return server.ErrNoUsersFile
-	}
-	text, err := config.UsersText(cfg)
-	if err != nil {
-		p.log.Error("cannot read the file of users", "file", cfg.UsersFile, "error", err)
-		return userError(fmt.Sprintf("Error loading ACLs, opening file '%s': %s", cfg.UsersFile, reasonOf(err)))
-	}
-	if problem := acl.FileErrors(cfg.UsersFile, text); problem != "" {
-		return userError(problem)
-	}
-	next, err := config.WithUsersText(cfg, text)
-	if err != nil {
-		return err
-	}
-	users, err := wiring.Users(next)
-	if err != nil {
-		return err
-	}
-	use(users)
-	p.cfg.Store(next)
-	return nil
-}
-
-// Save implements server.UsersFile.
-func (p usersFile) Save() error {
-	p.of.reloading.Lock()
-	defer p.of.reloading.Unlock()
-	cfg := p.cfg.Load()
-	if cfg.UsersFile == "" {
-		return server.ErrNoUsersFile
-	}
-	users := p.srv.Users()
-	text := users.Text()
-	if len(cfg.Clients.Password) > 0 {
-		// The configuration defines the default user, and the file must not.
-		if of, err := wiring.Users(cfg); err == nil && of.Default.Line() == users.Default.Line() {
-			text = users.Text(acl.DefaultName)
-		}
-	}
-	next, err := config.WithUsersText(cfg, text)
-	if err == nil {
-		err = config.WriteUsers(cfg, text)
-	}
-	if err != nil {
-		p.log.Error("cannot save the users", "file", cfg.UsersFile, "error", err)
-		return errNotSaved
-	}
-	p.cfg.Store(next) // so that the changed file is nothing new
-	p.log.Info("users saved", "file", cfg.UsersFile)
-	return nil
-}
-
-// openUser returns a warning if there are users, and clients can run all commands without being
-// one of them. It is empty otherwise.
-func openUser(cfg *config.Config) string {
-	users, err := wiring.Users(cfg)
-	if err != nil || len(users.Names()) == 1 || !users.IsOpen() {
-		return ""
-	}
-	return "there are users, but clients that do not authenticate can run all commands as the default user; " +
-		"write a line \"user default off\", or give that user a password"
-}
-
 // logOpenUser warns if there are users and the default user is open.
 func (p *served) logOpenUser(cfg *config.Config) {
-	if warning := openUser(cfg); warning != "" {
+	if warning := wiring.OpenUser(cfg); warning != "" {
 		p.log.Warn(warning)
 	}
-}
-
-// trials are the next layouts that a running keyway tries: the one that placement.next names
-// or, for a time, the one of a keyway plan. It implements admin.NextLayout.
-type trials struct {
-	srv *server.Server
-	log *slog.Logger
-
-	mu    sync.Mutex
-	file  *trial      // of placement.next; nil: none
-	now   *trial      // that is tried; nil: none
-	timer *time.Timer // ends now, unless that is the file's
-}
-
-// trial is a layout that is tried.
-type trial struct {
-	admin.Trial // without what was found
-	table       *router.Table
-}
-
-func newTrial(c *config.Config, t *router.Table) *trial {
-	return &trial{admin.Trial{ID: rand.Text(), Placement: c.PlacementHash()}, t}
-}
-
-// set begins to try a layout. ts.mu must be locked.
-func (ts *trials) set(t *trial) {
-	if ts.timer != nil {
-		ts.timer.Stop()
-		ts.timer = nil
-	}
-	ts.now = t
-	if t == nil {
-		ts.srv.TryLayout(nil)
-		return
-	}
-	t.Since = time.Now()
-	ts.srv.TryLayout(t.table)
-}
-
-// setFile tries the layout that the configuration file names, from now on. next is nil if it
-// names none.
-func (ts *trials) setFile(next *config.Config, t *router.Table) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	before := ts.file
-	if next == nil {
-		ts.file = nil
-	} else {
-		ts.file = newTrial(next, t)
-	}
-	switch {
-	case before == nil && next == nil:
-	case before != nil && next != nil && before.Placement == ts.file.Placement:
-		ts.file = before // goes on
-	case ts.now == before:
-		ts.set(ts.file)
-		if next == nil {
-			ts.log.Info("no longer counts what a next layout would refuse")
-		} else {
-			ts.log.Info("counting the commands that the next layout would refuse",
-				"file", next.File(), "layout", next.Layout, "placement", ts.file.Placement)
-		}
-	}
-}
-
-// Try implements admin.NextLayout.
-func (ts *trials) Try(placement []byte, forTime time.Duration) (admin.Trial, error) {
-	c, err := config.ParsePlacement("the new placement", placement)
-	if err != nil {
-		return admin.Trial{}, err
-	}
-	table, err := wiring.Table(c)
-	if err != nil {
-		return admin.Trial{}, err
-	}
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	t := newTrial(c, table)
-	ts.set(t)
-	t.Until = t.Since.Add(forTime)
-	ts.timer = time.AfterFunc(forTime, func() { _ = ts.End(t.ID) }) // or it has ended before
-	ts.log.Info("counting the commands that the next layout would refuse, for keyway plan",
-		"layout", c.Layout, "placement", t.Placement, "until", t.Until)
-	return t.Trial, nil
-}
-
-// End implements admin.NextLayout.
-func (ts *trials) End(id string) error {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if ts.now == nil || ts.now == ts.file || ts.now.ID != id {
-		return admin.ErrNoTrial
-	}
-	ts.set(ts.file)
-	ts.log.Info("no longer counts what the next layout of keyway plan would refuse")
-	return nil
-}
-
-// Tried implements admin.NextLayout.
-func (ts *trials) Tried(ctx context.Context) (admin.Trial, error) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if ts.now == nil {
-		return admin.Trial{}, admin.ErrNoTrial
-	}
-	found, err := ts.srv.Tried(ctx)
-	t := ts.now.Trial
-	t.Found = found
-	return t, err
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -27,13 +27,15 @@ import (
 
 // running is a keyway that serves clients, and can reload its configuration.
 type running struct {
-	file   string
-	log    *slog.Logger
-	out    *output
-	host   *server.Host
-	ctx    context.Context // ends when keyway is to stop
-	stop   context.CancelFunc
-	beside context.Context // ends when it has stopped
+	file    string
+	load    func() (config.Pools, error) // reads it
+	version string
+	log     *slog.Logger
+	out     *output
+	host    *server.Host
+	ctx     context.Context // ends when keyway is to stop
+	stop    context.CancelFunc
+	beside  context.Context // ends when it has stopped
 
 	passwords *passwords.Keeper // of all pools
 
@@ -84,7 +86,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		return all
 	}
 	return admin.PoolsHandler(pools, admin.Options{
-		Version: versionText(), DroppedLines: r.out.lines.Dropped,
+		Version: r.version, DroppedLines: r.out.lines.Dropped,
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
@@ -206,11 +208,11 @@ func (r *running) reloadFile(ctx context.Context, cause string, allowMisplaced b
 	files := watchedBy(r.file, r.configs())
 	before := contentsOf(files)
 	r.read.Store(&before)
-	next, err := loadPools(r.file)
+	next, err := r.load()
 	read := before
 	if err == nil && !slices.Equal(watchedBy(r.file, next), files) {
 		read = contentsOf(watchedBy(r.file, next)) // before the file is read, so that a later change is noticed
-		next, err = loadPools(r.file)
+		next, err = r.load()
 	}
 	defer r.forgetPasswords()
 	if err == nil {

@@ -1,10 +1,8 @@
-package main
+package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -139,41 +137,12 @@ func fileOf(c *config.Config) *config.Config {
 	return c
 }
 
-// printInForce prints which layout the nodes say is in force, if that is not the file's. It
-// returns that layout's configuration and table, and an error for the end of the check.
-func printInForce(
-	ctx context.Context, w io.Writer, cfg *config.Config, t *router.Table,
-) (*config.Config, *router.Table, error) {
-	inForce, err := wiring.Settled(ctx, cfg)
-	if err != nil {
-		return cfg, t, err
-	}
-	if inForce.Replaced() == nil {
-		if inForce.Epoch() > 0 {
-			fmt.Fprintf(w, "\nThe nodes say that this layout is in force since epoch %d.\n", inForce.Epoch())
-		}
-		return inForce, t, nil
-	}
-	other, err := wiring.FetchTable(ctx, inForce)
-	if err != nil {
-		return cfg, t, err
-	}
-	fmt.Fprintf(w, "\n%s:\n%s\n", notInForce(inForce), inForce.PlacementText())
-	return inForce, other, errors.New("the layout of this file is not in force")
-}
-
-// notInForce says that the file's layout is not the one that c serves by. c has replaced it.
-func notInForce(c *config.Config) string {
-	return fmt.Sprintf("problem: the nodes say that another layout is in force (epoch %d, placement %s) than this "+
-		"file's (placement %s); keyway serves by theirs", c.Epoch(), c.PlacementHash(), c.Replaced().PlacementHash())
-}
-
 // inForceReport returns the lines that the report of a reload ends with. It is empty if the
 // file's layout was in force before and still is.
 func inForceReport(old, next *config.Config) string {
 	switch {
 	case next.Replaced() != nil:
-		return fmt.Sprintf("  %s; keyway check --connect prints their layout\n", notInForce(next))
+		return fmt.Sprintf("  %s; keyway check --connect prints their layout\n", wiring.NotInForce(next))
 	case old.Replaced() != nil:
 		return "  the layout of this file is in force\n"
 	}

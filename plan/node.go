@@ -29,10 +29,13 @@ type node struct {
 	info    map[string]string // the fields of INFO
 	dbs     []info.Database
 	clients []client
-	keyways []seen
-	found   findings
-	probe   probe
-	loaded  loaded
+	// hidesClients reports that the node does not allow CLIENT LIST.
+	hidesClients bool
+	keyways      []seen
+	found        findings
+	probe        probe
+	loaded       loaded
+	used         used
 }
 
 // newNode returns a node of a side, which is in neither layout yet.
@@ -82,6 +85,9 @@ func (n *node) inspect(ctx context.Context) error {
 		return err
 	}
 	if err := n.askLoaded(ctx); err != nil {
+		return err
+	}
+	if err := n.askUsed(ctx); err != nil {
 		return err
 	}
 	return n.askClients(ctx)

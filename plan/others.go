@@ -41,6 +41,7 @@ func (n *node) askClients(ctx context.Context) error {
 	if err != nil && !control.IsReply(err) {
 		return fmt.Errorf("asking for CLIENT LIST: %w", err)
 	}
+	n.hidesClients = err != nil
 	for line := range strings.Lines(text) {
 		if instance, host := guard.KeywayIn(line); instance != "" {
 			n.keyways = append(n.keyways, seen{instance, host})

@@ -60,6 +60,7 @@ type Report struct {
 	Estimate Estimate          `json:"estimate"`
 	Notes    []string          `json:"notes"`
 	Problems []Problem         `json:"problems"`
+	Limits   []Limit           `json:"cannot_be_had"` // while clients run
 	Ready    bool              `json:"ready"`
 }
 
@@ -123,7 +124,7 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.report = &Report{
 		Old: layoutOf(older.Table), New: layoutOf(newer.Table), Space: router.Compare(older.Table, newer.Table),
 		Pairs: []Pair{}, Memory: []Memory{}, Big: []BigKey{}, Ways: []Way{}, Others: []Other{}, Notes: []string{},
-		Problems: []Problem{}, Keyways: []Keyway{},
+		Problems: []Problem{}, Limits: []Limit{}, Keyways: []Keyway{},
 	}
 	p.list()
 	p.asked()
@@ -152,6 +153,7 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.others()
 	p.unasked()
 	p.judge()
+	p.limits()
 	p.ready()
 	return p.report, ctx.Err()
 }

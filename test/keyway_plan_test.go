@@ -302,7 +302,7 @@ func TestPlanOthers(t *testing.T) {
 	keyway.Dial().MustDo("GET", "user:1")
 	out, status = runPlan(t, three, four)
 	expectPlan(t, out, status, 2, "NOT READY: others")
-	if n := lines(out, "bypass keyway"); n != 1 {
+	if n := lines(out, " to b bypass keyway"); n != 1 {
 		t.Errorf("keyway's own connections are reported:\n%s", out)
 	}
 }

@@ -185,6 +185,7 @@ func printPlan(w io.Writer, r *plan.Report) error {
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
+	printLimits(w, r.Limits)
 	open := 0
 	for _, p := range r.Problems {
 		if p.Accepted {
@@ -204,6 +205,20 @@ func printPlan(w io.Writer, r *plan.Report) error {
 		_, err = fmt.Fprintln(w, "READY: no key moves")
 	}
 	return err
+}
+
+// printLimits prints what cannot be had.
+func printLimits(w io.Writer, limits []plan.Limit) {
+	if len(limits) > 0 {
+		fmt.Fprintln(w, "what cannot be had, if keyway switch changes the layout while clients run:")
+	}
+	for _, l := range limits {
+		on := ""
+		if len(l.Nodes) > 0 {
+			on = " (" + strings.Join(l.Nodes, ", ") + ")"
+		}
+		fmt.Fprintf(w, "  %s%s: %s\n", l.Name, on, strings.ReplaceAll(l.Text, "`", ""))
+	}
 }
 
 // printMoves prints what is known about the keys that move.

@@ -22,7 +22,6 @@ const (
 	stepSelect
 	stepNoTouch
 	stepPrelude
-	stepTry // PING, if the last attempt may have ended because of the next step
 	stepRegister
 	stepPing
 	stepID   // CLIENT ID, if another user follows, who may not be allowed to ask
@@ -93,7 +92,6 @@ type greeting struct {
 	// reply. It may work without a name, and without a register.
 	tolerated   string
 	toleratedAt int
-	try         bool   // this attempt makes stepTry: the last one ended at the register
 	unread      bool   // the link has no name yet, or the register is not read; see askAgain
 	nonce       uint64 // of this socket
 }
@@ -178,10 +176,10 @@ func (l *Link) command(frame []byte, step int) []byte {
 		return resp.AppendCommand(frame, "CLIENT", "NO-TOUCH", "ON")
 	case step == stepPrelude && l.Prelude != nil:
 		return append(frame, l.Prelude()...)
-	case step == stepRegister && !l.set.unregistered[l.Addr] && !l.WhileBusy:
+	case step == stepRegister && !l.WhileBusy:
 		frame = append(frame, listRegister...)
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
-	case step == stepPing, step == stepTry && l.greeting.try:
+	case step == stepPing:
 		return resp.AppendCommand(frame, "PING", l.greeting.pingNonce())
 	case step == stepID && l.User != nil:
 		return resp.AppendCommand(frame, "CLIENT", "ID")
@@ -254,7 +252,7 @@ func (l *Link) greetingReply(reply []byte, now int64) {
 	g := &l.greeting
 	text, isErr := resp.ErrorText(reply)
 	asked := g.isWritten()
-	noEcho := isErr && g.step >= stepTry && g.step <= stepPing && g.written > 0 && l.servesWith(text)
+	noEcho := isErr && g.step >= stepRegister && g.step <= stepPing && g.written > 0 && l.servesWith(text)
 	if g.step == stepRegister {
 		noEcho = noEcho && isBusy(text)
 	}
@@ -325,7 +323,7 @@ func accept(l *Link, reply []byte, noEcho bool, now int64) bool {
 			l.fail(now, "the node is no master: its role is "+role)
 			return false
 		}
-	case stepTry, stepPing:
+	case stepPing:
 		if b, ok := resp.Bulk(reply); !noEcho && (!ok || string(b) != g.pingNonce()) {
 			l.violate(now, fmt.Sprintf("the node answered PING %s with %.40q", g.pingNonce(), reply))
 			return false
@@ -351,7 +349,6 @@ func accept(l *Link, reply []byte, noEcho bool, now int64) bool {
 // acceptRegister takes in the node's register. A node that is being closed for earlier epochs is
 // not used by a keyway of the new one either: connections of the old one may still be served.
 func acceptRegister(l *Link, list []byte, now int64) {
-	l.set.registered[l.Addr] = l.set.registered[l.Addr] || list[0] != '-'
 	in, closing := register.Epoch(list)
 	l.Epoch = max(in, closing)
 	switch {
@@ -380,7 +377,7 @@ func (l *Link) greeted(now int64) {
 	if g.noName && !g.unread { // a busy node has said nothing about names
 		l.set.nameless[l.Addr] = true
 	}
-	g.frame, g.try = nil, false
+	g.frame = nil
 	l.enter(Ready, now)
 	l.dialing.silent, l.dialing.refused, l.served = false, false, false
 	l.reason = ""
@@ -403,20 +400,11 @@ func (l *Link) endedAt(step int) bool {
 		(g.tolerated != "" && g.toleratedAt == step || g.step == step && g.written > 0)
 }
 
-// adapt decides what the next attempt leaves out, after a socket has ended. A node that closes
-// its connection at the question for its register has none. It counts as such a node only if
-// it has answered a PING right before: a server that starts, or a node whose connections are
-// ended because its register has changed, must not go without that question. Connections can end
-// so twice in a row, so a node that has ever answered it has a register, as have all nodes of a
-// layout that has an epoch.
-func (l *Link) adapt() {
-	g := &l.greeting
-	atRegister := l.endedAt(stepRegister)
-	if atRegister && g.try && l.set.Epoch == 0 && !l.set.registered[l.Addr] {
-		l.set.unregistered[l.Addr] = true
-	}
-	g.try = atRegister && !g.try
-	g.noName = l.endedAt(stepName) || g.noName && atRegister
+// leavesOutName reports whether the next attempt sends no name, now that a socket has ended. The
+// question for the register is never left out: connections end at it, too, when the layout changes,
+// any number of them in a row. Only a reply can say that a node has no register.
+func (l *Link) leavesOutName() bool {
+	return l.endedAt(stepName) || l.greeting.noName && l.endedAt(stepRegister)
 }
 
 // servesWith reports whether the link is usable although the node answers PING
@@ -451,7 +439,7 @@ func postpone(l *Link, now int64, reason string) {
 	l.duty, l.readPaused, l.reason = Hangup, false, reason
 	l.mark()
 	l.input, l.progress, l.greeting.frame = input{}, progress{}, nil
-	l.greeting.noName, l.greeting.try = false, false
+	l.greeting.noName = false
 	l.dialing.failures++
 	l.enter(Down, now)
 	l.dialing.retryAt = now + l.backoff()

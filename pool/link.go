@@ -276,8 +276,10 @@ func (l *Link) violate(now int64, reason string) {
 func (l *Link) Fail(now int64, reason string) {
 	text := l.greeting.tolerated
 	toleratedEnd := l.state == Greeting && text != ""
-	l.adapt()
-	noName, try := l.greeting.noName, l.greeting.try
+	noName := l.leavesOutName()
+	if l.endedAt(stepRegister) {
+		reason += " (at FUNCTION LIST)"
+	}
 	if toleratedEnd {
 		l.refuse(now, []byte(text))
 	} else {
@@ -285,7 +287,7 @@ func (l *Link) Fail(now int64, reason string) {
 		// After several such failures in a row the node counts as unreachable.
 		l.end(now, reason, l.state == Dialing || l.state == Greeting && l.dialing.failures > 5)
 	}
-	l.greeting.noName, l.greeting.try = noName, try
+	l.greeting.noName = noName
 }
 
 // Refuse ends a link because the node has refused its connection at the level of TLS.
@@ -293,7 +295,7 @@ func Refuse(l *Link, now int64, reason string) { l.fail(now, reason) }
 
 // fail ends the link for a reason other than a failure of the socket.
 func (l *Link) fail(now int64, reason string) {
-	l.greeting.noName, l.greeting.try = false, false
+	l.greeting.noName = false
 	l.end(now, reason, l.state != Ready)
 }
 

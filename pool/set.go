@@ -30,18 +30,13 @@ type Set struct {
 	checkFrame []byte          // scratch buffer: the last integrity check
 	nonce      uint64          // of the last greeting
 	nameless   map[string]bool // addresses of nodes that close connections at CLIENT SETNAME
-	// unregistered are the addresses of nodes that close connections at FUNCTION LIST, registered
-	// those of nodes that have answered it.
-	unregistered, registered map[string]bool
-	garbage                  int // bytes of large buffers freed since TakeGarbage
+	garbage    int             // bytes of large buffers freed since TakeGarbage
 }
 
 // NewSet returns an empty set. random is the source of back-off jitter and of the nonces
 // of integrity checks.
 func NewSet(c Config, random *rand.Rand) *Set {
-	s := &Set{
-		Rand: random, nameless: map[string]bool{}, unregistered: map[string]bool{}, registered: map[string]bool{},
-	}
+	s := &Set{Rand: random, nameless: map[string]bool{}}
 	s.Configure(c)
 	return s
 }

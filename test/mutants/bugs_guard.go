@@ -30,18 +30,13 @@ var inGuard = []bug{
 	},
 	{
 		"a connection is greeted without the question for the register", "pool/greeting.go",
-		"	case step == stepRegister && !l.set", "	case step == stepRegister && false && !l.set",
-		"./test", "TestRegisterAppears",
+		"	case step == stepRegister && !l.", "	case step == stepRegister && false && !l.",
+		"./pool", "TestGreetingReadsTheRegister",
 	},
 	{
 		"a busy node counts as one that refuses names", "pool/greeting.go",
 		"	if g.noName && !g.unread {", "	if g.noName {",
 		"./pool", "TestBusyNodeIsNotNameless",
-	},
-	{
-		"two ends of connections make a node one without a register", "pool/greeting.go",
-		"	if atRegister && g.try && l.set.Epoch == 0 && !l.set.registered[l.Addr] {", "	if atRegister && g.try {",
-		"./pool", "TestNodeWithARegisterIsAlwaysAsked",
 	},
 	{
 		"a node that was too busy for the question is not asked again", "pool/link.go",
@@ -79,11 +74,6 @@ var inGuard = []bug{
 		"	l.dialing.epoch = l.set.Epoch // requests", "	// requests", "./pool", "TestRequestsOfAnEarlierEpoch",
 	},
 	{
-		"a node counts as one without register once a connection ends in its greeting", "pool/greeting.go",
-		"	if atRegister && g.try &&", "	if atRegister &&",
-		"./pool", "TestNodeThatClosesAtTheRegister",
-	},
-	{
 		"keyway starts beside one with another placement", "guard/guard.go",
 		"	if g.o.Refuse && len(others) > 0 {", "	if !g.o.Refuse && len(others) > 0 {",
 		"./test", "TestDisagreeingKeyways",
@@ -105,7 +95,7 @@ var inGuard = []bug{
 	},
 	{
 		"a node that closes at CLIENT SETNAME is sent it for ever", "pool/greeting.go",
-		"	g.noName = l.endedAt(stepName) || g.noName && atRegister\n", "",
+		"	return l.endedAt(stepName) || l.greeting.noName", "	return false && l.greeting.noName",
 		"./pool", "TestNodeThatClosesAtTheName",
 	},
 	{

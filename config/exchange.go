@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -182,6 +183,9 @@ func (c *Config) Epoch() int64 { return c.epoch }
 // Replaced returns the configuration of the file alone if another placement than the file's is
 // in force, otherwise nil.
 func (c *Config) Replaced() *Config { return c.replaced }
+
+// File returns the configuration as the file has it.
+func File(c *Config) *Config { return cmp.Or(c.replaced, c) }
 
 // sectionOf returns the top-level key of a path.
 func sectionOf(path string) string {

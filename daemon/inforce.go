@@ -39,7 +39,7 @@ func (p *served) obeyLater(ctx context.Context) {
 			return
 		case l = <-p.later:
 		}
-		if err := p.obey(ctx); err != nil && err.Error() != logged {
+		if err := p.obeyRegisters(ctx); err != nil && err.Error() != logged {
 			logged = err.Error()
 			p.log.Error("a node says that another layout is in force, which keyway cannot take; it does not use such "+
 				"nodes, and their keys cannot be reached", "node", proxy.NodeName(l), "addr", l.Addr, "error", err)
@@ -69,7 +69,7 @@ func (p *served) takePart(ctx context.Context) {
 			}
 		})
 		if home != nil {
-			home.TakePart(of, partOf{p}, p.log)
+			home.TakePart(of, &part{p: p, home: home.Name}, p.log)
 		}
 		waiting.Wait()
 	}
@@ -81,36 +81,74 @@ func isHome(home *switching.Node, c *config.Config, t *router.Table) bool {
 	return (home == nil) == (now == nil) && (now == nil || now.Addr == home.Addr)
 }
 
-// partOf is a keyway's part in a change of the layout.
-type partOf struct{ p *served }
+// part is a keyway's part in a change of the layout.
+type part struct {
+	p        *served
+	home     string              // the name of the node
+	prepared *wiring.Preparation // nil: nothing is prepared
+}
 
-func (of partOf) Name(epoch int64, state string) string {
+func (of *part) Name(epoch int64, state string) string {
 	return wiring.MemberName(of.p.cfg.Load(), epoch, state)
 }
 
-func (of partOf) Prepare(ctx context.Context, plan *register.Plan) error {
-	return wiring.PrepareChange(ctx, fileOf(of.p.cfg.Load()), plan)
+func (of *part) Prepare(ctx context.Context, plan *register.Plan) (err error) {
+	of.prepared, err = wiring.PrepareChange(ctx, of.p.srv, of.p.cfg.Load(), plan, of.p.log)
+	return err
 }
 
-func (of partOf) Hold(atMost time.Duration)      { server.Hold(of.p.srv, atMost) }
-func (of partOf) IsHeld() bool                   { return server.IsHeld(of.p.srv) }
-func (of partOf) EndHold()                       { server.EndHold(of.p.srv) }
-func (of partOf) Obey(ctx context.Context) error { return of.p.obey(ctx) }
+func (of *part) Hold(atMost time.Duration) { server.Hold(of.p.srv, atMost) }
+func (of *part) IsHeld() bool              { return server.IsHeld(of.p.srv) }
+func (of *part) EndHold()                  { server.EndHold(of.p.srv) }
 
-// obey makes the server take the layout that the nodes' registers say is in force.
-func (p *served) obey(ctx context.Context) error {
-	p.of.reloading.Lock()
-	defer p.of.reloading.Unlock()
-	old := p.cfg.Load()
-	next, err := wiring.InForce(ctx, fileOf(old), old, p.log)
-	if err != nil || config.InSameState(old, next) {
+// Obey implements switching.Keyway. Clients wait meanwhile, so it takes what is prepared if it can.
+func (of *part) Obey(ctx context.Context, change *register.Change) error {
+	old, ready := of.p.cfg.Load(), of.prepared
+	switch {
+	case change.Entered == nil:
+		return of.p.obeyRegisters(ctx)
+	case old.Epoch() == change.Epoch && !change.Done && config.Older(old) != nil:
+		return nil
+	case ready != nil && ready.Old == old && ready.Next.Epoch() == change.Epoch && !change.Done:
+		return of.p.obey(old, ready.Next, func() (*wiring.Prepared, error) { return ready.Prepared, nil })
+	}
+	next, err := wiring.InForceBy(config.File(old), old, *change.Entered, "the register of node "+of.home, change.Done)
+	if err != nil {
 		return err
 	}
-	changes, err := wiring.Reload(ctx, p.srv, old, next, true, p.log)
+	return of.p.reload(ctx, old, next)
+}
+
+// obeyRegisters makes the server take the layout that the nodes' registers say is in force.
+func (p *served) obeyRegisters(ctx context.Context) error {
+	old := p.cfg.Load()
+	next, err := wiring.InForce(ctx, config.File(old), old, p.log)
+	if err != nil {
+		return err
+	}
+	return p.reload(ctx, old, next)
+}
+
+// reload is obey without anything prepared.
+func (p *served) reload(ctx context.Context, old, next *config.Config) error {
+	return p.obey(old, next, func() (*wiring.Prepared, error) {
+		return wiring.PrepareReload(ctx, p.srv, old, next, true, p.log)
+	})
+}
+
+// obey makes the server take next instead of old, unless it has taken another one meanwhile.
+func (p *served) obey(old, next *config.Config, prepare func() (*wiring.Prepared, error)) error {
+	p.of.reloading.Lock()
+	defer p.of.reloading.Unlock()
+	if p.cfg.Load() != old || config.InSameState(old, next) {
+		return nil
+	}
+	change, err := prepare()
 	if err != nil {
 		return fmt.Errorf("%w; restart keyway", err)
 	}
-	p.use(next, changes)
+	change.Apply()
+	p.use(next, change.Changes)
 	logEpoch(p.log, old, next)
 	wiring.LogInForce(next, p.log)
 	return nil
@@ -127,14 +165,6 @@ func logEpoch(log *slog.Logger, old, next *config.Config) {
 	}
 	log.Warn(text, "epoch", next.Epoch(), "from_epoch", old.Epoch(), "layout", next.Layout,
 		"placement", next.PlacementHash(), "placement_before", old.PlacementHash())
-}
-
-// fileOf returns the configuration as the file has it.
-func fileOf(c *config.Config) *config.Config {
-	if file := c.Replaced(); file != nil {
-		return file
-	}
-	return c
 }
 
 // inForceReport returns the lines that the report of a reload ends with. It is empty if the

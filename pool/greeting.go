@@ -456,7 +456,7 @@ func await(l *Link, now int64, reason string) {
 	l.dialing.retryAt = now + int64(backoffMin)/2
 }
 
-// Renew ends the link, and dials again if it was open: the keys of its node are placed otherwise
+// Renew ends the link, and dials again if it was open or down: the keys of its node are placed otherwise
 // from now on, so nothing that was queued before may reach the node. All pending requests fail.
 func Renew(l *Link, now int64, reason string) {
 	switch l.state {
@@ -464,6 +464,9 @@ func Renew(l *Link, now int64, reason string) {
 	case Idle, Down:
 		l.dialing.epoch = l.set.Epoch
 		l.traffic.drop(reason)
+		if l.state == Down { // the node may have been a step ahead
+			l.RetryNow(now)
+		}
 	default:
 		l.end(now, reason, false)
 		l.RetryNow(now)

@@ -67,7 +67,8 @@ func TestRequestsWaitForALaterEpoch(t *testing.T) {
 }
 
 // TestRenew: what waits for a link, or was sent over it, fails when the link is renewed, in any
-// state. What is sent after that, or again because of that, goes over the next connection.
+// state. What is sent after that, or again because of that, goes over the next connection, which
+// waits for no back-off if the node was ahead.
 func TestRenew(t *testing.T) {
 	for name, prepare := range map[string]func(b *bench){
 		"dialing":  func(*bench) {},
@@ -87,6 +88,9 @@ func TestRenew(t *testing.T) {
 			t.Errorf("%s: the request is %+v", name, first.failed)
 		}
 		for b.c.State() != Dialing {
+			if name == "down" {
+				t.Fatal("down: the link waits")
+			}
 			b.pass(10 * time.Millisecond)
 		}
 		b.greetWith("keyway_2")

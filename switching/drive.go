@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	prepareTime = 10 * time.Second
 	attempts    = 3 // to hold
 	betweenHold = 200 * time.Millisecond
+	homeWaits   = 50 * time.Millisecond // for the other nodes to enter the epoch
 )
 
 // Begin plans a change, waits until all keyways are prepared and hold their commands, decides, and
@@ -61,14 +63,24 @@ func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error
 	return to, nil
 }
 
-// Flip makes all nodes enter an epoch, the home first. Connections are ended by their names.
+// Flip makes all nodes enter an epoch. Connections are ended by their names. Keyways serve by the new
+// layout when the home has entered, so it does not do that before the others, unless one takes long.
 func (d *Driver) Flip(ctx context.Context, to *Commitment) error {
 	byName := func(*Node) Fence { return Fence{} }
-	if err := d.Home.Flip(ctx, to, byName(d.Home)); err != nil {
-		return err
-	}
 	others := slices.DeleteFunc(slices.Clone(d.Nodes), func(n *Node) bool { return n.Addr == d.Home.Addr })
-	return FlipAll(ctx, others, to, byName)
+	var failed error
+	flipped := make(chan struct{})
+	go func() {
+		defer close(flipped)
+		failed = FlipAll(ctx, others, to, byName)
+	}()
+	select {
+	case <-flipped:
+	case <-time.After(homeWaits):
+	}
+	err := d.Home.Flip(ctx, to, byName(d.Home))
+	<-flipped
+	return errors.Join(err, failed)
 }
 
 // prepare waits until all keyways are prepared.

@@ -22,8 +22,8 @@ type Keyway interface {
 	Hold(atMost time.Duration)
 	IsHeld() bool
 	EndHold()
-	// Obey makes the keyway serve by what the nodes' registers say.
-	Obey(ctx context.Context) error
+	// Obey makes the keyway serve by a change that the home has entered.
+	Obey(ctx context.Context, of *register.Change) error
 }
 
 // HoldTime is how long keyways hold commands at most, for one attempt to change the layout.
@@ -39,8 +39,8 @@ const (
 
 const (
 	lookInterval = time.Second            // while there is no change
-	planInterval = 10 * time.Millisecond  // while one is planned
-	holdInterval = 2 * time.Millisecond   // while commands wait
+	planInterval = 10 * time.Millisecond  // when the keyway is not ready
+	holdInterval = 2 * time.Millisecond   // while commands wait, or may have to: keyways should begin at once
 	askTimeout   = 500 * time.Millisecond // for one question
 )
 
@@ -134,20 +134,17 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 		m.holds, m.holding, m.until = of.Holds, true, time.Now().Add(HoldTime)
 		m.k.Hold(HoldTime)
 	}
-	state, pause := prepared, planInterval
-	if m.holding {
-		pause = holdInterval
-		if m.k.IsHeld() {
-			state = held
-		}
+	state := prepared
+	if m.holding && m.k.IsHeld() {
+		state = held
 	}
 	m.say(ctx, state)
-	return pause
+	return holdInterval
 }
 
 // obey makes the keyway serve by the epoch that the home has entered.
 func (m *member) obey(ctx context.Context, of *register.Change) time.Duration {
-	if err := m.k.Obey(ctx); err != nil {
+	if err := m.k.Obey(ctx, of); err != nil {
 		m.log.Error("cannot serve by the layout in force", "epoch", of.Epoch, "error", err)
 		return planInterval
 	}

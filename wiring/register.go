@@ -21,9 +21,16 @@ const registerTimeout = 2 * time.Second
 // registers cannot be understood.
 func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (*config.Config, error) {
 	record, node, done, err := lastRecord(ctx, c, log)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	return InForceBy(c, current, record, "the register of node "+node, done)
+}
+
+// InForceBy is InForce if a record is known to be the last one. of says where it is from. done is
+// false while keys move.
+func InForceBy(c, current *config.Config, record register.Record, of string, done bool) (*config.Config, error) {
+	switch {
 	case current != nil && record.Epoch < current.Epoch():
 		if older := config.Older(current); older != nil {
 			return config.InChange(c, current.Epoch(), older, current)
@@ -32,7 +39,7 @@ func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (
 	case record.Epoch == 0:
 		return c, nil
 	}
-	return served(c, record, "the register of node "+node, done)
+	return served(c, record, of, done || !record.Moves())
 }
 
 // served returns the configuration by which to serve c in the epoch of a record, while its change is
@@ -110,7 +117,7 @@ func lastRecord(
 		_, says := r.Texts[register.DoneName(last.Epoch)]
 		done = done || says
 	}
-	return last, node, done || !last.Moves(), nil
+	return last, node, done, nil
 }
 
 // placementOf returns the placement that a record has. of says where the record is from.

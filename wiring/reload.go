@@ -13,19 +13,7 @@ import (
 	"github.com/keyway-proxy/keyway/server"
 )
 
-// Reload is PrepareReload with an immediate Apply.
-func Reload(
-	ctx context.Context, srv *server.Server, old, next *config.Config, allowMisplaced bool, log *slog.Logger,
-) ([]config.Change, error) {
-	p, err := PrepareReload(ctx, srv, old, next, allowMisplaced, log)
-	if err != nil {
-		return nil, err
-	}
-	p.Apply()
-	return p.Changes, nil
-}
-
-// Prepared is a reload that cannot fail any more. Call Apply or Discard once.
+// Prepared is a reload that cannot fail any more. Call Apply or Discard once at most.
 type Prepared struct {
 	Changes []config.Change // of keys of the file
 	change  *server.Prepared
@@ -52,6 +40,13 @@ func (p *Prepared) Discard() {
 func PrepareReload(
 	ctx context.Context, srv *server.Server, old, next *config.Config, allowMisplaced bool, log *slog.Logger,
 ) (*Prepared, error) {
+	return prepareReload(ctx, srv, old, next, nil, allowMisplaced, log)
+}
+
+// prepareReload is PrepareReload, if the table of next is known already: otherwise it is nil.
+func prepareReload(ctx context.Context, srv *server.Server, old, next *config.Config, known *router.Table,
+	allowMisplaced bool, log *slog.Logger,
+) (*Prepared, error) {
 	if err := config.LoadCertificates(next); err != nil {
 		return nil, err
 	}
@@ -64,8 +59,10 @@ func PrepareReload(
 		Config: next, Workers: setup.Workers, Users: concerns(changes, "users", "clients.password"),
 		Nodes: setup.Nodes,
 	}
-	if change.Table, err = newTable(ctx, srv.Table(), old, next, changes, allowMisplaced); err != nil {
-		return nil, err
+	if change.Table = known; known == nil {
+		if change.Table, err = newTable(ctx, srv.Table(), old, next, changes, allowMisplaced); err != nil {
+			return nil, err
+		}
 	}
 	if restart := withEffect(changes, config.Restart); len(restart) > 0 {
 		return nil, needsRestart(restart)

@@ -15,6 +15,7 @@ import (
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/switching"
 )
 
@@ -52,24 +53,41 @@ func MemberName(c *config.Config, epoch int64, state string) string {
 	return guard.StateName(Instance(c), epoch, state, c.PlacementHash())
 }
 
-// PrepareChange returns an error if a keyway with the configuration of a file could not serve a plan.
-func PrepareChange(ctx context.Context, file *config.Config, p *register.Plan) error {
-	next, err := served(file, p.Record, "the plan", false)
+// Preparation is what a keyway needs to serve while the keys of a plan move, so that clients do not wait
+// until nodes have been asked and tables have been made.
+type Preparation struct {
+	*Prepared
+	Old, Next *config.Config
+}
+
+// PrepareChange prepares a running server, whose configuration is old, for a plan. It is an error if the
+// server could not serve it. What it returns is of no use any more when the server has got another
+// configuration.
+func PrepareChange(
+	ctx context.Context, srv *server.Server, old *config.Config, p *register.Plan, log *slog.Logger,
+) (*Preparation, error) {
+	next, err := served(config.File(old), p.Record, "the plan", false)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var tables []*router.Table
 	for _, side := range []*config.Config{config.Older(next), next} {
 		t, err := fetchTable(ctx, side)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, r := range Inspect(ctx, side, t) {
 			if problem, remedy := r.Unfit(t); problem != "" {
-				return fmt.Errorf("node %s %s; %s", r.Name, problem, remedy)
+				return nil, fmt.Errorf("node %s %s; %s", r.Name, problem, remedy)
 			}
 		}
+		tables = append(tables, t)
 	}
-	return nil
+	prepared, err := prepareReload(ctx, srv, old, next, router.Moving(tables[0], tables[1]), true, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Preparation{prepared, old, next}, nil
 }
 
 // Switch is a change from the layout of one configuration to that of another, while keyways serve.

@@ -10,6 +10,7 @@ import (
 //
 //	keyway:INSTANCE:eEPOCH:PLACEMENT        a connection for commands or messages
 //	keyway:INSTANCE:eEPOCH-STATE:PLACEMENT  one that only says how far the keyway is; see StateName
+//	keyway:INSTANCE:eEPOCH-STATE-WISH:PLACEMENT  the same, and the placement of its file, if that is another one
 //	keyway:INSTANCE:PLACEMENT               one of a version that knows no epochs
 const namePrefix = "keyway:"
 
@@ -20,12 +21,21 @@ func ConnectionName(instance string, epoch int64, placement string) string {
 }
 
 // StateName returns the name of a connection on which a keyway sends no command of a client. It
-// says that the keyway has reached a state of the switch to an epoch.
+// says that the keyway has reached a state of the switch to an epoch; see also WithWish.
 func StateName(instance string, epoch int64, state, placement string) string {
 	if state != "" {
 		state = "-" + state
 	}
 	return namePrefix + instance + ":e" + strconv.FormatInt(epoch, 10) + state + ":" + placement
+}
+
+// WithWish returns a state for StateName that also tells the placement of the keyway's file. That is empty
+// if it is in force.
+func WithWish(state, placement string) string {
+	if placement == "" {
+		return state
+	}
+	return state + "-" + placement
 }
 
 // Unsaid is the Epoch of a connection of a version that knows no epochs.
@@ -39,6 +49,7 @@ type Connection struct {
 	Placement string
 	Epoch     int64  // by which the keyway served when it named the connection, at the latest; or Unsaid
 	State     string // not empty: the connection only says that; see StateName
+	Wish      string // placement of the keyway's file, if that is another one and the connection has a State
 	// Subscribed says that the connection only accepts commands about subscriptions, since it has some
 	// and speaks RESP2.
 	Subscribed bool
@@ -80,7 +91,8 @@ func (c *Connection) parseName(name string) (ok bool) {
 	text, said := strings.CutPrefix(c.Instance[at+1:], "e")
 	number, state, _ := strings.Cut(text, "-")
 	if epoch, err := strconv.ParseInt(number, 10, 64); said && at > 0 && err == nil && epoch >= 0 {
-		c.Instance, c.Epoch, c.State = c.Instance[:at], epoch, state
+		c.Instance, c.Epoch = c.Instance[:at], epoch
+		c.State, c.Wish, _ = strings.Cut(state, "-")
 	}
 	return true
 }

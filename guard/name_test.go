@@ -12,6 +12,7 @@ func TestConnectionNames(t *testing.T) {
 	for name, want := range map[string]Connection{
 		ConnectionName("kw-1", 0, "1a"):                     {Instance: "kw-1"},
 		ConnectionName("host:6379", 42, "1a"):               {Instance: "host:6379", Epoch: 42},
+		StateName("kw-1", 3, WithWish("idle", "2b"), "1a"):  {Instance: "kw-1", Epoch: 3, State: "idle", Wish: "2b"},
 		StateName("host:6379", 42, "held", "1a"):            {Instance: "host:6379", Epoch: 42, State: "held"},
 		"keyway:kw-1:1a":                                    {Instance: "kw-1", Epoch: Unsaid},
 		"keyway:host:6379:1a":                               {Instance: "host:6379", Epoch: Unsaid},

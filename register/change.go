@@ -56,8 +56,7 @@ type Change struct {
 func Changes(texts map[string]string) (all []Change, err error) {
 	found := map[int64]*Change{}
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		digits, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "_")
-		epoch := Number(prefix + digits)
+		epoch := Of(name)
 		suffix, is := strings.CutPrefix(name, Name(epoch))
 		if epoch == 0 || !is {
 			continue

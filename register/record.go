@@ -102,6 +102,12 @@ func Number(name string) int64 {
 	return n
 }
 
+// Of returns the epoch of the change that a record of this name belongs to. It is 0 if it is no record.
+func Of(name string) int64 {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "_")
+	return Number(prefix + digits)
+}
+
 // Entering returns the epoch that a library with this name makes its node enter, also while connections
 // of earlier epochs are being ended. It is 0 for other libraries.
 func Entering(name string) int64 {

@@ -21,6 +21,8 @@ type Member struct {
 	// anything about that.
 	Epoch int64
 	State string
+	// Wish is the hash of the placement of its file, if another one is in force.
+	Wish string
 }
 
 // Members returns the keyways that the node's clients show, by instance and host. A keyway that has
@@ -49,7 +51,7 @@ func members(clients string) (all []Member) {
 		switch before, seen := serving[of]; {
 		case !ok:
 		case c.State != "":
-			m.Serves, m.Epoch, m.State = guard.Unsaid, c.Epoch, c.State
+			m.Serves, m.Epoch, m.State, m.Wish = guard.Unsaid, c.Epoch, c.State, c.Wish
 			all = append(all, m)
 		case !seen || before.Serves < m.Serves: // an older connection may be about to end
 			serving[of] = m

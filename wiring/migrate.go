@@ -6,6 +6,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/plan"
 )
 
 // Verify reports which keys lie elsewhere than the configuration places them.
@@ -65,5 +66,34 @@ func scanned(ctx context.Context, c *config.Config) (migrate.Layout, error) {
 	return migrate.Layout{
 		Table: t, Account: accounts(c), ConnectTimeout: c.Backend.ConnectTimeout,
 		Placement: c.PlacementHash(),
+	}, err
+}
+
+// Plan asks the nodes of two configurations what would happen if newer replaced older.
+// Errors in the configurations are *config.Error.
+func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*plan.Report, error) {
+	if err := refuseOther(ctx, older); err != nil {
+		return nil, err
+	}
+	a, err := planSide(ctx, older)
+	if err != nil {
+		return nil, err
+	}
+	b, err := planSide(ctx, newer)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Make(ctx, a, b, o)
+}
+
+func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
+	t, err := FetchTable(ctx, c)
+	tag := c.HashTag
+	if t != nil && t.Slotted() {
+		tag = "{}"
+	}
+	return plan.Side{
+		Table: t, HashTag: tag, Accounts: accounts(c), Connect: c.Backend.ConnectTimeout,
+		Reply: c.Backend.RequestTimeout,
 	}, err
 }

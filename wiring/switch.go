@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
@@ -26,7 +25,7 @@ func Home(c *config.Config, t *router.Table) *switching.Node {
 	if len(nodes) == 0 {
 		return nil
 	}
-	return slices.MinFunc(nodes, func(a, b *switching.Node) int { return strings.Compare(a.Name, b.Name) })
+	return slices.MinFunc(nodes, byName)
 }
 
 // mastersOf returns the masters of a table, apart from those that only an older layout has.
@@ -48,9 +47,14 @@ func mastersOf(c *config.Config, t *router.Table) (nodes []*switching.Node) {
 	return nodes
 }
 
-// MemberName returns the name of a connection that says how far a keyway is; see guard.StateName.
+// MemberName returns the name of a connection that says how far a keyway is, and which other layout its
+// file has; see guard.StateName.
 func MemberName(c *config.Config, epoch int64, state string) string {
-	return guard.StateName(Instance(c), epoch, state, c.PlacementHash())
+	wish := ""
+	if file := c.Replaced(); file != nil {
+		wish = file.PlacementHash()
+	}
+	return guard.StateName(Instance(c), epoch, guard.WithWish(state, wish), c.PlacementHash())
 }
 
 // Preparation is what a keyway needs to serve while the keys of a plan move, so that clients do not wait

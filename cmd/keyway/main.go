@@ -77,6 +77,7 @@ func root() *cobra.Command {
 	})
 	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), planCommand(), demoCommand(), versionCommand())
 	cmd.AddCommand(verifyCommand(), migrateCommand(), switchCommand())
+	cmd.AddCommand(reverseCommand(), cancelCommand(), forgetCommand())
 	cmd.AddCommand(reloadCommand(), upgradeCommand(), healthCommand())
 	cmd.AddCommand(importCommand(), locksCommand())
 	return cmd

@@ -17,6 +17,7 @@ import (
 type switchover struct {
 	o      migrate.Options
 	accept []string // findings of the plan
+	file   string   // with -c
 	pool   string
 	strict bool
 	cancel bool
@@ -25,43 +26,87 @@ type switchover struct {
 func switchCommand() *cobra.Command {
 	s := &switchover{}
 	cmd := &cobra.Command{
-		Use:   "switch OLD.yml NEW.yml",
+		Use:   "switch {NEW.yml | -c NEW.yml | OLD.yml NEW.yml}",
 		Short: "Change the layout while clients and keyways run",
-		Long: "switch changes the layout from that of the old configuration, which is in force, to that of the new\n" +
-			"one. All keyways hold their commands for some milliseconds and then serve by the new layout. A key\n" +
-			"that a client uses is brought at once, and switch moves the others. It may be interrupted at any time:\n" +
-			"clients go on. The same command goes on later, and with the files exchanged it takes the change back.\n" +
-			"When it has ended, write the new layout into the file of each keyway, and reload them. The exit status\n" +
-			"is 0 if all keys are in their new places, 2 if the plan is not ready or some keys are not, and 1 if it\n" +
-			"did not come to an end.",
-		Args: twoFiles,
+		Long: "switch changes the layout from the one that is in force to that of the new configuration. The first\n" +
+			"change needs both files; later ones find the old layout in the nodes' registers. All keyways hold\n" +
+			"their commands for some milliseconds and then serve by the new layout. A key that a client uses is\n" +
+			"brought at once, and switch moves the others. It may be interrupted at any time: clients go on. The\n" +
+			"same command goes on later, and keyway reverse takes the change back. When it has ended, write the new\n" +
+			"layout into the file of each keyway, and reload them. The exit status is 0 if all keys are in their\n" +
+			"new places, 2 if the plan is not ready or some keys are not, and 1 if it did not come to an end.",
+		Args: s.files,
 		RunE: s.run,
 	}
+	cmd.Flags().StringVarP(&s.file, "config", "c", "", "the new configuration `file`")
+	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
+	s.flags(cmd)
+	cmd.Flags().BoolVar(&s.cancel, "cancel", false, "cancel a change that is planned and has not begun")
+	return cmd
+}
+
+// flags adds the flags of a command that changes the layout.
+func (s *switchover) flags(cmd *cobra.Command) {
 	movingFlags(cmd, &s.o)
 	poolFlag(cmd, &s.pool)
 	cmd.Flags().StringSliceVar(&s.accept, "accept", nil,
 		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
 	cmd.Flags().BoolVar(&s.strict, "strict", false, "cancel if commands of a keyway stay in flight")
-	cmd.Flags().BoolVar(&s.cancel, "cancel", false, "cancel a change that is planned and has not begun")
-	return cmd
+}
+
+// files requires one or two files, or one with -c.
+func (s *switchover) files(cmd *cobra.Command, files []string) error {
+	if count := len(files); s.file == "" && count != 1 && count != 2 || s.file != "" && count > 0 {
+		return fmt.Errorf("%s needs the file of the new layout, or both files; write %[1]s NEW.yml, or %[1]s "+
+			"OLD.yml NEW.yml", cmd.CommandPath())
+	}
+	return nil
 }
 
 func (s *switchover) run(cmd *cobra.Command, files []string) error {
-	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	older, newer, err := loadBoth(files, s.pool)
-	if err == nil {
-		err = logIn(ctx, older, newer)
+	if s.file != "" {
+		files = []string{s.file}
 	}
-	if err != nil {
-		return err
-	}
-	change, err := wiring.NewSwitch(ctx, older, newer)
+	change, err := s.load(cmd.Context(), files)
 	if err != nil {
 		return err
 	}
 	if s.cancel {
-		return cancelChange(ctx, w, change)
+		return cancelChange(cmd.Context(), cmd.OutOrStdout(), change)
 	}
+	return s.carryOut(cmd, change)
+}
+
+// load returns the change between two files, or to the only one.
+func (s *switchover) load(ctx context.Context, files []string) (*wiring.Switch, error) {
+	if len(files) == 2 {
+		older, newer, err := loadBoth(files, s.pool)
+		if err == nil {
+			err = logIn(ctx, older, newer)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return wiring.NewSwitch(ctx, older, newer)
+	}
+	newer, err := load(files[0], s.pool)
+	if err == nil {
+		err = logIn(ctx, newer)
+	}
+	if err != nil {
+		return nil, err
+	}
+	change, err := wiring.SwitchTo(ctx, newer)
+	if err == nil && change == nil {
+		err = fmt.Errorf("%s: its nodes do not say which layout is in force, as before the first change; "+
+			"name both files: keyway switch OLD.yml %[1]s", files[0])
+	}
+	return change, err
+}
+
+// carryOut carries a change out, and prints how.
+func (s *switchover) carryOut(cmd *cobra.Command, change *wiring.Switch) error {
+	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	switch ready, err := isReady(ctx, w, change, s.accept); {
 	case err != nil:
 		return err

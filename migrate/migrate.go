@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,12 @@ type Options struct {
 	Epoch int64
 	// WhileServing lets keys move although keyways serve the nodes by another layout.
 	WhileServing bool
+	// Pace, if not nil, bounds how fast keys move, instead of Rate and Latency.
+	Pace *Pace
+	// Skips reports whether a node of the older layout has no keys any more that move. nil: none.
+	Skips func(node string) bool
+	// Drained is called when that is true of a node. It may be nil.
+	Drained func(ctx context.Context, node string) error
 	// Keyways returns the keyways in a reply to CLIENT LIST. nil: there are none.
 	Keyways func(clients string) []Keyway
 }
@@ -34,6 +41,15 @@ type Progress struct {
 	Slow          string // the name of the node whose latency holds the rate down
 	Waiting       string // why some of the work waits: a node that cannot be reached
 	Took          time.Duration
+	Rate          float64        // keys per second that may move now
+	Nodes         []NodeProgress // that are scanned, by name
+}
+
+// NodeProgress says how far the scan of a node is.
+type NodeProgress struct {
+	Name          string
+	Looked, Total int64
+	Done          bool
 }
 
 // Summary is what Migrate has done.
@@ -64,10 +80,10 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 	}
 	began := time.Now()
 	p := &passes{from: from, to: to}
-	sum.Result, err = s.move(ctx, o, p.first)
+	sum.Result, err = s.move(ctx, o, pass{p.first, from})
 	if err == nil && p.strays.Load() {
 		var more move.Result
-		more, err = s.move(ctx, o, p.second)
+		more, err = s.move(ctx, o, pass{p.second, nil})
 		sum.Add(more)
 	}
 	sum.Took = time.Since(began)
@@ -101,12 +117,18 @@ func (p *passes) first(key string, at *move.Node) *move.Node {
 // second returns where a key belongs.
 func (p *passes) second(key string, _ *move.Node) *move.Node { return p.to.place(key) }
 
-// move moves keys of all nodes at once. target returns where a key belongs that lies on the
-// node at.
-func (s *servers) move(
-	ctx context.Context, o Options, target func(key string, at *move.Node) *move.Node,
-) (move.Result, error) {
-	m := &mover{pace: newPace(o.Rate, o.Latency == 0), links: s.links()}
+// pass is one scan of all nodes.
+type pass struct {
+	target func(key string, at *move.Node) *move.Node // returns where a key belongs; nil: it stays
+	drains *placement                                 // whose nodes have no keys any more that move, after it; nil: none's
+}
+
+// isOf reports whether a placement has the node.
+func (p *placement) isOf(n *move.Node) bool { return p != nil && slices.Contains(p.nodes, n) }
+
+// move moves keys of all nodes at once.
+func (s *servers) move(ctx context.Context, o Options, p pass) (move.Result, error) {
+	m := newMover(o, s)
 	meter, err := s.meter(ctx, "moving", m, o.Progress)
 	if err != nil {
 		return m.result, err
@@ -122,14 +144,22 @@ func (s *servers) move(
 			stop(err)
 		}
 	})
-	if o.Latency > 0 {
-		watching.Go(func() { m.pace.follow(moving, s.all, o.Latency) })
+	if o.Pace != nil || o.Latency > 0 {
+		watching.Go(func() { m.pace.follow(moving, s.all) })
 	}
 	for _, n := range s.all {
+		if p.drains.isOf(n) && o.Skips != nil && o.Skips(n.Name) {
+			m.scans[n].done.Store(true)
+			continue
+		}
 		g.Go(func() error {
-			return s.retry.run(moving, func() (advanced bool, err error) {
-				return m.drain(moving, n, func(key string) *move.Node { return target(key, n) })
+			err := s.retry.run(moving, func() (advanced bool, err error) {
+				return m.drain(moving, n, func(key string) *move.Node { return p.target(key, n) })
 			})
+			if err == nil && p.drains.isOf(n) && o.Drained != nil && !m.refusedFrom(n) {
+				err = o.Drained(moving, n.Name)
+			}
+			return err
 		})
 	}
 	if err = g.Wait(); err != nil && ctx.Err() == nil && beside.Err() != nil {
@@ -167,9 +197,9 @@ func (s *servers) meter(ctx context.Context, doing string, mover *mover, report 
 	if report == nil {
 		return m, nil
 	}
-	var total int64
+	var totals []int64
 	err := s.retry.run(ctx, func() (_ bool, err error) {
-		total, err = s.keys(ctx)
+		totals, err = s.keys(ctx)
 		return false, err
 	})
 	if err != nil {
@@ -189,7 +219,7 @@ func (s *servers) meter(ctx context.Context, doing string, mover *mover, report 
 			case <-ended:
 				return
 			case <-ticker.C:
-				p := m.progress(doing, total, time.Since(began))
+				p := m.progress(s.all, doing, totals, time.Since(began))
 				p.Waiting = s.retry.failure()
 				report(p)
 			}
@@ -198,10 +228,22 @@ func (s *servers) meter(ctx context.Context, doing string, mover *mover, report 
 	return m, nil
 }
 
-func (m *meter) progress(doing string, total int64, took time.Duration) Progress {
-	p := Progress{Doing: doing, Looked: m.looked.Load(), Total: total, Took: took}
-	if m.mover != nil {
-		p.Looked, p.Moved, p.Slow = m.mover.looked.Load(), m.mover.moved.Load(), m.mover.pace.slowNode()
+func (m *meter) progress(nodes []*move.Node, doing string, totals []int64, took time.Duration) Progress {
+	p := Progress{Doing: doing, Looked: m.looked.Load(), Took: took}
+	for _, n := range totals {
+		p.Total += n
+	}
+	if m.mover == nil {
+		return p
+	}
+	p.Looked, p.Moved = 0, m.mover.moved.Load()
+	p.Slow, p.Rate = m.mover.pace.now()
+	for i, n := range nodes {
+		of := NodeProgress{
+			Name: n.Name, Looked: m.mover.scans[n].looked.Load(), Total: totals[i], Done: m.mover.scans[n].done.Load(),
+		}
+		p.Looked += of.Looked
+		p.Nodes = append(p.Nodes, of)
 	}
 	return p
 }

@@ -31,13 +31,36 @@ const (
 
 // mover moves the keys of several nodes at once.
 type mover struct {
-	pace    *pace
-	links   int          // to work with, for each node
-	looked  atomic.Int64 // keys that were looked at
+	pace    *Pace
+	links   int                     // to work with, for each node
+	scans   map[*move.Node]*scanned // of all nodes; never changed
 	moved   atomic.Int64
 	mu      sync.Mutex
 	result  move.Result
-	refused []error
+	refused []refused
+}
+
+// scanned says how far a node was scanned.
+type scanned struct {
+	looked atomic.Int64 // keys that were looked at
+	done   atomic.Bool
+}
+
+// refused is the error of a value that its destination does not accept.
+type refused struct {
+	from *move.Node
+	err  error
+}
+
+func newMover(o Options, s *servers) *mover {
+	m := &mover{pace: o.Pace, links: s.links(), scans: map[*move.Node]*scanned{}}
+	if m.pace == nil {
+		m.pace = NewPace(Speed{Rate: o.Rate, Latency: o.Latency})
+	}
+	for _, n := range s.all {
+		m.scans[n] = new(scanned)
+	}
+	return m
 }
 
 // sized is a key with the bytes that it takes.
@@ -64,12 +87,9 @@ func (m *mover) drain(
 	if err != nil {
 		return false, err
 	}
-	var looked, moved atomic.Int64
-	defer func() {
-		if err != nil {
-			m.looked.Add(-looked.Load()) // the next call looks at them again
-		}
-	}()
+	var moved atomic.Int64
+	scan := m.scans[from]
+	scan.looked.Store(0) // a call after an error looks at all of them again
 	batches := make(chan batch)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -77,8 +97,10 @@ func (m *mover) drain(
 		for _, db := range dbs {
 			c := &collector{ctx: ctx, from: from, db: db.Number, batches: batches, waiting: map[*move.Node][]sized{}}
 			err := from.Scan(ctx, db.Number, func(keys []string) error {
-				looked.Add(int64(len(keys)))
-				m.looked.Add(int64(len(keys)))
+				scan.looked.Add(int64(len(keys)))
+				if err := m.pace.resumed(ctx); err != nil {
+					return err
+				}
 				return c.collect(keys, target)
 			})
 			if err != nil {
@@ -94,6 +116,7 @@ func (m *mover) drain(
 		g.Go(func() error { return m.work(ctx, from, batches, &moved) })
 	}
 	err = g.Wait()
+	scan.done.Store(err == nil)
 	return moved.Load() > 0, err
 }
 
@@ -211,7 +234,7 @@ func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch,
 		}
 		r, err := l.Move(ctx, b.keys)
 		moved.Add(int64(r.Moved + r.Joined))
-		if err := m.record(r, err); err != nil {
+		if err := m.record(from, r, err); err != nil {
 			return err
 		}
 	}
@@ -219,16 +242,16 @@ func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch,
 }
 
 // record adds the outcome of one batch. It returns the error that ends the mover.
-func (m *mover) record(r move.Result, err error) error {
+func (m *mover) record(from *move.Node, r move.Result, err error) error {
 	m.moved.Add(int64(r.Moved))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.result.Add(r)
-	var refused *move.Refused
-	if !errors.As(err, &refused) {
+	var value *move.Refused
+	if !errors.As(err, &value) {
 		return err
 	}
-	if m.refused = append(m.refused, err); len(m.refused) >= maxRefused {
+	if m.refused = append(m.refused, refused{from, err}); len(m.refused) >= maxRefused {
 		return m.refusal()
 	}
 	return nil
@@ -240,7 +263,14 @@ func (m *mover) refusal() error {
 		return nil
 	}
 	if len(m.refused) == 1 {
-		return m.refused[0]
+		return m.refused[0].err
 	}
-	return fmt.Errorf("%w (and %d more such errors)", m.refused[0], len(m.refused)-1)
+	return fmt.Errorf("%w (and %d more such errors)", m.refused[0].err, len(m.refused)-1)
+}
+
+// refusedFrom reports whether values of a node have been refused.
+func (m *mover) refusedFrom(n *move.Node) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.refused, func(r refused) bool { return r.from == n })
 }

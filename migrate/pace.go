@@ -24,56 +24,115 @@ const (
 	leastPings     = 50 // fewer say nothing about the 99th percentile
 )
 
-// pace bounds how many keys move in a second. The rate grows by 5 % in a tenth of a second
-// while every node answers PING quickly, and is halved when one does not.
-type pace struct {
-	mu    sync.Mutex
-	rate  float64
-	limit float64 // the rate never exceeds it
-	taken int     // keys since the last adjustment
-	next  time.Time
-	slow  string // the name of the node that was too slow last
+// Speed says how fast keys may move.
+type Speed struct {
+	Paused  bool          // not at all
+	Rate    int           // keys per second at most; 0: no limit
+	Latency time.Duration // that nodes may take for PING meanwhile; 0: any
 }
 
-// newPace returns a pace with a limit in keys per second; 0 means no limit.
-func newPace(limit int, steady bool) *pace {
-	p := &pace{rate: leastRate, limit: math.Inf(1)}
-	if limit > 0 {
-		p.limit = float64(limit)
-	}
-	if steady {
-		p.rate = p.limit
-	}
-	p.rate = min(p.rate, p.limit)
+// Pace bounds how many keys move in a second. With a bound for the latency, the rate grows by 5 % in a
+// tenth of a second while every node answers PING quickly, and is halved when one does not.
+type Pace struct {
+	mu      sync.Mutex
+	speed   Speed
+	changed chan struct{} // closed when there is another speed
+	rate    float64
+	limit   float64 // the rate never exceeds it
+	taken   int     // keys since the last adjustment
+	next    time.Time
+	slow    string // the name of the node that was too slow last
+}
+
+// NewPace returns a pace that begins with a speed.
+func NewPace(s Speed) *Pace {
+	p := &Pace{changed: make(chan struct{})}
+	p.set(s)
 	return p
 }
 
-// wait blocks until n more keys may move. One of many bytes counts as several.
-func (p *pace) wait(ctx context.Context, n int) error {
+// Set changes the speed, also for those who wait.
+func (p *Pace) Set(s Speed) {
 	p.mu.Lock()
-	now := time.Now()
-	at := p.next
-	if at.Before(now) {
-		at = now
+	defer p.mu.Unlock()
+	if s == p.speed {
+		return
 	}
-	p.next = at.Add(time.Duration(float64(n) / p.rate * float64(time.Second)))
-	p.taken += n
-	p.mu.Unlock()
-	if at.Equal(now) {
-		return ctx.Err()
+	p.set(s)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *Pace) set(s Speed) {
+	p.speed, p.limit, p.slow, p.next = s, math.Inf(1), "", time.Time{}
+	if s.Rate > 0 {
+		p.limit = float64(s.Rate)
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(at.Sub(now)):
-		return nil
+	p.rate = p.limit
+	if s.Latency > 0 {
+		p.rate = min(leastRate, p.limit)
 	}
 }
 
-// adjust sets the rate. slow is the name of a node that answered too slowly, or empty.
-func (p *pace) adjust(slow string) {
+// bound returns the latency that nodes may have, 0 if that is not to be measured now.
+func (p *Pace) bound() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.speed.Paused {
+		return 0
+	}
+	return p.speed.Latency
+}
+
+// wait blocks until n more keys may move. One of many bytes counts as several.
+func (p *Pace) wait(ctx context.Context, n int) error {
+	for {
+		at, changed := p.take(n)
+		var turn <-chan time.Time // nil: not before the speed changes
+		if !at.IsZero() {
+			left := time.Until(at)
+			if left <= 0 {
+				return ctx.Err()
+			}
+			turn = time.After(left)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-turn:
+			return nil
+		case <-changed: // the speed; what was taken is void
+		}
+	}
+}
+
+// resumed blocks while the pace is paused.
+func (p *Pace) resumed(ctx context.Context) error { return p.wait(ctx, 0) }
+
+// take reserves n keys, and returns when they may move. It is zero if the pace is paused. changed is
+// closed when that is not true any more.
+func (p *Pace) take(n int) (at time.Time, changed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.speed.Paused {
+		return at, p.changed
+	}
+	if at = time.Now(); at.Before(p.next) {
+		at = p.next
+	}
+	p.next = at.Add(time.Duration(float64(n) / p.rate * float64(time.Second)))
+	p.taken += n
+	return at, p.changed
+}
+
+// adjust sets the rate, if it depends on the latency. slow is the name of a node that answered too
+// slowly, or empty.
+func (p *Pace) adjust(slow string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.speed.Latency == 0 {
+		return
+	}
 	speed := float64(p.taken) / adjustInterval.Seconds()
 	p.taken = 0
 	switch {
@@ -85,17 +144,21 @@ func (p *pace) adjust(slow string) {
 	p.rate = min(max(p.rate, leastRate), p.limit)
 }
 
-// slowNode returns the name of the node that holds the rate down, or empty.
-func (p *pace) slowNode() string {
+// now returns the name of the node that holds the rate down, or empty, and the rate. That is 0 during a
+// pause, and infinite without a limit.
+func (p *Pace) now() (slow string, rate float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.slow
+	if p.speed.Paused {
+		return "", 0
+	}
+	return p.slow, p.rate
 }
 
 // probe measures the latency of one node.
 type probe struct {
-	node  *move.Node
-	bound time.Duration
+	node     *move.Node
+	baseline time.Duration // before any key moved
 
 	mu    sync.Mutex
 	pings []time.Duration // the last ones
@@ -133,8 +196,8 @@ func (p *probe) forget() {
 }
 
 // follow adjusts the rate until ctx ends. A node is slow if 1 % of its answers take longer
-// than latency, or than twice what they took before any key moved, if that is longer.
-func (p *pace) follow(ctx context.Context, nodes []*move.Node, latency time.Duration) {
+// than the bound, or than twice what they took before any key moved, if that is longer.
+func (p *Pace) follow(ctx context.Context, nodes []*move.Node) {
 	probes := make([]*probe, len(nodes))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, n := range nodes {
@@ -146,19 +209,21 @@ func (p *pace) follow(ctx context.Context, nodes []*move.Node, latency time.Dura
 			probes[i].ping(ctx)
 			time.Sleep(pingInterval)
 		}
-		probes[i].bound = max(latency, 2*probes[i].percentile())
+		probes[i].baseline = probes[i].percentile()
 		g.Go(func() error {
 			return every(ctx, pingInterval, func() error {
-				probes[i].ping(ctx)
+				if p.bound() > 0 {
+					probes[i].ping(ctx)
+				}
 				return nil
 			})
 		})
 	}
 	g.Go(func() error {
 		return every(ctx, adjustInterval, func() error {
-			slow := ""
+			slow, bound := "", p.bound()
 			for _, q := range probes {
-				if q.percentile() > q.bound {
+				if bound > 0 && q.percentile() > max(bound, 2*q.baseline) {
 					slow = q.node.Name
 					q.forget()
 				}

@@ -12,7 +12,7 @@ import (
 // TestPaceFollowsLatency: the rate grows while nodes are quick and movers use it, halves
 // when a node is slow, and stays within its bounds.
 func TestPaceFollowsLatency(t *testing.T) {
-	p := newPace(0, false)
+	p := NewPace(Speed{Latency: time.Millisecond})
 	used := func(slow string) {
 		p.taken = int(p.rate * adjustInterval.Seconds())
 		p.adjust(slow)
@@ -25,8 +25,8 @@ func TestPaceFollowsLatency(t *testing.T) {
 		t.Errorf("%.0f keys/s after ten seconds", high)
 	}
 	used("b")
-	if p.rate != high/2 || p.slowNode() != "b" {
-		t.Errorf("%.0f keys/s after a slow answer, was %.0f; held by %q", p.rate, high, p.slowNode())
+	if p.rate != high/2 || p.slow != "b" {
+		t.Errorf("%.0f keys/s after a slow answer, was %.0f; held by %q", p.rate, high, p.slow)
 	}
 	p.adjust("")
 	if p.rate != high/2 {
@@ -41,10 +41,10 @@ func TestPaceFollowsLatency(t *testing.T) {
 	for range 100 {
 		used("")
 	}
-	if p.slowNode() != "" {
+	if p.slow != "" {
 		t.Error("a node is still slow")
 	}
-	p = newPace(7, false)
+	p = NewPace(Speed{Rate: 7, Latency: time.Millisecond})
 	used("")
 	if p.rate != 7 {
 		t.Errorf("%.0f keys/s, with a limit of 7", p.rate)
@@ -53,7 +53,7 @@ func TestPaceFollowsLatency(t *testing.T) {
 
 // TestPaceWaits: keys beyond the rate wait.
 func TestPaceWaits(t *testing.T) {
-	p := newPace(1000, true)
+	p := NewPace(Speed{Rate: 1000})
 	ctx := context.Background()
 	began := time.Now()
 	for range 4 {
@@ -68,6 +68,28 @@ func TestPaceWaits(t *testing.T) {
 	cancel()
 	if p.wait(ctx, 1) == nil {
 		t.Error("does not end with its context")
+	}
+}
+
+// TestPaceChanges: a pause lasts until it ends, and a new speed holds also for keys that wait.
+func TestPaceChanges(t *testing.T) {
+	p := NewPace(Speed{Paused: true, Rate: 1})
+	began, done := time.Now(), make(chan error, 2)
+	for range 2 {
+		go func() { done <- p.wait(t.Context(), 100) }() // at this rate, the second takes 100 s
+	}
+	p.Set(Speed{Paused: true, Rate: 2})
+	select {
+	case <-done:
+		t.Fatal("keys move during a pause")
+	case <-time.After(50 * time.Millisecond):
+	}
+	p.Set(Speed{Rate: 1})
+	<-done
+	p.Set(Speed{})
+	<-done
+	if took := time.Since(began); took > 50*time.Second {
+		t.Errorf("a key waits for %s, as at the former rate", took)
 	}
 }
 

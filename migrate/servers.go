@@ -123,16 +123,17 @@ func (p *placement) place(key string) *move.Node {
 	return p.nodes[id]
 }
 
-// keys returns how many keys the nodes have.
-func (s *servers) keys(ctx context.Context) (total int64, err error) {
-	for _, n := range s.all {
+// keys returns how many keys each node has.
+func (s *servers) keys(ctx context.Context) ([]int64, error) {
+	totals := make([]int64, len(s.all))
+	for i, n := range s.all {
 		dbs, err := n.Databases(ctx)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		for _, db := range dbs {
-			total += db.Keys
+			totals[i] += db.Keys
 		}
 	}
-	return total, nil
+	return totals, nil
 }

@@ -212,9 +212,7 @@ func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
 		r.After = r.Before
 		return &r, err
 	}
-	done, err := s.move(ctx, o, func(key string, _ *move.Node) *move.Node {
-		return p.place(key)
-	})
+	done, err := s.move(ctx, o, pass{target: func(key string, _ *move.Node) *move.Node { return p.place(key) }})
 	r.Moved, r.Joined, r.Aside = done.Moved, done.Joined, append(r.Aside, done.Aside...)
 	if err != nil {
 		return &r, fmt.Errorf("repairing: %w", err)

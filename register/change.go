@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Plan is the content of the library PlanName: what a change does. Its Record becomes that of
@@ -48,6 +49,8 @@ type Change struct {
 	Entered  *Record  // nil: the node is not in the epoch
 	Drained  []string // the names of nodes of the old layout, in order
 	Done     bool
+	Paces    int   // the number of the last Pace; 0: there is none
+	Pace     *Pace // the last one; nil: there is none
 }
 
 // Changes returns the changes that the libraries of a node tell of, in the order of the epochs.
@@ -95,6 +98,11 @@ func (c *Change) add(suffix, code string) (err error) {
 		c.Holds = max(c.Holds, n)
 	case strings.HasPrefix(suffix, drainedInfix):
 		c.Drained = append(c.Drained, unescape(suffix[len(drainedInfix):]))
+	case strings.HasPrefix(suffix, paceInfix):
+		if n, _ := strconv.Atoi(suffix[len(paceInfix):]); n > c.Paces {
+			c.Paces = n
+			c.Pace, err = parsePace(code)
+		}
 	}
 	return err
 }
@@ -103,6 +111,52 @@ func (c *Change) add(suffix, code string) (err error) {
 // changed nothing.
 func (c *Change) Over() bool {
 	return c.Done || c.Decision == Cancelled || c.Entered != nil && !c.Entered.Moves()
+}
+
+// Pace is the content of the library PaceName: how fast the keys move that clients do not use. Those
+// that they use move at once, whatever it says.
+type Pace struct {
+	Paused  bool          `json:"paused,omitempty"`
+	Rate    int           `json:"rate,omitempty"`    // keys per second at most; 0: no limit
+	Latency time.Duration `json:"latency,omitempty"` // in ns, that nodes may take to answer meanwhile; 0: any
+}
+
+// Code returns the text for FUNCTION LOAD of the n-th Pace of the change to an epoch.
+func (p Pace) Code(epoch int64, n int) (string, error) {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return "", fmt.Errorf("writing a pace: %w", err)
+	}
+	return library(PaceName(epoch, n), string(text)), nil
+}
+
+func parsePace(code string) (*Pace, error) {
+	name, text, err := content(code)
+	if err != nil {
+		return nil, err
+	}
+	var p Pace
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return nil, fmt.Errorf("reading the record %s: %w", name, err)
+	}
+	return &p, nil
+}
+
+// Options is what the plan of a change says to those who carry it out, in Plan.Options.
+type Options struct {
+	Pace
+	Planned time.Time `json:"planned,omitzero"` // by the clock of the process that has planned the change
+}
+
+// ReadOptions returns the options of a plan. They are zero if it has none.
+func (p *Plan) ReadOptions() (o Options, err error) {
+	if p == nil || len(p.Options) == 0 {
+		return o, nil
+	}
+	if err = json.Unmarshal(p.Options, &o); err != nil {
+		err = fmt.Errorf("reading the options of the plan of epoch %d: %w", p.Epoch, err)
+	}
+	return o, err
 }
 
 func parsePlan(code string) (*Plan, error) {

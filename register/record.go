@@ -45,6 +45,7 @@ const (
 	decisionSuffix = "_decision"
 	closingSuffix  = "_closing"
 	drainedInfix   = "_drained_"
+	paceInfix      = "_pace_"
 	doneSuffix     = "_done"
 )
 
@@ -70,6 +71,9 @@ func DoneName(epoch int64) string { return Name(epoch) + doneSuffix }
 func DrainedName(epoch int64, node string) string {
 	return Name(epoch) + drainedInfix + escape(node)
 }
+
+// PaceName returns the name of the library with the n-th Pace of the change to an epoch.
+func PaceName(epoch int64, n int) string { return Name(epoch) + paceInfix + strconv.Itoa(n) }
 
 // IsRecord reports whether a library or function is a part of the register. Nodes ignore the
 // case of the names of functions.

@@ -1,0 +1,101 @@
+package switching
+
+import (
+	"context"
+
+	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/register"
+)
+
+// Watch is a connection to the home of a change, over which one process looks at how far the change is
+// and who takes part, and is seen by the others. It serves one goroutine.
+type Watch struct {
+	home  *Node
+	c     *connection // nil: there is none
+	close func()
+	said  string
+}
+
+// Watch returns a watch. Its connection opens when it is used, and again when it was lost.
+func (n *Node) Watch() *Watch { return &Watch{home: n} }
+
+// Look names the connection, unless it has that name, and returns what the home's register says
+// about changes and the reply to CLIENT LIST.
+func (w *Watch) Look(ctx context.Context, name string) (changes []register.Change, clients string, err error) {
+	if w.c == nil {
+		w.c, w.close = w.home.connect(context.WithoutCancel(ctx), w.home.Addr)
+		w.said = ""
+	}
+	defer func() {
+		if err != nil && !control.IsReply(err) {
+			w.Close()
+		}
+	}()
+	if name != w.said {
+		if err := w.c.ClientSetName(ctx, name).Err(); err != nil {
+			return nil, "", w.c.failed("naming a connection", err)
+		}
+		w.said = name
+	}
+	if changes, err = w.c.changes(ctx); err != nil {
+		return nil, "", err
+	}
+	if clients, err = w.c.Do(ctx, "CLIENT", "LIST", "TYPE", "normal").Text(); err != nil {
+		return nil, "", w.c.failed("asking for CLIENT LIST", err)
+	}
+	return changes, clients, nil
+}
+
+// Close closes the connection, if there is one.
+func (w *Watch) Close() {
+	if w.c != nil {
+		w.close()
+		w.c = nil
+	}
+}
+
+// SetPace says at a change's home how fast keys move from now on. adjust gets the pace that is in force,
+// and returns the new one.
+func (n *Node) SetPace(
+	ctx context.Context, epoch int64, adjust func(register.Pace) register.Pace,
+) (set register.Pace, err error) {
+	err = n.attempt(ctx, func(c *connection) error {
+		for {
+			of, err := c.change(ctx, epoch)
+			if err != nil {
+				return err
+			}
+			before, err := PaceOf(&of)
+			if err != nil {
+				return err
+			}
+			set = adjust(before)
+			at := of.Paces + 1
+			code, err := set.Code(epoch, at)
+			if err != nil {
+				return err
+			}
+			if err := c.create(ctx, code); err != nil {
+				return err
+			}
+			switch of, err = c.change(ctx, epoch); {
+			case err != nil:
+				return err
+			case of.Paces < at:
+				return n.lost(register.PaceName(epoch, at))
+			case of.Paces > at || *of.Pace == set:
+				return nil
+			} // somebody else has said something at the same time, and has not seen this
+		}
+	})
+	return set, err
+}
+
+// PaceOf returns the pace at which the keys of a change move: what was said last, or what its plan says.
+func PaceOf(of *register.Change) (register.Pace, error) {
+	if of.Pace != nil {
+		return *of.Pace, nil
+	}
+	o, err := of.Plan.ReadOptions()
+	return o.Pace, err
+}

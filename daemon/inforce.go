@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/register"
@@ -44,11 +45,7 @@ func (p *served) obeyLater(ctx context.Context) {
 			p.log.Error("a node says that another layout is in force, which keyway cannot take; it does not use such "+
 				"nodes, and their keys cannot be reached", "node", proxy.NodeName(l), "addr", l.Addr, "error", err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(obeyInterval):
-		}
+		pause(ctx, obeyInterval)
 	}
 }
 
@@ -62,16 +59,44 @@ func (p *served) takePart(ctx context.Context) {
 		waiting.Go(func() {
 			defer stop()
 			for of.Err() == nil && isHome(home, p.cfg.Load(), p.srv.Table()) {
-				select {
-				case <-of.Done():
-				case <-time.After(obeyInterval):
-				}
+				pause(of, obeyInterval)
 			}
 		})
 		if home != nil {
 			home.TakePart(of, &part{p: p, home: home.Name}, p.log)
 		}
 		waiting.Wait()
+	}
+}
+
+// moveKeys makes the keyway one of those who move the keys of a change while it is under way, until ctx
+// ends.
+func (p *served) moveKeys(ctx context.Context) {
+	for ctx.Err() == nil {
+		cfg := p.cfg.Load()
+		if config.Older(cfg) == nil {
+			p.moving.Store(nil)
+			pause(ctx, obeyInterval)
+			continue
+		}
+		of, stop := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			defer stop()
+			for of.Err() == nil && config.InSameState(p.cfg.Load(), cfg) {
+				pause(of, obeyInterval)
+			}
+		})
+		wiring.MoveKeys(of, p.cfg.Load, p.log, func(v mover.View) { p.moving.Store(&v) })
+		watching.Wait() // Run returns when the change is over, of which the configuration says so a little later
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

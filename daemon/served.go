@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
+	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
@@ -28,10 +29,11 @@ type served struct {
 
 	cfg       atomic.Pointer[config.Config]
 	observers atomic.Pointer[observers]
-	later     chan *pool.Link    // a node's register is of a later epoch
-	beside    context.Context    // ends when the server has ended
-	stop      context.CancelFunc // ends the server, because the pool was removed; nil: it does not run
-	keys      *guard.Guard       // looked at the nodes before the pool was served
+	moving    atomic.Pointer[mover.View] // of the change that is under way; nil: there is none
+	later     chan *pool.Link            // a node's register is of a later epoch
+	beside    context.Context            // ends when the server has ended
+	stop      context.CancelFunc         // ends the server, because the pool was removed; nil: it does not run
+	keys      *guard.Guard               // looked at the nodes before the pool was served
 }
 
 // observers look at the nodes while keyway serves.
@@ -83,6 +85,7 @@ func (p *served) start() {
 		p.obeyLater(beside)
 	})
 	r.watchers.Go(func() { p.takePart(beside) })
+	r.watchers.Go(func() { p.moveKeys(beside) })
 	ctx, stop := context.WithCancel(r.ctx)
 	p.stop = stop
 	r.serving.Go(func() error {

@@ -119,8 +119,10 @@ func (p *passes) second(key string, _ *move.Node) *move.Node { return p.to.place
 
 // pass is one scan of all nodes.
 type pass struct {
-	target func(key string, at *move.Node) *move.Node // returns where a key belongs; nil: it stays
-	drains *placement                                 // whose nodes have no keys any more that move, after it; nil: none's
+	// target returns where a key belongs; nil: it stays.
+	target func(key string, at *move.Node) *move.Node
+	// drains is the placement whose nodes have no keys any more that move, after the pass; nil: none.
+	drains *placement
 }
 
 // isOf reports whether a placement has the node.

@@ -98,7 +98,7 @@ func (m *mover) drain(
 			c := &collector{ctx: ctx, from: from, db: db.Number, batches: batches, waiting: map[*move.Node][]sized{}}
 			err := from.Scan(ctx, db.Number, func(keys []string) error {
 				scan.looked.Add(int64(len(keys)))
-				if err := m.pace.resumed(ctx); err != nil {
+				if err := m.pace.Resumed(ctx); err != nil {
 					return err
 				}
 				return c.collect(keys, target)

@@ -106,8 +106,8 @@ func (p *Pace) wait(ctx context.Context, n int) error {
 	}
 }
 
-// resumed blocks while the pace is paused.
-func (p *Pace) resumed(ctx context.Context) error { return p.wait(ctx, 0) }
+// Resumed blocks while the pace is paused.
+func (p *Pace) Resumed(ctx context.Context) error { return p.wait(ctx, 0) }
 
 // take reserves n keys, and returns when they may move. It is zero if the pace is paused. changed is
 // closed when that is not true any more.

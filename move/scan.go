@@ -26,9 +26,11 @@ func (n *Node) database(db int) *redis.Client {
 }
 
 // Scan calls page with the keys of a database, some at a time. It passes every key that is
-// there all the time, and may pass a key twice. Errors are *Error, or those of page.
+// there all the time, and may pass a key twice. All is asked over one connection: a cursor means nothing
+// to a server that was started anew, or to another one. Errors are *Error, or those of page.
 func (n *Node) Scan(ctx context.Context, db int, page func(keys []string) error) error {
-	c := n.database(db)
+	c := n.database(db).Conn()
+	defer c.Close()
 	for cursor := uint64(0); ; {
 		keys, next, err := c.Scan(ctx, cursor, "", pageSize).Result()
 		if err != nil {

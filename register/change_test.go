@@ -44,13 +44,15 @@ func TestChanges(t *testing.T) {
 		note(texts, DrainedName(4, n))
 	}
 	texts[DecisionName(4)] = Go.Code(4)
+	pace := Pace{Paused: true, Rate: 7, Latency: 2e6}
+	texts[PaceName(4, 2)], texts[PaceName(4, 10)] = paced(t, Pace{}, 2), paced(t, pace, 10)
 	got, err := Changes(texts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Change{
 		{Epoch: 3, Entered: &three, Done: true},
-		{Epoch: 4, Plan: &four, Holds: 10, Decision: Go, Drained: nodes},
+		{Epoch: 4, Plan: &four, Holds: 10, Decision: Go, Drained: nodes, Paces: 10, Pace: &pace},
 		{Epoch: 7},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -68,6 +70,16 @@ func TestChanges(t *testing.T) {
 		}
 		seen[strings.ToLower(name)] = true
 	}
+}
+
+// paced returns the text of a record of the change to epoch 4.
+func paced(t *testing.T, p Pace, n int) string {
+	t.Helper()
+	code, err := p.Code(4, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
 }
 
 func isStrange(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' }

@@ -60,6 +60,7 @@ type member struct {
 	holding bool      // commands wait
 	until   time.Time // then the hold ends
 	refusal string    // why it is not prepared, as logged
+	decided time.Time // when it has first seen that the change takes place, although the home is not in it
 }
 
 // TakePart makes a keyway take part in the changes whose home is this node, until ctx ends. A change
@@ -103,13 +104,13 @@ func (m *member) look(ctx context.Context) time.Duration {
 	last := &all[len(all)-1]
 	if last.Epoch != m.epoch {
 		m.endHold()
-		m.epoch, m.ready, m.holds, m.refusal = last.Epoch, false, 0, ""
+		m.epoch, m.ready, m.holds, m.refusal, m.decided = last.Epoch, false, 0, "", time.Time{}
 	}
 	switch {
 	case last.Entered != nil || last.Done:
 		return m.obey(ctx, last)
 	case last.Decision == register.Go: // the home enters the epoch next
-		return holdInterval
+		return m.help(ctx, last.Epoch)
 	case last.Over() || last.Plan == nil:
 		m.endHold()
 		m.say(ask, idle)
@@ -140,6 +141,31 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 	}
 	m.say(ctx, state)
 	return holdInterval
+}
+
+// helpAfter is how long keyways wait for those who have decided to make the home enter the epoch.
+const helpAfter = 200 * time.Millisecond
+
+// help makes the home enter an epoch that is decided, if nobody else does: who has decided may have died.
+func (m *member) help(ctx context.Context, epoch int64) time.Duration {
+	if m.decided.IsZero() {
+		m.decided = time.Now()
+	}
+	if time.Since(m.decided) < helpAfter {
+		return holdInterval
+	}
+	ctx, cancel := context.WithTimeout(ctx, HoldTime)
+	defer cancel()
+	to, err := m.home.Decide(ctx, epoch, register.Go)
+	if err == nil && to != nil {
+		err = m.home.Flip(ctx, to, Fence{})
+	}
+	if err != nil {
+		m.log.Warn("a change of the layout is decided, but its home cannot enter the epoch",
+			"epoch", epoch, "error", err)
+		return lookInterval
+	}
+	return planInterval
 }
 
 // obey makes the keyway serve by the epoch that the home has entered.

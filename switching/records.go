@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/keyway-proxy/keyway/register"
 )
@@ -207,4 +208,22 @@ func (n *Node) Committed(ctx context.Context) (last *Commitment, err error) {
 		return err
 	})
 	return last, err
+}
+
+// Entered returns the change to an epoch that one of the nodes has entered.
+func Entered(ctx context.Context, nodes []*Node, epoch int64) (*Commitment, error) {
+	found := make([]*Commitment, len(nodes))
+	err := each(nodes, func(i int, n *Node) (err error) {
+		found[i], err = n.Committed(ctx)
+		return err
+	})
+	for _, to := range found {
+		if to != nil && to.Epoch == epoch {
+			return to, nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("no node is in epoch %d", epoch)
+	}
+	return nil, err
 }

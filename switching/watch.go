@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"time"
 
 	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/register"
@@ -14,36 +15,49 @@ type Watch struct {
 	c     *connection // nil: there is none
 	close func()
 	said  string
+	id    int64
+}
+
+// Sight is what a Watch sees.
+type Sight struct {
+	ID      int64             // of its own connection, among the clients
+	Changes []register.Change // as the home's register says
+	Clients string            // the reply to CLIENT LIST
 }
 
 // Watch returns a watch. Its connection opens when it is used, and again when it was lost.
 func (n *Node) Watch() *Watch { return &Watch{home: n} }
 
-// Look names the connection, unless it has that name, and returns what the home's register says
-// about changes and the reply to CLIENT LIST.
-func (w *Watch) Look(ctx context.Context, name string) (changes []register.Change, clients string, err error) {
-	if w.c == nil {
-		w.c, w.close = w.home.connect(context.WithoutCancel(ctx), w.home.Addr)
-		w.said = ""
-	}
+// Look looks. Before that, it names the connection, unless it has that name.
+func (w *Watch) Look(ctx context.Context, name string) (s Sight, err error) {
 	defer func() {
 		if err != nil && !control.IsReply(err) {
 			w.Close()
 		}
 	}()
+	if w.c == nil {
+		w.c, w.close = w.home.connect(context.WithoutCancel(ctx), w.home.Addr)
+		w.said = ""
+		if w.id, err = w.c.ClientID(ctx).Result(); err != nil {
+			err = w.c.failed("connecting", err)
+			w.Close() // also after a refusal
+			return s, err
+		}
+	}
 	if name != w.said {
 		if err := w.c.ClientSetName(ctx, name).Err(); err != nil {
-			return nil, "", w.c.failed("naming a connection", err)
+			return s, w.c.failed("naming a connection", err)
 		}
 		w.said = name
 	}
-	if changes, err = w.c.changes(ctx); err != nil {
-		return nil, "", err
+	s.ID = w.id
+	if s.Changes, err = w.c.changes(ctx); err != nil {
+		return s, err
 	}
-	if clients, err = w.c.Do(ctx, "CLIENT", "LIST", "TYPE", "normal").Text(); err != nil {
-		return nil, "", w.c.failed("asking for CLIENT LIST", err)
+	if s.Clients, err = w.c.Do(ctx, "CLIENT", "LIST", "TYPE", "normal").Text(); err != nil {
+		err = w.c.failed("asking for CLIENT LIST", err)
 	}
-	return changes, clients, nil
+	return s, err
 }
 
 // Close closes the connection, if there is one.
@@ -91,10 +105,16 @@ func (n *Node) SetPace(
 	return set, err
 }
 
+// DefaultLatency is what nodes may take to answer PING while keys move, unless an operator says otherwise.
+const DefaultLatency = 2 * time.Millisecond
+
 // PaceOf returns the pace at which the keys of a change move: what was said last, or what its plan says.
 func PaceOf(of *register.Change) (register.Pace, error) {
-	if of.Pace != nil {
+	switch {
+	case of.Pace != nil:
 		return *of.Pace, nil
+	case of.Plan == nil || len(of.Plan.Options) == 0:
+		return register.Pace{Latency: DefaultLatency}, nil
 	}
 	o, err := of.Plan.ReadOptions()
 	return o.Pace, err

@@ -23,7 +23,8 @@ func layoutOf(t testing.TB, yaml string) register.Layout {
 	return register.Layout{Hash: c.PlacementHash(), Config: c.PlacementText()}
 }
 
-// putInForce writes the record of an epoch on nodes, as a switch of the layout will.
+// putInForce writes the record of an epoch on nodes, as a switch of the layout does. No keyway moves keys
+// that clients do not use: that is paused.
 func putInForce(t testing.TB, epoch int64, older, newer string, nodes ...*redistest.Node) {
 	t.Helper()
 	r := register.Record{Epoch: epoch, Old: layoutOf(t, older), New: layoutOf(t, newer)}
@@ -31,7 +32,14 @@ func putInForce(t testing.TB, epoch int64, older, newer string, nodes ...*redist
 	if err != nil {
 		t.Fatal(err)
 	}
+	pace, err := register.Pace{Paused: true}.Code(epoch, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, n := range nodes {
+		if r.Moves() {
+			n.Do("FUNCTION", "LOAD", pace)
+		}
 		if got := n.Do("FUNCTION", "LOAD", code).Text; got != register.Name(epoch) {
 			t.Fatalf("FUNCTION LOAD: %s", got)
 		}
@@ -189,7 +197,7 @@ func TestRegisterAppears(t *testing.T) {
 }
 
 // TestChangeUnderWay: keyways take part in a change of the layout that somebody else has begun. They
-// send nothing to a node that has not begun it. The other commands refuse to look.
+// send nothing to a node that has not begun it, and make it begin. The other commands refuse to look.
 func TestChangeUnderWay(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
@@ -197,6 +205,7 @@ func TestChangeUnderWay(t *testing.T) {
 	modulo := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b})
 	fillBy(t, ring)
 	k := startReloadable(t, ring, "backend: {request_timeout: 1s}\n")
+	b.Do("ACL", "SETUSER", "default", "-function|load")
 	putInForce(t, 1, ring, modulo, a)
 	a.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	c := redistest.Dial(t, k.listen)
@@ -224,8 +233,8 @@ func TestChangeUnderWay(t *testing.T) {
 			t.Errorf("%s: %v\n%s", args[0], err, out)
 		}
 	}
-	putInForce(t, 1, ring, modulo, b)
-	redistest.Eventually(t, 10*time.Second, "keyway serves all keys", func() bool { return lost(t, k.listen) == 0 })
+	b.Do("ACL", "SETUSER", "default", "+function|load")
+	redistest.Eventually(t, 60*time.Second, "keyway serves all keys", func() bool { return lost(t, k.listen) == 0 })
 	later := redistest.ServeProcess(t, ring) // one that starts in the middle
 	if n := lost(t, later.Addr); n != 0 {
 		t.Errorf("%d of %d keys are hidden from a keyway that has started meanwhile", n, registeredKeys)

@@ -10,10 +10,10 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// switched runs keyway switch, and returns what it has printed.
+// switched runs keyway switch until all keys have moved, and returns what it has printed.
 func switched(t testing.TB, older, newer string, flags ...string) string {
 	t.Helper()
-	args := append([]string{"switch"}, flags...)
+	args := append([]string{"switch", "--wait"}, flags...)
 	args = append(args, redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer))
 	out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
 	if err != nil {

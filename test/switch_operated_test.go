@@ -72,13 +72,13 @@ func TestOperatorChangesLayout(t *testing.T) {
 	o.run(1, "the change to epoch 1 has not begun", "reverse", "-c", older)
 	o.run(0, "cancelled: the change to epoch 1 does not take place\n", "cancel", "-c", newer)
 	o.run(0, "no change is planned\n", "cancel", "-c", older)
-	o.run(0, "All 100 keys are where the layout places them.", "switch", older, newer)
+	o.run(0, "All 100 keys are where the layout places them.", "switch", "--wait", older, newer)
 	o.run(0, "no change is planned\n", "cancel", "-c", newer)
-	o.run(0, "all nodes are in epoch 3", "reverse", "-c", older)
+	o.run(0, "all nodes are in epoch 3", "reverse", "--wait", "-c", older)
 	if keys := o.c.Keys(); len(keys) > 0 {
 		t.Errorf("%d keys have not gone back", len(keys))
 	}
-	o.run(0, "all nodes are in epoch 4", "switch", newer)
+	o.run(0, "all nodes are in epoch 4", "switch", "--wait", newer)
 	o.run(1, "this layout is in force since epoch 4", "switch", "-c", newer)
 
 	o.run(1, "epoch 4 is in force, not 3", "forget", "3", "-c", newer)

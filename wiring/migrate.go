@@ -60,9 +60,9 @@ func keyways(clients string) (all []migrate.Keyway) {
 	return all
 }
 
-// scanned returns the layout of a configuration, and asks the cluster or the sentinels.
+// scanned returns the layout of a configuration alone, and asks the cluster or the sentinels.
 func scanned(ctx context.Context, c *config.Config) (migrate.Layout, error) {
-	t, err := FetchTable(ctx, c)
+	t, err := fetchTable(ctx, c)
 	return migrate.Layout{
 		Table: t, Account: accounts(c), ConnectTimeout: c.Backend.ConnectTimeout,
 		Placement: c.PlacementHash(),

@@ -1,6 +1,9 @@
 package wiring
 
 import (
+	"encoding/json"
+	"time"
+
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
@@ -97,11 +101,12 @@ func PrepareChange(
 // Switch is a change from the layout of one configuration to that of another, while keyways serve.
 type Switch struct {
 	switching.Driver
+	// Pace is how fast the keys move that clients do not use, unless that is said otherwise later.
+	Pace register.Pace
+
 	older, newer *config.Config
 	plan         register.Plan
-	from         migrate.Layout
-	to           migrate.Layout
-	all          []*switching.Node // of the newer layout
+	work         *mover.Work
 }
 
 // NewSwitch prepares a change.
@@ -124,19 +129,10 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 		Old: register.Layout{Hash: older.PlacementHash(), Config: older.PlacementText()},
 		New: register.Layout{Hash: newer.PlacementHash(), Config: newer.PlacementText()},
 	}}}
-	if s.from, err = scanned(ctx, older); err != nil {
+	if s.work, err = workOf(ctx, 0, older, newer); err != nil {
 		return nil, err
 	}
-	if s.to, err = scanned(ctx, newer); err != nil {
-		return nil, err
-	}
-	s.Home = Home(older, s.from.Table)
-	s.Nodes, s.all = mastersOf(older, s.from.Table), mastersOf(newer, s.to.Table)
-	for _, n := range s.all {
-		if !slices.ContainsFunc(s.Nodes, func(o *switching.Node) bool { return o.Addr == n.Addr }) {
-			s.Nodes = append(s.Nodes, n)
-		}
-	}
+	s.Home, s.Nodes = s.work.Home, s.work.Nodes
 	return s, nil
 }
 
@@ -151,32 +147,58 @@ func (s *Switch) Plan(ctx context.Context, accept []string) (*plan.Report, error
 	return Plan(ctx, s.older, s.newer, plan.Options{Accept: accept})
 }
 
-// Run carries the change out: it begins, moves all keys and verifies. If the change is under way
-// already, because another Run was interrupted, it goes on.
-func (s *Switch) Run(ctx context.Context, o migrate.Options) (sum migrate.Summary, err error) {
+// Start begins the change, and returns when all nodes have entered its epoch. From then on the keyways
+// move the keys, unless there is none: then served is false. If the change is under way already, because
+// another Start was interrupted, it goes on; the pace is then set if setPace is true.
+func (s *Switch) Start(ctx context.Context, o migrate.Options, setPace bool) (served bool, err error) {
 	at, err := switching.Read(ctx, s.Home, s.Nodes)
 	if err != nil {
-		return sum, err
+		return false, err
 	}
+	served = len(at.Members) > 0
 	isThis := at.Plan != nil && at.Plan.Old.Hash == s.plan.Old.Hash && at.Plan.New.Hash == s.plan.New.Hash
 	var to *switching.Commitment
 	if isThis && !at.Over() && at.Decision != register.Undecided {
 		if to, err = s.Home.Decide(ctx, at.Epoch, register.Go); err != nil {
-			return sum, err
+			return false, err
 		}
 		s.Report("the change to epoch %d goes on", at.Epoch)
-		err = s.Flip(ctx, to)
+		if setPace {
+			_, err = s.Home.SetPace(ctx, at.Epoch, func(was register.Pace) register.Pace { return s.Pace })
+		}
+		if err == nil {
+			err = s.Flip(ctx, to)
+		}
 	} else {
 		to, err = s.begin(ctx, at, o)
 	}
 	if err != nil {
-		return sum, err
+		return false, err
 	}
-	o.Keyways, o.WhileServing, o.Epoch = keyways, true, to.Epoch
-	if sum, err = migrate.Migrate(ctx, s.from, s.to, o); err != nil || !sum.After.Clean() {
-		return sum, err
+	s.work.Epoch = to.Epoch
+	return served, nil
+}
+
+// Await waits until all keys have moved, and returns what a scan of all nodes finds then. If no keyway
+// moves the keys, Await does. seen gets how far the change is, about once a second.
+func (s *Switch) Await(ctx context.Context, o migrate.Options, seen func(mover.View)) (*migrate.Report, error) {
+	mover.Run(ctx, mover.Options{
+		Find: func(ctx context.Context) (*mover.Work, error) {
+			return workOf(ctx, s.work.Epoch, s.older, s.newer)
+		},
+		Instance: "keyway switch", Stands: true, Keyways: keyways, Log: slog.New(slog.DiscardHandler), Seen: seen,
+	})
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	return sum, switching.Finish(ctx, s.Home, s.all, to.Epoch)
+	at, err := switching.Read(ctx, s.Home, nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case at.Epoch != s.work.Epoch:
+		return nil, fmt.Errorf("another change of the layout has begun: see keyway status (epoch %d)", at.Epoch)
+	}
+	return migrate.Verify(ctx, s.work.To, o)
 }
 
 // begin begins the change, unless keys lie where the older layout does not place them: at their new
@@ -190,7 +212,7 @@ func (s *Switch) begin(
 			return nil, cmp.Or(err, fmt.Errorf("the change to epoch %d has begun meanwhile", at.Epoch))
 		}
 	case at.State == switching.Steady || at.State == switching.Done:
-		before, err := migrate.Verify(ctx, s.from, o)
+		before, err := migrate.Verify(ctx, s.work.From, o)
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +221,13 @@ func (s *Switch) begin(
 				"that clients see; see keyway verify, and keyway verify --repair")
 		}
 	}
-	return s.Begin(ctx, s.plan)
+	options, err := json.Marshal(register.Options{Pace: s.Pace, Planned: time.Now().UTC().Truncate(time.Second)})
+	if err != nil {
+		return nil, fmt.Errorf("writing the options of the plan: %w", err)
+	}
+	p := s.plan
+	p.Options = options
+	return s.Begin(ctx, p)
 }
 
 // Cancel cancels a planned change. It returns false if that was decided before.

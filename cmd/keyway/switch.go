@@ -5,22 +5,27 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/switching"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // switchover is one call of keyway switch.
 type switchover struct {
-	o      migrate.Options
+	pace   register.Pace
 	accept []string // findings of the plan
 	file   string   // with -c
 	pool   string
 	strict bool
 	cancel bool
+	wait   bool
 }
 
 func switchCommand() *cobra.Command {
@@ -31,10 +36,12 @@ func switchCommand() *cobra.Command {
 		Long: "switch changes the layout from the one that is in force to that of the new configuration. The first\n" +
 			"change needs both files; later ones find the old layout in the nodes' registers. All keyways hold\n" +
 			"their commands for some milliseconds and then serve by the new layout. A key that a client uses is\n" +
-			"brought at once, and switch moves the others. It may be interrupted at any time: clients go on. The\n" +
-			"same command goes on later, and keyway reverse takes the change back. When it has ended, write the new\n" +
-			"layout into the file of each keyway, and reload them. The exit status is 0 if all keys are in their\n" +
-			"new places, 2 if the plan is not ready or some keys are not, and 1 if it did not come to an end.",
+			"brought at once, and a keyway moves the others. switch returns when it does; with --wait, or if no\n" +
+			"keyway serves the nodes, it stays until all keys have moved. It may be interrupted at any time.\n" +
+			"keyway status says how far it is, and keyway reverse takes the change back. At the end, write the new\n" +
+			"layout into the file of each keyway, and reload them. The exit status is 0 if the change has begun, or\n" +
+			"with --wait if all keys are in their new places; 2 if the plan is not ready or some keys are not; and\n" +
+			"1 if something has failed.",
 		Args: s.files,
 		RunE: s.run,
 	}
@@ -47,11 +54,12 @@ func switchCommand() *cobra.Command {
 
 // flags adds the flags of a command that changes the layout.
 func (s *switchover) flags(cmd *cobra.Command) {
-	movingFlags(cmd, &s.o)
+	paceFlags(cmd, &s.pace)
 	poolFlag(cmd, &s.pool)
 	cmd.Flags().StringSliceVar(&s.accept, "accept", nil,
 		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
 	cmd.Flags().BoolVar(&s.strict, "strict", false, "cancel if commands of a keyway stay in flight")
+	cmd.Flags().BoolVar(&s.wait, "wait", false, "stay until all keys have moved, and show how far that is")
 }
 
 // files requires one or two files, or one with -c.
@@ -61,6 +69,13 @@ func (s *switchover) files(cmd *cobra.Command, files []string) error {
 			"OLD.yml NEW.yml", cmd.CommandPath())
 	}
 	return nil
+}
+
+// paceFlags are the flags that say how fast keys move.
+func paceFlags(cmd *cobra.Command, p *register.Pace) {
+	cmd.Flags().IntVar(&p.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
+	cmd.Flags().DurationVar(&p.Latency, "latency", switching.DefaultLatency,
+		"move fewer keys while a node takes longer than this for PING; 0: never")
 }
 
 func (s *switchover) run(cmd *cobra.Command, files []string) error {
@@ -113,25 +128,64 @@ func (s *switchover) carryOut(cmd *cobra.Command, change *wiring.Switch) error {
 	case !ready:
 		return exitStatus(notReady)
 	}
-	change.Strict = s.strict
+	change.Strict, change.Pace = s.strict, s.pace
 	change.Report = func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	shown := newMeter(cmd.ErrOrStderr())
-	s.o.Progress = shown.print
-	sum, err := change.Run(ctx, s.o)
+	setPace := cmd.Flags().Changed("rate") || cmd.Flags().Changed("latency")
+	served, err := change.Start(ctx, migrate.Options{Progress: shown.print, Retry: time.Minute}, setPace)
 	shown.end()
-	if sum.Moved > 0 || len(sum.Aside) > 0 {
-		printSummary(w, sum)
+	switch {
+	case err != nil:
+		return interrupted(cmd, err)
+	case served && !s.wait:
+		_, err = fmt.Fprintln(w, "the keyways move the keys: see keyway status, keyway pause, keyway rate")
+		return err
+	case !served:
+		fmt.Fprintln(w, "no keyway serves these nodes, so this command moves the keys")
 	}
+	return s.await(cmd, change)
+}
+
+// await stays until all keys have moved.
+func (s *switchover) await(cmd *cobra.Command, change *wiring.Switch) error {
+	w := cmd.OutOrStdout()
+	shown := newMeter(cmd.ErrOrStderr())
+	began := time.Now()
+	report, err := change.Await(cmd.Context(), migrate.Options{Progress: shown.print, Retry: time.Minute},
+		func(v mover.View) { shown.print(progressOf(&v, time.Since(began))) })
+	shown.end()
 	if err != nil {
 		return interrupted(cmd, err)
 	}
-	if err := printReport(w, sum.After); err != nil {
+	fmt.Fprintf(w, "all keys have moved, in %s\n\n", time.Since(began).Round(100*time.Millisecond))
+	if err := printReport(w, report); err != nil {
 		return fmt.Errorf("printing the report: %w", err)
 	}
-	if !sum.After.Clean() {
+	if !report.Clean() {
 		return exitStatus(misplacedStatus)
 	}
 	return nil
+}
+
+// progressOf returns how far the process is that moves keys, for a meter.
+func progressOf(v *mover.View, took time.Duration) migrate.Progress {
+	p := migrate.Progress{Doing: "moving", Took: took}
+	if len(v.Processes) == 0 {
+		return p
+	}
+	at := v.Processes[0]
+	for _, s := range at.Sources {
+		p.Looked += s.Looked
+		p.Total += s.Total
+	}
+	p.Moved, p.Slow, p.Waiting = at.Moved, at.Slow, at.Waits
+	switch {
+	case at.Verify:
+		p.Doing = "verifying"
+	case v.Pace.Paused:
+		p.Waiting = "paused; keyway resume goes on"
+	}
+	return p
 }
 
 // isReady prints what stands in the way of a change that has not begun.

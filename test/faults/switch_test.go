@@ -93,7 +93,7 @@ func TestSwitchCommand(t *testing.T) {
 		if i%2 == 1 {
 			older, newer = slots, ring
 		}
-		cmd := exec.Command(redistest.Build(t), "switch", redistest.WriteFile(t, "old.yml", older),
+		cmd := exec.Command(redistest.Build(t), "switch", "--wait", redistest.WriteFile(t, "old.yml", older),
 			redistest.WriteFile(t, "new.yml", newer))
 		out, err := cmd.CombinedOutput()
 		t.Logf("%s", out)
@@ -127,7 +127,7 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 	l2 := (&load{addr: k2.Addr, clients: 5, prefix: "other:", keys: 100, pause: time.Millisecond}).start(t)
 	old, next := redistest.WriteFile(t, "old.yml", ring), redistest.WriteFile(t, "new.yml", slots)
 	half := func(from, to string) {
-		cmd := exec.Command(redistest.Build(t), "switch", "--rate", "2000", from, to)
+		cmd := exec.Command(redistest.Build(t), "switch", "--wait", "--rate", "2000", from, to)
 		var out redistest.Log
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {
@@ -143,7 +143,7 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 		t.Logf("%s", out.String())
 	}
 	whole := func(from, to string) {
-		out, err := exec.Command(redistest.Build(t), "switch", from, to).CombinedOutput()
+		out, err := exec.Command(redistest.Build(t), "switch", "--wait", from, to).CombinedOutput()
 		t.Logf("%s", out)
 		if err != nil {
 			t.Errorf("%v", err)
@@ -187,8 +187,8 @@ func each(t *testing.T, c *redistest.Client, of func(i int) (want string, comman
 	}
 }
 
-// TestMoverOfAnEarlierEpoch: keyway switch was stopped while it moved keys, and wakes up when the switch
-// has been taken back. It moves nothing any more.
+// TestMoverOfAnEarlierEpoch: a process was stopped while it moved keys, and wakes up when the switch has been
+// taken back. It moves nothing any more.
 func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	t.Parallel()
 	nodes, ring, slots := twoLayouts(t)
@@ -197,8 +197,10 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	each(t, conn, func(i int) (want string, command []string) {
 		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
 	})
+	conn.Close()
+	k.End()
 	old, next := redistest.WriteFile(t, "old.yml", ring), redistest.WriteFile(t, "new.yml", slots)
-	first := exec.Command(redistest.Build(t), "switch", "--rate", "1000", old, next)
+	first := exec.Command(redistest.Build(t), "switch", "--rate", "1000", old, next) // no keyway moves keys
 	var said redistest.Log
 	first.Stdout, first.Stderr = &said, &said
 	if err := first.Start(); err != nil {
@@ -206,7 +208,9 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	}
 	redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool { return len(nodes[3].Keys()) > 500 })
 	first.Process.Signal(syscall.SIGSTOP)
-	out, err := exec.Command(redistest.Build(t), "switch", next, old).CombinedOutput()
+	k = redistest.ServeProcess(t, ring)
+	conn = redistest.Dial(t, k.Addr)
+	out, err := exec.Command(redistest.Build(t), "switch", "--wait", next, old).CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -3,6 +3,36 @@ package main
 // inSwitch are planted in what a switch of the layout does with nodes.
 var inSwitch = []bug{
 	{
+		"a frozen process goes on as the one that moves keys", "mover/process.go",
+		"last(a.Idle > frozen, b.Idle > frozen), ", "",
+		"./mover", "TestWhoMovesKeys",
+	},
+	{
+		"who moves keys makes way for an older process, and all begins anew", "mover/process.go",
+		"last(!a.Moves, !b.Moves)", "0",
+		"./mover", "TestWhoMovesKeys",
+	},
+	{
+		"a process that cannot reach a node keeps others from moving keys", "mover/process.go",
+		"last(a.Stuck, b.Stuck), ", "",
+		"./mover", "TestWhoMovesKeys",
+	},
+	{
+		"keys that wait for their turn do not see that there is another rate", "migrate/pace.go",
+		"	close(p.changed)\n", "",
+		"./migrate", "TestPaceChanges",
+	},
+	{
+		"a pause does not keep keys from moving", "migrate/pace.go",
+		"	if p.speed.Paused {\n		return at, p.changed\n", "	if false {\n		return at, p.changed\n",
+		"./migrate", "TestPaceChanges",
+	},
+	{
+		"a decided change waits for ever when its command has died", "switching/member.go",
+		"	if time.Since(m.decided) < helpAfter {", "	if time.Since(m.decided) < time.Hour {",
+		"./test", "TestSwitchOutlivesItsCommand",
+	},
+	{
 		"a node enters an epoch, and connections of earlier ones stay", "switching/flip.go",
 		"	return c.kill(ctx, kills)\n", "	return c.kill(ctx, kills[:0])\n",
 		"./test", "TestFlipEndsOlderConnections",

@@ -1,0 +1,242 @@
+package mover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/switching"
+)
+
+const (
+	firstPause = time.Second // after a failure
+	maxPause   = 30 * time.Second
+	flipTime   = 10 * time.Second // to make nodes enter the epoch that have stayed behind
+	retryTime  = 10 * time.Second // for a node that cannot be reached, without asking where the nodes are
+	stuckTime  = 20 * time.Second // without getting on
+)
+
+// job moves the keys of a change, from the beginning to the end.
+type job struct {
+	find    func(ctx context.Context) (*Work, error)
+	epoch   int64
+	keyways func(clients string) []migrate.Keyway
+	pace    *migrate.Pace
+	log     *slog.Logger
+	stop    context.CancelFunc
+	ended   sync.WaitGroup
+
+	mu      sync.Mutex
+	drained []string  // nodes that need not be scanned
+	doing   Progress  // but for what follows
+	failure string    // why it does not get on
+	logged  string    // the failure that was logged last
+	got     time.Time // when it has got on last
+	before  int64     // keys that have moved in former attempts
+	aside   int
+
+	rate  float64 // keys per second, smoothed
+	moved int64   // when that was measured
+	at    time.Time
+}
+
+// run moves keys until all have moved, or until ctx ends.
+func (j *job) run(ctx context.Context) {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		began := time.Now()
+		err := j.attempt(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		j.fail(err)
+		wait := pause
+		switch took := time.Since(began); {
+		case errors.As(err, new(*unclean)): // to look at all keys again and again would keep the nodes busy
+			wait = max(pause, 9*took)
+		case took > time.Minute:
+			pause, wait = firstPause, firstPause
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// attempt tries to move all keys, and ends the change.
+func (j *job) attempt(ctx context.Context) error {
+	w, err := j.find(ctx)
+	if err != nil {
+		return err
+	}
+	if err := j.flip(ctx, w); err != nil {
+		return err
+	}
+	if err := j.resumed(ctx); err != nil {
+		return err
+	}
+	sum, err := migrate.Migrate(ctx, w.From, w.To, migrate.Options{
+		Pace: j.pace, Retry: retryTime, Epoch: w.Epoch, WhileServing: true, Keyways: j.keyways, Progress: j.note,
+		Skips: j.skips,
+		Drained: func(ctx context.Context, node string) error {
+			j.log.Info("all keys have left the node that move from it", "epoch", j.epoch, "node", node)
+			return w.Home.Drained(ctx, j.epoch, node)
+		},
+	})
+	j.add(&sum)
+	if err != nil {
+		return err
+	}
+	if !sum.After.Clean() {
+		j.forget()
+		return &unclean{sum.After}
+	}
+	if err := j.resumed(ctx); err != nil { // a pause is one, also where little is left to do
+		return err
+	}
+	if err := switching.Finish(ctx, w.Home, w.Newer, j.epoch); err != nil {
+		return err
+	}
+	j.log.Info("the change of the layout is done: all keys are in their places", "epoch", j.epoch,
+		"moved", j.before, "keys", sum.After.Keys, "set_aside", j.aside)
+	return nil
+}
+
+// unclean is the error of keys that have not moved to their places.
+type unclean struct{ found *migrate.Report }
+
+func (u *unclean) Error() string {
+	first := u.found.Findings[0]
+	return fmt.Sprintf("%d keys lie elsewhere than the new layout says, such as %.64q on node %s; see keyway verify",
+		u.found.Misplaced, first.Key, first.Node)
+}
+
+// flip makes nodes enter the epoch that have stayed behind, such as when the process has died that
+// was about to do so.
+func (j *job) flip(ctx context.Context, w *Work) error {
+	ctx, cancel := context.WithTimeout(ctx, flipTime)
+	defer cancel()
+	to, err := switching.Entered(ctx, []*switching.Node{w.Home}, j.epoch)
+	if err != nil {
+		to, err = switching.Entered(ctx, w.Nodes, j.epoch)
+	}
+	if err != nil {
+		return err
+	}
+	return (&switching.Driver{Home: w.Home, Nodes: w.Nodes}).Flip(ctx, to)
+}
+
+// resumed blocks while keys should not move.
+func (j *job) resumed(ctx context.Context) error {
+	err := j.pace.Resumed(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.got = time.Now()
+	return err
+}
+
+// add counts what an attempt has done.
+func (j *job) add(sum *migrate.Summary) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.before += int64(sum.Moved)
+	j.aside += len(sum.Aside)
+	j.doing.Moved = 0
+	if sum.Moved > 0 {
+		j.got = time.Now()
+	}
+	for _, a := range sum.Aside {
+		j.log.Warn("a key was on two nodes with different values; the older one was set aside",
+			"key", a.Key, "node", a.Node, "db", a.DB, "name", a.Name)
+	}
+}
+
+// skips reports whether a node needs no scan.
+func (j *job) skips(node string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Contains(j.drained, node)
+}
+
+// forget makes the next attempt scan all nodes.
+func (j *job) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.drained = nil
+}
+
+// fail remembers why an attempt has failed.
+func (j *job) fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failure = err.Error()
+	if j.failure != j.logged {
+		j.logged = j.failure
+		j.log.Warn("the keys of the change do not move; trying again", "epoch", j.epoch, "error", err)
+	}
+}
+
+// note remembers how far the attempt is.
+func (j *job) note(p migrate.Progress) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if p.Waiting == "" {
+		j.got, j.failure = time.Now(), ""
+	}
+	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Waits: p.Waiting, Verify: p.Doing != "moving"}
+	looked, left := int64(0), int64(0)
+	for _, n := range p.Nodes {
+		s := Source(n)
+		j.doing.Sources = append(j.doing.Sources, s)
+		looked += s.Looked
+		if !s.Done {
+			left += max(s.Total-s.Looked, 0)
+		}
+	}
+	switch {
+	case j.doing.Verify:
+	case looked == 0:
+		j.doing.Left = Unknown
+	default:
+		j.doing.Left = int64(math.Round(float64(left) * float64(p.Moved) / float64(looked)))
+	}
+}
+
+// progress returns how far the job is. It is called about once a second.
+func (j *job) progress() Progress {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p := j.doing
+	p.Moves, p.Stuck, p.Aside = true, j.stuck(), j.aside
+	p.Moved += j.before
+	if p.Waits == "" {
+		p.Waits = j.failure
+	}
+	if now := time.Now(); j.at.IsZero() {
+		j.at, j.moved = now, p.Moved
+	} else if took := now.Sub(j.at).Seconds(); took > 0.5 {
+		speed := max(float64(p.Moved-j.moved), 0) / took
+		if j.rate += (speed - j.rate) / 3; j.rate < 1 {
+			j.rate = speed
+		}
+		j.at, j.moved = now, p.Moved
+	}
+	p.Rate = int(j.rate)
+	return p
+}
+
+// stuck reports whether the job has not got on for long. j.mu must be locked.
+func (j *job) stuck() bool { return time.Since(j.got) > stuckTime }
+
+func (j *job) isStuck() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.stuck()
+}

@@ -1,0 +1,179 @@
+package mover
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/switching"
+)
+
+// Work is what a change moves, as the clusters and sentinels of its layouts say now.
+type Work struct {
+	Epoch int64
+	Home  *switching.Node
+	Nodes []*switching.Node // of both layouts, with the home
+	Newer []*switching.Node // of the new one
+	From  migrate.Layout
+	To    migrate.Layout
+}
+
+// Options configure Run.
+type Options struct {
+	Find     func(ctx context.Context) (*Work, error)
+	Instance string // the name of the keyway, or of the command
+	Stands   bool   // see Process.Stands
+	Keyways  func(clients string) []migrate.Keyway
+	Log      *slog.Logger
+	Seen     func(View) // called after each look, if not nil
+}
+
+// View is what a process that may move keys sees at the home of the change.
+type View struct {
+	Change    register.Change
+	Pace      register.Pace // that is in force
+	Processes []Process     // the first one should move the keys
+	Own       Process       // of them, this one, and what it does now
+}
+
+const (
+	lookInterval = time.Second
+	lookTimeout  = 2 * time.Second
+	findInterval = 5 * time.Second // between two questions where the nodes are, while the home does not answer
+)
+
+// mover is one call of Run.
+type mover struct {
+	Options
+	work  *Work // nil: not found yet
+	found time.Time
+	watch *switching.Watch
+	own   Process
+	pace  *migrate.Pace
+	job   *job // nil: another process moves the keys
+
+	failure string // that was logged last
+}
+
+// Run moves the keys of a change while this is the process that should, and looks after the one that
+// does otherwise. It returns when the change is done, when a later one has begun, or when ctx ends.
+func Run(ctx context.Context, o Options) {
+	m := &mover{Options: o, pace: migrate.NewPace(migrate.Speed{Paused: true})}
+	defer func() {
+		m.rest()
+		if m.watch != nil {
+			m.watch.Close()
+		}
+	}()
+	for ctx.Err() == nil && !m.turn(ctx) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookInterval):
+		}
+	}
+}
+
+// turn looks once, and does what follows from that.
+func (m *mover) turn(ctx context.Context) (isOver bool) {
+	if m.work == nil && !m.find(ctx) {
+		return false
+	}
+	if m.job != nil {
+		m.own.Progress = m.job.progress()
+	}
+	ask, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	seen, err := m.watch.Look(ask, m.own.name())
+	if err != nil { // who moves keys goes on: that needs no home
+		m.failed(err)
+		if time.Since(m.found) > findInterval {
+			m.find(ctx)
+		}
+		return false
+	}
+	v := View{Processes: Processes(seen.Clients, m.work.Epoch)}
+	for _, c := range seen.Changes {
+		switch {
+		case c.Epoch == m.work.Epoch:
+			v.Change = c
+		case c.Epoch > m.work.Epoch && c.Entered != nil:
+			return true
+		}
+	}
+	if v.Change.Done {
+		return true
+	}
+	if v.Pace, err = switching.PaceOf(&v.Change); err != nil {
+		m.failed(err)
+	} else {
+		m.pace.Set(migrate.Speed(v.Pace))
+		m.own.Paces = v.Change.Paces
+	}
+	m.own.ID = seen.ID
+	switch should := v.should(seen.ID); {
+	case should && m.job == nil:
+		m.begin(ctx, v.Change.Drained)
+	case !should && m.job != nil && v.Processes[0].Moves:
+		m.Log.Info("another process moves the keys", "epoch", m.work.Epoch, "by", v.Processes[0].Instance)
+		m.rest()
+	}
+	if v.Own = m.own; m.Seen != nil {
+		m.Seen(v)
+	}
+	return false
+}
+
+// should reports whether the process with this connection should move the keys.
+func (v *View) should(id int64) bool { return len(v.Processes) > 0 && v.Processes[0].ID == id }
+
+// find asks where the nodes are.
+func (m *mover) find(ctx context.Context) bool {
+	m.found = time.Now()
+	w, err := m.Find(ctx)
+	if err != nil {
+		m.failed(err)
+		return false
+	}
+	if m.watch == nil || m.work.Home.Addr != w.Home.Addr {
+		if m.watch != nil {
+			m.watch.Close()
+		}
+		m.watch = w.Home.Watch()
+	}
+	m.work = w
+	m.own.Epoch, m.own.Instance, m.own.Stands = w.Epoch, m.Instance, m.Stands
+	return true
+}
+
+// failed logs an error, unless it is the one that was logged last.
+func (m *mover) failed(err error) {
+	if text := err.Error(); text != m.failure {
+		m.failure = text
+		m.Log.Warn("cannot see how far the change of the layout is", "error", err)
+	}
+}
+
+// begin begins to move keys. The nodes that are drained need not be scanned.
+func (m *mover) begin(ctx context.Context, drained []string) {
+	m.Log.Info("this process moves the keys of the change that clients do not use", "epoch", m.work.Epoch)
+	ctx, stop := context.WithCancel(ctx)
+	m.job = &job{
+		find: m.Find, epoch: m.work.Epoch, keyways: m.Keyways, pace: m.pace, log: m.Log, drained: drained, stop: stop,
+		got: time.Now(),
+	}
+	m.job.ended.Go(func() { m.job.run(ctx) })
+}
+
+// rest ends that.
+func (m *mover) rest() {
+	if m.job == nil {
+		return
+	}
+	m.job.stop()
+	m.job.ended.Wait()
+	isStuck := m.job.isStuck()
+	m.job, m.own.Progress = nil, Progress{}
+	m.own.Stuck = isStuck // until it has to try again, since all others are, too
+}

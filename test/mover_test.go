@@ -1,0 +1,231 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/mover"
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/switching"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// moves is a change of the layout, from a ring of the nodes a and b to slots on b and c, and the keyways that
+// see it.
+type moves struct {
+	t            testing.TB
+	nodes        []*redistest.Node
+	keyways      []*redistest.Process // called kw-0, kw-1...
+	older, newer string
+	oldFile      string
+	newFile      string
+	keys         int
+}
+
+func newMoves(t testing.TB, keyways, keys int) *moves {
+	t.Helper()
+	m := &moves{t: t, nodes: redistest.Three(t), keys: keys}
+	m.older = redistest.Ring(m.nodes[0].Addr, m.nodes[1].Addr)
+	m.newer = "layout: slots\nslots: {static: {b: 0-8191, c: 8192-16383}}\nnodes:\n" +
+		fmt.Sprintf("  - {name: b, addr: %s}\n  - {name: c, addr: %s}\n", m.nodes[1].Addr, m.nodes[2].Addr)
+	m.oldFile, m.newFile = redistest.WriteFile(t, "old.yml", m.older), redistest.WriteFile(t, "new.yml", m.newer)
+	for range keyways {
+		m.join()
+	}
+	c := redistest.Dial(t, m.keyways[0].Addr)
+	defer c.Close()
+	for i := range keys {
+		c.Send("SET", fmt.Sprint("key:", i), fmt.Sprint(i))
+	}
+	c.Flush()
+	for range keys {
+		if r, err := c.Receive(); err != nil || r.Text != "OK" {
+			t.Fatal(r, err)
+		}
+	}
+	return m
+}
+
+// join starts another keyway.
+func (m *moves) join() {
+	m.keyways = append(m.keyways,
+		redistest.ServeProcess(m.t, fmt.Sprintf("instance: kw-%d\n%s", len(m.keyways), m.older)))
+}
+
+// run runs a command of keyway, and returns what it prints and its exit status.
+func (m *moves) run(args ...string) (string, int) {
+	m.t.Helper()
+	out, err := exec.Command(redistest.Build(m.t), args...).CombinedOutput()
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		m.t.Fatal(err)
+	}
+	m.t.Logf("keyway %s\n%s", strings.Join(args, " "), out)
+	if ended != nil {
+		return string(out), ended.ExitCode()
+	}
+	return string(out), 0
+}
+
+// must runs a command that succeeds.
+func (m *moves) must(args ...string) string {
+	m.t.Helper()
+	out, status := m.run(args...)
+	if status != 0 {
+		m.t.Fatalf("exit status %d", status)
+	}
+	return out
+}
+
+// processes are those that may move keys, as node a shows them.
+func (m *moves) processes() []mover.Process {
+	return mover.Processes(m.nodes[0].Do("CLIENT", "LIST").Text, 1)
+}
+
+// awaitMover waits until another keyway than these moves keys, and has moved some. It returns its number.
+func (m *moves) awaitMover(than ...int) (number int) {
+	m.t.Helper()
+	redistest.Eventually(m.t, 60*time.Second, "a keyway moves keys", func() bool {
+		i := slices.IndexFunc(m.processes(), func(p mover.Process) bool {
+			_, err := fmt.Sscanf(p.Instance, "kw-%d", &number)
+			return err == nil && p.Moves && p.Moved > 0 && !slices.Contains(than, number)
+		})
+		return i >= 0
+	})
+	return number
+}
+
+// awaitEnd waits until the change is done. Then each key must be where the new layout places it, and clients
+// must find it.
+func (m *moves) awaitEnd(keyway int) {
+	m.t.Helper()
+	redistest.Eventually(m.t, 30*time.Second, "the change is done", func() bool {
+		return hasRecord(m.nodes[0], "keyway_1_done") && hasRecord(m.nodes[1], "keyway_1_done") &&
+			hasRecord(m.nodes[2], "keyway_1_done")
+	})
+	if n := len(m.nodes[0].Keys()); n > 0 {
+		m.t.Errorf("%d keys are left at a", n)
+	}
+	if b, c := len(m.nodes[1].Keys()), len(m.nodes[2].Keys()); b+c != m.keys || c < m.keys/3 {
+		m.t.Errorf("b has %d keys, and c %d", b, c)
+	}
+	m.find(keyway, 0, m.keys)
+}
+
+// find finds keys by a keyway.
+func (m *moves) find(keyway, first, after int) {
+	m.t.Helper()
+	c := redistest.Dial(m.t, m.keyways[keyway].Addr)
+	defer c.Close()
+	for i := first; i < after; i++ {
+		c.Send("GET", fmt.Sprint("key:", i))
+	}
+	c.Flush()
+	for i := first; i < after; i++ {
+		if r, err := c.Receive(); err != nil || r.Text != fmt.Sprint(i) {
+			m.t.Fatalf("key:%d: %s, %v", i, r, err)
+		}
+	}
+}
+
+// TestKeywaysMoveKeys: keyway switch returns, and one of the keyways moves the keys. When it is killed, another
+// one goes on, and so it does when that one freezes. The frozen one does no harm when it wakes up.
+func TestKeywaysMoveKeys(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 3, 8000)
+	m.must("switch", "--rate", "400", "--latency", "0", m.oldFile, m.newFile)
+	killed := m.awaitMover()
+	m.keyways[killed].Kill()
+	frozen := m.awaitMover(killed)
+	m.keyways[frozen].Freeze()
+	last := m.awaitMover(killed, frozen)
+	m.keyways[frozen].Thaw()
+	m.must("rate", "unlimited", "-c", m.newFile)
+	m.awaitEnd(last)
+	m.find(frozen, 0, 100)
+}
+
+// TestSwitchOutlivesItsCommand: keyway switch dies right after the change was decided, or when only the first
+// node has entered the epoch. The keyways carry it out.
+func TestSwitchOutlivesItsCommand(t *testing.T) {
+	t.Parallel()
+	for name, flipped := range map[string]bool{"decided": false, "at one node": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMoves(t, 2, 500)
+			home, ctx := nodeOf(m.nodes[0]), within(t, 30*time.Second)
+			_, err := home.Plan(ctx, register.Plan{Record: register.Record{
+				Epoch: 1, Old: layoutOf(t, m.older), New: layoutOf(t, m.newer),
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, err := home.Decide(ctx, 1, register.Go)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if flipped {
+				if err := home.Flip(ctx, to, switching.Fence{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.awaitEnd(1)
+		})
+	}
+}
+
+// TestPause: while the change is paused no key moves, but clients find each of them, and so they do at a keyway
+// that starts later. Nobody who takes over the work goes on with it. A rate bounds how many keys move.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 2, 6000)
+	m.must("switch", "--rate", "200", "--latency", "0", m.oldFile, m.newFile)
+	first := m.awaitMover()
+	m.must("pause", "-c", m.oldFile)
+	obeys := func(pace int) {
+		redistest.Eventually(t, 30*time.Second, "who moves keys has seen the new pace", func() bool {
+			all := m.processes()
+			return len(all) > 0 && all[0].Moves && all[0].Paces == pace
+		})
+	}
+	at := func() int { return len(m.nodes[2].Keys()) }
+	obeys(1)
+	m.join()
+	m.keyways[first].Kill()
+	redistest.Eventually(t, 30*time.Second, "another process would move keys", func() bool {
+		all := m.processes()
+		return len(all) == 2 && all[0].Moves && all[0].Instance != fmt.Sprint("kw-", first) && all[0].Paces == 1
+	})
+	paused := at()
+	m.find(2, 0, 500)
+	brought := at() - paused
+	if brought == 0 || brought > 500 {
+		t.Errorf("%d keys were brought for a client", brought)
+	}
+	time.Sleep(1500 * time.Millisecond) // longer than it takes to move hundreds, at the rate
+	if n := at() - paused - brought; n > 0 {
+		t.Errorf("%d keys have moved during the pause", n)
+	}
+	before, began := len(m.nodes[0].Keys()), time.Now()
+	m.must("resume", "-c", m.newFile)
+	obeys(2)
+	time.Sleep(time.Second)
+	left, took := len(m.nodes[0].Keys()), time.Since(began)
+	const atOnce = 2 * 3 * 100 // batches of two links of each node begin at once
+	if most := int(took.Seconds()*200) + atOnce; before-left > most {
+		t.Errorf("%d keys have left in %s, more than %d", before-left, took, most)
+	}
+	if text := m.must("rate", "auto", "-c", m.newFile); !strings.Contains(text, "auto: fewer keys") {
+		t.Error("rate does not say what holds now")
+	}
+	m.awaitEnd(2)
+	text, status := m.run("pause", "-c", m.newFile)
+	if status != 1 || !strings.Contains(text, "no keys are on their way") {
+		t.Errorf("pause after the change: %d %s", status, text)
+	}
+}

@@ -379,7 +379,7 @@ func (l *Link) greeted(now int64) {
 	}
 	g.frame = nil
 	l.enter(Ready, now)
-	l.dialing.silent, l.dialing.refused, l.served = false, false, false
+	l.dialing.silent, l.dialing.refused, l.dialing.awaits, l.served = false, false, 0, false
 	l.reason = ""
 	l.mark()
 	l.traffic.up(now)
@@ -448,10 +448,12 @@ func postpone(l *Link, now int64, reason string) {
 // await ends an attempt to connect to a node whose epoch is not that of the layout that is served.
 // That passes soon if the layout is being changed, so requests wait for a few attempts.
 func await(l *Link, now int64, reason string) {
-	if l.dialing.failures >= changes {
+	if l.dialing.awaits++; l.dialing.awaits > changes {
 		l.fail(now, reason)
 	} else {
+		failures := l.dialing.failures // the node can be reached
 		postpone(l, now, reason)
+		l.dialing.failures = failures
 	}
 	l.dialing.retryAt = now + int64(backoffMin)/2
 }

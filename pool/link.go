@@ -111,6 +111,7 @@ type dialing struct {
 	at       int64 // time of the last attempt
 	retryAt  int64
 	failures int   // since the link was last Ready for minLife or got a reply
+	awaits   int   // attempts since it was last Ready that have met a node of another epoch
 	epoch    int64 // of the layout by which the oldest request was placed that waits for the link
 	refused  bool  // the last attempt has failed
 	silent   bool  // requests have timed out, and the node has not answered a greeting since
@@ -210,10 +211,10 @@ func openSlowly(l *Link, now int64) {
 func (l *Link) RetryNow(now int64) {
 	switch l.state {
 	case Idle, Down:
-		l.dialing.failures, l.dialing.refused = 0, false
+		l.dialing.failures, l.dialing.awaits, l.dialing.refused = 0, 0, false
 		l.dial(now)
 	case Dialing, Greeting:
-		l.dialing.failures, l.dialing.refused = 0, false
+		l.dialing.failures, l.dialing.awaits, l.dialing.refused = 0, 0, false
 	}
 }
 

@@ -221,6 +221,20 @@ func TestEveryNodeIsAskedForItsRegister(t *testing.T) {
 	}
 }
 
+// TestEndWhileTheEpochBegins: a node whose epoch is not that of the layout yet can be reached, however often
+// it has said so. A connection that it ends meanwhile is no reason to refuse requests.
+func TestEndWhileTheEpochBegins(t *testing.T) {
+	b := newBench(t, Config{Epoch: 1})
+	for range 20 {
+		b.c.Received([]byte(functionList("keyway_2_closing")+echoOf(b.greetNamed())), b.now)
+	}
+	b.greetNamed()
+	b.c.Fail(b.now, "EOF")
+	if reason := b.c.ConnectError(); reason != "" {
+		t.Errorf("requests are refused: %s", reason)
+	}
+}
+
 // TestRequestsOfAnEarlierEpoch: a request that was placed in an earlier epoch does not reach the node.
 // If it is sent again over the same link, it does.
 func TestRequestsOfAnEarlierEpoch(t *testing.T) {

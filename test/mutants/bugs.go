@@ -263,7 +263,7 @@ var aroundProxy = []bug{
 	},
 	{
 		"a node that is made a master is not tried before its back-off ends", "pool/link.go",
-		"		l.dialing.failures, l.dialing.refused = 0, false\n		l.dial(now)\n",
+		"		l.dialing.failures, l.dialing.awaits, l.dialing.refused = 0, 0, false\n		l.dial(now)\n",
 		"		l.dialing.failures += 0\n",
 		"./pool", "TestNewMasterIsDialedAtOnce",
 	},

@@ -97,11 +97,12 @@ func (m *member) look(ctx context.Context) time.Duration {
 		}
 		return lookInterval
 	}
-	if len(all) == 0 {
+	last := current(all)
+	if last == nil {
+		m.endHold()
 		m.say(ask, idle)
 		return lookInterval
 	}
-	last := &all[len(all)-1]
 	if last.Epoch != m.epoch {
 		m.endHold()
 		m.epoch, m.ready, m.holds, m.refusal, m.decided = last.Epoch, false, 0, "", time.Time{}

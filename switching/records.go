@@ -89,10 +89,11 @@ func (n *Node) Plan(ctx context.Context, p register.Plan) (planned register.Plan
 // mayPlan returns an error if a change cannot follow the changes before it. While keys move, the
 // only next change is back to where they come from: a key could be on three nodes otherwise.
 func (n *Node) mayPlan(before []register.Change, p register.Plan) error {
-	if len(before) == 0 {
+	last := current(before)
+	if last == nil {
 		return nil
 	}
-	last := before[len(before)-1]
+	latest := before[len(before)-1].Epoch
 	was := last.Entered
 	if was == nil && last.Plan != nil && last.Decision == register.Go {
 		was = &last.Plan.Record
@@ -100,9 +101,9 @@ func (n *Node) mayPlan(before []register.Change, p register.Plan) error {
 	reverse := was != nil &&
 		p.Old.Hash == was.New.Hash && p.New.Hash == was.Old.Hash
 	switch {
-	case last.Epoch > p.Epoch:
+	case latest > p.Epoch:
 		return n.refused("planning a change", "look at its state, and begin anew",
-			"there is a change to epoch %d, so none to epoch %d can begin", last.Epoch, p.Epoch)
+			"there is a change to epoch %d, so none to epoch %d can begin", latest, p.Epoch)
 	case last.Epoch == p.Epoch || last.Over() || last.Plan == nil && last.Entered == nil || reverse:
 		return nil
 	}

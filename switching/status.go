@@ -13,7 +13,7 @@ type State string
 
 // The values of State, in the order of a change.
 const (
-	Steady   State = "steady"   // there is no change, or the last one was cancelled
+	Steady   State = "steady"   // there is no change, but for cancelled ones
 	Planned  State = "planned"  // it may be cancelled
 	Prepared State = "prepared" // all members are prepared
 	Holding  State = "holding"  // keyways hold commands, for a bounded time
@@ -22,7 +22,7 @@ const (
 	Done     State = "done"     // nothing is left to move
 )
 
-// Status is what the nodes say about the last change.
+// Status is what the nodes say about the last change that was not cancelled.
 type Status struct {
 	register.Change // as the register of its home says
 	State           State
@@ -41,10 +41,11 @@ func Read(ctx context.Context, home *Node, nodes []*Node) (s Status, err error) 
 	if s.Members, err = home.Members(ctx); err != nil {
 		return s, err
 	}
-	if s.State = Steady; len(all) == 0 {
+	last := current(all)
+	if s.State = Steady; last == nil {
 		return s, nil
 	}
-	s.Change = all[len(all)-1]
+	s.Change = *last
 	switch {
 	case s.Done:
 		s.State = Done
@@ -63,6 +64,17 @@ func Read(ctx context.Context, home *Node, nodes []*Node) (s Status, err error) 
 		}
 	}
 	return s, err
+}
+
+// current returns the last change that was not cancelled, nil if there is none. While keys move, a
+// change back may be planned and cancelled, and they go on.
+func current(all []register.Change) *register.Change {
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Decision != register.Cancelled {
+			return &all[i]
+		}
+	}
+	return nil
 }
 
 // areReady reports whether all members have prepared.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/register"
 )
 
 // TestMembers: each process is a member, by what it says last. What is no keyway's is none.
@@ -53,5 +54,36 @@ master_repl_offset:100
 	want := "10.0.0.2:6379 10.0.0.3:6379 [::1]:7000"
 	if got := strings.Join(lagging(text, 100), " "); got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestCancelledWayBack: while keys move, a change back that was planned and cancelled ends nothing. The
+// change goes on, can be taken back again, and no other one may begin.
+func TestCancelledWayBack(t *testing.T) {
+	record := func(epoch int64, from, to string) register.Record {
+		return register.Record{Epoch: epoch, Old: register.Layout{Hash: from}, New: register.Layout{Hash: to}}
+	}
+	forth, back := record(4, "a", "b"), record(5, "b", "a")
+	all := []register.Change{
+		{Epoch: 4, Plan: &register.Plan{Record: forth}, Decision: register.Go, Entered: &forth},
+		{Epoch: 5, Plan: &register.Plan{Record: back}, Decision: register.Cancelled},
+	}
+	if got := current(all); got == nil || got.Epoch != 4 {
+		t.Errorf("the change under way is %v", got)
+	}
+	if got := current(all[1:]); got != nil {
+		t.Errorf("a cancelled change is under way: %v", got)
+	}
+	n := &Node{Name: "n"}
+	for _, c := range []struct {
+		next register.Record
+		may  bool
+	}{
+		{record(6, "b", "a"), true}, {record(6, "b", "c"), false}, {record(6, "a", "b"), false},
+		{record(4, "b", "a"), false},
+	} {
+		if err := n.mayPlan(all, register.Plan{Record: c.next}); (err == nil) != c.may {
+			t.Errorf("to plan epoch %d from %s to %s: %v", c.next.Epoch, c.next.Old.Hash, c.next.New.Hash, err)
+		}
 	}
 }

@@ -153,6 +153,11 @@ var inSwitch = []bug{
 		"./test", "TestOperatorChangesLayout",
 	},
 	{
+		"a change back that was cancelled ends the change that goes on", "switching/status.go",
+		"		if all[i].Decision != register.Cancelled {", "		if all[i].Epoch > 0 {",
+		"./switching", "TestCancelledWayBack",
+	},
+	{
 		"waiting for a node's epoch counts as not reaching the node", "pool/greeting.go",
 		"		l.dialing.failures = failures\n", "		_ = failures\n",
 		"./pool", "TestEndWhileTheEpochBegins",

@@ -25,6 +25,8 @@ type Account struct {
 	Username, Password string
 	Printed            Printed     // nil: Password stays the password
 	TLS                *tls.Config // nil: keyway does not encrypt
+	// Network, if not nil, connects to servers instead of the network of the machine.
+	Network func(ctx context.Context, addr string) (net.Conn, error)
 
 	// The sections of the configuration that have the user and the password, and TLS; for errors.
 	Section, TLSSection string
@@ -98,6 +100,9 @@ func (o Options) redis() *redis.Options {
 func (o Options) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Dial)
 	defer cancel()
+	if o.Network != nil {
+		return o.Network(ctx, addr)
+	}
 	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil || o.TLS == nil {
 		return conn, err

@@ -60,8 +60,8 @@ type Node struct {
 	announced struct {
 		name  string
 		admit func(clients string) error // nil: Announce was not called
-		mu    sync.Mutex
-		by    *connection // open since it has looked at the clients
+		lock  chan struct{}              // for one who holds it while the node answers; others obey their contexts
+		by    *connection                // open since it has looked at the clients
 	}
 }
 
@@ -70,6 +70,7 @@ type Node struct {
 // closes its connections. Errors are *Error.
 func Open(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{Name: o.Name, Addr: o.Addr, o: o, databases: map[int]*redis.Client{}}
+	n.announced.lock = make(chan struct{}, 1)
 	n.client = n.database(0)
 	if err := n.identify(ctx); err != nil {
 		n.Close()

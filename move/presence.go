@@ -30,8 +30,10 @@ func (n *Node) Look(ctx context.Context) error {
 	if err := n.present(ctx, nil); err != nil {
 		return err
 	}
-	n.announced.mu.Lock()
-	defer n.announced.mu.Unlock()
+	if err := n.lockAnnounced(ctx); err != nil {
+		return err
+	}
+	defer n.unlockAnnounced()
 	if n.announced.by == nil {
 		return nil
 	}
@@ -45,8 +47,10 @@ func (n *Node) present(ctx context.Context, c *connection) error {
 	if a.admit == nil {
 		return nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	if err := n.lockAnnounced(ctx); err != nil {
+		return err
+	}
+	defer n.unlockAnnounced()
 	if a.by != nil {
 		if (c == nil || a.by.runID == c.runID) && a.by.Ping(ctx).Err() == nil {
 			return nil
@@ -69,6 +73,17 @@ func (n *Node) present(ctx context.Context, c *connection) error {
 	a.by = by
 	return nil
 }
+
+func (n *Node) lockAnnounced(ctx context.Context) error {
+	select {
+	case n.announced.lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return n.failed("waiting for a look at its clients", ctx.Err())
+	}
+}
+
+func (n *Node) unlockAnnounced() { <-n.announced.lock }
 
 // judge asks for the node's clients, and returns an error if no key may move beside them.
 func (n *Node) judge(ctx context.Context, c *connection) error {

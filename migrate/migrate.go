@@ -55,8 +55,9 @@ type NodeProgress struct {
 // Summary is what Migrate has done.
 type Summary struct {
 	move.Result
-	Took  time.Duration // for moving, without the verification
-	After *Report       // of all nodes of both layouts, against the newer one
+	Loaded []Loaded      // libraries of functions
+	Took   time.Duration // for moving, without the verification
+	After  *Report       // of all nodes of both layouts, against the newer one
 }
 
 // Migrate moves all keys from where the older layout places them to where the newer does,
@@ -76,6 +77,9 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 		return sum, err
 	}
 	if err := s.announce(ctx, newAdmission(migrates, to, o)); err != nil {
+		return sum, err
+	}
+	if sum.Loaded, err = equip(ctx, from, to); err != nil {
 		return sum, err
 	}
 	began := time.Now()

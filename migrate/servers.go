@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/keyway-proxy/keyway/control"
@@ -106,6 +107,17 @@ func (s *servers) watch(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// masters yields the nodes of a placement.
+func (p *placement) masters() iter.Seq[*move.Node] {
+	return func(yield func(*move.Node) bool) {
+		for _, n := range p.nodes {
+			if n != nil && !yield(n) {
+				return
+			}
+		}
+	}
 }
 
 func (s *servers) close() {

@@ -154,6 +154,30 @@ func (n *Node) Close() {
 	}
 }
 
+// Libraries returns the code of the clients' libraries of functions by name. There are none if the node
+// does not say: Redis before 7.0, or a user without that right.
+func (n *Node) Libraries(ctx context.Context) (map[string]string, error) {
+	all, err := n.client.FunctionList(ctx, redis.FunctionListQuery{WithCode: true}).Result()
+	if err != nil && !control.IsReply(err) {
+		return nil, n.failed("asking for FUNCTION LIST", err)
+	}
+	codes := map[string]string{}
+	for _, l := range all {
+		if !register.IsRecord([]byte(l.Name)) {
+			codes[l.Name] = l.Code
+		}
+	}
+	return codes, nil
+}
+
+// Load loads a library of functions that the node does not have.
+func (n *Node) Load(ctx context.Context, name, code string) error {
+	if err := n.client.FunctionLoad(ctx, code).Err(); err != nil {
+		return n.failed("loading library "+name, err)
+	}
+	return nil
+}
+
 // Databases returns the databases that have keys, in the order of their numbers.
 func (n *Node) Databases(ctx context.Context) ([]info.Database, error) {
 	text, err := n.client.Info(ctx, "keyspace").Result()

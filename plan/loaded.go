@@ -11,28 +11,29 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyway-proxy/keyway/control"
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
 )
 
 // loaded is what a node needs to have loaded, besides keys, to serve them as others did.
 type loaded struct {
-	libraries map[string]bool // of functions; nil: the node does not say
-	modules   map[string]bool
+	libraries map[string]string // code of functions by name; nil: the node does not say
+	modules   map[string]string
 }
 
 // askLoaded asks for the libraries of functions.
 func (n *node) askLoaded(ctx context.Context) error {
-	list, err := n.conn.FunctionList(ctx, redis.FunctionListQuery{}).Result()
+	list, err := n.conn.FunctionList(ctx, redis.FunctionListQuery{WithCode: true}).Result()
 	if err != nil && !control.IsReply(err) {
 		return fmt.Errorf("asking for FUNCTION LIST: %w", err)
 	}
 	if err != nil {
 		return nil // before Redis 7.0, or without the right: functions are not compared
 	}
-	n.loaded.libraries = map[string]bool{}
+	n.loaded.libraries = map[string]string{}
 	for _, l := range list {
-		if !strings.HasPrefix(l.Name, "keyway_") {
-			n.loaded.libraries[l.Name] = true
+		if !register.IsRecord([]byte(l.Name)) {
+			n.loaded.libraries[l.Name] = l.Code
 		}
 	}
 	return nil
@@ -48,21 +49,25 @@ func (n *node) addModule(line string) {
 		return // Valkey's engine of scripts, which has no types
 	}
 	if n.loaded.modules == nil {
-		n.loaded.modules = map[string]bool{}
+		n.loaded.modules = map[string]string{}
 	}
-	n.loaded.modules[name] = true
+	n.loaded.modules[name] = ""
 }
 
 // equipment reports libraries and modules that nodes of the new layout lack.
 func (p *planner) equipment() {
-	libraries, modules, from := map[string]bool{}, map[string]bool{}, map[string]*node{}
+	libraries, modules := map[string]string{}, map[string]string{}
+	from, differ := map[string]*node{}, map[string]*node{}
 	for _, n := range p.nodes {
-		if n.source() {
-			maps.Copy(libraries, n.loaded.libraries)
-			maps.Copy(modules, n.loaded.modules)
-			for name := range n.loaded.libraries {
-				from[name] = n
+		if !n.source() {
+			continue
+		}
+		maps.Copy(modules, n.loaded.modules)
+		for name, code := range n.loaded.libraries {
+			if was, known := libraries[name]; known && was != code {
+				differ[name] = n
 			}
+			libraries[name], from[name] = code, n
 		}
 	}
 	for _, n := range p.nodes {
@@ -70,9 +75,14 @@ func (p *planner) equipment() {
 			continue
 		}
 		if lacks := missing(libraries, n.loaded.libraries); n.loaded.libraries != nil && len(lacks) > 0 {
-			p.problem("functions", fmt.Sprintf("load them there; %s FUNCTION LIST WITHCODE shows them",
-				redisCLI(from[lacks[0]].addr)),
-				"node %s lacks libraries of functions: %s", n.name, strings.Join(lacks, ", "))
+			p.note("node %s lacks libraries of functions, and gets them: %s", n.name, strings.Join(lacks, ", "))
+			for _, name := range lacks {
+				if differ[name] != nil {
+					p.problem("functions", "load the right one on all nodes; "+redisCLI(from[name].addr)+
+						" FUNCTION LIST WITHCODE shows it",
+						"node %s lacks library %s, which is not the same on all nodes", n.name, name)
+				}
+			}
 		}
 		if lacks := missing(modules, n.loaded.modules); len(lacks) > 0 {
 			p.note("node %s lacks modules: %s. It does not accept keys of their types",
@@ -91,9 +101,9 @@ func redisCLI(addr string) string {
 }
 
 // missing returns what has lacks of needs, sorted.
-func missing(needs, has map[string]bool) (names []string) {
+func missing(needs, has map[string]string) (names []string) {
 	for name := range needs {
-		if !has[name] {
+		if _, ok := has[name]; !ok {
 			names = append(names, name)
 		}
 	}

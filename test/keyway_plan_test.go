@@ -337,25 +337,30 @@ func TestPlanMisplaced(t *testing.T) {
 		"with slots, clients reach database 0 only")
 }
 
-// TestPlanFunctions: a node that lacks functions makes the plan unready.
+// loadFunction loads a library with a function of the same name.
+func loadFunction(n *redistest.Node, name, returns string) {
+	n.Do("FUNCTION", "LOAD", "#!lua name="+name+"\nredis.register_function('"+name+"', function() return '"+
+		returns+"' end)")
+}
+
+// TestPlanFunctions: a node that lacks functions gets them, unless nodes do not agree what they are.
 func TestPlanFunctions(t *testing.T) {
 	t.Parallel()
 	nodes, three, four := growing(t)
-	load := func(n *redistest.Node, name string) {
-		n.Do("FUNCTION", "LOAD", "#!lua name="+name+"\nredis.register_function('"+name+"', function() return 1 end)")
-	}
-	load(nodes[0], "mylib")
-	load(nodes[0], "keyway_7_plan")
+	loadFunction(nodes[0], "mylib", "1")
+	loadFunction(nodes[0], "keyway_7_plan", "1")
 	for _, n := range nodes[1:3] {
-		load(n, "mylib")
+		loadFunction(n, "mylib", "1")
 	}
 	out, status := runPlan(t, three, four)
+	expectPlan(t, out, status, 0, "node d lacks libraries of functions, and gets them: mylib", "READY")
+	loadFunction(nodes[2], "other", "1")
+	loadFunction(nodes[1], "other", "2")
 	host, port, _ := strings.Cut(nodes[2].Addr, ":")
-	expectPlan(t, out, status, 2, "not ready: functions: node d lacks libraries of functions: mylib; load them there; "+
-		"redis-cli -h "+host+" -p "+port+" FUNCTION LIST WITHCODE shows them", "NOT READY: functions")
-	load(nodes[3], "mylib")
 	out, status = runPlan(t, three, four)
-	expectPlan(t, out, status, 0, "READY")
+	expectPlan(t, out, status, 2, "not ready: functions: node d lacks library other, which is not the same on all "+
+		"nodes; load the right one on all nodes; redis-cli -h "+host+" -p "+port+" FUNCTION LIST WITHCODE shows it",
+		"NOT READY: functions")
 }
 
 // TestPlanBigKeys: it names the keys that stall both nodes.

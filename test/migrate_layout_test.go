@@ -31,7 +31,7 @@ func written(t *testing.T, yaml string, n int, dbs ...string) map[string]string 
 	want := map[string]string{}
 	k := redistest.Serve(t, yaml).Ready()
 	defer k.Stop()
-	c := k.Dial()
+	c := redistest.Dial(t, k.Addr)
 	for _, db := range dbs {
 		if db != "0" {
 			c.MustDo("SELECT", db)
@@ -83,7 +83,7 @@ func once(t *testing.T, yaml string, nodes []*redistest.Node, want map[string]st
 	}
 	k := redistest.Serve(t, yaml).Ready()
 	defer k.Stop()
-	c := k.Dial()
+	c := redistest.Dial(t, k.Addr)
 	for _, db := range dbs {
 		if db != "0" {
 			c.MustDo("SELECT", db)
@@ -127,6 +127,35 @@ func TestMigrate(t *testing.T) {
 				once(t, way[1-i], nodes, want, dbs...)
 			}
 		})
+	}
+}
+
+// TestFunctionsMove: functions that a node of the new layout lacks are there when keys are, and clients
+// go on calling them. One that the node has stays.
+func TestFunctionsMove(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"migrate", "switch"} {
+		nodes := append(redistest.Three(t), redistest.Start(t))
+		for _, n := range nodes[:3] {
+			loadFunction(n, "first", "1")
+			loadFunction(n, "second", "1")
+		}
+		loadFunction(nodes[3], "second", "2")
+		var out string
+		if command == "migrate" {
+			out, _ = keyway(t, command, ringOf(nodes[:3]), ringOf(nodes))
+		} else {
+			k := redistest.ServeProcess(t, ringOf(nodes[:3]))
+			c := redistest.Dial(t, k.Addr)
+			out = switched(t, ringOf(nodes[:3]), ringOf(nodes))
+			for i := range 100 {
+				c.Expect("1", "FCALL", "first", "1", fmt.Sprint("key:", i))
+			}
+		}
+		printed(t, out, []string{"node d has got functions: first"}, []string{"are where"})
+		c := redistest.Dial(t, nodes[3].Addr)
+		c.Expect("1", "FCALL", "first", "0")
+		c.Expect("2", "FCALL", "second", "0")
 	}
 }
 

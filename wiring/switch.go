@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
@@ -220,6 +221,13 @@ func (s *Switch) begin(
 			return nil, errors.New("keys lie on other nodes than the old layout says, where they would hide those " +
 				"that clients see; see keyway verify, and keyway verify --repair")
 		}
+	}
+	loaded, err := migrate.Equip(ctx, s.work.From, s.work.To)
+	for _, l := range loaded {
+		s.Report("node %s has got functions: %s", l.Node, strings.Join(l.Libraries, ", "))
+	}
+	if err != nil {
+		return nil, err
 	}
 	options, err := json.Marshal(register.Options{Pace: s.Pace, Planned: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {

@@ -62,6 +62,9 @@ func migrateCommand() *cobra.Command {
 }
 
 func printSummary(w io.Writer, sum migrate.Summary) {
+	for _, l := range sum.Loaded {
+		fmt.Fprintf(w, "node %s has got functions: %s\n", l.Node, strings.Join(l.Libraries, ", "))
+	}
 	rate := float64(sum.Moved) / max(sum.Took.Seconds(), 0.001)
 	took := sum.Took.Round(100 * time.Millisecond)
 	fmt.Fprintf(w, "%s, in %s (%.0f keys/s)\n", movedText(sum.Moved, sum.Joined), took, rate)

@@ -136,6 +136,12 @@ var inMove = []bug{
 		"./migrate", "TestBatches",
 	},
 	{
+		"a switch copies no functions", "wiring/switch.go",
+		"	loaded, err := migrate.Equip(ctx, s.work.From, s.work.To)\n",
+		"	var loaded []migrate.Loaded\n	var err error\n",
+		"./test", "TestFunctionsMove",
+	},
+	{
 		"a slow node does not slow the mover down", "migrate/pace.go",
 		"p.rate/2, slow", "p.rate, slow",
 		"./migrate", "TestPaceFollowsLatency",

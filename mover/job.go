@@ -17,7 +17,7 @@ import (
 const (
 	firstPause = time.Second // after a failure
 	maxPause   = 30 * time.Second
-	flipTime   = 10 * time.Second // to make nodes enter the epoch that have stayed behind
+	flipTime   = 5 * time.Second  // to make nodes enter the epoch that have stayed behind
 	retryTime  = 10 * time.Second // for a node that cannot be reached, without asking where the nodes are
 	stuckTime  = 20 * time.Second // without getting on
 )

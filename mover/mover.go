@@ -161,7 +161,7 @@ func (m *mover) begin(ctx context.Context, drained []string) {
 	ctx, stop := context.WithCancel(ctx)
 	m.job = &job{
 		find: m.Find, epoch: m.work.Epoch, keyways: m.Keyways, pace: m.pace, log: m.Log, drained: drained, stop: stop,
-		got: time.Now(),
+		got: time.Now(), doing: Progress{Left: Unknown},
 	}
 	m.job.ended.Go(func() { m.job.run(ctx) })
 }

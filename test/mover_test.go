@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -228,4 +229,96 @@ func TestPause(t *testing.T) {
 	if status != 1 || !strings.Contains(text, "no keys are on their way") {
 		t.Errorf("pause after the change: %d %s", status, text)
 	}
+}
+
+// status returns what keyway status says.
+func (m *moves) status(file string) (s mover.Status) {
+	m.t.Helper()
+	out, _ := m.run("status", "--json", "-c", file)
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		m.t.Errorf("%v: %s", err, out)
+	}
+	return s
+}
+
+// says runs keyway status, and compares its exit status and what it prints.
+func (m *moves) says(file string, exit int, texts ...string) {
+	m.t.Helper()
+	text, got := m.run("status", "-c", file)
+	if got != exit {
+		m.t.Errorf("exit status %d, want %d", got, exit)
+	}
+	for _, want := range texts {
+		if !strings.Contains(text, want) {
+			m.t.Errorf("it does not say %q", want)
+		}
+	}
+}
+
+// TestStatus: keyway status says how far a change is, what is wrong and what to do, by the file of either
+// layout.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 1, 3000)
+	m.says(m.oldFile, 0, "No change of the layout is known", "kw-0", "keyway plan")
+
+	m.keyways[0].Freeze()
+	home, ctx := nodeOf(m.nodes[0]), within(t, 60*time.Second)
+	p := register.Plan{Record: register.Record{Epoch: 1, Old: layoutOf(t, m.older), New: layoutOf(t, m.newer)}}
+	if _, err := home.Plan(ctx, p); err != nil {
+		t.Fatal(err)
+	}
+	m.says(m.oldFile, 2, "epoch 1: planned", "problem: not prepared: kw-0 at 127.0.0.1",
+		"keyway cancel")
+	m.keyways[0].Thaw()
+	redistest.Eventually(t, 20*time.Second, "the keyway is prepared", func() bool {
+		return m.status(m.oldFile).State == switching.Prepared
+	})
+
+	pause := func(was register.Pace) register.Pace { return register.Pace{Paused: true, Rate: 100} }
+	if _, err := home.SetPace(ctx, 1, pause); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := home.Decide(ctx, 1, register.Go); err != nil { // the keyway does the rest
+		t.Fatal(err)
+	}
+	var s mover.Status
+	redistest.Eventually(t, 20*time.Second, "all nodes are in the epoch", func() bool {
+		s = m.status(m.newFile)
+		return s.State == switching.Moving && s.By != nil && s.Keyways[0].State == "moving"
+	})
+	m.says(m.newFile, 0, "epoch 1: moving", "ring of a, b", "to        slots of b, c", "pace      paused",
+		"moved by  kw-0 at 127.0.0.1: 0 keys", "keyway resume", "epoch 1")
+	if len(s.Keyways) != 1 || s.Keyways[0].File == "" || len(s.Nodes) != 2 {
+		t.Errorf("%+v", s)
+	}
+
+	m.loseNode()
+	m.must("rate", "unlimited", "-c", m.newFile)
+	m.awaitEnd(0)
+	m.says(m.newFile, 0, "epoch 1: done", "write the new layout into the file of each keyway", "kw-0")
+	m.nodes[0].Kill()
+	m.says(m.newFile, 2, "problem: the node that has the records", "start node a")
+}
+
+// loseNode ends a pause while node c is down, and starts the node again.
+func (m *moves) loseNode() {
+	m.nodes[2].Kill()
+	m.must("resume", "-c", m.oldFile)
+	redistest.Eventually(m.t, 30*time.Second, "what it waits for is said", func() bool {
+		s := m.status(m.oldFile)
+		return s.State == switching.Flipping && s.By != nil && strings.Contains(s.By.Waits, "node c")
+	})
+	m.says(m.oldFile, 2, "problem: node c cannot be asked", "next: start node c", "does not get on")
+	m.nodes[2].Run()
+	m.nodes[2].Answers()
+	redistest.Eventually(m.t, 20*time.Second, "clients reach node c", func() bool {
+		isRefused := false
+		for range 4 { // the keyway has several connections to the node
+			c := redistest.Dial(m.t, m.keyways[0].Addr)
+			isRefused = c.Do("MGET", "key:1", "key:2", "key:3", "key:4", "key:5").Kind == '-' || isRefused
+			c.Close()
+		}
+		return !isRefused
+	})
 }

@@ -78,7 +78,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(serveCommand(), checkCommand(), routeCommand(), planCommand(), demoCommand(), versionCommand())
 	cmd.AddCommand(verifyCommand(), migrateCommand(), switchCommand())
 	cmd.AddCommand(reverseCommand(), cancelCommand(), forgetCommand())
-	cmd.AddCommand(pauseCommand(), resumeCommand(), rateCommand())
+	cmd.AddCommand(statusCommand(), pauseCommand(), resumeCommand(), rateCommand())
 	cmd.AddCommand(reloadCommand(), upgradeCommand(), healthCommand())
 	cmd.AddCommand(importCommand(), locksCommand())
 	return cmd

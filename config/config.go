@@ -28,10 +28,16 @@ type Config struct {
 	Log      Log      `yaml:"log"`
 	Watch    bool     `yaml:"watch"` // the file is read again when it changes
 
-	Placement Placement `yaml:"placement"`
-	Instance  string    `yaml:"instance"`
+	guarding
+	Instance string `yaml:"instance"`
 
 	source
+}
+
+// guarding says what keeps keys where clients look for them.
+type guarding struct {
+	Placement Placement `yaml:"placement"`
+	Switch    Switch    `yaml:"switch"`
 }
 
 // layouts are the sections of the layouts, of which one is in force.
@@ -102,6 +108,7 @@ type source struct {
 	epoch     int64               // of the placement, if that is not the file's; see InEpoch
 	replaced  *Config             // the file's own placement, if another one is in force
 	older     *Config             // the placement before, while keys move from there; see InChange
+	left      []Node              // that the file lacks and the placement in force has or had; see Wishing
 }
 
 // The layouts.
@@ -265,6 +272,13 @@ type Placement struct {
 	Next      string `yaml:"next"` // a file whose layout is tried
 }
 
+// Switch says how the layout changes while clients run.
+type Switch struct {
+	Auto    bool          `yaml:"auto"`    // begin when the files of all keyways have another layout
+	Rate    int           `yaml:"rate"`    // keys that move in a second at most; 0: there is no limit
+	Latency time.Duration `yaml:"latency"` // of nodes for PING, above which fewer keys move; 0: never
+}
+
 // Log says what is logged, and how.
 type Log struct {
 	Level  string `yaml:"level"`
@@ -316,7 +330,9 @@ func Default() Config {
 		},
 		Clients: Clients{Max: 10000},
 
-		Placement: Placement{Misplaced: MisplacedRefuse},
+		guarding: guarding{
+			Placement: Placement{Misplaced: MisplacedRefuse}, Switch: Switch{Latency: 2 * time.Millisecond},
+		},
 
 		Ready:    ReadyAny,
 		Log:      Log{Level: "info", Format: "text"},

@@ -144,6 +144,8 @@ func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
 		if j := c.Node(n.Name); j >= 0 {
 			next.Nodes[i] = c.Nodes[j]
 			next.Nodes[i].Weight = n.Weight
+		} else if j := nodeNamed(c.left, n.Name); j >= 0 {
+			next.Nodes[i].Login, next.Nodes[i].TLS = c.left[j].Login, c.left[j].TLS
 		}
 	}
 	next.positions = map[string]position{}
@@ -167,6 +169,23 @@ func InChange(c *Config, epoch int64, older, newer *Config) (*Config, error) {
 	}
 	next.older = before
 	return next, nil
+}
+
+// Wishing returns the configuration that goes on serving by the placement of current, although the file c
+// has another one. It knows how to log in to the nodes that only current has.
+func Wishing(c, current *Config) (*Config, error) {
+	file := *c
+	file.left = current.left
+	for _, n := range current.Nodes {
+		if c.Node(n.Name) < 0 && nodeNamed(file.left, n.Name) < 0 {
+			file.left = append(slices.Clip(file.left), n)
+		}
+	}
+	return file.InEpoch(current.epoch, current)
+}
+
+func nodeNamed(nodes []Node, name string) int {
+	return slices.IndexFunc(nodes, func(n Node) bool { return n.Name == name })
 }
 
 // Older returns the configuration with the placement from which keys are moving, or nil if none are.

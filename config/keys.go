@@ -199,6 +199,21 @@ var keys = []key{
 			"more. A path that is not absolute begins at this file's directory. With `watch`, the file is read " +
 			"again when it changes.",
 		change: "You prepare a change of layout."},
+	{path: "switch.auto", effect: AtOnce,
+		meaning: "When the files of all keyways have another layout than the one in force, keyway begins to " +
+			"[change it while clients run](operations.md#change-the-layout-while-clients-run), as `keyway switch` " +
+			"does. One keyway does so, whose file needs this; so write it into all.",
+		change: "A tool writes the files, and nobody should have to call `keyway switch`."},
+	{path: "switch.rate", effect: AtOnce, min: 0, max: 1 << 30,
+		remedy: "write a number of keys per second, or 0 for no limit",
+		meaning: "How many keys that clients do not use move in a second at most, while the layout changes to that " +
+			"of this file. 0: no limit. `keyway switch --rate` and `keyway rate` win over it.",
+		change: "The nodes have other work to do."},
+	{path: "switch.latency", effect: AtOnce, min: ms / 10, max: noMaximum, zero: true,
+		remedy: "write a duration such as 2ms, or 0 for none",
+		meaning: "Fewer keys move while a node takes longer than this for PING. 0: never. `keyway switch --latency` " +
+			"and `keyway rate` win over it.",
+		change: "The nodes are always slower, or may get slower while keys move."},
 	{path: "reads", effect: AtOnce,
 		meaning: "Where commands that only read go: `master`, `prefer-replica`, `replica` or `nearest`.",
 		change:  "Replicas should share the load, and clients tolerate values as old as `replicas.max_lag`."},

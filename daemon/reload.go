@@ -27,6 +27,7 @@ type keptPool struct {
 	old, next *config.Config
 	trial     func()
 	prepared  *wiring.Prepared
+	wish      *wiring.MovesKeys // why the file's layout is not in force; nil: the nodes say so, or it is
 }
 
 // prepare prepares all that can fail of serving the pools of a file. If anything fails, nothing
@@ -103,7 +104,25 @@ func (p *served) prepare(ctx context.Context, next *config.Config, allowMisplace
 	}
 	allowed := allowMisplaced || k.next.Epoch() > k.old.Epoch()
 	k.prepared, err = wiring.PrepareReload(ctx, p.srv, k.old, k.next, allowed, p.log)
+	if errors.As(err, &k.wish) {
+		err = k.wishFor(ctx, err)
+	}
 	return k, err
+}
+
+// wishFor prepares to go on with the layout that the pool has, since that of the file would move keys. It
+// returns the error of the file if it has the same layout with the nodes' addresses exchanged.
+func (k *keptPool) wishFor(ctx context.Context, refusal error) (err error) {
+	wishing, err := config.Wishing(k.next, k.old)
+	if err != nil {
+		return err
+	}
+	if wishing.Replaced() == nil {
+		return refusal
+	}
+	k.next = wishing
+	k.prepared, err = wiring.PrepareReload(ctx, k.srv, k.old, k.next, false, k.log)
+	return err
 }
 
 // discard changes nothing.
@@ -153,8 +172,14 @@ func (n *nextPools) apply(ctx context.Context) (lines []string) {
 func (k *keptPool) apply(isFirst bool) (lines []string) {
 	k.prepared.Apply()
 	k.trial()
+	if config.File(k.old).PlacementHash() != config.File(k.next).PlacementHash() {
+		k.wishes.Renewed.Store(true)
+	}
 	wiring.LogInForce(k.next, k.log)
 	inForce := inForceReport(k.old, k.next)
+	if k.wish != nil {
+		inForce = "  " + k.wish.Wish() + "\n"
+	}
 	if len(k.prepared.Changes) == 0 && inForce == "" {
 		k.cfg.Store(k.next)
 		return nil

@@ -34,6 +34,7 @@ type served struct {
 	beside    context.Context            // ends when the server has ended
 	stop      context.CancelFunc         // ends the server, because the pool was removed; nil: it does not run
 	keys      *guard.Guard               // looked at the nodes before the pool was served
+	wishes    wiring.Wishes
 }
 
 // observers look at the nodes while keyway serves.
@@ -86,6 +87,7 @@ func (p *served) start() {
 	})
 	r.watchers.Go(func() { p.takePart(beside) })
 	r.watchers.Go(func() { p.moveKeys(beside) })
+	r.watchers.Go(func() { p.followWishes(beside) })
 	ctx, stop := context.WithCancel(r.ctx)
 	p.stop = stop
 	r.serving.Go(func() error {

@@ -242,6 +242,7 @@ func (e *disagreement) Error() string {
 	}
 	b.WriteString("What to do, one of:\n" +
 		"  - give all keyways the same layout, hash, hash_tag, slots or ranges, and names and weights of nodes\n" +
+		"  - change the layout of the others with keyway switch OLD.yml NEW.yml, which clients do not notice\n" +
 		"  - stop the others first\n" +
 		"  - if clients may lose sight of keys while you change one after another: placement: {misplaced: allow}")
 	return b.String()

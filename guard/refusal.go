@@ -31,6 +31,8 @@ func (e *refusal) Error() string {
 	fmt.Fprintf(&b, "Likely cause: %s.\n", cause)
 	b.WriteString("What to do, one of:\n" +
 		"  - go back to the configuration by which the keys were written\n" +
+		"  - if keyways serve by that configuration: change the layout with keyway switch OLD.yml NEW.yml, " +
+		"which clients do not notice\n" +
 		"  - move the keys while no client uses them: keyway plan OLD.yml NEW.yml says which, " +
 		"keyway migrate OLD.yml NEW.yml moves them\n" +
 		"  - if the keys may be lost sight of, as in a cache: placement: {misplaced: allow}")

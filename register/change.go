@@ -146,6 +146,8 @@ func parsePace(code string) (*Pace, error) {
 type Options struct {
 	Pace
 	Planned time.Time `json:"planned,omitzero"` // by the clock of the process that has planned the change
+	// TakesBack says that the change takes the one before back, because somebody has asked for that.
+	TakesBack bool `json:"takes_back,omitempty"`
 }
 
 // ReadOptions returns the options of a plan. They are zero if it has none.

@@ -18,8 +18,12 @@ type Driver struct {
 	// Strict makes Begin give up if a keyway does not hold its commands. Otherwise what such a keyway
 	// has in flight gets the outcome unknown: it is frozen, or cannot reach the home.
 	Strict bool
+	Epoch  int64                            // that Begin has planned to change to; 0: none yet
 	Report func(format string, args ...any) // what has happened
 }
+
+// ErrCancelled is wrapped by the error of Begin if somebody else has cancelled the change.
+var ErrCancelled = errors.New("was cancelled")
 
 const (
 	prepareTime = 10 * time.Second
@@ -38,6 +42,7 @@ func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error
 	if p, err = d.Home.Plan(ctx, p); err != nil {
 		return nil, err
 	}
+	d.Epoch = p.Epoch
 	if err := d.prepare(ctx, p.Epoch); err != nil {
 		_, cancelErr := d.Home.Decide(ctx, p.Epoch, register.Cancelled)
 		if cancelErr != nil {
@@ -54,7 +59,7 @@ func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error
 		return nil, err
 	}
 	if to == nil {
-		return nil, fmt.Errorf("the change to epoch %d was cancelled", p.Epoch)
+		return nil, fmt.Errorf("the change to epoch %d %w", p.Epoch, ErrCancelled)
 	}
 	if err := d.Flip(ctx, to); err != nil {
 		return to, err

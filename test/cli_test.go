@@ -108,7 +108,7 @@ func inFlight(metrics string) (sum float64) {
 	return sum
 }
 
-func get(t *testing.T, url string) string {
+func get(t testing.TB, url string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -204,8 +204,12 @@ func TestIntoAndOutOfAClusterByReload(t *testing.T) {
 	} {
 		r.nodes = next.nodes
 		r.text = next.text
-		if out := r.refused(); !strings.HasSuffix(out, "--allow-misplaced\n") {
+		r.write()
+		if out, _ := r.command(); !strings.HasSuffix(out, "--allow-misplaced\n") {
 			t.Error(out)
+		}
+		if reply := c.Do("GET", "where"); reply.Null {
+			t.Errorf("%s: keyway serves by it without permission", next.name)
 		}
 		r.reload(next.text, "--allow-misplaced")
 		if reply := c.Do("GET", "where"); !reply.Null {

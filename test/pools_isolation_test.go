@@ -237,11 +237,12 @@ func TestReloadOfPools(t *testing.T) {
 
 	// One change of each reload is refused: what the other pools have stays too.
 	moving := strings.Replace(cache, "name: a", "name: b", 1)
-	two := strings.Replace(cache, "nodes: [", fmt.Sprintf("nodes: [{name: z, addr: %q}, ", redistest.Start(t).Addr), 1)
+	gone := strings.Replace(cache, "nodes: [{name: a, addr: ",
+		"nodes: [{name: a, addr: \"127.0.0.1:1\", replicas: []}] #", 1)
 	swapped := strings.Replace(cache, p.addrs["cache"], p.addrs["sessions"], 1)
 	elsewhere := strings.Replace(sessions, p.addrs["sessions"], p.addrs["third"], 1)
 	for _, tc := range []struct{ file, want string }{
-		{p.yaml(sessions+few, two), "of the keys (a: "},
+		{p.yaml(sessions+few, gone), "node a cannot be reached"},
 		{p.yaml(elsewhere+few, swapped), "pools.cache.listen: the pool sessions listens on"},
 		{strings.Replace(p.yaml(sessions+few, moving), "threads: 2", "threads: 3", 1), "threads: 2 -> 3: a reload"},
 		{p.yaml(sessions+few, cache, strings.Replace(third, "ring", "rings", 1)), "pools.third.layout: unknown layout"},

@@ -63,13 +63,13 @@ func TestOperatorChangesLayout(t *testing.T) {
 	o := newOperated(t)
 	older, newer := o.files()
 	o.run(1, "name both files: keyway switch OLD.yml "+newer, "switch", newer)
-	o.run(1, "these nodes know of no change of the layout", "reverse", "-c", older)
+	o.run(1, "these nodes know of no change of the layout", "reverse", "--wait", "-c", older)
 	o.run(0, "no change is planned\n", "cancel", "-c", older)
 	plan := register.Plan{Record: register.Record{Epoch: 1, Old: layoutOf(t, o.older), New: layoutOf(t, o.newer)}}
 	if _, err := nodeOf(o.a).Plan(within(t, 20*time.Second), plan); err != nil {
 		t.Fatal(err)
 	}
-	o.run(1, "the change to epoch 1 has not begun", "reverse", "-c", older)
+	o.run(1, "the change to epoch 1 has not begun", "reverse", "--wait", "-c", older)
 	o.run(0, "cancelled: the change to epoch 1 does not take place\n", "cancel", "-c", newer)
 	o.run(0, "no change is planned\n", "cancel", "-c", older)
 	o.run(0, "All 100 keys are where the layout places them.", "switch", "--wait", older, newer)
@@ -107,4 +107,91 @@ func TestOperatorChangesLayout(t *testing.T) {
 	}
 	o.b.Kill()
 	o.run(0, "All 100 keys are where the layout places them.", "verify", "-c", o.k.file)
+}
+
+// wish replaces the layout in the keyway's file, reloads it, and returns the report without figures.
+func (r *reloadable) wish(nodes string) string {
+	r.nodes = nodes
+	return withoutFigures(r.reload(r.text))
+}
+
+// TestFileWishes: a file whose layout would move keys makes keyway go on with the layout that it has, and
+// wish for the change, which keyway switch then carries out. Its other keys are applied.
+func TestFileWishes(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	other := startReloadable(t, o.older, "")
+	o.k.text = "clients: {max: 5}\n"
+	report := o.k.wish(o.newer)
+	for _, want := range []string{
+		"reloaded keyway.yml\n  clients.max: 10000 -> 5\n  problem: the layout of this file is not in force: layout: " +
+			"ring -> modulo; nodes: a, b -> a, c: this would move ",
+		"; keyway serves by the layout that it had; keyway switch -c FILE changes it while clients run; to accept",
+	} {
+		if !strings.Contains(strings.ReplaceAll(report, "nodes[a].weight: (none) -> 1; ", ""), want) {
+			t.Errorf("lacks %q:\n%s", want, report)
+		}
+	}
+	if n := lost(t, o.k.listen); n != 0 || len(o.c.Keys()) > 0 {
+		t.Errorf("%d keys are hidden, %d are on the node that only the file has", n, len(o.c.Keys()))
+	}
+	if text := get(t, "http://"+o.k.admin+"/metrics"); !strings.Contains(text, "keyway_layout_not_of_file 1\n") {
+		t.Error("the metrics do not say that another layout is in force")
+	}
+	o.k.expect(o.k.wish(o.older), "reloaded keyway.yml\n  the layout of this file is in force\n")
+	o.k.wish(o.newer)
+	o.run(0, "All 100 keys are where the layout places them.", "switch", "--wait", "-c", o.k.file)
+	if n := lost(t, other.listen); n != 0 {
+		t.Errorf("%d keys are hidden at the other keyway", n)
+	}
+	o.run(0, "this layout is in force since epoch 1", "check", "--connect", "-c", o.k.file)
+}
+
+// epochIs waits until a keyway serves by the layout of its file in an epoch.
+func (r *reloadable) epochIs(epoch int) {
+	r.t.Helper()
+	what := fmt.Sprint("the file's layout is in force in epoch ", epoch)
+	redistest.Eventually(r.t, 30*time.Second, what, func() bool {
+		text := get(r.t, "http://"+r.admin+"/metrics")
+		return strings.Contains(text, fmt.Sprintf("keyway_layout_epoch %d\n", epoch)) &&
+			strings.Contains(text, "keyway_layout_not_of_file 0\n")
+	})
+}
+
+// TestFilesAgree: with switch.auto, the layout changes by itself when the files of all keyways have
+// another one, and not before. What somebody has taken back does not begin again by itself.
+func TestFilesAgree(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	other := startReloadable(t, o.older, "")
+	const auto = "switch: {auto: true}\n"
+	o.k.text, other.text = auto, auto
+	o.k.wish(o.newer)
+	redistest.Eventually(t, 20*time.Second, "the wish is seen", func() bool {
+		return strings.Contains(o.a.Do("CLIENT", "LIST").Text, ":e0-idle-"+layoutOf(t, o.newer).Hash+":")
+	})
+	if got := o.records(o.a); len(got) > 0 {
+		t.Errorf("one keyway's wish is carried out: %q", got)
+	}
+	other.wish(o.newer)
+	o.k.epochIs(1)
+	other.epochIs(1)
+	for _, addr := range []string{o.k.listen, other.listen} {
+		if n := lost(t, addr); n != 0 {
+			t.Errorf("%d keys are hidden", n)
+		}
+	}
+	o.run(0, "all nodes are in epoch 2", "reverse", "--wait", "-c", o.k.file)
+	redistest.Eventually(t, 20*time.Second, "a log says why nothing begins", func() bool {
+		const want = "the same change was cancelled or taken back (epoch 2)"
+		return strings.Contains(o.k.stderr.String()+other.stderr.String(), want)
+	})
+	o.k.wish(o.older)
+	other.wish(o.older)
+	o.k.epochIs(2)
+	other.epochIs(2)
+	o.k.wish(o.newer) // somebody wants it after all
+	other.wish(o.newer)
+	o.k.epochIs(3)
+	other.epochIs(3)
 }

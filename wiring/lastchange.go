@@ -109,6 +109,9 @@ func (s *Switch) To() string {
 	return fmt.Sprintf("layout %s (placement %s)", s.newer.Layout, s.newer.PlacementHash())
 }
 
+// Settings returns what the new configuration says about changes of the layout.
+func (s *Switch) Settings() config.Switch { return s.newer.Switch }
+
 // Reverse returns the change that takes the last one back, which the nodes of a file know.
 func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 	l, err := ReadLastChange(ctx, c)
@@ -124,7 +127,11 @@ func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 	case l.Old.PlacementHash() == l.New.PlacementHash():
 		return nil, c.Errorf("layout", "there is nothing to take back", "epoch %d changed no layout", l.Epoch)
 	}
-	return NewSwitch(ctx, l.New, l.Old)
+	change, err := NewSwitch(ctx, l.New, l.Old)
+	if err == nil {
+		change.takesBack = true
+	}
+	return change, err
 }
 
 // Forgotten is what Forget has done, and what is left of the old layout.

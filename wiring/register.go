@@ -139,8 +139,13 @@ func placementOf(l register.Layout, of string) (*config.Config, error) {
 // LogInForce logs by which layout keyway serves, if that is not the file's.
 func LogInForce(c *config.Config, log *slog.Logger) {
 	if file := c.Replaced(); file != nil {
-		log.Error("the nodes say that another layout is in force than the file, so keyway serves by theirs; "+
-			"write that layout into the file, or see docs/operations.md for how to change it",
+		text := "the nodes say that another layout is in force than the file, so keyway serves by theirs; " +
+			"write that layout into the file, or change the layout: keyway switch -c FILE"
+		if c.Epoch() == 0 {
+			text = "the file has another layout, by which keys would move, so keyway serves by the one that it had; " +
+				"write that into the file, or change the layout: keyway switch -c FILE"
+		}
+		log.Error(text,
 			"epoch", c.Epoch(), "in_force", c.Layout, "placement", c.PlacementHash(), "in_force_config",
 			string(c.PlacementText()), "file", file.Layout, "file_placement", file.PlacementHash())
 	}
@@ -170,7 +175,8 @@ func refuseOther(ctx context.Context, c *config.Config) error {
 			"epoch %d", c.PlacementHash(), next.Layout, next.PlacementHash(), next.Epoch())
 }
 
-// NotInForce says that a file's layout is not the one that c serves by. c has replaced it.
+// NotInForce says that a file's layout is not the one that c serves by. c has replaced it, because the nodes
+// say so.
 func NotInForce(c *config.Config) string {
 	return fmt.Sprintf("problem: the nodes say that another layout is in force (epoch %d, placement %s) than this "+
 		"file's (placement %s); keyway serves by theirs", c.Epoch(), c.PlacementHash(), c.Replaced().PlacementHash())

@@ -189,6 +189,20 @@ func list(changes []config.Change) string {
 	return strings.Join(lines, "; ")
 }
 
+// MovesKeys is the error of a reload that would move keys to other nodes.
+type MovesKeys struct{ text string }
+
+// Error says which change would move which part of the keys.
+func (e *MovesKeys) Error() string {
+	return e.text + "; see keyway plan; to accept losing sight of them: --allow-misplaced"
+}
+
+// Wish returns a line about a file that would move keys, so that its layout is not in force.
+func (e *MovesKeys) Wish() string {
+	return "problem: the layout of this file is not in force: " + e.text + "; keyway serves by the layout that it " +
+		"had; keyway switch -c FILE changes it while clients run; to accept losing sight of the keys: --allow-misplaced"
+}
+
 // mayReplace returns an error if a running server must not route by newer instead of older.
 func mayReplace(older, newer *router.Table, changes []config.Change, allowMisplaced bool) error {
 	if allowMisplaced {
@@ -198,8 +212,7 @@ func mayReplace(older, newer *router.Table, changes []config.Change, allowMispla
 		return c.Effect != config.IfNothingMoves && !strings.HasPrefix(c.Path, "nodes")
 	})
 	if c := router.Compare(older, newer); c.Moves {
-		return fmt.Errorf("%s: this would move %s; see keyway plan; to accept losing sight of them: --allow-misplaced",
-			list(moving), moved(c))
+		return &MovesKeys{fmt.Sprintf("%s: this would move %s", list(moving), moved(c))}
 	}
 	return nil
 }

@@ -1,19 +1,17 @@
 package wiring
 
 import (
-	"encoding/json"
-	"time"
-
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
@@ -50,16 +48,6 @@ func mastersOf(c *config.Config, t *router.Table) (nodes []*switching.Node) {
 		nodes = append(nodes, of)
 	}
 	return nodes
-}
-
-// MemberName returns the name of a connection that says how far a keyway is, and which other layout its
-// file has; see guard.StateName.
-func MemberName(c *config.Config, epoch int64, state string) string {
-	wish := ""
-	if file := c.Replaced(); file != nil {
-		wish = file.PlacementHash()
-	}
-	return guard.StateName(Instance(c), epoch, guard.WithWish(state, wish), c.PlacementHash())
 }
 
 // Preparation is what a keyway needs to serve while the keys of a plan move, so that clients do not wait
@@ -106,6 +94,7 @@ type Switch struct {
 	Pace register.Pace
 
 	older, newer *config.Config
+	takesBack    bool
 	plan         register.Plan
 	work         *mover.Work
 }
@@ -130,6 +119,7 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 		Old: register.Layout{Hash: older.PlacementHash(), Config: older.PlacementText()},
 		New: register.Layout{Hash: newer.PlacementHash(), Config: newer.PlacementText()},
 	}}}
+	s.takesBack = before != nil && !goesOn
 	if s.work, err = workOf(ctx, 0, older, newer); err != nil {
 		return nil, err
 	}
@@ -229,7 +219,9 @@ func (s *Switch) begin(
 	if err != nil {
 		return nil, err
 	}
-	options, err := json.Marshal(register.Options{Pace: s.Pace, Planned: time.Now().UTC().Truncate(time.Second)})
+	options, err := json.Marshal(register.Options{
+		Pace: s.Pace, Planned: time.Now().UTC().Truncate(time.Second), TakesBack: s.takesBack,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("writing the options of the plan: %w", err)
 	}

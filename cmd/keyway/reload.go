@@ -22,9 +22,10 @@ func reloadCommand() *cobra.Command {
 		Use:   "reload",
 		Short: "Make a running keyway read its configuration file again",
 		Long: "reload makes a running keyway read its configuration file again, and prints what has changed.\n" +
-			"Clients stay connected. keyway applies all changes or, if it refuses one, none. It refuses to move\n" +
-			"keys, because clients would not find them any more, and to lose locks of locks.quorum; with\n" +
-			"--allow-misplaced it takes any layout, any nodes and any rules.",
+			"Clients stay connected. keyway applies all changes or, if it refuses one, none. It refuses to lose\n" +
+			"locks of locks.quorum. If another layout would move keys, which clients would not find any more,\n" +
+			"keyway goes on serving by the layout that it has, and says so: keyway switch changes it while clients\n" +
+			"run. With --allow-misplaced it takes any layout, any nodes and any rules.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			addr, err := adminAddr(file, addr, "SIGHUP")

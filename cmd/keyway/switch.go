@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
@@ -23,6 +24,7 @@ type switchover struct {
 	accept []string // findings of the plan
 	file   string   // with -c
 	pool   string
+	admin  []string // of a keyway to ask for the old layout
 	strict bool
 	cancel bool
 	wait   bool
@@ -33,8 +35,8 @@ func switchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "switch {NEW.yml | -c NEW.yml | OLD.yml NEW.yml}",
 		Short: "Change the layout while clients and keyways run",
-		Long: "switch changes the layout from the one that is in force to that of the new configuration. The first\n" +
-			"change needs both files; later ones find the old layout in the nodes' registers. All keyways hold\n" +
+		Long: "switch changes the layout from the one that is in force to that of the new configuration. It finds\n" +
+			"that in the nodes' registers, or asks the keyway at the new file's admin address. All keyways hold\n" +
 			"their commands for some milliseconds and then serve by the new layout. A key that a client uses is\n" +
 			"brought at once, and a keyway moves the others. switch returns when it does; with --wait, or if no\n" +
 			"keyway serves the nodes, it stays until all keys have moved. It may be interrupted at any time.\n" +
@@ -47,6 +49,8 @@ func switchCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&s.file, "config", "c", "", "the new configuration `file`")
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
+	cmd.Flags().StringSliceVar(&s.admin, "admin", nil,
+		"the admin `address` of a running keyway, if not the file's, to ask for the old layout")
 	s.flags(cmd)
 	cmd.Flags().BoolVar(&s.cancel, "cancel", false, "cancel a change that is planned and has not begun")
 	return cmd
@@ -112,11 +116,26 @@ func (s *switchover) load(ctx context.Context, files []string) (*wiring.Switch, 
 		return nil, err
 	}
 	change, err := wiring.SwitchTo(ctx, newer)
-	if err == nil && change == nil {
-		err = fmt.Errorf("%s: its nodes do not say which layout is in force, as before the first change; "+
-			"name both files: keyway switch OLD.yml %[1]s", files[0])
+	if err != nil || change != nil {
+		return change, err
 	}
-	return change, err
+	older, err := s.askOlder(ctx, files[0], newer)
+	if err != nil {
+		return nil, fmt.Errorf("%s: its nodes do not say which layout is in force, as before the first change, nor "+
+			"does a keyway: %w; name both files: keyway switch OLD.yml %[1]s", files[0], err)
+	}
+	older.UseAccounts(newer)
+	return wiring.NewSwitch(ctx, older, newer)
+}
+
+// askOlder asks the keyway at the admin address of the new file by which layout it serves.
+func (s *switchover) askOlder(ctx context.Context, file string, newer *config.Config) (*config.Config, error) {
+	addrs, err := adminAddresses(s.admin, file, newer)
+	if err != nil {
+		return nil, err
+	}
+	older, _, err := askKeyways(ctx, addrs, s.pool)
+	return older, err
 }
 
 // carryOut carries a change out, and prints how.
@@ -128,6 +147,7 @@ func (s *switchover) carryOut(cmd *cobra.Command, change *wiring.Switch) error {
 	case !ready:
 		return exitStatus(notReady)
 	}
+	s.useSettings(cmd, change.Settings())
 	change.Strict, change.Pace = s.strict, s.pace
 	change.Report = func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	shown := newMeter(cmd.ErrOrStderr())
@@ -144,6 +164,16 @@ func (s *switchover) carryOut(cmd *cobra.Command, change *wiring.Switch) error {
 		fmt.Fprintln(w, "no keyway serves these nodes, so this command moves the keys")
 	}
 	return s.await(cmd, change)
+}
+
+// useSettings uses what the file says for the flags that are not given.
+func (s *switchover) useSettings(cmd *cobra.Command, of config.Switch) {
+	if !cmd.Flags().Changed("rate") {
+		s.pace.Rate = of.Rate
+	}
+	if !cmd.Flags().Changed("latency") {
+		s.pace.Latency = of.Latency
+	}
 }
 
 // await stays until all keys have moved.

@@ -162,4 +162,14 @@ var inSwitch = []bug{
 		"		l.dialing.failures = failures\n", "		_ = failures\n",
 		"./pool", "TestEndWhileTheEpochBegins",
 	},
+	{
+		"a change begins by itself before all files agree", "wiring/wish.go",
+		"m.Placement != serves || m.Wish != wish {", "m.Placement != serves {",
+		"./wiring", "TestWishesAgree",
+	},
+	{
+		"a change that was taken back begins by itself again", "wiring/wish.go",
+		"o.TakesBack && last.Plan.Old.Hash == wish", "o.TakesBack && last.Plan.Old.Hash == \"\"",
+		"./wiring", "TestTakenBack",
+	},
 }

@@ -42,8 +42,9 @@ func (n *node) isDeaf(l *link) bool {
 		return false
 	}
 	if n.world.now >= b.until {
-		b.link.toProxy = append(b.link.toProxy, b.reply...)
-		n.busy = nil
+		if n.busy = nil; !b.link.peer.Closed() {
+			b.link.toProxy = append(b.link.toProxy, b.reply...)
+		}
 		return false
 	}
 	return l == b.link || n.world.now < b.since+busyThreshold

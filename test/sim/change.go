@@ -27,6 +27,7 @@ import (
 type change struct {
 	world   *world
 	owners  [2][groups]int // the nodes of the slot groups, by layout
+	masters [2][]int       // the nodes of a layout, in order
 	tables  [2]*router.Table
 	options proxy.Options
 	keyways []*keyway // in the order of world.workers
@@ -37,11 +38,13 @@ type change struct {
 	nextAt int64 // when the next one is decided, once all nodes are in this one; 0: not known yet
 	flipAt []int64
 	skews  []time.Duration // of the nodes' clocks
+	shell  *shell          // decides and carries out the change; nil: the simulation itself does
 	oracle
 }
 
 // keyway is one process.
 type keyway struct {
+	index       int
 	worker      *proxy.Worker
 	epoch       int64
 	table       *router.Table
@@ -109,6 +112,13 @@ func (w *world) settle() {
 }
 
 func newChange(seed uint64, trace *strings.Builder) *world {
+	w := newNodes(seed, trace)
+	w.change.startAll(seed)
+	return w
+}
+
+// newNodes returns the nodes and the two layouts of a seed.
+func newNodes(seed uint64, trace *strings.Builder) *world {
 	w := newBareWorld(seed, trace)
 	r := w.rng
 	w.chaos = chaos{
@@ -128,6 +138,12 @@ func newChange(seed uint64, trace *strings.Builder) *world {
 	for i := range c.tables {
 		c.drawLayout(i)
 	}
+	return w
+}
+
+// startAll starts the keyways and the clients.
+func (c *change) startAll(seed uint64) {
+	w, r := c.world, c.world.rng
 	c.options = proxy.Options{
 		Backend: pool.Config{
 			ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout, Name: "keyway:sim",
@@ -144,7 +160,6 @@ func newChange(seed uint64, trace *strings.Builder) *world {
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
 	}
-	return w
 }
 
 // drawLayout gives each slot group to one of some of the nodes.
@@ -152,6 +167,7 @@ func (c *change) drawLayout(i int) {
 	w := c.world
 	some := w.rng.Perm(len(w.nodes))[:1+w.rng.IntN(len(w.nodes))]
 	slices.Sort(some)
+	c.masters[i] = some
 	nodes, owned := make([]router.Node, len(some)), make([][]slots.Range, len(some))
 	for j, at := range some {
 		nodes[j] = router.Node{Name: w.nodes[at].String(), Addr: w.nodes[at].addr, Master: true}
@@ -181,15 +197,33 @@ func (c *change) keywayOf(worker *proxy.Worker) *keyway {
 
 // start starts a keyway that serves by an epoch.
 func (c *change) start(i int, epoch int64) {
-	o := c.options
-	o.Backend.Epoch, o.Backend.MinEpoch = epoch, epoch
-	k := &keyway{epoch: epoch, table: c.tableOf(epoch)}
-	k.worker = proxy.New(o, k.table)
+	k := &keyway{index: i, epoch: epoch}
+	k.worker = proxy.New(c.optionsOf(k), k.table)
 	c.keyways[i], c.world.workers[i] = k, k.worker
 	c.started++
+	if c.shell != nil {
+		c.shell.start(k)
+	}
+}
+
+// optionsOf chooses a keyway's table by its epoch, and returns its options.
+func (c *change) optionsOf(k *keyway) proxy.Options {
+	o := c.options
+	k.table = c.tableOf(k.epoch)
+	o.Backend.Epoch = k.epoch
+	if c.shell == nil || k.table.IsMoving() {
+		o.Backend.MinEpoch = k.epoch
+	}
+	if c.shell != nil {
+		o.Backend.Name = c.shell.name(k, "")
+	}
+	return o
 }
 
 func (c *change) tableOf(epoch int64) *router.Table {
+	if c.shell != nil {
+		return c.shell.tableOf(epoch)
+	}
 	if epoch == 0 {
 		return c.tables[0]
 	}
@@ -199,6 +233,10 @@ func (c *change) tableOf(epoch int64) *router.Table {
 // goOn does what is due: it decides an epoch, flips nodes, and lets keyways adopt it, freeze and die.
 func (c *change) goOn() {
 	w := c.world
+	if c.shell != nil {
+		c.shell.goOn()
+		return
+	}
 	if w.faults {
 		c.mayDecide()
 		c.breakKeyways()
@@ -262,6 +300,9 @@ func (c *change) lowest() int64 {
 
 // isSettled reports whether all nodes and keyways are in the last epoch.
 func (c *change) isSettled() bool {
+	if c.shell != nil {
+		return c.shell.isSettled()
+	}
 	return c.lowest() == c.epoch && !slices.ContainsFunc(c.keyways, func(k *keyway) bool { return k.epoch < c.epoch })
 }
 
@@ -304,10 +345,8 @@ func (c *change) tell(k *keyway, epoch int64, within time.Duration) {
 // adopt makes a keyway serve by the epoch that it has learned of.
 func (c *change) adopt(k *keyway) {
 	c.world.logf("keyway %d adopts epoch %d", slices.Index(c.keyways, k), k.adopts)
-	k.epoch, k.table = k.adopts, c.tableOf(k.adopts)
-	o := c.options
-	o.Backend.Epoch, o.Backend.MinEpoch = k.epoch, k.epoch
-	proxy.Configure(k.worker, o)
+	k.epoch = k.adopts
+	proxy.Configure(k.worker, c.optionsOf(k))
 	proxy.ReplaceLayout(k.worker, k.table)
 }
 
@@ -337,7 +376,11 @@ func (c *change) kill(i int) {
 	}
 	w.conns = slices.DeleteFunc(w.conns, func(l *pool.Link) bool { return l.Bind.(*link).owner == dead })
 	w.unwritten = slices.DeleteFunc(w.unwritten, func(l *pool.Link) bool { return l.Bind.(*link).owner == dead })
-	c.start(i, c.registerOf(w.nodes[w.rng.IntN(len(w.nodes))]))
+	if epoch := c.registerOf(w.nodes[w.rng.IntN(len(w.nodes))]); c.shell == nil {
+		c.start(i, epoch)
+	} else {
+		c.shell.restart(i)
+	}
 	for _, cl := range slices.Clone(w.clients) {
 		if cl.open && cl.session.Worker == dead {
 			cl.open = false

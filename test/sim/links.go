@@ -61,7 +61,9 @@ func (w *world) toKeyway(l *link) {
 // cutLink ends a link. A keyway that is frozen learns it later.
 func (w *world) cutLink(l *link, reason string) {
 	if w.sleeps(l.owner) {
-		l.ended, l.toProxy = reason, nil
+		if l.ended, l.toProxy = reason, nil; l.peer != nil {
+			l.peer.Close()
+		}
 		return
 	}
 	l.open = false

@@ -37,6 +37,7 @@ func (w *world) newNode(i int, owner []int) *node {
 		owner: slices.Clone(owner), migrating: map[int]int{}, importing: map[int]int{},
 		redis: model.New(func() int64 { return epoch + w.now }),
 	}
+	n.redis.ID = uint64(i + 1)
 	n.redis.Scripts = map[string]model.Script{pushes: pushElement, lies: pushAndLie}
 	n.redis.Hooks = model.Hooks{
 		Redirect: n.redirect, Refuse: n.isLoading, Executing: n.executing, Popped: w.popped,

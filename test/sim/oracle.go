@@ -83,11 +83,24 @@ func (c *change) owner(epoch int64, key string) int {
 			}
 		}
 	}
-	return c.owners[epoch%2][int(crc%16384)*groups/16384]
+	return c.owners[c.layoutOf(epoch)][int(crc%16384)*groups/16384]
+}
+
+// layoutOf returns which of the two layouts is that of an epoch.
+func (c *change) layoutOf(epoch int64) int {
+	if c.shell != nil {
+		return c.shell.layoutOf(epoch)
+	}
+	return int(epoch % 2)
 }
 
 // before returns the node on which a key may still be in an epoch, or the owner.
-func (c *change) before(epoch int64, key string) int { return c.owner(max(0, epoch-1), key) }
+func (c *change) before(epoch int64, key string) int {
+	if c.shell != nil {
+		return c.owner(c.shell.before(epoch), key)
+	}
+	return c.owner(max(0, epoch-1), key)
+}
 
 // registerOf returns the epoch that a node's register says.
 func (c *change) registerOf(n *node) (epoch int64) {
@@ -127,6 +140,11 @@ func (c *change) has(n *node, key string) bool {
 // pulling are the commands that only keyway sends, over connections of its own.
 var pulling = []string{"EXISTS", "DUMP", "OBJECT", "TYPE", "RESTORE", "UNLINK", "PEXPIRETIME", "RENAMENX"}
 
+// changes reports whether a command changes keys.
+func changes(command string) bool {
+	return slices.Contains([]string{"RESTORE", "UNLINK", "RENAMENX", "SET"}, command)
+}
+
 // isGuard reports whether a key is one that keyway creates beside a copy, and removes again.
 func isGuard(key string) bool { return strings.HasPrefix(key, "keyway:guard:") }
 
@@ -136,6 +154,9 @@ func (c *change) executing(n *node, conn *model.Conn, args, keys []string) {
 	w.executed++
 	l := conn.Owner.(*link)
 	read := conn.Epoch
+	if l.shell != nil && read < 0 && len(keys) > 0 && !changes(args[0]) {
+		read = c.registerOf(n) // such as MEMORY USAGE of a mover
+	}
 	if read < 0 { // the node was busy, or other connections have ended at the question
 		read = l.servedBy
 	}

@@ -98,3 +98,11 @@ func TestReplayIsIdentical(t *testing.T) {
 		t.Log(first)
 	}
 }
+
+// TestSwitch is TestChangeOfLayout with the code that plans and decides changes, flips nodes and moves keys,
+// as it runs in production: keyways follow the records on the home, hold commands, help, and move keys;
+// commands change the layout there and back, cancel, go on and wait, several at once. They freeze and die
+// between any two commands, and lose connections. A change is decided once, and no node is in an
+// epoch that is not decided. What is said to be drained or done has no key left that moves. In the end
+// every change is done.
+func TestSwitch(t *testing.T) { simulate(t, "TestSwitch", RunSwitch(t), 20) }

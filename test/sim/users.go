@@ -278,6 +278,7 @@ func (u *user) settle(q question, f outcome) {
 func (u *user) failed(q question, text string) {
 	w := u.client.world
 	f := refused
+	w.logf("client %d: %s %v failed: %s", u.client.id, q.kind, q.keys, text)
 	switch {
 	case strings.Contains(text, "may have been executed"):
 		f = unknown

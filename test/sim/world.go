@@ -87,6 +87,7 @@ type link struct {
 	servedBy  int64  // the epoch by which keyway served when the link was connected
 	pulls     bool   // keyway moves keys over it
 	ended     string // why the node has closed the connection, which keyway does not know yet
+	shell     *wire  // it belongs to a process of package switching; nil: to a worker
 	linger    int64  // time until which bytes of a closed connection may be on their way to the node
 }
 

@@ -91,6 +91,7 @@ func init() { // the commands that call others refer to the table
 		"PEXPIREAT":   {run: expireIn(1, true), arity: 3, keys: oneKey, writes: true},
 		"PERSIST":     {run: persist, arity: 2, keys: oneKey, writes: true},
 		"RENAMENX":    {run: renameNX, arity: 3, keys: twoKeys, writes: true},
+		"MEMORY":      {run: memory, arity: -2, keys: second},
 		"OBJECT":      {run: object, arity: -2, keys: second},
 		"DUMP":        {run: dump, arity: 2, keys: oneKey},
 		"RESTORE":     {run: restore, arity: -4, keys: oneKey, writes: true, needsMemory: true},
@@ -140,10 +141,30 @@ func role(c *Conn, _ []string) []byte {
 	return resp.AppendArray(b, 0)
 }
 
-// info has what keyway asks for.
+// info has what keyway asks for, of all sections.
 func info(c *Conn, _ []string) []byte {
-	text := fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:%d\r\n", len(c.node.stream.replicas))
+	n := c.node
+	text := fmt.Sprintf("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:%020x%020x\r\n"+
+		"# Memory\r\nmaxmemory_policy:noeviction\r\n"+
+		"# Replication\r\nrole:master\r\nconnected_slaves:%d\r\nmaster_repl_offset:%d\r\n# Keyspace\r\n",
+		n.ID, n.scanSeed, len(n.stream.replicas), n.stream.end())
+	if keys := len(n.data.entries); keys > 0 {
+		text += fmt.Sprintf("db0:keys=%d,expires=%d,avg_ttl=0\r\n", keys, len(n.data.expiring))
+	}
 	return c.protocol().AppendText(nil, []byte(text))
+}
+
+// memory executes MEMORY USAGE.
+func memory(c *Conn, args []string) []byte {
+	if upper(args[1]) != "USAGE" || len(args) < 3 {
+		c.node.unknown(args)
+		return errorReply("ERR unknown subcommand '" + args[1] + "'. Try MEMORY HELP.")
+	}
+	e := c.node.data.entries[args[2]]
+	if e == nil {
+		return c.null()
+	}
+	return resp.AppendInt(nil, int64(e.size()))
 }
 
 // sha returns the name of a script in the cache.
@@ -230,6 +251,9 @@ func function(c *Conn, args []string) []byte {
 			return errorReply("ERR Library '" + name + "' already exists")
 		}
 		n.setLibrary(name, code)
+		if n.Hooks.Loaded != nil {
+			n.Hooks.Loaded(name, code)
+		}
 		return resp.AppendBulkString(nil, name)
 	case "DELETE":
 		if _, exists := n.libraries[args[2]]; !exists {

@@ -10,6 +10,7 @@ import (
 
 // Node is one server. The zero value has no clock; use New.
 type Node struct {
+	ID uint64 // of the server, among others
 	// Clock returns the node's time in nanoseconds since 1970.
 	Clock func() int64
 	// Scripts are the scripts that EVAL knows, by their text.
@@ -43,6 +44,8 @@ type Hooks struct {
 	Executing func(c *Conn, args, keys []string)
 	// Changed sees each key after it was created, changed or deleted. c is nil if it expired.
 	Changed func(c *Conn, key string, before, after bool)
+	// Loaded sees each library that FUNCTION LOAD has created.
+	Loaded func(name, code string)
 	// Popped sees each element that BLPOP or LPOP takes.
 	Popped func(key, elem string)
 	// Unknown sees commands and scripts that the model does not have.

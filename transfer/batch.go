@@ -95,6 +95,7 @@ type Batch struct {
 	attempts  int
 	settling  bool  // the wait for other copiers is over
 	reread    bool  // the source has no PEXPIRETIME: the keys are read again
+	unseen    bool  // no replica has confirmed the copies in time
 	overtaken bool  // nothing was restored, because others changed keys at the destination
 	kept      bool  // nothing was removed, because others changed keys at the source
 	wrote     bool  // UNLINK has removed a key
@@ -102,6 +103,7 @@ type Batch struct {
 	until     int64 // when the pause ends
 	deadline  int64 // when the wait for others, or for a replica, ends
 	offset    int64 // what a replica must have confirmed; negative: not known yet
+	isAlone   bool  // the last INFO names no replica
 
 	settlement *settlement // nil: no key is being compared
 }
@@ -159,6 +161,11 @@ func (b *Batch) advance(now int64) {
 	case restoring:
 		if b.overtaken {
 			b.retry(now)
+			return
+		}
+		if b.unseen { // it has been waited for long enough
+			b.unseen = false
+			b.confirm(Destination, now-int64(waitTimeout))
 			return
 		}
 		b.remove()
@@ -398,7 +405,11 @@ func (b *Batch) restore() {
 	b.copies = resp.AppendCommand(b.copies, "EXEC")
 	b.left = b.commands + 2
 	if b.pair.Durable {
-		b.copies = appendWait(b.copies)
+		atMost := waitTimeout
+		if b.pair.isAlone {
+			atMost = lookTimeout
+		}
+		b.copies = appendWait(b.copies, atMost)
 		b.left++
 	}
 }
@@ -424,7 +435,7 @@ func (b *Batch) restored(i int, reply []byte) {
 		b.executed(doing, reply)
 	case b.overtaken:
 	default:
-		b.waited(reply)
+		takeWait(b, reply)
 	}
 }
 
@@ -473,7 +484,7 @@ func (b *Batch) remove() {
 		b.ask("EXEC")
 	}
 	if b.pair.Strict {
-		b.frames = appendWait(b.frames)
+		b.frames = appendWait(b.frames, waitTimeout)
 		b.left++
 	}
 }

@@ -80,7 +80,7 @@ func (s *settlement) advance(now int64) {
 		s.readHere()
 	case s.phase == readingHere:
 		s.readThere()
-	case s.key.state == equal && s.pair.Durable:
+	case s.key.state == equal && s.pair.Durable && !s.pair.isAlone:
 		// The copier that has made the copy may not have waited for a replica.
 		s.confirm(Destination, now)
 	case s.key.state == equal:

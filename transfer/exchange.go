@@ -10,6 +10,9 @@ import (
 // waitTimeout is how long a replica may take to confirm what has been written.
 const waitTimeout = 5 * time.Second
 
+// lookTimeout is how long a copy waits for a replica of a node that had none the last time.
+const lookTimeout = time.Millisecond
+
 // Failure says why a batch has ended early. What was proven about single keys still holds.
 type Failure struct {
 	To    Side   // whose reply it was
@@ -169,7 +172,7 @@ func (x *exchange) unconfirmed() {
 	x.failure.Unconfirmed = true
 }
 
-func appendWait(dst []byte) []byte {
+func appendWait(dst []byte, atMost time.Duration) []byte {
 	dst = resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(dst, 3), "WAIT"), "1")
-	return appendBulkInt(dst, waitTimeout.Milliseconds())
+	return appendBulkInt(dst, atMost.Milliseconds())
 }

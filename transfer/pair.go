@@ -14,7 +14,9 @@ import (
 type Pair struct {
 	// Fenced says that only copiers change or create the keys at the source.
 	Fenced bool
-	// Durable keeps a key at the source until a replica of the destination has the copy.
+	// Durable keeps a key at the source until a replica of the destination has the copy. If the
+	// destination says after waitTimeout that no replica is connected, keys move without one until
+	// one is there again: they would stay for ever where the only replica has died or taken over.
 	Durable bool
 	// Strict counts a key as gone only when a replica of the source has lost it, too.
 	Strict bool
@@ -28,6 +30,7 @@ type Pair struct {
 	// InCluster says that the source renames keys only within a slot.
 	InCluster bool
 
+	isAlone      bool // the destination has no replica, see Durable
 	clock        clock
 	noExpireTime bool // the source has no PEXPIRETIME (before Redis 7.0)
 }

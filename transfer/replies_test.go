@@ -101,9 +101,12 @@ func (t *talk) answer(side transfer.Side, args []string) []byte {
 		return []byte(t.by)
 	}
 	reply := number(1)
-	if args[0] == "WAIT" {
+	switch {
+	case args[0] == "WAIT" && !t.w.durable:
+		reply = number(0)
+	case args[0] == "WAIT":
 		c.n.confirmed = c.n.offset
-	} else {
+	default:
 		reply, _ = c.n.execute(c, args)
 	}
 	if isFalse {
@@ -314,6 +317,38 @@ func TestConversation(t *testing.T) {
 		}
 		if got := strings.Join(k.lines[measured:], ", "); got != c.want {
 			t.Errorf("%+v %s:\n%s, expected\n%s", c.kind, c.state, got, c.want)
+		}
+	}
+}
+
+// TestNodeWithoutReplica: a node whose only replica has died or taken over gets keys all the same,
+// after a while. As soon as it has a replica again, that must have the keys first.
+func TestNodeWithoutReplica(t *testing.T) {
+	k := newTalk(worldKind{fenced: true})
+	k.pair.Durable = true
+	for _, c := range []struct {
+		state      string
+		hasReplica bool
+		want       string
+	}{
+		{"on both", false, "D DUMP key0, D INFO replication, S UNLINK key0"},
+		{"at the source", false, "D EXEC, D WAIT 1 1, S UNLINK key0"},
+		{"at the source", true, "D EXEC, D WAIT 1 1, S UNLINK key0"},
+		{"at the source", true, "D EXEC, D WAIT 1 5000, S UNLINK key0"},
+		{"at the source", false, "D EXEC, D WAIT 1 5000, D INFO replication, S UNLINK key0"},
+		{"on both", false, "D DUMP key0, S UNLINK key0"},
+	} {
+		for _, n := range k.w.nodes {
+			clear(n.data)
+		}
+		states[c.state](k.w.nodes[0], k.w.nodes[1])
+		k.w.durable, k.lines = c.hasReplica, nil
+		if !k.run("key0") || k.w.wrong != "" {
+			t.Fatal(k.w.wrong)
+		}
+		got := slices.CompactFunc(k.lines, func(a, b string) bool { return a == b && strings.Contains(a, "INFO") })
+		if text := strings.Join(got, ", "); !strings.HasSuffix(text, c.want) {
+			t.Errorf("%s:\n%s, expected at the end\n%s", c.state, text, c.want)
 		}
 	}
 }

@@ -69,6 +69,18 @@ func (b *Batch) settleNext(now int64) {
 	b.retry(now)
 }
 
+// takeWait takes the reply to the WAIT behind EXEC.
+func takeWait(b *Batch, reply []byte) {
+	switch n, ok := resp.Int(reply); {
+	case !ok:
+		b.bad("waiting for a replica", reply)
+	case n > 0:
+		b.pair.isAlone = false
+	default:
+		b.unseen = !b.pair.isAlone
+	}
+}
+
 // confirm waits until a replica has what a node has written so far. WAIT would not do: it waits
 // only for what the connection itself has written.
 func (b *Batch) confirm(of Side, now int64) {
@@ -88,6 +100,7 @@ func (b *Batch) tookOffsets(reply []byte) {
 		return
 	}
 	own, confirmed := offsets(info)
+	b.isAlone = !bytes.Contains(info, []byte("\nslave0:"))
 	if b.offset < 0 {
 		if b.offset = own; own < 0 {
 			b.bad("reading master_repl_offset from INFO", reply)
@@ -98,6 +111,9 @@ func (b *Batch) tookOffsets(reply []byte) {
 
 func (b *Batch) afterOffsets(now int64) {
 	switch {
+	case !b.wrote && now >= b.deadline && b.isAlone && b.side == Destination:
+		b.pair.isAlone = true
+		b.remove()
 	case !b.wrote && now >= b.deadline:
 		b.unconfirmed()
 	case !b.wrote:

@@ -38,7 +38,7 @@ var inMove = []bug{
 	},
 	{
 		"a key is removed before a replica has its copy", "transfer/batch.go",
-		"	if b.pair.Durable {\n		b.copies", "	if false {\n		b.copies",
+		"	if b.pair.Durable {\n		atMost", "	if false {\n		atMost",
 		"./move", "TestReplicaHasTheCopyFirst",
 	},
 	{
@@ -48,7 +48,7 @@ var inMove = []bug{
 	},
 	{
 		"a copy that another has made is not waited for", "transfer/compare.go",
-		"s.key.state == equal && s.pair.Durable:", "s.key.state == equal && s.pair.Strict && s.pair.Durable:",
+		"s.key.state == equal && s.pair.Durable &&", "s.key.state == equal && s.pair.Strict && s.pair.Durable &&",
 		"./move", "TestReplicaHasTheCopyFirst",
 	},
 	{

@@ -83,6 +83,9 @@ func (p *planner) others() {
 	}
 	for _, n := range p.nodes {
 		for _, c := range n.clients {
+			if c.last == "restore-asking" {
+				continue // another node of the cluster has sent keys of a slot
+			}
 			if hosts[c.host] && c.name == "" && slices.Contains(questions, c.last) {
 				continue // a keyway asks what the node is
 			}

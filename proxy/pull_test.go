@@ -8,12 +8,15 @@ import (
 
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // movers are the nodes at the other ends of the connections over which keys move.
 type movers struct {
 	r      *rig
 	before func(command string) // called before a node executes one
+	moved  string               // the address of the node that answers MOVED
 	sent   map[string][]string  // by the node's address, the names of the commands
 }
 
@@ -47,6 +50,8 @@ func (m *movers) execute(l *pool.Link, frames string) {
 		m.before(name)
 		reply := "+OK\r\n"
 		switch isGuard := p.Len() > 1 && strings.HasPrefix(string(p.Arg(1)), "keyway:guard:"); {
+		case l.Addr == m.moved:
+			reply = "-MOVED 1 10.0.0.3:1\r\n"
 		case name == "EXISTS" && !isGuard && slices.Contains(m.sent[l.Addr], "WATCH"): // the destination
 			reply = ":0\r\n"
 		case name == "EXISTS", name == "OBJECT":
@@ -92,5 +97,48 @@ func TestRestoreOverTheSocketThatWatched(t *testing.T) {
 	watch, restore := slices.Index(m.sent[destination], "WATCH"), slices.Index(m.sent[destination], "RESTORE")
 	if !isCut || restore < 0 || watch < 0 || restore < watch {
 		t.Errorf("over the next connection: %q", m.sent[destination])
+	}
+}
+
+// TestSlotMovesMeanwhile: the slot of a key that is on its way gets another owner. The key goes there.
+func TestSlotMovesMeanwhile(t *testing.T) {
+	r := newRig(t, Options{})
+	moving := movingTable(t, r)
+	r.replaceLayout(moving)
+	id := 0
+	if slots.Of([]byte("k")) >= 8192 {
+		id = 1
+	}
+	m := &movers{r: r, sent: map[string][]string{}, before: func(string) {}, moved: moving.Nodes[id].Addr}
+	r.feed("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+	for range 10 {
+		m.turn()
+	}
+	if len(m.sent[m.moved]) == 0 {
+		t.Fatal("the former owner of the slot was not asked")
+	}
+	nodes := append(slices.Clone(moving.Nodes[:2]), router.Node{Name: "c", Addr: "10.0.0.3:1", Master: true})
+	owned := make([][]slots.Range, 3)
+	owned[1-id], owned[2] = []slots.Range{{First: 0, Last: 8191}}, []slots.Range{{First: 8192, Last: 16383}}
+	if id == 0 {
+		owned[1-id], owned[2] = owned[2], owned[1-id]
+	}
+	next, err := router.NewStaticSlots(nodes, owned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lower, upper := []slots.Range{{First: 0, Last: 8191}}, []slots.Range{{First: 8192, Last: 16383}}
+	older, err := router.NewStaticSlots(nodes[:2], [][]slots.Range{upper, lower})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.Turn(r.now, time.Unix(1000, 0))
+	r.w.SetTable(router.Moving(older, next))
+	r.endTurn()
+	for range 20 {
+		m.turn()
+	}
+	if !slices.Contains(m.sent["10.0.0.3:1"], "RESTORE") {
+		t.Errorf("the nodes got %q", m.sent)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/transfer"
 )
@@ -62,7 +63,7 @@ type want struct {
 func (p *puller) open(r route) *pair {
 	pr := &pair{p: p, route: r, wants: map[string]*want{}}
 	pr.nodes = transfer.Pair{
-		Fenced: true, Durable: r.to.HasReplicas(), Label: strconv.FormatInt(p.w.Options.Backend.Epoch, 10),
+		Fenced: true, Label: strconv.FormatInt(p.w.Options.Backend.Epoch, 10),
 		InCluster: p.w.Table.Clustered(), Guard: strconv.FormatUint(p.w.Links.Rand.Uint64(), 36),
 	}
 	pr.source, pr.destination = r.from.NewConn(), r.to.NewConn()
@@ -171,9 +172,6 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 		pr.lost(pr.source)
 		return
 	case !isInt || n < 0 || n > 1:
-		if w := pr.p.w; w.Table.Changes() || w.Table.FromCluster() {
-			w.Ready.Refresh = true // it may be MOVED
-		}
 		pr.fail(text(reply))
 		return
 	}
@@ -193,6 +191,7 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 	clear(pr.batch[len(there):])
 	if pr.batch = there; len(there) > 0 {
 		pr.watched = 0
+		pr.nodes.Durable = pr.to.HasReplicas()
 		pr.moves.Begin(&pr.nodes, names...)
 	}
 	pr.pump()
@@ -264,6 +263,38 @@ func (pr *pair) fail(why string) {
 	pr.queue = append(append([]*want(nil), pr.batch...), pr.queue...)
 	clear(pr.batch)
 	pr.batch = pr.batch[:0]
+	if w := pr.p.w; w.Table.Changes() || w.Table.FromCluster() {
+		w.Ready.Refresh = true // the keys' slot may have another owner, or the node another master
+	}
+	pr.reroute()
+}
+
+// reroute gives up the keys that the table does not place on this route any more: their slot has
+// moved. What waits for them is looked at anew.
+func (pr *pair) reroute() {
+	kept := pr.queue[:0]
+	for _, k := range pr.queue {
+		if pr.isOnRoute(k.name) {
+			kept = append(kept, k)
+			continue
+		}
+		delete(pr.wants, string(k.name))
+		for _, who := range k.waiters {
+			pr.p.setReady(who, "")
+		}
+	}
+	clear(pr.queue[len(kept):])
+	pr.queue = kept
+}
+
+func (pr *pair) isOnRoute(key []byte) bool {
+	w := pr.p.w
+	from := w.Table.From(key)
+	if from == router.None || from == router.Unknown {
+		return false
+	}
+	_, to := w.Table.Place(key)
+	return to != router.None && w.Nodes[from] == pr.from && w.Nodes[to] == pr.to
 }
 
 // end takes the outcome of a batch.

@@ -52,6 +52,8 @@ func (p *puller) Layout(bool) {
 	for _, pr := range slices.Clone(p.order) {
 		if isNew || !w.Table.IsMoving() || !p.isKnown(pr.from) || !p.isKnown(pr.to) {
 			p.drop(pr)
+		} else {
+			pr.reroute()
 		}
 	}
 	p.lookAgain()

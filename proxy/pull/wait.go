@@ -262,6 +262,6 @@ func (who *waiter) lateText() string {
 	if k == nil {
 		return errtext.SlotUnbound
 	}
-	return "ERR keyway: key " + errtext.Key(string(k.name)) + " is still being moved from node " + k.pair.from.Label() +
-		" to node " + k.pair.to.Label() + k.pair.reason() + "; the command was not executed"
+	return "TRYAGAIN keyway: key " + errtext.Key(string(k.name)) + " is still being moved from node " +
+		k.pair.from.Label() + " to node " + k.pair.to.Label() + k.pair.reason() + "; the command was not executed"
 }

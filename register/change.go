@@ -107,6 +107,15 @@ func (c *Change) add(suffix, code string) (err error) {
 	return err
 }
 
+// Record returns what the change does, as far as the node says: a node of a cluster that is the home
+// by now may have entered the epoch without having seen the plan. It is nil if the node does not say.
+func (c *Change) Record() *Record {
+	if c.Entered == nil && c.Plan != nil {
+		return &c.Plan.Record
+	}
+	return c.Entered
+}
+
 // Over reports whether nothing is left to do for the change: it is done, was cancelled, or has
 // changed nothing.
 func (c *Change) Over() bool {

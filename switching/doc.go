@@ -4,6 +4,6 @@
 //
 //	Plan --> Hold... --> Decide --> Flip each node --> Drained for each old node --> Done
 //
-// The records of a change are on its home, the first node by name of the old layout; see package
-// register. See docs/decisions/0012-flip.md.
+// The records of a change are on its home, the first node by name of the old layout, or the owner of
+// slot 0 if that is a cluster; see package register. See docs/decisions/0012-flip.md.
 package switching

@@ -167,6 +167,13 @@ func (n *Node) Decide(ctx context.Context, epoch int64, d register.Decision) (de
 		switch {
 		case err != nil:
 			return err
+		case of.Entered != nil: // another node of a cluster may have been the home before
+			code, err := of.Entered.Code()
+			if err != nil {
+				return err
+			}
+			decided = &Commitment{Epoch: epoch, code: code}
+			return c.replicated(ctx)
 		case of.Plan == nil:
 			return n.refused("deciding", "name the home of the change: the first node by name of its old layout",
 				"the node has no plan of a change to epoch %d", epoch)

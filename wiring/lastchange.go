@@ -162,10 +162,11 @@ func Forget(ctx context.Context, c *config.Config, epoch int64) (*Forgotten, err
 	case l.Planned > 0:
 		return nil, fmt.Errorf("a change to epoch %d is planned: keyway cancel cancels it", l.Planned)
 	}
-	newer, err := sideNodes(ctx, l.New)
+	t, err := fetchTable(ctx, l.New)
 	if err != nil {
 		return nil, err
 	}
+	newer := mastersOf(l.New, t)
 	older, err := sideNodes(ctx, l.Old)
 	if err != nil {
 		return nil, err
@@ -173,7 +174,7 @@ func Forget(ctx context.Context, c *config.Config, epoch int64) (*Forgotten, err
 	left := slices.DeleteFunc(older, func(n *switching.Node) bool {
 		return slices.ContainsFunc(newer, func(o *switching.Node) bool { return o.Addr == n.Addr })
 	})
-	if err := filesAgree(ctx, slices.MinFunc(newer, byName), l.New); err != nil {
+	if err := filesAgree(ctx, Home(l.New, t), l.New); err != nil {
 		return nil, err
 	}
 	f := &Forgotten{}

@@ -22,11 +22,17 @@ import (
 )
 
 // Home returns the node whose register has the records of the next change of a configuration's
-// layout, by its present table. It is nil if the table has no nodes yet.
+// layout, by its present table. It is nil if the table has no nodes yet. In a cluster it is the owner
+// of slot 0: a replica that takes over has another name, but the same slots and records.
 func Home(c *config.Config, t *router.Table) *switching.Node {
 	nodes := mastersOf(c, t)
 	if len(nodes) == 0 {
 		return nil
+	}
+	if c.Clustered() {
+		if id := t.SlotOwner(0); id != router.None {
+			return nodes[slices.IndexFunc(nodes, func(n *switching.Node) bool { return n.Addr == t.Nodes[id].Addr })]
+		}
 	}
 	return slices.MinFunc(nodes, byName)
 }
@@ -147,9 +153,10 @@ func (s *Switch) Start(ctx context.Context, o migrate.Options, setPace bool) (se
 		return false, err
 	}
 	served = len(at.Members) > 0
-	isThis := at.Plan != nil && at.Plan.Old.Hash == s.plan.Old.Hash && at.Plan.New.Hash == s.plan.New.Hash
+	of := at.Record()
+	isThis := of != nil && of.Old.Hash == s.plan.Old.Hash && of.New.Hash == s.plan.New.Hash
 	var to *switching.Commitment
-	if isThis && !at.Over() && at.Decision != register.Undecided {
+	if isThis && (at.State == switching.Flipping || at.State == switching.Moving) {
 		if to, err = s.Home.Decide(ctx, at.Epoch, register.Go); err != nil {
 			return false, err
 		}

@@ -189,14 +189,18 @@ func (s *Switch) Await(ctx context.Context, o migrate.Options, seen func(mover.V
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	at, err := switching.Read(ctx, s.Home, nil)
+	now, err := workOf(ctx, s.work.Epoch, s.older, s.newer) // other nodes may be masters by now
+	if err != nil {
+		return nil, err
+	}
+	at, err := switching.Read(ctx, now.Home, nil)
 	switch {
 	case err != nil:
 		return nil, err
 	case at.Epoch != s.work.Epoch:
 		return nil, fmt.Errorf("another change of the layout has begun: see keyway status (epoch %d)", at.Epoch)
 	}
-	return migrate.Verify(ctx, s.work.To, o)
+	return migrate.Verify(ctx, now.To, o)
 }
 
 // begin begins the change, unless keys lie where the older layout does not place them: at their new

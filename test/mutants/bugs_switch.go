@@ -143,6 +143,21 @@ var inSwitch = []bug{
 		"./proxy", "TestRestoreOverTheSocketThatWatched",
 	},
 	{
+		"a key goes on to a node from which its slot has moved", "proxy/pull/pair.go",
+		"		if pr.isOnRoute(k.name) {", "		if pr != nil {",
+		"./proxy", "TestSlotMovesMeanwhile",
+	},
+	{
+		"the home of a cluster is another node after a failover", "wiring/switch.go",
+		"	if c.Clustered() {\n		if id", "	if c == nil {\n		if id",
+		"./wiring", "TestHomeOfCluster",
+	},
+	{
+		"a replica that is there again is not waited for", "transfer/settle.go",
+		"		b.pair.isAlone = false\n", "",
+		"./transfer", "TestNodeWithoutReplica",
+	},
+	{
 		"nodes that only the older layout has count as those of the newer", "wiring/wiring.go",
 		"	t, err := table(c, nil)\n", "	t, err := Table(c)\n",
 		"./wiring", "TestFormerNodes",

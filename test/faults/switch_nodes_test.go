@@ -1,0 +1,65 @@
+package faults
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestSwitchBehindSentinels: nodes that sentinels watch fail over while keys move, one of the old
+// layout and one of the new.
+func TestSwitchBehindSentinels(t *testing.T) {
+	t.Parallel()
+	w := redistest.NewWatched(t, "east", "west", "north")
+	nodes := w.NodesYAML() // a, b and c
+	older := "layout: slots\nslots: {static: {a: 0-8191, b: 8192-16383}}\n" + nodes
+	newer := "layout: slots\nslots: {static: {b: 0-8191, c: 8192-16383}}\n" + nodes
+	k, k2 := redistest.ServeProcess(t, older), redistest.ServeProcess(t, older)
+	fill(t, k.Addr)
+	all := func(string) bool { return true } // replicas lag
+	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond, lossy: all}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond, lossy: all, prefix: "b:"}).start(t)
+	l.more(t, 1_000)
+	c := beginSwitch(t, older, newer, "--rate", "1000").moves()
+	l.more(t, 1_000)
+	east, north := w.Announced(0, "east"), w.Announced(0, "north")
+	w.Masters[0].Kill()
+	w.Masters[2].Kill()
+	<-east
+	<-north
+	c.goesThrough()
+	l.halt()
+	l2.halt()
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+	filled(t, k.Addr)
+}
+
+// TestSwitchWhileTheClusterChanges: slots of a cluster move, and masters of it are replaced, while
+// keys move into it and out of it.
+func TestSwitchWhileTheClusterChanges(t *testing.T) {
+	t.Parallel()
+	c := redistest.NewCluster(t, 3, 1)
+	apart := redistest.Three(t)
+	ring, cluster := "layout: ring\nhash_tag: \"{}\"\n"+redistest.NodesYAML(apart), c.SeedsYAML()
+	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
+	fill(t, k.Addr)
+	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 5, keys: 50, prefix: "other:", pause: 2 * time.Millisecond}).start(t)
+	l.more(t, 1_000)
+	for i, way := range [][2]string{{ring, cluster}, {cluster, ring}} {
+		s := beginSwitch(t, way[0], way[1], "--rate", "2500").moves()
+		l.more(t, 1_000)
+		owners := [2]int{c.Owner(0, 10_000), c.Owner(0, 12_000)}
+		reshard(t, c, owners[i], owners[1-i], 1000)
+		swap(c)
+		s.goesThrough()
+	}
+	l.halt()
+	l2.halt()
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+	filled(t, k.Addr)
+	census(t, k.Addr, apart)
+}

@@ -1,0 +1,101 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// change is a call of keyway switch.
+type change struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	out   redistest.Log
+	ended chan error
+}
+
+// beginSwitch starts keyway switch between two configurations.
+func beginSwitch(t *testing.T, older, newer string, flags ...string) *change {
+	t.Helper()
+	args := append([]string{"switch", "--wait"}, flags...)
+	args = append(args, redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer))
+	c := &change{t: t, cmd: exec.Command(redistest.Build(t), args...), ended: make(chan error, 1)}
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { c.ended <- c.cmd.Wait() }()
+	t.Cleanup(c.kill)
+	return c
+}
+
+// moves waits until the nodes are in the epoch.
+func (c *change) moves() *change {
+	c.t.Helper()
+	redistest.Eventually(c.t, 60*time.Second, "keys move", func() bool {
+		return strings.Contains(c.out.String(), "all nodes are in epoch") || len(c.ended) > 0
+	})
+	return c
+}
+
+// goesThrough waits until the change is done.
+func (c *change) goesThrough() {
+	c.t.Helper()
+	select {
+	case err := <-c.ended:
+		if err != nil {
+			c.t.Errorf("keyway switch: %v\n%s", err, c.out.String())
+		}
+		c.ended <- err
+	case <-time.After(3 * time.Minute):
+		c.t.Fatalf("keyway switch does not end\n%s", c.out.String())
+	}
+	c.t.Logf("%s", c.out.String())
+}
+
+// fails waits until it ends with an error, and returns what it has printed.
+func (c *change) fails() string {
+	c.t.Helper()
+	select {
+	case err := <-c.ended:
+		if e := new(exec.ExitError); !errors.As(err, &e) {
+			c.t.Errorf("keyway switch: %v\n%s", err, c.out.String())
+		}
+		c.ended <- err
+	case <-time.After(3 * time.Minute):
+		c.t.Fatalf("keyway switch does not end\n%s", c.out.String())
+	}
+	return c.out.String()
+}
+
+// kill kills the command.
+func (c *change) kill() {
+	c.cmd.Process.Kill()
+	err := <-c.ended
+	c.ended <- err
+}
+
+// fill creates keys that no client uses while the layout changes.
+func fill(t *testing.T, addr string) {
+	t.Helper()
+	c := redistest.Dial(t, addr)
+	defer c.Close()
+	each(t, c, func(i int) (want string, command []string) {
+		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
+	})
+}
+
+// filled checks that all these keys are there.
+func filled(t *testing.T, addr string) {
+	t.Helper()
+	c := redistest.Dial(t, addr)
+	defer c.Close()
+	each(t, c, func(i int) (want string, command []string) {
+		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
+	})
+}

@@ -22,6 +22,7 @@ type Report struct {
 	Misplaced int64        `json:"misplaced"` // on another node than the layout says
 	Twice     int64        `json:"twice"`     // of these, on another node too
 	Unplaced  int64        `json:"unplaced"`  // of these, those that the layout places on no node
+	Moving    int64        `json:"moving"`    // on the node from which a change of the layout will move them
 	Findings  []Finding    `json:"findings"`  // the first misplaced keys
 }
 
@@ -35,6 +36,7 @@ type NodeReport struct {
 	Keys      int64  `json:"keys"`
 	Misplaced int64  `json:"misplaced"`
 	Twice     int64  `json:"twice"`
+	Moving    int64  `json:"moving"`
 	Aside     int64  `json:"set_aside"` // values that were set aside, keyway:stray:*
 }
 
@@ -51,6 +53,7 @@ type Finding struct {
 type verifier struct {
 	servers  *servers
 	place    *placement
+	former   *placement // from which keys are moving; nil: they are not
 	node     *move.Node
 	count    NodeReport
 	unplaced int64
@@ -69,7 +72,27 @@ func Verify(ctx context.Context, l Layout, o Options) (*Report, error) {
 	return s.verify(ctx, p, o.Progress)
 }
 
+// VerifyChange is Verify while keys move from where an older layout places them to where a newer one does.
+// They may lie in both places.
+func VerifyChange(ctx context.Context, older, newer Layout, o Options) (*Report, error) {
+	s := newServers(o.Retry)
+	defer s.close()
+	from, err := s.open(ctx, older)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.open(ctx, newer)
+	if err != nil {
+		return nil, err
+	}
+	return s.verifyBoth(ctx, from, to, o.Progress)
+}
+
 func (s *servers) verify(ctx context.Context, p *placement, progress func(Progress)) (*Report, error) {
+	return s.verifyBoth(ctx, nil, p, progress)
+}
+
+func (s *servers) verifyBoth(ctx context.Context, from, p *placement, progress func(Progress)) (*Report, error) {
 	meter, err := s.meter(ctx, "verifying", nil, progress)
 	if err != nil {
 		return nil, err
@@ -80,7 +103,9 @@ func (s *servers) verify(ctx context.Context, p *placement, progress func(Progre
 	for i, n := range s.all {
 		g.Go(func() error {
 			return s.retry.run(ctx, func() (_ bool, err error) {
-				v := &verifier{servers: s, place: p, node: n, count: NodeReport{Name: n.Name, Addr: n.Addr}}
+				v := &verifier{
+					servers: s, place: p, former: from, node: n, count: NodeReport{Name: n.Name, Addr: n.Addr},
+				}
 				all[i] = v
 				return false, v.scan(ctx, &meter.looked)
 			})
@@ -95,6 +120,7 @@ func (s *servers) verify(ctx context.Context, p *placement, progress func(Progre
 		out.Keys += v.count.Keys
 		out.Misplaced += v.count.Misplaced
 		out.Twice += v.count.Twice
+		out.Moving += v.count.Moving
 		out.Unplaced += v.unplaced
 		out.Findings = append(out.Findings, v.findings...)
 	}
@@ -137,6 +163,8 @@ func (v *verifier) look(ctx context.Context, db int, keys []string) error {
 			continue
 		case transfer.IsGuard(k): // of a copy that is under way
 			continue
+		case v.place.place(k) != v.node && v.former != nil && v.former.place(k) == v.node:
+			v.count.Moving++
 		case v.place.place(k) != v.node:
 			misplaced = append(misplaced, k)
 		}

@@ -197,7 +197,8 @@ func TestRegisterAppears(t *testing.T) {
 }
 
 // TestChangeUnderWay: keyways take part in a change of the layout that somebody else has begun. They
-// send nothing to a node that has not begun it, and make it begin. The other commands refuse to look.
+// send nothing to a node that has not begun it, and make it begin. verify accepts keys where
+// either layout places them, and the other commands refuse to look.
 func TestChangeUnderWay(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
@@ -226,13 +227,14 @@ func TestChangeUnderWay(t *testing.T) {
 	}
 	file := redistest.WriteFile(t, "k.yml", "listen: 127.0.0.1:0\n"+ring)
 	for _, args := range [][]string{
-		{"verify", "-c", file}, {"check", "--connect", "-c", file}, {"plan", file, file},
+		{"verify", "--repair", "-c", file}, {"check", "--connect", "-c", file}, {"plan", file, file},
 	} {
 		out, err := exec.Command(redistest.Build(t), args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "the nodes say that the layout is being changed") {
 			t.Errorf("%s: %v\n%s", args[0], err, out)
 		}
 	}
+	verifiesChange(t, b, ring, modulo)
 	b.Do("ACL", "SETUSER", "default", "+function|load")
 	redistest.Eventually(t, 60*time.Second, "keyway serves all keys", func() bool { return lost(t, k.listen) == 0 })
 	later := redistest.ServeProcess(t, ring) // one that starts in the middle
@@ -246,6 +248,32 @@ func TestChangeUnderWay(t *testing.T) {
 	})
 	if n := lost(t, k.listen); n != 0 {
 		t.Errorf("%d of %d keys are hidden after the change", n, registeredKeys)
+	}
+}
+
+// verifiesChange requires of keyway verify, with the file of either layout, that it finds a key on node b
+// that both place on a, and accepts the others.
+func verifiesChange(t *testing.T, b *redistest.Node, older, newer string) {
+	t.Helper()
+	stray := ""
+	for i := 0; stray == ""; i++ {
+		key := fmt.Sprint("stray:", i)
+		if routeOf(t, older, key) == "a" && routeOf(t, newer, key) == "a" {
+			stray = key
+		}
+	}
+	const clean = "All 100 keys are where the layouts place them, "
+	for _, file := range []string{older, newer} {
+		if out, status := keyway(t, "verify", "-c", file); status != 0 || !strings.Contains(out, clean) {
+			t.Errorf("verify: status %d, lacks %q:\n%s", status, clean, out)
+		}
+		b.Do("SET", stray, "x")
+		out, status := keyway(t, "verify", "-c", file)
+		want := fmt.Sprintf("%q on b belongs to a\n1 of 101 keys", stray)
+		if status != 2 || !strings.Contains(out, want) {
+			t.Errorf("verify: status %d, lacks %q:\n%s", status, want, out)
+		}
+		b.Do("DEL", stray)
 	}
 }
 

@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
@@ -9,8 +10,24 @@ import (
 	"github.com/keyway-proxy/keyway/plan"
 )
 
-// Verify reports which keys lie elsewhere than the configuration places them.
+// Verify reports which keys lie elsewhere than the configuration places them. While the layout changes, the
+// file may have either layout, and keys may lie where either places them.
 func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Report, error) {
+	in, err := InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if older := config.Older(in); older != nil {
+		from, err := scanned(ctx, older)
+		if err != nil {
+			return nil, err
+		}
+		to, err := scanned(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return migrate.VerifyChange(ctx, from, to, o)
+	}
 	if err := refuseOther(ctx, c); err != nil {
 		return nil, err
 	}

@@ -73,8 +73,8 @@ func Settled(ctx context.Context, c *config.Config) (*config.Config, error) {
 		return nil, err
 	}
 	if older := config.Older(next); older != nil {
-		return nil, c.Errorf("layout", "wait until that is done: keyway switch OLD.yml NEW.yml goes on, and "+
-			"NEW.yml OLD.yml takes it back", "the nodes say that the layout is being changed, from placement %s to %s "+
+		return nil, c.Errorf("layout", "wait until that is done: keyway status says how far it is, and "+
+			"keyway reverse takes it back", "the nodes say that the layout is being changed, from placement %s to %s "+
 			"(epoch %d), so keys are on their way", older.PlacementHash(), next.PlacementHash(), next.Epoch())
 	}
 	return next, nil

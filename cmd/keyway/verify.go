@@ -121,7 +121,7 @@ func printRepaired(w io.Writer, r *migrate.Repaired) error {
 	if err := printReport(w, r.After); err != nil {
 		return err
 	}
-	if r.Before == nil && !r.After.Clean() {
+	if r.Before == nil && !r.After.Clean() && r.After.Moving == 0 {
 		_, err := fmt.Fprintln(w, "keyway verify --repair moves them to their nodes.")
 		return err
 	}
@@ -163,6 +163,11 @@ func printReport(w io.Writer, r *migrate.Report) error {
 	}
 	if aside > 0 {
 		fmt.Fprintf(w, "note: %d values are set aside; redis-cli --scan --pattern 'keyway:stray:*' shows them\n", aside)
+	}
+	if r.Clean() && r.Moving > 0 {
+		_, err := fmt.Fprintf(w, "All %d keys are where the layouts place them, %d of them at the nodes that they "+
+			"leave: keyway status says how far that is.\n", r.Keys, r.Moving)
+		return err
 	}
 	if r.Clean() {
 		_, err := fmt.Fprintf(w, "All %d keys are where the layout places them.\n", r.Keys)

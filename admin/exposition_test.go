@@ -89,7 +89,10 @@ func TestExposition(t *testing.T) {
 		Disagreeing: func() int { return 2 }, LockFigures: lockFigures,
 		Certificates: func() []Certificate { return []Certificate{{"server.crt", time.Unix(1_900_000_000, 0)}} },
 		Passwords:    func() []Password { return []Password{{"backend", 7, 2, time.Unix(1_800_000_000, 0)}} },
-		InForce:      func() (int64, bool) { return 3, true }})
+		InForce:      func() (int64, bool) { return 3, true },
+		Switch: func() Switch {
+			return Switch{Epoch: 3, State: "moving", Moved: 11, Conflicts: 12, Moves: true, Left: 13, Rate: 14}
+		}})
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	var got []string

@@ -40,6 +40,8 @@ type Options struct {
 	// InForce returns the epoch of the layout that is served, and whether that is another layout
 	// than the file's. It may be nil.
 	InForce func() (epoch int64, notOfFile bool)
+	// Switch returns how the keyway takes part in changes of the layout. It may be nil.
+	Switch func() Switch
 	// Reload reads the configuration again and applies it. It returns what to print. nil:
 	// there is no /reload.
 	Reload func(ctx context.Context, allowMisplaced bool) (report string, err error)
@@ -49,6 +51,19 @@ type Options struct {
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
+}
+
+// Switch says how a keyway takes part in changes of the layout.
+type Switch struct {
+	Epoch     int64  // of the change that is under way; 0: none
+	State     string // of the keyway in it
+	Moved     uint64 // keys that this process has moved for all, since it started
+	Conflicts uint64 // of these, keys that were on two nodes with different values
+	Moves     bool   // this process moves the keys now
+	// What the process says that moves the keys, whichever that is. Left is below 0 if it is not known.
+	Left  int64
+	Rate  int
+	Waits bool
 }
 
 // Placement is where a keyway looks for keys, for keyway plan. It has no password.

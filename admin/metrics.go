@@ -48,6 +48,16 @@ var (
 		"The epoch of the layout that keyway serves by, as the nodes' registers say; 0: they have none.")
 	descNotOfFile = desc("layout_not_of_file",
 		"1 if the nodes' registers say that another layout is in force than that of the file.")
+	descSwitchEpoch = desc("switch_epoch",
+		"The epoch of the change of the layout that is under way; 0: there is none.")
+	descSwitchState = desc("switch_state", "1 for the state of this keyway in a change of the layout.", "state")
+	descSwitchMoves = desc("switch_moves_keys", "1 while this keyway moves the keys that clients do not use.")
+	descSwitchLeft  = desc("switch_keys_left",
+		"How many keys are left to move, as the keyway estimates that moves them. The same at all keyways.")
+	descSwitchRate = desc("switch_keys_per_second",
+		"How fast keys move that clients do not use, as the keyway says that moves them. The same at all keyways.")
+	descSwitchWaits = desc("switch_waits",
+		"1 while the keyway that moves the keys does not get on; keyway status says why. The same at all keyways.")
 
 	// counted describes what the threads count.
 	counted = func() map[*metrics.Metric]*prometheus.Desc {
@@ -105,8 +115,38 @@ func (c poolCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(descEpoch, float64(epoch))
 		gauge(descNotOfFile, map[bool]float64{true: 1}[notOfFile])
 	}
+	if c.o.Switch != nil {
+		collectSwitch(c.o.Switch(), out)
+	}
 	c.o.collectLocks(c.ctx, out)
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })
+}
+
+// collectSwitch exports how the keyway takes part in changes of the layout.
+func collectSwitch(s Switch, out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, n float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
+	}
+	gauge(descSwitchEpoch, float64(s.Epoch))
+	gauge(descSwitchState, 1, s.State)
+	for m, d := range counted {
+		switch m.Name {
+		case "switch_moved_total":
+			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(s.Moved), "mover")
+		case "switch_conflicts_total":
+			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(s.Conflicts), "mover")
+		}
+	}
+	if s.Epoch == 0 {
+		return
+	}
+	flag := map[bool]float64{true: 1}
+	gauge(descSwitchMoves, flag[s.Moves])
+	gauge(descSwitchWaits, flag[s.Waits])
+	gauge(descSwitchRate, float64(s.Rate))
+	if s.Left >= 0 {
+		gauge(descSwitchLeft, float64(s.Left))
+	}
 }
 
 // collectProcess exports what belongs to the process.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/register"
@@ -75,7 +74,7 @@ func (p *served) moveKeys(ctx context.Context) {
 	for ctx.Err() == nil {
 		cfg := p.cfg.Load()
 		if config.Older(cfg) == nil {
-			p.moving.Store(nil)
+			p.moving.end()
 			pause(ctx, obeyInterval)
 			continue
 		}
@@ -87,7 +86,7 @@ func (p *served) moveKeys(ctx context.Context) {
 				pause(of, obeyInterval)
 			}
 		})
-		wiring.MoveKeys(of, p.cfg.Load, p.log, func(v mover.View) { p.moving.Store(&v) })
+		wiring.MoveKeys(of, p.cfg.Load, p.log, p.moving.see)
 		watching.Wait() // Run returns when the change is over, of which the configuration says so a little later
 	}
 }
@@ -114,6 +113,7 @@ type part struct {
 }
 
 func (of *part) Name(epoch int64, state string) string {
+	of.p.moving.state.Store(&state)
 	return wiring.MemberName(of.p.cfg.Load(), epoch, state)
 }
 

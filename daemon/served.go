@@ -12,7 +12,6 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
-	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
@@ -29,11 +28,11 @@ type served struct {
 
 	cfg       atomic.Pointer[config.Config]
 	observers atomic.Pointer[observers]
-	moving    atomic.Pointer[mover.View] // of the change that is under way; nil: there is none
-	later     chan *pool.Link            // a node's register is of a later epoch
-	beside    context.Context            // ends when the server has ended
-	stop      context.CancelFunc         // ends the server, because the pool was removed; nil: it does not run
-	keys      *guard.Guard               // looked at the nodes before the pool was served
+	moving    moving
+	later     chan *pool.Link    // a node's register is of a later epoch
+	beside    context.Context    // ends when the server has ended
+	stop      context.CancelFunc // ends the server, because the pool was removed; nil: it does not run
+	keys      *guard.Guard       // looked at the nodes before the pool was served
 	wishes    wiring.Wishes
 }
 
@@ -135,6 +134,7 @@ func (p *served) forAdmin() admin.Pool {
 			cfg := p.cfg.Load()
 			return cfg.Epoch(), cfg.Replaced() != nil
 		},
+		Switch:    func() admin.Switch { return p.moving.forAdmin(p.cfg.Load()) },
 		ReadyAll:  func() bool { return p.cfg.Load().Ready == config.ReadyAll },
 		Placement: p.placement,
 		Next:      p.next,

@@ -79,8 +79,8 @@ func isCounter(t reflect.Type) bool {
 }
 
 // Each calls f with all samples. nameOf returns the name of the command or family with
-// index i. Each leaves out commands without calls, and replicas that keyway has not
-// dialed.
+// index i. Each leaves out commands without calls, histograms of what has not happened, and
+// replicas that keyway has not dialed.
 func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 	v := reflect.ValueOf(s).Elem()
 	for _, r := range threadRows {
@@ -99,7 +99,9 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 				}
 			}
 		default:
-			f(r.sample(of))
+			if sample := r.sample(of); sample.Histogram == nil || sample.Histogram.Count > 0 {
+				f(sample)
+			}
 		}
 	}
 	for i := range s.Nodes {

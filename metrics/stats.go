@@ -5,6 +5,7 @@ import "slices"
 // Stats counts what one thread does.
 type Stats struct {
 	Counters
+	Switch     SwitchCounters
 	histograms []*Histogram // by command ID; nil: the command was not used
 
 	// reset has the counts at the last CONFIG RESETSTAT. Counters never decrease, so

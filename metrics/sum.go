@@ -20,6 +20,7 @@ func Sum(threads []Snapshot) Snapshot {
 func (s *Snapshot) add(o *Snapshot) {
 	add(&s.Gauges, &o.Gauges)
 	add(&s.Counters, &o.Counters)
+	add(&s.SwitchCounters, &o.SwitchCounters)
 	for i := range o.Families {
 		s.Families[i].Add(&o.Families[i])
 	}

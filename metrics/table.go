@@ -88,6 +88,14 @@ type LockCounters struct {
 	LocksFailed   uint64 `metric:"quorum_locks_total" label:"result=failed"`
 }
 
+// SwitchCounters count what a change of the layout does to clients.
+type SwitchCounters struct {
+	Pulled    uint64    `metric:"switch_moved_total" label:"by=pull"`
+	Conflicts uint64    `metric:"switch_conflicts_total" label:"by=pull"`
+	Pulls     Histogram `metric:"switch_pull_seconds"`
+	Holds     Histogram `metric:"switch_held_seconds"`
+}
+
 // Gauges are current values of a thread.
 type Gauges struct {
 	Clients     int `metric:"clients" info:"connected_clients" own:"clients"`
@@ -174,6 +182,7 @@ type User struct {
 type Snapshot struct {
 	Gauges
 	Counters
+	SwitchCounters
 	Families []Histogram `metric:"command_duration_seconds" by:"family"`
 	Nodes    []Node
 	Locks    []LockNode
@@ -230,7 +239,13 @@ var help = map[string]string{
 	"user_delay_seconds_total": "How long clients of a user with limits have waited for these limits, all together.",
 	"user_refused_total": "Refused for a user with limits: commands that had waited for rate.max_wait (rate), " +
 		"and clients beyond max_clients (max_clients).",
-	"reads_again_total": "Reads that a replica did not answer and that were sent again.",
+	"switch_moved_total": "Keys brought to the nodes of a new layout: because a client used them (pull), " +
+		"or by this keyway on behalf of all (mover).",
+	"switch_conflicts_total": "Keys that were on two nodes with different values while the layout changed. " +
+		"The older value was set aside.",
+	"switch_pull_seconds": "How long commands waited while their keys were brought to the nodes of a new layout.",
+	"switch_held_seconds": "How long commands waited because keyways held them for a change of the layout.",
+	"reads_again_total":   "Reads that a replica did not answer and that were sent again.",
 
 	"clients":             "Connected clients.",
 	"client_output_bytes": "Bytes of replies that clients have not read yet.",

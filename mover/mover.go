@@ -99,10 +99,11 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 		case c.Epoch == m.work.Epoch:
 			v.Change = c
 		case c.Epoch > m.work.Epoch && c.Entered != nil:
-			return true
+			isOver = true
 		}
 	}
-	if v.Change.Done {
+	if isOver = isOver || v.Change.Done; isOver {
+		m.see(v)
 		return true
 	}
 	if v.Pace, err = switching.PaceOf(&v.Change); err != nil {
@@ -119,10 +120,14 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 		m.Log.Info("another process moves the keys", "epoch", m.work.Epoch, "by", v.Processes[0].Instance)
 		m.rest()
 	}
+	m.see(v)
+	return false
+}
+
+func (m *mover) see(v View) {
 	if v.Own = m.own; m.Seen != nil {
 		m.Seen(v)
 	}
-	return false
 }
 
 // should reports whether the process with this connection should move the keys.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,16 +20,17 @@ import (
 // moves is a change of the layout, from a ring of the nodes a and b to slots on b and c, and the keyways that
 // see it.
 type moves struct {
-	t            testing.TB
+	t            *testing.T
 	nodes        []*redistest.Node
 	keyways      []*redistest.Process // called kw-0, kw-1...
+	admin        []string             // their admin addresses
 	older, newer string
 	oldFile      string
 	newFile      string
 	keys         int
 }
 
-func newMoves(t testing.TB, keyways, keys int) *moves {
+func newMoves(t *testing.T, keyways, keys int) *moves {
 	t.Helper()
 	m := &moves{t: t, nodes: redistest.Three(t), keys: keys}
 	m.older = redistest.Ring(m.nodes[0].Addr, m.nodes[1].Addr)
@@ -54,8 +56,9 @@ func newMoves(t testing.TB, keyways, keys int) *moves {
 
 // join starts another keyway.
 func (m *moves) join() {
-	m.keyways = append(m.keyways,
-		redistest.ServeProcess(m.t, fmt.Sprintf("instance: kw-%d\n%s", len(m.keyways), m.older)))
+	m.admin = append(m.admin, fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(m.t)))
+	text := fmt.Sprintf("instance: kw-%d\nadmin: %s\n", len(m.keyways), m.admin[len(m.keyways)])
+	m.keyways = append(m.keyways, redistest.ServeProcess(m.t, text+m.older))
 }
 
 // run runs a command of keyway, and returns what it prints and its exit status.
@@ -134,6 +137,18 @@ func (m *moves) find(keyway, first, after int) {
 	}
 }
 
+// metric returns the value of a metric of a keyway, -1 if it has none.
+func (m *moves) metric(keyway int, name string) int {
+	m.t.Helper()
+	_, value, _ := strings.Cut(get(m.t, "http://"+m.admin[keyway]+"/metrics"), "\n"+name+" ")
+	value, _, _ = strings.Cut(value, "\n")
+	n, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		return -1
+	}
+	return int(n)
+}
+
 // TestKeywaysMoveKeys: keyway switch returns, and one of the keyways moves the keys. When it is killed, another
 // one goes on, and so it does when that one freezes. The frozen one does no harm when it wakes up.
 func TestKeywaysMoveKeys(t *testing.T) {
@@ -207,6 +222,10 @@ func TestPause(t *testing.T) {
 	brought := at() - paused
 	if brought == 0 || brought > 500 {
 		t.Errorf("%d keys were brought for a client", brought)
+	}
+	pulled := m.metric(2, `keyway_switch_moved_total{by="pull"}`) // to both nodes of the new layout
+	if pulled < brought || pulled > 500 || m.metric(2, `keyway_switch_pull_seconds_count`) < 1 {
+		t.Errorf("%d keys were brought to c, and the metrics have %d", brought, pulled)
 	}
 	time.Sleep(1500 * time.Millisecond) // longer than it takes to move hundreds, at the rate
 	if n := at() - paused - brought; n > 0 {
@@ -293,9 +312,19 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 
+	if m.metric(0, "keyway_switch_epoch") != 1 || m.metric(0, "keyway_switch_moves_keys") != 1 ||
+		m.metric(0, `keyway_switch_state{state="moving"}`) != 1 {
+		t.Error("the metrics do not say that the keyway moves keys")
+	}
 	m.loseNode()
 	m.must("rate", "unlimited", "-c", m.newFile)
 	m.awaitEnd(0)
+	redistest.Eventually(t, 20*time.Second, "the metrics say that the change is over", func() bool {
+		return m.metric(0, "keyway_switch_epoch") == 0
+	})
+	if n := m.metric(0, `keyway_switch_moved_total{by="mover"}`); n < m.keys/3 || n > m.keys {
+		t.Errorf("of %d keys, %d were moved", m.keys, n)
+	}
 	m.says(m.newFile, 0, "epoch 1: done", "write the new layout into the file of each keyway", "kw-0")
 	m.nodes[0].Kill()
 	m.says(m.newFile, 2, "problem: the node that has the records", "start node a")
@@ -308,6 +337,9 @@ func (m *moves) loseNode() {
 	redistest.Eventually(m.t, 30*time.Second, "what it waits for is said", func() bool {
 		s := m.status(m.oldFile)
 		return s.State == switching.Flipping && s.By != nil && strings.Contains(s.By.Waits, "node c")
+	})
+	redistest.Eventually(m.t, 10*time.Second, "the metrics say that it waits", func() bool {
+		return m.metric(0, "keyway_switch_waits") == 1
 	})
 	m.says(m.oldFile, 2, "problem: node c cannot be asked", "next: start node c", "does not get on")
 	m.nodes[2].Run()

@@ -309,7 +309,11 @@ func (pr *pair) end() {
 	for i, k := range pr.moves.Keys() {
 		switch {
 		case k.Outcome.IsGone():
+			if k.Outcome == transfer.Moved {
+				w.Stats.Switch.Pulled++
+			}
 			if k.Outcome == transfer.Aside {
+				w.Stats.Switch.Conflicts++
 				w.Ready.Notes = append(w.Ready.Notes, "key "+errtext.Key(string(pr.batch[i].name))+
 					" had two values; that of node "+pr.from.Label()+" has the name "+k.Text+" there now")
 			}

@@ -23,7 +23,9 @@ type waiter struct {
 	sorts   []*sorting   // what SORT takes from other keys, once the keys have come
 	refusal string       // the error for the client; empty: none
 	epoch   uint64       // of the puller, when the keys were looked at
+	since   int64        // when it began to wait
 	until   int64        // when it gives up
+	isHeld  bool         // it waits for the end of a hold
 	isOver  bool         // it waits no more
 }
 
@@ -65,7 +67,7 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 	case len(p.wanted) == 0 && len(p.sorts) == 0:
 		return false, false
 	}
-	who := &waiter{s: s, epoch: p.epoch, until: p.w.Deadline()}
+	who := &waiter{s: s, epoch: p.epoch, since: p.w.Now, until: p.w.Deadline(), isHeld: p.heldUntil != 0}
 	waiters.Set(s, who)
 	s.Set(engine.Blocked)
 	p.queue = append(p.queue, who)
@@ -95,7 +97,8 @@ func (p *puller) Bring(c *engine.Call, frame []byte) bool {
 		return false
 	}
 	who := &waiter{
-		s: c.Request.Session, call: c, frame: bytes.Clone(frame), epoch: p.epoch, until: p.w.Deadline(),
+		s: c.Request.Session, call: c, frame: bytes.Clone(frame), epoch: p.epoch,
+		since: p.w.Now, until: p.w.Deadline(), isHeld: p.heldUntil != 0,
 	}
 	at := slices.IndexFunc(p.calls, func(o *waiter) bool { return o.s == who.s && engine.Precedes(c, o.call) })
 	if at < 0 {
@@ -199,6 +202,11 @@ func (p *puller) got(who *waiter) {
 // empty.
 func (p *puller) setReady(who *waiter, refusal string) {
 	if !who.isOver {
+		of := &p.w.Stats.Switch.Pulls
+		if who.isHeld {
+			of = &p.w.Stats.Switch.Holds
+		}
+		of.Observe(p.w.Now - who.since)
 		who.isOver, who.refusal = true, refusal
 		p.ready = append(p.ready, who)
 	}

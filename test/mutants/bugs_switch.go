@@ -3,6 +3,11 @@ package main
 // inSwitch are planted in what a switch of the layout does with nodes.
 var inSwitch = []bug{
 	{
+		"keyway status does not say that a node is down", "mover/status.go",
+		"	for _, b := range s.Behind {\n		s.pr", "	for _, b := range s.Behind[:0] {\n		s.pr",
+		"./test", "TestStatus",
+	},
+	{
 		"a frozen process goes on as the one that moves keys", "mover/process.go",
 		"last(a.Idle > frozen, b.Idle > frozen), ", "",
 		"./mover", "TestWhoMovesKeys",

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -17,15 +16,23 @@ type change struct {
 	cmd   *exec.Cmd
 	out   redistest.Log
 	ended chan error
+
+	when string // as soon as this is printed, then is called
+	then func()
 }
 
 // beginSwitch starts keyway switch between two configurations.
 func beginSwitch(t *testing.T, older, newer string, flags ...string) *change {
 	t.Helper()
+	return new(change).begin(t, older, newer, flags...)
+}
+
+func (c *change) begin(t *testing.T, older, newer string, flags ...string) *change {
+	t.Helper()
 	args := append([]string{"switch", "--wait"}, flags...)
 	args = append(args, redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer))
-	c := &change{t: t, cmd: exec.Command(redistest.Build(t), args...), ended: make(chan error, 1)}
-	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
+	c.t, c.cmd, c.ended = t, exec.Command(redistest.Build(t), args...), make(chan error, 1)
+	c.cmd.Stdout, c.cmd.Stderr = c, c
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -37,10 +44,26 @@ func beginSwitch(t *testing.T, older, newer string, flags ...string) *change {
 // moves waits until the nodes are in the epoch.
 func (c *change) moves() *change {
 	c.t.Helper()
-	redistest.Eventually(c.t, 60*time.Second, "keys move", func() bool {
-		return strings.Contains(c.out.String(), "all nodes are in epoch") || len(c.ended) > 0
-	})
+	c.says("all nodes are in epoch")
 	return c
+}
+
+// Write takes what the command prints.
+func (c *change) Write(p []byte) (int, error) {
+	n, err := c.out.Write(p)
+	if c.when != "" && strings.Contains(c.out.String(), c.when) {
+		c.when = ""
+		c.then()
+	}
+	return n, err
+}
+
+// says waits until the command has printed a text, or has ended.
+func (c *change) says(text string) {
+	c.t.Helper()
+	redistest.Eventually(c.t, 60*time.Second, text, func() bool {
+		return strings.Contains(c.out.String(), text) || len(c.ended) > 0
+	})
 }
 
 // goesThrough waits until the change is done.
@@ -56,21 +79,6 @@ func (c *change) goesThrough() {
 		c.t.Fatalf("keyway switch does not end\n%s", c.out.String())
 	}
 	c.t.Logf("%s", c.out.String())
-}
-
-// fails waits until it ends with an error, and returns what it has printed.
-func (c *change) fails() string {
-	c.t.Helper()
-	select {
-	case err := <-c.ended:
-		if e := new(exec.ExitError); !errors.As(err, &e) {
-			c.t.Errorf("keyway switch: %v\n%s", err, c.out.String())
-		}
-		c.ended <- err
-	case <-time.After(3 * time.Minute):
-		c.t.Fatalf("keyway switch does not end\n%s", c.out.String())
-	}
-	return c.out.String()
 }
 
 // kill kills the command.

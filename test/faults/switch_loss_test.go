@@ -1,0 +1,116 @@
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// halves returns configurations of slots that are all on a node, and then half of them on another.
+func halves(t *testing.T) (a, b *redistest.Node, older, newer string) {
+	t.Helper()
+	a, b = redistest.Start(t), redistest.Start(t)
+	nodes := redistest.NodesYAML([]*redistest.Node{a, b})
+	return a, b, "layout: slots\nslots: {static: {a: 0-16383}}\n" + nodes,
+		"layout: slots\nslots: {static: {a: 0-8191, b: 8192-16383}}\n" + nodes
+}
+
+// TestSwitchToFullNode: a node becomes full while keys move to it. Commands on keys that do not fit are
+// not executed, their keys stay, and all goes on when the node has more memory.
+func TestSwitchToFullNode(t *testing.T) {
+	t.Parallel()
+	a, b, older, newer := halves(t)
+	k := redistest.ServeProcess(t, older)
+	fill(t, k.Addr)
+	s := beginSwitch(t, older, newer, "--rate", "1000").moves()
+	b.Do("CONFIG", "SET", "maxmemory", "1")
+	c := redistest.Dial(t, k.Addr)
+	refused := ""
+	for i := 0; refused == "" && i < 2_000; i++ {
+		key := fmt.Sprint("cold:", i)
+		switch r := c.Do("GET", key); {
+		case r.Text == fmt.Sprint(i): // it stays, or had come before
+		case strings.HasPrefix(r.Text, "OOM keyway: key ") && strings.HasSuffix(r.Text, "the command was not executed"):
+			refused = key
+		default:
+			t.Fatalf("%s: %s", key, r)
+		}
+	}
+	if refused == "" {
+		t.Fatal("no command was refused")
+	}
+	if got := a.Do("GET", refused).Text; got != strings.TrimPrefix(refused, "cold:") {
+		t.Errorf("%s is %q at its old node", refused, got)
+	}
+	b.Do("CONFIG", "SET", "maxmemory", "0")
+	redistest.Eventually(t, 20*time.Second, "the key comes", func() bool {
+		return c.Do("GET", refused).Text == strings.TrimPrefix(refused, "cold:")
+	})
+	s.goesThrough()
+	filled(t, k.Addr)
+	if n := len(a.Keys()) + len(b.Keys()); n != 20_000 {
+		t.Errorf("the nodes have %d keys", n)
+	}
+}
+
+// TestReplicaOfDestinationIsBehind: the destination's replica is cut off while keys move, and takes over
+// when its master has died soon after. Each key is there, or still at its old node.
+func TestReplicaOfDestinationIsBehind(t *testing.T) {
+	t.Parallel()
+	a, b, older, newer := halves(t)
+	link := redistest.NewFaults(t, b.Addr, func(int) redistest.Plan { return redistest.Plan{} })
+	_, port, _ := strings.Cut(link.Addr, ":")
+	replica := redistest.Start(t, "--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1 "+port)
+	redistest.Eventually(t, 20*time.Second, "the replica is in step", func() bool {
+		return strings.Contains(replica.Do("INFO", "replication").Text, "master_link_status:up") &&
+			strings.Contains(b.Do("INFO", "replication").Text, "state=online")
+	})
+	k := redistest.ServeProcess(t, older)
+	fill(t, k.Addr)
+	s := beginSwitch(t, older, newer, "--rate", "2000").moves()
+	redistest.Eventually(t, 20*time.Second, "keys move", func() bool { return len(b.Keys()) > 500 })
+	link.Close()
+	before := len(b.Keys())
+	redistest.Eventually(t, 4*time.Second, "more keys come", func() bool { return len(b.Keys()) > before+50 })
+	b.Kill()
+	replica.Do("REPLICAOF", "NO", "ONE")
+	there := map[string]bool{}
+	for _, key := range append(a.Keys(), replica.Keys()...) {
+		if strings.HasPrefix(key, "cold:") {
+			there[key] = true
+		}
+	}
+	if n := len(there); n != 20_000 {
+		t.Errorf("%d of 20000 keys are left", n)
+	}
+	s.kill()
+}
+
+// TestSwitchWithStoppedKeyway: a keyway is stopped in each state of a change, and wakes up when the change
+// is done. What it had in flight is unknown to its clients; nothing is lost, doubled or stale.
+func TestSwitchWithStoppedKeyway(t *testing.T) {
+	t.Parallel()
+	_, ring, slots := twoLayouts(t)
+	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
+	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: time.Millisecond}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 5, keys: 50, prefix: "other:", pause: time.Millisecond}).start(t)
+	older, newer := ring, slots
+	for _, state := range []string{"are prepared", "hold their commands", "are in epoch"} {
+		l2.more(t, 1_000)
+		(&change{when: state, then: k2.Freeze}).begin(t, older, newer).goesThrough()
+		l.more(t, 1_000)
+		k2.Thaw()
+		l2.more(t, 1_000)
+		older, newer = newer, older
+	}
+	l.halt()
+	l2.halt()
+	if l.errors() > 0 {
+		t.Errorf("clients of the other keyway: %v", &l.tally)
+	}
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+}

@@ -27,7 +27,9 @@ var limits = []struct {
 	concerns   func(p *planner, n *node) bool
 }{
 	{"failover", "What Redis itself loses when a master fails over, it can lose of keys that have just moved. Where " +
-		"the new node has replicas, one of them has a key before it leaves the old node.", (*planner).failsOver},
+		"the new node has replicas, one of them has a key before it leaves the old node. A node that says for five " +
+		"seconds that no replica is connected, such as one that has just been promoted, gets keys without one.",
+		(*planner).failsOver},
 	{"frozen", "A keyway that is frozen while the others hold loses what it has in flight: these outcomes are unknown.",
 		nil},
 	{"bypass", "Clients that bypass keyway are not kept out: `plan` lists them.", (*planner).isBypassed},

@@ -5,7 +5,7 @@ var inSwitch = []bug{
 	{
 		"keyway status does not say that a node is down", "mover/status.go",
 		"	for _, b := range s.Behind {\n		s.pr", "	for _, b := range s.Behind[:0] {\n		s.pr",
-		"./test", "TestStatus",
+		"./mover", "TestAdvice",
 	},
 	{
 		"a frozen process goes on as the one that moves keys", "mover/process.go",

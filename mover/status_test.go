@@ -1,0 +1,52 @@
+package mover
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/switching"
+)
+
+// TestAdvice: whatever a change is stuck in, the status says that there is a problem, and what to do. While
+// all goes well or a pause lasts, there is none.
+func TestAdvice(t *testing.T) {
+	long, now := time.Now().Add(-time.Hour), time.Now()
+	waiting := []switching.Member{{Instance: "kw-2", Host: "10.0.0.2", State: "idle"}}
+	ready := []switching.Member{{Instance: "kw-1", Host: "10.0.0.1", State: "prepared"}}
+	paused := &register.Pace{Paused: true}
+	for _, c := range []struct {
+		name    string
+		is      switching.State
+		s       Status
+		members []switching.Member
+		problem string // empty: none
+		next    string
+	}{
+		{"no change", switching.Steady, Status{}, nil, "", "keyway plan"},
+		{"a keyway does not prepare", switching.Planned, Status{Planned: &now}, waiting, "kw-2 at 10.0.0.2", "cancel"},
+		{"it is prepared", switching.Prepared, Status{Planned: &now}, ready, "", "keyway cancel"},
+		{"its command has died", switching.Prepared, Status{Planned: &long}, ready, "have died", "keyway switch"},
+		{"a node is down", switching.Flipping, Status{Behind: []string{"c"}, standby: 1}, nil, "node c", "start"},
+		{"nobody moves keys", switching.Moving, Status{}, nil, "no process", "start a keyway"},
+		{"somebody will", switching.Moving, Status{standby: 1}, nil, "", "wait some seconds"},
+		{"all goes well", switching.Moving, Status{By: &By{}}, nil, "", "nothing has to be done"},
+		{"a pause", switching.Moving, Status{By: &By{}, Pace: paused}, nil, "", "keyway resume"},
+		{"a slow node", switching.Moving, Status{By: &By{Slow: "b"}}, nil, "", "node b is slow"},
+		{"a full node", switching.Moving, Status{By: &By{Waits: "b: OOM"}}, nil, "does not get on: b: OOM", "reverse"},
+		{"a frozen keyway", switching.Moving, Status{By: &By{idle: 60}}, nil, "frozen", "start another"},
+		{"values aside", switching.Moving, Status{By: &By{Aside: 3}}, nil, "3 values", "keyway:stray:*"},
+		{"old files", switching.Done, Status{Keyways: []Keyway{{Instance: "kw-3", File: "1a"}}}, nil, "", "kw-3"},
+		{"the end", switching.Done, Status{Epoch: 7}, nil, "", "keyway forget 7"},
+	} {
+		c.s.advise(&switching.Status{State: c.is, Members: c.members})
+		problems, next := strings.Join(c.s.Problems, "\n"), strings.Join(c.s.Next, "\n")
+		if !strings.Contains(problems, c.problem) || (problems != "") != (c.problem != "") {
+			t.Errorf("%s: the problems are %q", c.name, problems)
+		}
+		if !strings.Contains(next, c.next) {
+			t.Errorf("%s: next is %q", c.name, next)
+		}
+	}
+}

@@ -41,6 +41,7 @@ type script struct {
 	text     []byte
 	perKey   *PerKey // how it can be split; nil: it cannot
 	harmless bool    // it surely writes nothing
+	declared declared
 }
 
 // NewCache returns an empty cache that recognizes these per-key scripts.
@@ -116,7 +117,10 @@ func (c *Cache) Add(text []byte) bool {
 		c.evict()
 	}
 	harmless := noWrites(text) || callsNothing(text)
-	c.bySHA[sha] = script{text: append([]byte{}, text...), perKey: c.perKey.find(sha, text), harmless: harmless}
+	c.bySHA[sha] = script{
+		text: append([]byte{}, text...), perKey: c.perKey.find(sha, text),
+		harmless: harmless, declared: declaredBy(text),
+	}
 	c.byHash[h] = sha
 	c.order = append(c.order, sha)
 	c.bytes += len(text)

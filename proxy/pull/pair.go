@@ -49,6 +49,8 @@ type pair struct {
 	failure string // why the last batch has failed
 	attempt uint64 // grows when a batch ends: later replies to it do not matter
 	watched uint64 // the number of the socket over which the destination has answered; 0: none yet
+
+	seeker seeker
 }
 
 // want is a key that somebody waits for.
@@ -83,7 +85,7 @@ func (pr *pair) close() {
 
 // isBusy reports whether keys are wanted.
 func (pr *pair) isBusy() bool {
-	return len(pr.wants) > 0 || pr.source.Busy() || pr.destination.Busy()
+	return len(pr.wants)+len(pr.seeker.tags) > 0 || pr.source.Busy() || pr.destination.Busy()
 }
 
 // reason returns why keys do not come, for an error.
@@ -114,6 +116,7 @@ func (pr *pair) want(key []byte, who *waiter) {
 
 // pump goes on with the batch, or begins the next one, as long as no reply is due.
 func (pr *pair) pump() {
+	pr.seek()
 	for pr.asking == 0 && pr.owed == 0 && pr.p.w.Now >= pr.until && pr.p.pairs[pr.route] == pr {
 		pr.until = 0
 		if len(pr.batch) == 0 {

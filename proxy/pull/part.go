@@ -20,6 +20,7 @@ type puller struct {
 	w      *engine.Worker
 	epoch  uint64 // the worker's LayoutEpoch in which the rest holds
 	gone   gone
+	swept  gone // hash tags, none of whose keys is at its former node any more
 	pairs  map[route]*pair
 	order  []*pair   // the same, in the order in which they were opened
 	queue  []*waiter // clients, in the order in which they give up
@@ -45,6 +46,7 @@ func (p *puller) Layout(bool) {
 	isNew := p.epoch != w.LayoutEpoch
 	if isNew {
 		p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0
+		p.swept = gone{}
 	}
 	if w.Arrivals = nil; w.Table.IsMoving() || p.heldUntil != 0 {
 		w.Arrivals = p
@@ -54,7 +56,11 @@ func (p *puller) Layout(bool) {
 			p.drop(pr)
 		} else {
 			pr.reroute()
+			pr.forgetTags()
 		}
+	}
+	if w.Table.FromCluster() {
+		p.swept = gone{} // slots may have moved while a pass went over the nodes
 	}
 	p.lookAgain()
 }
@@ -71,6 +77,7 @@ func (p *puller) drop(pr *pair) {
 			p.setReady(who, "")
 		}
 	}
+	pr.forgetTags()
 }
 
 // CloseNode ends the moves from and to a node.

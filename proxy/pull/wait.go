@@ -13,14 +13,15 @@ import (
 )
 
 // waiter is a client whose next command waits until all of its keys have come, or a call that
-// waits for that before it is sent again.
+// waits for that before it is sent again, or a hash tag whose keys others wait for.
 type waiter struct {
 	s       *engine.Session
 	call    *engine.Call // nil: the client's next command
 	frame   []byte       // of the call
-	missing int          // keys that have not come, and lists that have not been read
+	missing int          // keys and hash tags that have not come, and lists that have not been read
 	last    *want        // one of these keys; nil: it waits for a table, or for the end of a hold
 	sorts   []*sorting   // what SORT takes from other keys, once the keys have come
+	tag     *tagged      // whose keys it stands for, if it is neither a client nor a call
 	refusal string       // the error for the client; empty: none
 	epoch   uint64       // of the puller, when the keys were looked at
 	since   int64        // when it began to wait
@@ -32,10 +33,11 @@ type waiter struct {
 // waiters has the waiter of each client whose next command waits.
 var waiters = engine.NewPerClient[waiter]()
 
-// wanted is a key that has to be brought.
+// wanted is a key that has to be brought, or a hash tag whose keys have to be.
 type wanted struct {
 	route
-	key []byte
+	key   []byte
+	isTag bool
 }
 
 // Take implements the engine's arrivals. A command has not begun while its keys are brought: its
@@ -127,6 +129,9 @@ func (p *puller) look(s *engine.Session, cmd *command.Command, a command.Args) {
 	for _, i := range p.keys {
 		p.lookFor(s.DB, a.Arg(i))
 	}
+	if cmd.Is(command.RunsCode) {
+		p.lookForTagged(s, cmd, a)
+	}
 	if key, at := cmd.Elsewhere(a); key > 0 {
 		if db, ok := resp.ParseInt(a.Arg(at)); ok && db >= 0 && db <= math.MaxUint16 {
 			p.lookFor(uint16(db), a.Arg(key))
@@ -152,7 +157,7 @@ func (p *puller) lookFor(db uint16, key []byte) {
 	case from == router.Unknown:
 		p.wanted = append(p.wanted, wanted{key: key})
 	default:
-		p.wanted = append(p.wanted, wanted{route{p.w.Nodes[from], p.w.Nodes[to], db}, key})
+		p.wanted = append(p.wanted, wanted{route{p.w.Nodes[from], p.w.Nodes[to], db}, key, false})
 	}
 }
 
@@ -177,7 +182,11 @@ func (p *puller) await(who *waiter) {
 		if pr == nil {
 			pr = p.open(k.route)
 		}
-		pr.want(k.key, who)
+		if k.isTag {
+			pr.wantTag(k.key, who)
+		} else {
+			pr.want(k.key, who)
+		}
 	}
 	for _, k := range p.wanted {
 		if pr := p.pairs[k.route]; pr != nil {
@@ -221,6 +230,8 @@ func (p *puller) release() {
 		calls := false
 		for _, who := range all {
 			switch {
+			case who.tag != nil:
+				who.tag.came()
 			case who.call != nil:
 				calls = true
 			case !who.s.HasLeft():

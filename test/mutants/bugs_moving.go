@@ -44,4 +44,19 @@ var inMoving = []bug{
 		"	if cmd.Single > 0 {\n		return false",
 		"./test", "TestReplicasWhileKeysMove",
 	},
+	{
+		"keys that a script does not declare are not brought", "proxy/pull/wait.go",
+		"	if cmd.Is(command.RunsCode) {", "	if cmd.Is(command.RunsCode) && len(p.keys) > 5 {",
+		"./test", "TestScriptsWhileKeysMove",
+	},
+	{
+		"keyway scans nodes for scripts that use only their KEYS", "proxy/pull/tags.go",
+		"if p.w.Scripts.Cache.UsesOnlyKeys(cmd, a) {", "if p.w.Scripts.Cache.UsesOnlyKeys(cmd, a) && len(p.keys) > 5 {",
+		"./test", "TestScriptsOfDeclaredKeysWhileKeysMove",
+	},
+	{
+		"a script that assigns to KEYS counts as one that uses only these", "lua/declared.go",
+		"if s.isAssigned(s.closing(i+1) + 1) {", "if s.isAssigned(s.closing(i+1)+1) && i < 0 {",
+		"./lua", "TestUsesOnlyKeys",
+	},
 }

@@ -35,7 +35,11 @@ func main() {
 		withGuard(ctx, ca)
 	case len(os.Args) == 5:
 		layout, addr = os.Args[1], os.Args[2]
-		withAll(ctx)
+		if os.Getenv("COMPAT_ONLY") == "" {
+			withAll(ctx)
+		}
+		withAsynq(ctx)
+		withCaches(ctx)
 	default:
 		fmt.Fprintln(os.Stderr, "usage: compat LAYOUT ADDR CLUSTER-OF-ONE CLUSTER-OF-SEVERAL")
 		os.Exit(2)
@@ -45,7 +49,7 @@ func main() {
 	}
 }
 
-// withAll runs all libraries.
+// withAll runs all libraries that are not only a queue or a cache.
 func withAll(ctx context.Context) {
 	withRueidis(ctx, "rueidis/RESP2", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true})
 	withRueidis(ctx, "rueidis/RESP3", rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true})
@@ -59,7 +63,6 @@ func withAll(ctx context.Context) {
 	withRedisCLI("redis-cli-cluster-1", os.Args[3], "-c")
 	withRedisCLI("redis-cli-cluster-3", os.Args[4], "-c")
 	withRedigo()
-	withAsynq(ctx)
 }
 
 // version is that of a module, as it was built in.

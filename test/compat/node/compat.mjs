@@ -1,5 +1,5 @@
 // ioredis, node-redis, their cluster clients and BullMQ: one line for each check. With COMPAT_CA
-// or COMPAT_USER only ioredis runs.
+// or COMPAT_USER only ioredis runs, with COMPAT_ONLY only BullMQ.
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import assert from "node:assert/strict";
@@ -297,6 +297,10 @@ async function bullmq() {
   });
 }
 
+if (process.env.COMPAT_ONLY) {
+  await bullmq();
+  process.exit(failed ? 1 : 0);
+}
 await ioredis();
 if (ca || user) process.exit(failed ? 1 : 0);
 await nodeRedis(2);

@@ -1,5 +1,6 @@
 """redis-py, sync, asyncio and its cluster client, in RESP2 and RESP3, and Celery:
-one line for each check. With COMPAT_CA or COMPAT_USER only the sync client runs."""
+one line for each check. With COMPAT_CA or COMPAT_USER only the sync client runs,
+with COMPAT_ONLY only Celery."""
 
 import asyncio
 import collections
@@ -300,7 +301,7 @@ if ca or user:
         check_all(Guarded, protocol)
     sys.exit(failed)
 one, several = clusters
-for protocol in (2, 3):
+for protocol in () if os.environ.get("COMPAT_ONLY") else (2, 3):
     check_all(Sync, protocol)
     check_all(Async, protocol)
     check_all(Cluster, protocol, "1", one)

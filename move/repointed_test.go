@@ -1,6 +1,7 @@
 package move_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -56,5 +57,31 @@ func TestAddressThatLeadsToTheSource(t *testing.T) {
 	}
 	if v := a.Do("GET", "k").Text; v != "v" {
 		t.Errorf("the key is %q", v)
+	}
+}
+
+// TestScanOverOneConnection: a scan whose connection ends between two pages fails. The next page could
+// come from another process, where the cursor means other keys, and a node would count as empty
+// that is not.
+func TestScanOverOneConnection(t *testing.T) {
+	t.Parallel()
+	a := redistest.Start(t)
+	for i := range 1000 {
+		a.Do("SET", fmt.Sprint("k", i), "v")
+	}
+	n, err := move.Open(t.Context(), move.Options{Name: "a", Addr: a.Addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	pages := 0
+	err = n.Scan(t.Context(), 0, func([]string) error {
+		if pages++; pages == 1 {
+			a.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		}
+		return nil
+	})
+	if err == nil || pages != 1 {
+		t.Errorf("the scan ended after %d pages with %v", pages, err)
 	}
 }

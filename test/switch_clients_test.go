@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/test/redistest"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // switched runs keyway switch until all keys have moved, and returns what it has printed.
@@ -150,5 +153,39 @@ func keepsWhatClientsAreIn(t *testing.T, pair [2]string) {
 		if r, err := caching.Receive(); err != nil || !strings.Contains(r.String(), "invalidate") {
 			t.Errorf("invalidation: %s, %v", r, err)
 		}
+	}
+}
+
+// TestStraysStopASwitch: a key on a node where the old layout does not place it hides the one that clients see
+// once its node is the new one. The change does not begin, and says what to do.
+func TestStraysStopASwitch(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	file := func(prefix string) string {
+		return redistest.WriteFile(t, prefix+".yml", fmt.Sprintf("layout: range\nrange: {default: a, rules: "+
+			"[{from: %s0, to: %s9, node: b}]}\nnodes:\n  - {name: a, addr: %s}\n  - {name: b, addr: %s}\n",
+			prefix, prefix, nodes[0].Addr, nodes[1].Addr))
+	}
+	nodes[0].Do("SET", "new5", "seen")
+	nodes[1].Do("SET", "new5", "stray")
+	load := func(file string) *config.Config {
+		c, err := config.Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ctx := within(t, 30*time.Second)
+	change, err := wiring.NewSwitch(ctx, load(file("old")), load(file("new")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Report = t.Logf
+	if _, err = change.Start(ctx, migrate.Options{}, false); err == nil ||
+		!strings.Contains(err.Error(), "keyway verify --repair") || nodes[0].Do("GET", "new5").Text != "seen" {
+		t.Errorf("the change begins: %v", err)
+	}
+	if list := fmt.Sprint(nodes[0].Do("FUNCTION", "LIST")); strings.Contains(list, "_plan") {
+		t.Errorf("the change is planned: %s", list)
 	}
 }

@@ -188,4 +188,9 @@ var inMove = []bug{
 		"	if !inCluster {", "	if true {",
 		"./move", "TestMoveInAndOutOfAClusterSlot",
 	},
+	{
+		"a scan goes on over another connection", "move/scan.go",
+		"	c := n.database(db).Conn()\n	defer c.Close()\n", "	c := n.database(db)\n",
+		"./move", "TestScanOverOneConnection",
+	},
 }

@@ -28,14 +28,20 @@ func RunSwitch(t *testing.T) func(seed uint64, trace *strings.Builder) (failure,
 	}
 }
 
-func runSwitch(seed uint64, trace *strings.Builder) (failure, summary string) {
+// newShell returns nodes, two layouts, and a shell without keyways.
+func newShell(seed uint64, trace *strings.Builder) (*world, *shell) {
 	w := newNodes(seed, trace)
-	c := w.change
-	s := &shell{c: c, records: map[int64]*records{}, nextAt: w.rng.Int64N(int64(time.Second))}
-	c.shell = s
+	s := &shell{c: w.change, records: map[int64]*records{}, nextAt: w.rng.Int64N(int64(time.Second))}
+	w.change.shell = s
 	for _, n := range w.nodes {
 		n.redis.Hooks.Loaded = func(name, code string) { s.loaded(n, name, code) }
 	}
+	return w, s
+}
+
+func runSwitch(seed uint64, trace *strings.Builder) (failure, summary string) {
+	w, s := newShell(seed, trace)
+	c := w.change
 	c.startAll(seed)
 	for w.now < int64(8*time.Second) && w.failure == "" {
 		w.turn()
@@ -188,9 +194,6 @@ func (s *shell) layout(p *process, i int) migrate.Layout {
 // carryOut is what keyway switch does, also with --wait; see wiring.Switch.
 func (s *shell) carryOut(ctx context.Context, p *process, to int, strict, waits bool) error {
 	home, nodes := s.ends(p, to)
-	layoutOf := func(i int) register.Layout {
-		return register.Layout{Hash: hashes[i], Config: fmt.Appendf(nil, `"%s"`, hashes[i])}
-	}
 	d := switching.Driver{Home: home, Nodes: nodes, Strict: strict, Report: func(string, ...any) {}}
 	at, err := switching.Read(ctx, home, nodes)
 	if err != nil {
@@ -215,7 +218,7 @@ func (s *shell) carryOut(ctx context.Context, p *process, to int, strict, waits 
 		}
 		fallthrough
 	default:
-		in, err = d.Begin(ctx, register.Plan{Record: register.Record{Old: layoutOf(1 - to), New: layoutOf(to)}})
+		in, err = d.Begin(ctx, planOf(0, to))
 	}
 	if err != nil {
 		return err
@@ -224,6 +227,14 @@ func (s *shell) carryOut(ctx context.Context, p *process, to int, strict, waits 
 		s.move(ctx, p, "command", to, in.Epoch, true)
 	}
 	return ctx.Err()
+}
+
+// planOf returns the plan of a change to a layout.
+func planOf(epoch int64, to int) register.Plan {
+	layout := func(i int) register.Layout {
+		return register.Layout{Hash: hashes[i], Config: fmt.Appendf(nil, `"%s"`, hashes[i])}
+	}
+	return register.Plan{Record: register.Record{Epoch: epoch, Old: layout(1 - to), New: layout(to)}}
 }
 
 // cancel is what keyway switch --cancel does.
@@ -272,5 +283,5 @@ func (s *shell) stop() {
 	for _, p := range slices.Concat(s.parts, s.commands) {
 		p.die()
 	}
-	synctest.Wait()
+	time.Sleep(time.Minute) // some goroutines look at their context now and then
 }

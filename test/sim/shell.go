@@ -27,6 +27,7 @@ type shell struct {
 	commands []*process
 	nextAt   int64 // when an operator acts next
 	begun    int   // commands
+	holds    int   // that keyways have begun
 
 	records map[int64]*records
 	decided []int64 // the epochs that take place, in order
@@ -284,7 +285,10 @@ func (of *part) Prepare(ctx context.Context, _ *register.Plan) (err error) {
 // Hold implements switching.Keyway.
 func (of *part) Hold(atMost time.Duration) {
 	w := of.s.c.world
-	_ = of.p.ask(of.p.ctx, "hold", func() { proxy.Hold(of.k.worker, w.now+int64(atMost)) })
+	_ = of.p.ask(of.p.ctx, "hold", func() {
+		of.s.holds++
+		proxy.Hold(of.k.worker, w.now+int64(atMost))
+	})
 }
 
 // IsHeld implements switching.Keyway.

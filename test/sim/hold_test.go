@@ -1,0 +1,79 @@
+package sim
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/switching"
+)
+
+// newHome returns a world without faults in which the home of a change has some records.
+func newHome(t *testing.T, codes ...string) (*world, *shell) {
+	w, s := newShell(4, nil)
+	w.faults = false
+	plan, err := planOf(1, 1).Code()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := w.nodes[s.c.masters[0][0]]
+	for _, code := range append([]string{plan, register.Note(register.HoldName(1, 1))}, codes...) {
+		home.redis.Execute("FUNCTION", "LOAD", code)
+	}
+	s.c.startAll(4)
+	return w, s
+}
+
+func (w *world) pass(d time.Duration) {
+	for end := w.now + int64(d); w.now < end && w.failure == ""; {
+		w.turn()
+	}
+}
+
+// TestHoldOfADecidedEpoch: a keyway that starts, or wakes up, when a change is decided does not hold
+// commands for it: nobody would wait for that.
+func TestHoldOfADecidedEpoch(t *testing.T) {
+	for _, decision := range []register.Decision{register.Go, register.Cancelled} {
+		synctest.Test(t, func(t *testing.T) {
+			w, s := newHome(t, decision.Code(1))
+			defer s.stop()
+			if w.pass(time.Second); s.holds != 0 || w.failure != "" {
+				t.Errorf("%s: %d keyways hold commands; %s", decision, s.holds, w.failure)
+			}
+			if in := s.c.epoch == 1 && s.newest() == 1; in != (decision == register.Go) {
+				t.Errorf("%s: the home is in epoch %d", decision, s.newest())
+			}
+		})
+	}
+}
+
+// TestHoldEnds: commands wait no longer than switching.HoldTime, whatever becomes of who asked for that,
+// and of what follows the change in the keyway. Nobody decides because of a hold.
+func TestHoldEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newHome(t)
+		defer s.stop()
+		for i := 0; s.holds < len(s.c.keyways) && i < 200; i++ {
+			w.turn()
+		}
+		for i, p := range s.parts {
+			if i > 0 { // the first one goes on to follow the change
+				p.die()
+			}
+		}
+		w.pass(100 * time.Millisecond)
+		for _, c := range w.clients {
+			c.user.send("GET", "", []string{"text0"}, "GET", "text0")
+		}
+		if w.pass(100 * time.Millisecond); w.replies != 0 || s.holds != len(s.c.keyways) {
+			t.Errorf("%d keyways hold commands, and %d are answered", s.holds, w.replies)
+		}
+		if w.pass(switching.HoldTime); w.replies != len(w.clients) || w.failure != "" {
+			t.Errorf("%d of %d commands are answered; %s", w.replies, len(w.clients), w.failure)
+		}
+		if got := s.records[1].decision; got != "" {
+			t.Errorf("the decision is %q", got)
+		}
+	})
+}

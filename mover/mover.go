@@ -41,6 +41,7 @@ type View struct {
 const (
 	lookInterval = time.Second
 	lookTimeout  = 2 * time.Second
+	standTime    = 3 * time.Second // that a keyway has to be seen, before a command takes its place
 	findInterval = 5 * time.Second // between two questions where the nodes are, while the home does not answer
 )
 
@@ -51,6 +52,7 @@ type mover struct {
 	found time.Time
 	watch *switching.Watch
 	own   Process
+	began time.Time
 	pace  *migrate.Pace
 	job   *job // nil: another process moves the keys
 
@@ -60,7 +62,7 @@ type mover struct {
 // Run moves the keys of a change while this is the process that should, and looks after the one that
 // does otherwise. It returns when the change is done, when a later one has begun, or when ctx ends.
 func Run(ctx context.Context, o Options) {
-	m := &mover{Options: o, pace: migrate.NewPace(migrate.Speed{Paused: true})}
+	m := &mover{Options: o, began: time.Now(), pace: migrate.NewPace(migrate.Speed{Paused: true})}
 	defer func() {
 		m.rest()
 		if m.watch != nil {
@@ -114,6 +116,7 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 	}
 	m.own.ID = seen.ID
 	switch should := v.should(seen.ID); {
+	case should && m.job == nil && m.Stands && time.Since(m.began) < standTime:
 	case should && m.job == nil:
 		m.begin(ctx, v.Change.Drained)
 	case !should && m.job != nil && v.Processes[0].Moves:

@@ -121,6 +121,9 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 	if older.PlacementHash() == newer.PlacementHash() {
 		return nil, errors.New("both files place all keys alike: nothing has to move")
 	}
+	if err := sameNames(older, newer); err != nil {
+		return nil, err
+	}
 	s := &Switch{older: older, newer: newer, plan: register.Plan{Record: register.Record{
 		Old: register.Layout{Hash: older.PlacementHash(), Config: older.PlacementText()},
 		New: register.Layout{Hash: newer.PlacementHash(), Config: newer.PlacementText()},
@@ -131,6 +134,28 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 	}
 	s.Home, s.Nodes = s.work.Home, s.work.Nodes
 	return s, nil
+}
+
+// sameNames returns an error if a name means different servers in two files. Keyways find the servers of
+// both layouts by the names in one file, and would look for keys on the wrong ones.
+func sameNames(older, newer *config.Config) error {
+	for i, n := range newer.Nodes {
+		at := older.Node(n.Name)
+		if at < 0 || older.Clustered() || newer.Clustered() {
+			continue
+		}
+		o := older.Nodes[at]
+		isSame := n.Addr == o.Addr && (n.Sentinel == nil) == (o.Sentinel == nil)
+		if isSame && n.Sentinel != nil {
+			isSame = n.Sentinel.Master == o.Sentinel.Master
+		}
+		if !isSame {
+			return newer.Errorf(fmt.Sprintf("nodes[%d]", i),
+				"give the new server a name that the old layout does not have, or, if it is the same one, write its "+
+					"address alike", "node %s is another server than in the old layout", n.Name)
+		}
+	}
+	return nil
 }
 
 // Plan says what stands in the way of the change, as keyway plan does. It returns nil if the change has

@@ -39,10 +39,15 @@ func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error
 	if p.Epoch, err = Next(ctx, d.Nodes); err != nil {
 		return nil, err
 	}
+	wanted := p
 	if p, err = d.Home.Plan(ctx, p); err != nil {
 		return nil, err
 	}
 	d.Epoch = p.Epoch
+	if p.Old.Hash != wanted.Old.Hash || p.New.Hash != wanted.New.Hash {
+		return nil, fmt.Errorf("somebody else has just planned another change (epoch %d), so this one does not begin: "+
+			"see keyway status", p.Epoch)
+	}
 	if err := d.prepare(ctx, p.Epoch); err != nil {
 		_, cancelErr := d.Home.Decide(ctx, p.Epoch, register.Cancelled)
 		if cancelErr != nil {
@@ -135,7 +140,8 @@ func (d *Driver) hold(ctx context.Context, epoch int64) error {
 	return nil
 }
 
-// await waits until all members are in one of the states, and returns those that are not.
+// await waits until all members are in one of the states, and returns those that are not. It is an error
+// if somebody cancels the change meanwhile.
 func (d *Driver) await(ctx context.Context, epoch int64, atMost time.Duration, states ...string) ([]string, error) {
 	for deadline := time.Now().Add(atMost); ; time.Sleep(holdInterval) {
 		members, err := d.Home.Members(ctx)
@@ -150,6 +156,15 @@ func (d *Driver) await(ctx context.Context, epoch int64, atMost time.Duration, s
 		}
 		if len(missing) == 0 || !time.Now().Before(deadline) || ctx.Err() != nil {
 			return missing, ctx.Err()
+		}
+		all, err := d.Home.changes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(c register.Change) bool {
+			return c.Epoch == epoch && c.Decision == register.Cancelled
+		}) {
+			return nil, fmt.Errorf("the change to epoch %d %w", epoch, ErrCancelled)
 		}
 	}
 }

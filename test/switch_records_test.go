@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -179,5 +180,27 @@ func TestReverseIsPlanned(t *testing.T) {
 	}
 	if got, err := nodeOf(home).Plan(ctx, third); err != nil || got.New.Hash != "1a" {
 		t.Errorf("the second plan of an epoch wins: %+v, %v", got, err)
+	}
+}
+
+// TestChangesPlannedAtOnce: two commands plan different changes at the same time. The one that comes second
+// does not carry out the plan of the other, and one whose change is cancelled says so at once.
+func TestChangesPlannedAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newChange(t)
+	c.do(c.plan(1))
+	d := &switching.Driver{Home: c.nodes[0], Nodes: c.nodes[1:]} // the other node does not know of epoch 1
+	d.Report = func(string, ...any) {}
+	p := planOf(0)
+	p.New.Hash = "3c"
+	if _, err := d.Begin(c.ctx, p); err == nil || !strings.Contains(err.Error(), "somebody else has just planned") {
+		t.Errorf("the plan of another command: %v", err)
+	}
+	c.is(switching.Planned)
+	redistest.Dial(t, c.home.Addr).MustDo("CLIENT", "SETNAME", guard.StateName("kw", 0, "idle", "1a"))
+	_, err := c.nodes[0].Decide(c.ctx, 1, register.Cancelled)
+	c.do(err)
+	if _, err := d.Begin(c.ctx, planOf(0)); !errors.Is(err, switching.ErrCancelled) { // as if it was cancelled just now
+		t.Errorf("cancelled by somebody else: %v", err)
 	}
 }

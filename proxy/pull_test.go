@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/pull"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
@@ -140,5 +141,37 @@ func TestSlotMovesMeanwhile(t *testing.T) {
 	}
 	if !slices.Contains(m.sent["10.0.0.3:1"], "RESTORE") {
 		t.Errorf("the nodes got %q", m.sent)
+	}
+}
+
+// TestBlockedClientOutlivesChanges: a blocked client waits at one node after another, for less than the
+// request timeout at each, but for longer in all. It gets no error when its connection ends with a change.
+func TestBlockedClientOutlivesChanges(t *testing.T) {
+	r := newRig(t, Options{})
+	id := int(slots.Of([]byte("k")) / 8192)
+	r.feed(cmd("BLPOP", "k", "0"))
+	for range 3 {
+		conn := r.exclusive(id)
+		if sent := take(conn); !strings.Contains(sent, "BLPOP") {
+			t.Fatalf("the node got %q", sent)
+		}
+		conn.Received([]byte(":7\r\n"), r.now)
+		r.pass(2 * time.Second / 3) // the timeout is a second
+		r.w.Turn(r.now, time.Unix(1000, 0))
+		pull.Hold(r.w, r.now+int64(time.Second))
+		r.endTurn()
+		if sent := r.sent(id); !strings.Contains(sent, "UNBLOCK") {
+			t.Fatalf("the wait was not ended: %q", sent)
+		}
+		r.node(id, ":1\r\n")
+		conn.Received([]byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"), r.now)
+		pull.EndHold(r.w)
+	}
+	pool.Renew(&r.exclusive(id).Link, r.now, "the layout has changed")
+	if got := r.got(); got != "" {
+		t.Errorf("the client got %q", got)
+	}
+	if sent := take(r.exclusive(id)); !strings.Contains(sent, "BLPOP") {
+		t.Errorf("the command was not sent anew: %q", sent)
 	}
 }

@@ -275,7 +275,8 @@ func (b *blocking) moveOn(w *engine.Worker, frame []byte) bool {
 	}
 	b.drainAfterUnblock(w)
 	b.conn, b.leaves, b.moves = nil, false, false
-	b.renew(w)
+	// However short this wait was: what counts is the time since keyway has had to send the command.
+	b.call.Deadline, b.call.AttemptCounts = w.Deadline(), engine.AttemptCounts{}
 	b.call.SendOn(frame)
 	return true
 }

@@ -21,11 +21,7 @@ type Loaded struct {
 func Equip(ctx context.Context, older, newer Layout) ([]Loaded, error) {
 	s := newServers(0)
 	defer s.close()
-	from, err := s.open(ctx, older)
-	if err != nil {
-		return nil, err
-	}
-	to, err := s.open(ctx, newer)
+	from, to, err := s.openBoth(ctx, older, newer)
 	if err != nil {
 		return nil, err
 	}

@@ -68,11 +68,7 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 	s := newServers(o.Retry)
 	s.epoch = o.Epoch
 	defer s.close()
-	from, err := s.open(ctx, older)
-	if err != nil {
-		return sum, err
-	}
-	to, err := s.open(ctx, newer)
+	from, to, err := s.openBoth(ctx, older, newer)
 	if err != nil {
 		return sum, err
 	}

@@ -69,6 +69,14 @@ func (s *servers) open(ctx context.Context, l Layout) (*placement, error) {
 	return p, nil
 }
 
+// openBoth connects to the masters of two layouts.
+func (s *servers) openBoth(ctx context.Context, older, newer Layout) (from, to *placement, err error) {
+	if from, err = s.open(ctx, older); err == nil {
+		to, err = s.open(ctx, newer)
+	}
+	return from, to, err
+}
+
 // secondLook is the time that a keyway that has just been stopped may need to end.
 const secondLook = time.Second
 

@@ -77,11 +77,7 @@ func Verify(ctx context.Context, l Layout, o Options) (*Report, error) {
 func VerifyChange(ctx context.Context, older, newer Layout, o Options) (*Report, error) {
 	s := newServers(o.Retry)
 	defer s.close()
-	from, err := s.open(ctx, older)
-	if err != nil {
-		return nil, err
-	}
-	to, err := s.open(ctx, newer)
+	from, to, err := s.openBoth(ctx, older, newer)
 	if err != nil {
 		return nil, err
 	}

@@ -397,10 +397,7 @@ func voteCommand() *cobra.Command {
 				return errors.New("vote needs the addresses of lock nodes, as in the configuration; " +
 					"keyway check --connect lists them")
 			}
-			cfg, err := load(file, pool)
-			if err == nil {
-				err = logIn(cmd.Context(), cfg)
-			}
+			cfg, err := loadForNodes(cmd.Context(), file, pool)
 			if err != nil {
 				return err
 			}

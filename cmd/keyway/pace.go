@@ -108,10 +108,7 @@ const paceTime = 10 * time.Second
 func setPace(
 	ctx context.Context, w io.Writer, file, pool string, adjust func(register.Pace) register.Pace,
 ) error {
-	cfg, err := load(file, pool)
-	if err == nil {
-		err = logIn(ctx, cfg)
-	}
+	cfg, err := loadForNodes(ctx, file, pool)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func reverseCommand() *cobra.Command {
 			"come to an end.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := s.configOf(cmd.Context())
+			cfg, err := loadForNodes(cmd.Context(), s.file, s.pool)
 			if err != nil {
 				return err
 			}
@@ -49,15 +49,6 @@ func reverseCommand() *cobra.Command {
 	return cmd
 }
 
-// configOf returns the configuration of the file, with the passwords of its nodes.
-func (s *switchover) configOf(ctx context.Context) (*config.Config, error) {
-	cfg, err := load(s.file, s.pool)
-	if err == nil {
-		err = logIn(ctx, cfg)
-	}
-	return cfg, err
-}
-
 func cancelCommand() *cobra.Command {
 	s := &switchover{}
 	cmd := &cobra.Command{
@@ -68,7 +59,7 @@ func cancelCommand() *cobra.Command {
 			"back. The exit status is 0 if no change is planned any more, and 1 otherwise.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := s.configOf(cmd.Context())
+			cfg, err := loadForNodes(cmd.Context(), s.file, s.pool)
 			if err != nil {
 				return err
 			}
@@ -118,7 +109,7 @@ func forgetCommand() *cobra.Command {
 			if err != nil || epoch <= 0 {
 				return fmt.Errorf("%s: write the number of the epoch, such as 42", args[0])
 			}
-			cfg, err := s.configOf(cmd.Context())
+			cfg, err := loadForNodes(cmd.Context(), s.file, s.pool)
 			if err != nil {
 				return err
 			}

@@ -96,6 +96,15 @@ func loadBoth(files []string, pool string) (older, newer *config.Config, err err
 	return older, newer, err
 }
 
+// loadForNodes loads a file for a tool that asks its nodes; see logIn.
+func loadForNodes(ctx context.Context, file, pool string) (*config.Config, error) {
+	cfg, err := load(file, pool)
+	if err == nil {
+		err = logIn(ctx, cfg)
+	}
+	return cfg, err
+}
+
 // logIn runs the commands that print the passwords of configurations, for a tool that asks their
 // nodes. It runs them again when the passwords expire, until ctx ends.
 func logIn(ctx context.Context, all ...*config.Config) error {

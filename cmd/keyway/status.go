@@ -34,10 +34,7 @@ func statusCommand() *cobra.Command {
 			"asked.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(file, pool)
-			if err == nil {
-				err = logIn(cmd.Context(), cfg)
-			}
+			cfg, err := loadForNodes(cmd.Context(), file, pool)
 			if err != nil {
 				return err
 			}

@@ -108,10 +108,7 @@ func (s *switchover) load(ctx context.Context, files []string) (*wiring.Switch, 
 		}
 		return wiring.NewSwitch(ctx, older, newer)
 	}
-	newer, err := load(files[0], s.pool)
-	if err == nil {
-		err = logIn(ctx, newer)
-	}
+	newer, err := loadForNodes(ctx, files[0], s.pool)
 	if err != nil {
 		return nil, err
 	}

@@ -39,10 +39,7 @@ func verifyCommand() *cobra.Command {
 			"some are not or were renamed, and 1 if keyway could not look.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(file, pool)
-			if err == nil {
-				err = logIn(cmd.Context(), cfg)
-			}
+			cfg, err := loadForNodes(cmd.Context(), file, pool)
 			if err != nil {
 				return err
 			}

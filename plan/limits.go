@@ -36,7 +36,8 @@ var limits = []struct {
 	{"watch", "Transactions with WATCH do not survive the moment of the change: EXEC answers null.", nil},
 	{"way-back", "There is no way back to nodes with an older version of RDB: `plan` says between which nodes.",
 		(*planner).hasNoWayBack},
-	{"scripts", "Keys that a script uses and does not declare are not brought.", func(_ *planner, n *node) bool {
+	{"scripts", "Keys that a script uses and does not declare are brought only if they have the hash tag `{...}` of " +
+		"one that it declares.", func(_ *planner, n *node) bool {
 		return n.used.hasRun("eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro")
 	}},
 	{"expiry", "Expiry of moved keys is exact to a round trip, and the difference of the nodes' clocks is taken into " +

@@ -51,7 +51,7 @@ func TestPlanPrintsWhatCannotBeHad(t *testing.T) {
 		t.Errorf("%q of a change that moves nothing", got)
 	}
 	out, _ := runPlan(t, older, newer)
-	expectPlan(t, out, 0, 0, "\n  scripts (a): Keys that a script uses and does not declare are not brought.\n")
+	expectPlan(t, out, 0, 0, "\n  scripts (a): Keys that a script uses and does not declare are brought only if ")
 }
 
 // layoutOfNodes returns a configuration of the layout modulo.

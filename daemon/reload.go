@@ -173,7 +173,7 @@ func (k *keptPool) apply(isFirst bool) (lines []string) {
 	k.prepared.Apply()
 	k.trial()
 	if config.File(k.old).PlacementHash() != config.File(k.next).PlacementHash() {
-		k.wishes.Renewed.Store(true)
+		k.wishes.Renewed.Store(k.next.Replaced() != nil)
 	}
 	wiring.LogInForce(k.next, k.log)
 	inForce := inForceReport(k.old, k.next)

@@ -24,7 +24,8 @@ const (
 
 // Status is what the nodes say about the last change that was not cancelled.
 type Status struct {
-	register.Change // as the register of its home says
+	register.Change                 // as the register of its home says
+	Latest          register.Change // the last one of all
 	State           State
 	Members         []Member
 	Behind          []string // the nodes that are not in the epoch yet, if it is decided
@@ -40,6 +41,9 @@ func Read(ctx context.Context, home *Node, nodes []*Node) (s Status, err error) 
 	}
 	if s.Members, err = home.Members(ctx); err != nil {
 		return s, err
+	}
+	if len(all) > 0 {
+		s.Latest = all[len(all)-1]
 	}
 	last := current(all)
 	if s.State = Steady; last == nil {

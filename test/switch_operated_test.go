@@ -195,3 +195,37 @@ func TestFilesAgree(t *testing.T) {
 	o.k.epochIs(3)
 	other.epochIs(3)
 }
+
+// TestAutoLeavesWhatIsTakenBack: with switch.auto, what somebody has taken back or cancelled does not begin
+// by itself again, although the file was reloaded while its layout was in force, and although the home of
+// changes is another node by then.
+func TestAutoLeavesWhatIsTakenBack(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	bc := fmt.Sprintf("layout: ring\nnodes: [{name: b, addr: \"%s\"}, {name: c, addr: \"%s\"}]\n",
+		nodes[1].Addr, nodes[2].Addr)
+	abc := "layout: ring\n" + redistest.NodesYAML(nodes)
+	k := startReloadable(t, bc, "")
+	k.text = "switch: {auto: true}\n"
+	run := func(args ...string) {
+		if out, status := keyway(t, args...); status != 0 {
+			t.Fatalf("keyway %s: %d\n%s", args, status, out)
+		}
+	}
+	run("switch", "--wait", bc, abc)
+	k.wish(abc) // it is in force already
+	run("reverse", "--wait", "-c", k.file)
+	k.logs("the same change was cancelled or taken back (epoch 2)")
+	home := nodeOf(nodes[1])
+	_, err := home.Plan(within(t, 20*time.Second), register.Plan{Record: register.Record{
+		Epoch: 3, Old: layoutOf(t, bc), New: layoutOf(t, abc),
+	}})
+	if err == nil {
+		_, err = home.Decide(within(t, 20*time.Second), 3, register.Cancelled)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.reload(k.text + "clients: {max: 5}\n") // it looks again at once
+	k.logs("the same change was cancelled or taken back (epoch 3)")
+}

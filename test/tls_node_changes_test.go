@@ -107,6 +107,7 @@ func TestTLSToClusterByReload(t *testing.T) {
 	plain := cluster.SeedsYAML()
 	over := fmt.Sprintf("layout: slots\nslots: {seeds: [%q, %q]}\n", cluster.Nodes[0].TLSAddr, cluster.Nodes[1].TLSAddr)
 	r := startReloadable(t, plain, "")
+	r.logs("msg=topology nodes=3")
 	stop := readAll(t, r.listen)
 	await := func(what string, isRight func(n *redistest.Node, line string) bool) {
 		t.Helper()

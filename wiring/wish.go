@@ -50,7 +50,8 @@ func MemberName(c *config.Config, epoch int64, state string) string {
 
 // Wishes says when the layout should change to that of the files of all keyways.
 type Wishes struct {
-	// Renewed says that the file has got another layout, so that what happened to earlier wishes does not matter.
+	// Renewed says that the file has got another layout, which is not in force, so that what happened to earlier
+	// wishes does not matter.
 	Renewed atomic.Bool
 	over    int64 // the epoch of the last change before that
 }
@@ -73,15 +74,15 @@ func (w *Wishes) Change(
 		return nil, "", err
 	}
 	if w.Renewed.Swap(false) {
-		w.over = at.Epoch
+		w.over = at.Latest.Epoch
 	}
 	hash := file.PlacementHash()
 	switch {
 	case at.State != switching.Steady && at.State != switching.Done:
 		return nil, "", nil
-	case at.Epoch > w.over && wasTakenBack(&at.Change, hash):
+	case at.Latest.Epoch > w.over && wasTakenBack(&at.Latest, hash):
 		return nil, fmt.Sprintf("the same change was cancelled or taken back (epoch %d), so it does not begin by "+
-			"itself again; keyway switch -c FILE begins it", at.Epoch), nil
+			"itself again; keyway switch -c FILE begins it", at.Latest.Epoch), nil
 	case !agree(at.Members, c.PlacementHash(), hash) || at.Members[0].Instance != Instance(c):
 		return nil, "", nil
 	}
@@ -104,11 +105,12 @@ func agree(members []switching.Member, serves, wish string) bool {
 }
 
 // wasTakenBack reports whether somebody has cancelled or taken back the last change, which led to the
-// placement wish.
+// placement wish. If the plan is not on this home, as the way back from a layout with another one, a change
+// away from the wish counts as its way back: to begin nothing does no harm.
 func wasTakenBack(last *register.Change, wish string) bool {
 	switch {
 	case last.Plan == nil:
-		return false
+		return last.Entered != nil && last.Entered.Old.Hash == wish
 	case last.Decision == register.Cancelled:
 		return last.Plan.New.Hash == wish
 	}

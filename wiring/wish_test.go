@@ -39,6 +39,8 @@ func TestTakenBack(t *testing.T) {
 		want bool
 	}{
 		{register.Change{}, false},
+		{register.Change{Entered: &plan("new", "old", "").Record}, true}, // its plan is on another home
+		{register.Change{Entered: &plan("third", "old", "").Record}, false},
 		{register.Change{Plan: plan("old", "new", ""), Decision: register.Cancelled}, true},
 		{register.Change{Plan: plan("old", "third", ""), Decision: register.Cancelled}, false},
 		{register.Change{Plan: plan("new", "old", `{"takes_back":true}`), Decision: register.Go}, true},

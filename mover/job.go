@@ -86,7 +86,7 @@ func (j *job) attempt(ctx context.Context) error {
 		Pace: j.pace, Retry: retryTime, Epoch: w.Epoch, WhileServing: true, Keyways: j.keyways, Progress: j.note,
 		Skips: j.skips,
 		Drained: func(ctx context.Context, node string) error {
-			j.log.Info("all keys have left the node that move from it", "epoch", j.epoch, "node", node)
+			j.log.Info("the node has sent all keys that move from it", "epoch", j.epoch, "node", node)
 			return w.Home.Drained(ctx, j.epoch, node)
 		},
 	})

@@ -122,8 +122,8 @@ func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 		return nil, fmt.Errorf("the change to epoch %d has not begun, so nothing has to be taken back: keyway cancel "+
 			"cancels it", l.Planned)
 	case l.Epoch == 0:
-		return nil, c.Errorf("nodes", "name the file of a layout that has been changed", "these nodes know of no "+
-			"change of the layout")
+		return nil, c.Errorf("nodes", "nothing has to be taken back; if you mean other nodes, name their file",
+			"these nodes know of no change of the layout")
 	case l.Old.PlacementHash() == l.New.PlacementHash():
 		return nil, c.Errorf("layout", "there is nothing to take back", "epoch %d changed no layout", l.Epoch)
 	}

@@ -30,7 +30,7 @@ func statusCommand() *cobra.Command {
 		Long: "status asks the nodes, and prints how far the last change of their layout is (keyway switch): who\n" +
 			"moves the keys, how fast, what it waits for, which keyways take part, and what to do next. The file\n" +
 			"may be that of any keyway, with the old or the new layout. The exit status is 0 if nothing is wrong,\n" +
-			"also while keys move or a pause lasts; 2 if somebody should do something; and 1 if nodes cannot be\n" +
+			"also while keys move or a pause lasts; 2 if there is a problem; and 1 if nodes cannot be\n" +
 			"asked.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -285,3 +285,42 @@ func TestSameServer(t *testing.T) {
 	_, err := move.Connect(context.Background(), a, b, 0)
 	says(t, err, "same server")
 }
+
+// TestKeysMoveInTheirEpoch: keys move only while both nodes are in the epoch in which they belong there.
+func TestKeysMoveInTheirEpoch(t *testing.T) {
+	t.Parallel()
+	s, d := redistest.Start(t), redistest.Start(t)
+	opened := func(n *redistest.Node, epoch int64) *move.Node {
+		of, err := move.Open(context.Background(), move.Options{
+			Name: "n", Addr: n.Addr, ConnectTimeout: time.Second, Epoch: epoch,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(of.Close)
+		return of
+	}
+	connect := func(epoch int64) error {
+		l, err := move.Connect(context.Background(), opened(s, epoch), opened(d, epoch), 0)
+		if err == nil {
+			l.Close()
+		}
+		return err
+	}
+	enter := func(n *redistest.Node, epoch int) {
+		name := fmt.Sprint("keyway_", epoch)
+		n.Do("FUNCTION", "LOAD", "#!lua name="+name+"\nredis.register_function('"+name+"', function() end)")
+	}
+	enter(s, 1)
+	enter(d, 1)
+	if err := connect(1); err != nil {
+		t.Errorf("in the epoch: %v", err)
+	}
+	enter(d, 2)
+	if err := connect(1); err == nil || !strings.Contains(err.Error(), "is in epoch 2") {
+		t.Errorf("a mover of an earlier epoch connects: %v", err)
+	}
+	if err := connect(2); err == nil || !strings.Contains(err.Error(), "is in epoch 1") {
+		t.Errorf("the source is a step behind: %v", err)
+	}
+}

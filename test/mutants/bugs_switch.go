@@ -111,7 +111,7 @@ var inSwitch = []bug{
 	{
 		"a mover of an earlier epoch goes on", "move/node.go",
 		"	if epoch == n.o.Epoch {", "	if true {",
-		"./test/faults", "TestMoverOfAnEarlierEpoch",
+		"./move", "TestKeysMoveInTheirEpoch",
 	},
 	{
 		"a client's command on a moving key leaves before UNLINK is answered", "proxy/pull/pair.go",

@@ -161,7 +161,7 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					s.direct = redistest.Dial(t, node.Addr)
-					last := plan
+					last, plan := plan, plan // each part has its own
 					for cut := 1 + part*step/parts; cut < max(last.CutRequest, last.CutReply); cut += step {
 						plan.CutRequest, plan.CutReply = min(cut, last.CutRequest), min(cut, last.CutReply)
 						s.cut(t, plan)

@@ -25,8 +25,8 @@ type Worker struct {
 	Hold      time.Duration
 	Exclusive int // connections to each node that belong to one client, at most; 0 means 1000
 	// HasRoom reports whether the process has files left to open a connection that it can
-	// do without. nil: always.
-	HasRoom func() bool
+	// do without, besides so many that the worker is about to open. nil: always.
+	HasRoom func(opening int) bool
 
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
@@ -103,7 +103,7 @@ func (o Worker) WithDefaults() Worker {
 		o.Exclusive = 1000
 	}
 	if o.HasRoom == nil {
-		o.HasRoom = func() bool { return true }
+		o.HasRoom = func(int) bool { return true }
 	}
 	if o.Hold == 0 {
 		o.Hold = o.Backend.RequestTimeout

@@ -15,7 +15,7 @@ func TestDefaults(t *testing.T) {
 	switch {
 	case o.Limits != resp.DefaultLimits, o.ClientOutput != 256<<20, o.Connections != 1, o.Workers != 1:
 		t.Errorf("wrong limits: %+v", o)
-	case o.Users != acl.Anyone, o.Exclusive != 1000, !o.HasRoom(), o.Hold != time.Second:
+	case o.Users != acl.Anyone, o.Exclusive != 1000, !o.HasRoom(0), o.Hold != time.Second:
 		t.Errorf("wrong users, or connections: %+v", o)
 	case o.SlowerThan != 10*time.Millisecond, o.SlowEntries != 128:
 		t.Errorf("wrong settings of the slow log: %+v", o)

@@ -150,7 +150,7 @@ func (c *client) close() {
 // the client is not counted.
 func (t *thread) admit() bool {
 	t.srv.host.open.Add(1)
-	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.host.hasRoom() {
+	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.host.hasRoom(0) {
 		t.dismiss()
 		return false
 	}

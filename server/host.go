@@ -85,8 +85,9 @@ func (h *Host) setRoom() (room, limit int64) {
 	return room, limit
 }
 
-// hasRoom reports whether descriptors are left for one more client or exclusive connection.
-func (h *Host) hasRoom() bool { return h.open.Load() <= h.room.Load() }
+// hasRoom reports whether descriptors are left for one more client or exclusive connection, besides so
+// many connections that are about to be opened.
+func (h *Host) hasRoom(opening int) bool { return h.open.Load()+int64(opening) <= h.room.Load() }
 
 // giver returns memory to the system after large requests. The runtime would need
 // minutes for that; keyway should not keep 500 MB so long after one large value.

@@ -46,6 +46,7 @@ func (n *Node) key() string { return keyOf(router.Node{Name: n.name, Addr: n.Add
 
 // NewConn returns a new connection to the node. It is not dialed yet.
 func (n *Node) NewConn() *pool.Conn {
+	n.Worker.opening++
 	c := n.Worker.Links.Conn(n.Addr, n)
 	c.Account, c.Master, c.OfLayout = &n.account, n.Sentinel, true
 	return c
@@ -53,6 +54,7 @@ func (n *Node) NewConn() *pool.Conn {
 
 // NewFeed returns a new feed of a node. It is not dialed yet.
 func NewFeed(n *Node, to pool.Listener) *pool.Feed {
+	n.Worker.opening++
 	f := n.Worker.Links.Feed(n.Addr, n, to)
 	f.Account, f.Master = &n.account, n.Sentinel
 	return f
@@ -291,10 +293,13 @@ type ExclusiveConn struct {
 	name     string
 }
 
+// HasRoom reports whether the process has files left for one more connection that it can do without.
+func HasRoom(w *Worker) bool { return w.Options.HasRoom(w.opening) }
+
 // HasRoom reports whether the limits allow one more connection to the node besides the
 // shared ones: an exclusive or a retired one.
 func (n *Node) HasRoom() bool {
-	return n.exclusive+len(n.Shared.Retired) < n.Worker.Options.Exclusive && n.Worker.Options.HasRoom()
+	return n.exclusive+len(n.Shared.Retired) < n.Worker.Options.Exclusive && HasRoom(n.Worker)
 }
 
 // TakeExclusive returns a connection that only use.Session uses until Release.

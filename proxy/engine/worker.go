@@ -73,11 +73,12 @@ type Worker struct {
 	SlowLog slowlog.Log
 }
 
-// turn is the time of the current turn, and of the last sweep.
+// turn is what belongs to the current turn, and the time of the last sweep.
 type turn struct {
 	Clock     func() int64 // reads the clock that Now is from; nil: Now is exact
 	Now       int64
 	Wall      time.Time
+	opening   int // connections that were made in this turn: the shell opens them at its end
 	lastSweep int64
 }
 
@@ -166,7 +167,7 @@ func New(o options.Worker, table *router.Table, parts *Parts) *Worker {
 
 // Turn begins a turn: everything until EndTurn happens at this time. now is monotonic, in
 // nanoseconds from any origin. wall is the wall clock, for logs and INFO.
-func (w *Worker) Turn(now int64, wall time.Time) { w.Now, w.Wall = now, wall }
+func (w *Worker) Turn(now int64, wall time.Time) { w.Now, w.Wall, w.opening = now, wall, 0 }
 
 // ExactNow reads the clock. Now is the time at which the turn began, and a turn takes long if
 // clients have sent much.

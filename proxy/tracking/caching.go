@@ -37,7 +37,7 @@ func clientTracking(w *engine.Worker, s *engine.Session, cmd *command.Command, a
 		return s.AnswerError(cmd, text)
 	}
 	many := len(engine.FeatureOf[*trackers](w).sessions) >= w.Options.Exclusive
-	if trackings.Get(s) == nil && (many || !w.Options.HasRoom()) {
+	if trackings.Get(s) == nil && (many || !engine.HasRoom(w)) {
 		return s.AnswerError(cmd, engine.TooManyExclusive)
 	}
 	if o.bcast && len(o.prefixes) == 0 {

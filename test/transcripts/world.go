@@ -98,7 +98,7 @@ func newWorld(o options, topology string) (*world, error) {
 		now: start, logs: o.log, version: o.version,
 		nodes: map[string]*node{}, hangs: map[int]bool{}, asks: map[int][]asks{},
 	}
-	o.HasRoom = func() bool { return !w.full }
+	o.HasRoom = func(int) bool { return !w.full }
 	w.options = o
 	for i := range max(o.Workers, 1) {
 		o.Index = i

@@ -24,7 +24,7 @@ type Work struct {
 type Options struct {
 	Find     func(ctx context.Context) (*Work, error)
 	Instance string // the name of the keyway, or of the command
-	Stands   bool   // see Process.Stands
+	Fallback bool   // see Process.Fallback
 	Keyways  func(clients string) []migrate.Keyway
 	Log      *slog.Logger
 	Seen     func(View) // called after each look, if not nil
@@ -41,7 +41,7 @@ type View struct {
 const (
 	lookInterval = time.Second
 	lookTimeout  = 2 * time.Second
-	standTime    = 3 * time.Second // that a keyway has to be seen, before a command takes its place
+	fallbackTime = 3 * time.Second // that a keyway has to be seen, before a command takes its place
 	findInterval = 5 * time.Second // between two questions where the nodes are, while the home does not answer
 )
 
@@ -116,7 +116,7 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 	}
 	m.own.ID = seen.ID
 	switch should := v.should(seen.ID); {
-	case should && m.job == nil && m.Stands && time.Since(m.began) < standTime:
+	case should && m.job == nil && m.Fallback && time.Since(m.began) < fallbackTime:
 	case should && m.job == nil:
 		m.begin(ctx, v.Change.Drained)
 	case !should && m.job != nil && v.Processes[0].Moves:
@@ -151,7 +151,7 @@ func (m *mover) find(ctx context.Context) bool {
 		m.watch = w.Home.Watch()
 	}
 	m.work = w
-	m.own.Epoch, m.own.Instance, m.own.Stands = w.Epoch, m.Instance, m.Stands
+	m.own.Epoch, m.own.Instance, m.own.Fallback = w.Epoch, m.Instance, m.Fallback
 	return true
 }
 

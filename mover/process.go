@@ -23,9 +23,9 @@ type Process struct {
 	Host     string        // from which it connects
 	Idle     time.Duration // since it has last asked the home something, in whole seconds
 	Epoch    int64         // of the change
-	// Stands says that the process moves keys only while no keyway does.
-	Stands bool
-	Paces  int // the number of the last pace that it has seen, and obeys
+	// Fallback says that the process moves keys only while no keyway does.
+	Fallback bool
+	Paces    int // the number of the last pace that it has seen, and obeys
 	Progress
 }
 
@@ -74,7 +74,7 @@ func (p *Process) name() string {
 			v.Set(key, value)
 		}
 	}
-	flag("stands", p.Stands)
+	flag("fallback", p.Fallback)
 	flag("moves", p.Moves)
 	flag("stuck", p.Stuck)
 	flag("verify", p.Verify)
@@ -126,7 +126,7 @@ func parse(line string) (p Process, ok bool) {
 		n, _ := strconv.ParseInt(v.Get(key), 10, 64)
 		return n
 	}
-	p.Epoch, p.Instance, p.Stands, p.Paces = number("epoch"), v.Get("by"), v.Has("stands"), int(number("pace"))
+	p.Epoch, p.Instance, p.Fallback, p.Paces = number("epoch"), v.Get("by"), v.Has("fallback"), int(number("pace"))
 	p.Moves, p.Stuck, p.Verify = v.Has("moves"), v.Has("stuck"), v.Has("verify")
 	p.Moved, p.Left, p.Rate, p.Aside = number("moved"), number("left"), int(number("rate")), int(number("aside"))
 	p.Slow, p.Waits = v.Get("slow"), v.Get("waits")
@@ -173,5 +173,5 @@ func compare(a, b Process) int {
 		return -1
 	}
 	return cmp.Or(last(a.Idle > frozen, b.Idle > frozen), last(a.Stuck, b.Stuck), last(!a.Moves, !b.Moves),
-		last(a.Stands, b.Stands), cmp.Compare(a.ID, b.ID))
+		last(a.Fallback, b.Fallback), cmp.Compare(a.ID, b.ID))
 }

@@ -13,7 +13,7 @@ import (
 // whatever it says. Nobody takes such a connection for one that serves clients.
 func TestProcessIsSeen(t *testing.T) {
 	says := Process{
-		ID: 7, Instance: "kw:1 €&=%", Host: "10.0.0.1", Epoch: 42, Stands: true, Paces: 3, Progress: Progress{
+		ID: 7, Instance: "kw:1 €&=%", Host: "10.0.0.1", Epoch: 42, Fallback: true, Paces: 3, Progress: Progress{
 			Moves: true, Stuck: true, Moved: 1, Left: Unknown, Rate: 3, Slow: "a", Aside: 2, Verify: true,
 			Waits: "node c: dial tcp 10.0.0.3:6379: connect: connection refused",
 			Sources: []Source{
@@ -56,8 +56,8 @@ func TestWhoMovesKeys(t *testing.T) {
 		{"not the stuck one", line(8, 0, Process{Progress: tries}) + line(9, 0, Process{}), 9},
 		{"of stuck ones the one that tries", line(8, 0, Process{Progress: stuck}) +
 			line(9, 0, Process{Progress: tries}), 9},
-		{"a keyway before a command", line(7, 0, Process{Stands: true}) + line(8, 0, Process{}), 8},
-		{"a command that has begun", line(7, 0, Process{Stands: true, Progress: moves}) + line(8, 0, Process{}), 7},
+		{"a keyway before a command", line(7, 0, Process{Fallback: true}) + line(8, 0, Process{}), 8},
+		{"a command that has begun", line(7, 0, Process{Fallback: true, Progress: moves}) + line(8, 0, Process{}), 7},
 		{"of two that do, one goes on", line(9, 0, Process{Progress: moves}) + line(8, 0, Process{Progress: moves}), 8},
 	} {
 		if got := Processes(c.clients, 1); got[0].ID != c.want {

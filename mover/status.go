@@ -75,8 +75,10 @@ type Subject struct {
 	From, To string            // the layouts, for people
 }
 
-// abandoned is how long a change may be planned until its command seems to have died.
-const abandoned = time.Minute
+const (
+	abandoned = time.Minute      // how long a change may be planned until its command seems to have died
+	starting  = 10 * time.Second // from its plan until a keyway moves keys
+)
 
 // ReadStatus asks the nodes. If the home does not answer, the status says only that.
 func ReadStatus(ctx context.Context, of Subject) *Status {
@@ -234,12 +236,11 @@ func (s *Status) advisePlanned(at *switching.Status) {
 
 func (s *Status) adviseMoving() {
 	switch {
-	case s.By == nil && s.standby > 0:
+	case s.By == nil && (s.standby > 0 || s.Planned != nil && time.Since(*s.Planned) < starting):
 		s.Next = append(s.Next, "wait some seconds: one of the keyways is about to move the keys")
 	case s.By == nil:
 		s.problem("no process moves keys; those that clients use are brought all the same",
-			"wait some seconds, if all this has just begun; otherwise start a keyway, or run keyway switch again "+
-				"with --wait")
+			"start a keyway, or run keyway switch again with --wait")
 	case s.Pace != nil && s.Pace.Paused:
 		s.Next = append(s.Next, "keyway resume goes on; clients notice nothing of the pause")
 	case s.By.idle > frozen.Seconds():

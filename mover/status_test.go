@@ -30,6 +30,8 @@ func TestAdvice(t *testing.T) {
 		{"its command has died", switching.Prepared, Status{Planned: &long}, ready, "have died", "keyway switch"},
 		{"a node is down", switching.Flipping, Status{Behind: []string{"c"}, standby: 1}, nil, "node c", "start"},
 		{"nobody moves keys", switching.Moving, Status{}, nil, "no process", "start a keyway"},
+		{"it has just begun", switching.Moving, Status{Planned: &now}, nil, "", "wait some seconds"},
+		{"nobody for an hour", switching.Moving, Status{Planned: &long}, nil, "no process", "start a keyway"},
 		{"somebody will", switching.Moving, Status{standby: 1}, nil, "", "wait some seconds"},
 		{"all goes well", switching.Moving, Status{By: &By{}}, nil, "", "nothing has to be done"},
 		{"a pause", switching.Moving, Status{By: &By{}, Pace: paused}, nil, "", "keyway resume"},

@@ -107,3 +107,26 @@ func benchmarkPipeline(b *testing.B, o Options) {
 		})
 	}
 }
+
+// TestConnectionsOfOneTurnCount: clients whose commands arrive in one turn get only so many connections of
+// their own as the process has files for. They are opened when the turn ends.
+func TestConnectionsOfOneTurnCount(t *testing.T) {
+	r := newRig(t, Options{HasRoom: func(opening int) bool { return opening < 3 }})
+	r.w.Turn(r.now, time.Unix(1000, 0))
+	var clients []*Session
+	for i := range 5 {
+		s := r.w.Open(nil, fmt.Sprint("peer:", i), "")
+		r.w.Received(s, []byte(cmd("BLPOP", "k", "0")))
+		clients = append(clients, s)
+	}
+	r.endTurn()
+	refused := 0
+	for _, s := range clients {
+		if strings.Contains(string(s.Output()), "too many clients hold a connection") {
+			refused++
+		}
+	}
+	if refused != 2 {
+		t.Errorf("%d of 5 clients are refused, want 2", refused)
+	}
+}

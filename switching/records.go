@@ -175,7 +175,7 @@ func (n *Node) Decide(ctx context.Context, epoch int64, d register.Decision) (de
 			decided = &Commitment{Epoch: epoch, code: code}
 			return c.replicated(ctx)
 		case of.Plan == nil:
-			return n.refused("deciding", "name the home of the change: the first node by name of its old layout",
+			return n.refused("deciding", "ask the home of the change; keyway status names it",
 				"the node has no plan of a change to epoch %d", epoch)
 		}
 		if err := c.create(ctx, d.Code(epoch)); err != nil {

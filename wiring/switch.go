@@ -209,7 +209,7 @@ func (s *Switch) Await(ctx context.Context, o migrate.Options, seen func(mover.V
 		Find: func(ctx context.Context) (*mover.Work, error) {
 			return workOf(ctx, s.work.Epoch, s.older, s.newer)
 		},
-		Instance: "keyway switch", Stands: true, Keyways: keyways, Log: slog.New(slog.DiscardHandler), Seen: seen,
+		Instance: "keyway switch", Fallback: true, Keyways: keyways, Log: slog.New(slog.DiscardHandler), Seen: seen,
 	})
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -264,14 +264,4 @@ func (s *Switch) begin(
 	p := s.plan
 	p.Options = options
 	return s.Begin(ctx, p)
-}
-
-// Cancel cancels a planned change. It returns false if that was decided before.
-func (s *Switch) Cancel(ctx context.Context) (bool, error) {
-	at, err := switching.Read(ctx, s.Home, s.Nodes)
-	if err != nil || at.Over() || at.State == switching.Steady {
-		return false, err
-	}
-	decided, err := s.Home.Decide(ctx, at.Epoch, register.Cancelled)
-	return err == nil && decided == nil, err
 }

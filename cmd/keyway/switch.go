@@ -26,7 +26,6 @@ type switchover struct {
 	pool   string
 	admin  []string // of a keyway to ask for the old layout
 	strict bool
-	cancel bool
 	wait   bool
 }
 
@@ -52,7 +51,6 @@ func switchCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&s.admin, "admin", nil,
 		"the admin `address` of a running keyway, if not the file's, to ask for the old layout")
 	s.flags(cmd)
-	cmd.Flags().BoolVar(&s.cancel, "cancel", false, "cancel a change that is planned and has not begun")
 	return cmd
 }
 
@@ -89,9 +87,6 @@ func (s *switchover) run(cmd *cobra.Command, files []string) error {
 	change, err := s.load(cmd.Context(), files)
 	if err != nil {
 		return err
-	}
-	if s.cancel {
-		return cancelChange(cmd.Context(), cmd.OutOrStdout(), change)
 	}
 	return s.carryOut(cmd, change)
 }
@@ -225,17 +220,4 @@ func isReady(ctx context.Context, w io.Writer, change *wiring.Switch, accept []s
 		return false, fmt.Errorf("printing the plan: %w", err)
 	}
 	return false, nil
-}
-
-func cancelChange(ctx context.Context, w io.Writer, change *wiring.Switch) error {
-	cancelled, err := change.Cancel(ctx)
-	if err != nil {
-		return err
-	}
-	text := "there was nothing to cancel"
-	if cancelled {
-		text = "cancelled"
-	}
-	_, err = fmt.Fprintln(w, text)
-	return err
 }

@@ -3,6 +3,31 @@ package main
 // inSwitch are planted in what a switch of the layout does with nodes.
 var inSwitch = []bug{
 	{
+		"a switch carries out the plan of another command", "switching/drive.go",
+		" || p.New.Hash != wanted.New.Hash {", " {",
+		"./test", "TestChangesPlannedAtOnce",
+	},
+	{
+		"a change shortens the time of a command that blocks", "proxy/blocking/blocking.go",
+		"	b.call.Deadline, b.call.AttemptCounts = w.Deadline(), engine.AttemptCounts{}\n", "	b.renew(w)\n",
+		"./proxy", "TestBlockedClientOutlivesChanges",
+	},
+	{
+		"a node's name means two servers in a switch", "wiring/switch.go",
+		"		if !isSame {", "		if false && !isSame {",
+		"./wiring", "TestNamesOfOtherServers",
+	},
+	{
+		"auto undoes the way back to another home", "wiring/wish.go",
+		"last.Entered != nil && last.Entered.Old.Hash == wish", "false",
+		"./wiring", "TestTakenBack",
+	},
+	{
+		"a process without files left lets in all clients of a turn", "proxy/engine/node.go",
+		"w.Options.HasRoom(w.opening)", "w.Options.HasRoom(0)",
+		"./proxy", "TestConnectionsOfOneTurnCount",
+	},
+	{
 		"keyway status does not say that a node is down", "mover/status.go",
 		"	for _, b := range s.Behind {\n		s.pr", "	for _, b := range s.Behind[:0] {\n		s.pr",
 		"./mover", "TestAdvice",

@@ -158,7 +158,7 @@ func (s *shell) command(name string, run func(ctx context.Context, p *process) e
 // move takes part in moving the keys of the change to an epoch, until that is over.
 func (s *shell) move(ctx context.Context, p *process, name string, to int, epoch int64, stands bool) {
 	mover.Run(ctx, mover.Options{
-		Instance: name, Stands: stands, Log: slog.New(slog.DiscardHandler),
+		Instance: name, Fallback: stands, Log: slog.New(slog.DiscardHandler),
 		Find: func(context.Context) (*mover.Work, error) {
 			w := &mover.Work{Epoch: epoch, From: s.layout(p, 1-to), To: s.layout(p, to)}
 			w.Home, w.Nodes = s.ends(p, to)
@@ -237,7 +237,7 @@ func planOf(epoch int64, to int) register.Plan {
 	return register.Plan{Record: register.Record{Epoch: epoch, Old: layout(1 - to), New: layout(to)}}
 }
 
-// cancel is what keyway switch --cancel does.
+// cancel is what keyway cancel does.
 func (s *shell) cancel(ctx context.Context, p *process, to int) error {
 	home, nodes := s.ends(p, to)
 	at, err := switching.Read(ctx, home, nodes)

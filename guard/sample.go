@@ -20,6 +20,10 @@ const (
 	maxSampled  = 5000 // keys of a node, however many databases it has
 	maxExamples = 3
 
+	// sampleName names the connection over which a sample is taken, so that keyway plan does not take it
+	// for a client that bypasses keyway.
+	sampleName = "keyway:sample"
+
 	// ownPrefix begins the keys that keyway itself writes. No layout places them.
 	ownPrefix = "keyway:"
 )
@@ -64,6 +68,7 @@ func take(ctx context.Context, client *redis.Client, t *router.Table, id router.
 	s := Sample{Name: t.Nodes[id].Name, Addr: t.Nodes[id].Addr}
 	conn := client.Conn() // SELECT needs one connection for all that follows
 	defer conn.Close()
+	_ = conn.ClientSetName(ctx, sampleName).Err() // a user without that right looks like one who bypasses keyway
 	text, err := conn.Info(ctx, "keyspace").Result()
 	if err != nil {
 		s.Err = fmt.Errorf("asking for INFO keyspace: %w", err)

@@ -262,3 +262,33 @@ func TestNodeThatWasAwayIsJudgedLater(t *testing.T) {
 		t.Errorf("%s", log)
 	}
 }
+
+// TestSampleIsNamed: the connection over which keyway looks at keys says that it is keyway's before it does,
+// or keyway plan would count it as a client that bypasses keyway.
+func TestSampleIsNamed(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t)
+	node.Do("SET", "k", "1")
+	watcher := redistest.Dial(t, node.Addr)
+	watcher.Expect("OK", "MONITOR")
+	redistest.ServeProcess(t, redistest.Ring(node.Addr))
+	named := map[string]bool{} // by address
+	for {
+		r, err := watcher.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(r.Text, "[")
+		from, command, _ := strings.Cut(line, "] ")
+		_, addr, _ := strings.Cut(from, " ")
+		switch {
+		case strings.HasPrefix(strings.ToLower(command), `"client" "setname" "keyway:sample"`):
+			named[addr] = true
+		case strings.HasPrefix(strings.ToLower(command), `"scan"`):
+			if !named[addr] {
+				t.Errorf("a connection without that name looks at keys: %s", line)
+			}
+			return
+		}
+	}
+}

@@ -55,6 +55,7 @@ type mover struct {
 	began time.Time
 	pace  *migrate.Pace
 	job   *job // nil: another process moves the keys
+	seen  View // last
 
 	failure string // that was logged last
 }
@@ -128,7 +129,7 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 }
 
 func (m *mover) see(v View) {
-	if v.Own = m.own; m.Seen != nil {
+	if v.Own, m.seen = m.own, v; m.Seen != nil {
 		m.Seen(v)
 	}
 }
@@ -174,13 +175,15 @@ func (m *mover) begin(ctx context.Context, drained []string) {
 	m.job.ended.Go(func() { m.job.run(ctx) })
 }
 
-// rest ends that.
+// rest ends that. What the job has done since it was last looked at is seen, too.
 func (m *mover) rest() {
 	if m.job == nil {
 		return
 	}
 	m.job.stop()
 	m.job.ended.Wait()
+	m.own.Progress = m.job.progress()
+	m.see(m.seen)
 	isStuck := m.job.isStuck()
 	m.job, m.own.Progress = nil, Progress{}
 	m.own.Stuck = isStuck // until it has to try again, since all others are, too

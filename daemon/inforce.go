@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/switching"
@@ -52,7 +53,7 @@ func (p *served) obeyLater(ctx context.Context) {
 func (p *served) takePart(ctx context.Context) {
 	for ctx.Err() == nil {
 		cfg := p.cfg.Load()
-		home := wiring.Home(cfg, p.srv.Table())
+		home := reshard.Home(cfg, p.srv.Table())
 		of, stop := context.WithCancel(ctx)
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
@@ -86,7 +87,7 @@ func (p *served) moveKeys(ctx context.Context) {
 				pause(of, obeyInterval)
 			}
 		})
-		wiring.MoveKeys(of, p.cfg.Load, p.log, p.moving.see)
+		reshard.MoveKeys(of, p.cfg.Load, p.log, p.moving.see)
 		watching.Wait() // Run returns when the change is over, of which the configuration says so a little later
 	}
 }
@@ -101,7 +102,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // isHome reports whether a node is still the home of changes.
 func isHome(home *switching.Node, c *config.Config, t *router.Table) bool {
-	now := wiring.Home(c, t)
+	now := reshard.Home(c, t)
 	return (home == nil) == (now == nil) && (now == nil || now.Addr == home.Addr)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -33,7 +34,7 @@ type served struct {
 	beside    context.Context    // ends when the server has ended
 	stop      context.CancelFunc // ends the server, because the pool was removed; nil: it does not run
 	keys      *guard.Guard       // looked at the nodes before the pool was served
-	wishes    wiring.Wishes
+	wishes    reshard.Wishes
 }
 
 // observers look at the nodes while keyway serves.

@@ -105,7 +105,12 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"systemd", module + "config " + module + "server " + module + "admin", "it knows systemd's messages only"},
 	{"nutcracker", module + "config " + module + "wiring", "it writes texts, which the command then tries"},
 	{"daemon", "github.com/spf13/cobra", "it knows no commands and no flags"},
-	{"wiring", module + "admin", "what operators see is the command's business"},
+	{"wiring reshard", module + "admin " + module + "daemon", "what operators see is the command's business"},
+	{
+		"wiring",
+		module + "plan " + module + "mover " + module + "switching " + module + "migrate",
+		"a change of the layout is reshard's",
+	},
 }
 
 // TestHouse: arrows point down, the core is pure, and each package says what

@@ -9,8 +9,8 @@ import (
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/migrate"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/test/redistest"
-	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // switched runs keyway switch until all keys have moved, and returns what it has printed.
@@ -176,7 +176,7 @@ func TestStraysStopASwitch(t *testing.T) {
 		return c
 	}
 	ctx := within(t, 30*time.Second)
-	change, err := wiring.NewSwitch(ctx, load(file("old")), load(file("new")))
+	change, err := reshard.NewSwitch(ctx, load(file("old")), load(file("new")))
 	if err != nil {
 		t.Fatal(err)
 	}

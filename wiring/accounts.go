@@ -17,8 +17,8 @@ import (
 	"github.com/keyway-proxy/keyway/topology"
 )
 
-// accounts returns the accounts for the nodes of a table.
-func accounts(c *config.Config) topology.Accounts {
+// Accounts returns the accounts for the nodes of a table.
+func Accounts(c *config.Config) topology.Accounts {
 	return func(n router.Node) control.Account { return nodeAccount(c, indexOf(c, n)) }
 }
 

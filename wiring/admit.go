@@ -49,7 +49,7 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 // NewGuard returns a guard that has not looked at any node yet.
 func NewGuard(c *config.Config, log *slog.Logger) *guard.Guard {
 	return guard.New(guard.Options{
-		Accounts: accounts(c), Timeout: c.Backend.ConnectTimeout, Log: log,
+		Accounts: Accounts(c), Timeout: c.Backend.ConnectTimeout, Log: log,
 		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
 		Placement: c.PlacementHash(),
 		Variants:  func() []guard.Variant { return variants(c) },
@@ -103,7 +103,7 @@ func RefuseDatabases(ctx context.Context, c *config.Config, t *router.Table) err
 		return nil
 	}
 	db := c.Users[i].Database
-	n, err := topology.TrySelect(ctx, accounts(c), c.Backend.ConnectTimeout, t, db)
+	n, err := topology.TrySelect(ctx, Accounts(c), c.Backend.ConnectTimeout, t, db)
 	if err == nil {
 		return nil
 	}

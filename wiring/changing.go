@@ -2,20 +2,17 @@ package wiring
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/mover"
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
-	"github.com/keyway-proxy/keyway/switching"
 )
 
 // changing follows both layouts while keys move from the older one.
@@ -101,90 +98,39 @@ func (f *changing) Refresh(done func()) {
 	}
 }
 
-// MoveKeys moves the keys of the change that is under way by the configuration that current returns,
-// beside others who may; see mover.Run.
-func MoveKeys(ctx context.Context, current func() *config.Config, log *slog.Logger, seen func(mover.View)) {
-	mover.Run(ctx, mover.Options{
-		Find: func(ctx context.Context) (*mover.Work, error) {
-			c := current()
-			older := config.Older(c)
-			if older == nil {
-				return nil, errors.New("the change is over")
+// Preparation is what a keyway needs to serve while the keys of a plan move, so that clients do not wait
+// until nodes have been asked and tables have been made.
+type Preparation struct {
+	*Prepared
+	Old, Next *config.Config
+}
+
+// PrepareChange prepares a running server, whose configuration is old, for a plan. It is an error if the
+// server could not serve it. What it returns is of no use any more when the server has got another
+// configuration.
+func PrepareChange(
+	ctx context.Context, srv *server.Server, old *config.Config, p *register.Plan, log *slog.Logger,
+) (*Preparation, error) {
+	next, err := served(config.File(old), p.Record, "the plan", false)
+	if err != nil {
+		return nil, err
+	}
+	var tables []*router.Table
+	for _, side := range []*config.Config{config.Older(next), next} {
+		t, err := FetchLayout(ctx, side)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range Inspect(ctx, side, t) {
+			if problem, remedy := r.Unfit(t); problem != "" {
+				return nil, fmt.Errorf("node %s %s; %s", r.Name, problem, remedy)
 			}
-			return workOf(ctx, c.Epoch(), older, c)
-		},
-		Instance: Instance(current()), Keyways: keyways, Log: log, Seen: seen,
-	})
-}
-
-// workOf returns what the change from one layout to another moves.
-func workOf(ctx context.Context, epoch int64, older, newer *config.Config) (*mover.Work, error) {
-	w := &mover.Work{Epoch: epoch}
-	var err error
-	if w.From, err = scanned(ctx, older); err != nil {
+		}
+		tables = append(tables, t)
+	}
+	prepared, err := prepareReload(ctx, srv, old, next, router.Moving(tables[0], tables[1]), true, log)
+	if err != nil {
 		return nil, err
 	}
-	if w.To, err = scanned(ctx, newer); err != nil {
-		return nil, err
-	}
-	w.Home = Home(older, w.From.Table)
-	w.Nodes, w.Newer = mastersOf(older, w.From.Table), mastersOf(newer, w.To.Table)
-	for _, n := range w.Newer {
-		if !slices.ContainsFunc(w.Nodes, func(o *switching.Node) bool { return o.Addr == n.Addr }) {
-			w.Nodes = append(w.Nodes, n)
-		}
-	}
-	if w.Home == nil {
-		return nil, errors.New("no node of the old layout is known")
-	}
-	return w, nil
-}
-
-// Work returns what the change moves that is in force. It is nil if there was none.
-func (l *LastChange) Work(ctx context.Context) (*mover.Work, error) {
-	if l.Old == nil {
-		return nil, nil
-	}
-	return workOf(ctx, l.Epoch, l.Old, l.New)
-}
-
-// Status asks the nodes of a file for the last change of their layout, which may be a planned one. The layout
-// of the file may be the old or the new one. Before the first change, it must be the one in force.
-func Status(ctx context.Context, c *config.Config) (*mover.Status, error) {
-	l, err := ReadLastChange(ctx, c)
-	if l == nil {
-		return nil, err
-	} // otherwise some nodes do not answer, which the status says
-	of := mover.Subject{To: layoutText(l.New)}
-	switch {
-	case l.Planned > 0:
-		of.Home, of.From, of.To = l.home, of.To, ""
-	case l.Old == nil:
-		nodes, err := sideNodes(ctx, l.New)
-		if err != nil {
-			return nil, err
-		}
-		of.Home, of.Nodes = slices.MinFunc(nodes, byName), nodes
-	default:
-		w, err := l.Work(ctx)
-		if err != nil {
-			return nil, err
-		}
-		of.From, of.Home, of.Next, of.Nodes = layoutText(l.Old), w.Home, Home(l.New, w.To.Table), w.Nodes
-		of.Older = mastersOf(l.Old, w.From.Table)
-	}
-	return mover.ReadStatus(ctx, of), nil
-}
-
-// layoutText names a layout, for people.
-func layoutText(c *config.Config) string {
-	text := c.Layout
-	if len(c.Nodes) > 0 {
-		names := make([]string, len(c.Nodes))
-		for i, n := range c.Nodes {
-			names[i] = n.Name
-		}
-		text += " of " + strings.Join(names, ", ")
-	}
-	return text + " (placement " + c.PlacementHash() + ")"
+	return &Preparation{prepared, old, next}, nil
 }

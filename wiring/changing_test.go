@@ -46,7 +46,7 @@ func TestFormerNodes(t *testing.T) {
 			t.Errorf("node %s is a former one: %v and %v", name, fetched.IsFormer(id), begins.IsFormer(id))
 		}
 	}
-	alone, err := fetchTable(t.Context(), next)
+	alone, err := FetchLayout(t.Context(), next)
 	if err != nil || len(alone.Nodes) != 2 || alone.IsMoving() {
 		t.Errorf("the newer layout alone: %+v, %v", alone, err)
 	}

@@ -20,7 +20,7 @@ const registerTimeout = 2 * time.Second
 // its epoch does not end because the nodes of c do not know of it. It is an error if the
 // registers cannot be understood.
 func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (*config.Config, error) {
-	record, node, done, err := lastRecord(ctx, c, log)
+	record, node, done, err := LastRecord(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func InForceBy(c, current *config.Config, record register.Record, of string, don
 // served returns the configuration by which to serve c in the epoch of a record, while its change is
 // under way or when it is done. of says where the record is from.
 func served(c *config.Config, r register.Record, of string, done bool) (next *config.Config, err error) {
-	newer, err := placementOf(r.New, of)
+	newer, err := Placement(r.New, of)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func served(c *config.Config, r register.Record, of string, done bool) (next *co
 		next, err = c.InEpoch(r.Epoch, newer)
 	} else {
 		var older *config.Config
-		if older, err = placementOf(r.Old, of); err != nil {
+		if older, err = Placement(r.Old, of); err != nil {
 			return nil, err
 		}
 		next, err = config.InChange(c, r.Epoch, older, newer)
@@ -80,9 +80,9 @@ func Settled(ctx context.Context, c *config.Config) (*config.Config, error) {
 	return next, nil
 }
 
-// lastRecord returns the record of the highest epoch that a node of the configuration has, and
+// LastRecord returns the record of the highest epoch that a node of the configuration has, and
 // the name of the node. Without any, the epoch is 0. done is false while keys move.
-func lastRecord(
+func LastRecord(
 	ctx context.Context, c *config.Config, log *slog.Logger,
 ) (last register.Record, node string, done bool, err error) {
 	find, cancel := context.WithTimeout(ctx, registerTimeout)
@@ -92,7 +92,7 @@ func lastRecord(
 		log.Debug("cannot find the nodes to read their registers", "error", err)
 		return last, "", true, nil
 	}
-	all := topology.Registers(ctx, accounts(c), c.Backend.ConnectTimeout, t)
+	all := topology.Registers(ctx, Accounts(c), c.Backend.ConnectTimeout, t)
 	text := ""
 	for _, r := range all {
 		if r.Err != nil {
@@ -120,8 +120,8 @@ func lastRecord(
 	return last, node, done, nil
 }
 
-// placementOf returns the placement that a record has. of says where the record is from.
-func placementOf(l register.Layout, of string) (*config.Config, error) {
+// Placement returns the placement that a record has. of says where the record is from.
+func Placement(l register.Layout, of string) (*config.Config, error) {
 	c, err := config.ParsePlacement(of, l.Config)
 	if err == nil {
 		_, err = Table(c) // it checks more
@@ -149,30 +149,6 @@ func LogInForce(c *config.Config, log *slog.Logger) {
 			"epoch", c.Epoch(), "in_force", c.Layout, "placement", c.PlacementHash(), "in_force_config",
 			string(c.PlacementText()), "file", file.Layout, "file_placement", file.PlacementHash())
 	}
-}
-
-// refuseRegister returns an error if the nodes of the older configuration have a register. It
-// would keep all keyways at the older layout, and so hide the keys that have moved.
-func refuseRegister(ctx context.Context, older *config.Config) error {
-	next, err := Settled(ctx, older)
-	if err != nil || next.Epoch() == 0 {
-		return err
-	}
-	return older.Errorf("layout", "stop all keyways, and remove the register on every node, replicas excepted: "+
-		"FUNCTION DELETE "+register.Name(next.Epoch()), "the nodes say that this layout is in force (epoch %d), so "+
-		"keyways would go on looking for the keys by it after they have moved", next.Epoch())
-}
-
-// refuseOther returns an error if the nodes of a configuration say that another layout is in
-// force than its own.
-func refuseOther(ctx context.Context, c *config.Config) error {
-	next, err := Settled(ctx, c)
-	if err != nil || next.Replaced() == nil {
-		return err
-	}
-	return c.Errorf("layout", "write the layout that is in force into the file; keyway check --connect prints it",
-		"the nodes say that another layout is in force than that of this file (%s): layout %s with placement %s, "+
-			"epoch %d", c.PlacementHash(), next.Layout, next.PlacementHash(), next.Epoch())
 }
 
 // NotInForce says that a file's layout is not the one that c serves by. c has replaced it, because the nodes

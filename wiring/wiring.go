@@ -76,21 +76,21 @@ func Asks(c *config.Config) bool {
 // FetchTable is like Table, but asks the configured cluster, or the sentinels.
 func FetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
 	if config.Older(c) == nil {
-		return fetchTable(ctx, c)
+		return FetchLayout(ctx, c)
 	}
-	older, err := fetchTable(ctx, config.Older(c))
+	older, err := FetchLayout(ctx, config.Older(c))
 	if err != nil {
 		return nil, err
 	}
-	newer, err := fetchTable(ctx, c)
+	newer, err := FetchLayout(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return router.Moving(older, newer), nil
 }
 
-// fetchTable is FetchTable for the layout of c alone, also while keys move to it.
-func fetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
+// FetchLayout is FetchTable for the layout of c alone, also while keys move to it.
+func FetchLayout(ctx context.Context, c *config.Config) (*router.Table, error) {
 	if _, err := setUp(c); err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func fetchTable(ctx context.Context, c *config.Config) (*router.Table, error) {
 
 // Inspect asks each node of the table about itself.
 func Inspect(ctx context.Context, c *config.Config, t *router.Table) []topology.Report {
-	return topology.Inspect(ctx, accounts(c), c.Backend.ConnectTimeout, t)
+	return topology.Inspect(ctx, Accounts(c), c.Backend.ConnectTimeout, t)
 }
 
 // SampleKeys looks at keys of each node of the table that owns some, and counts those that
@@ -118,11 +118,11 @@ func SampleKeys(ctx context.Context, c *config.Config, t *router.Table) []guard.
 	if t.Clustered() {
 		return nil
 	}
-	return guard.Look(ctx, accounts(c), c.Backend.ConnectTimeout, t, t.Owners())
+	return guard.Look(ctx, Accounts(c), c.Backend.ConnectTimeout, t, t.Owners())
 }
 
 // NewSurvey returns a survey of the nodes of a running server, whose current table is
 // table().
 func NewSurvey(c *config.Config, log *slog.Logger, table func() *router.Table) *topology.Survey {
-	return topology.NewSurvey(accounts(c), c.Backend.ConnectTimeout, log, table)
+	return topology.NewSurvey(Accounts(c), c.Backend.ConnectTimeout, log, table)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/migrate"
-	"github.com/keyway-proxy/keyway/wiring"
+	"github.com/keyway-proxy/keyway/reshard"
 )
 
 func migrateCommand() *cobra.Command {
@@ -38,7 +38,7 @@ func migrateCommand() *cobra.Command {
 			}
 			shown := newMeter(cmd.ErrOrStderr())
 			o.Progress = shown.print
-			sum, err := wiring.Migrate(cmd.Context(), older, newer, o)
+			sum, err := reshard.Migrate(cmd.Context(), older, newer, o)
 			shown.end()
 			w := cmd.OutOrStdout()
 			if err == nil || sum.Moved > 0 || len(sum.Aside) > 0 {

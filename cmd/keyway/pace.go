@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/switching"
-	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func pauseCommand() *cobra.Command {
@@ -114,7 +114,7 @@ func setPace(
 	}
 	ctx, cancel := context.WithTimeout(ctx, paceTime)
 	defer cancel()
-	last, err := wiring.ReadLastChange(ctx, cfg)
+	last, err := reshard.ReadLastChange(ctx, cfg)
 	if last == nil {
 		return err
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/plan"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // notReady is the exit status of a plan that something stands in the way of.
@@ -89,7 +89,7 @@ func (p *planning) run(cmd *cobra.Command, files []string) error {
 			ctx = context.WithoutCancel(ctx)
 		}
 	}
-	r, err := wiring.Plan(ctx, older, newer, p.o)
+	r, err := reshard.Plan(ctx, older, newer, p.o)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, 
 		asked.Traffic = known(ctx, newer, asked, p.pool)
 		return nil
 	}
-	before, err := wiring.Plan(ctx, older, newer, plan.Options{Accept: p.o.Accept, Asked: asked})
+	before, err := reshard.Plan(ctx, older, newer, plan.Options{Accept: p.o.Accept, Asked: asked})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/wiring"
+	"github.com/keyway-proxy/keyway/reshard"
 )
 
 func reverseCommand() *cobra.Command {
@@ -32,7 +32,7 @@ func reverseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			change, err := wiring.Reverse(cmd.Context(), cfg)
+			change, err := reshard.Reverse(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
@@ -72,7 +72,7 @@ func cancelCommand() *cobra.Command {
 }
 
 func cancelPlanned(ctx context.Context, w io.Writer, cfg *config.Config) error {
-	last, err := wiring.ReadLastChange(ctx, cfg)
+	last, err := reshard.ReadLastChange(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func forgetCommand() *cobra.Command {
 			if !yes && !confirmed(cmd, fmt.Sprintf("remove the records of all changes before epoch %d", epoch)) {
 				return exitStatus(1)
 			}
-			forgotten, err := wiring.Forget(cmd.Context(), cfg, epoch)
+			forgotten, err := reshard.Forget(cmd.Context(), cfg, epoch)
 			if err != nil {
 				return err
 			}
@@ -130,7 +130,7 @@ func forgetCommand() *cobra.Command {
 }
 
 // printForgotten prints what was removed, and what is left of the old layout.
-func printForgotten(w io.Writer, f *wiring.Forgotten) error {
+func printForgotten(w io.Writer, f *reshard.Forgotten) error {
 	if _, err := fmt.Fprintf(w, "removed %d records\n", f.Removed); err != nil {
 		return err
 	}

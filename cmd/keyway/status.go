@@ -13,8 +13,8 @@ import (
 
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/mover"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/switching"
-	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // problemStatus is the exit status if somebody should do something about a change of the layout.
@@ -40,7 +40,7 @@ func statusCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			s, err := wiring.Status(ctx, cfg)
+			s, err := reshard.Status(ctx, cfg)
 			if err != nil {
 				return err
 			}

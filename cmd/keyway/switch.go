@@ -14,8 +14,8 @@ import (
 	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/switching"
-	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // switchover is one call of keyway switch.
@@ -92,7 +92,7 @@ func (s *switchover) run(cmd *cobra.Command, files []string) error {
 }
 
 // load returns the change between two files, or to the only one.
-func (s *switchover) load(ctx context.Context, files []string) (*wiring.Switch, error) {
+func (s *switchover) load(ctx context.Context, files []string) (*reshard.Switch, error) {
 	if len(files) == 2 {
 		older, newer, err := loadBoth(files, s.pool)
 		if err == nil {
@@ -101,13 +101,13 @@ func (s *switchover) load(ctx context.Context, files []string) (*wiring.Switch, 
 		if err != nil {
 			return nil, err
 		}
-		return wiring.NewSwitch(ctx, older, newer)
+		return reshard.NewSwitch(ctx, older, newer)
 	}
 	newer, err := loadForNodes(ctx, files[0], s.pool)
 	if err != nil {
 		return nil, err
 	}
-	change, err := wiring.SwitchTo(ctx, newer)
+	change, err := reshard.SwitchTo(ctx, newer)
 	if err != nil || change != nil {
 		return change, err
 	}
@@ -117,7 +117,7 @@ func (s *switchover) load(ctx context.Context, files []string) (*wiring.Switch, 
 			"does a keyway: %w; name both files: keyway switch OLD.yml %[1]s", files[0], err)
 	}
 	older.UseAccounts(newer)
-	return wiring.NewSwitch(ctx, older, newer)
+	return reshard.NewSwitch(ctx, older, newer)
 }
 
 // askOlder asks the keyway at the admin address of the new file by which layout it serves.
@@ -131,7 +131,7 @@ func (s *switchover) askOlder(ctx context.Context, file string, newer *config.Co
 }
 
 // carryOut carries a change out, and prints how.
-func (s *switchover) carryOut(cmd *cobra.Command, change *wiring.Switch) error {
+func (s *switchover) carryOut(cmd *cobra.Command, change *reshard.Switch) error {
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	switch ready, err := isReady(ctx, w, change, s.accept); {
 	case err != nil:
@@ -169,7 +169,7 @@ func (s *switchover) useSettings(cmd *cobra.Command, of config.Switch) {
 }
 
 // await stays until all keys have moved.
-func (s *switchover) await(cmd *cobra.Command, change *wiring.Switch) error {
+func (s *switchover) await(cmd *cobra.Command, change *reshard.Switch) error {
 	w := cmd.OutOrStdout()
 	shown := newMeter(cmd.ErrOrStderr())
 	began := time.Now()
@@ -211,7 +211,7 @@ func progressOf(v *mover.View, took time.Duration) migrate.Progress {
 }
 
 // isReady prints what stands in the way of a change that has not begun.
-func isReady(ctx context.Context, w io.Writer, change *wiring.Switch, accept []string) (bool, error) {
+func isReady(ctx context.Context, w io.Writer, change *reshard.Switch, accept []string) (bool, error) {
 	r, err := change.Plan(ctx, accept)
 	if err != nil || r == nil || r.Ready {
 		return err == nil, err

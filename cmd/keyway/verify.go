@@ -14,7 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/move"
-	"github.com/keyway-proxy/keyway/wiring"
+	"github.com/keyway-proxy/keyway/reshard"
 )
 
 const (
@@ -71,9 +71,9 @@ func verify(cmd *cobra.Command, cfg *config.Config, repair bool, o migrate.Optio
 	defer shown.end()
 	o.Progress = shown.print
 	if repair {
-		return wiring.Repair(cmd.Context(), cfg, o)
+		return reshard.Repair(cmd.Context(), cfg, o)
 	}
-	found, err := wiring.Verify(cmd.Context(), cfg, o)
+	found, err := reshard.Verify(cmd.Context(), cfg, o)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ var inHold = []bug{
 		"./test/sim", "TestHoldEnds",
 	},
 	{
-		"a change begins although keys lie on other nodes than the old layout says", "wiring/switch.go",
+		"a change begins although keys lie on other nodes than the old layout says", "reshard/switch.go",
 		"		if !before.Clean() {", "		if before == nil {",
 		"./test", "TestStraysStopASwitch",
 	},

@@ -136,7 +136,7 @@ var inMove = []bug{
 		"./migrate", "TestBatches",
 	},
 	{
-		"a switch copies no functions", "wiring/switch.go",
+		"a switch copies no functions", "reshard/switch.go",
 		"	loaded, err := migrate.Equip(ctx, s.work.From, s.work.To)\n",
 		"	var loaded []migrate.Loaded\n	var err error\n",
 		"./test", "TestFunctionsMove",

@@ -13,14 +13,14 @@ var inSwitch = []bug{
 		"./proxy", "TestBlockedClientOutlivesChanges",
 	},
 	{
-		"a node's name means two servers in a switch", "wiring/switch.go",
+		"a node's name means two servers in a switch", "reshard/switch.go",
 		"		if !isSame {", "		if false && !isSame {",
-		"./wiring", "TestNamesOfOtherServers",
+		"./reshard", "TestNamesOfOtherServers",
 	},
 	{
-		"auto undoes the way back to another home", "wiring/wish.go",
+		"auto undoes the way back to another home", "reshard/wish.go",
 		"last.Entered != nil && last.Entered.Old.Hash == wish", "false",
-		"./wiring", "TestTakenBack",
+		"./reshard", "TestTakenBack",
 	},
 	{
 		"a process without files left lets in all clients of a turn", "proxy/engine/node.go",
@@ -178,9 +178,9 @@ var inSwitch = []bug{
 		"./proxy", "TestSlotMovesMeanwhile",
 	},
 	{
-		"the home of a cluster is another node after a failover", "wiring/switch.go",
+		"the home of a cluster is another node after a failover", "reshard/nodes.go",
 		"	if c.Clustered() {\n		if id", "	if c == nil {\n		if id",
-		"./wiring", "TestHomeOfCluster",
+		"./reshard", "TestHomeOfCluster",
 	},
 	{
 		"a replica that is there again is not waited for", "transfer/settle.go",
@@ -193,7 +193,7 @@ var inSwitch = []bug{
 		"./wiring", "TestFormerNodes",
 	},
 	{
-		"records of a layout are forgotten that a keyway's file still has", "wiring/lastchange.go",
+		"records of a layout are forgotten that a keyway's file still has", "reshard/forget.go",
 		"		case m.Wish != \"\":", "		case false:",
 		"./test", "TestOperatorChangesLayout",
 	},
@@ -208,14 +208,14 @@ var inSwitch = []bug{
 		"./pool", "TestEndWhileTheEpochBegins",
 	},
 	{
-		"a change begins by itself before all files agree", "wiring/wish.go",
+		"a change begins by itself before all files agree", "reshard/wish.go",
 		"m.Placement != serves || m.Wish != wish {", "m.Placement != serves {",
-		"./wiring", "TestWishesAgree",
+		"./reshard", "TestWishesAgree",
 	},
 	{
-		"a change that was taken back begins by itself again", "wiring/wish.go",
+		"a change that was taken back begins by itself again", "reshard/wish.go",
 		"o.TakesBack && last.Plan.Old.Hash == wish", "o.TakesBack && last.Plan.Old.Hash == \"\"",
-		"./wiring", "TestTakenBack",
+		"./reshard", "TestTakenBack",
 	},
 	{
 		"verify takes every key for one that moves", "migrate/verify.go",

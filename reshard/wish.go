@@ -1,52 +1,16 @@
-package wiring
+package reshard
 
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"path"
-	"strings"
 	"sync/atomic"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/switching"
+	"github.com/keyway-proxy/keyway/wiring"
 )
-
-// Instance returns the name of the keyway that serves a configuration: the configured one,
-// or the host's name with the port of the first listener.
-func Instance(c *config.Config) string {
-	if c.Instance != "" {
-		return c.Instance
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	_, at, err := net.SplitHostPort(c.Listen[0].Addr)
-	if err != nil {
-		at = path.Base(c.Listen[0].Addr) // a socket file
-	}
-	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r > '~' {
-			return '-' // Redis would refuse it in the name of a client
-		}
-		return r
-	}, host+":"+at)
-}
-
-// MemberName returns the name of a connection that says how far a keyway is, and which other layout its
-// file has; see guard.StateName.
-func MemberName(c *config.Config, epoch int64, state string) string {
-	wish := ""
-	if file := c.Replaced(); file != nil {
-		wish = file.PlacementHash()
-	}
-	return guard.StateName(Instance(c), epoch, guard.WithWish(state, wish), c.PlacementHash())
-}
 
 // Wishes says when the layout should change to that of the files of all keyways.
 type Wishes struct {
@@ -83,7 +47,7 @@ func (w *Wishes) Change(
 	case at.Latest.Epoch > w.over && wasTakenBack(&at.Latest, hash):
 		return nil, fmt.Sprintf("the same change was cancelled or taken back (epoch %d), so it does not begin by "+
 			"itself again; keyway switch -c FILE begins it", at.Latest.Epoch), nil
-	case !agree(at.Members, c.PlacementHash(), hash) || at.Members[0].Instance != Instance(c):
+	case !agree(at.Members, c.PlacementHash(), hash) || at.Members[0].Instance != wiring.Instance(c):
 		return nil, "", nil
 	}
 	inForce, err := c.InEpoch(c.Epoch(), c) // as a file of its own

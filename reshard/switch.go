@@ -1,4 +1,4 @@
-package wiring
+package reshard
 
 import (
 	"cmp"
@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,82 +15,9 @@ import (
 	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/register"
-	"github.com/keyway-proxy/keyway/router"
-	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/switching"
+	"github.com/keyway-proxy/keyway/wiring"
 )
-
-// Home returns the node whose register has the records of the next change of a configuration's
-// layout, by its present table. It is nil if the table has no nodes yet. In a cluster it is the owner
-// of slot 0: a replica that takes over has another name, but the same slots and records.
-func Home(c *config.Config, t *router.Table) *switching.Node {
-	nodes := mastersOf(c, t)
-	if len(nodes) == 0 {
-		return nil
-	}
-	if c.Clustered() {
-		if id := t.SlotOwner(0); id != router.None {
-			return nodes[slices.IndexFunc(nodes, func(n *switching.Node) bool { return n.Addr == t.Nodes[id].Addr })]
-		}
-	}
-	return slices.MinFunc(nodes, byName)
-}
-
-// mastersOf returns the masters of a table, apart from those that only an older layout has.
-func mastersOf(c *config.Config, t *router.Table) (nodes []*switching.Node) {
-	as := accounts(c)
-	for _, id := range t.Owners() {
-		n := t.Nodes[id]
-		if n.Addr == "" || !c.Clustered() && c.Node(n.Name) < 0 {
-			continue
-		}
-		of := &switching.Node{
-			Name: n.Name, Addr: n.Addr, Account: as(n), ConnectTimeout: c.Backend.ConnectTimeout,
-		}
-		for _, r := range n.Replicas {
-			of.Replicas = append(of.Replicas, t.Nodes[r].Addr)
-		}
-		nodes = append(nodes, of)
-	}
-	return nodes
-}
-
-// Preparation is what a keyway needs to serve while the keys of a plan move, so that clients do not wait
-// until nodes have been asked and tables have been made.
-type Preparation struct {
-	*Prepared
-	Old, Next *config.Config
-}
-
-// PrepareChange prepares a running server, whose configuration is old, for a plan. It is an error if the
-// server could not serve it. What it returns is of no use any more when the server has got another
-// configuration.
-func PrepareChange(
-	ctx context.Context, srv *server.Server, old *config.Config, p *register.Plan, log *slog.Logger,
-) (*Preparation, error) {
-	next, err := served(config.File(old), p.Record, "the plan", false)
-	if err != nil {
-		return nil, err
-	}
-	var tables []*router.Table
-	for _, side := range []*config.Config{config.Older(next), next} {
-		t, err := fetchTable(ctx, side)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range Inspect(ctx, side, t) {
-			if problem, remedy := r.Unfit(t); problem != "" {
-				return nil, fmt.Errorf("node %s %s; %s", r.Name, problem, remedy)
-			}
-		}
-		tables = append(tables, t)
-	}
-	prepared, err := prepareReload(ctx, srv, old, next, router.Moving(tables[0], tables[1]), true, log)
-	if err != nil {
-		return nil, err
-	}
-	return &Preparation{prepared, old, next}, nil
-}
 
 // Switch is a change from the layout of one configuration to that of another, while keyways serve.
 type Switch struct {
@@ -107,7 +33,7 @@ type Switch struct {
 
 // NewSwitch prepares a change.
 func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error) {
-	in, err := InForce(ctx, older, nil, slog.New(slog.DiscardHandler))
+	in, err := wiring.InForce(ctx, older, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +60,56 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 	}
 	s.Home, s.Nodes = s.work.Home, s.work.Nodes
 	return s, nil
+}
+
+// SwitchTo returns the change to the layout of a file from the layout that its nodes say is in force. It
+// is nil if they say nothing.
+func SwitchTo(ctx context.Context, newer *config.Config) (*Switch, error) {
+	l, err := ReadLastChange(ctx, newer)
+	if err != nil || l.Epoch == 0 {
+		return nil, err
+	}
+	switch hash := newer.PlacementHash(); {
+	case l.New.PlacementHash() == hash && l.Done:
+		return nil, newer.Errorf("layout", "write the new layout into the file", "this layout is in force since epoch "+
+			"%d, and no key is left to move", l.Epoch)
+	case l.New.PlacementHash() == hash:
+		return NewSwitch(ctx, l.Old, newer)
+	case !l.Done && l.Old.PlacementHash() != hash:
+		return nil, newer.Errorf("layout", "wait until that is done, or take it back: keyway reverse",
+			"a change of the layout is under way, to another one (epoch %d)", l.Epoch)
+	}
+	return NewSwitch(ctx, l.New, newer)
+}
+
+// To returns the layout to which a change leads, for people.
+func (s *Switch) To() string {
+	return fmt.Sprintf("layout %s (placement %s)", s.newer.Layout, s.newer.PlacementHash())
+}
+
+// Settings returns what the new configuration says about changes of the layout.
+func (s *Switch) Settings() config.Switch { return s.newer.Switch }
+
+// Reverse returns the change that takes the last one back, which the nodes of a file know.
+func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
+	l, err := ReadLastChange(ctx, c)
+	switch {
+	case err != nil:
+		return nil, err
+	case l.Planned > 0:
+		return nil, fmt.Errorf("the change to epoch %d has not begun, so nothing has to be taken back: keyway cancel "+
+			"cancels it", l.Planned)
+	case l.Epoch == 0:
+		return nil, c.Errorf("nodes", "nothing has to be taken back; if you mean other nodes, name their file",
+			"these nodes know of no change of the layout")
+	case l.Old.PlacementHash() == l.New.PlacementHash():
+		return nil, c.Errorf("layout", "there is nothing to take back", "epoch %d changed no layout", l.Epoch)
+	}
+	change, err := NewSwitch(ctx, l.New, l.Old)
+	if err == nil {
+		change.takesBack = true
+	}
+	return change, err
 }
 
 // sameNames returns an error if a name means different servers in two files. Keyways find the servers of

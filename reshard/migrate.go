@@ -1,19 +1,20 @@
-package wiring
+package reshard
 
 import (
 	"context"
 	"log/slog"
 
 	"github.com/keyway-proxy/keyway/config"
-	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/plan"
+	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // Verify reports which keys lie elsewhere than the configuration places them. While the layout changes, the
 // file may have either layout, and keys may lie where either places them.
 func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Report, error) {
-	in, err := InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	in, err := wiring.InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -70,22 +71,6 @@ func Migrate(ctx context.Context, older, newer *config.Config, o migrate.Options
 	return migrate.Migrate(ctx, from, to, o)
 }
 
-func keyways(clients string) (all []migrate.Keyway) {
-	for _, k := range guard.Keyways(clients) {
-		all = append(all, migrate.Keyway(k))
-	}
-	return all
-}
-
-// scanned returns the layout of a configuration alone, and asks the cluster or the sentinels.
-func scanned(ctx context.Context, c *config.Config) (migrate.Layout, error) {
-	t, err := fetchTable(ctx, c)
-	return migrate.Layout{
-		Table: t, Account: accounts(c), ConnectTimeout: c.Backend.ConnectTimeout,
-		Placement: c.PlacementHash(),
-	}, err
-}
-
 // Plan asks the nodes of two configurations what would happen if newer replaced older.
 // Errors in the configurations are *config.Error.
 func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*plan.Report, error) {
@@ -104,13 +89,37 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 }
 
 func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
-	t, err := FetchTable(ctx, c)
+	t, err := wiring.FetchTable(ctx, c)
 	tag := c.HashTag
 	if t != nil && t.Slotted() {
 		tag = "{}"
 	}
 	return plan.Side{
-		Table: t, HashTag: tag, Accounts: accounts(c), Connect: c.Backend.ConnectTimeout,
+		Table: t, HashTag: tag, Accounts: wiring.Accounts(c), Connect: c.Backend.ConnectTimeout,
 		Reply: c.Backend.RequestTimeout,
 	}, err
+}
+
+// refuseRegister returns an error if the nodes of the older configuration have a register. It
+// would keep all keyways at the older layout, and so hide the keys that have moved.
+func refuseRegister(ctx context.Context, older *config.Config) error {
+	next, err := wiring.Settled(ctx, older)
+	if err != nil || next.Epoch() == 0 {
+		return err
+	}
+	return older.Errorf("layout", "stop all keyways, and remove the register on every node, replicas excepted: "+
+		"FUNCTION DELETE "+register.Name(next.Epoch()), "the nodes say that this layout is in force (epoch %d), so "+
+		"keyways would go on looking for the keys by it after they have moved", next.Epoch())
+}
+
+// refuseOther returns an error if the nodes of a configuration say that another layout is in
+// force than its own.
+func refuseOther(ctx context.Context, c *config.Config) error {
+	next, err := wiring.Settled(ctx, c)
+	if err != nil || next.Replaced() == nil {
+		return err
+	}
+	return c.Errorf("layout", "write the layout that is in force into the file; keyway check --connect prints it",
+		"the nodes say that another layout is in force than that of this file (%s): layout %s with placement %s, "+
+			"epoch %d", c.PlacementHash(), next.Layout, next.PlacementHash(), next.Epoch())
 }

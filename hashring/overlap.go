@@ -11,6 +11,8 @@ type Distribution interface {
 	Node(key []byte) int
 	// Point returns the key's hash.
 	Point(key []byte) uint32
+	// At returns the index of the node that has a point.
+	At(point uint32) int
 	// Shares returns each node's share of the points. They add up to 1.
 	Shares() []float64
 

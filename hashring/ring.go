@@ -82,7 +82,7 @@ func (r *Ring) Node(key []byte) int {
 	if r.nodes == 1 {
 		return 0
 	}
-	return r.at(r.Point(key))
+	return r.At(r.Point(key))
 }
 
 // Point returns the key's point on the continuum. As in twemproxy, the empty
@@ -96,8 +96,9 @@ func pointOf(hash Hash, key []byte) uint32 {
 	return hash(key)
 }
 
-func (r *Ring) at(p uint32) int {
-	i := sort.Search(len(r.points), func(i int) bool { return r.points[i].value >= p })
+// At returns the index of the node that has a point of the continuum.
+func (r *Ring) At(point uint32) int {
+	i := sort.Search(len(r.points), func(i int) bool { return r.points[i].value >= point })
 	if i == len(r.points) {
 		i = 0
 	}
@@ -146,7 +147,10 @@ func NewModula(nodes []Node, hash Hash) (*Modula, error) {
 }
 
 // Node returns the index of key's node.
-func (m *Modula) Node(key []byte) int { return int(m.of[m.Point(key)%uint32(len(m.of))]) }
+func (m *Modula) Node(key []byte) int { return m.At(m.Point(key)) }
+
+// At returns the index of the node that has a hash.
+func (m *Modula) At(point uint32) int { return int(m.of[point%uint32(len(m.of))]) }
 
 // Point returns the key's hash, before the modulo.
 func (m *Modula) Point(key []byte) uint32 { return pointOf(m.hash, key) }

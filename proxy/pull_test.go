@@ -15,10 +15,11 @@ import (
 
 // movers are the nodes at the other ends of the connections over which keys move.
 type movers struct {
-	r      *rig
-	before func(command string) // called before a node executes one
-	moved  string               // the address of the node that answers MOVED
-	sent   map[string][]string  // by the node's address, the names of the commands
+	r       *rig
+	before  func(command string) // called before a node executes one
+	moved   string               // the address of the node that answers MOVED
+	isEmpty bool                 // the nodes have no keys
+	sent    map[string][]string  // by the node's address, the names of the commands
 }
 
 // turn lets the nodes accept connections and execute what they have got.
@@ -53,7 +54,8 @@ func (m *movers) execute(l *pool.Link, frames string) {
 		switch isGuard := p.Len() > 1 && strings.HasPrefix(string(p.Arg(1)), "keyway:guard:"); {
 		case l.Addr == m.moved:
 			reply = "-MOVED 1 10.0.0.3:1\r\n"
-		case name == "EXISTS" && !isGuard && slices.Contains(m.sent[l.Addr], "WATCH"): // the destination
+		case name == "EXISTS" && m.isEmpty,
+			name == "EXISTS" && !isGuard && slices.Contains(m.sent[l.Addr], "WATCH"): // the destination
 			reply = ":0\r\n"
 		case name == "EXISTS", name == "OBJECT":
 			reply = ":1\r\n"

@@ -1,6 +1,10 @@
 package router
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/keyway-proxy/keyway/slots"
+)
 
 // origin is where a moving table's keys were before.
 type origin struct {
@@ -59,18 +63,44 @@ const Unknown NodeID = -2
 // that of a cluster, in which no node owns the key's slot now, From returns Unknown: the key may be
 // on a node that will own the slot again.
 func (t *Table) From(key []byte) NodeID {
-	_, was := t.from.older.Place(key)
+	_, _, from := t.PlaceMoving(key)
+	return from
+}
+
+// PlaceMoving returns what Place and From return. If both layouts hash keys alike, it hashes the key
+// only once.
+func (t *Table) PlaceMoving(key []byte) (group int32, node, from NodeID) {
+	group, node, was := t.placeInBoth(key)
 	if was == None {
 		if t.from.older.Clustered() {
-			return Unknown
+			return group, node, Unknown
 		}
-		return None
+		return group, node, None
 	}
-	id := t.from.ids[was]
-	if _, is := t.Place(key); is == id {
-		return None
+	if from = t.from.ids[was]; from == node {
+		from = None
 	}
-	return id
+	return group, node, from
+}
+
+// placeInBoth returns the key's place, and its node in the older layout.
+func (t *Table) placeInBoth(key []byte) (group int32, node, was NodeID) {
+	switch newer := t.Layout.(type) {
+	case *slotLayout:
+		if older, ok := t.from.older.Layout.(*slotLayout); ok {
+			slot := slots.Of(key)
+			return int32(slot), NodeID(newer.m.Owner(slot)), NodeID(older.m.Owner(slot))
+		}
+	case *hashLayout:
+		if older, ok := t.from.older.Layout.(*hashLayout); ok && older.hash == newer.hash && older.tag == newer.tag {
+			point := newer.Point(newer.tag.of(key))
+			node = NodeID(newer.At(point))
+			return int32(node), node, NodeID(older.At(point))
+		}
+	}
+	group, node = t.Place(key)
+	_, was = t.from.older.Place(key)
+	return group, node, was
 }
 
 // Shares returns each node's share of the key space, in [0, 1], or nil if that is not known.

@@ -64,8 +64,10 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {
 		return s.Stall()
 	}
+	var at Placement
 	if w.Outside != nil || w.Arrivals != nil {
-		if isTaken, done := take(w, s, cmd, a); isTaken {
+		isTaken, done := false, false
+		if at, isTaken, done = take(w, s, cmd, a); isTaken {
 			return done
 		}
 	}
@@ -80,26 +82,26 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if s.Has(ReadsReplicas) && !w.Reads.mayWrite(s, cmd, a) || MustDrain(s, len(a.Frame())) {
 		return false
 	}
-	return handle(w, s, cmd, a)
+	return handle(w, s, cmd, a, at)
 }
 
 // take lets those take a command who look after keys that are not, or not yet, where the table says.
-// isTaken and done are as in outside and arrivals.
-func take(w *Worker, s *Session, cmd *command.Command, a command.Args) (isTaken, done bool) {
+// The results are as in outside and arrivals.
+func take(w *Worker, s *Session, cmd *command.Command, a command.Args) (at Placement, isTaken, done bool) {
 	if w.Outside != nil {
 		isTaken, done = w.Outside.Take(s, cmd, a)
 	}
 	if w.Arrivals != nil && !isTaken {
-		isTaken, done = w.Arrivals.Take(s, cmd, a)
+		at, isTaken, done = w.Arrivals.Take(s, cmd, a)
 	}
-	return isTaken, done
+	return at, isTaken, done
 }
 
 // handle does what a command's Handling says.
-func handle(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+func handle(w *Worker, s *Session, cmd *command.Command, a command.Args, at Placement) bool {
 	switch cmd.Handling {
 	case command.ByKey:
-		return SendByKey(w, s, cmd, a)
+		return sendByKey(w, s, cmd, a, at)
 	case command.Split:
 		return splitByKey(w, s, cmd, a)
 	case command.Block:
@@ -150,14 +152,21 @@ func handleRefused(w *Worker, s *Session, cmd *command.Command, a command.Args) 
 
 // SendByKey sends a command to the node that owns all its keys.
 func SendByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	return sendByKey(w, s, cmd, a, Placement{})
+}
+
+// sendByKey does what SendByKey says. If the command has a single key, that may be placed already.
+func sendByKey(w *Worker, s *Session, cmd *command.Command, a command.Args, at Placement) bool {
 	if check := w.Parts.Handlers[cmd.Action].Check; check != nil {
 		if text := check(w, a); text != "" {
 			return s.AnswerError(cmd, text)
 		}
 	}
 	if cmd.Single > 0 {
-		group, id := w.Table.Place(a.Arg(cmd.Single))
-		return sendToOwner(w, s, cmd, a, group, id)
+		if !at.IsKnown {
+			at.Group, at.Node = w.Table.Place(a.Arg(cmd.Single))
+		}
+		return sendToOwner(w, s, cmd, a, at)
 	}
 	group, id, crossing := w.Place(cmd, a)
 	switch {
@@ -171,26 +180,27 @@ func SendByKey(w *Worker, s *Session, cmd *command.Command, a command.Args) bool
 			return s.AnswerError(cmd, errtext.NoMasters)
 		}
 	}
+	at = Placement{Group: group, Node: id}
 	if w.Next == nil {
-		return sendToOwner(w, s, cmd, a, group, id)
+		return sendToOwner(w, s, cmd, a, at)
 	}
 	w.tryNext(cmd, a)
-	return sendToOwner(w, s, cmd, a, group, id) && w.countNext(s)
+	return sendToOwner(w, s, cmd, a, at) && w.countNext(s)
 }
 
 // sendToOwner sends a command to the owner of its keys, or to a replica of the owner. All
 // keys belong to one group; w.Keys has their positions unless cmd.Single is set.
-func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, group int32, id router.NodeID) bool {
-	if id == router.None {
-		return HandleUnowned(w, s, cmd, a, group)
+func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, at Placement) bool {
+	if at.Node == router.None {
+		return HandleUnowned(w, s, cmd, a, at.Group)
 	}
-	n := w.Nodes[id]
+	n := w.Nodes[at.Node]
 	var read freshness.Read
 	isOne := cmd.Single > 0 || len(w.Keys) == 1
-	if mayReadElsewhere(s, cmd) && (isOne || !w.Table.Clustered()) && !movesAny(w, cmd, a) {
+	if mayReadElsewhere(s, cmd) && (isOne || !w.Table.Clustered()) && !movesAny(w, cmd, a, at) {
 		read = w.Reads.lastWrote(s, cmd, a)
 		if n = w.Reads.readerOf(s, n, read.Since); n == nil {
-			return s.AnswerError(cmd, errtext.NoReplica(w.Nodes[id].Label()))
+			return s.AnswerError(cmd, errtext.NoReplica(w.Nodes[at.Node].Label()))
 		}
 	}
 	large := w.largeValues.read(s, cmd, a)
@@ -205,7 +215,7 @@ func sendToOwner(w *Worker, s *Session, cmd *command.Command, a command.Args, gr
 	}
 	r := s.NewRequest(cmd)
 	r.Witness(cmd, a, n)
-	r.Call.Group = group
+	r.Call.Group = at.Group
 	if large != 0 && n.Master == nil {
 		w.largeValues.sendAlone(&r.Call, n, large)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/router"
 )
 
 // Feature is the part of one worker that serves one group of commands, such as pub/sub. It
@@ -345,11 +346,19 @@ type outside interface {
 type arrivals interface {
 	// Take makes the client wait if keys of the command may still be on other nodes, or refuses the
 	// command if they cannot be brought. isTaken is false if all are where the table places
-	// them. done is as in Local.
-	Take(s *Session, cmd *command.Command, a command.Args) (isTaken, done bool)
+	// them. done is as in Local. at is the place of the command's only key, if that was looked for.
+	Take(s *Session, cmd *command.Command, a command.Args) (at Placement, isTaken, done bool)
 	// Bring makes a call wait that is about to be sent again, if keys of its frame may still
 	// be on other nodes. It then calls [Call.SendOn]. It returns false if there are none.
 	Bring(c *Call, frame []byte) bool
+}
+
+// Placement is where the only key of a command is.
+type Placement struct {
+	Group    int32 // as in [router.Layout]
+	Node     router.NodeID
+	IsKnown  bool
+	IsMoving bool // the key has another node than before the change of the layout, if IsKnown
 }
 
 // Witness sees the commands that may change a lock and the replies to them.

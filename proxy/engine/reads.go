@@ -55,9 +55,12 @@ func isMoving(w *Worker, key []byte) bool {
 }
 
 // movesAny reports whether one of the command's keys is moving. w.Keys has the keys, unless the
-// command has a single one.
-func movesAny(w *Worker, cmd *command.Command, a command.Args) bool {
-	if cmd.Single > 0 {
+// command has a single one. at says where that is, if it is known.
+func movesAny(w *Worker, cmd *command.Command, a command.Args, at Placement) bool {
+	switch {
+	case at.IsKnown:
+		return at.IsMoving
+	case cmd.Single > 0:
 		return isMoving(w, a.Arg(cmd.Single))
 	}
 	return slices.ContainsFunc(w.Keys, func(k int) bool { return isMoving(w, a.Arg(k)) })

@@ -16,12 +16,7 @@ var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 func fingerprintOf(db uint16, key []byte) (f fingerprint) {
 	for i, seed := range seeds {
-		var h maphash.Hash
-		h.SetSeed(seed)
-		h.WriteByte(byte(db))
-		h.WriteByte(byte(db >> 8))
-		h.Write(key)
-		f[i] = h.Sum64()
+		f[i] = maphash.Bytes(seed, key) + uint64(db)
 	}
 	return f
 }

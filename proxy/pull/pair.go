@@ -292,11 +292,10 @@ func (pr *pair) reroute() {
 
 func (pr *pair) isOnRoute(key []byte) bool {
 	w := pr.p.w
-	from := w.Table.From(key)
+	_, to, from := w.Table.PlaceMoving(key)
 	if from == router.None || from == router.Unknown {
 		return false
 	}
-	_, to := w.Table.Place(key)
 	return to != router.None && w.Nodes[from] == pr.from && w.Nodes[to] == pr.to
 }
 

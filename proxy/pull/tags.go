@@ -49,8 +49,7 @@ func (p *puller) lookForTagged(s *engine.Session, cmd *command.Command, a comman
 		if len(tag) == len(key) {
 			continue
 		}
-		from := p.w.Table.From(key)
-		_, to := p.w.Table.Place(key)
+		_, to, from := p.w.Table.PlaceMoving(key)
 		if from < 0 || to == router.None || p.swept.has(fingerprintOf(s.DB, tag)) {
 			continue
 		}

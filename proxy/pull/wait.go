@@ -43,14 +43,15 @@ type wanted struct {
 // Take implements the engine's arrivals. A command has not begun while its keys are brought: its
 // client stops, and the command is dispatched anew when they have come. So the client's commands
 // keep their order.
-func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (isTaken, done bool) {
+func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
+	at engine.Placement, isTaken, done bool) {
 	if who := waiters.Get(s); who != nil {
 		waiters.Set(s, nil)
 		switch {
 		case who.refusal != "":
-			return true, s.Reject(cmd, who.refusal)
+			return at, true, s.Reject(cmd, who.refusal)
 		case who.epoch == p.epoch && who.missing == 0:
-			return false, false // it is the same command
+			return at, false, false // it is the same command
 		}
 	}
 	p.forget()
@@ -59,22 +60,22 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 		p.wanted = append(p.wanted, wanted{})
 	case !p.w.Table.IsMoving():
 	case !cmd.Is(command.Executes):
-		p.look(s, cmd, a)
+		at = p.look(s, cmd, a)
 	case s.Has(engine.InMulti): // its commands may have been queued before the epoch began
 		engine.EachQueued(s, func(cmd *command.Command, a command.Args) { p.look(s, cmd, a) })
 	}
 	switch {
 	case p.refusal != "":
-		return true, s.Reject(cmd, p.refusal)
+		return at, true, s.Reject(cmd, p.refusal)
 	case len(p.wanted) == 0 && len(p.sorts) == 0:
-		return false, false
+		return at, false, false
 	}
 	who := &waiter{s: s, epoch: p.epoch, since: p.w.Now, until: p.w.Deadline(), isHeld: p.heldUntil != 0}
 	waiters.Set(s, who)
 	s.Set(engine.Blocked)
 	p.queue = append(p.queue, who)
 	p.fetch(who)
-	return true, false
+	return at, true, false
 }
 
 // Bring implements the engine's arrivals.
@@ -123,12 +124,14 @@ func (p *puller) forget() {
 	p.wanted, p.sorts, p.refusal = p.wanted[:0], nil, ""
 }
 
-// look adds those keys of a command to p.wanted that may not have come yet.
-func (p *puller) look(s *engine.Session, cmd *command.Command, a command.Args) {
+// look adds those keys of a command to p.wanted that may not have come yet. It returns the place of the
+// command's only key, if there is only one.
+func (p *puller) look(s *engine.Session, cmd *command.Command, a command.Args) (at engine.Placement) {
 	p.keys = cmd.Keys(a, p.keys[:0])
 	for _, i := range p.keys {
-		p.lookFor(s.DB, a.Arg(i))
+		at = p.lookFor(s.DB, a.Arg(i))
 	}
+	at.IsKnown = cmd.Single > 0
 	if cmd.Is(command.RunsCode) {
 		p.lookForTagged(s, cmd, a)
 	}
@@ -143,22 +146,22 @@ func (p *puller) look(s *engine.Session, cmd *command.Command, a command.Args) {
 	case cmd.Is(command.SwapsDatabases):
 		p.refusal = errSwap
 	}
+	return at
 }
 
-// lookFor adds a key to p.wanted if it may not have come yet.
-func (p *puller) lookFor(db uint16, key []byte) {
-	from := p.w.Table.From(key)
-	if from == router.None || p.gone.has(fingerprintOf(db, key)) {
-		return
-	}
-	_, to := p.w.Table.Place(key)
+// lookFor adds a key to p.wanted if it may not have come yet. It returns the key's place.
+func (p *puller) lookFor(db uint16, key []byte) engine.Placement {
+	group, to, from := p.w.Table.PlaceMoving(key)
+	at := engine.Placement{Group: group, Node: to, IsKnown: true, IsMoving: from != router.None}
 	switch {
+	case from == router.None || p.gone.has(fingerprintOf(db, key)):
 	case to == router.None: // the engine waits for an owner
 	case from == router.Unknown:
 		p.wanted = append(p.wanted, wanted{key: key})
 	default:
 		p.wanted = append(p.wanted, wanted{route{p.w.Nodes[from], p.w.Nodes[to], db}, key, false})
 	}
+	return at
 }
 
 // fetch makes a waiter wait for the keys in p.wanted, and for what p.sorts need.

@@ -39,9 +39,15 @@ var inMoving = []bug{
 		"./test", "TestSortWhileKeysMove",
 	},
 	{
+		"one hash places a key in two layouts with different hash tags", "router/moving.go",
+		" && older.tag == newer.tag {", " {",
+		"./router", "TestMoving",
+	},
+	{
 		"a replica serves a key that moves", "proxy/engine/reads.go",
-		"	if cmd.Single > 0 {\n		return isMoving(w, a.Arg(cmd.Single))",
-		"	if cmd.Single > 0 {\n		return false",
+		"	case at.IsKnown:\n		return at.IsMoving\n	case cmd.Single > 0:\n" +
+			"		return isMoving(w, a.Arg(cmd.Single))",
+		"	case cmd.Single > 0:\n		return false",
 		"./test", "TestReplicasWhileKeysMove",
 	},
 	{

@@ -178,7 +178,9 @@ func each(t *testing.T, c *redistest.Client, of func(i int) (want string, comman
 		_, command := of(i)
 		c.Send(command...)
 	}
-	c.Flush()
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 20_000 {
 		want, command := of(i)
 		if r, err := c.Receive(); err != nil || r.Text != want {

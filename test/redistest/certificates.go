@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -119,7 +118,8 @@ func DialTLS(t testing.TB, addr string, cfg *tls.Config) *Client {
 
 // Over returns a client on a connection. It closes the connection when the test ends.
 func Over(t testing.TB, conn net.Conn) *Client {
-	c := &Client{t: t, Conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriterSize(conn, 64<<10)}
+	c := newClient(conn)
+	c.t = t
 	t.Cleanup(c.Close)
 	return c
 }

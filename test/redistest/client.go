@@ -62,7 +62,19 @@ func TryDial(addr string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriterSize(conn, 64<<10)}, nil
+	return newClient(conn), nil
+}
+
+func newClient(conn net.Conn) *Client {
+	return &Client{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriterSize(bounded{conn}, 64<<10)}
+}
+
+// bounded is a connection whose writes take ioTimeout at most, each, also those of a full buffer.
+type bounded struct{ net.Conn }
+
+func (b bounded) Write(p []byte) (int, error) {
+	b.SetWriteDeadline(time.Now().Add(ioTimeout))
+	return b.Conn.Write(p)
 }
 
 // Dial connects to addr, or fails the test. It closes the connection when the test ends.
@@ -114,10 +126,7 @@ func (c *Client) head(kind byte, n int) {
 func (c *Client) Raw(s string) { c.w.WriteString(s) }
 
 // Flush sends the bytes in the client's buffer.
-func (c *Client) Flush() error {
-	c.Conn.SetWriteDeadline(time.Now().Add(ioTimeout))
-	return c.w.Flush()
-}
+func (c *Client) Flush() error { return c.w.Flush() }
 
 // Receive reads one reply.
 func (c *Client) Receive() (Reply, error) {

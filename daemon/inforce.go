@@ -108,9 +108,8 @@ func isHome(home *switching.Node, c *config.Config, t *router.Table) bool {
 
 // part is a keyway's part in a change of the layout.
 type part struct {
-	p        *served
-	home     string              // the name of the node
-	prepared *wiring.Preparation // nil: nothing is prepared
+	p    *served
+	home string // the name of the node
 }
 
 func (of *part) Name(epoch int64, state string) string {
@@ -118,8 +117,9 @@ func (of *part) Name(epoch int64, state string) string {
 	return wiring.MemberName(of.p.cfg.Load(), epoch, state)
 }
 
-func (of *part) Prepare(ctx context.Context, plan *register.Plan) (err error) {
-	of.prepared, err = wiring.PrepareChange(ctx, of.p.srv, of.p.cfg.Load(), plan, of.p.log)
+func (of *part) Prepare(ctx context.Context, plan *register.Plan) error {
+	ready, err := wiring.PrepareChange(ctx, of.p.srv, of.p.cfg.Load(), plan, of.p.log)
+	of.p.prepared.Store(ready)
 	return err
 }
 
@@ -127,16 +127,16 @@ func (of *part) Hold(atMost time.Duration) { server.Hold(of.p.srv, atMost) }
 func (of *part) IsHeld() bool              { return server.IsHeld(of.p.srv) }
 func (of *part) EndHold()                  { server.EndHold(of.p.srv) }
 
-// Obey implements switching.Keyway. Clients wait meanwhile, so it takes what is prepared if it can.
+// Obey implements switching.Keyway.
 func (of *part) Obey(ctx context.Context, change *register.Change) error {
-	old, ready := of.p.cfg.Load(), of.prepared
-	switch {
+	old := of.p.cfg.Load()
+	switch ready := of.p.preparedFor(old, change.Epoch, change.Done); {
 	case change.Entered == nil:
 		return of.p.obeyRegisters(ctx)
 	case old.Epoch() == change.Epoch && !change.Done && config.Older(old) != nil:
 		return nil
-	case ready != nil && ready.Old == old && ready.Next.Epoch() == change.Epoch && !change.Done:
-		return of.p.obey(old, ready.Next, func() (*wiring.Prepared, error) { return ready.Prepared, nil })
+	case ready != nil:
+		return of.p.reload(ctx, old, ready.Next)
 	}
 	next, err := wiring.InForceBy(config.File(old), old, *change.Entered, "the register of node "+of.home, change.Done)
 	if err != nil {
@@ -155,8 +155,21 @@ func (p *served) obeyRegisters(ctx context.Context) error {
 	return p.reload(ctx, old, next)
 }
 
-// reload is obey without anything prepared.
+// preparedFor returns what is prepared for the change of a configuration to an epoch, nil if nothing is.
+func (p *served) preparedFor(old *config.Config, epoch int64, isDone bool) *wiring.Preparation {
+	ready := p.prepared.Load()
+	if ready == nil || ready.Old != old || ready.Next.Epoch() != epoch || isDone {
+		return nil
+	}
+	return ready
+}
+
+// reload makes the server take next instead of old. Clients wait meanwhile, so it takes what is prepared if it
+// can: without that it asks the nodes, one of which may not answer.
 func (p *served) reload(ctx context.Context, old, next *config.Config) error {
+	if ready := p.preparedFor(old, next.Epoch(), config.Older(next) == nil); ready != nil {
+		return p.obey(old, ready.Next, func() (*wiring.Prepared, error) { return ready.Prepared, nil })
+	}
 	return p.obey(old, next, func() (*wiring.Prepared, error) {
 		return wiring.PrepareReload(ctx, p.srv, old, next, true, p.log)
 	})

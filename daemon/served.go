@@ -29,6 +29,7 @@ type served struct {
 
 	cfg       atomic.Pointer[config.Config]
 	observers atomic.Pointer[observers]
+	prepared  atomic.Pointer[wiring.Preparation] // for a change of the layout; nil: nothing is prepared
 	moving    moving
 	later     chan *pool.Link    // a node's register is of a later epoch
 	beside    context.Context    // ends when the server has ended

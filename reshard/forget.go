@@ -35,6 +35,8 @@ func Forget(ctx context.Context, c *config.Config, epoch int64) (*Forgotten, err
 		return nil, fmt.Errorf("epoch %d is in force, not %d: keyway status shows it", l.Epoch, epoch)
 	case !l.Done:
 		return nil, fmt.Errorf("keys are still on their way in epoch %d: keyway status shows how far it is", epoch)
+	case l.Decided > 0:
+		return nil, fmt.Errorf("a change to epoch %d has begun", l.Decided)
 	case l.Planned > 0:
 		return nil, fmt.Errorf("a change to epoch %d is planned: keyway cancel cancels it", l.Planned)
 	}

@@ -24,6 +24,9 @@ type LastChange struct {
 	// Planned is the epoch of a later change that is not decided, 0 if there is none. Its home has the
 	// records.
 	Planned int64
+	// Decided is the epoch of a later change that takes place, and that no node had entered when it was asked, 0 if
+	// there is none.
+	Decided int64
 	home    *switching.Node
 }
 
@@ -72,9 +75,11 @@ func (l *LastChange) findPlan(ctx context.Context) error {
 			failed = append(failed, err)
 		case at.Plan != nil && at.Epoch > max(l.Epoch, l.Planned) && at.Decision == register.Undecided:
 			l.Planned, l.home = at.Epoch, n
+		case at.Plan != nil && at.Epoch > l.Epoch && at.Decision == register.Go:
+			l.Decided, l.home = at.Epoch, n
 		}
 	}
-	if l.Planned > 0 {
+	if l.home != nil {
 		return nil
 	}
 	return errors.Join(failed...)

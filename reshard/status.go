@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/mover"
+	"github.com/keyway-proxy/keyway/switching"
 )
 
 // Work returns what the change moves that is in force. It is nil if there was none.
@@ -26,6 +27,8 @@ func Status(ctx context.Context, c *config.Config) (*mover.Status, error) {
 	} // otherwise some nodes do not answer, which the status says
 	of := mover.Subject{To: layoutText(l.New)}
 	switch {
+	case l.Decided > 0:
+		of.Home, of.From, of.To, of.Nodes = l.home, of.To, "", []*switching.Node{l.home}
 	case l.Planned > 0:
 		of.Home, of.From, of.To = l.home, of.To, ""
 	case l.Old == nil:

@@ -90,12 +90,23 @@ func (s *Switch) To() string {
 // Settings returns what the new configuration says about changes of the layout.
 func (s *Switch) Settings() config.Switch { return s.newer.Switch }
 
+// enterTime is how long the first node may take to enter an epoch that is decided: if the command has died,
+// keyways make it enter.
+const enterTime = 10 * time.Second
+
 // Reverse returns the change that takes the last one back, which the nodes of a file know.
 func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 	l, err := ReadLastChange(ctx, c)
+	for end := time.Now().Add(enterTime); err == nil && l.Decided > 0 && time.Now().Before(end); {
+		time.Sleep(enterTime / 100)
+		l, err = ReadLastChange(ctx, c)
+	}
 	switch {
 	case err != nil:
 		return nil, err
+	case l.Decided > 0:
+		return nil, fmt.Errorf("the change to epoch %d takes place, and node %s has not entered the epoch yet: keyway "+
+			"status says why", l.Decided, l.home.Name)
 	case l.Planned > 0:
 		return nil, fmt.Errorf("the change to epoch %d has not begun, so nothing has to be taken back: keyway cancel "+
 			"cancels it", l.Planned)

@@ -79,16 +79,19 @@ func TestOperatorChangesLayout(t *testing.T) {
 		t.Errorf("%d keys have not gone back", len(keys))
 	}
 	o.run(0, "all nodes are in epoch 4", "switch", "--wait", newer)
-	o.run(1, "this layout is in force since epoch 4", "switch", "-c", newer)
+	o.decide(5)
+	o.run(1, "the change to epoch 5 has begun; keyway reverse takes it back\n", "cancel", "-c", newer)
+	o.run(0, "all nodes are in epoch 6", "reverse", "--wait", "-c", newer)
+	o.run(1, "this layout is in force since epoch 6", "switch", "-c", newer)
 
-	o.run(1, "epoch 4 is in force, not 3", "forget", "3", "-c", newer)
-	o.run(1, "has another layout (placement "+layoutOf(t, o.older).Hash+")", "forget", "4", "-c", newer)
+	o.run(1, "epoch 6 is in force, not 3", "forget", "3", "-c", newer)
+	o.run(1, "has another layout (placement "+layoutOf(t, o.older).Hash+")", "forget", "6", "-c", newer)
 	o.k.nodes = o.newer
 	o.k.expect(o.k.reload(""), "reloaded keyway.yml\n  the layout of this file is in force\n")
 	var out string
 	redistest.Eventually(t, 20*time.Second, "the keyway's file agrees", func() bool {
 		var status int
-		out, status = keyway(t, "forget", "4", "-c", newer)
+		out, status = keyway(t, "forget", "6", "-c", newer)
 		return status == 0
 	})
 	want := "node b (" + o.b.Addr + ") may be shut down: 0 keys, no keyway is connected\n"
@@ -97,16 +100,32 @@ func TestOperatorChangesLayout(t *testing.T) {
 	}
 	for _, n := range []*redistest.Node{o.a, o.b, o.c} {
 		for _, name := range o.records(n) {
-			if !strings.HasPrefix(name, "keyway_4") {
+			if !strings.HasPrefix(name, "keyway_6") {
 				t.Errorf("%s still has the record %s", n.Addr, name)
 			}
 		}
-		if !slices.Contains(o.records(n), "keyway_4") {
+		if !slices.Contains(o.records(n), "keyway_6") {
 			t.Errorf("%s does not know what is in force: %q", n.Addr, o.records(n))
 		}
 	}
 	o.b.Kill()
 	o.run(0, "All 100 keys are where the layout places them.", "verify", "-c", o.k.file)
+}
+
+// decide decides the change back to the older layout. No node has entered its epoch then; the keyway makes the
+// home enter it some time later.
+func (o *operated) decide(epoch int64) {
+	o.t.Helper()
+	ctx := within(o.t, 20*time.Second)
+	plan := register.Plan{Record: register.Record{
+		Epoch: epoch, Old: layoutOf(o.t, o.newer), New: layoutOf(o.t, o.older),
+	}}
+	if _, err := nodeOf(o.a).Plan(ctx, plan); err != nil {
+		o.t.Fatal(err)
+	}
+	if to, err := nodeOf(o.a).Decide(ctx, epoch, register.Go); err != nil || to == nil {
+		o.t.Fatalf("decided %v, %v", to, err)
+	}
 }
 
 // wish replaces the layout in the keyway's file, reloads it, and returns the report without figures.

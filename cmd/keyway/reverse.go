@@ -73,9 +73,9 @@ func cancelCommand() *cobra.Command {
 
 func cancelPlanned(ctx context.Context, w io.Writer, cfg *config.Config) error {
 	last, err := reshard.ReadLastChange(ctx, cfg)
-	if err != nil {
+	if last == nil {
 		return err
-	}
+	} // otherwise some nodes do not answer
 	text := "no change is planned"
 	switch {
 	case last.Planned > 0:
@@ -87,8 +87,12 @@ func cancelPlanned(ctx context.Context, w io.Writer, cfg *config.Config) error {
 			return fmt.Errorf("the change to epoch %d has begun; keyway reverse takes it back", last.Planned)
 		}
 		text = fmt.Sprintf("cancelled: the change to epoch %d does not take place", last.Planned)
+	case last.Decided > 0:
+		return fmt.Errorf("the change to epoch %d has begun; keyway reverse takes it back", last.Decided)
 	case last.Epoch > 0 && !last.Done:
 		return fmt.Errorf("the change to epoch %d has begun; keyway reverse takes it back", last.Epoch)
+	case err != nil:
+		return err
 	}
 	_, err = fmt.Fprintln(w, text)
 	return err

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,10 +107,16 @@ type lockers struct {
 	errors map[string]int // by what they say about the command
 }
 
-// newLockers has clients want locks at addr. A key beside each lock shows which node has it.
-func newLockers(t *testing.T, addr string) *lockers {
-	c := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, DialTimeout: time.Second, DialerRetries: 1,
-		ReadTimeout: 20 * time.Second, PoolSize: 100})
+// newLockers has clients want locks, by keyways at these addresses in turn. A key beside each lock shows
+// which node has it.
+func newLockers(t *testing.T, addrs ...string) *lockers {
+	var dialed atomic.Int64
+	c := redis.NewClient(&redis.Options{MaxRetries: -1, DialTimeout: time.Second, DialerRetries: 1,
+		ReadTimeout: 20 * time.Second, PoolSize: 100,
+		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			addr := addrs[int(dialed.Add(1))%len(addrs)]
+			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, addr)
+		}})
 	l := &lockers{client: c, stop: make(chan struct{}), errors: map[string]int{}}
 	for i := range 12 {
 		lock := &contested{name: fmt.Sprintf("{lock:%d}", i), free: time.Now()}
@@ -161,6 +170,23 @@ func (l *lockers) halt() {
 	close(l.stop)
 	l.all.Wait()
 	l.client.Close()
+}
+
+// judge requires that locks were acquired and exclusive, that none was lost, and that no client has seen an
+// error.
+func (l *lockers) judge(t *testing.T) {
+	t.Helper()
+	acquired := 0
+	for _, lock := range slices.Concat(l.short, l.kept) {
+		acquired += lock.acquired
+		if lock.overlaps > 0 || lock.lost > 0 {
+			t.Errorf("%s: %d overlaps, lost %d times", lock.name, lock.overlaps, lock.lost)
+		}
+	}
+	t.Logf("locks were acquired %d times; errors %v", acquired, l.errors)
+	if acquired == 0 || len(l.errors) > 0 {
+		t.Errorf("locks were acquired %d times, and clients saw %v", acquired, l.errors)
+	}
 }
 
 // pause returns false if the test is over.

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -19,6 +20,9 @@ type change struct {
 
 	when string // as soon as this is printed, then is called
 	then func()
+
+	output *os.File // where it prints; nil: to out
+	goOn   func()   // reads that, so that the command goes on
 }
 
 // beginSwitch starts keyway switch between two configurations.
@@ -33,6 +37,9 @@ func (c *change) begin(t *testing.T, older, newer string, flags ...string) *chan
 	args = append(args, redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer))
 	c.t, c.cmd, c.ended = t, exec.Command(redistest.Build(t), args...), make(chan error, 1)
 	c.cmd.Stdout, c.cmd.Stderr = c, c
+	if c.output != nil {
+		c.cmd.Stdout = c.output
+	}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -116,6 +116,9 @@ func (b *Batch) Begin(p *Pair, keys ...string) {
 	for _, k := range keys {
 		b.keys = append(b.keys, Key{Name: k})
 	}
+	if p.Strict {
+		p.isAlone = false // it was not strict before
+	}
 	if p.Guard != "" && len(keys) > 0 {
 		b.guard = guardName(p.Guard, keys[0])
 	}
@@ -285,7 +288,7 @@ func (b *Batch) Reply(reply []byte) {
 	case awaiting:
 		b.awaited(reply)
 	case confirming:
-		b.tookOffsets(reply)
+		b.tookOffsets(i, reply)
 	case releasing: // whatever it is: the guard expires
 	default:
 		b.settlement.took(i, reply)

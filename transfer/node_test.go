@@ -219,6 +219,9 @@ func (n *node) run(c *conn, args []string) (reply []byte) {
 		return resp.AppendCommand(nil, fmt.Sprint(micros/1e6), fmt.Sprint(micros%1e6))
 	case "INFO":
 		return n.info()
+	case "FUNCTION": // RESTORE of nothing, which replicas get
+		n.set(c, "", entry{}, nil)
+		return resp.AppendOK(nil)
 	case "UNLINK":
 		count := int64(0)
 		for _, key := range args[1:] {

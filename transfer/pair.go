@@ -18,7 +18,8 @@ type Pair struct {
 	// destination says after waitTimeout that no replica is connected, keys move without one until
 	// one is there again: they would stay for ever where the only replica has died or taken over.
 	Durable bool
-	// Strict counts a key as gone only when a replica of the source has lost it, too.
+	// Strict counts a key as gone only when a replica of the source has lost it, too, and makes Durable
+	// hold also where no replica is connected.
 	Strict bool
 	// LFU says that the source knows how often keys are used, and not when.
 	LFU bool

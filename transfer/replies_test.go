@@ -83,6 +83,9 @@ func (t *talk) answer(side transfer.Side, args []string) []byte {
 	if args[0] == "RESTORE" {
 		shown = []string{"RESTORE", args[1]}
 	}
+	if args[0] == "FUNCTION" {
+		shown = []string{"FUNCTION", "RESTORE"}
+	}
 	t.lines = append(t.lines, []string{"", "S ", "D "}[side]+strings.Join(shown, " "))
 	from, to := t.w.nodes[0], t.w.nodes[1]
 	if args[0] == "UNLINK" && !c.multi || args[0] == "EXEC" && side == transfer.Source {
@@ -285,6 +288,7 @@ func TestConversation(t *testing.T) {
 	readBoth := ", S TYPE key0, S OBJECT IDLETIME key0, S PEXPIRETIME key0, S DUMP key0, " +
 		"D TYPE key0, D PTTL key0, D TIME, D DUMP key0"
 	waited := strings.Repeat(", S EXISTS key0", 11)
+	confirm := ", D INFO replication, D FUNCTION RESTORE, D WAIT 1 100, D INFO replication"
 	for _, c := range []struct {
 		kind  worldKind
 		state string
@@ -302,13 +306,14 @@ func TestConversation(t *testing.T) {
 			"D MULTI, D RESTORE key0, D EXEC, D WAIT 1 5000, S UNLINK key0, S WAIT 1 5000"},
 		{fenced, "on both", look + waited + readBoth + ", S UNLINK key0"},
 		// WAIT would say nothing about the copy that another has made.
-		{durable, "on both", look + waited + readBoth + ", D INFO replication, S UNLINK key0"},
+		{durable, "on both", look + waited + readBoth + confirm + ", S UNLINK key0"},
 		{fenced, "a hash on both", look + waited + readBoth + ", S HGETALL key0, D HGETALL key0, " +
 			"S HPEXPIRETIME key0 FIELDS 2 name value, D HPEXPIRETIME key0 FIELDS 2 name value, S UNLINK key0"},
 		{fenced, "two values", look + waited + readBoth + ", S GET key0, D GET key0, " +
 			"S RENAMENX key0 keyway:stray:7:key0"},
 		{fenced, "nowhere", look + ", S OBJECT IDLETIME key0, S PEXPIRETIME key0, S DUMP key0"},
-		{strict, "nowhere", look + ", S OBJECT IDLETIME key0, S PEXPIRETIME key0, S DUMP key0, S INFO replication"},
+		{strict, "nowhere", look + ", S OBJECT IDLETIME key0, S PEXPIRETIME key0, S DUMP key0" +
+			strings.ReplaceAll(confirm, "D ", "S ")},
 	} {
 		k := newTalk(c.kind)
 		states[c.state](k.w.nodes[0], k.w.nodes[1])
@@ -346,9 +351,38 @@ func TestNodeWithoutReplica(t *testing.T) {
 		if !k.run("key0") || k.w.wrong != "" {
 			t.Fatal(k.w.wrong)
 		}
-		got := slices.CompactFunc(k.lines, func(a, b string) bool { return a == b && strings.Contains(a, "INFO") })
+		lines := slices.DeleteFunc(k.lines, func(line string) bool { // between two INFO
+			return line == "D FUNCTION RESTORE" || line == "D WAIT 1 100"
+		})
+		got := slices.CompactFunc(lines, func(a, b string) bool { return a == b && strings.Contains(a, "INFO") })
 		if text := strings.Join(got, ", "); !strings.HasSuffix(text, c.want) {
 			t.Errorf("%s:\n%s, expected at the end\n%s", c.state, text, c.want)
+		}
+	}
+}
+
+// TestStrictNodeWithoutReplica: with Strict, no key moves to a node that has no replica, nor counts as
+// gone from one, however long that takes; not even if keys have moved without one before.
+func TestStrictNodeWithoutReplica(t *testing.T) {
+	for state, want := range map[string]transfer.Side{
+		"at the source": transfer.Destination, "on both": transfer.Destination, "nowhere": transfer.Source,
+	} {
+		k := newTalk(worldKind{fenced: true})
+		k.pair.Durable = true
+		states["at the source"](k.w.nodes[0], k.w.nodes[1])
+		k.run("key0")
+		k.pair.Strict = true
+		for _, n := range k.w.nodes {
+			clear(n.data)
+		}
+		states[state](k.w.nodes[0], k.w.nodes[1])
+		k.run("key0")
+		f := k.batch.Failure()
+		if k.w.wrong != "" || f == nil || !f.Unconfirmed || f.To != want || k.batch.Keys()[0].Outcome != transfer.Again {
+			t.Errorf("%s: %+v %+v %s", state, f, k.batch.Keys(), k.w.wrong)
+		}
+		if _, there := k.w.nodes[0].get("key0"); there != (state != "nowhere") {
+			t.Errorf("%s: at the source is %v", state, there)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -12,8 +13,10 @@ const (
 	// settleTime is how long another copier may take between its EXEC and its UNLINK.
 	settleTime  = 100 * time.Millisecond
 	settlePause = 10 * time.Millisecond
-	// confirmPause is the time between two questions for what replicas have confirmed.
+	// confirmPause is the time between two questions for what replicas have confirmed, and askReplicas
+	// how long a node waits for their answers.
 	confirmPause = 20 * time.Millisecond
+	askReplicas  = 100 * time.Millisecond
 )
 
 // settle goes on with the keys that are on both nodes: first it waits until other copiers that
@@ -81,8 +84,8 @@ func takeWait(b *Batch, reply []byte) {
 	}
 }
 
-// confirm waits until a replica has what a node has written so far. WAIT would not do: it waits
-// only for what the connection itself has written.
+// confirm waits until a replica has what a node has written so far, by the offsets in INFO. WAIT alone
+// would not do: it waits only for what the connection itself has written.
 func (b *Batch) confirm(of Side, now int64) {
 	b.side, b.deadline, b.offset = of, now+int64(waitTimeout), -1
 	b.askOffsets()
@@ -91,9 +94,18 @@ func (b *Batch) confirm(of Side, now int64) {
 func (b *Batch) askOffsets() {
 	b.send(confirming, b.side)
 	b.ask("INFO", "replication")
+	// WAIT makes replicas say how far they are, which they do once a second otherwise, if the connection
+	// has written something: here what changes nothing. A node may refuse both.
+	b.ask("FUNCTION", "RESTORE", register.NoLibraries)
+	b.frames = appendWait(b.frames, askReplicas)
+	b.left++
+	b.ask("INFO", "replication")
 }
 
-func (b *Batch) tookOffsets(reply []byte) {
+func (b *Batch) tookOffsets(i int, reply []byte) {
+	if i == 1 || i == 2 {
+		return
+	}
 	info, ok := resp.Bulk(reply)
 	if !ok {
 		b.bad("asking for INFO", reply)
@@ -111,7 +123,7 @@ func (b *Batch) tookOffsets(reply []byte) {
 
 func (b *Batch) afterOffsets(now int64) {
 	switch {
-	case !b.wrote && now >= b.deadline && b.isAlone && b.side == Destination:
+	case !b.wrote && now >= b.deadline && b.isAlone && b.side == Destination && !b.pair.Strict:
 		b.pair.isAlone = true
 		b.remove()
 	case !b.wrote && now >= b.deadline:

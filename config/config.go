@@ -108,6 +108,7 @@ type source struct {
 	epoch     int64               // of the placement, if that is not the file's; see InEpoch
 	replaced  *Config             // the file's own placement, if another one is in force
 	older     *Config             // the placement before, while keys move from there; see InChange
+	planned   *Switch             // what the plan of that change says; nil: it is not known
 	left      []Node              // that the file lacks and the placement in force has or had; see Wishing
 }
 
@@ -274,10 +275,35 @@ type Placement struct {
 
 // Switch says how the layout changes while clients run.
 type Switch struct {
-	Auto    bool          `yaml:"auto"`    // begin when the files of all keyways have another layout
-	Rate    int           `yaml:"rate"`    // keys that move in a second at most; 0: there is no limit
-	Latency time.Duration `yaml:"latency"` // of nodes for PING, above which fewer keys move; 0: never
+	Auto     bool          `yaml:"auto"`     // begin when the files of all keyways have another layout
+	Hold     time.Duration `yaml:"hold"`     // how long commands wait for those in flight at most
+	Rate     int           `yaml:"rate"`     // keys that move in a second at most; 0: there is no limit
+	Latency  time.Duration `yaml:"latency"`  // of nodes for PING, above which fewer keys move; 0: never
+	Batch    int           `yaml:"batch"`    // keys that move at once
+	Durable  string        `yaml:"durable"`  // which replicas must have followed before a key has moved
+	Big      Big           `yaml:"big"`      // keys that stall their nodes
+	Remember int           `yaml:"remember"` // keys, in each thread, that are known to have moved
 }
+
+// Big says when keys move that stall both of their nodes.
+type Big struct {
+	Over Size   `yaml:"over"` // in the memory of the node
+	How  string `yaml:"how"`
+}
+
+// The values of switch.durable.
+const (
+	DurableAuto   = "auto"   // one of the new node, if it has any
+	DurableStrict = "strict" // one of the new node and one of the former node
+	DurableOff    = "off"    // none
+)
+
+// The values of switch.big.how.
+const (
+	BigLast   = "last"   // after all others
+	BigNow    = "now"    // like others
+	BigRefuse = "refuse" // the layout does not change while there are any
+)
 
 // Log says what is logged, and how.
 type Log struct {
@@ -331,7 +357,11 @@ func Default() Config {
 		Clients: Clients{Max: 10000},
 
 		guarding: guarding{
-			Placement: Placement{Misplaced: MisplacedRefuse}, Switch: Switch{Latency: 2 * time.Millisecond},
+			Placement: Placement{Misplaced: MisplacedRefuse},
+			Switch: Switch{
+				Hold: time.Second, Latency: 2 * time.Millisecond, Batch: 100, Durable: DurableAuto,
+				Big: Big{Over: 32 << 20, How: BigLast}, Remember: 1 << 20,
+			},
 		},
 
 		Ready:    ReadyAny,

@@ -132,7 +132,7 @@ func (c *Config) NextFile() string {
 // placement.
 func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
 	next := *c
-	next.epoch, next.replaced, next.older = epoch, nil, nil
+	next.epoch, next.replaced, next.older, next.planned = epoch, nil, nil, nil
 	if inForce.PlacementHash() == c.PlacementHash() {
 		return &next, nil
 	}
@@ -157,8 +157,9 @@ func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
 	return &next, next.check()
 }
 
-// InChange is InEpoch while keys move from where an older placement has them.
-func InChange(c *Config, epoch int64, older, newer *Config) (*Config, error) {
+// InChange is InEpoch while keys move from where an older placement has them, as planned says. nil: that
+// is not known.
+func InChange(c *Config, epoch int64, older, newer *Config, planned *Switch) (*Config, error) {
 	before, err := c.InEpoch(epoch, older)
 	if err != nil {
 		return nil, err
@@ -167,8 +168,30 @@ func InChange(c *Config, epoch int64, older, newer *Config) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	next.older = before
+	next.older, next.planned = before, planned
 	return next, nil
+}
+
+// Planned returns what the plan says of the change that is under way; nil: that is not known.
+func Planned(c *Config) *Switch { return c.planned }
+
+// Moves returns how keys move while the layout changes: as the file says, and where it says nothing, as
+// the plan of the change does, which comes from the file of the new layout.
+func Moves(c *Config) Switch {
+	s := c.Switch
+	if c.planned == nil {
+		return s
+	}
+	if !c.IsSet("switch.batch") {
+		s.Batch = c.planned.Batch
+	}
+	if !c.IsSet("switch.durable") {
+		s.Durable = c.planned.Durable
+	}
+	if !c.IsSet("switch.big.over") && !c.IsSet("switch.big.how") {
+		s.Big = c.planned.Big
+	}
+	return s
 }
 
 // Wishing returns the configuration that goes on serving by the placement of current, although the file c

@@ -34,6 +34,9 @@ const (
 	petabyte  = 1 << 50
 )
 
+// ofPlan is said of keys by which a change of the layout goes on.
+const ofPlan = " If this file does not say, that of the new layout counts."
+
 // keys lists every key of the file. docs/configuration.md is generated from it.
 var keys = []key{
 	{path: "watch", effect: AtOnce,
@@ -204,6 +207,12 @@ var keys = []key{
 			"[change it while clients run](operations.md#change-the-layout-while-clients-run), as `keyway switch` " +
 			"does. One keyway does so, whose file needs this; so write it into all.",
 		change: "A tool writes the files, and nobody should have to call `keyway switch`."},
+	{path: "switch.hold", effect: AtOnce, min: 50 * ms, max: 10 * int64(time.Second),
+		remedy: "write a duration such as 1s",
+		meaning: "How long commands wait at most, at the moment of a change of the layout to that of this file, for " +
+			"commands that are in flight. keyway tries three times. Then the outcome of those that are still in " +
+			"flight is unknown to their clients. Below `backend.request_timeout`, or commands that wait get an error.",
+		change: "Slow commands are common, and their clients cannot bear an unknown outcome, or no pause."},
 	{path: "switch.rate", effect: AtOnce, min: 0, max: 1 << 30,
 		remedy: "write a number of keys per second, or 0 for no limit",
 		meaning: "How many keys that clients do not use move in a second at most, while the layout changes to that " +
@@ -214,6 +223,33 @@ var keys = []key{
 		meaning: "Fewer keys move while a node takes longer than this for PING. 0: never. `keyway switch --latency` " +
 			"and `keyway rate` win over it.",
 		change: "The nodes are always slower, or may get slower while keys move."},
+	{path: "switch.batch", effect: AtOnce, min: 1, max: 10_000,
+		remedy: "write a number of keys, such as 100",
+		meaning: "How many keys that clients do not use move at once, and 2.5 KB for each. Their new node executes " +
+			"nothing else meanwhile." + ofPlan,
+		change: "Nodes are far away, and keys move too slowly: more. Clients must not wait a millisecond: fewer."},
+	{path: "switch.durable", effect: AtOnce,
+		meaning: "When a key counts as moved. `auto`: if its new node has replicas, one of them must have it before " +
+			"the former node loses it. `strict`: so in any case, and a replica of the former node must have lost it, " +
+			"too, before a client's command runs. Nodes without a replica in step are then refused. `off`: nobody " +
+			"waits for replicas. [What that costs](operations.md#when-a-node-fails-while-keys-move)." + ofPlan,
+		change: "What a failover loses or brings back: no key may come back that clients have deleted: `strict`. The " +
+			"nodes are a cache: `off`."},
+	{path: "switch.big.over", effect: AtOnce, min: 64 << 10, max: petabyte,
+		remedy: "write a size such as 32mb",
+		meaning: "Keys that take more memory than this, by MEMORY USAGE, are big: both of their nodes stop while " +
+			"such a key moves." + ofPlan,
+		change: "Shorter pauses matter, or longer ones do not."},
+	{path: "switch.big.how", effect: AtOnce,
+		meaning: "When big keys move that clients do not use. `last`: after all others, so `keyway pause` can put " +
+			"that off. `now`: like others. `refuse`: `keyway plan` and `keyway switch` look at every key, and the " +
+			"layout does not change while there are any. One that comes later moves last." + ofPlan,
+		change: "Clients cannot bear a pause: `refuse`."},
+	{path: "switch.remember", effect: AtOnce, min: 1000, max: 1 << 30,
+		remedy: "write a number of keys, such as 1048576",
+		meaning: "How many keys each thread remembers, while the layout changes, of which their former nodes have " +
+			"said that they do not have them. For another one it asks again. A key takes up to 100 bytes.",
+		change: "Clients use more keys in turn: more. Memory is short: fewer."},
 	{path: "reads", effect: AtOnce,
 		meaning: "Where commands that only read go: `master`, `prefer-replica`, `replica` or `nearest`.",
 		change:  "Replicas should share the load, and clients tolerate values as old as `replicas.max_lag`."},

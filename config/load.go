@@ -214,6 +214,12 @@ func (c *Config) checkPlacement() error {
 	if m := c.Placement.Misplaced; !slices.Contains(Misplaced, m) {
 		return c.Errorf("placement.misplaced", "write refuse, allow or off", "unknown value %q", m)
 	}
+	if d := c.Switch.Durable; d != DurableAuto && d != DurableStrict && d != DurableOff {
+		return c.Errorf("switch.durable", "write auto, strict or off", "unknown value %q", d)
+	}
+	if h := c.Switch.Big.How; h != BigLast && h != BigNow && h != BigRefuse {
+		return c.Errorf("switch.big.how", "write last, now or refuse", "unknown value %q", h)
+	}
 	if i := strings.IndexFunc(c.Instance, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
 		return c.Errorf("instance", "write letters, digits and signs, such as kw-1, without spaces",
 			"%q would not be a valid name of a client", c.Instance)

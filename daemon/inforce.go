@@ -83,13 +83,18 @@ func (p *served) moveKeys(ctx context.Context) {
 		var watching sync.WaitGroup
 		watching.Go(func() {
 			defer stop()
-			for of.Err() == nil && config.InSameState(p.cfg.Load(), cfg) {
+			for of.Err() == nil && movesAlike(p.cfg.Load(), cfg) {
 				pause(of, obeyInterval)
 			}
 		})
 		reshard.MoveKeys(of, p.cfg.Load, p.log, p.moving.see)
 		watching.Wait() // Run returns when the change is over, of which the configuration says so a little later
 	}
+}
+
+// movesAlike reports whether keys move by both configurations in the same way, or by neither.
+func movesAlike(a, b *config.Config) bool {
+	return config.InSameState(a, b) && config.Moves(a) == config.Moves(b)
 }
 
 // pause waits, or until ctx ends.
@@ -138,7 +143,9 @@ func (of *part) Obey(ctx context.Context, change *register.Change) error {
 	case ready != nil:
 		return of.p.reload(ctx, old, ready.Next)
 	}
-	next, err := wiring.InForceBy(config.File(old), old, *change.Entered, "the register of node "+of.home, change.Done)
+	next, err := wiring.InForceBy(config.File(old), old, wiring.Last{
+		Record: *change.Entered, Node: of.home, Done: change.Done, Plan: change.Plan,
+	})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // Options configure Repair and Migrate.
@@ -25,6 +26,12 @@ type Options struct {
 	WhileServing bool
 	// Pace, if not nil, bounds how fast keys move, instead of Rate and Latency.
 	Pace *Pace
+	// Durable says which replicas must have followed before a key has moved.
+	Durable transfer.Durability
+	// Batch is how many keys move in one transaction at most; 0: 100.
+	Batch int
+	// BigOver makes keys move after all others that take more bytes of memory; 0: none.
+	BigOver int64
 	// Skips reports whether a node of the older layout has no keys any more that move. nil: none.
 	Skips func(node string) bool
 	// Drained is called when that is true of a node. It may be nil.
@@ -66,7 +73,7 @@ type Summary struct {
 func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, error) {
 	var sum Summary
 	s := newServers(o.Retry)
-	s.epoch = o.Epoch
+	s.epoch, s.durable = o.Epoch, o.Durable
 	defer s.close()
 	from, to, err := s.openBoth(ctx, older, newer)
 	if err != nil {
@@ -154,17 +161,12 @@ func (s *servers) move(ctx context.Context, o Options, p pass) (move.Result, err
 			m.scans[n].done.Store(true)
 			continue
 		}
-		g.Go(func() error {
-			err := s.retry.run(moving, func() (advanced bool, err error) {
-				return m.drain(moving, n, func(key string) *move.Node { return p.target(key, n) })
-			})
-			if err == nil && p.drains.isOf(n) && o.Drained != nil && !m.refusedFrom(n) {
-				err = o.Drained(moving, n.Name)
-			}
-			return err
-		})
+		g.Go(func() error { return s.drain(moving, o, m, p, n) })
 	}
-	if err = g.Wait(); err != nil && ctx.Err() == nil && beside.Err() != nil {
+	if err = g.Wait(); err == nil {
+		err = s.moveBig(beside, o, m, p)
+	}
+	if err != nil && ctx.Err() == nil && beside.Err() != nil {
 		err = context.Cause(beside)
 	}
 	m.mu.Lock()
@@ -173,6 +175,44 @@ func (s *servers) move(ctx context.Context, o Options, p pass) (move.Result, err
 		err = m.refusal()
 	}
 	return m.result, err
+}
+
+// drain moves the keys of a node, apart from big ones.
+func (s *servers) drain(ctx context.Context, o Options, m *mover, p pass, n *move.Node) error {
+	err := s.retry.run(ctx, func() (advanced bool, err error) {
+		return m.drain(ctx, n, func(key string) *move.Node { return p.target(key, n) })
+	})
+	if err != nil || len(m.scans[n].big) > 0 {
+		return err
+	}
+	return p.drained(ctx, o, m, n)
+}
+
+// moveBig moves the keys that are left, of all nodes at once.
+func (s *servers) moveBig(ctx context.Context, o Options, m *mover, p pass) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range s.all {
+		if len(m.scans[n].big) == 0 {
+			continue
+		}
+		g.Go(func() error {
+			err := s.retry.run(ctx, func() (advanced bool, err error) { return m.moveBig(ctx, n) })
+			if err != nil {
+				return err
+			}
+			return p.drained(ctx, o, m, n)
+		})
+	}
+	return g.Wait()
+}
+
+// drained reports a node of which all keys have moved that the pass moves.
+func (p pass) drained(ctx context.Context, o Options, m *mover, n *move.Node) error {
+	m.scans[n].done.Store(true)
+	if !p.drains.isOf(n) || o.Drained == nil || m.refusedFrom(n) {
+		return nil
+	}
+	return o.Drained(ctx, n.Name)
 }
 
 // links returns how many links move the keys of a node.

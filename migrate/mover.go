@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	batchKeys  = 100
-	batchBytes = 256 << 10
-	batchLinks = 2 // that move the batches of a node
+	batchKeys  = 100                   // of a batch, unless Options.Batch says otherwise
+	keyBytes   = 256 << 10 / batchKeys // of a key of common size
+	batchLinks = 2                     // that move the batches of a node
 	// slotWindow is how many keys are collected to be sorted by slot, if a transaction may
 	// only have keys of one slot. slotLinks are the links that move their small batches.
 	slotWindow = 10_000
@@ -32,6 +32,8 @@ const (
 // mover moves the keys of several nodes at once.
 type mover struct {
 	pace    *Pace
+	batch   int                     // the most keys of a batch
+	bigOver int64                   // see Options
 	links   int                     // to work with, for each node
 	scans   map[*move.Node]*scanned // of all nodes; never changed
 	moved   atomic.Int64
@@ -44,6 +46,7 @@ type mover struct {
 type scanned struct {
 	looked atomic.Int64 // keys that were looked at
 	done   atomic.Bool
+	big    []batch // keys that move after all others; used by one goroutine at a time
 }
 
 // refused is the error of a value that its destination does not accept.
@@ -53,7 +56,12 @@ type refused struct {
 }
 
 func newMover(o Options, s *servers) *mover {
-	m := &mover{pace: o.Pace, links: s.links(), scans: map[*move.Node]*scanned{}}
+	m := &mover{
+		pace: o.Pace, batch: o.Batch, bigOver: o.BigOver, links: s.links(), scans: map[*move.Node]*scanned{},
+	}
+	if m.batch == 0 {
+		m.batch = batchKeys
+	}
 	if m.pace == nil {
 		m.pace = NewPace(Speed{Rate: o.Rate, Latency: o.Latency})
 	}
@@ -77,9 +85,9 @@ type batch struct {
 	cost int // in keys of common size
 }
 
-// drain moves the keys of a node to their targets. A key with no target, or whose target is
-// the node itself, stays. drain reports whether any key has moved. It may be called again
-// after an error.
+// drain moves the keys of a node to their targets, apart from big ones, which it puts into scanned.big. A
+// key with no target, or whose target is the node itself, stays. drain reports whether any key has moved.
+// It may be called again after an error.
 func (m *mover) drain(
 	ctx context.Context, from *move.Node, target func(key string) *move.Node,
 ) (advanced bool, err error) {
@@ -90,12 +98,15 @@ func (m *mover) drain(
 	var moved atomic.Int64
 	scan := m.scans[from]
 	scan.looked.Store(0) // a call after an error looks at all of them again
+	scan.big = nil
 	batches := make(chan batch)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(batches)
 		for _, db := range dbs {
-			c := &collector{ctx: ctx, from: from, db: db.Number, batches: batches, waiting: map[*move.Node][]sized{}}
+			c := &collector{
+				mover: m, ctx: ctx, from: from, db: db.Number, batches: batches, waiting: map[*move.Node][]sized{},
+			}
 			err := from.Scan(ctx, db.Number, func(keys []string) error {
 				scan.looked.Add(int64(len(keys)))
 				if err := m.pace.Resumed(ctx); err != nil {
@@ -116,12 +127,25 @@ func (m *mover) drain(
 		g.Go(func() error { return m.work(ctx, from, batches, &moved) })
 	}
 	err = g.Wait()
-	scan.done.Store(err == nil)
+	return moved.Load() > 0, err
+}
+
+// moveBig moves the big keys of a node, one after another. It reports whether any has moved. It may be
+// called again after an error.
+func (m *mover) moveBig(ctx context.Context, from *move.Node) (advanced bool, err error) {
+	batches := make(chan batch, len(m.scans[from].big))
+	for _, b := range m.scans[from].big {
+		batches <- b
+	}
+	close(batches)
+	var moved atomic.Int64
+	err = m.work(ctx, from, batches, &moved)
 	return moved.Load() > 0, err
 }
 
 // collector makes batches of the keys that move from a database of a node.
 type collector struct {
+	*mover
 	ctx     context.Context
 	from    *move.Node
 	db      int
@@ -142,10 +166,16 @@ func (c *collector) collect(keys []string, target func(key string) *move.Node) e
 		return err
 	}
 	for i, to := range targets {
-		c.waiting[to] = append(c.waiting[to], sized{moving[i], sizes[i]})
-		window := batchKeys
+		k := sized{moving[i], sizes[i]}
+		if c.bigOver > 0 && k.bytes > c.bigOver {
+			big := &c.scans[c.from].big
+			*big = append(*big, batch{to: to, db: c.db, keys: []string{k.key}, cost: cost(1, k.bytes)})
+			continue
+		}
+		c.waiting[to] = append(c.waiting[to], k)
+		window := c.batch
 		if c.bySlot(to) {
-			window = slotWindow
+			window = max(window, slotWindow)
 		}
 		if len(c.waiting[to]) >= window {
 			if err := c.send(to); err != nil {
@@ -171,7 +201,7 @@ func (c *collector) flush() error {
 func (c *collector) send(to *move.Node) error {
 	keys := c.waiting[to]
 	c.waiting[to] = nil
-	for _, b := range cut(keys, c.bySlot(to)) {
+	for _, b := range cut(keys, c.bySlot(to), c.batch) {
 		b.to, b.db = to, c.db
 		select {
 		case c.batches <- b:
@@ -182,8 +212,11 @@ func (c *collector) send(to *move.Node) error {
 	return nil
 }
 
-// cut returns the keys in batches. A key that is larger than a batch is alone.
-func cut(keys []sized, bySlot bool) (batches []batch) {
+// cost returns how many keys of common size are as much work as these.
+func cost(keys int, bytes int64) int { return max(keys, int(bytes/keyBytes)) }
+
+// cut returns the keys in batches of so many keys at most. A key that is larger than a batch is alone.
+func cut(keys []sized, bySlot bool, most int) (batches []batch) {
 	slotOf := func(k sized) uint16 { return slots.Of([]byte(k.key)) }
 	if bySlot {
 		slices.SortStableFunc(keys, func(a, b sized) int { return cmp.Compare(slotOf(a), slotOf(b)) })
@@ -193,13 +226,13 @@ func cut(keys []sized, bySlot bool) (batches []batch) {
 	var slot uint16
 	end := func() {
 		if len(now.keys) > 0 {
-			now.cost = max(len(now.keys), int(bytes*batchKeys/batchBytes))
+			now.cost = cost(len(now.keys), bytes)
 			batches = append(batches, now)
 		}
 		now, bytes = batch{}, 0
 	}
 	for _, k := range keys {
-		if len(now.keys) == batchKeys || bytes+k.bytes > batchBytes || bySlot && slotOf(k) != slot {
+		if len(now.keys) == most || bytes+k.bytes > int64(most)*keyBytes || bySlot && slotOf(k) != slot {
 			end()
 		}
 		now.keys, bytes, slot = append(now.keys, k.key), bytes+k.bytes, slotOf(k)

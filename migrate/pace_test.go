@@ -123,7 +123,7 @@ func TestBatches(t *testing.T) {
 	}
 	for _, bySlot := range []bool{false, true} {
 		seen := 0
-		for _, b := range cut(keys, bySlot) {
+		for _, b := range cut(keys, bySlot, batchKeys) {
 			total := int64(0)
 			for _, k := range b.keys {
 				total += bytes[k]

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // Layout is a routing table, and the accounts to use on its nodes.
@@ -23,10 +24,13 @@ type Layout struct {
 // servers are the open nodes of several layouts. A server that is in two layouts is one
 // node, whatever its name and address.
 type servers struct {
-	all   []*move.Node
-	epoch int64 // see Options.Epoch
-	byID  map[string]*move.Node
+	all  []*move.Node
+	byID map[string]*move.Node
 	retry
+
+	// See Options.
+	epoch   int64
+	durable transfer.Durability
 }
 
 func newServers(limit time.Duration) *servers {
@@ -53,6 +57,7 @@ func (s *servers) open(ctx context.Context, l Layout) (*placement, error) {
 		}
 		node, err := move.Open(ctx, move.Options{
 			Name: n.Name, Addr: n.Addr, Account: l.Account(n), ConnectTimeout: l.ConnectTimeout, Epoch: s.epoch,
+			Durable: s.durable,
 		})
 		if err != nil {
 			return nil, err

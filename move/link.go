@@ -49,8 +49,9 @@ func (r *Result) Add(o Result) {
 // Connect returns a link for a database. Errors are *Error.
 func Connect(ctx context.Context, from, to *Node, db int) (*Link, error) {
 	l := &Link{db: db, began: time.Now(), pair: transfer.Pair{
-		Durable: to.hasReplicas, LFU: from.lfu, Label: from.Name, InCluster: from.cluster,
+		LFU: from.lfu, Label: from.Name, InCluster: from.cluster,
 	}}
+	l.pair.SetDurability(to.o.Durable, to.hasReplicas)
 	if to.o.Epoch != 0 { // clients are served, and may flush the nodes
 		l.pair.Guard = strconv.FormatUint(rand.Uint64(), 36)
 	}
@@ -167,11 +168,11 @@ func (l *Link) failure(f *transfer.Failure) error {
 	}
 	switch {
 	case f.Unconfirmed:
-		return &Error{
-			Node: n.Name, Addr: n.Addr, Doing: f.Doing, Err: err, Temporary: true,
-			Remedy: "see its INFO replication, and run the command again; nothing was removed from node " +
-				l.from.node.Name,
+		remedy := "see its INFO replication, and run the command again"
+		if f.To == transfer.Destination {
+			remedy += "; nothing was removed from node " + l.from.node.Name
 		}
+		return &Error{Node: n.Name, Addr: n.Addr, Doing: f.Doing, Err: err, Temporary: true, Remedy: remedy}
 	case f.Restoring != "":
 		return l.notRestored(f.Restoring, err)
 	}

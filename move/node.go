@@ -34,6 +34,8 @@ type Options struct {
 	// Epoch, if not 0, is the epoch of the layout in which keys may move. In a later one, nothing may
 	// move any more: what this process takes for a key's new node is its former one then.
 	Epoch int64
+	// Durable says when keys count as moved that move to the node.
+	Durable transfer.Durability
 }
 
 // Node is a server that keys move from or to. All its methods may be called from several

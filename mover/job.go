@@ -84,6 +84,7 @@ func (j *job) attempt(ctx context.Context) error {
 	}
 	sum, err := migrate.Migrate(ctx, w.From, w.To, migrate.Options{
 		Pace: j.pace, Retry: retryTime, Epoch: w.Epoch, WhileServing: true, Keyways: j.keyways, Progress: j.note,
+		Durable: w.Durable, Batch: w.Batch, BigOver: w.BigOver,
 		Skips: j.skips,
 		Drained: func(ctx context.Context, node string) error {
 			j.log.Info("the node has sent all keys that move from it", "epoch", j.epoch, "node", node)

@@ -8,6 +8,7 @@ import (
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/switching"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // Work is what a change moves, as the clusters and sentinels of its layouts say now.
@@ -18,6 +19,11 @@ type Work struct {
 	Newer []*switching.Node // of the new one
 	From  migrate.Layout
 	To    migrate.Layout
+
+	// See migrate.Options.
+	Durable transfer.Durability
+	Batch   int
+	BigOver int64
 }
 
 // Options configure Run.

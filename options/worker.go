@@ -13,6 +13,7 @@ import (
 	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // Worker is the settings of a worker.
@@ -31,7 +32,6 @@ type Worker struct {
 	Limits       resp.Limits // zero means resp.DefaultLimits
 	ClientOutput int         // unread bytes at which a client is closed; 0 means 256 MB
 	IdleTimeout  time.Duration
-	MaxClients   int // of all workers, for INFO
 	Permissions
 
 	PerKey  lua.PerKeyScripts // scripts that can be split by their keys
@@ -45,14 +45,33 @@ type Worker struct {
 
 	WatchLocks locks.Options // whether and how clients' locks are observed
 
+	Moves
+
 	Cluster *emulation.Cluster // the cluster that keyway emulates; nil: none
 
-	Process        *info.Process // keyway's process, for INFO; nil: INFO describes a node's process
-	Version        string        // keyway's version
-	Index, Workers int           // the index of this worker, and the number of workers
-	Seed           uint64        // of the random numbers
-	Now            int64         // the time at which the worker begins, as in Turn
+	Self
+	Index, Workers int    // the index of this worker, and the number of workers
+	Seed           uint64 // of the random numbers
+	Now            int64  // the time at which the worker begins, as in Turn
 }
+
+// Self is what keyway says about itself in INFO.
+type Self struct {
+	MaxClients int           // of all workers
+	Process    *info.Process // keyway's process; nil: INFO describes a node's process
+	Version    string        // keyway's version
+}
+
+// Moves says how keys are brought to their nodes while the layout changes.
+type Moves struct {
+	Durable transfer.Durability
+	// Remember is how many keys a worker remembers of which their former nodes have said that they do not
+	// have them. 0 means DefaultRemember.
+	Remember int
+}
+
+// DefaultRemember needs about 100 MB, if as many keys are used.
+const DefaultRemember = 1 << 20
 
 // SlowLog says what SLOWLOG logs.
 type SlowLog struct {
@@ -104,6 +123,9 @@ func (o Worker) WithDefaults() Worker {
 	}
 	if o.HasRoom == nil {
 		o.HasRoom = func(int) bool { return true }
+	}
+	if o.Remember == 0 {
+		o.Remember = DefaultRemember
 	}
 	if o.Hold == 0 {
 		o.Hold = o.Backend.RequestTimeout

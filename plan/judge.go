@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/router"
@@ -93,7 +95,40 @@ func (p *planner) judge() {
 		p.problem("keys", "give them an owner first: redis-cli --cluster check",
 			"%d slots of the old layout have no owner, so their keys are not counted", n)
 	}
+	if len(r.Big) > 0 && p.o.RefuseBig {
+		first := r.Big[0]
+		p.problem("big", "split or delete such keys, or write switch: {big: {how: last}}",
+			"some keys take more than %s, so both of their nodes would stop while they move, such as %s on node %s "+
+				"(%s)",
+			Bytes(p.o.BigOver), errtext.Key(first.Key), first.Node, Bytes(first.Bytes))
+	}
 	r.Estimate = p.estimate()
+}
+
+// maxReplicaLag is how many seconds ago a replica in step has said how far it is: it does so once a second.
+const maxReplicaLag = 2
+
+// replicas adds the nodes that have no replica in step, if there must be one.
+func (p *planner) replicas() {
+	for _, n := range p.nodes {
+		if p.o.Strict && n.err == nil && !n.hasReplicaInStep() {
+			p.problem("replicas", "give it one, or write switch: {durable: auto}",
+				"node %s has no replica in step, so with switch.durable strict no key would move from it or to it",
+				n.name)
+		}
+	}
+}
+
+func (n *node) hasReplicaInStep() bool {
+	for i := range n.number("connected_slaves") {
+		fields := n.info[fmt.Sprint("slave", i)]
+		_, lag, _ := strings.Cut(fields, ",lag=")
+		seconds, err := strconv.Atoi(lag)
+		if strings.Contains(fields, "state=online") && err == nil && seconds >= 0 && seconds <= maxReplicaLag {
+			return true
+		}
+	}
+	return false
 }
 
 // unowned returns how many slots of a cluster have no owner.

@@ -30,6 +30,12 @@ type Options struct {
 	Count  bool     // look at every key, not at a sample
 	Accept []string // checks of Acceptable whose findings do not make the plan unready
 	Asked  *Asked   // what running keyways have said; nil: none was asked
+	// BigOver is the size from which keys are listed as big: they stall both nodes while they move. 0: 32 MB.
+	BigOver int64
+	// RefuseBig looks at every key, and makes a plan that would move a big one unready.
+	RefuseBig bool
+	// Strict makes a plan unready while a node has no replica in step.
+	Strict bool
 }
 
 // Checks whose findings an operator can accept, because no key is lost by them. Problem.Check is
@@ -53,6 +59,7 @@ type Report struct {
 	Pairs    []Pair            `json:"pairs"`
 	Memory   []Memory          `json:"memory"`
 	Big      []BigKey          `json:"big_keys"`
+	BigOver  int64             `json:"big_over"` // bytes
 	Ways     []Way             `json:"ways"`
 	Others   []Other           `json:"others"`
 	Keyways  []Keyway          `json:"keyways"` // that were asked
@@ -120,11 +127,14 @@ const (
 // nobody if no key can move. A node that cannot be asked is a problem of the report. Make
 // returns an error if ctx ends.
 func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
+	if o.BigOver == 0 {
+		o.BigOver = bigKey
+	}
 	p := &planner{older: older, newer: newer, o: o, same: router.SameNodes(older.Table, newer.Table)}
 	p.report = &Report{
 		Old: layoutOf(older.Table), New: layoutOf(newer.Table), Space: router.Compare(older.Table, newer.Table),
 		Pairs: []Pair{}, Memory: []Memory{}, Big: []BigKey{}, Ways: []Way{}, Others: []Other{}, Notes: []string{},
-		Problems: []Problem{}, Limits: []Limit{}, Keyways: []Keyway{},
+		Problems: []Problem{}, Limits: []Limit{}, Keyways: []Keyway{}, BigOver: o.BigOver,
 	}
 	p.list()
 	p.asked()
@@ -151,6 +161,7 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	p.rights()
 	p.equipment()
 	p.others()
+	p.replicas()
 	p.unasked()
 	p.judge()
 	p.limits()

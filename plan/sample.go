@@ -64,7 +64,7 @@ func (p *planner) look(ctx context.Context, n *node) error {
 	for _, db := range n.dbs {
 		f.total += db.Keys
 	}
-	f.counted = p.o.Count || f.total <= sampleSize
+	f.counted = p.o.Count || p.o.RefuseBig || f.total <= sampleSize
 	for _, db := range n.dbs {
 		if err := n.conn.Select(ctx, db.Number).Err(); err != nil {
 			return fmt.Errorf("selecting database %d: %w", db.Number, err)
@@ -212,7 +212,7 @@ func (p *planner) place(ctx context.Context, n *node, db int, keys []string, sum
 		a := sum.moving[to[i]]
 		sum.moving[to[i]] = amount{a.keys + 1, a.bytes + float64(bytes)}
 		sum.bytes2 += float64(bytes) * float64(bytes)
-		if bytes > bigKey && len(f.big) < maxBig {
+		if bytes > p.o.BigOver && len(f.big) < maxBig {
 			kind, _ := n.conn.Type(ctx, key).Result()
 			f.big = append(f.big, BigKey{Node: n.name, DB: db, Key: key, Type: kind, Bytes: bytes})
 		}

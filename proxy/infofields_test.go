@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/options"
 )
 
 // TestInfoFields: INFO's fields about clients are keyway's, the others are the nodes';
 // its own section has these fields.
 func TestInfoFields(t *testing.T) {
 	process := &info.Process{RunID: "id", Executable: "/keyway", ConfigFile: "file"}
-	r := newRig(t, Options{MaxClients: 77, Process: process})
+	r := newRig(t, Options{Self: options.Self{MaxClients: 77, Process: process}})
 	r.feed(cmd("GET", onA))
 	r.sent(0)
 	r.node(0, "$1\r\n1\r\n")

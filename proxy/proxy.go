@@ -48,6 +48,7 @@ type (
 
 	ReplicaReads = options.ReplicaReads
 	Permissions  = options.Permissions
+	Moves        = options.Moves
 )
 
 // The kinds of a UsersTask.

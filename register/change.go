@@ -157,6 +157,14 @@ type Options struct {
 	Planned time.Time `json:"planned,omitzero"` // by the clock of the process that has planned the change
 	// TakesBack says that the change takes the one before back, because somebody has asked for that.
 	TakesBack bool `json:"takes_back,omitempty"`
+
+	// What the file of the new layout says about how keys move, in its words. Zero: an earlier version has
+	// planned the change.
+	Hold    time.Duration `json:"hold,omitempty"` // in ns
+	Batch   int           `json:"batch,omitempty"`
+	Durable string        `json:"durable,omitempty"`
+	BigOver int64         `json:"big_over,omitempty"` // bytes
+	Big     string        `json:"big,omitempty"`
 }
 
 // ReadOptions returns the options of a plan. They are zero if it has none.

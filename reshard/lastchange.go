@@ -32,17 +32,17 @@ type LastChange struct {
 
 // ReadLastChange asks the nodes of a file. The layout of the file may be the old or the new one.
 func ReadLastChange(ctx context.Context, c *config.Config) (*LastChange, error) {
-	record, node, done, err := wiring.LastRecord(ctx, c, slog.New(slog.DiscardHandler))
+	last, err := wiring.LastRecord(ctx, c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
-	l := &LastChange{Epoch: record.Epoch, New: c, Done: done}
-	if record.Epoch > 0 {
-		of := "the register of node " + node
-		if l.Old, err = inEpochOf(c, record.Epoch, record.Old, of); err != nil {
+	l := &LastChange{Epoch: last.Epoch, New: c, Done: last.Done}
+	if last.Epoch > 0 {
+		of := "the register of node " + last.Node
+		if l.Old, err = inEpochOf(c, last.Epoch, last.Old, of); err != nil {
 			return nil, err
 		}
-		if l.New, err = inEpochOf(c, record.Epoch, record.New, of); err != nil {
+		if l.New, err = inEpochOf(c, last.Epoch, last.Record.New, of); err != nil {
 			return nil, err
 		}
 	}

@@ -85,6 +85,9 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 	if err != nil {
 		return nil, err
 	}
+	s := newer.Switch
+	o.BigOver, o.RefuseBig = int64(s.Big.Over), s.Big.How == config.BigRefuse
+	o.Strict = s.Durable == config.DurableStrict
 	return plan.Make(ctx, a, b, o)
 }
 

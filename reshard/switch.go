@@ -242,9 +242,9 @@ func (s *Switch) begin(
 	if err != nil {
 		return nil, err
 	}
-	options, err := json.Marshal(register.Options{
-		Pace: s.Pace, Planned: time.Now().UTC().Truncate(time.Second), TakesBack: s.takesBack,
-	})
+	says := wiring.Planning(s.newer)
+	says.Pace, says.Planned, says.TakesBack = s.Pace, time.Now().UTC().Truncate(time.Second), s.takesBack
+	options, err := json.Marshal(says)
 	if err != nil {
 		return nil, fmt.Errorf("writing the options of the plan: %w", err)
 	}

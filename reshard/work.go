@@ -30,7 +30,11 @@ func MoveKeys(ctx context.Context, current func() *config.Config, log *slog.Logg
 
 // workOf returns what the change from one layout to another moves.
 func workOf(ctx context.Context, epoch int64, older, newer *config.Config) (*mover.Work, error) {
-	w := &mover.Work{Epoch: epoch}
+	how := config.Moves(newer)
+	w := &mover.Work{Epoch: epoch, Durable: wiring.Durability(newer), Batch: how.Batch}
+	if how.Big.How != config.BigNow {
+		w.BigOver = int64(how.Big.Over)
+	}
 	var err error
 	if w.From, err = scanned(ctx, older); err != nil {
 		return nil, err

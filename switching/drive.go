@@ -56,7 +56,7 @@ func (d *Driver) Begin(ctx context.Context, p register.Plan) (*Commitment, error
 		return nil, err
 	}
 	began := time.Now()
-	if err := d.hold(ctx, p.Epoch); err != nil {
+	if err := d.hold(ctx, p.Epoch, holdTime(&p)); err != nil {
 		return nil, err
 	}
 	to, err := d.Home.Decide(ctx, p.Epoch, register.Go)
@@ -106,8 +106,8 @@ func (d *Driver) prepare(ctx context.Context, epoch int64) error {
 	return nil
 }
 
-// hold waits until all keyways hold their commands.
-func (d *Driver) hold(ctx context.Context, epoch int64) error {
+// hold waits until all keyways hold their commands, which they do for the time atMost.
+func (d *Driver) hold(ctx context.Context, epoch int64, atMost time.Duration) error {
 	var missing []string
 	for attempt := 1; attempt <= attempts; attempt++ {
 		if err := d.Home.Hold(ctx, epoch, attempt); err != nil {
@@ -115,7 +115,7 @@ func (d *Driver) hold(ctx context.Context, epoch int64) error {
 		}
 		began := time.Now()
 		var err error
-		if missing, err = d.await(ctx, epoch, HoldTime*3/4, held); err != nil {
+		if missing, err = d.await(ctx, epoch, atMost*3/4, held); err != nil {
 			return err
 		}
 		if len(missing) == 0 {
@@ -127,7 +127,7 @@ func (d *Driver) hold(ctx context.Context, epoch int64) error {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(HoldTime/4 + betweenHold):
+			case <-time.After(atMost/4 + betweenHold):
 			}
 		}
 	}

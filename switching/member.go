@@ -26,8 +26,17 @@ type Keyway interface {
 	Obey(ctx context.Context, of *register.Change) error
 }
 
-// HoldTime is how long keyways hold commands at most, for one attempt to change the layout.
+// HoldTime is how long keyways hold commands at most, for one attempt to change the layout, unless the plan
+// says otherwise.
 const HoldTime = time.Second
+
+// holdTime returns that of a plan.
+func holdTime(p *register.Plan) time.Duration {
+	if o, err := p.ReadOptions(); err == nil && o.Hold > 0 {
+		return o.Hold
+	}
+	return HoldTime
+}
 
 // The states of members, in their names.
 const (
@@ -133,8 +142,9 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 		m.ready = true
 	}
 	if of.Holds > m.holds {
-		m.holds, m.holding, m.until = of.Holds, true, time.Now().Add(HoldTime)
-		m.k.Hold(HoldTime)
+		atMost := holdTime(of.Plan)
+		m.holds, m.holding, m.until = of.Holds, true, time.Now().Add(atMost)
+		m.k.Hold(atMost)
 	}
 	state := prepared
 	if m.holding && m.k.IsHeld() {

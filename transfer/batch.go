@@ -124,6 +124,13 @@ func (b *Batch) Begin(p *Pair, keys ...string) {
 	}
 }
 
+// Confirm starts a batch without keys, which ends when a replica of the source has all that the source
+// has executed by then: what is absent there is absent after a failover, too.
+func Confirm(b *Batch, p *Pair) {
+	b.Begin(p)
+	b.stale = true
+}
+
 // Keys returns the keys and what has become of them. They are valid until Begin is called.
 func (b *Batch) Keys() []Key { return b.keys }
 

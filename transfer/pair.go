@@ -36,6 +36,22 @@ type Pair struct {
 	noExpireTime bool // the source has no PEXPIRETIME (before Redis 7.0)
 }
 
+// Durability says which replicas must have followed before a key counts as moved.
+type Durability uint8
+
+// The values of Durability.
+const (
+	DurableAuto   Durability = iota // one of the destination, if it has any
+	DurableStrict                   // one of the destination and one of the source, in any case
+	DurableOff                      // none
+)
+
+// SetDurability sets Durable and Strict. hasReplicas says whether the destination has replicas.
+func (p *Pair) SetDurability(d Durability, hasReplicas bool) {
+	p.Strict = d == DurableStrict
+	p.Durable = p.Strict || d == DurableAuto && hasReplicas
+}
+
 // sourceWatch returns how many replies to the watch of the source come before others.
 func (p *Pair) sourceWatch() int {
 	if p.Fenced {

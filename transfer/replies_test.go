@@ -378,7 +378,8 @@ func TestStrictNodeWithoutReplica(t *testing.T) {
 		states[state](k.w.nodes[0], k.w.nodes[1])
 		k.run("key0")
 		f := k.batch.Failure()
-		if k.w.wrong != "" || f == nil || !f.Unconfirmed || f.To != want || k.batch.Keys()[0].Outcome != transfer.Again {
+		if k.w.wrong != "" || f == nil || !f.Unconfirmed || f.To != want ||
+			k.batch.Keys()[0].Outcome != transfer.Again {
 			t.Errorf("%s: %+v %+v %s", state, f, k.batch.Keys(), k.w.wrong)
 		}
 		if _, there := k.w.nodes[0].get("key0"); there != (state != "nowhere") {

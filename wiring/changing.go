@@ -111,7 +111,7 @@ type Preparation struct {
 func PrepareChange(
 	ctx context.Context, srv *server.Server, old *config.Config, p *register.Plan, log *slog.Logger,
 ) (*Preparation, error) {
-	next, err := served(config.File(old), p.Record, "the plan", false)
+	next, err := served(config.File(old), p.Record, "the plan", false, planned(p))
 	if err != nil {
 		return nil, err
 	}

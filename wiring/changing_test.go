@@ -23,7 +23,8 @@ func TestFormerNodes(t *testing.T) {
 	layout := func(c *config.Config) register.Layout {
 		return register.Layout{Hash: c.PlacementHash(), Config: c.PlacementText()}
 	}
-	next, err := served(older, register.Record{Epoch: 1, Old: layout(older), New: layout(newer)}, "the plan", false)
+	record := register.Record{Epoch: 1, Old: layout(older), New: layout(newer)}
+	next, err := served(older, record, "the plan", false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/quorum"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // lockRules returns the rules for locks on a majority of nodes.
@@ -121,8 +122,18 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Keyless:      c.Scripts.Keyless,
 		Locks:        lockRules(c),
 		WatchLocks:   watch,
+		Moves:        proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember},
 	}, nil
 }
+
+// durabilities are the values of switch.durable.
+var durabilities = map[string]transfer.Durability{
+	config.DurableAuto: transfer.DurableAuto, config.DurableStrict: transfer.DurableStrict,
+	config.DurableOff: transfer.DurableOff,
+}
+
+// Durability returns when keys count as moved that move to the layout of a configuration.
+func Durability(c *config.Config) transfer.Durability { return durabilities[config.Moves(c).Durable] }
 
 // minEpoch returns the epoch that all nodes of the layout must have begun: the present one while keys
 // move, since commands of an earlier one could reach the others. 0: it does not matter.

@@ -20,31 +20,54 @@ const registerTimeout = 2 * time.Second
 // its epoch does not end because the nodes of c do not know of it. It is an error if the
 // registers cannot be understood.
 func InForce(ctx context.Context, c, current *config.Config, log *slog.Logger) (*config.Config, error) {
-	record, node, done, err := LastRecord(ctx, c, log)
+	last, err := LastRecord(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}
-	return InForceBy(c, current, record, "the register of node "+node, done)
+	return InForceBy(c, current, last)
 }
 
-// InForceBy is InForce if a record is known to be the last one. of says where it is from. done is
-// false while keys move.
-func InForceBy(c, current *config.Config, record register.Record, of string, done bool) (*config.Config, error) {
+// InForceBy is InForce if a record is known to be the last one.
+func InForceBy(c, current *config.Config, last Last) (*config.Config, error) {
 	switch {
-	case current != nil && record.Epoch < current.Epoch():
+	case current != nil && last.Epoch < current.Epoch():
 		if older := config.Older(current); older != nil {
-			return config.InChange(c, current.Epoch(), older, current)
+			return config.InChange(c, current.Epoch(), older, current, config.Planned(current))
 		}
 		return c.InEpoch(current.Epoch(), current)
-	case record.Epoch == 0:
+	case last.Epoch == 0:
 		return c, nil
 	}
-	return served(c, record, of, done || !record.Moves())
+	planned := planned(last.Plan)
+	if planned == nil && current != nil && current.Epoch() == last.Epoch {
+		planned = config.Planned(current)
+	}
+	return served(c, last.Record, "the register of node "+last.Node, last.Done || !last.Moves(), planned)
+}
+
+// planned returns what a plan says about how keys move. It is nil if the plan is, or says nothing.
+func planned(p *register.Plan) *config.Switch {
+	o, err := p.ReadOptions()
+	if err != nil || o.Durable == "" {
+		return nil
+	}
+	big := config.Big{Over: config.Size(o.BigOver), How: o.Big}
+	return &config.Switch{Batch: o.Batch, Durable: o.Durable, Big: big}
+}
+
+// Planning returns what a plan says about how keys move to the layout of a configuration.
+func Planning(c *config.Config) register.Options {
+	s := c.Switch
+	return register.Options{
+		Hold: s.Hold, Batch: s.Batch, Durable: s.Durable, BigOver: int64(s.Big.Over), Big: s.Big.How,
+	}
 }
 
 // served returns the configuration by which to serve c in the epoch of a record, while its change is
-// under way or when it is done. of says where the record is from.
-func served(c *config.Config, r register.Record, of string, done bool) (next *config.Config, err error) {
+// under way, as planned says, or when it is done. of says where the record is from.
+func served(
+	c *config.Config, r register.Record, of string, done bool, planned *config.Switch,
+) (next *config.Config, err error) {
 	newer, err := Placement(r.New, of)
 	if err != nil {
 		return nil, err
@@ -56,7 +79,7 @@ func served(c *config.Config, r register.Record, of string, done bool) (next *co
 		if older, err = Placement(r.Old, of); err != nil {
 			return nil, err
 		}
-		next, err = config.InChange(c, r.Epoch, older, newer)
+		next, err = config.InChange(c, r.Epoch, older, newer, planned)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the layout of epoch %d, which %s has, does not go with the other keys of this file: %w",
@@ -80,17 +103,23 @@ func Settled(ctx context.Context, c *config.Config) (*config.Config, error) {
 	return next, nil
 }
 
-// LastRecord returns the record of the highest epoch that a node of the configuration has, and
-// the name of the node. Without any, the epoch is 0. done is false while keys move.
-func LastRecord(
-	ctx context.Context, c *config.Config, log *slog.Logger,
-) (last register.Record, node string, done bool, err error) {
+// Last is the record of the highest epoch that the nodes of a configuration have. Without any, the epoch
+// is 0.
+type Last struct {
+	register.Record
+	Node string         // the name of one that has it
+	Done bool           // no key is left to move
+	Plan *register.Plan // of the change; nil: no node that was asked has it
+}
+
+// LastRecord asks the nodes of a configuration.
+func LastRecord(ctx context.Context, c *config.Config, log *slog.Logger) (last Last, err error) {
 	find, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	t, err := FetchTable(find, c)
 	if err != nil {
 		log.Debug("cannot find the nodes to read their registers", "error", err)
-		return last, "", true, nil
+		return Last{Done: true}, nil
 	}
 	all := topology.Registers(ctx, Accounts(c), c.Backend.ConnectTimeout, t)
 	text := ""
@@ -101,23 +130,29 @@ func LastRecord(
 		theirs := r.Texts[register.Name(r.Epoch)]
 		switch {
 		case r.Epoch > last.Epoch:
-			if last, err = register.Parse(theirs); err != nil {
-				return last, "", false, fmt.Errorf("the register of node %s (%s) cannot be read: %w; a newer keyway "+
+			if last.Record, err = register.Parse(theirs); err != nil {
+				return last, fmt.Errorf("the register of node %s (%s) cannot be read: %w; a newer keyway "+
 					"may have written it, so upgrade this one", r.Name, r.Addr, err)
 			}
-			text, node = theirs, r.Name
+			text, last.Node = theirs, r.Name
 		case r.Epoch > 0 && r.Epoch == last.Epoch && theirs != text:
-			return last, "", false, fmt.Errorf("the registers of nodes %s and %s have different records of epoch %d: "+
+			return last, fmt.Errorf("the registers of nodes %s and %s have different records of epoch %d: "+
 				"two layouts were put in force at the same time; find out by which one the keys lie (keyway verify), "+
-				"and remove the other record with FUNCTION DELETE %s on its nodes", node, r.Name, last.Epoch,
+				"and remove the other record with FUNCTION DELETE %s on its nodes", last.Node, r.Name, last.Epoch,
 				register.Name(last.Epoch))
 		}
 	}
 	for _, r := range all {
 		_, says := r.Texts[register.DoneName(last.Epoch)]
-		done = done || says
+		last.Done = last.Done || says
+		changes, _ := register.Changes(r.Texts) // otherwise it is the plan of a newer keyway
+		for _, of := range changes {
+			if of.Epoch == last.Epoch && of.Plan != nil {
+				last.Plan = of.Plan
+			}
+		}
 	}
-	return last, node, done, nil
+	return last, nil
 }
 
 // Placement returns the placement that a record has. of says where the record is from.

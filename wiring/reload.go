@@ -52,7 +52,8 @@ func prepareReload(ctx context.Context, srv *server.Server, old, next *config.Co
 	}
 	changes := old.Changes(next)
 	setup, err := setUp(next)
-	if err != nil || len(changes) == 0 && config.InSameState(old, next) {
+	isSame := len(changes) == 0 && config.InSameState(old, next) && config.Moves(old) == config.Moves(next)
+	if err != nil || isSame {
 		return &Prepared{}, err
 	}
 	change := server.Change{

@@ -229,17 +229,7 @@ func printMoves(w io.Writer, r *plan.Report) error {
 		fmt.Fprintf(w, "time     about %s, if each node sends %s keys or %s a second\n",
 			time.Duration(max(1, e.Seconds))*time.Second, grouped(e.KeysPerSec), plan.Bytes(e.BytesPerSec))
 	}
-	switch {
-	case len(r.Big) == 0 && r.Keys.Counted:
-		fmt.Fprintln(w, "big      no key over 32 MB moves")
-	case len(r.Big) == 0:
-		fmt.Fprintln(w, "big      no key over 32 MB among the sampled ones; --count finds all")
-	}
-	for _, b := range r.Big {
-		stall := time.Duration(b.Bytes>>20) * stallPerMB
-		fmt.Fprintf(w, "big      %s on %s (%s, %s) stalls both nodes for up to %s\n", errtext.Key(b.Key), b.Node,
-			b.Type, plan.Bytes(b.Bytes), stall.Round(100*time.Millisecond))
-	}
+	printBig(w, r)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nFROM\tTO\tOF THE KEY SPACE\tKEYS\tBYTES\tVERSIONS\tAND BACK")
 	for i, p := range r.Pairs {
@@ -281,6 +271,25 @@ func printMoves(w io.Writer, r *plan.Report) error {
 	}
 	fmt.Fprintln(tw)
 	return tw.Flush()
+}
+
+// printBig prints the keys that stall their nodes while they move.
+func printBig(w io.Writer, r *plan.Report) {
+	switch {
+	case len(r.Big) == 0 && r.Keys.Counted:
+		fmt.Fprintf(w, "big      no key over %s moves\n", plan.Bytes(r.BigOver))
+	case len(r.Big) == 0:
+		fmt.Fprintf(w, "big      no key over %s among the sampled ones; --count finds all\n", plan.Bytes(r.BigOver))
+	}
+	for _, b := range r.Big {
+		stall := time.Duration(b.Bytes) * stallPerMB >> 20
+		round := time.Millisecond
+		if stall > time.Second {
+			round = 100 * time.Millisecond
+		}
+		fmt.Fprintf(w, "big      %s on %s (%s, %s) stalls both nodes for up to %s\n", errtext.Key(b.Key), b.Node,
+			b.Type, plan.Bytes(b.Bytes), stall.Round(round))
+	}
 }
 
 // maxPairs is how many pairs of nodes are printed.

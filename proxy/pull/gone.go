@@ -4,10 +4,6 @@ import (
 	"hash/maphash"
 )
 
-// remembered is how many keys are remembered that have left their former nodes. Of one that is
-// forgotten, the node is asked again.
-const remembered = 1 << 20
-
 // fingerprint stands for a key of a database. Two keys with one fingerprint would be taken for
 // each other, so it is too long, and its seeds are too secret, for that to happen.
 type fingerprint [2]uint64
@@ -22,7 +18,7 @@ func fingerprintOf(db uint16, key []byte) (f fingerprint) {
 }
 
 // gone is a set of keys that have left their former nodes. Nothing creates them there again in
-// the same epoch of the layout.
+// the same epoch of the layout. Of one that is forgotten, the node is asked again.
 type gone struct {
 	newer, older map[fingerprint]struct{}
 }
@@ -35,8 +31,9 @@ func (g *gone) has(f fingerprint) bool {
 	return ok
 }
 
-func (g *gone) add(f fingerprint) {
-	if g.newer == nil || len(g.newer) >= remembered/2 {
+// add adds a key, and forgets older ones if there are more than most.
+func (g *gone) add(f fingerprint, most int) {
+	if g.newer == nil || len(g.newer) >= most/2 {
 		g.older, g.newer = g.newer, map[fingerprint]struct{}{}
 	}
 	g.newer[f] = struct{}{}

@@ -119,12 +119,15 @@ func (pr *pair) pump() {
 	pr.seek()
 	for pr.asking == 0 && pr.owed == 0 && pr.p.w.Now >= pr.until && pr.p.pairs[pr.route] == pr {
 		pr.until = 0
-		if len(pr.batch) == 0 {
-			if len(pr.queue) == 0 {
+		if len(pr.batch)+len(pr.seeker.confirming) == 0 {
+			switch {
+			case pr.confirm():
+			case len(pr.queue) == 0:
 				return
+			default:
+				pr.begin()
+				continue
 			}
-			pr.begin()
-			continue
 		}
 		step := pr.moves.Next(pr.p.w.Now)
 		switch {
@@ -157,6 +160,10 @@ func (pr *pair) begin() {
 		pr.fail(why)
 		return
 	}
+	if w.Options.Durable == transfer.DurableStrict { // what is absent has to be so at a replica, too
+		pr.move()
+		return
+	}
 	pr.asking = len(pr.batch)
 	for i, k := range pr.batch {
 		w.Ask(pr.source, w.Now+stepTimeout, func(reply []byte, ok bool) {
@@ -183,22 +190,30 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 		return
 	}
 	there := pr.batch[:0]
-	var names []string
 	for _, k := range pr.batch {
 		if k.isThere {
-			there, names = append(there, k), append(names, string(k.name))
+			there = append(there, k)
 		} else {
 			pr.arrived(k)
 		}
 	}
 	clear(pr.batch[len(there):])
 	if pr.batch = there; len(there) > 0 {
-		pr.watched = 0
-		pr.nodes.Durable = pr.to.HasReplicas()
-		pr.moves.Begin(&pr.nodes, names...)
+		pr.move()
 	}
 	pr.pump()
 	pr.p.release()
+}
+
+// move begins to move the keys of the batch.
+func (pr *pair) move() {
+	names := make([]string, len(pr.batch))
+	for i, k := range pr.batch {
+		names[i] = string(k.name)
+	}
+	pr.watched = 0
+	pr.nodes.SetDurability(pr.p.w.Options.Durable, pr.to.HasReplicas())
+	pr.moves.Begin(&pr.nodes, names...)
 }
 
 // text returns a reply as the reason of a failure.
@@ -266,6 +281,13 @@ func (pr *pair) fail(why string) {
 	pr.queue = append(append([]*want(nil), pr.batch...), pr.queue...)
 	clear(pr.batch)
 	pr.batch = pr.batch[:0]
+	sk := &pr.seeker
+	for _, t := range sk.confirming {
+		if t != nil {
+			sk.passed = append(sk.passed, t)
+		}
+	}
+	sk.confirming = nil
 	if w := pr.p.w; w.Table.Changes() || w.Table.FromCluster() {
 		w.Ready.Refresh = true // the keys' slot may have another owner, or the node another master
 	}
@@ -306,6 +328,10 @@ func (pr *pair) end() {
 	if failure != nil && !failure.IsReply && !failure.Unconfirmed {
 		pool.Renew(&pr.source.Link, w.Now, failure.Text)
 		pool.Renew(&pr.destination.Link, w.Now, failure.Text)
+	}
+	if len(pr.batch) == 0 {
+		pr.confirmed(failure)
+		return
 	}
 	left := pr.batch[:0]
 	for i, k := range pr.moves.Keys() {
@@ -350,7 +376,7 @@ func isFull(f *transfer.Failure) bool {
 
 // arrived records that the source does not have a key any more.
 func (pr *pair) arrived(k *want) {
-	pr.p.gone.add(fingerprintOf(pr.db, k.name))
+	pr.p.gone.add(fingerprintOf(pr.db, k.name), pr.p.w.Options.Remember)
 	delete(pr.wants, string(k.name))
 	for _, who := range k.waiters {
 		pr.p.got(who)

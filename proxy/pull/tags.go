@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // maxPage is how many keys a source looks at for one SCAN: it executes nothing else meanwhile.
@@ -37,6 +38,10 @@ type seeker struct {
 	dials  uint64             // the number of the socket over which it began: other nodes have other cursors
 	asking bool
 	until  int64 // it does not go on before
+
+	// Where a replica of the source must have lost the keys, too, the tags wait for that after a pass: first
+	// in passed, and while the replica is asked in confirming.
+	passed, confirming []*tagged
 }
 
 // lookForTagged adds the hash tags of a script's keys to p.wanted, unless it surely uses only its KEYS.
@@ -170,10 +175,45 @@ func (pr *pair) page(reply []byte) {
 		p.wanted = append(p.wanted[:0], found[t]...)
 		p.await(t.keys)
 	}
-	if sk.cursor == "0" {
-		sk.pass = nil
-		for _, t := range all {
-			p.got(t.keys)
+	if sk.cursor != "0" {
+		return
+	}
+	if sk.pass = nil; p.w.Options.Durable == transfer.DurableStrict {
+		sk.passed = append(sk.passed, all...)
+		pr.pump()
+		return
+	}
+	for _, t := range all {
+		p.got(t.keys)
+	}
+}
+
+// confirm begins to ask for a replica of the source that has all that was executed before the passes
+// ended, if that is wanted.
+func (pr *pair) confirm() bool {
+	sk := &pr.seeker
+	if len(sk.passed) == 0 {
+		return false
+	}
+	sk.confirming, sk.passed, pr.watched = sk.passed, nil, 0
+	pr.nodes.SetDurability(transfer.DurableStrict, false)
+	transfer.Confirm(&pr.moves, &pr.nodes)
+	return true
+}
+
+// confirmed takes the end of that.
+func (pr *pair) confirmed(why *transfer.Failure) {
+	sk := &pr.seeker
+	if why != nil {
+		pr.fail(why.Doing + ": " + why.Text)
+		return
+	}
+	all := sk.confirming
+	sk.confirming = nil
+	pr.attempt++
+	for _, t := range all {
+		if t != nil {
+			pr.p.got(t.keys)
 		}
 	}
 }
@@ -192,7 +232,8 @@ func (pr *pair) forgetTags() {
 	for _, t := range sk.inOrder(sk.tags) {
 		pr.p.setReady(t.keys, "")
 	}
-	sk.pass, sk.next = nil, nil
+	sk.pass, sk.next, sk.passed = nil, nil, nil
+	clear(sk.confirming) // it goes on, for nobody
 }
 
 // came ends the wait for the keys of a hash tag.
@@ -201,7 +242,7 @@ func (t *tagged) came() {
 	delete(t.pair.seeker.tags, t.name)
 	isProven := t.keys.missing == 0 && t.keys.refusal == "" && t.keys.epoch == p.epoch
 	if isProven {
-		p.swept.add(fingerprintOf(t.pair.db, []byte(t.name)))
+		p.swept.add(fingerprintOf(t.pair.db, []byte(t.name)), p.w.Options.Remember)
 	}
 	for _, who := range t.waiters {
 		if isProven {

@@ -13,6 +13,26 @@ var inSwitch = []bug{
 		"./proxy", "TestBlockedClientOutlivesChanges",
 	},
 	{
+		"with a strict switch, keys move to a node without a replica", "transfer/settle.go",
+		"b.side == Destination && !b.pair.Strict:", "b.side == Destination:",
+		"./transfer", "TestStrictNodeWithoutReplica",
+	},
+	{
+		"keyways hold commands for another time than the plan says", "switching/member.go",
+		"err == nil && o.Hold > 0 {", "err == nil && o.Hold < 0 {",
+		"./test/sim", "TestHoldEnds",
+	},
+	{
+		"all keys are remembered that have moved", "proxy/pull/gone.go",
+		"len(g.newer) >= most/2 {", "len(g.newer) >= 1<<20 {",
+		"./test", "TestRememberedKeys",
+	},
+	{
+		"big keys move like others", "migrate/mover.go",
+		"if c.bigOver > 0 && k.bytes > c.bigOver {", "if c.bigOver > 1<<40 && k.bytes > c.bigOver {",
+		"./test", "TestBigKeys",
+	},
+	{
 		"a node's name means two servers in a switch", "reshard/switch.go",
 		"		if !isSame {", "		if false && !isSame {",
 		"./reshard", "TestNamesOfOtherServers",

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,11 +10,16 @@ import (
 	"github.com/keyway-proxy/keyway/switching"
 )
 
-// newHome returns a world without faults in which the home of a change has some records.
-func newHome(t *testing.T, codes ...string) (*world, *shell) {
+// newHome returns a world without faults in which the home of a change has some records. hold is that of
+// the plan, if it is not 0.
+func newHome(t *testing.T, hold time.Duration, codes ...string) (*world, *shell) {
 	w, s := newShell(4, nil)
 	w.faults = false
-	plan, err := planOf(1, 1).Code()
+	p := planOf(1, 1)
+	if hold > 0 {
+		p.Options = fmt.Appendf(nil, `{"hold": %d}`, hold)
+	}
+	plan, err := p.Code()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +42,7 @@ func (w *world) pass(d time.Duration) {
 func TestHoldOfADecidedEpoch(t *testing.T) {
 	for _, decision := range []register.Decision{register.Go, register.Cancelled} {
 		synctest.Test(t, func(t *testing.T) {
-			w, s := newHome(t, decision.Code(1))
+			w, s := newHome(t, 0, decision.Code(1))
 			defer s.stop()
 			if w.pass(time.Second); s.holds != 0 || w.failure != "" {
 				t.Errorf("%s: %d keyways hold commands; %s", decision, s.holds, w.failure)
@@ -48,11 +54,17 @@ func TestHoldOfADecidedEpoch(t *testing.T) {
 	}
 }
 
-// TestHoldEnds: commands wait no longer than switching.HoldTime, whatever becomes of who asked for that,
-// and of what follows the change in the keyway. Nobody decides because of a hold.
+// TestHoldEnds: commands wait no longer than switching.HoldTime, or than the plan says, whatever becomes of
+// who asked for that, and of what follows the change in the keyway. Nobody decides because of a hold.
 func TestHoldEnds(t *testing.T) {
+	holdEnds(t, 0, switching.HoldTime)
+	holdEnds(t, 300*time.Millisecond, 200*time.Millisecond)
+}
+
+// holdEnds looks for the end of a hold of a plan soon after 200 ms, and after a while.
+func holdEnds(t *testing.T, hold, after time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
-		w, s := newHome(t)
+		w, s := newHome(t, hold)
 		defer s.stop()
 		for i := 0; s.holds < len(s.c.keyways) && i < 200; i++ {
 			w.turn()
@@ -69,7 +81,7 @@ func TestHoldEnds(t *testing.T) {
 		if w.pass(100 * time.Millisecond); w.replies != 0 || s.holds != len(s.c.keyways) {
 			t.Errorf("%d keyways hold commands, and %d are answered", s.holds, w.replies)
 		}
-		if w.pass(switching.HoldTime); w.replies != len(w.clients) || w.failure != "" {
+		if w.pass(after); w.replies != len(w.clients) || w.failure != "" {
 			t.Errorf("%d of %d commands are answered; %s", w.replies, len(w.clients), w.failure)
 		}
 		if got := s.records[1].decision; got != "" {

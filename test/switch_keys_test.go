@@ -1,0 +1,180 @@
+package test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// calls returns how often a node has executed a command.
+func calls(n *redistest.Node, command string) int {
+	_, rest, _ := strings.Cut(n.Do("INFO", "commandstats").Text, "cmdstat_"+command+":calls=")
+	count, _, _ := strings.Cut(rest, ",")
+	number, _ := strconv.Atoi(count)
+	return number
+}
+
+// TestRememberedKeys: a thread asks the former node of a key again if it has seen more than
+// switch.remember others since, and a reload changes that.
+func TestRememberedKeys(t *testing.T) {
+	t.Parallel()
+	x := newExchange(t)
+	r := startReloadable(t, x.older, "switch: {remember: 1000}\n")
+	c := redistest.Dial(t, r.listen)
+	const keys = 3000
+	asked := func() int { return calls(x.nodes[0], "exists") + calls(x.nodes[1], "exists") }
+	round := func() int {
+		before := asked()
+		for i := range keys {
+			c.Send("GET", fmt.Sprint("none:", i))
+		}
+		c.Flush()
+		for range keys {
+			if reply, err := c.Receive(); err != nil || !reply.Null {
+				t.Fatal(reply, err)
+			}
+		}
+		return asked() - before
+	}
+	if first, second := round(), round(); first != keys || second < keys*9/10 {
+		t.Errorf("the former nodes were asked %d and %d times", first, second)
+	}
+	r.reload("switch: {remember: 100000}\n")
+	if first, second := round(), round(); first < keys/2 || second != 0 {
+		t.Errorf("after the reload, %d and %d times", first, second)
+	}
+}
+
+// TestBatchOfMover: a keyway moves as many keys at once as switch.batch of the new layout's file says, unless
+// its own file says otherwise. Each batch has two transactions, of which the first one is empty.
+func TestBatchOfMover(t *testing.T) {
+	t.Parallel()
+	for own, want := range map[string]int{"": 10, "switch: {batch: 40}\n": 40} {
+		m := newMoves(t, 1, 3000)
+		m.keyways[0].End()
+		m.older += own
+		m.join()
+		file := redistest.WriteFile(t, "new.yml", m.newer+"switch: {batch: 10}\n")
+		m.must("switch", "--wait", "--latency", "0", m.oldFile, file)
+		moved := calls(m.nodes[2], "restore")
+		if got := float64(2*moved) / float64(calls(m.nodes[2], "exec")); got > float64(want) || got < float64(want)/2 {
+			t.Errorf("batches of %.1f keys, with at most %d and %q", got, want, own)
+		}
+	}
+}
+
+// restored is a RESTORE that a node has executed.
+type restored struct {
+	key string
+	at  float64 // Unix time
+}
+
+// watchRestores returns a function that returns the RESTOREs of nodes since then, in order.
+func watchRestores(t *testing.T, nodes ...*redistest.Node) func() []restored {
+	var mu sync.Mutex
+	var all []restored
+	for _, n := range nodes {
+		conn, err := net.Dial("tcp", n.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprint(conn, "MONITOR\r\n")
+		lines := bufio.NewReader(conn)
+		if line, err := lines.ReadString('\n'); line != "+OK\r\n" {
+			t.Fatal(line, err)
+		}
+		go func() {
+			for {
+				line, err := lines.ReadString('\n')
+				if err != nil {
+					return
+				}
+				words := strings.SplitN(line, " ", 6) // +1700000000.123456 [0 ADDR] "RESTORE" "KEY" ...
+				if len(words) > 4 && words[3] == `"RESTORE"` {
+					at, _ := strconv.ParseFloat(words[0][1:], 64)
+					mu.Lock()
+					all = append(all, restored{strings.Trim(words[4], `"`), at})
+					mu.Unlock()
+				}
+			}
+		}()
+	}
+	return func() []restored {
+		mu.Lock()
+		defer mu.Unlock()
+		slices.SortStableFunc(all, func(a, b restored) int { return int((a.at - b.at) * 1e6) })
+		return all
+	}
+}
+
+// TestBigKeys: keys over switch.big.over move after all others, of all nodes, or the layout does not change
+// because of them. A client's command brings such a key at once.
+func TestBigKeys(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 1, 3000)
+	c := redistest.Dial(t, m.keyways[0].Addr)
+	const big = 20
+	for i := range big {
+		c.Expect("OK", "SET", fmt.Sprint("big:", i), strings.Repeat("x", 100<<10))
+	}
+	refusing := redistest.WriteFile(t, "refuse.yml", m.newer+"switch: {big: {over: 64kb, how: refuse}}\n")
+	for _, command := range []string{"plan", "switch"} {
+		out, status := m.run(command, m.oldFile, refusing)
+		if status != 2 || !strings.Contains(out, "some keys take more than 64.0 KB, so both of their nodes") {
+			t.Errorf("%s: status %d", command, status)
+		}
+	}
+	file := redistest.WriteFile(t, "last.yml", m.newer+"switch: {big: {over: 64kb}}\n")
+	order := watchRestores(t, m.nodes[1], m.nodes[2])
+	m.must("switch", "--accept", "others", "--rate", "3000", m.oldFile, file)
+	// big:0 moves from b to c, or from a.
+	c.Expect(strconv.Itoa(100<<10), "STRLEN", "big:0")
+	redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {
+		return hasRecord(m.nodes[2], "keyway_1_done")
+	})
+	var early, late int
+	all := order()
+	isBig := func(r restored) bool { return strings.HasPrefix(r.key, "big:") && r.key != "big:0" }
+	for _, r := range all {
+		if isBig(r) {
+			late++
+		} else if late > 0 && strings.HasPrefix(r.key, "key:") {
+			early = late
+		}
+	}
+	if early > 0 || late < big/3 {
+		t.Errorf("%d of %d big keys before others", early, late)
+	}
+	for i := range big {
+		c.Expect(strconv.Itoa(100<<10), "STRLEN", fmt.Sprint("big:", i))
+	}
+}
+
+// TestStrictPlanNeedsReplicas: with switch.durable strict, the layout does not change while a node lacks a
+// replica.
+func TestStrictPlanNeedsReplicas(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 1, 100)
+	file := redistest.WriteFile(t, "strict.yml", m.newer+"switch: {durable: strict}\n")
+	redistest.Replica(t, m.nodes[0])
+	for _, command := range []string{"plan", "switch"} {
+		out, status := m.run(command, m.oldFile, file)
+		if status != 2 || strings.Contains(out, "node a has no replica in step") ||
+			!strings.Contains(out, "node b has no replica in step, so with switch.durable strict") {
+			t.Errorf("%s: status %d", command, status)
+		}
+	}
+	redistest.Replica(t, m.nodes[1])
+	redistest.Replica(t, m.nodes[2])
+	m.must("switch", "--wait", m.oldFile, file)
+	m.awaitEnd(0)
+}

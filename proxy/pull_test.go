@@ -177,3 +177,26 @@ func TestBlockedClientOutlivesChanges(t *testing.T) {
 		t.Errorf("the command was not sent anew: %q", sent)
 	}
 }
+
+// TestHoldOutlivesReload: clients' commands wait for the change of the layout. Another table of the same
+// epoch, which a keyway takes when it is reloaded, or learns late that the last change is done, does not let
+// them go: nodes are about to end the connections over which they would be sent.
+func TestHoldOutlivesReload(t *testing.T) {
+	r := newRig(t, Options{})
+	id := int(slots.Of([]byte("k")) / 8192)
+	same := r.w.Table
+	r.w.Turn(r.now, time.Unix(1000, 0))
+	pull.Hold(r.w, r.now+int64(time.Second))
+	r.feed(cmd("GET", "k"))
+	r.replaceLayout(same)
+	if sent := r.sent(id); sent != "" {
+		t.Errorf("the node got %q", sent)
+	}
+	o := r.w.Options
+	o.Backend.Epoch = 1
+	Configure(r.w, o)
+	r.replaceLayout(same)
+	if sent := r.sent(id); !strings.Contains(sent, "GET") {
+		t.Errorf("the node got %q in the next epoch", sent)
+	}
+}

@@ -399,8 +399,8 @@ func askThreads[T any](ctx context.Context, s *Server, ask func(*proxy.Worker) T
 	return all, nil
 }
 
-// Hold makes all commands of clients wait for this long, or until the layout changes, or until EndHold
-// is called. Then IsHeld is soon true, unless a command takes long.
+// Hold makes all commands of clients wait for this long, or until another epoch of the layout begins, or
+// until EndHold is called. Then IsHeld is soon true, unless a command takes long.
 func Hold(s *Server, atMost time.Duration) {
 	s.onThreads(func(t *thread) { proxy.Hold(t.worker, t.worker.Now+int64(atMost)) })
 }

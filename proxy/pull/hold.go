@@ -5,11 +5,12 @@ import (
 )
 
 // Hold makes all commands of a worker's clients wait, so that nothing is in flight when the layout
-// changes. It ends with the first table of another layout, with EndHold, or at the time until. Clients
-// inside blocking commands stop waiting at their nodes, and begin anew after that.
+// changes. It ends with the first table of another epoch, with EndHold, or at the time until. Another
+// table of the same epoch, such as that of a reload, does not end it. Clients inside blocking commands
+// stop waiting at their nodes, and begin anew after that.
 func Hold(w *engine.Worker, until int64) {
 	p := engine.FeatureOf[*puller](w)
-	p.heldUntil = until
+	p.heldUntil, p.heldIn = until, w.Options.Backend.Epoch
 	w.Arrivals = p
 	w.Blocked.BeginAnew()
 }

@@ -30,6 +30,7 @@ type puller struct {
 	wanted []wanted  // scratch
 
 	heldUntil int64 // all commands wait until this time; 0: they do not
+	heldIn    int64 // the epoch of the nodes in which that began
 
 	// What the last commands that were looked at need besides.
 	sorts   []*sorting
@@ -45,8 +46,10 @@ func (p *puller) Layout(bool) {
 	w := p.w
 	isNew := p.epoch != w.LayoutEpoch
 	if isNew {
-		p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0
-		p.swept = gone{}
+		p.epoch, p.gone, p.swept = w.LayoutEpoch, gone{}, gone{}
+	}
+	if p.heldIn != w.Options.Backend.Epoch {
+		p.heldUntil = 0
 	}
 	if w.Arrivals = nil; w.Table.IsMoving() || p.heldUntil != 0 {
 		w.Arrivals = p

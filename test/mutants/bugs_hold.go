@@ -13,6 +13,16 @@ var inHold = []bug{
 		"./test/sim", "TestHoldEnds",
 	},
 	{
+		"a hold ends with any table that a keyway takes", "proxy/pull/part.go",
+		"	if p.heldIn != w.Options.Backend.Epoch {", "	if isNew {",
+		"./proxy", "TestHoldOutlivesReload",
+	},
+	{
+		"a decided change waits for who has decided it", "switching/member.go",
+		"	if time.Since(m.decided) < helpAfter {", "	if true {",
+		"./test/sim", "TestHoldOfADecidedEpoch",
+	},
+	{
 		"keyways help before the home says that the change is decided", "switching/member.go",
 		"	case last.Decision == register.Go: // the home",
 		"	case last.Holds > 0 && last.Entered == nil: // the home",

@@ -168,7 +168,7 @@ var inSwitch = []bug{
 	},
 	{
 		"keys that had left by an earlier epoch count as gone in the next", "proxy/pull/part.go",
-		"p.epoch, p.gone, p.heldUntil = w.LayoutEpoch, gone{}, 0", "p.epoch, p.heldUntil = w.LayoutEpoch, 0",
+		"p.epoch, p.gone, p.swept = w.LayoutEpoch, gone{}, gone{}", "p.epoch, p.swept = w.LayoutEpoch, gone{}",
 		"./test/sim", "TestChangeOfLayout",
 	},
 	{

@@ -35,6 +35,7 @@ type change struct {
 	epoch  int64 // that has been decided; nodes and keyways come to it one by one
 	fence  fence
 	left   int   // epochs that will follow
+	unrest chaos // of keyways, and of the commands of operators
 	nextAt int64 // when the next one is decided, once all nodes are in this one; 0: not known yet
 	flipAt []int64
 	skews  []time.Duration // of the nodes' clocks
@@ -51,6 +52,7 @@ type keyway struct {
 	sleepsUntil int64
 	adopts      int64 // the epoch that it has learned of
 	adoptAt     int64 // when it serves by that
+	isExcused   bool  // its clients may get errors of the last change
 }
 
 // fence is how a node's earlier connections end when it begins an epoch.
@@ -101,7 +103,7 @@ func (w *world) endFaults() {
 
 // settle goes on until nobody waits.
 func (w *world) settle() {
-	for end := w.now + deadline; w.now < end && w.failure == "" && (w.outstanding() || !w.change.isSettled()); {
+	for end := w.now + int64(w.answer); w.now < end && w.failure == "" && (w.outstanding() || !w.change.isSettled()); {
 		w.turn()
 	}
 	for _, c := range w.clients {
@@ -129,6 +131,7 @@ func newNodes(seed uint64, trace *strings.Builder) *world {
 		w.chaos = chaos{lag: w.chaos.lag}
 	}
 	c := &change{world: w, left: 1 + r.IntN(3), flipAt: make([]int64, 3)}
+	c.unrest = w.chaos
 	c.nextAt = int64(200*time.Millisecond) + r.Int64N(int64(1500*time.Millisecond))
 	w.change = c
 	for i := range 3 {
@@ -146,7 +149,7 @@ func (c *change) startAll(seed uint64) {
 	w, r := c.world, c.world.rng
 	c.options = proxy.Options{
 		Backend: pool.Config{
-			ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout, Name: "keyway:sim",
+			ConnectTimeout: w.dial, RequestTimeout: w.request, Name: "keyway:sim",
 		},
 		Hold:        []time.Duration{-1, 0, 2 * time.Second}[r.IntN(3)],
 		Connections: 1 + r.IntN(2), CheckEvery: r.IntN(30), Seed: seed, WatchLocks: locks.Options{Observe: true},
@@ -209,6 +212,7 @@ func (c *change) start(i int, epoch int64) {
 // optionsOf chooses a keyway's table by its epoch, and returns its options.
 func (c *change) optionsOf(k *keyway) proxy.Options {
 	o := c.options
+	o.Now = c.world.now
 	k.table = c.tableOf(k.epoch)
 	o.Backend.Epoch = k.epoch
 	if c.shell == nil || k.table.IsMoving() {
@@ -355,11 +359,12 @@ func (c *change) breakKeyways() {
 	w := c.world
 	for i, k := range c.keyways {
 		switch {
-		case w.now < k.sleepsUntil || w.chaos.cut == 0:
-		case w.chance(w.chaos.freeze):
+		case w.now < k.sleepsUntil || c.unrest.cut == 0:
+		case w.chance(c.unrest.freeze):
 			k.sleepsUntil = w.now + w.rng.Int64N(int64(1500*time.Millisecond))
+			k.isExcused = true
 			w.logf("keyway %d freezes until %d ms", i, time.Duration(k.sleepsUntil).Milliseconds())
-		case w.chance(w.chaos.crash) && len(w.clients) < 40:
+		case w.chance(c.unrest.crash) && len(w.clients) < 40:
 			w.logf("keyway %d dies", i)
 			c.kill(i)
 		}

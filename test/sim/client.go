@@ -228,7 +228,7 @@ func (c *client) read() {
 func (c *client) judge(q question, reply []byte) {
 	w := c.world
 	w.replies++
-	if late := w.now - q.sent; late > deadline {
+	if late := w.now - q.sent; late > int64(w.answer) {
 		w.failf("client %d waited %d ms for %s %v", c.id, time.Duration(late).Milliseconds(), q.kind, q.keys)
 	}
 	if c.user != nil {
@@ -417,7 +417,7 @@ func seqOf(elem string) (seq int) {
 
 // overdue reports whether the client has waited too long for a reply.
 func (c *client) overdue() bool {
-	return c.open && len(c.waiting) > 0 && c.world.now-c.waiting[0].sent > deadline
+	return c.open && len(c.waiting) > 0 && c.world.now-c.waiting[0].sent > int64(c.world.answer)
 }
 
 // checkLists compares the nodes' lists at the end of a run with the outcomes that the

@@ -31,7 +31,12 @@ func RunSwitch(t *testing.T) func(seed uint64, trace *strings.Builder) (failure,
 // newShell returns nodes, two layouts, and a shell without keyways.
 func newShell(seed uint64, trace *strings.Builder) (*world, *shell) {
 	w := newNodes(seed, trace)
+	w.timeouts = defaults
 	s := &shell{c: w.change, records: map[int64]*records{}, nextAt: w.rng.Int64N(int64(time.Second))}
+	if s.isQuiet = seed%4 == 0; seed%8 == 4 {
+		w.chaos.hangup, w.chaos.stall = w.rng.IntN(10), w.rng.IntN(20)
+		s.c.unrest = chaos{cut: 1 + w.rng.IntN(40), freeze: w.rng.IntN(8), crash: w.rng.IntN(8)}
+	}
 	w.change.shell = s
 	for _, n := range w.nodes {
 		n.redis.Hooks.Loaded = func(name, code string) { s.loaded(n, name, code) }
@@ -69,7 +74,7 @@ func (s *shell) goOn() {
 		s.parts[i].until = k.sleepsUntil
 		s.parts[i].turn()
 	}
-	for _, p := range s.commands {
+	for _, p := range slices.Concat(s.commands, s.dead) {
 		p.turn()
 	}
 	synctest.Wait()
@@ -94,23 +99,23 @@ func (s *shell) goOn() {
 
 // breakCommands lets commands freeze and die, and connections of processes end.
 func (s *shell) breakCommands() {
-	w := s.c.world
-	if w.chaos.cut == 0 {
+	w, unrest := s.c.world, s.c.unrest
+	if unrest.cut == 0 {
 		return
 	}
 	for _, p := range s.commands {
 		switch {
 		case p.hasEnded() || w.now < p.until:
-		case w.chance(3 * w.chaos.freeze):
+		case w.chance(3 * unrest.freeze):
 			p.freeze(1500 * time.Millisecond)
-		case w.chance(3 * w.chaos.crash):
+		case w.chance(3 * unrest.crash):
 			w.logf("%s dies", p.name)
 			p.die()
 		}
 	}
 	for _, p := range slices.Concat(s.parts, s.commands) {
 		for _, x := range p.wires {
-			if !x.isClosed && w.chance(w.chaos.cut/4) {
+			if !x.isClosed && w.chance(unrest.cut/4) {
 				w.logf("a connection of %s is cut", p.name)
 				x.hangUp()
 			}
@@ -251,7 +256,7 @@ func (s *shell) cancel(ctx context.Context, p *process, to int) error {
 // finish lets one command after another go on, until the last change is done.
 func (s *shell) finish() {
 	w := s.c.world
-	for end := w.now + 4*deadline; w.failure == "" && !s.isOver(); w.turn() {
+	for end := w.now + 4*int64(w.answer); w.failure == "" && !s.isOver(); w.turn() {
 		if w.now > end {
 			w.failf("epoch %d is not done", s.c.epoch)
 		}

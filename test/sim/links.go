@@ -9,6 +9,7 @@ import (
 
 // exchange moves bytes of a link in both directions.
 func (w *world) exchange(l *link) {
+	l.leaveIfLate()
 	switch {
 	case !l.open:
 		w.mayArriveLate(l)
@@ -23,6 +24,14 @@ func (w *world) exchange(l *link) {
 		if !w.sleeps(l.owner) {
 			w.toKeyway(l)
 		}
+	}
+}
+
+// leaveIfLate closes a link in whose place keyway has dialed, like package server: what becomes of it
+// does not count for the new one.
+func (l *link) leaveIfLate() {
+	if l.open && l.conn.Stats.Dials != l.dials {
+		l.open = false
 	}
 }
 
@@ -66,8 +75,10 @@ func (w *world) cutLink(l *link, reason string) {
 		}
 		return
 	}
-	l.open = false
-	l.conn.Fail(w.now, reason)
+	if l.leaveIfLate(); l.open {
+		l.open = false
+		l.conn.Fail(w.now, reason)
+	}
 }
 
 // mayArriveLate executes what a link has delivered to the node's socket although keyway has closed

@@ -137,8 +137,9 @@ func (c *change) has(n *node, key string) bool {
 	return n.redis.Data().Has(key) && (at == 0 || at >= c.world.now)
 }
 
-// pulling are the commands that only keyway sends, over connections of its own.
-var pulling = []string{"EXISTS", "DUMP", "OBJECT", "TYPE", "RESTORE", "UNLINK", "PEXPIRETIME", "RENAMENX"}
+// pulling are the commands that only keyway sends, over connections of its own. It sends EXISTS also over
+// others, to prove that a node has not executed a script.
+var pulling = []string{"DUMP", "OBJECT", "TYPE", "RESTORE", "UNLINK", "PEXPIRETIME", "RENAMENX"}
 
 // changes reports whether a command changes keys.
 func changes(command string) bool {
@@ -164,7 +165,7 @@ func (c *change) executing(n *node, conn *model.Conn, args, keys []string) {
 		w.failf("I4: %s is in epoch %d, and executes %.60q over a link of epoch %d", n, now, args, read)
 	}
 	l.pulls = l.pulls || slices.Contains(pulling, args[0]) || len(keys) > 0 && isGuard(keys[0])
-	c.byClient = !l.pulls && args[0] != "WATCH"
+	c.byClient = !l.pulls && args[0] != "WATCH" && args[0] != "EXISTS"
 	if args[0] == "RESTORE" {
 		c.restored++
 	}

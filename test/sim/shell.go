@@ -25,9 +25,11 @@ type shell struct {
 	c        *change
 	parts    []*process // of the keyways, by index
 	commands []*process
-	nextAt   int64 // when an operator acts next
-	begun    int   // commands
-	holds    int   // that keyways have begun
+	dead     []*process // parts of keyways, whose last bytes may be on their way to nodes
+	nextAt   int64      // when an operator acts next
+	begun    int        // commands
+	holds    int        // that keyways have begun
+	isQuiet  bool       // the nodes and their network have no faults: clients get no errors; see mayFail
 
 	records map[int64]*records
 	decided []int64 // the epochs that take place, in order
@@ -128,8 +130,16 @@ func (s *shell) decide(n *node, epoch int64, r *records, code string) {
 		}
 		s.c.epoch = epoch
 		s.decided = append(s.decided, epoch)
+		for _, k := range s.c.keyways {
+			k.isExcused = w.now < k.sleepsUntil || !proxy.IsHeld(k.worker)
+		}
 	}
 }
+
+// mayFail reports whether commands of a keyway's clients may fail. If nodes and their network have no faults,
+// none does, whoever else freezes and dies, if the keyway held commands when the change was decided, and
+// got on with it.
+func (s *shell) mayFail(k *keyway) bool { return !s.isQuiet || k.isExcused }
 
 // checkLeft checks that a node has no key any more that moves, or none of the nodes, as a record says.
 func (s *shell) checkLeft(epoch int64, r *records, name, source string) {
@@ -165,7 +175,9 @@ func (s *shell) start(k *keyway) {
 // restart replaces a keyway that has died.
 func (s *shell) restart(i int) {
 	s.parts[i].die()
+	s.dead = append(s.dead, s.parts[i])
 	s.c.start(i, s.newest())
+	s.c.keyways[i].isExcused = s.newest() < s.c.epoch // it has come too late
 }
 
 // newest returns the latest epoch of a node that can be reached.

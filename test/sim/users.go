@@ -279,6 +279,9 @@ func (u *user) failed(q question, text string) {
 	w := u.client.world
 	f := refused
 	w.logf("client %d: %s %v failed: %s", u.client.id, q.kind, q.keys, text)
+	if s := w.change.shell; s != nil && !s.mayFail(w.change.keywayOf(u.client.session.Worker)) {
+		w.failf("client %d: %s %v failed, and its keyway held commands: %s", u.client.id, q.kind, q.keys, text)
+	}
 	switch {
 	case strings.Contains(text, "may have been executed"):
 		f = unknown

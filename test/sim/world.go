@@ -16,14 +16,22 @@ import (
 	"github.com/keyway-proxy/keyway/test/sim/model"
 )
 
+// timeouts are how long keyways wait for nodes, and clients for keyways.
+type timeouts struct {
+	dial, request time.Duration
+	// answer is the time within which every command must be answered. It allows for the request
+	// timeout, for a second one behind a redirect, for a client that does not read meanwhile,
+	// and for failovers. Each of a client's commands may have to wait for one in turn.
+	answer time.Duration
+}
+
+var (
+	short    = timeouts{200 * time.Millisecond, 500 * time.Millisecond, 15 * time.Second}
+	defaults = timeouts{time.Second, 6 * time.Second, 60 * time.Second} // those of package config
+)
+
 const (
-	requestTimeout = 500 * time.Millisecond
-	// deadline is the time within which every command must be answered, in nanoseconds.
-	// It allows for the request timeout, for a second one behind a redirect, for a client
-	// that does not read meanwhile, and for failovers. Each of a client's commands may
-	// have to wait for one in turn.
-	deadline = int64(15 * time.Second)
-	step     = int64(time.Millisecond)
+	step = int64(time.Millisecond)
 
 	socketBuffer = 64 << 10 // bytes that fit into the socket of a node that does not read
 )
@@ -37,6 +45,7 @@ type chaos struct {
 
 // world is one simulated run.
 type world struct {
+	timeouts
 	isLate    bool // a node executes what has arrived after keyway has closed the link
 	rng       *rand.Rand
 	now       int64
@@ -74,6 +83,7 @@ type world struct {
 type link struct {
 	id        int
 	conn      *pool.Link
+	dials     uint64 // conn.Stats.Dials when it was dialed
 	node      *node
 	opened    int64 // time at which the socket is connected
 	open      bool
@@ -122,7 +132,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 	for _, l := range w.links {
 		l.trickle = 0
 	}
-	for end := w.now + deadline; w.now < end && w.failure == "" && (w.outstanding() || w.unclosed()); {
+	for end := w.now + int64(w.answer); w.now < end && w.failure == "" && (w.outstanding() || w.unclosed()); {
 		w.turn()
 	}
 	if w.unclosed() {
@@ -142,7 +152,7 @@ func Run(seed uint64, trace *strings.Builder) (failure string, summary string) {
 // newBareWorld returns a world without nodes, keyways and clients.
 func newBareWorld(seed uint64, trace *strings.Builder) *world {
 	return &world{
-		rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1,
+		timeouts: short, rng: rand.New(rand.NewPCG(seed, 99)), trace: trace, faults: true, refreshAt: -1,
 		pushes: map[string]int{}, pops: map[string]int{}, poppedElems: map[string]bool{},
 	}
 }
@@ -182,7 +192,7 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 		table = w.layouts.table
 	}
 	o := proxy.Options{
-		Backend: pool.Config{ConnectTimeout: 200 * time.Millisecond, RequestTimeout: requestTimeout}, Hold: hold,
+		Backend: pool.Config{ConnectTimeout: w.dial, RequestTimeout: w.request}, Hold: hold,
 		Connections: 1 + w.rng.IntN(2), CheckEvery: w.rng.IntN(30), Seed: seed,
 		WatchLocks: locks.Options{Observe: true},
 	}
@@ -233,6 +243,7 @@ func (w *world) turn() {
 	}
 	if w.change != nil {
 		w.change.goOn()
+		awake = slices.DeleteFunc(awake, func(o *proxy.Worker) bool { return !slices.Contains(w.workers, o) })
 	}
 	for _, c := range w.unwritten {
 		w.markDirty(c) // its socket is writable again
@@ -364,7 +375,7 @@ func (w *world) serve(worker *proxy.Worker, c *pool.Link) {
 			l.open = false
 		}
 		w.redials++
-		l = &link{id: w.redials, conn: c, owner: worker, open: true}
+		l = &link{id: w.redials, conn: c, dials: c.Stats.Dials, owner: worker, open: true}
 		l.opened = w.now + w.rng.Int64N(int64(5*time.Millisecond))
 		for _, n := range w.nodes {
 			if n.addr == c.Addr {

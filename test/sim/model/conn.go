@@ -21,6 +21,7 @@ type Conn struct {
 	Owner any
 
 	node    *Node
+	used    int64 // when it has sent its last command, in milliseconds
 	deliver func([]byte)
 	hangUp  func()
 	version resp.Version // 0: RESP2
@@ -168,9 +169,9 @@ func (c *Conn) line() string {
 	if c.wait != nil {
 		flags = "b"
 	}
-	return fmt.Sprintf("id=%d addr=10.1.0.1:%d laddr=10.0.0.1:6379 fd=8 name=%s age=0 idle=0 flags=%s "+
+	return fmt.Sprintf("id=%d addr=10.1.0.1:%d laddr=10.0.0.1:6379 fd=8 name=%s age=0 idle=%d flags=%s "+
 		"db=0 sub=0 psub=0 ssub=0 multi=%d user=default redir=-1 resp=%d\n",
-		c.ID, 10000+c.ID, c.Name, flags, multi, c.protocol())
+		c.ID, 10000+c.ID, c.Name, (c.node.now()-c.used)/1000, flags, multi, c.protocol())
 }
 
 // killOthers executes CLIENT KILL with filters.

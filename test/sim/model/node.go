@@ -76,7 +76,7 @@ func (n *Node) ForgetScripts() { n.cached = map[string]string{} }
 // when the node closes the connection by itself.
 func (n *Node) Open(deliver func(reply []byte), hangUp func()) *Conn {
 	n.lastID++
-	c := &Conn{ID: n.lastID, node: n, deliver: deliver, hangUp: hangUp, Epoch: -1}
+	c := &Conn{ID: n.lastID, node: n, used: n.now(), deliver: deliver, hangUp: hangUp, Epoch: -1}
 	n.conns = append(n.conns, c)
 	return c
 }
@@ -143,7 +143,7 @@ func (n *Node) Execute(args ...string) []byte {
 // the reply later. Call it neither while the connection waits nor after it has ended.
 func (c *Conn) Do(args []string) []byte {
 	n := c.node
-	n.writer = c
+	n.writer, c.used = c, n.now()
 	defer func() { n.writer = nil }()
 	n.expire()
 	reply := c.process(args)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -212,6 +213,10 @@ type Repaired struct {
 	Joined int          `json:"joined"` // removed, because the same value was at their node
 	Aside  []move.Aside `json:"set_aside"`
 	After  *Report      `json:"after"` // null if the repair has failed
+
+	// InChange says that keys move meanwhile, so that those were set aside which lie where neither layout
+	// places them.
+	InChange bool `json:"in_change"`
 }
 
 // Repair verifies, moves misplaced keys to where the layout places them, and verifies
@@ -243,4 +248,70 @@ func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
 	}
 	r.After, err = s.verify(ctx, p, o.Progress)
 	return &r, err
+}
+
+// RepairChange is Repair while keys move, and keyways serve, from where an older layout places them to where
+// a newer one does, in the epoch of o. What lies where neither places it was never seen by clients, and at its
+// node it could hide what they see. So it is set aside.
+func RepairChange(ctx context.Context, older, newer Layout, o Options) (*Repaired, error) {
+	s := newServers(o.Retry)
+	s.epoch, o.WhileServing = o.Epoch, true
+	defer s.close()
+	from, to, err := s.openBoth(ctx, older, newer)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.announce(ctx, newAdmission(repairs, to, o)); err != nil {
+		return nil, err
+	}
+	r := Repaired{Aside: []move.Aside{}, InChange: true}
+	if r.Before, err = s.verifyBoth(ctx, from, to, o.Progress); err != nil || r.Before.Clean() {
+		r.After = r.Before
+		return &r, err
+	}
+	aside := make([][]move.Aside, len(s.all))
+	g, working := errgroup.WithContext(ctx)
+	for i, n := range s.all {
+		g.Go(func() error {
+			return s.retry.run(working, func() (advanced bool, err error) {
+				before := len(aside[i])
+				err = setAside(working, n, from, to, &aside[i])
+				return len(aside[i]) > before, err
+			})
+		})
+	}
+	err = g.Wait()
+	for _, of := range aside {
+		r.Aside = append(r.Aside, of...)
+	}
+	if err != nil {
+		return &r, fmt.Errorf("repairing: %w", err)
+	}
+	r.After, err = s.verifyBoth(ctx, from, to, o.Progress)
+	return &r, err
+}
+
+// setAside sets the keys of a node aside that neither placement places there.
+func setAside(ctx context.Context, n *move.Node, from, to *placement, all *[]move.Aside) error {
+	dbs, err := n.Databases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, db := range dbs {
+		err := n.Scan(ctx, db.Number, func(keys []string) error {
+			strays := slices.DeleteFunc(keys, func(k string) bool {
+				return transfer.IsAside(k) || transfer.IsGuard(k) || from.place(k) == n || to.place(k) == n
+			})
+			if len(strays) == 0 {
+				return nil
+			}
+			aside, err := n.SetAside(ctx, db.Number, strays)
+			*all = append(*all, aside...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/errtext"
@@ -94,6 +95,31 @@ func (l *Link) Move(ctx context.Context, keys []string) (Result, error) {
 		return r, refused
 	}
 	return r, nil
+}
+
+// SetAside renames keys of a database, so that they hide no others of their names.
+func (n *Node) SetAside(ctx context.Context, db int, keys []string) (all []Aside, err error) {
+	c, err := n.connect(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for _, key := range distinct(keys) {
+		isRenamed, name := false, ""
+		for i := 1; err == nil && !isRenamed; i++ { // until the name is free
+			name = transfer.AsideName(n.Name, key, i, n.cluster)
+			isRenamed, err = c.RenameNX(ctx, key, name).Result()
+		}
+		switch {
+		case err == nil:
+			all = append(all, Aside{Node: n.Name, DB: db, Key: key, Name: name})
+		case strings.Contains(err.Error(), "no such key"):
+			err = nil // it is gone
+		default:
+			return all, n.failed("renaming key "+errtext.Key(key), err)
+		}
+	}
+	return all, nil
 }
 
 // run moves keys. Without keys, it compares the nodes' clocks.

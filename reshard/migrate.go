@@ -14,19 +14,11 @@ import (
 // Verify reports which keys lie elsewhere than the configuration places them. While the layout changes, the
 // file may have either layout, and keys may lie where either places them.
 func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Report, error) {
-	in, err := wiring.InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	from, to, epoch, err := changing(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if older := config.Older(in); older != nil {
-		from, err := scanned(ctx, older)
-		if err != nil {
-			return nil, err
-		}
-		to, err := scanned(ctx, in)
-		if err != nil {
-			return nil, err
-		}
+	if epoch > 0 {
 		return migrate.VerifyChange(ctx, from, to, o)
 	}
 	if err := refuseOther(ctx, c); err != nil {
@@ -39,8 +31,33 @@ func Verify(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.
 	return migrate.Verify(ctx, l, o)
 }
 
-// Repair moves keys to where the configuration places them.
+// changing returns the layouts of the change that is under way, and its epoch: 0 if there is none.
+func changing(ctx context.Context, c *config.Config) (from, to migrate.Layout, epoch int64, err error) {
+	in, err := wiring.InForce(ctx, c, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return from, to, 0, err
+	}
+	older := config.Older(in)
+	if older == nil {
+		return from, to, 0, nil
+	}
+	if from, err = scanned(ctx, older); err == nil {
+		to, err = scanned(ctx, in)
+	}
+	return from, to, in.Epoch(), err
+}
+
+// Repair moves keys to where the configuration places them. While the layout changes, the file may have
+// either layout, and keys are set aside that lie where neither places them.
 func Repair(ctx context.Context, c *config.Config, o migrate.Options) (*migrate.Repaired, error) {
+	from, to, epoch, err := changing(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if epoch > 0 {
+		o.Epoch = epoch
+		return migrate.RepairChange(ctx, from, to, o)
+	}
 	if err := refuseOther(ctx, c); err != nil {
 		return nil, err
 	}

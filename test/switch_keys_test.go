@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -177,4 +178,63 @@ func TestStrictPlanNeedsReplicas(t *testing.T) {
 	redistest.Replica(t, m.nodes[2])
 	m.must("switch", "--wait", m.oldFile, file)
 	m.awaitEnd(0)
+}
+
+// TestVerifyRepairWhileKeysMove: keys that somebody has written past keyway, to nodes where neither layout
+// places them, are set aside in the middle of a change, beside clients. Each key of a client stays as it is.
+func TestVerifyRepairWhileKeysMove(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 2, 1000)
+	atB := m.nodes[1].Keys() // of the old layout, so that neither places them on a
+	m.must("switch", "--rate", "1", "--latency", "0", m.oldFile, m.newFile)
+	toB := slices.DeleteFunc(m.nodes[0].Keys(), func(key string) bool { return slots.Of([]byte(key)) >= 8192 })
+	for n, keys := range map[*redistest.Node][]string{m.nodes[0]: atB[:50], m.nodes[2]: toB[:50]} {
+		for _, key := range keys {
+			n.Do("SET", key, "stray")
+		}
+	}
+	ended, counted := make(chan bool), make(chan int)
+	go func() {
+		c, count := redistest.Dial(t, m.keyways[1].Addr), 0
+		for ; ; count++ {
+			select {
+			case <-ended:
+				counted <- count
+				return
+			default:
+			}
+			if r := c.Do("INCRBY", toB[count%len(toB)]+":count", "1"); r.Kind != ':' {
+				t.Errorf("after %d: %s", count, r)
+			}
+		}
+	}()
+	out, status := m.run("verify", "-c", m.oldFile)
+	if status != 2 || !strings.Contains(out, "100 of ") || !strings.Contains(out, "--repair sets them aside") {
+		t.Errorf("verify: status %d", status)
+	}
+	out, status = m.run("verify", "--repair", "-c", m.oldFile)
+	if status != 2 || !strings.Contains(out, "repaired: set 100 keys aside that lay where neither layout places them") {
+		t.Errorf("repair: status %d", status)
+	}
+	m.must("verify", "--repair", "-c", m.newFile) // nothing is left to do
+	for _, key := range toB[:50] {
+		if got := m.nodes[2].Do("GET", "keyway:stray:c:"+key).Text; got != "stray" {
+			t.Errorf("%s was set aside as %q", key, got)
+		}
+	}
+	m.must("rate", "unlimited", "-c", m.oldFile)
+	redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {
+		return hasRecord(m.nodes[2], "keyway_1_done")
+	})
+	close(ended)
+	sum, c := 0, redistest.Dial(t, m.keyways[0].Addr)
+	for _, key := range toB {
+		n, _ := strconv.Atoi(c.Do("GET", key+":count").Text)
+		sum += n
+	}
+	if count := <-counted; sum != count {
+		t.Errorf("%d of %d increments are left", sum, count)
+	}
+	m.find(0, 0, m.keys)
+	m.must("verify", "-c", m.newFile)
 }

@@ -68,7 +68,7 @@ func printSummary(w io.Writer, sum migrate.Summary) {
 	rate := float64(sum.Moved) / max(sum.Took.Seconds(), 0.001)
 	took := sum.Took.Round(100 * time.Millisecond)
 	fmt.Fprintf(w, "%s, in %s (%.0f keys/s)\n", movedText(sum.Moved, sum.Joined), took, rate)
-	printAside(w, sum.Aside)
+	printAside(w, sum.Aside, otherValue)
 	fmt.Fprintln(w)
 }
 

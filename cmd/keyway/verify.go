@@ -35,8 +35,9 @@ func verifyCommand() *cobra.Command {
 		Long: "verify scans all databases of all nodes and prints the keys that lie on another node than the\n" +
 			"layout says, and those that are on two nodes. --repair moves them to their nodes. If a key is there\n" +
 			"already, with another value, it stays there, and the other value is renamed to\n" +
-			"keyway:stray:NODE:KEY. No value is lost. The exit status is 0 if all keys are in their places, 2 if\n" +
-			"some are not or were renamed, and 1 if keyway could not look.",
+			"keyway:stray:NODE:KEY. No value is lost. While the layout changes, the keyways move the keys, and\n" +
+			"--repair renames those that lie where neither layout places them. The exit status is 0 if all keys\n" +
+			"are in their places, 2 if some are not or were renamed, and 1 if keyway could not look.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadForNodes(cmd.Context(), file, pool)
@@ -118,8 +119,12 @@ func printRepaired(w io.Writer, r *migrate.Repaired) error {
 	if err := printReport(w, r.After); err != nil {
 		return err
 	}
-	if r.Before == nil && !r.After.Clean() && r.After.Moving == 0 {
-		_, err := fmt.Fprintln(w, "keyway verify --repair moves them to their nodes.")
+	if r.Before == nil && !r.After.Clean() {
+		does := "moves them to their nodes"
+		if r.After.Moving > 0 {
+			does = "sets them aside"
+		}
+		_, err := fmt.Fprintf(w, "keyway verify --repair %s.\n", does)
 		return err
 	}
 	return nil
@@ -127,8 +132,13 @@ func printRepaired(w io.Writer, r *migrate.Repaired) error {
 
 // printMoved prints what a repair has done so far.
 func printMoved(w io.Writer, r *migrate.Repaired) {
+	if r.InChange {
+		fmt.Fprintf(w, "repaired: set %d keys aside that lay where neither layout places them\n\n", len(r.Aside))
+		printAside(w, r.Aside, "is where neither layout places it")
+		return
+	}
 	fmt.Fprintf(w, "repaired: %s\n\n", movedText(r.Moved, r.Joined))
-	printAside(w, r.Aside)
+	printAside(w, r.Aside, otherValue)
 }
 
 func movedText(moved, joined int) string {
@@ -189,14 +199,17 @@ func findingText(f migrate.Finding) string {
 	return text
 }
 
-// printAside prints the values that lost against another.
-func printAside(w io.Writer, all []move.Aside) {
+// otherValue is why a value is set aside: it has lost against another.
+const otherValue = "has another value at its node"
+
+// printAside prints the values that were set aside.
+func printAside(w io.Writer, all []move.Aside, why string) {
 	for i, a := range all {
 		if i == shownKeys {
 			fmt.Fprintf(w, "... and %d more\n", len(all)-shownKeys)
 			return
 		}
-		fmt.Fprintf(w, "set aside: %s on %s (database %d) has another value at its node; it is %s on %s now\n",
-			errtext.Key(a.Key), a.Node, a.DB, errtext.Key(a.Name), a.Node)
+		fmt.Fprintf(w, "set aside: %s on %s (database %d) %s; it is %s on %s now\n",
+			errtext.Key(a.Key), a.Node, a.DB, why, errtext.Key(a.Name), a.Node)
 	}
 }

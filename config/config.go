@@ -178,8 +178,9 @@ type Sentinel struct {
 
 // Slots configures the slots layout: a cluster to follow, or a fixed table.
 type Slots struct {
-	Seeds  []string              `yaml:"seeds"`
-	Static map[string]SlotRanges `yaml:"static"`
+	Seeds   []string              `yaml:"seeds"`
+	Cluster string                `yaml:"cluster"` // the name of the seeds' cluster, which tells it from others
+	Static  map[string]SlotRanges `yaml:"static"`
 }
 
 // SlotRanges are the slots of one node: "0-5460", "1,3,5-9" or a list of these.

@@ -50,7 +50,11 @@ func (c *Config) PlacementText() []byte {
 
 func (s Slots) placementText() map[string]any {
 	if len(s.Seeds) > 0 {
-		return map[string]any{"seeds": s.Seeds}
+		text := map[string]any{"seeds": s.Seeds}
+		if s.Cluster != "" {
+			text["cluster"] = s.Cluster
+		}
+		return text
 	}
 	static := map[string]string{}
 	for name, runs := range s.Static {

@@ -161,6 +161,10 @@ var keys = []key{
 	{path: "slots.seeds", effect: IfNothingMoves,
 		meaning: "Some nodes of a Redis Cluster. keyway learns all others from them, and follows the cluster.",
 		change:  "Name at least two, on different machines."},
+	{path: "slots.cluster", effect: IfNothingMoves,
+		meaning: "A name for the cluster of the seeds. Seeds do not tell one cluster from another, since they change " +
+			"while a cluster stays the same; this name does.",
+		change: "The layout changes [from one cluster to another](operations.md#from-one-cluster-to-another)."},
 	{path: "slots.static.NAME", effect: IfNothingMoves,
 		meaning: "The slots of a standalone node: `0-5460`, or `0-99,200`. Every slot needs a node.",
 		change:  "You want standalone nodes that share the slots."},

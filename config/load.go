@@ -410,6 +410,9 @@ func (c *Config) checkSlots() error {
 		return c.Errorf("slots.static", "keep seeds (a Redis Cluster that keyway follows) or static (a fixed table)",
 			"both seeds and static")
 	}
+	if s.Cluster != "" && len(s.Seeds) == 0 {
+		return c.Errorf("slots.cluster", "add slots.seeds, or leave it out", "the name of a cluster without its seeds")
+	}
 	if c.Layout == LayoutSlots && len(s.Seeds) == 0 && len(s.Static) == 0 {
 		return c.Errorf("slots", "write slots: {seeds: [127.0.0.1:7001]} or slots: {static: {a: 0-16383}}",
 			"layout slots needs a cluster's seeds or a static table")

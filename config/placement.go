@@ -12,7 +12,7 @@ import (
 // PlacementHash returns a short hash of all that decides where keys go: the layout with its
 // hash, hash tag, slots or ranges, and the nodes' names and weights where they count.
 // Addresses are not part of it. Configurations with the same hash place all keys alike,
-// and so do all that follow a cluster.
+// and so do all that follow a cluster of the same name, or one without a name.
 func (c *Config) PlacementHash() string {
 	sum := sha256.Sum256([]byte(strings.Join(c.placement(), "\n")))
 	return hex.EncodeToString(sum[:6])
@@ -23,7 +23,9 @@ func (c *Config) PlacementHash() string {
 func (c *Config) placement() []string {
 	var parts []string
 	switch {
-	case c.Clustered():
+	case c.Clustered() && c.Slots.Cluster != "":
+		parts = append(parts, fmt.Sprintf("cluster %q", c.Slots.Cluster))
+	case c.Clustered(): // as before clusters could have names: registers have this hash
 	case c.Layout == LayoutSlots:
 		for name, runs := range c.Slots.Static {
 			var owned []int

@@ -59,7 +59,10 @@ var placements = map[string]struct {
 			static("[50-99, 0-49]", "100-16383"),
 			static("0-99", "100-16383") + "hash_tag: \"\"\n",
 		},
-		other: []string{static("0-98", "99-16383"), "slots: {seeds: [h:1]}\n"},
+		other: []string{
+			static("0-98", "99-16383"), "slots: {seeds: [h:1]}\n",
+			"slots: {seeds: [h:1], cluster: east}\n", "slots: {seeds: [h:1], cluster: west}\n",
+		},
 	},
 }
 
@@ -92,5 +95,16 @@ func TestPlacementHash(t *testing.T) {
 		for _, yaml := range of.other {
 			unseen(layout, yaml)
 		}
+	}
+	for yaml, same := range map[string]string{
+		"slots: {seeds: [h:1]}\n":                "slots: {seeds: [h:2]}\nhash_tag: \"\"\n",
+		"slots: {seeds: [h:1], cluster: east}\n": "slots: {seeds: [h:2, h:3], cluster: east}\n",
+	} {
+		if hash("slots", yaml) != hash("slots", same) {
+			t.Errorf("other hashes for\n%s%s", yaml, same)
+		}
+	}
+	if got := hash("slots", "slots: {seeds: [h:1]}\n"); got != "3b478a0a3fc6" {
+		t.Errorf("the hash in registers of clusters without a name was another one: %s", got)
 	}
 }

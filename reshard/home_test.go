@@ -2,6 +2,7 @@ package reshard
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -29,6 +30,35 @@ func TestHomeOfCluster(t *testing.T) {
 	}
 }
 
+// TestClustersWithoutNames: nothing tells two clusters apart but their names, so a change from one to the
+// other needs them.
+func TestClustersWithoutNames(t *testing.T) {
+	parsed := func(name, seed string) (*config.Config, *router.Table) {
+		text := fmt.Appendf(nil, "layout: slots\nslots: {seeds: %q, cluster: %q}\n", seed, name)
+		c, err := config.Parse("x.yml", text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := slots.NewMap([]slots.Node{{Addr: seed, Master: true}}, [][]slots.Range{{{First: 0, Last: 16383}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, router.NewSlots(m)
+	}
+	older, from := parsed("", "10.0.0.1:1")
+	for _, c := range []struct{ name, seed, want string }{
+		{"", "10.0.0.2:1", "give the new cluster a name"},
+		{"", "10.0.0.1:1", "nothing has to move"},
+		{"west", "10.0.0.2:1", ""},
+	} {
+		newer, to := parsed(c.name, c.seed)
+		err := areApart(older, newer, from, to)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
 // TestNamesOfOtherServers: a change is refused whose new layout gives the name of a node to another one.
 // Keyways would look for keys on the wrong servers.
 func TestNamesOfOtherServers(t *testing.T) {
@@ -48,6 +78,7 @@ func TestNamesOfOtherServers(t *testing.T) {
 		isSame       bool
 	}{
 		{a, a + b, true}, {a + b, b, true}, {a + b, b + other, false}, {a, east, false},
+		{a + b, strings.NewReplacer("name: a", "name: b", "name: b", "name: a").Replace(a + b), false},
 		{east, east, true}, {east, west, false},
 	} {
 		if err := sameNames(parsed(c.older), parsed(c.newer)); (err == nil) != c.isSame {

@@ -2,6 +2,7 @@ package reshard
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -105,7 +106,14 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 	s := newer.Switch
 	o.BigOver, o.RefuseBig = int64(s.Big.Over), s.Big.How == config.BigRefuse
 	o.Strict = s.Durable == config.DurableStrict
-	return plan.Make(ctx, a, b, o)
+	r, err := plan.Make(ctx, a, b, o)
+	if err != nil || !r.Space.Moves {
+		return r, err
+	}
+	if err := areApart(older, newer, a.Table, b.Table); err != nil { // keyway migrate needs no names
+		r.Notes = append(r.Notes, fmt.Sprintf("keyway switch refuses this change: %v", err))
+	}
+	return r, nil
 }
 
 func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/switching"
 	"github.com/keyway-proxy/keyway/wiring"
 )
@@ -44,18 +45,15 @@ func NewSwitch(ctx context.Context, older, newer *config.Config) (*Switch, error
 		return nil, older.Errorf("layout", "name the file of the layout that is in force; keyway check --connect "+
 			"prints it", "the nodes say that another layout is in force (epoch %d)", in.Epoch())
 	}
-	if older.PlacementHash() == newer.PlacementHash() {
-		return nil, errors.New("both files place all keys alike: nothing has to move")
-	}
-	if err := sameNames(older, newer); err != nil {
-		return nil, err
-	}
 	s := &Switch{older: older, newer: newer, plan: register.Plan{Record: register.Record{
 		Old: register.Layout{Hash: older.PlacementHash(), Config: older.PlacementText()},
 		New: register.Layout{Hash: newer.PlacementHash(), Config: newer.PlacementText()},
 	}}}
 	s.takesBack = before != nil && !goesOn
 	if s.work, err = workOf(ctx, 0, older, newer); err != nil {
+		return nil, err
+	}
+	if err := areApart(older, newer, s.work.From.Table, s.work.To.Table); err != nil {
 		return nil, err
 	}
 	s.Home, s.Nodes = s.work.Home, s.work.Nodes
@@ -123,26 +121,55 @@ func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 	return change, err
 }
 
+// areApart returns an error if nothing tells the layouts of two files apart, or their nodes. from and to are
+// their tables.
+func areApart(older, newer *config.Config, from, to *router.Table) error {
+	if err := sameNames(older, newer); err != nil {
+		return err
+	}
+	switch {
+	case older.PlacementHash() != newer.PlacementHash():
+		return nil
+	case older.Clustered() && !wiring.IsSameCluster(from, to):
+		return newer.Errorf("slots.seeds", "give the new cluster a name, as in slots: {cluster: new, seeds: ...}",
+			"these seeds belong to another cluster than those of the old layout, and nothing tells keyways which of "+
+				"the two is meant")
+	}
+	return errors.New("both files place all keys alike: nothing has to move")
+}
+
 // sameNames returns an error if a name means different servers in two files. Keyways find the servers of
 // both layouts by the names in one file, and would look for keys on the wrong ones.
 func sameNames(older, newer *config.Config) error {
+	if older.Clustered() || newer.Clustered() {
+		return nil
+	}
 	for i, n := range newer.Nodes {
 		at := older.Node(n.Name)
-		if at < 0 || older.Clustered() || newer.Clustered() {
+		if at < 0 || server(n) == server(older.Nodes[at]) {
 			continue
 		}
-		o := older.Nodes[at]
-		isSame := n.Addr == o.Addr && (n.Sentinel == nil) == (o.Sentinel == nil)
-		if isSame && n.Sentinel != nil {
-			isSame = n.Sentinel.Master == o.Sentinel.Master
+		path := fmt.Sprintf("nodes[%d]", i)
+		for _, o := range older.Nodes {
+			if server(n) == server(o) {
+				return newer.Errorf(path, "write the address of each server at the name that it had: names decide "+
+					"which keys a node has", "node %s is %s, which is node %s in the old layout", n.Name, server(n), o.Name)
+			}
 		}
-		if !isSame {
-			return newer.Errorf(fmt.Sprintf("nodes[%d]", i),
-				"give the new server a name that the old layout does not have, or, if it is the same one, write its "+
-					"address alike", "node %s is another server than in the old layout", n.Name)
-		}
+		return newer.Errorf(path, "if it has the keys of the old one, as its promoted replica does, write it into the "+
+			"file of each keyway first, and reload; if it is empty, give it a name that the old layout does not have, "+
+			"or make it a replica of the old one first", "node %s is %s, and %s in the old layout",
+			n.Name, server(n), server(older.Nodes[at]))
 	}
 	return nil
+}
+
+// server says which server a node is, for people.
+func server(n config.Node) string {
+	if s := n.Sentinel; s != nil {
+		return "the master " + s.Master + " of sentinels"
+	}
+	return n.Addr
 }
 
 // Plan says what stands in the way of the change, as keyway plan does. It returns nil if the change has

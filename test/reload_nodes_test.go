@@ -138,8 +138,8 @@ func TestReloadSeeds(t *testing.T) {
 	redistest.Dial(t, r.listen).Expect("1", "GET", "a")
 	r.nodes = seeds(other, 0)
 	if out := r.refused(); !strings.HasSuffix(out, "slots.seeds: these seeds belong to another cluster, so clients "+
-		"would not find their keys; name nodes of the cluster that keyway follows; see keyway plan; "+
-		"to accept losing sight of the keys: --allow-misplaced\n") {
+		"would not find their keys; name nodes of the cluster that keyway follows; to move the keys there, give the "+
+		"cluster a name, as in slots: {cluster: new}; to accept losing sight of them: --allow-misplaced\n") {
 		t.Error(out)
 	}
 }

@@ -66,6 +66,50 @@ func TestSwitchIntoCluster(t *testing.T) {
 	})
 }
 
+// TestSwitchFromClusterToCluster: the same from one Redis Cluster to another, there and back. The new one
+// needs a name, since seeds do not tell clusters apart.
+func TestSwitchFromClusterToCluster(t *testing.T) {
+	t.Parallel()
+	from, to := redistest.NewCluster(t, 2, 0), redistest.NewCluster(t, 2, 0)
+	older, newer := from.SeedsYAML(), to.SeedsYAML()
+	k := redistest.ServeProcess(t, older)
+	client := redistest.Dial(t, k.Addr)
+	for i := range registeredKeys {
+		client.Expect("OK", "SET", fmt.Sprintf("key:%d", i), fmt.Sprint(i))
+	}
+	files := []string{redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)}
+	const refusal = "slots.seeds: these seeds belong to another cluster than those of the old layout"
+	for command, want := range map[string]string{"switch": refusal, "plan": "keyway switch refuses this change: "} {
+		if out, _ := keyway(t, append([]string{command}, files...)...); !strings.Contains(out, want) {
+			t.Errorf("%s lacks %q:\n%s", command, want, out)
+		}
+	}
+	named := strings.Replace(newer, "seeds:", "cluster: new, seeds:", 1)
+	keepsWhatClientsAreIn(t, [2]string{older, named})
+	switched(t, older, named)
+	if n := lost(t, k.Addr); n > 0 {
+		t.Errorf("%d keys are hidden", n)
+	}
+	for i := range from.Nodes {
+		if len(from.Nodes[i].Keys()) > 0 || len(to.Nodes[i].Keys()) == 0 {
+			t.Errorf("node %d: keys have stayed: %q; have come: %q", i, from.Nodes[i].Keys(), to.Nodes[i].Keys())
+		}
+	}
+	restarted := redistest.ServeProcess(t, older) // with the file that it had
+	if n := lost(t, restarted.Addr); n > 0 {
+		t.Errorf("%d keys are hidden from a keyway with the old file", n)
+	}
+	for _, n := range from.Nodes {
+		n.Kill()
+	}
+	if n := lost(t, k.Addr) + lost(t, restarted.Addr); n > 0 {
+		t.Errorf("%d keys are lost with the nodes of the old cluster", n)
+	}
+	for i := range 10 { // nobody looks for them at the old cluster any more
+		client.Expect("OK", "SET", fmt.Sprint("later:", i), "1")
+	}
+}
+
 // TestSwitchFromNodeWithOwnPassword: keys move away from a node that only the old layout has, and that
 // has a password of its own.
 func TestSwitchFromNodeWithOwnPassword(t *testing.T) {

@@ -127,16 +127,15 @@ func newTable(ctx context.Context, current *router.Table, old, next *config.Conf
 	if err != nil {
 		return nil, err
 	}
-	if old.Clustered() && next.Clustered() {
+	if old.Clustered() && next.Clustered() && config.InSameState(old, next) {
 		switch {
-		case isSameCluster(current, t):
+		case IsSameCluster(current, t):
 			return nil, nil // its follower knows more
-		case allowMisplaced:
-			return t, nil
+		case !allowMisplaced && old.PlacementHash() == next.PlacementHash():
+			return nil, next.Errorf("slots.seeds", "name nodes of the cluster that keyway follows; to move the keys "+
+				"there, give the cluster a name, as in slots: {cluster: new}; to accept losing sight of them: "+
+				"--allow-misplaced", "these seeds belong to another cluster, so clients would not find their keys")
 		}
-		return nil, next.Errorf("slots.seeds", "name nodes of the cluster that keyway follows; "+
-			"see keyway plan; to accept losing sight of the keys: --allow-misplaced",
-			"these seeds belong to another cluster, so clients would not find their keys")
 	}
 	if err := mayReplace(current, t, changes, allowMisplaced); err != nil {
 		return nil, err
@@ -144,9 +143,9 @@ func newTable(ctx context.Context, current *router.Table, old, next *config.Conf
 	return t, refuseUnfit(ctx, next, current, t, changes)
 }
 
-// isSameCluster reports whether two tables have a node in common. It cannot tell while no
+// IsSameCluster reports whether two tables have a node in common. It cannot tell while no
 // current node is known.
-func isSameCluster(current, found *router.Table) bool {
+func IsSameCluster(current, found *router.Table) bool {
 	return len(current.Nodes) == 0 || slices.ContainsFunc(found.Nodes, func(n router.Node) bool {
 		_, known := current.ByAddr(n.Addr)
 		return known

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -62,4 +63,34 @@ func TestSwitchWhileTheClusterChanges(t *testing.T) {
 	l2.settle(t, k.Addr)
 	filled(t, k.Addr)
 	census(t, k.Addr, apart)
+}
+
+// TestSwitchBetweenClusters: keys move from one cluster to another and back under load. No client gets an
+// error, and no lock has two holders.
+func TestSwitchBetweenClusters(t *testing.T) {
+	t.Parallel()
+	east, west := redistest.NewCluster(t, 2, 0), redistest.NewCluster(t, 2, 0)
+	from, to := east.SeedsYAML(), strings.Replace(west.SeedsYAML(), "seeds:", "cluster: west, seeds:", 1)
+	k, k2 := redistest.ServeProcess(t, from), redistest.ServeProcess(t, from)
+	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond}).start(t)
+	r := &lockRig{t: t, clients: newLockers(t, k2.Addr)}
+	r.clients.run(t)
+	for i, way := range [][2]string{{from, to}, {to, from}} {
+		s := beginSwitch(t, way[0], way[1], "--rate", "150").moves()
+		l.more(t, 1_000)
+		r.clients.more(t)
+		s.goesThrough()
+		for _, n := range [][]*redistest.Node{east.Nodes, west.Nodes}[i] {
+			if keys := n.Keys(); len(keys) > 0 {
+				t.Errorf("%s still has %d keys, such as %s", n.Addr, len(keys), keys[0])
+			}
+		}
+	}
+	l.halt()
+	r.clients.halt()
+	r.judge(lockFault{name: "the keys move to another cluster and back"})
+	l.settle(t, k2.Addr)
+	if l.errors() > 0 {
+		t.Error("clients got errors")
+	}
 }

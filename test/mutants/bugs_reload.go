@@ -138,7 +138,7 @@ var inReload = []bug{
 	},
 	{
 		"seeds of another cluster are taken", "wiring/reload.go",
-		"		case isSameCluster(current, t):", "		case isSameCluster(current, t) || t != nil:",
+		"		case IsSameCluster(current, t):", "		case IsSameCluster(current, t) || t != nil:",
 		"./test", "TestReloadSeeds",
 	},
 	{

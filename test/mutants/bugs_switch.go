@@ -39,8 +39,18 @@ var inSwitch = []bug{
 	},
 	{
 		"a node's name means two servers in a switch", "reshard/switch.go",
-		"		if !isSame {", "		if false && !isSame {",
+		"server(n) == server(older.Nodes[at]) {", "true {",
 		"./reshard", "TestNamesOfOtherServers",
+	},
+	{
+		"two clusters count as one in a switch", "reshard/switch.go",
+		"	case older.Clustered() && !wiring.IsSameCluster(from, to):", "	case false:",
+		"./reshard", "TestClustersWithoutNames",
+	},
+	{
+		"clusters of different names place keys alike", "config/placement.go",
+		"	case c.Clustered() && c.Slots.Cluster != \"\":", "	case false:",
+		"./config", "TestPlacementHash",
 	},
 	{
 		"auto undoes the way back to another home", "reshard/wish.go",

@@ -49,6 +49,16 @@ func ReadLastChange(ctx context.Context, c *config.Config) (*LastChange, error) 
 	return l, l.findPlan(ctx)
 }
 
+// InForce returns the layout that the nodes of a file say is in force. It is nil if they say nothing, or
+// cannot be asked.
+func InForce(ctx context.Context, c *config.Config) *config.Config {
+	l, err := ReadLastChange(ctx, c)
+	if err != nil || l.Epoch == 0 {
+		return nil
+	}
+	return l.New
+}
+
 // inEpochOf returns the configuration that serves c by a layout of a record.
 func inEpochOf(c *config.Config, epoch int64, l register.Layout, of string) (*config.Config, error) {
 	placement, err := wiring.Placement(l, of)

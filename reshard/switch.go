@@ -153,7 +153,8 @@ func sameNames(older, newer *config.Config) error {
 		for _, o := range older.Nodes {
 			if server(n) == server(o) {
 				return newer.Errorf(path, "write the address of each server at the name that it had: names decide "+
-					"which keys a node has", "node %s is %s, which is node %s in the old layout", n.Name, server(n), o.Name)
+					"which keys a node has", "node %s is %s, which is node %s in the old layout",
+					n.Name, server(n), o.Name)
 			}
 		}
 		return newer.Errorf(path, "if it has the keys of the old one, as its promoted replica does, write it into the "+

@@ -65,12 +65,14 @@ func TestPlanAskedWrongly(t *testing.T) {
 	t.Parallel()
 	ring := redistest.Ring("127.0.0.1:1")
 	file := redistest.WriteFile(t, "new.yml", ring)
-	const needs = "keyway plan needs two files; write keyway plan OLD.yml NEW.yml, or keyway plan -c NEW.yml to ask "
+	const needs = "keyway plan needs the file of the new layout, or both files; write keyway plan NEW.yml, or "
 	for want, args := range map[string][]string{
-		needs: {file},
-		"keyway plan takes two files, or one with -c; leave out \"" + file + "\" or -c": {"-c", file, file},
-		"--admin asks running keyways, so it goes with -c NEW.yml; leave it out":        {file, file, "--admin", "h:1"},
-		"new.yml has no admin address; name those of the running keyways with --admin":  {"-c", file},
+		needs: {},
+		"keyway plan takes one or two files, or one with -c; leave out \"" + file + "\" or -c": {"-c", file, file},
+		"--admin asks running keyways, so it goes with -c NEW.yml; leave it out": {
+			file, file, "--admin", "h:1",
+		},
+		"new.yml has no admin address; name those of the running keyways with --admin": {file},
 		"--admin a b: write HOST:PORT": {"-c", file, "--admin", "a b"},
 	} {
 		out, status := keyway(t, append([]string{"plan"}, args...)...)

@@ -245,7 +245,7 @@ func TestPlanAsksNobodyWhenNothingMoves(t *testing.T) {
 	out, status = runPlan(t, "layout: ring\nring: {hash: md5}\n"+many, "layout: ring\n"+many)
 	expectPlan(t, out, status, 2, "(32 more pairs: see --json)")
 	for args, want := range map[string]string{
-		"plan":                          "keyway plan needs two files",
+		"plan":                          "keyway plan needs the file of the new layout",
 		"plan a.yml b.yml --accept all": "--accept all: write crossslot, keyways, others, way-back",
 		"plan a.yml b.yml":              "a.yml: no such file",
 	} {

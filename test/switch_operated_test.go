@@ -78,6 +78,7 @@ func TestOperatorChangesLayout(t *testing.T) {
 	if keys := o.c.Keys(); len(keys) > 0 {
 		t.Errorf("%d keys have not gone back", len(keys))
 	}
+	o.run(0, "ring of 2 nodes -> modulo of 2 nodes", "plan", newer)
 	o.run(0, "all nodes are in epoch 4", "switch", "--wait", newer)
 	o.decide(5)
 	o.run(1, "the change to epoch 5 has begun; keyway reverse takes it back\n", "cancel", "-c", newer)

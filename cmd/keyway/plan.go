@@ -27,21 +27,23 @@ const notReady = 2
 func planCommand() *cobra.Command {
 	var p planning
 	cmd := &cobra.Command{
-		Use:   "plan {OLD.yml NEW.yml | -c NEW.yml}",
+		Use:   "plan {NEW.yml | -c NEW.yml | OLD.yml NEW.yml}",
 		Short: "Print which keys a new configuration would move, and what stands in the way",
 		Long: "plan compares the configuration that keyway runs with and a new one, and asks the nodes of both:\n" +
 			"how many keys and bytes would move from which node to which, whether the new nodes have the memory,\n" +
 			"the version and the rights for them, and who uses the nodes without keyway. It moves nothing; it\n" +
-			"creates one small key on each node for a moment. With -c it asks the running keyways for the old\n" +
-			"configuration: the one at the admin address of the new file, or those of --admin. The exit status\n" +
-			"is 0 if the nodes are ready, 2 if something stands in the way, and 1 if the plan failed.",
+			"creates one small key on each node for a moment. With one file, the old layout is that which the\n" +
+			"nodes' registers say is in force, or by which the running keyways serve: the one at the admin\n" +
+			"address of the new file, or those of --admin, which it also asks what clients do. The exit status is\n" +
+			"0 if the nodes are ready, 2 if something stands in the way, and 1 if the plan failed.",
 		Args: func(cmd *cobra.Command, files []string) error {
-			if p.file == "" && len(files) != 2 {
-				return fmt.Errorf("%s needs two files; write %[1]s OLD.yml NEW.yml, or %[1]s -c NEW.yml to ask "+
-					"running keyways for the old one", cmd.CommandPath())
+			if count := len(files); p.file == "" && count != 1 && count != 2 {
+				return fmt.Errorf("%s needs the file of the new layout, or both files; write %[1]s NEW.yml, or %[1]s "+
+					"OLD.yml NEW.yml", cmd.CommandPath())
 			}
 			if p.file != "" && len(files) > 0 {
-				return fmt.Errorf("%s takes two files, or one with -c; leave out %q or -c", cmd.CommandPath(), files[0])
+				return fmt.Errorf("%s takes one or two files, or one with -c; leave out %q or -c",
+					cmd.CommandPath(), files[0])
 			}
 			return nil
 		},
@@ -68,6 +70,8 @@ type planning struct {
 	admin  []string // of the keyways to ask
 	watch  time.Duration
 	asJSON bool
+
+	unasked error // why no keyway was asked; nil: one was, or both files are named
 }
 
 func (p *planning) run(cmd *cobra.Command, files []string) error {
@@ -81,6 +85,9 @@ func (p *planning) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	ctx := cmd.Context()
+	if p.unasked != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "no keyway is asked what its clients do: %v\n", p.unasked)
+	}
 	if p.o.Asked != nil {
 		if err := p.askTraffic(ctx, older, newer, cmd.ErrOrStderr()); err != nil {
 			return err
@@ -133,6 +140,9 @@ func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, 
 
 // load returns the old configuration, from a file or from running keyways, and the new one.
 func (p *planning) load(ctx context.Context, files []string) (older, newer *config.Config, err error) {
+	if len(files) == 1 {
+		p.file = files[0]
+	}
 	if p.file == "" {
 		if p.watch != 0 {
 			return nil, nil, errors.New("--watch asks running keyways, so it goes with -c NEW.yml; leave it out")
@@ -152,15 +162,19 @@ func (p *planning) load(ctx context.Context, files []string) (older, newer *conf
 	if newer, err = load(p.file, p.pool); err != nil {
 		return nil, nil, err
 	}
-	addrs, err := adminAddresses(p.admin, p.file, newer)
-	if err != nil {
-		return nil, nil, err
-	}
-	if older, p.o.Asked, err = askKeyways(ctx, addrs, p.pool); err != nil {
-		return nil, nil, err
-	}
 	if err := logIn(ctx, newer); err != nil {
 		return nil, nil, err
+	}
+	inForce := reshard.InForce(ctx, newer)
+	addrs, err := adminAddresses(p.admin, p.file, newer)
+	if err == nil {
+		older, p.o.Asked, err = askKeyways(ctx, addrs, p.pool)
+	}
+	switch needsKeyways := p.watch != 0 || len(p.admin) > 0; {
+	case err != nil && (inForce == nil || needsKeyways):
+		return nil, nil, err
+	case inForce != nil:
+		older, p.unasked = inForce, err
 	}
 	older.UseAccounts(newer)
 	return older, newer, nil

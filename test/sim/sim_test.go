@@ -27,7 +27,8 @@ func TestSimulation(t *testing.T) { simulate(t, "TestSimulation", Run, 1000) }
 // with many seeds. Nodes begin the change one after another. Keyways learn of it late, freeze and
 // die; so do nodes. Yet the clients see one Redis: a key is on one node, or on two
 // with equal values before any client has used the copy; a client's command runs only at the
-// new owner, after the old one has lost the key; and nothing creates it there again.
+// new owner, after the old one has lost the key; and nothing creates it there again. SCAN and KEYS miss
+// no key that is there throughout, and show none that keyway has created.
 func TestChangeOfLayout(t *testing.T) { simulate(t, "TestChangeOfLayout", RunChange, 100) }
 
 // TestMissingFenceIsNoticed: if nodes begin an epoch and leave the earlier connections open, the

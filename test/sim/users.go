@@ -16,6 +16,14 @@ type user struct {
 	client   *client
 	outcomes map[string]outcome // by tag, of writes
 	busy     bool               // a transaction waits for the reply to its GET
+	walk     *walk              // that is under way; nil: none
+}
+
+// walk is a SCAN over all keys, page by page. None may be missing that is there throughout.
+type walk struct {
+	began   int64
+	crashes int // of nodes before that: they make cursors worthless
+	found   map[string]bool
 }
 
 // sharedScripts are the scripts of users, and what they do.
@@ -92,7 +100,7 @@ func (u *user) askOne() {
 	r := u.client.world.rng
 	text := u.key("text")
 	one := []string{text}
-	switch r.IntN(12) {
+	switch r.IntN(13) {
 	case 0:
 		u.send("GET", "", one, "GET", text)
 	case 1:
@@ -131,9 +139,74 @@ func (u *user) askOne() {
 		u.send("WATCH", "", []string{k}, "WATCH", k)
 		u.send("READ", "", []string{k}, "GET", k)
 		u.busy = true
+	case 11:
+		u.askAll()
 	default:
 		k := u.key("cold")
 		u.send("GET", "", []string{k}, "GET", k)
+	}
+}
+
+// askAll sends KEYS, or begins a walk.
+func (u *user) askAll() {
+	w := u.client.world
+	switch {
+	case w.rng.IntN(4) == 0:
+		u.send("KEYS", "", nil, "KEYS", "*")
+	case u.walk == nil:
+		u.walk = &walk{began: w.now, crashes: w.crashes, found: map[string]bool{}}
+		u.askPage("0")
+	}
+}
+
+func (u *user) askPage(cursor string) {
+	u.send("SCAN", "", nil, "SCAN", cursor, "COUNT", fmt.Sprint(5+u.client.world.rng.IntN(20)))
+}
+
+// judgePage takes in a reply to SCAN, and goes on or checks the walk.
+func (u *user) judgePage(reply []byte) bool {
+	n, rest, ok := resp.Elements(reply)
+	first, rest, _ := resp.Split(rest)
+	cursor, isBulk := resp.Bulk(first)
+	if !ok || n != 2 || !isBulk {
+		return false
+	}
+	u.take(rest, u.walk.found)
+	if string(cursor) != "0" {
+		u.askPage(string(cursor))
+		return true
+	}
+	if u.walk.crashes == u.client.world.crashes {
+		u.checkFound("SCAN", u.walk.began, u.walk.found)
+	}
+	u.walk = nil
+	return true
+}
+
+// take adds the keys of a reply to found, and returns their number.
+func (u *user) take(reply []byte, found map[string]bool) int {
+	w := u.client.world
+	n, rest, _ := resp.Elements(reply)
+	for range n {
+		var one []byte
+		one, rest, _ = resp.Split(rest)
+		k, _ := resp.Bulk(one)
+		if found[string(k)] = true; w.change.truth[string(k)] == nil {
+			w.failf("client %d: it is shown %q, which no client has created", u.client.id, k)
+		}
+	}
+	return n
+}
+
+// checkFound checks that all keys are found that have been there since a time.
+func (u *user) checkFound(command string, since int64, found map[string]bool) {
+	c := u.client.world.change
+	for _, k := range sharedKeys() {
+		if !found[k] && !slices.ContainsFunc(c.between(k, since), func(v version) bool {
+			return v.content == "" || v.expiry != 0
+		}) {
+			c.world.failf("I9: client %d: %s has missed %s, which was there throughout", u.client.id, command, k)
+		}
 	}
 }
 
@@ -197,13 +270,17 @@ func (u *user) judge(q question, reply []byte) {
 	case "QUEUED":
 		ok = string(reply) == "+QUEUED\r\n"
 	case "LOCK":
-		ok = string(reply) == "+OK\r\n" || resp.IsNull(reply)
+		ok = u.isLock(q, reply)
 	case "INCR":
 		ok = u.isCount(q.keys[0], reply)
 	case "DEL", "RELEASE", "RPUSH", "LLEN":
 		_, ok = resp.Int(reply)
 	case "BLPOP":
 		u.judgePop(q, reply)
+	case "SCAN":
+		ok = u.judgePage(reply)
+	case "KEYS":
+		ok = u.isEachKey(q, reply)
 	case "EXEC":
 		n, rest, _ := resp.Elements(reply)
 		first, _, _ := resp.Split(rest)
@@ -231,6 +308,22 @@ func (u *user) isValue(q question, key string, reply []byte) bool {
 		}
 		return v.content == "text "+string(b)
 	})
+}
+
+// isLock reports whether a reply says what has become of an attempt to take a lock.
+func (u *user) isLock(q question, reply []byte) bool {
+	isTaken := slices.ContainsFunc(u.client.world.change.truth[q.keys[0]], func(v version) bool {
+		return v.content == "text "+q.elem
+	})
+	return isTaken && string(reply) == "+OK\r\n" || !isTaken && resp.IsNull(reply)
+}
+
+// isEachKey reports whether a reply to KEYS has each key once.
+func (u *user) isEachKey(q question, reply []byte) bool {
+	found := map[string]bool{}
+	n := u.take(reply, found)
+	u.checkFound("KEYS", q.sent, found)
+	return n == len(found)
 }
 
 // isCount reports whether a reply is a count that nobody has got before.
@@ -297,6 +390,9 @@ func (u *user) failed(q question, text string) {
 	}
 	if q.kind == "BLPOP" && f == unknown {
 		w.change.executed["lost "+q.keys[0]]++
+	}
+	if q.kind == "SCAN" {
+		u.walk = nil
 	}
 	if q.kind == "READ" {
 		u.busy = false

@@ -65,7 +65,7 @@ type world struct {
 	failure string
 	trace   *strings.Builder
 
-	replies, refusals, unknowns, executed, redials, unproven, spurious, handovers int
+	replies, refusals, unknowns, executed, redials, unproven, spurious, handovers, crashes int
 
 	pushes      map[string]int  // how often each element was appended
 	pops        map[string]int  // number of pops from each queue
@@ -504,6 +504,7 @@ func (w *world) breakThings() {
 			w.logf("%s freezes until %d ms", n, time.Duration(n.frozen).Milliseconds())
 		case n.up && w.chance(w.chaos.crash) && w.failing == nil:
 			w.logf("%s crashes", n)
+			w.crashes++
 			w.die(n)
 		case !n.up && w.chance(200) && (w.failing == nil || w.failing.from != n.self):
 			n.up = true

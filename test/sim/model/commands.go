@@ -71,6 +71,7 @@ func init() { // the commands that call others refer to the table
 		"AUTH": {run: ok, arity: -2}, "TIME": {run: clock, arity: 1}, "WAIT": {run: waitForReplicas, arity: 3},
 		"ROLE": {run: role, arity: 1}, "INFO": {run: info, arity: -1}, "DBSIZE": {run: dbsize, arity: 1},
 		"FLUSHALL": {run: flushAll, arity: -1, writes: true}, "SCAN": {run: scan, arity: -2},
+		"KEYS":     {run: keysLike, arity: 2},
 		"FUNCTION": {run: function, arity: -2, writes: true},
 		"SCRIPT":   {run: script, arity: -2},
 		"MULTI":    {run: multi, arity: 1}, "EXEC": {run: execAlone, arity: 1}, "DISCARD": {run: discard, arity: 1},

@@ -20,7 +20,7 @@ func (n *Node) place(key string) uint64 {
 	h := fnv.New64a()
 	_ = binary.Write(h, binary.LittleEndian, n.scanSeed)
 	_, _ = h.Write([]byte(key))
-	return h.Sum64() >> 16 // two keys may share a place
+	return h.Sum64() >> 24 // two keys may share a place; keyway has no room for longer cursors, nor has Redis
 }
 
 // scan walks over the keys in the order of their places. A cursor is the place where the next
@@ -78,6 +78,15 @@ func scan(c *Conn, args []string) []byte {
 	b := resp.AppendBulkString(resp.AppendArray(nil, 2), strconv.FormatUint(next, 10))
 	b = resp.AppendArray(b, len(keys))
 	for _, k := range keys {
+		b = resp.AppendBulkString(b, k)
+	}
+	return b
+}
+
+func keysLike(c *Conn, args []string) []byte {
+	all := slices.DeleteFunc(c.node.data.Keys(), func(k string) bool { return !matches(args[1], k) })
+	b := resp.AppendArray(nil, len(all))
+	for _, k := range all {
 		b = resp.AppendBulkString(b, k)
 	}
 	return b

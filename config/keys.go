@@ -233,10 +233,11 @@ var keys = []key{
 			"nothing else meanwhile." + ofPlan,
 		change: "Nodes are far away, and keys move too slowly: more. Clients must not wait a millisecond: fewer."},
 	{path: "switch.durable", effect: AtOnce,
-		meaning: "When a key counts as moved. `auto`: if its new node has replicas, one of them must have it before " +
-			"the former node loses it. `strict`: so in any case, and a replica of the former node must have lost it, " +
-			"too, before a client's command runs. Nodes without a replica in step are then refused. `off`: nobody " +
-			"waits for replicas. [What that costs](operations.md#when-a-node-fails-while-keys-move)." + ofPlan,
+		meaning: "When a key counts as moved. `auto`: if keyway knows of replicas of its new node, one of them " +
+			"must have it before the former node loses it. `strict`: so in any case, and a replica " +
+			"of the former node must have lost it, too, before a client's command runs. Nodes without a " +
+			"replica in step are then refused. `off`: nobody waits for replicas. " +
+			"[What that costs](operations.md#when-a-node-fails-while-keys-move)." + ofPlan,
 		change: "What a failover loses or brings back: no key may come back that clients have deleted: `strict`. The " +
 			"nodes are a cache: `off`."},
 	{path: "switch.big.over", effect: AtOnce, min: 64 << 10, max: petabyte,

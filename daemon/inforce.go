@@ -196,7 +196,9 @@ func (p *served) obey(old, next *config.Config, prepare func() (*wiring.Prepared
 	change.Apply()
 	p.use(next, change.Changes)
 	logEpoch(p.log, old, next)
-	wiring.LogInForce(next, p.log)
+	if config.Older(next) == nil { // files have the old layout until a change is over
+		wiring.LogInForce(next, p.log)
+	}
 	return nil
 }
 
@@ -209,8 +211,11 @@ func logEpoch(log *slog.Logger, old, next *config.Config) {
 	case config.Older(old) != nil:
 		text = "the change of the layout is done; keyway serves by it alone"
 	}
-	log.Warn(text, "epoch", next.Epoch(), "from_epoch", old.Epoch(), "layout", next.Layout,
-		"placement", next.PlacementHash(), "placement_before", old.PlacementHash())
+	about := []any{"epoch", next.Epoch(), "layout", next.Layout, "placement", next.PlacementHash()}
+	if old.Epoch() != next.Epoch() {
+		about = append(about, "from_epoch", old.Epoch(), "placement_before", old.PlacementHash())
+	}
+	log.Warn(text, about...)
 }
 
 // inForceReport returns the lines that the report of a reload ends with. It is empty if the

@@ -347,7 +347,7 @@ func (m *moves) loseNode() {
 	m.nodes[2].Answers()
 	redistest.Eventually(m.t, 20*time.Second, "clients reach node c", func() bool {
 		isRefused := false
-		for range 4 { // the keyway has several connections to the node
+		for range 20 { // each thread of the keyway has connections of its own to the node
 			c := redistest.Dial(m.t, m.keyways[0].Addr)
 			isRefused = c.Do("MGET", "key:1", "key:2", "key:3", "key:4", "key:5").Kind == '-' || isRefused
 			c.Close()

@@ -69,6 +69,7 @@ type member struct {
 	holding bool      // commands wait
 	until   time.Time // then the hold ends
 	refusal string    // why it is not prepared, as logged
+	tried   int64     // the last epoch by which the keyway was told to serve
 	decided time.Time // when it has first seen that the change takes place, although the home is not in it
 }
 
@@ -106,7 +107,7 @@ func (m *member) look(ctx context.Context) time.Duration {
 		}
 		return lookInterval
 	}
-	last := current(all)
+	last := m.due(all)
 	if last == nil {
 		m.endHold()
 		m.say(ask, idle)
@@ -127,6 +128,21 @@ func (m *member) look(ctx context.Context) time.Duration {
 		return lookInterval
 	}
 	return m.follow(ctx, last)
+}
+
+// due returns the change that the member follows: the last one that is decided, until the keyway has been told
+// to serve by it, also if the way back is planned by then. If commands went on for that, they would be in
+// flight when nodes enter the epoch that is decided.
+func (m *member) due(all []register.Change) *register.Change {
+	for i := len(all) - 1; i >= 0; i-- {
+		if c := &all[i]; c.Decision == register.Go {
+			if c.Epoch > m.tried && !c.Done {
+				return c
+			}
+			break
+		}
+	}
+	return current(all)
 }
 
 // follow does what a plan asks for.
@@ -181,6 +197,7 @@ func (m *member) help(ctx context.Context, epoch int64) time.Duration {
 
 // obey makes the keyway serve by the epoch that the home has entered.
 func (m *member) obey(ctx context.Context, of *register.Change) time.Duration {
+	m.tried = of.Epoch
 	if err := m.k.Obey(ctx, of); err != nil {
 		m.log.Error("cannot serve by the layout in force", "epoch", of.Epoch, "error", err)
 		return planInterval

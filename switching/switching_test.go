@@ -87,3 +87,27 @@ func TestCancelledWayBack(t *testing.T) {
 		}
 	}
 }
+
+// TestDecidedBeforePlanned: a keyway goes on holding commands for a change that is decided, although the
+// way back is planned by then. Once it has been told to serve by the change, it takes part in the way back.
+func TestDecidedBeforePlanned(t *testing.T) {
+	forth := register.Record{Epoch: 4}
+	all := []register.Change{
+		{Epoch: 4, Plan: &register.Plan{Record: forth}, Decision: register.Go},
+		{Epoch: 5, Plan: &register.Plan{Record: register.Record{Epoch: 5}}},
+	}
+	m := &member{}
+	follows := func(epoch int64) {
+		t.Helper()
+		if got := m.due(all); got == nil || got.Epoch != epoch {
+			t.Errorf("it follows %v, not epoch %d", got, epoch)
+		}
+	}
+	follows(4)
+	all[0].Entered = &forth
+	follows(4)
+	m.tried = 4
+	follows(5)
+	m.tried, all[0].Done = 0, true // over before it was seen
+	follows(5)
+}

@@ -23,6 +23,11 @@ var inHold = []bug{
 		"./test/sim", "TestHoldOfADecidedEpoch",
 	},
 	{
+		"a change that is planned ends the hold of the one that is decided", "switching/member.go",
+		"			if c.Epoch > m.tried && !c.Done {", "			if false {",
+		"./switching", "TestDecidedBeforePlanned",
+	},
+	{
 		"keyways help before the home says that the change is decided", "switching/member.go",
 		"	case last.Decision == register.Go: // the home",
 		"	case last.Holds > 0 && last.Entered == nil: // the home",

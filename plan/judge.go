@@ -156,7 +156,7 @@ func (p *planner) judgeKeys(n *node) {
 				"node %s has %d keys in database %d", n.name, db.Keys, db.Number)
 		}
 	}
-	if !n.source() && !n.replaces && keys > 0 {
+	if f.occupied {
 		p.problem("misplaced", "empty it, or name another node: keys that move there never replace others",
 			"node %s is not in the old layout, and has %d keys", n.name, keys)
 	}

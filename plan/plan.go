@@ -147,8 +147,12 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	var g errgroup.Group
 	for _, n := range p.nodes {
 		g.Go(func() error {
-			if n.err = n.inspect(ctx); n.err == nil && n.source() {
+			switch n.err = n.inspect(ctx); {
+			case n.err != nil:
+			case n.source():
 				n.err = p.look(ctx, n)
+			case !n.replaces:
+				n.err = n.lookForOthers(ctx)
 			}
 			return nil
 		})

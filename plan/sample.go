@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -48,6 +49,9 @@ type findings struct {
 	varKeys    float64                  // the variances of the sums of moving
 	varBytes   float64
 	big        []BigKey
+	// occupied reports whether a node that only the new layout has has keys, apart from those of keyway itself:
+	// a process that has died while it moved keys leaves some for minutes.
+	occupied bool
 }
 
 // page is a number of keys of one database.
@@ -55,6 +59,31 @@ type page struct {
 	seen   float64
 	moving map[router.NodeID]amount
 	bytes2 float64 // the sum of the squares of the moving keys' bytes
+}
+
+// lookForOthers looks for a key that keyway has not made, at a node that only the new layout has.
+func (n *node) lookForOthers(ctx context.Context) error {
+	for _, db := range n.dbs {
+		if err := n.conn.Select(ctx, db.Number).Err(); err != nil {
+			return fmt.Errorf("selecting database %d: %w", db.Number, err)
+		}
+		for cursor := uint64(0); ; {
+			keys, next, err := n.conn.Scan(ctx, cursor, "", perPage).Result()
+			if err != nil {
+				return fmt.Errorf("scanning the keys: %w", err)
+			}
+			n.found.occupied = slices.ContainsFunc(keys, func(key string) bool {
+				return !strings.HasPrefix(key, ownPrefix)
+			})
+			if n.found.occupied {
+				return nil
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // look looks at the keys of a node of the old layout.

@@ -5,7 +5,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -108,5 +110,46 @@ func TestScriptsOfDeclaredKeysWhileKeysMove(t *testing.T) {
 	}
 	if n := scans(); n > 0 {
 		t.Errorf("%d nodes had to scan their keys", n)
+	}
+}
+
+// TestScriptsWhileSlotsMove: the slot of a script's keys is on its way to another node of a cluster, while
+// keys move out of the cluster. Some of the keys that the script does not declare are at the one node already,
+// and the script waits for these, too.
+func TestScriptsWhileSlotsMove(t *testing.T) {
+	t.Parallel()
+	cluster, apart := redistest.NewCluster(t, 3, 0), redistest.Start(t)
+	putInForce(t, 1, cluster.SeedsYAML(), redistest.Ring(apart.Addr), append(cluster.Nodes[:3:3], apart)...)
+	k := redistest.ServeProcess(t, cluster.SeedsYAML())
+	slot := int(slots.Of([]byte("{q}")))
+	at := cluster.Owner(0, slot)
+	from, to := cluster.Nodes[at], cluster.Nodes[(at+1)%3]
+	fromID, toID := cluster.IDs[at], cluster.IDs[(at+1)%3]
+	from.Do("LPUSH", "{q}pending", "7")
+	from.Do("HSET", "{q}job:7", "msg", "hello")
+	to.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "IMPORTING", fromID)
+	from.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "MIGRATING", toID)
+	migrate := func(key string) {
+		from.Do("MIGRATE", "127.0.0.1", fmt.Sprint(to.Port), key, "0", "5000")
+	}
+	migrate("{q}job:7")
+	reply := make(chan string, 1)
+	c := redistest.Dial(t, k.Addr)
+	go func() {
+		r, err := c.TryDo("EVAL", "return redis.call('HGET', ARGV[1] .. redis.call('RPOP', KEYS[1]), 'msg')", "1",
+			"{q}pending", "{q}job:")
+		reply <- fmt.Sprint(r, err)
+	}()
+	redistest.Eventually(t, 20*time.Second, "the node is looked through twice, or the script has run", func() bool {
+		return strings.Contains(from.Do("INFO", "commandstats").Text, "cmdstat_scan:calls=2") || len(reply) > 0
+	})
+	if redistest.Ask(from.Addr, "EXISTS", "{q}pending").Int > 0 { // otherwise it has left the cluster
+		migrate("{q}pending")
+	}
+	for _, n := range []*redistest.Node{to, from} {
+		n.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "NODE", toID)
+	}
+	if got := <-reply; got != "hello <nil>" {
+		t.Errorf("the script returns %s", got)
 	}
 }

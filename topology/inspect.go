@@ -26,7 +26,8 @@ type Report struct {
 
 	Version, Role, Mode, Policy, RunID string
 
-	as control.Account
+	as       control.Account
+	isFormer bool // only the layout has it from which keys are moving
 
 	// Of a node in cluster mode, if the table does not follow the cluster:
 	Peers  int  // the other nodes of its cluster
@@ -139,7 +140,8 @@ func inspectNode(
 			r.Policy = value
 		}
 	}
-	if r.Mode == "cluster" && !t.Clustered() {
+	r.isFormer = t.IsFormer(id)
+	if r.Mode == "cluster" && !t.Clustered() && !r.isFormer {
 		if r.Err = r.askCluster(ctx, c, t, id); r.Err != nil {
 			return Report{Name: n.Name, Addr: n.Addr, Master: n.Master, Err: r.Err, as: as}
 		}
@@ -195,7 +197,7 @@ func (r Report) Unfit(t *router.Table) (problem, remedy string) {
 		return Explain(r.Err, r.as)
 	case r.Mode == "sentinel":
 		return "is a sentinel", "name the master's address, or write sentinel: {master: NAME, addrs: [" + r.Addr + "]}"
-	case r.Mode == "cluster" && !t.Clustered() && !r.Agrees:
+	case r.Mode == "cluster" && !t.Clustered() && !r.Agrees && !r.isFormer:
 		return "runs in cluster mode, but layout " + t.Name + " needs standalone nodes",
 			"write layout: slots with slots: {seeds: [...]}, or start the node without cluster-enabled"
 	case r.Master && r.Role == "slave":

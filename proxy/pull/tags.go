@@ -175,9 +175,19 @@ func (pr *pair) page(reply []byte) {
 		p.wanted = append(p.wanted[:0], found[t]...)
 		p.await(t.keys)
 	}
-	if sk.cursor != "0" {
-		return
+	switch {
+	case sk.cursor != "0":
+	case p.w.Table.FromCluster():
+		pr.checkSlots(all)
+	default:
+		pr.endPass()
 	}
+}
+
+// endPass ends a pass that has found all keys.
+func (pr *pair) endPass() {
+	sk, p := &pr.seeker, pr.p
+	all := sk.inOrder(sk.pass)
 	if sk.pass = nil; p.w.Options.Durable == transfer.DurableStrict {
 		sk.passed = append(sk.passed, all...)
 		pr.pump()
@@ -185,6 +195,42 @@ func (pr *pair) page(reply []byte) {
 	}
 	for _, t := range all {
 		p.got(t.keys)
+	}
+}
+
+// slotPause is the time between two passes while a slot of a cluster is on its way.
+const slotPause = 10 * pause
+
+// checkSlots ends a pass if the source still has the slots of all its tags to itself. While a slot is on its way to
+// another node of the cluster, keys may be there that the pass has not seen here: then the source redirects
+// commands on keys that it lacks, and the pass begins anew, until the slot has an owner.
+func (pr *pair) checkSlots(all []*tagged) {
+	sk, w := &pr.seeker, pr.p.w
+	left, problem := len(all), ""
+	for _, t := range all {
+		sk.asking = true
+		w.Ask(pr.source, w.Now+stepTimeout, func(reply []byte, ok bool) {
+			if _, isInt := resp.Int(reply); !ok {
+				problem = pr.source.Reason()
+			} else if !isInt {
+				problem = text(reply)
+			}
+			if left--; left > 0 || pr.p.pairs[pr.route] != pr {
+				return
+			}
+			sk.asking = false
+			switch {
+			case len(sk.pass) == 0: // another table has come meanwhile
+			case problem == "":
+				pr.endPass()
+			default:
+				w.Ready.Refresh = true
+				pr.beginAgain(problem)
+				sk.until = w.Now + slotPause
+			}
+			pr.seek()
+			pr.p.release()
+		}, "EXISTS", "{"+t.name+"}keyway:lacking")
 	}
 }
 

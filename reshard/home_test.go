@@ -8,6 +8,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 // TestHomeOfCluster: the records of a change stay in reach when a replica, which has them, takes over,
@@ -27,6 +28,17 @@ func TestHomeOfCluster(t *testing.T) {
 		if home := Home(c, router.NewSlots(m)); home == nil || home.Addr != first {
 			t.Errorf("the home is %+v, but %s has slot 0", home, first)
 		}
+	}
+	ring, err := config.Parse("x.yml", []byte("layout: ring\nnodes: [{name: a, addr: \"10.0.0.4:1\"}]\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := wiring.Table(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if home := Home(c, table); home == nil || home.Addr != "10.0.0.4:1" { // the table has been replaced already
+		t.Errorf("the home is %+v", home)
 	}
 }
 

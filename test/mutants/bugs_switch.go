@@ -214,7 +214,7 @@ var inSwitch = []bug{
 	},
 	{
 		"the home of a cluster is another node after a failover", "reshard/nodes.go",
-		"	if c.Clustered() {\n		if id", "	if c == nil {\n		if id",
+		"	if c.Clustered() && t.Slotted() {", "	if c == nil {",
 		"./reshard", "TestHomeOfCluster",
 	},
 	{

@@ -289,11 +289,12 @@ func printMoves(w io.Writer, r *plan.Report) error {
 
 // printBig prints the keys that stall their nodes while they move.
 func printBig(w io.Writer, r *plan.Report) {
+	limit := strings.Replace(plan.Bytes(r.BigOver), ".0 ", " ", 1) // like the size in the configuration
 	switch {
 	case len(r.Big) == 0 && r.Keys.Counted:
-		fmt.Fprintf(w, "big      no key over %s moves\n", plan.Bytes(r.BigOver))
+		fmt.Fprintf(w, "big      no key over %s moves\n", limit)
 	case len(r.Big) == 0:
-		fmt.Fprintf(w, "big      no key over %s among the sampled ones; --count finds all\n", plan.Bytes(r.BigOver))
+		fmt.Fprintf(w, "big      no key over %s among the sampled ones; --count finds all\n", limit)
 	}
 	for _, b := range r.Big {
 		stall := time.Duration(b.Bytes) * stallPerMB >> 20

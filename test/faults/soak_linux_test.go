@@ -18,6 +18,7 @@ func TestSoak(t *testing.T) {
 	if *soak == 0 {
 		t.Skip("make soak runs it for an hour")
 	}
+	t.Parallel()
 	var nodes []*redistest.Node
 	for range 3 {
 		nodes = append(nodes, redistest.Start(t, durable...))

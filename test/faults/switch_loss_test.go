@@ -2,17 +2,20 @@ package faults
 
 import (
 	"fmt"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/slots"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
 // halves returns configurations of slots that are all on a node, and then half of them on another.
-func halves(t *testing.T) (a, b *redistest.Node, older, newer string) {
+func halves(t *testing.T, options ...string) (a, b *redistest.Node, older, newer string) {
 	t.Helper()
-	a, b = redistest.Start(t), redistest.Start(t)
+	a, b = redistest.Start(t, options...), redistest.Start(t, options...)
 	nodes := redistest.NodesYAML([]*redistest.Node{a, b})
 	return a, b, "layout: slots\nslots: {static: {a: 0-16383}}\n" + nodes,
 		"layout: slots\nslots: {static: {a: 0-8191, b: 8192-16383}}\n" + nodes
@@ -49,6 +52,79 @@ func TestSwitchToFullNode(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "the key comes", func() bool {
 		return c.Do("GET", refused).Text == strings.TrimPrefix(refused, "cold:")
 	})
+	s.goesThrough()
+	filled(t, k.Addr)
+	if n := len(a.Keys()) + len(b.Keys()); n != 20_000 {
+		t.Errorf("the nodes have %d keys", n)
+	}
+}
+
+// statusSays waits until keyway status says all texts.
+func statusSays(t *testing.T, yaml string, texts ...string) {
+	t.Helper()
+	file := redistest.WriteFile(t, "status.yml", yaml)
+	redistest.Eventually(t, 40*time.Second, fmt.Sprintf("keyway status says %q", texts), func() bool {
+		out, _ := exec.Command(redistest.Build(t), "status", "-c", file).CombinedOutput()
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(string(out), text) })
+	})
+}
+
+// TestReverseFromFullNode: a node becomes full while keys move to it. keyway status says so, and what can be
+// done. The change is taken back, and the node stays as full as it may be.
+func TestReverseFromFullNode(t *testing.T) {
+	t.Parallel()
+	a, b, older, newer := halves(t)
+	k := redistest.ServeProcess(t, older)
+	fill(t, k.Addr)
+	s := beginSwitch(t, older, newer, "--rate", "1000").moves()
+	redistest.Eventually(t, 20*time.Second, "keys move", func() bool { return len(b.Keys()) > 200 })
+	b.Do("CONFIG", "SET", "maxmemory", "1")
+	statusSays(t, newer, "problem: ", "does not get on: node b", "OOM command not allowed", "keyway reverse")
+	file := redistest.WriteFile(t, "older.yml", older)
+	out, err := exec.Command(redistest.Build(t), "reverse", "--wait", "-c", file).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "All 20000 keys are where the layout places them") {
+		t.Errorf("keyway reverse: %v\n%s", err, out)
+	}
+	s.kill()
+	filled(t, k.Addr)
+	if n, left := len(a.Keys()), len(b.Keys()); n != 20_000 || left > 0 {
+		t.Errorf("%d keys are at a, and %d at b", n, left)
+	}
+	if limit := b.Do("CONFIG", "GET", "maxmemory").Elems[1].Text; limit != "1" {
+		t.Errorf("the limit of b is %s", limit)
+	}
+}
+
+// TestSourceIsDown: the node that keys leave, which has no replica and has the records of the change, dies
+// while they move. Commands on keys that are still there are not executed, those on others are. When the node is
+// back, all goes on.
+func TestSourceIsDown(t *testing.T) {
+	t.Parallel()
+	a, b, older, newer := halves(t, durable...)
+	k := redistest.ServeProcess(t, "backend: {hold: 100ms}\n"+older)
+	fill(t, k.Addr)
+	s := beginSwitch(t, older, newer, "--rate", "1000").moves()
+	redistest.Eventually(t, 20*time.Second, "keys move", func() bool { return len(b.Keys()) > 200 })
+	c := redistest.Dial(t, k.Addr)
+	moved := ""
+	for _, key := range b.Keys() {
+		if strings.HasPrefix(key, "cold:") {
+			moved = key
+		}
+	}
+	c.Expect(strings.TrimPrefix(moved, "cold:"), "GET", moved) // it is proven to have left
+	left := slices.DeleteFunc(a.Keys(), func(key string) bool { return slots.Of([]byte(key)) < 8192 })
+	a.Kill()
+	if len(left) == 0 {
+		t.Fatal("all keys have left")
+	}
+	r := c.Do("INCR", left[0])
+	if r.Kind != '-' || !strings.Contains(r.Text, "was not executed") && !strings.Contains(r.Text, "TRYAGAIN") {
+		t.Errorf("INCR %s: %s", left[0], r)
+	}
+	c.Expect(strings.TrimPrefix(moved, "cold:"), "GET", moved)
+	statusSays(t, newer, "problem: the node that has the records of the change does not answer", "start node a")
+	a.Run()
 	s.goesThrough()
 	filled(t, k.Addr)
 	if n := len(a.Keys()) + len(b.Keys()); n != 20_000 {

@@ -54,6 +54,9 @@ func Connect(ctx context.Context, from, to *Node, db int) (*Link, error) {
 	}}
 	l.pair.SetDurability(to.o.Durable, to.hasReplicas)
 	if to.o.Epoch != 0 { // clients are served, and may flush the nodes
+		// Nodes in the epoch let no client write keys that move. A full one would refuse the transaction that
+		// removes keys if none has written them meanwhile, and so never get rid of any.
+		l.pair.Fenced = true
 		l.pair.Guard = strconv.FormatUint(rand.Uint64(), 36)
 	}
 	var err error

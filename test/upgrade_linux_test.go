@@ -26,17 +26,19 @@ func newUpgraded(t *testing.T, yaml string) *upgraded {
 	return &upgraded{Successive: redistest.ServeSuccessive(t, yaml), t: t}
 }
 
-// each runs a client that calls do with 1, 2, ... until the upgrades are over.
-func (u *upgraded) each(do func(c *redistest.Client, n int), first ...string) {
-	c := redistest.Dial(u.t, u.Addr)
+// each runs a client that calls do with 1, 2, ... until the upgrades are over. It closes ended after that.
+func (u *upgraded) each(do func(c *redistest.Client, n int), first ...string) (ended <-chan struct{}) {
+	c, end := redistest.Dial(u.t, u.Addr), make(chan struct{})
 	if len(first) > 0 {
 		c.MustDo(first...)
 	}
 	u.wg.Go(func() {
+		defer close(end)
 		for n := 1; !u.stop.Load() && !u.t.Failed(); n++ {
 			do(c, n)
 		}
 	})
+	return end
 }
 
 // upgrades replaces the process several times, and then ends the clients.
@@ -88,7 +90,7 @@ func TestUpgradeUnnoticed(t *testing.T) {
 				c.Expect("QUEUED", "GET", "watched")
 				c.Expect(fmt.Sprintf("[%d]", n), "EXEC")
 			})
-			u.each(func(c *redistest.Client, n int) {
+			popped := u.each(func(c *redistest.Client, n int) {
 				got := c.Do("BLPOP", "queue", "2")
 				for got.Null && !u.stop.Load() {
 					got = c.Do("BLPOP", "queue", "2")
@@ -100,7 +102,12 @@ func TestUpgradeUnnoticed(t *testing.T) {
 			u.each(func(c *redistest.Client, n int) {
 				c.Expect("1", "RPUSH", "queue", strconv.Itoa(n))
 				redistest.Eventually(t, 20*time.Second, "the element is popped", func() bool {
-					return u.t.Failed() || c.Do("EXISTS", "queue").Int == 0
+					select {
+					case <-popped: // the last element stays
+						return true
+					default:
+						return u.t.Failed() || c.Do("EXISTS", "queue").Int == 0
+					}
 				})
 			})
 			u.upgrades(4)

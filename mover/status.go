@@ -75,6 +75,9 @@ type Subject struct {
 	From, To string            // the layouts, for people
 }
 
+// Untold is the state if the home does not answer.
+const Untold = "unknown"
+
 const (
 	abandoned = time.Minute      // how long a change may be planned until its command seems to have died
 	starting  = 10 * time.Second // from its plan until a keyway moves keys
@@ -94,7 +97,7 @@ func ReadStatus(ctx context.Context, of Subject) *Status {
 		s.Failed = append(s.Failed, e.Error())
 	}
 	if at.State == "" {
-		s.State = "unknown"
+		s.State = Untold
 		s.problem("the node that has the records of the change does not answer",
 			fmt.Sprintf("start node %s (%s), or repair its network", of.Home.Name, of.Home.Addr))
 		return s
@@ -199,8 +202,8 @@ func (s *Status) move(ctx context.Context, at *switching.Status, of Subject) {
 // advise says what is wrong, and what to do next.
 func (s *Status) advise(at *switching.Status) {
 	for _, b := range s.Behind {
-		s.problem(fmt.Sprintf("node %s cannot be asked, or is not in epoch %d yet; commands for its keys wait",
-			b, s.Epoch),
+		s.problem(fmt.Sprintf("node %s cannot be asked, or is not in epoch %d yet; commands for its keys wait "+
+			"or fail", b, s.Epoch),
 			"start node "+b+", or repair its network; the keyways make it enter the epoch, and go on")
 	}
 	switch at.State {
@@ -273,6 +276,6 @@ func (s *Status) adviseDone() {
 			strings.Join(other, ", "))
 		return
 	}
-	s.Next = append(s.Next, fmt.Sprintf("nothing has to be done; keyway forget %d says which nodes may be shut down",
-		s.Epoch))
+	s.Next = append(s.Next, fmt.Sprintf("nothing has to be done; keyway forget %d, if you have not run it, removes "+
+		"what the nodes still say of the old layout, and says which nodes may be shut down", s.Epoch))
 }

@@ -2,9 +2,11 @@ package switching
 
 import (
 	"context"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // Forget removes the node's records of changes before an epoch, and returns how many there were. The epoch
@@ -36,7 +38,7 @@ func (n *Node) Forget(ctx context.Context, epoch int64) (removed int, err error)
 	return removed, err
 }
 
-// Keys returns how many keys the node has.
+// Keys returns how many keys the node has; 0 if there are only guards, which end by themselves.
 func (n *Node) Keys(ctx context.Context) (keys int64, err error) {
 	err = n.attempt(ctx, func(c *connection) error {
 		text, err := c.Info(ctx, "keyspace").Result()
@@ -45,9 +47,34 @@ func (n *Node) Keys(ctx context.Context) (keys int64, err error) {
 		}
 		keys = 0
 		for _, db := range info.Databases(text) {
-			keys += db.Keys
+			isUsed, err := c.isUsed(ctx, db.Number)
+			if err != nil {
+				return err
+			}
+			if isUsed {
+				keys += db.Keys
+			}
 		}
 		return nil
 	})
 	return keys, err
+}
+
+// isUsed reports whether a database has keys other than guards.
+func (c *connection) isUsed(ctx context.Context, db int) (bool, error) {
+	if err := c.Select(ctx, db).Err(); err != nil {
+		return false, c.failed("choosing a database", err)
+	}
+	for cursor := uint64(0); ; {
+		keys, next, err := c.Scan(ctx, cursor, "", 1000).Result()
+		switch {
+		case err != nil:
+			return false, c.failed("looking at the keys", err)
+		case slices.ContainsFunc(keys, func(key string) bool { return !transfer.IsGuard(key) }):
+			return true, nil
+		case next == 0:
+			return false, nil
+		}
+		cursor = next
+	}
 }

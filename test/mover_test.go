@@ -328,7 +328,7 @@ func TestStatus(t *testing.T) {
 	}
 	m.says(m.newFile, 0, "epoch 1: done", "write the new layout into the file of each keyway", "kw-0")
 	m.nodes[0].Kill()
-	m.says(m.newFile, 2, "problem: the node that has the records", "start node a")
+	m.says(m.newFile, 2, "cannot be told now", "problem: the node that has the records", "start node a")
 }
 
 // loseNode ends a pause while node c is down, and starts the node again.

@@ -148,8 +148,8 @@ func printForgotten(w io.Writer, f *reshard.Forgotten) error {
 		case n.Err != nil:
 			text = "cannot be asked, as if it were shut down: " + n.Err.Error()
 		case n.Keys > 0:
-			text = fmt.Sprintf("still has %d keys, which the layout in force does not place there; see keyway verify "+
-				"with the old file", n.Keys)
+			text = fmt.Sprintf("still has %d keys, which the layout in force does not place there; redis-cli --scan "+
+				"shows them", n.Keys)
 		case len(names) > 0:
 			text = "has 0 keys, and these keyways are still connected: " + strings.Join(names, ", ")
 		}

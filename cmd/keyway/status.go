@@ -65,9 +65,12 @@ func statusCommand() *cobra.Command {
 // printStatus prints a status on one page.
 func printStatus(w io.Writer, s *mover.Status) error {
 	var page strings.Builder
-	if s.Epoch == 0 {
+	switch {
+	case s.State == mover.Untold:
+		fmt.Fprintln(&page, "Whether the layout is being changed cannot be told now.")
+	case s.Epoch == 0:
 		fmt.Fprintf(&page, "No change of the layout is known. It is %s.\n", s.To)
-	} else {
+	default:
 		fmt.Fprintf(&page, "epoch %d: %s\n", s.Epoch, s.State)
 		if s.From != "" {
 			fmt.Fprintf(&page, "from      %s\n", s.From)
@@ -150,6 +153,9 @@ func leftText(s *mover.Status) string {
 
 // printKeyways prints the keyways.
 func printKeyways(w io.Writer, s *mover.Status) {
+	if s.State == mover.Untold {
+		return
+	}
 	if len(s.Keyways) == 0 {
 		fmt.Fprintln(w, "\nNo keyway is connected to the nodes.")
 		return

@@ -1,14 +1,11 @@
 package proxy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/keyway-proxy/keyway/acl"
-	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/pull"
 	"github.com/keyway-proxy/keyway/resp"
@@ -23,23 +20,6 @@ type movers struct {
 	moved   string               // the address of the node that answers MOVED
 	isEmpty bool                 // the nodes have no keys
 	sent    map[string][]string  // by the node's address, the names of the commands
-	queued  int                  // commands of the transaction that a node is in
-}
-
-func newMovers(r *rig) *movers {
-	return &movers{r: r, sent: map[string][]string{}, before: func(string) {}}
-}
-
-// count returns how often all nodes were sent a command.
-func (m *movers) count(name string) (n int) {
-	for _, names := range m.sent {
-		for _, sent := range names {
-			if sent == name {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 // turn lets the nodes accept connections and execute what they have got.
@@ -74,11 +54,6 @@ func (m *movers) execute(l *pool.Link, frames string) {
 		switch isGuard := p.Len() > 1 && strings.HasPrefix(string(p.Arg(1)), "keyway:guard:"); {
 		case l.Addr == m.moved:
 			reply = "-MOVED 1 10.0.0.3:1\r\n"
-		case name == "MULTI":
-			m.queued = 0
-		case name == "RESTORE", name == "DEL":
-			m.queued++
-			reply = "+QUEUED\r\n"
 		case name == "EXISTS" && m.isEmpty,
 			name == "EXISTS" && !isGuard && slices.Contains(m.sent[l.Addr], "WATCH"): // the destination
 			reply = ":0\r\n"
@@ -87,9 +62,7 @@ func (m *movers) execute(l *pool.Link, frames string) {
 		case name == "TIME":
 			reply = "*2\r\n$4\r\n1000\r\n$1\r\n0\r\n"
 		case name == "EXEC":
-			reply = fmt.Sprintf("*%d\r\n", m.queued) + strings.Repeat("+OK\r\n", m.queued)
-		case name == "UNLINK":
-			reply = ":1\r\n"
+			reply = "*0\r\n"
 		case name == "PEXPIRETIME":
 			reply = ":-1\r\n"
 		case name == "DUMP":
@@ -127,65 +100,6 @@ func TestRestoreOverTheSocketThatWatched(t *testing.T) {
 	watch, restore := slices.Index(m.sent[destination], "WATCH"), slices.Index(m.sent[destination], "RESTORE")
 	if !isCut || restore < 0 || watch < 0 || restore < watch {
 		t.Errorf("over the next connection: %q", m.sent[destination])
-	}
-}
-
-// TestPipelineWaitsForItsKeysTogether: the keys of a pipeline come together, as if one command named
-// them all. They move in one batch between two nodes.
-func TestPipelineWaitsForItsKeysTogether(t *testing.T) {
-	gets, mget, queued := "", []string{"MGET"}, ""
-	for i := range 40 {
-		key := fmt.Sprint("k:", i)
-		mget = append(mget, key)
-		gets += cmd("GET", key)
-		queued += cmd("INCR", fmt.Sprintf("{k}:%d", i))
-	}
-	prefixed, _, err := acl.Make([]acl.Definition{{
-		Name: acl.DefaultName, Rules: "on nopass ~* +@all", Settings: acl.Settings{Prefix: names.New("app:", false)},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		in    string
-		moved int // keys
-		users *acl.Users
-	}{
-		"GET":              {gets, 40, nil},
-		"MGET":             {cmd(mget...), 40, nil},
-		"a transaction":    {cmd("MULTI") + queued + cmd("EXEC") + gets, 80, nil},
-		"another database": {cmd("GET", "k:1") + cmd("SELECT", "1") + cmd("GET", "k:2"), 1, nil}, // not yet
-		"with a prefix":    {gets, 40, prefixed},
-	} {
-		r := newRig(t, Options{Permissions: Permissions{Users: c.users}})
-		r.replaceLayout(movingTable(t, r))
-		m := newMovers(r)
-		r.feed(c.in)
-		for range 40 {
-			m.turn()
-		}
-		if read, batches := m.count("DUMP"), m.count("UNLINK"); read != c.moved || batches > 2 {
-			t.Errorf("%s: %d keys have moved in %d batches", name, read, batches)
-		}
-	}
-}
-
-// TestClientsWaitTogether: the keys for which clients begin to wait in one turn move in one batch between
-// two nodes.
-func TestClientsWaitTogether(t *testing.T) {
-	r := newRig(t, Options{})
-	r.replaceLayout(movingTable(t, r))
-	m := newMovers(r)
-	r.w.Turn(r.now, time.Unix(1000, 0))
-	for i := range 20 {
-		r.w.Received(r.w.Open(nil, fmt.Sprint("peer:", i), ""), []byte(cmd("GET", fmt.Sprint("k:", i))))
-	}
-	r.endTurn()
-	for range 40 {
-		m.turn()
-	}
-	if read, batches := m.count("DUMP"), m.count("UNLINK"); read != 20 || batches != 2 {
-		t.Errorf("%d keys have moved in %d batches", read, batches)
 	}
 }
 

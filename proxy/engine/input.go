@@ -247,29 +247,6 @@ func (in *inputs) dropFirst(s *Session) {
 	}
 }
 
-// EachPending calls f for the commands that a stopped client has sent and that have not begun, in order,
-// until f returns false or a command is unknown, refused or incomplete. a is valid only during the call.
-func EachPending(s *Session, f func(cmd *command.Command, a command.Args) bool) {
-	w := s.Worker
-	p := w.Inputs.GetParser()
-	defer w.Inputs.PutParser(p)
-	for in := s.In; len(in) > 0; {
-		n, st, err := p.Next(in, &w.Inputs.Limits)
-		if err != nil || st != resp.Ready {
-			return
-		}
-		in = in[n:]
-		a, refusal := command.Args(p), ""
-		cmd := w.Learned.CommandOf(p)
-		if cmd != nil && s.User.Prefix != nil {
-			a, refusal = s.User.Prefix.Command(&w.Names, cmd, p)
-		}
-		if cmd == nil || refusal != "" || !f(cmd, a) {
-			return
-		}
-	}
-}
-
 // GetParser returns an unused parser; PutParser takes it back.
 func (in *inputs) GetParser() *resp.Parser {
 	if n := len(in.unused); n > 0 {

@@ -1,7 +1,6 @@
 package pull
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,19 +53,16 @@ type pair struct {
 	seeker seeker
 }
 
-// want is a key that somebody waits for, or will soon.
+// want is a key that somebody waits for.
 type want struct {
 	pair    *pair
 	name    []byte
 	waiters []*waiter
-	isThere bool // the source had it
+	isThere bool // the source has it
 }
 
-// pairOf returns the pair that moves keys along a route.
-func (p *puller) pairOf(r route) *pair {
-	if pr := p.pairs[r]; pr != nil {
-		return pr
-	}
+// open begins to move keys along a route.
+func (p *puller) open(r route) *pair {
 	pr := &pair{p: p, route: r, wants: map[string]*want{}}
 	pr.nodes = transfer.Pair{
 		Fenced: true, Label: strconv.FormatInt(p.w.Options.Backend.Epoch, 10),
@@ -105,7 +101,7 @@ func (pr *pair) reason() string {
 	return ""
 }
 
-// want makes a waiter wait for a key. If who is nil, the key is brought although nobody waits yet.
+// want makes a waiter wait for a key.
 func (pr *pair) want(key []byte, who *waiter) {
 	k := pr.wants[string(key)]
 	if k == nil {
@@ -113,14 +109,12 @@ func (pr *pair) want(key []byte, who *waiter) {
 		pr.wants[string(k.name)] = k
 		pr.queue = append(pr.queue, k)
 	}
-	if who != nil {
-		k.waiters = append(k.waiters, who)
-		who.missing++
-		who.last = k
-	}
+	k.waiters = append(k.waiters, who)
+	who.missing++
+	who.last = k
 }
 
-// pump goes on with the batch, or begins the next one when the turn ends, as long as no reply is due.
+// pump goes on with the batch, or begins the next one, as long as no reply is due.
 func (pr *pair) pump() {
 	pr.seek()
 	for pr.asking == 0 && pr.owed == 0 && pr.p.w.Now >= pr.until && pr.p.pairs[pr.route] == pr {
@@ -128,7 +122,7 @@ func (pr *pair) pump() {
 		if len(pr.batch)+len(pr.seeker.confirming) == 0 {
 			switch {
 			case pr.confirm():
-			case len(pr.queue) == 0 || !pr.p.turnEnds:
+			case len(pr.queue) == 0:
 				return
 			default:
 				pr.begin()
@@ -147,31 +141,13 @@ func (pr *pair) pump() {
 	}
 }
 
-// begin takes the next batch: keys that clients wait for come first.
+// begin takes the next batch, and asks the source which of its keys are there. The others are
+// proven to have left.
 func (pr *pair) begin() {
-	if len(pr.queue) > maxBatch {
-		slices.SortStableFunc(pr.queue, func(a, b *want) int {
-			return min(len(b.waiters), 1) - min(len(a.waiters), 1)
-		})
-	}
-	if pr.mayMove(pr.queue[0]) {
-		pr.move()
-	} else {
-		pr.ask()
-	}
-}
-
-// mayMove reports whether a key need not be asked for first: it was there, or, if it is absent, it has to be
-// so at a replica, too, which only a move proves.
-func (pr *pair) mayMove(k *want) bool {
-	return k.isThere || pr.p.w.Options.Durable == transfer.DurableStrict
-}
-
-// takeBatch takes keys that are alike out of the queue.
-func (pr *pair) takeBatch(isAlike func(*want) bool) {
 	rest := pr.queue[:0]
+	slot := slots.Of(pr.queue[0].name)
 	for _, k := range pr.queue {
-		if len(pr.batch) < maxBatch && isAlike(k) {
+		if len(pr.batch) < maxBatch && (!pr.nodes.InCluster || slots.Of(k.name) == slot) {
 			pr.batch = append(pr.batch, k)
 		} else {
 			rest = append(rest, k)
@@ -179,14 +155,13 @@ func (pr *pair) takeBatch(isAlike func(*want) bool) {
 	}
 	clear(pr.queue[len(rest):])
 	pr.queue = rest
-}
-
-// ask asks the source which of the next keys are there. The others are proven to have left.
-func (pr *pair) ask() {
-	pr.takeBatch(func(k *want) bool { return !pr.mayMove(k) })
 	w, attempt := pr.p.w, pr.attempt
 	if why := pr.source.ConnectError(); why != "" {
 		pr.fail(why)
+		return
+	}
+	if w.Options.Durable == transfer.DurableStrict { // what is absent has to be so at a replica, too
+		pr.move()
 		return
 	}
 	pr.asking = len(pr.batch)
@@ -199,8 +174,7 @@ func (pr *pair) ask() {
 	}
 }
 
-// exists takes the source's reply to EXISTS of the i-th key of the batch. After the last one, it begins to
-// move those that are there.
+// exists takes the source's reply to EXISTS of the i-th key of the batch.
 func (pr *pair) exists(i int, reply []byte, ok bool) {
 	n, isInt := resp.Int(reply)
 	switch {
@@ -215,7 +189,7 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 	if pr.asking--; pr.asking > 0 {
 		return
 	}
-	var there []*want
+	there := pr.batch[:0]
 	for _, k := range pr.batch {
 		if k.isThere {
 			there = append(there, k)
@@ -223,23 +197,16 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 			pr.arrived(k)
 		}
 	}
-	clear(pr.batch)
-	pr.batch = pr.batch[:0]
-	if len(there) > 0 {
-		pr.queue = append(there, pr.queue...)
+	clear(pr.batch[len(there):])
+	if pr.batch = there; len(there) > 0 {
 		pr.move()
 	}
 	pr.pump()
 	pr.p.release()
 }
 
-// move begins to move the first keys of the queue, which are at the source. To a cluster, only keys of one
-// slot move together.
+// move begins to move the keys of the batch.
 func (pr *pair) move() {
-	slot := slots.Of(pr.queue[0].name)
-	pr.takeBatch(func(k *want) bool {
-		return pr.mayMove(k) && (!pr.nodes.InCluster || slots.Of(k.name) == slot)
-	})
 	names := make([]string, len(pr.batch))
 	for i, k := range pr.batch {
 		names[i] = string(k.name)
@@ -311,9 +278,6 @@ func (pr *pair) lost(c *pool.Conn) {
 func (pr *pair) fail(why string) {
 	pr.attempt++
 	pr.failure, pr.asking, pr.owed, pr.until = why, 0, 0, pr.p.w.Now+pause
-	for _, k := range pr.batch {
-		k.isThere = false
-	}
 	pr.queue = append(append([]*want(nil), pr.batch...), pr.queue...)
 	clear(pr.batch)
 	pr.batch = pr.batch[:0]

@@ -17,20 +17,17 @@ var Part = engine.Part{
 // and who waits for the others.
 type puller struct {
 	engine.Inactive
-	w     *engine.Worker
-	epoch uint64 // the worker's LayoutEpoch in which the rest holds
-	gone  gone
-	swept gone // hash tags, none of whose keys is at its former node any more
-	pairs map[route]*pair
-	order []*pair   // the same, in the order in which they were opened
-	queue []*waiter // clients, in the order in which they give up
-	calls []*waiter // calls; those of one client in the order of its commands
-	ready []*waiter // those that need not wait any more
-	fresh []*waiter // clients that have begun to wait in this turn
-
-	turnEnds bool     // all keys that are wanted in this turn are known
-	keys     []int    // scratch
-	wanted   []wanted // scratch
+	w      *engine.Worker
+	epoch  uint64 // the worker's LayoutEpoch in which the rest holds
+	gone   gone
+	swept  gone // hash tags, none of whose keys is at its former node any more
+	pairs  map[route]*pair
+	order  []*pair   // the same, in the order in which they were opened
+	queue  []*waiter // clients, in the order in which they give up
+	calls  []*waiter // calls; those of one client in the order of its commands
+	ready  []*waiter // those that need not wait any more
+	keys   []int     // scratch
+	wanted []wanted  // scratch
 
 	heldUntil int64 // all commands wait until this time; 0: they do not
 	heldIn    int64 // the epoch of the nodes in which that began
@@ -121,22 +118,6 @@ func (p *puller) Leave(s *engine.Session) {
 	if who := waiters.Get(s); who != nil {
 		who.isOver = true
 	}
-}
-
-// EndTurn begins to move the keys that were wanted in this turn, all at once.
-func (p *puller) EndTurn() {
-	for i, who := range p.fresh {
-		if !who.isOver && !who.isHeld {
-			p.lookAhead(who.s)
-		}
-		p.fresh[i] = nil
-	}
-	p.fresh = p.fresh[:0]
-	p.turnEnds = true
-	for _, pr := range p.order {
-		pr.pump()
-	}
-	p.turnEnds = false
 }
 
 // Tick goes on with moves that had to pause, and ends waits that have become too long.

@@ -74,7 +74,6 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 	waiters.Set(s, who)
 	s.Set(engine.Blocked)
 	p.queue = append(p.queue, who)
-	p.fresh = append(p.fresh, who)
 	p.fetch(who)
 	return at, true, false
 }
@@ -182,43 +181,22 @@ func (p *puller) await(who *waiter) {
 			p.w.Ready.Refresh = true
 			continue
 		}
-		if pr := p.pairOf(k.route); k.isTag {
+		pr := p.pairs[k.route]
+		if pr == nil {
+			pr = p.open(k.route)
+		}
+		if k.isTag {
 			pr.wantTag(k.key, who)
 		} else {
 			pr.want(k.key, who)
 		}
 	}
+	for _, k := range p.wanted {
+		if pr := p.pairs[k.route]; pr != nil {
+			pr.pump()
+		}
+	}
 	p.release()
-}
-
-// maxAhead is how many commands of a client are looked at when the first of them waits.
-const maxAhead = 100
-
-// lookAhead begins to bring the keys of the commands that a client has sent behind the one that waits.
-// Otherwise a pipeline would wait for each of its keys in turn. Whether a command waits is decided only when
-// it is dispatched.
-func (p *puller) lookAhead(s *engine.Session) {
-	p.forget()
-	n := 0
-	engine.EachPending(s, func(cmd *command.Command, a command.Args) bool {
-		if cmd.Handling == command.Local && !cmd.Is(command.ChangesConnection) {
-			return false // later commands may be those of another user, or in another database
-		}
-		if n++; n > maxAhead || a.Len() > maxAhead {
-			return false
-		}
-		p.keys = cmd.Keys(a, p.keys[:0])
-		for _, i := range p.keys {
-			p.lookFor(s.DB, a.Arg(i))
-		}
-		for _, k := range p.wanted {
-			if k.from != nil {
-				p.pairOf(k.route).want(k.key, nil)
-			}
-		}
-		p.wanted = p.wanted[:0]
-		return true
-	})
 }
 
 // got records that one of the things has come for which a waiter waits.

@@ -39,22 +39,6 @@ var inMoving = []bug{
 		"./test", "TestSortWhileKeysMove",
 	},
 	{
-		"a pipeline waits for each of its keys in turn", "proxy/pull/part.go",
-		"			p.lookAhead(who.s)\n", "			_ = who.s\n",
-		"./proxy", "TestPipelineWaitsForItsKeysTogether",
-	},
-	{
-		"keys behind SELECT are looked for in the database before it", "proxy/pull/wait.go",
-		"if cmd.Handling == command.Local && !cmd.Is(command.ChangesConnection) {", "if cmd == nil {",
-		"./proxy", "TestPipelineWaitsForItsKeysTogether",
-	},
-	{
-		"clients' keys move one after another", "proxy/pull/pair.go",
-		"		pr.queue = append(pr.queue, k)\n",
-		"		pr.queue = append(pr.queue, k)\n		pr.p.turnEnds = true\n		pr.pump()\n",
-		"./proxy", "TestClientsWaitTogether",
-	},
-	{
 		"one hash places a key in two layouts with different hash tags", "router/moving.go",
 		" && older.tag == newer.tag {", " {",
 		"./router", "TestMoving",

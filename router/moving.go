@@ -36,6 +36,13 @@ func Moving(older, newer *Table) *Table {
 	return t
 }
 
+// Sides returns tables of both layouts. The table must be moving.
+func (t *Table) Sides() (older, newer *Table) {
+	newer = newTable(t.Name, t.Layout, t.Nodes[:t.from.newer])
+	newer.orphaned = t.orphaned
+	return t.from.older, newer
+}
+
 // sameNode returns the node of the table with an address of n.
 func (t *Table) sameNode(n Node) (NodeID, bool) {
 	for _, addr := range append([]string{n.Addr}, n.Aliases...) {

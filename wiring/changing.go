@@ -20,7 +20,7 @@ type changing struct {
 	sides [2]follower // of the older and the newer layout; nil: the configuration says everything
 
 	mu     sync.Mutex
-	tables [2]*router.Table // what the sides have published last
+	tables [2]*router.Table // what the sides have published last; nil: nothing is known of a cluster yet
 }
 
 // followBoth is follow, also while keys move.
@@ -36,21 +36,29 @@ func followBoth(c *config.Config, log *slog.Logger) server.Follower {
 		return nil
 	}
 	for i, of := range []*config.Config{config.Older(c), c} {
-		f.tables[i], _ = table(of, nil) // the configuration is valid
+		if !of.Clustered() {
+			f.tables[i], _ = table(of, nil) // the configuration is valid
+		}
 	}
 	return f
 }
 
-// assume treats a table as what sentinels have reported last. Call it before Run.
+// assume treats a table as what clusters and sentinels have reported last. Call it before Run.
 func assume(f server.Follower, t *router.Table) {
 	switch f := f.(type) {
 	case *sentinels:
 		f.assume(t)
 	case *changing:
 		for i, side := range f.sides {
-			if of, ok := side.(*sentinels); ok {
+			switch of := side.(type) {
+			case *sentinels:
 				of.assume(t)
 				f.tables[i], _ = table(of.c, of.shards)
+			case *cluster:
+				if t.IsMoving() {
+					older, newer := t.Sides()
+					f.tables[i] = [2]*router.Table{older, newer}[i]
+				}
 			}
 		}
 	}
@@ -68,7 +76,9 @@ func (f *changing) Run(ctx context.Context, publish func(*router.Table)) error {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				f.tables[i] = t
-				publish(router.Moving(f.tables[0], f.tables[1]))
+				if f.tables[0] != nil && f.tables[1] != nil {
+					publish(router.Moving(f.tables[0], f.tables[1]))
+				}
 			})
 		})
 	}

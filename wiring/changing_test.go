@@ -1,10 +1,13 @@
 package wiring
 
 import (
+	"context"
 	"testing"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // TestFormerNodes: while keys move, a node that only the older layout has is a former one, in each way
@@ -54,4 +57,46 @@ func TestFormerNodes(t *testing.T) {
 	if _, own := nodeLogins(next); own["c"].Password != "secret" {
 		t.Errorf("logins: %v", own)
 	}
+}
+
+// says is a follower that learns one table.
+type says struct{ table *router.Table }
+
+func (s says) Run(_ context.Context, publish func(*router.Table)) error {
+	publish(s.table)
+	return nil
+}
+
+func (s says) Refresh(func()) {}
+
+func (s says) fetch(context.Context) (*router.Table, error) { return s.table, nil }
+
+// TestBothClustersAreKnown: while keys move from one cluster to another, no table lacks the nodes of one
+// of them, whichever answers first.
+func TestBothClustersAreKnown(t *testing.T) {
+	of := func(addr string) *router.Table {
+		m, err := slots.NewMap([]slots.Node{{Addr: addr, Master: true}}, [][]slots.Range{{{Last: slots.Count - 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return router.NewSlots(m)
+	}
+	older, newer := of("10.0.0.1:1"), of("10.0.0.2:1")
+	check := func(f *changing, atLeast int) {
+		t.Helper()
+		published := 0
+		f.Run(t.Context(), func(table *router.Table) {
+			if published++; len(table.Nodes) != 2 || len(table.Owners()) < 1 {
+				t.Errorf("a table has the nodes %+v", table.Nodes)
+			}
+		})
+		if published < atLeast {
+			t.Errorf("%d tables are published, want %d", published, atLeast)
+		}
+	}
+	check(&changing{sides: [2]follower{says{older}, says{newer}}}, 1)
+	f := &changing{sides: [2]follower{&cluster{}, &cluster{}}}
+	assume(f, router.Moving(older, newer))
+	f.sides = [2]follower{says{older}, says{newer}}
+	check(f, 2)
 }

@@ -136,8 +136,8 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 		redistest.Eventually(t, 60*time.Second, "keys move", func() bool {
 			return strings.Contains(out.String(), "all nodes are in epoch")
 		})
-		l.more(t, 10_000)
-		l2.more(t, 5_000)
+		l.more(t, 2_000) // the keys take seven seconds
+		l2.more(t, 2_000)
 		cmd.Process.Kill()
 		cmd.Wait()
 		t.Logf("%s", out.String())

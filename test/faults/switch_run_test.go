@@ -88,6 +88,16 @@ func (c *change) goesThrough() {
 	c.t.Logf("%s", c.out.String())
 }
 
+// fails waits until the command has ended with an error that contains a text.
+func (c *change) fails(text string) {
+	c.t.Helper()
+	c.says(text)
+	err := <-c.ended
+	if c.ended <- err; err == nil || !strings.Contains(c.out.String(), text) {
+		c.t.Errorf("keyway switch: %v, without %q\n%s", err, text, c.out.String())
+	}
+}
+
 // kill kills the command.
 func (c *change) kill() {
 	c.cmd.Process.Kill()

@@ -201,25 +201,14 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	})
 	conn.Close()
 	k.End()
-	old, next := redistest.WriteFile(t, "old.yml", ring), redistest.WriteFile(t, "new.yml", slots)
-	first := exec.Command(redistest.Build(t), "switch", "--rate", "1000", old, next) // no keyway moves keys
-	var said redistest.Log
-	first.Stdout, first.Stderr = &said, &said
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
-	}
+	first := beginSwitch(t, ring, slots, "--rate", "1000").moves() // no keyway moves keys
 	redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool { return len(nodes[3].Keys()) > 500 })
-	first.Process.Signal(syscall.SIGSTOP)
+	first.cmd.Process.Signal(syscall.SIGSTOP)
 	k = redistest.ServeProcess(t, ring)
 	conn = redistest.Dial(t, k.Addr)
-	out, err := exec.Command(redistest.Build(t), "switch", "--wait", next, old).CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	first.Process.Signal(syscall.SIGCONT)
-	if err := first.Wait(); err == nil || !strings.Contains(said.String(), "epoch 2") {
-		t.Errorf("the first switch: %v\n%s", err, said.String())
-	}
+	beginSwitch(t, slots, ring).goesThrough()
+	first.cmd.Process.Signal(syscall.SIGCONT)
+	first.fails("epoch 2")
 	if n := len(nodes[3].Keys()); n > 0 {
 		t.Errorf("%d keys are at d", n)
 	}

@@ -456,12 +456,14 @@ func (sw *sweep) goesOn(w *Worker, r *Request) bool {
 
 // swept is the ending of a command that must meet each key.
 func swept(w *Worker, dst []byte, r *Request) []byte {
-	if m := r.Merge; r.Command.Has(readOnly) && m.sweep.isAgain {
-		for i, p := range m.Replies {
+	if m := r.Merge; r.Command.Has(readOnly) {
+		for i, p := range m.Replies { // a mover that was killed leaves guards, also when no key moves any more
 			m.Replies[i] = transfer.WithoutGuards(p)
 		}
-		if union, ok := scan.Union(dst, m.Replies); ok {
-			return union
+		if m.sweep.isAgain {
+			if union, ok := scan.Union(dst, m.Replies); ok {
+				return union
+			}
 		}
 	}
 	return Merged(w, dst, r)

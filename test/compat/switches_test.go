@@ -31,7 +31,7 @@ func TestCompatThroughSwitches(t *testing.T) {
 	outcomes := &results{of: map[string]map[string]bool{}}
 	var ended sync.WaitGroup
 	done := make(chan struct{})
-	ended.Go(func() { switchUntil(t, done, ring, slots) })
+	ended.Go(func() { switchUntil(t, done, plain, ring, slots) })
 	t.Run("clients", func(t *testing.T) {
 		for _, language := range strings.Split(*clients, ",") {
 			if !*long && !slices.Contains([]string{"python", "node", "go", "ruby"}, language) {
@@ -47,7 +47,7 @@ func TestCompatThroughSwitches(t *testing.T) {
 			t.Run("locks", func(t *testing.T) {
 				t.Parallel()
 				h := hold(t, append(slices.Clone(jvm), "deps/*", "LockFaults.java", "switching,"+plain, "5000"))
-				for range 2 {
+				for range 3 { // 20 seconds
 					h.after("layouts change")
 				}
 				h.end()
@@ -58,9 +58,9 @@ func TestCompatThroughSwitches(t *testing.T) {
 	ended.Wait()
 }
 
-// switchUntil changes the layout there and back until done is closed. Keys move slowly, so that most
-// commands meet some that have not come.
-func switchUntil(t *testing.T, done chan struct{}, ring, slots string) {
+// switchUntil changes the layout there and back until done is closed, and counts in the key "layouts". Keys move
+// slowly, so that most commands meet some that have not come.
+func switchUntil(t *testing.T, done chan struct{}, addr, ring, slots string) {
 	at := []string{redistest.WriteFile(t, "ring.yml", ring), redistest.WriteFile(t, "slots.yml", slots)}
 	for n := 0; ; n++ {
 		select {
@@ -76,5 +76,6 @@ func switchUntil(t *testing.T, done chan struct{}, ring, slots string) {
 			return
 		}
 		t.Log(fmt.Sprint(n, ": "), string(out))
+		redistest.Ask(addr, "SET", "layouts", fmt.Sprint(n+1))
 	}
 }

@@ -117,6 +117,11 @@ var inReload = []bug{
 		"./test/transcripts", "TestTranscripts/other-layout-blocked",
 	},
 	{
+		"a client's cache stays valid when its layout changes", "proxy/tracking/tracking.go",
+		"		t.ForgetAll()\n		t.openAll()\n", "		t.openAll()\n",
+		"./test/transcripts", "TestTranscripts/other-layout-tracking",
+	},
+	{
 		"a former owner's reply stays in a client's cache", "proxy/tracking/tracking.go",
 		"s.Inflight > 0 && of.w.LayoutEpoch", "s.Inflight < 0 && of.w.LayoutEpoch",
 		"./test/transcripts", "TestTranscripts/other-layout-tracking",

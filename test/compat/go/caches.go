@@ -5,23 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 )
 
-// withCaches runs caches beside a writer that they know nothing of.
+// withCaches runs caches beside writers that they know nothing of.
 func withCaches(ctx context.Context) {
-	for name, at := range map[string]string{"": addr, "-cluster-1": os.Args[3], "-cluster-3": os.Args[4]} {
-		check("rueidis"+name+"/RESP3", "github.com/redis/rueidis", "no old value is cached", func() error {
-			return cached(ctx, rueidis.ClientOption{InitAddress: []string{at}, ForceSingleClient: name == ""})
+	names, errs := []string{"", "-cluster-1", "-cluster-3"}, make([]error, 3)
+	var all sync.WaitGroup
+	for i, at := range []string{addr, os.Args[3], os.Args[4]} {
+		all.Go(func() {
+			errs[i] = cached(ctx, rueidis.ClientOption{InitAddress: []string{at}, ForceSingleClient: i == 0})
 		})
+	}
+	all.Wait()
+	for i, err := range errs {
+		report("rueidis"+names[i]+"/RESP3", version("github.com/redis/rueidis"), "no old value is cached", err)
 	}
 }
 
 // cached reads keys from a cache while another client writes them. A value that the writer was
-// answered for must soon be read, and no older one after it.
+// answered for must soon be read, and no older one after it. If the layout changes again and again, it does so
+// twice meanwhile.
 func cached(ctx context.Context, o rueidis.ClientOption) error {
 	cache, err := rueidis.NewClient(o)
 	if err != nil {
@@ -43,7 +51,8 @@ func cached(ctx context.Context, o rueidis.ClientOption) error {
 		last[k] = n
 		return n, err
 	}
-	for n := range int64(1500) {
+	enough := changes(ctx, writer) + 2 // all keys are in the cache before the second
+	for n := int64(0); n < 1500 || layout == "switching" && changes(ctx, writer) < enough; n++ {
 		k := fmt.Sprint(prefix, ":", n%30)
 		if err := writer.Set(ctx, k, n, 0).Err(); err != nil {
 			return err
@@ -68,4 +77,10 @@ func cached(ctx context.Context, o rueidis.ClientOption) error {
 		return errors.New("nothing was cached")
 	}
 	return nil
+}
+
+// changes returns how often the layout has changed, which the test counts in a key.
+func changes(ctx context.Context, c *goredis.Client) int {
+	n, _ := c.Get(ctx, "layouts").Int()
+	return n
 }

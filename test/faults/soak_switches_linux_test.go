@@ -78,7 +78,7 @@ func newSoaked(t *testing.T) *soaked {
 	for i := range s.keyways {
 		s.keyways[i] = redistest.ServeProcess(t, layouts[0])
 	}
-	fill(t, s.keyways[0].Addr)
+	fill(t, s.keyways[0].Addr, 20_000)
 	for i := range s.loads {
 		s.loads[i] = (&load{
 			addr: s.keyways[i].Addr, clients: 8, keys: 50, pause: 20 * time.Millisecond, reconnect: true, hangup: 5,
@@ -198,7 +198,7 @@ func (s *soaked) check() {
 				left[:min(len(left), 5)])
 		}
 	}
-	filled(s.t, s.keyways[s.rng.IntN(3)].Addr)
+	filled(s.t, s.keyways[s.rng.IntN(3)].Addr, 20_000)
 	for _, l := range s.loads {
 		l.more(s.t, 100)
 		if n := l.foreign.Load() + l.stale.Load() + l.otherErrors.Load(); n > 0 {

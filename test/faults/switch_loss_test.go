@@ -27,7 +27,7 @@ func TestSwitchToFullNode(t *testing.T) {
 	t.Parallel()
 	a, b, older, newer := halves(t)
 	k := redistest.ServeProcess(t, older)
-	fill(t, k.Addr)
+	fill(t, k.Addr, 20_000)
 	s := beginSwitch(t, older, newer, "--rate", "1000").moves()
 	b.Do("CONFIG", "SET", "maxmemory", "1")
 	c := redistest.Dial(t, k.Addr)
@@ -53,7 +53,7 @@ func TestSwitchToFullNode(t *testing.T) {
 		return c.Do("GET", refused).Text == strings.TrimPrefix(refused, "cold:")
 	})
 	s.goesThrough()
-	filled(t, k.Addr)
+	filled(t, k.Addr, 20_000)
 	if n := len(a.Keys()) + len(b.Keys()); n != 20_000 {
 		t.Errorf("the nodes have %d keys", n)
 	}
@@ -80,7 +80,7 @@ func TestReverseFromFullNode(t *testing.T) {
 	t.Parallel()
 	a, b, older, newer := halves(t)
 	k := redistest.ServeProcess(t, older)
-	fill(t, k.Addr)
+	fill(t, k.Addr, 20_000)
 	s := beginSwitch(t, older, newer, "--rate", "1000").moves()
 	redistest.Eventually(t, 20*time.Second, "keys move", func() bool { return len(cold(b)) > 200 })
 	b.Do("CONFIG", "SET", "maxmemory", "1")
@@ -91,7 +91,7 @@ func TestReverseFromFullNode(t *testing.T) {
 		t.Errorf("keyway reverse: %v\n%s", err, out)
 	}
 	s.kill()
-	filled(t, k.Addr)
+	filled(t, k.Addr, 20_000)
 	if n, left := len(cold(a)), len(cold(b)); n != 20_000 || left > 0 {
 		t.Errorf("%d keys are at a, and %d at b", n, left)
 	}
@@ -110,7 +110,7 @@ func TestSourceIsDown(t *testing.T) {
 	t.Parallel()
 	a, b, older, newer := halves(t, durable...)
 	k := redistest.ServeProcess(t, "backend: {hold: 100ms}\n"+older)
-	fill(t, k.Addr)
+	fill(t, k.Addr, 20_000)
 	s := beginSwitch(t, older, newer, "--rate", "1000").moves()
 	redistest.Eventually(t, 20*time.Second, "keys move", func() bool { return len(cold(b)) > 200 })
 	c := redistest.Dial(t, k.Addr)
@@ -129,7 +129,7 @@ func TestSourceIsDown(t *testing.T) {
 	statusSays(t, newer, "problem: the node that has the records of the change does not answer", "start node a")
 	a.Run()
 	s.goesThrough()
-	filled(t, k.Addr)
+	filled(t, k.Addr, 20_000)
 	if n := len(cold(a)) + len(cold(b)); n != 20_000 {
 		t.Errorf("the nodes have %d keys", n)
 	}
@@ -148,7 +148,7 @@ func TestReplicaOfDestinationIsBehind(t *testing.T) {
 			strings.Contains(b.Do("INFO", "replication").Text, "state=online")
 	})
 	k := redistest.ServeProcess(t, older)
-	fill(t, k.Addr)
+	fill(t, k.Addr, 20_000)
 	s := beginSwitch(t, older, newer, "--rate", "2000").moves()
 	redistest.Eventually(t, 20*time.Second, "keys move", func() bool { return len(b.Keys()) > 500 })
 	link.Close()

@@ -17,7 +17,7 @@ func TestSwitchBehindSentinels(t *testing.T) {
 	older := "layout: slots\nslots: {static: {a: 0-8191, b: 8192-16383}}\n" + nodes
 	newer := "layout: slots\nslots: {static: {b: 0-8191, c: 8192-16383}}\n" + nodes
 	k, k2 := redistest.ServeProcess(t, older), redistest.ServeProcess(t, older)
-	fill(t, k.Addr)
+	fill(t, k.Addr, 20_000)
 	all := func(string) bool { return true } // replicas lag
 	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond, lossy: all}).start(t)
 	l2 := (&load{addr: k2.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond, lossy: all, prefix: "b:"}).start(t)
@@ -34,7 +34,7 @@ func TestSwitchBehindSentinels(t *testing.T) {
 	l2.halt()
 	l.settle(t, k2.Addr)
 	l2.settle(t, k.Addr)
-	filled(t, k.Addr)
+	filled(t, k.Addr, 20_000)
 }
 
 // TestSwitchWhileTheClusterChanges: slots of a cluster move, and masters of it are replaced, while
@@ -45,7 +45,7 @@ func TestSwitchWhileTheClusterChanges(t *testing.T) {
 	apart := redistest.Three(t)
 	ring, cluster := "layout: ring\nhash_tag: \"{}\"\n"+redistest.NodesYAML(apart), c.SeedsYAML()
 	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
-	fill(t, k.Addr)
+	fill(t, k.Addr, 20_000)
 	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: 2 * time.Millisecond}).start(t)
 	l2 := (&load{addr: k2.Addr, clients: 5, keys: 50, prefix: "other:", pause: 2 * time.Millisecond}).start(t)
 	l.more(t, 1_000)
@@ -61,7 +61,7 @@ func TestSwitchWhileTheClusterChanges(t *testing.T) {
 	l2.halt()
 	l.settle(t, k2.Addr)
 	l2.settle(t, k.Addr)
-	filled(t, k.Addr)
+	filled(t, k.Addr, 20_000)
 	census(t, k.Addr, apart)
 }
 

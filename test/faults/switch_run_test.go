@@ -106,21 +106,21 @@ func (c *change) kill() {
 }
 
 // fill creates keys that no client uses while the layout changes.
-func fill(t *testing.T, addr string) {
+func fill(t *testing.T, addr string, n int) {
 	t.Helper()
 	c := redistest.Dial(t, addr)
 	defer c.Close()
-	each(t, c, func(i int) (want string, command []string) {
+	each(t, c, n, func(i int) (want string, command []string) {
 		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
 	})
 }
 
 // filled checks that all these keys are there.
-func filled(t *testing.T, addr string) {
+func filled(t *testing.T, addr string, n int) {
 	t.Helper()
 	c := redistest.Dial(t, addr)
 	defer c.Close()
-	each(t, c, func(i int) (want string, command []string) {
+	each(t, c, n, func(i int) (want string, command []string) {
 		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
 	})
 }

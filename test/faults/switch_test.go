@@ -120,7 +120,7 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 	nodes, ring, slots := twoLayouts(t)
 	k, k2 := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)
 	conn := redistest.Dial(t, k.Addr)
-	each(t, conn, func(i int) (want string, command []string) {
+	each(t, conn, 20_000, func(i int) (want string, command []string) {
 		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
 	})
 	l := (&load{addr: k.Addr, clients: 5, keys: 100, pause: time.Millisecond}).start(t)
@@ -163,7 +163,7 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 	if l.errors()+l2.errors() > 0 {
 		t.Error("clients got errors")
 	}
-	each(t, conn, func(i int) (want string, command []string) {
+	each(t, conn, 20_000, func(i int) (want string, command []string) {
 		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
 	})
 	if n := len(nodes[2].Keys()); n > 0 {
@@ -171,20 +171,24 @@ func TestSwitchBackInTheMiddle(t *testing.T) {
 	}
 }
 
-// each sends 20,000 commands in a pipeline.
-func each(t *testing.T, c *redistest.Client, of func(i int) (want string, command []string)) {
+// each sends n commands in pipelines, and requires the replies.
+func each(t *testing.T, c *redistest.Client, n int, of func(i int) (want string, command []string)) {
 	t.Helper()
-	for i := range 20_000 {
-		_, command := of(i)
-		c.Send(command...)
-	}
-	if err := c.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 20_000 {
-		want, command := of(i)
-		if r, err := c.Receive(); err != nil || r.Text != want {
-			t.Fatalf("%q: %s, %v", command, r, err)
+	const depth = 20_000
+	for first := 0; first < n; first += depth {
+		next := min(n, first+depth)
+		for i := first; i < next; i++ {
+			_, command := of(i)
+			c.Send(command...)
+		}
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for i := first; i < next; i++ {
+			want, command := of(i)
+			if r, err := c.Receive(); err != nil || r.Text != want {
+				t.Fatalf("%q: %s, %v", command, r, err)
+			}
 		}
 	}
 }
@@ -196,7 +200,7 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	nodes, ring, slots := twoLayouts(t)
 	k := redistest.ServeProcess(t, ring)
 	conn := redistest.Dial(t, k.Addr)
-	each(t, conn, func(i int) (want string, command []string) {
+	each(t, conn, 20_000, func(i int) (want string, command []string) {
 		return "OK", []string{"SET", fmt.Sprint("cold:", i), fmt.Sprint(i)}
 	})
 	conn.Close()
@@ -212,7 +216,7 @@ func TestMoverOfAnEarlierEpoch(t *testing.T) {
 	if n := len(nodes[3].Keys()); n > 0 {
 		t.Errorf("%d keys are at d", n)
 	}
-	each(t, conn, func(i int) (want string, command []string) {
+	each(t, conn, 20_000, func(i int) (want string, command []string) {
 		return fmt.Sprint(i), []string{"GET", fmt.Sprint("cold:", i)}
 	})
 }

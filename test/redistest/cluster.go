@@ -32,7 +32,7 @@ func (s Server) Cluster(t testing.TB, masters, replicas int, options ...string) 
 // NewClusterAt is like NewCluster, but on another address of this machine.
 func NewClusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {
 	t.Helper()
-	return chosen(t).clusterAt(t, host, masters, replicas, options...)
+	return Chosen(t).clusterAt(t, host, masters, replicas, options...)
 }
 
 func (s Server) clusterAt(t testing.TB, host string, masters, replicas int, options ...string) *Cluster {

@@ -39,7 +39,7 @@ func Start(t testing.TB, options ...string) *Node {
 // StartWith is like Start, with more variables in the environment, such as "LD_PRELOAD=FILE".
 func StartWith(t testing.TB, env []string, options ...string) *Node {
 	t.Helper()
-	n := chosen(t).prepare(t, "127.0.0.1", FreePort(t), options...)
+	n := Chosen(t).prepare(t, "127.0.0.1", FreePort(t), options...)
 	if n.env == nil {
 		n.env = os.Environ()
 	}
@@ -51,7 +51,7 @@ func StartWith(t testing.TB, env []string, options ...string) *Node {
 // StartAt is like Start, but on another address of this machine.
 func StartAt(t testing.TB, host string, port int, options ...string) *Node {
 	t.Helper()
-	return chosen(t).startAt(t, host, port, options...)
+	return Chosen(t).startAt(t, host, port, options...)
 }
 
 // Run starts the process and waits until it answers. It may be called again after Kill.
@@ -207,7 +207,7 @@ func WriteFile(t testing.TB, name, text string) string {
 // Three starts three standalone nodes.
 func Three(t testing.TB) []*Node {
 	t.Helper()
-	return chosen(t).Three(t)
+	return Chosen(t).Three(t)
 }
 
 // NodesYAML returns the nodes section of a configuration with these standalone nodes, named

@@ -63,7 +63,7 @@ func (n *Node) follows() bool {
 
 func startSentinel(t testing.TB, monitored string) *Node {
 	t.Helper()
-	path, env := chosen(t).binary(t)
+	path, env := Chosen(t).binary(t)
 	port := FreePort(t)
 	conf := WriteFile(t, "sentinel.conf", fmt.Sprintf("port %d\nbind 127.0.0.1\n", port)+monitored)
 	n := &Node{t: t, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Port: port, env: env,

@@ -34,8 +34,8 @@ func Servers() []Server { return []Server{Redis, Redis8, Valkey, Stack} }
 
 var serverFlag = flag.String("server", Redis.Name, "the kind of server that nodes are: redis, redis8, valkey or stack")
 
-// chosen returns the server that the flag -server selects.
-func chosen(t testing.TB) Server {
+// Chosen returns the server that the flag -server selects.
+func Chosen(t testing.TB) Server {
 	t.Helper()
 	for _, s := range Servers() {
 		if s.Name == *serverFlag {

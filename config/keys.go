@@ -236,7 +236,7 @@ var keys = []key{
 		meaning: "When a key counts as moved. `auto`: if keyway knows of replicas of its new node, one of them " +
 			"must have it before the former node loses it. `strict`: so in any case, and a replica " +
 			"of the former node must have lost it, too, before a client's command runs. Nodes without a " +
-			"replica in step are then refused. `off`: nobody waits for replicas. " +
+			"replica in step are then refused, if keys move from or to them. `off`: nobody waits for replicas. " +
 			"[What that costs](operations.md#when-a-node-fails-while-keys-move)." + ofPlan,
 		change: "What a failover loses or brings back: no key may come back that clients have deleted: `strict`. The " +
 			"nodes are a cache: `off`."},

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
@@ -100,6 +101,9 @@ func (p *served) prepare(ctx context.Context, next *config.Config, allowMisplace
 		return nil, err
 	}
 	if k.next, err = wiring.InForce(ctx, next, k.old, p.log); err != nil {
+		return nil, err
+	}
+	if err := reshard.RefuseStrict(ctx, k.old, k.next); err != nil {
 		return nil, err
 	}
 	allowed := allowMisplaced || k.next.Epoch() > k.old.Epoch()

@@ -3,8 +3,6 @@ package plan
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/router"
@@ -103,32 +101,6 @@ func (p *planner) judge() {
 			Bytes(p.o.BigOver), errtext.Key(first.Key), first.Node, Bytes(first.Bytes))
 	}
 	r.Estimate = p.estimate()
-}
-
-// maxReplicaLag is how many seconds ago a replica in step has said how far it is: it does so once a second.
-const maxReplicaLag = 2
-
-// replicas adds the nodes that have no replica in step, if there must be one.
-func (p *planner) replicas() {
-	for _, n := range p.nodes {
-		if p.o.Strict && n.err == nil && !n.hasReplicaInStep() {
-			p.problem("replicas", "give it one, or write switch: {durable: auto}",
-				"node %s has no replica in step, so with switch.durable strict no key would move from it or to it",
-				n.name)
-		}
-	}
-}
-
-func (n *node) hasReplicaInStep() bool {
-	for i := range n.number("connected_slaves") {
-		fields := n.info[fmt.Sprint("slave", i)]
-		_, lag, _ := strings.Cut(fields, ",lag=")
-		seconds, err := strconv.Atoi(lag)
-		if strings.Contains(fields, "state=online") && err == nil && seconds >= 0 && seconds <= maxReplicaLag {
-			return true
-		}
-	}
-	return false
 }
 
 // unowned returns how many slots of a cluster have no owner.

@@ -56,8 +56,8 @@ func (n *node) close() {
 // connName names plan's own connections in CLIENT LIST.
 const connName = "keyway:plan"
 
-// inspect connects to the node and asks what it is and who its clients are.
-func (n *node) inspect(ctx context.Context) error {
+// connect connects to the node and asks what it is.
+func (n *node) connect(ctx context.Context) error {
 	if n.addr == "" {
 		return topology.ErrNoAddress
 	}
@@ -81,6 +81,14 @@ func (n *node) inspect(ctx context.Context) error {
 		n.addModule(line)
 	}
 	n.dbs = info.Databases(text)
+	return nil
+}
+
+// inspect connects to the node, and asks what it is, what it can do and who its clients are.
+func (n *node) inspect(ctx context.Context) error {
+	if err := n.connect(ctx); err != nil {
+		return err
+	}
 	if err := n.askProbe(ctx); err != nil {
 		return err
 	}

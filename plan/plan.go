@@ -34,7 +34,7 @@ type Options struct {
 	BigOver int64
 	// RefuseBig looks at every key, and makes a plan that would move a big one unready.
 	RefuseBig bool
-	// Strict makes a plan unready while a node has no replica in step.
+	// Strict makes a plan unready while a node that sends or receives keys has no replica in step.
 	Strict bool
 }
 
@@ -69,6 +69,8 @@ type Report struct {
 	Problems []Problem         `json:"problems"`
 	Limits   []Limit           `json:"cannot_be_had"` // while clients run
 	Ready    bool              `json:"ready"`
+	// UnderWay says that keys are moving already, so that there are only Problems.
+	UnderWay bool `json:"-"`
 }
 
 // Layout is one of the two layouts.

@@ -116,18 +116,6 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 	return r, nil
 }
 
-func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
-	t, err := wiring.FetchTable(ctx, c)
-	tag := c.HashTag
-	if t != nil && t.Slotted() {
-		tag = "{}"
-	}
-	return plan.Side{
-		Table: t, HashTag: tag, Accounts: wiring.Accounts(c), Connect: c.Backend.ConnectTimeout,
-		Reply: c.Backend.RequestTimeout,
-	}, err
-}
-
 // refuseRegister returns an error if the nodes of the older configuration have a register. It
 // would keep all keyways at the older layout, and so hide the keys that have moved.
 func refuseRegister(ctx context.Context, older *config.Config) error {

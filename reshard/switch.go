@@ -174,11 +174,14 @@ func server(n config.Node) string {
 }
 
 // Plan says what stands in the way of the change, as keyway plan does. It returns nil if the change has
-// begun, or takes back one that is under way.
+// begun. If it takes back one that is under way, Plan only looks for replicas, if there must be some.
 func (s *Switch) Plan(ctx context.Context, accept []string) (*plan.Report, error) {
 	at, err := switching.Read(ctx, s.Home, s.Nodes)
-	if err != nil || at.State == switching.Flipping || at.State == switching.Moving {
+	switch isUnderWay := at.State == switching.Flipping || at.State == switching.Moving; {
+	case err != nil || isUnderWay && !s.takesBack:
 		return nil, err
+	case isUnderWay:
+		return s.planBack(ctx)
 	}
 	accept = append([]string{plan.CheckKeyways}, accept...) // Begin asks them
 	return Plan(ctx, s.older, s.newer, plan.Options{Accept: accept})

@@ -161,23 +161,45 @@ func TestBigKeys(t *testing.T) {
 }
 
 // TestStrictPlanNeedsReplicas: with switch.durable strict, the layout does not change while a node lacks a
-// replica.
+// replica, nor is a change taken back, nor does a keyway become strict in the middle of one.
 func TestStrictPlanNeedsReplicas(t *testing.T) {
 	t.Parallel()
 	m := newMoves(t, 1, 100)
-	file := redistest.WriteFile(t, "strict.yml", m.newer+"switch: {durable: strict}\n")
+	k := startReloadable(t, m.older, "")
+	const strict = "switch: {durable: strict}\n"
+	forth := redistest.WriteFile(t, "strict.yml", m.newer+strict)
+	back := redistest.WriteFile(t, "back.yml", m.older+strict)
 	redistest.Replica(t, m.nodes[0])
-	for _, command := range []string{"plan", "switch"} {
-		out, status := m.run(command, m.oldFile, file)
+	refused := func(args ...string) {
+		t.Helper()
+		out, status := m.run(args...)
 		if status != 2 || strings.Contains(out, "node a has no replica in step") ||
-			!strings.Contains(out, "node b has no replica in step, so with switch.durable strict") {
-			t.Errorf("%s: status %d", command, status)
+			!strings.Contains(out, "node b has no replica in step, so with switch.durable strict") ||
+			!strings.HasSuffix(out, "\nNOT READY: replicas\n") {
+			t.Errorf("%s: status %d", args, status)
 		}
+	}
+	refused("plan", m.oldFile, forth)
+	refused("switch", m.oldFile, forth)
+	m.must("switch", "--rate", "1", m.oldFile, m.newFile)
+	refused("reverse", "-c", back)
+	refused("switch", m.newFile, back)
+	const reload = "not reloaded: keyway.yml:7:19: switch.durable: node b has no replica in step, so with " +
+		"switch.durable strict no key would move from it or to it; give it one, or write switch: {durable: auto}"
+	k.logs("the layout is being changed")
+	k.text = strict
+	k.write()
+	if out, ok := k.command(); ok || !strings.Contains(out, reload) {
+		t.Errorf("a reload: %s", out)
 	}
 	redistest.Replica(t, m.nodes[1])
 	redistest.Replica(t, m.nodes[2])
-	m.must("switch", "--wait", m.oldFile, file)
+	if out := k.reload(strict); !strings.Contains(out, "switch.durable: auto -> strict\n") {
+		t.Errorf("with replicas, a reload: %s", out)
+	}
+	m.must("rate", "unlimited", "-c", m.oldFile)
 	m.awaitEnd(0)
+	m.must("reverse", "--wait", "-c", back)
 }
 
 // TestVerifyRepairWhileKeysMove: keys that somebody has written past keyway, to nodes where neither layout

@@ -200,6 +200,11 @@ func printPlan(w io.Writer, r *plan.Report) error {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
 	printLimits(w, r.Limits)
+	return printProblems(w, r)
+}
+
+// printProblems prints what stands in the way.
+func printProblems(w io.Writer, r *plan.Report) error {
 	open := 0
 	for _, p := range r.Problems {
 		if p.Accepted {

@@ -216,7 +216,11 @@ func isReady(ctx context.Context, w io.Writer, change *reshard.Switch, accept []
 	if err != nil || r == nil || r.Ready {
 		return err == nil, err
 	}
-	if err := printPlan(w, r); err != nil {
+	show := printPlan
+	if r.UnderWay {
+		show = printProblems
+	}
+	if err := show(w, r); err != nil {
 		return false, fmt.Errorf("printing the plan: %w", err)
 	}
 	return false, nil

@@ -53,6 +53,11 @@ var inSwitch = []bug{
 		"./config", "TestPlacementHash",
 	},
 	{
+		"a strict change asks for replicas of nodes that no key leaves", "plan/replicas.go",
+		"return n.source() && sends[n.name] ||", "return n.source() ||",
+		"./plan", "TestStrictNodesThatTakePart",
+	},
+	{
 		"auto undoes the way back to another home", "reshard/wish.go",
 		"last.Entered != nil && last.Entered.Old.Hash == wish", "false",
 		"./reshard", "TestTakenBack",

@@ -14,8 +14,8 @@ func TestOverlapCountsEveryPoint(t *testing.T) {
 		}
 		return all
 	}
-	var point uint32
-	hash := func([]byte) uint32 { return point }
+	var p uint32
+	hash := func([]byte) uint32 { return p }
 	var all []Distribution
 	for _, w := range [][]int{{1}, {1, 1}, {1, 2, 1}, {7, 1, 1, 1, 3}, {300, 200}, {1000, 999, 77}} {
 		ring, err := New(nodes(w...), hash)
@@ -31,15 +31,15 @@ func TestOverlapCountsEveryPoint(t *testing.T) {
 	const total = 1 << 17
 	// A ring of twelve nodes has a point every two million, so count where the points are
 	// dense as well: in a ring whose points are only those of its start.
-	dense := &Ring{hash: hash, nodes: 3}
+	var dense []point
 	for i := range uint32(200) {
-		dense.points = append(dense.points, point32(i*i*3, int32(i%3)), point32(i*i*3, int32((i+1)%3)))
+		dense = append(dense, point{i * i * 3, int32(i % 3)}, point{i * i * 3, int32((i + 1) % 3)})
 	}
-	all = append(all, dense)
+	all = append(all, newRing(hash, 3, dense))
 	for ai, a := range all {
 		for bi, b := range all {
 			want := map[[2]int]uint64{}
-			for point = range uint32(total) {
+			for p = range uint32(total) {
 				want[[2]int{a.Node([]byte("k")), b.Node([]byte("k"))}]++
 			}
 			got := Overlap(a, b, total)
@@ -49,8 +49,6 @@ func TestOverlapCountsEveryPoint(t *testing.T) {
 		}
 	}
 }
-
-func point32(value uint32, node int32) point { return point{value, node} }
 
 // TestOverlapOfAllPoints: the counts of 2^32 points add up to each node's share.
 func TestOverlapOfAllPoints(t *testing.T) {

@@ -9,10 +9,10 @@ import (
 // Count is the number of hash slots.
 const Count = 16384
 
-// checksums holds the CRC of each byte, followed by none to three zero bytes.
-// A CRC is linear: the one of four bytes is the XOR of four of these, so Of looks
-// up four bytes at a time, none of which has to wait for the one before.
-var checksums = func() (t [4][256]uint16) {
+// checksums holds the CRC of each byte, followed by none to seven zero bytes.
+// A CRC is linear: the one of eight bytes is the XOR of eight of these, so OfTag
+// looks up eight bytes at a time, none of which has to wait for the one before.
+var checksums = func() (t [8][256]uint16) {
 	xmodem := crc16.MakeTable(crc16.CRC16_XMODEM)
 	for i := range 256 {
 		b := [len(t)]byte{byte(i)}
@@ -24,10 +24,19 @@ var checksums = func() (t [4][256]uint16) {
 }()
 
 // Of returns the hash slot of key.
-func Of(key []byte) uint16 {
-	t, b, crc := &checksums, Tag(key, '{', '}'), uint16(0)
-	for ; len(b) >= 4; b = b[4:] {
-		crc = t[3][b[0]^byte(crc>>8)] ^ t[2][b[1]^byte(crc)] ^ t[1][b[2]] ^ t[0][b[3]]
+func Of(key []byte) uint16 { return OfTag(Tag(key, '{', '}')) }
+
+// OfTag returns the hash slot of the keys whose Tag, between braces, is b.
+func OfTag(b []byte) uint16 {
+	t, crc := &checksums, uint16(0)
+	// What depends on the bytes before comes last, so that the rest need not wait for it.
+	for ; len(b) >= 8; b = b[8:] {
+		crc = t[0][b[7]] ^ t[1][b[6]] ^ t[2][b[5]] ^ t[3][b[4]] ^ t[4][b[3]] ^ t[5][b[2]] ^
+			t[6][b[1]^byte(crc)] ^ t[7][b[0]^byte(crc>>8)]
+	}
+	if len(b) >= 4 {
+		crc = t[0][b[3]] ^ t[1][b[2]] ^ t[2][b[1]^byte(crc)] ^ t[3][b[0]^byte(crc>>8)]
+		b = b[4:]
 	}
 	for _, c := range b {
 		crc = crc<<8 ^ t[0][c^byte(crc>>8)]

@@ -85,6 +85,11 @@ var aroundProxy = []bug{
 		"./router", "TestCompareAgreesWithPlacingKeys",
 	},
 	{
+		"a point of a ring belongs to the node of the next one", "hashring/ring.go",
+		"points[i].value < uint32(b)<<r.shift {", "points[i].value <= uint32(b)<<r.shift {",
+		"./hashring", "TestSearch",
+	},
+	{
 		"a ring's last points belong to its last node", "hashring/overlap.go",
 		"int(r.points[0].node)", "int(r.points[len(r.points)-1].node)",
 		"./hashring", "TestOverlapCountsEveryPoint",

@@ -59,6 +59,9 @@ func (c *Command) single() int {
 	return 0
 }
 
+// OneKey reports whether the command uses the key at Single, and no other key of any database.
+func (c *Command) OneKey() bool { return c.Single > 0 && c.elsewhere == nil && !c.Is(RunsCode) }
+
 // Keyed reports whether the command can have keys at all.
 func (c *Command) Keyed() bool {
 	for _, s := range c.Specs {

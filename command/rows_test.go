@@ -85,3 +85,15 @@ func TestSingleKeyIsThere(t *testing.T) {
 		}
 	}
 }
+
+// TestOneKey: a command has one key only if no argument can name another one.
+func TestOneKey(t *testing.T) {
+	for name, want := range map[string]bool{
+		"get": true, "hset": true, "object|encoding": true,
+		"move": false, "copy": false, "sort": false, "sort_ro": false, "mget": false, "eval": false, "exec": false,
+	} {
+		if got := named(t, name).OneKey(); got != want {
+			t.Errorf("%s has one key: %v, want %v", name, got, want)
+		}
+	}
+}

@@ -200,3 +200,26 @@ func TestHoldOutlivesReload(t *testing.T) {
 		t.Errorf("the node got %q in the next epoch", sent)
 	}
 }
+
+// TestHoldWhileKeysMove: while keyways hold commands to take a change back, those for keys that stay wait, too.
+func TestHoldWhileKeysMove(t *testing.T) {
+	r := newRig(t, Options{})
+	lower, upper, _, _ := layouts(t)
+	r.replaceLayout(router.Moving(lower, upper))
+	id := int(slots.Of([]byte("k")) / 8192)
+	r.feed(cmd("GET", "k"))
+	if sent := r.sent(id); !strings.Contains(sent, "GET") {
+		t.Fatalf("the key does not stay: the node got %q", sent)
+	}
+	r.w.Turn(r.now, time.Unix(1000, 0))
+	pull.Hold(r.w, r.now+int64(time.Second))
+	r.feed(cmd("GET", "k"))
+	if sent := r.sent(id); sent != "" {
+		t.Errorf("the node got %q", sent)
+	}
+	pull.EndHold(r.w)
+	r.endTurn()
+	if sent := r.sent(id); !strings.Contains(sent, "GET") {
+		t.Errorf("the node got %q after the hold", sent)
+	}
+}

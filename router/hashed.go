@@ -1,6 +1,9 @@
 package router
 
-import "github.com/keyway-proxy/keyway/hashring"
+import (
+	"github.com/keyway-proxy/keyway/hashring"
+	"github.com/keyway-proxy/keyway/slots"
+)
 
 // Hashed configures the ring and modulo layouts.
 type Hashed struct {
@@ -62,6 +65,17 @@ func (e *UnknownHashError) Error() string { return "unknown hash " + e.Hash }
 func (l *hashLayout) Place(key []byte) (int32, NodeID) {
 	n := l.Node(l.tag.of(key))
 	return int32(n), NodeID(n)
+}
+
+// placeAndSlot returns the key's node, and its hash slot in another layout. It looks for the hash tag only
+// once if both have the same delimiters.
+func (l *hashLayout) placeAndSlot(key []byte) (slot uint16, node NodeID) {
+	tag := slots.Tag(key, '{', '}')
+	slot = slots.OfTag(tag)
+	if l.tag.opening != '{' || l.tag.closing != '}' {
+		tag = l.tag.of(key)
+	}
+	return slot, NodeID(l.Node(tag))
 }
 
 func (l *hashLayout) Explain(key []byte) Explanation {

@@ -11,6 +11,9 @@ type origin struct {
 	older *Table
 	ids   []NodeID // the moving table's nodes for those of older
 	newer int      // how many nodes of the moving table are of the newer layout: the first ones
+	// hashesAlike reports that both layouts place a key by the same hash of it.
+	hashesAlike bool
+	unowned     NodeID // what From returns for a key without a node in older
 }
 
 // Moving returns the table of a change of the layout that is under way: keys are placed as in
@@ -31,6 +34,12 @@ func Moving(older, newer *Table) *Table {
 		}
 		from.ids[i] = id
 	}
+	if from.unowned = None; older.Clustered() {
+		from.unowned = Unknown
+	}
+	a, isHashed := older.Layout.(*hashLayout)
+	b, areHashed := newer.Layout.(*hashLayout)
+	from.hashesAlike = isHashed && areHashed && a.hash == b.hash && a.tag == b.tag
 	t := newTable(newer.Name, newer.Layout, nodes)
 	t.orphaned, t.from = newer.orphaned, from
 	return t
@@ -77,37 +86,39 @@ func (t *Table) From(key []byte) NodeID {
 // PlaceMoving returns what Place and From return. If both layouts hash keys alike, it hashes the key
 // only once.
 func (t *Table) PlaceMoving(key []byte) (group int32, node, from NodeID) {
-	group, node, was := t.placeInBoth(key)
+	var was NodeID
+	newer, older := t.Layout, t.from.older.Layout
+	newSlots, _ := newer.(*slotLayout)
+	oldSlots, _ := older.(*slotLayout)
+	newHash, _ := newer.(*hashLayout)
+	oldHash, _ := older.(*hashLayout)
+	switch {
+	case newSlots != nil && oldSlots != nil:
+		slot := slots.Of(key)
+		group, node, was = int32(slot), NodeID(newSlots.m.Owner(slot)), NodeID(oldSlots.m.Owner(slot))
+	case newSlots != nil && oldHash != nil:
+		var slot uint16
+		slot, was = oldHash.placeAndSlot(key)
+		group, node = int32(slot), NodeID(newSlots.m.Owner(slot))
+	case newHash != nil && oldSlots != nil:
+		var slot uint16
+		slot, node = newHash.placeAndSlot(key)
+		group, was = int32(node), NodeID(oldSlots.m.Owner(slot))
+	case newHash != nil && t.from.hashesAlike:
+		point := newHash.Point(newHash.tag.of(key))
+		node = NodeID(newHash.At(point))
+		group, was = int32(node), NodeID(oldHash.At(point))
+	default:
+		group, node = t.Place(key)
+		_, was = older.Place(key)
+	}
 	if was == None {
-		if t.from.older.Clustered() {
-			return group, node, Unknown
-		}
-		return group, node, None
+		return group, node, t.from.unowned
 	}
 	if from = t.from.ids[was]; from == node {
 		from = None
 	}
 	return group, node, from
-}
-
-// placeInBoth returns the key's place, and its node in the older layout.
-func (t *Table) placeInBoth(key []byte) (group int32, node, was NodeID) {
-	switch newer := t.Layout.(type) {
-	case *slotLayout:
-		if older, ok := t.from.older.Layout.(*slotLayout); ok {
-			slot := slots.Of(key)
-			return int32(slot), NodeID(newer.m.Owner(slot)), NodeID(older.m.Owner(slot))
-		}
-	case *hashLayout:
-		if older, ok := t.from.older.Layout.(*hashLayout); ok && older.hash == newer.hash && older.tag == newer.tag {
-			point := newer.Point(newer.tag.of(key))
-			node = NodeID(newer.At(point))
-			return int32(node), node, NodeID(older.At(point))
-		}
-	}
-	group, node = t.Place(key)
-	_, was = t.from.older.Place(key)
-	return group, node, was
 }
 
 // Shares returns each node's share of the key space, in [0, 1], or nil if that is not known.

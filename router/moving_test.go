@@ -78,6 +78,12 @@ func TestMoving(t *testing.T) {
 		"another hash tag": {
 			hashOver(t, NewRing, "fnv1a_64", "{}"), hashOver(t, NewRing, "fnv1a_64", ""), []string{"a:1", "b:1", "c:1"},
 		},
+		"tagged ring into a cluster": {
+			hashOver(t, NewRing, "fnv1a_64", "{}"), NewSlots(m), []string{"d:1", "f:1", "e:1", "a:1", "b:1"},
+		},
+		"cluster to a ring with other tags": {
+			NewSlots(m), hashOver(t, NewRing, "murmur", "e{"), []string{"a:1", "b:1", "c:1", "d:1"},
+		},
 		"with replicas": {
 			ringOf(t, three...).WithReplicas([][]string{{"r:1"}}),
 			ringOf(t, three[1:]...).WithReplicas([][]string{{"s:1"}}), []string{"b:1", "c:1", "s:1", "a:1"},

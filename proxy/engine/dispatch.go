@@ -32,11 +32,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		}
 	}
 	if len(cmd.Subs) > 0 && a.Len() > 1 {
-		sub := cmd.Sub(a.Arg(1))
-		switch {
-		case sub != nil:
+		if sub := cmd.Sub(a.Arg(1)); sub != nil {
 			cmd = sub
-		case !cmd.Has(command.Module): // a module may have subcommands that its node does not report
+		} else if !cmd.Has(command.Module) { // a module may have subcommands that its node does not report
 			return s.Reject(cmd, errtext.UnknownSub(cmd.Name, a.Arg(1)))
 		}
 	}
@@ -65,36 +63,26 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 		return s.Stall()
 	}
 	var at Placement
-	if w.Outside != nil || w.Arrivals != nil {
-		isTaken, done := false, false
-		if at, isTaken, done = take(w, s, cmd, a); isTaken {
-			return done
-		}
+	isTaken, done := false, false
+	if w.Outside != nil { // keys that are on no node of the layout
+		isTaken, done = w.Outside.Take(s, cmd, a)
 	}
-	if s.State&(InMulti|Subscribed) != 0 {
-		switch {
-		case s.Has(InMulti) && !cmd.ActsInMulti():
-			return w.Parts.queueInMulti(w, s, cmd, a)
-		case s.Has(Subscribed) && !s.Has(RESP3) && !cmd.Is(command.WhileSubscribed):
-			return s.Reject(cmd, errtext.Subscribed(cmd))
-		}
+	if w.Arrivals != nil && !isTaken { // keys that are not yet where the table says
+		at, isTaken, done = w.Arrivals.Take(s, cmd, a)
+	}
+	if isTaken {
+		return done
+	}
+	switch {
+	case s.Has(InMulti) && !cmd.ActsInMulti():
+		return w.Parts.queueInMulti(w, s, cmd, a)
+	case s.Has(Subscribed) && !s.Has(RESP3) && !cmd.Is(command.WhileSubscribed):
+		return s.Reject(cmd, errtext.Subscribed(cmd))
 	}
 	if s.Has(ReadsReplicas) && !w.Reads.mayWrite(s, cmd, a) || MustDrain(s, len(a.Frame())) {
 		return false
 	}
 	return handle(w, s, cmd, a, at)
-}
-
-// take lets those take a command who look after keys that are not, or not yet, where the table says.
-// The results are as in outside and arrivals.
-func take(w *Worker, s *Session, cmd *command.Command, a command.Args) (at Placement, isTaken, done bool) {
-	if w.Outside != nil {
-		isTaken, done = w.Outside.Take(s, cmd, a)
-	}
-	if w.Arrivals != nil && !isTaken {
-		at, isTaken, done = w.Arrivals.Take(s, cmd, a)
-	}
-	return at, isTaken, done
 }
 
 // handle does what a command's Handling says.

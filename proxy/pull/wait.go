@@ -54,6 +54,14 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 			return at, false, false // it is the same command
 		}
 	}
+	if p.heldUntil == 0 && p.w.Table.IsMoving() && cmd.OneKey() { // a shorter way for most commands
+		key, from := a.Arg(cmd.Single), router.None
+		at.Group, at.Node, from = p.w.Table.PlaceMoving(key)
+		at.IsKnown, at.IsMoving = true, from != router.None
+		if from == router.None || p.gone.has(fingerprintOf(s.DB, key)) {
+			return at, false, false
+		}
+	}
 	p.forget()
 	switch {
 	case p.holds():

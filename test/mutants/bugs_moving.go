@@ -40,8 +40,23 @@ var inMoving = []bug{
 	},
 	{
 		"one hash places a key in two layouts with different hash tags", "router/moving.go",
-		" && older.tag == newer.tag {", " {",
+		" && a.tag == b.tag\n", "\n",
 		"./router", "TestMoving",
+	},
+	{
+		"the tag between braces counts for a ring with other hash tags", "router/hashed.go",
+		"	if l.tag.opening != '{' || l.tag.closing != '}' {", "	if len(tag) == 0 {",
+		"./router", "TestMoving",
+	},
+	{
+		"a command with one key is not held", "proxy/pull/wait.go",
+		"	if p.heldUntil == 0 && p.w.Table.IsMoving() && cmd", "	if p.w.Table.IsMoving() && cmd",
+		"./proxy", "TestHoldWhileKeysMove",
+	},
+	{
+		"MOVE counts as a command with one key", "command/keys.go",
+		"c.Single > 0 && c.elsewhere == nil", "c.Single > 0",
+		"./command", "TestOneKey",
 	},
 	{
 		"a replica serves a key that moves", "proxy/engine/reads.go",

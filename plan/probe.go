@@ -149,11 +149,22 @@ func (p *planner) rights() {
 			p.problem("commands", "allow them; keys cannot move without them",
 				"node %s (%s) does not know %s", n.name, n.version(), strings.Join(n.probe.absent, ", "))
 		}
-		if n.probe.refused != nil {
+		switch {
+		case n.probe.refused == nil:
+		case p.receives(n):
 			p.problem("memory", "mend that first: keys cannot move to it, and it serves no writes",
 				"node %s refuses new keys: %v", n.name, n.probe.refused)
+		default: // such a node is a reason to change the layout
+			p.note("node %s refuses new keys, and none move to it: %v", n.name, n.probe.refused)
 		}
 	}
+}
+
+// receives reports whether keys may move to a node.
+func (p *planner) receives(n *node) bool {
+	return n.newer != router.None && slices.ContainsFunc(p.report.Pairs, func(pair Pair) bool {
+		return pair.To == n.newName(p)
+	})
 }
 
 // try tries for each pair of nodes whether one can restore what the other dumps.

@@ -60,6 +60,11 @@ var aroundProxy = []bug{
 		"./test", "TestPlanVersions",
 	},
 	{
+		"a full node that keys only leave stands in the way", "plan/probe.go",
+		"		case p.receives(n):", "		case p.receives(n) || n.source():",
+		"./test", "TestSwitchAwayFromFullNode",
+	},
+	{
 		"a node that would be full fits", "plan/judge.go",
 		"m.Fits = limit == 0 ||", "m.Fits = limit != 0 ||",
 		"./test", "TestPlanMemory",

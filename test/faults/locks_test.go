@@ -199,9 +199,11 @@ func (l *lockers) pause(d time.Duration) bool {
 	}
 }
 
-// acquire tries once, by SET or by EVALSHA. It counts errors.
+// acquire tries once, by SET or by EVALSHA. It counts errors. A reply that comes when the lease may have ended
+// acquires nothing, as in the libraries of locks.
 func (l *lockers) acquire(name, token string, byScript bool) bool {
 	var err error
+	began := time.Now()
 	if ok := false; byScript {
 		script := redis.NewScript("return redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2])")
 		err = script.Run(context.Background(), l.client, []string{name}, token, lockLease.Milliseconds()).Err()
@@ -213,9 +215,12 @@ func (l *lockers) acquire(name, token string, byScript bool) bool {
 	}
 	if err != nil {
 		l.failed(err)
-		l.release(name, token) // it may have been executed
 	}
-	return err == nil
+	if err != nil || time.Since(began) >= lockLease {
+		l.release(name, token) // it may have been executed
+		return false
+	}
+	return true
 }
 
 // release repeats the release of a lock until a node has compared the token.

@@ -70,7 +70,6 @@ func newScene(t *testing.T, layouts [2]string, nodes []*redistest.Node, keyways,
 	s := &scene{t: t, layouts: layouts, home: nodes[0], nodes: nodes, cold: cold, disturbed: map[int]bool{}}
 	var addrs []string
 	for i := range layouts {
-		s.layouts[i] += "switch: {hold: 300ms}\n"
 		s.files[i] = redistest.WriteFile(t, fmt.Sprintf("layout%d.yml", i), s.layouts[i])
 	}
 	for i := range keyways {

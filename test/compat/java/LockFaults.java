@@ -29,7 +29,7 @@ class LockFaults {
   // steal wants each lock again and again. All are held by this process, so whatever it gets
   // is an overlap.
   static void steal(RedissonClient thief, List<String> names, AtomicInteger stolen) {
-    for (int i = 0; ; i++) {
+    for (int i = 0; !Thread.currentThread().isInterrupted(); i++) { // Redisson's calls end then, too
       String name = names.get(i % names.size());
       try {
         if (thief.getLock(name).tryLock()) {

@@ -87,7 +87,8 @@ func (n *Node) Plan(ctx context.Context, p register.Plan) (planned register.Plan
 }
 
 // mayPlan returns an error if a change cannot follow the changes before it. While keys move, the
-// only next change is back to where they come from: a key could be on three nodes otherwise.
+// only next change is back to where they come from: a key could be on three nodes otherwise. When they have
+// moved, the next one begins where they are: another change may have come and gone since this one was prepared.
 func (n *Node) mayPlan(before []register.Change, p register.Plan) error {
 	last := current(before)
 	if last == nil {
@@ -104,7 +105,12 @@ func (n *Node) mayPlan(before []register.Change, p register.Plan) error {
 	case latest > p.Epoch:
 		return n.refused("planning a change", "look at its state, and begin anew",
 			"there is a change to epoch %d, so none to epoch %d can begin", latest, p.Epoch)
-	case last.Epoch == p.Epoch || last.Over() || last.Plan == nil && last.Entered == nil || reverse:
+	case last.Epoch == p.Epoch || last.Plan == nil && last.Entered == nil || reverse:
+		return nil
+	case last.Over() && was != nil && p.Old.Hash != was.New.Hash:
+		return n.refused("planning a change", "look at its state, and begin anew",
+			"the layout of epoch %d is in force, and this change begins with another one", last.Epoch)
+	case last.Over():
 		return nil
 	}
 	return n.refused("planning a change", "wait until that is done, cancel it, or reverse it",

@@ -88,6 +88,29 @@ func TestCancelledWayBack(t *testing.T) {
 	}
 }
 
+// TestPlanBeginsWithTheLayoutInForce: a change that was prepared before another one went through does not begin.
+func TestPlanBeginsWithTheLayoutInForce(t *testing.T) {
+	record := func(epoch int64, from, to string) register.Record {
+		return register.Record{Epoch: epoch, Old: register.Layout{Hash: from}, New: register.Layout{Hash: to}}
+	}
+	forth := record(4, "a", "b")
+	all := []register.Change{{Epoch: 4, Plan: &register.Plan{Record: forth}, Decision: register.Go, Done: true}}
+	for _, entered := range []*register.Record{nil, &forth} {
+		all[0].Entered = entered
+		for _, c := range []struct {
+			next register.Record
+			may  bool
+		}{
+			{record(5, "b", "a"), true}, {record(5, "b", "c"), true},
+			{record(5, "a", "b"), false}, {record(5, "a", "c"), false},
+		} {
+			if err := (&Node{Name: "n"}).mayPlan(all, register.Plan{Record: c.next}); (err == nil) != c.may {
+				t.Errorf("to plan a change from %s to %s: %v", c.next.Old.Hash, c.next.New.Hash, err)
+			}
+		}
+	}
+}
+
 // TestDecidedBeforePlanned: a keyway goes on holding commands for a change that is decided, although the
 // way back is planned by then. Once it has been told to serve by the change, it takes part in the way back.
 func TestDecidedBeforePlanned(t *testing.T) {

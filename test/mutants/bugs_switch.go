@@ -160,8 +160,13 @@ var inSwitch = []bug{
 	},
 	{
 		"a change to a third layout begins while keys move", "switching/records.go",
-		"	case last.Epoch == p.Epoch || last.Over()", "	case true || last.Epoch == p.Epoch || last.Over()",
+		"	case last.Epoch == p.Epoch ||", "	case true || last.Epoch == p.Epoch ||",
 		"./test", "TestReverseIsPlanned",
+	},
+	{
+		"a change begins with a layout that is not in force any more", "switching/records.go",
+		"	case last.Over() && was != nil && p.Old.Hash", "	case false && last.Over() && was != nil && p.Old.Hash",
+		"./switching", "TestPlanBeginsWithTheLayoutInForce",
 	},
 	{
 		"a keyway that has not prepared does not count", "switching/status.go",

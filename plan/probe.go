@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -43,6 +44,7 @@ type probe struct {
 	missing []string // rights that the user lacks, as ACL SETUSER takes them
 	absent  []string // commands that the node does not know
 	refused error    // the node does not accept the key, for another reason
+	fixed   error    // the node is full, and its limit cannot be raised for the moment
 }
 
 // probeName returns a name for a key that the node may have.
@@ -113,6 +115,9 @@ func (n *node) askProbe(ctx context.Context) error {
 	}
 	if err := restore.Err(); err != nil && !isNotAllowed(err) && !isUnknown(err) {
 		pr.refused = err
+		if strings.HasPrefix(err.Error(), "OOM ") { // to enter an epoch, it needs a little memory
+			pr.fixed = n.conn.ConfigSet(ctx, "maxmemory", n.info["maxmemory"]).Err() // which changes nothing
+		}
 	}
 	slices.Sort(pr.missing)
 	pr.missing = slices.Compact(pr.missing)
@@ -154,6 +159,12 @@ func (p *planner) rights() {
 		case p.receives(n):
 			p.problem("memory", "mend that first: keys cannot move to it, and it serves no writes",
 				"node %s refuses new keys: %v", n.name, n.probe.refused)
+		case n.probe.fixed != nil:
+			limit := max(n.number("maxmemory"), n.number("used_memory")) + register.Room
+			const remedy = "CONFIG SET maxmemory %d, run the command again, and then CONFIG SET maxmemory %s"
+			p.problem("memory", fmt.Sprintf(remedy, limit, n.info["maxmemory"]),
+				"node %s is full, and its memory cannot be raised for the moment in which it enters the epoch: %v",
+				n.name, n.probe.fixed)
 		default: // such a node is a reason to change the layout
 			p.note("node %s refuses new keys, and none move to it: %v", n.name, n.probe.refused)
 		}

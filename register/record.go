@@ -49,6 +49,10 @@ const (
 	doneSuffix     = "_done"
 )
 
+// Room is how much more memory a full node gets for the moment in which it takes a record, for that and for the
+// connections of keyways that greet it meanwhile.
+const Room = 4 << 20
+
 // PlanName returns the name of the library with the Plan of the change to an epoch.
 func PlanName(epoch int64) string { return Name(epoch) + planSuffix }
 

@@ -11,11 +11,8 @@ import (
 
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/register"
 )
-
-// room is what a full node gets for the moment: for a record, and for the connections of
-// keyways that greet it meanwhile.
-const room = 4 << 20
 
 // write is send for commands that take memory, which a full node refuses. That must not keep its
 // layout from being changed: such a node gets more memory for the moment.
@@ -26,9 +23,9 @@ func (c *connection) write(ctx context.Context, doing string, commands ...[]any)
 	}
 	limit, used, err := c.memory(ctx)
 	if err != nil {
-		return nil, c.full(doing, err, "raise its maxmemory by %d bytes for the moment, and try again", room)
+		return nil, c.full(doing, err, "raise its maxmemory by %d bytes for the moment, and try again", register.Room)
 	}
-	raised := max(limit, used) + room
+	raised := max(limit, used) + register.Room
 	set := func(to int64) []any { return []any{"CONFIG", "SET", "maxmemory", to} }
 	// The node executes what comes in one write without commands of others in between, so nobody
 	// uses the memory for something else, or sees the raised limit and takes it for the configured

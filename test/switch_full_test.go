@@ -9,23 +9,9 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// half returns configurations in which b takes over half of a's slots, from one at which b's first slot is
-// older.
-func half(nodes []*redistest.Node, older, newer int, options string) (before, after string) {
-	layout := func(first int) string {
-		b := fmt.Sprintf(", b: %d-16383", first)
-		if first > 16383 {
-			b = ""
-		}
-		return options + fmt.Sprintf("layout: slots\nslots: {static: {a: 0-%d%s}}\n", first-1, b) +
-			redistest.NodesYAML(nodes)
-	}
-	return layout(older), layout(newer)
-}
-
 // TestSwitchAwayFromFullNode: a node is full and evicts nothing, so the layout gets another one. The plan is ready,
-// and the change goes through. Where keyway may not raise the node's limit for the moment, it says what to do, and
-// that helps.
+// and the change goes through. Where keyway may not raise the node's limit for the moment, no change begins: the
+// node could not enter the epoch, and nobody could use it. Both commands say what to do, and that helps.
 func TestSwitchAwayFromFullNode(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]string{
@@ -33,35 +19,38 @@ func TestSwitchAwayFromFullNode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nodes := []*redistest.Node{redistest.Start(t), redistest.Start(t)}
+			nodes := redistest.Three(t)
 			for _, n := range nodes {
 				n.Do("ACL", "SETUSER", "limited", "on", ">pw", "~*", "&*", "+@all", "-config", "+config|get")
 			}
-			older, newer := half(nodes, 16384, 8192, options)
-			k := redistest.ServeProcess(t, older)
-			fillUp(t, nodes[0])
+			older := options + "layout: slots\nslots: {static: {a: 0, b: 1-16383}}\n" + redistest.NodesYAML(nodes[:2])
+			newer := options + "layout: slots\nslots: {static: {a: 0, b: 1-8191, c: 8192-16383}}\n" +
+				redistest.NodesYAML(nodes)
+			k, full := redistest.ServeProcess(t, older), nodes[1]
+			fillUp(t, full)
 			out, status := keyway(t, "plan", older, newer)
-			if status != 0 || !strings.Contains(out, "node a refuses new keys, and none move to it: OOM") {
-				t.Errorf("keyway plan: %d %s", status, out)
-			}
-			out, status = keyway(t, "switch", "--wait", older, newer)
 			if options != "" {
 				raise, back := commandsIn(t, out)
-				if status != 1 || hasRecord(nodes[0], register.PlanName(1)) {
-					t.Errorf("a full node has got a plan: %d %s", status, out)
+				if status != 2 {
+					t.Errorf("keyway plan: %d %s", status, out)
 				}
-				nodes[0].Do(raise...)
 				out, status = keyway(t, "switch", "--wait", older, newer)
-				nodes[0].Do(back...)
+				if status != 2 || hasRecord(nodes[0], register.PlanName(1)) {
+					t.Errorf("the change begins: %d %s", status, out)
+				}
+				full.Do(raise...)
+				defer full.Do(back...)
+			} else if status != 0 || !strings.Contains(out, "node b refuses new keys, and none move to it: OOM") {
+				t.Errorf("keyway plan: %d %s", status, out)
 			}
-			if status != 0 {
+			if out, status = keyway(t, "switch", "--wait", older, newer); status != 0 {
 				t.Errorf("keyway switch: %d %s", status, out)
 			}
-			if got := nodes[0].Do("CONFIG", "GET", "maxmemory").String(); got != fullLimit {
-				t.Errorf("the limit is %s", got)
+			if options == "" && full.Do("CONFIG", "GET", "maxmemory").String() != fullLimit {
+				t.Errorf("the limit is %s", full.Do("CONFIG", "GET", "maxmemory"))
 			}
-			if a, b := len(nodes[0].Keys()), len(nodes[1].Keys()); a+b != 100 || b < 20 {
-				t.Errorf("a has %d keys, b has %d", a, b)
+			if b, c := len(full.Keys()), len(nodes[2].Keys()); b+c != 100 || c < 20 {
+				t.Errorf("b has %d keys, and c %d", b, c)
 			}
 			c := redistest.Dial(t, k.Addr)
 			for i := range 100 {
@@ -90,7 +79,8 @@ func commandsIn(t *testing.T, text string) (raise, back []string) {
 func TestSwitchToNodeThatIsFull(t *testing.T) {
 	t.Parallel()
 	nodes := []*redistest.Node{redistest.Start(t), redistest.Start(t)}
-	older, newer := half(nodes, 12000, 8192, "")
+	layout := "layout: slots\nslots: {static: {a: 0-%d, b: %d-16383}}\n" + redistest.NodesYAML(nodes)
+	older, newer := fmt.Sprintf(layout, 11_999, 12_000), fmt.Sprintf(layout, 8191, 8192)
 	k := redistest.ServeProcess(t, older)
 	c := redistest.Dial(t, k.Addr)
 	for i := range 100 {

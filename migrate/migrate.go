@@ -56,6 +56,7 @@ type Progress struct {
 type NodeProgress struct {
 	Name          string
 	Looked, Total int64
+	Moves         int64 // of those that were looked at
 	Done          bool
 }
 
@@ -282,7 +283,8 @@ func (m *meter) progress(nodes []*move.Node, doing string, totals []int64, took 
 	p.Slow, p.Rate = m.mover.pace.now()
 	for i, n := range nodes {
 		of := NodeProgress{
-			Name: n.Name, Looked: m.mover.scans[n].looked.Load(), Total: totals[i], Done: m.mover.scans[n].done.Load(),
+			Name: n.Name, Looked: m.mover.scans[n].looked.Load(), Total: totals[i],
+			Moves: m.mover.scans[n].moves.Load(), Done: m.mover.scans[n].done.Load(),
 		}
 		p.Looked += of.Looked
 		p.Nodes = append(p.Nodes, of)

@@ -45,6 +45,7 @@ type mover struct {
 // scanned says how far a node was scanned.
 type scanned struct {
 	looked atomic.Int64 // keys that were looked at
+	moves  atomic.Int64 // those of them that move
 	done   atomic.Bool
 	big    []batch // keys that move after all others; used by one goroutine at a time
 }
@@ -98,6 +99,7 @@ func (m *mover) drain(
 	var moved atomic.Int64
 	scan := m.scans[from]
 	scan.looked.Store(0) // a call after an error looks at all of them again
+	scan.moves.Store(0)
 	scan.big = nil
 	batches := make(chan batch)
 	g, ctx := errgroup.WithContext(ctx)
@@ -161,6 +163,7 @@ func (c *collector) collect(keys []string, target func(key string) *move.Node) e
 			moving, targets = append(moving, k), append(targets, to)
 		}
 	}
+	c.scans[c.from].moves.Add(int64(len(moving)))
 	sizes, err := c.from.Sizes(c.ctx, c.db, moving)
 	if err != nil {
 		return err

@@ -192,22 +192,36 @@ func (j *job) note(p migrate.Progress) {
 		j.got, j.failure = time.Now(), ""
 	}
 	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Waits: p.Waiting, Verify: p.Doing != "moving"}
-	looked, left := int64(0), int64(0)
 	for _, n := range p.Nodes {
-		s := Source(n)
-		j.doing.Sources = append(j.doing.Sources, s)
-		looked += s.Looked
-		if !s.Done {
-			left += max(s.Total-s.Looked, 0)
+		j.doing.Sources = append(j.doing.Sources, Source{Name: n.Name, Looked: n.Looked, Total: n.Total, Done: n.Done})
+	}
+	if !j.doing.Verify {
+		j.doing.Left = left(p.Nodes)
+	}
+}
+
+// left estimates how many keys are left to move. Of a node, as large a part moves as of its keys that were looked
+// at, and of one that was not looked at yet, as of the others' keys: nodes may differ much, as one that only
+// receives keys does. It is Unknown if no key was looked at.
+func left(nodes []migrate.NodeProgress) int64 {
+	var looked, moves int64
+	for _, n := range nodes {
+		looked, moves = looked+n.Looked, moves+n.Moves
+	}
+	if looked == 0 {
+		return Unknown
+	}
+	sum := 0.0
+	for _, n := range nodes {
+		share := float64(moves) / float64(looked)
+		if n.Looked > 0 {
+			share = float64(n.Moves) / float64(n.Looked)
+		}
+		if !n.Done {
+			sum += float64(max(n.Total-n.Looked, 0)) * share
 		}
 	}
-	switch {
-	case j.doing.Verify:
-	case looked == 0:
-		j.doing.Left = Unknown
-	default:
-		j.doing.Left = int64(math.Round(float64(left) * float64(p.Moved) / float64(looked)))
-	}
+	return int64(math.Round(sum))
 }
 
 // progress returns how far the job is. It is called about once a second.

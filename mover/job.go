@@ -33,6 +33,7 @@ type job struct {
 	ended   sync.WaitGroup
 
 	mu      sync.Mutex
+	home    *switching.Node
 	drained []string  // nodes that need not be scanned
 	doing   Progress  // but for what follows
 	failure string    // why it does not get on
@@ -76,6 +77,7 @@ func (j *job) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j.setHome(w.Home)
 	if err := j.flip(ctx, w); err != nil {
 		return err
 	}
@@ -88,7 +90,7 @@ func (j *job) attempt(ctx context.Context) error {
 		Skips: j.skips,
 		Drained: func(ctx context.Context, node string) error {
 			j.log.Info("the node has sent all keys that move from it", "epoch", j.epoch, "node", node)
-			return w.Home.Drained(ctx, j.epoch, node)
+			return j.currentHome().Drained(ctx, j.epoch, node)
 		},
 	})
 	j.add(&sum)
@@ -102,12 +104,26 @@ func (j *job) attempt(ctx context.Context) error {
 	if err := j.resumed(ctx); err != nil { // a pause is one, also where little is left to do
 		return err
 	}
-	if err := switching.Finish(ctx, w.Home, w.Newer, j.epoch); err != nil {
+	if err := switching.Finish(ctx, j.currentHome(), w.Newer, j.epoch); err != nil {
 		return err
 	}
 	j.log.Info("the change of the layout is done: all keys are in their places", "epoch", j.epoch,
 		"moved", j.before, "keys", sum.After.Keys, "set_aside", j.aside)
 	return nil
+}
+
+// setHome says which node is the home of the change: that of a cluster may be another one later.
+func (j *job) setHome(home *switching.Node) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.home = home
+}
+
+// currentHome returns the home of the change.
+func (j *job) currentHome() *switching.Node {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.home
 }
 
 // unclean is the error of keys that have not moved to their places.

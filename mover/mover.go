@@ -2,6 +2,7 @@ package mover
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -57,6 +58,7 @@ type mover struct {
 	work  *Work // nil: not found yet
 	found time.Time
 	watch *switching.Watch
+	asked bool // other nodes have been asked what they know of the change
 	own   Process
 	began time.Time
 	pace  *migrate.Pace
@@ -94,12 +96,15 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 	}
 	ask, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	seen, err := m.watch.Look(ask, m.own.name())
-	if err != nil { // who moves keys goes on: that needs no home
+	seen, err := m.watch.Look(ask, m.own.name()) // without a home, who moves keys goes on
+	switch {
+	case err == nil:
+	case errors.Is(err, switching.ErrNotHome) || time.Since(m.found) > findInterval:
 		m.failed(err)
-		if time.Since(m.found) > findInterval {
-			m.find(ctx)
-		}
+		m.find(ctx)
+		return false
+	default:
+		m.failed(err)
 		return false
 	}
 	v := View{Processes: Processes(seen.Clients, m.work.Epoch)}
@@ -114,6 +119,9 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 	if isOver = isOver || v.Change.Done; isOver {
 		m.see(v)
 		return true
+	}
+	if m.inherits(ask, &v.Change) {
+		return false
 	}
 	if v.Pace, err = switching.PaceOf(&v.Change); err != nil {
 		m.failed(err)
@@ -155,11 +163,33 @@ func (m *mover) find(ctx context.Context) bool {
 		if m.watch != nil {
 			m.watch.Close()
 		}
-		m.watch = w.Home.Watch()
+		m.watch, m.asked = w.Home.Watch(), false
 	}
 	m.work = w
+	if m.job != nil {
+		m.job.setHome(w.Home)
+	}
 	m.own.Epoch, m.own.Instance, m.own.Fallback = w.Epoch, m.Instance, m.Fallback
 	return true
+}
+
+// inherits gives a home that lacks the plan, because it owns slot 0 only since then, what other nodes know of the
+// change, such as that its keys should not move now. It returns false if they know nothing.
+func (m *mover) inherits(ctx context.Context, of *register.Change) bool {
+	if !m.work.Home.OwnsSlot0 || of.Plan != nil || m.asked {
+		return false
+	}
+	has, err := m.work.Home.Inherit(ctx, m.work.Nodes, m.work.Epoch)
+	if err != nil {
+		m.failed(err)
+		return true // so no keys move that should not
+	}
+	m.asked = true
+	if has {
+		m.Log.Info("another node is the home of the change", "epoch", m.work.Epoch, "node", m.work.Home.Name,
+			"addr", m.work.Home.Addr)
+	}
+	return has
 }
 
 // failed logs an error, unless it is the one that was logged last.

@@ -24,7 +24,9 @@ func Home(c *config.Config, t *router.Table) *switching.Node {
 	// While the layout is replaced, the configuration and the table may be of different layouts.
 	if c.Clustered() && t.Slotted() {
 		if id := t.SlotOwner(0); id != router.None {
-			return nodes[slices.IndexFunc(nodes, func(n *switching.Node) bool { return n.Addr == t.Nodes[id].Addr })]
+			home := nodes[slices.IndexFunc(nodes, func(n *switching.Node) bool { return n.Addr == t.Nodes[id].Addr })]
+			home.OwnsSlot0 = true
+			return home
 		}
 	}
 	return slices.MinFunc(nodes, byName)

@@ -25,6 +25,8 @@ type Node struct {
 	// to name a connection, it refuses keyways too, and a switch depends on that.
 	control.Account
 	ConnectTimeout time.Duration // 0: 5 s
+	// OwnsSlot0 says that the node is the home of changes because it owns slot 0 of a cluster, which may move.
+	OwnsSlot0 bool
 }
 
 // connName names the connections of this package in CLIENT LIST. It is no name of a keyway that

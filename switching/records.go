@@ -1,8 +1,10 @@
 package switching
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/register"
 )
@@ -141,6 +143,61 @@ func Finish(ctx context.Context, home *Node, nodes []*Node, epoch int64) error {
 		return err
 	}
 	return each(nodes, func(_ int, n *Node) error { return n.note(ctx, register.DoneName(epoch)) })
+}
+
+// Inherit gives the home of the change to an epoch what the one of the nodes says that was its home before, apart
+// from the epoch itself, which the home enters by Flip. What the home says already stays. It returns false if none
+// has been its home. Nodes that do not answer are an error unless another one has.
+func (n *Node) Inherit(ctx context.Context, nodes []*Node, epoch int64) (has bool, err error) {
+	found := make([]register.Change, len(nodes))
+	err = each(nodes, func(i int, n *Node) error {
+		return n.once(ctx, n.Addr, func(c *connection) (err error) {
+			found[i], err = c.change(ctx, epoch)
+			return err
+		})
+	})
+	var former *register.Change
+	for i := range found {
+		if of := &found[i]; of.Plan != nil && (former == nil || of.Paces > former.Paces) {
+			former = of
+		}
+	}
+	if former == nil {
+		return false, err
+	}
+	return true, n.attempt(ctx, func(c *connection) error {
+		own, err := c.change(ctx, epoch)
+		if err != nil {
+			return err
+		}
+		codes, err := inherited(former, &own)
+		for _, code := range codes {
+			if err == nil {
+				err = c.create(ctx, code)
+			}
+		}
+		return err
+	})
+}
+
+// inherited returns the records of a change that its former home has and the present one lacks.
+func inherited(former, own *register.Change) (codes []string, err error) {
+	add := func(code string, failed error) { codes, err = append(codes, code), cmp.Or(err, failed) }
+	if former.Decision != register.Undecided && own.Decision == register.Undecided {
+		add(former.Decision.Code(former.Epoch), nil)
+	}
+	if former.Plan != nil && own.Plan == nil {
+		add(former.Plan.Code())
+	}
+	if former.Pace != nil && own.Pace == nil { // otherwise somebody has said something since
+		add(former.Pace.Code(former.Epoch, former.Paces))
+	}
+	for _, name := range former.Drained {
+		if !slices.Contains(own.Drained, name) {
+			add(register.Note(register.DrainedName(former.Epoch, name)), nil)
+		}
+	}
+	return codes, err
 }
 
 // note creates a record that has only a name.

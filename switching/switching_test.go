@@ -2,11 +2,13 @@ package switching
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/register"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // TestMembers: each process is a member, by what it says last. What is no keyway's is none.
@@ -133,4 +135,39 @@ func TestDecidedBeforePlanned(t *testing.T) {
 	follows(5)
 	m.tried, all[0].Done = 0, true // over before it was seen
 	follows(5)
+}
+
+// TestHomeInherits: the node that owns slot 0 now gets what the former home says of a change, and keeps what
+// somebody has said since then.
+func TestHomeInherits(t *testing.T) {
+	if got := slots.Of([]byte(inSlot0)); got != 0 {
+		t.Errorf("%s is in slot %d", inSlot0, got)
+	}
+	former := register.Change{
+		Epoch: 4, Plan: &register.Plan{Record: register.Record{Epoch: 4}}, Decision: register.Go,
+		Drained: []string{"a", "b"}, Paces: 3, Pace: &register.Pace{Paused: true},
+	}
+	names := func(own register.Change) (names []string) {
+		codes, err := inherited(&former, &own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, code := range codes {
+			names = append(names, register.NameIn([]byte(code)))
+		}
+		slices.Sort(names)
+		return names
+	}
+	entered := register.Change{Epoch: 4, Entered: &register.Record{Epoch: 4}}
+	all := []string{"keyway_4_decision", "keyway_4_drained_a", "keyway_4_drained_b", "keyway_4_pace_3", "keyway_4_plan"}
+	if got := names(entered); !slices.Equal(got, all) {
+		t.Errorf("it gets %q", got)
+	}
+	entered.Paces, entered.Pace, entered.Drained = 1, &register.Pace{}, []string{"b"}
+	if got := names(entered); !slices.Equal(got, []string{all[0], all[1], all[4]}) {
+		t.Errorf("after another pace, it gets %q", got)
+	}
+	if got := names(former); len(got) > 0 {
+		t.Errorf("although it has all, it gets %q", got)
+	}
 }

@@ -2,6 +2,8 @@ package switching
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/control"
@@ -24,6 +26,12 @@ type Sight struct {
 	Changes []register.Change // as the home's register says
 	Clients string            // the reply to CLIENT LIST
 }
+
+// ErrNotHome is wrapped by the error of Look if the home does not own slot 0 of its cluster any more.
+var ErrNotHome = errors.New("slot 0 of the cluster has moved to another node, which is the home of changes now")
+
+// inSlot0 is a key that nobody uses.
+const inSlot0 = "keyway:home:{06S}"
 
 // Watch returns a watch. Its connection opens when it is used, and again when it was lost.
 func (n *Node) Watch() *Watch { return &Watch{home: n} }
@@ -51,6 +59,9 @@ func (w *Watch) Look(ctx context.Context, name string) (s Sight, err error) {
 		w.said = name
 	}
 	s.ID = w.id
+	if err := w.c.isHome(ctx); err != nil {
+		return s, err
+	}
 	if s.Changes, err = w.c.changes(ctx); err != nil {
 		return s, err
 	}
@@ -58,6 +69,23 @@ func (w *Watch) Look(ctx context.Context, name string) (s Sight, err error) {
 		err = w.c.failed("asking for CLIENT LIST", err)
 	}
 	return s, err
+}
+
+// isHome returns an error if the node does not own slot 0 any more, although that makes it the home. A replica does
+// not own it either.
+func (c *connection) isHome(ctx context.Context) error {
+	if !c.node.OwnsSlot0 {
+		return nil
+	}
+	const doing = "asking whether it is the home of changes"
+	switch err := c.Exists(ctx, inSlot0).Err(); {
+	case err == nil || control.IsReply(err) && !strings.HasPrefix(err.Error(), "MOVED "):
+		return nil // such as a node that does not let this user ask for keys
+	case control.IsReply(err):
+		return c.node.refused(doing, "", "%w", ErrNotHome)
+	default:
+		return c.failed(doing, err)
+	}
 }
 
 // Close closes the connection, if there is one.

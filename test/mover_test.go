@@ -355,3 +355,44 @@ func (m *moves) loseNode() {
 		return !isRefused
 	})
 }
+
+// TestHomeOfClusterMoves: when slot 0 of a cluster moves to another node while the cluster's keys move away, that
+// node is the home of the change. It knows of the pause and the plan, and status says who moves the keys.
+func TestHomeOfClusterMoves(t *testing.T) {
+	t.Parallel()
+	cluster, apart := redistest.NewCluster(t, 2, 0), redistest.Start(t)
+	m := &moves{t: t, older: cluster.SeedsYAML(), newer: redistest.Ring(apart.Addr)}
+	m.oldFile = redistest.WriteFile(t, "old.yml", m.older)
+	m.newFile = redistest.WriteFile(t, "new.yml", m.newer+"switch: {batch: 1}\n")
+	k := startReloadable(t, m.older, "instance: kw-0\n")
+	startReloadable(t, m.older, "instance: kw-1\n")
+	c := redistest.Dial(t, k.listen)
+	for i := range 100 {
+		c.Expect("OK", "SET", fmt.Sprint("key:", i), "x")
+	}
+	m.must("switch", "--rate", "1", m.oldFile, m.newFile)
+	m.must("pause", "-c", m.oldFile)
+	knows := func() bool {
+		s := m.status(m.oldFile)
+		return s.By != nil && s.Pace != nil && s.Pace.Paused && s.Planned != nil && len(s.Keyways) == 2
+	}
+	redistest.Eventually(t, 30*time.Second, "the home says how far the change is", knows)
+	at := cluster.Owner(0, 0)
+	from, to := cluster.Nodes[at], cluster.Nodes[1-at]
+	to.Do("CLUSTER", "SETSLOT", "0", "IMPORTING", cluster.IDs[at])
+	from.Do("CLUSTER", "SETSLOT", "0", "MIGRATING", cluster.IDs[1-at])
+	for _, n := range []*redistest.Node{to, from} {
+		n.Do("CLUSTER", "SETSLOT", "0", "NODE", cluster.IDs[1-at])
+	}
+	redistest.Eventually(t, 30*time.Second, "the new home says how far the change is", func() bool {
+		return knows() && hasRecord(to, "keyway_1_pace_1")
+	})
+	if n := len(apart.Keys()); n > 50 {
+		t.Errorf("in a pause, %d keys have moved", n)
+	}
+	m.must("rate", "unlimited", "-c", m.newFile)
+	m.must("resume", "-c", m.newFile)
+	redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {
+		return m.status(m.oldFile).State == switching.Done && len(apart.Keys()) == 100
+	})
+}

@@ -60,7 +60,7 @@ type Switch struct {
 	Moved     uint64 // keys that this process has moved for all, since it started
 	Conflicts uint64 // of these, keys that were on two nodes with different values
 	Moves     bool   // this process moves the keys now
-	// What the process says that moves the keys, whichever that is. Left is below 0 if it is not known.
+	// What the process says that moves the keys, whichever that is. Left and Rate are below 0 if they are not known.
 	Left  int64
 	Rate  int
 	Waits bool

@@ -57,7 +57,8 @@ var (
 	descSwitchRate = desc("switch_keys_per_second",
 		"How fast keys move that clients do not use, as the keyway says that moves them. The same at all keyways.")
 	descSwitchWaits = desc("switch_waits",
-		"1 while the keyway that moves the keys does not get on; keyway status says why. The same at all keyways.")
+		"1 while the keyway that moves the keys does not get on, or nobody can say; keyway status says why. The same "+
+			"at all keyways.")
 
 	// counted describes what the threads count.
 	counted = func() map[*metrics.Metric]*prometheus.Desc {
@@ -143,7 +144,9 @@ func collectSwitch(s Switch, out chan<- prometheus.Metric) {
 	flag := map[bool]float64{true: 1}
 	gauge(descSwitchMoves, flag[s.Moves])
 	gauge(descSwitchWaits, flag[s.Waits])
-	gauge(descSwitchRate, float64(s.Rate))
+	if s.Rate >= 0 {
+		gauge(descSwitchRate, float64(s.Rate))
+	}
 	if s.Left >= 0 {
 		gauge(descSwitchLeft, float64(s.Left))
 	}

@@ -3,11 +3,15 @@ package daemon
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/mover"
 )
+
+// idle is the state of a keyway in no change of the layout.
+const idle = "idle"
 
 // moving has what a pool shows of changes of its layout.
 type moving struct {
@@ -17,6 +21,7 @@ type moving struct {
 	moved uint64 // keys, in all changes
 	aside uint64
 	seen  *mover.View // nil: there is no change, or nothing was seen of it yet
+	at    time.Time   // when that was seen, or first asked for
 }
 
 // see remembers what was seen of a change.
@@ -29,7 +34,7 @@ func (m *moving) see(v mover.View) {
 	}
 	m.moved += grown(before.Moved, v.Own.Moved)
 	m.aside += grown(int64(before.Aside), int64(v.Own.Aside))
-	m.seen = &v
+	m.seen, m.at = &v, time.Now()
 }
 
 // grown returns how much a count has grown, which may have begun at 0 again.
@@ -44,25 +49,37 @@ func grown(before, now int64) uint64 {
 func (m *moving) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.seen = nil
+	m.seen, m.at = nil, time.Time{}
 }
+
+// unseen is how long nothing has been seen of a change, although somebody looks each second, until what was seen
+// is out of date.
+const unseen = 5 * time.Second
 
 // forAdmin returns what the admin address shows.
 func (m *moving) forAdmin(cfg *config.Config) admin.Switch {
-	s := admin.Switch{State: "idle", Left: mover.Unknown}
+	s := admin.Switch{State: idle, Left: mover.Unknown, Rate: mover.Unknown}
 	if state := m.state.Load(); state != nil {
 		s.State = *state
 	}
 	if config.Older(cfg) != nil {
-		s.Epoch = cfg.Epoch()
+		if s.Epoch = cfg.Epoch(); s.State == idle { // so it begins anew when the home does not answer
+			s.State = "moving"
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.Moved, s.Conflicts = m.moved, m.aside
-	if m.seen == nil || s.Epoch == 0 {
+	if s.Epoch == 0 {
 		return s
 	}
-	s.Moves = m.seen.Own.Moves
+	if m.at.IsZero() {
+		m.at = time.Now()
+	}
+	s.Moves = m.seen != nil && m.seen.Own.Moves
+	if s.Waits = time.Since(m.at) > unseen; s.Waits || m.seen == nil {
+		return s
+	}
 	if all := m.seen.Processes; len(all) > 0 && all[0].Moves {
 		s.Left, s.Rate, s.Waits = all[0].Left, all[0].Rate, all[0].Waits != ""
 	}

@@ -20,6 +20,8 @@ const (
 	flipTime   = 5 * time.Second  // to make nodes enter the epoch that have stayed behind
 	retryTime  = 10 * time.Second // for a node that cannot be reached, without asking where the nodes are
 	stuckTime  = 20 * time.Second // without getting on
+	// failsAgain is longer than an attempt takes that fails as the one before, such as one to reach a replica.
+	failsAgain = 10 * time.Second
 )
 
 // job moves the keys of a change, from the beginning to the end.
@@ -37,6 +39,7 @@ type job struct {
 	drained []string  // nodes that need not be scanned
 	doing   Progress  // but for what follows
 	failure string    // why it does not get on
+	failed  time.Time // when that was last so
 	logged  string    // the failure that was logged last
 	got     time.Time // when it has got on last
 	before  int64     // keys that have moved in former attempts
@@ -193,7 +196,7 @@ func (j *job) forget() {
 func (j *job) fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.failure = err.Error()
+	j.failure, j.failed = err.Error(), time.Now()
 	if j.failure != j.logged {
 		j.logged = j.failure
 		j.log.Warn("the keys of the change do not move; trying again", "epoch", j.epoch, "error", err)
@@ -204,10 +207,14 @@ func (j *job) fail(err error) {
 func (j *job) note(p migrate.Progress) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if p.Waiting == "" {
-		j.got, j.failure = time.Now(), ""
+	now, isVerifying := time.Now(), p.Doing != "moving"
+	switch {
+	case p.Waiting != "":
+		j.failure, j.failed = p.Waiting, now
+	case isVerifying || p.Moved > j.doing.Moved || now.Sub(j.failed) > failsAgain:
+		j.got, j.failure = now, ""
 	}
-	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Waits: p.Waiting, Verify: p.Doing != "moving"}
+	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Verify: isVerifying}
 	for _, n := range p.Nodes {
 		j.doing.Sources = append(j.doing.Sources, Source{Name: n.Name, Looked: n.Looked, Total: n.Total, Done: n.Done})
 	}
@@ -247,9 +254,7 @@ func (j *job) progress() Progress {
 	p := j.doing
 	p.Moves, p.Stuck, p.Aside = true, j.stuck(), j.aside
 	p.Moved += j.before
-	if p.Waits == "" {
-		p.Waits = j.failure
-	}
+	p.Waits = j.failure
 	if now := time.Now(); j.at.IsZero() {
 		j.at, j.moved = now, p.Moved
 	} else if took := now.Sub(j.at).Seconds(); took > 0.5 {

@@ -2,6 +2,7 @@ package mover
 
 import (
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/migrate"
 )
@@ -29,4 +30,33 @@ func TestLeft(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
+}
+
+// TestWaitsAreSeen: what a job waits for is said until it gets on, also while it tries again.
+func TestWaitsAreSeen(t *testing.T) {
+	const want = "none has the moved keys"
+	j := &job{}
+	note := func(moved int64, waiting, doing string) {
+		j.note(migrate.Progress{Doing: doing, Moved: moved, Waiting: waiting})
+	}
+	says := func(when, want string) {
+		t.Helper()
+		if got := j.progress().Waits; got != want {
+			t.Errorf("%s, it waits for %q", when, got)
+		}
+	}
+	note(1, "", "moving")
+	says("while keys move", "")
+	note(1, want, "moving")
+	note(1, "", "moving")
+	says("while it tries again", want)
+	note(2, "", "moving")
+	says("when a key has moved", "")
+	note(2, want, "moving")
+	note(2, "", "verifying")
+	says("when all have", "")
+	note(2, want, "moving")
+	j.failed = j.failed.Add(-time.Minute)
+	note(2, "", "moving")
+	says("when it has not failed for long", "")
 }

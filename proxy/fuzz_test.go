@@ -37,7 +37,7 @@ var sessionSeeds = [][3]string{
 }
 
 // FuzzSession: whatever a client sends and nodes answer, in pieces of any
-// size, nothing panics, and what the client is sent is whole replies, never
+// size, while keys move or not, nothing panics, and what the client is sent is whole replies, never
 // more of them than it sent commands.
 func FuzzSession(f *testing.F) {
 	for _, s := range sessionSeeds {
@@ -51,6 +51,9 @@ func FuzzSession(f *testing.F) {
 		r := newRig(t, Options{})
 		if cluster {
 			r = newClusterRig(t, Options{})
+		}
+		if piece >= 128 {
+			r.replaceLayout(movingTable(t, r))
 		}
 		step := max(1, int(piece))
 		take := func(b *[]byte) []byte {

@@ -121,7 +121,8 @@ func TestPullAllocatesNothing(t *testing.T) {
 	for _, c := range [][2]*router.Table{{lower, upper}, {ring, upper}, {heavier, ring}} {
 		for _, stay := range []bool{true, false} {
 			g := newGets(t, c[0], c[1], true, stay, 1)
-			m := &movers{r: g.rig, sent: map[string][]string{}, before: func(string) {}, isEmpty: true}
+			m := newMovers(g.rig)
+			m.isEmpty = true
 			g.feed(string(g.turns[0].in))
 			for range 40 {
 				m.turn()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,28 @@ type movers struct {
 	moved   string               // the address of the node that answers MOVED
 	isEmpty bool                 // the nodes have no keys
 	sent    map[string][]string  // by the node's address, the names of the commands
+	read    []string             // the keys that have been read, in order
+	value   string               // what DUMP returns
+	queued  int                  // commands of the transaction that a node is in
+	copies  map[*pool.Link]bool  // the connections to destinations
+}
+
+func newMovers(r *rig) *movers {
+	return &movers{
+		r: r, value: "abc", sent: map[string][]string{}, copies: map[*pool.Link]bool{}, before: func(string) {},
+	}
+}
+
+// count returns how often all nodes were sent a command.
+func (m *movers) count(name string) (n int) {
+	for _, names := range m.sent {
+		for _, sent := range names {
+			if sent == name {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // turn lets the nodes accept connections and execute what they have got.
@@ -50,23 +73,34 @@ func (m *movers) execute(l *pool.Link, frames string) {
 		name := string(p.Arg(0))
 		m.sent[l.Addr] = append(m.sent[l.Addr], name)
 		m.before(name)
+		if name == "WATCH" {
+			m.copies[l] = true
+		}
 		reply := "+OK\r\n"
 		switch isGuard := p.Len() > 1 && strings.HasPrefix(string(p.Arg(1)), "keyway:guard:"); {
 		case l.Addr == m.moved:
 			reply = "-MOVED 1 10.0.0.3:1\r\n"
+		case name == "MULTI":
+			m.queued = 0
+		case name == "RESTORE", name == "DEL":
+			m.queued++
+			reply = "+QUEUED\r\n"
 		case name == "EXISTS" && m.isEmpty,
-			name == "EXISTS" && !isGuard && slices.Contains(m.sent[l.Addr], "WATCH"): // the destination
+			name == "EXISTS" && !isGuard && m.copies[l]:
 			reply = ":0\r\n"
 		case name == "EXISTS", name == "OBJECT":
 			reply = ":1\r\n"
 		case name == "TIME":
 			reply = "*2\r\n$4\r\n1000\r\n$1\r\n0\r\n"
 		case name == "EXEC":
-			reply = "*0\r\n"
+			reply = fmt.Sprintf("*%d\r\n", m.queued) + strings.Repeat("+OK\r\n", m.queued)
+		case name == "UNLINK":
+			reply = ":1\r\n"
 		case name == "PEXPIRETIME":
 			reply = ":-1\r\n"
 		case name == "DUMP":
-			reply = "$3\r\nabc\r\n"
+			m.read = append(m.read, string(p.Arg(1)))
+			reply = fmt.Sprintf("$%d\r\n%s\r\n", len(m.value), m.value)
 		}
 		l.Received([]byte(reply), m.r.now)
 	}
@@ -79,7 +113,7 @@ func TestRestoreOverTheSocketThatWatched(t *testing.T) {
 	r.replaceLayout(movingTable(t, r))
 	_, id := r.w.Table.Place([]byte("k"))
 	destination := r.w.Table.Nodes[id].Addr
-	m := &movers{r: r, sent: map[string][]string{}}
+	m := newMovers(r)
 	isCut := false
 	m.before = func(name string) {
 		if name != "DUMP" || isCut {
@@ -112,7 +146,8 @@ func TestSlotMovesMeanwhile(t *testing.T) {
 	if slots.Of([]byte("k")) >= 8192 {
 		id = 1
 	}
-	m := &movers{r: r, sent: map[string][]string{}, before: func(string) {}, moved: moving.Nodes[id].Addr}
+	m := newMovers(r)
+	m.moved = moving.Nodes[id].Addr
 	r.feed("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
 	for range 10 {
 		m.turn()

@@ -54,6 +54,17 @@ func TestRememberedKeys(t *testing.T) {
 	}
 }
 
+// TestPipelineOfKeysThatMove: the keys of a pipeline move together, not one after another.
+func TestPipelineOfKeysThatMove(t *testing.T) {
+	t.Parallel()
+	x := newExchange(t)
+	const keys = 1000
+	touch(redistest.Dial(t, x.keyway().Addr), x.put("k:", keys))
+	if batches := calls(x.nodes[0], "unlink") + calls(x.nodes[1], "unlink"); batches == 0 || batches > keys/10 {
+		t.Errorf("%d keys have moved in %d batches", keys, batches)
+	}
+}
+
 // TestBatchOfMover: a keyway moves as many keys at once as switch.batch of the new layout's file says, unless
 // its own file says otherwise. Each batch has two transactions, of which the first one is empty.
 func TestBatchOfMover(t *testing.T) {

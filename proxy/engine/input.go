@@ -247,6 +247,36 @@ func (in *inputs) dropFirst(s *Session) {
 	}
 }
 
+// EachBehind calls f for the commands that a stopped client has sent behind the first one, in order. It ends when
+// f returns false, and at a command that is incomplete or unknown, or that keyway would refuse. a is valid only
+// during the call of f.
+func EachBehind(s *Session, f func(cmd *command.Command, a command.Args) bool) {
+	w := s.Worker
+	p := w.Inputs.GetParser()
+	defer w.Inputs.PutParser(p)
+	for in, isFirst := s.In, true; len(in) > 0; isFirst = false {
+		n, st, err := p.Next(in, &w.Inputs.Limits)
+		if err != nil || st != resp.Ready {
+			return
+		}
+		in = in[n:]
+		if isFirst {
+			continue
+		}
+		a, refusal := command.Args(p), ""
+		cmd := w.Learned.CommandOf(a)
+		if cmd == nil || !mayBegin(w, s, cmd, a) {
+			return
+		}
+		if s.User.Prefix != nil {
+			a, refusal = s.User.Prefix.Command(&w.Names, cmd, a)
+		}
+		if refusal != "" || !f(cmd, a) {
+			return
+		}
+	}
+}
+
 // GetParser returns an unused parser; PutParser takes it back.
 func (in *inputs) GetParser() *resp.Parser {
 	if n := len(in.unused); n > 0 {

@@ -142,6 +142,19 @@ func permits(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	return cmd.Action != command.DoSort || permitsSort(w, s, cmd, a)
 }
 
+// mayBegin reports whether dispatch would let a command begin, as far as that can be said without asking a node
+// or counting a refusal. It refuses SORT, whose patterns name more keys, to a user with rules.
+func mayBegin(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
+	switch {
+	case !cmd.ArityOK(a.Len()), w.Options.Deny != nil && w.Options.Deny[cmd.ID]:
+		return false
+	case s.Login != nil:
+		return isForwarded(w, cmd)
+	}
+	return s.User.Unlimited ||
+		cmd.Action != command.DoSort && s.User.Check(cmd, a, &w.Checks).Why == acl.Permitted
+}
+
 // permitsSort is permits for the patterns of a SORT, which name keys that are not its arguments.
 func permitsSort(w *Worker, s *Session, cmd *command.Command, a command.Args) bool {
 	if s.User.MayReadAnyKey(cmd, a, &w.Checks) {

@@ -1,6 +1,9 @@
 package pull
 
 import (
+	"bytes"
+	"container/list"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +20,9 @@ import (
 const (
 	// maxBatch is how many keys move together: the destination executes nothing else meanwhile.
 	maxBatch = 100
+	// batchBytes is how large a batch may be that has keys for which nobody waits, if these are as large as
+	// those of the last one.
+	batchBytes = 256 << 10
 	// stepTimeout is the longest wait for a node's replies to a step. A value of a gigabyte takes
 	// tens of seconds.
 	stepTimeout = int64(2 * time.Minute)
@@ -31,17 +37,22 @@ type route struct {
 }
 
 // pair moves keys along a route, in one batch after another. The keys that are wanted meanwhile
-// form the next batch.
+// wait in two queues. Those of commands that clients have sent behind the one that waits go along with the
+// others, or when there are no others.
 type pair struct {
 	p *puller
 	route
 	source, destination *pool.Conn
 
-	nodes transfer.Pair
-	wants map[string]*want
-	queue []*want // not in the batch
-	batch []*want
-	moves transfer.Batch
+	nodes  transfer.Pair
+	wants  map[string]*want
+	waited queue // keys that clients wait for
+	ahead  queue // keys that they will wait for soon
+	batch  []*want
+	moves  transfer.Batch
+	isDue  bool // it is pumped when the turn ends
+
+	keyBytes int // the size of a key of the last batch that has copied any
 
 	asking  int    // replies to EXISTS that are due
 	owed    int    // replies to a step of moves that are due
@@ -53,12 +64,27 @@ type pair struct {
 	seeker seeker
 }
 
-// want is a key that somebody waits for.
+// want is a key that somebody waits for, or will wait for soon.
 type want struct {
 	pair    *pair
 	name    []byte
 	waiters []*waiter
-	isThere bool // the source has it
+	isThere bool          // the source has it
+	group   uint16        // see queue: its slot, if its new owner is in a cluster
+	in      *queue        // nil: it is in the batch
+	at      *list.Element // of in
+}
+
+// pairOf returns the pair that moves keys along a route. It is pumped when the turn ends.
+func (p *puller) pairOf(r route) *pair {
+	pr := p.pairs[r]
+	if pr == nil {
+		pr = p.open(r)
+	}
+	if !pr.isDue {
+		pr.isDue, p.due = true, append(p.due, pr)
+	}
+	return pr
 }
 
 // open begins to move keys along a route.
@@ -104,14 +130,27 @@ func (pr *pair) reason() string {
 // want makes a waiter wait for a key.
 func (pr *pair) want(key []byte, who *waiter) {
 	k := pr.wants[string(key)]
-	if k == nil {
-		k = &want{pair: pr, name: append([]byte(nil), key...)}
-		pr.wants[string(k.name)] = k
-		pr.queue = append(pr.queue, k)
+	switch {
+	case k == nil:
+		k = pr.newWant(key)
+		pr.waited.add(k)
+	case k.in == &pr.ahead:
+		pr.ahead.remove(k)
+		pr.waited.add(k)
 	}
 	k.waiters = append(k.waiters, who)
 	who.missing++
 	who.last = k
+}
+
+// newWant makes a key wanted. The caller adds it to a queue.
+func (pr *pair) newWant(key []byte) *want {
+	k := &want{pair: pr, name: bytes.Clone(key)}
+	if pr.nodes.InCluster {
+		k.group = slots.Of(key)
+	}
+	pr.wants[string(k.name)] = k
+	return k
 }
 
 // pump goes on with the batch, or begins the next one, as long as no reply is due.
@@ -122,7 +161,7 @@ func (pr *pair) pump() {
 		if len(pr.batch)+len(pr.seeker.confirming) == 0 {
 			switch {
 			case pr.confirm():
-			case len(pr.queue) == 0:
+			case pr.waited.size+pr.ahead.size == 0:
 				return
 			default:
 				pr.begin()
@@ -144,17 +183,13 @@ func (pr *pair) pump() {
 // begin takes the next batch, and asks the source which of its keys are there. The others are
 // proven to have left.
 func (pr *pair) begin() {
-	rest := pr.queue[:0]
-	slot := slots.Of(pr.queue[0].name)
-	for _, k := range pr.queue {
-		if len(pr.batch) < maxBatch && (!pr.nodes.InCluster || slots.Of(k.name) == slot) {
-			pr.batch = append(pr.batch, k)
-		} else {
-			rest = append(rest, k)
-		}
+	first := &pr.waited
+	if first.size == 0 {
+		first = &pr.ahead
 	}
-	clear(pr.queue[len(rest):])
-	pr.queue = rest
+	id := first.next()
+	pr.batch = pr.waited.take(id, pr.batch, maxBatch)
+	pr.batch = pr.ahead.take(id, pr.batch, min(maxBatch, 1+batchBytes/max(1, pr.keyBytes)))
 	w, attempt := pr.p.w, pr.attempt
 	if why := pr.source.ConnectError(); why != "" {
 		pr.fail(why)
@@ -274,11 +309,13 @@ func (pr *pair) lost(c *pool.Conn) {
 	pr.fail(why)
 }
 
-// fail gives the batch up. Its keys are tried again soon.
+// fail gives the batch up. Those of its keys for which clients wait are tried again soon.
 func (pr *pair) fail(why string) {
 	pr.attempt++
 	pr.failure, pr.asking, pr.owed, pr.until = why, 0, 0, pr.p.w.Now+pause
-	pr.queue = append(append([]*want(nil), pr.batch...), pr.queue...)
+	for _, k := range slices.Backward(pr.batch) {
+		pr.waited.putBack(k)
+	}
 	clear(pr.batch)
 	pr.batch = pr.batch[:0]
 	sk := &pr.seeker
@@ -295,21 +332,22 @@ func (pr *pair) fail(why string) {
 }
 
 // reroute gives up the keys that the table does not place on this route any more: their slot has
-// moved. What waits for them is looked at anew.
+// moved. What waits for them is looked at anew. It also gives up those for which nobody waits.
 func (pr *pair) reroute() {
-	kept := pr.queue[:0]
-	for _, k := range pr.queue {
-		if pr.isOnRoute(k.name) {
-			kept = append(kept, k)
+	for _, k := range pr.batch {
+		k.waiters = dropOver(k.waiters)
+	}
+	for _, k := range append(pr.waited.all(), pr.ahead.all()...) {
+		k.waiters = dropOver(k.waiters)
+		if len(k.waiters) > 0 && pr.isOnRoute(k.name) {
 			continue
 		}
+		k.in.remove(k)
 		delete(pr.wants, string(k.name))
 		for _, who := range k.waiters {
 			pr.p.setReady(who, "")
 		}
 	}
-	clear(pr.queue[len(kept):])
-	pr.queue = kept
 }
 
 func (pr *pair) isOnRoute(key []byte) bool {
@@ -332,6 +370,9 @@ func (pr *pair) end() {
 	if len(pr.batch) == 0 {
 		pr.confirmed(failure)
 		return
+	}
+	if size := transfer.KeyBytes(&pr.moves); size > 0 {
+		pr.keyBytes = size
 	}
 	left := pr.batch[:0]
 	for i, k := range pr.moves.Keys() {

@@ -23,9 +23,13 @@ type puller struct {
 	swept  gone // hash tags, none of whose keys is at its former node any more
 	pairs  map[route]*pair
 	order  []*pair   // the same, in the order in which they were opened
+	due    []*pair   // those that are pumped when the turn ends
 	queue  []*waiter // clients, in the order in which they give up
+	fresh  []*waiter // those of them that have begun to wait in this turn
 	calls  []*waiter // calls; those of one client in the order of its commands
 	ready  []*waiter // those that need not wait any more
+	over   int       // at least as many of queue are over
+	unmet  int       // keys that waiters have given up since the last sweep
 	keys   []int     // scratch
 	wanted []wanted  // scratch
 
@@ -75,7 +79,7 @@ func (p *puller) drop(pr *pair) {
 	delete(p.pairs, pr.route)
 	p.order = slices.DeleteFunc(p.order, func(o *pair) bool { return o == pr })
 	pr.close()
-	for _, wt := range slices.Concat(pr.batch, pr.queue) {
+	for _, wt := range append(pr.waited.all(), pr.batch...) {
 		for _, who := range wt.waiters {
 			p.setReady(who, "")
 		}
@@ -115,9 +119,27 @@ func (p *puller) Shut() {
 
 // Leave forgets a client that has left.
 func (p *puller) Leave(s *engine.Session) {
-	if who := waiters.Get(s); who != nil {
-		who.isOver = true
+	if who := waiters.Get(s); who != nil && !who.isOver {
+		p.end(who)
 	}
+}
+
+// EndTurn begins to move what is wanted since the last turn, all at once.
+func (p *puller) EndTurn() {
+	for i, who := range p.fresh {
+		if !who.isOver && !who.isHeld {
+			p.lookAhead(who.s)
+		}
+		p.fresh[i] = nil
+	}
+	p.fresh = p.fresh[:0]
+	for i, pr := range p.due {
+		pr.isDue = false
+		pr.pump()
+		p.due[i] = nil
+	}
+	p.due = p.due[:0]
+	p.release()
 }
 
 // Tick goes on with moves that had to pause, and ends waits that have become too long.
@@ -134,12 +156,14 @@ func (p *puller) Tick() {
 		if !who.isOver {
 			p.setReady(who, who.lateText())
 		}
+		p.over--
 	}
 	for _, who := range p.calls {
 		if who.until <= p.w.Now && !who.isOver {
 			p.setReady(who, who.lateText())
 		}
 	}
+	p.sweep()
 	p.release()
 }
 

@@ -282,6 +282,23 @@ func (pr *pair) forgetTags() {
 	clear(sk.confirming) // it goes on, for nobody
 }
 
+// sweepTags gives up the search for keys by tags for which nobody waits any more.
+func (pr *pair) sweepTags() {
+	sk := &pr.seeker
+	for _, t := range sk.inOrder(sk.tags) {
+		if t.waiters = dropOver(t.waiters); len(t.waiters) > 0 {
+			continue
+		}
+		isIt := func(o *tagged) bool { return o == t }
+		delete(sk.pass, t.name)
+		sk.next, sk.passed = slices.DeleteFunc(sk.next, isIt), slices.DeleteFunc(sk.passed, isIt)
+		if i := slices.Index(sk.confirming, t); i >= 0 {
+			sk.confirming[i] = nil // it goes on, for nobody
+		}
+		pr.p.setReady(t.keys, "")
+	}
+}
+
 // came ends the wait for the keys of a hash tag.
 func (t *tagged) came() {
 	p := t.pair.p

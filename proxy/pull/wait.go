@@ -81,7 +81,7 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 	who := &waiter{s: s, epoch: p.epoch, since: p.w.Now, until: p.w.Deadline(), isHeld: p.heldUntil != 0}
 	waiters.Set(s, who)
 	s.Set(engine.Blocked)
-	p.queue = append(p.queue, who)
+	p.queue, p.fresh = append(p.queue, who), append(p.fresh, who)
 	p.fetch(who)
 	return at, true, false
 }
@@ -189,19 +189,10 @@ func (p *puller) await(who *waiter) {
 			p.w.Ready.Refresh = true
 			continue
 		}
-		pr := p.pairs[k.route]
-		if pr == nil {
-			pr = p.open(k.route)
-		}
-		if k.isTag {
+		if pr := p.pairOf(k.route); k.isTag {
 			pr.wantTag(k.key, who)
 		} else {
 			pr.want(k.key, who)
-		}
-	}
-	for _, k := range p.wanted {
-		if pr := p.pairs[k.route]; pr != nil {
-			pr.pump()
 		}
 	}
 	p.release()
@@ -227,9 +218,24 @@ func (p *puller) setReady(who *waiter, refusal string) {
 			of = &p.w.Stats.Switch.Holds
 		}
 		of.Observe(p.w.Now - who.since)
-		who.isOver, who.refusal = true, refusal
+		who.refusal = refusal
+		p.end(who)
 		p.ready = append(p.ready, who)
 	}
+}
+
+// end ends a wait.
+func (p *puller) end(who *waiter) {
+	who.isOver = true
+	p.unmet += who.missing
+	if who.call == nil && who.tag == nil {
+		p.over++
+	}
+}
+
+// dropOver drops those that wait no more.
+func dropOver(waiters []*waiter) []*waiter {
+	return slices.DeleteFunc(waiters, func(who *waiter) bool { return who.isOver })
 }
 
 // release resumes those that need not wait any more. Calls of one client go in the order of its

@@ -39,6 +39,41 @@ var inMoving = []bug{
 		"./test", "TestSortWhileKeysMove",
 	},
 	{
+		"a pipeline waits for each of its keys in turn", "proxy/pull/part.go",
+		"			p.lookAhead(who.s)\n", "			_ = who.s\n",
+		"./proxy", "TestPipelineWaitsForItsKeysTogether",
+	},
+	{
+		"keys behind SELECT are looked for in the database before it", "proxy/pull/ahead.go",
+		"		if !isPlain || a.Len() > maxBehind {", "		if a.Len() > maxBehind || isPlain && a.Len() < 0 {",
+		"./proxy", "TestPipelineWaitsForItsKeysTogether",
+	},
+	{
+		"nobody counts the arguments of commands that are looked at ahead", "proxy/engine/users.go",
+		"	case !cmd.ArityOK(a.Len()), w.Options.Deny", "	case w.Options.Deny",
+		"./proxy", "TestAnyCommandBehind",
+	},
+	{
+		"keys for which nobody waits come first", "proxy/pull/pair.go",
+		"	if first.size == 0 {", "	if pr.ahead.size > 0 {",
+		"./proxy", "TestWaitingClientsComeFirst",
+	},
+	{
+		"large keys for which nobody waits fill batches", "proxy/pull/pair.go",
+		"min(maxBatch, 1+batchBytes/max(1, pr.keyBytes))", "min(maxBatch, 1+batchBytes)",
+		"./proxy", "TestLargeKeysMoveInSmallBatches",
+	},
+	{
+		"the keys of clients that have left stay wanted", "proxy/pull/ahead.go",
+		"	if p.unmet <= others/2 {", "	if p.unmet >= 0 {",
+		"./proxy", "TestDepartedClientsLeaveNothing",
+	},
+	{
+		"hash tags of clients that have left stay wanted", "proxy/pull/tags.go",
+		"dropOver(t.waiters); len(t.waiters) > 0 {", "dropOver(t.waiters); len(t.waiters) >= 0 {",
+		"./proxy", "TestDepartedClientsLeaveNothing",
+	},
+	{
 		"one hash places a key in two layouts with different hash tags", "router/moving.go",
 		" && a.tag == b.tag\n", "\n",
 		"./router", "TestMoving",

@@ -66,11 +66,24 @@ func (j *job) run(ctx context.Context) {
 		case took > time.Minute:
 			pause, wait = firstPause, firstPause
 		}
-		select {
-		case <-ctx.Done():
+		// When a change is taken back, the last attempt of its mover fails, which is no fault. Soon the job is stopped.
+		if !goesOn(ctx, firstPause) {
 			return
-		case <-time.After(wait):
 		}
+		j.warn(err)
+		if !goesOn(ctx, wait-firstPause) {
+			return
+		}
+	}
+}
+
+// goesOn waits. It returns false if ctx ends meanwhile.
+func goesOn(ctx context.Context, after time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(after):
+		return true
 	}
 }
 
@@ -197,8 +210,12 @@ func (j *job) fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.failure, j.failed = err.Error(), time.Now()
-	if j.failure != j.logged {
-		j.logged = j.failure
+}
+
+// warn logs why an attempt has failed, unless that was logged last.
+func (j *job) warn(err error) {
+	if text := err.Error(); text != j.logged {
+		j.logged = text
 		j.log.Warn("the keys of the change do not move; trying again", "epoch", j.epoch, "error", err)
 	}
 }

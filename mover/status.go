@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/switching"
 )
@@ -27,8 +28,9 @@ type Status struct {
 	Behind  []string        `json:"behind"`             // the nodes that are not in the epoch yet
 	Keyways []Keyway        `json:"keyways"`
 	// Failed says what could not be asked.
-	Failed  []string `json:"failed"`
-	standby int      // processes that would move the keys
+	Failed  []string      `json:"failed"`
+	standby int           // processes that would move the keys
+	down    []*move.Error // of nodes that could not be asked
 	// Problems are what somebody should do something about. Next is what to do, also without a problem.
 	Problems []string `json:"problems"`
 	Next     []string `json:"next"`
@@ -93,14 +95,14 @@ func ReadStatus(ctx context.Context, of Subject) *Status {
 	read, cancel := context.WithTimeout(ctx, lookTimeout) // so that there is time for the rest, if a node is down
 	defer cancel()
 	at, err := switching.Read(read, of.Home, of.Nodes)
-	for _, e := range flat(err) {
-		s.Failed = append(s.Failed, e.Error())
-	}
 	if at.State == "" {
 		s.State = Untold
-		s.problem("the node that has the records of the change does not answer",
+		s.problem("the node that has the records of the change does not answer: "+bare(err),
 			fmt.Sprintf("start node %s (%s), or repair its network", of.Home.Name, of.Home.Addr))
 		return s
+	}
+	for _, e := range flat(err) {
+		s.fail(e)
 	}
 	s.Epoch, s.State, s.Behind = at.Epoch, at.State, append(s.Behind, at.Behind...)
 	if o, err := at.Plan.ReadOptions(); err == nil && !o.Planned.IsZero() {
@@ -112,6 +114,27 @@ func ReadStatus(ctx context.Context, of Subject) *Status {
 	}
 	s.advise(&at)
 	return s
+}
+
+// fail remembers what could not be asked: of each node once.
+func (s *Status) fail(err error) {
+	var of *move.Error
+	if !errors.As(err, &of) {
+		s.Failed = append(s.Failed, err.Error())
+	} else if !slices.ContainsFunc(s.down, func(e *move.Error) bool { return e.Node == of.Node }) {
+		s.down = append(s.down, of)
+	}
+}
+
+// bare returns the text of an error without what to do.
+func bare(err error) string {
+	var of *move.Error
+	if errors.As(err, &of) {
+		without := *of
+		without.Remedy = ""
+		return without.Error()
+	}
+	return err.Error()
 }
 
 // flat returns the errors of which an error consists.
@@ -137,7 +160,7 @@ func (s *Status) members(ctx context.Context, all []switching.Member, of Subject
 		defer cancel()
 		more, err := of.Next.Members(ask)
 		if err != nil {
-			s.Failed = append(s.Failed, err.Error())
+			s.fail(err)
 		}
 		for _, m := range more {
 			i := slices.IndexFunc(all, func(o switching.Member) bool {
@@ -174,7 +197,7 @@ func (s *Status) move(ctx context.Context, at *switching.Status, of Subject) {
 	defer w.Close()
 	seen, err := w.Look(ctx, "keyway:status")
 	if err != nil {
-		s.Failed = append(s.Failed, err.Error())
+		s.fail(err)
 		return
 	}
 	all := Processes(seen.Clients, at.Epoch)
@@ -201,21 +224,48 @@ func (s *Status) move(ctx context.Context, at *switching.Status, of Subject) {
 
 // advise says what is wrong, and what to do next.
 func (s *Status) advise(at *switching.Status) {
-	for _, b := range s.Behind {
-		s.problem(fmt.Sprintf("node %s cannot be asked, or is not in epoch %d yet; commands for its keys wait "+
-			"or fail", b, s.Epoch),
-			"start node "+b+", or repair its network; the keyways make it enter the epoch, and go on")
-	}
+	s.adviseBehind()
 	switch at.State {
 	case switching.Planned, switching.Prepared, switching.Holding:
 		s.advisePlanned(at)
 	case switching.Flipping, switching.Moving:
 		s.adviseMoving()
 	case switching.Done:
-		s.adviseDone()
+		s.adviseDone(at.Record())
 	default:
-		s.Next = append(s.Next, "to change the layout: keyway plan, then keyway switch")
+		if !s.adviseWish("") {
+			s.Next = append(s.Next, "to change the layout: keyway plan, then keyway switch")
+		}
 	}
+}
+
+// adviseBehind tells of the nodes that keep the change from going on, and of others that could not be asked.
+func (s *Status) adviseBehind() {
+	const next = "the keyways make it enter the epoch, and go on"
+	for _, b := range s.Behind {
+		i := slices.IndexFunc(s.down, func(e *move.Error) bool { return e.Node == b })
+		if i < 0 {
+			s.problem(fmt.Sprintf("node %s is not in epoch %d yet; commands for its keys wait or fail", b, s.Epoch),
+				"wait until node "+b+" is; "+next+", or say in their logs what is wrong")
+			continue
+		}
+		why := s.down[i]
+		text := "node %s cannot be asked (%s: %v); commands for its keys wait or fail"
+		s.problem(fmt.Sprintf(text, b, why.Doing, why.Err),
+			"start node "+b+", or repair its network; "+next)
+	}
+	for _, e := range s.down {
+		if !slices.Contains(s.Behind, e.Node) {
+			s.Failed = append(s.Failed, e.Error())
+		}
+	}
+}
+
+// waitsForBehind reports whether who moves the keys waits for a node of which a problem tells already.
+func (s *Status) waitsForBehind() bool {
+	return slices.ContainsFunc(s.Behind, func(b string) bool {
+		return strings.Contains(s.By.Waits, "node "+b+" ") || strings.Contains(s.By.Waits, "node "+b+":")
+	})
 }
 
 func (s *Status) advisePlanned(at *switching.Status) {
@@ -249,6 +299,7 @@ func (s *Status) adviseMoving() {
 	case s.By.idle > frozen.Seconds():
 		s.problem(s.By.Instance+" at "+s.By.Host+" moves the keys, and seems to be frozen",
 			"start another keyway, which takes its place; or end that one")
+	case s.By.Waits != "" && s.waitsForBehind():
 	case s.By.Waits != "":
 		s.problem(s.By.Instance+" does not get on: "+s.By.Waits, "do what it says; it tries again by itself. keyway "+
 			"reverse takes the change back")
@@ -264,18 +315,38 @@ func (s *Status) adviseMoving() {
 	}
 }
 
-func (s *Status) adviseDone() {
-	var other []string
+func (s *Status) adviseDone(of *register.Record) {
+	before := ""
+	if of != nil {
+		before = of.Old.Hash
+	}
+	hasWish := s.adviseWish(before)
+	if stale := s.files(func(file string) bool { return file == before }); stale != "" {
+		s.Next = append(s.Next, "write the new layout into the file of each keyway, and reload: "+stale)
+	} else if !hasWish {
+		s.Next = append(s.Next, fmt.Sprintf("nothing has to be done; keyway forget %d, if you have not run it, "+
+			"removes what the nodes still say of the old layout, and says which nodes may be shut down", s.Epoch))
+	}
+}
+
+// adviseWish says what to do about files that have a layout which has not been in force. It returns false if
+// there are none. before is the placement that was in force, empty if none was.
+func (s *Status) adviseWish(before string) bool {
+	of := s.files(func(file string) bool { return file != before })
+	if of != "" {
+		s.Next = append(s.Next, "these files have another layout, which keyway switch -c FILE puts in force, or "+
+			"switch.auto if all have it: "+of)
+	}
+	return of != ""
+}
+
+// files returns the keyways whose files have another layout than the one in force that is so.
+func (s *Status) files(is func(placement string) bool) string {
+	var all []string
 	for _, k := range s.Keyways {
-		if k.File != "" {
-			other = append(other, k.Instance+" at "+k.Host)
+		if k.File != "" && is(k.File) {
+			all = append(all, k.Instance+" at "+k.Host)
 		}
 	}
-	if len(other) > 0 {
-		s.Next = append(s.Next, "write the new layout into the file of each keyway, and reload: "+
-			strings.Join(other, ", "))
-		return
-	}
-	s.Next = append(s.Next, fmt.Sprintf("nothing has to be done; keyway forget %d, if you have not run it, removes "+
-		"what the nodes still say of the old layout, and says which nodes may be shut down", s.Epoch))
+	return strings.Join(all, ", ")
 }

@@ -1,10 +1,12 @@
 package mover
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/switching"
 )
@@ -28,7 +30,8 @@ func TestAdvice(t *testing.T) {
 		{"a keyway does not prepare", switching.Planned, Status{Planned: &now}, waiting, "kw-2 at 10.0.0.2", "cancel"},
 		{"it is prepared", switching.Prepared, Status{Planned: &now}, ready, "", "keyway cancel"},
 		{"its command has died", switching.Prepared, Status{Planned: &long}, ready, "have died", "keyway switch"},
-		{"a node is down", switching.Flipping, Status{Behind: []string{"c"}, standby: 1}, nil, "node c", "start"},
+		{"a node stays behind", switching.Flipping, Status{Behind: []string{"c"}, standby: 1}, nil,
+			"node c is not in epoch", "wait until node c is"},
 		{"nobody moves keys", switching.Moving, Status{}, nil, "no process", "start a keyway"},
 		{"it has just begun", switching.Moving, Status{Planned: &now}, nil, "", "wait some seconds"},
 		{"nobody for an hour", switching.Moving, Status{Planned: &long}, nil, "no process", "start a keyway"},
@@ -39,13 +42,28 @@ func TestAdvice(t *testing.T) {
 		{"a full node", switching.Moving, Status{By: &By{Waits: "b: OOM"}}, nil, "does not get on: b: OOM", "reverse"},
 		{"a frozen keyway", switching.Moving, Status{By: &By{idle: 60}}, nil, "frozen", "start another"},
 		{"values aside", switching.Moving, Status{By: &By{Aside: 3}}, nil, "3 values", "keyway:stray:*"},
-		{"old files", switching.Done, Status{Keyways: []Keyway{{Instance: "kw-3", File: "1a"}}}, nil, "", "kw-3"},
+		{"a node fails", switching.Flipping, Status{
+			Behind: []string{"c"}, By: &By{Waits: "node c: refused"},
+			down: []*move.Error{{Node: "c", Doing: "connecting", Err: errors.New("refused"), Remedy: "start it"}},
+		}, nil, "node c cannot be asked (connecting: refused); commands for its keys wait or fail", "start node c"},
+		{"old files", switching.Done, Status{Keyways: []Keyway{{Instance: "kw-3", File: "1a"}}}, nil, "",
+			"write the new layout into the file of each keyway, and reload: kw-3"},
+		{"a wish", switching.Done, Status{Keyways: []Keyway{{Instance: "kw-3", File: "2b"}}}, nil, "",
+			"these files have another layout, which keyway switch -c FILE puts in force"},
+		{"the first wish", switching.Steady, Status{Keyways: []Keyway{{Instance: "kw-3", File: "2b"}}}, nil, "",
+			"switch.auto if all have it: kw-3"},
 		{"the end", switching.Done, Status{Epoch: 7}, nil, "", "keyway forget 7"},
 	} {
-		c.s.advise(&switching.Status{State: c.is, Members: c.members})
+		entered := &register.Record{Old: register.Layout{Hash: "1a"}}
+		c.s.advise(&switching.Status{
+			State: c.is, Members: c.members, Change: register.Change{Entered: entered},
+		})
 		problems, next := strings.Join(c.s.Problems, "\n"), strings.Join(c.s.Next, "\n")
 		if !strings.Contains(problems, c.problem) || (problems != "") != (c.problem != "") {
 			t.Errorf("%s: the problems are %q", c.name, problems)
+		}
+		if strings.Count(problems+next, "refused") > 1 || len(c.s.Problems) > 1 {
+			t.Errorf("%s: it is said twice: %q", c.name, problems)
 		}
 		if !strings.Contains(next, c.next) {
 			t.Errorf("%s: next is %q", c.name, next)

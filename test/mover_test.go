@@ -240,8 +240,14 @@ func TestPause(t *testing.T) {
 	if most := int(took.Seconds()*200) + atOnce; before-left > most {
 		t.Errorf("%d keys have left in %s, more than %d", before-left, took, most)
 	}
-	if text := m.must("rate", "auto", "-c", m.newFile); !strings.Contains(text, "auto: fewer keys") {
-		t.Error("rate does not say what holds now")
+	for _, c := range [][]string{
+		{"auto: fewer keys while a node takes longer than 2ms", "auto"},
+		{"at most 20000 keys/s, and fewer while a node takes longer than 2ms", "20000"},
+		{"at most 20000 keys/s\n", "20000", "--latency", "0"},
+	} {
+		if text := m.must(append([]string{"rate", "-c", m.newFile}, c[1:]...)...); !strings.Contains(text, c[0]) {
+			t.Errorf("rate %s: %s", c[1:], text)
+		}
 	}
 	m.awaitEnd(2)
 	text, status := m.run("pause", "-c", m.newFile)
@@ -342,7 +348,12 @@ func (m *moves) loseNode() {
 	redistest.Eventually(m.t, 10*time.Second, "the metrics say that it waits", func() bool {
 		return m.metric(0, "keyway_switch_waits") == 1
 	})
-	m.says(m.oldFile, 2, "problem: node c cannot be asked", "next: start node c", "does not get on")
+	m.says(m.oldFile, 2, "problem: node c cannot be asked (", "commands for its keys wait or fail",
+		"next: start node c")
+	text, _ := m.run("status", "-c", m.oldFile)
+	if strings.Count(text, "refused") > 1 || strings.Contains(text, "failed:") {
+		m.t.Error("it says twice what is wrong")
+	}
 	m.nodes[2].Run()
 	m.nodes[2].Answers()
 	redistest.Eventually(m.t, 20*time.Second, "clients reach node c", func() bool {

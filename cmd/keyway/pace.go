@@ -65,7 +65,8 @@ func rateCommand() *cobra.Command {
 		Short: "Say how fast the keys of a change of the layout move",
 		Long: "rate says how many keys the keyways move in a second at most, for all nodes together, besides those\n" +
 			"that clients use. With auto, they move fewer while a node takes longer than --latency to answer PING,\n" +
-			"which is how a change begins. A number holds whatever the nodes take, unless --latency is given, too.\n" +
+			"which is how a change begins. A number leaves that limit as it is, unless --latency is given, too;\n" +
+			"unlimited removes it.\n" +
 			paceStatus,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -75,7 +76,7 @@ func rateCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			to := register.Pace{}
+			to, keepsLatency := register.Pace{}, false
 			switch n, err := strconv.Atoi(args[0]); {
 			case args[0] == automatic:
 				to.Latency = latency
@@ -83,13 +84,15 @@ func rateCommand() *cobra.Command {
 			case err != nil || n < 1:
 				return fmt.Errorf("rate %q: write a number of keys per second from 1, auto or unlimited", args[0])
 			default:
-				to.Rate = n
+				to.Rate, keepsLatency = n, true
 			}
 			if cmd.Flags().Changed("latency") {
-				to.Latency = latency
+				to.Latency, keepsLatency = latency, false
 			}
 			return setPace(cmd.Context(), cmd.OutOrStdout(), file, pool, func(was register.Pace) register.Pace {
-				to.Paused = was.Paused
+				if to.Paused = was.Paused; keepsLatency {
+					to.Latency = was.Latency
+				}
 				return to
 			})
 		},

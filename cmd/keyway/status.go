@@ -116,7 +116,7 @@ func printMoving(w io.Writer, s *mover.Status) {
 		if by.Slow != "" {
 			fmt.Fprintf(w, "slow      node %s\n", by.Slow)
 		}
-		if by.Waits != "" {
+		if by.Waits != "" && s.Pace != nil && s.Pace.Paused { // otherwise it is a problem
 			fmt.Fprintf(w, "waits     %s\n", by.Waits)
 		}
 		fmt.Fprintf(w, "set aside %d\n", by.Aside)

@@ -79,7 +79,12 @@ var inSwitch = []bug{
 	},
 	{
 		"keyway status does not say that a node is down", "mover/status.go",
-		"	for _, b := range s.Behind {\n		s.pr", "	for _, b := range s.Behind[:0] {\n		s.pr",
+		"	for _, b := range s.Behind {\n		i ", "	for _, b := range s.Behind[:0] {\n		i ",
+		"./mover", "TestAdvice",
+	},
+	{
+		"keyway status advises to undo a wish", "mover/status.go",
+		"func(file string) bool { return file == before }", "func(file string) bool { return file != \"\" }",
 		"./mover", "TestAdvice",
 	},
 	{

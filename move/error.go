@@ -66,7 +66,7 @@ func (n *Node) failed(doing string, err error) error {
 	e := &Error{Node: n.Name, Addr: n.Addr, Doing: doing, Err: err}
 	e.Temporary = !control.IsReply(err) || notReady(err.Error())
 	if !control.IsReply(err) {
-		e.Remedy = "start the node or repair the network, and run the command again: moved keys stay moved"
+		e.Remedy = "start the node or repair the network, and run the command again"
 		return e
 	}
 	for _, r := range remedies {

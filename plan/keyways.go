@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -19,6 +20,7 @@ type Asked struct {
 	Keyways []Keyway // the old layout is that of the first one
 	Silent  []Silent
 	Traffic *Traffic // nil: they have not tried the new layout
+	Watch   bool     // they are about to, so it matters which of them were asked
 }
 
 // Silent is a keyway that was asked and has not answered.
@@ -77,11 +79,15 @@ func (p *planner) unasked() {
 	for i, s := range more {
 		texts[i] = s.instance + " at " + s.host
 	}
-	if len(more) == 1 {
-		p.problem(CheckKeyways, "name its admin address with --admin",
-			"1 more keyway serves these nodes: %s", texts[0])
+	text, remedy := "1 more keyway serves these nodes: ", "name its admin address with --admin"
+	if len(more) > 1 {
+		text = fmt.Sprintf("%d more keyways serve these nodes: ", len(more))
+		remedy = "name their admin addresses with --admin"
+	}
+	text += strings.Join(texts, ", ")
+	if p.o.Asked.Traffic == nil && !p.o.Asked.Watch {
+		p.note("%s; to count what their clients do, too, %s", text, remedy) // keyway switch asks all of them itself
 		return
 	}
-	p.problem(CheckKeyways, "name their admin addresses with --admin",
-		"%d more keyways serve these nodes: %s", len(more), strings.Join(texts, ", "))
+	p.problem(CheckKeyways, remedy, "%s", text)
 }

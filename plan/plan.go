@@ -23,6 +23,7 @@ type Side struct {
 	Accounts topology.Accounts // those of the nodes
 	Connect  time.Duration     // the longest time that a connection may take
 	Reply    time.Duration     // the longest wait for one reply
+	Cluster  string            // the name of the cluster, for people
 }
 
 // Options say how to look at the nodes.
@@ -44,11 +45,14 @@ const (
 	checkOthers  = "others"    // clients that bypass keyway
 	checkCross   = "crossslot" // commands that the new layout would refuse
 	checkWayBack = "way-back"  // nodes whose values other nodes cannot restore
-	CheckKeyways = "keyways"   // keyways that do not answer, or were not asked
+	CheckKeyways = "keyways"   // keyways that do not answer, or were not asked about their clients
+	CheckNames   = "names"     // names that mean other servers, which keyway switch refuses, and keyway migrate not
 )
 
 // Acceptable returns the checks that Options.Accept may name.
-func Acceptable() []string { return []string{checkCross, CheckKeyways, checkOthers, checkWayBack} }
+func Acceptable() []string {
+	return []string{checkCross, CheckKeyways, CheckNames, checkOthers, checkWayBack}
+}
 
 // Report is what a change of the configuration would do.
 type Report struct {
@@ -77,6 +81,8 @@ type Report struct {
 type Layout struct {
 	Name  string `json:"layout"`
 	Nodes int    `json:"nodes"` // that own keys
+	// Cluster is the name of the cluster in the configuration; empty: it has none.
+	Cluster string `json:"cluster,omitempty"`
 }
 
 // Keys are the numbers of keys and bytes. Those that move are estimates unless Counted.
@@ -134,7 +140,7 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	}
 	p := &planner{older: older, newer: newer, o: o, same: router.SameNodes(older.Table, newer.Table)}
 	p.report = &Report{
-		Old: layoutOf(older.Table), New: layoutOf(newer.Table), Space: router.Compare(older.Table, newer.Table),
+		Old: layoutOf(older), New: layoutOf(newer), Space: router.Compare(older.Table, newer.Table),
 		Pairs: []Pair{}, Memory: []Memory{}, Big: []BigKey{}, Ways: []Way{}, Others: []Other{}, Notes: []string{},
 		Problems: []Problem{}, Limits: []Limit{}, Keyways: []Keyway{}, BigOver: o.BigOver,
 	}
@@ -175,8 +181,8 @@ func Make(ctx context.Context, older, newer Side, o Options) (*Report, error) {
 	return p.report, ctx.Err()
 }
 
-func layoutOf(t *router.Table) Layout {
-	return Layout{Name: t.Name, Nodes: len(keyNodes(t))}
+func layoutOf(s Side) Layout {
+	return Layout{Name: s.Table.Name, Nodes: len(keyNodes(s.Table)), Cluster: s.Cluster}
 }
 
 // keyNodes returns the nodes that keys are placed on, in order. A master of a cluster may have no
@@ -241,6 +247,12 @@ func (p *planner) problem(check, remedy, format string, args ...any) {
 	p.report.Problems = append(p.report.Problems, Problem{
 		Check: check, Text: fmt.Sprintf(format, args...), Remedy: remedy, Accepted: slices.Contains(p.o.Accept, check),
 	})
+}
+
+// Add adds a problem that does not come from the nodes.
+func (r *Report) Add(p Problem) {
+	r.Problems = append(r.Problems, p)
+	r.Ready = r.Ready && p.Accepted
 }
 
 // ready sets whether anything stands in the way.

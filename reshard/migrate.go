@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/migrate"
@@ -110,8 +111,12 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 	if err != nil || !r.Space.Moves {
 		return r, err
 	}
-	if err := areApart(older, newer, a.Table, b.Table); err != nil { // keyway migrate needs no names
-		r.Notes = append(r.Notes, fmt.Sprintf("keyway switch refuses this change: %v", err))
+	if err := areApart(older, newer, a.Table, b.Table); err != nil {
+		r.Add(plan.Problem{
+			Check: plan.CheckNames, Text: fmt.Sprintf("keyway switch refuses this change: %v", err),
+			Remedy:   "keyway migrate needs no names: --accept " + plan.CheckNames,
+			Accepted: slices.Contains(o.Accept, plan.CheckNames),
+		})
 	}
 	return r, nil
 }

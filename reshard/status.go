@@ -51,7 +51,12 @@ func Status(ctx context.Context, c *config.Config) (*mover.Status, error) {
 // layoutText names a layout, for people.
 func layoutText(c *config.Config) string {
 	text := c.Layout
-	if len(c.Nodes) > 0 {
+	switch {
+	case c.Slots.Cluster != "":
+		text += " of cluster " + c.Slots.Cluster
+	case c.Clustered():
+		text += " of a cluster"
+	case len(c.Nodes) > 0:
 		names := make([]string, len(c.Nodes))
 		for i, n := range c.Nodes {
 			names[i] = n.Name

@@ -55,6 +55,6 @@ func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
 	}
 	return plan.Side{
 		Table: t, HashTag: tag, Accounts: wiring.Accounts(c), Connect: c.Backend.ConnectTimeout,
-		Reply: c.Backend.RequestTimeout,
+		Reply: c.Backend.RequestTimeout, Cluster: c.Slots.Cluster,
 	}, err
 }

@@ -82,7 +82,7 @@ func SwitchTo(ctx context.Context, newer *config.Config) (*Switch, error) {
 
 // To returns the layout to which a change leads, for people.
 func (s *Switch) To() string {
-	return fmt.Sprintf("layout %s (placement %s)", s.newer.Layout, s.newer.PlacementHash())
+	return layoutText(s.newer)
 }
 
 // Settings returns what the new configuration says about changes of the layout.
@@ -95,6 +95,9 @@ const enterTime = 10 * time.Second
 // Reverse returns the change that takes the last one back, which the nodes of a file know.
 func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 	l, err := ReadLastChange(ctx, c)
+	if err == nil {
+		err = l.isOf(c)
+	}
 	for end := time.Now().Add(enterTime); err == nil && l.Decided > 0 && time.Now().Before(end); {
 		time.Sleep(enterTime / 100)
 		l, err = ReadLastChange(ctx, c)
@@ -119,6 +122,16 @@ func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 		change.takesBack = true
 	}
 	return change, err
+}
+
+// isOf returns an error if a file has neither layout of the change. It may be of other keyways, which share a node.
+func (l *LastChange) isOf(c *config.Config) error {
+	if hash := c.PlacementHash(); l.Epoch == 0 || hash == l.Old.PlacementHash() || hash == l.New.PlacementHash() {
+		return nil
+	}
+	return c.Errorf("layout", "name a file with one of these layouts; keyway check --connect prints the one in force",
+		"this file has neither layout of the last change (epoch %d), which leads from %s to %s", l.Epoch,
+		layoutText(l.Old), layoutText(l.New))
 }
 
 // areApart returns an error if nothing tells the layouts of two files apart, or their nodes. from and to are

@@ -37,9 +37,12 @@ func TestPlanAsksRunningKeyways(t *testing.T) {
 		out, status = asked()
 		return strings.Contains(out, "kw-2")
 	})
+	expectPlan(t, out, status, 0, "note: 1 more keyway serves these nodes: kw-2 at 127.0.0.1; to count what their "+
+		"clients do, too, name its admin address with --admin", "READY") // keyway switch needs nobody to ask it
+	out, status = asked("--watch", "1s")
 	expectPlan(t, out, status, 2, "not ready: keyways: 1 more keyway serves these nodes: kw-2 at 127.0.0.1; "+
 		"name its admin address with --admin", "NOT READY: keyways")
-	out, status = asked("--accept", "keyways")
+	out, status = asked("--watch", "1s", "--accept", "keyways")
 	expectPlan(t, out, status, 0, "accepted: keyways: 1 more keyway", "READY")
 	out, status = asked("--admin", one.admin+","+two.admin+","+one.admin)
 	both := "keyways  kw-1 at " + one.admin + "\n         kw-2 at " + two.admin + "\n"

@@ -246,7 +246,7 @@ func TestPlanAsksNobodyWhenNothingMoves(t *testing.T) {
 	expectPlan(t, out, status, 2, "(32 more pairs: see --json)")
 	for args, want := range map[string]string{
 		"plan":                          "keyway plan needs the file of the new layout",
-		"plan a.yml b.yml --accept all": "--accept all: write crossslot, keyways, others, way-back",
+		"plan a.yml b.yml --accept all": "--accept all: write crossslot, keyways, names, others, way-back",
 		"plan a.yml b.yml":              "a.yml: no such file",
 	} {
 		b, err := exec.Command(redistest.Build(t), strings.Fields(args)...).CombinedOutput()

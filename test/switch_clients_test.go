@@ -79,9 +79,10 @@ func TestSwitchFromClusterToCluster(t *testing.T) {
 	}
 	files := []string{redistest.WriteFile(t, "old.yml", older), redistest.WriteFile(t, "new.yml", newer)}
 	const refusal = "slots.seeds: these seeds belong to another cluster than those of the old layout"
-	for command, want := range map[string]string{"switch": refusal, "plan": "keyway switch refuses this change: "} {
-		if out, _ := keyway(t, append([]string{command}, files...)...); !strings.Contains(out, want) {
-			t.Errorf("%s lacks %q:\n%s", command, want, out)
+	for command, want := range map[string]string{"switch": refusal, "plan": "NOT READY: names\n"} {
+		out, status := keyway(t, append([]string{command}, files...)...)
+		if status == 0 || !strings.Contains(out, refusal) || !strings.Contains(out, want) {
+			t.Errorf("%s: status %d, lacks %q:\n%s", command, status, want, out)
 		}
 	}
 	named := strings.Replace(newer, "seeds:", "cluster: new, seeds:", 1)

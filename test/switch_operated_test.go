@@ -74,10 +74,13 @@ func TestOperatorChangesLayout(t *testing.T) {
 	o.run(0, "no change is planned\n", "cancel", "-c", older)
 	o.run(0, "All 100 keys are where the layout places them.", "switch", "--wait", older, newer)
 	o.run(0, "no change is planned\n", "cancel", "-c", newer)
-	o.run(0, "all nodes are in epoch 3", "reverse", "--wait", "-c", older)
+	o.run(0, "taking the change of the layout back, to ring of a, b (placement "+layoutOf(t, o.older).Hash+")\n",
+		"reverse", "--wait", "--yes", "-c", older)
 	if keys := o.c.Keys(); len(keys) > 0 {
 		t.Errorf("%d keys have not gone back", len(keys))
 	}
+	third := redistest.WriteFile(t, "third.yml", strings.Replace(o.older, "layout: ring", "layout: modulo", 1))
+	o.run(1, "layout: this file has neither layout of the last change (epoch 3)", "reverse", "-c", third)
 	o.run(0, "ring of 2 nodes -> modulo of 2 nodes", "plan", newer)
 	o.run(0, "all nodes are in epoch 4", "switch", "--wait", newer)
 	o.decide(5)

@@ -125,6 +125,7 @@ func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, 
 		asked.Traffic = known(ctx, newer, asked, p.pool)
 		return nil
 	}
+	asked.Watch = true
 	before, err := reshard.Plan(ctx, older, newer, plan.Options{Accept: p.o.Accept, Asked: asked})
 	if err != nil {
 		return err
@@ -319,10 +320,14 @@ const maxPairs = 100
 const stallPerMB = 25 * time.Millisecond
 
 func layoutText(l plan.Layout) string {
+	text := fmt.Sprintf("%s of %d nodes", l.Name, l.Nodes)
 	if l.Nodes == 1 {
-		return l.Name + " of 1 node"
+		text = l.Name + " of 1 node"
 	}
-	return fmt.Sprintf("%s of %d nodes", l.Name, l.Nodes)
+	if l.Cluster != "" {
+		text += " of cluster " + l.Cluster
+	}
+	return text
 }
 
 // spaceText says which share of the key space moves, and how that is known.

@@ -40,6 +40,7 @@ func reverseCommand() *cobra.Command {
 			if !yes && !confirmed(cmd, question) {
 				return exitStatus(1)
 			}
+			fmt.Fprintf(cmd.OutOrStdout(), "taking the change of the layout back, to %s\n", change.To())
 			return s.carryOut(cmd, change)
 		},
 	}

@@ -1,8 +1,11 @@
 package migrate
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/router"
@@ -36,5 +39,22 @@ func TestStrayIsNotForgotten(t *testing.T) {
 		if !p.strays.Load() {
 			t.Fatalf("round %d has forgotten the stray", i)
 		}
+	}
+}
+
+// TestWhatIsWaitedFor: while a pass waits, it says at which node and for what, such as a replica.
+func TestWhatIsWaitedFor(t *testing.T) {
+	r := retry{limit: time.Second}
+	missing := &move.Error{Node: "b", Doing: "waiting for a replica", Err: errors.New("none has it"), Temporary: true}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- r.run(ctx, func() (bool, error) { return true, missing }) }()
+	said := ""
+	for end := time.Now().Add(10 * time.Second); said == "" && time.Now().Before(end); {
+		said = r.failure()
+	}
+	stop()
+	if err := <-ended; said != "node b: waiting for a replica: none has it" || !errors.Is(err, context.Canceled) {
+		t.Errorf("it waits for %q, and ends with %v", said, err)
 	}
 }

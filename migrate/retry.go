@@ -45,7 +45,7 @@ func (r *retry) run(ctx context.Context, pass func() (advanced bool, err error))
 		if left <= 0 {
 			return fmt.Errorf("gave up after %s: %w", r.limit, err)
 		}
-		text := fmt.Sprintf("node %s: %v", failed.Node, failed.Err)
+		text := fmt.Sprintf("node %s: %s: %v", failed.Node, failed.Doing, failed.Err)
 		r.note(text, true)
 		select {
 		case <-ctx.Done():

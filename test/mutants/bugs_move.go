@@ -169,7 +169,7 @@ var inMove = []bug{
 	},
 	{
 		"a lost connection ends the scan of a node, and nobody repeats it", "migrate/retry.go",
-		"		text := fmt.Sprintf(\"node %s: %v\", failed.Node, failed.Err)\n",
+		"		text := fmt.Sprintf(\"node %s: %s: %v\", failed.Node, failed.Doing, failed.Err)\n",
 		"		text := \"\"\n		if advanced {\n			return nil\n		}\n",
 		"./test", "TestMigrateOutlivesLostConnections",
 	},

@@ -133,6 +133,35 @@ func TestKeysWhileKeysMove(t *testing.T) {
 	clients.Wait()
 }
 
+// bringAll reads keys by keyways, which bring them, until all are read or the function that it returns is called.
+func bringAll(t *testing.T, keys []string, by ...*redistest.Process) (halt func()) {
+	var stop atomic.Bool
+	var clients sync.WaitGroup
+	for i, of := range slices.Collect(slices.Chunk(keys, len(keys)/6)) {
+		mine := redistest.Dial(t, by[i%len(by)].Addr)
+		clients.Go(func() {
+			for part := range slices.Chunk(of, 7) {
+				if stop.Load() {
+					break
+				}
+				for _, key := range part {
+					mine.Send("GET", key)
+				}
+				mine.Flush()
+				for range part {
+					if r, err := mine.Receive(); err != nil || r.Kind == '-' {
+						t.Errorf("GET: %v %v", r, err)
+					}
+				}
+			}
+		})
+	}
+	return func() {
+		stop.Store(true)
+		clients.Wait()
+	}
+}
+
 // TestFlushWhileKeysMove: what was there before FLUSHALL does not come back after its reply, although
 // other keyways are bringing keys at that moment.
 func TestFlushWhileKeysMove(t *testing.T) {
@@ -141,27 +170,7 @@ func TestFlushWhileKeysMove(t *testing.T) {
 	c, movers := redistest.Dial(t, x.keyway().Addr), []*redistest.Process{x.keyway(), x.keyway()}
 	for round := range 12 {
 		keys := x.put(fmt.Sprintf("r%d:", round), 600)
-		var stop atomic.Bool
-		var clients sync.WaitGroup
-		for i := range 6 {
-			mine := redistest.Dial(t, movers[i%2].Addr)
-			clients.Go(func() {
-				for part := range slices.Chunk(keys[i*100:], 7) {
-					if stop.Load() {
-						break
-					}
-					for _, key := range part {
-						mine.Send("GET", key)
-					}
-					mine.Flush()
-					for range part {
-						if r, err := mine.Receive(); err != nil || r.Kind == '-' {
-							t.Errorf("GET: %v %v", r, err)
-						}
-					}
-				}
-			})
-		}
+		readers := bringAll(t, keys, movers[0], movers[1])
 		redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool {
 			at := map[bool]int{}
 			for i, n := range x.nodes {
@@ -173,13 +182,58 @@ func TestFlushWhileKeysMove(t *testing.T) {
 		})
 		flush := [][]string{{"FLUSHALL"}, {"FLUSHALL", "ASYNC"}, {"FLUSHDB"}, {"FLUSHDB", "SYNC"}}[round%4]
 		c.Expect("OK", flush...)
-		stop.Store(true)
-		clients.Wait()
+		readers()
 		for _, n := range x.nodes {
 			if left := n.Keys(); len(left) > 0 {
 				t.Errorf("%s: %d keys are at %s: %q", flush, len(left), n.Addr, left[:min(len(left), 3)])
 			}
 		}
+	}
+}
+
+// TestFlushWhileKeysMoveBetweenClusters: the same from one cluster to another with FLUSHALL, and back with FLUSHDB.
+func TestFlushWhileKeysMoveBetweenClusters(t *testing.T) {
+	t.Parallel()
+	east, west := redistest.NewCluster(t, 2, 0), redistest.NewCluster(t, 2, 0)
+	from, to := east.SeedsYAML(), strings.Replace(west.SeedsYAML(), "seeds:", "cluster: west, seeds:", 1)
+	k, other := redistest.ServeProcess(t, from), redistest.ServeProcess(t, from)
+	c := redistest.Dial(t, k.Addr)
+	for i, way := range [][2]string{{from, to}, {to, from}} {
+		flush := []string{"FLUSHALL", "FLUSHDB"}[i]
+		var keys []string
+		for n := range 3000 {
+			keys = append(keys, fmt.Sprint(flush, n))
+			c.Send("SET", keys[n], "x")
+		}
+		c.Flush()
+		for range keys {
+			if r, err := c.Receive(); err != nil || r.Text != "OK" {
+				t.Fatalf("SET: %s %v", r, err)
+			}
+		}
+		if out, status := keyway(t, "switch", "--rate", "100", "--latency", "0", way[0], way[1]); status != 0 {
+			t.Fatalf("keyway switch: %d %s", status, out)
+		}
+		readers := bringAll(t, keys, k, other)
+		redistest.Eventually(t, 20*time.Second, "some keys have moved", func() bool {
+			return len([]*redistest.Cluster{west, east}[i].Nodes[0].Keys()) > 50
+		})
+		c.Expect("OK", flush)
+		readers()
+		c.Expect("OK", "SET", "later", flush)
+		for _, n := range slices.Concat(east.Nodes, west.Nodes) {
+			for _, key := range n.Keys() {
+				if key != "later" && !strings.HasPrefix(key, "keyway:guard:") {
+					t.Errorf("%s: %s is at %s", flush, key, n.Addr)
+				}
+			}
+		}
+		redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {
+			return hasRecord([]*redistest.Cluster{west, east}[i].Nodes[0], fmt.Sprintf("keyway_%d_done", i+1))
+		})
+		redistest.Dial(t, other.Addr).Expect(flush, "GET", "later")
+		c.Expect("1", "DBSIZE")
+		c.Expect("1", "DEL", "later")
 	}
 }
 

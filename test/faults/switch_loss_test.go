@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	records "github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/slots"
+	changes "github.com/keyway-proxy/keyway/switching"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -192,4 +194,54 @@ func TestSwitchWithStoppedKeyway(t *testing.T) {
 	}
 	l.settle(t, k2.Addr)
 	l2.settle(t, k.Addr)
+}
+
+// TestFailoverBeforeReplicaIsInEpoch: a node enters the epoch, and dies before its replica has the record. The
+// replica takes over, in the former epoch. Nobody uses it until it has entered, too, and no key is lost.
+func TestFailoverBeforeReplicaIsInEpoch(t *testing.T) {
+	t.Parallel()
+	a, b, older, newer := halves(t)
+	link := redistest.NewLink(t, b.Addr, 0)
+	replica := replicaBehind(t, link)
+	k, k2 := redistest.ServeProcess(t, older), redistest.ServeProcess(t, older)
+	const keys = 2000
+	fill(t, k.Addr, keys)
+	all := func(string) bool { return true } // the replica has missed some writes
+	l := (&load{addr: k2.Addr, clients: 4, keys: 30, pause: 5 * time.Millisecond, lossy: all}).start(t)
+	l.more(t, 300)
+	home := &changes.Node{Name: "a", Addr: a.Addr}
+	_, err := home.Plan(t.Context(), records.Plan{Record: records.Record{
+		Epoch: 1, Old: layoutOf(t, older), New: layoutOf(t, newer),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	if to, err := home.Decide(t.Context(), 1, records.Go); err != nil || to == nil {
+		t.Fatal(to, err)
+	}
+	enter(t, 1, older, newer, b)
+	b.Kill()
+	if r := replica.Do("FUNCTION", "LIST"); r.String() != "[]" {
+		t.Fatalf("the replica has %s", r)
+	}
+	replica.Do("REPLICAOF", "NO", "ONE")
+	time.Sleep(time.Second) // the failover
+	b = redistest.StartAt(t, "127.0.0.1", b.Port, "--repl-diskless-sync-delay", "0",
+		"--replicaof", fmt.Sprint("127.0.0.1 ", replica.Port))
+	redistest.Eventually(t, 20*time.Second, "the successor is in step", func() bool {
+		return strings.Contains(b.Do("INFO", "replication").Text, "master_link_status:up")
+	})
+	b.Do("REPLICAOF", "NO", "ONE")
+	redistest.Eventually(t, 60*time.Second, "the change is done", func() bool {
+		at, err := changes.Read(t.Context(), home, nil)
+		return err == nil && at.State == changes.Done
+	})
+	l.more(t, 300)
+	l.halt()
+	l.settle(t, k.Addr)
+	filled(t, k.Addr, keys)
+	if n := len(cold(a)) + len(cold(b)); n != keys || len(cold(b)) < keys/3 {
+		t.Errorf("the nodes have %d keys, b has %d", n, len(cold(b)))
+	}
 }

@@ -94,3 +94,41 @@ func TestSwitchBetweenClusters(t *testing.T) {
 		t.Error("clients got errors")
 	}
 }
+
+// TestSwitchBetweenChangingClusters: masters of both clusters are replaced, and slots of both move, while keys move
+// from one to the other and back.
+func TestSwitchBetweenChangingClusters(t *testing.T) {
+	if !*long {
+		t.Skip("it takes a minute; pass -args -long to run it")
+	}
+	t.Parallel()
+	east, west := redistest.NewCluster(t, 3, 1), redistest.NewCluster(t, 3, 1)
+	from, to := east.SeedsYAML(), strings.Replace(west.SeedsYAML(), "seeds:", "cluster: west, seeds:", 1)
+	k, k2 := redistest.ServeProcess(t, from), redistest.ServeProcess(t, from)
+	fill(t, k.Addr, 20_000)
+	l := (&load{addr: k.Addr, clients: 5, keys: 50, pause: 5 * time.Millisecond}).start(t)
+	l2 := (&load{addr: k2.Addr, clients: 5, keys: 50, prefix: "other:", pause: 5 * time.Millisecond}).start(t)
+	l.more(t, 500)
+	for _, way := range [][2]string{{from, to}, {to, from}} {
+		s := beginSwitch(t, way[0], way[1], "--rate", "1000").moves()
+		for _, c := range []*redistest.Cluster{east, west} {
+			l.more(t, 500)
+			reshard(t, c, c.Owner(0, 10_000), c.Owner(0, 12_000), 500)
+			swap(c)
+		}
+		s.goesThrough()
+		for i, c := range []*redistest.Cluster{west, east} {
+			for _, n := range c.Nodes {
+				if left := cold(n); (way[0] == from) == (i == 1) && len(left) > 0 {
+					t.Errorf("%s still has %d keys", n.Addr, len(left))
+				}
+			}
+		}
+	}
+	l.halt()
+	l2.halt()
+	l.settle(t, k2.Addr)
+	l2.settle(t, k.Addr)
+	filled(t, k.Addr, 20_000)
+	census(t, k.Addr, east.Nodes)
+}

@@ -20,10 +20,11 @@ func TestDecideOnce(t *testing.T) {
 	t.Parallel()
 	home := redistest.Start(t)
 	redistest.Replica(t, home)
-	won := map[bool]int{}
+	won, next := map[bool]int{}, planOf(1)
 	for epoch := int64(1); epoch <= 20; epoch++ {
 		ctx := within(t, 20*time.Second)
-		if _, err := nodeOf(home).Plan(ctx, planOf(epoch)); err != nil {
+		next.Epoch = epoch
+		if _, err := nodeOf(home).Plan(ctx, next); err != nil {
 			t.Fatal(err)
 		}
 		decided := make([]bool, 20)
@@ -44,7 +45,8 @@ func TestDecideOnce(t *testing.T) {
 				t.Errorf("epoch %d: process 0 has read %v, and process %d %v", epoch, decided[0], i, decided[i])
 			}
 		}
-		if won[decided[0]]++; decided[0] { // the next change may follow
+		if won[decided[0]]++; decided[0] { // the next change may follow, which leads back
+			next.Old, next.New = next.New, next.Old
 			if err := switching.Finish(ctx, nodeOf(home), nil, epoch); err != nil {
 				t.Error(err)
 			}
@@ -131,7 +133,13 @@ func TestSwitchIsRead(t *testing.T) {
 	if !hasRecord(c.other, register.DoneName(1)) {
 		t.Error("a keyway that knows only the new nodes does not see that the change is done")
 	}
-	c.do(c.plan(2))
+	if err := c.plan(2); err == nil || !strings.Contains(err.Error(), "the layout of epoch 1 is in force") {
+		t.Errorf("a change from the layout that was in force before: %v", err)
+	}
+	back := planOf(2)
+	back.Old, back.New = back.New, back.Old
+	_, err = c.nodes[0].Plan(c.ctx, back)
+	c.do(err)
 	c.is(switching.Planned)
 }
 

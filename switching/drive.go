@@ -106,9 +106,11 @@ func (d *Driver) prepare(ctx context.Context, epoch int64) error {
 	return nil
 }
 
-// hold waits until all keyways hold their commands, which they do for the time atMost.
+// hold waits until all keyways hold their commands, which they do for the time atMost. It fails if this
+// process is too slow to decide before that ends.
 func (d *Driver) hold(ctx context.Context, epoch int64, atMost time.Duration) error {
 	var missing []string
+	isLate := false
 	for attempt := 1; attempt <= attempts; attempt++ {
 		if err := d.Home.Hold(ctx, epoch, attempt); err != nil {
 			return err
@@ -120,9 +122,13 @@ func (d *Driver) hold(ctx context.Context, epoch int64, atMost time.Duration) er
 		}
 		if len(missing) == 0 {
 			d.Report("all keyways hold their commands after %d ms", time.Since(began).Milliseconds())
+		} else {
+			d.Report("commands are still in flight at %s", strings.Join(missing, ", "))
+		}
+		// The command may have been stopped, or nobody reads what it reports.
+		if isLate = time.Since(began) > atMost; len(missing) == 0 && !isLate {
 			return nil
 		}
-		d.Report("commands are still in flight at %s", strings.Join(missing, ", "))
 		if attempt < attempts || d.Strict { // the last hold goes on
 			select {
 			case <-ctx.Done():
@@ -131,13 +137,16 @@ func (d *Driver) hold(ctx context.Context, epoch int64, atMost time.Duration) er
 			}
 		}
 	}
-	if d.Strict {
-		if _, err := d.Home.Decide(ctx, epoch, register.Cancelled); err != nil {
-			return err
-		}
-		return fmt.Errorf("cancelled, since commands stayed in flight at %s", strings.Join(missing, ", "))
+	if !d.Strict && !isLate {
+		return nil
 	}
-	return nil
+	if _, err := d.Home.Decide(ctx, epoch, register.Cancelled); err != nil {
+		return err
+	}
+	if isLate {
+		return fmt.Errorf("cancelled, since this command was stopped for longer than keyways hold theirs (%s)", atMost)
+	}
+	return fmt.Errorf("cancelled, since commands stayed in flight at %s", strings.Join(missing, ", "))
 }
 
 // await waits until all members are in one of the states, and returns those that are not. It is an error

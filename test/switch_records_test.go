@@ -212,3 +212,31 @@ func TestChangesPlannedAtOnce(t *testing.T) {
 		t.Errorf("cancelled by somebody else: %v", err)
 	}
 }
+
+// TestCommandIsSlow: a command that is stopped until keyways hold their commands no more asks them once more, and
+// cancels the change if that does not help. Otherwise clients would not know what became of their commands.
+func TestCommandIsSlow(t *testing.T) {
+	t.Parallel()
+	for stops, want := range map[int]string{1: "", 3: "cancelled, since this command was stopped for longer than"} {
+		home := redistest.Start(t)
+		redistest.Dial(t, home.Addr).MustDo("CLIENT", "SETNAME", guard.StateName("kw", 1, "held", "1a"))
+		d := &switching.Driver{Home: nodeOf(home), Nodes: []*switching.Node{nodeOf(home)}}
+		left := stops
+		d.Report = func(format string, _ ...any) {
+			if strings.Contains(format, "hold their commands") && left > 0 {
+				left--
+				time.Sleep(150 * time.Millisecond)
+			}
+		}
+		p := planOf(0)
+		p.Options = []byte(`{"hold": 100000000}`)
+		_, err := d.Begin(within(t, 20*time.Second), p)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("stopped %d times: %v", stops, err)
+		}
+		hasEntered := hasRecord(home, register.Name(1))
+		if !hasRecord(home, register.HoldName(1, min(stops+1, 3))) || hasEntered != (want == "") {
+			t.Errorf("stopped %d times: the home has %q", stops, home.Do("FUNCTION", "LIST").Text)
+		}
+	}
+}

@@ -184,6 +184,11 @@ var inSwitch = []bug{
 		"./switching", "TestPlanBeginsWithTheLayoutInForce",
 	},
 	{
+		"a change is decided although keyways hold commands no more", "switching/drive.go",
+		"if isLate = time.Since(began) > atMost;", "if isLate = false;",
+		"./test", "TestCommandIsSlow",
+	},
+	{
 		"a keyway that has not prepared does not count", "switching/status.go",
 		"		if m.Epoch != s.Epoch || m.State != prepared {", "		if m.Epoch != s.Epoch && m.State != \"\" {",
 		"./test", "TestSwitchIsRead",

@@ -55,8 +55,9 @@ type Progress struct {
 // NodeProgress says how far the scan of a node is.
 type NodeProgress struct {
 	Name          string
-	Looked, Total int64
+	Looked, Total int64 // see Progress
 	Moves         int64 // of those that were looked at
+	Waiting       int64 // of those that move
 	Done          bool
 }
 
@@ -282,10 +283,12 @@ func (m *meter) progress(nodes []*move.Node, doing string, totals []int64, took 
 	p.Looked, p.Moved = 0, m.mover.moved.Load()
 	p.Slow, p.Rate = m.mover.pace.now()
 	for i, n := range nodes {
+		scan := m.mover.scans[n]
 		of := NodeProgress{
-			Name: n.Name, Looked: m.mover.scans[n].looked.Load(), Total: totals[i],
-			Moves: m.mover.scans[n].moves.Load(), Done: m.mover.scans[n].done.Load(),
+			Name: n.Name, Looked: scan.looked.Load(), Total: totals[i],
+			Moves: scan.moves.Load(), Done: scan.done.Load(),
 		}
+		of.Waiting = max(of.Moves-scan.sent.Load(), 0)
 		p.Looked += of.Looked
 		p.Nodes = append(p.Nodes, of)
 	}

@@ -46,6 +46,7 @@ type mover struct {
 type scanned struct {
 	looked atomic.Int64 // keys that were looked at
 	moves  atomic.Int64 // those of them that move
+	sent   atomic.Int64 // those of these that wait for that no more
 	done   atomic.Bool
 	big    []batch // keys that move after all others; used by one goroutine at a time
 }
@@ -100,6 +101,7 @@ func (m *mover) drain(
 	scan := m.scans[from]
 	scan.looked.Store(0) // a call after an error looks at all of them again
 	scan.moves.Store(0)
+	scan.sent.Store(0)
 	scan.big = nil
 	batches := make(chan batch)
 	g, ctx := errgroup.WithContext(ctx)
@@ -270,6 +272,7 @@ func (m *mover) work(ctx context.Context, from *move.Node, batches <-chan batch,
 		}
 		r, err := l.Move(ctx, b.keys)
 		moved.Add(int64(r.Moved + r.Joined))
+		m.scans[from].sent.Add(int64(len(b.keys)))
 		if err := m.record(from, r, err); err != nil {
 			return err
 		}

@@ -233,16 +233,18 @@ func (j *job) note(p migrate.Progress) {
 	}
 	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Verify: isVerifying}
 	for _, n := range p.Nodes {
-		j.doing.Sources = append(j.doing.Sources, Source{Name: n.Name, Looked: n.Looked, Total: n.Total, Done: n.Done})
+		source := Source{Name: n.Name, Looked: max(n.Looked-n.Waiting, 0), Total: n.Total, Done: n.Done}
+		j.doing.Sources = append(j.doing.Sources, source)
 	}
 	if !j.doing.Verify {
 		j.doing.Left = left(p.Nodes)
 	}
 }
 
-// left estimates how many keys are left to move. Of a node, as large a part moves as of its keys that were looked
-// at, and of one that was not looked at yet, as of the others' keys: nodes may differ much, as one that only
-// receives keys does. It is Unknown if no key was looked at.
+// left estimates how many keys are left to move. Some wait for that: up to some thousands for each node, if they
+// go to a cluster. Of the keys of a node that were not looked at, as large a part moves as of the others, and of a
+// node that was not looked at yet, as of the other nodes' keys: nodes may differ much, as one that only receives
+// keys does. It is Unknown if no key was looked at.
 func left(nodes []migrate.NodeProgress) int64 {
 	var looked, moves int64
 	for _, n := range nodes {
@@ -258,7 +260,7 @@ func left(nodes []migrate.NodeProgress) int64 {
 			share = float64(n.Moves) / float64(n.Looked)
 		}
 		if !n.Done {
-			sum += float64(max(n.Total-n.Looked, 0)) * share
+			sum += float64(n.Waiting) + float64(max(n.Total-n.Looked, 0))*share
 		}
 	}
 	return int64(math.Round(sum))

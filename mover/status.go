@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/switching"
+	"github.com/keyway-proxy/keyway/transfer"
 )
 
 // Status is what the nodes say about the last change of their layout.
@@ -55,7 +56,7 @@ type Node struct {
 	Name    string `json:"name"`
 	Addr    string `json:"addr"`
 	Drained bool   `json:"drained"`
-	Looked  int64  `json:"looked"` // keys that the process has looked at that moves them
+	Looked  int64  `json:"looked"` // keys that the process that moves them has done with
 	Total   int64  `json:"total"`  // that there were when it began; 0: not known
 }
 
@@ -300,6 +301,9 @@ func (s *Status) adviseMoving() {
 		s.problem(s.By.Instance+" at "+s.By.Host+" moves the keys, and seems to be frozen",
 			"start another keyway, which takes its place; or end that one")
 	case s.By.Waits != "" && s.waitsForBehind():
+	case strings.Contains(s.By.Waits, transfer.WaitingForReplica):
+		s.problem(s.By.Instance+" does not get on: "+s.By.Waits, "connect a replica to that node; or write switch: "+
+			"{durable: auto} into the files of the keyways, and reload them")
 	case s.By.Waits != "":
 		s.problem(s.By.Instance+" does not get on: "+s.By.Waits, "do what it says; it tries again by itself. keyway "+
 			"reverse takes the change back")

@@ -156,19 +156,22 @@ func (x *exchange) waited(reply []byte) bool {
 	n, ok := resp.Int(reply)
 	switch {
 	case !ok:
-		x.bad("waiting for a replica", reply)
+		x.bad(WaitingForReplica, reply)
 	case n < 1:
 		x.unconfirmed()
 	}
 	return ok && n >= 1
 }
 
+// WaitingForReplica is what a copy was doing, in its error, that failed because no replica followed.
+const WaitingForReplica = "waiting for a replica"
+
 func (x *exchange) unconfirmed() {
 	what := "none has the moved keys"
 	if x.side == Source {
 		what = "none has removed the moved keys"
 	}
-	x.fail("waiting for a replica", what+" after "+waitTimeout.String())
+	x.fail(WaitingForReplica, what+" after "+waitTimeout.String())
 	x.failure.Unconfirmed = true
 }
 

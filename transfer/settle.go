@@ -76,7 +76,7 @@ func (b *Batch) settleNext(now int64) {
 func takeWait(b *Batch, reply []byte) {
 	switch n, ok := resp.Int(reply); {
 	case !ok:
-		b.bad("waiting for a replica", reply)
+		b.bad(WaitingForReplica, reply)
 	case n > 0:
 		b.pair.isAlone = false
 	default:

@@ -92,7 +92,7 @@ func TestRegisterWinsOverFile(t *testing.T) {
 		t.Errorf("%d of %d keys are hidden", n, registeredKeys)
 	}
 	for _, want := range []string{
-		"level=ERROR msg=\"the nodes say that another layout is in force than the file, so keyway serves by theirs;",
+		"level=WARN msg=\"the nodes say that another layout is in force than the file, so keyway serves by theirs;",
 		"epoch=1 in_force=ring placement=" + layoutOf(t, ring).Hash,
 		"file=modulo file_placement=" + layoutOf(t, edited).Hash,
 	} {

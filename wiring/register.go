@@ -180,7 +180,7 @@ func LogInForce(c *config.Config, log *slog.Logger) {
 			text = "the file has another layout, by which keys would move, so keyway serves by the one that it had; " +
 				"write that into the file, or change the layout: keyway switch -c FILE"
 		}
-		log.Error(text,
+		log.Warn(text,
 			"epoch", c.Epoch(), "in_force", c.Layout, "placement", c.PlacementHash(), "in_force_config",
 			string(c.PlacementText()), "file", file.Layout, "file_placement", file.PlacementHash())
 	}

@@ -146,8 +146,11 @@ func (l *Link) greet() {
 //	                                                 |
 //	                                                 +--register--> Ready
 func askAgain(l *Link, now int64) {
+	if l.state == Ready { // otherwise requests may wait that an earlier layout has placed
+		l.dialing.epoch = l.set.Epoch
+	}
 	l.enter(Greeting, now)
-	l.dialing.at, l.dialing.epoch = now, l.set.Epoch
+	l.dialing.at = now
 	l.greeting.step, l.greeting.tolerated, l.greeting.unread = stepName, "", false
 	l.greet()
 }

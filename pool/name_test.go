@@ -87,6 +87,29 @@ func TestConnectionThatEndedAtTheName(t *testing.T) {
 	}
 }
 
+// TestNamedForAnotherLayout: what was placed by the layout of an earlier epoch does not reach the node either
+// if the connection gets its name late.
+func TestNamedForAnotherLayout(t *testing.T) {
+	b := newBench(t, Config{Name: "keyway:kw:1a", Epoch: 1})
+	b.greetNamed()
+	b.c.Fail(b.now, "EOF")
+	sent := b.greetNamed()
+	b.send("a")
+	later := b.set.Config
+	later.Epoch = 2
+	b.set.Configure(later)
+	b.c.Received([]byte(functionList("keyway_2")+echoOf(sent)), b.now)
+	if got := b.written(-1); got != setName {
+		t.Fatalf("the connection is %s, and wrote %q", b.c.State(), got)
+	}
+	b.c.Received([]byte("+OK\r\n"), b.now)
+	b.c.Received([]byte(functionList("keyway_2")+echoOf(b.written(-1))), b.now)
+	if got := b.written(-1); strings.Contains(got, "<a>") {
+		t.Errorf("the connection is %s, and wrote %q", b.c.State(), got)
+	}
+	b.expect("a failed: sent false, midway false, timeout false")
+}
+
 // TestErrorBesideTheName: an error that a node sends of itself before it closes is the
 // reason that clients and operators see, although it seems to answer CLIENT SETNAME.
 func TestErrorBesideTheName(t *testing.T) {

@@ -63,10 +63,12 @@ func TestKeysInTwoRounds(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		before, within bool // keys move before the command, and since its first replies
+		isReplaced     bool // the layout, between these
 		rounds         int
 	}{
-		{"never", false, false, 1}, {"all the time", true, true, 2}, {"from now on", false, true, 3},
-		{"no more", true, false, 2},
+		{"never", false, false, false, 1}, {"all the time", true, true, false, 2},
+		{"from now on", false, true, true, 3},
+		{"no more", true, false, true, 2}, {"in between", false, false, true, 2},
 	} {
 		r := newRig(t, Options{})
 		steady, moving := r.w.Table, movingTable(t, r)
@@ -74,7 +76,7 @@ func TestKeysInTwoRounds(t *testing.T) {
 			r.replaceLayout(moving)
 		}
 		r.feed(keys)
-		if c.before != c.within {
+		if c.isReplaced {
 			if c.within {
 				r.replaceLayout(moving)
 			} else {

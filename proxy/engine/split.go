@@ -410,17 +410,16 @@ func (m *Merger) size() (n int) {
 // moved during that round, and the second round finds it at its new place. What FLUSHALL means for
 // a key whose value is on its way at the moment, says package transfer.
 type sweep struct {
-	frame    []byte
-	epoch    uint64 // the LayoutEpoch in which the rounds count
-	isMoving bool   // keys move in that epoch
-	rounds   int    // begun in that epoch
-	isAgain  bool   // this is not the first round
+	frame   []byte
+	epoch   uint64 // the LayoutEpoch in which the rounds count
+	rounds  int    // begun in that epoch
+	isAgain bool   // this is not the first round
 }
 
 // beginSweep begins the first round.
 func beginSweep(w *Worker, r *Request, frame []byte) {
 	r.End, r.Unfinished, r.Merge = swept, 0, w.Mergers.Get(0)
-	r.Merge.sweep = &sweep{frame: bytes.Clone(frame), epoch: w.LayoutEpoch, isMoving: w.Table.IsMoving()}
+	r.Merge.sweep = &sweep{frame: bytes.Clone(frame), epoch: w.LayoutEpoch}
 	r.Merge.sweep.round(w, r)
 }
 
@@ -437,16 +436,15 @@ func (sw *sweep) round(w *Worker, r *Request) {
 	}
 }
 
-// goesOn begins another round at the end of one, if that is necessary. If keys have begun to move
-// meanwhile, or ceased to, it takes as many rounds as at the beginning.
+// goesOn begins another round at the end of one, if that is necessary. If the layout was replaced meanwhile, it
+// takes as many rounds as at the beginning: keys may have begun to move, or ceased to, or have moved in between.
 func (sw *sweep) goesOn(w *Worker, r *Request) bool {
-	moves := w.Table.IsMoving()
-	if sw.epoch != w.LayoutEpoch && (sw.isMoving || moves) {
-		sw.rounds = 0
+	if sw.epoch != w.LayoutEpoch {
+		sw.epoch, sw.rounds = w.LayoutEpoch, 0
 	}
-	sw.epoch, sw.isMoving = w.LayoutEpoch, moves
 	isError := func(p []byte) bool { return len(p) > 0 && p[0] == '-' }
-	if sw.rounds >= 1+oneIf(moves) || len(w.Masters) == 0 || slices.ContainsFunc(r.Merge.Replies, isError) {
+	if hasMet := sw.rounds >= 1+oneIf(w.Table.IsMoving()); hasMet || len(w.Masters) == 0 ||
+		slices.ContainsFunc(r.Merge.Replies, isError) {
 		return false
 	}
 	sw.isAgain = true

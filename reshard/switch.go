@@ -269,6 +269,7 @@ func (s *Switch) begin(
 		if decided, err := s.Home.Decide(ctx, at.Epoch, register.Cancelled); err != nil || decided != nil {
 			return nil, cmp.Or(err, fmt.Errorf("the change to epoch %d has begun meanwhile", at.Epoch))
 		}
+		s.Report("the change to epoch %d, which was planned and had not begun, is cancelled", at.Epoch)
 	case at.State == switching.Steady || at.State == switching.Done:
 		before, err := migrate.Verify(ctx, s.work.From, o)
 		if err != nil {

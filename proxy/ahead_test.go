@@ -89,22 +89,44 @@ func TestClientsWaitTogether(t *testing.T) {
 	}
 }
 
-// TestLargeKeysMoveInSmallBatches: their new node executes nothing else while a batch comes.
+// TestLargeKeysMoveInSmallBatches: their nodes execute nothing else while a batch moves, and the client that waits
+// for a small key would wait for them. Those that are very large move alone.
 func TestLargeKeysMoveInSmallBatches(t *testing.T) {
+	for size, most := range map[int]int{64 << 10: 5, 300 << 10: 1} {
+		r := newRig(t, Options{})
+		r.replaceLayout(movingTable(t, r))
+		m := newMovers(r)
+		m.value = strings.Repeat("x", size)
+		gets, keys := "", 100
+		for i := range keys {
+			gets += cmd("GET", fmt.Sprint("k:", i))
+		}
+		r.feed(gets)
+		for range 400 {
+			m.turn()
+		}
+		if batches := m.count("UNLINK"); len(m.read) != keys || batches < keys/most || batches > keys*2/most {
+			t.Errorf("%d keys of %d bytes have moved in %d batches", len(m.read), size, batches)
+		}
+		if asked := m.count("MEMORY"); asked > 3*keys {
+			t.Errorf("the size of %d keys was asked for %d times", keys, asked)
+		}
+	}
+}
+
+// TestKeyThatFits: the destination has no room for the keys that would move together. Each gets a try alone, so a
+// client is not refused because of others' keys.
+func TestKeyThatFits(t *testing.T) {
 	r := newRig(t, Options{})
 	r.replaceLayout(movingTable(t, r))
 	m := newMovers(r)
-	m.value = strings.Repeat("x", 64<<10)
-	gets := ""
-	for i := range 200 {
-		gets += cmd("GET", fmt.Sprint("k:", i))
-	}
-	r.feed(gets)
-	for range 200 {
+	m.fits = 1
+	r.connects(50, func(i int) string { return cmd("GET", fmt.Sprint("k:", i)) + cmd("GET", "behind") })
+	for range 400 {
 		m.turn()
 	}
-	if batches := m.count("UNLINK"); len(m.read) != 200 || batches < 20 {
-		t.Errorf("%d keys have moved in %d batches", len(m.read), batches)
+	if moved := m.count("UNLINK"); moved != 51 {
+		t.Errorf("of 51 keys, %d have moved", moved)
 	}
 }
 

@@ -23,7 +23,8 @@ type movers struct {
 	sent    map[string][]string  // by the node's address, the names of the commands
 	read    []string             // the keys that have been read, in order
 	value   string               // what DUMP returns
-	queued  int                  // commands of the transaction that a node is in
+	queued  int                  // commands of the transaction that a node is in; -1: it will be discarded
+	fits    int                  // keys for which a node has room in a transaction; 0: any
 	copies  map[*pool.Link]bool  // the connections to destinations
 }
 
@@ -82,9 +83,19 @@ func (m *movers) execute(l *pool.Link, frames string) {
 			reply = "-MOVED 1 10.0.0.3:1\r\n"
 		case name == "MULTI":
 			m.queued = 0
+		case name == "RESTORE" && m.fits > 0 && m.queued == m.fits:
+			reply, m.queued = "-OOM command not allowed when used memory > 'maxmemory'.\r\n", -1
+		case name == "EXEC" && m.queued < 0:
+			reply = "-EXECABORT Transaction discarded because of previous errors.\r\n"
+		case (name == "RESTORE" || name == "DEL") && m.queued < 0:
+			reply = "+QUEUED\r\n"
 		case name == "RESTORE", name == "DEL":
 			m.queued++
 			reply = "+QUEUED\r\n"
+		case name == "MEMORY" && m.isEmpty:
+			reply = "$-1\r\n"
+		case name == "MEMORY":
+			reply = fmt.Sprintf(":%d\r\n", len(m.value))
 		case name == "EXISTS" && m.isEmpty,
 			name == "EXISTS" && !isGuard && m.copies[l]:
 			reply = ":0\r\n"

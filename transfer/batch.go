@@ -84,7 +84,6 @@ type Batch struct {
 	pair     *Pair
 	keys     []Key
 	copies   []byte // MULTI and RESTORE of the values that have been read
-	bytes    int    // of all copies that were sent
 	values   int    // how many RESTORE are in copies
 	commands int    // of the transaction
 	reading  reading
@@ -134,17 +133,6 @@ func Confirm(b *Batch, p *Pair) {
 
 // Keys returns the keys and what has become of them. They are valid until Begin is called.
 func (b *Batch) Keys() []Key { return b.keys }
-
-// KeyBytes returns the mean size of a key that a batch has copied, or 0 if there is none.
-func KeyBytes(b *Batch) int {
-	copied := 0
-	for i := range b.keys {
-		if b.keys[i].Outcome == Moved {
-			copied++
-		}
-	}
-	return b.bytes / max(copied, 1)
-}
 
 // Failure returns why the batch has ended early, or nil.
 func (b *Batch) Failure() *Failure { return b.failure }
@@ -425,7 +413,6 @@ func (b *Batch) restore() {
 		b.commands++
 	}
 	b.copies = resp.AppendCommand(b.copies, "EXEC")
-	b.bytes += len(b.copies)
 	b.left = b.commands + 2
 	if b.pair.Durable {
 		atMost := waitTimeout

@@ -57,8 +57,16 @@ func (p *puller) lookAhead(s *engine.Session) {
 
 // wantAhead wants a key although nobody waits for it yet, unless too many are wanted so.
 func (pr *pair) wantAhead(key []byte) {
-	if pr.ahead.size < maxAhead && pr.wants[string(key)] == nil {
+	if !pr.isAlone && pr.ahead.size < maxAhead && pr.wants[string(key)] == nil {
 		pr.ahead.add(pr.newWant(key))
+	}
+}
+
+// dropAhead forgets the keys that are wanted ahead.
+func (pr *pair) dropAhead() {
+	for _, k := range pr.ahead.all() {
+		pr.ahead.remove(k)
+		delete(pr.wants, string(k.name))
 	}
 }
 

@@ -3,6 +3,7 @@ package pull
 import (
 	"bytes"
 	"container/list"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,7 @@ import (
 const (
 	// maxBatch is how many keys move together: the destination executes nothing else meanwhile.
 	maxBatch = 100
-	// batchBytes is how large a batch may be that has keys for which nobody waits, if these are as large as
-	// those of the last one.
+	// batchBytes is how much memory the keys of a batch may take for which nobody waits.
 	batchBytes = 256 << 10
 	// stepTimeout is the longest wait for a node's replies to a step. A value of a gigabyte takes
 	// tens of seconds.
@@ -52,7 +52,7 @@ type pair struct {
 	moves  transfer.Batch
 	isDue  bool // it is pumped when the turn ends
 
-	keyBytes int // the size of a key of the last batch that has copied any
+	isAlone bool // the destination was too full for a batch, so the keys that wait move one at a time
 
 	asking  int    // replies to EXISTS that are due
 	owed    int    // replies to a step of moves that are due
@@ -70,6 +70,7 @@ type want struct {
 	name    []byte
 	waiters []*waiter
 	isThere bool          // the source has it
+	bytes   int64         // that it takes there; 0: not known, as long as somebody waits for it
 	group   uint16        // see queue: its slot, if its new owner is in a cluster
 	in      *queue        // nil: it is in the batch
 	at      *list.Element // of in
@@ -181,56 +182,114 @@ func (pr *pair) pump() {
 }
 
 // begin takes the next batch, and asks the source which of its keys are there. The others are
-// proven to have left.
+// proven to have left. Of keys for which nobody waits, it asks how large they are.
 func (pr *pair) begin() {
-	first := &pr.waited
+	first, most := &pr.waited, maxBatch
+	if pr.isAlone {
+		most = 1
+	}
 	if first.size == 0 {
 		first = &pr.ahead
 	}
 	id := first.next()
-	pr.batch = pr.waited.take(id, pr.batch, maxBatch)
-	pr.batch = pr.ahead.take(id, pr.batch, min(maxBatch, 1+batchBytes/max(1, pr.keyBytes)))
-	w, attempt := pr.p.w, pr.attempt
+	pr.batch = pr.waited.take(id, pr.batch, most)
+	waited := len(pr.batch)
+	pr.takeAhead(id, most)
+	w := pr.p.w
 	if why := pr.source.ConnectError(); why != "" {
 		pr.fail(why)
 		return
 	}
+	known := 0
 	if w.Options.Durable == transfer.DurableStrict { // what is absent has to be so at a replica, too
+		known = waited
+	}
+	for _, k := range pr.batch[:waited] {
+		k.isThere, k.bytes = true, 0
+	}
+	if pr.asking = len(pr.batch) - known; pr.asking == 0 {
 		pr.move()
 		return
 	}
-	pr.asking = len(pr.batch)
-	for i, k := range pr.batch {
-		w.Ask(pr.source, w.Now+stepTimeout, func(reply []byte, ok bool) {
-			if pr.attempt == attempt {
-				pr.exists(i, reply, ok)
-			}
-		}, "EXISTS", string(k.name))
+	for i, k := range pr.batch[known:] {
+		if known+i < waited {
+			pr.ask(k, pr.exists, "EXISTS", string(k.name))
+		} else {
+			pr.ask(k, pr.sized, "MEMORY", "USAGE", string(k.name))
+		}
 	}
 }
 
-// exists takes the source's reply to EXISTS of the i-th key of the batch.
-func (pr *pair) exists(i int, reply []byte, ok bool) {
+// takeAhead adds keys to the batch for which nobody waits, but not more than it may have by what is known of them.
+func (pr *pair) takeAhead(id uint16, most int) {
+	for room := int64(batchBytes); len(pr.batch) < most; {
+		before := len(pr.batch)
+		if pr.batch = pr.ahead.take(id, pr.batch, before+1); len(pr.batch) == before {
+			return
+		}
+		k := pr.batch[before]
+		if room -= k.bytes; room < 0 {
+			pr.batch = pr.batch[:before]
+			pr.ahead.putBack(k)
+			return
+		}
+	}
+}
+
+// ask asks the source something about a key of the batch. take takes the reply, and returns false if it makes no
+// sense.
+func (pr *pair) ask(k *want, take func(k *want, reply []byte) bool, args ...string) {
+	w, attempt := pr.p.w, pr.attempt
+	w.Ask(pr.source, w.Now+stepTimeout, func(reply []byte, ok bool) {
+		switch {
+		case pr.attempt != attempt:
+		case !ok:
+			pr.lost(pr.source)
+		case !take(k, reply):
+			pr.fail(text(reply))
+		default:
+			if pr.asking--; pr.asking == 0 {
+				pr.asked()
+			}
+		}
+	}, args...)
+}
+
+// exists takes the source's reply to EXISTS.
+func (pr *pair) exists(k *want, reply []byte) bool {
 	n, isInt := resp.Int(reply)
-	switch {
-	case !ok:
-		pr.lost(pr.source)
-		return
-	case !isInt || n < 0 || n > 1:
-		pr.fail(text(reply))
-		return
+	k.isThere = n == 1
+	return isInt && n >= 0 && n <= 1
+}
+
+// sized takes the source's reply to MEMORY USAGE. A key whose size it does not say counts as too large.
+func (pr *pair) sized(k *want, reply []byte) bool {
+	n, isInt := resp.Int(reply)
+	k.isThere, k.bytes = !resp.IsNull(reply), n
+	if !isInt {
+		k.bytes = math.MaxInt64
 	}
-	pr.batch[i].isThere = n == 1
-	if pr.asking--; pr.asking > 0 {
-		return
-	}
-	there := pr.batch[:0]
+	return true
+}
+
+// asked begins to move those keys of the batch that are there.
+func (pr *pair) asked() {
+	there, room := pr.batch[:0], int64(batchBytes)
+	var later []*want
 	for _, k := range pr.batch {
-		if k.isThere {
-			there = append(there, k)
-		} else {
+		switch {
+		case k.isThere && k.bytes <= room:
+			there, room = append(there, k), room-k.bytes
+		case k.isThere && k.bytes <= batchBytes && len(k.waiters) == 0:
+			later = append(later, k)
+		case k.isThere || pr.p.w.Options.Durable == transfer.DurableStrict:
+			pr.putOff(k)
+		default:
 			pr.arrived(k)
 		}
+	}
+	for _, k := range slices.Backward(later) {
+		pr.ahead.putBack(k)
 	}
 	clear(pr.batch[len(there):])
 	if pr.batch = there; len(there) > 0 {
@@ -238,6 +297,15 @@ func (pr *pair) exists(i int, reply []byte, ok bool) {
 	}
 	pr.pump()
 	pr.p.release()
+}
+
+// putOff takes a key out of the batch that does not move unless somebody waits for it.
+func (pr *pair) putOff(k *want) {
+	if len(k.waiters) > 0 {
+		pr.waited.add(k)
+	} else {
+		delete(pr.wants, string(k.name))
+	}
 }
 
 // move begins to move the keys of the batch.
@@ -371,8 +439,10 @@ func (pr *pair) end() {
 		pr.confirmed(failure)
 		return
 	}
-	if size := transfer.KeyBytes(&pr.moves); size > 0 {
-		pr.keyBytes = size
+	full := isFull(failure)
+	if full && len(pr.batch) > 1 { // perhaps some of them fit
+		pr.isAlone, full = true, false
+		pr.dropAhead()
 	}
 	left := pr.batch[:0]
 	for i, k := range pr.moves.Keys() {
@@ -380,6 +450,7 @@ func (pr *pair) end() {
 		case k.Outcome.IsGone():
 			if k.Outcome == transfer.Moved {
 				w.Stats.Switch.Pulled++
+				pr.isAlone = pr.isAlone && pr.waited.size > 0
 			}
 			if k.Outcome == transfer.Aside {
 				w.Stats.Switch.Conflicts++
@@ -387,7 +458,7 @@ func (pr *pair) end() {
 					" had two values; that of node "+pr.from.Label()+" has the name "+k.Text+" there now")
 			}
 			pr.arrived(pr.batch[i])
-		case k.Outcome == transfer.Refused || isFull(failure):
+		case k.Outcome == transfer.Refused || full:
 			why := k.Text
 			if k.Outcome != transfer.Refused {
 				why = failure.Text

@@ -59,8 +59,13 @@ var inMoving = []bug{
 		"./proxy", "TestWaitingClientsComeFirst",
 	},
 	{
+		"a key is refused because the keys beside it do not fit", "proxy/pull/pair.go",
+		"pr.isAlone, full = true, false", "pr.isAlone = true",
+		"./proxy", "TestKeyThatFits",
+	},
+	{
 		"large keys for which nobody waits fill batches", "proxy/pull/pair.go",
-		"min(maxBatch, 1+batchBytes/max(1, pr.keyBytes))", "min(maxBatch, 1+batchBytes)",
+		"		case k.isThere && k.bytes <= room:", "		case k.isThere:",
 		"./proxy", "TestLargeKeysMoveInSmallBatches",
 	},
 	{

@@ -139,7 +139,7 @@ func (c *change) has(n *node, key string) bool {
 
 // pulling are the commands that only keyway sends, over connections of its own. It sends EXISTS also over
 // others, to prove that a node has not executed a script.
-var pulling = []string{"DUMP", "OBJECT", "TYPE", "RESTORE", "UNLINK", "PEXPIRETIME", "RENAMENX"}
+var pulling = []string{"DUMP", "MEMORY", "OBJECT", "TYPE", "RESTORE", "UNLINK", "PEXPIRETIME", "RENAMENX"}
 
 // changes reports whether a command changes keys.
 func changes(command string) bool {

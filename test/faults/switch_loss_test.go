@@ -71,7 +71,7 @@ func statusSays(t *testing.T, yaml string, texts ...string) {
 	})
 }
 
-// cold returns the keys of fill that a node has. Guards of movers come and go beside them.
+// cold returns the keys of fill that a node has.
 func cold(n *redistest.Node) []string {
 	return slices.DeleteFunc(n.Keys(), func(key string) bool { return !strings.HasPrefix(key, "cold:") })
 }

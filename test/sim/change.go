@@ -92,6 +92,9 @@ func (w *world) endFaults() {
 	w.faults = false
 	for _, n := range w.nodes {
 		n.up, n.frozen = true, 0
+		if n.busy != nil {
+			n.busy.until = w.now // otherwise nobody could read its keys at the end
+		}
 	}
 	for _, l := range w.links {
 		l.trickle = 0

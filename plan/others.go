@@ -68,8 +68,8 @@ func (n *node) askClients(ctx context.Context) error {
 
 // questions are the last commands on connections without a name over which keyways ask about a node.
 var questions = []string{
-	"", "NULL", "hello", "auth", "ping", "client|setname", "client|list", "function|list", "info", "role",
-	"cluster|shards", "cluster|slots", "cluster|nodes",
+	"", "NULL", "hello", "auth", "ping", "client|setname", "client|list", "function|list", "info", "role", "select",
+	"cluster|info", "cluster|shards", "cluster|slots", "cluster|nodes",
 }
 
 // others lists the clients that bypass keyway.

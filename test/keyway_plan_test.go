@@ -300,6 +300,7 @@ func TestPlanOthers(t *testing.T) {
 	expectPlan(t, out, status, 0, "accepted: others: 1 connection", "READY")
 	keyway := redistest.Serve(t, three).Ready()
 	keyway.Dial().MustDo("GET", "user:1")
+	redistest.Dial(t, nodes[1].Addr).Do("CLUSTER", "INFO") // as a keyway asks a cluster where its slots are
 	out, status = runPlan(t, three, four)
 	expectPlan(t, out, status, 2, "NOT READY: others")
 	if n := lines(out, " to b bypass keyway"); n != 1 {

@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/names"
 )
 
-// usersOf returns users of whom the default one has rules and settings.
+// usersOf returns users, of which there is only the default one, with these rules and settings.
 func usersOf(t *testing.T, rules string, settings acl.Settings) *acl.Users {
 	t.Helper()
 	users, _, err := acl.Make([]acl.Definition{{Name: acl.DefaultName, Rules: rules, Settings: settings}})

@@ -54,7 +54,7 @@ type pair struct {
 
 	isAlone bool // the destination was too full for a batch, so the keys that wait move one at a time
 
-	asking  int    // replies to EXISTS that are due
+	asking  int    // replies to the questions of begin that are due
 	owed    int    // replies to a step of moves that are due
 	until   int64  // no batch goes on before; 0: it may at once
 	failure string // why the last batch has failed
@@ -70,7 +70,7 @@ type want struct {
 	name    []byte
 	waiters []*waiter
 	isThere bool          // the source has it
-	bytes   int64         // that it takes there; 0: not known, as long as somebody waits for it
+	bytes   int64         // that it takes there, if that was asked for; otherwise 0
 	group   uint16        // see queue: its slot, if its new owner is in a cluster
 	in      *queue        // nil: it is in the batch
 	at      *list.Element // of in

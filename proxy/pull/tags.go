@@ -289,13 +289,15 @@ func (pr *pair) sweepTags() {
 		if t.waiters = dropOver(t.waiters); len(t.waiters) > 0 {
 			continue
 		}
-		isIt := func(o *tagged) bool { return o == t }
 		delete(sk.pass, t.name)
-		sk.next, sk.passed = slices.DeleteFunc(sk.next, isIt), slices.DeleteFunc(sk.passed, isIt)
-		if i := slices.Index(sk.confirming, t); i >= 0 {
+		pr.p.setReady(t.keys, "")
+	}
+	isLeft := func(t *tagged) bool { return len(t.waiters) == 0 }
+	sk.next, sk.passed = slices.DeleteFunc(sk.next, isLeft), slices.DeleteFunc(sk.passed, isLeft)
+	for i, t := range sk.confirming {
+		if t != nil && isLeft(t) {
 			sk.confirming[i] = nil // it goes on, for nobody
 		}
-		pr.p.setReady(t.keys, "")
 	}
 }
 

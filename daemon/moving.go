@@ -63,7 +63,7 @@ func (m *moving) forAdmin(cfg *config.Config) admin.Switch {
 		s.State = *state
 	}
 	if config.Older(cfg) != nil {
-		if s.Epoch = cfg.Epoch(); s.State == idle { // so it begins anew when the home does not answer
+		if s.Epoch = cfg.Epoch(); s.State == idle { // it names itself so, too, while the home does not answer
 			s.State = "moving"
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// maxReplicaLag is how many seconds ago a replica in step has said how far it is: it does so once a second.
+// maxReplicaLag is how many seconds may have passed since a replica in step said how far it is, as it does each second.
 const maxReplicaLag = 2
 
 // Replicas returns the problems of a change whose keys must be at replicas before they count as moved

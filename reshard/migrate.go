@@ -96,22 +96,18 @@ func Plan(ctx context.Context, older, newer *config.Config, o plan.Options) (*pl
 	if err := refuseOther(ctx, older); err != nil {
 		return nil, err
 	}
-	a, err := planSide(ctx, older)
-	if err != nil {
-		return nil, err
-	}
-	b, err := planSide(ctx, newer)
+	from, to, err := planSides(ctx, older, newer)
 	if err != nil {
 		return nil, err
 	}
 	s := newer.Switch
 	o.BigOver, o.RefuseBig = int64(s.Big.Over), s.Big.How == config.BigRefuse
 	o.Strict = s.Durable == config.DurableStrict
-	r, err := plan.Make(ctx, a, b, o)
+	r, err := plan.Make(ctx, from, to, o)
 	if err != nil || !r.Space.Moves {
 		return r, err
 	}
-	if err := areApart(older, newer, a.Table, b.Table); err != nil {
+	if err := areApart(older, newer, from.Table, to.Table); err != nil {
 		r.Add(plan.Problem{
 			Check: plan.CheckNames, Text: fmt.Sprintf("keyway switch refuses this change: %v", err),
 			Remedy:   "keyway migrate needs no names: --accept " + plan.CheckNames,

@@ -20,11 +20,7 @@ func (s *Switch) planBack(ctx context.Context) (r *plan.Report, err error) {
 
 // lackReplicas returns the problems of a strict change, whose keys may be moving already.
 func lackReplicas(ctx context.Context, older, newer *config.Config) ([]plan.Problem, error) {
-	from, err := planSide(ctx, older)
-	if err != nil {
-		return nil, err
-	}
-	to, err := planSide(ctx, newer)
+	from, to, err := planSides(ctx, older, newer)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +42,14 @@ func RefuseStrict(ctx context.Context, old, next *config.Config) error {
 	return config.File(next).Errorf("switch.durable", all[0].Remedy, "%s", all[0].Text)
 }
 
-// planSide returns what package plan has to know of the layout of a configuration.
+// planSides returns what package plan has to know of the layouts of two configurations.
+func planSides(ctx context.Context, older, newer *config.Config) (from, to plan.Side, err error) {
+	if from, err = planSide(ctx, older); err == nil {
+		to, err = planSide(ctx, newer)
+	}
+	return from, to, err
+}
+
 func planSide(ctx context.Context, c *config.Config) (plan.Side, error) {
 	t, err := wiring.FetchLayout(ctx, c)
 	tag := c.HashTag

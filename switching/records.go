@@ -189,7 +189,7 @@ func inherited(former, own *register.Change) (codes []string, err error) {
 	if former.Plan != nil && own.Plan == nil {
 		add(former.Plan.Code())
 	}
-	if former.Pace != nil && own.Pace == nil { // otherwise somebody has said something since
+	if former.Pace != nil && own.Pace == nil { // otherwise the present one's is newer
 		add(former.Pace.Code(former.Epoch, former.Paces))
 	}
 	for _, name := range former.Drained {

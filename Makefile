@@ -102,9 +102,10 @@ LAYOUTS = TestPlanRights|TestLikelyCause|TestConnectionsAreNamed|TestReloadMoves
 # TestSwitchScenarios waits most of the time, too, so it runs beside the others.
 servers: tools
 	for server in redis8 valkey stack; do \
-		go test -count=1 -parallel 8 ./test/faults -run TestSwitchScenarios -args -server $$server & \
+		go test -count=1 -parallel 8 ./test/faults -run TestSwitchScenarios -args -server $$server & beside=$$!; \
 		go test -count=1 -parallel 8 ./test -run '$(OVER_EACH)' -skip '^TestTLS' -args -server $$server && \
-		SERVER=$$server CLIENTS=go scripts/compat && wait $$! || exit 1; \
+		SERVER=$$server CLIENTS=go scripts/compat; ended=$$?; \
+		wait $$beside && [ $$ended = 0 ] || exit 1; \
 	done
 
 # The processor time that keyway and twemproxy take for a request, all on one core. It

@@ -43,7 +43,7 @@ type Options struct {
 // Progress says how far a scan is.
 type Progress struct {
 	Doing         string // moving or verifying
-	Looked, Total int64  // keys that were looked at, and keys that there were at first
+	Looked, Total int64  // keys that stay or have moved, as far as is known, and keys that there were at first
 	Moved         int64
 	Slow          string // the name of the node whose latency holds the rate down
 	Waiting       string // why some of the work waits: a node that cannot be reached
@@ -56,8 +56,8 @@ type Progress struct {
 type NodeProgress struct {
 	Name          string
 	Looked, Total int64 // see Progress
-	Moves         int64 // of those that were looked at
-	Waiting       int64 // of those that move
+	Waiting       int64 // keys that are known to move, and have not yet
+	Moves         int64 // keys that are known to move, with those that have
 	Done          bool
 }
 
@@ -284,11 +284,9 @@ func (m *meter) progress(nodes []*move.Node, doing string, totals []int64, took 
 	p.Slow, p.Rate = m.mover.pace.now()
 	for i, n := range nodes {
 		scan := m.mover.scans[n]
-		of := NodeProgress{
-			Name: n.Name, Looked: scan.looked.Load(), Total: totals[i],
-			Moves: scan.moves.Load(), Done: scan.done.Load(),
-		}
+		of := NodeProgress{Name: n.Name, Total: totals[i], Moves: scan.moves.Load(), Done: scan.done.Load()}
 		of.Waiting = max(of.Moves-scan.sent.Load(), 0)
+		of.Looked = max(scan.looked.Load()-of.Waiting, 0)
 		p.Looked += of.Looked
 		p.Nodes = append(p.Nodes, of)
 	}

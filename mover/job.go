@@ -233,8 +233,7 @@ func (j *job) note(p migrate.Progress) {
 	}
 	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Verify: isVerifying}
 	for _, n := range p.Nodes {
-		source := Source{Name: n.Name, Looked: max(n.Looked-n.Waiting, 0), Total: n.Total, Done: n.Done}
-		j.doing.Sources = append(j.doing.Sources, source)
+		j.doing.Sources = append(j.doing.Sources, Source{Name: n.Name, Looked: n.Looked, Total: n.Total, Done: n.Done})
 	}
 	if !j.doing.Verify {
 		j.doing.Left = left(p.Nodes)
@@ -248,19 +247,19 @@ func (j *job) note(p migrate.Progress) {
 func left(nodes []migrate.NodeProgress) int64 {
 	var looked, moves int64
 	for _, n := range nodes {
-		looked, moves = looked+n.Looked, moves+n.Moves
+		looked, moves = looked+n.Looked+n.Waiting, moves+n.Moves
 	}
 	if looked == 0 {
 		return Unknown
 	}
 	sum := 0.0
 	for _, n := range nodes {
-		share := float64(moves) / float64(looked)
-		if n.Looked > 0 {
-			share = float64(n.Moves) / float64(n.Looked)
+		share, known := float64(moves)/float64(looked), n.Looked+n.Waiting
+		if known > 0 {
+			share = float64(n.Moves) / float64(known)
 		}
 		if !n.Done {
-			sum += float64(n.Waiting) + float64(max(n.Total-n.Looked, 0))*share
+			sum += float64(n.Waiting) + float64(max(n.Total-known, 0))*share
 		}
 	}
 	return int64(math.Round(sum))

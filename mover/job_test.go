@@ -20,7 +20,7 @@ func TestLeft(t *testing.T) {
 		"one was not looked at yet": {[]migrate.NodeProgress{
 			{Name: "a", Total: 1000, Looked: 500, Moves: 250}, {Name: "b", Total: 200},
 		}, 350},
-		"some wait": {[]migrate.NodeProgress{{Name: "a", Total: 1000, Looked: 900, Moves: 450, Waiting: 300}}, 350},
+		"some wait": {[]migrate.NodeProgress{{Name: "a", Total: 1000, Looked: 600, Moves: 450, Waiting: 300}}, 350},
 		"one is done": {[]migrate.NodeProgress{
 			{Name: "a", Total: 1000, Looked: 990, Moves: 990, Done: true},
 			{Name: "b", Total: 200, Looked: 100, Moves: 10},

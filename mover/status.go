@@ -56,7 +56,7 @@ type Node struct {
 	Name    string `json:"name"`
 	Addr    string `json:"addr"`
 	Drained bool   `json:"drained"`
-	Looked  int64  `json:"looked"` // keys that the process that moves them has done with
+	Looked  int64  `json:"looked"` // keys that stay or have moved, as far as is known
 	Total   int64  `json:"total"`  // that there were when it began; 0: not known
 }
 

@@ -54,7 +54,7 @@ var inSwitch = []bug{
 	},
 	{
 		"the keys that are left are estimated by a node that keeps its keys", "mover/job.go",
-		"		if n.Looked > 0 {\n			share", "		if false {\n			share",
+		"		if known > 0 {\n			share", "		if false {\n			share",
 		"./mover", "TestLeft",
 	},
 	{

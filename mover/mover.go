@@ -120,7 +120,7 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 		m.see(v)
 		return true
 	}
-	if m.inherits(ask, &v.Change) {
+	if m.restores(ask, &v.Change) || m.inherits(ask, &v.Change) {
 		return false
 	}
 	if v.Pace, err = switching.PaceOf(&v.Change); err != nil {
@@ -170,6 +170,22 @@ func (m *mover) find(ctx context.Context) bool {
 		m.job.setHome(w.Home)
 	}
 	m.own.Epoch, m.own.Instance, m.own.Fallback = w.Epoch, m.Instance, m.Fallback
+	return true
+}
+
+// restores gives a home that has lost the records of the change, such as one that has started empty, what it said
+// when it was last looked at. Without them, a pause would be over. It returns false if the home needs nothing.
+func (m *mover) restores(ctx context.Context, of *register.Change) bool {
+	last := &m.seen.Change
+	if of.Plan != nil || last.Plan == nil || last.Epoch != m.work.Epoch {
+		return false
+	}
+	if err := m.work.Home.Restore(ctx, last); err != nil {
+		m.failed(err)
+		return true // so no keys move that should not
+	}
+	m.Log.Info("the home of the change had lost its records, and has them again", "epoch", m.work.Epoch,
+		"node", m.work.Home.Name, "addr", m.work.Home.Addr)
 	return true
 }
 

@@ -165,8 +165,14 @@ func (n *Node) Inherit(ctx context.Context, nodes []*Node, epoch int64) (has boo
 	if former == nil {
 		return false, err
 	}
-	return true, n.attempt(ctx, func(c *connection) error {
-		own, err := c.change(ctx, epoch)
+	return true, n.Restore(ctx, former)
+}
+
+// Restore gives the home of a change what its home has said before, apart from the epoch itself. What the home says
+// already stays.
+func (n *Node) Restore(ctx context.Context, former *register.Change) error {
+	return n.attempt(ctx, func(c *connection) error {
+		own, err := c.change(ctx, former.Epoch)
 		if err != nil {
 			return err
 		}

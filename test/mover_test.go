@@ -409,3 +409,30 @@ func TestHomeOfClusterMoves(t *testing.T) {
 		return m.status(m.oldFile).State == switching.Done && len(apart.Keys()) == 100
 	})
 }
+
+// TestHomeStartsEmpty: when the home of a change comes back without its data, the keyways tell it what it said
+// before: the pause lasts, and the keys that are left move as planned.
+func TestHomeStartsEmpty(t *testing.T) {
+	t.Parallel()
+	m := newMoves(t, 2, 100)
+	m.newFile = redistest.WriteFile(t, "paced.yml", m.newer+"switch: {batch: 1}\n")
+	m.must("switch", "--rate", "1", m.oldFile, m.newFile)
+	m.must("pause", "-c", m.oldFile)
+	knows := func() bool {
+		s := m.status(m.oldFile)
+		return s.By != nil && s.Pace != nil && s.Pace.Paused && s.Planned != nil && len(s.Keyways) == 2
+	}
+	redistest.Eventually(t, 30*time.Second, "the home says how far the change is", knows)
+	at := slices.IndexFunc(m.nodes, func(n *redistest.Node) bool { return hasRecord(n, "keyway_1_plan") })
+	home := m.nodes[at]
+	home.Kill()
+	home.Run()
+	redistest.Eventually(t, 30*time.Second, "the empty home says the same", func() bool {
+		return hasRecord(home, "keyway_1") && knows()
+	})
+	m.must("rate", "unlimited", "-c", m.newFile)
+	m.must("resume", "-c", m.newFile)
+	redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {
+		return m.status(m.oldFile).State == switching.Done
+	})
+}

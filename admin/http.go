@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/router"
 )
 
 // Backend is the source of what is shown. server.Server is one.
@@ -51,6 +52,8 @@ type Options struct {
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
+	// Route returns where a key lives by the table in force, and why. nil: there is no /route.
+	Route func(key []byte) router.Explanation
 }
 
 // Switch says how a keyway takes part in changes of the layout.
@@ -114,7 +117,7 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz, /readyz, /placement and /locks, all of them read-only, and
+// Handler serves /metrics, /healthz, /readyz, /placement, /route and /locks, all of them read-only, and
 // /next-layout, /reload and /upgrade.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
@@ -141,6 +144,9 @@ func serveProcess(mux *http.ServeMux, c prometheus.Collector, o Options) {
 func servePool(mux *http.ServeMux, o Options) {
 	if o.Placement != nil {
 		mux.HandleFunc("GET /placement", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Placement()) })
+	}
+	if o.Route != nil {
+		mux.HandleFunc("GET /route", o.explainRoutes)
 	}
 	if o.Locks != nil {
 		mux.HandleFunc("GET /locks", o.listLocks)
@@ -181,6 +187,21 @@ const AllowMisplaced = "allow-misplaced"
 func answerJSON(w http.ResponseWriter, object any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(object) // the only error is that the asker has left
+}
+
+// explainRoutes answers /route?key=KEY&key=KEY with a line of JSON for each key.
+func (o Options) explainRoutes(w http.ResponseWriter, r *http.Request) {
+	keys := r.URL.Query()["key"]
+	if len(keys) == 0 {
+		http.Error(w, "name the key: /route?key=KEY", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	lines := json.NewEncoder(w)
+	for _, key := range keys {
+		_ = lines.Encode(o.Route([]byte(key))) // an error here is the client's, who has left
+	}
 }
 
 func answer(w http.ResponseWriter, err error) {

@@ -1,11 +1,11 @@
 package clients
 
 import (
-	"bytes"
 	"strconv"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // IsShown reports whether MONITOR shows a command: it shows no operators' commands (server.c,
@@ -29,23 +29,7 @@ func AppendMonitored(b []byte, at time.Time, db uint16, addr string, cmd *comman
 		if cmd != nil && cmd.IsSecret(a, i) {
 			arg = []byte(command.Redacted)
 		}
-		b = appendQuoted(append(b, ' '), arg)
+		b = resp.AppendQuoted(append(b, ' '), arg)
 	}
 	return append(b, "\r\n"...)
-}
-
-// appendQuoted appends b in quotes and with escapes, as Redis does (sds.c, sdscatrepr).
-func appendQuoted(dst, b []byte) []byte {
-	const digits = "0123456789abcdef"
-	dst = append(dst, '"')
-	for _, c := range b {
-		if i := bytes.IndexByte([]byte("\\\"\n\r\t\a\b"), c); i >= 0 {
-			dst = append(dst, '\\', "\\\"nrtab"[i])
-		} else if c < ' ' || c > '~' {
-			dst = append(dst, '\\', 'x', digits[c>>4], digits[c&15])
-		} else {
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, '"')
 }

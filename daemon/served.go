@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/reshard"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
@@ -140,6 +141,7 @@ func (p *served) forAdmin() admin.Pool {
 		ReadyAll:  func() bool { return p.cfg.Load().Ready == config.ReadyAll },
 		Placement: p.placement,
 		Next:      p.next,
+		Route:     func(key []byte) router.Explanation { return p.srv.Table().ExplainKey(key) },
 	}}
 }
 

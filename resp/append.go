@@ -1,8 +1,11 @@
 package resp
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tidwall/redcon"
 )
@@ -91,6 +94,32 @@ func Printable(b []byte) string {
 				return r
 			}, string(b))
 		}
+	}
+	return string(b)
+}
+
+// AppendQuoted appends b in quotes and with escapes, as Redis does (sds.c, sdscatrepr).
+func AppendQuoted(dst, b []byte) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '"')
+	for _, c := range b {
+		if i := bytes.IndexByte([]byte("\\\"\n\r\t\a\b"), c); i >= 0 {
+			dst = append(dst, '\\', "\\\"nrtab"[i])
+		} else if c < ' ' || c > '~' {
+			dst = append(dst, '\\', 'x', digits[c>>4], digits[c&15])
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
+}
+
+// Text returns b for people and for JSON: as it is if it is UTF-8 that can be printed, and otherwise
+// as AppendQuoted. A text that begins with a quote is therefore always a quoted one.
+func Text(b []byte) string {
+	isHidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(b) > 0 && b[0] == '"' || !utf8.Valid(b) || bytes.ContainsFunc(b, isHidden) {
+		return string(AppendQuoted(nil, b))
 	}
 	return string(b)
 }

@@ -156,3 +156,17 @@ func TestMovingWithoutOwner(t *testing.T) {
 		t.Errorf("a key whose slot no node owns comes from %d", from)
 	}
 }
+
+// TestExplainMoving: while keys move, an explanation names the node that the key may still be on, and
+// shows a key that is no text as redis-cli does.
+func TestExplainMoving(t *testing.T) {
+	a, b := Node{Name: "a", Addr: "a:1", Master: true}, Node{Name: "b", Addr: "b:1", Master: true}
+	moving := Moving(ringOf(t, a), ringOf(t, b))
+	if e := moving.ExplainKey([]byte("k\xff")); e.Key != `"k\xff"` || e.Node != "b" || e.From != "a" {
+		t.Errorf("a key that moves: %+v", e)
+	}
+	moving = Moving(ringOf(t, a), ringOf(t, Node{Name: "other", Addr: "a:1", Master: true}))
+	if e := moving.ExplainKey([]byte("k")); e.Node != "other" || e.From != "" {
+		t.Errorf("a key that stays: %+v", e)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -38,7 +39,7 @@ type Layout interface {
 	Shares() []float64
 }
 
-// Explanation is the reason for a key's place.
+// Explanation is the reason for a key's place. Key and Tag are as of resp.Text.
 type Explanation struct {
 	Key  string  `json:"key"`
 	Tag  string  `json:"hash_tag,omitempty"` // the text that was hashed, if not the whole key
@@ -47,6 +48,8 @@ type Explanation struct {
 	Rule string  `json:"rule,omitempty"`
 	Node string  `json:"node,omitempty"`
 	Addr string  `json:"addr,omitempty"`
+	// From is the node that the key may still be on, while the layout changes.
+	From string `json:"moves_from,omitempty"`
 }
 
 // Table is one snapshot of layout and nodes.
@@ -155,9 +158,14 @@ func (t *Table) Move(slot int32, node NodeID) (promoted bool) {
 // ExplainKey returns the reason for key's place, and its node.
 func (t *Table) ExplainKey(key []byte) Explanation {
 	e := t.Explain(key)
-	e.Key = string(key)
+	e.Key, e.Tag = resp.Text(key), resp.Text([]byte(e.Tag))
 	if _, n := t.Place(key); n != None {
 		e.Node, e.Addr = t.Nodes[n].Name, t.Nodes[n].Addr
+	}
+	if t.IsMoving() {
+		if from := t.From(key); from >= 0 {
+			e.From = t.Nodes[from].Name
+		}
 	}
 	return e
 }

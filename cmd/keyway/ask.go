@@ -125,3 +125,24 @@ func askPlacement(ctx context.Context, addr, pool string) (p admin.Placement, c 
 	c, err = config.ParsePlacement("the placement of keyway at "+addr, p.Config)
 	return p, c, err
 }
+
+// askRunning gets a page of a running keyway, and passes the answer to read.
+func askRunning(ctx context.Context, addr, page string, read func(io.Reader) error) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	status, text, err := callAdmin(ctx, http.MethodGet, addr, page, nil)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; start keyway, or name its admin address with --admin", err)
+	case status == http.StatusBadRequest || status == http.StatusServiceUnavailable:
+		return fmt.Errorf("keyway at %s: %s", addr, text)
+	case status != http.StatusOK:
+		page, _, _ = strings.Cut(page, "?")
+		return fmt.Errorf("%s is no admin address of a keyway that has %s: it answers %d %s", addr, page, status,
+			http.StatusText(status))
+	}
+	if err := read(strings.NewReader(text)); err != nil {
+		return fmt.Errorf("the answer of keyway at %s: %w", addr, err)
+	}
+	return nil
+}

@@ -1,81 +1,102 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"text/tabwriter"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/terminal"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
 func routeCommand() *cobra.Command {
-	var file, pool string
+	var file, pool, addr string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "route KEY...",
 		Short: "Print the node of each key, and why it is there",
+		Long: "route prints the node of each key, and why it is there, by the layout in the file. With --admin it\n" +
+			"asks a running keyway instead: that also knows where keys are that move to another layout now.",
 		Args: func(cmd *cobra.Command, keys []string) error {
 			if len(keys) == 0 {
 				return errors.New("keyway route needs a key; write keyway route --config FILE KEY [KEY...]")
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, keys []string) error {
-			cfg, err := load(file, pool)
-			if err == nil && wiring.Asks(cfg) {
-				err = logIn(cmd.Context(), cfg)
+		RunE: func(cmd *cobra.Command, keys []string) (err error) {
+			var routes []router.Explanation
+			if addr != "" {
+				routes, err = askRoutes(cmd.Context(), addr, pool, keys)
+			} else {
+				routes, err = routesOf(cmd.Context(), file, pool, keys)
 			}
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case asJSON:
+				return terminal.JSON(cmd.OutOrStdout(), routes)
 			}
-			t, err := wiring.FetchTable(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			return printRoutes(cmd.OutOrStdout(), t, keys, asJSON)
+			return terminal.Routes(cmd.OutOrStdout(), routes)
 		},
 	}
 	configFlag(cmd, &file)
 	poolFlag(cmd, &pool)
+	cmd.Flags().StringVar(&addr, "admin", "", "ask the running keyway with this admin `address`, and read no file")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
 	return cmd
 }
 
-func printRoutes(w io.Writer, t *router.Table, keys []string, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(w)
-		for _, k := range keys {
-			if err := enc.Encode(t.ExplainKey([]byte(k))); err != nil {
-				return fmt.Errorf("printing a route: %w", err)
-			}
-		}
-		return nil
+// routesOf returns where keys live by a file.
+func routesOf(ctx context.Context, file, pool string, keys []string) (routes []router.Explanation, err error) {
+	cfg, err := load(file, pool)
+	if err == nil && wiring.Asks(cfg) {
+		err = logIn(ctx, cfg)
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "KEY\tHASH TAG\tBY\tNODE\tADDRESS")
+	if err != nil {
+		return nil, err
+	}
+	t, err := wiring.FetchTable(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range keys {
-		e := t.ExplainKey([]byte(k))
-		tag, by, node, addr := e.Tag, "", e.Node, e.Addr
-		if tag == "" {
-			tag = "-"
-		}
-		switch {
-		case e.Slot != nil:
-			by = fmt.Sprintf("slot %d", *e.Slot)
-		case e.Hash != nil:
-			by = fmt.Sprintf("hash %d", *e.Hash)
-		default:
-			by = e.Rule
-		}
-		if node == "" {
-			node, addr = "none", "-"
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", k, tag, by, node, addr)
+		routes = append(routes, t.ExplainKey([]byte(k)))
 	}
-	return tw.Flush()
+	return routes, nil
+}
+
+// askedKeys is how many bytes of keys one request to a keyway names at most, if not one key is larger.
+// net/http accepts requests of a megabyte, and a byte of a key can take three.
+const askedKeys = 100 << 10
+
+// askRoutes asks a running keyway where keys live.
+func askRoutes(ctx context.Context, addr, pool string, keys []string) (routes []router.Explanation, err error) {
+	for len(keys) > 0 {
+		n, size := 1, len(keys[0])
+		for n < len(keys) && size+len(keys[n]) <= askedKeys {
+			size += len(keys[n]) + len("&key=")
+			n++
+		}
+		err := askRunning(ctx, addr, pageOf("/route", pool, url.Values{"key": keys[:n]}), func(answer io.Reader) error {
+			for lines := json.NewDecoder(answer); ; {
+				var e router.Explanation
+				if err := lines.Decode(&e); err == io.EOF {
+					return nil
+				} else if err != nil {
+					return err
+				}
+				routes = append(routes, e)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		keys = keys[n:]
+	}
+	return routes, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,6 +21,8 @@ type Options struct {
 	Version string                       // of the program
 	Log     config.Log                   // how to log, whatever the file says; empty: as it says
 	LogTo   io.Writer
+	// Listening, if not nil, is called when the first pool serves, with the addresses of its listeners.
+	Listening func(addrs []net.Addr)
 }
 
 // Serve runs keyway until ctx ends. It stops in this order: /readyz fails, no new clients,
@@ -40,11 +43,11 @@ func Serve(ctx context.Context, o Options) error {
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener), isMain: make(chan struct{}),
 		passwords: passwords.NewKeeper(log),
 	}
-	return r.serve(ctx, pools)
+	return r.serve(ctx, pools, o.Listening)
 }
 
-// serve serves the pools until ctx ends.
-func (r *running) serve(ctx context.Context, pools config.Pools) error {
+// serve serves the pools until ctx ends. listening is as in Options.
+func (r *running) serve(ctx context.Context, pools config.Pools, listening func([]net.Addr)) error {
 	signal.Ignore(syscall.SIGPIPE) // until the process ends
 	hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // also while keyway starts: a lost terminal must not end it
@@ -91,6 +94,9 @@ func (r *running) serve(ctx context.Context, pools config.Pools) error {
 	}
 	r.warnUnused()
 	r.watch(l, hangups, upgrades)
+	if listening != nil {
+		listening(r.first().srv.Addrs())
+	}
 	err = r.serving.Wait()
 	stopBeside()
 	r.watchers.Wait()

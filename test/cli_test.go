@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,23 +21,57 @@ func TestDemoServesEachLayout(t *testing.T) {
 	for _, layout := range []string{"slots", "ring", "range", "modulo"} {
 		t.Run(layout, func(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-			p := redistest.StartProcess(t, "demo", "--layout", layout, "--nodes", "4", "--listen", addr)
-			redistest.Eventually(t, 10*time.Second, "the demo answers", func() bool {
-				return redistest.Ask(addr, "PING").Text == "PONG"
+			file := filepath.Join(t.TempDir(), "keyway.yml")
+			p := redistest.StartProcess(t, "demo", "--layout", layout, "--nodes", "4", "--listen", addr,
+				"--admin", freeAddr(t), "--load", "--write", file)
+			redistest.Eventually(t, 10*time.Second, "the demo answers and has printed its page", func() bool {
+				return redistest.Ask(addr, "PING").Text == "PONG" && strings.Contains(p.Stdout.String(), "Ctrl-C")
 			})
 			c := redistest.Dial(t, addr)
+			checkExampleKeys(t, c, p.Stdout.String())
 			c.Expect("OK", "MSET", "user:1", "ann", "user:1500", "bob", "cart:7", "book")
 			c.Expect("[ann bob book]", "MGET", "user:1", "user:1500", "cart:7")
 			info := c.MustDo("INFO", "keyway").Text
 			if !strings.Contains(info, "masters_up:4") || !strings.Contains(info, "layout:"+layout) {
 				t.Errorf("INFO keyway: %q", info)
 			}
+			redistest.Eventually(t, 10*time.Second, "the load is there", func() bool {
+				return c.MustDo("GET", "product:42").Text != "" &&
+					strings.Contains(c.MustDo("CLIENT", "LIST").Text, " name=checkout ")
+			})
 			c.Close()
 			p.End()
 			if out := p.Stdout.String(); strings.Count(out, "redis-cli") < 3 || strings.Count(out, "  node ") != 4 {
 				t.Errorf("the demo prints: %s", out)
 			}
+			if log := p.Stderr.String(); log != "" {
+				t.Errorf("the demo logs: %s", log)
+			}
+			if out := outputOf(t, "check", "-c", file); !strings.Contains(out, "127.0.0.1:7104") {
+				t.Errorf("keyway check of the written file prints: %s", out)
+			}
 		})
+	}
+}
+
+// checkExampleKeys checks that the demo's example keys are on the nodes that it has printed, and can be
+// read through keyway.
+func checkExampleKeys(t *testing.T, c *redistest.Client, page string) {
+	t.Helper()
+	found := 0
+	for line := range strings.Lines(page) {
+		words := strings.Fields(line)
+		if len(words) < 5 || !slices.Contains([]string{"user:1", "user:1500", "cart:7", "{user:1}:cart"}, words[0]) {
+			continue
+		}
+		found++
+		want := c.MustDo("GET", words[0]).Text
+		if got := redistest.Ask(words[len(words)-1], "GET", words[0]).Text; got != want || want == "" {
+			t.Errorf("%s: %q on the node, %q through keyway", words[0], got, want)
+		}
+	}
+	if found != 4 {
+		t.Errorf("%d example keys in: %s", found, page)
 	}
 }
 

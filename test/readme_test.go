@@ -252,7 +252,8 @@ func (r *reader) run(command string) {
 	r.t.Helper()
 	if words := strings.Fields(command); words[0] == "./keyway" && (words[1] == "serve" || words[1] == "demo") {
 		if words[1] == "demo" { // it has no configuration file whose port could be replaced
-			words = append(words, "--listen", r.here.Replace("127.0.0.1:6380"))
+			words = append(words, "--listen", r.here.Replace("127.0.0.1:6380"),
+				"--admin", r.here.Replace("127.0.0.1:9380"))
 		}
 		r.keyway = exec.Command(redistest.Build(r.t), words[1:]...)
 		r.keyway.Dir = r.dir

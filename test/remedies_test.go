@@ -141,9 +141,10 @@ func TestDemoErrorsNameTheFlag(t *testing.T) {
 	for args, want := range map[string]string{
 		"--layout rong":         `keyway: --layout: unknown layout "rong"; write slots, ring, range or modulo`,
 		"--listen 6380":         `keyway: --listen: "6380" is not an address; write HOST:PORT`,
+		"--write /":             "--write: / exists; name a new file",
 		"--listen " + silent(t): "address already in use; end what uses the address, or listen elsewhere",
 	} {
-		words := append([]string{"demo"}, strings.Fields(args)...)
+		words := append([]string{"demo", "--admin", freeAddr(t)}, strings.Fields(args)...)
 		out, err := exec.Command(redistest.Build(t), words...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) || !strings.HasPrefix(string(out), "keyway: --") {
 			t.Errorf("demo %s: %s", args, out)

@@ -40,8 +40,12 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 			n := &s.Nodes[i]
 			fill(reflect.ValueOf(n).Elem())
 			n.Name, n.Addr, n.Master, n.Up = string(rune('a'+i)), "127.0.0.1:1", i < 2, i+thread > 0
+			n.Latency, n.Connecting = metrics.Histogram{}, metrics.Seconds(i)*metrics.Seconds(time.Second)
 		}
 		s.Nodes[1].Up = true
+		s.Nodes[0].Latency.Observe(3_000_000)
+		s.Nodes[0].Errors.Count([]byte("-LOADING x\r\n"))
+		s.Nodes[0].Errors.Count([]byte("-CUSTOM x\r\n"))
 		s.Nodes[2].Lag = time.Duration(thread+1) * 1500 * time.Millisecond
 		s.Nodes[3].Lag = math.MaxInt64
 		s.Nodes = append(s.Nodes, metrics.Node{Name: "unused replica"})

@@ -75,11 +75,12 @@ func rows(t reflect.Type, labels ...string) (table []row) {
 }
 
 func isCounter(t reflect.Type) bool {
-	return t.Kind() == reflect.Uint64 || t == reflect.TypeFor[[]uint64]() || t == reflect.TypeFor[Seconds]()
+	return t.Kind() == reflect.Uint64 || t == reflect.TypeFor[[]uint64]() || t == reflect.TypeFor[Seconds]() ||
+		t == reflect.TypeFor[ErrorReplies]()
 }
 
 // Each calls f with all samples. nameOf returns the name of the command or family with
-// index i. Each leaves out commands without calls, histograms of what has not happened, and
+// index i. Each leaves out commands without calls, errors and histograms of what has not happened, and
 // replicas that keyway has not dialed.
 func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 	v := reflect.ValueOf(s).Elem()
@@ -99,9 +100,7 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 				}
 			}
 		default:
-			if sample := r.sample(of); sample.Histogram == nil || sample.Histogram.Count > 0 {
-				f(sample)
-			}
+			unlessEmpty(r.sample(of), f)
 		}
 	}
 	for i := range s.Nodes {
@@ -133,9 +132,24 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 func (n *Node) each(f func(Sample)) {
 	v := reflect.ValueOf(n).Elem()
 	for _, r := range nodeRows {
-		if r.metric != nil && !(r.replicas && n.Master) {
-			f(r.sample(v.FieldByIndex(r.index), n.Name, n.Addr))
+		switch {
+		case r.metric == nil || r.replicas && n.Master:
+		case r.by == "error":
+			for i, count := range n.Errors {
+				if count > 0 {
+					f(Sample{Metric: r.metric, Labels: []string{n.Name, n.Addr, ErrorWords[i]}, Value: float64(count)})
+				}
+			}
+		default:
+			unlessEmpty(r.sample(v.FieldByIndex(r.index), n.Name, n.Addr), f)
 		}
+	}
+}
+
+// unlessEmpty calls f with a sample, unless it is a histogram of what has not happened.
+func unlessEmpty(s Sample, f func(Sample)) {
+	if s.Histogram == nil || s.Histogram.Count > 0 {
+		f(s)
 	}
 }
 

@@ -14,11 +14,19 @@ type Histogram struct {
 }
 
 // Observe counts a command that took ns nanoseconds.
-func (h *Histogram) Observe(ns int64) {
+func (h *Histogram) Observe(ns int64) { // for each command, so it has to be inlined
 	us := uint64(ns) / 1000
 	h.Buckets[min(bits.Len64(us), LatencyBuckets-1)]++
 	h.Count++
 	h.Sum += us
+}
+
+// ObserveMany counts n commands, each of which took ns nanoseconds.
+func (h *Histogram) ObserveMany(ns int64, n uint64) {
+	us := uint64(ns) / 1000
+	h.Buckets[min(bits.Len64(us), LatencyBuckets-1)] += n
+	h.Count += n
+	h.Sum += us * n
 }
 
 // Add adds the counts of another histogram.

@@ -67,6 +67,14 @@ func combine(a, b reflect.Value, rule string) {
 		}
 		return
 	}
+	switch to := a.Addr().Interface().(type) { // reflection takes long for the many numbers of these
+	case *Histogram:
+		to.Add(b.Addr().Interface().(*Histogram))
+		return
+	case *ErrorReplies:
+		to.add(b.Addr().Interface().(*ErrorReplies))
+		return
+	}
 	switch a.Kind() {
 	case reflect.Uint64:
 		a.SetUint(a.Uint() + b.Uint())

@@ -118,16 +118,21 @@ type Activities struct {
 
 // Connection has the counts of the connections to one node.
 type Connection struct {
-	Dials       uint64 `metric:"node_connects_total"`
-	Failures    uint64 `metric:"node_connect_failures_total"`
-	Losses      uint64 `metric:"node_connections_lost_total"`
-	Timeouts    uint64 `metric:"node_timeouts_total"`
-	Late        uint64 `metric:"node_late_replies_total"`
-	Unsolicited uint64 `metric:"node_unsolicited_replies_total"`
-	Violations  uint64 `metric:"node_protocol_violations_total"`
-	Checks      uint64 `metric:"node_checks_total"`
-	BytesIn     uint64 `metric:"node_bytes_total" label:"direction=in"`
-	BytesOut    uint64 `metric:"node_bytes_total" label:"direction=out"`
+	Dials       uint64       `metric:"node_connects_total"`
+	Failures    uint64       `metric:"node_connect_failures_total"`
+	Losses      uint64       `metric:"node_connections_lost_total"`
+	Timeouts    uint64       `metric:"node_timeouts_total"`
+	Late        uint64       `metric:"node_late_replies_total"`
+	Unsolicited uint64       `metric:"node_unsolicited_replies_total"`
+	Violations  uint64       `metric:"node_protocol_violations_total"`
+	Checks      uint64       `metric:"node_checks_total"`
+	BytesIn     uint64       `metric:"node_bytes_total" label:"direction=in"`
+	BytesOut    uint64       `metric:"node_bytes_total" label:"direction=out"`
+	Connecting  Seconds      `metric:"node_connect_seconds_total"`
+	Requests    uint64       `metric:"node_requests_total"`
+	Writes      uint64       `metric:"node_writes_total"`
+	Latency     Histogram    `metric:"node_request_duration_seconds"`
+	Errors      ErrorReplies `metric:"node_errors_total" by:"error"`
 }
 
 // Node describes one node as one thread sees it, or all threads together.
@@ -140,6 +145,7 @@ type Node struct {
 	// Lag is an upper bound of a replica's lag. math.MaxInt64: not known.
 	Lag           time.Duration `merge:"max" of:"replicas" metric:"replica_lag_seconds"`
 	InFlight      int           `metric:"node_in_flight"`
+	Queued        int           `metric:"node_queued"`
 	InFlightBytes int           `metric:"node_in_flight_bytes"`
 	Exclusive     int           `metric:"node_exclusive_connections"`
 	Moved         uint64        `metric:"node_redirects_total" label:"kind=moved"`
@@ -261,11 +267,20 @@ var help = map[string]string{
 	"node_bytes_total":               "Bytes received from the node (in) and sent to the node (out).",
 	"node_up":                        "1 while every thread has a connection to the node.",
 	"replica_lag_seconds":            "Proven upper bound of the replica's lag behind its master.",
-	"node_in_flight":                 "Requests that the node has not answered yet.",
-	"node_in_flight_bytes":           "Bytes of requests that the node has not answered yet.",
-	"node_exclusive_connections":     "Connections to the node that one client has alone, as for WATCH or BLPOP.",
-	"node_redirects_total":           "Redirects from the node, by kind.",
-	"node_retries_total":             "Commands that the node refused for the moment and that were sent again.",
+	"node_connect_seconds_total":     "Time that successful attempts to connect to the node took, with AUTH and PING.",
+	"node_requests_total": "Requests sent to the node, with keyway's own, such as integrity checks. " +
+		"This and the metrics of writes, queue, durations and errors leave out connections that one client has alone.",
+	"node_writes_total": "Writes to the node. node_requests_total by this is how many requests a write has, " +
+		"which is the depth of keyway's pipeline.",
+	"node_request_duration_seconds": "Time from handing a request to a connection to the complete reply: " +
+		"the queue, the network and the node. It has replies after a timeout, too, but no requests without a reply.",
+	"node_errors_total":          "Error replies of the node, by their first word. MOVED and ASK are redirects.",
+	"node_queued":                "Requests that are not written to the node yet.",
+	"node_in_flight":             "Requests that the node has not answered yet.",
+	"node_in_flight_bytes":       "Bytes of requests that the node has not answered yet.",
+	"node_exclusive_connections": "Connections to the node that one client has alone, as for WATCH or BLPOP.",
+	"node_redirects_total":       "Redirects from the node, by kind.",
+	"node_retries_total":         "Commands that the node refused for the moment and that were sent again.",
 
 	"command_duration_seconds": "Time from a command's arrival to its complete reply, by command family.",
 }

@@ -19,7 +19,7 @@ func BenchmarkRequests(b *testing.B) {
 			r.c.Send(sink{}, frame, r.now, r.now+int64(time.Second))
 		}
 		for w := r.c.NextWrite(); len(w) > 0; w = r.c.NextWrite() {
-			r.c.Wrote(len(w))
+			r.c.Wrote(len(w), r.now)
 		}
 		r.c.Received(replies, r.now)
 	}

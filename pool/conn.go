@@ -75,6 +75,8 @@ type Conn struct {
 	unchecked  int   // requests since the last integrity check
 	checkedAt  int64 // time of that check
 
+	answered answered
+
 	script   uint64 // stream position of the end of the last script; see SentScript
 	scriptAt int64  // time at which the first unanswered script was sent
 }
@@ -113,7 +115,7 @@ func (c *Conn) FrameFor(to Receiver) []byte {
 // caller must check ConnectError and Full first.
 func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
-	c.put(c.queue.reserve(len(frame)), to, frame, deadline)
+	c.put(c.queue.reserve(len(frame)), to, frame, now, deadline)
 	c.countRequest(now)
 	c.mark()
 }
@@ -125,7 +127,7 @@ func (c *Conn) SendOwned(to Receiver, frame []byte, now, deadline int64) {
 	c.queue.dropWritten()
 	ch := &chunk{buf: frame[:len(frame):len(frame)]}
 	c.queue.chunks = append(c.queue.chunks, ch)
-	c.enqueue(ch, to, 0, len(frame), deadline)
+	c.enqueue(ch, to, 0, len(frame), now, deadline)
 	c.countRequest(now)
 	c.mark()
 }
@@ -141,8 +143,8 @@ var asking = []byte(Asking)
 func (c *Conn) SendAsking(asked, to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	ch := c.queue.reserve(len(asking) + len(frame))
-	c.put(ch, asked, asking, 0)
-	c.put(ch, to, frame, deadline)
+	c.put(ch, asked, asking, now, 0)
+	c.put(ch, to, frame, now, deadline)
 	c.countRequest(now)
 	c.mark()
 }
@@ -156,9 +158,9 @@ func (c *Conn) SendBlock(each, last Receiver, block []byte, ends []int, now, dea
 	ch, from := c.queue.reserve(len(block)), 0
 	for i, end := range ends {
 		if i < len(ends)-1 {
-			c.put(ch, each, block[from:end], 0)
+			c.put(ch, each, block[from:end], now, 0)
 		} else {
-			c.put(ch, last, block[from:end], deadline)
+			c.put(ch, last, block[from:end], now, deadline)
 		}
 		from = end
 	}
@@ -166,21 +168,29 @@ func (c *Conn) SendBlock(each, last Receiver, block []byte, ends []int, now, dea
 	c.mark()
 }
 
-func (c *Conn) put(ch *chunk, to Receiver, frame []byte, deadline int64) {
+func (c *Conn) put(ch *chunk, to Receiver, frame []byte, now, deadline int64) {
 	off := len(ch.buf)
 	ch.buf = append(ch.buf, frame...)
-	c.enqueue(ch, to, off, len(frame), deadline)
+	c.enqueue(ch, to, off, len(frame), now, deadline)
 }
 
-func (c *Conn) enqueue(ch *chunk, to Receiver, off, n int, deadline int64) {
+func (c *Conn) enqueue(ch *chunk, to Receiver, off, n int, now, deadline int64) {
 	ch.refs++
-	c.fifo.push(entry{to: to, chunk: ch, off: off, len: n, pos: c.queue.pos, deadline: deadline})
+	c.fifo.push(entry{
+		to: to, chunk: ch, off: uint32(off), len: uint32(n), pos: c.queue.pos, deadline: deadline, at: now,
+	})
 	c.queue.pos += uint64(n)
 	c.queue.inFlightBytes += n
 }
 
 // received implements traffic.
 func (c *Conn) received(b []byte, now int64) {
+	c.receive(b, now)
+	c.answered.count(&c.Stats.Latency, now)
+}
+
+// receive is received without its counting.
+func (c *Conn) receive(b []byte, now int64) {
 	for len(b) > 0 && c.state == Ready {
 		if !c.expectsReply() && !(c.Pushes != nil && c.pushed(b)) {
 			c.Stats.Unsolicited++
@@ -234,6 +244,7 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 	if !done {
 		if first {
 			c.replyBegan = c.lastReceived
+			c.countError(p)
 		}
 		if e := c.fifo.at(0); e.to != nil {
 			e.to.Reply(c, e.frame(), p)
@@ -246,6 +257,7 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 	e := c.fifo.pop()
 	c.set.garbage += c.fifo.trim()
 	c.served = true
+	c.answered.add(&e, &c.Stats.Latency, now)
 	if e.to != nil {
 		if e.deadline != 0 && e.deadline <= now {
 			c.progress.at = now // the requests behind this one waited for it
@@ -254,15 +266,19 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 		if e.to == (integrityCheck{}) {
 			wrong = outOfStep(e.frame(), piece)
 		} else if p.Kind == '-' {
+			c.countError(p)
 			if to, ok := e.to.(Ender); ok {
 				wrong = to.Ends(piece)
 			}
 		}
-	} else if e.deadline != 0 {
-		c.Stats.Late++
+	} else {
+		c.countError(p)
+		if e.deadline != 0 {
+			c.Stats.Late++
+		}
 	}
 	c.input.clear()
-	c.queue.answered(e.chunk, e.len)
+	c.queue.answered(e.chunk, int(e.len))
 	return wrong
 }
 

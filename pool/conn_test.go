@@ -65,7 +65,7 @@ func (b *bench) written(n int) string {
 			n -= len(w)
 		}
 		out += string(w)
-		b.c.Wrote(len(w))
+		b.c.Wrote(len(w), b.now)
 	}
 	return out
 }
@@ -356,7 +356,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 			b.c.Send(sink{}, frame, b.now, b.now+int64(time.Second))
 		}
 		for w := b.c.NextWrite(); len(w) > 0; w = b.c.NextWrite() {
-			b.c.Wrote(len(w))
+			b.c.Wrote(len(w), b.now)
 		}
 		for range 16 {
 			b.c.Received(reply, b.now)
@@ -407,7 +407,7 @@ func TestBusyNodeTakesWhatEndsTheScript(t *testing.T) {
 		l.Open(b.now)
 		for range 10 {
 			l.Connected(b.now)
-			l.Wrote(len(l.NextWrite()))
+			l.Wrote(len(l.NextWrite()), b.now)
 			l.Received([]byte(busy), b.now)
 			if name == "plain" {
 				l.Received([]byte(busy), b.now)
@@ -469,7 +469,7 @@ func TestBuffersOfAFailedConnection(t *testing.T) {
 	for i, c := range conns {
 		c.Connected(b.now)
 		ping := string(c.NextWrite())
-		c.Wrote(len(ping))
+		c.Wrote(len(ping), b.now)
 		c.Received([]byte(greetingReply(ping)), b.now)
 		if got := string(c.NextWrite()); got != sent[i] {
 			t.Errorf("connection %d writes %q", i, got)

@@ -114,6 +114,8 @@ func (f *Feed) ended(State) {
 
 func (f *Feed) busy() bool { return false }
 
+func (f *Feed) wrote(int64) {}
+
 func (f *Feed) worksWhileBusy() bool { return false }
 
 func (f *Feed) answerAll([]byte) {}

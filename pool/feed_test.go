@@ -22,7 +22,7 @@ func readyFeed(t *testing.T) (*Feed, *messages) {
 	f.Open(0)
 	f.Connected(0)
 	ping := string(f.NextWrite())
-	f.Wrote(len(ping))
+	f.Wrote(len(ping), 0)
 	if f.Received([]byte(greetingReply(ping)), 0); f.State() != Ready {
 		t.Fatalf("the feed is %s: %s", f.State(), f.Reason())
 	}
@@ -67,7 +67,7 @@ func TestFeedEnds(t *testing.T) {
 		f.Tick(f.dialing.retryAt)
 		f.Connected(f.dialing.retryAt)
 		ping := string(f.NextWrite())
-		f.Wrote(len(ping))
+		f.Wrote(len(ping), f.dialing.retryAt)
 		f.Received([]byte(greetingReply(ping)), f.dialing.retryAt)
 		if b := f.NextWrite(); f.State() != Ready || f.ConnectError() != "" || len(b) != 0 {
 			t.Errorf("%s: the feed is %s and writes %q", name, f.State(), b)

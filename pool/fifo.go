@@ -1,6 +1,9 @@
 package pool
 
-import "unsafe"
+import (
+	"sort"
+	"unsafe"
+)
 
 // maxIdleRing is the length of the longest ring, in entries, that an empty FIFO keeps.
 const maxIdleRing = 1 << 16
@@ -9,27 +12,33 @@ const maxIdleRing = 1 << 16
 type entry struct {
 	to       Receiver // nil: a tombstone, or a request whose reply is ignored
 	chunk    *chunk
-	off, len int
+	off, len uint32
 	pos      uint64 // of its first byte in the connection's stream
 	deadline int64  // 0: none
+	at       int64  // time at which the connection got it
+	queued   int64  // time from then until it was written, once it was
 }
 
 func (e *entry) frame() []byte { return e.chunk.buf[e.off : e.off+e.len] }
 
+// end returns the position behind its last byte.
+func (e *entry) end() uint64 { return e.pos + uint64(e.len) }
+
 // fifo is a ring of entries in the order of their requests' bytes.
 type fifo struct {
 	ring []entry // its length is a power of two
-	head int
+	head int     // entries that were removed: the place of the first one, before it is wrapped around
 	n    int
+	sent int // place of the first entry of which not all bytes were written
 }
 
 func (f *fifo) push(e entry) {
 	if f.n == len(f.ring) {
 		bigger := make([]entry, max(16, 2*len(f.ring)))
 		for i := range f.n {
-			bigger[i] = *f.at(i)
+			bigger[(f.head+i)&(len(bigger)-1)] = *f.at(i)
 		}
-		f.ring, f.head = bigger, 0
+		f.ring = bigger
 	}
 	f.ring[(f.head+f.n)&(len(f.ring)-1)] = e
 	f.n++
@@ -39,11 +48,20 @@ func (f *fifo) push(e entry) {
 func (f *fifo) at(i int) *entry { return &f.ring[(f.head+i)&(len(f.ring)-1)] }
 
 func (f *fifo) pop() entry {
-	e := f.ring[f.head]
-	f.ring[f.head] = entry{}
-	f.head = (f.head + 1) & (len(f.ring) - 1)
+	at := f.at(0)
+	e := *at
+	at.to, at.chunk = nil, nil // the rest has no pointers
+	f.head++
 	f.n--
 	return e
+}
+
+// unsent returns the number of entries of which not all bytes were written.
+func (f *fifo) unsent() int { return min(f.n, f.head+f.n-f.sent) }
+
+// endsBehind returns the index of the first entry that ends behind a position.
+func (f *fifo) endsBehind(pos uint64) int {
+	return sort.Search(f.n, func(i int) bool { return f.at(i).end() > pos })
 }
 
 // trim frees the ring if it is empty and very long. It returns the number of bytes
@@ -51,7 +69,7 @@ func (f *fifo) pop() entry {
 func (f *fifo) trim() (bytes int) {
 	if f.n == 0 && len(f.ring) > maxIdleRing {
 		bytes = len(f.ring) * int(unsafe.Sizeof(entry{}))
-		*f = fifo{}
+		f.ring = nil
 	}
 	return bytes
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -381,6 +382,7 @@ func (l *Link) greeted(now int64) {
 		l.set.nameless[l.Addr] = true
 	}
 	g.frame = nil
+	l.Stats.Connecting += metrics.Seconds(now - l.dialing.at)
 	l.enter(Ready, now)
 	l.dialing.silent, l.dialing.refused, l.dialing.awaits, l.served = false, false, 0, false
 	l.reason = ""

@@ -51,7 +51,7 @@ func (c *Conn) sendCheck(now int64) {
 	}
 	frame = append(frame, "\r\n"...)
 	c.set.checkFrame = frame
-	c.put(c.queue.reserve(len(frame)), integrityCheck{}, frame, now+int64(c.set.RequestTimeout))
+	c.put(c.queue.reserve(len(frame)), integrityCheck{}, frame, now, now+int64(c.set.RequestTimeout))
 	c.mark()
 }
 

@@ -100,6 +100,8 @@ type traffic interface {
 	ended(was State)
 	// busy reports whether the node has to answer anything.
 	busy() bool
+	// wrote is called when bytes of the queue have been written.
+	wrote(now int64)
 	// worksWhileBusy reports whether answerAll may be called.
 	worksWhileBusy() bool
 	// answerAll answers all requests, none of which has been written, with an error of the node.
@@ -243,7 +245,7 @@ func (l *Link) NextWrite() []byte {
 }
 
 // Wrote records that n bytes of NextWrite were written to the socket.
-func (l *Link) Wrote(n int) {
+func (l *Link) Wrote(n int, now int64) {
 	l.Stats.BytesOut += uint64(n)
 	if l.state == Greeting {
 		l.greeting.written += n
@@ -252,6 +254,7 @@ func (l *Link) Wrote(n int) {
 	p := &l.progress
 	p.written = p.written || p.partialWrite
 	p.partialWrite = l.queue.wrote(n)
+	l.traffic.wrote(now)
 }
 
 // Received processes bytes that the node sent. It does not keep b.

@@ -39,7 +39,7 @@ func (c *Conn) expire(now int64) {
 		if c.state != Ready && c.reason != "" {
 			reason = c.reason // what it waits for
 		}
-		written := e.pos+uint64(e.len) <= c.queue.written
+		written := e.end() <= c.queue.written
 		if c.state != Ready || !written || now-c.lastReceived >= int64(c.set.RequestTimeout) {
 			if c.state == Down { // requests have waited too long for the back-off to end
 				c.drop(c.reason)

@@ -20,14 +20,14 @@ func answerProbe(r *rig, answer string) {
 		l.Connected(r.now)
 		for said := ""; l.State() == pool.Greeting; {
 			said = string(l.NextWrite())
-			l.Wrote(len(said))
+			l.Wrote(len(said), r.now)
 			l.Received([]byte(greetingAnswer(said)), r.now)
 		}
 	}
 	if n := len(l.NextWrite()); n == 0 {
 		r.t.Fatal("the node is not asked")
 	} else {
-		l.Wrote(n)
+		l.Wrote(n, r.now)
 	}
 	l.Received([]byte(answer), r.now)
 	r.endTurn()
@@ -101,7 +101,7 @@ func TestNewPasswordIsNotForNodesUsers(t *testing.T) {
 	r.feed(cmd("SET", onA, "1"))
 	own := r.sharedAll(0)[1]
 	answerAll(r, own)
-	own.Wrote(len(own.NextWrite()))
+	own.Wrote(len(own.NextWrite()), r.now)
 	r.sent(0)
 	o.Backend.Account.Password = "two"
 	Configure(r.w, o)

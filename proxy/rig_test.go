@@ -44,7 +44,7 @@ func newRig(t testing.TB, o Options) *rig {
 		for _, c := range n.Shared.Conns {
 			c.Connected(r.now)
 			greeting := string(c.NextWrite())
-			c.Wrote(len(greeting))
+			c.Wrote(len(greeting), r.now)
 			c.Received([]byte(greetingAnswer(greeting)), r.now)
 		}
 	}
@@ -153,7 +153,7 @@ func (r *rig) sent(node int) string {
 	out := ""
 	for c := r.w.Nodes[node].Shared.Conns[0]; len(c.NextWrite()) > 0; {
 		out += string(c.NextWrite())
-		c.Wrote(len(c.NextWrite()))
+		c.Wrote(len(c.NextWrite()), r.now)
 	}
 	return out
 }
@@ -237,7 +237,7 @@ func (r *rig) turn(in []byte, answer func()) {
 	r.w.Received(r.s, in)
 	for _, c := range r.endTurn().Links {
 		for out := c.NextWrite(); len(out) > 0; out = c.NextWrite() {
-			c.Wrote(len(out))
+			c.Wrote(len(out), r.now)
 		}
 	}
 	answer()
@@ -444,7 +444,7 @@ type link interface {
 	State() pool.State
 	Connected(now int64)
 	NextWrite() []byte
-	Wrote(n int)
+	Wrote(n int, now int64)
 	Received(b []byte, now int64)
 }
 
@@ -457,7 +457,7 @@ func take(conn link) string {
 	out := ""
 	for b := conn.NextWrite(); len(b) > 0; b = conn.NextWrite() {
 		out += string(b)
-		conn.Wrote(len(b))
+		conn.Wrote(len(b), 0)
 	}
 	return out
 }

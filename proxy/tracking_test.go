@@ -14,7 +14,7 @@ func answerAll(r *rig, c link) (said []string) {
 	c.Connected(r.now)
 	for c.State() == pool.Greeting {
 		out := string(c.NextWrite())
-		c.Wrote(len(out))
+		c.Wrote(len(out), r.now)
 		said = append(said, out)
 		c.Received([]byte(greetingAnswer(out)), r.now)
 	}

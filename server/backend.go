@@ -91,7 +91,7 @@ func (b *backend) flush() {
 		}
 		n, err := b.sock.Write(out)
 		if n > 0 {
-			b.link.Wrote(n)
+			b.link.Wrote(n, b.t.now)
 		}
 		if err == errAgain || err == nil && n < len(out) {
 			b.sock.Watch(!b.link.Paused(), true)

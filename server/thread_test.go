@@ -160,11 +160,11 @@ func TestRefusalIsRead(t *testing.T) {
 	conn.Bind = b
 	conn.Connected(0)
 	ping := string(conn.NextWrite())
-	conn.Wrote(len(ping))
+	conn.Wrote(len(ping), 0)
 	conn.Received([]byte("*0\r\n"+ping[strings.Index(ping, "PING\r\n")+6:]), 0) // no register
 	s := th.worker.Open(nil, "peer:1", "keyway:1")
 	th.worker.Received(s, []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlong\r\n"))
-	conn.Wrote(10) // of the request's bytes
+	conn.Wrote(10, 0) // of the request's bytes
 	const refusal = "-ERR Protocol error: invalid bulk length\r\n"
 	b.sock = &closed{unread: refusal}
 	b.flush()

@@ -219,6 +219,7 @@ func (s *Set) Count(to *metrics.Node) {
 	for _, c := range slices.Concat(s.Conns, s.Retired) {
 		to.InFlight += c.InFlight()
 		to.InFlightBytes += c.InFlightBytes()
+		to.Queued += c.Waiting()
 	}
 }
 

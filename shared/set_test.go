@@ -55,7 +55,7 @@ func greet(t *testing.T, c *pool.Conn) *pool.Conn {
 func written(c *pool.Conn) (all string) {
 	for b := c.NextWrite(); len(b) > 0; b = c.NextWrite() {
 		all += string(b)
-		c.Wrote(len(b))
+		c.Wrote(len(b), 0)
 	}
 	return all
 }

@@ -40,6 +40,16 @@ var aroundProxy = []bug{
 		"./slots", "TestSlotIsTheChecksum",
 	},
 	{
+		"replies that arrive together count as if their requests had been sent together", "pool/figures.go",
+		"		a.count(to, now)\n		a.at", "		a.at",
+		"./pool", "TestDurationsOfReplies",
+	},
+	{
+		"a request that is half written counts as sent", "pool/figures.go",
+		"		written = f.endsBehind(c.queue.written)\n", "",
+		"./pool", "TestWritesAndQueue",
+	},
+	{
 		"a node is up if it is for one thread", "metrics/sum.go",
 		"a.Bool() && b.Bool()", "a.Bool()",
 		"./metrics", "TestSum",
@@ -279,8 +289,8 @@ var aroundProxy = []bug{
 	},
 	{
 		"a block's commands leave one by one", "pool/conn.go",
-		"			c.put(ch, each, block[from:end], 0)\n",
-		"			c.put(ch, each, block[from:end], 0)\n			c.countRequest(now)\n",
+		"			c.put(ch, each, block[from:end], now, 0)\n",
+		"			c.put(ch, each, block[from:end], now, 0)\n			c.countRequest(now)\n",
 		"./pool", "TestBlockStaysTogether",
 	},
 	{

@@ -400,7 +400,7 @@ func (w *world) serve(worker *proxy.Worker, c *pool.Link) {
 		}
 		n := min(len(w.some(b)), max(socketBuffer-len(l.toNode), 0))
 		l.toNode = append(l.toNode, b[:n]...)
-		c.Wrote(n)
+		c.Wrote(n, w.now)
 		if n < len(b) {
 			w.unwritten = append(w.unwritten, c)
 			return

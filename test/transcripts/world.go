@@ -298,7 +298,7 @@ func (w *world) write(s *socket) {
 	for b := s.conn.NextWrite(); len(b) > 0 && s.open; b = s.conn.NextWrite() {
 		if s.conn.State() == pool.Greeting {
 			b = bytes.Clone(b)
-			s.conn.Wrote(len(b))
+			s.conn.Wrote(len(b), w.now)
 			s.greeted(b, w.now)
 			continue
 		}
@@ -309,7 +309,7 @@ func (w *world) write(s *socket) {
 			s.node.takes -= n
 		}
 		s.in = append(s.in, b[:n]...)
-		s.conn.Wrote(n)
+		s.conn.Wrote(n, w.now)
 		if n < len(b) {
 			break
 		}

@@ -49,6 +49,10 @@ type Options struct {
 	// Upgrade starts the process that replaces this one. It returns what to print. nil: there is
 	// no /upgrade.
 	Upgrade func() (report string, err error)
+	// Tokens returns the tokens that allow to act, as they are now. If it is nil or returns none, some pages need
+	// none and others are refused; see guarded.
+	Tokens   func() []string
+	LogLevel *LogLevel // nil: there is no /log-level
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
@@ -117,8 +121,8 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz, /readyz, /placement, /route and /locks, all of them read-only, and
-// /next-layout, /reload and /upgrade.
+// Handler serves /metrics, /healthz, /readyz, /placement, /route and /locks, all of them read-only, and what needs
+// a token if there are any: /next-layout, /reload, /upgrade, /log-level and /debug/pprof.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -131,17 +135,21 @@ func serveProcess(mux *http.ServeMux, c prometheus.Collector, o Options) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), c)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	if o.Reload != nil {
-		serveOrder(mux, "/reload", func(r *http.Request) (string, error) {
+		o.serveOrder(mux, "/reload", ifThereAreTokens, func(r *http.Request) (string, error) {
 			return o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
 		})
 	}
 	if o.Upgrade != nil {
-		serveOrder(mux, "/upgrade", func(*http.Request) (string, error) { return o.Upgrade() })
+		o.serveOrder(mux, "/upgrade", ifThereAreTokens, func(*http.Request) (string, error) { return o.Upgrade() })
 	}
+	if o.LogLevel != nil {
+		serveLogLevel(mux, o)
+	}
+	serveProfiles(mux, o)
 }
 
-// servePool serves the pages that are about one pool.
-func servePool(mux *http.ServeMux, o Options) {
+// servePool serves the pages that are about one pool. process says who may act.
+func servePool(mux *http.ServeMux, o, process Options) {
 	if o.Placement != nil {
 		mux.HandleFunc("GET /placement", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Placement()) })
 	}
@@ -152,22 +160,20 @@ func servePool(mux *http.ServeMux, o Options) {
 		mux.HandleFunc("GET /locks", o.listLocks)
 	}
 	if o.Next != nil {
-		serveNext(mux, o.Next)
+		serveNext(mux, o.Next, process)
 	}
 }
 
 // serveOrder serves a page that makes keyway do something: a POST is answered with 200 and what
 // has changed, or with 409 and why nothing has. The request gives neither a configuration nor a
-// program, so it can apply nothing but what is there. Pages of other sites cannot send it from an
-// operator's browser.
-func serveOrder(mux *http.ServeMux, page string, do func(*http.Request) (report string, err error)) {
-	mux.Handle("POST "+page, new(http.CrossOriginProtection).Handler(
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			// It takes as long as it takes. If the deadline cannot be changed, the answer may be lost.
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
-			report, err := do(r)
-			answerOrder(w, report, err)
-		})))
+// program, so it can apply nothing but what is there.
+func (o Options) serveOrder(mux *http.ServeMux, page string, n need, do func(*http.Request) (string, error)) {
+	mux.Handle("POST "+page, o.guarded(func(w http.ResponseWriter, r *http.Request) {
+		// It takes as long as it takes. If the deadline cannot be changed, the answer may be lost.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+		report, err := do(r)
+		answerOrder(w, report, err)
+	}, n))
 }
 
 func answerOrder(w http.ResponseWriter, report string, err error) {

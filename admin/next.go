@@ -42,9 +42,8 @@ const maxPlacement = 8 << 20
 const MaxTrial = 31 * 24 * time.Hour
 
 // serveNext serves /next-layout: GET tells what has been counted, POST begins to try a
-// layout, DELETE ends that. Pages of other sites cannot send the latter two from an operator's
-// browser.
-func serveNext(mux *http.ServeMux, next NextLayout) {
+// layout, DELETE ends that. process says who may do the latter two.
+func serveNext(mux *http.ServeMux, next NextLayout, process Options) {
 	mux.HandleFunc("GET /next-layout", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
 		defer cancel()
@@ -52,7 +51,7 @@ func serveNext(mux *http.ServeMux, next NextLayout) {
 		answerTrial(w, t, err)
 	})
 	guarded := func(pattern string, f http.HandlerFunc) {
-		mux.Handle(pattern, new(http.CrossOriginProtection).Handler(f))
+		mux.Handle(pattern, process.guarded(f, ifThereAreTokens))
 	}
 	guarded("POST /next-layout", func(w http.ResponseWriter, r *http.Request) {
 		forTime, err := time.ParseDuration(r.URL.Query().Get("for"))

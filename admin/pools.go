@@ -15,10 +15,10 @@ import (
 type Pool struct {
 	Name    string // empty: the configuration has no pools, and this is all
 	Backend Backend
-	Options Options // without what belongs to the process: Version, DroppedLines and Reload
+	Options Options // without what belongs to the process: Version, DroppedLines, Reload, Tokens and the like
 }
 
-// PoolParam is the parameter of all pages but /metrics and /reload that names a pool.
+// PoolParam is the parameter of all pages about one pool that names a pool.
 const PoolParam = "pool"
 
 // PoolsHandler is Handler for all pools of a process. o has what belongs to the process. pools is
@@ -49,7 +49,7 @@ func PoolsHandler(pools func() []Pool, o Options) http.Handler {
 			return
 		}
 		one := http.NewServeMux()
-		servePool(one, chosen[0].Options)
+		servePool(one, chosen[0].Options, o)
 		one.ServeHTTP(w, r)
 	})
 	return mux

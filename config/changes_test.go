@@ -69,6 +69,9 @@ func TestChangesSeeEveryKey(t *testing.T) {
 		if strings.HasPrefix(path, "backend.tls.") {
 			text += "backend: {tls: true}\n"
 		}
+		if strings.HasPrefix(path, "admin.tls.") {
+			text += "admin: {listen: h:3, tls: {cert: c, key: k, client_ca: ca}}\n"
+		}
 		before, after := parsed(t, text), parsed(t, text)
 		v := fieldAt(reflect.ValueOf(after).Elem(), path)
 		switch v.Interface().(type) {
@@ -83,6 +86,7 @@ func TestChangesSeeEveryKey(t *testing.T) {
 		default:
 			v.SetInt(v.Int() + 1)
 		}
+		path = strings.TrimSuffix(path, ".listen") // the short form of admin
 		if changes := before.Changes(after); len(changes) != 1 || changes[0].Path != path {
 			t.Errorf("a change of %s is reported as %v", path, changes)
 		}
@@ -93,7 +97,7 @@ func TestChangesSeeEveryKey(t *testing.T) {
 func TestSecretsAreNotShown(t *testing.T) {
 	for _, k := range keys {
 		isSecret := strings.HasSuffix(k.path, "password") || strings.HasSuffix(k.path, "password_command")
-		if want := isSecret || k.path == "users[].acl"; k.secret != want {
+		if want := isSecret || k.path == "users[].acl" || k.path == "admin.token_file"; k.secret != want {
 			t.Errorf("%s: secret is %v", k.path, k.secret)
 		}
 	}

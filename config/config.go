@@ -4,12 +4,12 @@ import "time"
 
 // Config is the content of a configuration file.
 type Config struct {
-	Listen  Listeners `yaml:"listen"`
-	Admin   string    `yaml:"admin"`
-	Threads Threads   `yaml:"threads"`
-	Layout  string    `yaml:"layout"`
-	HashTag string    `yaml:"hash_tag"`
-	Nodes   []Node    `yaml:"nodes"`
+	Listen Listeners `yaml:"listen"`
+	operators
+	Threads Threads `yaml:"threads"`
+	Layout  string  `yaml:"layout"`
+	HashTag string  `yaml:"hash_tag"`
+	Nodes   []Node  `yaml:"nodes"`
 	layouts
 	accounts
 	Reads   string  `yaml:"reads"`

@@ -245,7 +245,7 @@ func TestErrorsOfSyntax(t *testing.T) {
 func TestDocumentedDefaults(t *testing.T) {
 	c := parseDocumented(t, "../docs/configuration.md")
 	want := Default()
-	want.Admin, want.Nodes, want.Slots, want.Range = c.Admin, c.Nodes, c.Slots, c.Range
+	want.Admin.Listen, want.Nodes, want.Slots, want.Range = c.Admin.Listen, c.Nodes, c.Slots, c.Range
 	want.file, want.positions = c.file, c.positions
 	got, defaults := reflect.ValueOf(c).Elem(), reflect.ValueOf(&want).Elem()
 	for i := range got.NumField() {

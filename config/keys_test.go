@@ -63,6 +63,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 // lists are the keys of lists whose elements have keys of their own.
 var lists = map[string]string{
 	"nodes": "list of nodes", "listen": "text or object, or a list", "backend.tls": "object, `true` or `false`",
+	"admin": "text or object",
 }
 
 func explained(path string) (found []key) {

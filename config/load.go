@@ -48,6 +48,9 @@ func complete(c *Config) error {
 	if err := readUsers(c); err != nil {
 		return err
 	}
+	if err := readTokens(c); err != nil {
+		return err
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -107,16 +110,7 @@ func (c *Config) checkListen() error {
 			return c.Errorf(ListenPath(c, i), "keep one of them, or write another port", "%q is already listed", l.Addr)
 		}
 	}
-	if c.Admin == "" {
-		return nil
-	}
-	if err := c.checkAddr("admin", c.Admin, "127.0.0.1:9380"); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(c.Listen, func(own Listener) bool { return sameAddress(own.Addr, c.Admin) }) {
-		return c.Errorf("admin", "write another port", "%q is where keyway listens for clients", c.Admin)
-	}
-	return nil
+	return checkAdmin(c)
 }
 
 // isPlain reports whether nothing but the address matters.
@@ -171,7 +165,7 @@ func checkListener(c *Config, path string, l Listener) error {
 // isOwn reports whether keyway itself listens on addr. It does not resolve names.
 func (c *Config) isOwn(addr string) bool {
 	same := func(own string) bool { return sameAddress(own, addr) }
-	return same(c.Admin) || slices.ContainsFunc(c.Listen.Addrs(), same)
+	return same(c.Admin.Listen) || slices.ContainsFunc(c.Listen.Addrs(), same)
 }
 
 func sameAddress(own, addr string) bool {

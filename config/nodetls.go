@@ -207,9 +207,9 @@ func (t *NodeTLS) addTo(f values, path, key string) {
 }
 
 // Certificates returns the files with certificates that were read, each once: those of the
-// listeners, if LoadCertificates has read them, and those for nodes and sentinels.
+// listeners, if LoadCertificates has read them, that for operators included, and those for nodes and sentinels.
 func Certificates(c *Config) []Certificate {
-	files := c.Listen.certificates()
+	files := slices.Concat(c.Listen, Listeners{c.Admin.listener()}).certificates()
 	all := nodeTLSs(c)
 	for _, path := range sortedKeys(all) {
 		for _, f := range all[path].files {

@@ -250,9 +250,12 @@ func (c *Config) passwordLines(section, name string, both bool) ([]string, error
 	return lines, nil
 }
 
-// SecretFiles returns the paths of the files with passwords, users, certificates and keys.
+// SecretFiles returns the paths of the files with passwords, tokens, users, certificates and keys.
 func (c *Config) SecretFiles() (paths []string) {
-	names := append(c.Listen.files(), c.Clients.PasswordFile, c.UsersFile)
+	names := append(c.Listen.files(), c.Clients.PasswordFile, c.UsersFile, c.Admin.TokenFile)
+	if c.Admin.TLS != nil {
+		names = append(names, c.Admin.TLS.files()...)
+	}
 	for _, l := range logins(c) {
 		names = append(names, l.PasswordFile)
 	}

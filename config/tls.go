@@ -158,8 +158,8 @@ func ListenPath(c *Config, i int) string {
 	return fmt.Sprintf("listen[%d]", i)
 }
 
-// LoadCertificates reads the files of all listeners with TLS, unless it has read them before.
-// Errors are *Error. An expired certificate is no error, see Certificate.Warning.
+// LoadCertificates reads the files of all listeners with TLS, that for operators included, unless it has read
+// them before. Errors are *Error. An expired certificate is no error, see Certificate.Warning.
 func LoadCertificates(c *Config) error {
 	for i, l := range c.Listen {
 		if l.TLS == nil || l.TLS.loaded != nil {
@@ -170,6 +170,13 @@ func LoadCertificates(c *Config) error {
 			return err
 		}
 		l.TLS.loaded = loaded
+	}
+	if t := c.Admin.TLS; t != nil && t.loaded == nil {
+		loaded, err := certificatesOf(c, "admin.tls", t)
+		if err != nil {
+			return err
+		}
+		t.loaded = loaded
 	}
 	return nil
 }
@@ -289,11 +296,14 @@ func (ls Listeners) certificates() (files []Certificate) {
 func (ls Listeners) files() (names []string) {
 	for _, l := range ls {
 		if l.TLS != nil {
-			names = append(names, l.TLS.Cert, l.TLS.Key, l.TLS.ClientCA)
+			names = append(names, l.TLS.files()...)
 		}
 	}
 	return names
 }
+
+// files returns the names of the files.
+func (t *TLS) files() []string { return []string{t.Cert, t.Key, t.ClientCA} }
 
 // Server returns the settings of the server's side. LoadCertificates must have succeeded.
 func (t *TLS) Server() *tls.Config {
@@ -335,7 +345,7 @@ func (t *TLS) Same(other *TLS) bool {
 func (l Listeners) addTo(f values, path, key string) {
 	for _, of := range l {
 		if of.TLS != nil {
-			of.TLS.addValues(f, "listen["+of.Addr+"]")
+			of.TLS.addValues(f, "listen["+of.Addr+"]", "listen[]")
 		}
 		if of.Proxy != nil {
 			f.put("listen["+of.Addr+"].proxy_protocol.from", "listen[].proxy_protocol.from", of.Proxy.From.String())
@@ -345,8 +355,7 @@ func (l Listeners) addTo(f values, path, key string) {
 }
 
 // addValues adds the values of a listener's TLS to those of a configuration.
-func (t *TLS) addValues(f values, path string) {
-	const key = "listen[].tls."
+func (t *TLS) addValues(f values, path, key string) {
 	cert, authority := t.Cert, t.ClientCA
 	if t.loaded != nil {
 		cert = t.loaded.files[0].describe()
@@ -358,7 +367,7 @@ func (t *TLS) addValues(f values, path string) {
 		"cert": cert, "key": t.Key, "client_ca": authority, "client_auth": t.ClientAuth, "min_version": t.MinVersion,
 		"user_from": t.UserFrom,
 	} {
-		f.put(path+".tls."+name, key+name, text)
+		f.put(path+".tls."+name, key+".tls."+name, text)
 	}
 }
 

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -22,10 +24,10 @@ type adminListener struct {
 // listenAdmin opens the admin address of a configuration. If before has the same address,
 // listenAdmin returns before.
 func listenAdmin(cfg *config.Config, before *adminListener) (*adminListener, error) {
-	if before.addr == cfg.Admin {
+	if before.addr == cfg.Admin.Listen {
 		return before, nil
 	}
-	l := &adminListener{addr: cfg.Admin}
+	l := &adminListener{addr: cfg.Admin.Listen}
 	if l.addr == "" {
 		return l, nil
 	}
@@ -60,7 +62,7 @@ func (r *running) serveAdmin(ctx context.Context, l *adminListener) {
 		handler := r.adminHandler(ctx)
 		ctx, l.stop = context.WithCancel(ctx)
 		r.watchers.Go(func() {
-			if err := serveHTTP(ctx, l.ln, handler); err != nil {
+			if err := r.serveHTTP(ctx, l.ln, handler); err != nil {
 				r.log.Error("the admin address is not served any more", "addr", l.addr, "error", err)
 			}
 		})
@@ -72,10 +74,12 @@ func (r *running) serveAdmin(ctx context.Context, l *adminListener) {
 }
 
 // serveHTTP serves until ctx ends, and then answers the requests under way.
-func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
+func (r *running) serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
+	of := securing{ln, func() *config.TLS { return r.first().cfg.Load().Admin.TLS }}
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: of.endOutdated(h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(r.log.With("addr", ln.Addr().String()).Handler(), slog.LevelWarn),
 	}
 	stopped := make(chan error, 1)
 	go func() {
@@ -84,11 +88,46 @@ func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 		defer cancel()
 		stopped <- srv.Shutdown(end)
 	}()
-	if err := srv.Serve(ln); ctx.Err() == nil {
+	if err := srv.Serve(of); ctx.Err() == nil {
 		return fmt.Errorf("serving: %w", err)
 	}
 	if err := <-stopped; !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// securing makes each connection that a listener accepts speak TLS if the configuration that is in force then says so.
+type securing struct {
+	net.Listener
+	by func() *config.TLS // nil: operators do not encrypt
+}
+
+// Accept implements net.Listener.
+func (l securing) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if by := l.by(); by != nil {
+		return tls.Server(conn, by.Server()), nil
+	}
+	return conn, nil
+}
+
+// endOutdated makes connections end after the next request that have been accepted before TLS was switched on or off.
+func (l securing) endOutdated(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if (l.by() != nil) != (r.TLS != nil) {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// logAdmin warns if the token of operators can be read by others.
+func (r *running) logAdmin() {
+	for _, warning := range config.AdminWarnings(r.first().cfg.Load()) {
+		r.log.Warn(warning)
+	}
 }

@@ -73,7 +73,7 @@ func (r *running) serve(ctx context.Context, pools config.Pools, listening func(
 		return err
 	}
 	r.upgrading.Store(before != nil)
-	inheritedAdmin := before.adminListener(pools[0].Admin) // first: the other sockets are for the pools
+	inheritedAdmin := before.adminListener(pools[0].Admin.Listen) // first: the other sockets are for the pools
 	var all []*served
 	for _, cfg := range pools {
 		p, err := r.newServed(ctx, cfg)
@@ -93,6 +93,7 @@ func (r *running) serve(ctx context.Context, pools config.Pools, listening func(
 		p.start()
 	}
 	r.warnUnused()
+	r.logAdmin()
 	r.watch(l, hangups, upgrades)
 	if listening != nil {
 		listening(r.first().srv.Addrs())

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,10 @@ type output struct {
 	lines *admin.LogQueue
 	level slog.LevelVar
 	json  atomic.Bool
+
+	mu     sync.Mutex
+	chosen string     // the level that operators have set; empty: none
+	of     config.Log // what the configuration says
 }
 
 // newLog returns a logger to w and its output. The logger never blocks.
@@ -38,9 +44,38 @@ func newLog(w io.Writer, flags, of config.Log) (*slog.Logger, *output, error) {
 	return log, o, nil
 }
 
-// set changes level and format to those of the configuration, unless flags decide.
+// set changes level and format to those of the configuration, unless flags decide, or operators about the level.
 func (o *output) set(of config.Log) error {
-	now := config.Log{Level: cmp.Or(o.flags.Level, of.Level), Format: cmp.Or(o.flags.Format, of.Format)}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if of.Level != o.of.Level {
+		o.chosen = ""
+	}
+	o.of = of
+	return o.apply()
+}
+
+// choose sets the level until the configuration has another, and for admin.LevelOfFile that which it has now.
+func (o *output) choose(level string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := o.chosen
+	if o.chosen = level; level == admin.LevelOfFile {
+		o.chosen = ""
+	}
+	err := o.apply()
+	if err != nil || level == "" {
+		o.chosen = before
+		err = fmt.Errorf("level=%s: write debug, info, warn, error or %s", level, admin.LevelOfFile)
+	}
+	return err
+}
+
+// apply uses the level and the format that are decided on. o.mu must be locked.
+func (o *output) apply() error {
+	now := config.Log{
+		Level: cmp.Or(o.chosen, o.flags.Level, o.of.Level), Format: cmp.Or(o.flags.Format, o.of.Format),
+	}
 	if field, value, remedy := now.Invalid(); field != "" {
 		return fmt.Errorf("--log-%s %s: %s", field, value, remedy)
 	}
@@ -49,6 +84,20 @@ func (o *output) set(of config.Log) error {
 	o.level.Set(level)
 	o.json.Store(now.Format == "json")
 	return nil
+}
+
+// levelText returns the level as it is written in the configuration.
+func (o *output) levelText() string { return strings.ToLower(o.level.Level().String()) }
+
+// setLogLevel sets the level of the log for an operator.
+func (r *running) setLogLevel(level string) (report string, err error) {
+	before := r.out.levelText()
+	if err := r.out.choose(level); err != nil {
+		return "", err
+	}
+	r.log.Warn("the level of the log was set", "from", before, "to", r.out.levelText())
+	return fmt.Sprintf("log.level: %s -> %s, until the file has another one or keyway restarts\n", before,
+		r.out.levelText()), nil
 }
 
 // handler writes records in one of two formats.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/config"
@@ -161,6 +162,11 @@ func (n *nextPools) apply(ctx context.Context) (lines []string) {
 	for i, k := range n.kept {
 		lines = append(lines, k.apply(i == 0)...)
 		n.count += len(k.prepared.Changes)
+		if i == 0 && slices.ContainsFunc(k.prepared.Changes, func(c config.Change) bool {
+			return strings.HasPrefix(c.Path, "admin")
+		}) {
+			r.logAdmin()
+		}
 	}
 	for _, p := range n.removed {
 		p.stop()

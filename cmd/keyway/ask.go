@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,9 +12,12 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
@@ -34,27 +39,141 @@ func pageOf(page, pool string, params url.Values) string {
 	return page + "?" + params.Encode()
 }
 
-// adminURL returns the URL of a page of the keyway with that admin address.
-func adminURL(addr, page string) string { return fmt.Sprintf("http://%s%s", addr, page) }
+// access is how a command asks at admin addresses. Flags win over what the configuration says.
+type access struct {
+	tokenFile, ca, cert, key string // flags
+	insecure                 bool
 
-// callAdmin sends a request to the admin address of a keyway. Its error is a failure to get
-// any answer.
-func callAdmin(ctx context.Context, method, addr, page string, body []byte) (status int, text string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, adminURL(addr, page), bytes.NewReader(body))
-	if err != nil {
-		return 0, "", fmt.Errorf("--admin %s: write HOST:PORT", addr)
+	of *config.Config // the configuration of the keyway that is asked; nil: it is not known
+}
+
+// tlsFlags adds the flags for addresses that speak TLS.
+func (a *access) tlsFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&a.ca, "cacert", "",
+		"a `file` with the authorities that sign keyway's certificate, if --admin is https://...")
+	f.StringVar(&a.cert, "cert", "", "a `file` with a certificate to show to keyway")
+	f.StringVar(&a.key, "key", "", "a `file` with the private key of --cert")
+	f.BoolVar(&a.insecure, "insecure", false, "accept any certificate; no token is sent then")
+}
+
+// flags adds all flags.
+func (a *access) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.tokenFile, "token-file", "",
+		"a `file` with the token of the running keyway, if not the admin.token_file of the file")
+	a.tlsFlags(cmd)
+}
+
+// token returns the token to act with; empty: none is known.
+func (a *access) token() (string, error) {
+	switch {
+	case a.tokenFile != "":
+		text, err := os.ReadFile(a.tokenFile)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		tokens, err := config.ParseTokens(text)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: the file %q %w", a.tokenFile, err)
+		}
+		return tokens[0], nil
+	case a.of != nil && len(a.of.Admin.Tokens()) > 0:
+		return a.of.Admin.Tokens()[0], nil
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without the environment's HTTP proxy
+	return "", nil
+}
+
+// url returns the URL of a page of the keyway with that admin address.
+func (a *access) url(addr, page string) string {
+	switch {
+	case strings.HasPrefix(addr, "http://"), strings.HasPrefix(addr, "https://"):
+		return strings.TrimSuffix(addr, "/") + page
+	case a.of != nil && a.of.Admin.TLS != nil:
+		return "https://" + addr + page
+	}
+	return "http://" + addr + page
+}
+
+// settings returns the settings for TLS.
+func (a *access) settings() (s *tls.Config, err error) {
+	if a.ca == "" && !a.insecure && a.of != nil {
+		if s, err = a.of.Admin.Client(a.of); err != nil {
+			return nil, err
+		}
+	}
+	if s == nil {
+		s = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: a.insecure}
+	}
+	if a.ca != "" {
+		text, err := os.ReadFile(a.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--cacert: %w", err)
+		}
+		if s.RootCAs = x509.NewCertPool(); !s.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("--cacert: %s has no certificate in PEM form", a.ca)
+		}
+	}
+	if a.cert != "" || a.key != "" {
+		pair, err := tls.LoadX509KeyPair(a.cert, a.key)
+		if err != nil {
+			return nil, fmt.Errorf("--cert and --key: %w", err)
+		}
+		s.Certificates = []tls.Certificate{pair}
+	}
+	return s, nil
+}
+
+// call sends a request to the admin address of a keyway. Its error is a failure to get any answer.
+func (a *access) call(
+	ctx context.Context, method, addr, page string, body []byte,
+) (status int, text string, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, a.url(addr, page), bytes.NewReader(body))
+	if err != nil {
+		return 0, "", fmt.Errorf("--admin %s: write HOST:PORT, or https://HOST:PORT", addr)
+	}
+	if method != http.MethodGet && !a.insecure {
+		token, err := a.token()
+		if err != nil {
+			return 0, "", err
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+	}
+	settings, err := a.settings()
+	if err != nil {
+		return 0, "", err
+	}
+	// Without the environment's HTTP proxy.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: settings}}
 	reply, err := client.Do(req)
 	if err != nil {
-		return 0, "", fmt.Errorf("asking keyway at %s: %w", addr, err)
+		return 0, "", fmt.Errorf("asking keyway at %s: %w%s", addr, err, remedyOf(err))
 	}
 	defer reply.Body.Close()
 	answer, err := io.ReadAll(reply.Body)
 	if err != nil {
 		return 0, "", fmt.Errorf("reading the answer of keyway at %s: %w", addr, err)
 	}
+	isBad := reply.StatusCode == http.StatusBadRequest
+	if isBad && strings.Contains(string(answer), "HTTP request to an HTTPS server") {
+		return 0, "", fmt.Errorf("keyway at %s speaks TLS; write --admin https://%[1]s", addr)
+	}
 	return reply.StatusCode, strings.TrimSuffix(string(answer), "\n"), nil
+}
+
+// remedyOf returns what to do about an error of TLS, behind the error.
+func remedyOf(err error) string {
+	switch text := err.Error(); {
+	case strings.Contains(text, "gave HTTP response to HTTPS client"),
+		strings.Contains(text, "look like a TLS handshake"):
+		return "; it does not speak TLS: write --admin http://HOST:PORT"
+	case strings.Contains(text, "certificate required"):
+		return "; name a certificate that its admin.tls.client_ca has signed with --cert and --key"
+	case strings.Contains(text, "failed to verify certificate") || strings.Contains(text, "x509:"):
+		return "; name the authority that signs keyway's certificate with --cacert"
+	}
+	return ""
 }
 
 // askTimeout is the time that a keyway gets to answer a question of plan.
@@ -72,20 +191,22 @@ func adminAddresses(named []string, file string, c *config.Config) ([]string, er
 	if len(addrs) > 0 {
 		return addrs, nil
 	}
-	if c.Admin == "" {
+	if c.Admin.Listen == "" {
 		return nil, fmt.Errorf("%s has no admin address; name those of the running keyways with --admin", file)
 	}
-	return []string{reachable(c.Admin)}, nil
+	return []string{reachable(c.Admin.Listen)}, nil
 }
 
 // askKeyways asks running keyways where they look for keys. It returns the configuration of
 // the first one that answers, without users and passwords. If none answers, it returns an
 // error.
-func askKeyways(ctx context.Context, addrs []string, pool string) (older *config.Config, asked *plan.Asked, err error) {
+func askKeyways(
+	ctx context.Context, a *access, addrs []string, pool string,
+) (older *config.Config, asked *plan.Asked, err error) {
 	asked = &plan.Asked{}
 	var failed []error
 	for _, addr := range addrs {
-		p, c, err := askPlacement(ctx, addr, pool)
+		p, c, err := askPlacement(ctx, a, addr, pool)
 		if err != nil {
 			failed = append(failed, err)
 			asked.Silent = append(asked.Silent, plan.Silent{Admin: addr, Reason: err.Error()})
@@ -105,10 +226,10 @@ func askKeyways(ctx context.Context, addrs []string, pool string) (older *config
 }
 
 // askPlacement asks one keyway.
-func askPlacement(ctx context.Context, addr, pool string) (p admin.Placement, c *config.Config, err error) {
+func askPlacement(ctx context.Context, a *access, addr, pool string) (p admin.Placement, c *config.Config, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	status, text, err := callAdmin(ctx, http.MethodGet, addr, pageOf("/placement", pool, nil), nil)
+	status, text, err := a.call(ctx, http.MethodGet, addr, pageOf("/placement", pool, nil), nil)
 	if err != nil {
 		return p, nil, err
 	}
@@ -127,10 +248,10 @@ func askPlacement(ctx context.Context, addr, pool string) (p admin.Placement, c 
 }
 
 // askRunning gets a page of a running keyway, and passes the answer to read.
-func askRunning(ctx context.Context, addr, page string, read func(io.Reader) error) error {
+func askRunning(ctx context.Context, a *access, addr, page string, read func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	status, text, err := callAdmin(ctx, http.MethodGet, addr, page, nil)
+	status, text, err := a.call(ctx, http.MethodGet, addr, page, nil)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; start keyway, or name its admin address with --admin", err)

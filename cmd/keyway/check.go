@@ -220,6 +220,9 @@ func printAccess(w io.Writer, cfg *config.Config) {
 	if warning := wiring.Protected(cfg); warning != "" {
 		fmt.Fprintf(w, "warning: %s\n\n", warning)
 	}
+	for _, warning := range config.AdminWarnings(cfg) {
+		fmt.Fprintf(w, "warning: %s\n\n", warning)
+	}
 }
 
 // unowned returns a warning about slots without an owner, empty if there are none.

@@ -36,6 +36,7 @@ func healthCommand() *cobra.Command {
 	var file, addr string
 	var timeout time.Duration
 	var p probe
+	var a access
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask a running keyway whether it is healthy, for supervisors and containers",
@@ -61,15 +62,16 @@ func healthCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				addr = addrs[0]
+				addr, a.of = addrs[0], pools[0]
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return health(ctx, cmd.OutOrStdout(), addr, p)
+			return a.health(ctx, cmd.OutOrStdout(), addr, p)
 		},
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&addr, "admin", "", "the admin `address` of the running keyway, if not the file's")
+	a.tlsFlags(cmd)
 	cmd.Flags().BoolVar(&p.ready, "ready", false, "ask whether keyway should get clients, as /readyz does")
 	cmd.Flags().StringVar(&p.nodes, "nodes", "",
 		"with --ready: `any` master must be reachable, or all, whatever the file says")
@@ -80,8 +82,8 @@ func healthCommand() *cobra.Command {
 
 // health prints what the keyway with that admin address answers to the probe. Its error is an
 // exitStatus if the answer is no.
-func health(ctx context.Context, w io.Writer, addr string, p probe) error {
-	status, text, err := callAdmin(ctx, http.MethodGet, addr, p.page(), nil)
+func (a *access) health(ctx context.Context, w io.Writer, addr string, p probe) error {
+	status, text, err := a.call(ctx, http.MethodGet, addr, p.page(), nil)
 	if err != nil {
 		return err
 	}

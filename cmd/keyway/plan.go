@@ -58,6 +58,7 @@ func planCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&p.o.Accept, "accept", nil,
 		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
 	poolFlag(cmd, &p.pool)
+	p.access.flags(cmd)
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml") // for shell completion only
 	return cmd
 }
@@ -70,6 +71,7 @@ type planning struct {
 	admin  []string // of the keyways to ask
 	watch  time.Duration
 	asJSON bool
+	access access
 
 	unasked error // why no keyway was asked; nil: one was, or both files are named
 }
@@ -122,7 +124,7 @@ func (p *planning) run(cmd *cobra.Command, files []string) error {
 func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, stderr io.Writer) (err error) {
 	asked := p.o.Asked
 	if p.watch == 0 {
-		asked.Traffic = known(ctx, newer, asked, p.pool)
+		asked.Traffic = known(ctx, &p.access, newer, asked, p.pool)
 		return nil
 	}
 	asked.Watch = true
@@ -135,7 +137,7 @@ func (p *planning) askTraffic(ctx context.Context, older, newer *config.Config, 
 			fmt.Fprintf(stderr, "%s; %s\n", problem.Text, problem.Remedy)
 		}
 	}
-	asked.Traffic, err = watchTraffic(ctx, newer, asked, p.pool, p.watch, newMeter(stderr))
+	asked.Traffic, err = watchTraffic(ctx, &p.access, newer, asked, p.pool, p.watch, newMeter(stderr))
 	return err
 }
 
@@ -163,13 +165,14 @@ func (p *planning) load(ctx context.Context, files []string) (older, newer *conf
 	if newer, err = load(p.file, p.pool); err != nil {
 		return nil, nil, err
 	}
+	p.access.of = newer
 	if err := logIn(ctx, newer); err != nil {
 		return nil, nil, err
 	}
 	inForce := reshard.InForce(ctx, newer)
 	addrs, err := adminAddresses(p.admin, p.file, newer)
 	if err == nil {
-		older, p.o.Asked, err = askKeyways(ctx, addrs, p.pool)
+		older, p.o.Asked, err = askKeyways(ctx, &p.access, addrs, p.pool)
 	}
 	switch needsKeyways := p.watch != 0 || len(p.admin) > 0; {
 	case err != nil && (inForce == nil || needsKeyways):

@@ -18,6 +18,7 @@ import (
 func reloadCommand() *cobra.Command {
 	var file, addr string
 	var allowMisplaced bool
+	var a access
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Make a running keyway read its configuration file again",
@@ -28,18 +29,19 @@ func reloadCommand() *cobra.Command {
 			"run. With --allow-misplaced it takes any layout, any nodes and any rules.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			addr, err := adminAddr(file, addr, "SIGHUP")
+			addr, err := a.adminAddr(file, addr, "SIGHUP")
 			if err != nil {
 				return fmt.Errorf("not reloaded: %w", err)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), reloadTimeout)
 			defer cancel()
 			page := fmt.Sprintf("/reload?%s=%v", admin.AllowMisplaced, allowMisplaced)
-			return order(ctx, cmd.OutOrStdout(), addr, page, "reloaded")
+			return a.order(ctx, cmd.OutOrStdout(), addr, page, "reloaded")
 		},
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&addr, "admin", "", "the admin `address` of the running keyway, if not the file's")
+	a.flags(cmd)
 	cmd.Flags().BoolVar(&allowMisplaced, "allow-misplaced", false,
 		"also apply what moves keys: clients do not find these any more, which only a cache can afford")
 	return cmd
@@ -66,26 +68,29 @@ func reachable(addr string) string {
 const reloadTimeout = 30 * time.Second
 
 // adminAddr returns the admin address of the running keyway: the one that is named, or the file's.
-// signal does the same as the order that goes there.
-func adminAddr(file, named, signal string) (string, error) {
-	if named != "" {
-		return named, nil
-	}
+// signal does the same as the order that goes there. The token is that of the file, if there is one.
+func (a *access) adminAddr(file, named, signal string) (string, error) {
 	pools, err := loadPools(file)
+	if err == nil {
+		a.of = pools[0]
+	}
+	if named != "" {
+		return named, nil // whatever the file says
+	}
 	if err != nil {
 		return "", err
 	}
-	if pools[0].Admin == "" {
+	if pools[0].Admin.Listen == "" {
 		return "", fmt.Errorf("%s has no admin address; send the process %s, or name the address of the "+
 			"running keyway with --admin", file, signal)
 	}
-	return reachable(pools[0].Admin), nil
+	return reachable(pools[0].Admin.Listen), nil
 }
 
 // order tells the keyway with that admin address to do something, and prints its report. done
 // names what it does then.
-func order(ctx context.Context, w io.Writer, addr, page, done string) error {
-	status, text, err := callAdmin(ctx, http.MethodPost, addr, page, nil)
+func (a *access) order(ctx context.Context, w io.Writer, addr, page, done string) error {
+	status, text, err := a.call(ctx, http.MethodPost, addr, page, nil)
 	if err != nil {
 		return fmt.Errorf("%w; start it, or name its admin address with --admin", err)
 	}
@@ -95,6 +100,8 @@ func order(ctx context.Context, w io.Writer, addr, page, done string) error {
 		return nil
 	case http.StatusConflict:
 		return errors.New("not " + done + ": " + text)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("not %s: keyway at %s: %s", done, addr, text)
 	}
 	return fmt.Errorf("%s is no admin address of a keyway that can be %s: it answers %d %s", addr, done, status,
 		http.StatusText(status))

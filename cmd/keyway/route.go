@@ -17,6 +17,7 @@ import (
 func routeCommand() *cobra.Command {
 	var file, pool, addr string
 	var asJSON bool
+	var a access
 	cmd := &cobra.Command{
 		Use:   "route KEY...",
 		Short: "Print the node of each key, and why it is there",
@@ -31,7 +32,7 @@ func routeCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, keys []string) (err error) {
 			var routes []router.Explanation
 			if addr != "" {
-				routes, err = askRoutes(cmd.Context(), addr, pool, keys)
+				routes, err = askRoutes(cmd.Context(), &a, addr, pool, keys)
 			} else {
 				routes, err = routesOf(cmd.Context(), file, pool, keys)
 			}
@@ -47,6 +48,7 @@ func routeCommand() *cobra.Command {
 	configFlag(cmd, &file)
 	poolFlag(cmd, &pool)
 	cmd.Flags().StringVar(&addr, "admin", "", "ask the running keyway with this admin `address`, and read no file")
+	a.tlsFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
 	return cmd
 }
@@ -75,14 +77,17 @@ func routesOf(ctx context.Context, file, pool string, keys []string) (routes []r
 const askedKeys = 100 << 10
 
 // askRoutes asks a running keyway where keys live.
-func askRoutes(ctx context.Context, addr, pool string, keys []string) (routes []router.Explanation, err error) {
+func askRoutes(
+	ctx context.Context, a *access, addr, pool string, keys []string,
+) (routes []router.Explanation, err error) {
 	for len(keys) > 0 {
 		n, size := 1, len(keys[0])
 		for n < len(keys) && size+len(keys[n]) <= askedKeys {
 			size += len(keys[n]) + len("&key=")
 			n++
 		}
-		err := askRunning(ctx, addr, pageOf("/route", pool, url.Values{"key": keys[:n]}), func(answer io.Reader) error {
+		page := pageOf("/route", pool, url.Values{"key": keys[:n]})
+		err := askRunning(ctx, a, addr, page, func(answer io.Reader) error {
 			for lines := json.NewDecoder(answer); ; {
 				var e router.Explanation
 				if err := lines.Decode(&e); err == io.EOF {

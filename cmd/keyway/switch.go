@@ -27,6 +27,7 @@ type switchover struct {
 	admin  []string // of a keyway to ask for the old layout
 	strict bool
 	wait   bool
+	access access
 }
 
 func switchCommand() *cobra.Command {
@@ -51,6 +52,7 @@ func switchCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&s.admin, "admin", nil,
 		"the admin `address` of a running keyway, if not the file's, to ask for the old layout")
 	s.flags(cmd)
+	s.access.tlsFlags(cmd)
 	return cmd
 }
 
@@ -122,11 +124,12 @@ func (s *switchover) load(ctx context.Context, files []string) (*reshard.Switch,
 
 // askOlder asks the keyway at the admin address of the new file by which layout it serves.
 func (s *switchover) askOlder(ctx context.Context, file string, newer *config.Config) (*config.Config, error) {
+	s.access.of = newer
 	addrs, err := adminAddresses(s.admin, file, newer)
 	if err != nil {
 		return nil, err
 	}
-	older, _, err := askKeyways(ctx, addrs, s.pool)
+	older, _, err := askKeyways(ctx, &s.access, addrs, s.pool)
 	return older, err
 }
 

@@ -11,6 +11,7 @@ import (
 
 func upgradeCommand() *cobra.Command {
 	var file, addr string
+	var a access
 	cmd := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Make a running keyway start its new binary and hand its clients over",
@@ -19,16 +20,17 @@ func upgradeCommand() *cobra.Command {
 			"If it fails to start, the running keyway goes on. SIGUSR2 does the same.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			addr, err := adminAddr(file, addr, "SIGUSR2")
+			addr, err := a.adminAddr(file, addr, "SIGUSR2")
 			if err != nil {
 				return fmt.Errorf("not upgraded: %w", err)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 2*daemon.SuccessorTime)
 			defer cancel()
-			return order(ctx, cmd.OutOrStdout(), addr, "/upgrade", "upgraded")
+			return a.order(ctx, cmd.OutOrStdout(), addr, "/upgrade", "upgraded")
 		},
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&addr, "admin", "", "the admin `address` of the running keyway, if not the file's")
+	a.flags(cmd)
 	return cmd
 }

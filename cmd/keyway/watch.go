@@ -27,11 +27,11 @@ type watch struct {
 
 // askTrial asks a keyway about the layout that it tries.
 func askTrial(
-	ctx context.Context, method, addr, pool string, params url.Values, body []byte,
+	ctx context.Context, a *access, method, addr, pool string, params url.Values, body []byte,
 ) (t admin.Trial, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	status, text, err := callAdmin(ctx, method, addr, pageOf("/next-layout", pool, params), body)
+	status, text, err := a.call(ctx, method, addr, pageOf("/next-layout", pool, params), body)
 	switch {
 	case err != nil:
 		return t, err
@@ -48,10 +48,10 @@ func askTrial(
 
 // known returns what the keyways have counted that try the new layout already, because their
 // files name it. It returns nil if none does.
-func known(ctx context.Context, newer *config.Config, asked *plan.Asked, pool string) *plan.Traffic {
+func known(ctx context.Context, a *access, newer *config.Config, asked *plan.Asked, pool string) *plan.Traffic {
 	var watches []*watch
 	for _, k := range asked.Keyways {
-		t, err := askTrial(ctx, http.MethodGet, k.Admin, pool, nil, nil)
+		t, err := askTrial(ctx, a, http.MethodGet, k.Admin, pool, nil, nil)
 		if err == nil && t.Placement == newer.PlacementHash() {
 			watches = append(watches, &watch{keyway: k, trial: t})
 		}
@@ -84,14 +84,14 @@ const grace = time.Minute
 // watchTraffic makes the keyways try the new layout for a time, and returns what they have
 // counted. Keyways that do not answer are added to asked.Silent. If ctx ends, it returns what
 // was counted until then.
-func watchTraffic(ctx context.Context, newer *config.Config, asked *plan.Asked, pool string, forTime time.Duration,
-	shown *meter,
+func watchTraffic(ctx context.Context, a *access, newer *config.Config, asked *plan.Asked, pool string,
+	forTime time.Duration, shown *meter,
 ) (*plan.Traffic, error) {
 	var watches []*watch
 	var failed []error
 	for _, k := range asked.Keyways {
 		params := url.Values{"for": {(forTime + grace).String()}}
-		t, err := askTrial(ctx, http.MethodPost, k.Admin, pool, params, newer.PlacementText())
+		t, err := askTrial(ctx, a, http.MethodPost, k.Admin, pool, params, newer.PlacementText())
 		if err != nil {
 			failed = append(failed, err)
 			asked.Silent = append(asked.Silent, plan.Silent{Admin: k.Admin, Reason: err.Error()})
@@ -103,17 +103,17 @@ func watchTraffic(ctx context.Context, newer *config.Config, asked *plan.Asked, 
 		return nil, errors.Join(failed...)
 	}
 	began := time.Now()
-	follow(ctx, watches, began, forTime, shown)
+	follow(ctx, a, watches, began, forTime, shown)
 	shown.end()
 	rest := context.WithoutCancel(ctx)
 	for _, w := range watches {
-		w.ask(rest)
+		w.ask(rest, a)
 		if w.err != nil {
 			asked.Silent = append(asked.Silent, plan.Silent{Admin: w.keyway.Admin, Reason: w.err.Error()})
 			continue
 		}
 		id := url.Values{"id": {w.trial.ID}}
-		_, _ = askTrial(rest, http.MethodDelete, w.keyway.Admin, pool, id, nil) // it ends by itself too
+		_, _ = askTrial(rest, a, http.MethodDelete, w.keyway.Admin, pool, id, nil) // it ends by itself too
 	}
 	t := traffic(watches)
 	t.Seconds = int64(time.Since(began).Round(time.Second) / time.Second)
@@ -122,7 +122,7 @@ func watchTraffic(ctx context.Context, newer *config.Config, asked *plan.Asked, 
 }
 
 // follow asks the keyways from time to time until the time is over or ctx ends.
-func follow(ctx context.Context, watches []*watch, began time.Time, forTime time.Duration, shown *meter) {
+func follow(ctx context.Context, a *access, watches []*watch, began time.Time, forTime time.Duration, shown *meter) {
 	ticker := time.NewTicker(min(max(forTime/100, 100*time.Millisecond), lineInterval))
 	defer ticker.Stop()
 	over := time.NewTimer(forTime)
@@ -136,7 +136,7 @@ func follow(ctx context.Context, watches []*watch, began time.Time, forTime time
 		case <-ticker.C:
 		}
 		for _, w := range watches {
-			w.ask(ctx)
+			w.ask(ctx, a)
 		}
 		t := traffic(watches)
 		shown.printWatch(time.Since(began), forTime, fmt.Sprintf("%s commands, %s would get CROSSSLOT",
@@ -145,11 +145,11 @@ func follow(ctx context.Context, watches []*watch, began time.Time, forTime time
 }
 
 // ask asks what the keyway has counted. What it told before stays if it does not answer.
-func (w *watch) ask(ctx context.Context) {
+func (w *watch) ask(ctx context.Context, a *access) {
 	if w.err != nil && !errors.Is(w.err, context.Canceled) {
 		return
 	}
-	t, err := askTrial(ctx, http.MethodGet, w.keyway.Admin, w.pool, nil, nil)
+	t, err := askTrial(ctx, a, http.MethodGet, w.keyway.Admin, w.pool, nil, nil)
 	switch {
 	case err == nil && t.ID != w.trial.ID:
 		w.err = fmt.Errorf("keyway at %s: another plan has taken the place of this one", w.keyway.Admin)

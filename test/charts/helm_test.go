@@ -100,7 +100,8 @@ image: {repository: registry.example/keyway, tag: v1.2.3}
 imagePullSecrets: [{name: pull}]
 autoscaling: {enabled: true}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
-secrets: {redis: redis-password, tls: keyway-tls}
+secrets: {redis: redis-password, tls: keyway-tls, admin: admin-token}
+adminTokenFile: /secrets/admin/token
 service: {type: LoadBalancer, annotations: {a/b: c}, ports: [{name: redis, port: 6379, targetPort: 6380}]}
 shutdown: {delaySeconds: 30, timeoutSeconds: 60}
 podAnnotations: {a: b}
@@ -157,7 +158,7 @@ func TestChartRefuses(t *testing.T) {
 	for _, key := range []string{"admin: 0.0.0.0:1", "shutdown: {delay: 1s}"} {
 		text, err := render(t, "config: {"+key+"}")
 		name, _, _ := strings.Cut(key, ":")
-		want := "config." + name + ": the chart writes it; use the values adminPort and shutdown"
+		want := "config." + name + ": the chart writes it; use the values adminPort, adminTokenFile and shutdown"
 		if err == nil || !strings.Contains(text, want) {
 			t.Errorf("%s: %v\n%s", key, err, text)
 		}

@@ -80,7 +80,8 @@ func checkManifests(t *testing.T, text, kinds string) {
 		t.Errorf("there are %q, not %s", have, kinds)
 	}
 	secrets := redistest.WriteFile(t, "password", "secret\n")
-	file := redistest.WriteFile(t, "keyway.yml", strings.ReplaceAll(config, "/secrets/redis/password", secrets))
+	file := redistest.WriteFile(t, "keyway.yml", strings.NewReplacer("/secrets/redis/password", secrets,
+		"/secrets/admin/token", redistest.WriteFile(t, "token", "0123456789abcdef\n")).Replace(config))
 	out, err := exec.Command(redistest.Build(t), "check", "--offline", "-c", file).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "is valid") {
 		t.Errorf("keyway check: %v\n%s\n%s", err, out, config)

@@ -44,4 +44,19 @@ var atDoor = []bug{
 		"!slices.Equal(before.Clients.Allow, c.Config.Clients.Allow)", "len(before.Clients.Allow) > 1<<20",
 		"./test", "TestAllowedNetworks",
 	},
+	{
+		"any token lets operators act", "admin/guard.go",
+		"return found == 1", "return len(given) > 0",
+		"./admin", "TestPagesThatAct",
+	},
+	{
+		"without tokens everything acts", "admin/guard.go",
+		"len(tokens) == 0 && n == always", "len(tokens) == 0 && n > always",
+		"./admin", "TestPagesThatAct",
+	},
+	{
+		"operators keep a token that the file has no more", "config/passwords.go",
+		"c.Clients.PasswordFile, c.UsersFile, c.Admin.TokenFile)", "c.Clients.PasswordFile, c.UsersFile)",
+		"./config", "TestFormsOfAdmin",
+	},
 }

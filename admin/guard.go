@@ -1,0 +1,87 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+)
+
+// need says when a page asks for a token.
+type need uint8
+
+const (
+	ifThereAreTokens need = iota
+	always                // without token_file, the page is refused
+)
+
+// guarded is a handler of a page that acts, or that shows what only operators may see. Pages of other sites cannot
+// send such a request from an operator's browser, nor do they know the token.
+func (o Options) guarded(h http.HandlerFunc, n need) http.Handler {
+	return new(http.CrossOriginProtection).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var tokens []string
+		if o.Tokens != nil {
+			tokens = o.Tokens()
+		}
+		switch {
+		case len(tokens) == 0 && n == always:
+			http.Error(w, r.URL.Path+" needs a token: write admin: {listen: ADDRESS, token_file: FILE} into the "+
+				"configuration, and the output of `openssl rand -hex 32` into that file", http.StatusForbidden)
+		case len(tokens) > 0 && !isOneOf(tokens, r.Header.Get("Authorization")):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="keyway"`)
+			http.Error(w, r.URL.Path+" needs the header Authorization: Bearer TOKEN, with the token of the "+
+				"configuration's admin.token_file; keyway's commands take --token-file FILE", http.StatusUnauthorized)
+		default:
+			h(w, r)
+		}
+	}))
+}
+
+// isOneOf reports whether a header Authorization has one of the tokens. How long that takes tells nothing about
+// the tokens but their number.
+func isOneOf(tokens []string, header string) bool {
+	scheme, given, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return false
+	}
+	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
+	found := 0
+	for _, token := range tokens {
+		of := sha256.Sum256([]byte(token))
+		found |= subtle.ConstantTimeCompare(sum[:], of[:])
+	}
+	return found == 1
+}
+
+// serveProfiles serves Go's profiles, which show memory, at the paths that go tool pprof knows. Package pprof also
+// registers them on http.DefaultServeMux, which keyway serves nowhere.
+func serveProfiles(mux *http.ServeMux, o Options) {
+	for path, h := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol,
+		"trace": pprof.Trace,
+	} {
+		mux.Handle("/debug/pprof/"+path, o.guarded(h, always))
+	}
+}
+
+// LogLevel reads and sets the level of the log.
+type LogLevel struct {
+	Get func() string
+	// Set sets one of debug, info, warn and error, or for LevelOfFile that of the configuration. It returns what
+	// to print.
+	Set func(level string) (report string, err error)
+}
+
+// LevelOfFile is the parameter of /log-level for the level of the configuration.
+const LevelOfFile = "file"
+
+// serveLogLevel serves /log-level.
+func serveLogLevel(mux *http.ServeMux, o Options) {
+	mux.HandleFunc("GET /log-level", func(w http.ResponseWriter, _ *http.Request) {
+		answerOrder(w, o.LogLevel.Get()+"\n", nil)
+	})
+	o.serveOrder(mux, "/log-level", always, func(r *http.Request) (string, error) {
+		return o.LogLevel.Set(r.URL.Query().Get("level"))
+	})
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+
+	"gopkg.in/yaml.v3"
+)
+
+// operators says where keyway answers operators, and who may act there.
+type operators struct {
+	Admin Admin `yaml:"admin"`
+}
+
+// Admin is the address for operators. In the file it is a text or an object.
+type Admin struct {
+	Listen    string `yaml:"listen"` // empty: there is none
+	TokenFile string `yaml:"token_file"`
+	TLS       *TLS   `yaml:"tls"` // nil: operators do not encrypt
+
+	tokens []string // of TokenFile
+}
+
+// decode implements ownForm.
+func (a *Admin) decode(d *decoder, n *yaml.Node, path string) (err error) {
+	if n.Kind == yaml.MappingNode {
+		return d.structure(n, reflect.ValueOf(a).Elem(), path)
+	}
+	a.Listen, err = d.scalar(n, path)
+	return err
+}
+
+// addTo adds the address and who may act there to the values of a configuration.
+func (a Admin) addTo(f values, path, key string) {
+	f.put(path, key, a.Listen)
+	f.put(path+".token_file", key+".token_file", strings.Join(append([]string{a.TokenFile}, a.tokens...), "\n"))
+	if a.TLS != nil {
+		a.TLS.addValues(f, path, key)
+	}
+}
+
+// Tokens returns the tokens that allow operators to act. There are none if there is no token_file.
+func (a *Admin) Tokens() []string { return a.tokens }
+
+// listener returns the address as one for clients, which has the same rules.
+func (a *Admin) listener() Listener { return Listener{Addr: a.Listen, TLS: a.TLS} }
+
+func checkAdmin(c *Config) error {
+	a := &c.Admin
+	switch {
+	case a.Listen == "" && (a.TokenFile != "" || a.TLS != nil):
+		return c.Errorf("admin", "add listen: HOST:PORT", "no address")
+	case a.Listen == "":
+		return nil
+	}
+	if err := c.checkAddr("admin", a.Listen, "127.0.0.1:9380"); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(c.Listen, func(own Listener) bool { return sameAddress(own.Addr, a.Listen) }) {
+		return c.Errorf("admin", "write another port", "%q is where keyway listens for clients", a.Listen)
+	}
+	if a.TLS != nil {
+		return checkTLS(c, "admin", a.listener())
+	}
+	return nil
+}
+
+// Client returns the settings of a tool on the same machine that has read the same file, and nil if operators do
+// not encrypt. The tool trusts the certificate that the file names, besides those that the system trusts.
+func (a *Admin) Client(c *Config) (*tls.Config, error) {
+	if a.TLS == nil {
+		return nil, nil
+	}
+	text, err := readPEM(c, "admin.tls.cert", a.TLS.Cert)
+	if err != nil {
+		return nil, err
+	}
+	own, _ := pem.Decode(text)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		// VerifyConnection does it.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if own != nil && bytes.Equal(own.Bytes, s.PeerCertificates[0].Raw) {
+				return nil
+			}
+			others := x509.NewCertPool()
+			for _, cert := range s.PeerCertificates[1:] {
+				others.AddCert(cert)
+			}
+			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: s.ServerName, Intermediates: others})
+			return err
+		},
+	}, nil
+}
+
+const (
+	shortestToken = 16
+	tokenRemedy   = "write one of 16 to 512 letters, digits and -._~+/=, as `openssl rand -hex 32` prints it"
+)
+
+// readTokens reads the tokens of operators, one in a line.
+func readTokens(c *Config) error {
+	const path = "admin.token_file"
+	a := &c.Admin
+	if a.TokenFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(c.beside(a.TokenFile))
+	if err != nil {
+		return c.Errorf(path, "make the file readable for keyway, or correct its path", "%v", err)
+	}
+	tokens, err := ParseTokens(text)
+	if err != nil {
+		return c.Errorf(path, tokenRemedy, "the file %q %v", a.TokenFile, err)
+	}
+	a.tokens = tokens
+	return nil
+}
+
+// ParseTokens returns the tokens of a token_file with that text. Its errors say what the file has or lacks, and
+// show no token.
+func ParseTokens(text []byte) (tokens []string, err error) {
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		token := strings.TrimSpace(line)
+		switch {
+		case token == "":
+			continue
+		case len(token) < shortestToken || len(token) > 512:
+			return nil, fmt.Errorf("has a token of %d characters in line %d", len(token), number)
+		case strings.ContainsFunc(token, func(r rune) bool { return !ofToken(r) }):
+			return nil, fmt.Errorf("has a character in line %d that no token has", number)
+		}
+		tokens = append(tokens, token)
+	}
+	if len(tokens) == 0 {
+		return nil, fmt.Errorf("has no token")
+	}
+	return tokens, nil
+}
+
+// ofToken reports whether a token may have the character (RFC 6750, section 2.1).
+func ofToken(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-._~+/=", r)
+}
+
+// isOpen reports whether others can read a file. The group may be keyway's way to read a file that belongs to
+// another user, such as a secret of Kubernetes.
+func isOpen(file os.FileInfo) bool {
+	secret := os.FileMode(0o044)
+	if of, ok := file.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(of.Uid) != os.Geteuid() {
+		secret = 0o004
+	}
+	return file.Mode().Perm()&secret != 0
+}
+
+// AdminWarnings returns what an operator should know about who could get the token.
+func AdminWarnings(c *Config) (warnings []string) {
+	a := &c.Admin
+	if a.TokenFile == "" {
+		return nil
+	}
+	if file, err := os.Stat(c.beside(a.TokenFile)); err == nil && isOpen(file) {
+		warnings = append(warnings, fmt.Sprintf("admin.token_file: others than its owner can read %q (mode %#o), and "+
+			"so act as operators; chmod 600 it", a.TokenFile, file.Mode().Perm()))
+	}
+	if a.TLS == nil && a.listener().IsBeyondLoopback() {
+		warnings = append(warnings, "admin: the token crosses the network in clear, since the address is not "+
+			"loopback; add tls")
+	}
+	return warnings
+}

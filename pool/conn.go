@@ -125,9 +125,9 @@ func (c *Conn) Send(to Receiver, frame []byte, now, deadline int64) {
 func (c *Conn) SendOwned(to Receiver, frame []byte, now, deadline int64) {
 	c.Open(now)
 	c.queue.dropWritten()
-	ch := &chunk{buf: frame[:len(frame):len(frame)]}
+	ch := &chunk{buf: frame[:len(frame):len(frame)], start: c.queue.pos}
 	c.queue.chunks = append(c.queue.chunks, ch)
-	c.enqueue(ch, to, 0, len(frame), now, deadline)
+	c.enqueue(ch, to, len(frame), now, deadline)
 	c.countRequest(now)
 	c.mark()
 }
@@ -169,16 +169,13 @@ func (c *Conn) SendBlock(each, last Receiver, block []byte, ends []int, now, dea
 }
 
 func (c *Conn) put(ch *chunk, to Receiver, frame []byte, now, deadline int64) {
-	off := len(ch.buf)
 	ch.buf = append(ch.buf, frame...)
-	c.enqueue(ch, to, off, len(frame), now, deadline)
+	c.enqueue(ch, to, len(frame), now, deadline)
 }
 
-func (c *Conn) enqueue(ch *chunk, to Receiver, off, n int, now, deadline int64) {
+func (c *Conn) enqueue(ch *chunk, to Receiver, n int, now, deadline int64) {
 	ch.refs++
-	c.fifo.push(entry{
-		to: to, chunk: ch, off: uint32(off), len: uint32(n), pos: c.queue.pos, deadline: deadline, at: now,
-	})
+	c.fifo.push(entry{to: to, chunk: ch, len: n, pos: c.queue.pos, deadline: deadline, at: now})
 	c.queue.pos += uint64(n)
 	c.queue.inFlightBytes += n
 }
@@ -278,7 +275,7 @@ func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 		}
 	}
 	c.input.clear()
-	c.queue.answered(e.chunk, int(e.len))
+	c.queue.answered(e.chunk, e.len)
 	return wrong
 }
 

@@ -12,14 +12,17 @@ const maxIdleRing = 1 << 16
 type entry struct {
 	to       Receiver // nil: a tombstone, or a request whose reply is ignored
 	chunk    *chunk
-	off, len uint32
+	len      int
 	pos      uint64 // of its first byte in the connection's stream
 	deadline int64  // 0: none
 	at       int64  // time at which the connection got it
 	queued   int64  // time from then until it was written, once it was
 }
 
-func (e *entry) frame() []byte { return e.chunk.buf[e.off : e.off+e.len] }
+func (e *entry) frame() []byte {
+	off := e.pos - e.chunk.start
+	return e.chunk.buf[off : off+uint64(e.len)]
+}
 
 // end returns the position behind its last byte.
 func (e *entry) end() uint64 { return e.pos + uint64(e.len) }

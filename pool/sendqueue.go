@@ -7,8 +7,9 @@ const chunkSize = 64 << 10
 // chunk is a buffer of requests. It lives until it has been written and every request in
 // it has been answered, because a redirected request is sent again from this buffer.
 type chunk struct {
-	buf  []byte
-	refs int // FIFO entries that point into buf
+	buf   []byte
+	start uint64 // position of its first byte
+	refs  int    // FIFO entries that point into buf
 }
 
 // sendQueue is the queue of a connection's requests, as bytes:
@@ -37,6 +38,7 @@ func (q *sendQueue) reserve(n int) *chunk {
 		q.dropWritten()
 	}
 	c := q.set.chunk(n)
+	c.start = q.pos
 	q.chunks = append(q.chunks, c)
 	return c
 }

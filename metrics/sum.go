@@ -35,7 +35,11 @@ func (s *Snapshot) add(o *Snapshot) {
 func merge[T any](all, others []T, same func(a, b *T) bool) []T {
 	for i := range others {
 		o := &others[i]
-		if at := slices.IndexFunc(all, func(t T) bool { return same(&t, o) }); at >= 0 {
+		at := i // threads have the same nodes in the same order, but for a moment
+		if at >= len(all) || !same(&all[at], o) {
+			at = slices.IndexFunc(all, func(t T) bool { return same(&t, o) })
+		}
+		if at >= 0 {
 			add(&all[at], o)
 		} else {
 			all = append(all, *o)
@@ -85,11 +89,33 @@ func combine(a, b reflect.Value, rule string) {
 			combine(a.Index(i), b.Index(i), "")
 		}
 	case reflect.Struct:
+		rules := mergeRules[a.Type()]
 		for i := range a.NumField() {
-			combine(a.Field(i), b.Field(i), a.Type().Field(i).Tag.Get("merge"))
+			combine(a.Field(i), b.Field(i), rules[i])
 		}
 	}
 }
+
+// mergeRules has the merge tags of the fields of structs, by the struct's type: reading a tag allocates.
+var mergeRules = func() map[reflect.Type][]string {
+	all := map[reflect.Type][]string{}
+	var read func(t reflect.Type)
+	read = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Slice, reflect.Array:
+			read(t.Elem())
+		case reflect.Struct:
+			rules := make([]string, t.NumField())
+			for i := range rules {
+				rules[i] = t.Field(i).Tag.Get("merge")
+				read(t.Field(i).Type)
+			}
+			all[t] = rules
+		}
+	}
+	read(reflect.TypeFor[Snapshot]())
+	return all
+}()
 
 // Since returns the difference between the counters and before, an earlier copy of them
 // or the zero value.

@@ -58,6 +58,7 @@ type Options struct {
 	Next      NextLayout // nil: there is no /next-layout
 	// Route returns where a key lives by the table in force, and why. nil: there is no /route.
 	Route func(key []byte) router.Explanation
+	Views
 }
 
 // Switch says how a keyway takes part in changes of the layout.
@@ -121,8 +122,9 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz, /readyz, /placement, /route and /locks, all of them read-only, and what needs
-// a token if there are any: /next-layout, /reload, /upgrade, /log-level and /debug/pprof.
+// Handler serves /metrics, /healthz, /readyz, /overview, /events, /placement, /route and /locks, all of them
+// read-only, and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level and
+// /debug/pprof.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -159,6 +161,7 @@ func servePool(mux *http.ServeMux, o, process Options) {
 	if o.Locks != nil {
 		mux.HandleFunc("GET /locks", o.listLocks)
 	}
+	o.Views.serve(mux)
 	if o.Next != nil {
 		serveNext(mux, o.Next, process)
 	}
@@ -192,6 +195,7 @@ const AllowMisplaced = "allow-misplaced"
 // answerJSON answers with an object.
 func answerJSON(w http.ResponseWriter, object any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(object) // the only error is that the asker has left
 }
 

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -162,13 +161,10 @@ func (o Options) collectProcess(started time.Time, out chan<- prometheus.Metric)
 
 // nameOf returns the name of a command or of a command family.
 func nameOf(by string, i int) string {
-	switch {
-	case by == "family":
+	if by == "family" {
 		return command.FamilyNames[i]
-	case i == command.LearnedID:
-		return "learned"
 	}
-	return strings.ReplaceAll(command.ByID[i].Name, "|", " ")
+	return command.NameOf(i)
 }
 
 func export(s metrics.Sample) prometheus.Metric {

@@ -94,6 +94,15 @@ const indexSize = 2048
 // in lower case.
 var index [indexSize]*Command
 
+// NameOf returns the name of the command with an ID, as in the metrics: "config get", and "learned" for
+// LearnedID.
+func NameOf(id int) string {
+	if id == LearnedID {
+		return "learned"
+	}
+	return strings.ReplaceAll(ByID[id].Name, "|", " ")
+}
+
 func init() {
 	n := 0
 	var number func(cs []Command, container *Command)

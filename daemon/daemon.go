@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/passwords"
 	"github.com/keyway-proxy/keyway/server"
 )
@@ -33,13 +35,15 @@ func Serve(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	log, out, err := newLog(o.LogTo, o.Log, pools[0].Log)
+	out, err := newLog(o.LogTo, o.Log, pools[0].Log)
 	if err != nil {
 		return err
 	}
 	defer out.lines.Close(flushTime)
+	events := new(overview.Recorder)
+	log := slog.New(events.Handler(out.handler))
 	r := &running{
-		file: o.File, load: o.Load, version: o.Version, log: log, out: out,
+		file: o.File, load: o.Load, version: o.Version, log: log, out: out, events: events,
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener), isMain: make(chan struct{}),
 		passwords: passwords.NewKeeper(log),
 	}

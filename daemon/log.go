@@ -20,28 +20,30 @@ const flushTime = time.Second
 
 // output is the log's destination, level and format. The last two may change.
 type output struct {
-	flags config.Log // what the flags say; empty: the configuration decides
-	lines *admin.LogQueue
-	level slog.LevelVar
-	json  atomic.Bool
+	handler slog.Handler
+	flags   config.Log // what the flags say; empty: the configuration decides
+	lines   *admin.LogQueue
+	level   slog.LevelVar
+	json    atomic.Bool
 
 	mu     sync.Mutex
 	chosen string     // the level that operators have set; empty: none
 	of     config.Log // what the configuration says
 }
 
-// newLog returns a logger to w and its output. The logger never blocks.
-func newLog(w io.Writer, flags, of config.Log) (*slog.Logger, *output, error) {
+// newLog returns the output of loggers to w. It never blocks.
+func newLog(w io.Writer, flags, of config.Log) (*output, error) {
 	o := &output{flags: flags, lines: admin.NewLogQueue(w)}
 	if err := o.set(of); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	options := &slog.HandlerOptions{Level: &o.level}
-	log := slog.New(handler{&o.json, slog.NewTextHandler(o.lines, options), slog.NewJSONHandler(o.lines, options)})
+	o.handler = handler{&o.json, slog.NewTextHandler(o.lines, options), slog.NewJSONHandler(o.lines, options)}
+	log := slog.New(o.handler)
 	o.lines.Resumed = func(dropped uint64) {
 		log.Warn("log lines were dropped, because the reader of the log was too slow", "lines", dropped)
 	}
-	return log, o, nil
+	return o, nil
 }
 
 // set changes level and format to those of the configuration, unless flags decide, or operators about the level.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/passwords"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/systemd"
@@ -32,6 +33,7 @@ type running struct {
 	version string
 	log     *slog.Logger
 	out     *output
+	events  *overview.Recorder // of the process
 	host    *server.Host
 	ctx     context.Context // ends when keyway is to stop
 	stop    context.CancelFunc

@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
+	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/router"
@@ -37,6 +38,8 @@ type served struct {
 	stop      context.CancelFunc // ends the server, because the pool was removed; nil: it does not run
 	keys      *guard.Guard       // looked at the nodes before the pool was served
 	wishes    reshard.Wishes
+	events    *overview.Recorder // that of the process, if the configuration has no pools
+	sampler   *overview.Sampler
 }
 
 // observers look at the nodes while keyway serves.
@@ -49,9 +52,10 @@ type observers struct {
 // newServed asks the nodes of a pool whether it may be served, and opens its listeners. It serves
 // once start is called.
 func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, error) {
-	p := &served{of: r, name: cfg.Pool(), log: r.log, later: make(chan *pool.Link, 1)}
+	p := &served{of: r, name: cfg.Pool(), log: r.log, later: make(chan *pool.Link, 1), events: r.events}
 	if p.name != "" {
-		p.log = r.log.With("pool", p.name)
+		p.events = new(overview.Recorder)
+		p.log = slog.New(p.events.Handler(slog.New(r.out.handler).With("pool", p.name).Handler()))
 	}
 	cfg, err := wiring.InForce(ctx, cfg, nil, p.log)
 	if err != nil {
@@ -70,6 +74,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	}
 	p.next = &trials{srv: p.srv, log: p.log}
 	p.cfg.Store(cfg)
+	p.sampler = p.newSampler()
 	return p, nil
 }
 
@@ -87,6 +92,7 @@ func (p *served) start() {
 		p.tryNext()
 		p.obeyLater(beside)
 	})
+	r.watchers.Go(func() { p.sampler.Run(beside) })
 	r.watchers.Go(func() { p.takePart(beside) })
 	r.watchers.Go(func() { p.moveKeys(beside) })
 	r.watchers.Go(func() { p.followWishes(beside) })
@@ -118,6 +124,7 @@ func (p *served) forAdmin() admin.Pool {
 	return admin.Pool{Name: p.name, Backend: p.srv, Options: admin.Options{
 		Surveyed: p.surveyed, Guarded: p.guarded,
 		Disagreeing: func() int { return p.observers.Load().keys.Disagreeing() },
+		Views:       admin.Views{Overview: p.sampler.State, Events: p.newestEvents},
 		Locks:       p.srv.Locks,
 		LockFigures: p.srv.LockFigures,
 		Certificates: func() (files []admin.Certificate) {

@@ -43,6 +43,18 @@ func Memory(root fs.FS) int64 {
 	return least
 }
 
+// Resident returns how much memory of the machine this process uses, in bytes, or 0 if that is not known. root is
+// the root of the file system.
+func Resident(root fs.FS) int64 {
+	text, _ := fs.ReadFile(root, "proc/self/statm") // "size resident shared ...", in pages
+	fields := bytes.Fields(text)
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
 // Processors returns how many processors keep this process busy at most: available, or the CPU
 // time that one of its control groups may use if that is lower. Part of a processor counts as
 // one. available is what the process may use without them;

@@ -354,7 +354,7 @@ func (s *Server) refresh(done func()) {
 	}
 }
 
-// Snapshot returns copies of the counters of all threads. Each thread copies its own, so
+// Snapshot returns copies of the counters of all threads, in their order. Each thread copies its own, so
 // the copies are not of the same instant.
 func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
 	all, err := askThreads(ctx, s, (*proxy.Worker).Snapshot)
@@ -382,16 +382,20 @@ func (s *Server) LockFigures(ctx context.Context) ([]locks.PatternFigures, error
 	return locks.SumFigures(threads), nil
 }
 
-// askThreads calls ask on each thread and returns all answers, or ctx's error.
+// askThreads calls ask on each thread and returns all answers, in the threads' order, or ctx's error.
 func askThreads[T any](ctx context.Context, s *Server, ask func(*proxy.Worker) T) (all []T, err error) {
-	answers := make(chan T, len(s.threads))
-	for _, t := range s.threads {
-		t.loop.Post(func() { answers <- ask(t.worker) })
+	all = make([]T, len(s.threads))
+	answered := make(chan func(), len(s.threads))
+	for i, t := range s.threads {
+		t.loop.Post(func() {
+			one := ask(t.worker)
+			answered <- func() { all[i] = one }
+		})
 	}
 	for range s.threads {
 		select {
-		case one := <-answers:
-			all = append(all, one)
+		case store := <-answered:
+			store()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

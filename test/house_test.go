@@ -101,6 +101,11 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"topology", module + "config " + module + "server " + module + "proxy", "it knows no configuration"},
 	{"guard", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes' keys"},
 	{"plan", module + "config " + module + "server " + module + "proxy", "it knows tables and nodes"},
+	{
+		"overview",
+		module + "config " + module + "server " + module + "admin " + module + "proxy",
+		"it knows counters, tables and lines of the log",
+	},
 	{"machine", module + "config " + module + "server", "it knows the machine, and no configuration"},
 	{"systemd", module + "config " + module + "server " + module + "admin", "it knows systemd's messages only"},
 	{"nutcracker", module + "config " + module + "wiring", "it writes texts, which the command then tries"},

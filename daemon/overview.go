@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/machine"
+	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/wiring"
+)
+
+// newSampler returns the sampler of a pool whose server exists.
+func (p *served) newSampler() *overview.Sampler {
+	return overview.NewSampler(overview.Options{
+		Source: p.srv, Table: p.srv.Table, About: p.about, Events: p.newestEvents,
+		Memory: func() int64 { return machine.Resident(os.DirFS("/")) },
+	})
+}
+
+// newestEvents returns the last events of the pool and of the process, the newest first.
+func (p *served) newestEvents(count int) []overview.Event {
+	if p.events == p.of.events {
+		return overview.Newest(count, p.events)
+	}
+	return overview.Newest(count, p.events, p.of.events)
+}
+
+// about returns what the counters do not say of the pool.
+func (p *served) about() overview.About {
+	cfg := p.cfg.Load()
+	a := overview.About{
+		Pool: p.name, Version: p.of.version, Instance: wiring.Instance(cfg), Epoch: cfg.Epoch(),
+		Started: p.srv.Started(), MemoryLimit: p.srv.MemoryLimit(), Problems: p.problems(cfg),
+		Switch: overviewOf(p.moving.forAdmin(cfg), cfg),
+	}
+	for _, addr := range p.srv.Addrs() {
+		a.Listen = append(a.Listen, addr.String())
+	}
+	a.Keyways = []overview.Keyway{{Instance: a.Instance, Version: a.Version, Self: true, Agrees: true}}
+	return a
+}
+
+// overviewOf returns the change of the layout that is under way, nil if there is none.
+func overviewOf(s admin.Switch, cfg *config.Config) *overview.Switch {
+	older := config.Older(cfg)
+	if s.Epoch == 0 || older == nil {
+		return nil
+	}
+	of := &overview.Switch{
+		Epoch: s.Epoch, From: string(older.Layout), To: string(cfg.Layout), State: s.State,
+		Moves: s.Moves, Moved: s.Moved, Conflicts: s.Conflicts, Waits: s.Waits,
+	}
+	if s.Left >= 0 {
+		of.Left = &s.Left
+	}
+	if s.Rate >= 0 {
+		of.Rate = &s.Rate
+	}
+	return of
+}
+
+// problems returns what those who look at the nodes have found, and what is wrong with files.
+func (p *served) problems(cfg *config.Config) (all []overview.Problem) {
+	add := func(severity, node, help, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		all = append(all, overview.Problem{Severity: severity, Node: node, Text: text, Help: help})
+	}
+	of := p.observers.Load()
+	if of == nil {
+		return nil // it has not begun to serve
+	}
+	for _, f := range of.survey.Findings() {
+		if f.Unfit != "" {
+			add(overview.Bad, f.Name, "the log has the remedy", "node %s %s %s", f.Name, f.Addr, f.Unfit)
+		}
+	}
+	for _, s := range of.keys.Findings() {
+		if s.Elsewhere > 0 {
+			add(overview.Bad, s.Name, "has the layout, a hash, a name or a weight changed? keyway verify says more",
+				"%.1f %% of the keys of node %s lie on another node than the layout says, so clients do not find them",
+				100*s.Ratio(), s.Name)
+		}
+	}
+	if n := of.keys.Disagreeing(); n > 0 {
+		add(overview.Bad, "", "give all keyways the same configuration; the log names the others",
+			"%d other keyways look for keys on other nodes than this one", n)
+	}
+	if cfg.Replaced() != nil {
+		add(overview.Warn, "", "write that layout into the file, or change the layout: keyway switch -c FILE",
+			"keyway serves by another layout than that of its file")
+	}
+	for _, f := range config.Certificates(cfg) {
+		if warning := f.Warning(time.Now()); warning != "" {
+			add(overview.Warn, "", "replace the file", "%s: %s", f.File, warning)
+		}
+	}
+	if n := p.of.out.lines.Dropped(); n > 0 {
+		add(overview.Warn, "", "what reads keyway's log must be faster", "%d log lines were dropped", n)
+	}
+	return all
+}

@@ -1,0 +1,257 @@
+package overview
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
+)
+
+// nodeKey tells nodes apart: behind sentinels, a name gets another address.
+type nodeKey struct{ name, addr string }
+
+// slowSamples is the number of intervals over which a node is compared with the others.
+const slowSamples = 10
+
+// node is what the last samples say about a node.
+type node struct {
+	metrics.Node           // of the last sample
+	state        string    // as in Node.State
+	since        time.Time // when it got into this state
+	silentSince  time.Time // since when it owes replies and has sent nothing; zero: it does not
+	growing      int       // samples in a row with more requests in flight than the one before
+
+	counts [slowSamples + 1]nodeCounts // a ring
+	taken  int                         // samples
+	isNew  bool                        // the last sample has the node
+}
+
+// nodeCounts is what was counted of a node until a sample.
+type nodeCounts struct {
+	at       time.Time
+	timeouts uint64
+	bytesIn  uint64
+	bytesOut uint64
+}
+
+// sampleNodes keeps a sample of all nodes, and forgets those that are gone.
+func (s *Sampler) sampleNodes(all []metrics.Node, now time.Time) {
+	for _, n := range s.nodes {
+		n.isNew = false
+	}
+	for i := range all {
+		key := nodeKey{all[i].Name, all[i].Addr}
+		n := s.nodes[key]
+		if n == nil {
+			n = &node{}
+			s.nodes[key] = n
+		}
+		n.add(&all[i], now)
+	}
+	for key, n := range s.nodes {
+		if !n.isNew {
+			delete(s.nodes, key)
+		}
+	}
+}
+
+// add keeps a sample.
+func (n *node) add(now *metrics.Node, at time.Time) {
+	before := n.Node
+	n.Node, n.isNew = *now, true
+	if state := stateOf(now); state != n.state {
+		n.state, n.since = state, at
+	}
+	if n.taken > 0 {
+		owed := before.InFlight > 0 && now.InFlight > 0 && before.BytesIn == now.BytesIn
+		switch {
+		case !owed || n.state != Ready:
+			n.silentSince = time.Time{}
+		case n.silentSince.IsZero():
+			n.silentSince = n.latest().at
+		}
+		if n.growing++; now.InFlight <= before.InFlight {
+			n.growing = 0
+		}
+	}
+	n.counts[n.taken%len(n.counts)] = nodeCounts{at, now.Timeouts, now.BytesIn, now.BytesOut}
+	n.taken++
+}
+
+func (n *node) latest() *nodeCounts { return &n.counts[(n.taken-1)%len(n.counts)] }
+
+// before returns the counts of some samples before the last one, or the oldest that there are.
+func (n *node) before(samples int) *nodeCounts {
+	samples = min(samples, n.taken-1, len(n.counts)-1)
+	return &n.counts[(n.taken-1-samples)%len(n.counts)]
+}
+
+// grown returns how much a counter has grown. The counters of a node begin again when it was away.
+func grown(before, now uint64) uint64 {
+	if now < before {
+		return now
+	}
+	return now - before
+}
+
+// stateOf returns Node.State.
+func stateOf(n *metrics.Node) string {
+	switch {
+	case n.Up:
+		return Ready
+	case !n.Master && n.Dials == 0:
+		return Unused
+	}
+	return cmp.Or(n.State, "connecting") // one of several threads has no connection
+}
+
+// places caches what a table says about its nodes.
+type places struct {
+	of     *router.Table
+	shares []float64
+	slots  []int
+	ranges []int
+}
+
+// update follows the table.
+func (p *places) update(t *router.Table) {
+	if t == p.of {
+		return
+	}
+	*p = places{of: t, shares: t.Shares(), slots: make([]int, len(t.Nodes)), ranges: make([]int, len(t.Nodes))}
+	if !t.Slotted() {
+		return
+	}
+	before := router.None
+	for slot := range int32(slots.Count) {
+		owner := t.SlotOwner(slot)
+		if owner != router.None {
+			p.slots[owner]++
+			if owner != before {
+				p.ranges[owner]++
+			}
+		}
+		before = owner
+	}
+}
+
+// masterOf returns the name of a replica's master.
+func masterOf(t *router.Table, id router.NodeID) string {
+	if of := t.Nodes[id].Of; of != "" {
+		return of
+	}
+	for i := range t.Nodes {
+		if slices.Contains(t.Nodes[i].Replicas, id) {
+			return t.Nodes[i].Name
+		}
+	}
+	return ""
+}
+
+// nodesNow returns all nodes, in the order of the table.
+func (s *Sampler) nodesNow(t *router.Table, known map[string]Known) []Node {
+	s.places.update(t)
+	queue := s.typicalQueue()
+	all := make([]Node, 0, len(s.nodes))
+	for id := range t.Nodes {
+		of := &t.Nodes[id]
+		n := s.nodes[nodeKey{of.Name, of.Addr}]
+		if n == nil {
+			continue // the threads do not have this table yet
+		}
+		row := n.row()
+		row.Known = known[n.Name]
+		row.SlowReason = n.slowness(queue)
+		row.Slow = row.SlowReason != ""
+		if id < len(s.places.shares) {
+			row.Share = s.places.shares[id]
+		}
+		row.Slots, row.Ranges = s.places.slots[id], s.places.ranges[id]
+		if !of.Master {
+			row.Role, row.Master = Replica, masterOf(t, router.NodeID(id))
+		}
+		all = append(all, row)
+	}
+	return all
+}
+
+// row returns what is known of the node alone.
+func (n *node) row() Node {
+	now, before := n.latest(), n.before(windowSamples)
+	rate := func(from, to uint64) float64 {
+		if seconds := now.at.Sub(before.at).Seconds(); seconds > 0 {
+			return float64(grown(from, to)) / seconds
+		}
+		return 0
+	}
+	row := Node{
+		Name: n.Name, Addr: n.Addr, Role: Master, State: n.state, Since: n.since, InFlight: n.InFlight,
+		Timeouts: rate(before.timeouts, now.timeouts),
+		BytesIn:  rate(before.bytesIn, now.bytesIn), BytesOut: rate(before.bytesOut, now.bytesOut),
+	}
+	if n.state != Ready {
+		row.Reason = n.Reason
+	}
+	if !n.Master && n.Lag != math.MaxInt64 && n.state != Unused {
+		lag := n.Lag.Seconds()
+		row.Lag = &lag
+	}
+	return row
+}
+
+const (
+	// silence is how long a node that owes replies may send nothing.
+	silence = 2 * time.Second
+	// longQueue is the number of requests in flight below which a growing number does not matter.
+	longQueue = 100
+	// growth is the number of samples in a row at which more requests have to wait than before.
+	growth = 4
+)
+
+// typicalQueue returns the median number of requests that the nodes owe replies to.
+func (s *Sampler) typicalQueue() int {
+	var all []int
+	for _, n := range s.nodes {
+		if n.Master {
+			all = append(all, n.InFlight)
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[(len(all)-1)/2]
+}
+
+// slowness returns why the node stands out against the others, empty if it does not. queue is the median
+// number of requests in flight.
+func (n *node) slowness(queue int) string {
+	now, before := n.latest(), n.before(slowSamples)
+	timeouts := grown(before.timeouts, now.timeouts)
+	switch {
+	case n.state == Unused:
+		return ""
+	case !n.silentSince.IsZero() && now.at.Sub(n.silentSince) >= silence-Interval/10:
+		return fmt.Sprintf("it has sent nothing for %d s, and owes replies to %s",
+			int(now.at.Sub(n.silentSince).Round(time.Second).Seconds()), counted(n.InFlight, "request"))
+	case timeouts > 0:
+		return fmt.Sprintf("it did not answer %s in time within %d s", counted(int(timeouts), "request"),
+			int(now.at.Sub(before.at).Round(time.Second).Seconds()))
+	case n.growing >= growth && n.InFlight >= longQueue && n.InFlight > 3*queue:
+		return fmt.Sprintf("ever more requests wait for its reply: %d now", n.InFlight)
+	}
+	return ""
+}
+
+// counted returns a number and a noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,156 @@
+package overview
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
+)
+
+// State returns what is known now. It asks no thread, so it also answers while one is stuck.
+func (s *Sampler) State() State {
+	about := s.o.About()
+	events := []Event{}
+	if s.o.Events != nil {
+		events = s.o.Events(shownEvents)
+	}
+	t, at := s.o.Table(), s.o.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := State{
+		Time: at, Pool: about.Pool, Version: about.Version, Instance: about.Instance,
+		Layout: t.Name, Cluster: t.Clustered(), Epoch: about.Epoch, Uptime: at.Sub(about.Started).Seconds(),
+		Listen: orEmpty(about.Listen), Threads: []Thread{}, Errors: []ErrorClass{}, Commands: []Command{},
+		Keyways: orEmpty(about.Keyways), Switch: about.Switch, History: s.history.columns(), Events: events,
+		Nodes: s.nodesNow(t, about.Nodes),
+	}
+	state.Now.MemoryLimit = about.MemoryLimit
+	if before, now := s.window(); now != nil {
+		state.Time = now.at
+		d := since(before, now)
+		state.Now.fill(now, &d)
+		for i, thread := range now.threads {
+			rate := 0.0
+			if i < len(before.threads) {
+				rate = d.rate(thread.commands - before.threads[i].commands)
+			}
+			state.Threads = append(state.Threads, Thread{Index: i, Clients: thread.clients, Commands: rate})
+		}
+		for _, c := range classes {
+			state.Errors = append(state.Errors, ErrorClass{
+				Class: c.name, PerSecond: d.rate(c.count(&d.counters)), Total: c.count(&now.counters),
+			})
+		}
+		state.Commands = s.commands(now, &d)
+	}
+	for _, n := range state.Nodes {
+		state.Now.InFlight += n.InFlight
+	}
+	state.Problems = s.problems(&state, about.Problems, at)
+	return state
+}
+
+// orEmpty makes nil an empty list in JSON.
+func orEmpty[T any](list []T) []T { return append([]T{}, list...) }
+
+func (f *Figures) fill(now *sample, d *difference) {
+	f.Clients, f.Memory = now.gauges.Clients, now.memory
+	f.Commands, f.Errors = d.rate(d.counters.Answered()), d.rate(sum(d.counters.Errors))
+	f.P50, f.P99, f.P999 = Quantile(&d.latency, 0.5), Quantile(&d.latency, 0.99), Quantile(&d.latency, 0.999)
+	f.BytesIn, f.BytesOut = d.rate(d.counters.BytesIn), d.rate(d.counters.BytesOut)
+}
+
+// classes are the classes of errors.
+var classes = []struct {
+	name  string
+	count func(*metrics.Counters) uint64
+}{
+	{"not_executed", func(c *metrics.Counters) uint64 { return c.NotExecuted }},
+	{"unknown", func(c *metrics.Counters) uint64 { return c.UnknownOutcome }},
+	{"denied", func(c *metrics.Counters) uint64 { return c.Denied }},
+	{"auth", func(c *metrics.Counters) uint64 { return c.AuthFailures }},
+	{"unknown_command", func(c *metrics.Counters) uint64 { return c.Unknown }},
+	{"large_command", func(c *metrics.Counters) uint64 { return c.RefusedLarge }},
+}
+
+// commands returns the commands that were used recently, most calls first.
+func (s *Sampler) commands(now *sample, d *difference) []Command {
+	all := []Command{}
+	for id, last := range s.used {
+		if last.IsZero() || now.at.Sub(last) > recently {
+			continue
+		}
+		all = append(all, Command{
+			Name: command.NameOf(id), Calls: d.rate(d.counters.Calls[id]), Errors: d.rate(d.counters.Errors[id]),
+			Total: now.counters.Calls[id],
+		})
+	}
+	slices.SortStableFunc(all, func(a, b Command) int {
+		return cmp.Or(cmp.Compare(b.Calls, a.Calls), cmp.Compare(b.Total, a.Total))
+	})
+	return all
+}
+
+// problems returns what to look at, the worst first. others come from outside.
+func (s *Sampler) problems(state *State, others []Problem, at time.Time) []Problem {
+	all := []Problem{}
+	if !s.silent.IsZero() {
+		all = append(all, Problem{Severity: Bad,
+			Text: fmt.Sprintf("a thread has not answered for %d s, so its clients wait and all figures are old",
+				int(at.Sub(s.silent).Seconds())),
+			Help: "if that goes on, restart keyway; its log may say why"})
+	}
+	for i := range state.Nodes {
+		if p, ok := state.Nodes[i].problem(at); ok {
+			all = append(all, p)
+		}
+	}
+	if _, now := s.window(); now != nil {
+		if !now.isWhole && len(state.Nodes) > 0 {
+			all = append(all, Problem{Severity: Bad, Text: "some slots have no node, so commands for them fail",
+				Help: "redis-cli --cluster check NODE says which slots"})
+		}
+		all = append(all, now.problems...)
+	}
+	all = append(all, others...)
+	if of := state.Switch; of != nil && of.Waits {
+		all = append(all, Problem{Severity: Warn, Text: "the change of the layout does not get on",
+			Help: "keyway status says why"})
+	}
+	slices.SortStableFunc(all, func(a, b Problem) int { return strings.Compare(a.Severity, b.Severity) }) // bad, warn
+	return all
+}
+
+// starting is how long a node may be without a connection before that is a problem, if there is no reason.
+const starting = 2 * time.Second
+
+// problem returns what is wrong with the node.
+func (n *Node) problem(at time.Time) (p Problem, ok bool) {
+	name := strings.TrimSpace(n.Name + " " + n.Addr)
+	if n.Name == n.Addr {
+		name = n.Name
+	}
+	switch {
+	case n.State == Ready || n.State == Unused:
+		if !n.Slow {
+			return p, false
+		}
+		return Problem{Severity: Warn, Node: n.Name, Text: "node " + name + " is slow: " + n.SlowReason,
+			Help: "look at its machine, and ask the node itself: INFO, SLOWLOG GET, LATENCY DOCTOR"}, true
+	case n.Reason == "" && at.Sub(n.Since) < starting:
+		return p, false
+	}
+	p = Problem{Severity: Bad, Node: n.Name, Text: "node " + name + " cannot be reached",
+		Help: "start the node, or let keyway reach it; commands for its keys fail until then"}
+	if n.Reason != "" {
+		p.Text += ": " + n.Reason
+	}
+	if n.Role == Replica {
+		p.Severity, p.Help = Warn, "start the replica; until then its master answers"
+	}
+	return p, true
+}

@@ -1,0 +1,227 @@
+package overview
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+const (
+	// Interval is the time between two samples.
+	Interval = time.Second
+	// Window is the time over which rates and latencies are taken.
+	Window = 5 * time.Second
+	// maxHistory is the number of points in the history.
+	maxHistory = 900
+	// recently is how long a command is listed after its last use.
+	recently = time.Minute
+	// shownEvents is how many events a State has.
+	shownEvents = 50
+
+	windowSamples = int(Window / Interval)
+)
+
+// Source is where the counters come from. server.Server is one.
+type Source interface {
+	// Snapshot returns the counters of the threads, always in the same order.
+	Snapshot(ctx context.Context) ([]metrics.Snapshot, error)
+}
+
+// Options configure a Sampler.
+type Options struct {
+	Source Source
+	Table  func() *router.Table
+	About  func() About            // called for each State
+	Events func(count int) []Event // the last ones, the newest first; may be nil
+	Memory func() int64            // of the process, in bytes; 0: not known; may be nil
+	Now    func() time.Time        // the clock; nil: that of the system
+}
+
+// About is what the counters do not say of a pool.
+type About struct {
+	Pool, Version, Instance string
+	Epoch                   int64
+	Started                 time.Time
+	Listen                  []string
+	MemoryLimit             int64
+	Problems                []Problem
+	Keyways                 []Keyway
+	Nodes                   map[string]Known // by name
+	Switch                  *Switch          // nil: no change of the layout is under way
+}
+
+// Sampler keeps the figures of a pool. Any goroutine may call its methods.
+type Sampler struct {
+	o Options
+
+	mu      sync.Mutex
+	samples []sample  // the last ones, the oldest first
+	silent  time.Time // since when the threads do not answer; zero: they do
+	nodes   map[nodeKey]*node
+	used    []time.Time // when each command was last used, by its ID
+	history history
+	places  places
+}
+
+// sample is what all threads together had counted at a time. Its nodes are in Sampler.nodes.
+type sample struct {
+	at       time.Time
+	counters metrics.Counters
+	latency  metrics.Histogram // of all commands
+	threads  []threadSample
+	gauges   metrics.Gauges
+	isWhole  bool // every slot has an owner
+	layout   string
+	problems []Problem // of locks on a majority of nodes
+	memory   int64
+}
+
+type threadSample struct {
+	commands uint64
+	clients  int
+}
+
+// NewSampler returns a sampler that has no sample yet.
+func NewSampler(o Options) *Sampler {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Sampler{o: o, nodes: map[nodeKey]*node{}, used: make([]time.Time, command.Count)}
+}
+
+// Run takes a sample at once and then every Interval, until ctx ends.
+func (s *Sampler) Run(ctx context.Context) {
+	ticker := time.NewTicker(Interval)
+	defer ticker.Stop()
+	for {
+		s.Sample(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Sample takes a sample. If a thread does not answer within an Interval, it only remembers that.
+func (s *Sampler) Sample(ctx context.Context) {
+	asked := s.o.Now()
+	within, cancel := context.WithTimeout(ctx, Interval)
+	defer cancel()
+	threads, err := s.o.Source.Snapshot(within)
+	memory := int64(0)
+	if s.o.Memory != nil {
+		memory = s.o.Memory()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil && len(threads) > 0:
+		s.silent = time.Time{}
+		s.add(threads, memory)
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && s.silent.IsZero():
+		s.silent = asked
+	}
+}
+
+// add keeps a sample. s.mu must be locked.
+func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
+	all := metrics.Sum(threads)
+	now := sample{
+		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
+		problems: lockProblems(&all), memory: memory,
+	}
+	for i := range all.Families {
+		now.latency.Add(&all.Families[i])
+	}
+	for i := range threads {
+		now.threads = append(now.threads, threadSample{threads[i].Answered(), threads[i].Clients})
+	}
+	if len(s.samples) > 0 {
+		s.compare(&s.samples[len(s.samples)-1], &now)
+	}
+	if len(s.samples) > windowSamples {
+		copy(s.samples, s.samples[1:])
+		s.samples[len(s.samples)-1] = now
+	} else {
+		s.samples = append(s.samples, now)
+	}
+	s.sampleNodes(all.Nodes, now.at)
+}
+
+// compare keeps what has happened between two samples in a row.
+func (s *Sampler) compare(before, now *sample) {
+	for id, calls := range now.counters.Calls {
+		if calls != before.counters.Calls[id] {
+			s.used[id] = now.at
+		}
+	}
+	d := since(before, now)
+	s.history.add(now.at, before.at, point{
+		commands: float32(d.rate(d.counters.Answered())), errors: float32(d.rate(sum(d.counters.Errors))),
+		p50: float32(Quantile(&d.latency, 0.5)), p99: float32(Quantile(&d.latency, 0.99)),
+		clients: int32(now.gauges.Clients), memory: now.memory,
+	})
+}
+
+// difference is what was counted between two samples.
+type difference struct {
+	seconds  float64
+	counters metrics.Counters
+	latency  metrics.Histogram
+}
+
+func since(before, now *sample) difference {
+	return difference{
+		seconds: now.at.Sub(before.at).Seconds(), counters: now.counters.Since(&before.counters),
+		latency: now.latency.Since(&before.latency),
+	}
+}
+
+// rate returns a count per second.
+func (d *difference) rate(n uint64) float64 {
+	if d.seconds <= 0 {
+		return 0
+	}
+	return float64(n) / d.seconds
+}
+
+func sum(counts []uint64) (n uint64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// window returns the newest sample and the one before it from which rates are taken; nil: there is none.
+func (s *Sampler) window() (before, now *sample) {
+	if len(s.samples) == 0 {
+		return nil, nil
+	}
+	return &s.samples[0], &s.samples[len(s.samples)-1]
+}
+
+// lockProblems returns what is wrong with the nodes of locks.quorum.
+func lockProblems(all *metrics.Snapshot) (problems []Problem) {
+	for _, n := range all.Locks {
+		if !n.Votes {
+			problems = append(problems, Problem{Severity: Warn, Node: n.Addr,
+				Text: fmt.Sprintf("lock node %s does not vote: %s", n.Addr, n.Reason),
+				Help: "keyway check --connect says what it lacks"})
+		}
+	}
+	for _, r := range all.Rules {
+		if r.Spare < 0 {
+			problems = append(problems, Problem{Severity: Bad,
+				Text: fmt.Sprintf("locks of %s cannot be acquired: too few lock nodes vote", r.Match),
+				Help: "start the lock nodes that do not vote"})
+		}
+	}
+	return problems
+}

@@ -1,0 +1,343 @@
+package overview_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// pool is a pool whose counters a test sets. Its clock begins at 1,000 s.
+type pool struct {
+	threads []metrics.Snapshot
+	table   *router.Table
+	about   overview.About
+	now     time.Time
+	*overview.Sampler
+}
+
+func (p *pool) Snapshot(context.Context) ([]metrics.Snapshot, error) {
+	shots := make([]metrics.Snapshot, len(p.threads))
+	for i := range p.threads {
+		shots[i] = metrics.Sum(p.threads[i : i+1]) // a copy
+	}
+	return shots, nil
+}
+func (p *pool) Started() time.Time { return time.Unix(0, 0) }
+func (p *pool) Stopping() bool     { return false }
+
+// newPool returns a pool with nodes node-0, node-1 and so on that are up.
+func newPool(t testing.TB, threads, nodes int) *pool {
+	p := &pool{now: time.Unix(1000, 0), about: overview.About{Started: time.Unix(0, 0)}}
+	var of []router.Node
+	for i := range nodes {
+		name := fmt.Sprintf("node-%d", i)
+		of = append(of, router.Node{Name: name, Addr: fmt.Sprintf("10.0.0.%d:6379", i), Master: true})
+	}
+	var err error
+	by := router.Hashed{Hash: "crc32", Weights: slices.Repeat([]int{1}, nodes)}
+	if p.table, err = router.NewModulo(of, by); err != nil {
+		t.Fatal(err)
+	}
+	for range threads {
+		s := metrics.Snapshot{Layout: "modulo", Covered: true}
+		s.Counters = metrics.NewStats(command.Count).Counters
+		s.Families = make([]metrics.Histogram, len(command.FamilyNames))
+		for _, n := range of {
+			s.Nodes = append(s.Nodes, metrics.Node{Name: n.Name, Addr: n.Addr, Master: true, Up: true})
+		}
+		p.threads = append(p.threads, s)
+	}
+	p.Sampler = overview.NewSampler(overview.Options{
+		Source: p, Table: func() *router.Table { return p.table }, Now: func() time.Time { return p.now },
+		About: func() overview.About { return p.about }, Memory: func() int64 { return 5 << 20 },
+	})
+	return p
+}
+
+// pass lets a second pass, at whose end a sample is taken.
+func (p *pool) pass(t testing.TB) {
+	p.now = p.now.Add(time.Second)
+	p.Sample(t.Context())
+}
+
+// work makes all threads count random work of a second.
+func (p *pool) work(r *rand.Rand) {
+	for i := range p.threads {
+		s := &p.threads[i]
+		for range 50 {
+			id := r.IntN(20) * 7
+			calls := r.Uint64N(10)
+			s.Calls[id] += calls
+			s.Errors[id] += calls / 3
+			for range calls {
+				s.Families[command.FamilyOf[id]].Observe(int64(math.Exp(r.Float64()*18) * 1000)) // 1 us to 65 s
+			}
+		}
+		s.NotExecuted += r.Uint64N(9)
+		s.UnknownOutcome += r.Uint64N(9)
+		s.Denied += r.Uint64N(9)
+		s.AuthFailures += r.Uint64N(9)
+		s.BytesIn += r.Uint64N(1e6)
+		s.BytesOut += r.Uint64N(1e6)
+		s.Clients = r.IntN(100)
+		for n := range s.Nodes {
+			s.Nodes[n].InFlight = r.IntN(50)
+			s.Nodes[n].BytesIn += 1 + r.Uint64N(1000)
+			s.Nodes[n].BytesOut += 1 + r.Uint64N(1000)
+		}
+	}
+}
+
+// exposition is what /metrics shows, by name and labels.
+type exposition map[string]float64
+
+func (p *pool) exposition(t *testing.T) exposition {
+	answer := httptest.NewRecorder()
+	admin.Handler(p, admin.Options{}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	all := exposition{}
+	for line := range strings.Lines(answer.Body.String()) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.HasPrefix(line, "keyway_") {
+			continue
+		}
+		if i := strings.LastIndexByte(line, ' '); i > 0 { // labels may have spaces
+			name, value = line[:i], strings.TrimSpace(line[i+1:])
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if !ok || err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		all[name] = n
+	}
+	return all
+}
+
+// sum adds up all series of a metric whose labels contain some text.
+func (e exposition) sum(name, label string) (n float64) {
+	for series, value := range e {
+		if of, labels, _ := strings.Cut(series, "{"); of == name && strings.Contains(labels, label) {
+			n += value
+		}
+	}
+	return n
+}
+
+// quantile is that of PromQL, computed from what was added to the buckets since before.
+func (e exposition) quantile(before exposition, q float64) float64 {
+	const name = "keyway_command_duration_seconds_bucket"
+	bound := func(i int) string {
+		return fmt.Sprintf("le=%q", strconv.FormatFloat(float64(uint64(1)<<i)/1e6, 'g', -1, 64))
+	}
+	upTo := func(label string) float64 { return e.sum(name, label) - before.sum(name, label) }
+	rank := q * upTo(`le="+Inf"`)
+	low, below := 0.0, 0.0
+	for i := range metrics.LatencyBuckets - 1 {
+		high, count := float64(uint64(1)<<i)/1e6, upTo(bound(i))
+		if count >= rank && count > below {
+			return low + (high-low)*(rank-below)/(count-below)
+		}
+		low, below = high, count
+	}
+	return low
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) <= 1e-9*(1+math.Abs(a)) }
+
+// TestEveryFigureIsTheMetric: each figure is what Prometheus would compute from /metrics of five seconds ago
+// and of now.
+func TestEveryFigureIsTheMetric(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 17))
+	p := newPool(t, 3, 4)
+	p.pass(t)
+	var then []exposition
+	for range 12 {
+		then = append(then, p.exposition(t))
+		p.work(r)
+		p.pass(t)
+	}
+	now, before, last := p.exposition(t), then[len(then)-5], then[len(then)-1]
+	s := p.State()
+	all := append(ofPool(&s, now, before, last), ofParts(&s, now, before)...)
+	for _, f := range all {
+		if !near(f.got, f.want) || f.want == 0 && !strings.Contains(f.name, "_command") {
+			t.Errorf("%s: %v, the metric says %v", f.name, f.got, f.want)
+		}
+	}
+	if len(s.Nodes) != 4 || len(s.Commands) < 15 || len(s.Threads) != 3 || len(s.Errors) != len(classMetrics) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// figure is a figure of a State, and what it should be.
+type figure struct {
+	name      string
+	got, want float64
+}
+
+// ofPool returns the figures of the pool as a whole.
+func ofPool(s *overview.State, now, before, last exposition) []figure {
+	rate := func(name, label string) float64 { return (now.sum(name, label) - before.sum(name, label)) / 5 }
+	n := len(s.History.Commands) - 1
+	return []figure{
+		{"clients", float64(s.Now.Clients), now.sum("keyway_clients", "")},
+		{"commands", s.Now.Commands, rate("keyway_commands_total", "")},
+		{"errors", s.Now.Errors, rate("keyway_command_errors_total", "")},
+		{"bytes in", s.Now.BytesIn, rate("keyway_client_bytes_total", `"in"`)},
+		{"bytes out", s.Now.BytesOut, rate("keyway_client_bytes_total", `"out"`)},
+		{"in flight", float64(s.Now.InFlight), now.sum("keyway_node_in_flight", "")},
+		{"p50", s.Now.P50, now.quantile(before, 0.5)}, {"p99", s.Now.P99, now.quantile(before, 0.99)},
+		{"p99.9", s.Now.P999, now.quantile(before, 0.999)},
+		{"history", float64(s.History.Commands[n]), float64(float32(
+			now.sum("keyway_commands_total", "") - last.sum("keyway_commands_total", "")))},
+		{"history p99", float64(s.History.P99[n]), float64(float32(now.quantile(last, 0.99)))},
+		{"history clients", float64(s.History.Clients[n]), now.sum("keyway_clients", "")},
+	}
+}
+
+// classMetrics has the metric and the label of each class of errors.
+var classMetrics = map[string][2]string{
+	"not_executed": {"keyway_failed_commands_total", "not_executed"}, "denied": {"keyway_permission_denied_total"},
+	"unknown": {"keyway_failed_commands_total", `"unknown"`}, "auth": {"keyway_auth_failures_total"},
+	"unknown_command": {"keyway_unknown_commands_total"}, "large_command": {"keyway_large_commands_refused_total"},
+}
+
+// ofParts returns the figures of classes of errors, nodes, commands and threads.
+func ofParts(s *overview.State, now, before exposition) (all []figure) {
+	rate := func(name, label string) float64 { return (now.sum(name, label) - before.sum(name, label)) / 5 }
+	for _, c := range s.Errors {
+		m := classMetrics[c.Class]
+		all = append(all, figure{c.Class, c.PerSecond, rate(m[0], m[1])},
+			figure{c.Class + " total", float64(c.Total), now.sum(m[0], m[1])})
+	}
+	for _, node := range s.Nodes {
+		label := fmt.Sprintf("node=%q", node.Name)
+		all = append(all, figure{node.Name, float64(node.InFlight), now.sum("keyway_node_in_flight", label)},
+			figure{node.Name + " in", node.BytesIn, rate("keyway_node_bytes_total", `direction="in",`+label)})
+	}
+	calls := 0.0
+	for _, c := range s.Commands {
+		label := fmt.Sprintf("command=%q", c.Name)
+		all = append(all, figure{c.Name, c.Calls, rate("keyway_commands_total", label)},
+			figure{c.Name + " errors", c.Errors, rate("keyway_command_errors_total", label)},
+			figure{c.Name + " total", float64(c.Total), now.sum("keyway_commands_total", label)})
+		calls += c.Calls
+	}
+	threads := 0.0
+	for _, thread := range s.Threads {
+		threads += thread.Commands
+	}
+	return append(all, figure{"by name", calls, s.Now.Commands}, figure{"by thread", threads, s.Now.Commands})
+}
+
+// TestSamplesThatAreMissing: while the threads do not answer, that is the first problem, and State answers all
+// the same. Later the history has a point for each second, and no rate counts the pause twice.
+func TestSamplesThatAreMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, 1, 1)
+		p.pass(t)
+		p.threads[0].Calls[0] += 100
+		p.pass(t)
+		stuck := overview.NewSampler(overview.Options{
+			Source: silent{}, Table: func() *router.Table { return p.table },
+			About: func() overview.About { return p.about },
+		})
+		stuck.Sample(t.Context())
+		time.Sleep(2 * time.Second)
+		s := stuck.State()
+		if len(s.Problems) != 1 || !strings.HasPrefix(s.Problems[0].Text, "a thread has not answered for 3 s") {
+			t.Errorf("%+v", s.Problems)
+		}
+		p.now = p.now.Add(9 * time.Second) // without samples
+		p.threads[0].Calls[0] += 1000
+		p.pass(t)
+		s = p.State()
+		if got := fmt.Sprint(s.History.Commands); got != "[100 100 100 100 100 100 100 100 100 100 100]" {
+			t.Errorf("history %s", got)
+		}
+		if s.Now.Commands != 100 || len(s.Problems) != 0 {
+			t.Errorf("%v commands per second, %+v", s.Now.Commands, s.Problems)
+		}
+	})
+}
+
+type silent struct{}
+
+func (silent) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
+	<-ctx.Done()
+	return nil, fmt.Errorf("reading the counters: %w", ctx.Err())
+}
+
+// TestRunEnds: Run takes a sample a second, and ends with its context.
+func TestRunEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, 1, 1)
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second+time.Millisecond)
+		defer stop()
+		p.Run(ctx)
+		if n := len(p.State().History.Commands); n != 10 {
+			t.Errorf("%d points, want 10", n)
+		}
+	})
+}
+
+// TestOverviewIsBounded: with 300 nodes, all that is kept takes less than 2 MB, and a State in JSON less than
+// 300 KB, also after the history is full and nodes have come and gone.
+func TestOverviewIsBounded(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	p := newPool(t, 1, 300)
+	p.work(r)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 950 {
+		p.threads[0].Nodes[i%300].Addr = fmt.Sprintf("10.1.0.%d:%d", i%300, i)
+		p.pass(t)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 2<<20 {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	text, err := json.Marshal(p.State())
+	if err != nil || len(text) > 300<<10 {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	if n := len(p.State().History.P99); n != 900 {
+		t.Errorf("%d points", n)
+	}
+}
+
+// BenchmarkState makes the State of 300 nodes with a full history.
+func BenchmarkState(b *testing.B) {
+	p := newPool(b, 4, 300)
+	for range 950 {
+		p.pass(b)
+	}
+	for b.Loop() {
+		p.State()
+	}
+}
+
+// BenchmarkSample takes a sample of 300 nodes and four threads.
+func BenchmarkSample(b *testing.B) {
+	p := newPool(b, 4, 300)
+	for b.Loop() {
+		p.pass(b)
+	}
+}

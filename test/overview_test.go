@@ -1,0 +1,127 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// stateAt returns what /overview shows.
+func stateAt(t *testing.T, adminAddr string) (s overview.State) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(get(t, "http://"+adminAddr+"/overview")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// eventOf returns the newest event of a kind whose text and fields contain all the words.
+func eventOf(t *testing.T, adminAddr, kind string, words ...string) *overview.Event {
+	t.Helper()
+	var all struct{ Events []overview.Event }
+	if err := json.Unmarshal([]byte(get(t, "http://"+adminAddr+"/events")), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all.Events {
+		text := e.Text + " " + strings.Join(e.Fields, " ")
+		ok := e.Kind == kind
+		for _, word := range words {
+			ok = ok && strings.Contains(text, word)
+		}
+		if ok {
+			return &e
+		}
+	}
+	return nil
+}
+
+// keepAsking reads a key on each node again and again, each over a connection of its own, until the test ends.
+func keepAsking(t *testing.T, addr string, keys []string) {
+	stop := make(chan struct{})
+	ended := make(chan struct{}, len(keys))
+	t.Cleanup(func() {
+		close(stop)
+		for range keys {
+			<-ended
+		}
+	})
+	for _, key := range keys {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			for {
+				redistest.Ask(addr, "GET", key)
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}()
+	}
+}
+
+// TestOverview: /overview names the node that is frozen, at the latest two seconds after its first timeout, the
+// node that has died, and the change of the configuration.
+func TestOverview(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	adminAddr := freeAddr(t)
+	yaml := "threads: 2\nadmin: " + adminAddr + "\nbackend: {request_timeout: 1s, hold: 0s}\n" +
+		redistest.Layouts(nodes)["ring"]
+	k := redistest.ServeProcess(t, yaml)
+	c := redistest.Dial(t, k.Addr)
+	var keys []string
+	for _, n := range nodes {
+		for i := 0; len(n.Keys()) == 0; i++ {
+			c.MustDo("SET", fmt.Sprint("key:", i), "x")
+		}
+		keys = append(keys, n.Keys()[0])
+	}
+	keepAsking(t, k.Addr, keys)
+	redistest.Eventually(t, 10*time.Second, "all nodes are well, and commands are counted", func() bool {
+		s := stateAt(t, adminAddr)
+		return len(s.Nodes) == 3 && len(s.Problems) == 0 && s.Now.Commands > 10 && s.Now.Clients > 0
+	})
+	s := stateAt(t, adminAddr)
+	if s.Layout != "ring" || len(s.Threads) != 2 || len(s.Keyways) != 1 || !s.Keyways[0].Self || s.Instance == "" ||
+		s.Now.Memory == 0 || s.Now.MemoryLimit == 0 || s.Listen[0] != k.Addr || s.Nodes[1].Share == 0 {
+		t.Errorf("%+v", s)
+	}
+	blames := func(node string) func() bool {
+		return func() bool {
+			all := stateAt(t, adminAddr).Problems
+			return slices.ContainsFunc(all, func(p overview.Problem) bool { return p.Node == node })
+		}
+	}
+	nodes[1].Freeze()
+	redistest.Eventually(t, 3*time.Second, "the frozen node is named", blames("b"))
+	nodes[1].Thaw()
+	nodes[2].Kill()
+	redistest.Eventually(t, 3*time.Second, "the dead node is named", blames("c"))
+	dead := stateAt(t, adminAddr).Nodes[2]
+	e := eventOf(t, adminAddr, "node", "node unreachable", "node=c")
+	isShown := dead.State != overview.Ready && dead.Reason != "" && time.Since(dead.Since) < 10*time.Second
+	if e == nil || !e.Bad || !isShown {
+		t.Errorf("%+v, event %+v", dead, e)
+	}
+	text := strings.Replace(yaml, "hold: 0s", "hold: 10ms, password: geheim", 1)
+	text = "shutdown: {drain: 0s}\nlisten: " + k.Addr + "\n" + text
+	if err := os.WriteFile(k.Cmd.Args[len(k.Cmd.Args)-1], []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	outputOf(t, "reload", "--admin", adminAddr, "-c", k.Cmd.Args[len(k.Cmd.Args)-1])
+	if eventOf(t, adminAddr, "config", "configuration changed", "key=backend.hold", "from=0s", "to=10ms") == nil ||
+		eventOf(t, adminAddr, "config", "reloaded", "cause=keyway reload") == nil {
+		t.Errorf("%s", get(t, "http://"+adminAddr+"/events"))
+	}
+	if all := get(t, "http://"+adminAddr+"/events?count=200"); strings.Contains(all, "geheim") {
+		t.Errorf("a password is shown: %s", all)
+	}
+}

@@ -223,6 +223,12 @@ var rows = []row{
 
 	// keyway's own.
 	{name: "keyway|help", handling: Local, action: DoKeywayHelp, inMulti: AnsweredAfter},
+	{name: "keyway|status", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
+	{name: "keyway|nodes", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
+	{name: "keyway|route", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
+	{name: "keyway|events", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
+	{name: "keyway|config", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
+	{name: "keyway|log", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|locks", handling: Local, action: DoKeywayLocks, inMulti: AnsweredAfter},
 	{name: "keyway|users", handling: Local, action: DoKeywayUsers, inMulti: AnsweredAfter},
 

@@ -248,6 +248,7 @@ const (
 	DoClusterLinks
 	DoClusterHelp
 	DoKeywayHelp
+	DoKeywayConsole
 	DoKeywayLocks
 	DoKeywayUsers
 

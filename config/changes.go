@@ -87,6 +87,29 @@ func (c *Config) Changes(next *Config) []Change {
 	return changes
 }
 
+// Setting is a key of a configuration, and its value as a text.
+type Setting struct{ Key, Value string }
+
+// notShown stands for a secret.
+const notShown = "(not shown)"
+
+// Settings returns all keys that have a value, in the order of the documentation. They never show a secret.
+func Settings(c *Config) (all []Setting) {
+	v := c.values()
+	for _, k := range keys {
+		paths := slices.Clone(v.of[k.path])
+		slices.Sort(paths)
+		for _, path := range slices.Compact(paths) {
+			value := v.text[path]
+			if k.secret && value != "" {
+				value = notShown
+			}
+			all = append(all, Setting{path, value})
+		}
+	}
+	return all
+}
+
 // nodeIn returns the name of the node whose field path names, or "".
 func nodeIn(path string) string {
 	rest, ok := strings.CutPrefix(path, "nodes[")

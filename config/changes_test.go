@@ -150,3 +150,29 @@ func TestPasswordFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestSettingsShowNoSecret: what operators see of the running configuration has each key that the file has, and
+// no password.
+func TestSettingsShowNoSecret(t *testing.T) {
+	const secret = "hunter2hunter2"
+	c, err := Parse("x.yml", []byte("listen: h:1\nlayout: ring\nbackend: {username: us3r, password: "+secret+"}\n"+
+		"nodes: [{name: a, addr: h:2, weight: 7, password: "+secret+"}]\nclients: {password: "+secret+"}\n"+
+		"users: [{name: u, acl: 'on >"+secret+" ~* +@all'}]\n"), itself)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, s := range Settings(c) {
+		if found[s.Key] = s.Value; strings.Contains(s.Value, secret) {
+			t.Errorf("%s shows a password: %s", s.Key, s.Value)
+		}
+	}
+	for key, want := range map[string]string{
+		"nodes[a].weight": "7", "backend.username": "us3r", "backend.password": notShown, "clients.password": notShown,
+		"nodes[a].password": notShown, "users[u].acl": notShown, "switch.hold": "1s",
+	} {
+		if found[key] != want {
+			t.Errorf("%s is %q, want %q", key, found[key], want)
+		}
+	}
+}

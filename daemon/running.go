@@ -92,9 +92,11 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
-		Upgrade:  func() (string, error) { return r.upgrade("keyway upgrade") },
-		Tokens:   func() []string { return r.first().cfg.Load().Admin.Tokens() },
-		LogLevel: &admin.LogLevel{Get: r.out.levelText, Set: r.setLogLevel},
+		Upgrade: func() (string, error) { return r.upgrade("keyway upgrade") },
+		Tokens:  func() []string { return r.first().cfg.Load().Admin.Tokens() },
+		LogLevel: &admin.LogLevel{Get: r.out.levelText, Set: func(level string) (string, error) {
+			return r.setLogLevel(level)
+		}},
 	})
 }
 

@@ -10,10 +10,12 @@ import (
 
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/console"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/server"
@@ -65,8 +67,10 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	if p.keys, err = wiring.Admit(ctx, cfg, p.log); err != nil {
 		return nil, err
 	}
+	asked := p.console()
 	p.srv, err = wiring.NewServer(cfg, server.Options{
-		Log: p.log, Version: r.version, LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
+		Console: func(q proxy.Question) []byte { return asked.Answer(console.Question(q)) },
+		Log:     p.log, Version: r.version, LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
 		Passed: r.passed, Inherited: r.before.inherited(p.name),
 	})
 	if err != nil {

@@ -60,6 +60,17 @@ type Self struct {
 	MaxClients int           // of all workers
 	Process    *info.Process // keyway's process; nil: INFO describes a node's process
 	Version    string        // keyway's version
+	// Ask answers KEYWAY STATUS and the like, which are about more than a worker knows: it calls done with
+	// the reply, within a turn. nil: keyway does not answer them.
+	Ask func(q Question, done func(reply []byte))
+}
+
+// Question is a client's command about keyway.
+type Question struct {
+	Args     [][]byte // copies, without KEYWAY
+	Protocol resp.Version
+	By       string // the user and the address of the client
+	IsOpen   bool   // the user needs no password
 }
 
 // Moves says how keys are brought to their nodes while the layout changes.

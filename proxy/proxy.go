@@ -43,6 +43,7 @@ type (
 	Event      = engine.Event
 
 	UsersTask = engine.UsersTask
+	Question  = options.Question
 	Memory    = engine.Memory
 	Reads     = options.Reads
 

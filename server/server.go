@@ -48,6 +48,9 @@ type Options struct {
 	// later epoch than the configuration. It must not block.
 	LaterEpoch func(l *pool.Link)
 	UsersFile  UsersFile // of ACL LOAD and SAVE; nil: there is none
+	// Console returns the reply to a KEYWAY that is about more than the threads know. It may block. nil: clients
+	// get an error.
+	Console func(q proxy.Question) []byte
 	// Host is what the server shares with other servers of the process. nil: the server is alone.
 	Host *Host
 	// Inherited are the sockets of the process that this one replaces, by the addresses of its
@@ -110,6 +113,7 @@ type Server struct {
 	reports    *reports
 	process    *info.Process // complete before Run
 	users      users
+	questions  sequence // of clients for Options.Console
 	host       *Host
 }
 
@@ -181,6 +185,7 @@ func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
 	o.MaxClients = int(s.maxClients.Load())
 	o.Version = s.o.Version
 	o.Process = s.process
+	o.Ask = askFor(s, index)
 	o.Index, o.Workers = index, len(s.host.loops)
 	o.Seed = rand.Uint64()
 	return o

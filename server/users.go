@@ -34,9 +34,14 @@ type users struct {
 
 	accounts sync.Map // of users with limits, by name: *quota.Account
 
-	queue     sync.Mutex // for waiting and isRunning
-	waiting   []func()   // tasks, in the order in which clients have asked for them
-	isRunning bool       // a goroutine does them
+	tasks sequence
+}
+
+// sequence does what clients have asked for outside of loops, in the order in which they have.
+type sequence struct {
+	mu        sync.Mutex
+	waiting   []func()
+	isRunning bool // a goroutine does them
 }
 
 // account returns what the user of this name uses on all threads.
@@ -55,31 +60,48 @@ func (s *Server) Users() *acl.Users {
 // doUsersTask does in a goroutine what a client of the thread has asked for. A transaction may
 // ask for several tasks at once, so tasks are done in the order of the requests.
 func (t *thread) doUsersTask(task proxy.UsersTask) {
-	u := &t.srv.users
-	u.queue.Lock()
-	defer u.queue.Unlock()
-	u.waiting = append(u.waiting, func() {
+	t.srv.users.tasks.add(func() {
 		reply := t.srv.usersTask(task)
 		t.loop.Post(func() { task.Done(reply) })
 	})
-	if !u.isRunning {
-		u.isRunning = true
-		go u.run()
+}
+
+// add makes a goroutine do the task after those before it.
+func (q *sequence) add(task func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, task)
+	if !q.isRunning {
+		q.isRunning = true
+		go q.run()
 	}
 }
 
 // run does the tasks until none is left.
-func (u *users) run() {
+func (q *sequence) run() {
 	for {
-		u.queue.Lock()
-		if u.isRunning = len(u.waiting) > 0; !u.isRunning {
-			u.queue.Unlock()
+		q.mu.Lock()
+		if q.isRunning = len(q.waiting) > 0; !q.isRunning {
+			q.mu.Unlock()
 			return
 		}
-		task := u.waiting[0]
-		u.waiting = u.waiting[1:]
-		u.queue.Unlock()
+		task := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		q.mu.Unlock()
 		task()
+	}
+}
+
+// askFor returns the function with which a thread's worker asks what it does not know; see proxy.Options.Ask.
+func askFor(s *Server, index int) func(proxy.Question, func([]byte)) {
+	if s.o.Console == nil {
+		return nil
+	}
+	return func(q proxy.Question, done func(reply []byte)) {
+		s.questions.add(func() {
+			reply := s.o.Console(q)
+			s.threads[index].loop.Post(func() { done(reply) })
+		})
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -14,7 +13,7 @@ func Routes(w io.Writer, routes []router.Explanation) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "KEY\tHASH TAG\tBY\tNODE\tADDRESS")
 	for _, e := range routes {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", e.Key, dash(e.Tag), reason(e), nodeText(e), dash(e.Addr))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", safe(e.Key), dash(e.Tag), reason(e), nodeText(e), dash(e.Addr))
 	}
 	return tw.Flush()
 }
@@ -44,5 +43,5 @@ func dash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return resp.Text([]byte(s))
+	return safe(s)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/mover"
+	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/reshard"
 	"github.com/keyway-proxy/keyway/switching"
 )
@@ -21,43 +22,50 @@ import (
 const problemStatus = 2
 
 func statusCommand() *cobra.Command {
-	var file, pool string
-	var asJSON bool
+	var l looking
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Print how far the last change of the layout is, and what to do next",
-		Long: "status asks the nodes, and prints how far the last change of their layout is (keyway switch): who\n" +
-			"moves the keys, how fast, what it waits for, which keyways take part, and what to do next. The file\n" +
-			"may be that of any keyway, with the old or the new layout. The exit status is 0 if nothing is wrong,\n" +
-			"also while keys move or a pause lasts; 2 if there is a problem; and 1 if nodes cannot be\n" +
-			"asked.",
+		Short: "Print how the running keyway is, and how far the last change of the layout is",
+		Long: "status asks the running keyway, if the file has an admin address or --admin names it, how it and its\n" +
+			"nodes are. Then it asks the nodes, and prints how far the last change of their layout is (keyway\n" +
+			"switch): who moves the keys, how fast, what it waits for, which keyways take part, and what to do\n" +
+			"next. The file may be that of any keyway, with the old or the new layout. The exit status is 0 if\n" +
+			"nothing is wrong, also while keys move or a pause lasts; 2 if there is a problem; and 1 if nodes\n" +
+			"cannot be asked. A running keyway that does not answer is not a problem: it may be on another machine.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadForNodes(cmd.Context(), file, pool)
+			cfg, err := loadForNodes(cmd.Context(), l.file, l.pool)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
+			out, now := cmd.OutOrStdout(), l.ask(ctx, cfg)
+			if !l.asJSON {
+				if err := now.print(out); err != nil {
+					return err
+				}
+			}
 			s, err := reshard.Status(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+			if l.asJSON {
+				err = json.NewEncoder(out).Encode(struct {
+					*mover.Status
+					Running *overview.State `json:"running,omitempty"`
+				}{s, now.State})
 			} else {
-				err = printStatus(cmd.OutOrStdout(), s)
+				err = printStatus(out, s)
 			}
-			if err == nil && len(s.Problems) > 0 {
+			if err == nil && (len(s.Problems) > 0 || now.isBad()) {
 				err = exitStatus(problemStatus)
 			}
 			return err
 		},
 	}
-	configFlag(cmd, &file)
-	poolFlag(cmd, &pool)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	l.flags(cmd)
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the nodes may take to answer")
 	return cmd
 }

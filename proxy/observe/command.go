@@ -1,14 +1,30 @@
 package observe
 
 import (
+	"bytes"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
 // helpLines describe KEYWAY, in the form of Redis's HELP subcommands.
 var helpLines = []string{
+	"STATUS",
+	"    Return how keyway is: its figures of the last seconds, and what is wrong.",
+	"NODES",
+	"    Return the nodes, and how each of them is.",
+	"ROUTE <key> [<key> ...]",
+	"    Return the node of each key, and why it is there.",
+	"EVENTS [COUNT <count>]",
+	"    Return what has changed, the newest first. Default count: 20.",
+	"CONFIG [<pattern>]",
+	"    Return the running configuration, without passwords.",
+	"LOG [debug|info|warn|error|file]",
+	"    Return or set the level of the log, until the file has another one or keyway restarts.",
+	"    Setting it needs a user with a password.",
 	"LOCKS [COUNT <count>] [MATCH <pattern>]",
 	"    Return the locks that clients hold or wait for, those with waiters first.",
 	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
@@ -18,6 +34,24 @@ var helpLines = []string{
 
 func help(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	return s.Reply(cmd, resp.AppendHelp(w.Scratch[:0], "KEYWAY", helpLines...))
+}
+
+// askConsole answers what is about more than a worker knows, such as KEYWAY STATUS.
+func askConsole(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	if w.Options.Ask == nil {
+		return s.AnswerError(cmd, "ERR keyway: this keyway does not answer "+cmd.Upper())
+	}
+	q := options.Question{
+		Protocol: s.Protocol(), By: s.User.Name + " at " + s.Peer(), IsOpen: s.User.NoPass(),
+	}
+	for i := 1; i < a.Len(); i++ {
+		q.Args = append(q.Args, bytes.Clone(a.Arg(i)))
+	}
+	r := s.NewRequest(cmd)
+	r.Call.Node, r.Call.Group = engine.NoNode(w), -1
+	s.Inflight++
+	w.Options.Ask(q, r.Call.SettleFor)
+	return true
 }
 
 const (

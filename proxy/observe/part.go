@@ -9,7 +9,8 @@ import (
 var Part = engine.Part{
 	New: func(w *engine.Worker) []engine.Feature { return []engine.Feature{newObserver(w)} },
 	Handlers: map[command.Action]engine.Handler{
-		command.DoKeywayHelp:  {Answer: help},
-		command.DoKeywayLocks: {Answer: listLocks},
+		command.DoKeywayHelp:    {Answer: help},
+		command.DoKeywayLocks:   {Answer: listLocks},
+		command.DoKeywayConsole: {Answer: askConsole},
 	},
 }

@@ -55,6 +55,16 @@ var atDoor = []bug{
 		"./admin", "TestPagesThatAct",
 	},
 	{
+		"KEYWAY CONFIG shows passwords", "config/changes.go",
+		"k.secret && value != \"\"", "k.secret && value == \"-\"",
+		"./config", "TestSettingsShowNoSecret",
+	},
+	{
+		"names steer the terminal of an operator", "terminal/table.go",
+		"	return resp.Text([]byte(s))\n", "	return s\n",
+		"./terminal", "TestPagesFit",
+	},
+	{
 		"operators keep a token that the file has no more", "config/passwords.go",
 		"c.Clients.PasswordFile, c.UsersFile, c.Admin.TokenFile)", "c.Clients.PasswordFile, c.UsersFile)",
 		"./config", "TestFormsOfAdmin",

@@ -1,0 +1,153 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// Pool is what can be asked about a pool. Its functions may be called from any goroutine, and ask no thread.
+type Pool struct {
+	State    func() overview.State
+	Events   func(count int) []overview.Event // the newest first
+	Route    func(key []byte) router.Explanation
+	Settings func() []Setting // of the running configuration, without secrets
+	Level    func() string    // of the log
+	// SetLevel changes the level of the log. by says who does that.
+	SetLevel func(level, by string) error
+}
+
+// Setting is a key of the configuration and its value.
+type Setting struct{ Key, Value string }
+
+const defaultEvents = 20
+
+// Question is a KEYWAY command.
+type Question struct {
+	Args     [][]byte // without KEYWAY
+	Protocol resp.Version
+	By       string // who asks
+	IsOpen   bool   // anybody can ask
+}
+
+// Answer returns the reply.
+func (p *Pool) Answer(q Question) []byte {
+	args, v := q.Args, q.Protocol
+	var answer any
+	var err error
+	switch name := strings.ToLower(string(args[0])); name {
+	case "status":
+		answer = statusOf(p.State())
+	case "nodes":
+		answer = p.State().Nodes
+	case "route":
+		routes := make([]router.Explanation, 0, len(args)-1)
+		for _, key := range args[1:] {
+			routes = append(routes, p.Route(key))
+		}
+		answer = routes
+	case "events":
+		answer, err = p.events(args[1:])
+	case "config":
+		return p.appendConfig(v, args[1:])
+	case "log":
+		return p.log(q)
+	default:
+		text := fmt.Sprintf("ERR unknown subcommand '%.128s'. Try KEYWAY HELP.", resp.Printable(args[0]))
+		return resp.AppendError(nil, text)
+	}
+	if err != nil {
+		return resp.AppendError(nil, "ERR "+err.Error())
+	}
+	return Append(nil, v, answer)
+}
+
+// status is State without its lists.
+type status struct {
+	Version    string             `json:"version"`
+	Instance   string             `json:"instance"`
+	Layout     string             `json:"layout"`
+	Epoch      int64              `json:"epoch"`
+	Uptime     float64            `json:"uptime_seconds"`
+	Listen     []string           `json:"listen"`
+	Threads    int                `json:"threads"`
+	Nodes      int                `json:"nodes"`
+	NodesReady int                `json:"nodes_ready"`
+	Now        overview.Figures   `json:"now"`
+	Switch     *overview.Switch   `json:"switch,omitempty"`
+	Problems   []overview.Problem `json:"problems"`
+}
+
+func statusOf(s overview.State) status {
+	of := status{
+		Version: s.Version, Instance: s.Instance, Layout: s.Layout, Epoch: s.Epoch, Uptime: s.Uptime, Listen: s.Listen,
+		Threads: len(s.Threads), Nodes: len(s.Nodes), Now: s.Now, Switch: s.Switch, Problems: s.Problems,
+	}
+	for _, n := range s.Nodes {
+		if n.State == overview.Ready {
+			of.NodesReady++
+		}
+	}
+	return of
+}
+
+// events answers EVENTS [COUNT count].
+func (p *Pool) events(args [][]byte) ([]overview.Event, error) {
+	count := defaultEvents
+	if len(args) > 0 {
+		if len(args) != 2 || !command.EqualFold(args[0], "count") {
+			return nil, errSyntax
+		}
+		n, err := strconv.Atoi(string(args[1]))
+		if err != nil || n < 1 {
+			return nil, errCount
+		}
+		count = n
+	}
+	return p.Events(count), nil
+}
+
+// appendConfig answers CONFIG [pattern] with a map.
+func (p *Pool) appendConfig(v resp.Version, args [][]byte) []byte {
+	if len(args) > 1 {
+		return resp.AppendError(nil, "ERR "+errSyntax.Error())
+	}
+	var found []Setting
+	for _, s := range p.Settings() {
+		if len(args) == 0 || command.Glob(args[0], []byte(s.Key)) {
+			found = append(found, s)
+		}
+	}
+	b := v.AppendMap(nil, len(found))
+	for _, s := range found {
+		b = resp.AppendBulkString(resp.AppendBulkString(b, s.Key), s.Value)
+	}
+	return b
+}
+
+// log answers LOG [level].
+func (p *Pool) log(q Question) []byte {
+	switch {
+	case len(q.Args) == 1:
+		return resp.AppendBulkString(nil, p.Level())
+	case len(q.Args) > 2:
+		return resp.AppendError(nil, "ERR "+errSyntax.Error())
+	case q.IsOpen:
+		return resp.AppendError(nil, "ERR keyway: the level of the log can be set by users with a password")
+	}
+	if err := p.SetLevel(strings.ToLower(string(q.Args[1])), q.By); err != nil {
+		return resp.AppendError(nil, "ERR keyway: "+resp.Printable([]byte(err.Error())))
+	}
+	return resp.AppendOK(nil)
+}
+
+var (
+	errSyntax = errors.New("syntax error")
+	errCount  = errors.New("count should be greater than 0")
+)

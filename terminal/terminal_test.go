@@ -1,0 +1,130 @@
+package terminal
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/keyway-proxy/keyway/overview"
+)
+
+// hostile is a name that somebody may have chosen to confuse an operator.
+const hostile = "\x1b[2J\x1b[H evil \u202e\x00\xff" + "long long long long long long long long long long long long name"
+
+// hostileRow has hostile texts and large numbers in all fields of a view.
+func hostileRow(v View) Row {
+	r := Row{"bad": true, "slow": true, "fields": []any{hostile, hostile}}
+	for _, c := range v.columns {
+		r[c.field] = hostile
+		if c.by != nil {
+			r[c.field] = 1.234e12
+		}
+	}
+	return r
+}
+
+// TestPagesFit: whatever the names are, a page has at most 80 columns and nothing that steers the terminal.
+func TestPagesFit(t *testing.T) {
+	for _, k := range keys {
+		state := overview.State{
+			Pool: hostile, Instance: hostile, Version: "1.2.3", Nodes: []overview.Node{{}},
+			Problems: []overview.Problem{{Severity: overview.Bad, Text: hostile, Help: hostile}},
+		}
+		top := Top{View: k.view, state: state, rows: []Row{hostileRow(k.view), {}}}
+		for _, line := range top.page(Width, 0, Style{}) {
+			steers := func(r rune) bool { return r < ' ' }
+			if utf8.RuneCountInString(line) > Width || strings.ContainsFunc(line, steers) {
+				t.Errorf("%s: %q", k.view.Name, line)
+			}
+		}
+		colored := strings.Join(top.page(Width, 0, Style{Colors: true}), "")
+		if strings.Contains(colored, "[2J") && !strings.Contains(colored, `\x1b[2J`) {
+			t.Errorf("%s: %q", k.view.Name, colored)
+		}
+		if got := top.page(Width, 5, Style{}); len(got) > 5 {
+			t.Errorf("%s: %d lines on a screen of 5", k.view.Name, len(got))
+		}
+	}
+}
+
+// TestRoutesAreSafe: a key cannot steer the terminal, and is quoted once.
+func TestRoutesAreSafe(t *testing.T) {
+	for text, want := range map[string]string{
+		"\x1b[2J": `"\x1b[2J"`, `"\x1b[2J"`: `"\x1b[2J"`, "Zoë": "Zoë", "\"\x07": `"\"\a"`,
+	} {
+		if got := safe(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestSort: the largest numbers come first, and texts in their order.
+func TestSort(t *testing.T) {
+	rows := []Row{{"name": "get", "calls_per_second": 5.0}, {"name": "set", "calls_per_second": 7.0}, {"name": "del"}}
+	for title, want := range map[string]string{"call/s": "set get del", "command": "del get set"} {
+		v, known := Commands.SortedBy(title)
+		v.Sort(rows)
+		got := rows[0].text("name") + " " + rows[1].text("name") + " " + rows[2].text("name")
+		if !known || got != want {
+			t.Errorf("by %s: %s", title, got)
+		}
+	}
+	if _, known := Commands.SortedBy("weight"); known {
+		t.Error("commands are sorted by weight")
+	}
+}
+
+// TestTop: keys choose the view and how it is sorted, and a keyway that does not answer is said to.
+func TestTop(t *testing.T) {
+	answer := true
+	top := Top{View: Nodes, Every: time.Second, Source: func(_ context.Context, page string) ([]byte, error) {
+		if !answer {
+			return nil, context.DeadlineExceeded
+		}
+		return json.Marshal(map[string]any{
+			"version": "1.2.3", "nodes": []Row{{"name": "a", "state": "ready"}},
+			"commands": []Row{{"name": "get", "calls_per_second": 5.0, "total": 12345678.0}, {"name": "set"}},
+		})
+	}}
+	page := func() string {
+		top.ask(t.Context())
+		return strings.Join(top.page(Width, 0, Style{}), "\n")
+	}
+	if got := page(); !strings.Contains(got, "keyway 1.2.3") || !strings.Contains(got, "NODE") {
+		t.Errorf("at first: %s", got)
+	}
+	top.press('c')
+	if got := page(); !strings.Contains(got, "12345678") || !strings.Contains(got, "CALL/S*") {
+		t.Errorf("commands: %s", got)
+	}
+	top.press('s')
+	if got := page(); !strings.Contains(got, "ERROR/S*") {
+		t.Errorf("sorted by the next column: %s", got)
+	}
+	answer = false
+	got := page()
+	if !strings.Contains(got, "no answer for 0s: context deadline exceeded") || !strings.Contains(got, "get") {
+		t.Errorf("without an answer: %s", got)
+	}
+	if !top.press('x') || top.press('q') {
+		t.Error("it does not end with q alone")
+	}
+}
+
+// TestNumbers: figures are short, and their unit can be told.
+func TestNumbers(t *testing.T) {
+	for got, want := range map[string]string{
+		count(0): "0", count(0.25): "0.2", count(12.6): "13", count(1234567): "1235k", count(2.5e10): "25000M",
+		size(999): "999 B", size(1 << 20): "1.0 MB", size(70 << 30): "70 GB", latency(0): "-",
+		latency(0.00042): "0.42 ms", latency(0.25): "250 ms", latency(12): "12.0 s",
+		age(59): "59s", age(3700): "1h01m", age(90061): "25h01m",
+		age(1e6): "11d13h", percent(0.5): "50.0 %",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package terminal
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Row is a row of one of the lists that the admin address serves as JSON.
+type Row map[string]any
+
+// number returns a field, 0 if the row lacks it.
+func (r Row) number(field string) float64 {
+	x, _ := r[field].(float64)
+	return x
+}
+
+// text returns a field, empty if the row lacks it.
+func (r Row) text(field string) string {
+	s, _ := r[field].(string)
+	return s
+}
+
+// column is a column of a view.
+type column struct {
+	title string
+	field string
+	show  func(Row) string // nil: the text of the field
+	// by orders rows, the ones to look at first. nil: the column has a text, and is in its order.
+	by func(Row) float64
+}
+
+// View is a list that can be shown.
+type View struct {
+	Name string
+	Page string // of the admin address
+	List string // the list in the answer
+	// Params are added to a request of the page.
+	Params  map[string]string
+	columns []column
+	sortBy  string // the title of the column by which it is sorted; empty: as it comes
+	isBad   func(Row) bool
+	wraps   bool // its last column may take several lines
+}
+
+// number returns a column of numbers.
+func number(title, field string, show func(float64) string) column {
+	return column{
+		title: title, field: field, show: func(r Row) string { return show(r.number(field)) },
+		by: func(r Row) float64 { return r.number(field) },
+	}
+}
+
+// optional returns a column of numbers that rows may lack.
+func optional(title, field string, show func(float64) string) column {
+	c := number(title, field, show)
+	c.show = func(r Row) string {
+		if _, has := r[field].(float64); !has {
+			return "-"
+		}
+		return show(r.number(field))
+	}
+	return c
+}
+
+func text(title, field string) column { return column{title: title, field: field} }
+
+// since returns a column with the age of a time.
+func since(title, field string) column {
+	at := func(r Row) float64 {
+		t, err := time.Parse(time.RFC3339Nano, r.text(field))
+		if err != nil {
+			return 0
+		}
+		return time.Since(t).Seconds()
+	}
+	return column{title: title, field: field, show: func(r Row) string { return age(at(r)) }, by: at}
+}
+
+// whole shows a number without a fraction.
+func whole(x float64) string { return fmt.Sprintf("%.0f", x) }
+
+// client shows a client by its name, if it has one.
+func client(r Row) string {
+	for _, field := range []string{"client_name", "client", "addr"} {
+		if name := r.text(field); name != "" {
+			return safe(name)
+		}
+	}
+	return "-"
+}
+
+// The views.
+var (
+	Nodes = View{
+		Name: "nodes", Page: "/overview", List: "nodes", columns: []column{
+			text("NODE", "name"), text("ADDRESS", "addr"), text("STATE", "state"), since("SINCE", "since"),
+			number("SHARE", "share", percent), optional("CMD/S", "commands_per_second", count),
+			number("FLIGHT", "in_flight", whole), number("TIMEOUT/S", "timeouts_per_second", count),
+			optional("P99", "p99_seconds", latency),
+		},
+		isBad: func(r Row) bool {
+			return r.text("state") != "ready" && r.text("state") != "unused" || r["slow"] == true
+		},
+	}
+	Commands = View{
+		Name: "commands", Page: "/overview", List: "commands", sortBy: "CALL/S", columns: []column{
+			text("COMMAND", "name"), number("CALL/S", "calls_per_second", count),
+			number("ERROR/S", "errors_per_second", count), number("TOTAL", "total", whole),
+			optional("P50", "p50_seconds", latency), optional("P99", "p99_seconds", latency),
+		},
+		isBad: func(r Row) bool { return r.number("errors_per_second") > 0 },
+	}
+	HotKeys = View{
+		Name: "keys", Page: "/hotkeys", List: "hotkeys", sortBy: "SHARE", columns: []column{
+			text("KEY", "key"), text("NODE", "node"), number("SHARE", "share", percent),
+			number("READ/S", "reads_per_second", count), number("WRITE/S", "writes_per_second", count),
+			number("BYTE/S", "bytes_per_second", size), {title: "CLIENT", field: "client", show: client},
+		},
+	}
+	BigKeys = View{
+		Name: "big keys", Page: "/bigkeys", List: "bigkeys", sortBy: "SIZE", columns: []column{
+			text("KEY", "key"), text("NODE", "node"), number("SIZE", "bytes", size), text("KIND", "kind"),
+			text("COMMAND", "command"), {title: "CLIENT", field: "client", show: client}, since("AGO", "time"),
+		},
+	}
+	Clients = View{
+		Name: "clients", Page: "/clients", List: "clients", columns: []column{
+			number("ID", "id", whole), text("ADDRESS", "addr"), text("NAME", "name"), text("USER", "user"),
+			number("AGE", "age_seconds", age), number("IDLE", "idle_seconds", age), text("LAST", "last_command"),
+			number("COMMANDS", "commands", count), number("MEMORY", "memory_bytes", size),
+		},
+	}
+	Events = View{
+		Name: "events", Page: "/events", List: "events", columns: []column{
+			{title: "TIME", field: "time", show: func(r Row) string {
+				t, err := time.Parse(time.RFC3339Nano, r.text("time"))
+				if err != nil {
+					return "-"
+				}
+				return t.Local().Format(time.DateTime)
+			}},
+			text("KIND", "kind"),
+			{title: "EVENT", field: "text", show: func(r Row) string {
+				fields, _ := r["fields"].([]any)
+				parts := []string{r.text("text")}
+				for _, f := range fields {
+					parts = append(parts, fmt.Sprint(f))
+				}
+				return safe(strings.Join(parts, " "))
+			}},
+		},
+		isBad: func(r Row) bool { return r["bad"] == true },
+		wraps: true,
+	}
+)
+
+// Rows returns the rows in an answer of the admin address, and each as it is there.
+func (v View) Rows(answer io.Reader) (rows []Row, raw []json.RawMessage, err error) {
+	var all map[string]json.RawMessage
+	if err := json.NewDecoder(answer).Decode(&all); err != nil {
+		return nil, nil, fmt.Errorf("no JSON: %w", err)
+	}
+	if err := json.Unmarshal(all[v.List], &raw); err != nil {
+		return nil, nil, fmt.Errorf("it has no list %s", v.List)
+	}
+	for _, text := range raw {
+		var r Row
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, nil, fmt.Errorf("its list %s: %w", v.List, err)
+		}
+		rows = append(rows, r)
+	}
+	return rows, raw, nil
+}
+
+// Titles returns the names of the columns, in lower case, by which a view can be sorted.
+func (v View) Titles() (names []string) {
+	for _, c := range v.columns {
+		names = append(names, strings.ToLower(c.title))
+	}
+	return names
+}
+
+// SortedBy returns the view sorted by a column. It returns false if there is no such column.
+func (v View) SortedBy(title string) (View, bool) {
+	i := slices.IndexFunc(v.columns, func(c column) bool { return strings.EqualFold(c.title, title) })
+	if i < 0 {
+		return v, false
+	}
+	v.sortBy = v.columns[i].title
+	return v, true
+}
+
+// Sort sorts rows: large numbers come first, texts in their order.
+func (v View) Sort(rows []Row) {
+	i := slices.IndexFunc(v.columns, func(c column) bool { return c.title == v.sortBy })
+	if i < 0 {
+		return
+	}
+	c := v.columns[i]
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		if c.by != nil {
+			return cmp.Compare(c.by(b), c.by(a))
+		}
+		return cmp.Compare(c.value(a), c.value(b))
+	})
+}
+
+// value returns what the column shows of a row.
+func (c column) value(r Row) string {
+	switch {
+	case c.show != nil:
+		return c.show(r)
+	case r.text(c.field) == "":
+		return "-"
+	}
+	return safe(r.text(c.field))
+}
+
+// Lines returns the rows as a table of at most width columns.
+func (v View) Lines(rows []Row, width int, style Style) []string {
+	if len(rows) == 0 {
+		return []string{"No " + v.Name + "."}
+	}
+	t := table{wraps: v.wraps}
+	for _, c := range v.columns {
+		title := c.title
+		if title == v.sortBy {
+			title += "*"
+		}
+		t.titles, t.numbers = append(t.titles, title), append(t.numbers, c.by != nil)
+	}
+	for _, r := range rows {
+		var line []cell
+		for i, c := range v.columns {
+			line = append(line, cell{c.value(r), i == 0 && v.isBad != nil && v.isBad(r)})
+		}
+		t.rows = append(t.rows, line)
+	}
+	return t.lines(width, style)
+}

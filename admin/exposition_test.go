@@ -53,6 +53,9 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 			{Addr: "127.0.0.1:2", Votes: true}, {Addr: "127.0.0.1:3", Votes: thread > 0, Missed: 2},
 		}
 		s.Locks[0].Took.Observe(3_000_000)
+		s.Threads = []metrics.Thread{{Index: thread, Busy: metrics.Seconds(time.Second)}}
+		s.Threads[0].Turned(3*time.Millisecond, 1)
+		s.Threads[0].Turned(5*time.Microsecond, 300)
 		s.Rules = []metrics.LockRule{{Match: "lock:*", Spare: thread}}
 		s.Users = []metrics.User{{Name: "app", Clients: 3, Waiting: 1, Waited: metrics.Seconds(3 * time.Second)}}
 		shots = append(shots, s)
@@ -123,5 +126,21 @@ func TestExposition(t *testing.T) {
 	}
 	if len(got) != len(want)-1 {
 		t.Errorf("%d lines, want %d", len(got), len(want)-1)
+	}
+}
+
+// TestThreadsAreExportedOnce: all pools share the threads, so their figures belong to no pool.
+func TestThreadsAreExportedOnce(t *testing.T) {
+	pools := func() []Pool { return []Pool{{Name: "a", Backend: twoThreads{}}, {Name: "b", Backend: twoThreads{}}} }
+	answer := httptest.NewRecorder()
+	PoolsHandler(pools, Options{}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	text := answer.Body.String()
+	for line, n := range map[string]int{
+		"\nkeyway_thread_busy_seconds_total{thread=\"0\"} ": 1, "\nkeyway_thread_busy_seconds_total{": 2,
+		"\nkeyway_clients{pool=": 2,
+	} {
+		if got := strings.Count(text, line); got != n {
+			t.Errorf("%d lines %q, want %d", got, line, n)
+		}
 	}
 }

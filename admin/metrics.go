@@ -15,6 +15,7 @@ type poolCollector struct {
 	ctx     context.Context // for reading the counters
 	backend Backend
 	o       Options
+	process chan<- prometheus.Metric // for what belongs to the process; nil: another pool exports it
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -120,6 +121,9 @@ func (c poolCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	c.o.collectLocks(c.ctx, out)
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })
+	if c.process != nil {
+		all.EachThread(func(s metrics.Sample) { c.process <- export(s) })
+	}
 }
 
 // collectSwitch exports how the keyway takes part in changes of the layout.
@@ -172,6 +176,8 @@ func export(s metrics.Sample) prometheus.Metric {
 	switch {
 	case s.Histogram != nil:
 		return histogram(d, s.Histogram, s.Labels...)
+	case s.Sizes != nil:
+		return sizes(d, s.Sizes, s.Labels...)
 	case s.Counter:
 		return prometheus.MustNewConstMetric(d, prometheus.CounterValue, s.Value, s.Labels...)
 	}
@@ -187,4 +193,15 @@ func histogram(d *prometheus.Desc, h *metrics.Histogram, labels ...string) prome
 		buckets[float64(uint64(1)<<i)/1e6] = below
 	}
 	return prometheus.MustNewConstHistogram(d, h.Count, float64(h.Sum)/1e6, buckets, labels...)
+}
+
+// sizes exports how many things came together.
+func sizes(d *prometheus.Desc, of *metrics.Sizes, labels ...string) prometheus.Metric {
+	buckets := map[float64]uint64{}
+	below := uint64(0)
+	for i := range metrics.SizeBuckets - 1 {
+		below += of.Buckets[i]
+		buckets[float64(uint64(1)<<i)] = below
+	}
+	return prometheus.MustNewConstHistogram(d, of.Count, float64(of.Sum), buckets, labels...)
 }

@@ -136,12 +136,14 @@ func (c poolsCollector) Collect(out chan<- prometheus.Metric) {
 	defer cancel()
 	for i, p := range c.pools() {
 		p.Options.Version = c.o.Version
-		var of prometheus.Collector = poolCollector{ctx, p.Backend, p.Options}
-		if p.Name != "" {
-			of = prometheus.WrapCollectorWith(prometheus.Labels{PoolParam: p.Name}, of)
-		}
+		one := poolCollector{ctx: ctx, backend: p.Backend, o: p.Options}
 		if i == 0 {
 			c.o.collectProcess(p.Backend.Started(), out)
+			one.process = out
+		}
+		var of prometheus.Collector = one
+		if p.Name != "" {
+			of = prometheus.WrapCollectorWith(prometheus.Labels{PoolParam: p.Name}, of)
 		}
 		of.Collect(out)
 	}

@@ -76,13 +76,16 @@ func (p *poller) wait(timeout time.Duration) error {
 	return nil
 }
 
-func (p *poller) dispatch() {
+// dispatch calls the handlers of the sockets that are ready, and returns how many these are.
+func (p *poller) dispatch() (sockets int) {
+	sockets = p.ready
 	for i := range p.ready {
 		ev := &p.events[i]
 		fd := int(ev.Fd)
 		if fd == p.evfd {
 			var b [8]byte
 			_, _ = unix.Read(fd, b[:]) // the mailbox itself says what is in it
+			sockets--
 			continue
 		}
 		if h := p.handlers[fd]; h != nil { // nil: removed earlier in this turn
@@ -91,6 +94,7 @@ func (p *poller) dispatch() {
 		}
 	}
 	p.ready = 0
+	return sockets
 }
 
 func (p *poller) endTurn() {

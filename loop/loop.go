@@ -59,12 +59,28 @@ type turns struct {
 	poll   poller
 	start  time.Time
 	owners []*Loop // those that have joined; in the loop only
+	measured
 
 	mu     sync.Mutex
 	mail   []letter
 	isRun  bool // an owner has joined
 	ended  bool // the last owner has left, or the loop has failed
 	posted atomic.Bool
+}
+
+// measured is what is measured of a turn that is not over.
+type measured struct {
+	turned func(took time.Duration, events int)
+	began  time.Duration // on the clock of BeginTurn; 0: no turn has begun
+	events int           // sockets that were ready, and posted functions
+}
+
+// over ends the turn, if it is not over yet.
+func (m *measured) over(now time.Duration) {
+	if m.began != 0 {
+		m.turned(now-m.began, m.events)
+		m.began = 0
+	}
 }
 
 // letter is a function for the loop to call. Without a function, the owner joins.
@@ -75,7 +91,7 @@ type letter struct {
 
 // New returns a loop's part for the first owner.
 func New() (*Loop, error) {
-	t := &turns{start: time.Now()}
+	t := &turns{start: time.Now(), measured: measured{turned: func(time.Duration, int) {}}}
 	if err := t.poll.open(); err != nil {
 		return nil, err
 	}
@@ -86,6 +102,11 @@ func newLoop(t *turns) *Loop { return &Loop{turns: t, left: make(chan error, 1)}
 
 // Share returns the part of the same loop for another owner.
 func (l *Loop) Share() *Loop { return newLoop(l.turns) }
+
+// Measure makes the loop call turned after each turn: how long it took, and how many sockets and posted
+// functions it served. A turn lasts until the loop sleeps or begins the next one. To look for
+// ready sockets without sleeping belongs to the turn. Call Measure before any owner runs.
+func (l *Loop) Measure(turned func(took time.Duration, events int)) { l.turned = turned }
 
 // Now returns the time since the loop's start, on the clock of BeginTurn.
 func (l *Loop) Now() time.Duration { return time.Since(l.start) }
@@ -192,17 +213,22 @@ func (t *turns) turn() error {
 			next = min(next, l.owner.Pause())
 		}
 		t.poll.endTurn()
-		if timeout := next - time.Since(t.start); timeout > 0 {
+		now := time.Since(t.start)
+		if timeout := next - now; timeout > 0 {
+			t.over(now)
 			if err := t.poll.wait(timeout); err != nil {
 				return err
 			}
 		}
 	}
 	wall := time.Now()
+	now := wall.Sub(t.start)
+	t.over(now)
+	t.began = now
 	for _, l := range t.owners {
-		l.owner.BeginTurn(wall.Sub(t.start), wall)
+		l.owner.BeginTurn(now, wall)
 	}
-	t.poll.dispatch()
+	t.events = t.poll.dispatch()
 	if t.posted.Load() {
 		t.runMail(wall)
 	}
@@ -226,6 +252,7 @@ func (t *turns) runMail(wall time.Time) {
 	mail := t.mail
 	t.mail = nil
 	t.mu.Unlock()
+	t.events += len(mail)
 	for _, m := range mail {
 		switch {
 		case m.f == nil:

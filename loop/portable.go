@@ -39,5 +39,5 @@ func (p *poller) wait(timeout time.Duration) error {
 	return nil
 }
 
-func (p *poller) dispatch() {}
-func (p *poller) endTurn()  {}
+func (p *poller) dispatch() int { return 0 }
+func (p *poller) endTurn()      {}

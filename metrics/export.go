@@ -3,6 +3,7 @@ package metrics
 import (
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -18,8 +19,9 @@ type Metric struct {
 type Sample struct {
 	*Metric
 	Labels    []string   // the values of the labels
-	Value     float64    // unused if Histogram is set
+	Value     float64    // unused if Histogram or Sizes is set
 	Histogram *Histogram // in microseconds
+	Sizes     *Sizes
 }
 
 // row is a field with its decoded tags.
@@ -38,6 +40,7 @@ var (
 	nodeRows   = rows(reflect.TypeFor[Node](), "node", "addr")
 	lockRows   = rows(reflect.TypeFor[LockNode](), "addr")
 	ruleRows   = rows(reflect.TypeFor[LockRule](), "match")
+	loopRows   = rows(reflect.TypeFor[Thread](), "thread")
 	userRows   = rows(reflect.TypeFor[User](), "user")
 )
 
@@ -81,7 +84,7 @@ func isCounter(t reflect.Type) bool {
 
 // Each calls f with all samples. nameOf returns the name of the command or family with
 // index i. Each leaves out commands without calls, errors and histograms of what has not happened, and
-// replicas that keyway has not dialed.
+// replicas that keyway has not dialed. [Snapshot.EachThread] has the threads.
 func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 	v := reflect.ValueOf(s).Elem()
 	for _, r := range threadRows {
@@ -129,6 +132,16 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 	}
 }
 
+// EachThread calls f with all samples of the threads, which belong to no single pool.
+func (s *Snapshot) EachThread(f func(Sample)) {
+	for i := range s.Threads {
+		of := reflect.ValueOf(&s.Threads[i]).Elem()
+		for _, r := range loopRows {
+			f(r.sample(of.FieldByIndex(r.index), strconv.Itoa(s.Threads[i].Index)))
+		}
+	}
+}
+
 func (n *Node) each(f func(Sample)) {
 	v := reflect.ValueOf(n).Elem()
 	for _, r := range nodeRows {
@@ -159,6 +172,9 @@ func (r *row) sample(of reflect.Value, labels ...string) Sample {
 	}
 	if h, ok := of.Addr().Interface().(*Histogram); ok {
 		return Sample{Metric: r.metric, Labels: labels, Histogram: h}
+	}
+	if sizes, ok := of.Addr().Interface().(*Sizes); ok {
+		return Sample{Metric: r.metric, Labels: labels, Sizes: sizes}
 	}
 	return Sample{Metric: r.metric, Labels: labels, Value: float(of)}
 }

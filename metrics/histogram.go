@@ -29,6 +29,23 @@ func (h *Histogram) ObserveMany(ns int64, n uint64) {
 	h.Sum += us * n
 }
 
+// SizeBuckets is the number of buckets of Sizes.
+const SizeBuckets = 10
+
+// Sizes counts how many things came together, such as the events of one turn. Bucket i counts
+// the cases with at most 2^i of them, and more than in the bucket before. The last bucket has all larger ones.
+type Sizes struct {
+	Buckets    [SizeBuckets]uint64
+	Count, Sum uint64
+}
+
+// Observe counts n things that came together.
+func (s *Sizes) Observe(n int) {
+	s.Buckets[min(bits.Len(uint(max(n, 1)-1)), SizeBuckets-1)]++
+	s.Count++
+	s.Sum += uint64(n)
+}
+
 // Add adds the counts of another histogram.
 func (h *Histogram) Add(o *Histogram) {
 	for i, n := range o.Buckets {

@@ -11,6 +11,7 @@ func Sum(threads []Snapshot) Snapshot {
 	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
 	all.Families, all.Nodes = slices.Clone(all.Families), slices.Clone(all.Nodes)
 	all.Locks, all.Rules, all.Users = slices.Clone(all.Locks), slices.Clone(all.Rules), slices.Clone(all.Users)
+	all.Threads = slices.Clone(all.Threads)
 	for i := range threads[1:] {
 		all.add(&threads[i+1])
 	}
@@ -28,6 +29,7 @@ func (s *Snapshot) add(o *Snapshot) {
 	s.Locks = merge(s.Locks, o.Locks, func(a, b *LockNode) bool { return a.Addr == b.Addr })
 	s.Rules = merge(s.Rules, o.Rules, func(a, b *LockRule) bool { return a.Match == b.Match })
 	s.Users = merge(s.Users, o.Users, func(a, b *User) bool { return a.Name == b.Name })
+	s.Threads = append(s.Threads, o.Threads...)
 	s.Covered = s.Covered && o.Covered
 }
 

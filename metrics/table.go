@@ -184,6 +184,21 @@ type User struct {
 	Excluded uint64  `metric:"user_refused_total" label:"reason=max_clients"`
 }
 
+// Thread has the figures of the event loop of one thread. All pools of a process share the loops.
+type Thread struct {
+	Index  int
+	Busy   Seconds   `metric:"thread_busy_seconds_total"`
+	Turns  Histogram `metric:"thread_turn_duration_seconds"`
+	Events Sizes     `metric:"thread_turn_events"`
+}
+
+// Turned counts a turn of the thread, as [loop.Loop.Measure] has it.
+func (t *Thread) Turned(took time.Duration, events int) {
+	t.Busy += Seconds(took)
+	t.Turns.Observe(int64(took))
+	t.Events.Observe(events)
+}
+
 // Snapshot is a copy of all counts of a thread, or the sum over all threads.
 type Snapshot struct {
 	Gauges
@@ -194,6 +209,7 @@ type Snapshot struct {
 	Locks    []LockNode
 	Rules    []LockRule
 	Users    []User
+	Threads  []Thread // the thread's own; in a sum, those of all threads
 	Layout   string
 	Epoch    uint64
 	Covered  bool // every slot has an owner
@@ -252,6 +268,11 @@ var help = map[string]string{
 	"switch_pull_seconds": "How long commands waited while their keys were brought to the nodes of a new layout.",
 	"switch_held_seconds": "How long commands waited because keyways held them for a change of the layout.",
 	"reads_again_total":   "Reads that a replica did not answer and that were sent again.",
+
+	"thread_busy_seconds_total": "Time in which the thread did not sleep. Its rate is the busy share of the thread: " +
+		"near 1, it can do no more.",
+	"thread_turn_duration_seconds": "Time of a turn of the thread's event loop, in which it serves what is ready.",
+	"thread_turn_events":           "Events that the thread serves in a turn: sockets, and messages of other threads.",
 
 	"clients":             "Connected clients.",
 	"client_output_bytes": "Bytes of replies that clients have not read yet.",

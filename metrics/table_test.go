@@ -12,7 +12,8 @@ func TestEveryCounterIsExported(t *testing.T) {
 		of   reflect.Type
 		rows []row
 	}{{reflect.TypeFor[Snapshot](), threadRows}, {reflect.TypeFor[Node](), nodeRows},
-		{reflect.TypeFor[LockNode](), lockRows}, {reflect.TypeFor[LockRule](), ruleRows}} {
+		{reflect.TypeFor[LockNode](), lockRows}, {reflect.TypeFor[LockRule](), ruleRows},
+		{reflect.TypeFor[Thread](), loopRows}} {
 		samples := map[string]bool{}
 		exported := map[string]bool{"Epoch": true} // counts nothing
 		for _, r := range table.rows {

@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/machine"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
@@ -21,6 +22,7 @@ import (
 // thread in every loop.
 type Host struct {
 	loops      []*loop.Loop
+	figures    []*metrics.Thread // of each loop, which alone uses it
 	memory     giver
 	handshakes chan struct{} // tokens of the TLS handshakes with clients that compute now
 	toNodes    chan struct{} // the same with nodes, which must not wait for those of clients
@@ -46,7 +48,9 @@ func NewHost(cfg *config.Config) (*Host, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.loops = append(h.loops, l)
+		figures := &metrics.Thread{Index: len(h.loops)}
+		l.Measure(figures.Turned)
+		h.loops, h.figures = append(h.loops, l), append(h.figures, figures)
 	}
 	return h, nil
 }

@@ -362,7 +362,11 @@ func (s *Server) refresh(done func()) {
 // Snapshot returns copies of the counters of all threads, in their order. Each thread copies its own, so
 // the copies are not of the same instant.
 func (s *Server) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
-	all, err := askThreads(ctx, s, (*proxy.Worker).Snapshot)
+	all, err := askThreads(ctx, s, func(w *proxy.Worker) metrics.Snapshot {
+		shot := w.Snapshot()
+		shot.Threads = []metrics.Thread{*s.host.figures[w.Options.Index]}
+		return shot
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the counters: %w", err)
 	}

@@ -1,6 +1,7 @@
 package hashring
 
 import (
+	"iter"
 	"math"
 	"sort"
 )
@@ -61,6 +62,19 @@ type runs struct {
 	period uint64
 	ends   []uint64
 	nodes  []int
+}
+
+// Runs yields the consecutive points that belong to one node, in order: the point before which they end, and
+// the node's index. A modulo's repeat after the last.
+func Runs(d Distribution) iter.Seq2[uint64, int] {
+	all := d.runs()
+	return func(yield func(end uint64, node int) bool) {
+		for i, end := range all.ends {
+			if !yield(end, all.nodes[i]) {
+				return
+			}
+		}
+	}
 }
 
 func (r *Ring) runs() runs {

@@ -10,7 +10,7 @@ MUTANT ?=
 
 VERSION ?= $(shell scripts/version)
 
-.PHONY: build release packages charts test race lint fuzz sim faults soak mutants compat locks servers bench tools generate
+.PHONY: build release packages charts test race lint fuzz sim faults soak mutants compat locks servers bench tools generate screenshots
 
 build:
 	go build -ldflags "-X main.version=$(VERSION)" -o keyway ./cmd/keyway
@@ -119,6 +119,10 @@ generate:
 	go generate ./command
 	go test ./config -run TestKeysPage -args -update
 	go test ./test -run TestREADMEPages -args -update
+
+# The pictures of the page in docs/images.
+screenshots: tools
+	go test -count=1 ./test/page -run TestScreenshots -args -screenshots ../../docs/images
 
 tools:
 	@scripts/tools

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -56,6 +57,7 @@ type Options struct {
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
+	Page      *page.Page // what a browser shows; nil: there is none
 	// Route returns where a key lives by the table in force, and why. nil: there is no /route.
 	Route func(key []byte) router.Explanation
 	Views
@@ -157,6 +159,9 @@ func servePool(mux *http.ServeMux, o, process Options) {
 	}
 	if o.Route != nil {
 		mux.HandleFunc("GET /route", o.explainRoutes)
+	}
+	if o.Page != nil {
+		mux.HandleFunc("GET "+LivePath, o.Page.ServeLive)
 	}
 	if o.Locks != nil {
 		mux.HandleFunc("GET /locks", o.listLocks)

@@ -25,6 +25,7 @@ const PoolParam = "pool"
 // asked for each request.
 func PoolsHandler(pools func() []Pool, o Options) http.Handler {
 	mux := http.NewServeMux()
+	servePages(mux, pools)
 	serveProcess(mux, poolsCollector{pools, o}, o)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		chosen, err := choose(pools(), r)
@@ -52,7 +53,7 @@ func PoolsHandler(pools func() []Pool, o Options) http.Handler {
 		servePool(one, chosen[0].Options, o)
 		one.ServeHTTP(w, r)
 	})
-	return mux
+	return forOwnNames(mux)
 }
 
 // choose returns the pool that a request names, or all pools.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/server"
 )
@@ -77,7 +78,7 @@ func (r *running) serveAdmin(ctx context.Context, l *adminListener) {
 func (r *running) serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 	of := securing{ln, func() *config.TLS { return r.first().cfg.Load().Admin.TLS }}
 	srv := &http.Server{
-		Handler: of.endOutdated(h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: endingWith(ctx, of.endOutdated(h)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(r.log.With("addr", ln.Addr().String()).Handler(), slog.LevelWarn),
 	}
@@ -130,4 +131,18 @@ func (r *running) logAdmin() {
 	for _, warning := range config.AdminWarnings(r.first().cfg.Load()) {
 		r.log.Warn(warning)
 	}
+}
+
+// endingWith ends the answers that go on for as long as a browser watches the page when ctx ends. The server would wait
+// for them.
+func endingWith(ctx context.Context, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == admin.LivePath {
+			until, end := context.WithCancel(r.Context())
+			defer end()
+			defer context.AfterFunc(ctx, end)()
+			r = r.WithContext(until)
+		}
+		h.ServeHTTP(w, r)
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/reshard"
@@ -42,6 +43,7 @@ type served struct {
 	wishes    reshard.Wishes
 	events    *overview.Recorder // that of the process, if the configuration has no pools
 	sampler   *overview.Sampler
+	page      *page.Page
 }
 
 // observers look at the nodes while keyway serves.
@@ -79,6 +81,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	p.next = &trials{srv: p.srv, log: p.log}
 	p.cfg.Store(cfg)
 	p.sampler = p.newSampler()
+	p.page = p.newPage()
 	return p, nil
 }
 
@@ -128,6 +131,7 @@ func (p *served) forAdmin() admin.Pool {
 	return admin.Pool{Name: p.name, Backend: p.srv, Options: admin.Options{
 		Surveyed: p.surveyed, Guarded: p.guarded,
 		Disagreeing: func() int { return p.observers.Load().keys.Disagreeing() },
+		Page:        p.page,
 		Views:       admin.Views{Overview: p.sampler.State, Events: p.newestEvents},
 		Locks:       p.srv.Locks,
 		LockFigures: p.srv.LockFigures,

@@ -109,6 +109,11 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"machine", module + "config " + module + "server", "it knows the machine, and no configuration"},
 	{"systemd", module + "config " + module + "server " + module + "admin", "it knows systemd's messages only"},
 	{"nutcracker", module + "config " + module + "wiring", "it writes texts, which the command then tries"},
+	{
+		"page",
+		module + "admin " + module + "server " + module + "config",
+		"it shows what others know, and asks by functions",
+	},
 	{"daemon", "github.com/spf13/cobra", "it knows no commands and no flags"},
 	{"wiring reshard", module + "admin " + module + "daemon", "what operators see is the command's business"},
 	{

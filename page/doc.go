@@ -1,0 +1,4 @@
+// Package page owns what a browser shows of a running keyway: a page of one pool that is whole without
+// JavaScript, its style and script, its pictures, and the events that keep it up to date. It reads what others
+// know, changes nothing, and escapes all that it shows.
+package page

@@ -1,0 +1,173 @@
+package page
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+const (
+	everyEvent   = time.Second     // the least time between two events
+	maxListeners = 50              // browsers that watch a page
+	maxQueued    = 3               // events that may wait for a browser
+	writeWithin  = 5 * time.Second // after that a browser that does not read is dropped
+)
+
+// hub sends the parts of a page that have changed to all browsers that watch it. While there are some, one goroutine
+// looks once a second, however many they are.
+type hub struct {
+	page *Page
+
+	mu        sync.Mutex
+	listeners map[chan []byte]bool
+	shown     map[string]string // sections as the listeners have them
+	stop      context.CancelFunc
+}
+
+// join adds a listener, whose first event has all sections. It returns nil if there are too many. leave must be
+// called at the end. The channel is closed if its reader is too slow.
+func (h *hub) join() (events chan []byte, leave func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.listeners) >= maxListeners {
+		return nil, func() {}
+	}
+	if len(h.listeners) == 0 {
+		var ctx context.Context
+		ctx, h.stop = context.WithCancel(context.Background())
+		h.listeners, h.shown = map[chan []byte]bool{}, map[string]string{}
+		go h.run(ctx)
+	}
+	events = make(chan []byte, maxQueued)
+	if len(h.shown) > 0 {
+		events <- eventOf(h.shown)
+	}
+	h.listeners[events] = true
+	return events, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.remove(events)
+	}
+}
+
+// remove removes a listener. The last one ends the goroutine.
+func (h *hub) remove(events chan []byte) {
+	if !h.listeners[events] {
+		return
+	}
+	delete(h.listeners, events)
+	close(events)
+	if len(h.listeners) == 0 {
+		h.stop()
+	}
+}
+
+// run looks and sends until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	tick := time.NewTicker(everyEvent)
+	defer tick.Stop()
+	for {
+		h.send(ctx, h.look(ctx))
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look returns all sections as they are now.
+func (h *hub) look(ctx context.Context) map[string]string {
+	now := map[string]string{}
+	for _, s := range h.page.look(ctx, nil).sections() {
+		now[s.ID] = s.html()
+	}
+	return now
+}
+
+// send sends the sections that have changed. It waits for nobody.
+func (h *hub) send(ctx context.Context, now map[string]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() != nil { // a later goroutine has other listeners
+		return
+	}
+	changed := map[string]string{}
+	for id, html := range now {
+		if before, ok := h.shown[id]; !ok || before != html {
+			changed[id], h.shown[id] = html, html
+		}
+	}
+	event := eventOf(changed)
+	for events := range h.listeners {
+		select {
+		case events <- event:
+		default:
+			h.remove(events)
+		}
+	}
+}
+
+// eventOf returns a server-sent event. It is one line of JSON, because that has no line break.
+func eventOf(sections map[string]string) []byte {
+	var event bytes.Buffer
+	event.WriteString("data: ")
+	text := json.NewEncoder(&event)
+	text.SetEscapeHTML(false) // it only makes the event longer: the script parses it as JSON
+	if err := text.Encode(sections); err != nil {
+		panic(err) // strings can always be encoded
+	}
+	event.WriteByte('\n')
+	return event.Bytes()
+}
+
+// ServeLive serves the events of a page until the browser leaves or the request's context ends.
+func (p *Page) ServeLive(w http.ResponseWriter, r *http.Request) {
+	protect(w)
+	if !ofSameSite(r) {
+		http.Error(w, "only keyway's own page may listen", http.StatusForbidden)
+		return
+	}
+	events, leave := p.live.join()
+	defer leave()
+	if events == nil {
+		w.Header().Set("Retry-After", "10")
+		http.Error(w, fmt.Sprintf("%d browsers watch already", maxListeners), http.StatusServiceUnavailable)
+		return
+	}
+	out := http.NewResponseController(w)
+	_ = out.SetReadDeadline(time.Time{}) // net/http would end the request at it
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not wait for more
+	next := []byte("retry: 1000\n\n")
+	for ok := true; ok; {
+		_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
+		if _, err := w.Write(next); err != nil || out.Flush() != nil {
+			return
+		}
+		select {
+		case next, ok = <-events:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// ofSameSite reports whether a request comes from a page of this server, or from no page. What other sites ask for
+// they cannot read, but it would take the places of operators.
+func ofSameSite(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host == r.Host
+}

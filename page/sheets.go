@@ -1,0 +1,263 @@
+package page
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/overview"
+)
+
+// nodesSheet lists the nodes: those that cannot be reached first, then the slow ones.
+func nodesSheet(s *overview.State) *Sheet {
+	sheet := &Sheet{ID: "nodes", Title: "Nodes", Empty: "No node is known yet.", Columns: []Column{
+		{Name: "Node"}, {Name: "State"}, {Name: "Keys", Number: true, Help: "share of all places that keys can have"},
+		{Name: "In flight", Number: true, Help: "requests that the node has not answered"},
+		{Name: "Timeouts/s", Number: true}, {Name: "From node/s", Number: true, Help: "bytes of replies in a second"},
+		{Name: "To node/s", Number: true, Help: "bytes of requests in a second"},
+		{Name: "Lag", Number: true, Help: "how far a replica is behind its master, at most"},
+		{Name: "Memory", Number: true}, {Name: "Version"},
+	}}
+	nodes := slices.Clone(s.Nodes)
+	slices.SortStableFunc(nodes, func(a, b overview.Node) int { return cmp.Compare(urgency(&a), urgency(&b)) })
+	for i := range nodes {
+		n := &nodes[i]
+		role := n.Role
+		if n.Master != "" {
+			role = "replica of " + n.Master
+		}
+		name := Cell{Text: shown(n.Name), Sub: shown(n.Addr) + ", " + shown(role), Head: true}
+		if n.Name == n.Addr {
+			name.Sub = shown(role)
+		}
+		lag, value := "–", -1.0
+		if n.Lag != nil {
+			lag, value = latency(*n.Lag), *n.Lag
+		}
+		keys := known(percent(n.Share), n.Share)
+		keys.Bar = int(n.Share*100 + 0.5)
+		sheet.Rows = append(sheet.Rows, Row{Class: nodeClass(n), Cells: []Cell{
+			name, stateCell(n, s.Time), keys,
+			quiet(number(float64(n.InFlight)), float64(n.InFlight)), quiet(number(n.Timeouts), n.Timeouts),
+			quiet(size(n.BytesIn), n.BytesIn), quiet(size(n.BytesOut), n.BytesOut), figure(lag, value),
+			known(size(float64(n.Memory)), float64(n.Memory)), text(cmp.Or(n.Version, "–")),
+		}})
+	}
+	return sheet
+}
+
+// known is a figure that is not known while it is 0.
+func known(s string, value float64) Cell {
+	if value == 0 {
+		return figure("–", 0)
+	}
+	return figure(s, value)
+}
+
+// urgency sorts nodes: the lower, the sooner somebody should look.
+func urgency(n *overview.Node) int {
+	switch nodeClass(n) {
+	case "bad":
+		return 0
+	case "warn":
+		return 1
+	}
+	if n.Role == overview.Replica {
+		return 3
+	}
+	return 2
+}
+
+// nodeClass returns how a node stands out.
+func nodeClass(n *overview.Node) string {
+	switch {
+	case n.State != overview.Ready && n.State != overview.Unused:
+		return "bad"
+	case n.Slow:
+		return "warn"
+	}
+	return ""
+}
+
+// stateCell says how a node is, why, and since when.
+func stateCell(n *overview.Node, now time.Time) Cell {
+	c := Cell{Badge: shown(n.State), Class: cmp.Or(nodeClass(n), "good"), Value: fmt.Sprint(urgency(n), n.State)}
+	var words []string
+	if n.State != overview.Ready && n.Reason != "" {
+		words = append(words, sentence(n.Reason))
+	}
+	if n.Slow && c.Class == "warn" {
+		c.Badge = "slow"
+		if n.SlowReason != "" {
+			words = append(words, sentence(n.SlowReason))
+		}
+	}
+	if !n.Since.IsZero() && c.Class != "warn" {
+		words = append(words, "for "+span(now.Sub(n.Since)))
+	}
+	c.Sub = strings.Join(words, ", ")
+	return c
+}
+
+// commandsSheet lists the commands of the last minute.
+func commandsSheet(s *overview.State) *Sheet {
+	sheet := &Sheet{ID: "commands", Half: true, Title: "Commands", Note: "used in the last minute",
+		Empty: "No commands in the last minute.",
+		Columns: []Column{{Name: "Command"}, {Name: "Calls/s", Number: true}, {Name: "Errors/s", Number: true},
+			{Name: "Calls in all", Number: true}}}
+	for _, c := range s.Commands[:sheet.bound(len(s.Commands), 50)] {
+		row := Row{Cells: []Cell{{Text: shown(c.Name), Head: true, Code: true}, quiet(number(c.Calls), c.Calls),
+			quiet(number(c.Errors), c.Errors), figure(number(float64(c.Total)), float64(c.Total))}}
+		sheet.Rows = append(sheet.Rows, row)
+	}
+	return sheet
+}
+
+// bound returns how many of count rows are shown, at most most, and notes how many are left out.
+func (s *Sheet) bound(count, most int) int {
+	s.More = max(0, count-most)
+	return min(count, most)
+}
+
+// keywaysSheet lists the keyways on the same nodes.
+func keywaysSheet(s *overview.State) *Sheet {
+	sheet := &Sheet{ID: "keyways", Half: true, Title: "Keyways", Note: "connected to the same nodes",
+		Empty: "This keyway has seen no other at its nodes.", Columns: []Column{{Name: "Instance"}, {Name: "From"},
+			{Name: "Version"}, {Name: "Layout"}}}
+	for _, k := range s.Keyways[:sheet.bound(len(s.Keyways), 100)] {
+		name, layout := text(k.Instance), Cell{Badge: "the same", Class: "good"}
+		if name.Head = true; k.Self {
+			name.Sub = "this one"
+		}
+		row := Row{}
+		if !k.Agrees {
+			row.Class, layout = "bad", Cell{Badge: "another", Class: "bad"}
+		}
+		row.Cells = []Cell{name, text(cmp.Or(k.Host, "–")), text(cmp.Or(k.Version, "–")), layout}
+		sheet.Rows = append(sheet.Rows, row)
+	}
+	return sheet
+}
+
+// hotSheet lists keys that many commands use.
+func hotSheet(keys []HotKey) *Sheet {
+	sheet := &Sheet{ID: "hot", Title: "Hot keys", Note: "by their share of all commands",
+		Empty: "No key stands out.", Columns: []Column{{Name: "Key"}, {Name: "Share", Number: true},
+			{Name: "Reads/s", Number: true}, {Name: "Writes/s", Number: true}, {Name: "Bytes/s", Number: true},
+			{Name: "Node"}, {Name: "Most by"}}}
+	for _, k := range keys {
+		key, share := code(k.Key), figure(percent(k.Share), k.Share)
+		key.Head, share.Bar = true, int(k.Share*100+0.5)
+		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{key, share, quiet(number(k.Reads), k.Reads),
+			quiet(number(k.Writes), k.Writes), figure(size(k.Bytes), k.Bytes), text(k.Node), text(k.Client)}})
+	}
+	return sheet
+}
+
+// bigSheet lists keys with large values.
+func bigSheet(keys []BigKey, now time.Time) *Sheet {
+	sheet := &Sheet{ID: "big", Title: "Big keys", Note: "seen on their way", Empty: "No large value has passed.",
+		Columns: []Column{{Name: "Key"}, {Name: "Size", Number: true}, {Name: "What"}, {Name: "Command"},
+			{Name: "Client"}, {Name: "Seen"}}}
+	for _, k := range keys {
+		key := code(k.Key)
+		key.Head = true
+		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{key, figure(size(float64(k.Bytes)), float64(k.Bytes)),
+			text(k.Kind), code(k.Command), text(k.Client), moment(k.Time, now)}})
+	}
+	return sheet
+}
+
+// moment is a cell of a time of the day.
+func moment(at, now time.Time) Cell {
+	return Cell{Text: clock(at, now), Value: at.UTC().Format("20060102150405.000000")}
+}
+
+// slowSheet lists slow commands.
+func slowSheet(all []SlowCommand, now time.Time) *Sheet {
+	sheet := &Sheet{ID: "slow", Title: "Slow commands", Note: "as in SLOWLOG GET",
+		Empty: "No command was slower than slowlog-log-slower-than.", Columns: []Column{{Name: "Command"},
+			{Name: "Took", Number: true}, {Name: "In queue", Number: true}, {Name: "At node", Number: true},
+			{Name: "Node"}, {Name: "Client"}, {Name: "At"}}}
+	for _, c := range all {
+		command := code(c.Command)
+		command.Head = true
+		row := Row{Cells: []Cell{command, took(c.Took), took(c.Queued), took(c.AtNode), text(cmp.Or(c.Node, "–")),
+			text(c.Client), moment(c.Time, now)}}
+		sheet.Rows = append(sheet.Rows, row)
+	}
+	return sheet
+}
+
+func took(d time.Duration) Cell { return figure(latency(d.Seconds()), d.Seconds()) }
+
+// clientsSheet lists clients.
+func clientsSheet(all []Client, connected int) *Sheet {
+	sheet := &Sheet{ID: "clients", Title: "Clients", Empty: "No client is connected.",
+		More: max(0, connected-len(all)), Columns: []Column{{Name: "Client"}, {Name: "User"}, {Name: "Last command"},
+			{Name: "Commands", Number: true}, {Name: "Idle", Number: true}, {Name: "Age", Number: true},
+			{Name: "In", Number: true}, {Name: "Out", Number: true}, {Name: "Memory", Number: true},
+			{Name: "Database", Number: true}, {Name: "Flags"}}}
+	for _, c := range all {
+		id := Cell{Text: shown(c.Addr), Sub: fmt.Sprintf("id %d", c.ID), Head: true}
+		for _, of := range []string{c.Name, c.Library} {
+			if of != "" {
+				id.Sub += ", " + shown(of)
+			}
+		}
+		flags := c.Flags
+		if c.Blocked {
+			flags += " blocked"
+		}
+		if c.Subscriptions > 0 {
+			flags += ", " + counted(c.Subscriptions, "subscription")
+		}
+		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{id, text(c.User), code(c.LastCommand),
+			figure(number(float64(c.Commands)), float64(c.Commands)), figure(span(c.Idle), c.Idle.Seconds()),
+			figure(span(c.Age), c.Age.Seconds()), figure(size(float64(c.BytesIn)), float64(c.BytesIn)),
+			figure(size(float64(c.BytesOut)), float64(c.BytesOut)), figure(size(float64(c.Memory)), float64(c.Memory)),
+			figure(fmt.Sprint(c.Database), float64(c.Database)), text(flags)}})
+	}
+	return sheet
+}
+
+// subscriptionsSheet lists what clients listen to.
+func subscriptionsSheet(all []Subscription) *Sheet {
+	sheet := &Sheet{ID: "subscriptions", Title: "Subscriptions", Empty: "No client has subscribed to anything.",
+		Columns: []Column{{Name: "Name"}, {Name: "Kind"}, {Name: "Clients", Number: true}}}
+	for _, s := range all {
+		name := code(s.Name)
+		name.Head = true
+		sheet.Rows = append(sheet.Rows,
+			Row{Cells: []Cell{name, text(s.Kind), figure(number(float64(s.Clients)), float64(s.Clients))}})
+	}
+	return sheet
+}
+
+// locksSheet lists locks that clients hold or wait for.
+func locksSheet(all []locks.Row) *Sheet {
+	sheet := &Sheet{ID: "locks", Title: "Locks", Note: "held or waited for, as in KEYWAY LOCKS",
+		Empty: "No lock is held.", Columns: []Column{{Name: "Lock"}, {Name: "State"}, {Name: "Held for", Number: true},
+			{Name: "Lease left", Number: true}, {Name: "Waiting", Number: true}, {Name: "Holder"}, {Name: "Library"},
+			{Name: "Node"}}}
+	for _, l := range all {
+		key, state, row := code(l.Key), Cell{Badge: shown(l.State), Class: "good"}, Row{}
+		if key.Head = true; len(l.Alarms) > 0 {
+			state.Class, row.Class, state.Sub = "warn", "warn", shown(strings.Join(l.Alarms, ", "))
+		}
+		lease := figure("none", -1)
+		if l.Lease >= 0 {
+			lease = took(time.Duration(l.Lease) * time.Millisecond)
+		}
+		waiting := float64(l.Pollers + l.Waiters + l.Blocked)
+		holder := text(l.Addr)
+		holder.Sub = shown(l.Name)
+		row.Cells = []Cell{key, state, took(time.Duration(l.Held) * time.Millisecond), lease,
+			quiet(number(waiting), waiting), holder, text(cmp.Or(l.Library, l.Kind)), text(l.Node)}
+		sheet.Rows = append(sheet.Rows, row)
+	}
+	return sheet
+}

@@ -1,0 +1,211 @@
+package page
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyway-proxy/keyway/overview"
+)
+
+// maxRows is how many rows the lists have whose length clients decide.
+const maxRows = 100
+
+// view is what the templates show.
+type view struct {
+	*overview.State
+	Pools    []string // to choose from; empty: there are no others
+	Tiles    []Tile
+	Nodes    *Sheet
+	Lists    []*Sheet // by the order of the page
+	Picture  *Picture
+	Where    *Where
+	Progress *Progress
+}
+
+// Tile is a figure of the whole pool.
+type Tile struct {
+	Name, Value string
+	Details     []string
+	Spark       *Spark // nil: there is none
+	SparkOf     string
+}
+
+// Progress is a change of the layout that is under way.
+type Progress struct {
+	From, To, State string
+	Epoch           int64
+	Facts           []string
+	Waits           bool
+	Commands        []Order
+}
+
+// Order is a command that an operator may run, and what it does.
+type Order struct{ Text, Does string }
+
+// look asks the source for all that the page shows.
+func (s *Source) look(ctx context.Context) *view {
+	state := s.State()
+	v := &view{State: &state, Tiles: tilesOf(&state), Nodes: nodesSheet(&state), Progress: progressOf(state.Switch)}
+	now := state.Time
+	v.Lists = append(v.Lists,
+		list(ctx, s.HotKeys, hotSheet),
+		list(ctx, s.BigKeys, func(all []BigKey) *Sheet { return bigSheet(all, now) }),
+		list(ctx, s.Slow, func(all []SlowCommand) *Sheet { return slowSheet(all, now) }),
+		list(ctx, s.Clients, func(all []Client) *Sheet { return clientsSheet(all, state.Now.Clients) }),
+		list(ctx, s.Subscriptions, subscriptionsSheet),
+		list(ctx, s.Locks, locksSheet),
+		commandsSheet(&state),
+		keywaysSheet(&state))
+	kept := v.Lists[:0]
+	for _, sheet := range v.Lists {
+		if sheet != nil {
+			kept = append(kept, sheet)
+		}
+	}
+	v.Lists = kept
+	return v
+}
+
+// list asks for the rows of a sheet. It returns nil if there is nobody to ask.
+func list[R any](ctx context.Context, ask func(context.Context, int) ([]R, error), sheetOf func([]R) *Sheet) *Sheet {
+	if ask == nil {
+		return nil
+	}
+	rows, err := ask(ctx, maxRows)
+	sheet := sheetOf(rows[:min(len(rows), maxRows)])
+	if err != nil {
+		sheet.Empty = "This cannot be read: " + shown(err.Error())
+	}
+	return sheet
+}
+
+// tilesOf returns the figures of the whole pool.
+func tilesOf(s *overview.State) []Tile {
+	now, past := s.Now, s.History
+	spark := func(of Spark) *Spark { return &of }
+	memory := Tile{Name: "Memory", Value: size(float64(now.Memory)), SparkOf: "memory",
+		Spark: spark(sparkOf(past.Memory, size))}
+	if now.MemoryLimit > 0 {
+		memory.Details = []string{fmt.Sprintf("%s of %s",
+			percent(float64(now.Memory)/float64(now.MemoryLimit)), size(float64(now.MemoryLimit)))}
+	}
+	tiles := []Tile{
+		{Name: "Commands/s", Value: number(now.Commands), SparkOf: "commands per second",
+			Details: []string{size(now.BytesIn) + "/s in", size(now.BytesOut) + "/s out"},
+			Spark:   spark(sparkOf(past.Commands, number))},
+		{Name: "Latency, p99", Value: latency(now.P99), SparkOf: "latency",
+			Details: []string{"p50 " + latency(now.P50), "p99.9 " + latency(now.P999)},
+			Spark:   spark(sparkOf(past.P99, latency))},
+		{Name: "Errors/s", Value: number(now.Errors), SparkOf: "errors per second",
+			Details: errorWords(s.Errors), Spark: spark(sparkOf(past.Errors, number))},
+		{Name: "Clients", Value: number(float64(now.Clients)), SparkOf: "clients",
+			Details: []string{counted(now.InFlight, "request") + " in flight"},
+			Spark:   spark(sparkOf(past.Clients, number))},
+		memory,
+	}
+	return tiles
+}
+
+// errorWords says how often which class of error occurred.
+func errorWords(classes []overview.ErrorClass) (words []string) {
+	for _, c := range classes {
+		if c.Total > 0 {
+			words = append(words, fmt.Sprintf("%s: %s/s, %s in all",
+				shown(strings.ReplaceAll(c.Class, "_", " ")), number(c.PerSecond), number(float64(c.Total))))
+		}
+	}
+	return words
+}
+
+// progressOf describes a change of the layout.
+func progressOf(s *overview.Switch) *Progress {
+	if s == nil {
+		return nil
+	}
+	p := &Progress{From: shown(s.From), To: shown(s.To), State: shown(s.State), Epoch: s.Epoch, Waits: s.Waits}
+	left := "it is not known how many keys are left"
+	if s.Left != nil {
+		if left = "about " + number(float64(*s.Left)) + " keys left"; s.Rate != nil && *s.Rate > 0 {
+			left += fmt.Sprintf(", %s keys in a second: %s more", number(float64(*s.Rate)),
+				span(time.Duration(*s.Left/int64(*s.Rate))*time.Second))
+		}
+	}
+	p.Facts = append(p.Facts, left)
+	if s.Moved > 0 {
+		p.Facts = append(p.Facts, "this keyway has moved "+number(float64(s.Moved)))
+	}
+	if s.Conflicts > 0 {
+		p.Facts = append(p.Facts, counted(int(s.Conflicts), "key")+" with different values on two nodes")
+	}
+	p.Commands = []Order{
+		{"keyway status -c FILE", "how far it is, and what to do next"},
+		{"keyway pause -c FILE", "stop moving keys; those that clients use still move"},
+		{"keyway resume -c FILE", "go on after a pause"},
+		{"keyway rate 1000 -c FILE", "move at most so many keys in a second"},
+		{"keyway reverse -c FILE", "take the change back"},
+	}
+	if strings.HasPrefix(s.State, "plan") {
+		p.Commands = append(p.Commands, Order{"keyway cancel -c FILE", "cancel it before it begins"})
+	}
+	return p
+}
+
+// Facts are what the page says about the pool at its top.
+func (v *view) Facts() []string {
+	layout := v.Layout
+	if v.Cluster {
+		layout = "Redis Cluster"
+	} else if layout != "" {
+		layout += " layout"
+	}
+	facts := []string{shown(layout), counted(len(v.State.Nodes), "node")}
+	if v.Epoch > 0 {
+		facts = append(facts, fmt.Sprintf("epoch %d", v.Epoch))
+	}
+	if len(v.Listen) > 0 {
+		facts = append(facts, "listens on "+sentence(strings.Join(v.Listen, ", ")))
+	}
+	return append(facts, "up "+span(time.Duration(v.Uptime*float64(time.Second))),
+		"keyway "+shown(cmp.Or(v.Version, "of unknown version")), shown(v.Instance))
+}
+
+// AsOf is the time of the figures.
+func (v *view) AsOf() string { return v.Time.Format("15:04:05 MST") }
+
+// Severe counts the problems from which clients get errors.
+func (v *view) Severe() (n int) {
+	for _, p := range v.Problems {
+		if p.Severity == overview.Bad {
+			n++
+		}
+	}
+	return n
+}
+
+// Happening is an event as the page shows it.
+type Happening struct {
+	At, Full   string
+	Kind, Text string
+	Details    []string
+	Bad        bool
+	Ago        string
+}
+
+// maxEvents is how many of the last events the page shows.
+const maxEvents = 50
+
+// Happenings are the last events.
+func (v *view) Happenings() (all []Happening) {
+	for _, e := range v.Events[:min(len(v.Events), maxEvents)] {
+		h := Happening{At: clock(e.Time, v.Time), Full: e.Time.Format(time.RFC3339), Kind: shown(e.Kind),
+			Text: sentence(e.Text), Bad: e.Bad}
+		for _, f := range e.Fields {
+			h.Details = append(h.Details, sentence(f))
+		}
+		all = append(all, h)
+	}
+	return all
+}

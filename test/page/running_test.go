@@ -1,0 +1,70 @@
+package page
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+// TestPageOfARunningKeyway: the page of a keyway that serves shows its figures, names a node that dies within two
+// seconds, and that it is back. It does not keep the keyway from stopping.
+func TestPageOfARunningKeyway(t *testing.T) {
+	nodes := redistest.Three(t)
+	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	k := redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.NodesYAML(nodes)+"layout: ring\n")
+	b := open(t, 1280, 900, "light")
+	c := redistest.Dial(t, k.Addr)
+	c.MustDo("SET", "user:1", "x")
+	b.visit("http://" + admin + "/?key=user:1")
+	b.await(isLive)
+	if text := eval[string](b, `document.querySelector("#where").innerText`); !strings.HasPrefix(text,
+		"user:1 lives on ") {
+		t.Errorf("the box says %q", text)
+	}
+	b.await(`document.querySelectorAll("#nodes-rows .badge.good").length === 3`)
+	b.await(`document.querySelector("#commands-rows").innerText.includes("set")`)
+	nodes[1].Kill()
+	took := b.await(`document.querySelector("#nodes-rows tr.bad") !== null && document.title.startsWith("(1)")`)
+	t.Logf("the page names the dead node after %s", took.Round(10*time.Millisecond))
+	if text := eval[string](b, `document.querySelector("#nodes-rows tr.bad").innerText`); !strings.Contains(text,
+		nodes[1].Addr) {
+		t.Errorf("the bad node is %q", text)
+	}
+	nodes[1].Run()
+	nodes[1].Answers()
+	b.await(`document.querySelectorAll("#nodes-rows .badge.good").length === 3`)
+	b.expect("/live")
+	began := time.Now()
+	k.End()
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("with a browser that watches, keyway takes %s to stop", took)
+	}
+	b.await(`document.querySelector("#live.off") !== null`)
+}
+
+// TestPagesOfOthersCannotRead: a browser under another name that points to the keyway's loopback address gets nothing.
+func TestPagesOfOthersCannotRead(t *testing.T) {
+	nodes := redistest.Three(t)
+	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.NodesYAML(nodes)+"layout: ring\n")
+	for _, path := range []string{"/", "/live", "/overview", "/locks"} {
+		r, err := http.NewRequest("GET", "http://"+admin+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "rebound.example"
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("%s: %s", path, answer.Status)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}

@@ -1,0 +1,171 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/page"
+	"github.com/keyway-proxy/keyway/router"
+)
+
+// Hostile are texts that a page must show and not obey: as keys, names of clients and arguments.
+var Hostile = []string{
+	`</script><script>document.title='owned'</script>`, `'"><img src=x onerror="document.title='owned'">`,
+	"\x00\x1b[31mred\x07\r\n", "\xff\xfe not UTF-8 \xc3", "right\u202eto left", "{{.}}${x}`",
+	"a key that is long: " + string(make([]byte, 4096)),
+}
+
+// Sample is a pool that nobody runs. Its figures change when Change is called.
+type Sample struct {
+	mu    sync.Mutex
+	state overview.State
+	table *router.Table
+}
+
+// NewSample returns a pool of count nodes, each of which has a part of the slots.
+func NewSample(count int, table *router.Table) *Sample {
+	now := time.Date(2026, 11, 28, 14, 30, 0, 0, time.UTC)
+	s := &Sample{table: table, state: overview.State{Time: now, Version: "1.4.0", Instance: "kw-1", Layout: table.Name,
+		Epoch: 3, Uptime: 266_000, Listen: []string{"10.0.0.4:6380"},
+		Now: overview.Figures{Clients: 1284, Commands: 48_210, Errors: 0.4, P50: 0.00031, P99: 0.0019, P999: 0.0112,
+			BytesIn: 6.4e6, BytesOut: 31e6, Memory: 412 << 20, MemoryLimit: 2 << 30, InFlight: 57},
+		Errors: []overview.ErrorClass{{Class: "not_executed", PerSecond: 0.2, Total: 312}, {Class: "unknown",
+			Total: 4}},
+		Keyways: []overview.Keyway{{Instance: "kw-1", Version: "1.4.0", Host: "10.0.0.4", Self: true, Agrees: true},
+			{Instance: "kw-2", Version: "1.4.0", Host: "10.0.0.5", Agrees: true}},
+		Commands: []overview.Command{{Name: "get", Calls: 39_100, Total: 7_812_334_120},
+			{Name: "set", Calls: 8_904, Errors: 0.2, Total: 1_733_218_002}, {Name: "hgetall", Calls: 201,
+				Total: 40_331_909},
+			{Name: "keys", Calls: 0.2, Total: 41}},
+		Events: []overview.Event{
+			{Time: now.Add(-5 * time.Minute), Kind: "config", Text: "the configuration was reloaded",
+				Fields: []string{"timeouts.request: 2s -> 1s", "limits.value: 8mb -> 16mb"}},
+			{Time: now.Add(-26 * time.Hour), Kind: "node", Text: "node-1 cannot be reached", Bad: true,
+				Fields: []string{"reason=connect: connection refused"}},
+		}}}
+	shares := table.Shares()
+	for i := range count {
+		n := overview.Node{Name: fmt.Sprintf("node-%d", i), Addr: fmt.Sprintf("10.0.1.%d:%d", i%250+1, 6379+i/250),
+			Role: overview.Master, State: overview.Ready, Since: now.Add(-time.Hour * time.Duration(40+i)),
+			InFlight: i % 7, BytesIn: 9e6 + float64(i)*3e5, BytesOut: 2e6 + float64(i)*1e5}
+		n.Version, n.Memory = "7.4.2", int64(i+4)<<28
+		if i < len(shares) {
+			n.Share = shares[i]
+		}
+		s.state.Nodes = append(s.state.Nodes, n)
+	}
+	s.history()
+	return s
+}
+
+// history makes fifteen minutes of figures that look like those of a working day.
+func (s *Sample) history() {
+	h := &s.state.History
+	h.Time, h.Step = s.state.Time, 1
+	for i := range 900 {
+		wave := math.Sin(float64(i)/140) + 0.3*math.Sin(float64(i)/17) + 0.12*math.Sin(float64(i*i%977))
+		h.Commands = append(h.Commands, float32(46_000+4_000*wave))
+		h.P50 = append(h.P50, float32(0.0003+0.00002*wave))
+		h.P99 = append(h.P99, float32(0.0018+0.0003*wave*wave))
+		h.Clients = append(h.Clients, int32(1270+12*wave))
+		h.Memory = append(h.Memory, int64(400+8*wave)<<20)
+		h.Errors = append(h.Errors, 0)
+	}
+	for i := 610; i < 640; i++ {
+		h.Errors[i], h.P99[i] = float32(i%7), 0.006
+	}
+}
+
+// Change changes the figures.
+func (s *Sample) Change(how func(*overview.State)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	how(&s.state)
+}
+
+// Replace puts another layout in force.
+func (s *Sample) Replace(t *router.Table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table = t
+}
+
+// Source returns what a page asks.
+func (s *Sample) Source() page.Source {
+	at := s.state.Time
+	return page.Source{
+		State: func() overview.State {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			state := s.state
+			state.Nodes = slices.Clone(state.Nodes)
+			return state
+		},
+		Table: func() *router.Table {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.table
+		},
+		HotKeys: func(context.Context, int) ([]page.HotKey, error) {
+			keys := []page.HotKey{{Key: "cart:{42}", Node: "node-1", Reads: 8120, Writes: 1400, Bytes: 9.1e6,
+				Share:  0.197,
+				Client: "10.0.2.17:51022 (checkout)"}, {Key: "flags", Node: "node-0", Reads: 2410, Bytes: 7.7e5,
+				Share: 0.05}}
+			for _, text := range Hostile {
+				keys = append(keys, page.HotKey{Key: text, Node: "node-2", Reads: 510, Bytes: 1e4, Share: 0.0106,
+					Client: text})
+			}
+			return keys, nil
+		},
+		BigKeys: func(context.Context, int) ([]page.BigKey, error) {
+			return []page.BigKey{{Key: "export:2026-11", Kind: "reply", Command: "hgetall", Client: "10.0.2.9:40112",
+				Bytes: 38 << 20, Time: at.Add(-90 * time.Second)}}, nil
+		},
+		Slow: func(context.Context, int) ([]page.SlowCommand, error) {
+			return []page.SlowCommand{{Time: at.Add(-12 * time.Second), Took: 212 * time.Millisecond,
+				Queued: 400 * time.Microsecond, AtNode: 211 * time.Millisecond, Command: "KEYS session:*",
+				Node:   "node-1",
+				Client: "10.0.2.31:60110 (report)"}}, nil
+		},
+		Clients: s.clients,
+		Subscriptions: func(context.Context, int) ([]page.Subscription, error) {
+			return []page.Subscription{{Name: "news", Kind: "channel", Clients: 31}, {Name: "a*", Kind: "pattern",
+				Clients: 1}}, nil
+		},
+		Locks: func(context.Context, int) ([]locks.Row, error) {
+			return []locks.Row{{Key: "lock:invoice", State: "held", Library: "redlock-py", Addr: "10.0.2.8:40001",
+				Name: "worker-3", Node: "node-2", Held: 1800, Lease: 8200, Pollers: 2}}, nil
+		},
+	}
+}
+
+// clients lists some clients, one of which runs KEYS.
+func (s *Sample) clients(context.Context, int) (all []page.Client, err error) {
+	for i := range 12 {
+		c := page.Client{ID: uint64(100 + i), Addr: fmt.Sprintf("10.0.2.%d:%d", 8+i, 40_000+i*7), User: "default",
+			Name: fmt.Sprintf("worker-%d", i), Library: "go-redis 9.23.0", Age: time.Duration(i+1) * time.Hour,
+			Idle: time.Duration(i) * time.Second, LastCommand: "get", Commands: uint64(1_000_000 / (i + 1)),
+			BytesIn: uint64(64 << (20 - i)), BytesOut: uint64(256 << (20 - i)), Memory: int64(21_000 + i*100)}
+		if i == 5 {
+			c.Name, c.LastCommand, c.Library = "report", "keys", "redis-py 6.1"
+		}
+		all = append(all, c)
+	}
+	for _, text := range Hostile {
+		all = append(all, page.Client{Addr: text, Name: text, User: text, Library: text, LastCommand: text,
+			Flags: text})
+	}
+	return all, nil
+}
+
+// Tame is Source without what is there to attack the page, and without lists that a running keyway does not have yet.
+func (s *Sample) Tame() page.Source {
+	of := s.Source()
+	return page.Source{State: of.State, Table: of.Table, Locks: of.Locks}
+}

@@ -3,9 +3,12 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"net/http/pprof"
 	"strings"
+
+	"github.com/keyway-proxy/keyway/audit"
 )
 
 // need says when a page asks for a token.
@@ -26,9 +29,11 @@ func (o Options) guarded(h http.HandlerFunc, n need) http.Handler {
 		}
 		switch {
 		case len(tokens) == 0 && n == always:
+			o.record(r, "", ErrNoToken)
 			http.Error(w, r.URL.Path+" needs a token: write admin: {listen: ADDRESS, token_file: FILE} into the "+
 				"configuration, and the output of `openssl rand -hex 32` into that file", http.StatusForbidden)
 		case len(tokens) > 0 && !isOneOf(tokens, r.Header.Get("Authorization")):
+			o.record(r, "", ErrNoToken)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="keyway"`)
 			http.Error(w, r.URL.Path+" needs the header Authorization: Bearer TOKEN, with the token of the "+
 				"configuration's admin.token_file; keyway's commands take --token-file FILE", http.StatusUnauthorized)
@@ -36,6 +41,24 @@ func (o Options) guarded(h http.HandlerFunc, n need) http.Handler {
 			h(w, r)
 		}
 	}))
+}
+
+// ErrNoToken is the error of a deed that needs a token.
+var ErrNoToken = errors.New("no valid token")
+
+// record records what a request did, or was refused.
+func (o Options) record(r *http.Request, result string, err error) {
+	if o.Audit == nil {
+		return
+	}
+	d := audit.Deed{
+		Action: r.Method + " " + r.URL.Path, Via: audit.ViaAdmin, Addr: r.RemoteAddr, Result: result, Err: err,
+		Pool: r.URL.Query().Get(PoolParam),
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && o.OperatorName != nil {
+		d.User = o.OperatorName(r.TLS.VerifiedChains[0][0])
+	}
+	o.Audit(d)
 }
 
 // isOneOf reports whether a header Authorization has one of the tokens. How long that takes tells nothing about
@@ -61,7 +84,10 @@ func serveProfiles(mux *http.ServeMux, o Options) {
 		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol,
 		"trace": pprof.Trace,
 	} {
-		mux.Handle("/debug/pprof/"+path, o.guarded(h, always))
+		mux.Handle("/debug/pprof/"+path, o.guarded(func(w http.ResponseWriter, r *http.Request) {
+			o.record(r, "", nil)
+			h(w, r)
+		}, always))
 	}
 }
 

@@ -2,12 +2,14 @@ package admin
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/router"
@@ -54,6 +57,12 @@ type Options struct {
 	// none and others are refused; see guarded.
 	Tokens   func() []string
 	LogLevel *LogLevel // nil: there is no /log-level
+	// Audit records what operators do here, and what they are refused. It may be nil.
+	Audit func(audit.Deed)
+	// OperatorName returns the name of an operator that has this certificate; empty: it has none. It may be nil.
+	OperatorName func(*x509.Certificate) string
+	// Kill closes the client with this ID, and returns what to print. nil: there is no /clients/kill.
+	Kill func(ctx context.Context, id uint64) (report string, err error)
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
@@ -125,8 +134,8 @@ func (o Options) unfit() map[string]string {
 const snapshotTimeout = 2 * time.Second
 
 // Handler serves /metrics, /healthz, /readyz, /overview, /events, /placement, /route and /locks, all of them
-// read-only, and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level and
-// /debug/pprof.
+// read-only, and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level, /clients/kill
+// and /debug/pprof.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -167,6 +176,17 @@ func servePool(mux *http.ServeMux, o, process Options) {
 		mux.HandleFunc("GET /locks", o.listLocks)
 	}
 	o.Views.serve(mux)
+	if o.Kill != nil {
+		process.serveOrder(mux, "/clients/kill", always, func(r *http.Request) (string, error) {
+			id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
+			if err != nil {
+				return "", errors.New("id: write the id of a client, as CLIENT LIST shows it")
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
+			defer cancel()
+			return o.Kill(ctx, id)
+		})
+	}
 	if o.Next != nil {
 		serveNext(mux, o.Next, process)
 	}
@@ -180,6 +200,7 @@ func (o Options) serveOrder(mux *http.ServeMux, page string, n need, do func(*ht
 		// It takes as long as it takes. If the deadline cannot be changed, the answer may be lost.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		report, err := do(r)
+		o.record(r, report, err)
 		answerOrder(w, report, err)
 	}, n))
 }

@@ -65,10 +65,13 @@ func serveNext(mux *http.ServeMux, next NextLayout, process Options) {
 			return
 		}
 		t, err := next.Try(text, forTime)
+		process.record(r, "counting for "+forTime.String(), err)
 		answerTrial(w, t, err)
 	})
 	guarded("DELETE /next-layout", func(w http.ResponseWriter, r *http.Request) {
-		answerTrial(w, Trial{}, next.End(r.URL.Query().Get("id")))
+		err := next.End(r.URL.Query().Get("id"))
+		process.record(r, "", err)
+		answerTrial(w, Trial{}, err)
 	})
 }
 

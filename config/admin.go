@@ -18,6 +18,20 @@ import (
 // operators says where keyway answers operators, and who may act there.
 type operators struct {
 	Admin Admin `yaml:"admin"`
+	Audit Audit `yaml:"audit"`
+}
+
+// Audit says where keyway records what operators did.
+type Audit struct {
+	File string `yaml:"file"` // empty: in the log
+}
+
+// AuditFile returns the path of the file in which keyway records what operators did; empty: in the log.
+func AuditFile(c *Config) string {
+	if c.Audit.File == "" {
+		return ""
+	}
+	return c.beside(c.Audit.File)
 }
 
 // Admin is the address for operators. In the file it is a text or an object.

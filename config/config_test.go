@@ -110,7 +110,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		{"layout: modulo\nhash_tag: \"\"\n" + nodes + "cluster: {emulate: true, announce: \"a:1\"}\n",
 			`f.yml:2:11: hash_tag: "", but the clients of an emulated`},
 		{"layout: ring\n" + nodes + "slowlog: {entries: 0}\n", `f.yml:3:20: slowlog.entries: out of range`},
-		{"zzzzzz: 1\n", `f.yml:1:1: unknown key "zzzzzz"; known here: listen, admin, threads`},
+		{"zzzzzz: 1\n", `f.yml:1:1: unknown key "zzzzzz"; known here: listen, admin, audit, threads`},
 		{"threads: many\n",
 			`f.yml:1:10: threads: "many" is not a whole number; write a whole number from 1 to 256, or auto`},
 		{"threads: 0\nslots: {seeds: [a:1]}\n",

@@ -98,8 +98,8 @@ var keys = []key{
 			"something then needs it: `Authorization: Bearer TOKEN`. `keyway reload` and other commands read it from " +
 			"the same file. While the file has several lines, each is valid. A path that is not absolute begins at " +
 			"this file's directory. It is read again when it changes.",
-		change: "Always set it where others than operators reach the address, or to use `/debug/pprof` or " +
-			"to set `/log-level`, which need it."},
+		change: "Always set it where others than operators reach the address, or to use `/debug/pprof`, " +
+			"`/clients/kill` or to set `/log-level`, which need it."},
 	{path: "admin.tls.cert", effect: AtOnce, initial: "required with `tls`",
 		meaning: "As `listen[].tls.cert`, for operators.",
 		change:  "The address is not on loopback."},
@@ -119,6 +119,11 @@ var keys = []key{
 	{path: "admin.tls.min_version", effect: AtOnce, initial: "`1.2`",
 		meaning: "The lowest version of TLS: `1.2` or `1.3`.",
 		change:  "All operators' tools know TLS 1.3."},
+	{path: "audit.file", effect: AtOnce,
+		meaning: "A file for what operators do, a JSON object in each line. Empty: that is in the log, with " +
+			"the message `operator action`. keyway opens the file for each line, so it may be moved away at any " +
+			"time. See [What operators did](operations.md#what-operators-did).",
+		change: "The lines should be kept longer than the log, or apart from it."},
 	{path: "threads", min: 1, max: maxThreads, auto: true, remedy: "write a whole number from 1 to 256, or auto",
 		meaning: "How many event loops serve clients. Each has its own clients, and its own connections to the nodes." +
 			" `auto`: one for each processor that the process may use, also by its control group.",

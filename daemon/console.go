@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"strings"
+
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/console"
 	"github.com/keyway-proxy/keyway/overview"
@@ -16,7 +19,12 @@ func (p *served) console() *console.Pool {
 		Settings: p.settings,
 		Level:    p.of.out.levelText,
 		SetLevel: func(level, by string) error {
-			_, err := p.of.setLogLevel(level, "by", by)
+			report, err := p.of.setLogLevel(level, "by", by)
+			user, addr, _ := strings.Cut(by, " at ")
+			p.of.audit.record(audit.Deed{
+				Action: "KEYWAY LOG", Via: audit.ViaClient, Addr: addr, User: user, Pool: p.name,
+				Result: oneLine(report), Err: err,
+			})
 			return err
 		},
 	}

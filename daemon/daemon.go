@@ -40,10 +40,16 @@ func Serve(ctx context.Context, o Options) error {
 		return err
 	}
 	defer out.lines.Close(flushTime)
+	recorded := newAuditor(out)
+	defer recorded.lines.Close(flushTime)
+	if err := refuseAuditFile(pools[0]); err != nil {
+		return err
+	}
+	recorded.use(pools[0])
 	events := new(overview.Recorder)
 	log := slog.New(events.Handler(out.handler))
 	r := &running{
-		file: o.File, load: o.Load, version: o.Version, log: log, out: out, events: events,
+		file: o.File, load: o.Load, version: o.Version, log: log, out: out, events: events, audit: recorded,
 		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener), isMain: make(chan struct{}),
 		passwords: passwords.NewKeeper(log),
 	}

@@ -51,6 +51,9 @@ func (n *nextPools) prepare(ctx context.Context, next config.Pools, allowMisplac
 	case old.Named() != next.Named():
 		return errors.New("pools: a reload cannot change whether the file has pools; restart keyway, or take it back")
 	}
+	if err := refuseAuditFile(next[0]); err != nil {
+		return err
+	}
 	if n.admin, err = listenAdmin(next[0], r.admin); err != nil {
 		return err
 	}
@@ -173,6 +176,7 @@ func (n *nextPools) apply(ctx context.Context) (lines []string) {
 	}
 	_ = r.out.set(r.first().cfg.Load().Log) // package config has checked both
 	r.setMemoryLimit()
+	r.audit.use(r.first().cfg.Load())
 	r.serveAdmin(ctx, n.admin)
 	return lines
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/passwords"
@@ -34,6 +36,7 @@ type running struct {
 	log     *slog.Logger
 	out     *output
 	events  *overview.Recorder // of the process
+	audit   *auditor
 	host    *server.Host
 	ctx     context.Context // ends when keyway is to stop
 	stop    context.CancelFunc
@@ -88,7 +91,7 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		return all
 	}
 	return admin.PoolsHandler(pools, admin.Options{
-		Version: r.version, DroppedLines: r.out.lines.Dropped,
+		Version: r.version, DroppedLines: func() uint64 { return r.out.lines.Dropped() + r.audit.lines.Dropped() },
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
@@ -97,6 +100,13 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		LogLevel: &admin.LogLevel{Get: r.out.levelText, Set: func(level string) (string, error) {
 			return r.setLogLevel(level)
 		}},
+		Audit: r.deedOfAdmin,
+		OperatorName: func(cert *x509.Certificate) string {
+			if by := r.first().cfg.Load().Admin.TLS; by != nil {
+				return strings.Join(by.Users(cert), ", ")
+			}
+			return ""
+		},
 	})
 }
 
@@ -306,13 +316,15 @@ func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-signals:
-			_, _ = r.reload(ctx, "SIGHUP", false) // it logs its error
+			report, err := r.reload(ctx, "SIGHUP", false) // it logs its error
+			r.signalled("reload", audit.ViaSignal, report, err)
 		case <-ticker.C:
 			now := contentsOf(watchedBy(r.file, r.configs()))
 			// The contents have to be the same in two looks: a file that is being written
 			// is incomplete.
 			if now == seen && now != *r.read.Load() {
-				_, _ = r.reload(ctx, "a changed file", false)
+				report, err := r.reload(ctx, "a changed file", false)
+				r.signalled("reload", audit.ViaFile, report, err)
 			}
 			seen = now
 		}

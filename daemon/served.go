@@ -73,7 +73,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	p.srv, err = wiring.NewServer(cfg, server.Options{
 		Console: func(q proxy.Question) []byte { return asked.Answer(console.Question(q)) },
 		Log:     p.log, Version: r.version, LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
-		Passed: r.passed, Inherited: r.before.inherited(p.name),
+		Audit: r.audit.withPool(p.name), Passed: r.passed, Inherited: r.before.inherited(p.name),
 	})
 	if err != nil {
 		return nil, err
@@ -156,8 +156,19 @@ func (p *served) forAdmin() admin.Pool {
 		ReadyAll:  func() bool { return p.cfg.Load().Ready == config.ReadyAll },
 		Placement: p.placement,
 		Next:      p.next,
+		Kill:      p.kill,
 		Route:     func(key []byte) router.Explanation { return p.srv.Table().ExplainKey(key) },
 	}}
+}
+
+// kill closes a client for an operator.
+func (p *served) kill(ctx context.Context, id uint64) (report string, err error) {
+	line, err := server.Kill(ctx, p.srv, id)
+	if err == nil {
+		p.log.Info("client closed by an operator", "id", id)
+		line = "closed " + line
+	}
+	return line, err
 }
 
 // placement returns where the pool looks for keys.

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/metrics"
@@ -115,7 +116,8 @@ func (r *running) upgradeOn(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-signals:
-			_, _ = r.upgrade("SIGUSR2") // it logs its error
+			report, err := r.upgrade("SIGUSR2") // it logs its error
+			r.signalled("upgrade", audit.ViaSignal, report, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/register"
@@ -78,6 +79,9 @@ func (w *wishes) try(ctx context.Context, cfg *config.Config) (problem string) {
 		}
 		return text + "keyway switch -c FILE can accept some of this"
 	}
+	w.p.of.audit.record(audit.Deed{
+		Action: "switch to " + change.To(), Via: audit.ViaKeyway, Pool: w.p.name, Result: "begun",
+	})
 	w.log.Warn("the files of all keyways have another layout, so it changes now", "to", change.To())
 	change.Report = func(format string, args ...any) { w.log.Info(fmt.Sprintf(format, args...)) }
 	of := change.Settings()

@@ -44,6 +44,7 @@ var logged = []struct{ kind, message string }{
 	{TopologyEvent, "slots have lost their owner"},
 	{TopologyEvent, "slots have an owner again"},
 	{TopologyEvent, "cannot follow the sentinels"},
+	{OperatorEvent, "client closed by an operator"},
 	{ConfigEvent, "configuration changed"},
 	{ConfigEvent, "reloaded"},
 	{ConfigEvent, "not reloaded"},

@@ -41,6 +41,7 @@ type (
 	Refusal    = engine.Refusal
 	Limitation = engine.Limitation
 	Event      = engine.Event
+	Deed       = engine.Deed
 
 	UsersTask = engine.UsersTask
 	Question  = options.Question
@@ -72,6 +73,9 @@ func Locks(w *Worker, q locks.Query) locks.Part { return observe.LocksOf(w, q) }
 
 // LockFigures returns what one thread has counted of locks; see [observe.Figures].
 func LockFigures(w *Worker) []locks.PatternFigures { return observe.Figures(w) }
+
+// Kill closes the client with this ID, and returns its line in CLIENT LIST; see [answers.Kill].
+func Kill(w *Worker, id uint64) string { return answers.Kill(w, id) }
 
 // NodeName returns the name of a link's node. The name of a cluster's node is its address.
 func NodeName(l *pool.Link) string { return engine.NodeName(l) }

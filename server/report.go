@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -16,6 +17,7 @@ import (
 // is logged, and nothing blocks, while mu is locked.
 type reports struct {
 	log    *slog.Logger
+	audit  func(audit.Deed)          // nil: nobody records deeds
 	remedy func(l *pool.Link) string // what to do about its Reason; see NodeSettings
 
 	mu     sync.Mutex
@@ -24,9 +26,10 @@ type reports struct {
 	logged map[string]time.Time // when entries that are logged seldom were last logged, by their kind
 }
 
-func newReports(log *slog.Logger, remedy func(l *pool.Link) string) *reports {
+func newReports(log *slog.Logger, record func(audit.Deed), remedy func(l *pool.Link) string) *reports {
 	return &reports{
-		log: log, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{}, logged: map[string]time.Time{},
+		log: log, audit: record, remedy: remedy, down: map[string]bool{}, limits: map[string]*limit{},
+		logged: map[string]time.Time{},
 	}
 }
 
@@ -144,6 +147,22 @@ func (r *reports) event(e proxy.Event) {
 		level = slog.LevelWarn
 	}
 	r.log.Log(context.Background(), level, e.Text, e.Fields...)
+}
+
+// deed records what a client has done as an operator. Those that programs send often share a limit.
+func (r *reports) deed(d proxy.Deed) {
+	if r.audit == nil {
+		return
+	}
+	of := audit.Deed{Action: d.Command, Via: audit.ViaClient, Addr: d.Client, User: d.User, Result: d.Result}
+	if d.IsWrite {
+		ok, dropped := r.allow("deed " + d.Command)
+		if !ok {
+			return
+		}
+		of.Unwritten = dropped
+	}
+	r.audit(of)
 }
 
 // refused logs that a client was refused or closed. Each reason has its own limit.

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/info"
@@ -51,6 +53,8 @@ type Options struct {
 	// Console returns the reply to a KEYWAY that is about more than the threads know. It may block. nil: clients
 	// get an error.
 	Console func(q proxy.Question) []byte
+	// Audit, if not nil, records what clients do as operators. It must not block.
+	Audit func(audit.Deed)
 	// Host is what the server shares with other servers of the process. nil: the server is alone.
 	Host *Host
 	// Inherited are the sockets of the process that this one replaces, by the addresses of its
@@ -125,7 +129,7 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	}
 	o.Streams = o.Streams || runtime.GOOS != "linux"
 	s := &Server{o: o, log: o.Log, started: time.Now(), host: o.Host}
-	s.reports = newReports(o.Log, func(l *pool.Link) string { return remedyFor(s, l) })
+	s.reports = newReports(o.Log, o.Audit, func(l *pool.Link) string { return remedyFor(s, l) })
 	s.cfg.Store(cfg)
 	s.users.now = cmp.Or(setup.Workers.Users, acl.Anyone)
 	s.users.configured = s.users.now
@@ -389,6 +393,19 @@ func (s *Server) LockFigures(ctx context.Context) ([]locks.PatternFigures, error
 		return nil, fmt.Errorf("reading the counters of locks: %w", err)
 	}
 	return locks.SumFigures(threads), nil
+}
+
+// Kill closes the client with this ID as CLIENT KILL does, and returns its line in CLIENT LIST. There is an error if
+// there is no such client.
+func Kill(ctx context.Context, s *Server, id uint64) (line string, err error) {
+	lines, err := askThreads(ctx, s, func(w *proxy.Worker) string { return proxy.Kill(w, id) })
+	if err != nil {
+		return "", fmt.Errorf("closing the client: %w", err)
+	}
+	if line = strings.Join(lines, ""); line == "" {
+		return "", fmt.Errorf("no client has the id %d", id)
+	}
+	return line, nil
 }
 
 // askThreads calls ask on each thread and returns all answers, in the threads' order, or ctx's error.

@@ -221,6 +221,9 @@ func (t *thread) relay(r *proxy.Ready) {
 	for _, e := range r.Events {
 		t.srv.reports.event(e)
 	}
+	for _, d := range r.Deeds {
+		t.srv.reports.deed(d)
+	}
 	for _, of := range r.Refusals {
 		t.srv.reports.refused(of)
 	}

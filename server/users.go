@@ -3,9 +3,11 @@ package server
 import (
 	"cmp"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
@@ -62,6 +64,7 @@ func (s *Server) Users() *acl.Users {
 func (t *thread) doUsersTask(task proxy.UsersTask) {
 	t.srv.users.tasks.add(func() {
 		reply := t.srv.usersTask(task)
+		recordTask(t.srv, task, reply)
 		t.loop.Post(func() { task.Done(reply) })
 	})
 }
@@ -103,6 +106,20 @@ func askFor(s *Server, index int) func(proxy.Question, func([]byte)) {
 			s.threads[index].loop.Post(func() { done(reply) })
 		})
 	}
+}
+
+// recordTask records what a client has done to the users.
+func recordTask(s *Server, task proxy.UsersTask, reply []byte) {
+	if s.o.Audit == nil {
+		return
+	}
+	d := audit.Deed{Action: task.Text, Via: audit.ViaClient, Addr: task.Client, User: task.User}
+	if text, isError := strings.CutPrefix(string(reply), "-"); isError {
+		// The rest may quote a rule, which may be a password.
+		word, _, _ := strings.Cut(text, " ")
+		d.Err = errors.New(word)
+	}
+	s.o.Audit(d)
 }
 
 // usersTask does what a client has asked for, and returns the reply.

@@ -2,6 +2,8 @@ package answers
 
 import (
 	"cmp"
+	"fmt"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -139,9 +141,11 @@ func clientKill(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 	if text != "" {
 		return s.AnswerError(cmd, text)
 	}
+	shown := shownArguments(a)
 	kill := func(o *engine.Worker) any { return killThose(o, filter, asker) }
 	return w.Siblings.AskAll(s, cmd, kill, func(counts []any) []byte {
 		n := engine.SumCounts(counts)
+		engine.RecordDeed(s, cmd, shown, fmt.Sprintf("closed %d clients", n))
 		switch {
 		case !old:
 			return resp.AppendInt(nil, int64(n))
@@ -150,6 +154,28 @@ func clientKill(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 		}
 		return resp.AppendOK(nil)
 	})
+}
+
+// shownArguments returns the arguments of a command that has no secrets.
+func shownArguments(a command.Args) string {
+	var shown []string
+	for i := 2; i < min(a.Len(), maxShown); i++ {
+		shown = append(shown, resp.Printable(a.Arg(i)[:min(len(a.Arg(i)), maxShownLength)]))
+	}
+	return strings.Join(shown, " ")
+}
+
+// Kill closes the worker's client with this ID as CLIENT KILL does, and returns its line in CLIENT LIST; empty: the
+// worker does not have it.
+func Kill(w *engine.Worker, id uint64) (line string) {
+	for _, s := range w.Sessions {
+		if s.ID() == id && !s.Has(engine.Dead) {
+			client := describe(s, 0)
+			line = string(client.AppendLine(nil))
+			s.Kill()
+		}
+	}
+	return line
 }
 
 // killThose closes the worker's clients that the filter selects, and returns how many it

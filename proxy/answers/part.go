@@ -23,7 +23,7 @@ var Part = engine.Part{
 		command.DoFunctionList:          {End: functionList},
 		command.DoFunctionDump:          {End: functionDump},
 		command.DoScriptShow:            {Answer: scriptShow},
-		command.DoConfigSet:             {Changes: ownSettings},
+		command.DoConfigSet:             {Changes: ownSettings, Shown: settingNames},
 		command.DoConfigResetStat:       {Changes: resetStats},
 		command.DoConfigGet:             {Answer: engine.SendToAnyMaster, End: configText},
 		command.DoInfo:                  {Answer: serverInfo},

@@ -1,6 +1,8 @@
 package answers
 
 import (
+	"strings"
+
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/proxy/engine"
@@ -18,6 +20,21 @@ func ownSettings(a command.Args) func(*engine.Worker) {
 	}
 	return func(w *engine.Worker) { change(&w.SlowLog) }
 }
+
+// settingNames returns the names of the settings of a CONFIG SET, of whose values some are passwords.
+func settingNames(a command.Args) string {
+	var names []string
+	for i := 2; i < a.Len() && len(names) < maxShown; i += 2 {
+		names = append(names, resp.Printable(a.Arg(i)[:min(len(a.Arg(i)), maxShownLength)]))
+	}
+	return strings.Join(names, " ")
+}
+
+// The bounds of what is shown of an operator's command.
+const (
+	maxShown       = 16 // arguments
+	maxShownLength = 64
+)
 
 // resetStats returns the change of CONFIG RESETSTAT: INFO and LATENCY HISTOGRAM count from
 // zero.

@@ -308,6 +308,13 @@ func SendFrameToAllMasters(w *Worker, s *Session, cmd *command.Command, a comman
 			return s.Stall()
 		}
 	}
+	if cmd.Has(command.Admin) || cmd.Has(command.Write) {
+		shown := ""
+		if h.Shown != nil {
+			shown = h.Shown(a)
+		}
+		RecordDeed(s, cmd, shown, "sent to all masters")
+	}
 	r := s.NewRequest(cmd)
 	if cmd.Is(command.MeetsAllKeys) {
 		beginSweep(w, r, frame)

@@ -124,6 +124,9 @@ type Handler struct {
 	Check func(w *Worker, a command.Args) string
 	// Before is called when the command goes to all masters.
 	Before func(w *Worker, a command.Args)
+	// Shown returns what may be shown of the arguments of an operator's command, which may be secret;
+	// nil: nothing.
+	Shown func(a command.Args) string
 	// Changes returns the change that each worker makes once all masters have agreed.
 	Changes func(a command.Args) func(*Worker)
 	End     ending // makes one reply out of the masters' replies; nil: the command's policy

@@ -119,6 +119,7 @@ type Ready struct {
 	Refusals []Refusal     // for the log: refused requests and closed clients
 	Alarms   []locks.Alarm // for the log: locks that are broken
 	Limited  []Limitation  // for the log: users whose clients begin to wait
+	Deeds    []Deed        // for the record of what operators did
 	Garbage  int           // bytes of large buffers that the worker no longer uses
 }
 
@@ -127,6 +128,25 @@ type Event struct {
 	IsBad  bool // it is a warning
 	Text   string
 	Fields []any // keys and values, as of log/slog
+}
+
+// Deed is a command by which a client has acted as an operator.
+type Deed struct {
+	Command string // without what may be secret
+	Result  string
+	Client  string // its address
+	User    string
+	IsWrite bool // a program may send many of them
+}
+
+// RecordDeed records a command of an operator. shown is what may be shown of its arguments.
+func RecordDeed(s *Session, cmd *command.Command, shown, result string) {
+	d := Deed{Command: cmd.Upper(), Result: result, Client: s.peer, User: s.User.Name, IsWrite: !cmd.Has(command.Admin)}
+	if shown != "" {
+		d.Command += " " + shown
+	}
+	r := &s.Worker.Ready
+	r.Deeds = append(r.Deeds, d)
 }
 
 // HashSeed is secret, so that clients cannot choose keys that collide. All workers share it,
@@ -280,7 +300,7 @@ func (w *Worker) EndTurn() *Ready {
 }
 
 // Taken tells the worker that the shell has handled Refresh, Look, Asks, Users, Notes,
-// Events, Refusals, Alarms, Limited and Garbage of Ready.
+// Events, Refusals, Alarms, Limited, Deeds and Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.Ready
 	r.Refresh, r.Look, r.Garbage = false, 0, 0
@@ -289,6 +309,7 @@ func (w *Worker) Taken() {
 	r.Users = r.Users[:0]
 	r.Asks, r.Notes, r.Refusals, r.Alarms = r.Asks[:0], r.Notes[:0], r.Refusals[:0], r.Alarms[:0]
 	r.Limited, r.Events = r.Limited[:0], r.Events[:0]
+	r.Deeds = r.Deeds[:0]
 }
 
 // Clients returns the number of open sessions.

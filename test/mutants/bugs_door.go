@@ -69,4 +69,14 @@ var atDoor = []bug{
 		"c.Clients.PasswordFile, c.UsersFile, c.Admin.TokenFile)", "c.Clients.PasswordFile, c.UsersFile)",
 		"./config", "TestFormsOfAdmin",
 	},
+	{
+		"a closed client stays connected", "proxy/answers/client.go",
+		"AppendLine(nil))\n			s.Kill()\n", "AppendLine(nil))\n",
+		"./test", "TestAuditOfAdmin",
+	},
+	{
+		"the record has the values of settings", "proxy/answers/slowlog.go",
+		"len(names) < maxShown; i += 2 {", "len(names) < maxShown; i++ {",
+		"./test", "TestAuditOfClients",
+	},
 }

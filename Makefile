@@ -114,10 +114,11 @@ servers: tools
 bench: tools
 	taskset -c 0 go test -count=1 -v ./test/bench -args -measure $(if $(UPDATE),-update)
 
-# The command table, and the pages that list commands and configuration keys.
+# The command table, the pages that list commands and configuration keys, and the dashboard for Grafana.
 generate:
 	go generate ./command
 	go test ./config -run TestKeysPage -args -update
+	go test ./test/dashboards -run TestDashboard -args -update
 	go test ./test -run TestREADMEPages -args -update
 
 # The pictures of the page in docs/images.

@@ -1,0 +1,130 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-proxy/keyway/test/redistest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	redistest.RemoveBuilt()
+	os.Exit(code)
+}
+
+// prometheus starts a Prometheus that scrapes a keyway, and returns its URL.
+func prometheus(t *testing.T, keyway string) string {
+	t.Helper()
+	rules, err := filepath.Abs(rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := redistest.WriteFile(t, "prometheus.yml", fmt.Sprintf("global: {scrape_interval: 250ms}\nrule_files: [%q]\n"+
+		"scrape_configs: [{job_name: keyway, static_configs: [{targets: [%q]}]}]\n", rules, keyway))
+	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	redistest.StartCommand(t, program(t, "prometheus"), "--config.file="+cfg, "--web.listen-address="+addr,
+		"--storage.tsdb.path="+t.TempDir(), "--log.level=error")
+	return "http://" + addr
+}
+
+// values returns how many series an expression has. The error is that of Prometheus.
+func values(url_, expr string) (n int, err error) {
+	answer, err := http.Get(url_ + "/api/v1/query?query=" + url.QueryEscape(expr))
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return 0, err
+	}
+	var result struct {
+		Error string `json:"error"`
+		Data  struct {
+			Result []any `json:"result"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(text, &result); err != nil {
+		return 0, fmt.Errorf("%w: %s", err, text)
+	}
+	if result.Error != "" {
+		return 0, fmt.Errorf("%s", result.Error)
+	}
+	return len(result.Data.Result), nil
+}
+
+// TestOverPrometheus: a Prometheus that scrapes a running keyway takes each expression of the dashboard, and has data
+// for those whose metrics this keyway exports. It takes the alert rules, none of which fires.
+func TestOverPrometheus(t *testing.T) {
+	a, b := redistest.Start(t), redistest.Start(t)
+	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	p := redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.Ring(a.Addr, b.Addr))
+	at := prometheus(t, admin)
+	c := redistest.Dial(t, p.Addr)
+	redistest.Eventually(t, 20*time.Second, "Prometheus has rates", func() bool {
+		for i := range 100 {
+			c.Do("SET", fmt.Sprint("key", i), "value")
+			c.Do("GET", fmt.Sprint("key", i))
+			c.Do("LPUSH", fmt.Sprint("key", i), "x") // WRONGTYPE
+		}
+		n, err := values(at, "sum(rate(keyway_command_errors_total[1m])) > 0")
+		return err == nil && n > 0
+	})
+	exported := scraped(t, admin)
+	fill := strings.NewReplacer("$instance", ".*", "$pool", ".*", "$__rate_interval", "1m")
+	for _, r := range dashboard {
+		for _, panel := range r.panels {
+			for _, q := range panel.queries {
+				expr := fill.Replace(expand(q.expr))
+				n, err := values(at, expr)
+				if err != nil {
+					t.Errorf("%s, %s: %s: %v", r.title, panel.title, expr, err)
+				}
+				if n == 0 && !strings.Contains(expr, "> 0") && isExported(exported, expr) {
+					t.Errorf("%s, %s has no data: %s", r.title, panel.title, expr)
+				}
+			}
+		}
+	}
+	for _, r := range alertRules(t) {
+		n, err := values(at, r.Expr)
+		isAbout := r.Alert == "KeywayErrorReplies" // of which there are many here
+		if err != nil || n > 0 && !isAbout {
+			t.Errorf("%s has %d series, %v", r.Alert, n, err)
+		}
+	}
+}
+
+// scraped returns what keyway exports.
+func scraped(t *testing.T, admin string) string {
+	t.Helper()
+	answer, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// isExported reports whether keyway exports all metrics of an expression now.
+func isExported(metrics, expr string) bool {
+	for _, of := range selected.FindAllStringSubmatch(expr, -1) {
+		if !strings.Contains(metrics, "\n"+of[1]+"{") && !strings.Contains(metrics, "\n"+of[1]+" ") {
+			return false
+		}
+	}
+	return true
+}

@@ -13,6 +13,7 @@ import (
 
 const (
 	everyEvent   = time.Second     // the least time between two events
+	listsEvery   = 3               // events: how often the threads are asked for clients and the like
 	maxListeners = 50              // browsers that watch a page
 	maxQueued    = 3               // events that may wait for a browser
 	writeWithin  = 5 * time.Second // after that a browser that does not read is dropped
@@ -71,8 +72,12 @@ func (h *hub) remove(events chan []byte) {
 func (h *hub) run(ctx context.Context) {
 	tick := time.NewTicker(everyEvent)
 	defer tick.Stop()
-	for {
-		h.send(ctx, h.look(ctx))
+	for n := 0; ; n++ {
+		v := h.page.look(nil)
+		if n%listsEvery == 0 {
+			v.Lists = h.page.source.lists(ctx, v.State)
+		}
+		h.send(ctx, v.html())
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -81,13 +86,13 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
-// look returns all sections as they are now.
-func (h *hub) look(ctx context.Context) map[string]string {
-	now := map[string]string{}
-	for _, s := range h.page.look(ctx, nil).sections() {
-		now[s.ID] = s.html()
+// html returns the sections of a view by their IDs.
+func (v *view) html() map[string]string {
+	all := map[string]string{}
+	for _, s := range v.sections() {
+		all[s.ID] = s.html()
 	}
-	return now
+	return all
 }
 
 // send sends the sections that have changed. It waits for nobody.

@@ -2,7 +2,6 @@ package page
 
 import (
 	"bytes"
-	"context"
 	"embed"
 	"fmt"
 	"hash/fnv"
@@ -22,6 +21,7 @@ var files embed.FS
 // templates are those of page.html.
 var templates = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"sentence": sentence,
+	"grouped":  func(n int) string { return grouped(int64(n)) },
 	"asset":    func(name string) string { return name + "?v=" + assets[name].version },
 }).ParseFS(files, "page.html"))
 
@@ -110,11 +110,9 @@ func New(source Source) *Page {
 // lookWithin bounds how long the lists may take.
 const lookWithin = 2 * time.Second
 
-// look returns what the page shows now. asked is the key whose place it shows, nil for none.
-func (p *Page) look(ctx context.Context, asked *string) *view {
-	ctx, cancel := context.WithTimeout(ctx, lookWithin)
-	defer cancel()
-	v := p.source.look(ctx)
+// look returns what the page shows now, without its lists. asked is the key whose place it shows, nil for none.
+func (p *Page) look(asked *string) *view {
+	v := p.source.figures()
 	if p.source.Table == nil {
 		return v
 	}
@@ -128,6 +126,7 @@ func (p *Page) look(ctx context.Context, asked *string) *view {
 	defer p.mu.Unlock()
 	if p.drawn != t {
 		p.drawn, p.layout = t, pictureOf(t, nil)
+		p.layout.html = section{"picture", "picture", p.layout}.html()
 	}
 	v.Picture = p.layout
 	return v
@@ -143,7 +142,8 @@ func (p *Page) ServePage(w http.ResponseWriter, r *http.Request, pools []string)
 		key := of.Get(KeyParam)
 		asked = &key
 	}
-	v := p.look(r.Context(), asked)
+	v := p.look(asked)
+	v.Lists = p.source.lists(r.Context(), v.State)
 	v.Pools = pools
 	serve(w, "page", v)
 }
@@ -186,6 +186,9 @@ func (v *view) sections() []section {
 
 // html returns what a section's template makes of its data.
 func (s section) html() string {
+	if drawn, ok := s.Data.(*Picture); ok && drawn.html != "" {
+		return drawn.html // a ring of many nodes has a thousand arcs
+	}
 	var out bytes.Buffer
 	if err := templates.ExecuteTemplate(&out, s.Template, s.Data); err != nil {
 		return template.HTMLEscapeString(err.Error())

@@ -85,7 +85,7 @@ func TestPageIsWholeWithoutScript(t *testing.T) {
 			"epoch 9: planned", "about 900 keys left, 30 keys in a second: 30 s more", "does not get on",
 			"keyway cancel -c FILE",
 			"cart:{42} 19.7 %", "10.0.2.17:51022 (checkout)", "export:2026-11 38 MB",
-			"KEYS session:* 212 ms 400 µs 211 ms node-1",
+			"KEYS session:* 212 ms 10.0.2.31:60110 (report)",
 			"report", "news channel 31", "lock:invoice held", "worker-3", "get 39.1 k", "kw-2",
 			"14:25:00 config the configuration was reloaded timeouts.request: 2s -> 1s", "Nov 27 12:30:00 node",
 			"user:1 lives on",

@@ -22,18 +22,18 @@ const (
 
 // Picture is a layout as it is drawn.
 type Picture struct {
-	Kind    string // slots, ring, range or modulo
-	Words   string // what it shows
-	Note    string // how it differs from the layout; may be empty
-	Strips  []Strip
-	Arcs    []Arc // of the points of a ring
-	Shares  []Arc // of its nodes
-	Legend  []Share
-	Mark    string // where the key that was asked for is, in percent of the strip; empty: nowhere
-	MarkX   string // its place on the circle
-	MarkY   string
-	Moving  bool
-	Cluster bool
+	Kind   string // slots, ring, range or modulo
+	Words  string // what it shows
+	Note   string // how it differs from the layout; may be empty
+	Strips []Strip
+	Arcs   []Arc // of the points of a ring
+	Shares []Arc // of its nodes
+	Legend []Share
+	Mark   string // where the key that was asked for is, in percent of the strip; empty: nowhere
+	MarkX  string // its place on the circle
+	MarkY  string
+	Moving bool
+	html   string // as the page has it; empty: it is not made yet
 }
 
 // Strip is a row of pieces that are as wide as what they stand for, or all equally wide.
@@ -90,7 +90,7 @@ type drawing struct {
 // pictureOf draws a table. key is marked if it is not nil.
 func pictureOf(t *router.Table, key *string) *Picture {
 	d := &drawing{table: t, colour: map[router.NodeID]int{router.None: -1}, legend: map[router.NodeID]*Share{}}
-	d.Kind, d.Cluster, d.Moving = t.Name, t.Clustered(), t.IsMoving()
+	d.Kind, d.Moving = t.Name, t.IsMoving()
 	shares := t.Shares()
 	for i, id := range t.Owners() {
 		n := t.Nodes[id]

@@ -180,14 +180,12 @@ func moment(at, now time.Time) Cell {
 func slowSheet(all []SlowCommand, now time.Time) *Sheet {
 	sheet := &Sheet{ID: "slow", Title: "Slow commands", Note: "as in SLOWLOG GET",
 		Empty: "No command was slower than slowlog-log-slower-than.", Columns: []Column{{Name: "Command"},
-			{Name: "Took", Number: true}, {Name: "In queue", Number: true}, {Name: "At node", Number: true},
-			{Name: "Node"}, {Name: "Client"}, {Name: "At"}}}
+			{Name: "Took", Number: true}, {Name: "Client"}, {Name: "At"}}}
 	for _, c := range all {
 		command := code(c.Command)
 		command.Head = true
-		row := Row{Cells: []Cell{command, took(c.Took), took(c.Queued), took(c.AtNode), text(cmp.Or(c.Node, "–")),
-			text(c.Client), moment(c.Time, now)}}
-		sheet.Rows = append(sheet.Rows, row)
+		sheet.Rows = append(sheet.Rows,
+			Row{Cells: []Cell{command, took(c.Took), text(c.Client), moment(c.Time, now)}})
 	}
 	return sheet
 }

@@ -40,9 +40,9 @@ type BigKey struct {
 
 // SlowCommand is an entry of the slow log.
 type SlowCommand struct {
-	Time                  time.Time
-	Took, Queued, AtNode  time.Duration // Queued and AtNode are 0 if they are not known
-	Command, Node, Client string
+	Time            time.Time
+	Took            time.Duration
+	Command, Client string
 }
 
 // Client is a client that is connected.

@@ -45,28 +45,32 @@ type Progress struct {
 // Order is a command that an operator may run, and what it does.
 type Order struct{ Text, Does string }
 
-// look asks the source for all that the page shows.
-func (s *Source) look(ctx context.Context) *view {
+// figures returns what the page shows that costs nothing to ask for.
+func (s *Source) figures() *view {
 	state := s.State()
-	v := &view{State: &state, Tiles: tilesOf(&state), Nodes: nodesSheet(&state), Progress: progressOf(state.Switch)}
+	return &view{State: &state, Tiles: tilesOf(&state), Nodes: nodesSheet(&state), Progress: progressOf(state.Switch)}
+}
+
+// lists asks the threads for what the page lists besides.
+func (s *Source) lists(ctx context.Context, state *overview.State) (all []*Sheet) {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
 	now := state.Time
-	v.Lists = append(v.Lists,
+	for _, sheet := range []*Sheet{
 		list(ctx, s.HotKeys, hotSheet),
 		list(ctx, s.BigKeys, func(all []BigKey) *Sheet { return bigSheet(all, now) }),
 		list(ctx, s.Slow, func(all []SlowCommand) *Sheet { return slowSheet(all, now) }),
 		list(ctx, s.Clients, func(all []Client) *Sheet { return clientsSheet(all, state.Now.Clients) }),
 		list(ctx, s.Subscriptions, subscriptionsSheet),
 		list(ctx, s.Locks, locksSheet),
-		commandsSheet(&state),
-		keywaysSheet(&state))
-	kept := v.Lists[:0]
-	for _, sheet := range v.Lists {
+		commandsSheet(state),
+		keywaysSheet(state),
+	} {
 		if sheet != nil {
-			kept = append(kept, sheet)
+			all = append(all, sheet)
 		}
 	}
-	v.Lists = kept
-	return v
+	return all
 }
 
 // list asks for the rows of a sheet. It returns nil if there is nobody to ask.

@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +74,7 @@ func start() {
 type tab struct {
 	*testing.T
 	ctx context.Context
+	end func()
 
 	mu       sync.Mutex
 	messages []string // errors that the console has shown
@@ -115,15 +113,16 @@ func open(t *testing.T, width, height int64, scheme string) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	b.end = func() {
 		stop()
 		cancel()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if len(b.messages) > 0 {
 			t.Errorf("the console has: %s", strings.Join(b.messages, "\n"))
+			b.messages = nil
 		}
-	})
+	}
 	return b
 }
 
@@ -134,9 +133,10 @@ func (b *tab) expect(path string) {
 	b.expected = path
 }
 
-// visit loads a page.
+// visit loads a page. At the end of the test the tab is closed before the page's server, which the page would miss.
 func (b *tab) visit(url string) {
 	b.Helper()
+	b.Cleanup(b.end)
 	if err := chromedp.Do(b.ctx, chromedp.Navigate(url)); err != nil {
 		b.Fatalf("%s: %v", url, err)
 	}
@@ -167,61 +167,59 @@ func (b *tab) await(condition string) time.Duration {
 }
 
 // serve serves the page of a source, and returns its address.
-func serve(t *testing.T, source page.Source) string {
+func serve(t *testing.T, source page.Source) string { return new(gate).serve(t, source) }
+
+// gate can end the events of a page, and refuse later ones.
+type gate struct {
+	mu       sync.Mutex
+	isClosed bool
+	watched  []context.CancelFunc
+}
+
+// serve serves the page of a source, and returns its address.
+func (g *gate) serve(t *testing.T, source page.Source) string {
 	t.Helper()
 	p := page.New(source)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { p.ServePage(w, r, nil) })
-	ctx, stop := context.WithCancel(context.Background())
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) {
-		until, end := context.WithCancel(r.Context())
+		ctx, end := context.WithCancel(r.Context())
 		defer end()
-		defer context.AfterFunc(ctx, end)()
-		p.ServeLive(w, r.WithContext(until))
+		if !g.enter(end) {
+			panic(http.ErrAbortHandler)
+		}
+		p.ServeLive(w, r.WithContext(ctx))
 	})
 	for _, path := range page.Assets() {
 		mux.HandleFunc("GET "+path, page.ServeAsset)
 	}
 	srv := httptest.NewServer(mux)
 	t.Cleanup(func() {
-		stop()
+		g.close()
 		srv.Close()
 	})
 	return srv.URL
 }
 
-// gate is a server of a page that can refuse browsers.
-type gate struct {
-	closed atomic.Bool
-	srv    *httptest.Server
+// enter reports whether the gate is open. end is called when it closes.
+func (g *gate) enter(end context.CancelFunc) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.watched = append(g.watched, end)
+	return !g.isClosed
 }
 
-// serve serves the page of a source through the gate, and returns its address.
-func (g *gate) serve(t *testing.T, source page.Source) string {
-	behind, err := url.Parse(serve(t, source))
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(behind) },
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { panic(http.ErrAbortHandler) }}
-	g.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if g.closed.Load() {
-			panic(http.ErrAbortHandler)
-		}
-		defer func() { _ = recover() }() // the browser or the gate has closed the connection
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(func() {
-		g.srv.CloseClientConnections()
-		g.srv.Close()
-	})
-	return g.srv.URL
-}
-
-// close ends all connections, and refuses later ones.
 func (g *gate) close() {
-	g.closed.Store(true)
-	g.srv.CloseClientConnections()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.isClosed = true
+	for _, end := range g.watched {
+		end()
+	}
 }
 
-func (g *gate) open() { g.closed.Store(false) }
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.isClosed = false
+}

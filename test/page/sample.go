@@ -129,9 +129,7 @@ func (s *Sample) Source() page.Source {
 		},
 		Slow: func(context.Context, int) ([]page.SlowCommand, error) {
 			return []page.SlowCommand{{Time: at.Add(-12 * time.Second), Took: 212 * time.Millisecond,
-				Queued: 400 * time.Microsecond, AtNode: 211 * time.Millisecond, Command: "KEYS session:*",
-				Node:   "node-1",
-				Client: "10.0.2.31:60110 (report)"}}, nil
+				Command: "KEYS session:*", Client: "10.0.2.31:60110 (report)"}}, nil
 		},
 		Clients: s.clients,
 		Subscriptions: func(context.Context, int) ([]page.Subscription, error) {

@@ -34,6 +34,9 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 		get := command.Lookup([]byte("get"))
 		s.Calls[get.ID], s.Calls[command.LearnedID], s.Errors[command.LearnedID] = 10, 20, 3
 		s.Calls[command.Lookup([]byte("config")).Sub([]byte("get")).ID] = 1
+		s.Commands = make([]*metrics.Histogram, command.Count)
+		s.Commands[get.ID] = new(metrics.Histogram)
+		s.Commands[get.ID].Observe(int64(thread+1) * 4_000_000)
 		s.Families[0].Count, s.Families[0].Sum, s.Families[0].Buckets[3] = 7, 70, 7
 		fill(reflect.ValueOf(&s).Elem())
 		for i := range s.Nodes {

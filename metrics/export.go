@@ -96,6 +96,12 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 					f(Sample{Metric: r.metric, Labels: []string{nameOf(r.by, i)}, Histogram: h})
 				}
 			}
+		case of.Type() == reflect.TypeFor[[]*Histogram]():
+			for i, h := range s.Commands {
+				if h != nil {
+					f(Sample{Metric: r.metric, Labels: []string{nameOf(r.by, i)}, Histogram: h})
+				}
+			}
 		case r.by != "":
 			for i := range s.Calls {
 				if s.Calls[i] > 0 {

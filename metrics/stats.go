@@ -43,6 +43,21 @@ func (c *CommandCounters) Answered() (n uint64) {
 	return n
 }
 
+// Latencies returns copies of the latencies of each command; nil: it was not used.
+func (s *Stats) Latencies() []*Histogram { return cloneAll(s.histograms) }
+
+// cloneAll returns copies of histograms. Some are nil.
+func cloneAll(of []*Histogram) []*Histogram {
+	all := make([]*Histogram, len(of))
+	for id, h := range of {
+		if h != nil {
+			clone := *h
+			all[id] = &clone
+		}
+	}
+	return all
+}
+
 // Families adds up the latencies of the commands of each family. of has the index of a
 // command's family, by the command's ID.
 func (s *Stats) Families(of []uint8) []Histogram {
@@ -58,13 +73,7 @@ func (s *Stats) Families(of []uint8) []Histogram {
 // Reset makes SinceReset and Recent count from zero.
 func (s *Stats) Reset() {
 	s.reset = s.Counters.Clone()
-	s.resetHistograms = make([]*Histogram, len(s.histograms))
-	for id, h := range s.histograms {
-		if h != nil {
-			before := *h
-			s.resetHistograms[id] = &before
-		}
-	}
+	s.resetHistograms = cloneAll(s.histograms)
 }
 
 // SinceReset returns the counters since the last Reset.

@@ -24,6 +24,9 @@ func TestResetHidesWhatWasCounted(t *testing.T) {
 	if h := recent[1]; len(recent) != 1 || h.Count != 1 || h.Buckets[3] != 1 {
 		t.Errorf("%v", recent)
 	}
+	if l := s.Latencies(); l[0].Count != 1 || l[1].Count != 2 || l[2].Count != 1 || l[0] == s.histograms[0] {
+		t.Errorf("latencies %v", l)
+	}
 	if f := s.Families([]uint8{0, 1, 1}); len(f) != 2 || f[0].Count != 1 || f[1].Count != 3 {
 		t.Errorf("families %v", f)
 	}

@@ -11,7 +11,7 @@ func Sum(threads []Snapshot) Snapshot {
 	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
 	all.Families, all.Nodes = slices.Clone(all.Families), slices.Clone(all.Nodes)
 	all.Locks, all.Rules, all.Users = slices.Clone(all.Locks), slices.Clone(all.Rules), slices.Clone(all.Users)
-	all.Threads = slices.Clone(all.Threads)
+	all.Threads, all.Commands = slices.Clone(all.Threads), cloneAll(all.Commands)
 	for i := range threads[1:] {
 		all.add(&threads[i+1])
 	}
@@ -24,6 +24,16 @@ func (s *Snapshot) add(o *Snapshot) {
 	add(&s.SwitchCounters, &o.SwitchCounters)
 	for i := range o.Families {
 		s.Families[i].Add(&o.Families[i])
+	}
+	for id, h := range o.Commands {
+		switch {
+		case h == nil:
+		case s.Commands[id] == nil:
+			clone := *h
+			s.Commands[id] = &clone
+		default:
+			s.Commands[id].Add(h)
+		}
 	}
 	s.Nodes = merge(s.Nodes, o.Nodes, func(a, b *Node) bool { return a.Name == b.Name && a.Addr == b.Addr })
 	s.Locks = merge(s.Locks, o.Locks, func(a, b *LockNode) bool { return a.Addr == b.Addr })

@@ -204,7 +204,8 @@ type Snapshot struct {
 	Gauges
 	Counters
 	SwitchCounters
-	Families []Histogram `metric:"command_duration_seconds" by:"family"`
+	Families []Histogram  `metric:"command_duration_seconds" by:"family"`
+	Commands []*Histogram `metric:"commands_duration_seconds" by:"command"` // as Calls; nil: the command was not used
 	Nodes    []Node
 	Locks    []LockNode
 	Rules    []LockRule
@@ -303,5 +304,6 @@ var help = map[string]string{
 	"node_redirects_total":       "Redirects from the node, by kind.",
 	"node_retries_total":         "Commands that the node refused for the moment and that were sent again.",
 
-	"command_duration_seconds": "Time from a command's arrival to its complete reply, by command family.",
+	"command_duration_seconds":  "Time from a command's arrival to its complete reply, by command family.",
+	"commands_duration_seconds": "Time from a command's arrival to its complete reply, by command.",
 }

@@ -51,6 +51,7 @@ func TestSum(t *testing.T) {
 		s := Snapshot{Covered: up}
 		s.Counters = counts(calls, 1)
 		s.Families = []Histogram{{Count: calls}}
+		s.Commands = []*Histogram{{Count: calls}, nil}
 		s.Nodes = []Node{{Name: "a", Up: up, Reason: reason, Lag: 5, InFlight: 2}}
 		s.Nodes[0].Dials = calls
 		return s
@@ -61,11 +62,13 @@ func TestSum(t *testing.T) {
 	b.Locks, b.Rules = []LockNode{{Addr: "l", Reason: "slow", Missed: 2}}, []LockRule{{Match: "lock:*", Spare: -1}}
 	a.Locks[0].Took.Observe(3000)
 	b.Locks[0].Took.Observe(3000)
+	b.Commands[1] = &Histogram{Count: 5}
 	all := Sum([]Snapshot{a, b})
 	want := thread(7, false, "refused")
 	want.Locks, want.Rules = []LockNode{{Addr: "l", Reason: "slow", Missed: 2}}, b.Rules
 	want.Locks[0].Took.Observe(3000)
 	want.Locks[0].Took.Observe(3000)
+	want.Commands[1] = &Histogram{Count: 5}
 	want.Calls[1], want.Nodes[0].InFlight = 2, 4
 	want.Nodes = append(want.Nodes, Node{Name: "new"})
 	if !reflect.DeepEqual(all, want) {

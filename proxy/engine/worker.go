@@ -381,7 +381,8 @@ func LogUserRefusal(w *Worker, s *Session, reason, user string) {
 func (w *Worker) Snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{
 		Counters: w.Stats.Clone(), SwitchCounters: w.Stats.Switch, Gauges: w.gauges(),
-		Families: w.Stats.Families(command.FamilyOf), Layout: w.Table.Name, Epoch: w.epoch, Covered: w.covered(),
+		Families: w.Stats.Families(command.FamilyOf), Commands: w.Stats.Latencies(),
+		Layout: w.Table.Name, Epoch: w.epoch, Covered: w.covered(),
 	}
 	for i, n := range w.Nodes {
 		s.Nodes = append(s.Nodes, n.snapshot(w.Table.Nodes[i].Master))

@@ -12,6 +12,7 @@ var own = []Command{{
 		{Name: "keyway|events", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|config", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|log", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
+		{Name: "keyway|slowlog", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|locks", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 	},
 }}

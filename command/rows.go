@@ -231,6 +231,7 @@ var rows = []row{
 	{name: "keyway|log", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|locks", handling: Local, action: DoKeywayLocks, inMulti: AnsweredAfter},
 	{name: "keyway|users", handling: Local, action: DoKeywayUsers, inMulti: AnsweredAfter},
+	{name: "keyway|slowlog", handling: Local, action: DoKeywaySlowLog, inMulti: AnsweredAfter},
 
 	// Commands of cluster clients. keyway answers them if it emulates a cluster.
 	{name: "cluster", traits: AboutCluster},

@@ -251,6 +251,7 @@ const (
 	DoKeywayConsole
 	DoKeywayLocks
 	DoKeywayUsers
+	DoKeywaySlowLog
 
 	// Actions is the number of actions.
 	Actions int = iota

@@ -46,6 +46,8 @@ type Failure struct {
 	Midway bool
 	// Timeout: the reply did not arrive in time, and the connection stays open.
 	Timeout bool
+	// WrittenAt is when the request was completely written; 0: it was not.
+	WrittenAt int64
 }
 
 const (
@@ -323,6 +325,7 @@ func (c *Conn) failAll(f Failure) {
 		e := pending.pop()
 		if e.to != nil {
 			f.Sent = e.pos < written
+			f.WrittenAt = e.writtenAt(written)
 			f.Midway = first && mid
 			e.to.Failed(c, e.frame(), f)
 		}

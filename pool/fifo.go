@@ -27,6 +27,15 @@ func (e *entry) frame() []byte {
 // end returns the position behind its last byte.
 func (e *entry) end() uint64 { return e.pos + uint64(e.len) }
 
+// writtenAt returns when the request was completely written, if the connection has written its bytes up to a
+// position, and 0 if it was not.
+func (e *entry) writtenAt(position uint64) int64 {
+	if e.end() > position {
+		return 0
+	}
+	return e.at + e.queued
+}
+
 // fifo is a ring of entries in the order of their requests' bytes.
 type fifo struct {
 	ring []entry // its length is a power of two

@@ -1,10 +1,6 @@
 package pool
 
-import (
-	"time"
-
-	"github.com/keyway-proxy/keyway/metrics"
-)
+import "github.com/keyway-proxy/keyway/metrics"
 
 // answered counts replies that took the same time: most requests that are answered together were
 // also sent together.
@@ -39,9 +35,9 @@ func (c *Conn) countError(p Piece) {
 	}
 }
 
-// Queued returns how long the request waited until it was completely written whose reply is being
-// delivered. Call it from within Receiver.Reply with the last piece.
-func (c *Conn) Queued() time.Duration { return time.Duration(c.answered.queued) }
+// WrittenAt returns when the request was completely written whose reply is being delivered. Call it from
+// within Receiver.Reply, for the last piece.
+func (c *Conn) WrittenAt() int64 { return c.answered.at + c.answered.queued }
 
 // Waiting returns how many requests wait to be sent, including those that are being written.
 func (c *Conn) Waiting() int { return c.fifo.unsent() }

@@ -71,11 +71,13 @@ func TestWritesAndQueue(t *testing.T) {
 	look("after the end of the link", 5, 2, 0)
 }
 
-// TestQueueTimeOfAReply: while a reply is delivered, its connection knows how long the request was queued.
+// TestQueueTimeOfAReply: while a reply is delivered, its connection knows when the request was written. So
+// does a failure.
 func TestQueueTimeOfAReply(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	var got []time.Duration
-	note := times(func(c *Conn) { got = append(got, c.Queued()) })
+	start := b.now
+	note := times(func(written int64) { got = append(got, time.Duration(written-start)) })
 	ask := func() { b.c.Send(note, []byte("*1\r\n$4\r\nPING\r\n"), b.now, 0) }
 	ask()
 	ask()
@@ -88,19 +90,29 @@ func TestQueueTimeOfAReply(t *testing.T) {
 	b.written(-1)
 	b.now += int64(time.Second)
 	b.c.Received([]byte(strings.Repeat("+PONG\r\n", 4)), b.now)
-	want := []time.Duration{0, 6 * time.Millisecond, time.Millisecond, 0}
+	want := []time.Duration{0, 6 * time.Millisecond, 6 * time.Millisecond, 6 * time.Millisecond}
 	for i, d := range want {
 		if len(got) != len(want) || got[i] != d {
-			t.Fatalf("queued for %v, want %v", got, want)
+			t.Fatalf("written at %v, want %v", got, want)
 		}
+	}
+	got = nil
+	b.now = start
+	ask()
+	b.now += int64(time.Millisecond)
+	b.written(-1)
+	ask()
+	b.c.Fail(b.now, "broken")
+	if len(got) != 2 || got[0] != time.Millisecond || got[1] != time.Duration(-start) {
+		t.Errorf("of those that failed, one was written at %v", got)
 	}
 }
 
-// times is a receiver that looks at its connection.
-type times func(c *Conn)
+// times is a receiver that learns when its requests were written.
+type times func(written int64)
 
-func (f times) Reply(c *Conn, _ []byte, _ Piece) { f(c) }
-func (f times) Failed(*Conn, []byte, Failure)    {}
+func (f times) Reply(c *Conn, _ []byte, _ Piece)          { f(c.WrittenAt()) }
+func (f times) Failed(_ *Conn, _ []byte, failure Failure) { f(failure.WrittenAt) }
 
 // TestErrorsOfANode: error replies are counted by their first word.
 func TestErrorsOfANode(t *testing.T) {

@@ -51,7 +51,9 @@ func (c *Conn) expire(now int64) {
 		}
 		to := e.to
 		e.to = nil
-		to.Failed(c, e.frame(), Failure{Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.midReply})
+		to.Failed(c, e.frame(), Failure{
+			Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.midReply, WrittenAt: e.at + e.queued,
+		})
 	}
 }
 

@@ -36,6 +36,8 @@ type Entry struct {
 	at, micros int64 // wall clock in seconds; duration in microseconds
 	args       [][]byte
 	peer, name string
+	node       string // whose reply came last
+	queued     int64  // time until the command was written to the node, in microseconds
 }
 
 // New returns the log of one of several threads. Commands are logged from the duration from
@@ -114,6 +116,8 @@ type Slow struct {
 	Took       int64  // in nanoseconds
 	At         time.Time
 	Peer, Name string // of the client
+	Node       string // whose reply came last
+	Queued     int64  // how long the command waited in keyway before it was written to the node; a part of Took
 }
 
 // Record records a slow command in the slow log and in the latency history. It ignores
@@ -130,7 +134,10 @@ func (l *Log) Record(s Slow) {
 	if s.Took < l.from {
 		return
 	}
-	e := Entry{id: l.nextID, at: s.At.Unix(), micros: s.Took / int64(time.Microsecond), peer: s.Peer, name: s.Name}
+	e := Entry{
+		id: l.nextID, at: s.At.Unix(), micros: s.Took / int64(time.Microsecond), peer: s.Peer, name: s.Name,
+		node: s.Node, queued: s.Queued / int64(time.Microsecond),
+	}
 	l.nextID += l.threads
 	for i := range min(p.Len(), maxArgs) {
 		arg := p.Arg(i)

@@ -65,6 +65,7 @@ var Part = engine.Part{
 		command.DoClientImportSource:    {Answer: importSource},
 		command.DoMonitor:               {Answer: monitor},
 		command.DoSlowLogGet:            {Answer: slowLogGet},
+		command.DoKeywaySlowLog:         {Answer: keywaySlowLog},
 		command.DoSlowLogLen:            {Answer: slowLogLen},
 		command.DoSlowLogReset:          {Answer: slowLogReset},
 		command.DoSlowLogHelp:           {Answer: slowLogHelp},

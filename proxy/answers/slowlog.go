@@ -49,13 +49,39 @@ func slowLogGet(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 			return s.AnswerError(cmd, "ERR count should be greater than or equal to -1") // slowlog.c
 		}
 	}
+	return askSlowLogs(w, s, cmd, func(all []slowlog.Entry) []byte { return slowlog.AppendEntries(nil, all, count) })
+}
+
+// keywaySlowLog answers KEYWAY SLOWLOG [COUNT count]. Not SLOWLOG GET, because some clients fail at an entry
+// with more elements than they know.
+func keywaySlowLog(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
+	count := int64(10)
+	switch {
+	case a.Len() == 2:
+	case a.Len() != 4 || !command.EqualFold(a.Arg(2), "count"):
+		return s.AnswerError(cmd, "ERR syntax error")
+	default:
+		var ok bool
+		if count, ok = resp.ParseInt(a.Arg(3)); !ok || count < 1 {
+			return s.AnswerError(cmd, "ERR count should be greater than 0")
+		}
+	}
+	return askSlowLogs(w, s, cmd, func(all []slowlog.Entry) []byte {
+		return slowlog.AppendDetails(nil, s.Protocol(), all, count)
+	})
+}
+
+// askSlowLogs answers the client with the reply that conclude makes from the entries of all workers.
+func askSlowLogs(
+	w *engine.Worker, s *engine.Session, cmd *command.Command, conclude func([]slowlog.Entry) []byte,
+) bool {
 	entries := func(o *engine.Worker) any { return o.SlowLog.Entries() }
 	return w.Siblings.AskAll(s, cmd, entries, func(answers []any) []byte {
 		var all []slowlog.Entry
 		for _, entries := range answers {
 			all = append(all, entries.([]slowlog.Entry)...)
 		}
-		return slowlog.AppendEntries(nil, all, count)
+		return conclude(all)
 	})
 }
 

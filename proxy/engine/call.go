@@ -403,7 +403,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	if p.Last {
 		if r.Unfinished == 1 && w.SlowLog.IsSlow(w.Now-r.start) {
-			r.recordSlow(frame)
+			c.recordSlow(frame, conn.WrittenAt())
 		}
 		if !c.replica {
 			w.retries.failOvertaken(s, c, frame)
@@ -447,7 +447,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if f.Sent {
-		r.RecordIfSlow(frame)
+		c.RecordIfSlow(frame, f.WrittenAt)
 		if !c.replica {
 			w.retries.failOvertaken(r.Session, c, frame) // the node may have executed it
 		}
@@ -461,22 +461,25 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	c.unreachable(frame, f.Reason)
 }
 
-// RecordIfSlow records the request if it has taken long and its client is still there. frame
-// is as in recordSlow.
-func (r *Request) RecordIfSlow(frame []byte) {
-	if s := r.Session; s != nil && s.Worker.SlowLog.IsSlow(s.Worker.Now-r.start) {
-		r.recordSlow(frame)
+// RecordIfSlow records the call's request if it has taken long and its client is still there. frame is what was
+// sent to the node, or to one of the nodes, completely at the time written; 0: not known.
+func (c *Call) RecordIfSlow(frame []byte, written int64) {
+	if s := c.Request.Session; s != nil && s.Worker.SlowLog.IsSlow(s.Worker.Now-c.Request.start) {
+		c.recordSlow(frame, written)
 	}
 }
 
-// recordSlow records a slow request. frame is what was sent to the node, or to
-// one of the nodes.
-func (r *Request) recordSlow(frame []byte) {
-	w := r.Session.Worker
-	w.SlowLog.Record(slowlog.Slow{
+// recordSlow is RecordIfSlow for a request that has taken long.
+func (c *Call) recordSlow(frame []byte, written int64) {
+	r, w := c.Request, c.Worker()
+	slow := slowlog.Slow{
 		Command: r.Command, Frame: frame, Took: w.Now - r.start, At: w.Wall, Peer: r.Session.peer,
-		Name: r.Session.About.Name,
-	})
+		Name: r.Session.About.Name, Node: c.Node.name,
+	}
+	if written != 0 {
+		slow.Queued = max(written-r.start, 0)
+	}
+	w.SlowLog.Record(slow)
 }
 
 // outcomeUnknown returns the error for a command that the node may have executed.

@@ -28,6 +28,9 @@ var helpLines = []string{
 	"LOCKS [COUNT <count>] [MATCH <pattern>]",
 	"    Return the locks that clients hold or wait for, those with waiters first.",
 	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
+	"SLOWLOG [COUNT <count>]",
+	"    Return the slow log, the latest first, with the node of each command, and how long it waited in keyway and",
+	"    for the node. Default count: 10.",
 	"USERS",
 	"    Return the users with limits, and what their clients use and wait for.",
 }

@@ -62,7 +62,7 @@ func (r *running) pass() {
 	}
 	r.isOver = true
 	r.count()
-	r.call.Request.RecordIfSlow(r.frame)
+	r.call.RecordIfSlow(r.frame, 0)
 	r.frame = nil // what frees the lock may wait for a silent node much longer
 	w := r.l.w
 	if r.attempt != nil {

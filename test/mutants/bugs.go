@@ -50,6 +50,11 @@ var aroundProxy = []bug{
 		"./pool", "TestWritesAndQueue",
 	},
 	{
+		"time in keyway's queue counts as the node's", "proxy/engine/call.go",
+		"slow.Queued = max(written-r.start, 0)", "slow.Queued = min(written-r.start, 0)",
+		"./proxy", "TestSlowLogSplitsTheTime",
+	},
+	{
 		"a thread is busy while it sleeps", "loop/loop.go",
 		"			t.over(now)\n			if err", "			if err",
 		"./loop", "TestTurnsAreMeasured",

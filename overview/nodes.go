@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
@@ -34,9 +35,20 @@ type node struct {
 // nodeCounts is what was counted of a node until a sample.
 type nodeCounts struct {
 	at       time.Time
+	requests uint64
+	errors   uint64
 	timeouts uint64
 	bytesIn  uint64
 	bytesOut uint64
+	latency  metrics.Histogram
+}
+
+// latencySince returns the latencies of the requests since before.
+func (c *nodeCounts) latencySince(before *nodeCounts) metrics.Histogram {
+	if c.latency.Count < before.latency.Count { // the counters began again
+		return c.latency
+	}
+	return c.latency.Since(&before.latency)
 }
 
 // sampleNodes keeps a sample of all nodes, and forgets those that are gone.
@@ -79,7 +91,10 @@ func (n *node) add(now *metrics.Node, at time.Time) {
 			n.growing = 0
 		}
 	}
-	n.counts[n.taken%len(n.counts)] = nodeCounts{at, now.Timeouts, now.BytesIn, now.BytesOut}
+	n.counts[n.taken%len(n.counts)] = nodeCounts{
+		at: at, requests: now.Requests, errors: now.Errors.Refused(), timeouts: now.Timeouts,
+		bytesIn: now.BytesIn, bytesOut: now.BytesOut, latency: now.Latency,
+	}
 	n.taken++
 }
 
@@ -156,7 +171,7 @@ func masterOf(t *router.Table, id router.NodeID) string {
 // nodesNow returns all nodes, in the order of the table.
 func (s *Sampler) nodesNow(t *router.Table, known map[string]Known) []Node {
 	s.places.update(t)
-	queue := s.typicalQueue()
+	others := s.peers()
 	all := make([]Node, 0, len(s.nodes))
 	for id := range t.Nodes {
 		of := &t.Nodes[id]
@@ -166,7 +181,7 @@ func (s *Sampler) nodesNow(t *router.Table, known map[string]Known) []Node {
 		}
 		row := n.row()
 		row.Known = known[n.Name]
-		row.SlowReason = n.slowness(queue)
+		row.SlowReason = n.slowness(others)
 		row.Slow = row.SlowReason != ""
 		if id < len(s.places.shares) {
 			row.Share = s.places.shares[id]
@@ -189,10 +204,12 @@ func (n *node) row() Node {
 		}
 		return 0
 	}
+	latency := now.latencySince(before)
 	row := Node{
 		Name: n.Name, Addr: n.Addr, Role: Master, State: n.state, Since: n.since, InFlight: n.InFlight,
-		Timeouts: rate(before.timeouts, now.timeouts),
-		BytesIn:  rate(before.bytesIn, now.bytesIn), BytesOut: rate(before.bytesOut, now.bytesOut),
+		Commands: rate(before.requests, now.requests), Errors: rate(before.errors, now.errors),
+		Timeouts: rate(before.timeouts, now.timeouts), P50: Quantile(&latency, 0.5), P99: Quantile(&latency, 0.99),
+		BytesIn: rate(before.bytesIn, now.bytesIn), BytesOut: rate(before.bytesOut, now.bytesOut),
 	}
 	if n.state != Ready {
 		row.Reason = n.Reason
@@ -211,27 +228,63 @@ const (
 	longQueue = 100
 	// growth is the number of samples in a row at which more requests have to wait than before.
 	growth = 4
+	// enough is the number of requests without which a node's p99 is chance.
+	enough = 100
+	// noticeable is the p99 in seconds up to which a node is not slow, however fast the others are.
+	noticeable = 0.002
+	// outlier is how often a p99 has to be as long as the others' median.
+	outlier = 3
 )
 
-// typicalQueue returns the median number of requests that the nodes owe replies to.
-func (s *Sampler) typicalQueue() int {
-	var all []int
-	for _, n := range s.nodes {
-		if n.Master {
-			all = append(all, n.InFlight)
-		}
-	}
-	if len(all) == 0 {
-		return 0
-	}
-	slices.Sort(all)
-	return all[(len(all)-1)/2]
+// peers is what the masters have in common.
+type peers struct {
+	queue     int // the median number of requests in flight
+	latencies []latencyOf
 }
 
-// slowness returns why the node stands out against the others, empty if it does not. queue is the median
-// number of requests in flight.
-func (n *node) slowness(queue int) string {
+type latencyOf struct {
+	node *node
+	p99  float64 // over slowSamples
+}
+
+func (s *Sampler) peers() (of peers) {
+	var queues []int
+	for _, n := range s.nodes {
+		if !n.Master {
+			continue
+		}
+		queues = append(queues, n.InFlight)
+		if h := n.latest().latencySince(n.before(slowSamples)); h.Count >= enough {
+			of.latencies = append(of.latencies, latencyOf{n, Quantile(&h, 0.99)})
+		}
+	}
+	if len(queues) > 0 {
+		slices.Sort(queues)
+		of.queue = queues[(len(queues)-1)/2]
+	}
+	slices.SortFunc(of.latencies, func(a, b latencyOf) int { return cmp.Compare(a.p99, b.p99) })
+	return of
+}
+
+// compared returns the node's p99, and the median of those of the others. ok is false if one of the two is not
+// known.
+func (p *peers) compared(n *node) (p99, median float64, ok bool) {
+	at := slices.IndexFunc(p.latencies, func(l latencyOf) bool { return l.node == n })
+	others := len(p.latencies) - 1
+	if at < 0 || others < 1 {
+		return 0, 0, false
+	}
+	middle := (others - 1) / 2
+	if at <= middle {
+		middle++ // the node itself is no other
+	}
+	return p.latencies[at].p99, p.latencies[middle].p99, true
+}
+
+// slowness returns why the node stands out against the others, empty if it does not.
+func (n *node) slowness(others peers) string {
 	now, before := n.latest(), n.before(slowSamples)
+	p99, median, isKnown := others.compared(n)
 	timeouts := grown(before.timeouts, now.timeouts)
 	switch {
 	case n.state == Unused:
@@ -242,10 +295,17 @@ func (n *node) slowness(queue int) string {
 	case timeouts > 0:
 		return fmt.Sprintf("it did not answer %s in time within %d s", counted(int(timeouts), "request"),
 			int(now.at.Sub(before.at).Round(time.Second).Seconds()))
-	case n.growing >= growth && n.InFlight >= longQueue && n.InFlight > 3*queue:
+	case n.growing >= growth && n.InFlight >= longQueue && n.InFlight > outlier*others.queue:
 		return fmt.Sprintf("ever more requests wait for its reply: %d now", n.InFlight)
+	case isKnown && p99 > noticeable && p99 > outlier*median:
+		return fmt.Sprintf("its p99 is %s, that of the others %s", milliseconds(p99), milliseconds(median))
 	}
 	return ""
+}
+
+// milliseconds returns seconds for people.
+func milliseconds(seconds float64) string {
+	return strconv.FormatFloat(1000*seconds, 'g', 2, 64) + " ms"
 }
 
 // counted returns a number and a noun.

@@ -3,6 +3,7 @@ package overview_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/overview"
@@ -79,6 +80,36 @@ func TestGrowingQueueStandsOut(t *testing.T) {
 	grow(p.threads[0].Nodes)
 	if got := p.problem(t); got != "" {
 		t.Errorf("all grow: %q", got)
+	}
+}
+
+// TestSlowNodeStandsOut: a node whose p99 is above 2 ms and more than three times that of the others is slow, if
+// all have answered enough.
+func TestSlowNodeStandsOut(t *testing.T) {
+	for _, c := range []struct {
+		what          string
+		first, others time.Duration
+		requests      uint64
+		want          string
+	}{
+		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, "its p99 is 59 ms, that of the others 4.1 ms"},
+		{"too few requests", 50 * time.Millisecond, 3 * time.Millisecond, 9, ""},
+		{"all are slow", 50 * time.Millisecond, 40 * time.Millisecond, 100, ""},
+		{"hardly slow", 1500 * time.Microsecond, 100 * time.Microsecond, 100, ""},
+	} {
+		p := newPool(t, 2, 4)
+		for range 5 {
+			for i := range p.threads[0].Nodes {
+				of := &p.threads[0].Nodes[i].Latency
+				if of.ObserveMany(int64(c.others), c.requests); i == 0 {
+					of.ObserveMany(int64(c.first), c.requests/20)
+				}
+			}
+			p.pass(t)
+		}
+		if got := p.problem(t); !strings.HasSuffix(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s: %q", c.what, got)
+		}
 	}
 }
 

@@ -100,6 +100,10 @@ func (p *pool) work(r *rand.Rand) {
 			s.Nodes[n].InFlight = r.IntN(50)
 			s.Nodes[n].BytesIn += 1 + r.Uint64N(1000)
 			s.Nodes[n].BytesOut += 1 + r.Uint64N(1000)
+			s.Nodes[n].Requests += 1 + r.Uint64N(1000)
+			s.Nodes[n].Errors.Count([]byte("-ERR wrong\r\n"))
+			s.Nodes[n].Errors.Count([]byte("-MOVED 1 a:1\r\n"))
+			s.Nodes[n].Latency.ObserveMany(int64(math.Exp(r.Float64()*18)*1000), 1+r.Uint64N(50))
 		}
 	}
 }
@@ -140,11 +144,22 @@ func (e exposition) sum(name, label string) (n float64) {
 
 // quantile is that of PromQL, computed from what was added to the buckets since before.
 func (e exposition) quantile(before exposition, q float64) float64 {
-	const name = "keyway_command_duration_seconds_bucket"
+	return e.quantileOf("keyway_command_duration_seconds_bucket", "", before, q)
+}
+
+// quantileOf is quantile for a metric, and the series whose labels contain some text.
+func (e exposition) quantileOf(name, with string, before exposition, q float64) float64 {
 	bound := func(i int) string {
 		return fmt.Sprintf("le=%q", strconv.FormatFloat(float64(uint64(1)<<i)/1e6, 'g', -1, 64))
 	}
-	upTo := func(label string) float64 { return e.sum(name, label) - before.sum(name, label) }
+	upTo := func(le string) (n float64) {
+		for series, value := range e {
+			if strings.HasPrefix(series, name+"{") && strings.Contains(series, le) && strings.Contains(series, with) {
+				n += value - before[series]
+			}
+		}
+		return n
+	}
 	rank := q * upTo(`le="+Inf"`)
 	low, below := 0.0, 0.0
 	for i := range metrics.LatencyBuckets - 1 {
@@ -228,6 +243,10 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 	for _, node := range s.Nodes {
 		label := fmt.Sprintf("node=%q", node.Name)
 		all = append(all, figure{node.Name, float64(node.InFlight), now.sum("keyway_node_in_flight", label)},
+			figure{node.Name + " commands", node.Commands, rate("keyway_node_requests_total", label)},
+			figure{node.Name + " errors", node.Errors, rate("keyway_node_errors_total", `error="ERR",`+label)},
+			figure{node.Name + " p99", node.P99,
+				now.quantileOf("keyway_node_request_duration_seconds_bucket", label, before, 0.99)},
 			figure{node.Name + " in", node.BytesIn, rate("keyway_node_bytes_total", `direction="in",`+label)})
 	}
 	calls := 0.0

@@ -70,7 +70,11 @@ type Node struct {
 	Slots  int       `json:"slots,omitempty"`
 	Ranges int       `json:"slot_ranges,omitempty"` // in how many pieces these are
 
+	Commands float64  `json:"commands_per_second"` // requests that were sent to it
+	Errors   float64  `json:"errors_per_second"`   // error replies but MOVED and ASK
 	Timeouts float64  `json:"timeouts_per_second"`
+	P50      float64  `json:"p50_seconds"` // from sending a request to its whole reply
+	P99      float64  `json:"p99_seconds"`
 	BytesIn  float64  `json:"bytes_in_per_second"` // from the node
 	BytesOut float64  `json:"bytes_out_per_second"`
 	InFlight int      `json:"in_flight"`

@@ -133,9 +133,9 @@ func (o Options) unfit() map[string]string {
 
 const snapshotTimeout = 2 * time.Second
 
-// Handler serves /metrics, /healthz, /readyz, /overview, /events, /placement, /route and /locks, all of them
-// read-only, and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level, /clients/kill
-// and /debug/pprof.
+// Handler serves /metrics, /healthz, /readyz, /placement, /route, /locks and [Views], all of them read-only,
+// and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level, /clients/kill and
+// /debug/pprof.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)

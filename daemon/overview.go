@@ -1,14 +1,18 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/slowlog"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
@@ -18,6 +22,22 @@ func (p *served) newSampler() *overview.Sampler {
 		Source: p.srv, Table: p.srv.Table, About: p.about, Events: p.newestEvents,
 		Memory: func() int64 { return machine.Resident(os.DirFS("/")) },
 	})
+}
+
+// views returns what operators look at.
+func (p *served) views() admin.Views {
+	return admin.Views{
+		Overview: p.sampler.State, Events: p.newestEvents,
+		Clients: func(ctx context.Context, q clients.Query) ([]clients.Row, int, error) {
+			return server.ClientRows(ctx, p.srv, q)
+		},
+		SlowLog: func(ctx context.Context, count int) ([]slowlog.Row, error) {
+			return server.SlowLog(ctx, p.srv, count)
+		},
+		Subscriptions: func(ctx context.Context, count int) (clients.Topics, error) {
+			return server.Subscriptions(ctx, p.srv, count)
+		},
+	}
 }
 
 // newestEvents returns the last events of the pool and of the process, the newest first.

@@ -132,7 +132,7 @@ func (p *served) forAdmin() admin.Pool {
 		Surveyed: p.surveyed, Guarded: p.guarded,
 		Disagreeing: func() int { return p.observers.Load().keys.Disagreeing() },
 		Page:        p.page,
-		Views:       admin.Views{Overview: p.sampler.State, Events: p.newestEvents},
+		Views:       p.views(),
 		Locks:       p.srv.Locks,
 		LockFigures: p.srv.LockFigures,
 		Certificates: func() (files []admin.Certificate) {

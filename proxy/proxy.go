@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/options"
@@ -76,6 +77,12 @@ func LockFigures(w *Worker) []locks.PatternFigures { return observe.Figures(w) }
 
 // Kill closes the client with this ID, and returns its line in CLIENT LIST; see [answers.Kill].
 func Kill(w *Worker, id uint64) string { return answers.Kill(w, id) }
+
+// ClientRows returns the first rows of one thread's clients; see [answers.ClientRows].
+func ClientRows(w *Worker, q clients.Query) []clients.Row { return answers.ClientRows(w, q) }
+
+// Subscriptions returns what one thread's clients are subscribed to; see [pubsub.Topics].
+func Subscriptions(w *Worker, count int) clients.Topics { return pubsub.Topics(w, count) }
 
 // NodeName returns the name of a link's node. The name of a cluster's node is its address.
 func NodeName(l *pool.Link) string { return engine.NodeName(l) }

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/audit"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/info"
@@ -36,6 +38,7 @@ import (
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // Options are settings that the configuration does not have.
@@ -406,6 +409,33 @@ func Kill(ctx context.Context, s *Server, id uint64) (line string, err error) {
 		return "", fmt.Errorf("no client has the id %d", id)
 	}
 	return line, nil
+}
+
+// ClientRows returns the first of the clients of all threads, as q says, and how many clients there are.
+func ClientRows(ctx context.Context, s *Server, q clients.Query) (rows []clients.Row, total int, err error) {
+	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []clients.Row { return proxy.ClientRows(w, q) })
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the clients: %w", err)
+	}
+	return clients.JoinRows(threads, q.Count), int(s.clients.Load()), nil
+}
+
+// SlowLog returns the last entries of the slow logs of all threads, the latest first.
+func SlowLog(ctx context.Context, s *Server, count int) ([]slowlog.Row, error) {
+	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []slowlog.Entry { return w.SlowLog.Entries() })
+	if err != nil {
+		return nil, fmt.Errorf("reading the slow log: %w", err)
+	}
+	return slowlog.Rows(slices.Concat(threads...), count), nil
+}
+
+// Subscriptions returns the channels and patterns that the most clients are subscribed to.
+func Subscriptions(ctx context.Context, s *Server, count int) (clients.Topics, error) {
+	threads, err := askThreads(ctx, s, func(w *proxy.Worker) clients.Topics { return proxy.Subscriptions(w, count) })
+	if err != nil {
+		return clients.Topics{}, fmt.Errorf("reading the subscriptions: %w", err)
+	}
+	return clients.JoinTopics(threads, count), nil
 }
 
 // askThreads calls ask on each thread and returns all answers, in the threads' order, or ctx's error.

@@ -167,9 +167,7 @@ func (l *Log) Reset() { l.entries = nil }
 // AppendEntries appends the reply to SLOWLOG GET: the entries of all threads, the latest
 // first, and at most count of them. A negative count means all.
 func AppendEntries(b []byte, all []Entry, count int64) []byte {
-	slices.SortFunc(all, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id))
-	})
+	sortLatest(all)
 	if count >= 0 {
 		all = all[:min(int64(len(all)), count)]
 	}
@@ -187,6 +185,38 @@ func AppendEntries(b []byte, all []Entry, count int64) []byte {
 		b = resp.AppendBulkString(b, e.name)
 	}
 	return b
+}
+
+// Row is an entry as operators see it. Texts are as in [resp.Text].
+type Row struct {
+	ID       uint64    `json:"id"`
+	Time     time.Time `json:"time"`
+	Duration int64     `json:"duration_us"`
+	Args     []string  `json:"args"`
+	Client   string    `json:"client"` // its address
+	Name     string    `json:"name"`
+}
+
+// Rows returns the rows of all threads' entries, the latest first, and at most count of them.
+func Rows(all []Entry, count int) []Row {
+	sortLatest(all)
+	rows := []Row{}
+	for _, e := range all[:min(len(all), count)] {
+		row := Row{
+			ID: e.id, Time: time.Unix(e.at, 0), Duration: e.micros, Client: e.peer, Name: resp.Text([]byte(e.name)),
+		}
+		for _, arg := range e.args {
+			row.Args = append(row.Args, resp.Text(arg))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func sortLatest(all []Entry) {
+	slices.SortFunc(all, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id))
+	})
 }
 
 // Help is the text of SLOWLOG HELP.

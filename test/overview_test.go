@@ -125,3 +125,75 @@ func TestOverview(t *testing.T) {
 		t.Errorf("a password is shown: %s", all)
 	}
 }
+
+// list returns the list of a page.
+func list(t *testing.T, adminAddr, page, name string) []map[string]any {
+	t.Helper()
+	var all map[string]any
+	if err := json.Unmarshal([]byte(get(t, "http://"+adminAddr+page)), &all); err != nil {
+		t.Fatal(page, err)
+	}
+	var rows []map[string]any
+	for _, row := range all[name].([]any) {
+		rows = append(rows, row.(map[string]any))
+	}
+	return rows
+}
+
+// TestWhoIsConnected: /clients, /subscriptions and /slowlog show the clients of all threads, what they listen to, and
+// their slow commands, with texts that are valid JSON.
+func TestWhoIsConnected(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t)
+	adminAddr := freeAddr(t)
+	k := redistest.ServeProcess(t, "threads: 2\nslowlog: {slower_than: 1us, entries: 1000}\nadmin: "+adminAddr+"\n"+
+		redistest.Ring(node.Addr))
+	var all []*redistest.Client
+	for i := range 8 {
+		c := redistest.Dial(t, k.Addr)
+		c.MustDo("CLIENT", "SETNAME", fmt.Sprint("client-", i))
+		all = append(all, c)
+	}
+	for range 20 {
+		all[5].MustDo("SET", "\xff\x00\"<script>", "v")
+	}
+	for i, c := range all[:4] {
+		c.MustDo("SUBSCRIBE", "everybody")
+		if i < 2 {
+			c.MustDo("PSUBSCRIBE", "some\xff*")
+		}
+	}
+	if rows := list(t, adminAddr, "/clients?sort=commands&count=1", "clients"); len(rows) != 1 ||
+		rows[0]["name"] != "client-5" || rows[0]["last_command"] != "set" || rows[0]["commands"].(float64) < 21 {
+		t.Errorf("%v", rows)
+	}
+	names := ""
+	for _, row := range list(t, adminAddr, "/clients?sort=name", "clients") {
+		if name := row["name"].(string); name != "" {
+			names += fmt.Sprint(name, row["subscriptions"], row["flags"], " ")
+		}
+	}
+	const want = "client-02P client-12P client-21P client-31P client-40N client-50N client-60N client-70N "
+	if names != want {
+		t.Errorf("%s\nwant %s", names, want)
+	}
+	redistest.Eventually(t, 5*time.Second, "the threads know each other's subscribers", func() bool {
+		rows := list(t, adminAddr, "/subscriptions", "subscriptions")
+		return len(rows) == 2 && fmt.Sprint(rows[0]) == "map[clients:4 kind:channel name:everybody]" &&
+			fmt.Sprint(rows[1]) == `map[clients:2 kind:pattern name:"some\xff*"]`
+	})
+	slow := list(t, adminAddr, "/slowlog?count=200", "slowlog")
+	if i := slices.IndexFunc(slow, func(row map[string]any) bool {
+		return fmt.Sprint(row["args"]) == `[SET "\xff\x00\"<script>" v]` && row["name"] == "client-5"
+	}); i < 0 {
+		t.Errorf("%v", slow)
+	}
+	for page, words := range map[string]string{
+		"/clients?sort=colour": "sort must be one of addr,", "/clients?count=-1": "count must be",
+		"/slowlog?count=x": "count must be",
+	} {
+		if status, body := fetch(t, "http://"+adminAddr+page); status != 400 || !strings.HasPrefix(body, words) {
+			t.Errorf("%s: %d %s", page, status, body)
+		}
+	}
+}

@@ -53,8 +53,14 @@ func clientHelp(w *engine.Worker, s *engine.Session, cmd *command.Command, _ com
 
 // describe describes the client for CLIENT LIST. asking is the size of the CLIENT command that
 // asks, 0 in other clients' entries.
-func describe(s *engine.Session, asking int) clients.Client {
-	c := clients.Client{
+func describe(s *engine.Session, asking int) (c clients.Client) {
+	fill(&c, s, asking)
+	return c
+}
+
+// fill is describe for a Client that exists.
+func fill(c *clients.Client, s *engine.Session, asking int) {
+	*c = clients.Client{
 		Identity: identityOf(s), About: *s.About, Idle: time.Duration(s.Worker.Now - s.ActiveAt),
 		Flags: flagsOf(s), DB: s.DB, Version: s.Protocol(), Redirects: -1, Queued: -1,
 		Asking: asking, Input: len(s.In), InputFree: cap(s.In) - len(s.In),
@@ -70,13 +76,12 @@ func describe(s *engine.Session, asking int) clients.Client {
 		c.Memory += int(unsafe.Sizeof(*s.RareState))
 	}
 	for _, f := range s.Worker.Features {
-		f.Describe(s, &c)
+		f.Describe(s, c)
 	}
 	if s.Has(engine.NoTouch) {
 		c.Flags += "T"
 	}
 	c.Flags = cmp.Or(c.Flags, "N")
-	return c
 }
 
 func identityOf(s *engine.Session) clients.Identity {
@@ -131,6 +136,21 @@ func clientList(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 		}
 		return s.Protocol().AppendText(nil, list)
 	})
+}
+
+// ClientRows returns the first rows of a worker's clients.
+func ClientRows(w *engine.Worker, q clients.Query) []clients.Row {
+	top, c := clients.NewTop[*engine.Session](q.Count), new(clients.Client)
+	for _, s := range w.Sessions { // one Client for all: there may be 10,000, and the thread waits
+		fill(c, s, 0)
+		top.Add(q.Key(c), s)
+	}
+	var rows []clients.Row
+	for _, s := range top.First() {
+		fill(c, s, 0)
+		rows = append(rows, c.Row(q, s.Waits()))
+	}
+	return rows
 }
 
 // clientKill answers both forms of CLIENT KILL.

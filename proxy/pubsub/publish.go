@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/proxy/engine"
@@ -342,4 +343,25 @@ func subscribers(w *engine.Worker, dst []byte, r *engine.Request) []byte {
 		dst = resp.AppendInt(dst, int64(max(counts[i], 0)))
 	}
 	return dst
+}
+
+// maxLooked is how many topics Topics looks at.
+const maxLooked = 20_000
+
+// Topics returns those topics of a worker's clients that have the most clients, at most count, and counts the
+// clients of all workers. If there are very many topics, it looks at some of them.
+func Topics(w *engine.Worker, count int) clients.Topics {
+	h, top, looked := engine.FeatureOf[*hub](w), clients.NewTop[clients.Topic](count), 0
+	for kind, name := range [topicKinds]string{clients.ChannelKind, clients.PatternKind, clients.ShardKind} {
+		for _, tp := range h.topics[kind] {
+			if looked++; looked > maxLooked {
+				return clients.Topics{Topics: top.First()}
+			}
+			if n := h.clients(tp.kind, tp.name); n > 0 {
+				t := clients.Topic{Name: resp.Text([]byte(tp.name)), Kind: name, Clients: n}
+				top.Add(t.Key(), t)
+			}
+		}
+	}
+	return clients.Topics{Topics: top.First(), Whole: true}
 }

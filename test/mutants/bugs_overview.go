@@ -8,6 +8,16 @@ var inOverview = []bug{
 		"./overview", "TestFrozenNodeStandsOut",
 	},
 	{
+		"a node whose p99 is that of the others stands out", "overview/nodes.go",
+		"p99 > outlier*median", "p99 > median/outlier",
+		"./overview", "TestSlowNodeStandsOut",
+	},
+	{
+		"the last client that was looked at comes first", "clients/top.go",
+		"t.isFull && key.compare(t.all[t.count-1].key) > 0", "t.isFull && key.compare(t.all[0].key) > 0",
+		"./clients", "TestTopIsTheSortedBeginning",
+	},
+	{
 		"a rate counts a second too few", "overview/sampler.go",
 		"if len(s.samples) > windowSamples {", "if len(s.samples) >= windowSamples {",
 		"./overview", "TestEveryFigureIsTheMetric",

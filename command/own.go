@@ -16,3 +16,21 @@ var own = []Command{{
 		{Name: "keyway|locks", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 	},
 }}
+
+// ConsoleHelp describes what is about more than the threads know of KEYWAY, in the form of Redis's HELP
+// subcommands.
+var ConsoleHelp = []string{
+	"STATUS",
+	"    Return how keyway is: its figures of the last seconds, and what is wrong.",
+	"NODES",
+	"    Return the nodes, and how each of them is.",
+	"ROUTE <key> [<key> ...]",
+	"    Return the node of each key, and why it is there.",
+	"EVENTS [COUNT <count>]",
+	"    Return what has changed, the newest first. Default count: 20.",
+	"CONFIG [<pattern>]",
+	"    Return the running configuration, without passwords.",
+	"LOG [debug|info|warn|error|file]",
+	"    Return or set the level of the log, until the file has another one or keyway restarts.",
+	"    Setting it needs a user with a password, or a token at the console.",
+}

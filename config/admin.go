@@ -38,7 +38,8 @@ func AuditFile(c *Config) string {
 type Admin struct {
 	Listen    string `yaml:"listen"` // empty: there is none
 	TokenFile string `yaml:"token_file"`
-	TLS       *TLS   `yaml:"tls"` // nil: operators do not encrypt
+	TLS       *TLS   `yaml:"tls"`     // nil: operators do not encrypt
+	Console   string `yaml:"console"` // where KEYWAY is answered over Redis's protocol; empty: nowhere else
 
 	tokens []string // of TokenFile
 }
@@ -56,6 +57,7 @@ func (a *Admin) decode(d *decoder, n *yaml.Node, path string) (err error) {
 func (a Admin) addTo(f values, path, key string) {
 	f.put(path, key, a.Listen)
 	f.put(path+".token_file", key+".token_file", strings.Join(append([]string{a.TokenFile}, a.tokens...), "\n"))
+	f.put(path+".console", key+".console", a.Console)
 	if a.TLS != nil {
 		a.TLS.addValues(f, path, key)
 	}
@@ -70,7 +72,7 @@ func (a *Admin) listener() Listener { return Listener{Addr: a.Listen, TLS: a.TLS
 func checkAdmin(c *Config) error {
 	a := &c.Admin
 	switch {
-	case a.Listen == "" && (a.TokenFile != "" || a.TLS != nil):
+	case a.Listen == "" && (a.TokenFile != "" || a.TLS != nil || a.Console != ""):
 		return c.Errorf("admin", "add listen: HOST:PORT", "no address")
 	case a.Listen == "":
 		return nil
@@ -81,8 +83,27 @@ func checkAdmin(c *Config) error {
 	if slices.ContainsFunc(c.Listen, func(own Listener) bool { return sameAddress(own.Addr, a.Listen) }) {
 		return c.Errorf("admin", "write another port", "%q is where keyway listens for clients", a.Listen)
 	}
+	if err := checkConsole(c); err != nil {
+		return err
+	}
 	if a.TLS != nil {
 		return checkTLS(c, "admin", a.listener())
+	}
+	return nil
+}
+
+func checkConsole(c *Config) error {
+	const path = "admin.console"
+	a := &c.Admin
+	if a.Console == "" {
+		return nil
+	}
+	if err := c.checkAddr(path, a.Console, "127.0.0.1:9381"); err != nil {
+		return err
+	}
+	if sameAddress(a.Console, a.Listen) ||
+		slices.ContainsFunc(c.Listen, func(own Listener) bool { return sameAddress(own.Addr, a.Console) }) {
+		return c.Errorf(path, "write another port", "%q is an address of keyway already", a.Console)
 	}
 	return nil
 }
@@ -181,8 +202,12 @@ func isOpen(file os.FileInfo) bool {
 // AdminWarnings returns what an operator should know about who could get the token.
 func AdminWarnings(c *Config) (warnings []string) {
 	a := &c.Admin
+	if a.Console != "" && (&Listener{Addr: a.Console}).IsBeyondLoopback() {
+		warnings = append(warnings, "admin.console: others than this machine can look at keyway, and a token for it "+
+			"crosses the network in clear; listen on 127.0.0.1, and use ssh")
+	}
 	if a.TokenFile == "" {
-		return nil
+		return warnings
 	}
 	if file, err := os.Stat(c.beside(a.TokenFile)); err == nil && isOpen(file) {
 		warnings = append(warnings, fmt.Sprintf("admin.token_file: others than its owner can read %q (mode %#o), and "+

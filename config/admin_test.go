@@ -28,6 +28,8 @@ func TestFormsOfAdmin(t *testing.T) {
 	}{
 		{"127.0.0.1:2", "127.0.0.1:2", nil, 0},
 		{"{listen: 127.0.0.1:2}", "127.0.0.1:2", nil, 0},
+		{"{listen: 127.0.0.1:2, console: 127.0.0.1:3}", "127.0.0.1:2", nil, 0},
+		{"{listen: 127.0.0.1:2, console: 10.0.0.1:3}", "127.0.0.1:2", nil, 1},
 		{"{listen: 127.0.0.1:2, token_file: token}", "127.0.0.1:2", []string{old, young}, 0},
 		{"{listen: 127.0.0.1:2, token_file: open}", "127.0.0.1:2", []string{old}, 1},
 		{"{listen: 10.0.0.1:2, token_file: open}", "10.0.0.1:2", []string{old}, 2},
@@ -57,9 +59,12 @@ func TestErrorsOfAdmin(t *testing.T) {
 		{ofAdmin + "admin: [a:1]", "admin: a list where a single value is expected"},
 		{ofAdmin + "admin: {token_file: x}", "no such file"},
 		{ofAdmin + "admin: {tls: {cert: c, key: k}}", "admin: no address; add listen: HOST:PORT"},
-		{ofAdmin + "admin: {listen: a:2, token: x}", `unknown key "token"; known here: listen, token_file, tls`},
+		{ofAdmin + "admin: {listen: a:2, token: x}", `known here: listen, token_file, tls, console`},
 		{ofAdmin + "admin: {listen: a:2, tls: {cert: c}}", "admin.tls: no private key; add key: FILE"},
 		{ofAdmin + "admin: {listen: a:2, tls: {cert: c, key: k, user_from: cn}}", "add client_ca: FILE"},
+		{ofAdmin + "admin: {console: a:1}", "admin: no address; add listen: HOST:PORT"},
+		{ofAdmin + "admin: {listen: a:2, console: here}", `admin.console: "here" is not an address`},
+		{ofAdmin + "admin: {listen: a:2, console: a:2}", "admin.console: \"a:2\" is an address of keyway already"},
 		{ofAdmin + "admin: {listen: \"127.0.0.1:6380\"}", "is where keyway listens for clients; write another port"},
 	})
 	for text, want := range map[string]string{

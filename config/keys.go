@@ -100,6 +100,12 @@ var keys = []key{
 			"this file's directory. It is read again when it changes.",
 		change: "Always set it where others than operators reach the address, or to use `/debug/pprof`, " +
 			"`/clients/kill` or to set `/log-level`, which need it."},
+	{path: "admin.console", effect: AtOnce,
+		meaning: "The address of a port that answers KEYWAY STATUS and its like over Redis's protocol, for whoever " +
+			"has only redis-cli. It needs none of the threads that serve clients. Setting the level of the log " +
+			"there needs the token: `AUTH TOKEN`. It has no TLS. See " +
+			"[Look at a running keyway](operations.md#look-at-a-running-keyway).",
+		change: "keyway is to be looked at while its threads are stuck or clients use up `clients.max`."},
 	{path: "admin.tls.cert", effect: AtOnce, initial: "required with `tls`",
 		meaning: "As `listen[].tls.cert`, for operators.",
 		change:  "The address is not on loopback."},

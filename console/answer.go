@@ -139,7 +139,8 @@ func (p *Pool) log(q Question) []byte {
 	case len(q.Args) > 2:
 		return resp.AppendError(nil, "ERR "+errSyntax.Error())
 	case q.IsOpen:
-		return resp.AppendError(nil, "ERR keyway: the level of the log can be set by users with a password")
+		return resp.AppendError(nil, "ERR keyway: the level of the log can be set by "+
+			"users with a password, and at the console with the token of admin.token_file: AUTH <token>")
 	}
 	if err := p.SetLevel(strings.ToLower(string(q.Args[1])), q.By); err != nil {
 		return resp.AppendError(nil, "ERR keyway: "+resp.Printable([]byte(err.Error())))

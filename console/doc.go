@@ -1,3 +1,3 @@
 // Package console owns what keyway says about a running pool over Redis's protocol: KEYWAY STATUS and its
-// like.
+// like, for clients of keyway and on a port of its own.
 package console

@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"context"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
@@ -36,4 +39,72 @@ func (p *served) settings() (all []console.Setting) {
 		all = append(all, console.Setting(s))
 	}
 	return all
+}
+
+// consoleAddr returns the console's address of the configuration.
+func (r *running) consoleAddr() string { return r.first().cfg.Load().Admin.Console }
+
+// doors are the addresses for operators.
+type doors struct {
+	admin   *adminListener
+	console consoleListener
+}
+
+// consoleListener is the console's address.
+type consoleListener struct {
+	addr string             // as in the configuration; empty: there is none
+	stop context.CancelFunc // nil: it is not served
+}
+
+// consoleRetry is the time between two attempts to listen on the console's address.
+const consoleRetry = time.Second
+
+// serveConsole serves the console on an address, instead of the one before, until ctx ends; empty: nowhere. The
+// process that this one replaces, or another program, may still have the address. keyway serves all the same.
+func (r *running) serveConsole(ctx context.Context, addr string) {
+	if r.console.addr == addr {
+		return
+	}
+	if r.console.stop != nil {
+		r.console.stop()
+	}
+	r.console = consoleListener{addr: addr}
+	if addr == "" {
+		return
+	}
+	ctx, r.console.stop = context.WithCancel(ctx)
+	r.watchers.Go(func() {
+		for attempt := 1; ctx.Err() == nil; attempt++ {
+			err := r.listenConsole(ctx, addr)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			if attempt == 2 { // the first one may be too early after an upgrade
+				r.log.Warn("the console is not served; keyway tries again", "addr", addr, "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(consoleRetry):
+			}
+		}
+	})
+}
+
+// listenConsole serves the console until ctx ends.
+func (r *running) listenConsole(ctx context.Context, addr string) error {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	r.log.Info("serving the console", "addr", ln.Addr().String())
+	return console.Serve(ctx, ln, console.Options{
+		Pools: func() map[string]*console.Pool {
+			all := map[string]*console.Pool{}
+			for _, p := range *r.pools.Load() {
+				all[p.name] = p.console()
+			}
+			return all
+		},
+		Tokens: func() []string { return r.first().cfg.Load().Admin.Tokens() },
+	})
 }

@@ -50,7 +50,8 @@ func Serve(ctx context.Context, o Options) error {
 	log := slog.New(events.Handler(out.handler))
 	r := &running{
 		file: o.File, load: o.Load, version: o.Version, log: log, out: out, events: events, audit: recorded,
-		systemd: systemdOf(log), passed: passedSockets(), admin: new(adminListener), isMain: make(chan struct{}),
+		systemd: systemdOf(log), passed: passedSockets(), isMain: make(chan struct{}),
+		doors:     doors{admin: new(adminListener)},
 		passwords: passwords.NewKeeper(log),
 	}
 	return r.serve(ctx, pools, o.Listening)
@@ -121,6 +122,7 @@ func (r *running) watch(admin *adminListener, hangups, upgrades <-chan os.Signal
 		r.watchers.Go(func() { r.takeOver(r.beside, before, admin) })
 	} else {
 		r.serveAdmin(r.beside, admin)
+		r.serveConsole(r.beside, r.consoleAddr())
 		close(r.isMain)
 	}
 	r.watchers.Go(func() { r.tellSystemd(r.ctx, r.beside) })

@@ -178,6 +178,7 @@ func (n *nextPools) apply(ctx context.Context) (lines []string) {
 	r.setMemoryLimit()
 	r.audit.use(r.first().cfg.Load())
 	r.serveAdmin(ctx, n.admin)
+	r.serveConsole(ctx, r.consoleAddr())
 	return lines
 }
 

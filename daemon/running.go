@@ -57,7 +57,7 @@ type running struct {
 	reloading sync.Mutex
 	pools     atomic.Pointer[[]*served]         // in the order of the file
 	serving   errgroup.Group                    // the pools' servers
-	admin     *adminListener                    // changed by reload alone
+	doors                                       // changed by reload alone
 	watchers  sync.WaitGroup                    // goroutines that look at nodes and serve operators
 	read      atomic.Pointer[[sha256.Size]byte] // the contents of the watched files at the last reload
 }

@@ -83,6 +83,7 @@ func (r *running) replace(served chan<- error) error {
 		r.log.Info("the new process serves; handing the clients over", "pid", to.PID())
 		served <- nil
 		r.serveAdmin(r.beside, new(adminListener))
+		r.serveConsole(r.beside, "")
 	})
 	if err == nil {
 		r.systemd.Replaced(to.PID()) // before the conversation ends, which the new process waits for
@@ -94,6 +95,7 @@ func (r *running) replace(served chan<- error) error {
 			return errors.Join(err, fmt.Errorf("the admin address is not served any more: %w", listenErr))
 		}
 		r.serveAdmin(r.beside, l)
+		r.serveConsole(r.beside, r.consoleAddr())
 	}
 	return err
 }
@@ -284,6 +286,7 @@ func (r *running) takeOver(ctx context.Context, from *predecessor, admin *adminL
 	}
 	err := server.TakeOver(r.servers(), from.Conn, func() {
 		r.serveAdmin(ctx, admin)
+		r.serveConsole(ctx, r.consoleAddr())
 		r.before = nil // pools that a reload adds are not its
 		r.upgrading.Store(false)
 		r.usePasswords()

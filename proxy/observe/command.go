@@ -2,6 +2,7 @@ package observe
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/locks"
@@ -10,21 +11,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// helpLines describe KEYWAY, in the form of Redis's HELP subcommands.
-var helpLines = []string{
-	"STATUS",
-	"    Return how keyway is: its figures of the last seconds, and what is wrong.",
-	"NODES",
-	"    Return the nodes, and how each of them is.",
-	"ROUTE <key> [<key> ...]",
-	"    Return the node of each key, and why it is there.",
-	"EVENTS [COUNT <count>]",
-	"    Return what has changed, the newest first. Default count: 20.",
-	"CONFIG [<pattern>]",
-	"    Return the running configuration, without passwords.",
-	"LOG [debug|info|warn|error|file]",
-	"    Return or set the level of the log, until the file has another one or keyway restarts.",
-	"    Setting it needs a user with a password.",
+// ownHelp describes what the threads answer of KEYWAY, in the form of Redis's HELP subcommands.
+var ownHelp = []string{
 	"LOCKS [COUNT <count>] [MATCH <pattern>]",
 	"    Return the locks that clients hold or wait for, those with waiters first.",
 	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
@@ -36,7 +24,7 @@ var helpLines = []string{
 }
 
 func help(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
-	return s.Reply(cmd, resp.AppendHelp(w.Scratch[:0], "KEYWAY", helpLines...))
+	return s.Reply(cmd, resp.AppendHelp(w.Scratch[:0], "KEYWAY", slices.Concat(command.ConsoleHelp, ownHelp)...))
 }
 
 // askConsole answers what is about more than a worker knows, such as KEYWAY STATUS.

@@ -60,6 +60,16 @@ var atDoor = []bug{
 		"./config", "TestSettingsShowNoSecret",
 	},
 	{
+		"the console trusts the lengths that clients announce", "console/bounded.go",
+		"n, status, err := c.parser.Next(c.in, &limits)", "n, status, err := c.parser.Next(c.in, &resp.DefaultLimits)",
+		"./console", "TestConsoleIsBounded",
+	},
+	{
+		"anybody sets the level of the log at the console", "console/server.go",
+		"IsOpen: !s.token}", "IsOpen: false}",
+		"./console", "TestConsole$",
+	},
+	{
 		"names steer the terminal of an operator", "terminal/table.go",
 		"	return resp.Text([]byte(s))\n", "	return s\n",
 		"./terminal", "TestPagesFit",

@@ -77,9 +77,10 @@ Try, in another terminal:
 
   %[1]s MGET user:1 user:1500 cart:7
   %[1]s INFO keyway
-  keyway route --admin %[2]s KEY
+  keyway top --admin %[2]s
+
+In a browser: http://%[2]s/
 `, cli, o.Admin)
-	fmt.Fprintf(&b, "\nMetrics, for Prometheus: http://%s/metrics\n", o.Admin)
 	fmt.Fprintf(&b, "Without redis-cli: printf 'PING\\r\\nQUIT\\r\\n' | nc %s %s\n", host, port)
 	if o.Load {
 		fmt.Fprintf(&b, "%d clients send about %d commands a second, a fifth of them for the key %s.\n",

@@ -3,6 +3,7 @@ package terminal
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,10 @@ func TestSort(t *testing.T) {
 			t.Errorf("by %s: %s", title, got)
 		}
 	}
+	v, _ := Clients.SortedBy("idle")
+	if v.Params().Encode() != "sort=idle" || HotKeys.Params().Encode() != "by=commands" {
+		t.Errorf("the admin address is asked for %v and %v", v.Params(), HotKeys.Params())
+	}
 	if _, known := Commands.SortedBy("weight"); known {
 		t.Error("commands are sorted by weight")
 	}
@@ -80,7 +85,7 @@ func TestSort(t *testing.T) {
 // TestTop: keys choose the view and how it is sorted, and a keyway that does not answer is said to.
 func TestTop(t *testing.T) {
 	answer := true
-	top := Top{View: Nodes, Every: time.Second, Source: func(_ context.Context, page string) ([]byte, error) {
+	top := Top{View: Nodes, Every: time.Second, Source: func(context.Context, string, url.Values) ([]byte, error) {
 		if !answer {
 			return nil, context.DeadlineExceeded
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 )
 
 // Source gets a page of a running keyway.
-type Source func(ctx context.Context, page string) ([]byte, error)
+type Source func(ctx context.Context, page string, params url.Values) ([]byte, error)
 
 // Top shows a running keyway as top does processes.
 type Top struct {
@@ -60,12 +61,12 @@ func (t *Top) Once(ctx context.Context, w io.Writer, style Style) error {
 
 // ask gets what is to be shown.
 func (t *Top) ask(ctx context.Context) {
-	text, err := t.Source(ctx, "/overview")
+	text, err := t.Source(ctx, "/overview", nil)
 	if err == nil {
 		err = json.Unmarshal(text, &t.state)
 	}
 	if err == nil && t.View.Page != "/overview" {
-		text, err = t.Source(ctx, t.View.Page)
+		text, err = t.Source(ctx, t.View.Page, t.View.Params())
 	}
 	if err == nil {
 		t.rows, _, err = t.View.Rows(bytes.NewReader(text))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -32,15 +33,16 @@ type column struct {
 	show  func(Row) string // nil: the text of the field
 	// by orders rows, the ones to look at first. nil: the column has a text, and is in its order.
 	by func(Row) float64
+	// asked is how the admin address names the order by this column, if it does: it has more rows than it sends.
+	asked string
 }
 
 // View is a list that can be shown.
 type View struct {
-	Name string
-	Page string // of the admin address
-	List string // the list in the answer
-	// Params are added to a request of the page.
-	Params  map[string]string
+	Name    string
+	Page    string // of the admin address
+	List    string // the list in the answer
+	param   string // of the page, that names the order; empty: it has none
 	columns []column
 	sortBy  string // the title of the column by which it is sorted; empty: as it comes
 	isBad   func(Row) bool
@@ -64,6 +66,12 @@ func optional(title, field string, show func(float64) string) column {
 		}
 		return show(r.number(field))
 	}
+	return c
+}
+
+// sortedAs returns the column with what the admin address calls the order by it.
+func (c column) sortedAs(asked string) column {
+	c.asked = asked
 	return c
 }
 
@@ -116,10 +124,12 @@ var (
 		isBad: func(r Row) bool { return r.number("errors_per_second") > 0 },
 	}
 	HotKeys = View{
-		Name: "keys", Page: "/hotkeys", List: "hotkeys", sortBy: "SHARE", columns: []column{
-			text("KEY", "key"), text("NODE", "node"), number("SHARE", "share", percent),
-			number("READ/S", "reads_per_second", count), number("WRITE/S", "writes_per_second", count),
-			number("BYTE/S", "bytes_per_second", size), {title: "CLIENT", field: "client", show: client},
+		Name: "keys", Page: "/hotkeys", List: "hotkeys", sortBy: "SHARE", param: "by", columns: []column{
+			text("KEY", "key"), text("NODE", "node"), number("SHARE", "share", percent).sortedAs("commands"),
+			number("READ/S", "reads_per_second", count).sortedAs("reads"),
+			number("WRITE/S", "writes_per_second", count).sortedAs("writes"),
+			number("BYTE/S", "bytes_per_second", size).sortedAs("bytes"),
+			{title: "CLIENT", field: "client", show: client},
 		},
 	}
 	BigKeys = View{
@@ -129,10 +139,13 @@ var (
 		},
 	}
 	Clients = View{
-		Name: "clients", Page: "/clients", List: "clients", columns: []column{
-			number("ID", "id", whole), text("ADDRESS", "addr"), text("NAME", "name"), text("USER", "user"),
-			number("AGE", "age_seconds", age), number("IDLE", "idle_seconds", age), text("LAST", "last_command"),
-			number("COMMANDS", "commands", count), number("MEMORY", "memory_bytes", size),
+		Name: "clients", Page: "/clients", List: "clients", sortBy: "COMMANDS", param: "sort", columns: []column{
+			number("ID", "id", whole).sortedAs("id"), text("ADDRESS", "addr").sortedAs("addr"),
+			text("NAME", "name").sortedAs("name"), text("USER", "user").sortedAs("user"),
+			number("AGE", "age_seconds", age).sortedAs("age"), number("IDLE", "idle_seconds", age).sortedAs("idle"),
+			text("LAST", "last_command").sortedAs("last_command"),
+			number("COMMANDS", "commands", count).sortedAs("commands"),
+			number("MEMORY", "memory_bytes", size).sortedAs("memory"),
 		},
 	}
 	Events = View{
@@ -194,6 +207,16 @@ func (v View) SortedBy(title string) (View, bool) {
 	}
 	v.sortBy = v.columns[i].title
 	return v, true
+}
+
+// Params returns the parameters of a request for the rows to show.
+func (v View) Params() url.Values {
+	for _, c := range v.columns {
+		if c.title == v.sortBy && c.asked != "" {
+			return url.Values{v.param: {c.asked}}
+		}
+	}
+	return url.Values{}
 }
 
 // Sort sorts rows: large numbers come first, texts in their order.

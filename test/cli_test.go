@@ -27,6 +27,11 @@ func TestDemoServesEachLayout(t *testing.T) {
 			redistest.Eventually(t, 10*time.Second, "the demo answers and has printed its page", func() bool {
 				return redistest.Ask(addr, "PING").Text == "PONG" && strings.Contains(p.Stdout.String(), "Ctrl-C")
 			})
+			_, page, _ := strings.Cut(p.Stdout.String(), "In a browser: ")
+			page, _, _ = strings.Cut(page, "\n")
+			if status, _ := fetch(t, page); status != http.StatusOK {
+				t.Errorf("the page %q answers %d", page, status)
+			}
 			c := redistest.Dial(t, addr)
 			checkExampleKeys(t, c, p.Stdout.String())
 			c.Expect("OK", "MSET", "user:1", "ann", "user:1500", "bob", "cart:7", "book")

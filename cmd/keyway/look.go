@@ -106,7 +106,9 @@ func listCommand(use, short, long string, view terminal.View) *cobra.Command {
 			if err := l.resolve(); err != nil {
 				return err
 			}
-			text, err := l.get(cmd.Context(), view.Page, url.Values{"count": {strconv.Itoa(count)}})
+			params := view.Params()
+			params.Set("count", strconv.Itoa(count))
+			text, err := l.get(cmd.Context(), view.Page, params)
 			if err != nil {
 				return err
 			}
@@ -165,8 +167,7 @@ func topCommand() *cobra.Command {
 			if l.asJSON {
 				return l.printStates(ctx, out, every, once)
 			}
-			source := func(ctx context.Context, page string) ([]byte, error) { return l.get(ctx, page, nil) }
-			top := terminal.Top{View: shown, Every: every, Source: source}
+			top := terminal.Top{View: shown, Every: every, Source: l.get}
 			f, isFile := out.(*os.File)
 			if once || !isFile || !term.IsTerminal(int(f.Fd())) || !term.IsTerminal(int(os.Stdin.Fd())) {
 				return top.Once(ctx, out, style(out))

@@ -174,6 +174,7 @@ func checkPages(t *testing.T, adminAddr string, node *redistest.Node, secret str
 		both.Running == nil || len(both.Running.Nodes) != 1 || both.State == "" {
 		t.Errorf("keyway status --json: %v, %+v", err, both)
 	}
+	checkLists(t, adminAddr)
 	node.Kill()
 	redistest.Eventually(t, 10*time.Second, "events have the node's end", func() bool {
 		return strings.Contains(outputOf(t, "events", "--admin", adminAddr), "node unreachable")
@@ -195,5 +196,21 @@ func checkPages(t *testing.T, adminAddr string, node *redistest.Node, secret str
 				t.Errorf("keyway %s prints a line of more than 80 columns: %s", args[0], line)
 			}
 		}
+	}
+}
+
+// checkLists checks what commands print of the clients and keys of a keyway that has a client.
+func checkLists(t *testing.T, adminAddr string) {
+	t.Helper()
+	for _, sort := range []string{"idle", "name"} {
+		out := outputOf(t, "clients", "--admin", adminAddr, "--sort", sort)
+		if !strings.Contains(out, "127.0.0.1:") || !strings.Contains(out, strings.ToUpper(sort)+"*") {
+			t.Errorf("keyway clients --sort %s: %s", sort, out)
+		}
+	}
+	var client struct{ ID int }
+	line, _, _ := strings.Cut(outputOf(t, "clients", "--admin", adminAddr, "--json", "--count", "1"), "\n")
+	if err := json.Unmarshal([]byte(line), &client); err != nil || client.ID == 0 {
+		t.Errorf("keyway clients --json: %v, %s", err, line)
 	}
 }

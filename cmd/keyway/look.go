@@ -139,6 +139,11 @@ func eventsCommand() *cobra.Command {
 			"found, changes of the topology, of the configuration and of the layout.", terminal.Events)
 }
 
+func clientsCommand() *cobra.Command {
+	return listCommand("clients", "Print the clients of a running keyway",
+		"clients prints the clients of a running keyway, those with the most commands first.", terminal.Clients)
+}
+
 func topCommand() *cobra.Command {
 	var l looking
 	var view string

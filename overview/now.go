@@ -34,11 +34,12 @@ func (s *Sampler) State() State {
 		d := since(before, now)
 		state.Now.fill(now, &d)
 		for i, thread := range now.threads {
-			rate := 0.0
+			one := Thread{Index: i, Clients: thread.clients}
 			if i < len(before.threads) {
-				rate = d.rate(thread.commands - before.threads[i].commands)
+				one.Commands = d.rate(thread.commands - before.threads[i].commands)
+				one.Busy = min(d.rate(uint64(thread.busy-before.threads[i].busy))/float64(time.Second), 1)
 			}
-			state.Threads = append(state.Threads, Thread{Index: i, Clients: thread.clients, Commands: rate})
+			state.Threads = append(state.Threads, one)
 		}
 		for _, c := range classes {
 			state.Errors = append(state.Errors, ErrorClass{

@@ -85,6 +85,7 @@ type sample struct {
 type threadSample struct {
 	commands uint64
 	clients  int
+	busy     metrics.Seconds // without sleep, since the loop began
 }
 
 // NewSampler returns a sampler that has no sample yet.
@@ -141,7 +142,11 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 		now.latency.Add(&all.Families[i])
 	}
 	for i := range threads {
-		now.threads = append(now.threads, threadSample{threads[i].Answered(), threads[i].Clients})
+		one := threadSample{commands: threads[i].Answered(), clients: threads[i].Clients}
+		for _, of := range threads[i].Threads {
+			one.busy += of.Busy
+		}
+		now.threads = append(now.threads, one)
 	}
 	if len(s.samples) > 0 {
 		s.compare(&s.samples[len(s.samples)-1], &now)

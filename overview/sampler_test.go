@@ -61,6 +61,7 @@ func newPool(t testing.TB, threads, nodes int) *pool {
 		for _, n := range of {
 			s.Nodes = append(s.Nodes, metrics.Node{Name: n.Name, Addr: n.Addr, Master: true, Up: true})
 		}
+		s.Threads = []metrics.Thread{{Index: len(p.threads)}}
 		p.threads = append(p.threads, s)
 	}
 	p.Sampler = overview.NewSampler(overview.Options{
@@ -89,6 +90,7 @@ func (p *pool) work(r *rand.Rand) {
 				s.Families[command.FamilyOf[id]].Observe(int64(math.Exp(r.Float64()*18) * 1000)) // 1 us to 65 s
 			}
 		}
+		s.Threads[0].Turned(time.Duration(r.Int64N(int64(time.Second))), 1)
 		s.NotExecuted += r.Uint64N(9)
 		s.UnknownOutcome += r.Uint64N(9)
 		s.Denied += r.Uint64N(9)
@@ -260,6 +262,8 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 	threads := 0.0
 	for _, thread := range s.Threads {
 		threads += thread.Commands
+		label := fmt.Sprintf("thread=\"%d\"", thread.Index)
+		all = append(all, figure{"busy " + label, thread.Busy, rate("keyway_thread_busy_seconds_total", label)})
 	}
 	return append(all, figure{"by name", calls, s.Now.Commands}, figure{"by thread", threads, s.Now.Commands})
 }

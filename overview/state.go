@@ -44,6 +44,7 @@ type Figures struct {
 // Thread is an event loop.
 type Thread struct {
 	Index    int     `json:"index"`
+	Busy     float64 `json:"busy"` // the share of time in which it does not sleep, for all pools: 0 to 1
 	Clients  int     `json:"clients"`
 	Commands float64 `json:"commands_per_second"`
 }

@@ -1,16 +1,11 @@
 package slowlog
 
-import (
-	"cmp"
-	"slices"
-
-	"github.com/keyway-proxy/keyway/resp"
-)
+import "github.com/keyway-proxy/keyway/resp"
 
 // AppendDetails appends the reply to KEYWAY SLOWLOG: entries as in AppendEntries, with names for the fields,
 // and with the node.
 func AppendDetails(b []byte, v resp.Version, all []Entry, count int64) []byte {
-	slices.SortFunc(all, func(a, b Entry) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id)) })
+	sortLatest(all)
 	all = all[:min(int64(len(all)), count)]
 	b = resp.AppendArray(b, len(all))
 	for i := range all {

@@ -192,6 +192,9 @@ type Row struct {
 	ID       uint64    `json:"id"`
 	Time     time.Time `json:"time"`
 	Duration int64     `json:"duration_us"`
+	Queue    int64     `json:"queue_us"` // until the command was written to the node
+	AtNode   int64     `json:"node_us"`  // from then to the reply
+	Node     string    `json:"node"`     // whose reply came last
 	Args     []string  `json:"args"`
 	Client   string    `json:"client"` // its address
 	Name     string    `json:"name"`
@@ -204,6 +207,7 @@ func Rows(all []Entry, count int) []Row {
 	for _, e := range all[:min(len(all), count)] {
 		row := Row{
 			ID: e.id, Time: time.Unix(e.at, 0), Duration: e.micros, Client: e.peer, Name: resp.Text([]byte(e.name)),
+			Queue: e.queued, AtNode: e.micros - e.queued, Node: e.node,
 		}
 		for _, arg := range e.args {
 			row.Args = append(row.Args, resp.Text(arg))

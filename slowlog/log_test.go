@@ -175,3 +175,15 @@ func TestHistogramsAddUpThreads(t *testing.T) {
 		t.Errorf("%q\nwant %q", got, want)
 	}
 }
+
+// TestRowsSplitTheTime: /slowlog has the node of a command, and the two parts of its time.
+func TestRowsSplitTheTime(t *testing.T) {
+	l := New(0, 10, 0, 1)
+	l.Record(Slow{
+		Command: command.Lookup([]byte("get")), Frame: frame("GET", "k"), Took: int64(30 * time.Millisecond),
+		At: time.Unix(1, 0), Node: "a", Queued: int64(10 * time.Millisecond),
+	})
+	if r := Rows(l.Entries(), 1)[0]; r.Duration != 30_000 || r.Queue != 10_000 || r.AtNode != 20_000 || r.Node != "a" {
+		t.Errorf("%+v", r)
+	}
+}

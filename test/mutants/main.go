@@ -132,7 +132,9 @@ type trial struct {
 func (t *trial) ofNone() bool { return t.number == 0 && !t.alone }
 
 // waits reports whether the tests are some of keyway as a whole.
-func (t *trial) waits() bool { return t.pkg == "./test" || t.pkg == "./test/faults" }
+func (t *trial) waits() bool {
+	return t.pkg == "./test" || t.pkg == "./test/faults" || t.pkg == "./test/page"
+}
 
 // queue is the trials that are still to be made, those that wait last, and what became of
 // the others.

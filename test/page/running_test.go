@@ -43,6 +43,9 @@ func TestPageOfARunningKeyway(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("with a browser that watches, keyway takes %s to stop", took)
 	}
+	if log := k.Stderr.String(); strings.Contains(log, "not served any more") {
+		t.Errorf("keyway has waited in vain for the browser to leave: %s", log)
+	}
 	b.await(`document.querySelector("#live.off") !== null`)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/metrics"
 )
@@ -97,6 +98,9 @@ func TestExposition(t *testing.T) {
 	}
 	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Guarded: guarded,
 		Disagreeing: func() int { return 2 }, LockFigures: lockFigures,
+		Keys: Keys{HotKeys: func(context.Context, hotkeys.By, int) ([]hotkeys.Row, error) {
+			return []hotkeys.Row{{Share: 0.3}, {Share: 0.01}, {Share: 0.009}}, nil
+		}},
 		Certificates: func() []Certificate { return []Certificate{{"server.crt", time.Unix(1_900_000_000, 0)}} },
 		Passwords:    func() []Password { return []Password{{"backend", 7, 2, time.Unix(1_800_000_000, 0)}} },
 		InForce:      func() (int64, bool) { return 3, true },

@@ -33,13 +33,14 @@ type Backend interface {
 // Options configure the handler.
 type Options struct {
 	Version      string
-	ReadyAll     func() bool          // whether /readyz needs every master, not only one; may be nil
-	DroppedLines func() uint64        // log lines dropped so far; may be nil
-	Surveyed     func() []Surveyed    // findings about the nodes; may be nil
-	Guarded      func() []Guarded     // findings about the nodes' keys; may be nil
-	Disagreeing  func() int           // other keyways with another placement; may be nil
-	Locks        Locks                // the clients' locks; nil: there is no /locks
-	LockFigures  LockFigures          // what was counted of them; may be nil
+	ReadyAll     func() bool       // whether /readyz needs every master, not only one; may be nil
+	DroppedLines func() uint64     // log lines dropped so far; may be nil
+	Surveyed     func() []Surveyed // findings about the nodes; may be nil
+	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
+	Disagreeing  func() int        // other keyways with another placement; may be nil
+	Locks        Locks             // the clients' locks; nil: there is no /locks
+	LockFigures  LockFigures       // what was counted of them; may be nil
+	Keys
 	Certificates func() []Certificate // the files of listeners that speak TLS; may be nil
 	Passwords    func() []Password    // that commands print; may be nil
 	// InForce returns the epoch of the layout that is served, and whether that is another layout
@@ -175,6 +176,7 @@ func servePool(mux *http.ServeMux, o, process Options) {
 	if o.Locks != nil {
 		mux.HandleFunc("GET /locks", o.listLocks)
 	}
+	o.Keys.serve(mux)
 	o.Views.serve(mux)
 	if o.Kill != nil {
 		process.serveOrder(mux, "/clients/kill", always, func(r *http.Request) (string, error) {

@@ -120,6 +120,7 @@ func (c poolCollector) Collect(out chan<- prometheus.Metric) {
 		collectSwitch(c.o.Switch(), out)
 	}
 	c.o.collectLocks(c.ctx, out)
+	c.o.collectHotKeys(c.ctx, out)
 	all.Each(nameOf, func(s metrics.Sample) { out <- export(s) })
 	if c.process != nil {
 		all.EachThread(func(s metrics.Sample) { c.process <- export(s) })

@@ -1,3 +1,3 @@
-// Package bigkeys owns what is known about large values: which keys have one, and which replies announce
-// one.
+// Package bigkeys owns what is known about large values: which keys have one, which replies announce
+// one, and what operators see of them.
 package bigkeys

@@ -13,6 +13,8 @@ var own = []Command{{
 		{Name: "keyway|config", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|log", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|slowlog", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
+		{Name: "keyway|hotkeys", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
+		{Name: "keyway|bigkeys", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|locks", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 	},
 }}

@@ -230,6 +230,8 @@ var rows = []row{
 	{name: "keyway|config", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|log", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|locks", handling: Local, action: DoKeywayLocks, inMulti: AnsweredAfter},
+	{name: "keyway|hotkeys", handling: Local, action: DoKeywayHotKeys, inMulti: AnsweredAfter},
+	{name: "keyway|bigkeys", handling: Local, action: DoKeywayBigKeys, inMulti: AnsweredAfter},
 	{name: "keyway|users", handling: Local, action: DoKeywayUsers, inMulti: AnsweredAfter},
 	{name: "keyway|slowlog", handling: Local, action: DoKeywaySlowLog, inMulti: AnsweredAfter},
 

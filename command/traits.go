@@ -250,6 +250,8 @@ const (
 	DoKeywayHelp
 	DoKeywayConsole
 	DoKeywayLocks
+	DoKeywayHotKeys
+	DoKeywayBigKeys
 	DoKeywayUsers
 	DoKeywaySlowLog
 

@@ -19,7 +19,7 @@ type Config struct {
 
 	Replicas Replicas `yaml:"replicas"`
 	Cluster  Cluster  `yaml:"cluster"`
-	SlowLog  SlowLog  `yaml:"slowlog"`
+	listing
 	Commands Commands `yaml:"commands"`
 	Ready    string   `yaml:"ready"`
 	Shutdown Shutdown `yaml:"shutdown"`
@@ -38,6 +38,12 @@ type Config struct {
 type guarding struct {
 	Placement Placement `yaml:"placement"`
 	Switch    Switch    `yaml:"switch"`
+}
+
+// listing says what keyway lists of what passes.
+type listing struct {
+	SlowLog SlowLog `yaml:"slowlog"`
+	BigKeys BigKeys `yaml:"bigkeys"`
 }
 
 // layouts are the sections of the layouts, of which one is in force.
@@ -260,6 +266,11 @@ type SlowLog struct {
 	Entries    int           `yaml:"entries"` // per thread
 }
 
+// BigKeys says which values KEYWAY BIGKEYS lists.
+type BigKeys struct {
+	Over Size `yaml:"over"` // of a value that is written, or of a reply
+}
+
 // Shutdown configures what happens after SIGTERM.
 type Shutdown struct {
 	Delay   time.Duration `yaml:"delay"`   // /readyz fails, and new clients are still served
@@ -369,8 +380,11 @@ func Default() Config {
 		Log:      Log{Level: "info", Format: "text"},
 		Shutdown: Shutdown{Drain: 5 * time.Second, Timeout: 10 * time.Second, Upgrade: time.Minute},
 		Replicas: Replicas{MaxLag: 10 * time.Second},
-		SlowLog:  SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
-		Locks:    Locks{Observe: true},
+		listing: listing{
+			SlowLog: SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
+			BigKeys: BigKeys{Over: 1 << 20},
+		},
+		Locks: Locks{Observe: true},
 		Limits: Limits{
 			MaxBulk:      512 << 20,
 			MaxArgs:      1 << 20,

@@ -476,6 +476,11 @@ var keys = []key{
 		remedy:  "write a whole number from 1 to 1048576, such as 128",
 		meaning: "How many commands SLOWLOG keeps, for each thread.",
 		change:  "The list is too short."},
+	{path: "bigkeys.over", effect: AtOnce, min: 1 << 10, max: 4<<30 - 1,
+		remedy: "write a size from 1kb to below 4gb, such as 1mb",
+		meaning: "`KEYWAY BIGKEYS` and `/bigkeys` list keys of which a value of so many bytes was written, or of " +
+			"which a reply had so many; see [Hot keys and big keys](operations.md#hot-keys-and-big-keys).",
+		change: "The list is too long, or smaller values matter to you."},
 	{path: "locks.observe", effect: AtOnce,
 		meaning: "keyway watches the locks that clients keep in Redis, for `KEYWAY LOCKS`, `/locks`, metrics " +
 			"and alarms.",

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/admin"
+	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/console"
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/page"
@@ -135,6 +137,14 @@ func (p *served) forAdmin() admin.Pool {
 		Views:       p.views(),
 		Locks:       p.srv.Locks,
 		LockFigures: p.srv.LockFigures,
+		Keys: admin.Keys{
+			HotKeys: func(ctx context.Context, by hotkeys.By, count int) ([]hotkeys.Row, error) {
+				return server.HotKeys(ctx, p.srv, by, count)
+			},
+			BigKeys: func(ctx context.Context, count int) ([]bigkeys.Row, error) {
+				return server.BigKeys(ctx, p.srv, count)
+			},
+		},
 		Certificates: func() (files []admin.Certificate) {
 			for _, f := range config.Certificates(p.cfg.Load()) {
 				files = append(files, admin.Certificate{File: f.File, NotAfter: f.NotAfter})

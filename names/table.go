@@ -110,7 +110,8 @@ var refusals = map[string]string{
 	ofAllKeys + "take one of those that SCAN finds":    "randomkey",
 	ofAllKeys + "delete your own with SCAN and UNLINK": "flushall flushdb",
 	ofAllKeys + "use SCAN":                             "cluster|countkeysinslot cluster|getkeysinslot clusterscan",
-	ofAllKeys + "send it as a user without a prefix":   "swapdb pubsub|numpat migrate keyway|locks",
+	ofAllKeys + "send it as a user without a prefix": `swapdb pubsub|numpat migrate keyway|locks keyway|hotkeys
+		keyway|bigkeys`,
 	ofLibrary: `script|flush script|kill script|show script|debug function|load function|delete function|flush
 		function|restore function|dump function|list function|stats function|kill`,
 	ofOthers: `monitor keyway|users keyway|status keyway|nodes keyway|route keyway|events keyway|config

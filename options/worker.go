@@ -44,6 +44,7 @@ type Worker struct {
 	ReplicaReads
 
 	WatchLocks locks.Options // whether and how clients' locks are observed
+	BigKeys    int           // KEYWAY BIGKEYS shows values and replies of so many bytes; 0 means 1 MB
 
 	Moves
 

@@ -4,8 +4,10 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/dryrun"
+	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/options"
 	"github.com/keyway-proxy/keyway/pool"
@@ -83,6 +85,12 @@ func ClientRows(w *Worker, q clients.Query) []clients.Row { return answers.Clien
 
 // Subscriptions returns what one thread's clients are subscribed to; see [pubsub.Topics].
 func Subscriptions(w *Worker, count int) clients.Topics { return pubsub.Topics(w, count) }
+
+// HotKeys returns what one thread knows of hot keys; see [observe.HotKeysOf].
+func HotKeys(w *Worker) hotkeys.Part { return observe.HotKeysOf(w) }
+
+// BigKeys returns what one thread knows of large values; see [observe.BigKeysOf].
+func BigKeys(w *Worker) []bigkeys.Row { return observe.BigKeysOf(w) }
 
 // NodeName returns the name of a link's node. The name of a cluster's node is its address.
 func NodeName(l *pool.Link) string { return engine.NodeName(l) }

@@ -29,9 +29,11 @@ import (
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/audit"
+	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/dryrun"
+	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/info"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/metrics"
@@ -387,6 +389,24 @@ func (s *Server) Locks(ctx context.Context, q locks.Query) ([]locks.Row, error) 
 		return nil, fmt.Errorf("reading the locks: %w", err)
 	}
 	return locks.Join(threads, q.Count), nil
+}
+
+// HotKeys returns the keys that clients use most; see [hotkeys.Join].
+func HotKeys(ctx context.Context, s *Server, by hotkeys.By, count int) ([]hotkeys.Row, error) {
+	threads, err := askThreads(ctx, s, proxy.HotKeys)
+	if err != nil {
+		return nil, fmt.Errorf("reading the hot keys: %w", err)
+	}
+	return hotkeys.Join(threads, by, count), nil
+}
+
+// BigKeys returns the keys with large values; see [bigkeys.Join].
+func BigKeys(ctx context.Context, s *Server, count int) ([]bigkeys.Row, error) {
+	threads, err := askThreads(ctx, s, proxy.BigKeys)
+	if err != nil {
+		return nil, fmt.Errorf("reading the big keys: %w", err)
+	}
+	return bigkeys.Join(threads, count), nil
 }
 
 // LockFigures returns what all threads have counted of locks, by pattern.

@@ -19,9 +19,9 @@ const module = "github.com/keyway-proxy/keyway/"
 
 // core are the packages of the core, the lower ones first.
 const core = "resp command names quota acl slots hashring router metrics buffer errtext " +
-	"clients refusal retry emulation freshness info lua bigkeys transaction locks dryrun register scan slowlog " +
-	"transfer pool shared logins quorum options proxy/engine proxy/answers proxy/blocking proxy/drain proxy/handover " +
-	"proxy/limiting proxy/observe proxy/pubsub proxy/pull proxy/quorum proxy/tracking proxy/txn proxy"
+	"clients refusal retry emulation freshness info lua hotkeys bigkeys transaction locks dryrun register scan " +
+	"slowlog transfer pool shared logins quorum options proxy/engine proxy/answers proxy/blocking proxy/drain " +
+	"proxy/handover proxy/limiting proxy/observe proxy/pubsub proxy/pull proxy/quorum proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {
@@ -76,7 +76,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 	{"emulation scan", module + "command " + module + "router " + module + "pool", "they know slots and frames"},
 	{"quorum", module + "router " + module + "pool " + module + "metrics", "it knows frames, and no connections"},
 	{"transfer", module + "router " + module + "pool " + module + "metrics", "it knows frames, and no connections"},
-	{"lua bigkeys", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
+	{"lua hotkeys bigkeys", module + "router " + module + "pool " + module + "metrics", "it knows commands and frames"},
 	{"locks", module + "router " + module + "pool " + module + "proxy", "it knows commands, scripts and replies"},
 	{"command router pool shared logins options", module + "proxy " + module + "server", "layer 1"},
 	{

@@ -118,11 +118,11 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		IdleTimeout:  c.Clients.IdleTimeout,
 		SlowLog:      proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries},
 		Permissions:  permissions(c, users, allow, deny),
-		PerKey:       perKey,
-		Keyless:      c.Scripts.Keyless,
-		Locks:        lockRules(c),
-		WatchLocks:   watch,
-		Moves:        proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember},
+		PerKey:       perKey, Keyless: c.Scripts.Keyless,
+		Locks:      lockRules(c),
+		WatchLocks: watch,
+		BigKeys:    int(c.BigKeys.Over),
+		Moves:      proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember},
 	}, nil
 }
 

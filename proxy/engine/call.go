@@ -35,6 +35,7 @@ type Call struct {
 	asked      *askingReply       // receiver of the reply to ASKING
 	read       freshness.Read     // from a replica
 	Block      *transaction.Block // of an EXEC, which is sent as this block
+	received   int                // bytes of a reply that comes in pieces
 	resending
 }
 
@@ -373,12 +374,11 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		return
 	}
 	w := s.Worker
-	failed := false
+	failed := p.Kind == '-'
 	if c.replica && p.Whole() && w.Table.Clustered() && c.read.Doubtful(p.Bytes) && c.readAgain(frame, true) {
 		return
 	}
-	if p.Kind == '-' {
-		failed = true
+	if failed {
 		if c.asked != nil && c.asked.refusal != nil && refusal.IsRedirect(p.Bytes) {
 			p.Bytes = c.asked.refusal
 		}
@@ -401,6 +401,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			w.slowReaders.pause(c, conn)
 		}
 	}
+	w.watchTraffic(c, frame, p)
 	if p.Last {
 		if r.Unfinished == 1 && w.SlowLog.IsSlow(w.Now-r.start) {
 			c.recordSlow(frame, conn.WrittenAt())

@@ -203,6 +203,9 @@ type hooks struct {
 	Outside       outside      // nil: the nodes of the layout have all keys
 	Arrivals      arrivals     // nil: no keys are moving
 	Witness       Witness      // nil: nobody wants to see the replies to commands that may concern locks
+	Traffic       keyWatcher   // nil: nobody wants to see the traffic
+	Pass          int          // replies to pass over until the next one that Traffic sees
+	BigFrom       int          // Traffic sees each request and reply that together have so many bytes
 	Hidden        bool         // the observer must not see the command that is being dispatched
 	Whole         command.Args // the command that is being dispatched, with whole names
 }
@@ -390,4 +393,51 @@ type denials interface {
 // observer sees the commands of all clients.
 type observer interface {
 	Show(s *Session, cmd *command.Command, a command.Args)
+}
+
+// keyWatcher sees some of the commands that nodes have answered.
+type keyWatcher interface {
+	// Sample is called for one of many calls that a node has answered. replied is the size of the
+	// reply. It returns how many to pass over until the next one.
+	Sample(c *Call, frame []byte, replied int) (pass int)
+	// SeeBig is called for each call with at least BigFrom bytes. isError says that the reply is an error.
+	SeeBig(c *Call, frame []byte, replied int, isError bool)
+}
+
+// watchTraffic shows the watcher what it wants to see. It is called for each piece of a reply. Nearly all are
+// whole replies to pass over.
+func (h *hooks) watchTraffic(c *Call, frame []byte, p pool.Piece) {
+	if h.Pass--; h.Pass < 0 || !p.Whole() || c.Block != nil || len(frame)+len(p.Bytes) >= h.BigFrom {
+		h.lookAt(c, frame, p)
+	}
+}
+
+// lookAt adds up a reply in pieces, and shows the watcher what it wants to see.
+func (h *hooks) lookAt(c *Call, frame []byte, p pool.Piece) {
+	replied := len(p.Bytes)
+	if !p.Whole() {
+		c.received += replied
+		replied = c.received
+	}
+	switch {
+	case !p.Last:
+		h.Pass++
+		return
+	case h.Traffic == nil:
+		h.Pass, h.BigFrom = math.MaxInt, math.MaxInt
+		return
+	case h.Pass < 0:
+		h.Pass = h.Traffic.Sample(c, frame, replied)
+	}
+	if c.sent(frame)+replied >= h.BigFrom {
+		h.Traffic.SeeBig(c, frame, replied, p.Kind == '-')
+	}
+}
+
+// sent returns how many bytes the node got for the call. frame is the call's.
+func (c *Call) sent(frame []byte) int {
+	if c.Block != nil {
+		return len(c.Block.Frames)
+	}
+	return len(frame)
 }

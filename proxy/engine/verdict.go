@@ -340,6 +340,7 @@ func (c *Call) unreachable(frame []byte, reason string) {
 func (c *Call) forgetReceived() {
 	w := c.Worker()
 	r := c.Request
+	c.received = 0
 	if r.Merge != nil {
 		r.Session.Parked -= len(r.Merge.Replies[c.index])
 		r.Merge.Replies[c.index] = r.Merge.Replies[c.index][:0]

@@ -19,6 +19,12 @@ var ownHelp = []string{
 	"SLOWLOG [COUNT <count>]",
 	"    Return the slow log, the latest first, with the node of each command, and how long it waited in keyway and",
 	"    for the node. Default count: 10.",
+	"HOTKEYS [COUNT <count>] [BY reads|writes|bytes|commands]",
+	"    Return the keys that clients of this keyway have used most in the last seconds, and who uses them.",
+	"    Default count: 10.",
+	"BIGKEYS [COUNT <count>]",
+	"    Return the keys whose values or replies had bigkeys.over bytes or more, the largest first.",
+	"    Default count: 100.",
 	"USERS",
 	"    Return the users with limits, and what their clients use and wait for.",
 }
@@ -46,9 +52,10 @@ func askConsole(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 }
 
 const (
-	defaultCount = 100
-	syntaxError  = "ERR syntax error"
-	notObserved  = "ERR keyway: locks are not observed; set locks.observe to true in the configuration"
+	defaultCount   = 100
+	defaultHotKeys = 10
+	syntaxError    = "ERR syntax error"
+	notObserved    = "ERR keyway: locks are not observed; set locks.observe to true in the configuration"
 )
 
 // listLocks answers KEYWAY LOCKS.
@@ -62,11 +69,11 @@ func listLocks(w *engine.Worker, s *engine.Session, cmd *command.Command, a comm
 		case i+1 == a.Len():
 			return s.AnswerError(cmd, syntaxError)
 		case command.EqualFold(a.Arg(i), "count"):
-			n, ok := resp.ParseInt(a.Arg(i + 1))
-			if !ok || n < 1 {
-				return s.AnswerError(cmd, "ERR count should be greater than 0")
+			count, text := countOf(a.Arg(i+1), locks.MaxLocks)
+			if text != "" {
+				return s.AnswerError(cmd, text)
 			}
-			q.Count = int(min(n, locks.MaxLocks))
+			q.Count = count
 		case command.EqualFold(a.Arg(i), "match"):
 			q.Match = append([]byte{}, a.Arg(i+1)...)
 		default:

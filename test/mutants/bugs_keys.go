@@ -1,0 +1,36 @@
+package main
+
+// inKeys are planted in what watches hot keys and big keys.
+var inKeys = []bug{
+	{
+		"every N-th access is looked at, not one in N at random", "hotkeys/sampler.go",
+		"	return int(math.Log(u) * s.scale)\n", "	return int(s.ratio - 1 + 0*uint64(u))\n",
+		"./hotkeys", "TestTurns",
+	},
+	{
+		"an access that was looked at counts once", "hotkeys/tracker.go",
+		"	times := t.sampler.ratio * max(a.Times, 1)\n", "	times := max(a.Times, 1)\n",
+		"./hotkeys", "TestOneInAHundred",
+	},
+	{
+		"what a key has done before it was seen counts as its own", "hotkeys/table.go",
+		"		lightest.count(s, a, c)\n	}\n}\n",
+		"		lightest.count(s, a, c)\n		lightest.reads += all - weight\n	}\n}\n",
+		"./hotkeys", "TestUniform|TestZipf",
+	},
+	{
+		"a light load is not noticed behind a heavy one", "proxy/observe/traffic.go",
+		"	t.w.Pass = t.hot.Gap()\n", "",
+		"./proxy", "TestLoadThatFallsIsSeen",
+	},
+	{
+		"the size of a reply in pieces is that of the last one", "proxy/engine/feature.go",
+		"		replied = c.received\n", "",
+		"./proxy", "TestBigKeysOfCommands",
+	},
+	{
+		"a large value pushes out larger ones", "bigkeys/log.go",
+		"if l.seen[i].Bytes < l.seen[smallest].Bytes {", "if false {",
+		"./bigkeys", "TestLogKeepsLatestAndLargest",
+	},
+}

@@ -58,6 +58,9 @@ func TestSpark(t *testing.T) {
 	if s.Words != "0 to 8" {
 		t.Errorf("it says %q", s.Words)
 	}
+	if s = sparkOf([]float64{0, 0.002}, latency); s.Words != "up to 2 ms, since 2 s ago" {
+		t.Errorf("it says %q", s.Words)
+	}
 	if s = sparkOf([]int64{5, 5, 5}, number); s.Words != "always 5, since 3 s ago" {
 		t.Errorf("it says %q", s.Words)
 	}

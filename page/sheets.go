@@ -15,9 +15,10 @@ import (
 func nodesSheet(s *overview.State) *Sheet {
 	sheet := &Sheet{ID: "nodes", Title: "Nodes", Empty: "No node is known yet.", Columns: []Column{
 		{Name: "Node"}, {Name: "State"}, {Name: "Keys", Number: true, Help: "share of all places that keys can have"},
+		{Name: "Commands/s", Number: true}, {Name: "p50", Number: true, Help: "half of its replies take no longer"},
+		{Name: "p99", Number: true, Help: "99 of 100 of its replies take no longer"},
 		{Name: "In flight", Number: true, Help: "requests that the node has not answered"},
-		{Name: "Timeouts/s", Number: true}, {Name: "From node/s", Number: true, Help: "bytes of replies in a second"},
-		{Name: "To node/s", Number: true, Help: "bytes of requests in a second"},
+		{Name: "Errors/s", Number: true}, {Name: "Timeouts/s", Number: true},
 		{Name: "Lag", Number: true, Help: "how far a replica is behind its master, at most"},
 		{Name: "Memory", Number: true}, {Name: "Version"},
 	}}
@@ -40,9 +41,10 @@ func nodesSheet(s *overview.State) *Sheet {
 		keys := known(percent(n.Share), n.Share)
 		keys.Bar = int(n.Share*100 + 0.5)
 		sheet.Rows = append(sheet.Rows, Row{Class: nodeClass(n), Cells: []Cell{
-			name, stateCell(n, s.Time), keys,
-			quiet(number(float64(n.InFlight)), float64(n.InFlight)), quiet(number(n.Timeouts), n.Timeouts),
-			quiet(size(n.BytesIn), n.BytesIn), quiet(size(n.BytesOut), n.BytesOut), figure(lag, value),
+			name, stateCell(n, s.Time), keys, quiet(number(n.Commands), n.Commands),
+			figure(latency(n.P50), n.P50), figure(latency(n.P99), n.P99),
+			quiet(number(float64(n.InFlight)), float64(n.InFlight)), quiet(number(n.Errors), n.Errors),
+			quiet(number(n.Timeouts), n.Timeouts), figure(lag, value),
 			known(size(float64(n.Memory)), float64(n.Memory)), text(cmp.Or(n.Version, "–")),
 		}})
 	}

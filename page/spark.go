@@ -55,8 +55,11 @@ func sparkOf[N ~float32 | ~float64 | ~int32 | ~int64](values []N, format func(fl
 	}
 	area := fmt.Sprintf("%sL%.1f %dL%.1f %dZ", line.String(), last, sparkHeight, first, sparkHeight)
 	words := format(least) + " to " + format(most)
-	if format(least) == format(most) {
+	switch {
+	case format(least) == format(most):
 		words = "always " + format(most)
+	case format(least) == format(0) && format(0) != "0":
+		words = "up to " + format(most) // a latency of 0 says that nothing was measured
 	}
 	if len(values) < sparkSeconds-sparkStep {
 		words += ", " + "since " + span(time.Duration(len(values))*time.Second) + " ago"

@@ -15,10 +15,14 @@ import (
 func TestPageOfARunningKeyway(t *testing.T) {
 	nodes := redistest.Three(t)
 	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	k := redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.NodesYAML(nodes)+"layout: ring\n")
+	k := redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.NodesYAML(nodes)+
+		"layout: ring\nslowlog: {slower_than: 1us}\n")
 	b := open(t, 1280, 900, "light")
 	c := redistest.Dial(t, k.Addr)
-	c.MustDo("SET", "user:1", "x")
+	c.MustDo("CLIENT", "SETNAME", "tester")
+	for range 1000 {
+		c.MustDo("SET", "user:1", "x")
+	}
 	b.visit("http://" + admin + "/?key=user:1")
 	b.await(isLive)
 	if text := eval[string](b, `document.querySelector("#where").innerText`); !strings.HasPrefix(text,
@@ -27,6 +31,9 @@ func TestPageOfARunningKeyway(t *testing.T) {
 	}
 	b.await(`document.querySelectorAll("#nodes-rows .badge.good").length === 3`)
 	b.await(`document.querySelector("#commands-rows").innerText.includes("set")`)
+	b.await(`document.querySelector("#clients-rows").innerText.includes("tester")`)
+	b.await(`document.querySelector("#hot-rows").innerText.includes("user:1")`)
+	b.await(`document.querySelector("#slow-rows").innerText.includes("SET user:1")`)
 	nodes[1].Kill()
 	took := b.await(`document.querySelector("#nodes-rows tr.bad") !== null && document.title.startsWith("(1)")`)
 	t.Logf("the page names the dead node after %s", took.Round(10*time.Millisecond))

@@ -53,7 +53,7 @@ func NewSample(count int, table *router.Table) *Sample {
 	for i := range count {
 		n := overview.Node{Name: fmt.Sprintf("node-%d", i), Addr: fmt.Sprintf("10.0.1.%d:%d", i%250+1, 6379+i/250),
 			Role: overview.Master, State: overview.Ready, Since: now.Add(-time.Hour * time.Duration(40+i)),
-			InFlight: i % 7, BytesIn: 9e6 + float64(i)*3e5, BytesOut: 2e6 + float64(i)*1e5}
+			InFlight: i % 7, Commands: 16_000 + float64(i*37), P50: 0.00021, P99: 0.0014 + float64(i%5)*0.0001}
 		n.Version, n.Memory = "7.4.2", int64(i+4)<<28
 		if i < len(shares) {
 			n.Share = shares[i]
@@ -162,8 +162,17 @@ func (s *Sample) clients(context.Context, int) (all []page.Client, err error) {
 	return all, nil
 }
 
-// Tame is Source without what is there to attack the page, and without lists that a running keyway does not have yet.
+// Tame is Source without what is there to attack the page.
 func (s *Sample) Tame() page.Source {
 	of := s.Source()
-	return page.Source{State: of.State, Table: of.Table, Locks: of.Locks}
+	hot, clients := of.HotKeys, of.Clients
+	of.HotKeys = func(ctx context.Context, count int) ([]page.HotKey, error) {
+		all, err := hot(ctx, count)
+		return all[:len(all)-len(Hostile)], err
+	}
+	of.Clients = func(ctx context.Context, count int) ([]page.Client, error) {
+		all, err := clients(ctx, count)
+		return all[:len(all)-len(Hostile)], err
+	}
+	return of
 }

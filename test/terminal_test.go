@@ -213,4 +213,14 @@ func checkLists(t *testing.T, adminAddr string) {
 	if err := json.Unmarshal([]byte(line), &client); err != nil || client.ID == 0 {
 		t.Errorf("keyway clients --json: %v, %s", err, line)
 	}
+	for _, of := range []string{"hotkeys", "bigkeys"} {
+		for _, args := range [][]string{{of, "--admin", adminAddr}, {"top", "--once", "--by", of, "--admin", adminAddr}} {
+			if of == "hotkeys" && args[0] == "top" {
+				args[3] = "keys"
+			}
+			if out := outputOf(t, args...); !strings.Contains(out, "keys") && !strings.Contains(out, "KEY") {
+				t.Errorf("keyway %q: %s", args, out)
+			}
+		}
+	}
 }

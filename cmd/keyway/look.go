@@ -144,6 +144,17 @@ func clientsCommand() *cobra.Command {
 		"clients prints the clients of a running keyway, those with the most commands first.", terminal.Clients)
 }
 
+func hotKeysCommand() *cobra.Command {
+	return listCommand("hotkeys", "Print the keys that clients of a running keyway use most",
+		"hotkeys prints the keys that clients have used most in the last 5 to 10 seconds, on which node each is, its\n"+
+			"share of all accesses, and the client that uses it most.", terminal.HotKeys)
+}
+
+func bigKeysCommand() *cobra.Command {
+	return listCommand("bigkeys", "Print the keys with large values that a running keyway has seen",
+		"bigkeys prints the keys whose values or replies were large when keyway last carried them.", terminal.BigKeys)
+}
+
 func topCommand() *cobra.Command {
 	var l looking
 	var view string

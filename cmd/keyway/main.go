@@ -81,7 +81,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(statusCommand(), pauseCommand(), resumeCommand(), rateCommand())
 	cmd.AddCommand(reloadCommand(), upgradeCommand(), healthCommand())
 	cmd.AddCommand(importCommand(), locksCommand())
-	cmd.AddCommand(topCommand(), clientsCommand(), eventsCommand())
+	cmd.AddCommand(topCommand(), hotKeysCommand(), bigKeysCommand(), clientsCommand(), eventsCommand())
 	return cmd
 }
 

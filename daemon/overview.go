@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/machine"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/server"
@@ -59,8 +60,28 @@ func (p *served) about() overview.About {
 	for _, addr := range p.srv.Addrs() {
 		a.Listen = append(a.Listen, addr.String())
 	}
-	a.Keyways = []overview.Keyway{{Instance: a.Instance, Version: a.Version, Self: true, Agrees: true}}
+	self := overview.Keyway{Instance: a.Instance, Version: a.Version, Self: true, Agrees: true}
+	a.Keyways = []overview.Keyway{self}
+	if of := p.observers.Load(); of != nil {
+		a.Keyways = append(a.Keyways, othersOf(self.Instance, of.keys.Keyways(), cfg.PlacementHash())...)
+		a.Nodes = map[string]overview.Known{}
+		for _, f := range of.survey.Findings() {
+			a.Nodes[f.Name] = overview.Known{Version: f.Version, Memory: f.Memory}
+		}
+	}
 	return a
+}
+
+// othersOf returns the keyways, among those that nodes list, that are not called self. placement is the own one.
+func othersOf(self string, listed []guard.Keyway, placement string) (others []overview.Keyway) {
+	for _, k := range listed {
+		if k.Instance != self {
+			others = append(others, overview.Keyway{
+				Instance: k.Instance, Host: k.Host, Agrees: k.Placement == placement,
+			})
+		}
+	}
+	return others
 }
 
 // overviewOf returns the change of the layout that is under way, nil if there is none.

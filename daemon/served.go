@@ -192,7 +192,7 @@ func (p *served) placement() admin.Placement {
 // surveyed returns the survey's findings as the admin address shows them.
 func (p *served) surveyed() (all []admin.Surveyed) {
 	for _, f := range p.observers.Load().survey.Findings() {
-		all = append(all, admin.Surveyed(f))
+		all = append(all, admin.Surveyed{Name: f.Name, Addr: f.Addr, Unfit: f.Unfit})
 	}
 	return all
 }

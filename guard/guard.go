@@ -120,6 +120,9 @@ func (g *Guard) Run(ctx context.Context, table func() *router.Table) {
 // Disagreeing returns how many other keyways serve nodes by another placement.
 func (g *Guard) Disagreeing() int { return len(g.peers.disagreeing()) }
 
+// Keyways returns the keyways that the nodes have listed at the last look, this one included.
+func (g *Guard) Keyways() []Keyway { return g.peers.keyways() }
+
 func (g *Guard) runKeys(ctx context.Context, table func() *router.Table) {
 	everyTick(ctx, func() {
 		t := table()

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -44,7 +45,8 @@ type peers struct {
 
 // listing is what is known about the clients of a node.
 type listing struct {
-	others []peer    // that disagree
+	others []peer // that disagree
+	all    []Keyway
 	due    time.Time // of the next look
 }
 
@@ -133,7 +135,7 @@ func (p *peers) record(node, clients string, err error) {
 	}
 	l.due = time.Now().Add(jittered(wait))
 	if err == nil {
-		l.others = disagreeing(node, clients, p.self)
+		l.others, l.all = disagreeing(node, clients, p.self), Keyways(clients)
 	}
 }
 
@@ -171,6 +173,27 @@ func Keyways(clients string) (all []Keyway) {
 			all = append(all, k)
 		}
 	}
+	return all
+}
+
+// keyways returns all keyways that nodes list, by instance and host. One that has connections with two
+// placements has the own one.
+func (p *peers) keyways() (all []Keyway) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.nodes {
+		for _, k := range l.all {
+			same := func(o Keyway) bool { return o.Instance == k.Instance && o.Host == k.Host }
+			if i := slices.IndexFunc(all, same); i < 0 {
+				all = append(all, k)
+			} else if k.Placement == p.self {
+				all[i] = k
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Keyway) int {
+		return cmp.Or(strings.Compare(a.Instance, b.Instance), strings.Compare(a.Host, b.Host))
+	})
 	return all
 }
 

@@ -4,9 +4,9 @@ import "time"
 
 // point is a second of the history.
 type point struct {
-	commands, errors, p50, p99 float32
-	clients                    int32
-	memory                     int64
+	commands, errors, p50, p99, busy float32
+	clients                          int32
+	memory                           int64
 }
 
 // history is a ring of points.
@@ -36,12 +36,13 @@ func (h *history) columns() History {
 	n := len(h.points)
 	c := History{
 		Time: h.last, Step: Interval.Seconds(), Commands: make([]float32, n), Errors: make([]float32, n),
-		P50: make([]float32, n), P99: make([]float32, n), Clients: make([]int32, n), Memory: make([]int64, n),
+		P50: make([]float32, n), P99: make([]float32, n), Busy: make([]float32, n),
+		Clients: make([]int32, n), Memory: make([]int64, n),
 	}
 	for i := range n {
 		p := &h.points[(h.next+i)%n]
 		c.Commands[i], c.Errors[i], c.P50[i], c.P99[i] = p.commands, p.errors, p.p50, p.p99
-		c.Clients[i], c.Memory[i] = p.clients, p.memory
+		c.Clients[i], c.Memory[i], c.Busy[i] = p.clients, p.memory, p.busy
 	}
 	return c
 }

@@ -33,14 +33,8 @@ func (s *Sampler) State() State {
 		state.Time = now.at
 		d := since(before, now)
 		state.Now.fill(now, &d)
-		for i, thread := range now.threads {
-			one := Thread{Index: i, Clients: thread.clients}
-			if i < len(before.threads) {
-				one.Commands = d.rate(thread.commands - before.threads[i].commands)
-				one.Busy = min(d.rate(uint64(thread.busy-before.threads[i].busy))/float64(time.Second), 1)
-			}
-			state.Threads = append(state.Threads, one)
-		}
+		state.Threads = threadsNow(before, now)
+		state.Now.Busy = busiest(state.Threads)
 		for _, c := range classes {
 			state.Errors = append(state.Errors, ErrorClass{
 				Class: c.name, PerSecond: d.rate(c.count(&d.counters)), Total: c.count(&now.counters),
@@ -117,12 +111,37 @@ func (s *Sampler) problems(state *State, others []Problem, at time.Time) []Probl
 		}
 		all = append(all, now.problems...)
 	}
+	all = append(all, state.Now.problems(state.Threads)...)
 	all = append(all, others...)
 	if of := state.Switch; of != nil && of.Waits {
 		all = append(all, Problem{Severity: Warn, Text: "the change of the layout does not get on",
 			Help: "keyway status says why"})
 	}
 	slices.SortStableFunc(all, func(a, b Problem) int { return strings.Compare(a.Severity, b.Severity) }) // bad, warn
+	return all
+}
+
+const (
+	// fullyBusy is the busy share from which a thread can hardly do more.
+	fullyBusy = 0.95
+	// nearLimit is the share of the memory limit from which memory is short.
+	nearLimit = 0.9
+)
+
+// problems returns what is wrong with the process.
+func (f *Figures) problems(threads []Thread) (all []Problem) {
+	for _, t := range threads {
+		if t.Busy >= fullyBusy {
+			all = append(all, Problem{Severity: Warn,
+				Text: fmt.Sprintf("thread %d is busy %.0f %% of the time, so its clients wait", t.Index, 100*t.Busy),
+				Help: "raise threads, if there are processors left, or start more keyways"})
+		}
+	}
+	if share := float64(f.Memory) / float64(max(f.MemoryLimit, 1)); f.MemoryLimit > 0 && share > nearLimit {
+		all = append(all, Problem{Severity: Warn,
+			Text: fmt.Sprintf("the process uses %.0f %% of limits.memory", 100*share),
+			Help: "raise limits.memory, or look for clients that do not read: /clients?sort=memory"})
+	}
 	return all
 }
 

@@ -85,7 +85,7 @@ type sample struct {
 type threadSample struct {
 	commands uint64
 	clients  int
-	busy     metrics.Seconds // without sleep, since the loop began
+	busy     time.Duration // since it began
 }
 
 // NewSampler returns a sampler that has no sample yet.
@@ -142,11 +142,11 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 		now.latency.Add(&all.Families[i])
 	}
 	for i := range threads {
-		one := threadSample{commands: threads[i].Answered(), clients: threads[i].Clients}
-		for _, of := range threads[i].Threads {
-			one.busy += of.Busy
+		thread := threadSample{commands: threads[i].Answered(), clients: threads[i].Clients}
+		if of := threads[i].Threads; len(of) > 0 {
+			thread.busy = time.Duration(of[0].Busy)
 		}
-		now.threads = append(now.threads, one)
+		now.threads = append(now.threads, thread)
 	}
 	if len(s.samples) > 0 {
 		s.compare(&s.samples[len(s.samples)-1], &now)
@@ -172,6 +172,7 @@ func (s *Sampler) compare(before, now *sample) {
 		commands: float32(d.rate(d.counters.Answered())), errors: float32(d.rate(sum(d.counters.Errors))),
 		p50: float32(Quantile(&d.latency, 0.5)), p99: float32(Quantile(&d.latency, 0.99)),
 		clients: int32(now.gauges.Clients), memory: now.memory,
+		busy: float32(busiest(threadsNow(before, now))),
 	})
 }
 
@@ -195,6 +196,29 @@ func (d *difference) rate(n uint64) float64 {
 		return 0
 	}
 	return float64(n) / d.seconds
+}
+
+// threadsNow returns what the threads did between two samples.
+func threadsNow(before, now *sample) []Thread {
+	all := []Thread{}
+	seconds := now.at.Sub(before.at).Seconds()
+	for i, thread := range now.threads {
+		of := Thread{Index: i, Clients: thread.clients}
+		if i < len(before.threads) && seconds > 0 {
+			of.Commands = float64(thread.commands-before.threads[i].commands) / seconds
+			of.Busy = min((thread.busy-before.threads[i].busy).Seconds()/seconds, 1)
+		}
+		all = append(all, of)
+	}
+	return all
+}
+
+// busiest returns the busy share of the busiest thread.
+func busiest(threads []Thread) (share float64) {
+	for _, t := range threads {
+		share = max(share, t.Busy)
+	}
+	return share
 }
 
 func sum(counts []uint64) (n uint64) {

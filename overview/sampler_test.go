@@ -57,11 +57,11 @@ func newPool(t testing.TB, threads, nodes int) *pool {
 	for range threads {
 		s := metrics.Snapshot{Layout: "modulo", Covered: true}
 		s.Counters = metrics.NewStats(command.Count).Counters
+		s.Threads = []metrics.Thread{{Index: len(p.threads)}}
 		s.Families = make([]metrics.Histogram, len(command.FamilyNames))
 		for _, n := range of {
 			s.Nodes = append(s.Nodes, metrics.Node{Name: n.Name, Addr: n.Addr, Master: true, Up: true})
 		}
-		s.Threads = []metrics.Thread{{Index: len(p.threads)}}
 		p.threads = append(p.threads, s)
 	}
 	p.Sampler = overview.NewSampler(overview.Options{
@@ -90,7 +90,6 @@ func (p *pool) work(r *rand.Rand) {
 				s.Families[command.FamilyOf[id]].Observe(int64(math.Exp(r.Float64()*18) * 1000)) // 1 us to 65 s
 			}
 		}
-		s.Threads[0].Turned(time.Duration(r.Int64N(int64(time.Second))), 1)
 		s.NotExecuted += r.Uint64N(9)
 		s.UnknownOutcome += r.Uint64N(9)
 		s.Denied += r.Uint64N(9)
@@ -98,6 +97,7 @@ func (p *pool) work(r *rand.Rand) {
 		s.BytesIn += r.Uint64N(1e6)
 		s.BytesOut += r.Uint64N(1e6)
 		s.Clients = r.IntN(100)
+		s.Threads[0].Busy += metrics.Seconds(r.IntN(1e9))
 		for n := range s.Nodes {
 			s.Nodes[n].InFlight = r.IntN(50)
 			s.Nodes[n].BytesIn += 1 + r.Uint64N(1000)
@@ -259,12 +259,14 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 			figure{c.Name + " total", float64(c.Total), now.sum("keyway_commands_total", label)})
 		calls += c.Calls
 	}
-	threads := 0.0
+	threads, busiest := 0.0, 0.0
 	for _, thread := range s.Threads {
 		threads += thread.Commands
 		label := fmt.Sprintf("thread=\"%d\"", thread.Index)
-		all = append(all, figure{"busy " + label, thread.Busy, rate("keyway_thread_busy_seconds_total", label)})
+		busy := rate("keyway_thread_busy_seconds_total", label)
+		all, busiest = append(all, figure{"busy " + label, thread.Busy, busy}), max(busiest, busy)
 	}
+	all = append(all, figure{"busy", s.Now.Busy, busiest})
 	return append(all, figure{"by name", calls, s.Now.Commands}, figure{"by thread", threads, s.Now.Commands})
 }
 
@@ -304,6 +306,30 @@ type silent struct{}
 func (silent) Snapshot(ctx context.Context) ([]metrics.Snapshot, error) {
 	<-ctx.Done()
 	return nil, fmt.Errorf("reading the counters: %w", ctx.Err())
+}
+
+// TestProcessNearItsLimits: a thread that hardly sleeps and memory that is nearly used up are problems.
+func TestProcessNearItsLimits(t *testing.T) {
+	p := newPool(t, 2, 1)
+	p.about.MemoryLimit = 100 << 20
+	p.pass(t)
+	p.threads[1].Threads[0].Busy += metrics.Seconds(940 * time.Millisecond)
+	p.pass(t)
+	if got := p.problem(t); got != "" {
+		t.Errorf("%q", got)
+	}
+	p.threads[1].Threads[0].Busy += metrics.Seconds(980 * time.Millisecond)
+	p.pass(t)
+	if got := p.problem(t); got != "warn  thread 1 is busy 96 % of the time, so its clients wait" {
+		t.Errorf("%q", got)
+	}
+	for range 6 {
+		p.pass(t)
+	}
+	p.about.MemoryLimit = 11 << 19 // the process has 5 MB
+	if got := p.problem(t); got != "warn  the process uses 91 % of limits.memory" {
+		t.Errorf("%q", got)
+	}
 }
 
 // TestRunEnds: Run takes a sample a second, and ends with its context.

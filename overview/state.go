@@ -39,12 +39,13 @@ type Figures struct {
 	Memory      int64   `json:"memory_bytes"`       // 0: not known
 	MemoryLimit int64   `json:"memory_limit_bytes"` // 0: not known
 	InFlight    int     `json:"in_flight"`          // requests that the nodes have not answered
+	Busy        float64 `json:"busy"`               // that of the busiest thread
 }
 
 // Thread is an event loop.
 type Thread struct {
 	Index    int     `json:"index"`
-	Busy     float64 `json:"busy"` // the share of time in which it does not sleep, for all pools: 0 to 1
+	Busy     float64 `json:"busy"` // the share of the time in which it did not sleep, in [0, 1]
 	Clients  int     `json:"clients"`
 	Commands float64 `json:"commands_per_second"`
 }
@@ -95,13 +96,14 @@ const (
 	Unused  = "unused" // a replica that keyway has no reason to connect to
 )
 
-// Known is what a node says about itself. Empty: it was not asked.
+// Known is what a node has said about itself, some ten seconds ago at most. Empty: it was not asked.
 type Known struct {
 	Version string `json:"version,omitempty"`
 	Memory  int64  `json:"memory_bytes,omitempty"`
 }
 
-// Keyway is a keyway that is connected to the same nodes.
+// Keyway is a keyway that is connected to the same nodes, as these list it once a minute; in a cluster, only
+// this one is known.
 type Keyway struct {
 	Instance string `json:"instance"`
 	Version  string `json:"version,omitempty"` // empty: not known
@@ -157,6 +159,7 @@ type History struct {
 	P99      []float32 `json:"p99_seconds"`
 	Clients  []int32   `json:"clients"`
 	Memory   []int64   `json:"memory_bytes"`
+	Busy     []float32 `json:"busy"`
 }
 
 // Event is a change that operators may want to know of.

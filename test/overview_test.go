@@ -42,6 +42,18 @@ func eventOf(t *testing.T, adminAddr, kind string, words ...string) *overview.Ev
 	return nil
 }
 
+// keyOfEach returns a key of each node.
+func keyOfEach(t *testing.T, addr string, nodes []*redistest.Node) (keys []string) {
+	c := redistest.Dial(t, addr)
+	for _, n := range nodes {
+		for i := 0; len(n.Keys()) == 0; i++ {
+			c.MustDo("SET", fmt.Sprint("key:", i), "x")
+		}
+		keys = append(keys, n.Keys()[0])
+	}
+	return keys
+}
+
 // keepAsking reads a key on each node again and again, each over a connection of its own, until the test ends.
 func keepAsking(t *testing.T, addr string, keys []string) {
 	stop := make(chan struct{})
@@ -71,29 +83,26 @@ func keepAsking(t *testing.T, addr string, keys []string) {
 // node that has died, and the change of the configuration.
 func TestOverview(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.Three(t)
-	adminAddr := freeAddr(t)
+	nodes, adminAddr := redistest.Three(t), freeAddr(t)
 	yaml := "threads: 2\nadmin: " + adminAddr + "\nbackend: {request_timeout: 1s, hold: 0s}\n" +
 		redistest.Layouts(nodes)["ring"]
+	redistest.ServeProcess(t, "instance: other\n"+redistest.Layouts(nodes)["ring"])
 	k := redistest.ServeProcess(t, yaml)
-	c := redistest.Dial(t, k.Addr)
-	var keys []string
-	for _, n := range nodes {
-		for i := 0; len(n.Keys()) == 0; i++ {
-			c.MustDo("SET", fmt.Sprint("key:", i), "x")
-		}
-		keys = append(keys, n.Keys()[0])
-	}
-	keepAsking(t, k.Addr, keys)
+	keepAsking(t, k.Addr, keyOfEach(t, k.Addr, nodes))
 	redistest.Eventually(t, 10*time.Second, "all nodes are well, and commands are counted", func() bool {
 		s := stateAt(t, adminAddr)
 		return len(s.Nodes) == 3 && len(s.Problems) == 0 && s.Now.Commands > 10 && s.Now.Clients > 0
 	})
 	s := stateAt(t, adminAddr)
-	if s.Layout != "ring" || len(s.Threads) != 2 || len(s.Keyways) != 1 || !s.Keyways[0].Self || s.Instance == "" ||
+	if s.Layout != "ring" || len(s.Threads) != 2 || len(s.Keyways) == 0 || !s.Keyways[0].Self || s.Instance == "" ||
 		s.Now.Memory == 0 || s.Now.MemoryLimit == 0 || s.Listen[0] != k.Addr || s.Nodes[1].Share == 0 {
 		t.Errorf("%+v", s)
 	}
+	redistest.Eventually(t, 20*time.Second, "the other keyway and the nodes' versions are known", func() bool {
+		s := stateAt(t, adminAddr)
+		return len(s.Keyways) == 2 && s.Keyways[1].Instance == "other" && s.Keyways[1].Agrees && !s.Keyways[1].Self &&
+			s.Nodes[0].Version != "" && s.Nodes[0].Memory > 0
+	})
 	blames := func(node string) func() bool {
 		return func() bool {
 			all := stateAt(t, adminAddr).Problems

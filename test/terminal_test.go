@@ -214,7 +214,10 @@ func checkLists(t *testing.T, adminAddr string) {
 		t.Errorf("keyway clients --json: %v, %s", err, line)
 	}
 	for _, of := range []string{"hotkeys", "bigkeys"} {
-		for _, args := range [][]string{{of, "--admin", adminAddr}, {"top", "--once", "--by", of, "--admin", adminAddr}} {
+		for _, args := range [][]string{
+			{of, "--admin", adminAddr},
+			{"top", "--once", "--by", of, "--admin", adminAddr},
+		} {
 			if of == "hotkeys" && args[0] == "top" {
 				args[3] = "keys"
 			}

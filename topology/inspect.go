@@ -25,6 +25,7 @@ type Report struct {
 	Err        error // not nil: the node could not be asked, and the other fields are empty
 
 	Version, Role, Mode, Policy, RunID string
+	Memory                             int64 // in use
 
 	as       control.Account
 	isFormer bool // only the layout has it from which keys are moving
@@ -136,6 +137,8 @@ func inspectNode(
 			r.RunID = value
 		case "role":
 			r.Role = value
+		case "used_memory":
+			r.Memory, _ = strconv.ParseInt(value, 10, 64)
 		case "maxmemory_policy":
 			r.Policy = value
 		}

@@ -3,6 +3,7 @@ package topology
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 type Finding struct {
 	Name, Addr string
 	Unfit      string // why it cannot serve its keys; empty if it can
+	Version    string // of its software
+	Memory     int64  // in use; 0: not known, since the node is not asked again
 }
 
 // Survey asks the nodes about themselves, and reports those that cannot serve their keys: a
@@ -103,9 +106,12 @@ func (s *Survey) look(ctx context.Context, all bool) {
 
 func (s *Survey) record(t *router.Table, r Report) {
 	problem, remedy := r.Unfit(t)
+	if slices.ContainsFunc(t.Nodes, func(n router.Node) bool { return n.Name == r.Name && n.Sentinel }) {
+		r.Memory = 0
+	}
 	s.mu.Lock()
 	before, known := s.found[r.Name]
-	s.found[r.Name] = Finding{Name: r.Name, Addr: r.Addr, Unfit: problem}
+	s.found[r.Name] = Finding{Name: r.Name, Addr: r.Addr, Unfit: problem, Version: r.Version, Memory: r.Memory}
 	s.mu.Unlock()
 	if known && before.Unfit == problem {
 		return

@@ -38,6 +38,5 @@ require (
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	
 	google.golang.org/protobuf v1.36.12 // indirect
 )

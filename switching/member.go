@@ -121,7 +121,7 @@ func (m *member) look(ctx context.Context) time.Duration {
 	case last.Entered != nil || last.Done:
 		return m.obey(ctx, last)
 	case last.Decision == register.Go: // the home enters the epoch next
-		return m.help(ctx, last.Epoch)
+		return m.help(ctx, last)
 	case last.Over() || last.Plan == nil:
 		m.endHold()
 		m.say(ask, idle)
@@ -158,9 +158,8 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 		m.ready = true
 	}
 	if of.Holds > m.holds {
-		atMost := holdTime(of.Plan)
-		m.holds, m.holding, m.until = of.Holds, true, time.Now().Add(atMost)
-		m.k.Hold(atMost)
+		m.holds = of.Holds
+		m.hold(holdTime(of.Plan))
 	}
 	state := prepared
 	if m.holding && m.k.IsHeld() {
@@ -173,23 +172,27 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 // helpAfter is how long keyways wait for those who have decided to make the home enter the epoch.
 const helpAfter = 200 * time.Millisecond
 
-// help makes the home enter an epoch that is decided, if nobody else does: who has decided may have died.
-func (m *member) help(ctx context.Context, epoch int64) time.Duration {
+// help makes the home enter an epoch that is decided, if nobody else does: who has decided may have died. If
+// commands wait, they go on to do so, since the nodes cut off what is in flight when they enter it.
+func (m *member) help(ctx context.Context, of *register.Change) time.Duration {
 	if m.decided.IsZero() {
 		m.decided = time.Now()
+		if m.holding {
+			m.hold(holdTime(of.Plan))
+		}
 	}
 	if time.Since(m.decided) < helpAfter {
 		return holdInterval
 	}
 	ctx, cancel := context.WithTimeout(ctx, HoldTime)
 	defer cancel()
-	to, err := m.home.Decide(ctx, epoch, register.Go)
+	to, err := m.home.Decide(ctx, of.Epoch, register.Go)
 	if err == nil && to != nil {
 		err = m.home.Flip(ctx, to, Fence{})
 	}
 	if err != nil {
 		m.log.Warn("a change of the layout is decided, but its home cannot enter the epoch",
-			"epoch", epoch, "error", err)
+			"epoch", of.Epoch, "error", err)
 		return lookInterval
 	}
 	return planInterval
@@ -202,13 +205,18 @@ func (m *member) obey(ctx context.Context, of *register.Change) time.Duration {
 		m.log.Error("cannot serve by the layout in force", "epoch", of.Epoch, "error", err)
 		return planInterval
 	}
-	m.holding = false
+	m.endHold() // the keyway may have served by it before, such as after the home came back empty
 	if of.Done {
 		m.say(ctx, idle)
 	} else {
 		m.say(ctx, moving)
 	}
 	return lookInterval
+}
+
+func (m *member) hold(atMost time.Duration) {
+	m.holding, m.until = true, time.Now().Add(atMost)
+	m.k.Hold(atMost)
 }
 
 func (m *member) endHold() {

@@ -89,3 +89,31 @@ func holdEnds(t *testing.T, hold, after time.Duration) {
 		}
 	})
 }
+
+// TestHoldGoesOnWhenDecided: if a change is decided at the end of a hold, and who has decided dies, commands wait
+// until the home is in the epoch. Otherwise they would be in flight when it enters it.
+func TestHoldGoesOnWhenDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newHome(t, 0)
+		defer s.stop()
+		for i := 0; s.holds < len(s.c.keyways) && i < 200; i++ {
+			w.turn()
+		}
+		w.pass(switching.HoldTime - 150*time.Millisecond)
+		for _, c := range w.clients {
+			c.user.send("GET", "", []string{"text0"}, "GET", "text0")
+		}
+		home := w.nodes[s.c.masters[0][0]]
+		home.redis.Execute("FUNCTION", "LOAD", register.Go.Code(1))
+		for i := 0; s.newest() == 0 && i < 2000 && w.failure == ""; i++ {
+			if w.replies != 0 {
+				t.Fatalf("%d commands were answered before the home was in the epoch", w.replies)
+			}
+			w.turn()
+		}
+		if w.pass(time.Second); w.replies != len(w.clients) || s.newest() != 1 || w.failure != "" {
+			t.Errorf("%d of %d commands are answered, in epoch %d; %s",
+				w.replies, len(w.clients), s.newest(), w.failure)
+		}
+	})
+}

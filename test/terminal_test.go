@@ -174,6 +174,9 @@ func checkPages(t *testing.T, adminAddr string, node *redistest.Node, secret str
 		both.Running == nil || len(both.Running.Nodes) != 1 || both.State == "" {
 		t.Errorf("keyway status --json: %v, %+v", err, both)
 	}
+	if out := outputOf(t, "status", "--admin", adminAddr); !strings.Contains(out, "1 of 1 nodes ready") {
+		t.Errorf("keyway status --admin, without a file: %s", out)
+	}
 	checkLists(t, adminAddr)
 	node.Kill()
 	redistest.Eventually(t, 10*time.Second, "events have the node's end", func() bool {

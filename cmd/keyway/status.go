@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/guard"
 	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/overview"
@@ -30,44 +33,75 @@ func statusCommand() *cobra.Command {
 		Long: "status asks the running keyway, if the file has an admin address or --admin names it, how it and its\n" +
 			"nodes are. Then it asks the nodes, and prints how far the last change of their layout is (keyway\n" +
 			"switch): who moves the keys, how fast, what it waits for, which keyways take part, and what to do\n" +
-			"next. The file may be that of any keyway, with the old or the new layout. The exit status is 0 if\n" +
-			"nothing is wrong, also while keys move or a pause lasts; 2 if there is a problem; and 1 if nodes\n" +
-			"cannot be asked. A running keyway that does not answer is not a problem: it may be on another machine.",
+			"next. The file may be that of any keyway, with the old or the new layout; without one, only the\n" +
+			"keyway at --admin is asked. The exit status is 0 if nothing is wrong, also while keys move or a pause\n" +
+			"lasts; 2 if there is a problem; and 1 if nodes cannot be asked. A running keyway that does not answer\n" +
+			"is not a problem if there is a file: it may be on another machine.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadForNodes(cmd.Context(), l.file, l.pool)
-			if err != nil {
-				return err
-			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			out, now := cmd.OutOrStdout(), l.ask(ctx, cfg)
-			if !l.asJSON {
-				if err := now.print(out); err != nil {
-					return err
-				}
+			if errors.Is(err, fs.ErrNotExist) && l.addr != "" && !cmd.Flags().Changed("config") {
+				return l.statusOfRunning(ctx, cmd.OutOrStdout())
 			}
-			s, err := reshard.Status(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			if l.asJSON {
-				err = json.NewEncoder(out).Encode(struct {
-					*mover.Status
-					Running *overview.State `json:"running,omitempty"`
-				}{s, now.State})
-			} else {
-				err = printStatus(out, s)
-			}
-			if err == nil && (len(s.Problems) > 0 || now.isBad()) {
-				err = exitStatus(problemStatus)
-			}
-			return err
+			return l.status(ctx, cmd.OutOrStdout(), cfg)
 		},
 	}
 	l.flags(cmd)
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the nodes may take to answer")
 	return cmd
+}
+
+// statuses are what status prints as JSON.
+type statuses struct {
+	*mover.Status                 // nil: there is no file, so the nodes were not asked
+	Running       *overview.State `json:"running,omitempty"`
+}
+
+// status prints how the running keyway is, if it answers, and how far the last change of the layout is.
+func (l *looking) status(ctx context.Context, out io.Writer, cfg *config.Config) error {
+	now := l.ask(ctx, cfg)
+	if !l.asJSON {
+		if err := now.print(out); err != nil {
+			return err
+		}
+	}
+	s, err := reshard.Status(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if l.asJSON {
+		err = json.NewEncoder(out).Encode(statuses{s, now.State})
+	} else {
+		err = printStatus(out, s)
+	}
+	if err == nil && (len(s.Problems) > 0 || now.isBad()) {
+		err = exitStatus(problemStatus)
+	}
+	return err
+}
+
+// statusOfRunning prints how the running keyway is.
+func (l *looking) statusOfRunning(ctx context.Context, out io.Writer) error {
+	now := l.ask(ctx, nil)
+	err := now.err
+	switch {
+	case err != nil:
+	case l.asJSON:
+		err = json.NewEncoder(out).Encode(statuses{Running: now.State})
+	default:
+		if err = now.print(out); err == nil {
+			_, err = fmt.Fprintln(out, "To ask the nodes for changes of the layout, name a file with --config.")
+		}
+	}
+	if err == nil && now.isBad() {
+		err = exitStatus(problemStatus)
+	}
+	return err
 }
 
 // printStatus prints a status on one page.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/router"
@@ -84,8 +85,8 @@ func TestPageIsWholeWithoutScript(t *testing.T) {
 			"2.5 s",
 			"epoch 9: planned", "about 900 keys left, 30 keys in a second: 30 s more", "does not get on",
 			"keyway cancel -c FILE",
-			"cart:{42} 19.7 %", "10.0.2.17:51022 (checkout)", "export:2026-11 38 MB",
-			"KEYS session:* 212 ms 10.0.2.31:60110 (report)",
+			"cart:{42} 19.7 %", "10.0.2.17:51022 checkout", "export:2026-11 38 MB",
+			"KEYS session:* 212 ms 90 µs node-1 10.0.2.31:60110 report",
 			"report", "news channel 31", "lock:invoice held", "worker-3", "get 39.1 k", "kw-2",
 			"14:25:00 config the configuration was reloaded timeouts.request: 2s -> 1s", "Nov 27 12:30:00 node",
 			"user:1 lives on",
@@ -110,7 +111,7 @@ func TestPageShowsWhatThereIs(t *testing.T) {
 			t.Errorf("the page has %q", absent)
 		}
 	}
-	full.Clients = func(context.Context, int) ([]page.Client, error) { return nil, errors.New("a thread <hangs>") }
+	full.Clients = func(context.Context, int) ([]clients.Row, error) { return nil, errors.New("a thread <hangs>") }
 	if _, text = parse(t, full, ""); !strings.Contains(text, "This cannot be read: a thread <hangs>") {
 		t.Error("the page does not say why there are no clients")
 	}

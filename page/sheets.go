@@ -7,8 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/bigkeys"
+	"github.com/keyway-proxy/keyway/clients"
+	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // nodesSheet lists the nodes: those that cannot be reached first, then the slow ones.
@@ -145,7 +149,7 @@ func keywaysSheet(s *overview.State) *Sheet {
 }
 
 // hotSheet lists keys that many commands use.
-func hotSheet(keys []HotKey) *Sheet {
+func hotSheet(keys []hotkeys.Row) *Sheet {
 	sheet := &Sheet{ID: "hot", Title: "Hot keys", Note: "by their share of all commands",
 		Empty: "No key stands out.", Columns: []Column{{Name: "Key"}, {Name: "Share", Number: true},
 			{Name: "Reads/s", Number: true}, {Name: "Writes/s", Number: true}, {Name: "Bytes/s", Number: true},
@@ -154,13 +158,13 @@ func hotSheet(keys []HotKey) *Sheet {
 		key, share := code(k.Key), figure(percent(k.Share), k.Share)
 		key.Head, share.Bar = true, int(k.Share*100+0.5)
 		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{key, share, quiet(number(k.Reads), k.Reads),
-			quiet(number(k.Writes), k.Writes), figure(size(k.Bytes), k.Bytes), text(k.Node), text(k.Client)}})
+			quiet(number(k.Writes), k.Writes), figure(size(k.Bytes), k.Bytes), text(k.Node), clientCell(k.Client)}})
 	}
 	return sheet
 }
 
 // bigSheet lists keys with large values.
-func bigSheet(keys []BigKey, now time.Time) *Sheet {
+func bigSheet(keys []bigkeys.Row, now time.Time) *Sheet {
 	sheet := &Sheet{ID: "big", Title: "Big keys", Note: "seen on their way", Empty: "No large value has passed.",
 		Columns: []Column{{Name: "Key"}, {Name: "Size", Number: true}, {Name: "What"}, {Name: "Command"},
 			{Name: "Client"}, {Name: "Seen"}}}
@@ -168,9 +172,16 @@ func bigSheet(keys []BigKey, now time.Time) *Sheet {
 		key := code(k.Key)
 		key.Head = true
 		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{key, figure(size(float64(k.Bytes)), float64(k.Bytes)),
-			text(k.Kind), code(k.Command), text(k.Client), moment(k.Time, now)}})
+			text(string(k.Kind)), code(k.Command), clientCell(k.Client), moment(k.Time, now)}})
 	}
 	return sheet
+}
+
+// clientCell names a client.
+func clientCell(c hotkeys.Client) Cell {
+	cell := text(c.Addr)
+	cell.Sub = shown(c.Name)
+	return cell
 }
 
 // moment is a cell of a time of the day.
@@ -179,23 +190,30 @@ func moment(at, now time.Time) Cell {
 }
 
 // slowSheet lists slow commands.
-func slowSheet(all []SlowCommand, now time.Time) *Sheet {
+func slowSheet(all []slowlog.Row, now time.Time) *Sheet {
 	sheet := &Sheet{ID: "slow", Title: "Slow commands", Note: "as in SLOWLOG GET",
 		Empty: "No command was slower than slowlog-log-slower-than.", Columns: []Column{{Name: "Command"},
-			{Name: "Took", Number: true}, {Name: "Client"}, {Name: "At"}}}
+			{Name: "Took", Number: true}, {Name: "In keyway", Number: true, Help: "until it was sent to the node"},
+			{Name: "Node"}, {Name: "Client"}, {Name: "At"}}}
 	for _, c := range all {
-		command := code(c.Command)
+		command := code(strings.Join(c.Args, " "))
 		command.Head = true
-		sheet.Rows = append(sheet.Rows,
-			Row{Cells: []Cell{command, took(c.Took), text(c.Client), moment(c.Time, now)}})
+		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{command, took(c.Duration, time.Microsecond),
+			took(c.Queue, time.Microsecond), text(cmp.Or(c.Node, "–")),
+			clientCell(hotkeys.Client{Addr: c.Client, Name: c.Name}), moment(c.Time, now)}})
 	}
 	return sheet
 }
 
-func took(d time.Duration) Cell { return figure(latency(d.Seconds()), d.Seconds()) }
+func took(n int64, unit time.Duration) Cell {
+	seconds := (time.Duration(n) * unit).Seconds()
+	return figure(latency(seconds), seconds)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // clientsSheet lists clients.
-func clientsSheet(all []Client, connected int) *Sheet {
+func clientsSheet(all []clients.Row, connected int) *Sheet {
 	sheet := &Sheet{ID: "clients", Title: "Clients", Empty: "No client is connected.",
 		More: max(0, connected-len(all)), Columns: []Column{{Name: "Client"}, {Name: "User"}, {Name: "Last command"},
 			{Name: "Commands", Number: true}, {Name: "Idle", Number: true}, {Name: "Age", Number: true},
@@ -203,7 +221,7 @@ func clientsSheet(all []Client, connected int) *Sheet {
 			{Name: "Database", Number: true}, {Name: "Flags"}}}
 	for _, c := range all {
 		id := Cell{Text: shown(c.Addr), Sub: fmt.Sprintf("id %d", c.ID), Head: true}
-		for _, of := range []string{c.Name, c.Library} {
+		for _, of := range []string{c.Name, c.Lib} {
 			if of != "" {
 				id.Sub += ", " + shown(of)
 			}
@@ -216,16 +234,16 @@ func clientsSheet(all []Client, connected int) *Sheet {
 			flags += ", " + counted(c.Subscriptions, "subscription")
 		}
 		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{id, text(c.User), code(c.LastCommand),
-			figure(number(float64(c.Commands)), float64(c.Commands)), figure(span(c.Idle), c.Idle.Seconds()),
-			figure(span(c.Age), c.Age.Seconds()), figure(size(float64(c.BytesIn)), float64(c.BytesIn)),
+			figure(number(float64(c.Commands)), float64(c.Commands)), figure(span(seconds(c.Idle)), c.Idle),
+			figure(span(seconds(c.Age)), c.Age), figure(size(float64(c.BytesIn)), float64(c.BytesIn)),
 			figure(size(float64(c.BytesOut)), float64(c.BytesOut)), figure(size(float64(c.Memory)), float64(c.Memory)),
-			figure(fmt.Sprint(c.Database), float64(c.Database)), text(flags)}})
+			figure(fmt.Sprint(c.DB), float64(c.DB)), text(flags)}})
 	}
 	return sheet
 }
 
 // subscriptionsSheet lists what clients listen to.
-func subscriptionsSheet(all []Subscription) *Sheet {
+func subscriptionsSheet(all []clients.Topic) *Sheet {
 	sheet := &Sheet{ID: "subscriptions", Title: "Subscriptions", Empty: "No client has subscribed to anything.",
 		Columns: []Column{{Name: "Name"}, {Name: "Kind"}, {Name: "Clients", Number: true}}}
 	for _, s := range all {
@@ -250,12 +268,11 @@ func locksSheet(all []locks.Row) *Sheet {
 		}
 		lease := figure("none", -1)
 		if l.Lease >= 0 {
-			lease = took(time.Duration(l.Lease) * time.Millisecond)
+			lease = took(l.Lease, time.Millisecond)
 		}
 		waiting := float64(l.Pollers + l.Waiters + l.Blocked)
-		holder := text(l.Addr)
-		holder.Sub = shown(l.Name)
-		row.Cells = []Cell{key, state, took(time.Duration(l.Held) * time.Millisecond), lease,
+		holder := clientCell(hotkeys.Client{Addr: l.Addr, Name: l.Name})
+		row.Cells = []Cell{key, state, took(l.Held, time.Millisecond), lease,
 			quiet(number(waiting), waiting), holder, text(cmp.Or(l.Library, l.Kind)), text(l.Node)}
 		sheet.Rows = append(sheet.Rows, row)
 	}

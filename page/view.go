@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/bigkeys"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // maxRows is how many rows the lists have whose length clients decide.
@@ -58,9 +61,9 @@ func (s *Source) lists(ctx context.Context, state *overview.State) (all []*Sheet
 	now := state.Time
 	for _, sheet := range []*Sheet{
 		list(ctx, s.HotKeys, hotSheet),
-		list(ctx, s.BigKeys, func(all []BigKey) *Sheet { return bigSheet(all, now) }),
-		list(ctx, s.Slow, func(all []SlowCommand) *Sheet { return slowSheet(all, now) }),
-		list(ctx, s.Clients, func(all []Client) *Sheet { return clientsSheet(all, state.Now.Clients) }),
+		list(ctx, s.BigKeys, func(all []bigkeys.Row) *Sheet { return bigSheet(all, now) }),
+		list(ctx, s.Slow, func(all []slowlog.Row) *Sheet { return slowSheet(all, now) }),
+		list(ctx, s.Clients, func(all []clients.Row) *Sheet { return clientsSheet(all, state.Now.Clients) }),
 		list(ctx, s.Subscriptions, subscriptionsSheet),
 		list(ctx, s.Locks, locksSheet),
 		commandsSheet(state),

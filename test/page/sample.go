@@ -8,10 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/bigkeys"
+	"github.com/keyway-proxy/keyway/clients"
+	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // Hostile are texts that a page must show and not obey: as keys, names of clients and arguments.
@@ -112,28 +116,28 @@ func (s *Sample) Source() page.Source {
 			defer s.mu.Unlock()
 			return s.table
 		},
-		HotKeys: func(context.Context, int) ([]page.HotKey, error) {
-			keys := []page.HotKey{{Key: "cart:{42}", Node: "node-1", Reads: 8120, Writes: 1400, Bytes: 9.1e6,
+		HotKeys: func(context.Context, int) ([]hotkeys.Row, error) {
+			keys := []hotkeys.Row{{Key: "cart:{42}", Node: "node-1", Reads: 8120, Writes: 1400, Bytes: 9.1e6,
 				Share:  0.197,
-				Client: "10.0.2.17:51022 (checkout)"}, {Key: "flags", Node: "node-0", Reads: 2410, Bytes: 7.7e5,
+				Client: hotkeys.Client{Addr: "10.0.2.17:51022", Name: "checkout"}}, {Key: "flags", Node: "node-0", Reads: 2410, Bytes: 7.7e5,
 				Share: 0.05}}
 			for _, text := range Hostile {
-				keys = append(keys, page.HotKey{Key: text, Node: "node-2", Reads: 510, Bytes: 1e4, Share: 0.0106,
-					Client: text})
+				keys = append(keys, hotkeys.Row{Key: text, Node: "node-2", Reads: 510, Bytes: 1e4, Share: 0.0106,
+					Client: hotkeys.Client{Addr: text, Name: text}})
 			}
 			return keys, nil
 		},
-		BigKeys: func(context.Context, int) ([]page.BigKey, error) {
-			return []page.BigKey{{Key: "export:2026-11", Kind: "reply", Command: "hgetall", Client: "10.0.2.9:40112",
-				Bytes: 38 << 20, Time: at.Add(-90 * time.Second)}}, nil
+		BigKeys: func(context.Context, int) ([]bigkeys.Row, error) {
+			return []bigkeys.Row{{Key: "export:2026-11", Kind: "reply", Command: "hgetall",
+				Client: hotkeys.Client{Addr: "10.0.2.9:40112"}, Bytes: 38 << 20, Time: at.Add(-90 * time.Second)}}, nil
 		},
-		Slow: func(context.Context, int) ([]page.SlowCommand, error) {
-			return []page.SlowCommand{{Time: at.Add(-12 * time.Second), Took: 212 * time.Millisecond,
-				Command: "KEYS session:*", Client: "10.0.2.31:60110 (report)"}}, nil
+		Slow: func(context.Context, int) ([]slowlog.Row, error) {
+			return []slowlog.Row{{Time: at.Add(-12 * time.Second), Duration: 212_000, Queue: 90,
+				Node: "node-1", Args: []string{"KEYS", "session:*"}, Client: "10.0.2.31:60110", Name: "report"}}, nil
 		},
 		Clients: s.clients,
-		Subscriptions: func(context.Context, int) ([]page.Subscription, error) {
-			return []page.Subscription{{Name: "news", Kind: "channel", Clients: 31}, {Name: "a*", Kind: "pattern",
+		Subscriptions: func(context.Context, int) ([]clients.Topic, error) {
+			return []clients.Topic{{Name: "news", Kind: "channel", Clients: 31}, {Name: "a*", Kind: "pattern",
 				Clients: 1}}, nil
 		},
 		Locks: func(context.Context, int) ([]locks.Row, error) {
@@ -144,19 +148,19 @@ func (s *Sample) Source() page.Source {
 }
 
 // clients lists some clients, one of which runs KEYS.
-func (s *Sample) clients(context.Context, int) (all []page.Client, err error) {
+func (s *Sample) clients(context.Context, int) (all []clients.Row, err error) {
 	for i := range 12 {
-		c := page.Client{ID: uint64(100 + i), Addr: fmt.Sprintf("10.0.2.%d:%d", 8+i, 40_000+i*7), User: "default",
-			Name: fmt.Sprintf("worker-%d", i), Library: "go-redis 9.23.0", Age: time.Duration(i+1) * time.Hour,
-			Idle: time.Duration(i) * time.Second, LastCommand: "get", Commands: uint64(1_000_000 / (i + 1)),
-			BytesIn: uint64(64 << (20 - i)), BytesOut: uint64(256 << (20 - i)), Memory: int64(21_000 + i*100)}
+		c := clients.Row{ID: uint64(100 + i), Addr: fmt.Sprintf("10.0.2.%d:%d", 8+i, 40_000+i*7), User: "default",
+			Name: fmt.Sprintf("worker-%d", i), Lib: "go-redis 9.23.0", Age: float64(3600 * (i + 1)),
+			Idle: float64(i), LastCommand: "get", Commands: uint64(1_000_000 / (i + 1)),
+			BytesIn: uint64(64 << (20 - i)), BytesOut: uint64(256 << (20 - i)), Memory: 21_000 + i*100}
 		if i == 5 {
-			c.Name, c.LastCommand, c.Library = "report", "keys", "redis-py 6.1"
+			c.Name, c.LastCommand, c.Lib = "report", "keys", "redis-py 6.1"
 		}
 		all = append(all, c)
 	}
 	for _, text := range Hostile {
-		all = append(all, page.Client{Addr: text, Name: text, User: text, Library: text, LastCommand: text,
+		all = append(all, clients.Row{Addr: text, Name: text, User: text, Lib: text, LastCommand: text,
 			Flags: text})
 	}
 	return all, nil
@@ -165,13 +169,13 @@ func (s *Sample) clients(context.Context, int) (all []page.Client, err error) {
 // Tame is Source without what is there to attack the page.
 func (s *Sample) Tame() page.Source {
 	of := s.Source()
-	hot, clients := of.HotKeys, of.Clients
-	of.HotKeys = func(ctx context.Context, count int) ([]page.HotKey, error) {
+	hot, connected := of.HotKeys, of.Clients
+	of.HotKeys = func(ctx context.Context, count int) ([]hotkeys.Row, error) {
 		all, err := hot(ctx, count)
 		return all[:len(all)-len(Hostile)], err
 	}
-	of.Clients = func(ctx context.Context, count int) ([]page.Client, error) {
-		all, err := clients(ctx, count)
+	of.Clients = func(ctx context.Context, count int) ([]clients.Row, error) {
+		all, err := connected(ctx, count)
 		return all[:len(all)-len(Hostile)], err
 	}
 	return of

@@ -23,7 +23,7 @@ const slowSamples = 10
 type node struct {
 	metrics.Node           // of the last sample
 	state        string    // as in Node.State
-	since        time.Time // when it got into this state
+	since        time.Time // as Node.Since
 	silentSince  time.Time // since when it owes replies and has sent nothing; zero: it does not
 	growing      int       // samples in a row with more requests in flight than the one before
 
@@ -76,9 +76,11 @@ func (s *Sampler) sampleNodes(all []metrics.Node, now time.Time) {
 func (n *node) add(now *metrics.Node, at time.Time) {
 	before := n.Node
 	n.Node, n.isNew = *now, true
-	if state := stateOf(now); state != n.state {
-		n.state, n.since = state, at
+	state := stateOf(now)
+	if isReady := state == Ready; n.taken == 0 || isReady != (n.state == Ready) {
+		n.since = at // while a node is away, keyway connects again and again
 	}
+	n.state = state
 	if n.taken > 0 {
 		owed := before.InFlight > 0 && now.InFlight > 0 && before.BytesIn == now.BytesIn
 		switch {

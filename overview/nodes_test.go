@@ -158,6 +158,12 @@ func TestNodeStates(t *testing.T) {
 	if texts != want {
 		t.Errorf("%s", texts)
 	}
+	left := p.now
+	p.threads[1].Nodes[1].State = "dialing"
+	p.pass(t)
+	if n := p.State().Nodes[1]; n.State != "dialing" || n.Since != left {
+		t.Errorf("while keyway connects again: %+v", n)
+	}
 	p.threads[1].Nodes[1].Up, p.threads[1].Nodes[1].State = true, ""
 	p.pass(t)
 	if n := p.State().Nodes[1]; n.State != overview.Ready || n.Reason != "" || n.Since != p.now {

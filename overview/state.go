@@ -42,6 +42,16 @@ type Figures struct {
 	Busy        float64 `json:"busy"`               // that of the busiest thread
 }
 
+// NodesReady returns how many nodes are ready.
+func (s *State) NodesReady() (n int) {
+	for i := range s.Nodes {
+		if s.Nodes[i].State == Ready {
+			n++
+		}
+	}
+	return n
+}
+
 // Thread is an event loop.
 type Thread struct {
 	Index    int     `json:"index"`
@@ -67,7 +77,7 @@ type Node struct {
 	// State is Ready, Unused, or the state of a connection, such as dialing or down.
 	State  string    `json:"state"`
 	Reason string    `json:"reason,omitempty"` // why it is not ready
-	Since  time.Time `json:"since"`            // when it got into this state, or when keyway started
+	Since  time.Time `json:"since"`            // since when it is ready, or is not, as far as keyway knows
 	Share  float64   `json:"share"`            // of all places of keys; 0 if the layout cannot tell
 	Slots  int       `json:"slots,omitempty"`
 	Ranges int       `json:"slot_ranges,omitempty"` // in how many pieces these are

@@ -10,18 +10,12 @@ import (
 // Header returns what to see first of a running keyway: what it is, how it is, and what is wrong.
 func Header(s *overview.State, width int, style Style) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	ready := 0
-	for _, n := range s.Nodes {
-		if n.State == overview.Ready {
-			ready++
-		}
-	}
 	pool := ""
 	if s.Pool != "" {
 		pool = "pool " + safe(s.Pool) + ", "
 	}
 	about := fmt.Sprintf("keyway %s, %s: up for %s, %slayout %s, %d of %d nodes ready", s.Version, safe(s.Instance),
-		age(s.Uptime), pool, s.Layout, ready, len(s.Nodes))
+		age(s.Uptime), pool, s.Layout, s.NodesReady(), len(s.Nodes))
 	lines = append(lines, wrapped(about, width, "  ")...)
 	limit := ""
 	if s.Now.MemoryLimit > 0 {

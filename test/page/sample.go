@@ -119,8 +119,8 @@ func (s *Sample) Source() page.Source {
 		HotKeys: func(context.Context, int) ([]hotkeys.Row, error) {
 			keys := []hotkeys.Row{{Key: "cart:{42}", Node: "node-1", Reads: 8120, Writes: 1400, Bytes: 9.1e6,
 				Share:  0.197,
-				Client: hotkeys.Client{Addr: "10.0.2.17:51022", Name: "checkout"}}, {Key: "flags", Node: "node-0", Reads: 2410, Bytes: 7.7e5,
-				Share: 0.05}}
+				Client: hotkeys.Client{Addr: "10.0.2.17:51022", Name: "checkout"}},
+				{Key: "flags", Node: "node-0", Reads: 2410, Bytes: 7.7e5, Share: 0.05}}
 			for _, text := range Hostile {
 				keys = append(keys, hotkeys.Row{Key: text, Node: "node-2", Reads: 510, Bytes: 1e4, Share: 0.0106,
 					Client: hotkeys.Client{Addr: text, Name: text}})

@@ -32,7 +32,7 @@ func (o Options) guarded(h http.HandlerFunc, n need) http.Handler {
 			o.record(r, "", ErrNoToken)
 			http.Error(w, r.URL.Path+" needs a token: write admin: {listen: ADDRESS, token_file: FILE} into the "+
 				"configuration, and the output of `openssl rand -hex 32` into that file", http.StatusForbidden)
-		case len(tokens) > 0 && !isOneOf(tokens, r.Header.Get("Authorization")):
+		case len(tokens) > 0 && !hasToken(tokens, r.Header.Get("Authorization")):
 			o.record(r, "", ErrNoToken)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="keyway"`)
 			http.Error(w, r.URL.Path+" needs the header Authorization: Bearer TOKEN, with the token of the "+
@@ -61,15 +61,15 @@ func (o Options) record(r *http.Request, result string, err error) {
 	o.Audit(d)
 }
 
-// isOneOf reports whether a header Authorization has one of the tokens. How long that takes tells nothing about
-// the tokens but their number.
-func isOneOf(tokens []string, header string) bool {
+// hasToken reports whether a header Authorization has one of the tokens.
+func hasToken(tokens []string, header string) bool {
 	scheme, given, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return false
-	}
-	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
-	found := 0
+	return strings.EqualFold(scheme, "Bearer") && IsToken(tokens, strings.TrimSpace(given))
+}
+
+// IsToken reports whether a text is one of the tokens. How long that takes tells nothing about them but their number.
+func IsToken(tokens []string, text string) bool {
+	sum, found := sha256.Sum256([]byte(text)), 0
 	for _, token := range tokens {
 		of := sha256.Sum256([]byte(token))
 		found |= subtle.ConstantTimeCompare(sum[:], of[:])

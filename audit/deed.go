@@ -11,11 +11,12 @@ const Message = "operator action"
 
 // The ways on which operators act.
 const (
-	ViaAdmin  = "admin"   // a request to the admin address
-	ViaClient = "client"  // a command of a client
-	ViaSignal = "signal"  // a signal to the process
-	ViaFile   = "file"    // a changed file
-	ViaKeyway = "keyways" // the files of all keyways
+	ViaAdmin   = "admin"   // a request to the admin address
+	ViaClient  = "client"  // a command of a client
+	ViaConsole = "console" // a command at admin.console
+	ViaSignal  = "signal"  // a signal to the process
+	ViaFile    = "file"    // a changed file
+	ViaKeyway  = "keyways" // the files of all keyways
 )
 
 // Deed is what an operator did, or was refused.

@@ -19,8 +19,8 @@ type Pool struct {
 	Route    func(key []byte) router.Explanation
 	Settings func() []Setting // of the running configuration, without secrets
 	Level    func() string    // of the log
-	// SetLevel changes the level of the log. by says who does that.
-	SetLevel func(level, by string) error
+	// SetLevel changes the level of the log for a user at an address. The user is empty at the console.
+	SetLevel func(level, user, addr string) error
 }
 
 // Setting is a key of the configuration and its value.
@@ -32,8 +32,9 @@ const defaultEvents = 20
 type Question struct {
 	Args     [][]byte // without KEYWAY
 	Protocol resp.Version
-	By       string // who asks
-	IsOpen   bool   // anybody can ask
+	User     string // who asks; empty at the console
+	Addr     string
+	IsOpen   bool // anybody can ask
 }
 
 // Answer returns the reply.
@@ -85,16 +86,11 @@ type status struct {
 }
 
 func statusOf(s overview.State) status {
-	of := status{
+	return status{
 		Version: s.Version, Instance: s.Instance, Layout: s.Layout, Epoch: s.Epoch, Uptime: s.Uptime, Listen: s.Listen,
 		Threads: len(s.Threads), Nodes: len(s.Nodes), Now: s.Now, Switch: s.Switch, Problems: s.Problems,
+		NodesReady: s.NodesReady(),
 	}
-	for _, n := range s.Nodes {
-		if n.State == overview.Ready {
-			of.NodesReady++
-		}
-	}
-	return of
 }
 
 // events answers EVENTS [COUNT count].
@@ -142,7 +138,7 @@ func (p *Pool) log(q Question) []byte {
 		return resp.AppendError(nil, "ERR keyway: the level of the log can be set by "+
 			"users with a password, and at the console with the token of admin.token_file: AUTH <token>")
 	}
-	if err := p.SetLevel(strings.ToLower(string(q.Args[1])), q.By); err != nil {
+	if err := p.SetLevel(strings.ToLower(string(q.Args[1])), q.User, q.Addr); err != nil {
 		return resp.AppendError(nil, "ERR keyway: "+resp.Printable([]byte(err.Error())))
 	}
 	return resp.AppendOK(nil)

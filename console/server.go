@@ -2,8 +2,6 @@ package console
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"maps"
 	"net"
@@ -22,12 +20,13 @@ type Options struct {
 	// Pools returns what can be asked about each pool, by the pools' names; a file without pools has one with an
 	// empty name.
 	Pools func() map[string]*Pool
-	// Tokens returns the tokens with which operators may act, as they are now.
-	Tokens func() []string
+	// IsToken reports whether operators may act with a token, as the configuration is now. hasAny is false if it has
+	// no token.
+	IsToken func(token string) (is, hasAny bool)
 }
 
-// Serve answers KEYWAY on a listener of its own until ctx ends. It needs none of keyway's threads, so whoever has
-// only redis-cli can look even if they are stuck.
+// Serve answers KEYWAY on a listener of its own until ctx ends. It does not need keyway's threads, so it answers
+// even if they are stuck.
 func Serve(ctx context.Context, ln net.Listener, o Options) error {
 	srv := redcon.NewServer(ln.Addr().String(), o.answer, func(c redcon.Conn) bool {
 		c.SetContext(&session{version: resp.V2})
@@ -96,7 +95,7 @@ func (o Options) keyway(s *session, args [][]byte, client string) []byte {
 	if err != nil {
 		return resp.AppendError(nil, "ERR keyway: "+err.Error())
 	}
-	return p.Answer(Question{Args: args, Protocol: s.version, By: "the console at " + client, IsOpen: !s.token})
+	return p.Answer(Question{Args: args, Protocol: s.version, Addr: client, IsOpen: !s.token})
 }
 
 // chosen returns the pool that the client asks about.
@@ -126,27 +125,17 @@ func (s *session) choosePool(pools map[string]*Pool, args [][]byte) []byte {
 
 // auth answers AUTH [user] token.
 func (o Options) auth(s *session, args [][]byte) []byte {
-	tokens := o.Tokens()
-	switch {
-	case len(args) == 0 || len(args) > 2:
+	if len(args) == 0 || len(args) > 2 {
 		return resp.AppendError(nil, "ERR wrong number of arguments for 'auth' command")
-	case len(tokens) == 0:
+	}
+	switch is, hasAny := o.IsToken(string(args[len(args)-1])); {
+	case !hasAny:
 		return resp.AppendError(nil, "ERR keyway: AUTH needs admin.token_file, which the configuration lacks")
-	case !isToken(tokens, args[len(args)-1]):
+	case !is:
 		return resp.AppendError(nil, "WRONGPASS invalid username-password pair or user is disabled.")
 	}
 	s.token = true
 	return resp.AppendOK(nil)
-}
-
-// isToken reports whether a text is one of the tokens. How long that takes tells nothing about them.
-func isToken(tokens []string, text []byte) bool {
-	sum, found := sha256.Sum256(text), 0
-	for _, token := range tokens {
-		of := sha256.Sum256([]byte(token))
-		found |= subtle.ConstantTimeCompare(sum[:], of[:])
-	}
-	return found == 1
 }
 
 // hello answers HELLO [version [AUTH user token] [SETNAME name]].
@@ -185,16 +174,10 @@ func (o Options) info(s *session) []byte {
 }
 
 func infoText(s overview.State) string {
-	ready := 0
-	for _, n := range s.Nodes {
-		if n.State == overview.Ready {
-			ready++
-		}
-	}
 	return fmt.Sprintf("# Server\r\nkeyway_version:%s\r\nuptime_in_seconds:%d\r\n\r\n"+
 		"# Clients\r\nconnected_clients:%d\r\n\r\n# Memory\r\nused_memory:%d\r\n\r\n"+
 		"# Stats\r\ninstantaneous_ops_per_sec:%.0f\r\n\r\n"+
 		"# Keyway\r\nlayout:%s\r\nnodes:%d\r\nnodes_ready:%d\r\nproblems:%d\r\n",
-		s.Version, int64(s.Uptime), s.Now.Clients, s.Now.Memory, s.Now.Commands, s.Layout, len(s.Nodes), ready,
+		s.Version, int64(s.Uptime), s.Now.Clients, s.Now.Memory, s.Now.Commands, s.Layout, len(s.Nodes), s.NodesReady(),
 		len(s.Problems))
 }

@@ -30,8 +30,8 @@ func serve(t *testing.T) (addr string, levels *[]string) {
 			return overview.State{Version: "1.2.3", Layout: "ring", Nodes: nodes}
 		},
 		Level: func() string { return "info" },
-		SetLevel: func(level, by string) error {
-			*levels = append(*levels, level+" by "+by)
+		SetLevel: func(level, user, addr string) error {
+			*levels = append(*levels, level+" by "+user+"@"+addr)
 			return nil
 		},
 	}
@@ -39,8 +39,8 @@ func serve(t *testing.T) (addr string, levels *[]string) {
 	ended := make(chan error)
 	go func() {
 		ended <- Serve(ctx, ln, Options{
-			Pools:  func() map[string]*Pool { return map[string]*Pool{"one": p, "two": p} },
-			Tokens: func() []string { return []string{"other-token-of-operators", token} },
+			Pools:   func() map[string]*Pool { return map[string]*Pool{"one": p, "two": p} },
+			IsToken: func(text string) (is, hasAny bool) { return text == token, true },
 		})
 	}()
 	t.Cleanup(func() {
@@ -103,7 +103,7 @@ func TestConsole(t *testing.T) {
 		"$5", "proto", ":3", "$4", "role", "$6", "master")
 	c.expect("KEYWAY LOG debug\r\nINFO\r\n", "+OK", "=", "txt:# Server")
 	dial(t, addr).expect("QUIT\r\n", "+OK")
-	if len(*levels) != 1 || !strings.HasPrefix((*levels)[0], "debug by the console at 127.0.0.1:") {
+	if len(*levels) != 1 || !strings.HasPrefix((*levels)[0], "debug by @127.0.0.1:") {
 		t.Errorf("levels that were set: %q", *levels)
 	}
 }

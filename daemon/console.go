@@ -3,9 +3,9 @@ package daemon
 import (
 	"context"
 	"net"
-	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/console"
@@ -21,13 +21,16 @@ func (p *served) console() *console.Pool {
 		Route:    func(key []byte) router.Explanation { return p.srv.Table().ExplainKey(key) },
 		Settings: p.settings,
 		Level:    p.of.out.levelText,
-		SetLevel: func(level, by string) error {
-			report, err := p.of.setLogLevel(level, "by", by)
-			user, addr, _ := strings.Cut(by, " at ")
-			p.of.audit.record(audit.Deed{
+		SetLevel: func(level, user, addr string) error {
+			report, err := p.of.setLogLevel(level)
+			d := audit.Deed{
 				Action: "KEYWAY LOG", Via: audit.ViaClient, Addr: addr, User: user, Pool: p.name,
 				Result: oneLine(report), Err: err,
-			})
+			}
+			if user == "" {
+				d.Via = audit.ViaConsole
+			}
+			p.of.audit.record(d)
 			return err
 		},
 	}
@@ -105,6 +108,9 @@ func (r *running) listenConsole(ctx context.Context, addr string) error {
 			}
 			return all
 		},
-		Tokens: func() []string { return r.first().cfg.Load().Admin.Tokens() },
+		IsToken: func(token string) (is, hasAny bool) {
+			tokens := r.first().cfg.Load().Admin.Tokens()
+			return admin.IsToken(tokens, token), len(tokens) > 0
+		},
 	})
 }

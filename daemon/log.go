@@ -91,14 +91,13 @@ func (o *output) apply() error {
 // levelText returns the level as it is written in the configuration.
 func (o *output) levelText() string { return strings.ToLower(o.level.Level().String()) }
 
-// setLogLevel sets the level of the log for an operator. fields say who that is.
-func (r *running) setLogLevel(level string, fields ...any) (report string, err error) {
+// setLogLevel sets the level of the log for an operator.
+func (r *running) setLogLevel(level string) (report string, err error) {
 	before := r.out.levelText()
 	if err := r.out.choose(level); err != nil {
 		return "", err
 	}
-	fields = append([]any{"from", before, "to", r.out.levelText()}, fields...)
-	r.log.Warn("the level of the log was set", fields...)
+	r.log.Warn("the level of the log was set", "from", before, "to", r.out.levelText())
 	return fmt.Sprintf("log.level: %s -> %s, until the file has another one or keyway restarts\n", before,
 		r.out.levelText()), nil
 }

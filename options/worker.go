@@ -70,7 +70,8 @@ type Self struct {
 type Question struct {
 	Args     [][]byte // copies, without KEYWAY
 	Protocol resp.Version
-	By       string // the user and the address of the client
+	User     string // of the client
+	Addr     string // of the client
 	IsOpen   bool   // the user needs no password
 }
 

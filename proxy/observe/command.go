@@ -39,7 +39,7 @@ func askConsole(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 		return s.AnswerError(cmd, "ERR keyway: this keyway does not answer "+cmd.Upper())
 	}
 	q := options.Question{
-		Protocol: s.Protocol(), By: s.User.Name + " at " + s.Peer(), IsOpen: s.User.NoPass(),
+		Protocol: s.Protocol(), User: s.User.Name, Addr: s.Peer(), IsOpen: s.User.NoPass(),
 	}
 	for i := 1; i < a.Len(); i++ {
 		q.Args = append(q.Args, bytes.Clone(a.Arg(i)))

@@ -19,6 +19,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/router"
 )
@@ -334,15 +335,8 @@ func ready(ctx context.Context, b Backend, o Options, needAll bool) (notes []str
 	if !covered && masters > 0 {
 		notes = append(notes, "some slots have no node")
 	}
-	for _, n := range all.Locks {
-		if !n.Votes {
-			notes = append(notes, fmt.Sprintf("lock node %s does not vote: %s", n.Addr, n.Reason))
-		}
-	}
-	for _, r := range all.Rules {
-		if r.Spare < 0 {
-			notes = append(notes, fmt.Sprintf("locks of %s cannot be acquired: too few lock nodes vote", r.Match))
-		}
+	for _, p := range overview.LockProblems(&all) {
+		notes = append(notes, p.Text)
 	}
 	switch {
 	case masters == 0:

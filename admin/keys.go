@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,9 +9,6 @@ import (
 	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/hotkeys"
 )
-
-// defaultKeys is how many keys /hotkeys and /bigkeys list unless the request says otherwise.
-const defaultKeys = 100
 
 // Keys says which keys stand out. Each may be nil: then there is no such page.
 type Keys struct {
@@ -23,12 +19,12 @@ type Keys struct {
 // serve serves /hotkeys?count=N&by=commands and /bigkeys?count=N.
 func (o Keys) serve(mux *http.ServeMux) {
 	if o.HotKeys != nil {
-		serveList(mux, "/hotkeys", defaultKeys, func(r *http.Request, count int) (any, error) {
+		serveList(mux, "/hotkeys", usualRows, func(r *http.Request, count int) (any, error) {
 			by := hotkeys.ByCommands
 			if name := r.URL.Query().Get("by"); name != "" {
 				known := false
 				if by, known = hotkeys.ParseBy(name); !known {
-					return nil, fmt.Errorf("by must be commands, reads, writes or bytes%w", errRequest)
+					return nil, badRequest("by must be commands, reads, writes or bytes")
 				}
 			}
 			rows, err := o.HotKeys(r.Context(), by, min(count, hotkeys.MaxRows))
@@ -38,7 +34,7 @@ func (o Keys) serve(mux *http.ServeMux) {
 		})
 	}
 	if o.BigKeys != nil {
-		serveList(mux, "/bigkeys", defaultKeys, func(r *http.Request, count int) (any, error) {
+		serveList(mux, "/bigkeys", usualRows, func(r *http.Request, count int) (any, error) {
 			rows, err := o.BigKeys(r.Context(), min(count, bigkeys.MaxRows))
 			return struct {
 				BigKeys []bigkeys.Row `json:"bigkeys"`

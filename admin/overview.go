@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,7 +24,7 @@ type Views struct {
 }
 
 const (
-	// usualRows is how many rows /clients, /slowlog and /subscriptions have unless the request says otherwise.
+	// usualRows is how many rows lists have unless the request says otherwise.
 	usualRows = 100
 	maxRows   = 10_000
 	// usualSort is the column by which clients are sorted unless the request says otherwise.
@@ -62,15 +61,17 @@ func (o Views) serve(mux *http.ServeMux) {
 	}
 }
 
-// errRequest is the error of a request that asks for what there is not.
-var errRequest = errors.New("")
+// badRequest is the error of a request that asks for what there is not.
+type badRequest string
+
+func (e badRequest) Error() string { return string(e) }
 
 // listClients returns the object of /clients?sort=COLUMN&count=N.
 func (o Views) listClients(r *http.Request, count int) (any, error) {
 	q := clients.Query{Sort: usualSort, Count: count}
 	if column := r.URL.Query().Get("sort"); column != "" {
 		if q.Sort = column; !slices.Contains(clients.Columns(), column) {
-			return nil, fmt.Errorf("sort must be one of %s%w", strings.Join(clients.Columns(), ", "), errRequest)
+			return nil, badRequest("sort must be one of " + strings.Join(clients.Columns(), ", "))
 		}
 	}
 	rows, total, err := o.Clients(r.Context(), q)
@@ -93,7 +94,7 @@ func serveList(mux *http.ServeMux, page string, usual int, list func(r *http.Req
 		switch {
 		case err == nil:
 			answerJSON(w, object)
-		case errors.Is(err, errRequest):
+		case errors.As(err, new(badRequest)):
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		default:
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -109,7 +110,7 @@ func countOf(r *http.Request, usual int) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("count must be a number above 0, such as count=100%w", errRequest)
+		return 0, badRequest("count must be a number above 0, such as count=100")
 	}
 	return min(n, maxRows), nil
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/keyway-proxy/keyway/page"
 )
 
-// LivePath is where a page gets its events. An answer from there ends when the browser leaves or the request's context
-// ends, which whoever serves it has to end before it stops.
+// LivePath is where a page gets its events. An answer ends when the browser leaves, or with the request's context. The
+// server must end that context before it stops.
 const LivePath = "/live"
 
 // servePages serves the page of a pool at /, or a list of the pools, and the files that pages need.

@@ -136,7 +136,7 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 	all := metrics.Sum(threads)
 	now := sample{
 		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
-		problems: lockProblems(&all), memory: memory,
+		problems: LockProblems(&all), memory: memory,
 	}
 	for i := range all.Families {
 		now.latency.Add(&all.Families[i])
@@ -236,8 +236,8 @@ func (s *Sampler) window() (before, now *sample) {
 	return &s.samples[0], &s.samples[len(s.samples)-1]
 }
 
-// lockProblems returns what is wrong with the nodes of locks.quorum.
-func lockProblems(all *metrics.Snapshot) (problems []Problem) {
+// LockProblems returns what is wrong with the nodes of locks.quorum.
+func LockProblems(all *metrics.Snapshot) (problems []Problem) {
 	for _, n := range all.Locks {
 		if !n.Votes {
 			problems = append(problems, Problem{Severity: Warn, Node: n.Addr,

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// hostsFile has the names that the machine's owner has given to addresses.
+// hostsFile has names of addresses that hold for this machine only.
 const hostsFile = "/etc/hosts"
 
-// forOwnNames refuses requests that a loopback address gets under a name which is none of this machine. A browser
-// sends these if a page of another site has made its own name point to 127.0.0.1, so that it may read what it gets.
-// What shows no keys, and is asked for under any name by probes and collectors, is for everybody.
+// forOwnNames refuses requests to a loopback address if their Host is no name of this machine. A browser sends such a
+// request for a site that has made its own name point to 127.0.0.1 (DNS rebinding), and lets the site read the answer.
+// Pages that show no keys answer under any name, since probes and collectors use many.
 func forOwnNames(h http.Handler) http.Handler {
 	machine, _ := os.Hostname() // without a name only addresses count
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

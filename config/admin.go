@@ -66,7 +66,7 @@ func (a Admin) addTo(f values, path, key string) {
 // Tokens returns the tokens that allow operators to act. There are none if there is no token_file.
 func (a *Admin) Tokens() []string { return a.tokens }
 
-// listener returns the address as one for clients, which has the same rules.
+// listener returns the address as a Listener: both have the same rules.
 func (a *Admin) listener() Listener { return Listener{Addr: a.Listen, TLS: a.TLS} }
 
 func checkAdmin(c *Config) error {

@@ -101,9 +101,9 @@ var keys = []key{
 		change: "Always set it where others than operators reach the address, or to use `/debug/pprof`, " +
 			"`/clients/kill` or to set `/log-level`, which need it."},
 	{path: "admin.console", effect: AtOnce,
-		meaning: "The address of a port that answers KEYWAY STATUS and its like over Redis's protocol, for whoever " +
-			"has only redis-cli. It needs none of the threads that serve clients. Setting the level of the log " +
-			"there needs the token: `AUTH TOKEN`. It has no TLS. See " +
+		meaning: "The address of a port that answers KEYWAY STATUS and other questions of operators to redis-cli. It " +
+			"does so without the threads that serve clients. To set the level of the log, a client needs the " +
+			"token: `AUTH TOKEN`. The port has no TLS. See " +
 			"[Look at a running keyway](operations.md#look-at-a-running-keyway).",
 		change: "keyway is to be looked at while its threads are stuck or clients use up `clients.max`."},
 	{path: "admin.tls.cert", effect: AtOnce, initial: "required with `tls`",
@@ -119,8 +119,8 @@ var keys = []key{
 		meaning: "As `listen[].tls.client_auth`, for operators.",
 		change:  "Prometheus has no certificate, and operators have one."},
 	{path: "admin.tls.user_from", effect: AtOnce,
-		meaning: "What of an operator's certificate is its name in the log: `cn` or `san`. Needs `client_ca`. It " +
-			"gives no right: what acts needs the token all the same.",
+		meaning: "Which part of an operator's certificate the log shows as the user: `cn` or `san`. Needs " +
+			"`client_ca`. It gives no right: what acts needs the token all the same.",
 		change: "The log should name who has acted."},
 	{path: "admin.tls.min_version", effect: AtOnce, initial: "`1.2`",
 		meaning: "The lowest version of TLS: `1.2` or `1.3`.",

@@ -57,7 +57,7 @@ func (o *output) set(of config.Log) error {
 	return o.apply()
 }
 
-// choose sets the level until the configuration has another, and for admin.LevelOfFile that which it has now.
+// choose sets the level until the configuration has another. admin.LevelOfFile sets that of the configuration.
 func (o *output) choose(level string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

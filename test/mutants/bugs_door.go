@@ -46,7 +46,7 @@ var atDoor = []bug{
 	},
 	{
 		"any token lets operators act", "admin/guard.go",
-		"return found == 1", "return len(given) > 0",
+		"return found == 1", `return text != ""`,
 		"./admin", "TestPagesThatAct",
 	},
 	{

@@ -21,6 +21,56 @@ type operators struct {
 	Audit Audit `yaml:"audit"`
 }
 
+// operatorKeys are the keys of operators.
+var operatorKeys = []key{
+	{path: "admin", effect: AtOnce,
+		meaning: "The address of `/metrics`, `/healthz`, `/readyz` and of what `keyway reload` and `keyway plan` " +
+			"ask for, over HTTP. Empty: there is none. With a token or TLS it is an object: " +
+			"`{listen: HOST:PORT, token_file: FILE, tls: {cert: FILE, key: FILE}}`. See " +
+			"[Who may act](security.md#who-may-act).",
+		change: "Always set it in production, on an address that clients cannot reach."},
+	{path: "admin.listen", effect: AtOnce, initial: "required, if `admin` is an object",
+		meaning: "The address, if `admin` is an object.",
+		change:  "With `token_file` or `tls`."},
+	{path: "admin.token_file", effect: AtOnce, secret: true,
+		meaning: "A file with a token of 16 characters or more, as `openssl rand -hex 32` prints it. What changes " +
+			"something then needs it: `Authorization: Bearer TOKEN`. `keyway reload` and other commands read it from " +
+			"the same file. While the file has several lines, each is valid. A path that is not absolute begins at " +
+			"this file's directory. It is read again when it changes.",
+		change: "Always set it where others than operators reach the address, or to use `/debug/pprof`, " +
+			"`/clients/kill` or to set `/log-level`, which need it."},
+	{path: "admin.console", effect: AtOnce,
+		meaning: "The address of a port that answers KEYWAY STATUS and other questions of operators to redis-cli. It " +
+			"does so without the threads that serve clients. To set the level of the log, a client needs the " +
+			"token: `AUTH TOKEN`. The port has no TLS. See " +
+			"[Look at a running keyway](operations.md#look-at-a-running-keyway).",
+		change: "keyway is to be looked at while its threads are stuck or clients use up `clients.max`."},
+	{path: "admin.tls.cert", effect: AtOnce, initial: "required with `tls`",
+		meaning: "As `listen[].tls.cert`, for operators.",
+		change:  "The address is not on loopback."},
+	{path: "admin.tls.key", effect: AtOnce, initial: "required with `tls`",
+		meaning: "As `listen[].tls.key`, for operators.",
+		change:  "With `cert`."},
+	{path: "admin.tls.client_ca", effect: AtOnce,
+		meaning: "A file with the authorities that sign the operators' certificates. Without it they need none.",
+		change:  "Only who has a certificate may read metrics. Probes and Prometheus need one then."},
+	{path: "admin.tls.client_auth", effect: AtOnce, initial: "`require`, with `client_ca`",
+		meaning: "As `listen[].tls.client_auth`, for operators.",
+		change:  "Prometheus has no certificate, and operators have one."},
+	{path: "admin.tls.user_from", effect: AtOnce,
+		meaning: "Which part of an operator's certificate the log shows as the user: `cn` or `san`. Needs " +
+			"`client_ca`. It gives no right: what acts needs the token all the same.",
+		change: "The log should name who has acted."},
+	{path: "admin.tls.min_version", effect: AtOnce, initial: "`1.2`",
+		meaning: "The lowest version of TLS: `1.2` or `1.3`.",
+		change:  "All operators' tools know TLS 1.3."},
+	{path: "audit.file", effect: AtOnce,
+		meaning: "A file for what operators do, a JSON object in each line. Empty: that is in the log, with " +
+			"the message `operator action`. keyway opens the file for each line, so it may be moved away at any " +
+			"time. See [What operators did](operations.md#what-operators-did).",
+		change: "The lines should be kept longer than the log, or apart from it."},
+}
+
 // Audit says where keyway records what operators did.
 type Audit struct {
 	File string `yaml:"file"` // empty: in the log

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,7 +39,10 @@ const (
 const ofPlan = " If this file does not say, that of the new layout counts."
 
 // keys lists every key of the file. docs/configuration.md is generated from it.
-var keys = []key{
+var keys = slices.Concat(firstKeys, operatorKeys, poolKeys)
+
+// firstKeys are the keys at the beginning of the documentation.
+var firstKeys = []key{
 	{path: "watch", effect: AtOnce,
 		meaning: "keyway reads the file again when its contents change, as it does after SIGHUP.",
 		change:  "A tool writes the file and cannot send a signal."},
@@ -84,52 +88,10 @@ var keys = []key{
 		meaning: "The addresses or networks of the balancers. Only they may connect to the listener, and each of " +
 			"their connections must begin with a header of the [PROXY protocol](deploy.md#balancers), version 1 or 2.",
 		change: "Clients come through a balancer, and keyway is to see their addresses."},
-	{path: "admin", effect: AtOnce,
-		meaning: "The address of `/metrics`, `/healthz`, `/readyz` and of what `keyway reload` and `keyway plan` " +
-			"ask for, over HTTP. Empty: there is none. With a token or TLS it is an object: " +
-			"`{listen: HOST:PORT, token_file: FILE, tls: {cert: FILE, key: FILE}}`. See " +
-			"[Who may act](security.md#who-may-act).",
-		change: "Always set it in production, on an address that clients cannot reach."},
-	{path: "admin.listen", effect: AtOnce, initial: "required, if `admin` is an object",
-		meaning: "The address, if `admin` is an object.",
-		change:  "With `token_file` or `tls`."},
-	{path: "admin.token_file", effect: AtOnce, secret: true,
-		meaning: "A file with a token of 16 characters or more, as `openssl rand -hex 32` prints it. What changes " +
-			"something then needs it: `Authorization: Bearer TOKEN`. `keyway reload` and other commands read it from " +
-			"the same file. While the file has several lines, each is valid. A path that is not absolute begins at " +
-			"this file's directory. It is read again when it changes.",
-		change: "Always set it where others than operators reach the address, or to use `/debug/pprof`, " +
-			"`/clients/kill` or to set `/log-level`, which need it."},
-	{path: "admin.console", effect: AtOnce,
-		meaning: "The address of a port that answers KEYWAY STATUS and other questions of operators to redis-cli. It " +
-			"does so without the threads that serve clients. To set the level of the log, a client needs the " +
-			"token: `AUTH TOKEN`. The port has no TLS. See " +
-			"[Look at a running keyway](operations.md#look-at-a-running-keyway).",
-		change: "keyway is to be looked at while its threads are stuck or clients use up `clients.max`."},
-	{path: "admin.tls.cert", effect: AtOnce, initial: "required with `tls`",
-		meaning: "As `listen[].tls.cert`, for operators.",
-		change:  "The address is not on loopback."},
-	{path: "admin.tls.key", effect: AtOnce, initial: "required with `tls`",
-		meaning: "As `listen[].tls.key`, for operators.",
-		change:  "With `cert`."},
-	{path: "admin.tls.client_ca", effect: AtOnce,
-		meaning: "A file with the authorities that sign the operators' certificates. Without it they need none.",
-		change:  "Only who has a certificate may read metrics. Probes and Prometheus need one then."},
-	{path: "admin.tls.client_auth", effect: AtOnce, initial: "`require`, with `client_ca`",
-		meaning: "As `listen[].tls.client_auth`, for operators.",
-		change:  "Prometheus has no certificate, and operators have one."},
-	{path: "admin.tls.user_from", effect: AtOnce,
-		meaning: "Which part of an operator's certificate the log shows as the user: `cn` or `san`. Needs " +
-			"`client_ca`. It gives no right: what acts needs the token all the same.",
-		change: "The log should name who has acted."},
-	{path: "admin.tls.min_version", effect: AtOnce, initial: "`1.2`",
-		meaning: "The lowest version of TLS: `1.2` or `1.3`.",
-		change:  "All operators' tools know TLS 1.3."},
-	{path: "audit.file", effect: AtOnce,
-		meaning: "A file for what operators do, a JSON object in each line. Empty: that is in the log, with " +
-			"the message `operator action`. keyway opens the file for each line, so it may be moved away at any " +
-			"time. See [What operators did](operations.md#what-operators-did).",
-		change: "The lines should be kept longer than the log, or apart from it."},
+}
+
+// poolKeys are the keys behind those of operators: threads, and what each pool has of its own.
+var poolKeys = []key{
 	{path: "threads", min: 1, max: maxThreads, auto: true, remedy: "write a whole number from 1 to 256, or auto",
 		meaning: "How many event loops serve clients. Each has its own clients, and its own connections to the nodes." +
 			" `auto`: one for each processor that the process may use, also by its control group.",

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyway-proxy/keyway/locks"
-	"github.com/keyway-proxy/keyway/metrics"
 )
 
 // defaultLocks is how many locks /locks lists unless the request says otherwise.
@@ -63,21 +62,9 @@ func (o Options) collectLocks(ctx context.Context, out chan<- prometheus.Metric)
 			n := float64(c.count(&f.Figures))
 			out <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, n, f.Pattern)
 		}
-		out <- lockHistogram(descLockHold, &f.Hold, f.Pattern)
-		out <- lockHistogram(descLockWait, &f.Wait, f.Pattern)
+		out <- latencies{descLockHold, &f.Hold, locks.TickRatio, 2, []string{f.Pattern}}
+		out <- latencies{descLockWait, &f.Wait, locks.TickRatio, 2, []string{f.Pattern}}
 	}
-}
-
-// lockHistogram exports a histogram in milliseconds as seconds, with a bucket for each power
-// of four from 1 ms to 17 minutes.
-func lockHistogram(d *prometheus.Desc, h *metrics.Histogram, pattern string) prometheus.Metric {
-	buckets, below := map[float64]uint64{}, uint64(0)
-	for i := range 21 {
-		if below += h.Buckets[i]; i%2 == 0 {
-			buckets[float64(uint64(1)<<i)/1e3] = below
-		}
-	}
-	return prometheus.MustNewConstHistogram(d, h.Count, float64(h.Sum)/1e3, buckets, pattern)
 }
 
 // listLocks answers /locks?count=N&match=GLOB with the locks as JSON.

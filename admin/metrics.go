@@ -176,33 +176,11 @@ func export(s metrics.Sample) prometheus.Metric {
 	d := counted[s.Metric]
 	switch {
 	case s.Histogram != nil:
-		return histogram(d, s.Histogram, s.Labels...)
+		return latencies{d, s.Histogram, 1, 1, s.Labels}
 	case s.Sizes != nil:
 		return sizes(d, s.Sizes, s.Labels...)
 	case s.Counter:
 		return prometheus.MustNewConstMetric(d, prometheus.CounterValue, s.Value, s.Labels...)
 	}
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, s.Value, s.Labels...)
-}
-
-// histogram exports seconds.
-func histogram(d *prometheus.Desc, h *metrics.Histogram, labels ...string) prometheus.Metric {
-	buckets := map[float64]uint64{}
-	below := uint64(0)
-	for i := range metrics.LatencyBuckets - 1 {
-		below += h.Buckets[i]
-		buckets[float64(uint64(1)<<i)/1e6] = below
-	}
-	return prometheus.MustNewConstHistogram(d, h.Count, float64(h.Sum)/1e6, buckets, labels...)
-}
-
-// sizes exports how many things came together.
-func sizes(d *prometheus.Desc, of *metrics.Sizes, labels ...string) prometheus.Metric {
-	buckets := map[float64]uint64{}
-	below := uint64(0)
-	for i := range metrics.SizeBuckets - 1 {
-		below += of.Buckets[i]
-		buckets[float64(uint64(1)<<i)] = below
-	}
-	return prometheus.MustNewConstHistogram(d, of.Count, float64(of.Sum), buckets, labels...)
 }

@@ -2,13 +2,12 @@ package locks
 
 import (
 	"slices"
-	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
 )
 
 // Figures are the counts of one pattern since the thread started. They cover what surely is a
-// lock. The histograms are in milliseconds, where metrics.Histogram says microseconds: locks
+// lock. A tick of the histograms is 1/1024 of a second, not what [metrics.TicksPerSecond] says: locks
 // are held for up to hours.
 type Figures struct {
 	Acquisitions    uint64
@@ -30,8 +29,11 @@ func (f *Figures) hold(ns int64) {
 	}
 }
 
+// TickRatio is how many ticks of a [metrics.Histogram] are one of a histogram of locks.
+const TickRatio = 1024
+
 func observe(h *metrics.Histogram, ns int64) {
-	h.Observe(max(ns, 0) / int64(time.Millisecond/time.Microsecond))
+	h.Observe(max(ns, 0) / TickRatio)
 }
 
 // add adds another thread's counts.

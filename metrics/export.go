@@ -18,9 +18,9 @@ type Metric struct {
 // Sample is a metric's value for one set of labels.
 type Sample struct {
 	*Metric
-	Labels    []string   // the values of the labels
-	Value     float64    // unused if Histogram or Sizes is set
-	Histogram *Histogram // in microseconds
+	Labels    []string // the values of the labels
+	Value     float64  // unused if Histogram or Sizes is set
+	Histogram *Histogram
 	Sizes     *Sizes
 }
 

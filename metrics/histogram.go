@@ -3,31 +3,42 @@ package metrics
 import "math/bits"
 
 // LatencyBuckets is the number of buckets of a latency histogram. Bucket i counts commands
-// that took at least 2^(i-1) and less than 2^i microseconds. The last bucket also counts
+// that took at least 2^(i-1) and less than 2^i ticks. The last bucket also counts
 // all slower commands.
 const LatencyBuckets = 26
+
+// TicksPerSecond is the number of ticks in a second. It is a power of two, because the bounds of Prometheus's
+// native histograms are powers of two of a second. So a tick is a bit less than a microsecond.
+const TicksPerSecond = 1 << 20
+
+// ticksPerNano is the number of ticks in a nanosecond, in units of 2^-64: the upper half of a product with it is
+// in ticks.
+const ticksPerNano = TicksPerSecond << 64 / 1_000_000_000
 
 // Histogram counts the latencies of one command, or of one family of commands.
 type Histogram struct {
 	Buckets    [LatencyBuckets]uint64
-	Count, Sum uint64 // Sum in microseconds
+	Count, Sum uint64 // Sum in ticks
 }
 
 // Observe counts a command that took ns nanoseconds.
 func (h *Histogram) Observe(ns int64) { // for each command, so it has to be inlined
-	us := uint64(ns) / 1000
-	h.Buckets[min(bits.Len64(us), LatencyBuckets-1)]++
+	ticks, _ := bits.Mul64(uint64(ns), ticksPerNano)
+	h.Buckets[min(bits.Len64(ticks), LatencyBuckets-1)]++
 	h.Count++
-	h.Sum += us
+	h.Sum += ticks
 }
 
 // ObserveMany counts n commands, each of which took ns nanoseconds.
 func (h *Histogram) ObserveMany(ns int64, n uint64) {
-	us := uint64(ns) / 1000
-	h.Buckets[min(bits.Len64(us), LatencyBuckets-1)] += n
+	ticks, _ := bits.Mul64(uint64(ns), ticksPerNano)
+	h.Buckets[min(bits.Len64(ticks), LatencyBuckets-1)] += n
 	h.Count += n
-	h.Sum += us * n
+	h.Sum += ticks * n
 }
+
+// Bound returns the upper bound of a bucket in seconds. The last bucket has none.
+func Bound(bucket int) float64 { return float64(uint64(1)<<bucket) / TicksPerSecond }
 
 // SizeBuckets is the number of buckets of Sizes.
 const SizeBuckets = 10

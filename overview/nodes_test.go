@@ -92,7 +92,7 @@ func TestSlowNodeStandsOut(t *testing.T) {
 		requests      uint64
 		want          string
 	}{
-		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, "its p99 is 59 ms, that of the others 4.1 ms"},
+		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, "its p99 is 56 ms, that of the others 3.9 ms"},
 		{"too few requests", 50 * time.Millisecond, 3 * time.Millisecond, 9, ""},
 		{"all are slow", 50 * time.Millisecond, 40 * time.Millisecond, 100, ""},
 		{"hardly slow", 1500 * time.Microsecond, 100 * time.Microsecond, 100, ""},

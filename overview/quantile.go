@@ -11,17 +11,14 @@ func Quantile(h *metrics.Histogram, q float64) float64 {
 		if in > 0 && below+in >= rank {
 			lower := 0.0
 			if i > 0 {
-				lower = bound(i - 1)
+				lower = metrics.Bound(i - 1)
 			}
-			return lower + (bound(i)-lower)*max(rank-below, 0)/in
+			return lower + (metrics.Bound(i)-lower)*max(rank-below, 0)/in
 		}
 		below += in
 	}
 	if h.Count == 0 {
 		return 0
 	}
-	return bound(metrics.LatencyBuckets - 2) // slower than all bounds
+	return metrics.Bound(metrics.LatencyBuckets - 2) // slower than all bounds
 }
-
-// bound returns the upper bound of a bucket in seconds.
-func bound(bucket int) float64 { return float64(uint64(1)<<bucket) / 1e6 }

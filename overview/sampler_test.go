@@ -152,7 +152,7 @@ func (e exposition) quantile(before exposition, q float64) float64 {
 // quantileOf is quantile for a metric, and the series whose labels contain some text.
 func (e exposition) quantileOf(name, with string, before exposition, q float64) float64 {
 	bound := func(i int) string {
-		return fmt.Sprintf("le=%q", strconv.FormatFloat(float64(uint64(1)<<i)/1e6, 'g', -1, 64))
+		return fmt.Sprintf("le=%q", strconv.FormatFloat(float64(uint64(1)<<i)/(1<<20), 'g', -1, 64))
 	}
 	upTo := func(le string) (n float64) {
 		for series, value := range e {
@@ -165,7 +165,7 @@ func (e exposition) quantileOf(name, with string, before exposition, q float64) 
 	rank := q * upTo(`le="+Inf"`)
 	low, below := 0.0, 0.0
 	for i := range metrics.LatencyBuckets - 1 {
-		high, count := float64(uint64(1)<<i)/1e6, upTo(bound(i))
+		high, count := float64(uint64(1)<<i)/(1<<20), upTo(bound(i))
 		if count >= rank && count > below {
 			return low + (high-low)*(rank-below)/(count-below)
 		}

@@ -1,6 +1,7 @@
 package slowlog
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -57,8 +58,8 @@ func AppendHistograms(b []byte, v resp.Version, threads []map[int]metrics.Histog
 	return b
 }
 
-// appendCumulative appends a cumulative histogram: for each non-empty bucket, its upper bound,
-// a power of two, and the number of commands below it.
+// appendCumulative appends a cumulative histogram: for each non-empty bucket, its upper bound in
+// microseconds, rounded up, and the number of commands below it.
 func appendCumulative(b []byte, v resp.Version, h *metrics.Histogram) []byte {
 	n := 0
 	for _, count := range h.Buckets {
@@ -70,7 +71,7 @@ func appendCumulative(b []byte, v resp.Version, h *metrics.Histogram) []byte {
 	total := uint64(0)
 	for i, count := range h.Buckets {
 		if total += count; count > 0 {
-			b = resp.AppendInt(resp.AppendInt(b, 1<<i), int64(total))
+			b = resp.AppendInt(resp.AppendInt(b, int64(math.Ceil(metrics.Bound(i)*1e6))), int64(total))
 		}
 	}
 	return b

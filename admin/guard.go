@@ -55,10 +55,16 @@ func (o Options) record(r *http.Request, result string, err error) {
 		Action: r.Method + " " + r.URL.Path, Via: audit.ViaAdmin, Addr: r.RemoteAddr, Result: result, Err: err,
 		Pool: r.URL.Query().Get(PoolParam),
 	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && o.OperatorName != nil {
-		d.User = o.OperatorName(r.TLS.VerifiedChains[0][0])
-	}
+	d.User = o.operator(r)
 	o.Audit(d)
+}
+
+// operator returns the name in the certificate of who has sent a request; empty: there is none.
+func (o Options) operator(r *http.Request) string {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || o.OperatorName == nil {
+		return ""
+	}
+	return o.OperatorName(r.TLS.VerifiedChains[0][0])
 }
 
 // hasToken reports whether a header Authorization has one of the tokens.

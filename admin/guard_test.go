@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 )
 
 const (
@@ -29,8 +30,27 @@ func (a *actor) options() Options {
 			Get: func() string { return "info" },
 			Set: func(level string) (string, error) { a.done += "level=" + level + " "; return "", nil },
 		},
+		Acts: Acts{
+			Kill: func(context.Context, uint64) (string, error) { a.done += "kill "; return "", nil },
+			PauseClients: func(context.Context, time.Duration, bool) error {
+				a.done += "pause "
+				return nil
+			},
+			Steering: steering{a},
+		},
 	}
 }
+
+// steering notes what it does.
+type steering struct{ a *actor }
+
+func (s steering) note(what string) (string, error) { s.a.done += what; return "", nil }
+
+func (s steering) Pause(context.Context, string) (string, error)       { return s.note("pause ") }
+func (s steering) Resume(context.Context, string) (string, error)      { return s.note("resume ") }
+func (s steering) Rate(_ context.Context, _, _ string) (string, error) { return s.note("rate ") }
+func (s steering) Cancel(context.Context, string) (string, error)      { return s.note("cancel ") }
+func (s steering) Reverse(_ context.Context, _ string) (string, error) { return s.note("reverse ") }
 
 // ask returns the status that a page answers.
 func (a *actor) ask(method, page, header string) int {
@@ -58,6 +78,9 @@ func TestPagesThatAct(t *testing.T) {
 	}{
 		{"POST", "/reload", 200}, {"POST", "/upgrade", 200}, {"POST", "/log-level?level=debug", 403},
 		{"GET", "/debug/pprof/", 403}, {"GET", "/debug/pprof/heap", 403}, {"GET", "/debug/pprof/cmdline", 403},
+		{"POST", "/clients/kill?id=1", 403}, {"POST", "/clients/pause?for=1s&mode=all", 403},
+		{"POST", "/clients/unpause", 403}, {"POST", SwitchPause, 403}, {"POST", SwitchResume, 403},
+		{"POST", SwitchRate + "?keys=1", 403}, {"POST", SwitchCancel, 403}, {"POST", SwitchReverse, 403},
 	}
 	headers := map[string]string{ // and the token in them, in the right form
 		"": "", "Bearer " + tokenA: tokenA, "bearer  " + tokenB + " ": tokenB, "Basic " + tokenA: "", tokenA: "",

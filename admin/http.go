@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -63,8 +62,7 @@ type Options struct {
 	Audit func(audit.Deed)
 	// OperatorName returns the name of an operator that has this certificate; empty: it has none. It may be nil.
 	OperatorName func(*x509.Certificate) string
-	// Kill closes the client with this ID, and returns what to print. nil: there is no /clients/kill.
-	Kill func(ctx context.Context, id uint64) (report string, err error)
+	Acts
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
 	Next      NextLayout // nil: there is no /next-layout
@@ -72,6 +70,14 @@ type Options struct {
 	// Route returns where a key lives by the table in force, and why. nil: there is no /route.
 	Route func(key []byte) router.Explanation
 	Views
+}
+
+// Acts are what operators can do to one pool. Each may be nil: then there are no such pages.
+type Acts struct {
+	// Kill closes the client with this ID, and returns what to print.
+	Kill         func(ctx context.Context, id uint64) (report string, err error)
+	PauseClients PauseClients
+	Steering     Steering
 }
 
 // Switch says how a keyway takes part in changes of the layout.
@@ -136,8 +142,8 @@ func (o Options) unfit() map[string]string {
 const snapshotTimeout = 2 * time.Second
 
 // Handler serves /metrics, /healthz, /readyz, /placement, /route, /locks and [Views], all of them read-only,
-// and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level, /clients/kill and
-// /debug/pprof.
+// and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level, /clients/kill, /clients/pause,
+// /clients/unpause, what is below /switch/, and /debug/pprof.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -179,17 +185,7 @@ func servePool(mux *http.ServeMux, o, process Options) {
 	}
 	o.Keys.serve(mux)
 	o.Views.serve(mux)
-	if o.Kill != nil {
-		process.serveOrder(mux, "/clients/kill", always, func(r *http.Request) (string, error) {
-			id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
-			if err != nil {
-				return "", errors.New("id: write the id of a client, as CLIENT LIST shows it")
-			}
-			ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
-			defer cancel()
-			return o.Kill(ctx, id)
-		})
-	}
+	o.Acts.serve(mux, process)
 	if o.Next != nil {
 		serveNext(mux, o.Next, process)
 	}

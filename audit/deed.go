@@ -21,14 +21,15 @@ const (
 
 // Deed is what an operator did, or was refused.
 type Deed struct {
-	Action    string // such as reload, or a command
-	Via       string
-	Addr      string // of the operator; empty: unknown, or this machine
-	User      string // empty: unknown
-	Pool      string // empty: the deed concerns the process, or there are no pools
-	Result    string // empty: done
-	Err       error  // nil: it was not refused and has not failed
-	Unwritten int    // deeds of the same kind shortly before that have no lines
+	Action     string // such as reload, or a command
+	Via        string
+	Addr       string // of the operator; empty: unknown, or this machine
+	User       string // empty: unknown
+	Pool       string // empty: the deed concerns the process, or there are no pools
+	Result     string // empty: done
+	Err        error  // nil: it was not refused and has not failed
+	IsFrequent bool   // a program may do the same again and again
+	Unwritten  int    // deeds of the same kind shortly before that have no lines
 }
 
 // Record writes a line about a deed. It does so whatever the level of the handler is.

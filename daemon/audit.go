@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/overview"
 )
 
 // auditor records what operators did, in the log or in a file of its own.
@@ -19,7 +20,8 @@ type auditor struct {
 	file   slog.Handler    // to lines
 	lines  *admin.LogQueue // to a
 	path   atomic.Pointer[string]
-	failed atomic.Bool // the last line could not be written
+	failed atomic.Bool      // the last line could not be written
+	seen   func(audit.Deed) // called for each deed with a line; nil: nobody looks
 
 	mu      sync.Mutex // of refusals
 	refused time.Time  // when one was last written
@@ -84,6 +86,9 @@ func (a *auditor) record(d audit.Deed) {
 		to = a.file
 	}
 	_ = audit.Record(to, time.Now(), d) // queues do not fail
+	if a.seen != nil {
+		a.seen(d)
+	}
 }
 
 // mayRefuse reports whether a refusal gets a line. One a second does, so that strangers cannot flood the log.
@@ -105,6 +110,30 @@ func (a *auditor) withPool(name string) func(audit.Deed) {
 		d.Pool = name
 		a.record(d)
 	}
+}
+
+// showDeed makes a deed an event of its pool. What is refused for want of a token, and what programs do again and
+// again, would drive other events out. Other lines of the log are the events of what signals and files do.
+func (r *running) showDeed(d audit.Deed) {
+	if d.Err == admin.ErrNoToken || d.IsFrequent || d.Addr == "" && d.User == "" {
+		return
+	}
+	e := overview.Event{Time: time.Now(), Kind: overview.OperatorEvent, Text: d.Action, Bad: d.Err != nil}
+	for _, f := range [][2]string{{"result", d.Result}, {"user", d.User}, {"addr", d.Addr}, {"via", d.Via}} {
+		if f[1] != "" {
+			e.Fields = append(e.Fields, f[0]+"="+f[1])
+		}
+	}
+	if d.Err != nil {
+		e.Fields = append(e.Fields, "error="+d.Err.Error())
+	}
+	to := r.events
+	if r.pools.Load() != nil {
+		if p := r.find(d.Pool); p != nil {
+			to = p.events
+		}
+	}
+	to.Add(e)
 }
 
 // oneLine returns a report of several lines in one.

@@ -54,6 +54,7 @@ func Serve(ctx context.Context, o Options) error {
 		doors:     doors{admin: new(adminListener)},
 		passwords: passwords.NewKeeper(log),
 	}
+	recorded.seen = r.showDeed
 	return r.serve(ctx, pools, o.Listening)
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type served struct {
 	stop      context.CancelFunc // ends the server, because the pool was removed; nil: it does not run
 	keys      *guard.Guard       // looked at the nodes before the pool was served
 	wishes    reshard.Wishes
+	reversing sync.Mutex         // locked while an operator takes a change of the layout back
 	events    *overview.Recorder // that of the process, if the configuration has no pools
 	sampler   *overview.Sampler
 	page      *page.Page
@@ -166,7 +168,7 @@ func (p *served) forAdmin() admin.Pool {
 		ReadyAll:  func() bool { return p.cfg.Load().Ready == config.ReadyAll },
 		Placement: p.placement,
 		Next:      p.next,
-		Kill:      p.kill,
+		Acts:      admin.Acts{Kill: p.kill, PauseClients: p.pauseClients, Steering: steering{p, &p.reversing}},
 		Route:     func(key []byte) router.Explanation { return p.srv.Table().ExplainKey(key) },
 	}}
 }

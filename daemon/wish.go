@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/switching"
+	"github.com/keyway-proxy/keyway/wiring"
 )
 
 const (
@@ -71,13 +72,7 @@ func (w *wishes) try(ctx context.Context, cfg *config.Config) (problem string) {
 		return err.Error()
 	}
 	if r != nil && !r.Ready {
-		text := ""
-		for _, of := range r.Problems {
-			if !of.Accepted {
-				text += fmt.Sprintf("%s: %s; %s. ", of.Check, of.Text, of.Remedy)
-			}
-		}
-		return text + "keyway switch -c FILE can accept some of this"
+		return problemsOf(r) + "keyway switch -c FILE can accept some of this"
 	}
 	w.p.of.audit.record(audit.Deed{
 		Action: "switch to " + change.To(), Via: audit.ViaKeyway, Pool: w.p.name, Result: "begun",
@@ -86,6 +81,7 @@ func (w *wishes) try(ctx context.Context, cfg *config.Config) (problem string) {
 	change.Report = func(format string, args ...any) { w.log.Info(fmt.Sprintf(format, args...)) }
 	of := change.Settings()
 	change.Pace = register.Pace{Rate: of.Rate, Latency: of.Latency}
+	change.Pace.By = wiring.Instance(cfg) + " (switch.auto)"
 	if _, err = change.Start(ctx, migrate.Options{Retry: wishRetry}, false); err == nil || ctx.Err() != nil {
 		return ""
 	}

@@ -126,7 +126,7 @@ func (m *mover) turn(ctx context.Context) (isOver bool) {
 	if v.Pace, err = switching.PaceOf(&v.Change); err != nil {
 		m.failed(err)
 	} else {
-		m.pace.Set(migrate.Speed(v.Pace))
+		m.pace.Set(migrate.Speed{Paused: v.Pace.Paused, Rate: v.Pace.Rate, Latency: v.Pace.Latency})
 		m.own.Paces = v.Change.Paces
 	}
 	m.own.ID = seen.ID

@@ -26,7 +26,7 @@ const (
 	KeysEvent     = "keys"   // where keys lie
 	UsersEvent    = "users"
 	ProcessEvent  = "process"
-	OperatorEvent = "operator"
+	OperatorEvent = "operator" // what an operator did; not from the log
 )
 
 // logged has the log lines that are events: how their messages begin, and the kind. No line that clients can
@@ -44,7 +44,6 @@ var logged = []struct{ kind, message string }{
 	{TopologyEvent, "slots have lost their owner"},
 	{TopologyEvent, "slots have an owner again"},
 	{TopologyEvent, "cannot follow the sentinels"},
-	{OperatorEvent, "client closed by an operator"},
 	{ConfigEvent, "configuration changed"},
 	{ConfigEvent, "reloaded"},
 	{ConfigEvent, "not reloaded"},
@@ -71,7 +70,6 @@ var logged = []struct{ kind, message string }{
 	{UsersEvent, "users changed"},
 	{UsersEvent, "users saved"},
 	{UsersEvent, "the users of the configuration replace those that clients have changed"},
-	{OperatorEvent, "the level of the log was set"},
 	{ProcessEvent, "listening"},
 	{ProcessEvent, "stopping"},
 	{ProcessEvent, "the new process serves; handing the clients over"},

@@ -80,6 +80,9 @@ func LockFigures(w *Worker) []locks.PatternFigures { return observe.Figures(w) }
 // Kill closes the client with this ID, and returns its line in CLIENT LIST; see [answers.Kill].
 func Kill(w *Worker, id uint64) string { return answers.Kill(w, id) }
 
+// Pause makes the commands of a worker's clients wait; see [answers.Pause].
+func Pause(w *Worker, forTime time.Duration, writesOnly bool) { answers.Pause(w, forTime, writesOnly) }
+
 // ClientRows returns the first rows of one thread's clients; see [answers.ClientRows].
 func ClientRows(w *Worker, q clients.Query) []clients.Row { return answers.ClientRows(w, q) }
 

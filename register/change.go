@@ -128,6 +128,7 @@ type Pace struct {
 	Paused  bool          `json:"paused,omitempty"`
 	Rate    int           `json:"rate,omitempty"`    // keys per second at most; 0: no limit
 	Latency time.Duration `json:"latency,omitempty"` // in ns, that nodes may take to answer meanwhile; 0: any
+	By      string        `json:"by,omitempty"`      // who has said it; empty: not known
 }
 
 // Code returns the text for FUNCTION LOAD of the n-th Pace of the change to an epoch.

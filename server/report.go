@@ -154,7 +154,8 @@ func (r *reports) deed(d proxy.Deed) {
 	if r.audit == nil {
 		return
 	}
-	of := audit.Deed{Action: d.Command, Via: audit.ViaClient, Addr: d.Client, User: d.User, Result: d.Result}
+	of := audit.Deed{Action: d.Command, Via: audit.ViaClient, Addr: d.Client, User: d.User, Result: d.Result,
+		IsFrequent: d.IsWrite}
 	if d.IsWrite {
 		ok, dropped := r.allow("deed " + d.Command)
 		if !ok {

@@ -431,6 +431,18 @@ func Kill(ctx context.Context, s *Server, id uint64) (line string, err error) {
 	return line, nil
 }
 
+// Pause makes the commands of clients wait as CLIENT PAUSE does, and ends that if forTime is 0, as CLIENT UNPAUSE.
+func Pause(ctx context.Context, s *Server, forTime time.Duration, writesOnly bool) error {
+	_, err := askThreads(ctx, s, func(w *proxy.Worker) bool {
+		proxy.Pause(w, forTime, writesOnly)
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("making the clients wait: %w", err)
+	}
+	return nil
+}
+
 // ClientRows returns the first of the clients of all threads, as q says, and how many clients there are.
 func ClientRows(ctx context.Context, s *Server, q clients.Query) (rows []clients.Row, total int, err error) {
 	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []clients.Row { return proxy.ClientRows(w, q) })

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/reshard"
 )
 
@@ -64,39 +62,17 @@ func cancelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cancelPlanned(cmd.Context(), cmd.OutOrStdout(), cfg)
+			report, err := reshard.Cancel(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), report)
+			return err
 		},
 	}
 	configFlag(cmd, &s.file)
 	poolFlag(cmd, &s.pool)
 	return cmd
-}
-
-func cancelPlanned(ctx context.Context, w io.Writer, cfg *config.Config) error {
-	last, err := reshard.ReadLastChange(ctx, cfg)
-	if last == nil {
-		return err
-	} // otherwise some nodes do not answer
-	text := "no change is planned"
-	switch {
-	case last.Planned > 0:
-		cancelled, err := last.Cancel(ctx)
-		if err != nil {
-			return err
-		}
-		if !cancelled {
-			return fmt.Errorf("the change to epoch %d has begun; keyway reverse takes it back", last.Planned)
-		}
-		text = fmt.Sprintf("cancelled: the change to epoch %d does not take place", last.Planned)
-	case last.Decided > 0:
-		return fmt.Errorf("the change to epoch %d has begun; keyway reverse takes it back", last.Decided)
-	case last.Epoch > 0 && !last.Done:
-		return fmt.Errorf("the change to epoch %d has begun; keyway reverse takes it back", last.Epoch)
-	case err != nil:
-		return err
-	}
-	_, err = fmt.Fprintln(w, text)
-	return err
 }
 
 func forgetCommand() *cobra.Command {

@@ -147,7 +147,7 @@ func printMoving(w io.Writer, s *mover.Status) {
 		return
 	}
 	if s.Pace != nil {
-		fmt.Fprintf(w, "pace      %s\n", paceText(*s.Pace))
+		fmt.Fprintf(w, "pace      %s\n", reshard.PaceText(*s.Pace))
 	}
 	if by := s.By; by != nil {
 		rate := fmt.Sprintf(", %d keys/s", by.Rate)

@@ -144,6 +144,7 @@ func (s *switchover) carryOut(cmd *cobra.Command, change *reshard.Switch) error 
 	}
 	s.useSettings(cmd, change.Settings())
 	change.Strict, change.Pace = s.strict, s.pace
+	change.Pace.By = thisUser()
 	change.Report = func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	shown := newMeter(cmd.ErrOrStderr())
 	setPace := cmd.Flags().Changed("rate") || cmd.Flags().Changed("latency")

@@ -57,6 +57,16 @@ func clientUnpause(w *engine.Worker, s *engine.Session, cmd *command.Command, _ 
 	return w.Siblings.HaveAll(s, cmd, func(o *engine.Worker) { engine.FeatureOf[*pauses](o).end() })
 }
 
+// Pause makes the commands of a worker's clients wait, only those that may write if writesOnly is true. 0 ends all
+// such waiting.
+func Pause(w *engine.Worker, forTime time.Duration, writesOnly bool) {
+	if p := engine.FeatureOf[*pauses](w); forTime > 0 {
+		p.begin(int64(forTime), !writesOnly)
+	} else {
+		p.end()
+	}
+}
+
 // begin begins a pause, or adds one to the current one.
 func (p *pauses) begin(nanoseconds int64, all bool) {
 	until := max(p.until, p.w.Now+nanoseconds)

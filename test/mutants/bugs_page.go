@@ -28,6 +28,23 @@ var inPage = []bug{
 		"./router", "TestSpansOfAChange",
 	},
 	{
+		"who has no token takes a change of the layout back", "admin/steer.go",
+		"		process.serveOrder(mux, page, always, func",
+		"		process.serveOrder(mux, page, ifThereAreTokens, func",
+		"./admin", "TestPagesThatAct",
+	},
+	{
+		"whoever asks in vain for what needs a token drives the events out", "daemon/audit.go",
+		"	if d.Err == admin.ErrNoToken || d.IsFrequent", "	if d.IsFrequent",
+		"./test", "TestSteeringByRequests",
+	},
+	{
+		"a pause by request lasts until it is over whatever operators say", "proxy/answers/pause.go",
+		"!writesOnly)\n	} else {\n		p.end()",
+		"!writesOnly)\n	} else {\n		p.begin(0, false)",
+		"./test", "TestPauseByRequest",
+	},
+	{
 		"the page keeps the keyway from stopping", "daemon/admin.go",
 		"			defer context.AfterFunc(ctx, end)()\n", "",
 		"./test/page", "TestPageOfARunningKeyway",

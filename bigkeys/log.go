@@ -79,6 +79,9 @@ func (l *Log) smallest() int {
 // MaxRows bounds the rows of an answer.
 const MaxRows = 1000
 
+// Listable says which options KEYWAY BIGKEYS takes.
+var Listable = command.Listable{Count: 100, Most: MaxRows}
+
 // Row is a key with a large value as operators see it.
 type Row struct {
 	Key     string `json:"key"` // see [resp.Text]

@@ -3,7 +3,9 @@ package clients
 import (
 	"maps"
 	"slices"
+	"strings"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -65,6 +67,28 @@ var columns = map[string]func(c *Client) Key{
 
 // Columns returns the names by which rows can be sorted.
 func Columns() []string { return slices.Sorted(maps.Keys(columns)) }
+
+// MaxRows bounds the rows of an answer to KEYWAY CLIENTS.
+const MaxRows = 10_000
+
+// Listable says which options KEYWAY CLIENTS takes. BY names a column.
+var Listable = command.Listable{Count: 100, Most: MaxRows, By: names()}
+
+// names returns the columns as KEYWAY writes names, that of the usual order first.
+func names() []string {
+	all := []string{"commands"}
+	for _, column := range Columns() {
+		if column != all[0] {
+			all = append(all, strings.ReplaceAll(column, "_", "-"))
+		}
+	}
+	return all
+}
+
+// QueryOf returns what the options of KEYWAY CLIENTS select.
+func QueryOf(l command.Listing) Query {
+	return Query{Sort: strings.ReplaceAll(l.By, "-", "_"), Count: l.Count}
+}
 
 // Query selects rows.
 type Query struct {

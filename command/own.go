@@ -10,6 +10,7 @@ var own = []Command{{
 		{Name: "keyway|nodes", Arity: 2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|route", Arity: -3, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|events", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
+		{Name: "keyway|clients", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|config", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|log", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
 		{Name: "keyway|slowlog", Arity: -2, Group: "server", Flags: Admin, Categories: InAdmin | InDangerous | InSlow},
@@ -19,9 +20,8 @@ var own = []Command{{
 	},
 }}
 
-// ConsoleHelp describes what is about more than the threads know of KEYWAY, in the form of Redis's HELP
-// subcommands.
-var ConsoleHelp = []string{
+// KeywayHelp describes the subcommands of KEYWAY, in the form of Redis's HELP subcommands.
+var KeywayHelp = []string{
 	"STATUS",
 	"    Return how keyway is: its figures of the last seconds, and what is wrong.",
 	"NODES",
@@ -30,6 +30,22 @@ var ConsoleHelp = []string{
 	"    Return the node of each key, and why it is there.",
 	"EVENTS [COUNT <count>]",
 	"    Return what has changed, the newest first. Default count: 20.",
+	"CLIENTS [COUNT <count>] [BY <column>]",
+	"    Return the clients of all threads, those with the most commands first. Default count: 100.",
+	"HOTKEYS [COUNT <count>] [BY commands|reads|writes|bytes]",
+	"    Return the keys that clients of this keyway have used most in the last seconds, and who uses them.",
+	"    Default count: 10.",
+	"BIGKEYS [COUNT <count>]",
+	"    Return the keys whose values or replies had bigkeys.over bytes or more, the largest first.",
+	"    Default count: 100.",
+	"SLOWLOG [COUNT <count>]",
+	"    Return the slow log, the latest first, with the node of each command, and how long it waited in keyway and",
+	"    for the node. Default count: 10.",
+	"LOCKS [COUNT <count>] [MATCH <pattern>]",
+	"    Return the locks that clients hold or wait for, those with waiters first.",
+	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
+	"USERS",
+	"    Return the users with limits, and what their clients use and wait for.",
 	"CONFIG [<pattern>]",
 	"    Return the running configuration, without passwords.",
 	"LOG [debug|info|warn|error|file]",

@@ -227,6 +227,7 @@ var rows = []row{
 	{name: "keyway|nodes", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|route", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|events", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
+	{name: "keyway|clients", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|config", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|log", handling: Local, action: DoKeywayConsole, inMulti: AnsweredAfter},
 	{name: "keyway|locks", handling: Local, action: DoKeywayLocks, inMulti: AnsweredAfter},

@@ -2,18 +2,20 @@ package console
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// Pool is what can be asked about a pool. Its functions may be called from any goroutine, and ask no thread.
+// Pool is what can be asked about a pool. Its functions may be called from any goroutine. Only those of Lists ask
+// threads.
 type Pool struct {
+	Lists
 	State    func() overview.State
 	Events   func(count int) []overview.Event // the newest first
 	Route    func(key []byte) router.Explanation
@@ -28,6 +30,9 @@ type Setting struct{ Key, Value string }
 
 const defaultEvents = 20
 
+// keyway describes KEYWAY.
+var keyway = command.Lookup([]byte("keyway"))
+
 // Question is a KEYWAY command.
 type Question struct {
 	Args     [][]byte // without KEYWAY
@@ -40,9 +45,20 @@ type Question struct {
 // Answer returns the reply.
 func (p *Pool) Answer(q Question) []byte {
 	args, v := q.Args, q.Protocol
+	cmd := keyway.Sub(args[0])
+	switch {
+	case cmd == nil:
+		return resp.AppendError(nil, errtext.UnknownSub("keyway", args[0]))
+	case !cmd.ArityOK(len(args) + 1):
+		return resp.AppendError(nil, errtext.Arity(cmd))
+	}
+	name := strings.ToLower(string(args[0]))
+	if reply, ok := p.list(name, q); ok {
+		return reply
+	}
 	var answer any
 	var err error
-	switch name := strings.ToLower(string(args[0])); name {
+	switch name {
 	case "status":
 		answer = statusOf(p.State())
 	case "nodes":
@@ -59,9 +75,6 @@ func (p *Pool) Answer(q Question) []byte {
 		return p.appendConfig(v, args[1:])
 	case "log":
 		return p.log(q)
-	default:
-		text := fmt.Sprintf("ERR unknown subcommand '%.128s'. Try KEYWAY HELP.", resp.Printable(args[0]))
-		return resp.AppendError(nil, text)
 	}
 	if err != nil {
 		return resp.AppendError(nil, "ERR "+err.Error())

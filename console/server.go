@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/redcon"
 
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/resp"
 )
@@ -81,14 +82,14 @@ func (o Options) answer(c redcon.Conn, cmd redcon.Command) {
 // keyway answers KEYWAY.
 func (o Options) keyway(s *session, args [][]byte, client string) []byte {
 	if len(args) == 0 {
-		return resp.AppendError(nil, "ERR wrong number of arguments for 'keyway' command")
+		return resp.AppendError(nil, errtext.Arity(keyway))
 	}
 	pools := o.Pools()
-	switch strings.ToLower(string(args[0])) {
-	case "help":
-		return resp.AppendHelp(nil, "KEYWAY", append(slices.Clone(command.ConsoleHelp), "POOL [<name>]",
+	switch name := strings.ToLower(string(args[0])); {
+	case name == "help" && len(args) == 1:
+		return resp.AppendHelp(nil, "KEYWAY", append(slices.Clone(command.KeywayHelp), "POOL [<name>]",
 			"    Return the names of the pools, or choose the one to ask about.")...)
-	case "pool":
+	case name == "pool":
 		return s.choosePool(pools, args[1:])
 	}
 	p, err := s.chosen(pools)
@@ -126,7 +127,7 @@ func (s *session) choosePool(pools map[string]*Pool, args [][]byte) []byte {
 // auth answers AUTH [user] token.
 func (o Options) auth(s *session, args [][]byte) []byte {
 	if len(args) == 0 || len(args) > 2 {
-		return resp.AppendError(nil, "ERR wrong number of arguments for 'auth' command")
+		return resp.AppendError(nil, errtext.Arity(command.Lookup([]byte("auth"))))
 	}
 	switch is, hasAny := o.IsToken(string(args[len(args)-1])); {
 	case !hasAny:

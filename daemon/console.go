@@ -7,15 +7,23 @@ import (
 
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/audit"
+	"github.com/keyway-proxy/keyway/bigkeys"
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/console"
+	"github.com/keyway-proxy/keyway/hotkeys"
+	"github.com/keyway-proxy/keyway/locks"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/server"
+	"github.com/keyway-proxy/keyway/slowlog"
 )
 
 // console returns what clients and operators can ask about the pool. The pool need not be served yet.
 func (p *served) console() *console.Pool {
 	return &console.Pool{
+		Lists:    p.lists(),
 		State:    func() overview.State { return p.sampler.State() },
 		Events:   p.newestEvents,
 		Route:    func(key []byte) router.Explanation { return p.srv.Table().ExplainKey(key) },
@@ -32,6 +40,33 @@ func (p *served) console() *console.Pool {
 			}
 			p.of.audit.record(d)
 			return err
+		},
+	}
+}
+
+// lists returns what operators can ask the threads of the pool.
+func (p *served) lists() console.Lists {
+	return console.Lists{
+		Clients: func(ctx context.Context, q clients.Query) ([]clients.Row, error) {
+			rows, _, err := server.ClientRows(ctx, p.srv, q)
+			return rows, err
+		},
+		HotKeys: func(ctx context.Context, by hotkeys.By, count int) ([]hotkeys.Row, error) {
+			return server.HotKeys(ctx, p.srv, by, count)
+		},
+		BigKeys: func(ctx context.Context, count int) ([]bigkeys.Row, error) {
+			return server.BigKeys(ctx, p.srv, count)
+		},
+		SlowLog: func(ctx context.Context) ([]slowlog.Entry, error) { return server.SlowEntries(ctx, p.srv) },
+		Users: func(ctx context.Context) ([]metrics.User, error) {
+			threads, err := p.srv.Snapshot(ctx)
+			return metrics.Sum(threads).Users, err
+		},
+		Locks: func(ctx context.Context, q locks.Query) ([]locks.Row, error) {
+			if !p.cfg.Load().Locks.Observe {
+				return nil, locks.ErrNotObserved
+			}
+			return p.srv.Locks(ctx, q)
 		},
 	}
 }

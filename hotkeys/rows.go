@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/resp"
 )
 
@@ -36,12 +37,15 @@ const (
 
 // ParseBy returns the order of that name: commands, reads, writes or bytes.
 func ParseBy(name string) (by By, ok bool) {
-	i := slices.Index([]string{"commands", "reads", "writes", "bytes"}, name)
+	i := slices.Index(Listable.By, name)
 	return By(max(i, 0)), i >= 0
 }
 
 // MaxRows bounds the rows of an answer.
 const MaxRows = 1000
+
+// Listable says which options KEYWAY HOTKEYS takes.
+var Listable = command.Listable{Count: 10, Most: MaxRows, By: []string{"commands", "reads", "writes", "bytes"}}
 
 // Part is what one thread knows, for [Join].
 type Part struct {

@@ -2,6 +2,7 @@ package locks
 
 import (
 	"cmp"
+	"errors"
 	"time"
 
 	"github.com/keyway-proxy/keyway/command"
@@ -37,6 +38,12 @@ type Query struct {
 	// to a pattern; may be nil.
 	Subscribers, PatternSubscribers func(name string) int
 }
+
+// Listable says which options KEYWAY LOCKS takes.
+var Listable = command.Listable{Count: 100, Most: MaxLocks, HasMatch: true}
+
+// ErrNotObserved is the answer to who asks for locks if none are observed.
+var ErrNotObserved = errors.New("locks are not observed; set locks.observe to true in the configuration")
 
 // Rows lists the locks that are held, waited for, or under an alarm, for [Join].
 func (t *Table) Rows(now int64, q Query) (rows []Row) {

@@ -114,7 +114,7 @@ var refusals = map[string]string{
 		keyway|bigkeys`,
 	ofLibrary: `script|flush script|kill script|show script|debug function|load function|delete function|flush
 		function|restore function|dump function|list function|stats function|kill`,
-	ofOthers: `monitor keyway|users keyway|status keyway|nodes keyway|route keyway|events keyway|config
+	ofOthers: `monitor keyway|users keyway|status keyway|nodes keyway|route keyway|events keyway|clients keyway|config
 		keyway|log keyway|slowlog client|list client|kill client|pause client|unpause client|unblock
 		slowlog|get slowlog|len slowlog|reset commandlog|get commandlog|len commandlog|reset latency|latest
 		latency|history latency|reset latency|doctor latency|graph latency|histogram acl|list acl|users

@@ -164,7 +164,7 @@ func TestAskForHotKeys(t *testing.T) {
 	r.got()
 	for _, c := range []struct{ args, want string }{
 		{"HOTKEYS", "*0\r\n"}, {"BIGKEYS", "*0\r\n"}, {"HOTKEYS COUNT 0", "-ERR count should be greater than 0\r\n"},
-		{"HOTKEYS BY size", "-ERR BY must be reads, writes, bytes or commands\r\n"},
+		{"HOTKEYS BY size", "-ERR BY must be one of commands, reads, writes, bytes\r\n"},
 		{"HOTKEYS BY", "-ERR syntax error\r\n"},
 		{"BIGKEYS COUNT x", "-ERR count should be greater than 0\r\n"}, {"BIGKEYS BY bytes", "-ERR syntax error\r\n"},
 		{"HOTKEYS MATCH x", "-ERR syntax error\r\n"}, {"BIGKEYS COUNT", "-ERR syntax error\r\n"},

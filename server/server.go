@@ -454,11 +454,17 @@ func ClientRows(ctx context.Context, s *Server, q clients.Query) (rows []clients
 
 // SlowLog returns the last entries of the slow logs of all threads, the latest first.
 func SlowLog(ctx context.Context, s *Server, count int) ([]slowlog.Row, error) {
+	all, err := SlowEntries(ctx, s)
+	return slowlog.Rows(all, count), err
+}
+
+// SlowEntries returns the entries of the slow logs of all threads, in no order.
+func SlowEntries(ctx context.Context, s *Server) ([]slowlog.Entry, error) {
 	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []slowlog.Entry { return w.SlowLog.Entries() })
 	if err != nil {
 		return nil, fmt.Errorf("reading the slow log: %w", err)
 	}
-	return slowlog.Rows(slices.Concat(threads...), count), nil
+	return slices.Concat(threads...), nil
 }
 
 // Subscriptions returns the channels and patterns that the most clients are subscribed to.

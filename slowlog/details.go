@@ -1,12 +1,20 @@
 package slowlog
 
-import "github.com/keyway-proxy/keyway/resp"
+import (
+	"math"
+
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// Listable says which options KEYWAY SLOWLOG takes.
+var Listable = command.Listable{Count: 10, Most: math.MaxInt32}
 
 // AppendDetails appends the reply to KEYWAY SLOWLOG: entries as in AppendEntries, with names for the fields,
 // and with the node.
-func AppendDetails(b []byte, v resp.Version, all []Entry, count int64) []byte {
+func AppendDetails(b []byte, v resp.Version, all []Entry, count int) []byte {
 	sortLatest(all)
-	all = all[:min(int64(len(all)), count)]
+	all = all[:min(len(all), count)]
 	b = resp.AppendArray(b, len(all))
 	for i := range all {
 		e := &all[i]

@@ -55,19 +55,12 @@ func slowLogGet(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 // keywaySlowLog answers KEYWAY SLOWLOG [COUNT count]. Not SLOWLOG GET, because some clients fail at an entry
 // with more elements than they know.
 func keywaySlowLog(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
-	count := int64(10)
-	switch {
-	case a.Len() == 2:
-	case a.Len() != 4 || !command.EqualFold(a.Arg(2), "count"):
-		return s.AnswerError(cmd, "ERR syntax error")
-	default:
-		var ok bool
-		if count, ok = resp.ParseInt(a.Arg(3)); !ok || count < 1 {
-			return s.AnswerError(cmd, "ERR count should be greater than 0")
-		}
+	l, text := slowlog.Listable.Parse(command.Options(a, 2))
+	if text != "" {
+		return s.AnswerError(cmd, text)
 	}
 	return askSlowLogs(w, s, cmd, func(all []slowlog.Entry) []byte {
-		return slowlog.AppendDetails(nil, s.Protocol(), all, count)
+		return slowlog.AppendDetails(nil, s.Protocol(), all, l.Count)
 	})
 }
 

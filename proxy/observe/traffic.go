@@ -1,8 +1,6 @@
 package observe
 
 import (
-	"strings"
-
 	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/hotkeys"
@@ -159,45 +157,24 @@ func BigKeysOf(w *engine.Worker) []bigkeys.Row { return engine.FeatureOf[*traffi
 
 // listHotKeys answers KEYWAY HOTKEYS.
 func listHotKeys(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
-	count, by := defaultHotKeys, hotkeys.ByCommands
-	for i := 2; i < a.Len(); i += 2 {
-		text, ok := "", true
-		switch {
-		case i+1 == a.Len():
-			text = syntaxError
-		case command.EqualFold(a.Arg(i), "count"):
-			count, text = countOf(a.Arg(i+1), hotkeys.MaxRows)
-		case command.EqualFold(a.Arg(i), "by"):
-			if by, ok = hotkeys.ParseBy(strings.ToLower(string(a.Arg(i + 1)))); !ok {
-				text = "ERR BY must be reads, writes, bytes or commands"
-			}
-		default:
-			text = syntaxError
-		}
-		if text != "" {
-			return s.AnswerError(cmd, text)
-		}
+	l, text := hotkeys.Listable.Parse(command.Options(a, 2))
+	if text != "" {
+		return s.AnswerError(cmd, text)
 	}
+	by, _ := hotkeys.ParseBy(l.By)
 	part := func(o *engine.Worker) any { return HotKeysOf(o) }
 	return w.Siblings.AskAll(s, cmd, part, func(answers []any) []byte {
 		parts := make([]hotkeys.Part, len(answers))
 		for i, part := range answers {
 			parts[i] = part.(hotkeys.Part)
 		}
-		return hotkeys.AppendRows(nil, s.Protocol(), hotkeys.Join(parts, by, count))
+		return hotkeys.AppendRows(nil, s.Protocol(), hotkeys.Join(parts, by, l.Count))
 	})
 }
 
 // listBigKeys answers KEYWAY BIGKEYS.
 func listBigKeys(w *engine.Worker, s *engine.Session, cmd *command.Command, a command.Args) bool {
-	count, text := defaultCount, ""
-	switch {
-	case a.Len() == 2:
-	case a.Len() == 4 && command.EqualFold(a.Arg(2), "count"):
-		count, text = countOf(a.Arg(3), bigkeys.MaxRows)
-	default:
-		text = syntaxError
-	}
+	l, text := bigkeys.Listable.Parse(command.Options(a, 2))
 	if text != "" {
 		return s.AnswerError(cmd, text)
 	}
@@ -207,15 +184,6 @@ func listBigKeys(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 		for i, part := range answers {
 			parts[i] = part.([]bigkeys.Row)
 		}
-		return bigkeys.AppendRows(nil, s.Protocol(), bigkeys.Join(parts, count))
+		return bigkeys.AppendRows(nil, s.Protocol(), bigkeys.Join(parts, l.Count))
 	})
-}
-
-// countOf returns the number behind COUNT, at most so many, or an error for the client.
-func countOf(arg []byte, most int) (count int, text string) {
-	n, ok := resp.ParseInt(arg)
-	if !ok || n < 1 {
-		return 0, "ERR count should be greater than 0"
-	}
-	return int(min(n, int64(most))), ""
 }

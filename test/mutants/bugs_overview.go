@@ -27,4 +27,14 @@ var inOverview = []bug{
 		"return level >= slog.LevelInfo || h.", "return h.",
 		"./overview", "TestLogLinesAreEvents",
 	},
+	{
+		"KEYWAY CLIENTS ignores what comes first", "clients/row.go",
+		`Sort: strings.ReplaceAll(l.By, "-", "_")`, `Sort: strings.ReplaceAll("commands", "-", "_"+l.By)`,
+		"./test", "TestConsoleListsWhatClientsCanAsk",
+	},
+	{
+		"the console takes commands with too many arguments", "console/answer.go",
+		"!cmd.ArityOK(len(args) + 1)", "!cmd.ArityOK(len(args)+1) && len(args) < 2",
+		"./test", "TestConsoleListsWhatClientsCanAsk",
+	},
 }

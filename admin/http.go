@@ -88,9 +88,12 @@ type Switch struct {
 	Conflicts uint64 // of these, keys that were on two nodes with different values
 	Moves     bool   // this process moves the keys now
 	// What the process says that moves the keys, whichever that is. Left and Rate are below 0 if they are not known.
-	Left  int64
-	Rate  int
-	Waits bool
+	Left   int64
+	Rate   int
+	Waits  bool
+	Paused bool
+	Pace   string // in words; empty: not known
+	PaceBy string // who has set it; empty: not known
 }
 
 // Placement is where a keyway looks for keys, for keyway plan. It has no password.

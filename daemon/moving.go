@@ -8,6 +8,7 @@ import (
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/mover"
+	"github.com/keyway-proxy/keyway/reshard"
 )
 
 // idle is the state of a keyway in no change of the layout.
@@ -77,6 +78,9 @@ func (m *moving) forAdmin(cfg *config.Config) admin.Switch {
 		m.at = time.Now()
 	}
 	s.Moves = m.seen != nil && m.seen.Own.Moves
+	if m.seen != nil {
+		s.Paused, s.Pace, s.PaceBy = m.seen.Pace.Paused, reshard.PaceText(m.seen.Pace), m.seen.Pace.By
+	}
 	if s.Waits = time.Since(m.at) > unseen; s.Waits || m.seen == nil {
 		return s
 	}

@@ -55,7 +55,7 @@ func (p *served) about() overview.About {
 	a := overview.About{
 		Pool: p.name, Version: p.of.version, Instance: wiring.Instance(cfg), Epoch: cfg.Epoch(),
 		Started: p.srv.Started(), MemoryLimit: p.srv.MemoryLimit(), Problems: p.problems(cfg),
-		Switch: overviewOf(p.moving.forAdmin(cfg), cfg),
+		Switch: p.change(cfg),
 	}
 	for _, addr := range p.srv.Addrs() {
 		a.Listen = append(a.Listen, addr.String())
@@ -84,8 +84,23 @@ func othersOf(self string, listed []guard.Keyway, placement string) (others []ov
 	return others
 }
 
-// overviewOf returns the change of the layout that is under way, nil if there is none.
-func overviewOf(s admin.Switch, cfg *config.Config) *overview.Switch {
+// change returns the change of the layout that is under way or planned, nil if there is none.
+func (p *served) change(cfg *config.Config) *overview.Switch {
+	s := p.moving.forAdmin(cfg)
+	if of := underWay(s, cfg); of != nil {
+		return of
+	}
+	ready := p.prepared.Load()
+	if ready == nil || ready.Old != cfg || s.State == idle {
+		return nil
+	}
+	return &overview.Switch{
+		Epoch: ready.Next.Epoch(), From: cfg.Layout, To: ready.Next.Layout, State: s.State, IsPlanned: true,
+	}
+}
+
+// underWay returns the change of the layout that is under way, nil if there is none.
+func underWay(s admin.Switch, cfg *config.Config) *overview.Switch {
 	older := config.Older(cfg)
 	if s.Epoch == 0 || older == nil {
 		return nil
@@ -93,6 +108,7 @@ func overviewOf(s admin.Switch, cfg *config.Config) *overview.Switch {
 	of := &overview.Switch{
 		Epoch: s.Epoch, From: string(older.Layout), To: string(cfg.Layout), State: s.State,
 		Moves: s.Moves, Moved: s.Moved, Conflicts: s.Conflicts, Waits: s.Waits,
+		Paused: s.Paused, Pace: s.Pace, PaceBy: s.PaceBy,
 	}
 	if s.Left >= 0 {
 		of.Left = &s.Left

@@ -35,6 +35,10 @@ func (p *served) newPage() *page.Page {
 			of, err := server.Subscriptions(ctx, p.srv, count)
 			return of.Topics, err
 		},
+		Orders: &page.Orders{
+			HasToken: func() bool { return len(p.of.first().cfg.Load().Admin.Tokens()) > 0 },
+			Level:    p.of.out.levelText,
+		},
 		Locks: func(ctx context.Context, count int) ([]locks.Row, error) {
 			return p.srv.Locks(ctx, locks.Query{Count: count})
 		},

@@ -141,7 +141,11 @@ type Switch struct {
 	Conflicts uint64 `json:"conflicts"`
 	Left      *int64 `json:"left,omitempty"` // keys, estimated; nil: not known
 	Rate      *int   `json:"keys_per_second,omitempty"`
-	Waits     bool   `json:"waits"` // the keyway that moves the keys does not get on
+	Waits     bool   `json:"waits"`   // the keyway that moves the keys does not get on
+	IsPlanned bool   `json:"planned"` // it has not begun, and may be cancelled
+	Paused    bool   `json:"paused"`
+	Pace      string `json:"pace,omitempty"`    // in words, which keys that clients do not use move by
+	PaceBy    string `json:"pace_by,omitempty"` // who has set it; empty: not known
 }
 
 // Problem is something that an operator should look at.

@@ -175,6 +175,9 @@ func (v *view) sections() []section {
 		{"facts", "facts", v}, {"problems", "problems", v}, {"progress", "progress", v}, {"tiles", "tiles", v},
 		{"events", "events", v},
 	}
+	if of := v.Operate(); of != nil {
+		all = append(all, section{"orders", "orders", of})
+	}
 	for _, s := range append([]*Sheet{v.Nodes}, v.Lists...) {
 		all = append(all, section{s.ID + "-rows", "rows", s}, section{s.ID + "-more", "more", s})
 	}

@@ -34,6 +34,7 @@ function choose(head, column, body) {
 for (const table of document.querySelectorAll(".sheet table")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (head.classList.contains("acts")) return;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
@@ -53,12 +54,14 @@ function show(id, html) {
   if (!element) return;
   const open = new Map([...element.querySelectorAll("details[id]")].map(d => [d.id, d.open]));
   const focused = element.contains(document.activeElement) ? document.activeElement.closest("[id]") : null;
+  const order = element.contains(document.activeElement) ? document.activeElement.dataset.order : undefined;
   element.innerHTML = html;
   for (const [of, isOpen] of open) {
     const details = document.getElementById(of);
     if (details) details.open = isOpen;
   }
-  if (focused && focused !== element) document.getElementById(focused.id)?.querySelector("summary")?.focus();
+  if (order) findOrder(order, element)?.focus();
+  else if (focused && focused !== element) document.getElementById(focused.id)?.querySelector("summary")?.focus();
   sort(element);
 }
 
@@ -126,5 +129,100 @@ form?.addEventListener("submit", event => {
   history.replaceState(null, "", "?" + new URLSearchParams(new FormData(form)));
   find();
 });
+
+// Orders: a button asks before it sends the request. The token is in this variable only, and goes into a header,
+// which no page of another site can send.
+const dialog = document.getElementById("order");
+let token = "", order = null;
+
+const findOrder = (path, within) => [...within.querySelectorAll("[data-order]")].find(b => b.dataset.order === path);
+const part = name => document.getElementById("order-" + name);
+
+function setShown(name, isShown) { part(name).closest(".field").hidden = !isShown; }
+
+const needsToken = () => document.querySelector("#orders [data-token]")?.dataset.token === "yes";
+
+function ask(button) {
+  order = {...button.dataset};
+  part("h").textContent = button.getAttribute("aria-label") ?? button.textContent;
+  part("does").textContent = order.does;
+  const options = order.options ? order.options.split(" ") : [];
+  const field = part(options.length > 0 ? "choice" : "value");
+  part("choice").replaceChildren(...options.map(o => new Option(o, o, false, o === order.value)));
+  part("value").value = order.value ?? "";
+  setShown("choice", order.field && options.length > 0);
+  setShown("value", order.field && options.length === 0);
+  field.closest(".field").querySelector("label").textContent = order.label ?? "";
+  order.chosen = () => order.field ? field.value.trim() : "";
+  field.oninput = () => { part("command").textContent = order.command.replaceAll("{}", order.chosen()); };
+  field.oninput();
+  askForToken();
+  const isPossible = needsToken() || order.open;
+  tell(isPossible ? "" : "This needs a token: write admin: {listen: ADDRESS, token_file: FILE} into the configuration.",
+    !isPossible);
+  finish(isPossible, "Cancel");
+  dialog.showModal();
+}
+
+function askForToken() {
+  part("token").value = "";
+  setShown("token", needsToken() && !token);
+  setShown("forget", needsToken() && token);
+}
+
+function tell(text, isBad) {
+  part("result").textContent = text;
+  part("result").className = isBad ? "bad" : "";
+}
+
+function finish(mayGo, close) {
+  part("go").hidden = !mayGo;
+  part("go").disabled = false;
+  part("close").textContent = close;
+}
+
+async function send() {
+  if (needsToken()) token ||= part("token").value.trim();
+  askForToken();
+  const url = new URL(order.order, location.href);
+  if (order.field) url.searchParams.set(order.field, order.chosen());
+  if (document.body.dataset.pool) url.searchParams.set("pool", document.body.dataset.pool);
+  part("go").disabled = true;
+  tell("keyway is at it.", false);
+  try {
+    const headers = token ? {Authorization: "Bearer " + token} : {};
+    const answer = await fetch(url, {method: "POST", headers, redirect: "error"});
+    const text = (await answer.text()).trim();
+    if (answer.status === 401) {
+      token = "";
+      askForToken();
+      tell("keyway does not know this token.", true);
+    } else tell(text, !answer.ok);
+    finish(!answer.ok, "Close");
+  } catch (error) {
+    if (!/^[ -~]*$/.test(token)) token = ""; // no header can have it
+    askForToken();
+    tell("No answer, so keyway may or may not have done it: " + error.message, true);
+    finish(true, "Close");
+  }
+}
+
+document.addEventListener("click", event => {
+  const button = event.target.closest?.("[data-order]");
+  if (button && dialog) ask(button);
+});
+dialog?.querySelector("form").addEventListener("submit", event => {
+  event.preventDefault();
+  send();
+});
+if (dialog) {
+  part("close").addEventListener("click", () => dialog.close());
+  part("forget").addEventListener("click", () => { token = ""; askForToken(); });
+  dialog.addEventListener("close", () => {
+    part("token").value = "";
+    (order && findOrder(order.order, document))?.focus();
+  });
+  document.documentElement.classList.add("acting");
+}
 
 listen();

@@ -72,7 +72,7 @@ func TestPageIsWholeWithoutScript(t *testing.T) {
 			st.Nodes[2].Slow, st.Nodes[2].SlowReason = true, "7 wait"
 			st.Nodes[3].Role, st.Nodes[3].Master, st.Nodes[3].Lag = overview.Replica, "node-0", &lag
 			st.Switch = &overview.Switch{Epoch: 9, From: "slots", To: "ring", State: "planned", Left: &left,
-				Rate: &rate, Waits: true}
+				Rate: &rate, Waits: true, Pace: "at most 7 keys/s", PaceBy: "ann at host"}
 		})
 		_, text := parse(t, s.Source(), "key=user:1")
 		for _, want := range []string{
@@ -84,7 +84,9 @@ func TestPageIsWholeWithoutScript(t *testing.T) {
 			"Bad: node-1 is dead Start it.", "down connection refused, for 8 s", "slow 7 wait", "replica of node-0",
 			"2.5 s",
 			"epoch 9: planned", "about 900 keys left, 30 keys in a second: 30 s more", "does not get on",
-			"keyway cancel -c FILE",
+			"Pause keyway pause -c FILE stop moving keys", "keyway rate 1000 -c FILE", "keyway reverse -c FILE",
+			"pace: at most 7 keys/s, said by ann at host", "Reload keyway reload -c FILE",
+			"level of the log, which is info", "needs the token of admin.token_file",
 			"cart:{42} 19.7 %", "10.0.2.17:51022 checkout", "export:2026-11 38 MB",
 			"KEYS session:* 212 ms 90 µs node-1 10.0.2.31:60110 report",
 			"report", "news channel 31", "lock:invoice held", "worker-3", "get 39.1 k", "kw-2",
@@ -106,7 +108,7 @@ func TestPageIsWholeWithoutScript(t *testing.T) {
 func TestPageShowsWhatThereIs(t *testing.T) {
 	full := sample.NewSample(3, sample.Slots(3)).Source()
 	_, text := parse(t, page.Source{State: full.State}, "key=a")
-	for _, absent := range []string{"Hot keys", "Where does", "Locks", "Slow commands"} {
+	for _, absent := range []string{"Operate", "Pause", "Hot keys", "Where does", "Locks", "Slow commands"} {
 		if strings.Contains(text, absent) {
 			t.Errorf("the page has %q", absent)
 		}
@@ -114,6 +116,38 @@ func TestPageShowsWhatThereIs(t *testing.T) {
 	full.Clients = func(context.Context, int) ([]clients.Row, error) { return nil, errors.New("a thread <hangs>") }
 	if _, text = parse(t, full, ""); !strings.Contains(text, "This cannot be read: a thread <hangs>") {
 		t.Error("the page does not say why there are no clients")
+	}
+}
+
+// TestOrdersOfAChange: the page offers what can be done to a change of the layout in its state, and nothing if it only
+// shows.
+func TestOrdersOfAChange(t *testing.T) {
+	s := sample.NewSample(3, sample.Slots(3))
+	for _, c := range []struct {
+		of     overview.Switch
+		orders string
+	}{
+		{overview.Switch{State: "moving"}, "switch/pause switch/rate switch/reverse "},
+		{overview.Switch{State: "moving", Paused: true}, "switch/resume switch/rate switch/reverse "},
+		{overview.Switch{State: "prepared", IsPlanned: true}, "switch/cancel "},
+	} {
+		s.Change(func(st *overview.State) { st.Switch = &c.of })
+		for _, acts := range []bool{true, false} {
+			source, orders := s.Source(), ""
+			if !acts {
+				source.Orders = nil
+			}
+			elements, text := parse(t, source, "")
+			for _, n := range elements {
+				if order := attribute(n, "data-order"); strings.HasPrefix(order, "switch/") || !acts {
+					orders += order + " "
+				}
+			}
+			if acts && orders != c.orders || !acts && strings.TrimSpace(orders) != "" ||
+				acts == strings.Contains(text, "This page only shows.") {
+				t.Errorf("%+v, acts: %v: %q", c.of, acts, orders)
+			}
+		}
 	}
 }
 

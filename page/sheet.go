@@ -18,6 +18,7 @@ type Column struct {
 	Name   string
 	Number bool   // sorted by value, the largest first, and aligned to the right
 	Help   string // what it means; may be empty
+	Acts   bool   // it has buttons, and no order
 }
 
 // Row is a row of a table. Class marks rows that stand out.
@@ -35,6 +36,7 @@ type Cell struct {
 	Head      bool   // names its row
 	Code      bool   // a key or a command
 	Bar       int    // in percent; 0: there is none
+	Order     *Order // what its button does; nil: there is none
 }
 
 // text is a cell that is sorted as a text.

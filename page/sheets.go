@@ -212,13 +212,16 @@ func took(n int64, unit time.Duration) Cell {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// clientsSheet lists clients.
-func clientsSheet(all []clients.Row, connected int) *Sheet {
+// clientsSheet lists clients. acts says whether the page can close them.
+func clientsSheet(all []clients.Row, connected int, acts bool) *Sheet {
 	sheet := &Sheet{ID: "clients", Title: "Clients", Empty: "No client is connected.",
 		More: max(0, connected-len(all)), Columns: []Column{{Name: "Client"}, {Name: "User"}, {Name: "Last command"},
 			{Name: "Commands", Number: true}, {Name: "Idle", Number: true}, {Name: "Age", Number: true},
 			{Name: "In", Number: true}, {Name: "Out", Number: true}, {Name: "Memory", Number: true},
 			{Name: "Database", Number: true}, {Name: "Flags"}}}
+	if acts {
+		sheet.Columns = append(sheet.Columns, Column{Name: "Close", Acts: true})
+	}
 	for _, c := range all {
 		id := Cell{Text: shown(c.Addr), Sub: fmt.Sprintf("id %d", c.ID), Head: true}
 		for _, of := range []string{c.Name, c.Lib} {
@@ -238,6 +241,9 @@ func clientsSheet(all []clients.Row, connected int) *Sheet {
 			figure(span(seconds(c.Age)), c.Age), figure(size(float64(c.BytesIn)), float64(c.BytesIn)),
 			figure(size(float64(c.BytesOut)), float64(c.BytesOut)), figure(size(float64(c.Memory)), float64(c.Memory)),
 			figure(fmt.Sprint(c.DB), float64(c.DB)), text(flags)}})
+		if row := &sheet.Rows[len(sheet.Rows)-1]; acts {
+			row.Cells = append(row.Cells, Cell{Order: kill(c.ID, c.Addr)})
+		}
 	}
 	return sheet
 }

@@ -24,4 +24,6 @@ type Source struct {
 	Clients       func(ctx context.Context, count int) ([]clients.Row, error)
 	Subscriptions func(ctx context.Context, count int) ([]clients.Topic, error)
 	Locks         func(ctx context.Context, count int) ([]locks.Row, error)
+
+	Orders *Orders // nil: the page only shows
 }

@@ -26,6 +26,7 @@ type view struct {
 	Picture  *Picture
 	Where    *Where
 	Progress *Progress
+	orders   *Orders
 }
 
 // Tile is a figure of the whole pool.
@@ -42,16 +43,15 @@ type Progress struct {
 	Epoch           int64
 	Facts           []string
 	Waits           bool
+	IsPlanned       bool // it has not begun
 	Commands        []Order
 }
-
-// Order is a command that an operator may run, and what it does.
-type Order struct{ Text, Does string }
 
 // figures returns what the page shows that costs nothing to ask for.
 func (s *Source) figures() *view {
 	state := s.State()
-	return &view{State: &state, Tiles: tilesOf(&state), Nodes: nodesSheet(&state), Progress: progressOf(state.Switch)}
+	return &view{State: &state, Tiles: tilesOf(&state), Nodes: nodesSheet(&state), orders: s.Orders,
+		Progress: progressOf(state.Switch, s.Orders != nil)}
 }
 
 // lists asks the threads for what the page lists besides.
@@ -63,7 +63,9 @@ func (s *Source) lists(ctx context.Context, state *overview.State) (all []*Sheet
 		list(ctx, s.HotKeys, hotSheet),
 		list(ctx, s.BigKeys, func(all []bigkeys.Row) *Sheet { return bigSheet(all, now) }),
 		list(ctx, s.Slow, func(all []slowlog.Row) *Sheet { return slowSheet(all, now) }),
-		list(ctx, s.Clients, func(all []clients.Row) *Sheet { return clientsSheet(all, state.Now.Clients) }),
+		list(ctx, s.Clients, func(all []clients.Row) *Sheet {
+			return clientsSheet(all, state.Now.Clients, s.Orders != nil)
+		}),
 		list(ctx, s.Subscriptions, subscriptionsSheet),
 		list(ctx, s.Locks, locksSheet),
 		commandsSheet(state),
@@ -127,12 +129,17 @@ func errorWords(classes []overview.ErrorClass) (words []string) {
 	return words
 }
 
-// progressOf describes a change of the layout.
-func progressOf(s *overview.Switch) *Progress {
+// progressOf describes a change of the layout. acts says whether the page can steer it.
+func progressOf(s *overview.Switch, acts bool) *Progress {
 	if s == nil {
 		return nil
 	}
-	p := &Progress{From: shown(s.From), To: shown(s.To), State: shown(s.State), Epoch: s.Epoch, Waits: s.Waits}
+	p := &Progress{From: shown(s.From), To: shown(s.To), State: shown(s.State), Epoch: s.Epoch, Waits: s.Waits,
+		IsPlanned: s.IsPlanned, Commands: steering(s, acts)}
+	if s.IsPlanned {
+		p.Facts = []string{"it begins when all keyways are prepared"}
+		return p
+	}
 	left := "it is not known how many keys are left"
 	if s.Left != nil {
 		if left = "about " + number(float64(*s.Left)) + " keys left"; s.Rate != nil && *s.Rate > 0 {
@@ -141,21 +148,18 @@ func progressOf(s *overview.Switch) *Progress {
 		}
 	}
 	p.Facts = append(p.Facts, left)
+	if s.Pace != "" {
+		pace := "pace: " + sentence(s.Pace)
+		if s.PaceBy != "" {
+			pace += ", said by " + shown(s.PaceBy)
+		}
+		p.Facts = append(p.Facts, pace)
+	}
 	if s.Moved > 0 {
 		p.Facts = append(p.Facts, "this keyway has moved "+number(float64(s.Moved)))
 	}
 	if s.Conflicts > 0 {
 		p.Facts = append(p.Facts, counted(int(s.Conflicts), "key")+" with different values on two nodes")
-	}
-	p.Commands = []Order{
-		{"keyway status -c FILE", "how far it is, and what to do next"},
-		{"keyway pause -c FILE", "stop moving keys; those that clients use still move"},
-		{"keyway resume -c FILE", "go on after a pause"},
-		{"keyway rate 1000 -c FILE", "move at most so many keys in a second"},
-		{"keyway reverse -c FILE", "take the change back"},
-	}
-	if strings.HasPrefix(s.State, "plan") {
-		p.Commands = append(p.Commands, Order{"keyway cancel -c FILE", "cancel it before it begins"})
 	}
 	return p
 }

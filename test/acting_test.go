@@ -50,26 +50,17 @@ func TestSteeringByRequests(t *testing.T) {
 	if _, err := nodeOf(o.a).Plan(within(t, 20*time.Second), plan); err != nil {
 		t.Fatal(err)
 	}
+	redistest.Eventually(t, 20*time.Second, "the planned change is shown", func() bool {
+		of := stateAt(t, o.k.admin).Switch
+		return of != nil && of.IsPlanned && of.Epoch == 1 && of.From == "ring" && of.To == "modulo"
+	})
 	o.k.says("the change to epoch 1 has not begun", http.StatusConflict, "/switch/reverse")
 	o.k.says("cancelled: the change to epoch 1 does not take place\n", http.StatusOK, "/switch/cancel")
 
-	// Nothing reads the keys: those would move at once.
-	if out, status := keyway(t, "switch", "--rate", "1", older, newer); status != 0 {
-		t.Fatal(out)
-	}
-	o.k.says("epoch 2: paused; keyway resume goes on: at most 1 keys/s", http.StatusOK, "/switch/pause")
-	o.k.says(`rate "many": write a number`, http.StatusConflict, "/switch/rate?keys=many")
-	o.k.says("epoch 2: paused; keyway resume goes on: at most 5 keys/s", http.StatusOK, "/switch/rate?keys=5")
-	if out, _ := keyway(t, "status", "--json", "-c", newer); !strings.Contains(out, `"by":"127.0.0.1:`) {
-		t.Errorf("the nodes do not say who has set the pace: %s", out)
-	}
-	o.k.says("the change to epoch 2 has begun; keyway reverse takes it back", http.StatusConflict, "/switch/cancel")
-	o.k.says("epoch 2: at most 5 keys/s", http.StatusOK, "/switch/resume")
-	o.k.says("taking the change of the layout back, to ring of a, b", http.StatusOK, "/switch/reverse")
-	redistest.Eventually(t, 20*time.Second, "all keys are back", func() bool {
-		_, status := keyway(t, "verify", "-c", older)
-		return status == 0 && len(o.c.Keys()) == 0
+	redistest.Eventually(t, 20*time.Second, "the cancelled change is not shown", func() bool {
+		return stateAt(t, o.k.admin).Switch == nil
 	})
+	o.steer(older, newer)
 	if e := eventOf(t, o.k.admin, "operator", "POST /switch/pause", "result=epoch 2: paused", "addr=127.0.0.1:",
 		"via=admin"); e == nil || e.Bad {
 		t.Errorf("%s", get(t, "http://"+o.k.admin+"/events"))
@@ -80,6 +71,34 @@ func TestSteeringByRequests(t *testing.T) {
 	if e := eventOf(t, o.k.admin, "operator", "no valid token"); e != nil {
 		t.Errorf("strangers make events: %+v", e)
 	}
+}
+
+// steer begins a change, sets its pace, and takes it back.
+func (o *operated) steer(older, newer string) {
+	t := o.t
+	t.Helper()
+	// Nothing reads the keys: those would move at once.
+	if out, status := keyway(t, "switch", "--rate", "1", older, newer); status != 0 {
+		t.Fatal(out)
+	}
+	o.k.says("epoch 2: paused; keyway resume goes on: at most 1 keys/s", http.StatusOK, "/switch/pause")
+	o.k.says(`rate "many": write a number`, http.StatusConflict, "/switch/rate?keys=many")
+	o.k.says("epoch 2: paused; keyway resume goes on: at most 5 keys/s", http.StatusOK, "/switch/rate?keys=5")
+	if out, _ := keyway(t, "status", "--json", "-c", newer); !strings.Contains(out, `"by":"127.0.0.1:`) {
+		t.Errorf("the nodes do not say who has set the pace: %s", out)
+	}
+	redistest.Eventually(t, 20*time.Second, "the overview has the pace, and who has set it", func() bool {
+		of := stateAt(t, o.k.admin).Switch
+		return of != nil && !of.IsPlanned && of.Paused && strings.Contains(of.Pace, "at most 5 keys/s") &&
+			strings.HasPrefix(of.PaceBy, "127.0.0.1:")
+	})
+	o.k.says("the change to epoch 2 has begun; keyway reverse takes it back", http.StatusConflict, "/switch/cancel")
+	o.k.says("epoch 2: at most 5 keys/s", http.StatusOK, "/switch/resume")
+	o.k.says("taking the change of the layout back, to ring of a, b", http.StatusOK, "/switch/reverse")
+	redistest.Eventually(t, 20*time.Second, "all keys are back", func() bool {
+		_, status := keyway(t, "verify", "-c", older)
+		return status == 0 && len(o.c.Keys()) == 0
+	})
 }
 
 // TestPauseByRequest: a request makes clients wait as CLIENT PAUSE does, and another one ends that.

@@ -28,6 +28,16 @@ var inPage = []bug{
 		"./router", "TestSpansOfAChange",
 	},
 	{
+		"the page does not ask for the token", "daemon/page.go",
+		"len(p.of.first().cfg.Load().Admin.Tokens()) > 0", "len(p.of.first().cfg.Load().Admin.Tokens()) > 9",
+		"./test/page", "TestPageActs",
+	},
+	{
+		"a change that has not begun can be reversed, not cancelled", "page/orders.go",
+		"	if s.IsPlanned {", "	if s.Epoch < 0 {",
+		"./page", "TestOrdersOfAChange",
+	},
+	{
 		"who has no token takes a change of the layout back", "admin/steer.go",
 		"		process.serveOrder(mux, page, always, func",
 		"		process.serveOrder(mux, page, ifThereAreTokens, func",

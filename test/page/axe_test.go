@@ -43,10 +43,18 @@ func TestPageIsAccessible(t *testing.T) {
 		b.visit(serve(t, s.Source()) + "?key=user:1")
 		b.await(isLive)
 		eval[bool](b, string(axe)+";true")
-		found := eval[string](b, `axe.run().then(r => r.violations.map(v => v.id + ": " + v.help + "\n" +
-			v.nodes.slice(0, 5).map(n => "  " + n.html + "\n  " + n.failureSummary).join("\n")).join("\n"))`)
-		if found != "" {
-			t.Errorf("%s, %d pixels, %s: %s", c.scheme, c.width, c.table.Name, found)
-		}
+		b.violates(c.scheme+" "+c.table.Name, c.width)
+		b.order("log-level")
+		b.violates("the question", c.width)
+	}
+}
+
+// violates reports what axe-core finds.
+func (b *tab) violates(what string, width int64) {
+	b.Helper()
+	found := eval[string](b, `axe.run().then(r => r.violations.map(v => v.id + ": " + v.help + "\n" +
+		v.nodes.slice(0, 5).map(n => "  " + n.html + "\n  " + n.failureSummary).join("\n")).join("\n"))`)
+	if found != "" {
+		b.Errorf("%s, %d pixels: %s", what, width, found)
 	}
 }

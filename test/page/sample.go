@@ -136,6 +136,9 @@ func (s *Sample) Source() page.Source {
 				Node: "node-1", Args: []string{"KEYS", "session:*"}, Client: "10.0.2.31:60110", Name: "report"}}, nil
 		},
 		Clients: s.clients,
+		Orders: &page.Orders{
+			HasToken: func() bool { return true }, Level: func() string { return "info" },
+		},
 		Subscriptions: func(context.Context, int) ([]clients.Topic, error) {
 			return []clients.Topic{{Name: "news", Kind: "channel", Clients: 31}, {Name: "a*", Kind: "pattern",
 				Clients: 1}}, nil

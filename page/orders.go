@@ -1,0 +1,103 @@
+package page
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/keyway-proxy/keyway/overview"
+)
+
+// Orders is what a page knows about what it can have done. It asks for that by requests to the admin address, which
+// decides.
+type Orders struct {
+	HasToken func() bool   // the configuration has a token, which all orders need then
+	Level    func() string // of the log
+}
+
+// Order is something that can be done, in the words of the command that does it, too.
+type Order struct {
+	Name    string // on the button; empty: the page cannot do it
+	Label   string // of the button, if its name alone does not say what it is about
+	Path    string // of the request, with its parameters
+	Command string // {} stands for the value of Field
+	Does    string
+	IsOpen  bool // it needs no token if the configuration has none
+	Field   *Field
+}
+
+// Field is a parameter that an operator chooses.
+type Field struct {
+	Name, Label, Value string
+	Choices            []string // empty: any text
+}
+
+// Options are the choices, without spaces.
+func (f *Field) Options() string { return strings.Join(f.Choices, " ") }
+
+// panel is the part of the page with what concerns the process and all clients.
+type panel struct {
+	HasToken bool
+	Orders   []Order
+}
+
+// Operate returns what the page can have done at any time, nil if that is nothing.
+func (v *view) Operate() *panel {
+	of := v.orders
+	if of == nil {
+		return nil
+	}
+	return &panel{HasToken: of.HasToken(), Orders: []Order{
+		{Name: "Reload", Path: "reload", Command: "keyway reload -c FILE", IsOpen: true,
+			Does: "read the configuration again, and apply all changes or none"},
+		{Name: "Set level", Path: "log-level", Command: "KEYWAY LOG {}",
+			Does:  "set the level of the log, which is " + shown(of.Level()) + "; file: as the file says",
+			Field: &Field{"level", "Level", "debug", []string{"debug", "info", "warn", "error", "file"}}},
+		{Name: "Pause clients", Path: "clients/pause?mode=write", Command: "CLIENT PAUSE {} WRITE",
+			Does:  "make commands that may write wait for so long",
+			Field: &Field{"for", "How long", "10s", []string{"10s", "30s", "1m", "5m"}}},
+		{Name: "Go on", Path: "clients/unpause", Command: "CLIENT UNPAUSE", Does: "end all such waiting"},
+	}}
+}
+
+// kill is the order that closes a client.
+func kill(id uint64, addr string) *Order {
+	return &Order{Name: "Close", Label: "Close the client " + shown(addr), Path: fmt.Sprintf("clients/kill?id=%d", id),
+		Command: fmt.Sprintf("CLIENT KILL ID %d", id), Does: "close the connection of " + shown(addr)}
+}
+
+// steering returns what steers a change of the layout.
+func steering(s *overview.Switch, acts bool) (all []Order) {
+	if s.IsPlanned {
+		all = []Order{{Name: "Cancel", Path: "switch/cancel", Command: "keyway cancel -c FILE",
+			Does: "cancel it before it begins"}}
+	} else {
+		all = []Order{
+			{Name: "Pause", Path: "switch/pause", Command: "keyway pause -c FILE",
+				Does: "stop moving keys; those that clients use still move"},
+			{Name: "Set rate", Path: "switch/rate", Command: "keyway rate {} -c FILE",
+				Does:  "move at most so many keys in a second; auto: as fast as the nodes answer quickly",
+				Field: &Field{"keys", "Keys in a second, auto or unlimited", "1000", nil}},
+			{Name: "Reverse", Path: "switch/reverse", Command: "keyway reverse -c FILE",
+				Does: "take the change back: the keys that have moved go back"},
+		}
+		if s.Paused {
+			all[0] = Order{Name: "Resume", Path: "switch/resume", Command: "keyway resume -c FILE",
+				Does: "go on after a pause"}
+		}
+	}
+	all = append(all, Order{Command: "keyway status -c FILE", Does: "how far it is, and what to do next"})
+	for i := range all {
+		if !acts {
+			all[i].Name = ""
+		}
+	}
+	return all
+}
+
+// Words is the command with the value that the field has at first.
+func (o *Order) Words() string {
+	if o.Field == nil {
+		return o.Command
+	}
+	return strings.ReplaceAll(o.Command, "{}", o.Field.Value)
+}

@@ -119,6 +119,7 @@ generate:
 	go generate ./command
 	go test ./config -run TestKeysPage -args -update
 	go test ./test/dashboards -run TestDashboard -args -update
+	go test ./test/charts -run TestFilesOfChart -args -update
 	go test ./test -run TestREADMEPages -args -update
 
 # The pictures of the page in docs/images.

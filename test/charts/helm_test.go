@@ -16,7 +16,7 @@ import (
 
 var (
 	helm   = flag.Bool("helm", false, "build helm and kubeconform, and check the chart with them")
-	update = flag.Bool("update", false, "with -helm: write packaging/kubernetes")
+	update = flag.Bool("update", false, "write the files of the chart; with -helm: packaging/kubernetes, too")
 )
 
 const (
@@ -100,6 +100,8 @@ image: {repository: registry.example/keyway, tag: v1.2.3}
 imagePullSecrets: [{name: pull}]
 autoscaling: {enabled: true}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
+prometheusRule: {enabled: true, labels: {release: prometheus}}
+dashboard: {enabled: true}
 secrets: {redis: redis-password, tls: keyway-tls, admin: admin-token}
 adminTokenFile: /secrets/admin/token
 service: {type: LoadBalancer, annotations: {a/b: c}, ports: [{name: redis, port: 6379, targetPort: 6380}]}
@@ -119,7 +121,8 @@ config:
     - {name: b, addr: "redis-b:6379"}
   backend: {password_file: /secrets/redis/password}
   clients: {password_file: /secrets/redis/password}
-`, "ConfigMap Deployment HorizontalPodAutoscaler PodDisruptionBudget Service Service ServiceMonitor"},
+`, "ConfigMap ConfigMap Deployment HorizontalPodAutoscaler PodDisruptionBudget PrometheusRule Service Service " +
+		"ServiceMonitor"},
 }
 
 // TestChart: helm lint finds nothing in the chart, Kubernetes knows all fields of what it makes,

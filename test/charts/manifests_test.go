@@ -71,7 +71,10 @@ func checkManifests(t *testing.T, text, kinds string) {
 		have = append(have, m.Kind)
 		switch m.Kind {
 		case "ConfigMap":
-			config = m.Data["keyway.yml"]
+			config += m.Data["keyway.yml"]
+			if dashboard := m.Data["keyway.json"]; dashboard != "" && dashboard != read(t, ofChart["keyway.json"]) {
+				t.Error("the dashboard is another than that of packaging")
+			}
 		case "Deployment":
 			deployment = m
 		}
@@ -107,13 +110,36 @@ func checkManifests(t *testing.T, text, kinds string) {
 	}
 }
 
-func readManifests(t *testing.T, name string) string {
+func readManifests(t *testing.T, name string) string { return read(t, filepath.Join(manifests, name)) }
+
+func read(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(manifests, name))
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// ofChart are the files of packaging that the chart has copies of, because Helm reads no others.
+var ofChart = map[string]string{
+	"keyway.json":      "../../packaging/grafana/keyway.json",
+	"keyway.rules.yml": "../../packaging/prometheus/keyway.rules.yml",
+}
+
+// TestFilesOfChart: the chart's dashboard and alert rules are those of packaging.
+func TestFilesOfChart(t *testing.T) {
+	for name, of := range ofChart {
+		path, want := filepath.Join(chart, "files", name), read(t, of)
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if read(t, path) != want {
+			t.Errorf("%s is not %s; make generate", path, of)
+		}
+	}
 }
 
 // TestManifests: keyway takes the configuration in the plain manifests, and their pods have no

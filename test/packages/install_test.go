@@ -52,6 +52,8 @@ func TestDebianPackage(t *testing.T) {
 	m.run("gzip -dc /usr/share/man/man1/keyway-serve.1.gz", ".SH NAME\nkeyway-serve")
 	m.run("bash -n /usr/share/bash-completion/completions/keyway")
 	m.run("cd /usr/share/doc/keyway; gzip -t CHANGELOG.md.gz; cat examples/ring.yml", "layout: ring")
+	m.run("cat /usr/share/keyway/monitoring/keyway.rules.yml", "KeywayDown")
+	m.run("cat /usr/share/keyway/monitoring/keyway.json", "keyway_commands_total")
 	m.run("! command -v systemd-analyze || systemd-analyze verify --man=no /usr/lib/systemd/system/keyway.service " +
 		"/usr/lib/systemd/system/keyway.socket")
 	m.run("! find /etc/systemd -name 'keyway*' | grep .") // no unit is enabled
@@ -119,7 +121,7 @@ func TestRPMPackage(t *testing.T) {
 	m.run("rpm -U --nodeps --replacepkgs "+rpm, "systemctl try-restart keyway.service")
 	m.run("tail -n1 /etc/keyway/keyway.yml", "# ours")
 	m.run("rpm -e keyway", "systemctl stop keyway.socket keyway.service\n")
-	m.run("! ls /usr/bin/keyway /usr/share/doc/keyway 2>/dev/null; getent passwd keyway")
+	m.run("! ls /usr/bin/keyway /usr/share/doc/keyway /usr/share/keyway 2>/dev/null; getent passwd keyway")
 }
 
 // newerDeb makes /tmp/newer.deb, a later version whose configuration file differs.

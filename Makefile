@@ -118,6 +118,7 @@ bench: tools
 generate:
 	go generate ./command
 	go test ./config -run TestKeysPage -args -update
+	go test ./admin -run TestExposition -args -rewrite
 	go test ./test/dashboards -run TestDashboard -args -update
 	go test ./test/charts -run TestFilesOfChart -args -update
 	go test ./test -run TestREADMEPages -args -update

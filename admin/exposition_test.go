@@ -3,11 +3,14 @@ package admin
 import (
 	"context"
 	"flag"
+	"fmt"
 	"hash/fnv"
 	"math"
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +21,7 @@ import (
 	"github.com/keyway-proxy/keyway/metrics"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write testdata/metrics.txt anew")
+var rewrite = flag.Bool("rewrite", false, "write testdata/metrics.txt and docs/metrics.md anew")
 
 // twoThreads is a backend of two threads.
 type twoThreads struct{}
@@ -115,7 +118,13 @@ func TestExposition(t *testing.T) {
 			got = append(got, line)
 		}
 	}
-	const file = "testdata/metrics.txt"
+	compare(t, "testdata/metrics.txt", got)
+	compare(t, "../docs/metrics.md", metricsPage(got))
+}
+
+// compare compares lines with those of a file.
+func compare(t *testing.T, file string, got []string) {
+	t.Helper()
 	if *rewrite {
 		if err := os.WriteFile(file, []byte(strings.Join(got, "")), 0o644); err != nil {
 			t.Fatal(err)
@@ -128,12 +137,45 @@ func TestExposition(t *testing.T) {
 	want := strings.SplitAfter(string(text), "\n")
 	for i, line := range got {
 		if i >= len(want) || line != want[i] {
-			t.Fatalf("line %d is %qwant %q", i+1, line, want[min(i, len(want)-1)])
+			t.Fatalf("line %d of %s is %qwant %q; make generate", i+1, file, want[min(i, len(want)-1)], line)
 		}
 	}
 	if len(got) != len(want)-1 {
-		t.Errorf("%d lines, want %d", len(got), len(want)-1)
+		t.Errorf("%s has %d lines, want %d", file, len(want)-1, len(got))
 	}
+}
+
+// labelName matches the name of a label.
+var labelName = regexp.MustCompile(`([a-z]+)="`)
+
+// metricsPage returns the lines of the page that lists all metrics.
+func metricsPage(exposition []string) []string {
+	page := []string{"# Metrics\n", "\n", "<!-- Made by make generate. -->\n", "\n",
+		"What `/metrics` has, at the [admin address](operations.md#what-to-watch). With several\n",
+		"[pools](deploy.md#several-pools) each metric but those of threads and the process\n",
+		"has the label `pool`, too. A histogram `x` is the series `x_bucket`, `x_sum` and `x_count`.\n",
+		"\n", "| metric | type | labels | what it says |\n", "|---|---|---|---|\n",
+	}
+	for i := 0; i < len(exposition); {
+		var name, help, kind string
+		var labels []string
+		for first := i; i < len(exposition) && (i == first || !strings.HasPrefix(exposition[i], "# HELP ")); i++ {
+			line := strings.TrimSpace(exposition[i])
+			if rest, ok := strings.CutPrefix(line, "# HELP "); ok {
+				name, help, _ = strings.Cut(rest, " ")
+			} else if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+				kind = rest[len(name)+1:]
+			} else {
+				for _, of := range labelName.FindAllStringSubmatch(line, -1) {
+					if of[1] != "le" && !slices.Contains(labels, "`"+of[1]+"`") {
+						labels = append(labels, "`"+of[1]+"`")
+					}
+				}
+			}
+		}
+		page = append(page, fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), help))
+	}
+	return page
 }
 
 // TestThreadsAreExportedOnce: all pools share the threads, so their figures belong to no pool.

@@ -97,8 +97,8 @@ func (m Masters) next(at Place) (next Place, ok bool) {
 }
 
 // AppendReply appends a master's reply to SCAN with keyway's cursor in place of the
-// master's. now are the masters by which keyway serves when the reply arrives: if keys have begun
-// or ceased to move, the walk has to begin again.
+// master's. now are the masters by which keyway serves when the reply arrives: if they are others, or
+// keys have begun or ceased to move, or have moved altogether meanwhile, the walk has to begin again.
 func (m Masters) AppendReply(dst []byte, at Place, now Masters, reply []byte) []byte {
 	if len(reply) > 0 && reply[0] == '-' {
 		return append(dst, reply...)
@@ -118,8 +118,10 @@ func (m Masters) AppendReply(dst []byte, at Place, now Masters, reply []byte) []
 	}
 	next := uint64(0)
 	switch {
-	case now != m && (now.state|m.state)&moving != 0:
-		next = now.cursor(Place{})
+	case now != m:
+		if next = now.cursor(Place{}); next == 0 { // which would end the walk
+			next = now.cursor(Place{isAgain: true}) // the only round, unless keys move
+		}
 	case goesOn:
 		next = m.cursor(at)
 	}

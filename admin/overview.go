@@ -17,6 +17,7 @@ import (
 type Views struct {
 	Overview func() overview.State
 	Events   func(count int) []overview.Event // the last ones, the newest first
+	Layout   func() *Layout
 	// Clients returns the first clients, as q says, and how many there are.
 	Clients       func(ctx context.Context, q clients.Query) (rows []clients.Row, total int, err error)
 	SlowLog       func(ctx context.Context, count int) ([]slowlog.Row, error) // the latest first
@@ -35,6 +36,9 @@ const (
 func (o Views) serve(mux *http.ServeMux) {
 	if o.Overview != nil {
 		mux.HandleFunc("GET /overview", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Overview()) })
+	}
+	if o.Layout != nil {
+		mux.HandleFunc("GET /layout", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Layout()) })
 	}
 	if o.Events != nil {
 		serveList(mux, "/events", overview.MaxEvents, func(r *http.Request, count int) (any, error) {

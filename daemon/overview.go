@@ -29,6 +29,7 @@ func (p *served) newSampler() *overview.Sampler {
 func (p *served) views() admin.Views {
 	return admin.Views{
 		Overview: p.sampler.State, Events: p.newestEvents,
+		Layout: func() *admin.Layout { return admin.LayoutOf(p.srv.Table(), p.cfg.Load().Epoch()) },
 		Clients: func(ctx context.Context, q clients.Query) ([]clients.Row, int, error) {
 			return server.ClientRows(ctx, p.srv, q)
 		},

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
@@ -132,6 +134,33 @@ func TestOverview(t *testing.T) {
 	}
 	if all := get(t, "http://"+adminAddr+"/events?count=200"); strings.Contains(all, "geheim") {
 		t.Errorf("a password is shown: %s", all)
+	}
+}
+
+// TestLayoutIsShown: /layout has the layout that is in force as JSON, by which keys are where /route says.
+func TestLayoutIsShown(t *testing.T) {
+	t.Parallel()
+	nodes, adminAddr := redistest.Three(t), freeAddr(t)
+	redistest.ServeProcess(t, "admin: "+adminAddr+"\n"+redistest.Layouts(nodes)["slots"])
+	var l admin.Layout
+	if err := json.Unmarshal([]byte(get(t, "http://"+adminAddr+"/layout")), &l); err != nil {
+		t.Fatal(err)
+	}
+	if l.Type != "slots" || l.Places != 16384 || len(l.Nodes) != 3 || l.Nodes[1].Addr != nodes[1].Addr ||
+		l.From != nil {
+		t.Errorf("%+v", l)
+	}
+	for i := range 20 {
+		var e router.Explanation
+		if err := json.Unmarshal([]byte(get(t, fmt.Sprintf("http://%s/route?key=k%d", adminAddr, i))), &e); err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(l.Spans, func(s admin.LayoutSpan) bool {
+			return s.First <= uint64(*e.Slot) && uint64(*e.Slot) <= s.Last
+		})
+		if at < 0 || l.Spans[at].Node != e.Node {
+			t.Errorf("%+v is not in %+v", e, l.Spans)
+		}
 	}
 }
 

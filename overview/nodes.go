@@ -241,10 +241,10 @@ const (
 // peers is what the masters have in common.
 type peers struct {
 	queue     int // the median number of requests in flight
-	latencies []latencyOf
+	latencies []masterLatency
 }
 
-type latencyOf struct {
+type masterLatency struct {
 	node *node
 	p99  float64 // over slowSamples
 }
@@ -257,21 +257,21 @@ func (s *Sampler) peers() (of peers) {
 		}
 		queues = append(queues, n.InFlight)
 		if h := n.latest().latencySince(n.before(slowSamples)); h.Count >= enough {
-			of.latencies = append(of.latencies, latencyOf{n, Quantile(&h, 0.99)})
+			of.latencies = append(of.latencies, masterLatency{n, Quantile(&h, 0.99)})
 		}
 	}
 	if len(queues) > 0 {
 		slices.Sort(queues)
 		of.queue = queues[(len(queues)-1)/2]
 	}
-	slices.SortFunc(of.latencies, func(a, b latencyOf) int { return cmp.Compare(a.p99, b.p99) })
+	slices.SortFunc(of.latencies, func(a, b masterLatency) int { return cmp.Compare(a.p99, b.p99) })
 	return of
 }
 
 // compared returns the node's p99, and the median of those of the others. ok is false if one of the two is not
 // known.
 func (p *peers) compared(n *node) (p99, median float64, ok bool) {
-	at := slices.IndexFunc(p.latencies, func(l latencyOf) bool { return l.node == n })
+	at := slices.IndexFunc(p.latencies, func(l masterLatency) bool { return l.node == n })
 	others := len(p.latencies) - 1
 	if at < 0 || others < 1 {
 		return 0, 0, false

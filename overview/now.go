@@ -40,7 +40,7 @@ func (s *Sampler) State() State {
 				Class: c.name, PerSecond: d.rate(c.count(&d.counters)), Total: c.count(&now.counters),
 			})
 		}
-		state.Commands = s.commands(now, &d)
+		state.Commands = s.commands(before, now, &d)
 	}
 	for _, n := range state.Nodes {
 		state.Now.InFlight += n.InFlight
@@ -73,15 +73,17 @@ var classes = []struct {
 }
 
 // commands returns the commands that were used recently, most calls first.
-func (s *Sampler) commands(now *sample, d *difference) []Command {
+func (s *Sampler) commands(before, now *sample, d *difference) []Command {
 	all := []Command{}
 	for id, last := range s.used {
 		if last.IsZero() || now.at.Sub(last) > recently {
 			continue
 		}
+		latency := latencyOf(id, before, now)
 		all = append(all, Command{
 			Name: command.NameOf(id), Calls: d.rate(d.counters.Calls[id]), Errors: d.rate(d.counters.Errors[id]),
-			Total: now.counters.Calls[id],
+			P50: Quantile(&latency, 0.5), P99: Quantile(&latency, 0.99),
+			Total: now.counters.Calls[id], Failed: now.counters.Errors[id],
 		})
 	}
 	slices.SortStableFunc(all, func(a, b Command) int {

@@ -73,7 +73,8 @@ type Sampler struct {
 type sample struct {
 	at       time.Time
 	counters metrics.Counters
-	latency  metrics.Histogram // of all commands
+	latency  metrics.Histogram    // of all commands
+	commands []*metrics.Histogram // of each, by its ID; nil: it was not used
 	threads  []threadSample
 	gauges   metrics.Gauges
 	isWhole  bool // every slot has an owner
@@ -136,7 +137,7 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 	all := metrics.Sum(threads)
 	now := sample{
 		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
-		problems: LockProblems(&all), memory: memory,
+		problems: LockProblems(&all), memory: memory, commands: all.Commands,
 	}
 	for i := range all.Families {
 		now.latency.Add(&all.Families[i])
@@ -188,6 +189,17 @@ func since(before, now *sample) difference {
 		seconds: now.at.Sub(before.at).Seconds(), counters: now.counters.Since(&before.counters),
 		latency: now.latency.Since(&before.latency),
 	}
+}
+
+// latencyOf returns the latencies of a command between two samples.
+func latencyOf(id int, before, now *sample) (h metrics.Histogram) {
+	switch {
+	case id >= len(now.commands) || now.commands[id] == nil:
+		return h
+	case id >= len(before.commands) || before.commands[id] == nil:
+		return *now.commands[id]
+	}
+	return now.commands[id].Since(before.commands[id])
 }
 
 // rate returns a count per second.

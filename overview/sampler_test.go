@@ -59,6 +59,7 @@ func newPool(t testing.TB, threads, nodes int) *pool {
 		s.Counters = metrics.NewStats(command.Count).Counters
 		s.Threads = []metrics.Thread{{Index: len(p.threads)}}
 		s.Families = make([]metrics.Histogram, len(command.FamilyNames))
+		s.Commands = make([]*metrics.Histogram, command.Count)
 		for _, n := range of {
 			s.Nodes = append(s.Nodes, metrics.Node{Name: n.Name, Addr: n.Addr, Master: true, Up: true})
 		}
@@ -87,7 +88,12 @@ func (p *pool) work(r *rand.Rand) {
 			s.Calls[id] += calls
 			s.Errors[id] += calls / 3
 			for range calls {
-				s.Families[command.FamilyOf[id]].Observe(int64(math.Exp(r.Float64()*18) * 1000)) // 1 us to 65 s
+				took := int64(math.Exp(r.Float64()*18) * 1000) // 1 us to 65 s
+				s.Families[command.FamilyOf[id]].Observe(took)
+				if s.Commands[id] == nil {
+					s.Commands[id] = new(metrics.Histogram)
+				}
+				s.Commands[id].Observe(took)
 			}
 		}
 		s.NotExecuted += r.Uint64N(9)
@@ -251,11 +257,15 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 				now.quantileOf("keyway_node_request_duration_seconds_bucket", label, before, 0.99)},
 			figure{node.Name + " in", node.BytesIn, rate("keyway_node_bytes_total", `direction="in",`+label)})
 	}
+	const durations = "keyway_commands_duration_seconds_bucket"
 	calls := 0.0
 	for _, c := range s.Commands {
 		label := fmt.Sprintf("command=%q", c.Name)
 		all = append(all, figure{c.Name, c.Calls, rate("keyway_commands_total", label)},
 			figure{c.Name + " errors", c.Errors, rate("keyway_command_errors_total", label)},
+			figure{c.Name + "_command p50", c.P50, now.quantileOf(durations, label, before, 0.5)},
+			figure{c.Name + "_command p99", c.P99, now.quantileOf(durations, label, before, 0.99)},
+			figure{c.Name + " failed_command", float64(c.Failed), now.sum("keyway_command_errors_total", label)},
 			figure{c.Name + " total", float64(c.Total), now.sum("keyway_commands_total", label)})
 		calls += c.Calls
 	}

@@ -127,7 +127,10 @@ type Command struct {
 	Name   string  `json:"name"` // as in the metrics, such as "config get"
 	Calls  float64 `json:"calls_per_second"`
 	Errors float64 `json:"errors_per_second"`
+	P50    float64 `json:"p50_seconds"` // from its arrival to its whole reply
+	P99    float64 `json:"p99_seconds"`
 	Total  uint64  `json:"total"` // since keyway started
+	Failed uint64  `json:"errors_total"`
 }
 
 // Switch is a change of the layout that is under way.

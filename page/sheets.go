@@ -112,11 +112,15 @@ func stateCell(n *overview.Node, now time.Time) Cell {
 func commandsSheet(s *overview.State) *Sheet {
 	sheet := &Sheet{ID: "commands", Half: true, Title: "Commands", Note: "used in the last minute",
 		Empty: "No commands in the last minute.",
-		Columns: []Column{{Name: "Command"}, {Name: "Calls/s", Number: true}, {Name: "Errors/s", Number: true},
-			{Name: "Calls in all", Number: true}}}
+		Columns: []Column{{Name: "Command"}, {Name: "Calls/s", Number: true},
+			{Name: "p50", Number: true, Help: "half of its replies take no longer"},
+			{Name: "p99", Number: true, Help: "99 of 100 of its replies take no longer"},
+			{Name: "Errors/s", Number: true}, {Name: "Calls in all", Number: true},
+			{Name: "Errors in all", Number: true}}}
 	for _, c := range s.Commands[:sheet.bound(len(s.Commands), 50)] {
 		row := Row{Cells: []Cell{{Text: shown(c.Name), Head: true, Code: true}, quiet(number(c.Calls), c.Calls),
-			quiet(number(c.Errors), c.Errors), figure(number(float64(c.Total)), float64(c.Total))}}
+			figure(latency(c.P50), c.P50), figure(latency(c.P99), c.P99), quiet(number(c.Errors), c.Errors),
+			figure(number(float64(c.Total)), float64(c.Total)), quiet(number(float64(c.Failed)), float64(c.Failed))}}
 		sheet.Rows = append(sheet.Rows, row)
 	}
 	return sheet

@@ -33,8 +33,32 @@ type view struct {
 type Tile struct {
 	Name, Value string
 	Details     []string
+	Bars        []Bar
 	Spark       *Spark // nil: there is none
 	SparkOf     string
+}
+
+// Bar is a part of a tile that is a share of something.
+type Bar struct {
+	Name, Text string
+	Percent    int
+}
+
+// maxThreads is how many threads have a bar.
+const maxThreads = 16
+
+// busyTile says how busy the threads are.
+func busyTile(s *overview.State) Tile {
+	of := sparkOf(s.History.Busy, func(share float64) string { return percent(share) })
+	tile := Tile{Name: "Busiest thread", Value: percent(s.Now.Busy), Spark: &of, SparkOf: "busy share"}
+	for _, t := range s.Threads[:min(len(s.Threads), maxThreads)] {
+		tile.Bars = append(tile.Bars, Bar{fmt.Sprintf("thread %d", t.Index), fmt.Sprintf("%s, %s/s, %s",
+			percent(t.Busy), number(t.Commands), counted(t.Clients, "client")), int(100*t.Busy + 0.5)})
+	}
+	if more := len(s.Threads) - maxThreads; more > 0 {
+		tile.Details = []string{fmt.Sprintf("and %d more", more)}
+	}
+	return tile
 }
 
 // Progress is a change of the layout that is under way.
@@ -113,7 +137,7 @@ func tilesOf(s *overview.State) []Tile {
 		{Name: "Clients", Value: number(float64(now.Clients)), SparkOf: "clients",
 			Details: []string{counted(now.InFlight, "request") + " in flight"},
 			Spark:   spark(sparkOf(past.Clients, number))},
-		memory,
+		memory, busyTile(s),
 	}
 	return tiles
 }

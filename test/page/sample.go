@@ -38,15 +38,18 @@ func NewSample(count int, table *router.Table) *Sample {
 	s := &Sample{table: table, state: overview.State{Time: now, Version: "1.4.0", Instance: "kw-1", Layout: table.Name,
 		Epoch: 3, Uptime: 266_000, Listen: []string{"10.0.0.4:6380"},
 		Now: overview.Figures{Clients: 1284, Commands: 48_210, Errors: 0.4, P50: 0.00031, P99: 0.0019, P999: 0.0112,
-			BytesIn: 6.4e6, BytesOut: 31e6, Memory: 412 << 20, MemoryLimit: 2 << 30, InFlight: 57},
+			BytesIn: 6.4e6, BytesOut: 31e6, Memory: 412 << 20, MemoryLimit: 2 << 30, InFlight: 57, Busy: 0.435},
 		Errors: []overview.ErrorClass{{Class: "not_executed", PerSecond: 0.2, Total: 312}, {Class: "unknown",
 			Total: 4}},
 		Keyways: []overview.Keyway{{Instance: "kw-1", Version: "1.4.0", Host: "10.0.0.4", Self: true, Agrees: true},
 			{Instance: "kw-2", Version: "1.4.0", Host: "10.0.0.5", Agrees: true}},
-		Commands: []overview.Command{{Name: "get", Calls: 39_100, Total: 7_812_334_120},
-			{Name: "set", Calls: 8_904, Errors: 0.2, Total: 1_733_218_002}, {Name: "hgetall", Calls: 201,
-				Total: 40_331_909},
-			{Name: "keys", Calls: 0.2, Total: 41}},
+		Commands: []overview.Command{
+			{Name: "get", Calls: 39_100, P50: 0.00028, P99: 0.0017, Total: 7_812_334_120},
+			{Name: "set", Calls: 8_904, Errors: 0.2, P50: 0.00033, P99: 0.0021, Total: 1_733_218_002, Failed: 316},
+			{Name: "hgetall", Calls: 201, P50: 0.0006, P99: 0.0044, Total: 40_331_909},
+			{Name: "keys", Calls: 0.2, P50: 0.18, P99: 0.21, Total: 41}},
+		Threads: []overview.Thread{{Index: 0, Busy: 0.41, Clients: 640, Commands: 24_010},
+			{Index: 1, Busy: 0.435, Clients: 644, Commands: 24_200}},
 		Events: []overview.Event{
 			{Time: now.Add(-5 * time.Minute), Kind: "config", Text: "the configuration was reloaded",
 				Fields: []string{"timeouts.request: 2s -> 1s", "limits.value: 8mb -> 16mb"}},
@@ -80,6 +83,7 @@ func (s *Sample) history() {
 		h.Clients = append(h.Clients, int32(1270+12*wave))
 		h.Memory = append(h.Memory, int64(400+8*wave)<<20)
 		h.Errors = append(h.Errors, 0)
+		h.Busy = append(h.Busy, float32(0.43+0.03*wave))
 	}
 	for i := 610; i < 640; i++ {
 		h.Errors[i], h.P99[i] = float32(i%7), 0.006

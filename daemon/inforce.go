@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/mover"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/register"
@@ -87,7 +88,7 @@ func (p *served) moveKeys(ctx context.Context) {
 				pause(of, obeyInterval)
 			}
 		})
-		reshard.MoveKeys(of, p.cfg.Load, p.log, p.moving.see)
+		reshard.MoveKeys(of, p.cfg.Load, p.log, func(v mover.View) { p.moving.see(p.log, v) })
 		watching.Wait() // Run returns when the change is over, of which the configuration says so a little later
 	}
 }

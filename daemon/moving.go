@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,9 +28,10 @@ type moving struct {
 }
 
 // see remembers what was seen of a change.
-func (m *moving) see(v mover.View) {
+func (m *moving) see(log *slog.Logger, v mover.View) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	logProgress(log, m.seen, &v)
 	before := mover.Progress{}
 	if m.seen != nil {
 		before = m.seen.Own.Progress
@@ -36,6 +39,26 @@ func (m *moving) see(v mover.View) {
 	m.moved += grown(before.Moved, v.Own.Moved)
 	m.aside += grown(int64(before.Aside), int64(v.Own.Aside))
 	m.seen, m.at = &v, time.Now()
+}
+
+// logProgress logs what has been said and done between two looks at a change. The process that moves the keys logs
+// itself which nodes have sent all.
+func logProgress(log *slog.Logger, before, now *mover.View) {
+	if before == nil || before.Change.Epoch != now.Change.Epoch {
+		before = &mover.View{}
+	}
+	if before.Change.Paces < now.Change.Paces {
+		about := []any{"epoch", now.Change.Epoch, "pace", reshard.PaceText(now.Pace)}
+		if now.Pace.By != "" {
+			about = append(about, "by", now.Pace.By)
+		}
+		log.Info("the keys of the change move at another pace", about...)
+	}
+	for _, node := range now.Change.Drained {
+		if !now.Own.Moves && !slices.Contains(before.Change.Drained, node) {
+			log.Info("the node has sent all keys that move from it", "epoch", now.Change.Epoch, "node", node)
+		}
+	}
 }
 
 // grown returns how much a count has grown, which may have begun at 0 again.

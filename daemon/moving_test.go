@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func TestMetricsWithoutHome(t *testing.T) {
 	state := idle // a connection to the home begins so
 	m.state.Store(&state)
 	works := mover.Process{Progress: mover.Progress{Moves: true, Left: 10, Rate: 5}}
-	m.see(mover.View{Processes: []mover.Process{works}})
+	m.see(slog.New(slog.DiscardHandler), mover.View{Processes: []mover.Process{works}})
 	if s := m.forAdmin(cfg); s.State != "moving" || s.Waits || s.Left != 10 || s.Rate != 5 {
 		t.Errorf("while all goes well: %+v", s)
 	}

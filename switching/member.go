@@ -70,6 +70,7 @@ type member struct {
 	until   time.Time // then the hold ends
 	refusal string    // why it is not prepared, as logged
 	tried   int64     // the last epoch by which the keyway was told to serve
+	planned int64     // the epoch of the plan that it has logged; 0: that is decided, or there is none
 	decided time.Time // when it has first seen that the change takes place, although the home is not in it
 }
 
@@ -107,6 +108,7 @@ func (m *member) look(ctx context.Context) time.Duration {
 		}
 		return lookInterval
 	}
+	m.logCancelled(all)
 	last := m.due(all)
 	if last == nil {
 		m.endHold()
@@ -130,6 +132,33 @@ func (m *member) look(ctx context.Context) time.Duration {
 	return m.follow(ctx, last)
 }
 
+// logPlan logs who has planned a change.
+func (m *member) logPlan(of *register.Change) {
+	if m.planned == of.Epoch {
+		return
+	}
+	m.planned = of.Epoch
+	about := []any{"epoch", of.Epoch}
+	if o, err := of.Plan.ReadOptions(); err == nil && o.By != "" {
+		about = append(about, "by", o.By)
+	}
+	m.log.Info("a change of the layout is planned", about...)
+}
+
+// logCancelled logs that the change does not take place whose plan was logged.
+func (m *member) logCancelled(all []register.Change) {
+	for i := range all {
+		if all[i].Epoch != m.planned || all[i].Decision == register.Undecided {
+			continue
+		}
+		if all[i].Decision == register.Cancelled {
+			m.log.Info("a change of the layout is cancelled", "epoch", m.planned)
+		}
+		m.planned = 0
+		return
+	}
+}
+
 // due returns the change that the member follows: the last one that is decided, until the keyway has been told
 // to serve by it, also if the way back is planned by then. If commands went on for that, they would be in
 // flight when nodes enter the epoch that is decided.
@@ -147,6 +176,7 @@ func (m *member) due(all []register.Change) *register.Change {
 
 // follow does what a plan asks for.
 func (m *member) follow(ctx context.Context, of *register.Change) time.Duration {
+	m.logPlan(of)
 	if !m.ready {
 		if err := m.k.Prepare(ctx, of.Plan); err != nil {
 			if err.Error() != m.refusal {
@@ -156,10 +186,13 @@ func (m *member) follow(ctx context.Context, of *register.Change) time.Duration 
 			return lookInterval
 		}
 		m.ready = true
+		m.log.Info("this keyway is prepared for a change of the layout", "epoch", of.Epoch)
 	}
 	if of.Holds > m.holds {
 		m.holds = of.Holds
 		m.hold(holdTime(of.Plan))
+		m.log.Info("clients wait for the layout to change", "epoch", of.Epoch, "attempt", of.Holds,
+			"at_most", holdTime(of.Plan))
 	}
 	state := prepared
 	if m.holding && m.k.IsHeld() {

@@ -61,6 +61,7 @@ func TestSteeringByRequests(t *testing.T) {
 		return stateAt(t, o.k.admin).Switch == nil
 	})
 	o.steer(older, newer)
+	o.hasStages()
 	if e := eventOf(t, o.k.admin, "operator", "POST /switch/pause", "result=epoch 2: paused", "addr=127.0.0.1:",
 		"via=admin"); e == nil || e.Bad {
 		t.Errorf("%s", get(t, "http://"+o.k.admin+"/events"))
@@ -70,6 +71,26 @@ func TestSteeringByRequests(t *testing.T) {
 	}
 	if e := eventOf(t, o.k.admin, "operator", "no valid token"); e != nil {
 		t.Errorf("strangers make events: %+v", e)
+	}
+}
+
+// hasStages requires events of each stage of the changes, and of who has planned and steered them.
+func (o *operated) hasStages() {
+	for _, words := range [][]string{
+		{"a change of the layout is planned", "epoch=1"},
+		{"this keyway is prepared for a change of the layout", "epoch=1"},
+		{"a change of the layout is cancelled", "epoch=1"},
+		{"a change of the layout is planned", "epoch=2", "by=", " at "},
+		{"clients wait for the layout to change", "epoch=2", "attempt=1", "at_most=1s"},
+		{"the layout is being changed", "epoch=2"},
+		{"the keys of the change move at another pace", "epoch=2", "pace=paused", "by=127.0.0.1:"},
+		{"a change of the layout is planned", "epoch=3", "by=127.0.0.1:"},
+		{"the node has sent all keys that move from it", "epoch=3", "node=c"},
+		{"the change of the layout is done", "epoch=3"},
+	} {
+		redistest.Eventually(o.t, 20*time.Second, fmt.Sprintf("an event has %q", words), func() bool {
+			return eventOf(o.t, o.k.admin, "switch", words...) != nil
+		})
 	}
 }
 

@@ -37,4 +37,19 @@ var inOverview = []bug{
 		"!cmd.ArityOK(len(args) + 1)", "!cmd.ArityOK(len(args)+1) && len(args) < 2",
 		"./test", "TestConsoleListsWhatClientsCanAsk",
 	},
+	{
+		"the latency of a command is that since keyway started", "overview/sampler.go",
+		"	return now.commands[id].Since(before.commands[id])", "	return *now.commands[id]",
+		"./overview", "TestEveryFigureIsTheMetric",
+	},
+	{
+		"the layout as JSON does not say what moves", "admin/layout.go",
+		"Node: name(s.Node), From: name(s.From)", "Node: name(s.Node)",
+		"./admin", "TestLayoutPlacesKeys",
+	},
+	{
+		"a change that was cancelled is no event", "switching/member.go",
+		"		if all[i].Decision == register.Cancelled {", "		if all[i].Decision == register.Go {",
+		"./test", "TestSteeringByRequests",
+	},
 }

@@ -19,6 +19,8 @@ type row struct {
 	stride    int // see Command
 	tail      int
 	refusal   string
+	// isOwn says that keyway answers the command and its subcommands even if the nodes are too old for them.
+	isOwn bool
 }
 
 // rows describe the commands, in no particular order. The traits of a container apply to
@@ -215,7 +217,12 @@ var rows = []row{
 	{name: "latency|graph", handling: Local, action: DoLatencyGraph, inMulti: AnsweredAfter},
 	{name: "latency|histogram", handling: Local, action: DoLatencyHistogram, inMulti: AnsweredAfter},
 	{name: "latency|help", handling: Local, action: DoLatencyHelp, inMulti: AnsweredAfter},
-	{name: "hotkeys", handling: NotYet},
+	{name: "hotkeys", isOwn: true},
+	{name: "hotkeys|start", handling: Local, action: DoHotKeysStart, inMulti: AnsweredAfter},
+	{name: "hotkeys|stop", handling: Local, action: DoHotKeysStop, inMulti: AnsweredAfter},
+	{name: "hotkeys|get", handling: Local, action: DoHotKeysGet, inMulti: AnsweredAfter},
+	{name: "hotkeys|reset", handling: Local, action: DoHotKeysReset, inMulti: AnsweredAfter},
+	{name: "hotkeys|help", handling: Local, action: DoHotKeysHelp, inMulti: AnsweredAfter},
 	{name: "debug", traits: ChangesConnection},
 	{name: "replconf", traits: ChangesConnection},
 	{name: "sync", traits: ChangesConnection, refusal: noData},
@@ -319,12 +326,15 @@ func (c *Command) apply(container *Command) {
 	if r.specs != nil {
 		c.Specs = usedBy(c.Flags, r.specs)
 	}
-	inherited := noHandling
+	inherited, isOwn := noHandling, r.isOwn
 	if container != nil {
 		c.Traits |= container.Traits
 		if of := rowOf[container.Name]; of != nil {
-			inherited = of.handling
+			inherited, isOwn = of.handling, isOwn || of.isOwn
 		}
+	}
+	if isOwn {
+		c.Since = ""
 	}
 	switch {
 	case r.handling != noHandling:

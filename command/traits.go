@@ -247,6 +247,11 @@ const (
 	DoClusterFailureReports
 	DoClusterLinks
 	DoClusterHelp
+	DoHotKeysStart
+	DoHotKeysStop
+	DoHotKeysGet
+	DoHotKeysReset
+	DoHotKeysHelp
 	DoKeywayHelp
 	DoKeywayConsole
 	DoKeywayLocks

@@ -40,7 +40,9 @@ type Tracker struct {
 	seed        maphash.Seed
 	sampler     sampler
 	started     int64
-	now, before *window // nil: nothing was used yet
+	now, before *window  // nil: nothing was used yet
+	session     *session // nil: there is none
+	at          int64    // the time of the last Look
 }
 
 // window is what happened in some seconds.
@@ -61,6 +63,7 @@ func New(seed maphash.Seed, random uint64, now int64) *Tracker {
 
 // Look is called for each command that the tracker looks at, before its calls of Add.
 func (t *Tracker) Look(now int64) {
+	t.at = now
 	t.turn(now)
 	t.sampler.took(now)
 }
@@ -93,6 +96,9 @@ func (t *Tracker) Add(a *Access) {
 	t.now.accesses.add(&t.sampler, hash, a, c, times)
 	if c.bytes > 0 {
 		t.now.bytes.add(&t.sampler, hash, a, c, c.bytes)
+	}
+	if t.session.isActive(t.at) {
+		t.session.add(&t.sampler, hash, a, c)
 	}
 }
 

@@ -275,6 +275,7 @@ func TestTrackingAllocatesNothing(t *testing.T) {
 	tr := New(maphash.MakeSeed(), 1, 0)
 	key, now := make([]byte, 8), int64(0)
 	a := Access{Key: key, Bytes: 100, Client: Client{ID: 1, Addr: "a"}}
+	tr.Start(Terms{Net: true, Count: 10, Ratio: 1}, now, time.UnixMilli(1))
 	if n := testing.AllocsPerRun(100_000, func() {
 		now += int64(time.Millisecond)
 		binary.LittleEndian.PutUint64(key, uint64(now)%1_000_003)

@@ -209,8 +209,8 @@ const notKnown = `
 	cluster|delslots cluster|delslotsrange cluster|failover cluster|flushslot cluster|flushslots
 	cluster|forget cluster|getslotmigrations cluster|meet cluster|migrateslots cluster|migration
 	cluster|replicate cluster|reset cluster|saveconfig cluster|set-config-epoch cluster|setslot
-	cluster|slot-stats cluster|syncslots failover himport hotkeys|get hotkeys|help hotkeys|reset
-	hotkeys|start hotkeys|stop increx lmovem module|help module|list module|load module|loadex module|unload
+	cluster|slot-stats cluster|syncslots failover himport
+	increx lmovem module|help module|list module|load module|loadex module|unload
 	pfdebug pfselftest psync replconf replicaof restore-asking save sdiffcard shutdown slaveof sunioncard
 	sync trimslots xcfgset xidmprecord xnack`
 

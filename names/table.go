@@ -53,7 +53,7 @@ var places = map[place]string{
 		cluster|slots cluster|shards cluster|nodes cluster|info cluster|myid cluster|myshardid cluster|replicas
 		cluster|slaves cluster|links cluster|help
 		object|help xinfo|help xgroup|help memory|help script|help function|help pubsub|help
-		slowlog|help latency|help commandlog|help keyway|help`,
+		slowlog|help latency|help commandlog|help hotkeys|help keyway|help`,
 	asKeys: `append bitcount bitfield bitfield_ro bitop bitpos blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax
 		bzpopmin copy decr decrby del delex delifeq digest dump exists expire expireat expiretime
 		geoadd geodist geohash geopos georadius_ro georadiusbymember_ro geosearch geosearchstore
@@ -111,7 +111,7 @@ var refusals = map[string]string{
 	ofAllKeys + "delete your own with SCAN and UNLINK": "flushall flushdb",
 	ofAllKeys + "use SCAN":                             "cluster|countkeysinslot cluster|getkeysinslot clusterscan",
 	ofAllKeys + "send it as a user without a prefix": `swapdb pubsub|numpat migrate keyway|locks keyway|hotkeys
-		keyway|bigkeys`,
+		keyway|bigkeys hotkeys|start hotkeys|stop hotkeys|get hotkeys|reset`,
 	ofLibrary: `script|flush script|kill script|show script|debug function|load function|delete function|flush
 		function|restore function|dump function|list function|stats function|kill`,
 	ofOthers: `monitor keyway|users keyway|status keyway|nodes keyway|route keyway|events keyway|clients keyway|config

@@ -109,9 +109,6 @@ func TestCommandsThatTheServerLacks(t *testing.T) {
 			commands := commands
 			if server.Name != redistest.Valkey.Name {
 				commands = append(commands[:len(commands):len(commands)], ofRedis...)
-				if !strings.HasPrefix(version, "8.") { // where it exists, keyway refuses it
-					commands = append(commands, "HOTKEYS GET")
-				}
 			}
 			sameAnswers(t, k.Addr, node.Addr, commands, strings.Join(commands, "\r\n")+"\r\n")
 		})

@@ -9,6 +9,11 @@ import (
 var Part = engine.Part{
 	New: func(w *engine.Worker) []engine.Feature { return []engine.Feature{newObserver(w), newTraffic(w)} },
 	Handlers: map[command.Action]engine.Handler{
+		command.DoHotKeysStart:  {Answer: hotKeysStart},
+		command.DoHotKeysStop:   {Answer: hotKeysStop},
+		command.DoHotKeysGet:    {Answer: hotKeysGet},
+		command.DoHotKeysReset:  {Answer: hotKeysReset},
+		command.DoHotKeysHelp:   {Answer: hotKeysHelp},
 		command.DoKeywayHelp:    {Answer: help},
 		command.DoKeywayLocks:   {Answer: listLocks},
 		command.DoKeywayConsole: {Answer: askConsole},

@@ -33,4 +33,14 @@ var inKeys = []bug{
 		"if l.seen[i].Bytes < l.seen[smallest].Bytes {", "if false {",
 		"./bigkeys", "TestLogKeepsLatestAndLargest",
 	},
+	{
+		"HOTKEYS counts on behind its end", "hotkeys/session.go",
+		"return !ends || now < at", "return !ends || now < at || s.of.Duration > 0",
+		"./hotkeys", "TestSessionCoversItsTime",
+	},
+	{
+		"HOTKEYS GET has the keys of one thread", "hotkeys/session.go",
+		"keys[k.name] += k.bytes", "keys[k.name] = k.bytes",
+		"./test", "TestHotKeysLikeRedis",
+	},
 }

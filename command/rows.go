@@ -54,7 +54,7 @@ var rows = []row{
 
 	// Commands that clients also use for locks.
 	{name: "set", lock: SetLock, uses: setUses},
-	{name: "get", lock: GetLock},
+	{name: "get", traits: ReadsValue, lock: GetLock},
 	{name: "ttl", lock: TTLLock},
 	{name: "pttl", lock: PTTLLock},
 	{name: "setnx", lock: SetNXLock},

@@ -52,6 +52,8 @@ const (
 	MeetsAllKeys
 	// SwapsDatabases: afterwards keys are in other databases.
 	SwapsDatabases
+	// ReadsValue: the reply is the whole value of the command's only key, and depends on nothing else.
+	ReadsValue
 )
 
 // Is reports whether the command has any of the traits.

@@ -40,10 +40,12 @@ type guarding struct {
 	Switch    Switch    `yaml:"switch"`
 }
 
-// listing says what keyway lists of what passes.
+// listing says what keyway lists of what passes, and which of it keyway keeps.
 type listing struct {
 	SlowLog SlowLog `yaml:"slowlog"`
 	BigKeys BigKeys `yaml:"bigkeys"`
+
+	NearCache NearCache `yaml:"near_cache"`
 }
 
 // layouts are the sections of the layouts, of which one is in force.
@@ -271,6 +273,15 @@ type BigKeys struct {
 	Over Size `yaml:"over"` // of a value that is written, or of a reply
 }
 
+// NearCache says which GETs keyway answers itself.
+type NearCache struct {
+	Enabled  bool          `yaml:"enabled"`
+	OneIn    int           `yaml:"one_in"` // a key is hot if one in so many commands of a thread reads it
+	Memory   Size          `yaml:"memory"` // of the values of all threads
+	MaxValue Size          `yaml:"max_value"`
+	Lease    time.Duration `yaml:"lease"` // how long a value is used after keyway has asked for it
+}
+
 // Shutdown configures what happens after SIGTERM.
 type Shutdown struct {
 	Delay   time.Duration `yaml:"delay"`   // /readyz fails, and new clients are still served
@@ -383,6 +394,10 @@ func Default() Config {
 		listing: listing{
 			SlowLog: SlowLog{SlowerThan: 10 * time.Millisecond, Entries: 128},
 			BigKeys: BigKeys{Over: 1 << 20},
+
+			NearCache: NearCache{
+				OneIn: 100, Memory: 16 << 20, MaxValue: 8 << 10, Lease: 100 * time.Millisecond,
+			},
 		},
 		Locks: Locks{Observe: true},
 		Limits: Limits{

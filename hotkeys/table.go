@@ -63,6 +63,17 @@ func (t *table) add(s *sampler, hash uint64, a *Access, c counts, weight uint64)
 	}
 }
 
+// find returns the entry of a key, nil if there is none.
+func (t *table) find(k *Key) *entry {
+	set := &t.sets[k.hash%uint64(len(t.sets))]
+	for i := range set {
+		if e := &set[i]; e.weight > 0 && e.Same(k) {
+			return e
+		}
+	}
+	return nil
+}
+
 // count counts what an access did, and who did it.
 func (e *entry) count(s *sampler, a *Access, c counts) {
 	e.counts.add(c)

@@ -102,6 +102,36 @@ func (t *Tracker) Add(a *Access) {
 	}
 }
 
+// EachRead calls do for each key of database 0 that at least one in so many accesses of both windows has read,
+// unless the key is longer than MaxKey. The key is valid only during the call.
+func (t *Tracker) EachRead(now int64, oneIn int, do func(key []byte)) {
+	if t.now == nil {
+		return
+	}
+	t.turn(now)
+	all := t.now.all.reads + t.now.all.writes + t.before.all.reads + t.before.all.writes
+	each := func(in *window, others func(e *entry) (reads uint64, isListed bool)) {
+		for i := range in.accesses.sets {
+			for j := range in.accesses.sets[i] {
+				e := &in.accesses.sets[i][j]
+				if e.weight == 0 || e.db != 0 || e.size > MaxKey {
+					continue
+				}
+				if reads, isListed := others(e); !isListed && (e.reads+reads)*uint64(oneIn) >= max(all, 1) {
+					do(e.kept())
+				}
+			}
+		}
+	}
+	each(t.now, func(e *entry) (uint64, bool) {
+		if o := t.before.accesses.find(&e.Key); o != nil {
+			return o.reads, false
+		}
+		return 0, false
+	})
+	each(t.before, func(e *entry) (uint64, bool) { return 0, t.now.accesses.find(&e.Key) != nil })
+}
+
 // turn begins another window if the present one is over.
 func (t *Tracker) turn(now int64) {
 	if t.now == nil {

@@ -29,6 +29,15 @@ type CommandCounters struct {
 	ReadsMaster    uint64 `metric:"reads_total" label:"from=master"`
 	ReadsReplica   uint64 `metric:"reads_total" label:"from=replica"`
 	ReadsAgain     uint64 `metric:"reads_again_total"`
+	NearCounters
+}
+
+// NearCounters count what becomes of GETs of hot keys, with near_cache.
+type NearCounters struct {
+	NearHits        uint64 `metric:"near_cache_reads_total" label:"result=hit"`
+	NearMisses      uint64 `metric:"near_cache_reads_total" label:"result=miss"`
+	NearFills       uint64 `metric:"near_cache_fills_total"`
+	NearInvalidated uint64 `metric:"near_cache_invalidated_total"`
 }
 
 // ClientCounters count the clients' connections.
@@ -104,6 +113,8 @@ type Gauges struct {
 	Tracking    int `info:"tracking_clients"`
 	Subscribed  int `info:"pubsub_clients"`
 	Watching    int `info:"watching_clients"`
+	NearValues  int `metric:"near_cache_values"`
+	NearBytes   int `metric:"near_cache_bytes"`
 	Activities
 }
 
@@ -244,9 +255,15 @@ var help = map[string]string{
 	"keyless_scripts_total":        "Scripts and functions without keys that may write. All of them run on one node.",
 	"next_layout_crossslot_total":  "Commands that the next layout would refuse with CROSSSLOT, while one is tried.",
 	"undelivered_total":            "Elements that blocking commands popped for clients that had just left.",
-	"messages_total":               "Messages sent to subscribers.",
-	"feeds_lost_total":             "Subscriber feeds that were lost. Messages published meanwhile are missed.",
-	"reads_total":                  "Reads of clients that may read from replicas, by the kind of node that got them.",
+	"near_cache_reads_total":       "GETs of hot keys with near_cache: hits keyway has answered, misses the node.",
+	"near_cache_fills_total":       "Times that near_cache has read a value; each costs the node a GET and a PTTL.",
+	"near_cache_invalidated_total": "Values that near_cache has dropped because a node has said that they changed, " +
+		"or because a connection ended.",
+	"near_cache_values": "Values that near_cache has.",
+	"near_cache_bytes":  "Bytes of the values that near_cache has.",
+	"messages_total":    "Messages sent to subscribers.",
+	"feeds_lost_total":  "Subscriber feeds that were lost. Messages published meanwhile are missed.",
+	"reads_total":       "Reads of clients that may read from replicas, by the kind of node that got them.",
 	"quorum_locks_total": "Commands on locks of locks.quorum, by result. refused: another client has the lock. " +
 		"lost: a client renewed a lock that it no longer had. failed: too few nodes voted.",
 	"quorum_node_votes": "1 while every thread counts the lock node's answers. 0: it cannot be reached, is too slow, " +

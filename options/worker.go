@@ -44,7 +44,7 @@ type Worker struct {
 	ReplicaReads
 
 	WatchLocks locks.Options // whether and how clients' locks are observed
-	BigKeys    int           // KEYWAY BIGKEYS shows values and replies of so many bytes; 0 means 1 MB
+	KeyTraffic
 
 	Moves
 
@@ -73,6 +73,20 @@ type Question struct {
 	User     string // of the client
 	Addr     string // of the client
 	IsOpen   bool   // the user needs no password
+}
+
+// KeyTraffic says what a worker does about keys that are used much, and about large values.
+type KeyTraffic struct {
+	BigKeys   int // KEYWAY BIGKEYS shows values and replies of so many bytes; 0 means 1 MB
+	NearCache NearCache
+}
+
+// NearCache says which GETs a worker answers itself. The zero value says that it answers none.
+type NearCache struct {
+	OneIn    int           // a key is hot if one in so many commands reads it; 0: there is no near cache
+	Memory   int           // bytes of all values of this worker
+	MaxValue int           // bytes of one value
+	Lease    time.Duration // how long a value may be used after keyway has asked the node for it
 }
 
 // Moves says how keys are brought to their nodes while the layout changes.

@@ -17,6 +17,7 @@ import (
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/proxy/handover"
 	"github.com/keyway-proxy/keyway/proxy/limiting"
+	"github.com/keyway-proxy/keyway/proxy/near"
 	"github.com/keyway-proxy/keyway/proxy/observe"
 	"github.com/keyway-proxy/keyway/proxy/pubsub"
 	"github.com/keyway-proxy/keyway/proxy/pull"
@@ -28,7 +29,7 @@ import (
 
 // What a worker is made of besides the engine.
 var parts = engine.Assemble(pubsub.Part, answers.Part, tracking.Part, blocking.Part, txn.Part,
-	quorum.Part, observe.Part, drain.Part, limiting.Part, pull.Part)
+	quorum.Part, observe.Part, drain.Part, limiting.Part, pull.Part, near.Part)
 
 // New returns a worker that routes by table.
 func New(o Options, table *router.Table) *Worker { return engine.New(o, table, parts) }
@@ -54,6 +55,8 @@ type (
 	ReplicaReads = options.ReplicaReads
 	Permissions  = options.Permissions
 	Moves        = options.Moves
+	KeyTraffic   = options.KeyTraffic
+	NearCache    = options.NearCache
 )
 
 // The kinds of a UsersTask.

@@ -93,7 +93,7 @@ func TestLongCommandsCountInPart(t *testing.T) {
 // with one key, also if it comes in pieces. It does not see what is smaller, or was refused.
 func TestBigKeysOfCommands(t *testing.T) {
 	const over = 100_000
-	r := newRig(t, Options{BigKeys: over})
+	r := newRig(t, Options{KeyTraffic: KeyTraffic{BigKeys: over}})
 	long := strings.Repeat("v", over)
 	pieces := "*2\r\n$50000\r\n" + long[:50_000] + "\r\n$50000\r\n" + long[:50_000] + "\r\n"
 	for _, c := range []struct {
@@ -160,7 +160,7 @@ func TestHotKeysAllocateNothing(t *testing.T) {
 
 // TestAskForHotKeys: KEYWAY HOTKEYS and KEYWAY BIGKEYS as clients see them.
 func TestAskForHotKeys(t *testing.T) {
-	r := newRig(t, Options{BigKeys: 10, Now: int64(time.Hour)})
+	r := newRig(t, Options{KeyTraffic: KeyTraffic{BigKeys: 10}, Now: int64(time.Hour)})
 	r.got()
 	for _, c := range []struct{ args, want string }{
 		{"HOTKEYS", "*0\r\n"}, {"BIGKEYS", "*0\r\n"}, {"HOTKEYS COUNT 0", "-ERR count should be greater than 0\r\n"},

@@ -196,6 +196,7 @@ func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
 	o.Process = s.process
 	o.Ask = askFor(s, index)
 	o.Index, o.Workers = index, len(s.host.loops)
+	o.NearCache.Memory /= o.Workers
 	o.Seed = rand.Uint64()
 	return o
 }

@@ -21,7 +21,8 @@ const module = "github.com/keyway-proxy/keyway/"
 const core = "resp command names quota acl slots hashring router metrics buffer errtext " +
 	"clients refusal retry emulation freshness info lua hotkeys bigkeys transaction locks dryrun register scan " +
 	"slowlog transfer pool shared logins quorum options proxy/engine proxy/answers proxy/blocking proxy/drain " +
-	"proxy/handover proxy/limiting proxy/observe proxy/pubsub proxy/pull proxy/quorum proxy/tracking proxy/txn proxy"
+	"proxy/handover proxy/limiting proxy/near proxy/observe proxy/pubsub proxy/pull proxy/quorum " +
+	"proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
 func packages(t *testing.T) map[string]*listed {

@@ -121,9 +121,20 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		PerKey:       perKey, Keyless: c.Scripts.Keyless,
 		Locks:      lockRules(c),
 		WatchLocks: watch,
-		BigKeys:    int(c.BigKeys.Over),
+		KeyTraffic: keyTraffic(c),
 		Moves:      proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember},
 	}, nil
+}
+
+// keyTraffic returns what is done about hot keys and big ones. All threads together keep the memory of near_cache.
+func keyTraffic(c *config.Config) proxy.KeyTraffic {
+	t := proxy.KeyTraffic{BigKeys: int(c.BigKeys.Over)}
+	if n := c.NearCache; n.Enabled {
+		t.NearCache = proxy.NearCache{
+			OneIn: n.OneIn, Memory: int(n.Memory), MaxValue: int(n.MaxValue), Lease: n.Lease,
+		}
+	}
+	return t
 }
 
 // durabilities are the values of switch.durable.

@@ -62,6 +62,9 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if w.Gate != nil && w.Gate.Delays(s, cmd, a) {
 		return s.Stall()
 	}
+	if w.Near != nil {
+		w.Near.Note(s, cmd, a)
+	}
 	var at Placement
 	isTaken, done := false, false
 	if w.Outside != nil { // keys that are on no node of the layout
@@ -73,6 +76,11 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if isTaken {
 		return done
 	}
+	return handle(w, s, cmd, a, at)
+}
+
+// handle queues a command between MULTI and EXEC, and does what its Handling says otherwise.
+func handle(w *Worker, s *Session, cmd *command.Command, a command.Args, at Placement) bool {
 	switch {
 	case s.Has(InMulti) && !cmd.ActsInMulti():
 		return w.Parts.queueInMulti(w, s, cmd, a)
@@ -82,13 +90,13 @@ func (w *Worker) dispatch(s *Session, a command.Args) bool {
 	if s.Has(ReadsReplicas) && !w.Reads.mayWrite(s, cmd, a) || MustDrain(s, len(a.Frame())) {
 		return false
 	}
-	return handle(w, s, cmd, a, at)
-}
-
-// handle does what a command's Handling says.
-func handle(w *Worker, s *Session, cmd *command.Command, a command.Args, at Placement) bool {
 	switch cmd.Handling {
 	case command.ByKey:
+		if w.Near != nil && cmd.Is(command.ReadsValue) {
+			if isTaken, done := w.Near.Answer(s, cmd, a, at); isTaken {
+				return done
+			}
+		}
 		return sendByKey(w, s, cmd, a, at)
 	case command.Split:
 		return splitByKey(w, s, cmd, a)

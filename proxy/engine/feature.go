@@ -204,6 +204,7 @@ type hooks struct {
 	Arrivals      arrivals     // nil: no keys are moving
 	Witness       Witness      // nil: nobody wants to see the replies to commands that may concern locks
 	Traffic       keyWatcher   // nil: nobody wants to see the traffic
+	Near          nearCache    // nil: nodes answer all reads
 	Pass          int          // replies to pass over until the next one that Traffic sees
 	BigFrom       int          // Traffic sees each request and reply that together have so many bytes
 	Hidden        bool         // the observer must not see the command that is being dispatched
@@ -402,6 +403,9 @@ type keyWatcher interface {
 	Sample(c *Call, frame []byte, replied int) (pass int)
 	// SeeBig is called for each call with at least BigFrom bytes. isError says that the reply is an error.
 	SeeBig(c *Call, frame []byte, replied int, isError bool)
+	// EachRead calls do for each key of database 0 that at least one in so many commands has read in the
+	// last seconds. The key is valid only during the call.
+	EachRead(oneIn int, do func(key []byte))
 }
 
 // watchTraffic shows the watcher what it wants to see. It is called for each piece of a reply. Nearly all are

@@ -178,6 +178,9 @@ func TakeOver(w *Worker, bind any, id uint64, peer, local string) *Session {
 	for _, n := range w.Nodes {
 		s.WroteTo.Add(n.Ordinal)
 	}
+	if w.Near != nil {
+		w.Near.Fence(s)
+	}
 	return s
 }
 

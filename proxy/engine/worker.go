@@ -405,6 +405,9 @@ func oneIf(is bool) int {
 
 func (w *Worker) gauges() metrics.Gauges {
 	g := metrics.Gauges{Clients: len(w.Sessions)}
+	if w.Near != nil {
+		g.NearValues, g.NearBytes = w.Near.Size()
+	}
 	for _, s := range w.Sessions {
 		g.OutputBytes += s.Unsent.Size() + s.Parked
 		g.Blocked += oneIf(s.Waits())

@@ -149,6 +149,9 @@ func (t *traffic) see(c *engine.Call, frame []byte, replied int) {
 	}
 }
 
+// EachRead implements engine's keyWatcher.
+func (t *traffic) EachRead(oneIn int, do func(key []byte)) { t.hot.EachRead(t.w.Now, oneIn, do) }
+
 // HotKeysOf returns what one thread knows of hot keys, for [hotkeys.Join].
 func HotKeysOf(w *engine.Worker) hotkeys.Part { return engine.FeatureOf[*traffic](w).hot.Part(w.Now) }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
+	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/slots"
 )
 
 // nearRig is a rig with near_cache, one hot key, and the connection over which keyway reads its value.
@@ -21,6 +23,16 @@ type nearRig struct {
 const nearLease = 100 * time.Millisecond
 
 func newNearRig(t testing.TB, change func(*Options)) *nearRig {
+	t.Helper()
+	r := newHotRig(t, change)
+	r.ordinary(r.s, "$1\r\n1\r\n")
+	r.watch = r.last(r.node, isOwn)
+	answerAll(r.rig, r.watch)
+	return r
+}
+
+// newHotRig is newNearRig before a client has used the key that is hot.
+func newHotRig(t testing.TB, change func(*Options)) *nearRig {
 	t.Helper()
 	o := Options{Now: int64(time.Hour), KeyTraffic: KeyTraffic{NearCache: NearCache{
 		OneIn: 10, Memory: 1 << 20, MaxValue: 100, Lease: nearLease,
@@ -37,9 +49,6 @@ func newNearRig(t testing.TB, change func(*Options)) *nearRig {
 	}
 	r.got()
 	r.pass(time.Second) // until the next look at the hot keys
-	r.ordinary(r.s, "$1\r\n1\r\n")
-	r.watch = r.last(r.node, isOwn)
-	answerAll(r.rig, r.watch)
 	return r
 }
 
@@ -194,6 +203,27 @@ func TestNearOwnWrites(t *testing.T) {
 	}
 }
 
+// TestNearOlderWrites: a client whose write was under way before keyway noted who uses the key sees it, too.
+func TestNearOlderWrites(t *testing.T) {
+	r := newHotRig(t, nil)
+	writer := r.open()
+	r.ask(writer, "SET", r.key, "2")
+	if client, node := r.ask(r.s, "GET", r.key); client != "" || node != cmd("GET", r.key) {
+		t.Fatalf("%q, %q", client, node)
+	}
+	r.watch = r.last(r.node, isOwn)
+	answerAll(r.rig, r.watch)
+	r.later(nearLease)
+	other := r.open()
+	r.ask(other, "GET", r.key)
+	r.wantWatch(cmd("GET", r.key) + cmd("PTTL", r.key))
+	r.says("$1\r\n1\r\n:-1\r\n")
+	r.wantHit(r.open(), "$1\r\n1\r\n")
+	if client, node := r.ask(writer, "GET", r.key); client != "" || node != cmd("GET", r.key) {
+		t.Errorf("%q, %q", client, node)
+	}
+}
+
 // TestNearTakenOver: another process may have answered what a client has sent, so keyway does not answer it at
 // first.
 func TestNearTakenOver(t *testing.T) {
@@ -247,6 +277,17 @@ func TestNearLease(t *testing.T) {
 	r.later(nearLease)
 	r.says("$1\r\n1\r\n:-1\r\n") // it is too late
 	r.ordinary(r.s, "$1\r\n1\r\n")
+	r.wantWatch(cmd("GET", r.key) + cmd("PTTL", r.key))
+	r.says("$1\r\n1\r\n:-1\r\n") // that is too late, too
+
+	r.later(time.Second)
+	r.ordinary(r.s, "$1\r\n1\r\n")
+	r.wantWatch(cmd("GET", r.key) + cmd("PTTL", r.key))
+	r.later(nearLease - 1)
+	r.says("$1\r\n1\r\n:-1\r\n")
+	r.wantHit(r.s, "$1\r\n1\r\n")
+	r.later(1)
+	r.ordinary(r.s, "$1\r\n1\r\n")
 }
 
 // TestNearExpires: a value is not used after its key has expired.
@@ -282,16 +323,30 @@ func TestNearKeepsNot(t *testing.T) {
 
 // TestNearOrdinary: clients that are in a special state are answered by the node.
 func TestNearOrdinary(t *testing.T) {
-	for _, c := range []string{
-		cmd("SELECT", "1"), cmd("CLIENT", "NO-TOUCH", "ON"), cmd("MULTI"), cmd("WATCH", "{x}other"),
-		cmd("HELLO", "3") + cmd("CLIENT", "TRACKING", "ON"),
+	for _, commands := range [][]string{
+		{cmd("SELECT", "1")}, {cmd("CLIENT", "NO-TOUCH", "ON")}, {cmd("MULTI")}, {cmd("WATCH", "{x}other")},
+		{cmd("HELLO", "3"), cmd("CLIENT", "TRACKING", "ON")}, {cmd("ECHO", "nothing special")},
 	} {
 		r := newNearRig(t, nil)
 		r.fill("$1\r\n1\r\n", ":-1\r\n")
 		s := r.open()
-		r.w.Received(s, []byte(c+cmd("GET", r.key)))
-		if got := r.output(s); strings.Contains(got, "$1\r\n1\r\n") {
-			t.Errorf("%q: %q", c, got)
+		for n, c := range append(commands, cmd("GET", r.key)) {
+			r.w.Received(s, []byte(c))
+			for try := 0; s.Commands <= uint64(n) && try < 10; try++ { // keyway asks nodes first
+				r.output(s)
+				for _, conn := range append(r.conns(0), r.conns(1)...) {
+					if conn.State() == pool.Ready && conn.Busy() {
+						conn.Received([]byte("+OK\r\n"), r.now)
+					}
+				}
+			}
+		}
+		want := uint64(0)
+		if strings.Contains(commands[0], "special") {
+			want = 1
+		}
+		if hits := r.w.Snapshot().NearHits; hits != want || s.Commands != uint64(len(commands)+1) {
+			t.Errorf("%q: %d hits, %d commands", commands, hits, s.Commands)
 		}
 	}
 }
@@ -301,6 +356,18 @@ func TestNearLost(t *testing.T) {
 	r := newNearRig(t, nil)
 	r.fill("$1\r\n1\r\n", ":-1\r\n")
 	r.watch.Fail(r.now, "reset")
+	r.ordinary(r.s, "$1\r\n1\r\n")
+
+	r = newNearRig(t, nil)
+	r.fill("$1\r\n1\r\n", ":-1\r\n")
+	nodes := []router.Node{{Name: "a", Addr: "10.0.0.1:1", Master: true}, {Name: "b", Addr: "10.0.0.2:1", Master: true}}
+	upper, lower := []slots.Range{{First: 8192, Last: 16383}}, []slots.Range{{First: 0, Last: 8191}}
+	swapped, err := router.NewStaticSlots(nodes, [][]slots.Range{upper, lower})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.w.SetTable(swapped)
+	r.node = 1 - r.node
 	r.ordinary(r.s, "$1\r\n1\r\n")
 
 	r = newNearRig(t, nil)

@@ -1,0 +1,87 @@
+package main
+
+// inNear are planted in near_cache.
+var inNear = []bug{
+	{
+		"a client that has written a hot key gets the older value", "proxy/near/cache.go",
+		"	if c.isBarred {\n		c.isBarred, c.fence = false, of.stamp\n	}\n", "",
+		"./proxy", "TestNearOwnWrites",
+	},
+	{
+		"a script bars nobody from hot keys", "proxy/near/cache.go",
+		"	if cmd.Unproven() {\n		return true\n	}\n",
+		"	if cmd.Unproven() {\n		return false\n	}\n",
+		"./proxy", "TestNearOwnWrites",
+	},
+	{
+		"a write that began before its key was hot is overlooked", "proxy/near/cache.go",
+		"if waits && began <= sp.born {", "if waits && began < 0 {",
+		"./proxy", "TestNearOlderWrites",
+	},
+	{
+		"a client that another process has served gets an older value", "proxy/engine/session.go",
+		"		w.Near.Fence(s)\n", "",
+		"./proxy", "TestNearTakenOver",
+	},
+	{
+		"behind a GET at the node the older value may come", "proxy/near/cache.go",
+		"if waits && oldest <= c.seq {", "if waits && c.isBarred && oldest <= c.seq {",
+		"./proxy", "TestNearNeverBack",
+	},
+	{
+		"a newer value that a node tells a client leaves the older one", "proxy/near/spot.go",
+		"if sp.isSet && !bytes.Equal(sp.reply, reply) {", "if sp.isSet && len(sp.reply) != len(reply) {",
+		"./proxy", "TestNearNeverBack",
+	},
+	{
+		"a value is kept that is older than what a node has told a client", "proxy/near/spot.go",
+		"	case sp.isTorn || f.hasSeen && sp.seen != maphash.Bytes(engine.HashSeed, f.value):\n",
+		"	case sp.isTorn:\n",
+		"./proxy", "TestNearNeverBack",
+	},
+	{
+		"the lease of a value begins when it arrives", "proxy/near/spot.go",
+		"sp.until = min(f.at+", "sp.until = min(w.Now+",
+		"./proxy", "TestNearLease",
+	},
+	{
+		"a value that is used is not asked for again", "proxy/near/cache.go",
+		"sp.hits >= worth && sp.fill == nil {", "sp.hits < 0 && sp.fill == nil {",
+		"./proxy", "TestNearLease",
+	},
+	{
+		"a value outlives its key", "proxy/near/spot.go",
+		"	return f.at + ttl*int64(time.Millisecond), true\n", "	return math.MaxInt64, true\n",
+		"./proxy", "TestNearExpires",
+	},
+	{
+		"the value of a lost connection stays", "proxy/near/watch.go",
+		"func (c *watch) Lost(*pool.Conn) { c.dropAll() }", "func (c *watch) Lost(*pool.Conn) {}",
+		"./proxy", "TestNearLost",
+	},
+	{
+		"values survive FLUSHALL at the node", "proxy/near/watch.go",
+		"	if !ok || resp.IsNull(keys) { // all keys\n		c.dropAll()\n", "	if !ok || resp.IsNull(keys) {\n",
+		"./proxy", "TestNearFlush",
+	},
+	{
+		"values stay at their former owners", "proxy/near/watch.go",
+		"	for _, sp := range of.spots {\n		of.drop(sp)\n	}\n	// A connection", "	// A connection",
+		"./proxy", "TestNearLost",
+	},
+	{
+		"between WATCH and EXEC the older value may come", "proxy/near/cache.go",
+		" && s.Block == nil && ", " && ",
+		"./proxy", "TestNearOrdinary",
+	},
+	{
+		"keys whose values are hardly used are read again and again", "proxy/near/spot.go",
+		"	if sp.hits >= worth {\n", "	if sp.hits >= 0 {\n",
+		"./proxy", "TestNearWorth",
+	},
+	{
+		"what keyway answers does not keep a key hot", "proxy/near/cache.go",
+		"	engine.ShowAnswered(w, &of.call, a.Frame(), len(sp.reply))\n", "",
+		"./proxy", "TestNearStaysHot",
+	},
+}

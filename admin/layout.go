@@ -3,6 +3,7 @@ package admin
 import (
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 // Layout is which node has which keys.
@@ -17,6 +18,9 @@ type Layout struct {
 	Rules  []LayoutRule `json:"rules"` // of a range
 	// Default is the node of the keys that no rule of a range matches; empty: they have none.
 	Default string `json:"default,omitempty"`
+	// Migrating are the slots that a cluster moves, as far as its nodes have said within the last seconds: keyway asks
+	// them while somebody looks.
+	Migrating []topology.Migration `json:"migrating"`
 	// From is the layout before, while it changes.
 	From *Layout `json:"from,omitempty"`
 }
@@ -57,6 +61,7 @@ func LayoutOf(t *router.Table, epoch int64) *Layout {
 	l := &Layout{
 		Type: t.Name, Cluster: t.Clustered(), Epoch: epoch,
 		Nodes: []LayoutNode{}, Spans: []LayoutSpan{}, Rules: []LayoutRule{},
+		Migrating: []topology.Migration{},
 	}
 	name := func(id router.NodeID) string {
 		if id < 0 || int(id) >= len(t.Nodes) {

@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/slowlog"
+	"github.com/keyway-proxy/keyway/topology"
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
@@ -29,7 +30,11 @@ func (p *served) newSampler() *overview.Sampler {
 func (p *served) views() admin.Views {
 	return admin.Views{
 		Overview: p.sampler.State, Events: p.newestEvents,
-		Layout: func() *admin.Layout { return admin.LayoutOf(p.srv.Table(), p.cfg.Load().Epoch()) },
+		Layout: func() *admin.Layout {
+			l := admin.LayoutOf(p.srv.Table(), p.cfg.Load().Epoch())
+			l.Migrating = append(l.Migrating, p.migrating()...)
+			return l
+		},
 		Clients: func(ctx context.Context, q clients.Query) ([]clients.Row, int, error) {
 			return server.ClientRows(ctx, p.srv, q)
 		},
@@ -40,6 +45,14 @@ func (p *served) views() admin.Views {
 			return server.Subscriptions(ctx, p.srv, count)
 		},
 	}
+}
+
+// migrating returns the slots that the cluster moves.
+func (p *served) migrating() []topology.Migration {
+	if of := p.observers.Load(); of != nil {
+		return of.slots.Slots()
+	}
+	return nil // it has not begun to serve
 }
 
 // newestEvents returns the last events of the pool and of the process, the newest first.

@@ -15,7 +15,7 @@ import (
 // newPage returns the page of a pool whose sampler exists.
 func (p *served) newPage() *page.Page {
 	return page.New(page.Source{
-		State: p.sampler.State, Table: p.srv.Table,
+		State: p.sampler.State, Table: p.srv.Table, Migrating: p.migrating,
 		HotKeys: func(ctx context.Context, count int) ([]hotkeys.Row, error) {
 			rows, err := server.HotKeys(ctx, p.srv, hotkeys.ByCommands, count)
 			return hotkeys.ForJSON(rows), err

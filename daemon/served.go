@@ -53,6 +53,7 @@ type served struct {
 // observers look at the nodes while keyway serves.
 type observers struct {
 	survey *topology.Survey
+	slots  *topology.Migrations
 	keys   *guard.Guard
 	stop   context.CancelFunc
 }
@@ -122,7 +123,11 @@ func (p *served) start() {
 // observe replaces the observers by those of the configuration.
 func (p *served) observe(cfg *config.Config, keys *guard.Guard) {
 	ctx, stop := context.WithCancel(p.beside)
-	o := &observers{survey: wiring.NewSurvey(cfg, p.log, p.srv.Table), keys: keys, stop: stop}
+	o := &observers{
+		survey: wiring.NewSurvey(cfg, p.log, p.srv.Table), slots: wiring.NewMigrations(cfg, p.srv.Table), keys: keys,
+		stop: stop,
+	}
+	p.of.watchers.Go(func() { o.slots.Run(ctx) })
 	p.of.watchers.Go(func() { o.survey.Run(ctx) })
 	p.of.watchers.Go(func() { o.keys.Run(ctx, p.srv.Table) })
 	if before := p.observers.Swap(o); before != nil {

@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 //go:embed page.html page.css page.js page.svg
@@ -96,7 +98,8 @@ type Page struct {
 	live   hub
 
 	mu     sync.Mutex
-	drawn  *router.Table // whose picture layout is
+	drawn  *router.Table        // whose picture layout is
+	moved  []topology.Migration // that it shows
 	layout *Picture
 }
 
@@ -117,15 +120,19 @@ func (p *Page) look(asked *string) *view {
 		return v
 	}
 	t := p.source.Table()
+	var moved []topology.Migration
+	if p.source.Migrating != nil {
+		moved = p.source.Migrating()
+	}
 	if asked != nil {
 		key := typed(*asked)
-		v.Where, v.Picture = whereIs(t, *asked), pictureOf(t, &key)
+		v.Where, v.Picture = whereIs(t, *asked), pictureOf(t, &key, moved)
 		return v
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.drawn != t {
-		p.drawn, p.layout = t, pictureOf(t, nil)
+	if p.drawn != t || !slices.Equal(p.moved, moved) {
+		p.drawn, p.moved, p.layout = t, moved, pictureOf(t, nil, moved)
 		p.layout.html = section{"picture", "picture", p.layout}.html()
 	}
 	v.Picture = p.layout

@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-proxy/keyway/page"
 	"github.com/keyway-proxy/keyway/router"
 	sample "github.com/keyway-proxy/keyway/test/page"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 // get returns the answer of a page to a request for it.
@@ -280,6 +281,38 @@ func TestPictureHasAllKeys(t *testing.T) {
 			width > 201) {
 			t.Errorf("%s: %d pieces of %.1f %% in all", c.table.Name, pieces, width)
 		}
+	}
+}
+
+// TestSlotsOnTheirWay: slots that a cluster moves are hatched in the strip, wide enough to be seen, and named in words.
+// The picture follows.
+func TestSlotsOnTheirWay(t *testing.T) {
+	source := sample.NewSample(3, sample.Slots(3)).Source()
+	moved := []topology.Migration{{Slot: 5, From: "10.0.1.1:6379", To: "10.0.1.2:6379"},
+		{Slot: 6, From: "10.0.1.1:6379", To: "10.0.1.2:6379"}, {Slot: 16383, From: "10.0.1.3:6379", To: "abc"}}
+	source.Migrating = func() []topology.Migration { return moved }
+	p := page.New(source)
+	look := func() string {
+		answer := httptest.NewRecorder()
+		p.ServePage(answer, httptest.NewRequest("GET", "/", nil), nil)
+		return answer.Body.String()
+	}
+	text := look()
+	for _, want := range []string{
+		`<svg x="0.031%" width="0.400%" height="52"><title>slots 5–6 from node-0 to node-1</title><rect class="c1"`,
+		`<svg x="99.600%" width="0.400%" height="52"><title>slots 16,383 from node-2 to abc</title><rect class="c-1"`,
+		"The cluster moves slots 5–6 from node-0 to node-1; 16,383 from node-2 to abc.", "hatched: keys that move",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if moved = moved[2:]; strings.Contains(look(), "5–6") || !strings.Contains(look(), "moves slots 16,383 from") {
+		t.Error("the picture does not follow")
+	}
+	moved = nil
+	if text := look(); strings.Contains(text, "moves slots") || strings.Contains(text, "hatched") {
+		t.Error("the picture shows what is over")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/router"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 const (
@@ -87,8 +88,8 @@ type drawing struct {
 	legend map[router.NodeID]*Share
 }
 
-// pictureOf draws a table. key is marked if it is not nil.
-func pictureOf(t *router.Table, key *string) *Picture {
+// pictureOf draws a table. key is marked if it is not nil. moved are slots that a cluster moves.
+func pictureOf(t *router.Table, key *string, moved []topology.Migration) *Picture {
 	d := &drawing{table: t, colour: map[router.NodeID]int{router.None: -1}, legend: map[router.NodeID]*Share{}}
 	d.Kind, d.Moving = t.Name, t.IsMoving()
 	shares := t.Shares()
@@ -114,6 +115,7 @@ func pictureOf(t *router.Table, key *string) *Picture {
 		d.columns(spans, places, e)
 	case len(spans) > 0:
 		d.strip(spans, places, e)
+		d.migrations(moved, places)
 	default:
 		d.rulers(e)
 	}
@@ -194,6 +196,59 @@ func (d *drawing) strip(spans []router.Span, places uint64, e *router.Explanatio
 	}
 	d.Strips = []Strip{strip}
 	d.Words = fmt.Sprintf("%s slots in %s", grouped(int64(places)), counted(len(spans), "piece"))
+}
+
+const (
+	leastWidth   = 0.4 // percent: how wide a slot is drawn that is on its way, or nobody would see it
+	maxMigrating = 100 // runs of slots that are drawn so
+	maxNamed     = 5   // of these in words
+)
+
+// migrations draws slots that a cluster moves over its strip, in the colour of the node to which they go.
+func (d *drawing) migrations(moved []topology.Migration, places uint64) {
+	var named []string
+	runs := 0
+	for i := 0; i < len(moved); {
+		first := moved[i]
+		last := first
+		for i++; i < len(moved) && moved[i].Slot == last.Slot+1 && moved[i].From == last.From &&
+			moved[i].To == last.To; i++ {
+			last = moved[i]
+		}
+		what := between(router.Span{First: uint64(first.Slot), Last: uint64(last.Slot)}) + " from " +
+			d.named(first.From) + " to " + d.named(first.To)
+		if runs++; runs > maxMigrating {
+			continue
+		}
+		if len(named) < maxNamed {
+			named = append(named, what)
+		}
+		width := max(float64(last.Slot-first.Slot+1)/float64(places)*100, leastWidth)
+		x := min(float64(first.Slot)/float64(places)*100, 100-width)
+		piece := Piece{X: ofHundred(x, 100), Width: ofHundred(width, 100), Colour: -1, Title: "slots " + what,
+			Moving: true}
+		if to, ok := d.table.ByAddr(first.To); ok && d.legend[to] != nil {
+			piece.Colour = d.colour[to]
+		}
+		d.Strips[0].Pieces = append(d.Strips[0].Pieces, piece)
+	}
+	if len(named) == 0 {
+		return
+	}
+	d.Moving = true
+	text := "The cluster moves slots " + strings.Join(named, "; ")
+	if more := runs - len(named); more > 0 {
+		text += fmt.Sprintf("; and %s more", counted(more, "run"))
+	}
+	d.Note = strings.TrimSpace(d.Note + " " + text + ".")
+}
+
+// named returns the name of the node with an address.
+func (d *drawing) named(addr string) string {
+	if id, ok := d.table.ByAddr(addr); ok {
+		return d.name(id)
+	}
+	return shown(addr)
 }
 
 // columns draws a modulo.
@@ -383,8 +438,9 @@ func (d *drawing) finish(places uint64) {
 		}
 		d.Legend = append(d.Legend, *s)
 	}
-	if older := d.table; d.Moving && !slices.ContainsFunc(d.Legend, func(s Share) bool { return s.Comes != "" }) {
-		before, _ := older.Sides()
+	comes := func(s Share) bool { return s.Comes != "" }
+	if d.table.IsMoving() && !slices.ContainsFunc(d.Legend, comes) {
+		before, _ := d.table.Sides()
 		d.Note = strings.TrimSpace(d.Note + " Keys move from a layout of " + before.Name + ".")
 	}
 }

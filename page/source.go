@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slowlog"
+	"github.com/keyway-proxy/keyway/topology"
 )
 
 // Source is where a page gets what it shows of one pool. The functions may be called from any goroutine.
@@ -17,6 +18,8 @@ import (
 type Source struct {
 	State func() overview.State // never nil
 	Table func() *router.Table  // the layout in force; nil: there is no picture
+	// Migrating are the slots that a cluster moves.
+	Migrating func() []topology.Migration
 
 	HotKeys       func(ctx context.Context, count int) ([]hotkeys.Row, error)
 	BigKeys       func(ctx context.Context, count int) ([]bigkeys.Row, error)

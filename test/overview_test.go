@@ -164,6 +164,38 @@ func TestLayoutIsShown(t *testing.T) {
 	}
 }
 
+// TestMigratingSlotsAreShown: /layout and the page name the slots that a real cluster moves, as long as it does.
+func TestMigratingSlotsAreShown(t *testing.T) {
+	t.Parallel()
+	cluster, adminAddr := redistest.NewCluster(t, 3, 0), freeAddr(t)
+	redistest.ServeProcess(t, "admin: "+adminAddr+"\n"+cluster.SeedsYAML())
+	const slot = 5
+	from := cluster.Owner(0, slot)
+	to := (from + 1) % 3
+	source, target := cluster.Nodes[from], cluster.Nodes[to]
+	migrating := func() string {
+		var l admin.Layout
+		if err := json.Unmarshal([]byte(get(t, "http://"+adminAddr+"/layout")), &l); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(l.Cluster, l.Migrating)
+	}
+	if got := migrating(); got != "true []" {
+		t.Errorf("before: %s", got)
+	}
+	target.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "IMPORTING", cluster.IDs[from])
+	source.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "MIGRATING", cluster.IDs[to])
+	want := fmt.Sprintf("true [{%d %s %s}]", slot, source.Addr, target.Addr)
+	redistest.Eventually(t, 20*time.Second, "the layout names the slot", func() bool { return migrating() == want })
+	words := fmt.Sprintf("The cluster moves slots %d from %s to %s.", slot, source.Addr, target.Addr)
+	if text := get(t, "http://"+adminAddr+"/"); !strings.Contains(text, words) {
+		t.Errorf("the page does not say %q", words)
+	}
+	target.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "STABLE")
+	source.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "STABLE")
+	redistest.Eventually(t, 20*time.Second, "no slot is on its way", func() bool { return migrating() == "true []" })
+}
+
 // list returns the list of a page.
 func list(t *testing.T, adminAddr, page, name string) []map[string]any {
 	t.Helper()

@@ -121,6 +121,11 @@ func SampleKeys(ctx context.Context, c *config.Config, t *router.Table) []guard.
 	return guard.Look(ctx, Accounts(c), c.Backend.ConnectTimeout, t, t.Owners())
 }
 
+// NewMigrations returns what knows which slots a cluster moves that a running server follows.
+func NewMigrations(c *config.Config, table func() *router.Table) *topology.Migrations {
+	return topology.NewMigrations(Accounts(c), c.Backend.ConnectTimeout, table)
+}
+
 // NewSurvey returns a survey of the nodes of a running server, whose current table is
 // table().
 func NewSurvey(c *config.Config, log *slog.Logger, table func() *router.Table) *topology.Survey {

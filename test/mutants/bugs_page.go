@@ -59,4 +59,14 @@ var inPage = []bug{
 		"			defer context.AfterFunc(ctx, end)()\n", "",
 		"./test/page", "TestPageOfARunningKeyway",
 	},
+	{
+		"a slot is shown to go where it comes from", "topology/migrations.go",
+		"		if !isLeaving {\n			of.From", "		if isLeaving {\n			of.From",
+		"./topology", "TestMigrationsIn",
+	},
+	{
+		"the picture goes on to show slots that a cluster has moved", "page/page.go",
+		"	if p.drawn != t || !slices.Equal(p.moved, moved) {", "	if p.drawn != t {",
+		"./page", "TestSlotsOnTheirWay",
+	},
 }

@@ -49,11 +49,10 @@ const maxThreads = 16
 
 // busyTile says how busy the threads are.
 func busyTile(s *overview.State) Tile {
-	of := sparkOf(s.History.Busy, func(share float64) string { return percent(share) })
+	of := sparkOf(s.History.Busy, percent)
 	tile := Tile{Name: "Busiest thread", Value: percent(s.Now.Busy), Spark: &of, SparkOf: "busy share"}
 	for _, t := range s.Threads[:min(len(s.Threads), maxThreads)] {
-		tile.Bars = append(tile.Bars, Bar{fmt.Sprintf("thread %d", t.Index), fmt.Sprintf("%s, %s/s, %s",
-			percent(t.Busy), number(t.Commands), counted(t.Clients, "client")), int(100*t.Busy + 0.5)})
+		tile.Bars = append(tile.Bars, Bar{fmt.Sprintf("thread %d", t.Index), percent(t.Busy), int(100*t.Busy + 0.5)})
 	}
 	if more := len(s.Threads) - maxThreads; more > 0 {
 		tile.Details = []string{fmt.Sprintf("and %d more", more)}

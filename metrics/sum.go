@@ -40,7 +40,7 @@ func (s *Snapshot) add(o *Snapshot) {
 	s.Rules = merge(s.Rules, o.Rules, func(a, b *LockRule) bool { return a.Match == b.Match })
 	s.Users = merge(s.Users, o.Users, func(a, b *User) bool { return a.Name == b.Name })
 	s.Threads = append(s.Threads, o.Threads...)
-	s.Covered = s.Covered && o.Covered
+	s.Covered, s.Paused = s.Covered && o.Covered, max(s.Paused, o.Paused)
 }
 
 // merge adds each element of others to the one of all that is the same, or appends it.

@@ -224,7 +224,8 @@ type Snapshot struct {
 	Threads  []Thread // the thread's own; in a sum, those of all threads
 	Layout   string
 	Epoch    uint64
-	Covered  bool // every slot has an owner
+	Covered  bool          // every slot has an owner
+	Paused   time.Duration // how long a CLIENT PAUSE goes on; 0: there is none
 }
 
 // help has the help text of each metric.

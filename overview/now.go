@@ -111,6 +111,12 @@ func (s *Sampler) problems(state *State, others []Problem, at time.Time) []Probl
 			all = append(all, Problem{Severity: Bad, Text: "some slots have no node, so commands for them fail",
 				Help: "redis-cli --cluster check NODE says which slots"})
 		}
+		if left := now.paused - at.Sub(now.at); left > 0 {
+			all = append(all, Problem{Severity: Warn,
+				Text: fmt.Sprintf("commands of clients wait, since somebody has paused them: %s more",
+					left.Round(time.Second)),
+				Help: "CLIENT UNPAUSE ends that; /events may say who it was"})
+		}
 		all = append(all, now.problems...)
 	}
 	all = append(all, state.Now.problems(state.Threads)...)

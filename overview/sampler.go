@@ -79,7 +79,8 @@ type sample struct {
 	gauges   metrics.Gauges
 	isWhole  bool // every slot has an owner
 	layout   string
-	problems []Problem // of locks on a majority of nodes
+	paused   time.Duration // how long CLIENT PAUSE goes on
+	problems []Problem     // of locks on a majority of nodes
 	memory   int64
 }
 
@@ -137,7 +138,7 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 	all := metrics.Sum(threads)
 	now := sample{
 		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
-		problems: LockProblems(&all), memory: memory, commands: all.Commands,
+		problems: LockProblems(&all), memory: memory, commands: all.Commands, paused: all.Paused,
 	}
 	for i := range all.Families {
 		now.latency.Add(&all.Families[i])

@@ -3,10 +3,12 @@ package test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
@@ -146,6 +148,12 @@ func TestPauseByRequest(t *testing.T) {
 		}
 	}
 	other := redistest.Dial(t, r.listen)
+	isPaused := func() bool {
+		return slices.ContainsFunc(stateAt(t, r.admin).Problems, func(p overview.Problem) bool {
+			return strings.HasPrefix(p.Text, "commands of clients wait, since somebody has paused them: ")
+		})
+	}
+	redistest.Eventually(t, 10*time.Second, "the overview says that clients wait", isPaused)
 	for i := range all {
 		if got := other.Do("EXISTS", fmt.Sprint("key:", i)); got.Int != 0 {
 			t.Error("a client writes although all of them wait")
@@ -157,6 +165,7 @@ func TestPauseByRequest(t *testing.T) {
 			t.Errorf("SET: %s, %v", reply.Text, err)
 		}
 	}
+	redistest.Eventually(t, 10*time.Second, "the overview says that clients go on", func() bool { return !isPaused() })
 	if eventOf(t, r.admin, "operator", "POST /clients/pause", "result=commands of clients that may write wait") == nil {
 		t.Errorf("%s", get(t, "http://"+r.admin+"/events"))
 	}

@@ -79,6 +79,9 @@ func (p *pauses) end() {
 	p.w.Gate = nil
 }
 
+// Left returns how long commands go on to wait.
+func (p *pauses) Left() time.Duration { return time.Duration(max(p.until-p.w.Now, 0)) }
+
 // Delays reports whether a CLIENT PAUSE delays the command.
 func (p *pauses) Delays(s *engine.Session, cmd *command.Command, a command.Args) bool {
 	if p.w.Now >= p.until {

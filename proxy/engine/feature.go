@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/clients"
@@ -338,6 +339,8 @@ const (
 type gate interface {
 	// Delays reports whether the command has to wait.
 	Delays(s *Session, cmd *command.Command, a command.Args) bool
+	// Left returns how long commands go on to wait.
+	Left() time.Duration
 }
 
 // outside has keys that are on no node of the layout.

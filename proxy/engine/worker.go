@@ -387,6 +387,9 @@ func (w *Worker) Snapshot() metrics.Snapshot {
 	for i, n := range w.Nodes {
 		s.Nodes = append(s.Nodes, n.snapshot(w.Table.Nodes[i].Master))
 	}
+	if w.Gate != nil {
+		s.Paused = w.Gate.Left()
+	}
 	if w.Outside != nil {
 		w.Outside.Count(&s)
 	}

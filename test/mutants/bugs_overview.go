@@ -52,4 +52,9 @@ var inOverview = []bug{
 		"		if all[i].Decision == register.Cancelled {", "		if all[i].Decision == register.Go {",
 		"./test", "TestSteeringByRequests",
 	},
+	{
+		"nobody sees that clients are paused", "proxy/engine/worker.go",
+		"		s.Paused = w.Gate.Left()", "		_ = w.Gate.Left()",
+		"./test", "TestPauseByRequest",
+	},
 }

@@ -28,6 +28,7 @@ type Order struct {
 // Field is a parameter that an operator chooses.
 type Field struct {
 	Name, Label, Value string
+	Unit               string   // of the value, in the request
 	Choices            []string // empty: any text
 }
 
@@ -50,11 +51,13 @@ func (v *view) Operate() *panel {
 		{Name: "Reload", Path: "reload", Command: "keyway reload -c FILE", IsOpen: true,
 			Does: "read the configuration again, and apply all changes or none"},
 		{Name: "Set level", Path: "log-level", Command: "KEYWAY LOG {}",
-			Does:  "set the level of the log, which is " + shown(of.Level()) + "; file: as the file says",
-			Field: &Field{"level", "Level", "debug", []string{"debug", "info", "warn", "error", "file"}}},
+			Does: "set the level of the log, which is " + shown(of.Level()) + "; file: as the file says",
+			Field: &Field{Name: "level", Label: "Level", Value: "debug",
+				Choices: []string{"debug", "info", "warn", "error", "file"}}},
 		{Name: "Pause clients", Path: "clients/pause?mode=write", Command: "CLIENT PAUSE {} WRITE",
-			Does:  "make commands that may write wait for so long",
-			Field: &Field{"for", "How long", "10s", []string{"10s", "30s", "1m", "5m"}}},
+			Does: "make commands that may write wait for so long",
+			Field: &Field{Name: "for", Label: "Milliseconds", Value: "10000", Unit: "ms",
+				Choices: []string{"1000", "10000", "30000", "60000", "300000"}}},
 		{Name: "Go on", Path: "clients/unpause", Command: "CLIENT UNPAUSE", Does: "end all such waiting"},
 	}}
 }
@@ -76,7 +79,7 @@ func steering(s *overview.Switch, acts bool) (all []Order) {
 				Does: "stop moving keys; those that clients use still move"},
 			{Name: "Set rate", Path: "switch/rate", Command: "keyway rate {} -c FILE",
 				Does:  "move at most so many keys in a second; auto: as fast as the nodes answer quickly",
-				Field: &Field{"keys", "Keys in a second, auto or unlimited", "1000", nil}},
+				Field: &Field{Name: "keys", Label: "Keys in a second, auto or unlimited", Value: "1000"}},
 			{Name: "Reverse", Path: "switch/reverse", Command: "keyway reverse -c FILE",
 				Does: "take the change back: the keys that have moved go back"},
 		}

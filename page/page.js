@@ -185,7 +185,7 @@ async function send() {
   if (needsToken()) token ||= part("token").value.trim();
   askForToken();
   const url = new URL(order.order, location.href);
-  if (order.field) url.searchParams.set(order.field, order.chosen());
+  if (order.field) url.searchParams.set(order.field, order.chosen() + (order.unit ?? ""));
   if (document.body.dataset.pool) url.searchParams.set("pool", document.body.dataset.pool);
   part("go").disabled = true;
   tell("keyway is at it.", false);

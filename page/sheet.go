@@ -9,8 +9,7 @@ type Sheet struct {
 	Empty     string // what an empty table says
 	Columns   []Column
 	Rows      []Row
-	More      int  // rows that are left out
-	Half      bool // it stands beside another one
+	More      int // rows that are left out
 }
 
 // Column is the head of a column.

@@ -110,7 +110,7 @@ func stateCell(n *overview.Node, now time.Time) Cell {
 
 // commandsSheet lists the commands of the last minute.
 func commandsSheet(s *overview.State) *Sheet {
-	sheet := &Sheet{ID: "commands", Half: true, Title: "Commands", Note: "used in the last minute",
+	sheet := &Sheet{ID: "commands", Title: "Commands", Note: "used in the last minute",
 		Empty: "No commands in the last minute.",
 		Columns: []Column{{Name: "Command"}, {Name: "Calls/s", Number: true},
 			{Name: "p50", Number: true, Help: "half of its replies take no longer"},
@@ -134,7 +134,7 @@ func (s *Sheet) bound(count, most int) int {
 
 // keywaysSheet lists the keyways on the same nodes.
 func keywaysSheet(s *overview.State) *Sheet {
-	sheet := &Sheet{ID: "keyways", Half: true, Title: "Keyways", Note: "connected to the same nodes",
+	sheet := &Sheet{ID: "keyways", Title: "Keyways", Note: "connected to the same nodes",
 		Empty: "This keyway has seen no other at its nodes.", Columns: []Column{{Name: "Instance"}, {Name: "From"},
 			{Name: "Version"}, {Name: "Layout"}}}
 	for _, k := range s.Keyways[:sheet.bound(len(s.Keyways), 100)] {

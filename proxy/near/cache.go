@@ -18,7 +18,7 @@ import (
 //	client b   GET k  <---  $1 v                                   a hit
 //	           drop k  <---  watch  <--- >invalidate k --  node    somebody has changed k
 //
-// What a client sees never goes back in time:
+// What a client sees never goes back in time (decision 15):
 //
 //   - Commands of its own that may have changed a key, or have seen it otherwise than by GET, bar the
 //     client: it gets no value from here until they are answered and, after that, the watch has

@@ -7,6 +7,7 @@ import (
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/journey"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/pool"
@@ -38,7 +39,7 @@ type Worker struct {
 	Keyless string            // scripts without keys run on the node of this key
 	Locks   quorum.Rules      // which keys are locks on a majority of nodes outside the layout
 
-	SlowLog
+	Recording
 
 	Reads Reads // which nodes serve commands that only read
 	ReplicaReads
@@ -99,6 +100,12 @@ type Moves struct {
 
 // DefaultRemember needs about 100 MB, if as many keys are used.
 const DefaultRemember = 1 << 20
+
+// Recording says what is recorded of single commands.
+type Recording struct {
+	SlowLog
+	Journeys journey.Settings // of traces and of the access log
+}
 
 // SlowLog says what SLOWLOG logs.
 type SlowLog struct {

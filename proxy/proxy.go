@@ -38,6 +38,7 @@ func New(o Options, table *router.Table) *Worker { return engine.New(o, table, p
 type (
 	Worker     = engine.Worker
 	Options    = options.Worker
+	Recording  = options.Recording
 	SlowLog    = options.SlowLog
 	Session    = engine.Session
 	Ready      = engine.Ready

@@ -10,7 +10,7 @@ import (
 // waited in keyway before it was written, and how long for the node. SLOWLOG GET has six
 // elements for it, as Redis has: some clients accept no more.
 func TestSlowLogSplitsTheTime(t *testing.T) {
-	r := newRig(t, Options{SlowLog: SlowLog{SlowerThan: 10 * time.Millisecond, SlowEntries: 9}})
+	r := newRig(t, Options{Recording: Recording{SlowLog: SlowLog{SlowerThan: 10 * time.Millisecond, SlowEntries: 9}}})
 	r.feed(cmd("GET", onA))
 	r.pass(10 * time.Millisecond)
 	r.sent(0) // the node's socket takes it only now

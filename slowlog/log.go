@@ -109,6 +109,12 @@ func (l *Log) trim() {
 // IsSlow reports whether a command that took ns nanoseconds is to be recorded.
 func (l *Log) IsSlow(ns int64) bool { return ns >= l.look }
 
+// Lists reports whether SLOWLOG lists a command that took ns nanoseconds. It lists no blocking commands, because
+// their duration is intended.
+func (l *Log) Lists(cmd *command.Command, ns int64) bool {
+	return ns >= l.from && !cmd.Has(command.Blocking)
+}
+
 // Slow describes a slow command.
 type Slow struct {
 	Command    *command.Command

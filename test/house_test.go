@@ -20,8 +20,8 @@ const module = "github.com/keyway-proxy/keyway/"
 // core are the packages of the core, the lower ones first.
 const core = "resp command names quota acl slots hashring router metrics buffer errtext " +
 	"clients refusal retry emulation freshness info lua hotkeys bigkeys transaction locks dryrun register scan " +
-	"slowlog transfer pool shared logins quorum options proxy/engine proxy/answers proxy/blocking proxy/drain " +
-	"proxy/handover proxy/limiting proxy/near proxy/observe proxy/pubsub proxy/pull proxy/quorum " +
+	"slowlog journey transfer pool shared logins quorum options proxy/engine proxy/answers proxy/blocking " +
+	"proxy/drain proxy/handover proxy/limiting proxy/near proxy/observe proxy/pubsub proxy/pull proxy/quorum " +
 	"proxy/tracking proxy/txn proxy"
 
 // packages returns what go list knows about the module's packages.
@@ -69,7 +69,7 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"layer 0",
 	},
 	{
-		"clients errtext freshness info refusal register slowlog",
+		"clients errtext freshness info journey refusal register slowlog",
 		module + "router " + module + "pool " + module + "proxy",
 		"they know replies and figures",
 	},

@@ -116,7 +116,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		},
 		ClientOutput: int(c.Limits.ClientOutput),
 		IdleTimeout:  c.Clients.IdleTimeout,
-		SlowLog:      proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries},
+		Recording:    recording(c),
 		Permissions:  permissions(c, users, allow, deny),
 		PerKey:       perKey, Keyless: c.Scripts.Keyless,
 		Locks:      lockRules(c),
@@ -135,6 +135,11 @@ func keyTraffic(c *config.Config) proxy.KeyTraffic {
 		}
 	}
 	return t
+}
+
+// recording returns what is recorded of single commands.
+func recording(c *config.Config) proxy.Recording {
+	return proxy.Recording{SlowLog: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries}}
 }
 
 // durabilities are the values of switch.durable.

@@ -403,8 +403,8 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	w.watchTraffic(c, frame, p)
 	if p.Last {
-		if r.Unfinished == 1 && w.SlowLog.IsSlow(w.Now-r.start) {
-			c.recordSlow(frame, conn.WrittenAt())
+		if r.journey != nil || r.Unfinished == 1 && w.SlowLog.IsSlow(w.Now-r.start) {
+			c.record(frame, conn.WrittenAt(), p)
 		}
 		if !c.replica {
 			w.retries.failOvertaken(s, c, frame)
@@ -444,6 +444,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		}
 	}
 	c.forgetReceived()
+	w.journeys.failed(c, frame, f)
 	if c.outlives(conn, frame, f) {
 		return
 	}
@@ -470,6 +471,17 @@ func (c *Call) RecordIfSlow(frame []byte, written int64) {
 	}
 }
 
+// record records the call's request if it has taken long, and the call if the journey of its request is recorded. p is
+// the last piece of the reply.
+func (c *Call) record(frame []byte, written int64, p pool.Piece) {
+	if c.Request.Unfinished == 1 {
+		c.RecordIfSlow(frame, written)
+	}
+	if c.Request.journey != nil {
+		c.Worker().journeys.tried(c, written, p)
+	}
+}
+
 // recordSlow is RecordIfSlow for a request that has taken long.
 func (c *Call) recordSlow(frame []byte, written int64) {
 	r, w := c.Request, c.Worker()
@@ -481,6 +493,9 @@ func (c *Call) recordSlow(frame []byte, written int64) {
 		slow.Queued = max(written-r.start, 0)
 	}
 	w.SlowLog.Record(slow)
+	if w.journeys.slow != 0 && w.SlowLog.Lists(r.Command, slow.Took) {
+		w.journeys.follow(c, frame)
+	}
 }
 
 // outcomeUnknown returns the error for a command that the node may have executed.

@@ -88,7 +88,7 @@ func (in *inputs) consume(s *Session, b []byte) (n int) {
 			}
 			watcher := w.Observer
 			w.Hidden, w.Whole = false, p
-			if !w.dispatch(s, p) {
+			if !w.journeys.begin(s, p, length) {
 				return n
 			}
 			s.Commands++

@@ -5,6 +5,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/journey"
 	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
@@ -33,10 +34,11 @@ type Request struct {
 	reply      buffer.Parked
 	witnessed  WitnessedReply // nil: nobody else wants the reply
 	Merge      *Merger
-	prefix     *names.Prefix // of the user who sent the command; nil: none
-	shape      names.Shape   // where the reply has names that are still whole
-	share      *quota.Share  // of the user whose commands under way are bounded, with this one; nil: of none
-	Call       Call          // the only call of most requests
+	prefix     *names.Prefix    // of the user who sent the command; nil: none
+	shape      names.Shape      // where the reply has names that are still whole
+	share      *quota.Share     // of the user whose commands under way are bounded, with this one; nil: of none
+	journey    *journey.Journey // nil: nothing is recorded of the command
+	Call       Call             // the only call of most requests
 }
 
 // ending appends to dst the client's reply to a request whose calls have all ended. The
@@ -62,6 +64,9 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 		r.share.Begin()
 	}
 	r.Call.Request = r
+	if s.Worker.journeys.pending != nil && cmd != nil {
+		s.Worker.journeys.claim(r)
+	}
 	r.seq = s.seq
 	s.seq++
 	if s.line.tail == nil {
@@ -82,6 +87,9 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 func (s *Session) Answer(cmd *command.Command, reply []byte) {
 	if cmd != nil {
 		s.Worker.Count(cmd, s.Worker.Now, len(reply) > 0 && reply[0] == '-')
+	}
+	if s.Worker.journeys.pending != nil {
+		s.Worker.journeys.answered(s, reply)
 	}
 	if s.Unanswered() {
 		return
@@ -202,6 +210,9 @@ func (r *Request) park(b []byte) {
 // deliver sends the client a piece of the request's only reply, or parks the piece until
 // the request's turn.
 func (r *Request) deliver(b []byte) {
+	if r.journey != nil {
+		r.journey.Replied(b)
+	}
 	switch {
 	case r.prefix == nil:
 	case r.shape != names.NoNames:
@@ -272,6 +283,9 @@ func (c *Call) finish(failed bool) {
 		}
 		r.done = true
 		w.Count(r.Command, r.start, failed)
+		if r.journey != nil {
+			w.journeys.ended(r)
+		}
 		s.advance()
 	}
 	if s.Inflight == 0 && s.Has(Draining) {
@@ -346,6 +360,9 @@ func (w *Worker) free(r *Request) {
 	}
 	if r.witnessed != nil {
 		r.witnessed.Drop()
+	}
+	if r.journey != nil {
+		w.journeys.cut(r)
 	}
 	if r.Merge != nil {
 		w.Mergers.put(r.Merge)

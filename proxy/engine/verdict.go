@@ -103,6 +103,9 @@ func (c *Call) onError(conn *pool.Conn, frame []byte, reply []byte) bool {
 	w := c.Worker()
 	v := Decide(w, c, conn, reply)
 	w.Ready.Refresh = w.Ready.Refresh || v.Refresh
+	if v.Do != delivered && (w.journeys.slow != 0 || c.Request.journey != nil) {
+		w.journeys.refused(c, frame, conn.WrittenAt(), reply)
+	}
 	switch v.Do {
 	case failed:
 		w.Stats.NotExecuted++
@@ -341,6 +344,9 @@ func (c *Call) forgetReceived() {
 	w := c.Worker()
 	r := c.Request
 	c.received = 0
+	if r.journey != nil {
+		r.journey.Unreply()
+	}
 	if r.Merge != nil {
 		r.Session.Parked -= len(r.Merge.Replies[c.index])
 		r.Merge.Replies[c.index] = r.Merge.Replies[c.index][:0]

@@ -11,6 +11,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/freshness"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/journey"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/lua"
 	"github.com/keyway-proxy/keyway/metrics"
@@ -70,7 +71,8 @@ type Worker struct {
 
 	Siblings siblings
 	assembled
-	SlowLog slowlog.Log
+	SlowLog  slowlog.Log
+	journeys journeys
 }
 
 // turn is what belongs to the current turn, and the time of the last sweep.
@@ -120,6 +122,7 @@ type Ready struct {
 	Alarms   []locks.Alarm // for the log: locks that are broken
 	Limited  []Limitation  // for the log: users whose clients begin to wait
 	Deeds    []Deed        // for the record of what operators did
+	Followed journey.Batch // for traces and the access log
 	Garbage  int           // bytes of large buffers that the worker no longer uses
 }
 
@@ -160,6 +163,7 @@ func New(o options.Worker, table *router.Table, parts *Parts) *Worker {
 	w.Now = o.Now
 	w.ByID, w.Scratch = map[uint64]*Session{}, make([]byte, 0, 4<<10)
 	w.Stats = metrics.NewStats(command.Count)
+	w.journeys = newJourneys(w)
 	w.SlowLog = slowlog.New(o.SlowerThan, o.SlowEntries, o.Index, o.Workers)
 	w.Inputs = inputs{w: w, parser: new(resp.Parser)}
 	w.Learned = learnedCommands{w: w, names: map[string]*command.Command{}}
@@ -300,7 +304,7 @@ func (w *Worker) EndTurn() *Ready {
 }
 
 // Taken tells the worker that the shell has handled Refresh, Look, Asks, Users, Notes,
-// Events, Refusals, Alarms, Limited, Deeds and Garbage of Ready.
+// Events, Refusals, Alarms, Limited, Deeds, Followed and Garbage of Ready.
 func (w *Worker) Taken() {
 	r := &w.Ready
 	r.Refresh, r.Look, r.Garbage = false, 0, 0
@@ -310,6 +314,7 @@ func (w *Worker) Taken() {
 	r.Asks, r.Notes, r.Refusals, r.Alarms = r.Asks[:0], r.Notes[:0], r.Refusals[:0], r.Alarms[:0]
 	r.Limited, r.Events = r.Limited[:0], r.Events[:0]
 	r.Deeds = r.Deeds[:0]
+	r.Followed.Reset()
 }
 
 // Clients returns the number of open sessions.
@@ -566,6 +571,7 @@ func Configure(w *Worker, o options.Worker) {
 	w.Scripts.keyless = []byte(o.Keyless)
 	w.Scripts.Cache.SetPerKey(o.PerKey)
 	w.Reads.configure()
+	w.journeys.configure(before.Journeys)
 	if w.Options.SlowerThan != before.SlowerThan || w.Options.SlowEntries != before.SlowEntries {
 		w.SlowLog.Configure(w.Options.SlowerThan, w.Options.SlowEntries) // otherwise CONFIG SET's settings stay
 	}

@@ -1,0 +1,268 @@
+package engine
+
+import (
+	"github.com/keyway-proxy/keyway/command"
+	"github.com/keyway-proxy/keyway/journey"
+	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/resp"
+)
+
+// journeys records the journeys of some commands: of those that a sampler chooses, and of slow ones. A command that
+// is sent again is recorded in case it becomes slow.
+type journeys struct {
+	journey.Sampler
+	w       *Worker
+	slow    journey.Purpose  // for which all slow commands are recorded
+	pending *journey.Journey // of the command that is being dispatched, and has neither a request nor a reply yet
+	of      *Session         // its client
+	unused  []*journey.Journey
+	inUse   int
+	keys    []int // the positions of a command's keys
+}
+
+const (
+	// maxJourneys bounds the journeys under way, and maxFollowed those that end in one turn. Others are counted
+	// as lost.
+	maxJourneys = 4096
+	maxFollowed = 1024
+)
+
+// upperNames has the names of commands as journeys show them, by their ids.
+var upperNames = func() []string {
+	names := make([]string, command.Count)
+	for _, c := range command.ByID {
+		names[c.ID] = c.Upper()
+	}
+	return names
+}()
+
+func newJourneys(w *Worker) journeys {
+	js := journeys{w: w, Sampler: journey.NewSampler(w.Options.Seed, uint64(w.Options.Index))}
+	js.use()
+	return js
+}
+
+// configure makes journeys follow the worker's options, which were others before.
+func (js *journeys) configure(before journey.Settings) {
+	if js.w.Options.Journeys != before {
+		js.use()
+	}
+}
+
+func (js *journeys) use() {
+	js.Configure(&js.w.Options.Journeys)
+	js.slow = js.w.Options.Journeys.Slow()
+}
+
+// begin dispatches a command, whose bytes it gets the number of. It returns what dispatch returns.
+func (js *journeys) begin(s *Session, a command.Args, length int) bool {
+	if js.Passes() {
+		return js.w.dispatch(s, a)
+	}
+	return js.beginChosen(s, a, length)
+}
+
+// beginChosen is begin for a command that the sampler has chosen.
+func (js *journeys) beginChosen(s *Session, a command.Args, length int) bool {
+	w, chosen := js.w, js.Choose()
+	j := js.new(chosen)
+	if j == nil {
+		return w.dispatch(s, a)
+	}
+	cmd := w.Learned.CommandOf(a)
+	if cmd != nil && s.User.Prefix != nil && cmd.ArityOK(a.Len()) {
+		if whole, refusal := s.User.Prefix.Command(&w.Names, cmd, a); refusal == "" {
+			js.describe(j, cmd, whole)
+		}
+	} else {
+		js.describe(j, cmd, a)
+	}
+	j.Start, j.BytesIn = w.Now, length
+	identify(j, s)
+	js.pending, js.of = j, s
+	done := w.dispatch(s, a)
+	if js.pending == nil {
+		return done
+	}
+	js.pending, js.of = nil, nil
+	if !done {
+		js.release(j)
+		js.Owe(chosen)
+		return false
+	}
+	js.end(j) // it has no reply of its own, as SUBSCRIBE
+	return true
+}
+
+// describe records which command it is, and its keys. cmd is nil if the command is unknown: its name could be
+// anything, such as a password.
+func (js *journeys) describe(j *journey.Journey, cmd *command.Command, a command.Args) {
+	if cmd == nil {
+		return
+	}
+	if cmd.ID < len(upperNames) && upperNames[cmd.ID] != "" {
+		j.Command = upperNames[cmd.ID]
+	} else {
+		j.Command = cmd.Upper() // a learned one
+	}
+	if !cmd.ArityOK(a.Len()) {
+		return
+	}
+	js.keys = cmd.Keys(a, js.keys[:0])
+	if j.Keys = len(js.keys); j.Keys > 0 {
+		j.SetKey(a.Arg(js.keys[0]), &js.w.Options.Journeys)
+	}
+}
+
+// identify records whose command it is.
+func identify(j *journey.Journey, s *Session) {
+	j.Client, j.ClientName, j.User, j.Database = s.peer, s.About.Name, s.User.Name, int(s.DB)
+}
+
+// new returns an empty journey. It returns nil, and counts it as lost, if there are too many.
+func (js *journeys) new(of journey.Purpose) *journey.Journey {
+	if js.inUse >= maxJourneys {
+		js.w.Ready.Followed.Lose(of)
+		return nil
+	}
+	js.inUse++
+	if n := len(js.unused); n > 0 {
+		j := js.unused[n-1]
+		js.unused = js.unused[:n-1]
+		*j = journey.Journey{For: of}
+		return j
+	}
+	return &journey.Journey{For: of}
+}
+
+// maxUnusedJourneys bounds those that are kept for later.
+const maxUnusedJourneys = 256
+
+func (js *journeys) release(j *journey.Journey) {
+	if js.inUse--; len(js.unused) < maxUnusedJourneys {
+		js.unused = append(js.unused, j)
+	}
+}
+
+// claim gives the pending journey to the request of its command.
+func (js *journeys) claim(r *Request) {
+	if r.Session == js.of {
+		r.journey, js.pending, js.of = js.pending, nil, nil
+	}
+}
+
+// answered ends the pending journey with a reply of keyway's own.
+func (js *journeys) answered(s *Session, reply []byte) {
+	if s != js.of {
+		return
+	}
+	j := js.pending
+	js.pending, js.of = nil, nil
+	j.Replied(reply)
+	identify(j, s) // AUTH and SELECT have changed it
+	js.end(j)
+}
+
+// follow begins to record a command that no sampler has chosen. frame is the call's.
+func (js *journeys) follow(c *Call, frame []byte) {
+	r := c.Request
+	if r.journey != nil || r.Session == nil || r.Command == nil {
+		return
+	}
+	j := js.new(0)
+	if j == nil {
+		return
+	}
+	j.Start, j.BytesIn = r.start, c.sent(frame)
+	identify(j, r.Session)
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err == nil && st == resp.Ready {
+		js.describe(j, r.Command, &p)
+	}
+	r.journey = j
+}
+
+// refused records that a node has answered a call with an error that the client does not get. reply is the error.
+func (js *journeys) refused(c *Call, frame []byte, written int64, reply []byte) {
+	if c.Request.journey == nil {
+		js.follow(c, frame)
+	}
+	js.attempt(c, written, journey.Code(reply))
+}
+
+// failed records that the connection has failed a call.
+func (js *journeys) failed(c *Call, frame []byte, f pool.Failure) {
+	if js.slow != 0 && c.Request.journey == nil {
+		js.follow(c, frame)
+	}
+	result, written := journey.Lost, f.WrittenAt
+	if f.Timeout {
+		result = journey.TimedOut
+	}
+	if !f.Sent {
+		written = 0
+	}
+	js.attempt(c, written, result)
+}
+
+// tried records that a node has answered a call whose journey is recorded. p is the last piece of the reply.
+func (js *journeys) tried(c *Call, written int64, p pool.Piece) {
+	result := ""
+	if p.Kind == '-' {
+		result = journey.Code(p.Bytes)
+	}
+	if j := c.Request.journey; j.BytesOut == 0 && c.Request.Merge == nil {
+		j.Replied(p.Bytes) // its recording has begun only now
+	}
+	js.attempt(c, written, result)
+}
+
+func (js *journeys) attempt(c *Call, written int64, result string) {
+	if j := c.Request.journey; j != nil {
+		j.Tried(journey.Attempt{
+			Node: c.Node.name, Addr: c.Node.Addr, Written: written, Ended: js.w.Now, Result: result,
+		})
+	}
+}
+
+// ended ends the journey of a request that has its whole reply.
+func (js *journeys) ended(r *Request) {
+	j := r.journey
+	r.journey = nil
+	if js.w.SlowLog.Lists(r.Command, js.w.Now-j.Start) {
+		j.IsSlow = true
+		j.For |= js.slow
+	}
+	if j.For == 0 {
+		js.release(j)
+		return
+	}
+	identify(j, r.Session)
+	js.end(j)
+}
+
+// cut ends the journey of a request whose client has left. It is recorded if a sampler has chosen it.
+func (js *journeys) cut(r *Request) {
+	j := r.journey
+	r.journey = nil
+	if j.For == 0 {
+		js.release(j)
+		return
+	}
+	j.IsCut = true
+	js.end(j)
+}
+
+// end hands a journey over to the shell.
+func (js *journeys) end(j *journey.Journey) {
+	j.End, j.At = js.w.Now, js.w.Wall
+	if j.For.Has(journey.ForTrace) {
+		j.Trace = js.ID()
+	}
+	if to := &js.w.Ready.Followed; len(to.Journeys) < maxFollowed {
+		to.Journeys = append(to.Journeys, *j)
+	} else {
+		to.Lose(j.For)
+	}
+	js.release(j)
+}

@@ -1,0 +1,32 @@
+package main
+
+// inJourney are planted in what records single commands, for traces and the access log.
+var inJourney = []bug{
+	{
+		"a command whose client has left has no line", "proxy/engine/journeys.go",
+		"	j.IsCut = true\n	js.end(j)\n", "	js.release(j)\n",
+		"./proxy", "TestClientsThatLeaveAreRecorded",
+	},
+	{
+		"the name of an unknown command is shown", "proxy/engine/journeys.go",
+		"	if cmd == nil {\n		return\n",
+		"	if cmd == nil {\n		j.Command = string(a.Arg(0))\n		return\n",
+		"./proxy", "TestEveryCommandIsRecordedOnce",
+	},
+	{
+		"a slow command's journey begins behind its redirects", "proxy/engine/journeys.go",
+		"		js.follow(c, frame)\n	}\n	js.attempt(c, written, journey.Code(reply))",
+		"	}\n	js.attempt(c, written, journey.Code(reply))",
+		"./proxy", "TestSlowCommandsAreRecorded",
+	},
+	{
+		"all distances between chosen commands are the same", "journey/sampler.go",
+		"s.random.Uint64N(2*uint64(c.every)-1)", "uint64(c.every) - 1",
+		"./journey", "TestSamplerMeetsItsShare",
+	},
+	{
+		"a command that has to wait is not recorded when it begins", "journey/sampler.go",
+		"	s.owed, s.skip = chosen, 0\n", "	_ = chosen\n",
+		"./journey", "TestSamplerOwes",
+	},
+}

@@ -99,7 +99,10 @@ func TestExposition(t *testing.T) {
 	guarded := func() []Guarded {
 		return []Guarded{{Name: "a", Addr: "127.0.0.1:1", Sampled: 100, Elsewhere: 5, Ratio: 0.05}}
 	}
-	h := Handler(twoThreads{}, Options{Version: "1.0", DroppedLines: func() uint64 { return 4 }, Guarded: guarded,
+	h := Handler(twoThreads{}, Options{Version: "1.0", Counted: Counted{
+		DroppedLines: func() uint64 { return 4 },
+		Followed:     func() Followed { return Followed{Outcomes{21, 22, 23}, Outcomes{24, 25, 26}} },
+	}, Guarded: guarded,
 		Disagreeing: func() int { return 2 }, LockFigures: lockFigures,
 		Keys: Keys{HotKeys: func(context.Context, hotkeys.By, int) ([]hotkeys.Row, error) {
 			return []hotkeys.Row{{Share: 0.3}, {Share: 0.01}, {Share: 0.009}}, nil

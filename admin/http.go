@@ -30,16 +30,28 @@ type Backend interface {
 	Stopping() bool
 }
 
+// Counted is what the process has counted of what it writes.
+type Counted struct {
+	DroppedLines func() uint64   // log lines dropped so far; may be nil
+	Followed     func() Followed // may be nil
+}
+
+// Followed counts the traces of commands, and the lines of the access log.
+type Followed struct{ Traces, Lines Outcomes }
+
+// Outcomes counts what was sent or written, what could not be, and what was not even tried, since too much waited.
+type Outcomes struct{ Done, Failed, Dropped uint64 }
+
 // Options configure the handler.
 type Options struct {
-	Version      string
-	ReadyAll     func() bool       // whether /readyz needs every master, not only one; may be nil
-	DroppedLines func() uint64     // log lines dropped so far; may be nil
-	Surveyed     func() []Surveyed // findings about the nodes; may be nil
-	Guarded      func() []Guarded  // findings about the nodes' keys; may be nil
-	Disagreeing  func() int        // other keyways with another placement; may be nil
-	Locks        Locks             // the clients' locks; nil: there is no /locks
-	LockFigures  LockFigures       // what was counted of them; may be nil
+	Version  string
+	ReadyAll func() bool // whether /readyz needs every master, not only one; may be nil
+	Counted
+	Surveyed    func() []Surveyed // findings about the nodes; may be nil
+	Guarded     func() []Guarded  // findings about the nodes' keys; may be nil
+	Disagreeing func() int        // other keyways with another placement; may be nil
+	Locks       Locks             // the clients' locks; nil: there is no /locks
+	LockFigures LockFigures       // what was counted of them; may be nil
 	Keys
 	Certificates func() []Certificate // the files of listeners that speak TLS; may be nil
 	Passwords    func() []Password    // that commands print; may be nil

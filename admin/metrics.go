@@ -27,6 +27,11 @@ var (
 	descUptime     = desc("uptime_seconds", "Seconds since keyway started.")
 	descLogDropped = desc("log_lines_dropped_total",
 		"Log lines that were dropped because the reader of the log was too slow.")
+	descTraces = desc("traces_total",
+		"Traces of commands, by result. failed: the collector did not take them. dropped: too many waited.", "result")
+	descAccessLines = desc("access_log_lines_total",
+		"Lines of the access log, by result. failed: the file could not be written. dropped: too many waited.",
+		"result")
 	descSampled = desc("node_keys_sampled",
 		"Keys of the node that keyway looked at last, at start or within the hour.", "node", "addr")
 	descElsewhere = desc("node_keys_elsewhere",
@@ -161,6 +166,21 @@ func (o Options) collectProcess(started time.Time, out chan<- prometheus.Metric)
 	out <- prometheus.MustNewConstMetric(descUptime, prometheus.GaugeValue, time.Since(started).Seconds())
 	if o.DroppedLines != nil {
 		out <- prometheus.MustNewConstMetric(descLogDropped, prometheus.CounterValue, float64(o.DroppedLines()))
+	}
+	if o.Followed != nil {
+		all := o.Followed()
+		count := func(d *prometheus.Desc, result string, n uint64) {
+			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), result)
+		}
+		for _, of := range []struct {
+			desc *prometheus.Desc
+			done string
+			Outcomes
+		}{{descTraces, "sent", all.Traces}, {descAccessLines, "written", all.Lines}} {
+			count(of.desc, of.done, of.Done)
+			count(of.desc, "failed", of.Failed)
+			count(of.desc, "dropped", of.Dropped)
+		}
 	}
 }
 

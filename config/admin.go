@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
@@ -19,6 +20,7 @@ import (
 type operators struct {
 	Admin Admin `yaml:"admin"`
 	Audit Audit `yaml:"audit"`
+	following
 }
 
 // operatorKeys are the keys of operators.
@@ -69,6 +71,123 @@ var operatorKeys = []key{
 			"the message `operator action`. keyway opens the file for each line, so it may be moved away at any " +
 			"time. See [What operators did](operations.md#what-operators-did).",
 		change: "The lines should be kept longer than the log, or apart from it."},
+	{path: "traces.endpoint", effect: AtOnce,
+		meaning: "Where traces of commands are sent: the URL of a collector for OpenTelemetry's OTLP over HTTP, such " +
+			"as `http://127.0.0.1:4318`. Empty: nowhere. Headers, certificates and timeouts are taken from the " +
+			"environment variables `OTEL_EXPORTER_OTLP_...`, and attributes from `OTEL_RESOURCE_ATTRIBUTES`. See " +
+			"[Follow one command](operations.md#follow-one-command).",
+		change: "You have a collector. `${OTEL_EXPORTER_OTLP_ENDPOINT:-}` takes it from the environment."},
+	{path: "traces.service", effect: AtOnce,
+		meaning: "The `service.name` of the traces.",
+		change:  "Several keyways serve different things."},
+	{path: "traces.one_in", effect: AtOnce, max: 1 << 30,
+		remedy:  "write a whole number from 0 to 1073741824, such as 1000",
+		meaning: "One in so many commands gets a trace. `1`: all do. `0`: none but slow ones.",
+		change:  "You need more examples, or fewer."},
+	{path: "traces.slow", effect: AtOnce,
+		meaning: "Every command gets a trace that SLOWLOG lists; see `slowlog.slower_than`.",
+		change:  "A sample is enough."},
+	{path: "traces.keys", effect: AtOnce,
+		meaning: "What a trace shows of the command's first key: `none`, `hash` (the first 16 digits of its " +
+			"SHA-256), or `full`, up to 128 bytes. Values and other arguments are never shown.",
+		change: "Who reads the traces may know the keys."},
+	{path: "access_log.file", effect: AtOnce,
+		meaning: "A file for the access log: a JSON object for each command. `stdout`: keyway's standard output. " +
+			"Empty: there is none. keyway opens the file anew all the time, so it may be moved away. See " +
+			"[Follow one command](operations.md#follow-one-command).",
+		change: "You want to know who sends what."},
+	{path: "access_log.one_in", effect: AtOnce, max: 1 << 30,
+		remedy:  "write a whole number from 0 to 1073741824, such as 100",
+		meaning: "One in so many commands gets a line. `1`: all do. `0`: none but slow ones.",
+		change:  "You need all commands, or the file grows too fast."},
+	{path: "access_log.slow", effect: AtOnce,
+		meaning: "Every command gets a line that SLOWLOG lists; see `slowlog.slower_than`.",
+		change:  "A sample is enough."},
+	{path: "access_log.keys", effect: AtOnce,
+		meaning: "As `traces.keys`, for the access log.",
+		change:  "Who reads the file may know the keys."},
+}
+
+// following says which commands keyway follows on their way, and where it writes what it has seen.
+type following struct {
+	Traces    Traces    `yaml:"traces"`
+	AccessLog AccessLog `yaml:"access_log"`
+}
+
+// The values of traces.keys and access_log.keys: what is shown of keys.
+const (
+	KeysNone = "none"
+	KeysHash = "hash"
+	KeysFull = "full"
+)
+
+// Traces says of which commands OpenTelemetry gets a trace, and where.
+type Traces struct {
+	Endpoint string `yaml:"endpoint"` // empty: nowhere
+	Service  string `yaml:"service"`
+	OneIn    int    `yaml:"one_in"` // 0: none but slow ones
+	Slow     bool   `yaml:"slow"`
+	Keys     string `yaml:"keys"`
+}
+
+// AccessLog says of which commands there is a line, and where.
+type AccessLog struct {
+	File  string `yaml:"file"`   // empty: nowhere
+	OneIn int    `yaml:"one_in"` // 0: none but slow ones
+	Slow  bool   `yaml:"slow"`
+	Keys  string `yaml:"keys"`
+}
+
+// defaultFollowing is what the sections traces and access_log have if they say nothing else.
+var defaultFollowing = following{
+	Traces:    Traces{Service: "keyway", OneIn: 1000, Slow: true, Keys: KeysNone},
+	AccessLog: AccessLog{OneIn: 100, Slow: true, Keys: KeysNone},
+}
+
+// Stdout is the value of access_log.file that stands for keyway's standard output.
+const Stdout = "stdout"
+
+// AccessLogFile returns the path of the access log, or Stdout; empty: there is none.
+func AccessLogFile(c *Config) string {
+	if f := c.AccessLog.File; f == "" || f == Stdout {
+		return f
+	}
+	return c.beside(c.AccessLog.File)
+}
+
+// TracesURL returns where traces are sent to over OTLP/HTTP; empty: nowhere. The endpoint may be that of all
+// signals, as in OTEL_EXPORTER_OTLP_ENDPOINT.
+func TracesURL(c *Config) string {
+	const path = "/v1/traces"
+	at := strings.TrimSuffix(c.Traces.Endpoint, "/")
+	if at == "" || strings.HasSuffix(at, path) {
+		return at
+	}
+	return at + path
+}
+
+func checkFollowing(c *Config) error {
+	for _, of := range []struct{ path, value string }{
+		{"traces.keys", c.Traces.Keys}, {"access_log.keys", c.AccessLog.Keys},
+	} {
+		if !slices.Contains([]string{KeysNone, KeysHash, KeysFull}, of.value) {
+			return c.Errorf(of.path, "write none, hash or full", "%q is not known", of.value)
+		}
+	}
+	if c.Traces.Endpoint == "" {
+		return nil
+	}
+	const path = "traces.endpoint"
+	u, err := url.Parse(c.Traces.Endpoint)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return c.Errorf(path, "write the URL of a collector for OTLP over HTTP, such as http://127.0.0.1:4318",
+			"%q is not such a URL", c.Traces.Endpoint)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return c.Errorf(path, "put secrets into the environment variable OTEL_EXPORTER_OTLP_HEADERS",
+			"the URL has more than a host and a path")
+	}
+	return nil
 }
 
 // Audit says where keyway records what operators did.

@@ -400,6 +400,8 @@ func Default() Config {
 			},
 		},
 		Locks: Locks{Observe: true},
+
+		operators: operators{following: defaultFollowing},
 		Limits: Limits{
 			MaxBulk:      512 << 20,
 			MaxArgs:      1 << 20,

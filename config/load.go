@@ -110,6 +110,9 @@ func (c *Config) checkListen() error {
 			return c.Errorf(ListenPath(c, i), "keep one of them, or write another port", "%q is already listed", l.Addr)
 		}
 	}
+	if err := checkFollowing(c); err != nil {
+		return err
+	}
 	return checkAdmin(c)
 }
 

@@ -18,7 +18,7 @@ type Pools []*Config
 
 // processSections are the top-level keys that belong to the process. With pools, all other keys
 // belong into a pool.
-var processSections = []string{"threads", "admin", "audit", "watch", "log", "shutdown"}
+var processSections = []string{"threads", "admin", "audit", "traces", "access_log", "watch", "log", "shutdown"}
 
 // processMemory is the only key of its section that belongs to the process.
 const processMemory = "limits.memory"

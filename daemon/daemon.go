@@ -45,11 +45,18 @@ func Serve(ctx context.Context, o Options) error {
 	if err := refuseAuditFile(pools[0]); err != nil {
 		return err
 	}
+	if err := refuseAccessLog(pools[0]); err != nil {
+		return err
+	}
 	recorded.use(pools[0])
 	events := new(overview.Recorder)
 	log := slog.New(events.Handler(out.handler))
+	followed := newFollower(log, o.Version, os.Stdout)
+	defer followed.close()
+	followed.use(pools[0])
 	r := &running{
-		file: o.File, load: o.Load, version: o.Version, log: log, out: out, events: events, audit: recorded,
+		file: o.File, load: o.Load, version: o.Version, log: log, out: out, events: events,
+		records: records{audit: recorded, follow: followed},
 		systemd: systemdOf(log), passed: passedSockets(), isMain: make(chan struct{}),
 		doors:     doors{admin: new(adminListener)},
 		passwords: passwords.NewKeeper(log),

@@ -54,6 +54,9 @@ func (n *nextPools) prepare(ctx context.Context, next config.Pools, allowMisplac
 	if err := refuseAuditFile(next[0]); err != nil {
 		return err
 	}
+	if err := refuseAccessLog(next[0]); err != nil {
+		return err
+	}
 	if n.admin, err = listenAdmin(next[0], r.admin); err != nil {
 		return err
 	}
@@ -177,6 +180,7 @@ func (n *nextPools) apply(ctx context.Context) (lines []string) {
 	_ = r.out.set(r.first().cfg.Load().Log) // package config has checked both
 	r.setMemoryLimit()
 	r.audit.use(r.first().cfg.Load())
+	r.follow.use(r.first().cfg.Load())
 	r.serveAdmin(ctx, n.admin)
 	r.serveConsole(ctx, r.consoleAddr())
 	return lines

@@ -28,6 +28,12 @@ import (
 	"github.com/keyway-proxy/keyway/wiring"
 )
 
+// records are what keyway writes besides its log.
+type records struct {
+	audit  *auditor
+	follow *follower
+}
+
 // running is a keyway that serves clients, and can reload its configuration.
 type running struct {
 	file    string
@@ -36,11 +42,11 @@ type running struct {
 	log     *slog.Logger
 	out     *output
 	events  *overview.Recorder // of the process
-	audit   *auditor
-	host    *server.Host
-	ctx     context.Context // ends when keyway is to stop
-	stop    context.CancelFunc
-	beside  context.Context // ends when it has stopped
+	records
+	host   *server.Host
+	ctx    context.Context // ends when keyway is to stop
+	stop   context.CancelFunc
+	beside context.Context // ends when it has stopped
 
 	passwords *passwords.Keeper // of all pools
 
@@ -91,7 +97,11 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 		return all
 	}
 	return admin.PoolsHandler(pools, admin.Options{
-		Version: r.version, DroppedLines: func() uint64 { return r.out.lines.Dropped() + r.audit.lines.Dropped() },
+		Version: r.version,
+		Counted: admin.Counted{
+			DroppedLines: func() uint64 { return r.out.lines.Dropped() + r.audit.lines.Dropped() },
+			Followed:     r.follow.figures,
+		},
 		Reload: func(_ context.Context, allowMisplaced bool) (string, error) {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},

@@ -78,7 +78,8 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	p.srv, err = wiring.NewServer(cfg, server.Options{
 		Console: func(q proxy.Question) []byte { return asked.Answer(console.Question(q)) },
 		Log:     p.log, Version: r.version, LaterEpoch: p.onLaterEpoch, UsersFile: usersFile{p}, Host: r.host,
-		Audit: r.audit.withPool(p.name), Passed: r.passed, Inherited: r.before.inherited(p.name),
+		Audit: r.audit.withPool(p.name), Follow: r.follow.taker(p.name),
+		Passed: r.passed, Inherited: r.before.inherited(p.name),
 	})
 	if err != nil {
 		return nil, err

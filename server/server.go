@@ -35,6 +35,7 @@ import (
 	"github.com/keyway-proxy/keyway/dryrun"
 	"github.com/keyway-proxy/keyway/hotkeys"
 	"github.com/keyway-proxy/keyway/info"
+	"github.com/keyway-proxy/keyway/journey"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -60,6 +61,8 @@ type Options struct {
 	Console func(q proxy.Question) []byte
 	// Audit, if not nil, records what clients do as operators. It must not block.
 	Audit func(audit.Deed)
+	// Follow, if not nil, takes what a thread has recorded of single commands. It must not block, nor keep the batch.
+	Follow func(*journey.Batch)
 	// Host is what the server shares with other servers of the process. nil: the server is alone.
 	Host *Host
 	// Inherited are the sockets of the process that this one replaces, by the addresses of its

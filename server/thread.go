@@ -233,6 +233,9 @@ func (t *thread) relay(r *proxy.Ready) {
 	for _, a := range r.Alarms {
 		t.srv.reports.lock(a)
 	}
+	if follow := t.srv.o.Follow; follow != nil && !r.Followed.IsEmpty() {
+		follow(&r.Followed)
+	}
 	if r.Garbage > 0 {
 		t.srv.host.memory.add(r.Garbage)
 	}

@@ -108,6 +108,11 @@ var arrows = []struct{ packages, forbidden, reason string }{
 		"it knows counters, tables and lines of the log",
 	},
 	{"machine", module + "config " + module + "server", "it knows the machine, and no configuration"},
+	{
+		"traces accesslog",
+		module + "config " + module + "server " + module + "proxy " + module + "admin",
+		"they know journeys only",
+	},
 	{"systemd", module + "config " + module + "server " + module + "admin", "it knows systemd's messages only"},
 	{"nutcracker", module + "config " + module + "wiring", "it writes texts, which the command then tries"},
 	{

@@ -6,6 +6,7 @@ import (
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/emulation"
 	"github.com/keyway-proxy/keyway/guard"
+	"github.com/keyway-proxy/keyway/journey"
 	"github.com/keyway-proxy/keyway/locks"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
@@ -139,7 +140,19 @@ func keyTraffic(c *config.Config) proxy.KeyTraffic {
 
 // recording returns what is recorded of single commands.
 func recording(c *config.Config) proxy.Recording {
-	return proxy.Recording{SlowLog: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries}}
+	r := proxy.Recording{SlowLog: proxy.SlowLog{SlowerThan: c.SlowLog.SlowerThan, SlowEntries: c.SlowLog.Entries}}
+	add := func(to *journey.Choice, oneIn int, slow bool, keys string) {
+		*to = journey.Choice{OneIn: oneIn, Slow: slow}
+		r.Journeys.Text = r.Journeys.Text || keys == config.KeysFull
+		r.Journeys.Hash = r.Journeys.Hash || keys == config.KeysHash
+	}
+	if t := &c.Traces; t.Endpoint != "" {
+		add(&r.Journeys.Traces, t.OneIn, t.Slow, t.Keys)
+	}
+	if l := &c.AccessLog; l.File != "" {
+		add(&r.Journeys.Lines, l.OneIn, l.Slow, l.Keys)
+	}
+	return r
 }
 
 // durabilities are the values of switch.durable.

@@ -29,4 +29,14 @@ var inJourney = []bug{
 		"	s.owed, s.skip = chosen, 0\n", "	_ = chosen\n",
 		"./journey", "TestSamplerOwes",
 	},
+	{
+		"traces show keys that nobody has asked for", "traces/spans.go",
+		"j.Keys > 0 && e.o.HasKeys", "j.Keys > 0",
+		"./traces", "TestSpans",
+	},
+	{
+		"lines that could not be written count as written", "accesslog/log.go",
+		"l.Counts.Failed.Add(l.lines)", "l.Counts.Written.Add(l.lines)",
+		"./accesslog", "TestFileThatCannotBeWritten",
+	},
 }

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -322,5 +323,43 @@ func BenchmarkAdd(b *testing.B) {
 		tr.Look(int64(i) * 100_000)
 		tr.Add(&a)
 		tr.Gap()
+	}
+}
+
+// TestEachRead: it names each key of database 0 once that is read often enough in the last windows, and no other.
+func TestEachRead(t *testing.T) {
+	now := int64(time.Hour)
+	tr := New(maphash.MakeSeed(), 1, now)
+	add := func(key string, db uint16, isWrite bool, times int) {
+		for range times {
+			tr.Look(now)
+			tr.Add(&Access{Key: []byte(key), DB: db, IsWrite: isWrite})
+		}
+	}
+	named := func(oneIn int) string {
+		var all []string
+		tr.EachRead(now, oneIn, func(key []byte) { all = append(all, string(key)) })
+		slices.Sort(all)
+		return strings.Join(all, " ")
+	}
+	if got := named(1); got != "" {
+		t.Errorf("of nothing: %q", got)
+	}
+	add("before", 0, false, 20)
+	add("both", 0, false, 10)
+	add(strings.Repeat("long", 30), 0, false, 20)
+	now += Window
+	add("both", 0, false, 10)
+	add("written", 0, true, 20)
+	add("elsewhere", 1, false, 20)
+	if got := named(6); got != "before both" { // 20 of 100 each
+		t.Errorf("one in 6: %q", got)
+	}
+	if got := named(4); got != "" {
+		t.Errorf("one in 4: %q", got)
+	}
+	now += 2 * Window
+	if got := named(1000); got != "" {
+		t.Errorf("later: %q", got)
 	}
 }

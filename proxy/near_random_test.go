@@ -266,7 +266,7 @@ func (w *nearWorld) loses() {
 // seen or written, older than the last one that the node has announced, or than the lease allows.
 func TestNearAtRandom(t *testing.T) {
 	var all, misses uint64
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newNearWorld(t, seed)
 			w.later(time.Second)

@@ -23,16 +23,21 @@ func NewStats(commands int) Stats {
 
 // Count counts the command with this ID, which took ns nanoseconds.
 func (s *Stats) Count(id int, ns int64, failed bool) {
-	s.Calls[id]++
-	if failed {
-		s.Errors[id]++
-	}
+	s.CountUntimed(id, failed)
 	h := s.histograms[id]
 	if h == nil {
 		h = new(Histogram)
 		s.histograms[id] = h
 	}
 	h.Observe(ns)
+}
+
+// CountUntimed counts the command with this ID, and not how long it took.
+func (s *Stats) CountUntimed(id int, failed bool) {
+	s.Calls[id]++
+	if failed {
+		s.Errors[id]++
+	}
 }
 
 // Answered returns how many commands were answered.

@@ -126,12 +126,8 @@ type Slow struct {
 	Queued     int64  // how long the command waited in keyway before it was written to the node; a part of Took
 }
 
-// Record records a slow command in the slow log and in the latency history. It ignores
-// blocking commands, because their duration is intended.
+// Record records a slow command in the slow log and in the latency history.
 func (l *Log) Record(s Slow) {
-	if s.Command.Has(command.Blocking) {
-		return
-	}
 	var p resp.Parser
 	if _, st, err := p.Next(s.Frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
 		return

@@ -44,7 +44,6 @@ func TestEntriesOfAllThreads(t *testing.T) {
 	record(&a, 1, 20, "GET", "gone")
 	record(&a, 2, 20, "GET", "a")
 	record(&b, 3, 9, "GET", "fast")
-	record(&b, 3, 20, "BLPOP", "blocking", "1")
 	record(&b, 3, 20, "GET", "b")
 	record(&a, 4, 20, "GET", "c")
 	entry := func(id, at int, key string) string {

@@ -180,7 +180,7 @@ func sendBlocking(w *engine.Worker, s *engine.Session, cmd *command.Command, a c
 	}
 	engine.TryNext(w, s, cmd, a)
 	r := s.NewRequest(cmd)
-	r.MayLast()
+	r.MayBlock()
 	b := &blocking{call: &r.Call, pos: pos, unit: unit}
 	b.call.Group = group
 	b.call.GoAlone(b)

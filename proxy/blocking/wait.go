@@ -136,7 +136,10 @@ func askEach(
 	w *engine.Worker, s *engine.Session, cmd *command.Command, frame []byte, nodes []*engine.Node, how howAlone,
 ) {
 	r := s.NewRequest(cmd)
-	if cmd.Has(command.Blocking) {
+	switch {
+	case how.behindWrites: // WAIT and WAITAOF
+		r.MayBlock()
+	case cmd.Has(command.Blocking):
 		r.MayLast()
 	}
 	r.End = engine.Merged

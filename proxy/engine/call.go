@@ -485,6 +485,9 @@ func (c *Call) record(frame []byte, written int64, p pool.Piece) {
 // recordSlow is RecordIfSlow for a request that has taken long.
 func (c *Call) recordSlow(frame []byte, written int64) {
 	r, w := c.Request, c.Worker()
+	if r.mayBlock {
+		return
+	}
 	slow := slowlog.Slow{
 		Command: r.Command, Frame: frame, Took: w.Now - r.start, At: w.Wall, Peer: r.Session.peer,
 		Name: r.Session.About.Name, Node: c.Node.name,

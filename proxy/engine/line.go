@@ -29,6 +29,7 @@ type Request struct {
 	done       bool   // the whole reply is in reply, or in the session's output
 	Begun      bool   // a part of the reply is in the session's output
 	Mute       bool   // the client wants no reply
+	mayBlock   bool   // see MayBlock
 	joined     bool   // its reply continues the reply of the request before it
 	End        ending // makes the reply out of the nodes' replies; nil: the only one is forwarded piece by piece
 	reply      buffer.Parked
@@ -195,6 +196,15 @@ func (w *Worker) Count(cmd *command.Command, start int64, failed bool) {
 	w.Stats.Count(cmd.ID, w.Now-start, failed)
 }
 
+// count counts the request's command, and how long it took, unless its client has chosen how long it waits.
+func (r *Request) count(w *Worker, failed bool) {
+	if r.mayBlock {
+		w.Stats.CountUntimed(r.Command.ID, failed)
+	} else {
+		w.Count(r.Command, r.start, failed)
+	}
+}
+
 // park keeps a reply, or a part of one, until the request's turn.
 func (r *Request) park(b []byte) {
 	w := r.Session.Worker
@@ -282,7 +292,7 @@ func (c *Call) finish(failed bool) {
 			s.line.insertBehind(r, after)
 		}
 		r.done = true
-		w.Count(r.Command, r.start, failed)
+		r.count(w, failed)
 		if r.journey != nil {
 			w.journeys.ended(r)
 		}
@@ -378,6 +388,13 @@ func (r *Request) MayLast() {
 		r.share.End()
 		r.share = nil
 	}
+}
+
+// MayBlock says that the client waits in the command for as long as it wants, as in BLPOP and WAIT. How long that
+// takes is no sign of slowness, so it is in no figures and not in the slow log, as in Redis.
+func (r *Request) MayBlock() {
+	r.MayLast()
+	r.mayBlock = true
 }
 
 // freeIfDone frees a request whose client has left, once all its calls have ended.

@@ -57,4 +57,14 @@ var inOverview = []bug{
 		"		s.Paused = w.Gate.Left()", "		_ = w.Gate.Left()",
 		"./test", "TestPauseByRequest",
 	},
+	{
+		"the time that a client waits in WAIT counts as slowness", "proxy/blocking/wait.go",
+		"// WAIT and WAITAOF\n		r.MayBlock()", "// WAIT and WAITAOF\n		r.MayLast()",
+		"./test", "TestWaitingIsNotSlow",
+	},
+	{
+		"a blocked client's time is in the slow log", "proxy/engine/call.go",
+		"	if r.mayBlock {\n		return\n	}\n", "	if r.mayBlock && w == nil {\n		return\n	}\n",
+		"./test", "TestWaitingIsNotSlow",
+	},
 }

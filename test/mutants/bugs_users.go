@@ -165,7 +165,7 @@ var inUsers = []bug{
 	},
 	{
 		"a blocked client counts as a command under way", "proxy/blocking/blocking.go",
-		"	r.MayLast()\n	b :=", "	b :=",
+		"	r.MayBlock()\n	b :=", "	b :=",
 		"./test", "TestBlockedAreNotInFlight",
 	},
 	{

@@ -149,7 +149,8 @@ func TestInfoForTools(t *testing.T) {
 	for field, want := range map[string]float64{
 		"Stats keyspace_hits": 100, "Stats keyspace_misses": 50, "Stats total_commands_processed": 251,
 		"Clients connected_clients": 0, "Clients blocked_clients": 0, "Stats total_connections_received": 0,
-		"Stats total_error_replies": 0, "Stats evicted_keys": 0, "Stats expired_keys": 0, "Stats rejected_connections": 0,
+		"Stats total_error_replies": 0, "Stats evicted_keys": 0, "Stats expired_keys": 0,
+		"Stats rejected_connections": 0,
 	} {
 		if got := after[field] - before[field]; got != want {
 			t.Errorf("%s grew by %v, not by %v", field, got, want)

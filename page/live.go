@@ -27,6 +27,7 @@ type hub struct {
 	mu        sync.Mutex
 	listeners map[chan []byte]bool
 	shown     map[string]string // sections as the listeners have them
+	asOf      string            // the time of the last event, for people
 	stop      context.CancelFunc
 }
 
@@ -46,7 +47,7 @@ func (h *hub) join() (events chan []byte, leave func()) {
 	}
 	events = make(chan []byte, maxQueued)
 	if len(h.shown) > 0 {
-		events <- eventOf(h.shown)
+		events <- eventOf(h.asOf, h.shown)
 	}
 	h.listeners[events] = true
 	return events, func() {
@@ -77,7 +78,7 @@ func (h *hub) run(ctx context.Context) {
 		if n%listsEvery == 0 {
 			v.Lists = h.page.source.lists(ctx, v.State)
 		}
-		h.send(ctx, v.html())
+		h.send(ctx, v.AsOf(), v.html())
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -96,19 +97,20 @@ func (v *view) html() map[string]string {
 }
 
 // send sends the sections that have changed. It waits for nobody.
-func (h *hub) send(ctx context.Context, now map[string]string) {
+func (h *hub) send(ctx context.Context, asOf string, now map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() != nil { // a later goroutine has other listeners
 		return
 	}
+	h.asOf = asOf
 	changed := map[string]string{}
 	for id, html := range now {
 		if before, ok := h.shown[id]; !ok || before != html {
 			changed[id], h.shown[id] = html, html
 		}
 	}
-	event := eventOf(changed)
+	event := eventOf(asOf, changed)
 	for events := range h.listeners {
 		select {
 		case events <- event:
@@ -118,10 +120,11 @@ func (h *hub) send(ctx context.Context, now map[string]string) {
 	}
 }
 
-// eventOf returns a server-sent event. It is one line of JSON, because that has no line break.
-func eventOf(sections map[string]string) []byte {
+// eventOf returns a server-sent event. Its data are one line of JSON, because that has no line break. Its ID is the
+// time of the figures, which the page shows when no more events come.
+func eventOf(asOf string, sections map[string]string) []byte {
 	var event bytes.Buffer
-	event.WriteString("data: ")
+	event.WriteString("id: " + asOf + "\ndata: ")
 	text := json.NewEncoder(&event)
 	text.SetEscapeHTML(false) // it only makes the event longer: the script parses it as JSON
 	if err := text.Encode(sections); err != nil {

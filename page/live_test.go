@@ -50,7 +50,7 @@ func (w *watcher) Write(p []byte) (int, error) {
 		time.Sleep(time.Until(w.deadline))
 		return 0, context.DeadlineExceeded
 	}
-	if text, ok := strings.CutPrefix(string(p), "data: "); ok {
+	if _, text, ok := strings.Cut(string(p), "\ndata: "); ok {
 		var sections map[string]string
 		if err := json.Unmarshal([]byte(text), &sections); err != nil || !strings.HasSuffix(text, "\n\n") {
 			return 0, err

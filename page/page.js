@@ -77,23 +77,29 @@ function showPending() {
   document.title = (all > 0 ? `(${all}) ` : "") + title;
 }
 
-let source = null, lost = null;
+// A keyway that hangs, and a cable that is cut, end no connection. Events come each second, so silence tells.
+const silentAfter = 5000, reconnectAfter = 15000; // milliseconds
+let source = null, asOf = live.dataset.at, heard = 0; // heard is when the last event came, or the page began to listen
+
+function say(name, text) {
+  live.className = "live " + name;
+  if (live.textContent !== text) live.textContent = text; // a screen reader reads each change
+}
+
+const sayLost = () => say("off", `No answer since ${asOf}; trying again`);
 
 function listen() {
+  heard = performance.now();
   source = new EventSource(document.body.dataset.live);
   source.onmessage = event => {
-    lost = null;
-    live.className = "live on";
-    const text = "Live";
-    if (live.textContent !== text) live.textContent = text;
+    heard = performance.now();
+    asOf = event.lastEventId || asOf;
+    say("on", "Live");
     for (const [id, html] of Object.entries(JSON.parse(event.data))) pending.set(id, html);
     showPending();
   };
   source.onerror = () => {
-    lost ??= new Date();
-    live.className = "live off";
-    const text = `No answer since ${lost.toLocaleTimeString()}; trying again`;
-    if (live.textContent !== text) live.textContent = text;
+    sayLost();
     if (source.readyState === EventSource.CLOSED) setTimeout(again, 5000); // refused: it would not try again
   };
 }
@@ -102,6 +108,13 @@ function again() {
   source?.close();
   if (!document.hidden) listen();
 }
+
+setInterval(() => {
+  if (document.hidden) return;
+  const silence = performance.now() - heard;
+  if (silence > silentAfter) sayLost();
+  if (silence > reconnectAfter) again();
+}, 1000);
 
 document.addEventListener("selectionchange", showPending);
 document.addEventListener("visibilitychange", again); // nobody looks at a hidden page

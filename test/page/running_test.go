@@ -56,6 +56,21 @@ func TestPageOfARunningKeyway(t *testing.T) {
 	b.await(`document.querySelector("#live.off") !== null`)
 }
 
+// TestPageOfAFrozenKeyway: the page says since when a keyway has not answered that hangs without ending a connection.
+// It is live again when the keyway is.
+func TestPageOfAFrozenKeyway(t *testing.T) {
+	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	k := redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.Ring(redistest.Start(t).Addr))
+	b := open(t, 1280, 900, "light")
+	b.visit("http://" + admin)
+	b.await(isLive)
+	b.expect("/live")
+	k.Freeze()
+	b.await(`/^No answer since \d\d:\d\d:\d\d \S+; trying/.test(document.querySelector("#live.off")?.textContent)`)
+	k.Thaw()
+	b.await(isLive)
+}
+
 // TestPagesOfOthersCannotRead: a browser under another name that points to the keyway's loopback address gets nothing.
 func TestPagesOfOthersCannotRead(t *testing.T) {
 	nodes := redistest.Three(t)

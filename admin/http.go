@@ -194,6 +194,7 @@ func servePool(mux *http.ServeMux, o, process Options) {
 	}
 	if o.Page != nil {
 		mux.HandleFunc("GET "+LivePath, o.Page.ServeLive)
+		mux.HandleFunc("GET "+page.ClientsPath, o.Page.ServeClients)
 	}
 	if o.Locks != nil {
 		mux.HandleFunc("GET /locks", o.listLocks)

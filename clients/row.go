@@ -94,12 +94,14 @@ func QueryOf(l command.Listing) Query {
 type Query struct {
 	Sort  string // one of Columns
 	Count int    // rows at most, above 0
+	// IsReversed puts small numbers, and texts from the end of the alphabet, first.
+	IsReversed bool
 }
 
 // Key returns where a client comes.
 func (q Query) Key(c *Client) Key {
 	k := columns[q.Sort](c)
-	k.ID = c.ID
+	k.ID, k.IsReversed = c.ID, q.IsReversed
 	return k
 }
 

@@ -14,7 +14,7 @@ func TestTopIsTheSortedBeginning(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, column := range Columns() {
 		for _, count := range []int{1, 2, 10, 100, 500} {
-			q := Query{Sort: column, Count: count}
+			q := Query{Sort: column, Count: count, IsReversed: count == 10}
 			var all []Client
 			threads := make([][]Row, 2)
 			for thread := range threads {
@@ -33,7 +33,11 @@ func TestTopIsTheSortedBeginning(t *testing.T) {
 			}
 			slices.SortFunc(all, func(a, b Client) int {
 				k, o := q.Key(&a), q.Key(&b)
-				return cmp.Or(cmp.Compare(o.Number, k.Number), cmp.Compare(k.Text, o.Text), cmp.Compare(a.ID, b.ID))
+				by := cmp.Or(cmp.Compare(o.Number, k.Number), cmp.Compare(k.Text, o.Text), cmp.Compare(a.ID, b.ID))
+				if q.IsReversed {
+					return -by
+				}
+				return by
 			})
 			got := JoinRows(threads, count)
 			if len(got) != min(count, len(all)) {

@@ -7,9 +7,14 @@ type Key struct {
 	Number float64
 	Text   string
 	ID     uint64
+	// IsReversed turns the order around. Keys that are compared agree on it.
+	IsReversed bool
 }
 
 func (k Key) compare(o Key) int {
+	if k.IsReversed {
+		k, o = o, k
+	}
 	switch {
 	case k.Number != o.Number:
 		if k.Number > o.Number {

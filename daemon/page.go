@@ -27,8 +27,8 @@ func (p *served) newPage() *page.Page {
 		Slow: func(ctx context.Context, count int) ([]slowlog.Row, error) {
 			return server.SlowLog(ctx, p.srv, count)
 		},
-		Clients: func(ctx context.Context, count int) ([]clients.Row, error) {
-			rows, _, err := server.ClientRows(ctx, p.srv, clients.Query{Sort: "commands", Count: count})
+		Clients: func(ctx context.Context, q clients.Query) ([]clients.Row, error) {
+			rows, _, err := server.ClientRows(ctx, p.srv, q)
 			return rows, err
 		},
 		Subscriptions: func(ctx context.Context, count int) ([]clients.Topic, error) {

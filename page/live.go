@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyway-proxy/keyway/clients"
 )
 
 const (
@@ -164,6 +168,35 @@ func (p *Page) ServeLive(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// ClientsPath is where a page gets the clients that come first by another column.
+const ClientsPath = "/live/clients"
+
+// ServeClients serves the sections of the list of clients, like an event. The parameters say how it is sorted: by,
+// one of [clients.Columns], and reversed=true.
+func (p *Page) ServeClients(w http.ResponseWriter, r *http.Request) {
+	protect(w)
+	of := r.URL.Query()
+	q := clients.Query{Sort: of.Get("by"), IsReversed: of.Get("reversed") == "true"}
+	if !slices.Contains(clients.Columns(), q.Sort) {
+		http.Error(w, "by must be one of "+strings.Join(clients.Columns(), ", "), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), lookWithin)
+	defer cancel()
+	state := p.source.State()
+	sheet := p.source.clientsSheet(ctx, &state, q)
+	if sheet == nil {
+		http.NotFound(w, r)
+		return
+	}
+	all := map[string]string{}
+	for _, s := range sheet.sections() {
+		all[s.ID] = s.html()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(all) // the only error is that the browser has left
 }
 
 // ofSameSite reports whether a request comes from a page of this server, or from no page. What other sites ask for

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/clients"
 	"github.com/keyway-proxy/keyway/overview"
 )
 
@@ -63,9 +64,13 @@ func (v *view) Operate() *panel {
 }
 
 // kill is the order that closes a client.
-func kill(id uint64, addr string) *Order {
-	return &Order{Name: "Close", Label: "Close the client " + shown(addr), Path: fmt.Sprintf("clients/kill?id=%d", id),
-		Command: fmt.Sprintf("CLIENT KILL ID %d", id), Does: "close the connection of " + shown(addr)}
+func kill(c *clients.Row) *Order {
+	who := shown(c.Addr)
+	if c.Name != "" {
+		who += ", " + shown(c.Name)
+	}
+	return &Order{Name: "Close", Label: "Close the client " + who, Path: fmt.Sprintf("clients/kill?id=%d", c.ID),
+		Command: fmt.Sprintf("CLIENT KILL ID %d", c.ID), Does: "close the connection of " + who}
 }
 
 // steering returns what steers a change of the layout.

@@ -186,12 +186,17 @@ func (v *view) sections() []section {
 		all = append(all, section{"orders", "orders", of})
 	}
 	for _, s := range append([]*Sheet{v.Nodes}, v.Lists...) {
-		all = append(all, section{s.ID + "-rows", "rows", s}, section{s.ID + "-more", "more", s})
+		all = append(all, s.sections()...)
 	}
 	if v.Picture != nil {
 		all = append(all, section{"picture", "picture", v.Picture})
 	}
 	return all
+}
+
+// sections are the parts of a list that change.
+func (s *Sheet) sections() []section {
+	return []section{{s.ID + "-rows", "rows", s}, {s.ID + "-more", "more", s}}
 }
 
 // html returns what a section's template makes of its data.

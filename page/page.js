@@ -25,10 +25,31 @@ function choose(head, column, body) {
   const numbers = head.classList.contains("num"), first = numbers ? -1 : 1;
   const by = sorted.get(body.id);
   const sign = by && by.column === column ? -by.sign : first;
-  sorted.set(body.id, {column, numbers, sign});
+  sorted.set(body.id, {column, numbers, sign, by: head.dataset.by});
   for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", sign < 0 ? "descending" : "ascending");
   sort(body);
+  if (isSortedByKeyway(body)) fetchSorted(body);
+}
+
+// Of a list that is cut, keyway has the rows that come first by another column.
+const isSortedByKeyway = body => body.dataset.from && sorted.has(body.id) &&
+  document.getElementById(body.id.replace("-rows", "-more")).textContent !== "";
+
+async function fetchSorted(body) {
+  const by = sorted.get(body.id);
+  const url = new URL(body.dataset.from, location.href);
+  url.searchParams.set("by", by.by);
+  if (by.sign !== (by.numbers ? -1 : 1)) url.searchParams.set("reversed", "true");
+  try {
+    const answer = await fetch(url);
+    if (!answer.ok) return;
+    const sections = await answer.json();
+    if (sorted.get(body.id) !== by) return; // somebody has chosen another column meanwhile
+    for (const [id, html] of Object.entries(sections)) {
+      if (!isSelected(document.getElementById(id))) show(id, html);
+    }
+  } catch { /* the page says already that keyway does not answer */ }
 }
 
 for (const table of document.querySelectorAll(".sheet table")) {
@@ -70,7 +91,8 @@ function showPending() {
     const element = document.getElementById(id);
     if (element && isSelected(element)) continue;
     pending.delete(id);
-    show(id, html);
+    if (element && isSortedByKeyway(element)) fetchSorted(element);
+    else show(id, html);
     if (id === "picture") find();
   }
   const all = Number(document.querySelector("#problems [data-all]")?.dataset.all ?? 0);

@@ -115,7 +115,9 @@ func TestPageShowsWhatThereIs(t *testing.T) {
 			t.Errorf("the page has %q", absent)
 		}
 	}
-	full.Clients = func(context.Context, int) ([]clients.Row, error) { return nil, errors.New("a thread <hangs>") }
+	full.Clients = func(context.Context, clients.Query) ([]clients.Row, error) {
+		return nil, errors.New("a thread <hangs>")
+	}
 	if _, text = parse(t, full, ""); !strings.Contains(text, "This cannot be read: a thread <hangs>") {
 		t.Error("the page does not say why there are no clients")
 	}

@@ -9,7 +9,10 @@ type Sheet struct {
 	Empty     string // what an empty table says
 	Columns   []Column
 	Rows      []Row
-	More      int // rows that are left out
+	More      int    // rows that are left out
+	IsCut     bool   // rows are left out, and it is not known how many
+	All       string // the command that shows more of them; may be empty
+	From      string // the path that has the rows sorted by a column; empty: the page has all rows to sort
 }
 
 // Column is the head of a column.
@@ -18,6 +21,7 @@ type Column struct {
 	Number bool   // sorted by value, the largest first, and aligned to the right
 	Help   string // what it means; may be empty
 	Acts   bool   // it has buttons, and no order
+	By     string // its name for Sheet.From
 }
 
 // Row is a row of a table. Class marks rows that stand out.

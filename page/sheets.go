@@ -155,7 +155,8 @@ func keywaysSheet(s *overview.State) *Sheet {
 // hotSheet lists keys that many commands use.
 func hotSheet(keys []hotkeys.Row) *Sheet {
 	sheet := &Sheet{ID: "hot", Title: "Hot keys", Note: "by their share of all commands",
-		Empty: "No key stands out.", Columns: []Column{{Name: "Key"}, {Name: "Share", Number: true},
+		Empty: "No key stands out.", All: "keyway hotkeys --admin ADDRESS --count 1000",
+		Columns: []Column{{Name: "Key"}, {Name: "Share", Number: true},
 			{Name: "Reads/s", Number: true}, {Name: "Writes/s", Number: true}, {Name: "Bytes/s", Number: true},
 			{Name: "Node"}, {Name: "Most by"}}}
 	for _, k := range keys {
@@ -170,6 +171,7 @@ func hotSheet(keys []hotkeys.Row) *Sheet {
 // bigSheet lists keys with large values.
 func bigSheet(keys []bigkeys.Row, now time.Time) *Sheet {
 	sheet := &Sheet{ID: "big", Title: "Big keys", Note: "seen on their way", Empty: "No large value has passed.",
+		All: "keyway bigkeys --admin ADDRESS --count 1000",
 		Columns: []Column{{Name: "Key"}, {Name: "Size", Number: true}, {Name: "What"}, {Name: "Command"},
 			{Name: "Client"}, {Name: "Seen"}}}
 	for _, k := range keys {
@@ -195,7 +197,7 @@ func moment(at, now time.Time) Cell {
 
 // slowSheet lists slow commands.
 func slowSheet(all []slowlog.Row, now time.Time) *Sheet {
-	sheet := &Sheet{ID: "slow", Title: "Slow commands", Note: "as in SLOWLOG GET",
+	sheet := &Sheet{ID: "slow", Title: "Slow commands", Note: "as in SLOWLOG GET", All: "SLOWLOG GET 1000",
 		Empty: "No command was slower than slowlog-log-slower-than.", Columns: []Column{{Name: "Command"},
 			{Name: "Took", Number: true}, {Name: "In keyway", Number: true, Help: "until it was sent to the node"},
 			{Name: "Node"}, {Name: "Client"}, {Name: "At"}}}
@@ -219,10 +221,12 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // clientsSheet lists clients. acts says whether the page can close them.
 func clientsSheet(all []clients.Row, connected int, acts bool) *Sheet {
 	sheet := &Sheet{ID: "clients", Title: "Clients", Empty: "No client is connected.",
-		More: max(0, connected-len(all)), Columns: []Column{{Name: "Client"}, {Name: "User"}, {Name: "Last command"},
-			{Name: "Commands", Number: true}, {Name: "Idle", Number: true}, {Name: "Age", Number: true},
-			{Name: "In", Number: true}, {Name: "Out", Number: true}, {Name: "Memory", Number: true},
-			{Name: "Database", Number: true}, {Name: "Flags"}}}
+		More: max(0, connected-len(all)), All: "keyway clients --admin ADDRESS --count 1000", Columns: []Column{
+			{Name: "Client", By: "addr"}, {Name: "User", By: "user"}, {Name: "Last command", By: "last_command"},
+			{Name: "Commands", Number: true, By: "commands"}, {Name: "Idle", Number: true, By: "idle"},
+			{Name: "Age", Number: true, By: "age"}, {Name: "In", Number: true, By: "bytes_in"},
+			{Name: "Out", Number: true, By: "bytes_out"}, {Name: "Memory", Number: true, By: "memory"},
+			{Name: "Database", Number: true, By: "db"}, {Name: "Flags", By: "flags"}}}
 	if acts {
 		sheet.Columns = append(sheet.Columns, Column{Name: "Close", Acts: true})
 	}
@@ -246,7 +250,7 @@ func clientsSheet(all []clients.Row, connected int, acts bool) *Sheet {
 			figure(size(float64(c.BytesOut)), float64(c.BytesOut)), figure(size(float64(c.Memory)), float64(c.Memory)),
 			figure(fmt.Sprint(c.DB), float64(c.DB)), text(flags)}})
 		if row := &sheet.Rows[len(sheet.Rows)-1]; acts {
-			row.Cells = append(row.Cells, Cell{Order: kill(c.ID, c.Addr)})
+			row.Cells = append(row.Cells, Cell{Order: kill(&c)})
 		}
 	}
 	return sheet

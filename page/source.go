@@ -24,7 +24,7 @@ type Source struct {
 	HotKeys       func(ctx context.Context, count int) ([]hotkeys.Row, error)
 	BigKeys       func(ctx context.Context, count int) ([]bigkeys.Row, error)
 	Slow          func(ctx context.Context, count int) ([]slowlog.Row, error)
-	Clients       func(ctx context.Context, count int) ([]clients.Row, error)
+	Clients       func(ctx context.Context, q clients.Query) ([]clients.Row, error)
 	Subscriptions func(ctx context.Context, count int) ([]clients.Topic, error)
 	Locks         func(ctx context.Context, count int) ([]locks.Row, error)
 

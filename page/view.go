@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -86,9 +87,7 @@ func (s *Source) lists(ctx context.Context, state *overview.State) (all []*Sheet
 		list(ctx, s.HotKeys, hotSheet),
 		list(ctx, s.BigKeys, func(all []bigkeys.Row) *Sheet { return bigSheet(all, now) }),
 		list(ctx, s.Slow, func(all []slowlog.Row) *Sheet { return slowSheet(all, now) }),
-		list(ctx, s.Clients, func(all []clients.Row) *Sheet {
-			return clientsSheet(all, state.Now.Clients, s.Orders != nil)
-		}),
+		s.clientsSheet(ctx, state, clients.Query{Sort: "commands"}),
 		list(ctx, s.Subscriptions, subscriptionsSheet),
 		list(ctx, s.Locks, locksSheet),
 		commandsSheet(state),
@@ -106,12 +105,32 @@ func list[R any](ctx context.Context, ask func(context.Context, int) ([]R, error
 	if ask == nil {
 		return nil
 	}
-	rows, err := ask(ctx, maxRows)
+	rows, err := ask(ctx, maxRows+1)
 	sheet := sheetOf(rows[:min(len(rows), maxRows)])
+	sheet.IsCut = len(rows) > maxRows
 	if err != nil {
 		sheet.Empty = "This cannot be read: " + shown(err.Error())
 	}
 	return sheet
+}
+
+// clientsSheet returns the first clients, as q says. It returns nil if there is nobody to ask.
+func (s *Source) clientsSheet(ctx context.Context, state *overview.State, q clients.Query) *Sheet {
+	if s.Clients == nil {
+		return nil
+	}
+	ask := func(ctx context.Context, count int) ([]clients.Row, error) {
+		q.Count = count
+		return s.Clients(ctx, q)
+	}
+	return list(ctx, ask, func(all []clients.Row) *Sheet {
+		sheet := clientsSheet(all, state.Now.Clients, s.Orders != nil)
+		sheet.From = strings.TrimPrefix(ClientsPath, "/") // relative, as keyway may be behind a proxy
+		if state.Pool != "" {
+			sheet.From += "?pool=" + url.QueryEscape(state.Pool)
+		}
+		return sheet
+	})
 }
 
 // tilesOf returns the figures of the whole pool.

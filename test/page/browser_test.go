@@ -190,6 +190,7 @@ func (g *gate) serve(t *testing.T, source page.Source) string {
 		}
 		p.ServeLive(w, r.WithContext(ctx))
 	})
+	mux.HandleFunc("GET "+page.ClientsPath, p.ServeClients)
 	for _, path := range page.Assets() {
 		mux.HandleFunc("GET "+path, page.ServeAsset)
 	}

@@ -71,6 +71,42 @@ func TestPageOfAFrozenKeyway(t *testing.T) {
 	b.await(isLive)
 }
 
+// TestPageSortsAllClients: the page shows 100 clients, and those that come first among all by the column that somebody
+// chooses. It says how many it leaves out.
+func TestPageSortsAllClients(t *testing.T) {
+	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	k := redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.Ring(redistest.Start(t).Addr))
+	for range 120 {
+		c := redistest.Dial(t, k.Addr)
+		c.MustDo("PING")
+		c.MustDo("PING")
+		c.MustDo("PING")
+	}
+	redistest.Dial(t, k.Addr).MustDo("CLIENT", "SETNAME", "latest")
+	b := open(t, 1280, 900, "light")
+	b.visit("http://" + admin)
+	b.await(isLive)
+	const shown = `document.querySelector("#clients-rows").innerText.includes("latest")`
+	b.await(`document.querySelector("#clients-more").textContent ===
+		"and 21 more: keyway clients --admin ADDRESS --count 1000"`)
+	if eval[bool](b, shown) {
+		t.Error("a client with few commands is among the first by commands")
+	}
+	const age = `document.querySelector('#clients th[data-by="age"] button').click(), true`
+	eval[bool](b, age)
+	eval[bool](b, age) // the youngest first
+	b.await(shown)
+	b.await(`document.querySelector('[data-order^="clients/kill"][aria-label$=", latest"]') !== null`)
+	if n := eval[int](b, `document.querySelector("#clients-rows").rows.length`); n != 100 {
+		t.Errorf("the page shows %d clients", n)
+	}
+	eval[bool](b, `window.before = document.querySelector("#clients-rows").firstChild, true`)
+	b.await(`!window.before.isConnected`)
+	if !eval[bool](b, shown) {
+		t.Error("an event undoes the order")
+	}
+}
+
 // TestPagesOfOthersCannotRead: a browser under another name that points to the keyway's loopback address gets nothing.
 func TestPagesOfOthersCannotRead(t *testing.T) {
 	nodes := redistest.Three(t)

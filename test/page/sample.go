@@ -155,7 +155,7 @@ func (s *Sample) Source() page.Source {
 }
 
 // clients lists some clients, one of which runs KEYS.
-func (s *Sample) clients(context.Context, int) (all []clients.Row, err error) {
+func (s *Sample) clients(context.Context, clients.Query) (all []clients.Row, err error) {
 	for i := range 12 {
 		c := clients.Row{ID: uint64(100 + i), Addr: fmt.Sprintf("10.0.2.%d:%d", 8+i, 40_000+i*7), User: "default",
 			Name: fmt.Sprintf("worker-%d", i), Lib: "go-redis 9.23.0", Age: float64(3600 * (i + 1)),
@@ -181,8 +181,8 @@ func (s *Sample) Tame() page.Source {
 		all, err := hot(ctx, count)
 		return all[:len(all)-len(Hostile)], err
 	}
-	of.Clients = func(ctx context.Context, count int) ([]clients.Row, error) {
-		all, err := connected(ctx, count)
+	of.Clients = func(ctx context.Context, q clients.Query) ([]clients.Row, error) {
+		all, err := connected(ctx, q)
 		return all[:len(all)-len(Hostile)], err
 	}
 	return of

@@ -238,11 +238,12 @@ func (in *inputs) resumeWoken() {
 	}
 }
 
-// dropFirst removes the first command from the client's input.
+// dropFirst removes the first command from the client's input. The caller answers it at once.
 func (in *inputs) dropFirst(s *Session) {
 	p := in.GetParser()
 	defer in.PutParser(p)
 	if n, st, err := p.Next(s.In, &in.Limits); err == nil && st == resp.Ready {
+		in.w.journeys.beginDropped(s, p, n)
 		s.In = s.In[:copy(s.In, s.In[n:])]
 	}
 }

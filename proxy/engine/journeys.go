@@ -64,10 +64,34 @@ func (js *journeys) begin(s *Session, a command.Args, length int) bool {
 
 // beginChosen is begin for a command that the sampler has chosen.
 func (js *journeys) beginChosen(s *Session, a command.Args, length int) bool {
-	w, chosen := js.w, js.Choose()
-	j := js.new(chosen)
+	chosen := js.Choose()
+	j := js.open(s, a, length, chosen)
+	done := js.w.dispatch(s, a)
+	if j == nil || js.pending == nil {
+		return done
+	}
+	js.pending, js.of = nil, nil
+	if !done {
+		js.release(j)
+		js.Owe(chosen)
+		return false
+	}
+	js.end(j) // it has no reply of its own, as SUBSCRIBE
+	return true
+}
+
+// beginDropped begins the journey of a command that has waited and is not dispatched again: the caller answers it.
+func (js *journeys) beginDropped(s *Session, a command.Args, length int) {
+	if !js.Passes() {
+		js.open(s, a, length, js.Choose())
+	}
+}
+
+// open makes a journey pending, until the command has a request or a reply. It returns nil if there are too many.
+func (js *journeys) open(s *Session, a command.Args, length int, chosen journey.Purpose) *journey.Journey {
+	w, j := js.w, js.new(chosen)
 	if j == nil {
-		return w.dispatch(s, a)
+		return nil
 	}
 	cmd := w.Learned.CommandOf(a)
 	if cmd != nil && s.User.Prefix != nil && cmd.ArityOK(a.Len()) {
@@ -80,18 +104,7 @@ func (js *journeys) beginChosen(s *Session, a command.Args, length int) bool {
 	j.Start, j.BytesIn = w.Now, length
 	identify(j, s)
 	js.pending, js.of = j, s
-	done := w.dispatch(s, a)
-	if js.pending == nil {
-		return done
-	}
-	js.pending, js.of = nil, nil
-	if !done {
-		js.release(j)
-		js.Owe(chosen)
-		return false
-	}
-	js.end(j) // it has no reply of its own, as SUBSCRIBE
-	return true
+	return j
 }
 
 // describe records which command it is, and its keys. cmd is nil if the command is unknown: its name could be

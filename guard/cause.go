@@ -12,15 +12,20 @@ import (
 type Variant struct {
 	Name  string // completes "the keys were placed by ..."
 	Table *router.Table
+	// Rule is Name without what most keys do not depend on, such as a tag for hashes. If several variants of a
+	// rule explain the keys, only the first is named.
+	Rule string
 }
 
 const (
 	fitting  = 0.99 // the share of keys that a cause has to explain
 	evidence = 20   // keys that a cause has to explain, at least: fewer may fit by chance
+	maxNamed = 3    // variants that explain the keys equally well
 )
 
 // cause returns what most likely changed since the keys were written, or "". It compares
-// with nodes by their names. variants are tried in this order.
+// with nodes by their names. Among variants that place the same number of keys rightly, the first
+// is the likeliest.
 func cause(t *router.Table, samples []Sample, variants []Variant) string {
 	total := 0
 	for _, s := range samples {
@@ -29,10 +34,8 @@ func cause(t *router.Table, samples []Sample, variants []Variant) string {
 	if total < evidence {
 		return ""
 	}
-	for _, v := range variants {
-		if float64(fits(v.Table, samples)) >= fitting*float64(total) {
-			return "the keys were placed by " + v.Name
-		}
+	if names := bestVariants(t, samples, variants, total); names != "" {
+		return "the keys were placed by " + names
 	}
 	for _, v := range append([]Variant{{Table: t}}, variants...) {
 		if pairs := exchanged(v.Table, samples, total); pairs != "" {
@@ -44,6 +47,28 @@ func cause(t *router.Table, samples []Sample, variants []Variant) string {
 		}
 	}
 	return oneNode(t, samples)
+}
+
+// bestVariants names the variants that place the most keys on the nodes that have them. It returns "" if
+// they do not explain the keys, or no better than the configuration does.
+func bestVariants(t *router.Table, samples []Sample, variants []Variant, total int) string {
+	most := fits(t, samples)
+	var names, rules []string
+	for _, v := range variants {
+		switch n := fits(v.Table, samples); {
+		case n > most:
+			most, names, rules = n, []string{v.Name}, []string{v.Rule}
+		case n == most && len(names) > 0 && !slices.Contains(rules, v.Rule):
+			names, rules = append(names, v.Name), append(rules, v.Rule)
+		}
+	}
+	if float64(most) < fitting*float64(total) {
+		return ""
+	}
+	if n := len(names) - maxNamed; n > 0 {
+		names = append(names[:maxNamed], fmt.Sprintf("%d other ways", n))
+	}
+	return strings.Join(names, ", or by ")
 }
 
 // fits counts the keys that a table places on the nodes that have them.

@@ -110,6 +110,30 @@ func TestMisplacedKeysRefuseToStart(t *testing.T) {
 	}
 }
 
+// TestMisplacedKeysOfAnotherHash: the refusal names the hash by which the keys were written, although another hash
+// explains nearly all of them, and never the hash of the file that it refuses.
+func TestMisplacedKeysOfAnotherHash(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.Three(t)
+	yaml := "layout: ring\nnodes:\n"
+	for i, n := range nodes {
+		yaml += fmt.Sprintf("  - {name: %c, addr: %s, weight: %d}\n", 'a'+i, n.Addr, 1+i/2)
+	}
+	k := redistest.Serve(t, yaml+"ring: {hash: fnv1a_64}\n").Ready()
+	c := k.Dial()
+	for i := range 600 {
+		c.Expect("OK", "SET", fmt.Sprintf("user:%d", i+1), "x")
+	}
+	c.Close()
+	k.Stop()
+	for _, hash := range []string{"", "ring: {hash: crc32}\n"} {
+		text := refused(t, yaml+hash)
+		if !strings.Contains(text, "Likely cause: the keys were placed by layout: ring with hash: fnv1a_64.\n") {
+			t.Errorf("%s: %s", hash, text)
+		}
+	}
+}
+
 // TestMisplacedKeysAreRepaired: after the repair that the refusal names, keyway starts, and
 // clients find all keys.
 func TestMisplacedKeysAreRepaired(t *testing.T) {

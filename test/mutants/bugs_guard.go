@@ -119,6 +119,11 @@ var inGuard = []bug{
 		"./test", "TestMisplacedKeysRefuseToStart",
 	},
 	{
+		"the first hash that explains most keys is named", "guard/cause.go",
+		"case n > most:", "case n > most && len(names) == 0:",
+		"./test", "TestMisplacedKeysOfAnotherHash",
+	},
+	{
 		"only the first database of a node is looked at", "guard/sample.go",
 		"	for _, db := range dbs {\n		var keys",
 		"	for _, db := range dbs[:min(1, len(dbs))] {\n		var keys",

@@ -167,12 +167,12 @@ func (n *Node) problem(at time.Time) (p Problem, ok bool) {
 		if !n.Slow {
 			return p, false
 		}
-		return Problem{Severity: Warn, Node: n.Name, Text: "node " + name + " is slow: " + n.SlowReason,
+		return Problem{Severity: Warn, Kind: TooSlow, Node: n.Name, Text: "node " + name + " is slow: " + n.SlowReason,
 			Help: "look at its machine, and ask the node itself: INFO, SLOWLOG GET, LATENCY DOCTOR"}, true
 	case n.Reason == "" && at.Sub(n.Since) < starting:
 		return p, false
 	}
-	p = Problem{Severity: Bad, Node: n.Name, Text: "node " + name + " cannot be reached",
+	p = Problem{Severity: Bad, Kind: Unreachable, Node: n.Name, Text: "node " + name + " cannot be reached",
 		Help: "start the node, or let keyway reach it; commands for its keys fail until then"}
 	if n.Reason != "" {
 		p.Text += ": " + n.Reason

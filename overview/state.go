@@ -154,10 +154,18 @@ type Switch struct {
 // Problem is something that an operator should look at.
 type Problem struct {
 	Severity string `json:"severity"` // Bad or Warn
-	Node     string `json:"node,omitempty"`
-	Text     string `json:"text"`
-	Help     string `json:"help,omitempty"` // what to do
+	// Kind is what many nodes may have in common, such as Unreachable. It is empty for problems that stand alone.
+	Kind string `json:"kind,omitempty"`
+	Node string `json:"node,omitempty"`
+	Text string `json:"text"`
+	Help string `json:"help,omitempty"` // what to do
 }
+
+// The kinds of problems, in words that follow the names of nodes.
+const (
+	Unreachable = "cannot be reached"
+	TooSlow     = "are slow"
+)
 
 // The severities of problems.
 const (

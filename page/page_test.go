@@ -123,6 +123,27 @@ func TestPageShowsWhatThereIs(t *testing.T) {
 	}
 }
 
+// TestManyDeadNodesAreOneProblem: many nodes that cannot be reached are one box, in which each can be unfolded.
+func TestManyDeadNodesAreOneProblem(t *testing.T) {
+	s := sample.NewSample(15, sample.Slots(15))
+	s.Change(func(st *overview.State) {
+		for _, n := range st.Nodes {
+			st.Problems = append(st.Problems, overview.Problem{Severity: overview.Bad, Kind: overview.Unreachable,
+				Node: n.Name, Text: "node " + n.Name + " cannot be reached: connection refused"})
+		}
+		st.Problems = append(st.Problems, overview.Problem{Severity: overview.Warn, Text: "something else"})
+	})
+	body := get(t, s.Source(), "").Body.String()
+	_, problems, _ := strings.Cut(body, `<ul class="problems"`)
+	problems, _, _ = strings.Cut(problems, `<div id="progress"`)
+	for text, want := range map[string]int{"<strong>": 2, "15 nodes cannot be reached: node-0, node-1": 1,
+		"node node-14 cannot be reached: connection refused": 1, "<details": 1, "something else": 1} {
+		if n := strings.Count(strings.ToLower(problems), text); n != want {
+			t.Errorf("%q is %d times in %s", text, n, problems)
+		}
+	}
+}
+
 // TestOrdersOfAChange: the page offers what can be done to a change of the layout in its state, and nothing if it only
 // shows.
 func TestOrdersOfAChange(t *testing.T) {

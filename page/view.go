@@ -238,6 +238,9 @@ func (v *view) Severe() (n int) {
 	return n
 }
 
+// Groups are the problems, those of one kind together.
+func (v *view) Groups() []overview.Group { return overview.Groups(v.Problems) }
+
 // Happening is an event as the page shows it.
 type Happening struct {
 	At, Full   string

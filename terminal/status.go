@@ -25,7 +25,7 @@ func Header(s *overview.State, width int, style Style) (lines []string) {
 		latency(s.Now.P50), latency(s.Now.P99), latency(s.Now.P999))
 	add("%d clients, %d requests in flight; %s/s in, %s/s out; memory %s%s", s.Now.Clients, s.Now.InFlight,
 		size(s.Now.BytesIn), size(s.Now.BytesOut), size(float64(s.Now.Memory)), limit)
-	for _, p := range s.Problems {
+	for _, p := range overview.Groups(s.Problems) {
 		said := wrapped(p.Severity+": "+safe(p.Text), width, "  ")
 		said[0] = style.bad(said[0])
 		lines = append(lines, said...)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,39 @@ func TestCommandsSendToken(t *testing.T) {
 	token := redistest.WriteFile(t, "right", firstToken)
 	if out, status := keyway(t, append(named, "--token-file", token)...); status != 0 {
 		t.Errorf("keyway plan --watch with a token ends with %d: %s", status, out)
+	}
+}
+
+// TestCommandsThatAct: keyway log-level and kill do what they say, with the token only.
+func TestCommandsThatAct(t *testing.T) {
+	t.Parallel()
+	r := withToken(t)
+	c := redistest.Dial(t, r.listen)
+	id := strconv.FormatInt(c.MustDo("CLIENT", "ID").Int, 10)
+	token := redistest.WriteFile(t, "right", firstToken)
+	for _, args := range [][]string{{"log-level", "debug"}, {"kill", id}} {
+		args = append(args, "--admin", r.admin, "-c", "no-such-file.yml")
+		if out, status := keyway(t, args...); status != 1 || !strings.Contains(out, "needs the header") {
+			t.Errorf("keyway %q without a token ends with %d: %s", args, status, out)
+		}
+		if out, status := keyway(t, append(args, "--token-file", token)...); status != 0 {
+			t.Errorf("keyway %q ends with %d: %s", args, status, out)
+		}
+	}
+	if text := r.answers(http.StatusOK, "GET", "/log-level", ""); text != "debug\n" {
+		t.Errorf("the level is %s", text)
+	}
+	if reply, err := c.TryDo("PING"); err == nil {
+		t.Errorf("the client that was killed gets %s", reply)
+	}
+	if out, status := keyway(t, "kill", "x"); status != 1 || !strings.Contains(out, "write the ID of a client") {
+		t.Errorf("keyway kill x ends with %d: %s", status, out)
+	}
+	for _, args := range [][]string{{"route", "key"}, {"kill", "1"}, {"clients"}, {"reload"}} {
+		out, status := keyway(t, append(args, "-c", "no-such-file.yml")...)
+		if status != 1 || !strings.Contains(out, "--config; or ") || !strings.Contains(out, "with --admin") {
+			t.Errorf("keyway %q without a file ends with %d: %s", args, status, out)
+		}
 	}
 }
 

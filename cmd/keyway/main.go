@@ -80,7 +80,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(reverseCommand(), cancelCommand(), forgetCommand())
 	cmd.AddCommand(statusCommand(), pauseCommand(), resumeCommand(), rateCommand())
 	cmd.AddCommand(reloadCommand(), upgradeCommand(), healthCommand())
-	cmd.AddCommand(importCommand(), locksCommand())
+	cmd.AddCommand(importCommand(), locksCommand(), logLevelCommand(), killCommand())
 	cmd.AddCommand(topCommand(), hotKeysCommand(), bigKeysCommand(), clientsCommand(), eventsCommand())
 	return cmd
 }

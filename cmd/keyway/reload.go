@@ -78,7 +78,7 @@ func (a *access) adminAddr(file, named, signal string) (string, error) {
 		return named, nil // whatever the file says
 	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w; or name the admin address of the running keyway with --admin", err)
 	}
 	if pools[0].Admin.Listen == "" {
 		return "", fmt.Errorf("%s has no admin address; send the process %s, or name the address of the "+
@@ -100,9 +100,9 @@ func (a *access) order(ctx context.Context, w io.Writer, addr, page, done string
 		return nil
 	case http.StatusConflict:
 		return errors.New("not " + done + ": " + text)
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest:
 		return fmt.Errorf("not %s: keyway at %s: %s", done, addr, text)
 	}
-	return fmt.Errorf("%s is no admin address of a keyway that can be %s: it answers %d %s", addr, done, status,
-		http.StatusText(status))
+	return fmt.Errorf("not %s: %s is no admin address of a keyway that knows this order: it answers %d %s", done, addr,
+		status, http.StatusText(status))
 }

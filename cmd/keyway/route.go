@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 
 	"github.com/spf13/cobra"
@@ -56,6 +58,9 @@ func routeCommand() *cobra.Command {
 // routesOf returns where keys live by a file.
 func routesOf(ctx context.Context, file, pool string, keys []string) (routes []router.Explanation, err error) {
 	cfg, err := load(file, pool)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; or ask a running keyway at its admin address with --admin", err)
+	}
 	if err == nil && wiring.Asks(cfg) {
 		err = logIn(ctx, cfg)
 	}

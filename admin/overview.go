@@ -41,11 +41,7 @@ func (o Views) serve(mux *http.ServeMux) {
 		mux.HandleFunc("GET /layout", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, o.Layout()) })
 	}
 	if o.Events != nil {
-		serveList(mux, "/events", overview.MaxEvents, func(r *http.Request, count int) (any, error) {
-			return struct {
-				Events []overview.Event `json:"events"`
-			}{o.Events(count)}, nil
-		})
+		serveList(mux, "/events", overview.MaxEvents, o.listEvents)
 	}
 	if o.Clients != nil {
 		serveList(mux, "/clients", usualRows, o.listClients)
@@ -83,6 +79,17 @@ func (o Views) listClients(r *http.Request, count int) (any, error) {
 		Total   int           `json:"total"`
 		Clients []clients.Row `json:"clients"`
 	}{total, append([]clients.Row{}, rows...)}, err
+}
+
+// listEvents returns the object of /events?kind=KIND&count=N.
+func (o Views) listEvents(r *http.Request, count int) (any, error) {
+	kind := r.URL.Query().Get("kind")
+	if kind != "" && !slices.Contains(overview.Kinds, kind) {
+		return nil, badRequest("kind must be one of " + strings.Join(overview.Kinds, ", "))
+	}
+	return struct {
+		Events []overview.Event `json:"events"`
+	}{overview.OfKind(kind, count, o.Events(maxRows))}, nil
 }
 
 // serveList serves a page with a list. usual is how long that is unless the request says otherwise with count=N.

@@ -28,7 +28,7 @@ var KeywayHelp = []string{
 	"    Return the nodes, and how each of them is.",
 	"ROUTE <key> [<key> ...]",
 	"    Return the node of each key, and why it is there.",
-	"EVENTS [COUNT <count>]",
+	"EVENTS [COUNT <count>] [KIND <kind>]",
 	"    Return what has changed, the newest first. Default count: 20.",
 	"CLIENTS [COUNT <count>] [BY <column>]",
 	"    Return the clients of all threads, those with the most commands first. Default count: 100.",

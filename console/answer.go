@@ -2,6 +2,7 @@ package console
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -106,20 +107,29 @@ func statusOf(s overview.State) status {
 	}
 }
 
-// events answers EVENTS [COUNT count].
+// events answers EVENTS [COUNT count] [KIND kind].
 func (p *Pool) events(args [][]byte) ([]overview.Event, error) {
-	count := defaultEvents
-	if len(args) > 0 {
-		if len(args) != 2 || !command.EqualFold(args[0], "count") {
+	count, kind := defaultEvents, ""
+	for ; len(args) > 1; args = args[2:] {
+		switch {
+		case command.EqualFold(args[0], "count"):
+			n, err := strconv.Atoi(string(args[1]))
+			if err != nil || n < 1 {
+				return nil, errCount
+			}
+			count = n
+		case command.EqualFold(args[0], "kind"):
+			if kind = strings.ToLower(string(args[1])); !slices.Contains(overview.Kinds, kind) {
+				return nil, errKind
+			}
+		default:
 			return nil, errSyntax
 		}
-		n, err := strconv.Atoi(string(args[1]))
-		if err != nil || n < 1 {
-			return nil, errCount
-		}
-		count = n
 	}
-	return p.Events(count), nil
+	if len(args) > 0 {
+		return nil, errSyntax
+	}
+	return overview.OfKind(kind, count, p.Events(2*overview.MaxEvents)), nil // those of the pool and of the process
 }
 
 // appendConfig answers CONFIG [pattern] with a map.
@@ -160,4 +170,5 @@ func (p *Pool) log(q Question) []byte {
 var (
 	errSyntax = errors.New("syntax error")
 	errCount  = errors.New("count should be greater than 0")
+	errKind   = errors.New("keyway: kind must be one of " + strings.Join(overview.Kinds, ", "))
 )

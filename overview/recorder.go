@@ -17,7 +17,7 @@ const (
 	maxText   = 200 // characters of a text or of a field
 )
 
-// The kinds of events.
+// The kinds of events. Kinds lists them.
 const (
 	NodeEvent     = "node"
 	TopologyEvent = "topology"
@@ -28,6 +28,11 @@ const (
 	ProcessEvent  = "process"
 	OperatorEvent = "operator" // what an operator did; not from the log
 )
+
+// Kinds are the kinds of events.
+var Kinds = []string{
+	NodeEvent, TopologyEvent, ConfigEvent, SwitchEvent, KeysEvent, UsersEvent, ProcessEvent, OperatorEvent,
+}
 
 // logged has the log lines that are events: how their messages begin, and the kind. No line that clients can
 // cause at will, or that shows a key, is among them.
@@ -90,12 +95,12 @@ var hidden = []string{"examples"}
 // Recorder keeps the last events. Any goroutine may use it.
 type Recorder struct {
 	mu     sync.Mutex
-	events []Event // a ring
-	next   int
+	events []Event // the oldest first
 }
 
-// Add keeps an event, instead of the oldest one if there are MaxEvents. An event that says the same as the last
-// one, which a node can cause again and again, takes its place.
+// Add keeps an event. If there are MaxEvents, the oldest one of the kind with the most events goes, so that many
+// events of nodes do not hide what an operator did. An event that says the same as the last one, which a node can
+// cause again and again, takes its place.
 func (r *Recorder) Add(e Event) {
 	e.Text = shortened(e.Text)
 	fields := make([]string, 0, len(e.Fields))
@@ -106,25 +111,36 @@ func (r *Recorder) Add(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := len(r.events); n > 0 {
-		if last := &r.events[(r.next+n-1)%n]; last.Kind == e.Kind && last.Text == e.Text &&
+		if last := &r.events[n-1]; last.Kind == e.Kind && last.Text == e.Text &&
 			slices.Equal(last.Fields, e.Fields) {
 			last.Time = e.Time
 			return
 		}
 	}
-	if len(r.events) < MaxEvents {
-		r.events = append(r.events, e)
-		return
+	if len(r.events) == MaxEvents {
+		r.dropOne()
 	}
-	r.events[r.next] = e
-	r.next = (r.next + 1) % MaxEvents
+	r.events = append(r.events, e)
+}
+
+// dropOne drops the oldest event of the kind that has the most.
+func (r *Recorder) dropOne() {
+	count := map[string]int{}
+	most := ""
+	for _, e := range r.events {
+		if count[e.Kind]++; count[e.Kind] > count[most] {
+			most = e.Kind
+		}
+	}
+	i := slices.IndexFunc(r.events, func(e Event) bool { return e.Kind == most })
+	r.events = slices.Delete(r.events, i, i+1)
 }
 
 // list returns all events, the newest first.
 func (r *Recorder) list() []Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := slices.Concat(r.events[r.next:], r.events[:r.next])
+	all := slices.Clone(r.events)
 	slices.Reverse(all)
 	return all
 }
@@ -137,6 +153,17 @@ func Newest(count int, of ...*Recorder) []Event {
 	}
 	slices.SortStableFunc(all, func(a, b Event) int { return b.Time.Compare(a.Time) })
 	return all[:min(count, len(all))]
+}
+
+// OfKind returns the first events of a kind, or of all kinds if kind is empty.
+func OfKind(kind string, count int, events []Event) []Event {
+	found := []Event{}
+	for _, e := range events {
+		if kind == "" || e.Kind == kind {
+			found = append(found, e)
+		}
+	}
+	return found[:min(count, len(found))]
 }
 
 // Handler returns a handler of log lines that gives them to next, and keeps those that are events. It keeps

@@ -56,6 +56,33 @@ func TestRecorderIsBounded(t *testing.T) {
 	}
 }
 
+// TestEventsOfOneKindHideNoOthers: many events of nodes do not drive those out that an operator has caused.
+func TestEventsOfOneKindHideNoOthers(t *testing.T) {
+	r := new(overview.Recorder)
+	for k := range 20 {
+		r.Add(overview.Event{Time: time.Unix(int64(k), 0), Kind: overview.ConfigEvent, Text: fmt.Sprint("reload ", k)})
+		r.Add(overview.Event{Time: time.Unix(int64(k), 0), Kind: overview.OperatorEvent, Text: fmt.Sprint("deed ", k)})
+	}
+	for k := range 5000 {
+		r.Add(overview.Event{Time: time.Unix(int64(100+k), 0), Kind: overview.NodeEvent, Text: fmt.Sprint("lost ", k)})
+	}
+	all := overview.Newest(1000, r)
+	if len(all) != overview.MaxEvents || all[0].Text != "lost 4999" {
+		t.Errorf("%d events, the newest %+v", len(all), all[0])
+	}
+	for _, kind := range []string{overview.ConfigEvent, overview.OperatorEvent} {
+		if got := overview.OfKind(kind, 100, all); len(got) != 20 {
+			t.Errorf("%d events of the kind %s are left of 20", len(got), kind)
+		}
+	}
+	if got := overview.OfKind(overview.ConfigEvent, 3, all); len(got) != 3 || got[0].Text != "reload 19" {
+		t.Errorf("%+v", got)
+	}
+	if got := overview.OfKind("", 5, all); len(got) != 5 {
+		t.Errorf("%d events of all kinds", len(got))
+	}
+}
+
 // TestLogLinesAreEvents: a line of the log about a change is an event, whatever the log's level; other lines are
 // none, and go on to the log.
 func TestLogLinesAreEvents(t *testing.T) {

@@ -9,6 +9,9 @@ import (
 
 // Header returns what to see first of a running keyway: what it is, how it is, and what is wrong.
 func Header(s *overview.State, width int, style Style) (lines []string) {
+	if width == Unbounded {
+		width = Width
+	}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	pool := ""
 	if s.Pool != "" {

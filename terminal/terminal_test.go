@@ -133,3 +133,64 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 }
+
+// TestNarrowPages: a page that is too narrow leaves columns out before it makes names and addresses look equal, and
+// then cuts these in the middle. A file gets everything.
+func TestNarrowPages(t *testing.T) {
+	var rows []Row
+	for _, end := range []string{"001", "002"} {
+		rows = append(rows, Row{"name": "cache-eu-west-production-node-" + end, "addr": "127.0.1.1:37" + end,
+			"state": "ready", "share": 0.003, "timeouts_per_second": 7.0})
+	}
+	page := strings.Join(Nodes.Lines(rows, Width, Style{}), "\n")
+	for _, want := range []string{"node-001  127.0.1.1:37001", "node-002  127.0.1.1:37002", "~", "STATE", "SHARE"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("lacks %q:\n%s", want, page)
+		}
+	}
+	if strings.Contains(page, "TIMEOUT/S") {
+		t.Errorf("a column stays that says little:\n%s", page)
+	}
+	sorted, _ := Nodes.SortedBy("timeout/s")
+	if page := sorted.Lines(rows, Width, Style{})[0]; !strings.Contains(page, "TIMEOUT/S*") {
+		t.Errorf("the column that sorts is left out: %s", page)
+	}
+	rows[0]["name"] = strings.Repeat("long", 100)
+	page = strings.Join(Nodes.Lines(rows, Unbounded, Style{}), "\n")
+	if !strings.Contains(page, rows[0].text("name")) || !strings.Contains(page, "TIMEOUT/S") {
+		t.Errorf("a file lacks something: %s", page)
+	}
+	event := Row{"text": strings.Repeat("words ", 50), "kind": "node"}
+	if lines := Events.Lines([]Row{event}, Unbounded, Style{}); len(lines) != 2 {
+		t.Errorf("an event in a file has %d lines", len(lines)-1)
+	}
+}
+
+// TestLatenciesOfCommands: the page of commands has the latencies that the admin address sends.
+func TestLatenciesOfCommands(t *testing.T) {
+	sent := overview.State{Commands: []overview.Command{{Name: "get", Calls: 5, P50: 0.00042, P99: 0.25}}}
+	top := Top{View: Commands, Source: func(context.Context, string, url.Values) ([]byte, error) {
+		return json.Marshal(sent)
+	}}
+	var page strings.Builder
+	if err := top.Once(t.Context(), &page, Width, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(page.String(), "0.42 ms  250 ms") {
+		t.Errorf("%s", page.String())
+	}
+}
+
+// TestOmitted: a list that is cut says how many rows it lacks, and how to see them.
+func TestOmitted(t *testing.T) {
+	for of, want := range map[[2]int]string{
+		{100, 100}: "", {141, 100}: "and 41 more; --count 1000 shows them",
+		{2000, 1000}:    "and 1000 more; --count 10000 shows them",
+		{20000, 100}:    "and 19900 more; --count 10000 shows the first 10000",
+		{20000, 10_000}: "and 10000 more",
+	} {
+		if got := Omitted(of[0], of[1]); got != want {
+			t.Errorf("%d of %d: %q", of[1], of[0], got)
+		}
+	}
+}

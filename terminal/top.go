@@ -50,12 +50,12 @@ func ViewNamed(name string) (View, error) {
 	return View{}, fmt.Errorf("%q is no view; write one of %s", name, strings.Join(names, ", "))
 }
 
-// Once prints one page.
-func (t *Top) Once(ctx context.Context, w io.Writer, style Style) error {
+// Once prints one page with lines of at most width columns.
+func (t *Top) Once(ctx context.Context, w io.Writer, width int, style Style) error {
 	if t.ask(ctx); t.err != nil {
 		return t.err
 	}
-	_, err := io.WriteString(w, strings.Join(t.page(Width, 0, style), "\n")+"\n")
+	_, err := io.WriteString(w, strings.Join(t.page(width, 0, style), "\n")+"\n")
 	return err
 }
 

@@ -35,6 +35,8 @@ type column struct {
 	by func(Row) float64
 	// asked is how the admin address names the order by this column, if it does: it has more rows than it sends.
 	asked string
+	// dropped says when the column is left out of pages that are too narrow: 1 is the first. 0: it stays.
+	dropped int
 }
 
 // View is a list that can be shown.
@@ -75,6 +77,12 @@ func (c column) sortedAs(asked string) column {
 	return c
 }
 
+// droppedAs returns the column with its place among those that narrow pages leave out.
+func (c column) droppedAs(rank int) column {
+	c.dropped = rank
+	return c
+}
+
 func text(title, field string) column { return column{title: title, field: field} }
 
 // since returns a column with the age of a time.
@@ -106,9 +114,10 @@ func client(r Row) string {
 var (
 	Nodes = View{
 		Name: "nodes", Page: "/overview", List: "nodes", columns: []column{
-			text("NODE", "name"), text("ADDRESS", "addr"), text("STATE", "state"), since("SINCE", "since"),
+			text("NODE", "name"), text("ADDRESS", "addr"), text("STATE", "state"), since("SINCE", "since").droppedAs(2),
 			number("SHARE", "share", percent), optional("CMD/S", "commands_per_second", count),
-			number("FLIGHT", "in_flight", whole), number("TIMEOUT/S", "timeouts_per_second", count),
+			number("FLIGHT", "in_flight", whole).droppedAs(3),
+			number("TIMEOUT/S", "timeouts_per_second", count).droppedAs(1),
 			optional("P99", "p99_seconds", latency),
 		},
 		isBad: func(r Row) bool {
@@ -128,21 +137,23 @@ var (
 			text("KEY", "key"), text("NODE", "node"), number("SHARE", "share", percent).sortedAs("commands"),
 			number("READ/S", "reads_per_second", count).sortedAs("reads"),
 			number("WRITE/S", "writes_per_second", count).sortedAs("writes"),
-			number("BYTE/S", "bytes_per_second", size).sortedAs("bytes"),
+			number("BYTE/S", "bytes_per_second", size).sortedAs("bytes").droppedAs(1),
 			{title: "CLIENT", field: "client", show: client},
 		},
 	}
 	BigKeys = View{
 		Name: "big keys", Page: "/bigkeys", List: "bigkeys", sortBy: "SIZE", columns: []column{
-			text("KEY", "key"), text("NODE", "node"), number("SIZE", "bytes", size), text("KIND", "kind"),
-			text("COMMAND", "command"), {title: "CLIENT", field: "client", show: client}, since("AGO", "time"),
+			text("KEY", "key"), text("NODE", "node"), number("SIZE", "bytes", size), text("KIND", "kind").droppedAs(1),
+			text("COMMAND", "command").droppedAs(2),
+			{title: "CLIENT", field: "client", show: client}, since("AGO", "time"),
 		},
 	}
 	Clients = View{
 		Name: "clients", Page: "/clients", List: "clients", sortBy: "COMMANDS", param: "sort", columns: []column{
 			number("ID", "id", whole).sortedAs("id"), text("ADDRESS", "addr").sortedAs("addr"),
-			text("NAME", "name").sortedAs("name"), text("USER", "user").sortedAs("user"),
-			number("AGE", "age_seconds", age).sortedAs("age"), number("IDLE", "idle_seconds", age).sortedAs("idle"),
+			text("NAME", "name").sortedAs("name"), text("USER", "user").sortedAs("user").droppedAs(2),
+			number("AGE", "age_seconds", age).sortedAs("age").droppedAs(1),
+			number("IDLE", "idle_seconds", age).sortedAs("idle"),
 			text("LAST", "last_command").sortedAs("last_command"),
 			number("COMMANDS", "commands", count).sortedAs("commands"),
 			number("MEMORY", "memory_bytes", size).sortedAs("memory"),
@@ -245,6 +256,42 @@ func (c column) value(r Row) string {
 	return safe(r.text(c.field))
 }
 
+// Total returns how many rows there are, if the answer of the admin address has shown some of them. The answer
+// says that if it does not have all.
+func (v View) Total(answer []byte, shown int) int {
+	var all struct{ Total int }
+	if err := json.Unmarshal(answer, &all); err != nil {
+		return shown // Rows says what is wrong
+	}
+	return max(all.Total, shown)
+}
+
+// SendsAll reports whether the admin address is to be asked for all rows: it does not say how many there are.
+func (v View) SendsAll() bool { return v.Page != Clients.Page }
+
+// Omitted says how many rows of a list are not shown, and how to see them; empty: all are.
+func Omitted(total, shown int) string {
+	if total <= shown {
+		return ""
+	}
+	text := fmt.Sprintf("and %d more", total-shown)
+	switch {
+	case total <= usualMax:
+		return fmt.Sprintf("%s; --count %d shows them", text, usualMax)
+	case total <= MaxRows:
+		return fmt.Sprintf("%s; --count %d shows them", text, MaxRows)
+	case shown < MaxRows:
+		return fmt.Sprintf("%s; --count %d shows the first %[2]d", text, MaxRows)
+	}
+	return text
+}
+
+// MaxRows is how many rows the admin address sends at most. Most lists have no more than usualMax.
+const (
+	MaxRows  = 10_000
+	usualMax = 1000
+)
+
 // Lines returns the rows as a table of at most width columns.
 func (v View) Lines(rows []Row, width int, style Style) []string {
 	if len(rows) == 0 {
@@ -252,10 +299,11 @@ func (v View) Lines(rows []Row, width int, style Style) []string {
 	}
 	t := table{wraps: v.wraps}
 	for _, c := range v.columns {
-		title := c.title
+		title, dropped := c.title, c.dropped
 		if title == v.sortBy {
-			title += "*"
+			title, dropped = title+"*", 0
 		}
+		t.dropped = append(t.dropped, dropped)
 		t.titles, t.numbers = append(t.titles, title), append(t.numbers, c.by != nil)
 	}
 	for _, r := range rows {

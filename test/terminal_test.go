@@ -132,6 +132,13 @@ func checkConsole(t *testing.T, console string) {
 	if status := pairs(c.MustDo("KEYWAY", "STATUS")); status["nodes-ready"].Int != 1 {
 		t.Errorf("KEYWAY STATUS at the console: %v", status)
 	}
+	if events := c.MustDo("KEYWAY", "EVENTS", "KIND", "process", "COUNT", "9"); len(events.Elems) == 0 ||
+		pairs(events.Elems[0])["kind"].Text != "process" {
+		t.Errorf("KEYWAY EVENTS KIND process: %s", events)
+	}
+	if r := c.Do("KEYWAY", "EVENTS", "KIND", "weather"); !strings.Contains(r.Text, "kind must be one of node, ") {
+		t.Errorf("KEYWAY EVENTS KIND weather: %s", r)
+	}
 	if text := c.MustDo("INFO").Text; !strings.Contains(text, "layout:ring") {
 		t.Errorf("INFO at the console: %s", text)
 	}
@@ -182,13 +189,14 @@ func checkPages(t *testing.T, adminAddr string, node *redistest.Node, secret str
 	redistest.Eventually(t, 10*time.Second, "events have the node's end", func() bool {
 		return strings.Contains(outputOf(t, "events", "--admin", adminAddr), "node unreachable")
 	})
+	checkKinds(t, adminAddr)
 	redistest.Eventually(t, 10*time.Second, "keyway status says what is wrong, and ends with 2", func() bool {
 		out, err := exec.Command(redistest.Build(t), "status", "-c", file).Output()
 		exit := new(exec.ExitError)
 		return errors.As(err, &exit) && exit.ExitCode() == 2 &&
 			strings.Contains(string(out), "bad: node a "+node.Addr+" cannot be reached")
 	})
-	for _, args := range [][]string{{"top", "--once"}, {"events"}, {"status", "-c", file}} {
+	for _, args := range [][]string{{"top", "--once"}, {"status", "-c", file}} {
 		out, _ := exec.Command(redistest.Build(t), append(args, "--admin", adminAddr)...).CombinedOutput()
 		if strings.Contains(string(out), secret) {
 			t.Errorf("keyway %s shows a password", args[0])
@@ -199,6 +207,23 @@ func checkPages(t *testing.T, adminAddr string, node *redistest.Node, secret str
 				t.Errorf("keyway %s prints a line of more than 80 columns: %s", args[0], line)
 			}
 		}
+	}
+}
+
+// checkKinds checks what commands print of the events of a keyway that has lost a node.
+func checkKinds(t *testing.T, adminAddr string) {
+	t.Helper()
+	if out := outputOf(t, "events", "--admin", adminAddr, "--kind", "process"); strings.Contains(out, "unreachable") ||
+		!strings.Contains(out, "listening") {
+		t.Errorf("keyway events --kind process: %s", out)
+	}
+	if status, body := fetch(t, "http://"+adminAddr+"/events?kind=weather"); status != 400 ||
+		!strings.Contains(body, "kind must be one of") {
+		t.Errorf("/events?kind=weather: %d %s", status, body)
+	}
+	out := outputOf(t, "events", "--admin", adminAddr, "--count", "1")
+	if !strings.Contains(out, " more; --count 1000") {
+		t.Errorf("keyway events --count 1: %s", out)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,83 +77,113 @@ func style(out io.Writer) terminal.Style {
 	return terminal.Style{Colors: isFile && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))}
 }
 
-// width returns how many columns out has.
+// width returns how many columns out has. A file or a pipe has room for everything.
 func width(out io.Writer) int {
 	if f, isFile := out.(*os.File); isFile {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
 			return columns
 		}
 	}
-	return terminal.Width
+	return terminal.Unbounded
+}
+
+// list is a command that prints a list of a running keyway.
+type list struct {
+	looking
+	view       terminal.View
+	sort, kind string
+	count      int
 }
 
 // listCommand returns a command that prints a list of a running keyway.
-func listCommand(use, short, long string, view terminal.View) *cobra.Command {
-	var l looking
-	var sort string
-	var count int
+func listCommand(use, short, long string, view terminal.View) (*cobra.Command, *list) {
+	l := &list{view: view}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if count < 1 {
-				return fmt.Errorf("--count %d: write a number above 0", count)
+			if l.count < 1 {
+				return fmt.Errorf("--count %d: write a number above 0", l.count)
 			}
-			if sort != "" {
+			if l.sort != "" {
 				var known bool
-				if view, known = view.SortedBy(sort); !known {
-					return fmt.Errorf("--sort %s: write one of %s", sort, strings.Join(view.Titles(), ", "))
+				if l.view, known = l.view.SortedBy(l.sort); !known {
+					return fmt.Errorf("--sort %s: write one of %s", l.sort, strings.Join(l.view.Titles(), ", "))
 				}
 			}
 			if err := l.resolve(); err != nil {
 				return err
 			}
-			params := view.Params()
-			params.Set("count", strconv.Itoa(count))
-			text, err := l.get(cmd.Context(), view.Page, params)
-			if err != nil {
-				return err
-			}
-			rows, raw, err := view.Rows(strings.NewReader(string(text)))
-			switch {
-			case err != nil:
-				return fmt.Errorf("the answer of keyway at %s: %w", l.addr, err)
-			case l.asJSON:
-				return terminal.JSON(cmd.OutOrStdout(), raw)
-			}
-			view.Sort(rows)
-			out := cmd.OutOrStdout()
-			for _, line := range view.Lines(rows, width(out), style(out)) {
-				fmt.Fprintln(out, line)
-			}
-			return nil
+			return l.print(cmd)
 		},
 	}
 	l.flags(cmd)
-	cmd.Flags().StringVar(&sort, "sort", "", "sort by this `column`: "+strings.Join(view.Titles(), ", "))
-	cmd.Flags().IntVar(&count, "count", 100, "how many to print at most")
-	return cmd
+	cmd.Flags().StringVar(&l.sort, "sort", "", "sort by this `column`: "+strings.Join(view.Titles(), ", "))
+	cmd.Flags().IntVar(&l.count, "count", 100, "how many to print at most")
+	return cmd, l
+}
+
+// print prints the list, and how many rows it leaves out.
+func (l *list) print(cmd *cobra.Command) error {
+	params := l.view.Params()
+	params.Set("count", strconv.Itoa(l.count))
+	if l.view.SendsAll() {
+		params.Set("count", strconv.Itoa(terminal.MaxRows))
+	}
+	if l.kind != "" {
+		params.Set("kind", l.kind)
+	}
+	text, err := l.get(cmd.Context(), l.view.Page, params)
+	if err != nil {
+		return err
+	}
+	rows, raw, err := l.view.Rows(bytes.NewReader(text))
+	if err != nil {
+		return fmt.Errorf("the answer of keyway at %s: %w", l.addr, err)
+	}
+	shown := min(l.count, len(rows))
+	omitted := terminal.Omitted(l.view.Total(text, len(rows)), shown)
+	if l.asJSON {
+		if omitted != "" {
+			fmt.Fprintln(cmd.ErrOrStderr(), omitted)
+		}
+		return terminal.JSON(cmd.OutOrStdout(), raw[:shown])
+	}
+	l.view.Sort(rows)
+	out := cmd.OutOrStdout()
+	lines := l.view.Lines(rows[:shown], width(out), style(out))
+	if omitted != "" {
+		lines = append(lines, omitted)
+	}
+	_, err = fmt.Fprintln(out, strings.Join(lines, "\n"))
+	return err
 }
 
 func eventsCommand() *cobra.Command {
-	return listCommand("events", "Print what has changed in a running keyway",
+	cmd, l := listCommand("events", "Print what has changed in a running keyway",
 		"events prints the last changes that a running keyway has seen, the newest first: nodes that were lost or\n"+
-			"found, changes of the topology, of the configuration and of the layout.", terminal.Events)
+			"found, changes of the topology, of the configuration and of the layout, and what operators did.",
+		terminal.Events)
+	cmd.Flags().StringVar(&l.kind, "kind", "", "only events of this `kind`: "+strings.Join(overview.Kinds, ", "))
+	return cmd
 }
 
 func clientsCommand() *cobra.Command {
-	return listCommand("clients", "Print the clients of a running keyway",
+	cmd, _ := listCommand("clients", "Print the clients of a running keyway",
 		"clients prints the clients of a running keyway, those with the most commands first.", terminal.Clients)
+	return cmd
 }
 
 func hotKeysCommand() *cobra.Command {
-	return listCommand("hotkeys", "Print the keys that clients of a running keyway use most",
+	cmd, _ := listCommand("hotkeys", "Print the keys that clients of a running keyway use most",
 		"hotkeys prints the keys that clients have used most in the last 5 to 10 seconds, on which node each is, its\n"+
 			"share of all accesses, and the client that uses it most.", terminal.HotKeys)
+	return cmd
 }
 
 func bigKeysCommand() *cobra.Command {
-	return listCommand("bigkeys", "Print the keys with large values that a running keyway has seen",
+	cmd, _ := listCommand("bigkeys", "Print the keys with large values that a running keyway has seen",
 		"bigkeys prints the keys whose values or replies were large when keyway last carried them.", terminal.BigKeys)
+	return cmd
 }
 
 func topCommand() *cobra.Command {
@@ -186,7 +217,7 @@ func topCommand() *cobra.Command {
 			top := terminal.Top{View: shown, Every: every, Source: l.get}
 			f, isFile := out.(*os.File)
 			if once || !isFile || !term.IsTerminal(int(f.Fd())) || !term.IsTerminal(int(os.Stdin.Fd())) {
-				return top.Once(ctx, out, style(out))
+				return top.Once(ctx, out, width(out), style(out))
 			}
 			return top.Run(ctx, os.Stdin, f, style(out))
 		},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -23,6 +24,7 @@ const slowSamples = 10
 type node struct {
 	metrics.Node           // of the last sample
 	state        string    // as in Node.State
+	step, cause  string    // as Node.Step and Node.Reason
 	since        time.Time // as Node.Since
 	silentSince  time.Time // since when it owes replies and has sent nothing; zero: it does not
 	growing      int       // samples in a row with more requests in flight than the one before
@@ -76,7 +78,7 @@ func (s *Sampler) sampleNodes(all []metrics.Node, now time.Time) {
 func (n *node) add(now *metrics.Node, at time.Time) {
 	before := n.Node
 	n.Node, n.isNew = *now, true
-	state := stateOf(now)
+	state := n.stateAt(now)
 	if isReady := state == Ready; n.taken == 0 || isReady != (n.state == Ready) {
 		n.since = at // while a node is away, keyway connects again and again
 	}
@@ -116,7 +118,29 @@ func grown(before, now uint64) uint64 {
 	return now - before
 }
 
-// stateOf returns Node.State.
+// stateAt returns Node.State, and keeps why the node is away. keyway tries each second or so to connect to a node that
+// hangs, and gives up: all that while the node is down. That such an attempt gets no answer says less than what
+// happened first.
+func (n *node) stateAt(now *metrics.Node) string {
+	state := stateOf(now)
+	n.step = ""
+	if state == Ready || state == Unused {
+		n.cause = ""
+		return state
+	}
+	if n.cause == "" || now.Reason != "" && !pool.IsNoAnswer(now.Reason) {
+		n.cause = now.Reason
+	}
+	if n.cause == "" {
+		return state // it was never lost
+	}
+	if state != Down && state != pool.Idle.String() {
+		n.step = state
+	}
+	return Down
+}
+
+// stateOf returns the state of a node, or of the connection to it.
 func stateOf(n *metrics.Node) string {
 	switch {
 	case n.Up:
@@ -213,9 +237,7 @@ func (n *node) row() Node {
 		Timeouts: rate(before.timeouts, now.timeouts), P50: Quantile(&latency, 0.5), P99: Quantile(&latency, 0.99),
 		BytesIn: rate(before.bytesIn, now.bytesIn), BytesOut: rate(before.bytesOut, now.bytesOut),
 	}
-	if n.state != Ready {
-		row.Reason = n.Reason
-	}
+	row.Reason, row.Step = n.cause, n.step
 	if !n.Master && n.Lag != math.MaxInt64 && n.state != Unused {
 		lag := n.Lag.Seconds()
 		row.Lag = &lag

@@ -158,16 +158,30 @@ func TestNodeStates(t *testing.T) {
 	if texts != want {
 		t.Errorf("%s", texts)
 	}
-	left := p.now
-	p.threads[1].Nodes[1].State = "dialing"
-	p.pass(t)
-	if n := p.State().Nodes[1]; n.State != "dialing" || n.Since != left {
-		t.Errorf("while keyway connects again: %+v", n)
-	}
-	p.threads[1].Nodes[1].Up, p.threads[1].Nodes[1].State = true, ""
+	p.staysDown(t)
+	p.threads[1].Nodes[1].Up, p.threads[1].Nodes[1].State, p.threads[1].Nodes[1].Reason = true, "", ""
 	p.pass(t)
 	if n := p.State().Nodes[1]; n.State != overview.Ready || n.Reason != "" || n.Since != p.now {
 		t.Errorf("%+v", n)
+	}
+}
+
+// staysDown expects that node-1, which was just lost, is down while keyway connects again.
+func (p *pool) staysDown(t *testing.T) {
+	t.Helper()
+	left := p.now
+	for _, c := range []struct{ state, reason, step, cause string }{
+		{"dialing", "refused", "dialing", "refused"},
+		{"greeting", "refused", "greeting", "refused"},
+		{"down", "no answer within 1s", "", "refused"},
+		{"idle", "EOF", "", "EOF"}, // it says more than before
+	} {
+		p.threads[1].Nodes[1].State, p.threads[1].Nodes[1].Reason = c.state, c.reason
+		p.pass(t)
+		n := p.State().Nodes[1]
+		if n.State != overview.Down || n.Step != c.step || n.Reason != c.cause || n.Since != left {
+			t.Errorf("while keyway connects again: %+v", n)
+		}
 	}
 }
 

@@ -156,6 +156,9 @@ func (f *Figures) problems(threads []Thread) (all []Problem) {
 // starting is how long a node may be without a connection before that is a problem, if there is no reason.
 const starting = 2 * time.Second
 
+// toReach is what to do about a node that is down.
+const toReach = "look whether it runs, whether it hangs, and whether keyway can reach it"
+
 // problem returns what is wrong with the node.
 func (n *Node) problem(at time.Time) (p Problem, ok bool) {
 	name := strings.TrimSpace(n.Name + " " + n.Addr)
@@ -173,12 +176,12 @@ func (n *Node) problem(at time.Time) (p Problem, ok bool) {
 		return p, false
 	}
 	p = Problem{Severity: Bad, Kind: Unreachable, Node: n.Name, Text: "node " + name + " cannot be reached",
-		Help: "start the node, or let keyway reach it; commands for its keys fail until then"}
+		Help: toReach + "; commands for its keys fail until then"}
 	if n.Reason != "" {
 		p.Text += ": " + n.Reason
 	}
 	if n.Role == Replica {
-		p.Severity, p.Help = Warn, "start the replica; until then its master answers"
+		p.Severity, p.Help = Warn, toReach+"; its master answers until then"
 	}
 	return p, true
 }

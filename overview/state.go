@@ -74,9 +74,10 @@ type Node struct {
 	Addr   string `json:"addr"`
 	Role   string `json:"role"`             // Master or Replica
 	Master string `json:"master,omitempty"` // the name of a replica's master
-	// State is Ready, Unused, or the state of a connection, such as dialing or down.
+	// State is Ready, Unused, Down, or that of the first connection to it, such as dialing.
 	State  string    `json:"state"`
-	Reason string    `json:"reason,omitempty"` // why it is not ready
+	Reason string    `json:"reason,omitempty"` // why it is down
+	Step   string    `json:"step,omitempty"`   // how far keyway is in connecting again; empty: it waits before it tries
 	Since  time.Time `json:"since"`            // since when it is ready, or is not, as far as keyway knows
 	Share  float64   `json:"share"`            // of all places of keys; 0 if the layout cannot tell
 	Slots  int       `json:"slots,omitempty"`
@@ -98,11 +99,12 @@ type Node struct {
 	Known
 }
 
-// The roles of nodes, and two of their states.
+// The roles of nodes, and three of their states.
 const (
 	Master  = "master"
 	Replica = "replica"
 	Ready   = "ready"
+	Down    = "down"   // keyway has lost it, or could not connect to it
 	Unused  = "unused" // a replica that keyway has no reason to connect to
 )
 

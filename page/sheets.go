@@ -95,6 +95,9 @@ func stateCell(n *overview.Node, now time.Time) Cell {
 	if n.State != overview.Ready && n.Reason != "" {
 		words = append(words, sentence(n.Reason))
 	}
+	if n.Step != "" {
+		words = append(words, "trying again ("+shown(n.Step)+")")
+	}
 	if n.Slow && c.Class == "warn" {
 		c.Badge = "slow"
 		if n.SlowReason != "" {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -15,7 +16,12 @@ func (c *Conn) Tick(now int64) {
 	c.expire(now)
 }
 
-func noAnswerWithin(limit time.Duration) string { return fmt.Sprintf("no answer within %s", limit) }
+const noAnswer = "no answer within "
+
+func noAnswerWithin(limit time.Duration) string { return fmt.Sprint(noAnswer, limit) }
+
+// IsNoAnswer reports whether a link has ended for this reason because the node was silent.
+func IsNoAnswer(reason string) bool { return strings.HasPrefix(reason, noAnswer) }
 
 // expire fails overdue requests. A timeout measures silence. No request is overdue while
 // bytes of a reply or request pass, reading is paused, or the node answers BUSY because

@@ -53,7 +53,7 @@ func PoolsHandler(pools func() []Pool, o Options) http.Handler {
 		servePool(one, chosen[0].Options, o)
 		one.ServeHTTP(w, r)
 	})
-	return forOwnNames(mux)
+	return forOwnNames(compressed(mux))
 }
 
 // choose returns the pool that a request names, or all pools.

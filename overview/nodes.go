@@ -258,6 +258,9 @@ const (
 	noticeable = 0.002
 	// outlier is how often a p99 has to be as long as the others' median.
 	outlier = 3
+	// lasting is in how many intervals of slowSamples a node has to be slower than the others: one time at which
+	// it stands still for a moment delays enough requests for the p99 of all.
+	lasting = 3
 )
 
 // peers is what the masters have in common.
@@ -321,15 +324,33 @@ func (n *node) slowness(others peers) string {
 			int(now.at.Sub(before.at).Round(time.Second).Seconds()))
 	case n.growing >= growth && n.InFlight >= longQueue && n.InFlight > outlier*others.queue:
 		return fmt.Sprintf("ever more requests wait for its reply: %d now", n.InFlight)
-	case isKnown && p99 > noticeable && p99 > outlier*median:
+	case isKnown && p99 > noticeable && p99 > outlier*median && n.slowIntervals(outlier*median) >= lasting:
 		return fmt.Sprintf("its p99 is %s, that of the others %s", milliseconds(p99), milliseconds(median))
 	}
 	return ""
 }
 
+// slowIntervals returns in how many of the last slowSamples intervals requests took longer than that, in seconds.
+func (n *node) slowIntervals(than float64) (slow int) {
+	for i := range slowSamples {
+		h := n.before(i).latencySince(n.before(i + 1))
+		for b := range h.Buckets {
+			if h.Buckets[b] > 0 && metrics.Bound(b) > than {
+				slow++
+				break
+			}
+		}
+	}
+	return slow
+}
+
 // milliseconds returns seconds for people.
 func milliseconds(seconds float64) string {
-	return strconv.FormatFloat(1000*seconds, 'g', 2, 64) + " ms"
+	digits := 0
+	if seconds < 0.01 {
+		digits = 1
+	}
+	return strconv.FormatFloat(1000*seconds, 'f', digits, 64) + " ms"
 }
 
 // counted returns a number and a noun.

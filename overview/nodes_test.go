@@ -84,25 +84,28 @@ func TestGrowingQueueStandsOut(t *testing.T) {
 }
 
 // TestSlowNodeStandsOut: a node whose p99 is above 2 ms and more than three times that of the others is slow, if
-// all have answered enough.
+// all have answered enough, and it was slow for some time.
 func TestSlowNodeStandsOut(t *testing.T) {
 	for _, c := range []struct {
 		what          string
 		first, others time.Duration
 		requests      uint64
+		seconds       int // in which the first is slow
 		want          string
 	}{
-		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, "its p99 is 56 ms, that of the others 3.9 ms"},
-		{"too few requests", 50 * time.Millisecond, 3 * time.Millisecond, 9, ""},
-		{"all are slow", 50 * time.Millisecond, 40 * time.Millisecond, 100, ""},
-		{"hardly slow", 1500 * time.Microsecond, 100 * time.Microsecond, 100, ""},
+		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, 5, "its p99 is 61 ms, that of the others 3.9 ms"},
+		{"very slow", time.Second, 3 * time.Millisecond, 100, 5, "its p99 is 975 ms, that of the others 3.9 ms"},
+		{"too few requests", 50 * time.Millisecond, 3 * time.Millisecond, 9, 5, ""},
+		{"all are slow", 50 * time.Millisecond, 40 * time.Millisecond, 100, 5, ""},
+		{"hardly slow", 1500 * time.Microsecond, 100 * time.Microsecond, 100, 5, ""},
+		{"stood still for a moment", 50 * time.Millisecond, 3 * time.Millisecond, 100, 1, ""},
 	} {
 		p := newPool(t, 2, 4)
-		for range 5 {
+		for second := range 5 {
 			for i := range p.threads[0].Nodes {
 				of := &p.threads[0].Nodes[i].Latency
-				if of.ObserveMany(int64(c.others), c.requests); i == 0 {
-					of.ObserveMany(int64(c.first), c.requests/20)
+				if of.ObserveMany(int64(c.others), c.requests); i == 0 && second > 4-c.seconds {
+					of.ObserveMany(int64(c.first), c.requests/4)
 				}
 			}
 			p.pass(t)

@@ -68,6 +68,26 @@ func TestHotKeysOfCommands(t *testing.T) {
 	}
 }
 
+// TestHotKeysOfDeadNode: the keys of commands that a node has failed to answer count, too: each once, whether keyway
+// knows that it was not executed or does not.
+func TestHotKeysOfDeadNode(t *testing.T) {
+	r := newRig(t, Options{Now: int64(time.Hour)})
+	r.feed(cmd("SET", "{x}", "v") + cmd("INCR", "{x}"))
+	r.sent(nodeOf("{x}"))
+	r.dies(nodeOf("{x}"))
+	for range 8 {
+		r.feed(cmd("GET", "{x}"))
+		r.pass(50 * time.Millisecond)
+	}
+	if got := r.got(); strings.Count(got, "\r\n") != 10 || strings.Count(got, "\r\n-") != 9 || got[0] != '-' {
+		t.Fatalf("got %q", got)
+	}
+	rows := hotkeys.Join([]hotkeys.Part{HotKeys(r.w)}, hotkeys.ByCommands, 10)
+	if len(rows) != 1 || rows[0].Key != "{x}" || rows[0].Reads != 8*rows[0].Writes/2 {
+		t.Errorf("%+v", rows)
+	}
+}
+
 // TestLongCommandsCountInPart: of a command with very many keys, keyway looks at some. They stand for all.
 func TestLongCommandsCountInPart(t *testing.T) {
 	r := newRig(t, Options{Now: int64(time.Hour)})

@@ -449,6 +449,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		return
 	}
 	if f.Sent {
+		ShowUnanswered(w, c, frame, 0)
 		c.RecordIfSlow(frame, f.WrittenAt)
 		if !c.replica {
 			w.retries.failOvertaken(r.Session, c, frame) // the node may have executed it

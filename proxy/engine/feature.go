@@ -399,10 +399,10 @@ type observer interface {
 	Show(s *Session, cmd *command.Command, a command.Args)
 }
 
-// keyWatcher sees some of the commands that nodes have answered.
+// keyWatcher sees some of the commands that nodes have answered, or failed to answer.
 type keyWatcher interface {
-	// Sample is called for one of many calls that a node has answered. replied is the size of the
-	// reply. It returns how many to pass over until the next one.
+	// Sample is called for one of many calls that a node has answered or failed to answer. replied is the
+	// size of the reply. It returns how many to pass over until the next one.
 	Sample(c *Call, frame []byte, replied int) (pass int)
 	// SeeBig is called for each call with at least BigFrom bytes. isError says that the reply is an error.
 	SeeBig(c *Call, frame []byte, replied int, isError bool)

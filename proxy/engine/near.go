@@ -45,9 +45,9 @@ func SendWitnessed(
 	return done
 }
 
-// ShowAnswered shows the watcher of the traffic a call that keyway has answered in the place of its
-// node, as if that had.
-func ShowAnswered(w *Worker, c *Call, frame []byte, replied int) {
+// ShowUnanswered shows the watcher of the traffic a call that its node has not answered, as if it had: keyway
+// knows the reply, or nobody does.
+func ShowUnanswered(w *Worker, c *Call, frame []byte, replied int) {
 	if w.Pass--; w.Pass >= 0 {
 		return
 	}

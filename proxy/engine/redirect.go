@@ -434,6 +434,7 @@ func (q *retries) giveUp(c *Call) {
 		c.SettleNull()
 		return
 	}
+	ShowUnanswered(q.w, c, c.frame, 0)
 	q.w.Stats.NotExecuted++
 	c.Settle(q.finalError(c))
 }

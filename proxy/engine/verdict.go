@@ -336,6 +336,7 @@ func (c *Call) unreachable(frame []byte, reason string) {
 		w.retries.wait(c, frame, resp.AppendError(nil, errtext.NotExecuted(c.Node.Label(), reason)))
 		return
 	}
+	ShowUnanswered(w, c, frame, 0)
 	c.Refuse(reason)
 }
 

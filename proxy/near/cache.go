@@ -166,7 +166,7 @@ func (of *cache) Answer(
 	w.Stats.NearHits++
 	s.Answer(cmd, sp.reply)
 	of.request.Session, of.request.Command, of.call.Node = s, cmd, sp.watch.node
-	engine.ShowAnswered(w, &of.call, a.Frame(), len(sp.reply))
+	engine.ShowUnanswered(w, &of.call, a.Frame(), len(sp.reply))
 	of.request.Session = nil
 	if sp.hits++; w.Now >= sp.renewAt && sp.hits >= worth && sp.fill == nil {
 		of.fill(sp)

@@ -81,7 +81,7 @@ var inNear = []bug{
 	},
 	{
 		"what keyway answers does not keep a key hot", "proxy/near/cache.go",
-		"	engine.ShowAnswered(w, &of.call, a.Frame(), len(sp.reply))\n", "",
+		"	engine.ShowUnanswered(w, &of.call, a.Frame(), len(sp.reply))\n", "",
 		"./proxy", "TestNearStaysHot",
 	},
 }

@@ -19,7 +19,7 @@ type nearWorld struct {
 	random  *rand.Rand
 	reads   int // one command of a quarter of these is no GET
 	clients []*nearClient
-	shared  nearPath
+	common  nearPath
 	tracked nearPath
 
 	counter   int
@@ -31,10 +31,10 @@ type nearWorld struct {
 
 // nearPath is a connection between keyway and the node.
 type nearPath struct {
-	requests [][]string
-	replies  []nearReply
-	block    []string // the replies to what is queued since MULTI
-	inMulti  bool
+	waits   [][]string
+	replies []nearReply
+	block   []string // the replies to what is queued since MULTI
+	inMulti bool
 }
 
 // nearReply is what the node has said. told is the value that it announces, if it is an invalidation.
@@ -74,11 +74,11 @@ func (w *nearWorld) step() {
 	case n < 45:
 		w.clientSends(c)
 	case n < 60:
-		w.runs(&w.shared)
+		w.runs(&w.common)
 	case n < 70:
 		w.runs(&w.tracked)
 	case n < 84:
-		w.arrives(&w.shared, w.w.Nodes[w.node].Shared.Conns[0])
+		w.arrives(&w.common, w.rig.shared(w.home))
 	case n < 92:
 		w.arrives(&w.tracked, nil)
 	case n == 92 && w.random.IntN(w.reads) < 20:
@@ -98,16 +98,16 @@ func (w *nearWorld) clientSends(c *nearClient) {
 	if c.alone && len(c.sent) > 0 || len(c.sent) > 8 {
 		return
 	}
-	text, replies := cmd("GET", w.key), 1
+	text, replies := cmd("GET", w.hot), 1
 	switch w.random.IntN(w.reads) {
 	case 0:
-		text = cmd("INCR", w.key)
+		text = cmd("INCR", w.hot)
 	case 1:
-		text = cmd("MGET", "{x}other", w.key)
+		text = cmd("MGET", "{x}other", w.hot)
 	case 2:
-		text = cmd("EVAL", "return redis.call('INCR', '"+w.key+"')", "1", "{x}other")
+		text = cmd("EVAL", "return redis.call('INCR', '"+w.hot+"')", "1", "{x}other")
 	case 3:
-		text, replies = cmd("MULTI")+cmd("INCR", w.key)+cmd("EXEC"), 3
+		text, replies = cmd("MULTI")+cmd("INCR", w.hot)+cmd("EXEC"), 3
 	}
 	c.sent = append(c.sent, nearSent{replies, max(c.seen, w.told, w.leased())})
 	w.w.Received(c.Session, []byte(text))
@@ -126,18 +126,18 @@ func (w *nearWorld) leased() int {
 // settle ends the turn: what keyway has written is under way, and clients have their replies.
 func (w *nearWorld) settle() {
 	w.endTurn()
-	w.shared.requests = append(w.shared.requests, parsed(w.rig.sent(w.node))...)
-	if l := w.last(w.node, isOwn); l != w.watch {
+	w.common.waits = append(w.common.waits, parsed(w.sent(w.home))...)
+	if l := w.last(w.home, isOwn); l != w.watch {
 		w.watch, w.tracked, w.isTracked = l, nearPath{}, false
 	}
 	if w.watch != nil && w.watch.State() == pool.Dialing {
 		answerAll(w.rig, w.watch)
 	}
 	if w.isWatched() {
-		w.tracked.requests = append(w.tracked.requests, parsed(take(w.watch))...)
+		w.tracked.waits = append(w.tracked.waits, parsed(take(w.watch))...)
 	}
 	for i, c := range w.clients {
-		c.rest += w.output(c.Session)
+		c.rest += w.gets(c.Session)
 		for len(c.sent) > 0 {
 			one, rest, ok := resp.Split([]byte(c.rest))
 			if !ok {
@@ -205,11 +205,11 @@ func (w *nearWorld) write() string {
 
 // runs makes the node execute one command of a connection.
 func (w *nearWorld) runs(p *nearPath) {
-	if len(p.requests) == 0 {
+	if len(p.waits) == 0 {
 		return
 	}
-	args := p.requests[0]
-	p.requests = p.requests[1:]
+	args := p.waits[0]
+	p.waits = p.waits[1:]
 	value := fmt.Sprintf("$%d\r\n%d\r\n", len(strconv.Itoa(w.counter)), w.counter)
 	reply := ""
 	switch args[0] {

@@ -82,9 +82,9 @@ func TestHotKeysOfDeadNode(t *testing.T) {
 	if got := r.got(); strings.Count(got, "\r\n") != 10 || strings.Count(got, "\r\n-") != 9 || got[0] != '-' {
 		t.Fatalf("got %q", got)
 	}
-	rows := hotkeys.Join([]hotkeys.Part{HotKeys(r.w)}, hotkeys.ByCommands, 10)
-	if len(rows) != 1 || rows[0].Key != "{x}" || rows[0].Reads != 8*rows[0].Writes/2 {
-		t.Errorf("%+v", rows)
+	rows, _ := json.Marshal(hotkeys.Join([]hotkeys.Part{HotKeys(r.w)}, hotkeys.ByCommands, 10))
+	if !strings.Contains(string(rows), `"reads_per_second":8,"writes_per_second":2,`) {
+		t.Errorf("%s", rows)
 	}
 }
 

@@ -196,8 +196,8 @@ func (w *Worker) Count(cmd *command.Command, start int64, failed bool) {
 	w.Stats.Count(cmd.ID, w.Now-start, failed)
 }
 
-// count counts the request's command, and how long it took, unless its client has chosen how long it waits.
-func (r *Request) count(w *Worker, failed bool) {
+// counted counts the request's command, and how long it took, unless its client has chosen how long it waits.
+func (r *Request) counted(w *Worker, failed bool) {
 	if r.mayBlock {
 		w.Stats.CountUntimed(r.Command.ID, failed)
 	} else {
@@ -292,7 +292,7 @@ func (c *Call) finish(failed bool) {
 			s.line.insertBehind(r, after)
 		}
 		r.done = true
-		r.count(w, failed)
+		r.counted(w, failed)
 		if r.journey != nil {
 			w.journeys.ended(r)
 		}

@@ -8,6 +8,17 @@ var inOverview = []bug{
 		"./overview", "TestFrozenNodeStandsOut",
 	},
 	{
+		"the reason why a node is away is that of the last attempt to connect", "overview/nodes.go",
+		`n.cause == "" || now.Reason != "" && !pool.IsNoAnswer(now.Reason)`,
+		`now.Reason != "" || pool.IsNoAnswer(n.cause)`,
+		"./overview", "TestNodeStates",
+	},
+	{
+		"problems of one kind are one, whatever their severity", "overview/groups.go",
+		"alike{p.Kind, p.Severity, p.Help}", `alike{p.Kind, "", p.Help}`,
+		"./overview", "TestManyAlikeAreOne",
+	},
+	{
 		"a node whose p99 is that of the others stands out", "overview/nodes.go",
 		"p99 > outlier*median", "p99 > median/outlier",
 		"./overview", "TestSlowNodeStandsOut",

@@ -8,6 +8,11 @@ var inPage = []bug{
 		"./page", "TestHostileTexts",
 	},
 	{
+		"clients are sorted in one direction only", "clients/row.go",
+		"k.ID, k.IsReversed = c.ID, q.IsReversed", "k.ID = c.ID",
+		"./clients", "TestTopIsTheSortedBeginning",
+	},
+	{
 		"a browser that does not read keeps its place", "page/live.go",
 		"writeWithin  = 5 * time.Second", "writeWithin  = time.Hour",
 		"./page", "TestSlowBrowserIsDropped",

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/keyway-proxy/keyway/journey"
@@ -88,9 +89,10 @@ func (l *Log) Take(pool string, b *journey.Batch) {
 	}
 }
 
-// Open opens the file to append to it. It is opened for each batch of lines, so that it can be moved away.
+// Open opens the file to append to it. It is opened for each batch of lines, so that it can be moved away. A named
+// pipe that nobody reads is an error: Open waits for nobody.
 func Open(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 }
 
 func (l *Log) run() {

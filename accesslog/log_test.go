@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +133,18 @@ type stuck chan struct{}
 func (s stuck) Write(b []byte) (int, error) {
 	<-s
 	return len(b), nil
+}
+
+// TestNamedPipe: a named pipe that nobody reads is an error at once: a reload would wait for ever.
+func TestNamedPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Open(path); err == nil {
+		f.Close()
+		t.Error("nobody reads the pipe, and it was opened")
+	}
 }
 
 // TestStuckDisk: while nothing can be written, lines are dropped and counted, and nobody waits.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/keyway-proxy/keyway/admin"
@@ -51,8 +52,9 @@ func refuseAuditFile(cfg *config.Config) error {
 }
 
 // openAudit opens the file to append to it. It is opened for each line, which are few, so that it can be moved away.
+// A named pipe that nobody reads is an error.
 func openAudit(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 }
 
 // use makes a configuration say where to.

@@ -1,7 +1,9 @@
 package journey
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"slices"
 	"time"
 )
 
@@ -152,14 +154,19 @@ func (j *Journey) Queued() (queued time.Duration, ok bool) {
 	return time.Duration(max(j.attempts[0].Written-j.Start, 0)), true
 }
 
-// AtNodes returns the sum of the times of the attempts that are kept.
-func (j *Journey) AtNodes() (sum time.Duration) {
-	for _, a := range j.Attempts() {
+// AtNodes returns for how long at least one of the attempts that are kept was at a node.
+func (j *Journey) AtNodes() (at time.Duration) {
+	var kept [maxAttempts]Attempt
+	all := kept[:copy(kept[:], j.Attempts())]
+	slices.SortFunc(all, func(a, b Attempt) int { return cmp.Compare(a.Written, b.Written) })
+	until := int64(0)
+	for _, a := range all {
 		if a.Written != 0 {
-			sum += time.Duration(max(a.Ended-a.Written, 0))
+			at += time.Duration(max(a.Ended-max(a.Written, until), 0))
+			until = max(until, a.Ended)
 		}
 	}
-	return sum
+	return at
 }
 
 // Duration returns how long the client waited.

@@ -127,6 +127,17 @@ func TestKeysAreAsAskedFor(t *testing.T) {
 	}
 }
 
+// TestAtNodes: the time at nodes is no longer than the command, though it was at several nodes at once.
+func TestAtNodes(t *testing.T) {
+	j := Journey{Start: 10, End: 100}
+	for _, a := range [][2]int64{{20, 50}, {20, 40}, {0, 45}, {30, 60}, {70, 80}} {
+		j.Tried(Attempt{Node: "a", Written: a[0], Ended: a[1]})
+	}
+	if at := j.AtNodes(); at != 40+10 {
+		t.Errorf("%d", at)
+	}
+}
+
 // TestAttemptsAreBounded: of many attempts, the first ones and the last are kept, and the others counted.
 func TestAttemptsAreBounded(t *testing.T) {
 	j := Journey{Start: 10, End: 1000}

@@ -33,7 +33,6 @@ type nearWorld struct {
 type nearPath struct {
 	waits   [][]string
 	replies []nearReply
-	block   []string // the replies to what is queued since MULTI
 	inMulti bool
 }
 

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/alicebob/miniredis/v2"
@@ -18,7 +19,7 @@ func startNodes(n int) (all nodes, err error) {
 			all.close()
 			return nil, fmt.Errorf("starting an embedded node: %w", err)
 		}
-		m.Server().SetPreHook(fill(m))
+		m.Server().SetPreHook(fill(m, n))
 		all = append(all, m)
 	}
 	return all, nil
@@ -37,8 +38,8 @@ func (n nodes) addrs() (all []string) {
 	return all
 }
 
-// fill answers what the embedded nodes lack.
-func fill(m *miniredis.Miniredis) embedded.Hook {
+// fill answers what one of several embedded nodes lacks.
+func fill(m *miniredis.Miniredis, nodes int) embedded.Hook {
 	return func(c *embedded.Peer, cmd string, args ...string) bool {
 		switch {
 		case strings.EqualFold(cmd, "command") && len(args) > 0 && strings.EqualFold(args[0], "docs"):
@@ -46,7 +47,7 @@ func fill(m *miniredis.Miniredis) embedded.Hook {
 			// another subcommand, and redis-cli then exits.
 			c.WriteLen(0)
 		case strings.EqualFold(cmd, "info"):
-			c.WriteBulk(info(m))
+			c.WriteBulk(info(m, nodes))
 		default:
 			return false
 		}
@@ -54,10 +55,17 @@ func fill(m *miniredis.Miniredis) embedded.Hook {
 	}
 }
 
-// info returns the reply to INFO, with what keyway and redis-cli look for.
-func info(m *miniredis.Miniredis) string {
-	text := "# Server\r\nredis_version:7.0.0\r\nredis_mode:standalone\r\n\r\n# Replication\r\nrole:master\r\n" +
-		"connected_slaves:0\r\n\r\n# Keyspace\r\n"
+// info returns the reply to INFO, with what keyway and redis-cli look for. Each node has an equal part of the
+// process's memory.
+func info(m *miniredis.Miniredis, nodes int) string {
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	text := "# Server\r\nredis_version:7.0.0\r\nredis_mode:standalone\r\n\r\n" +
+		fmt.Sprintf("# Clients\r\nconnected_clients:%d\r\nblocked_clients:0\r\n\r\n", m.CurrentConnectionCount()) +
+		fmt.Sprintf("# Memory\r\nused_memory:%d\r\n\r\n", memory.HeapAlloc/uint64(nodes)) +
+		fmt.Sprintf("# Stats\r\ntotal_connections_received:%d\r\ntotal_commands_processed:%d\r\n\r\n",
+			m.TotalConnectionCount(), m.CommandCount()) +
+		"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\r\n# Keyspace\r\n"
 	if n := len(m.Keys()); n > 0 {
 		text += fmt.Sprintf("db0:keys=%d,expires=0,avg_ttl=0\r\n", n)
 	}

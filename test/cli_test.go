@@ -44,6 +44,10 @@ func TestDemoServesEachLayout(t *testing.T) {
 				return c.MustDo("GET", "product:42").Text != "" &&
 					strings.Contains(c.MustDo("CLIENT", "LIST").Text, " name=checkout ")
 			})
+			_, port, _ := strings.Cut(addr, ":")
+			if l := statLines(t, port)(); l.keys < 3 || l.memory < 1 || l.clients < 2 || l.requests < 5 {
+				t.Errorf("redis-cli --stat shows %+v", l)
+			}
 			c.Close()
 			p.End()
 			if out := p.Stdout.String(); strings.Count(out, "redis-cli") < 3 || strings.Count(out, "  node ") != 4 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -77,8 +78,11 @@ func (a *access) adminAddr(file, named, signal string) (string, error) {
 	if named != "" {
 		return named, nil // whatever the file says
 	}
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w; or name the admin address of the running keyway with --admin", err)
+	}
+	if err != nil {
+		return "", err
 	}
 	if pools[0].Admin.Listen == "" {
 		return "", fmt.Errorf("%s has no admin address; send the process %s, or name the address of the "+

@@ -2,12 +2,10 @@ package redistest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -152,35 +150,6 @@ func (n *Node) Keys() (keys []string) {
 		}
 	}
 	return keys
-}
-
-var ports struct {
-	sync.Mutex
-	used map[int]bool
-}
-
-// FreePort returns an unused port of 127.0.0.1. It never returns the same port twice.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.used == nil {
-		ports.used = map[int]bool{}
-	}
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := ln.Addr().(*net.TCPAddr).Port
-		ln.Close()
-		if !ports.used[port] {
-			ports.used[port] = true
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // Eventually waits until ok returns true. It fails the test after the duration within.

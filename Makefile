@@ -31,8 +31,8 @@ charts: tools
 
 # Most tests wait for nodes or clients, so more run at a time than there are processors. The
 # fault tests run alone and fewer at a time, because some measure keyway's use of memory and
-# time, or use the whole machine.
-OTHERS = $$(go list ./... | grep -v /test/faults)
+# time, or use the whole machine. ./test takes longest, so it begins first.
+OTHERS = ./test $$(go list ./... | grep -v -e /test/faults -e '/test$$')
 
 test: tools
 	go test -timeout 20m -parallel 8 $(OTHERS)

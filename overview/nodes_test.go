@@ -90,22 +90,24 @@ func TestSlowNodeStandsOut(t *testing.T) {
 		what          string
 		first, others time.Duration
 		requests      uint64
-		seconds       int // in which the first is slow
+		rare          uint64 // one request to the first in so many is slow
+		seconds       int    // in which it is
 		want          string
 	}{
-		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, 5, "its p99 is 61 ms, that of the others 3.9 ms"},
-		{"very slow", time.Second, 3 * time.Millisecond, 100, 5, "its p99 is 975 ms, that of the others 3.9 ms"},
-		{"too few requests", 50 * time.Millisecond, 3 * time.Millisecond, 9, 5, ""},
-		{"all are slow", 50 * time.Millisecond, 40 * time.Millisecond, 100, 5, ""},
-		{"hardly slow", 1500 * time.Microsecond, 100 * time.Microsecond, 100, 5, ""},
-		{"stood still for a moment", 50 * time.Millisecond, 3 * time.Millisecond, 100, 1, ""},
+		{"slow", 50 * time.Millisecond, 3 * time.Millisecond, 100, 4, 5, "its p99 is 61 ms, that of the others 3.9 ms"},
+		{"very slow", time.Second, 3 * time.Millisecond, 100, 4, 5, "its p99 is 975 ms, that of the others 3.9 ms"},
+		{"too few requests", 50 * time.Millisecond, 3 * time.Millisecond, 9, 4, 5, ""},
+		{"all are slow", 50 * time.Millisecond, 40 * time.Millisecond, 100, 4, 5, ""},
+		{"hardly slow", 1500 * time.Microsecond, 100 * time.Microsecond, 100, 4, 5, ""},
+		{"seldom slow", 50 * time.Millisecond, 3 * time.Millisecond, 1000, 500, 5, ""},
+		{"stood still for a moment", 50 * time.Millisecond, 3 * time.Millisecond, 100, 4, 1, ""},
 	} {
 		p := newPool(t, 2, 4)
 		for second := range 5 {
 			for i := range p.threads[0].Nodes {
 				of := &p.threads[0].Nodes[i].Latency
 				if of.ObserveMany(int64(c.others), c.requests); i == 0 && second > 4-c.seconds {
-					of.ObserveMany(int64(c.first), c.requests/4)
+					of.ObserveMany(int64(c.first), c.requests/c.rare)
 				}
 			}
 			p.pass(t)

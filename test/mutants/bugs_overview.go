@@ -24,6 +24,11 @@ var inOverview = []bug{
 		"./overview", "TestSlowNodeStandsOut",
 	},
 	{
+		"a node that stood still for a moment stands out", "overview/nodes.go",
+		"n.slowIntervals(outlier*median) >= lasting", "n.slowIntervals(outlier*median) >= 1",
+		"./overview", "TestSlowNodeStandsOut",
+	},
+	{
 		"the last client that was looked at comes first", "clients/top.go",
 		"t.isFull && key.compare(t.all[t.count-1].key) > 0", "t.isFull && key.compare(t.all[0].key) > 0",
 		"./clients", "TestTopIsTheSortedBeginning",

@@ -100,7 +100,7 @@ func TestManyTLSClients(t *testing.T) {
 	open(100 + n)
 	took := time.Since(began)
 	var each int64
-	redistest.Eventually(t, 10*time.Second, "an idle client takes 16 KiB at most", func() bool {
+	redistest.Eventually(t, 30*time.Second, "an idle client takes 16 KiB at most", func() bool {
 		each = (s.RSS() - base) / int64(n)
 		return each <= maxTLSClient
 	})

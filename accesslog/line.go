@@ -40,19 +40,12 @@ type try struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// unknown stands for the name of a command that nobody knows: a client that is no client of Redis could send
-// anything.
-const unknown = "UNKNOWN"
-
 // lineOf returns the line of a journey. It shows of keys what is asked for.
 func lineOf(pool string, j *journey.Journey, showKey, showHash bool) line {
 	l := line{
 		Time: j.Wall(j.Start), Pool: pool, Client: j.Client, ClientName: resp.Text([]byte(j.ClientName)), User: j.User,
-		Database: j.Database, Command: j.Command, Keys: j.Keys, BytesIn: j.BytesIn, BytesOut: j.BytesOut,
+		Database: j.Database, Command: j.Name(), Keys: j.Keys, BytesIn: j.BytesIn, BytesOut: j.BytesOut,
 		Duration: j.Duration().Microseconds(), Error: j.Error, Slow: j.IsSlow, Cut: j.IsCut,
-	}
-	if l.Command == "" {
-		l.Command = unknown
 	}
 	if j.Keys > 0 && showKey {
 		key := resp.Text(j.Key.Text())

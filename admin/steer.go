@@ -31,7 +31,7 @@ func (o Acts) serve(mux *http.ServeMux, process Options) {
 }
 
 // Steering steers a change of the layout, as the commands of the same names do. Each method returns what to print. by
-// names who asks, for the records of the change.
+// is the operator's name, or where the request came from, for the records of the change.
 type Steering interface {
 	Pause(ctx context.Context, by string) (report string, err error)
 	Resume(ctx context.Context, by string) (report string, err error)

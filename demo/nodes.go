@@ -38,8 +38,8 @@ func (n nodes) addrs() (all []string) {
 	return all
 }
 
-// fill answers what one of several embedded nodes lacks.
-func fill(m *miniredis.Miniredis, nodes int) embedded.Hook {
+// fill answers what an embedded node lacks, one of so many.
+func fill(m *miniredis.Miniredis, count int) embedded.Hook {
 	return func(c *embedded.Peer, cmd string, args ...string) bool {
 		switch {
 		case strings.EqualFold(cmd, "command") && len(args) > 0 && strings.EqualFold(args[0], "docs"):
@@ -47,7 +47,7 @@ func fill(m *miniredis.Miniredis, nodes int) embedded.Hook {
 			// another subcommand, and redis-cli then exits.
 			c.WriteLen(0)
 		case strings.EqualFold(cmd, "info"):
-			c.WriteBulk(info(m, nodes))
+			c.WriteBulk(info(m, count))
 		default:
 			return false
 		}
@@ -57,12 +57,12 @@ func fill(m *miniredis.Miniredis, nodes int) embedded.Hook {
 
 // info returns the reply to INFO, with what keyway and redis-cli look for. Each node has an equal part of the
 // process's memory.
-func info(m *miniredis.Miniredis, nodes int) string {
+func info(m *miniredis.Miniredis, count int) string {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	text := "# Server\r\nredis_version:7.0.0\r\nredis_mode:standalone\r\n\r\n" +
 		fmt.Sprintf("# Clients\r\nconnected_clients:%d\r\nblocked_clients:0\r\n\r\n", m.CurrentConnectionCount()) +
-		fmt.Sprintf("# Memory\r\nused_memory:%d\r\n\r\n", memory.HeapAlloc/uint64(nodes)) +
+		fmt.Sprintf("# Memory\r\nused_memory:%d\r\n\r\n", memory.HeapAlloc/uint64(count)) +
 		fmt.Sprintf("# Stats\r\ntotal_connections_received:%d\r\ntotal_commands_processed:%d\r\n\r\n",
 			m.TotalConnectionCount(), m.CommandCount()) +
 		"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\r\n# Keyspace\r\n"

@@ -169,6 +169,15 @@ func (j *Journey) AtNodes() (at time.Duration) {
 	return at
 }
 
+// Name returns the name of the command. One that nobody knows is UNKNOWN: a client that is no client of Redis could
+// send anything in its place, such as a password.
+func (j *Journey) Name() string {
+	if j.Command == "" {
+		return "UNKNOWN"
+	}
+	return j.Command
+}
+
 // Duration returns how long the client waited.
 func (j *Journey) Duration() time.Duration { return time.Duration(max(j.End-j.Start, 0)) }
 

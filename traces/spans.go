@@ -30,10 +30,7 @@ const (
 // begin with "keyway.".
 func (e *Exporter) record(f *followed) {
 	j := &f.Journey
-	name := j.Command
-	if name == "" {
-		name = "UNKNOWN"
-	}
+	name := j.Name()
 	ctx := context.WithValue(context.Background(), traceKey{}, trace.TraceID(j.Trace))
 	ctx, root := e.tracer.Start(ctx, name, trace.WithTimestamp(j.Wall(j.Start)),
 		trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(e.rootAttributes(f, name)...))

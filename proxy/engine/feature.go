@@ -441,6 +441,19 @@ func (h *hooks) lookAt(c *Call, frame []byte, p pool.Piece) {
 	}
 }
 
+// ShowUnanswered shows the watcher of the traffic a call that its node has not answered, as if it had: keyway
+// knows the reply, or nobody does.
+func ShowUnanswered(w *Worker, c *Call, frame []byte, replied int) {
+	if w.Pass--; w.Pass >= 0 {
+		return
+	}
+	if w.Traffic == nil {
+		w.Pass = math.MaxInt
+		return
+	}
+	w.Pass = w.Traffic.Sample(c, frame, replied)
+}
+
 // sent returns how many bytes the node got for the call. frame is the call's.
 func (c *Call) sent(frame []byte) int {
 	if c.Block != nil {

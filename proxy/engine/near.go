@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"math"
-
-	"github.com/keyway-proxy/keyway/command"
-)
+import "github.com/keyway-proxy/keyway/command"
 
 // nearCache answers reads of hot keys in the place of their nodes.
 type nearCache interface {
@@ -43,17 +39,4 @@ func SendWitnessed(
 		r.witnessed = to
 	}
 	return done
-}
-
-// ShowUnanswered shows the watcher of the traffic a call that its node has not answered, as if it had: keyway
-// knows the reply, or nobody does.
-func ShowUnanswered(w *Worker, c *Call, frame []byte, replied int) {
-	if w.Pass--; w.Pass >= 0 {
-		return
-	}
-	if w.Traffic == nil {
-		w.Pass = math.MaxInt
-		return
-	}
-	w.Pass = w.Traffic.Sample(c, frame, replied)
 }

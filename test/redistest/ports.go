@@ -67,7 +67,7 @@ func nextBlock(t testing.TB) {
 			continue
 		}
 		ports.locks = append(ports.locks, file)
-		use(firstPort + block*inBlock)
+		useBlock(firstPort + block*inBlock)
 		return
 	}
 	if len(ports.mine) == 0 {
@@ -75,10 +75,11 @@ func nextBlock(t testing.TB) {
 	}
 	oldest := ports.mine[0]
 	ports.mine = ports.mine[1:]
-	use(oldest)
+	useBlock(oldest)
 }
 
-func use(first int) {
+// useBlock makes FreePort return the ports of a block. ports must be locked.
+func useBlock(first int) {
 	ports.mine = append(ports.mine, first)
 	ports.next, ports.end = first, first+inBlock
 }

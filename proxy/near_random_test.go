@@ -126,14 +126,14 @@ func (w *nearWorld) leased() int {
 func (w *nearWorld) settle() {
 	w.endTurn()
 	w.common.waits = append(w.common.waits, parsed(w.sent(w.home))...)
-	if l := w.last(w.home, isOwn); l != w.watch {
-		w.watch, w.tracked, w.isTracked = l, nearPath{}, false
+	if l := w.last(w.home, isOwn); l != w.tracking {
+		w.tracking, w.tracked, w.isTracked = l, nearPath{}, false
 	}
-	if w.watch != nil && w.watch.State() == pool.Dialing {
-		answerAll(w.rig, w.watch)
+	if w.tracking != nil && w.tracking.State() == pool.Dialing {
+		answerAll(w.rig, w.tracking)
 	}
 	if w.isWatched() {
-		w.tracked.waits = append(w.tracked.waits, parsed(take(w.watch))...)
+		w.tracked.waits = append(w.tracked.waits, parsed(take(w.tracking))...)
 	}
 	for i, c := range w.clients {
 		c.rest += w.gets(c.Session)
@@ -246,17 +246,17 @@ func (w *nearWorld) arrives(p *nearPath, conn *pool.Conn) {
 		conn.Received([]byte(first.text), w.now)
 		return
 	}
-	w.watch.Received([]byte(first.text), w.now)
+	w.tracking.Received([]byte(first.text), w.now)
 	w.told = max(w.told, first.told)
 }
 
 // isWatched reports whether keyway has the connection on which the node tracks.
-func (w *nearWorld) isWatched() bool { return w.watch != nil && w.watch.State() == pool.Ready }
+func (w *nearWorld) isWatched() bool { return w.tracking != nil && w.tracking.State() == pool.Ready }
 
 // loses ends the connection on which the node tracks.
 func (w *nearWorld) loses() {
 	if w.isWatched() {
-		w.watch.Fail(w.now, "reset")
+		w.tracking.Fail(w.now, "reset")
 		w.tracked, w.isTracked = nearPath{}, false
 	}
 }

@@ -15,9 +15,9 @@ import (
 // nearRig is a rig with near_cache, one hot key, and the connection over which keyway reads its value.
 type nearRig struct {
 	*rig
-	hot   string // the key
-	home  int    // its node
-	watch *pool.Link
+	hot      string // the key
+	home     int    // its node
+	tracking *pool.Link
 }
 
 const nearLease = 100 * time.Millisecond
@@ -26,8 +26,8 @@ func newNearRig(t testing.TB, change func(*Options)) *nearRig {
 	t.Helper()
 	r := newHotRig(t, change)
 	r.ordinary(r.s, "$1\r\n1\r\n")
-	r.watch = r.last(r.home, isOwn)
-	answerAll(r.rig, r.watch)
+	r.tracking = r.last(r.home, isOwn)
+	answerAll(r.rig, r.tracking)
 	return r
 }
 
@@ -96,14 +96,14 @@ func (r *nearRig) fill(reply, pttl string) {
 func (r *nearRig) wantWatch(want string) {
 	r.t.Helper()
 	r.endTurn()
-	if got := take(r.watch); got != want {
+	if got := take(r.tracking); got != want {
 		r.t.Fatalf("keyway has asked %q, want %q", got, want)
 	}
 }
 
 // says has the node say something over keyway's own connection.
 func (r *nearRig) says(what string) {
-	r.watch.Received([]byte(what), r.now)
+	r.tracking.Received([]byte(what), r.now)
 	r.endTurn()
 }
 
@@ -134,7 +134,7 @@ func TestNearHit(t *testing.T) {
 	r.w.Received(other, []byte(cmd("HELLO", "3")))
 	for r.gets(other) == "" { // keyway connects to a node first
 		for _, c := range append(r.conns(0), r.conns(1)...) {
-			if c != r.watch && c.RESP3 && c.State() == pool.Ready {
+			if c != r.tracking && c.RESP3 && c.State() == pool.Ready {
 				c.Received([]byte("+PONG\r\n"), r.now)
 			}
 		}
@@ -211,8 +211,8 @@ func TestNearOlderWrites(t *testing.T) {
 	if client, node := r.ask(r.s, "GET", r.hot); client != "" || node != cmd("GET", r.hot) {
 		t.Fatalf("%q, %q", client, node)
 	}
-	r.watch = r.last(r.home, isOwn)
-	answerAll(r.rig, r.watch)
+	r.tracking = r.last(r.home, isOwn)
+	answerAll(r.rig, r.tracking)
 	r.later(nearLease)
 	other := r.open()
 	r.ask(other, "GET", r.hot)
@@ -359,7 +359,7 @@ func TestNearOrdinary(t *testing.T) {
 func TestNearLost(t *testing.T) {
 	r := newNearRig(t, nil)
 	r.fill("$1\r\n1\r\n", ":-1\r\n")
-	r.watch.Fail(r.now, "reset")
+	r.tracking.Fail(r.now, "reset")
 	r.ordinary(r.s, "$1\r\n1\r\n")
 
 	r = newNearRig(t, nil)
@@ -379,8 +379,8 @@ func TestNearLost(t *testing.T) {
 	ReplaceLayout(r.w, r.w.Table)
 	r.ordinary(r.s, "$1\r\n1\r\n")
 	r.pass(20 * time.Millisecond)
-	if r.watch.State() != pool.Closed {
-		t.Errorf("the connection of the older layout is %s", r.watch.State())
+	if r.tracking.State() != pool.Closed {
+		t.Errorf("the connection of the older layout is %s", r.tracking.State())
 	}
 }
 
@@ -394,16 +394,16 @@ func TestNearReloaded(t *testing.T) {
 	Configure(r.w, o)
 	r.ordinary(r.s, "$1\r\n1\r\n")
 	r.pass(20 * time.Millisecond)
-	if r.watch.State() != pool.Closed {
-		t.Errorf("the connection is %s", r.watch.State())
+	if r.tracking.State() != pool.Closed {
+		t.Errorf("the connection is %s", r.tracking.State())
 	}
 	o.NearCache = on
 	Configure(r.w, o)
 	r.ordinary(r.s, "$1\r\n1\r\n")
 	r.pass(time.Second)
 	r.ordinary(r.s, "$1\r\n1\r\n")
-	r.watch = r.last(r.home, isOwn)
-	answerAll(r.rig, r.watch)
+	r.tracking = r.last(r.home, isOwn)
+	answerAll(r.rig, r.tracking)
 	r.fill("$1\r\n1\r\n", ":-1\r\n")
 	r.wantHit(r.s, "$1\r\n1\r\n")
 }
@@ -416,7 +416,7 @@ func TestNearWorth(t *testing.T) {
 		r.later(time.Millisecond)
 		r.ordinary(r.s, "$1\r\n1\r\n")
 		r.endTurn()
-		if take(r.watch) != "" {
+		if take(r.tracking) != "" {
 			r.says("$1\r\n1\r\n:-1\r\n" + r.invalidates())
 		}
 	}
@@ -438,7 +438,7 @@ func TestNearStaysHot(t *testing.T) {
 			}
 		}
 		r.endTurn()
-		if take(r.watch) != "" {
+		if take(r.tracking) != "" {
 			r.says("$1\r\n1\r\n:-1\r\n")
 		}
 	}

@@ -14,14 +14,14 @@ import (
 // its own, on which the nodes track what was read:
 //
 //	client a   GET k  --->  the shared connection  --->  node      a miss: the node answers
-//	keyway     GET k, PTTL k  --->  watch  ----------->  node      a fill, at the same time
+//	keyway     GET k, PTTL k  --->  tracking  -------->  node      a fill, at the same time
 //	client b   GET k  <---  $1 v                                   a hit
-//	           drop k  <---  watch  <--- >invalidate k --  node    somebody has changed k
+//	           drop k  <---  tracking  <--- >invalidate k --  node    somebody has changed k
 //
 // What a client sees never goes back in time (decision 15):
 //
 //   - Commands of its own that may have changed a key, or have seen it otherwise than by GET, bar the
-//     client: it gets no value from here until they are answered and, after that, the watch has
+//     client: it gets no value from here until they are answered and, after that, the tracking connection has
 //     answered something that was sent later. By then all invalidations of earlier changes are here.
 //   - The reply to a GET that the node answers is compared with the value. If they differ, one of them
 //     is out of date, and the value is dropped.
@@ -36,13 +36,13 @@ type cache struct {
 	engine.Inactive
 	w       *engine.Worker
 	options options.NearCache
-	spots   []*spot
-	index   []*spot // the same by their hashes; nil where there is none
-	noted   *spot   // of the command that is being dispatched; nil: it is no read of a hot key
-	watches []*watch
-	asks    []*watch // those that a PING goes to when the turn ends
-	stamp   uint64   // of the last request on any watch
-	bytes   int      // of all values
+	entries []*entry
+	index   []*entry // the same by their hashes; nil where there is none
+	noted   *entry   // of the command that is being dispatched; nil: it is no read of a hot key
+	conns   []*trackingConn
+	asks    []*trackingConn // those that a PING goes to when the turn ends
+	stamp   uint64          // of the last request on any tracking connection
+	bytes   int             // of all values
 
 	layoutEpoch uint64 // the worker's, when Layout was last called
 	call        engine.Call
@@ -50,12 +50,12 @@ type cache struct {
 }
 
 const (
-	maxSpots = 256
-	maxIndex = 4 * maxSpots // a power of two
+	maxEntries = 256
+	maxIndex   = 4 * maxEntries // a power of two
 )
 
 func newCache(w *engine.Worker) *cache {
-	of := &cache{w: w, index: make([]*spot, maxIndex)}
+	of := &cache{w: w, index: make([]*entry, maxIndex)}
 	of.call.Request = &of.request
 	of.Configured()
 	return of
@@ -75,12 +75,12 @@ func (of *cache) Configured() {
 
 // clear forgets all keys, and closes all connections.
 func (of *cache) clear() {
-	for _, sp := range of.spots {
-		of.drop(sp)
+	for _, e := range of.entries {
+		of.drop(e)
 	}
-	of.spots, of.noted = nil, nil
+	of.entries, of.noted = nil, nil
 	clear(of.index)
-	of.closeWatches(func(*watch) bool { return true })
+	of.closeConns(func(*trackingConn) bool { return true })
 }
 
 // clients has what must be known of each client that has used a hot key.
@@ -90,7 +90,7 @@ var clients = engine.NewPerClient[client]()
 type client struct {
 	seq      uint64 // of its last command that used a hot key at a node
 	isBarred bool   // that, or an earlier one, has barred the client
-	fence    uint64 // watches must have answered a later request
+	fence    uint64 // tracking connections must have answered a later request
 }
 
 func clientOf(s *engine.Session) *client {
@@ -107,7 +107,7 @@ const notOrdinary = engine.InMulti | engine.Tracks | engine.ReadsReplicas | engi
 
 // Note implements engine's nearCache.
 func (of *cache) Note(s *engine.Session, cmd *command.Command, a command.Args) {
-	if of.noted = nil; len(of.spots) == 0 {
+	if of.noted = nil; len(of.entries) == 0 {
 		return
 	}
 	if cmd.Single == 0 || cmd.Unproven() {
@@ -116,12 +116,12 @@ func (of *cache) Note(s *engine.Session, cmd *command.Command, a command.Args) {
 		}
 		return
 	}
-	sp := of.find(a.Arg(cmd.Single))
+	e := of.find(a.Arg(cmd.Single))
 	switch {
-	case sp == nil:
+	case e == nil:
 	case cmd.Is(command.ReadsValue) && s.DB == 0 && !s.Has(notOrdinary) && s.Block == nil && of.w.Arrivals == nil:
-		of.noted = sp
-	case sp.isUsed:
+		of.noted = e
+	case e.isUsed:
 		of.bar(s)
 	}
 }
@@ -137,8 +137,8 @@ func (of *cache) mayUse(cmd *command.Command, a command.Args) bool {
 		return cmd.Categories&command.InFast == 0 || cmd.Has(command.Write)
 	}
 	return slices.ContainsFunc(w.Keys, func(at int) bool {
-		sp := of.find(a.Arg(at))
-		return sp != nil && sp.isUsed
+		e := of.find(a.Arg(at))
+		return e != nil && e.isUsed
 	})
 }
 
@@ -155,29 +155,29 @@ func (of *cache) Fence(s *engine.Session) { of.bar(s) }
 func (of *cache) Answer(
 	s *engine.Session, cmd *command.Command, a command.Args, at engine.Placement,
 ) (isTaken, done bool) {
-	sp, w := of.noted, of.w
-	if sp == nil {
+	e, w := of.noted, of.w
+	if e == nil {
 		return false, false
 	}
 	of.noted = nil
-	if !sp.isValid(w.Now) || !of.maySee(s, sp) {
-		return true, of.ask(s, cmd, a, at, sp)
+	if !e.isValid(w.Now) || !of.maySee(s, e) {
+		return true, of.ask(s, cmd, a, at, e)
 	}
 	w.Stats.NearHits++
-	s.Answer(cmd, sp.reply)
-	of.request.Session, of.request.Command, of.call.Node = s, cmd, sp.watch.node
-	engine.ShowUnanswered(w, &of.call, a.Frame(), len(sp.reply))
+	s.Answer(cmd, e.reply)
+	of.request.Session, of.request.Command, of.call.Node = s, cmd, e.tracking.node
+	engine.ShowUnanswered(w, &of.call, a.Frame(), len(e.reply))
 	of.request.Session = nil
-	if sp.hits++; w.Now >= sp.renewAt && sp.hits >= worth && sp.fill == nil {
-		of.fill(sp)
+	if e.hits++; w.Now >= e.renewAt && e.hits >= worth && e.fill == nil {
+		of.fill(e)
 	}
 	return true, true
 }
 
 // maySee reports whether the value is not older than what the client has seen.
-func (of *cache) maySee(s *engine.Session, sp *spot) bool {
+func (of *cache) maySee(s *engine.Session, e *entry) bool {
 	oldest, began, waits := engine.Oldest(s)
-	if waits && began <= sp.born {
+	if waits && began <= e.born {
 		return false // that was not noted
 	}
 	c := clients.Get(s)
@@ -190,43 +190,43 @@ func (of *cache) maySee(s *engine.Session, sp *spot) bool {
 	if c.isBarred {
 		c.isBarred, c.fence = false, of.stamp
 	}
-	if sp.watch.proven > c.fence {
+	if e.tracking.proven > c.fence {
 		return true
 	}
-	of.prove(sp.watch, c.fence)
+	of.prove(e.tracking, c.fence)
 	return false
 }
 
 // ask sends a GET of a hot key to its node, and reads the value for later ones if that is of use.
 func (of *cache) ask(
-	s *engine.Session, cmd *command.Command, a command.Args, at engine.Placement, sp *spot,
+	s *engine.Session, cmd *command.Command, a command.Args, at engine.Placement, e *entry,
 ) (done bool) {
 	w := of.w
-	if sp.asked++; !sp.isUsed {
-		sp.isUsed, sp.born = true, w.Now
+	if e.asked++; !e.isUsed {
+		e.isUsed, e.born = true, w.Now
 	}
-	if sp.isSet && w.Now >= sp.until {
-		of.drop(sp)
+	if e.isSet && w.Now >= e.until {
+		of.drop(e)
 	}
-	if !sp.isSet && sp.fill == nil && w.Now >= sp.pausedUntil {
-		of.fill(sp)
+	if !e.isSet && e.fill == nil && w.Now >= e.pausedUntil {
+		of.fill(e)
 	}
 	clientOf(s).seq = engine.NextSeq(s)
-	if done = engine.SendWitnessed(w, s, cmd, a, at, sp); done {
+	if done = engine.SendWitnessed(w, s, cmd, a, at, e); done {
 		w.Stats.NearMisses++
 	}
 	return done
 }
 
-// find returns the spot of a key, nil if the key is not hot.
-func (of *cache) find(key []byte) *spot {
+// find returns the entry of a key, nil if the key is not hot.
+func (of *cache) find(key []byte) *entry {
 	hash := maphash.Bytes(engine.HashSeed, key)
 	for i := hash % maxIndex; ; i = (i + 1) % maxIndex {
-		switch sp := of.index[i]; {
-		case sp == nil:
+		switch e := of.index[i]; {
+		case e == nil:
 			return nil
-		case sp.hash == hash && bytes.Equal(sp.key, key):
-			return sp
+		case e.hash == hash && bytes.Equal(e.key, key):
+			return e
 		}
 	}
 }
@@ -236,56 +236,56 @@ func (of *cache) Sweep() {
 	if of.w.Near == nil || of.w.Traffic == nil {
 		return
 	}
-	for _, sp := range of.spots {
-		sp.isHot = false
-		sp.isUsed = sp.isUsed && (sp.asked > 0 || sp.isSet || sp.fill != nil)
-		sp.asked = 0
+	for _, e := range of.entries {
+		e.isHot = false
+		e.isUsed = e.isUsed && (e.asked > 0 || e.isSet || e.fill != nil)
+		e.asked = 0
 	}
 	of.w.Traffic.EachRead(2*of.options.OneIn, func(key []byte) { // a key stays until it is clearly below
-		if sp := of.find(key); sp != nil {
-			sp.isHot = true
+		if e := of.find(key); e != nil {
+			e.isHot = true
 		}
 	})
-	of.spots = slices.DeleteFunc(of.spots, func(sp *spot) bool {
-		if !sp.isHot {
-			of.drop(sp)
+	of.entries = slices.DeleteFunc(of.entries, func(e *entry) bool {
+		if !e.isHot {
+			of.drop(e)
 		}
-		return !sp.isHot
+		return !e.isHot
 	})
 	of.putInOrder()
 	of.w.Traffic.EachRead(of.options.OneIn, func(key []byte) {
-		if len(of.spots) < maxSpots && of.find(key) == nil {
-			sp := &spot{of: of, key: bytes.Clone(key), hash: maphash.Bytes(engine.HashSeed, key)}
-			of.spots = append(of.spots, sp)
-			of.put(sp)
+		if len(of.entries) < maxEntries && of.find(key) == nil {
+			e := &entry{of: of, key: bytes.Clone(key), hash: maphash.Bytes(engine.HashSeed, key)}
+			of.entries = append(of.entries, e)
+			of.put(e)
 		}
 	})
-	of.closeWatches(func(c *watch) bool {
-		uses := func(sp *spot) bool { return sp.watch == c || sp.fill != nil && sp.fill.watch == c }
-		return !slices.ContainsFunc(of.spots, uses)
+	of.closeConns(func(c *trackingConn) bool {
+		uses := func(e *entry) bool { return e.tracking == c || e.fill != nil && e.fill.tracking == c }
+		return !slices.ContainsFunc(of.entries, uses)
 	})
 }
 
 // putInOrder makes the index anew.
 func (of *cache) putInOrder() {
 	clear(of.index)
-	for _, sp := range of.spots {
-		of.put(sp)
+	for _, e := range of.entries {
+		of.put(e)
 	}
 }
 
-func (of *cache) put(sp *spot) {
-	i := sp.hash % maxIndex
+func (of *cache) put(e *entry) {
+	i := e.hash % maxIndex
 	for of.index[i] != nil {
 		i = (i + 1) % maxIndex
 	}
-	of.index[i] = sp
+	of.index[i] = e
 }
 
 // Size implements engine's nearCache.
 func (of *cache) Size() (values, bytes int) {
-	for _, sp := range of.spots {
-		if sp.isSet {
+	for _, e := range of.entries {
+		if e.isSet {
 			values++
 		}
 	}

@@ -15,7 +15,7 @@ var inNear = []bug{
 	},
 	{
 		"a write that began before its key was hot is overlooked", "proxy/near/cache.go",
-		"if waits && began <= sp.born {", "if waits && began < 0 {",
+		"if waits && began <= e.born {", "if waits && began < 0 {",
 		"./proxy", "TestNearOlderWrites",
 	},
 	{
@@ -29,44 +29,44 @@ var inNear = []bug{
 		"./proxy", "TestNearNeverBack",
 	},
 	{
-		"a newer value that a node tells a client leaves the older one", "proxy/near/spot.go",
-		"if sp.isSet && !bytes.Equal(sp.reply, reply) {", "if sp.isSet && len(sp.reply) != len(reply) {",
+		"a newer value that a node tells a client leaves the older one", "proxy/near/entry.go",
+		"if e.isSet && !bytes.Equal(e.reply, reply) {", "if e.isSet && len(e.reply) != len(reply) {",
 		"./proxy", "TestNearNeverBack",
 	},
 	{
-		"a value is kept that is older than what a node has told a client", "proxy/near/spot.go",
-		"	case sp.isTorn || f.hasSeen && sp.seen != maphash.Bytes(engine.HashSeed, f.value):\n",
-		"	case sp.isTorn:\n",
+		"a value is kept that is older than what a node has told a client", "proxy/near/entry.go",
+		"	case e.isTorn || f.hasSeen && e.seen != maphash.Bytes(engine.HashSeed, f.value):\n",
+		"	case e.isTorn:\n",
 		"./proxy", "TestNearNeverBack",
 	},
 	{
-		"the lease of a value begins when it arrives", "proxy/near/spot.go",
-		"sp.until = min(f.at+", "sp.until = min(w.Now+",
+		"the lease of a value begins when it arrives", "proxy/near/entry.go",
+		"e.until = min(f.at+", "e.until = min(w.Now+",
 		"./proxy", "TestNearLease",
 	},
 	{
 		"a value that is used is not asked for again", "proxy/near/cache.go",
-		"sp.hits >= worth && sp.fill == nil {", "sp.hits < 0 && sp.fill == nil {",
+		"e.hits >= worth && e.fill == nil {", "e.hits < 0 && e.fill == nil {",
 		"./proxy", "TestNearLease",
 	},
 	{
-		"a value outlives its key", "proxy/near/spot.go",
+		"a value outlives its key", "proxy/near/entry.go",
 		"	return f.at + ttl*int64(time.Millisecond), true\n", "	return math.MaxInt64, true\n",
 		"./proxy", "TestNearExpires",
 	},
 	{
-		"the value of a lost connection stays", "proxy/near/watch.go",
-		"func (c *watch) Lost(*pool.Conn) { c.dropAll() }", "func (c *watch) Lost(*pool.Conn) {}",
+		"the value of a lost connection stays", "proxy/near/tracking.go",
+		"func (c *trackingConn) Lost(*pool.Conn) { c.dropAll() }", "func (c *trackingConn) Lost(*pool.Conn) {}",
 		"./proxy", "TestNearLost",
 	},
 	{
-		"values survive FLUSHALL at the node", "proxy/near/watch.go",
+		"values survive FLUSHALL at the node", "proxy/near/tracking.go",
 		"	if !ok || resp.IsNull(keys) { // all keys\n		c.dropAll()\n", "	if !ok || resp.IsNull(keys) {\n",
 		"./proxy", "TestNearFlush",
 	},
 	{
-		"values stay at their former owners", "proxy/near/watch.go",
-		"	for _, sp := range of.spots {\n		of.drop(sp)\n	}\n	// A connection", "	// A connection",
+		"values stay at their former owners", "proxy/near/tracking.go",
+		"	for _, e := range of.entries {\n		of.drop(e)\n	}\n	// A connection", "	// A connection",
 		"./proxy", "TestNearLost",
 	},
 	{
@@ -75,13 +75,13 @@ var inNear = []bug{
 		"./proxy", "TestNearOrdinary",
 	},
 	{
-		"keys whose values are hardly used are read again and again", "proxy/near/spot.go",
-		"	if sp.hits >= worth {\n", "	if sp.hits >= 0 {\n",
+		"keys whose values are hardly used are read again and again", "proxy/near/entry.go",
+		"	if e.hits >= worth {\n", "	if e.hits >= 0 {\n",
 		"./proxy", "TestNearWorth",
 	},
 	{
 		"what keyway answers does not keep a key hot", "proxy/near/cache.go",
-		"	engine.ShowUnanswered(w, &of.call, a.Frame(), len(sp.reply))\n", "",
+		"	engine.ShowUnanswered(w, &of.call, a.Frame(), len(e.reply))\n", "",
 		"./proxy", "TestNearStaysHot",
 	},
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/keyway-proxy/keyway/router"
 )
 
-// spot is a hot key.
-type spot struct {
+// entry is a hot key.
+type entry struct {
 	of    *cache
 	key   []byte
 	hash  uint64
@@ -23,12 +23,12 @@ type spot struct {
 	isUsed bool  // there are GETs, so other commands that use the key bar their clients
 	born   int64 // when that began: commands that began by then have barred nobody
 
-	isSet   bool
-	reply   []byte // to GET
-	watch   *watch // over which it was read
-	until   int64  // valid before
-	renewAt int64  // when keyway should ask for it again
-	hits    int    // since it was read
+	isSet    bool
+	reply    []byte        // to GET
+	tracking *trackingConn // over which it was read
+	until    int64         // valid before
+	renewAt  int64         // when keyway should ask for it again
+	hits     int           // since it was read
 
 	fill        *fill // that is under way; nil: none
 	pausedUntil int64 // no fill before
@@ -45,69 +45,69 @@ const (
 	maxPause = time.Second
 )
 
-func (sp *spot) isValid(now int64) bool { return sp.isSet && now < sp.until }
+func (e *entry) isValid(now int64) bool { return e.isSet && now < e.until }
 
 // drop forgets the value of a key, and makes the fill useless that is under way.
-func (of *cache) drop(sp *spot) {
-	if !sp.isSet && sp.fill == nil {
+func (of *cache) drop(e *entry) {
+	if !e.isSet && e.fill == nil {
 		return
 	}
-	if sp.isSet {
-		sp.isSet = false
-		of.bytes -= len(sp.reply)
+	if e.isSet {
+		e.isSet = false
+		of.bytes -= len(e.reply)
 	}
-	sp.fill = nil
-	if sp.hits >= worth {
-		sp.pause = 0
+	e.fill = nil
+	if e.hits >= worth {
+		e.pause = 0
 	} else {
-		sp.pause = min(max(2*sp.pause, int64(minPause)), int64(maxPause))
+		e.pause = min(max(2*e.pause, int64(minPause)), int64(maxPause))
 	}
-	sp.hits = 0
-	sp.pausedUntil = of.w.Now + sp.pause
+	e.hits = 0
+	e.pausedUntil = of.w.Now + e.pause
 }
 
 // postpone is drop for a key whose value cannot be kept.
-func (of *cache) postpone(sp *spot) {
-	of.drop(sp)
-	sp.pausedUntil = of.w.Now + int64(maxPause)
+func (of *cache) postpone(e *entry) {
+	of.drop(e)
+	e.pausedUntil = of.w.Now + int64(maxPause)
 }
 
 // Replied implements engine.WitnessedReply: a node has answered a GET of a client.
-func (sp *spot) Replied(reply []byte) {
-	if sp.fill != nil {
+func (e *entry) Replied(reply []byte) {
+	if e.fill != nil {
 		hash := maphash.Bytes(engine.HashSeed, reply)
-		sp.isTorn = sp.isTorn || sp.fill.hasSeen && sp.seen != hash
-		sp.fill.hasSeen, sp.seen = true, hash
+		e.isTorn = e.isTorn || e.fill.hasSeen && e.seen != hash
+		e.fill.hasSeen, e.seen = true, hash
 	}
-	if sp.isSet && !bytes.Equal(sp.reply, reply) {
-		sp.of.drop(sp)
+	if e.isSet && !bytes.Equal(e.reply, reply) {
+		e.of.drop(e)
 	}
 }
 
 // Drop implements engine.WitnessedReply.
-func (sp *spot) Drop() {}
+func (e *entry) Drop() {}
 
 // fill is a read of a value, and of when it expires.
 type fill struct {
-	sp      *spot
-	watch   *watch
-	stamp   uint64
-	at      int64 // when it was sent
-	hasSeen bool  // sp.seen is the hash of what a node has told a client meanwhile
-	value   []byte
-	isValue bool // value has the whole reply to GET; part is that to PTTL
-	part    []byte
-	isLarge bool
+	e        *entry
+	tracking *trackingConn
+	stamp    uint64
+	at       int64 // when it was sent
+	hasSeen  bool  // e.seen is the hash of what a node has told a client meanwhile
+	value    []byte
+	isValue  bool // value has the whole reply to GET; part is that to PTTL
+	part     []byte
+	isLarge  bool
 }
 
 // fill begins to read the value of a key.
-func (of *cache) fill(sp *spot) {
+func (of *cache) fill(e *entry) {
 	w := of.w
-	_, id := w.Table.Place(sp.key)
+	_, id := w.Table.Place(e.key)
 	if id == router.None {
 		return
 	}
-	c := of.watchOf(w.Nodes[id])
+	c := of.connOf(w.Nodes[id])
 	if c == nil {
 		return
 	}
@@ -115,9 +115,9 @@ func (of *cache) fill(sp *spot) {
 		c.conn.Open(w.Now)
 		return
 	}
-	f := &fill{sp: sp, watch: c, stamp: of.nextStamp(c), at: w.Now}
-	sp.fill, sp.isTorn = f, false
-	key := string(sp.key)
+	f := &fill{e: e, tracking: c, stamp: of.nextStamp(c), at: w.Now}
+	e.fill, e.isTorn = f, false
+	key := string(e.key)
 	block := resp.AppendCommand(nil, "GET", key)
 	ends := []int{len(block), 0}
 	block = resp.AppendCommand(block, "PTTL", key)
@@ -128,7 +128,7 @@ func (of *cache) fill(sp *spot) {
 
 // Reply implements pool.Receiver.
 func (f *fill) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
-	if len(f.part)+len(p.Bytes) <= f.sp.of.options.MaxValue+maxHeader {
+	if len(f.part)+len(p.Bytes) <= f.e.of.options.MaxValue+maxHeader {
 		f.part = append(f.part, p.Bytes...)
 	} else {
 		f.isLarge = true
@@ -138,9 +138,9 @@ func (f *fill) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
 	case !f.isValue:
 		f.value, f.part, f.isValue = f.part, nil, true
 	default:
-		f.watch.proven = max(f.watch.proven, f.stamp)
-		if f.sp.fill == f {
-			f.sp.of.filled(f)
+		f.tracking.proven = max(f.tracking.proven, f.stamp)
+		if f.e.fill == f {
+			f.e.of.filled(f)
 		}
 	}
 }
@@ -150,37 +150,37 @@ const maxHeader = len("$1234567890\r\n\r\n")
 
 // Failed implements pool.Receiver.
 func (f *fill) Failed(*pool.Conn, []byte, pool.Failure) {
-	if f.sp.fill == f {
-		f.sp.fill = nil
+	if f.e.fill == f {
+		f.e.fill = nil
 	}
 }
 
 // filled keeps the value that was read, if it can be kept.
 func (of *cache) filled(f *fill) {
-	sp, w := f.sp, of.w
+	e, w := f.e, of.w
 	until, ok := f.expires()
 	value, isText := resp.Bulk(f.value)
 	room := of.options.Memory - of.bytes
-	if sp.isSet {
-		room += len(sp.reply)
+	if e.isSet {
+		room += len(e.reply)
 	}
 	switch {
 	case f.isLarge, !ok, !isText, len(value) > of.options.MaxValue, len(f.value) > room:
-		of.postpone(sp)
+		of.postpone(e)
 		return
-	case sp.isTorn || f.hasSeen && sp.seen != maphash.Bytes(engine.HashSeed, f.value):
-		of.drop(sp) // a client has seen another value, which may be newer
+	case e.isTorn || f.hasSeen && e.seen != maphash.Bytes(engine.HashSeed, f.value):
+		of.drop(e) // a client has seen another value, which may be newer
 		return
 	}
-	if sp.isSet {
-		of.bytes -= len(sp.reply)
+	if e.isSet {
+		of.bytes -= len(e.reply)
 	}
-	sp.fill, sp.isSet, sp.reply, sp.watch, sp.hits = nil, true, f.value, f.watch, 0
+	e.fill, e.isSet, e.reply, e.tracking, e.hits = nil, true, f.value, f.tracking, 0
 	of.bytes += len(f.value)
-	sp.until = min(f.at+int64(of.options.Lease), until)
-	sp.renewAt = f.at + int64(of.options.Lease)/2
-	if w.Now >= sp.until {
-		of.drop(sp)
+	e.until = min(f.at+int64(of.options.Lease), until)
+	e.renewAt = f.at + int64(of.options.Lease)/2
+	if w.Now >= e.until {
+		of.drop(e)
 	}
 }
 

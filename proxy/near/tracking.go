@@ -9,8 +9,8 @@ import (
 	"github.com/keyway-proxy/keyway/resp"
 )
 
-// watch is keyway's own connection to a node, which tracks what is read over it.
-type watch struct {
+// trackingConn is keyway's own connection to a node, which tracks what is read over it.
+type trackingConn struct {
 	of       *cache
 	node     *engine.Node
 	conn     *pool.Conn
@@ -28,9 +28,10 @@ var (
 	pingFrame     = resp.AppendCommand(nil, "PING")
 )
 
-// watchOf returns the watch of a node, and makes it if there is none. It returns nil if keyway has no files left.
-func (of *cache) watchOf(n *engine.Node) *watch {
-	for _, c := range of.watches {
+// connOf returns the tracking connection of a node, and makes it if there is none. It returns nil if keyway has
+// no files left.
+func (of *cache) connOf(n *engine.Node) *trackingConn {
+	for _, c := range of.conns {
 		if c.node == n {
 			return c
 		}
@@ -38,21 +39,21 @@ func (of *cache) watchOf(n *engine.Node) *watch {
 	if !engine.HasRoom(of.w) {
 		return nil
 	}
-	c := &watch{of: of, node: n, conn: n.NewConn()}
+	c := &trackingConn{of: of, node: n, conn: n.NewConn()}
 	c.conn.RESP3, c.conn.Pushes = true, c
 	c.conn.Prelude = func() []byte { return trackingFrame }
-	of.watches = append(of.watches, c)
+	of.conns = append(of.conns, c)
 	return c
 }
 
-func (of *cache) nextStamp(c *watch) uint64 {
+func (of *cache) nextStamp(c *trackingConn) uint64 {
 	of.stamp++
 	c.sent = of.stamp
 	return c.sent
 }
 
-// prove makes a watch answer a request that is sent after this stamp.
-func (of *cache) prove(c *watch, stamp uint64) {
+// prove makes a tracking connection answer a request that is sent after this stamp.
+func (of *cache) prove(c *trackingConn, stamp uint64) {
 	if c.sent <= stamp && !c.isWanted && len(c.pings) < maxPings {
 		c.isWanted = true
 		of.asks = append(of.asks, c)
@@ -71,7 +72,7 @@ func (of *cache) EndTurn() {
 }
 
 // Reply implements pool.Receiver, for PING.
-func (c *watch) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
+func (c *trackingConn) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
 	if !p.Last {
 		return
 	}
@@ -82,10 +83,12 @@ func (c *watch) Reply(_ *pool.Conn, _ []byte, p pool.Piece) {
 }
 
 // Failed implements pool.Receiver.
-func (c *watch) Failed(*pool.Conn, []byte, pool.Failure) { c.pings = slices.Delete(c.pings, 0, 1) }
+func (c *trackingConn) Failed(*pool.Conn, []byte, pool.Failure) {
+	c.pings = slices.Delete(c.pings, 0, 1)
+}
 
 // Pushed implements pool.Pushes: it drops what has changed.
-func (c *watch) Pushed(_ *pool.Conn, message []byte) {
+func (c *trackingConn) Pushed(_ *pool.Conn, message []byte) {
 	_, rest, ok := resp.Elements(message)
 	if !ok {
 		return
@@ -103,33 +106,33 @@ func (c *watch) Pushed(_ *pool.Conn, message []byte) {
 		var one []byte
 		one, rest, _ = resp.Split(rest)
 		key, _ := resp.Bulk(one)
-		if sp := c.of.find(key); sp != nil {
-			c.invalidate(sp)
+		if e := c.of.find(key); e != nil {
+			c.invalidate(e)
 		}
 	}
 }
 
-func (c *watch) invalidate(sp *spot) {
-	if sp.isSet || sp.fill != nil {
+func (c *trackingConn) invalidate(e *entry) {
+	if e.isSet || e.fill != nil {
 		c.of.w.Stats.NearInvalidated++
-		c.of.drop(sp)
+		c.of.drop(e)
 	}
 }
 
 // dropAll drops all that was read over this connection.
-func (c *watch) dropAll() {
-	for _, sp := range c.of.spots {
-		if sp.watch == c || sp.fill != nil && sp.fill.watch == c {
-			c.invalidate(sp)
+func (c *trackingConn) dropAll() {
+	for _, e := range c.of.entries {
+		if e.tracking == c || e.fill != nil && e.fill.tracking == c {
+			c.invalidate(e)
 		}
 	}
 }
 
 // Ready implements pool.Pushes.
-func (c *watch) Ready(*pool.Conn) {}
+func (c *trackingConn) Ready(*pool.Conn) {}
 
 // Lost implements pool.Pushes.
-func (c *watch) Lost(*pool.Conn) { c.dropAll() }
+func (c *trackingConn) Lost(*pool.Conn) { c.dropAll() }
 
 // noMore drops the push messages of a connection that is about to be closed.
 type noMore struct{}
@@ -138,9 +141,9 @@ func (noMore) Pushed(*pool.Conn, []byte) {}
 func (noMore) Ready(*pool.Conn)          {}
 func (noMore) Lost(*pool.Conn)           {}
 
-// closeWatches closes some watches.
-func (of *cache) closeWatches(which func(*watch) bool) {
-	of.watches = slices.DeleteFunc(of.watches, func(c *watch) bool {
+// closeConns closes some tracking connections.
+func (of *cache) closeConns(which func(*trackingConn) bool) {
+	of.conns = slices.DeleteFunc(of.conns, func(c *trackingConn) bool {
 		if !which(c) {
 			return false
 		}
@@ -153,7 +156,7 @@ func (of *cache) closeWatches(which func(*watch) bool) {
 
 // CloseNode implements engine.Feature.
 func (of *cache) CloseNode(n *engine.Node, _ string) {
-	of.closeWatches(func(c *watch) bool { return c.node == n })
+	of.closeConns(func(c *trackingConn) bool { return c.node == n })
 }
 
 // Layout implements engine.Feature: keys may have other owners.
@@ -161,22 +164,22 @@ func (of *cache) Layout(moved bool) {
 	if !moved {
 		return
 	}
-	for _, sp := range of.spots {
-		of.drop(sp)
+	for _, e := range of.entries {
+		of.drop(e)
 	}
 	// A connection is greeted by the layout that was in force then.
-	of.closeWatches(func(c *watch) bool {
+	of.closeConns(func(c *trackingConn) bool {
 		return of.layoutEpoch != of.w.LayoutEpoch || !slices.Contains(of.w.Nodes, c.node)
 	})
 	of.layoutEpoch = of.w.LayoutEpoch
 }
 
 // Shut implements engine.Feature.
-func (of *cache) Shut() { of.closeWatches(func(*watch) bool { return true }) }
+func (of *cache) Shut() { of.closeConns(func(*trackingConn) bool { return true }) }
 
 // Due implements engine.Feature.
 func (of *cache) Due() int64 {
-	for _, c := range of.watches {
+	for _, c := range of.conns {
 		if c.conn.Busy() {
 			return of.w.Now + engine.Tick
 		}
@@ -186,7 +189,7 @@ func (of *cache) Due() int64 {
 
 // Tick implements engine.Feature.
 func (of *cache) Tick() {
-	for _, c := range of.watches {
+	for _, c := range of.conns {
 		c.conn.Tick(of.w.Now)
 	}
 }

@@ -144,19 +144,28 @@ func TestAuditOfClients(t *testing.T) {
 	}
 }
 
-// TestAuditFileIsNotWritable: an audit file that keyway cannot write is an error at start and at a reload, which says
-// what to do.
-func TestAuditFileIsNotWritable(t *testing.T) {
+// TestFilesThatAreNotWritable: a file for what operators did, or for the access log, that keyway cannot write is an
+// error at start and at a reload, which says what to do. So is a named pipe that nobody reads: keyway waits for nobody.
+func TestFilesThatAreNotWritable(t *testing.T) {
 	t.Parallel()
-	r := recording(t, "")
-	r.text += "audit: {file: none/audit.json}\n"
-	r.write()
-	const want = "audit.file: open "
-	if out, ok := r.command(); ok || !strings.Contains(out, want) ||
-		!strings.Contains(out, "no such file or directory; let keyway's user write the file") {
-		t.Errorf("keyway reload: %s", out)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if out, status := keyway(t, "serve", "-c", r.file); status != 1 || !strings.Contains(out, want) {
-		t.Errorf("keyway serve ends with %d: %s", status, out)
+	r := recording(t, "")
+	before := r.text
+	for _, key := range []string{"audit", "access_log"} {
+		for _, file := range []string{"none/lines.json", pipe} {
+			r.text = before + key + ": {file: " + file + "}\n"
+			r.write()
+			want := key + ".file: open "
+			if out, ok := r.command(); ok || !strings.Contains(out, want) ||
+				!strings.Contains(out, "; let keyway's user write the file") {
+				t.Errorf("keyway reload with %s: %s", file, out)
+			}
+			if out, status := keyway(t, "serve", "-c", r.file); status != 1 || !strings.Contains(out, want) {
+				t.Errorf("keyway serve with %s ends with %d: %s", file, status, out)
+			}
+		}
 	}
 }

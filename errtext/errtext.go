@@ -92,6 +92,8 @@ const (
 	// Emulated answers a command that would change an emulated cluster. It needs Named.
 	Emulated = "ERR keyway: '%s' is refused: keyway emulates this cluster, whose nodes are keyways; " +
 		"ask or change the Redis servers directly"
+	// NotReached begins the errors of NotExecuted.
+	NotReached = "CLUSTERDOWN keyway: node "
 	// NoMasters answers a command while no node is known yet.
 	NoMasters = "CLUSTERDOWN keyway: no node is known yet; the command was not executed"
 )
@@ -242,8 +244,7 @@ func NotExecuted(node, reason string) string {
 	if strings.HasPrefix(reason, "BUSY ") {
 		return reason
 	}
-	return fmt.Sprintf("CLUSTERDOWN keyway: node %s cannot be reached (%s); the command was not executed",
-		node, reason)
+	return fmt.Sprintf(NotReached+"%s cannot be reached (%s); the command was not executed", node, reason)
 }
 
 // NoReplyYet returns the error for a command that the node may have executed: its reply has

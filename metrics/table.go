@@ -162,8 +162,18 @@ type Node struct {
 	Moved         uint64        `metric:"node_redirects_total" label:"kind=moved"`
 	Ask           uint64        `metric:"node_redirects_total" label:"kind=ask"`
 	Retried       uint64        `metric:"node_retries_total"`
+	FailedCommands
 	Connection
 }
+
+// FailedCommands counts the commands that keyway failed because a node could not be reached, or gave no reply.
+type FailedCommands struct {
+	NotExecuted    uint64 `metric:"node_failed_commands_total" label:"class=not_executed"`
+	UnknownOutcome uint64 `metric:"node_failed_commands_total" label:"class=unknown"`
+}
+
+// Total returns the number of both.
+func (f *FailedCommands) Total() uint64 { return f.NotExecuted + f.UnknownOutcome }
 
 // LockNode describes a node that holds locks of locks.quorum.
 type LockNode struct {
@@ -314,7 +324,9 @@ var help = map[string]string{
 		"which is the depth of keyway's pipeline.",
 	"node_request_duration_seconds": "Time from handing a request to a connection to the complete reply: " +
 		"the queue, the network and the node. It has replies after a timeout, too, but no requests without a reply.",
-	"node_errors_total":          "Error replies of the node, by their first word. MOVED and ASK are redirects.",
+	"node_errors_total": "Error replies of the node, by their first word. MOVED and ASK are redirects.",
+	"node_failed_commands_total": "Commands that keyway failed since the node could not be reached, " +
+		"or gave no reply. The classes are those of failed_commands_total.",
 	"node_queued":                "Requests that are not written to the node yet.",
 	"node_in_flight":             "Requests that the node has not answered yet.",
 	"node_in_flight_bytes":       "Bytes of requests that the node has not answered yet.",

@@ -96,7 +96,8 @@ func (n *node) add(now *metrics.Node, at time.Time) {
 		}
 	}
 	n.counts[n.taken%len(n.counts)] = nodeCounts{
-		at: at, requests: now.Requests, errors: now.Errors.Refused(), timeouts: now.Timeouts,
+		at: at, requests: now.Requests, timeouts: now.Timeouts,
+		errors:  now.Errors.Refused() + now.FailedCommands.Total(),
 		bytesIn: now.BytesIn, bytesOut: now.BytesOut, latency: now.Latency,
 	}
 	n.taken++

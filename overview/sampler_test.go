@@ -109,6 +109,9 @@ func (p *pool) work(r *rand.Rand) {
 			s.Nodes[n].BytesIn += 1 + r.Uint64N(1000)
 			s.Nodes[n].BytesOut += 1 + r.Uint64N(1000)
 			s.Nodes[n].Requests += 1 + r.Uint64N(1000)
+			s.Nodes[n].Timeouts += 1 + r.Uint64N(9)
+			s.Nodes[n].FailedCommands.NotExecuted += 1 + r.Uint64N(9)
+			s.Nodes[n].FailedCommands.UnknownOutcome += r.Uint64N(9)
 			s.Nodes[n].Errors.Count([]byte("-ERR wrong\r\n"))
 			s.Nodes[n].Errors.Count([]byte("-MOVED 1 a:1\r\n"))
 			s.Nodes[n].Latency.ObserveMany(int64(math.Exp(r.Float64()*18)*1000), 1+r.Uint64N(50))
@@ -252,7 +255,9 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 		label := fmt.Sprintf("node=%q", node.Name)
 		all = append(all, figure{node.Name, float64(node.InFlight), now.sum("keyway_node_in_flight", label)},
 			figure{node.Name + " commands", node.Commands, rate("keyway_node_requests_total", label)},
-			figure{node.Name + " errors", node.Errors, rate("keyway_node_errors_total", `error="ERR",`+label)},
+			figure{node.Name + " errors", node.Errors, rate("keyway_node_errors_total", `error="ERR",`+label) +
+				rate("keyway_node_failed_commands_total", label)},
+			figure{node.Name + " timeouts", node.Timeouts, rate("keyway_node_timeouts_total", label)},
 			figure{node.Name + " p99", node.P99,
 				now.quantileOf("keyway_node_request_duration_seconds_bucket", label, before, 0.99)},
 			figure{node.Name + " in", node.BytesIn, rate("keyway_node_bytes_total", `direction="in",`+label)})

@@ -84,7 +84,7 @@ type Node struct {
 	Ranges int       `json:"slot_ranges,omitempty"` // in how many pieces these are
 
 	Commands float64  `json:"commands_per_second"` // requests that were sent to it
-	Errors   float64  `json:"errors_per_second"`   // error replies but MOVED and ASK
+	Errors   float64  `json:"errors_per_second"`   // error replies but MOVED and ASK, and commands without a reply
 	Timeouts float64  `json:"timeouts_per_second"`
 	P50      float64  `json:"p50_seconds"` // from sending a request to its whole reply
 	P99      float64  `json:"p99_seconds"`

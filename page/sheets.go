@@ -22,7 +22,8 @@ func nodesSheet(s *overview.State) *Sheet {
 		{Name: "Commands/s", Number: true}, {Name: "p50", Number: true, Help: "half of its replies take no longer"},
 		{Name: "p99", Number: true, Help: "99 of 100 of its replies take no longer"},
 		{Name: "In flight", Number: true, Help: "requests that the node has not answered"},
-		{Name: "Errors/s", Number: true}, {Name: "Timeouts/s", Number: true},
+		{Name: "Errors/s", Number: true, Help: "its error replies, and commands that keyway failed because of it"},
+		{Name: "Timeouts/s", Number: true, Help: "requests that it did not answer in time"},
 		{Name: "Lag", Number: true, Help: "how far a replica is behind its master, at most"},
 		{Name: "Memory", Number: true}, {Name: "Version"},
 	}}

@@ -40,13 +40,13 @@ func (c *Conn) expire(now int64) {
 		if e.to == nil || e.deadline == 0 || e.deadline > now {
 			continue
 		}
-		c.Stats.Timeouts++
 		reason := noAnswerWithin(c.set.RequestTimeout)
 		if c.state != Ready && c.reason != "" {
 			reason = c.reason // what it waits for
 		}
 		written := e.end() <= c.queue.written
 		if c.state != Ready || !written || now-c.lastReceived >= int64(c.set.RequestTimeout) {
+			c.Stats.Timeouts += overdue(c, i, now)
 			if c.state == Down { // requests have waited too long for the back-off to end
 				c.drop(c.reason)
 				return
@@ -55,12 +55,23 @@ func (c *Conn) expire(now int64) {
 			c.fail(now, reason)
 			return
 		}
+		c.Stats.Timeouts++
 		to := e.to
 		e.to = nil
 		to.Failed(c, e.frame(), Failure{
 			Reason: reason, Sent: true, Timeout: true, Midway: i == 0 && c.midReply, WrittenAt: e.at + e.queued,
 		})
 	}
+}
+
+// overdue returns how many requests are overdue, from one of them on.
+func overdue(c *Conn, from int, now int64) (n uint64) {
+	for i := from; i < c.fifo.n; i++ {
+		if e := c.fifo.at(i); e.to != nil && e.deadline != 0 && e.deadline <= now {
+			n++
+		}
+	}
+	return n
 }
 
 // SentScript records that the request that was just sent runs a script or function. The

@@ -129,11 +129,16 @@ func TestSilentNodeIsGivenUp(t *testing.T) {
 	b := newBench(t, Config{}).ready()
 	b.pass(time.Second)
 	b.send("a")
+	b.send("b")
 	b.written(-1)
 	b.pass(time.Second)
-	b.send("b")
+	b.send("c")
 	b.pass(time.Second)
-	b.expect("a failed: sent true, midway false, timeout false", "b failed: sent false, midway false, timeout false")
+	b.expect("a failed: sent true, midway false, timeout false", "b failed: sent true, midway false, timeout false",
+		"c failed: sent false, midway false, timeout false")
+	if b.c.Stats.Timeouts != 2 {
+		t.Errorf("%d timeouts are counted for two requests that were not answered in time", b.c.Stats.Timeouts)
+	}
 	if b.c.State() == Ready {
 		t.Error("the connection goes on")
 	}

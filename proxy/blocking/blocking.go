@@ -308,7 +308,7 @@ func (b *blocking) drainAfterUnblock(w *engine.Worker) {
 	w.Ask(conn, w.Now+leftTime, func(reply []byte, ok bool) {
 		switch {
 		case !ok:
-			w.Stats.UnknownOutcome++
+			n.CountUnknown()
 		case string(reply) != "+PONG\r\n":
 			recordUndelivered(w, n, cmd, reply)
 		}
@@ -320,7 +320,7 @@ func (b *blocking) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	b.call.Node.Release(b.conn, false)
 	b.conn = nil
 	if b.call.Request.Session == nil && f.Sent {
-		b.call.Worker().Stats.UnknownOutcome++ // the node may still pop an element
+		b.call.Node.CountUnknown() // the node may still pop an element
 	}
 	b.renew(b.call.Worker())
 	b.call.Failed(conn, frame, f)

@@ -454,7 +454,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		if !c.replica {
 			w.retries.failOvertaken(r.Session, c, frame) // the node may have executed it
 		}
-		w.Stats.UnknownOutcome++
+		c.Node.CountUnknown()
 		if r.Merge != nil {
 			r.Merge.unknown = true
 		}
@@ -514,6 +514,7 @@ func outcomeUnknown(n *Node, f pool.Failure) string {
 func (c *Call) Refuse(reason string) {
 	w := c.Worker()
 	w.Stats.NotExecuted++
+	c.Node.failed.NotExecuted++
 	if w.Table.Changes() {
 		w.Ready.Refresh = true
 	}

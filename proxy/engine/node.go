@@ -31,6 +31,7 @@ type Node struct {
 	group int32 // a group of keys that it owns, or owned last; -1: none
 
 	movedCount, askCount, retryCount uint64 // numbers of MOVED, of ASK and of retries
+	failed                           metrics.FailedCommands
 	Retries                          retry.Node
 	refusals                         refusal.Last
 }
@@ -115,6 +116,12 @@ func retryRefused(n *Node) {
 			retry(c)
 		}
 	}
+}
+
+// CountUnknown counts a command that the node may have executed, though no reply says so.
+func (n *Node) CountUnknown() {
+	n.Worker.Stats.UnknownOutcome++
+	n.failed.UnknownOutcome++
 }
 
 // HasReplicas reports whether the table names replicas of the node.
@@ -262,7 +269,7 @@ func NodeName(l *pool.Link) string {
 
 func (n *Node) snapshot(master bool) metrics.Node {
 	s := metrics.Node{Name: n.name, Addr: n.Addr, Master: master, Up: n.Shared.IsUp(), Lag: n.lag.Lag(n.Worker.Now),
-		Exclusive: n.exclusive, Moved: n.movedCount, Ask: n.askCount, Retried: n.retryCount}
+		Exclusive: n.exclusive, Moved: n.movedCount, Ask: n.askCount, Retried: n.retryCount, FailedCommands: n.failed}
 	for _, f := range n.Worker.Features {
 		s.Exclusive += len(f.Conns(n))
 	}

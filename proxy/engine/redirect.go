@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
@@ -332,7 +333,7 @@ func (q *retries) failOvertaken(s *Session, by *Call, frame []byte) {
 	}
 	s.Retry = kept
 	for _, c := range lost {
-		q.w.Stats.NotExecuted++
+		countGivenUp(c)
 		q.w.Stats.Overtaken++
 		c.Settle(q.finalError(c))
 	}
@@ -435,8 +436,16 @@ func (q *retries) giveUp(c *Call) {
 		return
 	}
 	ShowUnanswered(q.w, c, c.frame, 0)
-	q.w.Stats.NotExecuted++
+	countGivenUp(c)
 	c.Settle(q.finalError(c))
+}
+
+// countGivenUp counts a call that will not be sent again. An error of the node's own is one of its error replies.
+func countGivenUp(c *Call) {
+	c.Worker().Stats.NotExecuted++
+	if bytes.HasPrefix(c.lastErr, []byte("-"+errtext.NotReached)) {
+		c.Node.failed.NotExecuted++
+	}
 }
 
 // tryAgain sends a waiting call to owner: the current owner of its slot, or its node's

@@ -218,7 +218,7 @@ func (sc *scripts) confirm(
 		}
 		w.retries.failOvertaken(s, c, frame)
 		if !ok {
-			w.Stats.UnknownOutcome++
+			c.Node.CountUnknown()
 			reply = resp.AppendError(nil, errtext.ConnectionEnded(c.Node.Label(), "while its error was looked into"))
 		}
 		c.Settle(reply)

@@ -92,6 +92,7 @@ var dashboard = []row{
 			queries: one(rateOf("keyway_node_errors_total", "", "node, error")+" > 0", "{{node}} {{error}}")},
 		{title: "Timeouts and lost connections", unit: perSecond, queries: []query{
 			{rateOf("keyway_node_timeouts_total", "", "node"), "{{node}} timeouts"},
+			{rateOf("keyway_node_failed_commands_total", "", "node"), "{{node}} failed commands"},
 			{rateOf("keyway_node_connections_lost_total", "", "node"), "{{node}} lost"},
 			{rateOf("keyway_node_connect_failures_total", "", "node"), "{{node}} cannot connect"},
 		}},

@@ -20,6 +20,16 @@ var inJourney = []bug{
 		"./proxy", "TestSlowCommandsAreRecorded",
 	},
 	{
+		"a command that fails because its node is away is not counted there", "proxy/engine/call.go",
+		"	c.Node.failed.NotExecuted++\n	if", "	if",
+		"./test", "TestFailuresAreCountedAtTheNode",
+	},
+	{
+		"of many requests that a silent node owes, one counts as a timeout", "pool/timeouts.go",
+		"c.Stats.Timeouts += overdue(c, i, now)", "c.Stats.Timeouts += min(overdue(c, i, now), 1)",
+		"./pool", "TestSilentNodeIsGivenUp",
+	},
+	{
 		"all distances between chosen commands are the same", "journey/sampler.go",
 		"s.random.Uint64N(2*uint64(c.every)-1)", "uint64(c.every) - 1",
 		"./journey", "TestSamplerMeetsItsShare",

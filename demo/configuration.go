@@ -11,8 +11,9 @@ import (
 func (o Options) configuration(addrs []string) string {
 	var yaml strings.Builder
 	// A user who asks for an address of the network wants others to try the demo.
-	fmt.Fprintf(&yaml, "listen: %q\nadmin: %q\nprotected_mode: false\nlayout: %q\nnodes:\n",
-		o.Listen, o.Admin, o.Layout)
+	// Ctrl-C ends all of it at once, also while clients wait: nothing of theirs outlives the nodes.
+	fmt.Fprintf(&yaml, "listen: %q\nadmin: %q\nprotected_mode: false\nlayout: %q\n"+
+		"shutdown: {drain: 0s, timeout: 1s}\nnodes:\n", o.Listen, o.Admin, o.Layout)
 	for i, addr := range addrs {
 		fmt.Fprintf(&yaml, "  - {name: %s, addr: %q}\n", name(i), addr)
 	}

@@ -169,7 +169,7 @@ func run(t *testing.T, language string, args []string, outcomes *results, env ..
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v; scripts/compat installs what is needed", err)
 	}
-	within := 3 * time.Minute
+	within := 6 * time.Minute
 	if *long {
 		within = 9 * time.Minute
 	}

@@ -25,7 +25,7 @@ var (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	ca := os.Getenv("COMPAT_CA")
 	user = os.Getenv("COMPAT_USER")

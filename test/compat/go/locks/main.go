@@ -37,7 +37,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: locks LAYOUT,ADDR...")
 		os.Exit(2)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, arg := range os.Args[1:] {

@@ -55,6 +55,7 @@ func anApp(t *testing.T, nodes ...*redistest.Node) {
 
 // TestNodesByNameAndPassword: host names, IPv6, a password and an ACL user.
 func TestNodesByNameAndPassword(t *testing.T) {
+	t.Parallel()
 	node := redistest.Start(t, "--requirepass", "secret", "--bind", "127.0.0.1", "::1")
 	admin := redistest.Dial(t, node.Addr)
 	admin.MustDo("AUTH", "secret")

@@ -130,6 +130,7 @@ func TestBlockingTimes(t *testing.T) {
 // TestBlockedClientLeaves: when a blocked client leaves, the node pops nothing for it, and
 // does not execute the commands that it had sent after the blocking one.
 func TestBlockedClientLeaves(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	k := redistest.Serve(t, redistest.Layouts(nodes)["ring"]).Ready()
 	for range 20 {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestDemoServesEachLayout(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []string{"slots", "ring", "range", "modulo"} {
 		t.Run(layout, func(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))

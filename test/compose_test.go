@@ -15,6 +15,7 @@ import (
 // TestComposeTwice: what docker-compose.yml runs to make the cluster makes it once, and
 // finds it again when its nodes have just been started a second time.
 func TestComposeTwice(t *testing.T) {
+	t.Parallel()
 	var nodes []*redistest.Node
 	command := composeCommand(t, func() string {
 		n := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--appendonly", "yes")

@@ -207,6 +207,7 @@ func TestHalfClosedClients(t *testing.T) {
 // TestDatabaseThatIsNotThere: a client that asks for one gets Redis's error, and
 // the node does not look unreachable for it.
 func TestDatabaseThatIsNotThere(t *testing.T) {
+	t.Parallel()
 	nodes := []*redistest.Node{redistest.Start(t)}
 	var log bytes.Buffer
 	o := server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}

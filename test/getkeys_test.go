@@ -42,6 +42,7 @@ var oddForms = []string{
 // TestKeysAsRedisFindsThem compares the key positions of every command that
 // has keys with COMMAND GETKEYS of each kind of server.
 func TestKeysAsRedisFindsThem(t *testing.T) {
+	t.Parallel()
 	for _, server := range redistest.Servers() {
 		t.Run(server.Name, func(t *testing.T) { keysAsFoundBy(t, server.Start(t)) })
 	}

@@ -59,6 +59,7 @@ type survey struct {
 }
 
 func TestHouseBudgets(t *testing.T) {
+	t.Parallel()
 	s := takeSurvey(t)
 	for _, name := range slices.Sorted(maps.Keys(s.funcs)) {
 		if may := longFuncs[name]; s.funcs[name] > max(may.lines, maxFunc) {

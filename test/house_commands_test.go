@@ -17,6 +17,7 @@ import (
 // compares no command's name with a text, keeps no table of names, and looks up only
 // names that clients have sent.
 func TestHouseComparesNoCommandNames(t *testing.T) {
+	t.Parallel()
 	for _, files := range []string{"../proxy/engine/*.go", "../proxy/answers/*.go", "../proxy/blocking/*.go",
 		"../proxy/observe/*.go", "../proxy/pubsub/*.go", "../proxy/quorum/*.go", "../proxy/tracking/*.go",
 		"../proxy/txn/*.go"} {
@@ -29,6 +30,7 @@ func TestHouseComparesNoCommandNames(t *testing.T) {
 
 // TestHouseSeesCommandNames: each form that the test above forbids is found.
 func TestHouseSeesCommandNames(t *testing.T) {
+	t.Parallel()
 	const head = `package p
 import ("bytes"; "strings"; "github.com/keyway-proxy/keyway/command")
 type session struct { last *command.Command }

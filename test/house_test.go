@@ -197,6 +197,7 @@ func TestProductHasNoTests(t *testing.T) {
 
 // TestCoreStartsNothing: no goroutine, no clock and no printing in the core.
 func TestCoreStartsNothing(t *testing.T) {
+	t.Parallel()
 	for dir := range strings.FieldsSeq(core + " loop config") {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -334,6 +335,7 @@ func isForeign(dir string) bool {
 // TestFilesAreReadable: a file that cannot be read in one sitting wants
 // splitting, and none is named after nothing.
 func TestFilesAreReadable(t *testing.T) {
+	t.Parallel()
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

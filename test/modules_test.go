@@ -19,6 +19,7 @@ var aboutSeries = []string{
 // TestModulesLikeRedis: commands of modules whose own specifications do not name
 // all keys have the same replies over several nodes as from one Redis.
 func TestModulesLikeRedis(t *testing.T) {
+	t.Parallel()
 	nodes, oracle := redistest.Stack.Three(t), redistest.Stack.Start(t)
 	for name, yaml := range redistest.Layouts(nodes) {
 		if name == "range" {

@@ -291,6 +291,7 @@ func TestTLSOnPlainPort(t *testing.T) {
 // TestRefusalsAreLogged: a wrong password is logged with the client's address and
 // without the password, once a second at most.
 func TestRefusalsAreLogged(t *testing.T) {
+	t.Parallel()
 	node := redistest.Start(t)
 	k, l := logged(t, "clients: {password: right, max: 2}\n"+redistest.Ring(node.Addr), slog.LevelInfo)
 	c := k.Ready().Dial()

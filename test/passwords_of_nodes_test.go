@@ -137,6 +137,7 @@ func onOwnConnections(addr string, i int) error {
 // TestPasswordCommandRotates: a token that the nodes do not take any more is replaced at once, or
 // before that when its time has come. Clients see no error in any case.
 func TestPasswordCommandRotates(t *testing.T) {
+	t.Parallel()
 	k := newTokens(t, redistest.Three(t))
 	r := startReloadable(t, "threads: 2\n"+redistest.NodesYAML(k.nodes),
 		"layout: ring\nbackend: "+k.login(", password_refresh: 0")+"\n")
@@ -181,6 +182,7 @@ func TestPasswordCommandRotates(t *testing.T) {
 // TestPasswordCommandFails: at start, the error says what the command has said. Later the last
 // password stays, the log and the metrics say what is wrong, and clients go on.
 func TestPasswordCommandFails(t *testing.T) {
+	t.Parallel()
 	k := newTokens(t, redistest.Three(t))
 	config := redistest.NodesYAML(k.nodes) + "layout: ring\nlisten: 127.0.0.1:0\nbackend: "
 	for command, want := range map[string]string{
@@ -241,6 +243,7 @@ func (r *reloadable) refusedText(text string) string {
 // TestPasswordCommandOfAll: the commands hold for the seeds of a cluster, for sentinels, for lock
 // nodes, and for the tools; new tokens too.
 func TestPasswordCommandOfAll(t *testing.T) {
+	t.Parallel()
 	t.Run("cluster", func(t *testing.T) {
 		cluster := redistest.NewCluster(t, 3, 0)
 		k := newTokens(t, cluster.Nodes)

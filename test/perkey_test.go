@@ -96,6 +96,7 @@ func TestKeylessScripts(t *testing.T) {
 // TestKeylessWritesAreLogged: a script without KEYS that may write is logged once, whichever
 // threads its calls are on, and each of its calls is counted; one that only reads is not.
 func TestKeylessWritesAreLogged(t *testing.T) {
+	t.Parallel()
 	k, log := logged(t, "threads: 3\n"+redistest.Layouts(redistest.Three(t))["ring"], slog.LevelWarn)
 	k.Ready()
 	for i := range 12 { // on whichever threads

@@ -98,6 +98,7 @@ func TestPubSub(t *testing.T) {
 
 // TestSubscriberLikeRedis compares the replies and messages of a subscriber with Redis's.
 func TestSubscriberLikeRedis(t *testing.T) {
+	t.Parallel()
 	node, oracle := redistest.Start(t), redistest.Start(t)
 	k := redistest.Serve(t, redistest.Ring(node.Addr)).Ready()
 	for _, script := range [][]string{

@@ -52,6 +52,7 @@ func TestREADMEPages(t *testing.T) {
 // TestREADMELinks checks that every relative link in the documentation leads to a file,
 // and to a heading if it names one.
 func TestREADMELinks(t *testing.T) {
+	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	for _, page := range pages(t) {
 		text, err := os.ReadFile(filepath.Join("..", page))
@@ -162,6 +163,7 @@ func commandTable() string {
 // TestREADMERuns checks that the commands of "Try it" and "Run it" work as printed, on
 // other ports.
 func TestREADMERuns(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +280,7 @@ func (r *reader) run(command string) {
 
 // TestGuarantees checks that every test and transcript that the documentation names exists.
 func TestGuarantees(t *testing.T) {
+	t.Parallel()
 	names := namedIn(t, "`((?:Test|Fuzz)[A-Za-z0-9]+)`", "guarantees.md", "architecture.md")
 	if len(names) < 30 {
 		t.Fatalf("only %d tests are named", len(names))

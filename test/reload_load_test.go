@@ -19,6 +19,7 @@ import (
 // commands and messages. No client may see an error, and no count may be wrong.
 // KEYWAY_RELOADS=200 is the long form.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	reloads := 25
 	if n, err := strconv.Atoi(os.Getenv("KEYWAY_RELOADS")); err == nil {
 		reloads = n

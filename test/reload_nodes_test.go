@@ -13,6 +13,7 @@ import (
 // TestReloadMovesNodeUnderLoad gives a node another address, forth and back, while clients
 // use it. Both addresses are the same server's, so no reply and no element may be missing.
 func TestReloadMovesNodeUnderLoad(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	r := startReloadable(t, "threads: 2\n"+redistest.NodesYAML(nodes), "layout: ring\n")
 	l := &load{t: t, addr: r.listen}
@@ -69,6 +70,7 @@ func expectLast(c *redistest.Client, want string, skip int, args ...string) erro
 // TestReloadMovesNode gives a node the address of another server that has its keys. Clients
 // find them there, a blocked client waits there, and no connection to the old server is left.
 func TestReloadMovesNode(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	successor := redistest.Start(t)
 	r := startReloadable(t, redistest.NodesYAML(nodes[:1]), "layout: ring\n")
@@ -99,6 +101,7 @@ func TestReloadMovesNode(t *testing.T) {
 
 // TestReloadRefusesBadNodes: an address at which no node can serve is refused.
 func TestReloadRefusesBadNodes(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	r := startReloadable(t, redistest.NodesYAML(nodes[:2]), "layout: ring\n")
 	yaml := r.nodes
@@ -124,6 +127,7 @@ func TestReloadRefusesBadNodes(t *testing.T) {
 
 // TestReloadSeeds: other nodes of the same cluster may be named, but no other cluster.
 func TestReloadSeeds(t *testing.T) {
+	t.Parallel()
 	cluster, other := redistest.NewCluster(t, 3, 0), redistest.NewCluster(t, 3, 0)
 	seeds := func(c *redistest.Cluster, i int) string {
 		return fmt.Sprintf("slots: {seeds: [%s]}\n", c.Nodes[i].Addr)
@@ -147,6 +151,7 @@ func TestReloadSeeds(t *testing.T) {
 // TestReloadSentinels: other sentinels of the same master may be named; keyway goes on with
 // the master that it knows, and follows what the new ones say.
 func TestReloadSentinels(t *testing.T) {
+	t.Parallel()
 	w := redistest.NewWatched(t, "first")
 	node := func(sentinels ...*redistest.Node) string {
 		addrs := []string{}
@@ -173,6 +178,7 @@ func TestReloadSentinels(t *testing.T) {
 // TestReloadNodesPassword rotates the nodes' password as an operator does: the nodes take both,
 // then keyway's file has the new one, then the nodes take that alone.
 func TestReloadNodesPassword(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	onNodes := func(password string, args ...string) {
 		t.Helper()

@@ -106,6 +106,7 @@ func (r *reloadable) expect(got, want string) {
 // TestReloadSaysWhatChanged: the command prints each change, from what to what, and no
 // secret. The log has the same.
 func TestReloadSaysWhatChanged(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\n")
 	r.expect(r.reload("layout: ring\nclients: {max: 5, password: s3cr3t}\nslowlog: {slower_than: 1s}\n"),
 		"reloaded keyway.yml\n"+
@@ -130,6 +131,7 @@ func TestReloadSaysWhatChanged(t *testing.T) {
 // TestReloadRefusesWhole: a file with an error, with a key that needs a restart, or that
 // would hide keys is refused, says why and what to do, and changes nothing.
 func TestReloadRefusesWhole(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\n")
 	yaml := r.nodes
 	other, err := net.Listen("tcp", "127.0.0.1:0")
@@ -211,6 +213,7 @@ func TestReloadAllowsMisplaced(t *testing.T) {
 // TestReloadListeners: a new listener accepts clients, a removed one accepts none, and its
 // clients stay.
 func TestReloadListeners(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t, "threads: 2\n"+redistest.NodesYAML(redistest.Three(t)), "layout: ring\n")
 	old := redistest.Dial(t, r.listen)
 	second := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
@@ -238,6 +241,7 @@ func TestReloadListeners(t *testing.T) {
 // TestReloadPasswords rotates the clients' password: during the rotation both are valid, and
 // clients that have authenticated stay so.
 func TestReloadPasswords(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\nclients: {password: old}\n")
 	c := redistest.Dial(t, r.listen)
 	c.Expect("OK", "AUTH", "old")
@@ -262,6 +266,7 @@ func TestReloadPasswords(t *testing.T) {
 // TestReloadTriggers: SIGHUP, a changed file with watch, a file that a symbolic link
 // replaces, and a changed password file.
 func TestReloadTriggers(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\n")
 	maxClients := func() string {
 		_, rest, _ := strings.Cut(redistest.Ask(r.listen, "INFO", "clients").Text, "maxclients:")
@@ -309,6 +314,7 @@ func TestReloadTriggers(t *testing.T) {
 
 // TestReloadCommandErrors: what is said if keyway cannot be asked.
 func TestReloadCommandErrors(t *testing.T) {
+	t.Parallel()
 	file := redistest.WriteFile(t, "keyway.yml", "slots: {seeds: [127.0.0.1:1]}\n")
 	out, _ := exec.Command(redistest.Build(t), "reload", "-c", file).CombinedOutput()
 	want := " has no admin address; send the process SIGHUP, or name the address of the running keyway with --admin\n"

@@ -14,6 +14,7 @@ import (
 // for an attempt to connect. So a client that renews again after an error, as Redisson does,
 // keeps the locks that live elsewhere.
 func TestRenewalsWhileANodeHangs(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	text := "\nbackend: {request_timeout: 1s}\nscripts: {per_key: [{argv: [shared, each], text: " +
 		fmt.Sprintf("%q", strings.ReplaceAll(renew, "\n", " ")) + "}]}\n"

@@ -103,6 +103,7 @@ func TestThreadsServeAsOne(t *testing.T) {
 
 // TestServingWithoutEpoll serves without epoll, as on systems that have none.
 func TestServingWithoutEpoll(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.Three(t)
 	k := redistest.ServeWith(t, redistest.Layouts(nodes)["slots"], server.Options{Streams: true}).Ready()
 	exercise(t, k.Addr)
@@ -116,6 +117,7 @@ func TestServingWithoutEpoll(t *testing.T) {
 // TestUnixSocket listens on a socket file beside a port, and takes over a file
 // that a dead keyway has left.
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	node := redistest.Start(t)
 	file := filepath.Join(t.TempDir(), "k.sock")
 	ln, err := net.Listen("unix", file)
@@ -336,6 +338,7 @@ func TestDrainAnswersSiblings(t *testing.T) {
 // TestForeignRedirectIsNotFollowed: a cluster's node points at an address that the topology
 // does not know. keyway does not dial it, and the client gets no redirect.
 func TestForeignRedirectIsNotFollowed(t *testing.T) {
+	t.Parallel()
 	foreign, dialed := redistest.Trap(t)
 	node := &redirectingNode{port: redistest.FreePort(t), target: foreign}
 	srv := redcon.NewServer(fmt.Sprintf("127.0.0.1:%d", node.port), node.serve, nil, nil)

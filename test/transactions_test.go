@@ -12,6 +12,7 @@ import (
 // TestExecOutOfMemory: the client has read QUEUED, so EXEC returns the reason why the node
 // refused the command.
 func TestExecOutOfMemory(t *testing.T) {
+	t.Parallel()
 	node := redistest.Start(t)
 	c := redistest.Serve(t, redistest.Ring(node.Addr)).Ready().Dial()
 	node.Do("CONFIG", "SET", "maxmemory", "1")

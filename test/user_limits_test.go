@@ -181,6 +181,7 @@ func floods(t *testing.T, addr string, n, pipeline int, lasts time.Duration) (ex
 // no more: on several threads, from connections with and without pipelines. None is refused if it
 // need not wait for too long, and each client's are executed in order.
 func TestRateOfUser(t *testing.T) {
+	t.Parallel()
 	node := redistest.Start(t)
 	k := redistest.Serve(t, "threads: 2\n"+redistest.Ring(node.Addr)+
 		limitedUsers("rate: {commands: 400/s, burst: 100ms, max_wait: 30s}")).Ready()

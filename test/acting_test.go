@@ -33,6 +33,7 @@ func (r *reloadable) says(want string, status int, page string) {
 // texts, need the token, and leave who has sent them in the record of the change and in the events.
 func TestSteeringByRequests(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	o := newOperated(t)
 	older, newer := o.files()
 	orders := []string{"/switch/pause", "/switch/resume", "/switch/rate?keys=7", "/switch/cancel", "/switch/reverse"}
@@ -127,6 +128,7 @@ func (o *operated) steer(older, newer string) {
 // TestPauseByRequest: a request makes clients wait as CLIENT PAUSE does, and another one ends that.
 func TestPauseByRequest(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.Ring(redistest.Start(t).Addr), "threads: 2\n")
 	r.answers(http.StatusForbidden, "POST", "/clients/pause?for=1s&mode=all", "")
 	r.takeToken()

@@ -81,6 +81,7 @@ func withToken(t *testing.T) *reloadable {
 // TestAdminToken: with a token_file, what acts needs a token of the file, as it is now. Reading needs none.
 func TestAdminToken(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := withToken(t)
 	for _, page := range []string{"/metrics", "/readyz", "/placement", "/log-level"} {
 		r.answers(http.StatusOK, "GET", page, "")
@@ -192,6 +193,7 @@ func health(t *testing.T, want string, args ...string) {
 // end.
 func TestAdminTLS(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.Ring(redistest.Start(t).Addr), "")
 	ca := redistest.NewAuthority(t)
 	cert, key := ca.Issue("server", 24*time.Hour)

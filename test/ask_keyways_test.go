@@ -66,6 +66,7 @@ func TestPlanAsksRunningKeyways(t *testing.T) {
 // TestPlanAskedWrongly: each wrong call says what to write.
 func TestPlanAskedWrongly(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	ring := redistest.Ring("127.0.0.1:1")
 	file := redistest.WriteFile(t, "new.yml", ring)
 	const needs = "keyway plan needs the file of the new layout, or both files; write keyway plan NEW.yml, or "

@@ -74,6 +74,7 @@ func TestCheckConnectSendsAuth(t *testing.T) {
 // TestCheckConnectWaitsForASlowNode: check waits as long as backend.connect_timeout says.
 func TestCheckConnectWaitsForASlowNode(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := redistest.Start(t)
 	yaml := "layout: ring\nnodes: [{name: a, addr: \"" + n.Addr + "\"}]\nbackend: {connect_timeout: 20s}\n"
 	redistest.Build(t) // now, since building takes longer than the pause
@@ -86,6 +87,7 @@ func TestCheckConnectWaitsForASlowNode(t *testing.T) {
 // TestCheckConnect: check --connect prints what each node is, and which nodes cannot serve.
 func TestCheckConnect(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	for name, yaml := range redistest.Layouts(nodes) {
 		out, ok := check(t, yaml, "--connect")
@@ -169,6 +171,7 @@ func TestKeysElsewhere(t *testing.T) {
 // are fine if they are the cluster's own.
 func TestClusterBehindOtherLayouts(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	c := redistest.NewCluster(t, 3, 0)
 	want := fmt.Sprintf("keyway.yml:2:9: layout: node a (%s) is part of a Redis Cluster, "+
 		"but this layout needs standalone nodes; set cluster-enabled no on it, or use layout slots with seeds "+
@@ -208,6 +211,7 @@ func TestClusterBehindOtherLayouts(t *testing.T) {
 // not ready.
 func TestClusterBehindRingIsReported(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	alone := redistest.Start(t, "--cluster-enabled", "yes")
 	c := redistest.NewCluster(t, 3, 0)
 	c.Nodes[0].Kill()

@@ -19,6 +19,7 @@ import (
 
 func TestDemoServesEachLayout(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	for _, layout := range []string{"slots", "ring", "range", "modulo"} {
 		t.Run(layout, func(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
@@ -86,6 +87,7 @@ func checkExampleKeys(t *testing.T, c *redistest.Client, page string) {
 }
 
 func TestServeStopsInOrder(t *testing.T) {
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	addr, adminAddr := freeAddr(t), freeAddr(t)
 	yaml := fmt.Sprintf("listen: %s\nadmin: %s\n", addr, adminAddr) + redistest.Layouts(nodes)["ring"] +
@@ -175,6 +177,7 @@ func get(t testing.TB, url string) string {
 
 func TestCheckAndRoute(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	binary := redistest.Build(t)
 	nodes := redistest.Three(t)
 	for name, yaml := range redistest.Layouts(nodes) {

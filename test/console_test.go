@@ -15,6 +15,7 @@ import (
 // clients of all threads. Wrong arguments get the same errors, in Redis's words.
 func TestConsoleListsWhatClientsCanAsk(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	consoleAddr := freeAddr(t)
 	k := redistest.ServeProcess(t, "admin: {listen: "+freeAddr(t)+", console: "+consoleAddr+"}\nthreads: 2\n"+

@@ -80,6 +80,7 @@ func TestNodesWithoutNames(t *testing.T) {
 // by another placement, and names it. If it may start, both warn, and both count the other.
 func TestDisagreeingKeyways(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	yaml := redistest.Ring(a.Addr, b.Addr)
 	firstAdmin, secondAdmin := freeAddr(t), freeAddr(t)

@@ -70,6 +70,7 @@ const settled = 200 * time.Millisecond
 // transaction, not in a blocking command.
 func TestDrainIsNotNoticed(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	layout := redistest.Ring(nodes[0].Addr, nodes[1].Addr, nodes[2].Addr)
 	d := newDrained(t, "{delay: 300ms, drain: 3s}", layout)
@@ -217,6 +218,7 @@ func inMulti(dial func() *redistest.Client, count int) (clients []*redistest.Cli
 // clients are told that their time is up, or are closed if they have none.
 func TestDrainClosesBetweenCommands(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	node := redistest.Start(t)
 	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	yaml := "admin: " + admin + "\nshutdown: {drain: 3s, timeout: 1s}\n" + redistest.Ring(node.Addr)

@@ -16,6 +16,7 @@ import (
 // hear what is published all the time.
 func TestFlipStopsKeyways(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	awake, frozen := redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)

@@ -134,6 +134,7 @@ func (of commandTrace) within() bool {
 // one, sampled or not, and the access log names it. No trace has an argument but the key, and that only if asked for.
 func TestTraceOfACommand(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	to, node := collectTraces(t), redistest.Start(t)
 	all := fmt.Sprintf("traces: {endpoint: %q, one_in: 1, keys: full}\n", to.URL)
 	r := startReloadable(t, redistest.Ring(node.Addr), all)
@@ -192,6 +193,7 @@ func TestTraceOfACommand(t *testing.T) {
 // TestTraceOfARedirect: the trace of a command whose slot moves has both nodes, and the redirect between them.
 func TestTraceOfARedirect(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	to, cluster := collectTraces(t), redistest.NewCluster(t, 3, 0)
 	r := startReloadable(t, cluster.SeedsYAML(), fmt.Sprintf("traces: {endpoint: %q, one_in: 1}\n", to.URL))
 	c := redistest.Dial(t, r.listen)

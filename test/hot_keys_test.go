@@ -19,6 +19,7 @@ import (
 // in the list after 100,000 commands, with its client and node, over the Redis protocol, as JSON and in the metrics.
 func TestHotKeysAreNamed(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	r := startReloadable(t, redistest.NodesYAML(nodes), "layout: ring\nthreads: 2\n")
 	crowd, busy, operator := redistest.Dial(t, r.listen), redistest.Dial(t, r.listen), redistest.Dial(t, r.listen)

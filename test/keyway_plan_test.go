@@ -152,6 +152,7 @@ func TestPlanCountsWhatMoves(t *testing.T) {
 // TestPlanSamples: of a large node it looks at a sample, and says how far off that may be.
 func TestPlanSamples(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	layouts := redistest.Layouts(nodes)
 	const keys = 60_000
@@ -227,6 +228,7 @@ func TestPlanSamplesEveryServer(t *testing.T) {
 // TestPlanAsksNobodyWhenNothingMoves: a change that moves nothing needs no node.
 func TestPlanAsksNobodyWhenNothingMoves(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	dead := func(addr string) string {
 		return "layout: ring\nnodes: [{name: a, addr: \"127.0.0.1:1\"}, {name: b, addr: \"" + addr + "\"}]\n"
 	}

@@ -13,6 +13,7 @@ import (
 // metric of locks counts what it says.
 func TestLockMetrics(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	const (
 		release = `if redis.call("get",KEYS[1]) == ARGV[1] then return redis.call("del",KEYS[1]) else return 0 end`
 		extend  = `if redis.call("get",KEYS[1]) == ARGV[1] ` +

@@ -13,6 +13,7 @@ import (
 // nodes cannot hold locks, why, and what to do. Other keys are served all the same.
 func TestServeSurveysLockNodes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := threeLockNodes(t)
 	guarded, strange, gone := redistest.Start(t), redistest.Start(t), redistest.Start(t)
 	guarded.Do("CONFIG", "SET", "requirepass", "secret")

@@ -64,6 +64,7 @@ func TestLockTable(t *testing.T) {
 // watched, and does not forget who holds which.
 func TestReloadLockPatterns(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)),
 		"layout: ring\nthreads: 2\nlocks: {patterns: ['a:*', 'b:*']}\n")
 	c := redistest.Dial(t, r.listen)

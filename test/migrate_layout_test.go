@@ -134,6 +134,7 @@ func TestMigrate(t *testing.T) {
 // go on calling them. One that the node has stays.
 func TestFunctionsMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	for _, command := range []string{"migrate", "switch"} {
 		nodes := append(redistest.Three(t), redistest.Start(t))
 		for _, n := range nodes[:3] {

@@ -257,6 +257,7 @@ func TestFewMisplacedKeysAreAWarning(t *testing.T) {
 // serving and stays ready.
 func TestNodeThatWasAwayIsJudgedLater(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	nodes[1].Kill()
 	adminAddr := freeAddr(t)

@@ -153,6 +153,7 @@ func (m *moves) metric(keyway int, name string) int {
 // one goes on, and so it does when that one freezes. The frozen one does no harm when it wakes up.
 func TestKeywaysMoveKeys(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 3, 8000)
 	m.must("switch", "--rate", "400", "--latency", "0", m.oldFile, m.newFile)
 	killed := m.awaitMover()
@@ -199,6 +200,7 @@ func TestSwitchOutlivesItsCommand(t *testing.T) {
 // that starts later. Nobody who takes over the work goes on with it. A rate bounds how many keys move.
 func TestPause(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 2, 6000)
 	m.must("switch", "--rate", "200", "--latency", "0", m.oldFile, m.newFile)
 	first := m.awaitMover()
@@ -284,6 +286,7 @@ func (m *moves) says(file string, exit int, texts ...string) {
 // layout.
 func TestStatus(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 1, 3000)
 	m.says(m.oldFile, 0, "No change of the layout is known", "kw-0", "keyway plan")
 
@@ -373,6 +376,7 @@ func (m *moves) loseNode() {
 // node is the home of the change. It knows of the pause and the plan, and status says who moves the keys.
 func TestHomeOfClusterMoves(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	cluster, apart := redistest.NewCluster(t, 2, 0), redistest.Start(t)
 	m := &moves{t: t, older: cluster.SeedsYAML(), newer: redistest.Ring(apart.Addr)}
 	m.oldFile = redistest.WriteFile(t, "old.yml", m.older)
@@ -414,6 +418,7 @@ func TestHomeOfClusterMoves(t *testing.T) {
 // before: the pause lasts, and the keys that are left move as planned.
 func TestHomeStartsEmpty(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 2, 100)
 	m.newFile = redistest.WriteFile(t, "paced.yml", m.newer+"switch: {batch: 1}\n")
 	m.must("switch", "--rate", "1", m.oldFile, m.newFile)

@@ -130,6 +130,7 @@ func sendAcross(t *testing.T, c, other *redistest.Client) {
 // forgotten it.
 func TestPlanWatches(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	older, newer := oneToSlots(t)
 	one := startReloadable(t, older, "instance: kw-1\nthreads: 2\n")
 	two := startReloadable(t, older, "instance: kw-2\n")
@@ -185,6 +186,7 @@ func TestPlanWatches(t *testing.T) {
 // TestPlanWatchesForATime: the texts of a watch that ends by itself.
 func TestPlanWatchesForATime(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	older, newer := oneToSlots(t)
 	one := startReloadable(t, older, "instance: kw-1\n")
 	file := redistest.WriteFile(t, "new.yml", "admin: "+one.admin+"\n"+newer)
@@ -217,6 +219,7 @@ func TestPlanWatchesForATime(t *testing.T) {
 // finding. What the others have counted is printed.
 func TestPlanWatchIsLost(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	older, newer := oneToSlots(t)
 	one := startReloadable(t, older, "instance: kw-1\n")
 	two := startReloadable(t, older, "instance: kw-2\n")
@@ -247,6 +250,7 @@ func TestPlanWatchIsLost(t *testing.T) {
 // changed file change what it counts; a plan prints it.
 func TestNextLayoutOfTheFile(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	older, newer := oneToSlots(t)
 	dir := t.TempDir()
 	next := filepath.Join(dir, "next.yml")

@@ -50,6 +50,7 @@ func logged(t *testing.T, yaml string, level slog.Level) (*redistest.Keyway, *lo
 
 // TestLogStalls: the reader of the log stops reading, and clients are served as before.
 func TestLogStalls(t *testing.T) {
+	redistest.OfAProcess(t)
 	reader, writer := fullPipe(t)
 	defer reader.Close()
 	node := redistest.Start(t)

@@ -24,6 +24,7 @@ func nodesNamed(addrs map[string]string, names ...string) string {
 // no element and no transaction may be missing or come twice.
 func TestOtherLayoutsUnderLoad(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	_, port, _ := strings.Cut(redistest.Start(t).Addr, ":")
 	addrs := map[string]string{"a": "127.0.0.1:" + port, "b": "localhost:" + port, "c": "LocalHost:" + port}
 	r := startReloadable(t, "threads: 2\n"+nodesNamed(addrs, "a", "b", "c"), "layout: ring\n")
@@ -93,6 +94,7 @@ func (l *load) watchers(c *redistest.Client, id int) error {
 // no message is lost while both layouts publish on the same nodes.
 func TestOtherLayoutsOfRealNodes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	addrs := map[string]string{}
 	for i, n := range redistest.Three(t) {
 		addrs[string(rune('a'+i))] = n.Addr
@@ -192,6 +194,7 @@ func TestReorderedAndRenamedNodes(t *testing.T) {
 // instead of a ring, then another cluster, and then serves the ring again.
 func TestIntoAndOutOfAClusterByReload(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	node := redistest.Start(t)
 	first, second := redistest.NewCluster(t, 3, 0), redistest.NewCluster(t, 3, 0)
 	ring := nodesNamed(map[string]string{"a": node.Addr}, "a")

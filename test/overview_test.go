@@ -85,6 +85,7 @@ func keepAsking(t *testing.T, addr string, keys []string) {
 // node that has died, and the change of the configuration.
 func TestOverview(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes, adminAddr := redistest.Three(t), freeAddr(t)
 	yaml := "threads: 2\nadmin: " + adminAddr + "\nbackend: {request_timeout: 1s, hold: 0s}\n" +
 		redistest.Layouts(nodes)["ring"]
@@ -167,6 +168,7 @@ func TestLayoutIsShown(t *testing.T) {
 // TestMigratingSlotsAreShown: /layout and the page name the slots that a real cluster moves, as long as it does.
 func TestMigratingSlotsAreShown(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	cluster, adminAddr := redistest.NewCluster(t, 3, 0), freeAddr(t)
 	redistest.ServeProcess(t, "admin: "+adminAddr+"\n"+cluster.SeedsYAML())
 	const slot = 5

@@ -138,6 +138,7 @@ func onOwnConnections(addr string, i int) error {
 // before that when its time has come. Clients see no error in any case.
 func TestPasswordCommandRotates(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	k := newTokens(t, redistest.Three(t))
 	r := startReloadable(t, "threads: 2\n"+redistest.NodesYAML(k.nodes),
 		"layout: ring\nbackend: "+k.login(", password_refresh: 0")+"\n")
@@ -183,6 +184,7 @@ func TestPasswordCommandRotates(t *testing.T) {
 // password stays, the log and the metrics say what is wrong, and clients go on.
 func TestPasswordCommandFails(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	k := newTokens(t, redistest.Three(t))
 	config := redistest.NodesYAML(k.nodes) + "layout: ring\nlisten: 127.0.0.1:0\nbackend: "
 	for command, want := range map[string]string{
@@ -244,6 +246,7 @@ func (r *reloadable) refusedText(text string) string {
 // nodes, and for the tools; new tokens too.
 func TestPasswordCommandOfAll(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	t.Run("cluster", func(t *testing.T) {
 		cluster := redistest.NewCluster(t, 3, 0)
 		k := newTokens(t, cluster.Nodes)
@@ -279,28 +282,30 @@ func TestPasswordCommandOfAll(t *testing.T) {
 			t.Error(out)
 		}
 	})
-	t.Run("locks", func(t *testing.T) {
-		nodes, holders := redistest.Three(t), redistest.Three(t)
-		k := newTokens(t, holders)
-		rule := fmt.Sprintf("locks: {quorum: [{match: 'lock:*', nodes: [%s, %s, %s], max_lease: 1s, %s]}\n",
-			holders[0].Addr, holders[1].Addr, holders[2].Addr, k.login(", password_refresh: 0")[1:])
-		r := startReloadable(t, redistest.NodesYAML(nodes), "layout: ring\n"+rule)
-		c := redistest.Dial(t, r.listen)
-		acquire := func(key string) {
-			t.Helper()
-			redistest.Eventually(t, 20*time.Second, "the lock is acquired", func() bool {
-				return c.Do("SET", key, "me", "NX", "PX", "900").Text == "OK"
-			})
-		}
-		acquire("lock:a")
-		k.take("resetpass", ">two")
-		k.print("two")
-		k.kill()
-		acquire("lock:b")
-		if out, status := keyway(t, "check", "-c", r.file, "--connect"); status != 0 {
-			t.Error(out)
-		}
-	})
+	t.Run("locks", passwordCommandOfLockNodes)
+}
+
+func passwordCommandOfLockNodes(t *testing.T) {
+	nodes, holders := redistest.Three(t), redistest.Three(t)
+	k := newTokens(t, holders)
+	rule := fmt.Sprintf("locks: {quorum: [{match: 'lock:*', nodes: [%s, %s, %s], max_lease: 1s, %s]}\n",
+		holders[0].Addr, holders[1].Addr, holders[2].Addr, k.login(", password_refresh: 0")[1:])
+	r := startReloadable(t, redistest.NodesYAML(nodes), "layout: ring\n"+rule)
+	c := redistest.Dial(t, r.listen)
+	acquire := func(key string) {
+		t.Helper()
+		redistest.Eventually(t, 20*time.Second, "the lock is acquired", func() bool {
+			return c.Do("SET", key, "me", "NX", "PX", "900").Text == "OK"
+		})
+	}
+	acquire("lock:a")
+	k.take("resetpass", ">two")
+	k.print("two")
+	k.kill()
+	acquire("lock:b")
+	if out, status := keyway(t, "check", "-c", r.file, "--connect"); status != 0 {
+		t.Error(out)
+	}
 }
 
 // single are three nodes: a takes the password first, b the user app with the password second, and c
@@ -332,6 +337,7 @@ func (s *single) text(third string) string {
 // TestPasswordsOfSingleNodes: nodes have users and passwords of their own, which all commands of
 // keyway use. A wrong one is named by its key.
 func TestPasswordsOfSingleNodes(t *testing.T) {
+	redistest.OfAProcess(t)
 	s := newSingle(t)
 	r := startReloadable(t, "", s.text(""))
 	c := redistest.Dial(t, r.listen)
@@ -371,6 +377,7 @@ func TestPasswordsOfSingleNodes(t *testing.T) {
 // TestPasswordsOfSingleNodesChange: a reload and a changed file replace the password of one node. No
 // client is closed.
 func TestPasswordsOfSingleNodesChange(t *testing.T) {
+	redistest.OfAProcess(t)
 	s := newSingle(t)
 	r := startReloadable(t, "", s.text(""))
 	c := redistest.Dial(t, r.listen)
@@ -414,6 +421,7 @@ func TestPasswordsOfSingleNodesChange(t *testing.T) {
 // become masters.
 func TestPasswordOfAClusterChanges(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	cluster := redistest.NewCluster(t, 3, 1)
 	k := &tokens{t: t, nodes: cluster.Nodes}
 	k.take("resetpass", ">old")

@@ -31,6 +31,7 @@ func limitsOf(t *testing.T, older, newer string) (all []string) {
 // its nodes are concerned.
 func TestPlanPrintsWhatCannotBeHad(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	older, newer := layoutOfNodes(a), layoutOfNodes(a, b)
 	expect := func(want ...string) {

@@ -99,6 +99,7 @@ func (p *pools) expect(text string, words ...string) {
 // another pool in the same process.
 func TestPoolsKeepApart(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	p := servePools(t, "    users: [{name: default, acl: off}, {name: bob, acl: \"on >pw ~* &* +@all\"}]\n")
 	s, c := p.dial("sessions"), p.dial("cache")
 	c.Expect("-NOAUTH Authentication required.", "GET", "k")
@@ -156,6 +157,7 @@ func TestPoolsKeepApart(t *testing.T) {
 // metrics and keyway health tell the pools apart.
 func TestPoolsOfDeadNodes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	p := servePools(t, "    backend: {connect_timeout: 500ms, request_timeout: 30s}\n")
 	hanging := make([]*redistest.Client, 20)
 	p.cache.Freeze()
@@ -208,6 +210,7 @@ func TestPoolsOfDeadNodes(t *testing.T) {
 // applies none.
 func TestReloadOfPools(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	p := servePools(t, "")
 	write := func(of ...string) {
 		if err := os.WriteFile(p.file, []byte(p.yaml(of...)), 0o600); err != nil {

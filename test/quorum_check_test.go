@@ -11,6 +11,7 @@ import (
 // do not vote yet, and what to do. It changes nothing on them.
 func TestCheckConnectAsksLockNodes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := threeLockNodes(t)
 	yaml := n.yaml("max_lease: 60s")
 	out, ok := check(t, yaml, "--connect")

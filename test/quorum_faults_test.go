@@ -193,6 +193,7 @@ func TestQuorumLocksExclude(t *testing.T) {
 // first.
 func TestReloadQuorumRules(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := startLockNodes(t)
 	r := startReloadable(t, redistest.NodesYAML([]*redistest.Node{n.other}), "layout: ring\n")
 	c := redistest.Dial(t, r.listen)

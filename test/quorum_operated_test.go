@@ -113,6 +113,7 @@ func (n *lockNodes) reloadable(rule string) *reloadable {
 // not by that of backend. When the file has a new one, held locks stay held.
 func TestQuorumNodesHaveAnAccountOfTheirOwn(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := threeLockNodes(t)
 	for _, node := range n.five {
 		node.Do("ACL", "SETUSER", "locker", "on", "allkeys", "+@all", ">first")
@@ -162,6 +163,7 @@ func TestQuorumNodesHaveAnAccountOfTheirOwn(t *testing.T) {
 // rule.
 func TestReloadReplacesLockNodesOneByOne(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := threeLockNodes(t)
 	r := n.reloadable("timeout: 2s, max_lease: 20s")
 	c := redistest.Dial(t, r.listen)
@@ -212,6 +214,7 @@ func TestReloadReplacesLockNodesOneByOne(t *testing.T) {
 // and how many can still fail; a node that returns votes again. The log says each change once.
 func TestLockNodesAreWatched(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	n := threeLockNodes(t)
 	r := n.reloadable("timeout: 2s, max_lease: 60s")
 	c := redistest.Dial(t, r.listen)

@@ -164,6 +164,7 @@ func commandTable() string {
 // other ports.
 func TestREADMERuns(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	text, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,7 @@ var functionCommands = []string{
 // they were in the end.
 func TestFunctionsLikeRedisBesideARegister(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	libraries := map[string]string{
 		"<one>": "#!lua name=one\nredis.register_function{function_name='one', " +
 			"callback=function() return 1 end, flags={'no-writes'}}",

@@ -82,6 +82,7 @@ func lost(t testing.TB, addr string) (missing int) {
 // refuse the file.
 func TestRegisterWinsOverFile(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b, added := redistest.Start(t), redistest.Start(t), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	fillBy(t, ring)
@@ -153,6 +154,7 @@ func commandsRefuse(t *testing.T, file, inForce string) {
 // end of its connections on, it never looks for a key by the former layout.
 func TestRegisterAppears(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	modulo := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b})
@@ -202,6 +204,7 @@ func TestRegisterAppears(t *testing.T) {
 // look.
 func TestChangeUnderWay(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	modulo := "layout: modulo\n" + redistest.NodesYAML([]*redistest.Node{a, b})
@@ -290,6 +293,7 @@ func verifiesChange(t *testing.T, b *redistest.Node, older, newer string) {
 // script ends.
 func TestBusyNodeHidesNoEpoch(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t, "--busy-reply-threshold", "20"), redistest.Start(t)
 	ring := redistest.Ring(a.Addr, b.Addr)
 	k := startReloadable(t, ring, "backend: {request_timeout: 1s}\n")
@@ -348,6 +352,7 @@ func TestBusyNodeHidesNoEpoch(t *testing.T) {
 // TestClusterKeepsItsRegister: a replica that is promoted has the register of its master.
 func TestClusterKeepsItsRegister(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	cluster := redistest.NewCluster(t, 3, 1)
 	yaml := cluster.SeedsYAML()
 	p := redistest.ServeProcess(t, yaml)

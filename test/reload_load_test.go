@@ -20,6 +20,7 @@ import (
 // KEYWAY_RELOADS=200 is the long form.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	reloads := 25
 	if n, err := strconv.Atoi(os.Getenv("KEYWAY_RELOADS")); err == nil {
 		reloads = n

@@ -14,6 +14,7 @@ import (
 // use it. Both addresses are the same server's, so no reply and no element may be missing.
 func TestReloadMovesNodeUnderLoad(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	r := startReloadable(t, "threads: 2\n"+redistest.NodesYAML(nodes), "layout: ring\n")
 	l := &load{t: t, addr: r.listen}
@@ -128,6 +129,7 @@ func TestReloadRefusesBadNodes(t *testing.T) {
 // TestReloadSeeds: other nodes of the same cluster may be named, but no other cluster.
 func TestReloadSeeds(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	cluster, other := redistest.NewCluster(t, 3, 0), redistest.NewCluster(t, 3, 0)
 	seeds := func(c *redistest.Cluster, i int) string {
 		return fmt.Sprintf("slots: {seeds: [%s]}\n", c.Nodes[i].Addr)
@@ -152,6 +154,7 @@ func TestReloadSeeds(t *testing.T) {
 // the master that it knows, and follows what the new ones say.
 func TestReloadSentinels(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	w := redistest.NewWatched(t, "first")
 	node := func(sentinels ...*redistest.Node) string {
 		addrs := []string{}

@@ -23,6 +23,7 @@ import (
 // have written. No client may see an error or miss its own write.
 func TestReloadReads(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	master := redistest.Start(t)
 	replica := redistest.Replica(t, master)
 	nodes := fmt.Sprintf("nodes:\n  - {name: a, addr: %s, replicas: [%s]}\n", master.Addr, replica.Addr)
@@ -72,6 +73,7 @@ func TestReloadReads(t *testing.T) {
 // and the others stop.
 func TestReloadOptIn(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	master := redistest.Start(t)
 	replica := redistest.Replica(t, master)
 	nodes := fmt.Sprintf("nodes:\n  - {name: a, addr: %s, replicas: [%s]}\n", master.Addr, replica.Addr)
@@ -254,6 +256,7 @@ func TestReloadAdminToAllAddresses(t *testing.T) {
 // the same port, and back, while clients connect to it. None may be refused.
 func TestReloadListenerToAllAddresses(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	for _, threads := range []int{1, 2} {
 		t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
 			text := fmt.Sprintf("layout: ring\nthreads: %d\n", threads)

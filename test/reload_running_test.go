@@ -267,6 +267,7 @@ func TestReloadPasswords(t *testing.T) {
 // replaces, and a changed password file.
 func TestReloadTriggers(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\n")
 	maxClients := func() string {
 		_, rest, _ := strings.Cut(redistest.Ask(r.listen, "INFO", "clients").Text, "maxclients:")

@@ -58,6 +58,7 @@ func silent(t *testing.T) string {
 // nothing that would not help.
 func TestCheckNamesTheRemedy(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nowhere := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	open, guarded := redistest.Start(t).Addr, redistest.Start(t, "--requirepass", "right").Addr
 	narrow := redistest.Start(t, "--user", "low", "on", ">p", "~*", "+ping", "+auth").Addr
@@ -156,6 +157,7 @@ func TestDemoErrorsNameTheFlag(t *testing.T) {
 // what is wrong and what to do, and says when it is a master again.
 func TestDemotedMasterIsLogged(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := []*redistest.Node{redistest.Start(t), redistest.Start(t)}
 	adminAddr := freeAddr(t)
 	p := redistest.ServeProcess(t, "admin: "+adminAddr+"\n"+redistest.Ring(nodes[0].Addr))

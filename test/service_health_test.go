@@ -122,6 +122,7 @@ func asSystemd(t *testing.T) (path string, hears func(pattern string)) {
 // sd_notify(3) says.
 func TestServiceOfSystemd(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	path, hears := asSystemd(t)
 	node := redistest.Start(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))

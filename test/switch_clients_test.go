@@ -60,6 +60,7 @@ func pairsOfLayouts(t testing.TB) map[string][2]string {
 // TestSwitchIntoCluster: the same into a Redis Cluster and out of it.
 func TestSwitchIntoCluster(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	c := redistest.NewCluster(t, 3, 0, "--cluster-node-timeout", "15000")
 	keepsWhatClientsAreIn(t, [2]string{
 		"layout: ring\nhash_tag: \"{}\"\n" + redistest.NodesYAML(redistest.Three(t)), c.SeedsYAML(),
@@ -70,6 +71,7 @@ func TestSwitchIntoCluster(t *testing.T) {
 // needs a name, since seeds do not tell clusters apart.
 func TestSwitchFromClusterToCluster(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	from, to := redistest.NewCluster(t, 2, 0), redistest.NewCluster(t, 2, 0)
 	older, newer := from.SeedsYAML(), to.SeedsYAML()
 	k := redistest.ServeProcess(t, older)
@@ -115,6 +117,7 @@ func TestSwitchFromClusterToCluster(t *testing.T) {
 // has a password of its own.
 func TestSwitchFromNodeWithOwnPassword(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b, leaves := redistest.Start(t), redistest.Start(t), redistest.Start(t)
 	newer := "layout: ring\n" + redistest.NodesYAML([]*redistest.Node{a, b})
 	older := newer + fmt.Sprintf("  - {name: c, addr: %s, password: secret}\n", leaves.Addr)
@@ -141,6 +144,7 @@ func keysOfTag(tag string) (a, b string) { return "a{" + tag + "}", "b{" + tag +
 // or a subscription, or that cache, notice nothing of a switch but what Redis allows.
 func TestSwitchKeepsWhatClientsAreIn(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	for name, pair := range pairsOfLayouts(t) {
 		t.Run(name, func(t *testing.T) { keepsWhatClientsAreIn(t, pair) })
 	}

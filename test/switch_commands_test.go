@@ -70,6 +70,7 @@ func touch(c *redistest.Client, keys []string) {
 // another keyway brings to their new nodes meanwhile.
 func TestScanWhileKeysMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	x := newExchange(t)
 	c, other := redistest.Dial(t, x.keyway().Addr), redistest.Dial(t, x.keyway().Addr)
 	const count = 3000
@@ -103,6 +104,7 @@ func TestScanWhileKeysMove(t *testing.T) {
 // nodes, and so do the commands on slots where keyway emulates a cluster.
 func TestKeysWhileKeysMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	x := newExchange(t)
 	keyways := redistest.EmulatingProcesses(t, 2, x.older)
 	c, other := redistest.Dial(t, keyways[0].Addr), redistest.Dial(t, keyways[1].Addr)
@@ -166,6 +168,7 @@ func bringAll(t *testing.T, keys []string, by ...*redistest.Process) (halt func(
 // other keyways are bringing keys at that moment.
 func TestFlushWhileKeysMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	x := newExchange(t)
 	c, movers := redistest.Dial(t, x.keyway().Addr), []*redistest.Process{x.keyway(), x.keyway()}
 	for round := range 12 {
@@ -194,6 +197,7 @@ func TestFlushWhileKeysMove(t *testing.T) {
 // TestFlushWhileKeysMoveBetweenClusters: the same from one cluster to another with FLUSHALL, and back with FLUSHDB.
 func TestFlushWhileKeysMoveBetweenClusters(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	east, west := redistest.NewCluster(t, 2, 0), redistest.NewCluster(t, 2, 0)
 	from, to := east.SeedsYAML(), strings.Replace(west.SeedsYAML(), "seeds:", "cluster: west, seeds:", 1)
 	k, other := redistest.ServeProcess(t, from), redistest.ServeProcess(t, from)
@@ -323,6 +327,7 @@ func TestDatabasesWhileKeysMove(t *testing.T) {
 // that move: the replica may not have them yet.
 func TestReplicasWhileKeysMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	replica := redistest.Replica(t, b)
 	nodes := fmt.Sprintf("nodes:\n  - {name: a, addr: %s}\n  - {name: b, addr: %s, replicas: [%s]}\nreads: replica\n",

@@ -78,6 +78,7 @@ func commandsIn(t *testing.T, text string) (raise, back []string) {
 // through.
 func TestSwitchToNodeThatIsFull(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := []*redistest.Node{redistest.Start(t), redistest.Start(t)}
 	layout := "layout: slots\nslots: {static: {a: 0-%d, b: %d-16383}}\n" + redistest.NodesYAML(nodes)
 	older, newer := fmt.Sprintf(layout, 11_999, 12_000), fmt.Sprintf(layout, 8191, 8192)

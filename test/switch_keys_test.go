@@ -62,6 +62,7 @@ func TestRememberedKeys(t *testing.T) {
 // TestPipelineOfKeysThatMove: the keys of a pipeline move together, not one after another.
 func TestPipelineOfKeysThatMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	x := newExchange(t)
 	const keys = 1000
 	touch(redistest.Dial(t, x.keyway().Addr), x.put("k:", keys))
@@ -74,6 +75,7 @@ func TestPipelineOfKeysThatMove(t *testing.T) {
 // its own file says otherwise. Each batch has two transactions, of which the first one is empty.
 func TestBatchOfMover(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	for own, want := range map[string]int{"": 10, "switch: {batch: 40}\n": 40} {
 		m := newMoves(t, 1, 3000)
 		m.keyways[0].End()
@@ -137,6 +139,7 @@ func watchRestores(t *testing.T, nodes ...*redistest.Node) func() []restored {
 // because of them. A client's command brings such a key at once.
 func TestBigKeys(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 1, 3000)
 	c := redistest.Dial(t, m.keyways[0].Addr)
 	const big = 20
@@ -180,6 +183,7 @@ func TestBigKeys(t *testing.T) {
 // replica, nor is a change taken back, nor does a keyway become strict in the middle of one.
 func TestStrictPlanNeedsReplicas(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 1, 100)
 	k := startReloadable(t, m.older, "")
 	const strict = "switch: {durable: strict}\n"
@@ -222,6 +226,7 @@ func TestStrictPlanNeedsReplicas(t *testing.T) {
 // places them, are set aside in the middle of a change, beside clients. Each key of a client stays as it is.
 func TestVerifyRepairWhileKeysMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	m := newMoves(t, 2, 1000)
 	atB := m.nodes[1].Keys() // of the old layout, so that neither places them on a
 	m.must("switch", "--rate", "1", "--latency", "0", m.oldFile, m.newFile)

@@ -60,6 +60,7 @@ func (o *operated) records(n *redistest.Node) (names []string) {
 // one that has not begun, changes the layout with one file, and makes the nodes forget what was before.
 func TestOperatorChangesLayout(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	o := newOperated(t)
 	older, newer := o.files()
 	o.run(1, "name both files: keyway switch OLD.yml "+newer, "switch", newer)
@@ -143,6 +144,7 @@ func (r *reloadable) wish(nodes string) string {
 // wish for the change, which keyway switch then carries out. Its other keys are applied.
 func TestFileWishes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	o := newOperated(t)
 	other := startReloadable(t, o.older, "")
 	o.k.text = "clients: {max: 5}\n"
@@ -186,6 +188,7 @@ func (r *reloadable) epochIs(epoch int) {
 // another one, and not before. What somebody has taken back does not begin again by itself.
 func TestFilesAgree(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	o := newOperated(t)
 	other := startReloadable(t, o.older, "")
 	const auto = "switch: {auto: true}\n"
@@ -225,6 +228,7 @@ func TestFilesAgree(t *testing.T) {
 // changes is another node by then.
 func TestAutoLeavesWhatIsTakenBack(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	bc := fmt.Sprintf("layout: ring\nnodes: [{name: b, addr: \"%s\"}, {name: c, addr: \"%s\"}]\n",
 		nodes[1].Addr, nodes[2].Addr)

@@ -22,6 +22,7 @@ return redis.call('HGET', ARGV[1] .. id, 'msg')`
 // have the hash tag of those that it declares. Several keyways run it at once.
 func TestScriptsWhileKeysMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	x := newExchange(t)
 	x.put("other:", 5000) // a pass over a node's keys takes several replies
 	function := "#!lua name=queue\nredis.register_function('take', function(KEYS, ARGV) " + takesJob + " end)"
@@ -118,6 +119,7 @@ func TestScriptsOfDeclaredKeysWhileKeysMove(t *testing.T) {
 // and the script waits for these, too.
 func TestScriptsWhileSlotsMove(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	cluster, apart := redistest.NewCluster(t, 3, 0), redistest.Start(t)
 	putInForce(t, 1, cluster.SeedsYAML(), redistest.Ring(apart.Addr), append(cluster.Nodes[:3:3], apart)...)
 	k := redistest.ServeProcess(t, cluster.SeedsYAML())

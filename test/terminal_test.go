@@ -67,6 +67,7 @@ func TestRouteAsksARunningKeyway(t *testing.T) {
 // running keyway, and show no password. Only administrators without a prefix may ask.
 func TestKeywaySaysHowItIs(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	const secret = "hunter2hunter2"
 	node, adminAddr := redistest.Start(t), freeAddr(t)
 	console := freeAddr(t)

@@ -53,6 +53,7 @@ func copied(t *testing.T, to string, from ...string) {
 // clients read. No client notices. Broken files change nothing.
 func TestTLSToNodesRotation(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	before, after := redistest.NewAuthority(t), redistest.NewAuthority(t)
 	node := redistest.Start(t, before.NodeOptions("--tls-auth-clients", "yes")...)
 	dir := t.TempDir()
@@ -102,6 +103,7 @@ func TestTLSToNodesRotation(t *testing.T) {
 // follows, and another one the plain ports. No client is dropped.
 func TestTLSToClusterByReload(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	ca := redistest.NewAuthority(t)
 	cluster := redistest.NewCluster(t, 3, 0, ca.NodeOptions()...)
 	plain := cluster.SeedsYAML()

@@ -30,6 +30,7 @@ func (r *reloadable) tlsHead(addr, cert, key, more string) string {
 // client over them, and keeps the old one if the new files are broken. It says so once.
 func TestTLSRotation(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	node := redistest.Start(t)
 	r := startReloadable(t, redistest.Ring(node.Addr), "")
 	ca := redistest.NewAuthority(t)

@@ -66,6 +66,7 @@ func (l *listeners) publish(text string) {
 // client and every subscription.
 func TestUpgradeFailsBeforeTheNewProcessServes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"]+"threads: 1\n")
 	l := u.listeners()
 	l.publish("before")
@@ -111,6 +112,7 @@ func TestUpgradeFailsBeforeTheNewProcessServes(t *testing.T) {
 // clients that have not gone, and accepts others.
 func TestUpgradeFailsWhenTheNewProcessServes(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"])
 	first := u.PID()
 	c, gone, subscriber := redistest.Dial(t, u.Addr), redistest.Dial(t, u.Addr), redistest.Dial(t, u.Addr)
@@ -221,6 +223,7 @@ func (k *everyKind) behindBalancer() *redistest.Client {
 // clients at each go over, but for those that speak TLS: these are closed between commands.
 func TestUpgradeOfAllListeners(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	k := serveEveryKind(t)
 	kept := []*redistest.Client{redistest.Dial(t, k.plain), redistest.Dial(t, k.file), k.behindBalancer()}
 	for range 3 {
@@ -256,6 +259,7 @@ func TestUpgradeOfAllListeners(t *testing.T) {
 // go over with all of it. So do messages and values of which a part has arrived.
 func TestUpgradeWithMuchToSend(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"])
 	many := redistest.Dial(t, u.Addr)
 	const channels = 5000
@@ -312,6 +316,7 @@ func TestUpgradeWithMuchToSend(t *testing.T) {
 // TestUpgradeWithADeadNode: subscribers go over though a node cannot be reached.
 func TestUpgradeWithADeadNode(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	u := newUpgraded(t, redistest.Layouts(nodes)["ring"])
 	subscriber, c := redistest.Dial(t, u.Addr), redistest.Dial(t, u.Addr)
@@ -337,6 +342,7 @@ func TestUpgradeWithADeadNode(t *testing.T) {
 // nothing. Afterwards it succeeds.
 func TestUpgradeDuringAnUpgrade(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	s := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"])
 	c := redistest.Dial(t, s.Addr)
 	c.Expect("OK", "MULTI")

@@ -118,6 +118,7 @@ func TestUpgradeUnnoticed(t *testing.T) {
 // TestUpgradeKeepsSubscribers: subscribers get each message once and in order, on every layout.
 func TestUpgradeKeepsSubscribers(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	layouts := redistest.Layouts(redistest.Three(t))
 	for name, yaml := range map[string]string{
 		"ring": layouts["ring"], "cluster": redistest.NewCluster(t, 3, 0).SeedsYAML(),
@@ -250,6 +251,7 @@ func TestUpgradeKeepsWhatClientsHaveSet(t *testing.T) {
 // TestUpgradeThatFails: if the new process cannot serve, the one that is there goes on.
 func TestUpgradeThatFails(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"])
 	c := redistest.Dial(t, u.Addr)
 	c.MustDo("SET", "a", "1")
@@ -295,6 +297,7 @@ func replaceFile(t *testing.T, file, text string) {
 // TestUpgradeUnderRedisBenchmark: redis-benchmark runs through upgrades without an error.
 func TestUpgradeUnderRedisBenchmark(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"])
 	host, port, _ := strings.Cut(u.Addr, ":")
 	out, ended := new(strings.Builder), make(chan error, 1)

@@ -62,6 +62,7 @@ func (u *upgraded) hear(crowd []net.Conn, want string) {
 // themselves have not, get every message.
 func TestUpgradeWhileClientsSubscribe(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	u := newUpgraded(t, redistest.Layouts(redistest.Three(t))["ring"]+"threads: 1\n")
 	first, publisher := redistest.Dial(t, u.Addr), redistest.Dial(t, u.Addr)
 	first.MustDo("SUBSCRIBE", "first") // subscribers go over with it, and without it none could
@@ -154,6 +155,7 @@ func (u *upgraded) logged(text string) time.Time {
 // and none is lost. With KEYWAY_IDLE=10000 it logs the figures of decision 10.
 func TestUpgradePause(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	idle := 3000
 	if n, err := strconv.Atoi(os.Getenv("KEYWAY_IDLE")); err == nil {
 		idle = n

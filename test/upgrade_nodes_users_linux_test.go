@@ -11,6 +11,7 @@ import (
 // commands, since the new process has no passwords; those that have not authenticated go over.
 func TestUpgradeWithNodesUsers(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	users := strings.Replace(nodesUsers, "+ping +get", "+@all", 1) // newUpgraded asks as the default user
 	file := redistest.WriteFile(t, "users.acl", users)
 	node := redistest.Redis.Start(t, "--aclfile", file)

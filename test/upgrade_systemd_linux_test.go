@@ -94,6 +94,7 @@ func (s *service) upgrade(log string) {
 // upgrade that fails changes nothing.
 func TestUpgradeUnderSystemd(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	other := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	const alive = "WATCHDOG=1\n"

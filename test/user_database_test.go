@@ -158,6 +158,7 @@ func TestReloadDatabaseOfUser(t *testing.T) {
 // the database of a user, as those of a Redis Cluster do.
 func TestDatabaseOfUserThatIsNotThere(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	standalone := redistest.Ring(redistest.Start(t).Addr)
 	for _, c := range []struct{ yaml, flag, user, want string }{
 		{standalone, "--connect", "{name: app, acl: \"on\", database: 16}", "ERR DB index is out of range"},

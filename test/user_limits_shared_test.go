@@ -226,6 +226,7 @@ func medianBeside(t *testing.T, k *redistest.Keyway, clients int) time.Duration 
 // those that wait go on by the new limits.
 func TestReloadLimits(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\nthreads: 2\n")
 	with := func(settings string) { r.reload("layout: ring\nthreads: 2\n" + limitedUsers(settings)) }
 	with("prefix: \"\"")
@@ -321,6 +322,7 @@ func TestSettingsOfUsersFile(t *testing.T) {
 // inside of a reply.
 func TestLimitedClientsAreDrained(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	node := redistest.Start(t)
 	p := redistest.ServeProcess(t, "threads: 2\nshutdown: {drain: 1s, timeout: 5s}\n"+redistest.Ring(node.Addr)+
 		limitedUsers("rate: {commands: 20/s, burst: 10ms, max_wait: 1h}"))

@@ -137,6 +137,7 @@ func getsOf(n *redistest.Node) int {
 // again, while all clients see their own writes. keyway then leaves the replica.
 func TestReloadReadsOfUsers(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes, replica := markedReplica(t)
 	const users = "layout: ring\nusers: [{name: default, acl: \"on nopass ~* +@all\"}, " +
 		"{name: batch, acl: \"on >pw ~* +@all\"%s}]\n"

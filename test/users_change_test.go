@@ -192,6 +192,7 @@ func TestUserChangesAtOnce(t *testing.T) {
 // reaches other keyways with the same file.
 func TestUserChangesAndReloads(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\nthreads: 2\n")
 	file := filepath.Join(r.dir, "users.acl")
 	const yaml = "layout: ring\nthreads: 2\nusers_file: users.acl\n"

@@ -139,6 +139,7 @@ func TestUserLogLikeRedis(t *testing.T) {
 // closes those of a removed user and those that listen to what they may no longer hear.
 func TestUsersReload(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	r := startReloadable(t, redistest.NodesYAML(redistest.Three(t)), "layout: ring\nthreads: 2\n")
 	file := filepath.Join(r.dir, "users.acl")
 	write := func(text string) {

@@ -91,6 +91,7 @@ func TestVerify(t *testing.T) {
 // and nothing is deleted.
 func TestVerifyRepair(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := []*redistest.Node{redistest.Start(t), redistest.Start(t)}
 	a, b := redistest.Dial(t, nodes[0].Addr), redistest.Dial(t, nodes[1].Addr)
 	for _, db := range []string{"0", "9"} {
@@ -133,6 +134,7 @@ func TestVerifyRepair(t *testing.T) {
 // TestVerifyFails: what keeps keyway from looking is named, with its node.
 func TestVerifyFails(t *testing.T) {
 	t.Parallel()
+	redistest.OfAProcess(t)
 	nodes := []*redistest.Node{redistest.Start(t), redistest.Start(t)}
 	nodes[1].Kill()
 	out, status := keyway(t, "verify", "-c", even(nodes))

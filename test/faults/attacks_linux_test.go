@@ -400,7 +400,7 @@ func serveAttacked(t *testing.T, ca *redistest.Authority, proxy, yaml string) *s
 // they wait no longer than at a plain Redis to which the same is done, and docs/security.md has
 // the figures.
 func TestAttacks(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	ca := redistest.NewAuthority(t)
 	var others []*redistest.Node // the other nodes of all keyways
 	for range 2 {

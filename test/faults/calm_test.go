@@ -177,7 +177,7 @@ const disturbPause = 10 * time.Millisecond
 // and hardly any delay. (That a closed unix socket keeps no processor busy shows in
 // TestGoneClientCostsNothing.)
 func TestOthersStayCalm(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	tooLarge := strings.Repeat("x", 2<<20)
 	stars := strings.Repeat("*a", 30) + "*b"
 	for name, disturb := range map[string]func(addr string){
@@ -212,7 +212,7 @@ func TestOthersStayCalm(t *testing.T) {
 // TestOthersStayCalmWhenASocketCloses: so they do when a client closes its unix socket while
 // its commands wait for the nodes.
 func TestOthersStayCalmWhenASocketCloses(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	other := redistest.Start(t)
 	sockets := map[string]string{} // by TCP address
 	(&calm{
@@ -247,7 +247,7 @@ func TestOthersStayCalmWhenASocketCloses(t *testing.T) {
 // TestOthersStayCalmDuringTransfers: so they do while a client writes or reads a large
 // value at 200 Mbit/s, one that keyway knows to be large or one that it does not.
 func TestOthersStayCalmDuringTransfers(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	value := strings.Repeat("0123456789abcdef", scale(24<<20, 400<<20)/16)
 	get := func(t *testing.T, c *redistest.Client) {
 		if r := c.Do("GET", "{b}large"); r.Text != value {

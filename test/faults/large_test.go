@@ -23,7 +23,7 @@ import (
 // while the process grows by less than 16 MiB, the request's memory is returned, and the
 // node's other clients are served meanwhile.
 func TestLargeValue(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Log("memory is not measured: this system has no /proc")
 	}

@@ -84,7 +84,7 @@ func stopped(p interface {
 // stays held, and every lock can be acquired again afterwards. Clients see only the errors
 // that docs/locks.md names. The long form logs the rows of that page's table.
 func TestLocksThroughFaults(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	if !*long { // which measures time
 		t.Parallel()
 	}

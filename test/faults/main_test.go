@@ -33,15 +33,6 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// ofAProcess is for tests whose keyway is a process of its own: the race detector is
-// not in there.
-func ofAProcess(t *testing.T) {
-	t.Helper()
-	if redistest.Race {
-		t.Skip("nothing that runs here has the race detector in it; make test runs this")
-	}
-}
-
 // scale is how much of something a test does: long in the long form, short
 // otherwise, a fifth of that under the race detector.
 func scale(short, longer int) int {

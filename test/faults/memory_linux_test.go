@@ -172,7 +172,7 @@ func TestCommandsByteByByteCostNoMore(t *testing.T) {
 // over the limit get an error, nothing spins, and there is room again when the others have
 // left.
 func TestClientsBeyondTheFileLimit(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	node := redistest.Start(t)
 	p := redistest.ServeProcess(t, redistest.Ring(node.Addr), "prlimit", "--nofile=1024")
 	refused, conns := 0, connect(t, p.Addr, 2000)
@@ -210,7 +210,7 @@ func TestClientsBeyondTheFileLimit(t *testing.T) {
 // TestFilesStayFreeForSharedConnections: clients come, and block, until there is room for no more. All get
 // an answer that says so, and the connection that clients share can be made anew.
 func TestFilesStayFreeForSharedConnections(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	node := redistest.Start(t)
 	p := redistest.ServeProcess(t, "threads: 1\n"+redistest.Ring(node.Addr), "prlimit", "--nofile=256")
 	c := redistest.Dial(t, p.Addr)
@@ -272,7 +272,7 @@ func TestFilesStayFreeForSharedConnections(t *testing.T) {
 // TestSlowReadersAreClosed: clients that ask for large values and hardly read are
 // closed at their limit; the nodes' connections go on for the others.
 func TestSlowReadersAreClosed(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	const limit = 2 << 20
 	adminAddr, adminYAML := admin(t)
@@ -334,7 +334,7 @@ func TestSlowReadersAreClosed(t *testing.T) {
 // TestLargeUploadsGiveTheirMemoryBack: a large SET, at full speed and slowly, does not delay
 // other clients, and its memory is returned.
 func TestLargeUploadsGiveTheirMemoryBack(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
 	l := (&load{addr: p.Addr, clients: 50, depth: 4, pause: 2 * time.Millisecond}).start(t)
@@ -420,7 +420,7 @@ func TestIdleClientsTakeLittleMemory(t *testing.T) {
 // TestAllNodesGone: all nodes are gone for a while under a thousand clients, which get errors
 // at once. keyway neither spins nor storms the nodes, and serves again when they are back.
 func TestAllNodesGone(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	var nodes []*redistest.Node
 	for range 3 {
 		nodes = append(nodes, redistest.Start(t, durable...))
@@ -471,7 +471,7 @@ func TestAllNodesGone(t *testing.T) {
 // TestNothingIsLeftOpen: a thousand clients come and go, and every node dies and
 // is back. Then keyway has no more open than before.
 func TestNothingIsLeftOpen(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	adminAddr, adminYAML := admin(t)
 	p := redistest.ServeProcess(t, adminYAML+redistest.Layouts(nodes)["slots"])
@@ -498,7 +498,7 @@ func TestNothingIsLeftOpen(t *testing.T) {
 // TestMemoryComesBack: ten seconds after the largest things that clients and nodes can do,
 // keyway's memory is as small as before, even if the clients are still connected.
 func TestMemoryComesBack(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"]+"backend: {connections: 4, request_timeout: 2s}\n")
 	c := redistest.Dial(t, p.Addr)
@@ -576,7 +576,7 @@ func shrinksTo(t *testing.T, p *redistest.Process, base int64, after string) {
 // closed, the one with the most first; those with little, and those that read, notice
 // nothing.
 func TestMemoryStaysBelowItsLimit(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	adminAddr, adminYAML := admin(t)
 	const limit = 128 << 20

@@ -55,7 +55,7 @@ func TestNodesKilledWithoutFailover(t *testing.T) {
 // TestKilledKeywayLosesNothing kills keyway itself under load and starts it again: no
 // acknowledged write is lost, and the new process delivers no reply of the old one.
 func TestKilledKeywayLosesNothing(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["ring"])
 	l := (&load{addr: p.Addr, clients: 20, reconnect: true}).start(t)
@@ -81,7 +81,7 @@ func TestKilledKeywayLosesNothing(t *testing.T) {
 // TestFrozenKeywayMixesNoReplies stops keyway for longer than every deadline, with
 // pipelines in flight.
 func TestFrozenKeywayMixesNoReplies(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	t.Parallel()
 	nodes := redistest.Three(t)
 	p := redistest.ServeProcess(t, redistest.Layouts(nodes)["slots"]+"backend: {request_timeout: 500ms}\n")

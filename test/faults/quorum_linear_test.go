@@ -38,7 +38,7 @@ type quorumRig struct {
 // rise. What the clients do and which faults there are follows from the seed; their order in
 // time does not.
 func TestLocksOfQuorum(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	t.Parallel()
 	r := &quorumRig{t: t, h: &lockHistory{began: time.Now()}}
 	r.start()

@@ -16,7 +16,7 @@ import (
 // for a node. epoll reports such a socket whatever it is watched for (EPOLLHUP),
 // so keyway must not look at it again and again until the node answers.
 func TestGoneClientCostsNothing(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	for _, command := range []string{"GET x\r\n", "BLPOP x 0\r\n"} {
 		node := redistest.Start(t)
 		sock := filepath.Join(t.TempDir(), "keyway.sock")
@@ -68,7 +68,7 @@ func burn(t *testing.T, d time.Duration) {
 // TestStoppedKeywayReadsFirst stops keyway for longer than the request timeout while
 // replies arrive. When it resumes, these replies count as in time.
 func TestStoppedKeywayReadsFirst(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	t.Parallel()
 	node := redistest.Start(t)
 	keyways, metrics := make([]*redistest.Process, 3), make([]string, 3) // it depends on the moment of the stop

@@ -33,7 +33,7 @@ var scenarios = []struct {
 // the processes that take part. make servers runs it over each other kind of server; the long form plays
 // all scenarios over redis-server, too, with more keys.
 func TestSwitchScenarios(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	t.Parallel()
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {

@@ -63,7 +63,7 @@ var inShort = map[string][]string{
 // another one joins, and somebody takes the change back or cancels it. Clients get no error, but for what a
 // stopped keyway had in flight, and nothing is lost, doubled, stale or foreign. Locks are exclusive.
 func TestSwitchInEachState(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	t.Parallel()
 	s := newShifts(t)
 	for _, state := range changeStates {

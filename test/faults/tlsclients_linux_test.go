@@ -75,7 +75,7 @@ const maxTLSClient = 16 << 10
 // TestManyTLSClients: each of 10,000 idle clients that speak TLS takes 16 KiB of the process's
 // memory at most, all in, and none takes a goroutine. All of them get replies at once.
 func TestManyTLSClients(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	n := scale(1_000, 10_000)
 	yaml := "clients: {max: 20000}\n" + redistest.Ring(redistest.Start(t).Addr)
 	s := serveSecure(t, redistest.NewAuthority(t), 1, "", yaml)
@@ -124,7 +124,7 @@ func TestManyTLSClients(t *testing.T) {
 // TestHandshakesLeaveOthersCalm: clients that do nothing but full handshakes delay plain clients of
 // the same keyway hardly more than those of another one.
 func TestHandshakesLeaveOthersCalm(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	ca := redistest.NewAuthority(t)
 	over := map[string]string{} // the TLS address beside each plain one
 	(&calm{
@@ -161,7 +161,7 @@ const maxTLSCost = 2.5
 // TestTLSCosts: GETs of 50 clients in pipelines of 16 take keyway's processor at most 2.5 times
 // as long over TLS as over plain connections.
 func TestTLSCosts(t *testing.T) {
-	ofAProcess(t)
+	redistest.OfAProcess(t)
 	ca := redistest.NewAuthority(t)
 	node := redistest.Start(t)
 	s := serveSecure(t, ca, 1, "", "threads: 1\n"+redistest.Ring(node.Addr))

@@ -34,6 +34,10 @@ func Serve(t testing.TB, yaml string) *Keyway {
 // ServeWith is like Serve, with options.
 func ServeWith(t testing.TB, yaml string, o server.Options) *Keyway {
 	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	if _, is := ofProcesses.Load(test); is {
+		t.Fatal("this test calls OfAProcess, so its keyways are processes")
+	}
 	cfg, err := config.Parse("test.yml", []byte("listen: 127.0.0.1:0\n"+yaml), os.LookupEnv)
 	if err != nil {
 		// The configuration may have a listen already.

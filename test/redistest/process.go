@@ -62,6 +62,20 @@ type Process struct {
 	args           []string
 }
 
+// ofProcesses are the names of the tests that called OfAProcess.
+var ofProcesses sync.Map
+
+// OfAProcess is for tests whose keyways are all processes of their own. The race detector is not in
+// there, so that they are skipped under it. Serve fails for them.
+func OfAProcess(t testing.TB) {
+	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	ofProcesses.Store(test, true)
+	if Race {
+		t.Skip("nothing that runs here has the race detector in it; make test runs this")
+	}
+}
+
 // StartProcess starts keyway with these arguments, and kills it when the test ends.
 func StartProcess(t testing.TB, args ...string) *Process {
 	t.Helper()

@@ -64,7 +64,9 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 		s.Threads[0].Turned(3*time.Millisecond, 1)
 		s.Threads[0].Turned(5*time.Microsecond, 300)
 		s.Rules = []metrics.LockRule{{Match: "lock:*", Spare: thread}}
-		s.Users = []metrics.User{{Name: "app", Clients: 3, Waiting: 1, Waited: metrics.Seconds(3 * time.Second)}}
+		s.Users = []metrics.User{{Name: "app", HasLimits: true, Clients: 3, Commands: 2, Errors: 1, Waiting: 1,
+			Waited: metrics.Seconds(3 * time.Second)}, {Name: metrics.OtherUsers, Clients: 1, Commands: 5}}
+		s.Users[0].Latency.ObserveMany(3_000_000, 2)
 		shots = append(shots, s)
 	}
 	return shots, nil
@@ -157,6 +159,9 @@ func metricsPage(exposition []string) []string {
 		"What `/metrics` has, at the [admin address](operations.md#what-to-watch). With several\n",
 		"[pools](deploy.md#several-pools) each metric but those of threads and the process\n",
 		"has the label `pool`, too. A histogram `x` is the series `x_bucket`, `x_sum` and `x_count`.\n",
+		fmt.Sprintf("The label `user` has the first %d users, and all users with limits. The others are counted\n",
+			metrics.MaxUsers),
+		fmt.Sprintf("together as `%s`, and so is what deleted users did.\n", metrics.OtherUsers),
 		"\n", "| metric | type | labels | what it says |\n", "|---|---|---|---|\n",
 	}
 	for i := 0; i < len(exposition); {

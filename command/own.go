@@ -45,7 +45,7 @@ var KeywayHelp = []string{
 	"    Return the locks that clients hold or wait for, those with waiters first.",
 	"    Default count: 100. keyway knows only of the commands that it has carried itself.",
 	"USERS",
-	"    Return the users with limits, and what their clients use and wait for.",
+	"    Return what the clients of each user do, and what limits make them wait for.",
 	"CONFIG [<pattern>]",
 	"    Return the running configuration, without passwords.",
 	"LOG [debug|info|warn|error|file]",

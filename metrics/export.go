@@ -30,7 +30,8 @@ type row struct {
 	metric    *Metric
 	value     string // the value in the label tag
 	by        string
-	replicas  bool
+	replicas  bool // only replicas have it
+	limits    bool // only users with limits have it
 	info, own string
 }
 
@@ -56,7 +57,7 @@ func All() []*Metric {
 func rows(t reflect.Type, labels ...string) (table []row) {
 	for _, f := range reflect.VisibleFields(t) {
 		r := row{index: f.Index, by: f.Tag.Get("by"), replicas: f.Tag.Get("of") == "replicas",
-			info: f.Tag.Get("info"), own: f.Tag.Get("own")}
+			limits: f.Tag.Get("of") == "limits", info: f.Tag.Get("info"), own: f.Tag.Get("own")}
 		if name := f.Tag.Get("metric"); name != "" {
 			label, value, _ := strings.Cut(f.Tag.Get("label"), "=")
 			if r.value = value; r.by != "" {
@@ -133,7 +134,9 @@ func (s *Snapshot) Each(nameOf func(by string, i int) string, f func(Sample)) {
 	for i := range s.Users {
 		of := reflect.ValueOf(&s.Users[i]).Elem()
 		for _, r := range userRows {
-			f(r.sample(of.FieldByIndex(r.index), s.Users[i].Name))
+			if s.Users[i].HasLimits || !r.limits {
+				unlessEmpty(r.sample(of.FieldByIndex(r.index), s.Users[i].Name), f)
+			}
 		}
 	}
 }

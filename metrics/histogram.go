@@ -23,16 +23,22 @@ type Histogram struct {
 
 // Observe counts a command that took ns nanoseconds.
 func (h *Histogram) Observe(ns int64) { // for each command, so it has to be inlined
-	ticks, _ := bits.Mul64(uint64(ns), ticksPerNano)
-	h.Buckets[min(bits.Len64(ticks), LatencyBuckets-1)]++
+	bucket, ticks := placeOf(ns)
+	h.Buckets[bucket]++
 	h.Count++
 	h.Sum += ticks
 }
 
+// placeOf returns the bucket of a command that took ns nanoseconds, and how many ticks that is.
+func placeOf(ns int64) (bucket int, ticks uint64) {
+	ticks, _ = bits.Mul64(uint64(ns), ticksPerNano)
+	return min(bits.Len64(ticks), LatencyBuckets-1), ticks
+}
+
 // ObserveMany counts n commands, each of which took ns nanoseconds.
 func (h *Histogram) ObserveMany(ns int64, n uint64) {
-	ticks, _ := bits.Mul64(uint64(ns), ticksPerNano)
-	h.Buckets[min(bits.Len64(ticks), LatencyBuckets-1)] += n
+	bucket, ticks := placeOf(ns)
+	h.Buckets[bucket] += n
 	h.Count += n
 	h.Sum += ticks * n
 }
@@ -75,4 +81,25 @@ func (h *Histogram) Since(before *Histogram) Histogram {
 	d.Count -= before.Count
 	d.Sum -= before.Sum
 	return d
+}
+
+// Quantile returns the latency in seconds below which the share q of a histogram is: the value of
+// Prometheus's histogram_quantile. It is 0 if the histogram is empty.
+func (h *Histogram) Quantile(q float64) float64 {
+	rank, below := q*float64(h.Count), 0.0
+	for i, n := range h.Buckets[:LatencyBuckets-1] {
+		in := float64(n)
+		if in > 0 && below+in >= rank {
+			lower := 0.0
+			if i > 0 {
+				lower = Bound(i - 1)
+			}
+			return lower + (Bound(i)-lower)*max(rank-below, 0)/in
+		}
+		below += in
+	}
+	if h.Count == 0 {
+		return 0
+	}
+	return Bound(LatencyBuckets - 2) // slower than all bounds
 }

@@ -21,23 +21,56 @@ func NewStats(commands int) Stats {
 	return s
 }
 
-// Count counts the command with this ID, which took ns nanoseconds.
-func (s *Stats) Count(id int, ns int64, failed bool) {
-	s.CountUntimed(id, failed)
+// Count counts a command of a user. It has this ID and took ns nanoseconds.
+func (s *Stats) Count(id int, ns int64, failed bool, by *UserStats) {
+	s.Calls[id]++
+	if failed {
+		s.Errors[id]++
+		by.errors++
+	}
 	h := s.histograms[id]
 	if h == nil {
 		h = new(Histogram)
 		s.histograms[id] = h
 	}
-	h.Observe(ns)
+	bucket, ticks := placeOf(ns)
+	h.Buckets[bucket]++
+	h.Count++
+	h.Sum += ticks
+	by.latency.Buckets[bucket]++
+	by.latency.Count++
+	by.latency.Sum += ticks
 }
 
 // CountUntimed counts the command with this ID, and not how long it took.
-func (s *Stats) CountUntimed(id int, failed bool) {
+func (s *Stats) CountUntimed(id int, failed bool, by *UserStats) {
 	s.Calls[id]++
+	by.untimed++
 	if failed {
 		s.Errors[id]++
+		by.errors++
 	}
+}
+
+// UserStats counts what the clients of a user do on one thread.
+type UserStats struct {
+	Clients         int
+	untimed, errors uint64
+	latency         Histogram
+}
+
+// Row returns the counts under a name.
+func (u *UserStats) Row(name string) User {
+	return User{
+		Name: name, Clients: u.Clients, Commands: u.latency.Count + u.untimed, Errors: u.errors, Latency: u.latency,
+	}
+}
+
+// Add adds the counts of another user, but not its clients.
+func (u *UserStats) Add(o *UserStats) {
+	u.untimed += o.untimed
+	u.errors += o.errors
+	u.latency.Add(&o.latency)
 }
 
 // Answered returns how many commands were answered.

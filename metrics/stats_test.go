@@ -7,16 +7,16 @@ import "testing"
 func TestResetHidesWhatWasCounted(t *testing.T) {
 	all := func(int) bool { return true }
 	s := NewStats(3)
-	s.Count(0, 5e3, false)
-	s.Count(1, 5e3, true)
+	s.Count(0, 5e3, false, new(UserStats))
+	s.Count(1, 5e3, true, new(UserStats))
 	s.Accepted++
 	s.Reset()
 	c := s.SinceReset()
 	if recent := s.Recent(all); c.Calls[1] != 0 || c.Errors[1] != 0 || c.Accepted != 0 || len(recent) != 0 {
 		t.Errorf("counters %+v, histograms %v", c, recent)
 	}
-	s.Count(1, 5e3, false)
-	s.Count(2, 5e3, false)
+	s.Count(1, 5e3, false, new(UserStats))
+	s.Count(2, 5e3, false, new(UserStats))
 	if c := s.SinceReset(); s.Calls[1] != 2 || c.Calls[1] != 1 || c.Calls[2] != 1 || c.Calls[0] != 0 {
 		t.Errorf("all %v, since then %v", s.Calls, c.Calls)
 	}

@@ -77,6 +77,9 @@ func combine(a, b reflect.Value, rule string) {
 	case "all":
 		a.SetBool(a.Bool() && b.Bool())
 		return
+	case "any":
+		a.SetBool(a.Bool() || b.Bool())
+		return
 	case "first":
 		if a.IsZero() {
 			a.Set(b)

@@ -193,17 +193,29 @@ type LockRule struct {
 // Seconds is a counter of time.
 type Seconds time.Duration
 
-// User describes the clients of a user with limits.
+// User describes the clients of a user, or of several users: see [OtherUsers].
 type User struct {
 	Name     string
-	Clients  int     `metric:"user_clients"`
-	InFlight int     `metric:"user_in_flight"`
-	Waiting  int     `metric:"user_waiting_clients"`
-	Delayed  uint64  `metric:"user_delayed_total"`
-	Waited   Seconds `metric:"user_delay_seconds_total"`
-	Refused  uint64  `metric:"user_refused_total" label:"reason=rate"`
-	Excluded uint64  `metric:"user_refused_total" label:"reason=max_clients"`
+	Clients  int       `metric:"user_clients"`
+	Commands uint64    `metric:"user_commands_total"`
+	Errors   uint64    `metric:"user_command_errors_total"`
+	Latency  Histogram `metric:"user_command_duration_seconds"`
+	// HasLimits says that the user has limits, so that the rest is counted.
+	HasLimits bool    `merge:"any"`
+	InFlight  int     `metric:"user_in_flight" of:"limits"`
+	Waiting   int     `metric:"user_waiting_clients" of:"limits"`
+	Delayed   uint64  `metric:"user_delayed_total" of:"limits"`
+	Waited    Seconds `metric:"user_delay_seconds_total" of:"limits"`
+	Refused   uint64  `metric:"user_refused_total" label:"reason=rate" of:"limits"`
+	Excluded  uint64  `metric:"user_refused_total" label:"reason=max_clients" of:"limits"`
 }
+
+// OtherUsers is the name under which those users are counted together who have no place of their own. No user
+// can have this name, because it has a space.
+const OtherUsers = "other users"
+
+// MaxUsers is how many users without limits have a place of their own. Users with limits all have one.
+const MaxUsers = 100
 
 // Thread has the figures of the event loop of one thread. All pools of a process share the loops.
 type Thread struct {
@@ -283,11 +295,15 @@ var help = map[string]string{
 	"quorum_node_duration_seconds": "Time of the lock node's answers.",
 	"quorum_spare_nodes": "How many of the rule's voting nodes can fail and its locks can still be acquired. " +
 		"Below 0: they cannot.",
-	"user_clients":             "Connected clients of a user with limits.",
-	"user_in_flight":           "Commands under way of a user with max_in_flight.",
-	"user_waiting_clients":     "Clients of a user with limits whose next command waits for these limits.",
-	"user_delayed_total":       "Commands of a user with limits that have begun to wait for these limits.",
-	"user_delay_seconds_total": "How long clients of a user with limits have waited for these limits, all together.",
+	"user_clients":                  "Connected clients, by user.",
+	"user_commands_total":           "Commands that were answered, by user.",
+	"user_command_errors_total":     "Error replies, by user.",
+	"user_command_duration_seconds": "Time from a command's arrival to its complete reply, by user.",
+	"user_in_flight":                "Commands under way of a user with max_in_flight.",
+	"user_waiting_clients":          "Clients of a user with limits whose next command waits for these limits.",
+	"user_delayed_total":            "Commands of a user with limits that have begun to wait for these limits.",
+	"user_delay_seconds_total": "How long clients of a user with limits have waited for these limits, all " +
+		"together.",
 	"user_refused_total": "Refused for a user with limits: commands that had waited for rate.max_wait (rate), " +
 		"and clients beyond max_clients (max_clients).",
 	"switch_moved_total": "Keys brought to the nodes of a new layout: because a client used them (pull), " +

@@ -134,6 +134,9 @@ type Permissions struct {
 	// Account returns what the user of this name uses on all workers. nil: each worker has accounts
 	// of its own.
 	Account func(user string) *quota.Account
+	// HasPlace reports whether what the clients of a user do is counted under the user's name, by all workers,
+	// and not together with that of others. hasLimits says that the user has limits. nil: it is.
+	HasPlace func(user string, hasLimits bool) bool
 }
 
 // WithDefaults returns the options with the defaults in place of zero values.

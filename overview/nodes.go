@@ -235,7 +235,7 @@ func (n *node) row() Node {
 	row := Node{
 		Name: n.Name, Addr: n.Addr, Role: Master, State: n.state, Since: n.since, InFlight: n.InFlight,
 		Commands: rate(before.requests, now.requests), Errors: rate(before.errors, now.errors),
-		Timeouts: rate(before.timeouts, now.timeouts), P50: Quantile(&latency, 0.5), P99: Quantile(&latency, 0.99),
+		Timeouts: rate(before.timeouts, now.timeouts), P50: latency.Quantile(0.5), P99: latency.Quantile(0.99),
 		BytesIn: rate(before.bytesIn, now.bytesIn), BytesOut: rate(before.bytesOut, now.bytesOut),
 	}
 	row.Reason, row.Step = n.cause, n.step
@@ -283,7 +283,7 @@ func (s *Sampler) peers() (of peers) {
 		}
 		queues = append(queues, n.InFlight)
 		if h := n.latest().latencySince(n.before(slowSamples)); h.Count >= enough {
-			of.latencies = append(of.latencies, masterLatency{n, Quantile(&h, 0.99)})
+			of.latencies = append(of.latencies, masterLatency{n, h.Quantile(0.99)})
 		}
 	}
 	if len(queues) > 0 {

@@ -25,8 +25,8 @@ func (s *Sampler) State() State {
 		Time: at, Pool: about.Pool, Version: about.Version, Instance: about.Instance,
 		Layout: t.Name, Cluster: t.Clustered(), Epoch: about.Epoch, Uptime: at.Sub(about.Started).Seconds(),
 		Listen: orEmpty(about.Listen), Threads: []Thread{}, Errors: []ErrorClass{}, Commands: []Command{},
-		Keyways: orEmpty(about.Keyways), Switch: about.Switch, History: s.history.columns(), Events: events,
-		Nodes: s.nodesNow(t, about.Nodes),
+		Users: []User{}, Keyways: orEmpty(about.Keyways), Switch: about.Switch, History: s.history.columns(),
+		Events: events, Nodes: s.nodesNow(t, about.Nodes),
 	}
 	state.Now.MemoryLimit = about.MemoryLimit
 	if before, now := s.window(); now != nil {
@@ -41,6 +41,7 @@ func (s *Sampler) State() State {
 			})
 		}
 		state.Commands = s.commands(before, now, &d)
+		state.Users = usersNow(before, now, &d)
 	}
 	for _, n := range state.Nodes {
 		state.Now.InFlight += n.InFlight
@@ -55,7 +56,7 @@ func orEmpty[T any](list []T) []T { return append([]T{}, list...) }
 func (f *Figures) fill(now *sample, d *difference) {
 	f.Clients, f.Memory = now.gauges.Clients, now.memory
 	f.Commands, f.Errors = d.rate(d.counters.Answered()), d.rate(sum(d.counters.Errors))
-	f.P50, f.P99, f.P999 = Quantile(&d.latency, 0.5), Quantile(&d.latency, 0.99), Quantile(&d.latency, 0.999)
+	f.P50, f.P99, f.P999 = d.latency.Quantile(0.5), d.latency.Quantile(0.99), d.latency.Quantile(0.999)
 	f.BytesIn, f.BytesOut = d.rate(d.counters.BytesIn), d.rate(d.counters.BytesOut)
 }
 
@@ -82,12 +83,37 @@ func (s *Sampler) commands(before, now *sample, d *difference) []Command {
 		latency := latencyOf(id, before, now)
 		all = append(all, Command{
 			Name: command.NameOf(id), Calls: d.rate(d.counters.Calls[id]), Errors: d.rate(d.counters.Errors[id]),
-			P50: Quantile(&latency, 0.5), P99: Quantile(&latency, 0.99),
+			P50: latency.Quantile(0.5), P99: latency.Quantile(0.99),
 			Total: now.counters.Calls[id], Failed: now.counters.Errors[id],
 		})
 	}
 	slices.SortStableFunc(all, func(a, b Command) int {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), cmp.Compare(b.Total, a.Total))
+	})
+	return all
+}
+
+// usersNow returns what the clients of each user did between two samples, most commands first.
+func usersNow(before, now *sample, d *difference) []User {
+	earlier := map[string]*metrics.User{}
+	for i := range before.users {
+		earlier[before.users[i].Name] = &before.users[i]
+	}
+	all := []User{}
+	for i := range now.users {
+		u := &now.users[i]
+		of := User{Name: u.Name, Clients: u.Clients, Waiting: u.Waiting, Total: u.Commands, Failed: u.Errors}
+		was := earlier[u.Name]
+		if was == nil || was.Commands > u.Commands { // the user is new, or was made again
+			was = new(metrics.User)
+		}
+		latency := u.Latency.Since(&was.Latency)
+		of.Commands, of.Errors = d.rate(u.Commands-was.Commands), d.rate(u.Errors-was.Errors)
+		of.P50, of.P99 = latency.Quantile(0.5), latency.Quantile(0.99)
+		all = append(all, of)
+	}
+	slices.SortStableFunc(all, func(a, b User) int {
+		return cmp.Or(cmp.Compare(b.Commands, a.Commands), cmp.Compare(b.Total, a.Total))
 	})
 	return all
 }

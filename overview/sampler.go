@@ -76,6 +76,7 @@ type sample struct {
 	latency  metrics.Histogram    // of all commands
 	commands []*metrics.Histogram // of each, by its ID; nil: it was not used
 	threads  []threadSample
+	users    []metrics.User
 	gauges   metrics.Gauges
 	isWhole  bool // every slot has an owner
 	layout   string
@@ -139,6 +140,7 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 	now := sample{
 		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
 		problems: LockProblems(&all), memory: memory, commands: all.Commands, paused: all.Paused,
+		users: all.Users,
 	}
 	for i := range all.Families {
 		now.latency.Add(&all.Families[i])
@@ -172,7 +174,7 @@ func (s *Sampler) compare(before, now *sample) {
 	d := since(before, now)
 	s.history.add(now.at, before.at, point{
 		commands: float32(d.rate(d.counters.Answered())), errors: float32(d.rate(sum(d.counters.Errors))),
-		p50: float32(Quantile(&d.latency, 0.5)), p99: float32(Quantile(&d.latency, 0.99)),
+		p50: float32(d.latency.Quantile(0.5)), p99: float32(d.latency.Quantile(0.99)),
 		clients: int32(now.gauges.Clients), memory: now.memory,
 		busy: float32(busiest(threadsNow(before, now))),
 	})

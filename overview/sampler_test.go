@@ -96,6 +96,16 @@ func (p *pool) work(r *rand.Rand) {
 				s.Commands[id].Observe(took)
 			}
 		}
+		for u, name := range []string{"app", "batch", metrics.OtherUsers} {
+			if len(s.Users) == u {
+				s.Users = append(s.Users, metrics.User{Name: name, HasLimits: u == 0})
+			}
+			of, calls := &s.Users[u], 1+r.Uint64N(50)
+			of.Clients, of.Waiting = 1+r.IntN(9), (1+r.IntN(5))*(1-min(u, 1))
+			of.Commands += calls + 1
+			of.Errors += 1 + calls/3
+			of.Latency.ObserveMany(int64(math.Exp(r.Float64()*18)*1000), calls)
+		}
 		s.NotExecuted += r.Uint64N(9)
 		s.UnknownOutcome += r.Uint64N(9)
 		s.Denied += r.Uint64N(9)
@@ -205,7 +215,8 @@ func TestEveryFigureIsTheMetric(t *testing.T) {
 			t.Errorf("%s: %v, the metric says %v", f.name, f.got, f.want)
 		}
 	}
-	if len(s.Nodes) != 4 || len(s.Commands) < 15 || len(s.Threads) != 3 || len(s.Errors) != len(classMetrics) {
+	if len(s.Nodes) != 4 || len(s.Commands) < 15 || len(s.Threads) != 3 || len(s.Errors) != len(classMetrics) ||
+		len(s.Users) != 3 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -273,6 +284,19 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 			figure{c.Name + " failed_command", float64(c.Failed), now.sum("keyway_command_errors_total", label)},
 			figure{c.Name + " total", float64(c.Total), now.sum("keyway_commands_total", label)})
 		calls += c.Calls
+	}
+	for _, u := range s.Users {
+		label := fmt.Sprintf("user=%q", u.Name)
+		all = append(all, figure{u.Name, float64(u.Clients), now.sum("keyway_user_clients", label)},
+			figure{u.Name + " commands", u.Commands, rate("keyway_user_commands_total", label)},
+			figure{u.Name + " errors", u.Errors, rate("keyway_user_command_errors_total", label)},
+			figure{u.Name + " total", float64(u.Total), now.sum("keyway_user_commands_total", label)},
+			figure{u.Name + " failed", float64(u.Failed), now.sum("keyway_user_command_errors_total", label)},
+			figure{u.Name + " p50", u.P50,
+				now.quantileOf("keyway_user_command_duration_seconds_bucket", label, before, 0.5)},
+			figure{u.Name + " p99", u.P99,
+				now.quantileOf("keyway_user_command_duration_seconds_bucket", label, before, 0.99)},
+			figure{u.Name + " waiting_command", float64(u.Waiting), now.sum("keyway_user_waiting_clients", label)})
 	}
 	threads, busiest := 0.0, 0.0
 	for _, thread := range s.Threads {

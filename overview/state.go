@@ -21,6 +21,7 @@ type State struct {
 	Nodes    []Node       `json:"nodes"`
 	Keyways  []Keyway     `json:"keyways"`
 	Commands []Command    `json:"commands"` // those used in the last minute, most calls first
+	Users    []User       `json:"users"`    // most commands first
 	Switch   *Switch      `json:"switch,omitempty"`
 	History  History      `json:"history"`
 	Events   []Event      `json:"events"` // the last ones, the newest first
@@ -133,6 +134,19 @@ type Command struct {
 	P99    float64 `json:"p99_seconds"`
 	Total  uint64  `json:"total"` // since keyway started
 	Failed uint64  `json:"errors_total"`
+}
+
+// User is a user of clients, or [metrics.OtherUsers].
+type User struct {
+	Name     string  `json:"name"`
+	Clients  int     `json:"clients"`
+	Waiting  int     `json:"waiting_clients"` // because of the user's limits
+	Commands float64 `json:"commands_per_second"`
+	Errors   float64 `json:"errors_per_second"`
+	P50      float64 `json:"p50_seconds"` // from a command's arrival to its whole reply
+	P99      float64 `json:"p99_seconds"`
+	Total    uint64  `json:"total"` // commands since keyway started
+	Failed   uint64  `json:"errors_total"`
 }
 
 // Switch is a change of the layout that is under way.

@@ -71,6 +71,9 @@ func (p *Prepared) Apply() {
 	defer s.users.mu.Unlock()
 	c.Workers.Users = s.chooseUsers(c)
 	s.adopt(c)()
+	if !c.Workers.OfNodes { // the nodes' users stay
+		s.users.places.keep(c.Workers.Users)
+	}
 	if !slices.Equal(before.Clients.Allow, c.Config.Clients.Allow) {
 		s.onThreads(closeForbidden)
 	}

@@ -193,7 +193,7 @@ func (s *Server) port() int {
 func (s *Server) workerOptions(o proxy.Options, index int) proxy.Options {
 	o.Backend.MaxQueued = s.host.budget.maxQueued()
 	o.HasRoom = s.host.hasRoom
-	o.Account = s.users.account
+	o.Account, o.HasPlace = s.users.account, s.users.places.has
 	o.MaxClients = int(s.maxClients.Load())
 	o.Version = s.o.Version
 	o.Process = s.process

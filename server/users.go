@@ -3,11 +3,13 @@ package server
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/audit"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
@@ -35,8 +37,38 @@ type users struct {
 	configured *acl.Users // what the configuration or the file has last said
 
 	accounts sync.Map // of users with limits, by name: *quota.Account
+	places   places
 
 	tasks sequence
+}
+
+// places are the users who are counted under their own names. The zero value has none.
+type places struct {
+	mu    sync.Mutex // never held for long, so that loops may lock it
+	names map[string]bool
+}
+
+// has reports whether a user has a place, and gives the user one if there is any left.
+func (p *places) has(user string, hasLimits bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.names[user]:
+		return true
+	case len(p.names) >= metrics.MaxUsers && !hasLimits:
+		return false
+	case p.names == nil:
+		p.names = map[string]bool{}
+	}
+	p.names[user] = true
+	return true
+}
+
+// keep takes the places of users who exist no more. All threads must have these users.
+func (p *places) keep(users *acl.Users) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.names, func(name string, _ bool) bool { return users.Named(name) == nil })
 }
 
 // sequence does what clients have asked for outside of loops, in the order in which they have.
@@ -163,6 +195,7 @@ func (s *Server) loadUsers(next *acl.Users, task proxy.UsersTask) {
 func (s *Server) setUsers(next *acl.Users, task proxy.UsersTask) {
 	s.users.now = next
 	s.onThreads(func(t *thread) { proxy.SetUsers(t.worker, next, task.By) })
+	s.users.places.keep(next)
 	s.log.Info("users changed", "command", task.Text, "client", task.Client, "user", task.User)
 }
 

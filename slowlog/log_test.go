@@ -165,8 +165,8 @@ func TestHistogramsAddUpThreads(t *testing.T) {
 		}
 	}
 	one := metrics.NewStats(command.Count)
-	one.Count(get, 3e3, false)
-	one.Count(get, 9e3, false)
+	one.Count(get, 3e3, false, new(metrics.UserStats))
+	one.Count(get, 9e3, false, new(metrics.UserStats))
 	recent := one.Recent(func(int) bool { return true })
 	threads := []map[int]metrics.Histogram{recent, recent}
 	want := "%1\r\n$3\r\nget\r\n%2\r\n$5\r\ncalls\r\n:4\r\n$14\r\nhistogram_usec\r\n%2\r\n:4\r\n:2\r\n:16\r\n:4\r\n"

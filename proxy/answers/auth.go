@@ -39,7 +39,7 @@ func authenticate(w *engine.Worker, s *engine.Session, a command.Args, user, pas
 		engine.LogUserRefusal(w, s, "its user has max_clients already", u.Name)
 		return errtext.MaxClients
 	}
-	s.User = u
+	engine.SetUser(s, u)
 	s.Set(engine.Authed)
 	w.Reads.Decide(s)
 	if changesDatabase {

@@ -230,6 +230,6 @@ func clientReply(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 	default:
 		return s.AnswerError(cmd, errtext.Syntax)
 	}
-	w.Count(cmd, w.Now, false)
+	w.Count(s, cmd, false)
 	return true
 }

@@ -322,7 +322,7 @@ type limiter interface {
 	Settle()
 	// Due is as in Feature, but it is exact.
 	Due() int64
-	// Count adds what is counted about the users with limits.
+	// Count adds what is counted about the users with limits to their rows.
 	Count(to *metrics.Snapshot)
 }
 

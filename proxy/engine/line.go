@@ -6,6 +6,7 @@ import (
 	"github.com/keyway-proxy/keyway/buffer"
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/journey"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
@@ -35,11 +36,12 @@ type Request struct {
 	reply      buffer.Parked
 	witnessed  WitnessedReply // nil: nobody else wants the reply
 	Merge      *Merger
-	prefix     *names.Prefix    // of the user who sent the command; nil: none
-	shape      names.Shape      // where the reply has names that are still whole
-	share      *quota.Share     // of the user whose commands under way are bounded, with this one; nil: of none
-	journey    *journey.Journey // nil: nothing is recorded of the command
-	Call       Call             // the only call of most requests
+	prefix     *names.Prefix      // of the user who sent the command; nil: none
+	shape      names.Shape        // where the reply has names that are still whole
+	share      *quota.Share       // of the user whose commands under way are bounded, with this one; nil: of none
+	tally      *metrics.UserStats // of the user who sent the command
+	journey    *journey.Journey   // nil: nothing is recorded of the command
+	Call       Call               // the only call of most requests
 }
 
 // ending appends to dst the client's reply to a request whose calls have all ended. The
@@ -57,6 +59,7 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 	r := s.Worker.requests.take()
 	r.Session, r.Command, r.start, r.Unfinished = s, cmd, s.Worker.Now, 1
 	r.Mute = s.Unanswered()
+	r.tally = s.tally
 	if s.User.Prefix != nil && cmd != nil {
 		r.prefix, r.shape = s.User.Prefix, names.ShapeOf(cmd)
 	}
@@ -87,7 +90,7 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 // earlier commands. It counts cmd, unless cmd is nil.
 func (s *Session) Answer(cmd *command.Command, reply []byte) {
 	if cmd != nil {
-		s.Worker.Count(cmd, s.Worker.Now, len(reply) > 0 && reply[0] == '-')
+		s.Worker.Count(s, cmd, len(reply) > 0 && reply[0] == '-')
 	}
 	if s.Worker.journeys.pending != nil {
 		s.Worker.journeys.answered(s, reply)
@@ -191,17 +194,17 @@ func (s *Session) AnswerError(cmd *command.Command, text string) bool {
 	return s.Reply(cmd, resp.AppendError(s.Worker.Scratch[:0], text))
 }
 
-// Count counts a command that began at start, and how long it took.
-func (w *Worker) Count(cmd *command.Command, start int64, failed bool) {
-	w.Stats.Count(cmd.ID, w.Now-start, failed)
+// Count counts a command of a client that keyway has answered at once.
+func (w *Worker) Count(s *Session, cmd *command.Command, failed bool) {
+	w.Stats.Count(cmd.ID, 0, failed, s.tally)
 }
 
 // counted counts the request's command, and how long it took, unless its client has chosen how long it waits.
 func (r *Request) counted(w *Worker, failed bool) {
 	if r.mayBlock {
-		w.Stats.CountUntimed(r.Command.ID, failed)
+		w.Stats.CountUntimed(r.Command.ID, failed, r.tally)
 	} else {
-		w.Count(r.Command, r.start, failed)
+		w.Stats.Count(r.Command.ID, w.Now-r.start, failed, r.tally)
 	}
 }
 

@@ -19,8 +19,10 @@ type Session struct {
 
 	Worker *Worker
 	id     uint64
-	index  int // in w.Sessions; -1: the client has left
-	State  State
+	index  int32 // in w.Sessions; -1: the client has left
+	// redirecting counts calls in flight that are sent again.
+	redirecting int32
+	State       State
 	aim
 	identity
 
@@ -29,11 +31,10 @@ type Session struct {
 	Unsent buffer.Output
 	Parked int // bytes of replies that wait for earlier ones
 
-	epoch       uint64          // the worker's epoch when last no call was in flight
-	Inflight    int             // calls that are not finished
-	redirecting int             // calls, of these, that are sent again
-	seq         uint64          // the number of the next request
-	WroteTo     freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
+	epoch    uint64          // the worker's epoch when last no call was in flight
+	Inflight int             // calls that are not finished
+	seq      uint64          // the number of the next request
+	WroteTo  freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
 
 	OpenedAt, ActiveAt int64 // time of connecting; time of the last traffic
 	LastCmd            *command.Command
@@ -159,7 +160,7 @@ func (w *Worker) Open(bind any, peer, local string) *Session {
 func open(w *Worker, bind any, id uint64, peer, local string) *Session {
 	s := &Session{
 		Bind: bind, Worker: w, id: id,
-		index:    len(w.Sessions),
+		index:    int32(len(w.Sessions)),
 		OpenedAt: w.Now, ActiveAt: w.Now,
 		epoch: w.epoch,
 		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState,

@@ -10,6 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/logins"
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/quota"
 	"github.com/keyway-proxy/keyway/resp"
@@ -18,14 +19,15 @@ import (
 // identity is who a client is.
 type identity struct {
 	User  *acl.User
-	Share *quota.Share  // of the user's account; nil: the user has no limits
-	Login *logins.Login // the client's account at the nodes; nil: keyway's own
+	Share *quota.Share       // of the user's account; nil: the user has no limits
+	Login *logins.Login      // the client's account at the nodes; nil: keyway's own
+	tally *metrics.UserStats // where the client's commands count
 }
 
 // UseUser makes the session one of another user. The user's limit of clients is looked at when
 // the client sends a command.
 func UseUser(s *Session, u *acl.User) {
-	s.User = u
+	SetUser(s, u)
 	if l := s.Worker.Limiter; l != nil && (u.Limits != nil || s.Share != nil) {
 		l.Arrive(s)
 	}
@@ -86,7 +88,7 @@ func useUsers(w *Worker, by *Session) {
 			LogUserRefusal(w, s, "its user has another prefix now", s.User.Name)
 			s.Kill()
 		case u != nil:
-			s.User = u
+			SetUser(s, u)
 			if w.Limiter != nil && (u.Limits != nil || s.Share != nil) {
 				w.Limiter.UserChanged(s)
 			}
@@ -100,6 +102,9 @@ func useUsers(w *Worker, by *Session) {
 			LogUserRefusal(w, s, "its user was removed", s.User.Name)
 			s.Kill()
 		}
+	}
+	if !w.Options.OfNodes {
+		forgetTallies(w)
 	}
 	for _, f := range w.Features {
 		f.UsersChanged()
@@ -222,7 +227,8 @@ func LogIn(w *Worker, s *Session, username, password string) bool {
 	if s.Login != l {
 		logOut(s)
 		l.Join()
-		s.Login, s.User = l, l.User()
+		s.Login = l
+		SetUser(s, l.User())
 		RenewConns(w, s)
 	}
 	s.Set(OfNodes | Authed)

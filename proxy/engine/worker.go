@@ -89,8 +89,9 @@ type clientSet struct {
 	Sessions []*Session
 	ByID     map[uint64]*Session
 	lastID   uint64
-	dirty    []*Session // sessions for Ready.Sessions
-	stalled  []*Session // sessions that wait until a connection has room
+	dirty    []*Session                    // sessions for Ready.Sessions
+	stalled  []*Session                    // sessions that wait until a connection has room
+	tallies  map[string]*metrics.UserStats // by the user's name, or metrics.OtherUsers
 }
 
 // scratchpad is what every command reuses.
@@ -398,9 +399,7 @@ func (w *Worker) Snapshot() metrics.Snapshot {
 	if w.Outside != nil {
 		w.Outside.Count(&s)
 	}
-	if w.Limiter != nil {
-		w.Limiter.Count(&s)
-	}
+	CountUsers(w, &s)
 	return s
 }
 

@@ -7,11 +7,11 @@ import (
 	"github.com/keyway-proxy/keyway/proxy/engine"
 )
 
-// listUsers answers KEYWAY USERS: the users with limits, those whose clients wait first.
+// listUsers answers KEYWAY USERS: all users, those whose clients wait first.
 func listUsers(w *engine.Worker, s *engine.Session, cmd *command.Command, _ command.Args) bool {
 	return w.Siblings.AskAll(s, cmd, func(o *engine.Worker) any {
 		part := new(metrics.Snapshot)
-		o.Limiter.Count(part)
+		engine.CountUsers(o, part)
 		return part
 	}, func(answers []any) []byte {
 		parts := make([]metrics.Snapshot, len(answers))

@@ -90,7 +90,7 @@ func (l *limiter) Join(s *engine.Session, u *acl.User) bool {
 		l.leave(s)
 		s.Share = share
 	}
-	s.User = u
+	engine.SetUser(s, u)
 	return true
 }
 
@@ -327,10 +327,14 @@ func (l *limiter) Due() int64 {
 // Count implements the engine's limiter.
 func (l *limiter) Count(to *metrics.Snapshot) {
 	for name, u := range l.users {
-		to.Users = append(to.Users, metrics.User{
-			Name: name, Clients: u.Clients, InFlight: u.Running, Waiting: u.count(),
-			Delayed: u.Delayed, Waited: metrics.Seconds(u.Waited), Refused: u.Refused, Excluded: u.Excluded,
-		})
+		at := slices.IndexFunc(to.Users, func(of metrics.User) bool { return of.Name == name })
+		if at < 0 {
+			at = len(to.Users)
+			to.Users = append(to.Users, metrics.User{Name: name})
+		}
+		of := &to.Users[at]
+		of.HasLimits, of.InFlight, of.Waiting, of.Delayed = true, u.Running, u.count(), u.Delayed
+		of.Waited, of.Refused, of.Excluded = metrics.Seconds(u.Waited), u.Refused, u.Excluded
 	}
 }
 

@@ -378,7 +378,7 @@ func unsubscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a co
 // confirmed the changes. It returns true if that is later.
 func replyWhenConfirmed(w *engine.Worker, s *engine.Session, cmd *command.Command, wait *subscribing) bool {
 	if listening.Get(s) == nil || wait.left == 0 && w.Options.Workers == 1 {
-		w.Count(cmd, w.Now, false)
+		w.Count(s, cmd, false)
 		s.Unanswered()
 		s.Tell(wait.reply)
 		return false

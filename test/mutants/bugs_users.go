@@ -188,4 +188,20 @@ var inUsers = []bug{
 		"if !may && s.Login == login", "if !may && s.Login != login",
 		"./test", "TestMonitorOfNodesUsersEnds",
 	},
+	{
+		"a command counts for the user who its client has become since", "proxy/engine/line.go",
+		"w.Stats.Count(r.Command.ID, w.Now-r.start, failed, r.tally)",
+		"w.Stats.Count(r.Command.ID, w.Now-r.start, failed, r.Session.tally)",
+		"./test", "TestFiguresByUser",
+	},
+	{
+		"what deleted users did is lost from the sum", "proxy/engine/tallies.go",
+		"		others.Add(t)\n", "		others.Add(new(metrics.UserStats))\n",
+		"./test", "TestUsersAreBounded",
+	},
+	{
+		"any number of users have figures of their own", "server/users.go",
+		"len(p.names) >= metrics.MaxUsers && !hasLimits", "len(p.names) >= 9*metrics.MaxUsers && !hasLimits",
+		"./test", "TestUsersAreBounded",
+	},
 }

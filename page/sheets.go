@@ -130,6 +130,30 @@ func commandsSheet(s *overview.State) *Sheet {
 	return sheet
 }
 
+// usersSheet lists what the clients of each user do.
+func usersSheet(s *overview.State) *Sheet {
+	sheet := &Sheet{ID: "users", Title: "Users", Note: "what their clients do, as in KEYWAY USERS", All: "KEYWAY USERS",
+		Empty: "No client has connected.",
+		Columns: []Column{{Name: "User"}, {Name: "Clients", Number: true},
+			{Name: "Waiting", Number: true, Help: "clients that wait because of the user's limits"},
+			{Name: "Commands/s", Number: true},
+			{Name: "p50", Number: true, Help: "half of the replies take no longer"},
+			{Name: "p99", Number: true, Help: "99 of 100 of the replies take no longer"},
+			{Name: "Errors/s", Number: true}, {Name: "Commands in all", Number: true},
+			{Name: "Errors in all", Number: true}}}
+	for _, u := range s.Users[:sheet.bound(len(s.Users), maxRows)] {
+		name := text(u.Name)
+		name.Head = true
+		sheet.Rows = append(sheet.Rows, Row{Cells: []Cell{name,
+			figure(number(float64(u.Clients)), float64(u.Clients)),
+			quiet(number(float64(u.Waiting)), float64(u.Waiting)),
+			quiet(number(u.Commands), u.Commands), figure(latency(u.P50), u.P50), figure(latency(u.P99), u.P99),
+			quiet(number(u.Errors), u.Errors), figure(number(float64(u.Total)), float64(u.Total)),
+			quiet(number(float64(u.Failed)), float64(u.Failed))}})
+	}
+	return sheet
+}
+
 // bound returns how many of count rows are shown, at most most, and notes how many are left out.
 func (s *Sheet) bound(count, most int) int {
 	s.More = max(0, count-most)

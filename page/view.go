@@ -88,6 +88,7 @@ func (s *Source) lists(ctx context.Context, state *overview.State) (all []*Sheet
 		list(ctx, s.BigKeys, func(all []bigkeys.Row) *Sheet { return bigSheet(all, now) }),
 		list(ctx, s.Slow, func(all []slowlog.Row) *Sheet { return slowSheet(all, now) }),
 		s.clientsSheet(ctx, state, clients.Query{Sort: "commands"}),
+		usersSheet(state),
 		list(ctx, s.Subscriptions, subscriptionsSheet),
 		list(ctx, s.Locks, locksSheet),
 		commandsSheet(state),

@@ -36,7 +36,7 @@ type Top struct {
 var keys = []struct {
 	key  byte
 	view View
-}{{'n', Nodes}, {'c', Commands}, {'k', HotKeys}, {'b', BigKeys}, {'l', Clients}, {'e', Events}}
+}{{'n', Nodes}, {'c', Commands}, {'u', Users}, {'k', HotKeys}, {'b', BigKeys}, {'l', Clients}, {'e', Events}}
 
 // ViewNamed returns the view of that name.
 func ViewNamed(name string) (View, error) {

@@ -132,6 +132,15 @@ var (
 		},
 		isBad: func(r Row) bool { return r.number("errors_per_second") > 0 },
 	}
+	Users = View{
+		Name: "users", Page: "/overview", List: "users", sortBy: "CMD/S", columns: []column{
+			text("USER", "name"), number("CLIENTS", "clients", whole),
+			number("WAITING", "waiting_clients", whole).droppedAs(1), number("CMD/S", "commands_per_second", count),
+			number("ERROR/S", "errors_per_second", count), number("TOTAL", "total", whole).droppedAs(2),
+			optional("P50", "p50_seconds", latency), optional("P99", "p99_seconds", latency),
+		},
+		isBad: func(r Row) bool { return r.number("waiting_clients") > 0 },
+	}
 	HotKeys = View{
 		Name: "keys", Page: "/hotkeys", List: "hotkeys", sortBy: "SHARE", param: "by", columns: []column{
 			text("KEY", "key"), text("NODE", "node"), number("SHARE", "share", percent).sortedAs("commands"),

@@ -194,8 +194,8 @@ func topCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show a running keyway, live: by node, command, key or client",
-		Long: "top shows how a running keyway is, what is wrong, and its nodes, commands, keys, clients or last\n" +
-			"changes. Keys choose what it shows and how it is sorted; the last line names them. Without a\n" +
+		Long: "top shows how a running keyway is, what is wrong, and its nodes, commands, users, keys, clients or\n" +
+			"last changes. Keys choose what it shows and how it is sorted; the last line names them. Without a\n" +
 			"terminal, or with --once, it prints one page. With --json it prints what is known as one object in\n" +
 			"a line, again and again unless --once is given.",
 		Args: noArguments,

@@ -48,6 +48,12 @@ func NewSample(count int, table *router.Table) *Sample {
 			{Name: "set", Calls: 8_904, Errors: 0.2, P50: 0.00033, P99: 0.0021, Total: 1_733_218_002, Failed: 316},
 			{Name: "hgetall", Calls: 201, P50: 0.0006, P99: 0.0044, Total: 40_331_909},
 			{Name: "keys", Calls: 0.2, P50: 0.18, P99: 0.21, Total: 41}},
+		Users: []overview.User{
+			{Name: "checkout", Clients: 1204, Waiting: 3, Commands: 41_200, Errors: 0.1, P50: 0.0003, P99: 0.0018,
+				Total: 8_120_334_120, Failed: 92},
+			{Name: "report", Clients: 63, Commands: 6_998, Errors: 0.3, P50: 0.00035, P99: 0.0024, Total: 1_465_550_070,
+				Failed: 228},
+			{Name: "other users", Clients: 17, Commands: 12, P50: 0.0003, P99: 0.0019, Total: 41_009}},
 		Threads: []overview.Thread{{Index: 0, Busy: 0.41, Clients: 640, Commands: 24_010},
 			{Index: 1, Busy: 0.435, Clients: 644, Commands: 24_200}},
 		Events: []overview.Event{

@@ -43,6 +43,7 @@ var logged = []struct{ kind, message string }{
 	{NodeEvent, "a node can serve its keys again"},
 	{NodeEvent, "the node has lost its register"},
 	{NodeEvent, "a node refuses a user of clients that are connected"},
+	{NodeEvent, "a node refuses connections for"},
 	{TopologyEvent, "topology changed"},
 	{TopologyEvent, "cannot read the topology"},
 	{TopologyEvent, "can read the topology again"},

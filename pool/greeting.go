@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/register"
@@ -43,6 +44,9 @@ type Setup struct {
 	// Account, if not nil, is used instead of that of the Config. It may be replaced at any
 	// time; the next greeting uses it.
 	Account *Account
+	// Extra names what the link is for, if a node that refuses its greeting may serve all other
+	// connections.
+	Extra string
 	// Prelude, if not nil, returns one more command of the greeting. While the command is
 	// empty, the greeting waits for ResumeGreeting.
 	Prelude func() []byte
@@ -480,9 +484,12 @@ func Renew(l *Link, now int64, reason string) {
 	}
 }
 
+// refuses begins the reason why a link is down whose greeting the node has refused. The node's error follows.
+const refuses = "the node refuses: "
+
 // RefusesUser begins the reason why a link is down whose User the node refuses. The node's error
 // follows.
-const RefusesUser = "the node refuses: the client's user: "
+const RefusesUser = refuses + "the client's user: "
 
 // refuse ends an attempt to connect that the node answered with an error. LOADING and
 // MASTERDOWN count too: such a node serves no key. BUSY lasts until the script ends.
@@ -493,8 +500,9 @@ func (l *Link) refuse(now int64, text []byte) {
 		l.fail(now, RefusesUser+string(text))
 		return
 	}
+	l.refusedCommand = nameOf(l.greeting.frame)
 	if !isBusy(text) {
-		reason := "the node refuses: " + string(text)
+		reason := refuses + string(text)
 		l.passwordRefused = RefusesPassword(text)
 		if l.passwordRefused && l.account().Renewed && l.dialing.failures < renewals {
 			postpone(l, now, reason)
@@ -506,6 +514,29 @@ func (l *Link) refuse(now int64, text []byte) {
 	l.fail(now, string(text))
 	l.dialing.failures = 1
 	l.dialing.retryAt = now + l.backoff()
+}
+
+// nameOf returns the name of the first command of a frame, without its arguments, which may be secret.
+func nameOf(frame []byte) string {
+	var p resp.Parser
+	if _, st, err := p.Next(frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
+		return ""
+	}
+	name := string(p.Arg(0))
+	if p.Len() > 1 && (name == "CLIENT" || name == "FUNCTION") {
+		name += " " + string(p.Arg(1))
+	}
+	return name
+}
+
+// RefusedCommand returns which command of the greeting the node has refused at the last attempt of a link, and
+// the error; empty: the attempt has ended otherwise.
+func RefusedCommand(l *Link) (command, reason string) {
+	reason, ok := strings.CutPrefix(l.reason, refuses)
+	if !ok && !strings.HasPrefix(reason, "BUSY ") {
+		return "", ""
+	}
+	return l.refusedCommand, reason
 }
 
 // RefusesPassword reports whether an error reply says that the user or the password is wrong, or

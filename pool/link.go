@@ -74,6 +74,7 @@ type Link struct {
 	served     bool // a request has been answered in this Ready state
 	// passwordRefused says that the node has refused the password at the last attempt.
 	passwordRefused bool
+	refusedCommand  string // of the greeting, at the last attempt that the node has refused
 
 	queue    sendQueue
 	input    input

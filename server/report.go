@@ -65,6 +65,13 @@ func (r *reports) lost(l *pool.Link) {
 		}
 		return
 	}
+	if command, reason := pool.RefusedCommand(l); command != "" && l.Extra != "" { // the node itself is well
+		if r.isDue("refused "+l.Extra+" of "+name, time.Hour) {
+			r.log.Warn("a node refuses connections for "+l.Extra, "node", name, "addr", l.Addr, "command", command,
+				"reason", reason, "remedy", r.remedy(l))
+		}
+		return
+	}
 	if r.setDown(name+" "+l.Addr, true) {
 		r.log.Warn("node unreachable", "node", name, "addr", l.Addr, "reason", l.Reason(),
 			"remedy", r.remedy(l))

@@ -16,8 +16,9 @@ type Set struct {
 	// Conns are first those for RESP2 and database 0, then as many for each other mode that clients
 	// use.
 	Conns     []*pool.Conn
-	Retired   []*pool.Conn // replies are still due on them
-	refusedAt int64        // when the node last refused a connection that replaced another
+	Retired   []*pool.Conn       // replies are still due on them
+	refusedAt int64              // when the node last refused a connection that replaced another
+	ended     metrics.Connection // of connections that were none of these
 }
 
 // refusedFor is how long after a refusal no connection to the node is replaced.
@@ -216,11 +217,25 @@ func (s *Set) Count(to *metrics.Node) {
 		}
 		to.AddConnection(&c.Stats)
 	}
+	to.AddConnection(&s.ended)
 	for _, c := range slices.Concat(s.Conns, s.Retired) {
-		to.InFlight += c.InFlight()
-		to.InFlightBytes += c.InFlightBytes()
-		to.Queued += c.Waiting()
+		countWaiting(c, to)
 	}
+}
+
+// CountOther adds what is counted about another connection to the node.
+func CountOther(c *pool.Conn, to *metrics.Node) {
+	to.AddConnection(&c.Stats)
+	countWaiting(c, to)
+}
+
+// KeepCounts makes Count include another connection to the node, which is not used any more.
+func (s *Set) KeepCounts(c *pool.Conn) { s.ended.AddConnection(&c.Stats) }
+
+func countWaiting(c *pool.Conn, to *metrics.Node) {
+	to.InFlight += c.InFlight()
+	to.InFlightBytes += c.InFlightBytes()
+	to.Queued += c.Waiting()
 }
 
 // moveStats moves one connection's counters to another, except dials: these distinguish

@@ -24,6 +24,8 @@ type Feature interface {
 	CloseNode(n *Node, reason string)
 	// Conns returns the feature's connections to a node that carry clients' requests.
 	Conns(n *Node) []*pool.Conn
+	// CountConns adds what is counted about connections to a node that carry requests for all clients.
+	CountConns(n *Node, to *metrics.Node)
 	// OnReject is called when keyway refuses a command before it begins.
 	OnReject(s *Session, cmd *command.Command)
 	// Leave is called when a client has left, and after RESET.
@@ -54,6 +56,7 @@ type Inactive struct{}
 func (Inactive) Layout(bool)                         {}
 func (Inactive) CloseNode(*Node, string)             {}
 func (Inactive) Conns(*Node) []*pool.Conn            { return nil }
+func (Inactive) CountConns(*Node, *metrics.Node)     {}
 func (Inactive) OnReject(*Session, *command.Command) {}
 func (Inactive) StateChanged(*Session)               {}
 func (Inactive) Describe(*Session, *clients.Client)  {}

@@ -272,6 +272,7 @@ func (n *Node) snapshot(master bool) metrics.Node {
 		Exclusive: n.exclusive, Moved: n.movedCount, Ask: n.askCount, Retried: n.retryCount, FailedCommands: n.failed}
 	for _, f := range n.Worker.Features {
 		s.Exclusive += len(f.Conns(n))
+		f.CountConns(n, &s)
 	}
 	n.Shared.Count(&s)
 	return s

@@ -4,9 +4,11 @@ import (
 	"math"
 	"slices"
 
+	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/resp"
+	"github.com/keyway-proxy/keyway/shared"
 )
 
 // trackingConn is keyway's own connection to a node, which tracks what is read over it.
@@ -40,7 +42,7 @@ func (of *cache) connOf(n *engine.Node) *trackingConn {
 		return nil
 	}
 	c := &trackingConn{of: of, node: n, conn: n.NewConn()}
-	c.conn.RESP3, c.conn.Pushes = true, c
+	c.conn.RESP3, c.conn.Pushes, c.conn.Extra = true, c, "near_cache"
 	c.conn.Prelude = func() []byte { return trackingFrame }
 	of.conns = append(of.conns, c)
 	return c
@@ -149,9 +151,19 @@ func (of *cache) closeConns(which func(*trackingConn) bool) {
 		}
 		c.dropAll()
 		c.conn.Pushes = noMore{}
+		c.node.Shared.KeepCounts(c.conn)
 		of.w.LinksToClose = append(of.w.LinksToClose, &c.conn.Link)
 		return true
 	})
+}
+
+// CountConns implements engine.Feature.
+func (of *cache) CountConns(n *engine.Node, to *metrics.Node) {
+	for _, c := range of.conns {
+		if c.node == n {
+			shared.CountOther(c.conn, to)
+		}
+	}
 }
 
 // CloseNode implements engine.Feature.

@@ -115,7 +115,7 @@ func (t *tracking) Conn(n *engine.Node) *pool.Conn {
 		c.Mode = s.Mode()
 		c.CheckEvery = t.w.Options.CheckEvery
 		c.Prelude = func() []byte { return t.prelude(n) }
-		c.Pushes = t
+		c.Pushes, c.Extra = t, "CLIENT TRACKING"
 		if !s.Has(engine.RESP3) {
 			engine.FeatureOf[*trackers](t.w).openInvalidationFeed(n)
 		}
@@ -295,7 +295,7 @@ func (of *trackers) openInvalidationFeed(n *engine.Node) *pool.Conn {
 	c := of.invalidationFeeds[n]
 	if c == nil {
 		c = n.NewConn()
-		c.RESP3, c.Pushes = true, invalidationFeed{of}
+		c.RESP3, c.Pushes, c.Extra = true, invalidationFeed{of}, "CLIENT TRACKING"
 		c.Open(of.w.Now)
 		of.invalidationFeeds[n] = c
 	}

@@ -60,6 +60,16 @@ var inNear = []bug{
 		"./proxy", "TestNearLost",
 	},
 	{
+		"the node's figures lack the tracking connection", "proxy/engine/node.go",
+		"		f.CountConns(n, &s)\n", "",
+		"./test", "TestNearCacheInTheFiguresOfNodes",
+	},
+	{
+		"a node that refuses CLIENT TRACKING is unreachable", "proxy/near/tracking.go",
+		"c.conn.Extra = true, c, \"near_cache\"", "c.conn.Extra = true, c, \"\"",
+		"./test", "TestNearCacheThatTheNodeRefuses",
+	},
+	{
 		"values survive FLUSHALL at the node", "proxy/near/tracking.go",
 		"	if !ok || resp.IsNull(keys) { // all keys\n		c.dropAll()\n", "	if !ok || resp.IsNull(keys) {\n",
 		"./proxy", "TestNearFlush",

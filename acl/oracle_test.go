@@ -13,7 +13,7 @@ import (
 )
 
 // parse returns the arguments of a command, and the command.
-func parse(t *testing.T, args ...string) (*command.Command, command.Args) {
+func parse(t testing.TB, args ...string) (*command.Command, command.Args) {
 	t.Helper()
 	p := new(resp.Parser)
 	if _, st, err := p.Next(resp.AppendCommand(nil, args...), &resp.DefaultLimits); err != nil || st != resp.Ready {

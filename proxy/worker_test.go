@@ -108,6 +108,24 @@ func benchmarkPipeline(b *testing.B, o Options) {
 	}
 }
 
+// BenchmarkSplit16 sends 16 MGETs of ten keys, which lie on two nodes, and merges the replies.
+func BenchmarkSplit16(b *testing.B) {
+	r := newRig(b, Options{})
+	in := []byte(strings.Repeat(cmd("MGET", onA, onB, onA, onB, onA, onB, onA, onB, onA, onB), 16))
+	value := "$64\r\n" + strings.Repeat("v", 64) + "\r\n"
+	replies := []byte(strings.Repeat("*5\r\n"+strings.Repeat(value, 5), 16))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.turn(in, func() {
+			r.shared(1).Received(replies, r.now)
+			r.shared(0).Received(replies, r.now)
+		})
+	}
+	if !r.answered() {
+		b.Fatal("commands are left unanswered")
+	}
+}
+
 // TestConnectionsOfOneTurnCount: clients whose commands arrive in one turn get only so many connections of
 // their own as the process has files for. They are opened when the turn ends.
 func TestConnectionsOfOneTurnCount(t *testing.T) {

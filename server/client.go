@@ -146,20 +146,39 @@ func (c *client) close() {
 	c.t.dismiss()
 }
 
+// withFewest returns the thread that a new client should get: the one with the fewest clients, or t
+// if it has hardly more. The kernel spreads connections over the threads' sockets by chance, so of
+// 50 clients one thread of two may get 33.
+func withFewest(t *thread) *thread {
+	best, least, own := t, t.clients.Load(), t.clients.Load()
+	for _, other := range t.srv.threads {
+		if n := other.clients.Load(); n < least {
+			best, least = other, n
+		}
+	}
+	if own-least <= own/16 {
+		return t // handing a client over costs more than it would gain
+	}
+	return best
+}
+
 // admit counts a new client, and reports whether there is room for it. If there is not,
-// the client is not counted.
+// the client is not counted. Another thread may call it for t.
 func (t *thread) admit() bool {
-	t.srv.host.open.Add(1)
-	if t.srv.clients.Add(1) > t.srv.maxClients.Load() || !t.srv.host.hasRoom(0) {
+	if count(t, 1) > t.srv.maxClients.Load() || !t.srv.host.hasRoom(0) {
 		t.dismiss()
 		return false
 	}
 	return true
 }
 
-func (t *thread) dismiss() {
-	t.srv.clients.Add(-1)
-	t.srv.host.open.Add(-1)
+func (t *thread) dismiss() { count(t, -1) }
+
+// count counts n clients more, and returns how many all threads have.
+func count(t *thread, n int64) int64 {
+	t.clients.Add(n)
+	t.srv.host.open.Add(n)
+	return t.srv.clients.Add(n)
 }
 
 // farewell is what a client needs that keyway closes because it stops. keyway first ends what it

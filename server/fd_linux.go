@@ -168,7 +168,8 @@ func (a *acceptor) serve(n int, sa unix.Sockaddr) {
 		keepAlive(n, 300, 100) // as Redis does (tcp-keepalive)
 	}
 	from := originOf(peer, netip.AddrPort{}, a.ln.Addr())
-	if !a.t.admit() {
+	t := withFewest(a.t)
+	if !t.admit() {
 		if reply := a.t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
 			_, _ = unix.Write(n, reply)
 		}
@@ -176,15 +177,22 @@ func (a *acceptor) serve(n int, sa unix.Sockaddr) {
 		unix.Close(n)
 		return
 	}
-	f, err := newFD(a.t.loop, n, nil, true, false) // await or enter sets the handler
-	switch {
-	case err != nil:
-		a.t.dismiss()
-	case balancers != nil:
-		a.t.await(a.of, f, peer, a.ln.Addr())
-	default:
-		a.t.enter(cfg, f, from, nil)
+	begin := func() {
+		f, err := newFD(t.loop, n, nil, true, false) // await or enter sets the handler
+		switch {
+		case err != nil:
+			t.dismiss()
+		case balancers != nil:
+			t.await(a.of, f, peer, a.ln.Addr())
+		default:
+			t.enter(cfg, f, from, nil)
+		}
 	}
+	if t == a.t {
+		begin()
+		return
+	}
+	t.loop.Post(begin)
 }
 
 // tick resumes accepting after a pause.

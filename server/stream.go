@@ -206,7 +206,8 @@ func (s *Server) acceptStreams(t *thread, of *listener, ln net.Listener) {
 			continue
 		}
 		pause = 0
-		t.loop.Post(func() { t.receiveStream(of, conn, ln.Addr()) })
+		to := withFewest(t)
+		to.loop.Post(func() { to.receiveStream(of, conn, ln.Addr()) })
 	}
 }
 

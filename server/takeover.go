@@ -101,8 +101,7 @@ func open(t *thread, from *upgrade.Conn, m upgrade.Message, written *proxy.Writt
 		sock.Close()
 		return err
 	}
-	t.srv.host.open.Add(1)
-	t.srv.clients.Add(1)
+	count(t, 1)
 	t.srv.reports.client("client taken over", c)
 	return nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/keyway-proxy/keyway/loop"
@@ -14,7 +15,8 @@ const readSize = 128 << 10
 type thread struct {
 	srv       *Server
 	index     int
-	weight    *weight // its share of the host's memory
+	weight    *weight      // its share of the host's memory
+	clients   atomic.Int64 // that were admitted for it
 	loop      *loop.Loop
 	worker    *proxy.Worker
 	newWorker func(now int64) *proxy.Worker // makes worker when the thread begins

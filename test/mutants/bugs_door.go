@@ -3,6 +3,11 @@ package main
 // atDoor are planted in what decides which connections become clients.
 var atDoor = []bug{
 	{
+		"each thread keeps the clients that the kernel gave it", "server/client.go",
+		"own-least <= own/16", "own-least <= own",
+		"./test", "TestClientsSpreadEvenly",
+	},
+	{
 		"anybody may announce the address of a client", "server/accept.go",
 		"	case balancers.Contain(peer.Addr()):\n", "	case true:\n",
 		"./test", "TestProxyProtocolRefusals",

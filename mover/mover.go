@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/keyway-proxy/keyway/migrate"
@@ -46,7 +47,10 @@ type View struct {
 }
 
 const (
-	lookInterval = time.Second
+	lookInterval = time.Second // between two looks of the process that moves keys, and of the next in line
+	// maxInterval is that of those who are far behind in the line; see interval.
+	maxInterval  = time.Minute
+	nextInLine   = 8
 	lookTimeout  = 2 * time.Second
 	fallbackTime = 3 * time.Second // that a keyway has to be seen, before a command takes its place
 	findInterval = 5 * time.Second // between two questions where the nodes are, while the home does not answer
@@ -81,9 +85,21 @@ func Run(ctx context.Context, o Options) {
 	for ctx.Err() == nil && !m.turn(ctx) {
 		select {
 		case <-ctx.Done():
-		case <-time.After(lookInterval):
+		case <-time.After(m.interval()):
 		}
 	}
+}
+
+// interval returns the time between two looks. The home lists all its clients for each, so only the processes that
+// are next in line look often: thousands of processes together look some thirty times a second.
+func (m *mover) interval() time.Duration {
+	place := slices.IndexFunc(m.seen.Processes, func(p Process) bool { return p.ID == m.seen.Own.ID })
+	if place < nextInLine {
+		return lookInterval
+	}
+	behind := time.Duration(place / nextInLine)
+	last := max(maxInterval, time.Duration(len(m.seen.Processes))*lookInterval/nextInLine)
+	return min(behind*behind*lookInterval, last)
 }
 
 // turn looks once, and does what follows from that.

@@ -123,6 +123,8 @@ func (of *part) Name(epoch int64, state string) string {
 	return wiring.MemberName(of.p.cfg.Load(), epoch, state)
 }
 
+func (of *part) Keyways() int { return server.Keyways(of.p.srv) }
+
 func (of *part) Prepare(ctx context.Context, plan *register.Plan) error {
 	ready, err := wiring.PrepareChange(ctx, of.p.srv, of.p.cfg.Load(), plan, of.p.log)
 	of.p.prepared.Store(ready)

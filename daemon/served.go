@@ -71,7 +71,7 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 		return nil, err
 	}
 	wiring.LogInForce(cfg, p.log)
-	if p.keys, err = wiring.Admit(ctx, cfg, p.log); err != nil {
+	if p.keys, err = wiring.Admit(ctx, cfg, p.log, p.countKeyways); err != nil {
 		return nil, err
 	}
 	asked := p.console()
@@ -89,6 +89,13 @@ func (r *running) newServed(ctx context.Context, cfg *config.Config) (*served, e
 	p.sampler = p.newSampler()
 	p.page = p.newPage()
 	return p, nil
+}
+
+// countKeyways says how many keyways serve the pool's nodes. Before the pool has a server, nobody needs that.
+func (p *served) countKeyways(n int) {
+	if p.srv != nil {
+		server.SetKeyways(p.srv, n)
+	}
 }
 
 // start serves the pool until r.ctx ends or the pool is removed.
@@ -125,7 +132,7 @@ func (p *served) start() {
 func (p *served) observe(cfg *config.Config, keys *guard.Guard) {
 	ctx, stop := context.WithCancel(p.beside)
 	o := &observers{
-		survey: wiring.NewSurvey(cfg, p.log, p.srv.Table), slots: wiring.NewMigrations(cfg, p.srv.Table), keys: keys,
+		survey: wiring.NewSurvey(cfg, p.log, p.srv), slots: wiring.NewMigrations(cfg, p.srv.Table), keys: keys,
 		stop: stop,
 	}
 	p.of.watchers.Go(func() { o.slots.Run(ctx) })
@@ -276,7 +283,7 @@ func (p *served) use(next *config.Config, changes []config.Change) {
 		p.logProtected(next)
 	}
 	if slices.ContainsFunc(changes, concernsObservers) {
-		p.observe(next, wiring.NewGuard(next, p.log))
+		p.observe(next, wiring.NewGuard(next, p.log, p.countKeyways))
 	}
 	if slices.ContainsFunc(changes, concernsLockNodes) {
 		p.surveyLocks(next)

@@ -101,6 +101,32 @@ func TestLooksComeOftenEnough(t *testing.T) {
 	}
 }
 
+// Many who look at the same nodes look less often, but at least twice within the permitted lag. As long as nothing is
+// known of a replica, they look as often as few do, for a while.
+func TestManyLookLessOften(t *testing.T) {
+	for lag, every := range map[time.Duration]int64{
+		0: 10_000 * ms, time.Second: 500 * ms, 10 * time.Second: 5_000 * ms, time.Hour: 10_000 * ms,
+	} {
+		r, known := NewReplicas(lag), Node{fresh: 3}
+		r.SetLookers(10 * looksPerSecond)
+		if r.Begin(7); r.Next() != 7+every {
+			t.Errorf("lag %v: the next look is at %d, want %d", lag, r.Next(), 7+every)
+		}
+		unknown, now := NewNode(), int64(7)
+		for range maxHurried {
+			r.See(&known)
+			if r.See(&unknown); r.Next() != now+int64(r.least()) {
+				t.Fatalf("lag %v: nobody looks again until %d", lag, r.Next())
+			}
+			now = r.Next()
+			r.Begin(now)
+		}
+		if r.See(&unknown); r.Next() != now+every {
+			t.Errorf("lag %v: many go on to look often at a replica that cannot be judged", lag)
+		}
+	}
+}
+
 // The offsets of a busy master are bounded, and go far back.
 func TestOffsetsAreBounded(t *testing.T) {
 	m := NewNode()

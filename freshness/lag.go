@@ -25,6 +25,13 @@ const (
 	lookMin    = 20 * time.Millisecond // bounds of the interval between two looks
 	lookMax    = 100 * time.Millisecond
 	maxOffsets = 128 // recorded for each master
+
+	// looksPerSecond is how many looks a node gets in a second from all threads of all keyways, if their
+	// permitted lag allows that: less than one percent of its processor.
+	looksPerSecond = 100
+	// maxHurried is how many looks follow each other at the shortest interval, however many threads look, when
+	// nothing is known of a replica.
+	maxHurried = 20
 )
 
 // Replicas says when to look at the replicas, and which of them may be read.
@@ -32,6 +39,11 @@ type Replicas struct {
 	maxLag time.Duration
 	next   int64 // time of the next look
 	oldest int64 // freshness of the replica with the largest lag, at the last look
+
+	lookers   int   // threads of all keyways that look at the same nodes
+	isUnknown bool  // nothing was known of a replica at the last look
+	hurried   int   // looks in a row at which that was so
+	begun     int64 // time of the last look
 }
 
 // NewReplicas returns a Replicas that permits reads up to this lag; 0: any known lag.
@@ -49,21 +61,45 @@ func (r *Replicas) Begin(now int64) bool {
 	if now < r.next {
 		return false
 	}
-	r.next, r.oldest = now+r.every(), now
+	if r.hurried++; !r.isUnknown {
+		r.hurried = 0
+	}
+	r.begun, r.next, r.oldest, r.isUnknown = now, now+r.every(), now, false
 	return true
 }
 
+// SetLookers says how many threads of all keyways look at the same nodes.
+func (r *Replicas) SetLookers(n int) { r.lookers = n }
+
 // every returns the interval between two looks. It is a small part of the permitted lag,
-// since a look compares a replica with the master's offset at an earlier look.
+// since a look compares a replica with the master's offset at an earlier look. If many look at the same
+// nodes, it is longer, but at most half of the permitted lag.
 func (r *Replicas) every() int64 {
-	if r.maxLag == 0 {
-		return int64(lookMax)
+	least, most := r.least(), time.Duration(math.MaxInt64)
+	if r.maxLag > 0 {
+		most = max(r.maxLag/2, least)
 	}
-	return int64(min(max(r.maxLag/5, lookMin), lookMax))
+	return int64(min(max(least, time.Duration(r.lookers)*time.Second/looksPerSecond), most))
+}
+
+// least returns the interval between two looks of few.
+func (r *Replicas) least() time.Duration {
+	if r.maxLag == 0 {
+		return lookMax
+	}
+	return min(max(r.maxLag/5, lookMin), lookMax)
 }
 
 // See records the freshness of a replica.
-func (r *Replicas) See(replica *Node) { r.oldest = min(r.oldest, replica.fresh) }
+func (r *Replicas) See(replica *Node) {
+	r.oldest = min(r.oldest, replica.fresh)
+	if replica.fresh == never {
+		r.isUnknown = true
+		if r.hurried < maxHurried {
+			r.next = min(r.next, r.begun+int64(r.least()))
+		}
+	}
+}
 
 // Oldest returns a time whose writes all replicas have, as far as known at the last look.
 func (r *Replicas) Oldest() int64 { return r.oldest }

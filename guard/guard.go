@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/topology"
 )
@@ -16,6 +17,11 @@ import (
 const (
 	interval = time.Hour   // between looks at a node that could be judged, give or take a tenth
 	maxRetry = time.Minute // between looks at a node that could not be judged
+
+	// How many looks a node gets in a second from all keyways: at its keys, and when it could not be judged.
+	// A look at keys takes some milliseconds of the node's time.
+	looksPerSecond   = 0.3
+	retriesPerSecond = 5
 
 	// noteworthy is the change of a node's ratio that is logged. Samples differ by chance.
 	noteworthy = 0.05
@@ -30,6 +36,9 @@ type Options struct {
 	// Placement is the hash of all that decides where keys go, as in ConnectionName.
 	Placement string
 	Log       *slog.Logger // nil: no log
+	// Counted, if not nil, gets the number of keyways that serve the nodes, this one included, whenever a
+	// node has listed its clients.
+	Counted func(keyways int)
 	// Variants returns other ways to place keys, the likeliest first. It is called only to
 	// explain a refusal.
 	Variants func() []Variant
@@ -106,9 +115,11 @@ func (g *Guard) Start(ctx context.Context, t *router.Table) error {
 }
 
 // Run looks at the nodes of table() until ctx ends: at the keys of each once an hour, and
-// more often at those that could not be asked, and at its clients once a minute.
+// more often at those that could not be asked, and at its clients once a minute. Many keyways look less often. If
+// there is nothing to guard, Run only counts the keyways.
 func (g *Guard) Run(ctx context.Context, table func() *router.Table) {
 	if g.o.Off || table().Clustered() {
+		g.peers.runCensus(ctx, table)
 		return
 	}
 	var looking sync.WaitGroup
@@ -186,12 +197,13 @@ func (g *Guard) record(s Sample) {
 	}
 	if s.Err != nil {
 		f.failed++
-		f.due = time.Now().Add(min(tick<<min(f.failed, 10), maxRetry))
+		least := min(tick<<min(f.failed, 10), maxRetry)
+		f.due = time.Now().Add(control.Interval(least, g.peers.count(), retriesPerSecond))
 		g.mu.Unlock()
 		return
 	}
 	f.failed, f.last, f.judged = 0, s, true
-	f.due = time.Now().Add(jittered(interval))
+	f.due = time.Now().Add(jittered(control.Interval(interval, g.peers.count(), looksPerSecond)))
 	was := f.logged
 	changed := level(s) != level(was) || math.Abs(s.Ratio()-was.Ratio()) >= noteworthy
 	if changed {

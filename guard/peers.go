@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/topology"
 )
@@ -17,8 +19,10 @@ import (
 const (
 	firstPeers   = 5 * time.Second // after the start: others may have started at the same time
 	peerInterval = time.Minute     // between looks at a node's clients, give or take a tenth
-	peerBytes    = 256 << 10       // of CLIENT LIST; a longer answer makes the intervals longer in proportion
-	secondLook   = time.Second     // before a refusal: a keyway that is being replaced may be about to end
+	// peerBytes is how much of CLIENT LIST all keyways together read from a node in a second: half a percent of
+	// its processor. Longer lists, and more keyways, make the intervals longer in proportion.
+	peerBytes  = 1 << 20
+	secondLook = time.Second // before a refusal: a keyway that is being replaced may be about to end
 )
 
 // peer is a keyway whose connections a node lists.
@@ -38,9 +42,11 @@ type peers struct {
 	timeout time.Duration
 	log     *slog.Logger
 	list    func(ctx context.Context, n router.Node) (clients string, err error)
+	counted func(keyways int)
 
 	mu    sync.Mutex
 	nodes map[string]*listing // by the node's name
+	found int                 // keyways in a census
 }
 
 // listing is what is known about the clients of a node.
@@ -56,9 +62,12 @@ func (l *listing) dueAt() time.Time { return l.due }
 func newPeers(o Options) *peers {
 	p := &peers{
 		self: o.Placement, as: o.Accounts, timeout: o.Timeout, log: o.Log,
-		nodes: map[string]*listing{},
+		nodes: map[string]*listing{}, counted: o.Counted,
 	}
 	p.list = p.ask
+	if p.counted == nil {
+		p.counted = func(int) {}
+	}
 	return p
 }
 
@@ -125,7 +134,11 @@ func (p *peers) look(ctx context.Context, t *router.Table, ids []router.NodeID) 
 
 // record keeps what a node has answered.
 func (p *peers) record(node, clients string, err error) {
-	wait := max(peerInterval, peerInterval*time.Duration(len(clients))/peerBytes)
+	listed := Keyways(clients)
+	if err == nil {
+		defer func() { p.counted(p.count()) }()
+	}
+	wait := peerWait(len(listed), len(clients), 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.nodes[node]
@@ -135,8 +148,64 @@ func (p *peers) record(node, clients string, err error) {
 	}
 	l.due = time.Now().Add(jittered(wait))
 	if err == nil {
-		l.others, l.all = disagreeing(node, clients, p.self), Keyways(clients)
+		l.others, l.all = disagreeing(node, clients, p.self), listed
 	}
+}
+
+// peerWait returns the interval at which each of the keyways should ask one of the nodes for a list of this
+// many bytes.
+func peerWait(keyways, bytes, nodes int) time.Duration {
+	return control.Interval(peerInterval, keyways*bytes, float64(peerBytes*nodes))
+}
+
+// count returns how many keyways serve the nodes, as far as known, this one included.
+func (p *peers) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := max(p.found, 1)
+	for _, l := range p.nodes {
+		n = max(n, len(l.all))
+	}
+	return n
+}
+
+// runCensus counts the keyways until ctx ends. It asks one node of table() at a time, which stands for all: each
+// keyway is connected to each.
+func (p *peers) runCensus(ctx context.Context, table func() *router.Table) {
+	for wait := firstPeers; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(jittered(wait)):
+		}
+		t := table()
+		owners := t.Owners()
+		if len(owners) == 0 {
+			continue
+		}
+		n := t.Nodes[owners[rand.N(len(owners))]]
+		clients, err := p.listWithin(ctx, n)
+		if err != nil {
+			p.log.Debug("cannot ask the node for its clients", "node", n.Name, "addr", n.Addr, "error", err)
+			wait = peerInterval
+			continue
+		}
+		listed := len(Keyways(clients))
+		wait = peerWait(listed, len(clients), len(owners))
+		p.mu.Lock()
+		p.found = listed
+		p.mu.Unlock()
+		p.counted(p.count())
+	}
+}
+
+func (p *peers) listWithin(ctx context.Context, n router.Node) (clients string, err error) {
+	if n.Addr == "" {
+		return "", topology.ErrNoAddress
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	return p.list(ctx, n)
 }
 
 // disagreeing returns the keyways in a reply to CLIENT LIST that have another placement
@@ -166,10 +235,12 @@ type Keyway struct{ Instance, Host, Placement string }
 
 // Keyways returns the keyways in a reply to CLIENT LIST, each once.
 func Keyways(clients string) (all []Keyway) {
+	seen := map[Keyway]bool{}
 	for line := range strings.Lines(clients) {
 		p := parsePeer(line)
 		k := Keyway{p.instance, p.host, p.placement}
-		if p.instance != "" && !slices.Contains(all, k) {
+		if p.instance != "" && !seen[k] {
+			seen[k] = true
 			all = append(all, k)
 		}
 	}

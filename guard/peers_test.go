@@ -24,6 +24,45 @@ func client(addr, name string) string {
 		addr, name)
 }
 
+// TestCensus: keyway counts the keyways of a cluster by the clients of one node at a time, and reports the number.
+// The more there are, the less often it asks.
+func TestCensus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var counts []int
+		g := New(Options{Off: true, Placement: "aa", Counted: func(n int) { counts = append(counts, n) }})
+		few := client("10.0.0.2:500", "keyway:kw-2:aa") + client("10.0.0.3:500", "keyway:kw-3:bb") +
+			client("10.0.0.3:501", "keyway:kw-3:bb") + client("10.0.0.4:500", "")
+		many := ""
+		for i := range 2000 {
+			many += client("10.0.0.7:1", fmt.Sprintf("keyway:many-%d:aa", i))
+		}
+		began := time.Now()
+		g.peers.list = func(context.Context, router.Node) (string, error) {
+			switch at := time.Since(began); {
+			case at < 10*time.Minute:
+				return few, nil
+			case at < 20*time.Minute:
+				return "", errors.New("NOPERM")
+			}
+			return many, nil
+		}
+		table := halves(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Minute)
+		defer cancel()
+		g.Run(ctx, func() *router.Table { return table })
+		asked := map[int]int{}
+		for _, n := range counts {
+			asked[n]++
+		}
+		if asked[2] < 8 || asked[2] > 12 || asked[2000] < 14 || asked[2000] > 30 || len(asked) != 2 {
+			t.Errorf("so often each number was reported: %v", asked)
+		}
+		if g.Disagreeing() != 0 || len(g.Keyways()) != 0 {
+			t.Error("a census judges no keyway")
+		}
+	})
+}
+
 func TestDisagreeingClients(t *testing.T) {
 	list := client("10.0.0.1:500", "keyway:kw-1:aa") + client("10.0.0.1:501", "keyway:kw-1:e0:aa") +
 		client("10.0.0.2:500", "keyway:host:6380:bb") + client("10.0.0.2:501", "keyway:host:6380:e7:bb") +
@@ -85,7 +124,7 @@ func TestStartBesideADisagreeingKeyway(t *testing.T) {
 }
 
 // TestLooksAtClients: keyway looks at a node's clients some seconds after its start, then
-// every minute, and less often where the list is long. It logs each change once.
+// every minute, and less often where many keyways read a long list. It logs each change once.
 func TestLooksAtClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -94,6 +133,10 @@ func TestLooksAtClients(t *testing.T) {
 		var mu sync.Mutex
 		looks := map[string][]time.Duration{}
 		began := time.Now()
+		crowd := ""
+		for i := range 1500 {
+			crowd += client(fmt.Sprintf("10.0.0.7:%d", 1+i), fmt.Sprintf("keyway:many-%d:aa", i))
+		}
 		g.peers.list = func(_ context.Context, n router.Node) (string, error) {
 			addr := n.Addr
 			at := time.Since(began)
@@ -102,7 +145,7 @@ func TestLooksAtClients(t *testing.T) {
 			looks[addr] = append(looks[addr], at)
 			switch {
 			case addr == "b:1":
-				return strings.Repeat(client("10.0.0.7:1", ""), 4*peerBytes/100), nil
+				return crowd, nil
 			case at > 20*time.Minute && at < 40*time.Minute:
 				return client("10.0.0.2:500", "keyway:kw-2:bb"), nil
 			}

@@ -262,6 +262,7 @@ func (s *Server) follow(ctx context.Context) error {
 		run, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
 		if f.Follower != nil {
+			f.SetKeyways(Keyways(s))
 			go func() { ended <- f.Run(run, func(t *router.Table) { s.publishOf(f, t) }) }()
 		}
 		select {
@@ -279,6 +280,23 @@ func (s *Server) follow(ctx context.Context) error {
 		}
 	}
 }
+
+// SetKeyways says how many keyways serve the same nodes, this one included. The more there are, the less
+// often each asks the nodes about themselves. It may be called from any goroutine.
+func SetKeyways(s *Server, n int) {
+	if s.keyways.Swap(int64(n)) == int64(n) {
+		return
+	}
+	if f := s.following.Load(); f.Follower != nil {
+		f.SetKeyways(n)
+	}
+	for _, t := range s.threads {
+		t.loop.Post(func() { t.worker.Keyways = n })
+	}
+}
+
+// Keyways returns how many keyways serve the same nodes, this one included, as far as known.
+func Keyways(s *Server) int { return max(int(s.keyways.Load()), 1) }
 
 // publishOf publishes a table of a follower, unless the follower was replaced.
 func (s *Server) publishOf(f *following, t *router.Table) {

@@ -102,6 +102,8 @@ type Follower interface {
 	// Refresh makes Run ask again soon. done, unless it is nil, is called when all answers
 	// to that are published, or there was none. Refresh may be called from any goroutine.
 	Refresh(done func())
+	// SetKeyways says how many keyways ask the same servers. It may be called from any goroutine.
+	SetKeyways(n int)
 }
 
 // Server serves one configuration.
@@ -127,6 +129,7 @@ type Server struct {
 	users      users
 	questions  sequence // of clients for Options.Console
 	host       *Host
+	keyways    atomic.Int64 // that serve the same nodes, this one included; 0: not known
 }
 
 // New returns a server and opens its listeners. It serves once Run is called. setup is

@@ -22,6 +22,8 @@ type Keyway interface {
 	Hold(atMost time.Duration)
 	IsHeld() bool
 	EndHold()
+	// Keyways returns how many keyways take part, as far as known: many ask the home less often.
+	Keyways() int
 	// Obey makes the keyway serve by a change that the home has entered.
 	Obey(ctx context.Context, of *register.Change) error
 }
@@ -51,6 +53,12 @@ const (
 	planInterval = 10 * time.Millisecond  // when the keyway is not ready
 	holdInterval = 2 * time.Millisecond   // while commands wait, or may have to: keyways should begin at once
 	askTimeout   = 500 * time.Millisecond // for one question
+
+	// How many questions the home gets in a second from all keyways: while there is no change, and, in the
+	// seconds before it enters an epoch, while commands wait or may have to. The first leaves each keyway
+	// enough time to prepare itself within prepareTime, the second to hold commands within HoldTime.
+	looksPerSecond = 200
+	holdsPerSecond = 5000
 )
 
 // member takes part in changes.
@@ -85,9 +93,18 @@ func (n *Node) TakePart(ctx context.Context, k Keyway, log *slog.Logger) {
 		case <-ctx.Done():
 			m.endHold()
 			return
-		case <-time.After(pause):
+		case <-time.After(m.spread(pause)):
 		}
 	}
+}
+
+// spread makes a pause longer if many keyways ask the home.
+func (m *member) spread(pause time.Duration) time.Duration {
+	perSecond := float64(holdsPerSecond)
+	if pause >= lookInterval {
+		perSecond = looksPerSecond
+	}
+	return control.Interval(pause, m.k.Keyways(), perSecond)
 }
 
 // look looks at the home's register once, and returns when to look again.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyway-proxy/keyway/control"
@@ -13,17 +14,28 @@ import (
 const (
 	askTimeout  = 500 * time.Millisecond // for one question to one server
 	refreshRest = 500 * time.Millisecond // between looks on demand, at least
+
+	// How many looks a server gets in a second from all keyways: without demand, and when errors of nodes show
+	// that something has changed, or no server answers. A look is two or three questions.
+	looksPerSecond  = 50
+	urgentPerSecond = 500
+	maxInterval     = 10 * time.Minute // between looks without demand
 )
 
 // follower asks servers for their state: at intervals, and soon after each Refresh. One
 // round of questions is called a look.
 type follower[T any] struct {
 	look     func(context.Context) (T, error)
-	interval time.Duration   // between looks without demand, ± a fifth
+	interval time.Duration   // between looks without demand, ± a fifth, unless keyways are many
 	what     string          // the state's name, for the log
 	account  control.Account // of the servers
 	log      *slog.Logger
 	demand   chan struct{}
+
+	keyways atomic.Int64 // that ask the servers; 0: not known
+	// share returns the share of the looks that reaches each of the servers, or how many looks at each server
+	// there are if one server is looked at for several masters.
+	share func() float64
 
 	mu      sync.Mutex
 	waiting []func() // to be called after the next look
@@ -36,9 +48,22 @@ func newFollower[T any](what string, account control.Account, interval time.Dura
 	return follower[T]{what: what, account: account, interval: interval, log: log, demand: make(chan struct{}, 1)}
 }
 
+// SetKeyways says how many keyways ask the same servers. Many ask less often.
+func (f *follower[T]) SetKeyways(n int) { f.keyways.Store(int64(n)) }
+
+// spread returns the time between two looks, so that each server gets so many in a second from all keyways.
+func (f *follower[T]) spread(least time.Duration, perSecond float64) time.Duration {
+	share := 1.
+	if f.share != nil {
+		share = f.share()
+	}
+	return control.Interval(least, int(f.keyways.Load()), perSecond/share)
+}
+
 // Refresh asks for a new look soon. It may be called from any goroutine and at any rate:
 // looks are at least half a second apart. done, unless it is nil, is called when a look has
-// ended that began after this call, with or without success: within a second and a half.
+// ended that began after this call, with or without success: within a second and a half,
+// or later if keyways are many.
 func (f *follower[T]) Refresh(done func()) {
 	if done != nil {
 		f.mu.Lock()
@@ -77,9 +102,11 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 		for _, done := range waiting {
 			done()
 		}
-		wait := f.interval - f.interval/5 + rand.N(2*f.interval/5)
+		rest := f.spread(refreshRest, urgentPerSecond)
+		wait := min(f.spread(f.interval, looksPerSecond), max(f.interval, maxInterval))
+		wait += rand.N(2*wait/5) - wait/5
 		if failing {
-			wait = refreshRest
+			wait = rest
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -89,8 +116,8 @@ func (f *follower[T]) run(ctx context.Context, publish func(T)) error {
 		case <-timer.C:
 		case <-f.demand:
 			timer.Stop()
-			if rest := refreshRest - time.Since(began); rest > 0 {
-				if err := sleep(ctx, rest); err != nil {
+			if left := rest - time.Since(began); left > 0 {
+				if err := sleep(ctx, left); err != nil {
 					return err
 				}
 			}
@@ -105,6 +132,9 @@ func (f *follower[T]) takeWaiting() []func() {
 	f.waiting = nil
 	return waiting
 }
+
+// jittered returns the duration, give or take a tenth.
+func jittered(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5) }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -26,6 +26,7 @@ type SentinelOptions struct {
 	Master  string // its name among the sentinels
 	Addrs   []string
 	Account control.Account // for the sentinels themselves
+	Masters int             // that keyway asks these sentinels for; 0: this one
 	Log     *slog.Logger
 }
 
@@ -52,7 +53,7 @@ type sentinelReport struct {
 // the end of Run, closes its connections.
 func NewSentinel(o SentinelOptions) *Sentinel {
 	s := &Sentinel{follower: newFollower[Shard]("sentinel master "+o.Master, o.Account, sentinelInterval, o.Log), o: o}
-	s.look = s.Fetch
+	s.look, s.share = s.Fetch, func() float64 { return float64(max(o.Masters, 1)) }
 	for _, addr := range o.Addrs {
 		s.clients = append(s.clients, control.NewSentinelClient(asking(addr, o.Account, askTimeout)))
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/router"
 )
 
@@ -17,6 +18,11 @@ const (
 
 	// repeatInterval is the time between questions to all nodes, whose roles may change.
 	repeatInterval = 10 * time.Second
+
+	// How many questions a node gets in a second from all keyways: one that serves, and one that does not. Each
+	// takes a connection and the whole INFO, a quarter of a millisecond of the node's time.
+	surveysPerSecond = 10
+	repairsPerSecond = 50
 )
 
 // Finding is what a Survey knows about a node.
@@ -35,17 +41,18 @@ type Survey struct {
 	timeout time.Duration
 	log     *slog.Logger
 	table   func() *router.Table
+	keyways func() int
 
 	mu    sync.Mutex
 	found map[string]Finding // by name
 }
 
 // NewSurvey returns a survey of the nodes of table(). It asks nothing before Run is called.
-// For timeout see Inspect.
+// For timeout see Inspect. keyways returns how many keyways serve the nodes: many ask less often.
 func NewSurvey(
-	as Accounts, timeout time.Duration, log *slog.Logger, table func() *router.Table,
+	as Accounts, timeout time.Duration, log *slog.Logger, table func() *router.Table, keyways func() int,
 ) *Survey {
-	return &Survey{as: as, timeout: timeout, log: log, table: table, found: map[string]Finding{}}
+	return &Survey{as: as, timeout: timeout, log: log, table: table, keyways: keyways, found: map[string]Finding{}}
 }
 
 // Findings returns what the nodes have answered so far.
@@ -65,11 +72,9 @@ func (s *Survey) Run(ctx context.Context) {
 	if s.table().Clustered() {
 		return
 	}
-	ticker := time.NewTicker(surveyInterval)
-	defer ticker.Stop()
 	var last time.Time // when all nodes were asked
 	for {
-		all := time.Since(last) >= repeatInterval
+		all := time.Since(last) >= control.Interval(repeatInterval, s.keyways(), surveysPerSecond)
 		if all {
 			last = time.Now()
 		}
@@ -77,7 +82,7 @@ func (s *Survey) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(jittered(control.Interval(surveyInterval, s.keyways(), repairsPerSecond))):
 		}
 	}
 }

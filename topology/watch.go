@@ -52,7 +52,7 @@ func New(o Options) *Watcher {
 		follower: newFollower[*slots.Map]("the cluster", o.Account, interval, o.Log),
 		o:        o, clients: map[string]*redis.Client{},
 	}
-	w.look = w.Fetch
+	w.look, w.share = w.Fetch, w.shareAsked
 	return w
 }
 
@@ -107,6 +107,13 @@ func (w *Watcher) Fetch(ctx context.Context) (*slots.Map, error) {
 		return nil, fmt.Errorf("no node reports the cluster's topology: %w", oneLine(failures))
 	}
 	return w.believe(best), nil
+}
+
+// shareAsked returns the share of the nodes that a look asks.
+func (w *Watcher) shareAsked() float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return min(1, maxAsked/float64(max(len(w.known), 1)))
 }
 
 // candidates returns a few known nodes, and a seed in case all known nodes are gone.

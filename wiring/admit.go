@@ -18,8 +18,8 @@ import (
 // is wrong, if nodes are part of a cluster that the layout cannot use, if they lack the database of a
 // user, or if clients would not find the keys that are on the nodes. Otherwise it returns the guard that goes on
 // looking. Nodes that cannot be asked keep nobody from serving. Errors are *config.Error,
-// those of the configuration the same as NewServer's.
-func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guard, error) {
+// those of the configuration the same as NewServer's. counted is as in guard.Options.
+func Admit(ctx context.Context, c *config.Config, log *slog.Logger, counted func(keyways int)) (*guard.Guard, error) {
 	t, err := Table(c)
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 			t = fetched // otherwise the nodes behind sentinels are judged when their masters are known
 		}
 	}
-	g := NewGuard(c, log)
+	g := NewGuard(c, log, counted)
 	var ofCluster, noDatabase, misplaced error
 	var asked sync.WaitGroup
 	asked.Go(func() { noDatabase = RefuseDatabases(ctx, c, t) })
@@ -47,12 +47,14 @@ func Admit(ctx context.Context, c *config.Config, log *slog.Logger) (*guard.Guar
 }
 
 // NewGuard returns a guard that has not looked at any node yet.
-func NewGuard(c *config.Config, log *slog.Logger) *guard.Guard {
+// counted is as in guard.Options.
+func NewGuard(c *config.Config, log *slog.Logger, counted func(keyways int)) *guard.Guard {
 	return guard.New(guard.Options{
 		Accounts: Accounts(c), Timeout: c.Backend.ConnectTimeout, Log: log,
 		Off: c.Placement.Misplaced == config.MisplacedOff, Refuse: c.Placement.Misplaced == config.MisplacedRefuse,
 		Placement: c.PlacementHash(),
 		Variants:  func() []guard.Variant { return variants(c) },
+		Counted:   counted,
 	})
 }
 

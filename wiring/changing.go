@@ -85,6 +85,15 @@ func (f *changing) Run(ctx context.Context, publish func(*router.Table)) error {
 	return g.Wait()
 }
 
+// SetKeyways implements server.Follower.
+func (f *changing) SetKeyways(n int) {
+	for _, side := range f.sides {
+		if side != nil {
+			side.SetKeyways(n)
+		}
+	}
+}
+
 // Refresh implements server.Follower.
 func (f *changing) Refresh(done func()) {
 	var left atomic.Int64

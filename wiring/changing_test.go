@@ -69,6 +69,8 @@ func (s says) Run(_ context.Context, publish func(*router.Table)) error {
 
 func (s says) Refresh(func()) {}
 
+func (s says) SetKeyways(int) {}
+
 func (s says) fetch(context.Context) (*router.Table, error) { return s.table, nil }
 
 // TestBothClustersAreKnown: while keys move from one cluster to another, no table lacks the nodes of one

@@ -38,7 +38,7 @@ func follow(c *config.Config, log *slog.Logger) follower {
 	for i, n := range c.Nodes {
 		if s := n.Sentinel; s != nil {
 			f.of[i] = topology.NewSentinel(topology.SentinelOptions{
-				Master: s.Master, Addrs: s.Addrs, Log: log,
+				Master: s.Master, Addrs: s.Addrs, Log: log, Masters: behindSentinels(c),
 				Account: sentinelAccount(c, i),
 			})
 		}
@@ -47,6 +47,16 @@ func follow(c *config.Config, log *slog.Logger) follower {
 		return nil
 	}
 	return f
+}
+
+// behindSentinels returns how many masters sentinels monitor.
+func behindSentinels(c *config.Config) (n int) {
+	for _, of := range c.Nodes {
+		if of.Sentinel != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // sentinelKey returns the key of a node's sentinels in the configuration.
@@ -163,6 +173,13 @@ func (f *sentinels) Refresh(done func()) {
 	}
 	for _, s := range f.of {
 		s.Refresh(done)
+	}
+}
+
+// SetKeyways implements server.Follower.
+func (f *sentinels) SetKeyways(n int) {
+	for _, s := range f.of {
+		s.SetKeyways(n)
 	}
 }
 

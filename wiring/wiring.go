@@ -127,7 +127,8 @@ func NewMigrations(c *config.Config, table func() *router.Table) *topology.Migra
 }
 
 // NewSurvey returns a survey of the nodes of a running server, whose current table is
-// table().
-func NewSurvey(c *config.Config, log *slog.Logger, table func() *router.Table) *topology.Survey {
-	return topology.NewSurvey(Accounts(c), c.Backend.ConnectTimeout, log, table)
+// s.Table().
+func NewSurvey(c *config.Config, log *slog.Logger, s *server.Server) *topology.Survey {
+	return topology.NewSurvey(Accounts(c), c.Backend.ConnectTimeout, log, s.Table,
+		func() int { return server.Keyways(s) })
 }

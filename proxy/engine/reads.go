@@ -320,6 +320,7 @@ type following struct {
 // tick looks at all replicas and their masters if the interval is over.
 func (rd *reads) tick() {
 	w := rd.w
+	rd.Replicas.SetLookers(max(w.Keyways, 1) * w.Options.Workers)
 	if !rd.inUse || !rd.Replicas.Begin(w.Now) {
 		return
 	}

@@ -49,6 +49,7 @@ const (
 // Worker is everything that one thread knows: its sessions, its nodes and its connections.
 type Worker struct {
 	Options options.Worker
+	Keyways int // that serve the same nodes, this one included; 0: not known
 	Ready   Ready
 	Stats   metrics.Stats
 	turn

@@ -219,7 +219,17 @@ func (m *member) absence() string {
 }
 
 // lookEvery is how often the nodes are asked whether they have restarted, and for their clock.
-const lookEvery = int64(time.Second)
+// Many threads of many keyways ask less often, so that a node gets looksPerSecond from all of them.
+const (
+	lookEvery      = int64(time.Second)
+	maxLookEvery   = int64(5 * time.Second)
+	looksPerSecond = 200
+)
+
+func (m *member) lookInterval() int64 {
+	lookers := int64(m.l.w.Keyways * m.l.w.Options.Workers)
+	return min(max(lookEvery, lookers*int64(time.Second)/looksPerSecond), maxLookEvery)
+}
 
 // lookAtNode asks the node about itself, when it is time to. On a new connection, it first makes
 // the node remember the script.
@@ -228,7 +238,7 @@ func (m *member) lookAtNode() {
 	if m.conn.State() != pool.Ready || m.conn.Full() || !isNew && now < m.look {
 		return
 	}
-	m.dials, m.look = m.conn.Stats.Dials, now+lookEvery
+	m.dials, m.look = m.conn.Stats.Dials, now+m.lookInterval()
 	ignore := func([]byte, bool) {}
 	if isNew {
 		m.conn.Send(&engine.Probe{Done: ignore}, quorum.LoadScript, now, w.Deadline())

@@ -279,6 +279,9 @@ func (of *part) Name(epoch int64, state string) (name string) {
 	return name
 }
 
+// Keyways implements switching.Keyway.
+func (of *part) Keyways() int { return 1 }
+
 // Prepare implements switching.Keyway.
 func (of *part) Prepare(ctx context.Context, _ *register.Plan) (err error) {
 	asked := of.p.ask(ctx, "prepare", func() {

@@ -129,4 +129,14 @@ var inGuard = []bug{
 		"	for _, db := range dbs[:min(1, len(dbs))] {\n		var keys",
 		"./test", "TestFewMisplacedKeysAreAWarning",
 	},
+	{
+		"many keyways look at replicas as often as one", "freshness/lag.go",
+		"max(least, time.Duration(r.lookers)*time.Second/looksPerSecond)", "least",
+		"./freshness", "TestManyLookLessOften",
+	},
+	{
+		"many keyways list a node's clients as often as one", "guard/peers.go",
+		"control.Interval(peerInterval, keyways*bytes, float64(peerBytes*nodes))", "peerInterval",
+		"./guard", "TestCensus",
+	},
 }

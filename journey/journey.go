@@ -30,6 +30,7 @@ type Journey struct {
 	For        Purpose
 	IsSlow     bool     // as SLOWLOG counts it
 	IsCut      bool     // the client left before the reply was complete
+	IsSplit    bool     // it has several calls
 	Trace      [16]byte // identifies the journey, with ForTrace
 	Command    string   // in upper case; empty: neither keyway nor the nodes know it
 	Key        Key      // the first of its keys
@@ -55,7 +56,7 @@ type Key struct {
 	hash   [8]byte
 }
 
-// Attempt is one call to one node.
+// Attempt is one call to one node, or all calls of a command that was split which the node has answered.
 type Attempt struct {
 	Node, Addr string
 	Written    int64  // when the node was sent the whole call; 0: not known, or it was not sent
@@ -119,8 +120,27 @@ func (j *Journey) Tried(a Attempt) {
 	if n := len(j.Attempts()); n > 0 && isSame(&j.attempts[n-1], &a) {
 		return
 	}
+	if j.IsSplit && a.Result == "" && j.joined(&a) {
+		return
+	}
 	j.attempts[min(j.n, maxAttempts-1)] = a
 	j.n++
+}
+
+// joined makes a one attempt with that of another call of the command which the same node has answered: there may be a
+// call for each slot. It returns false if none is kept.
+func (j *Journey) joined(a *Attempt) bool {
+	kept := j.Attempts()
+	at := slices.IndexFunc(kept, func(b Attempt) bool { return b.Result == "" && b.Node == a.Node && b.Addr == a.Addr })
+	if at < 0 {
+		return false
+	}
+	if before := kept[at].Written; before != 0 && (a.Written == 0 || before < a.Written) {
+		a.Written = before
+	}
+	copy(kept[at:], kept[at+1:]) // its reply came last
+	kept[len(kept)-1] = *a
+	return true
 }
 
 // isSame reports whether b is the attempt a, which was recorded before the client got the node's error after all.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,21 @@ func TestAtNodes(t *testing.T) {
 	}
 	if at := j.AtNodes(); at != 40+10 {
 		t.Errorf("%d", at)
+	}
+}
+
+// TestCallsAtANodeAreJoined: the calls of a split command that a node has answered are one attempt, and other attempts
+// stay.
+func TestCallsAtANodeAreJoined(t *testing.T) {
+	j := Journey{Start: 10, End: 1000, IsSplit: true}
+	j.Tried(Attempt{Node: "a", Written: 20, Ended: 25, Result: "MOVED"})
+	for i := range int64(100) {
+		j.Tried(Attempt{Node: "a", Written: 30 + i, Ended: 50 + i})
+		j.Tried(Attempt{Node: "b", Written: 40, Ended: 60 + i})
+	}
+	want := []Attempt{{"a", "", 20, 25, "MOVED"}, {"a", "", 30, 149, ""}, {"b", "", 40, 159, ""}}
+	if got := j.Attempts(); !slices.Equal(got, want) || j.Unkept() != 0 {
+		t.Errorf("%+v, %d left out", got, j.Unkept())
 	}
 }
 

@@ -92,6 +92,21 @@ func TestClientsThatLeaveAreRecorded(t *testing.T) {
 	if len(all) != 1 || !all[0].IsCut || all[0].Command != "GET" || all[0].Client != "peer:1" {
 		t.Errorf("%+v", all)
 	}
+	r.hasFollowed(`GET "b" a+0`)
+}
+
+// TestHandshakesThatLeaveAreRecorded: HELLO 3 waits for a node. If the client leaves meanwhile, it is recorded once.
+func TestHandshakesThatLeaveAreRecorded(t *testing.T) {
+	r := newRig(t, recordsAll())
+	r.followed()
+	r.feed(cmd("HELLO", "3"))
+	r.pass(20 * time.Millisecond)
+	r.hasFollowed()
+	r.w.Gone(r.s)
+	all := r.w.Ready.Followed.Journeys
+	if len(all) != 1 || all[0].Command != "HELLO" || all[0].Duration() < 20*time.Millisecond || !all[0].IsCut {
+		t.Errorf("%+v", all)
+	}
 }
 
 // TestSlowCommandsAreRecorded: a slow command is recorded though no sampler has chosen it, and a redirect that came

@@ -253,6 +253,9 @@ func (b *blocking) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 		c.Node.Release(b.conn, !b.ended && !b.moves) // the node may still end the next wait over it
 		b.conn = nil
 	}
+	if freed {
+		engine.RecordAttempt(c, conn, p)
+	}
 	switch {
 	case freed && b.hangUp && c.Request.Session != nil:
 		b.endUnanswered()

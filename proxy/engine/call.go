@@ -368,6 +368,7 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 			r.showWitness(p.Bytes)
 		}
 		if p.Last {
+			RecordAttempt(c, conn, p)
 			r.Unfinished--
 			c.Worker().freeIfDone(r)
 		}
@@ -427,6 +428,9 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 		w.Scripts.Cache.Forget(c.Node.Ordinal) // a restarted node may lack the scripts
 	}
 	if r.Session == nil {
+		if r.journey != nil {
+			w.journeys.failed(c, frame, f)
+		}
 		r.Unfinished--
 		w.freeIfDone(r)
 		return

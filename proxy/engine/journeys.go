@@ -11,13 +11,16 @@ import (
 // is sent again is recorded in case it becomes slow.
 type journeys struct {
 	journey.Sampler
-	w       *Worker
-	slow    journey.Purpose  // for which all slow commands are recorded
-	pending *journey.Journey // of the command that is being dispatched, and has neither a request nor a reply yet
-	of      *Session         // its client
-	unused  []*journey.Journey
-	inUse   int
-	keys    []int // the positions of a command's keys
+	w    *Worker
+	slow journey.Purpose // for which all slow commands are recorded
+	// pending is of the command that is being dispatched, and has neither a request nor a reply yet.
+	pending   *journey.Journey
+	of        *Session                      // its client
+	waiting   map[*Session]*journey.Journey // of commands that keyway answers later
+	unclaimed int                           // pending and waiting ones
+	unused    []*journey.Journey
+	inUse     int
+	keys      []int // the positions of a command's keys
 }
 
 const (
@@ -38,6 +41,7 @@ var upperNames = func() []string {
 
 func newJourneys(w *Worker) journeys {
 	js := journeys{w: w, Sampler: journey.NewSampler(w.Options.Seed, uint64(w.Options.Index))}
+	js.waiting = map[*Session]*journey.Journey{}
 	js.use()
 	return js
 }
@@ -70,7 +74,11 @@ func (js *journeys) beginChosen(s *Session, a command.Args, length int) bool {
 	if j == nil || js.pending == nil {
 		return done
 	}
-	js.pending, js.of = nil, nil
+	if done && s.Has(Blocked) { // such as HELLO 3, for which keyway asks a node
+		js.pending, js.of, js.waiting[s] = nil, nil, j
+		return true
+	}
+	js.unpend()
 	if !done {
 		js.release(j)
 		js.Owe(chosen)
@@ -104,6 +112,28 @@ func (js *journeys) open(s *Session, a command.Args, length int, chosen journey.
 	j.Start, j.BytesIn = w.Now, length
 	identify(j, s)
 	js.pending, js.of = j, s
+	js.unclaimed++
+	return j
+}
+
+// unpend makes no journey pending, and returns the one that was.
+func (js *journeys) unpend() *journey.Journey {
+	j := js.pending
+	js.pending, js.of = nil, nil
+	js.unclaimed--
+	return j
+}
+
+// take returns the open journey of a client, which is no longer open; nil: there is none.
+func (js *journeys) take(s *Session) *journey.Journey {
+	if s == js.of {
+		return js.unpend()
+	}
+	j := js.waiting[s]
+	if j != nil {
+		delete(js.waiting, s)
+		js.unclaimed--
+	}
 	return j
 }
 
@@ -157,20 +187,17 @@ func (js *journeys) release(j *journey.Journey) {
 	}
 }
 
-// claim gives the pending journey to the request of its command.
+// claim gives the open journey to the request of its command.
 func (js *journeys) claim(r *Request) {
-	if r.Session == js.of {
-		r.journey, js.pending, js.of = js.pending, nil, nil
-	}
+	r.journey = js.take(r.Session)
 }
 
-// answered ends the pending journey with a reply of keyway's own.
+// answered ends the open journey with a reply of keyway's own.
 func (js *journeys) answered(s *Session, reply []byte) {
-	if s != js.of {
+	j := js.take(s)
+	if j == nil {
 		return
 	}
-	j := js.pending
-	js.pending, js.of = nil, nil
 	j.Replied(reply)
 	identify(j, s) // AUTH and SELECT have changed it
 	js.end(j)
@@ -220,18 +247,30 @@ func (js *journeys) failed(c *Call, frame []byte, f pool.Failure) {
 
 // tried records that a node has answered a call whose journey is recorded. p is the last piece of the reply.
 func (js *journeys) tried(c *Call, written int64, p pool.Piece) {
-	result := ""
-	if p.Kind == '-' {
-		result = journey.Code(p.Bytes)
-	}
 	if j := c.Request.journey; j.BytesOut == 0 && c.Request.Merge == nil {
 		j.Replied(p.Bytes) // its recording has begun only now
 	}
-	js.attempt(c, written, result)
+	js.attempt(c, written, resultOf(p))
+}
+
+func resultOf(p pool.Piece) string {
+	if p.Kind == '-' {
+		return journey.Code(p.Bytes)
+	}
+	return ""
+}
+
+// RecordAttempt records that a node has answered a call, if anything is recorded of its command. The client does not
+// get this reply. p is the last piece.
+func RecordAttempt(c *Call, conn *pool.Conn, p pool.Piece) {
+	if c.Request.journey != nil {
+		c.Worker().journeys.attempt(c, conn.WrittenAt(), resultOf(p))
+	}
 }
 
 func (js *journeys) attempt(c *Call, written int64, result string) {
 	if j := c.Request.journey; j != nil {
+		j.IsSplit = c.Request.Merge != nil
 		j.Tried(journey.Attempt{
 			Node: c.Node.name, Addr: c.Node.Addr, Written: written, Ended: js.w.Now, Result: result,
 		})
@@ -252,6 +291,14 @@ func (js *journeys) ended(r *Request) {
 	}
 	identify(j, r.Session)
 	js.end(j)
+}
+
+// left ends the open journey of a client that has left.
+func (js *journeys) left(s *Session) {
+	if j := js.take(s); j != nil {
+		j.IsCut = true
+		js.end(j)
+	}
 }
 
 // cut ends the journey of a request whose client has left. It is recorded if a sampler has chosen it.

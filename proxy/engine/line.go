@@ -68,7 +68,7 @@ func (s *Session) NewRequest(cmd *command.Command) *Request {
 		r.share.Begin()
 	}
 	r.Call.Request = r
-	if s.Worker.journeys.pending != nil && cmd != nil {
+	if s.Worker.journeys.unclaimed > 0 && cmd != nil {
 		s.Worker.journeys.claim(r)
 	}
 	r.seq = s.seq
@@ -92,7 +92,7 @@ func (s *Session) Answer(cmd *command.Command, reply []byte) {
 	if cmd != nil {
 		s.Worker.Count(s, cmd, len(reply) > 0 && reply[0] == '-')
 	}
-	if s.Worker.journeys.pending != nil {
+	if s.Worker.journeys.unclaimed > 0 {
 		s.Worker.journeys.answered(s, reply)
 	}
 	if s.Unanswered() {

@@ -248,6 +248,7 @@ func (w *Worker) Gone(s *Session) {
 		r = next
 	}
 	s.line = line{}
+	w.journeys.left(s)
 	for _, f := range w.Features {
 		f.Leave(s)
 	}

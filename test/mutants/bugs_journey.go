@@ -30,6 +30,16 @@ var inJourney = []bug{
 		"./pool", "TestSilentNodeIsGivenUp",
 	},
 	{
+		"a blocked client that leaves was at no node", "proxy/blocking/blocking.go",
+		"		engine.RecordAttempt(c, conn, p)\n", "		_ = conn\n",
+		"./test", "TestAccessLogOfCommandsThatWait",
+	},
+	{
+		"a split command has a try for each slot", "journey/journey.go",
+		"if j.IsSplit && a.Result == \"\" && j.joined(&a)", "if j.IsSplit && a.Result != \"\" && j.joined(&a)",
+		"./journey", "TestCallsAtANodeAreJoined",
+	},
+	{
 		"all distances between chosen commands are the same", "journey/sampler.go",
 		"s.random.Uint64N(2*uint64(c.every)-1)", "uint64(c.every) - 1",
 		"./journey", "TestSamplerMeetsItsShare",

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyway-proxy/keyway/command"
 )
 
 // publisher is a worker whose client publishes, while clients of it and of another
@@ -93,6 +95,47 @@ func TestPatternsOfAllWorkers(t *testing.T) {
 	says("nor does one of the others", 1, 1)
 	sibling.does(r, others[1], "PUNSUBSCRIBE")
 	says("nor does anybody", 0, 0)
+}
+
+// TestPatternsThatMatch: PUBLISH counts the subscribers of each pattern that matches the channel, whatever the
+// pattern begins with, and of no other.
+func TestPatternsThatMatch(t *testing.T) {
+	r, sibling := newRig(t, Options{Workers: 2}), newRig(t, Options{Workers: 2, Index: 1})
+	long := strings.Repeat("long", 10)
+	patterns := []string{
+		"*", "a", "a*", "ab*", "ab", "abc*", "?b*", "[ab]*", `\ab*`, `ab\c`, "a*c", "b*", "*c", "a?c", "a[b]c",
+		long, long + "*", long[:31] + "*", long[:32] + "*", long[:33] + "*", long[:33] + "?" + long[34:], long + "x*",
+	}
+	// The node counts the two clients as one.
+	clients := []*Session{sibling.s, sibling.w.Open(nil, "peer:2", "keyway:1")}
+	counts := func(step string, patterns []string) {
+		t.Helper()
+		for _, channel := range []string{"", "a", "ab", "abc", "b", "bc", "x", long, long[:33], long + "x", long[1:]} {
+			match := 0
+			for _, p := range patterns {
+				if command.Glob([]byte(p), []byte(channel)) {
+					match++
+				}
+			}
+			r.feed(cmd("PUBLISH", channel, "x"))
+			for i := range 2 {
+				if r.sent(i) != "" {
+					r.node(i, fmt.Sprintf(":%d\r\n", match))
+				}
+			}
+			if got := r.got(); got != fmt.Sprintf(":%d\r\n", 2*match) {
+				t.Errorf("%s: PUBLISH %q says %q, and %d patterns match", step, channel, got, match)
+			}
+		}
+	}
+	for _, client := range clients {
+		sibling.does(r, client, append([]string{"PSUBSCRIBE"}, patterns...)...)
+	}
+	counts("subscribed", patterns)
+	for _, client := range clients {
+		sibling.does(r, client, append([]string{"PUNSUBSCRIBE"}, patterns[:15]...)...)
+	}
+	counts("some unsubscribed", patterns[15:])
 }
 
 // TestFormerPatternsTakeNoMemory: neither worker keeps patterns that nobody listens to.

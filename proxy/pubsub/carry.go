@@ -48,7 +48,7 @@ func (c carrier) resumed(kind topicKind, name string) *topic {
 	h.topics[kind][name] = tp
 	switch kind {
 	case byPattern:
-		h.audience.addPattern(name)
+		h.audience.patterns.add(name)
 	case byShard:
 		if _, id := h.w.Table.Place([]byte(name)); id >= 0 {
 			tp.home = h.w.Nodes[id]

@@ -19,35 +19,7 @@ type audience struct {
 	news     [topicKinds]map[string]int // own subscribers by topic, changed since the last report to siblings
 	moved    bool                       // the primary feed has changed since that report
 	waits    []*subscribing             // requests that wait until the siblings have the report
-	patterns map[string]*pattern        // patterns with subscribers on any worker
-}
-
-// pattern is a pattern with subscribers on some workers.
-type pattern struct {
-	glob    []byte
-	workers int // number of workers with subscribers
-}
-
-// addPattern records that one more worker has subscribers of a pattern.
-func (a *audience) addPattern(name string) {
-	if a.patterns == nil {
-		a.patterns = map[string]*pattern{}
-	}
-	p := a.patterns[name]
-	if p == nil {
-		p = &pattern{glob: []byte(name)}
-		a.patterns[name] = p
-	}
-	p.workers++
-}
-
-// dropPattern records that one worker fewer has subscribers of a pattern.
-func (a *audience) dropPattern(name string) {
-	if p := a.patterns[name]; p.workers > 1 {
-		p.workers--
-	} else {
-		delete(a.patterns, name)
-	}
+	patterns patternSet                 // patterns with subscribers on any worker
 }
 
 // sibling is the last report of another worker.
@@ -124,9 +96,9 @@ func (s *sibling) learn(a *audience, kind topicKind, name string, clients int) {
 	switch has := clients > 0; {
 	case kind != byPattern || had == has:
 	case has:
-		a.addPattern(name)
+		a.patterns.add(name)
 	default:
-		a.dropPattern(name)
+		a.patterns.drop(name)
 	}
 }
 
@@ -292,12 +264,9 @@ func (h *hub) Uncounted(n *engine.Node, cmd *command.Command, channel string) in
 	kind := topicKindOf(cmd)
 	more := h.countMissing(n, kind, channel)
 	if kind == byChannel {
-		text := []byte(channel)
-		for name, p := range h.audience.patterns {
-			if command.Glob(p.glob, text) {
-				more += h.countMissing(n, byPattern, name)
-			}
-		}
+		h.audience.patterns.matching([]byte(channel), func(name string) {
+			more += h.countMissing(n, byPattern, name)
+		})
 	}
 	return int64(more)
 }

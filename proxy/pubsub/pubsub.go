@@ -282,7 +282,7 @@ func subscribe(w *engine.Worker, s *engine.Session, cmd *command.Command, a comm
 			tp = &topic{kind: kind, name: name, pending: map[*pool.Feed]bool{}}
 			h.topics[kind][name] = tp
 			if kind == byPattern {
-				h.audience.addPattern(name)
+				h.audience.patterns.add(name)
 			}
 			h.open(tp)
 		}
@@ -434,7 +434,7 @@ func (h *hub) unsubscribe(s *engine.Session, name string, kind topicKind) {
 	}
 	delete(h.topics[kind], name)
 	if kind == byPattern {
-		h.audience.dropPattern(name)
+		h.audience.patterns.drop(name)
 	}
 	if kind == byShard && !tp.isConfirmed {
 		h.unconfirmedTopics--

@@ -648,4 +648,9 @@ var inProxy = []bug{
 		"	if p.Prefix {", "	if p.Prefix && p.Keys == 0 {",
 		"./proxy", "TestPerKeyScriptWithPrefixes",
 	},
+	{
+		"a pattern without special bytes is forgotten when messages are counted", "proxy/pubsub/patterns.go",
+		"		if n > len(channel) {", "		if n >= len(channel) {",
+		"./proxy", "TestPatternsThatMatch",
+	},
 }

@@ -108,11 +108,18 @@ servers: tools
 		wait $$beside && [ $$ended = 0 ] || exit 1; \
 	done
 
-# The processor time that keyway and twemproxy take for a request, all on one core. It
-# takes some three minutes on a quiet Linux machine. UPDATE=1 rewrites README's table and
-# the plot. `go test -run xxx -bench . ./...` runs Go's benchmarks.
+# The processor time that keyway and twemproxy take for a request, all on one core, and how it
+# grows. It takes some twenty minutes on a quiet Linux machine, and rewrites docs/benchmarks.json,
+# docs/benchmarks.md, README's table and the plots. docs/benchmarks.md explains ONLY and BESIDE.
+# `go test -run xxx -bench . ./...` runs Go's benchmarks.
+CPUS ?= 0
+ROUNDS ?= 7
+ONLY ?=
+BESIDE ?=
+
 bench: tools
-	taskset -c 0 go test -count=1 -v ./test/bench -args -measure $(if $(UPDATE),-update)
+	taskset -c $(CPUS) go test -count=1 -timeout 3h -v ./test/bench -run TestBenchmarks \
+		-args -measure -rounds $(ROUNDS) -only '$(ONLY)' -beside '$(BESIDE)'
 
 # The command table, the pages that list commands and configuration keys, and the dashboard for Grafana.
 generate:

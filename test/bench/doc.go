@@ -1,3 +1,3 @@
-// Package bench owns the comparison of keyway with twemproxy: the processor time that each
-// takes for a request. make bench runs it.
+// Package bench owns the measurements of what a request costs: beside twemproxy, and while nodes, clients,
+// rules and pipelines grow (make bench), and the count of instructions that each change is compared with.
 package bench

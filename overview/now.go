@@ -16,7 +16,7 @@ func (s *Sampler) State() State {
 	about := s.o.About()
 	events := []Event{}
 	if s.o.Events != nil {
-		events = s.o.Events(shownEvents)
+		events = withChanges(s.o.Events(2 * MaxEvents))
 	}
 	t, at := s.o.Table(), s.o.Now()
 	s.mu.Lock()

@@ -156,6 +156,22 @@ func Newest(count int, of ...*Recorder) []Event {
 	return all[:min(count, len(all))]
 }
 
+// withChanges returns the first events of which the topology or the configuration has changed, and the first others:
+// many of these do not push out what changed.
+func withChanges(events []Event) []Event {
+	kept, changes, others := []Event{}, 0, 0
+	for _, e := range events {
+		of := &others
+		if e.Kind == TopologyEvent || e.Kind == ConfigEvent {
+			of = &changes
+		}
+		if *of++; *of <= shownEvents {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
 // OfKind returns the first events of a kind, or of all kinds if kind is empty.
 func OfKind(kind string, count int, events []Event) []Event {
 	found := []Event{}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyway-proxy/keyway/overview"
+	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -80,6 +82,40 @@ func TestEventsOfOneKindHideNoOthers(t *testing.T) {
 	}
 	if got := overview.OfKind("", 5, all); len(got) != 5 {
 		t.Errorf("%d events of all kinds", len(got))
+	}
+}
+
+// TestManyEventsHideNoChange: a state has the last 50 changes of the topology and the configuration, however many other
+// events there are, and the last 50 of these.
+func TestManyEventsHideNoChange(t *testing.T) {
+	p := newPool(t, 1, 1)
+	kinds := [2][]string{
+		{overview.NodeEvent, overview.OperatorEvent, overview.ProcessEvent}, // 0 to 239, the newest first
+		{overview.TopologyEvent, overview.ConfigEvent},
+	}
+	s := overview.NewSampler(overview.Options{
+		Source: p, Table: func() *router.Table { return p.table }, Now: func() time.Time { return p.now },
+		About: func() overview.About { return p.about }, Memory: func() int64 { return 5 << 20 },
+		Events: func(count int) (all []overview.Event) {
+			for i := range min(count, 300) {
+				of := kinds[i/240]
+				all = append(all, overview.Event{Kind: of[i%len(of)], Text: fmt.Sprint(i)})
+			}
+			return all
+		},
+	})
+	var got, want []string
+	for _, e := range s.State().Events {
+		got = append(got, e.Text)
+	}
+	for i := range 50 {
+		want = append(want, fmt.Sprint(i))
+	}
+	for i := range 50 {
+		want = append(want, fmt.Sprint(240+i))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }
 

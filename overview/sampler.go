@@ -21,7 +21,7 @@ const (
 	maxHistory = 900
 	// recently is how long a command is listed after its last use.
 	recently = time.Minute
-	// shownEvents is how many events a State has.
+	// shownEvents is how many changes of the topology and the configuration a State has, and how many other events.
 	shownEvents = 50
 
 	windowSamples = int(Window / Interval)

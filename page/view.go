@@ -251,12 +251,9 @@ type Happening struct {
 	Ago        string
 }
 
-// maxEvents is how many of the last events the page shows.
-const maxEvents = 50
-
 // Happenings are the last events.
 func (v *view) Happenings() (all []Happening) {
-	for _, e := range v.Events[:min(len(v.Events), maxEvents)] {
+	for _, e := range v.Events {
 		h := Happening{At: clock(e.Time, v.Time), Full: e.Time.Format(time.RFC3339), Kind: shown(e.Kind),
 			Text: sentence(e.Text), Bad: e.Bad}
 		for _, f := range e.Fields {

@@ -208,7 +208,8 @@ func servePool(mux *http.ServeMux, o, process Options) {
 }
 
 // serveOrder serves a page that makes keyway do something: a POST is answered with 200 and what
-// has changed, or with 409 and why nothing has. The request gives neither a configuration nor a
+// has changed, with 409 and why the state of keyway or of the nodes does not allow it, or with 400 and what is wrong
+// with the request, see BadRequest. The request gives neither a configuration nor a
 // program, so it can apply nothing but what is there.
 func (o Options) serveOrder(mux *http.ServeMux, page string, n need, do func(*http.Request) (string, error)) {
 	mux.Handle("POST "+page, o.guarded(func(w http.ResponseWriter, r *http.Request) {
@@ -220,10 +221,17 @@ func (o Options) serveOrder(mux *http.ServeMux, page string, n need, do func(*ht
 	}, n))
 }
 
+// BadRequest marks the error of an order whose parameters are wrong, whatever the state is.
+func BadRequest(err error) error { return badRequest(err.Error()) }
+
 func answerOrder(w http.ResponseWriter, report string, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if err != nil {
-		w.WriteHeader(http.StatusConflict)
+		status := http.StatusConflict
+		if errors.As(err, new(badRequest)) {
+			status = http.StatusBadRequest
+		}
+		w.WriteHeader(status)
 		fmt.Fprintln(w, err)
 		return
 	}

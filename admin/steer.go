@@ -15,7 +15,7 @@ func (o Acts) serve(mux *http.ServeMux, process Options) {
 		process.serveOrder(mux, "/clients/kill", always, func(r *http.Request) (string, error) {
 			id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
 			if err != nil {
-				return "", errors.New("id: write the id of a client, as CLIENT LIST shows it")
+				return "", BadRequest(errors.New("id: write the id of a client, as CLIENT LIST shows it"))
 			}
 			ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
 			defer cancel()
@@ -91,11 +91,11 @@ func servePause(mux *http.ServeMux, pause PauseClients, process Options) {
 	process.serveOrder(mux, ClientsPause, always, func(r *http.Request) (string, error) {
 		forTime, err := time.ParseDuration(r.URL.Query().Get("for"))
 		if err != nil || forTime <= 0 || forTime > MaxPause {
-			return "", fmt.Errorf("for: write a duration up to %s, such as 10s", MaxPause)
+			return "", BadRequest(fmt.Errorf("for: write a duration up to %s, such as 10s", MaxPause))
 		}
 		mode := r.URL.Query().Get("mode")
 		if mode != "write" && mode != "all" {
-			return "", errors.New("mode: write write or all")
+			return "", BadRequest(errors.New("mode: write write or all"))
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
 		defer cancel()

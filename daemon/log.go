@@ -95,7 +95,7 @@ func (o *output) levelText() string { return strings.ToLower(o.level.Level().Str
 func (r *running) setLogLevel(level string) (report string, err error) {
 	before := r.out.levelText()
 	if err := r.out.choose(level); err != nil {
-		return "", err
+		return "", admin.BadRequest(err)
 	}
 	r.log.Warn("the level of the log was set", "from", before, "to", r.out.levelText())
 	return fmt.Sprintf("log.level: %s -> %s, until the file has another one or keyway restarts\n", before,

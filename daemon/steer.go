@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/plan"
@@ -36,7 +37,7 @@ func (s steering) Resume(ctx context.Context, by string) (string, error) {
 func (s steering) Rate(ctx context.Context, by, rate string) (string, error) {
 	adjust, err := reshard.ParseRate(rate, nil)
 	if err != nil {
-		return "", err
+		return "", admin.BadRequest(err)
 	}
 	return reshard.SetPace(ctx, s.file(), by, adjust)
 }

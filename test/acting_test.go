@@ -106,7 +106,7 @@ func (o *operated) steer(older, newer string) {
 		t.Fatal(out)
 	}
 	o.k.says("epoch 2: paused; keyway resume goes on: at most 1 keys/s", http.StatusOK, "/switch/pause")
-	o.k.says(`rate "many": write a number`, http.StatusConflict, "/switch/rate?keys=many")
+	o.k.says(`rate "many": write a number`, http.StatusBadRequest, "/switch/rate?keys=many")
 	o.k.says("epoch 2: paused; keyway resume goes on: at most 5 keys/s", http.StatusOK, "/switch/rate?keys=5")
 	if out, _ := keyway(t, "status", "--json", "-c", newer); !strings.Contains(out, `"by":"127.0.0.1:`) {
 		t.Errorf("the nodes do not say who has set the pace: %s", out)
@@ -133,8 +133,8 @@ func TestPauseByRequest(t *testing.T) {
 	r.answers(http.StatusForbidden, "POST", "/clients/pause?for=1s&mode=all", "")
 	r.takeToken()
 	r.answers(http.StatusUnauthorized, "POST", "/clients/pause?for=1s&mode=all", "")
-	r.says("for: write a duration up to 1h0m0s", http.StatusConflict, "/clients/pause?for=2h&mode=all")
-	r.says("mode: write write or all", http.StatusConflict, "/clients/pause?for=1h")
+	r.says("for: write a duration up to 1h0m0s", http.StatusBadRequest, "/clients/pause?for=2h&mode=all")
+	r.says("mode: write write or all", http.StatusBadRequest, "/clients/pause?for=1h")
 	var all []*redistest.Client
 	for range 8 { // on both threads
 		all = append(all, redistest.Dial(t, r.listen))

@@ -93,7 +93,7 @@ func TestAdminToken(t *testing.T) {
 	r.answers(http.StatusUnauthorized, "GET", "/debug/pprof/heap", "")
 	r.answers(http.StatusOK, "GET", "/debug/pprof/goroutine?debug=1", firstToken)
 	r.answers(http.StatusOK, "POST", "/log-level?level=debug", firstToken)
-	r.answers(http.StatusConflict, "POST", "/log-level?level=loud", firstToken)
+	r.answers(http.StatusBadRequest, "POST", "/log-level?level=loud", firstToken)
 	redistest.Ask(r.listen, "PING")
 	r.logs("level=DEBUG msg=\"client accepted\"")
 

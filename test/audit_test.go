@@ -83,7 +83,7 @@ func TestAuditOfAdmin(t *testing.T) {
 	c.Expect("OK", "AUTH", "ann", "ann-password")
 	id := c.Do("CLIENT", "ID").Int
 	r.answers(http.StatusConflict, "POST", "/clients/kill?id=1000000", firstToken)
-	r.answers(http.StatusConflict, "POST", "/clients/kill?id=x", firstToken)
+	r.answers(http.StatusBadRequest, "POST", "/clients/kill?id=x", firstToken)
 	r.answers(http.StatusUnauthorized, "POST", fmt.Sprintf("/clients/kill?id=%d", id), "")
 	c.Expect("PONG", "PING")
 	r.answers(http.StatusOK, "POST", fmt.Sprintf("/clients/kill?id=%d", id), firstToken)

@@ -102,9 +102,9 @@ func (a *access) order(ctx context.Context, w io.Writer, addr, page, done string
 	case http.StatusOK:
 		fmt.Fprintln(w, text)
 		return nil
-	case http.StatusConflict:
+	case http.StatusConflict, http.StatusBadRequest:
 		return errors.New("not " + done + ": " + text)
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("not %s: keyway at %s: %s", done, addr, text)
 	}
 	return fmt.Errorf("not %s: %s is no admin address of a keyway that knows this order: it answers %d %s", done, addr,

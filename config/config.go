@@ -233,6 +233,9 @@ type Backend struct {
 type Replicas struct {
 	MaxLag time.Duration `yaml:"max_lag"` // the greatest allowed lag; 0: any
 	OptIn  bool          `yaml:"opt_in"`  // only clients that have sent READONLY read from replicas
+
+	Zone  string              `yaml:"zone"`  // of this keyway; empty: zones do not matter
+	Zones map[string][]string `yaml:"zones"` // networks and patterns of the nodes' addresses, by zone
 }
 
 // Clients configures who may connect.

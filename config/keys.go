@@ -269,6 +269,14 @@ var poolKeys = []key{
 	{path: "replicas.opt_in", effect: AtOnce,
 		meaning: "Only clients that have sent READONLY read from replicas.",
 		change:  "Some clients tolerate old values, others do not."},
+	{path: "replicas.zone", effect: AtOnce,
+		meaning: "The zone of this keyway. Reads that a replica may serve then go to one in the same zone, if there " +
+			"is one.",
+		change: "Traffic between zones is slow or costs money. `${ZONE:-}` takes it from the environment."},
+	{path: "replicas.zones.NAME", effect: AtOnce,
+		meaning: "The nodes that are in the zone NAME: a list of networks (`10.0.1.0/24`) and of patterns of " +
+			"addresses or hosts (`redis-a-*`).",
+		change: "`replicas.zone` is set."},
 	{path: "backend.username", effect: AtOnce,
 		meaning: "The user for the nodes (ACL).",
 		change:  "The nodes have an ACL."},

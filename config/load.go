@@ -383,7 +383,7 @@ func (c *Config) checkReads() error {
 	if !slices.Contains(Reads, c.Reads) {
 		return c.Errorf("reads", "write "+strings.Join(Reads, ", "), "unknown reads %q", c.Reads)
 	}
-	return nil
+	return checkZones(c)
 }
 
 func (c *Config) checkLayout() error {

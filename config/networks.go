@@ -2,7 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"net"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -68,4 +71,45 @@ func parseNetwork(text string) (network netip.Prefix, remedy string) {
 		return network, fmt.Sprintf("write %v, or %v for this address alone", network.Masked(), network.Addr())
 	}
 	return network, ""
+}
+
+// ZoneOf returns the zone of the node at an address, "" if no pattern of replicas.zones fits it. If patterns of
+// several zones do, it is the one that comes first in the alphabet.
+func (r *Replicas) ZoneOf(addr string) string {
+	for _, zone := range slices.Sorted(maps.Keys(r.Zones)) {
+		if slices.ContainsFunc(r.Zones[zone], func(pattern string) bool { return fitsAddr(pattern, addr) }) {
+			return zone
+		}
+	}
+	return ""
+}
+
+// fitsAddr reports whether a network contains an address, or a pattern fits it or its host.
+func fitsAddr(pattern, addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr // a socket file
+	}
+	if network, err := netip.ParsePrefix(pattern); err == nil {
+		ip, err := netip.ParseAddr(host)
+		return err == nil && network.Contains(ip.Unmap())
+	}
+	fits := func(text string) bool {
+		ok, err := path.Match(pattern, text)
+		return ok && err == nil
+	}
+	return fits(host) || fits(addr)
+}
+
+// checkZones returns an error if a pattern cannot be read.
+func checkZones(c *Config) error {
+	for _, zone := range slices.Sorted(maps.Keys(c.Replicas.Zones)) {
+		for _, pattern := range c.Replicas.Zones[zone] {
+			if _, err := path.Match(pattern, ""); err != nil {
+				return c.Errorf("replicas.zones."+zone, "write a network such as 10.0.1.0/24, or a pattern such as "+
+					"redis-a-*", "%q: %v", pattern, err)
+			}
+		}
+	}
+	return nil
 }

@@ -28,6 +28,8 @@ type CommandCounters struct {
 	Undelivered    uint64 `metric:"undelivered_total"`
 	ReadsMaster    uint64 `metric:"reads_total" label:"from=master"`
 	ReadsReplica   uint64 `metric:"reads_total" label:"from=replica"`
+	ReadsInZone    uint64 `metric:"reads_by_zone_total" label:"zone=same"`
+	ReadsOutOfZone uint64 `metric:"reads_by_zone_total" label:"zone=other"`
 	ReadsAgain     uint64 `metric:"reads_again_total"`
 	NearCounters
 }
@@ -287,6 +289,8 @@ var help = map[string]string{
 	"messages_total":    "Messages sent to subscribers.",
 	"feeds_lost_total":  "Subscriber feeds that were lost. Messages published meanwhile are missed.",
 	"reads_total":       "Reads of clients that may read from replicas, by the kind of node that got them.",
+	"reads_by_zone_total": "The same reads, by whether that node is in the zone of keyway, if replicas.zone says " +
+		"which that is.",
 	"quorum_locks_total": "Commands on locks of locks.quorum, by result. refused: another client has the lock. " +
 		"lost: a client renewed a lock that it no longer had. failed: too few nodes voted.",
 	"quorum_node_votes": "1 while every thread counts the lock node's answers. 0: it cannot be reached, is too slow, " +

@@ -40,7 +40,11 @@ func replicaReads(c *config.Config) proxy.ReplicaReads {
 			own[u.Name] = reads[u.Reads]
 		}
 	}
-	return proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn, OfUsers: own}
+	r := proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn, OfUsers: own}
+	if c.Replicas.Zone != "" {
+		r.InZone = func(addr string) bool { return c.Replicas.ZoneOf(addr) == c.Replicas.Zone }
+	}
+	return r
 }
 
 // maxPatterns bounds the metrics of locks.

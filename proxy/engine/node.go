@@ -22,6 +22,7 @@ type Node struct {
 	IsFormer  bool    // keys are moving, and only the older layout has it
 	Master    *Node   // the master of a replica; nil for a master
 	replicas  []*Node // the replicas of a master
+	inZone    bool    // it is in keyway's zone
 	following
 	succession
 	Ordinal     uint       // of this worker's nodes, also those that have left

@@ -78,6 +78,11 @@ func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 		return m
 	}
 	first := int(s.id / uint64(w.Options.Workers))
+	if w.Options.InZone != nil {
+		if n := rd.readerInZone(s, m, since, first); n != nil {
+			return n
+		}
+	}
 	for i := range m.replicas {
 		if r := m.replicas[(first+i)%len(m.replicas)]; r.readable(s, since) {
 			return r
@@ -89,6 +94,28 @@ func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 	return m
 }
 
+// readerInZone returns the node in keyway's zone that serves a read: a replica, or else the master m if it is there and
+// may serve reads. It returns nil if there is none.
+func (rd *reads) readerInZone(s *Session, m *Node, since int64, first int) *Node {
+	for i := range m.replicas {
+		if r := m.replicas[(first+i)%len(m.replicas)]; r.inZone && r.readable(s, since) {
+			return r
+		}
+	}
+	if m.inZone && s.reads == options.PreferReplica && m.Shared.IsUp() {
+		return m
+	}
+	return nil
+}
+
+// setZones finds out which nodes are in keyway's zone.
+func (rd *reads) setZones() {
+	is := rd.w.Options.InZone
+	for _, n := range rd.w.Nodes {
+		n.inZone = is != nil && is(n.Addr)
+	}
+}
+
 // readerOf is like reader, and also counts the read as one from a master or a replica.
 func (rd *reads) readerOf(s *Session, m *Node, since int64) *Node {
 	n := rd.reader(s, m, since)
@@ -96,6 +123,13 @@ func (rd *reads) readerOf(s *Session, m *Node, since int64) *Node {
 		rd.w.Stats.ReadsMaster++
 	} else if n != nil {
 		rd.w.Stats.ReadsReplica++
+	}
+	if n != nil && rd.w.Options.InZone != nil {
+		if n.inZone {
+			rd.w.Stats.ReadsInZone++
+		} else {
+			rd.w.Stats.ReadsOutOfZone++
+		}
 	}
 	return n
 }
@@ -267,6 +301,7 @@ func (rd *reads) allow(s *Session) {
 func (rd *reads) configure() {
 	w, were := rd.w, rd.inUse
 	rd.Replicas.SetMaxLag(w.Options.MaxLag)
+	rd.setZones()
 	rd.inUse = w.Options.UsesReplicas()
 	switch {
 	case !were && rd.inUse:

@@ -157,6 +157,7 @@ func (rt *routing) setReplicas() {
 			}
 		}
 	}
+	rt.w.Reads.setZones()
 	for i, n := range rt.Nodes {
 		if (n.Master != nil) != were[i] {
 			n.roleChanged()

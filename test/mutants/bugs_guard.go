@@ -139,4 +139,9 @@ var inGuard = []bug{
 		"control.Interval(peerInterval, keyways*bytes, float64(peerBytes*nodes))", "peerInterval",
 		"./guard", "TestCensus",
 	},
+	{
+		"reads leave keyway's zone", "proxy/engine/reads.go",
+		"r.inZone && r.readable(s, since)", "!r.inZone && r.readable(s, since)",
+		"./test", "TestReadsStayInTheZone",
+	},
 }

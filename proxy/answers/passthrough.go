@@ -149,7 +149,7 @@ func (u *nodeUsers) Admit(s *engine.Session) (refusal string) {
 
 // isRemote reports whether a client's address is one of another machine.
 func isRemote(peer string) bool {
-	from := network(peer)
+	from := acl.NetworkOf(peer)
 	return from.IsValid() && !from.Addr().IsLoopback()
 }
 

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/quota"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // DefaultName is the user of clients that have not authenticated as another one.
@@ -58,6 +60,17 @@ func (u *User) NoPass() bool { return u.noPass }
 
 // Admits reports whether the user needs no authentication. It matters for the default user.
 func (u *User) Admits() bool { return u.enabled && u.noPass }
+
+// CanAct reports whether the user can be an operator where it has no connection: it is on, has a password, and no
+// prefix that hides from it what others do.
+func (u *User) CanAct() bool {
+	return u.enabled && !u.noPass && len(u.passwords) > 0 && u.Prefix == nil
+}
+
+// MayAct reports whether the user can be an operator and its rules allow the command, which has no keys.
+func (u *User) MayAct(cmd *command.Command) bool {
+	return u.CanAct() && u.Check(cmd, new(resp.Parser), new(Scratch)).Why == Permitted
+}
 
 // Users are all users. The default user is always one of them.
 type Users struct {
@@ -175,6 +188,11 @@ func (us *Users) Get(name []byte) *User { return us.byName[string(name)] }
 
 // IsOpen reports whether clients can run all commands without authentication.
 func (us *Users) IsOpen() bool { return us.Default.Admits() && us.Default.selectors[0].allCommands }
+
+// HasOperators reports whether any user can act: see [User.CanAct].
+func (us *Users) HasOperators() bool {
+	return slices.ContainsFunc(us.names, func(name string) bool { return us.byName[name].CanAct() })
+}
 
 // Named is Get for a text.
 func (us *Users) Named(name string) *User { return us.byName[name] }

@@ -23,7 +23,7 @@ type actor struct {
 
 func (a *actor) options() Options {
 	return Options{
-		Tokens:  func() []string { return a.tokens },
+		Who:     Who{Tokens: func() []string { return a.tokens }},
 		Reload:  func(context.Context, bool) (string, error) { a.done += "reload "; return "", nil },
 		Upgrade: func() (string, error) { a.done += "upgrade "; return "", nil },
 		LogLevel: &LogLevel{
@@ -114,7 +114,7 @@ func TestPagesThatAct(t *testing.T) {
 // TestPagesThatActForBrowsers: a page of another site cannot act, whatever it knows.
 func TestPagesThatActForBrowsers(t *testing.T) {
 	o := Options{
-		Tokens: func() []string { return []string{tokenA} },
+		Who:    Who{Tokens: func() []string { return []string{tokenA} }},
 		Reload: func(context.Context, bool) (string, error) { t.Error("reloaded"); return "", nil },
 	}
 	r := httptest.NewRequest("POST", "http://127.0.0.1:9380/reload", nil)

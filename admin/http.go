@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/audit"
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/overview"
 	"github.com/keyway-proxy/keyway/page"
@@ -66,14 +68,10 @@ type Options struct {
 	// Upgrade starts the process that replaces this one. It returns what to print. nil: there is
 	// no /upgrade.
 	Upgrade func() (report string, err error)
-	// Tokens returns the tokens that allow to act, as they are now. If it is nil or returns none, some pages need
-	// none and others are refused; see guarded.
-	Tokens   func() []string
+	Who
 	LogLevel *LogLevel // nil: there is no /log-level
 	// Audit records what operators do here, and what they are refused. It may be nil.
 	Audit func(audit.Deed)
-	// OperatorName returns the name of an operator that has this certificate; empty: it has none. It may be nil.
-	OperatorName func(*x509.Certificate) string
 	Acts
 	// Placement returns where the keyway looks for keys. nil: there is no /placement.
 	Placement func() Placement
@@ -82,6 +80,20 @@ type Options struct {
 	// Route returns where a key lives by the table in force, and why. nil: there is no /route.
 	Route func(key []byte) router.Explanation
 	Views
+}
+
+// Who says who may act.
+type Who struct {
+	// Tokens returns the tokens that allow to act, as they are now. If it is nil or returns none, some pages need
+	// none and others need a user; see guarded.
+	Tokens func() []string
+	// Users returns the users of a pool, who may act by name and password if their rules allow it. It may be nil.
+	Users func() *acl.Users
+	// OperatorName returns the name of an operator that has this certificate; empty: it has none. It may be nil.
+	OperatorName func(*x509.Certificate) string
+
+	people func() []*acl.Users // of the pools that a page is about; nil: none
+	brake  *brake
 }
 
 // Acts are what operators can do to one pool. Each may be nil: then there are no such pages.
@@ -157,8 +169,8 @@ func (o Options) unfit() map[string]string {
 const snapshotTimeout = 2 * time.Second
 
 // Handler serves /metrics, /healthz, /readyz, /placement, /route, /locks and [Views], all of them read-only,
-// and what needs a token if there are any: /next-layout, /reload, /upgrade, /log-level, /clients/kill, /clients/pause,
-// /clients/unpause, what is below /switch/, and /debug/pprof.
+// and what needs a token, or a user with the right, if there are any: /next-layout, /reload, /upgrade, /log-level,
+// /clients/kill, /clients/pause, /clients/unpause, what is below /switch/, and /debug/pprof.
 func Handler(b Backend, o Options) http.Handler {
 	all := []Pool{{Backend: b, Options: o}}
 	return PoolsHandler(func() []Pool { return all }, o)
@@ -171,12 +183,14 @@ func serveProcess(mux *http.ServeMux, c prometheus.Collector, o Options) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), c)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	if o.Reload != nil {
-		o.serveOrder(mux, "/reload", ifThereAreTokens, func(r *http.Request) (string, error) {
+		o.serveOrder(mux, "/reload", ifThereAreTokens, changesSettings, func(r *http.Request) (string, error) {
 			return o.Reload(r.Context(), r.URL.Query().Get(AllowMisplaced) == "true")
 		})
 	}
 	if o.Upgrade != nil {
-		o.serveOrder(mux, "/upgrade", ifThereAreTokens, func(*http.Request) (string, error) { return o.Upgrade() })
+		o.serveOrder(mux, "/upgrade", ifThereAreTokens, changesProcess, func(*http.Request) (string, error) {
+			return o.Upgrade()
+		})
 	}
 	if o.LogLevel != nil {
 		serveLogLevel(mux, o)
@@ -211,14 +225,17 @@ func servePool(mux *http.ServeMux, o, process Options) {
 // has changed, with 409 and why the state of keyway or of the nodes does not allow it, or with 400 and what is wrong
 // with the request, see BadRequest. The request gives neither a configuration nor a
 // program, so it can apply nothing but what is there.
-func (o Options) serveOrder(mux *http.ServeMux, page string, n need, do func(*http.Request) (string, error)) {
+// A user needs the right to run the command.
+func (o Options) serveOrder(
+	mux *http.ServeMux, page string, n need, right *command.Command, do func(*http.Request) (string, error),
+) {
 	mux.Handle("POST "+page, o.guarded(func(w http.ResponseWriter, r *http.Request) {
 		// It takes as long as it takes. If the deadline cannot be changed, the answer may be lost.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		report, err := do(r)
 		o.record(r, report, err)
 		answerOrder(w, report, err)
-	}, n))
+	}, n, right))
 }
 
 // BadRequest marks the error of an order whose parameters are wrong, whatever the state is.

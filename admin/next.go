@@ -51,7 +51,7 @@ func serveNext(mux *http.ServeMux, next NextLayout, process Options) {
 		answerTrial(w, t, err)
 	})
 	guarded := func(pattern string, f http.HandlerFunc) {
-		mux.Handle(pattern, process.guarded(f, ifThereAreTokens))
+		mux.Handle(pattern, process.guarded(f, ifThereAreTokens, changesSettings))
 	}
 	guarded("POST /next-layout", func(w http.ResponseWriter, r *http.Request) {
 		forTime, err := time.ParseDuration(r.URL.Query().Get("for"))

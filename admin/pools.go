@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyway-proxy/keyway/acl"
 )
 
 // Pool is one of the pools that a keyway serves.
@@ -25,6 +27,8 @@ const PoolParam = "pool"
 // asked for each request.
 func PoolsHandler(pools func() []Pool, o Options) http.Handler {
 	mux := http.NewServeMux()
+	o.brake = new(brake)
+	o.people = func() []*acl.Users { return usersOf(pools()) }
 	servePages(mux, pools)
 	serveProcess(mux, poolsCollector{pools, o}, o)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -50,10 +54,23 @@ func PoolsHandler(pools func() []Pool, o Options) http.Handler {
 			return
 		}
 		one := http.NewServeMux()
-		servePool(one, chosen[0].Options, o)
+		process := o
+		process.people = func() []*acl.Users { return usersOf(chosen) }
+		servePool(one, chosen[0].Options, process)
 		one.ServeHTTP(w, r)
 	})
 	return forOwnNames(compressed(mux))
+}
+
+// usersOf returns the users of pools; none if one of the pools has none.
+func usersOf(pools []Pool) (all []*acl.Users) {
+	for _, p := range pools {
+		if p.Options.Users == nil {
+			return nil
+		}
+		all = append(all, p.Options.Users())
+	}
+	return all
 }
 
 // choose returns the pool that a request names, or all pools.

@@ -12,7 +12,7 @@ import (
 // serve serves the pages that there are. process says who may act.
 func (o Acts) serve(mux *http.ServeMux, process Options) {
 	if o.Kill != nil {
-		process.serveOrder(mux, "/clients/kill", always, func(r *http.Request) (string, error) {
+		process.serveOrder(mux, "/clients/kill", always, killsClients, func(r *http.Request) (string, error) {
 			id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
 			if err != nil {
 				return "", BadRequest(errors.New("id: write the id of a client, as CLIENT LIST shows it"))
@@ -56,11 +56,11 @@ func serveSwitch(mux *http.ServeMux, s Steering, process Options) {
 	for page, do := range map[string]func(context.Context, string) (string, error){
 		SwitchPause: s.Pause, SwitchResume: s.Resume, SwitchCancel: s.Cancel, SwitchReverse: s.Reverse,
 	} {
-		process.serveOrder(mux, page, always, func(r *http.Request) (string, error) {
+		process.serveOrder(mux, page, always, movesKeys, func(r *http.Request) (string, error) {
 			return do(r.Context(), process.askedBy(r))
 		})
 	}
-	process.serveOrder(mux, SwitchRate, always, func(r *http.Request) (string, error) {
+	process.serveOrder(mux, SwitchRate, always, movesKeys, func(r *http.Request) (string, error) {
 		return s.Rate(r.Context(), process.askedBy(r), r.URL.Query().Get("keys"))
 	})
 }
@@ -88,7 +88,7 @@ type PauseClients func(ctx context.Context, forTime time.Duration, writesOnly bo
 
 // servePause serves the pages that make clients wait. process says who may.
 func servePause(mux *http.ServeMux, pause PauseClients, process Options) {
-	process.serveOrder(mux, ClientsPause, always, func(r *http.Request) (string, error) {
+	process.serveOrder(mux, ClientsPause, always, pausesClients, func(r *http.Request) (string, error) {
 		forTime, err := time.ParseDuration(r.URL.Query().Get("for"))
 		if err != nil || forTime <= 0 || forTime > MaxPause {
 			return "", BadRequest(fmt.Errorf("for: write a duration up to %s, such as 10s", MaxPause))
@@ -108,7 +108,7 @@ func servePause(mux *http.ServeMux, pause PauseClients, process Options) {
 		}
 		return fmt.Sprintf("%s wait for %s\n", what, forTime), nil
 	})
-	process.serveOrder(mux, ClientsUnpause, always, func(r *http.Request) (string, error) {
+	process.serveOrder(mux, ClientsUnpause, always, unpausesClients, func(r *http.Request) (string, error) {
 		ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
 		defer cancel()
 		return "clients go on\n", pause(ctx, 0, false)

@@ -36,8 +36,9 @@ var operatorKeys = []key{
 		change:  "With `token_file` or `tls`."},
 	{path: "admin.token_file", effect: AtOnce, secret: true,
 		meaning: "A file with a token of 16 characters or more, as `openssl rand -hex 32` prints it. What changes " +
-			"something then needs it: `Authorization: Bearer TOKEN`. `keyway reload` and other commands read it from " +
-			"the same file. While the file has several lines, each is valid. A path that is not absolute begins at " +
+			"something then needs it, `Authorization: Bearer TOKEN`, or a [user](security.md#who-may-act). " +
+			"`keyway reload` and other commands read it from the same file. While the file has several lines, " +
+			"each is valid. A path that is not absolute begins at " +
 			"this file's directory. It is read again when it changes.",
 		change: "Always set it where others than operators reach the address, or to use `/debug/pprof`, " +
 			"`/clients/kill` or to set `/log-level`, which need it."},
@@ -61,7 +62,7 @@ var operatorKeys = []key{
 		change:  "Prometheus has no certificate, and operators have one."},
 	{path: "admin.tls.user_from", effect: AtOnce,
 		meaning: "Which part of an operator's certificate the log shows as the user: `cn` or `san`. Needs " +
-			"`client_ca`. It gives no right: what acts needs the token all the same.",
+			"`client_ca`. It gives no right: what acts needs the token or a user all the same.",
 		change: "The log should name who has acted."},
 	{path: "admin.tls.min_version", effect: AtOnce, initial: "`1.2`",
 		meaning: "The lowest version of TLS: `1.2` or `1.3`.",

@@ -80,7 +80,7 @@ func (a *auditor) Write(line []byte) (n int, err error) {
 
 // record records a deed. It never blocks.
 func (a *auditor) record(d audit.Deed) {
-	if d.Err == admin.ErrNoToken && !a.mayRefuse(&d) {
+	if d.Err == admin.ErrStranger && !a.mayRefuse(&d) {
 		return
 	}
 	to := a.log
@@ -114,10 +114,10 @@ func (a *auditor) withPool(name string) func(audit.Deed) {
 	}
 }
 
-// showDeed makes a deed an event of its pool. What is refused for want of a token, and what programs do again and
+// showDeed makes a deed an event of its pool. What strangers are refused, and what programs do again and
 // again, would drive other events out. Other lines of the log are the events of what signals and files do.
 func (r *running) showDeed(d audit.Deed) {
-	if d.Err == admin.ErrNoToken || d.IsFrequent || d.Addr == "" && d.User == "" {
+	if d.Err == admin.ErrStranger || d.IsFrequent || d.Addr == "" && d.User == "" {
 		return
 	}
 	e := overview.Event{Time: time.Now(), Kind: overview.OperatorEvent, Text: d.Action, Bad: d.Err != nil}

@@ -37,6 +37,7 @@ func (p *served) newPage() *page.Page {
 		},
 		Orders: &page.Orders{
 			HasToken: func() bool { return len(p.of.first().cfg.Load().Admin.Tokens()) > 0 },
+			HasUsers: func() bool { return server.LatestUsers(p.srv).HasOperators() },
 			Level:    p.of.out.levelText,
 		},
 		Locks: func(ctx context.Context, count int) ([]locks.Row, error) {

@@ -106,16 +106,18 @@ func (r *running) adminHandler(ctx context.Context) http.Handler {
 			return r.reload(ctx, "keyway reload", allowMisplaced)
 		},
 		Upgrade: func() (string, error) { return r.upgrade("keyway upgrade") },
-		Tokens:  func() []string { return r.first().cfg.Load().Admin.Tokens() },
 		LogLevel: &admin.LogLevel{Get: r.out.levelText, Set: func(level string) (string, error) {
 			return r.setLogLevel(level)
 		}},
 		Audit: r.deedOfAdmin,
-		OperatorName: func(cert *x509.Certificate) string {
-			if by := r.first().cfg.Load().Admin.TLS; by != nil {
-				return strings.Join(by.Users(cert), ", ")
-			}
-			return ""
+		Who: admin.Who{
+			Tokens: func() []string { return r.first().cfg.Load().Admin.Tokens() },
+			OperatorName: func(cert *x509.Certificate) string {
+				if by := r.first().cfg.Load().Admin.TLS; by != nil {
+					return strings.Join(by.Users(cert), ", ")
+				}
+				return ""
+			},
 		},
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/bigkeys"
 	"github.com/keyway-proxy/keyway/config"
@@ -147,6 +148,7 @@ func (p *served) observe(cfg *config.Config, keys *guard.Guard) {
 func (p *served) forAdmin() admin.Pool {
 	return admin.Pool{Name: p.name, Backend: p.srv, Options: admin.Options{
 		Surveyed: p.surveyed, Guarded: p.guarded,
+		Who:         admin.Who{Users: func() *acl.Users { return server.LatestUsers(p.srv) }},
 		Disagreeing: func() int { return p.observers.Load().keys.Disagreeing() },
 		Page:        p.page,
 		Views:       p.views(),

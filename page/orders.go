@@ -12,6 +12,7 @@ import (
 // decides.
 type Orders struct {
 	HasToken func() bool   // the configuration has a token, which all orders need then
+	HasUsers func() bool   // there are users who may act by name and password
 	Level    func() string // of the log
 }
 
@@ -38,8 +39,8 @@ func (f *Field) Options() string { return strings.Join(f.Choices, " ") }
 
 // panel is the part of the page with what concerns the process and all clients.
 type panel struct {
-	HasToken bool
-	Orders   []Order
+	HasToken, HasUsers bool
+	Orders             []Order
 }
 
 // Operate returns what the page can have done at any time, nil if that is nothing.
@@ -48,7 +49,7 @@ func (v *view) Operate() *panel {
 	if of == nil {
 		return nil
 	}
-	return &panel{HasToken: of.HasToken(), Orders: []Order{
+	return &panel{HasToken: of.HasToken(), HasUsers: of.HasUsers(), Orders: []Order{
 		{Name: "Reload", Path: "reload", Command: "keyway reload -c FILE", IsOpen: true,
 			Does: "read the configuration again, and apply all changes or none"},
 		{Name: "Set level", Path: "log-level", Command: "KEYWAY LOG {}",
@@ -61,6 +62,19 @@ func (v *view) Operate() *panel {
 				Choices: []string{"1000", "10000", "30000", "60000", "300000"}}},
 		{Name: "Go on", Path: "clients/unpause", Command: "CLIENT UNPAUSE", Does: "end all such waiting"},
 	}}
+}
+
+// Proof says what an order needs: token, user, either or none.
+func (p *panel) Proof() string {
+	switch {
+	case p.HasToken && p.HasUsers:
+		return "either"
+	case p.HasToken:
+		return "token"
+	case p.HasUsers:
+		return "user"
+	}
+	return "none"
 }
 
 // kill is the order that closes a client.

@@ -165,17 +165,17 @@ form?.addEventListener("submit", event => {
   find();
 });
 
-// Orders: a button asks before it sends the request. The token is in this variable only, and goes into a header,
-// which no page of another site can send.
+// Orders: a button asks before it sends the request. The token, or the user with the password, is in these variables
+// only, and goes into a header, which no page of another site can send.
 const dialog = document.getElementById("order");
-let token = "", order = null;
+let token = "", user = "", order = null;
 
 const findOrder = (path, within) => [...within.querySelectorAll("[data-order]")].find(b => b.dataset.order === path);
 const part = name => document.getElementById("order-" + name);
 
 function setShown(name, isShown) { part(name).closest(".field").hidden = !isShown; }
 
-const needsToken = () => document.querySelector("#orders [data-token]")?.dataset.token === "yes";
+const proof = () => document.querySelector("#orders [data-proof]")?.dataset.proof ?? "none";
 
 function ask(button) {
   order = {...button.dataset};
@@ -192,17 +192,39 @@ function ask(button) {
   field.oninput = () => { part("command").textContent = order.command.replaceAll("{}", order.chosen()); };
   field.oninput();
   askForToken();
-  const isPossible = needsToken() || order.open;
+  const isPossible = proof() !== "none" || order.open;
   tell(isPossible ? "" : "This needs a token: write admin: {listen: ADDRESS, token_file: FILE} into the configuration.",
     !isPossible);
   finish(isPossible, "Cancel");
   dialog.showModal();
 }
 
+// forget forgets the token or the user. What was typed wrong must be typed again.
+function forget() {
+  token = user = "";
+  askForToken();
+}
+
 function askForToken() {
+  const kind = proof();
   part("token").value = "";
-  setShown("token", needsToken() && !token);
-  setShown("forget", needsToken() && token);
+  part("user").value = user;
+  const isKnown = kind !== "none" && token;
+  setShown("user", (kind === "user" || kind === "either") && !token);
+  setShown("token", kind !== "none" && !token);
+  setShown("forget", isKnown);
+  part("known").textContent = user ? "user and password" : "the token";
+  const label = name => part(name).closest(".field").querySelector("label");
+  label("user").textContent = kind === "either" ? "User (empty: a token)" : "User";
+  label("token").textContent = { user: "Password", either: "Password or token" }[kind] ?? "Token";
+}
+
+// credentials returns the header that proves who sends an order. The name and the password are in UTF-8.
+function credentials() {
+  if (!token) return {};
+  if (!user) return {Authorization: "Bearer " + token};
+  const bytes = new TextEncoder().encode(user + ":" + token);
+  return {Authorization: "Basic " + btoa(String.fromCharCode(...bytes))};
 }
 
 function tell(text, isBad) {
@@ -217,7 +239,11 @@ function finish(mayGo, close) {
 }
 
 async function send() {
-  if (needsToken()) token ||= part("token").value.trim();
+  if (proof() !== "none" && !token) {
+    user = part("user").value.trim();
+    token = user ? part("token").value : part("token").value.trim();
+  }
+  const asked = user ? "user with this password" : "token";
   askForToken();
   const url = new URL(order.order, location.href);
   if (order.field) url.searchParams.set(order.field, order.chosen() + (order.unit ?? ""));
@@ -225,18 +251,16 @@ async function send() {
   part("go").disabled = true;
   tell("keyway is at it.", false);
   try {
-    const headers = token ? {Authorization: "Bearer " + token} : {};
+    const headers = credentials();
     const answer = await fetch(url, {method: "POST", headers, redirect: "error"});
     const text = (await answer.text()).trim();
     if (answer.status === 401) {
-      token = "";
-      askForToken();
-      tell("keyway does not know this token.", true);
+      forget();
+      tell(`keyway does not know this ${asked}.`, true);
     } else tell(text, !answer.ok);
     finish(!answer.ok, "Close");
   } catch (error) {
-    if (!/^[ -~]*$/.test(token)) token = ""; // no header can have it
-    askForToken();
+    if (!user && !/^[ -~]*$/.test(token)) forget(); // no header can have it
     tell("No answer, so keyway may or may not have done it: " + error.message, true);
     finish(true, "Close");
   }
@@ -252,7 +276,7 @@ dialog?.querySelector("form").addEventListener("submit", event => {
 });
 if (dialog) {
   part("close").addEventListener("click", () => dialog.close());
-  part("forget").addEventListener("click", () => { token = ""; askForToken(); });
+  part("forget").addEventListener("click", forget);
   dialog.addEventListener("close", () => {
     part("token").value = "";
     (order && findOrder(order.order, document))?.focus();

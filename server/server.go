@@ -144,6 +144,7 @@ func New(cfg *config.Config, setup Setup, o Options) (*Server, error) {
 	s.cfg.Store(cfg)
 	s.users.now = cmp.Or(setup.Workers.Users, acl.Anyone)
 	s.users.configured = s.users.now
+	s.users.latest.Store(s.users.now)
 	s.nodes.Store(&setup.Nodes)
 	if s.host == nil {
 		var err error

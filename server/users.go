@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/keyway-proxy/keyway/acl"
 	"github.com/keyway-proxy/keyway/audit"
@@ -34,7 +35,8 @@ var ErrNoUsersFile = errors.New("keyway: the configuration has no users_file; " 
 type users struct {
 	mu         sync.Mutex
 	now        *acl.Users
-	configured *acl.Users // what the configuration or the file has last said
+	latest     atomic.Pointer[acl.Users] // now, for those who must not wait
+	configured *acl.Users                // what the configuration or the file has last said
 
 	accounts sync.Map // of users with limits, by name: *quota.Account
 	places   places
@@ -90,6 +92,9 @@ func (s *Server) Users() *acl.Users {
 	defer s.users.mu.Unlock()
 	return s.users.now
 }
+
+// LatestUsers returns the users that the threads have, or are just about to get. It waits for nobody.
+func LatestUsers(s *Server) *acl.Users { return s.users.latest.Load() }
 
 // doUsersTask does in a goroutine what a client of the thread has asked for. A transaction may
 // ask for several tasks at once, so tasks are done in the order of the requests.
@@ -194,6 +199,7 @@ func (s *Server) loadUsers(next *acl.Users, task proxy.UsersTask) {
 // setUsers gives all threads other users. s.users.mu must be locked.
 func (s *Server) setUsers(next *acl.Users, task proxy.UsersTask) {
 	s.users.now = next
+	s.users.latest.Store(next)
 	s.onThreads(func(t *thread) { proxy.SetUsers(t.worker, next, task.By) })
 	s.users.places.keep(next)
 	s.log.Info("users changed", "command", task.Text, "client", task.Client, "user", task.User)
@@ -210,5 +216,6 @@ func (s *Server) chooseUsers(c Change) *acl.Users {
 	}
 	s.users.now = cmp.Or(c.Workers.Users, acl.Anyone)
 	s.users.configured = s.users.now
+	s.users.latest.Store(s.users.now)
 	return s.users.now
 }

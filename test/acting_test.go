@@ -72,7 +72,7 @@ func TestSteeringByRequests(t *testing.T) {
 	if e := eventOf(t, o.k.admin, "operator", "POST /switch/rate", `error=rate "many"`); e == nil || !e.Bad {
 		t.Error("no event says that a rate was refused")
 	}
-	if e := eventOf(t, o.k.admin, "operator", "no valid token"); e != nil {
+	if e := eventOf(t, o.k.admin, "operator", "no valid token or password"); e != nil {
 		t.Errorf("strangers make events: %+v", e)
 	}
 }

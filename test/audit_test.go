@@ -69,7 +69,7 @@ func TestAuditOfAdmin(t *testing.T) {
 		"action": "POST /log-level", "via": "admin", "addr": local, "result": "log.level: info -> debug*",
 	})
 	r.answers(http.StatusUnauthorized, "POST", "/reload", secondToken)
-	r.has(map[string]string{"action": "POST /reload", "result": "refused", "error": "no valid token"})
+	r.has(map[string]string{"action": "POST /reload", "result": "refused", "error": "no valid token or password"})
 	r.answers(http.StatusOK, "GET", "/debug/pprof/cmdline", firstToken)
 	r.has(map[string]string{"action": "GET /debug/pprof/cmdline", "result": "done"})
 	r.reload(r.text + "slowlog: {entries: 7}\n")

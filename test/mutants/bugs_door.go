@@ -56,7 +56,7 @@ var atDoor = []bug{
 	},
 	{
 		"without tokens everything acts", "admin/guard.go",
-		"len(tokens) == 0 && n == always", "len(tokens) == 0 && n > always",
+		"len(tokens) == 0 && n == ifThereAreTokens", "len(tokens) == 0",
 		"./admin", "TestPagesThatAct",
 	},
 	{

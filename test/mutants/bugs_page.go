@@ -44,13 +44,13 @@ var inPage = []bug{
 	},
 	{
 		"who has no token takes a change of the layout back", "admin/steer.go",
-		"		process.serveOrder(mux, page, always, func",
-		"		process.serveOrder(mux, page, ifThereAreTokens, func",
+		"		process.serveOrder(mux, page, always, movesKeys, func",
+		"		process.serveOrder(mux, page, ifThereAreTokens, movesKeys, func",
 		"./admin", "TestPagesThatAct",
 	},
 	{
 		"whoever asks in vain for what needs a token drives the events out", "daemon/audit.go",
-		"	if d.Err == admin.ErrNoToken || d.IsFrequent", "	if d.IsFrequent",
+		"	if d.Err == admin.ErrStranger || d.IsFrequent", "	if d.IsFrequent",
 		"./test", "TestSteeringByRequests",
 	},
 	{

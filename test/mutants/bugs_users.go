@@ -204,4 +204,19 @@ var inUsers = []bug{
 		"len(p.names) >= metrics.MaxUsers && !hasLimits", "len(p.names) >= 9*metrics.MaxUsers && !hasLimits",
 		"./test", "TestUsersAreBounded",
 	},
+	{
+		"any user acts at the admin address, whatever its rules", "admin/users.go",
+		"mayAct = mayAct && u.MayAct(right)", "mayAct = mayAct && u.CanAct()",
+		"./test", "TestUsersAct",
+	},
+	{
+		"users who need no password act", "acl/users.go",
+		"u.enabled && !u.noPass && len(u.passwords) > 0", "u.enabled",
+		"./test", "TestNobodyActsWithoutPasswords",
+	},
+	{
+		"passwords can be guessed at the admin address", "admin/users.go",
+		"			o.brake.count(r)\n", "",
+		"./test", "TestGuessesAtTheAdminAddress",
+	},
 }

@@ -140,6 +140,44 @@ func TestPageActs(t *testing.T) {
 	b.keepsSecret()
 }
 
+// TestPageActsAsUser: without a token, the page asks for the name and the password of a user, keeps them in memory
+// only, and says what the user may not do.
+func TestPageActsAsUser(t *testing.T) {
+	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	redistest.ServeProcess(t, "admin: "+admin+"\n"+redistest.Ring(redistest.Start(t).Addr)+
+		"users:\n  - {name: opérateur, acl: \"on >"+token+" -@all +@admin -client|pause\"}\n")
+	b := open(t, 1280, 900, "light")
+	b.visit("http://" + admin)
+	b.await(isLive)
+	b.expect("/log-level?level=debug")
+	b.order("log-level")
+	const user = `document.querySelector("#order-user")`
+	eval[bool](b, user+`.value = "opérateur", true`)
+	if text := b.confirm("wrong-token-0123456789"); text != "keyway does not know this user with this password." {
+		t.Errorf("with a wrong password: %s", text)
+	}
+	eval[bool](b, user+`.value = "opérateur", true`)
+	if text := b.confirm(token); !strings.HasPrefix(text, "log.level: info -> debug") {
+		t.Errorf("with the password: %s", text)
+	}
+	b.keepsSecret()
+	b.close()
+	b.expect("/clients/pause?mode=write&for=10000ms")
+	b.order("clients/pause?mode=write")
+	if text := b.confirm(""); !strings.Contains(text, "the rules of this user do not allow CLIENT PAUSE") {
+		t.Errorf("what the user may not do: %s", text)
+	}
+	eval[bool](b, `document.querySelector("#order-forget").click(), true`)
+	if !eval[bool](b, user+`.checkVisibility() && document.querySelector("#order-token").checkVisibility()`) {
+		t.Error("the page does not forget the user")
+	}
+	b.keepsSecret()
+	b.close()
+	if all := events(t, admin); !strings.Contains(all, "user=opérateur") {
+		t.Errorf("the events do not name the user: %s", all)
+	}
+}
+
 // refusal sends an order that keyway refuses, and looks at the events of all orders.
 func (b *tab) refusal(admin string) {
 	b.Helper()

@@ -147,7 +147,8 @@ func (s *Sample) Source() page.Source {
 		},
 		Clients: s.clients,
 		Orders: &page.Orders{
-			HasToken: func() bool { return true }, Level: func() string { return "info" },
+			HasToken: func() bool { return true }, HasUsers: func() bool { return false },
+			Level: func() string { return "info" },
 		},
 		Subscriptions: func(context.Context, int) ([]clients.Topic, error) {
 			return []clients.Topic{{Name: "news", Kind: "channel", Clients: 31}, {Name: "a*", Kind: "pattern",

@@ -62,7 +62,6 @@ func names(t *testing.T) *atomic.Pointer[net.IP] {
 // TestNodeNameMoves: a host name that changes its address is looked up again when
 // keyway connects again.
 func TestNodeNameMoves(t *testing.T) {
-	t.Parallel()
 	for _, threads := range []int{1, 2} {
 		at := names(t)
 		first, second := net.ParseIP("127.0.0.1"), net.ParseIP("127.0.0.2")

@@ -163,7 +163,11 @@ func rises(t *testing.T, k *redistest.Keyway, key string, id int) {
 		}
 		last = max(last, n)
 	}
-	for round := range 40 {
+	rounds := 40
+	if redistest.Race {
+		rounds = 12
+	}
+	for round := range rounds {
 		var sent []string
 		send := func(args ...string) {
 			c.Send(args...)

@@ -22,7 +22,7 @@ import org.redisson.config.Config;
 
 class Locks {
   static final int WATCHDOG = 3_000, HOLD = 10_000, COUNT = 60, WAIT = 1_000;
-  static final int ATTEMPTS = 3, SLOW = 300;
+  static final int ATTEMPTS = 3, SLOW = 150;
   static final String VERSION = Redisson.class.getProtectionDomain().getCodeSource().getLocation().getPath().replaceAll(".*-([0-9][^-]*)\\.jar", "$1");
   static final String REENTRANT = "read (twice each)";
 

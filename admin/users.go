@@ -37,7 +37,7 @@ func named(name string) *command.Command {
 // errNoRight is the error of a deed that a user's rules do not allow.
 var errNoRight = errors.New("the rules of the user do not allow it")
 
-// userKey is the key under which the context of a request has the name of the user who has sent it.
+// userKey is the context key of the name of the user who has sent a request.
 type userKey struct{}
 
 // takesUsers reports whether there are users who can act.

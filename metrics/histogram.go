@@ -24,9 +24,14 @@ type Histogram struct {
 // Observe counts a command that took ns nanoseconds.
 func (h *Histogram) Observe(ns int64) { // for each command, so it has to be inlined
 	bucket, ticks := placeOf(ns)
-	h.Buckets[bucket]++
-	h.Count++
-	h.Sum += ticks
+	h.add(bucket, ticks, 1)
+}
+
+// add counts n commands in a bucket, each of which took so many ticks.
+func (h *Histogram) add(bucket int, ticks, n uint64) {
+	h.Buckets[bucket] += n
+	h.Count += n
+	h.Sum += ticks * n
 }
 
 // placeOf returns the bucket of a command that took ns nanoseconds, and how many ticks that is.
@@ -38,9 +43,7 @@ func placeOf(ns int64) (bucket int, ticks uint64) {
 // ObserveMany counts n commands, each of which took ns nanoseconds.
 func (h *Histogram) ObserveMany(ns int64, n uint64) {
 	bucket, ticks := placeOf(ns)
-	h.Buckets[bucket] += n
-	h.Count += n
-	h.Sum += ticks * n
+	h.add(bucket, ticks, n)
 }
 
 // Bound returns the upper bound of a bucket in seconds. The last bucket has none.

@@ -34,12 +34,8 @@ func (s *Stats) Count(id int, ns int64, failed bool, by *UserStats) {
 		s.histograms[id] = h
 	}
 	bucket, ticks := placeOf(ns)
-	h.Buckets[bucket]++
-	h.Count++
-	h.Sum += ticks
-	by.latency.Buckets[bucket]++
-	by.latency.Count++
-	by.latency.Sum += ticks
+	h.add(bucket, ticks, 1)
+	by.latency.add(bucket, ticks, 1)
 }
 
 // CountUntimed counts the command with this ID, and not how long it took.

@@ -207,18 +207,23 @@ func (s *Server) acceptStreams(t *thread, of *listener, ln net.Listener) {
 		}
 		pause = 0
 		to := withFewest(t)
-		to.loop.Post(func() { to.receiveStream(of, conn, ln.Addr()) })
+		isAdmitted := to.admit() // now, since the next client is to see that the thread has one more
+		to.loop.Post(func() { to.receiveStream(of, conn, ln.Addr(), isAdmitted) })
 	}
 }
 
-// receiveStream is receive for a connection that goroutines serve.
-func (t *thread) receiveStream(of *listener, conn net.Conn, local net.Addr) {
+// receiveStream serves a connection that was accepted, or refuses it.
+func (t *thread) receiveStream(of *listener, conn net.Conn, local net.Addr, isAdmitted bool) {
 	cfg, balancers, peer := of.tls.Load(), of.balancers.Load(), peerOf(conn)
 	from := originOf(peer, netip.AddrPort{}, local)
+	mayStay := mayConnect(t, balancers, peer)
+	if isAdmitted && (!mayStay || t.draining) {
+		t.dismiss()
+	}
 	switch {
-	case !mayConnect(t, balancers, peer):
+	case !mayStay:
 		conn.Close()
-	case t.draining || !t.admit():
+	case t.draining || !isAdmitted:
 		if reply := t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
 			_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
 			_, _ = conn.Write(reply)

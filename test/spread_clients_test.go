@@ -2,29 +2,36 @@ package test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/server"
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
 // TestClientsSpreadEvenly: no thread has more than 1.2 times its share of the clients, however few they
-// are, whether each thread has a socket of its own or all share one, and after most of one have left.
+// are and however fast they come, whether each thread has a socket of its own or all share one, with epoll and
+// without, and after most of one have left.
 func TestClientsSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	const threads = 2
 	node := redistest.Start(t)
-	for _, network := range []string{"tcp", "unix"} {
-		t.Run(network, func(t *testing.T) {
+	for _, way := range []string{"tcp", "unix", "tcp without epoll", "unix without epoll"} {
+		t.Run(way, func(t *testing.T) {
 			addr := "127.0.0.1:0"
-			if network == "unix" {
+			if strings.HasPrefix(way, "unix") {
 				addr = "unix://" + filepath.Join(t.TempDir(), "s")
 			}
-			k := redistest.Serve(t, "listen: \""+addr+"\"\nthreads: 2\n"+redistest.Ring(node.Addr)).Ready()
+			k := redistest.ServeWith(t, "listen: \""+addr+"\"\nthreads: 2\n"+redistest.Ring(node.Addr),
+				server.Options{Streams: strings.HasSuffix(way, "without epoll")}).Ready()
 			connected := map[*redistest.Client]int64{}
 			connect := func(n int) {
+				var added []*redistest.Client
 				for range n {
-					c := redistest.Dial(t, k.Addr)
+					added = append(added, redistest.Dial(t, k.Addr))
+				}
+				for _, c := range added {
 					connected[c] = c.MustDo("CLIENT", "ID").Int
 				}
 			}

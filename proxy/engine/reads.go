@@ -355,7 +355,7 @@ type following struct {
 // tick looks at all replicas and their masters if the interval is over.
 func (rd *reads) tick() {
 	w := rd.w
-	rd.Replicas.SetLookers(max(w.Keyways, 1) * w.Options.Workers)
+	rd.Replicas.SetLookers(Lookers(w))
 	if !rd.inUse || !rd.Replicas.Begin(w.Now) {
 		return
 	}

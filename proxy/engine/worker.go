@@ -46,6 +46,9 @@ const (
 	sweepTick = int64(time.Second)           // between two checks of all clients
 )
 
+// Lookers returns how many threads of all keyways ask the same nodes about themselves, as far as known.
+func Lookers(w *Worker) int { return max(w.Keyways, 1) * w.Options.Workers }
+
 // Worker is everything that one thread knows: its sessions, its nodes and its connections.
 type Worker struct {
 	Options options.Worker

@@ -3,6 +3,7 @@ package limiting
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/acl"
@@ -326,9 +327,12 @@ func (l *limiter) Due() int64 {
 
 // Count implements the engine's limiter.
 func (l *limiter) Count(to *metrics.Snapshot) {
+	sorted := to.Users // a thread may have thousands of users with limits
 	for name, u := range l.users {
-		at := slices.IndexFunc(to.Users, func(of metrics.User) bool { return of.Name == name })
-		if at < 0 {
+		at, isThere := slices.BinarySearchFunc(sorted, name, func(of metrics.User, name string) int {
+			return strings.Compare(of.Name, name)
+		})
+		if !isThere {
 			at = len(to.Users)
 			to.Users = append(to.Users, metrics.User{Name: name})
 		}

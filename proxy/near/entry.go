@@ -95,7 +95,7 @@ type fill struct {
 	at       int64 // when it was sent
 	hasSeen  bool  // e.seen is the hash of what a node has told a client meanwhile
 	value    []byte
-	isValue  bool // value has the whole reply to GET; part is that to PTTL
+	isValue  bool // value is complete: the reply to GET; part is that to PTTL
 	part     []byte
 	isLarge  bool
 }

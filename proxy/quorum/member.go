@@ -227,7 +227,7 @@ const (
 )
 
 func (m *member) lookInterval() int64 {
-	lookers := int64(m.l.w.Keyways * m.l.w.Options.Workers)
+	lookers := int64(engine.Lookers(m.l.w))
 	return min(max(lookEvery, lookers*int64(time.Second)/looksPerSecond), maxLookEvery)
 }
 

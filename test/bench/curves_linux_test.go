@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-proxy/keyway/test/redistest"
 )
 
-// measuredCurve is a curve that is to be measured.
+// measuredCurve says how to measure a curve.
 type measuredCurve struct {
 	curve
 	numbers []int

@@ -138,7 +138,7 @@ func benchmarksPage(r *results) string {
 	return b.String()
 }
 
-// others has the figures of servers that were measured besides.
+// others shows the figures of the servers that BESIDE names.
 func others(rows []row) string {
 	text := ""
 	for _, o := range rows {

@@ -165,7 +165,7 @@ func settingOf(t *testing.T, cores string) setting {
 		}
 	}
 	load, _ := os.ReadFile("/proc/loadavg")
-	command := "make bench"
+	command := fmt.Sprintf("make bench ROUNDS=%d", *rounds)
 	if *only != "" {
 		command += fmt.Sprintf(" ONLY='%s'", *only)
 	}

@@ -48,6 +48,16 @@ func TestBenchmarks(t *testing.T) {
 	t.Run("curves", func(t *testing.T) {
 		curves = measureCurves(t, chosen)
 	})
+	var waits *latencies
+	if chosen.MatchString(latencyName) {
+		t.Run(latencyName, func(t *testing.T) {
+			waits = measureLatencies(t)
+			waits.Run = began
+			for _, l := range waits.Loads {
+				t.Logf("%d %%, %.0f requests/s: %+v", l.Percent, l.Rate, l.Targets)
+			}
+		})
+	}
 	if t.Failed() {
 		return
 	}
@@ -58,15 +68,15 @@ func TestBenchmarks(t *testing.T) {
 		curves[i].Run = began
 	}
 	all := readResults(t)
-	all.merge(began, where, rows, curves)
+	all.merge(began, where, rows, curves, waits)
 	writeJSON(t, resultsFile, all)
 	drawAll(t, &all)
 }
 
 func measureWorkloads(t *testing.T, chosen *regexp.Regexp, cores map[string]bool) (rows []row) {
 	name := func(w workload) string {
-		if w.tls {
-			return "tls " + w.String()
+		if w.variant != nil {
+			return w.variant.name + " " + w.String()
 		}
 		return w.String()
 	}
@@ -83,7 +93,7 @@ func measureWorkloads(t *testing.T, chosen *regexp.Regexp, cores map[string]bool
 	prepare(t, nodes, keyway.addr)
 	for _, w := range left {
 		t.Run(name(w), func(t *testing.T) {
-			targets := withTLSOrNot(t, w, addrs, keyway)
+			targets := targetsOf(t, w, addrs, keyway)
 			r := compareTargets(t, w, targets, cores)
 			t.Logf("process %v, machine %v, requests/s %v", r.CPU, r.Machine, r.Rate)
 			rows = append(rows, r)
@@ -92,10 +102,10 @@ func measureWorkloads(t *testing.T, chosen *regexp.Regexp, cores map[string]bool
 	return rows
 }
 
-func withTLSOrNot(t *testing.T, w workload, addrs []string, keyway target) []target {
+func targetsOf(t *testing.T, w workload, addrs []string, keyway target) []target {
 	t.Helper()
-	if w.tls {
-		return withTLS(t, addrs)
+	if w.variant != nil {
+		return w.variant.start(t, addrs, keyway)
 	}
 	return append([]target{keyway, startTwemproxy(t, addrs)}, besideOthers(t)...)
 }
@@ -192,7 +202,7 @@ func firstLine(t *testing.T, name string, args ...string) string {
 }
 
 // ratios returns the median of the rounds' ratios, and the quartiles.
-func ratios(of, by []sample, value func(sample) float64) ratio {
+func ratios[S any](of, by []S, value func(S) float64) ratio {
 	all := make([]float64, len(of))
 	for i := range of {
 		if b := value(by[i]); b > 0 {
@@ -202,7 +212,7 @@ func ratios(of, by []sample, value func(sample) float64) ratio {
 	return ratio{Median: quantile(all, 2), Low: quantile(all, 1), High: quantile(all, 3)}
 }
 
-func median(of []sample, value func(sample) float64) float64 {
+func median[S any](of []S, value func(S) float64) float64 {
 	all := make([]float64, len(of))
 	for i := range of {
 		all[i] = value(of[i])

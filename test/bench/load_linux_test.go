@@ -21,6 +21,31 @@ const (
 	keys        = 10_000 // what random numbers are below
 )
 
+// placesOf returns where the numbers of frames are.
+func placesOf(frames []byte) (places []int) {
+	for at := 0; ; {
+		i := bytes.Index(frames[at:], []byte(placeholder))
+		if i < 0 {
+			return places
+		}
+		places = append(places, at+i)
+		at += i + len(placeholder)
+	}
+}
+
+// fillNumbers writes random numbers at these places, and returns the next state of the generator.
+func fillNumbers(frames []byte, places []int, random uint64) uint64 {
+	for _, at := range places {
+		random = random*6364136223846793005 + 1442695040888963407
+		n := random >> 33 % keys
+		for i := at + len(placeholder) - 1; i >= at+len(placeholder)-4; i-- {
+			frames[i] = byte('0' + n%10)
+			n /= 10
+		}
+	}
+	return random
+}
+
 // load is clients that are connected. One goroutine serves all of them, as in redis-benchmark, but connecting
 // is not measured.
 type load struct {
@@ -46,14 +71,7 @@ func connect(t *testing.T, addr string, clients, depth int, r request) *load {
 	t.Helper()
 	l := &load{t: t, clients: map[int32]*sender{}, depth: depth, request: r, buf: make([]byte, 1<<20), random: 1}
 	l.frames = bytes.Repeat(r.frame, depth)
-	for at := 0; ; {
-		i := bytes.Index(l.frames[at:], []byte(placeholder))
-		if i < 0 {
-			break
-		}
-		l.numbers = append(l.numbers, at+i)
-		at += i + len(placeholder)
-	}
+	l.numbers = placesOf(l.frames)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		t.Fatal(err)
@@ -138,14 +156,7 @@ func (l *load) run(least time.Duration, pipelines int) (answered int, took time.
 
 // send waits until the kernel has taken all of it. The proxy reads on meanwhile.
 func (l *load) send(fd int, c *sender) {
-	for _, at := range l.numbers {
-		l.random = l.random*6364136223846793005 + 1442695040888963407
-		n := l.random >> 33 % keys
-		for i := at + len(placeholder) - 1; i >= at+len(placeholder)-4; i-- {
-			l.frames[i] = byte('0' + n%10)
-			n /= 10
-		}
-	}
+	l.random = fillNumbers(l.frames, l.numbers, l.random)
 	for out := l.frames; len(out) > 0; {
 		n, err := unix.Write(fd, out)
 		if err != nil && err != unix.EINTR {

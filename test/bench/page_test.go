@@ -34,8 +34,15 @@ func TestPagesShowResults(t *testing.T) {
 			t.Errorf("%s shows other figures: go test ./test/bench -run Pages -args -draw", path)
 		}
 	}
+	shown := []string{}
 	for _, c := range r.Curves {
-		if _, err := os.Stat(images + c.image()); err != nil {
+		shown = append(shown, c.image())
+	}
+	if r.Waits != nil {
+		shown = append(shown, latencyImage)
+	}
+	for _, name := range shown {
+		if _, err := os.Stat(images + name); err != nil {
 			t.Error(err)
 		}
 	}
@@ -48,6 +55,9 @@ func drawAll(t *testing.T, r *results) {
 	write(t, readme, withTable(t, r))
 	if rows := r.readmeRows(); len(rows) > 0 {
 		write(t, "../../docs/performance.svg", string(plotRows(t, rows)))
+	}
+	if r.Waits != nil {
+		write(t, images+latencyImage, string(plotLatencies(t, r.Waits)))
 	}
 	for i := range r.Curves {
 		write(t, images+r.Curves[i].image(), string(plotCurve(t, &r.Curves[i])))
@@ -98,6 +108,7 @@ the median of the rounds' ratios, with their quartiles in brackets. If the quart
 ratio shows nothing.
 
 - ` + "`ONLY=REGEXP`" + ` measures only the workloads and curves whose names match, and keeps the other figures.
+  ` + "`latency`, `tls`, `cluster` and `observed`" + ` are names, too.
 - ` + "`BESIDE=NAME=HOST:PORT[:PID],...`" + ` measures other servers of the Redis protocol too. With the number of
   its process, a server's processor time is measured; it has to run on the same machine.
 - ` + "`CPUS=0-1`" + ` lets the processes run on these cores. ` + "`ROUNDS=7`" + ` is the number of rounds.
@@ -126,6 +137,9 @@ func benchmarksPage(r *results) string {
 		"compared with the first line.\n")
 	for i := range r.Curves {
 		b.WriteString(curveSection(&r.Curves[i]))
+	}
+	if r.Waits != nil {
+		b.WriteString(latencySection(r.Waits))
 	}
 	b.WriteString("\n## Where this was measured\n")
 	for _, run := range slices.Sorted(maps.Keys(r.Runs)) {
@@ -175,6 +189,57 @@ func curveSection(c *curve) string {
 	return b.String()
 }
 
+const latencyImage = "benchmark-latency.svg"
+
+const latencyIntro = `
+## Latency
+
+Fifty clients send GETs of 64 bytes to three nodes at random times, without waiting for earlier replies, as many
+independent users would. The latency of a request counts from the time at which it was due, so that no request is
+left out while a server does something else. "Direct" sends the same to the nodes, without a proxy. All get the same
+number of requests: shares of keyway's capacity, which is what it answers to fifty clients that wait for each reply
+(%.0f requests/s). The load runs on another core than the nodes and the proxy, if there is one. 99 %% of the requests
+left it within %s microseconds of their time at these loads.
+
+![Latency](images/%s)
+
+`
+
+// latencySection shows the percentiles of all targets.
+func latencySection(l *latencies) string {
+	var b strings.Builder
+	var late []string
+	for _, o := range l.Loads {
+		late = append(late, fmt.Sprintf("%.0f", o.Late))
+	}
+	fmt.Fprintf(&b, latencyIntro, l.Capacity, strings.Join(late, ", "), latencyImage)
+	b.WriteString("| load | requests/s | percentile |")
+	for _, f := range l.Loads[0].Targets {
+		fmt.Fprintf(&b, " %s, us |", f.Target)
+	}
+	for _, f := range l.Loads[0].Targets[1:] {
+		fmt.Fprintf(&b, " %s / %s |", f.Target, l.Loads[0].Targets[0].Target)
+	}
+	b.WriteString("\n|---|---|---|" + strings.Repeat("---|", 2*len(l.Loads[0].Targets)-1) + "\n")
+	for _, o := range l.Loads {
+		for i, name := range percentileNames {
+			fmt.Fprintf(&b, "| %d %% | %.0f | %s |", o.Percent, o.Rate, name)
+			for _, f := range o.Targets {
+				fmt.Fprintf(&b, " %.0f |", f.percentiles()[i])
+			}
+			for _, f := range o.Targets[1:] {
+				fmt.Fprintf(&b, " %v |", []ratio{f.Over50, f.Over99, f.Over999}[i])
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+var percentileNames = []string{"p50", "p99", "p99.9"}
+
+func (f latencyFigure) percentiles() []float64 { return []float64{f.P50, f.P99, f.P999} }
+
 // measuredIn lists what a run has measured.
 func (r *results) measuredIn(run string) string {
 	var names []string
@@ -187,6 +252,9 @@ func (r *results) measuredIn(run string) string {
 		if c.Run == run {
 			names = append(names, c.Title)
 		}
+	}
+	if r.Waits != nil && r.Waits.Run == run {
+		names = append(names, "Latency")
 	}
 	return strings.Join(names, ", ")
 }

@@ -43,15 +43,21 @@ func plotCurve(t *testing.T, c *curve) []byte {
 		p.Y.Min, p.Y.Max = 0, 1.25*p.Y.Max // the legend lies above the lines
 		p.Legend.Top, p.Legend.XOffs = true, -vg.Points(6)
 	}
-	const width, height = 24 * vg.Centimeter, 9 * vg.Centimeter
-	canvas := vgsvg.New(width, height)
-	tiles := draw.Tiles{Rows: 1, Cols: 2, PadX: 8 * vg.Millimeter, PadTop: 3 * vg.Millimeter,
+	return drawBeside(t, c.Title, []*plot.Plot{cpu, rate})
+}
+
+// drawBeside draws plots beside each other.
+func drawBeside(t *testing.T, title string, plots []*plot.Plot) []byte {
+	t.Helper()
+	const width, height = 12 * vg.Centimeter, 9 * vg.Centimeter
+	canvas := vgsvg.New(width*vg.Length(len(plots)), height)
+	tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: 8 * vg.Millimeter, PadTop: 3 * vg.Millimeter,
 		PadBottom: 3 * vg.Millimeter, PadLeft: 3 * vg.Millimeter, PadRight: 5 * vg.Millimeter}
 	dc := draw.New(canvas)
-	for i, of := range plot.Align([][]*plot.Plot{{cpu, rate}}, tiles, dc)[0] {
-		[]*plot.Plot{cpu, rate}[i].Draw(of)
+	for i, of := range plot.Align([][]*plot.Plot{plots}, tiles, dc)[0] {
+		plots[i].Draw(of)
 	}
-	return svg(t, canvas, c.Title)
+	return svg(t, canvas, title)
 }
 
 func addLine(t *testing.T, p *plot.Plot, c *curve, target int, name string, value func(figure) float64) {
@@ -60,6 +66,11 @@ func addLine(t *testing.T, p *plot.Plot, c *curve, target int, name string, valu
 	for i, at := range c.Points {
 		points[i] = plotter.XY{X: float64(at.X), Y: value(at.Targets[target])}
 	}
+	addPoints(t, p, target, name, points)
+}
+
+func addPoints(t *testing.T, p *plot.Plot, target int, name string, points plotter.XYs) {
+	t.Helper()
 	line, dots, err := plotter.NewLinePoints(points)
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +79,28 @@ func addLine(t *testing.T, p *plot.Plot, c *curve, target int, name string, valu
 	line.Width, dots.Shape = vg.Points(1.5), plotGlyph(target)
 	p.Add(line, dots)
 	p.Legend.Add(name, line, dots)
+}
+
+// plotLatencies draws the percentiles of each target over the load.
+func plotLatencies(t *testing.T, l *latencies) []byte {
+	t.Helper()
+	var plots []*plot.Plot
+	for i, name := range percentileNames {
+		p := newPlot(name + ", us")
+		for k, f := range l.Loads[0].Targets {
+			points := make(plotter.XYs, len(l.Loads))
+			for n, o := range l.Loads {
+				points[n] = plotter.XY{X: float64(o.Percent), Y: o.Targets[k].percentiles()[i]}
+			}
+			// keyway has the same color as in the other plots.
+			addPoints(t, p, (k+len(colors)-1)%len(colors), f.Target, points)
+		}
+		p.X.Label.Text = "% of keyway's capacity"
+		p.Y.Min, p.Y.Max = 0, 1.25*p.Y.Max // the legend lies above the lines
+		p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, vg.Points(6)
+		plots = append(plots, p)
+	}
+	return drawBeside(t, "Latency", plots)
 }
 
 // plotGlyph returns the shape of a target's points, for those who cannot tell colors.

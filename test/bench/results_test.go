@@ -15,6 +15,7 @@ type results struct {
 	Runs   map[string]setting `json:"runs"` // by the time of their beginning
 	Rows   []row              `json:"workloads"`
 	Curves []curve            `json:"curves"`
+	Waits  *latencies         `json:"latency,omitempty"`
 }
 
 // setting says where and how a run measured.
@@ -78,6 +79,35 @@ type point struct {
 	Targets []figure `json:"targets"`
 }
 
+// latencyName selects latencies with -only.
+const latencyName = "latency"
+
+// latencies is how long requests take that come at random times.
+type latencies struct {
+	Run      string        `json:"run"`
+	Capacity float64       `json:"capacity"` // requests a second
+	Loads    []latencyLoad `json:"loads"`
+}
+
+// latencyLoad is what was measured at a share of the capacity.
+type latencyLoad struct {
+	Percent int             `json:"percent"`
+	Rate    float64         `json:"requestsPerSecond"`
+	Late    float64         `json:"p99LateMicros"` // how late requests left the load
+	Targets []latencyFigure `json:"targets"`
+}
+
+// latencyFigure has medians of the rounds, in microseconds, and ratios to those of the nodes without a proxy.
+type latencyFigure struct {
+	Target  string  `json:"target"`
+	P50     float64 `json:"p50Micros"`
+	P99     float64 `json:"p99Micros"`
+	P999    float64 `json:"p999Micros"`
+	Over50  ratio   `json:"p50ToDirect"`
+	Over99  ratio   `json:"p99ToDirect"`
+	Over999 ratio   `json:"p999ToDirect"`
+}
+
 // targets returns the names of the curve's targets.
 func (c *curve) targets() (names []string) {
 	for _, f := range c.Points[0].Targets {
@@ -99,7 +129,7 @@ func readResults(t *testing.T) (r results) {
 }
 
 // merge replaces what a newer run has measured.
-func (r *results) merge(run string, s setting, rows []row, curves []curve) {
+func (r *results) merge(run string, s setting, rows []row, curves []curve, waits *latencies) {
 	for _, n := range rows {
 		if i := slices.IndexFunc(r.Rows, func(o row) bool { return o.Args == n.Args && o.Of == n.Of }); i >= 0 {
 			r.Rows[i] = n
@@ -114,6 +144,9 @@ func (r *results) merge(run string, s setting, rows []row, curves []curve) {
 			r.Curves = append(r.Curves, n)
 		}
 	}
+	if waits != nil {
+		r.Waits = waits
+	}
 	if r.Runs == nil {
 		r.Runs = map[string]setting{}
 	}
@@ -124,6 +157,9 @@ func (r *results) merge(run string, s setting, rows []row, curves []curve) {
 	}
 	for _, o := range r.Curves {
 		used[o.Run] = true
+	}
+	if r.Waits != nil {
+		used[r.Waits.Run] = true
 	}
 	for run := range r.Runs {
 		if !used[run] {

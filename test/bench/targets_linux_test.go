@@ -15,7 +15,6 @@ import (
 
 const (
 	ofKeyway    = "keyway"
-	ofTLS       = "keyway with TLS"
 	ofTwemproxy = "twemproxy"
 )
 
@@ -41,22 +40,6 @@ func ringYAML(addrs []string) string {
 		yaml += fmt.Sprintf("  - {name: n%d, addr: %q}\n", i, addr)
 	}
 	return yaml
-}
-
-// withTLS starts keyway with a listener for each of TLS and plain text.
-func withTLS(t *testing.T, addrs []string) []target {
-	t.Helper()
-	a := redistest.NewAuthority(t)
-	cert, key := a.Issue("server", time.Hour*24)
-	secure := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	plain := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
-	listen := fmt.Sprintf("listen: [%q, {addr: %q, tls: {cert: %s, key: %s}}]\n", plain, secure, cert, key)
-	file := redistest.WriteFile(t, "keyway.yml", listen+"threads: 1\n"+ringYAML(addrs))
-	p := redistest.StartProcess(t, "serve", "-c", file)
-	p.Addr = plain
-	p.Answers()
-	pid := p.Cmd.Process.Pid
-	return []target{{name: ofTLS, addr: secure, pid: pid, authority: a.File}, {name: ofKeyway, addr: plain, pid: pid}}
 }
 
 // startTwemproxy starts twemproxy, which places keys as the ring does. It grows dearer as its buffers fill,

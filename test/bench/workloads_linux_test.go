@@ -18,7 +18,7 @@ type workload struct {
 	shown    string // instead of args, if these are long
 	requests int
 	readme   bool
-	tls      bool // keyway with TLS is compared with keyway without
+	variant  *variant // of keyway, which is compared with another instead of twemproxy
 }
 
 const aKey = " k:__rand_int__"
@@ -44,7 +44,15 @@ var workloads = []workload{
 	},
 	{args: "-t ping_mbulk -c 50", requests: 50_000},
 	{args: "-t ping_mbulk -c 50 -P 16", requests: 400_000},
-	{args: "-t get -c 50 -P 16", requests: 200_000, tls: true},
+	{args: "-t get -c 50 -P 16", requests: 200_000, variant: &secured},
+	{args: "-t get -c 50", requests: 50_000, variant: &clustered},
+	{args: "-t get -c 50 -P 16", requests: 300_000, variant: &clustered},
+	{args: "-t get -c 50", requests: 50_000, variant: &observed},
+	{args: "-t get -c 50 -P 16", requests: 300_000, variant: &observed},
+	{
+		args: "-c 50 EVALSHA " + releaseSHA + " 1 lock:__rand_int__ owner", shown: "-c 50 EVALSHA, release of a lock",
+		requests: 30_000, variant: &observed,
+	},
 }
 
 // The script with which most libraries release a lock, and its SHA-1.

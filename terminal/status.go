@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -41,9 +42,29 @@ func Header(s *overview.State, width int, style Style) (lines []string) {
 	return lines
 }
 
-// Status returns the page of a running keyway.
-func Status(s *overview.State, nodes []Row, width int, style Style) string {
-	lines := append(Header(s, width, style), "")
-	lines = append(lines, Nodes.Lines(nodes, width, style)...)
-	return strings.Join(lines, "\n") + "\n"
+// statusUsers is how many users the page of a running keyway has at most.
+const statusUsers = 10
+
+// Status returns the page of a running keyway from an answer of /overview, which s was made from. It has the users with
+// the most commands, if there are several.
+func Status(s *overview.State, answer []byte, width int, style Style) (string, error) {
+	lines := Header(s, width, style)
+	nodes, _, err := Nodes.Rows(bytes.NewReader(answer))
+	if err != nil {
+		return "", err
+	}
+	lines = append(append(lines, ""), Nodes.Lines(nodes, width, style)...)
+	if len(s.Users) > 1 {
+		users, _, err := Users.Rows(bytes.NewReader(answer))
+		if err != nil {
+			return "", err
+		}
+		Users.Sort(users)
+		shown := min(len(users), statusUsers)
+		lines = append(append(lines, ""), Users.Lines(users[:shown], width, style)...)
+		if left := len(users) - shown; left > 0 {
+			lines = append(lines, fmt.Sprintf("and %d more; keyway top --by users shows them", left))
+		}
+	}
+	return strings.Join(lines, "\n") + "\n", nil
 }

@@ -3,6 +3,7 @@ package terminal
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -192,5 +193,34 @@ func TestOmitted(t *testing.T) {
 		if got := Omitted(of[0], of[1]); got != want {
 			t.Errorf("%d of %d: %q", of[1], of[0], got)
 		}
+	}
+}
+
+// TestStatusShowsUsers: the page of a running keyway has the users with the most commands, and says how many it leaves
+// out. A single user is not worth a list.
+func TestStatusShowsUsers(t *testing.T) {
+	page := func(count int) string {
+		s := overview.State{Nodes: []overview.Node{}}
+		for i := range count {
+			u := overview.User{Name: fmt.Sprintf("user-%d.", i), Commands: float64(1000 + i), Clients: i}
+			s.Users = append(s.Users, u)
+		}
+		answer, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := Status(&s, answer, Width, Style{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if got := page(1); strings.Contains(got, "USER") {
+		t.Errorf("of one user: %s", got)
+	}
+	got := page(50)
+	busiest, least := strings.Index(got, "user-49."), strings.Index(got, "user-40.")
+	if busiest < 0 || least < busiest || strings.Contains(got, "user-39.") || !strings.Contains(got, "and 40 more") {
+		t.Errorf("of 50 users: %s", got)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -140,4 +142,38 @@ func TestGuessesAtTheAdminAddress(t *testing.T) {
 		t.Errorf("after %d wrong passwords the right one is looked at within %s", wrong, took)
 	}
 	r.says("clients go on\n", http.StatusOK, "/clients/unpause")
+}
+
+// TestCommandsActAsUser: keyway's commands act as the user of --user, with a password from a file or the environment.
+// What is missing is said before anything is sent.
+func TestCommandsActAsUser(t *testing.T) {
+	t.Parallel()
+	r := startReloadable(t, redistest.Ring(redistest.Start(t).Addr)+operatingUsers, "")
+	r.takeToken()
+	right, empty := redistest.WriteFile(t, "right", "pw\n"), redistest.WriteFile(t, "empty", "\n")
+	for _, c := range []struct {
+		args []string
+		env  string
+		want string
+	}{
+		{[]string{"--user", "ops", "--password-file", right}, "KEYWAY_PASSWORD=wrong", "log.level: info -> debug"},
+		{[]string{"--user", "ops"}, "KEYWAY_PASSWORD=pw", "log.level: "},
+		{[]string{"--user", "ops"}, "KEYWAY_PASSWORD=wrong", "no user with a password has this name and this password"},
+		{[]string{"--user", "app", "--password-file", right}, "A=", "do not allow KEYWAY LOG"},
+		{[]string{"--user", "ops"}, "A=", "the environment variable KEYWAY_PASSWORD"},
+		{[]string{"--user", "ops", "--password-file", empty}, "A=", "must have one line, the password"},
+		{[]string{"--user", "ops", "--token-file", right}, "A=", "leave out one of them"},
+		{[]string{"--password-file", right}, "A=", "name the user with --user"},
+	} {
+		args := append([]string{"log-level", "debug", "--admin", r.admin, "-c", "no-such-file.yml"}, c.args...)
+		cmd := exec.Command(redistest.Build(t), args...)
+		cmd.Env = append(os.Environ(), c.env)
+		out, err := cmd.CombinedOutput()
+		if !strings.Contains(string(out), c.want) || (err == nil) != strings.HasPrefix(c.want, "log.level") {
+			t.Errorf("%q with %s: %v, %s", c.args, c.env, err, out)
+		}
+	}
+	if e := eventOf(t, r.admin, "operator", "POST /log-level", "user=ops"); e == nil {
+		t.Error("no event names the user")
+	}
 }

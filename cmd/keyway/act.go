@@ -40,7 +40,8 @@ func logLevelCommand() *cobra.Command {
 		Use:   "log-level {debug | info | warn | error | file}",
 		Short: "Set the level of a running keyway's log",
 		Long: "log-level sets the level of a running keyway's log until it restarts or reads its file again with\n" +
-			"another level. file takes that of the configuration. It needs the token of admin.token_file.",
+			"another level. file takes that of the configuration. It needs the token of admin.token_file, or --user\n" +
+			"with the right to run KEYWAY LOG.",
 		Args: oneArgument("debug, info, warn, error or file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.order(cmd, "/log-level", url.Values{"level": args}, "set", "the command KEYWAY LOG "+args[0])
@@ -56,7 +57,7 @@ func killCommand() *cobra.Command {
 		Use:   "kill ID",
 		Short: "Close a client of a running keyway",
 		Long: "kill closes the connection of a client, as CLIENT KILL ID does. keyway clients prints the IDs. It\n" +
-			"needs the token of admin.token_file.",
+			"needs the token of admin.token_file, or --user with the right to run CLIENT KILL.",
 		Args: oneArgument("the ID of a client, as keyway clients prints it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := strconv.ParseUint(args[0], 10, 64); err != nil {

@@ -43,6 +43,7 @@ func pageOf(page, pool string, params url.Values) string {
 type access struct {
 	tokenFile, ca, cert, key string // flags
 	insecure                 bool
+	user, passwordFile       string // who acts; an empty user acts with a token
 
 	of *config.Config // the configuration of the keyway that is asked; nil: it is not known
 }
@@ -54,14 +55,62 @@ func (a *access) tlsFlags(cmd *cobra.Command) {
 		"a `file` with the authorities that sign keyway's certificate, if --admin is https://...")
 	f.StringVar(&a.cert, "cert", "", "a `file` with a certificate to show to keyway")
 	f.StringVar(&a.key, "key", "", "a `file` with the private key of --cert")
-	f.BoolVar(&a.insecure, "insecure", false, "accept any certificate; no token is sent then")
+	f.BoolVar(&a.insecure, "insecure", false, "accept any certificate; no token or password is sent then")
 }
 
 // flags adds all flags.
 func (a *access) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.tokenFile, "token-file", "",
 		"a `file` with the token of the running keyway, if not the admin.token_file of the file")
+	cmd.Flags().StringVar(&a.user, "user", "",
+		"act as this `user` of the running keyway, not with a token; the password is in "+passwordVariable)
+	cmd.Flags().StringVar(&a.passwordFile, "password-file", "",
+		"a `file` with the password of --user, if not in "+passwordVariable)
 	a.tlsFlags(cmd)
+}
+
+// passwordVariable is the environment variable with the password of --user. A flag would show it to all processes.
+const passwordVariable = "KEYWAY_PASSWORD"
+
+// password returns the password of the user who acts.
+func (a *access) password() (string, error) {
+	if a.passwordFile == "" {
+		if password := os.Getenv(passwordVariable); password != "" {
+			return password, nil
+		}
+		return "", fmt.Errorf("--user %s needs a password; name a file that has it with --password-file, or put it "+
+			"into the environment variable %s", a.user, passwordVariable)
+	}
+	text, err := os.ReadFile(a.passwordFile)
+	if err != nil {
+		return "", fmt.Errorf("--password-file: %w", err)
+	}
+	password := strings.TrimRight(string(text), "\r\n")
+	if password == "" || strings.ContainsAny(password, "\r\n") {
+		return "", fmt.Errorf("--password-file: the file %q must have one line, the password", a.passwordFile)
+	}
+	return password, nil
+}
+
+// authorize proves to keyway who acts: the user that is named, or else whoever has the token.
+func (a *access) authorize(r *http.Request) error {
+	switch {
+	case a.user != "" && a.tokenFile != "":
+		return errors.New("--user and --token-file: leave out one of them")
+	case a.user == "" && a.passwordFile != "":
+		return errors.New("--password-file: name the user with --user")
+	case a.insecure:
+		return nil
+	case a.user != "":
+		password, err := a.password()
+		r.SetBasicAuth(a.user, password)
+		return err
+	}
+	token, err := a.token()
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return err
 }
 
 // token returns the token to act with; empty: none is known.
@@ -131,13 +180,9 @@ func (a *access) call(
 	if err != nil {
 		return 0, "", fmt.Errorf("--admin %s: write HOST:PORT, or https://HOST:PORT", addr)
 	}
-	if method != http.MethodGet && !a.insecure {
-		token, err := a.token()
-		if err != nil {
+	if method != http.MethodGet {
+		if err := a.authorize(req); err != nil {
 			return 0, "", err
-		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
 		}
 	}
 	settings, err := a.settings()

@@ -224,7 +224,7 @@ func topCommand() *cobra.Command {
 	}
 	l.flags(cmd)
 	cmd.Flags().StringVar(&view, "by", "nodes",
-		"what to show first: `nodes`, commands, keys, bigkeys, clients or events")
+		"what to show first: `nodes`, commands, users, keys, bigkeys, clients or events")
 	cmd.Flags().BoolVar(&once, "once", false, "print one page")
 	cmd.Flags().DurationVar(&every, "interval", time.Second, "the time between two pages")
 	return cmd
@@ -253,7 +253,7 @@ func (l *looking) printStates(ctx context.Context, out io.Writer, every time.Dur
 // running is what status says of the keyway that runs, as far as it answers.
 type running struct {
 	State *overview.State
-	nodes []terminal.Row
+	page  []byte // the answer that State was made from
 	err   error // why it does not. If State is nil, too, it was not asked
 }
 
@@ -272,9 +272,7 @@ func (l *looking) ask(ctx context.Context, cfg *config.Config) (r running) {
 		r.State = new(overview.State)
 		err = json.Unmarshal(text, r.State)
 	}
-	if err == nil {
-		r.nodes, _, err = terminal.Nodes.Rows(strings.NewReader(string(text)))
-	}
+	r.page = text
 	if r.err = err; err != nil {
 		r.State = nil
 	}
@@ -290,7 +288,10 @@ func (r running) print(out io.Writer) error {
 	case r.State == nil:
 		return nil
 	}
-	_, err := fmt.Fprintln(out, terminal.Status(r.State, r.nodes, width(out), style(out)))
+	text, err := terminal.Status(r.State, r.page, width(out), style(out))
+	if err == nil {
+		_, err = fmt.Fprintln(out, text)
+	}
 	return err
 }
 

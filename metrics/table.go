@@ -40,6 +40,7 @@ type NearCounters struct {
 	NearMisses      uint64 `metric:"near_cache_reads_total" label:"result=miss"`
 	NearFills       uint64 `metric:"near_cache_fills_total"`
 	NearInvalidated uint64 `metric:"near_cache_invalidated_total"`
+	NearRefused     uint64 `metric:"near_cache_refused_total"`
 }
 
 // ClientCounters count the clients' connections.
@@ -284,11 +285,12 @@ var help = map[string]string{
 	"near_cache_fills_total":       "Times that near_cache has read a value; each costs the node a GET and a PTTL.",
 	"near_cache_invalidated_total": "Values that near_cache has dropped because a node has said that they changed, " +
 		"or because a connection ended.",
-	"near_cache_values": "Values that near_cache has.",
-	"near_cache_bytes":  "Bytes of the values that near_cache has.",
-	"messages_total":    "Messages sent to subscribers.",
-	"feeds_lost_total":  "Subscriber feeds that were lost. Messages published meanwhile are missed.",
-	"reads_total":       "Reads of clients that may read from replicas, by the kind of node that got them.",
+	"near_cache_refused_total": "Times that near_cache has kept no value because the node refuses it a command.",
+	"near_cache_values":        "Values that near_cache has.",
+	"near_cache_bytes":         "Bytes of the values that near_cache has.",
+	"messages_total":           "Messages sent to subscribers.",
+	"feeds_lost_total":         "Subscriber feeds that were lost. Messages published meanwhile are missed.",
+	"reads_total":              "Reads of clients that may read from replicas, by the kind of node that got them.",
 	"reads_by_zone_total": "The same reads, by whether that node is in the zone of keyway, if replicas.zone says " +
 		"which that is.",
 	"quorum_locks_total": "Commands on locks of locks.quorum, by result. refused: another client has the lock. " +

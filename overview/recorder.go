@@ -44,6 +44,7 @@ var logged = []struct{ kind, message string }{
 	{NodeEvent, "the node has lost its register"},
 	{NodeEvent, "a node refuses a user of clients that are connected"},
 	{NodeEvent, "a node refuses connections for"},
+	{NodeEvent, "a node refuses a command of near_cache"},
 	{TopologyEvent, "topology changed"},
 	{TopologyEvent, "cannot read the topology"},
 	{TopologyEvent, "can read the topology again"},

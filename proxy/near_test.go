@@ -321,6 +321,29 @@ func TestNearKeepsNot(t *testing.T) {
 	}
 }
 
+// TestNearRefused: a node that refuses PTTL is left alone for a minute, and then asked again. An error that passes is
+// nothing to speak of.
+func TestNearRefused(t *testing.T) {
+	r := newNearRig(t, nil)
+	r.fill("$1\r\n1\r\n", "-LOADING Redis is loading the dataset in memory\r\n")
+	if r.w.Stats.NearRefused != 0 || len(r.w.Ready.Events) != 0 {
+		t.Errorf("LOADING is taken for a refusal: %v", r.w.Ready.Events)
+	}
+	r.later(time.Second)
+	r.fill("$1\r\n1\r\n", "-NOPERM no pttl\r\n")
+	if of := r.w.Ready.Events; r.w.Stats.NearRefused != 1 || len(of) != 1 || of[0].Fields[7] != "NOPERM no pttl" {
+		t.Errorf("%d refusals, and for the log %v", r.w.Stats.NearRefused, of)
+	}
+	r.later(20 * time.Second)
+	r.ordinary(r.open(), "$1\r\n1\r\n")
+	r.wantWatch("")
+	r.later(40 * time.Second)
+	r.ordinary(r.open(), "$1\r\n1\r\n")
+	r.wantWatch(cmd("GET", r.hot) + cmd("PTTL", r.hot))
+	r.says("$1\r\n1\r\n:-1\r\n")
+	r.wantHit(r.open(), "$1\r\n1\r\n")
+}
+
 // TestNearOrdinary: clients that are in a special state are answered by the node.
 func TestNearOrdinary(t *testing.T) {
 	for _, commands := range [][]string{

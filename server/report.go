@@ -149,6 +149,9 @@ func (r *reports) warn(text string) {
 
 // event logs a rare event.
 func (r *reports) event(e proxy.Event) {
+	if e.Seldom != "" && !r.isDue(e.Seldom, time.Hour) {
+		return
+	}
 	level := slog.LevelInfo
 	if e.IsBad {
 		level = slog.LevelWarn

@@ -106,3 +106,26 @@ func TestNearCacheThatTheNodeRefuses(t *testing.T) {
 	}
 	p.c.Expect("v", "GET", "hot")
 }
+
+// TestNearCacheWithoutPTTL: a node that refuses only PTTL makes near_cache keep nothing. keyway says so, and counts it.
+func TestNearCacheWithoutPTTL(t *testing.T) {
+	t.Parallel()
+	node := redistest.Start(t)
+	node.Do("ACL", "SETUSER", "default", "-pttl")
+	p := newNearProcess(t, node, near)
+	p.c.MustDo("SET", "hot", "v")
+	redistest.Eventually(t, 60*time.Second, "an event says what the node refuses", func() bool {
+		p.read("hot")
+		return eventOf(t, p.admin, "node", "a node refuses a command of near_cache", "node=a", "addr="+node.Addr,
+			"command=PTTL", "reason=NOPERM", "ACL SETUSER") != nil
+	})
+	p.read("hot")
+	text := get(t, "http://"+p.admin+"/metrics")
+	if n := metricOf(t, text, "keyway_near_cache_refused_total"); n < 1 || p.counts(t).hits != 0 {
+		t.Errorf("after %v refusals, there are %+v", n, p.counts(t))
+	}
+	if n := strings.Count(p.stderr.String(), "a node refuses a command of near_cache"); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
+	p.c.Expect("v", "GET", "hot")
+}

@@ -254,7 +254,7 @@ func (l *looking) printStates(ctx context.Context, out io.Writer, every time.Dur
 type running struct {
 	State *overview.State
 	page  []byte // the answer that State was made from
-	err   error // why it does not. If State is nil, too, it was not asked
+	err   error  // why it does not. If State is nil, too, it was not asked
 }
 
 // askTime is how long a running keyway gets to answer status, which has more to say.

@@ -136,6 +136,8 @@ type Event struct {
 	IsBad  bool // it is a warning
 	Text   string
 	Fields []any // keys and values, as of log/slog
+	// Seldom, if not empty, names what several threads may report, and report again: it is logged once an hour.
+	Seldom string
 }
 
 // Deed is a command by which a client has acted as an operator.

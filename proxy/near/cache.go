@@ -41,8 +41,9 @@ type cache struct {
 	noted   *entry   // of the command that is being dispatched; nil: it is no read of a hot key
 	conns   []*trackingConn
 	asks    []*trackingConn // those that a PING goes to when the turn ends
-	stamp   uint64          // of the last request on any tracking connection
-	bytes   int             // of all values
+	refused []refusal
+	stamp   uint64 // of the last request on any tracking connection
+	bytes   int    // of all values
 
 	layoutEpoch uint64 // the worker's, when Layout was last called
 	call        engine.Call

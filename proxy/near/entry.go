@@ -107,6 +107,9 @@ func (of *cache) fill(e *entry) {
 	if id == router.None {
 		return
 	}
+	if of.refuses(w.Nodes[id]) {
+		return
+	}
 	c := of.connOf(w.Nodes[id])
 	if c == nil {
 		return
@@ -159,6 +162,9 @@ func (f *fill) Failed(*pool.Conn, []byte, pool.Failure) {
 func (of *cache) filled(f *fill) {
 	e, w := f.e, of.w
 	until, ok := f.expires()
+	if !ok {
+		of.refuse(f.tracking.node, f.part)
+	}
 	value, isText := resp.Bulk(f.value)
 	room := of.options.Memory - of.bytes
 	if e.isSet {

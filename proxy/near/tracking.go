@@ -1,8 +1,11 @@
 package near
 
 import (
+	"bytes"
 	"math"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/pool"
@@ -166,8 +169,46 @@ func (of *cache) CountConns(n *engine.Node, to *metrics.Node) {
 	}
 }
 
+// refusal is a node that refuses what a fill needs. Nothing is read from it until then.
+type refusal struct {
+	node  *engine.Node
+	until int64
+}
+
+// refusedFor is how long a node is left alone that has refused a fill.
+const refusedFor = int64(time.Minute)
+
+// refuses reports whether a node has lately refused a fill.
+func (of *cache) refuses(n *engine.Node) bool {
+	return slices.ContainsFunc(of.refused, func(r refusal) bool { return r.node == n && of.w.Now < r.until })
+}
+
+// refuse leaves a node alone that has refused PTTL with an error, and says so: otherwise near_cache would silently be
+// of no use. Errors that pass, such as LOADING, are no refusals.
+func (of *cache) refuse(n *engine.Node, text []byte) {
+	if !bytes.HasPrefix(text, []byte("-NOPERM")) && !bytes.HasPrefix(text, []byte("-ERR")) {
+		return
+	}
+	of.w.Stats.NearRefused++
+	of.acceptAgain(n)
+	of.refused = append(of.refused, refusal{n, of.w.Now + refusedFor})
+	of.w.Ready.Events = append(of.w.Ready.Events, engine.Event{
+		IsBad: true, Text: "a node refuses a command of near_cache, so clients read all its keys from it",
+		Fields: []any{"node", n.Name(), "addr", n.Addr, "command", "PTTL",
+			"reason", strings.TrimSpace(string(text[1:])),
+			"remedy", "allow its user the command: ACL SETUSER NAME +pttl"},
+		Seldom: "near_cache of " + n.Name() + " " + n.Addr,
+	})
+}
+
+// acceptAgain forgets that a node has refused a fill.
+func (of *cache) acceptAgain(n *engine.Node) {
+	of.refused = slices.DeleteFunc(of.refused, func(r refusal) bool { return r.node == n })
+}
+
 // CloseNode implements engine.Feature.
 func (of *cache) CloseNode(n *engine.Node, _ string) {
+	of.acceptAgain(n)
 	of.closeConns(func(c *trackingConn) bool { return c.node == n })
 }
 

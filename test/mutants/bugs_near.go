@@ -70,6 +70,11 @@ var inNear = []bug{
 		"./test", "TestNearCacheThatTheNodeRefuses",
 	},
 	{
+		"a node that refuses PTTL is asked again and again", "proxy/near/tracking.go",
+		"return r.node == n && of.w.Now < r.until", "return r.node == n && of.w.Now > r.until",
+		"./proxy", "TestNearRefused",
+	},
+	{
 		"values survive FLUSHALL at the node", "proxy/near/tracking.go",
 		"	if !ok || resp.IsNull(keys) { // all keys\n		c.dropAll()\n", "	if !ok || resp.IsNull(keys) {\n",
 		"./proxy", "TestNearFlush",

@@ -29,7 +29,8 @@ type hub struct {
 	page *Page
 
 	mu        sync.Mutex
-	listeners map[chan []byte]bool
+	listeners map[chan event]bool
+	packer    packer
 	shown     map[string]string // sections as the listeners have them
 	asOf      string            // the time of the last event, for people
 	stop      context.CancelFunc
@@ -37,7 +38,7 @@ type hub struct {
 
 // join adds a listener, whose first event has all sections. It returns nil if there are too many. leave must be
 // called at the end. The channel is closed if its reader is too slow.
-func (h *hub) join() (events chan []byte, leave func()) {
+func (h *hub) join() (events chan event, leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.listeners) >= maxListeners {
@@ -46,12 +47,12 @@ func (h *hub) join() (events chan []byte, leave func()) {
 	if len(h.listeners) == 0 {
 		var ctx context.Context
 		ctx, h.stop = context.WithCancel(context.Background())
-		h.listeners, h.shown = map[chan []byte]bool{}, map[string]string{}
+		h.listeners, h.shown = map[chan event]bool{}, map[string]string{}
 		go h.run(ctx)
 	}
-	events = make(chan []byte, maxQueued)
+	events = make(chan event, maxQueued)
 	if len(h.shown) > 0 {
-		events <- eventOf(h.asOf, h.shown)
+		events <- h.packer.event(eventOf(h.asOf, h.shown))
 	}
 	h.listeners[events] = true
 	return events, func() {
@@ -62,7 +63,7 @@ func (h *hub) join() (events chan []byte, leave func()) {
 }
 
 // remove removes a listener. The last one ends the goroutine.
-func (h *hub) remove(events chan []byte) {
+func (h *hub) remove(events chan event) {
 	if !h.listeners[events] {
 		return
 	}
@@ -114,7 +115,7 @@ func (h *hub) send(ctx context.Context, asOf string, now map[string]string) {
 			changed[id], h.shown[id] = html, html
 		}
 	}
-	event := eventOf(asOf, changed)
+	event := h.packer.event(eventOf(asOf, changed))
 	for events := range h.listeners {
 		select {
 		case events <- event:
@@ -156,10 +157,19 @@ func (p *Page) ServeLive(w http.ResponseWriter, r *http.Request) {
 	_ = out.SetReadDeadline(time.Time{}) // net/http would end the request at it
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not wait for more
-	next := []byte("retry: 1000\n\n")
+	w.Header().Set("Vary", "Accept-Encoding")
+	next, isPacked := hello, acceptsGzip(r)
+	if isPacked {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(gzipHead) // what comes next fails, too
+	}
 	for ok := true; ok; {
 		_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
-		if _, err := w.Write(next); err != nil || out.Flush() != nil {
+		text := next.plain
+		if isPacked {
+			text = next.packed
+		}
+		if _, err := w.Write(text); err != nil || out.Flush() != nil {
 			return
 		}
 		select {

@@ -132,8 +132,11 @@ type trial struct {
 func (t *trial) ofNone() bool { return t.number == 0 && !t.alone }
 
 // waits reports whether the tests are some of keyway as a whole.
-func (t *trial) waits() bool {
-	return t.pkg == "./test" || t.pkg == "./test/faults" || t.pkg == "./test/page"
+func (t *trial) waits() bool { return ofKeyway(t.pkg) }
+
+// ofKeyway reports whether a package tests keyway as a whole.
+func ofKeyway(pkg string) bool {
+	return pkg == "./test" || pkg == "./test/faults" || pkg == "./test/page"
 }
 
 // queue is the trials that are still to be made, those that wait last, and what became of

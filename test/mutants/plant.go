@@ -19,9 +19,17 @@ const (
 import (
 	"os"
 	"strconv"
+	"strings"
 )
 
 var plantedBug, _ = strconv.Atoi(os.Getenv("` + switchVariable + `"))
+
+func plantedText(number int, old, new, text string) string {
+	if plantedBug == number {
+		return strings.Replace(text, old, new, 1)
+	}
+	return text
+}
 `
 )
 
@@ -52,12 +60,23 @@ func parse(text string) (*source, error) {
 //
 //	func (c *conn) close(err error) { if plantedBug == 7 { c.close_7(err); return }; ...
 //
-// It returns false, and has changed nothing, if the bug is not inside one function, or in
-// one that is more than its body when it is called: then the bug needs a build of its own.
+// A constant text becomes a variable, which has the bug from the beginning of the program:
+//
+//	var script = plantedText(7, "old", "new", `the text`)
+//
+// It returns false, and has changed nothing, if the bug is neither inside one function nor in such
+// a text, or in a function that is more than its body when it is called: then the bug needs a
+// build of its own.
 func (s *source) plant(m *bug, number int) bool {
 	begin := strings.Index(s.text, m.old)
 	end := begin + len(m.old)
 	for _, d := range s.file.Decls {
+		if keyword, text := constantText(d); text != nil && begin > offset(text.Pos()) && end < offset(text.End()) {
+			s.replace(edit{at: offset(keyword), length: len("const"), text: "var"})
+			head := fmt.Sprintf("plantedText(%d, %q, %q, ", number, m.old, m.new)
+			s.edits = append(s.edits, edit{at: offset(text.Pos()), text: head}, edit{at: offset(text.End()), text: ")"})
+			return true
+		}
 		f, ok := d.(*ast.FuncDecl)
 		if !ok || begin < offset(f.Pos()) || begin >= offset(f.End()) {
 			continue
@@ -82,6 +101,23 @@ func (s *source) plant(m *bug, number int) bool {
 		return true
 	}
 	return false
+}
+
+// constantText returns the keyword and the value of a declaration of one constant that is a text
+// in backquotes, or nil.
+func constantText(d ast.Decl) (keyword token.Pos, text *ast.BasicLit) {
+	g, ok := d.(*ast.GenDecl)
+	if !ok || g.Tok != token.CONST || g.Lparen.IsValid() {
+		return 0, nil
+	}
+	values := g.Specs[0].(*ast.ValueSpec).Values
+	if len(values) != 1 {
+		return 0, nil
+	}
+	if text, ok = values[0].(*ast.BasicLit); !ok || !strings.HasPrefix(text.Value, "`") {
+		return 0, nil
+	}
+	return g.TokPos, text
 }
 
 // offset is where a position is in the only file of its set.

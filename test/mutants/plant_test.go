@@ -41,13 +41,15 @@ func init() { fmt.Print("init") }
 
 var sound = "moo"
 
+const song = ` + "`la la li`" + `
+
 func main() {
 	a := &animal{4}
 	a.walk(1, 2)
 	left, _ := a.eat("", 9)
 	fmt.Print(" eat ", left, " choose ", choose(5, ""))
 	nothing(1, "")
-	fmt.Print(" hop ", hop(), " ", sound)
+	fmt.Print(" hop ", hop(), " ", sound, " ", song)
 }
 `
 
@@ -66,6 +68,8 @@ func TestPlantedBugsAreSwitchedOnOneByOne(t *testing.T) {
 		{old: "	fmt.Print(\" nothing\")\n}\n", new: "}\n"},
 		{old: "range 3", new: "range 4"},
 		{old: "n++", new: "n--"},
+		{old: "li", new: "lo"},
+		{old: "la la", new: `la "la\n"`},
 	} {
 		if planted := s.plant(&m, i+1); planted != (i != 2) {
 			t.Errorf("bug %d is planted: %v", i+1, planted)
@@ -78,14 +82,16 @@ func TestPlantedBugsAreSwitchedOnOneByOne(t *testing.T) {
 	}
 	program := compileZoo(t, s.planted())
 	for i, want := range []string{
-		"init walk 8 eat 8 choose 5 nothing hop 3 moo",
-		"init walk 6 eat 8 choose 5 nothing hop 3 moo",
-		"init walk 8 eat 9 choose 5 nothing hop 3 moo",
-		"init walk 8 eat 8 choose 5 nothing hop 3 moo",
-		"init walk 8 eat 8 choose 0 nothing hop 3 moo",
-		"init walk 8 eat 8 choose 5 hop 3 moo",
-		"init walk 8 eat 8 choose 5 nothing hop 4 moo",
-		"init walk 8 eat 8 choose 5 nothing hop -3 moo",
+		"init walk 8 eat 8 choose 5 nothing hop 3 moo la la li",
+		"init walk 6 eat 8 choose 5 nothing hop 3 moo la la li",
+		"init walk 8 eat 9 choose 5 nothing hop 3 moo la la li",
+		"init walk 8 eat 8 choose 5 nothing hop 3 moo la la li",
+		"init walk 8 eat 8 choose 0 nothing hop 3 moo la la li",
+		"init walk 8 eat 8 choose 5 hop 3 moo la la li",
+		"init walk 8 eat 8 choose 5 nothing hop 4 moo la la li",
+		"init walk 8 eat 8 choose 5 nothing hop -3 moo la la li",
+		"init walk 8 eat 8 choose 5 nothing hop 3 moo la la lo",
+		"init walk 8 eat 8 choose 5 nothing hop 3 moo la \"la\\n\" li",
 	} {
 		c := exec.Command(program)
 		c.Env = append(os.Environ(), switchVariable+"="+string(rune('0'+i)))

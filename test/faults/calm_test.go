@@ -17,7 +17,12 @@ import (
 )
 
 // calmWithin is by how much longer others' p99 may be while one client does its worst.
-const calmWithin = 1.5
+const calmWithin = 1.2
+
+// calmTries is how often it is measured, until it is within the bound. Of eleven windows on a busy machine a third or
+// a half have a ratio above the bound without a fault of keyway; then three quarters of them have it in one of 30
+// measurements at most, so in one of a million tests. A fault shows in all.
+const calmTries = 4
 
 // noise is the shortest p99 that the tests distinguish. A shorter one depends only on which
 // process the scheduler has chosen, since there are more processes than processors.
@@ -30,10 +35,12 @@ type calm struct {
 	yaml     func(node string) string // keyway's configuration
 	node     func() *redistest.Node
 	serve    func(yaml string) *redistest.Process
-	login    []string          // of the others; nil: they need none
-	replies  int               // that others get in each window; 0 means 500
-	windows  int               // of one measurement, at least; 0 means 11
-	within   float64           // by how much longer the p99 may be; 0 means calmWithin
+	login    []string // of the others; nil: they need none
+	replies  int      // that others get in each window; 0 means 500
+	windows  int      // of one measurement, at least; 0 means 11
+	within   float64  // by how much longer the p99 may be; 0 means calmWithin
+	lossy    func(key string) bool
+	name     string            // a part of the keys' names, if several have the same nodes
 	measured int               // number of measurements so far
 	disturb  func(addr string) // disturbs once
 }
@@ -51,7 +58,7 @@ func (c *calm) assert(t *testing.T) {
 	}
 	var ratio float64
 	within := cmp.Or(c.within, calmWithin)
-	for range 2 {
+	for range calmTries {
 		if ratio = c.measure(t, "keyway", keyways); ratio <= within {
 			break
 		}
@@ -72,11 +79,13 @@ func (c *calm) measure(t *testing.T, name string, addrs [2]string) float64 {
 	c.measured++
 	var w windows
 	for i, addr := range addrs {
-		prefix := fmt.Sprintf("{b}%s%d:", name, c.measured)
+		prefix := fmt.Sprintf("{b}%s%s%d:", name, c.name, c.measured)
 		w.loads[i] = (&load{
-			addr: addr, login: c.login, clients: 8, depth: 1, pause: time.Millisecond, prefix: prefix,
+			addr: addr, login: c.login, clients: 8, depth: 1, pause: time.Millisecond, prefix: prefix, lossy: c.lossy,
 		}).start(t)
-		w.loads[i].more(t, 1000)
+	}
+	for _, l := range w.loads {
+		l.more(t, 1000)
 	}
 	end := w.begin(cmp.Or(c.replies, 500))
 	defer end()
@@ -248,7 +257,7 @@ func TestOthersStayCalmWhenASocketCloses(t *testing.T) {
 // value at 200 Mbit/s, one that keyway knows to be large or one that it does not.
 func TestOthersStayCalmDuringTransfers(t *testing.T) {
 	redistest.OfAProcess(t)
-	value := strings.Repeat("0123456789abcdef", scale(24<<20, 400<<20)/16)
+	value := strings.Repeat("0123456789abcdef", scale(16<<20, 400<<20)/16)
 	get := func(t *testing.T, c *redistest.Client) {
 		if r := c.Do("GET", "{b}large"); r.Text != value {
 			t.Errorf("GET: %d bytes: %.100s", len(r.Text), r)

@@ -250,13 +250,13 @@ func health(t *testing.T, k *redistest.Keyway) {
 	}
 }
 
-// histogram counts durations, an eighth of a power of two apart.
-type histogram struct{ buckets [512]atomic.Int64 }
+// histogram counts durations, a thirty-second of a power of two apart.
+type histogram struct{ buckets [2048]atomic.Int64 }
 
 func (h *histogram) add(d time.Duration) {
-	us := uint64(max(d.Microseconds(), 8))
-	shift := bits.Len64(us) - 4
-	h.buckets[shift*8+int(us>>shift)-8].Add(1)
+	us := uint64(max(d.Microseconds(), 32))
+	shift := bits.Len64(us) - 6
+	h.buckets[shift*32+int(us>>shift)-32].Add(1)
 }
 
 // join adds what other has counted.
@@ -274,7 +274,7 @@ func (h *histogram) at(share float64) time.Duration {
 	}
 	for i := range h.buckets {
 		if sum += h.buckets[i].Load(); total > 0 && float64(sum) >= share*float64(total) {
-			return time.Duration((8+i%8+1)<<(i/8)) * time.Microsecond
+			return time.Duration((32+i%32+1)<<(i/32)) * time.Microsecond
 		}
 	}
 	return 0

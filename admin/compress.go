@@ -8,7 +8,7 @@ import (
 )
 
 // compressed compresses what people and scripts read, for those who accept that. The page of a pool with 300 nodes is
-// long, and most of it repeats. /metrics and profiles compress themselves, and events must not wait for more.
+// long, and most of it repeats. /metrics, profiles and the page's events compress themselves.
 func compressed(h http.Handler) http.Handler {
 	// Answers may contain the key that a request asks for. Jitter hides from those who see only the length of an answer
 	// how well that key compressed, thus whether it stands elsewhere in the answer, too (BREACH).

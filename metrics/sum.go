@@ -11,6 +11,7 @@ func Sum(threads []Snapshot) Snapshot {
 	all.Calls, all.Errors = slices.Clone(all.Calls), slices.Clone(all.Errors)
 	all.Families, all.Nodes = slices.Clone(all.Families), slices.Clone(all.Nodes)
 	all.Locks, all.Rules, all.Users = slices.Clone(all.Locks), slices.Clone(all.Rules), slices.Clone(all.Users)
+	all.Callers = slices.Clone(all.Callers)
 	all.Threads, all.Commands = slices.Clone(all.Threads), cloneAll(all.Commands)
 	for i := range threads[1:] {
 		all.add(&threads[i+1])
@@ -39,8 +40,23 @@ func (s *Snapshot) add(o *Snapshot) {
 	s.Locks = merge(s.Locks, o.Locks, func(a, b *LockNode) bool { return a.Addr == b.Addr })
 	s.Rules = merge(s.Rules, o.Rules, func(a, b *LockRule) bool { return a.Match == b.Match })
 	s.Users = merge(s.Users, o.Users, func(a, b *User) bool { return a.Name == b.Name })
+	s.Callers = latest(s.Callers, o.Callers)
 	s.Threads = append(s.Threads, o.Threads...)
 	s.Covered, s.Paused = s.Covered && o.Covered, max(s.Paused, o.Paused)
+}
+
+// latest returns the later caller of each command.
+func latest(all, others []Caller) []Caller {
+	for _, o := range others {
+		i := slices.IndexFunc(all, func(c Caller) bool { return c.Command == o.Command })
+		switch {
+		case i < 0:
+			all = append(all, o)
+		case o.At.After(all[i].At):
+			all[i] = o
+		}
+	}
+	return all
 }
 
 // merge adds each element of others to the one of all that is the same, or appends it.

@@ -213,6 +213,14 @@ type User struct {
 	Excluded  uint64  `metric:"user_refused_total" label:"reason=max_clients" of:"limits"`
 }
 
+// Caller is the client that has sent a command last, of those commands that go to all masters.
+type Caller struct {
+	Command    int // its ID
+	At         time.Time
+	ID         uint64 // of the client
+	Addr, Name string
+}
+
 // OtherUsers is the name under which those users are counted together who have no place of their own. No user
 // can have this name, because it has a space.
 const OtherUsers = "other users"
@@ -246,6 +254,7 @@ type Snapshot struct {
 	Locks    []LockNode
 	Rules    []LockRule
 	Users    []User
+	Callers  []Caller
 	Threads  []Thread // the thread's own; in a sum, those of all threads
 	Layout   string
 	Epoch    uint64

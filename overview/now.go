@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
+	"github.com/keyway-proxy/keyway/resp"
 )
 
 // State returns what is known now. It asks no thread, so it also answers while one is stuck.
@@ -75,17 +76,24 @@ var classes = []struct {
 
 // commands returns the commands that were used recently, most calls first.
 func (s *Sampler) commands(before, now *sample, d *difference) []Command {
-	all := []Command{}
+	all, callers := []Command{}, map[int]*metrics.Caller{}
+	for i := range now.callers {
+		callers[now.callers[i].Command] = &now.callers[i]
+	}
 	for id, last := range s.used {
 		if last.IsZero() || now.at.Sub(last) > recently {
 			continue
 		}
 		latency := latencyOf(id, before, now)
-		all = append(all, Command{
+		of := Command{
 			Name: command.NameOf(id), Calls: d.rate(d.counters.Calls[id]), Errors: d.rate(d.counters.Errors[id]),
 			P50: latency.Quantile(0.5), P99: latency.Quantile(0.99),
 			Total: now.counters.Calls[id], Failed: now.counters.Errors[id],
-		})
+		}
+		if c := callers[id]; c != nil {
+			of.Client, of.ClientID, of.ClientName = c.Addr, c.ID, resp.Text([]byte(c.Name))
+		}
+		all = append(all, of)
 	}
 	slices.SortStableFunc(all, func(a, b Command) int {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), cmp.Compare(b.Total, a.Total))

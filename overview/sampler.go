@@ -77,6 +77,7 @@ type sample struct {
 	commands []*metrics.Histogram // of each, by its ID; nil: it was not used
 	threads  []threadSample
 	users    []metrics.User
+	callers  []metrics.Caller
 	gauges   metrics.Gauges
 	isWhole  bool // every slot has an owner
 	layout   string
@@ -140,7 +141,7 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 	now := sample{
 		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
 		problems: LockProblems(&all), memory: memory, commands: all.Commands, paused: all.Paused,
-		users: all.Users,
+		users: all.Users, callers: all.Callers,
 	}
 	for i := range all.Families {
 		now.latency.Add(&all.Families[i])

@@ -134,6 +134,11 @@ type Command struct {
 	P99    float64 `json:"p99_seconds"`
 	Total  uint64  `json:"total"` // since keyway started
 	Failed uint64  `json:"errors_total"`
+
+	// The client that has sent it last, if it goes to all nodes, as KEYS does. An operator may want to ask it why.
+	Client     string `json:"client,omitempty"` // its address; empty: not known
+	ClientID   uint64 `json:"client_id,omitempty"`
+	ClientName string `json:"client_name,omitempty"`
 }
 
 // User is a user of clients, or [metrics.OtherUsers].

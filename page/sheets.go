@@ -120,11 +120,13 @@ func commandsSheet(s *overview.State) *Sheet {
 			{Name: "p50", Number: true, Help: "half of its replies take no longer"},
 			{Name: "p99", Number: true, Help: "99 of 100 of its replies take no longer"},
 			{Name: "Errors/s", Number: true}, {Name: "Calls in all", Number: true},
-			{Name: "Errors in all", Number: true}}}
+			{Name: "Errors in all", Number: true},
+			{Name: "Last client", Help: "of commands that go to all nodes, such as KEYS"}}}
 	for _, c := range s.Commands[:sheet.bound(len(s.Commands), 50)] {
 		row := Row{Cells: []Cell{{Text: shown(c.Name), Head: true, Code: true}, quiet(number(c.Calls), c.Calls),
 			figure(latency(c.P50), c.P50), figure(latency(c.P99), c.P99), quiet(number(c.Errors), c.Errors),
-			figure(number(float64(c.Total)), float64(c.Total)), quiet(number(float64(c.Failed)), float64(c.Failed))}}
+			figure(number(float64(c.Total)), float64(c.Total)), quiet(number(float64(c.Failed)), float64(c.Failed)),
+			clientCell(hotkeys.Client{Addr: c.Client, Name: c.ClientName})}}
 		sheet.Rows = append(sheet.Rows, row)
 	}
 	return sheet

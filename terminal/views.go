@@ -129,6 +129,7 @@ var (
 			text("COMMAND", "name"), number("CALL/S", "calls_per_second", count),
 			number("ERROR/S", "errors_per_second", count), number("TOTAL", "total", whole),
 			optional("P50", "p50_seconds", latency), optional("P99", "p99_seconds", latency),
+			column{title: "LAST CLIENT", field: "client", show: client}.droppedAs(1),
 		},
 		isBad: func(r Row) bool { return r.number("errors_per_second") > 0 },
 	}

@@ -269,3 +269,33 @@ func TestWhoIsConnected(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoSendsKeys: of a command that goes to all nodes, the page and its like name the client that has sent it last,
+// also if that was quick and the client does something else since.
+func TestWhoSendsKeys(t *testing.T) {
+	t.Parallel()
+	r := startReloadable(t, redistest.Ring(redistest.Start(t).Addr), "threads: 2\n")
+	for _, name := range []string{"other", "report"} {
+		c := redistest.Dial(t, r.listen)
+		c.Expect("OK", "CLIENT", "SETNAME", name)
+		c.Expect("[]", "KEYS", "no such key")
+		c.MustDo("GET", "a")
+	}
+	redistest.Eventually(t, 20*time.Second, "/overview names the client", func() bool {
+		for _, c := range stateAt(t, r.admin).Commands {
+			if c.Name == "get" && c.ClientName != "" {
+				t.Fatalf("GET does not go to all nodes: %+v", c)
+			}
+			if c.Name == "keys" {
+				return c.ClientName == "report" && strings.HasPrefix(c.Client, "127.0.0.1:") && c.ClientID > 0
+			}
+		}
+		return false
+	})
+	if page := get(t, "http://"+r.admin+"/"); !strings.Contains(page, "<small>report</small>") {
+		t.Error("the page does not name the client")
+	}
+	if out := outputOf(t, "top", "--once", "--by", "commands", "--admin", r.admin); !strings.Contains(out, "report") {
+		t.Errorf("keyway top: %s", out)
+	}
+}

@@ -292,6 +292,7 @@ func SendToAllMasters(w *Worker, s *Session, cmd *command.Command, a command.Arg
 	if len(w.Masters) == 0 {
 		return s.AnswerError(cmd, errtext.NoMasters)
 	}
+	recordCaller(s, cmd)
 	if cmd.NeedsAll(a) {
 		return sendToOnlyMaster(w, s, cmd, a)
 	}

@@ -231,6 +231,7 @@ func (w *Worker) Gone(s *Session) {
 	w.Sessions[last] = nil
 	w.Sessions = w.Sessions[:last]
 	delete(w.ByID, s.id)
+	leaveTally(s)
 	s.index = -1
 	s.Login.Leave(w.Now)
 	s.Set(Dead)

@@ -5,12 +5,23 @@ import (
 	"strings"
 
 	"github.com/keyway-proxy/keyway/acl"
+	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/metrics"
 )
 
 // SetUser makes the session one of a user. What it has sent before stays counted for the user before.
 func SetUser(s *Session, u *acl.User) {
-	s.User, s.tally = u, tallyOf(s.Worker, u)
+	leaveTally(s)
+	if s.User, s.tally = u, tallyOf(s.Worker, u); s.index >= 0 {
+		s.tally.Clients++
+	}
+}
+
+// leaveTally counts the session as no client of its user any more.
+func leaveTally(s *Session) {
+	if s.tally != nil && s.index >= 0 {
+		s.tally.Clients--
+	}
 }
 
 // tallyOf returns the counts of a user's clients, which may be those of [metrics.OtherUsers].
@@ -49,6 +60,7 @@ func forgetTallies(w *Worker) {
 		for _, s := range w.Sessions {
 			if s.tally == t {
 				s.tally = others
+				others.Clients++
 			}
 			for r := s.line.head; r != nil; r = r.next {
 				if r.tally == t {
@@ -59,14 +71,20 @@ func forgetTallies(w *Worker) {
 	}
 }
 
+// recordCaller remembers who has sent a command to all masters last. Such commands are rare, and cost every node work:
+// operators ask who sends them.
+func recordCaller(s *Session, cmd *command.Command) {
+	w := s.Worker
+	if w.callers == nil {
+		w.callers = map[int]metrics.Caller{}
+	}
+	w.callers[cmd.ID] = metrics.Caller{
+		Command: cmd.ID, At: w.Wall, ID: s.ID(), Addr: s.peer, Name: s.About.Name,
+	}
+}
+
 // CountUsers adds what is counted of each user, sorted by name.
 func CountUsers(w *Worker, to *metrics.Snapshot) {
-	for _, t := range w.tallies {
-		t.Clients = 0
-	}
-	for _, s := range w.Sessions {
-		s.tally.Clients++
-	}
 	for name, t := range w.tallies {
 		to.Users = append(to.Users, t.Row(name))
 	}

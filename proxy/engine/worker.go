@@ -96,6 +96,7 @@ type clientSet struct {
 	dirty    []*Session                    // sessions for Ready.Sessions
 	stalled  []*Session                    // sessions that wait until a connection has room
 	tallies  map[string]*metrics.UserStats // by the user's name, or metrics.OtherUsers
+	callers  map[int]metrics.Caller        // by the command's ID
 }
 
 // scratchpad is what every command reuses.
@@ -406,6 +407,9 @@ func (w *Worker) Snapshot() metrics.Snapshot {
 		w.Outside.Count(&s)
 	}
 	CountUsers(w, &s)
+	for _, c := range w.callers {
+		s.Callers = append(s.Callers, c)
+	}
 	return s
 }
 
@@ -451,7 +455,7 @@ type siblings struct {
 // Ask is a message to the siblings: each executes Do on its own thread; see Ready.
 type Ask struct {
 	Token uint64 // passed to Answered with each answer; 0: no answers are wanted
-	Only  int    // the one sibling, by its index plus 1; 0: all of them
+	Only  int    // the one worker, by its index plus 1, which may be this one in a later turn; 0: all siblings
 	Do    func(sibling *Worker) (answer any)
 }
 
@@ -509,7 +513,7 @@ func (sb *siblings) Tell(do func(*Worker)) {
 	}
 }
 
-// TellOne executes do on the worker of this index, which must be another one.
+// TellOne executes do on the worker of this index: on this one in a later turn.
 func (sb *siblings) TellOne(index int, do func(*Worker)) {
 	w := sb.w
 	w.Ready.Asks = append(w.Ready.Asks, Ask{Only: index + 1, Do: func(sibling *Worker) any {

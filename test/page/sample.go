@@ -47,7 +47,8 @@ func NewSample(count int, table *router.Table) *Sample {
 			{Name: "get", Calls: 39_100, P50: 0.00028, P99: 0.0017, Total: 7_812_334_120},
 			{Name: "set", Calls: 8_904, Errors: 0.2, P50: 0.00033, P99: 0.0021, Total: 1_733_218_002, Failed: 316},
 			{Name: "hgetall", Calls: 201, P50: 0.0006, P99: 0.0044, Total: 40_331_909},
-			{Name: "keys", Calls: 0.2, P50: 0.18, P99: 0.21, Total: 41}},
+			{Name: "keys", Calls: 0.2, P50: 0.18, P99: 0.21, Total: 41, Client: "10.0.2.31:60110", ClientID: 105,
+				ClientName: "report"}},
 		Users: []overview.User{
 			{Name: "checkout", Clients: 1204, Waiting: 3, Commands: 41_200, Errors: 0.1, P50: 0.0003, P99: 0.0018,
 				Total: 8_120_334_120, Failed: 92},

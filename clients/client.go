@@ -1,7 +1,7 @@
 package clients
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/keyway-proxy/keyway/resp"
@@ -50,19 +50,43 @@ func (c *Client) AppendLine(b []byte) []byte {
 	if c.OutputBytes > 0 {
 		events = "rw"
 	}
-	b = fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d "+
-		"sub=%d psub=%d ssub=%d multi=%d watch=%d "+
-		"qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d obl=%d oll=%d omem=%d tot-mem=%d "+
-		"events=%s cmd=%s user=%s redir=%d resp=%d",
-		c.ID, c.Addr, c.LocalAddr, c.Name, c.Age/time.Second, c.Idle/time.Second, c.Flags, c.DB,
-		c.Channels, c.Patterns, c.ShardChannels, c.Queued, c.Watched,
-		max(c.Input, c.Asking), c.InputFree, c.Asking, c.TransactionBytes,
-		c.FirstSize, c.OutputChunks, c.OutputBytes-c.FirstSize+c.Parked, c.Memory,
-		events, last, c.User, c.Redirects, c.Version)
+	number := func(name string, n int) { b = strconv.AppendInt(append(b, name...), int64(n), 10) }
+	large := func(name string, n uint64) { b = strconv.AppendUint(append(b, name...), n, 10) }
+	text := func(name, s string) { b = append(append(b, name...), s...) }
+	large("id=", c.ID) // fmt would take most of the time of CLIENT LIST
+	text(" addr=", c.Addr)
+	text(" laddr=", c.LocalAddr)
+	text(" fd=0 name=", c.Name)
+	number(" age=", int(c.Age/time.Second))
+	number(" idle=", int(c.Idle/time.Second))
+	text(" flags=", c.Flags)
+	number(" db=", int(c.DB))
+	number(" sub=", c.Channels)
+	number(" psub=", c.Patterns)
+	number(" ssub=", c.ShardChannels)
+	number(" multi=", c.Queued)
+	number(" watch=", c.Watched)
+	number(" qbuf=", max(c.Input, c.Asking))
+	number(" qbuf-free=", c.InputFree)
+	number(" argv-mem=", c.Asking)
+	number(" multi-mem=", c.TransactionBytes)
+	number(" obl=", c.FirstSize)
+	number(" oll=", c.OutputChunks)
+	number(" omem=", c.OutputBytes-c.FirstSize+c.Parked)
+	number(" tot-mem=", c.Memory)
+	text(" events=", events)
+	text(" cmd=", last)
+	text(" user=", c.User)
+	number(" redir=", int(c.Redirects))
+	number(" resp=", int(c.Version))
 	if c.LibName != "" || c.LibVersion != "" {
-		b = fmt.Appendf(b, " lib-name=%s lib-ver=%s", c.LibName, c.LibVersion)
+		text(" lib-name=", c.LibName)
+		text(" lib-ver=", c.LibVersion)
 	}
-	return fmt.Appendf(b, " tot-net-in=%d tot-net-out=%d tot-cmds=%d\n", c.BytesIn, c.BytesOut, c.Commands)
+	large(" tot-net-in=", c.BytesIn)
+	large(" tot-net-out=", c.BytesOut)
+	large(" tot-cmds=", c.Commands)
+	return append(b, '\n')
 }
 
 // Help is the text of CLIENT HELP: the subcommands that keyway answers.

@@ -87,8 +87,11 @@ func Kill(w *Worker, id uint64) string { return answers.Kill(w, id) }
 // Pause makes the commands of a worker's clients wait; see [answers.Pause].
 func Pause(w *Worker, forTime time.Duration, writesOnly bool) { answers.Pause(w, forTime, writesOnly) }
 
-// ClientRows returns the first rows of one thread's clients; see [answers.ClientRows].
-func ClientRows(w *Worker, q clients.Query) []clients.Row { return answers.ClientRows(w, q) }
+// ClientSearch finds the first rows of one thread's clients; see [answers.Search].
+type ClientSearch = answers.Search
+
+// NewClientSearch returns a search of the clients of one thread; see [answers.NewSearch].
+func NewClientSearch(q clients.Query) *ClientSearch { return answers.NewSearch(q) }
 
 // Subscriptions returns what one thread's clients are subscribed to; see [pubsub.Topics].
 func Subscriptions(w *Worker, count int) clients.Topics { return pubsub.Topics(w, count) }

@@ -453,9 +453,26 @@ func Pause(ctx context.Context, s *Server, forTime time.Duration, writesOnly boo
 
 // ClientRows returns the first of the clients of all threads, as q says, and how many clients there are.
 func ClientRows(ctx context.Context, s *Server, q clients.Query) (rows []clients.Row, total int, err error) {
-	threads, err := askThreads(ctx, s, func(w *proxy.Worker) []clients.Row { return proxy.ClientRows(w, q) })
-	if err != nil {
-		return nil, 0, fmt.Errorf("reading the clients: %w", err)
+	searches := make([]*proxy.ClientSearch, len(s.threads))
+	for i := range searches {
+		searches[i] = proxy.NewClientSearch(q)
+	}
+	threads := make([][]clients.Row, len(s.threads))
+	for more := []bool{true}; slices.Contains(more, true); {
+		more, err = askThreads(ctx, s, func(w *proxy.Worker) bool {
+			i := w.Options.Index
+			if searches[i] == nil {
+				return false
+			}
+			if searches[i].Next(w) {
+				return true
+			}
+			threads[i], searches[i] = searches[i].Rows(), nil
+			return false
+		})
+		if err != nil {
+			return nil, 0, fmt.Errorf("reading the clients: %w", err)
+		}
 	}
 	return clients.JoinRows(threads, q.Count), int(s.clients.Load()), nil
 }

@@ -203,7 +203,7 @@ func (t *thread) relay(r *proxy.Ready) {
 	}
 	for _, ask := range r.Asks {
 		for _, other := range t.srv.threads {
-			if other == t || ask.Only > 0 && ask.Only != other.index+1 {
+			if ask.Only == 0 && other == t || ask.Only > 0 && ask.Only != other.index+1 {
 				continue
 			}
 			other.loop.Post(func() {

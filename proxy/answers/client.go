@@ -3,6 +3,7 @@ package answers
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -115,40 +116,59 @@ func clientList(w *engine.Worker, s *engine.Session, cmd *command.Command, a com
 		return s.AnswerError(cmd, text)
 	}
 	asking := len(a.Frame())
-	return w.Siblings.AskAll(s, cmd, func(o *engine.Worker) any {
-		var lines []byte
-		for _, c := range o.Sessions {
-			if !filter.Selects(identityOf(c)) {
-				continue
-			}
-			size := 0
-			if c == s {
-				size = asking
-			}
-			client := describe(c, size)
-			lines = client.AppendLine(lines)
+	return w.Siblings.AskOfEach(s, cmd, func(c *engine.Session, lines []byte) []byte {
+		if !filter.Selects(identityOf(c)) {
+			return lines
 		}
-		return lines
-	}, func(answers []any) []byte {
-		var list []byte
-		for _, lines := range answers {
-			list = append(list, lines.([]byte)...)
+		size := 0
+		if c == s {
+			size = asking
 		}
-		return s.Protocol().AppendText(nil, list)
-	})
+		client := describe(c, size)
+		return client.AppendLine(lines)
+	}, func(answers [][]byte) []byte { return s.Protocol().AppendText(nil, slices.Concat(answers...)) })
 }
 
-// ClientRows returns the first rows of a worker's clients.
-func ClientRows(w *engine.Worker, q clients.Query) []clients.Row {
-	top, c := clients.NewTop[*engine.Session](q.Count), new(clients.Client)
-	for _, s := range w.Sessions { // one Client for all: there may be 10,000, and the thread waits
-		fill(c, s, 0)
-		top.Add(q.Key(c), s)
+// Search finds the first rows of a worker's clients, in pieces: there may be 50,000, and the thread's other clients
+// wait. Its methods are called on the worker's thread, each time in another turn.
+type Search struct {
+	query  clients.Query
+	top    *clients.Top[*engine.Session]
+	left   []*engine.Session // nil: it has not begun
+	client clients.Client    // one for all
+}
+
+// rowsPiece is how many clients a search looks at in one turn, which takes less than listing them does.
+const rowsPiece = 4 * engine.PieceSize
+
+// NewSearch returns a search that has not begun.
+func NewSearch(q clients.Query) *Search {
+	return &Search{query: q, top: clients.NewTop[*engine.Session](q.Count)}
+}
+
+// Next goes on with the next clients, and reports whether there are more.
+func (of *Search) Next(w *engine.Worker) (more bool) {
+	if of.left == nil {
+		of.left = slices.Clone(w.Sessions)
 	}
-	var rows []clients.Row
-	for _, s := range top.First() {
-		fill(c, s, 0)
-		rows = append(rows, c.Row(q, s.Waits()))
+	n := min(len(of.left), rowsPiece)
+	for _, s := range of.left[:n] {
+		if !s.HasLeft() {
+			fill(&of.client, s, 0)
+			of.top.Add(of.query.Key(&of.client), s)
+		}
+	}
+	of.left = of.left[n:]
+	return len(of.left) > 0
+}
+
+// Rows returns what was found, without clients that have left meanwhile.
+func (of *Search) Rows() (rows []clients.Row) {
+	for _, s := range of.top.First() {
+		if !s.HasLeft() {
+			fill(&of.client, s, 0)
+			rows = append(rows, of.client.Row(of.query, s.Waits()))
+		}
 	}
 	return rows
 }

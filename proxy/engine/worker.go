@@ -556,6 +556,65 @@ func (sb *siblings) thenAll(r *Request, change func(*Worker)) {
 	}
 }
 
+// PieceSize is how many clients a thread looks at in one turn, if a command is about all of them. There may be 50,000:
+// all of them would make the other clients wait for a tenth of a second.
+const PieceSize = 256
+
+// AskOfEach calls do for every client of every worker, in pieces, each in a turn of its own, and then answers the
+// client with the reply that conclude makes from what do has appended, worker by worker. Clients that come meanwhile
+// are left out. do runs on other threads, so it must not use this worker's data.
+func (sb *siblings) AskOfEach(
+	s *Session, cmd *command.Command, do func(of *Session, to []byte) []byte, conclude func(answers [][]byte) []byte,
+) bool {
+	w := sb.w
+	r := s.NewRequest(cmd)
+	r.Call.Node, r.Call.Group = &Node{Worker: w}, -1
+	s.Inflight++
+	var answers [][]byte
+	deliver := func(answer []byte) {
+		if answers = append(answers, answer); len(answers) == w.Options.Workers {
+			r.Call.SettleFor(conclude(answers))
+		}
+	}
+	begin := func(o *Worker) {
+		p := pieces{sessions: slices.Clone(o.Sessions), do: do}
+		p.done = func(answer []byte) {
+			if o == w {
+				deliver(answer)
+			} else {
+				o.Siblings.TellOne(w.Options.Index, func(*Worker) { deliver(answer) })
+			}
+		}
+		p.next(o)
+	}
+	begin(w)
+	sb.Tell(begin)
+	return true
+}
+
+// pieces are the clients of a worker that AskOfEach has not come to yet.
+type pieces struct {
+	sessions []*Session
+	do       func(of *Session, to []byte) []byte
+	answer   []byte
+	done     func(answer []byte)
+}
+
+// next goes on with the next piece, and makes the worker's thread go on in a later turn if that is not the last one.
+func (p *pieces) next(o *Worker) {
+	n := min(len(p.sessions), PieceSize)
+	for _, s := range p.sessions[:n] {
+		if !s.HasLeft() {
+			p.answer = p.do(s, p.answer)
+		}
+	}
+	if p.sessions = p.sessions[n:]; len(p.sessions) == 0 {
+		p.done(p.answer)
+		return
+	}
+	o.Siblings.TellOne(o.Options.Index, p.next)
+}
+
 // SumCounts adds up the counts in the workers' answers.
 func SumCounts(counts []any) (n int) {
 	for _, c := range counts {

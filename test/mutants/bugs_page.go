@@ -18,6 +18,16 @@ var inPage = []bug{
 		"./page", "TestFirstEventIsBounded",
 	},
 	{
+		"who has sent KEYS is not remembered", "proxy/engine/dispatch.go",
+		"	recordCaller(s, cmd)\n", "",
+		"./test", "TestWhoSendsKeys",
+	},
+	{
+		"CLIENT LIST lists all clients in one turn", "proxy/engine/worker.go",
+		"n := min(len(p.sessions), PieceSize)", "n := len(p.sessions)",
+		"./proxy", "TestClientListInPieces",
+	},
+	{
 		"a browser that does not read keeps its place", "page/live.go",
 		"writeWithin  = 5 * time.Second", "writeWithin  = time.Hour",
 		"./page", "TestSlowBrowserIsDropped",

@@ -217,7 +217,7 @@ func (w *world) serve(index int, wk *proxy.Worker) (busy bool) {
 	}
 	for i := range w.workers {
 		for _, ask := range r.Asks {
-			if i != index {
+			if ask.Only == 0 && i != index || ask.Only == i+1 {
 				w.asks[i] = append(w.asks[i], asks{wk, ask})
 			}
 		}

@@ -275,8 +275,9 @@ var poolKeys = []key{
 		change: "Traffic between zones is slow or costs money. `${ZONE:-}` takes it from the environment."},
 	{path: "replicas.zones.NAME", effect: AtOnce,
 		meaning: "The nodes that are in the zone NAME: a list of networks (`10.0.1.0/24`) and of patterns of " +
-			"addresses or hosts (`redis-a-*`).",
-		change: "`replicas.zone` is set."},
+			"addresses or hosts (`redis-a-*`). Other nodes are asked: Valkey from version 8 on has " +
+			"`availability-zone`.",
+		change: "`replicas.zone` is set, and the nodes do not say their zones."},
 	{path: "backend.username", effect: AtOnce,
 		meaning: "The user for the nodes (ACL).",
 		change:  "The nodes have an ACL."},

@@ -76,7 +76,9 @@ func (p *served) about() overview.About {
 	}
 	self := overview.Keyway{Instance: a.Instance, Version: a.Version, Self: true, Agrees: true}
 	a.Keyways = []overview.Keyway{self}
-	if of := p.observers.Load(); of != nil {
+	of := p.observers.Load()
+	a.Zone = func(addr string) string { return zoneOf(cfg, of, addr) }
+	if of != nil {
 		a.Keyways = append(a.Keyways, othersOf(self.Instance, of.keys.Keyways(), cfg.PlacementHash())...)
 		a.Nodes = map[string]overview.Known{}
 		for _, f := range of.survey.Findings() {
@@ -84,6 +86,16 @@ func (p *served) about() overview.About {
 		}
 	}
 	return a
+}
+
+// zoneOf returns the zone of the node at an address: that of the configuration or, if zones matter, what the node
+// says.
+func zoneOf(cfg *config.Config, of *observers, addr string) string {
+	zone := cfg.Replicas.ZoneOf(addr)
+	if zone == "" && of != nil && of.zones != nil {
+		return of.zones.Of(addr)
+	}
+	return zone
 }
 
 // othersOf returns the keyways, among those that nodes list, that are not called self. placement is the own one.

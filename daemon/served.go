@@ -56,6 +56,7 @@ type observers struct {
 	survey *topology.Survey
 	slots  *topology.Migrations
 	keys   *guard.Guard
+	zones  *topology.Zones // nil: zones do not matter
 	stop   context.CancelFunc
 }
 
@@ -134,7 +135,10 @@ func (p *served) observe(cfg *config.Config, keys *guard.Guard) {
 	ctx, stop := context.WithCancel(p.beside)
 	o := &observers{
 		survey: wiring.NewSurvey(cfg, p.log, p.srv), slots: wiring.NewMigrations(cfg, p.srv.Table), keys: keys,
-		stop: stop,
+		zones: wiring.NewZones(cfg, p.log, p.srv), stop: stop,
+	}
+	if o.zones != nil {
+		p.of.watchers.Go(func() { o.zones.Run(ctx) })
 	}
 	p.of.watchers.Go(func() { o.slots.Run(ctx) })
 	p.of.watchers.Go(func() { o.survey.Run(ctx) })
@@ -312,9 +316,8 @@ func concernsProtection(c config.Change) bool {
 // concernsObservers reports whether the observers use the changed key.
 func concernsObservers(c config.Change) bool {
 	return c.Effect == config.IfNothingMoves ||
-		slices.ContainsFunc([]string{"nodes", "slots", "backend", "placement"}, func(section string) bool {
-			return strings.HasPrefix(c.Path, section)
-		})
+		slices.ContainsFunc([]string{"nodes", "slots", "backend", "placement", "replicas.zone"},
+			func(section string) bool { return strings.HasPrefix(c.Path, section) })
 }
 
 // logOpenUser warns if there are users and the default user is open.

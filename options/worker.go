@@ -117,8 +117,10 @@ type SlowLog struct {
 type ReplicaReads struct {
 	MaxLag     time.Duration // replicas with a larger lag are not read from; 0: no limit
 	ReadsOptIn bool          // only clients that have sent READONLY read from replicas
-	// InZone reports whether the node at an address is in keyway's zone; nil: zones do not matter.
-	InZone func(addr string) bool
+	// Zone is keyway's zone; empty: zones do not matter. ZoneOf returns that of the node at an address, as far as the
+	// configuration says it.
+	Zone   string
+	ZoneOf func(addr string) string
 	// OfUsers has, by their names, the users that have something else than Worker.Reads.
 	OfUsers map[string]Reads
 }

@@ -44,8 +44,11 @@ func (s *Sampler) State() State {
 		state.Commands = s.commands(before, now, &d)
 		state.Users = usersNow(before, now, &d)
 	}
-	for _, n := range state.Nodes {
-		state.Now.InFlight += n.InFlight
+	for i := range state.Nodes {
+		n := &state.Nodes[i]
+		if state.Now.InFlight += n.InFlight; about.Zone != nil {
+			n.Zone = about.Zone(n.Addr)
+		}
 	}
 	state.Problems = s.problems(&state, about.Problems, at)
 	return state

@@ -52,8 +52,9 @@ type About struct {
 	MemoryLimit             int64
 	Problems                []Problem
 	Keyways                 []Keyway
-	Nodes                   map[string]Known // by name
-	Switch                  *Switch          // nil: no change of the layout is under way
+	Nodes                   map[string]Known         // by name
+	Zone                    func(addr string) string // of the node at an address; nil, or empty: not known
+	Switch                  *Switch                  // nil: no change of the layout is under way
 }
 
 // Sampler keeps the figures of a pool. Any goroutine may call its methods.

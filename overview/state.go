@@ -113,6 +113,7 @@ const (
 type Known struct {
 	Version string `json:"version,omitempty"`
 	Memory  int64  `json:"memory_bytes,omitempty"`
+	Zone    string `json:"zone,omitempty"` // also as the configuration says it
 }
 
 // Keyway is a keyway that is connected to the same nodes, as these list it once a minute; in a cluster, only

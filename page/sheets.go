@@ -39,6 +39,9 @@ func nodesSheet(s *overview.State) *Sheet {
 		if n.Name == n.Addr {
 			name.Sub = shown(role)
 		}
+		if n.Zone != "" {
+			name.Sub += ", zone " + shown(n.Zone)
+		}
 		lag, value := "–", -1.0
 		if n.Lag != nil {
 			lag, value = latency(*n.Lag), *n.Lag

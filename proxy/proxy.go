@@ -114,6 +114,9 @@ func SetUsers(w *Worker, users *acl.Users, by *Session) { engine.SetUsers(w, use
 // Identify makes a client the user that its certificate names; see [engine.Identify].
 func Identify(w *Worker, s *Session, names []string) bool { return engine.Identify(w, s, names) }
 
+// LearnZones tells a worker in which zones nodes are; see [engine.LearnZones].
+func LearnZones(w *Worker, zones map[string]string) { engine.LearnZones(w, zones) }
+
 // Hold makes all commands of a worker's clients wait; see [pull.Hold].
 func Hold(w *Worker, until int64) { pull.Hold(w, until) }
 

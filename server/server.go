@@ -522,6 +522,11 @@ func askThreads[T any](ctx context.Context, s *Server, ask func(*proxy.Worker) T
 	return all, nil
 }
 
+// LearnZones tells the threads in which zones nodes say that they are, by their addresses. The map must not change.
+func LearnZones(s *Server, zones map[string]string) {
+	s.onThreads(func(t *thread) { proxy.LearnZones(t.worker, zones) })
+}
+
 // Hold makes all commands of clients wait for this long, or until another epoch of the layout begins, or
 // until EndHold is called. Then IsHeld is soon true, unless a command takes long.
 func Hold(s *Server, atMost time.Duration) {

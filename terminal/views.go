@@ -35,6 +35,8 @@ type column struct {
 	by func(Row) float64
 	// asked is how the admin address names the order by this column, if it does: it has more rows than it sends.
 	asked string
+	// isRare says that the column is left out if no row has anything in it.
+	isRare bool
 	// dropped says when the column is left out of pages that are too narrow: 1 is the first. 0: it stays.
 	dropped int
 }
@@ -77,6 +79,17 @@ func (c column) sortedAs(asked string) column {
 	return c
 }
 
+// ifKnown returns the column, which is left out if no row has anything in it.
+func (c column) ifKnown() column {
+	c.isRare = true
+	return c
+}
+
+// has reports whether one of the rows has something in the column.
+func (c column) has(rows []Row) bool {
+	return slices.ContainsFunc(rows, func(r Row) bool { return r[c.field] != nil })
+}
+
 // droppedAs returns the column with its place among those that narrow pages leave out.
 func (c column) droppedAs(rank int) column {
 	c.dropped = rank
@@ -115,6 +128,7 @@ var (
 	Nodes = View{
 		Name: "nodes", Page: "/overview", List: "nodes", columns: []column{
 			text("NODE", "name"), text("ADDRESS", "addr"), text("STATE", "state"), since("SINCE", "since").droppedAs(2),
+			text("ZONE", "zone").ifKnown(),
 			number("SHARE", "share", percent), optional("CMD/S", "commands_per_second", count),
 			number("FLIGHT", "in_flight", whole).droppedAs(3),
 			number("TIMEOUT/S", "timeouts_per_second", count).droppedAs(1),
@@ -129,7 +143,7 @@ var (
 			text("COMMAND", "name"), number("CALL/S", "calls_per_second", count),
 			number("ERROR/S", "errors_per_second", count), number("TOTAL", "total", whole),
 			optional("P50", "p50_seconds", latency), optional("P99", "p99_seconds", latency),
-			column{title: "LAST CLIENT", field: "client", show: client}.droppedAs(1),
+			column{title: "LAST CLIENT", field: "client", show: client}.droppedAs(1).ifKnown(),
 		},
 		isBad: func(r Row) bool { return r.number("errors_per_second") > 0 },
 	}
@@ -307,6 +321,7 @@ func (v View) Lines(rows []Row, width int, style Style) []string {
 	if len(rows) == 0 {
 		return []string{"No " + v.Name + "."}
 	}
+	v.columns = slices.DeleteFunc(slices.Clone(v.columns), func(c column) bool { return c.isRare && !c.has(rows) })
 	t := table{wraps: v.wraps}
 	for _, c := range v.columns {
 		title, dropped := c.title, c.dropped

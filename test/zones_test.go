@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,5 +58,50 @@ func TestReadsStayInTheZone(t *testing.T) {
 	serves(far)
 	if _, out := counted(); out < 4 {
 		t.Errorf("%d reads counted out of the zone", out)
+	}
+}
+
+// TestNodesSayTheirZones: nodes that no pattern of replicas.zones fits are asked for their availability-zone.
+// What the configuration says wins.
+func TestNodesSayTheirZones(t *testing.T) {
+	t.Parallel()
+	start := func(zone string, more ...string) *Node {
+		return Valkey.Start(t, append(more, "--availability-zone", zone)...)
+	}
+	master := start("far")
+	of := []string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", master.Port)}
+	near, named := start("near", of...), start("near", of...)
+	adminAddr := freeAddr(t)
+	k := ServeProcess(t, fmt.Sprintf("layout: ring\nreads: prefer-replica\nadmin: %s\n"+
+		"nodes: [{name: a, addr: %q, replicas: [%q, %q]}]\nreplicas: {zone: near, zones: {far: [%q]}}\n",
+		adminAddr, master.Addr, near.Addr, named.Addr, named.Addr))
+	master.Do("SET", "k", "v")
+	zones := func() (all string) {
+		for _, n := range []*Node{master, near, named} {
+			for _, known := range stateAt(t, adminAddr).Nodes {
+				if known.Addr == n.Addr {
+					all += known.Zone + " "
+				}
+			}
+		}
+		return all
+	}
+	Eventually(t, time.Minute, "the zones are known", func() bool { return zones() == "far near far " })
+	reads := func(n *Node) int { return number(n.Do("INFO", "commandstats").Text, "cmdstat_get:calls=") }
+	Eventually(t, time.Minute, "the replica in the zone serves reads", func() bool {
+		before := reads(near)
+		for range 4 {
+			c := Dial(t, k.Addr)
+			c.Expect("v", "GET", "k")
+			c.Close()
+		}
+		return reads(near) == before+4
+	})
+	if out := outputOf(t, "top", "--once", "--admin", adminAddr); !strings.Contains(out, "ZONE") ||
+		!strings.Contains(out, "near") {
+		t.Errorf("keyway top: %s", out)
+	}
+	if page := get(t, "http://"+adminAddr+"/"); !strings.Contains(page, ", zone near") {
+		t.Error("the page does not show the zones")
 	}
 }

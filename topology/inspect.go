@@ -25,7 +25,8 @@ type Report struct {
 	Err        error // not nil: the node could not be asked, and the other fields are empty
 
 	Version, Role, Mode, Policy, RunID string
-	Memory                             int64 // in use
+	Zone                               string // Valkey's availability-zone; empty: it says none
+	Memory                             int64  // in use
 
 	as       control.Account
 	isFormer bool // only the layout has it from which keys are moving
@@ -139,6 +140,8 @@ func inspectNode(
 			r.Role = value
 		case "used_memory":
 			r.Memory, _ = strconv.ParseInt(value, 10, 64)
+		case "availability_zone":
+			r.Zone = value
 		case "maxmemory_policy":
 			r.Policy = value
 		}

@@ -41,9 +41,7 @@ func replicaReads(c *config.Config) proxy.ReplicaReads {
 		}
 	}
 	r := proxy.ReplicaReads{MaxLag: c.Replicas.MaxLag, ReadsOptIn: c.Replicas.OptIn, OfUsers: own}
-	if c.Replicas.Zone != "" {
-		r.InZone = func(addr string) bool { return c.Replicas.ZoneOf(addr) == c.Replicas.Zone }
-	}
+	r.Zone, r.ZoneOf = c.Replicas.Zone, c.Replicas.ZoneOf
 	return r
 }
 

@@ -126,6 +126,19 @@ func NewMigrations(c *config.Config, table func() *router.Table) *topology.Migra
 	return topology.NewMigrations(Accounts(c), c.Backend.ConnectTimeout, table)
 }
 
+// NewZones returns what learns in which zones the nodes of a running server are, and tells the server. It returns nil
+// if zones do not matter.
+func NewZones(c *config.Config, log *slog.Logger, s *server.Server) *topology.Zones {
+	if c.Replicas.Zone == "" {
+		return nil
+	}
+	return topology.NewZones(topology.ZonesOptions{
+		Accounts: Accounts(c), Timeout: c.Backend.ConnectTimeout, Log: log, Table: s.Table,
+		Keyways: func() int { return server.Keyways(s) }, Known: c.Replicas.ZoneOf,
+		Learned: func(zones map[string]string) { server.LearnZones(s, zones) },
+	})
+}
+
 // NewSurvey returns a survey of the nodes of a running server, whose current table is
 // s.Table().
 func NewSurvey(c *config.Config, log *slog.Logger, s *server.Server) *topology.Survey {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -27,8 +28,9 @@ import (
 type reads struct {
 	w        *Worker
 	Replicas freshness.Replicas
-	inUse    bool  // replicas may serve reads of some clients
-	begunAt  int64 // when a reload has begun reads from replicas
+	inUse    bool              // replicas may serve reads of some clients
+	begunAt  int64             // when a reload has begun reads from replicas
+	zones    map[string]string // as nodes say them, by address; other threads read it, too
 }
 
 // settling is how long after a reload has begun reads from replicas masters serve them
@@ -78,7 +80,7 @@ func (rd *reads) reader(s *Session, m *Node, since int64) *Node {
 		return m
 	}
 	first := int(s.id / uint64(w.Options.Workers))
-	if w.Options.InZone != nil {
+	if w.Options.Zone != "" {
 		if n := rd.readerInZone(s, m, since, first); n != nil {
 			return n
 		}
@@ -110,10 +112,17 @@ func (rd *reads) readerInZone(s *Session, m *Node, since int64, first int) *Node
 
 // setZones finds out which nodes are in keyway's zone.
 func (rd *reads) setZones() {
-	is := rd.w.Options.InZone
+	zone, of := rd.w.Options.Zone, rd.w.Options.ZoneOf
 	for _, n := range rd.w.Nodes {
-		n.inZone = is != nil && is(n.Addr)
+		n.inZone = zone != "" && zone == cmp.Or(of(n.Addr), rd.zones[n.Addr])
 	}
+}
+
+// LearnZones tells a worker which zones nodes say that they are in, by their addresses. Those that the configuration
+// knows win.
+func LearnZones(w *Worker, zones map[string]string) {
+	w.Reads.zones = zones
+	w.Reads.setZones()
 }
 
 // readerOf is like reader, and also counts the read as one from a master or a replica.
@@ -124,7 +133,7 @@ func (rd *reads) readerOf(s *Session, m *Node, since int64) *Node {
 	} else if n != nil {
 		rd.w.Stats.ReadsReplica++
 	}
-	if n != nil && rd.w.Options.InZone != nil {
+	if n != nil && rd.w.Options.Zone != "" {
 		if n.inZone {
 			rd.w.Stats.ReadsInZone++
 		} else {

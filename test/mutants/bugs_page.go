@@ -28,6 +28,11 @@ var inPage = []bug{
 		"./proxy", "TestClientListInPieces",
 	},
 	{
+		"nodes that the configuration knows are asked for their zones", "proxy/engine/reads.go",
+		"cmp.Or(of(n.Addr), rd.zones[n.Addr])", "cmp.Or(rd.zones[n.Addr], of(n.Addr), zone)",
+		"./test", "TestNodesSayTheirZones",
+	},
+	{
 		"a browser that does not read keeps its place", "page/live.go",
 		"writeWithin  = 5 * time.Second", "writeWithin  = time.Hour",
 		"./page", "TestSlowBrowserIsDropped",

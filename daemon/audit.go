@@ -2,13 +2,12 @@ package daemon
 
 import (
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/keyway-proxy/keyway/accesslog"
 	"github.com/keyway-proxy/keyway/admin"
 	"github.com/keyway-proxy/keyway/audit"
 	"github.com/keyway-proxy/keyway/config"
@@ -44,17 +43,11 @@ func refuseAuditFile(cfg *config.Config) error {
 	if path == "" {
 		return nil
 	}
-	file, err := openAudit(path)
+	file, err := accesslog.Open(path)
 	if err != nil {
 		return cfg.Errorf("audit.file", "let keyway's user write the file", "%v", err)
 	}
 	return file.Close()
-}
-
-// openAudit opens the file to append to it. It is opened for each line, which are few, so that it can be moved away.
-// A named pipe that nobody reads is an error.
-func openAudit(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 }
 
 // use makes a configuration say where to.
@@ -65,7 +58,7 @@ func (a *auditor) use(cfg *config.Config) {
 
 // Write implements io.Writer for the queue: it appends a line to the file.
 func (a *auditor) Write(line []byte) (n int, err error) {
-	file, err := openAudit(*a.path.Load())
+	file, err := accesslog.Open(*a.path.Load())
 	if err == nil {
 		n, err = file.Write(line)
 		if problem := file.Close(); err == nil {

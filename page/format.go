@@ -153,6 +153,21 @@ func span(d time.Duration) string {
 	return "0 s"
 }
 
+// ago says roughly how long ago a moment was. It changes when a minute of the clock begins, for all moments at once, so
+// that a list of them is seldom sent again.
+func ago(at, now time.Time) string {
+	switch d := now.Truncate(time.Minute).Sub(at.Truncate(time.Minute)); {
+	case d < time.Minute:
+		return "just now"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", d/time.Minute)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%d h ago", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d d ago", d/(24*time.Hour))
+	}
+}
+
 // clock writes a moment as the time of the day, with the date if that is another day than now's.
 func clock(at, now time.Time) string {
 	at = at.In(now.Location())

@@ -68,3 +68,17 @@ func TestSpark(t *testing.T) {
 		t.Errorf("without figures: %+v", s)
 	}
 }
+
+// TestAgo: how long ago something was is rough, and changes with the minutes of the clock.
+func TestAgo(t *testing.T) {
+	now := time.Date(2026, 11, 28, 14, 30, 20, 0, time.UTC)
+	for before, want := range map[time.Duration]string{
+		0: "just now", 20 * time.Second: "just now", 21 * time.Second: "1 min ago", 5 * time.Minute: "5 min ago",
+		-time.Hour: "just now", 59*time.Minute + 20*time.Second: "59 min ago", 25 * time.Hour: "1 d ago",
+		3*time.Hour + 59*time.Minute: "3 h ago",
+	} {
+		if got := ago(now.Add(-before), now); got != want {
+			t.Errorf("%s ago: %s, want %s", before, got, want)
+		}
+	}
+}

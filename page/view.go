@@ -255,7 +255,7 @@ type Happening struct {
 func (v *view) Happenings() (all []Happening) {
 	for _, e := range v.Events {
 		h := Happening{At: clock(e.Time, v.Time), Full: e.Time.Format(time.RFC3339), Kind: shown(e.Kind),
-			Text: sentence(e.Text), Bad: e.Bad}
+			Text: sentence(e.Text), Bad: e.Bad, Ago: ago(e.Time, v.Time)}
 		for _, f := range e.Fields {
 			h.Details = append(h.Details, sentence(f))
 		}

@@ -37,6 +37,7 @@ func TestScreenshots(t *testing.T) {
 	}
 	quiet := NewSample(3, Slots(3))
 	shoot(t, "page.png", serve(t, quiet.Tame()), 1200, 900, "light")
+	shoot(t, "page-users.png", serve(t, quiet.Tame())+"/#users", 1200, 900, "light")
 	troubled := NewSample(4, router.Moving(Slots(3), Slots(4)))
 	troubled.Change(trouble)
 	troubled.Change(func(s *overview.State) {

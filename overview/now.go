@@ -61,6 +61,7 @@ func (f *Figures) fill(now *sample, d *difference) {
 	f.Clients, f.Memory = now.gauges.Clients, now.memory
 	f.Commands, f.Errors = d.rate(d.counters.Answered()), d.rate(sum(d.counters.Errors))
 	f.P50, f.P99, f.P999 = d.latency.Quantile(0.5), d.latency.Quantile(0.99), d.latency.Quantile(0.999)
+	f.NearHits, f.NearMisses = d.rate(d.counters.NearHits), d.rate(d.counters.NearMisses)
 	f.BytesIn, f.BytesOut = d.rate(d.counters.BytesIn), d.rate(d.counters.BytesOut)
 }
 

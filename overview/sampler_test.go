@@ -106,6 +106,8 @@ func (p *pool) work(r *rand.Rand) {
 			of.Errors += 1 + calls/3
 			of.Latency.ObserveMany(int64(math.Exp(r.Float64()*18)*1000), calls)
 		}
+		s.NearHits += 1 + r.Uint64N(99)
+		s.NearMisses += 1 + r.Uint64N(9)
 		s.NotExecuted += r.Uint64N(9)
 		s.UnknownOutcome += r.Uint64N(9)
 		s.Denied += r.Uint64N(9)
@@ -235,6 +237,8 @@ func ofPool(s *overview.State, now, before, last exposition) []figure {
 		{"clients", float64(s.Now.Clients), now.sum("keyway_clients", "")},
 		{"commands", s.Now.Commands, rate("keyway_commands_total", "")},
 		{"errors", s.Now.Errors, rate("keyway_command_errors_total", "")},
+		{"hits", s.Now.NearHits, rate("keyway_near_cache_reads_total", `"hit"`)},
+		{"misses", s.Now.NearMisses, rate("keyway_near_cache_reads_total", `"miss"`)},
 		{"bytes in", s.Now.BytesIn, rate("keyway_client_bytes_total", `"in"`)},
 		{"bytes out", s.Now.BytesOut, rate("keyway_client_bytes_total", `"out"`)},
 		{"in flight", float64(s.Now.InFlight), now.sum("keyway_node_in_flight", "")},

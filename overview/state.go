@@ -35,6 +35,8 @@ type Figures struct {
 	P50         float64 `json:"p50_seconds"`
 	P99         float64 `json:"p99_seconds"`
 	P999        float64 `json:"p999_seconds"`
+	NearHits    float64 `json:"near_cache_hits_per_second"` // GETs that near_cache has answered
+	NearMisses  float64 `json:"near_cache_misses_per_second"`
 	BytesIn     float64 `json:"bytes_in_per_second"` // from clients
 	BytesOut    float64 `json:"bytes_out_per_second"`
 	Memory      int64   `json:"memory_bytes"`       // 0: not known

@@ -144,10 +144,15 @@ func tilesOf(s *overview.State) []Tile {
 		memory.Details = []string{fmt.Sprintf("%s of %s",
 			percent(float64(now.Memory)/float64(now.MemoryLimit)), size(float64(now.MemoryLimit)))}
 	}
+	commands := Tile{Name: "Commands/s", Value: number(now.Commands), SparkOf: "commands per second",
+		Details: []string{size(now.BytesIn) + "/s in", size(now.BytesOut) + "/s out"},
+		Spark:   spark(sparkOf(past.Commands, number))}
+	if hot := now.NearHits + now.NearMisses; hot > 0 {
+		commands.Details = append(commands.Details, fmt.Sprintf("%s/s by near_cache, %s of the GETs of hot keys",
+			number(now.NearHits), percent(now.NearHits/hot)))
+	}
 	tiles := []Tile{
-		{Name: "Commands/s", Value: number(now.Commands), SparkOf: "commands per second",
-			Details: []string{size(now.BytesIn) + "/s in", size(now.BytesOut) + "/s out"},
-			Spark:   spark(sparkOf(past.Commands, number))},
+		commands,
 		{Name: "Latency, p99", Value: latency(now.P99), SparkOf: "latency",
 			Details: []string{"p50 " + latency(now.P50), "p99.9 " + latency(now.P999)},
 			Spark:   spark(sparkOf(past.P99, latency))},

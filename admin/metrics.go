@@ -62,7 +62,7 @@ var (
 	descSwitchRate = desc("switch_keys_per_second",
 		"How fast keys move that clients do not use, as the keyway says that moves them. The same at all keyways.")
 	descSwitchWaits = desc("switch_waits",
-		"1 while the keyway that moves the keys does not get on, or nobody can say; keyway status says why. The same "+
+		"1 while the keys of the change do not move, or nobody can say; keyway status says why. The same "+
 			"at all keyways.")
 
 	// counted describes what the threads count.

@@ -38,7 +38,7 @@ type job struct {
 	home    *switching.Node
 	drained []string  // nodes that need not be scanned
 	doing   Progress  // but for what follows
-	failure string    // why it does not get on
+	failure string    // why keys do not move
 	failed  time.Time // when that was last so
 	logged  string    // the failure that was logged last
 	got     time.Time // when it has got on last
@@ -216,7 +216,7 @@ func (j *job) fail(err error) {
 func (j *job) warn(err error) {
 	if text := err.Error(); text != j.logged {
 		j.logged = text
-		j.log.Warn("the keys of the change do not move; trying again", "epoch", j.epoch, "error", err)
+		j.log.Warn(Stuck+"; trying again", "epoch", j.epoch, "error", err)
 	}
 }
 

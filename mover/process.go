@@ -37,7 +37,7 @@ type Progress struct {
 	Left    int64 // keys that it still has to move, estimated; Unknown at the beginning
 	Rate    int   // keys per second, in the last seconds
 	Slow    string
-	Waits   string // why it does not get on, or only in part; empty: it does
+	Waits   string // why keys do not move, or only some; empty: they do
 	Aside   int    // values that were set aside, since it has begun
 	Verify  bool   // all keys have moved, and it looks whether that is true
 	Sources []Source
@@ -52,6 +52,9 @@ type Source struct {
 	Looked, Total int64
 	Done          bool
 }
+
+// Stuck is how the log, keyway status and the page say that a change waits for something. The reason follows.
+const Stuck = "the keys of the change do not move"
 
 // maxWaits bounds the text of Waits in a name.
 const maxWaits = 300

@@ -37,7 +37,7 @@ func TestProcessIsSeen(t *testing.T) {
 	}
 }
 
-// TestWhoMovesKeys: who moves keys goes on, unless it is frozen or does not get on. A command moves
+// TestWhoMovesKeys: who moves keys goes on, unless it is frozen or its keys do not move. A command moves
 // them only if no keyway does.
 func TestWhoMovesKeys(t *testing.T) {
 	line := func(id, idle int, of Process) string {

@@ -302,10 +302,10 @@ func (s *Status) adviseMoving() {
 			"start another keyway, which takes its place; or end that one")
 	case s.By.Waits != "" && s.waitsForBehind():
 	case strings.Contains(s.By.Waits, transfer.WaitingForReplica):
-		s.problem(s.By.Instance+" does not get on: "+s.By.Waits, "connect a replica to that node; or write switch: "+
+		s.problem(Stuck+" at "+s.By.Instance+": "+s.By.Waits, "connect a replica to that node; or write switch: "+
 			"{durable: auto} into the files of the keyways, and reload them")
 	case s.By.Waits != "":
-		s.problem(s.By.Instance+" does not get on: "+s.By.Waits, "do what it says; it tries again by itself. keyway "+
+		s.problem(Stuck+" at "+s.By.Instance+": "+s.By.Waits, "do what it says; it tries again by itself. keyway "+
 			"reverse takes the change back")
 	case s.By.Slow != "":
 		s.Next = append(s.Next, "nothing has to be done; node "+s.By.Slow+" is slow, so fewer keys move (keyway rate)")

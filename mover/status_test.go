@@ -39,9 +39,9 @@ func TestAdvice(t *testing.T) {
 		{"all goes well", switching.Moving, Status{By: &By{}}, nil, "", "nothing has to be done"},
 		{"a pause", switching.Moving, Status{By: &By{}, Pace: paused}, nil, "", "keyway resume"},
 		{"a slow node", switching.Moving, Status{By: &By{Slow: "b"}}, nil, "", "node b is slow"},
-		{"a full node", switching.Moving, Status{By: &By{Waits: "b: OOM"}}, nil, "does not get on: b: OOM", "reverse"},
+		{"a full node", switching.Moving, Status{By: &By{Waits: "b: OOM"}}, nil, "do not move at : b: OOM", "reverse"},
 		{"no replica", switching.Moving, Status{By: &By{Waits: "node b: waiting for a replica: none"}}, nil,
-			"does not get on", "{durable: auto}"},
+			"do not move at", "{durable: auto}"},
 		{"a frozen keyway", switching.Moving, Status{By: &By{idle: 60}}, nil, "frozen", "start another"},
 		{"values aside", switching.Moving, Status{By: &By{Aside: 3}}, nil, "3 values", "keyway:stray:*"},
 		{"a node fails", switching.Flipping, Status{

@@ -160,7 +160,7 @@ func (s *Sampler) problems(state *State, others []Problem, at time.Time) []Probl
 	all = append(all, state.Now.problems(state.Threads)...)
 	all = append(all, others...)
 	if of := state.Switch; of != nil && of.Waits {
-		all = append(all, Problem{Severity: Warn, Text: "the change of the layout does not get on",
+		all = append(all, Problem{Severity: Warn, Text: "the keys of the change do not move",
 			Help: "keyway status says why"})
 	}
 	slices.SortStableFunc(all, func(a, b Problem) int { return strings.Compare(a.Severity, b.Severity) }) // bad, warn

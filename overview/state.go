@@ -168,7 +168,7 @@ type Switch struct {
 	Conflicts uint64 `json:"conflicts"`
 	Left      *int64 `json:"left,omitempty"` // keys, estimated; nil: not known
 	Rate      *int   `json:"keys_per_second,omitempty"`
-	Waits     bool   `json:"waits"`   // the keyway that moves the keys does not get on
+	Waits     bool   `json:"waits"`   // the keys do not move
 	IsPlanned bool   `json:"planned"` // it has not begun, and may be cancelled
 	Paused    bool   `json:"paused"`
 	Pace      string `json:"pace,omitempty"`    // in words, which keys that clients do not use move by

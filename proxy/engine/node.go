@@ -279,8 +279,13 @@ func (n *Node) snapshot(master bool) metrics.Node {
 	return s
 }
 
-// idleExclusive is how many idle exclusive connections to a node are kept for reuse.
-const idleExclusive = 4
+const (
+	// idleExclusive is how many idle exclusive connections to a node are always kept for reuse.
+	idleExclusive = 4
+	// maxIdleExclusive bounds those that are kept because as many were in use a short while ago. To dial a
+	// connection costs much more than to use one, and a new one transfers a large value slowly.
+	maxIdleExclusive = 256
+)
 
 // TooManyExclusive is the error for a client that needs a connection of its own and gets none.
 const TooManyExclusive = "ERR keyway: too many clients hold a connection of their own to this node " +
@@ -291,6 +296,27 @@ type exclusives struct {
 	idle      []*pool.Conn    // unused
 	InUse     []ExclusiveConn // in use
 	exclusive int             // the number of those in use
+	peak      int             // the largest number of those in use since the last sweep
+	lastPeak  int             // peak at the last sweep
+}
+
+// mayKeep reports whether one more idle connection is kept: if it could be in use soon, as far as the last
+// second shows, and there are files left for clients.
+func (e *exclusives) mayKeep(w *Worker) bool {
+	n := len(e.idle)
+	return n < idleExclusive || n < maxIdleExclusive && n+e.exclusive < max(e.peak, e.lastPeak) && HasRoom(w)
+}
+
+// sweep closes the idle connections that were not needed since the sweep before the last one. The last ones were
+// used last.
+func (e *exclusives) sweep(w *Worker) {
+	e.lastPeak, e.peak = e.peak, e.exclusive
+	if excess := len(e.idle) - max(idleExclusive, e.lastPeak-e.exclusive); excess > 0 {
+		for _, c := range e.idle[:excess] {
+			w.LinksToClose = append(w.LinksToClose, &c.Link)
+		}
+		e.idle = slices.Delete(e.idle, 0, excess)
+	}
 }
 
 // ExclusiveConn is an exclusive connection and the client that uses it.
@@ -320,6 +346,7 @@ func (n *Node) TakeExclusive(use ExclusiveConn) *pool.Conn {
 // lend records who uses a connection, and counts it.
 func (n *Node) lend(use ExclusiveConn) *pool.Conn {
 	n.exclusive++
+	n.peak = max(n.peak, n.exclusive)
 	use.name = n.Worker.Options.Backend.Name
 	n.InUse = append(n.InUse, use)
 	return use.Conn
@@ -380,7 +407,7 @@ func (n *Node) Release(c *pool.Conn, well bool) {
 			break
 		}
 	}
-	if well && !c.WhileBusy && len(c.NextWrite()) == 0 && c.Master == n.Sentinel && len(n.idle) < idleExclusive &&
+	if well && !c.WhileBusy && len(c.NextWrite()) == 0 && c.Master == n.Sentinel && n.mayKeep(n.Worker) &&
 		c.State() == pool.Ready && c.InFlight() == 0 {
 		n.idle = append(n.idle, c)
 		return

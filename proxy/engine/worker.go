@@ -274,6 +274,9 @@ func (w *Worker) Tick() {
 // been silent for too long, and connections of users that have no clients.
 func (w *Worker) sweep() {
 	w.trim()
+	for _, n := range w.Nodes {
+		n.exclusives.sweep(w)
+	}
 	w.closeUnusedLogins()
 	for _, f := range w.Features {
 		f.Sweep()

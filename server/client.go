@@ -132,6 +132,16 @@ func (c *client) flush() {
 	}
 }
 
+// writeNow writes as much of b as the socket accepts, and returns how many bytes these are. If the socket has failed,
+// flush will find that out.
+func (c *client) writeNow(b []byte) int {
+	if c.isAway || c.gone || c.t.draining {
+		return 0
+	}
+	n, _ := c.sock.Write(b)
+	return max(n, 0)
+}
+
 // reads implements owner.
 func (c *client) reads() bool { return !c.gone && c.session.Reading() }
 

@@ -74,6 +74,7 @@ func (t *thread) flushPutOff() {
 func (t *thread) Begin(now time.Duration, wall time.Time) {
 	t.worker = t.newWorker(int64(now)) // not before: time passes while other servers are made
 	t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
+	t.worker.WriteNow = func(s *proxy.Session, b []byte) int { return s.Bind.(*client).writeNow(b) }
 	t.BeginTurn(now, wall)
 	t.nextTick = t.now // the loop may have run for long
 }

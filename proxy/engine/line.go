@@ -236,7 +236,7 @@ func (r *Request) deliver(b []byte) {
 	}
 	if r.Session.line.head == r && !r.Mute {
 		r.Begun = true
-		r.Session.output(b)
+		pass(r.Session, b, r.next == nil)
 		return
 	}
 	r.park(b)

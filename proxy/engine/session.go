@@ -394,6 +394,30 @@ func (s *Session) output(b []byte) {
 	s.bound()
 }
 
+const (
+	// minDirect is the size from which the last reply that a client expects is written to its socket without
+	// being copied into its output. For a smaller one, the copy costs less than a write for itself may.
+	minDirect = 8 << 10
+	// minDirectOfMany is minDirect for a client that expects more replies, which should leave in one write.
+	minDirectOfMany = buffer.Chunk
+)
+
+// pass sends the client a piece of a reply. If it is large and nothing waits in front of it, the piece goes to the
+// socket at once. So the bytes are still in the processor's cache, and only those that the socket does not
+// accept are copied.
+func pass(s *Session, b []byte, isLast bool) {
+	if len(b) >= minDirect && (isLast || len(b) >= minDirectOfMany) && s.Unsent.Size() == 0 &&
+		s.Worker.WriteNow != nil && !s.Has(Dead) {
+		n := s.Worker.WriteNow(s, b)
+		s.sent(n)
+		if b = b[n:]; len(b) == 0 {
+			s.touch()
+			return
+		}
+	}
+	s.output(b)
+}
+
 // bound closes a client whose unread replies exceed its limit.
 func (s *Session) bound() {
 	limit := s.Worker.Options.ClientOutput
@@ -429,13 +453,8 @@ func (s *Session) Pending() int { return s.Unsent.Size() }
 
 // Wrote tells the session that the socket has accepted n bytes of Output.
 func (s *Session) Wrote(n int) {
-	s.Worker.Stats.BytesOut += uint64(n)
-	s.BytesOut += uint64(n)
-	if s.Share != nil && !s.Has(Subscribed|Monitoring) { // messages are the work of others
-		s.Share.SpendBytes(n)
-	}
+	s.sent(n)
 	s.Unsent.Wrote(&s.Worker.Buffers, n)
-	s.ActiveAt = s.Worker.Now // a client that reads its replies is not idle (networking.c, _writeToClient)
 	if s.pausedConn != nil {
 		if s.bytesSinceProgress += n; s.bytesSinceProgress >= keepsUp {
 			s.lastProgress, s.bytesSinceProgress = s.Worker.Now, 0
@@ -450,6 +469,16 @@ func (s *Session) Wrote(n int) {
 	if s.Has(full) && s.Unsent.Size() < softOutput/4 {
 		s.Wake()
 	}
+}
+
+// sent counts n bytes that the socket has accepted.
+func (s *Session) sent(n int) {
+	s.Worker.Stats.BytesOut += uint64(n)
+	s.BytesOut += uint64(n)
+	if s.Share != nil && !s.Has(Subscribed|Monitoring) { // messages are the work of others
+		s.Share.SpendBytes(n)
+	}
+	s.ActiveAt = s.Worker.Now // a client that reads its replies is not idle (networking.c, _writeToClient)
 }
 
 // ShouldClose reports whether the socket should be closed now.

@@ -81,7 +81,10 @@ type Worker struct {
 
 // turn is what belongs to the current turn, and the time of the last sweep.
 type turn struct {
-	Clock     func() int64 // reads the clock that Now is from; nil: Now is exact
+	Clock func() int64 // reads the clock that Now is from; nil: Now is exact
+	// WriteNow writes to a client's socket what it accepts at once, and returns how many bytes these are.
+	// It has no other effect. nil: the shell writes only Output.
+	WriteNow  func(s *Session, b []byte) int
 	Now       int64
 	Wall      time.Time
 	opening   int // connections that were made in this turn: the shell opens them at its end

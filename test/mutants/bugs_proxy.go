@@ -439,6 +439,16 @@ var inProxy = []bug{
 		"./proxy", "TestLargeCommandsLeaveNothing",
 	},
 	{
+		"large replies overtake what waits to be written", "proxy/engine/session.go",
+		"len(b) >= minDirectOfMany) && s.Unsent.Size() == 0 &&", "len(b) >= minDirectOfMany) &&",
+		"./proxy", "TestLargeRepliesGoStraightToTheSocket",
+	},
+	{
+		"connections of one client are dialed anew each time", "proxy/engine/node.go",
+		"n < maxIdleExclusive && n+e.exclusive < max(e.peak, e.lastPeak) && HasRoom(w)", "false",
+		"./proxy", "TestConnectionsOfOneClientAreKept",
+	},
+	{
 		"mergers are kept whatever they take", "proxy/engine/split.go",
 		"	if len(ms.unused) >= 64 || ms.bytes+m.kept > maxMergers {", "	if len(ms.unused) >= 64 {",
 		"./proxy", "TestLargeCommandsLeaveNothing",

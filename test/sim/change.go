@@ -205,6 +205,7 @@ func (c *change) keywayOf(worker *proxy.Worker) *keyway {
 func (c *change) start(i int, epoch int64) {
 	k := &keyway{index: i, epoch: epoch}
 	k.worker = proxy.New(c.optionsOf(k), k.table)
+	k.worker.WriteNow = c.world.writeNow
 	c.keyways[i], c.world.workers[i] = k, k.worker
 	c.started++
 	if c.shell != nil {

@@ -203,6 +203,9 @@ func newWorld(seed uint64, trace *strings.Builder) *world {
 	case 2:
 		w.workers = append(w.workers, proxy.New(o, table))
 	}
+	for _, k := range w.workers {
+		k.WriteNow = w.writeNow
+	}
 	for i := range 6 {
 		w.clients = append(w.clients, w.newClient(i))
 	}
@@ -417,6 +420,17 @@ func (w *world) markDirty(c *pool.Link) {
 		c.PauseReading()
 		c.ResumeReading()
 	}
+}
+
+// writeNow is Worker.WriteNow.
+func (w *world) writeNow(s *proxy.Session, b []byte) int {
+	c := s.Bind.(*client)
+	if !c.open || w.now < c.stall {
+		return 0
+	}
+	n := len(w.some(b))
+	c.got = append(c.got, b[:n]...)
+	return n
 }
 
 func (w *world) flush(s *proxy.Session) {

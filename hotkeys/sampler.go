@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// samplesPerSecond bounds how many accesses a thread looks at. A key with 1 % of the traffic then has
-	// 80 samples a second, more or less 9.
+	// samplesPerSecond bounds how many accesses a thread looks at; each key of a command is one. A key with 1 % of
+	// the traffic then has 80 samples a second, more or less 9.
 	samplesPerSecond = 8_000
 	// retuneEvery is the time after which the sampler adapts to the load.
 	retuneEvery  = int64(100 * time.Millisecond)

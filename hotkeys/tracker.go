@@ -43,6 +43,7 @@ type Tracker struct {
 	now, before *window  // nil: nothing was used yet
 	session     *session // nil: there is none
 	at          int64    // the time of the last Look
+	isFirst     bool     // nothing was added since
 }
 
 // window is what happened in some seconds.
@@ -63,7 +64,7 @@ func New(seed maphash.Seed, random uint64, now int64) *Tracker {
 
 // Look is called for each command that the tracker looks at, before its calls of Add.
 func (t *Tracker) Look(now int64) {
-	t.at = now
+	t.at, t.isFirst = now, true
 	t.turn(now)
 	t.sampler.took(now)
 }
@@ -84,6 +85,10 @@ func (t *Tracker) Pick(n int) int { return int(t.sampler.random.Uint64() % uint6
 
 // Add counts an access of a command that the tracker looks at. It keeps nothing of a.Key.
 func (t *Tracker) Add(a *Access) {
+	if !t.isFirst { // it costs about as much as another command with one key
+		t.sampler.samples++
+	}
+	t.isFirst = false
 	times := t.sampler.ratio * max(a.Times, 1)
 	c := counts{bytes: times * a.Bytes}
 	if a.IsWrite {

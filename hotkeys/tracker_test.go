@@ -184,6 +184,35 @@ func TestTurns(t *testing.T) {
 	s.check(t)
 }
 
+// TestKeysOfACommandCount: what a tracker looks at is bounded by keys, so commands of ten keys take no more of its time
+// than commands of one key. A key has its share nevertheless.
+func TestKeysOfACommandCount(t *testing.T) {
+	s := newStream(15)
+	const of = 10
+	for commands := range 100_000 { // 20,000 a second
+		if s.now += int64(50 * time.Microsecond); s.gap > 0 {
+			s.gap--
+			continue
+		}
+		s.Look(s.now)
+		for i := range of {
+			key := "hot"
+			if i > 0 {
+				key = strconv.Itoa(commands*of + i)
+			}
+			s.Add(&Access{Key: []byte(key), Bytes: 10, Node: "n"})
+			s.looked++
+		}
+		s.gap = s.Gap()
+	}
+	if perSecond := float64(s.looked) / (float64(s.now) / 1e9); perSecond > 1.3*samplesPerSecond {
+		t.Errorf("the tracker looked at %.0f keys a second", perSecond)
+	}
+	if rows := s.rows(ByCommands); len(rows) == 0 || rows[0].Key != "hot" || math.Abs(rows[0].Share-1.0/of) > 0.01 {
+		t.Errorf("%+v", rows)
+	}
+}
+
 // TestLoadThatFalls: after a heavy load, the tracker sees a light one within seconds.
 func TestLoadThatFalls(t *testing.T) {
 	s := newStream(14)

@@ -46,13 +46,12 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("no rule matches %s, between rules %d and %d", e.Missing, e.A+1, e.B+1)
 }
 
-// rangeLayout finds a key's rule in O(log n). It tries one look-up for each length of a
-// prefix, longest first, then a binary search for the number. If no numeric rule matches,
-// it tries the text rules, then the default.
+// rangeLayout finds a key's rule. It tries one look-up for each length of a prefix, longest first, and then one
+// for the number. If no numeric rule matches, it tries the text rules in O(log n), then the default.
 type rangeLayout struct {
 	tag      hashTag
 	tagText  string
-	lengths  []int             // of the prefixes, each once, longest first
+	prefixes []*prefixes       // longest first
 	numeric  map[string][]Rule // by prefix; each by From
 	texts    []Rule            // by Text
 	fallback NodeID
@@ -87,10 +86,9 @@ func NewRange(nodes []Node, rules []Rule, fallback NodeID, tagText string) (*Tab
 				return nil, &OverlapError{index[rs[i-1]], index[rs[i]]}
 			}
 		}
-		l.lengths = append(l.lengths, len(prefix))
+		l.addPrefix(prefix, newSpans(rs))
 	}
-	slices.SortFunc(l.lengths, func(a, b int) int { return cmp.Compare(b, a) })
-	l.lengths = slices.Compact(l.lengths)
+	slices.SortFunc(l.prefixes, func(a, b *prefixes) int { return cmp.Compare(b.length, a.length) })
 	slices.SortFunc(l.texts, func(a, b Rule) int { return cmp.Compare(a.Text, b.Text) })
 	for i := 1; i < len(l.texts); i++ {
 		if prev := l.texts[i-1]; prev.TextTo == "" || l.texts[i].Text < prev.TextTo {
@@ -139,37 +137,55 @@ func (l *rangeLayout) hasOther(prefix string) bool {
 	})
 }
 
+func (l *rangeLayout) addPrefix(prefix string, s *spans) {
+	i := slices.IndexFunc(l.prefixes, func(p *prefixes) bool { return p.length == len(prefix) })
+	if i < 0 {
+		i = len(l.prefixes)
+		l.prefixes = append(l.prefixes, &prefixes{length: len(prefix)})
+	}
+	l.prefixes[i].add(prefix, s)
+}
+
 func (l *rangeLayout) Place(key []byte) (int32, NodeID) {
+	key = l.tag.of(key)
 	n := l.fallback
-	if r := l.rule(l.tag.of(key)); r != nil {
+	if s, i := l.number(key); s != nil {
+		n = s.all[i].node
+	} else if r := l.textRule(key); r != nil {
 		n = r.Node
 	}
 	return int32(n), n
 }
 
-func (l *rangeLayout) rule(key []byte) *Rule {
-	for _, n := range l.lengths {
-		if n > len(key) {
+// number returns the numeric rule that matches a key: the rules of its prefix, and its index there.
+func (l *rangeLayout) number(key []byte) (*spans, int) {
+	for _, p := range l.prefixes {
+		s := p.find(key)
+		if s == nil {
 			continue
 		}
-		rules := l.numeric[string(key[:n])]
-		if rules == nil {
-			continue
-		}
-		id, ok := leadingNumber(key[n:])
-		if !ok {
-			continue
-		}
-		j := sort.Search(len(rules), func(j int) bool { return rules[j].To >= id })
-		if j < len(rules) && rules[j].From <= id {
-			return &rules[j]
+		if number, ok := leadingNumber(key[p.length:]); ok {
+			if i := s.find(number); i >= 0 {
+				return s, i
+			}
 		}
 	}
+	return nil, 0
+}
+
+func (l *rangeLayout) textRule(key []byte) *Rule {
 	j := sort.Search(len(l.texts), func(j int) bool { return l.texts[j].Text > string(key) }) - 1
 	if j >= 0 && (l.texts[j].TextTo == "" || string(key) < l.texts[j].TextTo) {
 		return &l.texts[j]
 	}
 	return nil
+}
+
+func (l *rangeLayout) rule(key []byte) *Rule {
+	if s, i := l.number(key); s != nil {
+		return &s.rules[i]
+	}
+	return l.textRule(key)
 }
 
 // leadingNumber returns the decimal number that b starts with. It ignores numbers of more

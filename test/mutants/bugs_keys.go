@@ -43,4 +43,16 @@ var inKeys = []bug{
 		"keys[k.name] += k.bytes", "keys[k.name] = k.bytes",
 		"./test", "TestHotKeysLikeRedis",
 	},
+	{
+		"keys of a command with many are looked at beyond the bound", "hotkeys/tracker.go",
+		"	if !t.isFirst { // it", "	if false { // it", "./hotkeys", "TestKeysOfACommandCount",
+	},
+	{
+		"numbers between two rules belong to the later one", "router/numbers.go",
+		"	if s.all[i].from > number {", "	if false {", "./router", "TestRangeFindsTheRule",
+	},
+	{
+		"where rules are not spread evenly, the one behind is taken", "router/numbers.go",
+		"			i = middle + 1", "			i = middle + 2", "./router", "TestRangeFindsTheRule",
+	},
 }

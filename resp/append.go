@@ -20,9 +20,15 @@ func AppendArray(dst []byte, n int) []byte {
 
 // AppendBulk appends a bulk string.
 func AppendBulk(dst, b []byte) []byte {
-	dst = append(dst, '$')
-	dst = strconv.AppendInt(dst, int64(len(b)), 10)
-	dst = append(dst, '\r', '\n')
+	switch n := len(b); {
+	case n < 10:
+		dst = append(dst, '$', '0'+byte(n), '\r', '\n')
+	case n < 100:
+		dst = append(dst, '$', '0'+byte(n/10), '0'+byte(n%10), '\r', '\n')
+	default:
+		dst = strconv.AppendInt(append(dst, '$'), int64(n), 10)
+		dst = append(dst, '\r', '\n')
+	}
 	dst = append(dst, b...)
 	return append(dst, '\r', '\n')
 }

@@ -79,25 +79,9 @@ func (p *Parser) Next(buf []byte, lim *Limits) (n int, st Status, err error) {
 			if p.pos >= len(buf) {
 				return 0, More, nil
 			}
-			v, next, ok, err := p.header(buf, lim, errBulkTooBig)
-			if err != nil || !ok {
+			if ok, err := p.bulkHeader(buf, lim); !ok {
 				return 0, More, err
 			}
-			if c := buf[p.pos]; c != '$' {
-				return 0, More, ProtocolError("Protocol error: expected '$', got '" + string([]byte{c}) + "'")
-			}
-			switch {
-			case v.bad || v.n < 0:
-				return 0, More, errBulkLength
-			case v.n > int64(lim.MaxBulk):
-				if lim.Unauthenticated {
-					return 0, More, errUnauthBulk
-				}
-				return 0, More, errBulkLength
-			case next+int(v.n)+2 > lim.MaxRequest:
-				return 0, More, errRequestTooBig
-			}
-			p.bulk, p.pos = int(v.n), next
 		}
 		end := p.pos + p.bulk
 		if end+2 > len(buf) {
@@ -117,6 +101,51 @@ func (p *Parser) Next(buf []byte, lim *Limits) (n int, st Status, err error) {
 		p.reencode()
 	}
 	return p.pos, Ready, nil
+}
+
+// bulkHeader reads the header of a bulk at p.pos. ok is false if that has not arrived, or there is an error.
+func (p *Parser) bulkHeader(buf []byte, lim *Limits) (ok bool, err error) {
+	if n, size := shortBulk(buf[p.pos:]); size > 0 && n <= lim.MaxBulk && p.pos+size+n+2 <= lim.MaxRequest {
+		p.bulk, p.pos = n, p.pos+size
+		return true, nil
+	}
+	v, next, ok, err := p.header(buf, lim, errBulkTooBig)
+	if err != nil || !ok {
+		return false, err
+	}
+	if c := buf[p.pos]; c != '$' {
+		return false, ProtocolError("Protocol error: expected '$', got '" + string([]byte{c}) + "'")
+	}
+	switch {
+	case v.bad || v.n < 0:
+		return false, errBulkLength
+	case v.n > int64(lim.MaxBulk):
+		if lim.Unauthenticated {
+			return false, errUnauthBulk
+		}
+		return false, errBulkLength
+	case next+int(v.n)+2 > lim.MaxRequest:
+		return false, errRequestTooBig
+	}
+	p.bulk, p.pos = int(v.n), next
+	return true, nil
+}
+
+// shortBulk returns the length of a bulk whose canonical header of one or two digits b begins with, and the size of
+// the header. That is 0 if b begins with anything else.
+func shortBulk(b []byte) (n, size int) {
+	if len(b) < 5 || b[0] != '$' {
+		return 0, 0
+	}
+	first, second := b[1]-'0', b[2]-'0'
+	switch {
+	case first > 9:
+	case b[2] == '\r' && b[3] == '\n':
+		return int(first), 4
+	case first > 0 && second <= 9 && b[3] == '\r' && b[4] == '\n':
+		return int(first)*10 + int(second), 5
+	}
+	return 0, 0
 }
 
 const maxInt32 = 1<<31 - 1

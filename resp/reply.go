@@ -239,6 +239,13 @@ func simple(b []byte) int {
 	}
 	switch b[0] {
 	case '$':
+		if n := int(b[1]-'0')*10 + int(b[2]-'0'); b[3] == '\r' && b[1]-'0' < 10 && b[2]-'0' < 10 { // the usual case
+			end := 5 + n
+			if end+2 > len(b) || b[4] != '\n' || b[end] != '\r' || b[end+1] != '\n' {
+				return 0
+			}
+			return end + 2
+		}
 		n, i := digits(b)
 		if i == 1 {
 			if len(b) >= 5 && string(b[1:5]) == "-1\r\n" {
@@ -300,6 +307,9 @@ func digits(b []byte) (n, end int) {
 // Split returns the first complete reply of b, and the bytes after it. ok is false if b
 // does not start with a complete reply.
 func Split(b []byte) (reply, rest []byte, ok bool) {
+	if n := simple(b); n > 0 {
+		return b[:n], b[n:], true
+	}
 	var s Scanner
 	n, done, err := s.Scan(b)
 	if err != nil || !done {

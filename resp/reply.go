@@ -215,6 +215,13 @@ func (s *Scanner) element() bool {
 // "+OK", ":1", "$5..hello", and headers of arrays. Scan handles all others.
 func (s *Scanner) whole(b []byte) (n int) {
 	for n < len(b) && s.left > 0 {
+		if s.kind != 0 && s.kind != '|' {
+			size, count := shortBulks(b[n:], s.left)
+			n, s.left = n+size, s.left-count
+			if s.left == 0 {
+				break
+			}
+		}
 		size, items := simple(b[n:]), int64(0)
 		if size == 0 {
 			if size, items = arrayHeader(b[n:]); size == 0 || s.left > maxReplyItems {
@@ -276,6 +283,36 @@ func simple(b []byte) int {
 		}
 	}
 	return 0
+}
+
+// shortBulks returns the length of the complete bulks of less than 100 bytes that b starts with, and how many these
+// are, at most so many. Long lists consist of them.
+func shortBulks(b []byte, most int64) (n int, count int64) {
+	for count < most {
+		rest := b[n:]
+		if len(rest) < len("$0\r\n\r\n") || rest[0] != '$' {
+			break
+		}
+		end := int(rest[1] - '0')
+		if end > 9 {
+			break
+		}
+		if rest[2] == '\r' && rest[3] == '\n' {
+			end += 4
+		} else {
+			digit := int(rest[2] - '0')
+			if digit > 9 || rest[3] != '\r' || rest[4] != '\n' {
+				break
+			}
+			end = 10*end + digit + 5
+		}
+		if end+2 > len(rest) || rest[end] != '\r' || rest[end+1] != '\n' {
+			break
+		}
+		n += end + 2
+		count++
+	}
+	return n, count
 }
 
 // arrayHeader returns the length of the array header that b starts with, and the number of

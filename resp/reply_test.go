@@ -44,6 +44,9 @@ func TestScanner(t *testing.T) {
 		{"-ERR x\r\n", "-8"},
 		{"*2\r\n$1\r\na\r\n*1\r\n:1\r\n+x\r\n", "*19 +23"},
 		{"*0\r\n*-1\r\n$0\r\n\r\n", "*4 *9 $15"},
+		{"*2\r\n$9\r\n123456789\r\n$10\r\n1234567890\r\n+x\r\n", "*36 +40"},
+		{"*2\r\n$2\r\nab\r\n$100\r\n" + strings.Repeat("x", 100) + "\r\n+x\r\n", "*120 +124"},
+		{"*2\r\n$01\r\na\r\n$1\r\nbc\n", "error"}, {"*2\r\n$1\ra\r\n", "error"}, {"*2\r\n$12\ra\r\n", "error"},
 		{"%2\r\n+a\r\n:1\r\n+b\r\n*1\r\n#t\r\n", "%24"},
 		{"~1\r\n,1.5\r\n_\r\n(123\r\n=7\r\ntxt:abc\r\n!3\r\nbad\r\n", "~10 _13 (19 =32 !41"},
 		{"|1\r\n+ttl\r\n:3\r\n$1\r\nx\r\n+OK\r\n", "$21 +26"},
@@ -119,6 +122,17 @@ func FuzzScanner(f *testing.F) {
 
 func BenchmarkScanner(b *testing.B) {
 	in := []byte("$64\r\n" + strings.Repeat("x", 64) + "\r\n")
+	var s Scanner
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Scan(in)
+	}
+}
+
+// BenchmarkScanList scans a list of 600 short elements.
+func BenchmarkScanList(b *testing.B) {
+	in := []byte("*600\r\n" + strings.Repeat("$3\r\nxxx\r\n", 600))
 	var s Scanner
 	b.SetBytes(int64(len(in)))
 	b.ReportAllocs()

@@ -33,7 +33,7 @@ const (
 // has some 100,000 instructions more or less than another, and the handshake of tlsconn some millions, so
 // short benchmarks run more often.
 var counted = map[string]map[string]int{
-	"resp": {"Parser": 50_000, "Scanner": 50_000},
+	"resp": {"Parser": 50_000, "Scanner": 50_000, "ScanList": 5000},
 	"router": {
 		"Place/ring_of_3_nodes": 50_000, "Place/ring_of_300_nodes": 50_000,
 		"Place/1_rules": 50_000, "Place/10000_rules": 50_000,

@@ -148,29 +148,22 @@ func (l *rangeLayout) addPrefix(prefix string, s *spans) {
 
 func (l *rangeLayout) Place(key []byte) (int32, NodeID) {
 	key = l.tag.of(key)
-	n := l.fallback
-	if s, i := l.number(key); s != nil {
-		n = s.all[i].node
-	} else if r := l.textRule(key); r != nil {
-		n = r.Node
-	}
-	return int32(n), n
-}
-
-// number returns the numeric rule that matches a key: the rules of its prefix, and its index there.
-func (l *rangeLayout) number(key []byte) (*spans, int) {
 	for _, p := range l.prefixes {
 		s := p.find(key)
 		if s == nil {
 			continue
 		}
 		if number, ok := leadingNumber(key[p.length:]); ok {
-			if i := s.find(number); i >= 0 {
-				return s, i
+			if n, ok := s.node(number); ok {
+				return int32(n), n
 			}
 		}
 	}
-	return nil, 0
+	n := l.fallback
+	if r := l.textRule(key); r != nil {
+		n = r.Node
+	}
+	return int32(n), n
 }
 
 func (l *rangeLayout) textRule(key []byte) *Rule {
@@ -181,9 +174,18 @@ func (l *rangeLayout) textRule(key []byte) *Rule {
 	return nil
 }
 
+// rule returns the rule that places a key, or nil.
 func (l *rangeLayout) rule(key []byte) *Rule {
-	if s, i := l.number(key); s != nil {
-		return &s.rules[i]
+	for _, p := range l.prefixes {
+		s := p.find(key)
+		if s == nil {
+			continue
+		}
+		if number, ok := leadingNumber(key[p.length:]); ok {
+			if i := s.find(number); i >= 0 {
+				return &s.rules[i]
+			}
+		}
 	}
 	return l.textRule(key)
 }

@@ -52,6 +52,10 @@ var inKeys = []bug{
 		"	if s.all[i].from > number {", "	if false {", "./router", "TestRangeFindsTheRule",
 	},
 	{
+		"numbers of several rules are taken for those of the last", "router/numbers.go",
+		"	case begin <= from && end >= to:", "	case end >= to:", "./router", "TestRangeFindsTheRule",
+	},
+	{
 		"where rules are not spread evenly, the one behind is taken", "router/numbers.go",
 		"			i = middle + 1", "			i = middle + 2", "./router", "TestRangeFindsTheRule",
 	},

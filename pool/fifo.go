@@ -64,7 +64,9 @@ func (f *fifo) pop() entry {
 	e := *at
 	at.to, at.chunk = nil, nil // the rest has no pointers
 	f.head++
-	f.n--
+	if f.n--; f.n == 0 && f.sent == f.head {
+		f.head, f.sent = 0, 0 // uses the same memory again, which is still in the processor's cache
+	}
 	return e
 }
 

@@ -1,9 +1,5 @@
 package pool
 
-// chunkSize is the size of the buffers that requests are collected in. A larger request
-// gets its own buffer.
-const chunkSize = 64 << 10
-
 // chunk is a buffer of requests. It lives until it has been written and every request in
 // it has been answered, because a redirected request is sent again from this buffer.
 type chunk struct {
@@ -26,18 +22,25 @@ type sendQueue struct {
 	pos           uint64   // position of the end
 	written       uint64   // position up to which bytes have been written
 	inFlightBytes int      // bytes of unanswered requests, written or not
+	perWrite      int      // most bytes of a recent write; it falls slowly
 }
+
+// writesPerChunk is for how many writes a chunk has room. A queue with many requests takes a large
+// chunk, and one of hundreds of queues with few takes a small one: all of its bytes get used again
+// and again, and those of all queues together should fit the processor's cache.
+const writesPerChunk = 4
 
 // reserve returns a chunk with room for n more bytes.
 func (q *sendQueue) reserve(n int) *chunk {
 	if len(q.chunks) > 0 {
 		c := q.chunks[len(q.chunks)-1]
-		if cap(c.buf)-len(c.buf) >= n {
+		room := cap(c.buf) - len(c.buf)
+		if room >= n && (room >= q.perWrite || q.sent < len(c.buf) || len(q.chunks) > 1) {
 			return c
 		}
-		q.dropWritten()
+		q.dropWritten() // also if the next write would not fit: it should not become two
 	}
-	c := q.set.chunk(n)
+	c := q.set.chunk(n, writesPerChunk*max(q.perWrite, int(q.pos-q.written)))
 	c.start = q.pos
 	q.chunks = append(q.chunks, c)
 	return c
@@ -68,6 +71,11 @@ func (q *sendQueue) next() []byte {
 func (q *sendQueue) wrote(n int) (short bool) {
 	q.sent += n
 	q.written += uint64(n)
+	if q.perWrite < n {
+		q.perWrite = n
+	} else {
+		q.perWrite -= (q.perWrite - n) / 16
+	}
 	short = q.sent < len(q.chunks[0].buf)
 	if len(q.chunks) == 1 && q.sent == len(q.chunks[0].buf) && q.chunks[0].refs == 0 {
 		q.shift()

@@ -3,8 +3,6 @@ package pool
 import (
 	"math/rand/v2"
 	"time"
-
-	"github.com/keyway-proxy/keyway/buffer"
 )
 
 // Config is the configuration that all connections of a Set share.
@@ -26,7 +24,7 @@ type Set struct {
 
 	dirty []*Link // links that Take returns next
 
-	free       []*chunk
+	free       freeChunks
 	checkFrame []byte          // scratch buffer: the last integrity check
 	nonce      uint64          // of the last greeting
 	nameless   map[string]bool // addresses of nodes that close connections at CLIENT SETNAME
@@ -63,38 +61,6 @@ func (s *Set) Take(into []*Link) []*Link {
 // Names reports whether connections to the node at addr are given the name of the
 // configuration. There may be none, and some nodes close connections at CLIENT SETNAME.
 func (s *Set) Names(addr string) bool { return s.Name != "" && !s.nameless[addr] }
-
-const maxFreeChunks = 64
-
-func (s *Set) chunk(n int) *chunk {
-	if n > chunkSize {
-		return &chunk{buf: make([]byte, 0, n)}
-	}
-	if k := len(s.free); k > 0 {
-		c := s.free[k-1]
-		s.free = s.free[:k-1]
-		return c
-	}
-	return &chunk{buf: make([]byte, 0, chunkSize)}
-}
-
-// unref releases one reference to a chunk.
-func (s *Set) unref(c *chunk) {
-	if c.refs--; c.refs == 0 {
-		s.release(c)
-	}
-}
-
-func (s *Set) release(c *chunk) {
-	if cap(c.buf) != chunkSize || len(s.free) >= maxFreeChunks {
-		s.garbage += cap(c.buf)
-		c.buf = nil
-		return
-	}
-	buffer.Poison(c.buf)
-	c.buf = c.buf[:0]
-	s.free = append(s.free, c)
-}
 
 // TakeGarbage returns the number of bytes of large buffers freed since the last call. That
 // much garbage is worth returning to the system.

@@ -24,8 +24,10 @@ type Log struct {
 	look int64 // the shortest duration that is logged or in the history
 	max  int   // number of entries
 
-	entries []Entry // the oldest first
+	entries []Entry // a ring once it is full; their memory is used again
+	oldest  int     // in entries
 	nextID  uint64
+	parser  resp.Parser
 	threads uint64
 	history History
 }
@@ -101,9 +103,22 @@ func threshold(n int64, unit time.Duration, never bool) int64 {
 
 // trim removes the oldest entries above the largest number.
 func (l *Log) trim() {
-	if over := len(l.entries) - l.max; over > 0 {
-		l.entries = slices.Delete(l.entries, 0, over)
+	all := slices.Concat(l.entries[l.oldest:], l.entries[:l.oldest])
+	l.entries, l.oldest = all[max(len(all)-l.max, 0):], 0
+}
+
+// add returns a new entry, or the memory of the oldest one if the log is full, or nil if it keeps none.
+func (l *Log) add() *Entry {
+	switch {
+	case l.max == 0:
+		return nil
+	case len(l.entries) < l.max:
+		l.entries = append(l.entries, Entry{})
+		return &l.entries[len(l.entries)-1]
 	}
+	e := &l.entries[l.oldest]
+	l.oldest = (l.oldest + 1) % len(l.entries)
+	return e
 }
 
 // IsSlow reports whether a command that took ns nanoseconds is to be recorded.
@@ -126,9 +141,11 @@ type Slow struct {
 	Queued     int64  // how long the command waited in keyway before it was written to the node; a part of Took
 }
 
-// Record records a slow command in the slow log and in the latency history.
+// Record records a slow command in the slow log and in the latency history. When a node is slow, nearly all
+// commands are recorded, so it allocates nothing once the log is full.
 func (l *Log) Record(s Slow) {
-	var p resp.Parser
+	p := &l.parser
+	defer p.Reset() // it must not keep a large frame
 	if _, st, err := p.Next(s.Frame, &resp.DefaultLimits); err != nil || st != resp.Ready {
 		return
 	}
@@ -136,35 +153,60 @@ func (l *Log) Record(s Slow) {
 	if s.Took < l.from {
 		return
 	}
-	e := Entry{
-		id: l.nextID, at: s.At.Unix(), micros: s.Took / int64(time.Microsecond), peer: s.Peer, name: s.Name,
-		node: s.Node, queued: s.Queued / int64(time.Microsecond),
-	}
+	id := l.nextID
 	l.nextID += l.threads
+	e := l.add()
+	if e == nil {
+		return
+	}
+	*e = Entry{
+		id: id, at: s.At.Unix(), micros: s.Took / int64(time.Microsecond), peer: s.Peer, name: s.Name,
+		node: s.Node, queued: s.Queued / int64(time.Microsecond), args: e.args[:0],
+	}
 	for i := range min(p.Len(), maxArgs) {
 		arg := p.Arg(i)
+		to := e.nextArg()
 		switch {
 		case i >= adminArgs && s.Command.Has(command.Admin):
-			arg = []byte(command.Redacted)
+			*to = append(*to, command.Redacted...)
 		case i == maxArgs-1 && p.Len() > maxArgs:
-			arg = fmt.Appendf(nil, "... (%d more arguments)", p.Len()-maxArgs+1)
+			*to = fmt.Appendf(*to, "... (%d more arguments)", p.Len()-maxArgs+1)
 		case len(arg) > maxBytes:
-			arg = fmt.Appendf(bytes.Clone(arg[:maxBytes]), "... (%d more bytes)", len(arg)-maxBytes)
+			*to = fmt.Appendf(append(*to, arg[:maxBytes]...), "... (%d more bytes)", len(arg)-maxBytes)
+		default:
+			*to = append(*to, arg...)
 		}
-		e.args = append(e.args, bytes.Clone(arg))
 	}
-	l.entries = append(l.entries, e)
-	l.trim()
 }
 
-// Entries returns a copy of the list of entries.
-func (l *Log) Entries() []Entry { return slices.Clone(l.entries) }
+// nextArg adds an empty argument to the entry.
+func (e *Entry) nextArg() *[]byte {
+	if n := len(e.args); n < cap(e.args) {
+		e.args = e.args[:n+1]
+		e.args[n] = e.args[n][:0]
+	} else {
+		e.args = append(e.args, nil)
+	}
+	return &e.args[len(e.args)-1]
+}
+
+// Entries returns a copy of the list of entries, the oldest first.
+func (l *Log) Entries() []Entry {
+	all := slices.Concat(l.entries[l.oldest:], l.entries[:l.oldest])
+	for i := range all {
+		all[i].args = slices.Clone(all[i].args)
+		for k, arg := range all[i].args {
+			all[i].args[k] = bytes.Clone(arg)
+		}
+	}
+	return all
+}
 
 // Len returns the number of entries.
 func (l *Log) Len() int { return len(l.entries) }
 
 // Reset removes all entries.
-func (l *Log) Reset() { l.entries = nil }
+func (l *Log) Reset() { l.entries, l.oldest = nil, 0 }
 
 // AppendEntries appends the reply to SLOWLOG GET: the entries of all threads, the latest
 // first, and at most count of them. A negative count means all.

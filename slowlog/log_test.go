@@ -81,6 +81,38 @@ func TestEntriesAreBounded(t *testing.T) {
 	}
 }
 
+// TestFullLogUsesItsMemoryAgain: a full log allocates nothing for another command, and what was read of it before
+// stays as it was.
+func TestFullLogUsesItsMemoryAgain(t *testing.T) {
+	l := New(0, 3, 0, 1)
+	key := func(i int64) string { return strings.Repeat(string(rune('a'+i)), 200) }
+	for i := range int64(7) {
+		record(&l, i, 1, "SET", key(i), "x")
+	}
+	keys := func(all []Entry) (shown string) {
+		for _, e := range all {
+			shown += string(e.args[1][:1])
+		}
+		return shown
+	}
+	before := l.Entries()
+	if got := keys(before); got != "efg" {
+		t.Errorf("the log has %q", got)
+	}
+	slow := Slow{Command: command.Lookup([]byte("GET")), Frame: frame("GET", key(8)), Took: 1, At: time.Unix(9, 0)}
+	if n := testing.AllocsPerRun(100, func() { l.Record(slow) }); n != 0 {
+		t.Errorf("%v allocations for a command", n)
+	}
+	if got := keys(before); got != "efg" {
+		t.Errorf("what was read of the log has become %q", got)
+	}
+	Settings(parsed(t, "CONFIG", "SET", "slowlog-max-len", "2"))(&l)
+	record(&l, 10, 1, "SET", key(9), "x")
+	if got := keys(l.Entries()); got != "ij" {
+		t.Errorf("the shorter log has %q", got)
+	}
+}
+
 // TestConfigSetChangesTheLog: CONFIG SET changes from when on commands are slow, and how many entries
 // there are; other settings change nothing.
 func TestConfigSetChangesTheLog(t *testing.T) {

@@ -425,6 +425,7 @@ const (
 // commands need.
 func (w *Worker) trim() {
 	w.Buffers.Drop(w.requests.trim())
+	w.Links.Trim()
 	w.Inputs.parser.Trim()
 	w.Names.Trim()
 	if sp := &w.split; cap(sp.next) > maxSplit {

@@ -193,7 +193,7 @@ var aroundProxy = []bug{
 		"./pool", "TestFramesLiveUntilAnswered",
 	},
 	{
-		"a failed connection's buffers are given back twice", "pool/set.go",
+		"a failed connection's buffers are given back twice", "pool/chunks.go",
 		"	if c.refs--; c.refs == 0 {\n		s.release", "	if c.refs--; c.refs <= 1 {\n		s.release",
 		"./pool", "TestBuffersOfAFailedConnection",
 	},

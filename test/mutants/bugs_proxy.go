@@ -663,4 +663,24 @@ var inProxy = []bug{
 		"		if n > len(channel) {", "		if n >= len(channel) {",
 		"./proxy", "TestPatternsThatMatch",
 	},
+	{
+		"a connection with few requests takes a large buffer for them", "pool/sendqueue.go",
+		"writesPerChunk*max(q.perWrite, int(q.pos-q.written))", "chunkSizes[2]",
+		"./pool", "TestManyNodesTakeLittleMemory",
+	},
+	{
+		"the requests of a turn leave in two writes where a buffer ends", "pool/sendqueue.go",
+		"(room >= q.perWrite ||", "(room >= 0 ||",
+		"./pool", "TestBusyConnectionWritesOnce",
+	},
+	{
+		"buffers that nobody needs stay for ever", "pool/chunks.go",
+		"		free.unused = len(free.chunks)\n", "",
+		"./pool", "TestUnneededChunksAreFreed",
+	},
+	{
+		"what was read of the slow log changes with later commands", "slowlog/log.go",
+		"all[i].args[k] = bytes.Clone(arg)", "_, _ = k, bytes.Clone(arg)",
+		"./slowlog", "TestFullLogUsesItsMemoryAgain",
+	},
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -124,9 +125,10 @@ func (t *thread) tick() bool {
 // next returns the latest time at which the next turn should begin.
 func (t *thread) next(ticked bool) time.Duration {
 	// Under load one turn follows another. The next tick must not be postponed each time.
-	if next := t.worker.NextTick(); ticked || next < t.nextTick {
-		t.nextTick = next
+	if ticked {
+		t.nextTick = math.MaxInt64
 	}
+	t.nextTick = t.worker.NextTick(t.nextTick)
 	for _, a := range t.acceptors {
 		if a.paused != 0 {
 			t.nextTick = min(t.nextTick, a.paused)

@@ -213,38 +213,44 @@ func (t *turn) ExactNow() int64 {
 	return t.Clock()
 }
 
-// NextTick returns the time at which the shell should call Tick, if nothing happens before.
-func (w *Worker) NextTick() int64 {
-	next := w.nextDue()
+// NextTick returns the time at which the shell should call Tick, if nothing happens before. planned is the
+// time at which the shell calls it in any case.
+func (w *Worker) NextTick(planned int64) int64 {
+	next := min(planned, w.lastSweep+sweepTick)
 	if w.Reads.inUse {
 		next = min(next, w.Reads.Replicas.Next())
 	}
 	if w.Limiter != nil {
 		next = min(next, w.Limiter.Due())
 	}
+	for _, f := range w.Features {
+		next = min(next, f.Due())
+	}
+	// There may be hundreds of nodes. While some owe replies, a tick is always due soon, so that nearly
+	// no turn has to look at them.
+	if soon := w.Now + Tick; next > soon && w.waitsForSomething() {
+		next = soon
+	}
 	return next
 }
 
-func (w *Worker) nextDue() int64 {
+// waitsForSomething reports whether anything is in flight or waits for a time to pass.
+func (w *Worker) waitsForSomething() bool {
 	if len(w.retries.sessions) > 0 || len(w.stalled) > 0 || len(w.LinksToClose) > 0 ||
 		len(w.slowReaders.sessions) > 0 || len(w.leaving) > 0 {
-		return w.Now + Tick
+		return true
 	}
 	for _, n := range w.Nodes {
 		for _, c := range n.Shared.Conns {
 			if c.Busy() && (c.State() != pool.Idle || c.Stats.Losses > 0) {
-				return w.Now + Tick
+				return true
 			}
 		}
 		if n.exclusive > 0 || len(n.Shared.Retired) > 0 {
-			return w.Now + Tick
+			return true
 		}
 	}
-	next := w.lastSweep + sweepTick
-	for _, f := range w.Features {
-		next = min(next, f.Due())
-	}
-	return next
+	return false
 }
 
 // Tick handles everything that time causes: deadlines, retries, checks of replicas, and

@@ -286,7 +286,7 @@ func (w *world) turn() {
 		w.nextTick = w.now + int64(10*time.Millisecond)
 		for _, worker := range awake {
 			worker.Tick()
-			w.nextTick = min(worker.NextTick(), w.nextTick)
+			w.nextTick = worker.NextTick(w.nextTick)
 		}
 	}
 	w.handOver()

@@ -25,7 +25,9 @@ type Owner interface {
 	BeginTurn(now time.Duration, wall time.Time)
 	// EndTurn is called last in each turn.
 	EndTurn()
-	// Pause is called when nothing is ready, before the loop sleeps. It does the work
+	// Lull is called when nothing is ready, before the loop yields the processor and looks again.
+	Lull()
+	// Pause is called when still nothing is ready, before the loop sleeps. It does the work
 	// that was delayed while sockets were ready, and returns the latest time at which
 	// the next turn should begin.
 	Pause() (next time.Duration)
@@ -200,6 +202,9 @@ func (t *turns) turn() error {
 		return err
 	}
 	if t.poll.ready == 0 && !t.posted.Load() {
+		for _, l := range t.owners {
+			l.owner.Lull()
+		}
 		// Yield first: on a busy machine other processes send more meanwhile, and
 		// one turn handles what would have been many.
 		t.poll.yield()

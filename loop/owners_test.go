@@ -30,6 +30,7 @@ func (o *owner) all() []string {
 func (o *owner) Begin(time.Duration, time.Time)     { o.add("begin") }
 func (o *owner) BeginTurn(time.Duration, time.Time) { o.turns++ }
 func (o *owner) EndTurn()                           {}
+func (o *owner) Lull()                              {}
 func (o *owner) Pause() time.Duration               { return time.Hour }
 func (o *owner) End()                               { o.add("end") }
 

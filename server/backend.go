@@ -18,6 +18,7 @@ type backend struct {
 	dials      uint64 // link.Stats.Dials when sock was opened
 	connecting bool
 	up         bool // the log has this link as reachable
+	isPutOff   bool // its requests wait: it is in the thread's waiting
 }
 
 func (b *backend) Ready(readable, writable bool) {

@@ -38,7 +38,7 @@ type client struct {
 	sock     socket
 	session  *proxy.Session
 	gone     bool
-	isPutOff bool // its output waits: it is in the thread's putOff
+	isPutOff bool // its output waits: it is in the thread's waiting
 	farewell
 	isAway bool // another process serves it, or soon answers whether it does
 	stays  bool // the process that replaces this one cannot take it

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/loop"
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
@@ -28,8 +29,7 @@ type thread struct {
 	// announcements are the connections of balancers whose header is not complete; nil: there
 	// were none.
 	announcements map[*announcement]struct{}
-	putOff        []*client // clients whose output waits for more replies
-	turns         int       // turns since putOff was last written
+	waiting       waiting
 	now           int64
 	nextTick      int64
 	late          int // read-only turns since the process was suspended; see onlyReads
@@ -41,10 +41,21 @@ type thread struct {
 	inherited     inheritance
 }
 
-// maxPutOff is the number of busy turns for which a client's output may wait for its
-// remaining replies. The write is the most expensive step. The replies to a pipeline over
-// several nodes arrive in several turns, and should leave in one write.
-const maxPutOff = 3
+// waiting is the output that waits while the loop has other work. A write is the most expensive step of all,
+// so each should carry much.
+type waiting struct {
+	clients []*client  // that expect more replies: those to a pipeline over several nodes arrive in several turns
+	nodes   []*backend // if there are many of them
+	turns   int        // since output was last written that had waited
+}
+
+const (
+	// maxPutOff is the number of busy turns for which output may wait.
+	maxPutOff = 3
+	// manyNodes is the number of nodes from which on they wait for more requests. A turn has few requests for
+	// each of many nodes, and the next turn has others. With fewer nodes, to wait would only delay requests.
+	manyNodes = 32
+)
 
 // Pause writes all pending output before the loop sleeps.
 func (t *thread) Pause() time.Duration {
@@ -53,25 +64,48 @@ func (t *thread) Pause() time.Duration {
 		t.late = 0
 		ticked = t.tick()
 	}
-	t.flushPutOff()
+	flushWaiting(t)
 	if !t.finish(true) {
 		return 0
 	}
 	return t.next(ticked)
 }
 
-func (t *thread) flushPutOff() {
-	t.turns = 0
-	for i, c := range t.putOff {
-		t.putOff[i] = nil
+// flushWaiting writes the output that has waited.
+func flushWaiting(t *thread) {
+	t.waiting.turns = 0
+	t.Lull()
+	for i, c := range t.waiting.clients {
+		t.waiting.clients[i] = nil
 		if c.isPutOff {
 			c.flush()
 		}
 	}
-	t.putOff = t.putOff[:0]
+	t.waiting.clients = t.waiting.clients[:0]
 }
 
-// Begin, BeginTurn, EndTurn and End implement loop.Owner, as Pause does.
+// flushNodes writes the requests that have waited. That may fail a node, for which other requests come in
+// then: they are served by the next call of finish.
+func flushNodes(t *thread) {
+	for i, b := range t.waiting.nodes {
+		t.waiting.nodes[i] = nil
+		b.isPutOff = false
+		t.serve(b.link)
+	}
+	t.waiting.nodes = t.waiting.nodes[:0]
+}
+
+// Lull writes the requests that have waited, unless the process was suspended: see onlyReads.
+func (t *thread) Lull() {
+	if len(t.waiting.nodes) > 0 && !wasSuspended(t) {
+		flushNodes(t)
+	}
+}
+
+// wasSuspended reports whether the process was suspended since the turn began.
+func wasSuspended(t *thread) bool { return t.loop.Now()-time.Duration(t.now) > maxTurn }
+
+// Begin, BeginTurn, EndTurn and End implement loop.Owner, as Pause and Lull do.
 func (t *thread) Begin(now time.Duration, wall time.Time) {
 	t.worker = t.newWorker(int64(now)) // not before: time passes while other servers are made
 	t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
@@ -90,8 +124,8 @@ func (t *thread) EndTurn() {
 		return
 	}
 	ticked := t.tick()
-	if t.turns++; t.turns >= maxPutOff {
-		t.flushPutOff()
+	if t.waiting.turns++; t.waiting.turns >= maxPutOff {
+		flushWaiting(t)
 	}
 	t.finish(false)
 	if t.srv.host.budget.due(t, ticked) {
@@ -167,16 +201,27 @@ func (t *thread) onlyReads() bool {
 }
 
 // finish serves the worker's links and sessions until none is left. If everything
-// is false, the output of a client that expects more replies waits for them. If the
-// process was suspended since the turn began, finish does nothing and returns false.
+// is false, the output of a client that expects more replies waits for them, and requests for many
+// nodes wait for others. If the process was suspended since the turn began, finish does nothing and
+// returns false.
 func (t *thread) finish(everything bool) bool {
-	if t.loop.Now()-time.Duration(t.now) > maxTurn {
+	if wasSuspended(t) {
 		return false
 	}
 	for {
 		r := t.worker.EndTurn()
 		for _, l := range r.Links {
-			t.serve(l)
+			b, _ := l.Bind.(*backend)
+			switch {
+			case everything || b == nil || l.State() != pool.Ready: // otherwise it has no duty
+				t.serve(l)
+			case !b.isPutOff:
+				b.isPutOff = true
+				t.waiting.nodes = append(t.waiting.nodes, b)
+			}
+		}
+		if len(t.waiting.nodes) < manyNodes {
+			flushNodes(t)
 		}
 		for _, s := range r.Sessions {
 			c := s.Bind.(*client)
@@ -185,7 +230,7 @@ func (t *thread) finish(everything bool) bool {
 				c.flush()
 			case !c.isPutOff:
 				c.isPutOff = true
-				t.putOff = append(t.putOff, c)
+				t.waiting.clients = append(t.waiting.clients, c)
 			}
 		}
 		busy := len(r.Links) > 0 || len(r.Sessions) > 0

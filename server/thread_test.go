@@ -1,8 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
+	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
 )
@@ -73,31 +77,15 @@ func TestWritesLeaveOnceATurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := loop.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler), host: &Host{budget: newBudget(0)}}, loop: l}
-	th.weight = th.srv.host.budget.join(th)
-	o := proxy.Options{Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}}
-	th.worker = proxy.New(o, table)
-	node := &wire{}
-	th.BeginTurn(0, time.Now())
-	conn := th.worker.EndTurn().Links[0]
-	conn.Duty() // to dial
-	conn.Bind = &backend{t: th, link: conn, sock: node, up: true}
-	conn.Connected(0)
-	th.EndTurn()
-	greeting := node.take()
-	conn.Received([]byte("*0\r\n"+greeting[strings.Index(greeting, "PING\r\n")+6:]), 0) // no register
-
+	th, wires := newWiredThread(t, table)
+	node, conn := wires[0], th.worker.Nodes[0].Shared.Conns[0]
 	c, sock := &client{t: th}, &wire{}
 	c.sock, c.session = sock, th.worker.Open(c, "peer:1", "keyway:1")
 	turn := func(client, replies string) {
-		th.BeginTurn(0, time.Now())
+		th.BeginTurn(wiredNow, time.Now())
 		th.worker.Received(c.session, []byte(client))
 		if replies != "" {
-			conn.Received([]byte(replies), 0)
+			conn.Received([]byte(replies), th.now)
 		}
 		th.EndTurn()
 	}
@@ -126,6 +114,108 @@ func TestWritesLeaveOnceATurn(t *testing.T) {
 	if sock.take() != ":1\r\n" {
 		t.Errorf("a client that expects more waits for more than %d turns", maxPutOff)
 	}
+}
+
+// TestRequestsForManyNodesShareWrites: the requests of several busy turns for many nodes leave in one write to
+// each node, but at once if the loop knows of no more. To fewer nodes they leave in each turn.
+func TestRequestsForManyNodesShareWrites(t *testing.T) {
+	for _, nodes := range []int{manyNodes - 1, manyNodes} {
+		var all []router.Node
+		var ranges [][]slots.Range
+		for i := range nodes {
+			all = append(all, router.Node{Name: fmt.Sprint(i), Addr: fmt.Sprintf("10.0.0.1:%d", i+1), Master: true})
+			ranges = append(ranges, []slots.Range{{First: uint16(i), Last: uint16(i)}})
+		}
+		table, err := router.NewStaticSlots(all, ranges)
+		if err != nil {
+			t.Fatal(err)
+		}
+		th, wires := newWiredThread(t, table)
+		s := th.worker.Open(nil, "peer:1", "keyway:1")
+		var pipeline []byte
+		for _, key := range keysOfSlots(nodes) {
+			pipeline = resp.AppendCommand(pipeline, "GET", key)
+		}
+		written := func() (n int) {
+			for _, w := range wires {
+				n += len(w.written)
+				w.written = nil
+			}
+			return n
+		}
+		turn := func() int {
+			th.BeginTurn(wiredNow, time.Now())
+			th.worker.Received(s, pipeline)
+			th.EndTurn()
+			return written()
+		}
+		th.waiting.turns = 0
+		if nodes < manyNodes {
+			if n := turn(); n != nodes {
+				t.Errorf("%d of %d nodes are written at once", n, nodes)
+			}
+			continue
+		}
+		if n := turn() + turn(); n != 0 {
+			t.Errorf("%d writes in two turns", n)
+		}
+		if n := turn(); n != nodes {
+			t.Errorf("%d writes to %d nodes in %d turns", n, nodes, maxPutOff)
+		}
+		turn()
+		if th.Lull(); written() != nodes {
+			t.Error("requests wait, though the loop has nothing else to do")
+		}
+	}
+}
+
+// keysOfSlots returns a key of each slot below n.
+func keysOfSlots(n int) []string {
+	keys := make([]string, n)
+	for i, found := 0, 0; found < n; i++ {
+		key := strconv.Itoa(i)
+		if slot := slots.Of([]byte(key)); int(slot) < n && keys[slot] == "" {
+			keys[slot] = key
+			found++
+		}
+	}
+	return keys
+}
+
+// wiredNow is later than the loop's clock, for which no turn takes long then, however slow the machine is.
+const wiredNow = time.Hour
+
+// newWiredThread returns a thread that is connected to all nodes of a table.
+func newWiredThread(t *testing.T, table *router.Table) (*thread, []*wire) {
+	t.Helper()
+	l, err := loop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	th := &thread{srv: &Server{log: slog.New(slog.DiscardHandler), host: &Host{budget: newBudget(0)}}, loop: l}
+	th.weight = th.srv.host.budget.join(th)
+	th.nextTick = int64(wiredNow)
+	o := proxy.Options{
+		Backend: pool.Config{ConnectTimeout: time.Second, RequestTimeout: time.Second}, Now: int64(wiredNow),
+	}
+	th.worker = proxy.New(o, table)
+	th.BeginTurn(wiredNow, time.Now())
+	var wires []*wire
+	links := slices.Clone(th.worker.EndTurn().Links)
+	for _, conn := range links {
+		conn.Duty() // to dial
+		w := &wire{}
+		conn.Bind = &backend{t: th, link: conn, sock: w, up: true}
+		conn.Connected(th.now)
+		wires = append(wires, w)
+	}
+	th.EndTurn()
+	for i, conn := range links {
+		greeting := wires[i].take()
+		conn.Received([]byte("*0\r\n"+greeting[strings.Index(greeting, "PING\r\n")+6:]), th.now) // no register
+	}
+	th.EndTurn()
+	return th, wires
 }
 
 // closed is a socket that the peer has closed, with bytes that are still unread.

@@ -310,6 +310,16 @@ var aroundProxy = []bug{
 		"./server", "TestWritesLeaveOnceATurn",
 	},
 	{
+		"requests for many nodes wait though nothing else is ready", "server/thread.go",
+		"	if len(t.waiting.nodes) > 0 && !wasSuspended(t) {", "	if t.waiting.turns == 0 && !wasSuspended(t) {",
+		"./server", "TestRequestsForManyNodesShareWrites",
+	},
+	{
+		"each turn writes to each of many nodes", "server/thread.go",
+		"		if len(t.waiting.nodes) < manyNodes {", "		if len(t.waiting.nodes) > 0 {",
+		"./server", "TestRequestsForManyNodesShareWrites",
+	},
+	{
 		"clients are closed for memory that only waits for nodes", "server/host.go",
 		" && clients > limit/2 && ", " && clients > 0 && ",
 		"./server", "TestThreadWithTheLargestClientClosesIt",

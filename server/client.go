@@ -44,6 +44,10 @@ type client struct {
 	stays  bool // the process that replaces this one cannot take it
 }
 
+// clientGarbage is about how many bytes a client leaves as garbage, so that the memory of a burst of clients goes
+// back to the system when they have left.
+const clientGarbage = 1 << 10
+
 // open begins the session.
 func (c *client) open(sock socket, from origin) {
 	c.sock = sock
@@ -154,6 +158,7 @@ func (c *client) close() {
 	c.sock.Close()
 	c.t.worker.Gone(c.session)
 	c.t.dismiss()
+	c.t.srv.host.memory.add(clientGarbage)
 }
 
 // withFewest returns the thread that a new client should get: the one with the fewest clients, or t

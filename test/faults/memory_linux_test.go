@@ -378,8 +378,8 @@ func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	yaml := "clients: {max: 20000}\n" + redistest.Ring(node.Addr)
 	k := redistest.Serve(t, yaml).Ready()
 	p := redistest.ServeProcess(t, yaml)
-	n := scale(4_000, 6_000)       // three descriptors each, of the test's 20,000
-	sockets := make([]int, 0, 2*n) // bare ones: what the test itself takes must not count
+	n := scale(4_000, 6_000) // three descriptors each, of the test's 20,000
+	var sockets []int
 	defer func() {
 		for _, fd := range sockets {
 			unix.Close(fd)
@@ -387,18 +387,7 @@ func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	}()
 	before, rss := heap(), p.RSS()
 	for _, addr := range []string{k.Addr, p.Addr} {
-		port, _ := strconv.Atoi(addr[strings.LastIndexByte(addr, ':')+1:])
-		to := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
-		for range n {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sockets = append(sockets, fd)
-			if err := unix.Connect(fd, to); err != nil {
-				t.Fatal(err)
-			}
-		}
+		sockets = append(sockets, idleClients(t, addr, n)...)
 	}
 	redistest.Eventually(t, 20*time.Second, "all are connected", func() bool {
 		return k.Snapshot()[0].Clients == n && p.Descriptors() > n
@@ -415,6 +404,43 @@ func TestIdleClientsTakeLittleMemory(t *testing.T) {
 	if share > 0.02 {
 		t.Errorf("%.2f %% of a processor while nothing happens", 100*share)
 	}
+}
+
+// TestBurstOfClientsLeavesNoMemory: when thousands of clients have left, their memory goes back to the system.
+func TestBurstOfClientsLeavesNoMemory(t *testing.T) {
+	redistest.OfAProcess(t)
+	p := redistest.ServeProcess(t, "clients: {max: 20000}\n"+redistest.Ring(redistest.Start(t).Addr))
+	const n, each = 9_000, 300
+	sockets := idleClients(t, p.Addr, n)
+	redistest.Eventually(t, 30*time.Second, "all are connected", func() bool { return p.Descriptors() > n })
+	full := p.RSS()
+	for _, fd := range sockets {
+		unix.Close(fd)
+	}
+	var left int64
+	redistest.Eventually(t, 15*time.Second, "the process is smaller by 300 bytes for each client", func() bool {
+		left = p.RSS()
+		return left <= full-n*each
+	})
+	t.Logf("%d KiB with %d clients, %d KiB without", full>>10, n, left>>10)
+}
+
+// idleClients connects bare sockets to addr: what the test itself takes must not count.
+func idleClients(t *testing.T, addr string, n int) (sockets []int) {
+	t.Helper()
+	port, _ := strconv.Atoi(addr[strings.LastIndexByte(addr, ':')+1:])
+	to := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sockets = append(sockets, fd)
+		if err := unix.Connect(fd, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sockets
 }
 
 // TestAllNodesGone: all nodes are gone for a while under a thousand clients, which get errors

@@ -310,6 +310,11 @@ var aroundProxy = []bug{
 		"./server", "TestWritesLeaveOnceATurn",
 	},
 	{
+		"the memory of clients that have left stays with the process", "server/client.go",
+		"	c.t.srv.host.memory.add(clientGarbage)\n", "",
+		"./test/faults", "TestBurstOfClientsLeavesNoMemory",
+	},
+	{
 		"requests for many nodes wait though nothing else is ready", "server/thread.go",
 		"	if len(t.waiting.nodes) > 0 && !wasSuspended(t) {", "	if t.waiting.turns == 0 && !wasSuspended(t) {",
 		"./server", "TestRequestsForManyNodesShareWrites",

@@ -74,6 +74,16 @@ var measuredCurves = []measuredCurve{
 		},
 	},
 	{
+		curve: curve{Name: "nodes-clients", Title: "Nodes, with 5,000 clients", X: "nodes",
+			Note: "GETs one at a time as above, but of 5,000 clients, so that a turn has requests of several clients " +
+				"for a node."},
+		numbers: []int{3, 10, 30, 100, 300},
+		start: func(t *testing.T, _ *equipment, n int) ([]target, traffic) {
+			addrs := scriptedNodes(t, n)
+			return []target{startKeyway(t, ringYAML(addrs)), startTwemproxy(t, addrs)}, traffic{5000, 1, getKey}
+		},
+	},
+	{
 		curve: curve{Name: "rules", Title: "Rules of ranges", X: "rules",
 			Note: "Fifty clients, pipelines of 16; three nodes share the keys by numeric rules."},
 		numbers: []int{1, 10, 100, 1000, 10_000},

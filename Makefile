@@ -10,7 +10,7 @@ MUTANT ?=
 
 VERSION ?= $(shell scripts/version)
 
-.PHONY: build release packages charts test race lint fuzz sim faults soak mutants compat locks servers bench tools generate screenshots
+.PHONY: build release packages charts test race lint fuzz sim faults soak mutants compat locks servers bench benchstat tools generate screenshots
 
 build:
 	go build -ldflags "-X main.version=$(VERSION)" -o keyway ./cmd/keyway
@@ -124,6 +124,15 @@ BESIDE ?=
 bench: tools
 	taskset -c $(CPUS) go test -count=1 -timeout 3h -v ./test/bench -run TestBenchmarks \
 		-args -measure -rounds $(ROUNDS) -only '$(ONLY)' -beside '$(BESIDE)'
+
+# The benchmarks of the working tree compared with those of a commit, by benchstat. BENCH=REGEXP selects
+# benchmarks; COUNT is the number of rounds.
+BASE ?= main
+BENCH ?= Parser|Scanner|Place|Ring|Search|Of$$|Check|Requests|Record$$|Pipeline16$$|Split16
+COUNT ?= 8
+
+benchstat:
+	scripts/benchstat '$(BASE)' '$(BENCH)' $(COUNT)
 
 # The command table, the pages that list commands and configuration keys, and the dashboard for Grafana.
 generate:

@@ -61,8 +61,8 @@ func (twoThreads) Snapshot(context.Context) ([]metrics.Snapshot, error) {
 		}
 		s.Locks[0].Took.Observe(3_000_000)
 		s.Threads = []metrics.Thread{{Index: thread, Busy: metrics.Seconds(time.Second)}}
-		s.Threads[0].Turned(3*time.Millisecond, 1)
-		s.Threads[0].Turned(5*time.Microsecond, 300)
+		s.Threads[0].Turned(3*time.Millisecond, 1, 1)
+		s.Threads[0].Turned(5*time.Microsecond, 300, 2)
 		s.Rules = []metrics.LockRule{{Match: "lock:*", Spare: thread}}
 		s.Users = []metrics.User{{Name: "app", HasLimits: true, Clients: 3, Commands: 2, Errors: 1, Waiting: 1,
 			Waited: metrics.Seconds(3 * time.Second)}, {Name: metrics.OtherUsers, Clients: 1, Commands: 5}}

@@ -72,15 +72,16 @@ type turns struct {
 
 // measured is what is measured of a turn that is not over.
 type measured struct {
-	turned func(took time.Duration, events int)
+	turned func(took time.Duration, events, posts int)
 	began  time.Duration // on the clock of BeginTurn; 0: no turn has begun
 	events int           // sockets that were ready, and posted functions
+	posts  int           // posted functions
 }
 
 // over ends the turn, if it is not over yet.
 func (m *measured) over(now time.Duration) {
 	if m.began != 0 {
-		m.turned(now-m.began, m.events)
+		m.turned(now-m.began, m.events, m.posts)
 		m.began = 0
 	}
 }
@@ -93,7 +94,7 @@ type letter struct {
 
 // New returns a loop's part for the first owner.
 func New() (*Loop, error) {
-	t := &turns{start: time.Now(), measured: measured{turned: func(time.Duration, int) {}}}
+	t := &turns{start: time.Now(), measured: measured{turned: func(time.Duration, int, int) {}}}
 	if err := t.poll.open(); err != nil {
 		return nil, err
 	}
@@ -105,10 +106,11 @@ func newLoop(t *turns) *Loop { return &Loop{turns: t, left: make(chan error, 1)}
 // Share returns the part of the same loop for another owner.
 func (l *Loop) Share() *Loop { return newLoop(l.turns) }
 
-// Measure makes the loop call turned after each turn: how long it took, and how many sockets and posted
-// functions it served. A turn lasts until the loop sleeps or begins the next one. To look for
-// ready sockets without sleeping belongs to the turn. Call Measure before any owner runs.
-func (l *Loop) Measure(turned func(took time.Duration, events int)) { l.turned = turned }
+// Measure makes the loop call turned after each turn: how long it took, how many sockets and posted
+// functions it served, and how many of these were posted functions. A turn lasts until the loop sleeps
+// or begins the next one. To look for ready sockets without sleeping belongs to the turn. Call Measure
+// before any owner runs.
+func (l *Loop) Measure(turned func(took time.Duration, events, posts int)) { l.turned = turned }
 
 // Now returns the time since the loop's start, on the clock of BeginTurn.
 func (l *Loop) Now() time.Duration { return time.Since(l.start) }
@@ -233,7 +235,7 @@ func (t *turns) turn() error {
 	for _, l := range t.owners {
 		l.owner.BeginTurn(now, wall)
 	}
-	t.events = t.poll.dispatch()
+	t.events, t.posts = t.poll.dispatch(), 0
 	if t.posted.Load() {
 		t.runMail(wall)
 	}
@@ -257,7 +259,7 @@ func (t *turns) runMail(wall time.Time) {
 	mail := t.mail
 	t.mail = nil
 	t.mu.Unlock()
-	t.events += len(mail)
+	t.events, t.posts = t.events+len(mail), len(mail)
 	for _, m := range mail {
 		switch {
 		case m.f == nil:

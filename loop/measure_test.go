@@ -10,6 +10,7 @@ type measuredLoop struct {
 	*Loop
 	busy   time.Duration // in the loop only
 	events int
+	posts  int
 }
 
 // look returns what has been measured of the turns in which all was called that was posted before, and
@@ -34,9 +35,10 @@ func TestTurnsAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &measuredLoop{Loop: of}
-	l.Measure(func(took time.Duration, events int) {
+	l.Measure(func(took time.Duration, events, posts int) {
 		l.busy += took
 		l.events += events
+		l.posts += posts
 	})
 	ended := running(l.Loop, new(owner))
 	const work = 20 * time.Millisecond
@@ -62,5 +64,8 @@ func TestTurnsAreMeasured(t *testing.T) {
 	l.Stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	if l.posts < 3+4 || l.posts > l.events { // what is posted above, and by the first two looks
+		t.Errorf("%d posted functions of %d events", l.posts, l.events)
 	}
 }

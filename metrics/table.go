@@ -234,13 +234,15 @@ type Thread struct {
 	Busy   Seconds   `metric:"thread_busy_seconds_total"`
 	Turns  Histogram `metric:"thread_turn_duration_seconds"`
 	Events Sizes     `metric:"thread_turn_events"`
+	Posts  uint64    `metric:"thread_messages_total"`
 }
 
 // Turned counts a turn of the thread, as [loop.Loop.Measure] has it.
-func (t *Thread) Turned(took time.Duration, events int) {
+func (t *Thread) Turned(took time.Duration, events, posts int) {
 	t.Busy += Seconds(took)
 	t.Turns.Observe(int64(took))
 	t.Events.Observe(events)
+	t.Posts += uint64(posts)
 }
 
 // Snapshot is a copy of all counts of a thread, or the sum over all threads.
@@ -332,7 +334,9 @@ var help = map[string]string{
 	"thread_busy_seconds_total": "Time in which the thread did not sleep. Its rate is the busy share of the thread: " +
 		"near 1, it can do no more.",
 	"thread_turn_duration_seconds": "Time of a turn of the thread's event loop, in which it serves what is ready.",
-	"thread_turn_events":           "Events that the thread serves in a turn: sockets, and messages of other threads.",
+	"thread_messages_total": "Messages that other threads and other parts of the process have sent to the thread. " +
+		"GET, SET and the like need none.",
+	"thread_turn_events": "Events that the thread serves in a turn: sockets, and messages of other threads.",
 
 	"clients":             "Connected clients.",
 	"client_output_bytes": "Bytes of replies that clients have not read yet.",

@@ -3,6 +3,12 @@ package main
 // inProxy are planted in package proxy.
 var inProxy = []bug{
 	{
+		"threads are told of a script each time that it runs", "proxy/engine/script.go",
+		"	if sc.Cache.Add(text) && sc.w.Options.Workers > 1 {",
+		"	if sc.Cache.Add(text); sc.w.Options.Workers > 1 {",
+		"./test", "TestThreadsWorkAlone",
+	},
+	{
 		"what the nodes are too old for is answered", "info/software.go",
 		"return slices.Compare(a[:], b[:]) < 0", "return slices.Compare(a[:], b[:]) < -1",
 		"./test", "TestCommandsThatTheServerLacks",

@@ -125,6 +125,32 @@ config:
 		"ServiceMonitor"},
 }
 
+// TestBusyShare: with a share of busy time the autoscaler looks at a metric of the pods, for which docs/deploy.md has
+// a rule about a metric that keyway has, and not at their processor time.
+func TestBusyShare(t *testing.T) {
+	text, err := render(t, "autoscaling: {enabled: true, targetBusyShare: 0.7}")
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, text)
+	}
+	if report, err := conform(t, text); err != nil {
+		t.Errorf("kubeconform: %v\n%s", err, report)
+	}
+	scaler := only(text, "HorizontalPodAutoscaler")
+	if !strings.Contains(scaler, "metric: {name: keyway_busy_share}") ||
+		!strings.Contains(scaler, `averageValue: "0.7"`) || strings.Contains(scaler, "cpu") {
+		t.Errorf("the autoscaler is:\n%s", scaler)
+	}
+	page, err := os.ReadFile("../../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"name: {as: keyway_busy_share}", "seriesQuery: 'keyway_thread_busy_seconds_total{"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("docs/deploy.md does not have %s", want)
+		}
+	}
+}
+
 // TestChart: helm lint finds nothing in the chart, Kubernetes knows all fields of what it makes,
 // and keyway takes its configuration.
 func TestChart(t *testing.T) {

@@ -36,7 +36,7 @@ type calm struct {
 	node     func() *redistest.Node
 	serve    func(yaml string) *redistest.Process
 	login    []string // of the others; nil: they need none
-	replies  int      // that others get in each window; 0 means 500
+	replies  int      // that others get in each window; 0 means 400
 	windows  int      // of one measurement, at least; 0 means 11
 	within   float64  // by how much longer the p99 may be; 0 means calmWithin
 	lossy    func(key string) bool
@@ -87,7 +87,7 @@ func (c *calm) measure(t *testing.T, name string, addrs [2]string) float64 {
 	for _, l := range w.loads {
 		l.more(t, 1000)
 	}
-	end := w.begin(cmp.Or(c.replies, 500))
+	end := w.begin(cmp.Or(c.replies, 400))
 	defer end()
 	for first := true; first || w.complete.Load() < int64(cmp.Or(c.windows, 11)); first = false {
 		if c.disturb(addrs[0]); t.Failed() {
@@ -310,7 +310,7 @@ func calmDuring(t *testing.T, value string, toNode bool, transfer func(c *redist
 			node.Do("SET", "{b}large", value)
 			return p
 		},
-		replies: scale(500, 2000),
+		replies: scale(400, 2000),
 		disturb: func(addr string) {
 			c := clients[addr]
 			if c == nil {

@@ -75,7 +75,7 @@ func (s steering) Reverse(_ context.Context, by string) (string, error) {
 	}
 	of := change.Settings()
 	change.Pace = register.Pace{Rate: of.Rate, Latency: of.Latency, By: by}
-	fmt.Fprintf(&lines, "taking the change of the layout back, to %s\n", change.To())
+	fmt.Fprintf(&lines, "taking %s\n", change.Back())
 	_, err = change.Start(ctx, migrate.Options{Retry: wishRetry}, false)
 	return lines.String(), err
 }

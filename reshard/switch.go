@@ -28,6 +28,7 @@ type Switch struct {
 
 	older, newer *config.Config
 	takesBack    bool
+	undoes       int64 // the epoch of the last change, if that took another one back and is taken back now
 	plan         register.Plan
 	work         *mover.Work
 }
@@ -80,9 +81,22 @@ func SwitchTo(ctx context.Context, newer *config.Config) (*Switch, error) {
 	return NewSwitch(ctx, l.New, newer)
 }
 
+// Says returns from which layout to which a change leads, for people.
+func (s *Switch) Says() string {
+	return "from " + layoutText(s.older) + " to " + s.To()
+}
+
 // To returns the layout to which a change leads, for people.
-func (s *Switch) To() string {
-	return layoutText(s.newer)
+func (s *Switch) To() string { return layoutText(s.newer) }
+
+// Back returns what a change does that takes the last one back, for people.
+func (s *Switch) Back() string {
+	text := "the change of the layout back, to " + s.To()
+	if s.undoes > 0 {
+		const again = "; that was the change of epoch %d, which took the one before back: this goes forward again"
+		text += fmt.Sprintf(again, s.undoes)
+	}
+	return text
 }
 
 // Settings returns what the new configuration says about changes of the layout.
@@ -120,8 +134,25 @@ func Reverse(ctx context.Context, c *config.Config) (*Switch, error) {
 	change, err := NewSwitch(ctx, l.New, l.Old)
 	if err == nil {
 		change.takesBack = true
+		change.undoes, err = undone(ctx, l)
 	}
 	return change, err
+}
+
+// undone returns the epoch of the last change if somebody had asked for it to take another one back, and 0 if not.
+func undone(ctx context.Context, l *LastChange) (int64, error) {
+	work, err := workOf(ctx, l.Epoch, l.Old, l.New)
+	if err != nil {
+		return 0, err
+	}
+	at, err := switching.Read(ctx, work.Home, nil)
+	if err != nil || at.Plan == nil || at.Epoch != l.Epoch {
+		return 0, err
+	}
+	if o, err := at.Plan.ReadOptions(); err != nil || !o.TakesBack {
+		return 0, err
+	}
+	return l.Epoch, nil
 }
 
 // isOf returns an error if a file has neither layout of the change. It may be of other keyways, which share a node.

@@ -56,8 +56,8 @@ func (o *operated) records(n *redistest.Node) (names []string) {
 	return names
 }
 
-// TestOperatorChangesLayout: an operator who has the file of either layout takes a change back, cancels
-// one that has not begun, changes the layout with one file, and makes the nodes forget what was before.
+// TestOperatorChangesLayout: an operator who has the file of either layout takes a change back, and that, too, cancels
+// one that has not begun, and makes the nodes forget what was before.
 func TestOperatorChangesLayout(t *testing.T) {
 	t.Parallel()
 	redistest.OfAProcess(t)
@@ -73,7 +73,7 @@ func TestOperatorChangesLayout(t *testing.T) {
 	o.run(1, "the change to epoch 1 has not begun", "reverse", "--wait", "-c", older)
 	o.run(0, "cancelled: the change to epoch 1 does not take place\n", "cancel", "-c", newer)
 	o.run(0, "no change is planned\n", "cancel", "-c", older)
-	o.run(0, "All 100 keys are where the layout places them.", "switch", "--wait", older, newer)
+	o.run(0, "changing the layout from ring of a, b (placement ", "switch", "--wait", older, newer)
 	o.run(0, "no change is planned\n", "cancel", "-c", newer)
 	o.run(0, "taking the change of the layout back, to ring of a, b (placement "+layoutOf(t, o.older).Hash+")\n",
 		"reverse", "--wait", "--yes", "-c", older)
@@ -83,7 +83,7 @@ func TestOperatorChangesLayout(t *testing.T) {
 	third := redistest.WriteFile(t, "third.yml", strings.Replace(o.older, "layout: ring", "layout: modulo", 1))
 	o.run(1, "layout: this file has neither layout of the last change (epoch 3)", "reverse", "-c", third)
 	o.run(0, "ring of 2 nodes -> modulo of 2 nodes", "plan", newer)
-	o.run(0, "all nodes are in epoch 4", "switch", "--wait", newer)
+	o.run(0, "; that was the change of epoch 3, which took the one before back", "reverse", "--wait", "-c", newer)
 	o.decide(5)
 	o.run(1, "the change to epoch 5 has begun; keyway reverse takes it back\n", "cancel", "-c", newer)
 	o.run(0, "all nodes are in epoch 6", "reverse", "--wait", "-c", newer)

@@ -34,11 +34,10 @@ func reverseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			question := fmt.Sprintf("take the change of the layout back, to %s", change.To())
-			if !yes && !confirmed(cmd, question) {
+			if !yes && !confirmed(cmd, "take "+change.Back()) {
 				return exitStatus(1)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "taking the change of the layout back, to %s\n", change.To())
+			fmt.Fprintf(cmd.OutOrStdout(), "taking %s\n", change.Back())
 			return s.carryOut(cmd, change)
 		},
 	}

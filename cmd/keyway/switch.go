@@ -90,6 +90,7 @@ func (s *switchover) run(cmd *cobra.Command, files []string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(cmd.OutOrStdout(), "changing the layout %s\n", change.Says())
 	return s.carryOut(cmd, change)
 }
 

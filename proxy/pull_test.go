@@ -24,6 +24,8 @@ type movers struct {
 	read    []string             // the keys that have been read, in order
 	value   string               // what DUMP returns
 	queued  int                  // commands of the transaction that a node is in; -1: it will be discarded
+	hangs   string               // the address of the node that executes nothing in round trips
+	isFull  bool                 // they have no room for guards
 	fits    int                  // keys for which a node has room in a transaction; 0: any
 	copies  map[*pool.Link]bool  // the connections to destinations
 }
@@ -63,6 +65,51 @@ func (m *movers) turn() {
 	}
 }
 
+// roundTrip lets the nodes execute what they have got by now, and no more.
+func (m *movers) roundTrip() {
+	m.r.pass(10 * time.Millisecond)
+	frames := make([]string, len(m.r.apart))
+	for i, l := range m.r.apart {
+		if l.Addr != m.hangs {
+			frames[i] = take(l)
+		}
+	}
+	for i, l := range m.r.apart[:len(frames)] {
+		switch {
+		case l.State() == pool.Dialing:
+			l.Connected(m.r.now)
+		case l.State() == pool.Greeting && frames[i] != "":
+			l.Received([]byte(greetingAnswer(frames[i])), m.r.now)
+		case frames[i] != "":
+			m.execute(l, frames[i])
+		}
+	}
+	m.r.endTurn()
+}
+
+// touch lets a client read a key, and returns how many round trips that takes before its new node gets the command.
+func (m *movers) touch(s *Session, key string) (roundTrips int) {
+	m.r.t.Helper()
+	m.r.w.Received(s, []byte(cmd("GET", key)))
+	for m.r.endTurn(); !m.answers(); roundTrips++ {
+		if m.roundTrip(); roundTrips == 30 {
+			m.r.t.Fatalf("key %s has not come; the client got %q", key, outputOf(s))
+		}
+	}
+	return roundTrips
+}
+
+// answers answers the client's command that a node has got, and returns false if none has.
+func (m *movers) answers() bool {
+	for i := range 2 {
+		if m.r.sent(i) != "" {
+			m.r.node(i, "$1\r\nx\r\n")
+			return true
+		}
+	}
+	return false
+}
+
 func (m *movers) execute(l *pool.Link, frames string) {
 	var p resp.Parser
 	for b := []byte(frames); len(b) > 0; {
@@ -96,7 +143,10 @@ func (m *movers) execute(l *pool.Link, frames string) {
 			reply = "$-1\r\n"
 		case name == "MEMORY":
 			reply = fmt.Sprintf(":%d\r\n", len(m.value))
-		case name == "EXISTS" && m.isEmpty,
+		case name == "SET" && m.isFull:
+			reply = "-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+		case name == "EXISTS" && m.isEmpty && !isGuard,
+			name == "EXISTS" && m.isFull && isGuard,
 			name == "EXISTS" && !isGuard && m.copies[l]:
 			reply = ":0\r\n"
 		case name == "EXISTS", name == "OBJECT":
@@ -109,6 +159,8 @@ func (m *movers) execute(l *pool.Link, frames string) {
 			reply = ":1\r\n"
 		case name == "PEXPIRETIME":
 			reply = ":-1\r\n"
+		case name == "DUMP" && m.isEmpty:
+			reply = "$-1\r\n"
 		case name == "DUMP":
 			m.read = append(m.read, string(p.Arg(1)))
 			reply = fmt.Sprintf("$%d\r\n%s\r\n", len(m.value), m.value)
@@ -145,6 +197,81 @@ func TestRestoreOverTheSocketThatWatched(t *testing.T) {
 	watch, restore := slices.Index(m.sent[destination], "WATCH"), slices.Index(m.sent[destination], "RESTORE")
 	if !isCut || restore < 0 || watch < 0 || restore < watch {
 		t.Errorf("over the next connection: %q", m.sent[destination])
+	}
+}
+
+// TestRoundTripsOfAKey: while the former node has nearly all keys that it is asked for, a batch begins without waiting
+// for what it says of the next one: that saves a round trip. A key that it does not have takes one, as before, also
+// if a batch is under way. When it lacks keys, no batch begins in vain.
+func TestRoundTripsOfAKey(t *testing.T) {
+	r := newRig(t, Options{})
+	r.replaceLayout(movingTable(t, r))
+	m := newMovers(r)
+	keys := 0
+	touch := func(s *Session) int {
+		keys++
+		return m.touch(s, fmt.Sprintf("{k}:%d", keys))
+	}
+	touch(r.s) // connects
+	first := touch(r.s)
+	for range 20 {
+		touch(r.s)
+	}
+	if later := touch(r.s); first != 5 || later != 4 {
+		t.Errorf("a key has come after %d round trips, later after %d", first, later)
+	}
+	r.feed(cmd("GET", "{k}:under way"))
+	m.roundTrip()
+	m.roundTrip()
+	moved := m.count("UNLINK")
+	m.isEmpty = true
+	if n := touch(r.w.Open(nil, "peer:2", "")); n != 1 || m.count("UNLINK") != moved {
+		t.Errorf("a key that had left took %d round trips beside another one", n)
+	}
+	for range 10 {
+		m.turn()
+	}
+	m.answers()
+	for range 10 {
+		if n := touch(r.s); n != 1 {
+			t.Errorf("a key that had left took %d round trips", n)
+		}
+	}
+	for range 10 {
+		m.turn()
+	}
+	begun := m.count("WATCH")
+	for range 10 {
+		touch(r.s)
+	}
+	if n := m.count("WATCH") - begun; n > 0 {
+		t.Errorf("%d batches have begun in vain", n)
+	}
+}
+
+// TestAbsentKeyOnAFullNode: the new node of a key says that it is full before the former one says that it has no such
+// key. The command is executed all the same: nothing has to move.
+func TestAbsentKeyOnAFullNode(t *testing.T) {
+	r := newRig(t, Options{})
+	r.replaceLayout(movingTable(t, r))
+	m := newMovers(r)
+	for i := range 20 {
+		m.touch(r.s, fmt.Sprintf("{k}:%d", i))
+	}
+	m.isFull, m.isEmpty = true, true
+	for addr, names := range m.sent {
+		if slices.Contains(names, "DUMP") { // the former node
+			m.hangs = addr
+		}
+	}
+	r.feed(cmd("GET", "{k}:absent"))
+	for range 5 {
+		m.roundTrip()
+	}
+	m.hangs = ""
+	m.touch(r.s, "{k}:behind")
+	if out := r.got(); strings.Contains(out, "OOM") {
+		t.Errorf("the client got %q", out)
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	stepTimeout = int64(2 * time.Minute)
 	// pause is the time until moves are tried again that have failed.
 	pause = int64(20 * time.Millisecond)
+	// surely bounds pair.present. A key that the source has adds one, and one that it lacks takes goneWeighs.
+	surely, goneWeighs = 16, 4
 )
 
 // route is the way of keys of one database between two nodes.
@@ -54,7 +56,8 @@ type pair struct {
 
 	isAlone bool // the destination was too full for a batch, so the keys that wait move one at a time
 
-	asking  int    // replies to the questions of begin that are due
+	asking  int    // keys of the batch that the source has to say more of before they move
+	present int    // how sure it is that the source has a key, up to surely; see presumes
 	owed    int    // replies to a step of moves that are due
 	until   int64  // no batch goes on before; 0: it may at once
 	failure string // why the last batch has failed
@@ -70,6 +73,7 @@ type want struct {
 	name    []byte
 	waiters []*waiter
 	isThere bool          // the source has it
+	isDue   bool          // the source's reply about it is due
 	bytes   int64         // that it takes there, if that was asked for; otherwise 0
 	group   uint16        // see queue: its slot, if its new owner is in a cluster
 	in      *queue        // nil: it is in the batch
@@ -135,9 +139,11 @@ func (pr *pair) want(key []byte, who *waiter) {
 	case k == nil:
 		k = pr.newWant(key)
 		pr.waited.add(k)
+		pr.askEarly(k)
 	case k.in == &pr.ahead:
 		pr.ahead.remove(k)
 		pr.waited.add(k)
+		pr.askEarly(k)
 	}
 	k.waiters = append(k.waiters, who)
 	who.missing++
@@ -181,8 +187,8 @@ func (pr *pair) pump() {
 	}
 }
 
-// begin takes the next batch, and asks the source which of its keys are there. The others are
-// proven to have left. Of keys for which nobody waits, it asks how large they are.
+// begin takes the next batch, and asks the source which of its keys are there, unless it has said so. The others
+// are proven to have left. Of keys for which nobody waits, it asks how large they are.
 func (pr *pair) begin() {
 	first, most := &pr.waited, maxBatch
 	if pr.isAlone {
@@ -195,28 +201,52 @@ func (pr *pair) begin() {
 	pr.batch = pr.waited.take(id, pr.batch, most)
 	waited := len(pr.batch)
 	pr.takeAhead(id, most)
-	w := pr.p.w
 	if why := pr.source.ConnectError(); why != "" {
 		pr.fail(why)
 		return
 	}
-	known := 0
-	if w.Options.Durable == transfer.DurableStrict { // what is absent has to be so at a replica, too
-		known = waited
-	}
 	for _, k := range pr.batch[:waited] {
-		k.isThere, k.bytes = true, 0
+		k.isThere, k.bytes = k.isThere || pr.isStrict(), 0
 	}
-	if pr.asking = len(pr.batch) - known; pr.asking == 0 {
+	pr.asking = 0
+	asks := func(i int) bool { return i >= waited || !pr.batch[i].isThere }
+	for i := range pr.batch {
+		if asks(i) {
+			pr.asking++
+		}
+	}
+	if pr.asking == 0 {
 		pr.move()
 		return
 	}
-	for i, k := range pr.batch[known:] {
-		if known+i < waited {
+	presumed := pr.presumes() && waited == len(pr.batch)
+	for i, k := range pr.batch {
+		switch {
+		case !asks(i) || k.isDue:
+		case i < waited:
 			pr.ask(k, pr.exists, "EXISTS", string(k.name))
-		} else {
+		default:
 			pr.ask(k, pr.sized, "MEMORY", "USAGE", string(k.name))
 		}
+	}
+	if presumed && pr.asking > 0 {
+		pr.asking = 0
+		pr.move()
+	}
+}
+
+// isStrict reports whether a replica of the source must have lost a key, too. Then what the source says is no proof.
+func (pr *pair) isStrict() bool { return pr.p.w.Options.Durable == transfer.DurableStrict }
+
+// presumes reports whether the source has nearly all the keys that it was asked for. Then a batch begins at once, and
+// the source's reply only tells sooner if there is nothing to move.
+func (pr *pair) presumes() bool { return pr.present >= surely/2 }
+
+// askEarly asks the source for a key while a batch is under way that the key has to wait for. If the source does not
+// have it, the wait is over.
+func (pr *pair) askEarly(k *want) {
+	if len(pr.batch) > 0 && !k.isDue && !pr.isStrict() && pr.source.State() == pool.Ready {
+		pr.ask(k, pr.exists, "EXISTS", string(k.name))
 	}
 }
 
@@ -236,29 +266,51 @@ func (pr *pair) takeAhead(id uint16, most int) {
 	}
 }
 
-// ask asks the source something about a key of the batch. take takes the reply, and returns false if it makes no
-// sense.
+// ask asks the source something about a key. take takes the reply, and returns false if it makes no sense.
 func (pr *pair) ask(k *want, take func(k *want, reply []byte) bool, args ...string) {
 	w, attempt := pr.p.w, pr.attempt
+	k.isDue = true
 	w.Ask(pr.source, w.Now+stepTimeout, func(reply []byte, ok bool) {
+		k.isDue = false
+		matters := pr.attempt == attempt || pr.asking > 0
 		switch {
-		case pr.attempt != attempt:
-		case !ok:
+		case pr.p.pairs[pr.route] != pr || !pr.wanted(k):
+		case !ok && matters:
 			pr.lost(pr.source)
-		case !take(k, reply):
+		case !ok:
+		case take(k, reply):
+			pr.told(k)
+		case matters:
 			pr.fail(text(reply))
-		default:
-			if pr.asking--; pr.asking == 0 {
-				pr.asked()
-			}
 		}
 	}, args...)
+}
+
+// wanted reports whether somebody still waits for a key, or will.
+func (pr *pair) wanted(k *want) bool { return pr.wants[string(k.name)] == k }
+
+// told goes on after the source has said something about a key.
+func (pr *pair) told(k *want) {
+	switch {
+	case k.in == nil && pr.asking > 0:
+		if pr.asking--; pr.asking == 0 {
+			pr.asked()
+		}
+	case !k.isThere && !pr.isStrict():
+		pr.arrived(k) // if it is in the batch, that finds nothing to move
+		pr.p.release()
+	}
 }
 
 // exists takes the source's reply to EXISTS.
 func (pr *pair) exists(k *want, reply []byte) bool {
 	n, isInt := resp.Int(reply)
 	k.isThere = n == 1
+	if k.isThere {
+		pr.present = min(pr.present+1, surely)
+	} else {
+		pr.present = max(pr.present-goneWeighs, 0)
+	}
 	return isInt && n >= 0 && n <= 1
 }
 
@@ -282,7 +334,7 @@ func (pr *pair) asked() {
 			there, room = append(there, k), room-k.bytes
 		case k.isThere && k.bytes <= batchBytes && len(k.waiters) == 0:
 			later = append(later, k)
-		case k.isThere || pr.p.w.Options.Durable == transfer.DurableStrict:
+		case k.isThere || pr.isStrict():
 			pr.putOff(k)
 		default:
 			pr.arrived(k)
@@ -382,7 +434,9 @@ func (pr *pair) fail(why string) {
 	pr.attempt++
 	pr.failure, pr.asking, pr.owed, pr.until = why, 0, 0, pr.p.w.Now+pause
 	for _, k := range slices.Backward(pr.batch) {
-		pr.waited.putBack(k)
+		if pr.wanted(k) {
+			pr.waited.putBack(k)
+		}
 	}
 	clear(pr.batch)
 	pr.batch = pr.batch[:0]
@@ -440,6 +494,9 @@ func (pr *pair) end() {
 		return
 	}
 	full := isFull(failure)
+	if full {
+		pr.present = 0 // a key that the source lacks needs no room
+	}
 	if full && len(pr.batch) > 1 { // perhaps some of them fit
 		pr.isAlone, full = true, false
 		pr.dropAhead()
@@ -447,6 +504,7 @@ func (pr *pair) end() {
 	left := pr.batch[:0]
 	for i, k := range pr.moves.Keys() {
 		switch {
+		case !pr.wanted(pr.batch[i]): // the source has said in the meantime that it does not have it
 		case k.Outcome.IsGone():
 			if k.Outcome == transfer.Moved {
 				w.Stats.Switch.Pulled++
@@ -458,6 +516,8 @@ func (pr *pair) end() {
 					" had two values; that of node "+pr.from.Label()+" has the name "+k.Text+" there now")
 			}
 			pr.arrived(pr.batch[i])
+		case full && pr.batch[i].isDue:
+			left = append(left, pr.batch[i])
 		case k.Outcome == transfer.Refused || full:
 			why := k.Text
 			if k.Outcome != transfer.Refused {
@@ -489,10 +549,14 @@ func isFull(f *transfer.Failure) bool {
 // arrived records that the source does not have a key any more.
 func (pr *pair) arrived(k *want) {
 	pr.p.gone.add(fingerprintOf(pr.db, k.name), pr.p.w.Options.Remember)
+	if k.in != nil {
+		k.in.remove(k)
+	}
 	delete(pr.wants, string(k.name))
 	for _, who := range k.waiters {
 		pr.p.got(who)
 	}
+	k.waiters = nil
 }
 
 // refused ends the wait for a key that the destination does not accept.

@@ -266,6 +266,14 @@ func (h *histogram) join(other *histogram) {
 	}
 }
 
+// count returns how many have been added.
+func (h *histogram) count() (n int64) {
+	for i := range h.buckets {
+		n += h.buckets[i].Load()
+	}
+	return n
+}
+
 // at is the duration that this share of all does not exceed.
 func (h *histogram) at(share float64) time.Duration {
 	var total, sum int64
